@@ -1,0 +1,51 @@
+package registry
+
+import "errors"
+
+// Code is a stable cause that programs may compare; the set is the API's contract.
+type Code string
+
+// The causes that last_error may begin with.
+const (
+	CodeConfigInvalid      Code = "CONFIG_INVALID"
+	CodePolicyDenied       Code = "POLICY_DENIED"
+	CodeModelNotFound      Code = "MODEL_NOT_FOUND"
+	CodeDigestMismatch     Code = "MODEL_DIGEST_MISMATCH"
+	CodeProvisionFailed    Code = "PROVISION_FAILED"
+	CodeEngineStartFailed  Code = "ENGINE_START_FAILED"
+	CodeEngineStartTimeout Code = "ENGINE_START_TIMEOUT"
+	CodeEngineCrashed      Code = "ENGINE_CRASHED"
+	CodeEngineOOM          Code = "ENGINE_OOM"
+	CodeHealthFailed       Code = "HEALTH_FAILED"
+	CodeDrainTimeout       Code = "DRAIN_TIMEOUT"
+	CodeBreakerOpen        Code = "BREAKER_OPEN"
+)
+
+// Failure is why something is not as it should be: a stable code, what happened, and what to
+// do about it. It is an error, so that a step can return it through ordinary Go code.
+type Failure struct {
+	Code    Code
+	Message string // one plain sentence or clause, without the code
+	Hint    string // the remedy, a sentence
+}
+
+// Error returns the code and the message, as last_error shows them.
+func (f *Failure) Error() string { return string(f.Code) + ": " + f.Message }
+
+// Fail makes a Failure.
+func Fail(code Code, message, hint string) *Failure {
+	return &Failure{Code: code, Message: message, Hint: hint}
+}
+
+// AsFailure returns the Failure inside err, or one with the fallback code around err's text.
+// It returns nil for a nil error.
+func AsFailure(err error, fallback Code, hint string) *Failure {
+	if err == nil {
+		return nil
+	}
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return Fail(fallback, err.Error(), hint)
+}

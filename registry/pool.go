@@ -1,0 +1,77 @@
+// Package registry is what is true now: the pools of this host, their replicas, whether each
+// is live and ready, and why not. Writers replace a pool's whole status; readers get an
+// immutable snapshot and never wait for a writer's work.
+//
+// It owns the words that other programs read (state, last_error, ready). It must not know how
+// anything is started: it imports neither units, systemd, cgroups nor nvml. Order is promised
+// within one pool and not between pools.
+package registry
+
+import "time"
+
+// State is where a replica, or a pool as the best of its replicas, stands.
+type State string
+
+// The states in the order in which a replica usually passes them.
+const (
+	StateInvalid   State = "invalid"   // the pool file is wrong; see last_error
+	StateRefused   State = "refused"   // a policy forbids it
+	StateStaging   State = "staging"   // the model is looked for and verified
+	StatePreparing State = "preparing" // the engine is looked for, its version read, its port chosen
+	StateStarting  State = "starting"  // PID 1 has the job, or the engine loads the model
+	StateProbing   State = "probing"   // the unit's own gate passed, the manager's probe is due
+	StateReady     State = "ready"     // it serves
+	StateUnhealthy State = "unhealthy" // it runs, and the probe says no
+	StateBackoff   State = "backoff"   // it crashed; PID 1 waits before the next start
+	StateDraining  State = "draining"  // no new work; held work may finish
+	StateStopping  State = "stopping"  // PID 1 is stopping it
+	StateStopped   State = "stopped"   // wanted stopped, and stopped
+	StateFailed    State = "failed"    // it does not run and nothing is scheduled; see last_error
+)
+
+// Pool is one pool's status. Treat a value got from the registry as read-only.
+type Pool struct {
+	ID            string
+	Engine        string
+	EngineVersion string // empty until known
+	ModelID       string // the reference as written in the pool file
+	DeviceMask    []string
+
+	SlotsTotal   int // 0: not known
+	SlotsFree    int
+	ActiveLeases int
+
+	State     State
+	Live      bool // the manager is up and the pool is on its way or serving
+	Ready     bool // at least one replica serves, and the pool does not drain
+	Draining  bool
+	LastError *Failure // nil: none since the last ready
+
+	LastHeartbeat time.Time // of the newest successful probe; zero: none yet
+	RestartCount  int       // PID 1's NRestarts, summed over replicas
+	Backoff       time.Duration
+
+	Replicas []Replica
+}
+
+// Replica is one engine process's status.
+type Replica struct {
+	ID            string // r0, r1, …
+	State         State
+	Reason        string // one sentence: why it is in this state
+	Ready         bool
+	Unit          string
+	Endpoint      string // http://127.0.0.1:PORT, empty until a port is chosen
+	PID           int    // 0: no process
+	InvocationID  string // 32 hex digits, empty while the unit never ran
+	SpecHash      string
+	DeviceMask    []string
+	EngineVersion string
+	SlotsTotal    int
+	SlotsFree     int
+	RestartCount  int
+	Backoff       time.Duration // the delay that PID 1 waits now, zero when it does not
+	LastError     *Failure
+	Since         time.Time // when State was entered
+	LastHeartbeat time.Time
+}

@@ -1,0 +1,91 @@
+// Package systemd is PID 1 as this program uses it: a thin client on the message bus that starts,
+// stops and follows units by signals, the sockets and the notifications that PID 1 gives to a
+// service, and the journal.
+//
+// It owns D-Bus: no other package imports godbus. It must not know pools, engines or GPUs.
+package systemd
+
+import "time"
+
+// Property is one property of a transient unit, named as in org.freedesktop.systemd1(5). Value
+// has the Go type of the property's D-Bus signature: string (s), bool (b), int32 (i), uint32 (u),
+// uint64 (t), []string (as), []byte (ay), or one of the slices of structs in this package.
+type Property struct {
+	Name  string
+	Value any
+}
+
+// ExecCommand is an element of ExecStartEx, ExecStartPostEx, …: a(sasas) on the bus. Flags are those of
+// systemd's exec_command_flags: "ignore-failure", "privileged", "no-setuid", "no-env-expand".
+type ExecCommand struct {
+	Path  string
+	Args  []string // with argv[0]
+	Flags []string
+}
+
+// AddressPrefix is an element of IPAddressAllow and IPAddressDeny: a(iayu) on the bus.
+type AddressPrefix struct {
+	Family  int32 // AF_INET or AF_INET6
+	Address []byte
+	Prefix  uint32
+}
+
+// BindMount is an element of BindReadOnlyPaths and BindPaths: a(ssbt) on the bus.
+type BindMount struct {
+	Source        string
+	Destination   string
+	IgnoreMissing bool
+	Flags         uint64 // 0, or MS_REC
+}
+
+// PathOptions is an element of TemporaryFileSystem: a(ss) on the bus.
+type PathOptions struct {
+	Path    string
+	Options string
+}
+
+// SetFilter is the value of SystemCallFilter and RestrictAddressFamilies and others: (bas) on the bus.
+type SetFilter struct {
+	Allow   bool
+	Members []string
+}
+
+// DevicePermission is an element of DeviceAllow: a(ss) on the bus.
+type DevicePermission struct {
+	Path        string
+	Permissions string
+}
+
+// Status is what PID 1 says of one unit. It is a value; an update is a new one.
+type Status struct {
+	Name        string
+	LoadState   string // "loaded", "not-found", …
+	ActiveState string // "active", "activating", "deactivating", "inactive", "failed", "reloading"
+	SubState    string // "running", "start-post", "auto-restart", …
+	Result      string // "success", "exit-code", "signal", "core-dump", "oom-kill", "timeout", "start-limit-hit", …
+
+	MainPID        int
+	ExecMainCode   int // CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3 of the last main process; 0: none ended
+	ExecMainStatus int // exit status or signal number
+	NRestarts      int
+	InvocationID   string // 32 hex digits; empty before the first start
+	ControlGroup   string
+
+	ActiveEnter   time.Time // CLOCK_REALTIME of the last change to active; zero: never
+	InactiveEnter time.Time
+
+	// Restart delays that PID 1 was given; zero where PID 1 has no such property.
+	RestartUSec uint64
+
+	LogFields  map[string]string // LogExtraFields
+	Properties map[string]any    // every property that was read, by name, for readers of a few more
+	JobID      uint32            // a queued or running job of the unit; 0: none
+}
+
+// Running reports whether the unit has a main process that PID 1 regards as started.
+func (s Status) Running() bool {
+	return s.MainPID > 0 && (s.ActiveState == "active" || s.ActiveState == "activating" || s.ActiveState == "reloading")
+}
+
+// Loaded reports whether PID 1 knows the unit at all.
+func (s Status) Loaded() bool { return s.LoadState != "" && s.LoadState != "not-found" }

@@ -1,0 +1,111 @@
+package pool
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Slice is the slice of every engine unit.
+const Slice = "pool-engines.slice"
+
+// UnitPattern matches every engine unit, as ListUnitsByPatterns takes it.
+const UnitPattern = "pool-engine@*.service"
+
+const (
+	unitPrefix = "pool-engine@"
+	unitSuffix = ".service"
+)
+
+var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// IDRule is the rule for pool ids in words, for messages.
+const IDRule = "1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit"
+
+// ValidID reports whether id may name a pool.
+func ValidID(id string) bool { return idPattern.MatchString(id) }
+
+// Replica names one engine process of a pool.
+type Replica struct {
+	Pool  string
+	Index int
+}
+
+// Name returns the replica's id inside its pool: r0, r1, …
+func (r Replica) Name() string { return "r" + strconv.Itoa(r.Index) }
+
+// String returns pool and replica as messages print them: "llama3/r0".
+func (r Replica) String() string { return r.Pool + "/" + r.Name() }
+
+// FileStem returns pool and replica as file and directory names carry them: "llama3.r0".
+func (r Replica) FileStem() string { return r.Pool + "." + r.Name() }
+
+// Unit returns the unit's name. The characters of an id are escaped as systemd-escape(1) does,
+// so that "%i" and "%I" mean what an administrator expects.
+func (r Replica) Unit() string { return unitPrefix + escape(r.FileStem()) + unitSuffix }
+
+// ParseUnit is the inverse of Unit; ok is false for a unit that is not one of ours.
+func ParseUnit(unit string) (Replica, bool) {
+	inst, found := strings.CutPrefix(unit, unitPrefix)
+	if !found {
+		return Replica{}, false
+	}
+	if inst, found = strings.CutSuffix(inst, unitSuffix); !found {
+		return Replica{}, false
+	}
+	stem, ok := unescape(inst)
+	if !ok {
+		return Replica{}, false
+	}
+	dot := strings.LastIndex(stem, ".r")
+	if dot < 0 {
+		return Replica{}, false
+	}
+	index, err := strconv.Atoi(stem[dot+2:])
+	if err != nil || index < 0 {
+		return Replica{}, false
+	}
+	r := Replica{Pool: stem[:dot], Index: index}
+	if !ValidID(r.Pool) || r.Unit() != unit {
+		return Replica{}, false
+	}
+	return r, true
+}
+
+// escape follows "String Escaping for Inclusion in Unit Names" in systemd.unit(5): everything
+// but ASCII letters, digits, ":", "_" and a dot that is not the first becomes \xNN.
+func escape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		plain := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			c == ':' || c == '_' || c == '.' && i > 0
+		if plain {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String()
+}
+
+func unescape(s string) (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+4 > len(s) || s[i+1] != 'x' {
+			return "", false
+		}
+		c, err := strconv.ParseUint(s[i+2:i+4], 16, 8)
+		if err != nil {
+			return "", false
+		}
+		b.WriteByte(byte(c))
+		i += 3
+	}
+	return b.String(), true
+}

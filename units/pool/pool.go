@@ -1,0 +1,135 @@
+// Package pool holds the desired state of one engine pool as plain data: what the operator
+// wrote, validated, with every default filled in, and the small values that the steps from
+// file to unit hand to each other.
+//
+// It owns the words (pool, replica, mask, unit name) and nothing that acts. It must not read
+// files, know TOML, or speak to PID 1.
+package pool
+
+import (
+	"strings"
+	"time"
+)
+
+// Engine kinds that a pool file may name.
+const (
+	LlamaCpp = "llamacpp"
+	VLLM     = "vllm"
+	TGI      = "tgi"
+	Triton   = "triton"
+	Command  = "command"
+)
+
+// Provisioning modes that a pool file may name.
+const (
+	ModeBinary    = "binary"
+	ModeContainer = "container"
+	ModeExternal  = "external"
+)
+
+// Health modes: what a probe failure past its threshold does to ready.
+const (
+	FailFast = "fail-fast" // ready goes false
+	FailOpen = "fail-open" // ready stays, a warning is logged; for development
+)
+
+// Pool is one pool as the operator wants it. It is a value: a changed pool is a new one.
+type Pool struct {
+	ID     string // [a-z0-9][a-z0-9._-]{0,62}
+	Source string // the file it was read from, for messages
+	Engine string // one of the engine kinds above
+
+	Model       Model
+	ModelDigest string // "sha256:" and 64 hex digits, or empty
+
+	Replicas int        // ≥ 1
+	Devices  [][]string // one mask per replica, as written; an empty mask is a CPU replica
+	Ctx      int        // context length in tokens, 0: the engine's own default
+	Slots    int        // slots_total, 0: asked from the engine
+
+	TensorSplit []float64
+	Args        []string          // appended to the engine's own
+	Env         map[string]string // added to the engine's environment
+	VRAMBytes   uint64            // 0: estimated
+
+	// Port is the TCP port on 127.0.0.1 of replica r0 (r1 has Port+1, …); 0: one of port_range.
+	Port int
+
+	Provisioning Provisioning
+	Limits       Limits
+	Health       Health
+	Restart      Restart
+	Drain        Drain
+}
+
+// Model names the weights: a scheme and the rest, "file:/srv/models/a.gguf".
+type Model string
+
+// Scheme returns what stands before the first colon ("file", "hf", …), or "" for an empty reference.
+func (m Model) Scheme() string { s, _, _ := strings.Cut(string(m), ":"); return s }
+
+// Path returns what stands behind the first colon.
+func (m Model) Path() string { _, p, _ := strings.Cut(string(m), ":"); return p }
+
+// Provisioning says where the engine comes from.
+type Provisioning struct {
+	Mode   string
+	Binary string // absolute, or a name looked up on PATH; empty: the engine's usual name
+	Image  string // container mode
+	URL    string // external mode
+}
+
+// Limits are the cgroup limits of each replica. A nil pointer or zero value leaves the line out.
+type Limits struct {
+	MemoryMaxBytes  uint64 // MemoryMax=
+	MemoryHighBytes uint64 // MemoryHigh=
+	CPUQuotaPercent int    // CPUQuota=, percent of one CPU
+	CPUs            string // AllowedCPUs=, as "0-3,8"
+	CPUWeight       uint64 // CPUWeight=, 1..10000
+	IOWeight        uint64 // IOWeight=, 1..10000
+	TasksMax        uint64 // TasksMax=
+}
+
+// Health says how the endpoint is judged.
+type Health struct {
+	Path         string        // empty: the engine's own
+	Interval     time.Duration // between probes of a running replica
+	Timeout      time.Duration // of one probe
+	Failures     int           // consecutive failures until ready=false
+	Successes    int           // consecutive successes until ready=true again
+	StartTimeout time.Duration // without any progress of a load, until it counts as stalled
+	Mode         string        // FailFast or FailOpen
+}
+
+// Restart is the backoff of a crashed engine.
+type Restart struct {
+	Initial         time.Duration
+	Factor          float64
+	Max             time.Duration
+	Jitter          float64 // fraction of the delay, 0..1
+	ResetAfter      time.Duration
+	BreakerFailures int
+	BreakerWindow   time.Duration
+	BreakerTimeout  time.Duration
+}
+
+// Drain says how long held work may go on once a replica must stop.
+type Drain struct {
+	Deadline time.Duration
+}
+
+// Staged is a model that is present and, where a digest was given, verified.
+type Staged struct {
+	Path      string   // what the engine is told to load; empty for an engine without a model
+	Files     []string // every file or directory to show to the engine read-only
+	SizeBytes int64
+	Digest    string // "sha256:…", empty where none was computed
+	Verified  bool   // true only when a configured digest was compared and matched
+}
+
+// Prepared is an engine that could be executed.
+type Prepared struct {
+	Binary   string   // absolute path
+	Version  string   // as the engine says it; "unknown" where it does not
+	ReadOnly []string // further paths that the engine needs to see although their tree is hidden
+}
