@@ -1,0 +1,101 @@
+package reconcile
+
+import "github.com/pool-managerd/pool-managerd/registry"
+
+// Verdict is where a replica stands: what the registry publishes.
+type Verdict struct {
+	State   registry.State
+	Live    bool
+	Ready   bool
+	Reason  string
+	Failure *registry.Failure // why not ready; nil when nothing is wrong
+}
+
+// stateRow is a row of the state table: the first whose When holds names the state.
+type stateRow struct {
+	State   registry.State
+	Live    bool
+	Ready   bool
+	When    string // the condition in words, for the printed table
+	Holds   func(f Facts) bool
+	Reason  string
+	Failure func(f Facts) *registry.Failure
+}
+
+func noFailure(Facts) *registry.Failure { return nil }
+
+// stateTable derives the state from the facts, so that no stored state can disagree with them.
+var stateTable = []stateRow{
+	{registry.StateStopping, false, false, "PID 1 is stopping the unit, or was asked to",
+		func(f Facts) bool { return f.Unit == Stopping || f.Op == Stop },
+		"PID 1 is stopping the engine", noFailure},
+	{registry.StateDraining, true, false, "the unit runs and a drain was begun",
+		func(f Facts) bool { return f.serving() && f.Draining },
+		"no new work is taken; held work may finish", noFailure},
+	{registry.StateReady, true, true, "the gate passed and the manager's probe succeeded",
+		func(f Facts) bool { return f.serving() && (f.Probe == Healthy || f.Probe == Unhealthy && f.FailOpen) },
+		"the engine answers", func(f Facts) *registry.Failure { return f.ProbeErr }},
+	{registry.StateUnhealthy, true, false, "the gate passed and the probe fails past its threshold",
+		func(f Facts) bool { return f.serving() && f.Probe == Unhealthy },
+		"the engine runs but its health probe fails", func(f Facts) *registry.Failure { return f.ProbeErr }},
+	{registry.StateProbing, true, false, "the gate passed and the manager's first probe is due",
+		func(f Facts) bool { return f.serving() },
+		"the engine's gate passed; the manager's own probe is due", func(f Facts) *registry.Failure { return f.Crash }},
+	{registry.StateBackoff, false, false, "the engine crashed and PID 1 waits before the next start",
+		func(f Facts) bool { return f.Unit == Backoff },
+		"the engine crashed; PID 1 will start it again", func(f Facts) *registry.Failure { return f.Crash }},
+	{registry.StateStarting, true, false, "PID 1 has the start job, or the engine loads its model",
+		func(f Facts) bool { return f.Unit == Starting || f.Op == Start },
+		"the engine is loading its model", func(f Facts) *registry.Failure { return f.Crash }},
+	{registry.StateInvalid, false, false, "the pool file is wrong, and there is no former version",
+		func(f Facts) bool { return f.Invalid != nil && f.Held },
+		"the pool's file is wrong", func(f Facts) *registry.Failure { return f.Invalid }},
+	{registry.StateRefused, false, false, "a policy forbids the pool and nothing of it runs",
+		func(f Facts) bool { return f.Refusal != nil },
+		"the host's policy refuses the pool", func(f Facts) *registry.Failure { return f.Refusal }},
+	{registry.StateFailed, false, false, "staging, preparing or the start failed; tried again later",
+		func(f Facts) bool { return f.Wanted && (f.Stage == Failed || f.Prepare == Failed) },
+		"the engine could not be prepared", func(f Facts) *registry.Failure { return f.Failure }},
+	{registry.StateFailed, false, false, "the unit failed and PID 1 starts it no more; tried again later",
+		func(f Facts) bool { return f.Unit == Broken },
+		"the engine failed too often for PID 1 to start it again", func(f Facts) *registry.Failure { return f.Crash }},
+	{registry.StateStopped, false, false, "the unit ended without a failure",
+		func(f Facts) bool { return f.Unit == Exited || !f.Wanted },
+		"the engine was stopped, or ended by itself with status 0", noFailure},
+	{registry.StateStaging, true, false, "the model is looked for and verified",
+		func(f Facts) bool { return f.Stage != Done },
+		"the model is looked for and verified", func(f Facts) *registry.Failure { return f.Failure }},
+	{registry.StatePreparing, true, false, "the engine is looked for, its version read, its port chosen",
+		func(f Facts) bool { return true },
+		"the engine is being prepared", func(f Facts) *registry.Failure { return f.Failure }},
+}
+
+// Assess returns where the replica stands. A pool file that went bad, or a change that could not
+// be prepared, shows as the failure of a replica that goes on serving its former version.
+func Assess(f Facts) Verdict {
+	for _, row := range stateTable {
+		if !row.Holds(f) {
+			continue
+		}
+		v := Verdict{State: row.State, Live: row.Live, Ready: row.Ready, Reason: row.Reason, Failure: row.Failure(f)}
+		return withPendingChange(f, v)
+	}
+	// The last row holds for all facts.
+	return Verdict{State: registry.StatePreparing}
+}
+
+// withPendingChange reports what stands against the wanted version while the former one runs.
+func withPendingChange(f Facts, v Verdict) Verdict {
+	if v.Failure != nil {
+		return v
+	}
+	switch {
+	case f.Invalid != nil:
+		v.Failure = f.Invalid
+	case f.Refusal != nil:
+		v.Failure = f.Refusal
+	case f.Stage == Failed || f.Prepare == Failed:
+		v.Failure = f.Failure
+	}
+	return v
+}

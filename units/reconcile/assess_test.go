@@ -1,0 +1,95 @@
+package reconcile
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+var update = flag.Bool("update", false, "write the generated tables")
+
+func TestAssess(t *testing.T) {
+	sick := func(f *Facts) {
+		f.Probe, f.ProbeErr = Unhealthy, registry.Fail(registry.CodeHealthFailed, "status 500", "")
+	}
+	crashed := func(f *Facts) {
+		f.Unit, f.Crash = Backoff, registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "")
+	}
+	cases := []struct {
+		name  string
+		f     Facts
+		state registry.State
+		ready bool
+		code  registry.Code
+	}{
+		{"healthy_and_gated_is_ready", replica(), registry.StateReady, true, ""},
+		{"gate_alone_is_not_ready", replica(func(f *Facts) { f.Probe = Unprobed }), registry.StateProbing, false, ""},
+		{"loading", replica(unit(Starting)), registry.StateStarting, false, ""},
+		{"crashed", replica(crashed), registry.StateBackoff, false, registry.CodeEngineCrashed},
+		{"probe_fails", replica(sick), registry.StateUnhealthy, false, registry.CodeHealthFailed},
+		{"probe_fails_open", replica(sick, func(f *Facts) { f.FailOpen = true }), registry.StateReady, true, registry.CodeHealthFailed},
+		{"draining_is_never_ready", replica(draining), registry.StateDraining, false, ""},
+		{"file_went_bad_while_it_serves", replica(invalid), registry.StateReady, true, registry.CodeConfigInvalid},
+		{"file_bad_from_the_start", replica(fresh, held), registry.StateInvalid, false, registry.CodeConfigInvalid},
+		{"refused", replica(fresh, refused), registry.StateRefused, false, registry.CodePolicyDenied},
+		{"model_missing", replica(fresh, failing), registry.StateFailed, false, registry.CodeModelNotFound},
+		{"new_model_missing_while_the_former_serves", replica(failing), registry.StateReady, true, registry.CodeModelNotFound},
+		{"stopped_by_an_operator", replica(unit(Exited)), registry.StateStopped, false, ""},
+		{"staging", replica(fresh, stage(Running), prep(Pending)), registry.StateStaging, false, ""},
+		{"preparing", replica(fresh, prep(Running)), registry.StatePreparing, false, ""},
+		{"being_stopped", replica(op(Stop)), registry.StateStopping, false, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			v := Assess(c.f)
+			var code registry.Code
+			if v.Failure != nil {
+				code = v.Failure.Code
+			}
+			if v.State != c.state || v.Ready != c.ready || code != c.code {
+				t.Errorf("Assess = %s ready=%t %s, want %s ready=%t %s", v.State, v.Ready, code, c.state, c.ready, c.code)
+			}
+		})
+	}
+}
+
+// TestTablesInDocs prints both tables; the administrator's pages show them as they are in the code.
+func TestTablesInDocs(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("<!-- Written by go test ./units/reconcile -update; do not edit. -->\n# States and rules\n\n")
+	b.WriteString("## States of a replica\n\nThe first row whose condition holds is the state.\n\n")
+	b.WriteString("| state | live | ready | when |\n| --- | --- | --- | --- |\n")
+	for _, r := range stateTable {
+		fmt.Fprintf(&b, "| `%s` | %t | %t | %s |\n", r.State, r.Live, r.Ready, r.When)
+	}
+	b.WriteString("\n## Rules of the plan\n\nThe first rule that applies names the next action and its reason.\n\n")
+	b.WriteString("| rule | action | reason |\n| --- | --- | --- |\n")
+	for _, r := range planRules {
+		action := string(r.Action)
+		if action == "" {
+			action = "nothing"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, action, r.Reason)
+	}
+	path := filepath.Join("..", "..", "docs", "reference", "states.md")
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != b.String() {
+		t.Errorf("%s is not what the code says; run go test ./units/reconcile -update", path)
+	}
+}

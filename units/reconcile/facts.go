@@ -1,0 +1,103 @@
+// Package reconcile decides. From what is wanted of one replica, what is known of it, and the
+// time, it says which state the replica is in and which single action comes next, each with a
+// reason in words.
+//
+// It owns the rules and the two tables that hold them. It must not act: no I/O, no clock, no
+// goroutine, no D-Bus. Whoever calls it carries the action out and calls again with the new facts.
+package reconcile
+
+import (
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// Step is how far one preparation step has come.
+type Step int
+
+// The steps of staging and preparing.
+const (
+	Pending Step = iota // to be done, or to be done again
+	Running
+	Done
+	Failed // see Facts.Failure; tried again at Facts.RetryAt
+)
+
+// Phase is a unit as PID 1 has it, folded to what a decision needs.
+type Phase int
+
+// The phases of a unit.
+const (
+	Absent   Phase = iota // PID 1 does not know it
+	Starting              // executed, its gate has not passed yet
+	Active                // its gate passed
+	Backoff               // crashed; PID 1 waits before it starts it again
+	Stopping              // being stopped
+	Broken                // failed, and PID 1 starts it no more
+	Exited                // ended without a failure: stopped by an operator, or exit status 0
+)
+
+// Probe is the verdict of the manager's own health probes since the unit became active.
+type Probe int
+
+// The verdicts.
+const (
+	Unprobed Probe = iota
+	Healthy
+	Unhealthy
+)
+
+// Spec identifies a rendering: Identity changes when a new process is needed, Limits when only
+// cgroup limits differ, which PID 1 can change on a running unit.
+type Spec struct {
+	Identity string
+	Limits   string
+}
+
+// Facts is everything that is known about one replica.
+type Facts struct {
+	// Wanted is whether a pool file asks for this replica. Held is true where that cannot be
+	// told, because the file that could say so is broken: what runs is then left as it is.
+	Wanted bool
+	Held   bool
+	// Invalid says that the pool's file went wrong: with a former version in force it is only
+	// reported, without one the replica is Held too. Refusal says that a policy forbids the pool.
+	Invalid *registry.Failure
+	Refusal *registry.Failure
+
+	Stage   Step
+	Prepare Step
+	Failure *registry.Failure // of the failed step or of the failed start
+	RetryAt time.Time         // of the failed step or the broken unit; zero: at once
+
+	Spec     Spec // of what is staged and prepared; empty until then
+	Unit     Phase
+	UnitSpec Spec              // as the unit carries it
+	Crash    *registry.Failure // why the unit's last run ended badly
+
+	Op       Action // an action under way, None otherwise
+	Draining bool   // a drain was begun for the unit that runs
+	Drained  bool   // nothing is held any more, or the deadline has passed
+
+	Probe    Probe
+	ProbeErr *registry.Failure
+	FailOpen bool // health.mode = "fail-open"
+}
+
+// serving reports whether the unit may hold requests that a stop would cut.
+func (f Facts) serving() bool { return f.Unit == Active }
+
+// exists reports whether PID 1 has something that must be stopped before a new start.
+func (f Facts) exists() bool {
+	return f.Unit == Starting || f.Unit == Active || f.Unit == Backoff
+}
+
+// startable reports whether the pool may run at all.
+func (f Facts) startable() bool {
+	return f.Wanted && f.Refusal == nil && !f.Held
+}
+
+// replaced reports whether the unit that runs is not the one that is now wanted.
+func (f Facts) replaced() bool {
+	return f.Prepare == Done && f.Spec.Identity != "" && f.Spec.Identity != f.UnitSpec.Identity
+}

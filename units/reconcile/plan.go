@@ -1,0 +1,117 @@
+package reconcile
+
+import "time"
+
+// Action is one effect for the caller to carry out.
+type Action string
+
+// The actions.
+const (
+	None      Action = ""
+	Stage     Action = "stage"      // find and verify the model
+	Prepare   Action = "prepare"    // find the engine, read its version, choose the port
+	Start     Action = "start"      // render, and ask PID 1 for the transient unit
+	Drain     Action = "drain"      // let held work finish, up to the deadline
+	Resume    Action = "resume"     // end a drain that is no longer wanted
+	Stop      Action = "stop"       // ask PID 1 to stop the unit
+	Clear     Action = "clear"      // let PID 1 forget the failed or ended unit
+	SetLimits Action = "set-limits" // change cgroup limits of the running unit
+	Forget    Action = "forget"     // nothing is left: drop the replica
+)
+
+// Decision is the next action, and why.
+type Decision struct {
+	Action Action
+	Rule   string    // the name of the rule that decided, for traces and tests
+	Reason string    // one sentence for people
+	At     time.Time // when to decide again although nothing happens; zero: never
+}
+
+// rule is a row of the plan: the first whose When holds decides.
+type rule struct {
+	Name   string
+	When   func(f Facts, now time.Time) bool
+	Action Action
+	Reason string
+}
+
+// planRules is the plan. Order matters: what is under way comes first, then what must end, then
+// what must change, then what must begin.
+var planRules = []rule{
+	{"busy", func(f Facts, _ time.Time) bool { return f.Op != None },
+		None, "an action is under way"},
+	{"stopping", func(f Facts, _ time.Time) bool { return f.Unit == Stopping },
+		None, "PID 1 is stopping the unit"},
+
+	// A broken file must not cost what runs: leave it, whatever it is.
+	{"held", func(f Facts, _ time.Time) bool { return f.Held },
+		None, "the pool's file cannot be read, so what runs is left as it is"},
+
+	{"unwanted/drain", func(f Facts, _ time.Time) bool { return !f.Wanted && f.serving() && !f.Draining },
+		Drain, "no pool file asks for this replica any more"},
+	{"unwanted/stop", func(f Facts, _ time.Time) bool { return !f.Wanted && f.exists() && (f.Drained || !f.serving()) },
+		Stop, "no pool file asks for this replica, and nothing is held"},
+	{"unwanted/clear", func(f Facts, _ time.Time) bool { return !f.Wanted && (f.Unit == Broken || f.Unit == Exited) },
+		Clear, "no pool file asks for this replica, and its unit has ended"},
+	{"unwanted/forget", func(f Facts, _ time.Time) bool { return !f.Wanted && f.Unit == Absent },
+		Forget, "no pool file asks for this replica, and it has no unit"},
+
+	{"forbidden/drain", func(f Facts, _ time.Time) bool { return f.Refusal != nil && f.serving() && !f.Draining },
+		Drain, "the host's policy refuses this pool"},
+	{"forbidden/stop", func(f Facts, _ time.Time) bool {
+		return f.Refusal != nil && f.exists() && (f.Drained || !f.serving())
+	}, Stop, "the host's policy refuses this pool, and nothing is held"},
+
+	// The new model is staged and the new engine prepared before anything that runs is touched.
+	{"stage", func(f Facts, _ time.Time) bool { return f.startable() && f.Stage == Pending },
+		Stage, "the model is not staged"},
+	{"prepare", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.Stage == Done && f.Prepare == Pending
+	}, Prepare, "the engine is not prepared"},
+	{"retry", func(f Facts, now time.Time) bool {
+		return f.startable() && (f.Stage == Failed || f.Prepare == Failed) && !now.Before(f.RetryAt)
+	}, Stage, "the wait after a failed attempt is over"},
+
+	{"resume", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.serving() && f.Draining && f.Prepare == Done && !f.replaced()
+	}, Resume, "what runs is wanted again"},
+	{"draining", func(f Facts, _ time.Time) bool { return f.Draining && f.serving() && !f.Drained },
+		None, "held work may finish"},
+
+	{"replace/drain", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.serving() && f.replaced() && !f.Draining
+	}, Drain, "the pool was changed in a way that needs a new process"},
+	{"replace/stop", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.exists() && f.replaced() && (f.Drained || !f.serving())
+	}, Stop, "the pool was changed, and nothing is held"},
+	{"limits", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.exists() && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits
+	}, SetLimits, "only limits were changed"},
+
+	{"broken/changed", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Broken && f.replaced() },
+		Start, "the pool was changed after its unit had failed"},
+	{"broken/retry", func(f Facts, now time.Time) bool {
+		return f.startable() && f.Unit == Broken && f.Prepare == Done && !now.Before(f.RetryAt)
+	}, Start, "the wait after the failed unit is over"},
+	{"exited/changed", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Exited && f.replaced() },
+		Start, "the pool was changed after its unit had been stopped"},
+	{"start", func(f Facts, now time.Time) bool {
+		return f.startable() && f.Unit == Absent && f.Prepare == Done && !now.Before(f.RetryAt)
+	}, Start, "the model is staged, the engine is prepared, and nothing runs"},
+}
+
+// Plan returns the next action for one replica. It is pure: the same facts and time give the
+// same decision. When nothing is to be done now but a wait is running, At says until when.
+func Plan(f Facts, now time.Time) Decision {
+	for _, r := range planRules {
+		if r.When(f, now) {
+			return Decision{Action: r.Action, Rule: r.Name, Reason: r.Reason}
+		}
+	}
+	d := Decision{Rule: "settled", Reason: "what runs is what is wanted"}
+	if f.startable() && now.Before(f.RetryAt) {
+		d.At = f.RetryAt
+		d.Rule, d.Reason = "waiting", "the next attempt is not due yet"
+	}
+	return d
+}

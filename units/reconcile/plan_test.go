@@ -1,0 +1,190 @@
+package reconcile
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// is changes one thing in a replica that runs as wanted.
+type is func(*Facts)
+
+// replica is an engine that runs, is healthy, and is what the pool file asks for.
+func replica(changes ...is) Facts {
+	f := Facts{
+		Wanted: true, Stage: Done, Prepare: Done,
+		Spec: Spec{"new", "l1"}, Unit: Active, UnitSpec: Spec{"new", "l1"}, Probe: Healthy,
+	}
+	for _, c := range changes {
+		c(&f)
+	}
+	return f
+}
+
+func unit(p Phase) is { return func(f *Facts) { f.Unit = p } }
+func fresh(f *Facts)  { f.Unit, f.UnitSpec, f.Probe = Absent, Spec{}, Unprobed }
+func unwanted(f *Facts) {
+	f.Wanted = false
+}
+func refused(f *Facts) {
+	f.Refusal = registry.Fail(registry.CodePolicyDenied, "no device", "")
+}
+func held(f *Facts) {
+	f.Held, f.Invalid = true, registry.Fail(registry.CodeConfigInvalid, "bad", "")
+}
+func invalid(f *Facts)  { f.Invalid = registry.Fail(registry.CodeConfigInvalid, "bad", "") }
+func oldSpec(f *Facts)  { f.UnitSpec.Identity = "old" }
+func draining(f *Facts) { f.Draining = true }
+func drained(f *Facts)  { f.Draining, f.Drained = true, true }
+func stage(s Step) is   { return func(f *Facts) { f.Stage = s } }
+func prep(s Step) is    { return func(f *Facts) { f.Prepare = s } }
+func op(a Action) is    { return func(f *Facts) { f.Op = a } }
+func retryIn(d time.Duration) is {
+	return func(f *Facts) { f.RetryAt = noon.Add(d) }
+}
+func failing(f *Facts) {
+	f.Stage, f.Failure = Failed, registry.Fail(registry.CodeModelNotFound, "no such file", "")
+}
+
+func TestPlan(t *testing.T) {
+	cases := []struct {
+		name string
+		f    Facts
+		want Action
+		rule string
+	}{
+		{"nothing_runs/new_pool_is_staged_first", replica(fresh, stage(Pending), prep(Pending)), Stage, "stage"},
+		{"nothing_runs/then_prepared", replica(fresh, prep(Pending)), Prepare, "prepare"},
+		{"nothing_runs/then_started", replica(fresh), Start, "start"},
+		{"nothing_runs/start_in_flight_is_not_repeated", replica(fresh, op(Start)), None, "busy"},
+		{"nothing_runs/failed_stage_waits", replica(fresh, failing, retryIn(time.Second)), None, "waiting"},
+		{"nothing_runs/failed_stage_is_tried_again_when_due", replica(fresh, failing, retryIn(0)), Stage, "retry"},
+		{"nothing_runs/refused_pool_is_not_started", replica(fresh, refused), None, "settled"},
+		{"nothing_runs/held_pool_is_not_started", replica(fresh, held), None, "held"},
+		{"nothing_runs/former_version_of_a_bad_file_is_started", replica(fresh, invalid), Start, "start"},
+
+		{"runs/as_wanted", replica(), None, "settled"},
+		{"runs/loading_is_left_alone", replica(unit(Starting)), None, "settled"},
+		{"runs/backoff_is_pid_1s", replica(unit(Backoff)), None, "settled"},
+		{"runs/adopted_unit_is_checked_not_touched", replica(stage(Pending), prep(Pending)), Stage, "stage"},
+		{"runs/missing_model_does_not_stop_it", replica(failing, retryIn(time.Second)), None, "waiting"},
+		{"runs/bad_file_does_not_stop_it", replica(held), None, "held"},
+
+		{"changed/prepared_before_anything_is_touched", replica(oldSpec, stage(Done), prep(Pending)), Prepare, "prepare"},
+		{"changed/failed_preparation_keeps_the_former", replica(oldSpec, failing, prep(Pending), retryIn(time.Second)), None, "waiting"},
+		{"changed/drained_first", replica(oldSpec), Drain, "replace/drain"},
+		{"changed/held_work_may_finish", replica(oldSpec, draining), None, "draining"},
+		{"changed/then_stopped", replica(oldSpec, drained), Stop, "replace/stop"},
+		{"changed/not_serving_is_stopped_at_once", replica(oldSpec, unit(Starting)), Stop, "replace/stop"},
+		{"changed/backoff_is_stopped_at_once", replica(oldSpec, unit(Backoff)), Stop, "replace/stop"},
+		{"changed/back_to_what_runs_ends_the_drain", replica(draining), Resume, "resume"},
+		{"changed/only_limits", replica(func(f *Facts) { f.Spec.Limits = "l2" }), SetLimits, "limits"},
+
+		{"broken/waits", replica(unit(Broken), retryIn(time.Minute)), None, "waiting"},
+		{"broken/is_tried_again_when_due", replica(unit(Broken), retryIn(0)), Start, "broken/retry"},
+		{"broken/a_change_is_tried_at_once", replica(unit(Broken), oldSpec, retryIn(time.Minute)), Start, "broken/changed"},
+		{"stopped/an_operators_stop_is_respected", replica(unit(Exited)), None, "settled"},
+		{"stopped/a_change_starts_it", replica(unit(Exited), oldSpec), Start, "exited/changed"},
+
+		{"unwanted/drained_first", replica(unwanted), Drain, "unwanted/drain"},
+		{"unwanted/held_work_may_finish", replica(unwanted, draining), None, "draining"},
+		{"unwanted/then_stopped", replica(unwanted, drained), Stop, "unwanted/stop"},
+		{"unwanted/loading_is_stopped_at_once", replica(unwanted, unit(Starting)), Stop, "unwanted/stop"},
+		{"unwanted/failed_unit_is_cleared", replica(unwanted, unit(Broken)), Clear, "unwanted/clear"},
+		{"unwanted/forgotten_when_nothing_is_left", replica(unwanted, fresh), Forget, "unwanted/forget"},
+
+		{"refused/runs_and_is_drained", replica(refused), Drain, "forbidden/drain"},
+		{"refused/then_stopped", replica(refused, drained), Stop, "forbidden/stop"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got := Plan(c.f, noon)
+			if got.Action != c.want || got.Rule != c.rule {
+				t.Errorf("Plan = %q by rule %q, want %q by rule %q", got.Action, got.Rule, c.want, c.rule)
+			}
+			if got.Reason == "" {
+				t.Error("a decision without a reason")
+			}
+		})
+	}
+}
+
+func TestPlanWakesUpForTheNextAttempt(t *testing.T) {
+	due := noon.Add(7 * time.Second)
+	if got := Plan(replica(fresh, failing, retryIn(7*time.Second)), noon); !got.At.Equal(due) {
+		t.Errorf("At = %v, want %v", got.At, due)
+	}
+	if got := Plan(replica(), noon); !got.At.IsZero() {
+		t.Errorf("a settled replica wakes up at %v", got.At)
+	}
+}
+
+// factsFrom makes any combination of facts from bytes.
+func factsFrom(b []byte) Facts {
+	at := func(i, n int) int {
+		if i >= len(b) {
+			return 0
+		}
+		return int(b[i]) % n
+	}
+	f := Facts{
+		Wanted: at(0, 2) == 1, Held: at(1, 2) == 1,
+		Stage: Step(at(2, 4)), Prepare: Step(at(3, 4)), Unit: Phase(at(4, 7)), Probe: Probe(at(5, 3)),
+		Draining: at(6, 2) == 1, Drained: at(7, 2) == 1, FailOpen: at(8, 2) == 1,
+		Spec:     Spec{[]string{"", "a", "b"}[at(9, 3)], []string{"x", "y"}[at(10, 2)]},
+		UnitSpec: Spec{[]string{"", "a", "b"}[at(11, 3)], []string{"x", "y"}[at(12, 2)]},
+		RetryAt:  noon.Add(time.Duration(at(13, 3)-1) * time.Second),
+	}
+	if at(14, 2) == 1 {
+		refused(&f)
+	}
+	if at(15, 2) == 1 {
+		invalid(&f)
+	}
+	if at(16, 8) == 7 {
+		f.Op = Start
+	}
+	return f
+}
+
+// FuzzPlan holds what must be true of every decision, whatever the facts.
+func FuzzPlan(f *testing.F) {
+	f.Add([]byte{1, 0, 2, 2, 2, 1})
+	f.Add([]byte{0, 0, 2, 2, 2, 1, 1, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		facts := factsFrom(b)
+		d, v := Plan(facts, noon), Assess(facts)
+		if d.Reason == "" || d.Rule == "" {
+			t.Errorf("%+v: a decision without a reason", facts)
+		}
+		switch d.Action {
+		case Start:
+			if facts.exists() || facts.Unit == Stopping {
+				t.Errorf("%+v: started beside a unit that exists", facts)
+			}
+			if !facts.Wanted || facts.Refusal != nil || facts.Prepare != Done {
+				t.Errorf("%+v: started although not wanted, refused or not prepared", facts)
+			}
+		case Stop:
+			if facts.Unit == Active && !facts.Drained {
+				t.Errorf("%+v: an engine that serves was stopped without a drain", facts)
+			}
+		case Stage, Prepare, Drain, SetLimits:
+			if facts.Held {
+				t.Errorf("%+v: a held replica was touched by %s", facts, d.Action)
+			}
+		}
+		if facts.Held && d.Action != None {
+			t.Errorf("%+v: a held replica got %s", facts, d.Action)
+		}
+		if v.Ready && (facts.Unit != Active || facts.Draining || facts.Probe == Unprobed) {
+			t.Errorf("%+v: ready by accident", facts)
+		}
+		if v.Ready && !v.Live {
+			t.Errorf("%+v: ready but not live", facts)
+		}
+	})
+}
