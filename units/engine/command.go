@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// command is any program that serves HTTP: the operator writes its arguments, with placeholders.
+type command struct{}
+
+var _ Adapter = command{}
+
+func (command) Kind() string               { return pool.Command }
+func (command) DefaultBinary() string      { return "" }
+func (command) VersionArgs() []string      { return nil }
+func (command) ParseVersion([]byte) string { return "" }
+
+func (command) Check(p pool.Pool) error { return noTensorSplit(p) }
+
+// Command fills {host}, {port}, {model}, {ctx} and {slots} in the arguments; other braces stay as
+// they are, so that JSON needs no escape. A ctx or slots that the pool leaves out is 0. The program
+// also finds HOST, PORT and MODEL in its environment.
+func (command) Command(p pool.Pool, at Instance) Command {
+	port := strconv.Itoa(at.Port)
+	fill := strings.NewReplacer(
+		"{host}", at.Host, "{port}", port, "{model}", at.Model,
+		"{ctx}", strconv.Itoa(p.Ctx), "{slots}", strconv.Itoa(p.Slots),
+	)
+	args := make([]string, len(p.Args))
+	for i, arg := range p.Args {
+		args[i] = fill.Replace(arg)
+	}
+	return Command{Args: args, Env: map[string]string{"HOST": at.Host, "PORT": port, "MODEL": at.Model}}
+}
+
+func (command) HealthPath() string { return "/health" }
+func (command) HealthStatus() int  { return http.StatusOK }
+
+func (command) Relax(at Instance) []Relaxation { return cudaRelaxations(at) }
+
+func (command) StopTimeout() time.Duration { return 30 * time.Second }
+
+func (command) SlotsPath() string         { return "" }
+func (command) Slots([]byte) (int, error) { return 0, errNotTold }
+func (command) BusyPath() string          { return "" }
+func (command) Busy([]byte) (int, error)  { return 0, errNotTold }

@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// managedFlag is a flag that an adapter writes itself from a key of the pool file.
+type managedFlag struct {
+	Spellings []string // every spelling the engine takes, with its dashes
+	Instead   string   // what the operator does instead, for the hint
+}
+
+// flagSyntax is how an engine's argument parser reads a flag, beyond "--flag value".
+type flagSyntax struct {
+	Underscores bool // "--max_model_len" is "--max-model-len" (vLLM's parser)
+	ShortValue  bool // "-p80" is "-p 80" (clap)
+}
+
+// name returns the flag in arg as a managedFlag spells it, or "" when arg is no flag.
+func (s flagSyntax) name(arg string) string {
+	if !strings.HasPrefix(arg, "-") || arg == "-" || arg == "--" {
+		return ""
+	}
+	name, _, _ := strings.Cut(arg, "=")
+	if s.Underscores && strings.HasPrefix(name, "--") {
+		name = strings.ReplaceAll(name, "_", "-")
+	}
+	if s.ShortValue && !strings.HasPrefix(name, "--") && len(name) > 2 {
+		name = name[:2]
+	}
+	return name
+}
+
+// has reports whether the operator's arguments hold one of the flags.
+func (s flagSyntax) has(args []string, flags ...string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(flags, s.name(arg)) })
+}
+
+// refuse returns CONFIG_INVALID when the operator's arguments repeat a managed flag: the engine
+// would take one of the two values, and the manager could believe the other.
+func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) error {
+	for i, arg := range p.Args {
+		name := s.name(arg)
+		if name == "" {
+			continue
+		}
+		for _, m := range table {
+			if slices.Contains(m.Spellings, name) {
+				return invalid(p, fmt.Sprintf("args[%d] is %s, which engine %q gets from pool-managerd", i, name, p.Engine),
+					"Remove it from args and "+m.Instead+".")
+			}
+		}
+	}
+	return nil
+}
+
+// Hints that several engines share.
+const (
+	useModel = "set the key model"
+	useHost  = "leave it out: an engine listens on 127.0.0.1 only"
+	usePort  = "set the key port, or port_range in config.toml"
+	useCtx   = "set the key ctx (tokens a request)"
+	useSlots = "set the key slots (requests at the same time)"
+	noTLS    = "leave it out: the engine is reached in plain HTTP over the loopback"
+)
+
+// needModel refuses a pool without a model.
+func needModel(p pool.Pool) error {
+	if p.Model != "" {
+		return nil
+	}
+	return invalid(p, fmt.Sprintf("engine %q needs a model", p.Engine), `Set model = "file:/absolute/path".`)
+}
+
+// noTensorSplit refuses tensor_split for an engine that splits evenly.
+func noTensorSplit(p pool.Pool) error {
+	if len(p.TensorSplit) == 0 {
+		return nil
+	}
+	return invalid(p, fmt.Sprintf("tensor_split has no meaning for engine %q, which splits evenly", p.Engine),
+		"Remove tensor_split; it works with engine \"llamacpp\".")
+}
+
+// invalid makes a CONFIG_INVALID failure whose hint says where.
+func invalid(p pool.Pool, message, hint string) error {
+	if p.Source != "" {
+		hint += " The file is " + p.Source + "."
+	}
+	return registry.Fail(registry.CodeConfigInvalid, message, hint)
+}
+
+// sidePort returns a second port of an engine that insists on one: offset above its own, or below
+// where that would pass 65535. The default port_range 21000-21999 and its side ports 26000-26999
+// and 31000-31999 stay below Linux's ephemeral ports (32768, ip(7)) and off each other.
+func sidePort(port, offset int) string {
+	if port+offset > 65535 {
+		offset = -offset
+	}
+	return strconv.Itoa(port + offset)
+}
+
+// Offsets for sidePort.
+const (
+	metricsOffset    = 5000
+	rendezvousOffset = 10000
+)
+
+// firstError returns the first error that is not nil.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

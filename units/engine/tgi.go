@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"net/http"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// tgi is text-generation-launcher of Text Generation Inference. Its port opens after the warm-up.
+type tgi struct{}
+
+var _ Adapter = tgi{}
+
+func (tgi) Kind() string          { return pool.TGI }
+func (tgi) DefaultBinary() string { return "text-generation-launcher" }
+func (tgi) VersionArgs() []string { return []string{"--version"} }
+
+var tgiVersion = regexp.MustCompile(`(?m)^text-generation-launcher[ \t]+(\S+)`)
+
+func (tgi) ParseVersion(out []byte) string { return firstMatch(tgiVersion, out) }
+
+var tgiManaged = []managedFlag{
+	{[]string{"--model-id"}, useModel},
+	{[]string{"--hostname"}, useHost},
+	{[]string{"-p", "--port"}, usePort},
+	{[]string{"--max-total-tokens"}, useCtx},
+	{[]string{"--max-concurrent-requests"}, useSlots},
+	{[]string{"--ngrok", "--ngrok-authtoken", "--ngrok-edge"}, useHost},
+}
+
+var tgiSyntax = flagSyntax{ShortValue: true}
+
+func (tgi) Check(p pool.Pool) error {
+	return firstError(needModel(p), noTensorSplit(p), tgiSyntax.refuse(p, tgiManaged))
+}
+
+func (tgi) Command(p pool.Pool, at Instance) Command {
+	args := []string{"--model-id", at.Model, "--hostname", at.Host, "--port", strconv.Itoa(at.Port)}
+	if p.Ctx > 0 {
+		args = append(args, "--max-total-tokens", strconv.Itoa(p.Ctx))
+	}
+	if p.Slots > 0 {
+		args = append(args, "--max-concurrent-requests", strconv.Itoa(p.Slots))
+	}
+	if len(at.Devices) > 1 && !tgiSyntax.has(p.Args, "--num-shard", "--sharded") {
+		args = append(args, "--num-shard", strconv.Itoa(len(at.Devices)))
+	}
+	env := offlinePython()
+	// As variables and not as flags: a version that lacks one ignores the variable and would die of
+	// the flag. Both ports have a fixed default on which a second replica would fail.
+	env["PROMETHEUS_PORT"] = sidePort(at.Port, metricsOffset)
+	env["MASTER_PORT"] = sidePort(at.Port, rendezvousOffset)
+	env["MASTER_ADDR"] = at.Host
+	env["USAGE_STATS"] = "off"
+	return Command{Args: append(args, p.Args...), Env: env}
+}
+
+func (tgi) HealthPath() string { return "/health" }
+func (tgi) HealthStatus() int  { return http.StatusOK }
+
+func (tgi) Relax(Instance) []Relaxation { return pythonRelaxations() }
+
+// StopTimeout is above the 90 s that the launcher gives its router and shards.
+func (tgi) StopTimeout() time.Duration { return 100 * time.Second }
+
+func (tgi) SlotsPath() string { return "/info" }
+
+func (tgi) Slots(body []byte) (int, error) {
+	return positiveField(body, "max_concurrent_requests")
+}
+
+func (tgi) BusyPath() string { return "/metrics" }
+
+func (tgi) Busy(body []byte) (int, error) {
+	return sumGauges(body, "tgi_batch_current_size", "tgi_queue_size")
+}

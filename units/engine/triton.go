@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// triton is NVIDIA's tritonserver; the model is a model repository, a directory. Its endpoints open
+// after the models are loaded; not ready is 400.
+type triton struct{}
+
+var _ Adapter = triton{}
+
+func (triton) Kind() string          { return pool.Triton }
+func (triton) DefaultBinary() string { return "tritonserver" }
+
+// VersionArgs is nil: tritonserver has no option that prints its version
+// (triton-inference-server/server#5393).
+func (triton) VersionArgs() []string { return nil }
+
+func (triton) ParseVersion([]byte) string { return "" }
+
+var tritonManaged = []managedFlag{
+	{[]string{"--model-repository", "--model-store"}, useModel},
+	{[]string{"--http-address", "--grpc-address", "--metrics-address"}, useHost},
+	{[]string{"--http-port"}, usePort},
+	{[]string{"--allow-http"}, "leave it out: the health probe is HTTP"},
+}
+
+func (triton) Check(p pool.Pool) error {
+	if p.Ctx > 0 {
+		return invalid(p, `ctx has no meaning for engine "triton"`,
+			"Remove ctx; a Triton model's limits stand in its own config.pbtxt.")
+	}
+	return firstError(needModel(p), noTensorSplit(p), flagSyntax{}.refuse(p, tritonManaged))
+}
+
+// Command turns gRPC off unless args say otherwise: its default port is the same for every replica.
+// Slots are only counted: the concurrency of Triton stands in its models.
+func (triton) Command(p pool.Pool, at Instance) Command {
+	args := []string{
+		"--model-repository=" + at.Model,
+		"--http-address=" + at.Host,
+		"--http-port=" + strconv.Itoa(at.Port),
+	}
+	syntax := flagSyntax{}
+	if syntax.has(p.Args, "--grpc-port", "--allow-grpc") {
+		args = append(args, "--grpc-address="+at.Host)
+	} else {
+		args = append(args, "--allow-grpc=false")
+	}
+	if !syntax.has(p.Args, "--metrics-port", "--allow-metrics") {
+		args = append(args, "--metrics-port="+sidePort(at.Port, metricsOffset))
+	}
+	return Command{Args: append(args, p.Args...)}
+}
+
+func (triton) HealthPath() string { return "/v2/health/ready" }
+func (triton) HealthStatus() int  { return http.StatusOK }
+
+// Relax is the whole Python list: Triton's Python and vLLM backends run in its processes.
+func (triton) Relax(Instance) []Relaxation { return pythonRelaxations() }
+
+// StopTimeout is above the 30 s of --exit-timeout-secs.
+func (triton) StopTimeout() time.Duration { return 40 * time.Second }
+
+func (triton) SlotsPath() string         { return "" }
+func (triton) Slots([]byte) (int, error) { return 0, errNotTold }
+func (triton) BusyPath() string          { return "" }
+func (triton) Busy([]byte) (int, error)  { return 0, fmt.Errorf("requests in flight: %w", errNotTold) }
