@@ -9,7 +9,9 @@ import "time"
 
 // Property is one property of a transient unit, named as in org.freedesktop.systemd1(5). Value
 // has the Go type of the property's D-Bus signature: string (s), bool (b), int32 (i), uint32 (u),
-// uint64 (t), []string (as), []byte (ay), or one of the slices of structs in this package.
+// int64 (x), uint64 (t), float64 (d), []string (as), []byte (ay), [][]byte (aay: LogExtraFields),
+// *os.File (h), a SetFilter, or a slice of one of the structs in this package. Any other type is
+// refused before anything is sent.
 type Property struct {
 	Name  string
 	Value any
@@ -74,12 +76,25 @@ type Status struct {
 	ActiveEnter   time.Time // CLOCK_REALTIME of the last change to active; zero: never
 	InactiveEnter time.Time
 
-	// Restart delays that PID 1 was given; zero where PID 1 has no such property.
-	RestartUSec uint64
+	StateChange time.Time // CLOCK_REALTIME of the last change of ActiveState or SubState
 
-	LogFields  map[string]string // LogExtraFields
-	Properties map[string]any    // every property that was read, by name, for readers of a few more
-	JobID      uint32            // a queued or running job of the unit; 0: none
+	// How the ExecStartPost command that ended last ended, in the unit's last start: a CLD_ code (1 exited,
+	// 2 killed, 3 dumped; 0: none ended) and the exit status or the signal. PID 1 does not signal these
+	// two; they are read again when the unit fails, stops or waits for a restart.
+	PostCode   int
+	PostStatus int
+
+	// Restart delays in µs: RestartSec, and the one that the next restart waits. Zero where PID 1 has no
+	// such property. RestartUSecNext is not signalled either: as fresh as PostCode.
+	RestartUSec     uint64
+	RestartUSecNext uint64
+
+	LogFields map[string]string // LogExtraFields
+	JobID     uint32            // a queued or running job of the unit; 0: none
+
+	// Properties holds further properties by name, as godbus decodes them: those of Options.Keep in an
+	// update, all of them in the answer of Client.Unit. It is never written to after it was handed out.
+	Properties map[string]any
 }
 
 // Running reports whether the unit has a main process that PID 1 regards as started.

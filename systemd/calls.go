@@ -1,0 +1,175 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// jobMode "replace" lets a job of ours take the place of a queued one that contradicts it.
+const jobMode = "replace"
+
+// unreferenceMost bounds the references of ours that are taken back from a unit that is replaced.
+const unreferenceMost = 16
+
+// manager calls a method of PID 1's manager object.
+func (c *Client) manager(ctx context.Context, member string, args ...any) ([]any, error) {
+	l, err := c.current(member)
+	if err != nil {
+		return nil, err
+	}
+	return l.call(ctx, managerPath, managerInterface, member, args...)
+}
+
+// job makes a call that returns a job. Its end is awaited from before the call on.
+func (c *Client) job(ctx context.Context, unit, kind, member string, args ...any) (*Job, error) {
+	l, err := c.current(member)
+	if err != nil {
+		return nil, err
+	}
+	epoch := l.jobs.expect()
+	body, err := l.call(ctx, managerPath, managerInterface, member, args...)
+	var path dbus.ObjectPath
+	if err := store(body, err, &path); err != nil {
+		l.jobs.forget()
+		return nil, fmt.Errorf("%s: %w", unit, err)
+	}
+	return l.jobs.claim(epoch, path, unit, kind), nil
+}
+
+// StartTransient makes a unit of the properties and starts it. PID 1 checks all properties before it makes
+// anything. A failed or stopped unit of the same name is cleared away first, once; when any
+// other has the name the error is ErrUnitExists.
+func (c *Client) StartTransient(ctx context.Context, unit string, props []Property) (*Job, error) {
+	wire, err := wireProperties(props)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", unit, err)
+	}
+	type auxiliary struct {
+		Name       string
+		Properties []wireProperty
+	}
+	start := func() (*Job, error) {
+		return c.job(ctx, unit, "start", "StartTransientUnit", unit, jobMode, wire, []auxiliary{})
+	}
+	job, err := start()
+	if !errors.Is(err, ErrUnitExists) {
+		return job, err
+	}
+	if cleared := c.clear(ctx, unit); cleared != nil {
+		return nil, errors.Join(err, cleared)
+	}
+	return start()
+}
+
+// clear makes PID 1 forget a unit that has ended; nil says that it may be gone. It leaves one alone that
+// runs: ResetFailed there would set its restart counter back.
+func (c *Client) clear(ctx context.Context, unit string) error {
+	st, err := c.Unit(ctx, unit)
+	if errors.Is(err, ErrNoSuchUnit) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.ActiveState != "failed" && st.ActiveState != "inactive" || st.JobID != 0 {
+		return fmt.Errorf("%s is %s (%s)", unit, st.ActiveState, st.SubState)
+	}
+	if err := c.ResetFailed(ctx, unit); err != nil && !errors.Is(err, ErrNoSuchUnit) {
+		return err
+	}
+	// PID 1 does not collect a unit that somebody refers to: take our own references back.
+	for range unreferenceMost {
+		if c.Unref(ctx, unit) != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// Start starts a loaded unit.
+func (c *Client) Start(ctx context.Context, unit string) (*Job, error) {
+	return c.job(ctx, unit, "start", "StartUnit", unit, jobMode)
+}
+
+// Stop stops a unit; one that is not loaded is ErrNoSuchUnit.
+func (c *Client) Stop(ctx context.Context, unit string) (*Job, error) {
+	return c.job(ctx, unit, "stop", "StopUnit", unit, jobMode)
+}
+
+// Restart stops a unit if it runs, and starts it.
+func (c *Client) Restart(ctx context.Context, unit string) (*Job, error) {
+	return c.job(ctx, unit, "restart", "RestartUnit", unit, jobMode)
+}
+
+// ResetFailed takes a unit out of "failed" and sets its start limit and its restart counter back, that of
+// an active unit too. PID 1 signals nothing of it, so the unit is read again and an update follows.
+func (c *Client) ResetFailed(ctx context.Context, unit string) error {
+	_, err := c.manager(ctx, "ResetFailedUnit", unit)
+	c.touch(unit)
+	return err
+}
+
+// Ref keeps a unit loaded as long as this connection lives, or until Unref. References are counted.
+func (c *Client) Ref(ctx context.Context, unit string) error {
+	_, err := c.manager(ctx, "RefUnit", unit)
+	return err
+}
+
+// Unref takes one Ref, or the AddRef of a transient unit, back.
+func (c *Client) Unref(ctx context.Context, unit string) error {
+	_, err := c.manager(ctx, "UnrefUnit", unit)
+	return err
+}
+
+// SetProperties changes properties of a loaded unit until the next boot. PID 1 takes resource control
+// properties and Description only.
+func (c *Client) SetProperties(ctx context.Context, unit string, props []Property) error {
+	wire, err := wireProperties(props)
+	if err != nil {
+		return fmt.Errorf("%s: %w", unit, err)
+	}
+	const runtime = true
+	_, err = c.manager(ctx, "SetUnitProperties", unit, runtime, wire)
+	c.touch(unit)
+	return err
+}
+
+// Kill sends a signal to a unit's processes; who is "main", "control" or "all".
+func (c *Client) Kill(ctx context.Context, unit string, who string, sig syscall.Signal) error {
+	_, err := c.manager(ctx, "KillUnit", unit, who, int32(sig))
+	return err
+}
+
+// Unit reads one unit, with all its properties. It is not put in order with the updates.
+func (c *Client) Unit(ctx context.Context, unit string) (Status, error) {
+	const member = "GetAll"
+	// GetAll alone would load a unit that is not there. GetUnit does not.
+	if _, err := c.manager(ctx, "GetUnit", unit); err != nil {
+		return Status{}, fmt.Errorf("%s: %w", unit, err)
+	}
+	l, err := c.current(member)
+	if err != nil {
+		return Status{}, err
+	}
+	body, err := l.call(ctx, unitPath(unit), propsInterface, member, "")
+	var values map[string]dbus.Variant
+	if err := store(body, err, &values); err != nil {
+		return Status{}, fmt.Errorf("%s: %w", unit, err)
+	}
+	st := unwrap(values).status(unit, nil)
+	if !st.Loaded() {
+		return Status{}, fmt.Errorf("%s: %w", unit, ErrNoSuchUnit)
+	}
+	return st, nil
+}
+
+// touch has a followed unit read again.
+func (c *Client) touch(unit string) {
+	if l, err := c.current(""); err == nil {
+		l.touched.push(unit)
+	}
+}

@@ -1,0 +1,182 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Options of a Client.
+type Options struct {
+	Pattern string       // glob of the unit names to follow, as systemctl(1) takes it
+	Address string       // D-Bus address; empty: the system bus
+	Keep    []string     // further properties of followed units for Status.Properties
+	Log     *slog.Logger // nil: silent
+}
+
+// UpdateKind says what an Update carries.
+type UpdateKind int
+
+const (
+	// Synced carries in Units everything that matches, sorted by name, and the Features. It comes after each
+	// (re)connect, and after PID 1 executed itself again; a unit that it lacks is gone.
+	Synced UpdateKind = iota + 1
+	// Changed carries the new Unit.
+	Changed
+	// Removed carries the Name of a unit that PID 1 has no longer loaded.
+	Removed
+	// Lost carries in Err why nothing is known until the next Synced.
+	Lost
+)
+
+func (k UpdateKind) String() string {
+	switch k {
+	case Synced:
+		return "synced"
+	case Changed:
+		return "changed"
+	case Removed:
+		return "removed"
+	case Lost:
+		return "lost"
+	}
+	return fmt.Sprintf("UpdateKind(%d)", int(k))
+}
+
+// Update is news of the followed units.
+type Update struct {
+	Kind     UpdateKind
+	Units    []Status
+	Unit     Status
+	Name     string
+	Features Features
+	Err      error
+}
+
+// Client is a client of PID 1. Its methods may be called from any goroutine while Run runs; before the first
+// Synced, and between Lost and the next Synced, they return ErrDisconnected at once.
+type Client struct {
+	options Options
+	calls   atomic.Uint64
+
+	mu   sync.Mutex
+	link *link // nil while there is no synchronised connection
+}
+
+// NewClient makes a client; Run connects it.
+func NewClient(o Options) *Client {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Client{options: o}
+}
+
+// Calls returns the number of method calls made so far, to PID 1 and to the bus.
+func (c *Client) Calls() uint64 { return c.calls.Load() }
+
+// Reconnection starts after reconnectFirst and doubles up to reconnectMost, each time with up to half of
+// it taken off at random, so that the clients of a restarted bus do not come all at once.
+const (
+	reconnectFirst = 50 * time.Millisecond
+	reconnectMost  = 2 * time.Second
+)
+
+// Run keeps the connection and follows the units until ctx ends; then it returns nil, with every goroutine
+// ended and every call returned. deliver is called in order from one goroutine, which is not the one that reads the
+// connection: a slow consumer delays neither jobs nor signals. An error means that the options are wrong.
+func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
+	if _, err := path.Match(c.options.Pattern, ""); err != nil || c.options.Pattern == "" {
+		return fmt.Errorf("pattern %q of the units to follow is no glob", c.options.Pattern)
+	}
+	updates := newQueue[Update]()
+	var consumer sync.WaitGroup
+	consumer.Go(func() { pump(ctx, updates, deliver) })
+	defer consumer.Wait()
+
+	lost := false
+	emit := func(u Update) {
+		if u.Kind == Lost && lost {
+			return
+		}
+		lost = u.Kind == Lost
+		updates.push(u)
+	}
+	delay := reconnectFirst
+	for {
+		synced, err := c.connectOnce(ctx, emit)
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.options.Log.Warn("connection to PID 1 lost", "error", err)
+		emit(Update{Kind: Lost, Err: err})
+		if synced {
+			delay = reconnectFirst
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(delay - rand.N(delay/2)):
+		}
+		delay = min(2*delay, reconnectMost)
+	}
+}
+
+// pump hands updates over until ctx ends.
+func pump(ctx context.Context, updates *queue[Update], deliver func(Update)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-updates.wake:
+		}
+		for _, u := range updates.take() {
+			if ctx.Err() != nil {
+				return
+			}
+			deliver(u)
+		}
+	}
+}
+
+// connectOnce is the life of one connection; synced says whether it got as far as a Synced update.
+func (c *Client) connectOnce(ctx context.Context, emit func(Update)) (synced bool, err error) {
+	l, err := dial(ctx, c.options.Address, &c.calls)
+	if err != nil {
+		return false, err
+	}
+	defer l.close()
+	s := &session{
+		link: l, log: c.options.Log, pattern: c.options.Pattern, keep: c.options.Keep,
+		emit: func(u Update) {
+			synced = synced || u.Kind == Synced
+			emit(u)
+		},
+		publish:  c.publish,
+		replies:  make(chan *dbus.Call, window),
+		inflight: make(map[*dbus.Call]request),
+	}
+	err = s.run(ctx)
+	return synced, err
+}
+
+func (c *Client) publish(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.link = l
+}
+
+func (c *Client) current(member string) (*link, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == nil {
+		return nil, fmt.Errorf("%s: %w", member, ErrDisconnected)
+	}
+	return c.link, nil
+}

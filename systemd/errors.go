@@ -1,0 +1,109 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+)
+
+var (
+	// ErrDisconnected means that the bus or PID 1 went away before it answered, or that there is no
+	// connection now. It is ambiguous: the call may have been carried out. Read the state (the next Synced
+	// update has it) before trying again.
+	ErrDisconnected = errors.New("no answer from PID 1, the connection to it is lost")
+
+	// ErrNoSuchUnit means that PID 1 has no such unit loaded.
+	ErrNoSuchUnit = errors.New("no such unit")
+
+	// ErrUnitExists means that a unit of this name is loaded and is not a failed one to be replaced.
+	ErrUnitExists = errors.New("the unit exists already")
+
+	// ErrAccessDenied means that the bus, PID 1 or polkit refuses this caller.
+	ErrAccessDenied = errors.New("access denied by PID 1 or the message bus")
+)
+
+// CallError is an error message that answered a method call.
+type CallError struct {
+	Method string // the member that was called, "StartTransientUnit"
+	Name   string // the D-Bus error name, "org.freedesktop.systemd1.NoSuchUnit"
+	Text   string // the peer's words, possibly empty
+}
+
+func (e *CallError) Error() string {
+	if e.Text == "" {
+		return fmt.Sprintf("%s: %s", e.Method, e.Name)
+	}
+	return fmt.Sprintf("%s: %s (%s)", e.Method, e.Text, e.Name)
+}
+
+// Is classifies by the error's name, never by its text, which is translated and reworded.
+func (e *CallError) Is(target error) bool {
+	switch e.Name {
+	case "org.freedesktop.systemd1.NoSuchUnit":
+		return target == ErrNoSuchUnit
+	case "org.freedesktop.systemd1.UnitExists":
+		return target == ErrUnitExists
+	case "org.freedesktop.DBus.Error.AccessDenied",
+		"org.freedesktop.DBus.Error.AuthFailed",
+		"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
+		return target == ErrAccessDenied
+	// What dbus-daemon answers in the name of a peer that is gone: while PID 1 executes itself again, the
+	// name has no owner, and calls that it had not answered end in NoReply.
+	case "org.freedesktop.DBus.Error.NoReply",
+		"org.freedesktop.DBus.Error.Disconnected",
+		"org.freedesktop.DBus.Error.NameHasNoOwner",
+		"org.freedesktop.DBus.Error.ServiceUnknown":
+		return target == ErrDisconnected
+	}
+	return false
+}
+
+// absent reports whether an answer says that the object of a unit is not there (any more).
+func absent(err error) bool {
+	if errors.Is(err, ErrNoSuchUnit) {
+		return true
+	}
+	var e *CallError
+	return errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.UnknownObject"
+}
+
+// callFailed turns godbus's error of one finished call into this package's.
+func callFailed(method string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var remote dbus.Error
+	if errors.As(err, &remote) {
+		text := ""
+		if len(remote.Body) > 0 {
+			text, _ = remote.Body[0].(string)
+		}
+		return &CallError{Method: method, Name: remote.Name, Text: text}
+	}
+	// A value that cannot be put on the wire (invalid UTF-8, a NUL byte) never left this process.
+	var format dbus.FormatError
+	var invalid dbus.InvalidMessageError
+	if errors.As(err, &format) || errors.As(err, &invalid) {
+		return fmt.Errorf("%s: not sent: %w", method, err)
+	}
+	return fmt.Errorf("%s: %w: %w", method, ErrDisconnected, err)
+}
+
+// callEnded is the error of a caller whose context ended first. The call goes on: as ambiguous as
+// ErrDisconnected.
+func callEnded(ctx context.Context, method string) error {
+	return fmt.Errorf("%s: no answer yet: %w", method, context.Cause(ctx))
+}
+
+// JobError says that a job ended otherwise than "done".
+type JobError struct {
+	Unit   string
+	Type   string // "start", "stop", "restart"
+	Result string // "failed", "timeout", "canceled", "dependency", "skipped", …
+}
+
+func (e *JobError) Error() string {
+	return fmt.Sprintf("%s job of %s ended as %q", e.Type, e.Unit, e.Result)
+}

@@ -1,0 +1,373 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// window is how many of the session's own calls may be unanswered at a time: enough to keep PID 1 busy,
+// few enough for the socket's buffer (see callBudget) and for the memory that 20 kB answers take.
+const window = 32
+
+// session is the life of one connection: it follows the owner of PID 1's name, and for each owner it
+// subscribes, lists and reads, and then goes by signals. All fields belong to the goroutine of run.
+type session struct {
+	link     *link
+	log      *slog.Logger
+	pattern  string
+	keep     []string
+	emit     func(Update)
+	publish  func(*link) // makes the link usable for callers; nil takes it away
+	order    order
+	replies  chan *dbus.Call
+	inflight map[*dbus.Call]request
+	backlog  []request
+
+	owner    string // unique name of PID 1; empty while its name has no owner
+	epoch    int    // counts owners: answers of a former one are of no use
+	watch    *watcher
+	features Features
+}
+
+// request is one of the session's own calls.
+type request struct {
+	epoch  int
+	dest   string
+	path   dbus.ObjectPath
+	iface  string
+	member string
+	args   []any
+	done   func(body []any, err error) error // an error ends the session
+}
+
+// run works until the connection is lost or something unforeseen is answered. It always returns an error.
+func (s *session) run(ctx context.Context) error {
+	defer s.publish(nil)
+	s.watchOwner()
+	for {
+		s.send()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.link.conn.Context().Done():
+			return ErrDisconnected
+		case <-s.link.signals.wake:
+		case <-s.link.touched.wake:
+			s.handleTouched()
+			continue
+		case call := <-s.replies:
+			s.order.held = append(s.order.held, message{seq: call.ResponseSequence, reply: call})
+		}
+		if err := s.handleMessages(); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) handleMessages() error {
+	for more := true; more; {
+		var ready []message
+		ready, more = s.order.next(s.takeReplies, s.link.signals.take)
+		for _, m := range ready {
+			if err := s.handle(m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *session) takeReplies() []message {
+	var out []message
+	for {
+		select {
+		case call := <-s.replies:
+			out = append(out, message{seq: call.ResponseSequence, reply: call})
+		default:
+			return out
+		}
+	}
+}
+
+func (s *session) handle(m message) error {
+	if m.signal != nil {
+		return s.handleSignal(m.signal)
+	}
+	r, ok := s.inflight[m.reply]
+	if !ok {
+		return nil
+	}
+	delete(s.inflight, m.reply)
+	if r.epoch != s.epoch {
+		return nil
+	}
+	return r.done(m.reply.Body, callFailed(r.member, m.reply.Err))
+}
+
+// request queues a call to PID 1.
+func (s *session) request(path dbus.ObjectPath, iface, member string, done func([]any, error) error, args ...any) {
+	s.backlog = append(s.backlog, request{s.epoch, busName, path, iface, member, args, done})
+}
+
+// send writes queued calls as far as the window allows.
+func (s *session) send() {
+	for len(s.backlog) > 0 && len(s.inflight) < window {
+		r := s.backlog[0]
+		s.backlog = s.backlog[1:]
+		if r.epoch != s.epoch {
+			continue
+		}
+		s.link.calls.Add(1)
+		call := s.link.conn.Object(r.dest, r.path).GoWithContext(s.link.ctx, r.iface+"."+r.member,
+			dbus.FlagNoAutoStart, s.replies, r.args...)
+		s.inflight[call] = r
+	}
+}
+
+// matchRules name the sender, so that the bus drops what others broadcast under systemd's interface.
+// PropertiesChanged is taken for all units: a rule for each of ours would meet dbus-daemon's limit of 512
+// rules a connection (max_match_rules_per_connection in system.conf).
+func matchRules() []string {
+	const manager = "type='signal',sender='" + busName + "',path='" + managerPath + "',interface='" + managerInterface + "',member="
+	const changed = "type='signal',sender='" + busName + "',path_namespace='" + managerPath + "/unit',interface='" +
+		propsInterface + "',member='PropertiesChanged',arg0="
+	return []string{
+		"type='signal',sender='" + driverName + "',interface='" + driverInterface + "',member='NameOwnerChanged',arg0='" + busName + "'",
+		manager + "'UnitNew'",
+		manager + "'UnitRemoved'",
+		manager + "'JobRemoved'",
+		changed + "'" + serviceInterface + "'",
+		changed + "'" + unitInterface + "'",
+	}
+}
+
+// watchOwner asks the bus for signals and for the owner of PID 1's name.
+func (s *session) watchOwner() {
+	driver := func(member string, done func([]any, error) error, args ...any) {
+		s.backlog = append(s.backlog, request{s.epoch, driverName, driverPath, driverInterface, member, args, done})
+	}
+	for _, rule := range matchRules() {
+		driver("AddMatch", func(_ []any, err error) error { return err }, rule)
+	}
+	driver("GetNameOwner", func(body []any, err error) error {
+		var e *CallError
+		if errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.NameHasNoOwner" {
+			s.log.Info("PID 1 is not on the message bus yet")
+			return nil // NameOwnerChanged will tell
+		}
+		var owner string
+		if err := store(body, err, &owner); err != nil {
+			return err
+		}
+		s.follow(owner)
+		return nil
+	}, busName)
+}
+
+// ownerChanged handles NameOwnerChanged: PID 1 left the bus (it executes itself again, or it lost its own
+// connection), or came back and has forgotten who subscribed.
+func (s *session) ownerChanged(owner string) {
+	if owner == s.owner {
+		return
+	}
+	if s.watch != nil {
+		s.watch = nil
+		s.link.jobs.lose()
+		s.publish(nil)
+		s.emit(Update{Kind: Lost, Err: fmt.Errorf("PID 1 left the message bus: %w", ErrDisconnected)})
+	}
+	s.owner = ""
+	s.epoch++
+	if owner != "" {
+		s.follow(owner)
+	}
+}
+
+// follow subscribes at an owner and reads everything. The calls are answered in this order; the link is
+// given to callers when all is known.
+func (s *session) follow(owner string) {
+	s.owner = owner
+	s.epoch++
+	s.watch = newWatcher(s.pattern, s.keep)
+	s.request(managerPath, managerInterface, "Subscribe", func(_ []any, err error) error {
+		var e *CallError
+		if errors.As(err, &e) && e.Name == "org.freedesktop.systemd1.AlreadySubscribed" {
+			return nil
+		}
+		return err
+	})
+	s.requestFeatures()
+	s.requestList(s.pattern, s.watch.list)
+}
+
+func (s *session) requestFeatures() {
+	s.request(managerPath, propsInterface, "Get", func(body []any, err error) error {
+		var version dbus.Variant
+		if err := store(body, err, &version); err != nil {
+			return err
+		}
+		s.features.Version, _ = version.Value().(string)
+		return nil
+	}, managerInterface, "Version")
+	// Any service will do; the journal's is part of every systemd.
+	s.request(unitPath("systemd-journald.service"), "org.freedesktop.DBus.Introspectable", "Introspect",
+		func(body []any, err error) error {
+			var document string
+			if err := store(body, err, &document); err != nil {
+				return err
+			}
+			f, err := parseFeatures(document)
+			s.features.Properties = f.Properties
+			return err
+		})
+}
+
+func (s *session) requestList(pattern string, done func([]listedUnit) []action) {
+	s.request(managerPath, managerInterface, "ListUnitsByPatterns", func(body []any, err error) error {
+		var rows []struct {
+			Name, Description, Load, Active, Sub, Following string
+			Path                                            dbus.ObjectPath
+			JobID                                           uint32
+			JobType                                         string
+			JobPath                                         dbus.ObjectPath
+		}
+		if err := store(body, err, &rows); err != nil {
+			return err
+		}
+		units := make([]listedUnit, 0, len(rows))
+		for _, r := range rows {
+			units = append(units, listedUnit{name: r.Name, loadState: r.Load})
+		}
+		s.act(done(units))
+		return nil
+	}, []string{}, []string{pattern})
+}
+
+// act carries out what the watcher asks for.
+func (s *session) act(actions []action) {
+	for _, a := range actions {
+		switch {
+		case a.read != "":
+			s.requestRead(a.read)
+		case a.check != "":
+			name := a.check
+			s.requestList(literal(name), func(units []listedUnit) []action { return s.watch.checked(name, units) })
+		case a.deliver != nil:
+			s.deliver(*a.deliver)
+		}
+	}
+}
+
+func (s *session) deliver(u Update) {
+	if u.Kind == Synced {
+		u.Features = s.features
+		s.publish(s.link)
+	}
+	s.emit(u)
+}
+
+// requestRead asks for the properties of all of a unit's interfaces at once, which PID 1 gives for an
+// empty interface name.
+func (s *session) requestRead(name string) {
+	s.request(unitPath(name), propsInterface, "GetAll", func(body []any, err error) error {
+		if absent(err) {
+			s.act(s.watch.read(name, nil, false))
+			return nil
+		}
+		var values map[string]dbus.Variant
+		if err := store(body, err, &values); err != nil {
+			return err
+		}
+		s.act(s.watch.read(name, unwrapWanted(values, s.watch.wanted), true))
+		return nil
+	}, "")
+}
+
+func (s *session) handleTouched() {
+	for _, name := range s.link.touched.take() {
+		if s.watch != nil {
+			s.act(s.watch.refresh(name))
+		}
+	}
+}
+
+// handleSignal takes a signal only from whom it claims to be: match rules keep broadcasts of others away,
+// but any client of the bus may send a signal straight to us.
+func (s *session) handleSignal(sig *dbus.Signal) error {
+	if sig.Sender == driverName {
+		if sig.Name == driverInterface+".NameOwnerChanged" {
+			var name, former, owner string
+			if dbus.Store(sig.Body, &name, &former, &owner) == nil && name == busName {
+				s.ownerChanged(owner)
+			}
+		}
+		return nil
+	}
+	if s.owner == "" || sig.Sender != s.owner || s.watch == nil {
+		return nil
+	}
+	switch sig.Name {
+	case managerInterface + ".JobRemoved":
+		s.jobRemoved(sig)
+	case managerInterface + ".UnitNew":
+		s.act(s.unitSignal(sig, s.watch.unitNew))
+	case managerInterface + ".UnitRemoved":
+		s.act(s.unitSignal(sig, s.watch.unitRemoved))
+	case propsInterface + ".PropertiesChanged":
+		s.act(s.propertiesChanged(sig))
+	}
+	return nil
+}
+
+func (s *session) jobRemoved(sig *dbus.Signal) {
+	var id uint32
+	var job dbus.ObjectPath
+	var unit, result string
+	if err := dbus.Store(sig.Body, &id, &job, &unit, &result); err != nil {
+		s.log.Warn("JobRemoved is not of the known form", "error", err)
+		return
+	}
+	s.link.jobs.removed(job, result)
+}
+
+func (s *session) unitSignal(sig *dbus.Signal, handle func(string) []action) []action {
+	if len(sig.Body) == 0 {
+		return nil
+	}
+	name, _ := sig.Body[0].(string)
+	return handle(name)
+}
+
+func (s *session) propertiesChanged(sig *dbus.Signal) []action {
+	name, ok := unitName(sig.Path)
+	if !ok || !s.watch.follows(name) || len(sig.Body) < 2 {
+		return nil
+	}
+	iface, _ := sig.Body[0].(string)
+	values, _ := sig.Body[1].(map[string]dbus.Variant)
+	if iface != unitInterface && iface != serviceInterface {
+		return nil
+	}
+	return s.watch.changed(name, iface, unwrapWanted(values, s.watch.wanted))
+}
+
+// store reads an answer's body.
+func store(body []any, err error, into ...any) error {
+	if err != nil {
+		return err
+	}
+	if err := dbus.Store(body, into...); err != nil {
+		return fmt.Errorf("an answer is not of the known form: %w", err)
+	}
+	return nil
+}
+
+// literal makes a glob that matches only name: unit names escape other characters with backslashes.
+func literal(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+}
