@@ -20,6 +20,9 @@ var (
 	// ErrUnitExists means that a unit of this name is loaded and is not a failed one to be replaced.
 	ErrUnitExists = errors.New("the unit exists already")
 
+	// ErrNotReferenced means that this connection holds no reference (any more) to give back.
+	ErrNotReferenced = errors.New("the unit is not referenced by this connection")
+
 	// ErrAccessDenied means that the bus, PID 1 or polkit refuses this caller.
 	ErrAccessDenied = errors.New("access denied by PID 1 or the message bus")
 )
@@ -43,6 +46,8 @@ func (e *CallError) Is(target error) bool {
 	switch e.Name {
 	case "org.freedesktop.systemd1.NoSuchUnit":
 		return target == ErrNoSuchUnit
+	case "org.freedesktop.systemd1.NotReferenced":
+		return target == ErrNotReferenced
 	case "org.freedesktop.systemd1.UnitExists":
 		return target == ErrUnitExists
 	case "org.freedesktop.DBus.Error.AccessDenied",
