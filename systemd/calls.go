@@ -59,15 +59,15 @@ func (c *Client) StartTransient(ctx context.Context, unit string, props []Proper
 	if !errors.Is(err, ErrUnitExists) {
 		return job, err
 	}
-	if cleared := c.clear(ctx, unit); cleared != nil {
+	if cleared := c.Clear(ctx, unit); cleared != nil {
 		return nil, errors.Join(err, cleared)
 	}
 	return start()
 }
 
-// clear makes PID 1 forget a unit that has ended; nil says that it may be gone. It leaves one alone that
+// Clear makes PID 1 forget a unit that has ended; nil says that it may be gone. It leaves one alone that
 // runs: ResetFailed there would set its restart counter back.
-func (c *Client) clear(ctx context.Context, unit string) error {
+func (c *Client) Clear(ctx context.Context, unit string) error {
 	st, err := c.Unit(ctx, unit)
 	if errors.Is(err, ErrNoSuchUnit) {
 		return nil
