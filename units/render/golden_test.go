@@ -1,0 +1,121 @@
+package render_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// chatTemplate holds everything that a unit file, a command line or PID 1 could take for its own.
+const chatTemplate = "{% if x %}$HOME ${PATH} %h 100%\n\t\"quoted\" 'single' \\back\\ ;{% endif %}"
+
+// goldenCases are the units that the golden files hold: the unit file and the properties as sent.
+var goldenCases = []struct {
+	name  string
+	input render.Input
+}{
+	{"llamacpp_cpu_252", input(systemd252)},
+	{"llamacpp_cpu_257", input(systemd257)},
+	{"llamacpp_cpu_262", input(systemd262)},
+	{"llamacpp_one_gpu", input(gpus([]string{"0"}), with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 4 }))},
+	{"llamacpp_two_gpus_tensor_split", input(gpus([]string{"0", "1"}), with(func(p *pool.Pool) { p.TensorSplit = []float64{0.6, 0.4} }))},
+	{"llamacpp_two_replicas_r0", input(gpus([]string{"0"}, []string{"1"}))},
+	{"llamacpp_two_replicas_r1", input(gpus([]string{"0"}, []string{"1"}), replicaNumber(1))},
+	{"llamacpp_gpu_by_uuid", input(gpus([]string{"GPU-5a7d"}), func(in *render.Input) {
+		in.Host.Devices = map[string]render.Device{"GPU-5a7d": {
+			Visible: "GPU-5a7d1c9e-0000-0000-0000-000000000000", Nodes: []string{"/dev/nvidia3"}}}
+	})},
+	{"llamacpp_all_limits", input(with(func(p *pool.Pool) {
+		p.Limits = pool.Limits{MemoryMaxBytes: 24 << 30, MemoryHighBytes: 20 << 30, CPUQuotaPercent: 250, CPUs: "0-3,8",
+			CPUWeight: 200, IOWeight: 50, TasksMax: 512}
+	}))},
+	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a model: 50%.gguf"))},
+	{"llamacpp_binary_in_home", input(func(in *render.Input) {
+		in.Prepared.Binary = "/home/ann/llama.cpp/build/bin/llama-server"
+		in.Prepared.ReadOnly = []string{"/home/ann/llama.cpp/build/bin"}
+	})},
+	{"llamacpp_sharded_model", input(modelAt("/data/big-00001-of-00003.gguf", "/data/big-00001-of-00003.gguf",
+		"/data/big-00002-of-00003.gguf", "/data/big-00003-of-00003.gguf"))},
+	{"llamacpp_chat_template", input(args("--jinja", "--chat-template", chatTemplate, "", ";"),
+		with(func(p *pool.Pool) { p.Env = map[string]string{"PROMPT": chatTemplate} }))},
+	{"vllm_two_gpus", input(gpus([]string{"0", "1"}), kind(pool.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"),
+		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
+	{"tgi_one_gpu", input(gpus([]string{"0"}), kind(pool.TGI, "/usr/local/bin/text-generation-launcher", "/srv/models/llama3"),
+		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
+	{"triton_one_gpu", input(gpus([]string{"0"}), kind(pool.Triton, "/opt/tritonserver/bin/tritonserver", "/srv/models/repository"))},
+	{"command_cpu", input(kind(pool.Command, "/usr/local/bin/stub", ""), args("--listen", "{host}:{port}", `{"slots": {slots}}`),
+		with(func(p *pool.Pool) { p.Slots, p.Health.Path, p.Env = 2, "/ready", map[string]string{"PORT": "9", "LANG": "C"} }))},
+}
+
+func TestRenderGolden(t *testing.T) {
+	for _, c := range goldenCases {
+		t.Run(c.name, func(t *testing.T) {
+			unit, err := render.Render(c.input)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, c.name+".service", unit.File())
+			golden(t, c.name+".properties", dump(t, unit))
+		})
+	}
+}
+
+// dump prints the properties as sent, one a line, and the live limits.
+func dump(t *testing.T, unit render.Unit) string {
+	t.Helper()
+	var b strings.Builder
+	for _, p := range unit.Properties() {
+		fmt.Fprintf(&b, "%s %T %s\n", p.Name, p.Value, value(t, p.Value))
+	}
+	b.WriteString("\nSetUnitProperties:\n")
+	for _, p := range unit.LimitProperties() {
+		fmt.Fprintf(&b, "%s %T %s\n", p.Name, p.Value, value(t, p.Value))
+	}
+	return b.String()
+}
+
+func value(t *testing.T, v any) string {
+	t.Helper()
+	if fields, ok := v.([][]byte); ok {
+		texts := make([]string, len(fields))
+		for i, f := range fields {
+			texts[i] = string(f)
+		}
+		v = texts
+	}
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v (run with -update to write it)", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (-want +got); if that is meant, run with -update:\n%s", name, diff)
+	}
+}

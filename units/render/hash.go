@@ -1,0 +1,109 @@
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"reflect"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// identity holds the inputs that need a new process when they change. It is built from what the
+// operator wrote and what was found for it, never from rendered text: an upgrade of this program that
+// writes a line differently leaves every hash as it was, and restarts nothing. Zero values are left
+// out, so that a key added here later changes no hash of a pool that does not use it.
+type identity struct {
+	Engine       string            `json:"engine"`
+	Binary       string            `json:"binary"`
+	Args         []string          `json:"args,omitempty"`
+	Env          map[string]string `json:"env,omitempty"`
+	Model        string            `json:"model,omitempty"`
+	Digest       string            `json:"digest,omitempty"`
+	Devices      []string          `json:"devices,omitempty"`
+	Port         int               `json:"port"`
+	Ctx          int               `json:"ctx,omitempty"`
+	Slots        int               `json:"slots,omitempty"`
+	TensorSplit  []float64         `json:"tensor_split,omitempty"`
+	HealthPath   string            `json:"health_path,omitempty"`
+	StartTimeout int64             `json:"start_timeout_ms,omitempty"`
+	Restart      restartIdentity   `json:"restart,omitzero"`
+}
+
+// restartIdentity is the part of [restart] that PID 1 carries out. What the manager does by itself
+// (reset_after, breaker_timeout) is not in it.
+type restartIdentity struct {
+	Initial  int64   `json:"initial_ms,omitempty"`
+	Factor   float64 `json:"factor,omitempty"`
+	Max      int64   `json:"max_ms,omitempty"`
+	Jitter   float64 `json:"jitter,omitempty"`
+	Failures int     `json:"breaker_failures,omitempty"`
+	Window   int64   `json:"breaker_window_ms,omitempty"`
+}
+
+// SpecHash returns "<identity>-<limits>", two times 12 hexadecimal digits of a SHA-256. Units whose
+// first halves differ need a new process; where only the second differs, LimitProperties on the
+// running unit are enough. The model's digest is the one that the pool file demands: one that was
+// merely computed would change the hash of a running engine when it is learnt.
+func SpecHash(in Input) string {
+	return digest(identityOf(in)) + "-" + digest(in.Pool.Limits)
+}
+
+func identityOf(in Input) identity {
+	p, r := in.Pool, in.Pool.Restart
+	id := identity{
+		Engine:       p.Engine,
+		Binary:       in.Prepared.Binary,
+		Args:         p.Args,
+		Env:          p.Env,
+		Model:        in.Staged.Path,
+		Digest:       p.ModelDigest,
+		Port:         in.Port,
+		StartTimeout: p.Health.StartTimeout.Milliseconds(),
+		Restart: restartIdentity{
+			Initial: r.Initial.Milliseconds(), Factor: r.Factor, Max: r.Max.Milliseconds(), Jitter: r.Jitter,
+			Failures: r.BreakerFailures, Window: r.BreakerWindow.Milliseconds(),
+		},
+	}
+	if in.Replica < len(p.Devices) {
+		id.Devices = p.Devices[in.Replica]
+	}
+	// The engine's own path, written out, is no change.
+	if p.Health.Path != in.Adapter.HealthPath() {
+		id.HealthPath = p.Health.Path
+	}
+	// These three count only where the engine's command line holds them.
+	if onCommandLine(in, func(p *pool.Pool) { p.Ctx++ }) {
+		id.Ctx = p.Ctx
+	}
+	if onCommandLine(in, func(p *pool.Pool) { p.Slots++ }) {
+		id.Slots = p.Slots
+	}
+	if onCommandLine(in, func(p *pool.Pool) { p.TensorSplit = append([]float64{0.5}, p.TensorSplit...) }) {
+		id.TensorSplit = p.TensorSplit
+	}
+	return id
+}
+
+// onCommandLine reports whether a change of the pool shows in the engine's arguments or environment.
+func onCommandLine(in Input, change func(*pool.Pool)) bool {
+	devices, err := maskOf(in)
+	if err != nil {
+		return true
+	}
+	at, other := instance(in, devices), in.Pool
+	change(&other)
+	return !reflect.DeepEqual(in.Adapter.Command(in.Pool, at), in.Adapter.Command(other, at))
+}
+
+// digest returns 12 hexadecimal digits that stand for the value. JSON keeps the order of fields and
+// sorts the keys of maps.
+func digest(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		// Only a NaN or an infinite number gets here, which no pool file can hold.
+		text = []byte(err.Error())
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:6])
+}

@@ -1,0 +1,80 @@
+package render_test
+
+import (
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// change is one thing that a case says about its input.
+type change func(*render.Input)
+
+// input returns a CPU llama-server with every default filled in, and the changes on top.
+func input(changes ...change) render.Input {
+	in := render.Input{
+		Pool: pool.Pool{
+			ID: "llama3", Source: "/etc/pool-managerd/pools.d/llama3.toml", Engine: pool.LlamaCpp,
+			Model: "file:/srv/models/llama3.gguf", Replicas: 1,
+			Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
+			Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1,
+				StartTimeout: 5 * time.Minute, Mode: pool.FailFast},
+			Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, Jitter: 0.2,
+				ResetAfter: 10 * time.Minute, BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute},
+			Drain: pool.Drain{Deadline: 30 * time.Second},
+		},
+		Staged: pool.Staged{Path: "/srv/models/llama3.gguf", Files: []string{"/srv/models/llama3.gguf"}, SizeBytes: 4_900_000_000},
+		Prepared: pool.Prepared{
+			Binary: "/usr/bin/llama-server", Version: "0.7.0",
+		},
+		Port: 21000,
+	}
+	systemd257(&in)
+	for _, c := range changes {
+		c(&in)
+	}
+	in.Adapter, _ = engine.For(in.Pool.Engine)
+	return in
+}
+
+// The three hosts.
+func systemd252(in *render.Input) { in.Host = render.Host{} }
+func systemd257(in *render.Input) { in.Host = render.Host{RestartSteps: true, RestartMaxDelay: true} }
+func systemd262(in *render.Input) {
+	in.Host = render.Host{RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true}
+}
+
+func gpus(masks ...[]string) change {
+	return func(in *render.Input) { in.Pool.Devices, in.Pool.Replicas = masks, len(masks) }
+}
+
+func args(args ...string) change { return func(in *render.Input) { in.Pool.Args = args } }
+
+func replicaNumber(n int) change {
+	return func(in *render.Input) { in.Replica, in.Port = n, 21000+n }
+}
+
+// kind changes engine, binary and model.
+func kind(kind, binary, model string) change {
+	return func(in *render.Input) {
+		in.Pool.Engine, in.Prepared.Binary = kind, binary
+		in.Prepared.Version = "1.2.3"
+		modelAt(model)(in)
+	}
+}
+
+func modelAt(path string, files ...string) change {
+	return func(in *render.Input) {
+		in.Pool.Model, in.Staged.Path, in.Staged.Files = pool.Model("file:"+path), path, files
+		if len(files) == 0 && path != "" {
+			in.Staged.Files = []string{path}
+		}
+		if path == "" {
+			in.Pool.Model = ""
+		}
+	}
+}
+
+// with changes the pool.
+func with(f func(*pool.Pool)) change { return func(in *render.Input) { f(&in.Pool) } }

@@ -1,0 +1,181 @@
+// Package render turns one replica of a pool into the transient unit that PID 1 shall run: a list
+// of rows, each a unit property, the line an administrator would write for it, and why it is there.
+//
+// Rendering is pure: desired state, a staged model, a prepared engine and facts about the host go
+// in as values, and the same values give the same bytes. It owns what stands in an engine's unit and
+// what makes two units the same (the spec hash). It must not read a file, ask PID 1, know the clock,
+// or decide when a unit is started.
+package render
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// GatePath is where the package installs the readiness gate.
+const GatePath = "/usr/lib/pool-managerd/pool-gate"
+
+// Loopback is the only address that an engine listens on and speaks to.
+const Loopback = "127.0.0.1"
+
+// Input is everything a unit depends on.
+type Input struct {
+	Pool     pool.Pool
+	Replica  int
+	Staged   pool.Staged
+	Prepared pool.Prepared
+	Port     int // on the loopback
+	Adapter  engine.Adapter
+	Host     Host
+}
+
+// Host is what must be known of the machine. The zero value is a host with systemd 252 and no GPU
+// registry.
+type Host struct {
+	// RestartSteps and RestartMaxDelay: PID 1 has RestartSteps= and RestartMaxDelaySec= (254).
+	RestartSteps    bool
+	RestartMaxDelay bool
+	// RandomizedDelay: PID 1 has RestartRandomizedDelaySec= (262).
+	RandomizedDelay bool
+	// GatePath is the readiness gate; empty: the constant of that name.
+	GatePath string
+	// Devices says for an entry of a device mask which GPU it means. Without an entry, only a plain
+	// index can be rendered.
+	Devices map[string]Device
+}
+
+// Device is a GPU or a MIG partition as an engine is given it.
+type Device struct {
+	Visible string   // what CUDA_VISIBLE_DEVICES holds for it: a full UUID
+	Nodes   []string // its device nodes, without those that all GPUs share
+}
+
+// Unit is a rendered unit.
+type Unit struct {
+	Name     string // pool-engine@….service
+	SpecHash string // see SpecHash
+	Lines    []Line // in the order in which they are sent and printed
+}
+
+// Line is one row of a unit.
+type Line struct {
+	Section string // "Unit" or "Service"
+	Key     string // the key in a unit file; empty where only the bus has such a thing
+	Text    string // the value in a unit file, escaped for it
+	Why     string // one sentence
+	// Property is what is sent to PID 1. Rows of one list property follow each other, and each holds
+	// its own element.
+	Property systemd.Property
+}
+
+// Render returns the replica's unit. An error is a *registry.Failure where the pool file can be
+// changed to mend it, and a plain error where the caller passed values that no pool file leads to.
+func Render(in Input) (Unit, error) {
+	if err := check(in); err != nil {
+		return Unit{}, err
+	}
+	masked, err := maskOf(in)
+	if err != nil {
+		return Unit{}, err
+	}
+	at := instance(in, masked)
+	command := in.Adapter.Command(in.Pool, at)
+	shown := shownPaths(in)
+	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in)}
+	for _, part := range [][]Line{
+		unitLines(in),
+		restartLines(in),
+		execLines(in, command),
+		directoryLines(in),
+		environmentLines(in, command, masked),
+		logLines(in, u.SpecHash),
+		accountingLines(),
+		sandboxLines(in.Adapter.Relax(at)),
+		treeLines(shown),
+		networkLines(),
+		deviceLines(masked),
+	} {
+		u.Lines = append(u.Lines, part...)
+	}
+	limits, err := limitLines(in.Pool)
+	if err != nil {
+		return Unit{}, err
+	}
+	u.Lines = append(u.Lines, limits...)
+	return u, nil
+}
+
+// Properties returns what StartTransientUnit takes, rows of one list property joined. System call
+// filters are no list: an allow and a deny row stay two properties, which PID 1 applies in order.
+func (u Unit) Properties() []systemd.Property {
+	var props []systemd.Property
+	for _, line := range u.Lines {
+		if len(props) > 0 {
+			last := &props[len(props)-1]
+			if joined, ok := join(*last, line.Property); ok {
+				last.Value = joined
+				continue
+			}
+		}
+		props = append(props, line.Property)
+	}
+	return props
+}
+
+// join appends b's elements to a's when both are the same list property.
+func join(a, b systemd.Property) (any, bool) {
+	if a.Name != b.Name {
+		return nil, false
+	}
+	switch v := a.Value.(type) {
+	case []string:
+		return append(v[:len(v):len(v)], b.Value.([]string)...), true
+	case [][]byte:
+		return append(v[:len(v):len(v)], b.Value.([][]byte)...), true
+	case []systemd.BindMount:
+		return append(v[:len(v):len(v)], b.Value.([]systemd.BindMount)...), true
+	case []systemd.PathOptions:
+		return append(v[:len(v):len(v)], b.Value.([]systemd.PathOptions)...), true
+	case []systemd.DevicePermission:
+		return append(v[:len(v):len(v)], b.Value.([]systemd.DevicePermission)...), true
+	}
+	return nil, false
+}
+
+func replica(in Input) pool.Replica { return pool.Replica{Pool: in.Pool.ID, Index: in.Replica} }
+
+func instance(in Input, devices []device) engine.Instance {
+	at := engine.Instance{Model: in.Staged.Path, Host: Loopback, Port: in.Port}
+	for _, d := range devices {
+		at.Devices = append(at.Devices, d.Visible)
+	}
+	return at
+}
+
+// check refuses what cannot become a unit.
+func check(in Input) error {
+	switch {
+	case in.Adapter == nil:
+		return fmt.Errorf("render %s: no adapter for engine %q", replica(in), in.Pool.Engine)
+	case !pool.ValidID(in.Pool.ID):
+		return fmt.Errorf("render: %q is no pool id", in.Pool.ID)
+	case in.Replica < 0:
+		return fmt.Errorf("render %s: a replica's number is not negative", in.Pool.ID)
+	case in.Port < 1 || in.Port > 65535:
+		return fmt.Errorf("render %s: port %d is not between 1 and 65535", replica(in), in.Port)
+	}
+	if err := checkPaths(in); err != nil {
+		return err
+	}
+	if err := in.Adapter.Check(in.Pool); err != nil {
+		return err
+	}
+	return checkTexts(in.Pool)
+}
+
+// Endpoint returns the URL of the engine's listener.
+func Endpoint(port int) string { return "http://" + Loopback + ":" + strconv.Itoa(port) }

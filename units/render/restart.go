@@ -1,0 +1,119 @@
+package render
+
+import (
+	"hash/fnv"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// restartLines are what PID 1 does by itself when the engine ends, also while the manager is down.
+func restartLines(in Input) []Line {
+	r := in.Pool.Restart
+	interval := startLimitInterval(in)
+	lines := []Line{
+		inUnit(span("StartLimitIntervalSec", "StartLimitIntervalUSec", interval,
+			"long enough for the burst's delays and stalled loads, or the limit could never be reached")),
+		inUnit(number("StartLimitBurst", uint32(max(r.BreakerFailures, 0)),
+			"after so many starts PID 1 gives up; the manager resets the counter after a stable run")),
+		text("Restart", "on-failure", "a crash, a failed gate and an OOM kill start the engine again; an exit with status 0 is a stop"),
+	}
+	lines = append(lines, delayLines(in)...)
+	return append(lines,
+		span("TimeoutStartSec", "TimeoutStartUSec", startTimeout(in),
+			"only for a gate that hangs: the gate itself fails a load that stalls. Half an hour, the stall time, and the model read at 5 MB/s"),
+		span("TimeoutStopSec", "TimeoutStopUSec", in.Adapter.StopTimeout(),
+			"how long this engine was found to need after SIGTERM; requests were drained before"),
+	)
+}
+
+// delayLines are the backoff. PID 1 waits RestartSec= before the first restart and grows
+// geometrically to RestartMaxDelaySec= over RestartSteps= restarts (service_restart_usec_next in
+// systemd's source). Where it cannot grow, the manager stretches the delay.
+func delayLines(in Input) []Line {
+	r := in.Pool.Restart
+	delay, why := r.Initial, "the first delay"
+	if in.Host.RandomizedDelay {
+		why += "; PID 1 adds a random part"
+	} else {
+		delay = jittered(r, replica(in).Unit())
+		why += ", moved by a fraction of jitter that the unit's name decides, so that engines that fell together do not start together"
+	}
+	lines := []Line{span("RestartSec", "RestartUSec", delay, why)}
+	if steps := restartSteps(delay, r); steps > 0 && in.Host.RestartSteps && in.Host.RestartMaxDelay {
+		lines = append(lines,
+			number("RestartSteps", steps, "so many restarts until the longest delay, the smallest number that grows by no more than factor"),
+			span("RestartMaxDelaySec", "RestartMaxDelayUSec", r.Max, "the longest delay"))
+	}
+	if jitter := scale(r.Initial, r.Jitter); jitter > 0 && in.Host.RandomizedDelay {
+		lines = append(lines, span("RestartRandomizedDelaySec", "RestartRandomizedDelayUSec", jitter,
+			"engines that fell together do not start together"))
+	}
+	return lines
+}
+
+// restartSteps returns the smallest n for which (max/delay)^(1/n) is not above factor, 0 where the
+// delay does not grow.
+func restartSteps(delay time.Duration, r pool.Restart) uint32 {
+	if delay <= 0 || r.Max <= delay || r.Factor <= 1 {
+		return 0
+	}
+	n := math.Log(float64(r.Max)/float64(delay)) / math.Log(r.Factor)
+	// A power that is whole up to rounding is whole: 1 s to 64 s by 2 are 6 steps, not 7.
+	return uint32(min(max(math.Ceil(n-1e-9), 1), 1000))
+}
+
+// jittered moves the first delay by at most ± jitter, the same for a unit each time.
+func jittered(r pool.Restart, unit string) time.Duration {
+	h := fnv.New64a()
+	h.Write([]byte(unit))
+	fraction := float64(h.Sum64()>>11)/(1<<53)*2 - 1 // -1 up to 1, from the hash's upper 53 bits
+	return scale(r.Initial, 1+fraction*r.Jitter).Round(time.Millisecond)
+}
+
+func scale(d time.Duration, by float64) time.Duration {
+	return time.Duration(min(float64(d)*by, float64(math.MaxInt64/2)))
+}
+
+// startLimitInterval is the breaker's window, or what the burst itself takes where that is longer:
+// the delays between its starts, and for each start the longest time that a load may stall.
+func startLimitInterval(in Input) time.Duration {
+	r := in.Pool.Restart
+	if r.BreakerFailures <= 0 {
+		return 0 // no limit
+	}
+	need, delay := time.Duration(0), r.Initial
+	for range r.BreakerFailures {
+		need += scale(delay, 1+r.Jitter) + in.Pool.Health.StartTimeout
+		delay = max(min(scale(delay, max(r.Factor, 1)), r.Max), r.Initial)
+	}
+	return max(r.BreakerWindow, need.Truncate(time.Second)+time.Second)
+}
+
+// startTimeout bounds a start whose gate does not decide. Loads are bounded by stall, so it is wide.
+func startTimeout(in Input) time.Duration {
+	const slowestDisk = 5_000_000 // bytes a second
+	read := time.Duration(max(in.Staged.SizeBytes, 0)/slowestDisk) * time.Second
+	return (30*time.Minute + in.Pool.Health.StartTimeout + read).Truncate(time.Minute) + time.Minute
+}
+
+// accountingLines count what the engine uses. PID 1's defaults differ by release.
+func accountingLines() []Line {
+	const why = "usage is read from the cgroup's files, whatever the host's defaults are"
+	var lines []Line
+	for _, what := range []string{"CPU", "Memory", "IO", "Tasks", "IP"} {
+		lines = append(lines, yes(what+"Accounting", why))
+	}
+	return lines
+}
+
+// limit is a row of a cgroup property.
+func limitLine(name string, value uint64, text, why string) Line {
+	if text == "" {
+		text = strconv.FormatUint(value, 10)
+	}
+	return Line{Section: sectionService, Key: name, Text: text, Why: why, Property: systemd.Property{Name: name, Value: value}}
+}

@@ -1,0 +1,154 @@
+package render
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+)
+
+// hiddenTrees are shut for every engine. Where something below one must be seen, an empty read-only
+// file system takes the tree's place and the thing alone is bound into it.
+var hiddenTrees = []string{
+	"/srv", "/mnt", "/media",
+	"/etc/pool-managerd", "/run/pool-managerd", "/var/lib/pool-managerd", "/var/cache/pool-managerd",
+	"/run/dbus",
+}
+
+// replacedTrees are empty by other lines of the sandbox: ProtectHome= and PrivateTmp=.
+var replacedTrees = []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp"}
+
+// sharedParents hold trees that have nothing to do with each other. What else lies at the top of the
+// file system or directly below one of them is a tree of its own, and is hidden around a model.
+var sharedParents = []string{"/", "/opt", "/var", "/var/lib", "/var/cache", "/var/local", "/var/opt"}
+
+// systemTrees are never hidden around a model: programs and libraries live there.
+var systemTrees = []string{
+	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr",
+}
+
+// HiddenTrees returns the trees in which an engine sees nothing but what the unit binds into them: a
+// binary below one needs a path in Prepared.ReadOnly that covers its libraries.
+func HiddenTrees() []string { return slices.Concat(hiddenTrees, replacedTrees) }
+
+// mSRec is MS_REC of mount(2): what is mounted below the source comes along, as in a unit file.
+const mSRec = 16384
+
+// shown is what is bound read-only into trees that are replaced by empty ones.
+type shown struct {
+	Empty []string // trees that become an empty file system, sorted
+	Bound []string // paths bound into the empty trees, sorted
+}
+
+// shownPaths plans how the model, its files and an engine below a hidden tree are seen. Inside an
+// empty tree PID 1 makes the parent directories, so that the engine's user needs no right on the
+// parents of the host.
+func shownPaths(in Input) shown {
+	want := slices.Concat(in.Staged.Files, in.Prepared.ReadOnly)
+	if in.Staged.Path != "" {
+		want = append(want, in.Staged.Path)
+	}
+	binary := in.Prepared.Binary
+	if within(binary, HiddenTrees()) != "" && within(binary, in.Prepared.ReadOnly) == "" {
+		want = append(want, path.Dir(binary))
+	}
+	slices.Sort(want)
+	var s shown
+	for _, p := range slices.Compact(want) {
+		tree := emptyTree(p, binary)
+		if tree == "" {
+			continue
+		}
+		// Sorted order puts a directory before what it holds.
+		if within(p, s.Bound) == "" {
+			s.Bound = append(s.Bound, p)
+		}
+		if within(tree, replacedTrees) == "" && !slices.Contains(s.Empty, tree) {
+			s.Empty = append(s.Empty, tree)
+		}
+	}
+	slices.Sort(s.Empty)
+	return s
+}
+
+// emptyTree returns the tree around p that is empty in the unit, "" when p is simply visible.
+func emptyTree(p, binary string) string {
+	if tree := within(p, HiddenTrees()); tree != "" {
+		return tree
+	}
+	if within(p, systemTrees) != "" {
+		return ""
+	}
+	tree := "/"
+	for _, name := range strings.Split(strings.Trim(p, "/"), "/") {
+		if !slices.Contains(sharedParents, tree) {
+			break
+		}
+		tree = path.Join(tree, name)
+	}
+	if tree == p || within(binary, []string{tree}) != "" {
+		return "" // nothing around it to hide, or the engine itself lives there
+	}
+	return tree
+}
+
+// within returns the first of trees that is p or holds it, "" when none does.
+func within(p string, trees []string) string {
+	for _, tree := range trees {
+		if p == tree || strings.HasPrefix(p, strings.TrimSuffix(tree, "/")+"/") {
+			return tree
+		}
+	}
+	return ""
+}
+
+// treeLines hide and show.
+func treeLines(s shown) []Line {
+	var lines []Line
+	for _, tree := range hiddenTrees {
+		if slices.Contains(s.Empty, tree) {
+			continue
+		}
+		lines = append(lines, list("InaccessiblePaths", "-"+tree, "other people's data, the manager's own, and the message bus"))
+	}
+	for _, tree := range s.Empty {
+		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: pathWord(tree) + ":ro",
+			Why: "an empty tree in place of the host's, for what is bound below",
+			Property: systemd.Property{Name: "TemporaryFileSystem",
+				Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}}})
+	}
+	for _, p := range s.Bound {
+		lines = append(lines, Line{Section: sectionService, Key: "BindReadOnlyPaths", Text: pathWord(p),
+			Why: "the model, and an engine that lives in a hidden tree; its parents need no right for the engine's user",
+			Property: systemd.Property{Name: "BindReadOnlyPaths",
+				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
+	}
+	return lines
+}
+
+// checkPaths refuses paths that PID 1 would.
+func checkPaths(in Input) error {
+	for _, p := range slices.Concat([]string{in.Prepared.Binary}, in.Staged.Files, in.Prepared.ReadOnly) {
+		if err := checkPath(p, in.Pool.Source); err != nil {
+			return fmt.Errorf("render %s: %w", replica(in), err)
+		}
+	}
+	if in.Staged.Path == "" {
+		return nil
+	}
+	return checkPath(in.Staged.Path, in.Pool.Source)
+}
+
+func checkPath(p, source string) error {
+	if !path.IsAbs(p) || path.Clean(p) != p {
+		return fmt.Errorf("path %q is not absolute and clean", p)
+	}
+	if strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("path %q holds a control character, which no unit can carry", p),
+			"Rename the file. The pool file is "+source+".")
+	}
+	return nil
+}
