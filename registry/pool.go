@@ -36,6 +36,7 @@ type Pool struct {
 	EngineVersion string // empty until known
 	ModelID       string // the reference as written in the pool file
 	DeviceMask    []string
+	Wanted        bool // a pool file asks for it; false while an orphan is drained and stopped
 
 	SlotsTotal   int // 0: not known
 	SlotsFree    int
@@ -44,7 +45,7 @@ type Pool struct {
 	State     State
 	Live      bool // the manager is up and the pool is on its way or serving
 	Ready     bool // at least one replica serves, and the pool does not drain
-	Draining  bool
+	Draining  bool // no replica takes new work, and one still works
 	LastError *Failure // nil: none since the last ready
 
 	LastHeartbeat time.Time // of the newest successful probe; zero: none yet
@@ -59,6 +60,7 @@ type Replica struct {
 	ID            string // r0, r1, …
 	State         State
 	Reason        string // one sentence: why it is in this state
+	Live          bool
 	Ready         bool
 	Unit          string
 	Endpoint      string // http://127.0.0.1:PORT, empty until a port is chosen

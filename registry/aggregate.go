@@ -1,0 +1,155 @@
+package registry
+
+import (
+	"slices"
+	"time"
+)
+
+// rank orders the states from the one closest to serving to the one that will not serve: a pool stands where the
+// best of its replicas stands. Within the states that do not serve, one that says what is wrong goes
+// before one that says nothing.
+var rank = [...]State{
+	StateReady, StateProbing, StateStarting, StatePreparing, StateStaging, StateUnhealthy, StateBackoff,
+	StateDraining, StateStopping, StateFailed, StateRefused, StateInvalid, StateStopped,
+}
+
+// rankOf returns a state's place in rank; an unknown state comes last.
+func rankOf(s State) int {
+	if i := slices.Index(rank[:], s); i >= 0 {
+		return i
+	}
+	return len(rank)
+}
+
+// aggregateRow is one field of a pool and how it follows from the replicas.
+type aggregateRow struct {
+	Field string
+	Rule  string
+	apply func(p *Pool, best *Replica)
+}
+
+// aggregateTable is the whole rule; a test prints it into the docs. Rows are applied in order, and best is the
+// replica whose state is best (the first of equals), nil for a pool without replicas.
+var aggregateTable = []aggregateRow{
+	{"state", "that of the best replica; without replicas `refused` or `invalid` by the pool's own error, `staging` while it is wanted, else `stopped`", aggregateState},
+	{"draining", "the pool was asked to drain, or its best replica drains", func(p *Pool, _ *Replica) {
+		p.Draining = p.Draining || p.State == StateDraining
+		if p.Draining && rankOf(p.State) < rankOf(StateDraining) {
+			p.State = StateDraining
+		}
+	}},
+	{"ready", "a replica is ready, and the pool does not drain", func(p *Pool, _ *Replica) {
+		p.Ready = !p.Draining && slices.ContainsFunc(p.Replicas, func(r Replica) bool { return r.Ready })
+	}},
+	{"live", "a replica is live", func(p *Pool, _ *Replica) {
+		p.Live = slices.ContainsFunc(p.Replicas, func(r Replica) bool { return r.Live })
+	}},
+	{"slots_total", "sum over the replicas", func(p *Pool, _ *Replica) {
+		p.SlotsTotal = sum(p.Replicas, func(r Replica) int { return r.SlotsTotal })
+	}},
+	{"slots_free", "sum over the ready replicas; 0 while the pool drains", aggregateFree},
+	{"restart_count", "sum over the replicas", func(p *Pool, _ *Replica) {
+		p.RestartCount = sum(p.Replicas, func(r Replica) int { return r.RestartCount })
+	}},
+	{"backoff_ms", "the longest of the replicas", func(p *Pool, _ *Replica) {
+		p.Backoff = 0
+		for _, r := range p.Replicas {
+			p.Backoff = max(p.Backoff, r.Backoff)
+		}
+	}},
+	{"last_heartbeat_ms", "the newest of the replicas", func(p *Pool, _ *Replica) {
+		p.LastHeartbeat = time.Time{}
+		for _, r := range p.Replicas {
+			if r.LastHeartbeat.After(p.LastHeartbeat) {
+				p.LastHeartbeat = r.LastHeartbeat
+			}
+		}
+	}},
+	{"last_error", "the pool's own, else that of the replica whose state changed last", aggregateError},
+	{"engine_version", "that of the best replica, else the first that is known", aggregateVersion},
+	{"device_mask", "the devices of all replicas, each once, in order", func(p *Pool, _ *Replica) {
+		p.DeviceMask = nil
+		for _, r := range p.Replicas {
+			for _, d := range r.DeviceMask {
+				if !slices.Contains(p.DeviceMask, d) {
+					p.DeviceMask = append(p.DeviceMask, d)
+				}
+			}
+		}
+	}},
+}
+
+// Aggregate returns the pool with every field that follows from its replicas filled in. It reads ID, Engine,
+// ModelID, Wanted, ActiveLeases, Replicas, the pool's own LastError (a wrong file) and Draining (the pool as a
+// whole was asked to drain), and derives the rest. It is pure: p's slices are not changed.
+func Aggregate(p Pool) Pool {
+	p.Replicas = slices.Clone(p.Replicas)
+	var best *Replica
+	for i := range p.Replicas {
+		r := &p.Replicas[i]
+		if r.SlotsFree = min(max(r.SlotsFree, 0), r.SlotsTotal); !r.Ready {
+			r.SlotsFree = 0 // nobody can take them
+		}
+		if best == nil || rankOf(r.State) < rankOf(best.State) {
+			best = r
+		}
+	}
+	for _, row := range aggregateTable {
+		row.apply(&p, best)
+	}
+	return p
+}
+
+func aggregateState(p *Pool, best *Replica) {
+	switch {
+	case best != nil:
+		p.State = best.State
+	case p.LastError != nil && p.LastError.Code == CodePolicyDenied:
+		p.State = StateRefused
+	case p.LastError != nil:
+		p.State = StateInvalid
+	case p.Wanted:
+		p.State = StateStaging
+	default:
+		p.State = StateStopped
+	}
+}
+
+func aggregateFree(p *Pool, _ *Replica) {
+	p.SlotsFree = 0
+	if !p.Draining {
+		p.SlotsFree = sum(p.Replicas, func(r Replica) int { return r.SlotsFree })
+	}
+}
+
+func aggregateError(p *Pool, _ *Replica) {
+	if p.LastError != nil {
+		return
+	}
+	var newest time.Time
+	for _, r := range p.Replicas {
+		if r.LastError != nil && (p.LastError == nil || r.Since.After(newest)) {
+			p.LastError, newest = r.LastError, r.Since
+		}
+	}
+}
+
+func aggregateVersion(p *Pool, best *Replica) {
+	p.EngineVersion = ""
+	if best != nil {
+		p.EngineVersion = best.EngineVersion
+	}
+	for _, r := range p.Replicas {
+		if p.EngineVersion == "" {
+			p.EngineVersion = r.EngineVersion
+		}
+	}
+}
+
+func sum(replicas []Replica, of func(Replica) int) int {
+	n := 0
+	for _, r := range replicas {
+		n += of(r)
+	}
+	return n
+}

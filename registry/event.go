@@ -1,0 +1,191 @@
+package registry
+
+import (
+	"slices"
+	"time"
+)
+
+// Event is one flip of ready, of a pool or of one of its replicas, with its cause. Order is promised within a
+// pool; the events of a pool's replicas come before that of the pool.
+type Event struct {
+	Seq       uint64 // grows by one with each event, from 1
+	At        time.Time
+	PoolID    string
+	ReplicaID string // empty: the pool as a whole
+	Ready     bool   // what it flipped to
+	State     State
+	Reason    Reason   // one of a few words, for programs and metrics
+	Cause     string   // one sentence, for people
+	Failure   *Failure // nil where nothing went wrong
+	Pool      Pool     // as it was written; for a removed pool, as it was before
+}
+
+// Reason is why ready flipped: a closed list, so that it can be a metric's label.
+type Reason string
+
+// The reasons.
+const (
+	ReasonHealthy   Reason = "healthy"   // the gate passed and the probe succeeded
+	ReasonUnhealthy Reason = "unhealthy" // the probe fails past its threshold
+	ReasonCrash     Reason = "crash"     // the process ended
+	ReasonOOM       Reason = "oom"       // the kernel killed it at its memory limit
+	ReasonDrain     Reason = "drain"     // no new work is taken
+	ReasonStop      Reason = "stop"      // it is being, or was, stopped
+	ReasonRestart   Reason = "restart"   // a new process loads the model
+	ReasonRefused   Reason = "refused"   // a policy forbids it, or its file is wrong
+	ReasonRemoved   Reason = "removed"   // the pool is gone
+)
+
+// Reasons lists the closed list.
+func Reasons() []Reason {
+	return []Reason{ReasonHealthy, ReasonUnhealthy, ReasonCrash, ReasonOOM, ReasonDrain, ReasonStop,
+		ReasonRestart, ReasonRefused, ReasonRemoved}
+}
+
+// reasonOf says why something that was ready stands in state s now.
+func reasonOf(s State, f *Failure) Reason {
+	switch s {
+	case StateReady:
+		return ReasonHealthy
+	case StateDraining:
+		return ReasonDrain
+	case StateStopping, StateStopped:
+		return ReasonStop
+	case StateUnhealthy:
+		return ReasonUnhealthy
+	case StateRefused, StateInvalid:
+		return ReasonRefused
+	case StateBackoff, StateFailed:
+		if f != nil && f.Code == CodeEngineOOM {
+			return ReasonOOM
+		}
+		return ReasonCrash
+	}
+	// starting, probing, staging, preparing: it came back already, or a change is being prepared
+	return ReasonRestart
+}
+
+// flips compares two statuses of one pool, nil for none, and returns the events, without Seq.
+func flips(was, is *Pool, at time.Time) []Event {
+	if is == nil {
+		return removed(was, at)
+	}
+	var out []Event
+	for _, r := range is.Replicas {
+		if r.Ready == was.replicaReady(r.ID) {
+			continue
+		}
+		out = append(out, Event{At: at, PoolID: is.ID, ReplicaID: r.ID, Ready: r.Ready, State: r.State,
+			Reason: reasonOf(r.State, r.LastError), Cause: r.Reason, Failure: failureOf(r.Ready, r.LastError), Pool: *is})
+	}
+	if was != nil {
+		for _, r := range was.Replicas {
+			if r.Ready && !slices.ContainsFunc(is.Replicas, func(n Replica) bool { return n.ID == r.ID }) {
+				out = append(out, gone(is, r.ID, at))
+			}
+		}
+	}
+	if is.Ready == (was != nil && was.Ready) {
+		return out
+	}
+	state := is.State
+	if !is.Ready && state == StateReady { // a writer that did not aggregate
+		state = StateStopping
+	}
+	return append(out, Event{At: at, PoolID: is.ID, Ready: is.Ready, State: state,
+		Reason: reasonOf(state, is.LastError), Cause: is.cause(), Failure: failureOf(is.Ready, is.LastError), Pool: *is})
+}
+
+func removed(was *Pool, at time.Time) []Event {
+	var out []Event
+	for _, r := range was.Replicas {
+		if r.Ready {
+			out = append(out, gone(was, r.ID, at))
+		}
+	}
+	if was.Ready {
+		out = append(out, gone(was, "", at))
+	}
+	return out
+}
+
+func gone(p *Pool, replica string, at time.Time) Event {
+	cause := "the pool was removed"
+	if replica != "" {
+		cause = "the replica was removed"
+	}
+	return Event{At: at, PoolID: p.ID, ReplicaID: replica, State: StateStopped, Reason: ReasonRemoved, Cause: cause, Pool: *p}
+}
+
+func (p *Pool) replicaReady(id string) bool {
+	if p == nil {
+		return false
+	}
+	for _, r := range p.Replicas {
+		if r.ID == id {
+			return r.Ready
+		}
+	}
+	return false
+}
+
+// cause is the reason of the replica that gives the pool its state.
+func (p *Pool) cause() string {
+	for _, r := range p.Replicas {
+		if r.State == p.State {
+			return r.Reason
+		}
+	}
+	return "the pool is " + string(p.State)
+}
+
+// failureOf drops the error of something that serves: it is not why ready flipped.
+func failureOf(ready bool, f *Failure) *Failure {
+	if ready {
+		return nil
+	}
+	return f
+}
+
+// ringSize bounds the events that are kept for late readers.
+const ringSize = 1024
+
+// ring keeps the newest ringSize events.
+type ring struct {
+	last uint64 // Seq of the newest
+	kept []Event
+}
+
+func (g *ring) add(e Event) Event {
+	g.last++
+	e.Seq = g.last
+	if len(g.kept) < ringSize {
+		g.kept = append(g.kept, e)
+	} else {
+		g.kept[(e.Seq-1)%ringSize] = e
+	}
+	return e
+}
+
+// record numbers and keeps the events and tells the observers; the caller holds the write lock.
+func (r *Registry) record(events []Event) {
+	for _, e := range events {
+		e = r.events.add(e)
+		for _, observe := range r.observe {
+			observe(e)
+		}
+	}
+}
+
+// Events returns the kept events after the given sequence number, oldest first. complete is false when
+// some of those after it are kept no more.
+func (r *Registry) Events(after uint64) (list []Event, complete bool) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	oldest := r.events.last - uint64(len(r.events.kept)) + 1
+	complete = after+1 >= oldest
+	for seq := max(after+1, oldest); seq <= r.events.last; seq++ {
+		list = append(list, r.events.kept[(seq-1)%ringSize])
+	}
+	return list, complete
+}
