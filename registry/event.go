@@ -17,8 +17,11 @@ type Event struct {
 	Reason    Reason   // one of a few words, for programs and metrics
 	Cause     string   // one sentence, for people
 	Failure   *Failure // nil where nothing went wrong
-	Pool      Pool     // as it was written; for a removed pool, as it was before
 }
+
+// Observer is told of an event, together with the pool as it was written (a removed pool: as it was before). It must
+// neither block nor write to the registry.
+type Observer func(e Event, p *Pool)
 
 // Reason is why ready flipped: a closed list, so that it can be a metric's label.
 type Reason string
@@ -76,7 +79,7 @@ func flips(was, is *Pool, at time.Time) []Event {
 			continue
 		}
 		out = append(out, Event{At: at, PoolID: is.ID, ReplicaID: r.ID, Ready: r.Ready, State: r.State,
-			Reason: reasonOf(r.State, r.LastError), Cause: r.Reason, Failure: failureOf(r.Ready, r.LastError), Pool: *is})
+			Reason: reasonOf(r.State, r.LastError), Cause: r.Reason, Failure: failureOf(r.Ready, r.LastError)})
 	}
 	if was != nil {
 		for _, r := range was.Replicas {
@@ -93,7 +96,7 @@ func flips(was, is *Pool, at time.Time) []Event {
 		state = StateStopping
 	}
 	return append(out, Event{At: at, PoolID: is.ID, Ready: is.Ready, State: state,
-		Reason: reasonOf(state, is.LastError), Cause: is.cause(), Failure: failureOf(is.Ready, is.LastError), Pool: *is})
+		Reason: reasonOf(state, is.LastError), Cause: is.cause(), Failure: failureOf(is.Ready, is.LastError)})
 }
 
 func removed(was *Pool, at time.Time) []Event {
@@ -114,7 +117,7 @@ func gone(p *Pool, replica string, at time.Time) Event {
 	if replica != "" {
 		cause = "the replica was removed"
 	}
-	return Event{At: at, PoolID: p.ID, ReplicaID: replica, State: StateStopped, Reason: ReasonRemoved, Cause: cause, Pool: *p}
+	return Event{At: at, PoolID: p.ID, ReplicaID: replica, State: StateStopped, Reason: ReasonRemoved, Cause: cause}
 }
 
 func (p *Pool) replicaReady(id string) bool {
@@ -168,11 +171,11 @@ func (g *ring) add(e Event) Event {
 }
 
 // record numbers and keeps the events and tells the observers; the caller holds the write lock.
-func (r *Registry) record(events []Event) {
+func (r *Registry) record(events []Event, p *Pool) {
 	for _, e := range events {
 		e = r.events.add(e)
 		for _, observe := range r.observe {
-			observe(e)
+			observe(e, p)
 		}
 	}
 }

@@ -43,9 +43,9 @@ type Pool struct {
 	ActiveLeases int
 
 	State     State
-	Live      bool // the manager is up and the pool is on its way or serving
-	Ready     bool // at least one replica serves, and the pool does not drain
-	Draining  bool // no replica takes new work, and one still works
+	Live      bool     // the manager is up and the pool is on its way or serving
+	Ready     bool     // at least one replica serves, and the pool does not drain
+	Draining  bool     // no replica takes new work, and one still works
 	LastError *Failure // nil: none since the last ready
 
 	LastHeartbeat time.Time // of the newest successful probe; zero: none yet

@@ -18,7 +18,7 @@ type Registry struct {
 	now atomic.Pointer[Snapshot]
 
 	write    sync.Mutex // one writer at a time; also guards the fields below
-	observe  []func(Event)
+	observe  []Observer
 	watchers map[chan struct{}]struct{}
 	events   ring
 }
@@ -38,9 +38,8 @@ type Problem struct {
 	Hint   string // what to do, a sentence; may be empty
 }
 
-// New makes an empty registry. Each observer is called for every event, in order, by the goroutine that wrote:
-// it must neither block nor write to the registry.
-func New(observers ...func(Event)) *Registry {
+// New makes an empty registry. Each observer is called for every event, in order, by the goroutine that wrote.
+func New(observers ...Observer) *Registry {
 	r := &Registry{observe: observers, watchers: make(map[chan struct{}]struct{})}
 	r.now.Store(&Snapshot{})
 	return r
@@ -63,7 +62,7 @@ func (r *Registry) Put(p Pool) {
 		next.Pools = slices.Insert(slices.Clone(was.Pools), at, &p)
 	}
 	r.publish(next)
-	r.record(flips(before, &p, time.Now()))
+	r.record(flips(before, &p, time.Now()), &p)
 }
 
 // Remove forgets a pool. Removing an unknown one does nothing.
@@ -78,7 +77,7 @@ func (r *Registry) Remove(id string) {
 	next := *was
 	next.Pools = slices.Delete(slices.Clone(was.Pools), at, at+1)
 	r.publish(next)
-	r.record(flips(was.Pools[at], nil, time.Now()))
+	r.record(flips(was.Pools[at], nil, time.Now()), was.Pools[at])
 }
 
 // SetProblems replaces the list of wrong pool files. The registry keeps the slice.
