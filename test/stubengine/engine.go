@@ -1,0 +1,147 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// engine is the state behind the HTTP surface. Its methods are safe for concurrent use.
+type engine struct {
+	o      options
+	loaded atomic.Bool
+	health atomic.Int32 // the status of /health once loaded
+	hung   atomic.Bool  // no request is answered any more
+
+	mu       sync.Mutex
+	slots    []bool   // true while a completion uses it
+	held     [][]byte // memory that /stub/alloc took
+	answered int      // completions that were answered to the end
+}
+
+func newEngine(o options) *engine {
+	e := &engine{o: o, slots: make([]bool, max(o.Slots, 1))}
+	e.health.Store(http.StatusOK)
+	return e
+}
+
+func (e *engine) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", e.serveHealth)
+	mux.HandleFunc("GET /props", e.serveProps)
+	mux.HandleFunc("GET /slots", e.serveSlots)
+	mux.HandleFunc("GET /metrics", e.serveMetrics)
+	mux.HandleFunc("POST /v1/completions", e.complete)
+	e.controls(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if e.hung.Load() {
+			<-r.Context().Done()
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // a caller that has gone needs no answer
+}
+
+// fail answers in llama-server's form of an error.
+func fail(w http.ResponseWriter, status int, message, kind string) {
+	answer(w, status, map[string]any{"error": map[string]any{"code": status, "message": message, "type": kind}})
+}
+
+func (e *engine) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	status := int(e.health.Load())
+	switch {
+	case !e.loaded.Load():
+		fail(w, http.StatusServiceUnavailable, "Loading model", "unavailable_error")
+	case status != http.StatusOK:
+		fail(w, status, "unhealthy as asked", "server_error")
+	default:
+		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	}
+}
+
+func (e *engine) serveProps(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, map[string]any{"total_slots": len(e.slots), "build_info": version, "model_path": e.o.Model})
+}
+
+func (e *engine) serveSlots(w http.ResponseWriter, _ *http.Request) {
+	type slot struct {
+		ID         int  `json:"id"`
+		Processing bool `json:"is_processing"`
+	}
+	e.mu.Lock()
+	list := make([]slot, len(e.slots))
+	for i, busy := range e.slots {
+		list[i] = slot{i, busy}
+	}
+	e.mu.Unlock()
+	answer(w, http.StatusOK, list)
+}
+
+func (e *engine) serveMetrics(w http.ResponseWriter, _ *http.Request) {
+	e.mu.Lock()
+	busy, done := 0, e.answered
+	for _, b := range e.slots {
+		if b {
+			busy++
+		}
+	}
+	e.mu.Unlock()
+	fmt.Fprintf(w, "llamacpp:requests_processing %d\nllamacpp:tokens_predicted_total %d\n", busy, done)
+}
+
+// complete answers with one word, after the time that the query's "delay" asks for; a slot is busy meanwhile.
+func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
+	var delay time.Duration
+	if text := r.URL.Query().Get("delay"); text != "" {
+		var err error
+		if delay, err = time.ParseDuration(text); err != nil {
+			fail(w, http.StatusBadRequest, err.Error(), "invalid_request_error")
+			return
+		}
+	}
+	if !e.loaded.Load() {
+		fail(w, http.StatusServiceUnavailable, "Loading model", "unavailable_error")
+		return
+	}
+	slot := e.take()
+	if slot < 0 {
+		fail(w, http.StatusServiceUnavailable, "no slot is free", "unavailable_error")
+		return
+	}
+	defer e.give(slot)
+	select {
+	case <-r.Context().Done():
+		return
+	case <-time.After(delay):
+	}
+	answer(w, http.StatusOK, map[string]any{"object": "text_completion", "choices": []any{map[string]any{"index": 0, "text": "stub", "finish_reason": "length"}}})
+}
+
+// take returns a slot that was free, or -1.
+func (e *engine) take() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, busy := range e.slots {
+		if !busy {
+			e.slots[i] = true
+			return i
+		}
+	}
+	return -1
+}
+
+func (e *engine) give(slot int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.slots[slot] = false
+	e.answered++
+}

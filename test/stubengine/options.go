@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Load modes: the kind of progress that a load shows to whoever watches it.
+const (
+	loadCPU   = "cpu"   // burns processor time
+	loadIO    = "io"    // reads from the disk
+	loadLog   = "log"   // prints a line now and then
+	loadStall = "stall" // nothing at all
+)
+
+// options are the command line.
+type options struct {
+	Host  string // --host, or $HOST
+	Port  int    // --port, or $PORT
+	Model string // -m, --model: must be readable, is not read further
+	Slots int    // -np, --parallel: what /props and /slots report; 1 when left out
+
+	Load       time.Duration // --load: /health is 503 for so long
+	LoadMode   string        // --load-mode
+	ListenLate bool          // --listen-late: the port opens when the load is done, as vLLM does
+	CrashAfter time.Duration // --crash-after: end with --exit-code so long after the start; negative: never
+	ExitCode   int           // --exit-code, 1 when left out
+	IgnoreTerm bool          // --ignore-term
+	Version    bool          // --version
+}
+
+// switches are llama-server's flags without a value that a test may pass; they change nothing here.
+var switches = []string{"--metrics", "--slots", "--no-webui", "--flash-attn", "-fa", "--no-mmap", "--mlock"}
+
+// parse reads the arguments. An unknown flag is skipped together with a value that follows it, so that any
+// llama-server command line is taken; a wrong value of a known one is an error.
+func parse(args []string, getenv func(string) string) (options, error) {
+	o := options{Host: "127.0.0.1", Slots: 1, LoadMode: loadCPU, CrashAfter: -1, ExitCode: 1}
+	if h := getenv("HOST"); h != "" {
+		o.Host = h
+	}
+	if p := getenv("PORT"); p != "" {
+		args = append([]string{"--port", p}, args...) // the command line wins
+	}
+	for i := 0; i < len(args); i++ {
+		name, value, joined := strings.Cut(args[i], "=")
+		if slices.Contains(switches, name) || !strings.HasPrefix(name, "-") {
+			continue
+		}
+		if o.setSwitch(name) {
+			continue
+		}
+		if !joined && i+1 < len(args) && !strings.HasPrefix(args[i+1], "--") {
+			i++
+			value = args[i]
+		}
+		if err := o.set(name, value); err != nil {
+			return options{}, fmt.Errorf("%s %q: %w", name, value, err)
+		}
+	}
+	if !o.Version && (o.Port < 1 || o.Port > 65535) {
+		return options{}, fmt.Errorf("--port is %d, want 1 to 65535", o.Port)
+	}
+	return o, nil
+}
+
+// setSwitch takes a flag that has no value.
+func (o *options) setSwitch(name string) bool {
+	switch name {
+	case "--ignore-term":
+		o.IgnoreTerm = true
+	case "--listen-late":
+		o.ListenLate = true
+	case "--version":
+		o.Version = true
+	default:
+		return false
+	}
+	return true
+}
+
+// set takes a flag with its value; an unknown flag is nothing.
+func (o *options) set(name, value string) (err error) {
+	switch name {
+	case "--host":
+		o.Host = value
+	case "--port":
+		o.Port, err = strconv.Atoi(value)
+	case "-m", "--model":
+		o.Model = value
+	case "-np", "--parallel":
+		o.Slots, err = strconv.Atoi(value)
+	case "--load":
+		o.Load, err = time.ParseDuration(value)
+	case "--load-mode":
+		o.LoadMode = value
+		if !slices.Contains([]string{loadCPU, loadIO, loadLog, loadStall}, value) {
+			err = fmt.Errorf("want %s, %s, %s or %s", loadCPU, loadIO, loadLog, loadStall)
+		}
+	case "--crash-after":
+		o.CrashAfter, err = time.ParseDuration(value)
+	case "--exit-code":
+		o.ExitCode, err = strconv.Atoi(value)
+	}
+	return err
+}
