@@ -92,7 +92,7 @@ const (
 // ended and every call returned. deliver is called in order from one goroutine, which is not the one that reads the
 // connection: a slow consumer delays neither jobs nor signals. An error means that the options are wrong.
 func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
-	if _, err := path.Match(c.options.Pattern, ""); err != nil || c.options.Pattern == "" {
+	if _, err := path.Match(globOf(c.options.Pattern), ""); err != nil || c.options.Pattern == "" {
 		return fmt.Errorf("pattern %q of the units to follow is no glob", c.options.Pattern)
 	}
 	updates := newQueue[Update]()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -256,7 +255,7 @@ func (s *session) act(actions []action) {
 			s.requestRead(a.read)
 		case a.check != "":
 			name := a.check
-			s.requestList(literal(name), func(units []listedUnit) []action { return s.watch.checked(name, units) })
+			s.requestList(name, func(units []listedUnit) []action { return s.watch.checked(name, units) })
 		case a.deliver != nil:
 			s.deliver(*a.deliver)
 		}
@@ -365,9 +364,4 @@ func store(body []any, err error, into ...any) error {
 		return fmt.Errorf("an answer is not of the known form: %w", err)
 	}
 	return nil
-}
-
-// literal makes a glob that matches only name: unit names escape other characters with backslashes.
-func literal(name string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
 }

@@ -15,9 +15,9 @@ import (
 // whole, a signal changes the copy, and neither can go back in time. A read that is out when a signal
 // comes in will be answered later than that signal and needs no second read.
 type watcher struct {
-	pattern string
-	keep    []string
-	wanted  map[string]struct{}
+	glob   string // of path.Match
+	keep   []string
+	wanted map[string]struct{}
 
 	units  map[string]*followed
 	reads  map[string]*reading // reads that are out
@@ -55,19 +55,23 @@ func newWatcher(pattern string, keep []string) *watcher {
 		keep = []string{}
 	}
 	return &watcher{
-		pattern: pattern,
-		keep:    keep,
-		wanted:  wantedSet(keep),
-		units:   make(map[string]*followed),
-		reads:   make(map[string]*reading),
-		checks:  make(map[string]bool),
-		first:   make(map[string]struct{}),
+		glob:   globOf(pattern),
+		keep:   keep,
+		wanted: wantedSet(keep),
+		units:  make(map[string]*followed),
+		reads:  make(map[string]*reading),
+		checks: make(map[string]bool),
+		first:  make(map[string]struct{}),
 	}
 }
 
+// globOf gives a pattern of PID 1 to path.Match. PID 1 knows no escapes (fnmatch(3) with FNM_NOESCAPE): a
+// backslash, as in a name's \x2d, stands for itself.
+func globOf(pattern string) string { return strings.ReplaceAll(pattern, `\`, `\\`) }
+
 // follows reports whether a unit is of interest.
 func (w *watcher) follows(name string) bool {
-	ok, err := path.Match(w.pattern, name)
+	ok, err := path.Match(w.glob, name)
 	return err == nil && ok
 }
 
