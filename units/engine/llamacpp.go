@@ -114,6 +114,9 @@ func (llamaCpp) Busy(body []byte) (int, error) {
 	if err := json.Unmarshal(body, &slots); err != nil {
 		return 0, fmt.Errorf("read slots: %w", err)
 	}
+	if slots == nil {
+		return 0, errors.New("read slots: no list")
+	}
 	busy := 0
 	for _, s := range slots {
 		if s.Processing == nil {

@@ -1,0 +1,192 @@
+package engine_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// TestCommandLine says what each key of a pool file becomes on the command line.
+func TestCommandLine(t *testing.T) {
+	cases := []struct {
+		name string
+		kind string
+		at   engine.Instance
+		pool func(p *pool.Pool)
+		want string   // a part of the command line
+		not  []string // no part of it
+	}{
+		{"llamacpp/ctx_is_for_one_request_and_shared_by_slots", pool.LlamaCpp, at(),
+			func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 4 }, "-c 32768 -np 4", nil},
+		{"llamacpp/ctx_without_slots", pool.LlamaCpp, at(), func(p *pool.Pool) { p.Ctx = 8192 }, "-c 8192", []string{"-np"}},
+		{"llamacpp/slots_without_ctx", pool.LlamaCpp, at(), func(p *pool.Pool) { p.Slots = 2 }, "-np 2", []string{"-c "}},
+		{"llamacpp/cpu_offloads_nothing", pool.LlamaCpp, at(), nil, "--metrics --slots", []string{"-ngl", "-ts"}},
+		{"llamacpp/gpu_offloads_all", pool.LlamaCpp, at("0"), nil, "-ngl 999", nil},
+		{"llamacpp/operator_offloads_less", pool.LlamaCpp, at("0"), func(p *pool.Pool) { p.Args = []string{"-ngl", "20"} },
+			"--slots -ngl 20", []string{"999"}},
+		{"llamacpp/tensor_split", pool.LlamaCpp, at("0", "1"), func(p *pool.Pool) { p.TensorSplit = []float64{0.6, 2} }, "-ts 0.6,2", nil},
+		{"vllm/gpus_are_split_evenly", pool.VLLM, at("0", "1"), nil, "--tensor-parallel-size 2", nil},
+		{"vllm/one_gpu_is_not_split", pool.VLLM, at("0"), nil, "serve /srv/models/a", []string{"parallel"}},
+		{"vllm/operator_splits", pool.VLLM, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--pipeline_parallel_size=2"} },
+			"--pipeline_parallel_size=2", []string{"--tensor"}},
+		{"vllm/model_is_served_under_the_pool_id", pool.VLLM, at("0"), nil, "--served-model-name demo", nil},
+		{"vllm/operator_names_the_model", pool.VLLM, at("0"), func(p *pool.Pool) { p.Args = []string{"--served-model-name", "x"} },
+			"--served-model-name x", []string{"demo"}},
+		{"tgi/ctx_and_slots", pool.TGI, at("0"), func(p *pool.Pool) { p.Ctx, p.Slots = 4096, 7 },
+			"--max-total-tokens 4096 --max-concurrent-requests 7", nil},
+		{"triton/grpc_is_off", pool.Triton, at("0"), nil, "--allow-grpc=false --metrics-port=26007", nil},
+		{"triton/operator_wants_grpc_on_the_loopback", pool.Triton, at("0"), func(p *pool.Pool) { p.Args = []string{"--grpc-port=9"} },
+			"--grpc-address=127.0.0.1", []string{"--allow-grpc"}},
+		{"command/placeholders", pool.Command, at(), func(p *pool.Pool) {
+			p.Ctx, p.Slots, p.Args = 5, 6, []string{"{host}:{port}", "{model}", "c{ctx}s{slots}", `{"a":{}}`, "{other}"}
+		}, `127.0.0.1:21007 /srv/models/a c5s6 {"a":{}} {other}`, nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			p := wanted(c.kind)
+			if c.pool != nil {
+				c.pool(&p)
+			}
+			a, _ := engine.For(c.kind)
+			line := strings.Join(a.Command(p, c.at).Args, " ")
+			if !strings.Contains(line, c.want) {
+				t.Errorf("command line %q, want %q in it", line, c.want)
+			}
+			for _, not := range c.not {
+				if strings.Contains(line, not) {
+					t.Errorf("command line %q holds %q", line, not)
+				}
+			}
+		})
+	}
+}
+
+func TestCheckRefusesKeysWithoutMeaning(t *testing.T) {
+	cases := []struct {
+		name string
+		pool pool.Pool
+		want string
+	}{
+		{"llamacpp_without_model", pool.Pool{Engine: pool.LlamaCpp}, "needs a model"},
+		{"tensor_split_of_vllm", pool.Pool{Engine: pool.VLLM, Model: "file:/m", TensorSplit: []float64{1}}, "tensor_split has no meaning"},
+		{"tensor_split_of_command", pool.Pool{Engine: pool.Command, TensorSplit: []float64{1}}, "tensor_split has no meaning"},
+		{"ctx_of_triton", pool.Pool{Engine: pool.Triton, Model: "file:/m", Ctx: 1}, "ctx has no meaning"},
+		{"tensor_split_too_short", pool.Pool{Engine: pool.LlamaCpp, Model: "file:/m", TensorSplit: []float64{1},
+			Devices: [][]string{{"0"}, {"1", "2"}}}, "1 shares, and replica r1 has 2 devices"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			a, _ := engine.For(c.pool.Engine)
+			if err := a.Check(c.pool); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Check = %v, want %q", err, c.want)
+			}
+		})
+	}
+	command, _ := engine.For(pool.Command)
+	if err := command.Check(pool.Pool{Engine: pool.Command}); err != nil {
+		t.Errorf("a command without a model: %v", err)
+	}
+}
+
+func TestForUnknownKind(t *testing.T) {
+	if a, ok := engine.For("ollama"); ok || a != nil {
+		t.Errorf("For = %v, %t", a, ok)
+	}
+}
+
+// TestSidePorts: two replicas of one host never get one another's second ports.
+func TestSidePorts(t *testing.T) {
+	a, _ := engine.For(pool.TGI)
+	seen := map[string]int{}
+	for port := 21000; port <= 21999; port++ {
+		instance := at()
+		instance.Port = port
+		env := a.Command(wanted(pool.TGI), instance).Env
+		for _, key := range []string{"PROMETHEUS_PORT", "MASTER_PORT"} {
+			if other, taken := seen[env[key]]; taken {
+				t.Fatalf("port %s is a side port of %d and of %d", env[key], other, port)
+			}
+			seen[env[key]] = port
+		}
+	}
+	instance := at()
+	instance.Port = 65535
+	if got := a.Command(wanted(pool.TGI), instance).Env["MASTER_PORT"]; got != "55535" {
+		t.Errorf("side port of 65535 is %s", got)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	cases := []struct {
+		name, kind, body string
+		busy             bool // else slots
+		want             int
+	}{
+		{"llamacpp/slots", pool.LlamaCpp, `{"total_slots":4,"model_path":"/m","default_generation_settings":{"n_ctx":512}}`, false, 4},
+		{"llamacpp/busy", pool.LlamaCpp, `[{"id":0,"is_processing":true},{"id":1,"is_processing":false},{"id":2,"is_processing":true}]`, true, 2},
+		{"llamacpp/idle", pool.LlamaCpp, `[{"id":0,"is_processing":false}]`, true, 0},
+		{"tgi/slots", pool.TGI, `{"model_id":"/m","max_concurrent_requests":128,"version":"3.3.4"}`, false, 128},
+		{"tgi/busy", pool.TGI, "# TYPE tgi_queue_size gauge\ntgi_queue_size 3\n\n# TYPE tgi_batch_current_size gauge\ntgi_batch_current_size 2\n", true, 5},
+		{"vllm/busy_of_all_engines", pool.VLLM, "# HELP vllm:num_requests_running Number of requests\n" +
+			"vllm:num_requests_running{engine=\"0\",model_name=\"a{b}c 9\"} 2.0\nvllm:num_requests_running{engine=\"1\",model_name=\"x\"} 1.0 1700000000\n" +
+			"vllm:num_requests_waiting{engine=\"0\",model_name=\"x\"} 4.0\nvllm:num_requests_waiting_by_reason{engine=\"0\"} 70\n", true, 7},
+		{"vllm/idle", pool.VLLM, "vllm:num_requests_running 0\n", true, 0},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			a, _ := engine.For(c.kind)
+			read := a.Slots
+			if c.busy {
+				read = a.Busy
+			}
+			if got, err := read([]byte(c.body)); err != nil || got != c.want {
+				t.Errorf("= %d, %v; want %d", got, err, c.want)
+			}
+		})
+	}
+	for _, body := range []string{"vllm:num_requests_running NaN\n", "vllm:num_requests_running -1\n", "vllm:num_requests_running 1e300\n"} {
+		a, _ := engine.For(pool.VLLM)
+		if n, err := a.Busy([]byte(body)); err == nil {
+			t.Errorf("Busy(%q) = %d without an error", body, n)
+		}
+	}
+}
+
+// FuzzAnswers: whatever an engine answers, a count comes without an error or an error without a count.
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte(`{"total_slots":4}`))
+	f.Add([]byte(`[{"is_processing":true}]`))
+	f.Add([]byte("vllm:num_requests_running{a=\"}\"} 2\n"))
+	f.Add([]byte("tgi_queue_size{ 3"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, kind := range engine.Kinds() {
+			a, _ := engine.For(kind)
+			for name, read := range map[string]func([]byte) (int, error){"slots": a.Slots, "busy": a.Busy} {
+				n, err := read(body)
+				if n < 0 || err != nil && n != 0 {
+					t.Errorf("%s %s(%q) = %d, %v", kind, name, body, n, err)
+				}
+			}
+			if v := a.ParseVersion(body); len(v) > 64 || strings.ContainsAny(v, "\n ") {
+				t.Errorf("%s version %q", kind, v)
+			}
+		}
+	})
+}
+
+// TestEnvironmentStaysOnTheLoopback: no engine of several processes looks for a network.
+func TestEnvironmentStaysOnTheLoopback(t *testing.T) {
+	for _, kind := range []string{pool.VLLM, pool.TGI} {
+		a, _ := engine.For(kind)
+		env := a.Command(wanted(kind), at("0", "1")).Env
+		for key, want := range map[string]string{"HF_HUB_OFFLINE": "1", "NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"} {
+			if env[key] != want {
+				t.Errorf("%s: %s is %q, want %q (has %v)", kind, key, env[key], want, slices.Sorted(maps.Keys(env)))
+			}
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package engine_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// subject is what the suite must know of an engine to hold it to what every engine promises.
+type subject struct {
+	kind     string
+	versions map[string]string // file below testdata/version → version
+	managed  map[string]string // flag in args → the pool key that the hint must name
+	gpuRelax bool              // the sandbox is only relaxed with a GPU
+}
+
+var subjects = []subject{
+	{
+		kind: pool.LlamaCpp, gpuRelax: true,
+		versions: map[string]string{"llamacpp-6123.txt": "6123"},
+		managed: map[string]string{
+			"-m": "model", "--model": "model", "-hf": "model", "--host": "127.0.0.1", "--port": "port", "-c": "ctx",
+			"--ctx-size": "ctx", "-np": "slots", "--parallel": "slots", "-ts": "tensor_split", "-dev": "devices",
+			"--ssl-key-file": "HTTP",
+		},
+	},
+	{
+		kind: pool.VLLM,
+		versions: map[string]string{
+			"vllm-0.9.2.txt":                   "0.9.2",
+			"vllm-0.7.4.dev390+gdebd6bbf0.txt": "0.7.4.dev390+gdebd6bbf0",
+		},
+		managed: map[string]string{
+			"--port": "port", "--port=80": "port", "--host=0.0.0.0": "127.0.0.1", "--max-model-len": "ctx", "--max_model_len": "ctx",
+			"--max-num-seqs=4": "slots", "--uds": "127.0.0.1", "--model": "model", "--config": "args",
+		},
+	},
+	{
+		kind:     pool.TGI,
+		versions: map[string]string{"tgi-3.3.4.txt": "3.3.4"},
+		managed: map[string]string{
+			"--port": "port", "-p": "port", "-p80": "port", "-p=80": "port", "--hostname": "127.0.0.1", "--model-id": "model",
+			"--max-total-tokens=9": "ctx", "--max-concurrent-requests": "slots", "--ngrok": "127.0.0.1",
+		},
+	},
+	{
+		kind: pool.Triton,
+		managed: map[string]string{
+			"--http-port=80": "port", "--http-port": "port", "--http-address": "127.0.0.1", "--grpc-address": "127.0.0.1",
+			"--model-repository=/x": "model", "--allow-http=false": "HTTP",
+		},
+	},
+	{kind: pool.Command, gpuRelax: true},
+}
+
+func at(devices ...string) engine.Instance {
+	return engine.Instance{Model: "/srv/models/a", Host: "127.0.0.1", Port: 21007, Devices: devices}
+}
+
+func wanted(kind string, args ...string) pool.Pool {
+	return pool.Pool{ID: "demo", Source: "/etc/pool-managerd/pools.d/demo.toml", Engine: kind, Model: "file:/srv/models/a", Args: args}
+}
+
+// TestEveryAdapter holds each engine to what the rest of the program relies on.
+func TestEveryAdapter(t *testing.T) {
+	if len(subjects) != len(engine.Kinds()) {
+		t.Fatalf("the suite knows %d engines, the package %d", len(subjects), len(engine.Kinds()))
+	}
+	for i, s := range subjects {
+		t.Run(s.kind, func(t *testing.T) {
+			adapter, ok := engine.For(s.kind)
+			if !ok || adapter.Kind() != s.kind || engine.Kinds()[i] != s.kind {
+				t.Fatalf("For(%q) = %v, %t; Kinds()[%d] = %s", s.kind, adapter, ok, i, engine.Kinds()[i])
+			}
+			t.Run("command", func(t *testing.T) { commandSuite(t, s, adapter) })
+			t.Run("managed_flags", func(t *testing.T) { managedSuite(t, s, adapter) })
+			t.Run("version", func(t *testing.T) { versionSuite(t, s, adapter) })
+			t.Run("answers", func(t *testing.T) { answerSuite(t, adapter) })
+			t.Run("sandbox", func(t *testing.T) { relaxSuite(t, s, adapter) })
+		})
+	}
+}
+
+func commandSuite(t *testing.T, s subject, a engine.Adapter) {
+	p := wanted(s.kind, "--operator", "last", "--word=1")
+	p.Slots = 3
+	if s.kind != pool.Triton {
+		p.Ctx = 512
+	}
+	if err := a.Check(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, instance := range []engine.Instance{at(), at("0"), at("GPU-a", "GPU-b")} {
+		before := slices.Clone(p.Args)
+		c := a.Command(p, instance)
+		if !slices.Equal(c.Args[len(c.Args)-3:], p.Args) {
+			t.Errorf("the operator's arguments are not last: %q", c.Args)
+		}
+		if !reflect.DeepEqual(c, a.Command(p, instance)) || !slices.Equal(before, p.Args) {
+			t.Error("Command is not pure")
+		}
+		told := strings.Join(c.Args, " ") + " " + c.Env["PORT"] + " " + c.Env["HOST"] + " " + c.Env["MODEL"]
+		for _, want := range []string{instance.Model, instance.Host, strconv.Itoa(instance.Port)} {
+			if !strings.Contains(told, want) {
+				t.Errorf("the engine is not told %s: %q", want, told)
+			}
+		}
+	}
+	if !strings.HasPrefix(a.HealthPath(), "/") || a.HealthStatus() != 200 {
+		t.Errorf("health is %s with %d", a.HealthPath(), a.HealthStatus())
+	}
+	if a.StopTimeout() <= 0 {
+		t.Errorf("StopTimeout is %v", a.StopTimeout())
+	}
+	if a.DefaultBinary() == "" && s.kind != pool.Command {
+		t.Error("no default binary")
+	}
+}
+
+func managedSuite(t *testing.T, s subject, a engine.Adapter) {
+	for flag, key := range s.managed {
+		err := a.Check(wanted(s.kind, "--fine", flag))
+		var f *registry.Failure
+		if !errors.As(err, &f) || f.Code != registry.CodeConfigInvalid {
+			t.Errorf("args %q: %v, want CONFIG_INVALID", flag, err)
+			continue
+		}
+		name, _, _ := strings.Cut(flag, "=")
+		if s.kind == pool.TGI && !strings.HasPrefix(name, "--") {
+			name = name[:2]
+		}
+		name = strings.ReplaceAll(name, "_", "-")
+		if !strings.Contains(f.Message, "args[1] is "+name) || !strings.Contains(f.Hint, key) || !strings.Contains(f.Hint, "demo.toml") {
+			t.Errorf("args %q: message %q, hint %q; want the place, %q and %q", flag, f.Message, f.Hint, name, key)
+		}
+	}
+	unmanaged := wanted(s.kind, "--temperature", "-1", "-", "--", "port", "80", "--portal", "--modelling=1")
+	if err := a.Check(unmanaged); err != nil {
+		t.Errorf("args that are not managed: %v", err)
+	}
+}
+
+func versionSuite(t *testing.T, s subject, a engine.Adapter) {
+	if (a.VersionArgs() == nil) != (len(s.versions) == 0) {
+		t.Errorf("version arguments %q, and %d recorded outputs", a.VersionArgs(), len(s.versions))
+	}
+	for file, want := range s.versions {
+		out, err := os.ReadFile(filepath.Join("testdata", "version", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.ParseVersion(out); got != want {
+			t.Errorf("%s: version %q, want %q", file, got, want)
+		}
+	}
+	for _, out := range []string{"", "error: unknown argument: --version\n", "\x00\xff\xfe", "Traceback (most recent call last):\n"} {
+		if got := a.ParseVersion([]byte(out)); got != "" {
+			t.Errorf("version %q out of %q", got, out)
+		}
+	}
+}
+
+func answerSuite(t *testing.T, a engine.Adapter) {
+	for _, body := range []string{"", "{}", "[", "null", "404 page not found", `{"error":{"code":501}}`} {
+		if n, err := a.Slots([]byte(body)); err == nil {
+			t.Errorf("Slots(%q) = %d without an error", body, n)
+		}
+	}
+	for _, body := range []string{"", "{}", "[", "null", "404 page not found", `{"error":{"code":501}}`, `[{}]`} {
+		if n, err := a.Busy([]byte(body)); err == nil {
+			t.Errorf("Busy(%q) = %d without an error", body, n)
+		}
+	}
+}
+
+func relaxSuite(t *testing.T, s subject, a engine.Adapter) {
+	if got := a.Relax(at()); s.gpuRelax != (len(got) == 0) {
+		t.Errorf("a CPU replica relaxes %v", got)
+	}
+	relaxations := a.Relax(at("0"))
+	if len(relaxations) == 0 {
+		t.Error("CUDA works in no full sandbox, and nothing is relaxed")
+	}
+	for _, r := range relaxations {
+		if r.Line == "" || len(r.Why) < 20 {
+			t.Errorf("relaxation %q without a reason: %q", r.Line, r.Why)
+		}
+	}
+}
