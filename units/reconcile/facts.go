@@ -87,8 +87,8 @@ type Facts struct {
 // serving reports whether the unit may hold requests that a stop would cut.
 func (f Facts) serving() bool { return f.Unit == Active }
 
-// exists reports whether PID 1 has something that must be stopped before a new start.
-func (f Facts) exists() bool {
+// Exists reports whether PID 1 has something that must be stopped before a new start.
+func (f Facts) Exists() bool {
 	return f.Unit == Starting || f.Unit == Active || f.Unit == Backoff
 }
 

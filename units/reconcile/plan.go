@@ -49,7 +49,7 @@ var planRules = []rule{
 
 	{"unwanted/drain", func(f Facts, _ time.Time) bool { return !f.Wanted && f.serving() && !f.Draining },
 		Drain, "no pool file asks for this replica any more"},
-	{"unwanted/stop", func(f Facts, _ time.Time) bool { return !f.Wanted && f.exists() && (f.Drained || !f.serving()) },
+	{"unwanted/stop", func(f Facts, _ time.Time) bool { return !f.Wanted && f.Exists() && (f.Drained || !f.serving()) },
 		Stop, "no pool file asks for this replica, and nothing is held"},
 	{"unwanted/clear", func(f Facts, _ time.Time) bool { return !f.Wanted && (f.Unit == Broken || f.Unit == Exited) },
 		Clear, "no pool file asks for this replica, and its unit has ended"},
@@ -59,7 +59,7 @@ var planRules = []rule{
 	{"forbidden/drain", func(f Facts, _ time.Time) bool { return f.Refusal != nil && f.serving() && !f.Draining },
 		Drain, "the host's policy refuses this pool"},
 	{"forbidden/stop", func(f Facts, _ time.Time) bool {
-		return f.Refusal != nil && f.exists() && (f.Drained || !f.serving())
+		return f.Refusal != nil && f.Exists() && (f.Drained || !f.serving())
 	}, Stop, "the host's policy refuses this pool, and nothing is held"},
 
 	// The new model is staged and the new engine prepared before anything that runs is touched.
@@ -82,10 +82,10 @@ var planRules = []rule{
 		return f.startable() && f.serving() && f.replaced() && !f.Draining
 	}, Drain, "the pool was changed in a way that needs a new process"},
 	{"replace/stop", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.exists() && f.replaced() && (f.Drained || !f.serving())
+		return f.startable() && f.Exists() && f.replaced() && (f.Drained || !f.serving())
 	}, Stop, "the pool was changed, and nothing is held"},
 	{"limits", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.exists() && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits
+		return f.startable() && f.Exists() && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits
 	}, SetLimits, "only limits were changed"},
 
 	{"broken/changed", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Broken && f.replaced() },

@@ -162,7 +162,7 @@ func FuzzPlan(f *testing.F) {
 		}
 		switch d.Action {
 		case Start:
-			if facts.exists() || facts.Unit == Stopping {
+			if facts.Exists() || facts.Unit == Stopping {
 				t.Errorf("%+v: started beside a unit that exists", facts)
 			}
 			if !facts.Wanted || facts.Refusal != nil || facts.Prepare != Done {

@@ -1,0 +1,292 @@
+package supervise
+
+import (
+	"context"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// Waits after a failed attempt to stage, prepare or start: doubled each time. A model that is
+// copied into place late is found within retryMax.
+const (
+	retryFirst = 2 * time.Second
+	retryMax   = 30 * time.Second
+)
+
+// stopWait bounds one stop job on top of the unit's own stop timeout, which PID 1 enforces.
+const stopWait = 10 * time.Minute
+
+// act begins the effect of a decision. Op stays set until its result has come back.
+func (s *Supervisor) act(r *replica, d reconcile.Decision) {
+	switch d.Action {
+	case reconcile.Stage:
+		s.stage(r)
+	case reconcile.Prepare:
+		s.prepare(r)
+	case reconcile.Start:
+		s.start(r)
+	case reconcile.Drain:
+		s.beginDrain(r, d.Reason)
+	case reconcile.Resume:
+		s.endDrain(r)
+	case reconcile.Stop:
+		s.stop(r, d.Reason)
+	case reconcile.Clear:
+		s.clear(r)
+	case reconcile.SetLimits:
+		s.setLimits(r)
+	case reconcile.Forget:
+		s.forget(r)
+	}
+}
+
+// begin marks an action as under way and returns a context that ends when the wish changes.
+func (s *Supervisor) begin(r *replica, a reconcile.Action) context.Context {
+	ctx, cancel := context.WithCancel(s.ctx)
+	r.facts.Op, r.cancelOp = a, cancel
+	return ctx
+}
+
+// end takes an action's result. It reports whether the result is still of use: a result for a
+// former version of the pool is not.
+func (s *Supervisor) end(r *replica, gen int) bool {
+	r.facts.Op = reconcile.None
+	if r.cancelOp != nil {
+		r.cancelOp()
+		r.cancelOp = nil
+	}
+	return r.gen == gen && r.facts.Wanted
+}
+
+// failed notes why an attempt failed, and when the next is due.
+func (s *Supervisor) failed(r *replica, f *registry.Failure) {
+	wait := retryMax
+	if r.attempts < 4 {
+		wait = retryFirst << r.attempts
+	}
+	r.attempts++
+	r.facts.Stage, r.facts.Failure, r.facts.RetryAt = reconcile.Failed, f, time.Now().Add(wait)
+}
+
+// broke returns what to do when an effect of r fails by a defect.
+func (s *Supervisor) broke(r *replica) func(error) {
+	gen := r.gen
+	return func(err error) {
+		s.end(r, gen)
+		s.failed(r, registry.AsFailure(err, registry.CodeProvisionFailed, "Report this defect with the log around it."))
+		s.settle(r)
+	}
+}
+
+func (s *Supervisor) stage(r *replica) {
+	ctx, gen, p := s.begin(r, reconcile.Stage), r.gen, r.entry.desired
+	r.facts.Stage, r.facts.Prepare = reconcile.Running, reconcile.Pending
+	s.effect(func(context.Context) func() {
+		staged, err := s.Stager.Stage(ctx, p)
+		return func() {
+			if !s.end(r, gen) {
+				r.facts.Stage = reconcile.Pending
+			} else if err != nil {
+				s.failed(r, registry.AsFailure(err, registry.CodeProvisionFailed, ""))
+			} else {
+				r.staged, r.facts.Stage = staged, reconcile.Done
+			}
+			s.settle(r)
+		}
+	}, s.broke(r))
+}
+
+func (s *Supervisor) prepare(r *replica) {
+	ctx, gen, p := s.begin(r, reconcile.Prepare), r.gen, r.entry.desired
+	r.facts.Prepare = reconcile.Running
+	adapter, ok := engine.For(p.Engine)
+	if !ok {
+		s.end(r, gen)
+		s.failed(r, registry.Fail(registry.CodeConfigInvalid, "engine "+p.Engine+" has no adapter", "Use one of the engines that poolctl check lists."))
+		return
+	}
+	s.effect(func(context.Context) func() {
+		prepared, err := s.Preparer.Prepare(ctx, p, adapter)
+		return func() {
+			if !s.end(r, gen) {
+				r.facts.Prepare = reconcile.Pending
+			} else if err != nil {
+				s.failed(r, registry.AsFailure(err, registry.CodeProvisionFailed, ""))
+			} else if err := s.rendering(r, prepared, adapter); err != nil {
+				s.failed(r, registry.AsFailure(err, registry.CodeConfigInvalid, ""))
+			}
+			s.settle(r)
+		}
+	}, s.broke(r))
+}
+
+// rendering chooses the port and renders the unit that is now wanted.
+func (s *Supervisor) rendering(r *replica, prepared pool.Prepared, adapter engine.Adapter) error {
+	p := r.entry.desired
+	want := 0
+	if p.Port != 0 {
+		want = p.Port + r.id.Index
+	}
+	if want != 0 && r.port != want || r.port == 0 {
+		port, err := s.Ports.Claim(r.id, want)
+		if err != nil {
+			return err
+		}
+		r.port = port
+	}
+	unit, err := render.Render(render.Input{
+		Pool: p, Replica: r.id.Index, Staged: r.staged, Prepared: prepared, Port: r.port, Adapter: adapter, Host: s.Host,
+	})
+	if err != nil {
+		return err
+	}
+	r.prepared, r.rendered = prepared, unit
+	r.facts.Spec = parseSpec(unit.SpecHash)
+	r.facts.Prepare, r.facts.Failure = reconcile.Done, nil
+	if !r.facts.Draining && r.facts.Unit != reconcile.Broken {
+		r.facts.RetryAt = time.Time{}
+	}
+	return nil
+}
+
+func (s *Supervisor) start(r *replica) {
+	ctx, gen := s.begin(r, reconcile.Start), r.gen
+	unit, props, port := r.unit, r.rendered.Properties(), r.port
+	r.endpoint = render.Endpoint(port)
+	r.facts.Unit, r.facts.RetryAt = reconcile.Absent, time.Time{}
+	s.Log.Info("starting the engine", s.about(r)...)
+	s.effect(func(context.Context) func() {
+		err := s.startUnit(ctx, unit, props, port)
+		st, readErr := s.PID1.Unit(ctx, unit)
+		return func() {
+			if r.facts.Op == reconcile.Start {
+				s.end(r, gen)
+			}
+			if readErr == nil && r.facts.Unit == reconcile.Absent && st.Loaded() {
+				s.observe(r, st)
+			}
+			if err != nil && !r.facts.Exists() && r.facts.Unit != reconcile.Broken {
+				s.startFailed(r, err)
+			} else {
+				r.attempts = 0
+			}
+			s.settle(r)
+		}
+	}, s.broke(r))
+}
+
+// startFailed notes a start that PID 1 never took up. A port that another process holds is not
+// asked for again, unless the pool's file names it.
+func (s *Supervisor) startFailed(r *replica, err error) {
+	f := registry.AsFailure(err, registry.CodeEngineStartFailed, "Read journalctl -u pool-managerd.")
+	s.failed(r, f)
+	if r.entry.known && r.entry.desired.Port == 0 {
+		s.Ports.Release(r.id)
+		r.port, r.endpoint = 0, ""
+	}
+}
+
+// startUnit runs beside the loop. A former unit of the name that has ended is replaced by PID1.Start.
+func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd.Property, port int) error {
+	select {
+	case s.starts <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	release := func() { <-s.starts }
+	if err := s.PortFree(port); err != nil {
+		release()
+		return err
+	}
+	wait, err := s.PID1.Start(ctx, unit, props)
+	release()
+	if err != nil {
+		return err
+	}
+	return wait(ctx)
+}
+
+func (s *Supervisor) stop(r *replica, why string) {
+	ctx, gen, unit := s.begin(r, reconcile.Stop), r.gen, r.unit
+	s.Log.Info("stopping the engine: "+why, s.about(r)...)
+	s.effect(func(context.Context) func() {
+		ctx, cancel := context.WithTimeout(ctx, stopWait)
+		defer cancel()
+		err := s.PID1.Stop(ctx, unit)
+		if err == nil {
+			err = s.PID1.Clear(ctx, unit)
+		}
+		st, readErr := s.PID1.Unit(ctx, unit)
+		return func() {
+			s.end(r, gen)
+			if err != nil {
+				s.Log.Error("the engine could not be stopped", append(s.about(r), "err", err)...)
+				s.failed(r, registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+unit+"'."))
+			} else if readErr == nil {
+				s.observe(r, st)
+			}
+			s.settle(r)
+		}
+	}, s.broke(r))
+}
+
+func (s *Supervisor) clear(r *replica) {
+	ctx, gen, unit := s.begin(r, reconcile.Clear), r.gen, r.unit
+	s.effect(func(context.Context) func() {
+		err := s.PID1.Clear(ctx, unit)
+		return func() {
+			s.end(r, gen)
+			if err != nil {
+				s.Log.Warn("PID 1 keeps a unit that has ended", append(s.about(r), "err", err)...)
+			}
+			s.observe(r, systemd.Status{Name: unit})
+			s.settle(r)
+		}
+	}, s.broke(r))
+}
+
+func (s *Supervisor) setLimits(r *replica) {
+	ctx, gen, unit := s.begin(r, reconcile.SetLimits), r.gen, r.unit
+	props, limits := r.rendered.LimitProperties(), r.facts.Spec.Limits
+	s.effect(func(context.Context) func() {
+		err := s.PID1.SetProperties(ctx, unit, props)
+		return func() {
+			s.end(r, gen)
+			if err != nil {
+				s.Log.Error("the limits of the running engine could not be changed; its next start has them", append(s.about(r), "err", err)...)
+			} else {
+				s.Log.Info("limits were changed while the engine runs", s.about(r)...)
+			}
+			r.limits = limits
+			r.facts.UnitSpec.Limits = limits
+			s.settle(r)
+		}
+	}, s.broke(r))
+}
+
+// takeReference keeps PID 1 from forgetting an adopted unit's counters when it ends.
+func (s *Supervisor) takeReference(r *replica) {
+	unit := r.unit
+	s.effect(func(ctx context.Context) func() {
+		err := s.PID1.Adopt(ctx, unit)
+		return func() {
+			if err != nil {
+				s.Log.Debug("no reference to the unit", "unit", unit, "err", err)
+			}
+		}
+	}, func(error) {})
+}
+
+func (s *Supervisor) forget(r *replica) {
+	s.stopHealth(r)
+	s.endDrain(r)
+	s.Ports.Release(r.id)
+	s.dropHandoff(r)
+	delete(r.entry.replicas, r.id.Index)
+}

@@ -1,0 +1,185 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+)
+
+// Desired is what the configuration asks for.
+type Desired struct {
+	Pools []pool.Pool
+	// Problems are the pool files that are wrong.
+	Problems []registry.Problem
+	// Refuse tells why the host's policy forbids a pool, nil where it does not.
+	Refuse func(pool.Pool) *registry.Failure
+	// Hold says that the host's configuration itself cannot be read: nothing is started and
+	// nothing stopped until it can.
+	Hold bool
+}
+
+// Apply puts a new configuration in force and returns when the loop has taken it. Pools that are
+// the same in both are not touched.
+func (s *Supervisor) Apply(ctx context.Context, d Desired) error {
+	done := make(chan struct{})
+	select {
+	case s.events <- func() { s.apply(d); close(done) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// faults sorts the problems by pool. blind is set when a file is wrong that names no pool: it may
+// be the file of any pool, so that none may be taken as removed.
+func (d Desired) faults() (byPool map[string]*registry.Failure, blind *registry.Failure) {
+	byPool = make(map[string]*registry.Failure)
+	for _, p := range d.Problems {
+		f := registry.Fail(registry.CodeConfigInvalid, p.Text, p.Hint)
+		switch {
+		case p.PoolID == "":
+			blind = f
+		case byPool[p.PoolID] == nil:
+			byPool[p.PoolID] = f
+		}
+	}
+	return byPool, blind
+}
+
+func (s *Supervisor) apply(d Desired) {
+	s.wanted, s.applied = d, true
+	s.Registry.SetProblems(d.Problems)
+	faults, blind := d.faults()
+	seen := make(map[string]bool, len(d.Pools))
+	for _, p := range d.Pools {
+		seen[p.ID] = true
+		s.want(p, d.Refuse)
+	}
+	for id, f := range faults {
+		if !seen[id] {
+			s.invalid(s.entry(id), f)
+		}
+	}
+	for id, e := range s.entries {
+		if seen[id] || faults[id] != nil {
+			continue
+		}
+		switch {
+		case d.Hold:
+			s.invalid(e, registry.Fail(registry.CodeConfigInvalid, "the host's configuration cannot be read, so nothing is changed",
+				"Run pool-managerd --check, mend the file, then systemctl reload pool-managerd."))
+		case blind != nil:
+			s.invalid(e, registry.Fail(registry.CodeConfigInvalid,
+				"not removed, since a broken file may be this pool's: "+blind.Message, blind.Hint))
+		default:
+			s.unwant(e)
+		}
+	}
+	s.decideAll()
+}
+
+// want puts a valid version of a pool in force.
+func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure) {
+	e := s.entry(p.ID)
+	changed := !e.known || !samePool(e.desired, p)
+	if changed && e.known {
+		s.Log.Info(fmt.Sprintf("pool %s was changed", p.ID), "pool_id", p.ID)
+	}
+	intervals := e.known && e.desired.Health != p.Health
+	e.desired, e.known, e.wanted, e.invalid, e.refusal = p, true, true, nil, nil
+	if refuse != nil {
+		e.refusal = refuse(p)
+	}
+	for i := range p.Replicas {
+		s.replica(pool.Replica{Pool: p.ID, Index: i})
+	}
+	for _, r := range e.replicas {
+		r.judge()
+		if changed {
+			r.restage()
+		}
+		if intervals {
+			s.stopHealth(r)
+		}
+	}
+}
+
+// invalid keeps the former version of a pool whose file went wrong; where no former version is
+// known, what runs is held as it is.
+func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
+	if e.invalid == nil || e.invalid.Message != f.Message {
+		s.Log.Error("a pool's file is wrong: "+f.Message, "pool_id", e.id, "last_error", f.Error(), "former_version_kept", e.known)
+	}
+	e.invalid, e.wanted = f, true
+	for _, r := range e.replicas {
+		r.judge()
+	}
+	s.dirty = true
+}
+
+func (s *Supervisor) unwant(e *entry) {
+	if e.wanted {
+		s.Log.Info(fmt.Sprintf("pool %s was removed", e.id), "pool_id", e.id)
+	}
+	e.wanted, e.invalid, e.refusal = false, nil, nil
+	for _, r := range e.replicas {
+		r.judge()
+		if r.cancelOp != nil && (r.facts.Op == reconcile.Stage || r.facts.Op == reconcile.Prepare) {
+			r.cancelOp()
+		}
+	}
+}
+
+// decideAll decides for every replica, and drops the pools of which nothing is left.
+func (s *Supervisor) decideAll() {
+	for id, e := range s.entries {
+		for _, r := range e.replicas {
+			s.decide(r)
+		}
+		if len(e.replicas) == 0 && !e.wanted {
+			delete(s.entries, id)
+			s.Registry.Remove(id)
+			s.dirty = true
+			continue
+		}
+		s.publish(e)
+	}
+}
+
+// decide asks for the next action and carries it out. Nothing is decided before PID 1's units are known,
+// or else a unit that runs might be started a second time.
+func (s *Supervisor) decide(r *replica) {
+	for s.connected && s.applied {
+		d := reconcile.Plan(r.facts, time.Now())
+		s.wakeAt(d.At)
+		if d.Action == reconcile.None {
+			return
+		}
+		s.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule", d.Rule, "human", d.Reason)
+		s.act(r, d)
+		if r.facts.Op != reconcile.None || d.Action == reconcile.Forget {
+			return
+		}
+	}
+}
+
+// settle decides for one replica after its facts changed, and publishes its pool.
+func (s *Supervisor) settle(r *replica) {
+	s.decide(r)
+	if len(r.entry.replicas) == 0 && !r.entry.wanted {
+		delete(s.entries, r.id.Pool)
+		s.Registry.Remove(r.id.Pool)
+		s.dirty = true
+		return
+	}
+	s.publish(r.entry)
+}

@@ -1,0 +1,116 @@
+package supervise
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/gate"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// How a main process ended, as ExecMainCode has it: si_code of waitid(2).
+const (
+	cldExited = 1
+	cldKilled = 2
+	cldDumped = 3
+)
+
+// Diagnose names why a unit's last run ended, from what PID 1 recorded: Result first, since after an OOM kill ExecMainStatus may
+// hold the signal of the clean-up. It returns nil for a run that ended well or has not ended.
+func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
+	logs := fmt.Sprintf("Read journalctl -u '%s'.", st.Name)
+	switch st.Result {
+	case "", "success":
+		return nil
+	case "oom-kill":
+		return registry.Fail(registry.CodeEngineOOM, "the kernel killed the engine for want of memory in its cgroup"+limitText(p),
+			"Raise [limits] memory_max, or lower ctx or slots.")
+	case "timeout":
+		return registry.Fail(registry.CodeEngineStartTimeout, "PID 1 ran out of patience with a start or stop of the engine", logs)
+	case "watchdog":
+		return registry.Fail(registry.CodeEngineCrashed, "the engine missed its watchdog", logs)
+	case "resources":
+		return registry.Fail(registry.CodeEngineStartFailed, "PID 1 could not set the unit up (a directory, a limit, or a process)",
+			fmt.Sprintf("Read systemctl status '%s'.", st.Name))
+	}
+	if f := gateVerdict(st, p, logs); f != nil {
+		return f
+	}
+	if st.Result == "start-limit-hit" {
+		return registry.Fail(registry.CodeEngineCrashed, "PID 1 gave up: the engine failed too often in a short time", logs)
+	}
+	return registry.Fail(registry.CodeEngineCrashed, "the engine "+ending(st), logs)
+}
+
+// gateVerdict reads what the readiness gate of a failed start said by its exit status.
+func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
+	if st.ExecMainCode == cldExited && st.ExecMainStatus >= 200 && st.ExecMainStatus <= 245 {
+		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("PID 1 could not execute the engine (%s)", execStep(st.ExecMainStatus)), logs)
+	}
+	if st.PostCode != cldExited {
+		return nil
+	}
+	switch st.PostStatus {
+	case gate.ExitEngineGone:
+		return registry.Fail(registry.CodeEngineStartFailed, "the engine "+ending(st)+" while it loaded", logs)
+	case gate.ExitStalled:
+		return registry.Fail(registry.CodeEngineStartTimeout,
+			fmt.Sprintf("the load made no progress for %s: no log line, no CPU time and no input", p.Health.StartTimeout.Round(time.Millisecond)),
+			"Look at the engine's log; raise [health] start_timeout if this engine pauses for longer. "+logs)
+	case gate.ExitForeignPort:
+		return registry.Fail(registry.CodeEngineStartFailed, "the engine's port is held by another process",
+			"Stop that process (ss -ltnp shows it), or give the pool another port.")
+	}
+	return nil
+}
+
+// ending says how the main process ended.
+func ending(st systemd.Status) string {
+	switch st.ExecMainCode {
+	case cldExited:
+		return fmt.Sprintf("exited with status %d", st.ExecMainStatus)
+	case cldKilled:
+		return "was killed by " + signalName(st.ExecMainStatus)
+	case cldDumped:
+		return "dumped core on " + signalName(st.ExecMainStatus)
+	}
+	return "ended (" + st.Result + ")"
+}
+
+func signalName(n int) string {
+	if name := unix.SignalName(unix.Signal(n)); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", n)
+}
+
+// execStep names the most frequent of the exit statuses that PID 1 uses when it cannot execute
+// (systemd.exec(5), "Process Exit Codes").
+func execStep(status int) string {
+	switch status {
+	case 200:
+		return "200/CHDIR: its working directory"
+	case 203:
+		return "203/EXEC: the binary is missing, not executable, or its interpreter is"
+	case 217:
+		return "217/USER: its dynamic user"
+	case 226:
+		return "226/NAMESPACE: a path that its sandbox needs"
+	case 228:
+		return "228/SECCOMP: its system call filter"
+	case 238, 239:
+		return "its state or cache directory"
+	}
+	return fmt.Sprintf("status %d of systemd.exec(5)", status)
+}
+
+func limitText(p pool.Pool) string {
+	if p.Limits.MemoryMaxBytes == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (memory_max is %d bytes)", p.Limits.MemoryMaxBytes)
+}

@@ -1,0 +1,55 @@
+package supervise
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/gate"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+func TestDiagnose(t *testing.T) {
+	ended := func(result string, code, status int) systemd.Status {
+		return systemd.Status{Name: "pool-engine@a.r0.service", Result: result, ExecMainCode: code, ExecMainStatus: status}
+	}
+	gated := func(st systemd.Status, verdict int) systemd.Status {
+		st.PostCode, st.PostStatus = cldExited, verdict
+		return st
+	}
+	cases := []struct {
+		name string
+		st   systemd.Status
+		code registry.Code
+		says string
+	}{
+		{"exit_status", ended("exit-code", cldExited, 7), registry.CodeEngineCrashed, "exited with status 7"},
+		{"signal_by_name", ended("signal", cldKilled, 9), registry.CodeEngineCrashed, "killed by SIGKILL"},
+		{"core_dump", ended("core-dump", cldDumped, 11), registry.CodeEngineCrashed, "dumped core on SIGSEGV"},
+		{"oom_kill_whatever_the_status_says", ended("oom-kill", cldKilled, 15), registry.CodeEngineOOM, "memory_max is 1024 bytes"},
+		{"not_executable", ended("exit-code", cldExited, 203), registry.CodeEngineStartFailed, "203/EXEC"},
+		{"sandbox", ended("exit-code", cldExited, 226), registry.CodeEngineStartFailed, "226/NAMESPACE"},
+		{"died_while_loading", gated(ended("exit-code", cldExited, 1), gate.ExitEngineGone), registry.CodeEngineStartFailed, "status 1 while it loaded"},
+		{"stalled", gated(ended("exit-code", cldKilled, 15), gate.ExitStalled), registry.CodeEngineStartTimeout, "no progress for 3s"},
+		{"foreign_listener", gated(ended("exit-code", 0, 0), gate.ExitForeignPort), registry.CodeEngineStartFailed, "port is held by another"},
+		{"start_limit", ended("start-limit-hit", cldKilled, 9), registry.CodeEngineCrashed, "gave up"},
+		{"pid_1_timeout", ended("timeout", 0, 0), registry.CodeEngineStartTimeout, "patience"},
+		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set the unit up"},
+	}
+	p := pool.Pool{ID: "a", Health: pool.Health{StartTimeout: 3 * time.Second}, Limits: pool.Limits{MemoryMaxBytes: 1024}}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := Diagnose(c.st, p)
+			if f == nil || f.Code != c.code || !strings.Contains(f.Message, c.says) || f.Hint == "" {
+				t.Errorf("Diagnose = %+v, want %s with %q and a hint", f, c.code, c.says)
+			}
+		})
+	}
+	for _, result := range []string{"", "success"} {
+		if f := Diagnose(ended(result, cldExited, 0), p); f != nil {
+			t.Errorf("result %q is diagnosed as %v", result, f)
+		}
+	}
+}

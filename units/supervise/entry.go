@@ -1,0 +1,134 @@
+package supervise
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// entry is one pool as the loop knows it.
+type entry struct {
+	id      string
+	desired pool.Pool
+	known   bool // desired holds a valid version
+	wanted  bool // a pool file asks for it, or nobody can tell that none does
+	invalid *registry.Failure
+	refusal *registry.Failure
+
+	replicas map[int]*replica
+	last     registry.Pool // as published
+}
+
+// replica is one engine process as the loop knows it.
+type replica struct {
+	entry *entry
+	id    pool.Replica
+	unit  string
+	facts reconcile.Facts
+
+	gen      int // counts changes of the desired pool: a result of an older one is dropped
+	cancelOp context.CancelFunc
+	attempts int // failed attempts in a row, for the retry delay
+
+	staged   pool.Staged
+	prepared pool.Prepared
+	rendered render.Unit
+	port     int
+	endpoint string // http://127.0.0.1:PORT
+	slots    int
+	limits   string // limits set since the unit was made, which its own label cannot show
+
+	status systemd.Status
+
+	health     context.CancelFunc // of the running health watcher
+	healthOf   string             // the invocation that it watches
+	drainOf    context.CancelFunc
+	state      registry.State
+	reason     string
+	since      time.Time
+	lastErr    *registry.Failure
+	heartbeat  time.Time
+	failures   int // consecutive failed probes
+	successes  int
+	wasReady   bool
+	handed     handed
+	readyError string // the last failure that was logged, to log each once
+}
+
+func (s *Supervisor) entry(id string) *entry {
+	e := s.entries[id]
+	if e == nil {
+		e = &entry{id: id, replicas: make(map[int]*replica)}
+		s.entries[id] = e
+	}
+	return e
+}
+
+func (s *Supervisor) replica(id pool.Replica) *replica {
+	e := s.entry(id.Pool)
+	r := e.replicas[id.Index]
+	if r == nil {
+		r = &replica{entry: e, id: id, unit: id.Unit(), since: time.Now()}
+		r.judge()
+		e.replicas[id.Index] = r
+	}
+	return r
+}
+
+// judge sets what the pool's file and the host's policy say of the replica. A replica whose pool
+// has a broken file and no former version is held as it is.
+func (r *replica) judge() {
+	e := r.entry
+	r.facts.Invalid, r.facts.Refusal = e.invalid, e.refusal
+	r.facts.Held = e.invalid != nil && !e.known
+	r.facts.Wanted = r.facts.Held || e.wanted && e.known && r.id.Index < e.desired.Replicas
+	r.facts.FailOpen = e.known && e.desired.Health.Mode == pool.FailOpen
+}
+
+// adapter returns the engine's adapter: of the pool file, or, for a unit whose file is unknown,
+// of the engine that the unit's own log fields name.
+func (r *replica) adapter() (engine.Adapter, bool) {
+	kind := r.entry.desired.Engine
+	if !r.entry.known || r.facts.Unit != reconcile.Absent && r.status.LogFields[render.FieldEngine] != "" {
+		kind = r.status.LogFields[render.FieldEngine]
+	}
+	return engine.For(kind)
+}
+
+// pool returns the pool that the replica runs or should run; for an orphan, what its unit tells.
+func (r *replica) pool() pool.Pool {
+	if r.entry.known {
+		return r.entry.desired
+	}
+	f := r.status.LogFields
+	return pool.Pool{
+		ID: r.id.Pool, Engine: f[render.FieldEngine], Model: pool.Model(f[render.FieldModel]), Replicas: 1,
+		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1, Mode: pool.FailFast},
+		Drain:  pool.Drain{Deadline: 30 * time.Second},
+	}
+}
+
+// samePool reports whether two versions of a pool ask for the same; a renamed file does not matter.
+func samePool(a, b pool.Pool) bool {
+	a.Source, b.Source = "", ""
+	return reflect.DeepEqual(a, b)
+}
+
+// restage asks for staging and preparation anew, because the desired pool changed. What runs is
+// not touched by it.
+func (r *replica) restage() {
+	r.gen++
+	if r.cancelOp != nil && (r.facts.Op == reconcile.Stage || r.facts.Op == reconcile.Prepare) {
+		r.cancelOp()
+	}
+	r.facts.Stage, r.facts.Prepare = reconcile.Pending, reconcile.Pending
+	r.facts.Failure, r.facts.RetryAt = nil, time.Time{}
+	r.attempts = 0
+}

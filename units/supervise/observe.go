@@ -1,0 +1,229 @@
+package supervise
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// update takes what PID 1 says.
+func (s *Supervisor) update(u systemd.Update) {
+	switch u.Kind {
+	case systemd.Synced:
+		s.synced(u)
+	case systemd.Changed:
+		if r := s.byUnit(u.Unit.Name); r != nil {
+			s.observe(r, u.Unit)
+			s.settle(r)
+		}
+	case systemd.Removed:
+		if r := s.byUnit(u.Name); r != nil {
+			s.observe(r, systemd.Status{Name: u.Name})
+			s.settle(r)
+		}
+	case systemd.Lost:
+		s.connected = false
+		s.Log.Warn("the connection to PID 1 was lost; engines go on, and the manager reconnects", "err", u.Err)
+	}
+}
+
+// synced compares everything that PID 1 has with everything that the loop knows.
+func (s *Supervisor) synced(u systemd.Update) {
+	first := !s.isAdopted()
+	s.connected = true
+	s.applyFeatures(u.Features)
+	there := make(map[*replica]bool, len(u.Units))
+	for _, st := range u.Units {
+		r := s.byUnit(st.Name)
+		if r == nil {
+			continue
+		}
+		there[r] = true
+		s.observe(r, st)
+		s.takeReference(r)
+		if first && r.facts.Unit == reconcile.Active {
+			s.adopting[r] = true
+		}
+	}
+	for _, e := range s.entries {
+		for _, r := range e.replicas {
+			if !there[r] && r.facts.Unit != reconcile.Absent {
+				s.observe(r, systemd.Status{Name: r.unit})
+			}
+		}
+	}
+	s.Log.Info("PID 1's engine units are known", "units", len(there))
+	s.reapply()
+	s.adoptionMayBeDone()
+	if !s.isAdopted() {
+		time.AfterFunc(adoptionGrace, func() { s.post(s.endAdoption) })
+	}
+}
+
+// reapply judges again which replicas are wanted: a unit that was just seen may be an orphan.
+func (s *Supervisor) reapply() {
+	if !s.applied {
+		return
+	}
+	s.apply(s.wanted)
+	for _, e := range s.entries {
+		for _, r := range e.replicas {
+			if !r.facts.Wanted && r.facts.Unit != reconcile.Absent {
+				s.Log.Warn("a unit without a pool file is drained, then stopped", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "unit", r.unit)
+			}
+		}
+	}
+}
+
+// byUnit returns the replica of a unit's name, made if it is new, or nil for a name that is not ours.
+func (s *Supervisor) byUnit(name string) *replica {
+	id, ok := pool.ParseUnit(name)
+	if !ok {
+		return nil
+	}
+	return s.replica(id)
+}
+
+// observe folds a unit's status into the replica's facts.
+func (s *Supervisor) observe(r *replica, st systemd.Status) {
+	before, was := r.facts, r.status
+	r.status = st
+	r.facts.Unit = phaseOf(st)
+	r.facts.UnitSpec = parseSpec(st.LogFields[render.FieldSpecHash])
+	if r.facts.Unit == reconcile.Absent {
+		r.limits = ""
+	} else if r.limits != "" {
+		r.facts.UnitSpec.Limits = r.limits
+	}
+	if st.InvocationID != was.InvocationID || r.facts.Unit != reconcile.Active {
+		r.facts.Probe, r.facts.ProbeErr = reconcile.Unprobed, nil
+		r.failures, r.successes = 0, 0
+	}
+	if r.facts.Unit != reconcile.Active {
+		s.endDrain(r)
+	}
+	s.adoptEndpoint(r)
+	s.countRestarts(r, was)
+	r.crashed(st, before.Unit)
+	if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken {
+		r.facts.RetryAt = time.Now().Add(r.pool().Restart.BreakerTimeout)
+	}
+	if r.facts.Op == reconcile.Start && r.facts.Exists() {
+		r.facts.Op = reconcile.None // PID 1 has it; the rest comes as unit changes
+	}
+	s.followHealth(r)
+}
+
+// crashed keeps why the last run ended badly, until the engine is ready again.
+func (r *replica) crashed(st systemd.Status, before reconcile.Phase) {
+	ended := r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken
+	if !ended {
+		return
+	}
+	if f := Diagnose(st, r.pool()); f != nil {
+		r.facts.Crash = f
+	}
+}
+
+// adoptEndpoint reads the port back that a unit of ours was given.
+func (s *Supervisor) adoptEndpoint(r *replica) {
+	endpoint := r.status.LogFields[render.FieldEndpoint]
+	if endpoint == "" || endpoint == r.endpoint {
+		return
+	}
+	port, err := strconv.Atoi(endpoint[strings.LastIndexByte(endpoint, ':')+1:])
+	if err != nil {
+		return
+	}
+	r.endpoint, r.port = endpoint, port
+	s.Ports.Adopt(r.id, port)
+}
+
+// countRestarts tells the metrics how often PID 1 started the engine again.
+func (s *Supervisor) countRestarts(r *replica, was systemd.Status) {
+	if !was.Loaded() || was.NRestarts >= r.status.NRestarts {
+		return
+	}
+	reason := "unknown"
+	if r.facts.Crash != nil {
+		reason = strings.ToLower(string(r.facts.Crash.Code))
+	}
+	s.Observer.Restarted(r.entry.last, reason, r.status.NRestarts-was.NRestarts)
+}
+
+// phaseOf folds ActiveState and SubState, whose words are in systemctl(1) and in
+// org.freedesktop.systemd1(5). From 254 on a unit passes failed-before-auto-restart on its way to auto-restart.
+func phaseOf(st systemd.Status) reconcile.Phase {
+	if !st.Loaded() {
+		return reconcile.Absent
+	}
+	switch st.SubState {
+	case "auto-restart", "auto-restart-queued", "failed-before-auto-restart", "dead-before-auto-restart", "dead-resources-pinned":
+		return reconcile.Backoff
+	}
+	switch st.ActiveState {
+	case "active", "reloading", "refreshing":
+		return reconcile.Active
+	case "activating":
+		return reconcile.Starting
+	case "deactivating":
+		return reconcile.Stopping
+	case "failed", "maintenance":
+		return reconcile.Broken
+	}
+	if st.JobID != 0 || st.InvocationID == "" {
+		return reconcile.Starting // made a moment ago; its start job is queued
+	}
+	return reconcile.Exited
+}
+
+// parseSpec reads the two halves of SPEC_HASH.
+func parseSpec(hash string) reconcile.Spec {
+	identity, limits, _ := strings.Cut(hash, "-")
+	return reconcile.Spec{Identity: identity, Limits: limits}
+}
+
+func (s *Supervisor) isAdopted() bool {
+	select {
+	case <-s.adopted:
+		return true
+	default:
+		return false
+	}
+}
+
+// adoptionMayBeDone ends adoption when every unit that ran was probed once.
+func (s *Supervisor) adoptionMayBeDone() {
+	if s.connected && s.applied && len(s.adopting) == 0 {
+		s.endAdoption()
+	}
+}
+
+func (s *Supervisor) endAdoption() {
+	if s.isAdopted() {
+		return
+	}
+	clear(s.adopting)
+	close(s.adopted)
+	err := s.Handoff.RemoveStale(func(poolID, replicaID string) bool {
+		e := s.entries[poolID]
+		if e == nil {
+			return false
+		}
+		for _, r := range e.replicas {
+			if r.id.Name() == replicaID && r.wasReady {
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		s.Log.Error("stale hand-off files could not be removed", "err", err)
+	}
+	s.Log.Info("adoption is complete", "pools", len(s.entries))
+}

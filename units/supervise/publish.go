@@ -1,0 +1,212 @@
+package supervise
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// publish writes a pool's status to the registry: the one place where ready is set.
+func (s *Supervisor) publish(e *entry) {
+	for _, r := range e.replicas {
+		s.assess(r)
+	}
+	p := registry.Pool{ID: e.id, Wanted: e.wanted, LastError: e.invalid}
+	for i := range maxIndex(e) {
+		if r := e.replicas[i]; r != nil {
+			p.Replicas = append(p.Replicas, r.snapshot())
+			p.Engine, p.ModelID = r.pool().Engine, string(r.pool().Model)
+		}
+	}
+	p = registry.Aggregate(p)
+	s.dirty = s.dirty || p.State != e.last.State
+	e.last = p
+	s.Registry.Put(p)
+	for _, r := range e.replicas {
+		s.handOff(r, p)
+	}
+}
+
+func maxIndex(e *entry) int {
+	n := 0
+	for i := range e.replicas {
+		n = max(n, i+1)
+	}
+	return n
+}
+
+// assess derives the replica's state and logs what changed, each change with its reason.
+func (s *Supervisor) assess(r *replica) {
+	v := reconcile.Assess(r.facts)
+	if v.Failure != nil {
+		r.lastErr = v.Failure
+	} else if v.Ready {
+		r.lastErr = nil
+	}
+	s.logFailure(r, v.Failure)
+	if v.State == r.state {
+		return
+	}
+	from := r.state
+	r.state, r.reason, r.since = v.State, v.Reason, time.Now()
+	if v.State == registry.StateBackoff {
+		s.Observer.RestartScheduled(r.entry.last, "crash")
+	}
+	s.Log.Info(fmt.Sprintf("%s: %s", r.id, v.Reason), append(s.about(r), "from", string(from), "to", string(v.State), "ready", v.Ready)...)
+}
+
+// logFailure logs each new failure once, with its remedy.
+func (s *Supervisor) logFailure(r *replica, f *registry.Failure) {
+	if f == nil {
+		r.readyError = ""
+		return
+	}
+	if text := f.Error(); text != r.readyError {
+		r.readyError = text
+		s.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), append(s.about(r), "hint", f.Hint)...)
+	}
+}
+
+// about is what every log line of a replica carries.
+func (s *Supervisor) about(r *replica) []any {
+	attrs := []any{"pool_id", r.id.Pool, "replica_id", r.id.Name(), "engine", r.pool().Engine, "model_id", string(r.pool().Model)}
+	if v := r.version(); v != "" {
+		attrs = append(attrs, "engine_version", v)
+	}
+	if mask := r.mask(); len(mask) > 0 {
+		attrs = append(attrs, "device_mask", strings.Join(mask, ","))
+	}
+	attrs = append(attrs, "restart_count", r.status.NRestarts)
+	if d := r.backoff(); d > 0 {
+		attrs = append(attrs, "backoff_ms", d.Milliseconds())
+	}
+	if r.lastErr != nil {
+		attrs = append(attrs, "last_error", r.lastErr.Error())
+	}
+	return attrs
+}
+
+// version is the engine's version: of the unit that runs, else of the engine that was prepared.
+func (r *replica) version() string {
+	if v := r.status.LogFields[render.FieldVersion]; v != "" {
+		return v
+	}
+	return r.prepared.Version
+}
+
+func (r *replica) mask() []string {
+	if r.entry.known && r.id.Index < len(r.entry.desired.Devices) {
+		return r.entry.desired.Devices[r.id.Index]
+	}
+	return nil
+}
+
+// backoff is the delay that PID 1 waits now, zero when it does not wait.
+func (r *replica) backoff() time.Duration {
+	if r.facts.Unit != reconcile.Backoff {
+		return 0
+	}
+	usec := r.status.RestartUSecNext
+	if usec == 0 {
+		usec = r.status.RestartUSec
+	}
+	return time.Duration(usec) * time.Microsecond
+}
+
+func (r *replica) slotsTotal() int {
+	if n := r.pool().Slots; n > 0 {
+		return n
+	}
+	return r.slots
+}
+
+// snapshot is the replica as the registry shows it.
+func (r *replica) snapshot() registry.Replica {
+	v := reconcile.Assess(r.facts)
+	return registry.Replica{
+		ID: r.id.Name(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.reason,
+		Unit: r.unit, Endpoint: r.endpoint, PID: r.status.MainPID, InvocationID: r.status.InvocationID,
+		SpecHash: r.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
+		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(),
+		RestartCount: r.status.NRestarts, Backoff: r.backoff(), LastError: r.lastErr,
+		Since: r.since, LastHeartbeat: r.heartbeat,
+	}
+}
+
+// handOff keeps the replica's hand-off file exactly while it is ready.
+func (s *Supervisor) handOff(r *replica, p registry.Pool) {
+	snap := r.snapshot()
+	if !snap.Ready {
+		s.dropHandoff(r)
+		return
+	}
+	if r.wasReady && r.handed == handedOf(snap) {
+		return
+	}
+	if err := s.Handoff.Write(p, snap); err != nil {
+		s.Log.Error("the hand-off file could not be written", append(s.about(r), "err", err)...)
+		return
+	}
+	r.wasReady, r.handed = true, handedOf(snap)
+}
+
+// handed is what a hand-off file depends on.
+type handed struct {
+	endpoint, version string
+	slots             int
+}
+
+func handedOf(r registry.Replica) handed {
+	return handed{r.Endpoint, r.EngineVersion, r.SlotsTotal}
+}
+
+func (s *Supervisor) dropHandoff(r *replica) {
+	if !r.wasReady {
+		return
+	}
+	r.wasReady = false
+	if err := s.Handoff.Remove(r.id.Pool, r.id.Name()); err != nil {
+		s.Log.Error("the hand-off file could not be removed", append(s.about(r), "err", err)...)
+	}
+}
+
+// report tells systemctl status how many pools there are, and how many in each state.
+func (s *Supervisor) report() {
+	if !s.dirty || s.Status == nil {
+		return
+	}
+	s.dirty = false
+	counts := make(map[registry.State]int)
+	for _, e := range s.entries {
+		counts[e.last.State]++
+	}
+	if line := statusLine(len(s.entries), counts); line != s.status {
+		s.status = line
+		s.Status(line)
+	}
+}
+
+// statusOrder is the order of states in the status line: what serves first, then what is on its way.
+var statusOrder = []registry.State{
+	registry.StateReady, registry.StateUnhealthy, registry.StateStarting, registry.StateProbing,
+	registry.StateStaging, registry.StatePreparing, registry.StateBackoff, registry.StateDraining,
+	registry.StateStopping, registry.StateStopped, registry.StateFailed, registry.StateRefused, registry.StateInvalid,
+}
+
+func statusLine(pools int, counts map[registry.State]int) string {
+	word := "pools"
+	if pools == 1 {
+		word = "pool"
+	}
+	parts := []string{fmt.Sprintf("%d %s", pools, word)}
+	for _, st := range statusOrder {
+		if n := counts[st]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, st))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

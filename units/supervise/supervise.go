@@ -1,0 +1,238 @@
+// Package supervise carries the plan out. One goroutine, the loop, owns every pool and replica of
+// the host; it takes events in (unit changes, probe results, finished effects, a new
+// configuration), asks package reconcile what is next, and starts effects in goroutines that it
+// waits for. An effect never touches the loop's data: it posts its result back as an event.
+//
+// It owns the order of things and the one writer of ready. It must not decide (package
+// reconcile), render (package render) or serve (registry/api).
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// PID1 is what the supervisor asks of systemd. Every call honours its context; none is made on the loop.
+type PID1 interface {
+	// Run follows units until ctx ends and delivers updates in order from one goroutine.
+	Run(ctx context.Context, deliver func(systemd.Update)) error
+	// Start makes the transient unit, in place of one that has ended, and returns when PID 1 has taken the job; wait returns when the
+	// job has ended. The job of an engine ends when its gate passed or failed, which may take as
+	// long as the model loads.
+	Start(ctx context.Context, unit string, props []systemd.Property) (wait func(context.Context) error, err error)
+	// Stop returns when the stop job has ended.
+	Stop(ctx context.Context, unit string) error
+	// Clear lets PID 1 forget a unit that has ended: reset-failed, and the reference given back.
+	Clear(ctx context.Context, unit string) error
+	// Adopt takes a reference, so that a unit of a former manager keeps its counters when it ends.
+	Adopt(ctx context.Context, unit string) error
+	SetProperties(ctx context.Context, unit string, props []systemd.Property) error
+	Unit(ctx context.Context, unit string) (systemd.Status, error)
+}
+
+// Stager makes the model present; Preparer the engine. Both fail with a *registry.Failure.
+type (
+	Stager interface {
+		Stage(ctx context.Context, p pool.Pool) (pool.Staged, error)
+	}
+	Preparer interface {
+		Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) (pool.Prepared, error)
+	}
+)
+
+// Prober asks an engine over HTTP.
+type Prober interface {
+	Probe(ctx context.Context, url string, want int, timeout time.Duration) error
+	Get(ctx context.Context, url string, limit int64) ([]byte, error)
+	// Reason folds a Probe error into one of a few words for a metric's label.
+	Reason(err error) string
+}
+
+// Ports hands out the replicas' TCP ports. It is called on the loop only.
+type Ports interface {
+	Claim(r pool.Replica, want int) (int, error)
+	Adopt(r pool.Replica, port int)
+	Release(r pool.Replica)
+}
+
+// Handoff is the directory of hand-off files.
+type Handoff interface {
+	Write(p registry.Pool, r registry.Replica) error
+	Remove(poolID, replicaID string) error
+	RemoveStale(keep func(poolID, replicaID string) bool) error
+}
+
+// Observer counts what happens, for metrics. Calls come from the loop and must not block.
+type Observer interface {
+	Restarted(p registry.Pool, reason string, n int)
+	RestartScheduled(p registry.Pool, reason string)
+	Probed(p registry.Pool, reason string, took time.Duration) // reason is empty for a success
+}
+
+// Options are the supervisor's parts.
+type Options struct {
+	PID1     PID1
+	Stager   Stager
+	Preparer Preparer
+	Prober   Prober
+	Ports    Ports
+	PortFree func(port int) error
+	Registry *registry.Registry
+	Handoff  Handoff
+	Observer Observer
+	Log      *slog.Logger
+	Host     render.Host // facts of this host, completed by what PID 1 can do
+
+	// Status is told one line for systemctl status whenever it changes; Beat is called by the
+	// loop at least every BeatEvery while it makes progress, to feed the watchdog.
+	Status    func(string)
+	Beat      func()
+	BeatEvery time.Duration
+}
+
+// Supervisor owns the pools of one host. Make one with New, then call Run once.
+type Supervisor struct {
+	Options
+	events  chan func()
+	effects sync.WaitGroup
+	starts  chan struct{} // bounds the start jobs that PID 1 is asked for at once
+	ctx     context.Context
+
+	// The loop's own; touched by no other goroutine.
+	entries   map[string]*entry
+	wanted    Desired
+	applied   bool // a configuration was applied at least once
+	connected bool // PID 1's units are known
+	adopting  map[*replica]bool
+	adopted   chan struct{} // closed when adoption is complete
+	wake      time.Time     // the earliest time to decide again
+	status    string
+	dirty     bool // the status line may have changed
+}
+
+// maxStarts bounds the start requests that wait for PID 1's answer at the same time, so that five hundred pools do
+// not fill the bus's queue; the loads themselves go on side by side.
+const maxStarts = 16
+
+// adoptionGrace bounds how long adoption waits for the first probe of what already ran.
+const adoptionGrace = 800 * time.Millisecond
+
+// New makes a supervisor that knows no pools yet.
+func New(o Options) *Supervisor {
+	return &Supervisor{
+		Options:  o,
+		events:   make(chan func(), 64),
+		starts:   make(chan struct{}, maxStarts),
+		entries:  make(map[string]*entry),
+		adopting: make(map[*replica]bool),
+		adopted:  make(chan struct{}),
+	}
+}
+
+// Adopted is closed once the units that ran before this manager are known and each was probed
+// once, or adoptionGrace has passed. What the registry says is right from then on.
+func (s *Supervisor) Adopted() <-chan struct{} { return s.adopted }
+
+// Run is the loop, with the first configuration. It returns when ctx has ended and every effect
+// with it; engines go on.
+func (s *Supervisor) Run(ctx context.Context, first Desired) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.ctx = ctx
+	s.apply(first)
+	s.effects.Go(func() {
+		err := s.PID1.Run(ctx, func(u systemd.Update) { s.post(func() { s.update(u) }) })
+		if ctx.Err() == nil {
+			s.Log.Error("the connection to PID 1 ended for good", "err", err)
+			cancel()
+		}
+	})
+	s.loop(ctx)
+	cancel()
+	s.effects.Wait()
+	return context.Cause(ctx)
+}
+
+func (s *Supervisor) loop(ctx context.Context) {
+	beat := time.NewTicker(s.BeatEvery)
+	defer beat.Stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		s.report()
+		select {
+		case <-ctx.Done():
+			return
+		case ev := <-s.events:
+			ev()
+			s.drainEvents()
+			s.arm(timer)
+		case <-timer.C:
+			s.wake = time.Time{}
+			s.decideAll()
+			s.arm(timer)
+		case <-beat.C:
+			s.Beat()
+		}
+	}
+}
+
+// drainEvents takes what is queued already, so that a burst costs one status line.
+func (s *Supervisor) drainEvents() {
+	for range cap(s.events) {
+		select {
+		case ev := <-s.events:
+			ev()
+		default:
+			return
+		}
+	}
+}
+
+// post hands an event to the loop. It gives up when the supervisor ends.
+func (s *Supervisor) post(ev func()) {
+	select {
+	case s.events <- ev:
+	case <-s.ctx.Done():
+	}
+}
+
+// effect runs f beside the loop and posts what it returns. A panic in f is posted as broken
+// instead: it is one replica's failure and nobody else's.
+func (s *Supervisor) effect(f func(ctx context.Context) (done func()), broken func(error)) {
+	s.effects.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				err := fmt.Errorf("a defect in this program: %v", p)
+				s.Log.Error("an effect panicked", "err", err, "stack", string(debug.Stack()))
+				s.post(func() { broken(err) })
+			}
+		}()
+		s.post(f(s.ctx))
+	})
+}
+
+// arm sets the loop's only timer to the earliest wish.
+func (s *Supervisor) arm(t *time.Timer) {
+	if s.wake.IsZero() {
+		t.Reset(time.Hour)
+		return
+	}
+	t.Reset(max(time.Until(s.wake), time.Millisecond))
+}
+
+func (s *Supervisor) wakeAt(at time.Time) {
+	if !at.IsZero() && (s.wake.IsZero() || at.Before(s.wake)) {
+		s.wake = at
+	}
+}

@@ -1,0 +1,97 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// ErrNoSuchPool says that no pool file asks for the pool.
+var ErrNoSuchPool = errors.New("no pool file asks for this pool")
+
+// previewPort stands in a unit file that is shown before a port was chosen.
+const previewPort = 21000
+
+// applyFeatures notes what this PID 1 can do.
+func (s *Supervisor) applyFeatures(f systemd.Features) {
+	s.Host.RestartSteps = f.Has("RestartSteps")
+	s.Host.RestartMaxDelay = f.Has("RestartMaxDelayUSec")
+	s.Host.RandomizedDelay = f.Has("RestartRandomizedDelayUSec")
+}
+
+// RenderUnit returns the unit files of a pool's replicas as an administrator would write them. A pool whose
+// model or engine is not there yet is shown as it would be with the paths in its file.
+func (s *Supervisor) RenderUnit(ctx context.Context, id string) (string, error) {
+	type answer struct {
+		text string
+		err  error
+	}
+	got := make(chan answer, 1)
+	select {
+	case s.events <- func() { text, err := s.unitFiles(id); got <- answer{text, err} }:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	select {
+	case a := <-got:
+		return a.text, a.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+func (s *Supervisor) unitFiles(id string) (string, error) {
+	e := s.entries[id]
+	if e == nil || !e.known {
+		return "", ErrNoSuchPool
+	}
+	var files []string
+	for i := range e.desired.Replicas {
+		r := e.replicas[i]
+		if r == nil {
+			continue
+		}
+		unit, err := s.preview(r)
+		if err != nil {
+			return "", err
+		}
+		files = append(files, unit.File())
+	}
+	return strings.Join(files, "\n"), nil
+}
+
+// preview is the unit that is wanted, as far as it is known.
+func (s *Supervisor) preview(r *replica) (render.Unit, error) {
+	if r.facts.Prepare == reconcile.Done {
+		return r.rendered, nil
+	}
+	p := r.entry.desired
+	adapter, ok := engine.For(p.Engine)
+	if !ok {
+		return render.Unit{}, errors.New("no adapter for engine " + p.Engine)
+	}
+	in := render.Input{Pool: p, Replica: r.id.Index, Adapter: adapter, Host: s.Host, Port: r.port,
+		Staged:   pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}},
+		Prepared: pool.Prepared{Binary: p.Provisioning.Binary, Version: "unknown"},
+	}
+	if in.Port == 0 {
+		in.Port = max(p.Port+r.id.Index, previewPort)
+	}
+	if in.Staged.Path == "" {
+		in.Staged.Files = nil
+	}
+	if in.Prepared.Binary == "" {
+		in.Prepared.Binary = adapter.DefaultBinary()
+	}
+	if !filepath.IsAbs(in.Prepared.Binary) {
+		in.Prepared.Binary = filepath.Join("/usr/bin", in.Prepared.Binary)
+	}
+	return render.Render(in)
+}

@@ -1,0 +1,395 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// world stands in for PID 1, the disk and the engines, so that the loop's order of things can be tested in
+// virtual time. The real ones are used by the tests in the machines.
+type world struct {
+	mu      sync.Mutex
+	deliver func(systemd.Update)
+	queue   chan systemd.Update
+	units   map[string]*systemd.Status
+	props   map[string][]systemd.Property
+	ended   map[string]chan error // start jobs
+	calls   []string
+	runs    int
+
+	stage    func(p pool.Pool) error
+	sick     map[string]bool // endpoints that answer 500
+	busy     map[string]int
+	portHeld map[int]bool
+	hang     map[string]bool // units whose start call PID 1 never answers
+	files    map[string]bool
+	beats    int
+}
+
+func newWorld() *world {
+	return &world{
+		queue: make(chan systemd.Update, 1024),
+		units: make(map[string]*systemd.Status), props: make(map[string][]systemd.Property),
+		ended: make(map[string]chan error), sick: make(map[string]bool), busy: make(map[string]int),
+		portHeld: make(map[int]bool), hang: make(map[string]bool), files: make(map[string]bool),
+	}
+}
+
+// endpoint is where the first replica listens.
+const endpoint = "http://127.0.0.1:21000"
+
+// ill makes the first replica's probes fail, or succeed again.
+func (w *world) ill(sick bool) { w.with(func() { w.sick[endpoint] = sick }) }
+
+// working gives the first replica requests under way.
+func (w *world) working(n int) { w.with(func() { w.busy[endpoint] = n }) }
+
+// with changes the world while the loop runs.
+func (w *world) with(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) handedOff(stem string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.files[stem]
+}
+
+func (w *world) note(format string, args ...any) {
+	w.calls = append(w.calls, fmt.Sprintf(format, args...))
+}
+
+func (w *world) called(prefix string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, c := range w.calls {
+		if strings.HasPrefix(c, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) Run(ctx context.Context, deliver func(systemd.Update)) error {
+	w.sync()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case u := <-w.queue:
+			deliver(u)
+		}
+	}
+}
+
+// sync is a full listing, as after a connection.
+func (w *world) sync() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u := systemd.Update{Kind: systemd.Synced}
+	for _, name := range slices.Sorted(maps.Keys(w.units)) {
+		u.Units = append(u.Units, *w.units[name])
+	}
+	w.queue <- u
+}
+
+// change alters a unit's status, as PID 1 does, and signals it.
+func (w *world) change(name string, f func(*systemd.Status)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	st := w.units[name]
+	f(st)
+	w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: name}
+}
+
+func (w *world) Start(ctx context.Context, unit string, props []systemd.Property) (func(context.Context) error, error) {
+	w.mu.Lock()
+	w.note("start %s", unit)
+	if w.hang[unit] {
+		w.mu.Unlock()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	defer w.mu.Unlock()
+	if st := w.units[unit]; st != nil && st.ActiveState != "failed" && st.ActiveState != "inactive" {
+		return nil, systemd.ErrUnitExists
+	}
+	w.runs++
+	st := &systemd.Status{
+		Name: unit, LoadState: "loaded", ActiveState: "activating", SubState: "start-post", Result: "success",
+		MainPID: 1000 + w.runs, InvocationID: fmt.Sprintf("%032d", w.runs), LogFields: logFields(props),
+	}
+	w.units[unit], w.props[unit] = st, props
+	end := make(chan error, 1)
+	w.ended[unit] = end
+	w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+	return func(ctx context.Context) error {
+		select {
+		case err := <-end:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, nil
+}
+
+// logFields reads LogExtraFields back, as PID 1 returns them.
+func logFields(props []systemd.Property) map[string]string {
+	fields := make(map[string]string)
+	for _, p := range props {
+		if p.Name != "LogExtraFields" {
+			continue
+		}
+		for _, line := range p.Value.([][]byte) {
+			k, v, _ := strings.Cut(string(line), "=")
+			fields[k] = v
+		}
+	}
+	return fields
+}
+
+// passGate lets an engine become active.
+func (w *world) passGate(unit string) {
+	w.change(unit, func(st *systemd.Status) { st.ActiveState, st.SubState = "active", "running" })
+	w.ended[unit] <- nil
+}
+
+func (w *world) Stop(_ context.Context, unit string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("stop %s", unit)
+	if st := w.units[unit]; st != nil {
+		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
+		w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+	}
+	return nil
+}
+
+func (w *world) Clear(_ context.Context, unit string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("clear %s", unit)
+	delete(w.units, unit)
+	w.queue <- systemd.Update{Kind: systemd.Removed, Name: unit}
+	return nil
+}
+
+func (w *world) Adopt(_ context.Context, unit string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("adopt %s", unit)
+	return nil
+}
+
+func (w *world) SetProperties(_ context.Context, unit string, props []systemd.Property) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("set %s %d", unit, len(props))
+	st := w.units[unit]
+	w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+	return nil
+}
+
+func (w *world) Unit(_ context.Context, unit string) (systemd.Status, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if st := w.units[unit]; st != nil {
+		return *st, nil
+	}
+	return systemd.Status{Name: unit}, nil
+}
+
+func (w *world) Stage(_ context.Context, p pool.Pool) (pool.Staged, error) {
+	w.mu.Lock()
+	stage := w.stage
+	w.note("stage %s", p.ID)
+	w.mu.Unlock()
+	if stage != nil {
+		if err := stage(p); err != nil {
+			return pool.Staged{}, err
+		}
+	}
+	return pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}}, nil
+}
+
+func (w *world) Prepare(context.Context, pool.Pool, engine.Adapter) (pool.Prepared, error) {
+	return pool.Prepared{Binary: "/usr/bin/llama-server", Version: "b1"}, nil
+}
+
+func (w *world) Probe(_ context.Context, url string, _ int, _ time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sick[url[:strings.LastIndexByte(url, '/')]] {
+		return errors.New("status 500")
+	}
+	return nil
+}
+
+func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if strings.HasSuffix(url, "/slots") {
+		n := w.busy[strings.TrimSuffix(url, "/slots")]
+		return []byte("[" + strings.TrimSuffix(strings.Repeat(`{"is_processing":true},`, n), ",") + "]"), nil
+	}
+	return []byte(`{"total_slots":4}`), nil
+}
+
+func (w *world) Reason(error) string { return "status" }
+
+func (w *world) portFree(port int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.portHeld[port] {
+		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is taken", port), "free it")
+	}
+	return nil
+}
+
+// handoffs records which hand-off files exist.
+type handoffs struct{ w *world }
+
+func (h handoffs) Write(p registry.Pool, r registry.Replica) error {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.w.files[p.ID+"."+r.ID] = true
+	return nil
+}
+
+func (h handoffs) Remove(poolID, replicaID string) error {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	delete(h.w.files, poolID+"."+replicaID)
+	return nil
+}
+
+func (h handoffs) RemoveStale(keep func(poolID, replicaID string) bool) error { return nil }
+
+type noObserver struct{}
+
+func (noObserver) Restarted(registry.Pool, string, int)        {}
+func (noObserver) RestartScheduled(registry.Pool, string)      {}
+func (noObserver) Probed(registry.Pool, string, time.Duration) {}
+
+// listPorts hands out 21000, 21001, …
+type listPorts struct{ by map[pool.Replica]int }
+
+func (l *listPorts) Claim(r pool.Replica, want int) (int, error) {
+	if want != 0 {
+		l.by[r] = want
+		return want, nil
+	}
+	taken := slices.Collect(maps.Values(l.by))
+	for p := 21000; ; p++ {
+		if !slices.Contains(taken, p) {
+			l.by[r] = p
+			return p, nil
+		}
+	}
+}
+func (l *listPorts) Adopt(r pool.Replica, port int) { l.by[r] = port }
+func (l *listPorts) Release(r pool.Replica)         { delete(l.by, r) }
+
+// manager is one supervisor in a world.
+type manager struct {
+	t      *testing.T
+	w      *world
+	s      *Supervisor
+	reg    *registry.Registry
+	stop   context.CancelFunc
+	done   chan struct{}
+	status string
+}
+
+// start runs a manager in the world; a second one in the same world is a restarted manager.
+func (w *world) manage(t *testing.T, d Desired) *manager {
+	m := &manager{t: t, w: w, reg: registry.New(), done: make(chan struct{})}
+	m.s = New(Options{
+		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)}, PortFree: w.portFree,
+		Registry: m.reg, Handoff: handoffs{w}, Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Host:   render.Host{GatePath: "/usr/lib/pool-managerd/pool-gate"},
+		Status: func(line string) { m.status = line }, Beat: func() { w.with(func() { w.beats++ }) }, BeatEvery: 10 * time.Second,
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	m.stop = cancel
+	go func() {
+		defer close(m.done)
+		_ = m.s.Run(ctx, d)
+	}()
+	t.Cleanup(m.kill)
+	synctest.Wait()
+	return m
+}
+
+// kill ends the manager as a crash would: nothing is told to the engines.
+func (m *manager) kill() {
+	m.stop()
+	<-m.done
+}
+
+func (m *manager) apply(d Desired) {
+	m.t.Helper()
+	if err := m.s.Apply(m.t.Context(), d); err != nil {
+		m.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+func (m *manager) pool(id string) registry.Pool {
+	p, _ := m.reg.Pool(id)
+	return p
+}
+
+func (m *manager) wantState(id string, state registry.State, ready bool) {
+	m.t.Helper()
+	synctest.Wait()
+	p, ok := m.reg.Pool(id)
+	if !ok || p.State != state || p.Ready != ready {
+		m.t.Fatalf("pool %s: known=%t state=%s ready=%t last_error=%v, want %s ready=%t", id, ok, p.State, p.Ready, p.LastError, state, ready)
+	}
+}
+
+func (m *manager) wantCode(id string, code registry.Code) {
+	m.t.Helper()
+	p := m.pool(id)
+	if p.LastError == nil || p.LastError.Code != code {
+		m.t.Fatalf("pool %s: last_error = %v, want %s", id, p.LastError, code)
+	}
+}
+
+// llama is a pool of one CPU replica with every default that config fills in.
+func llama(id string, changes ...func(*pool.Pool)) pool.Pool {
+	p := pool.Pool{
+		ID: id, Engine: pool.LlamaCpp, Model: pool.Model("file:/srv/models/" + id + ".gguf"), Replicas: 1, Devices: [][]string{nil},
+		Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
+		Health:       pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1, StartTimeout: time.Minute, Mode: pool.FailFast},
+		Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, ResetAfter: 10 * time.Minute,
+			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute},
+		Drain: pool.Drain{Deadline: 30 * time.Second},
+	}
+	for _, c := range changes {
+		c(&p)
+	}
+	return p
+}
+
+func unitOf(id string) string { return pool.Replica{Pool: id}.Unit() }
