@@ -1,0 +1,163 @@
+// Package api serves the registry over HTTP, alike on a unix socket and on TCP: pools, their health, their
+// units, and metrics. It reads snapshots, so that no request waits for what the daemon is doing.
+//
+// It owns routes, who may call, the shape of errors, and an end that loses no request. It must not
+// know how anything is started: what it cannot read from the registry it asks of the Backend.
+//
+// Requests that come before the daemon has adopted what runs wait in the listening socket, since Serve is called
+// only then; so there is no "not yet" answer, and none that is wrong.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+)
+
+// Backend is what the API asks of the daemon beside the registry. Calls come from many goroutines and
+// must honour their context.
+type Backend interface {
+	// RenderUnit returns the pool's unit, or units one after another, as an administrator would write
+	// the file. A *registry.Failure says why there is none.
+	RenderUnit(ctx context.Context, id string) (string, error)
+}
+
+// Options are the server's parts.
+type Options struct {
+	Registry *registry.Registry
+	Backend  Backend
+	Metrics  http.Handler // serves /metrics; nil: there is no such route
+	Settings Settings
+	Version  string // of the daemon, for GET /health
+	Log      *slog.Logger
+}
+
+// Server answers requests. Make one with New.
+type Server struct {
+	registry *registry.Registry
+	backend  Backend
+	version  string
+	log      *slog.Logger
+	mux      *http.ServeMux
+	routes   []route
+	auth     atomic.Pointer[gate]
+	list     atomic.Pointer[encodedList]
+	ending   atomic.Bool // answers tell keep-alive connections to close
+	exposed  atomic.Bool // a listener is reachable from other hosts
+}
+
+// New makes a server. A token file that cannot be read is an error.
+func New(o Options) (*Server, error) {
+	s := &Server{registry: o.Registry, backend: o.Backend, version: o.Version, log: o.Log, mux: http.NewServeMux()}
+	if err := s.Apply(o.Settings); err != nil {
+		return nil, err
+	}
+	s.addRoutes(o.Metrics)
+	return s, nil
+}
+
+// route is one row of the table of what is served. A GET route answers HEAD too.
+type route struct {
+	method string
+	path   string // as http.ServeMux takes it
+	needs  access
+	serve  func(w http.ResponseWriter, r *http.Request) error
+}
+
+func (s *Server) addRoutes(metrics http.Handler) {
+	s.routes = []route{
+		{http.MethodGet, "/health", accessNone, s.getHealth},
+		{http.MethodGet, "/v1/pools", accessRead, s.getPools},
+		{http.MethodGet, "/v1/pools/{id}", accessRead, s.getPool},
+		{http.MethodGet, "/v1/pools/{id}/health", accessRead, s.getPoolHealth},
+		{http.MethodGet, "/v1/pools/{id}/unit", accessRead, s.getPoolUnit},
+		{http.MethodGet, "/pools/{id}/status", accessRead, s.getPoolStatus},
+	}
+	if metrics != nil {
+		s.routes = append(s.routes, route{http.MethodGet, "/metrics", accessRead,
+			func(w http.ResponseWriter, r *http.Request) error { metrics.ServeHTTP(w, r); return nil }})
+	}
+	for _, rt := range s.routes {
+		s.mux.Handle(rt.method+" "+rt.path, s.guarded(rt.needs, rt.serve))
+	}
+}
+
+// getHealth says that this program answers; nothing about pools.
+func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, wire.Health{Status: "ok", Version: s.version})
+}
+
+// encodedList is the answer of GET /v1/pools for one version of the registry, shared by all who ask before the next.
+type encodedList struct {
+	version uint64
+	body    []byte
+}
+
+func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
+	now := s.registry.Snapshot()
+	cached := s.list.Load()
+	if cached == nil || cached.version != now.Version {
+		body, err := wire.Encode(wire.ListOf(now))
+		if err != nil {
+			return err
+		}
+		cached = &encodedList{now.Version, body}
+		s.list.Store(cached)
+	}
+	return answerBody(w, "application/json", cached.body)
+}
+
+// pool returns the pool that the path names, or the 404.
+func (s *Server) pool(r *http.Request) (*registry.Pool, error) {
+	id := r.PathValue("id")
+	if p, ok := s.registry.Snapshot().Pool(id); ok {
+		return p, nil
+	}
+	return nil, noSuchPool(id)
+}
+
+func (s *Server) getPool(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	return answer(w, wire.PoolOf(p))
+}
+
+func (s *Server) getPoolHealth(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	return answer(w, wire.HealthOf(p))
+}
+
+func (s *Server) getPoolStatus(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	return answer(w, wire.StatusOf(p))
+}
+
+// renderTimeout bounds how long a request waits for the daemon's loop to render.
+const renderTimeout = 10 * time.Second
+
+func (s *Server) getPoolUnit(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), renderTimeout)
+	defer cancel()
+	text, err := s.backend.RenderUnit(ctx, p.ID)
+	if err != nil {
+		return err
+	}
+	return answerBody(w, "text/plain; charset=utf-8", []byte(text))
+}

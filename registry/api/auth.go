@@ -1,0 +1,205 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// Settings say who may call over TCP. The unix socket needs none: the kernel tells who calls.
+type Settings struct {
+	TokenFile    string // holds the bearer token; empty: no token is accepted
+	AuthOptional bool   // callers on this host's loopback need no token
+	// TrustProxyAuth is for a reverse proxy on this host that authenticates its callers itself. Without it a request
+	// that carries a proxy's headers (Forwarded, X-Forwarded-For, X-Real-IP) is not taken for a local one, since
+	// behind the proxy's loopback address may stand anybody. It gives nothing by itself: it only lets
+	// AuthOptional count for such requests too.
+	TrustProxyAuth bool
+}
+
+// access is what a route needs and what a caller has.
+type access int
+
+const (
+	accessNone  access = iota // nothing but a connection
+	accessRead                // status
+	accessWrite               // anything that changes what runs
+)
+
+// caller is who sends a request.
+type caller struct {
+	identity string // for logs: uid:N, localhost, token:<6 hex>, or anonymous
+	may      access
+	denied   *Error // why not more than may; nil: that is all there is
+}
+
+// Group is the system group whose members may do everything over the unix socket.
+const Group = "pool-managerd"
+
+// tokenLimit bounds a token file, in bytes.
+const tokenLimit = 4096
+
+// gate is Settings with the token read. It is replaced as a whole.
+type gate struct {
+	settings Settings
+	hasToken bool
+	token    [sha256.Size]byte // SHA-256 of the token: of one length, so that comparing tells nothing
+	group    groupLookup
+}
+
+// Apply puts settings in force, now and for later requests, and reads the token file again. On an error the former
+// settings stay. A *BindError is returned where a listener is open to other hosts and no token would be left.
+func (s *Server) Apply(settings Settings) error {
+	g := &gate{settings: settings, group: lookupGroup(Group)}
+	if settings.TokenFile != "" {
+		token, err := readToken(settings.TokenFile)
+		if err != nil {
+			return err
+		}
+		if info, err := os.Stat(settings.TokenFile); err == nil && info.Mode().Perm()&0o004 != 0 {
+			s.log.Warn("the token file is readable by every user of this host; chmod o-rwx it", "file", settings.TokenFile)
+		}
+		g.hasToken, g.token = true, sha256.Sum256(token)
+	} else if s.exposed.Load() {
+		return &BindError{}
+	}
+	s.auth.Store(g)
+	return nil
+}
+
+// readToken returns the only line of the file, without spaces around it.
+func readToken(path string) ([]byte, error) {
+	bad := func(why string) error {
+		return registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("auth_token_file %s %s", path, why),
+			"Write one line of random characters, as openssl rand -hex 32 prints, owned by root with mode 0600.")
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, bad("cannot be read: " + plainCause(err))
+	}
+	if !info.Mode().IsRegular() || info.Size() > tokenLimit {
+		return nil, bad(fmt.Sprintf("is not a regular file of at most %d bytes", tokenLimit))
+	}
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return nil, bad("cannot be read: " + plainCause(err))
+	}
+	token := bytes.TrimSpace(body)
+	switch {
+	case len(token) == 0:
+		return nil, bad("is empty")
+	case bytes.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return nil, bad("holds more than one word, or characters that a header cannot carry")
+	}
+	return token, nil
+}
+
+// plainCause is the error without the path, which the message has already.
+func plainCause(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// identify says who sends the request, and what the caller may do.
+//
+//	where from                      identity      may
+//	unix: root, group pool-managerd uid:N         everything
+//	unix: any other user            uid:N         read
+//	TCP, the right token            token:<6 hex> everything
+//	TCP, a wrong token              token:<6 hex> nothing: 401 BAD_TOKEN
+//	loopback, auth_optional         localhost     everything
+//	TCP, no token                   anonymous     nothing: 401 MISSING_TOKEN
+func (g *gate) identify(r *http.Request) caller {
+	if p, ok := r.Context().Value(peerKey{}).(peer); ok {
+		return g.local(p)
+	}
+	if given, ok := bearer(r); ok {
+		sum := sha256.Sum256([]byte(given))
+		c := caller{identity: "token:" + hex.EncodeToString(sum[:3])}
+		if g.hasToken && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1 {
+			c.may = accessWrite
+		} else {
+			c.denied = unauthorized(40102, "BAD_TOKEN", "the bearer token is not the right one")
+		}
+		return c
+	}
+	if g.settings.AuthOptional && g.fromThisHost(r) {
+		return caller{identity: "localhost", may: accessWrite}
+	}
+	return caller{identity: "anonymous", denied: unauthorized(40101, "MISSING_TOKEN", "a bearer token is needed")}
+}
+
+func (g *gate) local(p peer) caller {
+	if p.err != nil {
+		return caller{identity: "uid:unknown", denied: problem(http.StatusForbidden, "FORBIDDEN", "the kernel did not tell who calls", "")}
+	}
+	c := caller{identity: fmt.Sprintf("uid:%d", p.uid), may: accessRead}
+	if p.uid == 0 || p.in(g.group) {
+		c.may = accessWrite
+		return c
+	}
+	c.denied = problem(http.StatusForbidden, "FORBIDDEN", fmt.Sprintf("user id %d may read only", p.uid),
+		"Call as root, or as a member of the group "+Group+" (usermod -aG "+Group+" USER, then log in again).")
+	return c
+}
+
+// unauthorized carries the number of the code too, for clients that compare numbers.
+func unauthorized(number int, code, message string) *Error {
+	e := problem(http.StatusUnauthorized, code, message,
+		"Send Authorization: Bearer TOKEN with the content of auth_token_file, or call over the unix socket; auth_optional = true in config.toml lets local callers in.")
+	e.Body.Details = map[string]any{"auth_code": number}
+	return e
+}
+
+// bearer returns the token of the Authorization header (RFC 6750 2.1; the scheme's case does not matter).
+func bearer(r *http.Request) (string, bool) {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return "", false
+	}
+	token = strings.TrimSpace(token)
+	return token, token != ""
+}
+
+// proxyHeaders show that a request came through a proxy.
+var proxyHeaders = [...]string{"Forwarded", "X-Forwarded-For", "X-Real-Ip"}
+
+// fromThisHost reports whether the request was sent by a program on this host, for its own sake. A name in Host that is
+// not of the loopback means that a web page made a browser here send it (DNS rebinding).
+func (g *gate) fromThisHost(r *http.Request) bool {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !addr.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	for _, h := range proxyHeaders {
+		if r.Header.Get(h) != "" {
+			return g.settings.TrustProxyAuth
+		}
+	}
+	return loopbackName(r.Host)
+}
+
+func loopbackName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 6.3
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os/user"
+	"slices"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// peer is the process at the other end of a unix connection, as it was when it connected.
+type peer struct {
+	uid    uint32
+	gid    uint32
+	groups []uint32 // supplementary
+	err    error    // the kernel did not tell
+}
+
+// peerKey is the context key of a connection's peer; TCP connections have none.
+type peerKey struct{}
+
+// withPeer is http.Server's ConnContext.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = wrapped.NetConn()
+	}
+	if uc, ok := c.(*net.UnixConn); ok {
+		return context.WithValue(ctx, peerKey{}, peerOf(uc))
+	}
+	return ctx
+}
+
+func peerOf(c *net.UnixConn) peer {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return peer{err: err}
+	}
+	var p peer
+	err = raw.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, p.err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); p.err != nil {
+			return
+		}
+		p.uid, p.gid = cred.Uid, cred.Gid
+		p.groups = peerGroups(fd)
+	})
+	return peer{p.uid, p.gid, p.groups, errors.Join(p.err, err)}
+}
+
+// peerGroups returns the supplementary groups (SO_PEERGROUPS, Linux 4.13; net/core/sock.c), none where the kernel
+// does not tell: the caller then may less, never more.
+func peerGroups(fd uintptr) []uint32 {
+	list := make([]uint32, 64)
+	for range 2 { // the first call says how long the list is, where it is longer
+		size := uint32(len(list) * 4)
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&list[0])), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 {
+			return list[:size/4]
+		}
+		if errno != unix.ERANGE {
+			return nil
+		}
+		list = make([]uint32, size/4)
+	}
+	return nil
+}
+
+// groupLookup is a group's id, where there is such a group.
+type groupLookup struct {
+	gid   uint32
+	found bool
+}
+
+func lookupGroup(name string) groupLookup {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return groupLookup{}
+	}
+	gid, err := strconv.ParseUint(g.Gid, 10, 32)
+	return groupLookup{uint32(gid), err == nil}
+}
+
+func (p peer) in(g groupLookup) bool {
+	return g.found && (p.gid == g.gid || slices.Contains(p.groups, g.gid))
+}

@@ -1,0 +1,190 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Limits of a connection. A local status API has small requests and answers within milliseconds; the limits
+// are there for callers that are broken or hostile.
+const (
+	maxHeaderBytes    = 16 << 10
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second // of a whole request
+	writeTimeout      = 30 * time.Second // from the request's header to the end of the answer
+	idleTimeout       = 75 * time.Second // above the 60 s after which most clients give an idle connection up
+	// maxConns bounds open connections for each listener; further ones wait in the socket's backlog.
+	maxConns = 512
+)
+
+// Limits of the end.
+const (
+	// linger is how long idle connections stay open once no more are accepted: a request that is on its way on one
+	// is answered, with Connection: close, rather than met by a reset.
+	linger = 300 * time.Millisecond
+	// endTimeout bounds how long the requests under way may take after that.
+	endTimeout = 5 * time.Second
+)
+
+// BindError says that a listener is reachable from other hosts while there is no token.
+type BindError struct {
+	Addr string // empty: a listener that is open already
+}
+
+// Error carries the code 40301 of the contract.
+func (e *BindError) Error() string {
+	where := "a listener on a non-loopback address"
+	if e.Addr != "" {
+		where = "listening on " + e.Addr
+	}
+	return "40301 BIND_REFUSED: " + where + " needs a token: set auth_token_file in config.toml, or listen on 127.0.0.1 only"
+}
+
+// Serve answers on the listeners until ctx ends, then ends without losing a request, and returns nil. It takes the
+// listeners over.
+//
+// The end, for a restart under socket activation: (1) no connection is accepted any more; those that come now wait
+// in the socket, which PID 1 keeps open, for the next daemon. The socket's path is not unlinked.
+// (2) Every accepted connection is answered, and told to close. (3) Idle connections are closed after linger,
+// the rest is cut after endTimeout.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	open := make([]*limited, 0, len(listeners))
+	for _, l := range listeners {
+		if ul, ok := l.(*net.UnixListener); ok {
+			ul.SetUnlinkOnClose(false)
+		}
+		open = append(open, limit(l, maxConns))
+	}
+	if err := s.admit(listeners); err != nil {
+		closeAll(open)
+		return err
+	}
+	srv := &http.Server{
+		Handler: s, ConnContext: withPeer, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, len(open))
+	var accepting sync.WaitGroup
+	for _, l := range open {
+		accepting.Go(func() {
+			if err := srv.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
+				failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
+			}
+		})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.ending.Store(true)
+	closeAll(open)
+	// Each accept loop returns once it has handed over the last connection it accepted: none can slip in
+	// between the end of accepting and the look at what is open.
+	accepting.Wait()
+	return errors.Join(err, s.end(srv, open))
+}
+
+// admit refuses listeners that other hosts can reach while there is no token, and remembers that there are some.
+func (s *Server) admit(listeners []net.Listener) error {
+	for _, l := range listeners {
+		addr, ok := l.Addr().(*net.TCPAddr)
+		if !ok || addr.IP.IsLoopback() {
+			continue
+		}
+		if !s.auth.Load().hasToken {
+			return &BindError{Addr: addr.String()}
+		}
+		s.exposed.Store(true)
+	}
+	return nil
+}
+
+// end lets what was accepted finish.
+func (s *Server) end(srv *http.Server, listeners []*limited) error {
+	for until := time.Now().Add(linger); time.Now().Before(until) && connections(listeners) > 0; {
+		time.Sleep(linger / 20)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	err := srv.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("connections were cut at the end, since their requests took too long", "deadline_ms", endTimeout.Milliseconds())
+		return srv.Close()
+	}
+	return err
+}
+
+// connections counts those that are open.
+func connections(listeners []*limited) int {
+	n := 0
+	for _, l := range listeners {
+		n += len(l.places)
+	}
+	return n
+}
+
+func closeAll(open []*limited) {
+	for _, l := range open {
+		_ = l.Close() // closed already at worst
+	}
+}
+
+// limited is a listener with at most so many connections open.
+type limited struct {
+	net.Listener
+	places chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func limit(l net.Listener, n int) *limited {
+	return &limited{Listener: l, places: make(chan struct{}, n), closed: make(chan struct{})}
+}
+
+// Accept waits for a place, then for a connection.
+func (l *limited) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	return &placed{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+// Close ends accepting; open connections go on.
+func (l *limited) Close() error {
+	err := net.ErrClosed
+	l.once.Do(func() {
+		close(l.closed)
+		err = l.Listener.Close()
+	})
+	return err
+}
+
+// placed is a connection that holds a place.
+type placed struct {
+	net.Conn
+	leave func()
+}
+
+// Close closes the connection and gives its place back.
+func (c *placed) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
+// NetConn returns the connection itself, to ask the kernel about it.
+func (c *placed) NetConn() net.Conn { return c.Conn }

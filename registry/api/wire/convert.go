@@ -1,0 +1,68 @@
+package wire
+
+import "github.com/pool-managerd/pool-managerd/registry"
+
+// ListOf returns the answer of GET /v1/pools.
+func ListOf(s *registry.Snapshot) PoolList {
+	l := PoolList{Pools: make([]Pool, 0, len(s.Pools)), Problems: make([]Problem, 0, len(s.Problems))}
+	for _, p := range s.Pools {
+		l.Pools = append(l.Pools, PoolOf(p))
+	}
+	for _, p := range s.Problems {
+		l.Problems = append(l.Problems, Problem{
+			File: p.File, PoolID: optional(p.PoolID),
+			Error: string(registry.CodeConfigInvalid) + ": " + p.Text, Hint: optional(p.Hint),
+		})
+	}
+	return l
+}
+
+// PoolOf returns a pool's summary.
+func PoolOf(p *registry.Pool) Pool {
+	text, hint := failure(p.LastError)
+	w := Pool{
+		ID: p.ID, Engine: p.Engine, EngineVersion: optional(p.EngineVersion), ModelID: optional(p.ModelID),
+		DeviceMask: list(p.DeviceMask), Devices: []Device{},
+		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
+		Live: p.Live, Ready: p.Ready, Draining: p.Draining, State: string(p.State), Wanted: p.Wanted,
+		LastError: text, Hint: hint, LastHeartbeatMS: moment(p.LastHeartbeat),
+		RestartCount: p.RestartCount, BackoffMS: p.Backoff.Milliseconds(),
+		Supports: Supports{Quantizations: []string{}, Features: []string{}},
+		Replicas: make([]Replica, 0, len(p.Replicas)),
+	}
+	for i := range p.Replicas {
+		w.Replicas = append(w.Replicas, replicaOf(&p.Replicas[i]))
+	}
+	return w
+}
+
+func replicaOf(r *registry.Replica) Replica {
+	text, hint := failure(r.LastError)
+	return Replica{
+		ID: r.ID, State: string(r.State), Reason: r.Reason, Live: r.Live, Ready: r.Ready, Unit: r.Unit,
+		Endpoint: optional(r.Endpoint), PID: optional(r.PID), InvocationID: optional(r.InvocationID),
+		SpecHash: optional(r.SpecHash), DeviceMask: list(r.DeviceMask), EngineVersion: optional(r.EngineVersion),
+		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, RestartCount: r.RestartCount,
+		BackoffMS: r.Backoff.Milliseconds(), LastError: text, Hint: hint,
+		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
+	}
+}
+
+// HealthOf returns the answer of GET /v1/pools/{id}/health.
+func HealthOf(p *registry.Pool) PoolHealth {
+	text, hint := failure(p.LastError)
+	return PoolHealth{
+		Live: p.Live, Ready: p.Ready, Draining: p.Draining, LastError: text, Hint: hint,
+		EngineVersion: optional(p.EngineVersion), ModelID: optional(p.ModelID),
+		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
+		DeviceMask: list(p.DeviceMask), LastHeartbeatMS: moment(p.LastHeartbeat),
+	}
+}
+
+// StatusOf returns the answer of GET /pools/{id}/status.
+func StatusOf(p *registry.Pool) PoolStatus {
+	return PoolStatus{
+		PoolID: p.ID, Live: p.Live, Ready: p.Ready, ActiveLeases: p.ActiveLeases,
+		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, EngineVersion: optional(p.EngineVersion),
+	}
+}

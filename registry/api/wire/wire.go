@@ -1,0 +1,201 @@
+// Package wire holds the JSON that the API speaks: the shapes that programs read, and how the
+// registry's status becomes them. The server writes them and poolctl reads them.
+//
+// It owns names and null-or-empty decisions: what is not known is null, a list is never null, times are
+// integer milliseconds (since 1970 where they are moments). It must not know HTTP.
+package wire
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// Health is the answer of GET /health.
+type Health struct {
+	Status  string `json:"status"`
+	Version string `json:"version"`
+}
+
+// PoolList is the answer of GET /v1/pools.
+type PoolList struct {
+	Pools    []Pool    `json:"pools"`
+	Problems []Problem `json:"problems"`
+}
+
+// Problem is a pool file that is wrong.
+type Problem struct {
+	File   string  `json:"file"`
+	PoolID *string `json:"pool_id"` // null where the file does not tell
+	Error  string  `json:"error"`   // "CONFIG_INVALID: …" with file, line and column
+	Hint   *string `json:"hint"`
+}
+
+// Pool is a pool's summary.
+type Pool struct {
+	ID              string    `json:"id"`
+	Engine          string    `json:"engine"`
+	EngineVersion   *string   `json:"engine_version"`
+	ModelID         *string   `json:"model_id"`
+	DeviceMask      []string  `json:"device_mask"`
+	Devices         []Device  `json:"devices"`
+	SlotsTotal      int       `json:"slots_total"`
+	SlotsFree       int       `json:"slots_free"`
+	ActiveLeases    int       `json:"active_leases"`
+	Live            bool      `json:"live"`
+	Ready           bool      `json:"ready"`
+	Draining        bool      `json:"draining"`
+	State           string    `json:"state"`
+	Wanted          bool      `json:"wanted"`
+	LastError       *string   `json:"last_error"` // begins with its code
+	Hint            *string   `json:"hint"`
+	LastHeartbeatMS *int64    `json:"last_heartbeat_ms"`
+	RestartCount    int       `json:"restart_count"`
+	BackoffMS       int64     `json:"backoff_ms"`
+	Breaker         *string   `json:"breaker"`
+	PerfTokensPerS  *float64  `json:"perf_tokens_per_s"`
+	FirstTokenMS    *float64  `json:"first_token_ms"`
+	Supports        Supports  `json:"supports"`
+	Replicas        []Replica `json:"replicas"`
+}
+
+// Device is a GPU as a pool sees it.
+type Device struct {
+	ID                string  `json:"id"`
+	UUID              *string `json:"uuid"`
+	Name              *string `json:"name"`
+	ComputeCapability *string `json:"compute_capability"`
+	VRAMTotalBytes    *int64  `json:"vram_total_bytes"`
+	VRAMFreeBytes     *int64  `json:"vram_free_bytes"`
+}
+
+// Supports is what the engine can do with its model.
+type Supports struct {
+	Quantizations []string `json:"quantizations"`
+	Features      []string `json:"features"`
+}
+
+// Replica is one engine process.
+type Replica struct {
+	ID              string   `json:"id"`
+	State           string   `json:"state"`
+	Reason          string   `json:"reason"`
+	Live            bool     `json:"live"`
+	Ready           bool     `json:"ready"`
+	Unit            string   `json:"unit"`
+	Endpoint        *string  `json:"endpoint"`
+	PID             *int     `json:"pid"`
+	InvocationID    *string  `json:"invocation_id"`
+	SpecHash        *string  `json:"spec_hash"`
+	DeviceMask      []string `json:"device_mask"`
+	EngineVersion   *string  `json:"engine_version"`
+	SlotsTotal      int      `json:"slots_total"`
+	SlotsFree       int      `json:"slots_free"`
+	RestartCount    int      `json:"restart_count"`
+	BackoffMS       int64    `json:"backoff_ms"`
+	LastError       *string  `json:"last_error"`
+	Hint            *string  `json:"hint"`
+	SinceMS         *int64   `json:"since_ms"`
+	LastHeartbeatMS *int64   `json:"last_heartbeat_ms"`
+}
+
+// PoolHealth is the answer of GET /v1/pools/{id}/health.
+type PoolHealth struct {
+	Live              bool        `json:"live"`
+	Ready             bool        `json:"ready"`
+	Draining          bool        `json:"draining"`
+	LastError         *string     `json:"last_error"`
+	Hint              *string     `json:"hint"`
+	EngineVersion     *string     `json:"engine_version"`
+	ModelID           *string     `json:"model_id"`
+	SlotsTotal        int         `json:"slots_total"`
+	SlotsFree         int         `json:"slots_free"`
+	ActiveLeases      int         `json:"active_leases"`
+	VRAMTotalBytes    *int64      `json:"vram_total_bytes"`
+	VRAMFreeBytes     *int64      `json:"vram_free_bytes"`
+	ComputeCapability *string     `json:"compute_capability"`
+	DeviceMask        []string    `json:"device_mask"`
+	LastHeartbeatMS   *int64      `json:"last_heartbeat_ms"`
+	Metrics           PoolMetrics `json:"metrics"`
+}
+
+// PoolMetrics are the figures that placement reads.
+type PoolMetrics struct {
+	QueueDepth *int `json:"queue_depth"`
+}
+
+// PoolStatus is the answer of GET /pools/{id}/status, with the names that an existing orchestrator client reads.
+type PoolStatus struct {
+	PoolID        string  `json:"pool_id"`
+	Live          bool    `json:"live"`
+	Ready         bool    `json:"ready"`
+	ActiveLeases  int     `json:"active_leases"`
+	SlotsTotal    int     `json:"slots_total"`
+	SlotsFree     int     `json:"slots_free"`
+	EngineVersion *string `json:"engine_version"`
+}
+
+// Error is the body of every answer that is not a success.
+type Error struct {
+	Code         string         `json:"code"`
+	Message      string         `json:"message"`
+	Retriable    bool           `json:"retriable"`
+	Hint         string         `json:"hint,omitempty"`
+	Details      map[string]any `json:"details,omitempty"`
+	RetryAfterMS int64          `json:"retry_after_ms,omitempty"`
+	PolicyLabel  string         `json:"policy_label,omitempty"`
+	Engine       string         `json:"engine,omitempty"`
+}
+
+// Error makes a wire error a Go error, for clients.
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Encode returns v as one line of JSON. Signs such as < stay as they are: no browser page is made of it.
+func Encode(v any) ([]byte, error) {
+	var b buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// buffer is the least that an encoder writes to.
+type buffer []byte
+
+func (b *buffer) Write(p []byte) (int, error) { *b = append(*b, p...); return len(p), nil }
+
+// optional returns nil for the zero value, which means "not known" in the registry.
+func optional[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+// moment returns milliseconds since 1970, nil for the zero time.
+func moment(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	ms := t.UnixMilli()
+	return &ms
+}
+
+func failure(f *registry.Failure) (text, hint *string) {
+	if f == nil {
+		return nil, nil
+	}
+	s := f.Error()
+	return &s, optional(f.Hint)
+}
