@@ -1,0 +1,48 @@
+#!/bin/sh
+# Runs one container machine until it powers off. The caller has given this shell a mount namespace of its own and
+# the death of its parent as SIGKILL, so that nothing mounted or started here outlives the caller.
+#
+# $1 directory of the machine, $2 root file system below (shared, only read), $3 cgroup of the machine as a directory,
+# "" to make use of the one that this shell is in; $4 the cgroup2 mount.
+set -eu
+dir=$1 lower=$2 cgroup=$3 cgroup2=$4
+[ -n "$cgroup" ] || cgroup=$cgroup2$(sed -n 's/^0:://p' /proc/self/cgroup)
+echo "$cgroup" >"$dir/cgroup"
+
+# The kernel allows no process beside child groups that have controllers: this shell moves to a leaf.
+mkdir -p "$cgroup/launcher"
+echo $$ >"$cgroup/launcher/cgroup.procs"
+for controller in $(cat "$cgroup/cgroup.controllers"); do
+	echo "+$controller" >"$cgroup/cgroup.subtree_control" 2>/dev/null || :
+done
+
+# The private copy: an overlay whose upper layer is memory; a plain copy where overlayfs is not to be had.
+mkdir "$dir/fs"
+mount -t tmpfs -o mode=0755,size=75% pool-machine "$dir/fs"
+mkdir "$dir/fs/upper" "$dir/fs/work" "$dir/fs/root"
+root=$dir/fs/root
+if ! mount -t overlay -o "lowerdir=$lower,upperdir=$dir/fs/upper,workdir=$dir/fs/work" overlay "$root" 2>"$dir/overlay.err"; then
+	cp -a --reflink=auto "$lower/." "$root"
+fi
+if [ -f "$dir/files.tar" ]; then
+	tar -x -C "$root" --keep-directory-symlink --numeric-owner -p -f "$dir/files.tar"
+	rm "$dir/files.tar"
+fi
+
+# One turn per boot: with --keep-unit a reboot ends systemd-nspawn with 133 and leaves the restart to its caller.
+# Without the variable, systemd 257 boots on cgroup v1 where the host has that, and 262 refuses to.
+boot=0
+while :; do
+	boot=$((boot + 1))
+	mkdir "$cgroup/boot-$boot"
+	status=0
+	(
+		sh -c 'echo $PPID' >"$cgroup/boot-$boot/cgroup.procs"
+		export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 NOTIFY_SOCKET="$dir/notify"
+		exec setpriv --pdeathsig KILL systemd-nspawn --quiet --settings=no --register=no --keep-unit --boot \
+			--directory="$root" --machine="pool-machine-${dir##*/}" --hostname=machine --link-journal=no \
+			--private-network --console=pipe --notify-ready=yes --kill-signal=SIGRTMIN+3 \
+			--resolv-conf=off --timezone=off </dev/null
+	) || status=$?
+	[ "$status" -eq 133 ] || exit "$status"
+done

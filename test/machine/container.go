@@ -1,0 +1,183 @@
+package machine
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+//go:embed container-launch.sh
+var launchScript string
+
+// container is a machine made of systemd-nspawn. Everything that it is on the host dies with the launcher, a shell in
+// a mount namespace of its own; the rest is the directory dir and the machine's cgroup.
+type container struct {
+	dir    *runDir
+	notify *notifySocket
+	ended  chan struct{} // closed when the launcher is gone
+	exit   error         // how it ended; read after ended
+
+	mu      sync.Mutex
+	counter int // commands so far, to name their cgroups
+}
+
+// Signals that systemd as PID 1 takes as orders (systemd(1), "Signals"): SIGRTMIN+4 and +5, SIGRTMIN being 34.
+const (
+	signalPowerOff = syscall.Signal(34 + 4)
+	signalReboot   = syscall.Signal(34 + 5)
+)
+
+// bootContainer boots a container from the root file system and waits for its PID 1 to be ready.
+func bootContainer(ctx context.Context, cfg Config, root string) (backend, error) {
+	if err := needTools("systemd-nspawn", "nsenter", "setpriv"); err != nil {
+		return nil, err
+	}
+	dir, err := newRunDir(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &container{dir: dir, ended: make(chan struct{})}
+	if err := c.boot(ctx, cfg, root); err != nil {
+		err = fmt.Errorf("%w\n%s", err, lastLines(c.console(), 20))
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		return nil, errors.Join(err, c.close(stop))
+	}
+	return c, nil
+}
+
+func (c *container) boot(ctx context.Context, cfg Config, root string) error {
+	if len(cfg.Files) > 0 {
+		if err := writeTarFile(c.dir.file("files.tar"), cfg.Files); err != nil {
+			return err
+		}
+	}
+	var err error
+	if c.notify, err = listenNotify(c.dir.file("notify")); err != nil {
+		return err
+	}
+	if err := c.launch(root); err != nil {
+		return err
+	}
+	return c.notify.waitReady(ctx, 1, c.ended)
+}
+
+// launch starts the launcher and a goroutine that waits for its end.
+func (c *container) launch(root string) error {
+	mount, err := cgroup2Mount()
+	if err != nil {
+		return err
+	}
+	args := []string{"sh", "-c", launchScript, "launch", c.dir.path, root, "", mount}
+	if bootedWithSystemd() {
+		// The host's PID 1 owns the hierarchy: ask it for a group that is ours to divide (cgroups' single-writer rule).
+		args = append([]string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes",
+			"--unit=pool-machine-" + c.dir.id + ".scope", "--"}, args...)
+	} else if args[6], err = makeCgroup(mount, "pool-machine-"+c.dir.id); err != nil {
+		return err
+	}
+	console, err := os.Create(c.dir.file("console"))
+	if err != nil {
+		return err
+	}
+	defer console.Close()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = console, console
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	wait, err := startTied(cmd)
+	if err != nil {
+		return err
+	}
+	go func() {
+		c.exit = <-wait
+		close(c.ended)
+	}()
+	return nil
+}
+
+// bootedWithSystemd says whether the host's PID 1 is systemd (sd_booted(3)).
+func bootedWithSystemd() bool {
+	info, err := os.Lstat("/run/systemd/system")
+	return err == nil && info.IsDir()
+}
+
+// writeTarFile writes the files as a tar archive to a new file.
+func writeTarFile(path string, files []File) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeTar(f, files), f.Close())
+}
+
+func (c *container) gone() <-chan struct{} { return c.ended }
+
+func (c *container) console() string {
+	text, err := os.ReadFile(c.dir.file("console"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// leader is the host's number of the container's PID 1.
+func (c *container) leader() (int, error) {
+	select {
+	case <-c.ended:
+		return 0, fmt.Errorf("the machine has ended (%v)", c.exit)
+	default:
+	}
+	pid := c.notify.leader()
+	if pid == 0 {
+		return 0, errors.New("the machine has no PID 1 at this moment")
+	}
+	return pid, nil
+}
+
+func (c *container) reboot(ctx context.Context) error {
+	pid, err := c.leader()
+	if err != nil {
+		return err
+	}
+	boots := c.notify.boots()
+	if err := syscall.Kill(pid, signalReboot); err != nil {
+		return err
+	}
+	return c.notify.waitReady(ctx, boots+1, c.ended)
+}
+
+func (c *container) powerOff(ctx context.Context) error {
+	pid, err := c.leader()
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, signalPowerOff); err != nil {
+		return err
+	}
+	select {
+	case <-c.ended:
+		return c.exit
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *container) close(ctx context.Context) error {
+	err := c.dir.remove(ctx)
+	if c.notify != nil {
+		c.notify.close()
+	}
+	// systemd-nspawn leaves this directory when it is killed.
+	name := filepath.Join("/run/systemd/nspawn/propagate", "pool-machine-"+c.dir.id)
+	if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}
