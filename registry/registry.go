@@ -38,11 +38,18 @@ type Problem struct {
 	Hint   string // what to do, a sentence; may be empty
 }
 
-// New makes an empty registry. Each observer is called for every event, in order, by the goroutine that wrote.
-func New(observers ...Observer) *Registry {
-	r := &Registry{observe: observers, watchers: make(map[chan struct{}]struct{})}
+// New makes an empty registry.
+func New() *Registry {
+	r := &Registry{watchers: make(map[chan struct{}]struct{})}
 	r.now.Store(&Snapshot{})
 	return r
+}
+
+// Observe adds an observer of later events. It is called in their order, by the goroutine that wrote.
+func (r *Registry) Observe(o Observer) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	r.observe = append(r.observe, o)
 }
 
 // Put replaces the status of one pool. The registry keeps the value's slices: the caller must not change them

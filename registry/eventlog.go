@@ -1,0 +1,44 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// LogEvents returns an observer that writes one line for each flip of a pool's ready. The flips of
+// replicas are logged by whoever writes their states.
+func LogEvents(log *slog.Logger) Observer {
+	return func(e Event, p *Pool) {
+		if e.ReplicaID != "" {
+			return
+		}
+		level, to, text := slog.LevelInfo, "ready", "is ready"
+		if !e.Ready {
+			to, text = "unready", "is not ready"
+			if e.Failure != nil {
+				level = slog.LevelWarn
+			}
+		}
+		attrs := append(p.logAttrs(), slog.String("to", to), slog.String("state", string(e.State)), slog.String("reason", string(e.Reason)))
+		if e.Failure != nil {
+			attrs = append(attrs, slog.String("last_error", e.Failure.Error()), slog.String("hint", e.Failure.Hint))
+		}
+		log.LogAttrs(context.Background(), level, fmt.Sprintf("pool %s %s: %s", e.PoolID, text, e.Cause), attrs...)
+	}
+}
+
+// logAttrs are what every log line about a pool carries, where known.
+func (p *Pool) logAttrs() []slog.Attr {
+	attrs := []slog.Attr{slog.String("pool_id", p.ID), slog.String("engine", p.Engine)}
+	for _, a := range []slog.Attr{
+		slog.String("engine_version", p.EngineVersion), slog.String("model_id", p.ModelID),
+		slog.String("device_mask", strings.Join(p.DeviceMask, ",")),
+	} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	return append(attrs, slog.Int("restart_count", p.RestartCount), slog.Int64("backoff_ms", p.Backoff.Milliseconds()))
+}

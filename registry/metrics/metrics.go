@@ -1,0 +1,141 @@
+// Package metrics is the daemon's Prometheus registry. What is so now (ready, slots, leases) is read from the pools' registry
+// at each scrape, so that nothing of a removed pool remains; what has happened is counted here.
+//
+// It owns names, labels, help texts and the bounds on how many series there may be. It must not
+// know who reports to it, nor serve anything itself beyond an http.Handler.
+package metrics
+
+import (
+	"log/slog"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// Options are what the metrics are made of.
+type Options struct {
+	Registry *registry.Registry
+	Version  string        // of the daemon
+	Calls    func() uint64 // method calls made to PID 1 so far; nil: no such metric
+	Log      *slog.Logger  // for what goes wrong in a scrape
+}
+
+// Metrics counts what happens. Its methods may be called from any goroutine and do not block.
+type Metrics struct {
+	prom *prometheus.Registry
+	log  *slog.Logger
+
+	transitions   *prometheus.CounterVec
+	restarts      *prometheus.CounterVec
+	scheduled     *prometheus.CounterVec
+	probeFailures *prometheus.CounterVec
+	probeDuration prometheus.Histogram
+	verifications *prometheus.CounterVec
+
+	restartReasons, scheduleReasons, probeReasons, verifyReasons vocabulary
+}
+
+// probeBuckets are the bounds of health_probe_duration_ms, in milliseconds: an engine on this host answers within a few, and
+// the default timeout of a probe is 2 s.
+var probeBuckets = []float64{1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000}
+
+// New makes the metrics and follows the registry's events from now on.
+func New(o Options) *Metrics {
+	m := &Metrics{
+		prom:          prometheus.NewRegistry(),
+		log:           o.Log,
+		transitions:   counter("readiness_transitions_total", "Flips of a pool's readiness, by what it flipped to (ready, unready) and why.", "to", "reason"),
+		restarts:      counter("engine_restarts_total", "Engine processes that PID 1 started again, by why the former one ended.", "reason"),
+		scheduled:     counter("restart_scheduled_total", "Restarts of an engine that PID 1 has put off by its backoff, by why.", "reason"),
+		probeFailures: counter("health_probe_failures_total", "Health probes that failed, by how.", "reason"),
+		verifications: counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), why, and the engine of the pool.", "result", "reason", "engine"),
+		probeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "health_probe_duration_ms", Help: "Time that a health probe took, in milliseconds.", Buckets: probeBuckets,
+		}),
+	}
+	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
+		newPools(o.Registry), buildInfo(o.Version),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if o.Calls != nil {
+		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "systemd_calls_total", Help: "Method calls made to PID 1 over D-Bus.",
+		}, func() float64 { return float64(o.Calls()) }))
+	}
+	// Every flip that can happen is there from the start with 0, so that the first one is a rise.
+	for _, r := range registry.Reasons() {
+		m.transitions.WithLabelValues(flippedTo(r == registry.ReasonHealthy), string(r))
+	}
+	o.Registry.Observe(m.flipped)
+	return m
+}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func buildInfo(version string) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "pool_managerd_build_info", Help: "Always 1; the labels say which build runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	g.Set(1)
+	return g
+}
+
+// Handler serves the metrics in the formats that Prometheus asks for.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.prom, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(m.log.Handler(), slog.LevelError),
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: 8,
+	})
+}
+
+func flippedTo(ready bool) string {
+	if ready {
+		return "ready"
+	}
+	return "unready"
+}
+
+// flipped is the registry's observer.
+func (m *Metrics) flipped(e registry.Event, _ *registry.Pool) {
+	if e.ReplicaID == "" {
+		m.transitions.WithLabelValues(flippedTo(e.Ready), string(e.Reason)).Inc()
+	}
+}
+
+// Restarted counts n new processes of a pool's engine that PID 1 started after the former had ended.
+func (m *Metrics) Restarted(_ registry.Pool, reason string, n int) {
+	if n > 0 { // NRestarts falls when an administrator resets it
+		m.restarts.WithLabelValues(m.restartReasons.fold(reason)).Add(float64(n))
+	}
+}
+
+// RestartScheduled counts a restart that PID 1 has put off.
+func (m *Metrics) RestartScheduled(_ registry.Pool, reason string) {
+	m.scheduled.WithLabelValues(m.scheduleReasons.fold(reason)).Inc()
+}
+
+// Probed counts a health probe; reason is empty for a success.
+func (m *Metrics) Probed(_ registry.Pool, reason string, took time.Duration) {
+	m.probeDuration.Observe(float64(took) / float64(time.Millisecond))
+	if reason != "" {
+		m.probeFailures.WithLabelValues(m.probeReasons.fold(reason)).Inc()
+	}
+}
+
+// Verified counts a verification of a model file: whether it passed, and why or why not in a word.
+func (m *Metrics) Verified(pass bool, reason, engine string) {
+	result := "fail"
+	if pass {
+		result = "pass"
+	}
+	m.verifications.WithLabelValues(result, m.verifyReasons.fold(reason), engine).Inc()
+}

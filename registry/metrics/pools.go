@@ -1,0 +1,115 @@
+package metrics
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// maxPools is the budget of the label pool_id.
+const maxPools = 256
+
+// maxReasons is the budget of a label reason.
+const maxReasons = 16
+
+// poolGauge is a gauge with one series for each pool.
+type poolGauge struct {
+	desc *prometheus.Desc
+	of   func(*registry.Pool) float64
+}
+
+// pools collects from a snapshot of the registry at each scrape. It holds nothing, so a removed pool has no series.
+type pools struct {
+	registry *registry.Registry
+	gauges   []poolGauge
+	model    *prometheus.Desc
+	omitted  *prometheus.Desc
+}
+
+func newPools(r *registry.Registry) *pools {
+	gauge := func(name, help string, of func(*registry.Pool) float64) poolGauge {
+		return poolGauge{prometheus.NewDesc(name, help, []string{"pool_id"}, nil), of}
+	}
+	return &pools{
+		registry: r,
+		gauges: []poolGauge{
+			gauge("pool_ready", "1 where the pool serves requests, else 0.", func(p *registry.Pool) float64 { return truth(p.Ready) }),
+			gauge("pool_live", "1 where the pool serves or is on its way to, else 0.", func(p *registry.Pool) float64 { return truth(p.Live) }),
+			gauge("pool_draining", "1 where the pool takes no new work and finishes what it holds, else 0.", func(p *registry.Pool) float64 { return truth(p.Draining) }),
+			gauge("slots_total", "Requests that the pool's engines can decode at the same time.", func(p *registry.Pool) float64 { return float64(p.SlotsTotal) }),
+			gauge("slots_free", "Slots of ready engines that nobody holds.", func(p *registry.Pool) float64 { return float64(p.SlotsFree) }),
+			gauge("active_leases", "Slots that callers hold.", func(p *registry.Pool) float64 { return float64(p.ActiveLeases) }),
+			gauge("backoff_delay_ms", "Delay that PID 1 waits now before it starts a crashed engine again, in milliseconds; 0 where it does not wait.",
+				func(p *registry.Pool) float64 { return float64(p.Backoff.Milliseconds()) }),
+			gauge("pool_restart_count", "Restarts of the pool's engines that PID 1 has counted since it last forgot them (NRestarts).",
+				func(p *registry.Pool) float64 { return float64(p.RestartCount) }),
+		},
+		model:   prometheus.NewDesc("model_state", "1 where a pool serves the model in this state, 0 where one wants to.", []string{"model_id", "state"}, nil),
+		omitted: prometheus.NewDesc("pools_omitted", "Pools that have no series here, since only 256 may.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *pools) Describe(ch chan<- *prometheus.Desc) {
+	for _, g := range c.gauges {
+		ch <- g.desc
+	}
+	ch <- c.model
+	ch <- c.omitted
+}
+
+// Collect implements prometheus.Collector.
+func (c *pools) Collect(ch chan<- prometheus.Metric) {
+	list := c.registry.Snapshot().Pools
+	shown := list[:min(len(list), maxPools)]
+	models := make(map[string]bool)
+	for _, p := range shown {
+		for _, g := range c.gauges {
+			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.of(p), p.ID)
+		}
+		if p.ModelID != "" {
+			models[p.ModelID] = models[p.ModelID] || p.Ready
+		}
+	}
+	for id, serves := range models {
+		ch <- prometheus.MustNewConstMetric(c.model, prometheus.GaugeValue, truth(serves), id, modelActive)
+	}
+	ch <- prometheus.MustNewConstMetric(c.omitted, prometheus.GaugeValue, float64(len(list)-len(shown)))
+}
+
+// modelActive is the state of a model that pools serve. The metrics contract has more (Draft, Canary, Deprecated,
+// Retired), which belong to a catalog and not to a host.
+const modelActive = "Active"
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// vocabulary holds a label to its budget: the first words that are seen are kept, all later ones are "other".
+type vocabulary struct {
+	mu    sync.Mutex
+	words map[string]bool
+}
+
+func (v *vocabulary) fold(word string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case word == "":
+		return "unknown"
+	case v.words[word]:
+	case len(v.words) >= maxReasons-2: // "unknown" and "other" need a place too
+		return "other"
+	default:
+		if v.words == nil {
+			v.words = make(map[string]bool)
+		}
+		v.words[word] = true
+	}
+	return word
+}
