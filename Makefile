@@ -1,0 +1,157 @@
+# make help lists the targets. Variables that may be set: VERSION, GOARCH, DIST (where results go), FUZZTIME.
+
+VERSION ?= 0.1.0
+DIST    ?= dist
+GOARCH  ?= $(shell go env GOARCH 2>/dev/null)
+
+# The newest commit's time, or that of the changelog where there is no git: the same source makes the same bytes.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),$(shell stat -c %Y CHANGELOG.md))
+export SOURCE_DATE_EPOCH
+
+GO_NEEDED := $(shell sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.mod)
+
+DEB   := $(DIST)/pool-managerd_$(VERSION)_$(GOARCH).deb
+RPM   := $(DIST)/pool-managerd-$(VERSION).$(GOARCH).rpm
+BIN   := $(DIST)/bin/$(GOARCH)
+STAGE := $(DIST)/stage/$(GOARCH)
+TOOLS := $(DIST)/tools
+
+PROGRAMS := ./cmd/pool-managerd ./cmd/poolctl ./cmd/pool-gate
+GO_BUILD := CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+MAN := $(wildcard docs/man/*.[1-8])
+
+# What `make test` installs where it is missing: for the machines, and a C compiler for the race detector.
+HOST_PACKAGES = $(shell cat test/machine/host-packages.txt) gcc libc6-dev
+
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+.PHONY: help
+help: ## Explain every target
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+##
+## Building
+##
+
+.PHONY: build
+build: need-go ## The three programs, static, into dist/bin
+	@mkdir -p $(BIN)
+	$(GO_BUILD) -o $(BIN)/ $(PROGRAMS)
+
+.PHONY: stage
+stage: build ## Everything a package holds, as it lies in a file system, into dist/stage
+	@rm -rf $(STAGE)
+	packaging/stage $(BIN) $(STAGE)
+
+.PHONY: deb
+deb: stage $(TOOLS)/nfpm ## The Debian package: dist/pool-managerd_VERSION_ARCH.deb
+	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p deb -t $(DEB)
+
+.PHONY: rpm
+rpm: stage $(TOOLS)/nfpm ## The same as an RPM package
+	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p rpm -t $(RPM)
+
+# All tools of packaging/tools/go.mod in the versions that it pins.
+$(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: packaging/tools/go.mod packaging/tools/go.sum | need-go
+	@mkdir -p $(TOOLS)
+	GOARCH= go -C packaging/tools build -o $(abspath $(TOOLS))/ tool
+	@touch $(TOOLS)/*
+
+.PHONY: clean
+clean: ## Remove dist; machines and Go's caches stay
+	rm -rf $(DIST)
+
+##
+## Checking
+##
+
+.PHONY: check
+check: lint unit ## Lint and unit tests: what needs no root and no machine
+
+.PHONY: lint
+lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## gofmt, go vet, staticcheck, govulncheck, shell syntax
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go vet -tags machine ./...
+	$(TOOLS)/staticcheck -tags machine ./...
+	@for script in .ci/run packaging/stage packaging/third-party-licenses packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
+	@status=0; $(TOOLS)/govulncheck ./... >$(DIST)/govulncheck.out 2>&1 || status=$$?; \
+	case $$status in \
+	0) echo "govulncheck: nothing known" ;; \
+	3) cat $(DIST)/govulncheck.out; exit 1 ;; \
+	*) echo "govulncheck: skipped, its database cannot be reached from here" ;; \
+	esac
+
+.PHONY: unit
+unit: need-go need-cc ## Unit tests, with the race detector
+	go test -race ./...
+
+.PHONY: test
+test: need-root need-go host-packages lint unit integration ## All tests: lint, unit tests, and the integration tests in the machines
+
+.PHONY: integration
+integration: need-root need-go host-packages deb ## Only the integration tests, inside machines with a real systemd
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) go test -tags machine -p 1 -count 1 -timeout 25m ./test/...
+
+.PHONY: fuzz
+fuzz: need-go ## Each fuzz target for a short while (FUZZTIME=10s)
+	@git grep -l '^func Fuzz' -- '*_test.go' | while read -r file; do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			echo "$$file $$target"; \
+			go test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),10s); \
+		done; \
+	done
+
+.PHONY: bench
+bench: need-root need-go host-packages deb ## The benchmarks in the machines: the figures of docs/benchmarks.md
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) go test -tags machine -p 1 -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
+
+##
+## Trying
+##
+
+.PHONY: demo
+demo: need-root need-go host-packages deb ## A machine with a real llama-server on a tiny model; the API stays until Ctrl-C (DEMO_EXIT=1: until done)
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) go run ./test/cmd/demo
+
+.PHONY: machine-shell
+machine-shell: need-root need-go host-packages deb ## A shell in a test machine with the package at hand (RELEASE, BACKEND: see test/machine/README.md)
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) go run ./test/cmd/machine shell
+
+.PHONY: lint-package
+lint-package: deb ## lintian on the package, where lintian is installed
+	@command -v lintian >/dev/null || { echo "make $@ needs lintian: apt-get install lintian"; exit 1; }
+	lintian --no-tag-display-limit $(DEB)
+
+##
+## What the targets above need; each says in one line what is missing
+##
+
+.PHONY: need-go
+need-go:
+	@command -v go >/dev/null || { echo "Go $(GO_NEEDED) or newer is needed, and there is none on PATH: https://go.dev/dl"; exit 1; }
+	@have=$$(go env GOVERSION | sed 's/^go//'); \
+	printf '%s\n' "$(GO_NEEDED)" "$$have" | sort -VC || { echo "Go $(GO_NEEDED) or newer is needed; this is $$have: https://go.dev/dl"; exit 1; }
+
+.PHONY: need-cc
+need-cc:
+	@command -v $$(go env CC) >/dev/null || { echo "The race detector needs a C compiler: apt-get install gcc libc6-dev"; exit 1; }
+
+.PHONY: need-root
+need-root:
+	@[ "$$(id -u)" = 0 ] || { echo "This boots machines, which only root may: sudo make $(MAKECMDGOALS)"; exit 1; }
+
+.PHONY: host-packages
+host-packages: need-root
+	@missing=$$(for p in $(HOST_PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Status}' "$$p" 2>/dev/null | grep -qx installed || echo "$$p"; done); \
+	[ -n "$$missing" ] || exit 0; \
+	command -v apt-get >/dev/null || { echo "Missing, and no apt-get to install them:" $$missing; exit 1; }; \
+	echo "Installing" $$missing; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
