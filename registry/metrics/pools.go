@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -70,7 +71,8 @@ func (c *pools) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.of(p), p.ID)
 		}
 		if p.ModelID != "" {
-			models[p.ModelID] = models[p.ModelID] || p.Ready
+			id := strings.ToValidUTF8(p.ModelID, "?") // a label must be; an orphan's unit may say anything
+			models[id] = models[id] || p.Ready
 		}
 	}
 	for id, serves := range models {
@@ -97,6 +99,7 @@ type vocabulary struct {
 }
 
 func (v *vocabulary) fold(word string) string {
+	word = strings.ToValidUTF8(word, "?")
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {

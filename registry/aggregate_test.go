@@ -1,0 +1,136 @@
+package registry
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the generated tables and golden files")
+
+// replicas makes a pool with one replica for each state, r0 first. Ready replicas have 4 slots of which 3 are free.
+func replicas(states ...State) Pool {
+	p := Pool{ID: "llama3", Wanted: true}
+	for i, s := range states {
+		live := !slices.Contains([]State{StateBackoff, StateStopping, StateFailed, StateRefused, StateInvalid, StateStopped}, s)
+		p.Replicas = append(p.Replicas, Replica{ID: fmt.Sprintf("r%d", i), State: s, Live: live, Ready: s == StateReady, SlotsTotal: 4, SlotsFree: 3})
+	}
+	return p
+}
+
+func TestAggregateState(t *testing.T) {
+	cases := []struct {
+		name                  string
+		in                    Pool
+		state                 State
+		live, ready, draining bool
+		free                  int
+	}{
+		{"one_ready_replica_makes_the_pool_ready", replicas(StateFailed, StateReady, StateBackoff), StateReady, true, true, false, 3},
+		{"free_slots_are_those_of_ready_replicas", replicas(StateReady, StateReady, StateUnhealthy), StateReady, true, true, false, 6},
+		{"a_replica_that_loads_is_better_than_one_that_fails", replicas(StateUnhealthy, StateStarting), StateStarting, true, false, false, 0},
+		{"crashed", replicas(StateBackoff), StateBackoff, false, false, false, 0},
+		{"what_says_why_is_better_than_what_was_stopped", replicas(StateStopped, StateFailed), StateFailed, false, false, false, 0},
+		{"all_replicas_drain", replicas(StateDraining, StateStopped), StateDraining, true, false, true, 0},
+		{"one_replica_is_replaced_while_another_serves", replicas(StateDraining, StateReady), StateReady, true, true, false, 3},
+		{"the_pool_was_asked_to_drain", asked(replicas(StateReady, StateStarting)), StateDraining, true, false, true, 0},
+		{"wanted_and_nothing_known_yet", Pool{Wanted: true}, StateStaging, false, false, false, 0},
+		{"not_wanted_and_nothing_left", Pool{}, StateStopped, false, false, false, 0},
+		{"a_wrong_file_from_the_start", Pool{LastError: Fail(CodeConfigInvalid, "", "")}, StateInvalid, false, false, false, 0},
+		{"refused_from_the_start", Pool{Wanted: true, LastError: Fail(CodePolicyDenied, "", "")}, StateRefused, false, false, false, 0},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			p := Aggregate(c.in)
+			if p.State != c.state || p.Live != c.live || p.Ready != c.ready || p.Draining != c.draining || p.SlotsFree != c.free {
+				t.Errorf("Aggregate = %s live=%t ready=%t draining=%t slots_free=%d,\nwant        %s live=%t ready=%t draining=%t slots_free=%d",
+					p.State, p.Live, p.Ready, p.Draining, p.SlotsFree, c.state, c.live, c.ready, c.draining, c.free)
+			}
+		})
+	}
+}
+
+func asked(p Pool) Pool { p.Draining = true; return p }
+
+func TestAggregateFields(t *testing.T) {
+	t0 := time.UnixMilli(1_700_000_000_000)
+	crash, oom := Fail(CodeEngineCrashed, "exit 1", ""), Fail(CodeEngineOOM, "killed", "")
+	in := Pool{ID: "p", Wanted: true, Replicas: []Replica{
+		{ID: "r0", State: StateBackoff, SlotsTotal: 4, SlotsFree: 4, RestartCount: 3, Backoff: 5 * time.Second, LastError: oom,
+			Since: t0.Add(time.Second), DeviceMask: []string{"0", "1"}, EngineVersion: "b1", LastHeartbeat: t0},
+		{ID: "r1", State: StateReady, Ready: true, Live: true, SlotsTotal: 2, SlotsFree: 9, RestartCount: 1, LastError: crash,
+			Since: t0, DeviceMask: []string{"1", "2"}, EngineVersion: "b2", LastHeartbeat: t0.Add(time.Minute)},
+	}}
+	p := Aggregate(in)
+	want := Pool{
+		ID: "p", Wanted: true, State: StateReady, Live: true, Ready: true, EngineVersion: "b2", DeviceMask: []string{"0", "1", "2"},
+		SlotsTotal: 6, SlotsFree: 2, RestartCount: 4, Backoff: 5 * time.Second, LastError: oom, LastHeartbeat: t0.Add(time.Minute),
+		Replicas: slices.Clone(in.Replicas),
+	}
+	want.Replicas[0].SlotsFree = 0 // it is not ready
+	want.Replicas[1].SlotsFree = 2 // never more than there are
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Errorf("Aggregate (-want +got):\n%s", diff)
+	}
+	if in.Replicas[1].SlotsFree != 9 {
+		t.Error("Aggregate changed its input")
+	}
+	if diff := cmp.Diff(p, Aggregate(p)); diff != "" {
+		t.Errorf("a second Aggregate changes something:\n%s", diff)
+	}
+}
+
+// TestAggregateTableInDocs prints the rule that this package applies.
+func TestAggregateTableInDocs(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("<!-- Written by go test ./registry -update; do not edit. -->\n# A pool as the sum of its replicas\n\n")
+	b.WriteString("The states, best first; a pool stands where its best replica stands:\n\n")
+	for i, s := range rank {
+		fmt.Fprintf(&b, "%d. `%s`\n", i+1, s)
+	}
+	b.WriteString("\n| field of the pool | how it follows |\n| --- | --- |\n")
+	for _, row := range aggregateTable {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", row.Field, row.Rule)
+	}
+	b.WriteString("\nWhy `ready` flipped (`reason` of `readiness_transitions_total`): ")
+	for i, r := range Reasons() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "`%s`", r)
+	}
+	b.WriteString(".\n")
+	path := filepath.Join("..", "docs", "reference", "pool-status.md")
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != b.String() {
+		t.Errorf("%s is not what the code says; run go test ./registry -update", path)
+	}
+}
+
+func TestEveryStateHasARank(t *testing.T) {
+	all := []State{StateInvalid, StateRefused, StateStaging, StatePreparing, StateStarting, StateProbing, StateReady,
+		StateUnhealthy, StateBackoff, StateDraining, StateStopping, StateStopped, StateFailed}
+	for _, s := range all {
+		if rankOf(s) == len(rank) {
+			t.Errorf("state %s has no rank", s)
+		}
+	}
+	if len(all) != len(rank) {
+		t.Errorf("%d states, %d ranks", len(all), len(rank))
+	}
+}
