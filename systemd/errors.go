@@ -65,13 +65,20 @@ func (e *CallError) Is(target error) bool {
 	return false
 }
 
-// absent reports whether an answer says that the object of a unit is not there (any more).
+// absent reports whether an answer says that the unit, or the property of it, is not there.
 func absent(err error) bool {
-	if errors.Is(err, ErrNoSuchUnit) {
+	var e *CallError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Name {
+	case "org.freedesktop.systemd1.NoSuchUnit",
+		"org.freedesktop.DBus.Error.UnknownObject",
+		"org.freedesktop.DBus.Error.UnknownInterface",
+		"org.freedesktop.DBus.Error.UnknownProperty":
 		return true
 	}
-	var e *CallError
-	return errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.UnknownObject"
+	return false
 }
 
 // callFailed turns godbus's error of one finished call into this package's.

@@ -12,6 +12,8 @@ type Features struct {
 	Version string
 	// Properties maps each property of a service unit to its D-Bus signature.
 	Properties map[string]string
+
+	interfaces map[string]string // of each property
 }
 
 // Has reports whether service units have the property, "RestartSteps" for example.
@@ -34,13 +36,14 @@ func parseFeatures(document string) (Features, error) {
 	if err := xml.Unmarshal([]byte(document), &node); err != nil {
 		return Features{}, fmt.Errorf("introspection of a service unit: %w", err)
 	}
-	f := Features{Properties: make(map[string]string)}
+	f := Features{Properties: make(map[string]string), interfaces: make(map[string]string)}
 	for _, i := range node.Interfaces {
 		if i.Name != unitInterface && i.Name != serviceInterface {
 			continue
 		}
 		for _, p := range i.Properties {
 			f.Properties[p.Name] = p.Type
+			f.interfaces[p.Name] = i.Name
 		}
 	}
 	if len(f.Properties) == 0 {

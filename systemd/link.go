@@ -36,8 +36,10 @@ const (
 
 	// callBudget bounds the bytes, with the kernel's overhead, of the calls that are not answered. With the
 	// session's own window it stays below the default socket buffer (net.core.wmem_default, 212992), so
-	// that a write to a bus that reads nothing any more does not block: godbus writes under a lock.
-	callBudget = 96 << 10
+	// that a write to a bus that reads nothing any more does not block: godbus writes under a lock. And
+	// it stays below the 128 unanswered calls that dbus-daemon allows a client of the system bus
+	// (max_replies_per_connection, dbus-daemon(1)).
+	callBudget = 64 << 10
 
 	// callOverhead is what the kernel charges for a small message beside its text.
 	callOverhead = 1 << 10

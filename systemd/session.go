@@ -9,9 +9,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// window is how many of the session's own calls may be unanswered at a time: enough to keep PID 1 busy,
-// few enough for the socket's buffer (see callBudget) and for the memory that 20 kB answers take.
-const window = 32
+// window is how many of the session's own calls may be unanswered at a time. See callBudget.
+const window = 48
 
 // session is the life of one connection: it follows the owner of PID 1's name, and for each owner it
 // subscribes, lists and reads, and then goes by signals. All fields belong to the goroutine of run.
@@ -174,13 +173,12 @@ func (s *session) ownerChanged(owner string) {
 	if owner == s.owner {
 		return
 	}
-	if s.watch != nil {
-		s.watch = nil
+	if s.owner != "" {
 		s.link.jobs.lose()
 		s.publish(nil)
 		s.emit(Update{Kind: Lost, Err: fmt.Errorf("PID 1 left the message bus: %w", ErrDisconnected)})
 	}
-	s.owner = ""
+	s.owner, s.watch = "", nil
 	s.epoch++
 	if owner != "" {
 		s.follow(owner)
@@ -192,7 +190,6 @@ func (s *session) ownerChanged(owner string) {
 func (s *session) follow(owner string) {
 	s.owner = owner
 	s.epoch++
-	s.watch = newWatcher(s.pattern, s.keep)
 	s.request(managerPath, managerInterface, "Subscribe", func(_ []any, err error) error {
 		var e *CallError
 		if errors.As(err, &e) && e.Name == "org.freedesktop.systemd1.AlreadySubscribed" {
@@ -200,11 +197,14 @@ func (s *session) follow(owner string) {
 		}
 		return err
 	})
-	s.requestFeatures()
-	s.requestList(s.pattern, s.watch.list)
+	s.requestVersion()
+	s.requestFeatures(func() {
+		s.watch = newWatcher(s.pattern, s.keep, s.features.Has)
+		s.requestList(s.pattern, s.watch.list)
+	})
 }
 
-func (s *session) requestFeatures() {
+func (s *session) requestVersion() {
 	s.request(managerPath, propsInterface, "Get", func(body []any, err error) error {
 		var version dbus.Variant
 		if err := store(body, err, &version); err != nil {
@@ -213,6 +213,9 @@ func (s *session) requestFeatures() {
 		s.features.Version, _ = version.Value().(string)
 		return nil
 	}, managerInterface, "Version")
+}
+
+func (s *session) requestFeatures(done func()) {
 	// Any service will do; the journal's is part of every systemd.
 	s.request(unitPath("systemd-journald.service"), "org.freedesktop.DBus.Introspectable", "Introspect",
 		func(body []any, err error) error {
@@ -221,8 +224,12 @@ func (s *session) requestFeatures() {
 				return err
 			}
 			f, err := parseFeatures(document)
-			s.features.Properties = f.Properties
-			return err
+			if err != nil {
+				return err
+			}
+			f.Version, s.features = s.features.Version, f
+			done()
+			return nil
 		})
 }
 
@@ -251,7 +258,7 @@ func (s *session) requestList(pattern string, done func([]listedUnit) []action) 
 func (s *session) act(actions []action) {
 	for _, a := range actions {
 		switch {
-		case a.read != "":
+		case a.read != nil:
 			s.requestRead(a.read)
 		case a.check != "":
 			name := a.check
@@ -270,21 +277,24 @@ func (s *session) deliver(u Update) {
 	s.emit(u)
 }
 
-// requestRead asks for the properties of all of a unit's interfaces at once, which PID 1 gives for an
-// empty interface name.
-func (s *session) requestRead(name string) {
-	s.request(unitPath(name), propsInterface, "GetAll", func(body []any, err error) error {
-		if absent(err) {
-			s.act(s.watch.read(name, nil, false))
+// requestRead asks for each property of a read.
+func (s *session) requestRead(r *reading) {
+	for _, name := range r.properties {
+		s.request(unitPath(r.unit), propsInterface, "Get", func(body []any, err error) error {
+			var value dbus.Variant
+			switch {
+			case absent(err) && name == "LoadState":
+				value = dbus.MakeVariant(notFound)
+			case absent(err): // this unit, or units of this type, have no such thing
+			default:
+				if err := store(body, err, &value); err != nil {
+					return err
+				}
+			}
+			s.act(s.watch.value(r, name, value.Value()))
 			return nil
-		}
-		var values map[string]dbus.Variant
-		if err := store(body, err, &values); err != nil {
-			return err
-		}
-		s.act(s.watch.read(name, unwrapWanted(values, s.watch.wanted), true))
-		return nil
-	}, "")
+		}, s.features.interfaces[name], name)
+	}
 }
 
 func (s *session) handleTouched() {
@@ -352,7 +362,7 @@ func (s *session) propertiesChanged(sig *dbus.Signal) []action {
 	if iface != unitInterface && iface != serviceInterface {
 		return nil
 	}
-	return s.watch.changed(name, iface, unwrapWanted(values, s.watch.wanted))
+	return s.watch.changed(name, iface, unwrapWanted(values, s.watch.full))
 }
 
 // store reads an answer's body.

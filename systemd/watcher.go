@@ -11,37 +11,43 @@ import (
 // watcher follows the units of one pattern. It is pure: it is told what came in, in the order of the
 // connection, and returns what to do. It owns no goroutine, no lock and no clock.
 //
-// Its rule: an answer describes the state at its place in the stream. So an answer replaces the copy of a unit
-// whole, a signal changes the copy, and neither can go back in time. A read that is out when a signal
-// comes in will be answered later than that signal and needs no second read.
+// Its rule: each value, be it in an answer or in a signal, is the truth at its place in the stream. So the
+// later value of a property replaces the earlier one, whichever way it came, and nothing goes back in time.
 type watcher struct {
-	glob   string // of path.Match
-	keep   []string
-	wanted map[string]struct{}
+	glob string // of path.Match
+	keep []string
+	full []string // properties of a first read
+	rest []string // those that PID 1 does not signal; a later read
 
 	units  map[string]*followed
-	reads  map[string]*reading // reads that are out
-	checks map[string]bool     // look-ups that are out
+	checks map[string]bool // look-ups that are out
 	listed bool
 	synced bool
-	// first holds the units of the listing whose first read is still out.
-	first map[string]struct{}
+	first  map[string]struct{} // listed units whose first read is out
 }
 
+// followed is a unit that PID 1 has.
 type followed struct {
+	name  string
 	props properties
-	last  Status // as it was delivered last
+	whole bool     // the first read is complete
+	last  Status   // as it was delivered last
+	read  *reading // that is out, or nil
 }
 
+// reading is one read of several properties; it is known by its address.
 type reading struct {
-	again bool // something happened that the answer which is out may be too old to show
+	unit       string
+	properties []string // asked for in this order
+	left       int      // answers that are out
+	again      bool     // something happened that the answers may be too old to show
 }
 
 // action is one thing to do; exactly one field is set.
 type action struct {
-	read    string  // GetAll of this unit; answer with watcher.read
-	check   string  // list the units of this name without loading it; answer with watcher.checked
-	deliver *Update // hand to the consumer
+	read    *reading // ask for its properties; answer each with watcher.value
+	check   string   // list the units of this name, without loading it; answer with watcher.checked
+	deliver *Update  // hand to the consumer
 }
 
 // listedUnit is one element of a listing.
@@ -50,16 +56,18 @@ type listedUnit struct {
 	loadState string
 }
 
-func newWatcher(pattern string, keep []string) *watcher {
-	if keep == nil {
-		keep = []string{}
-	}
+const notFound = "not-found" // the LoadState of a unit that is only a name
+
+// newWatcher makes a watcher that has nothing yet; known says which properties this PID 1 has.
+func newWatcher(pattern string, keep []string, known func(property string) bool) *watcher {
+	missing := func(name string) bool { return !known(name) }
+	keep = append([]string{}, keep...)
 	return &watcher{
 		glob:   globOf(pattern),
 		keep:   keep,
-		wanted: wantedSet(keep),
+		full:   slices.DeleteFunc(slices.Concat(statusProperties(), keep, []string{"LoadState"}), missing),
+		rest:   slices.DeleteFunc(slices.Concat(unsignalledProperties(), keep, []string{"LoadState"}), missing),
 		units:  make(map[string]*followed),
-		reads:  make(map[string]*reading),
 		checks: make(map[string]bool),
 		first:  make(map[string]struct{}),
 	}
@@ -80,11 +88,11 @@ func (w *watcher) list(units []listedUnit) []action {
 	w.listed = true
 	var actions []action
 	for _, u := range units {
-		if u.loadState == "not-found" || !w.follows(u.name) {
+		if u.loadState == notFound || !w.follows(u.name) || w.units[u.name] != nil {
 			continue
 		}
 		w.first[u.name] = struct{}{}
-		actions = append(actions, w.readAgain(u.name)...)
+		actions = append(actions, w.add(u.name)...)
 	}
 	return append(actions, w.syncWhenDone()...)
 }
@@ -93,44 +101,60 @@ func (w *watcher) list(units []listedUnit) []action {
 func (w *watcher) checked(name string, units []listedUnit) []action {
 	delete(w.checks, name)
 	for _, u := range units {
-		if u.name == name && u.loadState != "not-found" {
-			return w.readOnce(name)
+		if u.name == name && u.loadState != notFound && w.units[name] == nil {
+			return w.add(name)
 		}
 	}
 	return nil
 }
 
-// read handles the answer to a read; found is false when PID 1 has no such unit.
-func (w *watcher) read(name string, props properties, found bool) []action {
-	r := w.reads[name]
-	if r == nil {
+func (w *watcher) add(name string) []action {
+	u := &followed{name: name, props: make(properties, len(w.full))}
+	w.units[name] = u
+	return w.ask(u, w.full)
+}
+
+// ask starts a read, or has the one that is out followed by another.
+func (w *watcher) ask(u *followed, names []string) []action {
+	if u.read != nil {
+		u.read.again = true
 		return nil
 	}
-	delete(w.reads, name)
-	delete(w.first, name)
-	var actions []action
-	if r.again {
-		actions = w.readOnce(name)
+	u.read = &reading{unit: u.name, properties: names, left: len(names)}
+	return []action{{read: u.read}}
+}
+
+// value handles the answer to one property of a read; nil when the unit has no such property.
+func (w *watcher) value(r *reading, name string, value any) []action {
+	u := w.units[r.unit]
+	if u == nil || u.read != r {
+		return nil // the unit that was asked about is gone
 	}
-	// A read loads a unit that is gone, as an empty unit whose LoadState is "not-found".
-	if !found || props.str("LoadState") == "not-found" {
-		actions = append(actions, w.drop(name)...)
-	} else {
-		u := w.units[name]
-		if u == nil {
-			u = &followed{}
-			w.units[name] = u
-		}
-		u.props = props
-		actions = append(actions, w.show(name)...)
+	if value != nil {
+		u.props[name] = compact(name, value)
+	}
+	if r.left--; r.left > 0 {
+		return nil
+	}
+	u.read = nil
+	// A question about a unit that is gone makes PID 1 load it again, as an empty one. LoadState is asked
+	// for last, so that it tells this of all values before it.
+	if state := u.props.str("LoadState"); state == notFound || state == "" {
+		return w.drop(u.name)
+	}
+	u.whole = true
+	delete(w.first, u.name)
+	actions := w.show(u)
+	if r.again {
+		actions = append(actions, w.ask(u, w.rest)...)
 	}
 	return append(actions, w.syncWhenDone()...)
 }
 
-// unitNew handles UnitNew. The unit is looked up before it is read, because a read of a unit that is gone
-// again loads it, which makes PID 1 send UnitNew: the two would chase each other for ever.
+// unitNew handles UnitNew. The unit is looked up before it is read, because a question about a unit that
+// is gone loads it, which makes PID 1 send UnitNew: the two would chase each other for ever.
 func (w *watcher) unitNew(name string) []action {
-	if !w.listed || !w.follows(name) || w.reads[name] != nil || w.checks[name] {
+	if !w.listed || !w.follows(name) || w.units[name] != nil || w.checks[name] {
 		return nil
 	}
 	w.checks[name] = true
@@ -138,9 +162,7 @@ func (w *watcher) unitNew(name string) []action {
 }
 
 // unitRemoved handles UnitRemoved.
-func (w *watcher) unitRemoved(name string) []action {
-	return w.drop(name)
-}
+func (w *watcher) unitRemoved(name string) []action { return w.drop(name) }
 
 // changed handles PropertiesChanged. PID 1 sends the Service interface first and then the Unit
 // interface, and promises that order so that a client can take both as one change (systemd,
@@ -155,14 +177,15 @@ func (w *watcher) changed(name, iface string, values properties) []action {
 		delete(u.props, "ExecStartPostEx")
 	}
 	before := u.props.status(name, w.keep)
-	maps.Copy(u.props, values)
-	if iface != unitInterface {
+	for key, value := range values {
+		u.props[key] = compact(key, value)
+	}
+	if iface != unitInterface || !u.whole {
 		return nil
 	}
-	now := u.props.status(name, w.keep)
-	actions := w.show(name)
-	if w.synced && wantsRead(before, now) {
-		actions = append(actions, w.readOnce(name)...)
+	actions := w.show(u)
+	if wantsRead(before, u.props.status(name, w.keep)) {
+		actions = append(actions, w.ask(u, w.rest)...)
 	}
 	return actions
 }
@@ -193,56 +216,39 @@ func wantsRead(before, now Status) bool {
 
 // refresh reads a unit again after a call of ours that changes it without a signal.
 func (w *watcher) refresh(name string) []action {
-	if w.units[name] == nil {
-		return nil
+	if u := w.units[name]; u != nil {
+		return w.ask(u, w.rest)
 	}
-	return w.readAgain(name)
-}
-
-// readOnce reads a unit, unless an answer that will be new enough is on its way.
-func (w *watcher) readOnce(name string) []action {
-	if w.reads[name] != nil {
-		return nil
-	}
-	w.reads[name] = &reading{}
-	return []action{{read: name}}
-}
-
-// readAgain reads a unit after what was just done, even when an answer is on its way.
-func (w *watcher) readAgain(name string) []action {
-	if r := w.reads[name]; r != nil {
-		r.again = true
-		return nil
-	}
-	return w.readOnce(name)
+	return nil
 }
 
 // show delivers a unit whose status differs from the one delivered last.
-func (w *watcher) show(name string) []action {
+func (w *watcher) show(u *followed) []action {
 	if !w.synced {
 		return nil
 	}
-	u := w.units[name]
-	st := u.props.status(name, w.keep)
+	st := u.props.status(u.name, w.keep)
 	if reflect.DeepEqual(st, u.last) {
 		return nil
 	}
 	u.last = st
-	return []action{{deliver: &Update{Kind: Changed, Unit: st, Name: name}}}
+	return []action{{deliver: &Update{Kind: Changed, Unit: st, Name: u.name}}}
 }
 
 func (w *watcher) drop(name string) []action {
-	if w.units[name] == nil {
+	u := w.units[name]
+	if u == nil {
 		return nil
 	}
 	delete(w.units, name)
-	if !w.synced {
-		return nil
+	delete(w.first, name)
+	if w.synced && u.whole {
+		return []action{{deliver: &Update{Kind: Removed, Name: name}}}
 	}
-	return []action{{deliver: &Update{Kind: Removed, Name: name}}}
+	return w.syncWhenDone()
 }
 
-// syncWhenDone delivers everything at once when the last first read was answered.
+// syncWhenDone delivers everything at once when the last first read is complete.
 func (w *watcher) syncWhenDone() []action {
 	if w.synced || !w.listed || len(w.first) > 0 {
 		return nil
@@ -250,9 +256,10 @@ func (w *watcher) syncWhenDone() []action {
 	w.synced = true
 	all := make([]Status, 0, len(w.units))
 	for _, name := range slices.Sorted(maps.Keys(w.units)) {
-		u := w.units[name]
-		u.last = u.props.status(name, w.keep)
-		all = append(all, u.last)
+		if u := w.units[name]; u.whole {
+			u.last = u.props.status(name, w.keep)
+			all = append(all, u.last)
+		}
 	}
 	return []action{{deliver: &Update{Kind: Synced, Units: all}}}
 }
