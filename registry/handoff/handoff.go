@@ -59,13 +59,24 @@ func (d *Dir) Write(p registry.Pool, r registry.Replica) error {
 	if err != nil {
 		return fmt.Errorf("hand-off file %s: %w", path, err)
 	}
-	if err := os.MkdirAll(d.path, 0o755); err != nil {
+	if err := d.make(); err != nil {
 		return fmt.Errorf("hand-off directory: %w", err)
 	}
 	if err := replace(path, append(body, '\n')); err != nil {
 		return fmt.Errorf("hand-off file %s: %w", path, err)
 	}
 	return nil
+}
+
+// make makes the directory where it is missing, open to every reader whatever the umask.
+func (d *Dir) make() error {
+	if _, err := os.Stat(d.path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(d.path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(d.path, 0o755)
 }
 
 // replace writes a world-readable file atomically, whatever the umask.
