@@ -1,0 +1,152 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// engine answers /health as the handler says.
+func engine(t testing.TB, h http.HandlerFunc) string {
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return srv.URL + "/health"
+}
+
+// heard reads a request's first bytes.
+func heard(c net.Conn) { _, _ = c.Read(make([]byte, 512)) }
+
+// raw is a port whose connections are served without any HTTP.
+func raw(t *testing.T, serve func(net.Conn)) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serve(c)
+		}
+	}()
+	return "http://" + l.Addr().String() + "/health"
+}
+
+func TestProbe(t *testing.T) {
+	closed := raw(t, func(net.Conn) {})
+	free := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return "http://" + l.Addr().String() + "/health"
+	}()
+	cases := []struct {
+		name   string
+		url    string
+		reason string
+		says   string
+	}{
+		{"healthy", engine(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"status":"ok"}`) }), "", ""},
+		{"loading", engine(t, func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "Loading model", http.StatusServiceUnavailable)
+		}), ReasonStatus, `status 503 ("Loading model"), want 200`},
+		{"redirect_is_not_healthy", engine(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
+		}), ReasonStatus, "status 302"},
+		{"nobody_listens", free, ReasonRefused, "nobody listens"},
+		{"no_answer", closed, ReasonTimeout, "no answer within 200ms"},
+		{"connection_cut", raw(t, func(c net.Conn) { heard(c); c.Close() }), ReasonReset, "cut the connection"},
+		{"not_http", raw(t, func(c net.Conn) { heard(c); io.WriteString(c, "hello\r\n\r\n"); c.Close() }), ReasonOther, "malformed HTTP"},
+		{"another_host", "http://192.0.2.1:80/health", ReasonOther, "not on the loopback"},
+	}
+	p := New()
+	defer p.Close()
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			err := p.Probe(t.Context(), c.url, 200, 200*time.Millisecond)
+			if got := p.Reason(err); got != c.reason {
+				t.Fatalf("reason %q (%v), want %q", got, err, c.reason)
+			}
+			if err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("error %q does not say %q", err, c.says)
+			}
+		})
+	}
+}
+
+func TestGet(t *testing.T) {
+	p := New()
+	defer p.Close()
+	t.Run("body_within_the_limit", func(t *testing.T) {
+		url := engine(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "abc") })
+		body, err := p.Get(t.Context(), url, 3)
+		if err != nil || string(body) != "abc" {
+			t.Errorf("Get = %q, %v", body, err)
+		}
+	})
+	t.Run("endless_body_is_refused", func(t *testing.T) {
+		url := engine(t, func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 4096)); err != nil {
+					return
+				}
+			}
+		})
+		if _, err := p.Get(t.Context(), url, 1<<16); err == nil || !strings.Contains(err.Error(), "longer than") {
+			t.Errorf("Get of an endless body: %v", err)
+		}
+	})
+	t.Run("ended_context", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := p.Get(ctx, raw(t, func(net.Conn) {}), 10); err == nil {
+			t.Error("no error although the context had ended")
+		}
+	})
+}
+
+func TestOneConnectionPerEngine(t *testing.T) {
+	var conns atomic.Int32
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	p := New()
+	defer p.Close()
+	for range 20 {
+		if err := p.Probe(t.Context(), srv.URL, 200, time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections for 20 probes, want 1", n)
+	}
+}
+
+func BenchmarkProbe(b *testing.B) {
+	url := engine(b, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"status":"ok"}`) })
+	p := New()
+	defer p.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := p.Probe(b.Context(), url, 200, time.Second); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
