@@ -1,0 +1,117 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/machine"
+	"github.com/pool-managerd/pool-managerd/test/tinymodel"
+)
+
+// DebEnv names the environment variable with the path of the package to test; the Makefile sets it.
+const DebEnv = "POOL_MANAGERD_DEB"
+
+// newerVersion is the version of the package that an upgrade brings: the same source, and newer than any release.
+const newerVersion = "999.0.0"
+
+// Parts are the files that go into machines.
+type Parts struct {
+	Deb   string // the package to test
+	Newer string // the same source as a package of a newer version; empty when it was not asked for
+	Stub  string // the stand-in engine
+	Model string // the generated GGUF model
+}
+
+// Build makes the parts in dir. The package itself is the one that $POOL_MANAGERD_DEB names, or made as well.
+func Build(ctx context.Context, dir string) (Parts, error) {
+	p := Parts{Deb: os.Getenv(DebEnv), Stub: filepath.Join(dir, "stubengine"), Model: filepath.Join(dir, "tiny.gguf")}
+	root, err := sourceRoot()
+	if err != nil {
+		return p, err
+	}
+	if p.Deb == "" {
+		if p.Deb, err = makeDeb(ctx, root, filepath.Join(dir, "dist")); err != nil {
+			return p, err
+		}
+	}
+	if p.Newer, err = makeDeb(ctx, root, filepath.Join(dir, "newer"), "VERSION="+newerVersion); err != nil {
+		return p, err
+	}
+	if err := goBuild(ctx, root, p.Stub, "./test/stubengine"); err != nil {
+		return p, err
+	}
+	return p, tinymodel.Write(p.Model, tinymodel.Options{})
+}
+
+// sourceRoot is the directory of go.mod, found from the working directory upwards.
+func sourceRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("no go.mod above the working directory: run this inside the source tree")
+		}
+		dir = parent
+	}
+}
+
+// makeDeb runs make deb with results below dist, and returns the package's path.
+func makeDeb(ctx context.Context, root, dist string, variables ...string) (string, error) {
+	args := append([]string{"-C", root, "deb", "DIST=" + dist, "TOOLS=" + filepath.Join(root, "dist", "tools")}, variables...)
+	if err := run(exec.CommandContext(ctx, "make", args...)); err != nil {
+		return "", err
+	}
+	found, err := filepath.Glob(filepath.Join(dist, "pool-managerd_*.deb"))
+	if err != nil || len(found) != 1 {
+		return "", fmt.Errorf("make deb left %v in %s (%v), want one package", found, dist, err)
+	}
+	return found[0], nil
+}
+
+// goBuild builds a static program.
+func goBuild(ctx context.Context, root, out, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return run(cmd)
+}
+
+// run runs a program; its output is in the error.
+func run(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return nil
+}
+
+// Boot boots a machine with the stand-in engine and the model in it, and installs the package.
+func Boot(ctx context.Context, cfg machine.Config, parts Parts) (*Host, error) {
+	cfg.Files = append(cfg.Files[:len(cfg.Files):len(cfg.Files)],
+		machine.File{Guest: StubEngine, Host: parts.Stub, Mode: 0o755},
+		machine.File{Guest: TinyModel, Host: parts.Model, Mode: 0o644},
+	)
+	m, err := machine.Boot(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	h, err := Install(ctx, m, parts.Deb)
+	if err == nil {
+		err = h.Reset(ctx, Config)
+	}
+	if err != nil {
+		return nil, errors.Join(err, errors.New(h.Story(ctx, time.Time{})), m.Close())
+	}
+	return h, nil
+}

@@ -1,0 +1,112 @@
+//go:build machine
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/e2e/host"
+	"github.com/pool-managerd/pool-managerd/test/machine"
+)
+
+// TestLimitsAreReal runs in a virtual machine, where a limit has its controller and a packet its filter: in a container these
+// promises would pass without meaning anything.
+func TestLimitsAreReal(t *testing.T) {
+	t.Parallel()
+	h := lend(t, kind{machine.Trixie, machine.VM})
+	h.M.Require(t, machine.Controllers("cpu", "memory", "pids"), machine.BPF())
+	h.pool("a", stub().quick().table("limits", `memory_max = "128M"`, `tasks_max = 200`))
+	h.reload()
+	h.wait("a", isReady)
+	cgroup := h.must("systemctl", "show", "-p", "ControlGroup", "--value", host.EngineUnit("a"))
+	limit := func(file string) string { return h.must("cat", "/sys/fs/cgroup"+cgroup+"/"+file) }
+
+	t.Run("limits_reach_the_kernel", func(t *testing.T) {
+		if got := limit("memory.max"); got != fmt.Sprint(128<<20) {
+			t.Errorf("memory.max is %s", got)
+		}
+		if got := limit("pids.max"); got != "200" {
+			t.Errorf("pids.max is %s", got)
+		}
+	})
+	t.Run("changed_limits_apply_to_the_running_engine", func(t *testing.T) {
+		before := h.engines()
+		h.pool("a", stub().quick().table("limits", `memory_max = "96M"`, `tasks_max = 300`, `cpu_weight = 50`))
+		h.reload()
+		h.kernelSays(cgroup+"/memory.max", fmt.Sprint(96<<20))
+		h.kernelSays(cgroup+"/pids.max", "300")
+		h.kernelSays(cgroup+"/cpu.weight", "50")
+		h.untouched(before)
+		t.Run("and_survive_a_restart_of_the_manager", func(t *testing.T) {
+			h.must("systemctl", "restart", host.ManagerUnit)
+			h.wait("a", isReady)
+			h.kernelSays(cgroup+"/memory.max", fmt.Sprint(96<<20))
+			h.untouched(before)
+		})
+		t.Run("and_can_be_taken_away", func(t *testing.T) {
+			h.pool("a", stub().quick().table("limits", `memory_max = "96M"`))
+			h.reload()
+			h.kernelSays(cgroup+"/cpu.weight", "100")
+			h.untouched(before)
+		})
+	})
+	t.Run("memory_max_kills_and_is_told", func(t *testing.T) {
+		h.pool("greedy", stub().table("health", `interval = "250ms"`).table("restart", `initial = "20s"`, `jitter = 0.0`).table("limits", `memory_max = "64M"`))
+		h.reload()
+		h.wait("greedy", isReady)
+		h.control("greedy", "/stub/alloc?bytes=268435456")
+		p := h.wait("greedy", failsWith("ENGINE_OOM"))
+		if !strings.Contains(p.Hint, "memory_max") {
+			t.Errorf("the remedy does not name memory_max: %s", p)
+		}
+		h.wait("a", isReady)
+	})
+	t.Run("only_the_loopback_is_reached", func(t *testing.T) { fenced(t, h) })
+}
+
+// kernelSays waits until a file of the cgroup hierarchy has that content.
+func (s *site) kernelSays(file, want string) {
+	s.t.Helper()
+	s.eventually(func(ctx context.Context) error {
+		got, err := s.Host.Run(ctx, "cat", "/sys/fs/cgroup"+file)
+		if err == nil && strings.TrimSpace(got) != want {
+			err = fmt.Errorf("%s is %s, want %s", file, strings.TrimSpace(got), want)
+		}
+		return err
+	})
+}
+
+// fenced tries connections from inside the engine, each tried from outside of the fence as well.
+func fenced(t *testing.T, h *site) {
+	// An address of this machine that is not the loopback, with a listener behind it.
+	h.shell(`ip link add test0 type dummy 2>/dev/null || ip tuntap add test0 mode tun
+		ip addr add 10.9.8.7/24 dev test0; ip link set test0 up
+		systemd-run --quiet --unit=test-outside ` + host.StubEngine + ` --host 10.9.8.7 --port 8080
+		systemd-run --quiet --unit=test-inside ` + host.StubEngine + ` --host 127.0.0.1 --port 8080`)
+	h.eventually(func(ctx context.Context) error {
+		_, err := h.Host.Run(ctx, "curl", "-sS", "--fail", "http://10.9.8.7:8080/health", "http://127.0.0.1:8080/health")
+		return err
+	})
+	for _, c := range []struct{ network, address, want string }{
+		{"tcp", "127.0.0.1:8080", "connected"},
+		{"udp", "127.0.0.1:9", "connected"},
+		{"tcp", "10.9.8.7:8080", "operation not permitted"},
+		{"udp", "10.9.8.7:9", "operation not permitted"},
+	} {
+		t.Run(c.network+"_"+c.address, func(t *testing.T) {
+			ctx, cancel := h.within()
+			defer cancel()
+			a, err := h.Engine(ctx, "a", http.MethodPost, "/stub/dial?network="+c.network+"&address="+c.address, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := string(a.Body); !strings.Contains(got, c.want) {
+				t.Errorf("%s %s: %s, want %s", c.network, c.address, got, c.want)
+			}
+		})
+	}
+}
