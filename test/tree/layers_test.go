@@ -1,0 +1,126 @@
+package tree
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// only is an import that belongs to few: everybody else goes through them.
+type only struct {
+	Import string // a package path and what is below it
+	In     []string
+	Why    string
+}
+
+// Folders are named from the root; a package of ours is named like its folder.
+var onlyThere = []only{
+	{"github.com/godbus/dbus/v5", []string{"systemd", "test"}, "only systemd/ speaks D-Bus"},
+	{"github.com/coreos/go-systemd/v22", []string{"systemd"}, "its watchers poll and its calls have no context; types and activation are wrapped once"},
+	{"github.com/pelletier/go-toml/v2", []string{"units/config", "cmd/hostconfig"}, "TOML is read in one strict way"},
+	{"github.com/prometheus/client_golang", []string{"registry/metrics", "registry/api", "cmd/pool-managerd"}, "counting is a view of the registry, not part of a rule"},
+	{"go.etcd.io/bbolt", []string{"units/provision", "registry"}, "the store has two owners"},
+	{"github.com/spf13/cobra", []string{"cmd/poolctl"}, "the daemon has a handful of flags"},
+	{"os/exec", []string{"cmd/poolctl", "test"}, "the daemon executes nothing: PID 1 does, in a sandbox"},
+	{"C", []string{"nvml"}, "every other program is static"},
+	{"plugin", nil, "every program is static"},
+	{"unsafe", []string{"registry/api", "units/gate", "nvml"}, "only system calls that x/sys has no wrapper for"},
+	{"cmd", []string{"cmd"}, "a command is wiring, not a library"},
+	{"test", []string{"test"}, "the product does not know its tests"},
+}
+
+// never is an import that a part must do without, directly.
+type never struct {
+	Part   string
+	Import []string
+	Why    string
+}
+
+var ours = []string{"cmd", "units", "systemd", "cgroups", "nvml", "registry"}
+
+var neverThere = []never{
+	{"systemd", []string{"units", "cgroups", "nvml", "registry", "cmd"}, "PID 1's client knows no pool"},
+	{"cgroups", []string{"units", "nvml", "registry", "cmd"}, "limits know no pool"},
+	{"nvml", []string{"units", "systemd", "cgroups", "registry", "cmd"}, "GPUs know neither pools nor PID 1"},
+	{"registry", []string{"units", "systemd", "cgroups", "nvml"}, "what is true now does not know how it came about"},
+	{"units", []string{"registry/api", "registry/metrics", "cmd"}, "rules know no API"},
+	{"units/pool", ours, "desired state is plain data"},
+	{"units/render", []string{"os", "net", "net/http", "context", "math/rand", "math/rand/v2"}, "rendering is pure: facts are arguments"},
+	{"units/reconcile", []string{"os", "net", "net/http", "context", "math/rand", "math/rand/v2"}, "decisions are pure: facts and the time are arguments"},
+	{"units/engine", []string{"os", "net", "context"}, "an adapter says how an engine is spoken to, and does not speak"},
+	{"cmd/poolctl", []string{"units/supervise", "units/reconcile", "units/render", "units/provision", "units/gate", "systemd", "cgroups"}, "poolctl asks the daemon"},
+	{"cmd/pool-gate", []string{"units/supervise", "units/reconcile", "units/render", "units/config", "registry/api", "systemd"}, "the gate works with no manager"},
+	{"test/tree", ours, "a rule about the tree does not depend on the code"},
+}
+
+// exceptions of neverThere: packages inside a part that the rule is not about.
+var exceptions = map[string][]string{
+	"registry": {"registry/api"}, // serves views of what units render
+}
+
+func TestLayers(t *testing.T) {
+	for _, f := range goFiles(t) {
+		for _, imported := range f.Imports {
+			p := strings.TrimPrefix(imported, module+"/")
+			for _, why := range broken(f, p) {
+				t.Errorf("%s imports %s: %s", f.Path, imported, why)
+			}
+		}
+	}
+}
+
+// broken returns the reasons why f may not import p.
+func broken(f goFile, p string) []string {
+	var why []string
+	for _, rule := range onlyThere {
+		if within(p, rule.Import) && !f.Test() && !inside(f.Dir, rule.In) {
+			why = append(why, rule.Why)
+		}
+	}
+	for _, rule := range neverThere {
+		if inside(f.Dir, []string{rule.Part}) && !inside(f.Dir, exceptions[rule.Part]) && !f.Test() && listed(p, rule.Import) {
+			why = append(why, rule.Why)
+		}
+	}
+	return why
+}
+
+func inside(dir string, parts []string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return within(dir, part) })
+}
+
+// listed matches packages of ours with all that is below them, and those of the standard library alone.
+func listed(p string, imports []string) bool {
+	return slices.ContainsFunc(imports, func(i string) bool {
+		return p == i || slices.Contains(ours, strings.Split(i, "/")[0]) && within(p, i)
+	})
+}
+
+// TestLayersRules shows that the rules would find what they are for.
+func TestLayersRules(t *testing.T) {
+	for _, c := range []struct {
+		name, file, imported string
+		want                 string // "" when it is allowed
+	}{
+		{"dbus_in_units", "units/supervise/a.go", "github.com/godbus/dbus/v5/introspect", "only systemd/ speaks D-Bus"},
+		{"dbus_in_systemd", "systemd/a.go", "github.com/godbus/dbus/v5", ""},
+		{"core_knows_units", "registry/handoff/a.go", "units/pool", "what is true now does not know how it came about"},
+		{"api_knows_units", "registry/api/a.go", "units/pool", ""},
+		{"units_know_api", "units/supervise/a.go", "registry/api/wire", "rules know no API"},
+		{"units_know_core", "units/provision/a.go", "registry", ""},
+		{"daemon_executes", "units/provision/a.go", "os/exec", "the daemon executes nothing: PID 1 does, in a sandbox"},
+		{"render_reads_files", "units/render/a.go", "os", "rendering is pure: facts are arguments"},
+		{"render_net_netip", "units/render/a.go", "net/netip", ""},
+		{"ctl_supervises", "cmd/poolctl/a.go", "units/supervise", "poolctl asks the daemon"},
+		{"command_as_library", "registry/api/a.go", "cmd/hostconfig", "a command is wiring, not a library"},
+		{"tests_may", "units/render/a_test.go", "os", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := c.file[:strings.LastIndex(c.file, "/")]
+			got := strings.Join(broken(goFile{Path: c.file, Dir: dir}, c.imported), "; ")
+			if got != c.want {
+				t.Errorf("%s imports %s: got %q, want %q", c.file, c.imported, got, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,106 @@
+package tree
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// module is the path of go.mod, and root where it lies from here.
+const (
+	module = "github.com/pool-managerd/pool-managerd"
+	root   = "../.."
+)
+
+// notSource are the folders that .gitignore names, and git's own.
+var notSource = []string{".git", "dist", "bin", "build"}
+
+// goFile is one parsed file of the tree.
+type goFile struct {
+	Path    string // from the root, with slashes
+	Dir     string // the folder of it
+	Imports []string
+	Lines   int
+	AST     *ast.File
+	Fset    *token.FileSet
+}
+
+// Test says whether the file is only compiled for tests.
+func (f goFile) Test() bool { return strings.HasSuffix(f.Path, "_test.go") }
+
+// files returns the paths of all files of the tree that keep says yes to.
+func files(t *testing.T, keep func(path string) bool) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if d.IsDir() && slices.Contains(notSource, rel) {
+			return fs.SkipDir
+		}
+		if d.Type().IsRegular() && keep(rel) {
+			found = append(found, rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		t.Fatal("no file found: the test looks in the wrong place")
+	}
+	return found
+}
+
+// read returns the content of a file of the tree.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// goFiles parses every Go file of this module, whatever build tags it has.
+func goFiles(t *testing.T) []goFile {
+	t.Helper()
+	var all []goFile
+	for _, name := range files(t, func(p string) bool {
+		return path.Ext(p) == ".go" && !strings.HasPrefix(p, "packaging/tools/") && !strings.Contains(p, "/testdata/")
+	}) {
+		src := read(t, name)
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, name, src, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := goFile{Path: name, Dir: path.Dir(name), Lines: strings.Count(src, "\n"), AST: file, Fset: fset}
+		for _, spec := range file.Imports {
+			p, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Imports = append(f.Imports, p)
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// within says whether a package path is dir or below it.
+func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
