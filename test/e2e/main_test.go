@@ -4,10 +4,10 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -58,7 +58,8 @@ type park struct {
 
 	build sync.Once
 	parts host.Parts
-	err   error // of build
+	newer string // the package of a newer version
+	err   error  // of build
 
 	mu   sync.Mutex
 	free map[kind][]*host.Host
@@ -66,9 +67,13 @@ type park struct {
 }
 
 // artifacts builds what every machine gets, once.
-func (p *park) artifacts(ctx context.Context) (host.Parts, error) {
-	p.build.Do(func() { p.parts, p.err = host.Build(ctx, p.dir) })
-	return p.parts, p.err
+func (p *park) artifacts(ctx context.Context) error {
+	p.build.Do(func() {
+		if p.parts, p.err = host.Build(ctx, p.dir); p.err == nil {
+			p.newer, p.err = host.BuildNewer(ctx, p.dir)
+		}
+	})
+	return p.err
 }
 
 func (p *park) cap(k kind) chan struct{} {
@@ -86,8 +91,7 @@ func (p *park) cap(k kind) chan struct{} {
 
 // take returns a machine in the state after installation, booted if none is free.
 func (p *park) take(ctx context.Context, k kind, log func(string)) (*host.Host, error) {
-	parts, err := p.artifacts(ctx)
-	if err != nil {
+	if err := p.artifacts(ctx); err != nil {
 		return nil, err
 	}
 	select {
@@ -103,7 +107,7 @@ func (p *park) take(ctx context.Context, k kind, log func(string)) (*host.Host, 
 		return h, nil
 	}
 	p.mu.Unlock()
-	h, err := host.Boot(ctx, machine.Config{Release: k.release, Backend: k.backend, Log: log}, parts)
+	h, err := host.Boot(ctx, machine.Config{Release: k.release, Backend: k.backend, Log: log}, p.parts)
 	if err != nil {
 		<-p.cap(k)
 		return nil, err
@@ -118,20 +122,12 @@ func (p *park) put(ctx context.Context, k kind, h *host.Host, failed bool) error
 		return h.Close()
 	}
 	if err := h.Reset(ctx, host.Config); err != nil {
-		return fmt.Errorf("after the test: %w", joined(err, h.Close()))
+		return fmt.Errorf("after the test: %w", errors.Join(err, h.Close()))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free[k] = append(p.free[k], h)
 	return nil
-}
-
-// joined is the first of two errors with the second behind it.
-func joined(first, second error) error {
-	if second == nil {
-		return first
-	}
-	return fmt.Errorf("%w; %w", first, second)
 }
 
 func (p *park) close() {
@@ -145,6 +141,3 @@ func (p *park) close() {
 		}
 	}
 }
-
-// repository is the root of the source tree.
-func repository() string { return filepath.Join("..", "..") }

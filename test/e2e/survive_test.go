@@ -105,11 +105,7 @@ func (s *site) upgrade() {
 	s.t.Helper()
 	ctx, cancel := s.within(patience * 2)
 	defer cancel()
-	parts, err := machines.artifacts(ctx)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := s.Upgrade(ctx, parts.Newer); err != nil {
+	if err := s.Upgrade(ctx, machines.newer); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -23,7 +23,6 @@ const newerVersion = "999.0.0"
 // Parts are the files that go into machines.
 type Parts struct {
 	Deb   string // the package to test
-	Newer string // the same source as a package of a newer version; empty when it was not asked for
 	Stub  string // the stand-in engine
 	Model string // the generated GGUF model
 }
@@ -40,13 +39,19 @@ func Build(ctx context.Context, dir string) (Parts, error) {
 			return p, err
 		}
 	}
-	if p.Newer, err = makeDeb(ctx, root, filepath.Join(dir, "newer"), "VERSION="+newerVersion); err != nil {
-		return p, err
-	}
 	if err := goBuild(ctx, root, p.Stub, "./test/stubengine"); err != nil {
 		return p, err
 	}
 	return p, tinymodel.Write(p.Model, tinymodel.Options{})
+}
+
+// BuildNewer makes the same source as a package of a newer version, and returns its path.
+func BuildNewer(ctx context.Context, dir string) (string, error) {
+	root, err := sourceRoot()
+	if err != nil {
+		return "", err
+	}
+	return makeDeb(ctx, root, filepath.Join(dir, "newer"), "VERSION="+newerVersion)
 }
 
 // sourceRoot is the directory of go.mod, found from the working directory upwards.
