@@ -44,7 +44,7 @@ func newPools(r *registry.Registry) *pools {
 			gauge("active_leases", "Slots that callers hold.", func(p *registry.Pool) float64 { return float64(p.ActiveLeases) }),
 			gauge("backoff_delay_ms", "Delay that PID 1 waits now before it starts a crashed engine again, in milliseconds; 0 where it does not wait.",
 				func(p *registry.Pool) float64 { return float64(p.Backoff.Milliseconds()) }),
-			gauge("pool_restart_count", "Restarts of the pool's engines that PID 1 has counted since it last forgot them (NRestarts).",
+			gauge("pool_restarts", "Restarts of the pool's engines that PID 1 has counted since it last forgot them (NRestarts).",
 				func(p *registry.Pool) float64 { return float64(p.RestartCount) }),
 		},
 		model:   prometheus.NewDesc("model_state", "1 where a pool serves the model in this state, 0 where one wants to.", []string{"model_id", "state"}, nil),
