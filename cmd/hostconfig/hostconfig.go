@@ -1,0 +1,88 @@
+// Package hostconfig reads the whole configuration of a host: config.toml with the manager's own
+// keys (who may call, logs, metrics, the fleet view), and the pool files with it.
+//
+// It owns the keys of config.toml that pools do not depend on; the others are units/config's. It
+// must not act on any of them: the programs under cmd/ do the wiring.
+package hostconfig
+
+import (
+	"fmt"
+
+	"github.com/pool-managerd/pool-managerd/units/config"
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// Where the package puts the configuration.
+const (
+	DefaultFile  = "/etc/pool-managerd/config.toml"
+	DefaultPools = "/etc/pool-managerd/pools.d"
+)
+
+// Problem is one thing that is wrong with a configuration file.
+type Problem = config.Problem
+
+// Settings is config.toml.
+type Settings struct {
+	Host    config.Host
+	Auth    Auth
+	Log     Log
+	Metrics Metrics
+	Etcd    Etcd
+}
+
+// Config is the whole configuration as it was read once.
+type Config struct {
+	Settings
+	// SettingsGood says that config.toml had no problem. Where it had one, Settings is what could be
+	// read of it, good for checking pool files and for nothing else: keep the former Settings, and
+	// read the pools with config.LoadPools and the former Host.
+	SettingsGood bool
+	Pools        []pool.Pool // without any problem, by id
+	Problems     []Problem   // of config.toml first, then of the pool files by file and line
+	Notes        []string    // worth a line in the log, and no problem
+}
+
+// Default is what holds where there is no config.toml.
+func Default() Settings {
+	return Settings{Host: config.DefaultHost(), Log: Log{Level: "info", Format: FormatAuto},
+		Metrics: Metrics{Enabled: true}, Etcd: Etcd{Prefix: "/pool-managerd/", TTL: defaultTTL}}
+}
+
+// Load reads config.toml and every pool file. It never fails as a whole: what is wrong is in
+// Problems, and what is good beside it is there.
+func Load(configFile, poolsDir string) Config {
+	settings, problems, notes := LoadSettings(configFile)
+	set := config.LoadPools(poolsDir, settings.Host)
+	return Config{
+		Settings: settings, SettingsGood: len(problems) == 0, Pools: set.Pools,
+		Problems: append(problems, set.Problems...), Notes: append(notes, set.Notes...),
+	}
+}
+
+// LoadSettings reads config.toml alone. A missing one is all defaults.
+func LoadSettings(configFile string) (Settings, []Problem, []string) {
+	if strict.IsMissing(configFile) {
+		return Default(), nil, []string{fmt.Sprintf("%s is not there, so every setting has its default", configFile)}
+	}
+	data, problem := strict.ReadFile(configFile)
+	if problem != nil {
+		return Default(), []Problem{*problem}, nil
+	}
+	return parse(configFile, data)
+}
+
+func parse(file string, data []byte) (Settings, []Problem, []string) {
+	s := Default()
+	doc, problems := strict.Parse(file, data)
+	problems = append(problems, schema().Decode(doc, &s)...)
+	strict.Sort(problems)
+	var notes []string
+	for _, path := range schema().Idle(doc) {
+		notes = append(notes, fmt.Sprintf("%s: %s has no effect in this version", file, path))
+	}
+	return s, problems, notes
+}
+
+// Check returns every problem of the configuration, for --check.
+func Check(configFile, poolsDir string) []Problem { return Load(configFile, poolsDir).Problems }

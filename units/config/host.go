@@ -1,0 +1,152 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// Host is the part of config.toml that pools depend on.
+type Host struct {
+	// RequireGPU refuses pools without devices.
+	RequireGPU bool
+	// PortLow and PortHigh bound the ports, both included, that replicas of pools without a port get.
+	PortLow, PortHigh int
+	// Defaults is what each pool file starts from: the built-in defaults and [defaults].
+	Defaults     pool.Pool
+	Policy       Policy
+	Provisioning Provisioning
+}
+
+// Policy is the table [policy].
+type Policy struct {
+	Egress              bool     // provisioners may reach the network
+	AllowedModelSources []string // prefixes of model references; nil: any
+	AllowedBinaries     []string // absolute paths, or folders ending in "/"; nil: any
+	AllowedImages       []string // prefixes of image references; nil: none
+	AllowPreload        bool     // POST /pools/{id}/preload is served
+}
+
+// Provisioning is the table [provisioning] of config.toml. Nothing in it has an effect yet.
+type Provisioning struct {
+	CacheDir        string
+	ModelRoot       string
+	HFEndpoint      string
+	HFTokenFile     string
+	SizeBudgetBytes uint64
+}
+
+// DefaultHost is what holds where config.toml says nothing.
+func DefaultHost() Host {
+	return Host{
+		RequireGPU: true, PortLow: 21000, PortHigh: 21999, Defaults: builtin(),
+		Provisioning: Provisioning{CacheDir: "/var/cache/pool-managerd/models", HFEndpoint: "https://huggingface.co"},
+	}
+}
+
+// HostKeys are the rows of config.toml that fill a Host; cmd/hostconfig adds the manager's own.
+func HostKeys() []strict.Key[Host] {
+	keys := []strict.Key[Host]{
+		{Path: "require_gpu", Default: "true", Type: strict.ToBool(func(h *Host) *bool { return &h.RequireGPU }),
+			Doc: "Refuse pools whose `devices` is empty with `POLICY_DENIED`. Set it to `false` on a host that is meant to run engines on its CPUs."},
+		{Path: "port_range", Default: `"21000-21999"`, Type: portRange(),
+			Doc: "Ports on 127.0.0.1 for the replicas of pools that name no `port`, first and last included."},
+	}
+	keys = append(keys, strict.Lift("defaults", defaultKeys(), func(h *Host) *pool.Pool { return &h.Defaults })...)
+	keys = append(keys, strict.Lift("policy", policyKeys(), func(h *Host) *Policy { return &h.Policy })...)
+	return append(keys, strict.Lift("provisioning", provisioningKeys(), func(h *Host) *Provisioning { return &h.Provisioning })...)
+}
+
+func policyKeys() []strict.Key[Policy] {
+	return []strict.Key[Policy]{
+		{Path: "egress", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.Egress }), Later: later,
+			Doc: "Provisioners may reach the network. Engines never do."},
+		{Path: "allowed_model_sources", Default: "any",
+			Type: strict.ToList(`beginnings of model references, as "file:/srv/models/"`, modelSource, func(p *Policy) *[]string { return &p.AllowedModelSources }),
+			Doc:  "What a pool's `model` may begin with. Other pools are refused with `POLICY_DENIED`."},
+		{Path: "allowed_binaries", Default: "any",
+			Type: strict.ToList(`absolute paths, folders with a "/" at the end`, strict.Absolute, func(p *Policy) *[]string { return &p.AllowedBinaries }),
+			Doc:  "Which engine binaries may run: an absolute path, or a folder with a `/` at its end. Pools must name their binary by its absolute path then; other pools are refused with `POLICY_DENIED`."},
+		{Path: "allowed_images", Default: "none",
+			Type: strict.ToList("beginnings of image references", strict.OneLine, func(p *Policy) *[]string { return &p.AllowedImages }), Later: later,
+			Doc: "Which container images may run."},
+		{Path: "allow_preload", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowPreload }), Later: later,
+			Doc: "Serve `POST /pools/{id}/preload`."},
+	}
+}
+
+func provisioningKeys() []strict.Key[Provisioning] {
+	const path = "an absolute path"
+	return []strict.Key[Provisioning]{
+		{Path: "cache_dir", Default: `"/var/cache/pool-managerd/models"`, Later: later, Doc: "Where fetched models are kept.",
+			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.CacheDir })},
+		{Path: "model_root", Later: later, Doc: "Folder of models that were put there by hand.",
+			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.ModelRoot })},
+		{Path: "hf_endpoint", Default: `"https://huggingface.co"`, Later: later, Doc: "Where `hf:` models come from.",
+			Type: strict.ToURL(func(p *Provisioning) *string { return &p.HFEndpoint })},
+		{Path: "hf_token_file", Later: later, Doc: "File that holds the token for `hf_endpoint`.",
+			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.HFTokenFile })},
+		{Path: "size_budget", Default: "none", Later: later, Doc: "How much `cache_dir` may hold before the oldest models go.",
+			Type: strict.ToSize(1<<20, 1<<60, func(p *Provisioning) *uint64 { return &p.SizeBudgetBytes })},
+	}
+}
+
+// later says when keys of the contract that nothing reads yet will have their effect.
+const later = "accepted, without effect in this version"
+
+// Ports outside this range are not for engines: lower ones are the system's.
+const (
+	minPort = 1024
+	maxPort = 65535
+)
+
+func portRange() strict.Type[Host] {
+	allowed := fmt.Sprintf(`"LOW-HIGH" inside %d-%d`, minPort, maxPort)
+	return strict.Type[Host]{Name: "string", Allowed: allowed, Set: func(h *Host, v *strict.Value, at strict.At) {
+		var low, high int
+		s, ok := strict.Text(v, at, allowed, func(s string) string {
+			a, b, found := strings.Cut(s, "-")
+			var errA, errB error
+			low, errA = strconv.Atoi(a)
+			high, errB = strconv.Atoi(b)
+			switch {
+			case !found || errA != nil || errB != nil:
+				return "is no range"
+			case low > high:
+				return "ends before it begins"
+			case low < minPort || high > maxPort:
+				return "leaves the allowed ports"
+			}
+			return ""
+		})
+		if ok && s != "" {
+			h.PortLow, h.PortHigh = low, high
+		}
+	}}
+}
+
+// modelSource is the check of an entry of allowed_model_sources.
+func modelSource(s string) string {
+	scheme, _, found := strings.Cut(s, ":")
+	if !found || !known(scheme) {
+		return "begins with no scheme of models (file:, hf:, https:, s3:, oci:)"
+	}
+	return strict.OneLine(s)
+}
+
+// HostMisplaced explains keys that people write into config.toml although they belong to one pool.
+func HostMisplaced() map[string]string {
+	misplaced := make(map[string]string)
+	for _, k := range sharedKeys() {
+		first, _, _ := strings.Cut(k.Path, ".")
+		misplaced[first] = "As a default for all pools it stands under [defaults]; else write it in a pool's file."
+	}
+	for _, k := range identityKeys() {
+		misplaced[k.Path] = "It belongs to one pool: write it in that pool's file."
+		misplaced["defaults."+k.Path] = misplaced[k.Path]
+	}
+	return misplaced
+}

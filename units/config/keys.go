@@ -1,0 +1,92 @@
+package config
+
+import (
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// MaxReplicas bounds the replicas of one pool: eight GPUs with seven partitions each, rounded up.
+const MaxReplicas = 64
+
+// builtin is a pool with nothing but the defaults of this program. The Default column of the rows
+// below repeats them for the reference; a test compares the two.
+func builtin() pool.Pool {
+	return pool.Pool{
+		Replicas:     1,
+		Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
+		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1,
+			StartTimeout: 5 * time.Minute, Mode: pool.FailFast},
+		Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, Jitter: 0.1, ResetAfter: 10 * time.Minute,
+			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute},
+		Drain: pool.Drain{Deadline: 30 * time.Second},
+	}
+}
+
+// draft is a pool while its file is read, with what has no place in a pool.Pool.
+type draft struct {
+	pool.Pool
+	named   bool       // id stands in the file
+	masks   [][]string // devices as written: one flat mask, or one for each replica
+	nested  bool
+	devices bool // devices was given and good
+}
+
+func poolKeys() []strict.Key[draft] {
+	keys := identityKeys()
+	return append(keys, strict.Lift("", sharedKeys(), func(d *draft) *pool.Pool { return &d.Pool })...)
+}
+
+// defaultKeys are the rows of [defaults]: those that say nothing about which pool it is.
+func defaultKeys() []strict.Key[pool.Pool] {
+	keys := sharedKeys()
+	for i := range keys {
+		keys[i].Required = false
+	}
+	return keys
+}
+
+// identityKeys belong to one pool and have no default for all.
+func identityKeys() []strict.Key[draft] {
+	return []strict.Key[draft]{
+		{Path: "id", Default: "the file's name without `.toml`", Type: idType(),
+			Doc: "Name of the pool in units, logs, metrics and the API."},
+		{Path: "model", Type: modelType(),
+			Doc: "What to serve: `file:` and an absolute path to a file or a folder. It must be readable by everybody. Left out only with engine `command`. The schemes `hf:`, `https:`, `s3:` and `oci:` are not available in this version."},
+		{Path: "model_digest", Type: strict.ToString("string", `"sha256:" and 64 hex digits`, digest, func(d *draft) *string { return &d.ModelDigest }),
+			Doc: "Verified before the engine starts, once for each version of the file; a mismatch is `MODEL_DIGEST_MISMATCH`. Without it one line in the log says that the model is not verified."},
+		{Path: "devices", Default: "`[]`", Type: devicesType(),
+			Doc: "The GPUs that the engine sees, in this order: index, `\"GPU-…\"` UUID, PCI bus id, or one `\"MIG-…\"` UUID. With `replicas` above 1, one list for each replica: `[[0], [1]]`. Empty only where `require_gpu = false`."},
+		{Path: "replicas", Default: "1", Type: strict.ToInt(1, MaxReplicas, func(d *draft) *int { return &d.Replicas }),
+			Doc: "How many engines serve the same model."},
+		{Path: "tensor_split", Type: splitType(),
+			Doc: "How much of the model each device of the mask holds; the shares sum to 1."},
+		{Path: "vram", Default: "estimated", Type: strict.ToSize(1<<20, 1<<50, func(d *draft) *uint64 { return &d.VRAMBytes }),
+			Doc: "GPU memory that each replica needs."},
+		{Path: "port", Default: "one of `port_range`", Type: strict.ToInt(minPort, maxPort, func(d *draft) *int { return &d.Port }),
+			Doc: "TCP port on 127.0.0.1 of the first replica; the next has the next port. Two pools may not overlap."},
+	}
+}
+
+// sharedKeys may stand in a pool file and, as a default for all pools, under [defaults].
+func sharedKeys() []strict.Key[pool.Pool] {
+	keys := []strict.Key[pool.Pool]{
+		{Path: "engine", Required: true, Type: strict.ToWord(engine.Kinds(), func(p *pool.Pool) *string { return &p.Engine }),
+			Doc: "What serves the model. `command` is any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{model}`, `{ctx}` and `{slots}`."},
+		{Path: "ctx", Default: "0", Type: strict.ToInt(0, 1<<24, func(p *pool.Pool) *int { return &p.Ctx }),
+			Doc: "Context length in tokens that one request may use; 0 is the engine's own."},
+		{Path: "slots", Default: "0", Type: strict.ToInt(0, 4096, func(p *pool.Pool) *int { return &p.Slots }),
+			Doc: "Requests that one replica works on at the same time; 0 leaves it to the engine, which is asked once it is ready."},
+		{Path: "args", Default: "`[]`", Type: strict.ToList("strings, one argument each", strict.Any, func(p *pool.Pool) *[]string { return &p.Args }),
+			Doc: "Appended to the engine's own arguments, as they stand: nothing is expanded, and no shell reads them. A file's list replaces that of `[defaults]`."},
+		{Path: "env.*", Type: envType(),
+			Doc: "Environment of the engine. Keys of a file are added to those of `[defaults]`."},
+	}
+	keys = append(keys, strict.Lift("provisioning", provisionKeys(), func(p *pool.Pool) *pool.Provisioning { return &p.Provisioning })...)
+	keys = append(keys, strict.Lift("limits", limitKeys(), func(p *pool.Pool) *pool.Limits { return &p.Limits })...)
+	keys = append(keys, strict.Lift("health", healthKeys(), func(p *pool.Pool) *pool.Health { return &p.Health })...)
+	keys = append(keys, strict.Lift("restart", restartKeys(), func(p *pool.Pool) *pool.Restart { return &p.Restart })...)
+	return append(keys, strict.Lift("drain", drainKeys(), func(p *pool.Pool) *pool.Drain { return &p.Drain })...)
+}

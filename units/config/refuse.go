@@ -1,0 +1,88 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+const policyFile = "/etc/pool-managerd/config.toml"
+
+// Refuse tells why the host's policy forbids a pool, nil where it does not. It is pure: what is on
+// the disk has no part in it.
+func (h Host) Refuse(p pool.Pool) *registry.Failure {
+	if f := h.refuseCPU(p); f != nil {
+		return f
+	}
+	if f := h.Policy.refuseModel(p); f != nil {
+		return f
+	}
+	return h.Policy.refuseBinary(p)
+}
+
+func (h Host) refuseCPU(p pool.Pool) *registry.Failure {
+	if !h.RequireGPU {
+		return nil
+	}
+	for _, mask := range p.Devices {
+		if len(mask) == 0 {
+			return registry.Fail(registry.CodePolicyDenied, "the pool has no devices, and this host requires a GPU for each pool",
+				"Name one in the pool's file, as devices = [0], or set require_gpu = false in "+policyFile+".")
+		}
+	}
+	return nil
+}
+
+func (p Policy) refuseModel(of pool.Pool) *registry.Failure {
+	if of.Model == "" || p.AllowedModelSources == nil {
+		return nil
+	}
+	for _, source := range p.AllowedModelSources {
+		if covers(source, string(of.Model)) {
+			return nil
+		}
+	}
+	return registry.Fail(registry.CodePolicyDenied, fmt.Sprintf("the model %q is from no source that this host allows", of.Model),
+		"Move the model, or add its source to [policy] allowed_model_sources in "+policyFile+".")
+}
+
+// covers reports whether a reference lies under a source: the source itself, or what follows it
+// behind a "/" or a scheme's colon, so that "file:/srv/a" does not cover "file:/srv/ab".
+func covers(source, reference string) bool {
+	rest, found := strings.CutPrefix(reference, source)
+	return found && (rest == "" || strings.HasSuffix(source, "/") || strings.HasSuffix(source, ":") || rest[0] == '/')
+}
+
+func (p Policy) refuseBinary(of pool.Pool) *registry.Failure {
+	if p.AllowedBinaries == nil || p.AllowsBinary(of.Provisioning.Binary) {
+		return nil
+	}
+	if !filepath.IsAbs(of.Provisioning.Binary) {
+		return registry.Fail(registry.CodePolicyDenied, "this host allows certain binaries only, and the pool names none by its path",
+			`Write the absolute path in the pool's file, as [provisioning] binary = "/usr/bin/llama-server".`)
+	}
+	return registry.Fail(registry.CodePolicyDenied, fmt.Sprintf("the binary %q is none that this host allows", of.Provisioning.Binary),
+		"Choose another, or add it to [policy] allowed_binaries in "+policyFile+".")
+}
+
+// AllowsBinary reports whether an absolute path may be run: an entry names it, or its folder with a
+// "/" at the end. Symbolic links are not followed; whoever can place them below an allowed folder
+// can place a binary there too.
+func (p Policy) AllowsBinary(path string) bool {
+	if p.AllowedBinaries == nil {
+		return true
+	}
+	if !filepath.IsAbs(path) {
+		return false
+	}
+	path = filepath.Clean(path)
+	for _, entry := range p.AllowedBinaries {
+		if folder, is := strings.CutSuffix(entry, "/"); is && strings.HasPrefix(path, filepath.Clean(folder+"/")+"/") || path == filepath.Clean(entry) && !is {
+			return true
+		}
+	}
+	return false
+}

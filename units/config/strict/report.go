@@ -1,0 +1,122 @@
+package strict
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Report collects the problems of one document. It is not safe for concurrent use.
+type Report struct {
+	doc      *Document
+	problems []Problem
+	dropped  bool
+	failed   map[string]bool
+}
+
+func newReport(d *Document) *Report { return &Report{doc: d, failed: make(map[string]bool)} }
+
+// add takes a problem at an offset in the file, or about the whole file where it is negative.
+func (r *Report) add(at int, key, message, allowed, hint string) {
+	r.failed[key] = true
+	if len(r.problems) >= maxProblems {
+		if !r.dropped {
+			r.dropped = true
+			r.problems = append(r.problems, Problem{File: r.doc.File,
+				Message: fmt.Sprintf("more than %d problems; the rest is not listed", maxProblems)})
+		}
+		return
+	}
+	p := Problem{File: r.doc.File, Key: key, Message: message, Allowed: allowed, Hint: hint}
+	if at >= 0 {
+		p.Line, p.Column = r.doc.Place(at)
+	}
+	r.problems = append(r.problems, p)
+}
+
+// full says that no further problem would be listed, so that looking for more is idle.
+func (r *Report) full() bool { return len(r.problems) > maxProblems }
+
+// Failed reports whether a key, or one inside it, has a problem already, so that a rule about
+// several keys need not speak of it again.
+func (r *Report) Failed(keys ...string) bool {
+	for _, key := range keys {
+		if r.failed[key] {
+			return true
+		}
+	}
+	return false
+}
+
+// Any reports whether there is any problem yet.
+func (r *Report) Any() bool { return len(r.problems) > 0 }
+
+// Rule reports a broken rule between keys, at the first of them that stands in the file.
+func (r *Report) Rule(message, allowed, hint string, keys ...string) {
+	at := -1
+	for _, key := range keys {
+		if v := r.doc.Find(strings.Split(key, ".")...); v != nil {
+			at = v.At
+			break
+		}
+	}
+	r.add(at, keys[0], message, allowed, hint)
+}
+
+// At is where a setter reports: one key of the document, or one item of its list.
+type At struct {
+	report *Report
+	key    string // as Problem.Key has it
+	last   string // the last part of the key, as it stands in the file
+	name   string // as the message has it: the key, or "args[2]"
+}
+
+// Last returns the last part of the key as it was written: the name of a variable under env.
+func (a At) Last() string { return a.last }
+
+// Item returns the place of an item of the list.
+func (a At) Item(i int) At {
+	a.name = fmt.Sprintf("%s[%d]", a.name, i)
+	return a
+}
+
+// Bad reports a value by what it is: "replicas is 0; want 1-8".
+func (a At) Bad(v *Value, allowed, hint string) { a.Say(v, "is "+v.Describe(), allowed, hint) }
+
+// Wrong reports a value of another type than the key takes, with its type: `is the string "2"`.
+func (a At) Wrong(v *Value, allowed, hint string) { a.Say(v, "is "+v.typed(), allowed, hint) }
+
+// Say reports something else about a value; found continues the key's name.
+func (a At) Say(v *Value, found, allowed, hint string) {
+	if v.bad {
+		a.report.failed[a.key] = true
+		return
+	}
+	a.report.add(v.At, a.key, a.name+" "+found, allowed, hint)
+}
+
+// join appends a key to a dotted path as TOML would write it.
+func join(path, key string) string {
+	if !bareKey(key) {
+		key = Quote(key)
+	}
+	if len(path) > 4*maxShown {
+		return path // an absurd depth; the message stays readable
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// bareKey reports whether a key needs no quotes in TOML, and is short enough for a message.
+func bareKey(key string) bool {
+	if key == "" || len(key) > maxShown {
+		return false
+	}
+	for _, c := range []byte(key) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,88 @@
+package config
+
+import (
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+func provisionKeys() []strict.Key[pool.Provisioning] {
+	return []strict.Key[pool.Provisioning]{
+		{Path: "mode", Default: `"binary"`, Type: modeType(),
+			Doc: "Where the engine comes from. `binary` runs a program of this host. `container` and `external` are not available in this version."},
+		{Path: "binary", Default: "the engine's usual name", Type: strict.ToString("path", "an absolute path, or a name that is looked up on PATH", binary, func(p *pool.Provisioning) *string { return &p.Binary }),
+			Doc: "The engine's program. Engine `command` must name one."},
+		{Path: "image", Type: unavailable[pool.Provisioning]("string", "container"), Doc: "Image of mode `container`; not available in this version."},
+		{Path: "url", Type: unavailable[pool.Provisioning]("URL", "external"), Doc: "Endpoint of mode `external`; not available in this version."},
+	}
+}
+
+func limitKeys() []strict.Key[pool.Limits] {
+	const none = "no limit"
+	weight := func(get func(*pool.Limits) *uint64) strict.Type[pool.Limits] { return strict.ToInt(1, 10000, get) }
+	memory := func(get func(*pool.Limits) *uint64) strict.Type[pool.Limits] { return strict.ToSize(1<<20, 1<<50, get) }
+	return []strict.Key[pool.Limits]{
+		{Path: "memory_max", Default: none, Type: memory(func(l *pool.Limits) *uint64 { return &l.MemoryMaxBytes }),
+			Doc: "Main memory of each replica; above it the kernel kills the engine (`ENGINE_OOM`). A model that is mapped into memory counts as far as it is read."},
+		{Path: "memory_high", Default: none, Type: memory(func(l *pool.Limits) *uint64 { return &l.MemoryHighBytes }),
+			Doc: "Main memory above which the kernel slows the engine down and reclaims; at most `memory_max`."},
+		{Path: "cpu_quota", Default: none, Type: percentType(func(l *pool.Limits) *int { return &l.CPUQuotaPercent }),
+			Doc: "CPU time of each replica in percent of one CPU: `\"150%\"` is one and a half."},
+		{Path: "cpus", Default: "all", Type: strict.ToString("string", `a list of CPUs, as "0-3,8"`, cpuList, func(l *pool.Limits) *string { return &l.CPUs }),
+			Doc: "The CPUs that the engine may run on."},
+		{Path: "cpu_weight", Default: "100", Type: weight(func(l *pool.Limits) *uint64 { return &l.CPUWeight }),
+			Doc: "Share of the CPU when there is not enough for all."},
+		{Path: "io_weight", Default: "100", Type: weight(func(l *pool.Limits) *uint64 { return &l.IOWeight }),
+			Doc: "Share of the disks when there is not enough for all."},
+		{Path: "tasks_max", Default: "PID 1's default", Type: strict.ToInt(1, 1<<22, func(l *pool.Limits) *uint64 { return &l.TasksMax }),
+			Doc: "Processes and threads of each replica."},
+	}
+}
+
+func healthKeys() []strict.Key[pool.Health] {
+	return []strict.Key[pool.Health]{
+		{Path: "path", Default: "the engine's own", Type: strict.ToString("string", `a path as "/health"`, httpPath, func(h *pool.Health) *string { return &h.Path }),
+			Doc: "HTTP path that is asked."},
+		{Path: "interval", Default: `"5s"`, Type: strict.ToDuration(100*time.Millisecond, time.Hour, func(h *pool.Health) *time.Duration { return &h.Interval }),
+			Doc: "Time between two probes of a replica that runs."},
+		{Path: "timeout", Default: `"2s"`, Type: strict.ToDuration(10*time.Millisecond, 10*time.Minute, func(h *pool.Health) *time.Duration { return &h.Timeout }),
+			Doc: "How long one probe may take; at most `interval`."},
+		{Path: "failures", Default: "3", Type: strict.ToInt(1, 1000, func(h *pool.Health) *int { return &h.Failures }),
+			Doc: "Failed probes in a row until the replica is not ready."},
+		{Path: "successes", Default: "1", Type: strict.ToInt(1, 1000, func(h *pool.Health) *int { return &h.Successes }),
+			Doc: "Good probes in a row until it is ready again."},
+		{Path: "start_timeout", Default: `"5m"`, Type: strict.ToDuration(time.Second, 24*time.Hour, func(h *pool.Health) *time.Duration { return &h.StartTimeout }),
+			Doc: "How long a load may show no progress (no log line, no CPU time, no input) until it counts as stalled. A slow load that moves is not bounded by it."},
+		{Path: "mode", Default: `"fail-fast"`, Type: strict.ToWord([]string{pool.FailFast, pool.FailOpen}, func(h *pool.Health) *string { return &h.Mode }),
+			Doc: "What failed probes do: `fail-fast` takes `ready` away, `fail-open` only logs, for development."},
+	}
+}
+
+func restartKeys() []strict.Key[pool.Restart] {
+	return []strict.Key[pool.Restart]{
+		{Path: "initial", Default: `"1s"`, Type: strict.ToDuration(100*time.Millisecond, time.Hour, func(r *pool.Restart) *time.Duration { return &r.Initial }),
+			Doc: "Time from a crash to the next start."},
+		{Path: "factor", Default: "2", Type: strict.ToFloat(1, 10, func(r *pool.Restart) *float64 { return &r.Factor }),
+			Doc: "By how much that time grows with each crash."},
+		{Path: "max", Default: `"1m"`, Type: strict.ToDuration(100*time.Millisecond, 24*time.Hour, func(r *pool.Restart) *time.Duration { return &r.Max }),
+			Doc: "The longest time; at least `initial`."},
+		{Path: "jitter", Default: "0.1", Type: strict.ToFloat(0, 1, func(r *pool.Restart) *float64 { return &r.Jitter }),
+			Doc: "Part of the time by which it varies, so that engines that fell together do not start together."},
+		{Path: "reset_after", Default: `"10m"`, Type: strict.ToDuration(time.Second, 7*24*time.Hour, func(r *pool.Restart) *time.Duration { return &r.ResetAfter }),
+			Doc: "A run of this length makes earlier crashes forgotten."},
+		{Path: "breaker_failures", Default: "5", Type: strict.ToInt(1, 1000, func(r *pool.Restart) *int { return &r.BreakerFailures }),
+			Doc: "Starts within `breaker_window` after which no further one is made."},
+		{Path: "breaker_window", Default: `"10m"`, Type: strict.ToDuration(time.Second, 7*24*time.Hour, func(r *pool.Restart) *time.Duration { return &r.BreakerWindow }),
+			Doc: "The time over which starts are counted. It is stretched where the delays and loads of so many starts take longer."},
+		{Path: "breaker_timeout", Default: `"5m"`, Type: strict.ToDuration(time.Second, 7*24*time.Hour, func(r *pool.Restart) *time.Duration { return &r.BreakerTimeout }),
+			Doc: "How long after that until one start is tried again."},
+	}
+}
+
+func drainKeys() []strict.Key[pool.Drain] {
+	return []strict.Key[pool.Drain]{
+		{Path: "deadline", Default: `"30s"`, Type: strict.ToDuration(0, 24*time.Hour, func(d *pool.Drain) *time.Duration { return &d.Deadline }),
+			Doc: "How long requests that are running may go on when a replica must stop."},
+	}
+}

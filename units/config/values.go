@@ -1,0 +1,227 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/cgroups"
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+func idType() strict.Type[draft] {
+	return strict.Type[draft]{Name: "string", Allowed: pool.IDRule, Set: func(d *draft, v *strict.Value, at strict.At) {
+		d.named = true
+		s, ok := strict.Text(v, at, pool.IDRule, func(s string) string {
+			switch {
+			case pool.ValidID(s):
+				return ""
+			case len(s) > 63:
+				return fmt.Sprintf("has %d bytes", len(s))
+			}
+			return "is no id"
+		})
+		if ok {
+			d.ID = s
+		}
+	}}
+}
+
+// schemes are the kinds of model references that the contract knows.
+var schemes = [...]string{"file", "hf", "https", "s3", "oci"}
+
+func known(scheme string) bool { return slices.Contains(schemes[:], scheme) }
+
+func modelType() strict.Type[draft] {
+	const allowed = `"file:" and an absolute path`
+	return strict.Type[draft]{Name: "string", Allowed: allowed, Set: func(d *draft, v *strict.Value, at strict.At) {
+		if v.Kind != strict.String {
+			at.Wrong(v, allowed, "Write it in quotes.")
+			return
+		}
+		scheme, rest, found := strings.Cut(v.Str, ":")
+		switch {
+		case strings.HasPrefix(v.Str, "/") && strict.OneLine(v.Str) == "":
+			at.Bad(v, allowed, fmt.Sprintf("Write %s.", strict.Quote("file:"+v.Str)))
+		case !found || !known(scheme):
+			at.Say(v, "begins with no scheme of models", allowed, "Models are named as \"file:/srv/models/a.gguf\".")
+		case scheme != "file":
+			at.Say(v, fmt.Sprintf("has the scheme %q, which is not available in this version", scheme), allowed,
+				"Fetch the model by other means and name the file.")
+		default:
+			if wrong := strict.Absolute(filePath(rest)); wrong != "" {
+				at.Say(v, "is "+v.Describe()+", which "+wrong, allowed, "")
+				return
+			}
+			if path.Clean(filePath(rest)) == "/" {
+				at.Say(v, "is the root of the file system", allowed, "")
+				return
+			}
+			d.Model = pool.Model("file:" + path.Clean(filePath(rest)))
+		}
+	}}
+}
+
+// filePath takes the empty host out of a URL: "file:///srv/a" names the same file as "file:/srv/a".
+func filePath(rest string) string {
+	if after, found := strings.CutPrefix(rest, "//"); found {
+		return after
+	}
+	return rest
+}
+
+func digest(s string) string {
+	hexed, found := strings.CutPrefix(s, "sha256:")
+	if !found {
+		return "does not begin with sha256:"
+	}
+	if len(hexed) != 64 {
+		return fmt.Sprintf("has %d digits", len(hexed))
+	}
+	if _, err := hex.DecodeString(hexed); err != nil || strings.ToLower(hexed) != hexed {
+		return "holds a character that is none of 0-9 and a-f"
+	}
+	return ""
+}
+
+func splitType() strict.Type[draft] {
+	const allowed = "shares above 0 that sum to 1"
+	return strict.Type[draft]{Name: "list of numbers", Allowed: allowed, Set: func(d *draft, v *strict.Value, at strict.At) {
+		if v.Kind != strict.Array || len(v.Items) == 0 {
+			at.Wrong(v, "a list: "+allowed, "One number for each device, as [0.6, 0.4].")
+			return
+		}
+		split, sum, good := make([]float64, len(v.Items)), 0.0, true
+		for i, item := range v.Items {
+			x, ok := strict.Number(item)
+			if !ok || !(x > 0 && x <= 1) {
+				at.Item(i).Wrong(item, "a number above 0, at most 1", "")
+				good = false
+			}
+			split[i], sum = x, sum+x
+		}
+		if good && math.Abs(sum-1) > 0.01 {
+			at.Say(v, "sums to "+strconv.FormatFloat(sum, 'g', 4, 64), "shares that sum to 1", "")
+			good = false
+		}
+		if good {
+			d.TensorSplit = split
+		}
+	}}
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// envType reads one variable. Values may be secrets, so that no message repeats one.
+func envType() strict.Type[pool.Pool] {
+	const allowed = "a string on one line"
+	return strict.Type[pool.Pool]{Name: "table of strings", Allowed: allowed, Set: func(p *pool.Pool, v *strict.Value, at strict.At) {
+		name := at.Last()
+		switch {
+		case !envName.MatchString(name):
+			at.Say(v, "is no name of a variable", "letters, digits and underscores, no digit first", "")
+		case v.Kind != strict.String:
+			at.Say(v, "is no string", allowed, "Write the value in quotes.")
+		case strings.ContainsAny(v.Str, "\x00\n\r"):
+			at.Say(v, "holds a line break or a NUL character", allowed, "")
+		default:
+			env := make(map[string]string, len(p.Env)+1)
+			for k, old := range p.Env {
+				env[k] = old
+			}
+			env[name] = v.Str
+			p.Env = env
+		}
+	}}
+}
+
+func modeType() strict.Type[pool.Provisioning] {
+	words := []string{pool.ModeBinary, pool.ModeContainer, pool.ModeExternal}
+	word := strict.ToWord(words, func(p *pool.Provisioning) *string { return &p.Mode })
+	word.Allowed = `"binary"`
+	set := word.Set
+	word.Set = func(p *pool.Provisioning, v *strict.Value, at strict.At) {
+		if v.Kind == strict.String && (v.Str == pool.ModeContainer || v.Str == pool.ModeExternal) {
+			at.Say(v, "is "+v.Describe()+", which is not available in this version", `"binary"`, "Install the engine on this host and name its binary.")
+			return
+		}
+		set(p, v, at)
+	}
+	return word
+}
+
+// unavailable is the type of a key that belongs to a mode which does not run yet.
+func unavailable[T any](name, mode string) strict.Type[T] {
+	return strict.Type[T]{Name: name, Allowed: "nothing", Set: func(_ *T, v *strict.Value, at strict.At) {
+		at.Say(v, fmt.Sprintf("belongs to mode %q, which is not available in this version", mode), "", "Remove the line.")
+	}}
+}
+
+func binary(s string) string {
+	switch wrong := strict.OneLine(s); {
+	case s == "":
+		return "is empty"
+	case wrong != "":
+		return wrong
+	case strings.Contains(s, "/") && !strings.HasPrefix(s, "/"):
+		return "is a relative path"
+	case s == "." || s == ".." || strings.HasSuffix(s, "/"):
+		return "is a folder"
+	}
+	return ""
+}
+
+func httpPath(s string) string {
+	if !strings.HasPrefix(s, "/") {
+		return "does not begin with /"
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
+		return "holds a blank, # or control character"
+	}
+	return ""
+}
+
+func cpuList(s string) string {
+	mask, err := cgroups.Mask(s)
+	if err == nil && len(mask) == 0 {
+		return "is empty"
+	}
+	if err != nil {
+		return "is no list of CPUs"
+	}
+	return ""
+}
+
+// maxPercent is a quota of every CPU that a list of CPUs may name.
+const maxPercent = 100 * (cgroups.MaxCPU + 1)
+
+var percentForm = regexp.MustCompile(`^([0-9]{1,9})%$`)
+
+func percentType(field func(*pool.Limits) *int) strict.Type[pool.Limits] {
+	allowed := fmt.Sprintf(`"1%%" to "%d%%"`, maxPercent)
+	return strict.Type[pool.Limits]{Name: "percentage", Allowed: allowed, Set: func(l *pool.Limits, v *strict.Value, at strict.At) {
+		n := int64(-1)
+		switch {
+		case v.Kind == strict.Integer:
+			n = v.Int
+		case v.Kind == strict.String:
+			if m := percentForm.FindStringSubmatch(v.Str); m != nil {
+				n, _ = strconv.ParseInt(m[1], 10, 64) // nine digits fit
+			}
+		default:
+			at.Wrong(v, "a percentage, "+allowed, "")
+			return
+		}
+		if n < 1 || n > maxPercent {
+			at.Bad(v, allowed, `Whole percent of one CPU: "150%" is one and a half.`)
+			return
+		}
+		*field(l) = int(n)
+	}}
+}
