@@ -77,7 +77,7 @@ func (s *Server) guarded(needs access, serve func(http.ResponseWriter, *http.Req
 		if err := serve(w, r); err != nil {
 			e := asError(err)
 			if e.Status == http.StatusInternalServerError {
-				s.log.Error("a request failed", "correlation_id", known.correlationID, "path", r.URL.Path, "err", err)
+				s.log.Error("a request failed", "correlation_id", known.correlationID, "path", loggedPath(r), "err", err)
 			}
 			e.write(w)
 		}
@@ -89,7 +89,7 @@ func (s *Server) finish(w *recorder, r *http.Request, began time.Time) {
 	if p := recover(); p != nil {
 		known, _ := r.Context().Value(requestKey{}).(request)
 		s.log.Error("a request handler panicked", "correlation_id", known.correlationID, "method", r.Method,
-			"path", r.URL.Path, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			"path", loggedPath(r), "err", fmt.Sprint(p), "stack", string(debug.Stack()))
 		if w.status != 0 {
 			s.logRequest(w, r, began)
 			panic(http.ErrAbortHandler) // the answer has begun: cut it, so that the caller sees that it is not whole
@@ -114,15 +114,22 @@ func (s *Server) logRequest(w *recorder, r *http.Request, began time.Time) {
 		return
 	}
 	known, _ := r.Context().Value(requestKey{}).(request)
+	path := loggedPath(r)
 	attrs := []slog.Attr{
 		slog.String("correlation_id", known.correlationID), slog.String("identity", known.caller.identity),
-		slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.String("method", r.Method), slog.String("path", path),
 		slog.Int("status", w.status), slog.Int64("duration_ms", time.Since(began).Milliseconds()),
 	}
-	if id := r.PathValue("id"); id != "" {
-		attrs = append(attrs, slog.String("pool_id", id))
+	if p, ok := s.registry.Snapshot().Pool(r.PathValue("id")); ok {
+		attrs = append(attrs, slog.String("pool_id", p.ID))
 	}
-	s.log.LogAttrs(r.Context(), level, fmt.Sprintf("%s asked %s %s: %d", known.caller.identity, r.Method, r.URL.Path, w.status), attrs...)
+	s.log.LogAttrs(r.Context(), level, fmt.Sprintf("%s asked %s %s: %d", known.caller.identity, r.Method, path, w.status), attrs...)
+}
+
+// loggedPath is the path as it was sent, escaped and not for ever: the caller chooses it.
+func loggedPath(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	return path[:min(len(path), 256)]
 }
 
 // correlationOf returns the caller's id where it is one, else a new one of 128 random bits in hex.

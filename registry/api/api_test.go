@@ -1,0 +1,252 @@
+package api
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// TestGoldenAnswers pins every byte that programs read.
+func TestGoldenAnswers(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	h.reg.Put(llama())
+	h.reg.Put(registry.Aggregate(registry.Pool{ID: "broken", LastError: registry.Fail(registry.CodeConfigInvalid, "broken.toml:3:1: unknown key \"slotz\"", "Did you mean slots?")}))
+	h.reg.SetProblems([]registry.Problem{{File: "/etc/pool-managerd/pools.d/a b.toml", Text: `"a b" is no pool id`, Hint: "Rename the file."}})
+	for _, c := range []struct{ name, path string }{
+		{"health", "/health"},
+		{"pools", "/v1/pools"},
+		{"pool", "/v1/pools/llama3-8b"},
+		{"pool-health", "/v1/pools/llama3-8b/health"},
+		{"pool-status", "/pools/llama3-8b/status"},
+		{"pool-unit", "/v1/pools/llama3-8b/unit"},
+		{"not-found", "/v1/pools/nobody"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := h.get(c.path)
+			got := fmt.Sprintf("GET %s\n%d %s\n\n%s", c.path, r.status, r.header.Get("Content-Type"), r.body)
+			if r.header.Get("Content-Type") == "application/json" {
+				got = strings.Replace(got, r.body, indent(t, r.body), 1)
+			}
+			golden := filepath.Join("testdata", c.name+".golden")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("-want +got; -update writes it:\n%s", diff)
+			}
+		})
+	}
+}
+
+func indent(t *testing.T, body string) string {
+	t.Helper()
+	var v json.RawMessage
+	if err := json.Unmarshal([]byte(body), &v); err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out) + "\n"
+}
+
+func TestEmptyListsAreLists(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	if r := h.get("/v1/pools"); r.body != `{"pools":[],"problems":[]}`+"\n" {
+		t.Errorf("no pools: %s", r.body)
+	}
+	h.reg.Put(registry.Pool{ID: "bare"})
+	if r := h.get("/v1/pools/bare"); strings.Contains(strings.ReplaceAll(r.body, `":null`, ""), "null") || strings.Contains(r.body, `"replicas":null`) {
+		t.Errorf("a list is null: %s", r.body)
+	}
+}
+
+func TestTheListIsNeverOld(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	for i := range 5 {
+		h.reg.Put(registry.Pool{ID: "p", RestartCount: i})
+		if want := fmt.Sprintf(`"restart_count":%d`, i); !strings.Contains(h.get("/v1/pools").body, want) {
+			t.Fatalf("the list is older than the registry: no %s", want)
+		}
+	}
+}
+
+func TestNoSuchThing(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	h.reg.Put(llama())
+	notFound := func(code string, paths ...string) {
+		for _, path := range paths {
+			t.Run(code+strings.ReplaceAll(path, "/", "_"), func(t *testing.T) { h.get(path).wantError(t, 404, code) })
+		}
+	}
+	notFound("POOL_NOT_FOUND", "/v1/pools/nobody", "/v1/pools/nobody/health", "/v1/pools/nobody/unit", "/pools/nobody/status",
+		"/v1/pools/..%2F..%2Fetc", "/v1/pools/"+strings.Repeat("x", 5000))
+	notFound("NOT_FOUND", "/", "/v1", "/v1/pools/", "/v1/pools/llama3-8b/x", "/v2/pools", "/pools/llama3-8b", "/metrics/x")
+	t.Run("the_message_names_the_pool", func(t *testing.T) {
+		if r := h.get("/v1/pools/nobody"); r.json["message"] != "pool nobody not found" {
+			t.Errorf("message %q", r.json["message"])
+		}
+	})
+}
+
+func TestMethods(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	h.reg.Put(llama())
+	for _, rt := range h.server.routes {
+		path := strings.ReplaceAll(rt.path, "{id}", "llama3-8b")
+		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
+			get := h.get(path)
+			head := h.do(h.overSocket(), "HEAD", "http://socket"+path)
+			if head.status != 200 || head.body != "" || head.header.Get("Content-Length") != get.header.Get("Content-Length") {
+				t.Errorf("HEAD: %d, %d bytes, Content-Length %s; GET has %s", head.status, len(head.body),
+					head.header.Get("Content-Length"), get.header.Get("Content-Length"))
+			}
+			for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS"} {
+				r := h.do(h.overSocket(), method, "http://socket"+path)
+				r.wantError(t, 405, "METHOD_NOT_ALLOWED")
+				if allow := r.header.Get("Allow"); allow != "GET, HEAD" {
+					t.Errorf("%s: Allow %q", method, allow)
+				}
+			}
+		})
+	}
+}
+
+func TestUnit(t *testing.T) {
+	h := serve(t, Settings{}, units{
+		"unprepared": registry.Fail(registry.CodeModelNotFound, "/srv/m.gguf: no such file", "Copy it there."),
+		"defect":     errors.New("secret detail"),
+		"panics":     errPanic,
+	})
+	for _, id := range []string{"good", "unprepared", "defect", "panics"} {
+		h.reg.Put(registry.Pool{ID: id})
+	}
+	if r := h.get("/v1/pools/good/unit"); r.status != 200 || !strings.Contains(r.body, "Type=exec") {
+		t.Errorf("unit: %d %s", r.status, r.body)
+	}
+	r := h.get("/v1/pools/unprepared/unit")
+	r.wantError(t, 409, "MODEL_NOT_FOUND")
+	if r.json["hint"] != "Copy it there." {
+		t.Errorf("hint %q", r.json["hint"])
+	}
+	r = h.get("/v1/pools/defect/unit")
+	r.wantError(t, 500, "INTERNAL")
+	if strings.Contains(r.body, "secret detail") {
+		t.Errorf("an inner error is shown to the caller: %s", r.body)
+	}
+	h.logged("secret detail", r.header.Get(correlationHeader))
+	r = h.get("/v1/pools/panics/unit")
+	r.wantError(t, 500, "INTERNAL")
+	h.logged("a request handler panicked", "a defect", r.header.Get(correlationHeader), "stack")
+	if r := h.get("/health"); r.status != 200 {
+		t.Errorf("after a panic: %d", r.status)
+	}
+}
+
+func TestAStuckBackendIsBounded(t *testing.T) {
+	h := newServer(t, Settings{}, units{"stuck": nil})
+	h.reg.Put(registry.Pool{ID: "stuck"})
+	r := httptest.NewRequest("GET", "/v1/pools/stuck/unit", nil).WithContext(timedOut(t))
+	r = r.WithContext(withCaller(r.Context()))
+	w := httptest.NewRecorder()
+	h.server.ServeHTTP(w, r)
+	if w.Code != 503 || !strings.Contains(w.Body.String(), `"retriable":true`) || w.Header().Get("Retry-After") != "1" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
+func TestCorrelationID(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	made := func(t *testing.T, r reply) {
+		t.Helper()
+		id := r.header.Get(correlationHeader)
+		if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
+			t.Errorf("%s: %q, want 128 bits in hex", correlationHeader, id)
+		}
+	}
+	t.Run("echoed_and_logged", func(t *testing.T) {
+		id := "req-42 / of: somebody~"
+		if got := h.get("/health", correlationHeader, id).header.Get(correlationHeader); got != id {
+			t.Errorf("%q", got)
+		}
+		h.logged(`"correlation_id":"`+id+`"`, `"path":"/health"`, `"status":200`)
+	})
+	t.Run("echoed_with_errors", func(t *testing.T) {
+		if got := h.get("/nowhere", correlationHeader, "e1").header.Get(correlationHeader); got != "e1" {
+			t.Errorf("%q", got)
+		}
+	})
+	t.Run("128_characters_are_accepted", func(t *testing.T) {
+		id := strings.Repeat("x", 128)
+		if got := h.get("/health", correlationHeader, id).header.Get(correlationHeader); got != id {
+			t.Errorf("%q", got)
+		}
+	})
+	t.Run("129_are_not", func(t *testing.T) { made(t, h.get("/health", correlationHeader, strings.Repeat("x", 129))) })
+	t.Run("what_cannot_be_printed_is_not", func(t *testing.T) { made(t, h.get("/health", correlationHeader, "a\tb")) })
+	t.Run("bytes_beyond_ascii_are_not", func(t *testing.T) { made(t, h.get("/health", correlationHeader, "ä")) })
+	t.Run("made_when_absent_and_each_differs", func(t *testing.T) {
+		a, b := h.get("/health"), h.get("/health")
+		made(t, a)
+		if a.header.Get(correlationHeader) == b.header.Get(correlationHeader) {
+			t.Error("two requests have the same id")
+		}
+	})
+}
+
+// TestHeaderLimit: a caller cannot make the daemon hold a large header.
+func TestHeaderLimit(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	c, err := net.Dial("unix", h.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /health HTTP/1.1\r\nHost: x\r\nX-Large: %s\r\n\r\n", strings.Repeat("x", 40<<10))
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("status %d, want 431", resp.StatusCode)
+	}
+}
+
+func TestMetricsRoute(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	if r := h.get("/metrics"); r.status != 200 || r.body != "pool_ready 1\n" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	without, err := New(Options{Registry: h.reg, Backend: units{}, Log: h.server.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	without.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil).WithContext(withCaller(t.Context())))
+	if w.Code != 404 {
+		t.Errorf("without metrics: %d", w.Code)
+	}
+}

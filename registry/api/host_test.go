@@ -1,0 +1,256 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// secret is the token that tests write into token files.
+const secret = "0123456789abcdef0123456789abcdef"
+
+// units is a Backend that knows what a test tells it.
+type units map[string]error
+
+func (u units) RenderUnit(ctx context.Context, id string) (string, error) {
+	err, ok := u[id]
+	switch {
+	case !ok:
+		return "# pool-engine@" + id + ".r0.service\n[Service]\nType=exec\n", nil
+	case err == nil: // never answers
+		<-ctx.Done()
+		return "", ctx.Err()
+	case errors.Is(err, errPanic):
+		panic("a defect")
+	}
+	return "", err
+}
+
+var errPanic = errors.New("panic, please")
+
+// host is a server on a unix socket and on TCP, with a registry and a log to look at.
+type host struct {
+	t      *testing.T
+	reg    *registry.Registry
+	server *Server
+	socket string
+	tcp    string // host:port
+	log    *logBuffer
+	stop   context.CancelFunc
+	ended  chan error
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// tokenFile writes a token file and returns its path.
+func tokenFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// newServer makes a server that does not listen yet.
+func newServer(t *testing.T, settings Settings, backend Backend) *host {
+	t.Helper()
+	h := &host{t: t, reg: registry.New(), log: &logBuffer{}}
+	var err error
+	h.server, err = New(Options{
+		Registry: h.reg, Backend: backend, Settings: settings, Version: "1.2.3",
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "pool_ready 1\n") }),
+		Log:     slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// serve starts a host; the test's end stops it and checks that it ended well.
+func serve(t *testing.T, settings Settings, backend Backend) *host {
+	t.Helper()
+	h := newServer(t, settings, backend)
+	h.socket = filepath.Join(t.TempDir(), "api.sock")
+	ul, err := net.Listen("unix", h.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.tcp = tl.Addr().String()
+	h.run(ul, tl)
+	return h
+}
+
+func (h *host) run(listeners ...net.Listener) {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.stop, h.ended = cancel, make(chan error, 1)
+	go func() { h.ended <- h.server.Serve(ctx, listeners...) }()
+	h.t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-h.ended:
+			if err != nil {
+				h.t.Errorf("Serve: %v", err)
+			}
+		case <-time.After(20 * time.Second):
+			h.t.Error("Serve does not end")
+		}
+	})
+}
+
+// overSocket is a client of the unix socket; no connection is reused.
+func (h *host) overSocket() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", h.socket)
+		},
+	}}
+}
+
+// reply is what a caller got.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+	json   map[string]any // nil where the body is no JSON object
+}
+
+func (h *host) do(c *http.Client, method, url string, header ...string) reply {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), method, url, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+		}
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		h.t.Fatalf("%s %s: %v", method, url, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		h.t.Fatalf("%s %s: %v", method, url, err)
+	}
+	r := reply{status: resp.StatusCode, header: resp.Header, body: string(body)}
+	if err := json.Unmarshal(body, &r.json); err != nil {
+		r.json = nil
+	}
+	return r
+}
+
+// get asks over the unix socket.
+func (h *host) get(path string, header ...string) reply {
+	h.t.Helper()
+	return h.do(h.overSocket(), http.MethodGet, "http://socket"+path, header...)
+}
+
+// getTCP asks over TCP.
+func (h *host) getTCP(path string, header ...string) reply {
+	h.t.Helper()
+	return h.do(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, http.MethodGet, "http://"+h.tcp+path, header...)
+}
+
+// wantError checks the shape that every error has.
+func (r reply) wantError(t *testing.T, status int, code string) {
+	t.Helper()
+	if r.status != status || r.json["code"] != code {
+		t.Errorf("got %d %s, want %d %s", r.status, r.body, status, code)
+	}
+	if _, ok := r.json["message"].(string); !ok {
+		t.Errorf("no message: %s", r.body)
+	}
+	if _, ok := r.json["retriable"].(bool); !ok {
+		t.Errorf("not said whether to try again: %s", r.body)
+	}
+	if kind := r.header.Get("Content-Type"); kind != "application/json" {
+		t.Errorf("Content-Type %q", kind)
+	}
+}
+
+// logged waits until the log has a line with all of these; the line of a request is written after its answer.
+func (h *host) logged(parts ...string) {
+	h.t.Helper()
+	for range 200 {
+		for line := range strings.Lines(h.log.String()) {
+			if containsAll(line, parts) {
+				return
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	h.t.Errorf("no log line with %q in:\n%s", parts, h.log)
+}
+
+func containsAll(s string, parts []string) bool {
+	for _, p := range parts {
+		if !strings.Contains(s, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// llama is a pool with one ready and one crashed replica.
+func llama() registry.Pool {
+	at := time.UnixMilli(1_700_000_000_123)
+	return registry.Aggregate(registry.Pool{
+		ID: "llama3-8b", Engine: "llamacpp", ModelID: "file:/srv/models/llama3.gguf", Wanted: true,
+		Replicas: []registry.Replica{
+			{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: `pool-engine@llama3\x2d8b.r0.service`,
+				Endpoint: "http://127.0.0.1:21000", PID: 4711, InvocationID: strings.Repeat("ab", 16), SpecHash: "0123456789ab-0123456789ab",
+				DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, SlotsFree: 4, Since: at, LastHeartbeat: at},
+			{ID: "r1", State: registry.StateBackoff, Reason: "the engine crashed; PID 1 will start it again", Unit: `pool-engine@llama3\x2d8b.r1.service`,
+				DeviceMask: []string{"1"}, SlotsTotal: 4, RestartCount: 2, Backoff: 2300 * time.Millisecond, Since: at.Add(time.Second),
+				LastError: registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "poolctl logs llama3-8b")},
+		},
+	})
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// nowhere takes an answer and forgets it.
+type nowhere struct{ header http.Header }
+
+func (n *nowhere) Header() http.Header         { return n.header }
+func (n *nowhere) WriteHeader(int)             {}
+func (n *nowhere) Write(p []byte) (int, error) { return len(p), nil }

@@ -1,0 +1,366 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// socketUnit holds a listening socket as PID 1 does: each daemon gets a duplicate, and the socket outlives them.
+type socketUnit struct {
+	t    *testing.T
+	file *os.File
+	path string
+}
+
+func newSocketUnit(t *testing.T) *socketUnit {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "api.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	f, err := l.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	t.Cleanup(func() { f.Close() })
+	return &socketUnit{t, f, path}
+}
+
+func (s *socketUnit) listener() net.Listener {
+	s.t.Helper()
+	l, err := net.FileListener(s.file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
+
+func (s *socketUnit) client() *http.Client {
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		MaxIdleConnsPerHost: 8,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", s.path)
+		},
+	}}
+}
+
+// TestRestartsLoseNothing: eight callers, with and without keep-alive, while the daemon restarts ten times. A
+// request is never sent twice, so a single reset would show.
+func TestRestartsLoseNothing(t *testing.T) {
+	unit := newSocketUnit(t)
+	var asked, failed atomic.Int64
+	var callers sync.WaitGroup
+	done := make(chan struct{})
+	for i := range 8 {
+		c := unit.client()
+		c.Transport.(*http.Transport).DisableKeepAlives = i%2 == 0
+		callers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				asked.Add(1)
+				if err := askOnce(t.Context(), c); err != nil {
+					failed.Add(1)
+					t.Errorf("a request failed: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 10 {
+		h := newServer(t, Settings{}, units{})
+		h.reg.Put(llama())
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		began := asked.Load()
+		go func() { ended <- h.server.Serve(ctx, unit.listener()) }()
+		for asked.Load() < began+50 && failed.Load() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatalf("Serve: %v", err)
+		}
+	}
+	close(done)
+	last := newServer(t, Settings{}, units{}) // answers what waits in the socket
+	last.reg.Put(llama())
+	last.run(unit.listener())
+	callers.Wait()
+	if asked.Load() < 500 {
+		t.Errorf("only %d requests", asked.Load())
+	}
+}
+
+// askOnce sends one request that net/http must not repeat: a body without GetBody makes it so.
+func askOnce(ctx context.Context, c *http.Client) error {
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://socket/v1/pools/llama3-8b", io.NopCloser(strings.NewReader("{}")))
+	if err != nil {
+		return err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != 200 || !strings.Contains(string(body), "llama3-8b") {
+		return fmt.Errorf("%d %s", resp.StatusCode, body)
+	}
+	return nil
+}
+
+func TestTheSocketPathStays(t *testing.T) {
+	h := newServer(t, Settings{}, units{})
+	path := filepath.Join(t.TempDir(), "api.sock")
+	l, err := net.Listen("unix", path) // unlinks at close unless it is told not to
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.server.Serve(ctx, l); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the socket's path is gone: %v", err)
+	}
+}
+
+// slow is a backend whose answer waits for the test.
+type slow struct{ asked, answer chan struct{} }
+
+func (s slow) RenderUnit(ctx context.Context, id string) (string, error) {
+	close(s.asked)
+	<-s.answer
+	return "[Service]\n", nil
+}
+
+// TestTheEndWaitsForAnswers: a request under way when the end begins is answered, and told to close.
+func TestTheEndWaitsForAnswers(t *testing.T) {
+	backend := slow{make(chan struct{}), make(chan struct{})}
+	h := newServer(t, Settings{}, backend)
+	h.reg.Put(llama())
+	unit := newSocketUnit(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.server.Serve(ctx, unit.listener()) }()
+
+	// An idle keep-alive connection, and one with a request under way.
+	idle, err := net.Dial("unix", unit.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	reader := bufio.NewReader(idle)
+	first := exchange(t, idle, reader, "/health")
+	if first.Close {
+		t.Error("a connection is told to close while the server is well")
+	}
+	answered := make(chan reply, 1)
+	h.socket = unit.path
+	go func() { answered <- h.get("/v1/pools/llama3-8b/unit") }()
+	<-backend.asked
+	cancel()
+	for !h.server.ending.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	// A request that comes on the idle connection just now is answered too, and told that it is the last.
+	if last := exchange(t, idle, reader, "/health"); last.StatusCode != 200 || !last.Close {
+		t.Errorf("status %d, Connection: close %t", last.StatusCode, last.Close)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("the server ended before its answer: %v", err)
+	default:
+	}
+	close(backend.answer)
+	if r := <-answered; r.status != 200 || r.body != "[Service]\n" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+func exchange(t *testing.T, c net.Conn, r *bufio.Reader, path string) *http.Response {
+	t.Helper()
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatalf("GET %s: %v", path, err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	return resp
+}
+
+// TestASlowReaderDelaysNobody: a caller that asks for much and reads nothing.
+func TestASlowReaderDelaysNobody(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	for i := range 500 {
+		p := llama()
+		p.ID = fmt.Sprintf("pool-%03d", i)
+		h.reg.Put(p)
+	}
+	for range 4 {
+		c, err := net.Dial("unix", h.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.(*net.UnixConn).SetReadBuffer(4096); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(c, "GET /v1/pools HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
+	if r := h.get("/v1/pools"); r.status != 200 || strings.Count(r.body, `"invocation_id"`) != 1000 {
+		t.Errorf("%d, %d bytes", r.status, len(r.body))
+	}
+}
+
+// TestConnectionsAreBounded: more connections than places wait, and get their turn.
+func TestConnectionsAreBounded(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded := limit(l, 2)
+	defer bounded.Close()
+	accepted := make(chan net.Conn, 8)
+	go func() {
+		for {
+			c, err := bounded.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- c
+		}
+	}()
+	for range 3 {
+		c, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	first, second := <-accepted, <-accepted
+	if n := len(bounded.places); n != 2 || len(accepted) != 0 {
+		t.Fatalf("%d places taken of 2, %d connections more", n, len(accepted))
+	}
+	first.Close()
+	first.Close() // http.Server closes more than once; the place is given back once
+	third := <-accepted
+	second.Close()
+	third.Close()
+	bounded.Close()
+	if _, open := <-accepted; open {
+		t.Error("accepted after Close")
+	}
+	if n := len(bounded.places); n != 0 {
+		t.Errorf("%d places are still taken", n)
+	}
+}
+
+// TestAFullHouseCanBeLeft: Close ends an Accept that waits for a place.
+func TestAFullHouseCanBeLeft(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := limit(l, 0)
+	ended := make(chan error, 1)
+	go func() { _, err := full.Accept(); ended <- err }()
+	full.Close()
+	if err := <-ended; err == nil {
+		t.Error("Accept returned a connection")
+	}
+}
+
+// TestDescriptorsAreGivenBack: nothing of a request stays open.
+func TestDescriptorsAreGivenBack(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	h.get("/health")
+	before := descriptors(t)
+	for range 50 {
+		h.get("/v1/pools")
+	}
+	for range 400 {
+		if descriptors(t) <= before {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("%d descriptors are open, %d before", descriptors(t), before)
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	n := 0
+	for fd := range 1024 {
+		var st syscall.Stat_t
+		if syscall.Fstat(fd, &st) == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func BenchmarkList500Pools(b *testing.B) {
+	reg := registry.New()
+	for i := range 500 {
+		p := llama()
+		p.ID = fmt.Sprintf("pool-%03d", i)
+		reg.Put(p)
+	}
+	s, err := New(Options{Registry: reg, Backend: units{}, Log: discard()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ask := func() {
+		r, _ := http.NewRequestWithContext(withCaller(context.Background()), "GET", "/v1/pools", nil)
+		s.ServeHTTP(&nowhere{header: make(http.Header)}, r)
+	}
+	b.Run("nothing_changed", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			ask()
+		}
+	})
+	b.Run("one_pool_changed", func(b *testing.B) {
+		b.ReportAllocs()
+		p := llama()
+		p.ID = "pool-250"
+		for b.Loop() {
+			reg.Put(p)
+			ask()
+		}
+	})
+}
