@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 	"github.com/pool-managerd/pool-managerd/test/machine"
@@ -82,17 +83,27 @@ func (s stage) show(ctx context.Context) error {
 	)
 }
 
+// patience bounds each wait of the story.
+const patience = time.Minute
+
+// until waits until something can be said of the pool.
+func (s stage) until(ctx context.Context, holds func(host.Pool) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return host.Eventually(ctx, func(ctx context.Context) error {
+		p, err := s.h.Pool(ctx, "tiny")
+		if err == nil && !holds(p) {
+			err = fmt.Errorf("not yet: %s", p)
+		}
+		return err
+	})
+}
+
 // ready waits until the pool is ready after so many restarts.
-func (s stage) ready(ctx context.Context, restarts int) (host.Pool, error) {
-	var p host.Pool
-	err := host.Eventually(ctx, func(ctx context.Context) (err error) {
-		if p, err = s.h.Pool(ctx, "tiny"); err != nil {
-			return err
-		}
-		if !p.Ready || p.RestartCount != restarts || len(p.Replicas) == 0 {
-			return fmt.Errorf("not ready: %s", p)
-		}
-		return nil
+func (s stage) ready(ctx context.Context, restarts int) (p host.Pool, err error) {
+	err = s.until(ctx, func(now host.Pool) bool {
+		p = now
+		return p.Ready && p.RestartCount == restarts && len(p.Replicas) > 0
 	})
 	return p, err
 }
@@ -113,13 +124,15 @@ func (s stage) killEngine(ctx context.Context) error {
 		return err
 	}
 	say("The engine is killed. PID 1 starts it again.")
-	if err := s.run(ctx, "kill -KILL "+strconv.Itoa(p.Replicas[0].PID)+"; sleep 0.3; poolctl list"); err != nil {
-		return err
-	}
-	if _, err := s.ready(ctx, 1); err != nil {
-		return err
-	}
-	return s.run(ctx, "poolctl list")
+	return steps(
+		func() error { return s.run(ctx, "kill -KILL "+strconv.Itoa(p.Replicas[0].PID)) },
+		func() error {
+			return s.until(ctx, func(p host.Pool) bool { return !p.Ready })
+		},
+		func() error { return s.run(ctx, "poolctl list") },
+		func() error { _, err := s.ready(ctx, 1); return err },
+		func() error { return s.run(ctx, "poolctl list") },
+	)
 }
 
 func (s stage) killManager(ctx context.Context) error {

@@ -1,0 +1,174 @@
+// Command crashwatch runs inside a test machine. It kills one engine with SIGKILL and tells how long it took until a
+// bare D-Bus subscriber, which does nothing else, heard of it, and until the manager's API said ready=false. Both are
+// seen by this one process on one clock, so that their ratio is the manager's own share.
+//
+// Usage: crashwatch UNIT PID [POOL]. Without a pool only the bus is watched. It prints one JSON object; times are microseconds.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds one crash.
+const patience = 20 * time.Second
+
+// look is the pause between two looks at the API: short against what is measured, long enough to leave the processor alone.
+const look = 300 * time.Microsecond
+
+// result is what is printed.
+type result struct {
+	KillUSec int64 `json:"kill_usec"` // when the signal was sent, CLOCK_MONOTONIC
+	BusUSec  int64 `json:"bus_usec"`  // from there until the signal on the bus
+	APIUSec  int64 `json:"api_usec"`  // and until ready=false
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "crashwatch:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) < 2 || len(args) > 3 {
+		return errors.New("usage: crashwatch UNIT PID [POOL]")
+	}
+	pid, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	signals, closeBus, err := subscribe(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	defer closeBus()
+	ready := func() (bool, error) { return false, nil }
+	if len(args) == 3 {
+		ready = newAPI(ctx, args[2])
+		if is, err := ready(); err != nil || !is {
+			return fmt.Errorf("the pool is not ready (%v)", err)
+		}
+	}
+	bus := make(chan time.Time, 1)
+	go func() { bus <- leftActive(ctx, signals) }()
+
+	killed, killedUSec := time.Now(), monotonic()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	told, err := falls(ready)
+	if err != nil {
+		return err
+	}
+	heard := <-bus
+	if heard.IsZero() {
+		return errors.New("no signal came over the bus")
+	}
+	return json.NewEncoder(os.Stdout).Encode(result{killedUSec, heard.Sub(killed).Microseconds(), told.Sub(killed).Microseconds()})
+}
+
+// falls asks until the answer is no, and returns when that was.
+func falls(ready func() (bool, error)) (time.Time, error) {
+	for {
+		is, err := ready()
+		if err != nil || !is {
+			return time.Now(), err
+		}
+		time.Sleep(look)
+	}
+}
+
+// monotonic is the clock of PID 1's timestamps, in microseconds.
+func monotonic() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return ts.Nano() / 1000
+}
+
+// subscribe connects to the system bus and asks for the unit's property changes.
+func subscribe(ctx context.Context, unit string) (<-chan *dbus.Signal, func(), error) {
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := func() { _ = conn.Close() } // the process ends right after
+	manager := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
+	var path dbus.ObjectPath
+	if err := manager.CallWithContext(ctx, "org.freedesktop.systemd1.Manager.GetUnit", 0, unit).Store(&path); err != nil {
+		stop()
+		return nil, nil, err
+	}
+	signals := make(chan *dbus.Signal, 64)
+	conn.Signal(signals)
+	err = conn.AddMatchSignalContext(ctx, dbus.WithMatchObjectPath(path), dbus.WithMatchSender("org.freedesktop.systemd1"),
+		dbus.WithMatchInterface("org.freedesktop.DBus.Properties"), dbus.WithMatchMember("PropertiesChanged"))
+	if err == nil {
+		err = manager.CallWithContext(ctx, "org.freedesktop.systemd1.Manager.Subscribe", 0).Err
+	}
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return signals, stop, nil
+}
+
+// leftActive returns when the unit was first said to be in another state than active; zero when it never was.
+func leftActive(ctx context.Context, signals <-chan *dbus.Signal) time.Time {
+	for {
+		select {
+		case <-ctx.Done():
+			return time.Time{}
+		case s := <-signals:
+			if s == nil {
+				return time.Time{}
+			}
+			if len(s.Body) < 2 {
+				continue
+			}
+			changed, ok := s.Body[1].(map[string]dbus.Variant)
+			if state, has := changed["ActiveState"]; ok && has && state.Value() != "active" {
+				return time.Now()
+			}
+		}
+	}
+}
+
+// newAPI returns a question for the pool's ready, asked over a connection that stays open.
+func newAPI(ctx context.Context, pool string) func() (bool, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", "/run/pool-managerd/api.sock")
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: dial}}
+	return func() (bool, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/v1/pools/"+pool+"/health", nil)
+		if err != nil {
+			return false, err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return false, err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return bytes.Contains(body, []byte(`"ready":true`)), err
+	}
+}
