@@ -1,0 +1,133 @@
+// Package gate decides, inside an engine's own unit, whether the engine is ready: it runs as ExecStartPost=, and the unit is
+// active when it succeeds. It watches the main process, the endpoint, the unit's control group and its log, and needs no manager.
+//
+// A load may take as long as it moves: only one that shows no log line, no CPU time and no input for a while is
+// stalled. It owns that rule and the exit statuses. It must not know pools, units or D-Bus.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strconv"
+	"time"
+)
+
+// Options of one gate.
+type Options struct {
+	URL    string        // the health endpoint, http://127.0.0.1:PORT/PATH
+	Expect int           // the status that means healthy
+	Stall  time.Duration // without progress, until the load counts as stalled
+	Log    *log.Logger   // for a person, in the engine's own log
+
+	// MainPID and Invocation are MAINPID and INVOCATION_ID of systemd.exec(5).
+	MainPID    int
+	Invocation string
+}
+
+// errGone says that the main process ended before it could be watched.
+var errGone = errors.New("the engine's main process has ended")
+
+// progressEvery is how often a long load is mentioned in the log.
+const progressEvery = time.Minute
+
+// FromEnvironment fills in what PID 1 tells a command of a unit.
+func (o *Options) FromEnvironment() error {
+	pid, err := strconv.Atoi(os.Getenv("MAINPID"))
+	if err != nil || pid <= 0 {
+		return errors.New("MAINPID is not set: pool-gate is run by PID 1 as ExecStartPost= of an engine's unit")
+	}
+	o.MainPID, o.Invocation = pid, os.Getenv("INVOCATION_ID")
+	return nil
+}
+
+// Run waits for a verdict and returns the exit status for it. It gives up its privileges first.
+func Run(ctx context.Context, o Options) int {
+	at, err := parseEndpoint(o.URL)
+	if err != nil {
+		o.Log.Println(err)
+		return ExitUsage
+	}
+	w, err := watch(o.MainPID)
+	if errors.Is(err, errGone) {
+		o.Log.Println("the engine ended before it listened")
+		return ExitEngineGone
+	}
+	if err == nil {
+		defer w.close()
+		err = dropPrivileges()
+	}
+	if err != nil {
+		o.Log.Println(err)
+		return ExitFailed
+	}
+	lines := o.followLog(w)
+	defer lines.stop()
+	return o.loop(ctx, at, w, lines)
+}
+
+// followLog is nil where the log cannot be read: then CPU time and input decide alone.
+func (o Options) followLog(w *watched) *follower {
+	if o.Invocation == "" {
+		return nil
+	}
+	f, err := follow(o.Invocation, w.not)
+	if err != nil {
+		o.Log.Println("the log cannot be followed, so log lines do not count as progress:", err)
+		return nil
+	}
+	w.not = append(w.not, f.cmd.Process.Pid)
+	return f
+}
+
+func (o Options) loop(ctx context.Context, at endpoint, w *watched, lines *follower) int {
+	began, mentioned, gone := time.Now(), time.Duration(0), false
+	judge := NewJudge(o.Stall)
+	for ctx.Err() == nil {
+		s := Sample{At: time.Since(began), Gone: gone, Lines: lines.count64()}
+		if !gone {
+			s.Answer = at.ask(w.uid, o.Expect)
+			w.counters(&s)
+		}
+		if v := judge.Next(s); v != Wait {
+			return o.end(v, s, at)
+		}
+		if s.At-mentioned >= progressEvery {
+			mentioned = s.At
+			o.Log.Printf("still loading after %s: %s of CPU time, %d bytes read and written, %d log lines, nothing new for %s",
+				s.At.Round(time.Second), s.CPU.Round(time.Millisecond), s.IO, s.Lines, judge.Idle(s).Round(time.Second))
+		}
+		var err error
+		if gone, err = w.sleep(Pause(s.At)); err != nil {
+			o.Log.Println(err)
+			return ExitFailed
+		}
+	}
+	o.Log.Println("told to end before the engine was ready")
+	return ExitFailed
+}
+
+func (o Options) end(v Verdict, s Sample, at endpoint) int {
+	switch v {
+	case Ready:
+		o.Log.Printf("the engine answers after %s", s.At.Round(time.Millisecond))
+		return ExitReady
+	case EngineGone:
+		o.Log.Printf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond))
+		return ExitEngineGone
+	case ForeignPort:
+		o.Log.Printf("port %d is held by another user's process, not by the engine", at.port)
+		return ExitForeignPort
+	}
+	o.Log.Printf("the load stalled: no log line, no CPU time and no input for %s", o.Stall)
+	return ExitStalled
+}
+
+// Usage is what the command prints for a wrong command line.
+func Usage() string {
+	return fmt.Sprintf("usage: pool-gate --url http://127.0.0.1:PORT/PATH --expect STATUS --stall DURATION\n\n"+
+		"Run by PID 1 as ExecStartPost= of an engine's unit. Exit status: %d ready, %d engine gone, %d stalled, %d port held by another process.",
+		ExitReady, ExitEngineGone, ExitStalled, ExitForeignPort)
+}

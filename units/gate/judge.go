@@ -1,0 +1,89 @@
+package gate
+
+import "time"
+
+// Answer is what the engine's endpoint said to one question.
+type Answer int
+
+// The answers.
+const (
+	Silent  Answer = iota // nobody listens, or no answer came
+	Loading               // an answer that does not mean healthy
+	Healthy               // the wanted status
+	Foreign               // somebody else's process listens on the port
+)
+
+// Sample is one look at the engine. Counters only grow.
+type Sample struct {
+	At     time.Duration // since the gate began
+	Answer Answer
+	Gone   bool // the main process has ended
+
+	CPU    time.Duration // CPU time of the engine's processes
+	IO     uint64        // bytes read and written by them, as far as the kernel counts
+	Faults uint64        // major page faults: a model that is mapped is read by them
+	Lines  uint64        // log lines
+}
+
+// Verdict is what the gate decides.
+type Verdict int
+
+// The verdicts.
+const (
+	Wait Verdict = iota
+	Ready
+	EngineGone
+	Stalled
+	ForeignPort
+)
+
+// What counts as progress. An engine that does nothing still answers the gate's own questions, which costs it a
+// little CPU time: so a share of a core is asked for, and a floor for short spans.
+const (
+	cpuShare = 0.01
+	cpuFloor = 50 * time.Millisecond
+	ioFloor  = 4096 // bytes: one page
+)
+
+// Judge decides from samples. It is pure: the same samples give the same verdicts. The zero value is not usable; see NewJudge.
+type Judge struct {
+	stall time.Duration
+	mark  Sample // the counters at the last progress
+}
+
+// NewJudge makes a judge that calls a load stalled after so long without progress.
+func NewJudge(stall time.Duration) *Judge { return &Judge{stall: stall} }
+
+// Next takes a sample. Healthy wins over everything but a foreign listener and a dead engine: an answer on the port proves
+// nothing when it may be somebody else's.
+func (j *Judge) Next(s Sample) Verdict {
+	switch {
+	case s.Gone:
+		return EngineGone
+	case s.Answer == Foreign:
+		return ForeignPort
+	case s.Answer == Healthy:
+		return Ready
+	case j.moved(s):
+		j.mark = s
+		return Wait
+	case s.At-j.mark.At >= j.stall:
+		return Stalled
+	}
+	return Wait
+}
+
+// Idle is how long nothing has moved at a sample.
+func (j *Judge) Idle(s Sample) time.Duration { return s.At - j.mark.At }
+
+func (j *Judge) moved(s Sample) bool {
+	need := max(cpuFloor, time.Duration(cpuShare*float64(s.At-j.mark.At)))
+	return s.Lines > j.mark.Lines || s.Faults > j.mark.Faults ||
+		s.IO >= j.mark.IO+ioFloor || s.CPU >= j.mark.CPU+need
+}
+
+// Pause is the time until the next sample: short at first, since a small model is loaded in no time, and never so
+// short that the questions themselves keep an engine busy.
+func Pause(at time.Duration) time.Duration {
+	return min(max(at/10, 20*time.Millisecond), time.Second)
+}

@@ -1,0 +1,94 @@
+package provision
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/listen"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// Ports gives each replica its TCP port on the loopback. It knows only what it was told, asks the kernel nothing, and belongs to one
+// goroutine.
+type Ports struct {
+	low, high int
+	holder    map[int]pool.Replica
+	port      map[pool.Replica]int
+	next      int // where the search goes on after a port that turned out to be taken
+}
+
+// NewPorts makes an allocator for the ports from low to high, both included.
+func NewPorts(low, high int) *Ports {
+	return &Ports{low: low, high: high, next: low, holder: make(map[int]pool.Replica), port: make(map[pool.Replica]int)}
+}
+
+// Claim gives a replica the port it wants, or, where want is 0, the one it has, else a free one of the
+// range. The error is a *registry.Failure.
+func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
+	if have, ok := p.port[r]; ok && (want == 0 || want == have) {
+		return have, nil
+	}
+	if want != 0 {
+		if other, taken := p.holder[want]; taken {
+			return 0, registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is given to %s already", want, other),
+				"Give one of the two pools another port; a pool without a port gets a free one.")
+		}
+		p.take(r, want)
+		return want, nil
+	}
+	for range p.high - p.low + 1 {
+		port := p.next
+		if p.next++; p.next > p.high {
+			p.next = p.low
+		}
+		if _, taken := p.holder[port]; !taken {
+			p.take(r, port)
+			return port, nil
+		}
+	}
+	return 0, registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("every port from %d to %d is given to a replica", p.low, p.high),
+		`Widen port_range in config.toml, as "21000-23999".`)
+}
+
+// Adopt notes the port of a replica that runs already, inside the range or not.
+func (p *Ports) Adopt(r pool.Replica, port int) { p.take(r, port) }
+
+// Release takes a replica's port back.
+func (p *Ports) Release(r pool.Replica) {
+	if port, ok := p.port[r]; ok {
+		delete(p.port, r)
+		delete(p.holder, port)
+	}
+}
+
+func (p *Ports) take(r pool.Replica, port int) {
+	p.Release(r)
+	p.port[r], p.holder[port] = port, r
+}
+
+// PortFree binds a port of the loopback for a moment. The error is a *registry.Failure that says who holds
+// the port, as far as the kernel tells.
+func PortFree(port int) error {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err == nil {
+		return l.Close()
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is taken%s", port, heldBy(port)),
+			fmt.Sprintf("See who holds it with ss -ltnp 'sport = :%d'; stop that program, or give the pool another port.", port))
+	}
+	return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d cannot be used: %v", port, err), "Give the pool another port.")
+}
+
+// heldBy names the user who listens on a port.
+func heldBy(port int) string {
+	users, err := listen.Users(port)
+	if err != nil || len(users) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" by a program of user id %d", users[0])
+}
