@@ -40,7 +40,7 @@ type reading struct {
 	unit       string
 	properties []string // asked for in this order
 	left       int      // answers that are out
-	again      bool     // something happened that the answers may be too old to show
+	next       []string // to be asked for afterwards, because the answers may be too old to show it
 }
 
 // action is one thing to do; exactly one field is set.
@@ -116,8 +116,10 @@ func (w *watcher) add(name string) []action {
 
 // ask starts a read, or has the one that is out followed by another.
 func (w *watcher) ask(u *followed, names []string) []action {
-	if u.read != nil {
-		u.read.again = true
+	if r := u.read; r != nil {
+		if len(names) > len(r.next) { // full contains rest
+			r.next = names
+		}
 		return nil
 	}
 	u.read = &reading{unit: u.name, properties: names, left: len(names)}
@@ -145,16 +147,22 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 	u.whole = true
 	delete(w.first, u.name)
 	actions := w.show(u)
-	if r.again {
-		actions = append(actions, w.ask(u, w.rest)...)
+	if r.next != nil {
+		actions = append(actions, w.ask(u, r.next)...)
 	}
 	return append(actions, w.syncWhenDone()...)
 }
 
 // unitNew handles UnitNew. The unit is looked up before it is read, because a question about a unit that
 // is gone loads it, which makes PID 1 send UnitNew: the two would chase each other for ever.
+//
+// PID 1 sends UnitNew in the place of the unit's first PropertiesChanged. A unit that is known
+// already, from a listing, may have changed since it was read, so it is read again.
 func (w *watcher) unitNew(name string) []action {
-	if !w.listed || !w.follows(name) || w.units[name] != nil || w.checks[name] {
+	if u := w.units[name]; u != nil {
+		return w.ask(u, w.full)
+	}
+	if !w.listed || !w.follows(name) || w.checks[name] {
 		return nil
 	}
 	w.checks[name] = true
@@ -180,7 +188,7 @@ func (w *watcher) changed(name, iface string, values properties) []action {
 	for key, value := range values {
 		u.props[key] = compact(key, value)
 	}
-	if iface != unitInterface || !u.whole {
+	if iface != unitInterface {
 		return nil
 	}
 	actions := w.show(u)
@@ -207,7 +215,9 @@ func wantsRead(before, now Status) bool {
 	if now.ControlGroup == "" && now.MainPID > 0 {
 		return true
 	}
-	if before.ActiveState == now.ActiveState && before.SubState == now.SubState {
+	// Signals are merged: of failed, started, failed again only the last may be seen.
+	if before.InvocationID == now.InvocationID && before.StateChange.Equal(now.StateChange) &&
+		before.ActiveState == now.ActiveState && before.SubState == now.SubState {
 		return false
 	}
 	return now.ActiveState == "failed" || now.ActiveState == "inactive" ||
@@ -222,9 +232,9 @@ func (w *watcher) refresh(name string) []action {
 	return nil
 }
 
-// show delivers a unit whose status differs from the one delivered last.
+// show delivers a unit that is known whole and whose status differs from the one delivered last.
 func (w *watcher) show(u *followed) []action {
-	if !w.synced {
+	if !w.synced || !u.whole {
 		return nil
 	}
 	st := u.props.status(u.name, w.keep)

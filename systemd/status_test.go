@@ -1,0 +1,119 @@
+package systemd
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/google/go-cmp/cmp"
+)
+
+// serviceProperties are a failed unit's, in the types that godbus decodes.
+func serviceProperties() properties {
+	return properties{
+		"LoadState": "loaded", "ActiveState": "failed", "SubState": "failed", "Result": "exit-code",
+		"MainPID": uint32(41), "ExecMainCode": int32(1), "ExecMainStatus": int32(203), "NRestarts": uint32(3),
+		"InvocationID": []byte{0xab, 0x01}, "ControlGroup": "/pool.slice/x", "Job": []any{uint32(7), dbus.ObjectPath("/job/7")},
+		"ActiveEnterTimestamp": uint64(1_700_000_000_000_001), "InactiveEnterTimestamp": uint64(0),
+		"StateChangeTimestamp": uint64(math.MaxUint64),
+		"RestartUSec":          uint64(100_000), "RestartUSecNext": uint64(math.MaxUint64),
+		"LogExtraFields": [][]byte{[]byte("POOL_ID=a"), []byte("ENDPOINT=http://h/?a=b"), []byte("broken")},
+		"ExecStartPostEx": [][]any{
+			{"/a", []string{}, []string{}, uint64(1), uint64(1), uint64(9), uint64(9), uint32(5), int32(1), int32(0)},
+			{"/b", []string{}, []string{}, uint64(1), uint64(1), uint64(10), uint64(10), uint32(5), int32(2), int32(15)},
+			{"/c", []string{}, []string{}, uint64(0), uint64(0), uint64(0), uint64(0), uint32(0), int32(0), int32(0)},
+		},
+		"Description": "d",
+	}
+}
+
+func TestStatus(t *testing.T) {
+	want := Status{
+		Name: "u", LoadState: "loaded", ActiveState: "failed", SubState: "failed", Result: "exit-code",
+		MainPID: 41, ExecMainCode: 1, ExecMainStatus: 203, NRestarts: 3, InvocationID: "ab01",
+		ControlGroup: "/pool.slice/x", ActiveEnter: time.UnixMicro(1_700_000_000_000_001),
+		PostCode: 2, PostStatus: 15, RestartUSec: 100_000,
+		LogFields: map[string]string{"POOL_ID": "a", "ENDPOINT": "http://h/?a=b"}, JobID: 7,
+		Properties: map[string]any{"Description": "d"},
+	}
+	keep := []string{"Description", "Nothing"}
+	if diff := cmp.Diff(want, serviceProperties().status("u", keep)); diff != "" {
+		t.Error(diff)
+	}
+	// What a watcher keeps reads the same.
+	kept := make(properties)
+	for name, value := range serviceProperties() {
+		kept[name] = compact(name, value)
+	}
+	if diff := cmp.Diff(want, kept.status("u", keep)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStatusOfWrongTypes(t *testing.T) {
+	p := properties{"MainPID": "x", "Job": "x", "InvocationID": 1, "LogExtraFields": 1, "ExecStartPostEx": [][]any{{1}}, "ActiveState": 5}
+	if diff := cmp.Diff(Status{Name: "u"}, p.status("u", []string{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStatusRunning(t *testing.T) {
+	for name, c := range map[string]struct {
+		st   Status
+		want bool
+	}{
+		"active":              {Status{ActiveState: "active", MainPID: 5}, true},
+		"gate_waits":          {Status{ActiveState: "activating", MainPID: 5}, true},
+		"waits_for_a_restart": {Status{ActiveState: "activating", SubState: "auto-restart"}, false},
+		"stopping":            {Status{ActiveState: "deactivating", MainPID: 5}, false},
+	} {
+		if got := c.st.Running(); got != c.want {
+			t.Errorf("%s: Running = %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestUnitPath(t *testing.T) {
+	for name, want := range map[string]string{
+		"dbus.service":                  "dbus_2eservice",
+		`pool-engine@a\x2db.r0.service`: "pool_2dengine_40a_5cx2db_2er0_2eservice",
+		"9lives.service":                "_39lives_2eservice",
+		"a_b.service":                   "a_5fb_2eservice",
+		"":                              "_",
+		"é.service":                     "_c3_a9_2eservice",
+	} {
+		path := unitPath(name)
+		if string(path) != unitPathPrefix+want {
+			t.Errorf("unitPath(%q) = %s, want …%s", name, path, want)
+		}
+		if !path.IsValid() {
+			t.Errorf("unitPath(%q) = %s is no object path", name, path)
+		}
+	}
+}
+
+func TestUnitNameOfOtherPaths(t *testing.T) {
+	for _, path := range []dbus.ObjectPath{
+		"/", "/org/freedesktop/systemd1", unitPathPrefix, unitPathPrefix + "a/b", unitPathPrefix + "a_2", unitPathPrefix + "a_2G",
+		unitPathPrefix + "a_2E", // upper case: not as PID 1 writes it
+		unitPathPrefix + "_61",  // an escape that was not needed
+		unitPathPrefix + "9a",
+	} {
+		if name, ok := unitName(path); ok {
+			t.Errorf("unitName(%s) = %q, want none", path, name)
+		}
+	}
+}
+
+func FuzzUnitPath(f *testing.F) {
+	for _, s := range []string{"", "a.service", `pool-engine@a\x2db.r0.service`, "_", "0"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		path := unitPath(name)
+		if back, ok := unitName(path); !ok || back != name {
+			t.Errorf("unitName(unitPath(%q)) = %q, %v", name, back, ok)
+		}
+	})
+}
