@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -15,6 +16,8 @@ type Desired struct {
 	Pools []pool.Pool
 	// Problems are the pool files that are wrong.
 	Problems []registry.Problem
+	// HostProblems are what is wrong with the host's own configuration; they are only shown.
+	HostProblems []registry.Problem
 	// Refuse tells why the host's policy forbids a pool, nil where it does not.
 	Refuse func(pool.Pool) *registry.Failure
 	// Hold says that the host's configuration itself cannot be read: nothing is started and
@@ -57,7 +60,7 @@ func (d Desired) faults() (byPool map[string]*registry.Failure, blind *registry.
 
 func (s *Supervisor) apply(d Desired) {
 	s.wanted, s.applied = d, true
-	s.Registry.SetProblems(d.Problems)
+	s.Registry.SetProblems(slices.Concat(d.HostProblems, d.Problems))
 	faults, blind := d.faults()
 	seen := make(map[string]bool, len(d.Pools))
 	for _, p := range d.Pools {

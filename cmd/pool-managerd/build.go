@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/registry/handoff"
+	"github.com/pool-managerd/pool-managerd/registry/metrics"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/probe"
+	"github.com/pool-managerd/pool-managerd/units/provision"
+	"github.com/pool-managerd/pool-managerd/units/render"
+	"github.com/pool-managerd/pool-managerd/units/supervise"
+)
+
+// beatDefault is how often the main loop reports its progress where PID 1 asks for no watchdog.
+const beatDefault = 10 * time.Second
+
+// build makes the parts and ties them together. Nothing runs yet.
+func (d *daemon) build() error {
+	settings := hostconfig.Default()
+	if d.settings != nil {
+		settings = *d.settings
+	}
+	store, moved, err := provision.OpenStore(filepath.Join(d.o.stateDir, "verdicts.db"))
+	if err != nil {
+		return err
+	}
+	if moved {
+		d.log.Warn("the store of verdicts was damaged and moved aside; digests and versions are found again")
+	}
+	d.store = store
+	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
+	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Calls: client.Calls, Log: d.log})
+	beat, err := beatEvery()
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	d.super = supervise.New(supervise.Options{
+		PID1:     supervise.Systemd{Client: client},
+		Stager:   &provision.Stager{Store: store, Log: d.log, Verified: counts.Verified},
+		Preparer: &provision.Preparer{Store: store, Capture: client, Log: d.log},
+		Prober:   probe.New(),
+		Ports:    provision.NewPorts(settings.Host.PortLow, settings.Host.PortHigh),
+		PortFree: provision.PortFree,
+		Registry: d.registry,
+		Handoff:  handoff.New(filepath.Join(d.o.runtimeDir, "engines")),
+		Observer: counts,
+		Log:      d.log,
+		Host:     render.Host{GatePath: d.o.gate},
+		Status:   d.setStatus, Beat: d.beat, BeatEvery: beat,
+	})
+	var scrape http.Handler
+	if settings.Metrics.Enabled {
+		scrape = counts.Handler()
+	}
+	d.api, err = api.New(api.Options{
+		Registry: d.registry, Backend: backend{d.super}, Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
+	})
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	return nil
+}
+
+// beatEvery is a third of the watchdog's time, so that one late beat is not the end.
+func beatEvery() (time.Duration, error) {
+	interval, err := systemd.WatchdogInterval()
+	if err != nil {
+		return 0, err
+	}
+	if interval == 0 {
+		return beatDefault, nil
+	}
+	return interval / 3, nil
+}
+
+// beat is called by the main loop: a loop that hangs feeds no watchdog.
+func (d *daemon) beat() {
+	if err := d.notify.Watchdog(); err != nil {
+		d.log.Warn("the watchdog was not fed", "err", err)
+	}
+}
+
+// backend answers the API's questions by asking the supervisor.
+type backend struct {
+	super *supervise.Supervisor
+}
+
+// RenderUnit implements api.Backend.
+func (b backend) RenderUnit(ctx context.Context, id string) (string, error) {
+	text, err := b.super.RenderUnit(ctx, id)
+	if errors.Is(err, supervise.ErrNoSuchPool) {
+		return "", registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("pool %s has no good pool file, so there is nothing to render", id), "Run poolctl check.")
+	}
+	return text, err
+}
+
+// listeners are all sockets that listen, whatever they are called.
+func listeners(a *systemd.Activation) []net.Listener {
+	var all []net.Listener
+	for _, name := range slices.Sorted(maps.Keys(a.Listeners)) {
+		all = append(all, a.Listeners[name]...)
+	}
+	return all
+}

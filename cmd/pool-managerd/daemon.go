@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/config"
+	"github.com/pool-managerd/pool-managerd/units/provision"
+	"github.com/pool-managerd/pool-managerd/units/supervise"
+)
+
+// daemon is everything that lives as long as the process.
+type daemon struct {
+	o        options
+	level    *slog.LevelVar
+	log      *slog.Logger
+	notify   *systemd.Notifier
+	registry *registry.Registry
+	super    *supervise.Supervisor
+	api      *api.Server
+	store    *provision.Store
+	settings *hostconfig.Settings // the newest good config.toml; nil: none yet
+
+	mu     sync.Mutex // the status line, between the loop and reloads
+	status string
+}
+
+// serve runs the daemon until ctx ends. Engines go on after it.
+func serve(ctx context.Context, o options) error {
+	d := &daemon{o: o, level: new(slog.LevelVar), notify: systemd.NewNotifier(), registry: registry.New()}
+	d.log = slog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-managerd", Level: d.level}))
+	sockets, err := systemd.TakeActivation()
+	if err != nil {
+		return fmt.Errorf("%w; start the daemon with systemctl start pool-managerd.socket pool-managerd.service", err)
+	}
+	defer sockets.Close()
+	first := d.load()
+	if err := d.build(); err != nil {
+		return err
+	}
+	defer d.store.Close()
+	return d.run(ctx, sockets, first)
+}
+
+func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first supervise.Desired) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+
+	var all sync.WaitGroup
+	defer all.Wait()
+	// The supervisor and the server end apart: requests are answered until the last moment.
+	superCtx, stopSuper := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSuper()
+	all.Go(func() {
+		if err := d.super.Run(superCtx, first); err != nil && superCtx.Err() == nil {
+			cancel(fmt.Errorf("the main loop ended: %w", err))
+		}
+	})
+	select {
+	case <-d.super.Adopted():
+	case <-ctx.Done():
+		return ended(ctx)
+	}
+	served := make(chan error, 1)
+	all.Go(func() { served <- d.api.Serve(ctx, listeners(sockets)...) })
+	d.ready()
+	for {
+		select {
+		case <-reload:
+			d.reload(ctx)
+		case err := <-served:
+			d.stopping()
+			return errors.Join(ended(ctx), err)
+		}
+	}
+}
+
+// ended is nil for an ordinary stop and the cause of any other.
+func ended(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (d *daemon) ready() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.notify.Ready(d.status); err != nil {
+		d.log.Warn("PID 1 was not told that the daemon is ready", "err", err)
+	}
+}
+
+func (d *daemon) stopping() {
+	if err := d.notify.Stopping(); err != nil {
+		d.log.Debug("PID 1 was not told of the end", "err", err)
+	}
+}
+
+// setStatus is called by the supervisor's loop.
+func (d *daemon) setStatus(line string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status = line
+	if err := d.notify.Status(line); err != nil {
+		d.log.Debug("status not sent", "err", err)
+	}
+}
+
+// reload reads the configuration again. What is good takes effect; what is not is reported, and
+// what ran goes on.
+func (d *daemon) reload(ctx context.Context) {
+	if err := d.notify.Reloading(); err != nil {
+		d.log.Warn("PID 1 was not told of the reload", "err", err)
+	}
+	if err := d.super.Apply(ctx, d.load()); err != nil {
+		d.log.Error("the reload was not carried out", "err", err)
+	}
+	d.ready()
+}
+
+// load reads every file of the configuration. A broken config.toml leaves the former one in force;
+// without a former one, nothing is started and nothing is stopped.
+func (d *daemon) load() supervise.Desired {
+	c := hostconfig.Load(d.o.configFile, d.o.poolsDir)
+	for _, p := range c.Problems {
+		d.log.Error("configuration: "+p.Error(), "hint", p.Remedy())
+	}
+	for _, n := range c.Notes {
+		d.log.Info("configuration: " + n)
+	}
+	var want supervise.Desired
+	want.Pools = c.Pools
+	for _, p := range c.Problems {
+		problem := registry.Problem{File: p.File, PoolID: p.PoolID, Text: p.Error(), Hint: p.Remedy()}
+		if p.File == d.o.configFile {
+			want.HostProblems = append(want.HostProblems, problem)
+		} else {
+			want.Problems = append(want.Problems, problem)
+		}
+	}
+	switch {
+	case c.SettingsGood:
+		d.settle(c.Settings)
+	case d.settings == nil:
+		want.Hold, want.Pools = true, nil
+	default:
+		want.Pools = config.LoadPools(d.o.poolsDir, d.settings.Host).Pools
+	}
+	if d.settings != nil {
+		want.Refuse = d.settings.Host.Refuse
+	}
+	return want
+}
+
+// settle puts a good config.toml in force.
+func (d *daemon) settle(s hostconfig.Settings) {
+	d.level.Set(s.Log.Slog())
+	if d.api != nil {
+		if err := d.api.Apply(apiSettings(s)); err != nil {
+			d.log.Error("the former settings of the API stay in force", "err", err)
+		}
+	}
+	d.settings = &s
+}
+
+func apiSettings(s hostconfig.Settings) api.Settings {
+	return api.Settings{TokenFile: s.Auth.TokenFile, AuthOptional: s.Auth.Optional, TrustProxyAuth: s.Auth.TrustProxy}
+}

@@ -1,0 +1,102 @@
+// Command pool-managerd is the daemon: it keeps this host's engine pools running as transient
+// systemd units and tells others what is ready.
+//
+// It owns flags and wiring only; the rules are in the packages below.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+)
+
+// version is set at link time (-X main.version=…).
+var version = "0.0.0-dev"
+
+// Exit statuses. 78 is EX_CONFIG of sysexits.h; the others are usual.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+type options struct {
+	configFile string
+	poolsDir   string
+	runtimeDir string
+	stateDir   string
+	gate       string
+	check      bool
+	version    bool
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		return exitUsage
+	}
+	switch {
+	case o.version:
+		fmt.Fprintln(stdout, "pool-managerd", version)
+		return exitOK
+	case o.check:
+		return check(o, stdout, stderr)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := serve(ctx, o); err != nil {
+		fmt.Fprintln(stderr, "pool-managerd:", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("pool-managerd", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.configFile, "config", "/etc/pool-managerd/config.toml", "the host's configuration")
+	f.StringVar(&o.poolsDir, "pools-dir", "/etc/pool-managerd/pools.d", "the folder of pool files")
+	f.StringVar(&o.runtimeDir, "runtime-dir", "/run/pool-managerd", "hand-off files")
+	f.StringVar(&o.stateDir, "state-dir", "/var/lib/pool-managerd", "verified digests and engine versions")
+	f.StringVar(&o.gate, "gate", "/usr/lib/pool-managerd/pool-gate", "the readiness gate that engine units run")
+	f.BoolVar(&o.check, "check", false, "check the configuration, print every problem, and exit")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+	f.Usage = func() {
+		fmt.Fprintln(stderr, "usage: pool-managerd [--check] [--config FILE] [--pools-dir DIR]\n\nStarted by pool-managerd.service, with the sockets of pool-managerd.socket. See pool-managerd(8).")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		fmt.Fprintf(stderr, "pool-managerd: unexpected argument %q\n", f.Arg(0))
+		return o, errors.New("usage")
+	}
+	return o, nil
+}
+
+// check prints every problem of the configuration at once.
+func check(o options, stdout, stderr io.Writer) int {
+	problems := hostconfig.Check(o.configFile, o.poolsDir)
+	out := stdout
+	if len(problems) > 0 {
+		out = stderr
+	}
+	if err := hostconfig.Print(out, problems); err != nil || len(problems) > 0 {
+		return exitFailed
+	}
+	return exitOK
+}
