@@ -75,7 +75,7 @@ func LoadSettings(configFile string) (Settings, []Problem, []string) {
 func parse(file string, data []byte) (Settings, []Problem, []string) {
 	s := Default()
 	doc, problems := strict.Parse(file, data)
-	problems = append(problems, schema().Decode(doc, &s)...)
+	problems = append(problems, schema().Decode(doc, &s, rules()...)...)
 	strict.Sort(problems)
 	var notes []string
 	for _, path := range schema().Idle(doc) {

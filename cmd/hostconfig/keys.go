@@ -72,6 +72,15 @@ func schema() strict.Schema[Settings] {
 	return strict.Schema[Settings]{Keys: keys, Misplaced: config.HostMisplaced()}
 }
 
+// rules lifts the rules of the pools' part.
+func rules() []func(*Settings, *strict.Report) {
+	var lifted []func(*Settings, *strict.Report)
+	for _, rule := range config.HostRules() {
+		lifted = append(lifted, func(s *Settings, r *strict.Report) { rule(&s.Host, r) })
+	}
+	return lifted
+}
+
 func authKeys() []strict.Key[Settings] {
 	return []strict.Key[Settings]{
 		{Path: "auth_token_file", Default: "none", Type: strict.ToString("path", "an absolute path", strict.Absolute, func(s *Settings) *string { return &s.Auth.TokenFile }),
@@ -103,7 +112,7 @@ func etcdKeys() []strict.Key[Etcd] {
 		return strict.ToString("path", "an absolute path", strict.Absolute, get)
 	}
 	return []strict.Key[Etcd]{
-		{Path: "endpoints", Default: "`[]`", Later: later, Type: strict.ToURLs(func(e *Etcd) *[]string { return &e.Endpoints }),
+		{Path: "endpoints", Default: "[]", Later: later, Type: strict.ToURLs(func(e *Etcd) *[]string { return &e.Endpoints }),
 			Doc: "The members of the cluster to which the state of this host's pools is published."},
 		{Path: "prefix", Default: `"/pool-managerd/"`, Later: later, Type: strict.ToString("string", `a prefix of keys as "/pool-managerd/"`, prefix, func(e *Etcd) *string { return &e.Prefix }),
 			Doc: "What each key begins with."},

@@ -137,6 +137,13 @@ func modelSource(s string) string {
 	return strict.OneLine(s)
 }
 
+// HostRules are the rules between the keys of HostKeys.
+func HostRules() []func(*Host, *strict.Report) {
+	return []func(*Host, *strict.Report){
+		func(h *Host, r *strict.Report) { limitsOrdered(&h.Defaults, r, "defaults.") },
+	}
+}
+
 // HostMisplaced explains keys that people write into config.toml although they belong to one pool.
 func HostMisplaced() map[string]string {
 	misplaced := make(map[string]string)

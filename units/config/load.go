@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,7 +17,8 @@ import (
 // file is a pool file that was read.
 type file struct {
 	path     string
-	pool     *pool.Pool // nil where the file has a problem
+	doc      *strict.Document // nil where the file could not be read
+	pool     *pool.Pool       // nil where the file has a problem
 	problems []Problem
 	id       string // the best guess
 	claimed  bool   // the id is certain, whatever else is wrong
@@ -60,8 +63,7 @@ func poolFiles(dir string) ([]string, *Problem) {
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, &Problem{File: dir, Message: "the folder of pool files cannot be read: " + strict.Cause(err),
-			Hint: fmt.Sprintf("pool-managerd is root without capabilities: run chown root %[1]s && chmod u+rx %[1]s.", dir)}
+		return nil, unreadableFolder(dir, err)
 	}
 	names := []string{}
 	for _, e := range entries {
@@ -70,6 +72,14 @@ func poolFiles(dir string) ([]string, *Problem) {
 		}
 	}
 	return names, nil
+}
+
+func unreadableFolder(dir string, err error) *Problem {
+	hint := fmt.Sprintf("Look at it with namei -l %s; it must be a folder.", dir)
+	if errors.Is(err, fs.ErrPermission) {
+		hint = fmt.Sprintf("pool-managerd is root without capabilities: run chown root %[1]s && chmod u+rx %[1]s.", dir)
+	}
+	return &Problem{File: dir, Message: "the folder of pool files cannot be read: " + strict.Cause(err), Hint: hint}
 }
 
 func readPool(path string, h Host) *file {
@@ -88,6 +98,10 @@ func ParsePool(path string, data []byte, h Host) (*pool.Pool, []Problem) {
 
 func parse(path string, data []byte, h Host) *file {
 	doc, problems := strict.Parse(path, data)
+	if len(doc.Root.Entries()) == 0 && !doc.Broken {
+		return &file{path: path, id: stemID(path), problems: []Problem{{File: path, Message: "the file is empty", Allowed: "a pool",
+			Hint: `Write at least engine = "llamacpp", model = "file:/…" and devices = [0], or remove the file.`}}}
+	}
 	d := draft{Pool: h.Defaults}
 	d.Source, d.Env, d.Args = path, maps.Clone(h.Defaults.Env), slices.Clone(h.Defaults.Args)
 	problems = append(problems, schema().Decode(doc, &d, rules()...)...)
@@ -99,7 +113,7 @@ func parse(path string, data []byte, h Host) *file {
 				Hint: "Rename the file, or add a line: id = …"})
 		}
 	}
-	f := &file{path: path, problems: problems, id: d.ID, claimed: d.ID != "" && !doc.Broken}
+	f := &file{path: path, doc: doc, problems: problems, id: d.ID, claimed: d.ID != "" && !doc.Broken}
 	if f.id == "" {
 		f.id = stemID(path)
 	}
@@ -129,9 +143,10 @@ func stemID(path string) string {
 	return stem
 }
 
-// reject adds a problem about the file as a whole; it yields no pool then.
+// reject adds a problem about a key that clashes with other files; it yields no pool then.
 func (f *file) reject(key, message, hint string) {
-	f.problems = append(f.problems, Problem{File: f.path, Key: key, Message: message, Hint: hint})
+	line, column := f.doc.PlaceOf(key)
+	f.problems = append(f.problems, Problem{File: f.path, Line: line, Column: column, Key: key, Message: message, Hint: hint})
 	f.pool = nil
 }
 

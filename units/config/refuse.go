@@ -80,7 +80,9 @@ func (p Policy) AllowsBinary(path string) bool {
 	}
 	path = filepath.Clean(path)
 	for _, entry := range p.AllowedBinaries {
-		if folder, is := strings.CutSuffix(entry, "/"); is && strings.HasPrefix(path, filepath.Clean(folder+"/")+"/") || path == filepath.Clean(entry) && !is {
+		folder := strings.HasSuffix(entry, "/")
+		entry = filepath.Clean(entry)
+		if folder && strings.HasPrefix(path, strings.TrimSuffix(entry, "/")+"/") || !folder && path == entry {
 			return true
 		}
 	}

@@ -1,17 +1,22 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // rules between keys, in the order in which they are asked.
 func rules() []func(*draft, *strict.Report) {
-	return []func(*draft, *strict.Report){masksFit, splitFits, portsFit, memoryOrdered, restartOrdered, probesFit, engineAgrees}
+	return []func(*draft, *strict.Report){
+		masksFit, splitFits, portsFit, engineHasAll, engineAgrees,
+		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
+	}
 }
 
 // masksFit gives each replica its mask, or says that the lists do not fit.
@@ -59,50 +64,69 @@ func portsFit(d *draft, r *strict.Report) {
 	}
 }
 
-func memoryOrdered(d *draft, r *strict.Report) {
-	high, limit := d.Limits.MemoryHighBytes, d.Limits.MemoryMaxBytes
-	if limit > 0 && high > limit && !r.Failed("limits.memory_high", "limits.memory_max") {
-		r.Rule(fmt.Sprintf("limits.memory_high is %s and limits.memory_max is %s", strict.FormatSize(high), strict.FormatSize(limit)),
-			"memory_high at most memory_max", "", "limits.memory_high", "limits.memory_max")
+// limitsOrdered asks for the order of values that bound each other, in a pool file and in
+// [defaults], whose keys begin with prefix. A lower value that this file does not give comes down to
+// the upper one that it gives. The upper one is a limit and gives way in no case but that of the
+// longest delay.
+func limitsOrdered(p *pool.Pool, r *strict.Report, prefix string) {
+	size, span := strict.FormatSize, strict.FormatDuration
+	if l := &p.Limits; l.MemoryMaxBytes > 0 {
+		ordered(r, bound[uint64]{prefix + "limits.memory_high", &l.MemoryHighBytes, size},
+			bound[uint64]{prefix + "limits.memory_max", &l.MemoryMaxBytes, size})
+	}
+	ordered(r, bound[time.Duration]{prefix + "health.timeout", &p.Health.Timeout, span},
+		bound[time.Duration]{prefix + "health.interval", &p.Health.Interval, span})
+	if longest := prefix + "restart.max"; !r.Has(longest) && r.Has(prefix+"restart.initial") {
+		p.Restart.Max = max(p.Restart.Max, p.Restart.Initial)
+	}
+	ordered(r, bound[time.Duration]{prefix + "restart.initial", &p.Restart.Initial, span},
+		bound[time.Duration]{prefix + "restart.max", &p.Restart.Max, span})
+}
+
+// bound is a key with its value and how that is printed.
+type bound[V cmp.Ordered] struct {
+	key   string
+	value *V
+	text  func(V) string
+}
+
+// ordered asks that low is not above high.
+func ordered[V cmp.Ordered](r *strict.Report, low, high bound[V]) {
+	switch {
+	case *low.value <= *high.value || r.Failed(low.key, high.key):
+	case !r.Has(low.key):
+		*low.value = *high.value
+	default:
+		r.Rule(fmt.Sprintf("%s is %s and %s is %s", low.key, low.text(*low.value), high.key, high.text(*high.value)),
+			low.key+" at most "+high.key, "A key that is left out has its default.", low.key, high.key)
 	}
 }
 
-func restartOrdered(d *draft, r *strict.Report) {
-	ordered(r, "restart.initial", d.Restart.Initial, "restart.max", d.Restart.Max)
-}
-
-func probesFit(d *draft, r *strict.Report) {
-	ordered(r, "health.timeout", d.Health.Timeout, "health.interval", d.Health.Interval)
-}
-
-// ordered asks that the first duration is not above the second; either may be a default.
-func ordered(r *strict.Report, low string, a time.Duration, high string, b time.Duration) {
-	if a <= b || r.Failed(low, high) {
-		return
-	}
-	r.Rule(fmt.Sprintf("%s is %s and %s is %s", low, strict.FormatDuration(a), high, strict.FormatDuration(b)),
-		low+" at most "+high, "Set both; one that the file does not give has its default.", low, high)
-}
-
-// engineAgrees asks the engine's adapter, once everything else is right.
-func engineAgrees(d *draft, r *strict.Report) {
-	if r.Any() {
-		return
-	}
-	if d.Model == "" && d.Engine != "command" {
-		r.Rule("model is missing", `"file:" and an absolute path`, `Add a line: model = "file:/srv/models/…"`, "model")
-		return
-	}
+// engineHasAll asks for the keys that some engines need and others do not.
+func engineHasAll(d *draft, r *strict.Report) {
 	adapter, ok := engine.For(d.Engine)
-	if !ok {
+	if d.Model == "" && d.Engine != pool.Command && !r.Failed("model") {
+		r.Rule("model is missing", `"file:" and an absolute path`,
+			`Add a line: model = "file:/srv/models/…"; only engine "command" needs none.`, "model")
+	}
+	if !ok || r.Failed("engine") {
 		return
 	}
-	if adapter.DefaultBinary() == "" && d.Provisioning.Binary == "" {
+	if adapter.DefaultBinary() == "" && d.Provisioning.Binary == "" && !r.Failed("provisioning.binary") {
 		r.Rule(fmt.Sprintf("provisioning.binary is missing, and engine %q has no usual one", d.Engine), "an absolute path",
-			`Add [provisioning] and binary = "/usr/bin/…" below it.`, "provisioning.binary")
+			`Add [provisioning] and, below it, binary = "/usr/bin/…".`, "provisioning.binary")
+	}
+}
+
+// engineAgrees asks the engine's adapter, where what it looks at is right so far.
+func engineAgrees(d *draft, r *strict.Report) {
+	adapter, ok := engine.For(d.Engine)
+	if !ok || r.Failed("engine", "model", "args", "devices", "replicas", "tensor_split") {
 		return
 	}
-	if f := registry.AsFailure(adapter.Check(d.Pool), registry.CodeConfigInvalid, ""); f != nil {
+	p := d.Pool
+	p.Source = "" // the Problem names the file
+	if f := registry.AsFailure(adapter.Check(p), registry.CodeConfigInvalid, ""); f != nil {
 		r.Rule(f.Message, "", f.Hint, "args", "engine")
 	}
 }

@@ -125,7 +125,7 @@ func envType() strict.Type[pool.Pool] {
 		name := at.Last()
 		switch {
 		case !envName.MatchString(name):
-			at.Say(v, "is no name of a variable", "letters, digits and underscores, no digit first", "")
+			at.SayKey("is no name of a variable", "letters, digits and underscores, no digit first", "")
 		case v.Kind != strict.String:
 			at.Say(v, "is no string", allowed, "Write the value in quotes.")
 		case strings.ContainsAny(v.Str, "\x00\n\r"):

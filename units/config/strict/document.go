@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -30,7 +31,7 @@ type Value struct {
 	Int   int64
 	Float float64
 	Bool  bool
-	Raw   string // a date or number as written
+	Raw   string // a truth, number or date as written
 	Items []*Value
 	Table *Table
 
@@ -96,6 +97,17 @@ type Document struct {
 // Place returns line and column, both from 1, of an offset; the column counts characters.
 func (d *Document) Place(offset int) (line, column int) { return d.lines.place(offset) }
 
+// PlaceOf returns line and column of the value of the first of some dotted keys that stands in the
+// file, zeroes where none does.
+func (d *Document) PlaceOf(keys ...string) (line, column int) {
+	for _, key := range keys {
+		if v := d.Find(strings.Split(key, ".")...); v != nil {
+			return d.Place(v.At)
+		}
+	}
+	return 0, 0
+}
+
 // Find returns the value at a dotted path of plain keys, nil where there is none.
 func (d *Document) Find(path ...string) *Value {
 	v := &Value{Kind: TableKind, Table: d.Root}
@@ -120,14 +132,12 @@ func (v *Value) Describe() string {
 	switch v.Kind {
 	case String:
 		return Quote(v.Str)
-	case Integer:
-		return strconv.FormatInt(v.Int, 10)
-	case Float:
-		return strconv.FormatFloat(v.Float, 'g', -1, 64)
+	case Integer, Float:
+		return cut(v.Raw)
 	case Bool:
 		return strconv.FormatBool(v.Bool)
 	case Date:
-		return "the date or time " + v.Raw
+		return "the date or time " + cut(v.Raw)
 	case Array:
 		if v.tables {
 			return "a list of tables"
@@ -139,7 +149,7 @@ func (v *Value) Describe() string {
 	return "nothing"
 }
 
-// kindWords names the type of a value: "the string", "the integer", ….
+// typed names the type of a value: "the string", "the integer", ….
 func (v *Value) typed() string {
 	switch v.Kind {
 	case String:
@@ -154,14 +164,24 @@ func (v *Value) typed() string {
 
 // Quote returns s in quotes for a message, with control characters escaped and a long text cut.
 func Quote(s string) string {
+	if shown := cut(s); shown != s {
+		return strconv.Quote(s[:len(shown)-len(ellipsis)]) + fmt.Sprintf("%s (%d bytes)", ellipsis, len(s))
+	}
+	return strconv.Quote(s)
+}
+
+const ellipsis = "…"
+
+// cut shortens a text for a message, between characters.
+func cut(s string) string {
 	if len(s) <= maxShown {
-		return strconv.Quote(s)
+		return s
 	}
-	cut := maxShown
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
+	end := maxShown
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
 	}
-	return strconv.Quote(s[:cut]) + fmt.Sprintf("… (%d bytes)", len(s))
+	return s[:end] + ellipsis
 }
 
 // FormatDuration prints a duration as a person would write it in a file: 5m, not 5m0s.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -120,17 +121,27 @@ func (b *builder) syntax(at, begins int, message string) (next int) {
 	b.doc.Broken = true
 	line := l.line(at)
 	text := l.text(min(begins, len(l.starts)))
+	where := ""
 	if line > begins {
-		message += fmt.Sprintf(", in what begins on line %d", begins)
+		where = fmt.Sprintf(", in what begins on line %d", begins)
 	}
-	b.report.add(at, "", "not TOML: "+message, "", syntaxHint(message))
-	if line > begins || opensBlock(text) || line >= len(l.starts) || b.report.full() {
+	b.report.add(at, "", "not TOML: "+wholeCharacter(message, l.data[min(at, len(l.data)):])+where, "", syntaxHint(message))
+	header := bytes.HasPrefix(bytes.TrimLeft(text, " \t"), []byte("["))
+	if line > begins || !header && opensBlock(text) || line >= len(l.starts) || b.report.full() {
 		return len(l.data)
 	}
-	if text := bytes.TrimLeft(text, " \t"); len(text) > 0 && text[0] == '[' {
+	if header {
 		b.current = nil
 	}
 	return l.starts[line]
+}
+
+// wholeCharacter mends a message that names a character by the first of its bytes.
+func wholeCharacter(message string, at []byte) string {
+	if c, size := utf8.DecodeRune(at); size > 1 {
+		return strings.Replace(message, fmt.Sprintf("%#U", at[0]), fmt.Sprintf("%#U", c), 1)
+	}
+	return message
 }
 
 // opensBlock reports whether a line may begin a value that goes on behind it.
@@ -140,15 +151,26 @@ func opensBlock(text []byte) bool {
 		bytes.Count(text, []byte("{")) > bytes.Count(text, []byte("}"))
 }
 
-// syntaxHint adds what people most often meant.
+// syntaxHint adds what people most often meant, by the beginning of the parser's message.
 func syntaxHint(message string) string {
-	switch message {
-	case "strings must be quoted":
-		return `Put the value in quotes, as "24G" or "5s".`
-	case "basic strings cannot have new lines", "literal strings cannot have new lines":
-		return "Close the string with a quote on the same line."
-	case "integers cannot have leading zeroes":
-		return "Remove the leading zeroes, or put the value in quotes if it is a text."
+	for _, row := range [...]struct{ begins, hint string }{
+		{"strings must be quoted", `Put the value in quotes, as "24G" or "5s".`},
+		{"expected keyword", "Put a text in quotes; without them only true, false and numbers may stand."},
+		{"unexpected character", "Put a text in quotes; without them only true, false and numbers may stand."},
+		{"basic strings cannot have new lines", "Close the string with a quote on the same line."},
+		{"literal strings cannot have new lines", "Close the string with a quote on the same line."},
+		{"unterminated", "Close the string with a quote on the same line."},
+		{"integers cannot have leading zeroes", "Remove the leading zeroes, or put the value in quotes if it is a text."},
+		{"expected '=' after key", `A line is key = value, or [table].`},
+		{"invalid character at start of key", `A line is key = value, or [table].`},
+		{"expected newline", "One key = value on each line; a comment begins with #."},
+		{"array is incomplete", "Close the list with ]."},
+		{"expected ',' or ']'", "Put a comma between the items, and ] behind the last."},
+		{"invalid escape character", `Write \\ for a backslash, or put the text in 'single quotes'.`},
+	} {
+		if strings.HasPrefix(message, row.begins) {
+			return row.hint
+		}
 	}
 	return ""
 }

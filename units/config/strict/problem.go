@@ -10,7 +10,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Problem is one thing that is wrong with a configuration. It is an error.
@@ -28,7 +30,7 @@ type Problem struct {
 // Error returns the problem on one line: "llama.toml:12:9: replicas is 0; want 1-8".
 func (p Problem) Error() string {
 	var b strings.Builder
-	b.WriteString(p.File)
+	b.WriteString(plainName(p.File))
 	if p.Line > 0 {
 		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Column)
 	}
@@ -39,6 +41,14 @@ func (p Problem) Error() string {
 		b.WriteString(p.Allowed)
 	}
 	return b.String()
+}
+
+// plainName returns a file's name as it is, or quoted where it would break the line that names it.
+func plainName(file string) string {
+	if utf8.ValidString(file) && OneLine(file) == "" {
+		return file
+	}
+	return strconv.Quote(file)
 }
 
 // Remedy is the hint, or what the kind of problem leaves to do.

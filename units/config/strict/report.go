@@ -50,16 +50,15 @@ func (r *Report) Failed(keys ...string) bool {
 // Any reports whether there is any problem yet.
 func (r *Report) Any() bool { return len(r.problems) > 0 }
 
+// Has reports whether a dotted key stands in the file.
+func (r *Report) Has(key string) bool { return r.doc.Find(strings.Split(key, ".")...) != nil }
+
 // Rule reports a broken rule between keys, at the first of them that stands in the file.
 func (r *Report) Rule(message, allowed, hint string, keys ...string) {
-	at := -1
-	for _, key := range keys {
-		if v := r.doc.Find(strings.Split(key, ".")...); v != nil {
-			at = v.At
-			break
-		}
+	r.add(-1, keys[0], message, allowed, hint)
+	if p := &r.problems[len(r.problems)-1]; p.Message == message {
+		p.Line, p.Column = r.doc.PlaceOf(keys...)
 	}
-	r.add(at, keys[0], message, allowed, hint)
 }
 
 // At is where a setter reports: one key of the document, or one item of its list.
@@ -68,6 +67,7 @@ type At struct {
 	key    string // as Problem.Key has it
 	last   string // the last part of the key, as it stands in the file
 	name   string // as the message has it: the key, or "args[2]"
+	offset int    // of the key in the file
 }
 
 // Last returns the last part of the key as it was written: the name of a variable under env.
@@ -92,6 +92,11 @@ func (a At) Say(v *Value, found, allowed, hint string) {
 		return
 	}
 	a.report.add(v.At, a.key, a.name+" "+found, allowed, hint)
+}
+
+// SayKey reports something about the key itself; found continues its name.
+func (a At) SayKey(found, allowed, hint string) {
+	a.report.add(a.offset, a.key, a.name+" "+found, allowed, hint)
 }
 
 // join appends a key to a dotted path as TOML would write it.

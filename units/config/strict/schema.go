@@ -78,7 +78,7 @@ func (w *walk[T]) table(t *Table, prefix string) {
 		}
 		path := join(prefix, e.Key)
 		row, isTable := w.row(prefix, e.Key)
-		at := At{report: w.report, key: path, last: e.Key, name: path}
+		at := At{report: w.report, key: path, last: e.Key, name: path, offset: e.At}
 		switch {
 		case row != nil:
 			w.seen[row.Path] = true

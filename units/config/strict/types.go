@@ -109,7 +109,7 @@ func ToSize[T any](low, high uint64, field func(*T) *uint64) Type[T] {
 		case !ok:
 			at.Bad(v, `a size such as "24G"`, "Units are K, M, G and T (or KiB, …) of base 1024, behind a whole number; a plain number is bytes.")
 		case n < low || n > high:
-			at.Bad(v, allowed, fmt.Sprintf(`A number without a unit is bytes: "%dG" is meant perhaps.`, max(n, 1)))
+			at.Say(v, "is "+FormatSize(n), allowed, "Units are K, M, G and T of base 1024, in quotes; a plain number is bytes.")
 		default:
 			*field(dst) = n
 		}
