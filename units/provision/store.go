@@ -23,8 +23,8 @@ const (
 	bucketVersions = "versions"
 )
 
-// keep is how many verdicts of one kind are kept: the newest are, by the time of their last use.
-const keep = 2048
+// keepMost is how many verdicts of one kind are kept: the newest.
+const keepMost = 1024
 
 // lockWait is how long a second process waits for the store of the first.
 const lockWait = 2 * time.Second
@@ -32,7 +32,8 @@ const lockWait = 2 * time.Second
 // Store remembers verdicts over restarts: digests of model files and versions of binaries, each under the
 // file's identity. It is only a cache: what it has lost is found again. A nil *Store remembers nothing.
 type Store struct {
-	db *bbolt.DB
+	db   *bbolt.DB
+	keep int
 }
 
 // OpenStore opens or makes the store. A store that cannot be read is moved aside to path.broken and made anew; moved
@@ -46,7 +47,7 @@ func OpenStore(path string) (s *Store, moved bool, err error) {
 		return nil, false, fmt.Errorf("%s is held by another process; is a second daemon running? %w", path, err)
 	}
 	if err == nil {
-		return &Store{db: db}, false, nil
+		return &Store{db: db, keep: keepMost}, false, nil
 	}
 	if renamed := os.Rename(path, path+".broken"); renamed != nil {
 		return nil, false, fmt.Errorf("%s cannot be read, nor moved aside: %w", path, errors.Join(err, renamed))
@@ -55,7 +56,7 @@ func OpenStore(path string) (s *Store, moved bool, err error) {
 	if err != nil {
 		return nil, true, fmt.Errorf("make %s: %w", path, err)
 	}
-	return &Store{db: db}, true, nil
+	return &Store{db: db, keep: keepMost}, true, nil
 }
 
 func open(path string) (db *bbolt.DB, err error) {
@@ -127,11 +128,11 @@ func (s *Store) put(bucket, key, value string) error {
 		if err := b.Put([]byte(key), raw); err != nil {
 			return err
 		}
-		return trim(b)
+		return trim(b, s.keep)
 	})
 }
 
-func trim(b *bbolt.Bucket) error {
+func trim(b *bbolt.Bucket, keep int) error {
 	if b.Inspect().KeyN <= keep {
 		return nil
 	}

@@ -1,0 +1,150 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// said stands in for the unit in which an engine is asked for its version; the real one is tested in a machine.
+type said struct {
+	out    string
+	status int
+	err    error
+	asked  int
+}
+
+func (s *said) RunCapture(context.Context, string, []systemd.Property, int) ([]byte, systemd.Status, error) {
+	s.asked++
+	return []byte(s.out), systemd.Status{ExecMainCode: 1, ExecMainStatus: s.status}, s.err
+}
+
+const elf = "\x7fELF and so on"
+
+func TestPrepare(t *testing.T) {
+	adapter, _ := engine.For(pool.LlamaCpp)
+	cases := []struct {
+		name  string
+		setup func(d disk) string
+		said  said
+		code  registry.Code
+		says  string
+	}{
+		{"no_such_binary", func(d disk) string { return d.path("llama-server") }, said{}, registry.CodeProvisionFailed, "does not exist"},
+		{"no_such_name", func(disk) string { return "no-such-engine" }, said{}, registry.CodeProvisionFailed, "no binary no-such-engine in /usr/local/sbin"},
+		{"not_executable", func(d disk) string { return d.file("e", elf, 0o644) }, said{}, registry.CodeProvisionFailed, "mode 0644"},
+		{"executable_for_its_owner_only", func(d disk) string { return d.file("e", elf, 0o700) }, said{}, registry.CodeProvisionFailed, "cannot execute it"},
+		{"a_directory", func(d disk) string { d.file("e/x", elf, 0o755); return d.path("e") }, said{}, registry.CodeProvisionFailed, "no regular file"},
+		{"no_program", func(d disk) string { return d.file("e", "hello", 0o755) }, said{}, registry.CodeProvisionFailed, "neither a program nor a script"},
+		{"interpreter_missing", func(d disk) string { return d.file("e", "#!/no/python3 -I\n", 0o755) }, said{}, registry.CodeProvisionFailed, `"/no/python3", which is not there`},
+		{"library_missing", func(d disk) string { return d.file("e", elf, 0o755) },
+			said{out: "e: error while loading shared libraries: libcudart.so.12: cannot open shared object file", status: 127}, registry.CodeProvisionFailed, "libcudart.so.12"},
+		{"wrong_architecture", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "cannot be executed"},
+		{"pid_1_does_not_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{err: systemd.ErrDisconnected}, registry.CodeProvisionFailed, "could not be asked"},
+		{"version_not_understood", func(d disk) string { return d.file("e", elf, 0o755) }, said{out: "?"}, "", "unknown"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDisk(t)
+			pr := &Preparer{Capture: &c.said, Log: slog.New(slog.DiscardHandler)}
+			got, err := pr.Prepare(t.Context(), pool.Pool{ID: "a", Engine: pool.LlamaCpp, Provisioning: pool.Provisioning{Binary: c.setup(d)}}, adapter)
+			if c.code == "" {
+				if err != nil || got.Version != c.says {
+					t.Fatalf("Prepare = %+v, %v", got, err)
+				}
+				return
+			}
+			var f *registry.Failure
+			if !errors.As(err, &f) || f.Code != c.code || !strings.Contains(f.Message, c.says) || f.Hint == "" {
+				t.Errorf("Prepare: %+v (%v), want %s with %q", f, err, c.code, c.says)
+			}
+		})
+	}
+}
+
+func TestVersionIsAskedOnceForEachBinary(t *testing.T) {
+	adapter, _ := engine.For(pool.LlamaCpp)
+	d := newDisk(t)
+	asked := &said{out: "version: 8533 (1a2b3c4)\nbuilt with gcc\n"}
+	pr := &Preparer{Store: d.store(), Capture: asked, Log: slog.New(slog.DiscardHandler)}
+	p := pool.Pool{ID: "a", Engine: pool.LlamaCpp, Provisioning: pool.Provisioning{Binary: d.file("e", elf, 0o755)}}
+	for range 3 {
+		got, err := pr.Prepare(t.Context(), p, adapter)
+		if err != nil || !strings.Contains(got.Version, "8533") {
+			t.Fatalf("Prepare = %+v, %v", got, err)
+		}
+	}
+	if asked.asked != 1 {
+		t.Errorf("asked %d times, want once", asked.asked)
+	}
+	d.file("e", elf+" newer", 0o755)
+	if _, err := pr.Prepare(t.Context(), p, adapter); err != nil || asked.asked != 2 {
+		t.Errorf("a new binary: %v, asked %d times, want twice", err, asked.asked)
+	}
+}
+
+func TestPorts(t *testing.T) {
+	a, b, c := pool.Replica{Pool: "a"}, pool.Replica{Pool: "b"}, pool.Replica{Pool: "c"}
+	claim := func(t *testing.T, p *Ports, r pool.Replica, want, port int) {
+		t.Helper()
+		if got, err := p.Claim(r, want); err != nil || got != port {
+			t.Fatalf("Claim(%s, %d) = %d, %v, want %d", r, want, got, err, port)
+		}
+	}
+	t.Run("each_its_own_and_the_same_again", func(t *testing.T) {
+		p := NewPorts(21000, 21001)
+		claim(t, p, a, 0, 21000)
+		claim(t, p, b, 0, 21001)
+		claim(t, p, a, 0, 21000)
+		if _, err := p.Claim(c, 0); err == nil || !strings.Contains(err.Error(), "every port from 21000 to 21001") {
+			t.Errorf("a third replica: %v", err)
+		}
+		p.Release(a)
+		claim(t, p, c, 0, 21000)
+	})
+	t.Run("adopted_ports_are_respected", func(t *testing.T) {
+		p := NewPorts(21000, 21009)
+		p.Adopt(b, 21000)
+		claim(t, p, a, 0, 21001)
+		claim(t, p, b, 0, 21000)
+	})
+	t.Run("a_wanted_port_is_given_or_refused", func(t *testing.T) {
+		p := NewPorts(21000, 21009)
+		claim(t, p, a, 8080, 8080)
+		if _, err := p.Claim(b, 8080); err == nil || !strings.Contains(err.Error(), "given to a/r0 already") {
+			t.Errorf("the same port again: %v", err)
+		}
+		claim(t, p, a, 8081, 8081)
+		claim(t, p, b, 8080, 8080)
+	})
+	t.Run("after_a_taken_port_the_next_is_tried", func(t *testing.T) {
+		p := NewPorts(21000, 21009)
+		claim(t, p, a, 0, 21000)
+		p.Release(a)
+		claim(t, p, a, 0, 21001)
+	})
+}
+
+func TestPortFree(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	var f *registry.Failure
+	if err := PortFree(port); !errors.As(err, &f) || !strings.Contains(f.Message, "is taken by a program of user id") || !strings.Contains(f.Hint, "ss -ltnp") {
+		t.Errorf("PortFree of a taken port: %v", err)
+	}
+	l.Close()
+	if err := PortFree(port); err != nil {
+		t.Errorf("PortFree of a free port: %v", err)
+	}
+}
