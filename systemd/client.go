@@ -114,7 +114,11 @@ func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		c.options.Log.Warn("connection to PID 1 lost", "error", err)
+		level := slog.LevelWarn
+		if lost {
+			level = slog.LevelDebug // a further attempt that failed
+		}
+		c.options.Log.Log(ctx, level, "connection to PID 1 lost", "error", err)
 		emit(Update{Kind: Lost, Err: err})
 		if synced {
 			delay = reconnectFirst

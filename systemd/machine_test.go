@@ -169,12 +169,6 @@ func describe(all []Update) string {
 	return b.String()
 }
 
-func brief(st Status) string {
-	return fmt.Sprintf("%s/%s result=%s pid=%d main=%d:%d post=%d:%d restarts=%d job=%d",
-		st.ActiveState, st.SubState, st.Result, st.MainPID, st.ExecMainCode, st.ExecMainStatus,
-		st.PostCode, st.PostStatus, st.NRestarts, st.JobID)
-}
-
 // timeout is the context of one call in a test.
 func timeout(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -58,7 +58,7 @@ func TestMachineSnapshotOf200Units(t *testing.T) {
 func TestMachineConnectionLoss(t *testing.T) {
 	mustBeRoot(t)
 	cases := map[string]func(t *testing.T){
-		"bus_killed":          func(t *testing.T) { run(t, "systemctl", "kill", "-s", "KILL", "dbus.service") },
+		"bus_killed":          func(t *testing.T) { signalBus(t, syscall.SIGKILL) },
 		"daemon_reexec":       func(t *testing.T) { run(t, "systemctl", "daemon-reexec") },
 		"daemon_reexec_twice": func(t *testing.T) { run(t, "sh", "-c", "systemctl daemon-reexec; systemctl daemon-reexec") },
 	}
@@ -104,6 +104,28 @@ func TestMachineConnectionLoss(t *testing.T) {
 			f.awaitRemoved(unit)
 		})
 	}
+}
+
+// signalBus sends a signal to the main process of dbus-daemon.
+func signalBus(t *testing.T, sig syscall.Signal) (pid int) {
+	t.Helper()
+	pid, err := strconv.Atoi(run(t, "systemctl", "show", "-P", "MainPID", "dbus.service"))
+	if err != nil || pid <= 1 {
+		t.Fatalf("PID of the bus: %d, %v", pid, err)
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// stopBus stops dbus-daemon in its tracks, until the returned function or the end of the test.
+func stopBus(t *testing.T) (resume func()) {
+	t.Helper()
+	pid := signalBus(t, syscall.SIGSTOP)
+	resume = sync.OnceFunc(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	t.Cleanup(resume)
+	return resume
 }
 
 // stopEventually stops a unit although the connection may be lost once more meanwhile (a second reexec).
@@ -210,18 +232,10 @@ func TestMachineStoppedBusDelaysOnlyItsCallers(t *testing.T) {
 	f := follow(t, Options{})
 	const unit = "pmd-test@hang.service"
 	f.start(unit, service("exec sleep 1000"))
-	pid, err := strconv.Atoi(run(t, "systemctl", "show", "-P", "MainPID", "dbus.service"))
-	if err != nil || pid <= 1 {
-		t.Fatalf("PID of the bus: %d, %v", pid, err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	resume := sync.OnceFunc(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
-	t.Cleanup(resume)
+	resume := stopBus(t)
 
 	// More calls, and larger ones, than any buffer takes: each caller gets its own context back.
-	big := service("true", Property{"Environment", []string{"A=" + string(make([]byte, 0)) + fmt.Sprintf("%060000d", 1)}})
+	big := service("true", Property{"Environment", []string{fmt.Sprintf("A=%060000d", 1)}})
 	var wg sync.WaitGroup
 	for i := range 300 {
 		wg.Go(func() {
@@ -252,10 +266,6 @@ func TestMachineStoppedBusDelaysOnlyItsCallers(t *testing.T) {
 
 func TestMachineRunEndsWhileTheBusIsStopped(t *testing.T) {
 	mustBeRoot(t)
-	pid, err := strconv.Atoi(run(t, "systemctl", "show", "-P", "MainPID", "dbus.service"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	client := NewClient(Options{Pattern: testPattern})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -268,16 +278,12 @@ func TestMachineRunEndsWhileTheBusIsStopped(t *testing.T) {
 		})
 	}()
 	<-synced
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	stopBus(t)
+	before := client.Calls()
 	call := make(chan error, 1)
 	go func() { _, err := client.Unit(context.Background(), "dbus.service"); call <- err }()
-	for client.Calls() < 20 { // until the call is out
-		if n := client.Calls(); n > 0 && len(call) == 0 {
-			break
-		}
+	for client.Calls() == before { // until the call is out
+		time.Sleep(time.Millisecond)
 	}
 	cancel()
 	for range 2 {

@@ -227,7 +227,8 @@ func (s *session) requestFeatures(done func()) {
 			if err != nil {
 				return err
 			}
-			f.Version, s.features = s.features.Version, f
+			f.Version = s.features.Version
+			s.features = f
 			done()
 			return nil
 		})
