@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+)
+
+type checkOptions struct {
+	configFile string
+	poolsDir   string
+}
+
+func newCheck(a *app) *cobra.Command {
+	var o checkOptions
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration files and print every problem",
+		Long: `Read config.toml and every pool file as the daemon would, print every problem with file, line and column, and exit
+with status 1 where there is one. The daemon is not asked and nothing changes.`,
+		Args: cobra.NoArgs,
+		RunE: do(func(context.Context, []string) error { return a.runCheck(o) }),
+	}
+	cmd.Flags().StringVar(&o.configFile, "config", hostconfig.DefaultFile, "the host's configuration `file`")
+	cmd.Flags().StringVar(&o.poolsDir, "pools-dir", hostconfig.DefaultPools, "the `directory` of pool files")
+	return cmd
+}
+
+func (a *app) runCheck(o checkOptions) error {
+	problems := hostconfig.Check(o.configFile, o.poolsDir)
+	write := hostconfig.Print
+	if a.o.output == formatJSON {
+		write = hostconfig.PrintJSON
+	}
+	if err := write(cleaner{a.out}, problems); err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return errSilent
+	}
+	return nil
+}

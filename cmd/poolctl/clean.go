@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Text in an answer may come from an engine (an error message, a version), from a file or from another
+// caller. None of it may move the cursor, retitle the window or reorder what is read.
+
+// clean makes text fit for one line of a terminal: control characters and those that change the direction of
+// text become "?", line breaks a space.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\r' || r == '\t':
+			return ' '
+		case unsafeRune(r):
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// cleanText is clean for text of several lines.
+func cleanText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && unsafeRune(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// cleanJSON keeps JSON what it is: inside strings, the only place where they may stand, such characters become
+// escapes. Those below U+0020 are escaped already.
+func cleanJSON(b []byte) []byte {
+	if !strings.ContainsFunc(string(b), func(r rune) bool { return r != '\n' && unsafeRune(r) }) {
+		return b
+	}
+	out := make([]byte, 0, len(b)+16)
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if unsafeRune(r) && !strings.ContainsRune("\n\r\t", r) { // those three are JSON's own white space
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return out
+}
+
+// unsafeRune reports control characters (C0, DEL, C1) and the invisible ones that change how text is ordered: every one of
+// them is below U+10000.
+func unsafeRune(r rune) bool {
+	return unicode.IsControl(r) || r == utf8.RuneError ||
+		r >= 0x200b && r <= 0x200f || r >= 0x2028 && r <= 0x202e || r >= 0x2060 && r <= 0x206f || r == 0xfeff
+}
+
+// cleaner writes text of several lines through cleanText. Each Write must hold whole characters.
+type cleaner struct{ to io.Writer }
+
+func (c cleaner) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(c.to, cleanText(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

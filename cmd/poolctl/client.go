@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+)
+
+// requestTimeout bounds one request. It is above the time that a restart of the daemon takes, since a
+// connection waits in the socket meanwhile.
+const requestTimeout = 15 * time.Second
+
+// answerLimit bounds what is read of an answer, in bytes.
+const answerLimit = 64 << 20
+
+// client asks the API.
+type client struct {
+	http  *http.Client
+	base  string // before the path
+	token string
+	place string // for messages
+}
+
+// newClient uses the URL where one is given, else the unix socket.
+func newClient(o options) (*client, error) {
+	if o.url == "" {
+		if o.tokenFile != "" {
+			return nil, usage("--token-file goes with --url; the unix socket needs no token")
+		}
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", o.socket)
+		}
+		return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://pool-managerd", place: o.socket}, nil
+	}
+	u, err := url.Parse(o.url)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return nil, usage("--url %q is not of the form http://HOST:PORT", o.url)
+	}
+	c := &client{http: &http.Client{Transport: &http.Transport{}}, base: strings.TrimRight(u.String(), "/"), place: u.Host}
+	if o.tokenFile != "" {
+		body, err := os.ReadFile(o.tokenFile)
+		if err != nil {
+			return nil, &failed{fmt.Errorf("the token file: %w", err)}
+		}
+		c.token = strings.TrimSpace(string(body))
+	}
+	return c, nil
+}
+
+// get returns the body of a successful answer. Errors say what to do; those with exit statuses of their own
+// are *remedied.
+func (c *client) get(ctx context.Context, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.noAnswer(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+	if err != nil {
+		return nil, c.noAnswer(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return body, nil
+	}
+	var e wire.Error
+	if json.Unmarshal(body, &e) != nil || e.Code == "" {
+		return nil, fmt.Errorf("%s answered %s, not as pool-managerd does; is it another program's address?", c.place, resp.Status)
+	}
+	return nil, refused(resp.StatusCode, &e)
+}
+
+func (c *client) noAnswer(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err // Ctrl-C
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	return unreachable(c.place, err)
+}
+
+// read asks for a JSON answer and decodes it; raw is the answer as it came.
+func read[T any](ctx context.Context, c *client, path string) (v T, raw []byte, err error) {
+	if raw, err = c.get(ctx, path); err != nil {
+		return v, nil, err
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return v, nil, fmt.Errorf("%s%s: the answer is not what this version of poolctl expects: %w", c.place, path, err)
+	}
+	return v, raw, nil
+}
+
+// poolPath is the path of one pool, whatever is in its id.
+func poolPath(id, rest string) string { return "/v1/pools/" + url.PathEscape(id) + rest }
+
+// withNearest adds the pool that was probably meant to a "not found".
+func (c *client) withNearest(ctx context.Context, id string, err error) error {
+	var e *remedied
+	if !errors.As(err, &e) || e.code != exitNoPool {
+		return err
+	}
+	e.hint = "poolctl list shows the pools of this host."
+	list, _, lerr := read[wire.PoolList](ctx, c, "/v1/pools")
+	if lerr != nil {
+		return e
+	}
+	ids := make([]string, 0, len(list.Pools))
+	for _, p := range list.Pools {
+		ids = append(ids, p.ID)
+	}
+	if near := nearest(id, ids); near != "" {
+		e.hint = fmt.Sprintf("Did you mean %s? ", near) + e.hint
+	}
+	return e
+}

@@ -1,0 +1,81 @@
+// Command poolctl shows a host's engine pools to people and to scripts. It reads the API of pool-managerd; check reads the
+// configuration files itself, and logs the journal.
+//
+// It owns what is typed and what is printed. It must not know how anything is started, and it
+// prints no control character that came from elsewhere.
+//
+// Exit status: 0 done; 1 failed, or check found a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot
+// be reached.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// version is set at link time (-X main.version=…).
+var version = "0.0.0-dev"
+
+// Exit statuses; the package comment and poolctl(1) explain them.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNoPool      = 3
+	exitUnreachable = 4
+)
+
+func main() { os.Exit(start()) }
+
+func start() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl", clear: isTerminal(os.Stdout)}
+	return run(ctx, a, os.Args[1:])
+}
+
+// run carries a command line out and returns the exit status. Errors become statuses here and nowhere else.
+func run(ctx context.Context, a *app, args []string) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	code := exitOf(err)
+	report(a.err, err, code)
+	return code
+}
+
+func exitOf(err error) int {
+	var f *failed
+	var e *remedied
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &e):
+		return e.code
+	case errors.As(err, &f):
+		return exitFailed
+	}
+	return exitUsage // whatever no command returned is the parser's
+}
+
+func report(w io.Writer, err error, code int) {
+	if err == nil || errors.Is(err, errSilent) {
+		return
+	}
+	text := strings.Join(strings.Fields(clean(err.Error())), " ") // the parser's own have several lines
+	fmt.Fprintln(w, "poolctl:", text)
+	var e *remedied
+	if errors.As(err, &e) && e.hint != "" {
+		fmt.Fprintln(w, "  "+clean(e.hint))
+	}
+	if code == exitUsage {
+		fmt.Fprintln(w, "  poolctl --help explains the commands.")
+	}
+}

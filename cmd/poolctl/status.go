@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+)
+
+type statusOptions struct {
+	watch bool
+}
+
+func newStatus(a *app) *cobra.Command {
+	var o statusOptions
+	cmd := &cobra.Command{
+		Use:               "status POOL",
+		Short:             "Show one pool, why it is not ready, and what to do",
+		Args:              onePool,
+		ValidArgsFunction: a.completePool,
+		RunE:              do(func(ctx context.Context, args []string) error { return a.runStatus(ctx, o, args[0]) }),
+	}
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "look every second and print again what changed")
+	return cmd
+}
+
+func (a *app) runStatus(ctx context.Context, o statusOptions, id string) error {
+	c, err := newClient(a.o)
+	if err != nil {
+		return err
+	}
+	look := func(ctx context.Context) (frame, error) {
+		p, raw, err := read[wire.Pool](ctx, c, poolPath(id, ""))
+		if err != nil {
+			return frame{}, c.withNearest(ctx, id, err)
+		}
+		return a.frame(raw, withoutHeartbeat(p), func(w io.Writer) error { return a.printStatus(w, p) })
+	}
+	return a.show(ctx, o.watch, look)
+}
+
+func (a *app) printStatus(w io.Writer, p wire.Pool) error {
+	t := &table{}
+	t.row("Pool:", p.ID)
+	t.row("State:", stateLine(p))
+	t.row("Engine:", strings.TrimSpace(p.Engine+" "+text(p.EngineVersion)))
+	t.row("Model:", text(p.ModelID))
+	t.row("Devices:", strings.Join(p.DeviceMask, ", "))
+	t.row("Slots:", slotLine(p))
+	t.row("Leases:", strconv.Itoa(p.ActiveLeases))
+	t.row("Restarts:", strconv.Itoa(p.RestartCount))
+	if p.BackoffMS > 0 {
+		t.row("Backoff:", span(time.Duration(p.BackoffMS)*time.Millisecond))
+	}
+	t.row("Heartbeat:", heartbeat(a.now(), p.LastHeartbeatMS))
+	if p.LastError != nil {
+		t.row("Last error:", *p.LastError)
+		t.row("Remedy:", text(p.Hint))
+	}
+	if err := t.print(w); err != nil || len(p.Replicas) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	if err := a.replicaTable(p).print(w); err != nil {
+		return err
+	}
+	return printReasons(w, p)
+}
+
+func stateLine(p wire.Pool) string {
+	line := p.State
+	if n := len(p.Replicas); n > 1 {
+		line += fmt.Sprintf(", %d of %d replicas ready", readyOnes(p), n)
+	}
+	if !p.Wanted && p.State != "invalid" {
+		line += "; no pool file asks for it"
+	}
+	return line
+}
+
+func slotLine(p wire.Pool) string {
+	if p.SlotsTotal == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d free of %d", p.SlotsFree, p.SlotsTotal)
+}
+
+func heartbeat(now time.Time, ms *int64) string {
+	if ms == nil {
+		return ""
+	}
+	return ago(now, ms) + " ago"
+}
+
+func (a *app) replicaTable(p wire.Pool) *table {
+	t := &table{}
+	wide := a.o.output == formatWide
+	head := []string{"REPLICA", "STATE", "SINCE", "PID", "ENDPOINT", "SLOTS", "RESTARTS", "UNIT"}
+	if wide {
+		head = append(head, "VERSION", "DEVICES", "INVOCATION", "SPEC")
+	}
+	t.row(head...)
+	for _, r := range p.Replicas {
+		pid := ""
+		if r.PID != nil {
+			pid = strconv.Itoa(*r.PID)
+		}
+		state := r.State
+		if r.BackoffMS > 0 {
+			state += " " + span(time.Duration(r.BackoffMS)*time.Millisecond)
+		}
+		cells := []string{r.ID, state, ago(a.now(), r.SinceMS), pid, text(r.Endpoint), slots(r.SlotsFree, r.SlotsTotal), strconv.Itoa(r.RestartCount), r.Unit}
+		if wide {
+			cells = append(cells, text(r.EngineVersion), strings.Join(r.DeviceMask, ","), text(r.InvocationID), text(r.SpecHash))
+		}
+		t.row(cells...)
+	}
+	return t
+}
+
+// printReasons says in words why each replica is where it is, and the errors that the pool's own line does not show.
+func printReasons(w io.Writer, p wire.Pool) error {
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	for _, r := range p.Replicas {
+		if r.Reason != "" {
+			if _, err := fmt.Fprintf(w, "%s: %s\n", clean(r.ID), clean(r.Reason)); err != nil {
+				return err
+			}
+		}
+		if r.LastError == nil || text(r.LastError) == text(p.LastError) {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "    %s\n", clean(*r.LastError)); err != nil {
+			return err
+		}
+		if r.Hint != nil {
+			if _, err := fmt.Fprintf(w, "    %s\n", clean(*r.Hint)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
