@@ -33,7 +33,7 @@ func watch(t *testing.T, clear bool, args ...string) *watching {
 // until waits for the output to have a text so often.
 func (w *watching) until(text string, times int) {
 	w.t.Helper()
-	for range 2000 {
+	for range 10_000 {
 		if strings.Count(w.out.String()+w.errOut.String(), text) >= times {
 			return
 		}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
@@ -8,9 +9,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 )
@@ -281,4 +287,92 @@ func TestBindNeedsAToken(t *testing.T) {
 			t.Errorf("after the refused reload: %d", r.status)
 		}
 	})
+}
+
+// dialAs connects as another user with the given supplementary groups. Credentials are per thread in Linux; the
+// thread is not unlocked, so it ends with its goroutine and nobody else runs under them.
+func dialAs(t *testing.T, socket string, uid, gid int, groups ...uint32) net.Conn {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	type dialled struct {
+		c   net.Conn
+		err error
+	}
+	done := make(chan dialled, 1)
+	go func() {
+		runtime.LockOSThread()
+		for _, call := range [][4]uintptr{
+			{unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups)))},
+			{unix.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid)},
+			{unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)},
+		} {
+			if _, _, errno := unix.RawSyscall(call[0], call[1], call[2], call[3]); errno != 0 {
+				done <- dialled{err: errno}
+				return
+			}
+		}
+		c, err := net.Dial("unix", socket)
+		done <- dialled{c, err}
+	}()
+	d := <-done
+	if d.err != nil {
+		t.Fatal(d.err)
+	}
+	t.Cleanup(func() { d.c.Close() })
+	return d.c
+}
+
+// TestThePeerIsWhoConnected asks the kernel, with real users.
+func TestThePeerIsWhoConnected(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "pool-api") // t.TempDir is closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "api.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(socket, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	h := newServer(t, Settings{}, units{})
+	h.run(l)
+	many := make([]uint32, 200) // more than the first guess at the list's length
+	for i := range many {
+		many[i] = uint32(3000 + i)
+	}
+	c := dialAs(t, socket, 61234, 61235, many...)
+	if resp := exchange(t, c, bufio.NewReader(c), "/v1/pools"); resp.StatusCode != 200 {
+		t.Errorf("status %d for another user's read", resp.StatusCode)
+	}
+	h.logged(`"identity":"uid:61234"`)
+
+	back, err := net.Listen("unix", filepath.Join(dir, "2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	if err := os.Chmod(filepath.Join(dir, "2"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	dialAs(t, filepath.Join(dir, "2"), 61234, 61235, many...)
+	here, err := back.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	p := peerOf(here.(*net.UnixConn))
+	if p.err != nil || p.uid != 61234 || p.gid != 61235 || !slices.Equal(p.groups, many) {
+		t.Errorf("peer %+v", p)
+	}
+	if !p.in(groupLookup{3199, true}) || !p.in(groupLookup{61235, true}) || p.in(groupLookup{3200, true}) {
+		t.Error("the membership is not what the kernel says")
+	}
 }

@@ -210,7 +210,7 @@ func (r reply) wantError(t *testing.T, status int, code string) {
 // logged waits until the log has a line with all of these; the line of a request is written after its answer.
 func (h *host) logged(parts ...string) {
 	h.t.Helper()
-	for range 200 {
+	for range 2000 {
 		for line := range strings.Lines(h.log.String()) {
 			if containsAll(line, parts) {
 				return
