@@ -14,6 +14,14 @@ type PathString struct {
 	Second string
 }
 
+// PlainCommand is an element of ExecStart, ExecStartPost, … without flags: a(sasb) on the bus. PID 1
+// expands variables in it.
+type PlainCommand struct {
+	Path          string
+	Args          []string // with argv[0]
+	IgnoreFailure bool
+}
+
 // EnvironmentFile is an element of EnvironmentFiles: a(sb) on the bus.
 type EnvironmentFile struct {
 	Path          string
@@ -60,6 +68,8 @@ func wireValue(value any) (dbus.Variant, error) {
 		return dbus.MakeVariant(notNil(v)), nil
 	case []ExecCommand:
 		return dbus.MakeVariant(execCommands(v)), nil
+	case []PlainCommand:
+		return dbus.MakeVariant(notNil(v)), nil
 	case []AddressPrefix:
 		return dbus.MakeVariant(notNil(v)), nil
 	case []BindMount:
