@@ -1,0 +1,146 @@
+package gate
+
+import (
+	"testing"
+	"time"
+)
+
+const stallTime = 10 * time.Second
+
+// play gives a judge a sample each second until it decides, and returns the verdict and when it came.
+func play(at func(second int) Sample) (Verdict, time.Duration) {
+	j := NewJudge(stallTime)
+	for second := range 600 {
+		s := at(second)
+		s.At = time.Duration(second) * time.Second
+		if v := j.Next(s); v != Wait {
+			return v, s.At
+		}
+	}
+	return Wait, 600 * time.Second
+}
+
+func TestJudge(t *testing.T) {
+	healthyAt := func(n int, s Sample, second int) Sample {
+		s.Answer = Loading
+		if second >= n {
+			s.Answer = Healthy
+		}
+		return s
+	}
+	cases := []struct {
+		name string
+		at   func(second int) Sample
+		want Verdict
+		when time.Duration
+	}{
+		{"ready_when_it_answers", func(s int) Sample { return healthyAt(3, Sample{}, s) }, Ready, 3 * time.Second},
+		{"no_listener_and_no_progress_is_a_stall", func(int) Sample { return Sample{} }, Stalled, stallTime},
+		{"loading_without_progress_is_a_stall", func(int) Sample { return Sample{Answer: Loading} }, Stalled, stallTime},
+		{"log_lines_alone_are_progress", func(s int) Sample { return healthyAt(60, Sample{Lines: uint64(s / 9)}, s) }, Ready, 60 * time.Second},
+		{"input_alone_is_progress", func(s int) Sample { return healthyAt(60, Sample{IO: uint64(s) * 4096}, s) }, Ready, 60 * time.Second},
+		{"page_faults_alone_are_progress", func(s int) Sample { return healthyAt(60, Sample{Faults: uint64(s)}, s) }, Ready, 60 * time.Second},
+		{"cpu_alone_is_progress", func(s int) Sample {
+			return healthyAt(60, Sample{CPU: time.Duration(s) * 100 * time.Millisecond}, s)
+		}, Ready, 60 * time.Second},
+		{"answering_the_gate_is_no_progress", func(s int) Sample {
+			return Sample{Answer: Loading, CPU: time.Duration(s) * 2 * time.Millisecond}
+		}, Stalled, stallTime},
+		{"less_than_a_page_is_no_progress", func(s int) Sample { return Sample{IO: uint64(s) * 100} }, Stalled, stallTime},
+		{"a_stall_after_progress_counts_from_there", func(s int) Sample { return Sample{Lines: uint64(min(s, 30))} }, Stalled, 40 * time.Second},
+		{"dead_engine", func(s int) Sample { return Sample{Gone: s == 2, Answer: Healthy * Answer(b2i(s == 2))} }, EngineGone, 2 * time.Second},
+		{"foreign_listener_is_never_ready", func(int) Sample { return Sample{Answer: Foreign} }, ForeignPort, 0},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got, when := play(c.at); got != c.want || when != c.when {
+				t.Errorf("verdict %d after %s, want %d after %s", got, when, c.want, c.when)
+			}
+		})
+	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func TestPause(t *testing.T) {
+	for at := time.Duration(0); at < 10*time.Minute; at += 50 * time.Millisecond {
+		if p := Pause(at); p < 20*time.Millisecond || p > time.Second {
+			t.Fatalf("Pause(%s) = %s", at, p)
+		}
+	}
+	if Pause(time.Hour) != time.Second {
+		t.Error("a long load is asked more than once a second")
+	}
+}
+
+// FuzzJudge holds what must be true of every verdict.
+func FuzzJudge(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 3})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		j := NewJudge(stallTime)
+		var s Sample
+		for _, b := range script {
+			s.At += time.Duration(b>>4) * time.Second
+			s.Answer = Answer(b & 3)
+			s.Gone = b&15 == 15
+			s.Lines += uint64(b >> 2 & 1)
+			idle := j.Idle(s)
+			switch v := j.Next(s); {
+			case v == Ready && (s.Gone || s.Answer != Healthy):
+				t.Fatalf("ready by accident: %+v", s)
+			case v == Stalled && idle < stallTime:
+				t.Fatalf("stalled after %s only: %+v", idle, s)
+			case v != Wait:
+				return
+			}
+		}
+	})
+}
+
+func TestParsers(t *testing.T) {
+	t.Run("cpu_stat", func(t *testing.T) {
+		if got, ok := parseCPUStat("usage_usec 1500000\nuser_usec 1\n"); !ok || got != 1500*time.Millisecond {
+			t.Errorf("parseCPUStat = %s, %t", got, ok)
+		}
+		if _, ok := parseCPUStat("user 1\n"); ok {
+			t.Error("a file without usage_usec was read")
+		}
+	})
+	t.Run("io_stat", func(t *testing.T) {
+		if got := parseIOStat("8:0 rbytes=100 wbytes=20 rios=1\n8:16 rbytes=3 dbytes=9\n"); got != 123 {
+			t.Errorf("parseIOStat = %d, want 123", got)
+		}
+	})
+	t.Run("proc_stat_with_a_nasty_name", func(t *testing.T) {
+		cpu, faults := parseProcStat("42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 7 0 25 5 0 0 20 0 1 0 100 1 1")
+		if cpu != 300*time.Millisecond || faults != 7 {
+			t.Errorf("parseProcStat = %s, %d faults", cpu, faults)
+		}
+	})
+	t.Run("journal_line", func(t *testing.T) {
+		if got := linePID([]byte(`{"_PID":"77","MESSAGE":[1,2]}`)); got != 77 {
+			t.Errorf("linePID = %d", got)
+		}
+		if got := linePID([]byte("not json")); got != 0 {
+			t.Errorf("linePID of garbage = %d", got)
+		}
+	})
+	for _, c := range []struct {
+		line string
+		want int
+	}{{"HTTP/1.1 200 OK\r\n", 200}, {"HTTP/1.0 503\r\n", 503}, {"SSH-2.0\r\n", 0}, {"HTTP/1.1 9999 X", 0}, {"", 0}} {
+		if got, err := parseStatus(c.line); got != c.want || (err == nil) != (c.want != 0) {
+			t.Errorf("parseStatus(%q) = %d, %v", c.line, got, err)
+		}
+	}
+	for _, u := range []string{"https://127.0.0.1:1/", "http://10.0.0.1:80/", "http://127.0.0.1/", "x", ""} {
+		if e, err := parseEndpoint(u); err == nil {
+			t.Errorf("parseEndpoint(%q) = %+v", u, e)
+		}
+	}
+}
