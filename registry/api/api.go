@@ -10,6 +10,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -51,11 +52,18 @@ type Server struct {
 	exposed  atomic.Bool // a listener is reachable from other hosts
 }
 
-// New makes a server. A token file that cannot be read is an error.
+// New makes a server. A token file that cannot be read does not stop it, since engines need their manager more than
+// callers over TCP need the API: no token is right until an Apply succeeds, and the log says why. An error means that
+// a part is missing.
 func New(o Options) (*Server, error) {
+	if o.Registry == nil || o.Backend == nil || o.Log == nil {
+		return nil, errors.New("api: a server needs a registry, a backend and a log")
+	}
 	s := &Server{registry: o.Registry, backend: o.Backend, version: o.Version, log: o.Log, mux: http.NewServeMux()}
 	if err := s.Apply(o.Settings); err != nil {
-		return nil, err
+		f := registry.AsFailure(err, registry.CodeConfigInvalid, "")
+		s.log.Error("the API takes no token over TCP: "+f.Message, "last_error", f.Error(), "hint", f.Hint)
+		s.auth.Store(&gate{settings: Settings{AuthOptional: o.Settings.AuthOptional, TrustProxyAuth: o.Settings.TrustProxyAuth}, group: lookupGroup(Group)})
 	}
 	s.addRoutes(o.Metrics)
 	return s, nil

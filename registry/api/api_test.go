@@ -250,3 +250,9 @@ func TestMetricsRoute(t *testing.T) {
 		t.Errorf("without metrics: %d", w.Code)
 	}
 }
+
+func TestPartsAreNeeded(t *testing.T) {
+	if _, err := New(Options{Registry: registry.New(), Backend: units{}}); err == nil {
+		t.Error("a server without a log was made")
+	}
+}

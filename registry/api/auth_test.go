@@ -215,10 +215,21 @@ func TestTokenFiles(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := New(Options{Registry: registry.New(), Settings: Settings{TokenFile: c.path}})
+			h := newServer(t, Settings{TokenFile: c.path}, units{})
+			err := h.server.Apply(Settings{TokenFile: c.path})
 			var f *registry.Failure
 			if !errors.As(err, &f) || f.Code != registry.CodeConfigInvalid || !strings.Contains(f.Message, c.want) || !strings.Contains(f.Message, c.path) {
 				t.Errorf("%v, want CONFIG_INVALID with the path and %q", err, c.want)
+			}
+			// The server made with it runs, says why, and takes no token, not even an empty one.
+			h.logged("takes no token over TCP", c.path, c.want, "openssl rand")
+			r := httptest.NewRequest("GET", "http://localhost/v1/pools", nil)
+			r.RemoteAddr = "127.0.0.1:4000"
+			for _, given := range []string{"x", "a b", strings.Repeat("x", 5000)} {
+				r.Header.Set("Authorization", "Bearer "+given)
+				if got := h.server.auth.Load().identify(r); got.may != accessNone {
+					t.Errorf("a token is accepted: %+v", got)
+				}
 			}
 		})
 	}
