@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,6 +157,10 @@ func TestClientIgnoresForgedSenders(t *testing.T) {
 	died := []any{unitInterface, map[string]dbus.Variant{"ActiveState": dbus.MakeVariant("failed")}, []string{}}
 	_, updates := runClient(t, startFakeBus(t, &fakeBus{serve: func(p *peer) {
 		for m := p.next(); m != nil; m = p.next() {
+			if member(m) == "ListUnitsByPatterns" && slices.Contains(m.Body[1].([]string), "e@a") {
+				p.reply(m, fakeOwner, []listing{}) // the look-up after UnitRemoved
+				continue
+			}
 			p.answer(t, m)
 			if member(m) == "Get" && m.Body[1] == "LoadState" { // the last of the first read
 				p.signal(":1.66", unitPath("e@a"), propsInterface, "PropertiesChanged", died...)

@@ -12,7 +12,7 @@ import (
 )
 
 func TestMachineLifecycle(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{Keep: []string{"Description"}})
 	const unit = `pmd-test@a\x2db.r0.service`
 
@@ -56,7 +56,7 @@ func TestMachineLifecycle(t *testing.T) {
 }
 
 func TestMachineFailedStart(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 	const unit = "pmd-test@failing.service"
 	f.cleanup(unit)
@@ -74,7 +74,7 @@ func TestMachineFailedStart(t *testing.T) {
 }
 
 func TestMachineFailedGateTellsItsStatus(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 	const unit = "pmd-test@gate.service"
 	f.cleanup(unit)
@@ -93,7 +93,7 @@ func TestMachineFailedGateTellsItsStatus(t *testing.T) {
 }
 
 func TestMachineCrashAndRestart(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 	const unit = "pmd-test@crash.service"
 	f.start(unit, service("exec sleep 1000",
@@ -127,7 +127,7 @@ func TestMachineCrashAndRestart(t *testing.T) {
 }
 
 func TestMachineUpdatesComeInOrder(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 	const unit = "pmd-test@order.service"
 	f.start(unit, service("exec sleep 1000",
@@ -157,7 +157,7 @@ func TestMachineUpdatesComeInOrder(t *testing.T) {
 }
 
 func TestMachineUnitExists(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 
 	t.Run("failed_unit_is_replaced", func(t *testing.T) {
@@ -201,7 +201,7 @@ func TestMachineUnitExists(t *testing.T) {
 }
 
 func TestMachineRunCapture(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 	capture := func(ctx context.Context, unit, script string, limit int) ([]byte, Status, error) {
 		f.cleanup(unit)

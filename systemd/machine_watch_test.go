@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -17,7 +16,7 @@ import (
 )
 
 func TestMachineSnapshotOf200Units(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 	const count = 200
 	begun := time.Now()
@@ -56,7 +55,7 @@ func TestMachineSnapshotOf200Units(t *testing.T) {
 // TestMachineConnectionLoss covers the ways in which the way to PID 1 breaks. Each time the unit lives on
 // and is known again, and jobs work again.
 func TestMachineConnectionLoss(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	cases := map[string]func(t *testing.T){
 		"bus_killed":          func(t *testing.T) { signalBus(t, syscall.SIGKILL) },
 		"daemon_reexec":       func(t *testing.T) { run(t, "systemctl", "daemon-reexec") },
@@ -128,6 +127,34 @@ func stopBus(t *testing.T) (resume func()) {
 	return resume
 }
 
+// TestMachineDaemonReload: PID 1 frees and loads every unit again at a reload, and says UnitRemoved and UnitNew
+// of each, but nothing was removed.
+func TestMachineDaemonReload(t *testing.T) {
+	enter(t)
+	f := follow(t, Options{})
+	const unit = "pmd-test@reload.service"
+	f.start(unit, service("exec sleep 1000", Property{"LogExtraFields", [][]byte{[]byte("POOL_ID=p")}}))
+	before := f.awaitUnit(unit, "running", func(s Status) bool { return s.ActiveState == "active" && s.JobID == 0 })
+	for range 5 {
+		run(t, "systemctl", "daemon-reload")
+	}
+	if err := f.Kill(timeout(t), unit, "main", syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitUnit(unit, "killed", func(s Status) bool { return s.ActiveState == "failed" })
+	for _, u := range f.all() {
+		if u.Kind == Lost || u.Kind == Removed {
+			t.Errorf("a reload was taken for a loss:\n%s", describe(f.all()))
+			break
+		}
+	}
+	for _, st := range statuses(f.all(), unit) {
+		if st.ActiveState == "active" && st.JobID == 0 && (st.MainPID != before.MainPID || st.LogFields["POOL_ID"] != "p") {
+			t.Errorf("the unit was seen as %s with %v", brief(st), st.LogFields)
+		}
+	}
+}
+
 // stopEventually stops a unit although the connection may be lost once more meanwhile (a second reexec).
 func (f *follower) stopEventually(unit string) {
 	f.t.Helper()
@@ -177,7 +204,7 @@ func forge(receivers []string, job dbus.ObjectPath, unit string) error {
 }
 
 func TestMachineForgedSignalsAreIgnored(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 	const unit, slow = "pmd-test@victim.service", "pmd-test@waiting.service"
 	f.start(unit, service("exec sleep 1000"))
@@ -228,7 +255,7 @@ func TestMachineForgedSignalsAreIgnored(t *testing.T) {
 }
 
 func TestMachineStoppedBusDelaysOnlyItsCallers(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	f := follow(t, Options{})
 	const unit = "pmd-test@hang.service"
 	f.start(unit, service("exec sleep 1000"))
@@ -265,7 +292,7 @@ func TestMachineStoppedBusDelaysOnlyItsCallers(t *testing.T) {
 }
 
 func TestMachineRunEndsWhileTheBusIsStopped(t *testing.T) {
-	mustBeRoot(t)
+	enter(t)
 	client := NewClient(Options{Pattern: testPattern})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -302,17 +329,9 @@ func TestMachineRunEndsWhileTheBusIsStopped(t *testing.T) {
 	}
 }
 
-// TestMachineQuietMinute counts what the client sends while nothing happens: nothing. QUIET sets
-// another time.
+// TestMachineQuietMinute counts what the client sends while nothing happens: nothing.
 func TestMachineQuietMinute(t *testing.T) {
-	mustBeRoot(t)
-	quiet := time.Minute
-	if text := os.Getenv("QUIET"); text != "" {
-		var err error
-		if quiet, err = time.ParseDuration(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	enter(t)
 	f := follow(t, Options{})
 	for i := range 20 {
 		unit := fmt.Sprintf("pmd-test@quiet%d.service", i)
@@ -329,13 +348,13 @@ func TestMachineQuietMinute(t *testing.T) {
 	monitor.Eavesdrop(sent)
 
 	before := f.Calls()
-	time.Sleep(quiet)
+	time.Sleep(*quietTime)
 	if after := f.Calls(); after != before {
-		t.Errorf("%d calls were counted in a quiet %s", after-before, quiet)
+		t.Errorf("%d calls were counted in a quiet %s", after-before, *quietTime)
 	}
 	for len(sent) > 0 {
 		if m := <-sent; m.Headers[dbus.FieldSender].Value() == name {
-			t.Errorf("the bus saw a message of the client in a quiet %s: %v", quiet, m)
+			t.Errorf("the bus saw a message of the client in a quiet %s: %v", *quietTime, m)
 		}
 	}
 	// The control: what the client does send, counter and monitor do see.

@@ -30,7 +30,8 @@ type watcher struct {
 type followed struct {
 	name  string
 	props properties
-	whole bool     // the first read is complete
+	whole bool     // a full read is complete, and no UnitRemoved came since
+	shown bool     // the consumer knows it
 	last  Status   // as it was delivered last
 	read  *reading // that is out, or nil
 }
@@ -97,13 +98,27 @@ func (w *watcher) list(units []listedUnit) []action {
 	return append(actions, w.syncWhenDone()...)
 }
 
+// look looks one name up, unless an answer is on its way.
+func (w *watcher) look(name string) []action {
+	if w.checks[name] {
+		return nil
+	}
+	w.checks[name] = true
+	return []action{{check: name}}
+}
+
 // checked handles the answer to the look-up of one name.
 func (w *watcher) checked(name string, units []listedUnit) []action {
 	delete(w.checks, name)
-	for _, u := range units {
-		if u.name == name && u.loadState != notFound && w.units[name] == nil {
-			return w.add(name)
-		}
+	u := w.units[name]
+	there := slices.ContainsFunc(units, func(l listedUnit) bool { return l.name == name && l.loadState != notFound })
+	switch {
+	case !there:
+		return w.drop(name)
+	case u == nil:
+		return w.add(name)
+	case u.read == nil:
+		return w.ask(u, w.full)
 	}
 	return nil
 }
@@ -121,6 +136,9 @@ func (w *watcher) ask(u *followed, names []string) []action {
 			r.next = names
 		}
 		return nil
+	}
+	if !u.whole {
+		names = w.full
 	}
 	u.read = &reading{unit: u.name, properties: names, left: len(names)}
 	return []action{{read: u.read}}
@@ -159,18 +177,25 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 // PID 1 sends UnitNew in the place of the unit's first PropertiesChanged. A unit that is known
 // already, from a listing, may have changed since it was read, so it is read again.
 func (w *watcher) unitNew(name string) []action {
-	if u := w.units[name]; u != nil {
-		return w.ask(u, w.full)
-	}
 	if !w.listed || !w.follows(name) || w.checks[name] {
 		return nil
 	}
-	w.checks[name] = true
-	return []action{{check: name}}
+	if u := w.units[name]; u != nil {
+		return w.ask(u, w.full)
+	}
+	return w.look(name)
 }
 
-// unitRemoved handles UnitRemoved.
-func (w *watcher) unitRemoved(name string) []action { return w.drop(name) }
+// unitRemoved handles UnitRemoved. It is not the end: at a daemon-reload PID 1 says it of every unit, and
+// then UnitNew, while they all run on. A look-up tells; PID 1 answers it after the reload.
+func (w *watcher) unitRemoved(name string) []action {
+	u := w.units[name]
+	if u == nil {
+		return nil
+	}
+	u.whole, u.read = false, nil
+	return w.look(name)
+}
 
 // changed handles PropertiesChanged. PID 1 sends the Service interface first and then the Unit
 // interface, and promises that order so that a client can take both as one change (systemd,
@@ -192,7 +217,7 @@ func (w *watcher) changed(name, iface string, values properties) []action {
 		return nil
 	}
 	actions := w.show(u)
-	if wantsRead(before, u.props.status(name, w.keep)) {
+	if !w.checks[name] && wantsRead(before, u.props.status(name, w.keep)) {
 		actions = append(actions, w.ask(u, w.rest)...)
 	}
 	return actions
@@ -238,10 +263,10 @@ func (w *watcher) show(u *followed) []action {
 		return nil
 	}
 	st := u.props.status(u.name, w.keep)
-	if reflect.DeepEqual(st, u.last) {
+	if u.shown && reflect.DeepEqual(st, u.last) {
 		return nil
 	}
-	u.last = st
+	u.last, u.shown = st, true
 	return []action{{deliver: &Update{Kind: Changed, Unit: st, Name: u.name}}}
 }
 
@@ -252,7 +277,7 @@ func (w *watcher) drop(name string) []action {
 	}
 	delete(w.units, name)
 	delete(w.first, name)
-	if w.synced && u.whole {
+	if u.shown {
 		return []action{{deliver: &Update{Kind: Removed, Name: name}}}
 	}
 	return w.syncWhenDone()
@@ -267,7 +292,7 @@ func (w *watcher) syncWhenDone() []action {
 	all := make([]Status, 0, len(w.units))
 	for _, name := range slices.Sorted(maps.Keys(w.units)) {
 		if u := w.units[name]; u.whole {
-			u.last = u.props.status(name, w.keep)
+			u.last, u.shown = u.props.status(name, w.keep), true
 			all = append(all, u.last)
 		}
 	}

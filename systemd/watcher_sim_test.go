@@ -94,6 +94,21 @@ func (p *pid1) flush() {
 	}
 }
 
+// reload frees and loads every unit, as a daemon-reload does.
+func (p *pid1) reload() {
+	for _, name := range []string{"e@a", "e@b", "e@c"} {
+		u := p.units[name]
+		if u == nil {
+			continue
+		}
+		if !u.said || u.pending {
+			p.signal(name, u)
+		}
+		p.send(func(w *watcher) []action { return w.unitRemoved(name) })
+		u.said, u.pending = false, true
+	}
+}
+
 func (p *pid1) signal(name string, u *simUnit) {
 	u.pending = false
 	if !u.said {
@@ -274,8 +289,10 @@ func FuzzWatcher(f *testing.F) {
 				s.pid1.fail(unit, "failed")
 			case 2, 11:
 				s.pid1.fail(unit, "auto-restart")
-			case 3, 4, 5:
+			case 3, 4:
 				s.pid1.stop(unit)
+			case 5:
+				s.pid1.reload()
 			case 6, 12:
 				s.pid1.flush()
 			case 7, 13:

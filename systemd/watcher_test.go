@@ -139,15 +139,17 @@ func TestWatcher(t *testing.T) {
 				s.do(s.w.unitRemoved("e@a"))
 				s.answer("e@b", running)
 				s.answerSome(s.reads["e@a"], s.reads["e@a"].left, gone)
+				s.checked("e@a", "")
 			},
-			[]string{"read e@a", "read e@b", "synced [e@b=running]"},
+			[]string{"read e@a", "read e@b", "check e@a", "synced [e@b=running]"},
 		},
 		"sync/last_unit_vanishes": {
 			func(s *story) {
 				s.list("e@a")
 				s.do(s.w.unitRemoved("e@a"))
+				s.checked("e@a", "")
 			},
-			[]string{"read e@a", "synced []"},
+			[]string{"read e@a", "check e@a", "synced []"},
 		},
 		"sync/answer_says_not_found": {
 			func(s *story) {
@@ -230,8 +232,34 @@ func TestWatcher(t *testing.T) {
 				s.answer("e@a", running)
 				s.do(s.w.unitRemoved("e@a"))
 				s.do(s.w.unitRemoved("e@a"))
+				s.checked("e@a", "")
+				s.do(s.w.unitRemoved("e@a"))
 			},
-			[]string{"read e@a", "synced [e@a=running]", "removed e@a"},
+			[]string{"read e@a", "synced [e@a=running]", "check e@a", "removed e@a"},
+		},
+		"removed/by_a_daemon_reload_it_is_still_there": {
+			func(s *story) {
+				s.list("e@a")
+				s.answer("e@a", running)
+				s.do(s.w.unitRemoved("e@a"))
+				s.do(s.w.unitNew("e@a"))
+				s.checked("e@a", "loaded")
+				s.answer("e@a", state("active", "running", 7))
+			},
+			[]string{"read e@a", "synced [e@a=running]", "check e@a", "read e@a"},
+		},
+		"removed/and_replaced_at_once": {
+			func(s *story) {
+				s.list("e@a")
+				s.answer("e@a", running)
+				s.do(s.w.unitRemoved("e@a"))
+				s.do(s.w.unitNew("e@a"))
+				s.serviceChanged("e@a", properties{"MainPID": uint32(8)})
+				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start"})
+				s.checked("e@a", "loaded")
+				s.answer("e@a", state("activating", "start-post", 8))
+			},
+			[]string{"read e@a", "synced [e@a=running]", "check e@a", "read e@a", "changed e@a=start-post pid=8 post=0"},
 		},
 		"removed/late_answer_does_not_bring_it_back": {
 			func(s *story) {
@@ -240,8 +268,9 @@ func TestWatcher(t *testing.T) {
 				s.unitChanged("e@a", properties{"ActiveState": "inactive", "SubState": "dead"})
 				s.do(s.w.unitRemoved("e@a"))
 				s.answerSome(s.reads["e@a"], s.reads["e@a"].left, running)
+				s.checked("e@a", "")
 			},
-			[]string{"read e@a", "synced [e@a=running]", "changed e@a=dead pid=7 post=0", "reread e@a", "removed e@a"},
+			[]string{"read e@a", "synced [e@a=running]", "changed e@a=dead pid=7 post=0", "reread e@a", "check e@a", "removed e@a"},
 		},
 		"removed/late_answer_is_not_taken_for_the_next_unit_of_the_name": {
 			func(s *story) {
@@ -250,13 +279,14 @@ func TestWatcher(t *testing.T) {
 				s.unitChanged("e@a", properties{"ActiveState": "inactive", "SubState": "dead"})
 				old := s.reads["e@a"]
 				s.do(s.w.unitRemoved("e@a"))
+				s.checked("e@a", "")
 				s.do(s.w.unitNew("e@a"))
 				s.checked("e@a", "loaded")
 				s.answerSome(old, old.left, failed)
 				s.answer("e@a", state("active", "start-post", 9))
 			},
-			[]string{"read e@a", "synced [e@a=running]", "changed e@a=dead pid=7 post=0", "reread e@a", "removed e@a",
-				"check e@a", "read e@a", "changed e@a=start-post pid=9 post=0"},
+			[]string{"read e@a", "synced [e@a=running]", "changed e@a=dead pid=7 post=0", "reread e@a", "check e@a",
+				"removed e@a", "check e@a", "read e@a", "changed e@a=start-post pid=9 post=0"},
 		},
 		"removed/without_a_signal": {
 			func(s *story) {
