@@ -18,7 +18,8 @@ type Ports struct {
 	low, high int
 	holder    map[int]pool.Replica
 	port      map[pool.Replica]int
-	next      int // where the search goes on after a port that turned out to be taken
+	reserved  map[int]bool // asked for by name: given to nobody else
+	next      int          // where the search goes on after a port that turned out to be taken
 }
 
 // NewPorts makes an allocator for the ports from low to high, both included.
@@ -45,13 +46,22 @@ func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 		if p.next++; p.next > p.high {
 			p.next = p.low
 		}
-		if _, taken := p.holder[port]; !taken {
+		if _, taken := p.holder[port]; !taken && !p.reserved[port] {
 			p.take(r, port)
 			return port, nil
 		}
 	}
 	return 0, registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("every port from %d to %d is given to a replica", p.low, p.high),
 		`Widen port_range in config.toml, as "21000-23999".`)
+}
+
+// Reserve keeps ports for the pools that name them, in place of the ports reserved before. It takes nothing from a replica that
+// holds one already.
+func (p *Ports) Reserve(ports []int) {
+	p.reserved = make(map[int]bool, len(ports))
+	for _, port := range ports {
+		p.reserved[port] = true
+	}
 }
 
 // Adopt notes the port of a replica that runs already, inside the range or not.

@@ -125,6 +125,12 @@ func TestPorts(t *testing.T) {
 		claim(t, p, a, 8081, 8081)
 		claim(t, p, b, 8080, 8080)
 	})
+	t.Run("a_port_that_a_pool_names_is_kept_for_it", func(t *testing.T) {
+		p := NewPorts(21000, 21009)
+		p.Reserve([]int{21000})
+		claim(t, p, a, 0, 21001)
+		claim(t, p, b, 21000, 21000)
+	})
 	t.Run("after_a_taken_port_the_next_is_tried", func(t *testing.T) {
 		p := NewPorts(21000, 21009)
 		claim(t, p, a, 0, 21000)

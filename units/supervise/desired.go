@@ -58,9 +58,23 @@ func (d Desired) faults() (byPool map[string]*registry.Failure, blind *registry.
 	return byPool, blind
 }
 
+// ports are those that pool files name.
+func (d Desired) ports() []int {
+	var ports []int
+	for _, p := range d.Pools {
+		for i := range p.Replicas {
+			if p.Port != 0 {
+				ports = append(ports, p.Port+i)
+			}
+		}
+	}
+	return ports
+}
+
 func (s *Supervisor) apply(d Desired) {
 	s.wanted, s.applied = d, true
 	s.Registry.SetProblems(slices.Concat(d.HostProblems, d.Problems))
+	s.Ports.Reserve(d.ports())
 	faults, blind := d.faults()
 	seen := make(map[string]bool, len(d.Pools))
 	for _, p := range d.Pools {
@@ -119,8 +133,8 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 // invalid keeps the former version of a pool whose file went wrong; where no former version is
 // known, what runs is held as it is.
 func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
-	if e.invalid == nil || e.invalid.Message != f.Message {
-		s.Log.Error("a pool's file is wrong: "+f.Message, "pool_id", e.id, "last_error", f.Error(), "former_version_kept", e.known)
+	if len(e.replicas) > 0 && (e.invalid == nil || e.invalid.Message != f.Message) {
+		s.Log.Warn(fmt.Sprintf("pool %s: its file is wrong, and what runs is kept", e.id), "pool_id", e.id, "last_error", f.Error())
 	}
 	e.invalid, e.wanted = f, true
 	for _, r := range e.replicas {

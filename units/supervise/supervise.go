@@ -61,6 +61,7 @@ type Prober interface {
 // Ports hands out the replicas' TCP ports. It is called on the loop only.
 type Ports interface {
 	Claim(r pool.Replica, want int) (int, error)
+	Reserve(ports []int)
 	Adopt(r pool.Replica, port int)
 	Release(r pool.Replica)
 }

@@ -306,6 +306,7 @@ func (l *listPorts) Claim(r pool.Replica, want int) (int, error) {
 		}
 	}
 }
+func (l *listPorts) Reserve([]int)                  {}
 func (l *listPorts) Adopt(r pool.Replica, port int) { l.by[r] = port }
 func (l *listPorts) Release(r pool.Replica)         { delete(l.by, r) }
 
