@@ -22,33 +22,22 @@ func unitLines(in Input) []Line {
 	}
 }
 
-// execLines are the process and its gate. Flags are those of systemd's exec_command_flags.
+// execLines are the process and its gate.
 func execLines(in Input, command engine.Command) []Line {
 	argv := append([]string{in.Prepared.Binary}, command.Args...)
-	gate := gateArgv(in)
-	return []Line{
+	lines := []Line{
 		text("Slice", pool.Slice, "all engines in one slice, for systemd-cgtop and limits on the whole"),
 		text("Type", "exec", "started means executed: a missing or broken binary fails the start and names itself"),
-		execLine("ExecStart", "ExecStartEx", ":", argv, []string{"no-env-expand"},
-			"the engine; \":\" leaves $ alone, which chat templates hold"),
-		execLine("ExecStartPost", "ExecStartPostEx", "+:", gate, []string{"privileged", "no-env-expand"},
-			"the unit is active only when the engine answers; \"+\" lets the gate read the unit's cgroup and journal before it drops every right"),
+	}
+	lines = append(lines, commandLines(in.Host, argv, gateArgv(in))...)
+	return append(lines,
 		text("KillMode", "mixed", "SIGTERM to the engine alone, which tells its own workers, then SIGKILL to all that is left"),
 		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit alive"),
 		text("OOMPolicy", "kill", "when the kernel kills one process of the engine, all go at once: \"continue\" would leave a server without its workers, \"stop\" would wait for their clean-up"),
 		number("LimitNOFILE", uint64(65536), "one descriptor a connection and one a model shard, above the usual 1024"),
 		number("LimitCORE", uint64(0), "a core dump of a loaded model takes minutes before the restart, and holds prompts"),
 		mode("UMask", 0o077, "what the engine writes is its own"),
-	}
-}
-
-func execLine(key, property, prefix string, argv, flags []string, why string) Line {
-	words := make([]string, len(argv))
-	for i, arg := range argv {
-		words[i] = word(arg)
-	}
-	return Line{Section: sectionService, Key: key, Text: prefix + strings.Join(words, " "), Why: why,
-		Property: systemd.Property{Name: property, Value: []systemd.ExecCommand{{Path: argv[0], Args: argv, Flags: flags}}}}
+	)
 }
 
 // gateArgv is the readiness gate's command line.
@@ -155,7 +144,7 @@ func logLines(in Input, hash string) []Line {
 		{FieldPool, in.Pool.ID},
 		{FieldReplica, replica(in).Name()},
 		{FieldEngine, in.Pool.Engine},
-		{FieldVersion, in.Prepared.Version},
+		{FieldVersion, oneWord(in.Prepared.Version)},
 		{FieldModel, string(in.Pool.Model)},
 		{FieldEndpoint, Endpoint(in.Port)},
 		{FieldSpecHash, hash},
@@ -167,4 +156,15 @@ func logLines(in Input, hash string) []Line {
 			Property: systemd.Property{Name: "LogExtraFields", Value: [][]byte{[]byte(assignment)}}})
 	}
 	return lines
+}
+
+// oneWord takes out what PID 1 would lose from a log field at the next daemon-reload: it cuts the field
+// at a space (seen on 252, 257 and 262).
+func oneWord(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r == 0x7f || strings.ContainsRune(`"'\\`, r) {
+			return '_'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "_"))
 }

@@ -40,7 +40,7 @@ var goldenCases = []struct {
 		p.Limits = pool.Limits{MemoryMaxBytes: 24 << 30, MemoryHighBytes: 20 << 30, CPUQuotaPercent: 250, CPUs: "0-3,8",
 			CPUWeight: 200, IOWeight: 50, TasksMax: 512}
 	}))},
-	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a model: 50%.gguf"))},
+	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a-50%.gguf"))},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {
 		in.Prepared.Binary = "/home/ann/llama.cpp/build/bin/llama-server"
 		in.Prepared.ReadOnly = []string{"/home/ann/llama.cpp/build/bin"}
@@ -49,13 +49,16 @@ var goldenCases = []struct {
 		"/data/big-00002-of-00003.gguf", "/data/big-00003-of-00003.gguf"))},
 	{"llamacpp_chat_template", input(args("--jinja", "--chat-template", chatTemplate, "", ";"),
 		with(func(p *pool.Pool) { p.Env = map[string]string{"PROMPT": chatTemplate} }))},
+	{"llamacpp_chat_template_252", input(systemd252, args("--jinja", "--chat-template", chatTemplate, "", ";"))},
 	{"vllm_two_gpus", input(gpus([]string{"0", "1"}), kind(pool.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"),
 		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
 	{"tgi_one_gpu", input(gpus([]string{"0"}), kind(pool.TGI, "/usr/local/bin/text-generation-launcher", "/srv/models/llama3"),
 		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
 	{"triton_one_gpu", input(gpus([]string{"0"}), kind(pool.Triton, "/opt/tritonserver/bin/tritonserver", "/srv/models/repository"))},
 	{"command_cpu", input(kind(pool.Command, "/usr/local/bin/stub", ""), args("--listen", "{host}:{port}", `{"slots": {slots}}`),
-		with(func(p *pool.Pool) { p.Slots, p.Health.Path, p.Env = 2, "/ready", map[string]string{"PORT": "9", "LANG": "C"} }))},
+		with(func(p *pool.Pool) {
+			p.Slots, p.Health.Path, p.Env = 2, "/ready", map[string]string{"PORT": "9", "LANG": "C"}
+		}))},
 }
 
 func TestRenderGolden(t *testing.T) {

@@ -40,9 +40,11 @@ func input(changes ...change) render.Input {
 
 // The three hosts.
 func systemd252(in *render.Input) { in.Host = render.Host{} }
-func systemd257(in *render.Input) { in.Host = render.Host{RestartSteps: true, RestartMaxDelay: true} }
+func systemd257(in *render.Input) {
+	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true}
+}
 func systemd262(in *render.Input) {
-	in.Host = render.Host{RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true}
+	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true}
 }
 
 func gpus(masks ...[]string) change {

@@ -40,11 +40,3 @@ func word(s string) string {
 
 // plainCharacters need no quotes anywhere in a unit file.
 const plainCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=+,@{}-"
-
-// pathWord writes a path for BindReadOnlyPaths= and its like, which split at colons and spaces, know
-// quotes and escaped separators, but no C escapes.
-func pathWord(path string) string {
-	return strings.NewReplacer(
-		`\`, `\\`, `:`, `\:`, ` `, `\ `, `%`, `%%`, `"`, `'"'`, `'`, `"'"`,
-	).Replace(path)
-}

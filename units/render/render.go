@@ -36,6 +36,8 @@ type Input struct {
 // Host is what must be known of the machine. The zero value is a host with systemd 252 and no GPU
 // registry.
 type Host struct {
+	// ExecFlags: a transient unit's ExecStartEx survives a daemon-reload (257; 252 loses it).
+	ExecFlags bool
 	// RestartSteps and RestartMaxDelay: PID 1 has RestartSteps= and RestartMaxDelaySec= (254).
 	RestartSteps    bool
 	RestartMaxDelay bool
@@ -94,7 +96,7 @@ func Render(in Input) (Unit, error) {
 		environmentLines(in, command, masked),
 		logLines(in, u.SpecHash),
 		accountingLines(),
-		sandboxLines(in.Adapter.Relax(at)),
+		sandboxLines(in.Adapter.Relax(at), shown),
 		treeLines(shown),
 		networkLines(),
 		deviceLines(masked),

@@ -100,11 +100,12 @@ func startTimeout(in Input) time.Duration {
 	return (30*time.Minute + in.Pool.Health.StartTimeout + read).Truncate(time.Minute) + time.Minute
 }
 
-// accountingLines count what the engine uses. PID 1's defaults differ by release.
+// accountingLines count what the engine uses. PID 1's defaults differ by release. CPU time is counted
+// without being asked for, and systemd 262 has no CPUAccounting= any more.
 func accountingLines() []Line {
 	const why = "usage is read from the cgroup's files, whatever the host's defaults are"
 	var lines []Line
-	for _, what := range []string{"CPU", "Memory", "IO", "Tasks", "IP"} {
+	for _, what := range []string{"Memory", "IO", "Tasks", "IP"} {
 		lines = append(lines, yes(what+"Accounting", why))
 	}
 	return lines

@@ -19,7 +19,7 @@ const ePerm = 1
 
 // sandboxLines fence the engine, which is untrusted: it parses files and requests from anywhere.
 // docs/sandbox.md says what each line buys.
-func sandboxLines(relax []engine.Relaxation) []Line {
+func sandboxLines(relax []engine.Relaxation, s shown) []Line {
 	lines := []Line{
 		yes("NoNewPrivileges", "no set-user-id program gives rights back"),
 		{Section: sectionService, Key: "CapabilityBoundingSet", Why: "no capability, ever",
@@ -28,7 +28,7 @@ func sandboxLines(relax []engine.Relaxation) []Line {
 			Property: systemd.Property{Name: "AmbientCapabilities", Value: uint64(0)}},
 		yes("PrivateUsers", "its user is no user of the host, and root inside is nobody outside"),
 		text("ProtectSystem", "strict", "the whole file system is read-only, but for the directories above"),
-		text("ProtectHome", "tmpfs", "/home, /root and /run/user are empty, and a model in them can still be shown"),
+		protectHome(s),
 		yes("PrivateTmp", "no file of another service under /tmp, and none left behind"),
 		text("ProtectProc", "invisible", "no process but its own is seen"),
 		procSubset(relax),
@@ -38,8 +38,7 @@ func sandboxLines(relax []engine.Relaxation) []Line {
 		yes("ProtectControlGroups", "it does not change its own limits"),
 		yes("ProtectClock", "nor the clock"),
 		yes("ProtectHostname", "nor the host's name"),
-		{Section: sectionService, Key: "RestrictNamespaces", Text: "yes", Why: "no namespace of its own: the usual road to kernel bugs",
-			Property: systemd.Property{Name: "RestrictNamespaces", Value: uint64(0)}},
+		restrictNamespaces(),
 		yes("RestrictRealtime", "no real-time priority that starves the host"),
 		yes("RestrictSUIDSGID", "no set-user-id file is made"),
 		yes("LockPersonality", "no other execution domain"),
@@ -52,6 +51,19 @@ func sandboxLines(relax []engine.Relaxation) []Line {
 		text("KeyringMode", "private", "no key of another service"),
 		yes("RemoveIPC", "shared memory goes with the engine"),
 	)
+}
+
+// cloneNewUTS is CLONE_NEWUTS of clone(2).
+const cloneNewUTS = 0x04000000
+
+// restrictNamespaces leaves one kind of namespace, because none at all does not last: PID 1 (seen on
+// 252, 257 and 262) writes the empty set of a transient unit as an empty assignment, which lifts the
+// restriction at the next daemon-reload.
+func restrictNamespaces() Line {
+	return Line{Section: sectionService, Key: "RestrictNamespaces", Text: "uts",
+		Why: "no namespace of its own, the usual road to kernel bugs. The host name's kind stays: it needs a capability that the engine lacks, " +
+			"and PID 1 would forget an empty list at the next daemon-reload",
+		Property: systemd.Property{Name: "RestrictNamespaces", Value: uint64(cloneNewUTS)}}
 }
 
 // relaxed returns why a line is relaxed, "" when it is not.

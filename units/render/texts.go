@@ -22,6 +22,10 @@ var managedVariables = map[string]string{
 // checkTexts refuses arguments and variables that the bus or PID 1 would refuse with a message that
 // does not name the key.
 func checkTexts(p pool.Pool) error {
+	if oneWord(string(p.Model)) != string(p.Model) {
+		return textFailure(p, fmt.Sprintf("model %q holds a space, a quote, a backslash or a control character: "+
+			"such a name is lost from the unit at the next daemon-reload", p.Model), "Rename the file or directory.")
+	}
 	for i, arg := range p.Args {
 		if why := unfit(arg); why != "" {
 			return textFailure(p, fmt.Sprintf("args[%d] %s", i, why), "Correct args.")

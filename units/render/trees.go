@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
@@ -37,6 +36,9 @@ func HiddenTrees() []string { return slices.Concat(hiddenTrees, replacedTrees) }
 // mSRec is MS_REC of mount(2): what is mounted below the source comes along, as in a unit file.
 const mSRec = 16384
 
+// homes are the trees of ProtectHome=.
+var homes = []string{"/home", "/root", "/run/user"}
+
 // shown is what is bound read-only into trees that are replaced by empty ones.
 type shown struct {
 	Empty []string // trees that become an empty file system, sorted
@@ -47,6 +49,27 @@ type shown struct {
 // empty tree PID 1 makes the parent directories, so that the engine's user needs no right on the
 // parents of the host.
 func shownPaths(in Input) shown {
+	var s shown
+	for _, p := range wantedPaths(in) {
+		tree := emptyTree(p, in.Prepared.Binary)
+		if tree == "" {
+			continue
+		}
+		// Sorted order puts a directory before what it holds.
+		if within(p, s.Bound) == "" {
+			s.Bound = append(s.Bound, p)
+		}
+		// ProtectHome=tmpfs makes /root with mode 0700, which the engine's user cannot pass.
+		if (within(tree, replacedTrees) == "" || tree == "/root") && !slices.Contains(s.Empty, tree) {
+			s.Empty = append(s.Empty, tree)
+		}
+	}
+	slices.Sort(s.Empty)
+	return s
+}
+
+// wantedPaths are what the engine must see, sorted.
+func wantedPaths(in Input) []string {
 	want := slices.Concat(in.Staged.Files, in.Prepared.ReadOnly)
 	if in.Staged.Path != "" {
 		want = append(want, in.Staged.Path)
@@ -56,22 +79,7 @@ func shownPaths(in Input) shown {
 		want = append(want, path.Dir(binary))
 	}
 	slices.Sort(want)
-	var s shown
-	for _, p := range slices.Compact(want) {
-		tree := emptyTree(p, binary)
-		if tree == "" {
-			continue
-		}
-		// Sorted order puts a directory before what it holds.
-		if within(p, s.Bound) == "" {
-			s.Bound = append(s.Bound, p)
-		}
-		if within(tree, replacedTrees) == "" && !slices.Contains(s.Empty, tree) {
-			s.Empty = append(s.Empty, tree)
-		}
-	}
-	slices.Sort(s.Empty)
-	return s
+	return slices.Compact(want)
 }
 
 // emptyTree returns the tree around p that is empty in the unit, "" when p is simply visible.
@@ -105,6 +113,14 @@ func within(p string, trees []string) string {
 	return ""
 }
 
+// protectHome shuts the homes, or empties them where something in them is shown.
+func protectHome(s shown) Line {
+	if slices.ContainsFunc(s.Bound, func(p string) bool { return within(p, homes) != "" }) {
+		return text("ProtectHome", "tmpfs", "/home, /root and /run/user are empty, but for what is bound below")
+	}
+	return text("ProtectHome", "yes", "/home, /root and /run/user are shut")
+}
+
 // treeLines hide and show.
 func treeLines(s shown) []Line {
 	var lines []Line
@@ -115,13 +131,13 @@ func treeLines(s shown) []Line {
 		lines = append(lines, list("InaccessiblePaths", "-"+tree, "other people's data, the manager's own, and the message bus"))
 	}
 	for _, tree := range s.Empty {
-		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: pathWord(tree) + ":ro",
+		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(tree) + ":ro",
 			Why: "an empty tree in place of the host's, for what is bound below",
 			Property: systemd.Property{Name: "TemporaryFileSystem",
 				Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}}})
 	}
 	for _, p := range s.Bound {
-		lines = append(lines, Line{Section: sectionService, Key: "BindReadOnlyPaths", Text: pathWord(p),
+		lines = append(lines, Line{Section: sectionService, Key: "BindReadOnlyPaths", Text: escapeSpecifiers(p),
 			Why: "the model, and an engine that lives in a hidden tree; its parents need no right for the engine's user",
 			Property: systemd.Property{Name: "BindReadOnlyPaths",
 				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
@@ -129,26 +145,25 @@ func treeLines(s shown) []Line {
 	return lines
 }
 
-// checkPaths refuses paths that PID 1 would.
+// checkPaths refuses paths that PID 1 would refuse, or lose.
 func checkPaths(in Input) error {
-	for _, p := range slices.Concat([]string{in.Prepared.Binary}, in.Staged.Files, in.Prepared.ReadOnly) {
-		if err := checkPath(p, in.Pool.Source); err != nil {
-			return fmt.Errorf("render %s: %w", replica(in), err)
+	for _, p := range slices.Concat([]string{in.Prepared.Binary}, wantedPaths(in)) {
+		if !path.IsAbs(p) || path.Clean(p) != p {
+			return fmt.Errorf("render %s: path %q is not absolute and clean", replica(in), p)
 		}
 	}
-	if in.Staged.Path == "" {
-		return nil
+	if why := unfit(in.Prepared.Binary); why != "" {
+		return textFailure(in.Pool, fmt.Sprintf("the engine's path %q %s", in.Prepared.Binary, why), "Rename it.")
 	}
-	return checkPath(in.Staged.Path, in.Pool.Source)
-}
-
-func checkPath(p, source string) error {
-	if !path.IsAbs(p) || path.Clean(p) != p {
-		return fmt.Errorf("path %q is not absolute and clean", p)
-	}
-	if strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("path %q holds a control character, which no unit can carry", p),
-			"Rename the file. The pool file is "+source+".")
+	for _, p := range wantedPaths(in) {
+		if i := strings.IndexFunc(p, lostInPaths); i >= 0 || unfit(p) != "" {
+			return textFailure(in.Pool, fmt.Sprintf("path %q holds a space, a colon, a quote, a backslash or a control character: "+
+				"such a path is lost from the unit at the next daemon-reload", p), "Rename the file or directory.")
+		}
 	}
 	return nil
 }
+
+// lostInPaths are the characters that no systemd keeps in BindReadOnlyPaths of a transient unit over a
+// daemon-reload (seen on 252, 257 and 262), and quotes, which 257 fails to mount at all.
+func lostInPaths(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`:"'\`, r) }

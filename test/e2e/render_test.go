@@ -1,0 +1,34 @@
+//go:build machine
+
+package e2e_test
+
+import (
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/machine"
+)
+
+// renderTests is the package whose tests run inside of machines: they render units and let a real PID 1
+// judge them.
+const renderTests = "github.com/pool-managerd/pool-managerd/units/render"
+
+// TestRender runs rendered units under every systemd that is supported: arguments arrive as they were
+// written, the sandbox hides and forbids what it promises, the printed unit file is the same unit.
+func TestRender(t *testing.T) {
+	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
+	for _, release := range machine.Releases() {
+		t.Run(string(release), func(t *testing.T) {
+			m := machine.Start(t, machine.Config{Release: release})
+			m.RunTestBinary(t.Context(), t, binary, "-machine", "-test.run=^TestMachine", "-test.timeout=5m")
+		})
+	}
+}
+
+// TestRenderEnforced runs what only a machine with controllers and BPF can show: nothing but the
+// loopback is reached, no device but the replica's own is opened, and limits are kept.
+func TestRenderEnforced(t *testing.T) {
+	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
+	m := machine.Start(t, machine.Config{Backend: machine.VM})
+	m.Require(t, machine.Controllers("cpu", "cpuset", "io", "memory", "pids"), machine.BPF())
+	m.RunTestBinary(t.Context(), t, binary, "-machine", "-test.run=^TestEnforced", "-test.timeout=10m")
+}

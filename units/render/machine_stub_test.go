@@ -1,0 +1,189 @@
+//go:build machine
+
+package render_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The test binary is three programs in a machine: the tests, which run as root, the engine that the
+// rendered units start, and the gate beside it. Which one is told by stubVariable and the arguments.
+const stubVariable = "RENDER_STUB"
+
+var inMachine = flag.Bool("machine", false, "the tests run inside a test machine")
+
+func TestMain(m *testing.M) {
+	switch {
+	case os.Getenv(stubVariable) != "" && len(os.Args) > 1 && os.Args[1] == "--url":
+		os.Exit(gate(os.Args[2]))
+	case os.Getenv(stubVariable) != "":
+		os.Exit(stub())
+	}
+	os.Exit(m.Run())
+}
+
+// gate waits until the engine answers; it stands for pool-gate, which is tested by itself.
+func gate(url string) int {
+	for range 200 {
+		if r, err := http.Get(url); err == nil {
+			r.Body.Close()
+			return reportGate()
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return 4
+}
+
+// gateReport is where the gate says what it may.
+const gateReport = "/run/render-gate"
+
+func reportGate() int {
+	status := self().Status
+	_, err := os.Stat("/etc/pool-managerd/config.toml")
+	text := fmt.Sprintf("uid %d caps %t sees %t pid %t", os.Getuid(), status["CapEff"] != "0000000000000000", err == nil, os.Getenv("MAINPID") != "")
+	if os.WriteFile(gateReport, []byte(text), 0o644) != nil {
+		return 2
+	}
+	return 0
+}
+
+// report is what the engine sees of itself.
+type report struct {
+	Args   []string
+	Env    []string
+	Dir    string
+	UID    int
+	Groups []int
+	Status map[string]string // /proc/self/status
+	Limits string            // /proc/self/limits
+}
+
+// stub serves its report, and tries what it is told to try, under the sandbox that it runs in.
+func stub() int {
+	i := slices.Index(os.Args, "--port")
+	if i < 0 || i+1 == len(os.Args) {
+		fmt.Fprintln(os.Stderr, "stub: no --port")
+		return 2
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/report", func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(self()) })
+	mux.HandleFunc("/try", func(w http.ResponseWriter, r *http.Request) {
+		out, err := try(r.FormValue("what"), r.FormValue("on"))
+		if err != nil {
+			w.WriteHeader(http.StatusForbidden)
+			out = err.Error()
+		}
+		fmt.Fprint(w, out)
+	})
+	fmt.Fprintln(os.Stderr, "stub:", http.ListenAndServe("127.0.0.1:"+os.Args[i+1], mux))
+	return 1
+}
+
+func self() report {
+	r := report{Args: os.Args, Env: os.Environ(), UID: os.Getuid(), Status: map[string]string{}}
+	r.Dir, _ = os.Getwd()
+	r.Groups, _ = os.Getgroups()
+	text, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		r.Status[key] = value
+	}
+	limits, _ := os.ReadFile("/proc/self/limits")
+	r.Limits = string(limits)
+	return r
+}
+
+// try does one thing that a sandbox may forbid.
+func try(what, on string) (string, error) {
+	switch what {
+	case "read":
+		f, err := os.Open(on)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		buf := make([]byte, 64)
+		n, err := f.Read(buf)
+		return string(buf[:n]), err
+	case "open":
+		f, err := os.OpenFile(on, os.O_RDWR, 0)
+		if err != nil {
+			return "", err
+		}
+		return "", f.Close()
+	case "list":
+		entries, err := os.ReadDir(on)
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return strings.Join(names, " "), err
+	case "write":
+		return "", os.WriteFile(on, []byte("x"), 0o600)
+	case "dial":
+		network, address, _ := strings.Cut(on, "!")
+		c, err := net.DialTimeout(network, address, 2*time.Second)
+		if err != nil {
+			return "", err
+		}
+		return "", c.Close()
+	case "allocate":
+		n, err := strconv.Atoi(on)
+		if err != nil {
+			return "", err
+		}
+		block := make([]byte, n)
+		for i := 0; i < n; i += 4096 {
+			block[i] = 1
+		}
+		return strconv.Itoa(int(block[n-1])), nil
+	}
+	return "", tryCall(what, on)
+}
+
+// tryCall makes one system call that an engine has no business with.
+func tryCall(what, on string) error {
+	switch what {
+	case "socket":
+		family, err := strconv.Atoi(on)
+		if err != nil {
+			return err
+		}
+		fd, err := syscall.Socket(family, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, 0)
+		if err == nil {
+			syscall.Close(fd)
+		}
+		return err
+	case "unshare":
+		return syscall.Unshare(syscall.CLONE_NEWUSER)
+	case "mount":
+		return syscall.Mount("none", on, "tmpfs", 0, "")
+	case "sethostname":
+		return syscall.Sethostname([]byte("evil"))
+	case "execute_written":
+		page, err := syscall.Mmap(-1, 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		if err != nil {
+			return err
+		}
+		defer syscall.Munmap(page)
+		return syscall.Mprotect(page, syscall.PROT_READ|syscall.PROT_EXEC)
+	case "nice":
+		return syscall.Setpriority(syscall.PRIO_PROCESS, 0, 5)
+	case "chmod_suid":
+		return syscall.Chmod(on, 0o4700)
+	}
+	return errors.New("stub: cannot try " + what)
+}
