@@ -31,7 +31,8 @@ type client struct {
 	place string // for messages
 }
 
-// newClient uses the URL where one is given, else the unix socket.
+// newClient uses the URL where one is given, else the unix socket. Each request has its own connection: a watch
+// holds none open that a restarting daemon would have to wait for.
 func newClient(o options) (*client, error) {
 	if o.url == "" {
 		if o.tokenFile != "" {
@@ -41,13 +42,13 @@ func newClient(o options) (*client, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", o.socket)
 		}
-		return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://pool-managerd", place: o.socket}, nil
+		return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, base: "http://pool-managerd", place: o.socket}, nil
 	}
 	u, err := url.Parse(o.url)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return nil, usage("--url %q is not of the form http://HOST:PORT", o.url)
 	}
-	c := &client{http: &http.Client{Transport: &http.Transport{}}, base: strings.TrimRight(u.String(), "/"), place: u.Host}
+	c := &client{http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, base: strings.TrimRight(u.String(), "/"), place: u.Host}
 	if o.tokenFile != "" {
 		body, err := os.ReadFile(o.tokenFile)
 		if err != nil {

@@ -25,9 +25,11 @@ const (
 
 // Limits of the end.
 const (
-	// linger is how long idle connections stay open once no more are accepted: a request that is on its way on one
-	// is answered, with Connection: close, rather than met by a reset.
-	linger = 300 * time.Millisecond
+	// Idle connections stay open for lingerLooks times lingerPause once no more are accepted: a request that is on
+	// its way on one is answered, with Connection: close, rather than met by an end of file. Pauses are counted and not the
+	// time, so that a host that stalls for a while does not use them up before callers have run.
+	lingerLooks = 40
+	lingerPause = 25 * time.Millisecond
 	// endTimeout bounds how long the requests under way may take after that.
 	endTimeout = 5 * time.Second
 )
@@ -51,7 +53,7 @@ func (e *BindError) Error() string {
 //
 // The end, for a restart under socket activation: (1) no connection is accepted any more; those that come now wait
 // in the socket, which PID 1 keeps open, for the next daemon. The socket's path is not unlinked.
-// (2) Every accepted connection is answered, and told to close. (3) Idle connections are closed after linger,
+// (2) Every accepted connection is answered, and told to close. (3) Idle connections are closed after a second,
 // the rest is cut after endTimeout.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	open := make([]*limited, 0, len(listeners))
@@ -109,8 +111,8 @@ func (s *Server) admit(listeners []net.Listener) error {
 
 // end lets what was accepted finish.
 func (s *Server) end(srv *http.Server, listeners []*limited) error {
-	for until := time.Now().Add(linger); time.Now().Before(until) && connections(listeners) > 0; {
-		time.Sleep(linger / 20)
+	for i := 0; i < lingerLooks && connections(listeners) > 0; i++ {
+		time.Sleep(lingerPause)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()

@@ -23,24 +23,29 @@ import (
 type socketUnit struct {
 	t    *testing.T
 	file *os.File
-	path string
+	addr net.Addr
 }
 
-func newSocketUnit(t *testing.T) *socketUnit {
+func newSocketUnit(t *testing.T, network string) *socketUnit {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "api.sock")
-	l, err := net.Listen("unix", path)
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = filepath.Join(t.TempDir(), "api.sock")
+	}
+	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	f, err := l.(*net.UnixListener).File()
+	if ul, ok := l.(*net.UnixListener); ok {
+		ul.SetUnlinkOnClose(false)
+	}
+	f, err := l.(interface{ File() (*os.File, error) }).File()
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
 	t.Cleanup(func() { f.Close() })
-	return &socketUnit{t, f, path}
+	return &socketUnit{t, f, l.Addr()}
 }
 
 func (s *socketUnit) listener() net.Listener {
@@ -57,7 +62,7 @@ func (s *socketUnit) client() *http.Client {
 		MaxIdleConnsPerHost: 8,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", s.path)
+			return d.DialContext(ctx, s.addr.Network(), s.addr.String())
 		},
 	}}
 }
@@ -65,7 +70,13 @@ func (s *socketUnit) client() *http.Client {
 // TestRestartsLoseNothing: eight callers, with and without keep-alive, while the daemon restarts ten times. A
 // request is never sent twice, so a single reset would show.
 func TestRestartsLoseNothing(t *testing.T) {
-	unit := newSocketUnit(t)
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) { restartsLoseNothing(t, newSocketUnit(t, network)) })
+	}
+}
+
+func restartsLoseNothing(t *testing.T, unit *socketUnit) {
+	settings := Settings{AuthOptional: true}
 	var asked, failed atomic.Int64
 	var callers sync.WaitGroup
 	done := make(chan struct{})
@@ -89,7 +100,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 		})
 	}
 	for range 10 {
-		h := newServer(t, Settings{}, units{})
+		h := newServer(t, settings, units{})
 		h.reg.Put(llama())
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -104,7 +115,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 		}
 	}
 	close(done)
-	last := newServer(t, Settings{}, units{}) // answers what waits in the socket
+	last := newServer(t, settings, units{}) // answers what waits in the socket
 	last.reg.Put(llama())
 	last.run(unit.listener())
 	callers.Wait()
@@ -115,7 +126,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 
 // askOnce sends one request that net/http must not repeat: a body without GetBody makes it so.
 func askOnce(ctx context.Context, c *http.Client) error {
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://socket/v1/pools/llama3-8b", io.NopCloser(strings.NewReader("{}")))
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://localhost/v1/pools/llama3-8b", io.NopCloser(strings.NewReader("{}")))
 	if err != nil {
 		return err
 	}
@@ -165,13 +176,13 @@ func TestTheEndWaitsForAnswers(t *testing.T) {
 	backend := slow{make(chan struct{}), make(chan struct{})}
 	h := newServer(t, Settings{}, backend)
 	h.reg.Put(llama())
-	unit := newSocketUnit(t)
+	unit := newSocketUnit(t, "unix")
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- h.server.Serve(ctx, unit.listener()) }()
 
 	// An idle keep-alive connection, and one with a request under way.
-	idle, err := net.Dial("unix", unit.path)
+	idle, err := net.Dial("unix", unit.addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +193,7 @@ func TestTheEndWaitsForAnswers(t *testing.T) {
 		t.Error("a connection is told to close while the server is well")
 	}
 	answered := make(chan reply, 1)
-	h.socket = unit.path
+	h.socket = unit.addr.String()
 	go func() { answered <- h.get("/v1/pools/llama3-8b/unit") }()
 	<-backend.asked
 	cancel()
