@@ -52,7 +52,6 @@ func makeCgroup(mount, name string) (string, error) {
 // removeCgroup kills every process in the group and below it, waits for them to be gone, and removes the groups, also
 // those of the same name that systemd-nspawn makes in the named hierarchy of a hybrid host.
 func removeCgroup(ctx context.Context, path string) error {
-	path = strings.TrimSpace(path)
 	mount, err := cgroup2Mount()
 	if err != nil {
 		return err

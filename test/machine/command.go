@@ -27,6 +27,9 @@ func (c Command) environment() []string {
 	}, c.Env...)
 }
 
+// codeKilled is the exit code of a program that SIGKILL ended.
+const codeKilled = 128 + 9
+
 // Result is how a command ended.
 type Result struct {
 	Args     []string
@@ -74,6 +77,9 @@ func (m *Machine) RunCommand(ctx context.Context, c Command) Result {
 	p, err := m.Start(ctx, c)
 	if err == nil {
 		r.ExitCode, err = p.Wait()
+	}
+	if err == nil && r.ExitCode == codeKilled && ctx.Err() != nil {
+		r.ExitCode, err = -1, fmt.Errorf("killed: %w", ctx.Err())
 	}
 	r.Err, r.Stdout, r.Stderr, r.Elapsed = err, stdout.String(), stderr.String(), time.Since(began)
 	return r

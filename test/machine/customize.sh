@@ -36,6 +36,33 @@ printf '[Journal]\nStorage=persistent\nSystemMaxUse=256M\nForwardToSyslog=no\nFo
 # A test must not wait 90 s for a unit that will not stop when the machine goes down.
 mkdir -p "$root/etc/systemd/system.conf.d"
 printf '[Manager]\nShowStatus=no\n' >"$root/etc/systemd/system.conf.d/machine.conf"
+# PID 1 of a virtual machine until systemd takes over: unpacks what the harness puts in before the first boot. That is a
+# tar archive on the disk with the serial number "payload"; the kernel's names of disks are random. The kernel line's
+# machine_payload=1 comes as a variable, and says that there is such a disk to wait for.
+mkdir -p "$root/usr/lib/pool-machine"
+cat >"$root/usr/lib/pool-machine/init" <<'INIT'
+#!/bin/sh
+if [ "${machine_payload-}" = 1 ]; then
+	mount -t sysfs sysfs /sys
+	mount -t devtmpfs devtmpfs /dev
+	tries=0
+	until [ -n "${disk-}" ] || [ "$tries" -ge 500 ]; do
+		for dir in /sys/block/nvme*; do
+			serial=
+			read -r serial <"$dir/device/serial" || :
+			[ "$serial" != payload ] || disk=/dev/${dir##*/}
+		done
+		tries=$((tries + 1))
+		[ -n "${disk-}" ] || sleep 0.02
+	done
+	tar -x -C / --keep-directory-symlink --numeric-owner -p -f "$disk" || echo "machine: the payload is broken"
+	umount /sys /dev
+fi
+unset machine_payload
+exec /sbin/init
+INIT
+chmod 755 "$root/usr/lib/pool-machine/init"
+
 # Logs of the build.
 rm -rf "$root"/var/log/*.log "$root/var/log/apt" "$root/var/cache/ldconfig/aux-cache"
 # apt in the machine installs local files only.

@@ -27,6 +27,15 @@ func needTools(programs ...string) error {
 	return nil
 }
 
+// toolPath is the path of a program that needTools has found.
+func toolPath(name string) string {
+	path, err := lookTool(name)
+	if err != nil {
+		return name // the start says so
+	}
+	return path
+}
+
 // lookTool finds a program on PATH or in the system folders, which are not on every user's PATH.
 func lookTool(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {

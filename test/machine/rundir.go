@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,13 +90,35 @@ func sweep(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// removeMachine ends the processes of the machine whose directory is path, then removes its cgroup and the directory.
+// The files in a machine's directory that name what it has elsewhere.
+const (
+	cgroupFile = "cgroup" // the directory of its cgroup
+	disksFile  = "disks"  // the directory of its disks, which are too large for /run
+)
+
+// removeMachine ends the processes of the machine whose directory is path, then removes all that it has.
 func removeMachine(ctx context.Context, path string) error {
-	cgroup, err := os.ReadFile(filepath.Join(path, "cgroup"))
+	var failed []error
+	cgroup, err := os.ReadFile(filepath.Join(path, cgroupFile))
 	if err == nil {
-		err = removeCgroup(ctx, string(cgroup))
-	} else if errors.Is(err, os.ErrNotExist) {
-		err = nil
+		failed = append(failed, removeCgroup(ctx, strings.TrimSpace(string(cgroup))))
 	}
-	return errors.Join(err, os.RemoveAll(path))
+	disks, err := os.ReadFile(filepath.Join(path, disksFile))
+	if err == nil {
+		failed = append(failed, os.RemoveAll(string(disks)))
+	}
+	return errors.Join(append(failed, os.RemoveAll(path))...)
+}
+
+// makeDisks makes a directory in the cache for the disks of the machine.
+func (d *runDir) makeDisks() (string, error) {
+	cache, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "running", d.id)
+	if err := os.WriteFile(d.file(disksFile), []byte(dir), 0o600); err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o700)
 }
