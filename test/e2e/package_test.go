@@ -1,0 +1,325 @@
+//go:build machine
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/e2e/host"
+	"github.com/pool-managerd/pool-managerd/test/machine"
+)
+
+// bareEngine is a unit as the manager makes them, but nobody's: what the package does to engines does not depend on the
+// manager's own care for them.
+const bareEngine = "pool-engine@bare.r0.service"
+
+// packaged is a machine of its own, in which a test installs and removes the package.
+type packaged struct {
+	*machine.Machine
+	host *host.Host
+}
+
+func packageMachine(t *testing.T, cfg machine.Config) packaged {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	if err := machines.artifacts(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Files = append(cfg.Files,
+		machine.File{Guest: "/root/this.deb", Host: machines.parts.Deb},
+		machine.File{Guest: "/root/newer.deb", Host: machines.newer})
+	m := machine.Start(t, cfg)
+	return packaged{m, host.New(m)}
+}
+
+// is fails the test unless the script prints just want.
+func (p packaged) is(t *testing.T, want, script string) {
+	t.Helper()
+	if got := p.MustShell(t, script); got != want {
+		t.Errorf("%s\nprinted %q, want %q", script, got, want)
+	}
+}
+
+// startBareEngine starts an engine and returns what identifies its run.
+func (p packaged) startBareEngine(t *testing.T) string {
+	t.Helper()
+	p.MustRun(t, "systemd-run", "--quiet", "--unit="+bareEngine, "--slice=pool-engines.slice", "sleep", "infinity")
+	return p.run(t, bareEngine)
+}
+
+func (p packaged) run(t *testing.T, unit string) string {
+	t.Helper()
+	return p.MustRun(t, "systemctl", "show", "--property=ActiveState,MainPID,InvocationID,NRestarts", unit)
+}
+
+// answers waits until the manager does.
+func (p packaged) answers(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := p.host.Answering(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPackage goes through the life of the package on each release: installed, upgraded, removed, installed again, purged.
+// The cases build on each other.
+func TestPackage(t *testing.T) {
+	for _, release := range machine.Releases() {
+		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
+			p := packageMachine(t, machine.Config{Release: release})
+			for _, c := range []struct {
+				name string
+				test func(*testing.T, packaged)
+			}{
+				{"installed", packageInstalled},
+				{"sandbox", packageSandbox},
+				{"upgraded", packageUpgraded},
+				{"removed", packageRemoved},
+				{"installed_again", packageInstalledAgain},
+				{"purged", packagePurged},
+			} {
+				if !t.Run(c.name, func(t *testing.T) { c.test(t, p) }) {
+					break
+				}
+			}
+		})
+	}
+}
+
+// packageInstalled: dpkg alone, with nothing but the machine's own packages, leaves a manager that answers on both listeners.
+func packageInstalled(t *testing.T, p packaged) {
+	p.MustRun(t, "dpkg", "--install", "/root/this.deb")
+	p.answers(t)
+	p.is(t, "enabled\nenabled", "systemctl is-enabled pool-managerd.socket pool-managerd.service")
+	p.is(t, "active\nactive", "systemctl is-active pool-managerd.socket pool-managerd.service")
+	wantType := "notify-reload"
+	if p.Release().SystemdVersion() < 253 {
+		wantType = "notify"
+	}
+	p.is(t, wantType, "systemctl show --property=Type --value pool-managerd.service")
+	p.is(t, "30s", "systemctl show --property=WatchdogUSec --value pool-managerd.service")
+	p.is(t, "srw-rw-rw- root root", "stat -c '%A %U %G' /run/pool-managerd/api.sock")
+	p.is(t, "127.0.0.1:9200", "ss --tcp --listening --numeric --no-header 'sport = 9200' | awk '{ print $4 }'")
+	p.is(t, "200", "setpriv --reuid=nobody --regid=nogroup --clear-groups curl -s -o /dev/null -w '%{http_code}' --unix-socket /run/pool-managerd/api.sock http://localhost/v1/pools")
+	p.MustShell(t, "getent group pool-managerd")
+	p.MustShell(t, "poolctl version && pool-managerd --version && pool-managerd --check")
+	p.MustShell(t, "bash -n /usr/share/bash-completion/completions/poolctl")
+	for _, page := range []string{"man1/poolctl.1", "man5/pool-managerd.toml.5", "man5/pool-file.5", "man8/pool-managerd.8"} {
+		p.MustShell(t, "gzip -dc /usr/share/man/"+page+".gz | grep -q '^\\.Sh NAME'")
+	}
+	// What comes with the package is not a pool, and PID 1 finds nothing to say about the units.
+	p.is(t, "", "find /etc/pool-managerd/pools.d -name '*.toml'")
+	p.is(t, "", "journalctl --boot --priority=warning --output=cat _PID=1 | grep -i pool- || true")
+	p.is(t, "", "dpkg --verify pool-managerd")
+}
+
+// packageSandbox: the manager is root without anything that makes root powerful, and cannot execute a program.
+func packageSandbox(t *testing.T, p packaged) {
+	pid := p.MustShell(t, "systemctl show --property=MainPID --value pool-managerd.service")
+	for field, want := range map[string]string{
+		"CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
+		"CapBnd": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
+	} {
+		p.is(t, want, "awk '$1 == \""+field+":\" { print $2 }' /proc/"+pid+"/status")
+	}
+	for _, program := range []string{"/bin/sh", "/usr/bin/env", "/usr/bin/poolctl", "/usr/lib/pool-managerd/pool-gate"} {
+		r := p.Run(t.Context(), "nsenter", "--target", pid, "--mount", "--", program)
+		if r.ExitCode == 0 || !strings.Contains(r.Stderr, "Permission denied") {
+			t.Errorf("%s could be executed where the manager runs: exit code %d\n%s", program, r.ExitCode, r.Stderr)
+		}
+	}
+	// The control: the manager itself can be, or its reload command could not.
+	p.MustRun(t, "nsenter", "--target", pid, "--mount", "--", "/usr/bin/pool-managerd", "--version")
+
+	// What it can write to is its own, and holds no program either. /proc/PID/root is its view of the file system.
+	p.is(t, "/run/pool-managerd\n/var/cache/pool-managerd\n/var/lib/pool-managerd", `
+		for dir in / /etc /etc/pool-managerd /etc/pool-managerd/pools.d /etc/systemd/system /usr/bin /root /srv /home /boot \
+			/run /run/pool-managerd /run/systemd /run/systemd/transient /var/cache /var/cache/pool-managerd \
+			/var/lib /var/lib/private /var/lib/pool-managerd /sys/fs/cgroup; do
+			mkdir -p $dir
+			if cp /bin/true /proc/`+pid+`/root$dir/program 2>/dev/null; then echo $dir; fi
+		done`)
+	for _, dir := range []string{"/run/pool-managerd", "/var/lib/pool-managerd", "/var/cache/pool-managerd", "/tmp", "/var/tmp", "/dev/shm"} {
+		program := "/proc/" + pid + "/root" + dir + "/program"
+		p.MustShell(t, "cp /bin/true "+program)
+		r := p.Run(t.Context(), "nsenter", "--target", pid, "--mount", "--", dir+"/program")
+		if r.ExitCode == 0 || !strings.Contains(r.Stderr, "Permission denied") {
+			t.Errorf("a program in %s could be executed where the manager runs: exit code %d\n%s", dir, r.ExitCode, r.Stderr)
+		}
+		p.MustShell(t, "rm "+program)
+	}
+}
+
+// packageUpgraded: the manager is another process of another version, the sockets and the engines are what they were, and what
+// the administrator wrote stays.
+func packageUpgraded(t *testing.T, p packaged) {
+	p.MustShell(t, "echo '# mine' >>/etc/pool-managerd/config.toml")
+	engine := p.startBareEngine(t)
+	manager := p.run(t, host.ManagerUnit)
+	socket := p.MustShell(t, "systemctl show --property=InvocationID pool-managerd.socket; stat -c %i /run/pool-managerd/api.sock")
+
+	p.MustRun(t, "dpkg", "--install", "/root/newer.deb")
+
+	p.answers(t)
+	if got := p.MustRun(t, "pool-managerd", "--version"); !strings.Contains(got, "999.0.0") {
+		t.Errorf("the program is %s", got)
+	}
+	if p.run(t, host.ManagerUnit) == manager {
+		t.Error("the former manager still runs")
+	}
+	if got := p.run(t, bareEngine); got != engine {
+		t.Errorf("the engine was touched: %s, it was %s", got, engine)
+	}
+	p.is(t, socket, "systemctl show --property=InvocationID pool-managerd.socket; stat -c %i /run/pool-managerd/api.sock")
+	p.is(t, "# mine", "tail -n 1 /etc/pool-managerd/config.toml")
+
+	// One that was stopped by hand stays stopped.
+	p.MustRun(t, "systemctl", "stop", "pool-managerd.service")
+	p.MustRun(t, "dpkg", "--install", "/root/this.deb")
+	p.is(t, "inactive", "systemctl is-active pool-managerd.service || true")
+	if got := p.run(t, bareEngine); got != engine {
+		t.Errorf("the engine was touched: %s, it was %s", got, engine)
+	}
+	p.MustRun(t, "systemctl", "start", "pool-managerd.service")
+}
+
+// packageRemoved: nothing runs any more, and what was written is kept for another installation.
+func packageRemoved(t *testing.T, p packaged) {
+	p.MustShell(t, "echo 'engine = \"command\"' >/etc/pool-managerd/pools.d/mine.toml.off; touch /var/lib/pool-managerd/kept")
+
+	p.MustRun(t, "dpkg", "--remove", "pool-managerd")
+
+	p.is(t, "0", "systemctl show --property=MainPID --value "+bareEngine)
+	p.is(t, "", "systemctl list-units --plain --no-legend 'pool-*'")
+	p.is(t, "", "systemctl list-units --plain --no-legend --failed")
+	p.is(t, "no", "[ -e /run/pool-managerd/api.sock ] && echo yes || echo no")
+	p.is(t, "", "ss --tcp --listening --no-header 'sport = 9200'")
+	p.MustShell(t, "ls /etc/pool-managerd/config.toml /etc/pool-managerd/pools.d/mine.toml.off /var/lib/pool-managerd/kept")
+}
+
+// packageInstalledAgain: after a removal the manager comes back by itself, with the former configuration.
+func packageInstalledAgain(t *testing.T, p packaged) {
+	p.MustRun(t, "dpkg", "--install", "/root/this.deb")
+	p.answers(t)
+	p.is(t, "active\nactive", "systemctl is-active pool-managerd.socket pool-managerd.service")
+	p.is(t, "# mine", "tail -n 1 /etc/pool-managerd/config.toml")
+}
+
+// packagePurged: state, cache and runtime directories go, those of engines included; what the administrator wrote stays.
+func packagePurged(t *testing.T, p packaged) {
+	p.MustShell(t, "mkdir -p /var/lib/private/pool-engine/a.r0 /var/cache/private/pool-engine/a.r0 /var/lib/pool-engine")
+
+	p.MustRun(t, "dpkg", "--purge", "pool-managerd")
+
+	p.is(t, "/etc/pool-managerd\n/etc/pool-managerd/pools.d\n/etc/pool-managerd/pools.d/mine.toml.off",
+		"find /etc /run /usr /var -xdev -path '*pool-managerd*' -o -path '*pool-engine*' | sort")
+	p.is(t, "", "find /etc/systemd -xtype l")
+}
+
+// TestPackageInChroot: in an image build no PID 1 answers. The package is installed, enabled for the first boot, and removed,
+// and nothing is started or stopped.
+func TestPackageInChroot(t *testing.T) {
+	for _, release := range machine.Releases() {
+		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
+			p := packageMachine(t, machine.Config{Release: release})
+			p.MustShell(t, "mkdir /mnt/image && mount --bind / /mnt/image && mount --bind /dev /mnt/image/dev && test ! -e /mnt/image/run/systemd/system")
+			p.MustRun(t, "chroot", "/mnt/image", "dpkg", "--install", "/root/this.deb")
+			p.is(t, "enabled\nenabled", "chroot /mnt/image systemctl is-enabled pool-managerd.socket pool-managerd.service")
+			p.MustShell(t, "getent group pool-managerd")
+			p.is(t, "", "pgrep -x pool-managerd || true")
+
+			// The first boot of that image.
+			if err := p.Reboot(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			p.answers(t)
+			engine := p.startBareEngine(t)
+
+			p.MustShell(t, "mount --bind / /mnt/image && mount --bind /dev /mnt/image/dev")
+			p.MustRun(t, "chroot", "/mnt/image", "dpkg", "--purge", "pool-managerd")
+			if got := p.run(t, bareEngine); got != engine {
+				t.Errorf("the engine of the running system was touched: %s, it was %s", got, engine)
+			}
+		})
+	}
+}
+
+// TestPackageRPM: the same scripts under rpm, which calls them with other arguments.
+func TestPackageRPM(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	build(t, "rpm", dir)
+	build(t, "rpm", dir, "VERSION=999.0.0")
+	p := packageMachine(t, machine.Config{Release: machine.Trixie, Packages: []string{"rpm"}, Files: []machine.File{{Guest: "/root/rpms", Host: dir}}})
+	newer := "/root/rpms/pool-managerd-999.0.0.amd64.rpm"
+
+	// The dependencies are dpkg's here.
+	p.MustShell(t, "rpm --install --nodeps $(ls /root/rpms/*.rpm | grep -v 999)")
+	p.answers(t)
+	p.is(t, "enabled\nenabled", "systemctl is-enabled pool-managerd.socket pool-managerd.service")
+	engine := p.startBareEngine(t)
+	manager := p.run(t, host.ManagerUnit)
+
+	p.MustRun(t, "rpm", "--upgrade", "--nodeps", newer)
+	p.answers(t)
+	if p.run(t, host.ManagerUnit) == manager {
+		t.Error("the former manager still runs")
+	}
+	if got := p.run(t, bareEngine); got != engine {
+		t.Errorf("the engine was touched: %s, it was %s", got, engine)
+	}
+
+	p.MustRun(t, "rpm", "--erase", "pool-managerd")
+	p.is(t, "0", "systemctl show --property=MainPID --value "+bareEngine)
+	p.is(t, "", "systemctl list-units --plain --no-legend 'pool-*'; find /etc/systemd -xtype l")
+}
+
+// TestPackageIsReproducible: the same source gives the same bytes, in another directory and at another time.
+func TestPackageIsReproducible(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"deb", "rpm"} {
+		t.Run(kind, func(t *testing.T) {
+			first, second := build(t, kind, t.TempDir()), build(t, kind, t.TempDir())
+			if !bytes.Equal(first, second) {
+				t.Errorf("two builds differ: %d and %d bytes", len(first), len(second))
+			}
+		})
+	}
+}
+
+// build makes a package below dir, leaves it there alone, and returns its bytes.
+func build(t *testing.T, kind, dir string, variables ...string) []byte {
+	t.Helper()
+	args := append([]string{kind, "DIST=" + filepath.Join(dir, "dist"), "TOOLS=" + filepath.Join("dist", "tools"), "SOURCE_DATE_EPOCH=1700000000"}, variables...)
+	cmd := exec.CommandContext(t.Context(), "make", args...)
+	cmd.Dir = filepath.Join("..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make %s: %v\n%s", kind, err, out)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "dist", "pool-managerd*."+kind))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("make %s left %v (%v), want one package", kind, found, err)
+	}
+	content, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(found[0], filepath.Join(dir, filepath.Base(found[0]))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "dist")); err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
