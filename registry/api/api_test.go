@@ -6,6 +6,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -254,5 +256,33 @@ func TestMetricsRoute(t *testing.T) {
 func TestPartsAreNeeded(t *testing.T) {
 	if _, err := New(Options{Registry: registry.New(), Backend: units{}}); err == nil {
 		t.Error("a server without a log was made")
+	}
+}
+
+// TestAPanicAfterTheAnswerBegan: the caller must not take a part for the whole.
+func TestAPanicAfterTheAnswerBegan(t *testing.T) {
+	log := &logBuffer{}
+	half := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "pool_ready 1\n")
+		w.(interface{ Unwrap() http.ResponseWriter }).Unwrap().(http.Flusher).Flush()
+		panic("halfway")
+	})
+	s, err := New(Options{Registry: registry.New(), Backend: units{}, Metrics: half, Settings: Settings{AuthOptional: true},
+		Log: slog.New(slog.NewJSONHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	resp, err := srv.Client().Get(srv.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("the answer looks whole: %q", body)
+	}
+	if !strings.Contains(log.String(), "halfway") {
+		t.Errorf("the log does not say why: %s", log)
 	}
 }
