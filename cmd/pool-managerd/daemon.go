@@ -39,6 +39,7 @@ type daemon struct {
 func serve(ctx context.Context, o options) error {
 	d := &daemon{o: o, level: new(slog.LevelVar), notify: systemd.NewNotifier(), registry: registry.New()}
 	d.log = slog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-managerd", Level: d.level}))
+	d.registry.Observe(registry.LogEvents(d.log))
 	sockets, err := systemd.TakeActivation()
 	if err != nil {
 		return fmt.Errorf("%w; start the daemon with systemctl start pool-managerd.socket pool-managerd.service", err)
