@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/gate"
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
@@ -27,15 +28,15 @@ func run(args []string, stderr io.Writer) int {
 	f.IntVar(&o.Expect, "expect", 200, "status that means healthy")
 	f.DurationVar(&o.Stall, "stall", 5*time.Minute, "time without progress until the load counts as stalled")
 	if err := f.Parse(args); err != nil {
-		return gate.ExitUsage
+		return exit.Usage
 	}
 	if o.URL == "" || f.NArg() > 0 || o.Stall <= 0 {
 		f.Usage()
-		return gate.ExitUsage
+		return exit.Usage
 	}
 	if err := o.FromEnvironment(); err != nil {
 		o.Log.Println(err)
-		return gate.ExitUsage
+		return exit.Usage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

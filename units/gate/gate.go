@@ -13,6 +13,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
 // Options of one gate.
@@ -48,12 +50,12 @@ func Run(ctx context.Context, o Options) int {
 	at, err := parseEndpoint(o.URL)
 	if err != nil {
 		o.Log.Println(err)
-		return ExitUsage
+		return exit.Usage
 	}
 	w, err := watch(o.MainPID)
 	if errors.Is(err, errGone) {
 		o.Log.Println("the engine ended before it listened")
-		return ExitEngineGone
+		return exit.EngineGone
 	}
 	if err == nil {
 		defer w.close()
@@ -61,7 +63,7 @@ func Run(ctx context.Context, o Options) int {
 	}
 	if err != nil {
 		o.Log.Println(err)
-		return ExitFailed
+		return exit.Failed
 	}
 	lines := o.followLog(w)
 	defer lines.stop()
@@ -102,32 +104,32 @@ func (o Options) loop(ctx context.Context, at endpoint, w *watched, lines *follo
 		var err error
 		if gone, err = w.sleep(Pause(s.At)); err != nil {
 			o.Log.Println(err)
-			return ExitFailed
+			return exit.Failed
 		}
 	}
 	o.Log.Println("told to end before the engine was ready")
-	return ExitFailed
+	return exit.Failed
 }
 
 func (o Options) end(v Verdict, s Sample, at endpoint) int {
 	switch v {
 	case Ready:
 		o.Log.Printf("the engine answers after %s", s.At.Round(time.Millisecond))
-		return ExitReady
+		return exit.Ready
 	case EngineGone:
 		o.Log.Printf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond))
-		return ExitEngineGone
+		return exit.EngineGone
 	case ForeignPort:
 		o.Log.Printf("port %d is held by another user's process, not by the engine", at.port)
-		return ExitForeignPort
+		return exit.ForeignPort
 	}
 	o.Log.Printf("the load stalled: no log line, no CPU time and no input for %s", o.Stall)
-	return ExitStalled
+	return exit.Stalled
 }
 
 // Usage is what the command prints for a wrong command line.
 func Usage() string {
 	return fmt.Sprintf("usage: pool-gate --url http://127.0.0.1:PORT/PATH --expect STATUS --stall DURATION\n\n"+
 		"Run by PID 1 as ExecStartPost= of an engine's unit. Exit status: %d ready, %d engine gone, %d stalled, %d port held by another process.",
-		ExitReady, ExitEngineGone, ExitStalled, ExitForeignPort)
+		exit.Ready, exit.EngineGone, exit.Stalled, exit.ForeignPort)
 }

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
 // The test binary plays the engine in a process of its own, so that it can die, and can be another user's.
@@ -109,26 +111,26 @@ func decide(t *testing.T, o Options) int {
 func TestGateOnRealProcesses(t *testing.T) {
 	t.Run("waits_until_the_model_is_loaded", func(t *testing.T) {
 		o, _ := start(t, freePort(t), "healthy-after 500ms")
-		if got := decide(t, o); got != ExitReady {
-			t.Errorf("exit %d, want %d", got, ExitReady)
+		if got := decide(t, o); got != exit.Ready {
+			t.Errorf("exit %d, want %d", got, exit.Ready)
 		}
 	})
 	t.Run("sees_the_engine_die", func(t *testing.T) {
 		o, _ := start(t, freePort(t), "die-after 300ms")
-		if got := decide(t, o); got != ExitEngineGone {
-			t.Errorf("exit %d, want %d", got, ExitEngineGone)
+		if got := decide(t, o); got != exit.EngineGone {
+			t.Errorf("exit %d, want %d", got, exit.EngineGone)
 		}
 	})
 	t.Run("fails_a_load_that_stalls", func(t *testing.T) {
 		o, _ := start(t, freePort(t), "idle")
-		if got := decide(t, o); got != ExitStalled {
-			t.Errorf("exit %d, want %d", got, ExitStalled)
+		if got := decide(t, o); got != exit.Stalled {
+			t.Errorf("exit %d, want %d", got, exit.Stalled)
 		}
 	})
 	t.Run("lets_a_load_that_works_go_on_past_the_stall_time", func(t *testing.T) {
 		o, _ := start(t, freePort(t), "burn 4s")
-		if got := decide(t, o); got != ExitReady {
-			t.Errorf("exit %d, want %d", got, ExitReady)
+		if got := decide(t, o); got != exit.Ready {
+			t.Errorf("exit %d, want %d", got, exit.Ready)
 		}
 	})
 	t.Run("is_not_fooled_by_another_users_listener", func(t *testing.T) {
@@ -150,8 +152,8 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 	})
 	t.Run("a_wrong_url_is_a_wrong_command_line", func(t *testing.T) {
-		if got := Run(t.Context(), Options{URL: "http://example.com/", Log: log.New(io.Discard, "", 0)}); got != ExitUsage {
-			t.Errorf("exit %d, want %d", got, ExitUsage)
+		if got := Run(t.Context(), Options{URL: "http://example.com/", Log: log.New(io.Discard, "", 0)}); got != exit.Usage {
+			t.Errorf("exit %d, want %d", got, exit.Usage)
 		}
 	})
 	t.Run("an_engine_that_is_gone_already", func(t *testing.T) {
@@ -160,8 +162,8 @@ func TestGateOnRealProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := Options{URL: "http://127.0.0.1:1/", Log: log.New(io.Discard, "", 0), MainPID: cmd.Process.Pid}
-		if got := Run(t.Context(), o); got != ExitEngineGone {
-			t.Errorf("exit %d, want %d", got, ExitEngineGone)
+		if got := Run(t.Context(), o); got != exit.EngineGone {
+			t.Errorf("exit %d, want %d", got, exit.EngineGone)
 		}
 	})
 }

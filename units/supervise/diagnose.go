@@ -8,7 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
-	"github.com/pool-managerd/pool-managerd/units/gate"
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -55,13 +55,13 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 		return nil
 	}
 	switch st.PostStatus {
-	case gate.ExitEngineGone:
+	case exit.EngineGone:
 		return registry.Fail(registry.CodeEngineStartFailed, "the engine "+ending(st)+" while it loaded", logs)
-	case gate.ExitStalled:
+	case exit.Stalled:
 		return registry.Fail(registry.CodeEngineStartTimeout,
 			fmt.Sprintf("the load made no progress for %s: no log line, no CPU time and no input", p.Health.StartTimeout.Round(time.Millisecond)),
 			"Look at the engine's log; raise [health] start_timeout if this engine pauses for longer. "+logs)
-	case gate.ExitForeignPort:
+	case exit.ForeignPort:
 		return registry.Fail(registry.CodeEngineStartFailed, "the engine's port is held by another process",
 			"Stop that process (ss -ltnp shows it), or give the pool another port.")
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
-	"github.com/pool-managerd/pool-managerd/units/gate"
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -31,9 +31,9 @@ func TestDiagnose(t *testing.T) {
 		{"oom_kill_whatever_the_status_says", ended("oom-kill", cldKilled, 15), registry.CodeEngineOOM, "memory_max is 1024 bytes"},
 		{"not_executable", ended("exit-code", cldExited, 203), registry.CodeEngineStartFailed, "203/EXEC"},
 		{"sandbox", ended("exit-code", cldExited, 226), registry.CodeEngineStartFailed, "226/NAMESPACE"},
-		{"died_while_loading", gated(ended("exit-code", cldExited, 1), gate.ExitEngineGone), registry.CodeEngineStartFailed, "status 1 while it loaded"},
-		{"stalled", gated(ended("exit-code", cldKilled, 15), gate.ExitStalled), registry.CodeEngineStartTimeout, "no progress for 3s"},
-		{"foreign_listener", gated(ended("exit-code", 0, 0), gate.ExitForeignPort), registry.CodeEngineStartFailed, "port is held by another"},
+		{"died_while_loading", gated(ended("exit-code", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "status 1 while it loaded"},
+		{"stalled", gated(ended("exit-code", cldKilled, 15), exit.Stalled), registry.CodeEngineStartTimeout, "no progress for 3s"},
+		{"foreign_listener", gated(ended("exit-code", 0, 0), exit.ForeignPort), registry.CodeEngineStartFailed, "port is held by another"},
 		{"start_limit", ended("start-limit-hit", cldKilled, 9), registry.CodeEngineCrashed, "gave up"},
 		{"pid_1_timeout", ended("timeout", 0, 0), registry.CodeEngineStartTimeout, "patience"},
 		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set the unit up"},
