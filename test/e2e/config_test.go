@@ -56,6 +56,7 @@ func TestBadPoolFiles(t *testing.T) {
 
 	for _, bad := range badFiles() {
 		t.Run("at_reload/"+bad.name, func(t *testing.T) {
+			h := h.in(t)
 			file := host.PoolFile("bad-" + bad.name)
 			h.shell("f=" + file + "\n" + bad.make)
 			h.reloadFails()
@@ -67,6 +68,7 @@ func TestBadPoolFiles(t *testing.T) {
 		})
 	}
 	t.Run("all_at_start", func(t *testing.T) {
+		h := h.in(t)
 		for _, bad := range badFiles() {
 			h.shell("f=" + host.PoolFile("bad-"+bad.name) + "\n" + bad.make)
 		}
@@ -78,6 +80,7 @@ func TestBadPoolFiles(t *testing.T) {
 		h.untouched(before)
 	})
 	t.Run("check_prints_all_and_fails", func(t *testing.T) {
+		h := h.in(t)
 		for _, program := range [][]string{{"pool-managerd", "--check"}, {"poolctl", "check"}} {
 			ctx, cancel := h.within()
 			defer cancel()
@@ -195,6 +198,7 @@ func TestReload(t *testing.T) {
 	h.untouched(kept)
 
 	t.Run("nothing_changed_nothing_touched", func(t *testing.T) {
+		h := h.in(t)
 		before := h.engines()
 		h.must("touch", host.PoolFile("kept"))
 		h.reload()
@@ -203,6 +207,7 @@ func TestReload(t *testing.T) {
 		h.untouched(before)
 	})
 	t.Run("a_bad_version_leaves_the_former_in_force", func(t *testing.T) {
+		h := h.in(t)
 		before := h.engines()
 		h.pool("kept", text("engine = \"llamacpp\"\nslotz = 2\n"))
 		h.reloadFails()
@@ -211,18 +216,21 @@ func TestReload(t *testing.T) {
 		}})
 		h.untouched(before)
 		t.Run("also_over_a_crash", func(t *testing.T) {
+			h := h.in(t)
 			h.must("kill", "-KILL", fmt.Sprint(h.engine("kept").PID))
 			h.wait("kept", condition{"back, with CONFIG_INVALID", func(p host.Pool) bool {
 				return p.Ready && p.RestartCount == 1 && p.Code() == "CONFIG_INVALID"
 			}})
 		})
 		t.Run("also_over_a_restart_of_the_manager", func(t *testing.T) {
+			h := h.in(t)
 			before := h.engines()
 			h.must("systemctl", "restart", host.ManagerUnit)
 			h.wait("kept", condition{"CONFIG_INVALID", func(p host.Pool) bool { return p.Code() == "CONFIG_INVALID" }})
 			h.untouched(before)
 		})
 		t.Run("mended_it_is_the_same_engine", func(t *testing.T) {
+			h := h.in(t)
 			before := h.engines()
 			h.pool("kept", stub().quick())
 			h.reload()
@@ -231,6 +239,7 @@ func TestReload(t *testing.T) {
 		})
 	})
 	t.Run("a_broken_config_toml_stops_nothing", func(t *testing.T) {
+		h := h.in(t)
 		before := h.engines()
 		h.write(host.ConfigFile, "require_gpu = maybe\n")
 		h.reloadFails()
@@ -306,6 +315,7 @@ func TestCPUPolicy(t *testing.T) {
 	h.reload()
 	h.wait("cpu", isReady)
 	t.Run("a_pool_that_runs_is_stopped_when_the_policy_comes_back", func(t *testing.T) {
+		h := h.in(t)
 		h.write(host.ConfigFile, "auth_optional = true\n")
 		h.reload()
 		h.wait("cpu", inState("refused"), failsWith("POLICY_DENIED"))

@@ -23,6 +23,7 @@ func TestFirstLight(t *testing.T) {
 	tiny := h.wait("tiny", isReady)
 
 	t.Run("the_api_tells_what_runs", func(t *testing.T) {
+		h := h.in(t)
 		u := h.unit(host.EngineUnit("tiny"))
 		r := tiny.Replicas[0]
 		if r.Unit != u.Name || r.PID != u.MainPID || r.InvocationID != u.InvocationID || u.ActiveState != "active" {
@@ -32,8 +33,9 @@ func TestFirstLight(t *testing.T) {
 			t.Errorf("%s, engine version %q, slots %d", tiny, tiny.EngineVersion, tiny.SlotsTotal)
 		}
 	})
-	t.Run("the_engine_completes_a_prompt", func(t *testing.T) { completes(t, h, "tiny") })
+	t.Run("the_engine_completes_a_prompt", func(t *testing.T) { completes(t, h.in(t), "tiny") })
 	t.Run("the_hand_off_file_says_where", func(t *testing.T) {
+		h := h.in(t)
 		var f struct {
 			URL       string `json:"url"`
 			PoolID    string `json:"pool_id"`
@@ -48,8 +50,9 @@ func TestFirstLight(t *testing.T) {
 			t.Errorf("it holds %+v, the API says %s", f, tiny)
 		}
 	})
-	t.Run("poolctl_shows_it", func(t *testing.T) { poolctlShows(t, h, tiny) })
+	t.Run("poolctl_shows_it", func(t *testing.T) { poolctlShows(t, h.in(t), tiny) })
 	t.Run("systemctl_and_journalctl_show_it", func(t *testing.T) {
+		h := h.in(t)
 		if out := h.must("systemctl", "status", "--no-pager", "pool-engine@*"); !strings.Contains(out, "active (running)") || !strings.Contains(out, "llama-server") {
 			t.Errorf("systemctl status:\n%s", out)
 		}
@@ -61,6 +64,7 @@ func TestFirstLight(t *testing.T) {
 		}
 	})
 	t.Run("killed_it_comes_back", func(t *testing.T) {
+		h := h.in(t)
 		h.must("kill", "-KILL", fmt.Sprint(tiny.Replicas[0].PID))
 		back := h.wait("tiny", restarted(1))
 		if back.Replicas[0].PID == tiny.Replicas[0].PID || back.Replicas[0].InvocationID == tiny.Replicas[0].InvocationID {
@@ -108,6 +112,7 @@ func poolctlShows(t *testing.T, h *site, tiny host.Pool) {
 		{[]string{"version"}, []string{"."}},
 	} {
 		t.Run(c.args[0], func(t *testing.T) {
+			h := h.in(t)
 			out := h.must(append([]string{"poolctl"}, c.args...)...)
 			for _, w := range c.want {
 				if !strings.Contains(out, w) {
@@ -117,6 +122,7 @@ func poolctlShows(t *testing.T, h *site, tiny host.Pool) {
 		})
 	}
 	t.Run("list_json", func(t *testing.T) {
+		h := h.in(t)
 		out := h.must("poolctl", "list", "-o", "json")
 		if !json.Valid([]byte(out)) || !strings.Contains(out, `"tiny"`) {
 			t.Errorf("poolctl list -o json:\n%s", out)

@@ -26,6 +26,13 @@ type site struct {
 	began time.Time
 }
 
+// in is the same machine in the hands of a subtest.
+func (s *site) in(t *testing.T) *site {
+	sub := *s
+	sub.t = t
+	return &sub
+}
+
 // installed lends the test a container machine with the package installed, the host's configuration of these tests and no pools.
 func installed(t *testing.T, release machine.Release) *site {
 	t.Helper()

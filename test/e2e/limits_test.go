@@ -18,7 +18,7 @@ import (
 func TestLimitsAreReal(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{machine.Trixie, machine.VM})
-	h.M.Require(t, machine.Controllers("cpu", "memory", "pids"), machine.BPF())
+	h.M.Require(t, machine.Controllers("cpu", "io", "memory", "pids"), machine.BPF())
 	h.pool("a", stub().quick().table("limits", `memory_max = "128M"`, `tasks_max = 200`))
 	h.reload()
 	h.wait("a", isReady)
@@ -34,6 +34,7 @@ func TestLimitsAreReal(t *testing.T) {
 		}
 	})
 	t.Run("changed_limits_apply_to_the_running_engine", func(t *testing.T) {
+		h := h.in(t)
 		before := h.engines()
 		h.pool("a", stub().quick().table("limits", `memory_max = "96M"`, `tasks_max = 300`, `cpu_weight = 50`))
 		h.reload()
@@ -42,12 +43,14 @@ func TestLimitsAreReal(t *testing.T) {
 		h.kernelSays(cgroup+"/cpu.weight", "50")
 		h.untouched(before)
 		t.Run("and_survive_a_restart_of_the_manager", func(t *testing.T) {
+			h := h.in(t)
 			h.must("systemctl", "restart", host.ManagerUnit)
 			h.wait("a", isReady)
 			h.kernelSays(cgroup+"/memory.max", fmt.Sprint(96<<20))
 			h.untouched(before)
 		})
 		t.Run("and_can_be_taken_away", func(t *testing.T) {
+			h := h.in(t)
 			h.pool("a", stub().quick().table("limits", `memory_max = "96M"`))
 			h.reload()
 			h.kernelSays(cgroup+"/cpu.weight", "100")
@@ -55,7 +58,8 @@ func TestLimitsAreReal(t *testing.T) {
 		})
 	})
 	t.Run("memory_max_kills_and_is_told", func(t *testing.T) {
-		h.pool("greedy", stub().table("health", `interval = "250ms"`).table("restart", `initial = "20s"`, `jitter = 0.0`).table("limits", `memory_max = "64M"`))
+		h := h.in(t)
+		h.pool("greedy", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`).table("restart", `initial = "20s"`, `jitter = 0.0`).table("limits", `memory_max = "64M"`))
 		h.reload()
 		h.wait("greedy", isReady)
 		h.control("greedy", "/stub/alloc?bytes=268435456")
@@ -65,7 +69,13 @@ func TestLimitsAreReal(t *testing.T) {
 		}
 		h.wait("a", isReady)
 	})
-	t.Run("only_the_loopback_is_reached", func(t *testing.T) { fenced(t, h) })
+	t.Run("a_slow_load_that_reads_is_not_failed", func(t *testing.T) {
+		h := h.in(t)
+		h.pool("reads", stub("--load", "8s", "--load-mode", "io").stallAfter2s())
+		h.reload()
+		h.wait("reads", restarted(0))
+	})
+	t.Run("only_the_loopback_is_reached", func(t *testing.T) { fenced(t, h.in(t)) })
 }
 
 // kernelSays waits until a file of the cgroup hierarchy has that content.
@@ -98,6 +108,7 @@ func fenced(t *testing.T, h *site) {
 		{"udp", "10.9.8.7:9", "operation not permitted"},
 	} {
 		t.Run(c.network+"_"+c.address, func(t *testing.T) {
+			h := h.in(t)
 			ctx, cancel := h.within()
 			defer cancel()
 			a, err := h.Engine(ctx, "a", http.MethodPost, "/stub/dial?network="+c.network+"&address="+c.address, nil)

@@ -34,7 +34,7 @@ func (p poolFile) table(name string, lines ...string) poolFile {
 
 // quick makes the times of a pool short enough for a test: probes and restarts follow within a fraction of a second.
 func (p poolFile) quick() poolFile {
-	return p.table("health", `interval = "250ms"`, `timeout = "1s"`, `failures = 2`, `successes = 2`).
+	return p.table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `successes = 2`).
 		table("restart", `initial = "300ms"`, `max = "1s"`, `jitter = 0.0`)
 }
 

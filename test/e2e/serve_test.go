@@ -135,6 +135,7 @@ func TestReadyMeansAdopted(t *testing.T) {
 		h.untouched(before)
 	}
 	t.Run("status_says_it_in_words", func(t *testing.T) {
+		h := h.in(t)
 		h.pool("loads", command("--load", "1h").quick())
 		h.reload()
 		h.wait("loads", inState("starting"))
@@ -158,6 +159,7 @@ func TestHTTP(t *testing.T) {
 	listeners := map[string]func(context.Context, string, string, http.Header) (host.Answer, error){"unix": h.Do, "tcp": h.DoTCP}
 	for name, ask := range listeners {
 		t.Run(name, func(t *testing.T) {
+			h := h.in(t)
 			for _, c := range []struct {
 				method, path string
 				status       int
@@ -193,6 +195,7 @@ func TestHTTP(t *testing.T) {
 			}
 		})
 		t.Run(name+"_echoes_a_correlation_id", func(t *testing.T) {
+			h := h.in(t)
 			ctx, cancel := h.within()
 			defer cancel()
 			a, err := ask(ctx, "GET", "/v1/pools/a", http.Header{"X-Correlation-Id": {"order-66"}})
@@ -232,6 +235,7 @@ func TestWatchdog(t *testing.T) {
 	h.firstAnswerIs(before)
 	h.untouched(before)
 	t.Run("a_manager_that_works_is_left_alone", func(t *testing.T) {
+		h := h.in(t)
 		manager := h.unit(host.ManagerUnit)
 		// Three more watchdog intervals, told by PID 1's clock.
 		h.must("systemd-run", "--quiet", "--wait", "--unit=test-six-seconds", "sleep", "6")

@@ -31,22 +31,23 @@ func TestEnginesOutliveTheManager(t *testing.T) {
 	restarts := 1
 	for _, c := range []struct {
 		name string
-		do   func()
+		do   func(h *site)
 		// again is a process that must be another one afterwards: the test's own proof that something happened.
 		again string
 	}{
-		{"manager_killed", func() { h.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL", host.ManagerUnit) }, host.ManagerUnit},
-		{"manager_restarted", func() { h.must("systemctl", "restart", host.ManagerUnit) }, host.ManagerUnit},
-		{"package_upgraded", func() { h.upgrade() }, host.ManagerUnit},
-		{"bus_restarted", func() { h.must("systemctl", "restart", "dbus.service") }, "dbus.service"},
-		{"bus_killed", func() {
+		{"manager_killed", func(h *site) { h.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL", host.ManagerUnit) }, host.ManagerUnit},
+		{"manager_restarted", func(h *site) { h.must("systemctl", "restart", host.ManagerUnit) }, host.ManagerUnit},
+		{"package_upgraded", func(h *site) { h.upgrade() }, host.ManagerUnit},
+		{"bus_restarted", func(h *site) { h.must("systemctl", "restart", "dbus.service") }, "dbus.service"},
+		{"bus_killed", func(h *site) {
 			h.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "dbus.service")
 			h.must("systemctl", "start", "dbus.service")
 		}, "dbus.service"},
-		{"daemon_reload", func() { h.must("systemctl", "daemon-reload") }, ""},
-		{"daemon_reexec", func() { h.must("systemctl", "daemon-reexec") }, ""},
+		{"daemon_reload", func(h *site) { h.must("systemctl", "daemon-reload") }, ""},
+		{"daemon_reexec", func(h *site) { h.must("systemctl", "daemon-reexec") }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
 			before := h.engines()
 			if len(before) != 3 {
 				t.Fatalf("three engines should run: %v", before)
@@ -55,7 +56,7 @@ func TestEnginesOutliveTheManager(t *testing.T) {
 			if c.again != "" {
 				former = h.unit(c.again)
 			}
-			c.do()
+			c.do(h)
 			if c.again != "" {
 				h.eventually(func(ctx context.Context) error {
 					u, err := h.Unit(ctx, c.again)

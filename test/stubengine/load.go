@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // loadStep is how often a load shows progress. burst is how long it burns the processor each time: a tenth of
@@ -27,7 +31,9 @@ func load(ctx context.Context, o options) {
 		case loadCPU:
 			burn(burst)
 		case loadIO:
-			readSome(step)
+			if err := readSome(o.Model, step); err != nil {
+				fmt.Fprintln(os.Stderr, "stubengine: no input:", err)
+			}
 		case loadLog:
 			fmt.Printf("stubengine: loading, step %d\n", step)
 		}
@@ -44,14 +50,24 @@ func burn(d time.Duration) {
 	}
 }
 
-// readSome reads a piece of this program's own file, another piece each step.
-func readSome(step int) {
-	f, err := os.Open("/proc/self/exe")
+// readSome reads a piece of the model from the disk itself: what the page cache has of it is dropped before.
+func readSome(model string, step int) error {
+	f, err := os.Open(model)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "stubengine:", err)
-		return
+		return err
 	}
 	defer f.Close()
-	// A read past the end is only the end of the progress.
-	_, _ = f.ReadAt(make([]byte, ioChunk), int64(step%32)*ioChunk)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return err
+	}
+	pieces := max(info.Size()/ioChunk, 1)
+	_, err = f.ReadAt(make([]byte, ioChunk), int64(step)%pieces*ioChunk)
+	if errors.Is(err, io.EOF) { // a model smaller than a piece
+		return nil
+	}
+	return err
 }

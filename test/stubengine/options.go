@@ -11,7 +11,7 @@ import (
 // Load modes: the kind of progress that a load shows to whoever watches it.
 const (
 	loadCPU   = "cpu"   // burns processor time
-	loadIO    = "io"    // reads from the disk
+	loadIO    = "io"    // reads the model from the disk
 	loadLog   = "log"   // prints a line now and then
 	loadStall = "stall" // nothing at all
 )
