@@ -46,7 +46,7 @@ build: need-go ## The three programs, static, into dist/bin
 .PHONY: stage
 stage: build ## Everything a package holds, as it lies in a file system, into dist/stage
 	@rm -rf $(STAGE)
-	packaging/stage $(BIN) $(STAGE)
+	packaging/stage $(BIN) $(STAGE) $(VERSION)
 
 .PHONY: deb
 deb: stage $(TOOLS)/nfpm ## The Debian package: dist/pool-managerd_VERSION_ARCH.deb
@@ -127,7 +127,7 @@ machine-shell: need-root need-go host-packages deb ## A shell in a test machine 
 .PHONY: lint-package
 lint-package: deb ## lintian on the package, where lintian is installed
 	@command -v lintian >/dev/null || { echo "make $@ needs lintian: apt-get install lintian"; exit 1; }
-	lintian --no-tag-display-limit $(DEB)
+	lintian --fail-on error,warning --tag-display-limit 0 --allow-root $(DEB)
 
 ##
 ## What the targets above need; each says in one line what is missing

@@ -42,4 +42,15 @@ func TestPrograms(t *testing.T) {
 			}
 		})
 	}
+	help := func(name string, args ...string) string {
+		out, err := exec.Command(filepath.Join(dir, "bin", "amd64", name), append(args, "--help")...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s --help: %v\n%s", name, err, out)
+		}
+		return string(out)
+	}
+	t.Run("man_pool-managerd", func(t *testing.T) { testManFlags(t, "docs/man/pool-managerd.8", help("pool-managerd")) })
+	for _, command := range []string{"list", "status", "render", "logs", "check", "version"} {
+		t.Run("man_poolctl_"+command, func(t *testing.T) { testManFlags(t, "docs/man/poolctl.1", help("poolctl", command)) })
+	}
 }
