@@ -25,7 +25,7 @@ const (
 // Log is the table [log].
 type Log struct {
 	Level  string // debug, info, warn, error
-	Format string // one of the formats above
+	Format string // one of the formats above; nothing reads it yet
 }
 
 // Slog returns the level as log/slog has it.
@@ -43,7 +43,7 @@ func (l Log) Slog() slog.Level {
 
 // Metrics is the table [metrics].
 type Metrics struct {
-	Enabled bool // GET /metrics is served
+	Enabled bool // GET /metrics is served; nothing reads it yet
 }
 
 // Etcd is the table [etcd], the fleet view. Nothing is published in this version.
@@ -69,7 +69,7 @@ func schema() strict.Schema[Settings] {
 	keys = append(keys, strict.Lift("log", logKeys(), func(s *Settings) *Log { return &s.Log })...)
 	keys = append(keys, strict.Lift("metrics", metricsKeys(), func(s *Settings) *Metrics { return &s.Metrics })...)
 	keys = append(keys, strict.Lift("etcd", etcdKeys(), func(s *Settings) *Etcd { return &s.Etcd })...)
-	return strict.Schema[Settings]{Keys: keys, Misplaced: config.HostMisplaced()}
+	return strict.Schema[Settings]{Keys: keys, Page: "pool-managerd.toml(5)", Misplaced: config.HostMisplaced()}
 }
 
 // rules lifts the rules of the pools' part.
@@ -96,14 +96,14 @@ func logKeys() []strict.Key[Log] {
 	return []strict.Key[Log]{
 		{Path: "level", Default: `"info"`, Type: strict.ToWord([]string{"debug", "info", "warn", "error"}, func(l *Log) *string { return &l.Level }),
 			Doc: "The least important lines that are written. `debug` shows each decision with its rule. A reload changes it."},
-		{Path: "format", Default: `"auto"`, Type: strict.ToWord([]string{FormatAuto, FormatJSON, FormatJournal}, func(l *Log) *string { return &l.Format }),
+		{Path: "format", Default: `"auto"`, Type: strict.ToWord([]string{FormatAuto, FormatJSON, FormatJournal}, func(l *Log) *string { return &l.Format }), Later: later,
 			Doc: "`json` is one object a line on standard error, `journal` native fields, `auto` the latter where standard error is the journal."},
 	}
 }
 
 func metricsKeys() []strict.Key[Metrics] {
 	return []strict.Key[Metrics]{
-		{Path: "enabled", Default: "true", Type: strict.ToBool(func(m *Metrics) *bool { return &m.Enabled }), Doc: "Serve `GET /metrics`."},
+		{Path: "enabled", Default: "true", Type: strict.ToBool(func(m *Metrics) *bool { return &m.Enabled }), Later: later, Doc: "Serve `GET /metrics`."},
 	}
 }
 

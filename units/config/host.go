@@ -55,7 +55,7 @@ func HostKeys() []strict.Key[Host] {
 		{Path: "port_range", Default: `"21000-21999"`, Type: portRange(),
 			Doc: "Ports on 127.0.0.1 for the replicas of pools that name no `port`, first and last included."},
 	}
-	keys = append(keys, strict.Lift("defaults", defaultKeys(), func(h *Host) *pool.Pool { return &h.Defaults })...)
+	keys = append(keys, strict.Lift("defaults", sharedKeys(), func(h *Host) *pool.Pool { return &h.Defaults })...)
 	keys = append(keys, strict.Lift("policy", policyKeys(), func(h *Host) *Policy { return &h.Policy })...)
 	return append(keys, strict.Lift("provisioning", provisioningKeys(), func(h *Host) *Provisioning { return &h.Provisioning })...)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
@@ -35,17 +36,8 @@ type draft struct {
 }
 
 func poolKeys() []strict.Key[draft] {
-	keys := identityKeys()
-	return append(keys, strict.Lift("", sharedKeys(), func(d *draft) *pool.Pool { return &d.Pool })...)
-}
-
-// defaultKeys are the rows of [defaults]: those that say nothing about which pool it is.
-func defaultKeys() []strict.Key[pool.Pool] {
-	keys := sharedKeys()
-	for i := range keys {
-		keys[i].Required = false
-	}
-	return keys
+	keys := strict.Lift("", sharedKeys(), func(d *draft) *pool.Pool { return &d.Pool })
+	return slices.Insert(keys, 1, identityKeys()...) // the engine is what a reader looks for first
 }
 
 // identityKeys belong to one pool and have no default for all.
@@ -53,8 +45,8 @@ func identityKeys() []strict.Key[draft] {
 	return []strict.Key[draft]{
 		{Path: "id", Default: "the file's name without `.toml`", Type: idType(),
 			Doc: "Name of the pool in units, logs, metrics and the API."},
-		{Path: "model", Type: modelType(),
-			Doc: "What to serve: `file:` and an absolute path to a file or a folder. It must be readable by everybody. Left out only with engine `command`. The schemes `hf:`, `https:`, `s3:` and `oci:` are not available in this version."},
+		{Path: "model", Default: "required, but for engine `command`", Type: modelType(),
+			Doc: "What to serve: `file:` and an absolute path to a file or a folder. It must be readable by everybody. The schemes `hf:`, `https:`, `s3:` and `oci:` are not available in this version."},
 		{Path: "model_digest", Type: strict.ToString("string", `"sha256:" and 64 hex digits`, digest, func(d *draft) *string { return &d.ModelDigest }),
 			Doc: "Verified before the engine starts, once for each version of the file; a mismatch is `MODEL_DIGEST_MISMATCH`. Without it one line in the log says that the model is not verified."},
 		{Path: "devices", Default: "[]", Type: devicesType(),
@@ -73,7 +65,7 @@ func identityKeys() []strict.Key[draft] {
 // sharedKeys may stand in a pool file and, as a default for all pools, under [defaults].
 func sharedKeys() []strict.Key[pool.Pool] {
 	keys := []strict.Key[pool.Pool]{
-		{Path: "engine", Required: true, Type: strict.ToWord(engine.Kinds(), func(p *pool.Pool) *string { return &p.Engine }),
+		{Path: "engine", Default: "required", Type: strict.ToWord(engine.Kinds(), func(p *pool.Pool) *string { return &p.Engine }),
 			Doc: "What serves the model. `command` is any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{model}`, `{ctx}` and `{slots}`."},
 		{Path: "ctx", Default: "0", Type: strict.ToInt(0, 1<<24, func(p *pool.Pool) *int { return &p.Ctx }),
 			Doc: "Context length in tokens that one request may use; 0 is the engine's own."},

@@ -126,7 +126,7 @@ func parse(path string, data []byte, h Host) *file {
 }
 
 func schema() strict.Schema[draft] {
-	return strict.Schema[draft]{Keys: poolKeys(), Misplaced: map[string]string{
+	return strict.Schema[draft]{Keys: poolKeys(), Page: "pool-file(5)", Misplaced: map[string]string{
 		"require_gpu": "It is the host's: write it in config.toml.",
 		"port_range":  "It is the host's: write it in config.toml, or give this pool a port.",
 		"policy":      "It is the host's: write it in config.toml.",

@@ -102,8 +102,11 @@ func ordered[V cmp.Ordered](r *strict.Report, low, high bound[V]) {
 	}
 }
 
-// engineHasAll asks for the keys that some engines need and others do not.
+// engineHasAll asks for the engine, and for the keys that some engines need and others do not.
 func engineHasAll(d *draft, r *strict.Report) {
+	if d.Engine == "" && !r.Failed("engine") {
+		r.Rule("engine is missing", strict.OneOf(engine.Kinds()), `Add a line: engine = "llamacpp"`, "engine")
+	}
 	adapter, ok := engine.For(d.Engine)
 	if d.Model == "" && d.Engine != pool.Command && !r.Failed("model") {
 		r.Rule("model is missing", `"file:" and an absolute path`,

@@ -118,10 +118,11 @@ func splitType() strict.Type[draft] {
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// envType reads one variable. Values may be secrets, so that no message repeats one.
+// envType reads one variable. Values may be secrets, so that no message repeats one. The map is the
+// draft's own, not that of the defaults.
 func envType() strict.Type[pool.Pool] {
 	const allowed = "a string on one line"
-	return strict.Type[pool.Pool]{Name: "table of strings", Allowed: allowed, Set: func(p *pool.Pool, v *strict.Value, at strict.At) {
+	return strict.Type[pool.Pool]{Name: "string", Allowed: allowed, Set: func(p *pool.Pool, v *strict.Value, at strict.At) {
 		name := at.Last()
 		switch {
 		case !envName.MatchString(name):
@@ -131,12 +132,10 @@ func envType() strict.Type[pool.Pool] {
 		case strings.ContainsAny(v.Str, "\x00\n\r"):
 			at.Say(v, "holds a line break or a NUL character", allowed, "")
 		default:
-			env := make(map[string]string, len(p.Env)+1)
-			for k, old := range p.Env {
-				env[k] = old
+			if p.Env == nil {
+				p.Env = make(map[string]string)
 			}
-			env[name] = v.Str
-			p.Env = env
+			p.Env[name] = v.Str
 		}
 	}}
 }

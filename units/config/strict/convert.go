@@ -2,6 +2,7 @@ package strict
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	toml "github.com/pelletier/go-toml/v2"
@@ -75,14 +76,18 @@ func (c *converter) value(n *unstable.Node, name string) *Value {
 	return v
 }
 
-// scalar reads numbers, truths and dates with the library's own decoder, which checks what the
-// parser lets pass (underscores, ranges, the calendar).
+// scalar reads plain integers itself, and other numbers, truths and dates with the library's own
+// decoder, which checks what the parser lets pass (underscores, ranges, the calendar).
 func (c *converter) scalar(v *Value, n *unstable.Node) {
 	if n.Kind == unstable.String {
 		v.Kind, v.Str = String, string(n.Data)
 		return
 	}
 	v.Raw = string(n.Data)
+	if i, err := strconv.ParseInt(v.Raw, 10, 64); err == nil {
+		v.Kind, v.Int = Integer, i
+		return
+	}
 	var one struct{ V any }
 	if err := toml.Unmarshal([]byte("V = "+v.Raw+"\n"), &one); err != nil {
 		v.Kind, v.bad = Date, true // a kind that no key takes

@@ -121,11 +121,14 @@ func (b *builder) syntax(at, begins int, message string) (next int) {
 	b.doc.Broken = true
 	line := l.line(at)
 	text := l.text(min(begins, len(l.starts)))
-	where := ""
+	hint, where := syntaxHint(message), ""
+	if strings.HasPrefix(message, keywordError) {
+		message = "this is no value" // and not the nearest of true, false, inf and nan
+	}
 	if line > begins {
 		where = fmt.Sprintf(", in what begins on line %d", begins)
 	}
-	b.report.add(at, "", "not TOML: "+wholeCharacter(message, l.data[min(at, len(l.data)):])+where, "", syntaxHint(message))
+	b.report.add(at, "", "not TOML: "+wholeCharacter(message, l.data[min(at, len(l.data)):])+where, "", hint)
 	header := bytes.HasPrefix(bytes.TrimLeft(text, " \t"), []byte("["))
 	if line > begins || !header && opensBlock(text) || line >= len(l.starts) || b.report.full() {
 		return len(l.data)
@@ -151,11 +154,14 @@ func opensBlock(text []byte) bool {
 		bytes.Count(text, []byte("{")) > bytes.Count(text, []byte("}"))
 }
 
+// keywordError begins the parser's message where a value begins like true, false, inf or nan.
+const keywordError = "expected keyword"
+
 // syntaxHint adds what people most often meant, by the beginning of the parser's message.
 func syntaxHint(message string) string {
 	for _, row := range [...]struct{ begins, hint string }{
 		{"strings must be quoted", `Put the value in quotes, as "24G" or "5s".`},
-		{"expected keyword", "Put a text in quotes; without them only true, false and numbers may stand."},
+		{keywordError, "Put a text in quotes; without them only true, false and numbers may stand."},
 		{"unexpected character", "Put a text in quotes; without them only true, false and numbers may stand."},
 		{"basic strings cannot have new lines", "Close the string with a quote on the same line."},
 		{"literal strings cannot have new lines", "Close the string with a quote on the same line."},

@@ -42,8 +42,6 @@ func row[T any](table string, k Key[T]) string {
 	}
 	fallback := k.Default
 	switch {
-	case k.Required:
-		fallback = "required"
 	case fallback == "":
 		fallback = "none"
 	case startsValue(fallback):

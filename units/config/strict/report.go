@@ -47,9 +47,6 @@ func (r *Report) Failed(keys ...string) bool {
 	return false
 }
 
-// Any reports whether there is any problem yet.
-func (r *Report) Any() bool { return len(r.problems) > 0 }
-
 // Has reports whether a dotted key stands in the file.
 func (r *Report) Has(key string) bool { return r.doc.Find(strings.Split(key, ".")...) != nil }
 

@@ -9,10 +9,8 @@ import (
 type Key[T any] struct {
 	Path    string // dotted: "limits.memory_max"; "env.*" takes any key of the table env
 	Type    Type[T]
-	Default string // for the reference; empty: none
+	Default string // for the reference, as TOML writes it or in words; empty: none
 	Doc     string // for the reference: what it does
-	// Required rows must stand in the file.
-	Required bool
 	// Later is set where the key is accepted and has no effect in this version; it says when it will.
 	Later string
 }
@@ -29,22 +27,19 @@ type Schema[T any] struct {
 	Keys []Key[T]
 	// Misplaced explains keys that people write although they cannot stand here, by their dotted path.
 	Misplaced map[string]string
+	// Page is the reference that a message points to: "pool-file(5)".
+	Page string
 }
 
 // Decode reads a document into dst and returns what is wrong with it. Values that are wrong leave
-// dst as it was. The rules, about several keys at once, are asked last; a broken document is
-// spared them, and missing keys too, since they may stand in the part that could not be read.
+// dst as it was. The rules, about several keys or missing ones, are asked last, and not of a broken
+// document: what they look for may stand in the part that could not be read.
 func (s Schema[T]) Decode(d *Document, dst *T, rules ...func(dst *T, r *Report)) []Problem {
 	r := newReport(d)
-	w := &walk[T]{schema: s, dst: dst, report: r, seen: make(map[string]bool)}
+	w := &walk[T]{schema: s, dst: dst, report: r}
 	w.table(d.Root, "")
 	if d.Broken {
 		return r.problems
-	}
-	for _, k := range s.Keys {
-		if k.Required && !w.seen[k.Path] {
-			r.add(-1, k.Path, k.Path+" is missing", k.Type.Allowed, "Add a line: "+k.Path+" = …")
-		}
 	}
 	for _, rule := range rules {
 		rule(dst, r)
@@ -67,7 +62,6 @@ type walk[T any] struct {
 	schema Schema[T]
 	dst    *T
 	report *Report
-	seen   map[string]bool
 }
 
 // table reads the entries of one table, whose dotted path is prefix.
@@ -81,7 +75,6 @@ func (w *walk[T]) table(t *Table, prefix string) {
 		at := At{report: w.report, key: path, last: e.Key, name: path, offset: e.At}
 		switch {
 		case row != nil:
-			w.seen[row.Path] = true
 			row.Type.Set(w.dst, e.Value, at)
 		case !isTable:
 			w.unknown(e, prefix, path)
@@ -116,7 +109,7 @@ func (w *walk[T]) unknown(e *Entry, prefix, path string) {
 		what = "no such table"
 	}
 	near := suggest(w.paths(), prefix, e.Key)
-	hint := "Every key is in the reference, pool-managerd.toml(5)."
+	hint := "Every key is in " + w.schema.Page + "."
 	if near != "" {
 		hint = "Did you mean " + near + "?"
 	}
@@ -156,7 +149,7 @@ func Lift[T, U any](prefix string, keys []Key[T], get func(*U) *T) []Key[U] {
 		}
 		set := k.Type.Set
 		lifted[i] = Key[U]{
-			Path: path, Default: k.Default, Doc: k.Doc, Required: k.Required, Later: k.Later,
+			Path: path, Default: k.Default, Doc: k.Doc, Later: k.Later,
 			Type: Type[U]{Name: k.Type.Name, Allowed: k.Type.Allowed,
 				Set: func(dst *U, v *Value, at At) { set(get(dst), v, at) }},
 		}

@@ -32,6 +32,9 @@ func suggest(paths []string, prefix, key string) string {
 			if part == key {
 				penalty = min(penalty, limit) // the very word in another table always counts
 			}
+			if len(key) >= 4 && strings.HasPrefix(part, key) {
+				penalty -= edits(key, part) - 1 // the beginning of a longer name is one edit
+			}
 			consider(strings.Join(parts[:i+1], "."), part, penalty)
 		}
 	}

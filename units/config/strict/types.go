@@ -219,7 +219,7 @@ func Absolute(s string) string {
 func ToURL[T any](field func(*T) *string) Type[T] {
 	const allowed = "a URL without credentials, http:// or https://"
 	return Type[T]{Name: "URL", Allowed: allowed, Set: func(dst *T, v *Value, at At) {
-		if s, ok := url1(v, at, allowed); ok {
+		if s, ok := webAddress(v, at, allowed); ok {
 			*field(dst) = s
 		}
 	}}
@@ -229,19 +229,23 @@ func ToURL[T any](field func(*T) *string) Type[T] {
 func ToURLs[T any](field func(*T) *[]string) Type[T] {
 	const allowed = "URLs without credentials, http:// or https://"
 	return Type[T]{Name: "list of URLs", Allowed: allowed, Set: func(dst *T, v *Value, at At) {
-		ToList(allowed, func(string) string { return "" }, field).Set(dst, v, at)
 		if v.Kind != Array {
+			at.Wrong(v, "a list: "+allowed, "Put it in square brackets.")
 			return
 		}
+		list, good := make([]string, 0, len(v.Items)), true
 		for i, item := range v.Items {
-			if item.Kind == String {
-				url1(item, at.Item(i), allowed)
-			}
+			s, ok := webAddress(item, at.Item(i), allowed)
+			list, good = append(list, s), good && ok
+		}
+		if good {
+			*field(dst) = list
 		}
 	}}
 }
 
-func url1(v *Value, at At, allowed string) (string, bool) {
+// webAddress returns the URL of a value, or reports what is wrong with it.
+func webAddress(v *Value, at At, allowed string) (string, bool) {
 	if v.Kind != String {
 		at.Wrong(v, allowed, "Write it in quotes.")
 		return "", false

@@ -1,0 +1,276 @@
+package hostconfig
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
+)
+
+var update = flag.Bool("update", false, "write golden files and reference pages anew")
+
+const divider = "---\n"
+
+// TestConfigFiles reads each case: a config.toml, dashes, and the problems with their hints, or else
+// what differs from the defaults, and the notes.
+func TestConfigFiles(t *testing.T) {
+	cases, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
+	if err != nil || len(cases) < 9 {
+		t.Fatalf("%d cases found, %v", len(cases), err)
+	}
+	for _, path := range cases {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			input, want, _ := strings.Cut(string(content), divider)
+			s, problems, notes := parse("config.toml", []byte(input))
+			got := printed(s, problems, notes)
+			if strings.Contains(got, "secret@") {
+				t.Error("a message repeats a password")
+			}
+			if *update {
+				if err := os.WriteFile(path, []byte(input+divider+got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func printed(s Settings, problems []Problem, notes []string) string {
+	var b strings.Builder
+	for _, p := range problems {
+		fmt.Fprintln(&b, p.Error())
+		if p.Hint != "" {
+			fmt.Fprintln(&b, "    "+p.Hint)
+		}
+	}
+	if len(problems) > 0 {
+		return b.String()
+	}
+	have, base := map[string]string{}, map[string]string{}
+	flatten(have, "", reflect.ValueOf(s))
+	flatten(base, "", reflect.ValueOf(Default()))
+	var lines []string
+	for name, value := range have {
+		if base[name] != value {
+			lines = append(lines, name+": "+value+"\n")
+		}
+	}
+	sort.Strings(lines)
+	for _, n := range notes {
+		lines = append(lines, "note: "+n+"\n")
+	}
+	return strings.Join(lines, "")
+}
+
+func flatten(into map[string]string, name string, v reflect.Value) {
+	if v.Kind() == reflect.Struct {
+		for i := range v.NumField() {
+			flatten(into, strings.TrimPrefix(name+"."+v.Type().Field(i).Name, "."), v.Field(i))
+		}
+		return
+	}
+	into[name] = fmt.Sprintf("%#v", v.Interface())
+	if text, ok := v.Interface().(fmt.Stringer); ok {
+		into[name] = text.String()
+	}
+}
+
+// write makes config.toml and pools.d in a new folder.
+func write(t *testing.T, configFile string, pools map[string]string) (string, string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "pools.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{"config.toml": configFile}
+	for name, content := range pools {
+		files["pools.d/"+name] = content
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "config.toml"), filepath.Join(dir, "pools.d")
+}
+
+func TestLoad(t *testing.T) {
+	const goodPool = "model = \"file:/srv/a.gguf\"\n"
+	t.Run("nothing_there_is_all_defaults_and_two_notes", func(t *testing.T) {
+		dir := t.TempDir()
+		c := Load(filepath.Join(dir, "config.toml"), filepath.Join(dir, "pools.d"))
+		if !c.SettingsGood || len(c.Problems) > 0 || len(c.Pools) > 0 || len(c.Notes) != 2 || !reflect.DeepEqual(c.Settings, Default()) {
+			t.Errorf("%+v", c)
+		}
+	})
+	t.Run("defaults_reach_the_pools", func(t *testing.T) {
+		c := Load(write(t, "[defaults]\nengine = \"vllm\"\n[defaults.env]\nA = \"1\"\n", map[string]string{"a.toml": goodPool}))
+		if len(c.Problems) > 0 || len(c.Pools) != 1 || c.Pools[0].Engine != "vllm" || c.Pools[0].Env["A"] != "1" {
+			t.Errorf("%+v", c)
+		}
+	})
+	t.Run("problems_of_both_come_at_once", func(t *testing.T) {
+		file, pools := write(t, "require_gpu = 1\n", map[string]string{"a.toml": goodPool, "b.toml": "engine = \"vllm\"\n" + goodPool, "c.toml": "x = 1\n"})
+		c := Load(file, pools)
+		var places []string
+		for _, p := range c.Problems {
+			rel, _ := filepath.Rel(filepath.Dir(file), p.File)
+			places = append(places, fmt.Sprintf("%s:%d %s", rel, p.Line, p.Key))
+		}
+		want := []string{"config.toml:1 require_gpu", "pools.d/a.toml:0 engine", "pools.d/c.toml:0 engine", "pools.d/c.toml:0 model", "pools.d/c.toml:1 x"}
+		if !slices.Equal(places, want) || c.SettingsGood || len(c.Pools) != 1 || len(Check(file, pools)) != len(want) {
+			t.Errorf("problems %v, want %v; %+v", places, want, c)
+		}
+	})
+	t.Run("config_file_that_cannot_be_read", func(t *testing.T) {
+		dir := t.TempDir()
+		c := Load(dir, filepath.Join(dir, "none"))
+		if c.SettingsGood || len(c.Problems) != 1 || !strings.Contains(c.Problems[0].Message, "directory") {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+func TestPrint(t *testing.T) {
+	problems := []Problem{
+		{File: "a.toml", Line: 3, Column: 7, Key: "replicas", PoolID: "a", Message: "replicas is 0", Allowed: "1-64"},
+		{File: "b.toml", Message: "the file is empty", Hint: "Remove the <file>."},
+	}
+	for _, c := range []struct {
+		name     string
+		problems []Problem
+		text     string
+		object   string
+	}{
+		{"good", nil, "The configuration is good.\n", `{"ok":true,"problems":[]}`},
+		{"one", problems[:1], "a.toml:3:7: replicas is 0; want 1-64\n1 problem.\n",
+			`{"ok":false,"problems":[{"file":"a.toml","line":3,"column":7,"key":"replicas","pool_id":"a","message":"replicas is 0","allowed":"1-64"}]}`},
+		{"two_of_one_file", []Problem{problems[1], problems[1]}, "b.toml: the file is empty\n    Remove the <file>.\nb.toml: the file is empty\n    Remove the <file>.\n2 problems in one file.\n", ""},
+		{"two", problems, "a.toml:3:7: replicas is 0; want 1-64\nb.toml: the file is empty\n    Remove the <file>.\n2 problems in 2 files.\n", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var text, object bytes.Buffer
+			if err := Print(&text, c.problems); err != nil || text.String() != c.text {
+				t.Errorf("got %q, %v; want %q", text.String(), err, c.text)
+			}
+			if err := PrintJSON(&object, c.problems); err != nil || !json.Valid(object.Bytes()) || c.object != "" && object.String() != c.object+"\n" {
+				t.Errorf("got %s, %v; want %s", object.String(), err, c.object)
+			}
+		})
+	}
+}
+
+func TestLevels(t *testing.T) {
+	for word, want := range map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError} {
+		if got := (Log{Level: word}).Slog(); got != want {
+			t.Errorf("%s is %v", word, got)
+		}
+	}
+}
+
+// TestPackagedFile reads the config.toml that the package installs, as it is and with every comment
+// that is a setting taken in.
+func TestPackagedFile(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "packaging", "etc", "config.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting := regexp.MustCompile(`(?m)^# ([a-z_]+ = )`)
+	for name, content := range map[string][]byte{"as_installed": data, "uncommented": setting.ReplaceAll(data, []byte("$1"))} {
+		t.Run(name, func(t *testing.T) {
+			s, problems, _ := parse("config.toml", content)
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			s.Auth.TokenFile = "" // an example, not a default
+			if !reflect.DeepEqual(s, Default()) {
+				t.Errorf("what the file calls defaults is none: %+v", s)
+			}
+		})
+	}
+}
+
+const pageHead = `<!-- Written by go test ./cmd/hostconfig -update; do not edit. -->
+# config.toml
+
+` + "`/etc/pool-managerd/config.toml`" + ` is the host's own file; where it is missing, every key has its default. After an edit:
+` + "`poolctl check && systemctl reload pool-managerd`" + `. A file with any error changes nothing: the former configuration stays in force.
+
+    require_gpu = true
+    auth_token_file = "/etc/pool-managerd/token"
+
+    [defaults.limits]
+    memory_max = "32G"
+
+    [policy]
+    allowed_model_sources = ["file:/srv/models/"]
+
+Durations and sizes are written as in [pool files](pool-file.md).
+`
+
+const defaultsSection = "\n## `[defaults]`\n\nWhat each pool file starts from. These keys, as [pool files](pool-file.md) have them, and no others:\n\n"
+
+// TestReference holds the page to the schema; -update writes it anew.
+func TestReference(t *testing.T) {
+	var own []strict.Key[Settings]
+	var shared []string
+	for _, k := range schema().Keys {
+		if rest, is := strings.CutPrefix(k.Path, "defaults."); is {
+			shared = append(shared, "`"+rest+"`")
+		} else {
+			own = append(own, k)
+		}
+	}
+	want := pageHead + strict.Reference(own) + defaultsSection + strings.Join(shared, ", ") + ".\n"
+	path := filepath.Join("..", "..", "docs", "reference", "config-file.md")
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != want {
+		t.Errorf("%s is not what the schema says; run go test ./cmd/hostconfig -update", path)
+	}
+}
+
+// TestManualPage holds pool-managerd.toml(5) to the schema: each key is in it.
+func TestManualPage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "man", "pool-managerd.toml.5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Fields(string(page))
+	for _, k := range schema().Keys {
+		if strings.HasPrefix(k.Path, "defaults.") {
+			continue // those of pool-file(5)
+		}
+		for part := range strings.SplitSeq(k.Path, ".") {
+			if !slices.Contains(words, part) && !slices.Contains(words, "["+part+"]") {
+				t.Errorf("%s is not in the page", k.Path)
+			}
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+func TestRefuse(t *testing.T) {
+	gpu := pool.Pool{Engine: "llamacpp", Model: "file:/srv/models/a.gguf", Devices: [][]string{{"0"}},
+		Provisioning: pool.Provisioning{Binary: "/usr/bin/llama-server"}}
+	cpu, half, named, modelless := gpu, gpu, gpu, gpu
+	cpu.Devices = [][]string{{}}
+	half.Devices = [][]string{{"0"}, {}}
+	named.Provisioning.Binary = "llama-server"
+	modelless.Model = ""
+	free, bare := DefaultHost(), DefaultHost()
+	free.RequireGPU = false
+	bare.Policy.AllowedBinaries = []string{}
+	sources := func(list ...string) Host { return Host{Policy: Policy{AllowedModelSources: list}} }
+	binaries := func(list ...string) Host { return Host{Policy: Policy{AllowedBinaries: list}} }
+
+	for _, c := range []struct {
+		name    string
+		host    Host
+		pool    pool.Pool
+		message string // empty: not refused
+	}{
+		{"defaults/gpu_pool_runs", DefaultHost(), gpu, ""},
+		{"require_gpu/no_devices_is_refused", DefaultHost(), cpu, "the pool has no devices, and this host requires a GPU for each pool"},
+		{"require_gpu/one_replica_without_devices_is_refused", DefaultHost(), half, "the pool has no devices, and this host requires a GPU for each pool"},
+		{"require_gpu/false_lets_it_run", free, cpu, ""},
+		{"sources/scheme_covers_all_of_it", sources("file:"), gpu, ""},
+		{"sources/folder_covers_what_is_in_it", sources("hf:", "file:/srv/models/"), gpu, ""},
+		{"sources/folder_without_slash_too", sources("file:/srv/models"), gpu, ""},
+		{"sources/the_model_itself", sources("file:/srv/models/a.gguf"), gpu, ""},
+		{"sources/the_beginning_of_a_name_is_no_folder", sources("file:/srv/mod"), gpu, `the model "file:/srv/models/a.gguf" is from no source that this host allows`},
+		{"sources/an_empty_list_allows_none", sources([]string{}...), gpu, `the model "file:/srv/models/a.gguf" is from no source that this host allows`},
+		{"sources/no_model_is_from_nowhere", sources("hf:"), modelless, ""},
+		{"binaries/exact_path", binaries("/usr/bin/llama-server"), gpu, ""},
+		{"binaries/folder", binaries("/opt/", "/usr/bin/"), gpu, ""},
+		{"binaries/root_folder", binaries("/"), gpu, ""},
+		{"binaries/folder_without_slash_is_a_file", binaries("/usr/bin"), gpu, `the binary "/usr/bin/llama-server" is none that this host allows`},
+		{"binaries/another_path", binaries("/usr/bin/llama"), gpu, `the binary "/usr/bin/llama-server" is none that this host allows`},
+		{"binaries/a_bare_name_is_no_path", binaries("/usr/bin/"), named, "this host allows certain binaries only, and the pool names none by its path"},
+		{"binaries/an_empty_list_allows_none", bare, gpu, `the binary "/usr/bin/llama-server" is none that this host allows`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := c.host.Refuse(c.pool)
+			switch {
+			case f == nil && c.message == "":
+			case f == nil || c.message == "":
+				t.Errorf("got %v, want %q", f, c.message)
+			case f.Message != c.message || f.Code != registry.CodePolicyDenied || f.Hint == "":
+				t.Errorf("got %+v, want %q", f, c.message)
+			}
+		})
+	}
+	t.Run("binaries/dots_do_not_lead_out", func(t *testing.T) {
+		p := Policy{AllowedBinaries: []string{"/opt/engines/"}}
+		if p.AllowsBinary("/opt/engines/../../bin/sh") || !p.AllowsBinary("/opt/engines//x/./y") || p.AllowsBinary("/opt/engines/") {
+			t.Error("the path is not judged by where it leads")
+		}
+	})
+}
