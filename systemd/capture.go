@@ -14,7 +14,7 @@ import (
 )
 
 // cleanupTimeout bounds the calls that end a unit whose caller has given up.
-const cleanupTimeout = 10 * time.Second
+const cleanupTimeout = 5 * time.Second
 
 // RunCapture runs a transient unit of Type=oneshot to its end and returns what it wrote to standard output
 // and standard error, at most limit bytes of it (the rest is read and dropped), and its last status. A
@@ -32,6 +32,9 @@ func (c *Client) RunCapture(ctx context.Context, unit string, props []Property, 
 	job, err := c.StartTransient(ctx, unit, captureProperties(ctx, props, write))
 	write.Close()
 	if err != nil {
+		if ctx.Err() != nil {
+			c.endCapture(ctx, unit, true) // PID 1 may still carry the call out
+		}
 		return nil, Status{}, err
 	}
 	output := make(chan []byte, 1)

@@ -2,7 +2,6 @@ package systemd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -77,12 +76,11 @@ func dial(ctx context.Context, address string, calls *atomic.Uint64) (*link, err
 		dbus.WithContext(ctx),
 		dbus.WithSignalHandler(signalHandler{l.signals}),
 		dbus.WithAuth(dbus.AuthExternal(strconv.Itoa(os.Geteuid()))))
-	if !timeout.Stop() && err == nil {
-		err = errors.New("no answer within " + handshakeTimeout.String())
-		_ = conn.Close()
+	if !timeout.Stop() {
+		err = fmt.Errorf("no answer within %s", handshakeTimeout)
 	}
 	if err != nil {
-		cancel()
+		cancel() // closes the connection too
 		return nil, fmt.Errorf("message bus at %s: %w: %w", address, ErrDisconnected, err)
 	}
 	l.conn = conn
