@@ -103,7 +103,7 @@ func logKeys() []strict.Key[Log] {
 
 func metricsKeys() []strict.Key[Metrics] {
 	return []strict.Key[Metrics]{
-		{Path: "enabled", Default: "true", Type: strict.ToBool(func(m *Metrics) *bool { return &m.Enabled }), Later: later, Doc: "Serve `GET /metrics`."},
+		{Path: "enabled", Default: "true", Type: strict.ToBool(func(m *Metrics) *bool { return &m.Enabled }), Doc: "Serve `GET /metrics`. A change holds from the next start of the manager on."},
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// The GGUF format, version 3: all numbers little-endian (ggml, docs/gguf.md).
+// The GGUF format, version 3: all numbers little-endian (the specification in the ggml repository).
 const (
 	ggufMagic     = "GGUF"
 	ggufVersion   = 3
