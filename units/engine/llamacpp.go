@@ -23,7 +23,7 @@ func (llamaCpp) Kind() string          { return pool.LlamaCpp }
 func (llamaCpp) DefaultBinary() string { return "llama-server" }
 func (llamaCpp) VersionArgs() []string { return []string{"--version"} }
 
-// llamaVersion matches the line "version: 0.7.0 (abcdef1)" or "version: 6123 (abcdef1)"; a CUDA
+// llamaVersion matches the line "version: 0.7.0 (build 11669, commit Debian)" or "version: 6123 (abcdef1)"; a CUDA
 // build prints its devices before it.
 var llamaVersion = regexp.MustCompile(`(?m)^version:[ \t]+(\S+)`)
 

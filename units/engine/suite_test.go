@@ -26,7 +26,7 @@ type subject struct {
 var subjects = []subject{
 	{
 		kind: pool.LlamaCpp, gpuRelax: true,
-		versions: map[string]string{"llamacpp-6123.txt": "6123"},
+		versions: map[string]string{"llamacpp-6123.txt": "6123", "llamacpp-0.7.0-debian.txt": "0.7.0"},
 		managed: map[string]string{
 			"-m": "model", "--model": "model", "-hf": "model", "--host": "127.0.0.1", "--port": "port", "-c": "ctx",
 			"--ctx-size": "ctx", "-np": "slots", "--parallel": "slots", "-ts": "tensor_split", "-dev": "devices",

@@ -3,6 +3,7 @@ package render
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/pool-managerd/pool-managerd/cgroups"
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -97,4 +98,12 @@ func (u Unit) LimitProperties() []systemd.Property {
 		}
 	}
 	return props
+}
+
+// limitLine is a row of a cgroup property.
+func limitLine(name string, value uint64, text, why string) Line {
+	if text == "" {
+		text = strconv.FormatUint(value, 10)
+	}
+	return Line{Section: sectionService, Key: name, Text: text, Why: why, Property: systemd.Property{Name: name, Value: value}}
 }

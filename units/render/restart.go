@@ -3,10 +3,8 @@ package render
 import (
 	"hash/fnv"
 	"math"
-	"strconv"
 	"time"
 
-	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -35,24 +33,29 @@ func restartLines(in Input) []Line {
 // systemd's source). Where it cannot grow, the manager stretches the delay.
 func delayLines(in Input) []Line {
 	r := in.Pool.Restart
-	delay, why := r.Initial, "the first delay"
-	if in.Host.RandomizedDelay {
-		why += "; PID 1 adds a random part"
-	} else {
-		delay = jittered(r, replica(in).Unit())
-		why += ", moved by a fraction of jitter that the unit's name decides, so that engines that fell together do not start together"
-	}
+	delay, why := firstDelay(in)
 	lines := []Line{span("RestartSec", "RestartUSec", delay, why)}
 	if steps := restartSteps(delay, r); steps > 0 && in.Host.RestartSteps && in.Host.RestartMaxDelay {
 		lines = append(lines,
 			number("RestartSteps", steps, "so many restarts until the longest delay, the smallest number that grows by no more than factor"),
 			span("RestartMaxDelaySec", "RestartMaxDelayUSec", r.Max, "the longest delay"))
 	}
-	if jitter := scale(r.Initial, r.Jitter); jitter > 0 && in.Host.RandomizedDelay {
+	if jitter := scale(r.Initial, 2*r.Jitter); jitter > 0 && in.Host.RandomizedDelay {
 		lines = append(lines, span("RestartRandomizedDelaySec", "RestartRandomizedDelayUSec", jitter,
-			"engines that fell together do not start together"))
+			"up to so much is added to each delay: engines that fell together do not start together"))
 	}
 	return lines
+}
+
+// firstDelay is the initial delay with its jitter. PID 1's own random part is added to the delay and
+// lies between nothing and its limit (seen on 262), so the delay begins below by the jitter.
+func firstDelay(in Input) (time.Duration, string) {
+	r := in.Pool.Restart
+	if in.Host.RandomizedDelay {
+		return scale(r.Initial, 1-r.Jitter).Round(time.Millisecond), "the first delay less its jitter; PID 1 adds a random part"
+	}
+	return jittered(r, replica(in).Unit()), "the first delay, moved by a fraction of jitter that the unit's name decides, " +
+		"so that engines that fell together do not start together"
 }
 
 // restartSteps returns the smallest n for which (max/delay)^(1/n) is not above factor, 0 where the
@@ -74,8 +77,9 @@ func jittered(r pool.Restart, unit string) time.Duration {
 	return scale(r.Initial, 1+fraction*r.Jitter).Round(time.Millisecond)
 }
 
+// scale multiplies a span, without running over.
 func scale(d time.Duration, by float64) time.Duration {
-	return time.Duration(min(float64(d)*by, float64(math.MaxInt64/2)))
+	return time.Duration(min(max(float64(d)*by, 0), float64(math.MaxInt64/4)))
 }
 
 // startLimitInterval is the breaker's window, or what the burst itself takes where that is longer:
@@ -109,12 +113,4 @@ func accountingLines() []Line {
 		lines = append(lines, yes(what+"Accounting", why))
 	}
 	return lines
-}
-
-// limit is a row of a cgroup property.
-func limitLine(name string, value uint64, text, why string) Line {
-	if text == "" {
-		text = strconv.FormatUint(value, 10)
-	}
-	return Line{Section: sectionService, Key: name, Text: text, Why: why, Property: systemd.Property{Name: name, Value: value}}
 }

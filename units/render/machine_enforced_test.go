@@ -1,0 +1,216 @@
+//go:build machine
+
+package render_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/cgroups"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// The tests of this file need cgroup controllers and BPF. In a machine without them, PID 1 ignores the
+// lines that they are about.
+
+// listen answers connections on an address until the test ends.
+func listen(t *testing.T, address string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestEnforcedEgress: the engine reaches the loopback's addresses and no other, also after a daemon-reload.
+func TestEnforcedEgress(t *testing.T) {
+	w := enter(t)
+	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
+	shell(t, "ip address add 10.99.0.1/32 dev lo; ip -6 address add fd99::1/128 dev lo")
+	near := []string{listen(t, "127.0.0.1:0"), listen(t, "127.9.9.9:0"), listen(t, "[::1]:0")}
+	far := []string{listen(t, "10.99.0.1:0"), listen(t, "[fd99::1]:0")}
+	for _, address := range append(near, far...) {
+		c, err := net.DialTimeout("tcp", address, 5*time.Second)
+		if err != nil {
+			t.Fatalf("without a fence %s is not reached either: %v", address, err)
+		}
+		c.Close()
+	}
+	r := w.start(t, input())
+	for _, when := range []string{"first start", "restart after daemon-reload"} {
+		for _, address := range near {
+			if _, err := r.try("dial", "tcp!"+address); err != nil {
+				t.Errorf("%s: %s is not reached: %v", when, address, err)
+			}
+		}
+		for _, address := range far {
+			if _, err := r.try("dial", "tcp!"+address); err == nil {
+				t.Errorf("%s: %s is reached", when, address)
+			}
+		}
+		if when == "first start" {
+			shell(t, "systemctl daemon-reload; systemctl restart '"+r.unit.Name+"'")
+		}
+	}
+}
+
+// TestEnforcedDevices: a replica opens its own GPU and the nodes that all share, and no other device. The
+// nodes have no driver behind them: ENXIO means that the policy let the call pass.
+func TestEnforcedDevices(t *testing.T) {
+	w := enter(t)
+	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
+	for name, minor := range map[string]int{"nvidia0": 0, "nvidia1": 1, "nvidiactl": 255} {
+		mknod(t, "/dev/"+name, 195, minor)
+	}
+	mknod(t, "/dev/nvidia-uvm", 235, 0)
+	mknod(t, "/dev/nvidia-uvm-tools", 235, 1)
+	passed := func(err error) bool {
+		return err != nil && (strings.Contains(err.Error(), syscall.ENXIO.Error()) || strings.Contains(err.Error(), syscall.ENODEV.Error()))
+	}
+	t.Run("gpu_replica", func(t *testing.T) {
+		r := w.start(t, input(gpus([]string{"0"})))
+		for _, when := range []string{"first start", "restart after daemon-reload"} {
+			for _, node := range []string{"/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"} {
+				if _, err := r.try("open", node); !passed(err) {
+					t.Errorf("%s: %s: %v", when, node, err)
+				}
+			}
+			for _, node := range []string{"/dev/nvidia1", "/dev/kmsg", "/dev/mem", "/dev/nvme0n1", "/dev/ttyS0"} {
+				if _, err := r.try("open", node); err == nil || passed(err) {
+					t.Errorf("%s: %s is let through: %v", when, node, err)
+				}
+			}
+			if _, err := r.try("open", "/dev/null"); err != nil {
+				t.Errorf("%s: /dev/null: %v", when, err)
+			}
+			if when == "first start" {
+				shell(t, "systemctl daemon-reload; systemctl restart '"+r.unit.Name+"'")
+			}
+		}
+		if got, err := r.try("read", "/proc/meminfo"); err != nil || !strings.HasPrefix(got, "MemTotal") {
+			t.Errorf("the driver's library reads /proc: %q, %v", got, err)
+		}
+		if _, err := r.try("execute_written", ""); err != nil {
+			t.Errorf("the driver's library compiles: %v", err)
+		}
+	})
+	t.Run("cpu_replica", func(t *testing.T) {
+		r := w.start(t, input())
+		for _, node := range []string{"/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/kmsg"} {
+			if _, err := r.try("open", node); err == nil || passed(err) {
+				t.Errorf("%s is let through: %v", node, err)
+			}
+		}
+	})
+}
+
+func mknod(t *testing.T, name string, major, minor int) {
+	t.Helper()
+	if err := syscall.Mknod(name, syscall.S_IFCHR|0o666, major<<8|minor); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(name) })
+}
+
+// TestEnforcedLimits: the kernel has each limit of the pool file, and loses it again when it is taken out.
+func TestEnforcedLimits(t *testing.T) {
+	w := enter(t)
+	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
+	all := pool.Limits{MemoryMaxBytes: 256 << 20, MemoryHighBytes: 128 << 20, CPUQuotaPercent: 50, CPUs: "1",
+		CPUWeight: 200, IOWeight: 50, TasksMax: 512}
+	limited := map[string]string{"memory.max": "268435456", "memory.high": "134217728", "cpu.max": "50000 100000", "cpuset.cpus": "1",
+		"cpu.weight": "200", "pids.max": "512", "memory.oom.group": "1"}
+	// Where nothing is asked of a controller any more, PID 1 may take it away with its files.
+	free := map[string]string{"memory.max": "max", "memory.high": "max", "cpu.max": "max 100000", "cpuset.cpus": "", "cpu.weight": "100", "pids.max": "16384"}
+	r := w.start(t, input(with(func(p *pool.Pool) { p.Limits = all })))
+	status, err := w.client.Unit(t.Context(), r.unit.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cgroups.Root, status.ControlGroup)
+	compare := func(when string, want map[string]string) {
+		t.Helper()
+		for file, value := range want {
+			// PID 1 writes the files some time after it answered.
+			eventually(t, fmt.Sprintf("%s: %s is %q", when, file, value), func() bool {
+				got, err := os.ReadFile(filepath.Join(dir, file))
+				return err == nil && strings.TrimSpace(string(got)) == value || when == "taken out" && errors.Is(err, fs.ErrNotExist)
+			})
+		}
+	}
+	compare("at the start", limited)
+	without := r.in
+	without.Pool.Limits = pool.Limits{}
+	unit, err := render.Render(without)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.client.SetProperties(t.Context(), r.unit.Name, unit.LimitProperties()); err != nil {
+		t.Fatal(err)
+	}
+	compare("taken out", free)
+	if err := w.client.SetProperties(t.Context(), r.unit.Name, r.unit.LimitProperties()); err != nil {
+		t.Fatal(err)
+	}
+	compare("put back", limited)
+	shell(t, "systemctl daemon-reload")
+	compare("after daemon-reload", limited)
+}
+
+// TestEnforcedMemory: an engine that outgrows memory_max is killed whole, and started again; its use is
+// read back from its cgroup.
+func TestEnforcedMemory(t *testing.T) {
+	w := enter(t)
+	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
+	r := w.start(t, input(with(func(p *pool.Pool) {
+		p.Limits.MemoryMaxBytes, p.Restart.Initial, p.Restart.Max = 96<<20, 200*time.Millisecond, time.Second
+	})))
+	before, err := w.client.Unit(t.Context(), r.unit.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.try("allocate", fmt.Sprint(32<<20)); err != nil {
+		t.Fatal(err)
+	}
+	use, err := cgroups.ReadUsage(cgroups.Root, before.ControlGroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if use.Memory == nil || use.Memory.PeakBytes == nil || *use.Memory.PeakBytes < 32<<20 || use.Memory.CurrentBytes > 96<<20 || *use.Memory.OOMKills != 0 {
+		t.Errorf("memory: %+v, absent %v", use.Memory, use.Absent)
+	}
+	if use.CPU == nil || use.CPU.UsageUSec == 0 || use.IO == nil || use.Tasks == nil || *use.Tasks == 0 || use.Pressure.Memory == nil {
+		t.Errorf("usage %+v, absent %v", use, use.Absent)
+	}
+	shell(t, fmt.Sprintf("curl -s -m 30 '%s/try?what=allocate&on=%d' || true", render.Endpoint(r.in.Port), 400<<20))
+	eventually(t, "the engine was killed for its memory and runs again", func() bool {
+		s, err := w.client.Unit(t.Context(), r.unit.Name)
+		return err == nil && s.ActiveState == "active" && s.NRestarts == 1 && s.MainPID != before.MainPID
+	})
+	if log := shell(t, "journalctl --no-pager -o cat -u '"+r.unit.Name+"'"); !strings.Contains(log, "oom-kill") {
+		t.Errorf("PID 1 does not say oom-kill:\n%s", log)
+	}
+}
