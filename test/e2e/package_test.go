@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +16,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
-
-// bareEngine is a unit as the manager makes them, but nobody's: what the package does to engines does not depend on the
-// manager's own care for them.
-const bareEngine = "pool-engine@bare.r0.service"
 
 // packaged is a machine of its own, in which a test installs and removes the package.
 type packaged struct {
@@ -35,7 +32,8 @@ func packageMachine(t *testing.T, cfg machine.Config) packaged {
 	}
 	cfg.Files = append(cfg.Files,
 		machine.File{Guest: "/root/this.deb", Host: machines.parts.Deb},
-		machine.File{Guest: "/root/newer.deb", Host: machines.newer})
+		machine.File{Guest: "/root/newer.deb", Host: machines.newer},
+		machine.File{Guest: host.StubEngine, Host: machines.parts.Stub, Mode: 0o755})
 	m := machine.Start(t, cfg)
 	return packaged{m, host.New(m)}
 }
@@ -48,13 +46,31 @@ func (p packaged) is(t *testing.T, want, script string) {
 	}
 }
 
-// startBareEngine starts an engine and returns what identifies its run.
-func (p packaged) startBareEngine(t *testing.T) string {
+// startEngine gives the manager one pool of the stand-in engine, waits until it is ready, and returns its unit and what
+// identifies its run.
+func (p packaged) startEngine(t *testing.T) (unit, run string) {
 	t.Helper()
-	p.MustRun(t, "systemd-run", "--quiet", "--unit="+bareEngine, "--slice=pool-engines.slice", "sleep", "infinity")
-	return p.run(t, bareEngine)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for name, content := range map[string]string{host.ConfigFile: host.Config, host.PoolFile("a"): command().quick().String()} {
+		if err := p.host.WriteFile(ctx, name, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.MustRun(t, "systemctl", "reload", "pool-managerd.service")
+	if err := host.Eventually(ctx, func(ctx context.Context) error {
+		pool, err := p.host.Pool(ctx, "a")
+		if err == nil && !pool.Ready {
+			err = fmt.Errorf("not ready: %s", pool)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return host.EngineUnit("a"), p.run(t, host.EngineUnit("a"))
 }
 
+// run is what changes when a unit is stopped, restarted or made anew.
 func (p packaged) run(t *testing.T, unit string) string {
 	t.Helper()
 	return p.MustRun(t, "systemctl", "show", "--property=ActiveState,MainPID,InvocationID,NRestarts", unit)
@@ -163,8 +179,8 @@ func packageSandbox(t *testing.T, p packaged) {
 // packageUpgraded: the manager is another process of another version, the sockets and the engines are what they were, and what
 // the administrator wrote stays.
 func packageUpgraded(t *testing.T, p packaged) {
+	unit, engine := p.startEngine(t)
 	p.MustShell(t, "echo '# mine' >>/etc/pool-managerd/config.toml")
-	engine := p.startBareEngine(t)
 	manager := p.run(t, host.ManagerUnit)
 	socket := p.MustShell(t, "systemctl show --property=InvocationID pool-managerd.socket; stat -c %i /run/pool-managerd/api.sock")
 
@@ -177,7 +193,7 @@ func packageUpgraded(t *testing.T, p packaged) {
 	if p.run(t, host.ManagerUnit) == manager {
 		t.Error("the former manager still runs")
 	}
-	if got := p.run(t, bareEngine); got != engine {
+	if got := p.run(t, unit); got != engine {
 		t.Errorf("the engine was touched: %s, it was %s", got, engine)
 	}
 	p.is(t, socket, "systemctl show --property=InvocationID pool-managerd.socket; stat -c %i /run/pool-managerd/api.sock")
@@ -187,7 +203,7 @@ func packageUpgraded(t *testing.T, p packaged) {
 	p.MustRun(t, "systemctl", "stop", "pool-managerd.service")
 	p.MustRun(t, "dpkg", "--install", "/root/this.deb")
 	p.is(t, "inactive", "systemctl is-active pool-managerd.service || true")
-	if got := p.run(t, bareEngine); got != engine {
+	if got := p.run(t, unit); got != engine {
 		t.Errorf("the engine was touched: %s, it was %s", got, engine)
 	}
 	p.MustRun(t, "systemctl", "start", "pool-managerd.service")
@@ -195,16 +211,16 @@ func packageUpgraded(t *testing.T, p packaged) {
 
 // packageRemoved: nothing runs any more, and what was written is kept for another installation.
 func packageRemoved(t *testing.T, p packaged) {
-	p.MustShell(t, "echo 'engine = \"command\"' >/etc/pool-managerd/pools.d/mine.toml.off; touch /var/lib/pool-managerd/kept")
+	p.MustShell(t, "systemctl is-active "+host.EngineUnit("a")+"; pgrep -x stubengine; touch /var/lib/pool-managerd/kept")
 
 	p.MustRun(t, "dpkg", "--remove", "pool-managerd")
 
-	p.is(t, "0", "systemctl show --property=MainPID --value "+bareEngine)
+	p.is(t, "", "pgrep -x stubengine || true")
 	p.is(t, "", "systemctl list-units --plain --no-legend 'pool-*'")
 	p.is(t, "", "systemctl list-units --plain --no-legend --failed")
 	p.is(t, "no", "[ -e /run/pool-managerd/api.sock ] && echo yes || echo no")
 	p.is(t, "", "ss --tcp --listening --no-header 'sport = 9200'")
-	p.MustShell(t, "ls /etc/pool-managerd/config.toml /etc/pool-managerd/pools.d/mine.toml.off /var/lib/pool-managerd/kept")
+	p.MustShell(t, "ls /etc/pool-managerd/config.toml /etc/pool-managerd/pools.d/a.toml /var/lib/pool-managerd/kept")
 }
 
 // packageInstalledAgain: after a removal the manager comes back by itself, with the former configuration.
@@ -213,16 +229,24 @@ func packageInstalledAgain(t *testing.T, p packaged) {
 	p.answers(t)
 	p.is(t, "active\nactive", "systemctl is-active pool-managerd.socket pool-managerd.service")
 	p.is(t, "# mine", "tail -n 1 /etc/pool-managerd/config.toml")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := host.Eventually(ctx, func(ctx context.Context) error {
+		return p.host.M.Run(ctx, "systemctl", "is-active", host.EngineUnit("a")).Check()
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
-// packagePurged: state, cache and runtime directories go, those of engines included; what the administrator wrote stays.
+// packagePurged: state, cache and runtime directories go, those of engines included; what the administrator wrote stays, and PID 1
+// keeps notes of its own below /run/systemd/units.
 func packagePurged(t *testing.T, p packaged) {
-	p.MustShell(t, "mkdir -p /var/lib/private/pool-engine/a.r0 /var/cache/private/pool-engine/a.r0 /var/lib/pool-engine")
+	p.MustShell(t, "ls -d /var/lib/private/pool-engine/a.r0 /var/cache/private/pool-engine/a.r0 /var/lib/pool-engine")
 
 	p.MustRun(t, "dpkg", "--purge", "pool-managerd")
 
-	p.is(t, "/etc/pool-managerd\n/etc/pool-managerd/pools.d\n/etc/pool-managerd/pools.d/mine.toml.off",
-		"find /etc /run /usr /var -xdev -path '*pool-managerd*' -o -path '*pool-engine*' | sort")
+	p.is(t, "/etc/pool-managerd\n/etc/pool-managerd/pools.d\n/etc/pool-managerd/pools.d/a.toml",
+		"find /etc /run /usr /var -xdev -path /run/systemd/units -prune -o -path '*pool-managerd*' -print -o -path '*pool-engine*' -print | sort")
 	p.is(t, "", "find /etc/systemd -xtype l")
 }
 
@@ -244,11 +268,11 @@ func TestPackageInChroot(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.answers(t)
-			engine := p.startBareEngine(t)
+			unit, engine := p.startEngine(t)
 
 			p.MustShell(t, "mount --bind / /mnt/image && mount --bind /dev /mnt/image/dev")
 			p.MustRun(t, "chroot", "/mnt/image", "dpkg", "--purge", "pool-managerd")
-			if got := p.run(t, bareEngine); got != engine {
+			if got := p.run(t, unit); got != engine {
 				t.Errorf("the engine of the running system was touched: %s, it was %s", got, engine)
 			}
 		})
@@ -268,7 +292,7 @@ func TestPackageRPM(t *testing.T) {
 	p.MustShell(t, "rpm --install --nodeps $(ls /root/rpms/*.rpm | grep -v 999)")
 	p.answers(t)
 	p.is(t, "enabled\nenabled", "systemctl is-enabled pool-managerd.socket pool-managerd.service")
-	engine := p.startBareEngine(t)
+	unit, engine := p.startEngine(t)
 	manager := p.run(t, host.ManagerUnit)
 
 	p.MustRun(t, "rpm", "--upgrade", "--nodeps", newer)
@@ -276,12 +300,12 @@ func TestPackageRPM(t *testing.T) {
 	if p.run(t, host.ManagerUnit) == manager {
 		t.Error("the former manager still runs")
 	}
-	if got := p.run(t, bareEngine); got != engine {
+	if got := p.run(t, unit); got != engine {
 		t.Errorf("the engine was touched: %s, it was %s", got, engine)
 	}
 
 	p.MustRun(t, "rpm", "--erase", "pool-managerd")
-	p.is(t, "0", "systemctl show --property=MainPID --value "+bareEngine)
+	p.is(t, "", "pgrep -x stubengine || true")
 	p.is(t, "", "systemctl list-units --plain --no-legend 'pool-*'; find /etc/systemd -xtype l")
 }
 
