@@ -32,21 +32,20 @@ func cgroup2Mount() (string, error) {
 	return "", errors.New("this host has no cgroup2 hierarchy: run mount -t cgroup2 none /sys/fs/cgroup")
 }
 
-// makeCgroup makes a group below the root of the hierarchy, with all controllers that the root has to give.
-func makeCgroup(mount, name string) (string, error) {
-	path := filepath.Join(mount, name)
+// makeCgroup makes the group at path, below the root of the hierarchy, with all controllers that the root has to give.
+func makeCgroup(mount, path string) error {
 	if err := os.Mkdir(path, 0o755); err != nil {
-		return "", fmt.Errorf("make a cgroup for the machine: %w", err)
+		return fmt.Errorf("make a cgroup for the machine: %w", err)
 	}
 	controllers, err := os.ReadFile(filepath.Join(mount, "cgroup.controllers"))
 	if err != nil {
-		return "", err
+		return err
 	}
 	for _, c := range strings.Fields(string(controllers)) {
 		// A controller that cannot be had is missing in the machine too, where Require finds that out.
 		_ = os.WriteFile(filepath.Join(mount, "cgroup.subtree_control"), []byte("+"+c), 0o644)
 	}
-	return path, nil
+	return nil
 }
 
 // removeCgroup kills every process in the group and below it, waits for them to be gone, and removes the groups, also

@@ -7,7 +7,7 @@
 set -eu
 dir=$1 lower=$2 cgroup=$3 cgroup2=$4
 [ -n "$cgroup" ] || cgroup=$cgroup2$(sed -n 's/^0:://p' /proc/self/cgroup)
-echo "$cgroup" >"$dir/cgroup"
+echo "$cgroup" >"$dir/cgroup" # for who clears away after us
 
 # The kernel allows no process beside child groups that have controllers: this shell moves to a leaf.
 mkdir -p "$cgroup/launcher"

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -19,10 +18,11 @@ var launchScript string
 // container is a machine made of systemd-nspawn. Everything that it is on the host dies with the launcher, a shell in
 // a mount namespace of its own; the rest is the directory dir and the machine's cgroup.
 type container struct {
-	dir    *runDir
-	notify *notifySocket
-	ended  chan struct{} // closed when the launcher is gone
-	exit   error         // how it ended; read after ended
+	dir      *runDir
+	notify   *notifySocket
+	launcher *os.Process   // nil until it is started
+	ended    chan struct{} // closed when the launcher is gone
+	exit     error         // how it ended; read after ended
 
 	mu      sync.Mutex
 	counter int // commands so far, to name their cgroups
@@ -79,8 +79,8 @@ func (c *container) launch(root string) error {
 	if bootedWithSystemd() {
 		// The host's PID 1 owns the hierarchy: ask it for a group that is ours to divide (cgroups' single-writer rule).
 		args = append([]string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes",
-			"--unit=pool-machine-" + c.dir.id + ".scope", "--"}, args...)
-	} else if args[6], err = makeCgroup(mount, "pool-machine-"+c.dir.id); err != nil {
+			"--unit=" + nameOnHost(c.dir.id) + ".scope", "--"}, args...)
+	} else if args[6], err = c.dir.makeCgroup(mount); err != nil {
 		return err
 	}
 	console, err := os.Create(c.dir.file("console"))
@@ -95,6 +95,7 @@ func (c *container) launch(root string) error {
 	if err != nil {
 		return err
 	}
+	c.launcher = cmd.Process
 	go func() {
 		c.exit = <-wait
 		close(c.ended)
@@ -170,14 +171,17 @@ func (c *container) powerOff(ctx context.Context) error {
 }
 
 func (c *container) close(ctx context.Context) error {
-	err := c.dir.remove(ctx)
+	if c.launcher != nil {
+		// Its death is that of systemd-nspawn, and so of the container; the cgroup holds whatever else there is.
+		_ = c.launcher.Kill() // it may be gone
+		select {
+		case <-c.ended:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the end of the container: %w", ctx.Err())
+		}
+	}
 	if c.notify != nil {
 		c.notify.close()
 	}
-	// systemd-nspawn leaves this directory when it is killed.
-	name := filepath.Join("/run/systemd/nspawn/propagate", "pool-machine-"+c.dir.id)
-	if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) {
-		err = errors.Join(err, gone)
-	}
-	return err
+	return c.dir.remove(ctx)
 }

@@ -107,7 +107,21 @@ func removeMachine(ctx context.Context, path string) error {
 	if err == nil {
 		failed = append(failed, os.RemoveAll(string(disks)))
 	}
+	// systemd-nspawn leaves this directory when it is killed.
+	failed = append(failed, os.RemoveAll(filepath.Join("/run/systemd/nspawn/propagate", nameOnHost(filepath.Base(path)))))
 	return errors.Join(append(failed, os.RemoveAll(path))...)
+}
+
+// nameOnHost is what systemd-nspawn, the cgroup and the host's systemd call a machine.
+func nameOnHost(id string) string { return "pool-machine-" + id }
+
+// makeCgroup makes the machine's cgroup below the root of the hierarchy, and notes it first.
+func (d *runDir) makeCgroup(mount string) (string, error) {
+	path := filepath.Join(mount, nameOnHost(d.id))
+	if err := os.WriteFile(d.file(cgroupFile), []byte(path), 0o600); err != nil {
+		return "", err
+	}
+	return path, makeCgroup(mount, path)
 }
 
 // makeDisks makes a directory in the cache for the disks of the machine.

@@ -17,7 +17,7 @@ import (
 const bootTimeout = 15 * time.Minute
 
 // journalLines is how much of the journal a failed test prints.
-const journalLines = 400
+const journalLines = 150
 
 // JournalDirEnv names the environment variable with a directory where failed tests leave whole journals.
 const JournalDirEnv = "POOL_MACHINE_JOURNALS"

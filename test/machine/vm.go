@@ -24,16 +24,17 @@ type vm struct {
 	ended  chan struct{} // closed when the machine has ended and will not boot again
 	once   sync.Once
 
-	mu   sync.Mutex
-	boot *vmBoot
+	mu        sync.Mutex
+	boot      *vmBoot
+	rebooting bool // the end of qemu is not the machine's
 }
 
 // vmBoot is one run of qemu.
 type vmBoot struct {
 	process *os.Process
 	exited  chan struct{}
-	exit    error // read after exited
-	link    *agentLink
+	exit    error      // read after exited
+	link    *agentLink // nil until the agent has said hello; guarded by vm.mu
 }
 
 // unitOfAgent starts the agent when commands make sense; the kernel line names the unit in systemd.wants=. Without its agent
@@ -162,13 +163,22 @@ func (v *vm) run(ctx context.Context, first bool) error {
 	go func() {
 		b.exit = <-wait
 		close(b.exited)
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if !v.rebooting {
+			v.once.Do(func() { close(v.ended) })
+		}
 	}()
 	v.mu.Lock()
-	v.boot = b
+	v.boot, v.rebooting = b, false
 	v.mu.Unlock()
-	if b.link, err = connectAgent(ctx, v.dir.file("agent"), b.exited); err != nil {
+	link, err := connectAgent(ctx, v.dir.file("agent"), b.exited)
+	if err != nil {
 		return err
 	}
+	v.mu.Lock()
+	b.link = link
+	v.mu.Unlock()
 	if !first {
 		return nil
 	}
@@ -230,6 +240,9 @@ func (v *vm) stop(ctx context.Context, verb string) error {
 
 // reboot runs qemu again on the same disk: with -no-reboot, the guest's reboot ends qemu.
 func (v *vm) reboot(ctx context.Context) error {
+	v.mu.Lock()
+	v.rebooting = true
+	v.mu.Unlock()
 	if err := v.stop(ctx, "reboot"); err != nil {
 		return err
 	}
@@ -239,7 +252,6 @@ func (v *vm) reboot(ctx context.Context) error {
 func (v *vm) powerOff(ctx context.Context) error { return v.stop(ctx, "poweroff") }
 
 func (v *vm) close(ctx context.Context) error {
-	v.once.Do(func() { close(v.ended) })
 	v.mu.Lock()
 	b := v.boot
 	v.mu.Unlock()
@@ -250,10 +262,14 @@ func (v *vm) close(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the end of qemu: %w", ctx.Err())
 		}
-		if b.link != nil {
-			b.link.close()
+		v.mu.Lock()
+		link := b.link
+		v.mu.Unlock()
+		if link != nil {
+			link.close()
 		}
 	}
+	v.once.Do(func() { close(v.ended) })
 	return v.dir.remove(ctx)
 }
 
