@@ -1,0 +1,145 @@
+package render_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// halves returns the identity and the limits of an input's hash.
+func halves(t *testing.T, in render.Input) (identity, limits string) {
+	t.Helper()
+	hash := render.SpecHash(in)
+	if !regexp.MustCompile(`^[0-9a-f]{12}-[0-9a-f]{12}$`).MatchString(hash) {
+		t.Fatalf("hash %q", hash)
+	}
+	identity, limits, _ = strings.Cut(hash, "-")
+	return identity, limits
+}
+
+// TestSpecHash says what needs a new process, what a running unit takes, and what neither.
+func TestSpecHash(t *testing.T) {
+	full := func(p *pool.Pool) {
+		p.Env, p.Args = map[string]string{"A": "1"}, []string{"--jinja"}
+		p.Devices, p.TensorSplit, p.Ctx, p.Slots = [][]string{{"0", "1"}, {"2", "3"}}, []float64{0.6, 0.4}, 4096, 2
+		p.Limits = pool.Limits{MemoryMaxBytes: 1 << 30}
+		p.ModelDigest = "sha256:00"
+	}
+	base := input(with(full))
+	const process, live, nothing = "process", "live", "nothing"
+	cases := []struct {
+		name   string
+		needs  string
+		change change
+	}{
+		{"engine", process, func(in *render.Input) { in.Pool.Engine = pool.Command }},
+		{"binary", process, func(in *render.Input) { in.Prepared.Binary = "/opt/llama-server" }},
+		{"args", process, args("--jinja", "-v")},
+		{"args_order", process, args("-v", "--jinja")},
+		{"env", process, with(func(p *pool.Pool) { p.Env = map[string]string{"A": "2"} })},
+		{"env_key", process, with(func(p *pool.Pool) { p.Env = map[string]string{"B": "1"} })},
+		{"model_path", process, func(in *render.Input) { in.Staged.Path = "/srv/models/b.gguf" }},
+		{"model_digest_demanded", process, with(func(p *pool.Pool) { p.ModelDigest = "sha256:01" })},
+		{"devices", process, with(func(p *pool.Pool) { p.Devices = [][]string{{"1", "0"}} })},
+		{"port", process, func(in *render.Input) { in.Port++ }},
+		{"ctx", process, with(func(p *pool.Pool) { p.Ctx = 8192 })},
+		{"slots", process, with(func(p *pool.Pool) { p.Slots = 3 })},
+		{"tensor_split", process, with(func(p *pool.Pool) { p.TensorSplit = []float64{0.5, 0.5} })},
+		{"health_path", process, with(func(p *pool.Pool) { p.Health.Path = "/ready" })},
+		{"start_timeout", process, with(func(p *pool.Pool) { p.Health.StartTimeout = time.Minute })},
+		{"restart_initial", process, with(func(p *pool.Pool) { p.Restart.Initial = 2 * time.Second })},
+		{"restart_factor", process, with(func(p *pool.Pool) { p.Restart.Factor = 3 })},
+		{"restart_max", process, with(func(p *pool.Pool) { p.Restart.Max = 2 * time.Minute })},
+		{"restart_jitter", process, with(func(p *pool.Pool) { p.Restart.Jitter = 0.1 })},
+		{"breaker_failures", process, with(func(p *pool.Pool) { p.Restart.BreakerFailures = 9 })},
+		{"breaker_window", process, with(func(p *pool.Pool) { p.Restart.BreakerWindow = time.Hour })},
+
+		{"memory_max", live, with(func(p *pool.Pool) { p.Limits.MemoryMaxBytes = 1 << 31 })},
+		{"memory_high", live, with(func(p *pool.Pool) { p.Limits.MemoryHighBytes = 1 << 29 })},
+		{"cpu_quota", live, with(func(p *pool.Pool) { p.Limits.CPUQuotaPercent = 50 })},
+		{"cpus", live, with(func(p *pool.Pool) { p.Limits.CPUs = "0" })},
+		{"cpu_weight", live, with(func(p *pool.Pool) { p.Limits.CPUWeight = 7 })},
+		{"io_weight", live, with(func(p *pool.Pool) { p.Limits.IOWeight = 7 })},
+		{"tasks_max", live, with(func(p *pool.Pool) { p.Limits.TasksMax = 7 })},
+		{"no_limits", live, with(func(p *pool.Pool) { p.Limits = pool.Limits{} })},
+
+		{"health_interval", nothing, with(func(p *pool.Pool) { p.Health.Interval = time.Hour })},
+		{"health_timeout", nothing, with(func(p *pool.Pool) { p.Health.Timeout = time.Hour })},
+		{"health_failures", nothing, with(func(p *pool.Pool) { p.Health.Failures = 99 })},
+		{"health_successes", nothing, with(func(p *pool.Pool) { p.Health.Successes = 99 })},
+		{"health_mode", nothing, with(func(p *pool.Pool) { p.Health.Mode = pool.FailOpen })},
+		{"health_path_that_is_the_engines_own", nothing, with(func(p *pool.Pool) { p.Health.Path = "/health" })},
+		{"drain_deadline", nothing, with(func(p *pool.Pool) { p.Drain.Deadline = time.Hour })},
+		{"restart_reset_after", nothing, with(func(p *pool.Pool) { p.Restart.ResetAfter = time.Hour })},
+		{"breaker_timeout", nothing, with(func(p *pool.Pool) { p.Restart.BreakerTimeout = time.Hour })},
+		{"vram", nothing, with(func(p *pool.Pool) { p.VRAMBytes = 1 << 30 })},
+		{"source", nothing, with(func(p *pool.Pool) { p.Source = "/elsewhere.toml" })},
+		{"another_replicas_mask", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{"0", "1"}, {"4", "5"}} })},
+		{"replicas", nothing, with(func(p *pool.Pool) { p.Replicas = 2 })},
+		{"engine_version", nothing, func(in *render.Input) { in.Prepared.Version = "9.9" }},
+		{"model_digest_learnt", nothing, func(in *render.Input) { in.Staged.Digest, in.Staged.Verified = "sha256:00", true }},
+		{"model_size", nothing, func(in *render.Input) { in.Staged.SizeBytes++ }},
+		{"model_files", nothing, func(in *render.Input) { in.Staged.Files = append(in.Staged.Files, "/srv/models/x") }},
+		{"systemd_upgrade", nothing, func(in *render.Input) { in.Host = render.Host{} }},
+		{"gate_path", nothing, func(in *render.Input) { in.Host.GatePath = "/opt/gate" }},
+		{"gpu_uuid_learnt", nothing, func(in *render.Input) {
+			in.Host.Devices = map[string]render.Device{"0": {Visible: "GPU-5a7d", Nodes: []string{"/dev/nvidia0"}}}
+		}},
+	}
+	identity, limits := halves(t, base)
+	for _, c := range cases {
+		t.Run(c.needs+"/"+c.name, func(t *testing.T) {
+			i, l := halves(t, input(with(full), c.change))
+			if (i != identity) != (c.needs == process) {
+				t.Errorf("the identity is %s, was %s", i, identity)
+			}
+			if (l != limits) != (c.needs == live) {
+				t.Errorf("the limits are %s, were %s", l, limits)
+			}
+		})
+	}
+}
+
+// TestSpecHashOfKeysThatTheEngineIsNotTold: slots of a Triton pool are only counted.
+func TestSpecHashOfKeysThatTheEngineIsNotTold(t *testing.T) {
+	triton := kind(pool.Triton, "/opt/tritonserver", "/srv/models/repository")
+	command := kind(pool.Command, "/usr/bin/stub", "")
+	slots := with(func(p *pool.Pool) { p.Slots = 7 })
+	cases := []struct {
+		name    string
+		a, b    render.Input
+		differs bool
+	}{
+		{"triton_slots", input(triton), input(triton, slots), false},
+		{"command_slots", input(command), input(command, slots), false},
+		{"command_slots_in_its_args", input(command, args("{slots}")), input(command, args("{slots}"), slots), true},
+		{"tensor_split_on_a_cpu", input(), input(with(func(p *pool.Pool) { p.TensorSplit = []float64{1} })), false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			a, _ := halves(t, c.a)
+			b, _ := halves(t, c.b)
+			if (a != b) != c.differs {
+				t.Errorf("%s and %s", a, b)
+			}
+		})
+	}
+}
+
+// TestSpecHashIsForEver pins a few identities: a new version of this program that changes one restarts
+// every engine of every host at its upgrade.
+func TestSpecHashIsForEver(t *testing.T) {
+	for want, in := range map[string]render.Input{
+		"fc5d6bfa0634": input(),
+		"3a20711a113c": input(gpus([]string{"0", "1"}), with(func(p *pool.Pool) { p.TensorSplit, p.Ctx = []float64{0.6, 0.4}, 512 })),
+		"200b772b3329": input(kind(pool.Command, "/usr/bin/stub", ""), args("{port}"), with(func(p *pool.Pool) { p.Env = map[string]string{"A": "b"} })),
+	} {
+		if got, _ := halves(t, in); got != want {
+			t.Errorf("%s/%s: %s, was %s", in.Pool.ID, in.Pool.Engine, got, want)
+		}
+	}
+}

@@ -1,0 +1,315 @@
+package render_test
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// TestRenderIsPure: the same input gives the same bytes, and is not changed.
+func TestRenderIsPure(t *testing.T) {
+	for _, c := range goldenCases {
+		first, err := render.Render(c.input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			again, err := render.Render(c.input)
+			if err != nil || !reflect.DeepEqual(first, again) || first.File() != again.File() {
+				t.Fatalf("%s: a second rendering differs: %v", c.name, err)
+			}
+		}
+		one, two := first.Properties(), first.Properties()
+		if !reflect.DeepEqual(one, two) {
+			t.Errorf("%s: Properties changes the unit", c.name)
+		}
+	}
+}
+
+// TestEveryLineSaysWhy: no row without a reason, none that only one of the two forms has without saying so.
+func TestEveryLineSaysWhy(t *testing.T) {
+	for _, c := range goldenCases {
+		unit, err := render.Render(c.input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range unit.Lines {
+			if line.Why == "" || line.Property.Name == "" || line.Property.Value == nil {
+				t.Errorf("%s: incomplete row %+v", c.name, line)
+			}
+			if line.Section != "Unit" && line.Section != "Service" {
+				t.Errorf("%s: section %q", c.name, line.Section)
+			}
+			if strings.Contains(line.Text, "\n") {
+				t.Errorf("%s: %s holds a line break", c.name, line.Key)
+			}
+		}
+	}
+}
+
+// TestPropertiesAreSentOnce: a list property's rows are joined; only the system call filter, which is applied in
+// order, comes twice.
+func TestPropertiesAreSentOnce(t *testing.T) {
+	for _, c := range goldenCases {
+		unit, err := render.Render(c.input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]int{}
+		for _, p := range unit.Properties() {
+			seen[p.Name]++
+		}
+		for name, n := range seen {
+			if n > 1 && name != "SystemCallFilter" {
+				t.Errorf("%s: %s is sent %d times", c.name, name, n)
+			}
+		}
+	}
+}
+
+// TestRenderRefuses: what PID 1 would refuse, or lose, is refused before, with the key that mends it.
+func TestRenderRefuses(t *testing.T) {
+	env := func(key, value string) change {
+		return with(func(p *pool.Pool) { p.Env = map[string]string{key: value} })
+	}
+	cases := []struct {
+		name   string
+		change change
+		want   string // a part of the failure's message
+	}{
+		{"argument_with_nul", args("a\x00b"), "args[0] holds a NUL"},
+		{"argument_not_utf8", args("ok", "\xff"), "args[1] is not UTF-8"},
+		{"managed_flag", args("--port", "80"), "args[0] is --port"},
+		{"variable_name", env("A-B", ""), `env key "A-B"`},
+		{"variable_name_empty", env("", ""), `env key ""`},
+		{"variable_name_digit", env("1A", ""), `env key "1A"`},
+		{"variable_with_nul", env("A", "\x00"), "env A holds a NUL"},
+		{"visible_devices", env("CUDA_VISIBLE_DEVICES", "1"), "env holds CUDA_VISIBLE_DEVICES"},
+		{"device_order", env("CUDA_DEVICE_ORDER", "FASTEST_FIRST"), "env holds CUDA_DEVICE_ORDER"},
+		{"home", env("HOME", "/root"), "env holds HOME"},
+		{"cache", env("XDG_CACHE_HOME", "/root"), "env holds XDG_CACHE_HOME"},
+		{"health_path", with(func(p *pool.Pool) { p.Health.Path = "health" }), "health.path"},
+		{"health_path_with_space", with(func(p *pool.Pool) { p.Health.Path = "/a b" }), "health.path"},
+		{"cpus", with(func(p *pool.Pool) { p.Limits.CPUs = "3-1" }), "[limits]: AllowedCPUs"},
+		{"device_uuid_without_registry", gpus([]string{"GPU-5a7d"}), `device "GPU-5a7d"`},
+		{"device_pci_without_registry", gpus([]string{"0000:01:00.0"}), `device "0000:01:00.0"`},
+		{"model_with_space", modelAt("/srv/my models/a.gguf"), "holds a space"},
+		{"model_with_quote", modelAt(`/srv/a"b.gguf`), "holds a space, a colon, a quote"},
+		{"model_with_colon", modelAt("/srv/a:b.gguf"), "holds a space, a colon"},
+		{"model_with_backslash", modelAt(`/srv/a\b.gguf`), "a backslash"},
+		{"model_not_utf8", modelAt("/srv/a\xffb.gguf"), "path"},
+		{"shard_with_space", modelAt("/srv/a.gguf", "/srv/a.gguf", "/srv/b c.gguf"), `path "/srv/b c.gguf"`},
+		{"binary_directory_with_space", func(in *render.Input) {
+			in.Prepared.Binary, in.Prepared.ReadOnly = "/home/a b/llama-server", []string{"/home/a b"}
+		}, `path "/home/a b"`},
+		{"no_model", with(func(p *pool.Pool) { p.Model = "" }), "needs a model"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			unit, err := render.Render(input(c.change))
+			var f *registry.Failure
+			if !errors.As(err, &f) || f.Code != registry.CodeConfigInvalid || !strings.Contains(f.Message, c.want) {
+				t.Fatalf("Render = %v, want CONFIG_INVALID with %q", err, c.want)
+			}
+			if f.Hint == "" || unit.Name != "" || unit.Lines != nil {
+				t.Errorf("hint %q, unit %v", f.Hint, unit)
+			}
+		})
+	}
+}
+
+// TestRenderRefusesItsCaller: values that no pool file leads to are the caller's mistake.
+func TestRenderRefusesItsCaller(t *testing.T) {
+	for name, c := range map[string]change{
+		"no_binary":        func(in *render.Input) { in.Prepared.Binary = "" },
+		"relative_binary":  func(in *render.Input) { in.Prepared.Binary = "llama-server" },
+		"unclean_model":    modelAt("/srv/../etc/shadow"),
+		"relative_file":    modelAt("/srv/a.gguf", "a.gguf"),
+		"port_zero":        func(in *render.Input) { in.Port = 0 },
+		"port_too_high":    func(in *render.Input) { in.Port = 65536 },
+		"negative_replica": replicaNumber(-1),
+		"pool_id":          with(func(p *pool.Pool) { p.ID = "../x" }),
+	} {
+		_, err := render.Render(input(c))
+		var f *registry.Failure
+		if err == nil || errors.As(err, &f) {
+			t.Errorf("%s: %v, want a plain error", name, err)
+		}
+	}
+	in := input()
+	in.Adapter = nil
+	if _, err := render.Render(in); err == nil {
+		t.Error("no adapter: no error")
+	}
+}
+
+// TestShownTrees says which tree becomes empty around a model, so that nothing beside it is seen.
+func TestShownTrees(t *testing.T) {
+	cases := []struct {
+		name   string
+		change change
+		empty  string // TemporaryFileSystem, joined by spaces
+		bound  string // BindReadOnlyPaths
+		home   string
+	}{
+		{"srv", modelAt("/srv/models/a"), "/srv", "/srv/models/a", "yes"},
+		{"home", modelAt("/home/ann/a"), "", "/home/ann/a", "tmpfs"},
+		{"root", modelAt("/root/a"), "/root", "/root/a", "tmpfs"},
+		{"tmp", modelAt("/tmp/a"), "", "/tmp/a", "yes"},
+		{"data", modelAt("/data/models/a"), "/data", "/data/models/a", "yes"},
+		{"opt", modelAt("/opt/models/a"), "/opt/models", "/opt/models/a", "yes"},
+		{"state", modelAt("/var/lib/models/a"), "/var/lib/models", "/var/lib/models/a", "yes"},
+		{"own_cache", modelAt("/var/cache/pool-managerd/models/a"), "/var/cache/pool-managerd", "/var/cache/pool-managerd/models/a", "yes"},
+		{"programs_stay", modelAt("/usr/share/models/a"), "", "", "yes"},
+		{"configuration_stays", modelAt("/etc/models/a"), "", "", "yes"},
+		{"top", modelAt("/a.gguf"), "", "", "yes"},
+		{"directly_below_a_shared_parent", modelAt("/var/lib/a.gguf"), "", "", "yes"},
+		{"a_name_that_only_begins_alike", modelAt("/srvx/a"), "/srvx", "/srvx/a", "yes"},
+		{"the_engine_lives_there", func(in *render.Input) {
+			modelAt("/data/models/a")(in)
+			in.Prepared.Binary = "/data/bin/llama-server"
+		}, "", "", "yes"},
+		{"a_directory_covers_its_files", modelAt("/srv/m", "/srv/m", "/srv/m/1", "/srv/m/2"), "/srv", "/srv/m", "yes"},
+		{"binary_below_a_hidden_tree", func(in *render.Input) { in.Prepared.Binary = "/srv/llama/bin/llama-server" },
+			"/srv", "/srv/llama/bin /srv/models/llama3.gguf", "yes"},
+		{"binary_covered_by_its_prefix", func(in *render.Input) {
+			in.Prepared.Binary, in.Prepared.ReadOnly = "/home/ann/venv/bin/vllm", []string{"/home/ann/venv"}
+		}, "/srv", "/home/ann/venv /srv/models/llama3.gguf", "tmpfs"},
+		{"no_model", kind(pool.Command, "/usr/bin/stub", ""), "", "", "yes"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			in := input(c.change)
+			var empty, bound []string
+			if v, ok := property(t, in, "TemporaryFileSystem").([]systemd.PathOptions); ok {
+				for _, p := range v {
+					empty = append(empty, p.Path)
+				}
+			}
+			if v, ok := property(t, in, "BindReadOnlyPaths").([]systemd.BindMount); ok {
+				for _, p := range v {
+					bound = append(bound, p.Source)
+				}
+			}
+			if got := strings.Join(empty, " "); got != c.empty {
+				t.Errorf("empty trees %q, want %q", got, c.empty)
+			}
+			if got := strings.Join(bound, " "); got != c.bound {
+				t.Errorf("bound paths %q, want %q", got, c.bound)
+			}
+			if got := property(t, in, "ProtectHome"); got != c.home {
+				t.Errorf("ProtectHome=%v, want %s", got, c.home)
+			}
+			for _, tree := range empty {
+				if slices.Contains(property(t, in, "InaccessiblePaths").([]string), "-"+tree) {
+					t.Errorf("%s is shut and shown", tree)
+				}
+			}
+		})
+	}
+}
+
+// TestDevices: one GPU of two is one GPU, a CPU replica has none, a known GPU is named by its UUID.
+func TestDevices(t *testing.T) {
+	visible := func(in render.Input) string {
+		for _, v := range property(t, in, "Environment").([]string) {
+			if value, ok := strings.CutPrefix(v, "CUDA_VISIBLE_DEVICES="); ok {
+				return value
+			}
+		}
+		return "(absent)"
+	}
+	nodes := func(in render.Input) string {
+		var names []string
+		v, _ := property(t, in, "DeviceAllow").([]systemd.DevicePermission)
+		for _, d := range v {
+			names = append(names, strings.TrimPrefix(d.Path, "/dev/"))
+		}
+		return strings.Join(names, " ")
+	}
+	mig := func(in *render.Input) {
+		in.Host.Devices = map[string]render.Device{
+			"MIG-1": {Visible: "MIG-1111", Nodes: []string{"/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22"}},
+			"0":     {Visible: "GPU-aaaa", Nodes: []string{"/dev/nvidia0"}},
+		}
+	}
+	const shared = "nvidiactl nvidia-uvm nvidia-uvm-tools"
+	cases := []struct {
+		name           string
+		in             render.Input
+		visible, nodes string
+		private        bool
+	}{
+		{"cpu", input(), "", "", true},
+		{"empty_mask", input(gpus([]string{})), "", "", true},
+		{"one_of_two", input(gpus([]string{"1"})), "1", shared + " nvidia1", false},
+		{"order_is_kept", input(gpus([]string{"2", "0"})), "2,0", shared + " nvidia2 nvidia0", false},
+		{"second_replica", input(gpus([]string{"0"}, []string{"1"}), replicaNumber(1)), "1", shared + " nvidia1", false},
+		{"known_gpu", input(gpus([]string{"0"}), mig), "GPU-aaaa", shared + " nvidia0", false},
+		{"mig", input(gpus([]string{"MIG-1"}), mig), "MIG-1111", shared + " nvidia0 nvidia-caps/nvidia-cap21 nvidia-caps/nvidia-cap22", false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got := visible(c.in); got != c.visible {
+				t.Errorf("CUDA_VISIBLE_DEVICES=%s, want %s", got, c.visible)
+			}
+			if got := nodes(c.in); got != c.nodes {
+				t.Errorf("DeviceAllow %q, want %q", got, c.nodes)
+			}
+			if got := property(t, c.in, "PrivateDevices"); got != c.private {
+				t.Errorf("PrivateDevices=%v", got)
+			}
+			if got := property(t, c.in, "DevicePolicy"); got != "closed" {
+				t.Errorf("DevicePolicy=%v", got)
+			}
+		})
+	}
+}
+
+// TestOperatorsEnvironmentWins over the adapter's own, and stands once.
+func TestOperatorsEnvironmentWins(t *testing.T) {
+	in := input(kind(pool.VLLM, "/usr/bin/vllm", "/srv/models/a"), with(func(p *pool.Pool) { p.Env = map[string]string{"HF_HUB_OFFLINE": "0"} }))
+	got := property(t, in, "Environment").([]string)
+	if !slices.Contains(got, "HF_HUB_OFFLINE=0") || slices.Contains(got, "HF_HUB_OFFLINE=1") {
+		t.Errorf("environment %q", got)
+	}
+}
+
+// TestLogFieldsAreOneWord: PID 1 cuts a field at a space when it reads the unit again.
+func TestLogFieldsAreOneWord(t *testing.T) {
+	in := input(func(in *render.Input) { in.Prepared.Version = "0.7.0 (build 1)\n\"x\"\xff" })
+	for _, field := range property(t, in, "LogExtraFields").([][]byte) {
+		if key, value, _ := strings.Cut(string(field), "="); key == render.FieldVersion && value != "0.7.0_(build_1)__x__" {
+			t.Errorf("%s is %q", key, value)
+		}
+	}
+}
+
+// TestHostOf: features are told by the properties that PID 1 has.
+func TestHostOf(t *testing.T) {
+	has := func(names ...string) func(string) bool {
+		return func(n string) bool { return slices.Contains(names, n) }
+	}
+	cases := map[string]struct {
+		has  func(string) bool
+		want render.Host
+	}{
+		"252":            {has("ExecStartEx"), render.Host{}},
+		"rhel9_backport": {has("ExecStartEx", "RestartMode"), render.Host{}},
+		"254":            {has("ExecStartEx", "RestartSteps", "RestartMaxDelayUSec"), render.Host{RestartSteps: true, RestartMaxDelay: true}},
+		"262": {has("ExecStartEx", "RestartSteps", "RestartMaxDelayUSec", "ExtraFileDescriptors", "RestartRandomizedDelayUSec"),
+			render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true}},
+	}
+	for name, c := range cases {
+		if got := render.HostOf(c.has); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}
