@@ -248,7 +248,7 @@ func (s *session) requestList(pattern string, done func([]listedUnit) []action) 
 		}
 		units := make([]listedUnit, 0, len(rows))
 		for _, r := range rows {
-			units = append(units, listedUnit{name: r.Name, loadState: r.Load})
+			units = append(units, listedUnit{r.Name, r.Load, r.Active, r.Sub, r.JobID})
 		}
 		s.act(done(units))
 		return nil
@@ -363,7 +363,7 @@ func (s *session) propertiesChanged(sig *dbus.Signal) []action {
 	if iface != unitInterface && iface != serviceInterface {
 		return nil
 	}
-	return s.watch.changed(name, iface, unwrapWanted(values, s.watch.full))
+	return s.watch.changed(name, iface, unwrapWanted(values, s.watch.signalled))
 }
 
 // store reads an answer's body.

@@ -14,17 +14,19 @@ import (
 // interface share no name with different meanings, so one map holds both.
 type properties map[string]any
 
-// statusProperties are those that status reads, beside LoadState. They are asked for one by one: PID 1
+// statusProperties are those that status reads, beside those of listedProperties. They are asked for one by one: PID 1
 // takes ten times as long over all the 450 properties of a service (on systemd 257 mostly over those of the Unit
 // interface), and they fill 20 kB.
 func statusProperties() []string {
 	return []string{
-		"ActiveState", "SubState", "Result", "Job", "InvocationID",
-		"MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "ControlGroup",
+		"Result", "InvocationID", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "ControlGroup",
 		"ActiveEnterTimestamp", "InactiveEnterTimestamp", "StateChangeTimestamp",
 		"ExecStartPostEx", "RestartUSec", "RestartUSecNext", "LogExtraFields",
 	}
 }
+
+// listedProperties are those that a listing tells too, so that they need not be asked for.
+func listedProperties() []string { return []string{"LoadState", "ActiveState", "SubState", "Job"} }
 
 // unsignalledProperties are those of statusProperties that may change without PropertiesChanged: the
 // first three always do, the others at ResetFailedUnit.

@@ -16,8 +16,10 @@ import (
 type watcher struct {
 	glob string // of path.Match
 	keep []string
-	full []string // properties of a first read
-	rest []string // those that PID 1 does not signal; a later read
+	full []string // properties of a read that follows a listing
+	rest []string // those that PID 1 does not signal; any other read
+
+	signalled []string // what is taken out of PropertiesChanged
 
 	units  map[string]*followed
 	checks map[string]bool // look-ups that are out
@@ -51,10 +53,10 @@ type action struct {
 	deliver *Update  // hand to the consumer
 }
 
-// listedUnit is one element of a listing.
+// listedUnit is what a listing says of a unit. Its values, too, are the truth at their place in the stream.
 type listedUnit struct {
-	name      string
-	loadState string
+	name, loadState, activeState, subState string
+	jobID                                  uint32
 }
 
 const notFound = "not-found" // the LoadState of a unit that is only a name
@@ -64,8 +66,11 @@ func newWatcher(pattern string, keep []string, known func(property string) bool)
 	missing := func(name string) bool { return !known(name) }
 	keep = append([]string{}, keep...)
 	return &watcher{
-		glob:   globOf(pattern),
-		keep:   keep,
+		glob: globOf(pattern),
+		keep: keep,
+
+		signalled: slices.Concat(listedProperties(), statusProperties(), keep),
+
 		full:   slices.DeleteFunc(slices.Concat(statusProperties(), keep, []string{"LoadState"}), missing),
 		rest:   slices.DeleteFunc(slices.Concat(unsignalledProperties(), keep, []string{"LoadState"}), missing),
 		units:  make(map[string]*followed),
@@ -93,7 +98,7 @@ func (w *watcher) list(units []listedUnit) []action {
 			continue
 		}
 		w.first[u.name] = struct{}{}
-		actions = append(actions, w.add(u.name)...)
+		actions = append(actions, w.take(u)...)
 	}
 	return append(actions, w.syncWhenDone()...)
 }
@@ -110,22 +115,22 @@ func (w *watcher) look(name string) []action {
 // checked handles the answer to the look-up of one name.
 func (w *watcher) checked(name string, units []listedUnit) []action {
 	delete(w.checks, name)
-	u := w.units[name]
-	there := slices.ContainsFunc(units, func(l listedUnit) bool { return l.name == name && l.loadState != notFound })
-	switch {
-	case !there:
-		return w.drop(name)
-	case u == nil:
-		return w.add(name)
-	case u.read == nil:
-		return w.ask(u, w.full)
+	for _, l := range units {
+		if l.name == name && l.loadState != notFound {
+			return w.take(l)
+		}
 	}
-	return nil
+	return w.drop(name)
 }
 
-func (w *watcher) add(name string) []action {
-	u := &followed{name: name, props: make(properties, len(w.full))}
-	w.units[name] = u
+// take takes over what a listing says of a unit, and has the rest of it read.
+func (w *watcher) take(l listedUnit) []action {
+	u := w.units[l.name]
+	if u == nil {
+		u = &followed{name: l.name, props: make(properties, len(w.full)+3)}
+		w.units[l.name] = u
+	}
+	u.props["ActiveState"], u.props["SubState"], u.props["Job"] = l.activeState, l.subState, l.jobID
 	return w.ask(u, w.full)
 }
 
@@ -175,13 +180,10 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 // is gone loads it, which makes PID 1 send UnitNew: the two would chase each other for ever.
 //
 // PID 1 sends UnitNew in the place of the unit's first PropertiesChanged. A unit that is known
-// already, from a listing, may have changed since it was read, so it is read again.
+// already, from a listing, may have changed since it was read, so it is looked up all the same.
 func (w *watcher) unitNew(name string) []action {
-	if !w.listed || !w.follows(name) || w.checks[name] {
+	if !w.listed || !w.follows(name) {
 		return nil
-	}
-	if u := w.units[name]; u != nil {
-		return w.ask(u, w.full)
 	}
 	return w.look(name)
 }

@@ -139,7 +139,7 @@ func (p *pid1) list(names ...string) []listedUnit {
 	var out []listedUnit
 	for _, n := range names {
 		if u := p.units[n]; u != nil {
-			out = append(out, listedUnit{name: n, loadState: u.props.str("LoadState")})
+			out = append(out, listedUnit{n, u.props.str("LoadState"), u.props.str("ActiveState"), u.props.str("SubState"), u.props.jobID()})
 		}
 	}
 	return out

@@ -46,19 +46,33 @@ func (s *story) do(actions []action) {
 	}
 }
 
+// list answers the first listing with units that are loaded: "name" or "name=SubState".
 func (s *story) list(names ...string) {
 	var units []listedUnit
 	for _, n := range names {
-		units = append(units, listedUnit{name: n, loadState: "loaded"})
+		units = append(units, listed(n))
 	}
 	s.do(s.w.list(units))
 }
 
-func (s *story) checked(name, loadState string) {
-	var units []listedUnit
-	if loadState != "" {
-		units = append(units, listedUnit{name: name, loadState: loadState})
+// listed reads "name" or "name=SubState"; left out, it is running.
+func listed(text string) listedUnit {
+	name, sub, found := strings.Cut(text, "=")
+	if !found {
+		sub = "running"
 	}
+	active := map[string]string{"running": "active", "failed": "failed", "start-post": "activating"}[sub]
+	return listedUnit{name: name, loadState: "loaded", activeState: active, subState: sub}
+}
+
+// checked answers a look-up with a unit as list takes it.
+func (s *story) checked(unit string) {
+	l := listed(unit)
+	s.do(s.w.checked(l.name, []listedUnit{l}))
+}
+
+// checkedNone answers a look-up when PID 1 has nothing of the name, or only the name.
+func (s *story) checkedNone(name string, units ...listedUnit) {
 	s.do(s.w.checked(name, units))
 }
 
@@ -116,7 +130,7 @@ func TestWatcher(t *testing.T) {
 		},
 		"sync/waits_for_every_read": {
 			func(s *story) {
-				s.list("e@b", "e@a", "other")
+				s.list("e@b", "e@a=failed", "other")
 				s.answer("e@b", running)
 				s.answer("e@a", failed)
 			},
@@ -139,7 +153,7 @@ func TestWatcher(t *testing.T) {
 				s.do(s.w.unitRemoved("e@a"))
 				s.answer("e@b", running)
 				s.answerSome(s.reads["e@a"], s.reads["e@a"].left, gone)
-				s.checked("e@a", "")
+				s.checkedNone("e@a")
 			},
 			[]string{"read e@a", "read e@b", "check e@a", "synced [e@b=running]"},
 		},
@@ -147,7 +161,7 @@ func TestWatcher(t *testing.T) {
 			func(s *story) {
 				s.list("e@a")
 				s.do(s.w.unitRemoved("e@a"))
-				s.checked("e@a", "")
+				s.checkedNone("e@a")
 			},
 			[]string{"read e@a", "check e@a", "synced []"},
 		},
@@ -163,7 +177,7 @@ func TestWatcher(t *testing.T) {
 				s.list("e@a")
 				s.do(s.w.unitNew("e@b"))
 				s.answer("e@a", running)
-				s.checked("e@b", "loaded")
+				s.checked("e@b")
 				s.answer("e@b", running)
 			},
 			[]string{"read e@a", "check e@b", "synced [e@a=running]", "read e@b", "changed e@b=running pid=7 post=0"},
@@ -218,7 +232,7 @@ func TestWatcher(t *testing.T) {
 		},
 		"failure/a_new_start_forgets_the_details": {
 			func(s *story) {
-				s.list("e@a")
+				s.list("e@a=failed")
 				s.answer("e@a", state("failed", "failed", 0).with("ExecStartPostEx", post(4)))
 				s.unitChanged("e@a", properties{"SubState": "dead-but-why"})
 				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start", "InvocationID": []byte{2}})
@@ -232,7 +246,7 @@ func TestWatcher(t *testing.T) {
 				s.answer("e@a", running)
 				s.do(s.w.unitRemoved("e@a"))
 				s.do(s.w.unitRemoved("e@a"))
-				s.checked("e@a", "")
+				s.checkedNone("e@a")
 				s.do(s.w.unitRemoved("e@a"))
 			},
 			[]string{"read e@a", "synced [e@a=running]", "check e@a", "removed e@a"},
@@ -243,7 +257,7 @@ func TestWatcher(t *testing.T) {
 				s.answer("e@a", running)
 				s.do(s.w.unitRemoved("e@a"))
 				s.do(s.w.unitNew("e@a"))
-				s.checked("e@a", "loaded")
+				s.checked("e@a")
 				s.answer("e@a", state("active", "running", 7))
 			},
 			[]string{"read e@a", "synced [e@a=running]", "check e@a", "read e@a"},
@@ -256,7 +270,7 @@ func TestWatcher(t *testing.T) {
 				s.do(s.w.unitNew("e@a"))
 				s.serviceChanged("e@a", properties{"MainPID": uint32(8)})
 				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start"})
-				s.checked("e@a", "loaded")
+				s.checked("e@a=start-post")
 				s.answer("e@a", state("activating", "start-post", 8))
 			},
 			[]string{"read e@a", "synced [e@a=running]", "check e@a", "read e@a", "changed e@a=start-post pid=8 post=0"},
@@ -268,7 +282,7 @@ func TestWatcher(t *testing.T) {
 				s.unitChanged("e@a", properties{"ActiveState": "inactive", "SubState": "dead"})
 				s.do(s.w.unitRemoved("e@a"))
 				s.answerSome(s.reads["e@a"], s.reads["e@a"].left, running)
-				s.checked("e@a", "")
+				s.checkedNone("e@a")
 			},
 			[]string{"read e@a", "synced [e@a=running]", "changed e@a=dead pid=7 post=0", "reread e@a", "check e@a", "removed e@a"},
 		},
@@ -279,9 +293,9 @@ func TestWatcher(t *testing.T) {
 				s.unitChanged("e@a", properties{"ActiveState": "inactive", "SubState": "dead"})
 				old := s.reads["e@a"]
 				s.do(s.w.unitRemoved("e@a"))
-				s.checked("e@a", "")
+				s.checkedNone("e@a")
 				s.do(s.w.unitNew("e@a"))
-				s.checked("e@a", "loaded")
+				s.checked("e@a=start-post")
 				s.answerSome(old, old.left, failed)
 				s.answer("e@a", state("active", "start-post", 9))
 			},
@@ -301,9 +315,9 @@ func TestWatcher(t *testing.T) {
 			func(s *story) {
 				s.list()
 				s.do(s.w.unitNew("e@a"))
-				s.checked("e@a", "not-found")
+				s.checkedNone("e@a", listedUnit{name: "e@a", loadState: notFound})
 				s.do(s.w.unitNew("e@a"))
-				s.checked("e@a", "")
+				s.checkedNone("e@a")
 			},
 			[]string{"synced []", "check e@a", "check e@a"},
 		},
