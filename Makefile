@@ -109,7 +109,7 @@ fuzz: need-go ## Each fuzz target for a short while (FUZZTIME=10s)
 	done
 
 .PHONY: bench
-bench: need-root need-go host-packages deb ## The benchmarks in the machines: the figures of docs/benchmarks.md
+bench: need-root need-go host-packages deb ## The benchmarks, in a container machine: a table of figures
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) go test -tags machine -p 1 -count 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
 
 ##
