@@ -24,6 +24,13 @@ func TestRender(t *testing.T) {
 	}
 }
 
+// TestRenderRealEngine serves a model with the real llama-server in the sandbox that the pool file leads to.
+func TestRenderRealEngine(t *testing.T) {
+	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
+	m := machine.Start(t, machine.Config{Release: machine.Forky})
+	m.RunTestBinary(t.Context(), t, binary, "-machine", "-test.run=^TestRealLlamaServer$", "-test.timeout=5m")
+}
+
 // TestRenderEnforced runs what only a machine with controllers and BPF can show: nothing but the
 // loopback is reached, no device but the replica's own is opened, and limits are kept.
 func TestRenderEnforced(t *testing.T) {
