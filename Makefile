@@ -1,4 +1,5 @@
-# make help lists the targets. Variables that may be set: VERSION, GOARCH, DIST (where results go), FUZZTIME.
+# make help lists the targets. Variables that may be set: VERSION, GOARCH, DIST (where results go), FUZZTIME; RELEASE and VM
+# for machine-shell.
 
 VERSION ?= 0.1.0
 DIST    ?= dist
@@ -121,8 +122,8 @@ demo: need-root need-go host-packages deb ## A machine with a real llama-server 
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) go run ./test/cmd/demo
 
 .PHONY: machine-shell
-machine-shell: need-root need-go host-packages deb ## A shell in a test machine with the package at hand (RELEASE, BACKEND: see test/machine/README.md)
-	POOL_MANAGERD_DEB=$(abspath $(DEB)) go run ./test/cmd/machine shell
+machine-shell: need-root need-go host-packages deb ## A shell in a test machine, the package in /root (RELEASE=bookworm, trixie, forky; VM=1)
+	go run ./test/cmd/machine shell -release $(or $(RELEASE),forky) $(if $(VM),-vm) -file /root/pool-managerd.deb=$(DEB)
 
 .PHONY: lint-package
 lint-package: deb ## lintian on the package, where lintian is installed
