@@ -27,7 +27,7 @@ func badFiles() []badFile {
 	return []badFile{
 		{"broken_toml", `printf 'engine = "llamacpp\n' >"$f"`, ":1:"},
 		{"not_utf8", `printf 'engine = "\377\376"\n' >"$f"`, "UTF-8"},
-		{"fifty_megabytes", `head -c 50M /dev/zero | tr '\0' '#' >"$f"`, "large"},
+		{"fifty_megabytes", `head -c 50M /dev/zero | tr '\0' '#' >"$f"`, "50M"},
 		{"unreadable", line(``) + `; chmod 000 "$f"`, "permission"},
 		{"symlink_to_itself", `ln -s "$f" "$f"`, ""},
 		{"symlink_loop_of_two", `ln -s "$f.b" "$f"; ln -s "$f" "$f.b"`, ""},
@@ -58,11 +58,12 @@ func TestBadPoolFiles(t *testing.T) {
 		t.Run("at_reload/"+bad.name, func(t *testing.T) {
 			h := h.in(t)
 			file := host.PoolFile("bad-" + bad.name)
+			t.Cleanup(func() { removeAll(h, file) })
 			h.shell("f=" + file + "\n" + bad.make)
 			h.reloadFails()
 			h.reported(t, file, bad.says)
 			h.untouched(before)
-			h.shell("rm -rf " + file + " " + file + ".b")
+			removeAll(h, file)
 			h.reload()
 			h.noProblems()
 		})
@@ -89,12 +90,24 @@ func TestBadPoolFiles(t *testing.T) {
 				t.Errorf("%v: exit code %d", program, r.ExitCode)
 			}
 			for _, bad := range badFiles() {
+				if bad.name == "unreadable" {
+					continue // not for root at a shell, who has every capability; the manager has none
+				}
 				if out := r.Stdout + r.Stderr; !strings.Contains(out, "bad-"+bad.name) {
 					t.Errorf("%v does not name bad-%s:\n%s", program, bad.name, out)
 				}
 			}
 		}
 	})
+}
+
+// removeAll removes what a bad file left, also after its test has failed.
+func removeAll(h *site, file string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if _, err := h.Host.Run(ctx, "rm", "-rf", file, file+".b"); err != nil {
+		h.t.Error(err)
+	}
 }
 
 // reloadFails is a reload that must tell of a fault by its exit status.
@@ -209,10 +222,10 @@ func TestReload(t *testing.T) {
 	t.Run("a_bad_version_leaves_the_former_in_force", func(t *testing.T) {
 		h := h.in(t)
 		before := h.engines()
-		h.pool("kept", text("engine = \"llamacpp\"\nslotz = 2\n"))
+		h.pool("kept", stub().with("slotz = 2").quick())
 		h.reloadFails()
 		h.wait("kept", condition{"ready, with CONFIG_INVALID beside it", func(p host.Pool) bool {
-			return p.Ready && p.Code() == "CONFIG_INVALID" && strings.Contains(p.LastError, ":2:") && p.Hint != ""
+			return p.Ready && p.Code() == "CONFIG_INVALID" && strings.Contains(p.LastError, "slotz") && p.Hint != ""
 		}})
 		h.untouched(before)
 		t.Run("also_over_a_crash", func(t *testing.T) {

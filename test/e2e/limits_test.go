@@ -36,9 +36,10 @@ func TestLimitsAreReal(t *testing.T) {
 	t.Run("changed_limits_apply_to_the_running_engine", func(t *testing.T) {
 		h := h.in(t)
 		before := h.engines()
-		h.pool("a", stub().quick().table("limits", `memory_max = "96M"`, `tasks_max = 300`, `cpu_weight = 50`))
+		h.pool("a", stub().quick().table("limits", `memory_max = "96M"`, `memory_high = "80M"`, `tasks_max = 300`, `cpu_weight = 50`))
 		h.reload()
 		h.kernelSays(cgroup+"/memory.max", fmt.Sprint(96<<20))
+		h.kernelSays(cgroup+"/memory.high", fmt.Sprint(80<<20))
 		h.kernelSays(cgroup+"/pids.max", "300")
 		h.kernelSays(cgroup+"/cpu.weight", "50")
 		h.untouched(before)
@@ -53,7 +54,8 @@ func TestLimitsAreReal(t *testing.T) {
 			h := h.in(t)
 			h.pool("a", stub().quick().table("limits", `memory_max = "96M"`))
 			h.reload()
-			h.kernelSays(cgroup+"/cpu.weight", "100")
+			h.kernelSays(cgroup+"/memory.high", "max")
+			h.kernelSays(cgroup+"/memory.max", fmt.Sprint(96<<20))
 			h.untouched(before)
 		})
 	})
@@ -92,9 +94,8 @@ func (s *site) kernelSays(file, want string) {
 
 // fenced tries connections from inside the engine, each tried from outside of the fence as well.
 func fenced(t *testing.T, h *site) {
-	// An address of this machine that is not the loopback, with a listener behind it.
-	h.shell(`ip link add test0 type dummy 2>/dev/null || ip tuntap add test0 mode tun
-		ip addr add 10.9.8.7/24 dev test0; ip link set test0 up
+	// An address of this machine outside of 127.0.0.0/8, with a listener behind it: the fence goes by addresses.
+	h.shell(`ip addr add 10.9.8.7/32 dev lo
 		systemd-run --quiet --unit=test-outside ` + host.StubEngine + ` --host 10.9.8.7 --port 8080
 		systemd-run --quiet --unit=test-inside ` + host.StubEngine + ` --host 127.0.0.1 --port 8080`)
 	h.eventually(func(ctx context.Context) error {

@@ -32,10 +32,11 @@ func (p poolFile) table(name string, lines ...string) poolFile {
 	return p
 }
 
-// quick makes the times of a pool short enough for a test: probes and restarts follow within a fraction of a second.
+// quick makes the times of a pool short enough for a test: probes and restarts follow within a fraction of a second, and
+// crashes that a test asks for do not add up to a crash loop.
 func (p poolFile) quick() poolFile {
 	return p.table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `successes = 2`).
-		table("restart", `initial = "300ms"`, `max = "1s"`, `jitter = 0.0`)
+		table("restart", `initial = "300ms"`, `max = "1s"`, `jitter = 0.0`, `breaker_failures = 50`)
 }
 
 // llama is a pool of the real llama-server on the CPU with the generated model.

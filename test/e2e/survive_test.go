@@ -143,7 +143,7 @@ func TestOrphansDrainThenStop(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	h.pool("kept", stub().quick())
-	h.pool("orphan", stub("-np", "2").quick())
+	h.pool("orphan", stub().with("slots = 2").quick())
 	h.reload()
 	kept := h.wait("kept", isReady)
 	endpoint := h.wait("orphan", isReady).Replicas[0].Endpoint
