@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs one container machine until it powers off. The caller has given this shell a mount namespace of its own and
-# the death of its parent as SIGKILL, so that nothing mounted or started here outlives the caller.
+# Runs one container machine until it powers off. This shell is PID 1 of a PID namespace and has a mount namespace of its
+# own, so that nothing started or mounted here outlives it. (The container's own PID 1 does outlive systemd-nspawn when that is
+# killed with SIGKILL: it has no parent-death signal.)
 #
 # $1 directory of the machine, $2 root file system below (shared, only read), $3 cgroup of the machine as a directory,
 # "" to make use of the one that this shell is in; $4 the cgroup2 mount.
@@ -39,7 +40,7 @@ while :; do
 	(
 		sh -c 'echo $PPID' >"$cgroup/boot-$boot/cgroup.procs"
 		export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 NOTIFY_SOCKET="$dir/notify"
-		exec setpriv --pdeathsig KILL systemd-nspawn --quiet --settings=no --register=no --keep-unit --boot \
+		exec systemd-nspawn --quiet --settings=no --register=no --keep-unit --boot \
 			--directory="$root" --machine="pool-machine-${dir##*/}" --hostname=machine --link-journal=no \
 			--private-network --console=pipe --notify-ready=yes --kill-signal=SIGRTMIN+3 \
 			--resolv-conf=off --timezone=off </dev/null

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -15,8 +18,8 @@ import (
 //go:embed container-launch.sh
 var launchScript string
 
-// container is a machine made of systemd-nspawn. Everything that it is on the host dies with the launcher, a shell in
-// a mount namespace of its own; the rest is the directory dir and the machine's cgroup.
+// container is a machine made of systemd-nspawn. Everything that it is on the host dies with the launcher, whose child
+// is the first process of a PID namespace; the rest is the directory dir and the machine's cgroup.
 type container struct {
 	dir      *runDir
 	notify   *notifySocket
@@ -36,7 +39,7 @@ const (
 
 // bootContainer boots a container from the root file system and waits for its PID 1 to be ready.
 func bootContainer(ctx context.Context, cfg Config, root string) (backend, error) {
-	if err := needTools("systemd-nspawn", "nsenter", "setpriv"); err != nil {
+	if err := needTools("systemd-nspawn", "nsenter", "unshare"); err != nil {
 		return nil, err
 	}
 	dir, err := newRunDir(ctx)
@@ -75,14 +78,17 @@ func (c *container) launch(root string) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"sh", "-c", launchScript, "launch", c.dir.path, root, "", mount}
+	var cgroup string
+	var scope []string
 	if bootedWithSystemd() {
 		// The host's PID 1 owns the hierarchy: ask it for a group that is ours to divide (cgroups' single-writer rule).
-		args = append([]string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes",
-			"--unit=" + nameOnHost(c.dir.id) + ".scope", "--"}, args...)
-	} else if args[6], err = c.dir.makeCgroup(mount); err != nil {
+		scope = []string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes",
+			"--unit=" + nameOnHost(c.dir.id) + ".scope", "--"}
+	} else if cgroup, err = c.dir.makeCgroup(mount); err != nil {
 		return err
 	}
+	args := append(scope, "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
+		"sh", "-c", launchScript, "launch", c.dir.path, root, cgroup, mount)
 	console, err := os.Create(c.dir.file("console"))
 	if err != nil {
 		return err
@@ -90,7 +96,6 @@ func (c *container) launch(root string) error {
 	defer console.Close()
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = console, console
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	wait, err := startTied(cmd)
 	if err != nil {
 		return err
@@ -135,11 +140,42 @@ func (c *container) leader() (int, error) {
 		return 0, fmt.Errorf("the machine has ended (%v)", c.exit)
 	default:
 	}
-	pid := c.notify.leader()
-	if pid == 0 {
-		return 0, errors.New("the machine has no PID 1 at this moment")
+	cgroup, err := os.ReadFile(c.dir.file(cgroupFile))
+	if err != nil {
+		return 0, err
 	}
-	return pid, nil
+	// systemd keeps itself in init.scope, here with the group of its container before it.
+	lists, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(cgroup)), "boot-*/payload/init.scope/cgroup.procs"))
+	if err != nil {
+		return 0, err
+	}
+	for _, list := range lists {
+		pids, err := os.ReadFile(list)
+		if err != nil {
+			continue // a former boot's, going away
+		}
+		for _, field := range strings.Fields(string(pids)) {
+			if pid, err := strconv.Atoi(field); err == nil && firstInNamespace(pid) {
+				return pid, nil
+			}
+		}
+	}
+	return 0, errors.New("the machine has no PID 1 at this moment")
+}
+
+// firstInNamespace says whether the process is PID 1 of its own PID namespace (NSpid in proc(5), the innermost last).
+func firstInNamespace(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(status)) {
+		if numbers, found := strings.CutPrefix(line, "NSpid:"); found {
+			fields := strings.Fields(numbers)
+			return len(fields) > 1 && fields[len(fields)-1] == "1"
+		}
+	}
+	return false
 }
 
 func (c *container) reboot(ctx context.Context) error {

@@ -5,19 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 )
 
-// notifySocket hears from systemd-nspawn, by the protocol of sd_notify(3), which process is the container's PID 1 and
-// when that has finished booting.
+// notifySocket hears from systemd-nspawn, by the protocol of sd_notify(3), when the container's PID 1 has finished booting.
 type notifySocket struct {
 	conn *net.UnixConn
 	done chan struct{} // closed when the reader has ended
 
 	mu      sync.Mutex
-	pid     int           // of the container's PID 1, on the host
 	ready   int           // how often it has said READY=1: once a boot
 	changed chan struct{} // closed and renewed when ready grows
 }
@@ -46,30 +44,16 @@ func (n *notifySocket) read() {
 	}
 }
 
-// take applies one message. systemd-nspawn names the leader in X_NSPAWN_LEADER_PID, and with --notify-ready=yes passes
-// READY=1 on when the payload says it.
+// take applies one message. With --notify-ready=yes, systemd-nspawn passes READY=1 on when the payload says it.
 func (n *notifySocket) take(message string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for line := range strings.Lines(message) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		switch {
-		case name == "X_NSPAWN_LEADER_PID":
-			if pid, err := strconv.Atoi(value); err == nil {
-				n.pid = pid
-			}
-		case name == "READY" && value == "1":
-			n.ready++
-			close(n.changed)
-			n.changed = make(chan struct{})
-		}
+	if !slices.Contains(strings.Split(message, "\n"), "READY=1") {
+		return
 	}
-}
-
-func (n *notifySocket) leader() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.pid
+	n.ready++
+	close(n.changed)
+	n.changed = make(chan struct{})
 }
 
 // boots says how often the machine has become ready.

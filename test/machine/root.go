@@ -21,7 +21,7 @@ var customizeScript string
 // Debian's default mirror is used, or the one that the environment variable MIRROR names. Progress, one line per step,
 // goes to log; nil is silence.
 func Build(ctx context.Context, r Recipe, log func(string)) (string, error) {
-	if err := needTools("mmdebstrap"); err != nil {
+	if err := needTools(); err != nil {
 		return "", err
 	}
 	if _, err := ParseRelease(string(r.Release)); err != nil {
@@ -49,6 +49,9 @@ func Build(ctx context.Context, r Recipe, log func(string)) (string, error) {
 
 // runMmdebstrap runs mmdebstrap into target; its last lines are in the error.
 func runMmdebstrap(ctx context.Context, release Release, args []string, target string, lock *os.File) error {
+	if err := needTools("mmdebstrap"); err != nil {
+		return err
+	}
 	for _, option := range release.aptOptions() {
 		args = append(args, "--aptopt="+option)
 	}
@@ -56,7 +59,7 @@ func runMmdebstrap(ctx context.Context, release Release, args []string, target s
 	if mirror := os.Getenv("MIRROR"); mirror != "" {
 		args = append(args, mirror)
 	}
-	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
+	cmd := exec.CommandContext(ctx, toolPath("mmdebstrap"), args...)
 	// SIGTERM lets mmdebstrap unmount what it mounted in the chroot.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.ExtraFiles = []*os.File{lock}

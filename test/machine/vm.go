@@ -57,7 +57,7 @@ TimeoutStopSec=5s
 
 // bootVM boots a virtual machine with a private copy of the root file system.
 func bootVM(ctx context.Context, cfg Config, root string) (backend, error) {
-	if err := needTools("qemu-system-x86_64", "qemu-img", "mke2fs"); err != nil {
+	if err := needTools("qemu-system-x86_64", "qemu-img"); err != nil {
 		return nil, err
 	}
 	kernel, err := buildKernel(ctx, cfg.Log)

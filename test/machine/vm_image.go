@@ -46,9 +46,6 @@ func BuildVM(ctx context.Context, r Recipe, log func(string)) error {
 
 // buildKernel returns a directory with vmlinuz and the modules of kernelModules.
 func buildKernel(ctx context.Context, log func(string)) (string, error) {
-	if err := needTools("mmdebstrap"); err != nil {
-		return "", err
-	}
 	const pkg = "linux-image-cloud-amd64"
 	name := "kernel-" + contentKey(string(kernelRelease), pkg, strings.Join(kernelModules(), ","))
 	return cached(ctx, "kernels", name, func(path string, lock *os.File) error {
@@ -99,10 +96,10 @@ func takeOne(dir, pattern, target string) error {
 
 // buildImage returns the image of a disk with the root file system in its one partition.
 func buildImage(ctx context.Context, root string, log func(string)) (string, error) {
-	if err := needTools("mke2fs"); err != nil {
-		return "", err
-	}
 	return cached(ctx, "images", filepath.Base(root)+"-v"+imageVersion+".img", func(path string, lock *os.File) error {
+		if err := needTools("mke2fs"); err != nil {
+			return err
+		}
 		say(log, "making the disk of %s", filepath.Base(root))
 		content, err := treeSize(root)
 		if err != nil {
