@@ -39,7 +39,9 @@ func gate(url string) int {
 	for range 200 {
 		if r, err := http.Get(url); err == nil {
 			r.Body.Close()
-			return reportGate()
+			if r.StatusCode == http.StatusOK {
+				return reportGate()
+			}
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
