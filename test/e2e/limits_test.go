@@ -102,11 +102,14 @@ func fenced(t *testing.T, h *site) {
 		_, err := h.Host.Run(ctx, "curl", "-sS", "--fail", "http://10.9.8.7:8080/health", "http://127.0.0.1:8080/health")
 		return err
 	})
-	for _, c := range []struct{ network, address, want string }{
-		{"tcp", "127.0.0.1:8080", "connected"},
-		{"udp", "127.0.0.1:9", "connected"},
-		{"tcp", "10.9.8.7:8080", "operation not permitted"},
-		{"udp", "10.9.8.7:9", "operation not permitted"},
+	for _, c := range []struct {
+		network, address string
+		passes           bool
+	}{
+		{"tcp", "127.0.0.1:8080", true},
+		{"udp", "127.0.0.1:9", true},
+		{"tcp", "10.9.8.7:8080", false},
+		{"udp", "10.9.8.7:9", false},
 	} {
 		t.Run(c.network+"_"+c.address, func(t *testing.T) {
 			h := h.in(t)
@@ -116,8 +119,11 @@ func fenced(t *testing.T, h *site) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := string(a.Body); !strings.Contains(got, c.want) {
-				t.Errorf("%s %s: %s, want %s", c.network, c.address, got, c.want)
+			got := string(a.Body)
+			// A datagram that is filtered fails at once; of a connection, some kernels only drop the packets.
+			fenced := strings.Contains(got, "operation not permitted") || strings.Contains(got, "timeout")
+			if c.passes && !strings.Contains(got, "connected") || !c.passes && !fenced {
+				t.Errorf("%s %s: %s", c.network, c.address, got)
 			}
 		})
 	}

@@ -137,13 +137,12 @@ func (s stage) killEngine(ctx context.Context) error {
 
 func (s stage) killManager(ctx context.Context) error {
 	say("The manager is killed. The engine does not notice: the same process, the same run.")
-	const show = "systemctl show -p MainPID -p InvocationID -p NRestarts "
-	engine := "'" + host.EngineUnit("tiny") + "'"
+	show := "systemctl show -p Id -p MainPID -p InvocationID -p NRestarts pool-managerd '" + host.EngineUnit("tiny") + "'"
 	before, err := s.h.Unit(ctx, host.EngineUnit("tiny"))
 	if err != nil {
 		return err
 	}
-	if err := s.run(ctx, show+engine); err != nil {
+	if err := s.run(ctx, show); err != nil {
 		return err
 	}
 	if err := s.run(ctx, "systemctl kill --signal=KILL pool-managerd.service"); err != nil {
@@ -152,7 +151,7 @@ func (s stage) killManager(ctx context.Context) error {
 	if _, err := s.ready(ctx, 1); err != nil {
 		return err
 	}
-	if err := s.run(ctx, show+engine); err != nil {
+	if err := s.run(ctx, show); err != nil {
 		return err
 	}
 	after, err := s.h.Unit(ctx, host.EngineUnit("tiny"))
