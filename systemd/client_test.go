@@ -276,7 +276,7 @@ func TestRunRefusesABadPattern(t *testing.T) {
 }
 
 func TestCallErrorIs(t *testing.T) {
-	targets := []error{ErrNoSuchUnit, ErrUnitExists, ErrAccessDenied, ErrDisconnected}
+	targets := []error{ErrNoSuchUnit, ErrUnitExists, ErrAccessDenied, ErrDisconnected, ErrNotReferenced}
 	for name, want := range map[string]error{
 		"org.freedesktop.systemd1.NoSuchUnit":                         ErrNoSuchUnit,
 		"org.freedesktop.systemd1.UnitExists":                         ErrUnitExists,
@@ -285,6 +285,7 @@ func TestCallErrorIs(t *testing.T) {
 		"org.freedesktop.DBus.Error.NoReply":                          ErrDisconnected,
 		"org.freedesktop.DBus.Error.NameHasNoOwner":                   ErrDisconnected,
 		"org.freedesktop.DBus.Error.ServiceUnknown":                   ErrDisconnected,
+		"org.freedesktop.systemd1.NotReferenced":                      ErrNotReferenced,
 		"org.freedesktop.DBus.Error.InvalidArgs":                      nil,
 	} {
 		// The text says something else: it must not matter.
