@@ -22,8 +22,10 @@ func Resources(props map[string]any) *specs.LinuxResources {
 		r.Memory.Reservation = &v
 	}
 	if v, ok := finite(props, MemorySwapMax); ok && r.Memory != nil && r.Memory.Limit != nil {
-		both := v + *r.Memory.Limit
-		r.Memory.Swap = &both
+		// The specification counts memory and swap together, in a signed number.
+		if both := v + *r.Memory.Limit; both >= v {
+			r.Memory.Swap = &both
+		}
 	}
 	cpuResources(r, props)
 	for name, file := range map[string]string{MemoryHigh: fileMemoryHigh, CPUWeight: fileCPUWeight, IOWeight: fileIOWeight} {

@@ -72,11 +72,12 @@ func pids(n int64) specs.LinuxResources {
 // TestPropertiesRefuseWhatPID1Owns: no field is dropped in silence.
 func TestPropertiesRefuseWhatPID1Owns(t *testing.T) {
 	cases := map[string]specs.LinuxResources{
-		"devices":                 {Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
-		"hugepageLimits":          {HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB"}}},
-		"rdma":                    {Rdma: map[string]specs.LinuxRdma{"mlx5_1": {}}},
-		"network":                 {Network: &specs.LinuxNetwork{}},
-		"memory.swappiness":       {Memory: &specs.LinuxMemory{Swappiness: ptr[uint64](60)}},
+		"devices":           {Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
+		"hugepageLimits":    {HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB"}}},
+		"rdma":              {Rdma: map[string]specs.LinuxRdma{"mlx5_1": {}}},
+		"network":           {Network: &specs.LinuxNetwork{}},
+		"memory.swappiness": {Memory: &specs.LinuxMemory{Swappiness: ptr[uint64](60)}},
+		//lint:ignore SA1019 the deprecated field is what is tested
 		"memory.kernel":           {Memory: &specs.LinuxMemory{Kernel: ptr[int64](1)}},
 		"memory.kernelTCP":        {Memory: &specs.LinuxMemory{KernelTCP: ptr[int64](1)}},
 		"memory.disableOOMKiller": {Memory: &specs.LinuxMemory{DisableOOMKiller: ptr(true)}},

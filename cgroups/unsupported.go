@@ -34,6 +34,7 @@ var unsupported = []unsupportedField{
 	{"rdma", func(r *specs.LinuxResources) bool { return len(r.Rdma) > 0 }, noProperty},
 	{"network", func(r *specs.LinuxResources) bool { return r.Network != nil }, v1Only},
 	{"memory.swappiness", memorySet(func(m *specs.LinuxMemory) bool { return m.Swappiness != nil }), v1Only},
+	//lint:ignore SA1019 the specification still has the field, so a caller may fill it, and must be told
 	{"memory.kernel", memorySet(func(m *specs.LinuxMemory) bool { return m.Kernel != nil }), v1Only},
 	{"memory.kernelTCP", memorySet(func(m *specs.LinuxMemory) bool { return m.KernelTCP != nil }), v1Only},
 	{"memory.disableOOMKiller", memorySet(func(m *specs.LinuxMemory) bool { return m.DisableOOMKiller != nil && *m.DisableOOMKiller }), v1Only},

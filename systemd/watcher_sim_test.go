@@ -154,7 +154,6 @@ type simulation struct {
 	watcher *watcher
 	known   map[string]Status
 	synced  int
-	handled int
 }
 
 func newSimulation(t *testing.T) *simulation {

@@ -69,6 +69,3 @@ func mode(key string, value uint32, why string) Line {
 
 // inUnit moves a row to the [Unit] section.
 func inUnit(line Line) Line { line.Section = sectionUnit; return line }
-
-// named changes the property's name where it is not the key of the unit file.
-func named(line Line, property string) Line { line.Property.Name = property; return line }

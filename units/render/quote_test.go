@@ -85,8 +85,9 @@ func FuzzShellInput(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		lines := shellInput([]string{a, b})
 		script := string(lines[1].Property.Value.([]byte))
-		line, ok := strings.CutPrefix(script, "exec ")
-		if line, ok = strings.CutSuffix(line, " </dev/null\n"); !ok {
+		line, begins := strings.CutPrefix(script, "exec ")
+		line, ends := strings.CutSuffix(line, " </dev/null\n")
+		if !begins || !ends {
 			t.Fatalf("script %q", script)
 		}
 		var got []string

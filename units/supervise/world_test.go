@@ -24,14 +24,13 @@ import (
 // world stands in for PID 1, the disk and the engines, so that the loop's order of things can be tested in
 // virtual time. The real ones are used by the tests in the machines.
 type world struct {
-	mu      sync.Mutex
-	deliver func(systemd.Update)
-	queue   chan systemd.Update
-	units   map[string]*systemd.Status
-	props   map[string][]systemd.Property
-	ended   map[string]chan error // start jobs
-	calls   []string
-	runs    int
+	mu    sync.Mutex
+	queue chan systemd.Update
+	units map[string]*systemd.Status
+	props map[string][]systemd.Property
+	ended map[string]chan error // start jobs
+	calls []string
+	runs  int
 
 	stage    func(p pool.Pool) error
 	sick     map[string]bool // endpoints that answer 500
