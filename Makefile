@@ -76,7 +76,7 @@ check: lint unit ## Lint and unit tests: what needs no root and no machine
 
 .PHONY: lint
 lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## gofmt, go vet, staticcheck, govulncheck, shell syntax
-	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	@unformatted=$$(gofmt -l $(wildcard cmd units systemd cgroups nvml registry packaging test)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags machine ./...
@@ -102,10 +102,10 @@ integration: need-root need-go host-packages deb ## Only the integration tests, 
 
 .PHONY: fuzz
 fuzz: need-go ## Each fuzz target for a short while (FUZZTIME=10s)
-	@git grep -l '^func Fuzz' -- '*_test.go' | while read -r file; do \
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
 			echo "$$file $$target"; \
-			go test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),10s); \
+			go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),10s); \
 		done; \
 	done
 
