@@ -16,7 +16,7 @@ func restartLines(in Input) []Line {
 		inUnit(span("StartLimitIntervalSec", "StartLimitIntervalUSec", interval,
 			"long enough for the burst's delays and stalled loads, or the limit could never be reached")),
 		inUnit(number("StartLimitBurst", uint32(max(r.BreakerFailures, 0)),
-			"after so many starts PID 1 gives up; the manager resets the counter after a stable run")),
+			"after so many starts PID 1 gives up; the manager tries again after breaker_timeout")),
 		text("Restart", "on-failure", "a crash, a failed gate and an OOM kill start the engine again; an exit with status 0 is a stop"),
 	}
 	lines = append(lines, delayLines(in)...)
