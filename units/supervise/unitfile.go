@@ -21,9 +21,9 @@ const previewPort = 21000
 
 // applyFeatures notes what this PID 1 can do.
 func (s *Supervisor) applyFeatures(f systemd.Features) {
-	s.Host.RestartSteps = f.Has("RestartSteps")
-	s.Host.RestartMaxDelay = f.Has("RestartMaxDelayUSec")
-	s.Host.RandomizedDelay = f.Has("RestartRandomizedDelayUSec")
+	host := render.HostOf(f.Has)
+	host.GatePath, host.Devices = s.Host.GatePath, s.Host.Devices
+	s.Host = host
 }
 
 // RenderUnit returns the unit files of a pool's replicas as an administrator would write them. A pool whose
