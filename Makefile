@@ -12,7 +12,6 @@ export SOURCE_DATE_EPOCH
 GO_NEEDED := $(shell sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.mod)
 
 DEB   := $(DIST)/pool-managerd_$(VERSION)_$(GOARCH).deb
-RPM   := $(DIST)/pool-managerd-$(VERSION).$(GOARCH).rpm
 BIN   := $(DIST)/bin/$(GOARCH)
 STAGE := $(DIST)/stage/$(GOARCH)
 TOOLS := $(DIST)/tools
@@ -55,7 +54,7 @@ deb: stage $(TOOLS)/nfpm ## The Debian package: dist/pool-managerd_VERSION_ARCH.
 
 .PHONY: rpm
 rpm: stage $(TOOLS)/nfpm ## The same as an RPM package
-	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p rpm -t $(RPM)
+	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p rpm -t $(DIST)/
 
 # All tools of packaging/tools/go.mod in the versions that it pins.
 $(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: packaging/tools/go.mod packaging/tools/go.sum | need-go

@@ -286,10 +286,10 @@ func TestPackageRPM(t *testing.T) {
 	build(t, "rpm", dir)
 	build(t, "rpm", dir, "VERSION=999.0.0")
 	p := packageMachine(t, machine.Config{Release: machine.Trixie, Packages: []string{"rpm"}, Files: []machine.File{{Guest: "/root/rpms", Host: dir}}})
-	newer := "/root/rpms/pool-managerd-999.0.0.amd64.rpm"
+	newer := p.MustShell(t, "ls /root/rpms/*-999.0.0-*.rpm")
 
 	// The dependencies are dpkg's here.
-	p.MustShell(t, "rpm --install --nodeps $(ls /root/rpms/*.rpm | grep -v 999)")
+	p.MustShell(t, "rpm --install --nodeps $(ls /root/rpms/*.rpm | grep -v 999.0.0)")
 	p.answers(t)
 	p.is(t, "enabled\nenabled", "systemctl is-enabled pool-managerd.socket pool-managerd.service")
 	unit, engine := p.startEngine(t)
