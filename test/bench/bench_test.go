@@ -167,6 +167,7 @@ interval = "5s"
 initial = "1s"
 max = "1s"
 jitter = 0.0
+breaker_failures = 100
 END
 done
 systemctl reload pool-managerd`, host.PoolsDir, n-1, host.StubEngine))

@@ -19,7 +19,7 @@ const crashes = 7
 // peerUnit is an engine as somebody without pool-managerd would run it: a hand-written unit with the same restart delay.
 const (
 	peerUnit = "peer.service"
-	peerFile = "[Service]\nType=exec\nExecStart=" + host.StubEngine + " --port 25000\nRestart=on-failure\nRestartSec=1s\n"
+	peerFile = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=" + host.StubEngine + " --port 25000\nRestart=on-failure\nRestartSec=1s\n"
 )
 
 // crash is one crash as crashwatch saw it, in microseconds.
@@ -117,7 +117,7 @@ func BenchmarkMemory(b *testing.B) {
 			target string
 		}{{1, "≤ 20 MiB"}, {100, "≤ 30 MiB"}} {
 			s.stubs(c.pools)
-			s.minute("30") // probes go round, and the collector has run
+			s.pass("30") // probes go round, and the collector has run
 			rss, anon := s.kib("VmRSS"), s.kib("RssAnon")
 			b.ReportMetric(rss/1024, fmt.Sprintf("MiB@%d", c.pools))
 			shared.row(fmt.Sprintf("manager's RSS, %d pools", c.pools), fmt.Sprintf("%.1f MiB", rss/1024),
@@ -137,8 +137,8 @@ func (s site) kib(field string) float64 {
 	return n
 }
 
-// minute lets so many seconds pass by PID 1's clock.
-func (s site) minute(seconds string) {
+// pass lets so many seconds pass by PID 1's clock.
+func (s site) pass(seconds string) {
 	s.b.Helper()
 	s.must("systemd-run --quiet --wait sleep " + seconds)
 }
@@ -147,10 +147,10 @@ func (s site) minute(seconds string) {
 func BenchmarkIdleCPU(b *testing.B) {
 	s := on(b)
 	s.stubs(100)
-	s.minute("10")
+	s.pass("10")
 	for b.Loop() {
 		before := s.cpuUSec()
-		s.minute("60")
+		s.pass("60")
 		used := float64(s.cpuUSec()-before) / 1e6 / 60 * 100
 		b.ReportMetric(used, "%cpu")
 		shared.row("manager's CPU, 100 pools idle", fmt.Sprintf("%.2f %% of a core", used), "a minute, each pool probed every 5 s", "≤ 0.5 %")
