@@ -3,19 +3,9 @@
 # own, so that nothing started or mounted here outlives it. (The container's own PID 1 does outlive systemd-nspawn when that is
 # killed with SIGKILL: it has no parent-death signal.)
 #
-# $1 directory of the machine, $2 root file system below (shared, only read), $3 cgroup of the machine as a directory,
-# "" to make use of the one that this shell is in; $4 the cgroup2 mount.
+# $1 directory of the machine, $2 root file system below (shared, only read), $3 cgroup of the machine as a directory.
 set -eu
-dir=$1 lower=$2 cgroup=$3 cgroup2=$4
-[ -n "$cgroup" ] || cgroup=$cgroup2$(sed -n 's/^0:://p' /proc/self/cgroup)
-echo "$cgroup" >"$dir/cgroup" # for who clears away after us
-
-# The kernel allows no process beside child groups that have controllers: this shell moves to a leaf.
-mkdir -p "$cgroup/launcher"
-echo $$ >"$cgroup/launcher/cgroup.procs"
-for controller in $(cat "$cgroup/cgroup.controllers"); do
-	echo "+$controller" >"$cgroup/cgroup.subtree_control" 2>/dev/null || :
-done
+dir=$1 lower=$2 cgroup=$3
 
 # The private copy: an overlay whose upper layer is memory; a plain copy where overlayfs is not to be had.
 mkdir "$dir/fs"

@@ -15,8 +15,13 @@ import (
 	"time"
 )
 
-//go:embed container-launch.sh
-var launchScript string
+// The launcher is two shell scripts, the first of which ends as the second in namespaces of its own.
+var (
+	//go:embed container-enter.sh
+	enterScript string
+	//go:embed container-launch.sh
+	launchScript string
+)
 
 // container is a machine made of systemd-nspawn. Everything that it is on the host dies with the launcher, whose child
 // is the first process of a PID namespace; the rest is the directory dir and the machine's cgroup.
@@ -87,8 +92,8 @@ func (c *container) launch(root string) error {
 	} else if cgroup, err = c.dir.makeCgroup(mount); err != nil {
 		return err
 	}
-	args := append(scope, "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
-		"sh", "-c", launchScript, "launch", c.dir.path, root, cgroup, mount)
+	args := append(scope, "sh", "-c", enterScript, "enter", c.dir.path, cgroup, mount,
+		"sh", "-c", launchScript, "launch", c.dir.path, root)
 	console, err := os.Create(c.dir.file("console"))
 	if err != nil {
 		return err

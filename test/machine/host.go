@@ -19,6 +19,11 @@ func needTools(programs ...string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("test machines need root: run this as root (sudo)")
 	}
+	return findTools(programs...)
+}
+
+// findTools returns an error that says what to install unless all programs are there.
+func findTools(programs ...string) error {
 	for _, name := range programs {
 		if _, err := lookTool(name); err != nil {
 			return fmt.Errorf("%s is missing on this host: run apt-get install -y %s", name, strings.Join(HostPackages(), " "))

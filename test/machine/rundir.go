@@ -107,8 +107,12 @@ func removeMachine(ctx context.Context, path string) error {
 	if err == nil {
 		failed = append(failed, os.RemoveAll(string(disks)))
 	}
-	// systemd-nspawn leaves this directory when it is killed.
-	failed = append(failed, os.RemoveAll(filepath.Join("/run/systemd/nspawn/propagate", nameOnHost(filepath.Base(path)))))
+	// systemd-nspawn leaves directories when it is killed: propagate/NAME, and unix-export/NAME from version 256.
+	left, err := filepath.Glob("/run/systemd/nspawn/*/" + nameOnHost(filepath.Base(path)))
+	failed = append(failed, err)
+	for _, dir := range left {
+		failed = append(failed, os.RemoveAll(dir))
+	}
 	return errors.Join(append(failed, os.RemoveAll(path))...)
 }
 

@@ -110,7 +110,10 @@ func BuildTest(t testing.TB, pkg string, flags ...string) string {
 // goTool runs the go command with an output file in a directory of the test.
 func goTool(t testing.TB, args []string, pkg string) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	out := filepath.Join(t.TempDir(), "program")
+	if name := filepath.Base(pkg); name != "." && name != ".." {
+		out = filepath.Join(filepath.Dir(out), name)
+	}
 	cmd := exec.CommandContext(t.Context(), "go", append(args, "-o", out, pkg)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
