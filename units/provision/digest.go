@@ -5,74 +5,50 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// maxHashes bounds the files that are read at once: two keep a fast disk busy, and more only fight for a slow one.
-const maxHashes = 2
-
 // hashChunk is how much is read between two looks at the context, in bytes.
 const hashChunk = 1 << 20
 
-// hashing lets each file be hashed by one goroutine, and few files at once.
-type hashing struct {
-	once  sync.Once
-	slots chan struct{}
-	mu    sync.Mutex
-	files map[string]chan struct{} // held while a file is hashed
-}
+// settleTime is how old a file's change time must be before the file is read. The kernel takes that time from a clock that ticks every
+// 1 to 10 ms (ktime_get_coarse_real_ts64, CONFIG_HZ), so that of two changes within one tick the second would not show.
+const settleTime = 50 * time.Millisecond
 
-// enter waits for the file's turn; leave gives it back.
-func (h *hashing) enter(ctx context.Context, path string) (leave func(), err error) {
-	h.once.Do(func() { h.slots, h.files = make(chan struct{}, maxHashes), make(map[string]chan struct{}) })
-	h.mu.Lock()
-	turn := h.files[path]
-	if turn == nil {
-		turn = make(chan struct{}, 1)
-		h.files[path] = turn
-	}
-	h.mu.Unlock()
-	select {
-	case turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	select {
-	case h.slots <- struct{}{}:
-	case <-ctx.Done():
-		<-turn
-		return nil, ctx.Err()
-	}
-	return func() { <-h.slots; <-turn }, nil
-}
+// progressEvery is how often a long hash is mentioned in the log.
+const progressEvery = 30 * time.Second
 
 // verify compares the digest where one is given, and says once for each file where none is.
-func (s *Stager) verify(ctx context.Context, p pool.Pool, files []file, staged *pool.Staged) error {
+func (s *Stager) verify(ctx context.Context, p pool.Pool, m model, staged *pool.Staged) error {
 	if p.ModelDigest == "" {
-		id := identity(staged.Path, files[0].info)
+		id := identity(staged.Path, m.files[0].info)
 		if _, told := s.advised.LoadOrStore(id, true); !told {
 			s.Log.Info("the model is used unverified: the pool names no model_digest", "pool_id", p.ID, "engine", p.Engine, "model_id", string(p.Model))
 			s.count(true, "advisory", p.Engine)
 		}
 		return nil
 	}
-	digest, err := s.digest(ctx, staged.Path, files)
+	digest, err := s.digest(ctx, m)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s cannot be read to its end: %v", staged.Path, err), "Check the disk, and that others may read the file.")
 	}
 	if digest != p.ModelDigest {
 		s.count(false, "mismatch", p.Engine)
-		return registry.Fail(registry.CodeDigestMismatch, fmt.Sprintf("model %s is %s, and the pool asks for %s", staged.Path, digest, p.ModelDigest),
-			"Fetch the file again, or correct model_digest; the digest of a file is what sha256sum prints.")
+		hint := "Fetch the file again, or correct model_digest; the digest of a file is what sha256sum prints."
+		if !m.single {
+			hint = "Fetch the files again, or correct model_digest; the digest of several files is that of the list that sha256sum prints for them, sorted by name."
+		}
+		return registry.Fail(registry.CodeDigestMismatch, fmt.Sprintf("model %s is %s, and the pool asks for %s", staged.Path, digest, p.ModelDigest), hint)
 	}
 	s.count(true, "match", p.Engine)
 	staged.Digest, staged.Verified = digest, true
@@ -86,31 +62,35 @@ func (s *Stager) count(pass bool, reason, engine string) {
 }
 
 // digest is the SHA-256 of a single file. Of several, it is that of the list which sha256sum prints for them, with paths relative to
-// the model's folder, sorted by name: a person can compute it with the same tool.
-func (s *Stager) digest(ctx context.Context, path string, files []file) (string, error) {
-	if len(files) == 1 && files[0].path == path {
-		sum, err := s.fileDigest(ctx, files[0])
+// the model's folder, sorted by name in the C locale. A person computes it there with
+//
+//	find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
+func (s *Stager) digest(ctx context.Context, m model) (string, error) {
+	if m.single {
+		sum, err := s.fileDigest(ctx, m.files[0])
 		return "sha256:" + sum, err
 	}
-	base := path
-	if info, err := os.Stat(path); err == nil && !info.IsDir() {
-		base = filepath.Dir(path)
-	}
-	lines := make([]string, 0, len(files))
+	files := slices.Clone(m.files)
+	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.name, b.name) })
+	list := sha256.New()
 	for _, f := range files {
 		sum, err := s.fileDigest(ctx, f)
 		if err != nil {
 			return "", err
 		}
-		name, err := filepath.Rel(base, f.path)
-		if err != nil {
-			return "", err
-		}
-		lines = append(lines, sum+"  "+name+"\n")
+		_, _ = io.WriteString(list, checksumLine(sum, f.name)) // a hash takes everything
 	}
-	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(a[64:], b[64:]) })
-	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
-	return "sha256:" + hex.EncodeToString(sum[:]), nil
+	return "sha256:" + hex.EncodeToString(list.Sum(nil)), nil
+}
+
+// checksumLine is a line of sha256sum, which marks a name that it had to escape with a backslash before the line (GNU coreutils,
+// "cksum output modes").
+func checksumLine(sum, name string) string {
+	escaped := strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(name)
+	if escaped != name {
+		return `\` + sum + "  " + escaped + "\n"
+	}
+	return sum + "  " + name + "\n"
 }
 
 // fileDigest returns the remembered digest of this version of a file, or reads it.
@@ -124,8 +104,11 @@ func (s *Stager) fileDigest(ctx context.Context, f file) (string, error) {
 	if sum, ok := s.Store.get(bucketDigests, key); ok {
 		return sum, nil
 	}
+	if err := settled(ctx, f.info); err != nil {
+		return "", err
+	}
 	s.Log.Info("verifying the model's digest", "model_file", f.path, "size_bytes", f.info.Size())
-	sum, err := hashFile(ctx, f.path)
+	sum, err := s.hashFile(ctx, f.path, f.info.Size())
 	if err != nil {
 		return "", err
 	}
@@ -139,20 +122,29 @@ func (s *Stager) fileDigest(ctx context.Context, f file) (string, error) {
 	return sum, nil
 }
 
-func hashFile(ctx context.Context, path string) (string, error) {
+// hashFile reads a file to its end, and says now and then how far it is.
+func (s *Stager) hashFile(ctx context.Context, path string, size int64) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	var h hash.Hash = sha256.New()
+	sum, chunk := sha256.New(), make([]byte, hashChunk)
+	var done int64
+	mention := time.Now().Add(progressEvery)
 	for ctx.Err() == nil {
-		_, err := io.CopyN(h, f, hashChunk)
+		n, err := f.Read(chunk)
+		_, _ = sum.Write(chunk[:n])
+		done += int64(n)
 		if err == io.EOF {
-			return hex.EncodeToString(h.Sum(nil)), nil
+			return hex.EncodeToString(sum.Sum(nil)), nil
 		}
 		if err != nil {
-			return "", err
+			return "", cause(err)
+		}
+		if now := time.Now(); now.After(mention) {
+			mention = now.Add(progressEvery)
+			s.Log.Info("still verifying the model's digest", "model_file", path, "done_bytes", done, "size_bytes", size)
 		}
 	}
 	return "", ctx.Err()

@@ -1,51 +1,20 @@
 package provision
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"regexp"
-	"strconv"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// shardName is how llama.cpp names the parts of a model (llama_split_path: "%s-%05d-of-%05d.gguf").
-var shardName = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})(\.gguf|\.safetensors)$`)
+// ggufMagic begins every file of the format (the GGUF specification in the ggml repository, "File Structure").
+const ggufMagic = "GGUF"
 
-// shards returns every part of the model that a path belongs to; a model in one file is its own only part.
-func shards(path string) ([]string, error) {
-	m := shardName.FindStringSubmatch(filepath.Base(path))
-	if m == nil {
-		return []string{path}, nil
-	}
-	count, _ := strconv.Atoi(m[3])
-	if m[2] != "00001" {
-		return nil, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is part %s of %s; an engine is given the first", path, m[2], m[3]),
-			fmt.Sprintf("Name %s-00001-of-%s%s.", m[1], m[3], m[4]))
-	}
-	var paths []string
-	var missing []string
-	for i := 1; i <= count; i++ {
-		part := filepath.Join(filepath.Dir(path), fmt.Sprintf("%s-%05d-of-%s%s", m[1], i, m[3], m[4]))
-		if _, err := os.Stat(part); errors.Is(err, os.ErrNotExist) {
-			missing = append(missing, filepath.Base(part))
-			continue
-		}
-		paths = append(paths, part)
-	}
-	if len(missing) > 0 {
-		return nil, registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s: %d of its %d parts are missing, %s first", path, len(missing), count, missing[0]),
-			"Copy the missing parts into the same folder; the pool starts by itself once they are there.")
-	}
-	return paths, nil
-}
-
-// checkGGUF tells a download that went wrong from a model, by the magic number "GGUF" of the format's specification.
+// checkGGUF tells a download that went wrong, or has not ended, from a model.
 func checkGGUF(files []file) error {
 	for _, f := range files {
 		head, err := firstBytes(f.path, 64)
@@ -53,31 +22,74 @@ func checkGGUF(files []file) error {
 			return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s cannot be read: %v", f.path, err),
 				"The manager is root without capabilities; the file must be readable by others (chmod o+r).")
 		}
-		if bytes.HasPrefix(head, []byte("GGUF")) {
-			continue
+		if !bytes.HasPrefix(head, []byte(ggufMagic)) {
+			return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("model %s is no GGUF file: %s", f.path, otherThanGGUF(head)), "Fetch the file again.")
 		}
-		what := "it does not begin with GGUF"
-		switch {
-		case bytes.HasPrefix(head, []byte("version https://git-lfs")):
-			what = "it is a git-lfs pointer; the weights were not fetched"
-		case bytes.HasPrefix(bytes.TrimSpace(bytes.ToLower(head)), []byte("<")):
-			what = "it is a web page"
+		need, err := ggufLength(f.path, f.info.Size())
+		if err != nil {
+			return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("model %s is incomplete: %s", f.path, missingBytes(need, f.info.Size())),
+				"Fetch the file again. A copy that is under way is found when it is complete.")
 		}
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("model %s is no GGUF file: %s", f.path, what), "Fetch the file again.")
 	}
 	return nil
+}
+
+// otherThanGGUF says what a file without the magic number looks like.
+func otherThanGGUF(head []byte) string {
+	switch {
+	case bytes.HasPrefix(head, []byte("version https://git-lfs")):
+		return "it is a git-lfs pointer; the weights were not fetched"
+	case bytes.HasPrefix(bytes.TrimSpace(head), []byte("<")):
+		return "it is a web page"
+	case bytes.Count(head, []byte{0}) == len(head):
+		return "it begins with zeroes, as a download does that was set up and never filled"
+	}
+	return "it does not begin with " + ggufMagic
+}
+
+func missingBytes(need uint64, size int64) string {
+	if need <= uint64(size) {
+		return fmt.Sprintf("it has %d bytes and ends within its header", size)
+	}
+	return fmt.Sprintf("it has %d bytes, and by its own header at least %d", size, need)
 }
 
 func firstBytes(path string, n int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, errors.Unwrap(err)
+		return nil, cause(err)
 	}
 	defer f.Close()
 	head := make([]byte, n)
 	got, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, err
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, cause(err)
 	}
 	return head[:got], nil
+}
+
+// ggufLength returns how long a file must be at least, by its own table of tensors, and errBeyond when it is shorter. It
+// only ever says that of a file that is certainly cut off: what it does not understand it lets pass.
+func ggufLength(path string, size int64) (uint64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, nil // readable a moment ago; the engine will tell
+	}
+	defer f.Close()
+	return neededLength(f, uint64(size))
+}
+
+// neededLength is ggufLength of a stream that begins like a file of that size.
+func neededLength(r io.Reader, size uint64) (uint64, error) {
+	h := header{in: bufio.NewReaderSize(r, 64<<10), size: size}
+	need := h.read()
+	switch {
+	case errors.Is(h.err, errBeyond):
+		return 0, errBeyond
+	case h.err != nil:
+		return 0, nil
+	case need > size:
+		return need, errBeyond
+	}
+	return need, nil
 }

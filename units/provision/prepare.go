@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,13 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
-	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
 // searchPath is where a binary without a folder is looked for: the path that systemd gives to services
@@ -30,7 +27,7 @@ type Preparer struct {
 }
 
 // Prepare finds the pool's binary, checks that it could be executed by the engine's user, and has it say its
-// version. The error is a *registry.Failure.
+// version. The error is a *registry.Failure, or that of the context.
 func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) (pool.Prepared, error) {
 	path, err := find(p, a)
 	if err != nil {
@@ -39,12 +36,19 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	if err := executable(path); err != nil {
 		return pool.Prepared{}, err
 	}
-	prepared := pool.Prepared{Binary: path, ReadOnly: companions(path), Version: unknownVersion}
+	interpreter, err := interpreterOf(path)
+	if err != nil {
+		return pool.Prepared{}, err
+	}
+	prepared := pool.Prepared{Binary: path, ReadOnly: companions(path, interpreter), Version: unknownVersion}
 	if a.VersionArgs() == nil {
 		return prepared, nil
 	}
 	prepared.Version, err = pr.version(ctx, prepared, a)
-	return prepared, err
+	if err != nil {
+		return pool.Prepared{}, err
+	}
+	return prepared, nil
 }
 
 // find returns the absolute path of the pool's binary.
@@ -79,84 +83,59 @@ func executable(path string) error {
 		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: the manager may not look into %s", path, closedAbove(path)),
 			"The manager is root without capabilities: let others enter the folders above the binary (chmod o+x), or install it under /usr/local or /opt.")
 	case err != nil:
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: %v", path, errors.Unwrap(err)), "Correct [provisioning] binary.")
+		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: %v", path, cause(err)), "Correct [provisioning] binary.")
 	case !info.Mode().IsRegular():
 		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s is no regular file (%s)", path, info.Mode().Type()), "Name the program itself.")
 	case info.Mode().Perm()&0o001 == 0:
 		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s has mode %04o: the engine's user cannot execute it", path, info.Mode().Perm()),
 			fmt.Sprintf("chmod o+rx '%s'", path))
 	}
-	return interpreted(path)
+	return reachable(path)
 }
 
-// interpreted checks that the interpreter of a script exists; execve(2) would only say "no such file".
-func interpreted(path string) error {
-	head, err := firstBytes(path, 4)
-	if err != nil {
-		return nil // executable but not readable is fine for a binary
-	}
-	if string(head) == "\x7fELF" {
-		return nil
-	}
-	if !strings.HasPrefix(string(head), "#!") {
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s is neither a program nor a script", path), "Name the engine's program.")
-	}
-	program := shebang(path)
-	if _, err := os.Stat(program); program == "" || err != nil {
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("script %s wants the interpreter %q, which is not there", path, program), "Install the interpreter, or install the engine anew.")
+// reachable checks the folders above the binary as the engine's user passes them. In a hidden tree that is only the binary's own
+// folder, which PID 1 binds there; the ones above it are made anew.
+func reachable(path string) error {
+	for _, p := range chain(path) {
+		dir := filepath.Dir(p)
+		if personal(dir) {
+			continue
+		}
+		for above := dir; above != "/" && (above == dir || !hidden(p)); above = filepath.Dir(above) {
+			info, err := os.Stat(above)
+			if err == nil && info.Mode().Perm()&0o001 == 0 {
+				return registry.Fail(registry.CodeProvisionFailed,
+					fmt.Sprintf("binary %s: its folder %s has mode %04o, and the engine's user cannot enter it", path, above, info.Mode().Perm()),
+					fmt.Sprintf("chmod o+rx '%s'", above))
+			}
+		}
 	}
 	return nil
 }
 
-func shebang(path string) string {
-	f, err := os.Open(path)
+// interpreterOf returns the interpreter of a script, "" for a program, and checks that it is there: execve(2) would only say
+// "no such file".
+func interpreterOf(path string) (string, error) {
+	head, err := firstBytes(path, 256) // BINPRM_BUF_SIZE of linux/binfmts.h: the kernel reads no more
 	if err != nil {
-		return ""
+		return "", nil // executable but not readable is fine for a program
 	}
-	defer f.Close()
-	line, _ := bufio.NewReaderSize(f, 512).ReadString('\n')
-	fields := strings.Fields(strings.TrimPrefix(line, "#!"))
-	if len(fields) == 0 {
-		return ""
+	if strings.HasPrefix(string(head), "\x7fELF") {
+		return "", nil
 	}
-	return fields[0]
-}
-
-// companions returns what an engine below a hidden tree needs to see beside its binary: the folder, a lib folder
-// beside a bin folder, and the whole of a Python environment.
-func companions(path string) []string {
-	var need []string
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		real = path
+	line, script := strings.CutPrefix(string(head), "#!")
+	if !script {
+		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s is neither a program nor a script", path), "Name the engine's program.")
 	}
-	for _, p := range slices.Compact([]string{path, real}) {
-		if !hidden(p) {
-			continue
-		}
-		dir := filepath.Dir(p)
-		up := filepath.Dir(dir)
-		if _, err := os.Stat(filepath.Join(up, "pyvenv.cfg")); err == nil {
-			need = append(need, up)
-			continue
-		}
-		need = append(need, dir)
-		if lib := filepath.Join(up, "lib"); filepath.Base(dir) == "bin" && isDir(lib) {
-			need = append(need, lib)
-		}
+	line, _, _ = strings.Cut(line, "\n")
+	program, _, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
+	program = strings.TrimRight(program, "\r\t")
+	if info, err := os.Stat(program); err != nil || !info.Mode().IsRegular() {
+		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("script %s wants the interpreter %q, which is not there", path, program), "Install the interpreter, or install the engine anew.")
 	}
-	slices.Sort(need)
-	return slices.Compact(need)
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
-// hidden reports whether the engine's sandbox shows an empty folder in the path's place.
-func hidden(path string) bool {
-	return slices.ContainsFunc(render.HiddenTrees(), func(tree string) bool {
-		return path == tree || strings.HasPrefix(path, strings.TrimSuffix(tree, "/")+"/")
-	})
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 == 0 {
+		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("script %s has mode %04o: the engine's user cannot read it", path, info.Mode().Perm()),
+			fmt.Sprintf("chmod o+rx '%s'", path))
+	}
+	return program, nil
 }

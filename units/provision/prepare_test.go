@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,14 +19,16 @@ import (
 // said stands in for the unit in which an engine is asked for its version; the real one is tested in a machine.
 type said struct {
 	out    string
+	code   int // ExecMainCode; 0: CLD_EXITED
 	status int
+	result string
 	err    error
 	asked  int
 }
 
 func (s *said) RunCapture(context.Context, string, []systemd.Property, int) ([]byte, systemd.Status, error) {
 	s.asked++
-	return []byte(s.out), systemd.Status{ExecMainCode: 1, ExecMainStatus: s.status}, s.err
+	return []byte(s.out), systemd.Status{ExecMainCode: max(s.code, cldExited), ExecMainStatus: s.status, Result: s.result}, s.err
 }
 
 const elf = "\x7fELF and so on"
@@ -47,7 +51,30 @@ func TestPrepare(t *testing.T) {
 		{"interpreter_missing", func(d disk) string { return d.file("e", "#!/no/python3 -I\n", 0o755) }, said{}, registry.CodeProvisionFailed, `"/no/python3", which is not there`},
 		{"library_missing", func(d disk) string { return d.file("e", elf, 0o755) },
 			said{out: "e: error while loading shared libraries: libcudart.so.12: cannot open shared object file", status: 127}, registry.CodeProvisionFailed, "libcudart.so.12"},
+		{"system_too_old", func(d disk) string { return d.file("e", elf, 0o755) },
+			said{out: "e: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by e)\n", status: 1}, registry.CodeProvisionFailed, "GLIBC_2.38' not found"},
 		{"wrong_architecture", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "cannot be executed"},
+		{"another_processor", func(d disk) string { return d.file("e", elf, 0o755) }, said{code: 3, status: 4}, registry.CodeProvisionFailed, "another processor"},
+		{"sandbox_not_made", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 226}, registry.CodeProvisionFailed, "status 226"},
+		{"no_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{result: "timeout", code: 2, status: 15}, registry.CodeProvisionFailed, "no answer within"},
+		{"script_that_cannot_be_read", func(d disk) string { return d.file("e", "#!/bin/sh\n", 0o711) }, said{}, registry.CodeProvisionFailed, "cannot read it"},
+		{"closed_folder", func(d disk) string {
+			path := d.file("bin/e", elf, 0o755)
+			if err := os.Chmod(d.path("bin"), 0o750); err != nil {
+				d.t.Fatal(err)
+			}
+			return path
+		}, said{}, registry.CodeProvisionFailed, "bin has mode 0750"},
+		{"link_into_a_closed_folder", func(d disk) string {
+			d.file("bin/e", elf, 0o755)
+			if err := os.Chmod(d.path("bin"), 0o750); err != nil {
+				d.t.Fatal(err)
+			}
+			d.link("bin/e", "e")
+			return d.path("e")
+		}, said{}, registry.CodeProvisionFailed, "bin has mode 0750"},
+		{"crashes_when_asked", func(d disk) string { return d.file("e", elf, 0o755) }, said{code: 3, status: 11}, "", "unknown"},
+		{"script", func(d disk) string { return d.file("e", "#! /bin/sh -e\n", 0o755) }, said{out: "version: 1 (a)"}, "", "1"},
 		{"pid_1_does_not_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{err: systemd.ErrDisconnected}, registry.CodeProvisionFailed, "could not be asked"},
 		{"version_not_understood", func(d disk) string { return d.file("e", elf, 0o755) }, said{out: "?"}, "", "unknown"},
 	}
@@ -68,6 +95,68 @@ func TestPrepare(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPrepareEndsWithItsContext(t *testing.T) {
+	adapter, _ := engine.For(pool.LlamaCpp)
+	d := newDisk(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	pr := &Preparer{Capture: &said{err: context.Canceled}, Log: slog.New(slog.DiscardHandler)}
+	var f *registry.Failure
+	_, err := pr.Prepare(ctx, pool.Pool{Provisioning: pool.Provisioning{Binary: d.file("e", elf, 0o755)}}, adapter)
+	if !errors.Is(err, context.Canceled) || errors.As(err, &f) {
+		t.Errorf("Prepare: %v, want canceled and no verdict on the binary", err)
+	}
+}
+
+// TestCompanions: what an engine in a hidden tree is shown. Test directories lie below /tmp, which is one.
+func TestCompanions(t *testing.T) {
+	cases := []struct {
+		name  string
+		setup func(d disk) (binary, interpreter string)
+		want  []string // relative to the test's folder
+	}{
+		{"in_a_visible_tree", func(disk) (string, string) { return "/usr/bin/env", "" }, nil},
+		{"its_folder", func(d disk) (string, string) { return d.file("build/e", elf, 0o755), "" }, []string{"build"}},
+		{"lib_beside_bin", func(d disk) (string, string) {
+			d.file("lib/libggml.so", elf, 0o644)
+			return d.file("bin/e", elf, 0o755), ""
+		}, []string{"bin", "lib"}},
+		{"target_of_a_link", func(d disk) (string, string) {
+			d.file("build/e", elf, 0o755)
+			d.file("links/x", "", 0o644)
+			d.link("../build/e", "links/e")
+			return d.path("links/e"), ""
+		}, []string{"build", "links"}},
+		{"python_environment_and_what_it_was_made_from", func(d disk) (string, string) {
+			d.file("venv/pyvenv.cfg", "", 0o644)
+			d.file("python/bin/python3.12", elf, 0o755)
+			d.file("python/lib/os.py", "", 0o644)
+			binary := d.file("venv/bin/vllm", "#!", 0o755)
+			d.link("../../python/bin/python3.12", "venv/bin/python")
+			return binary, d.path("venv/bin/python")
+		}, []string{"python/bin", "python/lib", "venv"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDisk(t)
+			var want []string
+			for _, name := range c.want {
+				want = append(want, d.path(name))
+			}
+			if got := companions(c.setup(d)); !slices.Equal(got, want) {
+				t.Errorf("companions = %v, want %v", got, want)
+			}
+		})
+	}
+	t.Run("of_a_home_only_the_program", func(t *testing.T) {
+		for _, path := range []string{"/home/no-such-user/llama-server", "/root/no-such-engine", "/srv/no-such-engine"} {
+			if got := companions(path, ""); !slices.Equal(got, []string{path}) {
+				t.Errorf("companions(%s) = %v", path, got)
+			}
+		}
+	})
 }
 
 func TestVersionIsAskedOnceForEachBinary(t *testing.T) {

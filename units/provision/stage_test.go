@@ -6,14 +6,21 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -62,6 +69,23 @@ func (d disk) store() *Store {
 	return s
 }
 
+func vllm(path string) pool.Pool {
+	return pool.Pool{ID: "a", Engine: pool.VLLM, Model: pool.Model("file:" + path)}
+}
+
+// tiny is a whole GGUF file.
+func tiny(t testing.TB) string {
+	path := filepath.Join(t.TempDir(), "tiny.gguf")
+	if err := tinymodel.Write(path, tinymodel.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
 func llama(path string) pool.Pool {
 	return pool.Pool{ID: "a", Engine: pool.LlamaCpp, Model: pool.Model("file:" + path)}
 }
@@ -90,8 +114,23 @@ func TestStage(t *testing.T) {
 		{"a_directory_for_vllm", func(d disk) pool.Pool {
 			d.file("m/config.json", "{}", 0o644)
 			d.file("m/sub/__init__.py", "", 0o644)
-			return pool.Pool{ID: "a", Engine: pool.VLLM, Model: pool.Model("file:" + d.path("m"))}
+			return vllm(d.path("m"))
 		}, "", "", "", 1},
+		{"a_link_to_a_directory", func(d disk) pool.Pool {
+			d.file("m/config.json", "{}", 0o644)
+			d.link("m", "current")
+			return vllm(d.path("current"))
+		}, "", "", "", 1},
+		{"a_snapshot_of_links_to_files_beside_it", func(d disk) pool.Pool {
+			d.file("hub/blobs/abc", "weights", 0o644)
+			d.file("hub/blobs/def", "{}", 0o644)
+			d.file("hub/snapshots/1/own.txt", "own", 0o644)
+			d.link("../../blobs/abc", "hub/snapshots/1/model.safetensors")
+			d.link("../../blobs/def", "hub/snapshots/1/config.json")
+			d.link("own.txt", "hub/snapshots/1/other.txt")
+			return vllm(d.path("hub/snapshots/1"))
+		}, "", "", "", 3}, // the directory and two blobs
+		{"a_part_number_of_nothing", func(d disk) pool.Pool { return llama(d.file("m-00001-of-00000.gguf", weights, 0o644)) }, "", "", "", 1},
 		{"no_model_for_a_command", func(disk) pool.Pool { return pool.Pool{ID: "a", Engine: pool.Command} }, "", "", "", 0},
 
 		{"missing", func(d disk) pool.Pool {
@@ -114,7 +153,7 @@ func TestStage(t *testing.T) {
 			return llama(d.file("m-00001-of-00002.gguf", weights, 0o644))
 		}, registry.CodeModelNotFound, "m-00002-of-00002.gguf has mode 0600", "chmod o+r", 0},
 		{"missing_part", func(d disk) pool.Pool { return llama(d.file("m-00001-of-00003.gguf", weights, 0o644)) },
-			registry.CodeModelNotFound, "2 of its 3 parts are missing, m-00002-of-00003.gguf first", "missing parts", 0},
+			registry.CodeModelNotFound, "2 of its 3 parts are missing: m-00002-of-00003.gguf, m-00003-of-00003.gguf", "missing parts", 0},
 		{"second_part_named", func(d disk) pool.Pool { return llama(d.file("m-00002-of-00003.gguf", weights, 0o644)) },
 			registry.CodeModelNotFound, "given the first", "m-00001-of-00003.gguf", 0},
 		{"a_directory_for_llamacpp", func(d disk) pool.Pool {
@@ -123,16 +162,48 @@ func TestStage(t *testing.T) {
 		}, registry.CodeModelNotFound, "is a directory", "There is a.gguf", 0},
 		{"empty_directory", func(d disk) pool.Pool {
 			d.file("m/sub/empty", "", 0o644)
-			return pool.Pool{ID: "a", Engine: pool.VLLM, Model: pool.Model("file:" + d.path("m"))}
+			return vllm(d.path("m"))
 		}, registry.CodeModelNotFound, "holds no file", "", 0},
 		{"closed_directory", func(d disk) pool.Pool {
 			d.file("m/sub/w", "w", 0o644)
 			if err := os.Chmod(d.path("m/sub"), 0o700); err != nil {
 				d.t.Fatal(err)
 			}
-			return pool.Pool{ID: "a", Engine: pool.VLLM, Model: pool.Model("file:" + d.path("m"))}
+			return vllm(d.path("m"))
 		}, registry.CodeModelNotFound, "mode 0700", "chmod -R o+rX", 0},
+		{"directory_that_links_into_itself", func(d disk) pool.Pool {
+			d.file("m/w", "w", 0o644)
+			d.link(".", "m/again")
+			return vllm(d.path("m"))
+		}, registry.CodeModelNotFound, "leads back into itself", "Remove the link", 0},
+		{"directory_with_a_dangling_link", func(d disk) pool.Pool {
+			d.file("m/w", "w", 0o644)
+			d.link("../blobs/gone", "m/weights")
+			return vllm(d.path("m"))
+		}, registry.CodeModelNotFound, "symbolic link to ../blobs/gone", "Copy", 0},
+		{"directory_with_a_closed_file_beside_it", func(d disk) pool.Pool {
+			d.file("blob", "w", 0o600)
+			d.file("m/config.json", "{}", 0o644)
+			d.link("../blob", "m/weights")
+			return vllm(d.path("m"))
+		}, registry.CodeModelNotFound, "weights has mode 0600", "chmod o+r", 0},
+		{"far_too_many_files", func(d disk) pool.Pool {
+			for i := range maxModelFiles + 1 {
+				d.file(fmt.Sprintf("m/%d", i), "w", 0o644)
+			}
+			return vllm(d.path("m"))
+		}, registry.CodeModelNotFound, "more than 4096 files", "one model", 0},
 		{"empty_file", func(d disk) pool.Pool { return llama(d.file("a.gguf", "", 0o644)) }, registry.CodeModelNotFound, "is empty", "again", 0},
+		{"zeroes", func(d disk) pool.Pool { return llama(d.file("a.gguf", strings.Repeat("\x00", 4096), 0o644)) },
+			registry.CodeProvisionFailed, "begins with zeroes", "Fetch", 0},
+		{"cut_off", func(d disk) pool.Pool { return llama(d.file("a.gguf", tiny(d.t)[:100_000], 0o644)) },
+			registry.CodeProvisionFailed, "it has 100000 bytes, and by its own header at least", "Fetch", 0},
+		{"cut_off_in_the_header", func(d disk) pool.Pool { return llama(d.file("a.gguf", tiny(d.t)[:1000], 0o644)) },
+			registry.CodeProvisionFailed, "it has 1000 bytes and ends within its header", "Fetch", 0},
+		{"a_part_that_is_cut_off", func(d disk) pool.Pool {
+			d.file("m-00002-of-00002.gguf", tiny(d.t)[:1000], 0o644)
+			return llama(d.file("m-00001-of-00002.gguf", tiny(d.t), 0o644))
+		}, registry.CodeProvisionFailed, "m-00002-of-00002.gguf is incomplete", "Fetch", 0},
 		{"a_web_page", func(d disk) pool.Pool { return llama(d.file("a.gguf", "<!DOCTYPE html>", 0o644)) },
 			registry.CodeProvisionFailed, "web page", "Fetch", 0},
 		{"a_git_lfs_pointer", func(d disk) pool.Pool {
@@ -211,8 +282,15 @@ func TestDigest(t *testing.T) {
 		d := newDisk(t)
 		d.file("m/b.txt", "bb", 0o644)
 		d.file("m/a/c.txt", "cc", 0o644)
-		list := sha("cc") + "  a/c.txt\n" + sha("bb") + "  b.txt\n"
-		p := pool.Pool{ID: "a", Engine: pool.VLLM, Model: pool.Model("file:" + d.path("m")), ModelDigest: "sha256:" + sha(list)}
+		d.file("m/a-b", "ab", 0o644) // before a/c.txt in the C locale
+		d.file("m/z/__init__.py", "", 0o644)
+		d.file(`m/\x`, "odd", 0o644)
+		out, err := exec.Command("sh", "-c", "cd "+d.path("m")+` && find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := vllm(d.path("m"))
+		p.ModelDigest = "sha256:" + strings.Fields(string(out))[0]
 		if staged, _, err := stage(t, nil, p); err != nil || !staged.Verified {
 			t.Errorf("Stage = %+v, %v", staged, err)
 		}
@@ -231,72 +309,112 @@ func TestDigest(t *testing.T) {
 			t.Errorf("the advisory line stands %d times in the log, want once", n)
 		}
 	})
+	t.Run("replicas_of_a_pool_read_it_once", func(t *testing.T) {
+		d := newDisk(t)
+		var log bytes.Buffer
+		s := &Stager{Store: d.store(), Log: slog.New(slog.NewTextHandler(&log, nil))}
+		p := llama(d.file("a.gguf", weights, 0o644))
+		p.ModelDigest = "sha256:" + sha(weights)
+		var all errgroup.Group
+		for range 8 {
+			all.Go(func() error { _, err := s.Stage(t.Context(), p); return err })
+		}
+		if err := all.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(log.String(), "verifying"); n != 1 {
+			t.Errorf("the file was read %d times", n)
+		}
+		if len(s.hashes.files) != 0 {
+			t.Errorf("turns were left behind: %v", s.hashes.files)
+		}
+	})
 	t.Run("ends_with_its_context", func(t *testing.T) {
 		d := newDisk(t)
-		path := d.file("a.gguf", weights, 0o644)
+		s := &Stager{Log: slog.New(slog.DiscardHandler)}
+		p := llama(d.file("a.gguf", weights, 0o644))
+		p.ModelDigest = "sha256:" + sha(weights)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := hashFile(ctx, path); !errors.Is(err, context.Canceled) {
-			t.Errorf("hashFile: %v, want canceled", err)
+		var f *registry.Failure
+		if _, err := s.Stage(ctx, p); !errors.Is(err, context.Canceled) || errors.As(err, &f) {
+			t.Errorf("Stage: %v, want canceled and no verdict on the model", err)
+		}
+	})
+	t.Run("waits_for_its_turn_only_so_long", func(t *testing.T) {
+		var h hashing
+		leave, err := h.enter(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := h.enter(ctx, "a"); !errors.Is(err, context.Canceled) {
+			t.Errorf("enter: %v, want canceled", err)
+		}
+		leave()
+		if leave, err = h.enter(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		leave()
+	})
+}
+
+// TestDigestOfRewrittenFile: a file that is rewritten in place, with its size and modification time kept, has another change time, and
+// that even when it was written only just before.
+func TestDigestOfRewrittenFile(t *testing.T) {
+	d := newDisk(t)
+	s := &Stager{Store: d.store(), Log: slog.New(slog.DiscardHandler)}
+	stamp := time.Unix(1_700_000_000, 0)
+	for i := range 20 {
+		content := weights + fmt.Sprintf("%02d", i)
+		p := llama(d.file("a.gguf", content, 0o644))
+		if err := os.Chtimes(d.path("a.gguf"), stamp, stamp); err != nil {
+			t.Fatal(err)
+		}
+		p.ModelDigest = "sha256:" + sha(content)
+		if _, err := s.Stage(t.Context(), p); err != nil {
+			t.Fatalf("rewrite %d: %v", i, err)
+		}
+	}
+}
+
+// TestClosedFolder: the manager is root without capabilities, and may be kept out of a folder like anybody.
+func TestClosedFolder(t *testing.T) {
+	d := newDisk(t)
+	d.file("x/closed/deep/a.gguf", weights, 0o644)
+	if err := os.Chmod(d.path("x/closed"), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(d.path("x/closed"), 0o755) })
+	asNobody(t, func() {
+		s := &Stager{Log: slog.New(slog.DiscardHandler)}
+		_, err := s.Stage(t.Context(), llama(d.path("x/closed/deep/a.gguf")))
+		var f *registry.Failure
+		if !errors.As(err, &f) || f.Code != registry.CodeModelNotFound || !strings.HasSuffix(f.Message, "may not look into "+d.path("x/closed")) || !strings.Contains(f.Hint, "chmod o+x") {
+			t.Errorf("Stage: %+v (%v)", f, err)
 		}
 	})
 }
 
-func TestStore(t *testing.T) {
-	t.Run("verdicts_outlive_the_process", func(t *testing.T) {
-		d := newDisk(t)
-		s, _, err := OpenStore(d.path("v.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(s.put(bucketVersions, "k", "b1"), s.Close()); err != nil {
-			t.Fatal(err)
-		}
-		s, _, err = OpenStore(d.path("v.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		if v, ok := s.get(bucketVersions, "k"); !ok || v != "b1" {
-			t.Errorf("get = %q, %t", v, ok)
-		}
-	})
-	t.Run("a_damaged_store_is_moved_aside", func(t *testing.T) {
-		d := newDisk(t)
-		path := d.file("v.db", strings.Repeat("garbage ", 4096), 0o600)
-		s, moved, err := OpenStore(path)
-		if err != nil || !moved {
-			t.Fatalf("OpenStore: moved=%t, %v", moved, err)
-		}
-		defer s.Close()
-		if _, err := os.Stat(path + ".broken"); err != nil {
-			t.Errorf("the damaged file was not kept: %v", err)
-		}
-	})
-	t.Run("a_second_process_is_told", func(t *testing.T) {
-		d := newDisk(t)
-		s, _, err := OpenStore(d.path("v.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		if _, _, err := OpenStore(d.path("v.db")); err == nil || !strings.Contains(err.Error(), "held by another process") {
-			t.Errorf("second OpenStore: %v", err)
-		}
-	})
-	t.Run("only_so_many_are_kept", func(t *testing.T) {
-		d := newDisk(t)
-		s := d.store()
-		s.keep = 3
-		for _, key := range []string{"a", "b", "c", "d"} {
-			if err := s.put(bucketDigests, key, "v"); err != nil {
-				t.Fatal(err)
+// asNobody runs a function with the file access of another user. The rights belong to the thread, which ends with the goroutine.
+func asNobody(t *testing.T, run func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if os.Geteuid() == 0 {
+			for dir := filepath.Dir(t.TempDir()); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+				_ = os.Chmod(dir, 0o755)
+			}
+			if err := unix.Setfsgid(65534); err != nil {
+				t.Error(err)
+			}
+			if err := unix.Setfsuid(65534); err != nil {
+				t.Error(err)
 			}
 		}
-		_, oldest := s.get(bucketDigests, "a")
-		_, newest := s.get(bucketDigests, "d")
-		if oldest || !newest {
-			t.Errorf("oldest kept %t, newest kept %t", oldest, newest)
-		}
-	})
+		run()
+	}()
+	<-done
 }

@@ -1,14 +1,16 @@
 package provision
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
@@ -35,20 +37,22 @@ type Capture interface {
 func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engine.Adapter) (string, error) {
 	info, err := os.Stat(prepared.Binary)
 	if err != nil {
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: %v", prepared.Binary, err), "Install the engine again.")
+		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: %v", prepared.Binary, cause(err)), "Install the engine again.")
 	}
 	key := a.Kind() + "|" + identity(prepared.Binary, info)
 	if v, ok := pr.Store.get(bucketVersions, key); ok {
 		return v, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	asked, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs()...)
-	out, st, err := pr.Capture.RunCapture(ctx, versionUnit(key), versionProperties(args, prepared.ReadOnly), versionOutput)
-	if ctx.Err() != nil && err != nil {
+	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key), versionProperties(args, prepared.ReadOnly), versionOutput)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil && asked.Err() != nil, err == nil && st.Result == "timeout":
 		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s gave no answer within %s", strings.Join(args, " "), versionTimeout), "Run it by hand.")
-	}
-	if err != nil {
+	case err != nil:
 		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("the engine's version could not be asked: %v", err), "Read journalctl -u pool-managerd.")
 	}
 	if f := unusable(args, out, st); f != nil {
@@ -56,7 +60,7 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engin
 	}
 	v := a.ParseVersion(out)
 	if v == "" {
-		pr.Log.Warn("the engine's version was not understood", "engine", a.Kind(), "output", lastLine(out))
+		pr.Log.Warn("the engine's version was not understood", "engine", a.Kind(), "binary", prepared.Binary, "output", lastLine(out), "result", st.Result)
 		return unknownVersion, nil
 	}
 	if err := pr.Store.put(bucketVersions, key, v); err != nil {
@@ -65,18 +69,35 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engin
 	return v, nil
 }
 
+// glibcTooOld is what the dynamic loader says of a program that was built on a newer system; it exits with 1 then.
+const glibcTooOld = "version `GLIBC"
+
 // unusable tells an engine that cannot be executed at all from one that has no such option: 203 is PID 1's
-// "could not execute" (systemd.exec(5)), 127 the dynamic loader's "a shared library is missing".
+// "could not execute" and the rest of 200 to 245 its other steps (systemd.exec(5), "Process Exit Codes"), 127 the dynamic loader's
+// "a shared library is missing".
 func unusable(args []string, out []byte, st systemd.Status) *registry.Failure {
-	switch st.ExecMainStatus {
-	case 127:
+	if st.ExecMainCode != cldExited {
+		if unix.Signal(st.ExecMainStatus) == unix.SIGILL && st.ExecMainCode != 0 {
+			return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s was ended by SIGILL: it was built for another processor", args[0]),
+				"Install a build for this machine's processor.")
+		}
+		return nil
+	}
+	switch status := st.ExecMainStatus; {
+	case status == 127, status != 0 && bytes.Contains(out, []byte(glibcTooOld)):
 		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be loaded: %s", args[0], lastLine(out)),
-			"Install the missing library. The engine sees nothing of /home, /root and /srv but the folder of its binary.")
-	case 126, 203:
+			"Install the missing library, or a build for this system. The engine sees nothing of /home, /root and /srv but the folder of its binary.")
+	case status == 126, status == 203:
 		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be executed", args[0]), "Check its architecture, and run it by hand.")
+	case status >= 200 && status <= 245:
+		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("PID 1 could not set up the unit that asks %s for its version (status %d of systemd.exec(5))", args[0], status),
+			"Read the journal of the unit: journalctl -u 'pool-probe-*'.")
 	}
 	return nil
 }
+
+// cldExited is CLD_EXITED of waitid(2), as ExecMainCode has it.
+const cldExited = 1
 
 func lastLine(out []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
@@ -87,44 +108,4 @@ func lastLine(out []byte) string {
 func versionUnit(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return "pool-probe-" + hex.EncodeToString(sum[:6]) + ".service"
-}
-
-// versionProperties fence the question like an engine, and tighter: no network, no state, little memory.
-func versionProperties(args, readOnly []string) []systemd.Property {
-	props := []systemd.Property{
-		{Name: "Description", Value: "version of " + args[0]},
-		{Name: "Slice", Value: pool.Slice},
-		{Name: "ExecStartEx", Value: []systemd.ExecCommand{{Path: args[0], Args: args, Flags: []string{"no-env-expand"}}}},
-		{Name: "DynamicUser", Value: true},
-		{Name: "NoNewPrivileges", Value: true},
-		{Name: "CapabilityBoundingSet", Value: uint64(0)},
-		{Name: "ProtectSystem", Value: "strict"},
-		{Name: "ProtectHome", Value: "tmpfs"},
-		{Name: "PrivateTmp", Value: true},
-		{Name: "PrivateDevices", Value: true},
-		{Name: "PrivateNetwork", Value: true},
-		{Name: "PrivateUsers", Value: true},
-		{Name: "ProtectKernelTunables", Value: true},
-		{Name: "ProtectKernelModules", Value: true},
-		{Name: "ProtectControlGroups", Value: true},
-		{Name: "RestrictNamespaces", Value: uint64(0)},
-		{Name: "RestrictSUIDSGID", Value: true},
-		{Name: "LockPersonality", Value: true},
-		{Name: "SystemCallArchitectures", Value: []string{"native"}},
-		{Name: "SystemCallFilter", Value: systemd.SetFilter{Allow: true, Members: []string{"@system-service"}}},
-		{Name: "SystemCallErrorNumber", Value: int32(1)},
-		{Name: "MemoryMax", Value: uint64(4 << 30)},
-		{Name: "TasksMax", Value: uint64(512)},
-		{Name: "Environment", Value: []string{"HOME=/tmp", "XDG_CACHE_HOME=/tmp", "CUDA_VISIBLE_DEVICES="}},
-	}
-	// ProtectHome=tmpfs makes /root with a mode that the dynamic user cannot pass.
-	for _, tree := range []string{"/srv", "/mnt", "/media", "/root"} {
-		if isDir(tree) {
-			props = append(props, systemd.Property{Name: "TemporaryFileSystem", Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}})
-		}
-	}
-	for _, p := range slices.Sorted(slices.Values(readOnly)) {
-		props = append(props, systemd.Property{Name: "BindReadOnlyPaths", Value: []systemd.BindMount{{Source: p, Destination: p}}})
-	}
-	return props
 }

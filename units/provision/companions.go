@@ -1,0 +1,87 @@
+package provision
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// companions returns what an engine in a hidden tree needs to see: its folder, a lib folder beside a bin folder, and the
+// whole of a Python environment, with the interpreter that this was made from, which may live in a home as well.
+func companions(binary, interpreter string) []string {
+	var need []string
+	for _, program := range []string{binary, interpreter} {
+		for _, p := range chain(program) {
+			if hidden(p) {
+				need = append(need, around(p)...)
+			}
+		}
+	}
+	slices.Sort(need)
+	return slices.Compact(need)
+}
+
+// chain returns a path and what it leads to, link by link: an engine that is started by a link looks for its files beside the
+// link (Python), beside the target (the dynamic loader's $ORIGIN), or both.
+func chain(path string) []string {
+	if path == "" {
+		return nil
+	}
+	all := []string{path}
+	for at := path; len(all) <= maxHops; {
+		target, err := os.Readlink(at)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(at), target)
+		}
+		at = filepath.Clean(target)
+		all = append(all, at)
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil && !slices.Contains(all, real) {
+		all = append(all, real)
+	}
+	return all
+}
+
+// around returns what belongs to one program.
+func around(program string) []string {
+	dir := filepath.Dir(program)
+	up := filepath.Dir(dir)
+	if exists(filepath.Join(up, "pyvenv.cfg")) {
+		return []string{up}
+	}
+	if personal(dir) {
+		libraries, _ := filepath.Glob(filepath.Join(dir, "lib*.so*"))
+		return append(libraries, program)
+	}
+	need := []string{dir}
+	if lib := filepath.Join(up, "lib"); filepath.Base(dir) == "bin" && isDir(lib) {
+		need = append(need, lib)
+	}
+	return need
+}
+
+// personal reports whether a folder is a hidden tree itself or somebody's home: of that, an engine sees no more than the
+// program and the libraries beside it.
+func personal(dir string) bool {
+	return slices.Contains(render.HiddenTrees(), dir) || filepath.Dir(dir) == "/home"
+}
+
+// hidden reports whether the engine's sandbox shows an empty folder in the path's place.
+func hidden(path string) bool {
+	return slices.ContainsFunc(render.HiddenTrees(), func(tree string) bool { return below(path, tree) })
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,113 @@
+package provision
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// notThere explains why a model's path could not be looked at.
+func notThere(path string, err error) *registry.Failure {
+	if errors.Is(err, fs.ErrPermission) {
+		return registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s: the manager may not look into %s", path, closedAbove(path)),
+			"The manager is root without capabilities: let others enter the folders above the model (chmod o+x), or move it to /srv/models.")
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s: %v", path, cause(err)), "Name a file that can be read.")
+	}
+	hint := fmt.Sprintf("Copy the model there; the pool starts by itself once it is.%s", suggestion(path))
+	if link, err := os.Readlink(path); err == nil {
+		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is a symbolic link to %s, which does not exist", path, link), hint)
+	}
+	if above := nearest(path); above != filepath.Dir(path) {
+		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s does not exist; of its path only %s does", path, above), hint)
+	}
+	return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s does not exist", path), hint)
+}
+
+// cause is an error without the operation and the path that os puts before it: the sentence around it has them.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// nearest returns the deepest folder above a path that exists.
+func nearest(path string) string {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil || dir == "/" || dir == "." {
+			return dir
+		}
+	}
+}
+
+// closedAbove returns the first folder on the way to a path that cannot be looked into.
+func closedAbove(path string) string {
+	at := "/"
+	for name := range strings.SplitSeq(strings.Trim(filepath.Dir(path), "/"), "/") {
+		next := filepath.Join(at, name)
+		// The trailing "/." asks for the right to enter next, not only for its existence.
+		if _, err := os.Stat(next + "/."); errors.Is(err, fs.ErrPermission) {
+			return next
+		}
+		at = next
+	}
+	return at
+}
+
+// maxSuggestions is how many names a hint may hold, and maxListed how many of a folder are looked at for it.
+const (
+	maxSuggestions = 3
+	maxListed      = 1000
+)
+
+// suggestion names up to three files of the same kind in the folder, those with the most similar names first.
+func suggestion(path string) string {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return ""
+	}
+	defer dir.Close()
+	listed, _ := dir.Readdirnames(maxListed)
+	slices.Sort(listed)
+	var names []string
+	for _, name := range listed {
+		if filepath.Ext(name) == filepath.Ext(path) && !strings.HasPrefix(name, ".") {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	wanted := filepath.Base(path)
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(likeness(wanted, b), likeness(wanted, a)) })
+	return " There is " + strings.Join(names[:min(len(names), maxSuggestions)], ", ") + "."
+}
+
+// likeness counts the pairs of neighbouring characters that two names share, without regard to case: model names are made of
+// the same words in another order, for which an edit distance has no eye.
+func likeness(a, b string) int {
+	pairs := make(map[string]int)
+	a, b = strings.ToLower(a), strings.ToLower(b)
+	for i := range len(a) - 1 {
+		pairs[a[i:i+2]]++
+	}
+	shared := 0
+	for i := range len(b) - 1 {
+		if pairs[b[i:i+2]] > 0 {
+			pairs[b[i:i+2]]--
+			shared++
+		}
+	}
+	return 2*shared - len(b) // of two names that share as much, the shorter is nearer
+}

@@ -1,0 +1,81 @@
+package provision
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// file is one regular file of a model.
+type file struct {
+	path string // where it is read
+	name string // relative to the model, as sha256sum lists it
+	info fs.FileInfo
+}
+
+// model is what a model consists of.
+type model struct {
+	path   string   // what the engine is told
+	files  []file   // all of it
+	shown  []string // what must be bound for the engine to see all of it
+	single bool     // one file: its digest is that of its content, not of a list
+}
+
+// findModel returns the model's files: the one that is named, the shards beside it, or those of a directory. A link is
+// followed, whatever it points to.
+func findModel(path, engine string) (model, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return model{}, notThere(path, err)
+	}
+	if info.IsDir() {
+		if engine == pool.LlamaCpp {
+			return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is a directory; llama.cpp loads a file", path),
+				"Name the .gguf file in it; of a model in parts, the first part."+suggestion(filepath.Join(path, "x.gguf")))
+		}
+		return findInDirectory(path)
+	}
+	paths, err := shards(path)
+	if err != nil {
+		return model{}, err
+	}
+	m := model{path: path, shown: paths, single: len(paths) == 1}
+	for _, p := range paths {
+		info, err := readable(p)
+		if err != nil {
+			return model{}, err
+		}
+		if info.Size() == 0 {
+			return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is empty", p), "Copy the file again.")
+		}
+		m.files = append(m.files, file{p, filepath.Base(p), info})
+	}
+	if engine == pool.LlamaCpp {
+		return m, checkGGUF(m.files)
+	}
+	return m, nil
+}
+
+// readable checks one file: a regular one that the engine's user can read. That user is dynamic and
+// in no group, so that only the mode for others counts. The directories above do not matter to it:
+// PID 1 binds the file itself into the engine's view.
+func readable(path string) (fs.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, notThere(path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is no regular file (%s)", path, info.Mode().Type()),
+			"Name the file that holds the weights.")
+	}
+	if info.Mode().Perm()&0o004 == 0 {
+		return nil, registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it", path, info.Mode().Perm()),
+			fmt.Sprintf("chmod o+r '%s'; only this file is shown to the engine, whatever is around it.", path))
+	}
+	return info, nil
+}

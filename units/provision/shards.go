@@ -1,0 +1,55 @@
+package provision
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// shardName is how llama.cpp names the parts of a model (llama_split_path: "%s-%05d-of-%05d.gguf").
+var shardName = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})(\.gguf|\.safetensors)$`)
+
+// maxNamed is how many missing parts a message names.
+const maxNamed = 5
+
+// shards returns every part of the model that a path belongs to; a model in one file is its own only part.
+func shards(path string) ([]string, error) {
+	m := shardName.FindStringSubmatch(filepath.Base(path))
+	if m == nil || m[3] == "00000" {
+		return []string{path}, nil
+	}
+	count, _ := strconv.Atoi(m[3])
+	if m[2] != "00001" {
+		return nil, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is part %s of %s; an engine is given the first", path, m[2], m[3]),
+			fmt.Sprintf("Name %s-00001-of-%s%s.", m[1], m[3], m[4]))
+	}
+	var paths, missing []string
+	for i := 1; i <= count; i++ {
+		part := filepath.Join(filepath.Dir(path), fmt.Sprintf("%s-%05d-of-%s%s", m[1], i, m[3], m[4]))
+		if _, err := os.Stat(part); errors.Is(err, os.ErrNotExist) {
+			missing = append(missing, filepath.Base(part))
+			continue
+		}
+		paths = append(paths, part)
+	}
+	if len(missing) > 0 {
+		return nil, registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s: %d of its %d parts are missing: %s", path, len(missing), count, named(missing)),
+			"Copy the missing parts into the same folder; the pool starts by itself once they are there.")
+	}
+	return paths, nil
+}
+
+// named lists the first of the names.
+func named(names []string) string {
+	if len(names) <= maxNamed {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), len(names)-maxNamed)
+}
