@@ -90,6 +90,8 @@ func withPendingChange(f Facts, v Verdict) Verdict {
 		return v
 	}
 	switch {
+	case f.StopErr != nil:
+		v.Failure = f.StopErr
 	case f.Invalid != nil:
 		v.Failure = f.Invalid
 	case f.Refusal != nil:

@@ -75,6 +75,9 @@ type Facts struct {
 	UnitSpec Spec              // as the unit carries it
 	Crash    *registry.Failure // why the unit's last run ended badly
 
+	StopErr *registry.Failure // of a stop that PID 1 did not carry out; the next is due at StopAt
+	StopAt  time.Time
+
 	Op       Action // an action under way, None otherwise
 	Draining bool   // a drain was begun for the unit that runs
 	Drained  bool   // nothing is held any more, or the deadline has passed

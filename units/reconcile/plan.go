@@ -43,7 +43,12 @@ var planRules = []rule{
 	{"stopping", func(f Facts, _ time.Time) bool { return f.Unit == Stopping },
 		None, "PID 1 is stopping the unit"},
 
+	{"stop/patience", func(f Facts, now time.Time) bool { return f.StopErr != nil && f.Exists() && now.Before(f.StopAt) },
+		None, "the unit could not be stopped; the next attempt is not due yet"},
+
 	// A broken file must not cost what runs: leave it, whatever it is.
+	{"held/resume", func(f Facts, _ time.Time) bool { return f.Held && f.serving() && f.Draining },
+		Resume, "the pool's file cannot be read, so what runs is left as it is"},
 	{"held", func(f Facts, _ time.Time) bool { return f.Held },
 		None, "the pool's file cannot be read, so what runs is left as it is"},
 
@@ -62,6 +67,11 @@ var planRules = []rule{
 		return f.Refusal != nil && f.Exists() && (f.Drained || !f.serving())
 	}, Stop, "the host's policy refuses this pool, and nothing is held"},
 
+	// First, since it may take long until something is prepared that could replace what runs, or never come to it.
+	{"resume", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.serving() && f.Draining && !f.replaced()
+	}, Resume, "what runs is wanted again"},
+
 	// The new model is staged and the new engine prepared before anything that runs is touched.
 	{"stage", func(f Facts, _ time.Time) bool { return f.startable() && f.Stage == Pending },
 		Stage, "the model is not staged"},
@@ -72,9 +82,6 @@ var planRules = []rule{
 		return f.startable() && (f.Stage == Failed || f.Prepare == Failed) && !now.Before(f.RetryAt)
 	}, Stage, "the wait after a failed attempt is over"},
 
-	{"resume", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.serving() && f.Draining && f.Prepare == Done && !f.replaced()
-	}, Resume, "what runs is wanted again"},
 	{"draining", func(f Facts, _ time.Time) bool { return f.Draining && f.serving() && !f.Drained },
 		None, "held work may finish"},
 
@@ -105,13 +112,27 @@ var planRules = []rule{
 func Plan(f Facts, now time.Time) Decision {
 	for _, r := range planRules {
 		if r.When(f, now) {
-			return Decision{Action: r.Action, Rule: r.Name, Reason: r.Reason}
+			d := Decision{Action: r.Action, Rule: r.Name, Reason: r.Reason}
+			if d.Action == None {
+				d.At = nextTime(f, now)
+			}
+			return d
 		}
 	}
-	d := Decision{Rule: "settled", Reason: "what runs is what is wanted"}
-	if f.startable() && now.Before(f.RetryAt) {
-		d.At = f.RetryAt
-		d.Rule, d.Reason = "waiting", "the next attempt is not due yet"
+	if at := nextTime(f, now); !at.IsZero() {
+		return Decision{Rule: "waiting", Reason: "the next attempt is not due yet", At: at}
 	}
-	return d
+	return Decision{Rule: "settled", Reason: "what runs is what is wanted"}
+}
+
+// nextTime is the earlier of the waits that are running, zero when none is.
+func nextTime(f Facts, now time.Time) time.Time {
+	var at time.Time
+	if f.startable() && now.Before(f.RetryAt) {
+		at = f.RetryAt
+	}
+	if f.StopErr != nil && now.Before(f.StopAt) && (at.IsZero() || f.StopAt.Before(at)) {
+		at = f.StopAt
+	}
+	return at
 }

@@ -45,6 +45,11 @@ func op(a Action) is    { return func(f *Facts) { f.Op = a } }
 func retryIn(d time.Duration) is {
 	return func(f *Facts) { f.RetryAt = noon.Add(d) }
 }
+func stopFailed(d time.Duration) is {
+	return func(f *Facts) {
+		f.StopErr, f.StopAt = registry.Fail(registry.CodeEngineStartFailed, "access denied", ""), noon.Add(d)
+	}
+}
 func failing(f *Facts) {
 	f.Stage, f.Failure = Failed, registry.Fail(registry.CodeModelNotFound, "no such file", "")
 }
@@ -77,6 +82,11 @@ func TestPlan(t *testing.T) {
 		{"changed/failed_preparation_keeps_the_former", replica(oldSpec, failing, prep(Pending), retryIn(time.Second)), None, "waiting"},
 		{"changed/drained_first", replica(oldSpec), Drain, "replace/drain"},
 		{"changed/held_work_may_finish", replica(oldSpec, draining), None, "draining"},
+		{"changed/again_while_draining_goes_back_first", replica(draining, oldSpec, stage(Pending), prep(Pending)), Resume, "resume"},
+		{"changed/drained_but_the_next_change_failed", replica(drained, oldSpec, failing, prep(Pending), retryIn(time.Second)), Resume, "resume"},
+		{"held/a_drain_that_was_begun_ends", replica(held, draining), Resume, "held/resume"},
+		{"unwanted/stop_that_failed_waits", replica(unwanted, drained, stopFailed(time.Second)), None, "stop/patience"},
+		{"unwanted/stop_that_failed_is_tried_again", replica(unwanted, drained, stopFailed(0)), Stop, "unwanted/stop"},
 		{"changed/then_stopped", replica(oldSpec, drained), Stop, "replace/stop"},
 		{"changed/not_serving_is_stopped_at_once", replica(oldSpec, unit(Starting)), Stop, "replace/stop"},
 		{"changed/backoff_is_stopped_at_once", replica(oldSpec, unit(Backoff)), Stop, "replace/stop"},

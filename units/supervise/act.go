@@ -50,6 +50,7 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 func (s *Supervisor) begin(r *replica, a reconcile.Action) context.Context {
 	ctx, cancel := context.WithCancel(s.ctx)
 	r.facts.Op, r.cancelOp = a, cancel
+	r.op++
 	return ctx
 }
 
@@ -66,12 +67,17 @@ func (s *Supervisor) end(r *replica, gen int) bool {
 
 // failed notes why an attempt failed, and when the next is due.
 func (s *Supervisor) failed(r *replica, f *registry.Failure) {
+	r.facts.Stage, r.facts.Failure, r.facts.RetryAt = reconcile.Failed, f, r.nextAttempt()
+}
+
+// nextAttempt counts a failed attempt and returns when the next is due.
+func (r *replica) nextAttempt() time.Time {
 	wait := retryMax
 	if r.attempts < 4 {
 		wait = retryFirst << r.attempts
 	}
 	r.attempts++
-	r.facts.Stage, r.facts.Failure, r.facts.RetryAt = reconcile.Failed, f, time.Now().Add(wait)
+	return time.Now().Add(wait)
 }
 
 // broke returns what to do when an effect of r fails by a defect.
@@ -118,7 +124,7 @@ func (s *Supervisor) prepare(r *replica) {
 				r.facts.Prepare = reconcile.Pending
 			} else if err != nil {
 				s.failed(r, registry.AsFailure(err, registry.CodeProvisionFailed, ""))
-			} else if err := s.rendering(r, prepared, adapter); err != nil {
+			} else if err := s.guard(func() error { return s.rendering(r, prepared, adapter) }); err != nil {
 				s.failed(r, registry.AsFailure(err, registry.CodeConfigInvalid, ""))
 			}
 			s.settle(r)
@@ -157,18 +163,22 @@ func (s *Supervisor) rendering(r *replica, prepared pool.Prepared, adapter engin
 
 func (s *Supervisor) start(r *replica) {
 	ctx, gen := s.begin(r, reconcile.Start), r.gen
-	unit, props, port := r.unit, r.rendered.Properties(), r.port
+	unit, props, port, op, cancel := r.unit, r.rendered.Properties(), r.port, r.op, r.cancelOp
 	r.endpoint = render.Endpoint(port)
 	r.facts.Unit, r.facts.RetryAt = reconcile.Absent, time.Time{}
 	s.Log.Info("starting the engine", s.about(r)...)
 	s.effect(func(context.Context) func() {
+		defer cancel()
 		err := s.startUnit(ctx, unit, props, port)
 		st, readErr := s.PID1.Unit(ctx, unit)
 		return func() {
-			if r.facts.Op == reconcile.Start {
-				s.end(r, gen)
+			// The job of an engine ends long after PID 1 took it. By then the unit's changes have told all, and
+			// another action may be under way.
+			if r.op != op || r.facts.Op != reconcile.Start {
+				return
 			}
-			if readErr == nil && r.facts.Unit == reconcile.Absent && st.Loaded() {
+			s.end(r, gen)
+			if readErr == nil && st.Loaded() {
 				s.observe(r, st)
 			}
 			if err != nil && !r.facts.Exists() && r.facts.Unit != reconcile.Broken {
@@ -226,14 +236,24 @@ func (s *Supervisor) stop(r *replica, why string) {
 		return func() {
 			s.end(r, gen)
 			if err != nil {
-				s.Log.Error("the engine could not be stopped", append(s.about(r), "err", err)...)
-				s.failed(r, registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+unit+"'."))
-			} else if readErr == nil {
+				s.stopFailed(r, err)
+			} else if r.attempts, r.facts.StopErr = 0, nil; readErr == nil {
 				s.observe(r, st)
 			}
 			s.settle(r)
 		}
-	}, s.broke(r))
+	}, func(err error) {
+		s.end(r, gen)
+		s.stopFailed(r, err)
+		s.settle(r)
+	})
+}
+
+// stopFailed notes that PID 1 did not stop the unit. What runs goes on until the next attempt.
+func (s *Supervisor) stopFailed(r *replica, err error) {
+	s.Log.Error("the engine could not be stopped", append(s.about(r), "err", err)...)
+	r.facts.StopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+r.unit+"'.")
+	r.facts.StopAt = r.nextAttempt()
 }
 
 func (s *Supervisor) clear(r *replica) {

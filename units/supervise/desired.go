@@ -111,7 +111,7 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 	if changed && e.known {
 		s.Log.Info(fmt.Sprintf("pool %s was changed", p.ID), "pool_id", p.ID)
 	}
-	intervals := e.known && e.desired.Health != p.Health
+	probing := e.known && e.desired.Health != p.Health
 	e.desired, e.known, e.wanted, e.invalid, e.refusal = p, true, true, nil, nil
 	if refuse != nil {
 		e.refusal = refuse(p)
@@ -124,8 +124,9 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 		if changed {
 			r.restage()
 		}
-		if intervals {
+		if probing {
 			s.stopHealth(r)
+			s.followHealth(r)
 		}
 	}
 }
@@ -150,9 +151,7 @@ func (s *Supervisor) unwant(e *entry) {
 	e.wanted, e.invalid, e.refusal = false, nil, nil
 	for _, r := range e.replicas {
 		r.judge()
-		if r.cancelOp != nil && (r.facts.Op == reconcile.Stage || r.facts.Op == reconcile.Prepare) {
-			r.cancelOp()
-		}
+		r.giveUp()
 	}
 }
 

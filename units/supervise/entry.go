@@ -34,6 +34,7 @@ type replica struct {
 	facts reconcile.Facts
 
 	gen      int // counts changes of the desired pool: a result of an older one is dropped
+	op       int // counts actions: the late result of a former one is dropped
 	cancelOp context.CancelFunc
 	attempts int // failed attempts in a row, for the retry delay
 
@@ -49,7 +50,7 @@ type replica struct {
 
 	health     context.CancelFunc // of the running health watcher
 	healthOf   string             // the invocation that it watches
-	drainOf    context.CancelFunc
+	drainOf    *drain
 	state      registry.State
 	reason     string
 	since      time.Time
@@ -86,6 +87,7 @@ func (s *Supervisor) replica(id pool.Replica) *replica {
 // has a broken file and no former version is held as it is.
 func (r *replica) judge() {
 	e := r.entry
+	r.facts.StopErr = nil // a new wish: a stop that failed is tried at once, if it is still wanted
 	r.facts.Invalid, r.facts.Refusal = e.invalid, e.refusal
 	r.facts.Held = e.invalid != nil && !e.known
 	r.facts.Wanted = r.facts.Held || e.wanted && e.known && r.id.Index < e.desired.Replicas
@@ -115,6 +117,17 @@ func (r *replica) pool() pool.Pool {
 	}
 }
 
+// serves returns the engine kind and the model of what runs, which the pool's file may have left behind; where nothing
+// runs, those of the file. A label is second to the file where both are of one spec: PID 1 may have cut it.
+func (r *replica) serves() (kind, model string) {
+	p, f := r.pool(), r.status.LogFields
+	current := r.facts.Prepare == reconcile.Done && r.facts.Spec.Identity == r.facts.UnitSpec.Identity
+	if r.facts.Unit == reconcile.Absent || current || f[render.FieldEngine] == "" {
+		return p.Engine, string(p.Model)
+	}
+	return f[render.FieldEngine], f[render.FieldModel]
+}
+
 // samePool reports whether two versions of a pool ask for the same; a renamed file does not matter.
 func samePool(a, b pool.Pool) bool {
 	a.Source, b.Source = "", ""
@@ -124,11 +137,16 @@ func samePool(a, b pool.Pool) bool {
 // restage asks for staging and preparation anew, because the desired pool changed. What runs is
 // not touched by it.
 func (r *replica) restage() {
+	r.giveUp()
+	r.facts.Stage, r.facts.Prepare = reconcile.Pending, reconcile.Pending
+	r.facts.Failure, r.facts.RetryAt = nil, time.Time{}
+	r.attempts = 0
+}
+
+// giveUp ends staging or preparing of a version that is no longer wanted; its result will be dropped.
+func (r *replica) giveUp() {
 	r.gen++
 	if r.cancelOp != nil && (r.facts.Op == reconcile.Stage || r.facts.Op == reconcile.Prepare) {
 		r.cancelOp()
 	}
-	r.facts.Stage, r.facts.Prepare = reconcile.Pending, reconcile.Pending
-	r.facts.Failure, r.facts.RetryAt = nil, time.Time{}
-	r.attempts = 0
 }

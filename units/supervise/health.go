@@ -9,6 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
@@ -63,14 +64,14 @@ func (w watch) run1(ctx context.Context) {
 	wait := w.health.Interval - phase(w.run, w.health.Interval/4)
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := w.s.Prober.Probe(ctx, url, w.adapter.HealthStatus(), w.health.Timeout)
+		err := w.s.guard(func() error { return w.s.Prober.Probe(ctx, url, w.adapter.HealthStatus(), w.health.Timeout) })
 		took := time.Since(began)
 		if ctx.Err() != nil {
 			return
 		}
 		slots := 0
 		if err == nil && w.askSlots {
-			slots = w.slots(ctx)
+			err = w.s.guard(func() error { slots = w.slots(ctx); return nil })
 			w.askSlots = slots == 0
 		}
 		w.s.post(func() { w.s.probed(w.r, w.run, err, took, slots) })
@@ -163,25 +164,30 @@ func (s *Supervisor) judgeProbe(r *replica, err error) bool {
 	return r.facts.Probe != before
 }
 
+// drain is one drain of one run; it is known by its address.
+type drain struct{ cancel context.CancelFunc }
+
 // beginDrain stops new work, and waits until the engine says that it is idle, or the deadline.
 func (s *Supervisor) beginDrain(r *replica, why string) {
 	deadline := r.pool().Drain.Deadline
 	ctx, cancel := context.WithTimeout(s.ctx, deadline)
-	r.facts.Draining, r.facts.Drained, r.drainOf = true, false, cancel
+	d := &drain{cancel: cancel}
+	r.facts.Draining, r.facts.Drained, r.drainOf = true, false, d
 	s.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", deadline.Milliseconds())...)
 	adapter, ok := r.adapter()
-	endpoint, run := r.endpoint, r.status.InvocationID
+	endpoint := r.endpoint
 	s.effects.Go(func() {
 		busy := 0
 		if ok {
-			busy = s.waitIdle(ctx, adapter, endpoint)
+			_ = s.guard(func() error { busy = s.waitIdle(ctx, adapter, endpoint); return nil })
 		}
-		s.post(func() { s.drained(r, run, busy) })
+		s.post(func() { s.drained(r, d, busy) })
 	})
 }
 
 // waitIdle returns the number of requests that were under way when ctx ended, 0 when the engine
-// became idle or cannot tell: then its own graceful stop is all there is.
+// became idle or cannot tell: then its own graceful stop is all there is. An answer that was lost on its way tells nothing,
+// and the question is put again.
 func (s *Supervisor) waitIdle(ctx context.Context, a engine.Adapter, endpoint string) int {
 	if a.BusyPath() == "" {
 		return 0
@@ -192,10 +198,12 @@ func (s *Supervisor) waitIdle(ctx context.Context, a engine.Adapter, endpoint st
 		if ctx.Err() != nil {
 			return busy
 		}
-		if err != nil {
-			return 0
-		}
-		if busy, err = a.Busy(body); err != nil || busy == 0 {
+		if err == nil {
+			busy, err = a.Busy(body)
+			if err != nil || busy == 0 {
+				return 0
+			}
+		} else if why := s.Prober.Reason(err); why != probe.ReasonReset && why != probe.ReasonTimeout {
 			return 0
 		}
 		select {
@@ -206,8 +214,8 @@ func (s *Supervisor) waitIdle(ctx context.Context, a engine.Adapter, endpoint st
 	}
 }
 
-func (s *Supervisor) drained(r *replica, run string, busy int) {
-	if !r.facts.Draining || r.status.InvocationID != run {
+func (s *Supervisor) drained(r *replica, d *drain, busy int) {
+	if r.drainOf != d {
 		return
 	}
 	r.facts.Drained = true
@@ -222,7 +230,7 @@ func (s *Supervisor) drained(r *replica, run string, busy int) {
 // endDrain forgets a drain: the unit ended, or what runs is wanted again.
 func (s *Supervisor) endDrain(r *replica) {
 	if r.drainOf != nil {
-		r.drainOf()
+		r.drainOf.cancel()
 	}
 	r.facts.Draining, r.facts.Drained, r.drainOf = false, false, nil
 }

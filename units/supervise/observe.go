@@ -104,8 +104,11 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 		r.facts.Probe, r.facts.ProbeErr = reconcile.Unprobed, nil
 		r.failures, r.successes = 0, 0
 	}
-	if r.facts.Unit != reconcile.Active {
-		s.endDrain(r)
+	if st.InvocationID != was.InvocationID || r.facts.Unit != reconcile.Active {
+		s.endDrain(r) // it was of a run that has ended, seen or, while the connection was lost, unseen
+	}
+	if !r.facts.Exists() {
+		r.facts.StopErr = nil
 	}
 	s.adoptEndpoint(r)
 	s.countRestarts(r, was)
@@ -114,7 +117,7 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 		r.facts.RetryAt = time.Now().Add(r.pool().Restart.BreakerTimeout)
 	}
 	if r.facts.Op == reconcile.Start && r.facts.Exists() {
-		r.facts.Op = reconcile.None // PID 1 has it; the rest comes as unit changes
+		r.facts.Op, r.attempts = reconcile.None, 0 // PID 1 has it; the rest comes as unit changes
 	}
 	s.followHealth(r)
 }
@@ -176,8 +179,11 @@ func phaseOf(st systemd.Status) reconcile.Phase {
 	case "failed", "maintenance":
 		return reconcile.Broken
 	}
-	if st.JobID != 0 || st.InvocationID == "" {
+	switch {
+	case st.JobID != 0:
 		return reconcile.Starting // made a moment ago; its start job is queued
+	case st.InvocationID == "":
+		return reconcile.Absent // its job was cancelled before it ran: a name and no more
 	}
 	return reconcile.Exited
 }

@@ -19,7 +19,7 @@ func (s *Supervisor) publish(e *entry) {
 	for i := range maxIndex(e) {
 		if r := e.replicas[i]; r != nil {
 			p.Replicas = append(p.Replicas, r.snapshot())
-			p.Engine, p.ModelID = r.pool().Engine, string(r.pool().Model)
+			p.Engine, p.ModelID = r.serves()
 		}
 	}
 	p = registry.Aggregate(p)
@@ -73,7 +73,8 @@ func (s *Supervisor) logFailure(r *replica, f *registry.Failure) {
 
 // about is what every log line of a replica carries.
 func (s *Supervisor) about(r *replica) []any {
-	attrs := []any{"pool_id", r.id.Pool, "replica_id", r.id.Name(), "engine", r.pool().Engine, "model_id", string(r.pool().Model)}
+	kind, model := r.serves()
+	attrs := []any{"pool_id", r.id.Pool, "replica_id", r.id.Name(), "engine", kind, "model_id", model}
 	if v := r.version(); v != "" {
 		attrs = append(attrs, "engine_version", v)
 	}

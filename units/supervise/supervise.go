@@ -223,6 +223,17 @@ func (s *Supervisor) effect(f func(ctx context.Context) (done func()), broken fu
 	})
 }
 
+// guard turns a panic in f into an error: a defect that one pool meets is that pool's failure.
+func (s *Supervisor) guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a defect in this program: %v", p)
+			s.Log.Error("a panic was caught", "err", err, "stack", string(debug.Stack()))
+		}
+	}()
+	return f()
+}
+
 // arm sets the loop's only timer to the earliest wish.
 func (s *Supervisor) arm(t *time.Timer) {
 	if s.wake.IsZero() {

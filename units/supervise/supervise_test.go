@@ -228,6 +228,17 @@ func TestReload(t *testing.T) {
 		w.passGate(unitOf("a"))
 		m.wantState("a", registry.StateReady, true)
 	})
+	scenario(t, "a_change_during_a_load_starts_the_new_version", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a")))
+		m.wantState("a", registry.StateStarting, false)
+		m.apply(pools(llama("a", func(p *pool.Pool) { p.Slots = 3 })))
+		synctest.Wait()
+		if w.called("stop") != 1 || w.called("start") != 2 {
+			t.Fatalf("calls %v, want the former stopped and the new one started", w.calls)
+		}
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+	})
 	scenario(t, "changed_limits_are_set_on_the_running_engine_once", func(t *testing.T, w *world) {
 		m := serving(t, w)
 		m.apply(pools(llama("a", func(p *pool.Pool) { p.Limits.MemoryMaxBytes = 1 << 30 })))

@@ -81,8 +81,10 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 		Staged:   pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}},
 		Prepared: pool.Prepared{Binary: p.Provisioning.Binary, Version: "unknown"},
 	}
-	if in.Port == 0 {
-		in.Port = max(p.Port+r.id.Index, previewPort)
+	if p.Port != 0 {
+		in.Port = p.Port + r.id.Index
+	} else if in.Port == 0 {
+		in.Port = previewPort
 	}
 	if in.Staged.Path == "" {
 		in.Staged.Files = nil

@@ -4,21 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
-	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
 // world stands in for PID 1, the disk and the engines, so that the loop's order of things can be tested in
@@ -39,6 +34,13 @@ type world struct {
 	hang     map[string]bool // units whose start call PID 1 never answers
 	files    map[string]bool
 	beats    int
+
+	stopErr    error         // what every stop ends with
+	stageHangs bool          // staging goes on until it is told to end
+	probeDies  bool          // a probe is a defect
+	deaf       error         // what a question about requests under way ends with
+	neverRun   error         // a start makes the unit, and this ends its job before it ran
+	late       chan struct{} // where not nil, a start job's end is told when it is closed
 }
 
 func newWorld() *world {
@@ -138,12 +140,21 @@ func (w *world) Start(ctx context.Context, unit string, props []systemd.Property
 		MainPID: 1000 + w.runs, InvocationID: fmt.Sprintf("%032d", w.runs), LogFields: logFields(props),
 	}
 	w.units[unit], w.props[unit] = st, props
+	if err := w.neverRun; err != nil {
+		st.ActiveState, st.SubState, st.MainPID, st.InvocationID = "inactive", "dead", 0, ""
+		w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+		return func(context.Context) error { return err }, nil
+	}
+	late := w.late
 	end := make(chan error, 1)
 	w.ended[unit] = end
 	w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
 	return func(ctx context.Context) error {
 		select {
 		case err := <-end:
+			if late != nil {
+				<-late
+			}
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
@@ -176,7 +187,13 @@ func (w *world) Stop(_ context.Context, unit string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("stop %s", unit)
+	if w.stopErr != nil {
+		return w.stopErr
+	}
 	if st := w.units[unit]; st != nil {
+		if st.ActiveState == "activating" {
+			w.ended[unit] <- &systemd.JobError{Unit: unit, Type: "start", Result: "canceled"}
+		}
 		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
 		w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
 	}
@@ -217,11 +234,15 @@ func (w *world) Unit(_ context.Context, unit string) (systemd.Status, error) {
 	return systemd.Status{Name: unit}, nil
 }
 
-func (w *world) Stage(_ context.Context, p pool.Pool) (pool.Staged, error) {
+func (w *world) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 	w.mu.Lock()
-	stage := w.stage
+	stage, hangs := w.stage, w.stageHangs
 	w.note("stage %s", p.ID)
 	w.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return pool.Staged{}, ctx.Err()
+	}
 	if stage != nil {
 		if err := stage(p); err != nil {
 			return pool.Staged{}, err
@@ -237,6 +258,9 @@ func (w *world) Prepare(context.Context, pool.Pool, engine.Adapter) (pool.Prepar
 func (w *world) Probe(_ context.Context, url string, _ int, _ time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.probeDies {
+		panic("a broken answer")
+	}
 	if w.sick[url[:strings.LastIndexByte(url, '/')]] {
 		return errors.New("status 500")
 	}
@@ -247,13 +271,17 @@ func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if strings.HasSuffix(url, "/slots") {
+		if w.deaf != nil {
+			return nil, w.deaf
+		}
 		n := w.busy[strings.TrimSuffix(url, "/slots")]
 		return []byte("[" + strings.TrimSuffix(strings.Repeat(`{"is_processing":true},`, n), ",") + "]"), nil
 	}
 	return []byte(`{"total_slots":4}`), nil
 }
 
-func (w *world) Reason(error) string { return "status" }
+// Reason takes the text for the word.
+func (w *world) Reason(err error) string { return err.Error() }
 
 func (w *world) portFree(port int) error {
 	w.mu.Lock()
@@ -289,107 +317,23 @@ func (noObserver) Restarted(registry.Pool, string, int)        {}
 func (noObserver) RestartScheduled(registry.Pool, string)      {}
 func (noObserver) Probed(registry.Pool, string, time.Duration) {}
 
-// listPorts hands out 21000, 21001, …
-type listPorts struct{ by map[pool.Replica]int }
+// listPorts hands out 21000, 21001, … and none twice, as long as there are others.
+type listPorts struct {
+	by   map[pool.Replica]int
+	last int
+}
 
 func (l *listPorts) Claim(r pool.Replica, want int) (int, error) {
-	if want != 0 {
-		l.by[r] = want
-		return want, nil
+	if have := l.by[r]; have != 0 && (want == 0 || want == have) {
+		return have, nil
 	}
-	taken := slices.Collect(maps.Values(l.by))
-	for p := 21000; ; p++ {
-		if !slices.Contains(taken, p) {
-			l.by[r] = p
-			return p, nil
-		}
+	if want == 0 {
+		l.last++
+		want = 20999 + l.last
 	}
+	l.by[r] = want
+	return want, nil
 }
 func (l *listPorts) Reserve([]int)                  {}
 func (l *listPorts) Adopt(r pool.Replica, port int) { l.by[r] = port }
 func (l *listPorts) Release(r pool.Replica)         { delete(l.by, r) }
-
-// manager is one supervisor in a world.
-type manager struct {
-	t      *testing.T
-	w      *world
-	s      *Supervisor
-	reg    *registry.Registry
-	stop   context.CancelFunc
-	done   chan struct{}
-	status string
-}
-
-// start runs a manager in the world; a second one in the same world is a restarted manager.
-func (w *world) manage(t *testing.T, d Desired) *manager {
-	m := &manager{t: t, w: w, reg: registry.New(), done: make(chan struct{})}
-	m.s = New(Options{
-		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)}, PortFree: w.portFree,
-		Registry: m.reg, Handoff: handoffs{w}, Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Host:   render.Host{GatePath: "/usr/lib/pool-managerd/pool-gate"},
-		Status: func(line string) { m.status = line }, Beat: func() { w.with(func() { w.beats++ }) }, BeatEvery: 10 * time.Second,
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	m.stop = cancel
-	go func() {
-		defer close(m.done)
-		_ = m.s.Run(ctx, d)
-	}()
-	t.Cleanup(m.kill)
-	synctest.Wait()
-	return m
-}
-
-// kill ends the manager as a crash would: nothing is told to the engines.
-func (m *manager) kill() {
-	m.stop()
-	<-m.done
-}
-
-func (m *manager) apply(d Desired) {
-	m.t.Helper()
-	if err := m.s.Apply(m.t.Context(), d); err != nil {
-		m.t.Fatal(err)
-	}
-	synctest.Wait()
-}
-
-func (m *manager) pool(id string) registry.Pool {
-	p, _ := m.reg.Pool(id)
-	return p
-}
-
-func (m *manager) wantState(id string, state registry.State, ready bool) {
-	m.t.Helper()
-	synctest.Wait()
-	p, ok := m.reg.Pool(id)
-	if !ok || p.State != state || p.Ready != ready {
-		m.t.Fatalf("pool %s: known=%t state=%s ready=%t last_error=%v, want %s ready=%t", id, ok, p.State, p.Ready, p.LastError, state, ready)
-	}
-}
-
-func (m *manager) wantCode(id string, code registry.Code) {
-	m.t.Helper()
-	p := m.pool(id)
-	if p.LastError == nil || p.LastError.Code != code {
-		m.t.Fatalf("pool %s: last_error = %v, want %s", id, p.LastError, code)
-	}
-}
-
-// llama is a pool of one CPU replica with every default that config fills in.
-func llama(id string, changes ...func(*pool.Pool)) pool.Pool {
-	p := pool.Pool{
-		ID: id, Engine: pool.LlamaCpp, Model: pool.Model("file:/srv/models/" + id + ".gguf"), Replicas: 1, Devices: [][]string{nil},
-		Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
-		Health:       pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1, StartTimeout: time.Minute, Mode: pool.FailFast},
-		Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, ResetAfter: 10 * time.Minute,
-			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute},
-		Drain: pool.Drain{Deadline: 30 * time.Second},
-	}
-	for _, c := range changes {
-		c(&p)
-	}
-	return p
-}
-
-func unitOf(id string) string { return pool.Replica{Pool: id}.Unit() }

@@ -1,0 +1,99 @@
+package supervise
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// manager is one supervisor in a world.
+type manager struct {
+	t      *testing.T
+	w      *world
+	s      *Supervisor
+	reg    *registry.Registry
+	stop   context.CancelFunc
+	done   chan struct{}
+	status string
+}
+
+// start runs a manager in the world; a second one in the same world is a restarted manager.
+func (w *world) manage(t *testing.T, d Desired) *manager {
+	m := &manager{t: t, w: w, reg: registry.New(), done: make(chan struct{})}
+	m.s = New(Options{
+		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)}, PortFree: w.portFree,
+		Registry: m.reg, Handoff: handoffs{w}, Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Host:   render.Host{GatePath: "/usr/lib/pool-managerd/pool-gate"},
+		Status: func(line string) { m.status = line }, Beat: func() { w.with(func() { w.beats++ }) }, BeatEvery: 10 * time.Second,
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	m.stop = cancel
+	go func() {
+		defer close(m.done)
+		_ = m.s.Run(ctx, d)
+	}()
+	t.Cleanup(m.kill)
+	synctest.Wait()
+	return m
+}
+
+// kill ends the manager as a crash would: nothing is told to the engines.
+func (m *manager) kill() {
+	m.stop()
+	<-m.done
+}
+
+func (m *manager) apply(d Desired) {
+	m.t.Helper()
+	if err := m.s.Apply(m.t.Context(), d); err != nil {
+		m.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+func (m *manager) pool(id string) registry.Pool {
+	p, _ := m.reg.Pool(id)
+	return p
+}
+
+func (m *manager) wantState(id string, state registry.State, ready bool) {
+	m.t.Helper()
+	synctest.Wait()
+	p, ok := m.reg.Pool(id)
+	if !ok || p.State != state || p.Ready != ready {
+		m.t.Fatalf("pool %s: known=%t state=%s ready=%t last_error=%v, want %s ready=%t", id, ok, p.State, p.Ready, p.LastError, state, ready)
+	}
+}
+
+func (m *manager) wantCode(id string, code registry.Code) {
+	m.t.Helper()
+	p := m.pool(id)
+	if p.LastError == nil || p.LastError.Code != code {
+		m.t.Fatalf("pool %s: last_error = %v, want %s", id, p.LastError, code)
+	}
+}
+
+// llama is a pool of one CPU replica with every default that config fills in.
+func llama(id string, changes ...func(*pool.Pool)) pool.Pool {
+	p := pool.Pool{
+		ID: id, Engine: pool.LlamaCpp, Model: pool.Model("file:/srv/models/" + id + ".gguf"), Replicas: 1, Devices: [][]string{nil},
+		Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
+		Health:       pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1, StartTimeout: time.Minute, Mode: pool.FailFast},
+		Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, ResetAfter: 10 * time.Minute,
+			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute},
+		Drain: pool.Drain{Deadline: 30 * time.Second},
+	}
+	for _, c := range changes {
+		c(&p)
+	}
+	return p
+}
+
+func unitOf(id string) string { return pool.Replica{Pool: id}.Unit() }
