@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -24,6 +25,7 @@ const (
 	ReasonTimeout = "timeout"
 	ReasonStatus  = "status" // another status than the one that means healthy
 	ReasonReset   = "reset"  // the connection was cut
+	ReasonHTTP    = "http"   // what came is no HTTP
 	ReasonOther   = "other"
 )
 
@@ -46,35 +48,29 @@ func (e *Error) Unwrap() error { return e.Err }
 // little. Its methods may be called from many goroutines.
 type Prober struct {
 	client *http.Client
+	dialed dialed
 }
 
 // New makes a prober. It reads no proxy settings and follows no redirect: an engine that sends
 // the prober elsewhere is not healthy.
 func New() *Prober {
-	dialer := &net.Dialer{KeepAlive: -1, Control: loopbackOnly}
-	return &Prober{client: &http.Client{
+	p := &Prober{}
+	p.client = &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			DialContext: dialer.DialContext, MaxIdleConnsPerHost: 1, MaxConnsPerHost: 2, IdleConnTimeout: 90 * time.Second,
+			DialContext: p.dialed.dial, MaxIdleConnsPerHost: 1, MaxConnsPerHost: 2, IdleConnTimeout: 90 * time.Second,
 			DisableCompression: true, ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, MaxResponseHeaderBytes: 16 << 10,
 		},
-	}}
-}
-
-// loopbackOnly refuses every address that is not this host's, before a packet is sent.
-func loopbackOnly(_, address string, _ syscall.RawConn) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
 	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("%s is not on the loopback; engines are asked there only", address)
-	}
-	return nil
+	return p
 }
 
 // Close closes the idle connections.
 func (p *Prober) Close() { p.client.CloseIdleConnections() }
+
+// CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"), those in use as well. It is called before the
+// engine is stopped: a server that ends gracefully waits for idle clients (Triton: up to 30 s).
+func (p *Prober) CloseIdle(host string) { p.dialed.close(host) }
 
 // Probe succeeds when a GET of the URL is answered with the wanted status before timeout. The error is an *Error.
 func (p *Prober) Probe(ctx context.Context, url string, want int, timeout time.Duration) error {
@@ -140,6 +136,7 @@ func (p *Prober) get(ctx context.Context, url string) (*http.Response, error) {
 
 // failed puts a transport's error into a reason and a sentence.
 func failed(err error, timeout time.Duration) *Error {
+	var system syscall.Errno
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
 		text := "no answer in time"
@@ -149,10 +146,22 @@ func failed(err error, timeout time.Duration) *Error {
 		return &Error{ReasonTimeout, text, err}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return &Error{ReasonRefused, "nobody listens on the engine's port", err}
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &Error{ReasonReset, "the engine cut the connection", err}
+	case errors.Is(err, context.Canceled), errors.Is(err, errNotHere), errors.As(err, &system):
+		return &Error{ReasonOther, cause(err).Error(), err}
 	}
-	return &Error{ReasonOther, err.Error(), err}
+	return &Error{ReasonHTTP, "the answer is no HTTP: " + cause(err).Error(), err}
+}
+
+// cause is an error without the method and the URL that http.Client puts before it.
+func cause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
 
 // quoted shows the beginning of an answer on one line.

@@ -68,7 +68,20 @@ func TestProbe(t *testing.T) {
 		{"nobody_listens", free, ReasonRefused, "nobody listens"},
 		{"no_answer", closed, ReasonTimeout, "no answer within 200ms"},
 		{"connection_cut", raw(t, func(c net.Conn) { heard(c); c.Close() }), ReasonReset, "cut the connection"},
-		{"not_http", raw(t, func(c net.Conn) { heard(c); io.WriteString(c, "hello\r\n\r\n"); c.Close() }), ReasonOther, "malformed HTTP"},
+		{"not_http", raw(t, func(c net.Conn) { heard(c); io.WriteString(c, "hello\r\n\r\n"); c.Close() }), ReasonHTTP, "malformed HTTP"},
+		{"an_answer_cut_off", raw(t, func(c net.Conn) {
+			heard(c)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok")
+			c.Close()
+		}), ReasonReset, "cut the connection"},
+		{"an_answer_that_stops", raw(t, func(c net.Conn) {
+			heard(c)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok")
+		}), ReasonTimeout, "no answer within"},
+		{"endless_header", raw(t, func(c net.Conn) {
+			heard(c)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 10_000)+"\r\n")
+		}), ReasonHTTP, "no HTTP"},
 		{"another_host", "http://192.0.2.1:80/health", ReasonOther, "not on the loopback"},
 	}
 	p := New()
@@ -136,6 +149,53 @@ func TestOneConnectionPerEngine(t *testing.T) {
 	}
 	if n := conns.Load(); n != 1 {
 		t.Errorf("%d connections for 20 probes, want 1", n)
+	}
+}
+
+// TestCloseIdle: before an engine is stopped nothing of ours keeps it waiting, and another engine's connection stays.
+func TestCloseIdle(t *testing.T) {
+	ended := make(chan string, 8)
+	serve := func(name string) string {
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+		srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+			if s == http.StateClosed {
+				ended <- name
+			}
+		}
+		srv.Start()
+		t.Cleanup(srv.Close)
+		return srv.URL
+	}
+	one, other := serve("one"), serve("other")
+	p := New()
+	defer p.Close()
+	for _, url := range []string{one, other} {
+		if err := p.Probe(t.Context(), url, 200, time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.CloseIdle(strings.TrimPrefix(one, "http://"))
+	if got := <-ended; got != "one" {
+		t.Errorf("the connection to %s ended", got)
+	}
+	p.dialed.mu.Lock()
+	left := len(p.dialed.open)
+	p.dialed.mu.Unlock()
+	if left != 1 {
+		t.Errorf("%d engines have connections, want 1", left)
+	}
+	for _, url := range []string{one, other} {
+		if err := p.Probe(t.Context(), url, 200, time.Second); err != nil {
+			t.Errorf("after it: %v", err)
+		}
+	}
+}
+
+func TestProxySettingsAreNotRead(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://192.0.2.1:3128")
+	t.Setenv("http_proxy", "http://192.0.2.1:3128")
+	if transport := New().client.Transport.(*http.Transport); transport.Proxy != nil {
+		t.Error("the transport has a proxy function")
 	}
 }
 
