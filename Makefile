@@ -74,13 +74,14 @@ clean: ## Remove dist; machines and Go's caches stay
 check: lint unit ## Lint and unit tests: what needs no root and no machine
 
 .PHONY: lint
-lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## gofmt, go vet, staticcheck, govulncheck, shell syntax
+lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## gofmt, go vet, staticcheck, govulncheck, shell syntax, manual pages
 	@unformatted=$$(gofmt -l $(wildcard cmd units systemd cgroups nvml registry packaging test)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags machine ./...
 	$(TOOLS)/staticcheck -tags machine ./...
 	@for script in .ci/run packaging/stage packaging/third-party-licenses packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
+	@! command -v mandoc >/dev/null || mandoc -Tlint -W warning $(MAN)
 	@status=0; $(TOOLS)/govulncheck ./... >$(DIST)/govulncheck.out 2>&1 || status=$$?; \
 	case $$status in \
 	0) echo "govulncheck: nothing known" ;; \
