@@ -157,6 +157,9 @@ func factsFrom(b []byte) Facts {
 	if at(16, 8) == 7 {
 		f.Op = Start
 	}
+	if n := at(17, 4); n > 0 {
+		stopFailed(time.Duration(n-2) * time.Second)(&f)
+	}
 	return f
 }
 
@@ -182,12 +185,15 @@ func FuzzPlan(f *testing.F) {
 			if facts.Unit == Active && !facts.Drained {
 				t.Errorf("%+v: an engine that serves was stopped without a drain", facts)
 			}
+			if facts.StopErr != nil && facts.StopAt.After(noon) {
+				t.Errorf("%+v: a stop that failed was repeated without a pause", facts)
+			}
 		case Stage, Prepare, Drain, SetLimits:
 			if facts.Held {
 				t.Errorf("%+v: a held replica was touched by %s", facts, d.Action)
 			}
 		}
-		if facts.Held && d.Action != None {
+		if facts.Held && d.Action != None && d.Action != Resume {
 			t.Errorf("%+v: a held replica got %s", facts, d.Action)
 		}
 		if v.Ready && (facts.Unit != Active || facts.Draining || facts.Probe == Unprobed) {
