@@ -5,6 +5,7 @@
 #
 # $1 directory of the machine, $2 root file system below (shared, only read), $3 cgroup of the machine as a directory.
 set -eu
+umask 022
 dir=$1 lower=$2 cgroup=$3
 
 # The private copy: an overlay whose upper layer is memory; a plain copy where overlayfs is not to be had.

@@ -16,6 +16,9 @@ import (
 // pipeGrace is how long Wait waits for output after the program's end, when a child of it keeps the pipes open.
 const pipeGrace = 2 * time.Second
 
+// withUmask runs its arguments with a system's usual file mode mask, whatever that of the person who runs the tests is.
+const withUmask = `umask 022; exec "$@"`
+
 // containerProcess is a program that nsenter runs in a container.
 type containerProcess struct {
 	cmd    *exec.Cmd
@@ -43,7 +46,8 @@ func (c *container) start(ctx context.Context, command Command) (process, error)
 	}
 	args := []string{"--target=" + strconv.Itoa(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
 		"/usr/bin/env", "--ignore-environment", "--chdir=" + dir}
-	args = append(append(args, command.environment()...), command.Args...)
+	args = append(append(args, command.environment()...), "sh", "-c", withUmask, "sh")
+	args = append(args, command.Args...)
 	p := &containerProcess{cmd: exec.CommandContext(ctx, "nsenter", args...), cgroup: cgroup}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = command.Stdin, command.Stdout, command.Stderr
 	p.cmd.Cancel, p.cmd.WaitDelay = p.kill, pipeGrace

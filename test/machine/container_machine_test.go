@@ -5,6 +5,7 @@ package machine
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -172,29 +173,35 @@ func TestContainerLeavesNothing(t *testing.T) {
 	t.Run("after_kill_9_of_the_process", func(t *testing.T) { killedParent(t, Config{}) })
 }
 
-// helperEnv makes TestHelperProcess boot a machine of that backend and wait to be killed.
+// helperEnv makes a process of this test binary boot a machine of that backend and wait to be killed.
 const helperEnv = "MACHINE_TEST_HELPER"
 
-func TestHelperProcess(t *testing.T) {
-	backend := os.Getenv(helperEnv)
-	if backend == "" {
-		return // not a test: killedParent starts it
+func TestMain(m *testing.M) {
+	if backend := os.Getenv(helperEnv); backend != "" {
+		fmt.Println(bootAndWait(Kind(backend)))
+		os.Exit(1)
 	}
-	m, err := Boot(t.Context(), Config{Backend: Kind(backend)})
+	os.Exit(m.Run())
+}
+
+// bootAndWait is the other process of killedParent. It returns only when there is no machine.
+func bootAndWait(backend Kind) error {
+	m, err := Boot(context.Background(), Config{Backend: backend})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	switch b := m.backend.(type) {
 	case *container:
 		pid, err := b.leader()
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		fmt.Println("helper:", b.dir.id, pid)
 	case *vm:
 		fmt.Println("helper:", b.dir.id, b.boot.process.Pid)
 	}
-	select {}
+	<-m.Gone()
+	return errors.New("the machine has ended by itself")
 }
 
 // killedParent boots a machine in another process, kills that with SIGKILL, and holds that the machine's own processes
@@ -203,7 +210,7 @@ func killedParent(t *testing.T, cfg Config) {
 	if cfg.Backend == "" {
 		cfg.Backend = Container
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHelperProcess$")
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), helperEnv+"="+string(cfg.Backend))
 	out, err := cmd.StdoutPipe()
 	if err != nil {

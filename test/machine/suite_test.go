@@ -43,6 +43,11 @@ func commandSuite(t *testing.T, m *Machine) {
 			t.Errorf("stdout %q, stderr %q", r.Stdout, r.Stderr)
 		}
 	})
+	t.Run("files_are_made_with_mode_0644", func(t *testing.T) {
+		if got := m.MustShell(t, "umask; touch /run/made; stat --format=%a /run/made"); got != "0022\n644" {
+			t.Error(got)
+		}
+	})
 	t.Run("environment_is_clean", func(t *testing.T) {
 		t.Setenv("OF_THE_HOST", "leaks")
 		r := m.RunCommand(t.Context(), Command{Args: []string{"sh", "-c", "env; pwd"}, Env: []string{"MINE=1"}, Dir: "/usr"})
