@@ -103,15 +103,15 @@ func cgroupOf(pid int) string {
 func (w *watched) counters(s *Sample) {
 	var own time.Duration
 	for _, pid := range w.not {
-		cpu, _ := procStat(pid)
-		own += cpu
+		own += procStat(pid).cpu
 	}
 	processes := w.processes()
 	var sum time.Duration
 	for _, pid := range processes {
-		cpu, faults := procStat(pid)
-		sum += cpu
-		s.Faults += faults
+		used := procStat(pid)
+		sum += used.cpu
+		s.Faults += used.faults
+		s.Memory += used.memory
 	}
 	s.CPU = sum
 	if total, ok := w.groupCPU(); ok {
@@ -183,27 +183,35 @@ func parseIOStat(text string) uint64 {
 	return sum
 }
 
-func procStat(pid int) (cpu time.Duration, faults uint64) {
+// usage is what one process has used so far, and the memory that it has now, in bytes.
+type usage struct {
+	cpu    time.Duration
+	faults uint64
+	memory uint64
+}
+
+func procStat(pid int) usage {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, 0
+		return usage{}
 	}
 	return parseProcStat(string(data))
 }
 
-// parseProcStat reads majflt, utime and stime: fields 12, 14 and 15 of proc_pid_stat(5). The name in field 2 may hold
+// parseProcStat reads majflt, utime, stime and rss: fields 12, 14, 15 and 24 of proc_pid_stat(5). The name in field 2 may hold
 // anything, so that counting begins behind its closing parenthesis, at field 3.
-func parseProcStat(text string) (cpu time.Duration, faults uint64) {
+func parseProcStat(text string) usage {
 	end := strings.LastIndexByte(text, ')')
 	if end < 0 {
-		return 0, 0
+		return usage{}
 	}
 	f := strings.Fields(text[end+1:])
-	if len(f) < 13 {
-		return 0, 0
+	if len(f) < 22 {
+		return usage{}
 	}
-	faults, _ = strconv.ParseUint(f[9], 10, 64)
+	faults, _ := strconv.ParseUint(f[9], 10, 64)
 	utime, _ := strconv.ParseUint(f[11], 10, 32)
 	stime, _ := strconv.ParseUint(f[12], 10, 32)
-	return time.Duration(utime+stime) * (time.Second / userHz), faults
+	pages, _ := strconv.ParseUint(f[21], 10, 32)
+	return usage{time.Duration(utime+stime) * (time.Second / userHz), faults, pages * uint64(os.Getpagesize())}
 }

@@ -13,7 +13,7 @@ const (
 	Foreign               // somebody else's process listens on the port
 )
 
-// Sample is one look at the engine. Counters only grow.
+// Sample is one look at the engine. Counters grow, but for those that a process takes with it when it ends.
 type Sample struct {
 	At     time.Duration // since the gate began
 	Answer Answer
@@ -22,6 +22,7 @@ type Sample struct {
 	CPU    time.Duration // CPU time of the engine's processes
 	IO     uint64        // bytes read and written by them, as far as the kernel counts
 	Faults uint64        // major page faults: a model that is mapped is read by them
+	Memory uint64        // bytes of it that are resident
 	Lines  uint64        // log lines
 }
 
@@ -43,12 +44,18 @@ const (
 	cpuShare = 0.01
 	cpuFloor = 50 * time.Millisecond
 	ioFloor  = 4096 // bytes: one page
+
+	// Input from a network file system is not counted as such, and costs little CPU time: but it fills memory. Answers to
+	// the gate may make an engine grow a little, too.
+	memoryRate  = 64 << 10 // bytes a second
+	memoryFloor = 1 << 20  // bytes
 )
 
 // Judge decides from samples. It is pure: the same samples give the same verdicts. The zero value is not usable; see NewJudge.
 type Judge struct {
 	stall time.Duration
 	mark  Sample // the counters at the last progress
+	peak  uint64 // the most memory at a progress: what is given back and taken again is none
 }
 
 // NewJudge makes a judge that calls a load stalled after so long without progress.
@@ -65,11 +72,13 @@ func (j *Judge) Next(s Sample) Verdict {
 	case s.Answer == Healthy:
 		return Ready
 	case j.moved(s):
-		j.mark = s
+		j.mark, j.peak = s, max(j.peak, s.Memory)
 		return Wait
 	case s.At-j.mark.At >= j.stall:
 		return Stalled
 	}
+	// What a process that ended has taken with it must not be made up for first.
+	j.mark.CPU, j.mark.Faults = min(j.mark.CPU, s.CPU), min(j.mark.Faults, s.Faults)
 	return Wait
 }
 
@@ -77,9 +86,11 @@ func (j *Judge) Next(s Sample) Verdict {
 func (j *Judge) Idle(s Sample) time.Duration { return s.At - j.mark.At }
 
 func (j *Judge) moved(s Sample) bool {
-	need := max(cpuFloor, time.Duration(cpuShare*float64(s.At-j.mark.At)))
+	span := s.At - j.mark.At
+	need := max(cpuFloor, time.Duration(cpuShare*float64(span)))
+	fill := max(memoryFloor, uint64(memoryRate*span.Seconds()))
 	return s.Lines > j.mark.Lines || s.Faults > j.mark.Faults ||
-		s.IO >= j.mark.IO+ioFloor || s.CPU >= j.mark.CPU+need
+		s.Memory >= j.peak+fill || s.IO >= j.mark.IO+ioFloor || s.CPU >= j.mark.CPU+need
 }
 
 // Pause is the time until the next sample: short at first, since a small model is loaded in no time, and never so

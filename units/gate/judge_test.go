@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"os"
 	"testing"
 	"time"
 )
@@ -47,6 +48,24 @@ func TestJudge(t *testing.T) {
 			return Sample{Answer: Loading, CPU: time.Duration(s) * 2 * time.Millisecond}
 		}, Stalled, stallTime},
 		{"less_than_a_page_is_no_progress", func(s int) Sample { return Sample{IO: uint64(s) * 100} }, Stalled, stallTime},
+		// A helper's own counters go with it: what the others do afterwards is progress all the same.
+		{"page_faults_count_on_after_a_helper_has_ended", func(s int) Sample {
+			if s < 5 {
+				return Sample{Faults: 1000}
+			}
+			return healthyAt(60, Sample{Faults: uint64(s)}, s)
+		}, Ready, 60 * time.Second},
+		{"cpu_counts_on_after_a_helper_has_ended", func(s int) Sample {
+			if s < 5 {
+				return Sample{CPU: time.Minute}
+			}
+			return healthyAt(60, Sample{CPU: time.Duration(s) * 100 * time.Millisecond}, s)
+		}, Ready, 60 * time.Second},
+		{"helpers_that_come_and_go_idle_are_no_progress", func(s int) Sample { return Sample{Faults: uint64(20 - min(s, 20))} }, Stalled, stallTime},
+		// A network file system counts neither as input nor as much CPU time.
+		{"memory_that_fills_is_progress", func(s int) Sample { return healthyAt(60, Sample{Memory: uint64(s) << 20}, s) }, Ready, 60 * time.Second},
+		{"growing_a_little_is_no_progress", func(s int) Sample { return Sample{Memory: uint64(s) << 14} }, Stalled, stallTime},
+		{"memory_that_comes_and_goes_is_no_progress", func(s int) Sample { return Sample{Memory: uint64(s%2) << 24} }, Stalled, stallTime + time.Second},
 		{"a_stall_after_progress_counts_from_there", func(s int) Sample { return Sample{Lines: uint64(min(s, 30))} }, Stalled, 40 * time.Second},
 		{"dead_engine", func(s int) Sample { return Sample{Gone: s == 2, Answer: Healthy * Answer(b2i(s == 2))} }, EngineGone, 2 * time.Second},
 		{"foreign_listener_is_never_ready", func(int) Sample { return Sample{Answer: Foreign} }, ForeignPort, 0},
@@ -117,9 +136,9 @@ func TestParsers(t *testing.T) {
 		}
 	})
 	t.Run("proc_stat_with_a_nasty_name", func(t *testing.T) {
-		cpu, faults := parseProcStat("42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 7 0 25 5 0 0 20 0 1 0 100 1 1")
-		if cpu != 300*time.Millisecond || faults != 7 {
-			t.Errorf("parseProcStat = %s, %d faults", cpu, faults)
+		got := parseProcStat("42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 7 0 25 5 0 0 20 0 1 0 100 1 3")
+		if want := (usage{cpu: 300 * time.Millisecond, faults: 7, memory: 3 * uint64(os.Getpagesize())}); got != want {
+			t.Errorf("parseProcStat = %+v, want %+v", got, want)
 		}
 	})
 	t.Run("journal_line", func(t *testing.T) {
