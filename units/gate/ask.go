@@ -23,7 +23,7 @@ type endpoint struct {
 	path string
 }
 
-// parseEndpoint accepts an http URL with a port on the loopback, and nothing else.
+// parseEndpoint accepts an http URL with a port on 127.0.0.1, where engines listen, and nothing else.
 func parseEndpoint(text string) (endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -31,30 +31,38 @@ func parseEndpoint(text string) (endpoint, error) {
 	}
 	ip := net.ParseIP(u.Hostname())
 	port, err := strconv.Atoi(u.Port())
-	if u.Scheme != "http" || ip == nil || !ip.IsLoopback() || err != nil {
+	if u.Scheme != "http" || !ip.Equal(net.IPv4(127, 0, 0, 1)) || err != nil {
 		return endpoint{}, fmt.Errorf("%q is not of the form http://127.0.0.1:PORT/PATH", text)
 	}
 	return endpoint{host: u.Hostname(), port: port, path: u.RequestURI()}, nil
 }
 
-// ask puts one question to the engine, after it made sure that it is the engine who listens: the user of the listening
+// ask puts one question to the engine, and makes sure that it is the engine who listens, before and after: the user of the listening
 // socket must be the engine's, or an answer would prove nothing.
 func (e endpoint) ask(uid, expect int) Answer {
-	users, err := listen.Users(e.port)
-	if err != nil || len(users) == 0 {
-		return Silent
-	}
-	if slices.ContainsFunc(users, func(u int) bool { return u != uid }) {
-		return Foreign
+	if before := e.listener(uid); before != Healthy {
+		return before
 	}
 	status, err := e.get()
 	switch {
 	case err != nil:
 		return Silent
 	case status == expect:
-		return Healthy
+		return e.listener(uid)
 	}
 	return Loading
+}
+
+// listener is Healthy where the engine's user, and nobody else, listens on the port.
+func (e endpoint) listener(uid int) Answer {
+	users, err := listen.Users(e.port)
+	switch {
+	case err != nil, len(users) == 0:
+		return Silent
+	case slices.ContainsFunc(users, func(u int) bool { return u != uid }):
+		return Foreign
+	}
+	return Healthy
 }
 
 // get returns the status of a GET. It speaks just enough HTTP/1.1 (RFC 9112) for that, so that a hundred gates

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,17 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// userHz is the unit of the CPU times in /proc/PID/stat, in ticks a second: 100 on every architecture
-// that Linux runs Go on (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
-const userHz = 100
-
 // watched is the engine's process and control group, as the gate sees them.
 type watched struct {
 	pid    int
 	uid    int
 	pidfd  int
 	cgroup string // a directory; empty where it was not found
-	not    []int  // processes of the unit that are not the engine: the gate's own
+	not    []int  // processes in that group that are not the engine: the gate's own
 }
 
 // watch opens the main process. Nothing it needs later wants privileges.
@@ -36,13 +31,22 @@ func watch(pid int) (*watched, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch process %d: %w", pid, err)
 	}
-	w := &watched{pid: pid, pidfd: fd, not: []int{os.Getpid()}}
+	w := &watched{pid: pid, pidfd: fd}
 	if w.uid, err = userOf(pid); err != nil {
 		unix.Close(fd)
 		return nil, errGone
 	}
 	w.cgroup = cgroupOf(pid)
+	w.exclude(os.Getpid())
 	return w, nil
+}
+
+// exclude takes a process of the gate's out of what is counted as the engine's. PID 1 runs commands like this one in the unit's own
+// group (seen on 252, 257 and 262), or, where a unit has Delegate=, in a group ".control" below it (systemd.resource-control(5)).
+func (w *watched) exclude(pid int) {
+	if own := cgroupOf(pid); own == w.cgroup || strings.HasPrefix(own, w.cgroup+"/") {
+		w.not = append(w.not, pid)
+	}
 }
 
 func (w *watched) close() { unix.Close(w.pidfd) }
@@ -96,122 +100,4 @@ func cgroupOf(pid int) string {
 		}
 	}
 	return ""
-}
-
-// counters reads what the engine has used so far. What the kernel does not tell is left at zero: then
-// the other counters decide.
-func (w *watched) counters(s *Sample) {
-	var own time.Duration
-	for _, pid := range w.not {
-		own += procStat(pid).cpu
-	}
-	processes := w.processes()
-	var sum time.Duration
-	for _, pid := range processes {
-		used := procStat(pid)
-		sum += used.cpu
-		s.Faults += used.faults
-		s.Memory += used.memory
-	}
-	s.CPU = sum
-	if total, ok := w.groupCPU(); ok {
-		s.CPU = max(total-own, 0)
-	}
-	s.IO = w.groupIO()
-}
-
-// processes are the engine's, or its main one where the group cannot be read.
-func (w *watched) processes() []int {
-	data, err := os.ReadFile(filepath.Join(w.cgroup, "cgroup.procs"))
-	if w.cgroup == "" || err != nil {
-		return []int{w.pid}
-	}
-	var pids []int
-	for _, field := range strings.Fields(string(data)) {
-		pid, err := strconv.Atoi(field)
-		if err == nil && !slices.Contains(w.not, pid) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// groupCPU reads usage_usec of cpu.stat (cgroup-v2 document), which every group has, also without the cpu controller.
-func (w *watched) groupCPU() (time.Duration, bool) {
-	if w.cgroup == "" {
-		return 0, false
-	}
-	data, err := os.ReadFile(filepath.Join(w.cgroup, "cpu.stat"))
-	if err != nil {
-		return 0, false
-	}
-	return parseCPUStat(string(data))
-}
-
-func parseCPUStat(text string) (time.Duration, bool) {
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(line, "usage_usec "); ok {
-			usec, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
-			return time.Duration(usec) * time.Microsecond, err == nil
-		}
-	}
-	return 0, false
-}
-
-// groupIO reads rbytes and wbytes of io.stat; a group without the io controller has none.
-func (w *watched) groupIO() uint64 {
-	if w.cgroup == "" {
-		return 0
-	}
-	data, err := os.ReadFile(filepath.Join(w.cgroup, "io.stat"))
-	if err != nil {
-		return 0
-	}
-	return parseIOStat(string(data))
-}
-
-func parseIOStat(text string) uint64 {
-	var sum uint64
-	for _, field := range strings.Fields(text) {
-		for _, key := range []string{"rbytes=", "wbytes="} {
-			if value, ok := strings.CutPrefix(field, key); ok {
-				n, _ := strconv.ParseUint(value, 10, 64)
-				sum += n
-			}
-		}
-	}
-	return sum
-}
-
-// usage is what one process has used so far, and the memory that it has now, in bytes.
-type usage struct {
-	cpu    time.Duration
-	faults uint64
-	memory uint64
-}
-
-func procStat(pid int) usage {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return usage{}
-	}
-	return parseProcStat(string(data))
-}
-
-// parseProcStat reads majflt, utime, stime and rss: fields 12, 14, 15 and 24 of proc_pid_stat(5). The name in field 2 may hold
-// anything, so that counting begins behind its closing parenthesis, at field 3.
-func parseProcStat(text string) usage {
-	end := strings.LastIndexByte(text, ')')
-	if end < 0 {
-		return usage{}
-	}
-	f := strings.Fields(text[end+1:])
-	if len(f) < 22 {
-		return usage{}
-	}
-	faults, _ := strconv.ParseUint(f[9], 10, 64)
-	utime, _ := strconv.ParseUint(f[11], 10, 32)
-	stime, _ := strconv.ParseUint(f[12], 10, 32)
-	pages, _ := strconv.ParseUint(f[21], 10, 32)
-	return usage{time.Duration(utime+stime) * (time.Second / userHz), faults, pages * uint64(os.Getpagesize())}
 }

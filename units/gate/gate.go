@@ -32,9 +32,6 @@ type Options struct {
 // errGone says that the main process ended before it could be watched.
 var errGone = errors.New("the engine's main process has ended")
 
-// progressEvery is how often a long load is mentioned in the log.
-const progressEvery = time.Minute
-
 // FromEnvironment fills in what PID 1 tells a command of a unit.
 func (o *Options) FromEnvironment() error {
 	pid, err := strconv.Atoi(os.Getenv("MAINPID"))
@@ -65,30 +62,17 @@ func Run(ctx context.Context, o Options) int {
 		o.Log.Println(err)
 		return exit.Failed
 	}
-	lines := o.followLog(w)
+	lines := &follower{invocation: o.Invocation, journalctl: "journalctl", say: o.Log.Println}
 	defer lines.stop()
-	return o.loop(ctx, at, w, lines)
+	return o.wait(ctx, at, w, lines)
 }
 
-// followLog is nil where the log cannot be read: then CPU time and input decide alone.
-func (o Options) followLog(w *watched) *follower {
-	if o.Invocation == "" {
-		return nil
-	}
-	f, err := follow(o.Invocation, w.not)
-	if err != nil {
-		o.Log.Println("the log cannot be followed, so log lines do not count as progress:", err)
-		return nil
-	}
-	w.not = append(w.not, f.cmd.Process.Pid)
-	return f
-}
-
-func (o Options) loop(ctx context.Context, at endpoint, w *watched, lines *follower) int {
-	began, mentioned, gone := time.Now(), time.Duration(0), false
+// wait looks at the engine until there is a verdict.
+func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follower) int {
+	began, told, gone := time.Now(), report{}, false
 	judge := NewJudge(o.Stall)
 	for ctx.Err() == nil {
-		s := Sample{At: time.Since(began), Gone: gone, Lines: lines.count64()}
+		s := Sample{At: time.Since(began), Gone: gone, Lines: lines.seen()}
 		if !gone {
 			s.Answer = at.ask(w.uid, o.Expect)
 			w.counters(&s)
@@ -96,10 +80,13 @@ func (o Options) loop(ctx context.Context, at endpoint, w *watched, lines *follo
 		if v := judge.Next(s); v != Wait {
 			return o.end(v, s, at)
 		}
-		if s.At-mentioned >= progressEvery {
-			mentioned = s.At
-			o.Log.Printf("still loading after %s: %s of CPU time, %d bytes read and written, %d log lines, nothing new for %s",
-				s.At.Round(time.Second), s.CPU.Round(time.Millisecond), s.IO, s.Lines, judge.Idle(s).Round(time.Second))
+		if lines.due(judge.Idle(s), o.Stall) {
+			if pid := lines.start(w.not); pid != 0 {
+				w.exclude(pid)
+			}
+		}
+		if text := told.next(s, judge.Idle(s)); text != "" {
+			o.Log.Println(text)
 		}
 		var err error
 		if gone, err = w.sleep(Pause(s.At)); err != nil {
@@ -111,6 +98,7 @@ func (o Options) loop(ctx context.Context, at endpoint, w *watched, lines *follo
 	return exit.Failed
 }
 
+// end says what the verdict was, in one line.
 func (o Options) end(v Verdict, s Sample, at endpoint) int {
 	switch v {
 	case Ready:
@@ -120,10 +108,10 @@ func (o Options) end(v Verdict, s Sample, at endpoint) int {
 		o.Log.Printf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond))
 		return exit.EngineGone
 	case ForeignPort:
-		o.Log.Printf("port %d is held by another user's process, not by the engine", at.port)
+		o.Log.Printf("port %d is held by another user's process, not by the engine; ss -ltnp 'sport = :%d' shows it", at.port, at.port)
 		return exit.ForeignPort
 	}
-	o.Log.Printf("the load stalled: no log line, no CPU time and no input for %s", o.Stall)
+	o.Log.Printf("the load stalled: no log line, no CPU time and no input for %s (%s in all)", o.Stall, used(s))
 	return exit.Stalled
 }
 

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -29,8 +31,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// engine listens on the port and does as the script says: "healthy-after 200ms", "die-after 200ms", "burn", "idle".
+// engine listens on the port and does as the script says: "healthy-after 200ms", "die-after 200ms", "burn 4s" and "fill 4s" (healthy
+// after that, with CPU time or memory until then), "idle".
 func engine(script string) {
+	var kept [][]byte
 	f := strings.Fields(script)
 	began := time.Now()
 	after := time.Hour
@@ -45,6 +49,14 @@ func engine(script string) {
 		}
 		loaded.Store(true)
 	}()
+	if f[1] == "fill" {
+		go func() {
+			for {
+				time.Sleep(100 * time.Millisecond)
+				kept = append(kept, bytes.Repeat([]byte{1}, 256<<10))
+			}
+		}()
+	}
 	if f[1] == "burn" {
 		go func() {
 			for time.Since(began) < 20*time.Second {
@@ -89,8 +101,11 @@ func start(t *testing.T, port int, script string) (Options, *exec.Cmd) {
 	}, cmd
 }
 
-// decide runs the loop without giving up this test's privileges.
-func decide(t *testing.T, o Options) int {
+// decide runs the gate without giving up this test's privileges.
+func decide(t *testing.T, o Options) int { return decideWith(t, o, "journalctl-that-is-not-there") }
+
+// decideWith takes a program in journalctl's place.
+func decideWith(t *testing.T, o Options, journalctl string) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -105,7 +120,9 @@ func decide(t *testing.T, o Options) int {
 	defer w.close()
 	// The test's control group holds whatever else runs here; in a unit it holds the engine alone.
 	w.cgroup = ""
-	return o.loop(ctx, at, w, nil)
+	lines := &follower{invocation: o.Invocation, journalctl: journalctl, say: o.Log.Println}
+	defer lines.stop()
+	return o.wait(ctx, at, w, lines)
 }
 
 func TestGateOnRealProcesses(t *testing.T) {
@@ -133,8 +150,55 @@ func TestGateOnRealProcesses(t *testing.T) {
 			t.Errorf("exit %d, want %d", got, exit.Ready)
 		}
 	})
+	t.Run("memory_that_fills_is_progress", func(t *testing.T) {
+		o, _ := start(t, freePort(t), "fill 4s")
+		if got := decide(t, o); got != exit.Ready {
+			t.Errorf("exit %d, want %d", got, exit.Ready)
+		}
+	})
+	t.Run("log_lines_alone_are_progress", func(t *testing.T) {
+		o, _ := start(t, freePort(t), "healthy-after 4s")
+		o.Invocation = "1"
+		if got := decideWith(t, o, program(t, "while sleep 0.2; do echo '{\"_PID\":\"1\"}'; done")); got != exit.Ready {
+			t.Errorf("exit %d, want %d", got, exit.Ready)
+		}
+	})
+	t.Run("a_log_that_ends_is_said_once", func(t *testing.T) {
+		o, _ := start(t, freePort(t), "idle")
+		var log strings.Builder
+		o.Invocation, o.Log = "1", newLog(&log)
+		if got := decideWith(t, o, program(t, "exit 1")); got != exit.Stalled {
+			t.Errorf("exit %d, want %d", got, exit.Stalled)
+		}
+		if strings.Count(log.String(), "cannot be followed") != 1 {
+			t.Errorf("the log:\n%s", &log)
+		}
+	})
+	t.Run("no_journalctl_is_said_once", func(t *testing.T) {
+		o, _ := start(t, freePort(t), "idle")
+		var log strings.Builder
+		o.Invocation, o.Log = "1", newLog(&log)
+		if got := decide(t, o); got != exit.Stalled {
+			t.Errorf("exit %d, want %d", got, exit.Stalled)
+		}
+		if strings.Count(log.String(), "cannot be followed") != 1 || !strings.Contains(log.String(), "the load stalled") {
+			t.Errorf("the log:\n%s", &log)
+		}
+	})
+	t.Run("told_to_end", func(t *testing.T) {
+		o, _ := start(t, freePort(t), "idle")
+		ctx, cancel := context.WithCancel(t.Context())
+		w, err := watch(o.MainPID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.close()
+		cancel()
+		if got := o.wait(ctx, endpoint{"127.0.0.1", 1, "/"}, w, &follower{}); got != exit.Failed {
+			t.Errorf("exit %d, want %d", got, exit.Failed)
+		}
+	})
 	t.Run("is_not_fooled_by_another_users_listener", func(t *testing.T) {
-		// The listener is this test's own; the engine's process is made to look like another user's.
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -143,12 +207,24 @@ func TestGateOnRealProcesses(t *testing.T) {
 		go func() { _ = srv.Serve(l) }()
 		defer srv.Close()
 		port := l.Addr().(*net.TCPAddr).Port
-		at := endpoint{host: "127.0.0.1", port: port, path: "/health"}
-		if got := at.ask(os.Getuid(), 200); got != Healthy {
+		if got := (endpoint{host: "127.0.0.1", port: port, path: "/health"}).ask(os.Getuid(), 200); got != Healthy {
 			t.Errorf("own listener: answer %d, want healthy", got)
 		}
-		if got := at.ask(os.Getuid()+1, 200); got != Foreign {
-			t.Errorf("another user's listener: answer %d, want foreign", got)
+		// The listener is this test's own; the engine is another user's process, or is made to look like one.
+		o, _ := start(t, freePort(t), "idle")
+		o.URL = "http://" + l.Addr().String() + "/health"
+		w, err := watch(o.MainPID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.close()
+		w.uid++
+		at, err := parseEndpoint(o.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.wait(t.Context(), at, w, &follower{}); got != exit.ForeignPort {
+			t.Errorf("exit %d, want %d", got, exit.ForeignPort)
 		}
 	})
 	t.Run("a_wrong_url_is_a_wrong_command_line", func(t *testing.T) {
@@ -166,6 +242,71 @@ func TestGateOnRealProcesses(t *testing.T) {
 			t.Errorf("exit %d, want %d", got, exit.EngineGone)
 		}
 	})
+}
+
+// program writes a shell script.
+func program(t *testing.T, script string) string {
+	path := filepath.Join(t.TempDir(), "journalctl")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func newLog(w io.Writer) *log.Logger { return log.New(w, "", 0) }
+
+func TestFollower(t *testing.T) {
+	f := &follower{invocation: "abc", say: func(...any) {}, journalctl: program(t, `
+		echo '{"_PID":"10"}'; echo "{\"_PID\":\"$$\"}"; echo '{"_PID":"11","__CURSOR":"x"}'; echo '{"_PID":"12"}'
+		echo "$*" >&3; exec sleep 60`)}
+	args, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer args.Close()
+	f.journalctl = program(t, "exec 3>"+args.Name()+"\n"+"exec sh "+f.journalctl+` "$@"`)
+	if f.due(time.Second, time.Minute) || !f.due(6*time.Second, time.Minute) {
+		t.Error("the log is looked at when a tenth of the stall time has passed without progress")
+	}
+	if pid := f.start([]int{10}); pid == 0 || f.due(time.Hour, time.Minute) {
+		t.Errorf("start = %d, and it would be started again", pid)
+	}
+	for deadline := time.Now().Add(10 * time.Second); f.seen() < 2 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := f.seen(); got != 2 { // of four, one is the gate's and one journalctl's own
+		t.Errorf("%d lines were counted, want 2", got)
+	}
+	f.stop()
+	told, err := os.ReadFile(args.Name())
+	if err != nil || !strings.Contains(string(told), "--follow --no-tail") || !strings.Contains(string(told), "_SYSTEMD_INVOCATION_ID=abc") {
+		t.Errorf("journalctl was told %q, %v", told, err)
+	}
+}
+
+func TestReport(t *testing.T) {
+	var r report
+	if text := r.next(Sample{At: 59 * time.Second}, 0); text != "" {
+		t.Errorf("after 59 s: %q", text)
+	}
+	s := Sample{At: 62 * time.Second, CPU: 3100 * time.Millisecond, Memory: 2_140_000_000}
+	if text, want := r.next(s, 4*time.Second), "still loading after 1m2s: CPU 3.1 s, memory 2.1 GB; it last moved 4s ago"; text != want {
+		t.Errorf("%q, want %q", text, want)
+	}
+	if text := r.next(Sample{At: 100 * time.Second}, 0); text != "" {
+		t.Errorf("less than a minute later: %q", text)
+	}
+	if text := r.next(Sample{At: 130 * time.Second, IO: 4_200_000}, 0); !strings.Contains(text, "input and output 4.2 MB") {
+		t.Errorf("with input: %q", text)
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 bytes", 999: "999 bytes", 1000: "1.0 kB", 9_960: "10 kB", 999_600: "1.0 MB", 2_140_000_000: "2.1 GB", 1 << 62: "4611686 TB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
 }
 
 func TestEnvironment(t *testing.T) {
