@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -137,6 +138,12 @@ func (d *daemon) reload(ctx context.Context) {
 // without a former one, nothing is started and nothing is stopped.
 func (d *daemon) load() supervise.Desired {
 	c := hostconfig.Load(d.o.configFile, d.o.poolsDir)
+	if !c.SettingsGood && d.settings != nil {
+		// What is wrong with a pool depends on the settings, too: a pool that is neither good nor wrong would count as removed.
+		set := config.LoadPools(d.o.poolsDir, d.settings.Host)
+		ofPools := func(p hostconfig.Problem) bool { return p.File != d.o.configFile }
+		c.Pools, c.Problems = set.Pools, append(slices.DeleteFunc(c.Problems, ofPools), set.Problems...)
+	}
 	for _, p := range c.Problems {
 		d.log.Error("configuration: "+p.Error(), "hint", p.Remedy())
 	}
@@ -158,8 +165,6 @@ func (d *daemon) load() supervise.Desired {
 		d.settle(c.Settings)
 	case d.settings == nil:
 		want.Hold, want.Pools = true, nil
-	default:
-		want.Pools = config.LoadPools(d.o.poolsDir, d.settings.Host).Pools
 	}
 	if d.settings != nil {
 		want.Refuse = d.settings.Host.Refuse

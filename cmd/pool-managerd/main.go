@@ -20,7 +20,7 @@ import (
 // version is set at link time (-X main.version=…).
 var version = "0.0.0-dev"
 
-// Exit statuses. 78 is EX_CONFIG of sysexits.h; the others are usual.
+// Exit statuses.
 const (
 	exitOK     = 0
 	exitFailed = 1

@@ -21,6 +21,7 @@ type manager struct {
 	reg    *registry.Registry
 	stop   context.CancelFunc
 	done   chan struct{}
+	err    error // of Run, once done is closed
 	status string
 }
 
@@ -37,7 +38,7 @@ func (w *world) manage(t *testing.T, d Desired) *manager {
 	m.stop = cancel
 	go func() {
 		defer close(m.done)
-		_ = m.s.Run(ctx, d)
+		m.err = m.s.Run(ctx, d)
 	}()
 	t.Cleanup(m.kill)
 	synctest.Wait()

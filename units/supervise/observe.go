@@ -112,8 +112,10 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	}
 	s.adoptEndpoint(r)
 	s.countRestarts(r, was)
-	r.crashed(st, before.Unit)
-	if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken {
+	if r.facts.Op != reconcile.Stop { // a load that is cut by our own stop ends as failed, and is no failure
+		r.crashed(st)
+	}
+	if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken && r.facts.Op != reconcile.Stop {
 		r.facts.RetryAt = time.Now().Add(r.pool().Restart.BreakerTimeout)
 	}
 	if r.facts.Op == reconcile.Start && r.facts.Exists() {
@@ -123,7 +125,7 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 }
 
 // crashed keeps why the last run ended badly, until the engine is ready again.
-func (r *replica) crashed(st systemd.Status, before reconcile.Phase) {
+func (r *replica) crashed(st systemd.Status) {
 	ended := r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken
 	if !ended {
 		return

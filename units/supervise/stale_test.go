@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -222,6 +223,18 @@ func TestUnhappyEnds(t *testing.T) {
 		m.apply(pools())
 		if w.called("stop") != 1 {
 			t.Errorf("calls %v, want a stop at once", w.calls)
+		}
+	})
+}
+
+// TestRunTellsItsCause: a daemon that ends with nothing in its log is nobody's friend.
+func TestRunTellsItsCause(t *testing.T) {
+	scenario(t, "connection_given_up", func(t *testing.T, w *world) {
+		m, gone := serving(t, w), errors.New("no such bus")
+		w.queue <- systemd.Update{Err: gone}
+		<-m.done
+		if !errors.Is(m.err, gone) || errors.Is(m.err, context.Canceled) {
+			t.Errorf("Run = %v, want %v", m.err, gone)
 		}
 	})
 }

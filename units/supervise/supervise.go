@@ -144,22 +144,21 @@ func New(o Options) *Supervisor {
 // once, or adoptionGrace has passed. What the registry says is right from then on.
 func (s *Supervisor) Adopted() <-chan struct{} { return s.adopted }
 
-// Run is the loop, with the first configuration. It returns when ctx has ended and every effect
-// with it; engines go on.
+// Run is the loop, with the first configuration. It returns when ctx has ended, or the connection to PID 1 for good, and every
+// effect with it; engines go on. The error is the cause.
 func (s *Supervisor) Run(ctx context.Context, first Desired) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	s.ctx = ctx
 	s.apply(first)
 	s.effects.Go(func() {
 		err := s.PID1.Run(ctx, func(u systemd.Update) { s.post(func() { s.update(u) }) })
 		if ctx.Err() == nil {
-			s.Log.Error("the connection to PID 1 ended for good", "err", err)
-			cancel()
+			cancel(fmt.Errorf("the connection to PID 1 ended for good: %w", err))
 		}
 	})
 	s.loop(ctx)
-	cancel()
+	cancel(nil)
 	s.effects.Wait()
 	return context.Cause(ctx)
 }

@@ -97,6 +97,9 @@ func (w *world) Run(ctx context.Context, deliver func(systemd.Update)) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case u := <-w.queue:
+			if u.Kind == 0 {
+				return u.Err
+			}
 			deliver(u)
 		}
 	}
@@ -193,6 +196,9 @@ func (w *world) Stop(_ context.Context, unit string) error {
 	if st := w.units[unit]; st != nil {
 		if st.ActiveState == "activating" {
 			w.ended[unit] <- &systemd.JobError{Unit: unit, Type: "start", Result: "canceled"}
+			// A gate that is told to end fails its unit, on the way to inactive.
+			st.ActiveState, st.SubState, st.MainPID, st.Result = "failed", "failed", 0, "exit-code"
+			w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
 		}
 		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
 		w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}

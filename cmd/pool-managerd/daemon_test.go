@@ -1,0 +1,84 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/supervise"
+)
+
+// configured is a daemon with these two files.
+func configured(t *testing.T, config, pool string) *daemon {
+	t.Helper()
+	dir := t.TempDir()
+	d := &daemon{level: new(slog.LevelVar), log: slog.New(slog.DiscardHandler), registry: registry.New(),
+		o: options{configFile: filepath.Join(dir, "config.toml"), poolsDir: filepath.Join(dir, "pools.d")}}
+	if err := os.Mkdir(d.o.poolsDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.o.configFile, config)
+	write(t, filepath.Join(d.o.poolsDir, "a.toml"), pool)
+	return d
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// names says which pools are wanted, and which have a problem.
+func names(d supervise.Desired) (pools, problems string) {
+	for _, p := range d.Pools {
+		pools += p.ID
+	}
+	for _, p := range d.Problems {
+		problems += p.PoolID
+	}
+	return pools, problems
+}
+
+func TestLoad(t *testing.T) {
+	const (
+		good   = "engine = \"llamacpp\"\nmodel = \"file:/srv/a.gguf\"\ndevices = [0]\n"
+		broken = "require_gpu = \n"
+	)
+	t.Run("broken_config_at_start_holds_everything", func(t *testing.T) {
+		d := configured(t, broken, good).load()
+		if pools, _ := names(d); !d.Hold || pools != "" || len(d.HostProblems) == 0 {
+			t.Errorf("hold=%t, pools %q, host problems %v", d.Hold, pools, d.HostProblems)
+		}
+	})
+	t.Run("broken_config_at_reload_keeps_the_former", func(t *testing.T) {
+		d := configured(t, "require_gpu = false\n", good)
+		d.load()
+		write(t, d.o.configFile, broken)
+		got := d.load()
+		if pools, problems := names(got); got.Hold || pools != "a" || problems != "" || d.settings.Host.RequireGPU {
+			t.Errorf("hold=%t, pools %q, problems %q", got.Hold, pools, problems)
+		}
+	})
+	t.Run("a_pool_that_is_good_by_the_former_config_has_no_problem", func(t *testing.T) {
+		d := configured(t, "[defaults]\nengine = \"llamacpp\"\n", "model = \"file:/srv/a.gguf\"\ndevices = [0]\n")
+		d.load()
+		write(t, d.o.configFile, broken)
+		if pools, problems := names(d.load()); pools != "a" || problems != "" {
+			t.Errorf("pools %q, problems %q, want a and no problem of it", pools, problems)
+		}
+	})
+	// A pool that is in neither list would be taken as removed.
+	t.Run("a_pool_that_is_wrong_by_the_former_config_is_not_lost", func(t *testing.T) {
+		d := configured(t, "[defaults]\nargs = [\"--port\", \"1\"]\n", good)
+		if pools, problems := names(d.load()); pools != "" || problems != "a" {
+			t.Fatalf("pools %q, problems %q: --port is the manager's and should be wrong", pools, problems)
+		}
+		write(t, d.o.configFile, broken)
+		if pools, problems := names(d.load()); pools != "" || problems != "a" {
+			t.Errorf("pools %q, problems %q, want the problem of a as before", pools, problems)
+		}
+	})
+}
