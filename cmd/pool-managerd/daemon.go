@@ -137,13 +137,7 @@ func (d *daemon) reload(ctx context.Context) {
 // load reads every file of the configuration. A broken config.toml leaves the former one in force;
 // without a former one, nothing is started and nothing is stopped.
 func (d *daemon) load() supervise.Desired {
-	c := hostconfig.Load(d.o.configFile, d.o.poolsDir)
-	if !c.SettingsGood && d.settings != nil {
-		// What is wrong with a pool depends on the settings, too: a pool that is neither good nor wrong would count as removed.
-		set := config.LoadPools(d.o.poolsDir, d.settings.Host)
-		ofPools := func(p hostconfig.Problem) bool { return p.File != d.o.configFile }
-		c.Pools, c.Problems = set.Pools, append(slices.DeleteFunc(c.Problems, ofPools), set.Problems...)
-	}
+	c := d.read()
 	for _, p := range c.Problems {
 		d.log.Error("configuration: "+p.Error(), "hint", p.Remedy())
 	}
@@ -170,6 +164,18 @@ func (d *daemon) load() supervise.Desired {
 		want.Refuse = d.settings.Host.Refuse
 	}
 	return want
+}
+
+// read reads the files; pools are judged by the settings that will be in force.
+func (d *daemon) read() hostconfig.Config {
+	c := hostconfig.Load(d.o.configFile, d.o.poolsDir)
+	if !c.SettingsGood && d.settings != nil {
+		// What is wrong with a pool depends on the settings, too: a pool that is neither good nor wrong would count as removed.
+		set := config.LoadPools(d.o.poolsDir, d.settings.Host)
+		ofPools := func(p hostconfig.Problem) bool { return p.File != d.o.configFile }
+		c.Pools, c.Problems = set.Pools, append(slices.DeleteFunc(c.Problems, ofPools), set.Problems...)
+	}
+	return c
 }
 
 // settle puts a good config.toml in force.
