@@ -71,7 +71,9 @@ func (p *Ports) Adopt(r pool.Replica, port int) { p.take(r, port) }
 func (p *Ports) Release(r pool.Replica) {
 	if port, ok := p.port[r]; ok {
 		delete(p.port, r)
-		delete(p.holder, port)
+		if p.holder[port] == r { // another may have adopted it since
+			delete(p.holder, port)
+		}
 	}
 }
 

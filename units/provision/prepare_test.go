@@ -205,6 +205,15 @@ func TestPorts(t *testing.T) {
 		claim(t, p, a, 0, 21001)
 		claim(t, p, b, 0, 21000)
 	})
+	t.Run("a_port_that_another_adopted_is_not_taken_back", func(t *testing.T) {
+		p := NewPorts(21000, 21009)
+		claim(t, p, a, 0, 21000)
+		p.Adopt(b, 21000)
+		p.Release(a)
+		if _, err := p.Claim(c, 21000); err == nil {
+			t.Error("the port of a running replica was given to a third")
+		}
+	})
 	t.Run("a_wanted_port_is_given_or_refused", func(t *testing.T) {
 		p := NewPorts(21000, 21009)
 		claim(t, p, a, 8080, 8080)
