@@ -22,8 +22,11 @@ import (
 // patience is the longest wait for one condition.
 const patience = 4 * time.Minute
 
-// crashwatch is where the program of that name is in the machine.
-const crashwatch = "/usr/local/bin/crashwatch"
+// Where the programs of these names are in the machine.
+const (
+	crashwatch = "/usr/local/bin/crashwatch"
+	bareprobe  = "/usr/local/bin/bareprobe"
+)
 
 // shared is the state that the benchmarks of one run share: the machine, and the figures for the table.
 var shared *bed
@@ -78,16 +81,18 @@ func (d *bed) start(ctx context.Context) (*host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	watch := filepath.Join(d.dir, "crashwatch")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", watch, "./crashwatch")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build crashwatch: %w\n%s", err, out)
+	cfg := machine.Config{Release: machine.Forky}
+	for _, inside := range []string{crashwatch, bareprobe} {
+		name := filepath.Base(inside)
+		built := filepath.Join(d.dir, name)
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", built, "./"+name)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+		cfg.Files = append(cfg.Files, machine.File{Guest: inside, Host: built, Mode: 0o755})
 	}
-	return host.Boot(ctx, machine.Config{
-		Release: machine.Forky,
-		Files:   []machine.File{{Guest: crashwatch, Host: watch, Mode: 0o755}},
-	}, parts)
+	return host.Boot(ctx, cfg, parts)
 }
 
 func (d *bed) close() error {
