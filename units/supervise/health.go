@@ -77,10 +77,21 @@ func (w watch) run1(ctx context.Context) {
 		w.s.post(func() { w.s.probed(w.r, w.run, err, took, slots) })
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-time.After(onGrid(time.Now(), wait, w.health.Interval)):
 		}
 		wait = w.health.Interval
 	}
+}
+
+// gridMax is the widest grid. Probes of many engines that fall on the same moments wake the process once for all of them:
+// that is most of what an idle manager costs, a probe by itself costs little.
+const gridMax = time.Second
+
+// onGrid returns the wait until the point of a common grid that is nearest to now+wait. The grid is a quarter of the interval,
+// at most gridMax, so that a probe moves by no more than an eighth of its interval.
+func onGrid(now time.Time, wait, interval time.Duration) time.Duration {
+	at := now.Add(wait)
+	return max(at.Round(min(interval/4, gridMax)).Sub(now.Round(0)), 0)
 }
 
 func (w watch) path() string {

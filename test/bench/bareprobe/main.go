@@ -33,7 +33,7 @@ func main() {
 
 func run(urls []string) error {
 	if len(urls) == 0 {
-		return errors.New("usage: bareprobe URL...")
+		return errors.New("no URL is given (usage: bareprobe URL, and more)")
 	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	ctx, cancel := context.WithCancelCause(context.Background())
