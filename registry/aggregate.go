@@ -9,7 +9,7 @@ import (
 // best of its replicas stands. Within the states that do not serve, one that says what is wrong goes
 // before one that says nothing.
 var rank = [...]State{
-	StateReady, StateProbing, StateStarting, StatePreparing, StateStaging, StateUnhealthy, StateBackoff,
+	StateReady, StateProbing, StateStarting, StatePreparing, StateStaging, StateUnhealthy, StateBackoff, StateWaiting,
 	StateDraining, StateStopping, StateFailed, StateRefused, StateInvalid, StateStopped,
 }
 

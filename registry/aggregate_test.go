@@ -124,7 +124,7 @@ func TestAggregateTableInDocs(t *testing.T) {
 
 func TestEveryStateHasARank(t *testing.T) {
 	all := []State{StateInvalid, StateRefused, StateStaging, StatePreparing, StateStarting, StateProbing, StateReady,
-		StateUnhealthy, StateBackoff, StateDraining, StateStopping, StateStopped, StateFailed}
+		StateUnhealthy, StateBackoff, StateDraining, StateStopping, StateStopped, StateFailed, StateWaiting}
 	for _, s := range all {
 		if rankOf(s) == len(rank) {
 			t.Errorf("state %s has no rank", s)

@@ -18,6 +18,7 @@ const (
 	StateRefused   State = "refused"   // a policy forbids it
 	StateStaging   State = "staging"   // the model is looked for and verified
 	StatePreparing State = "preparing" // the engine is looked for, its version read, its port chosen
+	StateWaiting   State = "waiting"   // it could start, but for memory or a GPU that it must wait for; see last_error
 	StateStarting  State = "starting"  // PID 1 has the job, or the engine loads the model
 	StateProbing   State = "probing"   // the unit's own gate passed, the manager's probe is due
 	StateReady     State = "ready"     // it serves
@@ -36,7 +37,8 @@ type Pool struct {
 	EngineVersion string // empty until known
 	ModelID       string // the reference as written in the pool file
 	DeviceMask    []string
-	Wanted        bool // a pool file asks for it; false while an orphan is drained and stopped
+	Devices       []PoolDevice // of all replicas, each once; empty for a pool without GPUs
+	Wanted        bool         // a pool file asks for it; false while an orphan is drained and stopped
 
 	SlotsTotal   int // 0: not known
 	SlotsFree    int

@@ -28,6 +28,7 @@ type Snapshot struct {
 	Version  uint64  // grows by one with each write
 	Pools    []*Pool // sorted by id
 	Problems []Problem
+	Devices  Devices
 }
 
 // Problem is a pool file that is wrong. It stands beside the pools, since such a file may name none.
@@ -93,6 +94,15 @@ func (r *Registry) SetProblems(list []Problem) {
 	defer r.write.Unlock()
 	next := *r.now.Load()
 	next.Problems = list
+	r.publish(next)
+}
+
+// SetDevices replaces what is known of the GPUs. The registry keeps the value's slices.
+func (r *Registry) SetDevices(d Devices) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	next := *r.now.Load()
+	next.Devices = d
 	r.publish(next)
 }
 

@@ -194,7 +194,7 @@ func (s *Supervisor) report() {
 // statusOrder is the order of states in the status line: what serves first, then what is on its way.
 var statusOrder = []registry.State{
 	registry.StateReady, registry.StateUnhealthy, registry.StateStarting, registry.StateProbing,
-	registry.StateStaging, registry.StatePreparing, registry.StateBackoff, registry.StateDraining,
+	registry.StateStaging, registry.StatePreparing, registry.StateBackoff, registry.StateWaiting, registry.StateDraining,
 	registry.StateStopping, registry.StateStopped, registry.StateFailed, registry.StateRefused, registry.StateInvalid,
 }
 

@@ -1,0 +1,163 @@
+// Package nvml is what this host's NVIDIA GPUs are, as plain data: devices, MIG partitions, memory, processes and health
+// events, and the interface by which the daemon follows them.
+//
+// NVML itself lives in a process of its own, pool-gpu: a sick driver hangs in calls that nothing can interrupt, and a missing symbol ends
+// the process. This package owns the words and the daemon's side. It must not link NVML, and knows neither pools nor systemd.
+package nvml
+
+import "time"
+
+// Snapshot is everything that the helper knew at one moment. A value got from a Source is shared: read-only.
+type Snapshot struct {
+	Taken time.Time `json:"taken"`
+	// Session changes when NVML is started anew, by a new helper process too: what was held against a GPU in a former one may be over.
+	Session string   `json:"session,omitempty"`
+	Driver  Driver   `json:"driver"`
+	Devices []Device `json:"devices,omitempty"` // by Index
+}
+
+// Driver is the NVIDIA driver of this host.
+type Driver struct {
+	Version string   `json:"version,omitempty"` // nvmlSystemGetDriverVersion, "550.54.14"
+	CUDA    string   `json:"cuda,omitempty"`    // the newest CUDA that it serves, "12.4"
+	Library string   `json:"library,omitempty"` // nvmlSystemGetNVMLVersion
+	Problem *Problem `json:"problem,omitempty"` // nil: it answers
+	// Missing are calls that this library is too old for, by NVML's names; what they would tell is absent.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// ProblemKind is why a driver, or one device, gives no facts.
+type ProblemKind string
+
+// The kinds. Codes are those of nvmlReturn_t.
+const (
+	ProblemNoLibrary    ProblemKind = "no-library"     // 12: no libnvidia-ml.so.1, so no driver is installed
+	ProblemNoDriver     ProblemKind = "no-driver"      // 9: the kernel module is not loaded
+	ProblemMismatch     ProblemKind = "mismatch"       // 18: the library is of another version than the module; 54 likewise
+	ProblemNoPermission ProblemKind = "no-permission"  // 4
+	ProblemLost         ProblemKind = "lost"           // 15: the GPU has fallen off the bus
+	ProblemReset        ProblemKind = "reset-required" // 16
+	ProblemHung         ProblemKind = "hung"           // a call has not returned for long
+	ProblemHelper       ProblemKind = "no-helper"      // pool-gpu itself does not answer
+	ProblemOther        ProblemKind = "error"          // any other return code
+)
+
+// Problem says why facts are missing, for programs by its kind, for people by its text.
+type Problem struct {
+	Kind ProblemKind `json:"kind"`
+	Code int         `json:"code,omitempty"` // nvmlReturn_t, 0 where it is none
+	Call string      `json:"call,omitempty"` // the NVML call that failed or hangs
+	Text string      `json:"text"`           // one plain clause, without a full stop
+}
+
+// Error makes a Problem an error.
+func (p *Problem) Error() string { return p.Text }
+
+// Device is one physical GPU. What it does not support (NVML's NOT_SUPPORTED) is nil or empty, never 0.
+type Device struct {
+	UUID  string `json:"uuid"`            // "GPU-…", full
+	Index int    `json:"index"`           // NVML's number, which may change at a reboot
+	PCI   string `json:"pci"`             // "00000000:65:00.0", the domain eight digits wide, lower case
+	Minor *int   `json:"minor,omitempty"` // of /dev/nvidia<minor>
+	Name  string `json:"name,omitempty"`
+	// Problem is set where this one GPU does not answer; the other fields are then what was known last, or empty.
+	Problem *Problem `json:"problem,omitempty"`
+
+	ComputeCapability string   `json:"compute_capability,omitempty"` // "8.6"
+	Memory            *Memory  `json:"memory,omitempty"`
+	UtilizationPct    *int     `json:"utilization_percent,omitempty"`
+	TemperatureC      *int     `json:"temperature_celsius,omitempty"`
+	PowerState        *int     `json:"power_state,omitempty"` // 0 is the fastest (P0), 15 the slowest
+	PowerMilliwatts   *int     `json:"power_milliwatts,omitempty"`
+	ECC               *ECC     `json:"ecc,omitempty"`
+	Remap             *Remap   `json:"row_remap,omitempty"`
+	Recovery          Recovery `json:"recovery_action,omitempty"` // field 230; empty where the driver does not tell
+
+	MIG        *bool       `json:"mig,omitempty"` // MIG mode is on; nil where the GPU has no such mode
+	Partitions []Partition `json:"partitions,omitempty"`
+	Processes  []Process   `json:"processes,omitempty"`
+	// Nodes are the device files of this GPU alone, "/dev/nvidia0".
+	Nodes []string `json:"nodes,omitempty"`
+}
+
+// Memory of a GPU or partition, in bytes. Used does not hold Reserved where the driver tells them apart.
+type Memory struct {
+	Total    uint64  `json:"total_bytes"`
+	Free     uint64  `json:"free_bytes"`
+	Used     uint64  `json:"used_bytes"`
+	Reserved *uint64 `json:"reserved_bytes,omitempty"` // nvmlDeviceGetMemoryInfo_v2
+}
+
+// ECC is the error correction of a GPU's memory, with the counters since the driver was loaded (volatile).
+type ECC struct {
+	Enabled       bool    `json:"enabled"`
+	Corrected     *uint64 `json:"corrected,omitempty"`
+	Uncorrectable *uint64 `json:"uncorrectable,omitempty"`
+}
+
+// Remap is the row remapping of nvmlDeviceGetRemappedRows.
+type Remap struct {
+	Corrected     int  `json:"corrected"`
+	Uncorrectable int  `json:"uncorrectable"`
+	Pending       bool `json:"pending"` // done at the next reset
+	Failed        bool `json:"failed"`  // the GPU must be replaced
+}
+
+// Recovery is what the driver itself advises (NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, field 230).
+type Recovery string
+
+// The recovery actions, NVML_GPU_RECOVERY_ACTION_*.
+const (
+	RecoveryNone          Recovery = "none"
+	RecoveryReset         Recovery = "reset"
+	RecoveryReboot        Recovery = "reboot"
+	RecoveryDrainP2P      Recovery = "drain-p2p"
+	RecoveryDrainAndReset Recovery = "drain-and-reset"
+)
+
+// Partition is one MIG device.
+type Partition struct {
+	UUID      string    `json:"uuid"` // "MIG-…"
+	GI        int       `json:"gi"`   // GPU instance id
+	CI        int       `json:"ci"`   // compute instance id
+	Profile   string    `json:"profile,omitempty"`
+	Memory    *Memory   `json:"memory,omitempty"`
+	Processes []Process `json:"processes,omitempty"`
+	// Nodes are the device files that it needs: its GPU's, and its own two below /dev/nvidia-caps.
+	Nodes []string `json:"nodes,omitempty"`
+}
+
+// Legacy is the partition's name in the form that drivers before 470 use: "MIG-GPU-<uuid>/<gi>/<ci>".
+func (p Partition) Legacy(parent string) string {
+	return "MIG-" + parent + "/" + itoa(p.GI) + "/" + itoa(p.CI)
+}
+
+// Process is one that holds memory of a GPU.
+type Process struct {
+	PID  int     `json:"pid"`
+	Unit string  `json:"unit,omitempty"`       // the systemd unit of its control group; empty where it is none's
+	Used *uint64 `json:"used_bytes,omitempty"` // nil where the driver does not tell
+}
+
+// EventKind is what a driver event is about.
+type EventKind string
+
+// The kinds.
+const (
+	EventXid         EventKind = "xid"                     // nvmlEventTypeXidCriticalError
+	EventECCDouble   EventKind = "ecc-double-bit"          // nvmlEventTypeDoubleBitEccError
+	EventUnavailable EventKind = "gpu-unavailable"         // nvmlEventTypeGpuUnavailableError
+	EventRecovery    EventKind = "recovery-action-changed" // nvmlEventTypeGpuRecoveryAction
+	EventMissed      EventKind = "missed"                  // the waiter failed; events may have been missed
+)
+
+// Event is one thing that the driver reported. Events before the helper's registration are not recorded by NVML.
+type Event struct {
+	At     time.Time `json:"at"`
+	Kind   EventKind `json:"kind"`
+	Device string    `json:"device,omitempty"` // UUID of the physical GPU; empty: all of them
+	GI     *int      `json:"gi,omitempty"`     // of the MIG instance; nil: the whole GPU, so every partition of it
+	CI     *int      `json:"ci,omitempty"`
+	Code   int       `json:"code,omitempty"` // the Xid, or the recovery action's number
+	Text   string    `json:"text,omitempty"`
+}

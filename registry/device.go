@@ -1,0 +1,102 @@
+package registry
+
+import "time"
+
+// Health is how far a GPU may be used.
+type Health string
+
+// The healths, from the best to the worst.
+const (
+	HealthOK       Health = "healthy"
+	HealthUnknown  Health = "unknown"     // its facts are stale, or it was never seen
+	HealthDegraded Health = "degraded"    // it works, and something is wrong with it
+	HealthReset    Health = "needs-reset" // no engine may use it until it was reset
+	HealthLost     Health = "lost"        // it does not answer
+	HealthHost     Health = "host"        // the host must be mended first: all its GPUs are shut
+)
+
+// Devices is what is known of this host's GPUs.
+type Devices struct {
+	Driver  Driver
+	Devices []Device
+	// Taken is when the facts were read; Stale says why they are not refreshed, nil: they are.
+	Taken time.Time
+	Stale *Failure
+}
+
+// Driver is the NVIDIA driver.
+type Driver struct {
+	Version, CUDA, Library string
+	Failure                *Failure // why it gives no facts; nil: it does
+}
+
+// Device is one physical GPU. What it does not tell is nil or empty, never 0.
+type Device struct {
+	UUID              string
+	Index             int
+	PCI, Name         string
+	Minor             *int
+	ComputeCapability string
+	Memory            *VRAM
+	UtilizationPct    *int
+	TemperatureC      *int
+	PowerState        *int
+	PowerMilliwatts   *int
+	ECC               *ECC
+	Remap             *Remap
+	RecoveryAction    string
+	MIG               *bool
+	Partitions        []Partition
+	Processes         []GPUProcess
+
+	Health  Health
+	Since   time.Time // when Health was entered
+	Failure *Failure  // why it is not healthy
+	Pools   []string  // the pools whose masks name it or a partition of it, sorted
+}
+
+// VRAM is memory of a GPU or partition, in bytes.
+type VRAM struct {
+	Total, Free, Used uint64
+	Reserved          *uint64
+}
+
+// ECC counts memory errors since the driver was loaded.
+type ECC struct {
+	Enabled                  bool
+	Corrected, Uncorrectable *uint64
+}
+
+// Remap is the row remapping of a GPU.
+type Remap struct {
+	Corrected, Uncorrectable int
+	Pending, Failed          bool
+}
+
+// Partition is one MIG device.
+type Partition struct {
+	UUID      string
+	GI, CI    int
+	Profile   string
+	Memory    *VRAM
+	Processes []GPUProcess
+	Pools     []string
+}
+
+// GPUProcess is a process that holds memory of a GPU. Pool and Replica are empty where it is not an engine of ours.
+type GPUProcess struct {
+	PID           int
+	Unit          string
+	Pool, Replica string
+	Used          *uint64 // bytes
+}
+
+// PoolDevice is a device as a pool shows it, in the order of the pool's masks.
+type PoolDevice struct {
+	ID                string // as written in the pool file
+	UUID              string // empty while it is not resolved
+	Name              string
+	ComputeCapability string
+	Memory            *VRAM
+	Health            Health
+}
