@@ -32,6 +32,12 @@ var stateTable = []stateRow{
 	{registry.StateDraining, true, false, "the unit runs and a drain was begun",
 		func(f Facts) bool { return f.serving() && f.Draining },
 		"no new work is taken; held work may finish", noFailure},
+	{registry.StateUnhealthy, true, false, "the unit runs and a GPU of its mask may not be used",
+		func(f Facts) bool { return f.serving() && f.GPU != nil },
+		"a GPU of its mask may not be used", func(f Facts) *registry.Failure { return f.GPU }},
+	{registry.StateUnhealthy, true, false, "the unit runs and a GPU error has made its process useless",
+		func(f Facts) bool { return f.serving() && f.Fault != nil },
+		"a GPU error has made the engine's process useless", func(f Facts) *registry.Failure { return f.Fault }},
 	{registry.StateReady, true, true, "the gate passed and the manager's probe succeeded",
 		func(f Facts) bool { return f.serving() && (f.Probe == Healthy || f.Probe == Unhealthy && f.FailOpen) },
 		"the engine answers", func(f Facts) *registry.Failure { return f.ProbeErr }},
@@ -44,6 +50,9 @@ var stateTable = []stateRow{
 	{registry.StateBackoff, false, false, "the engine crashed and PID 1 waits before the next start",
 		func(f Facts) bool { return f.Unit == Backoff },
 		"the engine crashed; PID 1 will start it again", func(f Facts) *registry.Failure { return f.Crash }},
+	{registry.StateWaiting, false, false, "nothing runs, and the last attempt to start found too little memory",
+		func(f Facts) bool { return f.startable() && f.Unit == Absent && f.Short != nil },
+		"there is too little memory for the engine", func(f Facts) *registry.Failure { return f.Short }},
 	{registry.StateStarting, true, false, "PID 1 has the start job, or the engine loads its model",
 		func(f Facts) bool { return f.Unit == Starting || f.Op == Start },
 		"the engine is loading its model", func(f Facts) *registry.Failure { return f.Crash }},
@@ -56,6 +65,9 @@ var stateTable = []stateRow{
 	{registry.StateFailed, false, false, "staging, preparing or the start failed; tried again later",
 		func(f Facts) bool { return f.Wanted && (f.Stage == Failed || f.Prepare == Failed) },
 		"the engine could not be prepared", func(f Facts) *registry.Failure { return f.Failure }},
+	{registry.StateWaiting, false, false, "nothing runs, and a GPU of its mask may not be used",
+		func(f Facts) bool { return f.startable() && f.GPU != nil && (f.Unit == Absent || f.Unit == Broken) },
+		"a GPU of its mask may not be used", func(f Facts) *registry.Failure { return f.GPU }},
 	{registry.StateFailed, false, false, "the unit failed and PID 1 starts it no more; tried again later",
 		func(f Facts) bool { return f.Unit == Broken },
 		"the engine failed too often for PID 1 to start it again", func(f Facts) *registry.Failure { return f.Crash }},
@@ -96,6 +108,8 @@ func withPendingChange(f Facts, v Verdict) Verdict {
 		v.Failure = f.Invalid
 	case f.Refusal != nil:
 		v.Failure = f.Refusal
+	case f.GPU != nil:
+		v.Failure = f.GPU
 	case f.Stage == Failed || f.Prepare == Failed:
 		v.Failure = f.Failure
 	}

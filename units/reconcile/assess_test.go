@@ -42,6 +42,13 @@ func TestAssess(t *testing.T) {
 		{"stopped_by_an_operator", replica(unit(Exited)), registry.StateStopped, false, ""},
 		{"staging", replica(fresh, stage(Running), prep(Pending)), registry.StateStaging, false, ""},
 		{"preparing", replica(fresh, prep(Running)), registry.StatePreparing, false, ""},
+		{"gpu_shut_is_never_ready", replica(gpuShut), registry.StateUnhealthy, false, registry.CodeGPUUnavailable},
+		{"gpu_shut_is_never_ready_fail_open_or_not", replica(gpuShut, func(f *Facts) { f.FailOpen = true }), registry.StateUnhealthy, false, registry.CodeGPUUnavailable},
+		{"gpu_shut_while_draining", replica(gpuShut, draining), registry.StateDraining, false, registry.CodeGPUUnavailable},
+		{"gpu_shut_and_stopped_waits", replica(fresh, gpuShut), registry.StateWaiting, false, registry.CodeGPUUnavailable},
+		{"gpu_fault_is_not_ready", replica(faulty), registry.StateUnhealthy, false, registry.CodeCUDAError},
+		{"too_little_memory_waits", replica(fresh, short), registry.StateWaiting, false, registry.CodeInsufficientVRAM},
+		{"too_little_memory_waits_while_it_is_tried_again", replica(fresh, short, op(Start)), registry.StateWaiting, false, registry.CodeInsufficientVRAM},
 		{"being_stopped", replica(op(Stop)), registry.StateStopping, false, ""},
 	}
 	for _, c := range cases {

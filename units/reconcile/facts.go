@@ -78,6 +78,14 @@ type Facts struct {
 	StopErr *registry.Failure // of a stop that PID 1 did not carry out; the next is due at StopAt
 	StopAt  time.Time
 
+	// GPU says that a device of the mask may not be used now: it needs a reset, or is lost. Short says that the last start found
+	// too little memory; it is over when a start finds enough. Freed says that there is enough again for a unit that PID 1 holds back.
+	GPU   *registry.Failure
+	Short *registry.Failure
+	Freed bool
+	// Fault is a GPU error of the engine that runs, after which its process is of no more use though it has not ended.
+	Fault *registry.Failure
+
 	Op       Action // an action under way, None otherwise
 	Draining bool   // a drain was begun for the unit that runs
 	Drained  bool   // nothing is held any more, or the deadline has passed
@@ -99,6 +107,9 @@ func (f Facts) Exists() bool {
 func (f Facts) startable() bool {
 	return f.Wanted && f.Refusal == nil && !f.Held
 }
+
+// mayStart reports whether it may run now.
+func (f Facts) mayStart() bool { return f.startable() && f.GPU == nil }
 
 // replaced reports whether the unit that runs is not the one that is now wanted.
 func (f Facts) replaced() bool {

@@ -17,6 +17,8 @@ const (
 	Clear     Action = "clear"      // let PID 1 forget the failed or ended unit
 	SetLimits Action = "set-limits" // change cgroup limits of the running unit
 	Forget    Action = "forget"     // nothing is left: drop the replica
+	Restart   Action = "restart"    // ask PID 1 for a new process of the same unit
+	Hasten    Action = "hasten"     // ask PID 1 to start the unit now, and not when its backoff is over
 )
 
 // Decision is the next action, and why.
@@ -67,9 +69,16 @@ var planRules = []rule{
 		return f.Refusal != nil && f.Exists() && (f.Drained || !f.serving())
 	}, Stop, "the host's policy refuses this pool, and nothing is held"},
 
+	// An engine on a GPU that must not be used serves nobody, and a GPU can be reset only when nothing holds it.
+	{"gpu/drain", func(f Facts, _ time.Time) bool { return f.startable() && f.GPU != nil && f.serving() && !f.Draining },
+		Drain, "a GPU of its mask may not be used"},
+	{"gpu/stop", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.GPU != nil && f.Exists() && (f.Drained || !f.serving())
+	}, Stop, "a GPU of its mask may not be used, and nothing is held"},
+
 	// First, since it may take long until something is prepared that could replace what runs, or never come to it.
 	{"resume", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.serving() && f.Draining && !f.replaced()
+		return f.mayStart() && f.serving() && f.Draining && !f.replaced()
 	}, Resume, "what runs is wanted again"},
 
 	// The new model is staged and the new engine prepared before anything that runs is touched.
@@ -91,19 +100,23 @@ var planRules = []rule{
 	{"replace/stop", func(f Facts, _ time.Time) bool {
 		return f.startable() && f.Exists() && f.replaced() && (f.Drained || !f.serving())
 	}, Stop, "the pool was changed, and nothing is held"},
+	{"fault/restart", func(f Facts, _ time.Time) bool { return f.mayStart() && f.serving() && f.Fault != nil && !f.Draining },
+		Restart, "a GPU error has made the engine's process useless"},
+	{"freed/hasten", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Backoff && f.Freed },
+		Hasten, "the memory that its last start lacked is free"},
 	{"limits", func(f Facts, _ time.Time) bool {
 		return f.startable() && f.Exists() && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits
 	}, SetLimits, "only limits were changed"},
 
-	{"broken/changed", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Broken && f.replaced() },
+	{"broken/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Broken && f.replaced() },
 		Start, "the pool was changed after its unit had failed"},
 	{"broken/retry", func(f Facts, now time.Time) bool {
-		return f.startable() && f.Unit == Broken && f.Prepare == Done && !now.Before(f.RetryAt)
+		return f.mayStart() && f.Unit == Broken && f.Prepare == Done && !now.Before(f.RetryAt)
 	}, Start, "the wait after the failed unit is over"},
-	{"exited/changed", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Exited && f.replaced() },
+	{"exited/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Exited && f.replaced() },
 		Start, "the pool was changed after its unit had been stopped"},
 	{"start", func(f Facts, now time.Time) bool {
-		return f.startable() && f.Unit == Absent && f.Prepare == Done && !now.Before(f.RetryAt)
+		return f.mayStart() && f.Unit == Absent && f.Prepare == Done && !now.Before(f.RetryAt)
 	}, Start, "the model is staged, the engine is prepared, and nothing runs"},
 }
 

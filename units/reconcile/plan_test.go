@@ -50,6 +50,16 @@ func stopFailed(d time.Duration) is {
 		f.StopErr, f.StopAt = registry.Fail(registry.CodeEngineStartFailed, "access denied", ""), noon.Add(d)
 	}
 }
+func gpuShut(f *Facts) {
+	f.GPU = registry.Fail(registry.CodeGPUUnavailable, "GPU 0 needs a reset", "")
+}
+func faulty(f *Facts) {
+	f.Fault = registry.Fail(registry.CodeCUDAError, "Xid 31", "")
+}
+func short(f *Facts) {
+	f.Short = registry.Fail(registry.CodeInsufficientVRAM, "8 GiB are missing", "")
+}
+func freed(f *Facts) { f.Freed = true }
 func failing(f *Facts) {
 	f.Stage, f.Failure = Failed, registry.Fail(registry.CodeModelNotFound, "no such file", "")
 }
@@ -106,6 +116,23 @@ func TestPlan(t *testing.T) {
 		{"unwanted/failed_unit_is_cleared", replica(unwanted, unit(Broken)), Clear, "unwanted/clear"},
 		{"unwanted/forgotten_when_nothing_is_left", replica(unwanted, fresh), Forget, "unwanted/forget"},
 
+		{"gpu/shut_is_drained", replica(gpuShut), Drain, "gpu/drain"},
+		{"gpu/shut_and_drained_is_stopped", replica(gpuShut, drained), Stop, "gpu/stop"},
+		{"gpu/shut_while_loading_is_stopped_at_once", replica(gpuShut, unit(Starting)), Stop, "gpu/stop"},
+		{"gpu/shut_in_backoff_is_not_left_to_pid_1", replica(gpuShut, unit(Backoff)), Stop, "gpu/stop"},
+		{"gpu/shut_is_not_started", replica(fresh, gpuShut), None, "settled"},
+		{"gpu/shut_and_broken_waits", replica(unit(Broken), gpuShut, retryIn(0)), None, "settled"},
+		{"gpu/shut_held_pool_is_left_alone", replica(held, gpuShut), None, "held"},
+		{"gpu/back_while_draining_is_used_again", replica(draining), Resume, "resume"},
+		{"gpu/back_after_the_stop_is_started", replica(fresh), Start, "start"},
+		{"fault/process_is_restarted", replica(faulty), Restart, "fault/restart"},
+		{"fault/not_while_held_work_finishes", replica(faulty, drained, oldSpec), Stop, "replace/stop"},
+		{"fault/shut_gpu_goes_before", replica(faulty, gpuShut), Drain, "gpu/drain"},
+		{"memory/short_start_waits", replica(fresh, short, retryIn(time.Second)), None, "waiting"},
+		{"memory/short_start_is_tried_when_due", replica(fresh, short, retryIn(0)), Start, "start"},
+		{"memory/freed_cuts_the_backoff", replica(unit(Backoff), freed), Hasten, "freed/hasten"},
+		{"memory/freed_is_nothing_to_a_unit_that_runs", replica(freed), None, "settled"},
+
 		{"refused/runs_and_is_drained", replica(refused), Drain, "forbidden/drain"},
 		{"refused/then_stopped", replica(refused, drained), Stop, "forbidden/stop"},
 	}
@@ -157,6 +184,16 @@ func factsFrom(b []byte) Facts {
 	if at(16, 8) == 7 {
 		f.Op = Start
 	}
+	if at(18, 2) == 1 {
+		gpuShut(&f)
+	}
+	if at(19, 2) == 1 {
+		faulty(&f)
+	}
+	if at(20, 2) == 1 {
+		short(&f)
+	}
+	f.Freed = at(21, 2) == 1
 	if n := at(17, 4); n > 0 {
 		stopFailed(time.Duration(n-2) * time.Second)(&f)
 	}
@@ -188,10 +225,17 @@ func FuzzPlan(f *testing.F) {
 			if facts.StopErr != nil && facts.StopAt.After(noon) {
 				t.Errorf("%+v: a stop that failed was repeated without a pause", facts)
 			}
+		case Restart:
+			if facts.Unit != Active || facts.Draining || facts.Fault == nil {
+				t.Errorf("%+v: restarted without a fault, or while it drains", facts)
+			}
 		case Stage, Prepare, Drain, SetLimits:
 			if facts.Held {
 				t.Errorf("%+v: a held replica was touched by %s", facts, d.Action)
 			}
+		}
+		if facts.GPU != nil && (d.Action == Start || d.Action == Hasten || d.Action == Restart || d.Action == Resume && !facts.Held || v.Ready) {
+			t.Errorf("%+v: a GPU that may not be used is used: %s, ready=%t", facts, d.Action, v.Ready)
 		}
 		if facts.Held && d.Action != None && d.Action != Resume {
 			t.Errorf("%+v: a held replica got %s", facts, d.Action)
