@@ -1,0 +1,247 @@
+// Package client follows and questions pool-gpu, the helper process that holds NVML, over its unix socket. It implements nvml.Source.
+//
+// It owns the connection: its bounds, its retries, and what is said of the facts while they cannot be refreshed. Whatever the helper
+// does (dies, hangs, speaks nonsense, is of another version), Follow goes on and says so. It must not know pools, decide on health, or
+// link NVML, and stays small: pool-gate runs it before each start of an engine.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/nvml"
+	"github.com/pool-managerd/pool-managerd/nvml/wire"
+)
+
+// The bounds of a followed connection.
+const (
+	// helperInterval is assumed to be the time between samples where Options.Interval leaves it to the helper.
+	helperInterval = 5 * time.Second
+	// grace is how much later than one interval a line may come: sampling 16 GPUs and a busy machine take time.
+	grace = 5 * time.Second
+	// stable is how long a connection must have lived for the next attempt to be made at once and the backoff to begin anew;
+	// a helper that dies after each first snapshot is not asked in a loop.
+	stable = 10 * time.Second
+	// The wait between attempts doubles from first to last, each a little longer by chance.
+	firstWait = time.Second
+	lastWait  = 60 * time.Second
+)
+
+// Options of a Client. The zero value is of use.
+type Options struct {
+	Socket   string        // wire.Socket where empty
+	Interval time.Duration // between samples; 0: the helper's own
+	Log      *slog.Logger  // changes of what is known; nil: none
+}
+
+// Client follows one helper. Its methods may be called at the same time.
+type Client struct {
+	socket   string
+	interval time.Duration
+	log      *slog.Logger
+	dial     func(ctx context.Context) (net.Conn, error) // a test's own pipe, else the socket
+}
+
+var _ nvml.Source = (*Client)(nil)
+
+// New makes a client; it connects when it is used.
+func New(o Options) *Client {
+	c := &Client{socket: o.Socket, interval: o.Interval, log: o.Log}
+	if c.socket == "" {
+		c.socket = wire.Socket
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.dial = func(ctx context.Context) (net.Conn, error) { return dial(ctx, c.socket) }
+	return c
+}
+
+// Ask puts one question to this client's helper, on a connection of its own: see the function Ask.
+func (c *Client) Ask(ctx context.Context, req wire.Request) (wire.Reply, error) {
+	return Ask(ctx, c.socket, req)
+}
+
+// silence is the longest time without facts on a connection that is believed to live.
+func (c *Client) silence() time.Duration {
+	if c.interval > 0 {
+		return c.interval + grace
+	}
+	return helperInterval + grace
+}
+
+// Follow implements nvml.Source. It returns ctx's error, and leaves no goroutine behind.
+func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
+	f := follower{c: c, deliver: deliver, fresh: time.Now()}
+	f.stale(nvml.Problem{Kind: nvml.ProblemHelper, Text: "pool-gpu has not answered yet"})
+	wait := time.Duration(0)
+	for ctx.Err() == nil {
+		if !sleep(ctx, wait) {
+			break
+		}
+		begun := time.Now()
+		err := f.connection(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		f.lost(err)
+		wait = nextWait(wait, f.told.Sub(begun))
+	}
+	return ctx.Err()
+}
+
+// nextWait is the wait before the next attempt, after the former wait and a connection that told something for so long.
+func nextWait(former, lived time.Duration) time.Duration {
+	switch {
+	case lived >= stable:
+		return 0
+	case former == 0:
+		return jittered(firstWait)
+	}
+	return jittered(min(2*former, lastWait))
+}
+
+// jittered makes d up to a tenth longer, so that several followers do not all come at once; never longer than lastWait and a tenth.
+func jittered(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// follower is one Follow: its goroutine's own.
+type follower struct {
+	c       *Client
+	deliver func(nvml.Update)
+	fresh   time.Time     // when facts came last; the start before the first
+	told    time.Time     // when facts, or why there are none, came last
+	problem *nvml.Problem // what was said last of missing facts; nil: they are fresh
+}
+
+// connection dials, follows and returns why that ended.
+func (f *follower) connection(ctx context.Context) error {
+	dialed, cancel := context.WithTimeout(ctx, grace)
+	conn, err := f.c.dial(dialed)
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer release(ctx, conn)()
+	if err := f.extend(ctx, conn); err != nil {
+		return err
+	}
+	if err := send(conn, wire.Request{Op: wire.OpFollow, IntervalMS: f.c.interval.Milliseconds()}); err != nil {
+		return err
+	}
+	for in := newLines(conn); ; {
+		reply, err := in.next()
+		if err != nil {
+			return err
+		}
+		facts, err := f.take(reply)
+		if err != nil {
+			return err
+		}
+		// Only facts, or the reason for their absence, renew the bound: not each line, and not each byte of one.
+		if !facts {
+			continue
+		}
+		f.told = time.Now()
+		if err := f.extend(ctx, conn); err != nil {
+			return err
+		}
+	}
+}
+
+// extend gives the helper until one silence from now.
+func (f *follower) extend(ctx context.Context, conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(f.c.silence())); err != nil {
+		return err
+	}
+	return ctx.Err() // looked at afterwards: this may have undone the deadline that release set
+}
+
+// take delivers one line and says whether it told how the GPUs are.
+func (f *follower) take(r wire.Reply) (facts bool, err error) {
+	switch {
+	case r.Error != "":
+		return false, &AnswerError{Text: r.Error}
+	case r.Snapshot != nil:
+		if f.problem != nil {
+			f.c.log.Info("GPU facts are fresh again", "driver", r.Snapshot.Driver.Version, "gpus", len(r.Snapshot.Devices))
+		}
+		f.fresh, f.problem = time.Now(), nil
+		f.deliver(nvml.Update{Snapshot: r.Snapshot})
+		return true, nil
+	case r.Event != nil:
+		f.deliver(nvml.Update{Event: r.Event})
+	case r.Stalled != nil:
+		f.stale(nvml.Problem{Kind: nvml.ProblemHung, Call: r.Stalled.Call,
+			Text: fmt.Sprintf("the NVML call %s has not returned since %s", r.Stalled.Call, r.Stalled.Since.UTC().Format(time.RFC3339))})
+		return true, nil
+	}
+	return false, nil // a line with nothing that we know is from a newer helper, and may be passed over
+}
+
+// stale says once that facts are missing, and why.
+func (f *follower) stale(p nvml.Problem) {
+	if f.problem != nil && *f.problem == p {
+		return
+	}
+	if f.problem != nil { // the first one is only said because Follow has just begun
+		f.c.log.Warn("GPU facts are not refreshed", "reason", p.Text, "since", f.fresh)
+	}
+	f.problem = &p
+	f.deliver(nvml.Update{Stale: &nvml.Stale{Since: f.fresh, Problem: p}})
+}
+
+// lost says why the connection ended. What a silent helper said last of a hanging call still explains its silence.
+func (f *follower) lost(err error) {
+	if f.problem != nil && f.problem.Kind == nvml.ProblemHung && errors.Is(err, os.ErrDeadlineExceeded) {
+		return
+	}
+	f.stale(nvml.Problem{Kind: nvml.ProblemHelper, Text: f.c.why(err)})
+}
+
+// why puts the end of a connection into a clause for operators.
+func (c *Client) why(err error) string {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("pool-gpu has said nothing for %s", c.silence())
+	case errors.Is(err, fs.ErrNotExist):
+		return "pool-gpu's socket " + c.socket + " does not exist; is pool-gpu.socket started?"
+	case errors.Is(err, fs.ErrPermission):
+		return "pool-gpu's socket " + c.socket + " may not be opened"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nobody listens on pool-gpu's socket " + c.socket + "; is pool-gpu.socket failed?"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "pool-gpu closed the connection"
+	}
+	var answer *AnswerError
+	if errors.As(err, &answer) {
+		return answer.Error()
+	}
+	var version *VersionError
+	if errors.As(err, &version) {
+		return version.Error()
+	}
+	return "pool-gpu's answer is of no use: " + err.Error()
+}
