@@ -51,9 +51,9 @@ func expect(t *testing.T, updates <-chan Update, kind UpdateKind) Update {
 }
 
 func brief(st Status) string {
-	return fmt.Sprintf("%s %s/%s result=%s pid=%d main=%d:%d post=%d:%d restarts=%d job=%d",
+	return fmt.Sprintf("%s %s/%s result=%s pid=%d main=%d:%d pre=%d:%d post=%d:%d restarts=%d job=%d",
 		st.Name, st.ActiveState, st.SubState, st.Result, st.MainPID, st.ExecMainCode, st.ExecMainStatus,
-		st.PostCode, st.PostStatus, st.NRestarts, st.JobID)
+		st.PreCode, st.PreStatus, st.PostCode, st.PostStatus, st.NRestarts, st.JobID)
 }
 
 // serveAll answers everything.

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -90,6 +92,56 @@ func TestMachineFailedGateTellsItsStatus(t *testing.T) {
 	f.awaitUnit(unit, "failed with the gate's status 4", func(s Status) bool {
 		return s.ActiveState == "failed" && s.PostCode == 1 && s.PostStatus == 4
 	})
+}
+
+// TestMachineFailedPreStartTellsItsStatus: of a start that a command before the main process refuses, by the caller or by a restart
+// of PID 1's own.
+func TestMachineFailedPreStartTellsItsStatus(t *testing.T) {
+	enter(t)
+	f := follow(t, Options{})
+	const unit, refuse = "pmd-test@pre.service", "/run/pmd-refuse"
+	f.cleanup(unit)
+	t.Cleanup(func() { os.Remove(refuse) })
+	if err := os.WriteFile(refuse, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	props := service("exec sleep 1000", Property{"Restart", "on-failure"}, Property{"RestartUSec", uint64(300_000)},
+		Property{"StartLimitIntervalUSec", uint64(0)},
+		Property{"ExecStartPreEx", []ExecCommand{
+			{Path: "/bin/true", Args: []string{"/bin/true"}},
+			{Path: "/bin/sh", Args: []string{"/bin/sh", "-c", "test -e " + refuse + " || exit 0; exit 6"}, Flags: []string{"privileged", "no-env-expand"}},
+		}})
+	job, err := f.StartTransient(timeout(t), unit, props)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := job.Wait(timeout(t)); err == nil {
+		t.Error("the job of a unit whose first command fails was done")
+	}
+	waits := func(s Status) bool {
+		return strings.HasPrefix(s.SubState, "auto-restart") && s.PreCode == 1 && s.PreStatus == 6
+	}
+	f.awaitUnit(unit, "waiting with status 6, no main process having run", func(s Status) bool {
+		return waits(s) && s.Result == "exit-code" && s.ExecMainCode == 0 && s.PostCode == 0
+	})
+	if err := os.Remove(refuse); err != nil {
+		t.Fatal(err)
+	}
+	st := f.awaitUnit(unit, "running", func(s Status) bool { return s.ActiveState == "active" && s.MainPID > 0 })
+	if st.PreStatus != 0 {
+		t.Errorf("a start that went well tells the former refusal: %s", brief(st))
+	}
+	if err := os.WriteFile(refuse, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	restarts := st.NRestarts
+	if err := f.Kill(timeout(t), unit, "main", syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	st = f.awaitUnit(unit, "refused at PID 1's own restart", func(s Status) bool { return waits(s) && s.NRestarts > restarts+1 })
+	if st.ExecMainCode != 0 {
+		t.Errorf("a start that was refused tells how a former main process ended: %s", brief(st))
+	}
 }
 
 func TestMachineCrashAndRestart(t *testing.T) {

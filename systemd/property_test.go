@@ -28,6 +28,7 @@ func signatures(file *os.File) []struct {
 		{Property{"LogExtraFields", [][]byte{[]byte("POOL_ID=x")}}, "aay"},
 		{Property{"ExecStartEx", []ExecCommand{{Path: "/a", Args: []string{"a"}, Flags: []string{"no-env-expand"}}}}, "a(sasas)"},
 		{Property{"ExecStartPostEx", []ExecCommand{{Path: "/a"}}}, "a(sasas)"},
+		{Property{"ExecStartPreEx", []ExecCommand{{Path: "/a"}}}, "a(sasas)"},
 		{Property{"ExecStart", []PlainCommand{{Path: "/a"}}}, "a(sasb)"},
 		{Property{"IPAddressAllow", []AddressPrefix{{Family: 2, Address: []byte{127, 0, 0, 0}, Prefix: 8}}}, "a(iayu)"},
 		{Property{"IPAddressDeny", []AddressPrefix{}}, "a(iayu)"},
@@ -67,7 +68,7 @@ func TestWireValueSignatures(t *testing.T) {
 func TestSignaturesAreThoseOfPID1(t *testing.T) {
 	// Read and written in different forms: a list of commands carries its results when it is read.
 	const execRead = "a(sasasttttuii)"
-	written := map[string]string{"ExecStartEx": execRead, "ExecStartPostEx": execRead, "ExecStart": "a(sasbttttuii)"}
+	written := map[string]string{"ExecStartEx": execRead, "ExecStartPreEx": execRead, "ExecStartPostEx": execRead, "ExecStart": "a(sasbttttuii)"}
 	// Properties of StartTransientUnit that no object has.
 	onlyWritten := map[string]bool{"StandardOutputFileDescriptor": true, "AddRef": true}
 	for _, version := range []string{"252", "257", "262"} {

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ func statusProperties() []string {
 	return []string{
 		"Result", "InvocationID", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "ControlGroup",
 		"ActiveEnterTimestamp", "InactiveEnterTimestamp", "StateChangeTimestamp",
-		"ExecStartPostEx", "RestartUSec", "RestartUSecNext", "LogExtraFields",
+		"ExecStartPreEx", "ExecStartPostEx", "RestartUSec", "RestartUSecNext", "LogExtraFields",
 	}
 }
 
@@ -29,10 +30,13 @@ func statusProperties() []string {
 func listedProperties() []string { return []string{"LoadState", "ActiveState", "SubState", "Job"} }
 
 // unsignalledProperties are those of statusProperties that may change without PropertiesChanged: the
-// first three always do, the others at ResetFailedUnit.
+// first four always do, the others at ResetFailedUnit.
 func unsignalledProperties() []string {
-	return []string{"ExecStartPostEx", "RestartUSecNext", "ControlGroup", "NRestarts", "Result"}
+	return []string{"ExecStartPreEx", "ExecStartPostEx", "RestartUSecNext", "ControlGroup", "NRestarts", "Result"}
 }
+
+// exitLists are the properties of the commands around the main process: of each, only how it ended is kept.
+func exitLists() []string { return []string{"ExecStartPreEx", "ExecStartPostEx"} }
 
 // status reads a unit's properties. keep names those that go into Properties; nil keeps all.
 func (p properties) status(name string, keep []string) Status {
@@ -56,7 +60,8 @@ func (p properties) status(name string, keep []string) Status {
 		LogFields:       p.logFields(),
 		JobID:           p.jobID(),
 	}
-	post := p.exit("ExecStartPostEx")
+	pre, post := p.exit("ExecStartPreEx"), p.exit("ExecStartPostEx")
+	st.PreCode, st.PreStatus = pre.code, pre.status
 	st.PostCode, st.PostStatus = post.code, post.status
 	if keep == nil {
 		st.Properties = maps.Clone(p)
@@ -197,7 +202,7 @@ func compact(name string, value any) any {
 		}
 		return out
 	case [][]any:
-		if name == "ExecStartPostEx" {
+		if slices.Contains(exitLists(), name) {
 			return lastExit(v)
 		}
 	case []any:

@@ -19,6 +19,9 @@ func serviceProperties() properties {
 		"StateChangeTimestamp": uint64(math.MaxUint64),
 		"RestartUSec":          uint64(100_000), "RestartUSecNext": uint64(math.MaxUint64),
 		"LogExtraFields": [][]byte{[]byte("POOL_ID=a"), []byte("ENDPOINT=http://h/?a=b"), []byte("broken")},
+		"ExecStartPreEx": [][]any{
+			{"/p", []string{}, []string{}, uint64(1), uint64(1), uint64(8), uint64(8), uint32(5), int32(1), int32(6)},
+		},
 		"ExecStartPostEx": [][]any{
 			{"/a", []string{}, []string{}, uint64(1), uint64(1), uint64(9), uint64(9), uint32(5), int32(1), int32(0)},
 			{"/b", []string{}, []string{}, uint64(1), uint64(1), uint64(10), uint64(10), uint32(5), int32(2), int32(15)},
@@ -33,7 +36,7 @@ func TestStatus(t *testing.T) {
 		Name: "u", LoadState: "loaded", ActiveState: "failed", SubState: "failed", Result: "exit-code",
 		MainPID: 41, ExecMainCode: 1, ExecMainStatus: 203, NRestarts: 3, InvocationID: "ab01",
 		ControlGroup: "/pool.slice/x", ActiveEnter: time.UnixMicro(1_700_000_000_000_001),
-		PostCode: 2, PostStatus: 15, RestartUSec: 100_000,
+		PreCode: 1, PreStatus: 6, PostCode: 2, PostStatus: 15, RestartUSec: 100_000,
 		LogFields: map[string]string{"POOL_ID": "a", "ENDPOINT": "http://h/?a=b"}, JobID: 7,
 		Properties: map[string]any{"Description": "d"},
 	}
@@ -52,7 +55,8 @@ func TestStatus(t *testing.T) {
 }
 
 func TestStatusOfWrongTypes(t *testing.T) {
-	p := properties{"MainPID": "x", "Job": "x", "InvocationID": 1, "LogExtraFields": 1, "ExecStartPostEx": [][]any{{1}}, "ActiveState": 5}
+	p := properties{"MainPID": "x", "Job": "x", "InvocationID": 1, "LogExtraFields": 1, "ExecStartPostEx": [][]any{{1}},
+		"ExecStartPreEx": "x", "ActiveState": 5}
 	if diff := cmp.Diff(Status{Name: "u"}, p.status("u", []string{})); diff != "" {
 		t.Error(diff)
 	}

@@ -84,6 +84,11 @@ type Status struct {
 	PostCode   int
 	PostStatus int
 
+	// How the ExecStartPre command that ended last ended, in the same way and as fresh. When one fails, neither the main
+	// process nor an ExecStartPost command is started, and their codes are 0 (seen on 252, 257 and 262).
+	PreCode   int
+	PreStatus int
+
 	// Restart delays in µs: RestartSec, and the one that the next restart waits. Zero where PID 1 has no
 	// such property. RestartUSecNext is not signalled either: as fresh as PostCode.
 	RestartUSec     uint64

@@ -209,7 +209,9 @@ func (w *watcher) changed(name, iface string, values properties) []action {
 	}
 	if id, ok := values["InvocationID"]; ok && !reflect.DeepEqual(id, u.props["InvocationID"]) {
 		// A new start forgets how the commands of the former one ended, and PID 1 does not say so.
-		delete(u.props, "ExecStartPostEx")
+		for _, list := range exitLists() {
+			delete(u.props, list)
+		}
 	}
 	before := u.props.status(name, w.keep)
 	for key, value := range values {

@@ -50,7 +50,7 @@ func (p *pid1) start(name string) {
 	u.props["MainPID"] = uint32(p.clock)
 	u.props["InvocationID"] = []byte{byte(p.clock >> 8), byte(p.clock)}
 	u.props["ControlGroup"] = "/" + name
-	u.props["ExecStartPostEx"] = [][]any{}
+	u.props["ExecStartPreEx"], u.props["ExecStartPostEx"] = [][]any{}, [][]any{}
 }
 
 // fail ends a run by its gate, with a status of its own.
@@ -68,6 +68,9 @@ func (p *pid1) fail(name, sub string) {
 	u.props["MainPID"], u.props["ControlGroup"] = uint32(0), ""
 	u.props["ExecStartPostEx"] = [][]any{{"/gate", []string{}, []string{}, uint64(0), uint64(0), p.clock, p.clock,
 		uint32(1), int32(1), int32(p.clock)}}
+	if p.clock%3 == 0 { // it was the step before the start that failed
+		u.props["ExecStartPreEx"], u.props["ExecStartPostEx"] = u.props["ExecStartPostEx"], [][]any{}
+	}
 }
 
 func (p *pid1) stop(name string) {

@@ -39,7 +39,11 @@ func (s *story) do(actions []action) {
 			s.said = append(s.said, fmt.Sprintf("synced %v", units))
 		case a.deliver.Kind == Changed:
 			st := a.deliver.Unit
-			s.said = append(s.said, fmt.Sprintf("changed %s=%s pid=%d post=%d", st.Name, st.SubState, st.MainPID, st.PostStatus))
+			text := fmt.Sprintf("changed %s=%s pid=%d post=%d", st.Name, st.SubState, st.MainPID, st.PostStatus)
+			if st.PreCode != 0 {
+				text += fmt.Sprintf(" pre=%d", st.PreStatus)
+			}
+			s.said = append(s.said, text)
 		default:
 			s.said = append(s.said, a.deliver.Kind.String()+" "+a.deliver.Name)
 		}
@@ -239,6 +243,17 @@ func TestWatcher(t *testing.T) {
 			},
 			[]string{"read e@a", "synced [e@a=failed]", "changed e@a=dead-but-why pid=0 post=4", "reread e@a",
 				"changed e@a=start pid=0 post=0"},
+		},
+		"failure/before_the_start_tells_its_status_until_the_next_start": {
+			func(s *story) {
+				s.list("e@a")
+				s.answer("e@a", running)
+				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "auto-restart", "InvocationID": []byte{2}})
+				s.answer("e@a", state("activating", "auto-restart", 0).with("InvocationID", []byte{2}).with("ExecStartPreEx", post(6)))
+				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start-pre", "InvocationID": []byte{3}})
+			},
+			[]string{"read e@a", "synced [e@a=running]", "changed e@a=auto-restart pid=7 post=0", "reread e@a",
+				"changed e@a=auto-restart pid=7 post=0 pre=6", "changed e@a=start-pre pid=7 post=0"},
 		},
 		"removed/known": {
 			func(s *story) {
