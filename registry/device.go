@@ -15,6 +15,14 @@ const (
 	HealthHost     Health = "host"        // the host must be mended first: all its GPUs are shut
 )
 
+// Healths lists them, from the best to the worst.
+func Healths() []Health {
+	return []Health{HealthOK, HealthUnknown, HealthDegraded, HealthReset, HealthLost, HealthHost}
+}
+
+// Answers reports whether what changes from moment to moment (free memory, utilisation) is known of such a GPU.
+func (h Health) Answers() bool { return h != HealthUnknown && h != HealthLost }
+
 // Devices is what is known of this host's GPUs.
 type Devices struct {
 	Driver  Driver

@@ -36,6 +36,7 @@ type Options struct {
 	Settings Settings
 	Version  string // of the daemon, for GET /health
 	Log      *slog.Logger
+	Now      func() time.Time // the age of facts is told by it; nil: time.Now
 }
 
 // Server answers requests. Make one with New.
@@ -44,6 +45,7 @@ type Server struct {
 	backend  Backend
 	version  string
 	log      *slog.Logger
+	now      func() time.Time
 	mux      *http.ServeMux
 	routes   []route
 	auth     atomic.Pointer[gate]
@@ -59,7 +61,10 @@ func New(o Options) (*Server, error) {
 	if o.Registry == nil || o.Backend == nil || o.Log == nil {
 		return nil, errors.New("api: a server needs a registry, a backend and a log")
 	}
-	s := &Server{registry: o.Registry, backend: o.Backend, version: o.Version, log: o.Log, mux: http.NewServeMux()}
+	s := &Server{registry: o.Registry, backend: o.Backend, version: o.Version, log: o.Log, now: o.Now, mux: http.NewServeMux()}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	if err := s.Apply(o.Settings); err != nil {
 		f := registry.AsFailure(err, registry.CodeConfigInvalid, "")
 		s.log.Error("the API takes no token over TCP: "+f.Message, "last_error", f.Error(), "hint", f.Hint)
@@ -85,6 +90,7 @@ func (s *Server) addRoutes(metrics http.Handler) {
 		{http.MethodGet, "/v1/pools/{id}/health", accessRead, s.getPoolHealth},
 		{http.MethodGet, "/v1/pools/{id}/unit", accessRead, s.getPoolUnit},
 		{http.MethodGet, "/pools/{id}/status", accessRead, s.getPoolStatus},
+		{http.MethodGet, "/v1/devices", accessRead, s.getDevices},
 	}
 	if metrics != nil {
 		s.routes = append(s.routes, route{http.MethodGet, "/metrics", accessRead,
@@ -151,6 +157,10 @@ func (s *Server) getPoolStatus(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answer(w, wire.StatusOf(p))
+}
+
+func (s *Server) getDevices(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, wire.DevicesOf(&s.registry.Snapshot().Devices, s.now()))
 }
 
 // renderTimeout bounds how long a request waits for the daemon's loop to render.

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -26,11 +27,18 @@ var update = flag.Bool("update", false, "write the golden files")
 // TestGoldenAnswers pins every byte that programs read.
 func TestGoldenAnswers(t *testing.T) {
 	h := serve(t, Settings{}, units{})
-	h.reg.Put(llama())
+	h.reg.Put(registrytest.Llama())
 	h.reg.Put(registry.Aggregate(registry.Pool{ID: "broken", LastError: registry.Fail(registry.CodeConfigInvalid, "broken.toml:3:1: unknown key \"slotz\"", "Did you mean slots?")}))
 	h.reg.SetProblems([]registry.Problem{{File: "/etc/pool-managerd/pools.d/a b.toml", Text: `"a b" is no pool id`, Hint: "Rename the file."}})
+	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma()}) {
+		h.reg.Put(p)
+	}
+	h.reg.SetDevices(registrytest.Devices())
 	for _, c := range []struct{ name, path string }{
 		{"health", "/health"},
+		{"devices", "/v1/devices"},
+		{"pool-gpu", "/v1/pools/gemma"},
+		{"pool-gpu-health", "/v1/pools/gemma/health"},
 		{"pools", "/v1/pools"},
 		{"pool", "/v1/pools/llama3-8b"},
 		{"pool-health", "/v1/pools/llama3-8b/health"},
@@ -97,7 +105,7 @@ func TestTheListIsNeverOld(t *testing.T) {
 
 func TestNoSuchThing(t *testing.T) {
 	h := serve(t, Settings{}, units{})
-	h.reg.Put(llama())
+	h.reg.Put(registrytest.Llama())
 	notFound := func(code string, paths ...string) {
 		for _, path := range paths {
 			t.Run(code+strings.ReplaceAll(path, "/", "_"), func(t *testing.T) { h.get(path).wantError(t, 404, code) })
@@ -115,7 +123,7 @@ func TestNoSuchThing(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	h := serve(t, Settings{}, units{})
-	h.reg.Put(llama())
+	h.reg.Put(registrytest.Llama())
 	for _, rt := range h.server.routes {
 		path := strings.ReplaceAll(rt.path, "{id}", "llama3-8b")
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
 
 // secret is the token that tests write into token files.
@@ -86,7 +87,7 @@ func newServer(t *testing.T, settings Settings, backend Backend) *host {
 	h := &host{t: t, reg: registry.New(), log: &logBuffer{}}
 	var err error
 	h.server, err = New(Options{
-		Registry: h.reg, Backend: backend, Settings: settings, Version: "1.2.3",
+		Registry: h.reg, Backend: backend, Settings: settings, Version: "1.2.3", Now: func() time.Time { return registrytest.Start().Add(time.Minute) },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "pool_ready 1\n") }),
 		Log:     slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
@@ -228,22 +229,6 @@ func containsAll(s string, parts []string) bool {
 		}
 	}
 	return true
-}
-
-// llama is a pool with one ready and one crashed replica.
-func llama() registry.Pool {
-	at := time.UnixMilli(1_700_000_000_123)
-	return registry.Aggregate(registry.Pool{
-		ID: "llama3-8b", Engine: "llamacpp", ModelID: "file:/srv/models/llama3.gguf", Wanted: true,
-		Replicas: []registry.Replica{
-			{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: `pool-engine@llama3\x2d8b.r0.service`,
-				Endpoint: "http://127.0.0.1:21000", PID: 4711, InvocationID: strings.Repeat("ab", 16), SpecHash: "0123456789ab-0123456789ab",
-				DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, SlotsFree: 4, Since: at, LastHeartbeat: at},
-			{ID: "r1", State: registry.StateBackoff, Reason: "the engine crashed; PID 1 will start it again", Unit: `pool-engine@llama3\x2d8b.r1.service`,
-				DeviceMask: []string{"1"}, SlotsTotal: 4, RestartCount: 2, Backoff: 2300 * time.Millisecond, Since: at.Add(time.Second),
-				LastError: registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "poolctl logs llama3-8b")},
-		},
-	})
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -14,6 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
+var openapi = filepath.Join("..", "..", "docs", "openapi.yaml")
+
 // yamlKeys reads the tree of keys of a YAML file that is written in plain block style: "a/b/c" for each key, by its
 // indentation. What stands in flow style behind a key is its value.
 func yamlKeys(t *testing.T, path string) map[string]string {
@@ -51,9 +53,31 @@ func children(keys map[string]string, parent string) []string {
 	return out
 }
 
+// required reads a schema's list of fields that are always there. It stands in flow style, over several lines.
+func required(t *testing.T, schema string) []string {
+	t.Helper()
+	body, err := os.ReadFile(openapi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(body), "\n    "+schema+":\n")
+	if !found {
+		t.Fatalf("%s has no schema %s", openapi, schema)
+	}
+	text, _, _ = strings.Cut(text, "      properties:\n")
+	_, text, found = strings.Cut(text, "      required: [")
+	if !found {
+		return nil
+	}
+	text, _, _ = strings.Cut(text, "]")
+	names := strings.Fields(strings.ReplaceAll(text, ",", " "))
+	slices.Sort(names)
+	return names
+}
+
 // TestOpenAPI: the document and the server have the same routes, and the same fields.
 func TestOpenAPI(t *testing.T) {
-	doc := yamlKeys(t, filepath.Join("..", "..", "docs", "openapi.yaml"))
+	doc := yamlKeys(t, openapi)
 	t.Run("routes", func(t *testing.T) {
 		var served, written []string
 		for _, r := range newServer(t, Settings{}, units{}).server.routes {
@@ -71,17 +95,28 @@ func TestOpenAPI(t *testing.T) {
 		}
 	})
 	for _, v := range []any{wire.Health{}, wire.PoolList{}, wire.Problem{}, wire.Pool{}, wire.Device{}, wire.Supports{},
-		wire.Replica{}, wire.PoolHealth{}, wire.PoolMetrics{}, wire.PoolStatus{}, wire.Error{}} {
+		wire.Replica{}, wire.PoolHealth{}, wire.PoolMetrics{}, wire.PoolStatus{}, wire.Error{}, wire.DeviceList{}, wire.Driver{}, wire.Stale{},
+		wire.GPUDevice{}, wire.ECC{}, wire.RowRemap{}, wire.MIGPartition{}, wire.GPUProcess{}} {
 		kind := reflect.TypeOf(v)
 		t.Run(kind.Name(), func(t *testing.T) {
-			var sent []string
-			for i := range kind.NumField() {
-				name, _, _ := strings.Cut(kind.Field(i).Tag.Get("json"), ",")
+			var sent, always []string
+			for _, f := range reflect.VisibleFields(kind) {
+				if f.Anonymous {
+					continue // its fields are listed too
+				}
+				name, omit, _ := strings.Cut(f.Tag.Get("json"), ",")
 				sent = append(sent, name)
+				if omit == "" {
+					always = append(always, name)
+				}
 			}
 			slices.Sort(sent)
+			slices.Sort(always)
 			if diff := cmp.Diff(sent, children(doc, "components/schemas/"+kind.Name()+"/properties")); diff != "" {
 				t.Errorf("fields (-sent +written):\n%s", diff)
+			}
+			if diff := cmp.Diff(always, required(t, kind.Name())); diff != "" {
+				t.Errorf("required (-always sent +written):\n%s", diff)
 			}
 		})
 	}

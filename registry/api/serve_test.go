@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
 
 // socketUnit holds a listening socket as PID 1 does: each daemon gets a duplicate, and the socket outlives them.
@@ -101,7 +102,7 @@ func restartsLoseNothing(t *testing.T, unit *socketUnit) {
 	}
 	for range 10 {
 		h := newServer(t, settings, units{})
-		h.reg.Put(llama())
+		h.reg.Put(registrytest.Llama())
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		began := asked.Load()
@@ -116,7 +117,7 @@ func restartsLoseNothing(t *testing.T, unit *socketUnit) {
 	}
 	close(done)
 	last := newServer(t, settings, units{}) // answers what waits in the socket
-	last.reg.Put(llama())
+	last.reg.Put(registrytest.Llama())
 	last.run(unit.listener())
 	callers.Wait()
 	if asked.Load() < 500 {
@@ -175,7 +176,7 @@ func (s slow) RenderUnit(ctx context.Context, id string) (string, error) {
 func TestTheEndWaitsForAnswers(t *testing.T) {
 	backend := slow{make(chan struct{}), make(chan struct{})}
 	h := newServer(t, Settings{}, backend)
-	h.reg.Put(llama())
+	h.reg.Put(registrytest.Llama())
 	unit := newSocketUnit(t, "unix")
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -236,7 +237,7 @@ func exchange(t *testing.T, c net.Conn, r *bufio.Reader, path string) *http.Resp
 func TestASlowReaderDelaysNobody(t *testing.T) {
 	h := serve(t, Settings{}, units{})
 	for i := range 500 {
-		p := llama()
+		p := registrytest.Llama()
 		p.ID = fmt.Sprintf("pool-%03d", i)
 		h.reg.Put(p)
 	}
@@ -347,7 +348,7 @@ func descriptors(t *testing.T) int {
 func BenchmarkList500Pools(b *testing.B) {
 	reg := registry.New()
 	for i := range 500 {
-		p := llama()
+		p := registrytest.Llama()
 		p.ID = fmt.Sprintf("pool-%03d", i)
 		reg.Put(p)
 	}
@@ -367,7 +368,7 @@ func BenchmarkList500Pools(b *testing.B) {
 	})
 	b.Run("one_pool_changed", func(b *testing.B) {
 		b.ReportAllocs()
-		p := llama()
+		p := registrytest.Llama()
 		p.ID = "pool-250"
 		for b.Loop() {
 			reg.Put(p)

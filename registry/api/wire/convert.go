@@ -22,13 +22,16 @@ func PoolOf(p *registry.Pool) Pool {
 	text, hint := failure(p.LastError)
 	w := Pool{
 		ID: p.ID, Engine: p.Engine, EngineVersion: optional(p.EngineVersion), ModelID: optional(p.ModelID),
-		DeviceMask: list(p.DeviceMask), Devices: []Device{},
+		DeviceMask: list(p.DeviceMask), Devices: make([]Device, 0, len(p.Devices)),
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
 		Live: p.Live, Ready: p.Ready, Draining: p.Draining, State: string(p.State), Wanted: p.Wanted,
 		LastError: text, Hint: hint, LastHeartbeatMS: moment(p.LastHeartbeat),
 		RestartCount: p.RestartCount, BackoffMS: p.Backoff.Milliseconds(),
 		Supports: Supports{Quantizations: []string{}, Features: []string{}},
 		Replicas: make([]Replica, 0, len(p.Replicas)),
+	}
+	for _, d := range p.Devices {
+		w.Devices = append(w.Devices, deviceOf(d))
 	}
 	for i := range p.Replicas {
 		w.Replicas = append(w.Replicas, replicaOf(&p.Replicas[i]))
@@ -51,10 +54,12 @@ func replicaOf(r *registry.Replica) Replica {
 // HealthOf returns the answer of GET /v1/pools/{id}/health.
 func HealthOf(p *registry.Pool) PoolHealth {
 	text, hint := failure(p.LastError)
+	has := capacityOf(p.Devices)
 	return PoolHealth{
 		Live: p.Live, Ready: p.Ready, Draining: p.Draining, LastError: text, Hint: hint,
 		EngineVersion: optional(p.EngineVersion), ModelID: optional(p.ModelID),
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
+		VRAMTotalBytes: has.total, VRAMFreeBytes: has.free, ComputeCapability: has.compute,
 		DeviceMask: list(p.DeviceMask), LastHeartbeatMS: moment(p.LastHeartbeat),
 	}
 }

@@ -1,8 +1,8 @@
 // Package wire holds the JSON that the API speaks: the shapes that programs read, and how the
 // registry's status becomes them. The server writes them and poolctl reads them.
 //
-// It owns names and null-or-empty decisions: what is not known is null, a list is never null, times are
-// integer milliseconds (since 1970 where they are moments). It must not know HTTP.
+// It owns names and null-or-empty decisions: what is not known of a pool is null and of a device absent, a list is never
+// null, times are integer milliseconds (since 1970 where they are moments). It must not know HTTP.
 package wire
 
 import (
@@ -60,14 +60,15 @@ type Pool struct {
 	Replicas        []Replica `json:"replicas"`
 }
 
-// Device is a GPU as a pool sees it.
+// Device is a GPU or MIG partition as a pool sees it. What is not known of it is absent.
 type Device struct {
-	ID                string  `json:"id"`
-	UUID              *string `json:"uuid"`
-	Name              *string `json:"name"`
-	ComputeCapability *string `json:"compute_capability"`
-	VRAMTotalBytes    *int64  `json:"vram_total_bytes"`
-	VRAMFreeBytes     *int64  `json:"vram_free_bytes"`
+	ID                string  `json:"id"` // as written in the pool file
+	UUID              string  `json:"uuid,omitempty"`
+	Name              string  `json:"name,omitempty"`
+	ComputeCapability string  `json:"compute_capability,omitempty"`
+	VRAMTotalBytes    *uint64 `json:"vram_total_bytes,omitempty"`
+	VRAMFreeBytes     *uint64 `json:"vram_free_bytes,omitempty"` // absent too where the device does not answer now
+	Health            string  `json:"health,omitempty"`
 }
 
 // Supports is what the engine can do with its model.
@@ -112,9 +113,9 @@ type PoolHealth struct {
 	SlotsTotal        int         `json:"slots_total"`
 	SlotsFree         int         `json:"slots_free"`
 	ActiveLeases      int         `json:"active_leases"`
-	VRAMTotalBytes    *int64      `json:"vram_total_bytes"`
-	VRAMFreeBytes     *int64      `json:"vram_free_bytes"`
-	ComputeCapability *string     `json:"compute_capability"`
+	VRAMTotalBytes    *uint64     `json:"vram_total_bytes,omitempty"` // of all devices; absent: not known of each, or no GPU
+	VRAMFreeBytes     *uint64     `json:"vram_free_bytes,omitempty"`
+	ComputeCapability string      `json:"compute_capability,omitempty"` // the lowest of all devices
 	DeviceMask        []string    `json:"device_mask"`
 	LastHeartbeatMS   *int64      `json:"last_heartbeat_ms"`
 	Metrics           PoolMetrics `json:"metrics"`
