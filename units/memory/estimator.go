@@ -2,47 +2,268 @@ package memory
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
 
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // Estimator finds the need of replicas. It is safe for concurrent use.
 type Estimator struct {
-	peaks Peaks
-	log   *slog.Logger
+	peaks  Peaks
+	log    *slog.Logger
+	models ggufModels
+
+	mu    sync.Mutex
+	found map[string]Need // what the model's files say, by Key
 }
 
-// New makes an Estimator. Peaks may be nil: nothing is measured then.
+// maxFound bounds what is remembered; a host has fewer pools.
+const maxFound = 1024
+
+// New makes an Estimator. Peaks may be nil: nothing is measured then. Log is told once of each model that cannot be estimated.
 func New(peaks Peaks, log *slog.Logger) *Estimator {
-	return &Estimator{peaks: peaks, log: log}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Estimator{peaks: peaks, log: log, models: parser{}, found: make(map[string]Need)}
 }
 
-// Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It reads the model's files, and remembers what it
-// found as long as they do not change. Whatever it cannot find out is Unknown with the reason in Why, never an error; the only error is the
-// context's.
+// Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It reads the headers of the model's files, and
+// remembers what it found as long as they do not change. Whatever it cannot find out is Unknown with the reason in Why, never an error; the
+// only error is the context's.
 func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Staged, version string, targets []Target) (Need, error) {
-	if err := ctx.Err(); err != nil {
+	key := Key(p, staged, version, targets)
+	model, err := e.fromFiles(ctx, key, p, staged, targets)
+	if err != nil {
 		return Need{}, err
 	}
-	if p.VRAMBytes > 0 && len(targets) > 0 {
-		return onDevices(Configured, targets, spread(p.VRAMBytes, p.TensorSplit, len(targets))), nil
+	if len(targets) == 0 {
+		return model, nil
 	}
-	return Need{Source: Unknown, Why: "not known"}, nil
+	if p.VRAMBytes > 0 {
+		return model.replaced(onDevices(Configured, targets, spread(p, targets))), nil
+	}
+	claim, claims := claimed(p, version, targets)
+	if claims && p.Engine == pool.VLLM { // whatever it took before, it does not start where less is free
+		return model.replaced(claim), nil
+	}
+	if peak, ok := e.peak(key); ok && len(peak) == len(targets) {
+		return model.replaced(onDevices(Measured, targets, peak)), nil
+	}
+	if claims {
+		return model.replaced(claim), nil
+	}
+	return model, nil
 }
 
-// spread parts a number of bytes over n devices by their weights, evenly where there are not n of them. Each part is rounded up.
-func spread(total uint64, weights []float64, n int) []uint64 {
-	sum := 0.0
-	for _, w := range weights {
-		sum += w
+func (e *Estimator) peak(key string) (devices []uint64, ok bool) {
+	if e.peaks == nil {
+		return nil, false
 	}
-	parts := make([]uint64, n)
-	for i := range parts {
-		parts[i] = (total + uint64(n) - 1) / uint64(n)
-		if len(weights) == n && sum > 0 {
-			parts[i] = min(total, uint64(float64(total)*weights[i]/sum)+1)
+	return e.peaks.Peak(key)
+}
+
+// replaced is the need with the devices of a better source; main memory and the parts stay as the model's files tell them.
+func (n Need) replaced(better Need) Need {
+	n.Devices, n.Source, n.Why = better.Devices, better.Source, ""
+	return n
+}
+
+// spread parts the key vram over the mask: as llama.cpp does by tensor_split, else by the sizes of the devices; the other engines
+// split evenly. Each part is rounded up.
+func spread(p pool.Pool, targets []Target) []uint64 {
+	totals := make([]uint64, len(targets))
+	for i, t := range targets {
+		if p.Engine == pool.LlamaCpp {
+			totals[i] = t.Total
+		}
+	}
+	parts := make([]uint64, len(targets))
+	for i, share := range shares(p.TensorSplit, totals) {
+		parts[i] = p.VRAMBytes
+		if share < 1 {
+			parts[i] = min(p.VRAMBytes, uint64(float64(p.VRAMBytes)*share)+1)
 		}
 	}
 	return parts
+}
+
+// fromFiles is the need by the model's files, remembered.
+func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, staged pool.Staged, targets []Target) (Need, error) {
+	if err := ctx.Err(); err != nil {
+		return Need{}, err
+	}
+	key += uuids(targets) // like devices share a key, and have names of their own
+	e.mu.Lock()
+	need, known := e.found[key]
+	e.mu.Unlock()
+	if known {
+		return need, nil
+	}
+	need, err := e.byEngine(ctx, p, staged, targets)
+	if ctx.Err() != nil {
+		return Need{}, ctx.Err()
+	}
+	if err != nil {
+		need = Need{Source: Unknown, Why: err.Error()}
+		e.log.Info("the memory that a pool needs is not known, and not checked", "pool_id", p.ID, "engine", p.Engine, "reason", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.found) >= maxFound {
+		clear(e.found)
+	}
+	e.found[key] = need
+	return need, nil
+}
+
+func uuids(targets []Target) string {
+	var b strings.Builder
+	for _, t := range targets {
+		b.WriteString(" " + t.UUID)
+	}
+	return b.String()
+}
+
+var (
+	errNoModel  = errors.New("the pool has no model file")
+	errTheirOwn = errors.New("nothing is known of the engine's own needs")
+)
+
+func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Staged, targets []Target) (Need, error) {
+	switch {
+	case staged.Path == "":
+		return Need{}, errNoModel
+	case p.Engine == pool.LlamaCpp:
+		return e.llama(ctx, p, staged, targets)
+	case (p.Engine == pool.VLLM || p.Engine == pool.TGI) && len(targets) > 0:
+		return safetensors(staged, targets)
+	}
+	return Need{}, errTheirOwn
+}
+
+// llama asks the parser of GGUF, and gives each device its parts.
+func (e *Estimator) llama(ctx context.Context, p pool.Pool, staged pool.Staged, targets []Target) (Need, error) {
+	totals := make([]uint64, len(targets))
+	for i, t := range targets {
+		totals[i] = t.Total
+	}
+	o, err := readLlama(p, staged.Path, totals)
+	if err != nil {
+		return Need{}, err
+	}
+	paths, err := partsOf(staged.Path)
+	if err != nil {
+		return Need{}, err
+	}
+	beside, err := sizes(o.Beside)
+	if err != nil {
+		return Need{}, err
+	}
+	u, err := e.models.Usage(ctx, paths, o)
+	if err != nil {
+		return Need{}, err
+	}
+	if len(targets) == 0 {
+		u.Host.Weights = saturated(u.Host.Weights, beside)
+	} else {
+		u.Devices[o.Main].Weights = saturated(u.Devices[o.Main].Weights, beside)
+	}
+	n := u.need(targets)
+	if o.Mapped {
+		n.Mapped = u.Host.Weights
+	}
+	return n, nil
+}
+
+// need gives the usage its form.
+func (u llamaUsage) need(targets []Target) Need {
+	n := Need{Source: Estimated, Host: u.Host.sum()}
+	if len(targets) > 0 {
+		n.Devices = make(map[string]uint64, len(targets))
+	}
+	for i, t := range targets {
+		n.Devices[t.UUID] = u.Devices[i].sum()
+		n.Parts = append(n.Parts, u.Devices[i].parts(t.UUID)...)
+	}
+	n.Parts = append(n.Parts, u.Host.parts("")...)
+	return n
+}
+
+func (d deviceUsage) parts(device string) []Part {
+	return []Part{{PartWeights, device, d.Weights}, {PartKV, device, d.KV}, {PartCompute, device, d.Compute}, {PartRuntime, device, d.Runtime}}
+}
+
+// maxParts bounds the files of one model.
+const maxParts = 1024
+
+// partsOf returns every part of the model that a path belongs to, by llama.cpp's naming ("…-00001-of-00003.gguf").
+func partsOf(path string) ([]string, error) {
+	stem, ok := strings.CutSuffix(path, ".gguf")
+	if !ok || len(stem) < len("-00001-of-00001") {
+		return []string{path}, nil
+	}
+	tail := stem[len(stem)-len("-00001-of-00001"):]
+	count, err := strconv.Atoi(tail[len(tail)-5:])
+	if err != nil || tail[0] != '-' || tail[6:10] != "-of-" || count < 1 {
+		return []string{path}, nil
+	}
+	if count > maxParts {
+		return nil, fmt.Errorf("a model of %d parts", count)
+	}
+	var paths []string
+	for i := range count {
+		paths = append(paths, fmt.Sprintf("%s-%05d-of-%05d.gguf", stem[:len(stem)-len(tail)], i+1, count))
+	}
+	return paths, nil
+}
+
+// sizes adds up files that are loaded whole.
+func sizes(paths []string) (uint64, error) {
+	var sum uint64
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0, fmt.Errorf("a file that args name: %w", err)
+		}
+		sum = saturated(sum, uint64(info.Size()))
+	}
+	return sum, nil
+}
+
+// Of a model in safetensors only the weights are known; the rest is a fifth of them, and what PyTorch and CUDA take.
+const (
+	safetensorsPart = 1.2
+	safetensorsBase = 2 << 30 // bytes
+)
+
+// safetensors is the need of a directory of shards, split evenly as tensor parallelism does. It stands in where an engine's share of
+// the GPUs is not known.
+func safetensors(staged pool.Staged, targets []Target) (Need, error) {
+	shards, err := filepath.Glob(filepath.Join(strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(staged.Path), "*.safetensors"))
+	if err != nil {
+		return Need{}, err
+	}
+	weights, err := sizes(shards)
+	if err != nil {
+		return Need{}, err
+	}
+	if weights == 0 {
+		return Need{}, errors.New("the model's directory holds no *.safetensors")
+	}
+	n := Need{Source: Estimated, Devices: make(map[string]uint64, len(targets))}
+	for _, t := range targets {
+		own := weights / uint64(len(targets))
+		rest := uint64(float64(own)*(safetensorsPart-1)) + safetensorsBase
+		n.Devices[t.UUID] = saturated(own, rest)
+		n.Parts = append(n.Parts, Part{PartWeights, t.UUID, own}, Part{PartRuntime, t.UUID, rest})
+	}
+	return n, nil
 }

@@ -26,7 +26,10 @@ import (
 const (
 	bucketDigests  = "digests"
 	bucketVersions = "versions"
+	bucketPeaks    = "peaks"
 )
+
+func buckets() []string { return []string{bucketDigests, bucketVersions, bucketPeaks} }
 
 // keepMost is how many verdicts of one kind are kept, the newest: those of a few large models in many files.
 const keepMost = 8192
@@ -35,7 +38,7 @@ const keepMost = 8192
 const lockWait = 2 * time.Second
 
 // Store remembers verdicts over restarts: digests of model files and versions of binaries, each under the
-// file's identity. It is only a cache: what it has lost is found again. A nil *Store remembers nothing.
+// file's identity, and the memory that replicas took. It is only a cache: what it has lost is found again. A nil *Store remembers nothing.
 type Store struct {
 	db   *bbolt.DB
 	keep int
@@ -79,7 +82,7 @@ func open(path string) (db *bbolt.DB, err error) {
 	}
 	var complete bool
 	err = db.View(func(tx *bbolt.Tx) error {
-		complete = tx.Bucket([]byte(bucketDigests)) != nil && tx.Bucket([]byte(bucketVersions)) != nil
+		complete = !slices.ContainsFunc(buckets(), func(name string) bool { return tx.Bucket([]byte(name)) == nil })
 		return intact(tx)
 	})
 	if err == nil && !complete { // else nothing is written: a full disk keeps nobody from reading
@@ -92,7 +95,7 @@ func open(path string) (db *bbolt.DB, err error) {
 }
 
 func makeBuckets(tx *bbolt.Tx) error {
-	for _, name := range []string{bucketDigests, bucketVersions} {
+	for _, name := range buckets() {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}

@@ -1,0 +1,158 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	gguf "github.com/gpustack/gguf-parser-go"
+)
+
+// readTimeout bounds the reading of a model's headers, which may be on a slow network file system.
+const readTimeout = 10 * time.Second
+
+// maxSane is above the memory of any machine, in bytes: an estimate beyond it comes from a file whose numbers mean nothing.
+const maxSane = 1 << 50
+
+// ggufModels estimates what llama.cpp needs for a model in GGUF: the one place that knows which library does.
+type ggufModels interface {
+	// Usage returns the need of a model whose parts are these files. Options are within bounds.
+	Usage(ctx context.Context, paths []string, o llamaOptions) (llamaUsage, error)
+}
+
+// llamaUsage is what a model takes in llama.cpp, in bytes.
+type llamaUsage struct {
+	Host    deviceUsage
+	Devices []deviceUsage // by the position in the mask
+	Ctx     uint64        // tokens of all slots together that it was computed for
+	Trained uint64        // the context that the model was trained for, 0: it does not say
+}
+
+// deviceUsage is the need on one device, or of main memory.
+type deviceUsage struct {
+	Weights, KV, Compute, Runtime uint64
+}
+
+// parser is gguf-parser-go behind our own reader of headers.
+type parser struct{}
+
+// Usage implements ggufModels. The library panics on what it does not like; that is an error here. It gets no file and no more items than
+// readHeaders lets through, so that it has an end, and runs in the caller's goroutine.
+func (parser) Usage(ctx context.Context, paths []string, o llamaOptions) (u llamaUsage, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			u, err = llamaUsage{}, fmt.Errorf("the model cannot be estimated: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	file, err := readHeaders(ctx, paths)
+	if err != nil {
+		return llamaUsage{}, err
+	}
+	if kind, ok := file.Header.MetadataKV.Get("general.type"); ok && kind.ValueString() != "model" {
+		return llamaUsage{}, fmt.Errorf("it is of type %.40q, no model", kind.ValueString())
+	}
+	arch, ok := file.Header.MetadataKV.Get("general.architecture")
+	if !ok || arch.ValueString() == "clip" {
+		return llamaUsage{}, errors.New("its architecture is not known")
+	}
+	trained := file.Architecture().MaximumContextLength
+	if o.Ctx == 0 {
+		o.Ctx = unsetCtx(trained)
+	}
+	e := file.EstimateLLaMACppRun(o.forParser()...)
+	if e.Type != "model" {
+		return llamaUsage{}, fmt.Errorf("it is of type %.40q, no model", e.Type)
+	}
+	u = usageOf(e, o, uint64(file.ModelSize))
+	if len(o.Split) == 0 {
+		u.Host.Compute = hostCompute(file, e, o)
+	}
+	u.Trained = trained
+	return u, u.sane()
+}
+
+// fittedCtx is what llama-server brings the context down to, at most, where it was given none and memory is short (--fit-ctx); versions before
+// --fit took it for the default.
+const fittedCtx = 4096
+
+// unsetCtx is the smallest context that llama-server is content with where the pool gives none.
+func unsetCtx(trained uint64) int {
+	if trained == 0 || trained > fittedCtx {
+		return fittedCtx
+	}
+	return int(trained)
+}
+
+// usageOf takes the library's estimate apart. Its first device is the host.
+func usageOf(e gguf.LLaMACppRunEstimate, o llamaOptions, modelSize uint64) llamaUsage {
+	host := e.Devices[0]
+	weights := uint64(host.Weight.Input + host.Weight.Compute + host.Weight.ComputeOverridden)
+	if host.HandleOutputLayer || o.Layers == 0 {
+		// An output layer that is the input's again is in memory once: no more is mapped than the file has.
+		weights = min(weights+uint64(host.Weight.Output), modelSize)
+	}
+	u := llamaUsage{
+		Host: deviceUsage{Weights: weights, KV: uint64(host.KVCache.Sum()), Compute: uint64(host.Computation.Sum()), Runtime: uint64(host.Footprint)},
+		Ctx:  e.ContextSize,
+	}
+	for i := range o.Split {
+		u.Devices = append(u.Devices, onDevice(e, o, i))
+	}
+	if len(o.Split) > 0 {
+		u.Host.Runtime = saturated(u.Host.Runtime, cudaHost)
+	}
+	return u
+}
+
+// hostCompute is the size of the buffers of one batch where all layers are on the CPU. The library leaves the layers' own out there; the graph
+// is the one that a GPU would have, and its estimate of that was right to a few percent (TestRealEngine).
+func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, o llamaOptions) uint64 {
+	o.Layers, o.Split = allLayers, []float64{1}
+	graph := file.EstimateLLaMACppRun(o.forParser()...).Devices[1].Computation
+	host := e.Devices[0].Computation
+	return uint64(host.Footprint + max(graph.Compute, host.Output))
+}
+
+// onDevice is the need on the device at a position of the mask.
+func onDevice(e gguf.LLaMACppRunEstimate, o llamaOptions, i int) deviceUsage {
+	part := deviceUsage{Runtime: cudaContext} // also where the device gets nothing of the model: CUDA is set up on all that are visible
+	if o.Single {
+		if i != o.Main {
+			return part
+		}
+		i = 0
+	}
+	d := e.Devices[i+1]
+	part.Runtime = saturated(part.Runtime, uint64(d.Footprint))
+	if d.HandleLastLayer >= 0 || d.HandleOutputLayer {
+		part.Weights, part.KV, part.Compute = uint64(d.Weight.Sum()), uint64(d.KVCache.Sum()), uint64(d.Computation.Sum())
+	}
+	return part
+}
+
+// What CUDA itself takes of a process: on the GPU its context and the kernels, in main memory the driver's libraries. The library's
+// command line assumes the same (--platform-footprint 150,250); a recent GPU takes up to twice that, an old one half.
+const (
+	cudaContext = 250 << 20
+	cudaHost    = 150 << 20
+)
+
+// sum is the whole need.
+func (d deviceUsage) sum() uint64 {
+	return saturated(saturated(d.Weights, d.KV), saturated(d.Compute, d.Runtime))
+}
+
+// sane refuses numbers that no machine has: sums of a file's own numbers may have wrapped around.
+func (u llamaUsage) sane() error {
+	for _, d := range append([]deviceUsage{u.Host}, u.Devices...) {
+		for _, part := range []uint64{d.Weights, d.KV, d.Compute, d.Runtime} {
+			if part > maxSane {
+				return errors.New("the estimate is beyond any machine; its numbers mean nothing")
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package provision
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/pool-managerd/pool-managerd/units/memory"
+)
+
+// The store also remembers what replicas took of their devices at most.
+var _ memory.Peaks = (*Store)(nil)
+
+// peakStep is the step to which a peak is rounded up, in bytes, so that the small movements of a running engine write nothing.
+const peakStep = 1 << 20
+
+// peak is a record under a key of memory.Key.
+type peak struct {
+	Run     string    `json:"run"`
+	Started time.Time `json:"started"`
+	Devices []uint64  `json:"devices"` // bytes by the position in the mask
+}
+
+// Peak implements memory.Peaks. A nil Store knows none.
+func (s *Store) Peak(key string) (devices []uint64, ok bool) {
+	raw, ok := s.get(bucketPeaks, key)
+	if !ok {
+		return nil, false
+	}
+	var p peak
+	if json.Unmarshal([]byte(raw), &p) != nil || len(p.Devices) == 0 {
+		return nil, false
+	}
+	return p.Devices, true
+}
+
+// Record implements memory.Peaks. It writes to the disk only when the record changes. A nil Store drops the sample.
+func (s *Store) Record(key string, sample memory.Sample) error {
+	switch {
+	case s == nil:
+		return nil
+	case s.lost.Load():
+		return errLost
+	case key == "" || len(sample.Devices) == 0:
+		return errors.New("a peak needs a key and a device")
+	}
+	var old peak
+	if raw, ok := s.get(bucketPeaks, key); ok {
+		_ = json.Unmarshal([]byte(raw), &old) // one that cannot be read is replaced
+	}
+	if _, changed := old.merge(sample); !changed {
+		return nil
+	}
+	return s.guarded(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error { return mergeInto(tx.Bucket([]byte(bucketPeaks)), key, sample, s.keep) })
+	})
+}
+
+// mergeInto looks again at the record, since another sample may have been written meanwhile.
+func mergeInto(b *bbolt.Bucket, key string, sample memory.Sample, keep int) error {
+	var v verdict
+	var old peak
+	if raw := b.Get([]byte(key)); raw != nil && json.Unmarshal(raw, &v) == nil {
+		_ = json.Unmarshal([]byte(v.Value), &old)
+	}
+	merged, changed := old.merge(sample)
+	if !changed {
+		return nil
+	}
+	value, err := json.Marshal(merged)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(verdict{Value: string(value), Since: time.Now()})
+	if err != nil {
+		return err
+	}
+	if err := b.Put([]byte(key), raw); err != nil {
+		return err
+	}
+	return trim(b, keep)
+}
+
+// merge is the record after a sample: of the same run it grows, a run that began later replaces it, one that began earlier changes nothing.
+func (p peak) merge(s memory.Sample) (merged peak, changed bool) {
+	rounded := make([]uint64, len(s.Devices))
+	for i, b := range s.Devices {
+		rounded[i] = (b + peakStep - 1) / peakStep * peakStep
+	}
+	if p.Run != s.Run || len(p.Devices) != len(rounded) {
+		if len(p.Devices) > 0 && p.Run != s.Run && !s.Started.After(p.Started) {
+			return p, false
+		}
+		return peak{Run: s.Run, Started: s.Started, Devices: rounded}, true
+	}
+	for i, b := range rounded {
+		changed = changed || b > p.Devices[i]
+		rounded[i] = max(b, p.Devices[i])
+	}
+	return peak{Run: p.Run, Started: p.Started, Devices: rounded}, changed
+}

@@ -1,0 +1,108 @@
+package provision
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/memory"
+)
+
+// TestPeaks says what a record holds after a series of samples.
+func TestPeaks(t *testing.T) {
+	const mib = 1 << 20
+	at := func(minute int) time.Time { return time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC) }
+	sample := func(run string, started time.Time, devices ...uint64) memory.Sample {
+		return memory.Sample{Run: run, Started: started, Devices: devices}
+	}
+	cases := []struct {
+		name    string
+		samples []memory.Sample
+		want    []uint64
+	}{
+		{"first_sample", []memory.Sample{sample("a", at(0), 5*mib, 6*mib)}, []uint64{5 * mib, 6 * mib}},
+		{"rounded_up_to_a_mebibyte", []memory.Sample{sample("a", at(0), 5*mib+1)}, []uint64{6 * mib}},
+		{"grows_within_a_run", []memory.Sample{sample("a", at(0), 5*mib), sample("a", at(0), 7*mib)}, []uint64{7 * mib}},
+		{"does_not_fall_within_a_run", []memory.Sample{sample("a", at(0), 7*mib), sample("a", at(0), 5*mib)}, []uint64{7 * mib}},
+		{"each_device_has_its_own_peak", []memory.Sample{sample("a", at(0), 7*mib, mib), sample("a", at(0), 5*mib, 2*mib)}, []uint64{7 * mib, 2 * mib}},
+		{"a_later_run_replaces_it_and_may_fall", []memory.Sample{sample("a", at(0), 7*mib), sample("b", at(1), 5*mib)}, []uint64{5 * mib}},
+		{"an_earlier_run_changes_nothing", []memory.Sample{sample("b", at(1), 5*mib), sample("a", at(0), 7*mib)}, []uint64{5 * mib}},
+		{"two_replicas_at_the_same_time_do_not_alternate", []memory.Sample{sample("a", at(0), 7*mib), sample("b", at(1), 5*mib),
+			sample("a", at(0), 8*mib), sample("b", at(1), 6*mib)}, []uint64{6 * mib}},
+		{"another_number_of_devices_replaces_it", []memory.Sample{sample("a", at(0), 7*mib), sample("a", at(0), 3*mib, 4*mib)}, []uint64{3 * mib, 4 * mib}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s := newDisk(t).store()
+			for _, sample := range c.samples {
+				if err := s.Record("k", sample); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, ok := s.Peak("k"); !ok || !slices.Equal(got, c.want) {
+				t.Errorf("Peak = %v, %t; want %v", got, ok, c.want)
+			}
+		})
+	}
+}
+
+func TestPeaksStore(t *testing.T) {
+	sample := memory.Sample{Run: "a", Started: time.Unix(1, 0), Devices: []uint64{1 << 20}}
+	t.Run("outlive_the_process", func(t *testing.T) {
+		d := newDisk(t)
+		s, _, err := OpenStore(d.path("v.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.Record("k", sample), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		s, moved, err := OpenStore(d.path("v.db"))
+		if err != nil || moved {
+			t.Fatal(moved, err)
+		}
+		defer s.Close()
+		if _, ok := s.Peak("k"); !ok {
+			t.Error("the peak is gone")
+		}
+	})
+	t.Run("an_unchanged_peak_is_not_written", func(t *testing.T) {
+		s := newDisk(t).store()
+		if err := s.Record("k", sample); err != nil {
+			t.Fatal(err)
+		}
+		before := s.db.Stats()
+		if err := s.Record("k", sample); err != nil {
+			t.Fatal(err)
+		}
+		after := s.db.Stats()
+		if n := after.TxStats.GetWrite() - before.TxStats.GetWrite(); n != 0 {
+			t.Errorf("%d writes for nothing", n)
+		}
+	})
+	t.Run("only_so_many_are_kept", func(t *testing.T) {
+		s := newDisk(t).store()
+		s.keep = 3
+		for i := range 9 {
+			if err := s.Record(fmt.Sprint("k", i), sample); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, oldest := s.Peak("k0")
+		_, newest := s.Peak("k8")
+		if oldest || !newest {
+			t.Errorf("oldest kept %t, newest kept %t", oldest, newest)
+		}
+	})
+	t.Run("none_is_good_too", func(t *testing.T) {
+		var s *Store
+		if err := s.Record("k", sample); err != nil {
+			t.Error(err)
+		}
+		if _, ok := s.Peak("k"); ok {
+			t.Error("a peak of nothing")
+		}
+	})
+}
