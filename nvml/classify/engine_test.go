@@ -1,0 +1,130 @@
+package classify_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
+)
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
+
+// engineCases are lines of engines, as users have posted them.
+var engineCases = []struct {
+	name, line string
+	class      classify.Class
+	code       string
+}{
+	{"llamacpp/cudamalloc", "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 5461.33 MiB on device 0: cudaMalloc failed: out of memory", classify.ClassLog, "CUDA_OOM"},
+	{"llamacpp/cuda_error", "CUDA error: out of memory", classify.ClassLog, "CUDA_OOM"},
+	{"llamacpp/buffer", "alloc_tensor_range: failed to allocate; unable to allocate CUDA0 buffer", classify.ClassLog, "CUDA_OOM"},
+	{"vllm/torch", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB. GPU 0 has a total capacity of 23.65 GiB", classify.ClassLog, "CUDA_OOM"},
+	{"vllm/share", "ValueError: Free memory on device (3.1/23.65 GiB) on startup is less than desired GPU memory utilization (0.9, 21.28 GiB).", classify.ClassLog, "CUDA_OOM"},
+	{"case_does_not_matter", "cuda ERROR: An Illegal Memory Access Was Encountered", classify.ClassApplication, "CUDA_ERROR"},
+	{"launch_failure", "CUDA error: unspecified launch failure", classify.ClassApplication, "CUDA_ERROR"},
+	{"ecc", "RuntimeError: CUDA error: uncorrectable ECC error encountered", classify.ClassApplication, "CUDA_ERROR"},
+	{"other_architecture", "CUDA error: no kernel image is available for execution on the device", classify.ClassApplication, "CUDA_ERROR"},
+	{"old_driver", "ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient for CUDA runtime version", classify.ClassApplication, "DRIVER_ERROR"},
+	{"no_device", "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected", classify.ClassApplication, "GPU_UNAVAILABLE"},
+	{"llamacpp/no_usable_gpu", "warning: no usable GPU found, --gpu-layers option will be ignored", classify.ClassApplication, "GPU_UNAVAILABLE"},
+	{"torch/no_gpus", "RuntimeError: No CUDA GPUs are available", classify.ClassApplication, "GPU_UNAVAILABLE"},
+}
+
+func TestEngineLog(t *testing.T) {
+	for _, c := range engineCases {
+		t.Run(c.name, func(t *testing.T) {
+			v, ok := classify.EngineLog(c.line)
+			if !ok {
+				t.Fatal("the line was passed over")
+			}
+			checkVerdict(t, v, c.class, classify.ScopeProcess, c.code, "")
+			if v.Hint == "" || v.Source != classify.SourceEngine {
+				t.Errorf("verdict = %+v", v)
+			}
+		})
+	}
+}
+
+// passedOver are lines of engines that say nothing, though they look so.
+var passedOver = map[string]string{
+	"empty":                "",
+	"retry":                "graph_reserve: failed to allocate compute buffers: cudaMalloc failed: out of memory, retrying without pipeline parallelism",
+	"vllm_quotes_a_prompt": `INFO 11-23 07:00:00 [logger.py:41] Received request cmpl-1: prompt: 'CUDA error: an illegal memory access was encountered', params: …`,
+	"json_of_a_request":    `{"messages":[{"content":"no usable GPU found"}]}`,
+	"host_out_of_memory":   "std::bad_alloc: out of memory",
+}
+
+func TestEngineLogPassesOver(t *testing.T) {
+	for name, line := range passedOver {
+		t.Run(name, func(t *testing.T) {
+			if v, ok := classify.EngineLog(line); ok {
+				t.Errorf("judged as %+v", v)
+			}
+			if why, ok := classify.Fallback("llamacpp", line); ok {
+				t.Errorf("a fallback: %s", why)
+			}
+		})
+	}
+}
+
+func TestReason(t *testing.T) {
+	const oom = "cudaMalloc failed: out of memory"
+	const retry = "sched_reserve: compute buffer allocation failed, retrying without pipeline parallelism"
+	const illegal = "CUDA error: an illegal memory access was encountered"
+	for _, c := range []struct {
+		name  string
+		lines []string
+		code  string
+	}{
+		{"nothing", []string{"main: server is listening"}, ""},
+		{"out_of_memory", []string{"load", oom, "exiting"}, "CUDA_OOM"},
+		{"retried_and_served", []string{oom, retry, "main: server is listening"}, ""},
+		{"retried_and_failed_again", []string{oom, retry, oom}, "CUDA_OOM"},
+		{"retried_then_crashed", []string{oom, retry, illegal}, "CUDA_ERROR"},
+		{"the_crash_outweighs_memory", []string{illegal, oom}, "CUDA_ERROR"},
+		{"the_last_of_equals", []string{illegal, "CUDA driver version is insufficient for CUDA runtime version"}, "DRIVER_ERROR"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v, ok := classify.Reason(c.lines)
+			if v.Code != c.code || ok != (c.code != "") {
+				t.Errorf("Reason = %q %t, want %q", v.Code, ok, c.code)
+			}
+		})
+	}
+}
+
+// fallbackCases: want "" means that the line says nothing for that engine.
+var fallbackCases = []struct{ name, engine, line, want string }{
+	{"llamacpp/none_offloaded", "llamacpp", "load_tensors: offloaded 0/33 layers to GPU", "no layer"},
+	{"llamacpp/old_prefix", "llamacpp", "llm_load_tensors: offloaded 0/33 layers to GPU", "no layer"},
+	{"llamacpp/some_offloaded", "llamacpp", "load_tensors: offloaded 10/33 layers to GPU", ""},
+	{"llamacpp/all_offloaded", "llamacpp", "load_tensors: offloaded 33/33 layers to GPU", ""},
+	{"llamacpp/no_usable", "llamacpp", "warning: no usable GPU found, --gpu-layers option will be ignored", "no usable GPU"},
+	{"llamacpp/cuda_init", "llamacpp", "ggml_cuda_init: failed to initialize CUDA: unknown error", "CUDA could not be started"},
+	{"llamacpp/found", "llamacpp", "ggml_cuda_init: found 1 CUDA devices:", ""},
+	{"vllm/no_gpus", "vllm", "RuntimeError: No CUDA GPUs are available", "no GPU"},
+	{"vllm/infer", "vllm", "RuntimeError: Failed to infer device type", "no GPU"},
+	{"vllm/cpu_platform", "vllm", "INFO 02-07 01:56:16 [__init__.py:239] Automatically detected platform cpu.", "CPU"},
+	{"vllm/cuda_platform", "vllm", "INFO 02-07 01:56:16 [__init__.py:239] Automatically detected platform cuda.", ""},
+	{"vllm/no_platform", "vllm", "INFO 04-03 09:29:49 [__init__.py:243] No platform detected, vLLM is running on UnspecifiedPlatform", "no GPU"},
+	{"tgi/torch", "tgi", "RuntimeError: No CUDA GPUs are available", "no GPU"},
+	{"triton/pinned", "triton", "W0907 17:13:12.624284 88 pinned_memory_manager.cc:236] Unable to allocate pinned system memory, pinned memory pool will not be available: no CUDA-capable device is detected", "no GPU"},
+	{"triton/pinned_other_reason", "triton", "pinned memory pool will not be available: out of host memory", ""},
+	{"triton/metrics", "triton", "W0728 10:07:39.947975 8 metrics.cc:274] Cannot get CUDA device count, GPU metrics will not be available", "cannot count"},
+	{"triton/container", "triton", "WARNING: The NVIDIA Driver was not detected.  GPU functionality will not be available.", "no NVIDIA driver"},
+	{"triton/said_with_a_gpu_too", "triton", "E0211 06:05:55.864870 2860 server.cc:243] CudaDriverHelper has not been initialized.", ""},
+	{"another_engines_line", "vllm", "load_tensors: offloaded 0/33 layers to GPU", ""},
+	{"command/any_line", "command", "load_tensors: offloaded 0/33 layers to GPU", "no layer"},
+	{"command/quoted", "command", `prompt: "offloaded 0/33 layers to GPU"`, ""},
+}
+
+func TestFallback(t *testing.T) {
+	for _, c := range fallbackCases {
+		t.Run(c.name, func(t *testing.T) {
+			why, ok := classify.Fallback(c.engine, c.line)
+			if ok != (c.want != "") || !contains(why, c.want) {
+				t.Errorf("Fallback = %q %t, want %q", why, ok, c.want)
+			}
+		})
+	}
+}

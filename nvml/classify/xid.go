@@ -1,0 +1,159 @@
+package classify
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// xidRow is the judgment of a group of Xids.
+type xidRow struct {
+	codes  []int
+	class  Class
+	scope  Scope
+	action Action
+	code   string
+	hint   string
+}
+
+const (
+	hintApplication = "the engine is started again; if it comes again with this model, look for a fault of the engine or of its CUDA version"
+	hintNVLink      = "look at nvidia-smi nvlink --status and at the log of the fabric manager"
+)
+
+// xidRows judge each Xid, after NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors, sheet "Xids", column "Resolution Bucket (Immediate
+// Action)": RESTART_APP, IGNORE, RESET_GPU, RESTART_BM, WORKFLOW_XID_n, CHECK_MECHANICALS, UPDATE_SWFW). A code that is in no row is
+// unknownXid.
+var xidRows = []xidRow{
+	{seq("8 11 13 25 31-32 39-41 60 68-72 75-77 80 82-86 88-89 96-105 126-135 139"),
+		ClassApplication, ScopeProcess, ActionRestart, CodeCUDA, hintApplication},
+	{seq("14 37-38 43-44 66-67 92-93 106-107 121 137 141 152-153 157 160-161"),
+		ClassLog, ScopeGPU, ActionNone, "", ""},
+	// 45 is the clean-up after another error, which was reported before it and is judged by itself.
+	{seq("45"), ClassLog, ScopeProcess, ActionNone, CodeCUDA, "look at the Xid before this one: it names the cause"},
+	// The public catalogues disagree on 94 and 109: the engine is dead, the GPU may be well. The driver's own advice decides.
+	{seq("94 109"), ClassDegraded, ScopeGPU, ActionAdvice, CodeCUDA,
+		"the engine is started again; the GPU is shut only if the driver then asks for a reset (recovery action)"},
+	// So they do on 63: a bad row will be replaced at the next reset. Whoever lost data by it was told by 94 or 95.
+	{seq("63"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "reset the GPU when it is idle, so that the bad row is replaced"},
+	{seq("46 62 64 95 110 119-120 136 140 143 155-156 158"), ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset},
+	// WORKFLOW_XID_48: with 94 the error was contained, with 95 or alone it was not. Without knowing, the GPU is shut; where the driver
+	// tells its recovery action, "none" opens it again within seconds.
+	{seq("48"), ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset + "; uncorrectable errors that come back ask for a new GPU"},
+	{seq("79"), ClassHost, ScopeHost, ActionReboot, CodeUnavailable, hintReboot},
+	{seq("74 144-150"), ClassDegraded, ScopeGPU, ActionAdvice, CodeDriver, hintNVLink},
+	{seq("54"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "the auxiliary power of the GPU is missing: look at its cables"},
+	{seq("78"), ClassDegraded, ScopeGPU, ActionDriver, CodeDriver, "update the driver, or the vGPU software"},
+	// 154 says that the recovery action has changed; its text says to which (see recoveryOf). Without the text the next sample tells.
+	{seq("154"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "look at the driver's recovery action: nvidia-smi -q"},
+}
+
+// unknownXid judges a code that the table does not have, of a newer driver for example.
+var unknownXid = xidRow{nil, ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "look the Xid up at docs.nvidia.com/deploy/xid-errors"}
+
+// xidNames say in a few words what a code is about; the kernel's line has the details.
+var xidNames = map[int]string{
+	8: "the GPU stopped processing", 13: "an exception of the graphics engine", 31: "a memory page fault", 32: "a corrupted push buffer",
+	38: "a firmware error", 43: "the GPU stopped processing for a process", 45: "a channel was removed after an earlier error",
+	46: "the GPU stopped", 48: "an uncorrectable double bit ECC error", 54: "auxiliary power is missing", 61: "a fault of the GPU's microcontroller",
+	62: "the GPU's microcontroller halted", 63: "a memory row is to be remapped", 64: "a memory row could not be remapped",
+	68: "an exception of the video decoder", 69: "an exception of the graphics engine class", 74: "an NVLink error",
+	78: "a vGPU could not start", 79: "the GPU has fallen off the bus", 92: "a high rate of single bit ECC errors", 94: "a contained memory error",
+	95: "an uncontained memory error", 109: "a context switch timed out", 110: "a fault of the security processor",
+	119: "the GPU's system processor (GSP) timed out", 120: "a fault of the GPU's system processor (GSP)", 121: "a corrected C2C error",
+	136: "a link training failure", 137: "an NVLink fault of a process", 140: "an unrecovered ECC error", 143: "the GPU could not start",
+	144: "an NVLink error", 145: "an NVLink error", 146: "an NVLink error", 147: "an NVLink error", 148: "an NVLink error", 149: "an NVLink error",
+	150: "an NVLink error", 154: "the driver's recovery action has changed", 158: "a fatal timeout in the GPU",
+}
+
+// judgeXid makes the verdict of an Xid from either source; detail is what the kernel's line says of it, or empty.
+func judgeXid(source Source, xid int, detail string) Verdict {
+	if r, ok := recoveryOf(xid, detail); ok {
+		v := r.verdict(xidText(xid, detail))
+		v.Source, v.Xid = source, xid
+		return v
+	}
+	r := unknownXid
+	for _, c := range xidRows {
+		if contains(c.codes, xid) {
+			r = c
+			break
+		}
+	}
+	return Verdict{Source: source, Class: r.class, Scope: r.scope, Action: r.action, Code: r.code, Kind: "xid", Xid: xid,
+		Text: xidText(xid, detail), Hint: r.hint}
+}
+
+func xidText(xid int, detail string) string {
+	text := "Xid " + strconv.Itoa(xid)
+	if name := xidNames[xid]; name != "" {
+		text += ", " + name
+	}
+	if detail != "" {
+		text += " (" + detail + ")"
+	}
+	return text
+}
+
+// recoveryOf reads the new action from the text of Xid 154: "GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)".
+func recoveryOf(xid int, detail string) (row, bool) {
+	if xid != 154 {
+		return row{}, false
+	}
+	_, to, ok := strings.Cut(detail, " to 0x")
+	if !ok || to == "" {
+		return row{}, false
+	}
+	n, err := strconv.ParseUint(to[:1], 16, 8)
+	if err != nil || len(to) > 1 && to[1] != ' ' {
+		return row{}, false
+	}
+	return recoveryRow(int(n))
+}
+
+// seq expands "8 11 31-32". It is only given constants; what does not parse is left out, and the test of the table finds it missing.
+func seq(s string) []int {
+	var codes []int
+	for _, f := range strings.Fields(s) {
+		first, last, isRange := strings.Cut(f, "-")
+		from, _ := strconv.Atoi(first)
+		to := from
+		if isRange {
+			to, _ = strconv.Atoi(last)
+		}
+		for n := from; n <= to; n++ {
+			codes = append(codes, n)
+		}
+	}
+	return codes
+}
+
+// ranges is the reverse of seq, for the printed table.
+func ranges(codes []int) string {
+	var b strings.Builder
+	for i := 0; i < len(codes); {
+		j := i
+		for j+1 < len(codes) && codes[j+1] == codes[j]+1 {
+			j++
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		if j > i {
+			fmt.Fprintf(&b, "%d-%d", codes[i], codes[j])
+		} else {
+			b.WriteString(strconv.Itoa(codes[i]))
+		}
+		i = j + 1
+	}
+	return b.String()
+}
+
+func contains(codes []int, n int) bool {
+	for _, c := range codes {
+		if c == n {
+			return true
+		}
+	}
+	return false
+}
