@@ -5,22 +5,30 @@ import (
 	"time"
 )
 
-// Event is one flip of ready, of a pool or of one of its replicas, with its cause. Order is promised within a
-// pool; the events of a pool's replicas come before that of the pool.
+// Event is one flip of ready, of a pool or of one of its replicas, or one change of a GPU's health, with its cause. Order
+// is promised within a pool and within a GPU; the events of a pool's replicas come before that of the pool.
 type Event struct {
 	Seq       uint64 // grows by one with each event, from 1
 	At        time.Time
-	PoolID    string
+	PoolID    string // empty: the event is of a GPU
 	ReplicaID string // empty: the pool as a whole
 	Ready     bool   // what it flipped to
 	State     State
 	Reason    Reason   // one of a few words, for programs and metrics
 	Cause     string   // one sentence, for people
 	Failure   *Failure // nil where nothing went wrong
+
+	// Of a GPU; empty for a pool. Ready, State and Reason are then not set.
+	Device      string // UUID, or the PCI bus id of one that tells none
+	Health, Was Health // what it is now, and what it was before
+	Title       string // for people: index, name and UUID
 }
 
-// Observer is told of an event, together with the pool as it was written (a removed pool: as it was before). It must
-// neither block nor write to the registry.
+// OfDevice reports whether the event is of a GPU's health, and not of a pool.
+func (e *Event) OfDevice() bool { return e.Device != "" }
+
+// Observer is told of an event, together with the pool as it was written (a removed pool: as it was before), which is
+// nil for an event of a GPU. It must neither block nor write to the registry.
 type Observer func(e Event, p *Pool)
 
 // Reason is why ready flipped: a closed list, so that it can be a metric's label.
@@ -37,12 +45,14 @@ const (
 	ReasonRestart   Reason = "restart"   // a new process loads the model
 	ReasonRefused   Reason = "refused"   // a policy forbids it, or its file is wrong
 	ReasonRemoved   Reason = "removed"   // the pool is gone
+	ReasonGPU       Reason = "gpu"       // a GPU of its mask may not be used, or the driver failed
+	ReasonMemory    Reason = "memory"    // it waits for memory of a GPU or of the host
 )
 
 // Reasons lists the closed list.
 func Reasons() []Reason {
 	return []Reason{ReasonHealthy, ReasonUnhealthy, ReasonCrash, ReasonOOM, ReasonDrain, ReasonStop,
-		ReasonRestart, ReasonRefused, ReasonRemoved}
+		ReasonRestart, ReasonRefused, ReasonRemoved, ReasonGPU, ReasonMemory}
 }
 
 // reasonOf says why something that was ready stands in state s now.
@@ -50,22 +60,43 @@ func reasonOf(s State, f *Failure) Reason {
 	switch s {
 	case StateReady:
 		return ReasonHealthy
-	case StateDraining:
-		return ReasonDrain
 	case StateStopping, StateStopped:
 		return ReasonStop
-	case StateUnhealthy:
-		return ReasonUnhealthy
 	case StateRefused, StateInvalid:
 		return ReasonRefused
+	}
+	if r, ok := reasonOfCode(f); ok {
+		return r
+	}
+	switch s {
+	case StateDraining:
+		return ReasonDrain
+	case StateUnhealthy:
+		return ReasonUnhealthy
 	case StateBackoff, StateFailed:
 		if f != nil && f.Code == CodeEngineOOM {
 			return ReasonOOM
 		}
 		return ReasonCrash
 	}
-	// starting, probing, staging, preparing: it came back already, or a change is being prepared
+	// starting, probing, staging, preparing, waiting: it came back already, or a change is being prepared
 	return ReasonRestart
+}
+
+// reasonOfCode says which failures are a reason of their own, whatever became of the engine since.
+func reasonOfCode(f *Failure) (Reason, bool) {
+	if f == nil {
+		return "", false
+	}
+	switch f.Code {
+	case CodeGPUUnavailable, CodeDriverError:
+		return ReasonGPU, true
+	case CodeInsufficientVRAM, CodeInsufficientRAM:
+		return ReasonMemory, true
+	case CodeDeviceMaskInvalid:
+		return ReasonRefused, true
+	}
+	return "", false
 }
 
 // flips compares two statuses of one pool, nil for none, and returns the events, without Seq.

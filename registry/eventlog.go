@@ -7,10 +7,14 @@ import (
 	"strings"
 )
 
-// LogEvents returns an observer that writes one line for each flip of a pool's ready. The flips of
-// replicas are logged by whoever writes their states.
+// LogEvents returns an observer that writes one line for each flip of a pool's ready, and for each change of a GPU's health. The
+// flips of replicas are logged by whoever writes their states.
 func LogEvents(log *slog.Logger) Observer {
 	return func(e Event, p *Pool) {
+		if e.OfDevice() {
+			logDevice(log, e)
+			return
+		}
 		if e.ReplicaID != "" {
 			return
 		}
@@ -27,6 +31,19 @@ func LogEvents(log *slog.Logger) Observer {
 		}
 		log.LogAttrs(context.Background(), level, fmt.Sprintf("pool %s %s: %s", e.PoolID, text, e.Cause), attrs...)
 	}
+}
+
+// logDevice writes the line of a GPU. Facts that went stale are not the GPU's fault: no warning.
+func logDevice(log *slog.Logger, e Event) {
+	level := slog.LevelInfo
+	attrs := []slog.Attr{slog.String("device", e.Device), slog.String("health", string(e.Health)), slog.String("was", string(e.Was))}
+	if e.Failure != nil {
+		if e.Health != HealthUnknown {
+			level = slog.LevelWarn
+		}
+		attrs = append(attrs, slog.String("last_error", e.Failure.Error()), slog.String("hint", e.Failure.Hint))
+	}
+	log.LogAttrs(context.Background(), level, fmt.Sprintf("%s is %s: %s", e.Title, e.Health, e.Cause), attrs...)
 }
 
 // logAttrs are what every log line about a pool carries, where known.

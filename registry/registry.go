@@ -97,13 +97,16 @@ func (r *Registry) SetProblems(list []Problem) {
 	r.publish(next)
 }
 
-// SetDevices replaces what is known of the GPUs. The registry keeps the value's slices.
+// SetDevices replaces what is known of the GPUs. The registry keeps the value's slices. A change of a GPU's health
+// becomes an event.
 func (r *Registry) SetDevices(d Devices) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	next := *r.now.Load()
+	was := r.now.Load()
+	next := *was
 	next.Devices = d
 	r.publish(next)
+	r.record(deviceFlips(&was.Devices, &d, time.Now()), nil)
 }
 
 // publish makes next visible and tells the watchers; the caller holds the write lock.

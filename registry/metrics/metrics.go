@@ -106,7 +106,7 @@ func flippedTo(ready bool) string {
 
 // flipped is the registry's observer.
 func (m *Metrics) flipped(e registry.Event, _ *registry.Pool) {
-	if e.ReplicaID == "" {
+	if e.ReplicaID == "" && !e.OfDevice() {
 		m.transitions.WithLabelValues(flippedTo(e.Ready), string(e.Reason)).Inc()
 	}
 }
