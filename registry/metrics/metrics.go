@@ -21,9 +21,10 @@ import (
 // Options are what the metrics are made of.
 type Options struct {
 	Registry *registry.Registry
-	Version  string        // of the daemon
-	Calls    func() uint64 // method calls made to PID 1 so far; nil: no such metric
-	Log      *slog.Logger  // for what goes wrong in a scrape
+	Version  string           // of the daemon
+	Calls    func() uint64    // method calls made to PID 1 so far; nil: no such metric
+	Log      *slog.Logger     // for what goes wrong in a scrape
+	Now      func() time.Time // the age of facts is told by it; nil: time.Now
 }
 
 // Metrics counts what happens. Its methods may be called from any goroutine and do not block.
@@ -37,7 +38,9 @@ type Metrics struct {
 	probeFailures *prometheus.CounterVec
 	probeDuration prometheus.Histogram
 	verifications *prometheus.CounterVec
+	resets        *prometheus.CounterVec
 
+	resetDevices, resetKinds                                     vocabulary
 	restartReasons, scheduleReasons, probeReasons, verifyReasons vocabulary
 }
 
@@ -47,6 +50,10 @@ var probeBuckets = []float64{1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 500
 
 // New makes the metrics and follows the registry's events from now on.
 func New(o Options) *Metrics {
+	now := o.Now
+	if now == nil {
+		now = time.Now
+	}
 	m := &Metrics{
 		prom:          prometheus.NewRegistry(),
 		log:           o.Log,
@@ -54,13 +61,15 @@ func New(o Options) *Metrics {
 		restarts:      counter("engine_restarts_total", "Engine processes that PID 1 started again, by why the former one ended.", "reason"),
 		scheduled:     counter("restart_scheduled_total", "Restarts of an engine that PID 1 has put off by its backoff, by why.", "reason"),
 		probeFailures: counter("health_probe_failures_total", "Health probes that failed, by how.", "reason"),
+		resets:        counter("driver_reset_events_total", "Faults after which a GPU must be reset, by the GPU and the kind of fault.", "device", "kind"),
+		resetDevices:  vocabulary{limit: maxDevices},
 		verifications: counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), why, and the engine of the pool.", "result", "reason", "engine"),
 		probeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "health_probe_duration_ms", Help: "Time that a health probe took, in milliseconds.", Buckets: probeBuckets,
 		}),
 	}
-	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
-		newPools(o.Registry), buildInfo(o.Version),
+	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications, m.resets,
+		newPools(o.Registry), newDevices(o.Registry, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {
 		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -138,4 +147,10 @@ func (m *Metrics) Verified(pass bool, reason, engine string) {
 		result = "pass"
 	}
 	m.verifications.WithLabelValues(result, m.verifyReasons.fold(reason), engine).Inc()
+}
+
+// DriverReset counts a fault of a GPU, named by its UUID, after which the driver wants it reset or its host restarted. kind is a word
+// of a closed list: that of the classifier.
+func (m *Metrics) DriverReset(device, kind string) {
+	m.resets.WithLabelValues(m.resetDevices.fold(device), m.resetKinds.fold(kind)).Inc()
 }

@@ -94,6 +94,7 @@ func truth(b bool) float64 {
 
 // vocabulary holds a label to its budget: the first words that are seen are kept, all later ones are "other".
 type vocabulary struct {
+	limit int // values that the label may have; 0: maxReasons
 	mu    sync.Mutex
 	words map[string]bool
 }
@@ -102,11 +103,15 @@ func (v *vocabulary) fold(word string) string {
 	word = strings.ToValidUTF8(word, "?")
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	limit := v.limit
+	if limit == 0 {
+		limit = maxReasons
+	}
 	switch {
 	case word == "":
 		return "unknown"
 	case v.words[word]:
-	case len(v.words) >= maxReasons-2: // "unknown" and "other" need a place too
+	case len(v.words) >= limit-2: // "unknown" and "other" need a place too
 		return "other"
 	default:
 		if v.words == nil {

@@ -1,0 +1,67 @@
+package metrics
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+const pageHead = `<!-- Written by go test ./registry/metrics -update; do not edit. -->
+# Metrics
+
+` + "`GET /metrics`" + `, beside those of the Go runtime and of the process. A series goes when its pool or its GPU goes. What a GPU does not tell has
+no series, rather than a 0.
+
+Facts about GPUs that are older than 30 seconds, and those of a GPU whose health is ` + "`lost` or `unknown`" + `, give no ` + "`gpu_utilization`, `vram_used_bytes`" + `
+and ` + "`vram_free_bytes`" + `: a repeated figure would show a GPU at rest. ` + "`gpu_facts_age_seconds`" + ` says how old they are. The label ` + "`device`" + ` is the full
+UUID of a GPU or MIG partition. A GPU in MIG mode has its partitions in ` + "`vram_total_bytes` and `vram_free_bytes`" + ` and not itself, so that a sum counts no
+memory twice.
+
+| metric | kind | labels | what it is |
+| --- | --- | --- | --- |
+`
+
+// TestReference prints the metrics of a host with everything into the docs.
+func TestReference(t *testing.T) {
+	reg, m := onGPUs(0)
+	reg.Put(serving("gemma2", 4, 3))
+	m.DriverReset("GPU-1", "xid")
+	m.Probed(registry.Pool{}, "timeout", time.Second)
+	m.Restarted(registry.Pool{}, "crash", 1)
+	m.RestartScheduled(registry.Pool{}, "crash")
+	m.Verified(true, "digest", "llamacpp")
+	families, err := m.prom.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page strings.Builder
+	page.WriteString(pageHead)
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "go_") || strings.HasPrefix(f.GetName(), "process_") {
+			continue
+		}
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, "`"+l.GetName()+"`")
+		}
+		fmt.Fprintf(&page, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
+	}
+	path := filepath.Join("..", "..", "docs", "reference", "metrics.md")
+	if *update {
+		if err := os.WriteFile(path, []byte(page.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != page.String() {
+		t.Errorf("%s is not what the code says; run go test ./registry/metrics -update", path)
+	}
+}

@@ -1,0 +1,79 @@
+package metrics
+
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// engines are the values of the label engine: four, and one for any other program.
+var engines = []string{"llamacpp", "vllm", "tgi", "triton", "command"}
+
+// collectReplicas gives each replica a series on each device that it may use or does use.
+func (c *devices) collectReplicas(s *registry.Snapshot, all []deviceSeries, fresh bool, gauge func(*prometheus.Desc, float64, ...string)) {
+	versions := vocabulary{limit: maxVersions} // of this scrape, so that those of removed pools make room
+	shown, omitted := 0, 0
+	for _, p := range s.Pools[:min(len(s.Pools), maxPools)] {
+		for i := range p.Replicas {
+			r := &p.Replicas[i]
+			on := devicesOf(p, r, all)
+			if len(on) == 0 {
+				continue
+			}
+			if shown == maxReplicas || !slices.Contains(engines, p.Engine) {
+				omitted++ // an engine that this version does not know can only be an orphan's
+				continue
+			}
+			shown++
+			version := versions.fold(r.EngineVersion)
+			for _, d := range on {
+				if !fresh || !d.health.Answers() {
+					continue
+				}
+				labels := []string{p.Engine, version, p.ID, r.ID, d.label}
+				if d.utilization != nil {
+					gauge(c.utilization, float64(*d.utilization), labels...)
+				}
+				if used, known := usedBy(d.processes, p.ID, r); known {
+					gauge(c.used, float64(used), labels...)
+				}
+			}
+		}
+	}
+	gauge(c.omitted, float64(omitted))
+}
+
+// devicesOf lists the devices that a replica's mask names, and those that it holds memory of although its mask does not name
+// them, which is worth to be seen.
+func devicesOf(p *registry.Pool, r *registry.Replica, all []deviceSeries) []*deviceSeries {
+	var out []*deviceSeries
+	for i := range all {
+		d := &all[i]
+		masked := slices.ContainsFunc(p.Devices, func(of registry.PoolDevice) bool {
+			return of.UUID == d.label && slices.Contains(r.DeviceMask, of.ID)
+		})
+		held := slices.ContainsFunc(d.processes, func(of registry.GPUProcess) bool { return of.Pool == p.ID && of.Replica == r.ID })
+		if masked || held {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// usedBy sums the memory that a replica's processes hold. A replica without a process holds nothing; one with a process that
+// is not listed is still to take memory, or the driver lists none: that is not known.
+func usedBy(processes []registry.GPUProcess, pool string, r *registry.Replica) (bytes uint64, known bool) {
+	known = r.PID == 0
+	for _, of := range processes {
+		if of.Pool != pool || of.Replica != r.ID {
+			continue
+		}
+		if of.Used == nil {
+			return 0, false
+		}
+		bytes, known = bytes+*of.Used, true
+	}
+	return bytes, known
+}
