@@ -1,6 +1,7 @@
 package render
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
@@ -9,22 +10,31 @@ import (
 // Reasons of the two commands, which are the same on every host.
 const (
 	whyEngine = `the engine; ":" leaves $ alone, which chat templates hold`
+	whyMemory = `a start that finds too little memory fails at once, PID 1's own restarts too; "+" since the socket of the GPU helper is root's`
 	whyGate   = `the unit is active only when the engine answers; "+" lets the gate read the unit's cgroup and journal before it drops every right`
 )
 
-// commandLines are the engine's and the gate's command lines. A unit file says both in one way. Over
+// commandLines are the command lines of the engine, its gate, and the step before it where there is one. A unit file says both in one way. Over
 // the bus there are two: with flags where PID 1 keeps them, and without where it does not.
 //
 // systemd 252 writes a transient unit's ExecStartEx under that very name to the unit's file, where no
 // such key exists, so that after the next daemon-reload, which installing any package does, the unit
 // has no command and is never started again (seen on 252; 257 and 262 write ExecStart=).
-func commandLines(h Host, engine, gate []string) []Line {
+func commandLines(h Host, engine, gate, memory []string) []Line {
 	start := Line{Section: sectionService, Key: "ExecStart", Text: ":" + words(engine), Why: whyEngine}
 	post := Line{Section: sectionService, Key: "ExecStartPost", Text: "+:" + words(gate), Why: whyGate}
+	var before []Line
+	if memory != nil {
+		pre := Line{Section: sectionService, Key: "ExecStartPre", Text: "+:" + words(memory), Why: whyMemory, Property: plain("ExecStartPre", memory)}
+		if h.ExecFlags {
+			pre.Property = flagged("ExecStartPreEx", memory, "privileged", "no-env-expand")
+		}
+		before = []Line{pre}
+	}
 	if h.ExecFlags {
 		start.Property = flagged("ExecStartEx", engine, "no-env-expand")
 		post.Property = flagged("ExecStartPostEx", gate, "privileged", "no-env-expand")
-		return []Line{start, post}
+		return append(before, start, post)
 	}
 	var extra []Line
 	if strings.ContainsAny(strings.Join(engine, ""), lostCharacters) {
@@ -35,7 +45,7 @@ func commandLines(h Host, engine, gate []string) []Line {
 	post.Property = plain("ExecStartPost", gate)
 	extra = append(extra, Line{Section: sectionService, Why: `what "+" does in ExecStartPost=, on a systemd that loses such flags`,
 		Property: systemd.Property{Name: "PermissionsStartOnly", Value: true}})
-	return append([]Line{start, post}, extra...)
+	return slices.Concat(before, []Line{start, post}, extra)
 }
 
 // lostCharacters do not survive a daemon-reload in a command without flags: 252 reads back "\\$" and

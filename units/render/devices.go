@@ -2,47 +2,33 @@ package render
 
 import (
 	"fmt"
-	"strings"
 
-	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
-
-// device is one entry of a mask, resolved.
-type device struct {
-	Visible string
-	Nodes   []string
-}
 
 // sharedNodes are what every CUDA program opens, whatever its GPU.
 var sharedNodes = []string{"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"}
 
-// maskOf resolves the replica's device mask. An entry that is neither known to the host nor a plain
-// index is refused: its node cannot be told, and opening them all would break the promise that an
-// engine reaches no GPU but its own.
-func maskOf(in Input) ([]device, error) {
-	if in.Replica >= len(in.Pool.Devices) {
-		return nil, nil
+// checkMask refuses a unit whose devices are not those that its pool asks for: without them it would be given none, and an engine
+// on the CPU, or, where a node is missing, others than its own.
+func checkMask(in Input) error {
+	asked := 0
+	if in.Replica < len(in.Pool.Devices) {
+		asked = len(in.Pool.Devices[in.Replica])
 	}
-	mask := in.Pool.Devices[in.Replica]
-	devices := make([]device, len(mask))
-	for i, entry := range mask {
-		switch known, ok := in.Host.Devices[entry]; {
-		case ok:
-			devices[i] = device(known)
-		case entry != "" && strings.Trim(entry, "0123456789") == "":
-			devices[i] = device{Visible: entry, Nodes: []string{"/dev/nvidia" + entry}}
-		default:
-			return nil, registry.Fail(registry.CodeConfigInvalid,
-				fmt.Sprintf("device %q of replica %s cannot be matched to a device node on this host", entry, replica(in).Name()),
-				"Name the GPU by its index, as nvidia-smi prints it.")
+	if len(in.Mask) != asked {
+		return fmt.Errorf("render %s: %d devices for a mask of %d", replica(in), len(in.Mask), asked)
+	}
+	for _, d := range in.Mask {
+		if d.Visible == "" || len(d.Nodes) == 0 {
+			return fmt.Errorf("render %s: a device of its mask has no name or no device node", replica(in))
 		}
 	}
-	return devices, nil
+	return nil
 }
 
 // deviceLines open the replica's own GPUs and nothing else.
-func deviceLines(devices []device) []Line {
+func deviceLines(devices []Device) []Line {
 	lines := []Line{text("DevicePolicy", "closed", "no device but the harmless ones (null, zero, random) and those named here")}
 	if len(devices) == 0 {
 		return append(lines, yes("PrivateDevices", "no device node is even there: a CPU replica"))
@@ -58,7 +44,7 @@ func deviceLines(devices []device) []Line {
 		for _, node := range d.Nodes {
 			if !seen[node] {
 				seen[node] = true
-				lines = append(lines, deviceLine(node, "a GPU of the device mask; a plain index is taken as the driver's minor number, and a wrong one shuts the GPU out instead of opening another engine's"))
+				lines = append(lines, deviceLine(node, "a GPU of the device mask"))
 			}
 		}
 	}

@@ -29,7 +29,7 @@ func execLines(in Input, command engine.Command) []Line {
 		text("Slice", pool.Slice, "all engines in one slice, for systemd-cgtop and limits on the whole"),
 		text("Type", "exec", "started means executed: a missing or broken binary fails the start and names itself"),
 	}
-	lines = append(lines, commandLines(in.Host, argv, gateArgv(in))...)
+	lines = append(lines, commandLines(in.Host, argv, gateArgv(in), memoryArgv(in))...)
 	return append(lines,
 		text("KillMode", "mixed", "SIGTERM to the engine alone, which tells its own workers, then SIGKILL to all that is left"),
 		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit alive"),
@@ -40,17 +40,47 @@ func execLines(in Input, command engine.Command) []Line {
 	)
 }
 
+func gatePath(in Input) string {
+	if in.Host.GatePath == "" {
+		return GatePath
+	}
+	return in.Host.GatePath
+}
+
+// memoryArgv is the step before the engine that asks for its memory; nil where no need is known. The limit of the unit's own
+// memory is not in it: that can be changed while the unit runs.
+func memoryArgv(in Input) []string {
+	if len(in.Need.Devices) == 0 && in.Need.Host == 0 {
+		return nil
+	}
+	argv := []string{gatePath(in), "memory"}
+	if len(in.Need.Devices) > 0 {
+		var needs []string
+		for _, uuid := range slices.Sorted(maps.Keys(in.Need.Devices)) {
+			needs = append(needs, uuid+"="+strconv.FormatUint(in.Need.Devices[uuid], 10))
+		}
+		argv = append(argv, "--need", strings.Join(needs, ","))
+	}
+	if in.Need.Host > 0 {
+		argv = append(argv, "--host", strconv.FormatUint(in.Need.Host, 10))
+	}
+	return argv
+}
+
 // gateArgv is the readiness gate's command line.
 func gateArgv(in Input) []string {
-	path := in.Host.GatePath
-	if path == "" {
-		path = GatePath
-	}
-	return []string{path,
+	argv := []string{gatePath(in),
 		"--url", Endpoint(in.Port) + healthPath(in),
 		"--expect", strconv.Itoa(in.Adapter.HealthStatus()),
 		"--stall", in.Pool.Health.StartTimeout.String(),
 	}
+	if len(in.Mask) > 0 {
+		argv = append(argv, "--engine", in.Pool.Engine, "--gpu")
+	}
+	if len(in.Need.Devices) > 0 {
+		argv = append(argv, "--release")
+	}
+	return argv
 }
 
 // healthPath is the pool's own, or the engine's.
@@ -92,7 +122,7 @@ const (
 )
 
 // environmentLines are ours, then the engine's, then the operator's: the later wins.
-func environmentLines(in Input, command engine.Command, devices []device) []Line {
+func environmentLines(in Input, command engine.Command, devices []Device) []Line {
 	lines := []Line{
 		variable(envHome, stateDirectory(in), "libraries that write to a home directory find one"),
 		variable(envCache, cacheDirectory(in), "caches go where they survive a restart"),
@@ -110,7 +140,7 @@ func environmentLines(in Input, command engine.Command, devices []device) []Line
 	return lines
 }
 
-func visibleLine(devices []device) Line {
+func visibleLine(devices []Device) Line {
 	if len(devices) == 0 {
 		return variable(envVisible, "", "empty, not absent: it hides every GPU, and absent would show them all")
 	}

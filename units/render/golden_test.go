@@ -32,10 +32,11 @@ var goldenCases = []struct {
 	{"llamacpp_two_gpus_tensor_split", input(gpus([]string{"0", "1"}), with(func(p *pool.Pool) { p.TensorSplit = []float64{0.6, 0.4} }))},
 	{"llamacpp_two_replicas_r0", input(gpus([]string{"0"}, []string{"1"}))},
 	{"llamacpp_two_replicas_r1", input(gpus([]string{"0"}, []string{"1"}), replicaNumber(1))},
-	{"llamacpp_gpu_by_uuid", input(gpus([]string{"GPU-5a7d"}), func(in *render.Input) {
-		in.Host.Devices = map[string]render.Device{"GPU-5a7d": {
-			Visible: "GPU-5a7d1c9e-0000-0000-0000-000000000000", Nodes: []string{"/dev/nvidia3"}}}
-	})},
+	{"llamacpp_mig_and_memory", input(gpus([]string{"MIG-5a7d"}), mask(render.Device{Visible: "MIG-5a7d1c9e-0000-0000-0000-000000000000",
+		Nodes: []string{"/dev/nvidia3", "/dev/nvidia-caps/nvidia-cap30", "/dev/nvidia-caps/nvidia-cap31"}}), need(3<<30, 9<<30))},
+	{"llamacpp_mig_and_memory_252", input(systemd252, gpus([]string{"MIG-5a7d"}), mask(render.Device{Visible: "MIG-5a7d1c9e-0000-0000-0000-000000000000",
+		Nodes: []string{"/dev/nvidia3", "/dev/nvidia-caps/nvidia-cap30", "/dev/nvidia-caps/nvidia-cap31"}}), need(3<<30, 9<<30))},
+	{"llamacpp_cpu_and_memory", input(need(5 << 30))},
 	{"llamacpp_all_limits", input(with(func(p *pool.Pool) {
 		p.Limits = pool.Limits{MemoryMaxBytes: 24 << 30, MemoryHighBytes: 20 << 30, CPUQuotaPercent: 250, CPUs: "0-3,8",
 			CPUWeight: 200, IOWeight: 50, TasksMax: 512}

@@ -65,8 +65,8 @@ func identityOf(in Input) identity {
 			Failures: r.BreakerFailures, Window: r.BreakerWindow.Milliseconds(),
 		},
 	}
-	if in.Replica < len(p.Devices) {
-		id.Devices = p.Devices[in.Replica]
+	for _, d := range in.Mask {
+		id.Devices = append(id.Devices, d.Visible) // resolved: an index may mean another GPU after a reboot
 	}
 	// The engine's own path, written out, is no change.
 	if p.Health.Path != in.Adapter.HealthPath() {
@@ -87,11 +87,7 @@ func identityOf(in Input) identity {
 
 // onCommandLine reports whether a change of the pool shows in the engine's arguments or environment.
 func onCommandLine(in Input, change func(*pool.Pool)) bool {
-	devices, err := maskOf(in)
-	if err != nil {
-		return true
-	}
-	at, other := instance(in, devices), in.Pool
+	at, other := instance(in), in.Pool
 	change(&other)
 	return !reflect.DeepEqual(in.Adapter.Command(in.Pool, at), in.Adapter.Command(other, at))
 }

@@ -25,11 +25,12 @@ func halves(t *testing.T, in render.Input) (identity, limits string) {
 func TestSpecHash(t *testing.T) {
 	full := func(p *pool.Pool) {
 		p.Env, p.Args = map[string]string{"A": "1"}, []string{"--jinja"}
-		p.Devices, p.TensorSplit, p.Ctx, p.Slots = [][]string{{"0", "1"}, {"2", "3"}}, []float64{0.6, 0.4}, 4096, 2
+		p.TensorSplit, p.Ctx, p.Slots = []float64{0.6, 0.4}, 4096, 2
 		p.Limits = pool.Limits{MemoryMaxBytes: 1 << 30}
 		p.ModelDigest = "sha256:00"
 	}
-	base := input(with(full))
+	pair := gpus([]string{"0", "1"}, []string{"2", "3"})
+	base := input(pair, with(full))
 	const process, live, nothing = "process", "live", "nothing"
 	cases := []struct {
 		name   string
@@ -44,7 +45,7 @@ func TestSpecHash(t *testing.T) {
 		{"env_key", process, with(func(p *pool.Pool) { p.Env = map[string]string{"B": "1"} })},
 		{"model_path", process, func(in *render.Input) { in.Staged.Path = "/srv/models/b.gguf" }},
 		{"model_digest_demanded", process, with(func(p *pool.Pool) { p.ModelDigest = "sha256:01" })},
-		{"devices", process, with(func(p *pool.Pool) { p.Devices = [][]string{{"1", "0"}} })},
+		{"devices", process, gpus([]string{"1", "0"})},
 		{"port", process, func(in *render.Input) { in.Port++ }},
 		{"ctx", process, with(func(p *pool.Pool) { p.Ctx = 8192 })},
 		{"slots", process, with(func(p *pool.Pool) { p.Slots = 3 })},
@@ -86,14 +87,16 @@ func TestSpecHash(t *testing.T) {
 		{"model_files", nothing, func(in *render.Input) { in.Staged.Files = append(in.Staged.Files, "/srv/models/x") }},
 		{"systemd_upgrade", nothing, func(in *render.Input) { in.Host = render.Host{} }},
 		{"gate_path", nothing, func(in *render.Input) { in.Host.GatePath = "/opt/gate" }},
-		{"gpu_uuid_learnt", nothing, func(in *render.Input) {
-			in.Host.Devices = map[string]render.Device{"0": {Visible: "GPU-5a7d", Nodes: []string{"/dev/nvidia0"}}}
+		{"memory_need_learnt", nothing, func(in *render.Input) { in.Need = render.Need{Devices: map[string]uint64{gpuOf("0"): 1}, Host: 1} }},
+		{"device_nodes", nothing, func(in *render.Input) {
+			in.Mask = []render.Device{{Visible: in.Mask[0].Visible, Nodes: []string{"/dev/nvidia7"}}, in.Mask[1]}
 		}},
+		{"mask_written_in_another_way", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{gpuOf("0"), gpuOf("1")}, {"2", "3"}} })},
 	}
 	identity, limits := halves(t, base)
 	for _, c := range cases {
 		t.Run(c.needs+"/"+c.name, func(t *testing.T) {
-			i, l := halves(t, input(with(full), c.change))
+			i, l := halves(t, input(pair, with(full), c.change))
 			if (i != identity) != (c.needs == process) {
 				t.Errorf("the identity is %s, was %s", i, identity)
 			}
@@ -135,7 +138,7 @@ func TestSpecHashOfKeysThatTheEngineIsNotTold(t *testing.T) {
 func TestSpecHashIsForEver(t *testing.T) {
 	for want, in := range map[string]render.Input{
 		"fc5d6bfa0634": input(),
-		"3a20711a113c": input(gpus([]string{"0", "1"}), with(func(p *pool.Pool) { p.TensorSplit, p.Ctx = []float64{0.6, 0.4}, 512 })),
+		"50bc0a5c31dc": input(gpus([]string{"0", "1"}), with(func(p *pool.Pool) { p.TensorSplit, p.Ctx = []float64{0.6, 0.4}, 512 })),
 		"200b772b3329": input(kind(pool.Command, "/usr/bin/stub", ""), args("{port}"), with(func(p *pool.Pool) { p.Env = map[string]string{"A": "b"} })),
 	} {
 		if got, _ := halves(t, in); got != want {

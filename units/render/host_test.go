@@ -48,13 +48,43 @@ func systemd262(in *render.Input) {
 }
 
 func gpus(masks ...[]string) change {
-	return func(in *render.Input) { in.Pool.Devices, in.Pool.Replicas = masks, len(masks) }
+	return func(in *render.Input) {
+		in.Pool.Devices, in.Pool.Replicas = masks, len(masks)
+		in.Mask = nil
+		for _, name := range masks[in.Replica] {
+			in.Mask = append(in.Mask, render.Device{Visible: gpuOf(name), Nodes: []string{"/dev/nvidia" + name}})
+		}
+	}
+}
+
+// gpuOf is the UUID of the GPU of that index.
+func gpuOf(index string) string { return "GPU-5a7d1c9e-0000-0000-0000-00000000000" + index }
+
+// mask is what a resolved mask holds, whatever the pool file says.
+func mask(devices ...render.Device) change {
+	return func(in *render.Input) { in.Mask = devices }
+}
+
+// need is the memory that a start is checked against.
+func need(host uint64, devices ...uint64) change {
+	return func(in *render.Input) {
+		in.Need.Host = host
+		in.Need.Devices = make(map[string]uint64)
+		for i, bytes := range devices {
+			in.Need.Devices[in.Mask[i].Visible] = bytes
+		}
+	}
 }
 
 func args(args ...string) change { return func(in *render.Input) { in.Pool.Args = args } }
 
 func replicaNumber(n int) change {
-	return func(in *render.Input) { in.Replica, in.Port = n, 21000+n }
+	return func(in *render.Input) {
+		in.Replica, in.Port = n, 21000+n
+		if n >= 0 && len(in.Pool.Devices) > n {
+			gpus(in.Pool.Devices...)(in)
+		}
+	}
 }
 
 // kind changes engine, binary and model.

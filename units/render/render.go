@@ -31,6 +31,16 @@ type Input struct {
 	Port     int // on the loopback
 	Adapter  engine.Adapter
 	Host     Host
+	// Mask are the devices that the replica's mask names, in its order. It is empty for a CPU replica only.
+	Mask []Device
+	// Need is what the engine's start is checked against; the zero value: it is not checked.
+	Need Need
+}
+
+// Need is the memory that an engine takes, in bytes.
+type Need struct {
+	Devices map[string]uint64 // by the UUID of a GPU or MIG partition
+	Host    uint64            // main memory; 0: not known
 }
 
 // Host is what must be known of the machine. The zero value is a host with systemd 252 and no GPU
@@ -45,9 +55,6 @@ type Host struct {
 	RandomizedDelay bool
 	// GatePath is the readiness gate; empty: the constant of that name.
 	GatePath string
-	// Devices says for an entry of a device mask which GPU it means. Without an entry, only a plain
-	// index can be rendered.
-	Devices map[string]Device
 }
 
 // Device is a GPU or a MIG partition as an engine is given it.
@@ -80,11 +87,8 @@ func Render(in Input) (Unit, error) {
 	if err := check(in); err != nil {
 		return Unit{}, err
 	}
-	masked, err := maskOf(in)
-	if err != nil {
-		return Unit{}, err
-	}
-	at := instance(in, masked)
+	masked := in.Mask
+	at := instance(in)
 	command := in.Adapter.Command(in.Pool, at)
 	shown := shownPaths(in)
 	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in)}
@@ -150,9 +154,9 @@ func join(a, b systemd.Property) (any, bool) {
 
 func replica(in Input) pool.Replica { return pool.Replica{Pool: in.Pool.ID, Index: in.Replica} }
 
-func instance(in Input, devices []device) engine.Instance {
+func instance(in Input) engine.Instance {
 	at := engine.Instance{Model: in.Staged.Path, Host: Loopback, Port: in.Port}
-	for _, d := range devices {
+	for _, d := range in.Mask {
 		at.Devices = append(at.Devices, d.Visible)
 	}
 	return at
@@ -169,6 +173,9 @@ func check(in Input) error {
 		return fmt.Errorf("render %s: a replica's number is not negative", in.Pool.ID)
 	case in.Port < 1 || in.Port > 65535:
 		return fmt.Errorf("render %s: port %d is not between 1 and 65535", replica(in), in.Port)
+	}
+	if err := checkMask(in); err != nil {
+		return err
 	}
 	if err := checkPaths(in); err != nil {
 		return err

@@ -98,8 +98,6 @@ func TestRenderRefuses(t *testing.T) {
 		{"health_path", with(func(p *pool.Pool) { p.Health.Path = "health" }), "health.path"},
 		{"health_path_with_space", with(func(p *pool.Pool) { p.Health.Path = "/a b" }), "health.path"},
 		{"cpus", with(func(p *pool.Pool) { p.Limits.CPUs = "3-1" }), "[limits]: AllowedCPUs"},
-		{"device_uuid_without_registry", gpus([]string{"GPU-5a7d"}), `device "GPU-5a7d"`},
-		{"device_pci_without_registry", gpus([]string{"0000:01:00.0"}), `device "0000:01:00.0"`},
 		{"model_with_space", modelAt("/srv/my models/a.gguf"), "holds a space"},
 		{"model_with_quote", modelAt(`/srv/a"b.gguf`), "holds a space, a colon, a quote"},
 		{"model_with_colon", modelAt("/srv/a:b.gguf"), "holds a space, a colon"},
@@ -128,14 +126,20 @@ func TestRenderRefuses(t *testing.T) {
 // TestRenderRefusesItsCaller: values that no pool file leads to are the caller's mistake.
 func TestRenderRefusesItsCaller(t *testing.T) {
 	for name, c := range map[string]change{
-		"no_binary":        func(in *render.Input) { in.Prepared.Binary = "" },
-		"relative_binary":  func(in *render.Input) { in.Prepared.Binary = "llama-server" },
-		"unclean_model":    modelAt("/srv/../etc/shadow"),
-		"relative_file":    modelAt("/srv/a.gguf", "a.gguf"),
-		"port_zero":        func(in *render.Input) { in.Port = 0 },
-		"port_too_high":    func(in *render.Input) { in.Port = 65536 },
-		"negative_replica": replicaNumber(-1),
-		"pool_id":          with(func(p *pool.Pool) { p.ID = "../x" }),
+		"no_binary":                 func(in *render.Input) { in.Prepared.Binary = "" },
+		"relative_binary":           func(in *render.Input) { in.Prepared.Binary = "llama-server" },
+		"unclean_model":             modelAt("/srv/../etc/shadow"),
+		"relative_file":             modelAt("/srv/a.gguf", "a.gguf"),
+		"port_zero":                 func(in *render.Input) { in.Port = 0 },
+		"port_too_high":             func(in *render.Input) { in.Port = 65536 },
+		"negative_replica":          replicaNumber(-1),
+		"pool_id":                   with(func(p *pool.Pool) { p.ID = "../x" }),
+		"gpus_that_nobody_resolved": with(func(p *pool.Pool) { p.Devices = [][]string{{"0"}} }),
+		"gpus_nobody_asked_for":     mask(render.Device{Visible: "GPU-1", Nodes: []string{"/dev/nvidia0"}}),
+		"gpu_without_a_node": func(in *render.Input) {
+			gpus([]string{"0"})(in)
+			in.Mask[0].Nodes = nil
+		},
 	} {
 		_, err := render.Render(input(c))
 		var f *registry.Failure
@@ -234,12 +238,7 @@ func TestDevices(t *testing.T) {
 		}
 		return strings.Join(names, " ")
 	}
-	mig := func(in *render.Input) {
-		in.Host.Devices = map[string]render.Device{
-			"MIG-1": {Visible: "MIG-1111", Nodes: []string{"/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22"}},
-			"0":     {Visible: "GPU-aaaa", Nodes: []string{"/dev/nvidia0"}},
-		}
-	}
+	mig := mask(render.Device{Visible: "MIG-1111", Nodes: []string{"/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22"}})
 	const shared = "nvidiactl nvidia-uvm nvidia-uvm-tools"
 	cases := []struct {
 		name           string
@@ -249,10 +248,9 @@ func TestDevices(t *testing.T) {
 	}{
 		{"cpu", input(), "", "", true},
 		{"empty_mask", input(gpus([]string{})), "", "", true},
-		{"one_of_two", input(gpus([]string{"1"})), "1", shared + " nvidia1", false},
-		{"order_is_kept", input(gpus([]string{"2", "0"})), "2,0", shared + " nvidia2 nvidia0", false},
-		{"second_replica", input(gpus([]string{"0"}, []string{"1"}), replicaNumber(1)), "1", shared + " nvidia1", false},
-		{"known_gpu", input(gpus([]string{"0"}), mig), "GPU-aaaa", shared + " nvidia0", false},
+		{"one_of_two", input(gpus([]string{"1"})), gpuOf("1"), shared + " nvidia1", false},
+		{"order_is_kept", input(gpus([]string{"2", "0"})), gpuOf("2") + "," + gpuOf("0"), shared + " nvidia2 nvidia0", false},
+		{"second_replica", input(gpus([]string{"0"}, []string{"1"}), replicaNumber(1)), gpuOf("1"), shared + " nvidia1", false},
 		{"mig", input(gpus([]string{"MIG-1"}), mig), "MIG-1111", shared + " nvidia0 nvidia-caps/nvidia-cap21 nvidia-caps/nvidia-cap22", false},
 	}
 	for _, c := range cases {

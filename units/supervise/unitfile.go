@@ -22,7 +22,7 @@ const previewPort = 21000
 // applyFeatures notes what this PID 1 can do.
 func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
-	host.GatePath, host.Devices = s.Host.GatePath, s.Host.Devices
+	host.GatePath = s.Host.GatePath
 	s.Host = host
 }
 
