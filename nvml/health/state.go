@@ -1,0 +1,130 @@
+package health
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
+)
+
+// settle works out each GPU's health anew and returns those that changed, by UUID.
+func (t *Tracker) settle(at time.Time) []Change {
+	host := t.hostMark()
+	var changes []Change
+	for _, uuid := range slices.Sorted(maps.Keys(t.gpus)) {
+		g := t.gpus[uuid]
+		now, m := judge(g, host)
+		if now == g.health {
+			continue
+		}
+		changes = append(changes, Change{Device: uuid, From: g.health, To: now, Cause: m.why()})
+		g.health, g.since = now, at
+	}
+	return changes
+}
+
+// judge is the health of a GPU by what is held against it, and the mark that decides; nil where none does.
+func judge(g *gpu, host *mark) (Health, *mark) {
+	if host != nil {
+		return Host, host
+	}
+	if m := g.worst(nil); m != nil {
+		return of(m.cause), m
+	}
+	if !g.seen {
+		return Unknown, nil
+	}
+	return OK, nil
+}
+
+// why is a copy of the mark's cause; nil of no mark.
+func (m *mark) why() *classify.Verdict {
+	if m == nil {
+		return nil
+	}
+	v := m.cause
+	return &v
+}
+
+// hostMark is what is held against the host as a whole: a report, or a sample in which one GPU asks for a reboot. Of several the oldest.
+func (t *Tracker) hostMark() *mark {
+	var found []*mark
+	for _, m := range t.host {
+		found = append(found, m)
+	}
+	for _, g := range t.gpus {
+		for key, m := range g.marks {
+			if key.health == Host && m.cause.Scope == classify.ScopeHost {
+				found = append(found, m)
+			}
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return slices.MinFunc(found, func(a, b *mark) int {
+		return cmp.Or(a.first.Compare(b.first), cmp.Compare(a.cause.Device, b.cause.Device))
+	})
+}
+
+// worst is the mark that weighs most, of equals the newest; nil where nothing is held. With in, marks of other MIG instances do not count.
+func (g *gpu) worst(in *place) *mark {
+	var worst *mark
+	for key, m := range g.marks {
+		if in != nil && (key.gi != whole && key.gi != in.gi || key.ci != whole && key.ci != in.ci) {
+			continue
+		}
+		if worst == nil || heavier(m, worst) {
+			worst = m
+		}
+	}
+	return worst
+}
+
+func heavier(a, b *mark) bool {
+	ra, rb := of(a.cause).rank(), of(b.cause).rank()
+	if ra != rb {
+		return ra > rb
+	}
+	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.cause.Kind, b.cause.Kind)) > 0
+}
+
+// State is that of a GPU or MIG partition, by its UUID, as it shows now. A partition is as its GPU is, without what is held against
+// other partitions.
+func (t *Tracker) State(uuid string, now time.Time) State {
+	s := t.fresh(uuid)
+	if s.Health == OK && !t.stale.IsZero() && now.Sub(t.stale) >= unknownAfter {
+		return State{Health: Unknown, Since: t.stale}
+	}
+	return s
+}
+
+// fresh is State without the age of the facts.
+func (t *Tracker) fresh(uuid string) State {
+	host := t.hostMark()
+	if at, ok := t.partitions[uuid]; ok && host == nil {
+		if m := t.gpus[at.gpu].worst(&at); m != nil {
+			return State{Health: of(m.cause), Since: m.first, Cause: m.why()}
+		}
+		return State{Health: OK, Since: t.gpus[at.gpu].since}
+	} else if ok {
+		uuid = at.gpu
+	}
+	g := t.gpus[uuid]
+	if g == nil {
+		return State{Health: Unknown, Since: t.stale}
+	}
+	_, m := judge(g, host)
+	return State{Health: g.health, Since: g.since, Cause: m.why()}
+}
+
+// All are the GPUs that were ever seen or named, by UUID.
+func (t *Tracker) All(now time.Time) map[string]State {
+	all := make(map[string]State, len(t.gpus))
+	for uuid := range t.gpus {
+		all[uuid] = t.State(uuid, now)
+	}
+	return all
+}
