@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -17,7 +18,7 @@ const (
 
 // claimed is the need of an engine that takes a share of each GPU whatever the model: vLLM refuses to start where less is free, TGI fills it with
 // its cache. ok is false for the other engines, and where a target's size is not known.
-func claimed(p pool.Pool, version string, targets []Target) (need Need, ok bool) {
+func claimed(p pool.Pool, version string, targets []devices.Target) (need Need, ok bool) {
 	var share float64
 	switch p.Engine {
 	case pool.VLLM:

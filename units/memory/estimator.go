@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -38,7 +39,7 @@ func New(peaks Peaks, log *slog.Logger) *Estimator {
 // Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It reads the headers of the model's files, and
 // remembers what it found as long as they do not change. Whatever it cannot find out is Unknown with the reason in Why, never an error; the
 // only error is the context's.
-func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Staged, version string, targets []Target) (Need, error) {
+func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Staged, version string, targets []devices.Target) (Need, error) {
 	key := Key(p, staged, version, targets)
 	model, err := e.fromFiles(ctx, key, p, staged, targets)
 	if err != nil {
@@ -78,7 +79,7 @@ func (n Need) replaced(better Need) Need {
 
 // spread parts the key vram over the mask: as llama.cpp does by tensor_split, else by the sizes of the devices; the other engines
 // split evenly. Each part is rounded up.
-func spread(p pool.Pool, targets []Target) []uint64 {
+func spread(p pool.Pool, targets []devices.Target) []uint64 {
 	totals := make([]uint64, len(targets))
 	for i, t := range targets {
 		if p.Engine == pool.LlamaCpp {
@@ -96,7 +97,7 @@ func spread(p pool.Pool, targets []Target) []uint64 {
 }
 
 // fromFiles is the need by the model's files, remembered.
-func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, staged pool.Staged, targets []Target) (Need, error) {
+func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
 	if err := ctx.Err(); err != nil {
 		return Need{}, err
 	}
@@ -124,7 +125,7 @@ func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, stag
 	return need, nil
 }
 
-func uuids(targets []Target) string {
+func uuids(targets []devices.Target) string {
 	var b strings.Builder
 	for _, t := range targets {
 		b.WriteString(" " + t.UUID)
@@ -137,7 +138,7 @@ var (
 	errTheirOwn = errors.New("nothing is known of the engine's own needs")
 )
 
-func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Staged, targets []Target) (Need, error) {
+func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
 	switch {
 	case staged.Path == "":
 		return Need{}, errNoModel
@@ -150,7 +151,7 @@ func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Stage
 }
 
 // llama asks the parser of GGUF, and gives each device its parts.
-func (e *Estimator) llama(ctx context.Context, p pool.Pool, staged pool.Staged, targets []Target) (Need, error) {
+func (e *Estimator) llama(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
 	totals := make([]uint64, len(targets))
 	for i, t := range targets {
 		totals[i] = t.Total
@@ -184,7 +185,7 @@ func (e *Estimator) llama(ctx context.Context, p pool.Pool, staged pool.Staged, 
 }
 
 // need gives the usage its form.
-func (u llamaUsage) need(targets []Target) Need {
+func (u llamaUsage) need(targets []devices.Target) Need {
 	n := Need{Source: Estimated, Host: u.Host.sum()}
 	if len(targets) > 0 {
 		n.Devices = make(map[string]uint64, len(targets))
@@ -246,7 +247,7 @@ const (
 
 // safetensors is the need of a directory of shards, split evenly as tensor parallelism does. It stands in where an engine's share of
 // the GPUs is not known.
-func safetensors(staged pool.Staged, targets []Target) (Need, error) {
+func safetensors(staged pool.Staged, targets []devices.Target) (Need, error) {
 	shards, err := filepath.Glob(filepath.Join(strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(staged.Path), "*.safetensors"))
 	if err != nil {
 		return Need{}, err

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -19,10 +20,10 @@ const (
 )
 
 // gpus are targets "GPU-a", "GPU-b", … of so many bytes.
-func gpus(totals ...uint64) []Target {
-	var list []Target
+func gpus(totals ...uint64) []devices.Target {
+	var list []devices.Target
 	for i, t := range totals {
-		list = append(list, Target{UUID: "GPU-" + string(rune('a'+i)), Index: i, Name: "Test GPU", Total: t})
+		list = append(list, devices.Target{UUID: "GPU-" + string(rune('a'+i)), Index: i, Name: "Test GPU", Total: t})
 	}
 	return list
 }
@@ -68,7 +69,7 @@ func TestSource(t *testing.T) {
 		staged  pool.Staged
 		version string
 		peaks   fixedPeaks
-		targets []Target
+		targets []devices.Target
 		source  Source
 		want    []uint64 // by device; nil: not looked at
 	}{
@@ -139,7 +140,7 @@ func TestLlamaFlags(t *testing.T) {
 	model := tiny(t, 8*mib)
 	draft := tiny(t, 3*mib).Path
 	one, two := gpus(8*gib), gpus(8*gib, 8*gib)
-	get := func(t *testing.T, p pool.Pool, targets []Target) Need {
+	get := func(t *testing.T, p pool.Pool, targets []devices.Target) Need {
 		t.Helper()
 		p.Engine = pool.LlamaCpp
 		n, err := New(nil, nil).Estimate(t.Context(), p, model, "", targets)
@@ -253,7 +254,7 @@ func TestFilesAreReadOnce(t *testing.T) {
 	model, counted := tiny(t, 0), &countedModels{}
 	e := New(nil, nil)
 	e.models = counted
-	get := func(p pool.Pool, targets []Target) {
+	get := func(p pool.Pool, targets []devices.Target) {
 		t.Helper()
 		p.Engine = pool.LlamaCpp
 		if _, err := e.Estimate(t.Context(), p, model, "1", targets); err != nil {
@@ -266,7 +267,7 @@ func TestFilesAreReadOnce(t *testing.T) {
 		t.Errorf("read %d times for the same question, want once", counted.n)
 	}
 	get(pool.Pool{Ctx: 99}, gpus(gib))
-	other := []Target{{UUID: "GPU-z", Total: gib}}
+	other := []devices.Target{{UUID: "GPU-z", Total: gib}}
 	get(pool.Pool{}, other)
 	if counted.n != 3 {
 		t.Errorf("read %d times for three questions", counted.n)

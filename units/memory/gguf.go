@@ -51,6 +51,9 @@ func (parser) Usage(ctx context.Context, paths []string, o llamaOptions) (u llam
 	if err != nil {
 		return llamaUsage{}, err
 	}
+	if err := whole(file); err != nil {
+		return llamaUsage{}, err
+	}
 	if kind, ok := file.Header.MetadataKV.Get("general.type"); ok && kind.ValueString() != "model" {
 		return llamaUsage{}, fmt.Errorf("it is of type %.40q, no model", kind.ValueString())
 	}
@@ -71,7 +74,22 @@ func (parser) Usage(ctx context.Context, paths []string, o llamaOptions) (u llam
 		u.Host.Compute = hostCompute(file, e, o)
 	}
 	u.Trained = trained
-	return u, u.sane()
+	if err := u.sane(); err != nil {
+		return llamaUsage{}, err
+	}
+	return u, nil
+}
+
+// whole checks that the file is as long as its tensors say, so that weights have the bound of the disk.
+func whole(file *gguf.GGUFFile) error {
+	var sum uint64
+	for _, t := range file.TensorInfos {
+		sum = saturated(sum, t.Bytes())
+	}
+	if sum > uint64(file.ModelSize) {
+		return fmt.Errorf("its tensors take %s, and it has %s", Size(sum), Size(uint64(file.ModelSize)))
+	}
+	return nil
 }
 
 // fittedCtx is what llama-server brings the context down to, at most, where it was given none and memory is short (--fit-ctx); versions before

@@ -17,7 +17,7 @@ import (
 // Bounds of what is read of a model's file. They are far above those of real models, and keep a file that was made to hurt from
 // taking the manager's memory or time: the parser's own reader trusts counts as far as the file is long, which for a model is for ever.
 const (
-	maxHeaderBytes = 256 << 20 // the vocabulary of known models takes up to some ten megabytes
+	maxHeaderBytes = 64 << 20 // the vocabulary of known models takes up to some ten megabytes
 	maxPairs       = 4096
 	maxTensors     = 16384
 	maxName        = 256  // of a key or tensor, in bytes; ggml takes 64 for a tensor's

@@ -204,7 +204,7 @@ func BenchmarkEstimate(b *testing.B) {
 	if err := os.WriteFile(path, eightBillion().Bytes(), 0o644); err != nil {
 		b.Fatal(err)
 	}
-	if err := os.Truncate(path, 5<<30); err != nil {
+	if err := os.Truncate(path, 40<<30); err != nil {
 		b.Fatal(err)
 	}
 	o, err := readLlama(pool.Pool{Ctx: 8192, Slots: 4}, path, []uint64{24 * gib})

@@ -5,13 +5,7 @@
 // handed to it.
 package memory
 
-// Target is one device of a mask, resolved.
-type Target struct {
-	UUID  string
-	Index int
-	Name  string
-	Total uint64 // bytes
-}
+import "github.com/pool-managerd/pool-managerd/units/devices"
 
 // Source is from where a need is known. The first that applies wins, in the order of the constants.
 type Source string
@@ -69,7 +63,7 @@ func (n Need) Total() uint64 {
 }
 
 // onDevices makes a Need of one number for each target, in the order of the mask.
-func onDevices(source Source, targets []Target, bytes []uint64) Need {
+func onDevices(source Source, targets []devices.Target, bytes []uint64) Need {
 	n := Need{Source: source, Devices: make(map[string]uint64, len(targets))}
 	for i, t := range targets {
 		n.Devices[t.UUID] = bytes[i]

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -30,7 +31,7 @@ type Sample struct {
 // Key names everything that changes how much memory a replica takes, and nothing else: the model's identity, the engine and its version, what
 // the pool file says of its flags and environment, and the sizes of its devices in order. It is no secret: values are hashed. Two replicas
 // of one pool on like devices share a key.
-func Key(p pool.Pool, staged pool.Staged, version string, targets []Target) string {
+func Key(p pool.Pool, staged pool.Staged, version string, targets []devices.Target) string {
 	totals := make([]uint64, len(targets))
 	for i, t := range targets {
 		totals[i] = t.Total

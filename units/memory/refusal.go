@@ -6,6 +6,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -14,7 +15,7 @@ const maxHolders = 4
 
 // Refusal says in words why a replica of that need was not started, from the helper's answer; nil where nothing is short. Targets are
 // the replica's mask, for the names of the devices.
-func Refusal(need Need, short []wire.Short, targets []Target) *registry.Failure {
+func Refusal(need Need, short []wire.Short, targets []devices.Target) *registry.Failure {
 	if len(short) == 0 {
 		return nil
 	}
@@ -22,13 +23,13 @@ func Refusal(need Need, short []wire.Short, targets []Target) *registry.Failure 
 	fits := true
 	for i, s := range short {
 		clauses[i] = shortage(s, targets)
-		fits = fits && s.Need <= s.Total
+		fits = fits && (s.Total == 0 || s.Need <= s.Total)
 	}
 	return registry.Fail(registry.CodeInsufficientVRAM, strings.Join(clauses, "; "), remedy(need, short, fits))
 }
 
 // shortage is "GPU 0 (Tesla T4): needs 6.0 GiB, 2.1 GiB of 15.0 GiB is free; it is held by …".
-func shortage(s wire.Short, targets []Target) string {
+func shortage(s wire.Short, targets []devices.Target) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: needs %s, and %s", deviceName(s.Device, targets), Size(s.Need), Size(s.Free))
 	if s.Total > 0 {
@@ -44,7 +45,7 @@ func shortage(s wire.Short, targets []Target) string {
 	return b.String()
 }
 
-func deviceName(uuid string, targets []Target) string {
+func deviceName(uuid string, targets []devices.Target) string {
 	for _, t := range targets {
 		if t.UUID == uuid && !strings.HasPrefix(uuid, "MIG-") {
 			name := fmt.Sprintf("GPU %d", t.Index)
@@ -98,7 +99,7 @@ func remedy(need Need, short []wire.Short, fits bool) string {
 	var b strings.Builder
 	switch {
 	case !fits:
-		b.WriteString("No device of the mask is large enough: lower ctx or slots, use more devices or a smaller model.")
+		b.WriteString("The need is above the device's whole memory: lower ctx or slots, use more devices or a smaller model.")
 	case foreign(short):
 		b.WriteString("End what holds the memory, or use another device; the pool starts by itself when there is enough.")
 	default:
