@@ -44,6 +44,7 @@ type Pool struct {
 
 	Replicas int        // ≥ 1
 	Devices  [][]string // one mask per replica, as written; an empty mask is a CPU replica
+	Shared   bool       // the devices may be given to other pools too, which say the same
 	Ctx      int        // context length in tokens, 0: the engine's own default
 	Slots    int        // slots_total, 0: asked from the engine
 

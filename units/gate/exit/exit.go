@@ -13,4 +13,8 @@ const (
 	EngineGone  = 3 // the engine's main process ended while it loaded
 	Stalled     = 4 // the load made no progress for too long
 	ForeignPort = 5 // another process listens on the engine's port
+
+	InsufficientVRAM = 6 // the step before the engine: a GPU has too little free memory
+	InsufficientRAM  = 7 // the host has
+	NoGPU            = 8 // the engine has GPUs and runs on the CPU
 )
