@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	gpu "github.com/pool-managerd/pool-managerd/nvml/client"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/provision"
@@ -41,6 +43,7 @@ func (d *daemon) build() error {
 		d.log.Warn("the store of verdicts was damaged and moved aside; digests and versions are found again")
 	}
 	d.store = store
+	helper := gpu.New(gpu.Options{Socket: d.o.gpuSocket, Log: d.log})
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Calls: client.Calls, Log: d.log})
 	beat, err := beatEvery()
@@ -59,6 +62,9 @@ func (d *daemon) build() error {
 		Observer: counts,
 		Log:      d.log,
 		Host:     render.Host{GatePath: d.o.gate},
+		GPUs:     helper,
+		Memory:   supervise.Weigher{Estimator: memory.New(store, d.log), Peaks: store, Ask: helper.Ask, Log: d.log},
+		Journal:  journal{client},
 		Status:   d.setStatus, Beat: d.beat, BeatEvery: beat,
 	})
 	var scrape http.Handler
@@ -91,6 +97,14 @@ func (d *daemon) beat() {
 	if err := d.notify.Watchdog(); err != nil {
 		d.log.Warn("the watchdog was not fed", "err", err)
 	}
+}
+
+// journal is the host's log by way of PID 1.
+type journal struct{ *systemd.Client }
+
+// Follow implements supervise.Journal.
+func (j journal) Follow(ctx context.Context, q systemd.JournalQuery, deliver func(systemd.JournalEntry)) error {
+	return j.FollowJournal(ctx, q, deliver)
 }
 
 // backend answers the API's questions by asking the supervisor.

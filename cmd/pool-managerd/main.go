@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
 // version is set at link time (-X main.version=…).
@@ -33,6 +34,7 @@ type options struct {
 	runtimeDir string
 	stateDir   string
 	gate       string
+	gpuSocket  string
 	check      bool
 	version    bool
 }
@@ -72,6 +74,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run/pool-managerd", "hand-off files")
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/pool-managerd", "verified digests and engine versions")
 	f.StringVar(&o.gate, "gate", "/usr/lib/pool-managerd/pool-gate", "the readiness gate that engine units run")
+	f.StringVar(&o.gpuSocket, "gpu-socket", wire.Socket, "where the GPU helper, pool-gpu, listens")
 	f.BoolVar(&o.check, "check", false, "check the configuration, print every problem, and exit")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	f.Usage = func() {

@@ -6,8 +6,6 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
-	"github.com/pool-managerd/pool-managerd/units/engine"
-	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -43,6 +41,10 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 		s.setLimits(r)
 	case reconcile.Forget:
 		s.forget(r)
+	case reconcile.Restart:
+		s.restart(r)
+	case reconcile.Hasten:
+		s.hasten(r)
 	}
 }
 
@@ -90,85 +92,26 @@ func (s *Supervisor) broke(r *replica) func(error) {
 	}
 }
 
-func (s *Supervisor) stage(r *replica) {
-	ctx, gen, p := s.begin(r, reconcile.Stage), r.gen, r.entry.desired
-	r.facts.Stage, r.facts.Prepare = reconcile.Running, reconcile.Pending
-	s.effect(func(context.Context) func() {
-		staged, err := s.Stager.Stage(ctx, p)
-		return func() {
-			if !s.end(r, gen) {
-				r.facts.Stage = reconcile.Pending
-			} else if err != nil {
-				s.failed(r, registry.AsFailure(err, registry.CodeProvisionFailed, ""))
-			} else {
-				r.staged, r.facts.Stage = staged, reconcile.Done
-			}
-			s.settle(r)
-		}
-	}, s.broke(r))
-}
-
-func (s *Supervisor) prepare(r *replica) {
-	ctx, gen, p := s.begin(r, reconcile.Prepare), r.gen, r.entry.desired
-	r.facts.Prepare = reconcile.Running
-	adapter, ok := engine.For(p.Engine)
-	if !ok {
-		s.end(r, gen)
-		s.failed(r, registry.Fail(registry.CodeConfigInvalid, "engine "+p.Engine+" has no adapter", "Use one of the engines that poolctl check lists."))
-		return
-	}
-	s.effect(func(context.Context) func() {
-		prepared, err := s.Preparer.Prepare(ctx, p, adapter)
-		return func() {
-			if !s.end(r, gen) {
-				r.facts.Prepare = reconcile.Pending
-			} else if err != nil {
-				s.failed(r, registry.AsFailure(err, registry.CodeProvisionFailed, ""))
-			} else if err := s.guard(func() error { return s.rendering(r, prepared, adapter) }); err != nil {
-				s.failed(r, registry.AsFailure(err, registry.CodeConfigInvalid, ""))
-			}
-			s.settle(r)
-		}
-	}, s.broke(r))
-}
-
-// rendering chooses the port and renders the unit that is now wanted.
-func (s *Supervisor) rendering(r *replica, prepared pool.Prepared, adapter engine.Adapter) error {
-	p := r.entry.desired
-	want := 0
-	if p.Port != 0 {
-		want = p.Port + r.id.Index
-	}
-	if want != 0 && r.port != want || r.port == 0 {
-		port, err := s.Ports.Claim(r.id, want)
-		if err != nil {
-			return err
-		}
-		r.port = port
-	}
-	unit, err := render.Render(render.Input{
-		Pool: p, Replica: r.id.Index, Staged: r.staged, Prepared: prepared, Port: r.port, Adapter: adapter, Host: s.Host,
-	})
-	if err != nil {
-		return err
-	}
-	r.prepared, r.rendered = prepared, unit
-	r.facts.Spec = parseSpec(unit.SpecHash)
-	r.facts.Prepare, r.facts.Failure = reconcile.Done, nil
-	if !r.facts.Draining && r.facts.Unit != reconcile.Broken {
-		r.facts.RetryAt = time.Time{}
-	}
-	return nil
-}
-
 func (s *Supervisor) start(r *replica) {
 	ctx, gen := s.begin(r, reconcile.Start), r.gen
 	unit, props, port, op, cancel := r.unit, r.rendered.Properties(), r.port, r.op, r.cancelOp
 	r.endpoint = render.Endpoint(port)
 	r.facts.Unit, r.facts.RetryAt = reconcile.Absent, time.Time{}
+	if f := s.occupied(r); f != nil {
+		s.isShort(r, op, gen, f)
+		return
+	}
+	load, need, settling := r.load(), r.need, s.settling(r, time.Now())
 	s.Log.Info("starting the engine", s.about(r)...)
 	s.effect(func(context.Context) func() {
 		defer cancel()
+		if f := s.short(ctx, unit, load, need, settling); f != nil {
+			return func() {
+				s.isShort(r, op, gen, f)
+				s.settle(r)
+			}
+		}
+		s.post(func() { s.isEnough(r, op) })
 		err := s.startUnit(ctx, unit, props, port)
 		st, readErr := s.PID1.Unit(ctx, unit)
 		return func() {
@@ -189,6 +132,24 @@ func (s *Supervisor) start(r *replica) {
 			s.settle(r)
 		}
 	}, s.broke(r))
+}
+
+// isShort puts a start off for want of memory, or of a GPU that another engine is still on.
+func (s *Supervisor) isShort(r *replica, op, gen int, f *registry.Failure) {
+	if r.op != op || r.facts.Op != reconcile.Start {
+		return
+	}
+	if s.end(r, gen) {
+		r.facts.Short, r.facts.RetryAt = f, r.nextAttempt()
+	}
+}
+
+// isEnough ends the wait for memory: the start goes on.
+func (s *Supervisor) isEnough(r *replica, op int) {
+	if r.op == op && r.facts.Short != nil {
+		r.facts.Short = nil
+		s.publish(r.entry)
+	}
 }
 
 // startFailed notes a start that PID 1 never took up. A port that another process holds is not
@@ -225,6 +186,7 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 func (s *Supervisor) stop(r *replica, why string) {
 	ctx, gen, unit := s.begin(r, reconcile.Stop), r.gen, r.unit
 	s.Log.Info("stopping the engine: "+why, s.about(r)...)
+	s.closeIdle(r)
 	s.effect(func(context.Context) func() {
 		ctx, cancel := context.WithTimeout(ctx, stopWait)
 		defer cancel()

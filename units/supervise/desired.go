@@ -101,7 +101,9 @@ func (s *Supervisor) apply(d Desired) {
 			s.unwant(e)
 		}
 	}
+	s.remaskFailed()
 	s.decideAll()
+	s.showGPUs()
 }
 
 // want puts a valid version of a pool in force.

@@ -51,6 +51,9 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 	if st.ExecMainCode == cldExited && st.ExecMainStatus >= 200 && st.ExecMainStatus <= 245 {
 		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("PID 1 could not execute the engine (%s)", execStep(st.ExecMainStatus)), logs)
 	}
+	if f := memoryVerdict(st, logs); f != nil {
+		return f
+	}
 	if st.PostCode != cldExited {
 		return nil
 	}
@@ -61,9 +64,28 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 		return registry.Fail(registry.CodeEngineStartTimeout,
 			fmt.Sprintf("the load made no progress for %s: no log line, no CPU time and no input", p.Health.StartTimeout.Round(time.Millisecond)),
 			"Look at the engine's log; raise [health] start_timeout if this engine pauses for longer. "+logs)
+	case exit.NoGPU:
+		return registry.Fail(registry.CodeGPUUnavailable, "the engine runs on the CPU although the pool gives it a GPU",
+			"Its log says why CUDA could not be used. If the CPU is meant, set devices = []. "+logs)
 	case exit.ForeignPort:
 		return registry.Fail(registry.CodeEngineStartFailed, "the engine's port is held by another process",
 			"Stop that process (ss -ltnp shows it), or give the pool another port.")
+	}
+	return nil
+}
+
+// memoryVerdict reads what the step before the engine said by its exit status.
+func memoryVerdict(st systemd.Status, logs string) *registry.Failure {
+	if st.PreCode != cldExited {
+		return nil
+	}
+	switch st.PreStatus {
+	case exit.InsufficientVRAM:
+		return registry.Fail(registry.CodeInsufficientVRAM, "a GPU had too little free memory for the engine to start",
+			"See poolctl devices --processes for who holds it, and poolctl fit for what the model needs. "+logs)
+	case exit.InsufficientRAM:
+		return registry.Fail(registry.CodeInsufficientRAM, "the host had too little free memory for the engine to start",
+			"Stop something, or lower ctx or slots. "+logs)
 	}
 	return nil
 }

@@ -19,6 +19,11 @@ func TestDiagnose(t *testing.T) {
 		st.PostCode, st.PostStatus = cldExited, verdict
 		return st
 	}
+	short := func(verdict int) systemd.Status {
+		st := ended("exit-code", 0, 0)
+		st.PreCode, st.PreStatus = cldExited, verdict
+		return st
+	}
 	cases := []struct {
 		name string
 		st   systemd.Status
@@ -34,6 +39,9 @@ func TestDiagnose(t *testing.T) {
 		{"died_while_loading", gated(ended("exit-code", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "status 1 while it loaded"},
 		{"stalled", gated(ended("exit-code", cldKilled, 15), exit.Stalled), registry.CodeEngineStartTimeout, "no progress for 3s"},
 		{"foreign_listener", gated(ended("exit-code", 0, 0), exit.ForeignPort), registry.CodeEngineStartFailed, "port is held by another"},
+		{"silent_cpu_fallback", gated(ended("exit-code", cldKilled, 15), exit.NoGPU), registry.CodeGPUUnavailable, "runs on the CPU"},
+		{"too_little_gpu_memory", short(exit.InsufficientVRAM), registry.CodeInsufficientVRAM, "GPU had too little"},
+		{"too_little_main_memory", short(exit.InsufficientRAM), registry.CodeInsufficientRAM, "host had too little"},
 		{"start_limit", ended("start-limit-hit", cldKilled, 9), registry.CodeEngineCrashed, "gave up"},
 		{"pid_1_timeout", ended("timeout", 0, 0), registry.CodeEngineStartTimeout, "patience"},
 		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set the unit up"},

@@ -7,7 +7,9 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/render"
@@ -40,6 +42,15 @@ type replica struct {
 
 	staged   pool.Staged
 	prepared pool.Prepared
+	planned  []devices.Target // the wanted mask, resolved
+	targets  []devices.Target // the mask of what runs; where nothing runs, planned
+	need     memory.Need
+	enough   bool     // the newest facts show as much free memory as it needs
+	peaks    []uint64 // the most that the run peaksOf has used of each device, bytes
+	peaksOf  string
+	began    time.Time // when that run was first seen to serve
+	recorded time.Time // when peaks were written down last
+	fault    *fault
 	rendered render.Unit
 	port     int
 	endpoint string // http://127.0.0.1:PORT
@@ -134,12 +145,19 @@ func samePool(a, b pool.Pool) bool {
 	return reflect.DeepEqual(a, b)
 }
 
+// takeMask lets the wanted mask count from when nothing else runs.
+func (r *replica) takeMask() {
+	if r.facts.Prepare == reconcile.Done && (!r.facts.Exists() || r.facts.Spec.Identity == r.facts.UnitSpec.Identity) {
+		r.targets = r.planned
+	}
+}
+
 // restage asks for staging and preparation anew, because the desired pool changed. What runs is
 // not touched by it.
 func (r *replica) restage() {
 	r.giveUp()
 	r.facts.Stage, r.facts.Prepare = reconcile.Pending, reconcile.Pending
-	r.facts.Failure, r.facts.RetryAt = nil, time.Time{}
+	r.facts.Failure, r.facts.Short, r.facts.RetryAt = nil, nil, time.Time{}
 	r.attempts = 0
 }
 

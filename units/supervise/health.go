@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/fnv"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -42,8 +43,14 @@ func (s *Supervisor) followHealth(r *replica) {
 func (s *Supervisor) stopHealth(r *replica) {
 	if r.health != nil {
 		r.health()
+		s.closeIdle(r)
 	}
 	r.health, r.healthOf = nil, ""
+}
+
+// closeIdle lets an engine that is stopping not wait for us.
+func (s *Supervisor) closeIdle(r *replica) {
+	s.Prober.CloseIdle(strings.TrimPrefix(r.endpoint, "http://"))
 }
 
 // watch probes one run of one engine. Its fields are copies: it reads nothing of the loop's.

@@ -26,14 +26,18 @@ type manager struct {
 }
 
 // start runs a manager in the world; a second one in the same world is a restarted manager.
-func (w *world) manage(t *testing.T, d Desired) *manager {
+func (w *world) manage(t *testing.T, d Desired, parts ...func(*Options)) *manager {
 	m := &manager{t: t, w: w, reg: registry.New(), done: make(chan struct{})}
-	m.s = New(Options{
+	o := Options{
 		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)}, PortFree: w.portFree,
 		Registry: m.reg, Handoff: handoffs{w}, Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Host:   render.Host{GatePath: "/usr/lib/pool-managerd/pool-gate"},
 		Status: func(line string) { m.status = line }, Beat: func() { w.with(func() { w.beats++ }) }, BeatEvery: 10 * time.Second,
-	})
+	}
+	for _, part := range parts {
+		part(&o)
+	}
+	m.s = New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	m.stop = cancel
 	go func() {

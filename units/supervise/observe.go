@@ -110,13 +110,31 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	if !r.facts.Exists() {
 		r.facts.StopErr = nil
 	}
+	if st.InvocationID != was.InvocationID || r.facts.Unit != reconcile.Active {
+		r.facts.Fault = nil
+	}
+	if r.facts.Unit != reconcile.Backoff {
+		r.facts.Freed = false
+	}
+	if before.Unit == reconcile.Active || before.Unit == reconcile.Starting {
+		if now := r.facts.Unit; now != reconcile.Active && now != reconcile.Starting {
+			s.leave(r, time.Now())
+		}
+	}
+	r.takeMask()
+	if st.InvocationID != was.InvocationID {
+		r.slots = 0 // the new run may take more requests at once, or fewer
+	}
 	s.adoptEndpoint(r)
 	s.countRestarts(r, was)
 	if r.facts.Op != reconcile.Stop { // a load that is cut by our own stop ends as failed, and is no failure
-		r.crashed(st)
+		s.crashed(r, st)
 	}
 	if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken && r.facts.Op != reconcile.Stop {
 		r.facts.RetryAt = time.Now().Add(r.pool().Restart.BreakerTimeout)
+	}
+	if r.facts.Op == reconcile.Restart && r.facts.Unit != reconcile.Active || r.facts.Op == reconcile.Hasten && r.facts.Unit != reconcile.Backoff {
+		r.facts.Op = reconcile.None
 	}
 	if r.facts.Op == reconcile.Start && r.facts.Exists() {
 		r.facts.Op, r.attempts = reconcile.None, 0 // PID 1 has it; the rest comes as unit changes
@@ -125,14 +143,21 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 }
 
 // crashed keeps why the last run ended badly, until the engine is ready again.
-func (r *replica) crashed(st systemd.Status) {
+func (s *Supervisor) crashed(r *replica, st systemd.Status) {
 	ended := r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken
 	if !ended {
 		return
 	}
-	if f := Diagnose(st, r.pool()); f != nil {
-		r.facts.Crash = f
+	f := Diagnose(st, r.pool())
+	switch {
+	case f == nil:
+		return
+	case lacks(f):
+		f = s.lacking(r, f)
+	default:
+		f = r.explained(st, f, time.Now())
 	}
+	r.facts.Crash = f
 }
 
 // adoptEndpoint reads the port back that a unit of ours was given.

@@ -49,6 +49,18 @@ func (c Systemd) SetProperties(ctx context.Context, unit string, props []systemd
 	return c.Client.SetProperties(ctx, unit, props)
 }
 
+// Restart implements PID1.
+func (c Systemd) Restart(ctx context.Context, unit string) error {
+	_, err := c.Client.Restart(ctx, unit)
+	return err
+}
+
+// Hasten implements PID1: a start job for a unit that waits for its restart starts it at once.
+func (c Systemd) Hasten(ctx context.Context, unit string) error {
+	_, err := c.Client.Start(ctx, unit)
+	return err
+}
+
 // Unit implements PID1. A unit that PID 1 does not know is a status that is not loaded, not an error.
 func (c Systemd) Unit(ctx context.Context, unit string) (systemd.Status, error) {
 	st, err := c.Client.Unit(ctx, unit)

@@ -22,6 +22,7 @@ func (s *Supervisor) publish(e *entry) {
 			p.Engine, p.ModelID = r.serves()
 		}
 	}
+	p.Devices = s.poolDevices(e)
 	p = registry.Aggregate(p)
 	s.dirty = s.dirty || p.State != e.last.State
 	e.last = p
@@ -97,13 +98,6 @@ func (r *replica) version() string {
 		return v
 	}
 	return r.prepared.Version
-}
-
-func (r *replica) mask() []string {
-	if r.entry.known && r.id.Index < len(r.entry.desired.Devices) {
-		return r.entry.desired.Devices[r.id.Index]
-	}
-	return nil
 }
 
 // backoff is the delay that PID 1 waits now, zero when it does not wait.

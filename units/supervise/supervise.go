@@ -15,9 +15,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/gpus"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -38,6 +40,10 @@ type PID1 interface {
 	Adopt(ctx context.Context, unit string) error
 	SetProperties(ctx context.Context, unit string, props []systemd.Property) error
 	Unit(ctx context.Context, unit string) (systemd.Status, error)
+	// Restart asks for a new process of a unit that runs; Hasten for the start, now, of one that waits for its backoff. Both return
+	// when PID 1 has taken the job; what comes of it shows in the unit's changes.
+	Restart(ctx context.Context, unit string) error
+	Hasten(ctx context.Context, unit string) error
 }
 
 // Stager makes the model present; Preparer the engine. Both fail with a *registry.Failure.
@@ -56,6 +62,9 @@ type Prober interface {
 	Get(ctx context.Context, url string, limit int64) ([]byte, error)
 	// Reason folds a Probe error into one of a few words for a metric's label.
 	Reason(err error) string
+	// CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"): some engines count an idle one as work to be
+	// waited for when they stop (Triton, 30 s).
+	CloseIdle(host string)
 }
 
 // Ports hands out the replicas' TCP ports. It is called on the loop only.
@@ -78,6 +87,7 @@ type Observer interface {
 	Restarted(p registry.Pool, reason string, n int)
 	RestartScheduled(p registry.Pool, reason string)
 	Probed(p registry.Pool, reason string, took time.Duration) // reason is empty for a success
+	DriverReset(device, kind string)                           // a GPU or its driver must be reset
 }
 
 // Options are the supervisor's parts.
@@ -93,6 +103,12 @@ type Options struct {
 	Observer Observer
 	Log      *slog.Logger
 	Host     render.Host // facts of this host, completed by what PID 1 can do
+
+	// GPUs tells what GPUs there are, Memory what engines need of them, Journal what the kernel and the engines log about them. Any may
+	// be nil: then nothing is known of it, and a pool that asks for a GPU is not started.
+	GPUs    nvml.Source
+	Memory  Memory
+	Journal Journal
 
 	// Status is told one line for systemctl status whenever it changes; Beat is called by the
 	// loop at least every BeatEvery while it makes progress, to feed the watchdog.
@@ -119,6 +135,13 @@ type Supervisor struct {
 	wake      time.Time     // the earliest time to decide again
 	status    string
 	dirty     bool // the status line may have changed
+
+	gpus  *gpus.Board
+	left  map[string]time.Time // when an engine last ended on a GPU, by UUID
+	logs  bool                 // the log is followed
+	first sync.Once            // closes gpusTold
+	// gpusTold is closed when the host's GPUs were told for the first time. Effects wait for it.
+	gpusTold chan struct{}
 }
 
 // maxStarts bounds the start requests that wait for PID 1's answer at the same time, so that five hundred pools do
@@ -137,6 +160,9 @@ func New(o Options) *Supervisor {
 		entries:  make(map[string]*entry),
 		adopting: make(map[*replica]bool),
 		adopted:  make(chan struct{}),
+		gpus:     gpus.New(time.Now()),
+		left:     make(map[string]time.Time),
+		gpusTold: make(chan struct{}),
 	}
 }
 
@@ -157,6 +183,7 @@ func (s *Supervisor) Run(ctx context.Context, first Desired) error {
 			cancel(fmt.Errorf("the connection to PID 1 ended for good: %w", err))
 		}
 	})
+	s.followGPUs(ctx)
 	s.loop(ctx)
 	cancel(nil)
 	s.effects.Wait()

@@ -231,6 +231,33 @@ func (w *world) SetProperties(_ context.Context, unit string, props []systemd.Pr
 	return nil
 }
 
+// Restart is PID 1's: the process goes, and its successor loads.
+func (w *world) Restart(_ context.Context, unit string) error {
+	w.mu.Lock()
+	w.note("restart %s", unit)
+	w.mu.Unlock()
+	w.again(unit)
+	return nil
+}
+
+// Hasten is a start job for a unit that waits.
+func (w *world) Hasten(_ context.Context, unit string) error {
+	w.mu.Lock()
+	w.note("hasten %s", unit)
+	w.mu.Unlock()
+	w.again(unit)
+	return nil
+}
+
+// again gives a unit its next run.
+func (w *world) again(unit string) {
+	w.change(unit, func(st *systemd.Status) {
+		w.runs++
+		st.ActiveState, st.SubState, st.Result = "activating", "start-post", "success"
+		st.MainPID, st.InvocationID = 1000+w.runs, fmt.Sprintf("%032d", w.runs)
+	})
+}
+
 func (w *world) Unit(_ context.Context, unit string) (systemd.Status, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -286,6 +313,12 @@ func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
 	return []byte(`{"total_slots":4}`), nil
 }
 
+func (w *world) CloseIdle(host string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("close %s", host)
+}
+
 // Reason takes the text for the word.
 func (w *world) Reason(err error) string { return err.Error() }
 
@@ -321,6 +354,7 @@ type noObserver struct{}
 
 func (noObserver) Restarted(registry.Pool, string, int)        {}
 func (noObserver) RestartScheduled(registry.Pool, string)      {}
+func (noObserver) DriverReset(string, string)                  {}
 func (noObserver) Probed(registry.Pool, string, time.Duration) {}
 
 // listPorts hands out 21000, 21001, … and none twice, as long as there are others.

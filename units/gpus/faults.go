@@ -1,0 +1,73 @@
+package gpus
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/nvml/health"
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// Fault is a GPU error that belongs to one engine.
+type Fault struct {
+	Unit    string // the engine's unit; empty where only PID is known
+	PID     int    // 0: not told
+	Failure *registry.Failure
+	// Fatal says that the process is of no more use even where it goes on: its CUDA context is broken.
+	Fatal bool
+}
+
+// Outcome is what follows from one verdict.
+type Outcome struct {
+	Changes []health.Change
+	Fault   *Fault // nil: it is nobody's in particular
+	// Device and Kind are set where a GPU or its driver must be reset: what driver_reset_events_total counts. The same error, told
+	// twice by two sources, is counted once.
+	Device, Kind string
+	Verdict      classify.Verdict // with the device filled in where it was named by its place on the bus
+}
+
+// Note takes a verdict. unit is that of the log line, empty for one of the driver or the kernel.
+func (b *Board) Note(v classify.Verdict, unit string, now time.Time) Outcome {
+	noted := b.health.Note(v, now)
+	v = noted.Verdict
+	out := Outcome{Changes: noted.Changes, Verdict: v}
+	if noted.Fresh && (v.Class == classify.ClassReset || v.Class == classify.ClassHost) {
+		out.Device, out.Kind = v.Device, v.Kind
+	}
+	if v.Code != "" && (unit != "" || v.PID != 0) {
+		out.Fault = &Fault{Unit: unit, PID: v.PID, Failure: b.faultOf(v), Fatal: v.Action.RestartsEngine()}
+	}
+	return out
+}
+
+func (b *Board) faultOf(v classify.Verdict) *registry.Failure {
+	text := v.Text
+	if d, ok := b.snapshot.Device(v.Device); ok {
+		text = fmt.Sprintf("%s on GPU %d (%s)", text, d.Index, d.UUID)
+	}
+	return registry.Fail(codeOf(&v, registry.CodeCUDAError), text, v.Hint)
+}
+
+// Unit returns the unit of a process that holds memory of a GPU; empty where none is known.
+func (b *Board) Unit(pid int) string {
+	if b.snapshot == nil {
+		return ""
+	}
+	for _, d := range b.snapshot.Devices {
+		for _, p := range d.Processes {
+			if p.PID == pid {
+				return p.Unit
+			}
+		}
+		for _, part := range d.Partitions {
+			for _, p := range part.Processes {
+				if p.PID == pid {
+					return p.Unit
+				}
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,173 @@
+package supervise
+
+import (
+	"context"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/nvml"
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/gpus"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+)
+
+// Journal reads the host's log.
+type Journal interface {
+	// Follow delivers lines from now on, in order, from one goroutine, and returns when it can do so no more.
+	Follow(ctx context.Context, q systemd.JournalQuery, deliver func(systemd.JournalEntry)) error
+}
+
+// Waits before the log is followed again, doubled each time.
+const (
+	journalFirst = time.Second
+	journalMax   = time.Minute
+)
+
+// faultGrace is how long an engine may take to end by itself after a GPU error that leaves its process useless. Most do so
+// within a second: then PID 1 restarts them, with its backoff.
+const faultGrace = 3 * time.Second
+
+// faultMemory is how long a GPU error explains the end of the engine that it hit.
+const faultMemory = time.Minute
+
+// fault is the newest GPU error of one run of an engine.
+type fault struct {
+	failure *registry.Failure
+	run     string // the invocation
+	at      time.Time
+}
+
+func classifyEvent(e nvml.Event) classify.Verdict { return classify.Event(e) }
+
+// watchLogs follows the kernel's and the engines' log once there are GPUs that lines could be about.
+func (s *Supervisor) watchLogs() {
+	if s.Journal == nil || s.logs || !s.gpus.Any() {
+		return
+	}
+	s.logs = true
+	query := systemd.JournalQuery{
+		Matches: []string{"_TRANSPORT=kernel", "+", "_SYSTEMD_SLICE=" + pool.Slice},
+		Grep:    classify.Grep(), Fields: []string{"_TRANSPORT", "_SYSTEMD_UNIT"}, FromNow: true,
+	}
+	s.effects.Go(func() {
+		wait := journalFirst
+		for s.ctx.Err() == nil {
+			began := time.Now()
+			err := s.Journal.Follow(s.ctx, query, s.logLine)
+			if s.ctx.Err() != nil {
+				return
+			}
+			if time.Since(began) > journalMax {
+				wait = journalFirst
+			}
+			s.Log.Warn("the log is not followed for a moment: GPU errors that only it tells are missed", "err", err, "retry_in_ms", wait.Milliseconds())
+			select {
+			case <-s.ctx.Done():
+			case <-time.After(wait):
+			}
+			wait = min(2*wait, journalMax)
+		}
+	})
+}
+
+// logLine judges one line, beside the loop: most are about nothing.
+func (s *Supervisor) logLine(e systemd.JournalEntry) {
+	var v classify.Verdict
+	var ok bool
+	unit, line := e.Fields["_SYSTEMD_UNIT"], e.Message()
+	if e.Fields["_TRANSPORT"] == "kernel" {
+		unit = ""
+		v, ok = classify.Kernel(line)
+	} else {
+		v, ok = classify.EngineLog(line)
+	}
+	switch {
+	case ok:
+		s.post(func() { s.gpuVerdict(v, unit, time.Now()) })
+	case unit != "" && classify.Retried(line):
+		s.post(func() { s.takenBack(unit) })
+	}
+}
+
+// takenBack forgets that an engine ran out of memory: it goes on without.
+func (s *Supervisor) takenBack(unit string) {
+	if r := s.byUnitName(unit); r != nil && r.fault != nil && r.fault.failure.Code == registry.CodeCUDAOOM {
+		r.fault = nil
+	}
+}
+
+// gpuVerdict takes one classified error on the loop.
+func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) {
+	out := s.gpus.Note(v, unit, now)
+	v = out.Verdict
+	s.Log.Warn("GPU error: "+v.Text, "class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint", v.Hint)
+	s.gpuChanges(out.Changes)
+	if out.Kind != "" {
+		s.Observer.DriverReset(out.Device, out.Kind)
+	}
+	if out.Fault != nil {
+		s.faulted(*out.Fault, now)
+	}
+	if len(out.Changes) == 0 {
+		return
+	}
+	for _, r := range s.masked() {
+		r.facts.GPU = s.gpus.Blocked(r.targets, now)
+		s.settle(r)
+	}
+	s.showGPUs()
+}
+
+// faulted notes a GPU error of one engine. The line may come before or after the end of the process that it explains.
+func (s *Supervisor) faulted(f gpus.Fault, now time.Time) {
+	r := s.culprit(f)
+	if r == nil || !r.facts.Wanted {
+		return
+	}
+	run := r.status.InvocationID
+	r.fault = &fault{failure: f.Failure, run: run, at: now}
+	switch r.facts.Unit {
+	case reconcile.Backoff, reconcile.Broken:
+		r.facts.Crash = f.Failure
+		s.settle(r)
+	case reconcile.Active:
+		if !f.Fatal {
+			return
+		}
+		time.AfterFunc(faultGrace, func() {
+			s.post(func() {
+				if r.status.InvocationID == run && r.facts.Unit == reconcile.Active && r.facts.Fault == nil {
+					r.facts.Fault = f.Failure
+					s.settle(r)
+				}
+			})
+		})
+	}
+}
+
+// culprit is the replica that an error belongs to, nil where it is none of ours.
+func (s *Supervisor) culprit(f gpus.Fault) *replica {
+	unit := f.Unit
+	if unit == "" {
+		unit = s.gpus.Unit(f.PID)
+	}
+	if unit != "" {
+		return s.byUnitName(unit)
+	}
+	for _, r := range s.masked() {
+		if r.status.MainPID == f.PID && f.PID != 0 {
+			return r
+		}
+	}
+	return nil
+}
+
+// explained returns the GPU error that ended a run, or what PID 1 saw of its end where none is known.
+func (r *replica) explained(st systemd.Status, ending *registry.Failure, now time.Time) *registry.Failure {
+	if r.fault == nil || r.fault.run != st.InvocationID || now.Sub(r.fault.at) > faultMemory {
+		return ending
+	}
+	return registry.Fail(r.fault.failure.Code, r.fault.failure.Message+"; "+ending.Message, r.fault.failure.Hint)
+}

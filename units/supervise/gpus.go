@@ -1,0 +1,260 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/nvml"
+	"github.com/pool-managerd/pool-managerd/nvml/health"
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/devices"
+	"github.com/pool-managerd/pool-managerd/units/gpus"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// gpuGrace bounds how long a pool with GPUs waits for the first facts about them. They come within a second where there is a
+// driver that answers.
+const gpuGrace = 5 * time.Second
+
+// followGPUs takes what the source tells until ctx ends.
+func (s *Supervisor) followGPUs(ctx context.Context) {
+	if s.GPUs == nil {
+		return
+	}
+	s.effects.Go(func() {
+		err := s.GPUs.Follow(ctx, func(u nvml.Update) { s.post(func() { s.gpuUpdate(u) }) })
+		if err != nil && ctx.Err() == nil {
+			s.Log.Error("GPUs are followed no more until the manager is restarted", "err", err)
+		}
+	})
+}
+
+// gpuUpdate takes one update on the loop.
+func (s *Supervisor) gpuUpdate(u nvml.Update) {
+	if u.Event != nil {
+		s.gpuVerdict(classifyEvent(*u.Event), "", time.Now())
+		return
+	}
+	if u.Stale != nil {
+		s.Log.Warn("facts about GPUs are not refreshed: "+u.Stale.Problem.Text+"; engines go on", "since", u.Stale.Since)
+	}
+	changes, moved := s.gpus.Update(u, time.Now())
+	if s.gpus.Known() {
+		s.first.Do(func() { close(s.gpusTold) })
+	}
+	s.gpuChanges(changes)
+	for _, r := range s.masked() {
+		if moved {
+			s.remask(r)
+		}
+		s.noteMemory(r)
+		r.facts.GPU = s.gpus.Blocked(r.targets, time.Now())
+		s.settle(r)
+	}
+	s.watchLogs()
+	s.showGPUs()
+}
+
+// masked are the replicas that are given GPUs, or ask for some.
+func (s *Supervisor) masked() []*replica {
+	var list []*replica
+	for _, e := range s.entries {
+		for _, r := range e.replicas {
+			if len(r.asked()) > 0 || len(r.targets) > 0 {
+				list = append(list, r)
+			}
+		}
+	}
+	return list
+}
+
+// asked is the device mask as the pool file has it.
+func (r *replica) asked() []string {
+	if r.entry.known && r.id.Index < len(r.entry.desired.Devices) {
+		return r.entry.desired.Devices[r.id.Index]
+	}
+	return nil
+}
+
+// remask has a mask resolved anew where the devices changed and no process uses them. What runs keeps what it was given.
+func (s *Supervisor) remask(r *replica) {
+	if r.facts.Stage == reconcile.Failed && r.facts.Failure != nil && aboutDevices(r.facts.Failure.Code) {
+		r.facts.RetryAt, r.attempts = time.Time{}, 0
+		return
+	}
+	if r.facts.Prepare == reconcile.Done && !r.facts.Exists() && r.facts.Op == reconcile.None {
+		r.facts.Prepare = reconcile.Pending
+	}
+}
+
+// aboutDevices reports whether other devices could mend a failure.
+func aboutDevices(c registry.Code) bool {
+	return c == registry.CodeGPUUnavailable || c == registry.CodeDeviceMaskInvalid
+}
+
+// remaskFailed tries masks again that another pool's mask stood against.
+func (s *Supervisor) remaskFailed() {
+	for _, r := range s.masked() {
+		if f := r.facts.Failure; r.facts.Stage == reconcile.Failed && f != nil && f.Code == registry.CodeDeviceMaskInvalid {
+			r.facts.RetryAt = time.Time{}
+		}
+	}
+}
+
+// awaitGPUs waits, beside the loop, until the host's GPUs are known or gpuGrace has passed, and returns the newest facts, nil
+// where there are none.
+func (s *Supervisor) awaitGPUs(ctx context.Context) *nvml.Snapshot {
+	if s.GPUs == nil {
+		return nil
+	}
+	grace, cancel := context.WithTimeout(ctx, gpuGrace)
+	defer cancel()
+	select {
+	case <-s.gpusTold:
+	case <-grace.Done():
+	}
+	got := make(chan *nvml.Snapshot, 1)
+	s.post(func() { got <- s.gpus.Snapshot() })
+	select {
+	case snap := <-got:
+		return snap
+	case <-s.ctx.Done():
+		return nil
+	}
+}
+
+// overlap says why a replica's mask may not stand beside those that other pool files ask for; nil: it may. What runs by a former file
+// does not count here: it will leave, and until then occupied keeps others off.
+func (s *Supervisor) overlap(r *replica, mask []devices.Target) *registry.Failure {
+	if len(mask) == 0 {
+		return nil
+	}
+	var claims []devices.Claim
+	for _, other := range s.masked() {
+		wants := mask
+		if other != r {
+			if wants = s.wants(other); wants == nil {
+				continue
+			}
+		}
+		claims = append(claims, claim(other, wants, other.facts.Exists() && sameMask(wants, other.targets)))
+	}
+	return devices.Overlaps(claims)[devices.Claimed{Pool: r.id.Pool, Replica: r.id.Index}]
+}
+
+// wants is the mask that a replica's file asks for, nil where none does or it cannot be told.
+func (s *Supervisor) wants(r *replica) []devices.Target {
+	if !r.facts.Wanted {
+		return nil
+	}
+	if r.facts.Prepare == reconcile.Done {
+		return r.planned
+	}
+	mask, err := devices.Resolve(r.asked(), s.gpus.Snapshot())
+	if err != nil {
+		return nil // it is told about its own mask
+	}
+	return mask
+}
+
+// occupied says which engine is still on a GPU that r is about to be given; nil: none is.
+func (s *Supervisor) occupied(r *replica) *registry.Failure {
+	for _, other := range s.masked() {
+		if other == r || !other.facts.Exists() || len(other.targets) == 0 || len(r.targets) == 0 {
+			continue
+		}
+		two := []devices.Claim{claim(r, r.targets, false), claim(other, other.targets, true)}
+		if devices.Overlaps(two)[devices.Claimed{Pool: r.id.Pool, Replica: r.id.Index}] != nil {
+			return registry.Fail(registry.CodeGPUUnavailable, fmt.Sprintf("%s is still on a GPU of the mask, and %s", other.id, other.reason),
+				"It starts when that engine has left. Give both pools shared = true if they are meant to share the GPU.")
+		}
+	}
+	return nil
+}
+
+func claim(r *replica, mask []devices.Target, running bool) devices.Claim {
+	return devices.Claim{Pool: r.id.Pool, Replica: r.id.Index, Shared: r.pool().Shared, Running: running, Targets: mask}
+}
+
+func sameMask(a, b []devices.Target) bool {
+	return slices.EqualFunc(a, b, func(x, y devices.Target) bool { return x.UUID == y.UUID })
+}
+
+// given is a mask as the unit gets it.
+func given(mask []devices.Target) []render.Device {
+	var out []render.Device
+	for _, t := range mask {
+		out = append(out, render.Device{Visible: t.UUID, Nodes: t.Nodes})
+	}
+	return out
+}
+
+// gpuChanges logs each change of a GPU's health once.
+func (s *Supervisor) gpuChanges(changes []health.Change) {
+	for _, c := range changes {
+		attrs := []any{"device", c.Device, "from", string(c.From), "to", string(c.To)}
+		if c.To == health.OK {
+			s.Log.Info(fmt.Sprintf("GPU %s is healthy again", c.Device), attrs...)
+			continue
+		}
+		if v := c.Cause; v != nil {
+			s.Log.Warn(fmt.Sprintf("GPU %s is %s: %s", c.Device, c.To, v.Text), append(attrs, "xid", v.Xid, "hint", v.Hint)...)
+		}
+	}
+}
+
+// showGPUs publishes what is known of the GPUs.
+func (s *Supervisor) showGPUs() {
+	if s.GPUs == nil {
+		return
+	}
+	users := make(gpus.Users)
+	for _, r := range s.masked() {
+		users.Add(r.id.Pool, r.targets)
+	}
+	s.Registry.SetDevices(s.gpus.Show(users, time.Now()))
+}
+
+// poolDevices are the devices of all replicas of a pool, each once.
+func (s *Supervisor) poolDevices(e *entry) []registry.PoolDevice {
+	var out []registry.PoolDevice
+	seen := make(map[string]bool)
+	for i := range maxIndex(e) {
+		r := e.replicas[i]
+		if r == nil {
+			continue
+		}
+		for _, d := range s.gpus.PoolDevices(r.targets, time.Now()) {
+			if !seen[d.UUID] {
+				seen[d.UUID] = true
+				out = append(out, d)
+			}
+		}
+	}
+	return out
+}
+
+// mask is the replica's device mask: full UUIDs once they are known, what the pool file says before.
+func (r *replica) mask() []string {
+	if len(r.targets) == 0 {
+		return r.asked()
+	}
+	names := make([]string, len(r.targets))
+	for i, t := range r.targets {
+		names[i] = t.UUID
+	}
+	return names
+}
+
+// byUnitName returns the replica of a unit's name where there is one.
+func (s *Supervisor) byUnitName(name string) *replica {
+	id, ok := pool.ParseUnit(name)
+	if !ok || s.entries[id.Pool] == nil {
+		return nil
+	}
+	return s.entries[id.Pool].replicas[id.Index]
+}

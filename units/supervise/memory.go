@@ -1,0 +1,142 @@
+package supervise
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/devices"
+	"github.com/pool-managerd/pool-managerd/units/memory"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+)
+
+// Memory says what an engine needs, and whether there is as much. Its calls are made beside the loop.
+type Memory interface {
+	// Need tells what a replica needs. The only error is the context's: what cannot be found out is an unknown need.
+	Need(ctx context.Context, l Load) (memory.Need, error)
+	// Try asks whether the need could be met now, without promising anything. A *registry.Failure says what is missing; where nobody
+	// can tell there is none.
+	Try(ctx context.Context, unit string, l Load, need memory.Need) *registry.Failure
+	// Record keeps the most that a run has used of each device.
+	Record(ctx context.Context, l Load, s memory.Sample)
+}
+
+// Load is what takes memory: a replica with its model, engine and devices.
+type Load struct {
+	Pool    pool.Pool
+	Staged  pool.Staged
+	Version string // of the engine
+	Mask    []devices.Target
+}
+
+// load is what the replica's next or present run takes memory for.
+func (r *replica) load() Load {
+	return Load{Pool: r.entry.desired, Staged: r.staged, Version: r.prepared.Version, Mask: r.planned}
+}
+
+// giveBack is how long a driver may take to free what an ended engine held, 0.5 to 1.5 s as others saw; the pre-start step of
+// the unit waits as long. Until then a GPU that looks full is no reason to put a start off.
+const giveBack = 10 * time.Second
+
+// recordEvery is how often a growing peak is written down.
+const recordEvery = time.Minute
+
+// short tries whether there is enough memory, beside the loop. It is nil where there is, or where the unit's own step shall judge.
+func (s *Supervisor) short(ctx context.Context, unit string, l Load, need memory.Need, settling bool) *registry.Failure {
+	if s.Memory == nil || settling {
+		return nil
+	}
+	return s.Memory.Try(ctx, unit, l, need)
+}
+
+// settling reports whether a device of the mask was left by another engine a moment ago.
+func (s *Supervisor) settling(r *replica, now time.Time) bool {
+	for _, t := range r.targets {
+		if now.Sub(s.left[t.GPU]) < giveBack {
+			return true
+		}
+	}
+	return false
+}
+
+// leave notes that a run has ended: the driver gives its memory back soon, and what it used is known.
+func (s *Supervisor) leave(r *replica, now time.Time) {
+	for _, t := range r.targets {
+		s.left[t.GPU] = now
+	}
+	s.record(r)
+	for _, other := range s.masked() {
+		if other != r && other.facts.Short != nil && other.facts.Short.Code == registry.CodeGPUUnavailable {
+			other.facts.RetryAt = now
+			s.wakeAt(now)
+		}
+	}
+}
+
+// noteMemory takes new facts: the peak of what runs, and whether there is enough for what waits.
+func (s *Supervisor) noteMemory(r *replica) {
+	if r.facts.Unit == reconcile.Active && r.facts.Probe == reconcile.Healthy {
+		s.notePeak(r)
+	}
+	enough, known := s.gpus.Enough(r.need.Devices)
+	if !known {
+		return
+	}
+	came := enough && !r.enough
+	r.enough = enough
+	if !came {
+		return
+	}
+	switch {
+	case r.facts.Short != nil && r.facts.Unit == reconcile.Absent, r.facts.Unit == reconcile.Broken && lacks(r.facts.Crash):
+		r.facts.RetryAt = time.Time{}
+	case r.facts.Unit == reconcile.Backoff && lacks(r.facts.Crash):
+		r.facts.Freed = true
+	}
+}
+
+// lacks reports whether a failure is about GPU memory.
+func lacks(f *registry.Failure) bool { return f != nil && f.Code == registry.CodeInsufficientVRAM }
+
+// lacking puts need, free memory and who has the rest into a start that failed for want of memory, as far as the newest facts tell.
+func (s *Supervisor) lacking(r *replica, f *registry.Failure) *registry.Failure {
+	if told := memory.Refusal(r.need, s.gpus.Short(r.need.Devices), r.planned); told != nil {
+		return told
+	}
+	return f
+}
+
+// notePeak keeps the most that this run has used of each device.
+func (s *Supervisor) notePeak(r *replica) {
+	if len(r.targets) == 0 {
+		return
+	}
+	if len(r.peaks) != len(r.targets) || r.peaksOf != r.status.InvocationID {
+		r.peaks, r.peaksOf, r.began, r.recorded = make([]uint64, len(r.targets)), r.status.InvocationID, time.Now(), time.Time{}
+	}
+	grown := false
+	for i, t := range r.targets {
+		if used := s.gpus.Used(r.unit, t.UUID); used > r.peaks[i] {
+			r.peaks[i], grown = used, true
+		}
+	}
+	if grown && time.Since(r.recorded) >= recordEvery {
+		s.record(r)
+	}
+}
+
+// record writes the peaks of the run down, beside the loop, where they are of what is wanted.
+func (s *Supervisor) record(r *replica) {
+	current := r.facts.Prepare == reconcile.Done && r.facts.Spec.Identity == r.facts.UnitSpec.Identity
+	if s.Memory == nil || !current || r.peaksOf != r.status.InvocationID || len(r.peaks) == 0 {
+		return
+	}
+	r.recorded = time.Now()
+	load, sample := r.load(), memory.Sample{Run: r.peaksOf, Started: r.began, Devices: slices.Clone(r.peaks)}
+	s.effect(func(ctx context.Context) func() {
+		s.Memory.Record(ctx, load, sample)
+		return func() {}
+	}, func(error) {})
+}
