@@ -59,9 +59,9 @@ var xidNames = map[int]string{
 	62: "the GPU's microcontroller halted", 63: "a memory row is to be remapped", 64: "a memory row could not be remapped",
 	68: "an exception of the video decoder", 69: "an exception of the graphics engine class", 74: "an NVLink error",
 	78: "a vGPU could not start", 79: "the GPU has fallen off the bus", 92: "a high rate of single bit ECC errors", 94: "a contained memory error",
-	95: "an uncontained memory error", 109: "a context switch timed out", 110: "a fault of the security processor",
-	119: "the GPU's system processor (GSP) timed out", 120: "a fault of the GPU's system processor (GSP)", 121: "a corrected C2C error",
-	136: "a link training failure", 137: "an NVLink fault of a process", 140: "an unrecovered ECC error", 143: "the GPU could not start",
+	95: "an uncontained memory error", 109: "a context switch timed out", 110: "a security fault",
+	119: "the GPU's system processor (GSP) timed out", 120: "a fault of the GPU's system processor (GSP)", 121: "an error of the chip-to-chip link",
+	136: "an NVLink could not be trained", 137: "an NVLink access without the right to it", 140: "an unrecovered ECC error", 143: "the GPU could not start",
 	144: "an NVLink error", 145: "an NVLink error", 146: "an NVLink error", 147: "an NVLink error", 148: "an NVLink error", 149: "an NVLink error",
 	150: "an NVLink error", 154: "the driver's recovery action has changed", 158: "a fatal timeout in the GPU",
 }

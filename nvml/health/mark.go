@@ -12,6 +12,7 @@ type mark struct {
 	cause   classify.Verdict
 	first   time.Time // when it was entered
 	at      time.Time // when it was said last
+	from    time.Time // only samples taken later count
 	session string    // NVML's session then; empty before the first sample
 	gone    bool      // the GPU was lost or absent in a sample since
 	run     run
@@ -80,6 +81,14 @@ func (m *mark) renewed(session string) bool {
 	return m.gone || m.session != "" && session != "" && session != m.session
 }
 
+// interrupt begins the clean re-probe anew: something was said against the GPU at that time.
+func (m *mark) interrupt(at time.Time) {
+	m.run = run{}
+	if at.After(m.from) {
+		m.from = at
+	}
+}
+
 // cleared says that the mark's rule is met.
 func (m *mark) cleared(key markKey, session string) bool {
 	if !m.run.clean() {
@@ -95,7 +104,7 @@ func (m *mark) cleared(key markKey, session string) bool {
 
 // probe takes a sample of the GPU into the mark. d is nil where the GPU is missing from it.
 func (m *mark) probe(s *nvml.Snapshot, d *nvml.Device, factual bool) {
-	if !s.Taken.After(m.at) {
+	if !s.Taken.After(m.from) {
 		return // of before the verdict, only delivered later
 	}
 	if m.session == "" {

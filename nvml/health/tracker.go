@@ -73,6 +73,9 @@ func (t *Tracker) Note(v classify.Verdict, at time.Time) Noted {
 // hold puts the verdict's mark where it belongs.
 func (t *Tracker) hold(v classify.Verdict, at time.Time) {
 	h := of(v)
+	if !h.Usable() && (v.Device != "" || v.PCI == "") {
+		t.interrupt(v.Device, at)
+	}
 	switch {
 	case h == OK:
 	case v.Scope == classify.ScopeHost:
@@ -114,12 +117,31 @@ func (t *Tracker) holdOne(uuid string, v classify.Verdict, at time.Time, factual
 func renew[K comparable](marks map[K]*mark, key K, v classify.Verdict, at time.Time, session string) {
 	m, ok := marks[key]
 	if !ok {
-		marks[key] = &mark{cause: v, first: at, at: at, session: session}
+		marks[key] = &mark{cause: v, first: at, at: at, from: at, session: session}
 		return
 	}
-	m.cause, m.session, m.gone, m.run = v, session, false, run{}
+	m.cause, m.session, m.gone = v, session, false
+	m.interrupt(at)
 	if at.After(m.at) {
 		m.at = at
+	}
+}
+
+// interrupt begins every clean re-probe of a GPU anew, and those of the host that it takes part in: samples between two faults are not
+// clean, whichever of the two came first. An empty uuid is every GPU.
+func (t *Tracker) interrupt(uuid string, at time.Time) {
+	for of, g := range t.gpus {
+		if uuid != "" && of != uuid {
+			continue
+		}
+		for _, m := range g.marks {
+			m.interrupt(at)
+		}
+	}
+	for of, m := range t.host {
+		if uuid == "" || of == "" || of == uuid {
+			m.interrupt(at)
+		}
 	}
 }
 
@@ -192,7 +214,7 @@ func (t *Tracker) resolve() {
 		if w.verdict.Device == "" {
 			return false
 		}
-		t.holdOne(w.verdict.Device, w.verdict, w.at, false)
+		t.hold(w.verdict, w.at)
 		return true
 	})
 }

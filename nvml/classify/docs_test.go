@@ -1,0 +1,93 @@
+package classify
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write this package's part of docs/reference/gpu-errors.md")
+
+// healthPart is where the part begins that package health prints.
+const healthPart = "<!-- From here on written by go test ./nvml/health -update; do not edit. -->\n"
+
+// TestTableInDocs prints the table; the operator's page shows it as it is in the code.
+func TestTableInDocs(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "reference", "gpu-errors.md")
+	have, err := os.ReadFile(path)
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	mine, rest, _ := strings.Cut(string(have), healthPart)
+	if *update {
+		if err := os.WriteFile(path, []byte(page()+healthPart+rest), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if mine != page() {
+		t.Errorf("%s is not what the code says; run go test ./nvml/classify -update", path)
+	}
+}
+
+func page() string {
+	var b strings.Builder
+	b.WriteString("<!-- Written by go test ./nvml/classify -update; do not edit. -->\n# GPU errors\n\n" +
+		"What the driver, the kernel's log, the engines' logs and the samples say of a GPU is judged by these tables.\n\n" +
+		"| class | what happens |\n| --- | --- |\n" +
+		"| `log` | nothing; with a code it explains why an engine ended |\n" +
+		"| `application` | the engine that it happened in is started again |\n" +
+		"| `degraded` | the GPU is used further and shown as degraded |\n" +
+		"| `reset` | every pool on the GPU goes unready, drains and waits |\n" +
+		"| `host` | the same for all GPUs of the host, where the scope is the host |\n")
+	b.WriteString("\n## Xids\n\nAfter NVIDIA's Xid catalogue, <https://docs.nvidia.com/deploy/xid-errors/>. The driver tells them as events and in the kernel's log. " +
+		"In a MIG instance, what is `degraded` or less holds for that instance alone.\n\n" +
+		"| Xid | class | scope | action | code | remedy |\n| --- | --- | --- | --- | --- | --- |\n")
+	for _, r := range xidRows {
+		printRow(&b, ranges(r.codes), r.class, r.scope, r.action, r.code, r.hint)
+	}
+	u := unknownXid
+	printRow(&b, "any other", u.class, u.scope, u.action, u.code, u.hint)
+	b.WriteString("\n| Xid | what it is |\n| --- | --- |\n")
+	printNames(&b)
+	b.WriteString("\n## Others\n\n| source | kind | what is said | class | scope | action | code | remedy |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, r := range rows() {
+		fmt.Fprintf(&b, "| %s | `%s` ", r.source, r.kind)
+		printRow(&b, r.when, r.class, r.scope, r.action, r.code, r.hint)
+	}
+	b.WriteString("\nAn engine's line that quotes a request is not judged. Too little memory is not held against an engine that goes on with `" + retryPhrase + "`.\n")
+	b.WriteString("\n## Engines that run without their GPU\n\nA start whose log has one of these lines fails with `GPU_UNAVAILABLE`. An engine of kind `command` is judged by all of them.\n\n" +
+		"| engines | line (regular expression) | meaning |\n| --- | --- | --- |\n")
+	for _, r := range fallbackRows {
+		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", strings.ReplaceAll(r.engines, " ", ", "),
+			strings.ReplaceAll(strings.TrimPrefix(r.pattern.String(), "(?i)"), "|", `\|`), r.why)
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+func printRow(b *strings.Builder, what string, class Class, scope Scope, action Action, code, hint string) {
+	fmt.Fprintf(b, "| %s | `%s` | %s | %s | %s | %s |\n", what, class, scope, action, cmp.Or(code, "–"), cmp.Or(hint, "–"))
+}
+
+// printNames prints a row for each run of Xids of one name.
+func printNames(b *strings.Builder) {
+	var codes []int
+	for code := range xidNames {
+		codes = append(codes, code)
+	}
+	slices.Sort(codes)
+	for len(codes) > 0 {
+		n := 1
+		for n < len(codes) && codes[n] == codes[n-1]+1 && xidNames[codes[n]] == xidNames[codes[0]] {
+			n++
+		}
+		fmt.Fprintf(b, "| %s | %s |\n", ranges(codes[:n]), xidNames[codes[0]])
+		codes = codes[n:]
+	}
+}
