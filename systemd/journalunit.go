@@ -20,7 +20,9 @@ func journalCommand(argv []string) Property {
 
 // journalProperties fence journalctl in: a user of its own that may read the journal and nothing else, no network, no capability,
 // nothing to write to. It parses what any local user may log. Names and values are those of systemd.exec(5) and
-// systemd.resource-control(5). ProcSubset=pid is not among them: journalctl reads the boot's id below /proc/sys.
+// systemd.resource-control(5). Not among them are ProcSubset=pid, since journalctl reads the boot's id below /proc/sys, and
+// ProtectKernelTunables, which lays the host's id over a container's own, so that journalctl waits for entries of another boot (seen on
+// 252); a user without capabilities writes no tunable in any case.
 func journalProperties() []Property {
 	return []Property{
 		{Name: "Description", Value: "Journal entries for the inference pool manager"},
@@ -37,7 +39,6 @@ func journalProperties() []Property {
 		{Name: "PrivateUsers", Value: true},
 		{Name: "RestrictAddressFamilies", Value: SetFilter{Allow: true, Members: []string{"AF_UNIX"}}},
 		{Name: "ProtectProc", Value: "invisible"},
-		{Name: "ProtectKernelTunables", Value: true},
 		{Name: "ProtectKernelModules", Value: true},
 		{Name: "ProtectKernelLogs", Value: true},
 		{Name: "ProtectControlGroups", Value: true},
@@ -57,7 +58,9 @@ func journalProperties() []Property {
 		{Name: "LimitCORE", Value: uint64(0)},
 		{Name: "MemoryMax", Value: uint64(journalMemory)},
 		{Name: "TasksMax", Value: uint64(8)},
-		// One job at a time may fail as often as the caller likes: its own backoff decides.
+		// journalctl ends with 1 when its reader is gone, and when --grep found nothing: no failure for PID 1's log.
+		{Name: "SuccessExitStatus", Value: ExitStatusSet{Statuses: []int32{1}}},
+		// It may fail as often as the caller likes, whose own backoff decides.
 		{Name: "StartLimitIntervalUSec", Value: uint64(0)},
 	}
 }

@@ -87,6 +87,9 @@ func wireValue(value any) (dbus.Variant, error) {
 	case SetFilter:
 		v.Members = notNil(v.Members)
 		return dbus.MakeVariant(v), nil
+	case ExitStatusSet:
+		v.Statuses, v.Signals = notNil(v.Statuses), notNil(v.Signals)
+		return dbus.MakeVariant(v), nil
 	case *os.File:
 		return fileValue(v)
 	}

@@ -37,6 +37,7 @@ func signatures(file *os.File) []struct {
 		{Property{"DeviceAllow", []DevicePermission{{Path: "/dev/null", Permissions: "rw"}}}, "a(ss)"},
 		{Property{"SystemCallFilter", SetFilter{Allow: true, Members: []string{"@system-service"}}}, "(bas)"},
 		{Property{"RestrictAddressFamilies", SetFilter{}}, "(bas)"},
+		{Property{"SuccessExitStatus", ExitStatusSet{Statuses: []int32{1}}}, "(aiai)"},
 		{Property{"EnvironmentFiles", []EnvironmentFile{{Path: "/e", IgnoreMissing: true}}}, "a(sb)"},
 		{Property{"LoadCredential", []PathString{{"id", "/path"}}}, "a(ss)"},
 		{Property{"IOReadBandwidthMax", []DeviceWeight{{Path: "/dev/null", Value: 1}}}, "a(st)"},

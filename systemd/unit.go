@@ -10,7 +10,7 @@ import "time"
 // Property is one property of a transient unit, named as in org.freedesktop.systemd1(5). Value
 // has the Go type of the property's D-Bus signature: string (s), bool (b), int32 (i), uint32 (u),
 // int64 (x), uint64 (t), float64 (d), []string (as), []byte (ay), [][]byte (aay: LogExtraFields),
-// *os.File (h), a SetFilter, or a slice of one of the structs in this package. Any other type is
+// *os.File (h), a SetFilter, an ExitStatusSet, or a slice of one of the structs in this package. Any other type is
 // refused before anything is sent.
 type Property struct {
 	Name  string
@@ -50,6 +50,12 @@ type PathOptions struct {
 type SetFilter struct {
 	Allow   bool
 	Members []string
+}
+
+// ExitStatusSet is the value of SuccessExitStatus and RestartPreventExitStatus: (aiai) on the bus.
+type ExitStatusSet struct {
+	Statuses []int32
+	Signals  []int32
 }
 
 // DevicePermission is an element of DeviceAllow: a(ss) on the bus.
