@@ -20,9 +20,11 @@ func journalCommand(argv []string) Property {
 
 // journalProperties fence journalctl in: a user of its own that may read the journal and nothing else, no network, no capability,
 // nothing to write to. It parses what any local user may log. Names and values are those of systemd.exec(5) and
-// systemd.resource-control(5). Not among them are ProcSubset=pid, since journalctl reads the boot's id below /proc/sys, and
-// ProtectKernelTunables, which lays the host's id over a container's own, so that journalctl waits for entries of another boot (seen on
-// 252); a user without capabilities writes no tunable in any case.
+// systemd.resource-control(5).
+//
+// Not among them are ProtectProc, ProtectKernelTunables, ProtectControlGroups and ProcSubset: each mounts /proc anew, which in a container
+// shows the host's boot id, and journalctl --follow of 252 then waits for entries of a boot that never was (seen there under
+// systemd-nspawn). A user without capabilities writes none of it in any case, and has nobody to tell what it reads.
 func journalProperties() []Property {
 	return []Property{
 		{Name: "Description", Value: "Journal entries for the inference pool manager"},
@@ -38,10 +40,8 @@ func journalProperties() []Property {
 		{Name: "PrivateNetwork", Value: true},
 		{Name: "PrivateUsers", Value: true},
 		{Name: "RestrictAddressFamilies", Value: SetFilter{Allow: true, Members: []string{"AF_UNIX"}}},
-		{Name: "ProtectProc", Value: "invisible"},
 		{Name: "ProtectKernelModules", Value: true},
 		{Name: "ProtectKernelLogs", Value: true},
-		{Name: "ProtectControlGroups", Value: true},
 		{Name: "ProtectClock", Value: true},
 		{Name: "ProtectHostname", Value: true},
 		{Name: "RestrictNamespaces", Value: uint64(0)},

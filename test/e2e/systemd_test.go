@@ -30,6 +30,18 @@ func TestSystemd(t *testing.T) {
 	}
 }
 
+// TestSystemdKernelLog follows the kernel's own log, which only a machine with a kernel of its own has.
+func TestSystemdKernelLog(t *testing.T) {
+	binary := machine.BuildTest(t, systemdPackage, "-tags", "machine")
+	for _, release := range machine.Releases() {
+		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
+			m := machine.Start(t, machine.Config{Release: release, Backend: machine.VM})
+			m.RunTestBinary(t.Context(), t, binary, "-machine", "-test.run=^TestKernelLines$", "-test.timeout=5m")
+		})
+	}
+}
+
 // TestSystemdHungPID1 stops PID 1 of a machine, which only somebody outside of it can do, while the client inside
 // makes calls. The client asks for it by files, see TestHungPID1 there.
 func TestSystemdHungPID1(t *testing.T) {
