@@ -1,0 +1,125 @@
+// Package owner finds the systemd unit that a process belongs to, by its control group, and whether a unit's group still holds a
+// process. A process cannot lie about its group, other than about its name.
+//
+// It reads /proc and the cgroup tree, nothing else: it asks no systemd, and knows neither pools nor GPUs.
+package owner
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Slice holds the units of all engines.
+const Slice = "pool-engines.slice"
+
+// Group is the control group of a process.
+type Group struct {
+	Unit   string // "pool-engine@llama3.r0.service", as systemd spells it; empty: the process is in no unit
+	Path   string // of the unit's group below the root of the tree, "/pool.slice/…/pool-engine@llama3.r0.service"
+	Engine bool   // the unit is below Slice
+}
+
+// Parse reads /proc/PID/cgroup (cgroups(7)): of the unified hierarchy, else of systemd's own named one. The unit is the first part of the
+// path after the slices (systemd's cg_path_get_unit), so that a process in a group that the unit made for itself counts too.
+func Parse(text string) Group {
+	unified, named := "", ""
+	for line := range strings.Lines(text) {
+		hierarchy, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		controllers, at, ok := strings.Cut(rest, ":")
+		switch {
+		case !ok:
+		case hierarchy == "0" && controllers == "":
+			unified = at
+		case controllers == "name=systemd":
+			named = at
+		}
+	}
+	if g := groupOf(unified); g.Unit != "" {
+		return g
+	}
+	return groupOf(named) // a host of the hybrid layout may keep its units there
+}
+
+func groupOf(at string) Group {
+	var g Group
+	if !strings.HasPrefix(at, "/") {
+		return g
+	}
+	parts := strings.Split(at[1:], "/")
+	for i, part := range parts {
+		name := strings.TrimPrefix(part, "_") // systemd's cg_escape: where the kernel would take the name for a file of its own
+		if strings.HasSuffix(name, ".slice") {
+			g.Engine = g.Engine || name == Slice
+			continue
+		}
+		if !isUnit(name) {
+			break
+		}
+		g.Unit, g.Path = name, "/"+strings.Join(parts[:i+1], "/")
+		return g
+	}
+	return Group{}
+}
+
+func isUnit(name string) bool {
+	base, ok := strings.CutSuffix(name, ".service")
+	if !ok {
+		base, ok = strings.CutSuffix(name, ".scope")
+	}
+	return ok && base != ""
+}
+
+// Tree is where the kernel shows processes and groups. Fields that are empty mean the usual places.
+type Tree struct {
+	Proc   string   // /proc
+	Mounts []string // of the cgroup hierarchy with systemd's units: /sys/fs/cgroup, or one level deeper on a hybrid host
+}
+
+// Of returns the group of a process; the zero Group where it is gone or in no unit.
+func (t Tree) Of(pid int) Group {
+	proc := t.Proc
+	if proc == "" {
+		proc = "/proc"
+	}
+	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cgroup"))
+	if err != nil {
+		return Group{}
+	}
+	return Parse(string(text))
+}
+
+// Populated says whether a process lives in the unit's group or below it (cgroup.events, cgroups(7)). What cannot be known counts as
+// populated: false is given only for a group that is gone or says so itself.
+func (t Tree) Populated(g Group) bool {
+	if g.Path == "" {
+		return true
+	}
+	mounts := t.Mounts
+	if mounts == nil {
+		mounts = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"}
+	}
+	known := false
+	for _, mount := range mounts {
+		if _, err := os.Stat(filepath.Join(mount, "cgroup.procs")); err != nil {
+			continue // not a hierarchy
+		}
+		text, err := os.ReadFile(filepath.Join(mount, path.Clean(g.Path), "cgroup.events"))
+		switch {
+		case err == nil:
+			return !strings.Contains(string(text), "populated 0")
+		case errors.Is(err, fs.ErrNotExist):
+			known = true
+			if _, err := os.Stat(filepath.Join(mount, path.Clean(g.Path))); err == nil {
+				return true // a hierarchy of the first version has no such file
+			}
+		default:
+			return true
+		}
+	}
+	return !known
+}
