@@ -18,6 +18,10 @@ const Version = 1
 // MaxLine bounds one line, in bytes: 16 GPUs of 7 partitions with a hundred processes each fit.
 const MaxLine = 1 << 20
 
+// Heartbeat bounds the silence of a helper that works: a follower hears at least one line within it, or within its interval where that
+// is longer. A snapshot in which nothing but Taken changed is not sent more often than that needs.
+const Heartbeat = 5 * time.Second
+
 // Socket is where PID 1 listens for the helper.
 const Socket = "/run/pool-managerd/gpu.sock"
 

@@ -1,0 +1,30 @@
+package driver
+
+import (
+	"encoding/binary"
+
+	gonvml "github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/pool-managerd/pool-managerd/nvml"
+)
+
+// hostUint32 reads the unsigned int of nvmlValue_t, a C union in the byte order of this host.
+func hostUint32(value [8]byte) uint32 { return binary.NativeEndian.Uint32(value[:4]) }
+
+// recoveryOf names the action of field 230 (nvml.h, nvmlDeviceGpuRecoveryAction_t). The newer numbers are told as the older action that
+// contains them: a reset of the bus is done by resetting the GPU, one of the system by a reboot. A number that is not known yet asks for
+// a reboot, which covers every lesser action; to name none would say that the GPU is well.
+func recoveryOf(action uint32) nvml.Recovery {
+	switch gonvml.DeviceGpuRecoveryAction(action) {
+	case gonvml.GPU_RECOVERY_ACTION_NONE:
+		return nvml.RecoveryNone
+	case gonvml.GPU_RECOVERY_ACTION_GPU_RESET, gonvml.GPU_RECOVERY_ACTION_BUS_RESET:
+		return nvml.RecoveryReset
+	case gonvml.GPU_RECOVERY_ACTION_DRAIN_P2P:
+		return nvml.RecoveryDrainP2P
+	case gonvml.GPU_RECOVERY_ACTION_DRAIN_AND_RESET, gonvml.GPU_RECOVERY_ACTION_RECOVER_IMEX_DOMAIN:
+		return nvml.RecoveryDrainAndReset
+	default:
+		return nvml.RecoveryReboot
+	}
+}

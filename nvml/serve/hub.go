@@ -1,0 +1,336 @@
+package serve
+
+import (
+	"context"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/nvml"
+	"github.com/pool-managerd/pool-managerd/nvml/wire"
+)
+
+// The times of the loop.
+const (
+	// A driver that cannot be opened is tried again after this, doubling.
+	openRetry, openRetryLast = time.Second, 60 * time.Second
+	// While a GPU does not answer, the session is begun anew after this, doubling: a GPU that was reset shows itself in a new one only.
+	reopenRetry, reopenRetryLast = 5 * time.Second, 60 * time.Second
+	// sweepEvery is how often promises are looked at while there are any.
+	sweepEvery = 2 * time.Second
+	// endWithin bounds the wait for the driver at the end.
+	endWithin = 3 * time.Second
+)
+
+// hub is the state of the server, all of one goroutine, run's. Only the channels are for others.
+type hub struct {
+	o      Options
+	w      *worker
+	joined chan *client
+	left   chan *client
+
+	followers map[*client]struct{}
+	asks      []*client // wait for a sample that begins after they came
+	running   []*client // wait for the one that runs
+	ledger    *ledger
+	sweepAt   time.Time
+
+	busy     bool // the worker has a job
+	began    time.Time
+	reopened bool // by the job that runs
+	watching bool // events are wanted, as the worker was told last
+	sampleAt time.Time
+
+	last    *nvml.Snapshot // nil: none yet
+	told    *nvml.Snapshot // what followers were sent last
+	problem *nvml.Problem  // of the driver as a whole
+	openAt  time.Time      // not before, while there is a problem
+	opening backoff
+	// While a GPU does not answer:
+	reopenAt  time.Time
+	reopening backoff
+
+	stall    stall
+	mismatch mismatch
+	lagTold  time.Time // the hanging wait of which followers know
+}
+
+func newHub(o Options) *hub {
+	return &hub{
+		o: o, w: startWorker(o.Library), joined: make(chan *client), left: make(chan *client),
+		followers: make(map[*client]struct{}), ledger: newLedger(),
+		opening: backoff{first: openRetry, last: openRetryLast}, reopening: backoff{first: reopenRetry, last: reopenRetryLast},
+	}
+}
+
+// run is the loop. It never blocks on the driver or on a client.
+func (h *hub) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	defer h.end()
+	for {
+		now := time.Now()
+		if err := h.turn(now); err != nil {
+			return err
+		}
+		timer.Reset(h.nextTurn(now).Sub(now))
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-h.joined:
+			h.join(c, time.Now())
+		case c := <-h.left:
+			h.drop(c)
+		case r := <-h.w.results:
+			h.finish(r, time.Now())
+		case e := <-h.w.events:
+			h.event(e, time.Now())
+		case <-timer.C:
+		}
+	}
+}
+
+// turn does what is due by the clock.
+func (h *hub) turn(now time.Time) error {
+	if err := h.checkStall(now); err != nil {
+		return err
+	}
+	if h.mismatch.leave(now) {
+		h.o.Log.Warn("a new process is needed for the driver's new library")
+		return ErrMismatch
+	}
+	if len(h.ledger.promises) > 0 && !now.Before(h.sweepAt) {
+		h.sweepAt = now.Add(sweepEvery)
+		for _, unit := range h.ledger.expire(now, h.o.Populated) {
+			h.o.Log.Info("the promise of memory has ended", "unit", unit)
+		}
+	}
+	h.begin(now)
+	return nil
+}
+
+// nextTurn is when turn has something to do again, if nothing happens before.
+func (h *hub) nextTurn(now time.Time) time.Time {
+	next := now.Add(time.Minute)
+	sooner := func(at time.Time) {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	if h.busy {
+		sooner(h.stall.checkAt)
+	} else if len(h.followers) > 0 {
+		sooner(h.sampleAt)
+	}
+	if len(h.ledger.promises) > 0 {
+		sooner(h.sweepAt)
+	}
+	if at, ok := h.mismatch.at(); ok {
+		sooner(at)
+	}
+	return next
+}
+
+// begin gives the worker a job where there is one.
+func (h *hub) begin(now time.Time) {
+	if h.busy {
+		return
+	}
+	watch := len(h.followers) > 0
+	sample := len(h.asks) > 0 || watch && !now.Before(h.sampleAt)
+	if sample && h.problem != nil && now.Before(h.openAt) { // known to fail: say again what is known
+		h.last = noDriver(h.problem, now)
+		h.sampleAt = now.Add(h.interval())
+		h.running, h.asks = h.asks, nil
+		h.publish(now, false)
+		sample = false
+	}
+	if !sample && (watch || !h.watching) {
+		return
+	}
+	h.reopened = sample && !h.reopenAt.IsZero() && !now.Before(h.reopenAt)
+	if sample {
+		h.running, h.asks = h.asks, nil
+		h.sampleAt = now.Add(h.interval())
+	}
+	h.busy, h.began, h.watching = true, now, watch
+	h.stall.checkAt = now.Add(stallAfter)
+	h.w.jobs <- job{watch: watch, sample: sample, reopen: h.reopened}
+}
+
+// finish takes the worker's outcome.
+func (h *hub) finish(r outcome, now time.Time) {
+	h.busy = false
+	ended := h.stall.end()
+	if ended {
+		h.o.Log.Info("the driver answers again")
+	}
+	switch {
+	case r.problem != nil:
+		h.fail(r.problem, now)
+	case r.snapshot != nil:
+		h.succeed(r.snapshot, now)
+	default:
+		return
+	}
+	h.publish(now, ended)
+	h.checkWaiter(now)
+}
+
+func (h *hub) fail(p *nvml.Problem, now time.Time) {
+	if h.problem == nil || *h.problem != *p {
+		h.o.Log.Warn("the driver gives no facts", "kind", p.Kind, "code", p.Code, "err", p.Text)
+	}
+	h.problem, h.last, h.watching = p, noDriver(p, now), false
+	h.openAt = now.Add(h.opening.next())
+	h.reopenAt = time.Time{}
+	h.mismatch.note(p, now)
+}
+
+func (h *hub) succeed(s *nvml.Snapshot, now time.Time) {
+	if h.problem != nil || h.last == nil {
+		h.o.Log.Info("the driver answers", "driver", s.Driver.Version, "devices", len(s.Devices), "missing", strings.Join(s.Driver.Missing, " "))
+	}
+	h.logDevices(s)
+	h.problem, h.last = nil, s
+	h.opening.reset()
+	h.mismatch.note(nil, now)
+	sick := slices.ContainsFunc(s.Devices, func(d nvml.Device) bool { return d.Problem != nil })
+	switch {
+	case !sick:
+		h.reopening.reset()
+		h.reopenAt = time.Time{}
+	case h.reopened || h.reopenAt.IsZero():
+		h.reopenAt = now.Add(h.reopening.next())
+	}
+}
+
+// logDevices says once that a GPU stops or begins to answer.
+func (h *hub) logDevices(s *nvml.Snapshot) {
+	for _, d := range s.Devices {
+		var before nvml.Device
+		if h.last != nil {
+			// A GPU that was never identified has no UUID, only its place.
+			if at := slices.IndexFunc(h.last.Devices, func(l nvml.Device) bool { return l.UUID == d.UUID && (d.UUID != "" || l.Index == d.Index) }); at >= 0 {
+				before = h.last.Devices[at]
+			}
+		}
+		switch {
+		case d.Problem != nil && before.Problem == nil:
+			h.o.Log.Warn("a GPU does not answer", "device", d.UUID, "index", d.Index, "kind", d.Problem.Kind, "err", d.Problem.Text)
+		case d.Problem == nil && before.Problem != nil:
+			h.o.Log.Info("a GPU answers again", "device", d.UUID, "index", d.Index)
+		}
+	}
+}
+
+// publish answers who waits for the sample, and tells followers. Nothing but Taken changed and nobody waits: a line is due only so often
+// that silence means something.
+func (h *hub) publish(now time.Time, force bool) {
+	for _, c := range h.running {
+		h.reply(c, h.answer(c, now), now)
+	}
+	h.running = nil
+	changed := force || h.told == nil || !same(h.told, h.last)
+	h.told = h.last
+	var line []byte
+	for _, c := range h.all() {
+		if !changed && c.told && now.Add(h.interval()).Sub(c.sent) <= wire.Heartbeat {
+			continue
+		}
+		if line == nil {
+			line = encode(wire.Reply{Snapshot: h.last})
+		}
+		c.told = true
+		h.send(c, line, now)
+	}
+}
+
+// same compares all but the time.
+func same(a, b *nvml.Snapshot) bool {
+	x, y := *a, *b
+	x.Taken, y.Taken = time.Time{}, time.Time{}
+	return reflect.DeepEqual(x, y)
+}
+
+// event tells followers at once, and lets a sample follow: an event often means that something else has changed.
+func (h *hub) event(e *nvml.Event, now time.Time) {
+	if e == nil {
+		e = &nvml.Event{At: now, Kind: nvml.EventMissed, Text: "waiting for events failed"}
+	}
+	h.o.Log.Warn("driver event", "kind", e.Kind, "device", e.Device, "code", e.Code, "text", e.Text)
+	h.broadcast(wire.Reply{Event: e}, now)
+	soon := h.began.Add(shortestInterval)
+	if soon.Before(h.sampleAt) {
+		h.sampleAt = soon
+	}
+}
+
+func (h *hub) broadcast(r wire.Reply, now time.Time) {
+	if len(h.followers) == 0 {
+		return
+	}
+	line := encode(r)
+	for _, c := range h.all() {
+		h.send(c, line, now)
+	}
+}
+
+// all are the followers, so that one may be dropped meanwhile.
+func (h *hub) all() []*client { return slices.Collect(maps.Keys(h.followers)) }
+
+// send never waits: who is that far behind loses the connection, and may come again.
+func (h *hub) send(c *client, line []byte, now time.Time) {
+	select {
+	case c.lines <- line:
+		c.sent = now
+	default:
+		h.o.Log.Warn("a follower does not read: dropped")
+		h.drop(c)
+		c.conn.Close()
+	}
+}
+
+func (h *hub) drop(c *client) {
+	if _, ok := h.followers[c]; ok {
+		delete(h.followers, c)
+		close(c.lines)
+	}
+}
+
+// reply is the one answer to a question.
+func (h *hub) reply(c *client, r wire.Reply, now time.Time) {
+	h.send(c, encode(r), now)
+	close(c.lines)
+}
+
+// interval is the shortest that a follower wants.
+func (h *hub) interval() time.Duration {
+	shortest := time.Duration(0)
+	for c := range h.followers {
+		wish := DefaultInterval
+		if ms := c.req.IntervalMS; ms > 0 {
+			wish = time.Duration(min(ms, longestInterval.Milliseconds())) * time.Millisecond
+		}
+		if shortest == 0 || wish < shortest {
+			shortest = wish
+		}
+	}
+	if shortest == 0 {
+		return DefaultInterval
+	}
+	return max(shortest, shortestInterval)
+}
+
+// end lets the worker close the session, as far as the driver allows.
+func (h *hub) end() {
+	close(h.w.jobs)
+	select {
+	case <-h.w.ended:
+	case <-time.After(endWithin):
+		name, _ := h.w.call()
+		h.o.Log.Warn("the driver's session could not be closed: a call does not return", "call", name)
+	}
+}

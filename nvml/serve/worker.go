@@ -1,0 +1,218 @@
+package serve
+
+import (
+	"crypto/rand"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/nvml"
+)
+
+// joining is what a stall is called while the worker waits for the waiter.
+const joining = "nvmlEventSetWait_v2"
+
+// job is one turn of the worker.
+type job struct {
+	watch  bool // events are wanted
+	sample bool
+	reopen bool // end the session first
+}
+
+// outcome is what a job found: a snapshot, or what is wrong with the driver as a whole, or neither where no sample was asked for.
+type outcome struct {
+	snapshot *nvml.Snapshot
+	problem  *nvml.Problem
+}
+
+// worker owns the library: its one goroutine makes every call but Wait, and owns the goroutine that makes those. A call may hang for
+// good, so the worker's end can be waited for only with a bound.
+type worker struct {
+	library Library
+	jobs    chan job
+	results chan outcome
+	events  chan *nvml.Event // from the waiter; nil inside: it failed, and events may have been missed
+	ended   chan struct{}
+
+	// Of the worker's goroutine.
+	session string
+	waiter  *waiter
+
+	joinSince atomic.Pointer[time.Time]
+	waitSince atomic.Pointer[time.Time]
+}
+
+func startWorker(l Library) *worker {
+	w := &worker{library: l, jobs: make(chan job), results: make(chan outcome, 1), events: make(chan *nvml.Event, 64), ended: make(chan struct{})}
+	go w.run()
+	return w
+}
+
+// run ends when jobs is closed, with the session closed.
+func (w *worker) run() {
+	defer close(w.ended)
+	for j := range w.jobs {
+		w.results <- w.do(j)
+	}
+	w.close()
+}
+
+func (w *worker) do(j job) outcome {
+	if j.reopen {
+		w.close()
+	}
+	if w.session == "" {
+		if !j.sample {
+			return outcome{}
+		}
+		if err := w.library.Open(); err != nil {
+			return outcome{problem: asProblem(err)}
+		}
+		w.session = rand.Text()
+	}
+	if err := w.setWatch(j.watch); err != nil {
+		w.close()
+		return outcome{problem: asProblem(err)}
+	}
+	if !j.sample {
+		return outcome{}
+	}
+	s, err := w.library.Sample() // after the registration: what happened before it is seen here
+	if err != nil {
+		w.close()
+		return outcome{problem: asProblem(err)}
+	}
+	s.Session = w.session
+	return outcome{snapshot: s}
+}
+
+func (w *worker) setWatch(on bool) error {
+	switch {
+	case on && w.waiter == nil:
+		if err := w.library.Watch(); err != nil {
+			return err
+		}
+		if w.library.Watching() {
+			w.waiter = startWaiter(w.library, w.events, &w.waitSince)
+		}
+	case !on:
+		w.unwatch()
+	}
+	return nil
+}
+
+// unwatch joins the waiter before anything of it is freed.
+func (w *worker) unwatch() {
+	if w.waiter != nil {
+		w.joinSince.Store(new(time.Now()))
+		w.waiter.stop()
+		w.joinSince.Store(nil)
+		w.waiter = nil
+	}
+	w.library.Unwatch()
+}
+
+func (w *worker) close() {
+	w.unwatch()
+	w.library.Close()
+	w.session = ""
+}
+
+// call tells what the worker is in now, and since when. Any goroutine may ask.
+func (w *worker) call() (name string, since time.Time) {
+	if at := w.joinSince.Load(); at != nil {
+		return joining, *at
+	}
+	return w.library.Call()
+}
+
+// waitingSince tells since when the waiter's call runs; zero: none does.
+func (w *worker) waitingSince() time.Time {
+	if at := w.waitSince.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
+}
+
+// asProblem is for a Library that keeps its word, and for one that does not.
+func asProblem(err error) *nvml.Problem {
+	if p, ok := err.(*nvml.Problem); ok {
+		return p
+	}
+	return &nvml.Problem{Kind: nvml.ProblemOther, Text: err.Error()}
+}
+
+// Bounds of the waiter.
+const (
+	// waitTimeout is how long one call waits for an event: nothing else can end it, and the session's end waits for it. One return a
+	// second costs next to nothing.
+	waitTimeout = time.Second
+	// A wait that fails at once is tried again after this, doubling.
+	waitRetry, waitRetryLast = time.Second, 60 * time.Second
+)
+
+// waiter is the one goroutine that waits for events.
+type waiter struct {
+	quit chan struct{}
+	done sync.WaitGroup
+}
+
+func startWaiter(l Library, events chan<- *nvml.Event, since *atomic.Pointer[time.Time]) *waiter {
+	w := &waiter{quit: make(chan struct{})}
+	w.done.Go(func() { w.run(l, events, since) })
+	return w
+}
+
+// stop waits for at most one waitTimeout, unless the driver hangs.
+func (w *waiter) stop() {
+	close(w.quit)
+	w.done.Wait()
+}
+
+func (w *waiter) run(l Library, events chan<- *nvml.Event, since *atomic.Pointer[time.Time]) {
+	pause := backoff{first: waitRetry, last: waitRetryLast}
+	for {
+		select {
+		case <-w.quit:
+			return
+		default:
+		}
+		since.Store(new(time.Now()))
+		e, err := l.Wait(waitTimeout)
+		since.Store(nil)
+		switch {
+		case err != nil:
+			if !w.fail(events, pause.next()) {
+				return
+			}
+			continue
+		case e != nil:
+			if !w.tell(events, e) {
+				return
+			}
+		}
+		pause.reset()
+	}
+}
+
+// fail says that events may be missed, and lets time pass. false: the waiter is to end.
+func (w *waiter) fail(events chan<- *nvml.Event, pause time.Duration) bool {
+	if !w.tell(events, nil) {
+		return false
+	}
+	select {
+	case <-w.quit:
+		return false
+	case <-time.After(pause):
+		return true
+	}
+}
+
+func (w *waiter) tell(events chan<- *nvml.Event, e *nvml.Event) bool {
+	select {
+	case events <- e:
+		return true
+	case <-w.quit:
+		return false
+	}
+}
