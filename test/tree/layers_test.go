@@ -16,12 +16,13 @@ type only struct {
 // Folders are named from the root; a package of ours is named like its folder.
 var onlyThere = []only{
 	{"github.com/godbus/dbus/v5", []string{"systemd", "test"}, "only systemd/ speaks D-Bus"},
-	{"github.com/coreos/go-systemd/v22", []string{"systemd"}, "its watchers poll and its calls have no context; types and activation are wrapped once"},
+	{"github.com/coreos/go-systemd/v22", []string{"systemd", "cmd/pool-gpu"}, "its watchers poll and its calls have no context; types and activation are wrapped once"},
 	{"github.com/pelletier/go-toml/v2", []string{"units/config", "cmd/hostconfig"}, "TOML is read in one strict way"},
 	{"github.com/prometheus/client_golang", []string{"registry/metrics", "registry/api", "cmd/pool-managerd"}, "counting is a view of the registry, not part of a rule"},
 	{"go.etcd.io/bbolt", []string{"units/provision", "registry"}, "the store has two owners"},
 	{"github.com/spf13/cobra", []string{"cmd/poolctl"}, "the daemon has a handful of flags"},
 	{"os/exec", []string{"cmd/poolctl", "units/gate", "test"}, "the daemon executes nothing: PID 1 does, in a sandbox"},
+	{"github.com/NVIDIA/go-nvml", []string{"nvml/driver"}, "the daemon must not load NVIDIA's library"},
 	{"C", []string{"nvml"}, "every other program is static"},
 	{"plugin", nil, "every program is static"},
 	{"unsafe", []string{"registry/api", "units/gate", "nvml"}, "only system calls that x/sys has no wrapper for"},
@@ -50,6 +51,7 @@ var neverThere = []never{
 	{"units/engine", []string{"os", "net", "context"}, "an adapter says how an engine is spoken to, and does not speak"},
 	{"cmd/poolctl", []string{"units/supervise", "units/reconcile", "units/render", "units/provision", "units/gate", "systemd", "cgroups"}, "poolctl asks the daemon"},
 	{"cmd/pool-gate", []string{"units/supervise", "units/reconcile", "units/render", "units/config", "registry/api", "systemd"}, "the gate works with no manager"},
+	{"cmd/pool-gpu", []string{"units", "systemd", "cgroups", "registry"}, "the helper is small, and has no client of the bus"},
 	{"test/tree", ours, "a rule about the tree does not depend on the code"},
 }
 
