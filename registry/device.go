@@ -36,6 +36,7 @@ type Devices struct {
 type Driver struct {
 	Version, CUDA, Library string
 	Failure                *Failure // why it gives no facts; nil: it does
+	Problem                string   // the same as a word for programs: no-library, no-driver, mismatch, hung, …; may be empty
 }
 
 // Device is one physical GPU. What it does not tell is nil or empty, never 0.

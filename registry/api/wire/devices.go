@@ -16,7 +16,8 @@ type Driver struct {
 	Version   string `json:"version,omitempty"`
 	CUDA      string `json:"cuda,omitempty"`       // the newest CUDA that it serves
 	Library   string `json:"library,omitempty"`    // of libnvidia-ml.so.1
-	LastError string `json:"last_error,omitempty"` // why it gives no facts, beginning with its code
+	Problem   string `json:"problem,omitempty"`    // why it gives no facts, in a word: no-library, no-driver, mismatch, …
+	LastError string `json:"last_error,omitempty"` // the same as a sentence, beginning with its code
 	Hint      string `json:"hint,omitempty"`
 }
 

@@ -11,7 +11,7 @@ import (
 // DevicesOf returns the answer of GET /v1/devices at a moment, from which the age of stale facts follows.
 func DevicesOf(d *registry.Devices, now time.Time) DeviceList {
 	l := DeviceList{
-		Driver:  Driver{Version: d.Driver.Version, CUDA: d.Driver.CUDA, Library: d.Driver.Library},
+		Driver:  Driver{Version: d.Driver.Version, CUDA: d.Driver.CUDA, Library: d.Driver.Library, Problem: d.Driver.Problem},
 		TakenMS: moment(d.Taken), Devices: make([]GPUDevice, 0, len(d.Devices)),
 	}
 	l.Driver.LastError, l.Driver.Hint = told(d.Driver.Failure)
