@@ -14,10 +14,11 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
 
 // clock is the time in every test: one minute after the last event of the pools below.
-var clock = time.UnixMilli(1_700_000_060_000)
+var clock = registrytest.Start().Add(time.Minute)
 
 const secret = "0123456789abcdef"
 
@@ -46,7 +47,7 @@ func newHost(t *testing.T) *host {
 	if err := os.WriteFile(h.token, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Version: "1.2.3",
+	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Version: "1.2.3", Now: func() time.Time { return clock },
 		Settings: api.Settings{TokenFile: h.token}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -94,30 +95,18 @@ func (h *host) run(args ...string) result {
 
 // fill puts one pool of each kind into the registry.
 func (h *host) fill() {
-	at := func(s int) time.Time { return time.UnixMilli(1_700_000_000_000).Add(time.Duration(s) * time.Second) }
-	put := func(p registry.Pool) { h.reg.Put(registry.Aggregate(p)) }
-	put(registry.Pool{ID: "gemma", Engine: "llamacpp", ModelID: "file:/srv/models/gemma-2b-q4.gguf", Wanted: true, Replicas: []registry.Replica{
-		{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: "pool-engine@gemma.r0.service",
-			Endpoint: "http://127.0.0.1:21000", PID: 4711, InvocationID: "ab12ab12ab12ab12ab12ab12ab12ab12", SpecHash: "0123456789ab-ba9876543210",
-			DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, SlotsFree: 4, Since: at(-7000), LastHeartbeat: at(57)},
-	}})
-	put(registry.Pool{ID: "llama3-8b", Engine: "llamacpp", ModelID: "file:/srv/models/llama3-8b-q4.gguf", Wanted: true, Replicas: []registry.Replica{
-		{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: `pool-engine@llama3\x2d8b.r0.service`,
-			Endpoint: "http://127.0.0.1:21001", PID: 815, DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, SlotsFree: 3,
-			Since: at(-86400 * 3), LastHeartbeat: at(58)},
-		{ID: "r1", State: registry.StateBackoff, Reason: "the engine crashed; PID 1 will start it again", Unit: `pool-engine@llama3\x2d8b.r1.service`,
-			Endpoint: "http://127.0.0.1:21002", DeviceMask: []string{"1"}, EngineVersion: "b5000", SlotsTotal: 4, RestartCount: 3, Backoff: 5100 * time.Millisecond,
-			Since: at(59), LastError: registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "Read the engine's log: poolctl logs llama3-8b")},
-	}})
-	put(registry.Pool{ID: "phi", Engine: "llamacpp", ModelID: "file:/srv/models/phi.gguf", Wanted: true, Replicas: []registry.Replica{
-		{ID: "r0", State: registry.StateFailed, Reason: "the engine could not be prepared", Unit: "pool-engine@phi.r0.service", Since: at(0),
-			LastError: registry.Fail(registry.CodeModelNotFound, "/srv/models/phi.gguf: no such file", "Copy the model there, or correct model in phi.toml.")},
-	}})
-	put(registry.Pool{ID: "typo", LastError: registry.Fail(registry.CodeConfigInvalid, "typo.toml:3:1: unknown key slotz", "Did you mean slots?")})
-	h.reg.SetProblems([]registry.Problem{
-		{File: "/etc/pool-managerd/pools.d/a b.toml", Text: `/etc/pool-managerd/pools.d/a b.toml: the file's name is no pool id`, Hint: "Rename the file, or give it an id."},
-		{File: "/etc/pool-managerd/pools.d/typo.toml", PoolID: "typo", Text: "typo.toml:3:1: unknown key slotz", Hint: "Did you mean slots?"},
-	})
+	for _, p := range registrytest.Pools() {
+		h.reg.Put(p)
+	}
+	h.reg.SetProblems(registrytest.Problems())
+}
+
+// fillGPUs puts the same pools on GPUs.
+func (h *host) fillGPUs() {
+	for _, p := range registrytest.OnGPUs(registrytest.Pools()) {
+		h.reg.Put(p)
+	}
+	h.reg.SetDevices(registrytest.Devices())
 }
 
 // syncBuffer may be read while a command writes.

@@ -121,8 +121,13 @@ func withoutHeartbeats(list wire.PoolList) wire.PoolList {
 	return quiet
 }
 
+// withoutHeartbeat is the pool without what changes at every probe, and at every sample of its GPUs.
 func withoutHeartbeat(p wire.Pool) wire.Pool {
 	p.LastHeartbeatMS = nil
+	p.Devices = append([]wire.Device(nil), p.Devices...)
+	for i := range p.Devices {
+		p.Devices[i].VRAMFreeBytes = nil
+	}
 	p.Replicas = append([]wire.Replica(nil), p.Replicas...)
 	for i := range p.Replicas {
 		p.Replicas[i].LastHeartbeatMS = nil

@@ -51,31 +51,36 @@ func TestGolden(t *testing.T) {
 		{"usage-unknown-flag", "list --colour"},
 		{"usage-unknown-command", "lsit"},
 		{"usage-two-places", "list --url http://127.0.0.1:9200"},
+		{"usage-two-forms", "list --json -o wide"},
 		{"usage-token-for-socket", "list --token-file x"},
 	}
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			r := h.run(strings.Fields(c.line)...)
-			got := fmt.Sprintf("$ poolctl %s\n%s", c.line, r.out)
-			if r.errOut != "" {
-				got += "-- standard error --\n" + r.errOut
-			}
-			got += fmt.Sprintf("-- exit status %d --\n", r.code)
-			got = strings.ReplaceAll(got, h.socket, "/run/pool-managerd/api.sock")
-			golden := filepath.Join("testdata", c.name+".golden")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("-want +got; -update writes it:\n%s", diff)
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { h.golden(t, c.name, c.line) })
+	}
+}
+
+// golden holds what a command line prints, and how it ends, to the file that pins it.
+func (h *host) golden(t *testing.T, name, line string) {
+	t.Helper()
+	r := h.run(strings.Fields(line)...)
+	got := fmt.Sprintf("$ poolctl %s\n%s", line, r.out)
+	if r.errOut != "" {
+		got += "-- standard error --\n" + r.errOut
+	}
+	got += fmt.Sprintf("-- exit status %d --\n", r.code)
+	got = strings.ReplaceAll(got, h.socket, "/run/pool-managerd/api.sock")
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("-want +got; -update writes it:\n%s", diff)
 	}
 }
 
@@ -152,7 +157,7 @@ func TestUnreachable(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			for _, command := range []string{"list", "status gemma", "render gemma"} {
+			for _, command := range []string{"list", "status gemma", "devices", "render gemma"} {
 				r := poolctl(t.Context(), append(strings.Fields(command), c.args...)...)
 				if r.code != exitUnreachable || r.out != "" {
 					t.Errorf("%s: exit status %d, %q", command, r.code, r.out)
@@ -200,12 +205,17 @@ func TestAnotherProgramsAddress(t *testing.T) {
 func TestNothingMovesTheCursor(t *testing.T) {
 	h := newHost(t)
 	evil := "\x1b[2J\x1b]0;owned\a\u009b31m\u202egnp.exe\nsecond line\x00\xff"
-	h.reg.Put(registry.Aggregate(registry.Pool{ID: "evil", Engine: evil, ModelID: "file:/" + evil, Wanted: true, Replicas: []registry.Replica{
+	h.reg.Put(registry.Aggregate(registry.Pool{ID: "evil", Engine: evil, ModelID: "file:/" + evil, Wanted: true, Devices: []registry.PoolDevice{{ID: evil, UUID: evil, Name: evil}}, Replicas: []registry.Replica{
 		{ID: "r0", State: registry.StateBackoff, Reason: evil, Unit: evil, Endpoint: evil, EngineVersion: evil, DeviceMask: []string{evil},
 			LastError: registry.Fail(registry.CodeEngineCrashed, evil, evil)},
 	}}))
 	h.reg.SetProblems([]registry.Problem{{File: evil, Text: evil, Hint: evil}})
-	for _, line := range []string{"list", "list -o wide", "list -o json", "status evil", "status evil -o wide", "status evil -o json", "render evil", "render evil -o json"} {
+	why := registry.Fail(registry.CodeDriverError, evil, evil)
+	h.reg.SetDevices(registry.Devices{Driver: registry.Driver{Version: evil, Failure: why}, Stale: why, Devices: []registry.Device{{UUID: evil, Name: evil, PCI: evil,
+		RecoveryAction: evil, MIG: new(bool), Failure: why, Pools: []string{evil}, Processes: []registry.GPUProcess{{Unit: evil, Pool: evil, Replica: evil}},
+		Partitions: []registry.Partition{{UUID: evil, Profile: evil, Pools: []string{evil}}}}}})
+	for _, line := range []string{"list", "list -o wide", "list -o json", "status evil", "status evil -o wide", "status evil -o json", "render evil", "render evil -o json",
+		"devices", "devices -o wide", "devices -p", "devices --json"} {
 		t.Run(strings.ReplaceAll(line, " ", "_"), func(t *testing.T) {
 			r := h.run(strings.Fields(line)...)
 			if r.code != exitOK {
@@ -314,7 +324,7 @@ func TestCompletion(t *testing.T) {
 func TestBrokenOutput(t *testing.T) {
 	h := newHost(t)
 	h.fill()
-	for _, command := range []string{"list", "status gemma", "render gemma", "version"} {
+	for _, command := range []string{"list", "status gemma", "devices", "devices -p", "render gemma", "version"} {
 		var errOut syncBuffer
 		a := &app{out: brokenPipe{}, err: &errOut, now: time.Now, every: time.Second}
 		if code := run(t.Context(), a, append(strings.Fields(command), "--socket", h.socket)); code != exitFailed {

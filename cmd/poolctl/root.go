@@ -42,6 +42,7 @@ type options struct {
 	url       string
 	tokenFile string
 	output    string
+	json      bool // short for output
 }
 
 func newRoot(a *app) *cobra.Command {
@@ -54,6 +55,7 @@ It asks pool-managerd over its unix socket, or over TCP with --url. Exit status:
 a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 		Example: `  poolctl list --watch
   poolctl status llama3
+  poolctl devices
   poolctl logs llama3 -f
   poolctl check && systemctl reload pool-managerd`,
 		SilenceErrors:     true,
@@ -67,14 +69,21 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	f.StringVar(&a.o.url, "url", "", "ask over TCP instead, `http://HOST:PORT`")
 	f.StringVar(&a.o.tokenFile, "token-file", "", "`file` that holds the bearer token for --url")
 	f.StringVarP(&a.o.output, "output", "o", formatTable, "`form` of the output: table, wide or json")
+	f.BoolVar(&a.o.json, "json", false, "short for -o json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(newList(a), newStatus(a), newRender(a), newLogs(a), newCheck(a), newVersion(a))
+	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newCheck(a), newVersion(a))
 	return root
 }
 
 func (a *app) checkOptions(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("socket") && cmd.Flags().Changed("url") {
 		return usage("--socket and --url name two places to ask; give one")
+	}
+	if a.o.json {
+		if cmd.Flags().Changed("output") && a.o.output != formatJSON {
+			return usage("--json and --output %s ask for two forms; give one", a.o.output)
+		}
+		a.o.output = formatJSON
 	}
 	if !slices.Contains([]string{formatTable, formatWide, formatJSON}, a.o.output) {
 		return usage("--output is %q; want table, wide or json", a.o.output)

@@ -52,6 +52,9 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	t.row("Engine:", strings.TrimSpace(p.Engine+" "+text(p.EngineVersion)))
 	t.row("Model:", text(p.ModelID))
 	t.row("Devices:", strings.Join(p.DeviceMask, ", "))
+	if len(p.Devices) > 0 {
+		t.row("VRAM:", poolVRAM(p.Devices))
+	}
 	t.row("Slots:", slotLine(p))
 	t.row("Leases:", strconv.Itoa(p.ActiveLeases))
 	t.row("Restarts:", strconv.Itoa(p.RestartCount))
@@ -72,7 +75,13 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	if err := a.replicaTable(p).print(w); err != nil {
 		return err
 	}
-	return printReasons(w, p)
+	if err := printReasons(w, p); err != nil || len(p.Devices) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return a.poolDeviceTable(p.Devices).print(w)
 }
 
 func stateLine(p wire.Pool) string {

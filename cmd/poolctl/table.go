@@ -11,16 +11,30 @@ import (
 // table prints aligned columns. Every cell is made fit for a terminal; an empty one is a dash.
 type table struct {
 	rows [][]string
+	part map[int]bool // rows that are parts of the row above
 }
 
 func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
+// below adds a row for a part of the one above: its second cell is indented, and what it does not have is blank.
+func (t *table) below(cells ...string) {
+	if t.part == nil {
+		t.part = make(map[int]bool)
+	}
+	t.part[len(t.rows)] = true
+	t.row(cells...)
+}
+
 func (t *table) print(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, r := range t.rows {
+	for n, r := range t.rows {
 		for i, cell := range r {
-			if cell = strings.TrimSpace(clean(cell)); cell == "" {
+			cell = strings.TrimSpace(clean(cell))
+			switch {
+			case cell == "" && !t.part[n]:
 				cell = "-"
+			case i == 1 && t.part[n]:
+				cell = "  " + cell
 			}
 			r[i] = cell
 		}
@@ -37,6 +51,13 @@ func text(s *string) string {
 		return ""
 	}
 	return *s
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }
 
 func yesNo(b bool) string {

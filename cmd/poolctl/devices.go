@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+)
+
+type devicesOptions struct {
+	watch     bool
+	processes bool
+}
+
+func newDevices(a *app) *cobra.Command {
+	var o devicesOptions
+	cmd := &cobra.Command{
+		Use:     "devices",
+		Aliases: []string{"gpus"},
+		Short:   "Show the GPUs of this host, their health and who uses them",
+		Long: `Show the GPUs of this host, their MIG partitions below them, their health, and the pools that use them.
+
+UUID is the shortest beginning that names one GPU here; a pool file takes it as it stands. VRAM is used of all. What a GPU
+does not tell is a dash. For a GPU that is not healthy, a line below says why, and what to do.`,
+		Args: cobra.NoArgs,
+		RunE: do(func(ctx context.Context, _ []string) error { return a.runDevices(ctx, o) }),
+	}
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "look every second and print again what changed")
+	cmd.Flags().BoolVarP(&o.processes, "processes", "p", false, "show each process that holds memory of a GPU")
+	return cmd
+}
+
+func (a *app) runDevices(ctx context.Context, o devicesOptions) error {
+	c, err := newClient(a.o)
+	if err != nil {
+		return err
+	}
+	look := func(ctx context.Context) (frame, error) {
+		list, raw, err := read[wire.DeviceList](ctx, c, "/v1/devices")
+		if err != nil {
+			return frame{}, err
+		}
+		return a.frame(raw, withoutReadings(list), func(w io.Writer) error { return a.printDevices(w, list, o.processes) })
+	}
+	return a.show(ctx, o.watch, look)
+}
+
+// withoutReadings is the list without what changes at every sample though nothing happened.
+func withoutReadings(list wire.DeviceList) wire.DeviceList {
+	list.TakenMS = nil
+	if list.Stale != nil {
+		list.Stale = &wire.Stale{LastError: list.Stale.LastError, Hint: list.Stale.Hint}
+	}
+	list.Devices = append([]wire.GPUDevice(nil), list.Devices...)
+	for i := range list.Devices {
+		d := &list.Devices[i]
+		d.UtilizationPercent, d.TemperatureCelsius, d.PowerState, d.PowerMilliwatts = nil, nil, nil, nil
+	}
+	return list
+}
+
+// printDevices prints the table, then what is wrong, then whose facts these are.
+func (a *app) printDevices(w io.Writer, list wire.DeviceList, processes bool) error {
+	short := shortUUIDs(list.Devices)
+	out := &printer{w: w}
+	if len(list.Devices) > 0 {
+		out.table(a.deviceTable(list.Devices, short))
+		for _, d := range list.Devices {
+			if d.LastError != "" {
+				out.gap()
+				out.line("GPU %d (%s): %s", d.Index, short(d.UUID, d.PCI), d.LastError)
+				out.hint(d.Hint)
+			}
+		}
+	}
+	if processes {
+		out.gap()
+		out.processes(list.Devices)
+	}
+	if text := driverLine(list); text != "" {
+		out.gap()
+		out.line("%s", text)
+		out.hint(list.Driver.Hint)
+	}
+	if s := list.Stale; s != nil {
+		out.gap()
+		if s.AgeMS == nil {
+			out.line("no facts yet: %s", s.LastError)
+		} else {
+			out.line("facts are %s old: %s", span(time.Duration(*s.AgeMS)*time.Millisecond), s.LastError)
+		}
+		out.hint(s.Hint)
+	}
+	return out.err
+}
+
+// driverLine says which driver gave the facts, or why none did; "" where only the age of the facts has something to say.
+func driverLine(list wire.DeviceList) string {
+	d := list.Driver
+	var known []string
+	for _, part := range []struct{ name, version string }{{"driver", d.Version}, {"CUDA", d.CUDA}, {"NVML", d.Library}} {
+		if part.version != "" {
+			known = append(known, part.name+" "+part.version)
+		}
+	}
+	versions := strings.Join(known, ", ")
+	switch {
+	case d.Problem == "no-library" || d.Problem == "no-driver":
+		return "no NVIDIA driver on this host: " + d.LastError
+	case d.LastError != "" && versions == "":
+		return "the NVIDIA driver gives no facts: " + d.LastError
+	case d.LastError != "":
+		return "the NVIDIA driver (" + versions + ") gives no facts: " + d.LastError
+	case len(list.Devices) > 0 || list.Stale != nil:
+		return versions
+	case versions == "":
+		return "nothing is known of GPUs yet"
+	}
+	return "no GPUs: " + versions + " shows none"
+}
+
+func (a *app) deviceTable(list []wire.GPUDevice, short func(uuid, pci string) string) *table {
+	t := &table{}
+	wide := a.o.output == formatWide
+	head := []string{"GPU", "NAME", "UUID", "PCI", "VRAM", "UTIL", "TEMP", "HEALTH", "POOLS"}
+	if wide {
+		head = []string{"GPU", "NAME", "UUID", "PCI", "MINOR", "COMPUTE", "VRAM", "RESERVED", "UTIL", "TEMP", "POWER", "PSTATE", "ECC", "ACTION", "HEALTH", "SINCE", "POOLS"}
+	}
+	t.row(head...)
+	for _, d := range list {
+		pools := strings.Join(d.Pools, ",")
+		util, temp := figure(d.UtilizationPercent, "%"), figure(d.TemperatureCelsius, " C")
+		if wide {
+			t.row(strconv.Itoa(d.Index), d.Name, d.UUID, d.PCI, figure(d.Minor, ""), d.ComputeCapability, vram(d.VRAM), gib(d.ReservedBytes), util, temp,
+				watts(d.PowerMilliwatts), pstate(d.PowerState), ecc(d.ECC), d.RecoveryAction, d.Health, ago(a.now(), d.SinceMS), pools)
+		} else {
+			t.row(strconv.Itoa(d.Index), d.Name, short(d.UUID, d.PCI), shortPCI(d.PCI), vram(d.VRAM), util, temp, d.Health, pools)
+		}
+		for _, p := range d.Partitions {
+			place, held := fmt.Sprintf("gi %d ci %d", p.GI, p.CI), orDash(strings.Join(p.Pools, ","))
+			if wide {
+				t.below("", p.Profile, p.UUID, place, "", "", vram(p.VRAM), gib(p.ReservedBytes), "", "", "", "", "", "", "", "", held)
+			} else {
+				t.below("", p.Profile, short(p.UUID, ""), place, vram(p.VRAM), "", "", "", held)
+			}
+		}
+	}
+	return t
+}
