@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/memory"
 )
 
 // version is set at link time (-X main.version=…).
@@ -37,7 +39,7 @@ func main() { os.Exit(start()) }
 func start() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl", clear: isTerminal(os.Stdout)}
+	a := &app{out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl", available: memory.Available, clear: isTerminal(os.Stdout)}
 	return run(ctx, a, os.Args[1:])
 }
 

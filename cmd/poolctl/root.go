@@ -30,9 +30,10 @@ const (
 type app struct {
 	out, err   io.Writer
 	now        func() time.Time
-	every      time.Duration // between looks with --watch
-	journalctl string        // the program
-	clear      bool          // --watch clears the screen: out is a terminal
+	every      time.Duration          // between looks with --watch
+	journalctl string                 // the program
+	available  func() (uint64, error) // main memory of this host, in bytes
+	clear      bool                   // --watch clears the screen: out is a terminal
 	o          options
 }
 
@@ -71,7 +72,7 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	f.StringVarP(&a.o.output, "output", "o", formatTable, "`form` of the output: table, wide or json")
 	f.BoolVar(&a.o.json, "json", false, "short for -o json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newCheck(a), newVersion(a))
+	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newCheck(a), newFit(a), newVersion(a))
 	return root
 }
 

@@ -186,7 +186,7 @@ func (e *Estimator) llama(ctx context.Context, p pool.Pool, staged pool.Staged, 
 
 // need gives the usage its form.
 func (u llamaUsage) need(targets []devices.Target) Need {
-	n := Need{Source: Estimated, Host: u.Host.sum()}
+	n := Need{Source: Estimated, Host: u.Host.sum(), Ctx: u.Ctx, Trained: u.Trained}
 	if len(targets) > 0 {
 		n.Devices = make(map[string]uint64, len(targets))
 	}

@@ -280,3 +280,29 @@ func TestFilesAreReadOnce(t *testing.T) {
 		t.Error("a changed model is not read again")
 	}
 }
+
+func TestLargestCtx(t *testing.T) {
+	model := tiny(t, 0) // trained for 512
+	p := pool.Pool{Engine: pool.LlamaCpp, Slots: 4}
+	e := New(nil, nil)
+	within := func(bytes uint64) func(Need) bool {
+		return func(n Need) bool { return part(n, PartKV, "GPU-a") <= bytes }
+	}
+	perToken := uint64(2 * 64 * 2 * 2)
+	for name, c := range map[string]struct {
+		pool pool.Pool
+		room func(Need) bool
+		want int
+	}{
+		"as_long_as_trained":       {p, within(gib), 512},
+		"half_of_it":               {p, within(4 * 300 * perToken), 256},
+		"not_even_the_shortest":    {p, within(0), 0},
+		"an_engine_that_takes_all": {pool.Pool{Engine: pool.VLLM}, within(gib), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := e.LargestCtx(t.Context(), c.pool, model, gpus(gib), c.room); err != nil || got != c.want {
+				t.Errorf("LargestCtx = %d, %v; want %d", got, err, c.want)
+			}
+		})
+	}
+}

@@ -51,17 +51,11 @@ func (parser) Usage(ctx context.Context, paths []string, o llamaOptions) (u llam
 	if err != nil {
 		return llamaUsage{}, err
 	}
-	if err := whole(file); err != nil {
+	arch, err := llamaModel(file)
+	if err != nil {
 		return llamaUsage{}, err
 	}
-	if kind, ok := file.Header.MetadataKV.Get("general.type"); ok && kind.ValueString() != "model" {
-		return llamaUsage{}, fmt.Errorf("it is of type %.40q, no model", kind.ValueString())
-	}
-	arch, ok := file.Header.MetadataKV.Get("general.architecture")
-	if !ok || arch.ValueString() == "clip" {
-		return llamaUsage{}, errors.New("its architecture is not known")
-	}
-	trained := file.Architecture().MaximumContextLength
+	trained := arch.MaximumContextLength
 	if o.Ctx == 0 {
 		o.Ctx = unsetCtx(trained)
 	}
@@ -69,15 +63,33 @@ func (parser) Usage(ctx context.Context, paths []string, o llamaOptions) (u llam
 	if e.Type != "model" {
 		return llamaUsage{}, fmt.Errorf("it is of type %.40q, no model", e.Type)
 	}
-	u = usageOf(e, o, uint64(file.ModelSize))
-	if len(o.Split) == 0 {
+	u = usageOf(e, o, uint64(file.ModelSize), arch.EmbeddingLength)
+	switch host := e.Devices[0].Computation; {
+	case len(o.Split) == 0:
 		u.Host.Compute = hostCompute(file, e, o)
+	case e.FullOffloaded: // the library counts a layer on the host even so; only the inputs and outputs of the graph are
+		u.Host.Compute = uint64(host.Footprint + host.Input + host.Output)
 	}
 	u.Trained = trained
 	if err := u.sane(); err != nil {
 		return llamaUsage{}, err
 	}
 	return u, nil
+}
+
+// llamaModel is the shape of a file that is a language model, and whole.
+func llamaModel(file *gguf.GGUFFile) (gguf.GGUFArchitecture, error) {
+	if err := whole(file); err != nil {
+		return gguf.GGUFArchitecture{}, err
+	}
+	if kind, ok := file.Header.MetadataKV.Get("general.type"); ok && kind.ValueString() != "model" {
+		return gguf.GGUFArchitecture{}, fmt.Errorf("it is of type %.40q, no model", kind.ValueString())
+	}
+	name, ok := file.Header.MetadataKV.Get("general.architecture")
+	if !ok || name.ValueString() == "clip" {
+		return gguf.GGUFArchitecture{}, errors.New("its architecture is not known")
+	}
+	return file.Architecture(), nil
 }
 
 // whole checks that the file is as long as its tensors say, so that weights have the bound of the disk.
@@ -105,7 +117,7 @@ func unsetCtx(trained uint64) int {
 }
 
 // usageOf takes the library's estimate apart. Its first device is the host.
-func usageOf(e gguf.LLaMACppRunEstimate, o llamaOptions, modelSize uint64) llamaUsage {
+func usageOf(e gguf.LLaMACppRunEstimate, o llamaOptions, modelSize, width uint64) llamaUsage {
 	host := e.Devices[0]
 	weights := uint64(host.Weight.Input + host.Weight.Compute + host.Weight.ComputeOverridden)
 	if host.HandleOutputLayer || o.Layers == 0 {
@@ -117,7 +129,7 @@ func usageOf(e gguf.LLaMACppRunEstimate, o llamaOptions, modelSize uint64) llama
 		Ctx:  e.ContextSize,
 	}
 	for i := range o.Split {
-		u.Devices = append(u.Devices, onDevice(e, o, i))
+		u.Devices = append(u.Devices, onDevice(e, o, i, width))
 	}
 	if len(o.Split) > 0 {
 		u.Host.Runtime = saturated(u.Host.Runtime, cudaHost)
@@ -135,7 +147,7 @@ func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, o llamaOptions
 }
 
 // onDevice is the need on the device at a position of the mask.
-func onDevice(e gguf.LLaMACppRunEstimate, o llamaOptions, i int) deviceUsage {
+func onDevice(e gguf.LLaMACppRunEstimate, o llamaOptions, i int, width uint64) deviceUsage {
 	part := deviceUsage{Runtime: cudaContext} // also where the device gets nothing of the model: CUDA is set up on all that are visible
 	if o.Single {
 		if i != o.Main {
@@ -144,11 +156,21 @@ func onDevice(e gguf.LLaMACppRunEstimate, o llamaOptions, i int) deviceUsage {
 		i = 0
 	}
 	d := e.Devices[i+1]
+	if e.FlashAttention {
+		d.Computation.Input = gguf.GGUFBytesScalar(float64(d.Computation.Input) * maskInHalf(e.ContextSize, width))
+	}
 	part.Runtime = saturated(part.Runtime, uint64(d.Footprint))
 	if d.HandleLastLayer >= 0 || d.HandleOutputLayer {
 		part.Weights, part.KV, part.Compute = uint64(d.Weight.Sum()), uint64(d.KVCache.Sum()), uint64(d.Computation.Sum())
 	}
 	return part
+}
+
+// maskInHalf is by how much the inputs of a graph are smaller where flash attention is on: its mask of one number a token of context is F16 then,
+// and the library takes it for F32. Beside it stand an embedding and a position, in 32 bits.
+func maskInHalf(ctx, width uint64) float64 {
+	beside := 4 * float64(width+1)
+	return (beside + 2*float64(ctx)) / (beside + 4*float64(ctx))
 }
 
 // What CUDA itself takes of a process: on the GPU its context and the kernels, in main memory the driver's libraries. The library's

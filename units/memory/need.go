@@ -31,6 +31,9 @@ type Need struct {
 	// Parts add up to Devices and Host where Source is Estimated; else they say what is known of the model beside it.
 	Parts  []Part
 	Source Source // of Devices; of Host for a CPU replica
+	// Ctx is the context that Parts were computed for, in tokens of all slots together; Trained the longest that the model was trained for, of
+	// one request. 0: not known.
+	Ctx, Trained uint64
 	// Why is a clause on what the source could not tell; empty where there is nothing to say.
 	Why string
 }

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/memory"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// fitOptions are the flags of fit. What is not given is the pool's, or the engine's own default.
+type fitOptions struct {
+	engine     string
+	ctx, slots int
+	devices    []string
+	cpu        bool
+	kvType     string
+	configFile string
+	poolsDir   string
+}
+
+func newFit(a *app) *cobra.Command {
+	var o fitOptions
+	cmd := &cobra.Command{
+		Use:   "fit MODEL",
+		Short: "Say whether a model fits into the GPUs, without starting anything",
+		Long: `Print how much memory a model needs, part by part, beside what each GPU has and what is free now. Nothing is started.
+
+MODEL is a path (with a slash, or file:…), or a pool of this host, whose settings are taken from its file; flags go before them.
+Without --devices, each GPU is looked at alone. The need is computed from the model's files: a peak that the daemon measured in an
+earlier run is not known here, and may be nearer to the truth.
+
+Exit status: 0 it fits; 1 it does not, or that cannot be said; 4 the daemon, which knows the GPUs, cannot be reached.`,
+		Example: `  poolctl fit /srv/models/llama3-8b-q4.gguf --ctx 8192 --slots 4
+  poolctl fit /srv/models/llama3-70b-q4-00001-of-00002.gguf --devices 0,1 --kv-type q8_0
+  poolctl fit llama3-8b`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] == "" {
+				return usage("want one model or pool, have %d arguments", len(args))
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeModel,
+		RunE:              do(func(ctx context.Context, args []string) error { return a.runFit(ctx, args[0], o) }),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.engine, "engine", "", "the `engine`; default: the pool's, else vllm for a directory and llamacpp for a file")
+	f.IntVar(&o.ctx, "ctx", 0, "context of one request, in `tokens`")
+	f.IntVar(&o.slots, "slots", 0, "`requests` at the same time")
+	f.StringSliceVar(&o.devices, "devices", nil, "the GPUs that share the model, as `0,1`: index, UUID, PCI bus id")
+	f.BoolVar(&o.cpu, "cpu", false, "on the CPU, without a GPU")
+	f.StringVar(&o.kvType, "kv-type", "", "`type` of the KV cache (llamacpp): "+strings.Join(memory.CacheTypes(), ", "))
+	f.StringVar(&o.configFile, "config", hostconfig.DefaultFile, "the host's configuration `file`")
+	f.StringVar(&o.poolsDir, "pools-dir", hostconfig.DefaultPools, "the `directory` of pool files")
+	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(engine.Kinds(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("kv-type", cobra.FixedCompletions(memory.CacheTypes(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// completeModel offers the pools of the host beside files.
+func (a *app) completeModel(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	ids, directive := a.completePool(cmd, args, typed)
+	if len(args) == 0 {
+		directive = cobra.ShellCompDirectiveDefault
+	}
+	return ids, directive
+}
+
+func (a *app) runFit(ctx context.Context, model string, o fitOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	s, err := subjectOf(model, o)
+	if err != nil {
+		return err
+	}
+	var gpus hostGPUs
+	if !s.cpu {
+		gpus = a.gpusNow(ctx)
+	}
+	r, err := s.report(ctx, gpus, a.mainMemory())
+	if err != nil {
+		return err
+	}
+	if a.o.output == formatJSON {
+		err = r.printJSON(a.out)
+	} else {
+		err = r.print(a.out)
+	}
+	if err != nil {
+		return err
+	}
+	return r.verdict()
+}
+
+// mainMemory is what this host has available, 0 where that cannot be told.
+func (a *app) mainMemory() uint64 {
+	if a.available == nil {
+		return 0
+	}
+	n, err := a.available()
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (o fitOptions) check() error {
+	switch {
+	case o.ctx < 0 || o.slots < 0:
+		return usage("--ctx and --slots are numbers of at least 1")
+	case o.cpu && len(o.devices) > 0:
+		return usage("--cpu and --devices name two places; give one")
+	}
+	if o.kvType != "" && !slices.Contains(memory.CacheTypes(), o.kvType) {
+		return usage("--kv-type is %q; want one of %s", o.kvType, strings.Join(memory.CacheTypes(), ", "))
+	}
+	if o.engine != "" {
+		if _, known := engine.For(o.engine); !known {
+			return usage("--engine is %q; want one of %s", o.engine, strings.Join(engine.Kinds(), ", "))
+		}
+	}
+	return nil
+}
+
+// verdict is the end of the command: what was printed says it already, so it only has a status.
+func (r *fitReport) verdict() error {
+	var known *remedied
+	switch {
+	case r.Fits != nil && *r.Fits:
+		return nil
+	case r.Fits == nil && errors.As(r.err, &known) && known.code == exitUnreachable:
+		return known
+	}
+	return errSilent
+}
+
+// subject is what is asked about.
+type subject struct {
+	pool   pool.Pool
+	staged pool.Staged
+	mask   []string // empty: each GPU alone, or none with cpu
+	cpu    bool
+	note   string
+}
+
+// name is how the subject is called in the first line.
+func (s subject) name() string {
+	if s.pool.ID != "" {
+		return fmt.Sprintf("pool %s, %s", s.pool.ID, s.staged.Path)
+	}
+	return s.staged.Path
+}
