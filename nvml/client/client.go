@@ -24,9 +24,10 @@ import (
 
 // The bounds of a followed connection.
 const (
-	// helperInterval is assumed to be the time between samples where Options.Interval leaves it to the helper.
-	helperInterval = 5 * time.Second
-	// grace is how much later than one interval a line may come: sampling 16 GPUs and a busy machine take time.
+	// heartbeat is how long a helper that works may be silent, where its interval is not longer: it leaves out snapshots in which nothing
+	// has changed.
+	heartbeat = 5 * time.Second
+	// grace is how much later than that a line may come: sampling 16 GPUs and a busy machine take time.
 	grace = 5 * time.Second
 	// stable is how long a connection must have lived for the next attempt to be made at once and the backoff to begin anew;
 	// a helper that dies after each first snapshot is not asked in a loop.
@@ -71,13 +72,9 @@ func (c *Client) Ask(ctx context.Context, req wire.Request) (wire.Reply, error) 
 	return Ask(ctx, c.socket, req)
 }
 
-// silence is the longest time without facts on a connection that is believed to live.
-func (c *Client) silence() time.Duration {
-	if c.interval > 0 {
-		return c.interval + grace
-	}
-	return helperInterval + grace
-}
+// silence is the longest time without a line on a connection that is believed to live. PID 1 accepts for a helper that is dead or hangs, so
+// nothing else tells.
+func (c *Client) silence() time.Duration { return max(c.interval, heartbeat) + grace }
 
 // Follow implements nvml.Source. It returns ctx's error, and leaves no goroutine behind.
 func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
@@ -99,7 +96,7 @@ func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
 	return ctx.Err()
 }
 
-// nextWait is the wait before the next attempt, after the former wait and a connection that told something for so long.
+// nextWait is the wait before the next attempt, after the former wait and a connection on which lines came for so long.
 func nextWait(former, lived time.Duration) time.Duration {
 	switch {
 	case lived >= stable:
@@ -132,7 +129,7 @@ type follower struct {
 	c       *Client
 	deliver func(nvml.Update)
 	fresh   time.Time     // when facts came last; the start before the first
-	told    time.Time     // when facts, or why there are none, came last
+	told    time.Time     // when a line came last
 	problem *nvml.Problem // what was said last of missing facts; nil: they are fresh
 }
 
@@ -156,15 +153,11 @@ func (f *follower) connection(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		facts, err := f.take(reply)
-		if err != nil {
+		if err := f.take(reply); err != nil {
 			return err
 		}
-		// Only facts, or the reason for their absence, renew the bound: not each line, and not each byte of one.
-		if !facts {
-			continue
-		}
 		f.told = time.Now()
+		// A whole line renews the bound, not each byte of one.
 		if err := f.extend(ctx, conn); err != nil {
 			return err
 		}
@@ -179,26 +172,24 @@ func (f *follower) extend(ctx context.Context, conn net.Conn) error {
 	return ctx.Err() // looked at afterwards: this may have undone the deadline that release set
 }
 
-// take delivers one line and says whether it told how the GPUs are.
-func (f *follower) take(r wire.Reply) (facts bool, err error) {
+// take delivers one line. An error is the helper's own: it will not serve this connection.
+func (f *follower) take(r wire.Reply) error {
 	switch {
 	case r.Error != "":
-		return false, &AnswerError{Text: r.Error}
+		return &AnswerError{Text: r.Error}
 	case r.Snapshot != nil:
 		if f.problem != nil {
 			f.c.log.Info("GPU facts are fresh again", "driver", r.Snapshot.Driver.Version, "gpus", len(r.Snapshot.Devices))
 		}
 		f.fresh, f.problem = time.Now(), nil
 		f.deliver(nvml.Update{Snapshot: r.Snapshot})
-		return true, nil
 	case r.Event != nil:
 		f.deliver(nvml.Update{Event: r.Event})
 	case r.Stalled != nil:
 		f.stale(nvml.Problem{Kind: nvml.ProblemHung, Call: r.Stalled.Call,
 			Text: fmt.Sprintf("the NVML call %s has not returned since %s", r.Stalled.Call, r.Stalled.Since.UTC().Format(time.RFC3339))})
-		return true, nil
 	}
-	return false, nil // a line with nothing that we know is from a newer helper, and may be passed over
+	return nil // a line with nothing that we know is from a newer helper, and may be passed over
 }
 
 // stale says once that facts are missing, and why.
@@ -213,12 +204,17 @@ func (f *follower) stale(p nvml.Problem) {
 	f.deliver(nvml.Update{Stale: &nvml.Stale{Since: f.fresh, Problem: p}})
 }
 
-// lost says why the connection ended. What a silent helper said last of a hanging call still explains its silence.
+// lost says why the connection ended. What a helper said last of a hanging call still explains why it is silent, or gave way to a new process.
 func (f *follower) lost(err error) {
-	if f.problem != nil && f.problem.Kind == nvml.ProblemHung && errors.Is(err, os.ErrDeadlineExceeded) {
+	if f.problem != nil && f.problem.Kind == nvml.ProblemHung && (errors.Is(err, os.ErrDeadlineExceeded) || closed(err)) {
 		return
 	}
 	f.stale(nvml.Problem{Kind: nvml.ProblemHelper, Text: f.c.why(err)})
+}
+
+// closed says that the helper's side ended the connection, by its death as a rule.
+func closed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // why puts the end of a connection into a clause for operators.
@@ -232,7 +228,7 @@ func (c *Client) why(err error) string {
 		return "pool-gpu's socket " + c.socket + " may not be opened"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nobody listens on pool-gpu's socket " + c.socket + "; is pool-gpu.socket failed?"
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case closed(err):
 		return "pool-gpu closed the connection"
 	}
 	var answer *AnswerError
