@@ -3,7 +3,6 @@ package registry
 import (
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
 var update = flag.Bool("update", false, "write the generated tables and golden files")
@@ -107,19 +108,7 @@ func TestAggregateTableInDocs(t *testing.T) {
 		fmt.Fprintf(&b, "`%s`", r)
 	}
 	b.WriteString(".\n")
-	path := filepath.Join("..", "docs", "reference", "pool-status.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(have) != b.String() {
-		t.Errorf("%s is not what the code says; run go test ./registry -update", path)
-	}
+	golden.File(t, filepath.Join("..", "docs", "reference", "pool-status.md"), b.String(), *update)
 }
 
 func TestEveryStateHasARank(t *testing.T) {

@@ -15,43 +15,23 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/test/golden"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 )
 
 var update = flag.Bool("update", false, "write golden files and reference pages anew")
 
-const divider = "---\n"
-
 // TestConfigFiles reads each case: a config.toml, dashes, and the problems with their hints, or else
 // what differs from the defaults, and the notes.
 func TestConfigFiles(t *testing.T) {
-	cases, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
-	if err != nil || len(cases) < 9 {
-		t.Fatalf("%d cases found, %v", len(cases), err)
-	}
-	for _, path := range cases {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			content, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			input, want, _ := strings.Cut(string(content), divider)
-			s, problems, notes := parse("config.toml", []byte(input))
-			got := printed(s, problems, notes)
-			if strings.Contains(got, "secret@") {
-				t.Error("a message repeats a password")
-			}
-			if *update {
-				if err := os.WriteFile(path, []byte(input+divider+got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != want {
-				t.Errorf("got:\n%s\nwant:\n%s", got, want)
-			}
-		})
-	}
+	golden.Cases(t, filepath.Join("testdata", "*.txt"), 9, *update, func(t *testing.T, input string) string {
+		s, problems, notes := parse("config.toml", []byte(input))
+		got := printed(s, problems, notes)
+		if strings.Contains(got, "secret@") {
+			t.Error("a message repeats a password")
+		}
+		return got
+	})
 }
 
 func printed(s Settings, problems []Problem, notes []string) string {
@@ -241,19 +221,7 @@ func TestReference(t *testing.T) {
 		}
 	}
 	want := pageHead + strict.Reference(own) + defaultsSection + strings.Join(shared, ", ") + ".\n"
-	path := filepath.Join("..", "..", "docs", "reference", "config-file.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(have) != want {
-		t.Errorf("%s is not what the schema says; run go test ./cmd/hostconfig -update", path)
-	}
+	golden.File(t, filepath.Join("..", "..", "docs", "reference", "config-file.md"), want, *update)
 }
 
 // TestManualPage holds pool-managerd.toml(5) to the schema: each key is in it.

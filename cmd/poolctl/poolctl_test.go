@@ -16,9 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -69,19 +68,7 @@ func (h *host) golden(t *testing.T, name, line string) {
 	}
 	got += fmt.Sprintf("-- exit status %d --\n", r.code)
 	got = strings.ReplaceAll(got, h.socket, "/run/pool-managerd/api.sock")
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("-want +got; -update writes it:\n%s", diff)
-	}
+	golden.File(t, filepath.Join("testdata", name+".golden"), got, *update)
 }
 
 func TestNoPools(t *testing.T) {

@@ -11,15 +11,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
+	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -52,19 +50,7 @@ func TestGoldenAnswers(t *testing.T) {
 			if r.header.Get("Content-Type") == "application/json" {
 				got = strings.Replace(got, r.body, indent(t, r.body), 1)
 			}
-			golden := filepath.Join("testdata", c.name+".golden")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("-want +got; -update writes it:\n%s", diff)
-			}
+			golden.File(t, filepath.Join("testdata", c.name+".golden"), got, *update)
 		})
 	}
 }

@@ -3,6 +3,7 @@ package metrics
 import (
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
+	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
 // onGPUs is a host with GPUs and three pools on them, scraped so long after its facts were read.
@@ -55,7 +57,7 @@ func TestGoldenScrapeOfGPUs(t *testing.T) {
 	m.DriverReset(registrytest.Degraded, "xid")
 	m.DriverReset(registrytest.Degraded, "xid")
 	m.DriverReset(registrytest.Lost, "lost")
-	golden(t, "scrape-gpus", gpuLines(t, m))
+	golden.File(t, filepath.Join("testdata", "scrape-gpus.golden"), gpuLines(t, m), *update)
 }
 
 // TestFactsThatMayBeWrongHaveNoSeries: what does not change stays, what changes from moment to moment goes.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -70,25 +70,7 @@ func TestGoldenScrape(t *testing.T) {
 	m.Verified(true, "digest", "llamacpp")
 	m.Verified(false, "mismatch", "llamacpp")
 
-	golden(t, "scrape", scrape(t, m))
-}
-
-// golden holds a scrape to the file that pins it.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("scrape (-want +got), -update writes it:\n%s", diff)
-	}
+	golden.File(t, filepath.Join("testdata", "scrape.golden"), scrape(t, m), *update)
 }
 
 func TestGoAndProcessCollectorsAreThere(t *testing.T) {

@@ -2,13 +2,13 @@ package metrics
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
 const pageHead = `<!-- Written by go test ./registry/metrics -update; do not edit. -->
@@ -51,17 +51,5 @@ func TestReference(t *testing.T) {
 		}
 		fmt.Fprintf(&page, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
 	}
-	path := filepath.Join("..", "..", "docs", "reference", "metrics.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(page.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(have) != page.String() {
-		t.Errorf("%s is not what the code says; run go test ./registry/metrics -update", path)
-	}
+	golden.File(t, filepath.Join("..", "..", "docs", "reference", "metrics.md"), page.String(), *update)
 }

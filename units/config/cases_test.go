@@ -3,7 +3,6 @@ package config
 import (
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"sort"
@@ -11,48 +10,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/golden"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 var update = flag.Bool("update", false, "write golden files and reference pages anew")
 
-// divider parts the pool file from what is expected of it, in a case under testdata.
-const divider = "---\n"
-
 // TestPoolFiles reads each case: a pool file, dashes, and the problems with their hints, or else
 // what the pool has that a pool of defaults has not.
 func TestPoolFiles(t *testing.T) {
-	cases, err := filepath.Glob(filepath.Join("testdata", "pool", "*.txt"))
-	if err != nil || len(cases) < 20 {
-		t.Fatalf("%d cases found, %v", len(cases), err)
-	}
-	for _, path := range cases {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			content, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// The last divider counts: a file may hold dashes of its own.
-			input, want := string(content), ""
-			if at := strings.LastIndex(input, divider); at >= 0 {
-				input, want = input[:at], input[at+len(divider):]
-			}
-			p, problems := ParsePool("case.toml", []byte(input), DefaultHost())
-			if (p == nil) != (len(problems) > 0) {
-				t.Errorf("pool %v with %d problems", p, len(problems))
-			}
-			got := printed(p, problems)
-			if *update {
-				if err := os.WriteFile(path, []byte(input+divider+got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != want {
-				t.Errorf("got:\n%s\nwant:\n%s", got, want)
-			}
-		})
-	}
+	golden.Cases(t, filepath.Join("testdata", "pool", "*.txt"), 20, *update, func(t *testing.T, input string) string {
+		p, problems := ParsePool("case.toml", []byte(input), DefaultHost())
+		if (p == nil) != (len(problems) > 0) {
+			t.Errorf("pool %v with %d problems", p, len(problems))
+		}
+		return printed(p, problems)
+	})
 }
 
 func printed(p *pool.Pool, problems []Problem) string {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/golden"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -309,7 +309,8 @@ func FuzzParsePool(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(content[:bytes.LastIndex(content, []byte(divider))])
+		input, _ := golden.Split(string(content))
+		f.Add([]byte(input))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, problems := ParsePool("fuzz.toml", data, DefaultHost())

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/test/golden"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 )
 
@@ -35,23 +36,7 @@ read. After an edit: ` + "`poolctl check && systemctl reload pool-managerd`" + `
 
 // TestReference holds the page to the schema; -update writes it anew.
 func TestReference(t *testing.T) {
-	golden(t, filepath.Join("..", "..", "docs", "reference", "pool-file.md"), pageHead+strict.Reference(poolKeys()))
-}
-
-func golden(t *testing.T, path, want string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(have) != want {
-		t.Errorf("%s is not what the schema says; run go test ./units/config -update", path)
-	}
+	golden.File(t, filepath.Join("..", "..", "docs", "reference", "pool-file.md"), pageHead+strict.Reference(poolKeys()), *update)
 }
 
 // TestDefaultsAsDocumented reads each documented default that is a value as if a file gave it: it
