@@ -1,5 +1,5 @@
-# make help lists the targets. Variables that may be set: VERSION, GOARCH, DIST (where results go), FUZZTIME; RELEASE and VM
-# for machine-shell.
+# make help lists the targets. Variables that may be set: VERSION, GOARCH, CC (for another GOARCH), DIST (where results go),
+# FUZZTIME; RELEASE and VM for machine-shell.
 
 VERSION ?= 0.1.0
 DIST    ?= dist
@@ -19,9 +19,26 @@ TOOLS := $(DIST)/tools
 PROGRAMS := ./cmd/pool-managerd ./cmd/poolctl ./cmd/pool-gate
 GO_BUILD := CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
+# pool-gpu alone is linked with C, for NVIDIA's library, which it opens when it runs. Some 400 of the library's symbols stay undefined in
+# it: bound at the start (-z now) instead of at the first call (-z lazy), it could not even print its version where no driver is.
+GPU := $(BIN)/pool-gpu
+GPU_BUILD = CGO_ENABLED=1 GOOS=linux GOARCH=$(GOARCH) CC=$(GPU_CC) go build -trimpath -buildvcs=false -buildmode=pie \
+	-ldflags '-s -w -X main.version=$(VERSION) -linkmode=external -extldflags "-Wl,-z,relro -Wl,-z,lazy"'
+
+# The compiler for GOARCH, by the name that Debian gives a cross compiler. CC on the command line or in the environment wins.
+GNU_amd64 := x86_64-linux-gnu
+GNU_arm64 := aarch64-linux-gnu
+GPU_CC = $(if $(filter-out default,$(origin CC)),$(CC),$(if $(filter $(GOARCH),$(shell go env GOHOSTARCH)),$(shell go env CC),$(or $(GNU_$(GOARCH)),$(GOARCH)-linux-gnu)-gcc))
+
+# The newest version of glibc that pool-gpu asks for, which the packages then depend on.
+GLIBC = $(shell readelf --version-info --wide $(GPU) | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1 | cut -d_ -f2)
+
+# go-nvml wraps every call, also those that NVIDIA's header calls deprecated, and gcc would tell of each.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+
 MAN := $(wildcard docs/man/*.[1-8])
 
-# What `make test` installs where it is missing: for the machines, and a C compiler for the race detector.
+# What `make test` installs where it is missing: for the machines, and a C compiler for pool-gpu and the race detector.
 HOST_PACKAGES = $(shell cat test/machine/host-packages.txt) gcc libc6-dev
 
 MAKEFLAGS += --no-print-directory
@@ -39,9 +56,12 @@ help: ## Explain every target
 ##
 
 .PHONY: build
-build: need-go ## The three programs, static, into dist/bin
+build: need-go need-cc ## The four programs into dist/bin: three static, and pool-gpu, which links libc
 	@mkdir -p $(BIN)
 	$(GO_BUILD) -o $(BIN)/ $(PROGRAMS)
+	$(GPU_BUILD) -o $(GPU) ./cmd/pool-gpu
+	@bound=$$(readelf --dynamic --wide $(GPU)); bound=$$(grep -E 'BIND_NOW|Flags:.*\bNOW\b' <<<"$$bound") || exit 0; \
+	echo "pool-gpu would bind at its start, and die wherever no NVIDIA driver is:"; echo "$$bound"; exit 1
 
 .PHONY: stage
 stage: build ## Everything a package holds, as it lies in a file system, into dist/stage
@@ -50,11 +70,11 @@ stage: build ## Everything a package holds, as it lies in a file system, into di
 
 .PHONY: deb
 deb: stage $(TOOLS)/nfpm ## The Debian package: dist/pool-managerd_VERSION_ARCH.deb
-	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p deb -t $(DEB)
+	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) GLIBC=$(GLIBC) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p deb -t $(DEB)
 
 .PHONY: rpm
 rpm: stage $(TOOLS)/nfpm ## The same as an RPM package
-	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p rpm -t $(DIST)/
+	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) GLIBC=$(GLIBC) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p rpm -t $(DIST)/
 
 # All tools of packaging/tools/go.mod in the versions that it pins.
 $(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: packaging/tools/go.mod packaging/tools/go.sum | need-go
@@ -78,8 +98,8 @@ lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## gofmt, go vet, static
 	@unformatted=$$(gofmt -l $(wildcard cmd units systemd cgroups nvml registry packaging test)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags machine ./...
-	$(TOOLS)/staticcheck -tags machine ./...
+	go vet -tags machine,gpu ./...
+	$(TOOLS)/staticcheck -tags machine,gpu ./...
 	@for script in .ci/run packaging/stage packaging/third-party-licenses packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
 	@! command -v mandoc >/dev/null || mandoc -Tlint -W warning $(MAN)
 	@status=0; $(TOOLS)/govulncheck ./... >$(DIST)/govulncheck.out 2>&1 || status=$$?; \
@@ -99,6 +119,10 @@ test: need-root need-go host-packages lint unit integration ## All tests: lint, 
 .PHONY: integration
 integration: need-root need-go host-packages deb ## Only the integration tests, inside machines with a real systemd
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) go test -tags machine -p 1 -count 1 -timeout 25m ./test/...
+
+.PHONY: test-gpu
+test-gpu: need-go need-cc ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped
+	go test -tags gpu -count 1 -timeout 5m -v ./test/gpu
 
 .PHONY: fuzz
 fuzz: need-go ## Each fuzz target for a short while (FUZZTIME=10s)
@@ -141,7 +165,9 @@ need-go:
 	printf '%s\n' "$(GO_NEEDED)" "$$have" | sort -VC || { echo "Go $(GO_NEEDED) or newer is needed; this is $$have: https://go.dev/dl"; exit 1; }
 
 .PHONY: need-cc
-need-cc:
+need-cc: need-go
+	@command -v $(firstword $(GPU_CC)) >/dev/null || { echo "pool-gpu for $(GOARCH) needs a C compiler, $(firstword $(GPU_CC)): apt-get install" \
+		"$(if $(filter $(GOARCH),$(shell go env GOHOSTARCH)),gcc libc6-dev,gcc-$(subst _,-,$(GNU_$(GOARCH))) libc6-dev-$(GOARCH)-cross)"; exit 1; }
 	@command -v $$(go env CC) >/dev/null || { echo "The race detector needs a C compiler: apt-get install gcc libc6-dev"; exit 1; }
 
 .PHONY: need-root

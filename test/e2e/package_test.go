@@ -99,6 +99,8 @@ func TestPackage(t *testing.T) {
 			}{
 				{"installed", packageInstalled},
 				{"sandbox", packageSandbox},
+				{"gpu_helper", packageGPU},
+				{"gpu_helper_apart", packageGPUApart},
 				{"upgraded", packageUpgraded},
 				{"removed", packageRemoved},
 				{"installed_again", packageInstalledAgain},
@@ -130,7 +132,7 @@ func packageInstalled(t *testing.T, p packaged) {
 	p.MustShell(t, "getent group pool-managerd")
 	p.MustShell(t, "poolctl version && pool-managerd --version && pool-managerd --check")
 	p.MustShell(t, "bash -n /usr/share/bash-completion/completions/poolctl")
-	for _, page := range []string{"man1/poolctl.1", "man5/pool-managerd.toml.5", "man5/pool-file.5", "man8/pool-managerd.8"} {
+	for _, page := range []string{"man1/poolctl.1", "man5/pool-managerd.toml.5", "man5/pool-file.5", "man8/pool-managerd.8", "man8/pool-gpu.8"} {
 		p.MustShell(t, "gzip -dc /usr/share/man/"+page+".gz | grep -q '^\\.Sh NAME'")
 	}
 	// What comes with the package is not a pool, and PID 1 finds nothing to say about the units.
@@ -157,6 +159,9 @@ func packageSandbox(t *testing.T, p packaged) {
 	// The control: the manager itself can be, or its reload command could not.
 	p.MustRun(t, "nsenter", "--target", pid, "--mount", "--", "/usr/bin/pool-managerd", "--version")
 
+	// Root owns that file, and a kernel may let a running program be written: the mount must not.
+	p.is(t, "ro", `awk '$5 == "/usr/bin/pool-managerd" { print substr($6, 1, 2) }' /proc/`+pid+"/mountinfo")
+
 	// What it can write to is its own, and holds no program either. /proc/PID/root is its view of the file system.
 	p.is(t, "/run/pool-managerd\n/var/cache/pool-managerd\n/var/lib/pool-managerd", `
 		for dir in / /etc /etc/pool-managerd /etc/pool-managerd/pools.d /etc/systemd/system /usr/bin /root /srv /home /boot \
@@ -181,8 +186,9 @@ func packageSandbox(t *testing.T, p packaged) {
 func packageUpgraded(t *testing.T, p packaged) {
 	unit, engine := p.startEngine(t)
 	p.MustShell(t, "echo '# mine' >>/etc/pool-managerd/config.toml")
-	manager := p.run(t, host.ManagerUnit)
-	socket := p.MustShell(t, "systemctl show --property=InvocationID pool-managerd.socket; stat -c %i /run/pool-managerd/api.sock")
+	manager, helper := p.run(t, host.ManagerUnit), p.helper(t)
+	sockets := "systemctl show --property=InvocationID pool-managerd.socket pool-gpu.socket; stat -c %i /run/pool-managerd/api.sock " + gpuSocket
+	before := p.MustShell(t, sockets)
 
 	p.MustRun(t, "dpkg", "--install", "/root/newer.deb")
 
@@ -193,10 +199,14 @@ func packageUpgraded(t *testing.T, p packaged) {
 	if p.run(t, host.ManagerUnit) == manager {
 		t.Error("the former manager still runs")
 	}
+	if p.helper(t) == helper {
+		t.Error("the former GPU helper still runs")
+	}
+	p.is(t, "999.0.0", "/usr/lib/pool-managerd/pool-gpu --version | grep -o '[0-9.]*$'")
 	if got := p.run(t, unit); got != engine {
 		t.Errorf("the engine was touched: %s, it was %s", got, engine)
 	}
-	p.is(t, socket, "systemctl show --property=InvocationID pool-managerd.socket; stat -c %i /run/pool-managerd/api.sock")
+	p.is(t, before, sockets)
 	p.is(t, "# mine", "tail -n 1 /etc/pool-managerd/config.toml")
 
 	// One that was stopped by hand stays stopped.
@@ -211,6 +221,7 @@ func packageUpgraded(t *testing.T, p packaged) {
 
 // packageRemoved: nothing runs any more, and what was written is kept for another installation.
 func packageRemoved(t *testing.T, p packaged) {
+	p.helper(t)
 	p.MustShell(t, "systemctl is-active "+host.EngineUnit("a")+"; pgrep -x stubengine; touch /var/lib/pool-managerd/kept")
 
 	p.MustRun(t, "dpkg", "--remove", "pool-managerd")
@@ -218,7 +229,8 @@ func packageRemoved(t *testing.T, p packaged) {
 	p.is(t, "", "pgrep -x stubengine || true")
 	p.is(t, "", "systemctl list-units --plain --no-legend 'pool-*'")
 	p.is(t, "", "systemctl list-units --plain --no-legend --failed")
-	p.is(t, "no", "[ -e /run/pool-managerd/api.sock ] && echo yes || echo no")
+	p.is(t, "", "pgrep -x pool-gpu || true")
+	p.is(t, "", "find /run/pool-managerd -type s")
 	p.is(t, "", "ss --tcp --listening --no-header 'sport = 9200'")
 	p.MustShell(t, "ls /etc/pool-managerd/config.toml /etc/pool-managerd/pools.d/a.toml /var/lib/pool-managerd/kept")
 }
@@ -227,7 +239,7 @@ func packageRemoved(t *testing.T, p packaged) {
 func packageInstalledAgain(t *testing.T, p packaged) {
 	p.MustRun(t, "dpkg", "--install", "/root/this.deb")
 	p.answers(t)
-	p.is(t, "active\nactive", "systemctl is-active pool-managerd.socket pool-managerd.service")
+	p.is(t, "active\nactive\nactive", "systemctl is-active pool-managerd.socket pool-managerd.service pool-gpu.socket")
 	p.is(t, "# mine", "tail -n 1 /etc/pool-managerd/config.toml")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -259,7 +271,7 @@ func TestPackageInChroot(t *testing.T) {
 			p := packageMachine(t, machine.Config{Release: release})
 			p.MustShell(t, "mkdir /mnt/image && mount --bind / /mnt/image && mount --bind /dev /mnt/image/dev && test ! -e /mnt/image/run/systemd/system")
 			p.MustRun(t, "chroot", "/mnt/image", "dpkg", "--install", "/root/this.deb")
-			p.is(t, "enabled\nenabled", "chroot /mnt/image systemctl is-enabled pool-managerd.socket pool-managerd.service")
+			p.is(t, "enabled\nenabled\nenabled", "chroot /mnt/image systemctl is-enabled pool-managerd.socket pool-managerd.service pool-gpu.socket")
 			p.MustShell(t, "getent group pool-managerd")
 			p.is(t, "", "pgrep -x pool-managerd || true")
 
@@ -269,6 +281,8 @@ func TestPackageInChroot(t *testing.T) {
 			}
 			p.answers(t)
 			unit, engine := p.startEngine(t)
+
+			p.helper(t)
 
 			p.MustShell(t, "mount --bind / /mnt/image && mount --bind /dev /mnt/image/dev")
 			p.MustRun(t, "chroot", "/mnt/image", "dpkg", "--purge", "pool-managerd")
@@ -291,14 +305,17 @@ func TestPackageRPM(t *testing.T) {
 	// The dependencies are dpkg's here.
 	p.MustShell(t, "rpm --install --nodeps $(ls /root/rpms/*.rpm | grep -v 999.0.0)")
 	p.answers(t)
-	p.is(t, "enabled\nenabled", "systemctl is-enabled pool-managerd.socket pool-managerd.service")
+	p.is(t, "enabled\nenabled\nenabled", "systemctl is-enabled pool-managerd.socket pool-managerd.service pool-gpu.socket")
 	unit, engine := p.startEngine(t)
-	manager := p.run(t, host.ManagerUnit)
+	manager, helper := p.run(t, host.ManagerUnit), p.helper(t)
 
 	p.MustRun(t, "rpm", "--upgrade", "--nodeps", newer)
 	p.answers(t)
 	if p.run(t, host.ManagerUnit) == manager {
 		t.Error("the former manager still runs")
+	}
+	if p.helper(t) == helper {
+		t.Error("the former GPU helper still runs")
 	}
 	if got := p.run(t, unit); got != engine {
 		t.Errorf("the engine was touched: %s, it was %s", got, engine)
