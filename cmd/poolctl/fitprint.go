@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -29,7 +30,8 @@ func (r *fitReport) print(w io.Writer) error {
 		rows = append(rows[:len(rows):len(rows)], *r.Host)
 	}
 	for _, row := range rows {
-		t.row(row.shown, size(row.Weights), size(row.KV), size(row.Compute), size(row.Runtime), size(row.Need), size(row.Free), size(row.Total), row.answer())
+		t.row(row.shown, size(row.Weights), size(row.KV), size(row.Compute), size(row.Runtime), size(row.Need), size(cmp.Or(row.Free, row.Available)),
+			size(row.Total), row.answer())
 	}
 	if len(rows) > 0 {
 		if err := t.print(w); err != nil {

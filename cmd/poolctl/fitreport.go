@@ -40,10 +40,12 @@ type fitRow struct {
 	Compute *uint64 `json:"compute_bytes,omitempty"`
 	Runtime *uint64 `json:"runtime_bytes,omitempty"`
 	Need    *uint64 `json:"need_bytes,omitempty"`
-	Free    *uint64 `json:"free_bytes,omitempty"`
-	Total   *uint64 `json:"total_bytes,omitempty"`
-	Fits    *bool   `json:"fits,omitempty"`
-	Why     string  `json:"why,omitempty"` // it does not
+	Free    *uint64 `json:"vram_free_bytes,omitempty"`
+	Total   *uint64 `json:"vram_total_bytes,omitempty"`
+	// Available is Free of main memory.
+	Available *uint64 `json:"available_bytes,omitempty"`
+	Fits      *bool   `json:"fits,omitempty"`
+	Why       string  `json:"why,omitempty"` // it does not
 
 	shown string
 }
@@ -146,7 +148,7 @@ func (r *fitReport) add(l looker, n memory.Need, targets []devices.Target) {
 	host := fitRow{Need: &n.Host, shown: "main memory"}
 	host.parts(n, "")
 	if l.available > 0 {
-		host.Free = &l.available
+		host.Available = &l.available
 		f := memory.CheckHost(n, l.available, l.pool.Limits.MemoryMaxBytes)
 		fits := f == nil
 		host.Fits = &fits

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,10 +23,11 @@ type Estimator struct {
 	models ggufModels
 
 	mu    sync.Mutex
-	found map[string]Need // what the model's files say, by Key
+	found map[string]Need // what the model's files say, by Key and devices
+	told  map[string]bool // what was logged, by Key
 }
 
-// maxFound bounds what is remembered; a host has fewer pools.
+// maxFound bounds each of the maps; a host has fewer pools.
 const maxFound = 1024
 
 // New makes an Estimator. Peaks may be nil: nothing is measured then. Log is told once of each model that cannot be estimated.
@@ -33,7 +35,7 @@ func New(peaks Peaks, log *slog.Logger) *Estimator {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Estimator{peaks: peaks, log: log, models: parser{}, found: make(map[string]Need)}
+	return &Estimator{peaks: peaks, log: log, models: parser{}, found: make(map[string]Need), told: make(map[string]bool)}
 }
 
 // Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It reads the headers of the model's files, and
@@ -55,7 +57,7 @@ func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Stage
 	if claims && p.Engine == pool.VLLM { // whatever it took before, it does not start where less is free
 		return model.replaced(claim), nil
 	}
-	if peak, ok := e.peak(key); ok && len(peak) == len(targets) {
+	if peak, ok := e.peak(key); ok && len(peak) == len(targets) && !slices.Contains(peak, 0) { // of a device with 0 the driver did not tell
 		return model.replaced(onDevices(Measured, targets, peak)), nil
 	}
 	if claims {
@@ -101,28 +103,42 @@ func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, stag
 	if err := ctx.Err(); err != nil {
 		return Need{}, err
 	}
-	key += uuids(targets) // like devices share a key, and have names of their own
+	devices := key + uuids(targets) // like devices share a key, and have names of their own
 	e.mu.Lock()
-	need, known := e.found[key]
+	need, known := e.found[devices]
 	e.mu.Unlock()
 	if known {
 		return need, nil
 	}
 	need, err := e.byEngine(ctx, p, staged, targets)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return Need{}, ctx.Err()
-	}
-	if err != nil {
-		need = Need{Source: Unknown, Why: err.Error()}
-		e.log.Info("the memory that a pool needs is not known, and not checked", "pool_id", p.ID, "engine", p.Engine, "reason", err)
+	case err != nil: // looked at again the next time: the reason may be a file that is not there yet
+		e.tell(key, p, err)
+		return Need{Source: Unknown, Why: err.Error()}, nil
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.found) >= maxFound {
 		clear(e.found)
 	}
-	e.found[key] = need
+	e.found[devices] = need
 	return need, nil
+}
+
+// tell logs once why the need of a pool is not known.
+func (e *Estimator) tell(key string, p pool.Pool, reason error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.told[key] {
+		return
+	}
+	if len(e.told) >= maxFound {
+		clear(e.told)
+	}
+	e.told[key] = true
+	e.log.Info("the memory that a pool needs is not known from its model, so that is not checked", "pool_id", p.ID, "engine", p.Engine, "reason", reason)
 }
 
 func uuids(targets []devices.Target) string {

@@ -1,8 +1,10 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,6 +84,7 @@ func TestSource(t *testing.T) {
 			gpus(16*gib, 8*gib), Configured, []uint64{3*gib + 1, 3*gib + 1}},
 		{"a_measured_peak", pool.Pool{Engine: pool.LlamaCpp}, model, "", fixedPeaks{3 * gib}, gpus(8 * gib), Measured, []uint64{3 * gib}},
 		{"a_peak_of_another_mask_is_none", pool.Pool{Engine: pool.LlamaCpp}, model, "", fixedPeaks{gib, gib}, gpus(8 * gib), Estimated, nil},
+		{"a_peak_that_the_driver_did_not_tell_is_none", pool.Pool{Engine: pool.LlamaCpp}, model, "", fixedPeaks{gib, 0}, gpus(8*gib, 8*gib), Estimated, nil},
 		{"the_model_file", pool.Pool{Engine: pool.LlamaCpp}, model, "", nil, gpus(8 * gib), Estimated, nil},
 		{"vllm_claims_its_share", pool.Pool{Engine: pool.VLLM}, tensors, "0.9.2", nil, gpus(10 * gib), Claimed, []uint64{9 * gib}},
 		{"vllm_does_not_start_below_it_whatever_it_took", pool.Pool{Engine: pool.VLLM}, tensors, "0.9.2", fixedPeaks{gib}, gpus(10 * gib), Claimed, []uint64{9 * gib}},
@@ -305,4 +308,48 @@ func TestLargestCtx(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnknownIsToldOnce: the reason is logged once for each pool, and a file that comes later is found.
+func TestUnknownIsToldOnce(t *testing.T) {
+	var log bytes.Buffer
+	e := New(nil, slog.New(slog.NewTextHandler(&log, nil)))
+	p := pool.Pool{ID: "p", Engine: pool.LlamaCpp, Args: []string{"-md", filepath.Join(t.TempDir(), "draft.gguf")}}
+	model := tiny(t, 0)
+	get := func() Source {
+		need, err := e.Estimate(t.Context(), p, model, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return need.Source
+	}
+	if a, b := get(), get(); a != Unknown || b != Unknown || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "pool_id=p") {
+		t.Errorf("%s, %s, log %q", a, b, log.String())
+	}
+	if err := tinymodel.Write(p.Args[1], tinymodel.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if s := get(); s != Estimated {
+		t.Errorf("with the file there, the source is %s", s)
+	}
+}
+
+// FuzzArguments: whatever an operator writes, the options are within bounds or an error.
+func FuzzArguments(f *testing.F) {
+	f.Add("-c 99999999999 -ngl 3 -sm none -mg 7", 0.5)
+	f.Add("-ub 0 -b 4 -ctk f16 -fa", -1.0)
+	f.Add("--n-gpu-layers", 1e300)
+	f.Fuzz(func(t *testing.T, args string, weight float64) {
+		o, err := readLlama(pool.Pool{Args: strings.Fields(args), TensorSplit: []float64{weight, 1}}, "/m", []uint64{gib, gib})
+		if err != nil {
+			return
+		}
+		sum := 0.0
+		for _, s := range o.Split {
+			sum += s
+		}
+		if o.Ctx < 0 || o.Ctx > maxCtx || o.Slots < 1 || o.UBatch < 1 || o.UBatch > o.Batch || o.Layers < 0 || o.Main < 0 || o.Main > 1 || sum < 0.99 || sum > 1.01 {
+			t.Errorf("%+v", o)
+		}
+	})
 }

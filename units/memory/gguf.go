@@ -138,7 +138,7 @@ func usageOf(e gguf.LLaMACppRunEstimate, o llamaOptions, modelSize, width uint64
 }
 
 // hostCompute is the size of the buffers of one batch where all layers are on the CPU. The library leaves the layers' own out there; the graph
-// is the one that a GPU would have, and its estimate of that was right to a few percent (TestRealEngine).
+// is the one that a GPU would have, and its estimate of that was right to a few percent (TestEstimate in test/e2e).
 func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, o llamaOptions) uint64 {
 	o.Layers, o.Split = allLayers, []float64{1}
 	graph := file.EstimateLLaMACppRun(o.forParser()...).Devices[1].Computation

@@ -165,13 +165,13 @@ func shares(weights []float64, totals []uint64) []float64 {
 	}
 	sum := 0.0
 	for _, w := range weights {
-		sum += w
+		sum += max(w, 0)
 	}
 	parts := make([]float64, len(totals))
-	for i := range parts {
+	for i, w := range weights {
 		parts[i] = 1 / float64(len(parts))
-		if sum > 0 && !math.IsInf(sum, 0) && weights[i] >= 0 {
-			parts[i] = weights[i] / sum
+		if sum > 0 && !math.IsInf(sum, 0) { // a NaN makes the sum one
+			parts[i] = max(w, 0) / sum
 		}
 	}
 	return parts

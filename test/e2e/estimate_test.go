@@ -1,6 +1,6 @@
 //go:build machine
 
-package memory_test
+package e2e_test
 
 import (
 	"path/filepath"
@@ -16,9 +16,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// TestRealEngine holds the estimate of a CPU replica against what a real llama-server says that it took: its buffers for weights, KV
+// TestEstimate holds the estimate of a CPU replica against what a real llama-server says that it took: its buffers for weights, KV
 // cache and computation.
-func TestRealEngine(t *testing.T) {
+func TestEstimate(t *testing.T) {
 	models := t.TempDir()
 	for name, size := range map[string]int64{"small": 0, "large": 40 << 20} {
 		if err := tinymodel.Write(filepath.Join(models, name+".gguf"), tinymodel.Options{Size: size}); err != nil {
@@ -49,13 +49,13 @@ func TestRealEngine(t *testing.T) {
 			if err != nil || need.Source != memory.Estimated {
 				t.Fatalf("Estimate: %+v, %v", need, err)
 			}
-			actual := buffers(t, m, c.name, append([]string{"-m", "/srv/models/" + c.model + ".gguf"}, c.flags...))
+			actual := loadedBuffers(t, m, c.name, append([]string{"-m", "/srv/models/" + c.model + ".gguf"}, c.flags...))
 			for part, bounds := range map[string][2]float64{memory.PartWeights: {0.99, 1.02}, memory.PartKV: {0.99, 1.02}, "all": {0.95, 1.7}} {
-				want, got := actual[part], estimated(need, part)
+				want, got := actual[part], estimatedPart(need, part)
 				ratio := got / want
 				t.Logf("%s: estimated %.2f MiB, actual %.2f MiB, ratio %.2f", part, got, want, ratio)
 				// The log rounds to 0.01 MiB.
-				if got < want*bounds[0]-0.02 || got > want*bounds[1]+fixed(part) {
+				if got < want*bounds[0]-0.02 || got > want*bounds[1]+besideBuffers(part) {
 					t.Errorf("%s: the estimate is %.2f of what llama-server takes", part, ratio)
 				}
 			}
@@ -63,16 +63,16 @@ func TestRealEngine(t *testing.T) {
 	}
 }
 
-// fixed is what the estimate may hold beside the buffers, in MiB: bookkeeping and the vocabulary, which the log does not tell.
-func fixed(part string) float64 {
+// besideBuffers is what the estimate may hold beside the buffers, in MiB: bookkeeping and the vocabulary, which the log does not tell.
+func besideBuffers(part string) float64 {
 	if part == "all" {
 		return 12
 	}
 	return 0.02
 }
 
-// estimated is a part of main memory in MiB.
-func estimated(n memory.Need, part string) float64 {
+// estimatedPart is a part of main memory in MiB.
+func estimatedPart(n memory.Need, part string) float64 {
 	if part == "all" {
 		return float64(n.Host) / (1 << 20)
 	}
@@ -86,8 +86,8 @@ func estimated(n memory.Need, part string) float64 {
 
 var bufferLine = regexp.MustCompile(`CPU\S*\s+(model|KV|compute|output) buffer size =\s+([0-9.]+) MiB`)
 
-// buffers starts a llama-server and returns the sizes that it logged, in MiB. It looks twice at the model: the last numbers are the real ones.
-func buffers(t *testing.T, m *machine.Machine, name string, args []string) map[string]float64 {
+// loadedBuffers starts a llama-server and returns the sizes that it logged, in MiB. It looks twice at the model: the last numbers are the real ones.
+func loadedBuffers(t *testing.T, m *machine.Machine, name string, args []string) map[string]float64 {
 	t.Helper()
 	unit := "llama-" + name
 	m.MustRun(t, append([]string{"systemd-run", "--unit=" + unit, "llama-server", "--port", "9000", "-lv", "5"}, args...)...)
