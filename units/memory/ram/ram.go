@@ -1,0 +1,60 @@
+// Package ram is the host's main memory: how much can still be taken, and how bytes are written for people.
+//
+// It imports nothing but the standard library, so that pool-gate stays small. It must not know needs, pools or GPUs.
+package ram
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+// meminfo is proc_meminfo(5).
+const meminfo = "/proc/meminfo"
+
+// Available returns how much main memory can be taken without swapping, in bytes: MemAvailable, the kernel's own estimate.
+func Available() (uint64, error) {
+	text, err := os.ReadFile(meminfo)
+	if err != nil {
+		return 0, fmt.Errorf("main memory: %w", err)
+	}
+	return parseAvailable(text)
+}
+
+// errNoAvailable is what a text without the line gives; kernels before 3.14 have none.
+var errNoAvailable = errors.New("main memory: " + meminfo + " has no line MemAvailable")
+
+// parseAvailable reads the line "MemAvailable:   12345 kB". The unit is always kB, and means 1024 bytes.
+func parseAvailable(text []byte) (uint64, error) {
+	for line := range bytes.Lines(text) {
+		value, found := bytes.CutPrefix(line, []byte("MemAvailable:"))
+		if !found {
+			continue
+		}
+		fields := bytes.Fields(value)
+		if len(fields) != 2 || string(fields[1]) != "kB" {
+			return 0, fmt.Errorf("main memory: cannot read %q", bytes.TrimSpace(line))
+		}
+		kib, err := strconv.ParseUint(string(fields[0]), 10, 54) // 54 bits of kB are 64 of bytes
+		if err != nil {
+			return 0, fmt.Errorf("main memory: cannot read %q: %w", bytes.TrimSpace(line), err)
+		}
+		return kib << 10, nil
+	}
+	return 0, errNoAvailable
+}
+
+// Size writes bytes for people, in units of 1024 as free(1) and nvidia-smi do: "512 B", "1.5 GiB".
+func Size(bytes uint64) string {
+	const units = "KMGTPE"
+	if bytes < 1024 {
+		return strconv.FormatUint(bytes, 10) + " B"
+	}
+	value, unit := float64(bytes)/1024, 0
+	for value >= 1023.95 && unit < len(units)-1 { // what would be written as 1024.0
+		value, unit = value/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", value, units[unit])
+}
