@@ -1,5 +1,6 @@
-// Command pool-gate is the readiness gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit
-// becomes active when it exits with 0. It owns flags only; the rule is in package gate.
+// Command pool-gate is the gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit becomes active when it
+// exits with 0. "pool-gate memory" is the step before the engine, and "pool-gate release" one behind the gate. It owns flags only; the rules are in
+// package gate.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml/wire"
 	"github.com/pool-managerd/pool-managerd/units/gate"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
@@ -28,17 +30,41 @@ func main() {
 }
 
 func run(args []string, stderr io.Writer) int {
-	o := gate.Options{Log: log.New(stderr, "pool-gate: ", 0)}
+	logger := log.New(stderr, "pool-gate: ", 0)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if len(args) > 0 {
+		switch args[0] {
+		case "memory":
+			return memory(ctx, args[1:], stderr, logger)
+		case "release":
+			return release(ctx, args[1:], stderr, logger)
+		}
+	}
+	return ready(ctx, args, stderr, logger)
+}
+
+// flags makes a set that prints the usage of all commands.
+func flags(stderr io.Writer) *flag.FlagSet {
 	f := flag.NewFlagSet("pool-gate", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() { fmt.Fprintln(stderr, gate.Usage()) }
+	return f
+}
+
+// ready is the readiness gate.
+func ready(ctx context.Context, args []string, stderr io.Writer, logger *log.Logger) int {
+	o := gate.Options{Log: logger}
+	f := flags(stderr)
 	f.StringVar(&o.URL, "url", "", "health endpoint of the engine")
 	f.IntVar(&o.Expect, "expect", 200, "status that means healthy")
 	f.DurationVar(&o.Stall, "stall", 5*time.Minute, "time without progress until the load counts as stalled")
+	f.StringVar(&o.Engine, "engine", "", "kind of the engine")
+	f.BoolVar(&o.GPU, "gpu", false, "the engine was given a GPU, and is not ready without it")
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
 	}
-	if o.URL == "" || f.NArg() > 0 || o.Stall <= 0 {
+	if o.URL == "" || f.NArg() > 0 || o.Stall <= 0 || o.GPU && o.Engine == "" {
 		f.Usage()
 		return exit.Usage
 	}
@@ -46,7 +72,41 @@ func run(args []string, stderr io.Writer) int {
 		o.Log.Println(err)
 		return exit.Usage
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	return gate.Run(ctx, o)
+}
+
+// memory is the step before the engine.
+func memory(ctx context.Context, args []string, stderr io.Writer, logger *log.Logger) int {
+	o := gate.MemoryOptions{Log: logger}
+	f := flags(stderr)
+	f.Func("need", "bytes by device", func(text string) (err error) {
+		o.Need, err = gate.ParseNeeds(text)
+		return err
+	})
+	f.Uint64Var(&o.Host, "host", 0, "bytes of main memory")
+	f.Uint64Var(&o.MemoryMax, "memory-max", 0, "limit of the unit's main memory")
+	f.DurationVar(&o.Wait, "wait", 10*time.Second, "how long to ask again while there is too little")
+	f.StringVar(&o.Socket, "socket", wire.Socket, "where pool-gpu listens")
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	if f.NArg() > 0 || len(o.Need) == 0 && o.Host == 0 || o.Wait < 0 {
+		f.Usage()
+		return exit.Usage
+	}
+	return gate.Memory(ctx, o)
+}
+
+// release gives what memory promised back.
+func release(ctx context.Context, args []string, stderr io.Writer, logger *log.Logger) int {
+	f := flags(stderr)
+	socket := f.String("socket", wire.Socket, "where pool-gpu listens")
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	if f.NArg() > 0 {
+		f.Usage()
+		return exit.Usage
+	}
+	return gate.Release(ctx, *socket, logger)
 }

@@ -1,5 +1,6 @@
-// Package gate decides, inside an engine's own unit, whether the engine is ready: it runs as ExecStartPost=, and the unit is
-// active when it succeeds. It watches the main process, the endpoint, the unit's control group and its log, and needs no manager.
+// Package gate decides, inside an engine's own unit, whether the engine may start and whether it is ready. Before the start, as ExecStartPre=, it
+// has the engine's memory promised. After it, as ExecStartPost=, it watches the main process, the endpoint, the unit's control group and its log:
+// the unit is active when it succeeds. It needs no manager.
 //
 // A load may take as long as it moves: only one that shows no log line, no CPU time and no input for a while is
 // stalled. It owns that rule and the exit statuses. It must not know pools, units or D-Bus.
@@ -23,6 +24,8 @@ type Options struct {
 	Expect int           // the status that means healthy
 	Stall  time.Duration // without progress, until the load counts as stalled
 	Log    *log.Logger   // for a person, in the engine's own log
+	Engine string        // the kind, as in a pool file
+	GPU    bool          // the engine was given a GPU, and is not ready without it
 
 	// MainPID and Invocation are MAINPID and INVOCATION_ID of systemd.exec(5).
 	MainPID    int
@@ -67,6 +70,21 @@ func Run(ctx context.Context, o Options) int {
 	return o.wait(ctx, at, w, lines)
 }
 
+// answered says that the engine answers, and makes sure that it does not do so on the CPU.
+func (o Options) answered(ctx context.Context, s Sample, journalctl string) int {
+	text := "the engine answers after " + s.At.Round(time.Millisecond).String()
+	o.Log.Println(text)
+	if !o.GPU {
+		return exit.Ready
+	}
+	g := &gpuLog{engine: o.Engine, invocation: o.Invocation, journalctl: journalctl, log: o.Log}
+	if why := g.fallback(ctx, o.Log.Prefix()+text); why != "" {
+		o.Log.Println("the engine was given a GPU and runs without it: " + why)
+		return exit.NoGPU
+	}
+	return exit.Ready
+}
+
 // wait looks at the engine until there is a verdict.
 func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follower) int {
 	began, told, gone := time.Now(), report{}, false
@@ -77,8 +95,12 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 			s.Answer = at.ask(w.uid, o.Expect)
 			w.counters(&s)
 		}
-		if v := judge.Next(s); v != Wait {
-			return o.end(v, s, at)
+		switch v := judge.Next(s); v {
+		case Wait:
+		case Ready:
+			return o.answered(ctx, s, lines.journalctl)
+		default:
+			return o.failed(v, s, at)
 		}
 		if lines.due(judge.Idle(s), o.Stall) {
 			if pid := lines.start(w.not); pid != 0 {
@@ -98,12 +120,9 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 	return exit.Failed
 }
 
-// end says what the verdict was, in one line.
-func (o Options) end(v Verdict, s Sample, at endpoint) int {
+// failed says what the verdict was, in one line.
+func (o Options) failed(v Verdict, s Sample, at endpoint) int {
 	switch v {
-	case Ready:
-		o.Log.Printf("the engine answers after %s", s.At.Round(time.Millisecond))
-		return exit.Ready
 	case EngineGone:
 		o.Log.Printf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond))
 		return exit.EngineGone
@@ -117,7 +136,11 @@ func (o Options) end(v Verdict, s Sample, at endpoint) int {
 
 // Usage is what the command prints for a wrong command line.
 func Usage() string {
-	return fmt.Sprintf("usage: pool-gate --url http://127.0.0.1:PORT/PATH --expect STATUS --stall DURATION\n\n"+
-		"Run by PID 1 as ExecStartPost= of an engine's unit. Exit status: %d ready, %d engine gone, %d stalled, %d port held by another process.",
-		exit.Ready, exit.EngineGone, exit.Stalled, exit.ForeignPort)
+	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH --expect STATUS --stall DURATION [--engine KIND --gpu]
+       pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
+       pool-gate release [--socket PATH]
+
+Run by PID 1 in an engine's unit: as ExecStartPost=, and as ExecStartPre= and a second ExecStartPost= for its memory. Exit status: %d ready,
+%d engine gone, %d stalled, %d port held by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use.`,
+		exit.Ready, exit.EngineGone, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM, exit.InsufficientRAM, exit.NoGPU)
 }
