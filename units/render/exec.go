@@ -29,7 +29,7 @@ func execLines(in Input, command engine.Command) []Line {
 		text("Slice", pool.Slice, "all engines in one slice, for systemd-cgtop and limits on the whole"),
 		text("Type", "exec", "started means executed: a missing or broken binary fails the start and names itself"),
 	}
-	lines = append(lines, commandLines(in.Host, argv, gateArgv(in), memoryArgv(in))...)
+	lines = append(lines, commandLines(in.Host, commands{engine: argv, gate: gateArgv(in), memory: memoryArgv(in), release: releaseArgv(in)})...)
 	return append(lines,
 		text("KillMode", "mixed", "SIGTERM to the engine alone, which tells its own workers, then SIGKILL to all that is left"),
 		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit alive"),
@@ -77,10 +77,15 @@ func gateArgv(in Input) []string {
 	if len(in.Mask) > 0 {
 		argv = append(argv, "--engine", in.Pool.Engine, "--gpu")
 	}
-	if len(in.Need.Devices) > 0 {
-		argv = append(argv, "--release")
-	}
 	return argv
+}
+
+// releaseArgv is the step behind the gate that gives back what is left of the promise; nil where none was asked for.
+func releaseArgv(in Input) []string {
+	if len(in.Need.Devices) == 0 {
+		return nil
+	}
+	return []string{gatePath(in), "release"}
 }
 
 // healthPath is the pool's own, or the engine's.

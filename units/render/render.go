@@ -148,6 +148,10 @@ func join(a, b systemd.Property) (any, bool) {
 		return append(v[:len(v):len(v)], b.Value.([]systemd.PathOptions)...), true
 	case []systemd.DevicePermission:
 		return append(v[:len(v):len(v)], b.Value.([]systemd.DevicePermission)...), true
+	case []systemd.ExecCommand:
+		return append(v[:len(v):len(v)], b.Value.([]systemd.ExecCommand)...), true
+	case []systemd.PlainCommand:
+		return append(v[:len(v):len(v)], b.Value.([]systemd.PlainCommand)...), true
 	}
 	return nil, false
 }
