@@ -65,6 +65,8 @@ func judgeDevice(d nvml.Device) (row, string, bool) {
 		return rowRemapFailed, "a bad row of the GPU's memory could not be replaced", true
 	case d.Recovery == nvml.RecoveryDrainP2P:
 		return rowRecoveryP2P, "the driver asks that traffic between GPUs be stopped", true
+	case d.Recovery != "" && d.Recovery != nvml.RecoveryNone:
+		return rowRecoveryOther, "the driver asks for an action that is not known here (" + string(d.Recovery) + ")", true
 	case d.Remap != nil && d.Remap.Pending:
 		return rowRemapPending, "a bad row of the GPU's memory is replaced at the next reset", true
 	}
@@ -77,9 +79,11 @@ var recoveryRows = map[nvml.Recovery]row{
 	nvml.RecoveryDrainP2P: rowRecoveryP2P, nvml.RecoveryDrainAndReset: rowRecoveryDrain,
 }
 
-// recoveryRow judges the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h.
+// recoveryRow judges the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h. 5 to 7 (recover the IMEX domain, reset the bus, reboot the
+// system) are newer, and are told as the older action that contains them.
 func recoveryRow(n int) (row, bool) {
-	byNumber := []nvml.Recovery{nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryDrainP2P, nvml.RecoveryDrainAndReset}
+	byNumber := []nvml.Recovery{nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryDrainP2P, nvml.RecoveryDrainAndReset,
+		nvml.RecoveryDrainAndReset, nvml.RecoveryReset, nvml.RecoveryReboot}
 	if n < 0 || n >= len(byNumber) {
 		return row{}, false
 	}

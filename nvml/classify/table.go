@@ -34,6 +34,9 @@ var (
 		"stop the engines that span several GPUs over NVLink, then reset the GPU"}
 	rowRecoveryDrain = row{SourceDevice, "recovery-drain-reset", "recovery action 4, drain and reset", ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset}
 
+	rowRecoveryOther = row{SourceDevice, "recovery-other", "another recovery action", ClassDegraded, ScopeGPU, ActionWatch, CodeDriver,
+		"look at nvidia-smi -q, GPU Recovery Action"}
+
 	rowLost          = row{SourceDevice, "lost", "NVML answers GPU_IS_LOST (15)", ClassReset, ScopeGPU, ActionReboot, CodeUnavailable, hintReboot}
 	rowResetRequired = row{SourceDevice, "reset-required", "NVML answers RESET_REQUIRED (16)", ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset}
 	rowNoAnswer      = row{SourceDevice, "no-answer", "NVML answers another error for the whole GPU", ClassDegraded, ScopeGPU, ActionWatch, CodeDriver,
@@ -57,7 +60,7 @@ var (
 // rows are all of them in the order of the printed table.
 func rows() []row {
 	all := []row{rowECC, rowUnavailable, rowMissed, rowUnknownEvent, rowRecoveryNone, rowRecoveryReset, rowRecoveryReboot, rowRecoveryP2P,
-		rowRecoveryDrain, rowLost, rowResetRequired, rowNoAnswer, rowRemapFailed, rowRemapPending, rowOffBus, rowInit, rowMismatch,
+		rowRecoveryDrain, rowRecoveryOther, rowLost, rowResetRequired, rowNoAnswer, rowRemapFailed, rowRemapPending, rowOffBus, rowInit, rowMismatch,
 		rowSXidFatal, rowSXid}
 	for _, p := range enginePhrases {
 		all = append(all, p.row)

@@ -21,27 +21,31 @@ const (
 	hintNVLink      = "look at nvidia-smi nvlink --status and at the log of the fabric manager"
 )
 
-// xidRows judge each Xid, after NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors, sheet "Xids", column "Resolution Bucket (Immediate
-// Action)": RESTART_APP, IGNORE, RESET_GPU, RESTART_BM, WORKFLOW_XID_n, CHECK_MECHANICALS, UPDATE_SWFW). A code that is in no row is
-// unknownXid.
+// xidRows judge each Xid, after NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html, table "Xids", column
+// "Resolution Bucket (Immediate Action)"). Where they differ from it, a comment says why. A code that is in no row, because the catalogue
+// calls it unused or gives it no bucket, is unknownXid.
 var xidRows = []xidRow{
 	{seq("8 11 13 25 31-32 39-41 60 68-72 75-77 80 82-86 88-89 96-105 126-135 139"),
 		ClassApplication, ScopeProcess, ActionRestart, CodeCUDA, hintApplication},
-	{seq("14 37-38 43-44 66-67 92-93 106-107 121 137 141 152-153 157 160-161"),
+	{seq("14 37-38 43-44 66-67 92-93 106-108 121 137 141 152-153 157 160-161"),
 		ClassLog, ScopeGPU, ActionNone, "", ""},
-	// 45 is the clean-up after another error, which was reported before it and is judged by itself.
-	{seq("45"), ClassLog, ScopeProcess, ActionNone, CodeCUDA, "look at the Xid before this one: it names the cause"},
-	// The public catalogues disagree on 94 and 109: the engine is dead, the GPU may be well. The driver's own advice decides.
+	// 45 (WORKFLOW_XID_45) is the clean-up after another error, which was reported before it and is judged by itself.
+	{seq("45 171-172"), ClassLog, ScopeProcess, ActionNone, CodeCUDA, "look at the Xid that came with this one: it names the cause"},
+	// The catalogues disagree on 94 (RESTART_APP here, elsewhere a reset) and 109 (RESET_GPU here, elsewhere the application): the engine is
+	// dead, the GPU may be well. The driver's own advice decides.
 	{seq("94 109"), ClassDegraded, ScopeGPU, ActionAdvice, CodeCUDA,
 		"the engine is started again; the GPU is shut only if the driver then asks for a reset (recovery action)"},
-	// So they do on 63: a bad row will be replaced at the next reset. Whoever lost data by it was told by 94 or 95.
+	// So they do on 63 (IGNORE here): a bad row will be replaced at the next reset. Whoever lost data by it was told by 94 or 95.
 	{seq("63"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "reset the GPU when it is idle, so that the bad row is replaced"},
 	{seq("46 62 64 95 110 119-120 136 140 143 155-156 158"), ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset},
 	// WORKFLOW_XID_48: with 94 the error was contained, with 95 or alone it was not. Without knowing, the GPU is shut; where the driver
 	// tells its recovery action, "none" opens it again within seconds.
+	// 171 and 172 come with it and only say which memory it was.
 	{seq("48"), ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset + "; uncorrectable errors that come back ask for a new GPU"},
 	{seq("79"), ClassHost, ScopeHost, ActionReboot, CodeUnavailable, hintReboot},
+	// WORKFLOW_NVLINK_ERR and WORKFLOW_NVLINK5_ERR: from a lost link of one engine to a reset, by a detail that Xid 154 sums up.
 	{seq("74 144-150"), ClassDegraded, ScopeGPU, ActionAdvice, CodeDriver, hintNVLink},
+	// CHECK_MECHANICALS, and UPDATE_SWFW below
 	{seq("54"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "the auxiliary power of the GPU is missing: look at its cables"},
 	{seq("78"), ClassDegraded, ScopeGPU, ActionDriver, CodeDriver, "update the driver, or the vGPU software"},
 	// 154 says that the recovery action has changed; its text says to which (see recoveryOf). Without the text the next sample tells.
@@ -62,8 +66,10 @@ var xidNames = map[int]string{
 	95: "an uncontained memory error", 109: "a context switch timed out", 110: "a security fault",
 	119: "the GPU's system processor (GSP) timed out", 120: "a fault of the GPU's system processor (GSP)", 121: "an error of the chip-to-chip link",
 	136: "an NVLink could not be trained", 137: "an NVLink access without the right to it", 140: "an unrecovered ECC error", 143: "the GPU could not start",
-	144: "an NVLink error", 145: "an NVLink error", 146: "an NVLink error", 147: "an NVLink error", 148: "an NVLink error", 149: "an NVLink error",
-	150: "an NVLink error", 154: "the driver's recovery action has changed", 158: "a fatal timeout in the GPU",
+	108: "an NVLink address was not translated", 144: "an NVLink error", 145: "an NVLink error", 146: "an NVLink error", 147: "an NVLink error", 148: "an NVLink error", 149: "an NVLink error",
+	150: "an NVLink error", 151: "a key could not be rotated", 155: "an NVLink error", 156: "a resource of the GPU was retired",
+	157: "a resource of the GPU could not be retired", 160: "a channel was retired", 161: "a channel could not be retired",
+	167: "a fatal timeout on the PCIe bus", 171: "an uncorrectable error in DRAM", 172: "an uncorrectable error in SRAM", 154: "the driver's recovery action has changed", 158: "a fatal timeout in the GPU",
 }
 
 // judgeXid makes the verdict of an Xid from either source; detail is what the kernel's line says of it, or empty.
