@@ -24,10 +24,7 @@ import (
 
 // The bounds of a followed connection.
 const (
-	// heartbeat is how long a helper that works may be silent, where its interval is not longer: it leaves out snapshots in which nothing
-	// has changed.
-	heartbeat = 5 * time.Second
-	// grace is how much later than that a line may come: sampling 16 GPUs and a busy machine take time.
+	// grace is how much later than wire.Heartbeat, or the interval, a line may come: sampling 16 GPUs and a busy machine take time.
 	grace = 5 * time.Second
 	// stable is how long a connection must have lived for the next attempt to be made at once and the backoff to begin anew;
 	// a helper that dies after each first snapshot is not asked in a loop.
@@ -74,7 +71,7 @@ func (c *Client) Ask(ctx context.Context, req wire.Request) (wire.Reply, error) 
 
 // silence is the longest time without a line on a connection that is believed to live. PID 1 accepts for a helper that is dead or hangs, so
 // nothing else tells.
-func (c *Client) silence() time.Duration { return max(c.interval, heartbeat) + grace }
+func (c *Client) silence() time.Duration { return max(c.interval, wire.Heartbeat) + grace }
 
 // Follow implements nvml.Source. It returns ctx's error, and leaves no goroutine behind.
 func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
