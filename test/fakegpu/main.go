@@ -1,0 +1,128 @@
+// Command fakegpu stands in for the kernel driver of GPUs that a test machine does not have: it holds their state, gives memory to
+// engines that ask for it and takes it back when they end, and breaks on request. The fake libnvidia-ml.so.1 (test/fakenvml) tells what
+// it says to whoever loads it.
+//
+//	fakegpu serve [--dir DIR] [--gpus N] [--vram BYTES] [--mig N]
+//	fakegpu ctl [--dir DIR] COMMAND [ARGUMENT…]
+//
+// Engines connect to DIR/take.sock and send one line, a JSON object of bytes by UUID; the answer is "ok" or "out of memory". What they
+// got is theirs until the connection ends, as a process's memory is until it ends. The commands are in commands.go.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/pool-managerd/pool-managerd/test/fakenvml"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "fakegpu:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("usage: fakegpu serve|ctl")
+	}
+	f := flag.NewFlagSet("fakegpu", flag.ContinueOnError)
+	dir := f.String("dir", fakenvml.Dir, "where the library looks for the state")
+	gpus := f.Int("gpus", 2, "how many GPUs there are")
+	vram := f.Uint64("vram", 24<<30, "memory of each, in bytes")
+	mig := f.Int("mig", 0, "partitions of the last GPU")
+	if err := f.Parse(args[1:]); err != nil {
+		return err
+	}
+	switch args[0] {
+	case "serve":
+		state := fakenvml.Default(*gpus, *vram)
+		if *mig > 0 && *gpus > 0 {
+			state.GPUs[*gpus-1].Cut(*mig)
+		}
+		return serve(*dir, state)
+	case "ctl":
+		return ask(*dir, f.Args())
+	}
+	return fmt.Errorf("unknown command %q", args[0])
+}
+
+// serve holds the state until SIGTERM.
+func serve(dir string, state fakenvml.State) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	d := newDriver(dir, state)
+	if err := d.write(); err != nil {
+		return err
+	}
+	take, err := listen(filepath.Join(dir, "take.sock"), 0o666)
+	if err != nil {
+		return err
+	}
+	ctl, err := listen(filepath.Join(dir, "ctl.sock"), 0o600)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { take.Close(); ctl.Close() })
+	go accept(ctl, d.command)
+	accept(take, d.take)
+	return os.Remove(filepath.Join(dir, fakenvml.StateFile)) // the driver is unloaded
+}
+
+func listen(path string, mode os.FileMode) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, mode)
+}
+
+// accept serves connections until the listener is closed.
+func accept(l *net.UnixListener, serve func(*net.UnixConn)) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			serve(c)
+		}()
+	}
+}
+
+// ask sends a command to the server and prints its answer.
+func ask(dir string, args []string) error {
+	c, err := net.Dial("unix", filepath.Join(dir, "ctl.sock"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := json.NewEncoder(c).Encode(args); err != nil {
+		return err
+	}
+	answer := struct{ Text, Error string }{}
+	if err := json.NewDecoder(bufio.NewReader(c)).Decode(&answer); err != nil {
+		return err
+	}
+	if answer.Error != "" {
+		return fmt.Errorf("%s", answer.Error)
+	}
+	fmt.Print(answer.Text)
+	return nil
+}
