@@ -13,7 +13,8 @@ type row struct {
 }
 
 const (
-	hintReset  = "drain the GPU and reset it (nvidia-smi --gpu-reset -i UUID), or reboot the host"
+	// nvidia-smi refuses while any program has the GPU open, and pool-gpu has.
+	hintReset  = "reset the GPU (stop pool-gpu.socket, nvidia-smi --gpu-reset -i UUID, start it again: see pool-gpu(8)), or reboot the host"
 	hintReboot = "reboot the host; if it comes again, look at power, riser and seating of the GPU, then replace it"
 )
 
