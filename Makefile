@@ -121,8 +121,8 @@ integration: need-root need-go host-packages deb ## Only the integration tests, 
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) go test -tags machine -p 1 -count 1 -timeout 25m ./test/...
 
 .PHONY: test-gpu
-test-gpu: need-go need-cc ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped
-	go test -tags gpu -count 1 -timeout 5m -v ./test/gpu
+test-gpu: build ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped
+	POOL_GPU=$(abspath $(GPU)) go test -tags gpu -count 1 -timeout 5m -v ./test/gpu
 
 .PHONY: fuzz
 fuzz: need-go ## Each fuzz target for a short while (FUZZTIME=10s)
