@@ -61,6 +61,14 @@ func run(o options) error {
 	if o.CrashAfter >= 0 {
 		time.AfterFunc(o.CrashAfter, func() { end(o.ExitCode) })
 	}
+	if o.Say != "" {
+		fmt.Println(o.Say)
+	}
+	memory, err := takeMemory(o)
+	if err != nil {
+		return err
+	}
+	defer memory.Close()
 	e := newEngine(o)
 	loaded := make(chan struct{})
 	go func() {

@@ -30,6 +30,11 @@ type options struct {
 	ExitCode   int           // --exit-code, 1 when left out
 	IgnoreTerm bool          // --ignore-term
 	Version    bool          // --version
+
+	VRAM   uint64 // --vram: bytes of each device in $CUDA_VISIBLE_DEVICES that it takes from the fake driver, and holds
+	Driver string // --fake-driver: the socket of the fake driver
+	Say    string // --say: a line that it logs before it is loaded, as an engine's own
+	Masked string // $CUDA_VISIBLE_DEVICES
 }
 
 // switches are llama-server's flags without a value that a test may pass; they change nothing here.
@@ -38,7 +43,7 @@ var switches = []string{"--metrics", "--slots", "--no-webui", "--flash-attn", "-
 // parse reads the arguments. An unknown flag is skipped together with a value that follows it, so that any
 // llama-server command line is taken; a wrong value of a known one is an error.
 func parse(args []string, getenv func(string) string) (options, error) {
-	o := options{Host: "127.0.0.1", Slots: 1, LoadMode: loadCPU, CrashAfter: -1, ExitCode: 1}
+	o := options{Host: "127.0.0.1", Slots: 1, LoadMode: loadCPU, CrashAfter: -1, ExitCode: 1, Driver: fakeDriver, Masked: getenv("CUDA_VISIBLE_DEVICES")}
 	if h := getenv("HOST"); h != "" {
 		o.Host = h
 	}
@@ -104,6 +109,12 @@ func (o *options) set(name, value string) (err error) {
 		o.CrashAfter, err = time.ParseDuration(value)
 	case "--exit-code":
 		o.ExitCode, err = strconv.Atoi(value)
+	case "--vram":
+		o.VRAM, err = strconv.ParseUint(value, 10, 64)
+	case "--fake-driver":
+		o.Driver = value
+	case "--say":
+		o.Say = value
 	}
 	return err
 }

@@ -148,7 +148,7 @@ func (h *Host) Reset(ctx context.Context, config string) error {
 		systemctl daemon-reload
 		systemctl stop pool-managerd.service 2>/dev/null || true
 		units=$(systemctl list-units --all --plain --no-legend 'pool-engine@*' 'pool-probe-*' 'test-*' | awk '{print $1}')
-		[ -z "$units" ] || systemctl stop $units || true
+		[ -z "$units" ] || systemctl stop $units || true`+unloadGPUs+`
 		systemctl reset-failed`)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/fakenvml"
 	"github.com/pool-managerd/pool-managerd/test/machine"
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 )
@@ -25,6 +26,9 @@ type Parts struct {
 	Deb   string // the package to test
 	Stub  string // the stand-in engine
 	Model string // the generated GGUF model
+
+	NVML    string // the fake libnvidia-ml.so.1
+	FakeGPU string // the fake driver behind it
 }
 
 // Build makes the parts in dir. The package itself is the one that $POOL_MANAGERD_DEB names, or made as well.
@@ -40,6 +44,17 @@ func Build(ctx context.Context, dir string) (Parts, error) {
 		}
 	}
 	if err := goBuild(ctx, root, p.Stub, "./test/stubengine"); err != nil {
+		return p, err
+	}
+	p.FakeGPU = filepath.Join(dir, "fakegpu")
+	if err := goBuild(ctx, root, p.FakeGPU, "./test/fakegpu"); err != nil {
+		return p, err
+	}
+	library := filepath.Join(dir, "nvml")
+	if err := os.Mkdir(library, 0o755); err != nil {
+		return p, err
+	}
+	if p.NVML, err = fakenvml.Build(ctx, library, false); err != nil {
 		return p, err
 	}
 	return p, tinymodel.Write(p.Model, tinymodel.Options{})
@@ -106,6 +121,8 @@ func Boot(ctx context.Context, cfg machine.Config, parts Parts) (*Host, error) {
 	cfg.Files = append(cfg.Files[:len(cfg.Files):len(cfg.Files)],
 		machine.File{Guest: StubEngine, Host: parts.Stub, Mode: 0o755},
 		machine.File{Guest: TinyModel, Host: parts.Model, Mode: 0o644},
+		machine.File{Guest: fakeDriver, Host: parts.FakeGPU, Mode: 0o755},
+		machine.File{Guest: fakeLibrary, Host: parts.NVML, Mode: 0o644},
 	)
 	m, err := machine.Boot(ctx, cfg)
 	if err != nil {
