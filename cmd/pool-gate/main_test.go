@@ -23,6 +23,12 @@ func TestCommandLine(t *testing.T) {
 		{"no_time", []string{"--url", url, "--stall", "0s"}, "1", "usage: pool-gate"},
 		{"not_a_duration", []string{"--url", url, "--stall", "5"}, "1", "-stall"},
 		{"not_run_by_pid_1", []string{"--url", url}, "", "MAINPID is not set"},
+		{"gpu_of_an_unknown_engine", []string{"--url", url, "--gpu"}, "1", "usage: pool-gate"},
+		{"memory_of_nothing", []string{"memory"}, "", "usage: pool-gate"},
+		{"memory_of_no_number", []string{"memory", "--need", "GPU-a=5G"}, "", "is not of the form DEVICE=BYTES"},
+		{"memory_with_a_stray_word", []string{"memory", "--host", "5", "word"}, "", "usage: pool-gate"},
+		{"release_with_a_stray_word", []string{"release", "word"}, "", "usage: pool-gate"},
+		{"unknown_command", []string{"forget"}, "", "usage: pool-gate"},
 		{"another_host", []string{"--url", "http://192.0.2.1:1/health"}, strconv.Itoa(os.Getpid()), "is not of the form"},
 	}
 	for _, c := range cases {
@@ -33,5 +39,24 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("exit %d, want %d, and %q in:\n%s", got, exit.Usage, c.says, &stderr)
 			}
 		})
+	}
+}
+
+// TestMemoryNeedsNoMainPID: before the start there is no main process.
+func TestMemoryNeedsNoMainPID(t *testing.T) {
+	t.Setenv("MAINPID", "")
+	var stderr strings.Builder
+	if got := run([]string{"memory", "--host", "1", "--wait", "0s"}, &stderr); got != exit.Ready || stderr.Len() > 0 {
+		t.Errorf("exit %d:\n%s", got, &stderr)
+	}
+	if got := run([]string{"memory", "--host", "2", "--memory-max", "1"}, &stderr); got != exit.InsufficientRAM {
+		t.Errorf("exit %d:\n%s", got, &stderr)
+	}
+	none := t.TempDir() + "/none"
+	if got := run([]string{"memory", "--need", "GPU-a=1", "--socket", none}, &stderr); got != exit.Ready || !strings.Contains(stderr.String(), none) {
+		t.Errorf("exit %d:\n%s", got, &stderr)
+	}
+	if got := run([]string{"release", "--socket", none}, &stderr); got != exit.Ready {
+		t.Errorf("exit %d:\n%s", got, &stderr)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -48,13 +49,13 @@ func (g *gpuLog) fallback(ctx context.Context, mark string) (why string) {
 		g.pass(err.Error())
 		return ""
 	}
-	why, whole := g.read(out, mark)
+	why, err = g.read(out, mark)
 	switch {
-	case why != "" || whole:
+	case err == nil:
 	case ctx.Err() != nil:
 		g.pass("the journal did not answer within " + logWithin.String())
 	default:
-		g.pass("journalctl ended")
+		g.pass(err.Error())
 	}
 	_ = cmd.Process.Kill()
 	_, _ = io.Copy(io.Discard, out)
@@ -62,23 +63,26 @@ func (g *gpuLog) fallback(ctx context.Context, mark string) (why string) {
 	return why
 }
 
-// read goes through the lines; whole says that they were read up to the gate's own.
-func (g *gpuLog) read(out io.Reader, mark string) (why string, whole bool) {
+// read goes through the lines up to the gate's own, or the first by which the engine tells. An error says that there was neither.
+func (g *gpuLog) read(out io.Reader, mark string) (why string, err error) {
 	scanner := bufio.NewScanner(out)
 	scanner.Buffer(make([]byte, 0, 4096), 1<<20)
 	for scanner.Scan() {
 		pid, text := logLine(scanner.Bytes())
 		if pid == os.Getpid() {
 			if text == mark {
-				return "", true
+				return "", nil
 			}
 			continue
 		}
 		if reason, found := classify.Fallback(g.engine, text); found {
-			return fmt.Sprintf("%s; its log says %q", reason, cut(text, 200)), false
+			return fmt.Sprintf("%s; its log says %q", reason, cut(text, 200)), nil
 		}
 	}
-	return "", false
+	if err := scanner.Err(); err != nil {
+		return "", err
+	}
+	return "", errors.New("journalctl ended")
 }
 
 func (g *gpuLog) pass(why string) {
