@@ -146,3 +146,21 @@ func TestFitCompletes(t *testing.T) {
 		t.Errorf("%d %s%s", r.code, r.out, r.errOut)
 	}
 }
+
+// TestFitIsDocumented: the output in the documentation is a real one.
+func TestFitIsDocumented(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "fit-each-gpu-alone.golden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "reference", "memory.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, _, _ := strings.Cut(string(golden), "-- exit status")
+	for line := range strings.Lines(shown) {
+		if strings.TrimSpace(line) != "" && !strings.Contains(string(page), "    "+line) {
+			t.Errorf("docs/reference/memory.md does not show %q", line)
+		}
+	}
+}
