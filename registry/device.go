@@ -108,4 +108,5 @@ type PoolDevice struct {
 	ComputeCapability string
 	Memory            *VRAM
 	Health            Health
+	Old               bool // Memory.Free was read too long ago to be told; set by Snapshot.At
 }

@@ -106,21 +106,24 @@ func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, wire.Health{Status: "ok", Version: s.version})
 }
 
-// encodedList is the answer of GET /v1/pools for one version of the registry, shared by all who ask before the next.
+// encodedList is the answer of GET /v1/pools for one version of the registry, shared by all who ask before the next. Facts
+// about GPUs that only grow old make no version.
 type encodedList struct {
 	version uint64
+	old     bool
 	body    []byte
 }
 
 func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
-	now := s.registry.Snapshot()
+	snapshot, now := s.registry.Snapshot(), s.now()
+	old := snapshot.Devices.Old(now)
 	cached := s.list.Load()
-	if cached == nil || cached.version != now.Version {
-		body, err := wire.Encode(wire.ListOf(now))
+	if cached == nil || cached.version != snapshot.Version || cached.old != old {
+		body, err := wire.Encode(wire.ListOf(snapshot.At(now)))
 		if err != nil {
 			return err
 		}
-		cached = &encodedList{now.Version, body}
+		cached = &encodedList{snapshot.Version, old, body}
 		s.list.Store(cached)
 	}
 	return answerBody(w, "application/json", cached.body)
@@ -129,7 +132,7 @@ func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
 // pool returns the pool that the path names, or the 404.
 func (s *Server) pool(r *http.Request) (*registry.Pool, error) {
 	id := r.PathValue("id")
-	if p, ok := s.registry.Snapshot().Pool(id); ok {
+	if p, ok := s.registry.Snapshot().PoolAt(id, s.now()); ok {
 		return p, nil
 	}
 	return nil, noSuchPool(id)

@@ -13,7 +13,9 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
@@ -86,6 +88,31 @@ func TestTheListIsNeverOld(t *testing.T) {
 		if want := fmt.Sprintf(`"restart_count":%d`, i); !strings.Contains(h.get("/v1/pools").body, want) {
 			t.Fatalf("the list is older than the registry: no %s", want)
 		}
+	}
+}
+
+// TestFactsThatGrowOldAreTold: nobody writes while the driver hangs, and yet no answer goes on as if nothing were.
+func TestFactsThatGrowOldAreTold(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	facts := registrytest.Devices()
+	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma()}) {
+		h.reg.Put(p)
+	}
+	h.reg.SetDevices(facts)
+	var age atomic.Int64
+	h.server.now = func() time.Time { return facts.Taken.Add(time.Duration(age.Load())) }
+	for _, path := range []string{"/v1/pools", "/v1/pools/gemma", "/v1/pools/gemma/health"} {
+		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
+			for _, c := range []struct {
+				age  time.Duration
+				free bool
+			}{{0, true}, {registry.MaxFactsAge, true}, {registry.MaxFactsAge + time.Millisecond, false}, {0, true}} {
+				age.Store(int64(c.age))
+				if body := h.get(path).body; strings.Contains(body, "vram_free_bytes") != c.free || !strings.Contains(body, "vram_total_bytes") {
+					t.Errorf("after %s: %s", c.age, body)
+				}
+			}
+		})
 	}
 }
 

@@ -9,11 +9,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// maxFactsAge is how old facts may be before what changes from moment to moment (free and used memory, utilisation) has no
-// series any more. A scrape that repeats a figure of a driver that hangs would show a GPU at rest; a gap shows what is so. It
-// is above any interval of sampling and below the five minutes for which Prometheus itself repeats a value.
-const maxFactsAge = 30 * time.Second
-
 // maxReplicas is the budget of the label replica_id: replicas beyond it have no series of a GPU.
 const maxReplicas = 1024
 
@@ -66,8 +61,9 @@ func (c *devices) Collect(ch chan<- prometheus.Metric) {
 	if !s.Devices.Taken.IsZero() {
 		gauge(c.age, max(0, now.Sub(s.Devices.Taken)).Seconds())
 	}
-	fresh := now.Sub(s.Devices.Taken) <= maxFactsAge
-	all := seriesOf(s.Devices.Devices)
+	fresh := !s.Devices.Old(now) // a gap shows what is so: the figures are not known
+	facts := s.Devices.At(now)
+	all := seriesOf(facts.Devices)
 	for _, g := range all {
 		if g.memory != nil {
 			gauge(c.total, float64(g.memory.Total), g.label)
@@ -76,7 +72,7 @@ func (c *devices) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
-	c.collectHealth(s.Devices.Devices, gauge)
+	c.collectHealth(facts.Devices, gauge)
 	c.collectReplicas(s, all, fresh, gauge)
 }
 

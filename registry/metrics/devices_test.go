@@ -79,8 +79,8 @@ func TestFactsThatMayBeWrongHaveNoSeries(t *testing.T) {
 	}{
 		{"fresh", 0, nil, all},
 		{"from_a_clock_that_is_ahead", -time.Minute, nil, all},
-		{"as_old_as_they_may_be", maxFactsAge, nil, all},
-		{"older", maxFactsAge + time.Millisecond, nil, lasting},
+		{"as_old_as_they_may_be", registry.MaxFactsAge, nil, all},
+		{"older", registry.MaxFactsAge + time.Millisecond, nil, lasting},
 		{"of_devices_that_do_not_answer", 0, unwell(registry.HealthLost), lasting},
 		{"of_devices_of_which_nothing_is_known_now", 0, unwell(registry.HealthUnknown), lasting},
 		{"of_devices_that_need_a_reset_and_answer", 0, unwell(registry.HealthReset), all},
@@ -99,6 +99,9 @@ func TestFactsThatMayBeWrongHaveNoSeries(t *testing.T) {
 			}
 			if want := fmt.Sprintf("\ngpu_facts_age_seconds %g\n", max(0, c.age).Seconds()); !strings.Contains(got, want) {
 				t.Errorf("no %q in\n%s", want, got)
+			}
+			if old := c.age > registry.MaxFactsAge; c.change == nil && strings.Contains(got, `gpu_health{device="`+registrytest.Ampere+`",health="unknown"} 1`) != old {
+				t.Errorf("health of a GPU with facts that are %s old:\n%s", c.age, got)
 			}
 		})
 	}
@@ -220,5 +223,16 @@ func TestCardinalityOfGPUs(t *testing.T) {
 	}
 	if n := strings.Count(gpuLines(t, m), "\ndriver_reset_events_total{"); n > maxDevices+maxReasons {
 		t.Errorf("%d series of driver_reset_events_total", n)
+	}
+}
+
+// TestAMaskAsWritten: a replica's mask may still be what the pool file says, and not yet UUIDs.
+func TestAMaskAsWritten(t *testing.T) {
+	reg, m := onGPUs(0)
+	p := registrytest.OnGPUs([]registry.Pool{registrytest.Gemma()})[0]
+	p.Replicas[0].DeviceMask = []string{"0"}
+	reg.Put(p)
+	if got := gpuLines(t, m); !strings.Contains(got, `gpu_utilization{device="`+registrytest.Ampere+`",engine="llamacpp",engine_version="b5000",pool_id="gemma"`) {
+		t.Errorf("no series:\n%s", got)
 	}
 }

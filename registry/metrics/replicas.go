@@ -51,8 +51,8 @@ func devicesOf(p *registry.Pool, r *registry.Replica, all []deviceSeries) []*dev
 	var out []*deviceSeries
 	for i := range all {
 		d := &all[i]
-		masked := slices.ContainsFunc(p.Devices, func(of registry.PoolDevice) bool {
-			return of.UUID == d.label && slices.Contains(r.DeviceMask, of.ID)
+		masked := slices.Contains(r.DeviceMask, d.label) || slices.ContainsFunc(p.Devices, func(of registry.PoolDevice) bool {
+			return of.UUID == d.label && slices.Contains(r.DeviceMask, of.ID) // not resolved yet
 		})
 		held := slices.ContainsFunc(d.processes, func(of registry.GPUProcess) bool { return of.Pool == p.ID && of.Replica == r.ID })
 		if masked || held {

@@ -90,9 +90,27 @@ func OnGPUs(pools []registry.Pool) []registry.Pool {
 			Memory: memory(40*gib, 9*gib, 0), Health: registry.HealthOK}},
 	}
 	for i := range pools {
-		pools[i].Devices = on[pools[i].ID]
+		p := &pools[i]
+		p.Devices, p.Replicas = on[p.ID], slices.Clone(p.Replicas)
+		for n := range p.Replicas {
+			p.Replicas[n].DeviceMask = resolved(p.Replicas[n].DeviceMask, p.Devices)
+		}
+		*p = registry.Aggregate(*p)
 	}
 	return pools
+}
+
+// resolved is a mask as the daemon shows it once the devices are known: full UUIDs.
+func resolved(mask []string, devices []registry.PoolDevice) []string {
+	var out []string
+	for _, entry := range mask {
+		for _, d := range devices {
+			if d.ID == entry {
+				out = append(out, d.UUID)
+			}
+		}
+	}
+	return out
 }
 
 func poolDevice(id string, d registry.Device) registry.PoolDevice {

@@ -25,7 +25,9 @@ func TestDevicesOf(t *testing.T) {
 	taken := registrytest.Start()
 	now := taken.Add(90 * time.Second)
 	hung := registry.Fail(registry.CodeGPUUnavailable, "nvmlInit_v2 hangs", "Restart the host.")
-	one := func(d registry.Device) registry.Devices { return registry.Devices{Devices: []registry.Device{d}} }
+	one := func(d registry.Device) registry.Devices {
+		return registry.Devices{Taken: taken.Add(90 * time.Second), Devices: []registry.Device{d}}
+	}
 	off := false
 	for _, c := range []struct {
 		name string
@@ -41,14 +43,17 @@ func TestDevicesOf(t *testing.T) {
 			`{"driver":{},"stale":{"last_error":"GPU_UNAVAILABLE: nvmlInit_v2 hangs","hint":"Restart the host."},"devices":[]}`},
 		{"stale_by_a_clock_that_is_ahead", registry.Devices{Taken: now.Add(time.Hour), Stale: hung},
 			`{"driver":{},"taken_ms":1700003690000,"stale":{"age_ms":0,"last_error":"GPU_UNAVAILABLE: nvmlInit_v2 hangs","hint":"Restart the host."},"devices":[]}`},
+		{"too_old_to_say_that_a_gpu_is_healthy", registry.Devices{Taken: taken, Stale: hung, Devices: []registry.Device{{UUID: "GPU-0", Health: registry.HealthOK}}},
+			`{"driver":{},"taken_ms":1700000000000,"stale":{"age_ms":90000,"last_error":"GPU_UNAVAILABLE: nvmlInit_v2 hangs","hint":"Restart the host."},` +
+				`"devices":[{"uuid":"GPU-0","index":0,"processes":[],"health":"unknown","since_ms":1700000000000,"pools":[]}]}`},
 		{"a_gpu_that_tells_nothing", one(registry.Device{Index: 3, PCI: "00000000:a1:00.0"}),
-			`{"driver":{},"devices":[{"index":3,"pci":"00000000:a1:00.0","processes":[],"health":"unknown","pools":[]}]}`},
+			`{"driver":{},"taken_ms":1700000090000,"devices":[{"index":3,"pci":"00000000:a1:00.0","processes":[],"health":"unknown","pools":[]}]}`},
 		{"zeros_that_are_known", one(registry.Device{UUID: "GPU-0", Health: registry.HealthOK, Memory: &registry.VRAM{Total: 1}, UtilizationPct: new(int),
 			PowerState: new(int), Minor: new(int), ECC: &registry.ECC{Uncorrectable: new(uint64)}}),
-			`{"driver":{},"devices":[{"uuid":"GPU-0","index":0,"minor":0,"vram_total_bytes":1,"vram_free_bytes":0,"vram_used_bytes":0,"utilization_percent":0,` +
+			`{"driver":{},"taken_ms":1700000090000,"devices":[{"uuid":"GPU-0","index":0,"minor":0,"vram_total_bytes":1,"vram_free_bytes":0,"vram_used_bytes":0,"utilization_percent":0,` +
 				`"power_state":0,"ecc":{"enabled":false,"uncorrectable":0},"processes":[],"health":"healthy","pools":[]}]}`},
 		{"mig_mode_off_has_no_partitions", one(registry.Device{UUID: "GPU-0", Health: registry.HealthOK, MIG: &off}),
-			`{"driver":{},"devices":[{"uuid":"GPU-0","index":0,"mig":false,"partitions":[],"processes":[],"health":"healthy","pools":[]}]}`},
+			`{"driver":{},"taken_ms":1700000090000,"devices":[{"uuid":"GPU-0","index":0,"mig":false,"partitions":[],"processes":[],"health":"healthy","pools":[]}]}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := encoded(t, DevicesOf(&c.in, now)); got != c.want {
@@ -112,6 +117,7 @@ func TestCapacity(t *testing.T) {
 		{"the_first_of_two_is_not_known", []registry.PoolDevice{gpu(noMemory, compute("")), gpu()}, nil, []string{total, free, capability}},
 		{"one_of_two_is_lost", []registry.PoolDevice{gpu(), gpu(health(registry.HealthLost))}, []string{total + ":20"}, []string{free}},
 		{"facts_are_stale", []registry.PoolDevice{gpu(health(registry.HealthUnknown))}, []string{total + ":10", capability + `:"8.6"`}, []string{free}},
+		{"it_is_degraded_and_its_facts_are_old", []registry.PoolDevice{gpu(health(registry.HealthDegraded), func(d *registry.PoolDevice) { d.Old = true })}, []string{total + ":10"}, []string{free}},
 		{"it_needs_a_reset_and_answers", []registry.PoolDevice{gpu(health(registry.HealthReset))}, []string{total + ":10", free + ":4"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -8,8 +8,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// DevicesOf returns the answer of GET /v1/devices at a moment, from which the age of stale facts follows.
-func DevicesOf(d *registry.Devices, now time.Time) DeviceList {
+// DevicesOf returns the answer of GET /v1/devices at a moment, from which the age of the facts follows.
+func DevicesOf(facts *registry.Devices, now time.Time) DeviceList {
+	d := facts.At(now)
 	l := DeviceList{
 		Driver:  Driver{Version: d.Driver.Version, CUDA: d.Driver.CUDA, Library: d.Driver.Library, Problem: d.Driver.Problem},
 		TakenMS: moment(d.Taken), Devices: make([]GPUDevice, 0, len(d.Devices)),
@@ -76,7 +77,7 @@ func deviceOf(d registry.PoolDevice) Device {
 	w := Device{ID: d.ID, UUID: d.UUID, Name: d.Name, ComputeCapability: d.ComputeCapability, Health: string(d.Health)}
 	if d.Memory != nil {
 		w.VRAMTotalBytes = &d.Memory.Total
-		if d.Health.Answers() {
+		if d.Health.Answers() && !d.Old {
 			w.VRAMFreeBytes = &d.Memory.Free
 		}
 	}

@@ -1,0 +1,85 @@
+package registry
+
+import (
+	"slices"
+	"time"
+)
+
+// MaxFactsAge is how old facts about GPUs may be before what changes from moment to moment (free and used memory, utilisation)
+// is told no more, and a GPU against which nothing is held is HealthUnknown. A figure that is repeated while the driver hangs
+// would show a GPU at rest. It is above any interval of sampling, and above the time of a restart of the helper.
+const MaxFactsAge = 30 * time.Second
+
+// Old reports whether the facts are too old to be told without a word about their age.
+func (d *Devices) Old(now time.Time) bool { return now.Sub(d.Taken) > MaxFactsAge }
+
+// At returns the GPUs as they are known at a moment. Nobody writes when facts only grow old, so readers ask for it.
+func (d *Devices) At(now time.Time) Devices {
+	out := *d
+	if !d.Old(now) {
+		return out
+	}
+	out.Devices = slices.Clone(d.Devices)
+	for i := range out.Devices {
+		if g := &out.Devices[i]; g.Health == HealthOK {
+			g.Health, g.Since = HealthUnknown, d.Taken
+		}
+	}
+	return out
+}
+
+// memory returns the newest memory of a GPU or partition; ok is false where it is not listed.
+func (d *Devices) memory(uuid string) (m *VRAM, ok bool) {
+	for i := range d.Devices {
+		g := &d.Devices[i]
+		if g.UUID == uuid {
+			return g.Memory, true
+		}
+		for j := range g.Partitions {
+			if g.Partitions[j].UUID == uuid {
+				return g.Partitions[j].Memory, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// At returns the snapshot as it is to be told at a moment: pools show the newest memory of their devices, and facts that are
+// too old say so.
+func (s *Snapshot) At(now time.Time) *Snapshot {
+	out := *s
+	out.Devices = s.Devices.At(now)
+	out.Pools = slices.Clone(s.Pools)
+	for i, p := range out.Pools {
+		out.Pools[i] = s.poolAt(p, now)
+	}
+	return &out
+}
+
+// PoolAt returns one pool of the snapshot as it is to be told at a moment.
+func (s *Snapshot) PoolAt(id string, now time.Time) (*Pool, bool) {
+	p, ok := s.Pool(id)
+	if !ok {
+		return nil, false
+	}
+	return s.poolAt(p, now), true
+}
+
+func (s *Snapshot) poolAt(p *Pool, now time.Time) *Pool {
+	if len(p.Devices) == 0 {
+		return p
+	}
+	out := *p
+	out.Devices = slices.Clone(p.Devices)
+	old := s.Devices.Old(now)
+	for i := range out.Devices {
+		d := &out.Devices[i]
+		if m, listed := s.Devices.memory(d.UUID); listed && m != nil {
+			d.Memory = m
+		}
+		if d.Old = old; old && d.Health == HealthOK {
+			d.Health = HealthUnknown
+		}
+	}
+	return &out
+}
