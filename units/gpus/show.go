@@ -33,7 +33,7 @@ func (b *Board) Show(users Users, now time.Time) registry.Devices {
 	}
 	drv := b.snapshot.Driver
 	out.Taken = b.snapshot.Taken
-	out.Driver = registry.Driver{Version: drv.Version, CUDA: drv.CUDA, Library: drv.Library, Failure: driverFailure(drv.Problem)}
+	out.Driver = registry.Driver{Version: drv.Version, CUDA: drv.CUDA, Library: drv.Library, Failure: driverFailure(drv.Problem), Problem: string(kindOf(drv.Problem))}
 	for _, d := range b.snapshot.Devices {
 		out.Devices = append(out.Devices, b.device(d, users, now))
 	}

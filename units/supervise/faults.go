@@ -103,7 +103,6 @@ func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) 
 	out := s.gpus.Note(v, unit, now)
 	v = out.Verdict
 	s.Log.Warn("GPU error: "+v.Text, "class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint", v.Hint)
-	s.gpuChanges(out.Changes)
 	if out.Kind != "" {
 		s.Observer.DriverReset(out.Device, out.Kind)
 	}

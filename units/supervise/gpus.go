@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
-	"github.com/pool-managerd/pool-managerd/nvml/health"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/gpus"
@@ -42,11 +41,10 @@ func (s *Supervisor) gpuUpdate(u nvml.Update) {
 	if u.Stale != nil {
 		s.Log.Warn("facts about GPUs are not refreshed: "+u.Stale.Problem.Text+"; engines go on", "since", u.Stale.Since)
 	}
-	changes, moved := s.gpus.Update(u, time.Now())
+	_, moved := s.gpus.Update(u, time.Now())
 	if s.gpus.Known() {
 		s.first.Do(func() { close(s.gpusTold) })
 	}
-	s.gpuChanges(changes)
 	for _, r := range s.masked() {
 		if moved {
 			s.remask(r)
@@ -193,21 +191,7 @@ func given(mask []devices.Target) []render.Device {
 	return out
 }
 
-// gpuChanges logs each change of a GPU's health once.
-func (s *Supervisor) gpuChanges(changes []health.Change) {
-	for _, c := range changes {
-		attrs := []any{"device", c.Device, "from", string(c.From), "to", string(c.To)}
-		if c.To == health.OK {
-			s.Log.Info(fmt.Sprintf("GPU %s is healthy again", c.Device), attrs...)
-			continue
-		}
-		if v := c.Cause; v != nil {
-			s.Log.Warn(fmt.Sprintf("GPU %s is %s: %s", c.Device, c.To, v.Text), append(attrs, "xid", v.Xid, "hint", v.Hint)...)
-		}
-	}
-}
-
-// showGPUs publishes what is known of the GPUs.
+// showGPUs publishes what is known of the GPUs. The registry makes events of changed healths, and logs them.
 func (s *Supervisor) showGPUs() {
 	if s.GPUs == nil {
 		return
