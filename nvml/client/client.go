@@ -76,7 +76,7 @@ func (c *Client) silence() time.Duration { return max(c.interval, wire.Heartbeat
 // Follow implements nvml.Source. It returns ctx's error, and leaves no goroutine behind.
 func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
 	f := follower{c: c, deliver: deliver, fresh: time.Now()}
-	f.stale(nvml.Problem{Kind: nvml.ProblemHelper, Text: "pool-gpu has not answered yet"})
+	f.say(nvml.Problem{Kind: nvml.ProblemHelper, Text: "pool-gpu has not answered yet"})
 	wait := time.Duration(0)
 	for ctx.Err() == nil {
 		if !sleep(ctx, wait) {
@@ -176,7 +176,7 @@ func (f *follower) take(r wire.Reply) error {
 		return &AnswerError{Text: r.Error}
 	case r.Snapshot != nil:
 		if f.problem != nil {
-			f.c.log.Info("GPU facts are fresh again", "driver", r.Snapshot.Driver.Version, "gpus", len(r.Snapshot.Devices))
+			f.c.log.Info("GPU facts are fresh", "driver", r.Snapshot.Driver.Version, "gpus", len(r.Snapshot.Devices))
 		}
 		f.fresh, f.problem = time.Now(), nil
 		f.deliver(nvml.Update{Snapshot: r.Snapshot})
@@ -189,14 +189,17 @@ func (f *follower) take(r wire.Reply) error {
 	return nil // a line with nothing that we know is from a newer helper, and may be passed over
 }
 
-// stale says once that facts are missing, and why.
+// stale logs and says once that facts are missing, and why.
 func (f *follower) stale(p nvml.Problem) {
 	if f.problem != nil && *f.problem == p {
 		return
 	}
-	if f.problem != nil { // the first one is only said because Follow has just begun
-		f.c.log.Warn("GPU facts are not refreshed", "reason", p.Text, "since", f.fresh)
-	}
+	f.c.log.Warn("GPU facts are not refreshed", "reason", p.Text, "since", f.fresh)
+	f.say(p)
+}
+
+// say delivers that facts are missing, and why.
+func (f *follower) say(p nvml.Problem) {
 	f.problem = &p
 	f.deliver(nvml.Update{Stale: &nvml.Stale{Since: f.fresh, Problem: p}})
 }

@@ -2,9 +2,11 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -208,6 +210,25 @@ func TestFirst(t *testing.T) {
 	}
 	if r := h.requests[0]; r.Version != wire.Version || r.Op != wire.OpFollow || r.IntervalMS != 3000 {
 		t.Errorf("the request is %+v", r)
+	}
+}
+
+// TestLog: each change of what is known is one line, and what goes on is none.
+func TestLog(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == "since" {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	follow(t, 10*time.Minute, Options{Socket: "/gpu.sock", Log: log}, func(_ *helper, conn net.Conn) { say(conn, snapshot("a")); say(conn, snapshot("a")) })
+	want := `level=INFO msg="GPU facts are fresh" driver=550.54.14 gpus=0
+level=WARN msg="GPU facts are not refreshed" reason="pool-gpu closed the connection"
+level=WARN msg="GPU facts are not refreshed" reason="nobody listens on pool-gpu's socket /gpu.sock; is pool-gpu.socket failed?"
+`
+	if out.String() != want {
+		t.Errorf("the log is\n%swant\n%s", out.String(), want)
 	}
 }
 

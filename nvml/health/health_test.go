@@ -146,6 +146,15 @@ func TestGPU(t *testing.T) {
 			h.samples(1, time.Second)
 			h.is(0, health.OK)
 		}},
+		{"reset/said_again_in_the_new_session", func(h *host) {
+			h.untold(0)
+			h.xid(0, 119)
+			h.facts.Session = "b"
+			h.samples(1, time.Second)
+			h.xid(0, 119)
+			h.samples(1000, time.Second)
+			h.is(0, health.Reset)
+		}},
 		{"reset/sample_of_before_the_verdict_does_not_count", func(h *host) {
 			h.now = h.now.Add(10 * time.Second)
 			h.xid(0, 119)
@@ -279,6 +288,10 @@ func TestPartitions(t *testing.T) {
 	h.shows(first, health.Degraded)
 	h.shows(second, health.OK)
 	h.shows("MIG-that-is-not-there", health.Unknown)
+
+	h.facts.Devices[0] = nvmltest.MIG(0, 1) // the second one is destroyed
+	h.samples(1, time.Second)
+	h.shows(second, health.Unknown)
 }
 
 // TestCountedOnce: the driver tells one fault as an event and in the kernel's log; a second fault is counted again.

@@ -47,7 +47,6 @@ type Tracker struct {
 	byPCI      map[string]string
 	host       map[string]*mark // marks on the host as a whole, by the UUID of the GPU that caused them, "" where none did
 	session    string
-	sampled    bool
 	stale      time.Time // since when facts are old; zero: they are fresh
 	waiting    []waiting
 	reports    reports
@@ -176,7 +175,7 @@ func (t *Tracker) Snapshot(s *nvml.Snapshot, at time.Time) []Change {
 		t.Stale(at) // no driver, no facts: what was held stays, and nothing new is
 		return t.settle(at)
 	}
-	t.session, t.sampled, t.stale = s.Session, true, time.Time{}
+	t.session, t.stale = s.Session, time.Time{}
 	t.learn(s, at)
 	t.resolve()
 	for uuid, g := range t.gpus {
