@@ -86,7 +86,7 @@ func packageGPU(t *testing.T, p packaged) {
 	// The control: what it is made of can be.
 	p.MustRun(t, "nsenter", "--target", pid, "--mount", "--", "/usr/lib/pool-managerd/pool-gpu", "--version")
 	p.is(t, "", `
-		for dir in / /etc /usr/lib /root /srv /home /boot /run /run/pool-managerd /run/systemd /var/cache /var/lib /sys/fs/cgroup; do
+		for dir in / /etc /opt /usr/bin /usr/lib /usr/local /usr/local/lib /root /srv /home /boot /run /run/pool-managerd /run/systemd /var/cache /var/lib /sys/fs/cgroup; do
 			if cp /bin/true /proc/`+pid+`/root$dir/program 2>/dev/null; then echo $dir; fi
 		done`)
 
