@@ -1,6 +1,6 @@
 //go:build machine
 
-package e2e_test
+package e2e
 
 import (
 	"path/filepath"
