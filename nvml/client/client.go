@@ -227,7 +227,7 @@ func (c *Client) why(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "pool-gpu's socket " + c.socket + " may not be opened"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nobody listens on pool-gpu's socket " + c.socket + "; is pool-gpu.socket failed?"
+		return "nobody listens on pool-gpu's socket " + c.socket + "; has pool-gpu.socket failed?"
 	case closed(err):
 		return "pool-gpu closed the connection"
 	}

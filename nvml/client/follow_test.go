@@ -225,7 +225,7 @@ func TestLog(t *testing.T) {
 	follow(t, 10*time.Minute, Options{Socket: "/gpu.sock", Log: log}, func(_ *helper, conn net.Conn) { say(conn, snapshot("a")); say(conn, snapshot("a")) })
 	want := `level=INFO msg="GPU facts are fresh" driver=550.54.14 gpus=0
 level=WARN msg="GPU facts are not refreshed" reason="pool-gpu closed the connection"
-level=WARN msg="GPU facts are not refreshed" reason="nobody listens on pool-gpu's socket /gpu.sock; is pool-gpu.socket failed?"
+level=WARN msg="GPU facts are not refreshed" reason="nobody listens on pool-gpu's socket /gpu.sock; has pool-gpu.socket failed?"
 `
 	if out.String() != want {
 		t.Errorf("the log is\n%swant\n%s", out.String(), want)

@@ -294,6 +294,26 @@ func TestPartitions(t *testing.T) {
 	h.shows(second, health.Unknown)
 }
 
+// TestDeadFromTheStart: a GPU that never told its UUID is shown as lost, harms nobody, and is a new GPU once it tells.
+func TestDeadFromTheStart(t *testing.T) {
+	dead := nvml.Device{Index: 1, Problem: &nvml.Problem{Kind: nvml.ProblemLost, Code: 15, Text: "the GPU has fallen off the bus"}}
+	h := newHost(t, nvmltest.GPU(0), dead, nvml.Device{Index: 2, Problem: &nvml.Problem{Kind: nvml.ProblemOther, Text: "it failed"}})
+	h.is(0, health.OK)
+	h.shows("", health.Lost)
+	since := h.now
+	h.samples(3, time.Second)
+	if s := h.tracker.State("", h.now); !s.Since.Equal(since) || s.Cause == nil || s.Cause.Kind != "lost" {
+		t.Errorf("State = %+v, want lost since %s", s, since)
+	}
+	if all := h.tracker.All(h.now); len(all) != 1 || len(h.changes) != 0 {
+		t.Errorf("All = %+v, changes %q", all, h.changes)
+	}
+	h.facts.Devices[1], h.facts.Devices[2] = nvmltest.GPU(1), nvmltest.GPU(2)
+	h.samples(1, time.Second)
+	h.is(1, health.OK)
+	h.shows("", health.Unknown)
+}
+
 // TestCountedOnce: the driver tells one fault as an event and in the kernel's log; a second fault is counted again.
 func TestCountedOnce(t *testing.T) {
 	const line = "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."

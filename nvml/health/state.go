@@ -92,7 +92,7 @@ func heavier(a, b *mark) bool {
 }
 
 // State is that of a GPU or MIG partition, by its UUID, as it shows now. A partition is as its GPU is, without what is held against
-// other partitions.
+// other partitions. All GPUs that could not be identified, whose UUID is empty, share the worst state of theirs.
 func (t *Tracker) State(uuid string, now time.Time) State {
 	s := t.fresh(uuid)
 	if s.Health == OK && !t.stale.IsZero() && now.Sub(t.stale) >= unknownAfter {
@@ -111,6 +111,9 @@ func (t *Tracker) fresh(uuid string) State {
 		return State{Health: OK, Since: t.gpus[at.gpu].since}
 	} else if ok {
 		uuid = at.gpu
+	}
+	if m := t.nameless; uuid == "" && m != nil {
+		return State{Health: of(m.cause), Since: m.first, Cause: m.why()}
 	}
 	g := t.gpus[uuid]
 	if g == nil {

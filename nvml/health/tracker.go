@@ -50,6 +50,7 @@ type Tracker struct {
 	stale      time.Time // since when facts are old; zero: they are fresh
 	waiting    []waiting
 	reports    reports
+	nameless   *mark // of the worst GPU in the last sample that could not even tell its UUID; nil: there is none
 }
 
 // New makes a Tracker that knows of no GPU. start is when it began to look.
@@ -195,7 +196,13 @@ func (t *Tracker) Snapshot(s *nvml.Snapshot, at time.Time) []Change {
 // learn remembers which GPUs and partitions there are.
 func (t *Tracker) learn(s *nvml.Snapshot, at time.Time) {
 	clear(t.partitions)
+	before := t.nameless
+	t.nameless = nil
 	for _, d := range s.Devices {
+		if d.UUID == "" { // dead since before the helper first saw it: nothing can be held against it beyond this sample
+			t.nameless = t.unnamed(d, before, at)
+			continue
+		}
 		t.known(d.UUID, at).seen = true
 		if d.PCI != "" {
 			t.byPCI[d.PCI] = d.UUID
@@ -204,6 +211,19 @@ func (t *Tracker) learn(s *nvml.Snapshot, at time.Time) {
 			t.partitions[p.UUID] = place{d.UUID, p.GI, p.CI}
 		}
 	}
+}
+
+// unnamed is the mark of the GPUs without a UUID after another one, d; before is that of the sample before.
+func (t *Tracker) unnamed(d nvml.Device, before *mark, at time.Time) *mark {
+	v, wrong := classify.Device(d)
+	m := &mark{cause: v, first: at, at: at}
+	if before != nil {
+		m.first = before.first
+	}
+	if !wrong || t.nameless != nil && heavier(t.nameless, m) {
+		return t.nameless
+	}
+	return m
 }
 
 // resolve finds the GPUs of verdicts that came before the first sample.
