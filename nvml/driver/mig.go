@@ -50,16 +50,28 @@ func (r *reading) partition(parent nvml.Device, h gonvml.Device) (nvml.Partition
 		return nvml.Partition{}, false
 	}
 	p := nvml.Partition{UUID: *uuid, GI: *gi, CI: *ci, Memory: r.memory(h), Processes: r.processes(h)}
-	if a := get(r, "nvmlDeviceGetAttributes_v2", h.GetAttributes); a != nil && parent.Memory != nil {
-		p.Profile = profile(*a, parent.Memory.Total)
-	}
+	p.Profile = r.profile(parent, h)
 	p.Nodes = r.d.minors.nodes(parent, p.GI, p.CI)
 	return p, true
 }
 
-// profile is the name that nvidia-smi gives a partition, such as "1g.10gb" or, for a part of a GPU instance, "1c.2g.20gb". The driver
+// profile is the end of the name that the driver gives the partition, "NVIDIA A100-SXM4-40GB MIG 1g.5gb+me", else made from attributes:
+// some drivers tell the GPU's name alone.
+func (r *reading) profile(parent nvml.Device, h gonvml.Device) string {
+	if name := get(r, "nvmlDeviceGetName", h.GetName); name != nil {
+		if _, told, ok := strings.Cut(*name, " MIG "); ok {
+			return told
+		}
+	}
+	if a := get(r, "nvmlDeviceGetAttributes_v2", h.GetAttributes); a != nil && parent.Memory != nil {
+		return profileOf(*a, parent.Memory.Total)
+	}
+	return ""
+}
+
+// profileOf is the name that nvidia-smi gives a partition, such as "1g.10gb" or, for a part of a GPU instance, "1c.2g.20gb". The driver
 // tells only megabytes; the name has that share of the GPU, in eighths and rounded up, of its whole gigabytes.
-func profile(a gonvml.DeviceAttributes, total uint64) string {
+func profileOf(a gonvml.DeviceAttributes, total uint64) string {
 	if a.GpuInstanceSliceCount == 0 || total == 0 {
 		return ""
 	}
