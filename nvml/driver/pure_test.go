@@ -126,7 +126,7 @@ func TestEventOf(t *testing.T) {
 
 func TestRecoveryOf(t *testing.T) {
 	for action, want := range []nvml.Recovery{nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryDrainP2P,
-		nvml.RecoveryDrainAndReset, nvml.RecoveryDrainAndReset, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryReboot} {
+		nvml.RecoveryDrainAndReset, nvml.RecoveryDrainAndReset, nvml.RecoveryReset, nvml.RecoveryReboot, "action-8"} {
 		if got := recoveryOf(uint32(action)); got != want {
 			t.Errorf("action %d: got %q, want %q", action, got, want)
 		}

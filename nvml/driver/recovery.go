@@ -2,6 +2,7 @@ package driver
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	gonvml "github.com/NVIDIA/go-nvml/pkg/nvml"
 
@@ -12,8 +13,8 @@ import (
 func hostUint32(value [8]byte) uint32 { return binary.NativeEndian.Uint32(value[:4]) }
 
 // recoveryOf names the action of field 230 (nvml.h, nvmlDeviceGpuRecoveryAction_t). The newer numbers are told as the older action that
-// contains them: a reset of the bus is done by resetting the GPU, one of the system by a reboot. A number that is not known yet asks for
-// a reboot, which covers every lesser action; to name none would say that the GPU is well.
+// contains them: a reset of the bus is done by resetting the GPU, one of the system by a reboot. A number that is not known yet keeps its
+// number: to name none would say that the GPU is well.
 func recoveryOf(action uint32) nvml.Recovery {
 	switch gonvml.DeviceGpuRecoveryAction(action) {
 	case gonvml.GPU_RECOVERY_ACTION_NONE:
@@ -24,7 +25,9 @@ func recoveryOf(action uint32) nvml.Recovery {
 		return nvml.RecoveryDrainP2P
 	case gonvml.GPU_RECOVERY_ACTION_DRAIN_AND_RESET, gonvml.GPU_RECOVERY_ACTION_RECOVER_IMEX_DOMAIN:
 		return nvml.RecoveryDrainAndReset
-	default:
+	case gonvml.GPU_RECOVERY_ACTION_NODE_REBOOT, gonvml.GPU_RECOVERY_ACTION_SYSTEM_REBOOT:
 		return nvml.RecoveryReboot
+	default:
+		return nvml.Recovery("action-" + strconv.FormatUint(uint64(action), 10))
 	}
 }
