@@ -57,10 +57,11 @@ func newFitHost(t *testing.T, d registry.Devices) *fitHost {
 	}
 	file("split", "devices = [0, 1]\ntensor_split = [0.7, 0.3]\nctx = 512\nslots = 2\n")
 	file("twice", "devices = [[0], [1]]\nreplicas = 2\nvram = \"1G\"\n")
+	write(filepath.Join(h.pools, "wrong.toml"), "engine = 5\n")
 	return h
 }
 
-// run runs fit with 8 GiB of main memory available, and returns what a person sees.
+// fit runs fit with 8 GiB of main memory available, and returns what a person sees.
 func (h *fitHost) fit(t *testing.T, line string) (shown string, code int) {
 	t.Helper()
 	line = strings.ReplaceAll(line, "MODELS", h.models)
@@ -106,6 +107,7 @@ func TestFit(t *testing.T) {
 		{"fit-pool", h, "split", exitOK},
 		{"fit-pool-with-vram", h, "twice", exitOK},
 		{"fit-pool-unknown", h, "splat", exitNoPool},
+		{"fit-pool-wrong", h, "wrong", exitFailed},
 		{"fit-no-driver", none, "MODELS/tiny.gguf", exitFailed},
 		{"fit-no-daemon", h, "MODELS/tiny.gguf --devices 0,1 --socket /nonexistent/api.sock", exitUnreachable},
 		{"fit-no-daemon-cpu", h, "MODELS/tiny.gguf --cpu --socket /nonexistent/api.sock", exitOK},

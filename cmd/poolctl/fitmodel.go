@@ -97,6 +97,12 @@ func poolNamed(id string, o fitOptions) (pool.Pool, error) {
 		}
 		ids = append(ids, p.ID)
 	}
+	for _, problem := range read.Problems {
+		stem := strings.TrimSuffix(filepath.Base(problem.File), ".toml")
+		if problem.PoolID == id || stem == id || filepath.Clean(problem.File) == filepath.Clean(o.poolsDir) {
+			return pool.Pool{}, &remedied{code: exitFailed, text: problem.Error(), hint: problem.Hint, err: problem}
+		}
+	}
 	hint := fmt.Sprintf("A path has a slash (./%s). poolctl check --pools-dir %s shows what is wrong with pool files.", id, o.poolsDir)
 	if near := nearest(id, ids); near != "" {
 		hint = fmt.Sprintf("Did you mean %s? ", near) + hint

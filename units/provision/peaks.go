@@ -54,7 +54,13 @@ func (s *Store) Record(key string, sample memory.Sample) error {
 		return nil
 	}
 	return s.guarded(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error { return mergeInto(tx.Bucket([]byte(bucketPeaks)), key, sample, s.keep) })
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte(bucketPeaks))
+			if err != nil {
+				return err
+			}
+			return mergeInto(b, key, sample, s.keep)
+		})
 	})
 }
 

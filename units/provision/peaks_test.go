@@ -82,6 +82,12 @@ func TestPeaksStore(t *testing.T) {
 			t.Errorf("%d writes for nothing", n)
 		}
 	})
+	t.Run("a_store_of_a_version_without_peaks_has_none", func(t *testing.T) {
+		s := newDisk(t).store()
+		if _, ok := s.Peak("k"); ok {
+			t.Error("a peak of nothing")
+		}
+	})
 	t.Run("only_so_many_are_kept", func(t *testing.T) {
 		s := newDisk(t).store()
 		s.keep = 3

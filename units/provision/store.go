@@ -26,10 +26,8 @@ import (
 const (
 	bucketDigests  = "digests"
 	bucketVersions = "versions"
-	bucketPeaks    = "peaks"
+	bucketPeaks    = "peaks" // made with the first peak
 )
-
-func buckets() []string { return []string{bucketDigests, bucketVersions, bucketPeaks} }
 
 // keepMost is how many verdicts of one kind are kept, the newest: those of a few large models in many files.
 const keepMost = 8192
@@ -82,7 +80,7 @@ func open(path string) (db *bbolt.DB, err error) {
 	}
 	var complete bool
 	err = db.View(func(tx *bbolt.Tx) error {
-		complete = !slices.ContainsFunc(buckets(), func(name string) bool { return tx.Bucket([]byte(name)) == nil })
+		complete = tx.Bucket([]byte(bucketDigests)) != nil && tx.Bucket([]byte(bucketVersions)) != nil
 		return intact(tx)
 	})
 	if err == nil && !complete { // else nothing is written: a full disk keeps nobody from reading
@@ -95,7 +93,7 @@ func open(path string) (db *bbolt.DB, err error) {
 }
 
 func makeBuckets(tx *bbolt.Tx) error {
-	for _, name := range buckets() {
+	for _, name := range []string{bucketDigests, bucketVersions} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
@@ -156,8 +154,12 @@ func (s *Store) get(bucket, key string) (value string, ok bool) {
 	}
 	err := s.guarded(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
+			b := tx.Bucket([]byte(bucket))
+			if b == nil {
+				return nil
+			}
 			var v verdict
-			if raw := tx.Bucket([]byte(bucket)).Get([]byte(key)); raw != nil && json.Unmarshal(raw, &v) == nil {
+			if raw := b.Get([]byte(key)); raw != nil && json.Unmarshal(raw, &v) == nil {
 				value, ok = v.Value, true
 			}
 			return nil
