@@ -1,7 +1,7 @@
 // Command demo shows pool-managerd at work on a machine that has no GPU and may not even run systemd: it boots a test
 // machine, installs the package there, and lets a real llama-server serve a tiny generated model. Every command is printed as it is
-// run, with its real output. At the end the API stays reachable from this machine until Ctrl-C; with DEMO_EXIT=1 the demo
-// ends by itself.
+// run, with its real output. Then two GPUs that do not exist are put into the machine, and the demo says so. At the end the API stays
+// reachable from this machine until Ctrl-C; with DEMO_EXIT=1 the demo ends by itself.
 //
 // It owns the story and nothing else; what it shows is tested in test/e2e.
 package main
@@ -46,11 +46,8 @@ func run(ctx context.Context, exit bool) (err error) {
 	}
 	m, err := machine.Boot(ctx, machine.Config{
 		Release: machine.Forky,
-		Files: []machine.File{
-			{Guest: host.TinyModel, Host: parts.Model, Mode: 0o644},
-			{Guest: packageInside, Host: parts.Deb},
-		},
-		Log: func(line string) { fmt.Println("  " + line) },
+		Files:   append(parts.Files(), machine.File{Guest: packageInside, Host: parts.Deb}),
+		Log:     func(line string) { fmt.Println("  " + line) },
 	})
 	if err != nil {
 		return err

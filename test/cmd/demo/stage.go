@@ -80,18 +80,19 @@ func (s stage) show(ctx context.Context) error {
 		func() error { return s.complete(ctx) },
 		func() error { return s.killEngine(ctx) },
 		func() error { return s.killManager(ctx) },
+		func() error { return s.gpus(ctx) },
 	)
 }
 
 // patience bounds each wait of the story.
 const patience = time.Minute
 
-// until waits until something can be said of the pool.
-func (s stage) until(ctx context.Context, holds func(host.Pool) bool) error {
+// until waits until something can be said of a pool.
+func (s stage) until(ctx context.Context, id string, holds func(host.Pool) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return host.Eventually(ctx, func(ctx context.Context) error {
-		p, err := s.h.Pool(ctx, "tiny")
+		p, err := s.h.Pool(ctx, id)
 		if err == nil && !holds(p) {
 			err = fmt.Errorf("not yet: %s", p)
 		}
@@ -101,7 +102,7 @@ func (s stage) until(ctx context.Context, holds func(host.Pool) bool) error {
 
 // ready waits until the pool is ready after so many restarts.
 func (s stage) ready(ctx context.Context, restarts int) (p host.Pool, err error) {
-	err = s.until(ctx, func(now host.Pool) bool {
+	err = s.until(ctx, "tiny", func(now host.Pool) bool {
 		p = now
 		return p.Ready && p.RestartCount == restarts && len(p.Replicas) > 0
 	})
@@ -127,7 +128,7 @@ func (s stage) killEngine(ctx context.Context) error {
 	return steps(
 		func() error { return s.run(ctx, "kill -KILL "+strconv.Itoa(p.Replicas[0].PID)) },
 		func() error {
-			return s.until(ctx, func(p host.Pool) bool { return !p.Ready })
+			return s.until(ctx, "tiny", func(p host.Pool) bool { return !p.Ready })
 		},
 		func() error { return s.run(ctx, "poolctl list") },
 		func() error { _, err := s.ready(ctx, 1); return err },

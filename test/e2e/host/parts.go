@@ -116,14 +116,19 @@ func run(cmd *exec.Cmd) error {
 	return nil
 }
 
+// Files are the parts where a machine has them, all but the package.
+func (p Parts) Files() []machine.File {
+	return []machine.File{
+		{Guest: StubEngine, Host: p.Stub, Mode: 0o755},
+		{Guest: TinyModel, Host: p.Model, Mode: 0o644},
+		{Guest: fakeDriver, Host: p.FakeGPU, Mode: 0o755},
+		{Guest: fakeLibrary, Host: p.NVML, Mode: 0o644},
+	}
+}
+
 // Boot boots a machine with the stand-in engine and the model in it, and installs the package.
 func Boot(ctx context.Context, cfg machine.Config, parts Parts) (*Host, error) {
-	cfg.Files = append(cfg.Files[:len(cfg.Files):len(cfg.Files)],
-		machine.File{Guest: StubEngine, Host: parts.Stub, Mode: 0o755},
-		machine.File{Guest: TinyModel, Host: parts.Model, Mode: 0o644},
-		machine.File{Guest: fakeDriver, Host: parts.FakeGPU, Mode: 0o755},
-		machine.File{Guest: fakeLibrary, Host: parts.NVML, Mode: 0o644},
-	)
+	cfg.Files = append(cfg.Files[:len(cfg.Files):len(cfg.Files)], parts.Files()...)
 	m, err := machine.Boot(ctx, cfg)
 	if err != nil {
 		return nil, err
