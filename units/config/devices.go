@@ -3,22 +3,39 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 )
 
-const deviceForms = `an index as 0, "GPU-<uuid>", "MIG-<uuid>" or a PCI bus id as "0000:01:00.0"`
+const deviceForms = `an index as 0, "GPU-<uuid>" or at least four digits of it, "MIG-<uuid>" likewise, or a PCI bus id as "0000:01:00.0"`
 
-// Forms of device names. Shortened UUIDs, which CUDA would take, are refused: after another GPU
-// is put in they may name two.
+// Forms of device names. A shortened UUID is resolved on the host, where it must name one device; from then on the full UUID is
+// used, so that another GPU that is put in later cannot take its place.
 var (
-	uuidForm  = regexp.MustCompile(`^(GPU|MIG)-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	oldMIG    = regexp.MustCompile(`^MIG-GPU-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}/[0-9]{1,3}/[0-9]{1,3}$`)
+	uuidForm  = regexp.MustCompile(`^(GPU|MIG)-[0-9a-fA-F]{4}[0-9a-fA-F-]{0,32}$`)
+	oldMIG    = regexp.MustCompile(`^MIG-(GPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/[0-9]{1,3}/[0-9]{1,3}$`)
 	pciForm   = regexp.MustCompile(`^(?:([0-9a-fA-F]{4}|[0-9a-fA-F]{8}):)?([0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])$`)
 	indexForm = regexp.MustCompile(`^[0-9]{1,4}$`)
 )
+
+// uuidDashes are where a UUID has its dashes; its length is 36 (RFC 9562, section 4).
+const uuidDashes = "........-....-....-....-............"
+
+// uuidLike reports whether s is "GPU-" or "MIG-" and a UUID or the beginning of one.
+func uuidLike(s string) bool {
+	if !uuidForm.MatchString(s) {
+		return false
+	}
+	for i, c := range s[len("GPU-"):] {
+		if (c == '-') != (uuidDashes[i] == '-') {
+			return false
+		}
+	}
+	return true
+}
 
 const maxIndex = 9999
 
@@ -54,7 +71,7 @@ func devicesType() strict.Type[draft] {
 // maskOf reads one mask, and reports what is wrong with it.
 func maskOf(v *strict.Value, at strict.At, good *bool) []string {
 	mask := make([]string, 0, len(v.Items))
-	seen := make(map[string]int, len(v.Items))
+	places := make([]int, 0, len(v.Items)) // of the good ones in the list
 	partitions := 0
 	for i, item := range v.Items {
 		name, ok := device(item)
@@ -63,16 +80,14 @@ func maskOf(v *strict.Value, at strict.At, good *bool) []string {
 			*good = false
 			continue
 		}
-		key := canonical(name)
-		if first, twice := seen[key]; twice {
-			at.Item(i).Say(item, "is "+item.Describe()+" again", "each device once", fmt.Sprintf("The first is item %d.", first))
+		if first := slices.IndexFunc(mask, func(other string) bool { return sameDevice(name, other) }); first >= 0 {
+			at.Item(i).Say(item, "is "+item.Describe()+", the device of item "+strconv.Itoa(places[first]), "each device once", "")
 			*good = false
 		}
-		seen[key] = i
 		if strings.HasPrefix(name, "MIG-") {
 			partitions++
 		}
-		mask = append(mask, name)
+		mask, places = append(mask, name), append(places, i)
 	}
 	// CUDA sees one MIG partition per process, and no whole GPU beside it.
 	if partitions > 0 && len(mask) > 1 {
@@ -93,7 +108,7 @@ func device(v *strict.Value) (string, bool) {
 			n, _ := strconv.Atoi(s) // four digits fit
 			return strconv.Itoa(n), true
 		}
-		return s, uuidForm.MatchString(s) || oldMIG.MatchString(s) || pciForm.MatchString(s)
+		return s, uuidLike(s) || oldMIG.MatchString(s) || pciForm.MatchString(s)
 	}
 	return "", false
 }
@@ -105,4 +120,29 @@ func canonical(name string) string {
 		return fmt.Sprintf("%08x:%s", domain, strings.ToLower(m[2]))
 	}
 	return strings.ToLower(name)
+}
+
+// sameDevice reports whether two names cannot be those of two devices, whatever the host has. Of two shortened UUIDs that
+// begin alike, the shorter one names the other's device or is ambiguous. An index and a UUID may still turn out to be one
+// device on the host.
+func sameDevice(a, b string) bool {
+	first, second := canonical(a), canonical(b)
+	if first == second {
+		return true
+	}
+	return uuidLike(a) && uuidLike(b) && (strings.HasPrefix(first, second) || strings.HasPrefix(second, first))
+}
+
+// overlapping reports whether two names meet in one GPU: one device, or a partition in the older form beside its whole GPU.
+func overlapping(a, b string) bool {
+	if sameDevice(a, b) {
+		return true
+	}
+	parent := func(name string) string {
+		if m := oldMIG.FindStringSubmatch(name); m != nil {
+			return m[1]
+		}
+		return name
+	}
+	return oldMIG.MatchString(a) != oldMIG.MatchString(b) && sameDevice(parent(a), parent(b))
 }

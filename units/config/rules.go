@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -14,7 +15,7 @@ import (
 // rules between keys, in the order in which they are asked.
 func rules() []func(*draft, *strict.Report) {
 	return []func(*draft, *strict.Report){
-		masksFit, splitFits, portsFit, engineHasAll, engineAgrees,
+		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees,
 		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
 	}
 }
@@ -38,6 +39,26 @@ func masksFit(d *draft, r *strict.Report) {
 			"one list for each replica", fmt.Sprintf("Set replicas = %d, or change the lists.", len(d.masks)), "devices")
 	default:
 		d.Devices = d.masks
+	}
+}
+
+// masksApart keeps the replicas of one pool off each other's devices, as far as that shows without the host's hardware.
+func masksApart(d *draft, r *strict.Report) {
+	if d.Shared || r.Failed("devices", "replicas", "shared") {
+		return
+	}
+	for i, mask := range d.Devices {
+		for _, name := range mask {
+			for j, other := range d.Devices[:i] {
+				at := slices.IndexFunc(other, func(taken string) bool { return overlapping(name, taken) })
+				if at < 0 {
+					continue
+				}
+				r.Rule(fmt.Sprintf("devices gives %q to replica r%d, which is %q of replica r%d or meets it", name, i, other[at], j),
+					"devices of its own for each replica", "Set shared = true if several engines are meant to share a GPU.", "devices")
+				return
+			}
+		}
 	}
 }
 
