@@ -49,7 +49,7 @@ func (s *Supervisor) watchLogs() {
 	s.logs = true
 	query := systemd.JournalQuery{
 		Matches: []string{"_TRANSPORT=kernel", "+", "_SYSTEMD_SLICE=" + pool.Slice},
-		Grep:    classify.Grep(), Fields: []string{"_TRANSPORT", "_SYSTEMD_UNIT"}, FromNow: true,
+		Grep:    classify.Grep(), Fields: []string{"MESSAGE", "_TRANSPORT", "_SYSTEMD_UNIT"}, FromNow: true,
 	}
 	s.effects.Go(func() {
 		wait := journalFirst

@@ -38,9 +38,6 @@ func (s *Supervisor) gpuUpdate(u nvml.Update) {
 		s.gpuVerdict(classifyEvent(*u.Event), "", time.Now())
 		return
 	}
-	if u.Stale != nil {
-		s.Log.Warn("facts about GPUs are not refreshed: "+u.Stale.Problem.Text+"; engines go on", "since", u.Stale.Since)
-	}
 	_, moved := s.gpus.Update(u, time.Now())
 	if s.gpus.Known() {
 		s.first.Do(func() { close(s.gpusTold) })

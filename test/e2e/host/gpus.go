@@ -22,7 +22,7 @@ const HelperUnit = "pool-gpu.service"
 // be made. Reset unloads it.
 func (h *Host) LoadGPUs(ctx context.Context, args string) error {
 	_, err := h.Shell(ctx, `
-		ln -sf `+fakeLibrary+` "$(dirname "$(find /usr/lib -name libc.so.6 | head -1)")/libnvidia-ml.so.1"
+		cp `+fakeLibrary+` "$(dirname "$(find /usr/lib -name libc.so.6 | head -1)")/libnvidia-ml.so.1"
 		for i in 0 1 2 3; do [ -e /dev/nvidia$i ] || mknod -m 666 /dev/nvidia$i c 195 $i || true; done 2>/dev/null
 		[ -e /dev/nvidiactl ] || mknod -m 666 /dev/nvidiactl c 195 255 2>/dev/null || true
 		[ -e /dev/nvidia-uvm ] || mknod -m 666 /dev/nvidia-uvm c 511 0 2>/dev/null || true
@@ -35,7 +35,7 @@ func (h *Host) LoadGPUs(ctx context.Context, args string) error {
 
 // unloadGPUs is what Reset does about them.
 const unloadGPUs = `
-		find /usr/lib -name libnvidia-ml.so.1 -type l -delete
+		find /usr/lib -name libnvidia-ml.so.1 -delete
 		systemctl stop ` + driverUnit + ` ` + HelperUnit + ` 2>/dev/null || true
 		rm -rf /run/fakegpu`
 
