@@ -221,6 +221,29 @@ func TestLostGPU(t *testing.T) {
 	})
 }
 
+func TestGPUThatComesLate(t *testing.T) {
+	inBubble(t, "is_registered_for_events_too", func(t *testing.T) {
+		f := newFake(t, gpu("G0"), gpu("G1"))
+		f.sick["G1"] = true
+		h := start(t, f)
+		c := h.follow()
+		first := c.snapshot()
+		f.set(func() { delete(f.sick, "G1") }) // without a new session
+		c.until("the GPU", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Devices[1].Problem == nil })
+		r := c.until("a session that began with it", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Session != first.Session })
+		if r.Snapshot.Devices[1].Problem != nil {
+			t.Errorf("got %+v", r.Snapshot.Devices[1])
+		}
+		go c.drain()
+		time.Sleep(time.Minute)
+		if n := f.count(&f.opens); n != 2 {
+			t.Errorf("%d sessions", n)
+		}
+		c.Close()
+		h.end()
+	})
+}
+
 func TestHang(t *testing.T) {
 	isStall := func(r wire.Reply) bool { return r.Stalled != nil }
 	inBubble(t, "told_answered_and_over", func(t *testing.T) {

@@ -51,6 +51,7 @@ type hub struct {
 	// While a GPU does not answer:
 	reopenAt  time.Time
 	reopening backoff
+	sickIn    string // the last session in which a GPU did not answer
 
 	stall    stall
 	mismatch mismatch
@@ -197,13 +198,23 @@ func (h *hub) succeed(s *nvml.Snapshot, now time.Time) {
 	h.problem, h.last = nil, s
 	h.opening.reset()
 	h.mismatch.note(nil, now)
-	sick := slices.ContainsFunc(s.Devices, func(d nvml.Device) bool { return d.Problem != nil })
-	switch {
-	case !sick:
+	h.planReopen(s, now)
+}
+
+// planReopen decides whether the session is to be begun anew: with a backoff while a GPU does not answer, and once when all answer again,
+// since events are registered for at the start of a session, by the GPUs that answer then.
+func (h *hub) planReopen(s *nvml.Snapshot, now time.Time) {
+	switch sick := slices.ContainsFunc(s.Devices, func(d nvml.Device) bool { return d.Problem != nil }); {
+	case sick:
+		h.sickIn = s.Session
+		if h.reopened || h.reopenAt.IsZero() {
+			h.reopenAt = now.Add(h.reopening.next())
+		}
+	case h.sickIn == s.Session:
+		h.reopenAt = now
+	default:
 		h.reopening.reset()
 		h.reopenAt = time.Time{}
-	case h.reopened || h.reopenAt.IsZero():
-		h.reopenAt = now.Add(h.reopening.next())
 	}
 }
 

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,5 +160,19 @@ func TestPromises(t *testing.T) {
 			t.Errorf("got %+v", r)
 		}
 		h.end()
+	})
+}
+
+// FuzzParse: a request that is taken is one that the server can answer.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"pool_gpu":1,"op":"follow","interval_ms":2000}`))
+	f.Add([]byte(`{"pool_gpu":1,"op":"reserve","needs":{"GPU-1":5},"unit":"a.service","dry_run":true}`))
+	f.Add([]byte(`{"pool_gpu":1,"op":"release"}{}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		req, err := parse(line)
+		known := slices.Contains([]string{wire.OpFollow, wire.OpSnapshot, wire.OpReserve, wire.OpRelease}, req.Op)
+		if err == nil && (req.Version != wire.Version || !known || req.Op == wire.OpReserve && len(req.Needs) == 0) {
+			t.Errorf("%q was taken as %+v", line, req)
+		}
 	})
 }
