@@ -10,7 +10,7 @@ import "time"
 // Snapshot is everything that the helper knew at one moment. A value got from a Source is shared: read-only.
 type Snapshot struct {
 	Taken time.Time `json:"taken"`
-	// Session changes when NVML is started anew, by a new helper process too: what was held against a GPU in a former one may be over.
+	// Session changes after the driver was away, and with each new helper process: what was held against a GPU in a former one may be over.
 	Session string   `json:"session,omitempty"`
 	Driver  Driver   `json:"driver"`
 	Devices []Device `json:"devices,omitempty"` // by Index

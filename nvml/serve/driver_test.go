@@ -204,8 +204,8 @@ func TestLostGPU(t *testing.T) {
 			f.set(func() { delete(f.sick, "G0") })
 		}()
 		r = c.until("the GPU", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Devices[0].Problem == nil })
-		if r.Snapshot.Session == first {
-			t.Error("the session is the former one")
+		if r.Snapshot.Session != first {
+			t.Error("the session has another name, though the driver was never away: what is held against the other GPU would end")
 		}
 		if n := f.count(&f.opens); n < 10 || n > 16 {
 			t.Errorf("%d sessions in ten minutes with a lost GPU", n)
@@ -227,16 +227,12 @@ func TestGPUThatComesLate(t *testing.T) {
 		f.sick["G1"] = true
 		h := start(t, f)
 		c := h.follow()
-		first := c.snapshot()
+		c.snapshot()
 		f.set(func() { delete(f.sick, "G1") }) // without a new session
 		c.until("the GPU", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Devices[1].Problem == nil })
-		r := c.until("a session that began with it", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Session != first.Session })
-		if r.Snapshot.Devices[1].Problem != nil {
-			t.Errorf("got %+v", r.Snapshot.Devices[1])
-		}
 		go c.drain()
 		time.Sleep(time.Minute)
-		if n := f.count(&f.opens); n != 2 {
+		if n := f.count(&f.opens); n != 2 { // the second one began when both answered
 			t.Errorf("%d sessions", n)
 		}
 		c.Close()

@@ -51,7 +51,7 @@ type hub struct {
 	// While a GPU does not answer:
 	reopenAt  time.Time
 	reopening backoff
-	sickIn    string // the last session in which a GPU did not answer
+	sick      bool // a GPU did not answer at some time since the session was begun
 
 	stall    stall
 	mismatch mismatch
@@ -156,6 +156,9 @@ func (h *hub) begin(now time.Time) {
 		h.running, h.asks = h.asks, nil
 		h.sampleAt = now.Add(h.interval())
 	}
+	if h.reopened {
+		h.o.Log.Info("NVML is started anew, for the sake of a GPU that does not answer or did not")
+	}
 	h.busy, h.began, h.watching = true, now, watch
 	h.stall.checkAt = now.Add(stallAfter)
 	h.w.jobs <- job{watch: watch, sample: sample, reopen: h.reopened}
@@ -184,7 +187,7 @@ func (h *hub) fail(p *nvml.Problem, now time.Time) {
 	if h.problem == nil || *h.problem != *p {
 		h.o.Log.Warn("the driver gives no facts", "kind", p.Kind, "code", p.Code, "err", p.Text)
 	}
-	h.problem, h.last, h.watching = p, noDriver(p, now), false
+	h.problem, h.last, h.watching, h.sick = p, noDriver(p, now), false, false
 	h.openAt = now.Add(h.opening.next())
 	h.reopenAt = time.Time{}
 	h.mismatch.note(p, now)
@@ -206,13 +209,14 @@ func (h *hub) succeed(s *nvml.Snapshot, now time.Time) {
 func (h *hub) planReopen(s *nvml.Snapshot, now time.Time) {
 	switch sick := slices.ContainsFunc(s.Devices, func(d nvml.Device) bool { return d.Problem != nil }); {
 	case sick:
-		h.sickIn = s.Session
+		h.sick = true
 		if h.reopened || h.reopenAt.IsZero() {
 			h.reopenAt = now.Add(h.reopening.next())
 		}
-	case h.sickIn == s.Session:
+	case h.sick && !h.reopened:
 		h.reopenAt = now
 	default:
+		h.sick = false
 		h.reopening.reset()
 		h.reopenAt = time.Time{}
 	}

@@ -35,7 +35,8 @@ type worker struct {
 	ended   chan struct{}
 
 	// Of the worker's goroutine.
-	session string
+	open    bool
+	session string // its name; "" after the driver was away
 	waiter  *waiter
 
 	joinSince atomic.Pointer[time.Time]
@@ -59,31 +60,39 @@ func (w *worker) run() {
 
 func (w *worker) do(j job) outcome {
 	if j.reopen {
-		w.close()
+		w.close() // and keep the name: the driver was there all the time, and what is held against the other GPUs is not over
 	}
-	if w.session == "" {
+	if !w.open {
 		if !j.sample {
 			return outcome{}
 		}
 		if err := w.library.Open(); err != nil {
-			return outcome{problem: asProblem(err)}
+			return w.lose(err)
 		}
-		w.session = rand.Text()
+		w.open = true
+		if w.session == "" {
+			w.session = rand.Text()
+		}
 	}
 	if err := w.setWatch(j.watch); err != nil {
-		w.close()
-		return outcome{problem: asProblem(err)}
+		return w.lose(err)
 	}
 	if !j.sample {
 		return outcome{}
 	}
 	s, err := w.library.Sample() // after the registration: what happened before it is seen here
 	if err != nil {
-		w.close()
-		return outcome{problem: asProblem(err)}
+		return w.lose(err)
 	}
 	s.Session = w.session
 	return outcome{snapshot: s}
+}
+
+// lose ends a session that is of no more use.
+func (w *worker) lose(err error) outcome {
+	w.close()
+	w.session = ""
+	return outcome{problem: asProblem(err)}
 }
 
 func (w *worker) setWatch(on bool) error {
@@ -115,7 +124,7 @@ func (w *worker) unwatch() {
 func (w *worker) close() {
 	w.unwatch()
 	w.library.Close()
-	w.session = ""
+	w.open = false
 }
 
 // call tells what the worker is in now, and since when. Any goroutine may ask.
