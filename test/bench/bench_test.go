@@ -26,6 +26,7 @@ const patience = 4 * time.Minute
 const (
 	crashwatch = "/usr/local/bin/crashwatch"
 	bareprobe  = "/usr/local/bin/bareprobe"
+	xidwatch   = "/usr/local/bin/xidwatch"
 )
 
 // shared is the state that the benchmarks of one run share: the machine, and the figures for the table.
@@ -82,7 +83,7 @@ func (d *bed) start(ctx context.Context) (*host.Host, error) {
 		return nil, err
 	}
 	cfg := machine.Config{Release: machine.Forky}
-	for _, inside := range []string{crashwatch, bareprobe} {
+	for _, inside := range []string{crashwatch, bareprobe, xidwatch} {
 		name := filepath.Base(inside)
 		built := filepath.Join(d.dir, name)
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", built, "./"+name)
