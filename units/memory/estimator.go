@@ -22,20 +22,21 @@ type Estimator struct {
 	log    *slog.Logger
 	models ggufModels
 
-	mu    sync.Mutex
-	found map[string]Need // what the model's files say, by Key and devices
-	told  map[string]bool // what was logged, by Key
-}
+	turns chan struct{} // held while a model's files are read
 
-// maxFound bounds each of the maps; a host has fewer pools.
-const maxFound = 1024
+	mu    sync.Mutex
+	found map[string]Need          // what the model's files say, by Key and devices
+	busy  map[string]chan struct{} // closed when the one who reads for that key is done
+	told  map[string]bool          // what was logged, by Key
+}
 
 // New makes an Estimator. Peaks may be nil: nothing is measured then. Log is told once of each model that cannot be estimated.
 func New(peaks Peaks, log *slog.Logger) *Estimator {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Estimator{peaks: peaks, log: log, models: parser{}, found: make(map[string]Need), told: make(map[string]bool)}
+	return &Estimator{peaks: peaks, log: log, models: parser{}, turns: make(chan struct{}, maxTurns),
+		found: make(map[string]Need), busy: make(map[string]chan struct{}), told: make(map[string]bool)}
 }
 
 // Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It reads the headers of the model's files, and
@@ -103,14 +104,13 @@ func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, stag
 	if err := ctx.Err(); err != nil {
 		return Need{}, err
 	}
-	devices := key + uuids(targets) // like devices share a key, and have names of their own
-	e.mu.Lock()
-	need, known := e.found[devices]
-	e.mu.Unlock()
-	if known {
-		return need, nil
+	need, done, err := e.remembered(ctx, key+uuids(targets)) // like devices share a key, and have names of their own
+	if err != nil || done == nil {
+		return need, err
 	}
-	need, err := e.byEngine(ctx, p, staged, targets)
+	defer done(&need)
+	defer e.turn(ctx)()
+	need, err = e.byEngine(ctx, p, staged, targets)
 	switch {
 	case ctx.Err() != nil:
 		return Need{}, ctx.Err()
@@ -118,27 +118,7 @@ func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, stag
 		e.tell(key, p, err)
 		return Need{Source: Unknown, Why: err.Error()}, nil
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.found) >= maxFound {
-		clear(e.found)
-	}
-	e.found[devices] = need
 	return need, nil
-}
-
-// tell logs once why the need of a pool is not known.
-func (e *Estimator) tell(key string, p pool.Pool, reason error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.told[key] {
-		return
-	}
-	if len(e.told) >= maxFound {
-		clear(e.told)
-	}
-	e.told[key] = true
-	e.log.Info("the memory that a pool needs is not known from its model, so that is not checked", "pool_id", p.ID, "engine", p.Engine, "reason", reason)
 }
 
 func uuids(targets []devices.Target) string {
