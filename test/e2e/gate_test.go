@@ -30,16 +30,22 @@ type gated struct {
 
 func gateMachine(t *testing.T, release machine.Release) gated {
 	t.Helper()
+	return gateMachineOf(t, machine.Config{Release: release})
+}
+
+func gateMachineOf(t *testing.T, config machine.Config) gated {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := machines.artifacts(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return gated{machine.Start(t, machine.Config{Release: release, Files: []machine.File{
+	config.Files = []machine.File{
 		{Guest: gateProgram, Host: machine.BuildProgram(t, "github.com/pool-managerd/pool-managerd/cmd/pool-gate"), Mode: 0o755},
 		{Guest: host.StubEngine, Host: machines.parts.Stub, Mode: 0o755},
 		{Guest: gateModel, Host: machines.parts.Model, Mode: 0o644},
-	}})}
+	}
+	return gated{machine.Start(t, config)}
 }
 
 // gateUnit is a service of one engine behind the gate, written by hand.
@@ -48,11 +54,12 @@ type gateUnit struct {
 	port  int
 	start string   // ExecStart=
 	lines []string // further lines of [Service]
+	gate  string   // further flags of the gate
 	old   bool     // the gate gets its rights by PermissionsStartOnly=, as the manager has it on systemd 252
 }
 
 func (u gateUnit) String() string {
-	gate := fmt.Sprintf("%s --url http://127.0.0.1:%d/health --stall %s", gateProgram, u.port, gateStall)
+	gate := strings.TrimSpace(fmt.Sprintf("%s --url http://127.0.0.1:%d/health --stall %s %s", gateProgram, u.port, gateStall, u.gate))
 	lines := []string{
 		"[Service]", "Type=exec", "ExecStart=" + u.start, "DynamicUser=yes", "TimeoutStartSec=5min",
 		"NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes", "PrivateUsers=yes", "ProtectProc=invisible",

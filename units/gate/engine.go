@@ -18,6 +18,7 @@ type watched struct {
 	pid    int
 	uid    int
 	pidfd  int
+	stream int    // a duplicate of the engine's connection to the journal; -1: none
 	cgroup string // a directory; empty where it was not found
 	not    []int  // processes in that group that are not the engine: the gate's own
 }
@@ -31,7 +32,7 @@ func watch(pid int) (*watched, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch process %d: %w", pid, err)
 	}
-	w := &watched{pid: pid, pidfd: fd}
+	w := &watched{pid: pid, pidfd: fd, stream: -1}
 	if w.uid, err = userOf(pid); err != nil {
 		unix.Close(fd)
 		return nil, errGone
@@ -49,7 +50,12 @@ func (w *watched) exclude(pid int) {
 	}
 }
 
-func (w *watched) close() { unix.Close(w.pidfd) }
+func (w *watched) close() {
+	unix.Close(w.pidfd)
+	if w.stream >= 0 {
+		unix.Close(w.stream)
+	}
+}
 
 // sleep waits, but not longer than the engine lives; gone says that it has ended.
 func (w *watched) sleep(d time.Duration) (gone bool, err error) {

@@ -7,6 +7,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,8 @@ type Options struct {
 	// MainPID and Invocation are MAINPID and INVOCATION_ID of systemd.exec(5).
 	MainPID    int
 	Invocation string
+
+	logWithin time.Duration // in place of the constant; 0: that
 }
 
 // errGone says that the main process ended before it could be watched.
@@ -59,6 +62,9 @@ func Run(ctx context.Context, o Options) int {
 	}
 	if err == nil {
 		defer w.close()
+		if o.GPU {
+			w.stream = journalStream(w.pidfd, journalSocket)
+		}
 		err = dropPrivileges()
 	}
 	if err != nil {
@@ -71,14 +77,15 @@ func Run(ctx context.Context, o Options) int {
 }
 
 // answered says that the engine answers, and makes sure that it does not do so on the CPU.
-func (o Options) answered(ctx context.Context, s Sample, journalctl string) int {
+func (o Options) answered(ctx context.Context, s Sample, w *watched, journalctl string) int {
 	text := "the engine answers after " + s.At.Round(time.Millisecond).String()
-	o.Log.Println(text)
 	if !o.GPU {
+		o.Log.Println(text)
 		return exit.Ready
 	}
-	g := &gpuLog{engine: o.Engine, invocation: o.Invocation, journalctl: journalctl, log: o.Log}
-	if why := g.fallback(ctx, o.Log.Prefix()+text); why != "" {
+	g := &gpuLog{engine: o.Engine, invocation: o.Invocation, journalctl: journalctl, stream: w.stream,
+		within: cmp.Or(o.logWithin, logWithin), log: o.Log}
+	if why := g.fallback(ctx, text); why != "" {
 		o.Log.Println("the engine was given a GPU and runs without it: " + why)
 		return exit.NoGPU
 	}
@@ -98,7 +105,7 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 		switch v := judge.Next(s); v {
 		case Wait:
 		case Ready:
-			return o.answered(ctx, s, lines.journalctl)
+			return o.answered(ctx, s, w, lines.journalctl)
 		default:
 			return o.failed(v, s, at)
 		}

@@ -3,23 +3,32 @@ package gate
 import (
 	"log"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
 // journal is a program in journalctl's place: it prints these lines, and then hands back what the gate has logged to the file so far as
-// soon as that says that the engine answers, with the gate's process id, which is its parent's.
+// soon as that says that the engine answers, with the gate's process id, which is its parent's. The last of the lines come behind that where
+// they follow an empty one.
 func journal(t *testing.T, log string, lines ...string) string {
-	script := ""
-	for _, l := range lines {
-		script += "cat <<'EOF'\n" + l + "\nEOF\n"
+	before, behind := lines, []string(nil)
+	if i := slices.Index(lines, ""); i >= 0 {
+		before, behind = lines[:i], lines[i+1:]
 	}
-	script += "until grep -q answers " + log + "; do sleep 0.01; done\n" +
+	print := func(lines []string) (script string) {
+		for _, l := range lines {
+			script += "cat <<'EOF'\n" + l + "\nEOF\n"
+		}
+		return script
+	}
+	script := print(before) + "until grep -q answers " + log + "; do sleep 0.01; done\n" +
 		`printf '{"_PID":"%s","MESSAGE":"%s"}\n' $PPID "$(grep answers ` + log + `)"` + "\n" +
-		"echo '{\"_PID\":\"77\",\"MESSAGE\":\"no usable GPU found, says the engine later\"}'\nexec sleep 60\n"
+		print(behind) + "exec sleep 60\n"
 	return program(t, script)
 }
 
@@ -37,6 +46,8 @@ func TestGateReadsTheLogForTheGPU(t *testing.T) {
 		{"on_its_GPU", "llamacpp", false, []string{line("77", `"load_tensors: offloaded 33/33 layers to GPU"`)}, "", exit.Ready, "the engine answers after"},
 		{"on_the_CPU", "llamacpp", false, []string{line("77", `"one"`), line("77", `"load_tensors: offloaded 0/33 layers to GPU"`)}, "", exit.NoGPU,
 			`the engine was given a GPU and runs without it: the engine put no layer of the model on its GPU; its log says "load_tensors: offloaded 0/33 layers to GPU"`},
+		{"on_the_CPU_in_a_line_that_waited_longer", "llamacpp", false, []string{line("77", `"one"`), "", line("77", `"two"`), line("77", `"no usable GPU found"`)}, "",
+			exit.NoGPU, "the engine found no usable GPU"},
 		{"on_the_CPU_in_colours", "llamacpp", false, []string{line("77", numbers("\x1b[31mno usable GPU found\x1b[0m"))}, "", exit.NoGPU, "no usable GPU found"},
 		{"on_the_CPU_as_was_asked", "llamacpp", true, []string{line("77", `"load_tensors: offloaded 0/33 layers to GPU"`)}, "", exit.Ready, "the engine answers after"},
 		{"another_engines_words", "vllm", false, []string{line("77", `"load_tensors: offloaded 0/33 layers to GPU"`)}, "", exit.Ready, "the engine answers after"},
@@ -59,6 +70,7 @@ func TestGateReadsTheLogForTheGPU(t *testing.T) {
 			o.Invocation, o.Engine, o.GPU, o.Log = "1", c.engine, !c.cpu, log.New(w, "pool-gate: ", 0)
 			journalctl := journal(t, file, c.lines...)
 			if c.script != "" {
+				o.logWithin = 2 * time.Second
 				journalctl = program(t, c.script)
 			}
 			got := decideWith(t, o, journalctl)
