@@ -173,8 +173,8 @@ func (m gated) asksAtEachRestart(t *testing.T, u gateUnit, granted, short *wire.
 	}
 }
 
-// onGPU is an engine that was given a GPU, and that says these words before it listens.
-func onGPU(name string, port int, words string, lines ...string) gateUnit {
+// gpuEngine is an engine that was given a GPU, and that says these words before it listens.
+func gpuEngine(name string, port int, words string, lines ...string) gateUnit {
 	return gateUnit{name: name, port: port, lines: lines, gate: "--engine llamacpp --gpu",
 		start: fmt.Sprintf(`/bin/sh -c '%s; exec %s --port %d'`, words, host.StubEngine, port)}
 }
@@ -186,19 +186,19 @@ func TestGateRefusesTheCPU(t *testing.T) {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			m := gateMachine(t, release)
-			old := onGPU("old", 21006, without)
+			old := gpuEngine("old", 21006, without)
 			old.old = true
 			cases := []struct {
 				unit gateUnit
 				want int
 				says string
 			}{
-				{onGPU("gpu", 21001, uses), 0, "the engine answers after"},
-				{onGPU("cpu", 21002, without), 8, "the engine put no layer of the model on its GPU; its log says"},
-				{onGPU("coloured", 21003, `printf "\\033[31mno usable GPU found\\033[0m\\n"`), 8, "the engine found no usable GPU"},
+				{gpuEngine("gpu", 21001, uses), 0, "the engine answers after"},
+				{gpuEngine("cpu", 21002, without), 8, "the engine put no layer of the model on its GPU; its log says"},
+				{gpuEngine("coloured", 21003, `printf "\\033[31mno usable GPU found\\033[0m\\n"`), 8, "the engine found no usable GPU"},
 				// What was said in the very moment before it answers, behind much else.
-				{onGPU("talkative", 21004, "seq 5000; "+without), 8, "the engine put no layer of the model on its GPU"},
-				{onGPU("long", 21005, `head -c 200000 /dev/zero | tr "\\0" x; echo; `+uses), 0, "the engine answers after"},
+				{gpuEngine("talkative", 21004, "seq 5000; "+without), 8, "the engine put no layer of the model on its GPU"},
+				{gpuEngine("long", 21005, `head -c 200000 /dev/zero | tr "\\0" x; echo; `+uses), 0, "the engine answers after"},
 				{old, 8, "the engine put no layer of the model on its GPU"},
 			}
 			for _, c := range cases {
@@ -214,7 +214,7 @@ func TestGateRefusesTheCPU(t *testing.T) {
 			t.Run("goes_on_without_journalctl", func(t *testing.T) {
 				m.MustRun(t, "mv", "/usr/bin/journalctl", "/usr/bin/journalctl.away")
 				defer m.MustRun(t, "mv", "/usr/bin/journalctl.away", "/usr/bin/journalctl")
-				u := onGPU("blind", 21009, without)
+				u := gpuEngine("blind", 21009, without)
 				m.load(t, u)
 				m.MustRun(t, "systemctl", "start", u.unit())
 				log := m.MustRun(t, "/usr/bin/journalctl.away", "--no-pager", "--output=cat", "--unit="+u.unit())
@@ -233,8 +233,8 @@ func TestGateFindsTheEnginesStream(t *testing.T) {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			m := gateMachineOf(t, machine.Config{Release: release, Backend: machine.VM})
-			u := onGPU("talkative", 21001, "seq 3000; echo load_tensors: offloaded 33/33 layers to GPU")
-			cpu := onGPU("cpu", 21002, "seq 3000; echo load_tensors: offloaded 0/33 layers to GPU")
+			u := gpuEngine("talkative", 21001, "seq 3000; echo load_tensors: offloaded 33/33 layers to GPU")
+			cpu := gpuEngine("cpu", 21002, "seq 3000; echo load_tensors: offloaded 0/33 layers to GPU")
 			cpu.old = true
 			m.load(t, u, cpu)
 			if status, log := m.started(t, u); status != 0 || strings.Contains(log, "nobody knows") {
@@ -254,7 +254,7 @@ func TestGateFindsTheEnginesStream(t *testing.T) {
 
 // costsOfTheLook logs how long starts take with and without the look at the log. It asserts nothing of the times.
 func (m gated) costsOfTheLook(t *testing.T) {
-	plain, looks := onGPU("plain", 21007, "seq 100"), onGPU("looks", 21008, "seq 100")
+	plain, looks := gpuEngine("plain", 21007, "seq 100"), gpuEngine("looks", 21008, "seq 100")
 	plain.gate = ""
 	m.load(t, plain, looks)
 	for _, u := range []gateUnit{plain, looks} {

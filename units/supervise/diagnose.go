@@ -87,6 +87,9 @@ func memoryVerdict(st systemd.Status, logs string) *registry.Failure {
 		return registry.Fail(registry.CodeInsufficientRAM, "the host had too little free memory for the engine to start",
 			"Stop something, or lower ctx or slots. "+logs)
 	}
+	if st.PreStatus != 0 {
+		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("the step before the engine, pool-gate memory, failed with status %d", st.PreStatus), logs)
+	}
 	return nil
 }
 

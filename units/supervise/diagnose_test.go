@@ -42,6 +42,12 @@ func TestDiagnose(t *testing.T) {
 		{"silent_cpu_fallback", gated(ended("exit-code", cldKilled, 15), exit.NoGPU), registry.CodeGPUUnavailable, "runs on the CPU"},
 		{"too_little_gpu_memory", short(exit.InsufficientVRAM), registry.CodeInsufficientVRAM, "GPU had too little"},
 		{"too_little_main_memory", short(exit.InsufficientRAM), registry.CodeInsufficientRAM, "host had too little"},
+		{"the_step_before_cannot_be_executed", short(203), registry.CodeEngineStartFailed, "pool-gate memory, failed with status 203"},
+		{"the_step_before_went_well", func() systemd.Status {
+			st := ended("exit-code", cldExited, 7)
+			st.PreCode = cldExited
+			return st
+		}(), registry.CodeEngineCrashed, "exited with status 7"},
 		{"start_limit", ended("start-limit-hit", cldKilled, 9), registry.CodeEngineCrashed, "gave up"},
 		{"pid_1_timeout", ended("timeout", 0, 0), registry.CodeEngineStartTimeout, "patience"},
 		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set the unit up"},
