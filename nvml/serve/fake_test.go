@@ -27,6 +27,7 @@ type fakeLibrary struct {
 	noEvents bool
 	devices  []nvml.Device
 	sick     map[string]bool // GPUs that are lost until the next Open
+	slow     time.Duration   // what Sample takes
 	hangs    chan struct{}   // Sample hangs until it is closed
 	waitHang chan struct{}
 	call     string
@@ -80,6 +81,11 @@ func (f *fakeLibrary) Sample() (*nvml.Snapshot, error) {
 		<-hangs
 		f.mu.Lock()
 		f.call = ""
+	}
+	if slow := f.slow; slow > 0 {
+		f.mu.Unlock()
+		time.Sleep(slow)
+		f.mu.Lock()
 	}
 	if f.failing != nil {
 		return nil, f.failing

@@ -179,6 +179,9 @@ func (h *hub) finish(r outcome, now time.Time) {
 	default:
 		return
 	}
+	if rest := now.Add(now.Sub(h.began)); rest.After(h.sampleAt) {
+		h.sampleAt = rest // a slow driver is busy with us for half of the time at most
+	}
 	h.publish(now, ended)
 	h.checkWaiter(now)
 }

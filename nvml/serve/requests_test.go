@@ -102,6 +102,21 @@ func TestPromises(t *testing.T) {
 		}
 		h.end()
 	})
+	inBubble(t, "own_promise_is_not_in_the_way", func(t *testing.T) {
+		h := start(t, newFake(t, gpu("G0")))
+		req := reserve(20 * gib)
+		req.Unit = "a"
+		h.ask(req)
+		req.DryRun = true
+		if r := h.ask(req); !r.Granted {
+			t.Errorf("the same question again: %+v", r)
+		}
+		req.Unit = "b"
+		if r := h.ask(req); r.Granted {
+			t.Error("another unit may have it too: the question ended the promise")
+		}
+		h.end()
+	})
 	inBubble(t, "unit_is_the_callers_not_the_named_one", func(t *testing.T) {
 		h := start(t, newFake(t, gpu("G0")))
 		h.group = unit("a")

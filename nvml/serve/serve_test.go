@@ -97,6 +97,20 @@ func TestFollow(t *testing.T) {
 		fast.Close()
 		h.end()
 	})
+	inBubble(t, "slow_driver_is_left_alone_half_of_the_time", func(t *testing.T) {
+		f := newFake(t, gpu("G0"))
+		f.slow = 5 * time.Second // of many calls, none of which takes long
+		h := start(t, f)
+		c := h.follow()
+		go c.drain()
+		time.Sleep(100 * time.Second)
+		if n := f.count(&f.samples); n < 9 || n > 11 {
+			t.Errorf("%d samples of 5 s in 100 s", n)
+		}
+		c.Close()
+		time.Sleep(10 * time.Second)
+		h.end()
+	})
 	inBubble(t, "slow_follower_is_dropped_alone", func(t *testing.T) {
 		h := start(t, newFake(t, gpu("G0")))
 		slow, quick := h.follow(), h.follow() // slow never reads
