@@ -108,8 +108,26 @@ func (h *hub) turn(now time.Time) error {
 			h.o.Log.Info("the promise of memory has ended", "unit", unit)
 		}
 	}
+	h.breakSilence(now)
 	h.begin(now)
 	return nil
+}
+
+// silentUntil is when a follower that had a snapshot must hear something.
+func (h *hub) silentUntil(c *client) time.Time {
+	return c.sent.Add(max(wire.Heartbeat, h.interval()))
+}
+
+// breakSilence repeats what is known while samples take long, though none of their calls hangs.
+func (h *hub) breakSilence(now time.Time) {
+	if h.stall.now != nil {
+		return // checkStall speaks
+	}
+	for _, c := range h.all() {
+		if c.told && !now.Before(h.silentUntil(c)) {
+			h.send(c, encode(wire.Reply{Snapshot: h.last}), now)
+		}
+	}
 }
 
 // nextTurn is when turn has something to do again, if nothing happens before.
@@ -118,6 +136,13 @@ func (h *hub) nextTurn(now time.Time) time.Time {
 	sooner := func(at time.Time) {
 		if at.Before(next) {
 			next = at
+		}
+	}
+	if h.stall.now == nil {
+		for c := range h.followers {
+			if c.told {
+				sooner(h.silentUntil(c))
+			}
 		}
 	}
 	if h.busy {

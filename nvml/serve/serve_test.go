@@ -99,13 +99,23 @@ func TestFollow(t *testing.T) {
 	})
 	inBubble(t, "slow_driver_is_left_alone_half_of_the_time", func(t *testing.T) {
 		f := newFake(t, gpu("G0"))
-		f.slow = 5 * time.Second // of many calls, none of which takes long
+		f.slow = 6 * time.Second // of many calls, none of which takes long
 		h := start(t, f)
 		c := h.follow()
-		go c.drain()
+		go func() {
+			c.snapshot()
+			for before := time.Now(); ; before = time.Now() {
+				if _, err := c.read(); err != nil {
+					return
+				}
+				if silence := time.Since(before); silence > wire.Heartbeat {
+					t.Errorf("silent for %v", silence)
+				}
+			}
+		}()
 		time.Sleep(100 * time.Second)
-		if n := f.count(&f.samples); n < 9 || n > 11 {
-			t.Errorf("%d samples of 5 s in 100 s", n)
+		if n := f.count(&f.samples); n < 8 || n > 9 {
+			t.Errorf("%d samples of 6 s in 100 s", n)
 		}
 		c.Close()
 		time.Sleep(10 * time.Second)
