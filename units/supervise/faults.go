@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
@@ -49,27 +50,35 @@ func (s *Supervisor) watchLogs() {
 	s.logs = true
 	query := systemd.JournalQuery{
 		Matches: []string{"_TRANSPORT=kernel", "+", "_SYSTEMD_SLICE=" + pool.Slice},
-		Grep:    classify.Grep(), Fields: []string{"MESSAGE", "_TRANSPORT", "_SYSTEMD_UNIT"}, FromNow: true,
+		Grep:    classify.Grep(), Fields: []string{"MESSAGE", "_TRANSPORT", "_SYSTEMD_UNIT"},
 	}
-	s.effects.Go(func() {
-		wait := journalFirst
-		for s.ctx.Err() == nil {
-			began := time.Now()
-			err := s.Journal.Follow(s.ctx, query, s.logLine)
-			if s.ctx.Err() != nil {
-				return
-			}
-			if time.Since(began) > journalMax {
-				wait = journalFirst
-			}
-			s.Log.Warn("the log is not followed for a moment: GPU errors that only it tells are missed", "err", err, "retry_in_ms", wait.Milliseconds())
-			select {
-			case <-s.ctx.Done():
-			case <-time.After(wait):
-			}
-			wait = min(2*wait, journalMax)
+	s.effects.Go(func() { followLog(s.ctx, s.Journal, s.Log, query, s.logLine) })
+}
+
+// followLog follows until ctx ends. After a break it goes on behind the last line that it has seen, so that what was logged meanwhile comes late
+// and is not lost.
+func followLog(ctx context.Context, j Journal, log *slog.Logger, query systemd.JournalQuery, deliver func(systemd.JournalEntry)) {
+	query.Since = time.Now() // holds until there is a line to go on behind
+	wait := journalFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := j.Follow(ctx, query, func(e systemd.JournalEntry) {
+			query.After = e.Cursor
+			deliver(e)
+		})
+		if ctx.Err() != nil {
+			return
 		}
-	})
+		if time.Since(began) > journalMax {
+			wait = journalFirst
+		}
+		log.Warn("the log is not followed for a moment: GPU errors that only it tells come late", "err", err, "retry_in_ms", wait.Milliseconds())
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, journalMax)
+	}
 }
 
 // logLine judges one line, beside the loop: most are about nothing.
