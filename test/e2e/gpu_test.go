@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,18 @@ func (s *site) devices(holds func(host.Devices) bool) (d host.Devices) {
 func (s *site) health(index int, health string) {
 	s.t.Helper()
 	s.devices(func(d host.Devices) bool { return len(d.Devices) > index && d.Devices[index].Health == health })
+}
+
+// ask is control, with what the engine answers.
+func (s *site) ask(id, path string) string {
+	s.t.Helper()
+	ctx, cancel := s.within()
+	defer cancel()
+	a, err := s.Engine(ctx, id, http.MethodPost, path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(a.Body)
 }
 
 // onGPU is a pool of the stand-in engine that takes so many bytes of each GPU of its mask, and says so beforehand.

@@ -148,7 +148,8 @@ func giveBackGPU(g *fakenvml.GPU) {
 	g.Processes = others
 }
 
-// kernel writes the line that the real driver logs, where the kernel's log can be written to: in a container it often cannot.
+// kernel writes the line that the real driver logs, where the kernel's log can be written to: in a container it often cannot. journald takes
+// the first word of what a program writes there for its name.
 func kernel(pci, code, pid string) {
 	if pid == "" {
 		pid = "'<unknown>'"
@@ -159,5 +160,5 @@ func kernel(pci, code, pid string) {
 	}
 	defer f.Close()
 	place := strings.TrimSuffix(strings.TrimPrefix(pci, "0000"), ".0")
-	fmt.Fprintf(f, "<3>NVRM: Xid (PCI:%s): %s, pid=%s, name=stubengine, fake\n", place, code, pid)
+	fmt.Fprintf(f, "<3>kernel: NVRM: Xid (PCI:%s): %s, pid=%s, name=stubengine, fake\n", place, code, pid)
 }

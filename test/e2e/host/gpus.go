@@ -36,7 +36,8 @@ func (h *Host) LoadGPUs(ctx context.Context, args string) error {
 // unloadGPUs is what Reset does about them.
 const unloadGPUs = `
 		find /usr/lib -name libnvidia-ml.so.1 -delete
-		systemctl stop ` + driverUnit + ` ` + HelperUnit + ` 2>/dev/null || true
+		systemctl stop ` + driverUnit + ` 2>/dev/null || true
+		systemctl stop ` + HelperUnit + ` || true
 		rm -rf /run/fakegpu`
 
 // GPU has the fake driver do something, for example "xid 0 79"; the commands are in test/fakegpu/commands.go.
