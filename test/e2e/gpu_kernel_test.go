@@ -5,11 +5,15 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 	"github.com/pool-managerd/pool-managerd/test/fakenvml"
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
+
+// emulated is the longest that a virtual machine without hardware help takes for what others do within the usual patience.
+const emulated = 4 * time.Minute
 
 // TestGPUKernelAndNodes runs in a virtual machine, which has a kernel log of its own and a filter for device nodes.
 func TestGPUKernelAndNodes(t *testing.T) {
@@ -19,7 +23,7 @@ func TestGPUKernelAndNodes(t *testing.T) {
 	h.loadGPUs("--gpus 2 --vram 8589934592")
 	h.pool("a", onGPU("0", gib))
 	h.reload()
-	h.wait("a", isReady)
+	h.waitFor(emulated, "a", isReady)
 
 	// Without a driver behind the major number 195, a node that the filter lets through says ENXIO.
 	t.Run("own_node_opens_and_the_neighbours_does_not", func(t *testing.T) {
@@ -40,11 +44,11 @@ func TestGPUKernelAndNodes(t *testing.T) {
 	t.Run("the_kernels_log_alone_is_enough", func(t *testing.T) {
 		h := h.in(t)
 		h.shell(`echo "<3>kernel: NVRM: Xid (PCI:0000:41:00): 95, pid='<unknown>', name=<unknown>, Uncontained memory error" >/dev/kmsg`)
-		p := h.wait("a", inState("waiting"), failsWith("GPU_UNAVAILABLE"))
+		p := h.waitFor(emulated, "a", inState("waiting"), failsWith("GPU_UNAVAILABLE"))
 		if !strings.Contains(p.LastError, "Xid 95") || !strings.Contains(p.LastError, fakenvml.UUID(0)) {
 			t.Errorf("last_error %s", p.LastError)
 		}
-		h.wait("a", isReady) // the driver says that nothing is to be done, so that the GPU is used again
+		h.waitFor(emulated, "a", isReady) // the driver says that nothing is to be done, so that the GPU is used again
 		if metrics := h.shell("curl -sS --unix-socket " + host.Socket + " http://localhost/metrics | grep ^driver_reset_events_total"); !strings.Contains(metrics, fakenvml.UUID(0)) {
 			t.Errorf("metrics: %s", metrics)
 		}
