@@ -310,6 +310,21 @@ func TestGPUFallback(t *testing.T) {
 	h.wait("b", isReady)
 }
 
+// TestGPURealFallback: the real llama-server of Debian has no CUDA, and serves on the CPU all the same.
+func TestGPURealFallback(t *testing.T) {
+	t.Parallel()
+	h := withGPUs(t, machine.Forky)
+	h.pool("a", text(`engine = "llamacpp"
+model = "file:`+host.TinyModel+`"
+devices = [0]
+`))
+	h.reload()
+	p := h.wait("a", failsWith("GPU_UNAVAILABLE"))
+	if !strings.Contains(h.shell("journalctl --output=cat -u "+host.EngineUnit("a")), "no usable GPU found") {
+		t.Errorf("the engine did not say so: %s", p)
+	}
+}
+
 // TestNoGPU: a host without a driver says so where it matters, and nowhere else.
 func TestNoGPU(t *testing.T) {
 	t.Parallel()

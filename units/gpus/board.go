@@ -8,6 +8,7 @@ package gpus
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
@@ -86,7 +87,15 @@ func failureOf(st health.State, t devices.Target) *registry.Failure {
 	if st.Cause == nil {
 		return registry.Fail(registry.CodeGPUUnavailable, what, "See poolctl devices.")
 	}
-	return registry.Fail(codeOf(st.Cause, registry.CodeGPUUnavailable), what+": "+st.Cause.Text, st.Cause.Hint)
+	return registry.Fail(codeOf(st.Cause, registry.CodeGPUUnavailable), what+": "+st.Cause.Text, sentence(st.Cause.Hint))
+}
+
+// sentence writes a verdict's clause as a remedy is written.
+func sentence(clause string) string {
+	if clause == "" {
+		return ""
+	}
+	return strings.ToUpper(clause[:1]) + strings.TrimSuffix(clause[1:], ".") + "."
 }
 
 // codeOf is a verdict's code where it has one.

@@ -47,7 +47,7 @@ func (b *Board) faultOf(v classify.Verdict) *registry.Failure {
 	if d, ok := b.snapshot.Device(v.Device); ok {
 		text = fmt.Sprintf("%s on GPU %d (%s)", text, d.Index, d.UUID)
 	}
-	return registry.Fail(codeOf(&v, registry.CodeCUDAError), text, v.Hint)
+	return registry.Fail(codeOf(&v, registry.CodeCUDAError), text, sentence(v.Hint))
 }
 
 // Unit returns the unit of a process that holds memory of a GPU; empty where none is known.

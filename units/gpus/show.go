@@ -66,7 +66,7 @@ func (b *Board) device(d nvml.Device, users Users, now time.Time) registry.Devic
 		MIG: d.MIG, Processes: processesOf(d.Processes), Health: registry.Health(st.Health), Since: st.Since, Pools: users[d.UUID],
 	}
 	if c := st.Cause; c != nil {
-		out.Failure = registry.Fail(codeOf(c, registry.CodeGPUUnavailable), c.Text, c.Hint)
+		out.Failure = registry.Fail(codeOf(c, registry.CodeGPUUnavailable), c.Text, sentence(c.Hint))
 	}
 	for _, p := range d.Partitions {
 		out.Partitions = append(out.Partitions, registry.Partition{UUID: p.UUID, GI: p.GI, CI: p.CI, Profile: p.Profile,
