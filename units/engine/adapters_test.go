@@ -28,6 +28,11 @@ func TestCommandLine(t *testing.T) {
 		{"llamacpp/gpu_offloads_all", pool.LlamaCpp, at("0"), nil, "-ngl 999", nil},
 		{"llamacpp/operator_offloads_less", pool.LlamaCpp, at("0"), func(p *pool.Pool) { p.Args = []string{"-ngl", "20"} },
 			"--slots -ngl 20", []string{"999"}},
+		{"llamacpp/operator_offloads_less_by_a_variable", pool.LlamaCpp, at("0"),
+			func(p *pool.Pool) { p.Env = map[string]string{"LLAMA_ARG_N_GPU_LAYERS": "20"} }, "--metrics --slots", []string{"-ngl"}},
+		{"llamacpp/operator_splits_by_rows_with_a_main_gpu", pool.LlamaCpp, at("0", "1"), func(p *pool.Pool) {
+			p.TensorSplit, p.Args = []float64{0.6, 0.4}, []string{"-sm", "row", "-mg", "1"}
+		}, "-ngl 999 -ts 0.6,0.4 --metrics --slots -sm row -mg 1", nil},
 		{"llamacpp/tensor_split", pool.LlamaCpp, at("0", "1"), func(p *pool.Pool) { p.TensorSplit = []float64{0.6, 2} }, "-ts 0.6,2", nil},
 		{"vllm/gpus_are_split_evenly", pool.VLLM, at("0", "1"), nil, "--tensor-parallel-size 2", nil},
 		{"vllm/one_gpu_is_not_split", pool.VLLM, at("0"), nil, "serve /srv/models/a", []string{"parallel"}},
@@ -36,6 +41,8 @@ func TestCommandLine(t *testing.T) {
 		{"vllm/model_is_served_under_the_pool_id", pool.VLLM, at("0"), nil, "--served-model-name demo", nil},
 		{"vllm/operator_names_the_model", pool.VLLM, at("0"), func(p *pool.Pool) { p.Args = []string{"--served-model-name", "x"} },
 			"--served-model-name x", []string{"demo"}},
+		{"tgi/gpus_are_split_evenly", pool.TGI, at("0", "1"), nil, "--num-shard 2", nil},
+		{"tgi/operator_splits", pool.TGI, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--sharded", "false"} }, "--sharded false", []string{"--num-shard"}},
 		{"tgi/ctx_and_slots", pool.TGI, at("0"), func(p *pool.Pool) { p.Ctx, p.Slots = 4096, 7 },
 			"--max-total-tokens 4096 --max-concurrent-requests 7", nil},
 		{"triton/grpc_is_off", pool.Triton, at("0"), nil, "--allow-grpc=false --metrics-port=26007", nil},
@@ -77,6 +84,9 @@ func TestCheckRefusesKeysWithoutMeaning(t *testing.T) {
 		{"ctx_of_triton", pool.Pool{Engine: pool.Triton, Model: "file:/m", Ctx: 1}, "ctx has no meaning"},
 		{"tensor_split_too_short", pool.Pool{Engine: pool.LlamaCpp, Model: "file:/m", TensorSplit: []float64{1},
 			Devices: [][]string{{"0"}, {"1", "2"}}}, "1 shares, and replica r1 has 2 devices"},
+		{"main_gpu_behind_the_mask", pool.Pool{Engine: pool.LlamaCpp, Model: "file:/m", Args: []string{"-mg", "3"},
+			Devices: [][]string{{"3", "4"}}}, "args[0] is -mg 3, and replica r0 has 2 devices"},
+		{"device_by_variable", pool.Pool{Engine: pool.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_DEVICE": "none"}}, "env holds LLAMA_ARG_DEVICE"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -42,7 +42,38 @@ var llamaManaged = []managedFlag{
 }
 
 func (llamaCpp) Check(p pool.Pool) error {
-	return firstError(needModel(p), splitFitsDevices(p), flagSyntax{}.refuse(p, llamaManaged))
+	return firstError(needModel(p), splitFitsDevices(p), mainGPUFits(p), llamaVariables(p), flagSyntax{}.refuse(p, llamaManaged))
+}
+
+// mainGPUFits refuses a main GPU that is none of the mask. Its number is a position in the mask: CUDA counts what it is shown.
+func mainGPUFits(p pool.Pool) error {
+	for i, arg := range p.Args[:max(len(p.Args)-1, 0)] {
+		if arg != "-mg" && arg != "--main-gpu" {
+			continue
+		}
+		n, err := strconv.Atoi(p.Args[i+1])
+		if err != nil {
+			continue // llama-server says what it wants
+		}
+		for r, mask := range p.Devices {
+			if len(mask) > 0 && (n < 0 || n >= len(mask)) {
+				return invalid(p, fmt.Sprintf("args[%d] is %s %d, and replica r%d has %d devices", i, arg, n, r, len(mask)),
+					fmt.Sprintf("It is a position in the key devices: 0 to %d.", len(mask)-1))
+			}
+		}
+	}
+	return nil
+}
+
+// llamaVariables refuses the variables by which llama-server would take other devices or another split than the keys say. Of the
+// others that mean a key, the command line wins.
+func llamaVariables(p pool.Pool) error {
+	for _, v := range [...][2]string{{"LLAMA_ARG_DEVICE", "devices"}, {"LLAMA_ARG_TENSOR_SPLIT", "tensor_split"}} {
+		if _, set := p.Env[v[0]]; set {
+			return invalid(p, fmt.Sprintf("env holds %s, which engine %q gets from pool-managerd", v[0], p.Engine), "Remove it from env and set the key "+v[1]+".")
+		}
+	}
+	return nil
 }
 
 // splitFitsDevices refuses a tensor_split that does not give each device of each mask its share.
@@ -72,7 +103,8 @@ func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 	}
 	// Every layer on the GPU, or a failed start: a model that only half fits must not be served slowly
 	// in silence. An operator who wants it split says so in args.
-	if at.GPU() && !(flagSyntax{}).has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
+	_, layers := p.Env["LLAMA_ARG_N_GPU_LAYERS"] // a flag of ours would win over it
+	if at.GPU() && !layers && !(flagSyntax{}).has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
 		args = append(args, "-ngl", "999")
 	}
 	if at.GPU() && len(p.TensorSplit) > 0 {

@@ -41,6 +41,9 @@ func (vllm) Check(p pool.Pool) error {
 	return firstError(needModel(p), noTensorSplit(p), vllmSyntax.refuse(p, vllmManaged))
 }
 
+// Command splits the model evenly over the mask unless args split it. Versions that read CUDA_VISIBLE_DEVICES as numbers die of the
+// UUIDs that it holds ("invalid literal for int()", vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md tells the
+// operator. A number in its place would be one of CUDA's inside the sandbox for PyTorch, and one of NVML's outside of it for vLLM itself.
 func (vllm) Command(p pool.Pool, at Instance) Command {
 	args := []string{"serve", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
 	if !vllmSyntax.has(p.Args, "--served-model-name") {
