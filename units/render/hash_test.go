@@ -88,6 +88,7 @@ func TestSpecHash(t *testing.T) {
 		{"systemd_upgrade", nothing, func(in *render.Input) { in.Host = render.Host{} }},
 		{"gate_path", nothing, func(in *render.Input) { in.Host.GatePath = "/opt/gate" }},
 		{"memory_need_learnt", nothing, func(in *render.Input) { in.Need = render.Need{Devices: map[string]uint64{gpuOf("0"): 1}, Host: 1} }},
+		{"devices_spelled_otherwise", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{gpuOf("0"), "65:00.0"}} })},
 		{"device_nodes", nothing, func(in *render.Input) {
 			in.Mask = []render.Device{{Visible: in.Mask[0].Visible, Nodes: []string{"/dev/nvidia7"}}, in.Mask[1]}
 		}},

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -72,67 +71,6 @@ func TestEnforcedEgress(t *testing.T) {
 			shell(t, "systemctl daemon-reload; systemctl restart '"+r.unit.Name+"'")
 		}
 	}
-}
-
-// TestEnforcedDevices: a replica opens its own GPU and the nodes that all share, and no other device. The
-// nodes have no driver behind them: ENXIO means that the policy let the call pass.
-func TestEnforcedDevices(t *testing.T) {
-	w := enter(t)
-	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
-	for name, minor := range map[string]int{"nvidia0": 0, "nvidia1": 1, "nvidiactl": 255} {
-		mknod(t, "/dev/"+name, 195, minor)
-	}
-	mknod(t, "/dev/nvidia-uvm", 235, 0)
-	mknod(t, "/dev/nvidia-uvm-tools", 235, 1)
-	passed := func(err error) bool {
-		return err != nil && (strings.Contains(err.Error(), syscall.ENXIO.Error()) || strings.Contains(err.Error(), syscall.ENODEV.Error()))
-	}
-	t.Run("gpu_replica", func(t *testing.T) {
-		r := w.start(t, input(gpus([]string{"0"})))
-		for _, when := range []string{"first start", "restart after daemon-reload"} {
-			for _, node := range []string{"/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"} {
-				if _, err := r.try("open", node); !passed(err) {
-					t.Errorf("%s: %s: %v", when, node, err)
-				}
-			}
-			for _, node := range []string{"/dev/nvidia1", "/dev/kmsg", "/dev/mem", "/dev/nvme0n1", "/dev/ttyS0"} {
-				if _, err := r.try("open", node); err == nil || passed(err) {
-					t.Errorf("%s: %s is let through: %v", when, node, err)
-				}
-			}
-			if _, err := r.try("open", "/dev/null"); err != nil {
-				t.Errorf("%s: /dev/null: %v", when, err)
-			}
-			if when == "first start" {
-				shell(t, "systemctl daemon-reload; systemctl restart '"+r.unit.Name+"'")
-			}
-		}
-		if got, err := r.try("read", "/proc/meminfo"); err != nil || !strings.HasPrefix(got, "MemTotal") {
-			t.Errorf("the driver's library reads /proc: %q, %v", got, err)
-		}
-		if _, err := r.try("execute_written", ""); err != nil {
-			t.Errorf("the driver's library compiles: %v", err)
-		}
-	})
-	t.Run("cpu_replica", func(t *testing.T) {
-		r := w.start(t, input())
-		for _, node := range []string{"/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/kmsg"} {
-			if _, err := r.try("open", node); err == nil || passed(err) {
-				t.Errorf("%s is let through: %v", node, err)
-			}
-		}
-	})
-}
-
-func mknod(t *testing.T, name string, major, minor int) {
-	t.Helper()
-	if err := syscall.Mknod(name, syscall.S_IFCHR|0o666, major<<8|minor); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(name, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.Remove(name) })
 }
 
 // TestEnforcedLimits: the kernel has each limit of the pool file, and loses it again when it is taken out.
