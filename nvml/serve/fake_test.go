@@ -33,11 +33,11 @@ type fakeLibrary struct {
 	call     string
 	since    time.Time
 
-	open, watching, inWait   bool
-	opens, samples, waits    int
-	openedAt, sampledAt      []time.Time
-	events                   chan nvml.Event
-	openCalls, watchesClosed int
+	open, watching, inWait bool
+	opens, samples, waits  int
+	openedAt, sampledAt    []time.Time
+	events                 chan nvml.Event
+	openCalls              int
 }
 
 func newFake(t *testing.T, devices ...nvml.Device) *fakeLibrary {

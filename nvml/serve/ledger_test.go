@@ -188,11 +188,10 @@ func FuzzLedger(f *testing.F) {
 		for ; len(steps) >= 3; steps = steps[3:] {
 			u := string(rune('a' + steps[1]%4))
 			n := uint64(steps[2])
-			s := stateOf(used, total)
 			switch steps[0] % 4 {
 			case 0:
 				used[u] = 0 // a start begins after the former process has ended
-				s = stateOf(used, total)
+				s := stateOf(used, total)
 				free := s.Devices[0].Memory.Free
 				_, sum := l.owed(u, mustHolding(t, s))
 				short := l.reserve(unit(u), map[string]uint64{"G0": n}, s, now)
@@ -216,7 +215,7 @@ func FuzzLedger(f *testing.F) {
 			case 3:
 				l.expire(now, func(owner.Group) bool { return true })
 			}
-			s = stateOf(used, total)
+			s := stateOf(used, total)
 			_, sum := l.owed("", mustHolding(t, s))
 			if free := s.Devices[0].Memory.Free; sum > free {
 				t.Fatalf("%d are promised and not held, and %d are free", sum, free)
