@@ -23,6 +23,19 @@ func Healths() []Health {
 // Answers reports whether what changes from moment to moment (free memory, utilisation) is known of such a GPU.
 func (h Health) Answers() bool { return h != HealthUnknown && h != HealthLost }
 
+// Says is the health as the rest of a sentence that begins with the GPU.
+func (h Health) Says() string {
+	switch h {
+	case HealthReset:
+		return "needs a reset"
+	case HealthHost:
+		return "waits for the host to be mended"
+	case HealthUnknown:
+		return "tells nothing"
+	}
+	return "is " + string(h)
+}
+
 // Devices is what is known of this host's GPUs.
 type Devices struct {
 	Driver  Driver

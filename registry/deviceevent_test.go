@@ -97,8 +97,8 @@ func TestLogDeviceEvents(t *testing.T) {
 	r.SetDevices(stale(gpus(HealthUnknown)))
 	want := []map[string]any{
 		{"level": "INFO", "msg": "GPU 0 (NVIDIA L4, GPU-0) is healthy: it was found", "device": "GPU-0", "health": "healthy", "was": "", "last_error": nil},
-		{"level": "WARN", "msg": "GPU 0 (NVIDIA L4, GPU-0) is needs-reset: Xid 119", "was": "healthy", "last_error": "DRIVER_ERROR: Xid 119", "hint": "Reset it."},
-		{"level": "INFO", "msg": "GPU 0 (NVIDIA L4, GPU-0) is unknown: pool-gpu does not answer", "last_error": "DRIVER_ERROR: pool-gpu does not answer"},
+		{"level": "WARN", "msg": "GPU 0 (NVIDIA L4, GPU-0) needs a reset: Xid 119", "was": "healthy", "last_error": "DRIVER_ERROR: Xid 119", "hint": "Reset it."},
+		{"level": "INFO", "msg": "GPU 0 (NVIDIA L4, GPU-0) tells nothing: pool-gpu does not answer", "last_error": "DRIVER_ERROR: pool-gpu does not answer"},
 	}
 	dec := json.NewDecoder(&lines)
 	for i, w := range want {

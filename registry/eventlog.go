@@ -43,7 +43,7 @@ func logDevice(log *slog.Logger, e Event) {
 		}
 		attrs = append(attrs, slog.String("last_error", e.Failure.Error()), slog.String("hint", e.Failure.Hint))
 	}
-	log.LogAttrs(context.Background(), level, fmt.Sprintf("%s is %s: %s", e.Title, e.Health, e.Cause), attrs...)
+	log.LogAttrs(context.Background(), level, fmt.Sprintf("%s %s: %s", e.Title, e.Health.Says(), e.Cause), attrs...)
 }
 
 // logAttrs are what every log line about a pool carries, where known.

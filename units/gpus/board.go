@@ -83,7 +83,7 @@ func (b *Board) Blocked(mask []devices.Target, now time.Time) *registry.Failure 
 
 // failureOf is a GPU's ill health as a pool's last_error says it.
 func failureOf(st health.State, t devices.Target) *registry.Failure {
-	what := fmt.Sprintf("GPU %d (%s) is %s", t.Index, t.GPU, st.Health)
+	what := fmt.Sprintf("GPU %d (%s) %s", t.Index, t.GPU, registry.Health(st.Health).Says())
 	if st.Cause == nil {
 		return registry.Fail(registry.CodeGPUUnavailable, what, "See poolctl devices.")
 	}
