@@ -105,7 +105,6 @@ func packageGPU(t *testing.T, p packaged) {
 func packageGPUApart(t *testing.T, p packaged) {
 	helper := p.helper(t)
 	socket := p.MustShell(t, "systemctl show --property=InvocationID pool-gpu.socket; stat -c %i "+gpuSocket)
-	manager := p.run(t, host.ManagerUnit)
 
 	p.MustRun(t, "systemctl", "restart", host.ManagerUnit)
 	p.answers(t)
@@ -116,7 +115,7 @@ func packageGPUApart(t *testing.T, p packaged) {
 	p.is(t, "active", "systemctl is-active pool-gpu.socket")
 	p.MustRun(t, "systemctl", "start", host.ManagerUnit)
 	p.answers(t)
-	manager = p.run(t, host.ManagerUnit)
+	manager := p.run(t, host.ManagerUnit)
 
 	p.MustRun(t, "systemctl", "restart", gpuUnit)
 	p.helper(t)
