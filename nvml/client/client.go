@@ -214,7 +214,8 @@ func (f *follower) lost(err error) {
 
 // closed says that the helper's side ended the connection, by its death as a rule.
 func closed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, io.ErrClosedPipe) // a net.Pipe, where even a deadline cannot be set any more
 }
 
 // why puts the end of a connection into a clause for operators.
