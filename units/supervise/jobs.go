@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
@@ -10,6 +11,7 @@ import (
 func (s *Supervisor) restart(r *replica) {
 	ctx, gen, unit := s.begin(r, reconcile.Restart), r.gen, r.unit
 	r.facts.Crash = r.facts.Fault
+	s.Observer.Restarted(r.entry.last, strings.ToLower(string(r.facts.Fault.Code)), 1)
 	s.Log.Warn("restarting the engine: "+r.facts.Fault.Message, s.about(r)...)
 	s.ask(r, gen, func() error { return s.PID1.Restart(ctx, unit) })
 }
