@@ -75,19 +75,24 @@ func (b *Board) Blocked(mask []devices.Target, now time.Time) *registry.Failure 
 	for _, t := range mask {
 		st := b.health.State(t.UUID, now)
 		if !st.Health.Usable() {
-			return failureOf(st, t)
+			return b.failureOf(st, t)
 		}
 	}
 	return nil
 }
 
-// failureOf is a GPU's ill health as a pool's last_error says it.
-func failureOf(st health.State, t devices.Target) *registry.Failure {
+// failureOf is a GPU's ill health as a pool's last_error says it. Where another GPU is the cause, as with what concerns the host, that one is
+// named too: it is the one to look at.
+func (b *Board) failureOf(st health.State, t devices.Target) *registry.Failure {
 	what := fmt.Sprintf("GPU %d (%s) %s", t.Index, t.GPU, registry.Health(st.Health).Says())
 	if st.Cause == nil {
 		return registry.Fail(registry.CodeGPUUnavailable, what, "See poolctl devices.")
 	}
-	return registry.Fail(codeOf(st.Cause, registry.CodeGPUUnavailable), what+": "+st.Cause.Text, sentence(st.Cause.Hint))
+	text := st.Cause.Text
+	if st.Cause.Device != t.GPU {
+		text = b.placed(text, st.Cause.Device)
+	}
+	return registry.Fail(codeOf(st.Cause, registry.CodeGPUUnavailable), what+": "+text, sentence(st.Cause.Hint))
 }
 
 // sentence writes a verdict's clause as a remedy is written.

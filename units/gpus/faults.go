@@ -43,11 +43,15 @@ func (b *Board) Note(v classify.Verdict, unit string, now time.Time) Outcome {
 }
 
 func (b *Board) faultOf(v classify.Verdict) *registry.Failure {
-	text := v.Text
-	if d, ok := b.snapshot.Device(v.Device); ok {
-		text = fmt.Sprintf("%s on GPU %d (%s)", text, d.Index, d.UUID)
+	return registry.Fail(codeOf(&v, registry.CodeCUDAError), b.placed(v.Text, v.Device), sentence(v.Hint))
+}
+
+// placed says on which GPU something happened, where the GPU is known.
+func (b *Board) placed(text, uuid string) string {
+	if d, ok := b.snapshot.Device(uuid); ok {
+		return fmt.Sprintf("%s on GPU %d (%s)", text, d.Index, d.UUID)
 	}
-	return registry.Fail(codeOf(&v, registry.CodeCUDAError), text, sentence(v.Hint))
+	return text
 }
 
 // Unit returns the unit of a process that holds memory of a GPU; empty where none is known.
