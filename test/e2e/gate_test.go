@@ -284,7 +284,7 @@ func TestGateWithRealEngine(t *testing.T) {
 		}
 	})
 	t.Run("a_refused_model_fails_the_start", func(t *testing.T) {
-		if status, log := m.started(t, bad); status != 3 || !strings.Contains(log, "the engine ended after") {
+		if status, log := m.started(t, bad); status != 3 || !strings.Contains(log, "the engine ended ") {
 			t.Errorf("the gate ended with %d:\n%s", status, log)
 		}
 	})

@@ -62,7 +62,7 @@ func TestGPUIsTold(t *testing.T) {
 	})
 	t.Run("a_change_of_health", func(t *testing.T) {
 		lines := func() int {
-			out, _ := h.Shell(t.Context(), `journalctl -q -u pool-managerd.service -o cat --grep '^GPU 1 .* is needs-reset: '`) // no line is an exit status of 1
+			out, _ := h.Shell(t.Context(), `journalctl -q -u pool-managerd.service -o cat --grep '^GPU 1 .* needs a reset: '`) // no line is an exit status of 1
 			return strings.Count(out, "\n")
 		}
 		before := lines()

@@ -152,6 +152,9 @@ func inState(state string) condition {
 	return condition{"state " + state, func(p host.Pool) bool { return p.State == state }}
 }
 
+// executed is a pool whose first replica has its process: the step before it has passed.
+var executed = condition{"a process", func(p host.Pool) bool { return len(p.Replicas) > 0 && p.Replicas[0].PID != 0 }}
+
 // failsWith is a pool that is not ready, with that code and a remedy beside it.
 func failsWith(code string) condition {
 	return condition{"not ready, " + code + " and a hint", func(p host.Pool) bool { return !p.Ready && p.Code() == code && p.Hint != "" }}

@@ -28,7 +28,7 @@ func TestInterruptions(t *testing.T) {
 		h := h.in(t)
 		h.pool("load", stub("--load", "4s").quick())
 		h.reload()
-		h.wait("load", inState("starting"))
+		h.wait("load", inState("starting"), executed)
 		loading := h.engine("load")
 		h.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL", host.ManagerUnit)
 		h.wait("load", isReady, inRun(loading))
@@ -37,7 +37,7 @@ func TestInterruptions(t *testing.T) {
 		h := h.in(t)
 		h.pool("alone", stub("--load", "2s").quick())
 		h.reload()
-		h.wait("alone", inState("starting"))
+		h.wait("alone", inState("starting"), executed)
 		loading := h.engine("alone")
 		h.must("systemctl", "stop", "pool-managerd.socket", host.ManagerUnit)
 		h.eventually(func(ctx context.Context) error {
