@@ -208,6 +208,27 @@ func TestGPUMask(t *testing.T) {
 		time.Sleep(time.Minute)
 		m.wantState("b", registry.StateStarting, false)
 	})
+	scenario(t, "two_pools_that_swap_their_gpus", func(t *testing.T, w *world) {
+		h := twoGPUs()
+		m := w.manage(t, pools(onGPU("a", "0"), onGPU("b", "1")), withGPUs(h))
+		h.tell()
+		w.passGate(unitOf("a"))
+		w.passGate(unitOf("b"))
+		m.wantState("b", registry.StateReady, true)
+		w.with(func() { w.busy["http://127.0.0.1:21001"] = 1 }) // b works on, so that a is first
+		m.apply(pools(onGPU("a", "1"), onGPU("b", "0")))
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateWaiting, false)
+		m.wantCode("a", registry.CodeGPUUnavailable)
+		w.with(func() { w.busy["http://127.0.0.1:21001"] = 0 })
+		time.Sleep(time.Second)
+		for id, uuid := range map[string]string{"a": gpu(1), "b": gpu(0)} {
+			m.wantState(id, registry.StateStarting, false)
+			if env := w.property(unitOf(id), "Environment"); !strings.Contains(env, "CUDA_VISIBLE_DEVICES="+uuid) {
+				t.Errorf("%s: %s", id, env)
+			}
+		}
+	})
 	scenario(t, "helper_that_is_away_at_a_restart_touches_nothing", func(t *testing.T, w *world) {
 		h := twoGPUs()
 		onReadyGPU(t, w, h).kill()
