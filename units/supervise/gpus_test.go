@@ -215,12 +215,13 @@ func TestGPUMask(t *testing.T) {
 		w.passGate(unitOf("a"))
 		w.passGate(unitOf("b"))
 		m.wantState("b", registry.StateReady, true)
-		w.with(func() { w.busy["http://127.0.0.1:21001"] = 1 }) // b works on, so that a is first
+		b := m.pool("b").Replicas[0].Endpoint
+		w.with(func() { w.busy[b] = 1 }) // it works on, so that a is first
 		m.apply(pools(onGPU("a", "1"), onGPU("b", "0")))
 		time.Sleep(time.Second)
 		m.wantState("a", registry.StateWaiting, false)
 		m.wantCode("a", registry.CodeGPUUnavailable)
-		w.with(func() { w.busy["http://127.0.0.1:21001"] = 0 })
+		w.with(func() { w.busy[b] = 0 })
 		time.Sleep(time.Second)
 		for id, uuid := range map[string]string{"a": gpu(1), "b": gpu(0)} {
 			m.wantState(id, registry.StateStarting, false)
