@@ -26,14 +26,28 @@ const IDRule = "1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a 
 // ValidID reports whether id may name a pool.
 func ValidID(id string) bool { return idPattern.MatchString(id) }
 
-// Replica names one engine process of a pool.
+// Replica names one engine process of a pool. Each place of a pool (Index) has two sides, so that a reload can start a new
+// engine beside the one that serves; outside of a reload one of them is in use.
 type Replica struct {
 	Pool  string
 	Index int
+	Side  int // 0 or 1
 }
 
-// Name returns the replica's id inside its pool: r0, r1, …
-func (r Replica) Name() string { return "r" + strconv.Itoa(r.Index) }
+// secondSide ends the name of a replica on side 1.
+const secondSide = "b"
+
+// Other is the same place on its other side.
+func (r Replica) Other() Replica { return Replica{r.Pool, r.Index, 1 - r.Side} }
+
+// Name returns the replica's id inside its pool: r0, r1, …, on side 1 r0b, r1b, …
+func (r Replica) Name() string {
+	name := "r" + strconv.Itoa(r.Index)
+	if r.Side != 0 {
+		name += secondSide
+	}
+	return name
+}
 
 // String returns pool and replica as messages print them: "llama3/r0".
 func (r Replica) String() string { return r.Pool + "/" + r.Name() }
@@ -62,11 +76,15 @@ func ParseUnit(unit string) (Replica, bool) {
 	if dot < 0 {
 		return Replica{}, false
 	}
-	index, err := strconv.Atoi(stem[dot+2:])
+	number, second := strings.CutSuffix(stem[dot+2:], secondSide)
+	index, err := strconv.Atoi(number)
 	if err != nil || index < 0 {
 		return Replica{}, false
 	}
 	r := Replica{Pool: stem[:dot], Index: index}
+	if second {
+		r.Side = 1
+	}
 	if !ValidID(r.Pool) || r.Unit() != unit {
 		return Replica{}, false
 	}

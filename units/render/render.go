@@ -25,7 +25,8 @@ const Loopback = "127.0.0.1"
 // Input is everything a unit depends on.
 type Input struct {
 	Pool     pool.Pool
-	Replica  int
+	Replica  int // its place in the pool
+	Side     int // 0, or 1 where a reload started it beside another
 	Staged   pool.Staged
 	Prepared pool.Prepared
 	Port     int // on the loopback
@@ -156,7 +157,9 @@ func join(a, b systemd.Property) (any, bool) {
 	return nil, false
 }
 
-func replica(in Input) pool.Replica { return pool.Replica{Pool: in.Pool.ID, Index: in.Replica} }
+func replica(in Input) pool.Replica {
+	return pool.Replica{Pool: in.Pool.ID, Index: in.Replica, Side: in.Side}
+}
 
 func instance(in Input) engine.Instance {
 	at := engine.Instance{Model: in.Staged.Path, Host: Loopback, Port: in.Port}

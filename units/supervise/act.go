@@ -157,7 +157,7 @@ func (s *Supervisor) isEnough(r *replica, op int) {
 func (s *Supervisor) startFailed(r *replica, err error) {
 	f := registry.AsFailure(err, registry.CodeEngineStartFailed, "Read journalctl -u pool-managerd.")
 	s.failed(r, f)
-	if r.entry.known && r.entry.desired.Port == 0 {
+	if r.known && r.want.Port == 0 {
 		s.Ports.Release(r.id)
 		r.port, r.endpoint = 0, ""
 	}
@@ -270,5 +270,5 @@ func (s *Supervisor) forget(r *replica) {
 	s.endDrain(r)
 	s.Ports.Release(r.id)
 	s.dropHandoff(r)
-	delete(r.entry.replicas, r.id.Index)
+	delete(r.entry.replicas, r.id)
 }

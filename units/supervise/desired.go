@@ -119,9 +119,10 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 		e.refusal = refuse(p)
 	}
 	for i := range p.Replicas {
-		s.replica(pool.Replica{Pool: p.ID, Index: i})
+		s.replica(pool.Replica{Pool: p.ID, Index: i, Side: e.side(i)})
 	}
 	for _, r := range e.replicas {
+		r.want, r.known = p, true
 		r.judge()
 		if changed {
 			r.restage()

@@ -24,7 +24,8 @@ type entry struct {
 	invalid *registry.Failure
 	refusal *registry.Failure
 
-	replicas map[int]*replica
+	replicas map[pool.Replica]*replica
+	sides    map[int]int   // the side in use by place, where it was chosen
 	last     registry.Pool // as published
 }
 
@@ -34,6 +35,8 @@ type replica struct {
 	id    pool.Replica
 	unit  string
 	facts reconcile.Facts
+	want  pool.Pool // the version that it is to run; of the entry, but for the sides of a reload
+	known bool      // want holds a version
 
 	gen      int // counts changes of the desired pool: a result of an older one is dropped
 	op       int // counts actions: the late result of a former one is dropped
@@ -77,7 +80,7 @@ type replica struct {
 func (s *Supervisor) entry(id string) *entry {
 	e := s.entries[id]
 	if e == nil {
-		e = &entry{id: id, replicas: make(map[int]*replica)}
+		e = &entry{id: id, replicas: make(map[pool.Replica]*replica)}
 		s.entries[id] = e
 	}
 	return e
@@ -85,11 +88,12 @@ func (s *Supervisor) entry(id string) *entry {
 
 func (s *Supervisor) replica(id pool.Replica) *replica {
 	e := s.entry(id.Pool)
-	r := e.replicas[id.Index]
+	r := e.replicas[id]
 	if r == nil {
 		r = &replica{entry: e, id: id, unit: id.Unit(), since: time.Now()}
+		r.want, r.known = e.desired, e.known
 		r.judge()
-		e.replicas[id.Index] = r
+		e.replicas[id] = r
 	}
 	return r
 }
@@ -101,15 +105,15 @@ func (r *replica) judge() {
 	r.facts.StopErr = nil // a new wish: a stop that failed is tried at once, if it is still wanted
 	r.facts.Invalid, r.facts.Refusal = e.invalid, e.refusal
 	r.facts.Held = e.invalid != nil && !e.known
-	r.facts.Wanted = r.facts.Held || e.wanted && e.known && r.id.Index < e.desired.Replicas
-	r.facts.FailOpen = e.known && e.desired.Health.Mode == pool.FailOpen
+	r.facts.Wanted = r.facts.Held || e.wanted && e.known && e.wantsSide(r.id)
+	r.facts.FailOpen = r.known && r.want.Health.Mode == pool.FailOpen
 }
 
 // adapter returns the engine's adapter: of the pool file, or, for a unit whose file is unknown,
 // of the engine that the unit's own log fields name.
 func (r *replica) adapter() (engine.Adapter, bool) {
-	kind := r.entry.desired.Engine
-	if !r.entry.known || r.facts.Unit != reconcile.Absent && r.status.LogFields[render.FieldEngine] != "" {
+	kind := r.want.Engine
+	if !r.known || r.facts.Unit != reconcile.Absent && r.status.LogFields[render.FieldEngine] != "" {
 		kind = r.status.LogFields[render.FieldEngine]
 	}
 	return engine.For(kind)
@@ -117,8 +121,8 @@ func (r *replica) adapter() (engine.Adapter, bool) {
 
 // pool returns the pool that the replica runs or should run; for an orphan, what its unit tells.
 func (r *replica) pool() pool.Pool {
-	if r.entry.known {
-		return r.entry.desired
+	if r.known {
+		return r.want
 	}
 	f := r.status.LogFields
 	return pool.Pool{

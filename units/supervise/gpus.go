@@ -69,8 +69,8 @@ func (s *Supervisor) masked() []*replica {
 
 // asked is the device mask as the pool file has it.
 func (r *replica) asked() []string {
-	if r.entry.known && r.id.Index < len(r.entry.desired.Devices) {
-		return r.entry.desired.Devices[r.id.Index]
+	if r.known && r.id.Index < len(r.want.Devices) {
+		return r.want.Devices[r.id.Index]
 	}
 	return nil
 }
@@ -130,6 +130,9 @@ func (s *Supervisor) overlap(r *replica, mask []devices.Target) *registry.Failur
 	}
 	var claims []devices.Claim
 	for _, other := range s.masked() {
+		if other == r.sibling() {
+			continue // one place has one mask, on either side
+		}
 		wants := mask
 		if other != r {
 			if wants = s.wants(other); wants == nil {
@@ -159,7 +162,7 @@ func (s *Supervisor) wants(r *replica) []devices.Target {
 // occupied says which engine is still on a GPU that r is about to be given; nil: none is.
 func (s *Supervisor) occupied(r *replica) *registry.Failure {
 	for _, other := range s.masked() {
-		if other == r || !other.facts.Exists() || len(other.targets) == 0 || len(r.targets) == 0 {
+		if other == r || other == r.sibling() || !other.facts.Exists() || len(other.targets) == 0 || len(r.targets) == 0 {
 			continue
 		}
 		two := []devices.Claim{claim(r, r.targets, false), claim(other, other.targets, true)}
@@ -204,11 +207,7 @@ func (s *Supervisor) showGPUs() {
 func (s *Supervisor) poolDevices(e *entry) []registry.PoolDevice {
 	var out []registry.PoolDevice
 	seen := make(map[string]bool)
-	for i := range maxIndex(e) {
-		r := e.replicas[i]
-		if r == nil {
-			continue
-		}
+	for _, r := range e.sorted() {
 		for _, d := range s.gpus.PoolDevices(r.targets, time.Now()) {
 			if !seen[d.UUID] {
 				seen[d.UUID] = true
@@ -237,5 +236,5 @@ func (s *Supervisor) byUnitName(name string) *replica {
 	if !ok || s.entries[id.Pool] == nil {
 		return nil
 	}
-	return s.entries[id.Pool].replicas[id.Index]
+	return s.entries[id.Pool].replicas[id]
 }

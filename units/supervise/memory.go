@@ -33,7 +33,7 @@ type Load struct {
 
 // load is what the replica's next or present run takes memory for.
 func (r *replica) load() Load {
-	return Load{Pool: r.entry.desired, Staged: r.staged, Version: r.prepared.Version, Mask: r.planned}
+	return Load{Pool: r.want, Staged: r.staged, Version: r.prepared.Version, Mask: r.planned}
 }
 
 // giveBack is how long a driver may take to free what an ended engine held, 0.5 to 1.5 s as others saw; the pre-start step of

@@ -21,7 +21,7 @@ func TestLoadCutByStop(t *testing.T) {
 		scenario(t, c.name, func(t *testing.T, w *world) {
 			m := w.manage(t, pools(llama("a")))
 			m.s.post(func() {
-				r := m.s.entries["a"].replicas[0]
+				r := m.s.entries["a"].sorted()[0]
 				r.facts.Op = c.op
 				failed := r.status
 				failed.ActiveState, failed.SubState, failed.MainPID = "failed", "failed", 0

@@ -1,7 +1,10 @@
 package supervise
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,11 +19,9 @@ func (s *Supervisor) publish(e *entry) {
 		s.assess(r)
 	}
 	p := registry.Pool{ID: e.id, Wanted: e.wanted, LastError: e.invalid}
-	for i := range maxIndex(e) {
-		if r := e.replicas[i]; r != nil {
-			p.Replicas = append(p.Replicas, r.snapshot())
-			p.Engine, p.ModelID = r.serves()
-		}
+	for _, r := range e.sorted() {
+		p.Replicas = append(p.Replicas, r.snapshot())
+		p.Engine, p.ModelID = r.serves()
 	}
 	p.Devices = s.poolDevices(e)
 	p = registry.Aggregate(p)
@@ -32,12 +33,11 @@ func (s *Supervisor) publish(e *entry) {
 	}
 }
 
-func maxIndex(e *entry) int {
-	n := 0
-	for i := range e.replicas {
-		n = max(n, i+1)
-	}
-	return n
+// sorted are the pool's replicas by place and side.
+func (e *entry) sorted() []*replica {
+	return slices.SortedFunc(maps.Values(e.replicas), func(a, b *replica) int {
+		return cmp.Or(cmp.Compare(a.id.Index, b.id.Index), cmp.Compare(a.id.Side, b.id.Side))
+	})
 }
 
 // assess derives the replica's state and logs what changed, each change with its reason.

@@ -14,7 +14,7 @@ import (
 )
 
 func (s *Supervisor) stage(r *replica) {
-	ctx, gen, p := s.begin(r, reconcile.Stage), r.gen, r.entry.desired
+	ctx, gen, p := s.begin(r, reconcile.Stage), r.gen, r.want
 	r.facts.Stage, r.facts.Prepare = reconcile.Running, reconcile.Pending
 	s.effect(func(context.Context) func() {
 		staged, err := s.Stager.Stage(ctx, p)
@@ -32,7 +32,7 @@ func (s *Supervisor) stage(r *replica) {
 }
 
 func (s *Supervisor) prepare(r *replica) {
-	ctx, gen, p := s.begin(r, reconcile.Prepare), r.gen, r.entry.desired
+	ctx, gen, p := s.begin(r, reconcile.Prepare), r.gen, r.want
 	r.facts.Prepare = reconcile.Running
 	adapter, ok := engine.For(p.Engine)
 	if !ok {
@@ -84,7 +84,7 @@ func (s *Supervisor) readying(ctx context.Context, p pool.Pool, staged pool.Stag
 
 // rendering chooses the port and renders the unit that is now wanted.
 func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter) error {
-	p := r.entry.desired
+	p := r.want
 	if f := s.overlap(r, ready.targets); f != nil {
 		return f
 	}
@@ -100,7 +100,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 		r.port = port
 	}
 	unit, err := render.Render(render.Input{
-		Pool: p, Replica: r.id.Index, Staged: r.staged, Prepared: ready.prepared, Port: r.port, Adapter: adapter, Host: s.Host,
+		Pool: p, Replica: r.id.Index, Side: r.id.Side, Staged: r.staged, Prepared: ready.prepared, Port: r.port, Adapter: adapter, Host: s.Host,
 		Mask: given(ready.targets), Need: render.Need{Devices: ready.need.Devices, Host: ready.need.Host},
 	})
 	if err != nil {

@@ -53,9 +53,8 @@ func (s *Supervisor) unitFiles(id string) (string, error) {
 		return "", ErrNoSuchPool
 	}
 	var files []string
-	for i := range e.desired.Replicas {
-		r := e.replicas[i]
-		if r == nil {
+	for _, r := range e.sorted() {
+		if !r.facts.Wanted {
 			continue
 		}
 		unit, err := s.preview(r)
@@ -72,12 +71,12 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 	if r.facts.Prepare == reconcile.Done {
 		return r.rendered, nil
 	}
-	p := r.entry.desired
+	p := r.want
 	adapter, ok := engine.For(p.Engine)
 	if !ok {
 		return render.Unit{}, errors.New("no adapter for engine " + p.Engine)
 	}
-	in := render.Input{Pool: p, Replica: r.id.Index, Adapter: adapter, Host: s.Host, Port: r.port,
+	in := render.Input{Pool: p, Replica: r.id.Index, Side: r.id.Side, Adapter: adapter, Host: s.Host, Port: r.port,
 		Staged:   pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}},
 		Prepared: pool.Prepared{Binary: p.Provisioning.Binary, Version: "unknown"},
 	}
