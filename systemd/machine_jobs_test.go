@@ -139,7 +139,7 @@ func TestMachineFailedPreStartTellsItsStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	st = f.awaitUnit(unit, "refused at PID 1's own restart", func(s Status) bool { return waits(s) && s.NRestarts > restarts+1 })
-	if st.ExecMainCode != 0 {
+	if st.ExecMainCode != 0 || !st.MainExited.IsZero() {
 		t.Errorf("a start that was refused tells how a former main process ended: %s", brief(st))
 	}
 }
@@ -151,15 +151,24 @@ func TestMachineCrashAndRestart(t *testing.T) {
 	f.start(unit, service("exec sleep 1000",
 		Property{"Restart", "on-failure"}, Property{"RestartUSec", uint64(300_000)}))
 	first := f.awaitUnit(unit, "running", Status.Running)
+	if first.MainStarted.IsZero() || !first.MainExited.IsZero() {
+		t.Errorf("a running main process started at %s and ended at %s", first.MainStarted, first.MainExited)
+	}
 
 	if err := f.Kill(timeout(t), unit, "main", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	waiting := f.awaitUnit(unit, "waiting for its restart", func(s Status) bool { return s.SubState == "auto-restart" })
+	if !waiting.MainStarted.Equal(first.MainStarted) || !waiting.MainExited.After(first.MainStarted) || waiting.MainExited.After(time.Now()) {
+		t.Errorf("the process that started at %s is said to have run from %s to %s", first.MainStarted, waiting.MainStarted, waiting.MainExited)
+	}
 	if waiting.Result != "signal" || waiting.ExecMainCode != 2 || waiting.ExecMainStatus != 9 {
 		t.Errorf("while it waits: %s", brief(waiting))
 	}
 	second := f.awaitUnit(unit, "running again", func(s Status) bool { return s.Running() && s.NRestarts == 1 })
+	if !second.MainStarted.After(waiting.MainExited) || !second.MainExited.IsZero() {
+		t.Errorf("the second process started at %s and ended at %s", second.MainStarted, second.MainExited)
+	}
 	if second.MainPID == first.MainPID || second.InvocationID == first.InvocationID {
 		t.Errorf("restarted unit has PID %d and invocation %s of the first", second.MainPID, second.InvocationID)
 	}

@@ -22,6 +22,7 @@ func statusProperties() []string {
 	return []string{
 		"Result", "InvocationID", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "ControlGroup",
 		"ActiveEnterTimestamp", "InactiveEnterTimestamp", "StateChangeTimestamp",
+		"ExecMainStartTimestamp", "ExecMainExitTimestamp",
 		"ExecStartPreEx", "ExecStartPostEx", "RestartUSec", "RestartUSecNext", "LogExtraFields",
 	}
 }
@@ -55,6 +56,8 @@ func (p properties) status(name string, keep []string) Status {
 		ActiveEnter:     p.time("ActiveEnterTimestamp"),
 		InactiveEnter:   p.time("InactiveEnterTimestamp"),
 		StateChange:     p.time("StateChangeTimestamp"),
+		MainStarted:     p.time("ExecMainStartTimestamp"),
+		MainExited:      p.time("ExecMainExitTimestamp"),
 		RestartUSec:     p.microseconds("RestartUSec"),
 		RestartUSecNext: p.microseconds("RestartUSecNext"),
 		LogFields:       p.logFields(),

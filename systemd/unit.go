@@ -84,6 +84,11 @@ type Status struct {
 
 	StateChange time.Time // CLOCK_REALTIME of the last change of ActiveState or SubState
 
+	// CLOCK_REALTIME of the start and the end of the last main process (ExecMainStartTimestamp, ExecMainExitTimestamp). MainExited is
+	// zero while it runs; both are zero when a start ended before there was one.
+	MainStarted time.Time
+	MainExited  time.Time
+
 	// How the ExecStartPost command that ended last ended, in the unit's last start: a CLD_ code (1 exited,
 	// 2 killed, 3 dumped; 0: none ended) and the exit status or the signal. PID 1 does not signal these
 	// two; they are read again when the unit fails, stops or waits for a restart.
