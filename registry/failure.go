@@ -26,6 +26,7 @@ const (
 	CodeHealthFailed       Code = "HEALTH_FAILED"
 	CodeDrainTimeout       Code = "DRAIN_TIMEOUT"
 	CodeBreakerOpen        Code = "BREAKER_OPEN"
+	CodeStateNotSaved      Code = "STATE_NOT_SAVED"
 )
 
 // Failure is why something is not as it should be: a stable code, what happened, and what to

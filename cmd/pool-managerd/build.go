@@ -18,6 +18,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
@@ -43,6 +44,9 @@ func (d *daemon) build() error {
 		d.log.Warn("the store of verdicts was damaged and moved aside; digests and versions are found again")
 	}
 	d.store = store
+	if err := d.openIntents(); err != nil {
+		return errors.Join(err, store.Close())
+	}
 	helper := gpu.New(gpu.Options{Socket: d.o.gpuSocket, Log: d.log})
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Calls: client.Calls, Log: d.log})
@@ -65,7 +69,8 @@ func (d *daemon) build() error {
 		GPUs:     helper,
 		Memory:   supervise.Weigher{Estimator: memory.New(store, d.log), Peaks: store, Ask: helper.Ask, Log: d.log},
 		Journal:  journal{client},
-		Status:   d.setStatus, Beat: d.beat, BeatEvery: beat,
+		Keep:     d.keep, Intents: d.intents, Clock: d.clock,
+		Status: d.setStatus, Beat: d.beat, BeatEvery: beat,
 	})
 	var scrape http.Handler
 	if settings.Metrics.Enabled {
@@ -76,6 +81,24 @@ func (d *daemon) build() error {
 	})
 	if err != nil {
 		return errors.Join(err, store.Close())
+	}
+	return nil
+}
+
+// openIntents reads what operators asked for before. What cannot be read is told, and costs nothing else.
+func (d *daemon) openIntents() (err error) {
+	if d.clock, err = keep.NewClock(); err != nil {
+		return err
+	}
+	path, moved := filepath.Join(d.o.stateDir, "intents.db"), false
+	if d.keep, moved, err = keep.Open(path); err != nil {
+		return err
+	}
+	if moved {
+		d.log.Error("what operators asked for could not be read and is forgotten: drained pools start, models are those of the pool files", "moved_to", path+".broken")
+	}
+	if d.intents, err = d.keep.Intents(); err != nil {
+		d.log.Error("part of what operators asked for could not be read, and is not in force", "err", err)
 	}
 	return nil
 }

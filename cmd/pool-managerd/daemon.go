@@ -16,6 +16,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
+	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/provision"
 	"github.com/pool-managerd/pool-managerd/units/supervise"
 )
@@ -30,6 +31,9 @@ type daemon struct {
 	super    *supervise.Supervisor
 	api      *api.Server
 	store    *provision.Store
+	keep     *keep.Store
+	intents  map[string]keep.Intent // as they were when the daemon started
+	clock    keep.Clock
 	settings *hostconfig.Settings // the newest good config.toml; nil: none yet
 
 	mu     sync.Mutex // the status line, between the loop and reloads
@@ -51,6 +55,7 @@ func serve(ctx context.Context, o options) error {
 		return err
 	}
 	defer d.store.Close()
+	defer d.keep.Close()
 	return d.run(ctx, sockets, first)
 }
 

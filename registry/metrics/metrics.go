@@ -39,6 +39,7 @@ type Metrics struct {
 	probeDuration prometheus.Histogram
 	verifications *prometheus.CounterVec
 	resets        *prometheus.CounterVec
+	drains        drains
 
 	resetDevices, resetKinds                                     vocabulary
 	restartReasons, scheduleReasons, probeReasons, verifyReasons vocabulary
@@ -62,6 +63,7 @@ func New(o Options) *Metrics {
 		scheduled:     counter("restart_scheduled_total", "Restarts of an engine that PID 1 has put off by its backoff, by why.", "reason"),
 		probeFailures: counter("health_probe_failures_total", "Health probes that failed, by how.", "reason"),
 		resets:        counter("driver_reset_events_total", "Faults after which a GPU must be reset, by the GPU and the kind of fault.", "device", "kind"),
+		drains:        newDrains(),
 		resetDevices:  vocabulary{limit: maxDevices},
 		verifications: counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), why, and the engine of the pool.", "result", "reason", "engine"),
 		probeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -69,6 +71,7 @@ func New(o Options) *Metrics {
 		}),
 	}
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications, m.resets,
+		m.drains.duration, m.drains.forced,
 		newPools(o.Registry), newDevices(o.Registry, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {

@@ -93,6 +93,7 @@ func TestLint(t *testing.T) {
 	m.Verified(true, "digest", "llamacpp")
 	allowed := []string{
 		`backoff_delay_ms: metric names should not contain abbreviated units`,
+		`drain_duration_ms: metric names should not contain abbreviated units`,
 		`health_probe_duration_ms: metric names should not contain abbreviated units`,
 		`slots_total: non-counter metrics should not have "_total" suffix`,
 	}

@@ -49,6 +49,9 @@ func TestAssess(t *testing.T) {
 		{"gpu_fault_is_not_ready", replica(faulty), registry.StateUnhealthy, false, registry.CodeCUDAError},
 		{"too_little_memory_waits", replica(fresh, short), registry.StateWaiting, false, registry.CodeInsufficientVRAM},
 		{"too_little_memory_waits_while_it_is_tried_again", replica(fresh, short, op(Start)), registry.StateWaiting, false, registry.CodeInsufficientVRAM},
+		{"parked_and_stopped", replica(fresh, parked), registry.StateStopped, false, ""},
+		{"parked_and_stopped_at_the_deadline", replica(fresh, parked, cut), registry.StateStopped, false, registry.CodeDrainTimeout},
+		{"parked_and_still_serving_drains", replica(parked, draining), registry.StateDraining, false, ""},
 		{"being_stopped", replica(op(Stop)), registry.StateStopping, false, ""},
 	}
 	for _, c := range cases {

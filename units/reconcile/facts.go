@@ -86,6 +86,12 @@ type Facts struct {
 	// Fault is a GPU error of the engine that runs, after which its process is of no more use though it has not ended.
 	Fault *registry.Failure
 
+	// Parked says that an operator drained the pool: what runs is drained and stopped, and nothing is started until he resumes it.
+	// DrainErr says that its drain ran into the deadline.
+	Parked   bool
+	DrainErr *registry.Failure
+	Revive   bool // an operator asks for what was stopped by hand to be started again
+
 	Op       Action // an action under way, None otherwise
 	Draining bool   // a drain was begun for the unit that runs
 	Drained  bool   // nothing is held any more, or the deadline has passed
@@ -109,7 +115,7 @@ func (f Facts) startable() bool {
 }
 
 // mayStart reports whether it may run now.
-func (f Facts) mayStart() bool { return f.startable() && f.GPU == nil }
+func (f Facts) mayStart() bool { return f.startable() && f.GPU == nil && !f.Parked }
 
 // replaced reports whether the unit that runs is not the one that is now wanted.
 func (f Facts) replaced() bool {

@@ -76,6 +76,17 @@ var planRules = []rule{
 		return f.startable() && f.GPU != nil && f.Exists() && (f.Drained || !f.serving())
 	}, Stop, "a GPU of its mask may not be used, and nothing is held"},
 
+	{"parked/drain", func(f Facts, _ time.Time) bool { return f.startable() && f.Parked && f.serving() && !f.Draining },
+		Drain, "an operator drains the pool"},
+	{"parked/stop", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.Parked && f.Exists() && (f.Drained || !f.serving())
+	}, Stop, "an operator drains the pool, and nothing is held"},
+	{"parked/clear", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.Parked && (f.Unit == Broken || f.Unit == Exited)
+	}, Clear, "an operator drained the pool, and its unit has ended"},
+	{"parked", func(f Facts, _ time.Time) bool { return f.startable() && f.Parked },
+		None, "drained by an operator until he resumes it"},
+
 	// First, since it may take long until something is prepared that could replace what runs, or never come to it.
 	{"resume", func(f Facts, _ time.Time) bool {
 		return f.mayStart() && f.serving() && f.Draining && !f.replaced()
@@ -115,6 +126,9 @@ var planRules = []rule{
 	}, Start, "the wait after the failed unit is over"},
 	{"exited/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Exited && f.replaced() },
 		Start, "the pool was changed after its unit had been stopped"},
+	{"exited/revive", func(f Facts, _ time.Time) bool {
+		return f.mayStart() && f.Unit == Exited && f.Revive && f.Prepare == Done
+	}, Start, "an operator asks for it again after it had been stopped"},
 	{"start", func(f Facts, now time.Time) bool {
 		return f.mayStart() && f.Unit == Absent && f.Prepare == Done && !now.Before(f.RetryAt)
 	}, Start, "the model is staged, the engine is prepared, and nothing runs"},

@@ -35,6 +35,11 @@ func refused(f *Facts) {
 func held(f *Facts) {
 	f.Held, f.Invalid = true, registry.Fail(registry.CodeConfigInvalid, "bad", "")
 }
+func parked(f *Facts) { f.Parked = true }
+func cut(f *Facts) {
+	f.DrainErr = registry.Fail(registry.CodeDrainTimeout, "1 lease was cut", "")
+}
+func revive(f *Facts)   { f.Revive = true }
 func invalid(f *Facts)  { f.Invalid = registry.Fail(registry.CodeConfigInvalid, "bad", "") }
 func oldSpec(f *Facts)  { f.UnitSpec.Identity = "old" }
 func draining(f *Facts) { f.Draining = true }
@@ -115,6 +120,19 @@ func TestPlan(t *testing.T) {
 		{"unwanted/loading_is_stopped_at_once", replica(unwanted, unit(Starting)), Stop, "unwanted/stop"},
 		{"unwanted/failed_unit_is_cleared", replica(unwanted, unit(Broken)), Clear, "unwanted/clear"},
 		{"unwanted/forgotten_when_nothing_is_left", replica(unwanted, fresh), Forget, "unwanted/forget"},
+
+		{"parked/drained_first", replica(parked), Drain, "parked/drain"},
+		{"parked/held_work_may_finish", replica(parked, draining), None, "parked"},
+		{"parked/then_stopped", replica(parked, drained), Stop, "parked/stop"},
+		{"parked/loading_is_stopped_at_once", replica(parked, unit(Starting)), Stop, "parked/stop"},
+		{"parked/backoff_is_not_left_to_pid_1", replica(parked, unit(Backoff)), Stop, "parked/stop"},
+		{"parked/failed_unit_is_cleared", replica(parked, unit(Broken)), Clear, "parked/clear"},
+		{"parked/stopped_by_hand_is_cleared", replica(parked, unit(Exited)), Clear, "parked/clear"},
+		{"parked/is_not_started", replica(fresh, parked), None, "parked"},
+		{"parked/change_is_not_taken_up", replica(parked, fresh, stage(Pending), prep(Pending)), None, "parked"},
+		{"parked/resumed_while_draining", replica(draining), Resume, "resume"},
+		{"parked/resumed_after_the_stop", replica(fresh), Start, "start"},
+		{"stopped/by_hand_and_resumed", replica(unit(Exited), revive), Start, "exited/revive"},
 
 		{"gpu/shut_is_drained", replica(gpuShut), Drain, "gpu/drain"},
 		{"gpu/shut_and_drained_is_stopped", replica(gpuShut, drained), Stop, "gpu/stop"},

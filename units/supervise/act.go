@@ -20,6 +20,9 @@ const (
 // stopWait bounds one stop job on top of the unit's own stop timeout, which PID 1 enforces.
 const stopWait = 10 * time.Minute
 
+// forceAfter is how long an engine that has to stop at a deadline may take after SIGTERM.
+const forceAfter = time.Second
+
 // act begins the effect of a decision. Op stays set until its result has come back.
 func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 	switch d.Action {
@@ -187,9 +190,15 @@ func (s *Supervisor) stop(r *replica, why string) {
 	ctx, gen, unit := s.begin(r, reconcile.Stop), r.gen, r.unit
 	s.Log.Info("stopping the engine: "+why, s.about(r)...)
 	s.closeIdle(r)
+	force := r.forced
+	r.forced = false
 	s.effect(func(context.Context) func() {
 		ctx, cancel := context.WithTimeout(ctx, stopWait)
 		defer cancel()
+		if force {
+			kill := time.AfterFunc(forceAfter, func() { _ = s.PID1.Kill(ctx, unit) }) // gone already, or PID 1's own stop timeout ends it
+			defer kill.Stop()
+		}
 		err := s.PID1.Stop(ctx, unit)
 		if err == nil {
 			err = s.PID1.Clear(ctx, unit)

@@ -160,14 +160,12 @@ func (s *Supervisor) unwant(e *entry) {
 
 // decideAll decides for every replica, and drops the pools of which nothing is left.
 func (s *Supervisor) decideAll() {
-	for id, e := range s.entries {
+	for _, e := range s.entries {
 		for _, r := range e.replicas {
 			s.decide(r)
 		}
 		if len(e.replicas) == 0 && !e.wanted {
-			delete(s.entries, id)
-			s.Registry.Remove(id)
-			s.dirty = true
+			s.drop(e)
 			continue
 		}
 		s.publish(e)
@@ -178,6 +176,7 @@ func (s *Supervisor) decideAll() {
 // or else a unit that runs might be started a second time.
 func (s *Supervisor) decide(r *replica) {
 	for s.connected && s.applied {
+		s.judgeDrain(r, time.Now())
 		d := reconcile.Plan(r.facts, time.Now())
 		s.wakeAt(d.At)
 		if d.Action == reconcile.None {
@@ -195,10 +194,9 @@ func (s *Supervisor) decide(r *replica) {
 func (s *Supervisor) settle(r *replica) {
 	s.decide(r)
 	if len(r.entry.replicas) == 0 && !r.entry.wanted {
-		delete(s.entries, r.id.Pool)
-		s.Registry.Remove(r.id.Pool)
-		s.dirty = true
+		s.drop(r.entry)
 		return
 	}
+	s.parkedUp(r.entry)
 	s.publish(r.entry)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -27,6 +28,11 @@ type entry struct {
 	replicas map[pool.Replica]*replica
 	sides    map[int]int   // the side in use by place, where it was chosen
 	last     registry.Pool // as published
+
+	intent     keep.Intent // what operators ask for beside the file, as it is written down
+	drainUntil time.Time   // the deadline of intent.Drain
+	saving     bool        // an intent is being written down
+	orders     []func()    // wait for that
 }
 
 // replica is one engine process as the loop knows it.
@@ -65,6 +71,7 @@ type replica struct {
 	health     context.CancelFunc // of the running health watcher
 	healthOf   string             // the invocation that it watches
 	drainOf    *drain
+	forced     bool // its drain ran into the deadline: the stop does not wait for the engine
 	state      registry.State
 	reason     string
 	since      time.Time
@@ -80,7 +87,8 @@ type replica struct {
 func (s *Supervisor) entry(id string) *entry {
 	e := s.entries[id]
 	if e == nil {
-		e = &entry{id: id, replicas: make(map[pool.Replica]*replica)}
+		e = &entry{id: id, intent: s.Intents[id], replicas: make(map[pool.Replica]*replica)}
+		s.parkAgain(e)
 		s.entries[id] = e
 	}
 	return e
@@ -106,6 +114,13 @@ func (r *replica) judge() {
 	r.facts.Invalid, r.facts.Refusal = e.invalid, e.refusal
 	r.facts.Held = e.invalid != nil && !e.known
 	r.facts.Wanted = r.facts.Held || e.wanted && e.known && e.wantsSide(r.id)
+	r.facts.Parked = e.parked()
+	switch {
+	case !r.facts.Parked:
+		r.facts.DrainErr = nil
+	case r.facts.DrainErr == nil:
+		r.facts.DrainErr = e.cutNoted()
+	}
 	r.facts.FailOpen = r.known && r.want.Health.Mode == pool.FailOpen
 }
 

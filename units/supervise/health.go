@@ -10,15 +10,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
-	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 // askLimit bounds what is read of an engine's answer, in bytes.
 const askLimit = 1 << 20
-
-// drainPoll is how often a draining engine is asked whether it still works.
-const drainPoll = 250 * time.Millisecond
 
 // followHealth has exactly one watcher for each run of an engine that passed its gate.
 func (s *Supervisor) followHealth(r *replica) {
@@ -180,75 +176,4 @@ func (s *Supervisor) judgeProbe(r *replica, err error) bool {
 			"Read the engine's log (poolctl logs "+r.id.Pool+"); systemctl restart '"+r.unit+"' starts it anew.")
 	}
 	return r.facts.Probe != before
-}
-
-// drain is one drain of one run; it is known by its address.
-type drain struct{ cancel context.CancelFunc }
-
-// beginDrain stops new work, and waits until the engine says that it is idle, or the deadline.
-func (s *Supervisor) beginDrain(r *replica, why string) {
-	deadline := r.pool().Drain.Deadline
-	ctx, cancel := context.WithTimeout(s.ctx, deadline)
-	d := &drain{cancel: cancel}
-	r.facts.Draining, r.facts.Drained, r.drainOf = true, false, d
-	s.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", deadline.Milliseconds())...)
-	adapter, ok := r.adapter()
-	endpoint := r.endpoint
-	s.effects.Go(func() {
-		busy := 0
-		if ok {
-			_ = s.guard(func() error { busy = s.waitIdle(ctx, adapter, endpoint); return nil })
-		}
-		s.post(func() { s.drained(r, d, busy) })
-	})
-}
-
-// waitIdle returns the number of requests that were under way when ctx ended, 0 when the engine
-// became idle or cannot tell: then its own graceful stop is all there is. An answer that was lost on its way tells nothing,
-// and the question is put again.
-func (s *Supervisor) waitIdle(ctx context.Context, a engine.Adapter, endpoint string) int {
-	if a.BusyPath() == "" {
-		return 0
-	}
-	busy := 0
-	for {
-		body, err := s.Prober.Get(ctx, endpoint+a.BusyPath(), askLimit)
-		if ctx.Err() != nil {
-			return busy
-		}
-		if err == nil {
-			busy, err = a.Busy(body)
-			if err != nil || busy == 0 {
-				return 0
-			}
-		} else if why := s.Prober.Reason(err); why != probe.ReasonReset && why != probe.ReasonTimeout {
-			return 0
-		}
-		select {
-		case <-ctx.Done():
-			return busy
-		case <-time.After(drainPoll):
-		}
-	}
-}
-
-func (s *Supervisor) drained(r *replica, d *drain, busy int) {
-	if r.drainOf != d {
-		return
-	}
-	r.facts.Drained = true
-	if busy > 0 {
-		r.lastErr = registry.Fail(registry.CodeDrainTimeout, strconv.Itoa(busy)+" requests were still under way at the drain deadline",
-			"Raise [drain] deadline where such requests take longer.")
-		s.Log.Warn(r.lastErr.Message, append(s.about(r), "last_error", r.lastErr.Error())...)
-	}
-	s.settle(r)
-}
-
-// endDrain forgets a drain: the unit ended, or what runs is wanted again.
-func (s *Supervisor) endDrain(r *replica) {
-	if r.drainOf != nil {
-		r.drainOf.cancel()
-	}
-	r.facts.Draining, r.facts.Drained, r.drainOf = false, false, nil
 }

@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
@@ -59,6 +60,11 @@ func (c Systemd) Restart(ctx context.Context, unit string) error {
 func (c Systemd) Hasten(ctx context.Context, unit string) error {
 	_, err := c.Client.Start(ctx, unit)
 	return err
+}
+
+// Kill implements PID1.
+func (c Systemd) Kill(ctx context.Context, unit string) error {
+	return c.Client.Kill(ctx, unit, "all", syscall.SIGKILL)
 }
 
 // Unit implements PID1. A unit that PID 1 does not know is a status that is not loaded, not an error.

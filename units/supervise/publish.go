@@ -18,7 +18,7 @@ func (s *Supervisor) publish(e *entry) {
 	for _, r := range e.replicas {
 		s.assess(r)
 	}
-	p := registry.Pool{ID: e.id, Wanted: e.wanted, LastError: e.invalid}
+	p := registry.Pool{ID: e.id, Wanted: e.wanted, LastError: e.invalid, Draining: e.parked() && e.exists()}
 	for _, r := range e.sorted() {
 		p.Replicas = append(p.Replicas, r.snapshot())
 		p.Engine, p.ModelID = r.serves()
@@ -31,6 +31,16 @@ func (s *Supervisor) publish(e *entry) {
 	for _, r := range e.replicas {
 		s.handOff(r, p)
 	}
+}
+
+// exists reports whether PID 1 has anything of the pool that must be stopped.
+func (e *entry) exists() bool {
+	for _, r := range e.replicas {
+		if r.facts.Exists() {
+			return true
+		}
+	}
+	return false
 }
 
 // sorted are the pool's replicas by place and side.

@@ -20,6 +20,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gpus"
+	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -40,6 +41,8 @@ type PID1 interface {
 	Adopt(ctx context.Context, unit string) error
 	SetProperties(ctx context.Context, unit string, props []systemd.Property) error
 	Unit(ctx context.Context, unit string) (systemd.Status, error)
+	// Kill sends SIGKILL to every process of a unit.
+	Kill(ctx context.Context, unit string) error
 	// Restart asks for a new process of a unit that runs; Hasten for the start, now, of one that waits for its backoff. Both return
 	// when PID 1 has taken the job; what comes of it shows in the unit's changes.
 	Restart(ctx context.Context, unit string) error
@@ -82,12 +85,21 @@ type Handoff interface {
 	RemoveStale(keep func(poolID, replicaID string) bool) error
 }
 
+// Leases is who holds what of the replicas. Its methods return at once.
+type Leases interface {
+	// Active is how many leases a replica has.
+	Active(pool, replica string) int
+	// Cut ends every lease of a replica, and tells their holders why.
+	Cut(pool, replica, why string)
+}
+
 // Observer counts what happens, for metrics. Calls come from the loop and must not block.
 type Observer interface {
 	Restarted(p registry.Pool, reason string, n int)
 	RestartScheduled(p registry.Pool, reason string)
 	Probed(p registry.Pool, reason string, took time.Duration) // reason is empty for a success
 	DriverReset(device, kind string)                           // a GPU or its driver must be reset
+	Drained(p registry.Pool, took time.Duration, forced bool)  // a drain of one replica has ended, forced: at its deadline
 }
 
 // Options are the supervisor's parts.
@@ -109,6 +121,13 @@ type Options struct {
 	GPUs    nvml.Source
 	Memory  Memory
 	Journal Journal
+
+	// Leases counts who uses what. Keep writes down what operators ask for, Intents is what was written down before, and Clock measures
+	// its deadlines.
+	Leases  Leases
+	Keep    Keep
+	Intents map[string]keep.Intent
+	Clock   keep.Clock
 
 	// Status is told one line for systemctl status whenever it changes; Beat is called by the
 	// loop at least every BeatEvery while it makes progress, to feed the watchdog.

@@ -258,6 +258,14 @@ func (w *world) again(unit string) {
 	})
 }
 
+// Kill ends a unit that is being stopped.
+func (w *world) Kill(_ context.Context, unit string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("kill %s", unit)
+	return nil
+}
+
 func (w *world) Unit(_ context.Context, unit string) (systemd.Status, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -355,6 +363,7 @@ type noObserver struct{}
 func (noObserver) Restarted(registry.Pool, string, int)        {}
 func (noObserver) RestartScheduled(registry.Pool, string)      {}
 func (noObserver) DriverReset(string, string)                  {}
+func (noObserver) Drained(registry.Pool, time.Duration, bool)  {}
 func (noObserver) Probed(registry.Pool, string, time.Duration) {}
 
 // listPorts hands out 21000, 21001, … and none twice, as long as there are others.

@@ -1,0 +1,37 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// drainBuckets are the bounds of drain_duration_ms, in milliseconds: from an idle engine to the longest answers that people wait for.
+var drainBuckets = []float64{100, 500, 1000, 5000, 15000, 30000, 60000, 120000, 300000, 900000}
+
+// drains is how long replicas took to be empty.
+type drains struct {
+	duration prometheus.Histogram
+	forced   prometheus.Counter
+}
+
+func newDrains() drains {
+	return drains{
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "drain_duration_ms", Help: "Time from the begin of a replica's drain until nothing was held any more or its deadline, in milliseconds.", Buckets: drainBuckets,
+		}),
+		forced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "drain_forced_total", Help: "Drains of a replica that ran into their deadline: what was still held was cut.",
+		}),
+	}
+}
+
+// Drained counts a drain of one replica that has ended, forced: at its deadline.
+func (m *Metrics) Drained(_ registry.Pool, took time.Duration, forced bool) {
+	m.drains.duration.Observe(float64(took) / float64(time.Millisecond))
+	if forced {
+		m.drains.forced.Inc()
+	}
+}

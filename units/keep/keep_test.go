@@ -1,0 +1,134 @@
+package keep
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+func reopened(t *testing.T, path string) *Store {
+	t.Helper()
+	s, moved, err := Open(path)
+	if err != nil || moved {
+		t.Fatalf("Open: moved %t, %v", moved, err)
+	}
+	return s
+}
+
+func TestStore(t *testing.T) {
+	asked := Intent{
+		Drain:    &Drain{Since: time.Unix(100, 0).UTC(), Deadline: Deadline{Boot: "b", At: 7, Wall: time.Unix(130, 0).UTC()}, By: "uid:0", Timeout: "1 lease"},
+		Override: &Override{Model: "file:/m/b.gguf", Digest: "sha256:00", Since: time.Unix(90, 0).UTC(), By: "uid:1000"},
+	}
+	t.Run("what_was_asked_is_there_after_a_restart", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "sub", "intents.db")
+		s := reopened(t, path)
+		if err := s.Put("tiny", asked); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = reopened(t, path)
+		defer s.Close()
+		list, err := s.Intents()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string]Intent{"tiny": asked}, list); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("an_empty_intent_is_forgotten", func(t *testing.T) {
+		s := reopened(t, filepath.Join(t.TempDir(), "intents.db"))
+		defer s.Close()
+		for _, i := range []Intent{asked, {}} {
+			if err := s.Put("tiny", i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if list, err := s.Intents(); err != nil || len(list) != 0 {
+			t.Errorf("Intents = %v, %v", list, err)
+		}
+	})
+	t.Run("a_damaged_file_is_moved_aside", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "intents.db")
+		if err := os.WriteFile(path, make([]byte, 32<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, moved, err := Open(path)
+		if err != nil || !moved {
+			t.Fatalf("Open: moved %t, %v", moved, err)
+		}
+		defer s.Close()
+		if _, err := os.Stat(path + ".broken"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("an_entry_that_cannot_be_read_costs_no_other", func(t *testing.T) {
+		s := reopened(t, filepath.Join(t.TempDir(), "intents.db"))
+		defer s.Close()
+		if err := s.Put("tiny", asked); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put([]byte("odd"), []byte("{")) }); err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.Intents()
+		if err == nil || len(list) != 1 || list["tiny"].Drain == nil {
+			t.Errorf("Intents = %v, %v", list, err)
+		}
+	})
+	t.Run("a_second_daemon_is_told", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "intents.db")
+		defer reopened(t, path).Close()
+		if _, _, err := Open(path); err == nil {
+			t.Error("the file was opened twice")
+		}
+	})
+}
+
+func TestDeadline(t *testing.T) {
+	at, wall := int64(1000), time.Unix(5000, 0)
+	clock := Clock{boot: "one", now: func() (int64, time.Time) { return at, wall }}
+	d := clock.In(30 * time.Second)
+	t.Run("a_clock_that_is_set_does_not_move_it", func(t *testing.T) {
+		later := Clock{boot: "one", now: func() (int64, time.Time) { return at + int64(10*time.Second), wall.Add(-time.Hour) }}
+		if left := later.Left(d); left != 20*time.Second {
+			t.Errorf("left %v, want 20 s", left)
+		}
+	})
+	t.Run("after_a_reboot_the_wall_clock_tells", func(t *testing.T) {
+		later := Clock{boot: "two", now: func() (int64, time.Time) { return 5, wall.Add(40 * time.Second) }}
+		if left := later.Left(d); left != -10*time.Second {
+			t.Errorf("left %v, want -10 s", left)
+		}
+	})
+	t.Run("this_host_has_such_clocks", func(t *testing.T) {
+		c, err := NewClock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := c.Left(c.In(time.Hour)); left <= 59*time.Minute || left > time.Hour {
+			t.Errorf("left %v of an hour", left)
+		}
+	})
+}
+
+func TestOverride(t *testing.T) {
+	p := pool.Pool{ID: "tiny", Model: "file:/a", ModelDigest: "sha256:aa", Ctx: 9}
+	var none *Override
+	if got := none.Over(p); got.Model != p.Model {
+		t.Errorf("no override changed the model to %s", got.Model)
+	}
+	got := (&Override{Model: "file:/b"}).Over(p)
+	if got.Model != "file:/b" || got.ModelDigest != "" || got.Ctx != 9 {
+		t.Errorf("the override gave %+v; the file's digest is of another model", got)
+	}
+}

@@ -1,0 +1,135 @@
+package keep
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// bucket holds one intent a pool, by id. A form that older programs cannot read gets another name.
+var bucket = []byte("intents.1")
+
+// lockWait is how long a second process waits for the store of the first.
+const lockWait = 2 * time.Second
+
+// Store is the file. Its methods may be called from any goroutine; each write is on disk when it returns.
+type Store struct {
+	db   *bbolt.DB
+	path string
+}
+
+// Open opens or makes the file. One that is damaged is moved aside to path.broken and made anew; moved says so. A file that
+// another process holds is an error.
+func Open(path string) (s *Store, moved bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, false, fmt.Errorf("the folder of what operators asked for: %w", err)
+	}
+	db, err := open(path)
+	var refused syscall.Errno
+	switch {
+	case err == nil:
+		return &Store{db, path}, false, nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, false, fmt.Errorf("%s is held by another process; is a second daemon running? %w", path, err)
+	case errors.As(err, &refused):
+		return nil, false, fmt.Errorf("what operators asked for: %w", err)
+	}
+	if renamed := os.Rename(path, path+".broken"); renamed != nil {
+		return nil, false, fmt.Errorf("%s cannot be read, nor moved aside: %w", path, errors.Join(err, renamed))
+	}
+	if db, err = open(path); err != nil {
+		return nil, true, fmt.Errorf("make %s: %w", path, err)
+	}
+	return &Store{db, path}, true, nil
+}
+
+// open opens the file, and reads all of it, so that damage is found here and not later.
+func open(path string) (db *bbolt.DB, err error) {
+	defer guard(&err)()
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
+	if err != nil {
+		return nil, err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(bucket)
+		if err != nil {
+			return err
+		}
+		return b.ForEach(func(_, _ []byte) error { return nil })
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// guard turns what bbolt does about damaged pages, a panic or a fault in the mapped file, into an error.
+func guard(err *error) func() {
+	before := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(before)
+		if p := recover(); p != nil {
+			*err = fmt.Errorf("the file is damaged: %v", p)
+		}
+	}
+}
+
+// Close closes the file.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Intents returns every intent by pool. An entry that cannot be read is left out and stays in the file; its error is joined to err, beside
+// the others.
+func (s *Store) Intents() (list map[string]Intent, err error) {
+	defer guard(&err)()
+	list = make(map[string]Intent)
+	var unread []error
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucket).ForEach(func(id, text []byte) error {
+			var i Intent
+			if err := json.Unmarshal(text, &i); err != nil {
+				unread = append(unread, fmt.Errorf("what was asked of pool %s: %w", id, err))
+				return nil
+			}
+			list[string(id)] = i
+			return nil
+		})
+	})
+	return list, errors.Join(append(unread, err)...)
+}
+
+// Put writes an intent down, in place of the pool's former one; an empty one is forgotten. The error is a *registry.Failure.
+func (s *Store) Put(id string, i Intent) error {
+	err := s.put(id, i)
+	if err == nil {
+		return nil
+	}
+	hint := "See the log of pool-managerd."
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		hint = "Make room on the disk of " + filepath.Dir(s.path) + ", then ask again."
+	}
+	return registry.Fail(registry.CodeStateNotSaved, "it could not be written down, so nothing was changed: "+err.Error(), hint)
+}
+
+func (s *Store) put(id string, i Intent) (err error) {
+	defer guard(&err)()
+	text, err := json.Marshal(i)
+	if err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		if i.Empty() {
+			return tx.Bucket(bucket).Delete([]byte(id))
+		}
+		return tx.Bucket(bucket).Put([]byte(id), text)
+	})
+}

@@ -1,0 +1,171 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/probe"
+)
+
+// drainPoll is how often a draining engine is asked whether it still works, and its leases are counted.
+const drainPoll = 250 * time.Millisecond
+
+// askTimeout bounds one such question: an engine that hangs must not hide that its leases are gone.
+const askTimeout = 2 * time.Second
+
+const drainHint = "Raise [drain] deadline, or --deadline of poolctl drain, where such work takes longer."
+
+// drain is one drain of one run; it is known by its address.
+type drain struct {
+	cancel context.CancelFunc
+	began  time.Time
+	until  time.Time
+	busy   int // requests that the engine works on, as it said last; -1: it has not been asked yet
+}
+
+// beginDrain stops new work, and waits until nobody holds a lease and the engine says that it is idle, or the deadline.
+func (s *Supervisor) beginDrain(r *replica, why string) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	now := time.Now()
+	d := &drain{cancel: cancel, began: now, until: now.Add(r.pool().Drain.Deadline), busy: -1}
+	if r.facts.Parked {
+		d.until = r.entry.drainUntil
+	}
+	r.facts.Draining, r.facts.Drained, r.facts.DrainErr, r.drainOf, r.forced = true, false, nil, d, false
+	s.wakeAt(d.until)
+	s.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", d.until.Sub(now).Milliseconds())...)
+	adapter, ok := r.adapter()
+	endpoint := r.endpoint
+	s.effects.Go(func() {
+		for ctx.Err() == nil {
+			busy := 0
+			if ok {
+				_ = s.guard(func() error { busy = s.busy(ctx, adapter, endpoint); return nil })
+			}
+			s.post(func() { s.drainAnswered(r, d, busy) })
+			select {
+			case <-ctx.Done():
+			case <-time.After(drainPoll):
+			}
+		}
+	})
+}
+
+// busy returns the number of requests that an engine works on, 0 where it cannot tell: then its own graceful stop is all there is. An
+// answer that was lost on its way tells nothing, and counts as one request until the question was put again.
+func (s *Supervisor) busy(ctx context.Context, a engine.Adapter, endpoint string) int {
+	if a.BusyPath() == "" {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	body, err := s.Prober.Get(ctx, endpoint+a.BusyPath(), askLimit)
+	if err != nil {
+		if why := s.Prober.Reason(err); why == probe.ReasonReset || why == probe.ReasonTimeout {
+			return 1
+		}
+		return 0
+	}
+	n, err := a.Busy(body)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// drainAnswered takes the engine's answer on the loop.
+func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
+	if r.drainOf != d {
+		return
+	}
+	d.busy = busy
+	if s.judgeDrain(r, time.Now()) {
+		s.settle(r)
+	}
+}
+
+// judgeDrain ends a drain that has nothing to wait for any more, and one whose deadline has passed. It reports whether it ended.
+func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
+	d := r.drainOf
+	if d == nil || r.facts.Drained {
+		return false
+	}
+	held := s.leasesOf(r)
+	switch {
+	case held == 0 && d.busy == 0:
+		s.drained(r, d, nil)
+	case !now.Before(d.until):
+		s.drained(r, d, s.cutShort(r, held))
+	default:
+		s.wakeAt(d.until)
+		return false
+	}
+	return true
+}
+
+// cutShort ends what is held at the deadline, and says so.
+func (s *Supervisor) cutShort(r *replica, held int) *registry.Failure {
+	what := fmt.Sprintf("%s still held at the drain deadline, and cut", were(held, "lease"))
+	if held == 0 {
+		what = fmt.Sprintf("%s still under way at the drain deadline", were(max(r.drainOf.busy, 1), "request"))
+	}
+	f := registry.Fail(registry.CodeDrainTimeout, what, drainHint)
+	if held > 0 && s.Leases != nil {
+		s.Leases.Cut(r.id.Pool, r.id.Name(), f.Error())
+	}
+	return f
+}
+
+func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
+	d.cancel()
+	r.facts.Drained, r.facts.DrainErr, r.forced = true, f, f != nil
+	took := time.Since(d.began)
+	if f != nil {
+		r.lastErr = f
+		s.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds())...)
+	} else {
+		s.Log.Info("the engine is drained: nothing is held any more", append(s.about(r), "drain_ms", took.Milliseconds())...)
+	}
+	s.Observer.Drained(r.entry.last, took, f != nil)
+}
+
+// leasesOf is how many leases the replica has.
+func (s *Supervisor) leasesOf(r *replica) int {
+	if s.Leases == nil {
+		return 0
+	}
+	return s.Leases.Active(r.id.Pool, r.id.Name())
+}
+
+// endDrain forgets a drain: the unit ended, or what runs is wanted again.
+func (s *Supervisor) endDrain(r *replica) {
+	if r.drainOf != nil {
+		r.drainOf.cancel()
+	}
+	r.facts.Draining, r.facts.Drained, r.drainOf = false, false, nil
+}
+
+// nearer brings the deadline of a drain that is under way closer.
+func (s *Supervisor) nearer(r *replica, until time.Time) {
+	if d := r.drainOf; d != nil && until.Before(d.until) {
+		d.until = until
+		s.wakeAt(until)
+	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func were(n int, what string) string {
+	if n == 1 {
+		return "1 " + what + " was"
+	}
+	return count(n, what) + " were"
+}

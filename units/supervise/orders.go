@@ -1,0 +1,115 @@
+package supervise
+
+import (
+	"context"
+
+	"github.com/pool-managerd/pool-managerd/units/keep"
+)
+
+// Keep writes down what operators ask for. Its calls are made beside the loop; Put returns when the intent is on disk. Its errors
+// are *registry.Failure.
+type Keep interface {
+	Put(id string, i keep.Intent) error
+}
+
+// order is a change of what is asked of a pool: from what is asked now, what is asked next. It runs on the loop. An error refuses it.
+type order func(e *entry, was keep.Intent) (next keep.Intent, err error)
+
+// carryOut gives an order for a pool and returns when it is written down and in force. Orders for one pool are taken one after another.
+func (s *Supervisor) carryOut(ctx context.Context, id string, o order) error {
+	answer := make(chan error, 1)
+	take := func() {
+		e := s.entries[id]
+		if e == nil || !e.wanted {
+			answer <- ErrNoSuchPool
+			return
+		}
+		if !e.known {
+			answer <- e.invalid
+			return
+		}
+		s.queue(e, o, func(err error) { answer <- err })
+	}
+	select {
+	case s.events <- take:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// queue takes an order as soon as those before it are written down.
+func (s *Supervisor) queue(e *entry, o order, done func(error)) {
+	if e.saving {
+		e.orders = append(e.orders, func() { s.queue(e, o, done) })
+		return
+	}
+	next, err := o(e, e.intent)
+	if err != nil {
+		done(err)
+		return
+	}
+	s.save(e, next, done)
+}
+
+// save writes an intent down, then puts it in force.
+func (s *Supervisor) save(e *entry, next keep.Intent, done func(error)) {
+	if s.Keep == nil {
+		s.inForce(e, next)
+		done(nil)
+		return
+	}
+	e.saving = true
+	s.effect(func(context.Context) func() {
+		err := s.Keep.Put(e.id, next)
+		return func() { s.saved(e, next, err, done) }
+	}, func(err error) { s.saved(e, next, err, done) })
+}
+
+func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(error)) {
+	e.saving = false
+	if err == nil {
+		s.inForce(e, next)
+	} else {
+		s.Log.Error("what was asked of the pool could not be written down, so it is not in force", "pool_id", e.id, "err", err)
+	}
+	done(err)
+	for len(e.orders) > 0 && !e.saving {
+		first := e.orders[0]
+		e.orders = e.orders[1:]
+		first()
+	}
+}
+
+// drop forgets a pool of which nothing is left, and what was asked of it.
+func (s *Supervisor) drop(e *entry) {
+	delete(s.entries, e.id)
+	delete(s.Intents, e.id)
+	s.Registry.Remove(e.id)
+	s.dirty = true
+	if s.Keep == nil || e.intent.Empty() {
+		return
+	}
+	s.effect(func(context.Context) func() {
+		if err := s.Keep.Put(e.id, keep.Intent{}); err != nil {
+			s.Log.Error("what was asked of a pool that is no more is still written down", "pool_id", e.id, "err", err)
+		}
+		return func() {}
+	}, func(error) {})
+}
+
+// inForce lets every replica follow what is asked of its pool now.
+func (s *Supervisor) inForce(e *entry, next keep.Intent) {
+	e.intent = next
+	s.parkAgain(e)
+	for _, r := range e.sorted() {
+		r.judge()
+		s.decide(r)
+	}
+	s.publish(e)
+}

@@ -1,0 +1,109 @@
+package supervise
+
+import (
+	"context"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/keep"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+)
+
+// Drain stops new work for a pool at once, and stops it when nothing is held any more or the deadline has passed; it stays stopped,
+// over restarts and reboots, until Resume. deadline counts from now, negative: the pool's own. Of two drains the nearer deadline holds. It
+// returns when this is written down: ErrNoSuchPool, a *registry.Failure, or the context's error say that it is not.
+func (s *Supervisor) Drain(ctx context.Context, id string, deadline time.Duration, by string) error {
+	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, error) {
+		return s.draining(e, was, deadline, by, false), nil
+	})
+}
+
+// Restart drains a pool as Drain does, and starts it again once it has stopped. A pool that is drained already stays so.
+func (s *Supervisor) Restart(ctx context.Context, id, by string) error {
+	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, error) {
+		return s.draining(e, was, -1, by, true), nil
+	})
+}
+
+// draining is the intent of a pool that is drained, too.
+func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration, by string, restart bool) keep.Intent {
+	if deadline < 0 {
+		deadline = e.desired.Drain.Deadline
+	}
+	d := &keep.Drain{Since: time.Now().Round(0), Deadline: s.Clock.In(deadline), By: by, Restart: restart}
+	if was.Drain != nil {
+		kept := *was.Drain
+		kept.Restart = kept.Restart && restart
+		if s.Clock.Left(d.Deadline) < s.Clock.Left(kept.Deadline) {
+			kept.Deadline, kept.By = d.Deadline, by
+		}
+		d = &kept
+	}
+	s.Log.Info("the pool is drained", "pool_id", e.id, "identity", by, "deadline_ms", s.Clock.Left(d.Deadline).Milliseconds(), "restart", d.Restart)
+	was.Drain = d
+	return was
+}
+
+// Resume ends a drain at any point, and starts again what was stopped, by a drain or by hand. Errors are as for Drain.
+func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
+	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, error) {
+		s.Log.Info("the pool is resumed", "pool_id", e.id, "identity", by)
+		for _, r := range e.replicas {
+			r.facts.Revive = r.facts.Unit == reconcile.Exited
+		}
+		was.Drain = nil
+		return was, nil
+	})
+}
+
+// parkAgain brings what is known of a pool's drain up to its intent.
+func (s *Supervisor) parkAgain(e *entry) {
+	d := e.intent.Drain
+	if d == nil {
+		e.drainUntil = time.Time{}
+		return
+	}
+	e.drainUntil = time.Now().Add(s.Clock.Left(d.Deadline))
+	for _, r := range e.replicas {
+		s.nearer(r, e.drainUntil)
+	}
+}
+
+// parked reports whether an operator drained the pool.
+func (e *entry) parked() bool { return e.intent.Drain != nil }
+
+// parkedUp sees to a pool whose drain has come to its end: it notes what the deadline cut, and resumes one that was only to be restarted.
+func (s *Supervisor) parkedUp(e *entry) {
+	if !e.parked() || e.saving {
+		return
+	}
+	var cut *registry.Failure
+	for _, r := range e.replicas {
+		if r.facts.Exists() || r.facts.Unit == reconcile.Stopping || r.facts.Op != reconcile.None {
+			return
+		}
+		if r.facts.DrainErr != nil {
+			cut = r.facts.DrainErr
+		}
+	}
+	next := e.intent
+	switch {
+	case e.intent.Drain.Restart:
+		next.Drain = nil
+	case cut != nil && e.intent.Drain.Timeout != cut.Message:
+		noted := *e.intent.Drain
+		noted.Timeout = cut.Message
+		next.Drain = &noted
+	default:
+		return
+	}
+	s.save(e, next, func(error) {}) // it was logged, and the next restart of the manager finds the drain as it was
+}
+
+// cutNoted is what a drain's deadline cut, as an earlier manager wrote it down.
+func (e *entry) cutNoted() *registry.Failure {
+	if d := e.intent.Drain; d != nil && d.Timeout != "" {
+		return registry.Fail(registry.CodeDrainTimeout, d.Timeout, drainHint)
+	}
+	return nil
+}
