@@ -83,7 +83,8 @@ type Facts struct {
 	GPU   *registry.Failure
 	Short *registry.Failure
 	Freed bool
-	// Fault is a GPU error of the engine that runs, after which its process is of no more use though it has not ended.
+	// Fault is why the process of the engine that runs is of no more use though it has not ended: a GPU error, or a health probe that has
+	// failed for too long.
 	Fault *registry.Failure
 
 	// Parked says that an operator drained the pool: what runs is drained and stopped, and nothing is started until he resumes it.

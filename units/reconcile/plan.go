@@ -17,7 +17,7 @@ const (
 	Clear     Action = "clear"      // let PID 1 forget the failed or ended unit
 	SetLimits Action = "set-limits" // change cgroup limits of the running unit
 	Forget    Action = "forget"     // nothing is left: drop the replica
-	Restart   Action = "restart"    // ask PID 1 for a new process of the same unit
+	Kill      Action = "kill"       // have PID 1 end the process; its backoff and a new process follow
 	Hasten    Action = "hasten"     // ask PID 1 to start the unit now, and not when its backoff is over
 )
 
@@ -111,8 +111,8 @@ var planRules = []rule{
 	{"replace/stop", func(f Facts, _ time.Time) bool {
 		return f.startable() && f.Exists() && f.replaced() && (f.Drained || !f.serving())
 	}, Stop, "the pool was changed, and nothing is held"},
-	{"fault/restart", func(f Facts, _ time.Time) bool { return f.mayStart() && f.serving() && f.Fault != nil && !f.Draining },
-		Restart, "a GPU error has made the engine's process useless"},
+	{"fault/kill", func(f Facts, _ time.Time) bool { return f.mayStart() && f.serving() && f.Fault != nil && !f.Draining },
+		Kill, "the engine's process is of no more use"},
 	{"freed/hasten", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Backoff && f.Freed },
 		Hasten, "the memory that its last start lacked is free"},
 	{"limits", func(f Facts, _ time.Time) bool {

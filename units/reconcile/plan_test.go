@@ -143,7 +143,7 @@ func TestPlan(t *testing.T) {
 		{"gpu/shut_held_pool_is_left_alone", replica(held, gpuShut), None, "held"},
 		{"gpu/back_while_draining_is_used_again", replica(draining), Resume, "resume"},
 		{"gpu/back_after_the_stop_is_started", replica(fresh), Start, "start"},
-		{"fault/process_is_restarted", replica(faulty), Restart, "fault/restart"},
+		{"fault/process_is_restarted", replica(faulty), Kill, "fault/kill"},
 		{"fault/not_while_held_work_finishes", replica(faulty, drained, oldSpec), Stop, "replace/stop"},
 		{"fault/shut_gpu_goes_before", replica(faulty, gpuShut), Drain, "gpu/drain"},
 		{"memory/short_start_waits", replica(fresh, short, retryIn(time.Second)), None, "waiting"},
@@ -211,7 +211,7 @@ func factsFrom(b []byte) Facts {
 	if at(20, 2) == 1 {
 		short(&f)
 	}
-	f.Freed = at(21, 2) == 1
+	f.Freed, f.Parked, f.Revive = at(21, 2) == 1, at(22, 2) == 1, at(23, 2) == 1
 	if n := at(17, 4); n > 0 {
 		stopFailed(time.Duration(n-2) * time.Second)(&f)
 	}
@@ -233,6 +233,9 @@ func FuzzPlan(f *testing.F) {
 			if facts.Exists() || facts.Unit == Stopping {
 				t.Errorf("%+v: started beside a unit that exists", facts)
 			}
+			if facts.Parked {
+				t.Errorf("%+v: started although an operator drained it", facts)
+			}
 			if !facts.Wanted || facts.Refusal != nil || facts.Prepare != Done {
 				t.Errorf("%+v: started although not wanted, refused or not prepared", facts)
 			}
@@ -243,16 +246,16 @@ func FuzzPlan(f *testing.F) {
 			if facts.StopErr != nil && facts.StopAt.After(noon) {
 				t.Errorf("%+v: a stop that failed was repeated without a pause", facts)
 			}
-		case Restart:
+		case Kill:
 			if facts.Unit != Active || facts.Draining || facts.Fault == nil {
-				t.Errorf("%+v: restarted without a fault, or while it drains", facts)
+				t.Errorf("%+v: ended without a fault, or while it drains", facts)
 			}
 		case Stage, Prepare, Drain, SetLimits:
 			if facts.Held {
 				t.Errorf("%+v: a held replica was touched by %s", facts, d.Action)
 			}
 		}
-		if facts.GPU != nil && (d.Action == Start || d.Action == Hasten || d.Action == Restart || d.Action == Resume && !facts.Held || v.Ready) {
+		if facts.GPU != nil && (d.Action == Start || d.Action == Hasten || d.Action == Kill || d.Action == Resume && !facts.Held || v.Ready) {
 			t.Errorf("%+v: a GPU that may not be used is used: %s, ready=%t", facts, d.Action, v.Ready)
 		}
 		if facts.Held && d.Action != None && d.Action != Resume {

@@ -44,8 +44,8 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 		s.setLimits(r)
 	case reconcile.Forget:
 		s.forget(r)
-	case reconcile.Restart:
-		s.restart(r)
+	case reconcile.Kill:
+		s.kill(r)
 	case reconcile.Hasten:
 		s.hasten(r)
 	}

@@ -293,16 +293,17 @@ func TestGPUHealth(t *testing.T) {
 		h.engineSays(unitOf("a"), "CUDA error: an illegal memory access was encountered")
 		m.wantState("a", registry.StateReady, true) // most engines end by themselves
 		time.Sleep(faultGrace)
-		m.wantState("a", registry.StateStarting, false)
+		m.wantState("a", registry.StateBackoff, false)
 		m.wantCode("a", registry.CodeCUDAError)
-		if w.called("restart") != 1 {
-			t.Errorf("restarts: %v", w.calls)
+		if w.called("kill") != 1 {
+			t.Errorf("kills: %v", w.calls)
 		}
+		w.again(unitOf("a"))
 		w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState = "active", "running" })
 		m.wantState("a", registry.StateReady, true)
 		time.Sleep(time.Minute)
-		if w.called("restart") != 1 {
-			t.Errorf("restarted again: %v", w.calls)
+		if w.called("kill") != 1 {
+			t.Errorf("ended again: %v", w.calls)
 		}
 	})
 	scenario(t, "out_of_memory_explains_the_crash", func(t *testing.T, w *world) {

@@ -2,18 +2,17 @@ package supervise
 
 import (
 	"context"
-	"strings"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// restart has PID 1 replace a process that a GPU error made useless.
-func (s *Supervisor) restart(r *replica) {
-	ctx, gen, unit := s.begin(r, reconcile.Restart), r.gen, r.unit
-	r.facts.Crash = r.facts.Fault
-	s.Observer.Restarted(r.entry.last, strings.ToLower(string(r.facts.Fault.Code)), 1)
-	s.Log.Warn("restarting the engine: "+r.facts.Fault.Message, s.about(r)...)
-	s.ask(r, gen, func() error { return s.PID1.Restart(ctx, unit) })
+// kill has PID 1 end a process that is of no more use, as a crash would: its backoff and a new process follow.
+func (s *Supervisor) kill(r *replica) {
+	ctx, gen, unit := s.begin(r, reconcile.Kill), r.gen, r.unit
+	r.fault = &fault{failure: r.facts.Fault, run: r.status.InvocationID, at: time.Now()}
+	s.Log.Warn("ending the engine's process, so that PID 1 starts it again: "+r.facts.Fault.Message, s.about(r)...)
+	s.ask(r, gen, func() error { return s.PID1.Kill(ctx, unit) })
 }
 
 // hasten has PID 1 start a unit now that waits for its backoff.

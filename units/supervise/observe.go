@@ -133,7 +133,7 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken && r.facts.Op != reconcile.Stop {
 		r.facts.RetryAt = time.Now().Add(r.pool().Restart.BreakerTimeout)
 	}
-	if r.facts.Op == reconcile.Restart && r.facts.Unit != reconcile.Active || r.facts.Op == reconcile.Hasten && r.facts.Unit != reconcile.Backoff {
+	if r.facts.Op == reconcile.Kill && r.facts.Unit != reconcile.Active || r.facts.Op == reconcile.Hasten && r.facts.Unit != reconcile.Backoff {
 		r.facts.Op = reconcile.None
 	}
 	if r.facts.Op == reconcile.Start && r.facts.Exists() {

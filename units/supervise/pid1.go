@@ -50,12 +50,6 @@ func (c Systemd) SetProperties(ctx context.Context, unit string, props []systemd
 	return c.Client.SetProperties(ctx, unit, props)
 }
 
-// Restart implements PID1.
-func (c Systemd) Restart(ctx context.Context, unit string) error {
-	_, err := c.Client.Restart(ctx, unit)
-	return err
-}
-
 // Hasten implements PID1: a start job for a unit that waits for its restart starts it at once.
 func (c Systemd) Hasten(ctx context.Context, unit string) error {
 	_, err := c.Client.Start(ctx, unit)

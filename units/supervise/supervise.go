@@ -43,9 +43,8 @@ type PID1 interface {
 	Unit(ctx context.Context, unit string) (systemd.Status, error)
 	// Kill sends SIGKILL to every process of a unit.
 	Kill(ctx context.Context, unit string) error
-	// Restart asks for a new process of a unit that runs; Hasten for the start, now, of one that waits for its backoff. Both return
-	// when PID 1 has taken the job; what comes of it shows in the unit's changes.
-	Restart(ctx context.Context, unit string) error
+	// Hasten asks for the start, now, of a unit that waits for its backoff. It returns when PID 1 has taken the job; what comes of it
+	// shows in the unit's changes.
 	Hasten(ctx context.Context, unit string) error
 }
 

@@ -231,15 +231,6 @@ func (w *world) SetProperties(_ context.Context, unit string, props []systemd.Pr
 	return nil
 }
 
-// Restart is PID 1's: the process goes, and its successor loads.
-func (w *world) Restart(_ context.Context, unit string) error {
-	w.mu.Lock()
-	w.note("restart %s", unit)
-	w.mu.Unlock()
-	w.again(unit)
-	return nil
-}
-
 // Hasten is a start job for a unit that waits.
 func (w *world) Hasten(_ context.Context, unit string) error {
 	w.mu.Lock()
@@ -258,11 +249,18 @@ func (w *world) again(unit string) {
 	})
 }
 
-// Kill ends a unit that is being stopped.
+// Kill ends a process; PID 1 waits before it starts the next.
 func (w *world) Kill(_ context.Context, unit string) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.note("kill %s", unit)
+	serves := w.units[unit] != nil && w.units[unit].ActiveState == "active"
+	w.mu.Unlock()
+	if serves {
+		w.change(unit, func(st *systemd.Status) {
+			crashed(st)
+			st.ExecMainStatus = 9
+		})
+	}
 	return nil
 }
 
