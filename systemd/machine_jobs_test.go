@@ -187,6 +187,35 @@ func TestMachineCrashAndRestart(t *testing.T) {
 	})
 }
 
+// TestMachineWhoEndedARun: an end by itself and a stop look alike in Result and in the exit status; the order of times tells them apart.
+func TestMachineWhoEndedARun(t *testing.T) {
+	enter(t)
+	f := follow(t, Options{})
+	ended := func(s Status) bool { return s.ActiveState == "inactive" && s.ExecMainCode != 0 && s.JobID == 0 }
+	keep := Property{"AddRef", true}
+
+	f.start("pmd-test@itself.service", service("sleep 0.5; exit 0", keep))
+	st := f.awaitUnit("pmd-test@itself.service", "ended", ended)
+	if !st.EndedFirst || !st.WasActive || st.MainRan < 400*time.Millisecond || st.MainRan > patience {
+		t.Errorf("a process that ended by itself after half a second: ended first %t, was active %t, ran %s", st.EndedFirst, st.WasActive, st.MainRan)
+	}
+
+	const stopped = "pmd-test@stopped.service"
+	f.start(stopped, service("trap 'exit 0' TERM; while :; do sleep 0.1; done", keep))
+	f.awaitUnit(stopped, "running", Status.Running)
+	job, err := f.Stop(timeout(t), stopped)
+	if err == nil {
+		err = job.Wait(timeout(t))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	st = f.awaitUnit(stopped, "ended", ended)
+	if st.EndedFirst || !st.WasActive || st.MainRan == 0 || st.Result != "success" {
+		t.Errorf("a process that was stopped: ended first %t, was active %t, ran %s, result %s", st.EndedFirst, st.WasActive, st.MainRan, st.Result)
+	}
+}
+
 func TestMachineUpdatesComeInOrder(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})

@@ -22,7 +22,8 @@ func statusProperties() []string {
 	return []string{
 		"Result", "InvocationID", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "ControlGroup",
 		"ActiveEnterTimestamp", "InactiveEnterTimestamp", "StateChangeTimestamp",
-		"ExecMainStartTimestamp", "ExecMainExitTimestamp",
+		"ExecMainStartTimestamp", "ExecMainExitTimestamp", "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic",
+		"ActiveEnterTimestampMonotonic", "ActiveExitTimestampMonotonic",
 		"ExecStartPreEx", "ExecStartPostEx", "RestartUSec", "RestartUSecNext", "LogExtraFields",
 	}
 }
@@ -66,6 +67,7 @@ func (p properties) status(name string, keep []string) Status {
 	pre, post := p.exit("ExecStartPreEx"), p.exit("ExecStartPostEx")
 	st.PreCode, st.PreStatus = pre.code, pre.status
 	st.PostCode, st.PostStatus = post.code, post.status
+	p.timeRun(&st)
 	if keep == nil {
 		st.Properties = maps.Clone(p)
 		return st
@@ -113,6 +115,20 @@ func (p properties) time(name string) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(int64(usec))
+}
+
+// timeRun tells the order of things in the last main process's run, by CLOCK_MONOTONIC: the host's time may jump.
+func (p properties) timeRun(st *Status) {
+	began, ended := p.microseconds("ExecMainStartTimestampMonotonic"), p.microseconds("ExecMainExitTimestampMonotonic")
+	if began == 0 {
+		return
+	}
+	st.WasActive = p.microseconds("ActiveEnterTimestampMonotonic") >= began
+	if ended < began || ended-began > math.MaxInt64/1000 {
+		return
+	}
+	st.MainRan = time.Duration(ended-began) * time.Microsecond
+	st.EndedFirst = st.WasActive && p.microseconds("ActiveExitTimestampMonotonic") >= ended
 }
 
 func (p properties) hex(name string) string {

@@ -56,6 +56,34 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+func TestStatusOfARun(t *testing.T) {
+	const began, ended = uint64(5_000_000), uint64(8_500_000)
+	run := func(start, exit, enter, leave uint64) Status {
+		return properties{
+			"ExecMainStartTimestampMonotonic": start, "ExecMainExitTimestampMonotonic": exit,
+			"ActiveEnterTimestampMonotonic": enter, "ActiveExitTimestampMonotonic": leave,
+		}.status("u", nil)
+	}
+	for name, c := range map[string]struct {
+		st            Status
+		ran           time.Duration
+		active, first bool
+	}{
+		"never_ran":                          {run(0, 0, 0, 0), 0, false, false},
+		"runs_since_its_unit_is_active":      {run(began, 0, began+1, 0), 0, true, false},
+		"loads_in_a_unit_that_was_active":    {run(began, 0, began-2, began-1), 0, false, false},
+		"ended_while_it_loaded":              {run(began, ended, began-2, began-1), 3500 * time.Millisecond, false, false},
+		"ended_by_itself":                    {run(began, ended, began+1, ended+10), 3500 * time.Millisecond, true, true},
+		"ended_by_itself_in_one_microsecond": {run(began, began, began, began), 0, true, true},
+		"was_stopped":                        {run(began, ended, began+1, ended-10), 3500 * time.Millisecond, true, false},
+		"nonsense":                           {run(began, math.MaxUint64-1, began+1, ended), 0, true, false},
+	} {
+		if c.st.MainRan != c.ran || c.st.WasActive != c.active || c.st.EndedFirst != c.first {
+			t.Errorf("%s: ran %s, was active %t, ended first %t; want %s, %t, %t", name, c.st.MainRan, c.st.WasActive, c.st.EndedFirst, c.ran, c.active, c.first)
+		}
+	}
+}
+
 func TestStatusOfWrongTypes(t *testing.T) {
 	p := properties{"MainPID": "x", "Job": "x", "InvocationID": 1, "LogExtraFields": 1, "ExecStartPostEx": [][]any{{1}},
 		"ExecStartPreEx": "x", "ActiveState": 5}

@@ -89,6 +89,12 @@ type Status struct {
 	MainStarted time.Time
 	MainExited  time.Time
 
+	// Of the last main process, by CLOCK_MONOTONIC: how long it ran (zero while it does); whether its run came as far as "active"; and
+	// whether it ended while its unit was active, before PID 1 began to stop it: by itself, or by a signal from elsewhere.
+	MainRan    time.Duration
+	WasActive  bool
+	EndedFirst bool
+
 	// How the ExecStartPost command that ended last ended, in the unit's last start: a CLD_ code (1 exited,
 	// 2 killed, 3 dumped; 0: none ended) and the exit status or the signal. PID 1 does not signal these
 	// two; they are read again when the unit fails, stops or waits for a restart.
