@@ -1,0 +1,95 @@
+// Package lastwords chooses what of an ended engine's log is told beside the news of its end: a few short lines, those that most
+// likely say why, without what must not leave the log.
+//
+// It owns that choice, its bounds and what is taken out of a line. It must not know where the lines come from or who reads them: no
+// I/O, no clock, no state.
+package lastwords
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
+)
+
+// Most and Longest bound what is told: so many lines of so many bytes each. It is kept in memory for each replica and sent with every
+// answer about its pool.
+const (
+	Most    = 5
+	Longest = 200
+)
+
+// telling are words of lines that say what went wrong, as engines, the Python and the C++ runtime and the kernel write them.
+var telling = regexp.MustCompile(`(?i)\b(?:errors?|fatal|fail(?:ed|ure|s)?|exception|\w+error|traceback|panic|abort(?:ed|ing)?|assert(?:ion)?|terminate called|segmentation fault|core dumped|killed|cannot|could not|unable to|out of memory|no such file|denied|refused|invalid)\b`)
+
+// Choose returns at most Most lines of a run's log, given with the oldest first, in that order: the newest of those that tell what went
+// wrong, and, where they are fewer, the newest of the others. A line that repeats a caller's words, such as a prompt, is not told.
+func Choose(lines []string) []string {
+	var told, others []int
+	for i, line := range slices.Backward(lines) {
+		switch {
+		case len(told) == Most:
+		case strings.TrimSpace(line) == "" || classify.Quotes(line):
+		case tells(line):
+			told = append(told, i)
+		case len(others) < Most:
+			others = append(others, i)
+		}
+	}
+	chosen := append(told, others[:min(len(others), Most-len(told))]...)
+	slices.Sort(chosen)
+	var out []string
+	for _, i := range chosen {
+		if line := Clean(lines[i]); line != "" {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+func tells(line string) bool {
+	if _, ok := classify.EngineLog(line); ok {
+		return true
+	}
+	return telling.MatchString(line)
+}
+
+// escapes are terminal control sequences (ECMA-48, 5.4), which some engines write although nobody looks.
+var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
+
+// Clean makes one line fit to be told: no control characters, no secrets, valid UTF-8, at most Longest bytes.
+func Clean(line string) string {
+	// Far more than is told, so that a secret that begins within the bound is seen whole, and far less than a line may have.
+	const enough = 8 * Longest
+	line = clip(strings.ToValidUTF8(line, "\uFFFD"), enough)
+	line = escapes.ReplaceAllString(line, "")
+	line = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, line)
+	line = Redact(line)
+	if len(line) > Longest {
+		const more = "…"
+		line = clip(line, Longest-len(more)) + more
+	}
+	return strings.TrimSpace(line)
+}
+
+// clip cuts a valid text to at most n bytes, between two characters.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,104 @@
+package lastwords
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestChoose(t *testing.T) {
+	numbered := func(n int, text string) (out []string) {
+		for i := range n {
+			out = append(out, fmt.Sprintf("%s %d", text, i))
+		}
+		return out
+	}
+	cases := []struct {
+		name        string
+		lines, want []string
+	}{
+		{"none", nil, nil},
+		{"the_last_ones_where_none_tells_more", numbered(7, "step"), []string{"step 2", "step 3", "step 4", "step 5", "step 6"}},
+		{"telling_lines_go_first_and_keep_their_place",
+			append([]string{"ggml: cudaMalloc failed: out of memory"}, numbered(6, "step")...),
+			[]string{"ggml: cudaMalloc failed: out of memory", "step 2", "step 3", "step 4", "step 5"}},
+		{"the_newest_of_many_telling_lines", append(numbered(7, "error:"), "bye"), []string{"error: 2", "error: 3", "error: 4", "error: 5", "error: 6"}},
+		{"what_a_caller_sent_is_not_told",
+			[]string{"INFO Received request cmpl-1: prompt: 'my diagnosis is fatal'", "RuntimeError: CUDA error"}, []string{"RuntimeError: CUDA error"}},
+		{"empty_lines_are_none", []string{"a", "", "  ", "b"}, []string{"a", "b"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, Choose(c.lines)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestClean(t *testing.T) {
+	for name, c := range map[string]struct{ line, want string }{
+		"colours":          {"\x1b[31;1merror:\x1b[0m\tbad", "error: bad"},
+		"control":          {"a\x00b\x07c\r", "abc"},
+		"not_utf8":         {"a\xffb", "a\uFFFDb"},
+		"long":             {strings.Repeat("ä", 150), strings.Repeat("ä", 98) + "…"},
+		"as_long_as_it_is": {strings.Repeat("x", Longest), strings.Repeat("x", Longest)},
+	} {
+		if got := Clean(c.line); got != c.want {
+			t.Errorf("%s: Clean = %q, want %q", name, got, c.want)
+		}
+	}
+	secret := strings.Repeat("s3cr3t", 10)
+	if got := Clean(strings.Repeat("x", Longest-20) + " --api-key " + secret); strings.Contains(got, "s3") {
+		t.Errorf("a secret at the edge is cut and told: %q", got)
+	}
+}
+
+func TestRedact(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{"GET https://user:pa55@hub.example/m failed", "GET https://[hidden]@hub.example/m failed"},
+		{"pull from https://oauth2token@git.example/x", "pull from https://[hidden]@git.example/x"},
+		{"Authorization: Bearer abcdefgh12345678", "Authorization: [hidden] [hidden]"},
+		{"sent bearer abc.def-ghi_jkl=", "sent bearer [hidden]"},
+		{"using hf_abcdefghijklmnopqrst to fetch", "using [hidden] to fetch"},
+		{"key sk-proj-abcdefghijkl1234", "key [hidden]"},
+		{"HF_TOKEN=hunter2 in the environment", "HF_TOKEN=[hidden] in the environment"},
+		{`{"password": "hunter2", "n": 1}`, `{"password": "[hidden]", "n": 1}`},
+		{"args: --api-key hunter2 --port 80", "args: --api-key [hidden] --port 80"},
+		{"GET /m?X-Amz-Signature=0a1b2c3d&x=1: 403", "GET /m?X-Amz-Signature=[hidden]&x=1: 403"},
+		{"session eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln ends", "session [hidden] ends"},
+
+		// What engines count is not secret.
+		{"n_tokens = 512, n_past_tokens: 30", "n_tokens = 512, n_past_tokens: 30"},
+		{"eval time = 30 ms / 12 tokens (2.5 ms per token)", "eval time = 30 ms / 12 tokens (2.5 ms per token)"},
+		{"error: token limit reached", "error: token limit reached"},
+		{"http://127.0.0.1:21000/health", "http://127.0.0.1:21000/health"},
+		{"what():  CUDA error: out of memory at ggml-cuda.cu:72", "what():  CUDA error: out of memory at ggml-cuda.cu:72"},
+	} {
+		if got := Redact(c.line); got != c.want {
+			t.Errorf("Redact(%q)\n = %q\nwant %q", c.line, got, c.want)
+		}
+	}
+}
+
+// FuzzChoose: whatever a log holds, what is told of it is short, one line each and plain text.
+func FuzzChoose(f *testing.F) {
+	f.Add("a\nb\x1b[0m\nerror: \xff")
+	f.Add(strings.Repeat("password=ä ", 100))
+	f.Fuzz(func(t *testing.T, log string) {
+		chosen := Choose(strings.Split(log, "\n"))
+		if len(chosen) > Most {
+			t.Errorf("%d lines", len(chosen))
+		}
+		for _, line := range chosen {
+			bad := strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) })
+			if len(line) > Longest || line == "" || !utf8.ValidString(line) || bad {
+				t.Errorf("%q is told", line)
+			}
+		}
+	})
+}

@@ -1,0 +1,50 @@
+package lastwords
+
+import (
+	"regexp"
+	"strings"
+)
+
+// hidden takes the place of a secret.
+const hidden = "[hidden]"
+
+// secret is a form that secrets have. The parts of a match that parentheses hold are kept.
+type secret struct {
+	pattern *regexp.Regexp
+	keep    string // the replacement, with the kept parts
+}
+
+// secrets are the forms, each with where it is from.
+var secrets = []secret{
+	// RFC 3986, 3.2.1: userinfo, with or without a password
+	{regexp.MustCompile(`(://)[^/\s@"']+@`), "${1}" + hidden + "@"},
+	// RFC 9110, 11.4 and RFC 6750: credentials of a header
+	{regexp.MustCompile(`(?i)\b(bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{8,}`), "${1} " + hidden},
+	// RFC 7519: a JSON Web Token is three base64url parts, the first beginning with {"
+	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*`), hidden},
+	// Prefixes that issuers put before tokens: Hugging Face, OpenAI, GitHub, GitLab, Slack, Amazon, Google
+	{regexp.MustCompile(`\b(?:hf_|api_org_|sk-|ghp_|gho_|ghu_|ghs_|ghr_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza)[A-Za-z0-9_-]{12,}`), hidden},
+}
+
+// named is a name that says that its value is a secret, and the value: in a query, an assignment, JSON or a flag.
+var named = regexp.MustCompile(`(?i)([\w-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|authorization|credentials?|signature)[\w-]*["']?\s*(?:[=:]\s*|\s+))(["']?)([^\s"'&,;]+)`)
+
+// number is what an engine's counts look like: much is called a token here that is none of a secret.
+var number = regexp.MustCompile(`^[-+]?[0-9][0-9.,:/%()]*[a-z]{0,4}$`)
+
+// Redact hides what looks like a secret in a line of a log. It is a net and no promise: what an engine prints as plain words passes.
+func Redact(line string) string {
+	for _, s := range secrets {
+		line = s.pattern.ReplaceAllString(line, s.keep)
+	}
+	return named.ReplaceAllStringFunc(line, func(match string) string {
+		m := named.FindStringSubmatch(match)
+		name, quote, value := m[1], m[2], m[3]
+		assigned := strings.ContainsAny(name, "=:")
+		flag := strings.HasPrefix(name, "-")
+		if value == hidden || number.MatchString(value) || !assigned && !flag {
+			return match
+		}
+		return name + quote + hidden
+	})
+}
