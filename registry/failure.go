@@ -14,6 +14,7 @@ const (
 	CodeProvisionFailed    Code = "PROVISION_FAILED"
 	CodeEngineStartFailed  Code = "ENGINE_START_FAILED"
 	CodeEngineStartTimeout Code = "ENGINE_START_TIMEOUT"
+	CodeEngineStopTimeout  Code = "ENGINE_STOP_TIMEOUT"
 	CodeEngineCrashed      Code = "ENGINE_CRASHED"
 	CodeEngineOOM          Code = "ENGINE_OOM"
 	CodeInsufficientVRAM   Code = "INSUFFICIENT_VRAM"
@@ -35,6 +36,8 @@ type Failure struct {
 	Code    Code
 	Message string // one plain sentence or clause, without the code
 	Hint    string // the remedy, a sentence
+
+	Ending *Ending // of an engine's run that ended badly; nil for all else
 }
 
 // Error returns the code and the message, as last_error shows them.

@@ -125,6 +125,11 @@ func (d *daemon) beat() {
 // journal is the host's log by way of PID 1.
 type journal struct{ *systemd.Client }
 
+// Read implements supervise.Journal.
+func (j journal) Read(ctx context.Context, q systemd.JournalQuery, limit int) ([]systemd.JournalEntry, error) {
+	return j.ReadJournal(ctx, q, limit)
+}
+
 // Follow implements supervise.Journal.
 func (j journal) Follow(ctx context.Context, q systemd.JournalQuery, deliver func(systemd.JournalEntry)) error {
 	return j.FollowJournal(ctx, q, deliver)

@@ -95,7 +95,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	})
 	for _, v := range []any{wire.Health{}, wire.PoolList{}, wire.Problem{}, wire.Pool{}, wire.Device{}, wire.Supports{},
-		wire.Replica{}, wire.PoolHealth{}, wire.PoolMetrics{}, wire.PoolStatus{}, wire.Error{}, wire.DeviceList{}, wire.Driver{}, wire.Stale{},
+		wire.Replica{}, wire.Ending{}, wire.PoolHealth{}, wire.PoolMetrics{}, wire.PoolStatus{}, wire.Error{}, wire.DeviceList{}, wire.Driver{}, wire.Stale{},
 		wire.GPUDevice{}, wire.ECC{}, wire.RowRemap{}, wire.MIGPartition{}, wire.GPUProcess{}} {
 		kind := reflect.TypeOf(v)
 		t.Run(kind.Name(), func(t *testing.T) {

@@ -30,6 +30,7 @@ var telling = regexp.MustCompile(`(?i)\b(?:errors?|fatal|fail(?:ed|ure|s)?|excep
 func Choose(lines []string) []string {
 	var told, others []int
 	for i, line := range slices.Backward(lines) {
+		line = clip(line, enough)
 		switch {
 		case len(told) == Most:
 		case strings.TrimSpace(line) == "" || classify.Quotes(line):
@@ -50,6 +51,20 @@ func Choose(lines []string) []string {
 	return out
 }
 
+// Says returns the newest line of a run's log that tells what went wrong, as it is told, or "".
+func Says(lines []string) string {
+	for _, line := range slices.Backward(lines) {
+		if line = clip(line, enough); tells(line) && !classify.Quotes(line) {
+			return Clean(line)
+		}
+	}
+	return ""
+}
+
+// enough is what is looked at of a line, in bytes: far more than is told, so that a secret that begins within the bound is seen whole, and
+// far less than a line may have.
+const enough = 8 * Longest
+
 func tells(line string) bool {
 	if _, ok := classify.EngineLog(line); ok {
 		return true
@@ -62,8 +77,6 @@ var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
 
 // Clean makes one line fit to be told: no control characters, no secrets, valid UTF-8, at most Longest bytes.
 func Clean(line string) string {
-	// Far more than is told, so that a secret that begins within the bound is seen whole, and far less than a line may have.
-	const enough = 8 * Longest
 	line = clip(strings.ToValidUTF8(line, "\uFFFD"), enough)
 	line = escapes.ReplaceAllString(line, "")
 	line = strings.Map(func(r rune) rune {

@@ -40,6 +40,21 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestSays(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines []string
+		want  string
+	}{
+		"nothing":            {[]string{"loading", "listening"}, ""},
+		"the_newest_of_them": {[]string{"error: first", "error: second token=x7f3", "bye"}, "error: second token=[hidden]"},
+		"not_a_callers":      {[]string{"error: ours", "prompt: 'error: theirs'"}, "error: ours"},
+	} {
+		if got := Says(c.lines); got != c.want {
+			t.Errorf("%s: Says = %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 func TestClean(t *testing.T) {
 	for name, c := range map[string]struct{ line, want string }{
 		"colours":          {"\x1b[31;1merror:\x1b[0m\tbad", "error: bad"},

@@ -13,6 +13,18 @@ import (
 
 var update = flag.Bool("update", false, "write the generated tables")
 
+// TestAssessTellsWhoEndedIt: both are stopped, and for different reasons.
+func TestAssessTellsWhoEndedIt(t *testing.T) {
+	byHand := Assess(replica(unit(Exited)))
+	itself := Assess(replica(unit(Exited), func(f *Facts) { f.EndedItself = true }))
+	if byHand.State != registry.StateStopped || itself.State != registry.StateStopped || byHand.Failure != nil || itself.Failure != nil {
+		t.Errorf("a stop is %s (%v), an end with status 0 %s (%v); want both stopped, without a failure", byHand.State, byHand.Failure, itself.State, itself.Failure)
+	}
+	if byHand.Reason != "the engine was stopped" || !strings.Contains(itself.Reason, "by itself with status 0") {
+		t.Errorf("reasons %q and %q", byHand.Reason, itself.Reason)
+	}
+}
+
 func TestAssess(t *testing.T) {
 	sick := func(f *Facts) {
 		f.Probe, f.ProbeErr = Unhealthy, registry.Fail(registry.CodeHealthFailed, "status 500", "")

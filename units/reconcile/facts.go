@@ -74,6 +74,8 @@ type Facts struct {
 	Unit     Phase
 	UnitSpec Spec              // as the unit carries it
 	Crash    *registry.Failure // why the unit's last run ended badly
+	// EndedItself says of an Exited unit that its process left with status 0 although nobody had asked for a stop.
+	EndedItself bool
 
 	StopErr *registry.Failure // of a stop that PID 1 did not carry out; the next is due at StopAt
 	StopAt  time.Time

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -27,23 +28,52 @@ func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 	case "", "success":
 		return nil
 	case "oom-kill":
-		return registry.Fail(registry.CodeEngineOOM, "the kernel killed the engine for want of memory in its cgroup"+limitText(p),
-			"Raise [limits] memory_max, or lower ctx or slots.")
+		return oomVerdict(p)
 	case "timeout":
-		return registry.Fail(registry.CodeEngineStartTimeout, "PID 1 ran out of patience with a start or stop of the engine", logs)
+		return timeoutVerdict(st, p, logs)
 	case "watchdog":
 		return registry.Fail(registry.CodeEngineCrashed, "the engine missed its watchdog", logs)
 	case "resources":
 		return registry.Fail(registry.CodeEngineStartFailed, "PID 1 could not set the unit up (a directory, a limit, or a process)",
 			fmt.Sprintf("Read systemctl status '%s'.", st.Name))
 	}
-	if f := gateVerdict(st, p, logs); f != nil {
-		return f
+	f := gateVerdict(st, p, logs)
+	if f == nil {
+		f = registry.Fail(registry.CodeEngineCrashed, "the engine "+ending(st), logs)
 	}
-	if st.Result == "start-limit-hit" {
-		return registry.Fail(registry.CodeEngineCrashed, "PID 1 gave up: the engine failed too often in a short time", logs)
+	if st.Result == startLimitHit {
+		f.Message = gaveUp + f.Message
 	}
-	return registry.Fail(registry.CodeEngineCrashed, "the engine "+ending(st), logs)
+	return f
+}
+
+// startLimitHit is the Result of a unit that PID 1 starts no more; it takes the place of how the last run ended.
+const (
+	startLimitHit = "start-limit-hit"
+	gaveUp        = "PID 1 gave up after too many failures in a short time, the last one: "
+)
+
+// oomVerdict tells a limit of the pool's own from a host that has no memory left.
+func oomVerdict(p pool.Pool) *registry.Failure {
+	if p.Limits.MemoryMaxBytes == 0 {
+		return registry.Fail(registry.CodeEngineOOM, "the kernel killed the engine because the host had no memory left",
+			"Lower ctx or slots, stop something else, or set [limits] memory_max, so that only the pool that takes too much pays for it.")
+	}
+	return registry.Fail(registry.CodeEngineOOM,
+		fmt.Sprintf("the kernel killed the engine for want of memory in its cgroup (memory_max is %d bytes)", p.Limits.MemoryMaxBytes),
+		"Raise [limits] memory_max, or lower ctx or slots.")
+}
+
+// timeoutVerdict tells a stop that took too long from a start: only an engine that had come as far as "active" can have been in a stop.
+func timeoutVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
+	if !st.WasActive {
+		return registry.Fail(registry.CodeEngineStartTimeout, "PID 1 ran out of patience with the engine before it was loaded", logs)
+	}
+	within := ""
+	if a, ok := engine.For(p.Engine); ok {
+		within = fmt.Sprintf(" within %s", a.StopTimeout())
+	}
+	return registry.Fail(registry.CodeEngineStopTimeout, "the engine did not end"+within+" after SIGTERM, and was killed", "Requests that take longer are cut. "+logs)
 }
 
 // gateVerdict reads what the readiness gate of a failed start said by its exit status.
@@ -131,11 +161,4 @@ func execStep(status int) string {
 		return "its state or cache directory"
 	}
 	return fmt.Sprintf("status %d of systemd.exec(5)", status)
-}
-
-func limitText(p pool.Pool) string {
-	if p.Limits.MemoryMaxBytes == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (memory_max is %d bytes)", p.Limits.MemoryMaxBytes)
 }

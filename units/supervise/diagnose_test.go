@@ -48,11 +48,19 @@ func TestDiagnose(t *testing.T) {
 			st.PreCode = cldExited
 			return st
 		}(), registry.CodeEngineCrashed, "exited with status 7"},
-		{"start_limit", ended("start-limit-hit", cldKilled, 9), registry.CodeEngineCrashed, "gave up"},
-		{"pid_1_timeout", ended("timeout", 0, 0), registry.CodeEngineStartTimeout, "patience"},
+		{"start_limit", ended("start-limit-hit", cldKilled, 9), registry.CodeEngineCrashed, "gave up after too many failures in a short time, the last one: the engine was killed by SIGKILL"},
+		{"start_limit_of_loads", gated(ended("start-limit-hit", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "gave up"},
+		{"start_timeout", ended("timeout", cldKilled, 9), registry.CodeEngineStartTimeout, "before it was loaded"},
+		{"stop_timeout", func() systemd.Status {
+			st := ended("timeout", cldKilled, 9)
+			st.WasActive = true
+			return st
+		}(), registry.CodeEngineStopTimeout, "did not end within 35s after SIGTERM"},
+		{"watchdog", ended("watchdog", cldKilled, 6), registry.CodeEngineCrashed, "missed its watchdog"},
+		{"a_result_that_is_not_known", ended("protocol", 0, 0), registry.CodeEngineCrashed, "ended (protocol)"},
 		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set the unit up"},
 	}
-	p := pool.Pool{ID: "a", Health: pool.Health{StartTimeout: 3 * time.Second}, Limits: pool.Limits{MemoryMaxBytes: 1024}}
+	p := pool.Pool{ID: "a", Engine: "llamacpp", Health: pool.Health{StartTimeout: 3 * time.Second}, Limits: pool.Limits{MemoryMaxBytes: 1024}}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			f := Diagnose(c.st, p)
@@ -60,6 +68,11 @@ func TestDiagnose(t *testing.T) {
 				t.Errorf("Diagnose = %+v, want %s with %q and a hint", f, c.code, c.says)
 			}
 		})
+	}
+	host := p
+	host.Limits.MemoryMaxBytes = 0
+	if f := Diagnose(ended("oom-kill", cldKilled, 9), host); f.Code != registry.CodeEngineOOM || !strings.Contains(f.Message, "the host had no memory left") {
+		t.Errorf("an OOM kill without a limit of the pool is told as %v", f)
 	}
 	for _, result := range []string{"", "success"} {
 		if f := Diagnose(ended(result, cldExited, 0), p); f != nil {

@@ -60,6 +60,8 @@ type replica struct {
 	began    time.Time // when that run was first seen to serve
 	recorded time.Time // when peaks were written down last
 	fault    *fault
+	ended    *ended // the newest run that ended badly; nil: none
+	reading  bool   // the log of a run that ended is being read
 	rendered render.Unit
 	port     int
 	endpoint string // http://127.0.0.1:PORT

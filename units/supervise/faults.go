@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/gpus"
+	"github.com/pool-managerd/pool-managerd/units/lastwords"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
@@ -18,6 +19,8 @@ import (
 type Journal interface {
 	// Follow delivers lines from now on, in order, from one goroutine, and returns when it can do so no more.
 	Follow(ctx context.Context, q systemd.JournalQuery, deliver func(systemd.JournalEntry)) error
+	// Read returns the newest lines that match, at most limit, the oldest first.
+	Read(ctx context.Context, q systemd.JournalQuery, limit int) ([]systemd.JournalEntry, error)
 }
 
 // Waits before the log is followed again, doubled each time.
@@ -139,6 +142,7 @@ func (s *Supervisor) faulted(f gpus.Fault, now time.Time) {
 	switch r.facts.Unit {
 	case reconcile.Backoff, reconcile.Broken:
 		r.facts.Crash = f.Failure
+		s.crashed(r, r.status)
 		s.settle(r)
 	case reconcile.Active:
 		if !f.Fatal {
@@ -172,10 +176,10 @@ func (s *Supervisor) culprit(f gpus.Fault) *replica {
 	return nil
 }
 
-// explained returns the GPU error that ended a run, or what PID 1 saw of its end where none is known.
-func (r *replica) explained(st systemd.Status, ending *registry.Failure, now time.Time) *registry.Failure {
-	if r.fault == nil || r.fault.run != st.InvocationID || now.Sub(r.fault.at) > faultMemory {
+// explained puts the GPU error that ended a run before what PID 1 saw of its end, where one is known.
+func (r *replica) explained(run string, ending registry.Failure, now time.Time) registry.Failure {
+	if r.fault == nil || r.fault.run != run || now.Sub(r.fault.at) > faultMemory {
 		return ending
 	}
-	return registry.Fail(r.fault.failure.Code, r.fault.failure.Message+"; "+ending.Message, r.fault.failure.Hint)
+	return *registry.Fail(r.fault.failure.Code, lastwords.Redact(r.fault.failure.Message)+"; "+ending.Message, r.fault.failure.Hint)
 }

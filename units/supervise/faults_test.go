@@ -31,6 +31,10 @@ func (b *brokenJournal) Follow(ctx context.Context, q systemd.JournalQuery, deli
 	return nil
 }
 
+func (b *brokenJournal) Read(context.Context, systemd.JournalQuery, int) ([]systemd.JournalEntry, error) {
+	return nil, nil
+}
+
 // TestTheLogIsFollowedWithoutGaps: a break neither skips lines nor repeats any.
 func TestTheLogIsFollowedWithoutGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

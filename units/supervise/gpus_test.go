@@ -98,6 +98,10 @@ func (l logOf) Follow(ctx context.Context, _ systemd.JournalQuery, deliver func(
 	}
 }
 
+func (l logOf) Read(context.Context, systemd.JournalQuery, int) ([]systemd.JournalEntry, error) {
+	return nil, nil
+}
+
 func (h *gpuHost) engineSays(unit, line string) {
 	h.lines <- systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, "_SYSTEMD_UNIT": unit, "_TRANSPORT": "stdout"}}
 	synctest.Wait()

@@ -111,8 +111,10 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 		r.facts.StopErr = nil
 	}
 	if st.InvocationID != was.InvocationID || r.facts.Unit != reconcile.Active {
+		r.explainBy(r.facts.Fault, was.InvocationID, time.Now())
 		r.facts.Fault = nil
 	}
+	r.facts.EndedItself = endedItself(r.facts.Unit, st)
 	if r.facts.Unit != reconcile.Backoff {
 		r.facts.Freed = false
 	}
@@ -153,9 +155,10 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status) {
 	case f == nil:
 		return
 	case lacks(f):
+		r.noCrash()
 		f = s.lacking(r, f)
 	default:
-		f = r.explained(st, f, time.Now())
+		f = s.reportCrash(r, st, f)
 	}
 	r.facts.Crash = f
 }

@@ -76,7 +76,7 @@ func (s *Supervisor) logFailure(r *replica, f *registry.Failure) {
 		r.readyError = ""
 		return
 	}
-	if text := f.Error(); text != r.readyError {
+	if text := f.Error(); text != r.readyError && !r.untold(f) {
 		r.readyError = text
 		s.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), append(s.about(r), "hint", f.Hint)...)
 	}

@@ -25,7 +25,7 @@ func PoolOf(p *registry.Pool) Pool {
 		DeviceMask: list(p.DeviceMask), Devices: make([]Device, 0, len(p.Devices)),
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
 		Live: p.Live, Ready: p.Ready, Draining: p.Draining, State: string(p.State), Wanted: p.Wanted,
-		LastError: text, Hint: hint, LastHeartbeatMS: moment(p.LastHeartbeat),
+		LastError: text, Hint: hint, Details: endingOf(p.LastError), LastHeartbeatMS: moment(p.LastHeartbeat),
 		RestartCount: p.RestartCount, BackoffMS: p.Backoff.Milliseconds(),
 		Supports: Supports{Quantizations: []string{}, Features: []string{}},
 		Replicas: make([]Replica, 0, len(p.Replicas)),
@@ -46,7 +46,7 @@ func replicaOf(r *registry.Replica) Replica {
 		Endpoint: optional(r.Endpoint), PID: optional(r.PID), InvocationID: optional(r.InvocationID),
 		SpecHash: optional(r.SpecHash), DeviceMask: list(r.DeviceMask), EngineVersion: optional(r.EngineVersion),
 		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, RestartCount: r.RestartCount,
-		BackoffMS: r.Backoff.Milliseconds(), LastError: text, Hint: hint,
+		BackoffMS: r.Backoff.Milliseconds(), LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}
 }

@@ -50,6 +50,7 @@ type Pool struct {
 	Wanted          bool      `json:"wanted"`
 	LastError       *string   `json:"last_error"` // begins with its code
 	Hint            *string   `json:"hint"`
+	Details         *Ending   `json:"details"`
 	LastHeartbeatMS *int64    `json:"last_heartbeat_ms"`
 	RestartCount    int       `json:"restart_count"`
 	BackoffMS       int64     `json:"backoff_ms"`
@@ -97,6 +98,7 @@ type Replica struct {
 	BackoffMS       int64    `json:"backoff_ms"`
 	LastError       *string  `json:"last_error"`
 	Hint            *string  `json:"hint"`
+	Details         *Ending  `json:"details"`
 	SinceMS         *int64   `json:"since_ms"`
 	LastHeartbeatMS *int64   `json:"last_heartbeat_ms"`
 }

@@ -1,0 +1,291 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/lastwords"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+)
+
+const (
+	// crashSettle is how long the end of a run is left alone before its log is read: the journal may still be taking its last lines, and
+	// what PID 1 does not signal of it is being read.
+	crashSettle = 300 * time.Millisecond
+	// crashReading bounds one reading of the log; the report goes out without lines then.
+	crashReading = 5 * time.Second
+	// crashTail is how many of a run's newest lines are looked through.
+	crashTail = 200
+	// Readings that may begin at once, and how long until one more may: each costs a transient unit, and during a storm PID 1 has
+	// better things to do.
+	readingsAtOnce = 4
+	readingEvery   = 500 * time.Millisecond
+)
+
+// ended is what is known of the newest run of a replica that ended badly. It belongs to the loop.
+type ended struct {
+	run     string            // the invocation
+	failure *registry.Failure // as PID 1 tells it
+	limit   bool              // PID 1 starts the unit no more
+	void    bool              // it was no crash after all
+	ending  registry.Ending
+	backoff time.Duration // that PID 1 waits; 0: it does not
+	next    time.Time     // when PID 1 starts it again; zero: not known
+
+	verdict *classify.Verdict // what the log says of it; nil: nothing
+	said    string            // the line that tells most, "" for none
+	told    bool              // the log was read, or will not be
+}
+
+// reportCrash takes what PID 1 says of a run that ended badly, and returns why in all words that are known by now. The first call for a
+// run has its log read beside the loop; when that is done the failure is completed, logged and noted as an event. Further calls for the
+// same run complete it: PID 1 signals the parts of an end one by one.
+func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Failure) *registry.Failure {
+	e := r.ended
+	first := e == nil || e.run != st.InvocationID
+	if first {
+		e = &ended{run: st.InvocationID}
+		r.ended = e
+	}
+	e.take(st, f)
+	if e.ending.EngineVersion = r.version(); r.facts.Unit == reconcile.Backoff {
+		e.backoff = r.backoff()
+		e.next = st.StateChange.Add(e.backoff)
+	}
+	if first {
+		s.readEnd(r, e)
+	}
+	return r.whyEnded(time.Now())
+}
+
+// noCrash withdraws the report of a run that was taken for a crash before all of its end was known.
+func (r *replica) noCrash() {
+	if r.ended != nil {
+		r.ended.void = true
+		r.ended = nil
+	}
+}
+
+// take folds in what PID 1 says now.
+func (e *ended) take(st systemd.Status, f *registry.Failure) {
+	if st.Result == startLimitHit && e.failure != nil && !e.limit {
+		e.limit = true // how the run ended is known already, and not in Result any more
+		return
+	}
+	if e.limit {
+		return
+	}
+	e.failure = f
+	e.ending.Result, e.ending.Uptime, e.ending.RestartCount = st.Result, st.MainRan, st.NRestarts
+	e.ending.ExitStatus, e.ending.Signal = 0, ""
+	switch st.ExecMainCode {
+	case cldExited:
+		e.ending.ExitStatus = st.ExecMainStatus
+	case cldKilled, cldDumped:
+		e.ending.Signal = signalName(st.ExecMainStatus)
+	}
+}
+
+// whyEnded is the failure of the newest run that ended badly, in all words that are known.
+func (r *replica) whyEnded(now time.Time) *registry.Failure {
+	e := r.ended
+	f := e.judged(r.explained(e.run, *e.failure, now))
+	if e.ending.Uptime > 0 {
+		f.Message += "; it had run for " + rounded(e.ending.Uptime)
+	}
+	if e.said != "" && !strings.Contains(f.Message, e.said) {
+		f.Message += "; its log says: " + e.said
+	}
+	if e.limit {
+		f.Message = gaveUp + f.Message
+	}
+	ending := e.ending
+	f.Ending = &ending
+	return &f
+}
+
+// judged lets the log of the run say why a process ended that nobody ended from outside.
+func (e *ended) judged(f registry.Failure) registry.Failure {
+	byItself := slices.Contains([]string{"exit-code", "signal", "core-dump", startLimitHit}, e.ending.Result)
+	open := f.Code == registry.CodeEngineCrashed || f.Code == registry.CodeEngineStartFailed
+	if e.verdict == nil || !byItself || !open {
+		return f
+	}
+	return *registry.Fail(registry.Code(e.verdict.Code), lastwords.Clean(e.verdict.Text)+"; "+f.Message, e.verdict.Hint)
+}
+
+// rounded is a duration as people say it.
+func rounded(d time.Duration) string {
+	switch {
+	case d >= time.Minute:
+		d = d.Round(time.Second)
+	case d >= time.Second:
+		d = d.Round(100 * time.Millisecond)
+	default:
+		d = max(d.Round(time.Millisecond), time.Millisecond)
+	}
+	return d.String()
+}
+
+// readings lets a few readings of the log begin, and then one now and then. The zero value lets all begin.
+type readings struct {
+	spent int
+	at    time.Time
+}
+
+// take reports whether one may begin now.
+func (b *readings) take(now time.Time) bool {
+	if back := int(now.Sub(b.at) / readingEvery); back > 0 {
+		b.spent, b.at = max(b.spent-back, 0), now
+	}
+	if b.spent == readingsAtOnce {
+		return false
+	}
+	b.spent++
+	return true
+}
+
+// readEnd reads the log of a run that has ended, and completes its report.
+func (s *Supervisor) readEnd(r *replica, e *ended) {
+	why := ""
+	switch {
+	case s.Journal == nil || e.run == "":
+		why = "there is no log to read"
+	case r.reading:
+		why = "the engine ended again while the log of its former run was read; journalctl has them"
+	case !s.readings.take(time.Now()):
+		why = "too many engines ended at the same time to read the log of each; journalctl has them"
+	}
+	run, reads := e.run, why == ""
+	r.reading = r.reading || reads
+	end := func(lines []string, missing string) {
+		r.reading = r.reading && !reads
+		s.endRead(r, e, lines, missing)
+	}
+	s.effect(func(ctx context.Context) func() {
+		lines, missing := s.lastLines(ctx, run, why)
+		return func() { end(lines, missing) }
+	}, func(error) { end(nil, "a defect in this program") })
+}
+
+// lastLines waits until the end is settled, and returns the newest lines of the run's log, or why there are none.
+func (s *Supervisor) lastLines(ctx context.Context, run, why string) (lines []string, missing string) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(crashSettle):
+	}
+	if why != "" {
+		return nil, why
+	}
+	ctx, cancel := context.WithTimeout(ctx, crashReading)
+	defer cancel()
+	entries, err := s.Journal.Read(ctx, systemd.JournalQuery{
+		Matches: []string{"_SYSTEMD_INVOCATION_ID=" + run}, Fields: []string{"MESSAGE", "SYSLOG_IDENTIFIER"},
+	}, crashTail)
+	if err != nil {
+		return nil, fmt.Sprintf("its log could not be read: %v", err)
+	}
+	for _, entry := range entries {
+		if entry.Fields["SYSLOG_IDENTIFIER"] != gateIdentifier {
+			lines = append(lines, entry.Message())
+		}
+	}
+	if len(lines) == 0 {
+		return nil, "it logged nothing"
+	}
+	return lines, ""
+}
+
+// gateIdentifier is what PID 1 puts before the lines of the gate, whose words are in the failure already.
+const gateIdentifier = "pool-gate"
+
+// endRead completes the report of a run.
+func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing string) {
+	e.told = true
+	if e.void {
+		return
+	}
+	e.ending.Lines, e.ending.NoLines = lastwords.Choose(lines), missing
+	e.said = lastwords.Says(lines)
+	if v, ok := classify.Reason(lines); ok {
+		e.verdict = &v
+	}
+	newest := r.ended == e
+	if !newest { // it has ended again since; this report is of the former run all the same
+		later := r.ended
+		r.ended = e
+		defer func() { r.ended = later }()
+	}
+	f := r.whyEnded(time.Now())
+	s.tellCrash(r, e, f)
+	if newest && r.facts.Crash != nil {
+		r.facts.Crash, r.readyError = f, f.Error()
+		s.settle(r)
+	}
+}
+
+// tellCrash logs the end of a run, with everything that is known of it.
+func (s *Supervisor) tellCrash(r *replica, e *ended, f *registry.Failure) {
+	attrs := withValues(s.about(r), "last_error", f.Error(), "restart_count", e.ending.RestartCount)
+	attrs = append(attrs, "result", e.ending.Result, "invocation_id", e.run, "hint", f.Hint)
+	switch {
+	case e.ending.Signal != "":
+		attrs = append(attrs, "signal", e.ending.Signal)
+	case e.ending.Result == "exit-code":
+		attrs = append(attrs, "exit_status", e.ending.ExitStatus)
+	}
+	if e.ending.Uptime > 0 {
+		attrs = append(attrs, "uptime_ms", e.ending.Uptime.Milliseconds())
+	}
+	if e.ending.EngineVersion != "" {
+		attrs = withValues(attrs, "engine_version", e.ending.EngineVersion)
+	}
+	if e.backoff > 0 && !e.limit {
+		attrs = withValues(attrs, "backoff_ms", e.backoff.Milliseconds(), "next_restart_ms", e.next.UnixMilli())
+	}
+	if e.ending.NoLines != "" {
+		attrs = append(attrs, "no_lines", e.ending.NoLines)
+	} else {
+		attrs = append(attrs, "lines", strings.Join(e.ending.Lines, "\n"))
+	}
+	s.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), attrs...)
+}
+
+// withValues sets keys of a list of attributes, in place of former values.
+func withValues(attrs []any, pairs ...any) []any {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		at := 0
+		for at < len(attrs) && attrs[at] != pairs[i] {
+			at += 2
+		}
+		if at < len(attrs) {
+			attrs[at+1] = pairs[i+1]
+		} else {
+			attrs = append(attrs, pairs[i], pairs[i+1])
+		}
+	}
+	return attrs
+}
+
+// untold reports whether a failure is of a crash whose report is not complete: it is logged then, once.
+func (r *replica) untold(f *registry.Failure) bool {
+	return f.Ending != nil && r.ended != nil && !r.ended.told
+}
+
+// endedItself reports whether an engine that is not there any more left with status 0 without being asked to.
+func endedItself(phase reconcile.Phase, st systemd.Status) bool {
+	return phase == reconcile.Exited && st.EndedFirst && st.ExecMainCode == cldExited
+}
+
+// explainBy keeps why the manager ends a process, as the reason of the end that PID 1 will tell.
+func (r *replica) explainBy(f *registry.Failure, run string, now time.Time) {
+	if f != nil {
+		r.fault = &fault{failure: f, run: run, at: now}
+	}
+}

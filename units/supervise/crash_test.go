@@ -1,0 +1,330 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// runLog is the log of ended runs.
+type runLog struct {
+	mu    sync.Mutex
+	lines map[string][]string // by the first match of the query
+	err   error
+	asked []string
+	out   bytes.Buffer // what the manager logs
+}
+
+func (l *runLog) Follow(ctx context.Context, _ systemd.JournalQuery, _ func(systemd.JournalEntry)) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (l *runLog) Read(_ context.Context, q systemd.JournalQuery, limit int) (out []systemd.JournalEntry, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked = append(l.asked, q.Matches[0])
+	lines := l.lines[strings.TrimPrefix(q.Matches[0], "_SYSTEMD_INVOCATION_ID=")]
+	for _, line := range lines[max(0, len(lines)-limit):] {
+		e := systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line}}
+		if strings.HasPrefix(line, "pool-gate") {
+			e.Fields["SYSLOG_IDENTIFIER"] = "pool-gate"
+		}
+		out = append(out, e)
+	}
+	return out, l.err
+}
+
+// reads are the queries so far.
+func (l *runLog) reads() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.asked)
+}
+
+func (l *runLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.Write(p)
+}
+
+// logged are the manager's lines that hold a text.
+func (l *runLog) logged(text string) (out []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.out.String()) {
+		if strings.Contains(line, text) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// told is a manager with one ready pool, a, in a world with a log of that run.
+func told(t *testing.T, w *world, lines ...string) (*manager, *runLog) {
+	l := &runLog{lines: map[string][]string{firstRun: lines}}
+	m := w.manage(t, pools(llama("a")), func(o *Options) { o.Journal, o.Log = l, slog.New(slog.NewTextHandler(l, nil)) })
+	w.passGate(unitOf("a"))
+	m.wantState("a", registry.StateReady, true)
+	return m, l
+}
+
+const firstRun = "00000000000000000000000000000001"
+
+// ends is a run's end, after three seconds, that PID 1 follows up with a restart.
+func ends(result string, code, status int) func(*systemd.Status) {
+	return func(st *systemd.Status) {
+		st.ActiveState, st.SubState, st.Result, st.MainPID = "activating", "auto-restart", result, 0
+		st.ExecMainCode, st.ExecMainStatus, st.MainRan, st.WasActive = code, status, 3*time.Second, true
+		st.RestartUSec, st.StateChange = 60_000_000, time.Now()
+	}
+}
+
+func TestCrashReport(t *testing.T) {
+	cases := []struct {
+		name    string
+		lines   []string
+		end     func(*systemd.Status)
+		code    registry.Code
+		message string
+		ending  registry.Ending
+	}{
+		{"exit_status", []string{"loading", "terminate called: std::bad_alloc"}, ends("exit-code", cldExited, 7), registry.CodeEngineCrashed,
+			"the engine exited with status 7; it had run for 3s; its log says: terminate called: std::bad_alloc",
+			registry.Ending{Result: "exit-code", ExitStatus: 7, Lines: []string{"loading", "terminate called: std::bad_alloc"}}},
+		{"signal_by_name", []string{"serving"}, ends("signal", cldKilled, 11), registry.CodeEngineCrashed,
+			"the engine was killed by SIGSEGV; it had run for 3s",
+			registry.Ending{Result: "signal", Signal: "SIGSEGV", Lines: []string{"serving"}}},
+		{"core_dump", nil, ends("core-dump", cldDumped, 6), registry.CodeEngineCrashed,
+			"the engine dumped core on SIGABRT; it had run for 3s",
+			registry.Ending{Result: "core-dump", Signal: "SIGABRT", NoLines: "it logged nothing"}},
+		{"cuda_out_of_memory", []string{"ggml_cuda: cudaMalloc failed: out of memory"}, ends("exit-code", cldExited, 1), registry.CodeCUDAOOM,
+			"ggml_cuda: cudaMalloc failed: out of memory; the engine exited with status 1; it had run for 3s",
+			registry.Ending{Result: "exit-code", ExitStatus: 1, Lines: []string{"ggml_cuda: cudaMalloc failed: out of memory"}}},
+		{"cuda_error", []string{"CUDA error: an illegal memory access was encountered"}, ends("signal", cldKilled, 6), registry.CodeCUDAError,
+			"CUDA error: an illegal memory access was encountered; the engine was killed by SIGABRT; it had run for 3s",
+			registry.Ending{Result: "signal", Signal: "SIGABRT", Lines: []string{"CUDA error: an illegal memory access was encountered"}}},
+		{"driver_error", []string{"CUDA driver version is insufficient for CUDA runtime version"}, ends("exit-code", cldExited, 1), registry.CodeDriverError,
+			"CUDA driver version is insufficient for CUDA runtime version; the engine exited with status 1; it had run for 3s",
+			registry.Ending{Result: "exit-code", ExitStatus: 1, Lines: []string{"CUDA driver version is insufficient for CUDA runtime version"}}},
+		{"the_kernels_oom_kill_is_no_matter_of_the_log", []string{"CUDA error: out of memory"}, ends("oom-kill", cldKilled, 9), registry.CodeEngineOOM,
+			"the kernel killed the engine because the host had no memory left; it had run for 3s; its log says: CUDA error: out of memory",
+			registry.Ending{Result: "oom-kill", Signal: "SIGKILL", Lines: []string{"CUDA error: out of memory"}}},
+		{"a_callers_words_explain_nothing", []string{"Received request x: prompt: 'CUDA error: out of memory'"}, ends("exit-code", cldExited, 1), registry.CodeEngineCrashed,
+			"the engine exited with status 1; it had run for 3s",
+			registry.Ending{Result: "exit-code", ExitStatus: 1}},
+		{"secrets_are_hidden_and_the_gate_is_not_the_engine", []string{"error: GET https://u:p@h/m?token=abcdef: 403", "pool-gate: the engine is gone"},
+			ends("exit-code", cldExited, 1), registry.CodeEngineCrashed,
+			"the engine exited with status 1; it had run for 3s; its log says: error: GET https://[hidden]@h/m?token=[hidden] 403",
+			registry.Ending{Result: "exit-code", ExitStatus: 1, Lines: []string{"error: GET https://[hidden]@h/m?token=[hidden] 403"}}},
+	}
+	for _, c := range cases {
+		scenario(t, c.name, func(t *testing.T, w *world) {
+			m, l := told(t, w, c.lines...)
+			w.change(unitOf("a"), c.end)
+			m.wantState("a", registry.StateBackoff, false) // at once, whatever the log has
+			time.Sleep(time.Second)
+			m.wantState("a", registry.StateBackoff, false)
+			f := m.pool("a").LastError
+			if f.Code != c.code || f.Message != c.message || f.Hint == "" {
+				t.Errorf("%s: %s (%s)\nwant %s: %s, and a hint", f.Code, f.Message, f.Hint, c.code, c.message)
+			}
+			c.ending.Uptime, c.ending.EngineVersion = 3*time.Second, "b1"
+			if diff := cmp.Diff(&c.ending, f.Ending); diff != "" {
+				t.Error(diff)
+			}
+			lines := l.logged("level=WARN")
+			if len(lines) != 1 || !strings.Contains(lines[0], "uptime_ms=3000") || !strings.Contains(lines[0], "result="+c.ending.Result) ||
+				!strings.Contains(lines[0], "backoff_ms=60000") || !strings.Contains(lines[0], "next_restart_ms=") || !strings.Contains(lines[0], "engine_version=b1") {
+				t.Errorf("want one warning with all of it, got %q", lines)
+			}
+		})
+	}
+}
+
+func TestCrashReportOverTime(t *testing.T) {
+	scenario(t, "what_pid_1_tells_late_counts", func(t *testing.T, w *world) {
+		m, l := told(t, w)
+		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			st.PostCode, st.PostStatus, st.WasActive = cldExited, exit.EngineGone, false
+		})
+		time.Sleep(time.Second)
+		m.wantCode("a", registry.CodeEngineStartFailed)
+		if got := l.logged("level=WARN"); len(got) != 1 || !strings.Contains(got[0], "while it loaded") {
+			t.Errorf("logged %q", got)
+		}
+	})
+	scenario(t, "the_start_limit_keeps_the_cause_and_its_lines", func(t *testing.T, w *world) {
+		m, l := told(t, w, "CUDA error: out of memory")
+		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
+		time.Sleep(time.Second)
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			st.ActiveState, st.SubState, st.Result = "failed", "failed", startLimitHit
+		})
+		m.wantState("a", registry.StateFailed, false)
+		f := m.pool("a").LastError
+		if f.Code != registry.CodeCUDAOOM || !strings.HasPrefix(f.Message, gaveUp) || len(f.Ending.Lines) != 1 {
+			t.Errorf("%v with %v", f, f.Ending)
+		}
+		if got := l.reads(); len(got) != 1 {
+			t.Errorf("the log of one run was read %d times", len(got))
+		}
+	})
+	scenario(t, "an_engine_that_is_ready_again_has_no_last_error", func(t *testing.T, w *world) {
+		m, l := told(t, w, "error: x")
+		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
+		w.again(unitOf("a"))
+		w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState = "active", "running" })
+		m.wantState("a", registry.StateReady, true)
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateReady, true)
+		if f := m.pool("a").LastError; f != nil {
+			t.Errorf("last_error is %v", f)
+		}
+		if got := l.logged("error: x"); len(got) != 1 {
+			t.Errorf("the crash is logged %d times, want once", len(got))
+		}
+	})
+	scenario(t, "a_log_that_cannot_be_read_is_said_to_be", func(t *testing.T, w *world) {
+		m, l := told(t, w)
+		l.err = errors.New("no journal")
+		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
+		time.Sleep(time.Second)
+		m.wantCode("a", registry.CodeEngineCrashed)
+		if e := m.pool("a").LastError.Ending; e.NoLines != "its log could not be read: no journal" {
+			t.Errorf("no_lines %q", e.NoLines)
+		}
+	})
+	scenario(t, "too_little_memory_is_no_crash", func(t *testing.T, w *world) {
+		m, l := told(t, w)
+		w.change(unitOf("a"), ends("exit-code", 0, 0))
+		w.change(unitOf("a"), func(st *systemd.Status) { st.PreCode, st.PreStatus = cldExited, exit.InsufficientRAM })
+		time.Sleep(time.Second)
+		m.wantCode("a", registry.CodeInsufficientRAM)
+		for _, line := range l.logged("level=WARN") {
+			if strings.Contains(line, "ENGINE_CRASHED") {
+				t.Errorf("it is reported as a crash: %q", line)
+			}
+		}
+	})
+	scenario(t, "a_process_that_the_manager_ends_has_its_reason", func(t *testing.T, w *world) {
+		m, _ := told(t, w)
+		f := registry.Fail(registry.CodeHealthFailed, "probes fail for 2m0s", "look")
+		m.s.post(func() { m.s.replica(pool.Replica{Pool: "a"}).facts.Fault = f })
+		w.change(unitOf("a"), ends("signal", cldKilled, 9))
+		time.Sleep(time.Second)
+		m.wantCode("a", registry.CodeHealthFailed)
+		if got := m.pool("a").LastError.Message; !strings.HasPrefix(got, "probes fail for 2m0s; the engine was killed by SIGKILL") {
+			t.Errorf("message %q", got)
+		}
+	})
+}
+
+// TestCrashLoopReadsOneLogAtATime: a replica that ends again while its log is being read waits for nobody.
+func TestCrashLoopReadsOneLogAtATime(t *testing.T) {
+	scenario(t, "again_within_the_settling_time", func(t *testing.T, w *world) {
+		m, l := told(t, w)
+		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
+		w.again(unitOf("a"))
+		w.change(unitOf("a"), ends("exit-code", cldExited, 2))
+		time.Sleep(time.Second)
+		if got := l.reads(); len(got) != 1 || got[0] != "_SYSTEMD_INVOCATION_ID="+firstRun {
+			t.Errorf("asked for %q", got)
+		}
+		if e := m.pool("a").LastError.Ending; e.ExitStatus != 2 || !strings.HasPrefix(e.NoLines, "the engine ended again") {
+			t.Errorf("told of the newest run: %+v", e)
+		}
+		if got := l.logged("level=WARN"); len(got) != 2 || !strings.Contains(got[0]+got[1], "exit_status=1") || !strings.Contains(got[0]+got[1], "exit_status=2") {
+			t.Errorf("logged %q, want both ends", got)
+		}
+	})
+}
+
+// TestCrashStorm: every crash is told, and only a few logs are read.
+func TestCrashStorm(t *testing.T) {
+	const many = 50
+	scenario(t, "fifty_at_once", func(t *testing.T, w *world) {
+		l := &runLog{}
+		var d Desired
+		for i := range many {
+			d.Pools = append(d.Pools, llama(fmt.Sprintf("p%02d", i)))
+		}
+		m := w.manage(t, d, func(o *Options) { o.Journal, o.Log = l, slog.New(slog.NewTextHandler(l, nil)) })
+		for _, p := range d.Pools {
+			w.passGate(unitOf(p.ID))
+		}
+		time.Sleep(10 * time.Second)
+		for _, p := range d.Pools {
+			w.change(unitOf(p.ID), ends("exit-code", cldExited, 1))
+		}
+		time.Sleep(10 * time.Second)
+		skipped := 0
+		for _, p := range d.Pools {
+			m.wantCode(p.ID, registry.CodeEngineCrashed)
+			if e := m.pool(p.ID).LastError.Ending; strings.HasPrefix(e.NoLines, "too many engines ended at the same time") {
+				skipped++
+			}
+		}
+		if len(l.reads()) != readingsAtOnce || skipped != many-readingsAtOnce {
+			t.Errorf("%d logs were read and %d said to be skipped, want %d and %d", len(l.reads()), skipped, readingsAtOnce, many-readingsAtOnce)
+		}
+		if got := len(l.logged("level=WARN")); got != many {
+			t.Errorf("%d crashes were logged, want %d", got, many)
+		}
+	})
+}
+
+func TestReadings(t *testing.T) {
+	start := time.Now()
+	var b readings
+	var got []bool
+	for _, after := range []time.Duration{0, 0, 0, 0, 0, readingEvery, readingEvery, readingEvery + time.Millisecond, time.Hour, time.Hour, time.Hour, time.Hour, time.Hour} {
+		got = append(got, b.take(start.Add(after)))
+	}
+	want := []bool{true, true, true, true, false, true, false, false, true, true, true, true, false}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEndsByItself(t *testing.T) {
+	stopped := func(first bool, code int) func(*systemd.Status) {
+		return func(st *systemd.Status) {
+			st.ActiveState, st.SubState, st.MainPID, st.Result = "inactive", "dead", 0, "success"
+			st.ExecMainCode, st.EndedFirst = code, first
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		end    func(*systemd.Status)
+		reason string
+	}{
+		{"status_0", stopped(true, cldExited), "the engine ended by itself with status 0: that is a stop, and no crash"},
+		{"stopped_through_systemd", stopped(false, cldExited), "the engine was stopped"},
+		{"asked_to_end_by_a_signal", stopped(true, cldKilled), "the engine was stopped"},
+	} {
+		scenario(t, c.name, func(t *testing.T, w *world) {
+			m := serving(t, w)
+			w.change(unitOf("a"), c.end)
+			m.wantState("a", registry.StateStopped, false)
+			if p := m.pool("a"); p.Replicas[0].Reason != c.reason || p.LastError != nil {
+				t.Errorf("reason %q, last_error %v; want %q and none", p.Replicas[0].Reason, p.LastError, c.reason)
+			}
+		})
+	}
+}
