@@ -27,6 +27,8 @@ const (
 	CodeHealthFailed       Code = "HEALTH_FAILED"
 	CodeDrainTimeout       Code = "DRAIN_TIMEOUT"
 	CodeBreakerOpen        Code = "BREAKER_OPEN"
+	CodeReloadInProgress   Code = "RELOAD_IN_PROGRESS"
+	CodeReloadCancelled    Code = "RELOAD_CANCELLED"
 	CodeStateNotSaved      Code = "STATE_NOT_SAVED"
 )
 

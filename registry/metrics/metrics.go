@@ -40,6 +40,7 @@ type Metrics struct {
 	verifications *prometheus.CounterVec
 	resets        *prometheus.CounterVec
 	drains        drains
+	reloads       reloads
 
 	resetDevices, resetKinds                                     vocabulary
 	restartReasons, scheduleReasons, probeReasons, verifyReasons vocabulary
@@ -64,6 +65,7 @@ func New(o Options) *Metrics {
 		probeFailures: counter("health_probe_failures_total", "Health probes that failed, by how.", "reason"),
 		resets:        counter("driver_reset_events_total", "Faults after which a GPU must be reset, by the GPU and the kind of fault.", "device", "kind"),
 		drains:        newDrains(),
+		reloads:       newReloads(),
 		resetDevices:  vocabulary{limit: maxDevices},
 		verifications: counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), why, and the engine of the pool.", "result", "reason", "engine"),
 		probeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -71,7 +73,7 @@ func New(o Options) *Metrics {
 		}),
 	}
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications, m.resets,
-		m.drains.duration, m.drains.forced,
+		m.drains.duration, m.drains.forced, m.reloads.duration, m.reloads.done, m.reloads.failed,
 		newPools(o.Registry), newDevices(o.Registry, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {

@@ -67,6 +67,7 @@ func TestGoldenScrape(t *testing.T) {
 	m.RestartScheduled(registry.Pool{}, "crash")
 	m.Probed(registry.Pool{}, "", 3*time.Millisecond)
 	m.Probed(registry.Pool{}, "timeout", 2*time.Second)
+	m.Reloaded(registry.Pool{}, time.Second, "load")
 	m.Verified(true, "digest", "llamacpp")
 	m.Verified(false, "mismatch", "llamacpp")
 
@@ -95,6 +96,7 @@ func TestLint(t *testing.T) {
 		`backoff_delay_ms: metric names should not contain abbreviated units`,
 		`drain_duration_ms: metric names should not contain abbreviated units`,
 		`health_probe_duration_ms: metric names should not contain abbreviated units`,
+		`reload_duration_ms: metric names should not contain abbreviated units`,
 		`slots_total: non-counter metrics should not have "_total" suffix`,
 	}
 	problems, err := testutil.GatherAndLint(m.prom)

@@ -1,5 +1,5 @@
-// Package keep remembers over restarts of the manager, and over reboots, what operators asked of pools beside the pool files: to drain
-// one, or to serve another model than the file says.
+// Package keep remembers over restarts of the manager, and over reboots, what the pool files do not say: what operators asked of pools (to
+// drain one, to serve another model), which version of a pool served last, and how far a reload has come.
 //
 // It owns the file and the form in which these wishes are written down. It must not know how a wish is carried out.
 package keep
@@ -7,17 +7,37 @@ package keep
 import (
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/rollout"
 )
 
 // Intent is everything that was asked of one pool. The zero value asks for nothing.
 type Intent struct {
 	Drain    *Drain    `json:"drain,omitempty"`
 	Override *Override `json:"override,omitempty"`
+
+	// Current is the version that served last: what a reload goes back to. Reload is one under way, and ReloadUntil the deadline of its
+	// present drain. Rejected is the version that was tried last and gone back from.
+	Current     *pool.Pool      `json:"current,omitempty"`
+	Reload      *rollout.Record `json:"reload,omitempty"`
+	ReloadUntil Deadline        `json:"reload_until,omitzero"`
+	Rejected    *Rejected       `json:"rejected,omitempty"`
+}
+
+// Rejected is a version that could not be put in force. It is not tried again until the pool's file changes or an operator asks.
+type Rejected struct {
+	Version pool.Pool         `json:"version"`
+	ByFile  bool              `json:"by_file,omitempty"` // the pool's file asked for it; else an operator did
+	Reason  rollout.Reason    `json:"reason"`
+	Failure *registry.Failure `json:"failure"`
+	At      time.Time         `json:"at"`
 }
 
 // Empty reports whether nothing is asked.
-func (i Intent) Empty() bool { return i.Drain == nil && i.Override == nil }
+func (i Intent) Empty() bool {
+	return i.Drain == nil && i.Override == nil && i.Current == nil && i.Reload == nil && i.Rejected == nil
+}
 
 // Drain asks that a pool is emptied, stopped, and not started until it is resumed.
 type Drain struct {

@@ -59,6 +59,9 @@ var stateTable = []stateRow{
 	{registry.StateStopped, false, false, "an operator drained the pool, and nothing of it runs",
 		func(f Facts) bool { return f.Parked && f.startable() && !f.Exists() },
 		"drained by an operator; poolctl resume starts it again", func(f Facts) *registry.Failure { return f.DrainErr }},
+	{registry.StateStopped, false, false, "a reload has stopped it to make room for another engine",
+		func(f Facts) bool { return f.Aside && f.startable() && !f.Exists() },
+		"a reload has stopped it to make room for another engine", noFailure},
 	{registry.StateInvalid, false, false, "the pool file is wrong, and there is no former version",
 		func(f Facts) bool { return f.Invalid != nil && f.Held },
 		"the pool's file is wrong", func(f Facts) *registry.Failure { return f.Invalid }},
@@ -110,6 +113,8 @@ func withPendingChange(f Facts, v Verdict) Verdict {
 	switch {
 	case f.StopErr != nil:
 		v.Failure = f.StopErr
+	case f.Rejected != nil:
+		v.Failure = f.Rejected
 	case f.Invalid != nil:
 		v.Failure = f.Invalid
 	case f.Refusal != nil:

@@ -95,6 +95,15 @@ type Facts struct {
 	DrainErr *registry.Failure
 	Revive   bool // an operator asks for what was stopped by hand to be started again
 
+	// Of a reload: Rolling says that one is under way, which sees to what must be replaced. Waits: to be prepared and not started. Yields: no
+	// new work, and what is held may finish; the deadline cuts nothing. Aside: to be stopped, and not started. Rejected says which change was
+	// tried and gone back from.
+	Rolling  bool
+	Waits    bool
+	Yields   bool
+	Aside    bool
+	Rejected *registry.Failure
+
 	Op       Action // an action under way, None otherwise
 	Draining bool   // a drain was begun for the unit that runs
 	Drained  bool   // nothing is held any more, or the deadline has passed
@@ -118,9 +127,19 @@ func (f Facts) startable() bool {
 }
 
 // mayStart reports whether it may run now.
-func (f Facts) mayStart() bool { return f.startable() && f.GPU == nil && !f.Parked }
+func (f Facts) mayStart() bool {
+	return f.startable() && f.GPU == nil && !f.parked() && !f.Waits
+}
 
-// replaced reports whether the unit that runs is not the one that is now wanted.
-func (f Facts) replaced() bool {
-	return f.Prepare == Done && f.Spec.Identity != "" && f.Spec.Identity != f.UnitSpec.Identity
+// parked reports whether what runs is to be stopped, and nothing to be started.
+func (f Facts) parked() bool { return f.Parked || f.Aside }
+
+// Resumes reports whether a drain was begun that nobody wants any more: what it waits for must not be cut at its deadline.
+func (f Facts) Resumes() bool {
+	return f.mayStart() && f.serving() && f.Draining && !f.Yields && !f.Replaced()
+}
+
+// Replaced reports whether the unit that runs is not the one that is now wanted.
+func (f Facts) Replaced() bool {
+	return !f.Rolling && f.Prepare == Done && f.Spec.Identity != "" && f.Spec.Identity != f.UnitSpec.Identity
 }

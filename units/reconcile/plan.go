@@ -76,21 +76,22 @@ var planRules = []rule{
 		return f.startable() && f.GPU != nil && f.Exists() && (f.Drained || !f.serving())
 	}, Stop, "a GPU of its mask may not be used, and nothing is held"},
 
-	{"parked/drain", func(f Facts, _ time.Time) bool { return f.startable() && f.Parked && f.serving() && !f.Draining },
-		Drain, "an operator drains the pool"},
+	{"parked/drain", func(f Facts, _ time.Time) bool { return f.startable() && f.parked() && f.serving() && !f.Draining },
+		Drain, "it is not to take work any more"},
 	{"parked/stop", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.Parked && f.Exists() && (f.Drained || !f.serving())
-	}, Stop, "an operator drains the pool, and nothing is held"},
+		return f.startable() && f.parked() && f.Exists() && (f.Drained || !f.serving())
+	}, Stop, "it is to be stopped, and nothing is held"},
 	{"parked/clear", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.Parked && (f.Unit == Broken || f.Unit == Exited)
-	}, Clear, "an operator drained the pool, and its unit has ended"},
-	{"parked", func(f Facts, _ time.Time) bool { return f.startable() && f.Parked },
-		None, "drained by an operator until he resumes it"},
+		return f.startable() && f.parked() && (f.Unit == Broken || f.Unit == Exited)
+	}, Clear, "it is stopped, and its unit has ended"},
+	{"parked", func(f Facts, _ time.Time) bool { return f.startable() && f.parked() },
+		None, "it stays stopped until an operator resumes the pool, or its reload is over"},
+
+	{"reload/drain", func(f Facts, _ time.Time) bool { return f.startable() && f.Yields && f.serving() && !f.Draining },
+		Drain, "a reload hands over to another engine"},
 
 	// First, since it may take long until something is prepared that could replace what runs, or never come to it.
-	{"resume", func(f Facts, _ time.Time) bool {
-		return f.mayStart() && f.serving() && f.Draining && !f.replaced()
-	}, Resume, "what runs is wanted again"},
+	{"resume", func(f Facts, _ time.Time) bool { return f.Resumes() }, Resume, "what runs is wanted again"},
 
 	// The new model is staged and the new engine prepared before anything that runs is touched.
 	{"stage", func(f Facts, _ time.Time) bool { return f.startable() && f.Stage == Pending },
@@ -106,10 +107,10 @@ var planRules = []rule{
 		None, "held work may finish"},
 
 	{"replace/drain", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.serving() && f.replaced() && !f.Draining
+		return f.startable() && f.serving() && f.Replaced() && !f.Draining
 	}, Drain, "the pool was changed in a way that needs a new process"},
 	{"replace/stop", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.Exists() && f.replaced() && (f.Drained || !f.serving())
+		return f.startable() && f.Exists() && f.Replaced() && (f.Drained || !f.serving())
 	}, Stop, "the pool was changed, and nothing is held"},
 	{"fault/kill", func(f Facts, _ time.Time) bool { return f.mayStart() && f.serving() && f.Fault != nil && !f.Draining },
 		Kill, "the engine's process is of no more use"},
@@ -119,12 +120,12 @@ var planRules = []rule{
 		return f.startable() && f.Exists() && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits
 	}, SetLimits, "only limits were changed"},
 
-	{"broken/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Broken && f.replaced() },
+	{"broken/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Broken && f.Replaced() },
 		Start, "the pool was changed after its unit had failed"},
 	{"broken/retry", func(f Facts, now time.Time) bool {
 		return f.mayStart() && f.Unit == Broken && f.Prepare == Done && !now.Before(f.RetryAt)
 	}, Start, "the wait after the failed unit is over"},
-	{"exited/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Exited && f.replaced() },
+	{"exited/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Exited && f.Replaced() },
 		Start, "the pool was changed after its unit had been stopped"},
 	{"exited/revive", func(f Facts, _ time.Time) bool {
 		return f.mayStart() && f.Unit == Exited && f.Revive && f.Prepare == Done

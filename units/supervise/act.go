@@ -99,8 +99,9 @@ func (s *Supervisor) start(r *replica) {
 	ctx, gen := s.begin(r, reconcile.Start), r.gen
 	unit, props, port, op, cancel := r.unit, r.rendered.Properties(), r.port, r.op, r.cancelOp
 	r.endpoint = render.Endpoint(port)
+	s.Ports.Adopt(r.id, port)
 	r.facts.Unit, r.facts.RetryAt = reconcile.Absent, time.Time{}
-	if f := s.occupied(r); f != nil {
+	if f := s.occupied(r, r.targets); f != nil {
 		s.isShort(r, op, gen, f)
 		return
 	}

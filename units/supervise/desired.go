@@ -109,29 +109,13 @@ func (s *Supervisor) apply(d Desired) {
 // want puts a valid version of a pool in force.
 func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure) {
 	e := s.entry(p.ID)
-	changed := !e.known || !samePool(e.desired, p)
-	if changed && e.known {
-		s.Log.Info(fmt.Sprintf("pool %s was changed", p.ID), "pool_id", p.ID)
-	}
-	probing := e.known && e.desired.Health != p.Health
-	e.desired, e.known, e.wanted, e.invalid, e.refusal = p, true, true, nil, nil
+	changed := e.known && !samePool(e.file, p)
+	e.file, e.known, e.wanted, e.invalid, e.refusal = p, true, true, nil, nil
 	if refuse != nil {
-		e.refusal = refuse(p)
+		e.refusal = refuse(e.asked())
 	}
-	for i := range p.Replicas {
-		s.replica(pool.Replica{Pool: p.ID, Index: i, Side: e.side(i)})
-	}
-	for _, r := range e.replicas {
-		r.want, r.known = p, true
-		r.judge()
-		if changed {
-			r.restage()
-		}
-		if probing {
-			s.stopHealth(r)
-			s.followHealth(r)
-		}
-	}
+	s.assign(e)
+	s.revise(e, changed)
 }
 
 // invalid keeps the former version of a pool whose file went wrong; where no former version is
@@ -169,6 +153,7 @@ func (s *Supervisor) decideAll() {
 			continue
 		}
 		s.publish(e)
+		s.follow(e)
 	}
 }
 
@@ -177,6 +162,9 @@ func (s *Supervisor) decideAll() {
 func (s *Supervisor) decide(r *replica) {
 	for s.connected && s.applied {
 		s.judgeDrain(r, time.Now())
+		if s.rolls(r) {
+			return
+		}
 		d := reconcile.Plan(r.facts, time.Now())
 		s.wakeAt(d.At)
 		if d.Action == reconcile.None {
@@ -199,4 +187,6 @@ func (s *Supervisor) settle(r *replica) {
 	}
 	s.parkedUp(r.entry)
 	s.publish(r.entry)
+	s.noteCurrent(r.entry)
+	s.follow(r.entry)
 }

@@ -31,8 +31,11 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	now := time.Now()
 	d := &drain{cancel: cancel, began: now, until: now.Add(r.pool().Drain.Deadline), busy: -1}
-	if r.facts.Parked {
+	switch {
+	case r.facts.Parked:
 		d.until = r.entry.drainUntil
+	case r.facts.Yields:
+		d.until = now.Add(s.Clock.Left(r.entry.intent.ReloadUntil))
 	}
 	r.facts.Draining, r.facts.Drained, r.facts.DrainErr, r.drainOf, r.forced = true, false, nil, d, false
 	s.wakeAt(d.until)
@@ -90,18 +93,22 @@ func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
 // judgeDrain ends a drain that has nothing to wait for any more, and one whose deadline has passed. It reports whether it ended.
 func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 	d := r.drainOf
-	if d == nil || r.facts.Drained {
+	if d == nil || r.facts.Drained || r.facts.Resumes() {
 		return false
 	}
 	held := s.leasesOf(r)
 	switch {
 	case held == 0 && d.busy == 0:
 		s.drained(r, d, nil)
-	case !now.Before(d.until):
-		s.drained(r, d, s.cutShort(r, held))
-	default:
+	case now.Before(d.until):
 		s.wakeAt(d.until)
 		return false
+	case r.facts.Yields:
+		over := !r.overdue
+		r.overdue = true // the reload goes back, and nothing is cut
+		return over
+	default:
+		s.drained(r, d, s.cutShort(r, held))
 	}
 	return true
 }

@@ -19,20 +19,22 @@ import (
 // entry is one pool as the loop knows it.
 type entry struct {
 	id      string
-	desired pool.Pool
-	known   bool // desired holds a valid version
-	wanted  bool // a pool file asks for it, or nobody can tell that none does
+	file    pool.Pool // as the pool's file has it
+	desired pool.Pool // the version that the pool is to run now
+	known   bool      // both hold a valid version
+	wanted  bool      // a pool file asks for it, or nobody can tell that none does
 	invalid *registry.Failure
 	refusal *registry.Failure
 
 	replicas map[pool.Replica]*replica
-	sides    map[int]int   // the side in use by place, where it was chosen
 	last     registry.Pool // as published
 
 	intent     keep.Intent // what operators ask for beside the file, as it is written down
 	drainUntil time.Time   // the deadline of intent.Drain
 	saving     bool        // an intent is being written down
+	saveAfter  time.Time   // not to be tried again before, since the last write failed
 	orders     []func()    // wait for that
+	fit        fitOf
 }
 
 // replica is one engine process as the loop knows it.
@@ -73,6 +75,7 @@ type replica struct {
 	health     context.CancelFunc // of the running health watcher
 	healthOf   string             // the invocation that it watches
 	drainOf    *drain
+	overdue    bool // what it holds was still held at the deadline of a reload
 	forced     bool // its drain ran into the deadline: the stop does not wait for the engine
 	state      registry.State
 	reason     string
@@ -115,7 +118,14 @@ func (r *replica) judge() {
 	r.facts.StopErr = nil // a new wish: a stop that failed is tried at once, if it is still wanted
 	r.facts.Invalid, r.facts.Refusal = e.invalid, e.refusal
 	r.facts.Held = e.invalid != nil && !e.known
-	r.facts.Wanted = r.facts.Held || e.wanted && e.known && e.wantsSide(r.id)
+	order := e.order(r.id)
+	r.facts.Wanted = r.facts.Held || e.wanted && e.known && order.Wanted
+	r.facts.Rolling = e.intent.Reload != nil
+	r.facts.Waits, r.facts.Yields, r.facts.Aside = order.Waits, order.Yields, order.Aside
+	r.facts.Rejected = nil
+	if e.intent.Rejected != nil {
+		r.facts.Rejected = e.intent.Rejected.Failure
+	}
 	r.facts.Parked = e.parked()
 	switch {
 	case !r.facts.Parked:

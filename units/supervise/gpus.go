@@ -159,19 +159,33 @@ func (s *Supervisor) wants(r *replica) []devices.Target {
 	return mask
 }
 
-// occupied says which engine is still on a GPU that r is about to be given; nil: none is.
-func (s *Supervisor) occupied(r *replica) *registry.Failure {
+// occupied says which engine is still on a GPU of a mask that r is about to be given; nil: none is.
+func (s *Supervisor) occupied(r *replica, mask []devices.Target) *registry.Failure {
 	for _, other := range s.masked() {
-		if other == r || other == r.sibling() || !other.facts.Exists() || len(other.targets) == 0 || len(r.targets) == 0 {
+		if other == r || other == r.sibling() || !other.facts.Exists() || len(other.targets) == 0 || len(mask) == 0 {
 			continue
 		}
-		two := []devices.Claim{claim(r, r.targets, false), claim(other, other.targets, true)}
+		two := []devices.Claim{claim(r, mask, false), claim(other, other.targets, true)}
 		if devices.Overlaps(two)[devices.Claimed{Pool: r.id.Pool, Replica: r.id.Index}] != nil {
 			return registry.Fail(registry.CodeGPUUnavailable, fmt.Sprintf("%s is still on a GPU of the mask, and %s", other.id, other.reason),
 				"It starts when that engine has left. Give both pools shared = true if they are meant to share the GPU.")
 		}
 	}
 	return nil
+}
+
+// waitedFor reports whether another replica, of which nothing runs, is to have a GPU that r still has.
+func (s *Supervisor) waitedFor(r *replica) bool {
+	for _, other := range s.masked() {
+		if other == r || other == r.sibling() || !other.facts.Wanted || other.facts.Exists() {
+			continue
+		}
+		two := []devices.Claim{claim(other, other.planned, false), claim(r, r.targets, true)}
+		if devices.Overlaps(two)[devices.Claimed{Pool: other.id.Pool, Replica: other.id.Index}] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func claim(r *replica, mask []devices.Target, running bool) devices.Claim {

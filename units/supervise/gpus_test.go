@@ -377,7 +377,7 @@ func TestGPUMemory(t *testing.T) {
 		m.apply(pools(llama("a", func(p *pool.Pool) { p.Devices, p.Ctx = [][]string{{"0"}}, 4096 })))
 		time.Sleep(time.Second)
 		m.wantState("a", registry.StateStarting, false)
-		if h.tight(true) != tries {
+		if h.tight(true) != tries+1 { // whether both fit was asked
 			t.Error("a start was judged while the driver still gave memory back")
 		}
 	})

@@ -103,4 +103,7 @@ func llama(id string, changes ...func(*pool.Pool)) pool.Pool {
 	return p
 }
 
+// besideOf is the unit that a reload starts beside unitOf.
+func besideOf(id string) string { return pool.Replica{Pool: id, Side: 1}.Unit() }
+
 func unitOf(id string) string { return pool.Replica{Pool: id}.Unit() }

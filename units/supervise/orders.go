@@ -107,9 +107,12 @@ func (s *Supervisor) drop(e *entry) {
 func (s *Supervisor) inForce(e *entry, next keep.Intent) {
 	e.intent = next
 	s.parkAgain(e)
+	s.assign(e)
 	for _, r := range e.sorted() {
 		r.judge()
+		r.yieldAgain()
 		s.decide(r)
 	}
 	s.publish(e)
+	s.follow(e)
 }

@@ -41,6 +41,9 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 	}
 	s.Log.Info("the pool is drained", "pool_id", e.id, "identity", by, "deadline_ms", s.Clock.Left(d.Deadline).Milliseconds(), "restart", d.Restart)
 	was.Drain = d
+	if was.Reload != nil {
+		was.Reload = cancelled(was.Reload, "the pool was drained")
+	}
 	return was
 }
 

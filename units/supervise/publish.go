@@ -19,9 +19,16 @@ func (s *Supervisor) publish(e *entry) {
 		s.assess(r)
 	}
 	p := registry.Pool{ID: e.id, Wanted: e.wanted, LastError: e.invalid, Draining: e.parked() && e.exists()}
+	named := false // by what serves
 	for _, r := range e.sorted() {
+		if r.facts.Waits && r.facts.Unit == reconcile.Absent {
+			continue // a reload prepares it; the pool's state is that of what is there
+		}
 		p.Replicas = append(p.Replicas, r.snapshot())
-		p.Engine, p.ModelID = r.serves()
+		if p.Engine == "" || !named && r.state == registry.StateReady {
+			p.Engine, p.ModelID = r.serves()
+			named = r.state == registry.StateReady
+		}
 	}
 	p.Devices = s.poolDevices(e)
 	p = registry.Aggregate(p)

@@ -92,7 +92,10 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 	if p.Port != 0 {
 		want = p.Port + r.id.Index
 	}
-	if want != 0 && r.port != want || r.port == 0 {
+	switch other := r.sibling(); {
+	case want != 0 && other != nil && other.port == want:
+		r.port = want // it is given up before this one starts
+	case want != 0 && r.port != want || r.port == 0:
 		port, err := s.Ports.Claim(r.id, want)
 		if err != nil {
 			return err

@@ -38,18 +38,19 @@ func TestChangedAgain(t *testing.T) {
 			t.Errorf("a new interval cost the engine: %v", w.calls)
 		}
 	})
-	scenario(t, "a_second_change_that_fails_ends_the_drain_of_the_first", func(t *testing.T, w *world) {
+	scenario(t, "a_second_change_that_fails_ends_the_reload_to_the_first", func(t *testing.T, w *world) {
 		m := serving(t, w)
 		w.working(1)
 		w.with(func() { w.stage = missing("third.gguf") })
 		m.apply(pools(llama("a", model("second.gguf"))))
-		m.wantState("a", registry.StateDraining, false)
+		w.passGate(besideOf("a"))
+		m.wantState("a", registry.StateReady, true)
 		m.apply(pools(llama("a", model("third.gguf"))))
 		m.wantState("a", registry.StateReady, true)
 		m.wantCode("a", registry.CodeModelNotFound)
 		time.Sleep(time.Hour)
 		m.wantState("a", registry.StateReady, true)
-		if w.called("stop") != 0 {
+		if w.called("stop "+unitOf("a")) != 0 || w.called("stop "+besideOf("a")) != 1 {
 			t.Errorf("stopped for a model that is not there: %v", w.calls)
 		}
 	})
@@ -150,13 +151,18 @@ func TestUnhappyEnds(t *testing.T) {
 		m := serving(t, w)
 		w.with(func() { w.stopErr = errors.New("access denied") })
 		m.s.events <- func() { m.s.apply(pools(llama("a", model("second.gguf")))) }
+		synctest.Wait()
+		w.passGate(besideOf("a"))
 		time.Sleep(time.Minute)
 		if n := w.called("stop"); n < 2 || n > 10 {
 			t.Fatalf("%d stops in a minute, want a few", n)
 		}
+		m.wantState("a", registry.StateReady, true)
 		w.with(func() { w.stopErr = nil })
 		time.Sleep(retryMax + time.Second)
-		m.wantState("a", registry.StateStarting, false)
+		if list := m.pool("a").Replicas; len(list) != 1 || list[0].ID != "r0b" {
+			t.Errorf("replicas: %+v", list)
+		}
 	})
 	scenario(t, "an_engine_that_was_restarted_unseen_is_drained_anew", func(t *testing.T, w *world) {
 		m := serving(t, w)

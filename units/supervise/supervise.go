@@ -96,9 +96,10 @@ type Leases interface {
 type Observer interface {
 	Restarted(p registry.Pool, reason string, n int)
 	RestartScheduled(p registry.Pool, reason string)
-	Probed(p registry.Pool, reason string, took time.Duration) // reason is empty for a success
-	DriverReset(device, kind string)                           // a GPU or its driver must be reset
-	Drained(p registry.Pool, took time.Duration, forced bool)  // a drain of one replica has ended, forced: at its deadline
+	Probed(p registry.Pool, reason string, took time.Duration)   // reason is empty for a success
+	DriverReset(device, kind string)                             // a GPU or its driver must be reset
+	Reloaded(p registry.Pool, took time.Duration, reason string) // a reload has ended; reason is empty for a success
+	Drained(p registry.Pool, took time.Duration, forced bool)    // a drain of one replica has ended, forced: at its deadline
 }
 
 // Options are the supervisor's parts.

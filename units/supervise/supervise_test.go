@@ -222,11 +222,15 @@ func TestReload(t *testing.T) {
 		w.with(func() { w.stage = nil })
 		time.Sleep(retryFirst + time.Millisecond)
 		synctest.Wait()
-		if w.called("stop") != 1 || w.called("start") != 2 {
-			t.Errorf("calls %v, want one stop and a second start", w.calls)
+		if w.called("stop") != 0 || w.called("start "+besideOf("a")) != 1 {
+			t.Errorf("calls %v, want a start beside what runs", w.calls)
 		}
-		w.passGate(unitOf("a"))
 		m.wantState("a", registry.StateReady, true)
+		w.passGate(besideOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		if w.called("stop "+unitOf("a")) != 1 || w.called("stop") != 1 {
+			t.Errorf("calls %v, want the former stopped", w.calls)
+		}
 	})
 	scenario(t, "a_change_during_a_load_starts_the_new_version", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a")))

@@ -358,11 +358,12 @@ func (h handoffs) RemoveStale(keep func(poolID, replicaID string) bool) error { 
 
 type noObserver struct{}
 
-func (noObserver) Restarted(registry.Pool, string, int)        {}
-func (noObserver) RestartScheduled(registry.Pool, string)      {}
-func (noObserver) DriverReset(string, string)                  {}
-func (noObserver) Drained(registry.Pool, time.Duration, bool)  {}
-func (noObserver) Probed(registry.Pool, string, time.Duration) {}
+func (noObserver) Restarted(registry.Pool, string, int)          {}
+func (noObserver) RestartScheduled(registry.Pool, string)        {}
+func (noObserver) DriverReset(string, string)                    {}
+func (noObserver) Reloaded(registry.Pool, time.Duration, string) {}
+func (noObserver) Drained(registry.Pool, time.Duration, bool)    {}
+func (noObserver) Probed(registry.Pool, string, time.Duration)   {}
 
 // listPorts hands out 21000, 21001, … and none twice, as long as there are others.
 type listPorts struct {

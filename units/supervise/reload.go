@@ -1,0 +1,82 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/keep"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/rollout"
+)
+
+// ReloadRequest is what an operator asks a pool to serve.
+type ReloadRequest struct {
+	Model    pool.Model    // empty: the one that it serves, or was last asked to
+	Digest   string        // "sha256:…"; empty: not verified, or, without a model, that of the pool's file
+	Deadline time.Duration // of each drain; negative: the pool's own
+	Forget   bool          // serve what the pool's file says again
+	By       string        // who asks
+}
+
+// Reload brings a pool to another model, all or nothing, and remembers it over restarts and reboots until it is forgotten. What is served already
+// is no reload. A pool of which nothing serves takes the model at its next start. It returns when the wish is written down: ErrNoSuchPool, a
+// *registry.Failure (RELOAD_IN_PROGRESS, POLICY_DENIED, STATE_NOT_SAVED), or the context's error say that it is not.
+func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) error {
+	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, error) {
+		if was.Reload != nil {
+			return was, registry.Fail(registry.CodeReloadInProgress,
+				fmt.Sprintf("a reload to %s is under way (%s)", was.Reload.To.Model, was.Reload.Phase), "Wait for its end, or end it with poolctl drain and resume.")
+		}
+		over := &keep.Override{Model: ask.Model, Digest: ask.Digest, Since: time.Now().Round(0), By: ask.By}
+		switch asked := e.asked(); {
+		case ask.Forget:
+			over = nil
+		case ask.Model == "":
+			over.Model = asked.Model
+			if ask.Digest == "" {
+				over.Digest = asked.ModelDigest
+			}
+		}
+		return s.reloading(e, was, over, ask)
+	})
+}
+
+// reloading is the intent of a pool that is to serve its file's version with an override.
+func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, ask ReloadRequest) (keep.Intent, error) {
+	to := over.Over(e.file)
+	if to.Model == e.file.Model && to.ModelDigest == e.file.ModelDigest {
+		over = nil
+	}
+	if s.wanted.Refuse != nil {
+		if f := s.wanted.Refuse(to); f != nil {
+			return was, f
+		}
+	}
+	if ask.Deadline < 0 {
+		ask.Deadline = e.desired.Drain.Deadline
+	}
+	next := was
+	next.Rejected = nil
+	if samePool(to, e.desired) || !e.serves() {
+		next.Override = over // nothing runs that would have to be kept
+		return next, nil
+	}
+	rec := rollout.Begin(e.desired, to, e.sides(), ask.Deadline, time.Now())
+	rec.By = ask.By
+	s.Log.Info(fmt.Sprintf("pool %s: a reload begins", e.id), append(e.about(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
+	next.Reload = &rec
+	return next, nil
+}
+
+// serves reports whether a replica of the pool is ready, so that a change of it has something to lose.
+func (e *entry) serves() bool {
+	for _, r := range e.replicas {
+		if r.facts.Wanted && reconcile.Assess(r.facts).Ready {
+			return true
+		}
+	}
+	return false
+}

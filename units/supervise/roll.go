@@ -1,0 +1,244 @@
+package supervise
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/keep"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/rollout"
+)
+
+// saveAgain is when a step of a reload that could not be written down is tried again.
+const saveAgain = 5 * time.Second
+
+// follow takes the next step of a pool's reload, when there is one.
+func (s *Supervisor) follow(e *entry) {
+	rec := e.intent.Reload
+	if rec == nil || e.saving || !s.connected || !e.known || !e.wanted || time.Now().Before(e.saveAfter) {
+		return
+	}
+	step := rollout.Next(*rec, s.rollFacts(e, rec))
+	if !step.Moved {
+		return
+	}
+	next := e.intent
+	if step.Done {
+		next = s.rolled(e, step.Record)
+	} else {
+		next.Reload = &step.Record
+		if p := step.Record.Phase; p == rollout.Handing || p == rollout.Yielding {
+			next.ReloadUntil = s.Clock.In(step.Record.Deadline)
+		}
+		s.Log.Info("reload: "+string(step.Record.Phase), append(e.about(step.Record), "place", step.Record.Place)...)
+	}
+	s.save(e, next, func(err error) {
+		if err != nil {
+			e.saveAfter = time.Now().Add(saveAgain)
+			s.wakeAt(e.saveAfter)
+			return
+		}
+		if step.Done {
+			s.tellRolled(e, step.Record)
+		}
+	})
+}
+
+// rolled is what is asked of a pool whose reload has come to its end.
+func (s *Supervisor) rolled(e *entry, rec rollout.Record) keep.Intent {
+	next := e.intent
+	next.Reload, next.ReloadUntil = nil, keep.Deadline{}
+	if rec.Back() {
+		from := rec.From
+		next.Current = &from
+		if rec.Reason != rollout.Cancelled {
+			next.Rejected = &keep.Rejected{Version: rec.To, ByFile: rec.ByFile, Reason: rec.Reason, Failure: rec.Failure, At: time.Now().Round(0)}
+		}
+		return next
+	}
+	to := rec.To
+	next.Current, next.Rejected = &to, nil
+	if !rec.ByFile {
+		next.Override = &keep.Override{Model: to.Model, Digest: to.ModelDigest, Since: time.Now().Round(0), By: rec.By}
+		if to.Model == e.file.Model && to.ModelDigest == e.file.ModelDigest {
+			next.Override = nil
+		}
+	}
+	return next
+}
+
+// tellRolled tells how a reload ended.
+func (s *Supervisor) tellRolled(e *entry, rec rollout.Record) {
+	took := time.Since(rec.Began)
+	s.Observer.Reloaded(e.last, took, string(rec.Reason))
+	if rec.Back() {
+		s.Log.Error(fmt.Sprintf("pool %s: the reload was rolled back; the former version is in force", e.id),
+			append(e.about(rec), "reason", string(rec.Reason), "last_error", rec.Failure.Error(), "hint", rec.Failure.Hint, "reload_ms", took.Milliseconds())...)
+		return
+	}
+	s.Log.Info(fmt.Sprintf("pool %s: the reload is done", e.id), append(e.about(rec), "reload_ms", took.Milliseconds())...)
+}
+
+// about is what log lines of a reload carry.
+func (e *entry) about(rec rollout.Record) []any {
+	return []any{"pool_id", e.id, "engine", rec.To.Engine, "model_id", string(rec.To.Model), "from_model_id", string(rec.From.Model), "identity", rec.By}
+}
+
+// rollFacts is what is known of the place that a reload works on.
+func (s *Supervisor) rollFacts(e *entry, rec *rollout.Record) rollout.Facts {
+	if rec.Place < 0 || rec.Place >= rec.Places() {
+		return rollout.Facts{}
+	}
+	from := pool.Replica{Pool: e.id, Index: rec.Place, Side: rec.Sides[rec.Place]}
+	leaves, comes := from, from.Other()
+	if rec.Undo {
+		leaves, comes = comes, leaves
+	}
+	f := rollout.Facts{Leaves: e.replicas[leaves].sideFacts(), Comes: e.replicas[comes].sideFacts()}
+	if rec.Phase == rollout.Preparing && f.Comes.Prepared {
+		f.Fit, f.Short = s.fit(e, e.replicas[leaves], e.replicas[comes], rec)
+	}
+	return f
+}
+
+// sideFacts is what a reload must know of one side of a place, which may not be there.
+func (r *replica) sideFacts() rollout.Side {
+	if r == nil {
+		return rollout.Side{}
+	}
+	f := r.facts
+	return rollout.Side{
+		Known:    true,
+		Exists:   f.Unit != reconcile.Absent || f.Op == reconcile.Start || f.Op == reconcile.Stop || f.Op == reconcile.Clear,
+		Prepared: f.Prepare == reconcile.Done,
+		Ready:    reconcile.Assess(f).Ready,
+		Sick:     f.Unit == reconcile.Active && f.Probe == reconcile.Unhealthy,
+		Drained:  f.Draining && f.Drained,
+		Overdue:  r.overdue,
+		Failed:   r.hasFailed(),
+	}
+}
+
+// hasFailed is why a replica does not come up, nil while it may.
+func (r *replica) hasFailed() *registry.Failure {
+	f := r.facts
+	switch {
+	case f.Refusal != nil:
+		return f.Refusal
+	case f.Stage == reconcile.Failed || f.Prepare == reconcile.Failed:
+		return f.Failure
+	case f.GPU != nil:
+		return f.GPU
+	case f.Unit == reconcile.Absent && f.Short != nil:
+		return f.Short
+	case f.Unit == reconcile.Backoff || f.Unit == reconcile.Broken:
+		if f.Crash != nil {
+			return f.Crash
+		}
+		return registry.Fail(registry.CodeEngineCrashed, "the new engine ended", "Read its log.")
+	case f.Unit == reconcile.Exited && !f.Waits:
+		return registry.Fail(registry.CodeEngineStartFailed, "the new engine ended by itself, or was stopped by hand", "Read its log.")
+	}
+	return nil
+}
+
+// rolls puts a change of a pool's file into a reload, so that a version that does not come up costs nothing. It reports whether it did: it
+// takes a former version that serves.
+func (s *Supervisor) rolls(r *replica) bool {
+	e := r.entry
+	if e.intent.Reload != nil || e.saving {
+		return e.saving
+	}
+	if r.facts.Unit != reconcile.Active || !r.facts.Replaced() || r.facts.Parked || !r.facts.Wanted || r.facts.GPU != nil {
+		return false
+	}
+	if s.occupied(r, r.planned) != nil || s.waitedFor(r) {
+		return false // two pools swap their GPUs: neither could go back
+	}
+	from := e.intent.Current
+	if from == nil || r.facts.Probe != reconcile.Healthy || r.facts.Draining || time.Now().Before(e.saveAfter) {
+		return time.Now().Before(e.saveAfter)
+	}
+	s.queue(e, func(e *entry, was keep.Intent) (keep.Intent, error) {
+		rec := rollout.Begin(*from, e.asked(), e.sides(), e.desired.Drain.Deadline, time.Now())
+		rec.ByFile = true
+		s.Log.Info(fmt.Sprintf("pool %s: its file was changed in a way that needs new engines; a reload begins", e.id), e.about(rec)...)
+		was.Reload, was.Rejected = &rec, nil
+		return was, nil
+	}, func(err error) {
+		if err != nil {
+			e.saveAfter = time.Now().Add(saveAgain)
+			s.wakeAt(e.saveAfter)
+		}
+	})
+	return true
+}
+
+// revise drops what does not go with the pool's file any more: a reload to another version, and the failure of one that was gone back from.
+func (s *Supervisor) revise(e *entry, changed bool) {
+	in := e.intent
+	cancel := in.Reload != nil && !in.Reload.Back() && !e.reloadFits()
+	stale := in.Rejected != nil && (changed || in.Rejected.ByFile && !samePool(in.Rejected.Version, e.asked()))
+	if !cancel && !stale {
+		return
+	}
+	s.queue(e, func(_ *entry, was keep.Intent) (keep.Intent, error) {
+		if cancel && was.Reload != nil {
+			was.Reload = cancelled(was.Reload, "the pool's file was changed again")
+		}
+		if stale {
+			was.Rejected = nil
+		}
+		return was, nil
+	}, func(error) {}) // it was logged; the next look at the files tries again
+}
+
+// cancelled is the record of a reload that goes back because of another wish.
+func cancelled(rec *rollout.Record, why string) *rollout.Record {
+	back := rec.Cancel(rollout.Cancelled, registry.Fail(registry.CodeReloadCancelled, why, "Reload the pool again if it is still meant."))
+	return &back
+}
+
+// yieldAgain brings a drain up to what a reload asks of the replica now.
+func (r *replica) yieldAgain() {
+	if !r.facts.Yields {
+		r.overdue = false
+	}
+	if r.facts.Parked && r.drainOf != nil {
+		r.drainOf.until = r.entry.drainUntil
+	}
+}
+
+// sides are the sides in use, by place.
+func (e *entry) sides() []int {
+	out := make([]int, e.desired.Replicas)
+	for i := range out {
+		out[i] = e.side(i)
+	}
+	return out
+}
+
+// noteCurrent writes down which version serves, the first time that it does.
+func (s *Supervisor) noteCurrent(e *entry) {
+	if e.intent.Reload != nil || e.saving || !e.known || !e.wanted || time.Now().Before(e.saveAfter) {
+		return
+	}
+	if c := e.intent.Current; c != nil && samePool(*c, e.desired) {
+		return
+	}
+	for _, r := range e.replicas {
+		same := r.facts.Prepare == reconcile.Done && r.facts.Spec.Identity == r.facts.UnitSpec.Identity
+		if r.wasReady && same && r.facts.Wanted && samePool(r.want, e.desired) {
+			next, version := e.intent, e.desired
+			next.Current = &version
+			s.save(e, next, func(err error) {
+				if err != nil {
+					e.saveAfter = time.Now().Add(saveAgain)
+				}
+			})
+			return
+		}
+	}
+}
