@@ -23,6 +23,7 @@ type Pool struct {
 	State         string    `json:"state"`
 	LastError     string    `json:"last_error"` // begins with its code and a colon
 	Hint          string    `json:"hint"`
+	Details       *Ending   `json:"details"`
 	LastHeartbeat int64     `json:"last_heartbeat_ms"`
 	RestartCount  int       `json:"restart_count"`
 	BackoffMS     int64     `json:"backoff_ms"`
@@ -33,6 +34,7 @@ type Pool struct {
 type Replica struct {
 	ID           string `json:"id"`
 	State        string `json:"state"`
+	Reason       string `json:"reason"`
 	Ready        bool   `json:"ready"`
 	Unit         string `json:"unit"`
 	Endpoint     string `json:"endpoint"`
@@ -41,6 +43,18 @@ type Replica struct {
 	RestartCount int    `json:"restart_count"`
 	LastError    string `json:"last_error"`
 	Hint         string `json:"hint"`
+}
+
+// Ending is how the run ended that last_error is about.
+type Ending struct {
+	Result        string   `json:"result"`
+	ExitStatus    *int     `json:"exit_status"`
+	Signal        string   `json:"signal"`
+	UptimeMS      int64    `json:"uptime_ms"`
+	RestartCount  int      `json:"restart_count"`
+	EngineVersion string   `json:"engine_version"`
+	Lines         []string `json:"lines"`
+	NoLines       string   `json:"no_lines"`
 }
 
 // Code is the stable code that last_error begins with, "" when there is none.
