@@ -64,6 +64,16 @@ func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Fail
 	return r.whyEnded(time.Now())
 }
 
+// stoppedLate reports an engine that did not end when this manager stopped it, and was killed: what follows the stop goes on, and somebody
+// should know.
+func (s *Supervisor) stoppedLate(r *replica, st systemd.Status) {
+	if r.facts.Unit != reconcile.Broken || st.Result != "timeout" {
+		return
+	}
+	st.WasActive = true // a stop it was, however far its load had come
+	s.reportCrash(r, st, Diagnose(st, r.pool()))
+}
+
 // noCrash withdraws the report of a run that was taken for a crash before all of its end was known.
 func (r *replica) noCrash() {
 	if r.ended != nil {
@@ -216,8 +226,8 @@ func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing strin
 	if v, ok := classify.Reason(lines); ok {
 		e.verdict = &v
 	}
-	newest := r.ended == e
-	if !newest { // it has ended again since; this report is of the former run all the same
+	newest := r.ended == e && r.entry.replicas[r.id] == r
+	if r.ended != e { // it has ended again since; this report is of the former run all the same
 		later := r.ended
 		r.ended = e
 		defer func() { r.ended = later }()

@@ -18,6 +18,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 // runLog is the log of ended runs.
@@ -231,6 +232,29 @@ func TestCrashReportOverTime(t *testing.T) {
 		m.wantCode("a", registry.CodeHealthFailed)
 		if got := m.pool("a").LastError.Message; !strings.HasPrefix(got, "probes fail for 2m0s; the engine was killed by SIGKILL") {
 			t.Errorf("message %q", got)
+		}
+	})
+}
+
+// TestStopTimeoutOfTheManagersOwnStop: the pool goes where the stop was to bring it, and the log and the API's reader are not told of a crash.
+func TestStopTimeoutOfTheManagersOwnStop(t *testing.T) {
+	scenario(t, "it_is_told_and_changes_nothing", func(t *testing.T, w *world) {
+		m, l := told(t, w)
+		m.s.post(func() {
+			r := m.s.replica(pool.Replica{Pool: "a"})
+			r.facts.Op = reconcile.Stop
+			st := r.status
+			ends("timeout", cldKilled, 9)(&st)
+			st.ActiveState, st.SubState, st.WasActive = "failed", "failed", false
+			m.s.observe(r, st)
+			if r.facts.Crash != nil {
+				t.Errorf("a stop is kept as the crash %v", r.facts.Crash)
+			}
+		})
+		time.Sleep(time.Second)
+		got := l.logged("level=WARN")
+		if len(got) != 1 || !strings.Contains(got[0], "ENGINE_STOP_TIMEOUT: the engine did not end within 35s after SIGTERM") {
+			t.Errorf("logged %q", got)
 		}
 	})
 }

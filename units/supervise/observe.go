@@ -129,7 +129,9 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	}
 	s.adoptEndpoint(r)
 	s.countRestarts(r, was)
-	if r.facts.Op != reconcile.Stop { // a load that is cut by our own stop ends as failed, and is no failure
+	if r.facts.Op == reconcile.Stop { // a load that is cut by our own stop ends as failed, and is no failure
+		s.stoppedLate(r, st)
+	} else {
 		s.crashed(r, st)
 	}
 	if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken && r.facts.Op != reconcile.Stop {
