@@ -82,7 +82,12 @@ var stateTable = []stateRow{
 		"the engine ended by itself with status 0: that is a stop, and no crash", noFailure},
 	{registry.StateStopped, false, false, "the unit was stopped, or nobody wants it",
 		func(f Facts) bool { return f.Unit == Exited || !f.Wanted },
-		"the engine was stopped", noFailure},
+		"the engine was stopped", func(f Facts) *registry.Failure {
+			if f.Unit == Exited {
+				return f.Crash // of the stop
+			}
+			return nil
+		}},
 	{registry.StateStaging, true, false, "the model is looked for and verified",
 		func(f Facts) bool { return f.Stage != Done },
 		"the model is looked for and verified", func(f Facts) *registry.Failure { return f.Failure }},

@@ -67,7 +67,7 @@ func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Fail
 // stoppedLate reports an engine that did not end when this manager stopped it, and was killed: what follows the stop goes on, and somebody
 // should know.
 func (s *Supervisor) stoppedLate(r *replica, st systemd.Status) {
-	if r.facts.Unit != reconcile.Broken || st.Result != "timeout" {
+	if st.ActiveState != "failed" || st.Result != "timeout" {
 		return
 	}
 	st.WasActive = true // a stop it was, however far its load had come
@@ -286,6 +286,13 @@ func withValues(attrs []any, pairs ...any) []any {
 // untold reports whether a failure is of a crash whose report is not complete: it is logged then, once.
 func (r *replica) untold(f *registry.Failure) bool {
 	return f.Ending != nil && r.ended != nil && !r.ended.told
+}
+
+// stoppedByForce reports whether a unit failed in a stop: it was active, PID 1 began to stop it while its process ran, and does not start
+// it again. The process took too long, or ended with an error.
+func stoppedByForce(st systemd.Status) bool {
+	return st.ActiveState == "failed" && st.WasActive && st.MainRan > 0 && !st.EndedFirst &&
+		slices.Contains([]string{"timeout", "exit-code", "signal", "core-dump"}, st.Result)
 }
 
 // endedItself reports whether an engine that is not there any more left with status 0 without being asked to.

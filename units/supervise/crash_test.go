@@ -326,6 +326,41 @@ func TestReadings(t *testing.T) {
 	}
 }
 
+// TestStopByHandIsRespected: an engine that takes too long over a stop, or ends badly of it, is stopped and not started again.
+func TestStopByHandIsRespected(t *testing.T) {
+	for _, c := range []struct {
+		name, result string
+		code, status int
+		want         registry.Code
+	}{
+		{"in_vain", "timeout", cldKilled, 9, registry.CodeEngineStopTimeout},
+		{"with_an_error", "exit-code", cldExited, 1, registry.CodeEngineCrashed},
+	} {
+		scenario(t, c.name, func(t *testing.T, w *world) {
+			m, _ := told(t, w)
+			w.change(unitOf("a"), func(st *systemd.Status) {
+				ends(c.result, c.code, c.status)(st)
+				st.ActiveState, st.SubState = "failed", "failed"
+			})
+			m.wantState("a", registry.StateStopped, false)
+			m.wantCode("a", c.want)
+			time.Sleep(time.Hour)
+			m.wantState("a", registry.StateStopped, false)
+			if w.called("start") != 1 {
+				t.Error("it was started again")
+			}
+		})
+	}
+	scenario(t, "an_end_of_its_own_is_none", func(t *testing.T, w *world) {
+		m, _ := told(t, w)
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			ends("exit-code", cldExited, 1)(st)
+			st.ActiveState, st.SubState, st.EndedFirst = "failed", "failed", true
+		})
+		m.wantState("a", registry.StateFailed, false)
+	})
+}
+
 func TestEndsByItself(t *testing.T) {
 	stopped := func(first bool, code int) func(*systemd.Status) {
 		return func(st *systemd.Status) {

@@ -148,7 +148,10 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 
 // crashed keeps why the last run ended badly, until the engine is ready again.
 func (s *Supervisor) crashed(r *replica, st systemd.Status) {
-	ended := r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken
+	if r.facts.Unit == reconcile.Exited && !stoppedByForce(st) {
+		r.facts.Crash = nil // what went wrong before is not why it is stopped now
+	}
+	ended := r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken || stoppedByForce(st)
 	if !ended {
 		return
 	}
@@ -209,6 +212,9 @@ func phaseOf(st systemd.Status) reconcile.Phase {
 	case "deactivating":
 		return reconcile.Stopping
 	case "failed", "maintenance":
+		if stoppedByForce(st) {
+			return reconcile.Exited // somebody stopped it, and that is respected however it ended
+		}
 		return reconcile.Broken
 	}
 	switch {
