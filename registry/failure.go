@@ -27,6 +27,8 @@ const (
 	CodeHealthFailed       Code = "HEALTH_FAILED"
 	CodeDrainTimeout       Code = "DRAIN_TIMEOUT"
 	CodeBreakerOpen        Code = "BREAKER_OPEN"
+	CodeInvalidParams      Code = "INVALID_PARAMS" // of a request
+	CodePoolNotFound       Code = "POOL_NOT_FOUND"
 	CodeReloadInProgress   Code = "RELOAD_IN_PROGRESS"
 	CodeReloadCancelled    Code = "RELOAD_CANCELLED"
 	CodeStateNotSaved      Code = "STATE_NOT_SAVED"

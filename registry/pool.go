@@ -50,6 +50,10 @@ type Pool struct {
 	Draining  bool     // no replica takes new work, and one still works
 	LastError *Failure // nil: none since the last ready
 
+	Drain    *Drain    // an operator drained it; nil: nobody did
+	Override *Override // it serves another model than its file says; nil: it does not
+	Reload   *Reload   // it is on its way to another version; nil: it is not
+
 	LastHeartbeat time.Time // of the newest successful probe; zero: none yet
 	RestartCount  int       // PID 1's NRestarts, summed over replicas
 	Backoff       time.Duration

@@ -18,6 +18,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -77,7 +78,7 @@ func (d *daemon) build() error {
 		scrape = counts.Handler()
 	}
 	d.api, err = api.New(api.Options{
-		Registry: d.registry, Backend: backend{d.super}, Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
+		Registry: d.registry, Backend: backend{d.super}, Operator: operator{d.super}, Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
 	})
 	if err != nil {
 		return errors.Join(err, store.Close())
@@ -147,6 +148,45 @@ func (b backend) RenderUnit(ctx context.Context, id string) (string, error) {
 		return "", registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("pool %s has no good pool file, so there is nothing to render", id), "Run poolctl check.")
 	}
 	return text, err
+}
+
+// operator carries out what the API is asked to change.
+type operator struct {
+	super *supervise.Supervisor
+}
+
+// Drain implements api.Operator.
+func (o operator) Drain(ctx context.Context, id string, deadline time.Duration, by string) error {
+	return known(id, o.super.Drain(ctx, id, deadline, by))
+}
+
+// Resume implements api.Operator.
+func (o operator) Resume(ctx context.Context, id, by string) error {
+	return known(id, o.super.Resume(ctx, id, by))
+}
+
+// Restart implements api.Operator.
+func (o operator) Restart(ctx context.Context, id, by string) error {
+	return known(id, o.super.Restart(ctx, id, by))
+}
+
+// Reload implements api.Operator.
+func (o operator) Reload(ctx context.Context, id string, ask api.ReloadRequest) error {
+	model, err := config.Reference(ask.Model, ask.Digest)
+	if err != nil {
+		return err
+	}
+	return known(id, o.super.Reload(ctx, id, supervise.ReloadRequest{
+		Model: model, Digest: ask.Digest, Deadline: ask.Deadline, Forget: ask.Forget, By: ask.By,
+	}))
+}
+
+// known tells a pool that no file asks for in the API's words.
+func known(id string, err error) error {
+	if errors.Is(err, supervise.ErrNoSuchPool) {
+		return registry.Fail(registry.CodePoolNotFound, fmt.Sprintf("pool %s not found: no pool file asks for it", id), "poolctl list shows the pools of this host.")
+	}
+	return err
 }
 
 // listeners are all sockets that listen, whatever they are called.

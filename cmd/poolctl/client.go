@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,11 +63,19 @@ func newClient(o options) (*client, error) {
 // get returns the body of a successful answer. Errors say what to do; those with exit statuses of their own
 // are *remedied.
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
+	return c.ask(ctx, http.MethodGet, path, nil)
+}
+
+// ask sends a request, with a JSON body where there is one.
+func (c *client) ask(ctx context.Context, method, path string, content []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(content))
 	if err != nil {
 		return nil, fmt.Errorf("request: %w", err)
+	}
+	if content != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
@@ -80,7 +89,7 @@ func (c *client) get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, c.noAnswer(err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return body, nil
 	}
 	var e wire.Error
@@ -104,6 +113,23 @@ func (c *client) noAnswer(err error) error {
 // read asks for a JSON answer and decodes it; raw is the answer as it came.
 func read[T any](ctx context.Context, c *client, path string) (v T, raw []byte, err error) {
 	if raw, err = c.get(ctx, path); err != nil {
+		return v, nil, err
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return v, nil, fmt.Errorf("%s%s: the answer is not what this version of poolctl expects: %w", c.place, path, err)
+	}
+	return v, raw, nil
+}
+
+// send posts a JSON body, or none for nil, and decodes the answer; raw is the answer as it came.
+func send[T any](ctx context.Context, c *client, path string, body any) (v T, raw []byte, err error) {
+	var content []byte
+	if body != nil {
+		if content, err = wire.Encode(body); err != nil {
+			return v, nil, fmt.Errorf("request: %w", err)
+		}
+	}
+	if raw, err = c.ask(ctx, http.MethodPost, path, content); err != nil {
 		return v, nil, err
 	}
 	if err := json.Unmarshal(raw, &v); err != nil {

@@ -39,6 +39,8 @@ type host struct {
 	socket string
 	url    string
 	token  string // file
+
+	operators *operators
 }
 
 func newHost(t *testing.T) *host {
@@ -47,7 +49,8 @@ func newHost(t *testing.T) *host {
 	if err := os.WriteFile(h.token, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Version: "1.2.3", Now: func() time.Time { return clock },
+	h.operators = &operators{reg: h.reg}
+	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Operator: h.operators, Version: "1.2.3", Now: func() time.Time { return clock },
 		Settings: api.Settings{TokenFile: h.token}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

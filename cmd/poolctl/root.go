@@ -49,8 +49,8 @@ type options struct {
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "poolctl",
-		Short: "Show the engine pools of this host",
-		Long: `poolctl shows the engine pools of this host: what serves, what does not, and why.
+		Short: "Show and operate the engine pools of this host",
+		Long: `poolctl shows the engine pools of this host: what serves, what does not, and why. It drains, restarts and reloads them.
 
 It asks pool-managerd over its unix socket, or over TCP with --url. Exit status: 0 done; 1 failed, or check found
 a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
@@ -72,7 +72,8 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	f.StringVarP(&a.o.output, "output", "o", formatTable, "`form` of the output: table, wide or json")
 	f.BoolVar(&a.o.json, "json", false, "short for -o json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newCheck(a), newFit(a), newVersion(a))
+	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a),
+		newDrain(a), newResume(a), newRestart(a), newReload(a), newCheck(a), newFit(a), newVersion(a))
 	return root
 }
 

@@ -51,6 +51,15 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	t.row("State:", stateLine(p))
 	t.row("Engine:", strings.TrimSpace(p.Engine+" "+text(p.EngineVersion)))
 	t.row("Model:", text(p.ModelID))
+	if p.Override != nil {
+		t.row("Override:", fmt.Sprintf("%s in place of the pool file's model, since %s ago; poolctl reload %s --forget ends it", p.Override.ModelID, ago(a.now(), &p.Override.SinceMS), p.ID))
+	}
+	if p.Reload != nil {
+		t.row("Reload:", reloadLine(*p.Reload))
+	}
+	if p.Drain != nil {
+		t.row("Drain:", a.drainLine(p))
+	}
 	t.row("Devices:", strings.Join(p.DeviceMask, ", "))
 	if len(p.Devices) > 0 {
 		t.row("VRAM:", poolVRAM(p.Devices))
@@ -93,6 +102,24 @@ func stateLine(p wire.Pool) string {
 		line += "; no pool file asks for it"
 	}
 	return line
+}
+
+func reloadLine(r wire.Reload) string {
+	if r.RollingBack {
+		return "to " + r.ModelID + " has failed; the former version comes back"
+	}
+	return "to " + r.ModelID + ", " + r.Phase
+}
+
+func (a *app) drainLine(p wire.Pool) string {
+	left := time.UnixMilli(p.Drain.UntilMS).Sub(a.now())
+	switch {
+	case p.State == "stopped":
+		return "drained; poolctl resume " + p.ID + " starts it"
+	case left > 0:
+		return "what is held may go on for " + span(left)
+	}
+	return "the deadline has passed"
 }
 
 func slotLine(p wire.Pool) string {

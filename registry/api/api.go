@@ -32,6 +32,7 @@ type Backend interface {
 type Options struct {
 	Registry *registry.Registry
 	Backend  Backend
+	Operator Operator     // nil: pools can only be looked at
 	Metrics  http.Handler // serves /metrics; nil: there is no such route
 	Settings Settings
 	Version  string // of the daemon, for GET /health
@@ -43,6 +44,7 @@ type Options struct {
 type Server struct {
 	registry *registry.Registry
 	backend  Backend
+	operator Operator
 	version  string
 	log      *slog.Logger
 	now      func() time.Time
@@ -61,7 +63,7 @@ func New(o Options) (*Server, error) {
 	if o.Registry == nil || o.Backend == nil || o.Log == nil {
 		return nil, errors.New("api: a server needs a registry, a backend and a log")
 	}
-	s := &Server{registry: o.Registry, backend: o.Backend, version: o.Version, log: o.Log, now: o.Now, mux: http.NewServeMux()}
+	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, version: o.Version, log: o.Log, now: o.Now, mux: http.NewServeMux()}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -91,6 +93,9 @@ func (s *Server) addRoutes(metrics http.Handler) {
 		{http.MethodGet, "/v1/pools/{id}/unit", accessRead, s.getPoolUnit},
 		{http.MethodGet, "/pools/{id}/status", accessRead, s.getPoolStatus},
 		{http.MethodGet, "/v1/devices", accessRead, s.getDevices},
+	}
+	if s.operator != nil {
+		s.routes = append(s.routes, s.operatorRoutes()...)
 	}
 	if metrics != nil {
 		s.routes = append(s.routes, route{http.MethodGet, "/metrics", accessRead,

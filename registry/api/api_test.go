@@ -140,20 +140,32 @@ func TestMethods(t *testing.T) {
 	for _, rt := range h.server.routes {
 		path := strings.ReplaceAll(rt.path, "{id}", "llama3-8b")
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
+			if rt.method != http.MethodGet {
+				h.wantAllowed(t, path, rt.method, http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodPatch)
+				return
+			}
 			get := h.get(path)
 			head := h.do(h.overSocket(), "HEAD", "http://socket"+path)
 			if head.status != 200 || head.body != "" || head.header.Get("Content-Length") != get.header.Get("Content-Length") {
 				t.Errorf("HEAD: %d, %d bytes, Content-Length %s; GET has %s", head.status, len(head.body),
 					head.header.Get("Content-Length"), get.header.Get("Content-Length"))
 			}
-			for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS"} {
-				r := h.do(h.overSocket(), method, "http://socket"+path)
-				r.wantError(t, 405, "METHOD_NOT_ALLOWED")
-				if allow := r.header.Get("Allow"); allow != "GET, HEAD" {
-					t.Errorf("%s: Allow %q", method, allow)
-				}
-			}
+			h.wantAllowed(t, path, "GET, HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 		})
+	}
+}
+
+// wantAllowed checks that a path refuses methods, and says which it takes.
+func (h *host) wantAllowed(t *testing.T, path, allowed string, refused ...string) {
+	t.Helper()
+	for _, method := range refused {
+		r := h.do(h.overSocket(), method, "http://socket"+path)
+		if method != http.MethodHead { // an answer to HEAD has no body
+			r.wantError(t, 405, "METHOD_NOT_ALLOWED")
+		}
+		if allow := r.header.Get("Allow"); r.status != http.StatusMethodNotAllowed || allow != allowed {
+			t.Errorf("%s: %d, Allow %q", method, r.status, allow)
+		}
 	}
 }
 

@@ -55,13 +55,28 @@ func asError(err error) *Error {
 	case errors.As(err, &e):
 		return e
 	case errors.As(err, &f):
-		return problem(http.StatusConflict, string(f.Code), f.Message, f.Hint)
+		return problem(statusOf(f.Code), string(f.Code), f.Message, f.Hint)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		e = problem(http.StatusServiceUnavailable, "BUSY", "the daemon did not come to this in time", "Try again.")
 		e.Body.RetryAfterMS = time.Second.Milliseconds()
 		return e
 	}
 	return broken()
+}
+
+// statusOf is the HTTP status of a pool's failure: mostly, that it conflicts with the state that the pool is in.
+func statusOf(c registry.Code) int {
+	switch c {
+	case registry.CodeInvalidParams:
+		return http.StatusBadRequest
+	case registry.CodePoolNotFound:
+		return http.StatusNotFound
+	case registry.CodePolicyDenied:
+		return http.StatusForbidden
+	case registry.CodeStateNotSaved:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusConflict
 }
 
 // write sends the error.
@@ -88,6 +103,20 @@ func answer(w http.ResponseWriter, v any) error {
 		return err
 	}
 	return answerBody(w, "application/json", body)
+}
+
+// answerStatus sends v as JSON with another status than 200.
+func answerStatus(w http.ResponseWriter, status int, v any) error {
+	body, err := wire.Encode(v)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the caller is gone if this fails
+	return nil
 }
 
 func answerBody(w http.ResponseWriter, kind string, body []byte) error {

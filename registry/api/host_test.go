@@ -87,7 +87,7 @@ func newServer(t *testing.T, settings Settings, backend Backend) *host {
 	h := &host{t: t, reg: registry.New(), log: &logBuffer{}}
 	var err error
 	h.server, err = New(Options{
-		Registry: h.reg, Backend: backend, Settings: settings, Version: "1.2.3", Now: func() time.Time { return registrytest.Start().Add(time.Minute) },
+		Registry: h.reg, Backend: backend, Operator: &operators{}, Settings: settings, Version: "1.2.3", Now: func() time.Time { return registrytest.Start().Add(time.Minute) },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "pool_ready 1\n") }),
 		Log:     slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
-	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -39,32 +38,17 @@ var schemes = [...]string{"file", "hf", "https", "s3", "oci"}
 func known(scheme string) bool { return slices.Contains(schemes[:], scheme) }
 
 func modelType() strict.Type[draft] {
-	const allowed = `"file:" and an absolute path`
-	return strict.Type[draft]{Name: "string", Allowed: allowed, Set: func(d *draft, v *strict.Value, at strict.At) {
+	return strict.Type[draft]{Name: "string", Allowed: modelAllowed, Set: func(d *draft, v *strict.Value, at strict.At) {
 		if v.Kind != strict.String {
-			at.Wrong(v, allowed, "Write it in quotes.")
+			at.Wrong(v, modelAllowed, "Write it in quotes.")
 			return
 		}
-		scheme, rest, found := strings.Cut(v.Str, ":")
-		switch {
-		case strings.HasPrefix(v.Str, "/") && strict.OneLine(v.Str) == "":
-			at.Bad(v, allowed, fmt.Sprintf("Write %s.", strict.Quote("file:"+v.Str)))
-		case !found || !known(scheme):
-			at.Say(v, "begins with no scheme of models", allowed, "Models are named as \"file:/srv/models/a.gguf\".")
-		case scheme != "file":
-			at.Say(v, fmt.Sprintf("has the scheme %q, which is not available in this version", scheme), allowed,
-				"Fetch the model by other means and name the file.")
-		default:
-			if wrong := strict.Absolute(filePath(rest)); wrong != "" {
-				at.Say(v, "is "+v.Describe()+", which "+wrong, allowed, "")
-				return
-			}
-			if path.Clean(filePath(rest)) == "/" {
-				at.Say(v, "is the root of the file system", allowed, "")
-				return
-			}
-			d.Model = pool.Model("file:" + path.Clean(filePath(rest)))
+		model, wrong := modelOf(v.Str, v.Describe())
+		if wrong != nil {
+			at.Say(v, wrong.what, modelAllowed, wrong.hint)
+			return
 		}
+		d.Model = model
 	}}
 }
 

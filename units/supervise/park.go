@@ -103,6 +103,19 @@ func (s *Supervisor) parkedUp(e *entry) {
 	s.save(e, next, func(error) {}) // it was logged, and the next restart of the manager finds the drain as it was
 }
 
+// showIntent publishes what operators ask of a pool, and how far a reload has come.
+func (e *entry) showIntent(p *registry.Pool) {
+	if d := e.intent.Drain; d != nil {
+		p.Drain = &registry.Drain{Since: d.Since, Until: e.drainUntil, Restart: d.Restart}
+	}
+	if o := e.intent.Override; o != nil {
+		p.Override = &registry.Override{ModelID: string(o.Model), Digest: o.Digest, Since: o.Since}
+	}
+	if r := e.intent.Reload; r != nil {
+		p.Reload = &registry.Reload{ModelID: string(r.To.Model), Phase: string(r.Phase), Since: r.Began, Back: r.Back()}
+	}
+}
+
 // cutNoted is what a drain's deadline cut, as an earlier manager wrote it down.
 func (e *entry) cutNoted() *registry.Failure {
 	if d := e.intent.Drain; d != nil && d.Timeout != "" {

@@ -30,6 +30,7 @@ func (s *Supervisor) publish(e *entry) {
 			named = r.state == registry.StateReady
 		}
 	}
+	e.showIntent(&p)
 	p.Devices = s.poolDevices(e)
 	p = registry.Aggregate(p)
 	s.dirty = s.dirty || p.State != e.last.State

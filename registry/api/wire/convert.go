@@ -30,6 +30,15 @@ func PoolOf(p *registry.Pool) Pool {
 		Supports: Supports{Quantizations: []string{}, Features: []string{}},
 		Replicas: make([]Replica, 0, len(p.Replicas)),
 	}
+	if d := p.Drain; d != nil {
+		w.Drain = &Drain{SinceMS: d.Since.UnixMilli(), UntilMS: d.Until.UnixMilli(), Restart: d.Restart}
+	}
+	if o := p.Override; o != nil {
+		w.Override = &Override{ModelID: o.ModelID, Digest: optional(o.Digest), SinceMS: o.Since.UnixMilli()}
+	}
+	if r := p.Reload; r != nil {
+		w.Reload = &Reload{ModelID: r.ModelID, Phase: r.Phase, SinceMS: r.Since.UnixMilli(), RollingBack: r.Back}
+	}
 	for _, d := range p.Devices {
 		w.Devices = append(w.Devices, deviceOf(d))
 	}

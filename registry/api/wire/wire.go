@@ -58,6 +58,9 @@ type Pool struct {
 	PerfTokensPerS  *float64  `json:"perf_tokens_per_s"`
 	FirstTokenMS    *float64  `json:"first_token_ms"`
 	Supports        Supports  `json:"supports"`
+	Drain           *Drain    `json:"drain"`
+	Override        *Override `json:"override"`
+	Reload          *Reload   `json:"reload"`
 	Replicas        []Replica `json:"replicas"`
 }
 
@@ -101,6 +104,41 @@ type Replica struct {
 	Details         *Ending  `json:"details"`
 	SinceMS         *int64   `json:"since_ms"`
 	LastHeartbeatMS *int64   `json:"last_heartbeat_ms"`
+}
+
+// Drain says that an operator drained the pool.
+type Drain struct {
+	SinceMS int64 `json:"since_ms"`
+	UntilMS int64 `json:"until_ms"`
+	Restart bool  `json:"restart"`
+}
+
+// Override says that an operator has the pool serve another model than its file says.
+type Override struct {
+	ModelID string  `json:"model_id"`
+	Digest  *string `json:"model_digest"`
+	SinceMS int64   `json:"since_ms"`
+}
+
+// Reload says that the pool is on its way to another version.
+type Reload struct {
+	ModelID     string `json:"model_id"`
+	Phase       string `json:"phase"`
+	SinceMS     int64  `json:"since_ms"`
+	RollingBack bool   `json:"rolling_back"`
+}
+
+// DrainRequest is the body of POST /v1/pools/{id}/drain.
+type DrainRequest struct {
+	DeadlineMS *int64 `json:"deadline_ms,omitempty"`
+}
+
+// ReloadRequest is the body of POST /v1/pools/{id}/reload.
+type ReloadRequest struct {
+	NewModelRef string `json:"new_model_ref,omitempty"`
+	ModelDigest string `json:"model_digest,omitempty"`
+	DeadlineMS  *int64 `json:"deadline_ms,omitempty"`
+	Forget      bool   `json:"forget,omitempty"`
 }
 
 // PoolHealth is the answer of GET /v1/pools/{id}/health.

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+)
+
+// operateOptions are the flags of the commands that change a pool.
+type operateOptions struct {
+	deadline time.Duration
+	model    string
+	digest   string
+	forget   bool
+	wait     bool
+}
+
+// waitFlag lets a command return when what it asks for has come about.
+func (o *operateOptions) waitFlag(cmd *cobra.Command, until string) {
+	cmd.Flags().BoolVarP(&o.wait, "wait", "w", false, "return when "+until+", with status 1 where it does not come to it")
+}
+
+func (o *operateOptions) deadlineFlag(cmd *cobra.Command, what string) {
+	cmd.Flags().DurationVar(&o.deadline, "deadline", 0, what+", `30s` for example (default the pool's own)")
+}
+
+// deadlineMS is the deadline where one was given.
+func (o *operateOptions) deadlineMS(cmd *cobra.Command) (*int64, error) {
+	if !cmd.Flags().Changed("deadline") {
+		return nil, nil
+	}
+	if o.deadline < 0 {
+		return nil, usage("--deadline is %s; it is a time from now", o.deadline)
+	}
+	ms := o.deadline.Milliseconds()
+	return &ms, nil
+}
+
+func newDrain(a *app) *cobra.Command {
+	var o operateOptions
+	cmd := &cobra.Command{
+		Use:   "drain POOL",
+		Short: "Take no new work, let what is held finish, then stop a pool",
+		Long: `Drain a pool: it takes no new work at once. When nothing is held any more, or at the deadline, its engines are stopped; what is held
+at the deadline is cut. The pool stays stopped, over restarts and reboots, until poolctl resume. A second drain can only bring the deadline nearer.`,
+		Example:           "  poolctl drain llama3 --deadline 2m --wait",
+		Args:              onePool,
+		ValidArgsFunction: a.completePool,
+	}
+	o.deadlineFlag(cmd, "how long what is held may go on")
+	o.waitFlag(cmd, "the pool has stopped")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ms, err := o.deadlineMS(cmd)
+		if err != nil {
+			return err
+		}
+		return a.operating(cmd, args[0], "drain", wire.DrainRequest{DeadlineMS: ms}, o, "is drained", func(p wire.Pool) (bool, error) {
+			switch {
+			case p.Drain == nil:
+				return true, errors.New("it was resumed meanwhile")
+			case p.State != "stopped":
+				return false, nil
+			case p.LastError != nil:
+				return true, errors.New(*p.LastError)
+			}
+			return true, nil
+		})
+	}
+	return cmd
+}
+
+func newResume(a *app) *cobra.Command {
+	var o operateOptions
+	cmd := &cobra.Command{
+		Use:   "resume POOL",
+		Short: "End a drain at any point, and start what was stopped",
+		Long: `Resume a pool: a drain that is under way ends and the engine goes on as it is; a pool that was stopped, by a drain or by systemctl stop, is
+started again.`,
+		Args:              onePool,
+		ValidArgsFunction: a.completePool,
+	}
+	o.waitFlag(cmd, "the pool is ready")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.operating(cmd, args[0], "resume", nil, o, "is ready", ready)
+	}
+	return cmd
+}
+
+func newRestart(a *app) *cobra.Command {
+	var o operateOptions
+	cmd := &cobra.Command{
+		Use:   "restart POOL",
+		Short: "Drain a pool, and start it again with new processes",
+		Long: `Restart a pool: it is drained as poolctl drain does, with its own deadline, and started again. To go to another version without a moment
+in which nothing serves, use poolctl reload.`,
+		Args:              onePool,
+		ValidArgsFunction: a.completePool,
+	}
+	o.waitFlag(cmd, "the pool is ready again")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.operating(cmd, args[0], "restart", nil, o, "is ready again", ready)
+	}
+	return cmd
+}
+
+// ready is the end of a wait for a pool that serves.
+func ready(p wire.Pool) (bool, error) {
+	if p.Drain != nil && !p.Drain.Restart {
+		return true, errors.New("it was drained meanwhile")
+	}
+	return p.Ready && p.Drain == nil, nil
+}
+
+func newReload(a *app) *cobra.Command {
+	var o operateOptions
+	cmd := &cobra.Command{
+		Use:   "reload POOL",
+		Short: "Go to another model, all or nothing",
+		Long: `Reload a pool: the new model is staged and verified before anything is touched. Where both fit, the new engine starts beside the old one,
+which leaves when the new one is ready and nothing is held any more; else the old one is stopped first. Anything that fails, or work that is
+still held at the deadline, brings the former model back, and last_error says why.
+
+The model is served in place of what the pool's file says, over restarts and reboots, until --forget. Without --model, a change of the pool's file
+that was rolled back is tried again.`,
+		Example: `  poolctl reload llama3 --model file:/srv/models/llama3-q8.gguf --wait
+  poolctl reload llama3 --forget`,
+		Args:              onePool,
+		ValidArgsFunction: a.completePool,
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.model, "model", "", "what to serve, `file:/PATH`")
+	f.StringVar(&o.digest, "digest", "", "of the model, `sha256:…`; verified before anything is touched")
+	f.BoolVar(&o.forget, "forget", false, "serve what the pool's file says again")
+	o.deadlineFlag(cmd, "how long what the old engine holds may go on")
+	o.waitFlag(cmd, "the reload is done")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if o.forget && (o.model != "" || o.digest != "") {
+			return usage("--forget goes without --model and --digest")
+		}
+		ms, err := o.deadlineMS(cmd)
+		if err != nil {
+			return err
+		}
+		body := wire.ReloadRequest{NewModelRef: o.model, ModelDigest: o.digest, DeadlineMS: ms, Forget: o.forget}
+		return a.operating(cmd, args[0], "reload", body, o, "serves", func(p wire.Pool) (bool, error) {
+			switch {
+			case p.Reload != nil:
+				return false, nil
+			case p.LastError != nil && p.Ready:
+				return true, errors.New("the former version serves: " + *p.LastError)
+			}
+			return p.Ready, nil
+		})
+	}
+	return cmd
+}
+
+// operating asks for a change of a pool, waits for its end where that was asked for, and says how the pool stands.
+func (a *app) operating(cmd *cobra.Command, id, what string, body any, o operateOptions, came string, over func(wire.Pool) (bool, error)) error {
+	return do(func(ctx context.Context, _ []string) error {
+		c, err := newClient(a.o)
+		if err != nil {
+			return err
+		}
+		p, raw, err := send[wire.Pool](ctx, c, poolPath(id, "/"+what), body)
+		if err != nil {
+			return c.withNearest(ctx, id, err)
+		}
+		if !o.wait {
+			return a.say(raw, fmt.Sprintf("%s: %s is under way; it is %s", clean(id), what, clean(p.State)))
+		}
+		if raw, err = a.await(ctx, c, id, over); err != nil {
+			return err
+		}
+		return a.say(raw, fmt.Sprintf("%s %s", clean(id), came))
+	})(cmd, nil)
+}
+
+// await looks at a pool until what was asked for is over. A daemon that restarts meanwhile is waited for.
+func (a *app) await(ctx context.Context, c *client, id string, over func(wire.Pool) (bool, error)) ([]byte, error) {
+	for {
+		p, raw, err := read[wire.Pool](ctx, c, poolPath(id, ""))
+		switch {
+		case err == nil:
+			if done, why := over(p); done && why != nil {
+				return nil, fmt.Errorf("%s: %w", clean(id), why)
+			} else if done {
+				return raw, nil
+			}
+		case !isGone(err):
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(a.every / 4):
+		}
+	}
+}
+
+// say prints a sentence, or the pool where JSON is asked for.
+func (a *app) say(raw []byte, sentence string) error {
+	if a.o.output == formatJSON {
+		_, err := a.out.Write(cleanJSON(raw))
+		return err
+	}
+	_, err := fmt.Fprintln(a.out, sentence)
+	return err
+}

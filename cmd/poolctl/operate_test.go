@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api"
+)
+
+// operators notes what is asked, and lets the pool come to an end a moment later, as a daemon does.
+type operators struct {
+	reg   *registry.Registry
+	asked string
+	ends  func(p *registry.Pool)
+	err   error
+}
+
+func (o *operators) note(format string, args ...any) error {
+	o.asked = fmt.Sprintf(format, args...)
+	if o.err == nil && o.ends != nil {
+		time.AfterFunc(20*time.Millisecond, func() {
+			p, _ := o.reg.Pool("gemma")
+			o.ends(&p)
+			o.reg.Put(p)
+		})
+	}
+	return o.err
+}
+
+func (o *operators) begin(change func(p *registry.Pool)) {
+	p, _ := o.reg.Pool("gemma")
+	change(&p)
+	o.reg.Put(p)
+}
+
+func (o *operators) Drain(_ context.Context, id string, deadline time.Duration, _ string) error {
+	o.begin(func(p *registry.Pool) { p.State, p.Ready, p.Drain = registry.StateDraining, false, &registry.Drain{} })
+	return o.note("drain %s %s", id, deadline)
+}
+
+func (o *operators) Resume(_ context.Context, id, _ string) error { return o.note("resume %s", id) }
+
+func (o *operators) Restart(_ context.Context, id, _ string) error {
+	o.begin(func(p *registry.Pool) { p.Ready, p.Drain = false, &registry.Drain{Restart: true} })
+	return o.note("restart %s", id)
+}
+
+func (o *operators) Reload(_ context.Context, id string, r api.ReloadRequest) error {
+	if o.err == nil {
+		o.begin(func(p *registry.Pool) { p.Reload = &registry.Reload{ModelID: r.Model, Phase: "preparing"} })
+	}
+	return o.note("reload %s model=%s digest=%s deadline=%s forget=%t", id, r.Model, r.Digest, r.Deadline, r.Forget)
+}
+
+func TestOperate(t *testing.T) {
+	ready := func(p *registry.Pool) {
+		p.State, p.Ready, p.Drain, p.Reload, p.LastError = registry.StateReady, true, nil, nil, nil
+	}
+	stopped := func(p *registry.Pool) { p.State = registry.StateStopped }
+	timeout := registry.Fail(registry.CodeDrainTimeout, "3 leases were still held at the drain deadline, and cut", "")
+	back := func(p *registry.Pool) {
+		ready(p)
+		p.LastError = registry.Fail(registry.CodeModelNotFound, "/srv/b.gguf: no such file", "")
+	}
+	cases := []struct {
+		name, line string
+		ends       func(*registry.Pool)
+		err        error
+		asked      string
+		code       int
+		says       string
+	}{
+		{"drain", "drain gemma", nil, nil, "drain gemma -1ns", exitOK, "gemma: drain is under way; it is draining"},
+		{"drain/deadline", "drain gemma --deadline 1m30s", nil, nil, "drain gemma 1m30s", exitOK, "under way"},
+		{"drain/wait", "drain gemma -w", stopped, nil, "drain gemma -1ns", exitOK, "gemma is drained"},
+		{"drain/cut", "drain gemma --wait", func(p *registry.Pool) { stopped(p); p.LastError = timeout }, nil, "drain gemma -1ns", exitFailed, "3 leases were still held"},
+		{"drain/resumed_by_another", "drain gemma --wait", ready, nil, "drain gemma -1ns", exitFailed, "it was resumed meanwhile"},
+		{"drain/bad_deadline", "drain gemma --deadline -5s", nil, nil, "", exitUsage, "--deadline is -5s"},
+		{"drain/no_such_pool", "drain gema", nil, nil, "", exitNoPool, "Did you mean gemma?"},
+		{"resume", "resume gemma --wait", ready, nil, "resume gemma", exitOK, "gemma is ready"},
+		{"restart", "restart gemma --wait", ready, nil, "restart gemma", exitOK, "gemma is ready again"},
+		{"reload", "reload gemma --model file:/srv/b.gguf --digest sha256:00 --wait", ready, nil,
+			"reload gemma model=file:/srv/b.gguf digest=sha256:00 deadline=-1ns forget=false", exitOK, "gemma serves"},
+		{"reload/rolled_back", "reload gemma --model file:/srv/b.gguf --wait", back, nil,
+			"reload gemma model=file:/srv/b.gguf digest= deadline=-1ns forget=false", exitFailed, "the former version serves: MODEL_NOT_FOUND"},
+		{"reload/forget", "reload gemma --forget", nil, nil, "reload gemma model= digest= deadline=-1ns forget=true", exitOK, "under way"},
+		{"reload/forget_and_model", "reload gemma --forget --model file:/b", nil, nil, "", exitUsage, "--forget goes without"},
+		{"reload/in_progress", "reload gemma", nil, registry.Fail(registry.CodeReloadInProgress, "a reload to file:/b is under way", "Wait."),
+			"reload gemma model= digest= deadline=-1ns forget=false", exitFailed, "RELOAD_IN_PROGRESS"},
+		{"reload/as_json", "reload gemma -o json", nil, nil, "reload gemma model= digest= deadline=-1ns forget=false", exitOK, `"phase":"preparing"`},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t)
+			h.fill()
+			h.operators.ends, h.operators.err = c.ends, c.err
+			r := h.run(strings.Fields(c.line)...)
+			if r.code != c.code || !strings.Contains(r.out+r.errOut, c.says) || h.operators.asked != c.asked {
+				t.Errorf("status %d, asked %q\n%s%s\nwant status %d, %q and %q", r.code, h.operators.asked, r.out, r.errOut, c.code, c.asked, c.says)
+			}
+		})
+	}
+}
+
+// TestStatusOfOperations: what operators asked for shows.
+func TestStatusOfOperations(t *testing.T) {
+	h := newHost(t)
+	h.fill()
+	p, _ := h.reg.Pool("gemma")
+	p.Override = &registry.Override{ModelID: "file:/srv/b.gguf", Since: clock.Add(-time.Hour)}
+	p.Reload = &registry.Reload{ModelID: "file:/srv/c.gguf", Phase: "beside", Since: clock}
+	p.Drain = &registry.Drain{Since: clock, Until: clock.Add(30 * time.Second)}
+	h.reg.Put(p)
+	h.golden(t, "status-operated", "status gemma")
+}

@@ -1,0 +1,175 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+)
+
+// Operator carries out what operators ask of pools. Each call returns when the wish is written down, so that it survives the daemon; what comes
+// of it shows in the pool's status. Errors are a *registry.Failure or the context's. deadline is negative for the pool's own; by is who asks.
+type Operator interface {
+	Drain(ctx context.Context, id string, deadline time.Duration, by string) error
+	Resume(ctx context.Context, id, by string) error
+	Restart(ctx context.Context, id, by string) error
+	Reload(ctx context.Context, id string, ask ReloadRequest) error
+}
+
+// ReloadRequest is what a pool is asked to serve.
+type ReloadRequest struct {
+	Model    string // empty: what it serves now, tried again
+	Digest   string
+	Deadline time.Duration
+	Forget   bool // serve what the pool's file says again
+	By       string
+}
+
+// bodyLimit bounds what is read of a request, in bytes: the longest model reference is a path.
+const bodyLimit = 64 << 10
+
+// deadlineMost is the longest deadline of a drain. A longer one is a mistake in the unit.
+const deadlineMost = 7 * 24 * time.Hour
+
+// operatorTimeout bounds how long a request waits until the wish is written down.
+const operatorTimeout = 10 * time.Second
+
+// operatorRoutes are the routes that change pools.
+func (s *Server) operatorRoutes() []route {
+	return []route{
+		{http.MethodPost, "/v1/pools/{id}/drain", accessWrite, s.postDrain},
+		{http.MethodPost, "/v1/pools/{id}/resume", accessWrite, s.postResume},
+		{http.MethodPost, "/v1/pools/{id}/restart", accessWrite, s.postRestart},
+		{http.MethodPost, "/v1/pools/{id}/reload", accessWrite, s.postReload},
+	}
+}
+
+func (s *Server) postDrain(w http.ResponseWriter, r *http.Request) error {
+	var body wire.DrainRequest
+	return s.operate(w, r, &body, func(ctx context.Context, id, by string) error {
+		deadline, err := deadlineOf(body.DeadlineMS)
+		if err != nil {
+			return err
+		}
+		return s.operator.Drain(ctx, id, deadline, by)
+	})
+}
+
+func (s *Server) postResume(w http.ResponseWriter, r *http.Request) error {
+	return s.operate(w, r, &struct{}{}, s.operator.Resume)
+}
+
+func (s *Server) postRestart(w http.ResponseWriter, r *http.Request) error {
+	return s.operate(w, r, &struct{}{}, s.operator.Restart)
+}
+
+func (s *Server) postReload(w http.ResponseWriter, r *http.Request) error {
+	var body wire.ReloadRequest
+	return s.operate(w, r, &body, func(ctx context.Context, id, by string) error {
+		deadline, err := deadlineOf(body.DeadlineMS)
+		if err != nil {
+			return err
+		}
+		if body.Forget && (body.NewModelRef != "" || body.ModelDigest != "") {
+			return invalidParams("forget goes without new_model_ref and model_digest", "It asks for what the pool's file says.")
+		}
+		return s.operator.Reload(ctx, id, ReloadRequest{Model: body.NewModelRef, Digest: body.ModelDigest, Deadline: deadline, Forget: body.Forget, By: by})
+	})
+}
+
+// operate reads a request about one pool, has it carried out, and answers with the pool as it is then.
+func (s *Server) operate(w http.ResponseWriter, r *http.Request, body any, carryOut func(ctx context.Context, id, by string) error) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	if err := readBody(w, r, body); err != nil {
+		return err
+	}
+	known, _ := r.Context().Value(requestKey{}).(request)
+	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	defer cancel()
+	if err := carryOut(ctx, p.ID, known.caller.identity); err != nil {
+		return err
+	}
+	if p, err = s.pool(r); err != nil {
+		return err
+	}
+	return answerStatus(w, http.StatusAccepted, wire.PoolOf(p))
+}
+
+// deadlineOf reads a deadline; one that is absent is negative.
+func deadlineOf(ms *int64) (time.Duration, error) {
+	switch {
+	case ms == nil:
+		return -1, nil
+	case *ms < 0 || *ms > deadlineMost.Milliseconds():
+		return 0, invalidParams(fmt.Sprintf("deadline_ms is %d; it is 0 to %d", *ms, deadlineMost.Milliseconds()), "It is in milliseconds from now.")
+	}
+	return time.Duration(*ms) * time.Millisecond, nil
+}
+
+func invalidParams(message, hint string) *Error {
+	return problem(http.StatusBadRequest, "INVALID_PARAMS", message, hint)
+}
+
+// readBody decodes a request's body strictly. No body at all is an empty object.
+func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return problem(http.StatusRequestEntityTooLarge, "TOO_LARGE", fmt.Sprintf("the body is longer than %d bytes", large.Limit), "")
+	case err != nil:
+		return invalidParams("the body could not be read to its end: "+err.Error(), "")
+	case len(strings.TrimSpace(string(body))) == 0:
+		return nil
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "the body is not declared as JSON", "Send Content-Type: application/json.")
+	}
+	return decodeStrict(body, into)
+}
+
+// decodeStrict decodes exactly one JSON object and refuses fields that are not known.
+func decodeStrict(body []byte, into any) error {
+	d := json.NewDecoder(strings.NewReader(string(body)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		var syntax *json.SyntaxError
+		var kind *json.UnmarshalTypeError
+		switch {
+		case errors.As(err, &syntax):
+			return invalidParams(fmt.Sprintf("the body is no JSON at byte %d: %v", syntax.Offset, err), "")
+		case errors.As(err, &kind) && kind.Field != "":
+			return invalidParams(fmt.Sprintf("%s is a %s; it must be a %s", kind.Field, kind.Value, jsonKind(kind.Type.Kind().String())), "docs/openapi.yaml lists the fields.")
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return invalidParams("the body ends in the midst of its JSON", "")
+		}
+		return invalidParams("the body is not what this path takes: "+strings.TrimPrefix(err.Error(), "json: "), "docs/openapi.yaml lists the fields.")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return invalidParams(fmt.Sprintf("something stands behind the JSON object, at byte %d", d.InputOffset()), "")
+	}
+	return nil
+}
+
+// jsonKind is the JSON word for a Go kind.
+func jsonKind(kind string) string {
+	switch kind {
+	case "int64", "int", "ptr":
+		return "whole number"
+	case "bool":
+		return "boolean"
+	case "struct":
+		return "object"
+	}
+	return kind
+}

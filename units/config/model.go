@@ -1,0 +1,61 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// modelAllowed is what names a model, in words.
+const modelAllowed = `"file:" and an absolute path`
+
+// wrongModel says why a text names no model: what continues "model …", and the remedy.
+type wrongModel struct{ what, hint string }
+
+// modelOf reads a reference; described is the text as messages show it.
+func modelOf(ref, described string) (pool.Model, *wrongModel) {
+	scheme, rest, found := strings.Cut(ref, ":")
+	switch {
+	case strings.HasPrefix(ref, "/") && strict.OneLine(ref) == "":
+		return "", &wrongModel{"is " + described, fmt.Sprintf("Write %s.", strict.Quote("file:"+ref))}
+	case !found || !known(scheme):
+		return "", &wrongModel{"begins with no scheme of models", "Models are named as \"file:/srv/models/a.gguf\"."}
+	case scheme != "file":
+		return "", &wrongModel{fmt.Sprintf("has the scheme %q, which is not available in this version", scheme),
+			"Fetch the model by other means and name the file."}
+	}
+	if wrong := strict.Absolute(filePath(rest)); wrong != "" {
+		return "", &wrongModel{"is " + described + ", which " + wrong, ""}
+	}
+	clean := path.Clean(filePath(rest))
+	if clean == "/" {
+		return "", &wrongModel{"is the root of the file system", ""}
+	}
+	return pool.Model("file:" + clean), nil
+}
+
+// Reference reads a model's reference and its digest, as a request names them, by the rules of a pool file; an empty one is none. The error is
+// a *registry.Failure with code INVALID_PARAMS.
+func Reference(ref, sum string) (pool.Model, error) {
+	if sum != "" {
+		if wrong := digest(sum); wrong != "" {
+			return "", registry.Fail(registry.CodeInvalidParams, "model_digest "+wrong, `It is "sha256:" and 64 hex digits in small letters, as sha256sum prints them.`)
+		}
+	}
+	if ref == "" {
+		return "", nil
+	}
+	model, wrong := modelOf(ref, strict.Quote(ref))
+	if wrong != nil {
+		hint := wrong.hint
+		if hint == "" {
+			hint = "It is " + modelAllowed + "."
+		}
+		return "", registry.Fail(registry.CodeInvalidParams, "new_model_ref "+wrong.what, hint)
+	}
+	return model, nil
+}

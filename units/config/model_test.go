@@ -1,0 +1,38 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+func TestModelReference(t *testing.T) {
+	sum := "sha256:" + strings.Repeat("0a", 32)
+	cases := []struct{ name, ref, digest, want, wrong string }{
+		{"a_file", "file:/srv/a.gguf", "", "file:/srv/a.gguf", ""},
+		{"a_file_and_its_digest", "file:///srv/./a.gguf", sum, "file:/srv/a.gguf", ""},
+		{"none", "", "", "", ""},
+		{"a_bare_path", "/srv/a.gguf", "", "", "new_model_ref is \"/srv/a.gguf\""},
+		{"a_relative_path", "file:a.gguf", "", "", "new_model_ref is \"file:a.gguf\", which"},
+		{"no_scheme", "llama", "", "", "begins with no scheme"},
+		{"a_scheme_of_later", "hf:org/model", "", "", "not available in this version"},
+		{"a_control_character", "file:/srv/a\n.gguf", "", "", "control character"},
+		{"a_short_digest", "file:/srv/a.gguf", "sha256:00", "", "model_digest has 2 digits"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Reference(c.ref, c.digest)
+			if c.wrong == "" {
+				if err != nil || string(got) != c.want {
+					t.Errorf("Reference = %q, %v; want %q", got, err, c.want)
+				}
+				return
+			}
+			f := registry.AsFailure(err, "", "")
+			if f == nil || f.Code != registry.CodeInvalidParams || !strings.Contains(f.Message, c.wrong) || f.Hint == "" {
+				t.Errorf("err = %+v, want %q and a remedy", f, c.wrong)
+			}
+		})
+	}
+}
