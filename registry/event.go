@@ -5,11 +5,22 @@ import (
 	"time"
 )
 
-// Event is one flip of ready, of a pool or of one of its replicas, or one change of a GPU's health, with its cause. Order
+// Kind is what an event is about.
+type Kind string
+
+// The kinds.
+const (
+	KindReady  Kind = "ready"  // ready flipped, of a pool or of one of its replicas
+	KindDevice Kind = "device" // a GPU's health changed
+	KindCrash  Kind = "crash"  // a run of a replica's engine ended badly; Failure has how, Ready and State are those of the replica now
+)
+
+// Event is one flip of ready, of a pool or of one of its replicas, one change of a GPU's health, or what a writer notes, with its cause. Order
 // is promised within a pool and within a GPU; the events of a pool's replicas come before that of the pool.
 type Event struct {
 	Seq       uint64 // grows by one with each event, from 1
 	At        time.Time
+	Kind      Kind
 	PoolID    string // empty: the event is of a GPU
 	ReplicaID string // empty: the pool as a whole
 	Ready     bool   // what it flipped to
@@ -82,6 +93,9 @@ func reasonOf(s State, f *Failure) Reason {
 	// starting, probing, staging, preparing, waiting: it came back already, or a change is being prepared
 	return ReasonRestart
 }
+
+// ReasonOf says why an engine's run ended, in the words of the closed list.
+func ReasonOf(f *Failure) Reason { return reasonOf(StateBackoff, f) }
 
 // reasonOfCode says which failures are a reason of their own, whatever became of the engine since.
 func reasonOfCode(f *Failure) (Reason, bool) {
@@ -204,11 +218,29 @@ func (g *ring) add(e Event) Event {
 // record numbers and keeps the events and tells the observers; the caller holds the write lock.
 func (r *Registry) record(events []Event, p *Pool) {
 	for _, e := range events {
+		switch {
+		case e.Kind != "":
+		case e.OfDevice():
+			e.Kind = KindDevice
+		default:
+			e.Kind = KindReady
+		}
 		e = r.events.add(e)
 		for _, observe := range r.observe {
 			observe(e, p)
 		}
 	}
+}
+
+// Note records an event that does not follow from what was written: its Kind says what it is about. The writer logs it.
+func (r *Registry) Note(e Event) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	p, _ := r.now.Load().Pool(e.PoolID)
+	r.record([]Event{e}, p)
 }
 
 // Events returns the kept events after the given sequence number, oldest first. complete is false when

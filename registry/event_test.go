@@ -152,3 +152,30 @@ func TestLogEvents(t *testing.T) {
 		}
 	}
 }
+
+// TestNote: what is noted comes in order with the flips, and is neither logged nor taken for one.
+func TestNote(t *testing.T) {
+	r := New()
+	var log bytes.Buffer
+	r.Observe(LogEvents(slog.New(slog.NewTextHandler(&log, nil))))
+	var seen []*Pool
+	r.Observe(func(_ Event, p *Pool) { seen = append(seen, p) })
+	r.Put(Pool{ID: "a", Ready: true, State: StateReady})
+	logged := log.Len()
+	f := Fail(CodeEngineOOM, "killed", "raise it")
+	r.Note(Event{Kind: KindCrash, PoolID: "a", ReplicaID: "r0", Reason: ReasonOf(f), Cause: f.Message, Failure: f})
+	r.Note(Event{Kind: KindCrash, PoolID: "gone"})
+	events, _ := r.Events(0)
+	if len(events) != 3 || events[0].Kind != KindReady || events[1].Kind != KindCrash || events[1].Seq != 2 || events[1].At.IsZero() {
+		t.Fatalf("events %+v", events)
+	}
+	if events[1].Reason != ReasonOOM || events[1].Failure != f {
+		t.Errorf("noted %+v", events[1])
+	}
+	if seen[1] == nil || seen[1].ID != "a" || seen[2] != nil {
+		t.Errorf("observers saw the pools %v", seen)
+	}
+	if log.Len() != logged {
+		t.Errorf("logged %s", log.String()[logged:])
+	}
+}

@@ -8,14 +8,14 @@ import (
 )
 
 // LogEvents returns an observer that writes one line for each flip of a pool's ready, and for each change of a GPU's health. The
-// flips of replicas are logged by whoever writes their states.
+// flips of replicas, and what is noted, are logged by whoever writes them.
 func LogEvents(log *slog.Logger) Observer {
 	return func(e Event, p *Pool) {
 		if e.OfDevice() {
 			logDevice(log, e)
 			return
 		}
-		if e.ReplicaID != "" {
+		if e.ReplicaID != "" || e.Kind != KindReady {
 			return
 		}
 		level, to, text := slog.LevelInfo, "ready", "is ready"

@@ -120,7 +120,7 @@ func flippedTo(ready bool) string {
 
 // flipped is the registry's observer.
 func (m *Metrics) flipped(e registry.Event, _ *registry.Pool) {
-	if e.ReplicaID == "" && !e.OfDevice() {
+	if e.Kind == registry.KindReady && e.ReplicaID == "" {
 		m.transitions.WithLabelValues(flippedTo(e.Ready), string(e.Reason)).Inc()
 	}
 }
