@@ -74,6 +74,7 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	if p.LastError != nil {
 		t.row("Last error:", *p.LastError)
 		t.row("Remedy:", text(p.Hint))
+		lastWords(t, p.Details)
 	}
 	if err := t.print(w); err != nil || len(p.Replicas) == 0 {
 		return err
@@ -91,6 +92,23 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 		return err
 	}
 	return a.poolDeviceTable(p.Devices).print(w)
+}
+
+// lastWords adds what the engine logged last before the end that the last error is about.
+func lastWords(t *table, e *wire.Ending) {
+	if e == nil {
+		return
+	}
+	for i, line := range e.Lines {
+		title := "then:"
+		if i == 0 {
+			title = "Last words:"
+		}
+		t.row(title, line)
+	}
+	if len(e.Lines) == 0 && e.NoLines != "" {
+		t.row("Last words:", "none: "+e.NoLines)
+	}
 }
 
 func stateLine(p wire.Pool) string {

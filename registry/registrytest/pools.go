@@ -45,8 +45,15 @@ func Llama() registry.Pool {
 			Since: after(-86400 * 3), LastHeartbeat: after(58)},
 		{ID: "r1", State: registry.StateBackoff, Reason: "the engine crashed; PID 1 will start it again", Unit: `pool-engine@llama3\x2d8b.r1.service`,
 			Endpoint: "http://127.0.0.1:21002", DeviceMask: []string{"1"}, EngineVersion: "b5000", SlotsTotal: 4, RestartCount: 3, Backoff: 5100 * time.Millisecond,
-			Since: after(59), LastError: registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "Read the engine's log: poolctl logs llama3-8b")},
+			Since: after(59), LastError: crash()},
 	}})
+}
+
+func crash() *registry.Failure {
+	f := registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "Read the engine's log: poolctl logs llama3-8b")
+	f.Ending = &registry.Ending{Result: "exit-code", ExitStatus: 1, Uptime: 90 * time.Second, RestartCount: 2, EngineVersion: "b5000",
+		Lines: []string{"srv  update_slots: all slots are idle", "terminate called after throwing an instance of 'std::runtime_error'"}}
+	return f
 }
 
 func phi() registry.Pool {
