@@ -59,10 +59,17 @@ func endings() []ending {
 	}
 }
 
-// TestCrashIsTold: each way in which an engine ends is told apart, in last_error, in its details and in the log.
+// TestCrashIsTold: under every systemd, each way in which an engine ends is told apart, in last_error, in its details and in the log.
 func TestCrashIsTold(t *testing.T) {
+	for _, release := range machine.Releases() {
+		t.Run(string(release), func(t *testing.T) { crashIsTold(t, release) })
+	}
+}
+
+// crashIsTold is TestCrashIsTold under one systemd.
+func crashIsTold(t *testing.T, release machine.Release) {
 	t.Parallel()
-	h := installed(t, machine.Trixie)
+	h := installed(t, release)
 	all := endings()
 	for _, c := range all {
 		h.pool(c.name, c.pool)
@@ -85,6 +92,11 @@ func TestCrashIsTold(t *testing.T) {
 			h.isTold(c)
 		})
 	}
+	t.Run("poolctl_shows_the_last_words", func(t *testing.T) {
+		if out := h.in(t).must("poolctl", "status", "exit-status"); !strings.Contains(out, "error: the last words token=[hidden]") {
+			t.Errorf("poolctl status:\n%s", out)
+		}
+	})
 	t.Run("watchdog", func(t *testing.T) {
 		h := h.in(t)
 		h.pool("watched", stub().rare()) // now: of many that end at the same time, not every log is read
