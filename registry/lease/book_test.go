@@ -1,0 +1,445 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// shelf is a store in memory that can be made to fail.
+type shelf struct {
+	mu   sync.Mutex
+	list map[string]Lease
+	fail error
+}
+
+func newShelf() *shelf { return &shelf{list: make(map[string]Lease)} }
+
+func (s *shelf) Load() ([]Lease, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Lease
+	for _, l := range s.list {
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+func (s *shelf) Save(put []Lease, drop []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		return s.fail
+	}
+	for _, l := range put {
+		s.list[l.ID] = l
+	}
+	for _, id := range drop {
+		delete(s.list, id)
+	}
+	return nil
+}
+
+func (s *shelf) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.list)
+}
+
+// desk is a book that runs.
+type desk struct {
+	*Book
+	t     *testing.T
+	mu    sync.Mutex
+	ended []Ended
+	stop  func()
+}
+
+// open runs a book over a store; in a synctest bubble the moments are the bubble's.
+func open(t *testing.T, s Store) *desk {
+	t.Helper()
+	began := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	b, err := Open(s, func() Moment { return Moment(time.Since(began)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{Book: b, t: t}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = b.Run(ctx, func(e []Ended) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.ended = append(d.ended, e...)
+		})
+	}()
+	d.stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(d.stop)
+	return d
+}
+
+func two(slots0, slots1 int) Pool {
+	return Pool{Seats: []Seat{
+		{Replica: "r0", Run: "run0", Endpoint: "http://127.0.0.1:1", Slots: slots0, Open: true},
+		{Replica: "r1", Run: "run1", Endpoint: "http://127.0.0.1:2", Slots: slots1, Open: true},
+	}}
+}
+
+func (d *desk) set(p Pool) []Ended {
+	return d.SetPool("a", p, func(r string) string { return "the engine of " + r + " has ended" })
+}
+
+func (d *desk) take(replica string) (Lease, error) {
+	return d.Acquire(d.t.Context(), "a", replica, "me", 30*time.Second)
+}
+
+func (d *desk) must(replica string) Lease {
+	d.t.Helper()
+	l, err := d.take(replica)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return l
+}
+
+func scenario(t *testing.T, name string, f func(t *testing.T, s *shelf)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { f(t, newShelf()) }) })
+}
+
+func TestAcquire(t *testing.T) {
+	scenario(t, "least_loaded_by_share_then_by_name", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(2, 4))
+		var got string
+		for range 6 {
+			got += d.must("").Replica[1:]
+		}
+		if got != "011011" {
+			t.Errorf("replicas %s, want 011011", got)
+		}
+	})
+	scenario(t, "r10_comes_after_r2", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(Pool{Seats: []Seat{{Replica: "r10", Run: "x", Slots: 1, Open: true}, {Replica: "r2", Run: "y", Slots: 1, Open: true}}})
+		if l := d.must(""); l.Replica != "r2" {
+			t.Errorf("replica %s", l.Replica)
+		}
+	})
+	refusals := []struct {
+		name    string
+		pool    Pool
+		replica string
+		held    int
+		want    error
+	}{
+		{"draining", Pool{Draining: true, Seats: two(1, 1).Seats}, "", 0, ErrDraining},
+		{"nothing_ready", Pool{Seats: []Seat{{Replica: "r0", Run: "x", Slots: 1}}}, "", 0, ErrNotReady},
+		{"the_named_one_is_not_ready", Pool{Seats: []Seat{{Replica: "r0", Run: "x", Slots: 1}, {Replica: "r1", Run: "y", Slots: 1, Open: true}}}, "r0", 0, ErrNotReady},
+		{"the_named_one_is_not_there", two(1, 1), "r7", 0, ErrNotReady},
+		{"all_held", two(1, 1), "", 2, ErrExhausted},
+		{"the_named_one_is_held", two(1, 1), "r0", 1, ErrExhausted},
+		{"no_slots_known", two(0, 0), "", 0, ErrExhausted},
+	}
+	for _, c := range refusals {
+		scenario(t, "refused/"+c.name, func(t *testing.T, s *shelf) {
+			d := open(t, s)
+			d.set(c.pool)
+			for range c.held {
+				d.must(c.replica)
+			}
+			if _, err := d.take(c.replica); !errors.Is(err, c.want) {
+				t.Errorf("err = %v, want %v", err, c.want)
+			}
+		})
+	}
+	scenario(t, "refused/unknown_pool", func(t *testing.T, s *shelf) {
+		if _, err := open(t, s).take(""); !errors.Is(err, ErrNoPool) {
+			t.Errorf("err = %v", err)
+		}
+	})
+	scenario(t, "not_answered_unless_written", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 0))
+		s.fail = errors.New("no space left on device")
+		if _, err := d.take(""); !errors.Is(err, ErrStore) {
+			t.Errorf("err = %v", err)
+		}
+		if n := d.Active("a", "r0"); n != 0 {
+			t.Errorf("%d slots are held by nobody", n)
+		}
+	})
+}
+
+func TestEnd(t *testing.T) {
+	scenario(t, "expires_by_itself_and_says_so", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		l := d.must("")
+		time.Sleep(30*time.Second - time.Millisecond)
+		if d.Active("a", "r0") != 1 {
+			t.Fatal("ended too early")
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if d.Active("a", "r0") != 0 || len(d.ended) != 1 || d.ended[0].ID != l.ID || s.size() != 0 {
+			t.Errorf("active %d, ended %v, stored %d", d.Active("a", "r0"), d.ended, s.size())
+		}
+		if _, err := d.Renew(t.Context(), "a", l.ID, 0); !errors.Is(err, ErrLost) {
+			t.Errorf("renewal after the end: %v", err)
+		}
+	})
+	scenario(t, "renewed_in_time_lives", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		l := d.must("")
+		for range 10 {
+			time.Sleep(20 * time.Second)
+			if _, err := d.Renew(t.Context(), "a", l.ID, 30*time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	scenario(t, "release_twice_is_one", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		l := d.must("")
+		for range 2 {
+			if err := d.Release(t.Context(), "a", l.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d.Active("a", "r0") != 0 || s.size() != 0 {
+			t.Error("the slot is still held")
+		}
+		if _, err := d.Renew(t.Context(), "a", l.ID, 0); !errors.Is(err, ErrUnknown) {
+			t.Errorf("renewal of what was given back: %v", err)
+		}
+	})
+	scenario(t, "another_pools_lease_is_not_ours", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		l := d.must("")
+		if err := d.Release(t.Context(), "b", l.ID); err != nil || d.Active("a", "r0") != 1 {
+			t.Errorf("err = %v, active %d", err, d.Active("a", "r0"))
+		}
+	})
+	scenario(t, "engine_that_dies_takes_its_leases", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		dead, alive := d.must("r0"), d.must("r1")
+		p := two(1, 1)
+		p.Seats[0].Run = "run2"
+		if ended := d.set(p); len(ended) != 1 || ended[0].ID != dead.ID {
+			t.Errorf("ended %v", ended)
+		}
+		var lost *LostError
+		if _, err := d.Renew(t.Context(), "a", dead.ID, 0); !errors.As(err, &lost) || lost.Why != "the engine of r0 has ended" {
+			t.Errorf("err = %v", err)
+		}
+		if _, err := d.Renew(t.Context(), "a", alive.ID, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	scenario(t, "unready_engine_keeps_its_leases", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		d.must("r0")
+		p := two(1, 1)
+		p.Seats[0].Open = false
+		if ended := d.set(p); len(ended) != 0 || d.Active("a", "r0") != 1 {
+			t.Errorf("ended %v", ended)
+		}
+	})
+	scenario(t, "drain_lets_renew_up_to_its_deadline", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		l := d.must("r0")
+		p := two(1, 1)
+		p.Draining, p.RenewUntil = true, d.now().Add(10*time.Second)
+		d.set(p)
+		if l, err := d.Renew(t.Context(), "a", l.ID, time.Hour); err != nil || l.Expires != p.RenewUntil {
+			t.Errorf("lives until %d, want %d; %v", l.Expires, p.RenewUntil, err)
+		}
+		if ended := d.Cut("a", "r0", "the drain's deadline"); len(ended) != 1 || d.Active("a", "r0") != 0 {
+			t.Errorf("cut %v", ended)
+		}
+	})
+}
+
+func TestRestart(t *testing.T) {
+	scenario(t, "leases_outlive_the_manager_and_expire_through_it", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		kept, dead := d.must("r0"), d.must("r1")
+		d.stop()
+		time.Sleep(10 * time.Second)
+		d = open(t, s)
+		if d.Active("a", "r0") != 1 {
+			t.Fatal("forgotten")
+		}
+		p := two(1, 1)
+		p.Seats[1].Run = "restarted while nobody looked"
+		if ended := d.set(p); len(ended) != 1 || ended[0].ID != dead.ID {
+			t.Errorf("ended %v", ended)
+		}
+		if _, err := d.take("r0"); !errors.Is(err, ErrExhausted) {
+			t.Errorf("the slot was given twice: %v", err)
+		}
+		time.Sleep(20*time.Second + time.Millisecond)
+		synctest.Wait()
+		if len(d.ended) != 1 || d.ended[0].ID != kept.ID {
+			t.Errorf("expired %v", d.ended)
+		}
+	})
+	t.Run("file_keeps_what_was_answered", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "leases.db")
+		f, moved, err := OpenFile(path)
+		if err != nil || moved {
+			t.Fatal(moved, err)
+		}
+		d := open(t, f)
+		d.set(two(2, 2))
+		a, b := d.must(""), d.must("")
+		if err := d.Release(t.Context(), "a", a.ID); err != nil {
+			t.Fatal(err)
+		}
+		d.stop()
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f, _, err = OpenFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		list, err := f.Load()
+		if err != nil || len(list) != 1 || list[0] != b {
+			t.Errorf("kept %v, want %v; %v", list, b, err)
+		}
+	})
+}
+
+func TestThousandCallers(t *testing.T) {
+	const slots, callers = 37, 1000
+	d := open(t, newShelf())
+	d.set(two(slots, slots))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	got := make(map[string]bool)
+	for range callers {
+		wg.Go(func() {
+			l, err := d.Acquire(t.Context(), "a", "", "me", time.Minute)
+			if err != nil {
+				if !errors.Is(err, ErrExhausted) {
+					t.Error(err)
+				}
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if got[l.ID] {
+				t.Error("one lease was given twice")
+			}
+			got[l.ID] = true
+		})
+	}
+	wg.Wait()
+	if len(got) != 2*slots || d.Active("a", "r0") != slots || d.Active("a", "r1") != slots {
+		t.Errorf("%d leases, %d and %d held, want %d of each", len(got), d.Active("a", "r0"), d.Active("a", "r1"), slots)
+	}
+}
+
+// FuzzBook holds that whatever is done in whatever order, no replica has more leases than slots, and the store has what the book has.
+func FuzzBook(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1, 2, 3, 4, 5})
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newShelf()
+			d := open(t, s)
+			pool, run := two(2, 3), 0
+			d.set(pool)
+			var ids []string
+			for _, op := range ops {
+				switch op % 8 {
+				case 0, 1:
+					if l, err := d.take([]string{"", "r0", "r1"}[int(op/8)%3]); err == nil {
+						ids = append(ids, l.ID)
+					}
+				case 2:
+					if len(ids) > 0 {
+						_ = d.Release(t.Context(), "a", ids[int(op/8)%len(ids)])
+					}
+				case 3:
+					if len(ids) > 0 {
+						_, _ = d.Renew(t.Context(), "a", ids[int(op/8)%len(ids)], time.Duration(op)*time.Second)
+					}
+				case 4:
+					time.Sleep(time.Duration(op) * time.Second)
+				case 5:
+					run++
+					pool.Seats[int(op/8)%2].Run = fmt.Sprint(run)
+					d.set(pool)
+				case 6:
+					pool.Draining = !pool.Draining
+					d.set(pool)
+				case 7:
+					d.stop()
+					d = open(t, s)
+					d.set(pool)
+				}
+				synctest.Wait()
+				for _, seat := range pool.Seats {
+					if n := d.Active("a", seat.Replica); n > seat.Slots || n < 0 {
+						t.Fatalf("%s has %d leases for %d slots", seat.Replica, n, seat.Slots)
+					}
+				}
+				if n := len(d.Leases("a")); n != s.size() || n != d.Active("a", "r0")+d.Active("a", "r1") {
+					t.Fatalf("%d leases, %d stored, %d and %d counted", n, s.size(), d.Active("a", "r0"), d.Active("a", "r1"))
+				}
+			}
+		})
+	})
+}
+
+// BenchmarkLease is acquire and release, both on disk before they are answered.
+func BenchmarkLease(b *testing.B) {
+	dir, err := os.MkdirTemp("/dev/shm", "lease-bench-")
+	if err != nil {
+		b.Skip("needs /dev/shm, a file system in memory as /run is: ", err)
+	}
+	defer os.RemoveAll(dir)
+	f, _, err := OpenFile(filepath.Join(dir, "leases.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	book, err := Open(f, func() Moment { return Moment(time.Now().UnixNano()) })
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = book.Run(ctx, func([]Ended) {}) })
+	defer wg.Wait()
+	defer cancel()
+	book.SetPool("a", two(64, 64), nil)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			l, err := book.Acquire(ctx, "a", "", "me", time.Minute)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if err := book.Release(ctx, "a", l.ID); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,91 @@
+// Package lease is who holds which slot: a book of leases that many callers take, renew and give back at the same time, that
+// expire by themselves, and that survive the death of the manager.
+//
+// It owns the counting, and the one promise that a lease which was answered is on disk. It must not know how an engine is
+// started, why a pool drains, or HTTP.
+package lease
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Lease is one slot held by a caller.
+type Lease struct {
+	ID       string `json:"id"`
+	Pool     string `json:"pool"`
+	Replica  string `json:"replica"`
+	Run      string `json:"run"` // of the engine: a lease ends with the process that it is of
+	Holder   string `json:"holder,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
+	Expires  Moment `json:"expires"`
+}
+
+// Moment is a time on the clock that counts from the boot and goes on while the host sleeps (CLOCK_BOOTTIME of clock_gettime(2)):
+// neither a clock that is set nor a restart of the manager moves a deadline. The book is of one boot.
+type Moment int64 // nanoseconds
+
+// Add returns the moment d later.
+func (m Moment) Add(d time.Duration) Moment { return m + Moment(d) }
+
+// Sub returns the time from n to m.
+func (m Moment) Sub(n Moment) time.Duration { return time.Duration(m - n) }
+
+// Seat is a replica as the book counts it.
+type Seat struct {
+	Replica  string
+	Run      string // of the process that runs; empty where none does
+	Endpoint string
+	Slots    int
+	Open     bool // it takes new leases: it is ready and does not drain
+}
+
+// Pool is what the book must know of a pool.
+type Pool struct {
+	Draining bool
+	// RenewUntil is the drain's deadline: no lease of the pool lives longer. Zero: no drain.
+	RenewUntil Moment
+	Seats      []Seat
+}
+
+// Bounds of a lease's time to live.
+const (
+	MinTTL     = time.Second
+	MaxTTL     = 24 * time.Hour
+	DefaultTTL = 30 * time.Second
+)
+
+// MaxHolder bounds a holder's name, in bytes.
+const MaxHolder = 128
+
+// Why a call was refused, for errors.Is.
+var (
+	ErrNoPool    = errors.New("no such pool")
+	ErrDraining  = errors.New("the pool drains and takes no new work")
+	ErrNotReady  = errors.New("no replica of the pool is ready")
+	ErrExhausted = errors.New("every slot of the pool is held")
+	ErrUnknown   = errors.New("no such lease")
+	ErrLost      = errors.New("the lease is lost")
+	ErrStore     = errors.New("the lease could not be written down")
+)
+
+// LostError says why a lease ended before its holder gave it back.
+type LostError struct {
+	ID, Why string
+}
+
+func (e *LostError) Error() string { return fmt.Sprintf("lease %s is lost: %s", e.ID, e.Why) }
+
+// Is makes a LostError an ErrLost.
+func (e *LostError) Is(target error) bool { return target == ErrLost }
+
+// Ended is a lease that ended by itself, and why.
+type Ended struct {
+	Lease
+	Why string
+}
+
+// newID returns a name that nobody guesses: 130 bits.
+func newID() string { return "l-" + rand.Text() }
