@@ -77,6 +77,7 @@ type Replica struct {
 	EngineVersion string
 	SlotsTotal    int
 	SlotsFree     int
+	ActiveLeases  int
 	RestartCount  int
 	Backoff       time.Duration // the delay that PID 1 waits now, zero when it does not
 	LastError     *Failure

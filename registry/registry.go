@@ -21,6 +21,7 @@ type Registry struct {
 	observe  []Observer
 	watchers map[chan struct{}]struct{}
 	events   ring
+	count    Counter // nil: there are no leases
 }
 
 // Snapshot is everything that the registry held at one moment. It is shared by all readers: read-only.
@@ -58,6 +59,7 @@ func (r *Registry) Observe(o Observer) {
 func (r *Registry) Put(p Pool) {
 	r.write.Lock()
 	defer r.write.Unlock()
+	r.counted(&p)
 	was := r.now.Load()
 	next := *was
 	var before *Pool

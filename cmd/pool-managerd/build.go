@@ -48,6 +48,9 @@ func (d *daemon) build() error {
 	if err := d.openIntents(); err != nil {
 		return errors.Join(err, store.Close())
 	}
+	if err := d.openLeases(); err != nil {
+		return errors.Join(err, store.Close(), d.keep.Close())
+	}
 	helper := gpu.New(gpu.Options{Socket: d.o.gpuSocket, Log: d.log})
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Calls: client.Calls, Log: d.log})
@@ -70,6 +73,7 @@ func (d *daemon) build() error {
 		GPUs:     helper,
 		Memory:   supervise.Weigher{Estimator: memory.New(store, d.log), Peaks: store, Ask: helper.Ask, Log: d.log},
 		Journal:  journal{client},
+		Leases:   d.leases,
 		Keep:     d.keep, Intents: d.intents, Clock: d.clock,
 		Status: d.setStatus, Beat: d.beat, BeatEvery: beat,
 	})
@@ -78,7 +82,9 @@ func (d *daemon) build() error {
 		scrape = counts.Handler()
 	}
 	d.api, err = api.New(api.Options{
-		Registry: d.registry, Backend: backend{d.super}, Operator: operator{d.super}, Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
+		Registry: d.registry, Backend: backend{d.super}, Operator: operator{d.super},
+		Leases:  &api.Leases{Book: d.leases.book, Now: bootTime, Rejected: counts.LeaseRejected},
+		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
 	})
 	if err != nil {
 		return errors.Join(err, store.Close())

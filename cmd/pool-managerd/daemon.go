@@ -14,6 +14,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/keep"
@@ -34,7 +35,10 @@ type daemon struct {
 	keep     *keep.Store
 	intents  map[string]keep.Intent // as they were when the daemon started
 	clock    keep.Clock
-	settings *hostconfig.Settings // the newest good config.toml; nil: none yet
+
+	leases    leases
+	leaseFile *lease.File
+	settings  *hostconfig.Settings // the newest good config.toml; nil: none yet
 
 	mu     sync.Mutex // the status line, between the loop and reloads
 	status string
@@ -56,6 +60,7 @@ func serve(ctx context.Context, o options) error {
 	}
 	defer d.store.Close()
 	defer d.keep.Close()
+	defer d.leaseFile.Close()
 	return d.run(ctx, sockets, first)
 }
 
@@ -76,6 +81,10 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 			cancel(fmt.Errorf("the main loop ended: %w", err))
 		}
 	})
+	// Leases end with the server: what was answered last is on disk.
+	leaseCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLeases()
+	all.Go(func() { _ = d.leases.book.Run(leaseCtx, d.leases.tell) })
 	select {
 	case <-d.super.Adopted():
 	case <-ctx.Done():

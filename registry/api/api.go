@@ -33,6 +33,7 @@ type Options struct {
 	Registry *registry.Registry
 	Backend  Backend
 	Operator Operator     // nil: pools can only be looked at
+	Leases   *Leases      // nil: nothing can be held
 	Metrics  http.Handler // serves /metrics; nil: there is no such route
 	Settings Settings
 	Version  string // of the daemon, for GET /health
@@ -45,6 +46,7 @@ type Server struct {
 	registry *registry.Registry
 	backend  Backend
 	operator Operator
+	leases   *Leases
 	version  string
 	log      *slog.Logger
 	now      func() time.Time
@@ -63,7 +65,7 @@ func New(o Options) (*Server, error) {
 	if o.Registry == nil || o.Backend == nil || o.Log == nil {
 		return nil, errors.New("api: a server needs a registry, a backend and a log")
 	}
-	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, version: o.Version, log: o.Log, now: o.Now, mux: http.NewServeMux()}
+	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, leases: o.Leases, version: o.Version, log: o.Log, now: o.Now, mux: http.NewServeMux()}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -96,6 +98,9 @@ func (s *Server) addRoutes(metrics http.Handler) {
 	}
 	if s.operator != nil {
 		s.routes = append(s.routes, s.operatorRoutes()...)
+	}
+	if s.leases != nil {
+		s.routes = append(s.routes, s.leaseRoutes()...)
 	}
 	if metrics != nil {
 		s.routes = append(s.routes, route{http.MethodGet, "/metrics", accessRead,

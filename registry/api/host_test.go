@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
 
@@ -46,6 +47,7 @@ var errPanic = errors.New("panic, please")
 type host struct {
 	t      *testing.T
 	reg    *registry.Registry
+	book   *lease.Book
 	server *Server
 	socket string
 	tcp    string // host:port
@@ -85,16 +87,36 @@ func tokenFile(t *testing.T, content string) string {
 func newServer(t *testing.T, settings Settings, backend Backend) *host {
 	t.Helper()
 	h := &host{t: t, reg: registry.New(), log: &logBuffer{}}
-	var err error
+	book, err := lease.Open(&memory{}, func() lease.Moment { return lease.Moment(time.Now().UnixNano()) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.server, err = New(Options{
-		Registry: h.reg, Backend: backend, Operator: &operators{}, Settings: settings, Version: "1.2.3", Now: func() time.Time { return registrytest.Start().Add(time.Minute) },
+		Registry: h.reg, Backend: backend, Operator: &operators{}, Leases: &Leases{Book: book, Now: func() lease.Moment { return lease.Moment(time.Now().UnixNano()) }}, Settings: settings, Version: "1.2.3", Now: func() time.Time { return registrytest.Start().Add(time.Minute) },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "pool_ready 1\n") }),
 		Log:     slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.runBook(t, book)
 	return h
+}
+
+// runBook has the server use a book of leases, until the test ends.
+func (h *host) runBook(t *testing.T, book *lease.Book) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = book.Run(ctx, func([]lease.Ended) {})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	h.book, h.server.leases.Book = book, book
+	h.reg.CountLeases(book.Active)
 }
 
 // serve starts a host; the test's end stops it and checks that it ended well.
@@ -151,9 +173,20 @@ type reply struct {
 	json   map[string]any // nil where the body is no JSON object
 }
 
+// send asks over the unix socket, with a JSON body where there is one.
+func (h *host) send(method, url, body string) reply {
+	h.t.Helper()
+	return h.ask(h.overSocket(), method, url, body, "Content-Type", "application/json")
+}
+
 func (h *host) do(c *http.Client, method, url string, header ...string) reply {
 	h.t.Helper()
-	req, err := http.NewRequestWithContext(h.t.Context(), method, url, nil)
+	return h.ask(c, method, url, "", header...)
+}
+
+func (h *host) ask(c *http.Client, method, url, body string, header ...string) reply {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -168,12 +201,12 @@ func (h *host) do(c *http.Client, method, url string, header ...string) reply {
 		h.t.Fatalf("%s %s: %v", method, url, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	got, err := io.ReadAll(resp.Body)
 	if err != nil {
 		h.t.Fatalf("%s %s: %v", method, url, err)
 	}
-	r := reply{status: resp.StatusCode, header: resp.Header, body: string(body)}
-	if err := json.Unmarshal(body, &r.json); err != nil {
+	r := reply{status: resp.StatusCode, header: resp.Header, body: string(got)}
+	if err := json.Unmarshal(got, &r.json); err != nil {
 		r.json = nil
 	}
 	return r

@@ -55,8 +55,8 @@ func (h *host) post(path, kind, body string, may access) *httptest.ResponseRecor
 	}
 	who := caller{identity: "uid:7", may: may, denied: problem(http.StatusForbidden, "FORBIDDEN", "no", "")}
 	w := httptest.NewRecorder()
-	for _, rt := range h.server.operatorRoutes() {
-		if pattern := strings.Replace(rt.path, "{id}", "a", 1); pattern == path || strings.Replace(rt.path, "{id}", "b", 1) == path {
+	for _, rt := range append(h.server.operatorRoutes(), h.server.leaseRoutes()...) {
+		if pattern := strings.Replace(rt.path, "{id}", "a", 1); rt.method == http.MethodPost && pattern == path || strings.Replace(rt.path, "{id}", "b", 1) == path {
 			r.SetPathValue("id", strings.Split(path, "/")[3])
 			r = r.WithContext(context.WithValue(r.Context(), requestKey{}, request{"c1", who}))
 			h.server.guarded(rt.needs, rt.serve)(w, r)

@@ -40,7 +40,10 @@ type Metrics struct {
 	verifications *prometheus.CounterVec
 	resets        *prometheus.CounterVec
 	drains        drains
-	reloads       reloads
+
+	leaseRejections *prometheus.CounterVec
+	leaseReasons    vocabulary
+	reloads         reloads
 
 	resetDevices, resetKinds                                     vocabulary
 	restartReasons, scheduleReasons, probeReasons, verifyReasons vocabulary
@@ -65,15 +68,17 @@ func New(o Options) *Metrics {
 		probeFailures: counter("health_probe_failures_total", "Health probes that failed, by how.", "reason"),
 		resets:        counter("driver_reset_events_total", "Faults after which a GPU must be reset, by the GPU and the kind of fault.", "device", "kind"),
 		drains:        newDrains(),
-		reloads:       newReloads(),
-		resetDevices:  vocabulary{limit: maxDevices},
-		verifications: counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), why, and the engine of the pool.", "result", "reason", "engine"),
+
+		leaseRejections: counter("lease_rejections_total", "Calls that got no lease, or had lost theirs, by why.", "reason"),
+		reloads:         newReloads(),
+		resetDevices:    vocabulary{limit: maxDevices},
+		verifications:   counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), why, and the engine of the pool.", "result", "reason", "engine"),
 		probeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "health_probe_duration_ms", Help: "Time that a health probe took, in milliseconds.", Buckets: probeBuckets,
 		}),
 	}
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications, m.resets,
-		m.drains.duration, m.drains.forced, m.reloads.duration, m.reloads.done, m.reloads.failed,
+		m.drains.duration, m.drains.forced, m.leaseRejections, m.reloads.duration, m.reloads.done, m.reloads.failed,
 		newPools(o.Registry), newDevices(o.Registry, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {

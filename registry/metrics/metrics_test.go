@@ -68,6 +68,7 @@ func TestGoldenScrape(t *testing.T) {
 	m.Probed(registry.Pool{}, "", 3*time.Millisecond)
 	m.Probed(registry.Pool{}, "timeout", 2*time.Second)
 	m.Reloaded(registry.Pool{}, time.Second, "load")
+	m.LeaseRejected("exhausted")
 	m.Verified(true, "digest", "llamacpp")
 	m.Verified(false, "mismatch", "llamacpp")
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -127,7 +128,11 @@ func TestInterruptions(t *testing.T) {
 		}
 		h.wait("flapping", isReady)
 		h.eventually(func(ctx context.Context) error {
-			out, err := h.Host.Run(ctx, "systemctl", "show", "-p", "Environment", "--value", host.EngineUnit("flapping"))
+			p, err := h.Host.Pool(ctx, "flapping")
+			if err != nil || len(p.Replicas) != 1 {
+				return fmt.Errorf("%d replicas: %w", len(p.Replicas), errors.Join(err, errReloading))
+			}
+			out, err := h.Host.Run(ctx, "systemctl", "show", "-p", "Environment", "--value", p.Replicas[0].Unit)
 			if err == nil && !strings.Contains(out, "N=7") {
 				err = fmt.Errorf("the last version does not run: %s", out)
 			}
@@ -135,6 +140,9 @@ func TestInterruptions(t *testing.T) {
 		})
 	})
 }
+
+// errReloading says that a reload is not over.
+var errReloading = errors.New("both engines of a reload are there")
 
 // TestSystemctlOnEngines: an administrator's systemctl is obeyed: a stopped engine stays stopped, a started one is taken up again,
 // a restarted one too.

@@ -35,7 +35,7 @@ func (s *Supervisor) update(u systemd.Update) {
 // synced compares everything that PID 1 has with everything that the loop knows.
 func (s *Supervisor) synced(u systemd.Update) {
 	first := !s.isAdopted()
-	s.connected = true
+	s.connected, s.everSynced = true, true
 	s.applyFeatures(u.Features)
 	there := make(map[*replica]bool, len(u.Units))
 	for _, st := range u.Units {

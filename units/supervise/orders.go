@@ -90,6 +90,9 @@ func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(erro
 func (s *Supervisor) drop(e *entry) {
 	delete(s.entries, e.id)
 	delete(s.Intents, e.id)
+	if s.Leases != nil {
+		s.Leases.Forget(e.id)
+	}
 	s.Registry.Remove(e.id)
 	s.dirty = true
 	if s.Keep == nil || e.intent.Empty() {

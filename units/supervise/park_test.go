@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 )
@@ -30,6 +31,8 @@ func (s *shelf) Put(id string, i keep.Intent) error {
 // held counts leases, of the first replica.
 type held struct{ n, cuts atomic.Int64 }
 
+func (h *held) SetPool(string, lease.Pool, func(string) string) {}
+func (h *held) Forget(string)                                   {}
 func (h *held) Active(_, replica string) int {
 	if replica != "r0" {
 		return 0

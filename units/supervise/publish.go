@@ -35,6 +35,7 @@ func (s *Supervisor) publish(e *entry) {
 	p = registry.Aggregate(p)
 	s.dirty = s.dirty || p.State != e.last.State
 	e.last = p
+	s.tellLeases(e)
 	s.Registry.Put(p)
 	for _, r := range e.replicas {
 		s.handOff(r, p)
@@ -130,9 +131,14 @@ func (r *replica) backoff() time.Duration {
 	return time.Duration(usec) * time.Microsecond
 }
 
+// slotsTotal is how many requests the engine works on at once: as configured, or as it told; 0 while it was not asked. Of one that cannot be asked
+// nothing is known, and one at a time is always right.
 func (r *replica) slotsTotal() int {
 	if n := r.pool().Slots; n > 0 {
 		return n
+	}
+	if a, ok := r.adapter(); ok && a.SlotsPath() == "" {
+		return 1
 	}
 	return r.slots
 }

@@ -84,14 +84,6 @@ type Handoff interface {
 	RemoveStale(keep func(poolID, replicaID string) bool) error
 }
 
-// Leases is who holds what of the replicas. Its methods return at once.
-type Leases interface {
-	// Active is how many leases a replica has.
-	Active(pool, replica string) int
-	// Cut ends every lease of a replica, and tells their holders why.
-	Cut(pool, replica, why string)
-}
-
 // Observer counts what happens, for metrics. Calls come from the loop and must not block.
 type Observer interface {
 	Restarted(p registry.Pool, reason string, n int)
@@ -145,15 +137,16 @@ type Supervisor struct {
 	ctx     context.Context
 
 	// The loop's own; touched by no other goroutine.
-	entries   map[string]*entry
-	wanted    Desired
-	applied   bool // a configuration was applied at least once
-	connected bool // PID 1's units are known
-	adopting  map[*replica]bool
-	adopted   chan struct{} // closed when adoption is complete
-	wake      time.Time     // the earliest time to decide again
-	status    string
-	dirty     bool // the status line may have changed
+	entries    map[string]*entry
+	wanted     Desired
+	applied    bool // a configuration was applied at least once
+	connected  bool // PID 1's units are known
+	everSynced bool // they were known at least once
+	adopting   map[*replica]bool
+	adopted    chan struct{} // closed when adoption is complete
+	wake       time.Time     // the earliest time to decide again
+	status     string
+	dirty      bool // the status line may have changed
 
 	gpus *gpus.Board
 	left map[string]time.Time // when an engine last ended on a GPU, by UUID

@@ -54,7 +54,7 @@ func replicaOf(r *registry.Replica) Replica {
 		ID: r.ID, State: string(r.State), Reason: r.Reason, Live: r.Live, Ready: r.Ready, Unit: r.Unit,
 		Endpoint: optional(r.Endpoint), PID: optional(r.PID), InvocationID: optional(r.InvocationID),
 		SpecHash: optional(r.SpecHash), DeviceMask: list(r.DeviceMask), EngineVersion: optional(r.EngineVersion),
-		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, RestartCount: r.RestartCount,
+		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
 		BackoffMS: r.Backoff.Milliseconds(), LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}

@@ -97,6 +97,7 @@ type Replica struct {
 	EngineVersion   *string  `json:"engine_version"`
 	SlotsTotal      int      `json:"slots_total"`
 	SlotsFree       int      `json:"slots_free"`
+	ActiveLeases    int      `json:"active_leases"`
 	RestartCount    int      `json:"restart_count"`
 	BackoffMS       int64    `json:"backoff_ms"`
 	LastError       *string  `json:"last_error"`
@@ -139,6 +140,33 @@ type ReloadRequest struct {
 	ModelDigest string `json:"model_digest,omitempty"`
 	DeadlineMS  *int64 `json:"deadline_ms,omitempty"`
 	Forget      bool   `json:"forget,omitempty"`
+}
+
+// LeaseRequest is the body of POST /v1/pools/{id}/leases.
+type LeaseRequest struct {
+	Holder    string `json:"holder,omitempty"`
+	TTLMS     *int64 `json:"ttl_ms,omitempty"`
+	ReplicaID string `json:"replica_id,omitempty"`
+}
+
+// RenewRequest is the body of PUT /v1/pools/{id}/leases/{lease}.
+type RenewRequest struct {
+	TTLMS *int64 `json:"ttl_ms,omitempty"`
+}
+
+// Lease is one slot that somebody holds.
+type Lease struct {
+	LeaseID     string `json:"lease_id"`
+	PoolID      string `json:"pool_id"`
+	ReplicaID   string `json:"replica_id"`
+	Endpoint    string `json:"endpoint"`
+	ExpiresAtMS int64  `json:"expires_at_ms"`
+	Holder      string `json:"holder"`
+}
+
+// LeaseList is the answer of GET /v1/pools/{id}/leases.
+type LeaseList struct {
+	Leases []Lease `json:"leases"`
 }
 
 // PoolHealth is the answer of GET /v1/pools/{id}/health.

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
+)
+
+// leases ties the book to those who must hear of it: the registry, which shows what is free, and the log.
+type leases struct {
+	book     *lease.Book
+	registry *registry.Registry
+	log      *slog.Logger
+}
+
+// openLeases reads the book of a former manager of this boot, or makes one.
+func (d *daemon) openLeases() error {
+	path := filepath.Join(d.o.runtimeDir, "leases.db")
+	file, moved, err := lease.OpenFile(path)
+	if err != nil {
+		return err
+	}
+	if moved {
+		d.log.Error("the leases could not be read and are lost", "moved_to", path+".broken")
+	}
+	book, err := lease.Open(file, bootTime)
+	if err != nil {
+		_ = file.Close()
+		return err
+	}
+	d.leaseFile, d.leases = file, leases{book, d.registry, d.log}
+	d.registry.CountLeases(book.Active)
+	return nil
+}
+
+// bootTime is CLOCK_BOOTTIME.
+func bootTime() lease.Moment {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // it cannot fail for a clock that Linux has had since 2.6.39
+	return lease.Moment(t.Nano())
+}
+
+// SetPool implements supervise.Leases.
+func (l leases) SetPool(id string, p lease.Pool, why func(replica string) string) {
+	l.tell(l.book.SetPool(id, p, why))
+}
+
+// Forget implements supervise.Leases.
+func (l leases) Forget(id string) { l.tell(l.book.Forget(id)) }
+
+// Active implements supervise.Leases.
+func (l leases) Active(pool, replica string) int { return l.book.Active(pool, replica) }
+
+// Cut implements supervise.Leases.
+func (l leases) Cut(pool, replica, why string) { l.tell(l.book.Cut(pool, replica, why)) }
+
+// tell logs leases that ended by themselves, and has what they held counted anew.
+func (l leases) tell(ended []lease.Ended) {
+	seen := make(map[string]bool)
+	for _, e := range ended {
+		seen[e.Pool] = true
+		l.log.Info(fmt.Sprintf("a lease of %s/%s ended: %s", e.Pool, e.Replica, e.Why),
+			"pool_id", e.Pool, "replica_id", e.Replica, "lease_id", e.ID, "holder", e.Holder, "reason", e.Why)
+	}
+	for id := range seen {
+		l.registry.LeasesChanged(id)
+	}
+}

@@ -1,0 +1,181 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
+)
+
+// Leases is what the API asks of the book of leases.
+type Leases struct {
+	Book *lease.Book
+	Now  func() lease.Moment
+	// Rejected counts a call that got no lease, by why: draining, unready, exhausted, lost, unknown or store. It may be nil.
+	Rejected func(reason string)
+}
+
+// backoff is how long a caller that got no slot is asked to wait. A slot comes free when a request ends; a second is a short one.
+const backoff = time.Second
+
+func (s *Server) leaseRoutes() []route {
+	return []route{
+		{http.MethodGet, "/v1/pools/{id}/leases", accessRead, s.getLeases},
+		{http.MethodPost, "/v1/pools/{id}/leases", accessWrite, s.postLease},
+		{http.MethodPut, "/v1/pools/{id}/leases/{lease}", accessWrite, s.putLease},
+		{http.MethodDelete, "/v1/pools/{id}/leases/{lease}", accessWrite, s.deleteLease},
+	}
+}
+
+func (s *Server) getLeases(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	list := wire.LeaseList{Leases: []wire.Lease{}}
+	for _, l := range s.leases.Book.Leases(p.ID) {
+		list.Leases = append(list.Leases, s.leaseOf(l))
+	}
+	return answer(w, list)
+}
+
+func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	var body wire.LeaseRequest
+	if err := readBody(w, r, &body); err != nil {
+		return err
+	}
+	ttl, err := ttlOf(body.TTLMS)
+	if err != nil {
+		return err
+	}
+	if len(body.Holder) > lease.MaxHolder || body.Holder != "" && !printable(body.Holder) {
+		return invalidParams(fmt.Sprintf("holder is no name: it has at most %d printable characters of ASCII", lease.MaxHolder), "")
+	}
+	if body.ReplicaID != "" && !hasReplica(p, body.ReplicaID) {
+		return invalidParams(fmt.Sprintf("pool %s has no replica %.20q", p.ID, body.ReplicaID), "Leave replica_id out for the least loaded one; GET /v1/pools/"+p.ID+" lists them.")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	defer cancel()
+	l, err := s.leases.Book.Acquire(ctx, p.ID, body.ReplicaID, body.Holder, ttl)
+	if err != nil {
+		return s.noLease(w, p, err)
+	}
+	s.registry.LeasesChanged(p.ID)
+	return answerStatus(w, http.StatusCreated, s.leaseOf(l))
+}
+
+func (s *Server) putLease(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	var body wire.RenewRequest
+	if err := readBody(w, r, &body); err != nil {
+		return err
+	}
+	ttl, err := ttlOf(body.TTLMS)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	defer cancel()
+	l, err := s.leases.Book.Renew(ctx, p.ID, r.PathValue("lease"), ttl)
+	if err != nil {
+		return s.noLease(w, p, err)
+	}
+	return answer(w, s.leaseOf(l))
+}
+
+func (s *Server) deleteLease(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	defer cancel()
+	if err := s.leases.Book.Release(ctx, p.ID, r.PathValue("lease")); err != nil {
+		return s.noLease(w, p, err)
+	}
+	s.registry.LeasesChanged(p.ID)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// ttlOf reads a time to live; one that is absent is 0.
+func ttlOf(ms *int64) (time.Duration, error) {
+	switch {
+	case ms == nil:
+		return 0, nil
+	case *ms < lease.MinTTL.Milliseconds() || *ms > lease.MaxTTL.Milliseconds():
+		return 0, invalidParams(fmt.Sprintf("ttl_ms is %d; it is %d to %d", *ms, lease.MinTTL.Milliseconds(), lease.MaxTTL.Milliseconds()),
+			fmt.Sprintf("Leave it out for %d.", lease.DefaultTTL.Milliseconds()))
+	}
+	return time.Duration(*ms) * time.Millisecond, nil
+}
+
+func hasReplica(p *registry.Pool, id string) bool {
+	for i := range p.Replicas {
+		if p.Replicas[i].ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// leaseOf is a lease as callers see it, with its end on the wall clock.
+func (s *Server) leaseOf(l lease.Lease) wire.Lease {
+	return wire.Lease{LeaseID: l.ID, PoolID: l.Pool, ReplicaID: l.Replica, Endpoint: l.Endpoint, Holder: l.Holder,
+		ExpiresAtMS: s.now().Add(l.Expires.Sub(s.leases.Now())).UnixMilli()}
+}
+
+// noLease says why a call got no lease, and when to try again.
+func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) error {
+	var lost *lease.LostError
+	var e *Error
+	reason := ""
+	switch {
+	case errors.Is(err, lease.ErrNoPool):
+		return noSuchPool(p.ID)
+	case errors.Is(err, lease.ErrDraining):
+		reason, e = "draining", problem(http.StatusConflict, "POOL_DRAINING", fmt.Sprintf("pool %s drains and takes no new work", p.ID), "Use another pool; poolctl resume ends the drain.")
+		e.Body.Retriable = true
+	case errors.Is(err, lease.ErrNotReady):
+		reason, e = "unready", problem(http.StatusServiceUnavailable, "POOL_UNREADY", fmt.Sprintf("no replica of pool %s is ready (%s)", p.ID, p.State), unreadyHint(p))
+	case errors.Is(err, lease.ErrExhausted):
+		reason, e = "exhausted", problem(http.StatusTooManyRequests, "SLOTS_EXHAUSTED", fmt.Sprintf("every slot of pool %s is held", p.ID), "Try again when a request has ended.")
+		w.Header().Set("X-Backoff-Ms", strconv.FormatInt(backoff.Milliseconds(), 10))
+	case errors.As(err, &lost):
+		reason, e = "lost", problem(http.StatusGone, "LEASE_LOST", "the lease is lost: "+lost.Why, "Take a new one.")
+	case errors.Is(err, lease.ErrUnknown):
+		reason, e = "unknown", problem(http.StatusNotFound, "LEASE_NOT_FOUND", "no such lease: it was given back, has ended long ago, or never was", "Take a new one.")
+	case errors.Is(err, lease.ErrStore):
+		reason, e = "store", problem(http.StatusServiceUnavailable, string(registry.CodeStateNotSaved), err.Error(), "See the log of pool-managerd, and the room in /run.")
+	default:
+		return err
+	}
+	if e.Body.Retriable {
+		e.Body.RetryAfterMS = backoff.Milliseconds()
+	}
+	if s.leases.Rejected != nil {
+		s.leases.Rejected(reason)
+	}
+	return e
+}
+
+// unreadyHint is the remedy of what is wrong with the pool.
+func unreadyHint(p *registry.Pool) string {
+	if p.LastError == nil {
+		return "It is on its way; try again."
+	}
+	return p.LastError.Error() + ". " + p.LastError.Hint
+}

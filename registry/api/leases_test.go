@@ -1,0 +1,183 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
+)
+
+// memory keeps leases as long as a test; err is what every write ends with.
+type memory struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (m *memory) Load() ([]lease.Lease, error) { return nil, nil }
+
+func (m *memory) Save([]lease.Lease, []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// leased is a server with pool a, of one ready replica with two slots.
+func leased(t *testing.T) *host {
+	h := serve(t, Settings{}, units{})
+	h.seat("run1", 2, true, false)
+	return h
+}
+
+// seat tells the book and the registry what pool a is now.
+func (h *host) seat(run string, slots int, open, draining bool) {
+	h.book.SetPool("a", lease.Pool{Draining: draining, Seats: []lease.Seat{
+		{Replica: "r0", Run: run, Endpoint: "http://127.0.0.1:21000", Slots: slots, Open: open},
+	}}, func(string) string { return "ENGINE_CRASHED: exited with status 1" })
+	state := registry.StateReady
+	if !open {
+		state = registry.StateBackoff
+	}
+	h.reg.Put(registry.Pool{ID: "a", State: state, Ready: open, Draining: draining, Replicas: []registry.Replica{
+		{ID: "r0", State: state, Ready: open, SlotsTotal: slots}}})
+}
+
+// lease sends a request about leases.
+func (h *host) lease(method, path, body string) reply {
+	h.t.Helper()
+	return h.send(method, "http://socket/v1/pools/a/leases"+path, body)
+}
+
+func TestLeases(t *testing.T) {
+	t.Run("taken_shown_renewed_and_given_back", func(t *testing.T) {
+		h := leased(t)
+		r := h.lease("POST", "", `{"holder":"orchestratord/7","ttl_ms":5000}`)
+		if r.status != http.StatusCreated || r.json["replica_id"] != "r0" || r.json["endpoint"] != "http://127.0.0.1:21000" || r.json["pool_id"] != "a" {
+			t.Fatalf("%d %s", r.status, r.body)
+		}
+		id := fmt.Sprint(r.json["lease_id"])
+		if p := h.get("/v1/pools/a"); p.json["slots_free"] != 1.0 || p.json["active_leases"] != 1.0 {
+			t.Errorf("free %v, active %v", p.json["slots_free"], p.json["active_leases"])
+		}
+		if l := h.get("/v1/pools/a/leases"); !strings.Contains(l.body, id) || !strings.Contains(l.body, "orchestratord/7") {
+			t.Errorf("list: %s", l.body)
+		}
+		if r := h.lease("PUT", "/"+id, `{"ttl_ms":60000}`); r.status != 200 || r.json["lease_id"] != id {
+			t.Errorf("renewed: %d %s", r.status, r.body)
+		}
+		for range 2 {
+			if r := h.lease("DELETE", "/"+id, ""); r.status != http.StatusNoContent || r.body != "" {
+				t.Errorf("given back: %d %s", r.status, r.body)
+			}
+		}
+		if p := h.get("/v1/pools/a"); p.json["slots_free"] != 2.0 {
+			t.Errorf("free %v", p.json["slots_free"])
+		}
+		if r := h.lease("PUT", "/"+id, ""); r.status != 404 || r.json["code"] != "LEASE_NOT_FOUND" {
+			t.Errorf("renewed after it was given back: %d %s", r.status, r.body)
+		}
+	})
+	t.Run("exhausted", func(t *testing.T) {
+		h := leased(t)
+		h.lease("POST", "", "")
+		h.lease("POST", "", "")
+		r := h.lease("POST", "", "")
+		if r.status != 429 || r.json["code"] != "SLOTS_EXHAUSTED" || r.header.Get("Retry-After") != "1" || r.header.Get("X-Backoff-Ms") != "1000" || r.json["retriable"] != true {
+			t.Errorf("%d %v %s", r.status, r.header, r.body)
+		}
+	})
+	t.Run("draining", func(t *testing.T) {
+		h := leased(t)
+		h.seat("run1", 2, false, true)
+		if r := h.lease("POST", "", ""); r.status != 409 || r.json["code"] != "POOL_DRAINING" || r.header.Get("Retry-After") == "" {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	})
+	t.Run("not_ready", func(t *testing.T) {
+		h := leased(t)
+		h.seat("", 2, false, false)
+		if r := h.lease("POST", "", ""); r.status != 503 || r.json["code"] != "POOL_UNREADY" || r.header.Get("Retry-After") == "" {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	})
+	t.Run("lost_with_the_engine", func(t *testing.T) {
+		h := leased(t)
+		id := fmt.Sprint(h.lease("POST", "", "").json["lease_id"])
+		h.seat("run2", 2, true, false)
+		r := h.lease("PUT", "/"+id, "")
+		if r.status != http.StatusGone || r.json["code"] != "LEASE_LOST" || !strings.Contains(r.body, "ENGINE_CRASHED: exited with status 1") {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+		if p := h.get("/v1/pools/a"); p.json["slots_free"] != 2.0 {
+			t.Errorf("free %v", p.json["slots_free"])
+		}
+	})
+	t.Run("not_written_down", func(t *testing.T) {
+		h := leased(t)
+		store := &memory{err: errors.New("no space left on device")}
+		book, err := lease.Open(store, func() lease.Moment { return 1 })
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.runBook(t, book)
+		h.seat("run1", 2, true, false)
+		if r := h.lease("POST", "", ""); r.status != 503 || r.json["code"] != "STATE_NOT_SAVED" {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+		if n := book.Active("a", "r0"); n != 0 {
+			t.Errorf("%d leases of nobody", n)
+		}
+	})
+	for _, c := range []struct{ name, body, says string }{
+		{"short_ttl", `{"ttl_ms":999}`, "ttl_ms is 999; it is 1000 to 86400000"},
+		{"unknown_field", `{"ttl":1000}`, `unknown field \"ttl\"`},
+		{"unknown_replica", `{"replica_id":"r9"}`, "pool a has no replica"},
+		{"long_holder", `{"holder":"` + strings.Repeat("x", 129) + `"}`, "holder is no name"},
+		{"control_character", `{"holder":"a\nb"}`, "holder is no name"},
+	} {
+		t.Run("refused/"+c.name, func(t *testing.T) {
+			h := leased(t)
+			if r := h.lease("POST", "", c.body); r.status != 400 || !strings.Contains(r.body, c.says) {
+				t.Errorf("%d %s, want %s", r.status, r.body, c.says)
+			}
+		})
+	}
+	t.Run("of_an_unknown_pool", func(t *testing.T) {
+		h := leased(t)
+		if r := h.send("POST", "http://socket/v1/pools/b/leases", ""); r.status != 404 || r.json["code"] != "POOL_NOT_FOUND" {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	})
+}
+
+// TestLeasesAtOnce: a thousand callers get as many slots as there are, and not one more.
+func TestLeasesAtOnce(t *testing.T) {
+	h := leased(t)
+	const slots, callers = 100, 1000
+	h.seat("run1", slots, true, false)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	got := make(map[int]int)
+	for range callers {
+		all.Go(func() {
+			w := h.post("/v1/pools/a/leases", "", "", accessWrite)
+			mu.Lock()
+			got[w.Code]++
+			mu.Unlock()
+			if p, _ := h.reg.Pool("a"); p.SlotsFree < 0 {
+				t.Errorf("%d free", p.SlotsFree)
+			}
+		})
+	}
+	all.Wait()
+	if got[http.StatusCreated] != slots || got[http.StatusTooManyRequests] != callers-slots {
+		t.Errorf("answers by status: %v", got)
+	}
+	if p, _ := h.reg.Pool("a"); p.SlotsFree != 0 || p.ActiveLeases != slots {
+		t.Errorf("%d free, %d active", p.SlotsFree, p.ActiveLeases)
+	}
+}

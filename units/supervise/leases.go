@@ -1,0 +1,68 @@
+package supervise
+
+import (
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+)
+
+// Leases is who holds what of the replicas. Its methods return at once.
+type Leases interface {
+	// SetPool tells what may be held of a pool. Leases of a process that is no more end; why tells their holders the reason.
+	SetPool(id string, p lease.Pool, why func(replica string) string)
+	// Forget ends every lease of a pool that is no more.
+	Forget(id string)
+	// Active is how many leases a replica has.
+	Active(pool, replica string) int
+	// Cut ends every lease of a replica, and tells their holders why.
+	Cut(pool, replica, why string)
+}
+
+// tellLeases tells what may be held of a pool now. Nothing is told before the units are known: every lease of a former manager would
+// seem to be of a process that is gone.
+func (s *Supervisor) tellLeases(e *entry) {
+	if s.Leases == nil || !s.everSynced {
+		return
+	}
+	p := lease.Pool{Draining: e.parked()}
+	if p.Draining {
+		p.RenewUntil = s.renewUntil(e)
+	}
+	why := make(map[string]string)
+	for _, r := range e.sorted() {
+		p.Seats = append(p.Seats, r.seat())
+		why[r.id.Name()] = r.whyLost()
+	}
+	s.Leases.SetPool(e.id, p, func(replica string) string {
+		if text, known := why[replica]; known {
+			return text
+		}
+		return "the engine is no more"
+	})
+}
+
+// renewUntil is the moment at which no lease of a pool that drains lives any longer. It is a little behind the deadline, so that what is held then
+// is cut, and told so, and does not merely expire.
+func (s *Supervisor) renewUntil(e *entry) lease.Moment {
+	return lease.Moment(s.Clock.In(s.Clock.Left(e.intent.Drain.Deadline) + forceAfter).At)
+}
+
+// seat is the replica as leases are counted.
+func (r *replica) seat() lease.Seat {
+	seat := lease.Seat{Replica: r.id.Name(), Endpoint: r.endpoint, Slots: r.slotsTotal(), Open: reconcile.Assess(r.facts).Ready}
+	if r.facts.Unit == reconcile.Active || r.facts.Unit == reconcile.Stopping {
+		seat.Run = r.status.InvocationID
+	}
+	return seat
+}
+
+// whyLost says why leases of a former process of the replica are lost.
+func (r *replica) whyLost() string {
+	switch {
+	case r.facts.Crash != nil:
+		return "the engine ended: " + r.facts.Crash.Error()
+	case r.lastErr != nil && r.lastErr.Code == registry.CodeDrainTimeout:
+		return r.lastErr.Error()
+	}
+	return "the engine was stopped"
+}
