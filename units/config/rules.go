@@ -17,6 +17,7 @@ func rules() []func(*draft, *strict.Report) {
 	return []func(*draft, *strict.Report){
 		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees,
 		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
+		func(d *draft, r *strict.Report) { probeAgrees(&d.Pool.Health, r) },
 	}
 }
 
@@ -120,6 +121,22 @@ func ordered[V cmp.Ordered](r *strict.Report, low, high bound[V]) {
 	default:
 		r.Rule(fmt.Sprintf("%s is %s and %s is %s", low.key, low.text(*low.value), high.key, high.text(*high.value)),
 			low.key+" at most "+high.key, "A key that is left out has its default.", low.key, high.key)
+	}
+}
+
+// probeAgrees refuses keys of this file that belong to another kind of probe. A default for all pools that does not fit one of them is
+// no mistake of that one.
+func probeAgrees(h *pool.Health, r *strict.Report) {
+	for _, own := range [...]struct{ key, kind string }{
+		{"health.path", pool.ProbeHTTP}, {"health.body", pool.ProbeHTTP}, {"health.grpc_service", pool.ProbeGRPC},
+	} {
+		if r.Has(own.key) && h.Probe != own.kind && !r.Failed(own.key, "health.probe") {
+			r.Rule(fmt.Sprintf("%s belongs to probe %q, and health.probe is %q", own.key, own.kind, h.Probe), "",
+				fmt.Sprintf("Remove it, or set health.probe = %q.", own.kind), own.key)
+		}
+	}
+	if r.Has("health.generate_path") != r.Has("health.generate_body") && !r.Failed("health.generate_path", "health.generate_body") {
+		r.Rule("health.generate_path and health.generate_body belong together", "both or none", "", "health.generate_path", "health.generate_body")
 	}
 }
 

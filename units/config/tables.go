@@ -41,9 +41,19 @@ func limitKeys() []strict.Key[pool.Limits] {
 }
 
 func healthKeys() []strict.Key[pool.Health] {
+	return append(probeKeys(), generateKeys()...)
+}
+
+func probeKeys() []strict.Key[pool.Health] {
 	return []strict.Key[pool.Health]{
+		{Path: "probe", Default: `"http"`, Type: strict.ToWord([]string{pool.ProbeHTTP, pool.ProbeGRPC, pool.ProbeTCP}, func(h *pool.Health) *string { return &h.Probe }),
+			Doc: "How the engine is asked whether it serves: `http` is a GET, `grpc` the health protocol `grpc.health.v1` without TLS, `tcp` only a connection, which also an engine that hangs accepts."},
 		{Path: "path", Default: "the engine's own", Type: strict.ToString("string", `a path as "/health"`, httpPath, func(h *pool.Health) *string { return &h.Path }),
-			Doc: "HTTP path that is asked."},
+			Doc: "HTTP path that is asked; probe `http` only."},
+		{Path: "body", Default: "any", Type: strict.ToString("string", "a regular expression (RE2) of at most 256 bytes", bodyPattern, func(h *pool.Health) *string { return &h.Body }),
+			Doc: "What the first 64 KiB of a healthy answer's body must match, somewhere: `'\"status\": *\"ok\"'`; probe `http` only."},
+		{Path: "grpc_service", Default: "the whole server", Type: strict.ToString("string", "the name of a service of at most 256 bytes, as package.Service", grpcService, func(h *pool.Health) *string { return &h.GRPCService }),
+			Doc: "The service that is asked about; probe `grpc` only."},
 		{Path: "interval", Default: `"5s"`, Type: strict.ToDuration(100*time.Millisecond, time.Hour, func(h *pool.Health) *time.Duration { return &h.Interval }),
 			Doc: "Time between two probes of a replica that runs."},
 		{Path: "timeout", Default: `"2s"`, Type: strict.ToDuration(10*time.Millisecond, 10*time.Minute, func(h *pool.Health) *time.Duration { return &h.Timeout }),
@@ -55,7 +65,25 @@ func healthKeys() []strict.Key[pool.Health] {
 		{Path: "start_timeout", Default: `"5m"`, Type: strict.ToDuration(time.Second, 24*time.Hour, func(h *pool.Health) *time.Duration { return &h.StartTimeout }),
 			Doc: "How long a load may show no progress (no log line, no CPU time, no input) until it counts as stalled. A slow load that moves is not bounded by it."},
 		{Path: "mode", Default: `"fail-fast"`, Type: strict.ToWord([]string{pool.FailFast, pool.FailOpen}, func(h *pool.Health) *string { return &h.Mode }),
-			Doc: "What failed probes do: `fail-fast` takes `ready` away, `fail-open` only logs, for development."},
+			Doc: "What failed probes do: `fail-fast` takes `ready` away, `fail-open` only logs, for development: nothing is restarted then."},
+		{Path: "escalate_after", Default: `"2m"`, Type: strict.ToDuration(0, 24*time.Hour, func(h *pool.Health) *time.Duration { return &h.EscalateAfter }),
+			Doc: "How long a replica may be unready by failed probes until its engine is ended and started again, with the backoff of `[restart]`; `\"0s\"`: for ever."},
+	}
+}
+
+// generateKeys are about generations of one token.
+func generateKeys() []strict.Key[pool.Health] {
+	return []strict.Key[pool.Health]{
+		{Path: "generate_interval", Default: `"1m"`, Type: strict.ToDuration(0, 24*time.Hour, func(h *pool.Health) *time.Duration { return &h.GenerateInterval }),
+			Doc: "Time between two generations of one token, which find an engine that answers its probe and hangs; none is made where other requests were worked on since. `\"0s\"`: none. Engines `triton` and `command` have none without `generate_path`."},
+		{Path: "generate_timeout", Default: `"1m"`, Type: strict.ToDuration(100*time.Millisecond, time.Hour, func(h *pool.Health) *time.Duration { return &h.GenerateTimeout }),
+			Doc: "How long such a generation may take, waiting for a slot included."},
+		{Path: "generate_failures", Default: "2", Type: strict.ToInt(1, 1000, func(h *pool.Health) *int { return &h.GenerateFailures }),
+			Doc: "Failed generations in a row until the replica is not ready. One that is late or refused for load does not count while other requests make progress."},
+		{Path: "generate_path", Default: "the engine's own", Type: strict.ToString("string", `a path as "/v1/completions"`, httpPath, func(h *pool.Health) *string { return &h.GeneratePath }),
+			Doc: "HTTP path that such a generation is sent to by POST; `generate_body` goes with it. Status 200 and a body that is not empty are a success."},
+		{Path: "generate_body", Default: "the engine's own", Type: strict.ToString("string", "JSON of at most 4096 bytes", jsonBody, func(h *pool.Health) *string { return &h.GenerateBody }),
+			Doc: "What is sent: `'{\"model\":\"m\",\"prompt\":\"a\",\"max_tokens\":1}'`."},
 	}
 }
 

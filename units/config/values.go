@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math"
 	"regexp"
@@ -166,6 +167,46 @@ func httpPath(s string) string {
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
 		return "holds a blank, # or control character"
+	}
+	return ""
+}
+
+// maxPattern bounds a pattern and a name, in bytes: both stand in the gate's command line.
+const maxPattern = 256
+
+// bodyPattern refuses what is no regular expression, and one that everything matches.
+func bodyPattern(s string) string {
+	if wrong := strict.OneLine(s); wrong != "" {
+		return wrong
+	}
+	if len(s) > maxPattern {
+		return fmt.Sprintf("is longer than %d bytes", maxPattern)
+	}
+	pattern, err := regexp.Compile(s)
+	if err != nil {
+		return "is no regular expression (" + strings.TrimPrefix(err.Error(), "error parsing regexp: ") + ")"
+	}
+	if pattern.MatchString("") {
+		return "matches an empty body, and so proves nothing"
+	}
+	return ""
+}
+
+var serviceForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./-]*$`)
+
+func grpcService(s string) string {
+	if !serviceForm.MatchString(s) || len(s) > maxPattern {
+		return "is no name of a gRPC service"
+	}
+	return ""
+}
+
+func jsonBody(s string) string {
+	switch {
+	case len(s) > 4096:
+		return "is longer than 4096 bytes"
+	case !json.Valid([]byte(s)):
+		return "is no JSON"
 	}
 	return ""
 }

@@ -27,6 +27,13 @@ const (
 	ModeExternal  = "external"
 )
 
+// Kinds of health probes that a pool file may name.
+const (
+	ProbeHTTP = "http"
+	ProbeGRPC = "grpc" // grpc.health.v1
+	ProbeTCP  = "tcp"  // a connection
+)
+
 // Health modes: what a probe failure past its threshold does to ready.
 const (
 	FailFast = "fail-fast" // ready goes false
@@ -100,6 +107,18 @@ type Health struct {
 	Successes    int           // consecutive successes until ready=true again
 	StartTimeout time.Duration // without any progress of a load, until it counts as stalled
 	Mode         string        // FailFast or FailOpen
+
+	Probe       string // one of the probe kinds above, empty: ProbeHTTP
+	Body        string // a regular expression (RE2) that the body of an HTTP answer must match; empty: any body
+	GRPCService string // the service that gRPC's health protocol is asked about; empty: the server as a whole
+
+	GenerateInterval time.Duration // between generations of one token; 0: none
+	GenerateTimeout  time.Duration // of one generation
+	GenerateFailures int           // consecutive failed generations until ready=false
+	GeneratePath     string        // where it is asked for; empty: the engine's own
+	GenerateBody     string        // the JSON that is sent; empty: the engine's own
+
+	EscalateAfter time.Duration // with failing probes, until the engine is restarted; 0: never
 }
 
 // Restart is the backoff of a crashed engine.
