@@ -46,6 +46,18 @@ type Adapter interface {
 	BusyPath() string
 	// Busy reads the body of BusyPath: requests that are decoded or wait inside the engine.
 	Busy(body []byte) (int, error)
+	// CountsIdle says that the engine, told to end, waits for idle connections.
+	CountsIdle() bool
+	// GeneratePath takes GenerateBody by POST and answers with one generated token, "" when the engine has no request that fits
+	// any model. Generated returns an error for a body that holds no generation.
+	GeneratePath() string
+	GenerateBody(p pool.Pool) []byte
+	Generated(body []byte) error
+	// ProgressPath tells whether the engine works on requests, "" when it does not tell.
+	ProgressPath() string
+	// Progress reads the body of ProgressPath into a mark, which differs from an earlier one if and only if the model made a step since.
+	// It is an error where the body does not tell.
+	Progress(body []byte) (string, error)
 }
 
 // Instance is where and on what one engine process runs.

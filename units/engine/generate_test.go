@@ -1,0 +1,120 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+func TestGeneration(t *testing.T) {
+	cases := []struct {
+		kind, path string
+		good       string
+		bad        []string
+	}{
+		{pool.LlamaCpp, "/completion", `{"index":0,"content":"","tokens_predicted":1,"stop":true}`, []string{`{"error":{"code":500}}`, ``, `[]`, `null`}},
+		{pool.VLLM, "/v1/completions", `{"choices":[{"index":0,"text":" b"}]}`, []string{`{"choices":[]}`, `{"object":"error"}`, `x`}},
+		{pool.TGI, "/generate", `{"generated_text":"b"}`, []string{`{"error":"overloaded"}`, `[{"generated_text":"b"}]`}},
+		{pool.Triton, "", `{}`, []string{``}},
+		{pool.Command, "", `{}`, []string{``}},
+	}
+	for _, c := range cases {
+		t.Run(c.kind, func(t *testing.T) {
+			a, _ := engine.For(c.kind)
+			path, body, read := engine.Generation(a, wanted(c.kind))
+			if path != c.path || path != "" && !json.Valid(body) {
+				t.Errorf("%q with %s, want %q", path, body, c.path)
+			}
+			if err := read([]byte(c.good)); err != nil {
+				t.Errorf("%s: %v", c.good, err)
+			}
+			for _, bad := range c.bad {
+				if read([]byte(bad)) == nil {
+					t.Errorf("%q is taken for a generation", bad)
+				}
+			}
+			p := wanted(c.kind)
+			p.Health.GeneratePath, p.Health.GenerateBody = "/own", `{"own":1}`
+			if path, body, read := engine.Generation(a, p); path != "/own" || string(body) != `{"own":1}` || read([]byte("x")) != nil || read(nil) == nil {
+				t.Errorf("the pool's own request is %q with %s", path, body)
+			}
+			if a.CountsIdle() != (c.kind == pool.Triton) {
+				t.Errorf("CountsIdle is %t", a.CountsIdle())
+			}
+		})
+	}
+}
+
+// TestServedName: a request to vLLM names the model as its command line does.
+func TestServedName(t *testing.T) {
+	a, _ := engine.For(pool.VLLM)
+	for want, args := range map[string][]string{
+		"demo": nil, "one": {"--served-model-name", "one", "two"}, "three": {"--served_model_name=three"}, "four": {"-x", "--served-model-name=four"},
+	} {
+		var request struct{ Model string }
+		if err := json.Unmarshal(a.GenerateBody(wanted(pool.VLLM, args...)), &request); err != nil || request.Model != want {
+			t.Errorf("args %q: model %q, %v; want %q", args, request.Model, err, want)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	cases := []struct {
+		name, kind, one, two string
+		moved                bool
+	}{
+		{"llamacpp/a_token", pool.LlamaCpp, `[{"next_token":[{"n_decoded":4}]},{"id":1}]`, `[{"next_token":[{"n_decoded":5}]},{"id":1}]`, true},
+		{"llamacpp/a_token_of_an_older_version", pool.LlamaCpp, `[{"next_token":{"n_decoded":4}}]`, `[{"next_token":{"n_decoded":5}}]`, true},
+		{"llamacpp/a_long_prompt", pool.LlamaCpp, `[{"n_prompt_tokens_processed":512,"next_token":[{"n_decoded":0}]}]`,
+			`[{"n_prompt_tokens_processed":1024,"next_token":[{"n_decoded":0}]}]`, true},
+		{"llamacpp/taken_and_given_back_is_no_progress", pool.LlamaCpp, `[{"is_processing":true,"id_task":7,"next_token":[{"n_decoded":4}]}]`,
+			`[{"is_processing":false,"id_task":9,"next_token":[{"n_decoded":4}]}]`, false},
+		{"vllm/a_token", pool.VLLM, "vllm:generation_tokens_total{model_name=\"a\"} 4.0\n", "vllm:generation_tokens_total{model_name=\"a\"} 5.0\n", true},
+		{"vllm/a_long_prompt", pool.VLLM, "vllm:prompt_tokens_total 4\nvllm:generation_tokens_total 4.0\n", "vllm:prompt_tokens_total 9\nvllm:generation_tokens_total 4.0\n", true},
+		{"vllm/none", pool.VLLM, "vllm:generation_tokens_total 4\nvllm:num_requests_running 1\n", "vllm:generation_tokens_total 4\nvllm:num_requests_running 2\n", false},
+		{"tgi/a_step", pool.TGI, "tgi_batch_inference_success{method=\"decode\"} 4\n", "tgi_batch_inference_success{method=\"decode\"} 5\n", true},
+		{"tgi/none", pool.TGI, "tgi_batch_inference_success 4\ntgi_queue_size 1\n", "tgi_batch_inference_success 4\ntgi_queue_size 3\n", false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			a, _ := engine.For(c.kind)
+			if a.ProgressPath() == "" {
+				t.Error("no path")
+			}
+			one, err := a.Progress([]byte(c.one))
+			two, err2 := a.Progress([]byte(c.two))
+			if err != nil || err2 != nil || one == "" || two == "" {
+				t.Fatalf("%q, %v; %q, %v", one, err, two, err2)
+			}
+			if (one != two) != c.moved {
+				t.Errorf("%q, then %q", one, two)
+			}
+		})
+	}
+	for _, kind := range engine.Kinds() {
+		a, _ := engine.For(kind)
+		for _, body := range []string{"", "null", "[]", "{}", `[{"id":0,"is_processing":true}]`, "x 1\n"} {
+			if mark, err := a.Progress([]byte(body)); err == nil || mark != "" {
+				t.Errorf("%s: %q tells nothing, and is %q, %v", kind, body, mark, err)
+			}
+		}
+	}
+}
+
+// FuzzProgress: an answer yields a mark or an error, never both and never neither.
+func FuzzProgress(f *testing.F) {
+	f.Add([]byte(`[{"next_token":[{"n_decoded":4}]}]`))
+	f.Add([]byte(`[{"next_token":[[]]}]`))
+	f.Add([]byte("vllm:generation_tokens_total NaN\n"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, kind := range engine.Kinds() {
+			a, _ := engine.For(kind)
+			if mark, err := a.Progress(body); (mark == "") != (err != nil) {
+				t.Errorf("%s: %q is %q, %v", kind, body, mark, err)
+			}
+			_ = a.Generated(body)
+		}
+	})
+}
