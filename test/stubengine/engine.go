@@ -35,6 +35,7 @@ func (e *engine) routes() http.Handler {
 	mux.HandleFunc("GET /slots", e.serveSlots)
 	mux.HandleFunc("GET /metrics", e.serveMetrics)
 	mux.HandleFunc("POST /v1/completions", e.complete)
+	mux.HandleFunc("POST /completion", e.complete)
 	e.controls(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if e.hung.Load() {
@@ -123,7 +124,7 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	case <-time.After(delay):
 	}
-	answer(w, http.StatusOK, map[string]any{"object": "text_completion", "choices": []any{map[string]any{"index": 0, "text": "stub", "finish_reason": "length"}}})
+	answer(w, http.StatusOK, map[string]any{"object": "text_completion", "content": "stub", "choices": []any{map[string]any{"index": 0, "text": "stub", "finish_reason": "length"}}})
 }
 
 // take returns a slot that was free, or -1.

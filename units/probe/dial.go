@@ -69,6 +69,17 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
+// count returns how many connections are open.
+func (d *dialed) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, conns := range d.open {
+		n += len(conns)
+	}
+	return n
+}
+
 // close closes every connection to an address.
 func (d *dialed) close(address string) {
 	d.mu.Lock()

@@ -1,4 +1,5 @@
-// Package probe asks an engine over HTTP whether it serves.
+// Package probe asks an engine whether it serves: over HTTP, by gRPC's health protocol, by a TCP connection, and with a real
+// generation.
 //
 // It owns the connections to engines and the words for what can go wrong with one. It must not know pools,
 // thresholds or what follows from an answer, and it speaks to the loopback only: an engine is on
@@ -26,7 +27,12 @@ const (
 	ReasonStatus  = "status" // another status than the one that means healthy
 	ReasonReset   = "reset"  // the connection was cut
 	ReasonHTTP    = "http"   // what came is no HTTP
-	ReasonOther   = "other"
+	ReasonBody    = "body"   // the status is right and the body is not
+	ReasonGRPC    = "grpc"   // what came is no gRPC, or says that the engine does not serve
+	ReasonTCP     = "tcp"    // no connection, by another cause than those above
+	// ReasonGeneration is an engine that answers its probe and generates nothing.
+	ReasonGeneration = "generation"
+	ReasonOther      = "other"
 )
 
 // excerpt is how many bytes of an unhappy answer are shown.
@@ -44,58 +50,57 @@ func (e *Error) Error() string { return e.Text }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Prober holds at most one idle connection per engine, so that a hundred engines every few seconds cost
-// little. Its methods may be called from many goroutines.
+// Prober holds at most one idle connection per engine and protocol, so that a hundred engines every few seconds cost
+// little. Its methods may be called from many goroutines; an engine that does not answer delays only the caller that asks it.
 type Prober struct {
 	client *http.Client
+	h2     *http.Client // HTTP/2 without TLS, for gRPC
 	dialed dialed
 }
+
+// maxConns bounds the connections to one engine: a probe, a generation, and two questions about what it does beside them. A request
+// that hangs must not keep the others waiting for a connection.
+const maxConns = 4
 
 // New makes a prober. It reads no proxy settings and follows no redirect: an engine that sends
 // the prober elsewhere is not healthy.
 func New() *Prober {
 	p := &Prober{}
-	p.client = &http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			DialContext: p.dialed.dial, MaxIdleConnsPerHost: 1, MaxConnsPerHost: 2, IdleConnTimeout: 90 * time.Second,
-			DisableCompression: true, ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, MaxResponseHeaderBytes: 16 << 10,
-		},
-	}
+	p.client, p.h2 = client(p.transport()), client(p.transport())
+	var h2c http.Protocols
+	h2c.SetUnencryptedHTTP2(true)
+	p.h2.Transport.(*http.Transport).Protocols = &h2c
 	return p
 }
 
+func client(t *http.Transport) *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+func (p *Prober) transport() *http.Transport {
+	return &http.Transport{
+		DialContext: p.dialed.dial, MaxIdleConnsPerHost: 1, MaxConnsPerHost: maxConns, IdleConnTimeout: 90 * time.Second,
+		DisableCompression: true, ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, MaxResponseHeaderBytes: 16 << 10,
+	}
+}
+
 // Close closes the idle connections.
-func (p *Prober) Close() { p.client.CloseIdleConnections() }
+func (p *Prober) Close() {
+	p.client.CloseIdleConnections()
+	p.h2.CloseIdleConnections()
+}
 
 // CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"), those in use as well. It is called before the
 // engine is stopped: a server that ends gracefully waits for idle clients (Triton: up to 30 s).
 func (p *Prober) CloseIdle(host string) { p.dialed.close(host) }
 
-// Probe succeeds when a GET of the URL is answered with the wanted status before timeout. The error is an *Error.
-func (p *Prober) Probe(ctx context.Context, url string, want int, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	resp, err := p.get(ctx, url)
-	if err != nil {
-		return failed(err, timeout)
-	}
-	defer resp.Body.Close()
-	head, err := io.ReadAll(io.LimitReader(resp.Body, excerpt))
-	if resp.StatusCode != want {
-		return &Error{Reason: ReasonStatus, Text: fmt.Sprintf("status %d%s, want %d", resp.StatusCode, quoted(head), want)}
-	}
-	if err != nil {
-		return failed(err, timeout)
-	}
-	// The rest is read so that the connection can be used again, as far as it is worth it.
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
-	return nil
-}
-
 // Get returns the body of a 200 answer, at most limit bytes of it.
 func (p *Prober) Get(ctx context.Context, url string, limit int64) ([]byte, error) {
-	resp, err := p.get(ctx, url)
+	req, err := request(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, failed(err, 0)
+	}
+	resp, err := p.client.Do(req)
 	if err != nil {
 		return nil, failed(err, 0)
 	}
@@ -125,13 +130,13 @@ func (p *Prober) Reason(err error) string {
 	return ReasonOther
 }
 
-func (p *Prober) get(ctx context.Context, url string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func request(ctx context.Context, method, url string, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "pool-managerd")
-	return p.client.Do(req)
+	return req, nil
 }
 
 // failed puts a transport's error into a reason and a sentence.

@@ -20,6 +20,12 @@ func engine(t testing.TB, h http.HandlerFunc) string {
 	return srv.URL + "/health"
 }
 
+// check is the question for status 200 of a URL.
+func check(url string, timeout time.Duration) Check {
+	host, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
+	return Check{Kind: HTTP, Host: host, Path: "/" + path, Status: 200, Timeout: timeout}
+}
+
 // heard reads a request's first bytes.
 func heard(c net.Conn) { _, _ = c.Read(make([]byte, 512)) }
 
@@ -88,7 +94,7 @@ func TestProbe(t *testing.T) {
 	defer p.Close()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			err := p.Probe(t.Context(), c.url, 200, 200*time.Millisecond)
+			err := p.Probe(t.Context(), check(c.url, 200*time.Millisecond))
 			if got := p.Reason(err); got != c.reason {
 				t.Fatalf("reason %q (%v), want %q", got, err, c.reason)
 			}
@@ -143,7 +149,7 @@ func TestOneConnectionPerEngine(t *testing.T) {
 	p := New()
 	defer p.Close()
 	for range 20 {
-		if err := p.Probe(t.Context(), srv.URL, 200, time.Second); err != nil {
+		if err := p.Probe(t.Context(), check(srv.URL, time.Second)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -170,7 +176,7 @@ func TestCloseIdle(t *testing.T) {
 	p := New()
 	defer p.Close()
 	for _, url := range []string{one, other} {
-		if err := p.Probe(t.Context(), url, 200, time.Second); err != nil {
+		if err := p.Probe(t.Context(), check(url, time.Second)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -185,7 +191,7 @@ func TestCloseIdle(t *testing.T) {
 		t.Errorf("%d engines have connections, want 1", left)
 	}
 	for _, url := range []string{one, other} {
-		if err := p.Probe(t.Context(), url, 200, time.Second); err != nil {
+		if err := p.Probe(t.Context(), check(url, time.Second)); err != nil {
 			t.Errorf("after it: %v", err)
 		}
 	}
@@ -205,7 +211,7 @@ func BenchmarkProbe(b *testing.B) {
 	defer p.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := p.Probe(b.Context(), url, 200, time.Second); err != nil {
+		if err := p.Probe(b.Context(), check(url, time.Second)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -72,8 +72,7 @@ type replica struct {
 
 	status systemd.Status
 
-	health     context.CancelFunc // of the running health watcher
-	healthOf   string             // the invocation that it watches
+	watch      *watch // how its run is judged; nil: nothing runs
 	drainOf    *drain
 	overdue    bool // what it holds was still held at the deadline of a reload
 	forced     bool // its drain ran into the deadline: the stop does not wait for the engine

@@ -1,8 +1,10 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"hash/fnv"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
@@ -22,7 +25,7 @@ func (s *Supervisor) followHealth(r *replica) {
 		s.stopHealth(r)
 		return
 	}
-	if r.health != nil && r.healthOf == r.status.InvocationID {
+	if r.watch != nil && r.watch.run == r.status.InvocationID {
 		return
 	}
 	s.stopHealth(r)
@@ -31,43 +34,83 @@ func (s *Supervisor) followHealth(r *replica) {
 		return
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
-	r.health, r.healthOf = cancel, r.status.InvocationID
-	w := watch{s: s, r: r, run: r.healthOf, endpoint: r.endpoint, adapter: adapter, health: r.pool().Health, askSlots: r.pool().Slots == 0}
-	s.effects.Go(func() { w.run1(ctx) })
+	p, now := r.pool(), time.Now()
+	w := &watch{
+		s: s, r: r, ctx: ctx, cancel: cancel, run: r.status.InvocationID, endpoint: r.endpoint, adapter: adapter, health: p.Health,
+		askSlots: p.Slots == 0, check: checkOf(r.endpoint, adapter, p.Health), generation: generationOf(r.endpoint, adapter, p),
+	}
+	if r.facts.Probe == reconcile.Unhealthy {
+		w.sick = now
+	}
+	if w.generation.URL != "" {
+		w.due = now.Add(phase(w.run, p.Health.GenerateInterval))
+	}
+	r.watch = w
+	s.effects.Go(w.probes)
 }
 
 func (s *Supervisor) stopHealth(r *replica) {
-	if r.health != nil {
-		r.health()
+	if r.watch != nil {
+		r.watch.cancel()
 		s.closeIdle(r)
 	}
-	r.health, r.healthOf = nil, ""
+	r.watch = nil
 }
 
 // closeIdle lets an engine that is stopping not wait for us.
 func (s *Supervisor) closeIdle(r *replica) {
-	s.Prober.CloseIdle(strings.TrimPrefix(r.endpoint, "http://"))
+	s.Prober.CloseIdle(hostOf(r.endpoint))
 }
 
-// watch probes one run of one engine. Its fields are copies: it reads nothing of the loop's.
+// hostOf is an endpoint's host and port.
+func hostOf(endpoint string) string { return strings.TrimPrefix(endpoint, "http://") }
+
+// watch is how one run of one engine is judged. It is known by its address.
 type watch struct {
-	s        *Supervisor
-	r        *replica // only to name it in events
-	run      string
-	endpoint string
-	adapter  engine.Adapter
-	health   pool.Health
-	askSlots bool
+	s      *Supervisor
+	r      *replica // its goroutines only name it in events
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// Copies, which nobody changes: the goroutines read nothing of the loop's.
+	run        string
+	endpoint   string
+	adapter    engine.Adapter
+	health     pool.Health
+	check      probe.Check
+	generation probe.Generation // without a URL: none is asked for
+
+	askSlots bool // of the goroutine that probes
+
+	generations           // of the loop
+	sick        time.Time // of the loop: since when probes take ready away; zero: they do not
 }
 
-// run1 probes at once, then at the interval. The first wait is cut by a share of it that differs from unit to
+// checkOf is the probe of an engine, in the pool's words or else in the adapter's.
+func checkOf(endpoint string, a engine.Adapter, h pool.Health) probe.Check {
+	c := probe.Check{Host: hostOf(endpoint), Timeout: h.Timeout, Close: a.CountsIdle()}
+	switch h.Probe {
+	case pool.ProbeGRPC:
+		c.Kind, c.Service = probe.GRPC, h.GRPCService
+	case pool.ProbeTCP:
+		c.Kind = probe.TCP
+	default:
+		c.Kind, c.Path, c.Status = probe.HTTP, cmp.Or(h.Path, a.HealthPath()), a.HealthStatus()
+		if h.Body != "" {
+			c.Body, _ = regexp.Compile(h.Body) // the configuration refuses one that is none
+		}
+	}
+	return c
+}
+
+// probes asks at once, then at the interval. The first wait is cut by a share of it that differs from unit to
 // unit, so that a hundred engines that became ready together are not probed together for ever.
-func (w watch) run1(ctx context.Context) {
-	url := w.endpoint + w.path()
+func (w *watch) probes() {
+	ctx := w.ctx
 	wait := w.health.Interval - phase(w.run, w.health.Interval/4)
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := w.s.guard(func() error { return w.s.Prober.Probe(ctx, url, w.adapter.HealthStatus(), w.health.Timeout) })
+		err := w.s.guard(func() error { return w.s.Prober.Probe(ctx, w.check) })
 		took := time.Since(began)
 		if ctx.Err() != nil {
 			return
@@ -77,7 +120,7 @@ func (w watch) run1(ctx context.Context) {
 			err = w.s.guard(func() error { slots = w.slots(ctx); return nil })
 			w.askSlots = slots == 0
 		}
-		w.s.post(func() { w.s.probed(w.r, w.run, err, took, slots) })
+		w.s.post(func() { w.s.probed(w, err, took, slots) })
 		select {
 		case <-ctx.Done():
 		case <-time.After(onGrid(time.Now(), wait, w.health.Interval)):
@@ -97,15 +140,8 @@ func onGrid(now time.Time, wait, interval time.Duration) time.Duration {
 	return max(at.Round(min(interval/4, gridMax)).Sub(now.Round(0)), 0)
 }
 
-func (w watch) path() string {
-	if w.health.Path != "" {
-		return w.health.Path
-	}
-	return w.adapter.HealthPath()
-}
-
 // slots asks the engine how many requests it takes at once; 0 when it does not tell.
-func (w watch) slots(ctx context.Context) int {
+func (w *watch) slots(ctx context.Context) int {
 	path := w.adapter.SlotsPath()
 	if path == "" {
 		return 0
@@ -134,8 +170,9 @@ func phase(name string, span time.Duration) time.Duration {
 }
 
 // probed takes a probe's result on the loop.
-func (s *Supervisor) probed(r *replica, run string, err error, took time.Duration, slots int) {
-	if r.healthOf != run {
+func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) {
+	r := w.r
+	if r.watch != w {
 		return
 	}
 	reason := ""
@@ -146,34 +183,68 @@ func (s *Supervisor) probed(r *replica, run string, err error, took time.Duratio
 	if slots > 0 {
 		r.slots = slots
 	}
-	if s.judgeProbe(r, err) || err == nil {
+	now := time.Now()
+	changed := s.judgeProbe(w, err, now)
+	if s.escalate(w, now) || changed || err == nil {
 		s.settle(r)
 	}
 	if s.adopting[r] {
 		delete(s.adopting, r)
 		s.adoptionMayBeDone()
 	}
+	s.mayGenerate(w, now)
 }
 
 // judgeProbe counts towards the thresholds and reports whether the verdict changed. The first
 // success after the gate is enough: the gate has seen the engine answer already.
-func (s *Supervisor) judgeProbe(r *replica, err error) bool {
-	h, before := r.pool().Health, r.facts.Probe
+func (s *Supervisor) judgeProbe(w *watch, err error, now time.Time) bool {
+	r, before := w.r, w.r.facts.Probe
 	if err == nil {
-		r.failures, r.heartbeat = 0, time.Now()
+		r.failures, r.heartbeat = 0, now
 		r.successes++
-		if before == reconcile.Unprobed || r.successes >= h.Successes {
+		if !w.hung && (before == reconcile.Unprobed || r.successes >= w.health.Successes) {
 			r.facts.Probe, r.facts.ProbeErr, r.facts.Crash = reconcile.Healthy, nil, nil
+			w.sick = time.Time{}
 		}
 		return r.facts.Probe != before
 	}
 	r.successes = 0
 	r.failures++
-	if r.failures >= h.Failures {
-		r.facts.Probe = reconcile.Unhealthy
-		r.facts.ProbeErr = registry.Fail(registry.CodeHealthFailed,
-			strconv.Itoa(r.failures)+" probes in a row failed: "+err.Error(),
-			"Read the engine's log (poolctl logs "+r.id.Pool+"); systemctl restart '"+r.unit+"' starts it anew.")
+	if r.failures >= w.health.Failures {
+		w.fell(strconv.Itoa(r.failures)+" probes in a row failed: "+err.Error(), now)
 	}
 	return r.facts.Probe != before
+}
+
+// fell notes that probes have failed past their threshold. What was said first stays, so that it is logged once.
+func (w *watch) fell(why string, now time.Time) {
+	r := w.r
+	if r.facts.Probe == reconcile.Unhealthy && r.facts.ProbeErr != nil {
+		return
+	}
+	next := "systemctl restart '" + r.unit + "' starts it anew."
+	if w.escalates() {
+		next = "It is restarted when this goes on for " + rounded(w.health.EscalateAfter) + " ([health] escalate_after)."
+	}
+	w.sick = now
+	r.facts.Probe = reconcile.Unhealthy
+	r.facts.ProbeErr = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+"). "+next)
+}
+
+// escalates reports whether failing probes ever restart the engine. Where they do not even take ready away, they do not.
+func (w *watch) escalates() bool {
+	return w.health.EscalateAfter > 0 && w.health.Mode != pool.FailOpen
+}
+
+// escalate gives an engine up whose probes have failed for too long: its process is ended, and PID 1's backoff follows. It reports
+// whether it did, which it does once in a run, since the fault stays for as long as the run.
+func (s *Supervisor) escalate(w *watch, now time.Time) bool {
+	r := w.r
+	if !w.escalates() || r.facts.Probe != reconcile.Unhealthy || r.facts.Fault != nil || r.facts.Draining || now.Sub(w.sick) < w.health.EscalateAfter {
+		return false
+	}
+	r.facts.Fault = registry.Fail(registry.CodeHealthFailed,
+		r.facts.ProbeErr.Message+"; this went on for "+rounded(now.Sub(w.sick))+", and the engine is restarted",
+		"Read the engine's log (poolctl logs "+r.id.Pool+"). [health] escalate_after says how long is waited.")
+	return true
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/gpus"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
@@ -58,9 +59,10 @@ type (
 	}
 )
 
-// Prober asks an engine over HTTP.
+// Prober asks an engine whether it serves, and over HTTP what it does.
 type Prober interface {
-	Probe(ctx context.Context, url string, want int, timeout time.Duration) error
+	Probe(ctx context.Context, c probe.Check) error
+	Generate(ctx context.Context, g probe.Generation) (probe.Outcome, error)
 	Get(ctx context.Context, url string, limit int64) ([]byte, error)
 	// Reason folds a Probe error into one of a few words for a metric's label.
 	Reason(err error) string

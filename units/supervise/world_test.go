@@ -14,6 +14,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/probe"
 )
 
 // world stands in for PID 1, the disk and the engines, so that the loop's order of things can be tested in
@@ -35,9 +36,13 @@ type world struct {
 	files    map[string]bool
 	beats    int
 
-	stopErr    error         // what every stop ends with
-	stageHangs bool          // staging goes on until it is told to end
-	probeDies  bool          // a probe is a defect
+	stopErr    error           // what every stop ends with
+	stageHangs bool            // staging goes on until it is told to end
+	probeDies  bool            // a probe is a defect
+	mute       map[string]bool // endpoints that answer no probe
+	probes     []probed
+	generation probe.Outcome // of every generation
+	progress   func() int    // tokens that a slot has decoded; nil: it does not tell
 	deaf       error         // what a question about requests under way ends with
 	neverRun   error         // a start makes the unit, and this ends its job before it ran
 	late       chan struct{} // where not nil, a start job's end is told when it is closed
@@ -49,7 +54,14 @@ func newWorld() *world {
 		units: make(map[string]*systemd.Status), props: make(map[string][]systemd.Property),
 		ended: make(map[string]chan error), sick: make(map[string]bool), busy: make(map[string]int),
 		portHeld: make(map[int]bool), hang: make(map[string]bool), files: make(map[string]bool),
+		mute: make(map[string]bool),
 	}
+}
+
+// probed is a probe that the world has answered.
+type probed struct {
+	host string
+	at   time.Time
 }
 
 // endpoint is where the first replica listens.
@@ -294,22 +306,56 @@ func (w *world) Prepare(context.Context, pool.Pool, engine.Adapter) (pool.Prepar
 	return pool.Prepared{Binary: "/usr/bin/llama-server", Version: "b1"}, nil
 }
 
-func (w *world) Probe(_ context.Context, url string, _ int, _ time.Duration) error {
+func (w *world) Probe(ctx context.Context, c probe.Check) error {
+	w.mu.Lock()
+	mute := w.mute["http://"+c.Host]
+	w.mu.Unlock()
+	if mute {
+		return late(ctx, c.Timeout)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.probes = append(w.probes, probed{c.Host, time.Now()})
 	if w.probeDies {
 		panic("a broken answer")
 	}
-	if w.sick[url[:strings.LastIndexByte(url, '/')]] {
+	if w.sick["http://"+c.Host] {
 		return errors.New("status 500")
 	}
 	return nil
+}
+
+// late is a question that gets no answer.
+func late(ctx context.Context, timeout time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(timeout):
+		return errors.New("no answer in time")
+	}
+}
+
+func (w *world) Generate(ctx context.Context, g probe.Generation) (probe.Outcome, error) {
+	w.mu.Lock()
+	w.note("generate %s %s", g.URL, g.Body)
+	out := w.generation
+	w.mu.Unlock()
+	if out == probe.Unanswered {
+		return out, late(ctx, g.Timeout)
+	}
+	if out != probe.Generated {
+		return out, errors.New("no token")
+	}
+	return out, nil
 }
 
 func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if strings.HasSuffix(url, "/slots") {
+		if w.progress != nil {
+			return fmt.Appendf(nil, `[{"is_processing":true,"next_token":{"n_decoded":%d}}]`, w.progress()), nil
+		}
 		if w.deaf != nil {
 			return nil, w.deaf
 		}
