@@ -21,7 +21,8 @@ import (
 
 // Options of one gate.
 type Options struct {
-	URL    string        // the health endpoint, http://127.0.0.1:PORT/PATH
+	URL    string        // the health endpoint, http://127.0.0.1:PORT/PATH, grpc://127.0.0.1:PORT/SERVICE or tcp://127.0.0.1:PORT
+	Body   string        // what the body of an HTTP answer must match, in base64; empty: any will do
 	Expect int           // the status that means healthy
 	Stall  time.Duration // without progress, until the load counts as stalled
 	Log    *log.Logger   // for a person, in the engine's own log
@@ -50,7 +51,7 @@ func (o *Options) FromEnvironment() error {
 
 // Run waits for a verdict and returns the exit status for it. It gives up its privileges first.
 func Run(ctx context.Context, o Options) int {
-	at, err := parseEndpoint(o.URL)
+	at, err := parseEndpoint(o.URL, o.Body)
 	if err != nil {
 		o.Log.Println(err)
 		return exit.Usage
@@ -143,7 +144,7 @@ func (o Options) failed(v Verdict, s Sample, at endpoint) int {
 
 // Usage is what the command prints for a wrong command line.
 func Usage() string {
-	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH --expect STATUS --stall DURATION [--engine KIND --gpu]
+	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
        pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
 

@@ -3,6 +3,7 @@ package gate
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log"
@@ -109,7 +110,7 @@ func decideWith(t *testing.T, o Options, journalctl string) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	at, err := parseEndpoint(o.URL)
+	at, err := parseEndpoint(o.URL, o.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 		defer w.close()
 		cancel()
-		if got := o.wait(ctx, endpoint{"127.0.0.1", 1, "/"}, w, &follower{}); got != exit.Failed {
+		if got := o.wait(ctx, endpoint{host: "127.0.0.1", port: 1, path: "/"}, w, &follower{}); got != exit.Failed {
 			t.Errorf("exit %d, want %d", got, exit.Failed)
 		}
 	})
@@ -210,6 +211,15 @@ func TestGateOnRealProcesses(t *testing.T) {
 		if got := (endpoint{host: "127.0.0.1", port: port, path: "/health"}).ask(os.Getuid(), 200); got != Healthy {
 			t.Errorf("own listener: answer %d, want healthy", got)
 		}
+		for pattern, want := range map[string]Answer{"^o.$": Healthy, "loaded": Loading} {
+			at, err := parseEndpoint("http://"+l.Addr().String()+"/health", base64.RawURLEncoding.EncodeToString([]byte(pattern)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := at.ask(os.Getuid(), 200); got != want {
+				t.Errorf("body %q: answer %d, want %d", pattern, got, want)
+			}
+		}
 		// The listener is this test's own; the engine is another user's process, or is made to look like one.
 		o, _ := start(t, freePort(t), "idle")
 		o.URL = "http://" + l.Addr().String() + "/health"
@@ -219,7 +229,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 		defer w.close()
 		w.uid++
-		at, err := parseEndpoint(o.URL)
+		at, err := parseEndpoint(o.URL, o.Body)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"bytes"
 	"net"
 	"net/http"
 	"strings"
@@ -102,22 +101,4 @@ func TestGRPCShutdown(t *testing.T) {
 		t.Errorf("%d connections are left after they were closed", n)
 	}
 	s.GracefulStop()
-}
-
-// FuzzServing: bytes of an engine yield a status or an error, and only SERVING in its right form is health.
-func FuzzServing(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 0, 2, 8, 1})
-	f.Add([]byte{0, 0, 0, 0, 0})
-	f.Add([]byte{0, 0, 0, 0, 9, 0x12, 2, 'a', 'b', 0x1d, 1, 2, 3, 4})
-	f.Add([]byte{0, 0, 0, 0, 4, 0x0a, 0xff, 0xff, 1})
-	f.Add([]byte{1, 0, 0, 0, 2, 8, 1})
-	f.Fuzz(func(t *testing.T, frame []byte) {
-		status, err := servingOf(frame)
-		if err != nil && status != 0 {
-			t.Errorf("status %d with error %v", status, err)
-		}
-		if err == nil && status == serving && !bytes.Contains(frame[frameHead:], []byte{1}) {
-			t.Errorf("% x is healthy", frame)
-		}
-	})
 }

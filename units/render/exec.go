@@ -1,6 +1,7 @@
 package render
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"slices"
@@ -69,11 +70,15 @@ func memoryArgv(in Input) []string {
 
 // gateArgv is the readiness gate's command line.
 func gateArgv(in Input) []string {
-	argv := []string{gatePath(in),
-		"--url", Endpoint(in.Port) + healthPath(in),
+	argv := []string{gatePath(in), "--url", gateURL(in)}
+	if in.Pool.Health.Body != "" && !otherProbe(in.Pool) {
+		// In base64: below some version PID 1 loses a $ of it.
+		argv = append(argv, "--body", base64.RawURLEncoding.EncodeToString([]byte(in.Pool.Health.Body)))
+	}
+	argv = append(argv,
 		"--expect", strconv.Itoa(in.Adapter.HealthStatus()),
 		"--stall", in.Pool.Health.StartTimeout.String(),
-	}
+	)
 	if len(in.Mask) > 0 {
 		argv = append(argv, "--engine", in.Pool.Engine, "--gpu")
 	}
@@ -87,6 +92,21 @@ func releaseArgv(in Input) []string {
 	}
 	return []string{gatePath(in), "release"}
 }
+
+// gateURL says where and how the gate asks, as the manager's probe will.
+func gateURL(in Input) string {
+	address := Loopback + ":" + strconv.Itoa(in.Port)
+	switch in.Pool.Health.Probe {
+	case pool.ProbeGRPC:
+		return "grpc://" + address + "/" + in.Pool.Health.GRPCService
+	case pool.ProbeTCP:
+		return "tcp://" + address
+	}
+	return Endpoint(in.Port) + healthPath(in)
+}
+
+// otherProbe reports whether the pool is asked in another way than by HTTP.
+func otherProbe(p pool.Pool) bool { return p.Health.Probe != "" && p.Health.Probe != pool.ProbeHTTP }
 
 // healthPath is the pool's own, or the engine's.
 func healthPath(in Input) string {

@@ -26,6 +26,9 @@ type identity struct {
 	Slots        int               `json:"slots,omitempty"`
 	TensorSplit  []float64         `json:"tensor_split,omitempty"`
 	HealthPath   string            `json:"health_path,omitempty"`
+	HealthProbe  string            `json:"health_probe,omitempty"`
+	HealthBody   string            `json:"health_body,omitempty"`
+	GRPCService  string            `json:"grpc_service,omitempty"`
 	StartTimeout int64             `json:"start_timeout_ms,omitempty"`
 	Restart      restartIdentity   `json:"restart,omitzero"`
 }
@@ -71,6 +74,12 @@ func identityOf(in Input) identity {
 	// The engine's own path, written out, is no change.
 	if p.Health.Path != in.Adapter.HealthPath() {
 		id.HealthPath = p.Health.Path
+	}
+	// The gate in the unit asks as the probe does.
+	if otherProbe(p) {
+		id.HealthProbe, id.HealthPath, id.GRPCService = p.Health.Probe, "", p.Health.GRPCService
+	} else {
+		id.HealthBody = p.Health.Body
 	}
 	// These three count only where the engine's command line holds them.
 	if onCommandLine(in, func(p *pool.Pool) { p.Ctx++ }) {

@@ -68,6 +68,11 @@ func TestSpecHash(t *testing.T) {
 		{"tasks_max", live, with(func(p *pool.Pool) { p.Limits.TasksMax = 7 })},
 		{"no_limits", live, with(func(p *pool.Pool) { p.Limits = pool.Limits{} })},
 
+		{"health_probe", process, with(func(p *pool.Pool) { p.Health.Probe = pool.ProbeTCP })},
+		{"health_body", process, with(func(p *pool.Pool) { p.Health.Body = "ok" })},
+		{"health_probe_that_is_the_default", nothing, with(func(p *pool.Pool) { p.Health.Probe = pool.ProbeHTTP })},
+		{"health_grpc_service_of_another_probe", nothing, with(func(p *pool.Pool) { p.Health.GRPCService = "a.B" })},
+		{"health_generations", nothing, with(func(p *pool.Pool) { p.Health.GenerateInterval, p.Health.EscalateAfter = time.Hour, time.Hour })},
 		{"health_interval", nothing, with(func(p *pool.Pool) { p.Health.Interval = time.Hour })},
 		{"health_timeout", nothing, with(func(p *pool.Pool) { p.Health.Timeout = time.Hour })},
 		{"health_failures", nothing, with(func(p *pool.Pool) { p.Health.Failures = 99 })},
