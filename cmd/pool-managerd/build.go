@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
@@ -38,7 +39,11 @@ func (d *daemon) build() error {
 		settings = *d.settings
 	}
 	store, moved, err := provision.OpenStore(filepath.Join(d.o.stateDir, "verdicts.db"))
-	if err != nil {
+	var disk syscall.Errno
+	switch {
+	case errors.As(err, &disk): // nothing is remembered, and everything found again
+		d.log.Error("the store of verdicts cannot be opened; digests and versions are found again at each start", "err", err)
+	case err != nil:
 		return err
 	}
 	if moved {
@@ -97,9 +102,14 @@ func (d *daemon) openIntents() (err error) {
 	if d.clock, err = keep.NewClock(); err != nil {
 		return err
 	}
-	path, moved := filepath.Join(d.o.stateDir, "intents.db"), false
-	if d.keep, moved, err = keep.Open(path); err != nil {
+	path := filepath.Join(d.o.stateDir, "intents.db")
+	store, moved, refused, err := keep.Open(path)
+	if err != nil {
 		return err
+	}
+	d.keep = store
+	if refused != nil {
+		d.log.Error("what operators asked for cannot be read: drained pools start, models are those of the pool files", "err", refused)
 	}
 	if moved {
 		d.log.Error("what operators asked for could not be read and is forgotten: drained pools start, models are those of the pool files", "moved_to", path+".broken")

@@ -16,7 +16,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -58,6 +60,7 @@ func run(o options) error {
 		}
 		f.Close()
 	}
+	o = byModel(o)
 	if o.CrashAfter >= 0 {
 		time.AfterFunc(o.CrashAfter, func() { end(o.ExitCode) })
 	}
@@ -81,6 +84,18 @@ func run(o options) error {
 		<-loaded
 	}
 	return serve(ctx, e, net.JoinHostPort(o.Host, strconv.Itoa(o.Port)))
+}
+
+// byModel lets the model's name decide how it loads, so that a test can reload an engine to a model that does something else: one named like
+// crash.gguf ends the engine while it loads, one like slow.gguf takes two seconds.
+func byModel(o options) options {
+	switch name := filepath.Base(o.Model); {
+	case strings.HasPrefix(name, "crash"):
+		o.Load, o.CrashAfter, o.ExitCode = time.Hour, 200*time.Millisecond, 3
+	case strings.HasPrefix(name, "slow"):
+		o.Load = 2 * time.Second
+	}
+	return o
 }
 
 // end leaves at once with the status, as a crash would.

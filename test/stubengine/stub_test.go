@@ -52,6 +52,18 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestModelsNameDecides(t *testing.T) {
+	if o := byModel(options{Model: "/srv/crash.gguf", CrashAfter: -1}); o.CrashAfter < 0 || o.ExitCode == 0 || o.Load <= o.CrashAfter {
+		t.Errorf("%+v", o)
+	}
+	if o := byModel(options{Model: "/srv/slow.gguf", CrashAfter: -1}); o.CrashAfter >= 0 || o.Load == 0 {
+		t.Errorf("%+v", o)
+	}
+	if o := (options{Model: "/srv/tiny.gguf", CrashAfter: -1}); byModel(o) != o {
+		t.Errorf("%+v", byModel(o))
+	}
+}
+
 func TestLoadTakesItsTime(t *testing.T) {
 	for _, mode := range []string{loadIO, loadLog, loadStall} {
 		t.Run(mode, func(t *testing.T) {

@@ -24,7 +24,7 @@ func (h Host) Refuse(p pool.Pool) *registry.Failure {
 }
 
 func (h Host) refuseCPU(p pool.Pool) *registry.Failure {
-	if !h.RequireGPU {
+	if !h.RequireGPU || p.Provisioning.Mode == pool.ModeExternal { // what it runs on is its own host's affair
 		return nil
 	}
 	for _, mask := range p.Devices {
@@ -57,7 +57,7 @@ func covers(source, reference string) bool {
 }
 
 func (p Policy) refuseBinary(of pool.Pool) *registry.Failure {
-	if p.AllowedBinaries == nil || p.AllowsBinary(of.Provisioning.Binary) {
+	if of.Provisioning.Mode == pool.ModeExternal || p.AllowedBinaries == nil || p.AllowsBinary(of.Provisioning.Binary) {
 		return nil
 	}
 	if !filepath.IsAbs(of.Provisioning.Binary) {

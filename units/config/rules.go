@@ -15,7 +15,7 @@ import (
 // rules between keys, in the order in which they are asked.
 func rules() []func(*draft, *strict.Report) {
 	return []func(*draft, *strict.Report){
-		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees,
+		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone,
 		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
 		func(d *draft, r *strict.Report) { probeAgrees(&d.Pool.Health, r) },
 	}
@@ -146,14 +146,15 @@ func engineHasAll(d *draft, r *strict.Report) {
 		r.Rule("engine is missing", strict.OneOf(engine.Kinds()), `Add a line: engine = "llamacpp"`, "engine")
 	}
 	adapter, ok := engine.For(d.Engine)
-	if d.Model == "" && d.Engine != pool.Command && !r.Failed("model") {
+	external := d.Provisioning.Mode == pool.ModeExternal
+	if d.Model == "" && d.Engine != pool.Command && !external && !r.Failed("model") {
 		r.Rule("model is missing", `"file:" and an absolute path`,
 			`Add a line: model = "file:/srv/models/…"; only engine "command" needs none.`, "model")
 	}
 	if !ok || r.Failed("engine") {
 		return
 	}
-	if adapter.DefaultBinary() == "" && d.Provisioning.Binary == "" && !r.Failed("provisioning.binary") {
+	if adapter.DefaultBinary() == "" && !external && d.Provisioning.Binary == "" && !r.Failed("provisioning.binary") {
 		r.Rule(fmt.Sprintf("provisioning.binary is missing, and engine %q has no usual one", d.Engine), "an absolute path",
 			`Add [provisioning] and, below it, binary = "/usr/bin/…".`, "provisioning.binary")
 	}
@@ -162,6 +163,9 @@ func engineHasAll(d *draft, r *strict.Report) {
 // engineAgrees asks the engine's adapter, where what it looks at is right so far.
 func engineAgrees(d *draft, r *strict.Report) {
 	adapter, ok := engine.For(d.Engine)
+	if d.Provisioning.Mode == pool.ModeExternal { // its command line is somebody else's
+		return
+	}
 	if !ok || r.Failed("engine", "model", "args", "devices", "replicas", "tensor_split") {
 		return
 	}

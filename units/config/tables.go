@@ -10,11 +10,12 @@ import (
 func provisionKeys() []strict.Key[pool.Provisioning] {
 	return []strict.Key[pool.Provisioning]{
 		{Path: "mode", Default: `"binary"`, Type: modeType(),
-			Doc: "Where the engine comes from. `binary` runs a program of this host. `container` and `external` are not available in this version."},
+			Doc: "Where the engine comes from. `binary` runs a program of this host. `external` is an engine that somebody else runs, at `url`: it is probed, leased and drained, and never started or stopped. `container` is not available in this version."},
 		{Path: "binary", Default: "the engine's usual name", Type: strict.ToString("path", "an absolute path, or a name that is looked up on PATH", binary, func(p *pool.Provisioning) *string { return &p.Binary }),
 			Doc: "The engine's program. Engine `command` must name one."},
 		{Path: "image", Type: unavailable[pool.Provisioning]("string", "container"), Doc: "Image of mode `container`; not available in this version."},
-		{Path: "url", Type: unavailable[pool.Provisioning]("URL", "external"), Doc: "Endpoint of mode `external`; not available in this version."},
+		{Path: "url", Default: "required in mode `external`", Type: strict.ToString("URL", `"http://" or "https://", a host and a port`, endpointURL, func(p *pool.Provisioning) *string { return &p.URL }),
+			Doc: "Where the engine of mode `external` serves."},
 	}
 }
 

@@ -128,11 +128,11 @@ func envType() strict.Type[pool.Pool] {
 func modeType() strict.Type[pool.Provisioning] {
 	words := []string{pool.ModeBinary, pool.ModeContainer, pool.ModeExternal}
 	word := strict.ToWord(words, func(p *pool.Provisioning) *string { return &p.Mode })
-	word.Allowed = `"binary"`
+	word.Allowed = `"binary" or "external"`
 	set := word.Set
 	word.Set = func(p *pool.Provisioning, v *strict.Value, at strict.At) {
-		if v.Kind == strict.String && (v.Str == pool.ModeContainer || v.Str == pool.ModeExternal) {
-			at.Say(v, "is "+v.Describe()+", which is not available in this version", `"binary"`, "Install the engine on this host and name its binary.")
+		if v.Kind == strict.String && v.Str == pool.ModeContainer {
+			at.Say(v, "is "+v.Describe()+", which is not available in this version", word.Allowed, "Install the engine on this host and name its binary.")
 			return
 		}
 		set(p, v, at)

@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,14 +10,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 func reopened(t *testing.T, path string) *Store {
 	t.Helper()
-	s, moved, err := Open(path)
-	if err != nil || moved {
-		t.Fatalf("Open: moved %t, %v", moved, err)
+	s, moved, refused, err := Open(path)
+	if err != nil || refused != nil || moved {
+		t.Fatalf("Open: moved %t, %v, %v", moved, refused, err)
 	}
 	return s
 }
@@ -62,9 +64,9 @@ func TestStore(t *testing.T) {
 		if err := os.WriteFile(path, make([]byte, 32<<10), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, moved, err := Open(path)
-		if err != nil || !moved {
-			t.Fatalf("Open: moved %t, %v", moved, err)
+		s, moved, refused, err := Open(path)
+		if err != nil || refused != nil || !moved {
+			t.Fatalf("Open: moved %t, %v, %v", moved, refused, err)
 		}
 		defer s.Close()
 		if _, err := os.Stat(path + ".broken"); err != nil {
@@ -85,10 +87,37 @@ func TestStore(t *testing.T) {
 			t.Errorf("Intents = %v, %v", list, err)
 		}
 	})
+	t.Run("a_disk_that_refuses_is_asked_again_when_something_is_to_be_written", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "state")
+		if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file where the folder should be
+			t.Fatal(err)
+		}
+		s, _, refused, err := Open(filepath.Join(dir, "intents.db"))
+		if err != nil || refused == nil {
+			t.Fatalf("Open: %v, %v", refused, err)
+		}
+		defer s.Close()
+		if list, err := s.Intents(); err != nil || len(list) != 0 {
+			t.Errorf("Intents = %v, %v", list, err)
+		}
+		var f *registry.Failure
+		if err := s.Put("tiny", asked); !errors.As(err, &f) || f.Code != registry.CodeStateNotSaved {
+			t.Errorf("Put: %v", err)
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Put("tiny", asked); err != nil {
+			t.Errorf("Put: %v", err)
+		}
+		if list, err := s.Intents(); err != nil || len(list) != 1 {
+			t.Errorf("Intents = %v, %v", list, err)
+		}
+	})
 	t.Run("a_second_daemon_is_told", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "intents.db")
 		defer reopened(t, path).Close()
-		if _, _, err := Open(path); err == nil {
+		if _, _, _, err := Open(path); err == nil {
 			t.Error("the file was opened twice")
 		}
 	})

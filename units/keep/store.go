@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,33 +25,52 @@ const lockWait = 2 * time.Second
 
 // Store is the file. Its methods may be called from any goroutine; each write is on disk when it returns.
 type Store struct {
-	db   *bbolt.DB
 	path string
+
+	mu sync.Mutex
+	db *bbolt.DB // nil: it could not be opened yet
 }
 
 // Open opens or makes the file. One that is damaged is moved aside to path.broken and made anew; moved says so. A file that
-// another process holds is an error.
-func Open(path string) (s *Store, moved bool, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, false, fmt.Errorf("the folder of what operators asked for: %w", err)
+// another process holds is an error. Where the disk does not let it be opened, full or read-only, refused says so: such a store knows
+// nothing, and tries to open the file whenever something is to be written.
+func Open(path string) (s *Store, moved bool, refused, err error) {
+	s = &Store{path: path}
+	moved, err = s.open()
+	var disk syscall.Errno
+	if errors.As(err, &disk) {
+		return s, moved, err, nil
 	}
-	db, err := open(path)
-	var refused syscall.Errno
-	switch {
+	if err != nil {
+		return nil, moved, nil, err
+	}
+	return s, moved, nil, nil
+}
+
+// open opens the file where it is not; the caller holds the lock, or is the only one.
+func (s *Store) open() (moved bool, err error) {
+	if s.db != nil {
+		return false, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return false, fmt.Errorf("the folder of what operators asked for: %w", err)
+	}
+	var disk syscall.Errno
+	switch s.db, err = open(s.path); {
 	case err == nil:
-		return &Store{db, path}, false, nil
+		return false, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, false, fmt.Errorf("%s is held by another process; is a second daemon running? %w", path, err)
-	case errors.As(err, &refused):
-		return nil, false, fmt.Errorf("what operators asked for: %w", err)
+		return false, fmt.Errorf("%s is held by another process; is a second daemon running? %w", s.path, err)
+	case errors.As(err, &disk):
+		return false, fmt.Errorf("what operators asked for: %w", err)
 	}
-	if renamed := os.Rename(path, path+".broken"); renamed != nil {
-		return nil, false, fmt.Errorf("%s cannot be read, nor moved aside: %w", path, errors.Join(err, renamed))
+	if renamed := os.Rename(s.path, s.path+".broken"); renamed != nil {
+		return false, fmt.Errorf("%s cannot be read, nor moved aside: %w", s.path, errors.Join(err, renamed))
 	}
-	if db, err = open(path); err != nil {
-		return nil, true, fmt.Errorf("make %s: %w", path, err)
+	if s.db, err = open(s.path); err != nil {
+		return true, fmt.Errorf("make %s: %w", s.path, err)
 	}
-	return &Store{db, path}, true, nil
+	return true, nil
 }
 
 // open opens the file, and reads all of it, so that damage is found here and not later.
@@ -68,7 +88,8 @@ func open(path string) (db *bbolt.DB, err error) {
 		return b.ForEach(func(_, _ []byte) error { return nil })
 	})
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		_ = db.Close()
+		return nil, err
 	}
 	return db, nil
 }
@@ -85,13 +106,25 @@ func guard(err *error) func() {
 }
 
 // Close closes the file.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	return s.db.Close()
+}
 
 // Intents returns every intent by pool. An entry that cannot be read is left out and stays in the file; its error is joined to err, beside
 // the others.
 func (s *Store) Intents() (list map[string]Intent, err error) {
 	defer guard(&err)()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	list = make(map[string]Intent)
+	if s.db == nil {
+		return list, nil
+	}
 	var unread []error
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucket).ForEach(func(id, text []byte) error {
@@ -124,6 +157,11 @@ func (s *Store) put(id string, i Intent) (err error) {
 	defer guard(&err)()
 	text, err := json.Marshal(i)
 	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.open(); err != nil {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {

@@ -55,13 +55,13 @@ var planRules = []rule{
 		None, "the pool's file cannot be read, so what runs is left as it is"},
 
 	{"unwanted/drain", func(f Facts, _ time.Time) bool { return !f.Wanted && f.serving() && !f.Draining },
-		Drain, "no pool file asks for this replica any more"},
+		Drain, "it is not wanted any more: no pool file asks for it, or a reload took its place"},
 	{"unwanted/stop", func(f Facts, _ time.Time) bool { return !f.Wanted && f.Exists() && (f.Drained || !f.serving()) },
-		Stop, "no pool file asks for this replica, and nothing is held"},
+		Stop, "it is not wanted any more, and nothing is held"},
 	{"unwanted/clear", func(f Facts, _ time.Time) bool { return !f.Wanted && (f.Unit == Broken || f.Unit == Exited) },
-		Clear, "no pool file asks for this replica, and its unit has ended"},
+		Clear, "it is not wanted any more, and its unit has ended"},
 	{"unwanted/forget", func(f Facts, _ time.Time) bool { return !f.Wanted && f.Unit == Absent },
-		Forget, "no pool file asks for this replica, and it has no unit"},
+		Forget, "it is not wanted any more, and it has no unit"},
 
 	{"forbidden/drain", func(f Facts, _ time.Time) bool { return f.Refusal != nil && f.serving() && !f.Draining },
 		Drain, "the host's policy refuses this pool"},

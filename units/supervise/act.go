@@ -25,6 +25,9 @@ const forceAfter = time.Second
 
 // act begins the effect of a decision. Op stays set until its result has come back.
 func (s *Supervisor) act(r *replica, d reconcile.Decision) {
+	if s.actExternal(r, d.Action) {
+		return
+	}
 	switch d.Action {
 	case reconcile.Stage:
 		s.stage(r)

@@ -50,6 +50,9 @@ func (s *Supervisor) renewUntil(e *entry) lease.Moment {
 // seat is the replica as leases are counted.
 func (r *replica) seat() lease.Seat {
 	seat := lease.Seat{Replica: r.id.Name(), Endpoint: r.endpoint, Slots: r.slotsTotal(), Open: reconcile.Assess(r.facts).Ready}
+	if r.external() && !r.facts.Parked {
+		seat.Run = externalRun(r.want) // also before it was probed: a new manager knows of it at once
+	}
 	if r.facts.Unit == reconcile.Active || r.facts.Unit == reconcile.Stopping {
 		seat.Run = r.status.InvocationID
 	}

@@ -52,7 +52,7 @@ func (s *Supervisor) synced(u systemd.Update) {
 	}
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
-			if !there[r] && r.facts.Unit != reconcile.Absent {
+			if !there[r] && r.facts.Unit != reconcile.Absent && r.status.SubState != "external" {
 				s.observe(r, systemd.Status{Name: r.unit})
 			}
 		}

@@ -146,9 +146,13 @@ func (r *replica) slotsTotal() int {
 // snapshot is the replica as the registry shows it.
 func (r *replica) snapshot() registry.Replica {
 	v := reconcile.Assess(r.facts)
+	unit := r.unit
+	if r.external() {
+		unit = "" // nobody here has one
+	}
 	return registry.Replica{
 		ID: r.id.Name(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.reason,
-		Unit: r.unit, Endpoint: r.endpoint, PID: r.status.MainPID, InvocationID: r.status.InvocationID,
+		Unit: unit, Endpoint: r.endpoint, PID: r.status.MainPID, InvocationID: r.status.InvocationID,
 		SpecHash: r.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
 		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(),
 		RestartCount: r.status.NRestarts, Backoff: r.backoff(), LastError: r.lastErr,

@@ -30,6 +30,10 @@ func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) e
 			return was, registry.Fail(registry.CodeReloadInProgress,
 				fmt.Sprintf("a reload to %s is under way (%s)", was.Reload.To.Model, was.Reload.Phase), "Wait for its end, or end it with poolctl drain and resume.")
 		}
+		if external(e.desired) {
+			return was, registry.Fail(registry.CodeInvalidParams, "the pool's engine is external: it is not started here, and its model not chosen here",
+				"Reload the engine where it runs.")
+		}
 		over := &keep.Override{Model: ask.Model, Digest: ask.Digest, Since: time.Now().Round(0), By: ask.By}
 		switch asked := e.asked(); {
 		case ask.Forget:

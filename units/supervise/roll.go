@@ -14,6 +14,9 @@ import (
 // saveAgain is when a step of a reload that could not be written down is tried again.
 const saveAgain = 5 * time.Second
 
+// noteAgain is when it is tried again to write down which version serves.
+const noteAgain = 5 * time.Minute
+
 // follow takes the next step of a pool's reload, when there is one.
 func (s *Supervisor) follow(e *entry) {
 	rec := e.intent.Reload
@@ -151,6 +154,9 @@ func (s *Supervisor) rolls(r *replica) bool {
 	if e.intent.Reload != nil || e.saving {
 		return e.saving
 	}
+	if r.external() || e.intent.Current != nil && external(*e.intent.Current) {
+		return false // an engine of somebody else is not replaced by starting another
+	}
 	if r.facts.Unit != reconcile.Active || !r.facts.Replaced() || r.facts.Parked || !r.facts.Wanted || r.facts.GPU != nil {
 		return false
 	}
@@ -235,7 +241,7 @@ func (s *Supervisor) noteCurrent(e *entry) {
 			next.Current = &version
 			s.save(e, next, func(err error) {
 				if err != nil {
-					e.saveAfter = time.Now().Add(saveAgain)
+					e.saveAfter = time.Now().Add(noteAgain) // only a later reload needs it
 				}
 			})
 			return

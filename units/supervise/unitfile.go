@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -56,6 +57,9 @@ func (s *Supervisor) unitFiles(id string) (string, error) {
 	for _, r := range e.sorted() {
 		if !r.facts.Wanted {
 			continue
+		}
+		if r.external() {
+			return "", registry.Fail(registry.CodeConfigInvalid, "the pool's engine is external: it has no unit here", "Its endpoint is "+r.want.Provisioning.URL+".")
 		}
 		unit, err := s.preview(r)
 		if err != nil {

@@ -11,15 +11,22 @@ import (
 
 // Pool is a pool as GET /v1/pools/{id} documents it. What is null there is the zero value here.
 type Pool struct {
-	ID            string    `json:"id"`
-	Engine        string    `json:"engine"`
-	EngineVersion string    `json:"engine_version"`
-	ModelID       string    `json:"model_id"`
-	SlotsTotal    int       `json:"slots_total"`
-	SlotsFree     int       `json:"slots_free"`
-	Live          bool      `json:"live"`
-	Ready         bool      `json:"ready"`
-	Draining      bool      `json:"draining"`
+	ID            string `json:"id"`
+	Engine        string `json:"engine"`
+	EngineVersion string `json:"engine_version"`
+	ModelID       string `json:"model_id"`
+	SlotsTotal    int    `json:"slots_total"`
+	SlotsFree     int    `json:"slots_free"`
+	Live          bool   `json:"live"`
+	Ready         bool   `json:"ready"`
+	Draining      bool   `json:"draining"`
+	ActiveLeases  int    `json:"active_leases"`
+	Override      *struct {
+		ModelID string `json:"model_id"`
+	} `json:"override"`
+	Reload *struct {
+		Phase string `json:"phase"`
+	} `json:"reload"`
 	State         string    `json:"state"`
 	LastError     string    `json:"last_error"` // begins with its code and a colon
 	Hint          string    `json:"hint"`
@@ -106,7 +113,11 @@ func (h *Host) DoTCP(ctx context.Context, method, path string, header http.Heade
 }
 
 func do(ctx context.Context, c *http.Client, method, url string, header http.Header) (Answer, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	return ask(ctx, c, method, url, header, "")
+}
+
+func ask(ctx context.Context, c *http.Client, method, url string, header http.Header, body string) (Answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -118,11 +129,16 @@ func do(ctx context.Context, c *http.Client, method, url string, header http.Hea
 		return Answer{}, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	got, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return Answer{}, fmt.Errorf("%s %s: %w", method, url, err)
 	}
-	return Answer{resp.StatusCode, resp.Header, body}, nil
+	return Answer{resp.StatusCode, resp.Header, got}, nil
+}
+
+// Send makes a request with a JSON body on the unix socket; an empty body is none.
+func (h *Host) Send(ctx context.Context, method, path, body string) (Answer, error) {
+	return ask(ctx, h.unix, method, "http://localhost"+path, http.Header{"Content-Type": {"application/json"}}, body)
 }
 
 // get reads a JSON answer with status 200.

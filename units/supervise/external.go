@@ -1,0 +1,83 @@
+package supervise
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/render"
+)
+
+// An external engine is one that somebody else runs. It passes the same states as any other, with a status that is made up here in place of
+// PID 1's: "started" means that it is used, "stopped" that it is not. Nothing about it is asked of PID 1.
+
+// external reports whether a pool's engine is run by somebody else.
+func external(p pool.Pool) bool { return p.Provisioning.Mode == pool.ModeExternal }
+
+func (r *replica) external() bool { return r.known && external(r.want) }
+
+// prepareExternal is all that there is to prepare: where the engine serves.
+func (s *Supervisor) prepareExternal(r *replica) {
+	r.staged, r.prepared, r.rendered, r.planned = pool.Staged{}, pool.Prepared{}, render.Unit{}, nil
+	r.facts.Stage, r.facts.Prepare, r.facts.Failure = reconcile.Done, reconcile.Done, nil
+	r.facts.Spec = externalSpec(r.want)
+	r.takeMask()
+}
+
+// externalSpec identifies what is used: another URL is another engine.
+func externalSpec(p pool.Pool) reconcile.Spec {
+	sum := sha256.Sum256([]byte(p.Engine + " " + p.Provisioning.URL))
+	return reconcile.Spec{Identity: hex.EncodeToString(sum[:6]), Limits: "external"}
+}
+
+// useExternal begins to use the engine: it is probed, and leased once it answers.
+func (s *Supervisor) useExternal(r *replica) {
+	spec := externalSpec(r.want)
+	r.endpoint = r.want.Provisioning.URL
+	s.observe(r, systemd.Status{
+		Name: r.unit, LoadState: "loaded", ActiveState: "active", SubState: "external", Result: "success", InvocationID: externalRun(r.want),
+		LogFields: map[string]string{
+			render.FieldSpecHash: spec.Identity + "-" + spec.Limits, render.FieldEngine: r.want.Engine, render.FieldModel: string(r.want.Model),
+		},
+	})
+}
+
+// externalRun names the engine's run where nobody tells which it is. It is the same in each manager, so that leases outlive them.
+func externalRun(p pool.Pool) string {
+	sum := sha256.Sum256([]byte("run of " + p.Provisioning.URL))
+	return hex.EncodeToString(sum[:16])
+}
+
+// actExternal carries a decision out for an external engine. It reports whether it did.
+func (s *Supervisor) actExternal(r *replica, a reconcile.Action) bool {
+	if !r.external() && r.status.SubState != "external" {
+		return false
+	}
+	switch a {
+	case reconcile.Stage, reconcile.Prepare:
+		if !r.external() {
+			return false // it becomes one that is started here
+		}
+		s.prepareExternal(r)
+	case reconcile.Start:
+		if !r.external() {
+			return false
+		}
+		s.useExternal(r)
+	case reconcile.Stop, reconcile.Clear:
+		if r.status.SubState != "external" {
+			return false
+		}
+		s.closeIdle(r)
+		r.forced = false
+		s.observe(r, systemd.Status{Name: r.unit})
+	case reconcile.Kill, reconcile.Hasten, reconcile.SetLimits:
+		r.facts.Fault, r.facts.Freed = nil, false // whoever runs it must see to it
+		r.facts.UnitSpec.Limits = r.facts.Spec.Limits
+	default:
+		return false
+	}
+	return true
+}
