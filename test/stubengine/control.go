@@ -20,6 +20,7 @@ import (
 //	POST /stub/exit?code=3         ends with the status
 //	POST /stub/alloc?bytes=N       takes N bytes more of memory and touches each page
 //	POST /stub/hang                no request is answered any more, this one apart
+//	POST /stub/mute                no completion is answered any more, everything else is
 //	POST /stub/say?line=TEXT       logs the line
 //	POST /stub/open?path=/dev/x    200 with what came of opening it for reading and writing as text
 //	POST /stub/dial?network=tcp&address=10.0.0.1:80   200 with what came of it as text
@@ -29,6 +30,7 @@ func (e *engine) controls(mux *http.ServeMux) {
 	mux.HandleFunc("POST /stub/exit", exit)
 	mux.HandleFunc("POST /stub/alloc", e.alloc)
 	mux.HandleFunc("POST /stub/hang", func(http.ResponseWriter, *http.Request) { e.hung.Store(true) })
+	mux.HandleFunc("POST /stub/mute", func(http.ResponseWriter, *http.Request) { e.mute.Store(true) })
 	mux.HandleFunc("POST /stub/dial", dial)
 	mux.HandleFunc("POST /stub/say", func(_ http.ResponseWriter, r *http.Request) { fmt.Println(r.URL.Query().Get("line")) })
 	mux.HandleFunc("POST /stub/open", openNode)

@@ -15,6 +15,7 @@ type engine struct {
 	loaded atomic.Bool
 	health atomic.Int32 // the status of /health once loaded
 	hung   atomic.Bool  // no request is answered any more
+	mute   atomic.Bool  // no completion is
 
 	mu       sync.Mutex
 	slots    []bool   // true while a completion uses it
@@ -111,6 +112,10 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 	}
 	if !e.loaded.Load() {
 		fail(w, http.StatusServiceUnavailable, "Loading model", "unavailable_error")
+		return
+	}
+	if e.mute.Load() {
+		<-r.Context().Done()
 		return
 	}
 	slot := e.take()

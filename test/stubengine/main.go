@@ -83,7 +83,11 @@ func run(o options) error {
 	if o.ListenLate {
 		<-loaded
 	}
-	return serve(ctx, e, net.JoinHostPort(o.Host, strconv.Itoa(o.Port)))
+	address := net.JoinHostPort(o.Host, strconv.Itoa(o.Port))
+	if o.GRPC {
+		return serveGRPC(ctx, loaded, address)
+	}
+	return serve(ctx, e, address)
 }
 
 // byModel lets the model's name decide how it loads, so that a test can reload an engine to a model that does something else: one named like

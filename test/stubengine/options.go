@@ -29,6 +29,7 @@ type options struct {
 	CrashAfter time.Duration // --crash-after: end with --exit-code so long after the start; negative: never
 	ExitCode   int           // --exit-code, 1 when left out
 	IgnoreTerm bool          // --ignore-term
+	GRPC       bool          // --grpc: the port serves gRPC's health protocol, and no HTTP
 	Version    bool          // --version
 
 	VRAM   uint64 // --vram: bytes of each device in $CUDA_VISIBLE_DEVICES that it takes from the fake driver, and holds
@@ -77,6 +78,8 @@ func (o *options) setSwitch(name string) bool {
 	switch name {
 	case "--ignore-term":
 		o.IgnoreTerm = true
+	case "--grpc":
+		o.GRPC = true
 	case "--listen-late":
 		o.ListenLate = true
 	case "--version":
