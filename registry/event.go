@@ -10,9 +10,14 @@ type Kind string
 
 // The kinds.
 const (
-	KindReady  Kind = "ready"  // ready flipped, of a pool or of one of its replicas
-	KindDevice Kind = "device" // a GPU's health changed
-	KindCrash  Kind = "crash"  // a run of a replica's engine ended badly; Failure has how, Ready and State are those of the replica now
+	KindReady   Kind = "ready"   // ready flipped, of a pool or of one of its replicas
+	KindDevice  Kind = "device"  // a GPU's health changed
+	KindDrain   Kind = "drain"   // an operator drained or resumed a pool, or a replica's drain has ended
+	KindReload  Kind = "reload"  // a pool began to go to another version, is there, or was rolled back
+	KindLease   Kind = "lease"   // a lease ended against its holder's will
+	KindBreaker Kind = "breaker" // a circuit breaker opened, tries, or closed
+	KindStorm   Kind = "storm"   // an engine restarts too often in too short a time
+	KindCrash   Kind = "crash"   // a run of a replica's engine ended badly; Failure has how, Ready and State are those of the replica now
 )
 
 // Event is one flip of ready, of a pool or of one of its replicas, one change of a GPU's health, or what a writer notes, with its cause. Order
@@ -241,6 +246,14 @@ func (r *Registry) Note(e Event) {
 	}
 	p, _ := r.now.Load().Pool(e.PoolID)
 	r.record([]Event{e}, p)
+	r.wake()
+}
+
+// LastEvent is the sequence number of the newest event, 0 before the first.
+func (r *Registry) LastEvent() uint64 {
+	r.write.Lock()
+	defer r.write.Unlock()
+	return r.events.last
 }
 
 // Events returns the kept events after the given sequence number, oldest first. complete is false when

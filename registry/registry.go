@@ -115,6 +115,11 @@ func (r *Registry) SetDevices(d Devices) {
 func (r *Registry) publish(next Snapshot) {
 	next.Version++
 	r.now.Store(&next)
+	r.wake()
+}
+
+// wake tells the watchers; the caller holds the write lock.
+func (r *Registry) wake() {
 	for w := range r.watchers {
 		select {
 		case w <- struct{}{}:

@@ -59,11 +59,20 @@ func (l leases) Active(pool, replica string) int { return l.book.Active(pool, re
 // Cut implements supervise.Leases.
 func (l leases) Cut(pool, replica, why string) { l.tell(l.book.Cut(pool, replica, why)) }
 
+// holder is who held a lease, for people.
+func holder(name string) string {
+	if name == "" {
+		return "somebody"
+	}
+	return name
+}
+
 // tell logs leases that ended by themselves, and has what they held counted anew.
 func (l leases) tell(ended []lease.Ended) {
 	seen := make(map[string]bool)
 	for _, e := range ended {
 		seen[e.Pool] = true
+		l.registry.Note(registry.Event{Kind: registry.KindLease, PoolID: e.Pool, ReplicaID: e.Replica, Cause: fmt.Sprintf("lease %s of %s ended: %s", e.ID, holder(e.Holder), e.Why)})
 		l.log.Info(fmt.Sprintf("a lease of %s/%s ended: %s", e.Pool, e.Replica, e.Why),
 			"pool_id", e.Pool, "replica_id", e.Replica, "lease_id", e.ID, "holder", e.Holder, "reason", e.Why)
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -54,8 +55,13 @@ type Server struct {
 	routes   []route
 	auth     atomic.Pointer[gate]
 	list     atomic.Pointer[encodedList]
-	ending   atomic.Bool // answers tell keep-alive connections to close
-	exposed  atomic.Bool // a listener is reachable from other hosts
+	epoch    string // of this server's events: their numbers begin anew with each
+	streams  atomic.Int32
+	// streaming ends when the server begins to end; endStreams ends it.
+	streaming  context.Context
+	endStreams context.CancelFunc
+	ending     atomic.Bool // answers tell keep-alive connections to close
+	exposed    atomic.Bool // a listener is reachable from other hosts
 }
 
 // New makes a server. A token file that cannot be read does not stop it, since engines need their manager more than
@@ -69,6 +75,8 @@ func New(o Options) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.epoch = strconv.FormatInt(time.Now().UnixMilli(), 36)
+	s.streaming, s.endStreams = context.WithCancel(context.Background())
 	if err := s.Apply(o.Settings); err != nil {
 		f := registry.AsFailure(err, registry.CodeConfigInvalid, "")
 		s.log.Error("the API takes no token over TCP: "+f.Message, "last_error", f.Error(), "hint", f.Hint)
@@ -95,6 +103,7 @@ func (s *Server) addRoutes(metrics http.Handler) {
 		{http.MethodGet, "/v1/pools/{id}/unit", accessRead, s.getPoolUnit},
 		{http.MethodGet, "/pools/{id}/status", accessRead, s.getPoolStatus},
 		{http.MethodGet, "/v1/devices", accessRead, s.getDevices},
+		{http.MethodGet, "/v1/events", accessRead, s.getEvents},
 	}
 	if s.operator != nil {
 		s.routes = append(s.routes, s.operatorRoutes()...)

@@ -157,6 +157,9 @@ func TestMethods(t *testing.T) {
 			if !slices.Contains(methods, http.MethodGet) {
 				return
 			}
+			if strings.HasSuffix(path, "/events") {
+				return // it goes on for ever: see TestEvents
+			}
 			get := h.get(path)
 			head := h.do(h.overSocket(), "HEAD", "http://socket"+path)
 			if head.status != 200 || head.body != "" || head.header.Get("Content-Length") != get.header.Get("Content-Length") {

@@ -87,6 +87,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	case err = <-failed:
 	}
 	s.ending.Store(true)
+	s.endStreams()
 	closeAll(open)
 	// Each accept loop returns once it has handed over the last connection it accepted: none can slip in
 	// between the end of accepting and the look at what is open.

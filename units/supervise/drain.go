@@ -136,6 +136,11 @@ func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 	} else {
 		s.Log.Info("the engine is drained: nothing is held any more", append(s.about(r), "drain_ms", took.Milliseconds())...)
 	}
+	cause := "nothing is held any more"
+	if f != nil {
+		cause = f.Message
+	}
+	s.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Cause: cause, Failure: f})
 	s.Observer.Drained(r.entry.last, took, f != nil)
 }
 

@@ -12,8 +12,9 @@ type Keep interface {
 	Put(id string, i keep.Intent) error
 }
 
-// order is a change of what is asked of a pool: from what is asked now, what is asked next. It runs on the loop. An error refuses it.
-type order func(e *entry, was keep.Intent) (next keep.Intent, err error)
+// order is a change of what is asked of a pool: from what is asked now, what is asked next. It runs on the loop. An error refuses it; told is
+// called when it is in force.
+type order func(e *entry, was keep.Intent) (next keep.Intent, told func(), err error)
 
 // carryOut gives an order for a pool and returns when it is written down and in force. Orders for one pool are taken one after another.
 func (s *Supervisor) carryOut(ctx context.Context, id string, o order) error {
@@ -49,12 +50,17 @@ func (s *Supervisor) queue(e *entry, o order, done func(error)) {
 		e.orders = append(e.orders, func() { s.queue(e, o, done) })
 		return
 	}
-	next, err := o(e, e.intent)
+	next, told, err := o(e, e.intent)
 	if err != nil {
 		done(err)
 		return
 	}
-	s.save(e, next, done)
+	s.save(e, next, func(err error) {
+		if err == nil && told != nil {
+			told()
+		}
+		done(err)
+	})
 }
 
 // save writes an intent down, then puts it in force.

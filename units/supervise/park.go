@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -13,15 +14,15 @@ import (
 // over restarts and reboots, until Resume. deadline counts from now, negative: the pool's own. Of two drains the nearer deadline holds. It
 // returns when this is written down: ErrNoSuchPool, a *registry.Failure, or the context's error say that it is not.
 func (s *Supervisor) Drain(ctx context.Context, id string, deadline time.Duration, by string) error {
-	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, error) {
-		return s.draining(e, was, deadline, by, false), nil
+	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
+		return s.draining(e, was, deadline, by, false), func() { s.tellDrain(e, "drained", by) }, nil
 	})
 }
 
 // Restart drains a pool as Drain does, and starts it again once it has stopped. A pool that is drained already stays so.
 func (s *Supervisor) Restart(ctx context.Context, id, by string) error {
-	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, error) {
-		return s.draining(e, was, -1, by, true), nil
+	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
+		return s.draining(e, was, -1, by, true), func() { s.tellDrain(e, "restarted", by) }, nil
 	})
 }
 
@@ -39,7 +40,6 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 		}
 		d = &kept
 	}
-	s.Log.Info("the pool is drained", "pool_id", e.id, "identity", by, "deadline_ms", s.Clock.Left(d.Deadline).Milliseconds(), "restart", d.Restart)
 	was.Drain = d
 	if was.Reload != nil {
 		was.Reload = cancelled(was.Reload, "the pool was drained")
@@ -49,14 +49,31 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 
 // Resume ends a drain at any point, and starts again what was stopped, by a drain or by hand. Errors are as for Drain.
 func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
-	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, error) {
-		s.Log.Info("the pool is resumed", "pool_id", e.id, "identity", by)
+	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		for _, r := range e.replicas {
 			r.facts.Revive = r.facts.Unit == reconcile.Exited
 		}
 		was.Drain = nil
-		return was, nil
+		return was, func() { s.tellDrain(e, "resumed", by) }, nil
 	})
+}
+
+// tellDrain tells who drained or resumed a pool.
+func (s *Supervisor) tellDrain(e *entry, what, by string) {
+	s.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: e.id, State: e.last.State, Cause: what + " by " + who(by)})
+	attrs := []any{"pool_id", e.id, "identity", by}
+	if d := e.intent.Drain; d != nil {
+		attrs = append(attrs, "deadline_ms", s.Clock.Left(d.Deadline).Milliseconds())
+	}
+	s.Log.Info(fmt.Sprintf("pool %s is %s by %s", e.id, what, who(by)), attrs...)
+}
+
+// who is somebody who asks, for people.
+func who(by string) string {
+	if by == "" {
+		return "an operator"
+	}
+	return by
 }
 
 // parkAgain brings what is known of a pool's drain up to its intent.

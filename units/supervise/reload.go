@@ -25,13 +25,13 @@ type ReloadRequest struct {
 // is no reload. A pool of which nothing serves takes the model at its next start. It returns when the wish is written down: ErrNoSuchPool, a
 // *registry.Failure (RELOAD_IN_PROGRESS, POLICY_DENIED, STATE_NOT_SAVED), or the context's error say that it is not.
 func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) error {
-	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, error) {
+	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		if was.Reload != nil {
-			return was, registry.Fail(registry.CodeReloadInProgress,
+			return was, nil, registry.Fail(registry.CodeReloadInProgress,
 				fmt.Sprintf("a reload to %s is under way (%s)", was.Reload.To.Model, was.Reload.Phase), "Wait for its end, or end it with poolctl drain and resume.")
 		}
 		if external(e.desired) {
-			return was, registry.Fail(registry.CodeInvalidParams, "the pool's engine is external: it is not started here, and its model not chosen here",
+			return was, nil, registry.Fail(registry.CodeInvalidParams, "the pool's engine is external: it is not started here, and its model not chosen here",
 				"Reload the engine where it runs.")
 		}
 		over := &keep.Override{Model: ask.Model, Digest: ask.Digest, Since: time.Now().Round(0), By: ask.By}
@@ -49,14 +49,14 @@ func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) e
 }
 
 // reloading is the intent of a pool that is to serve its file's version with an override.
-func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, ask ReloadRequest) (keep.Intent, error) {
+func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, ask ReloadRequest) (keep.Intent, func(), error) {
 	to := over.Over(e.file)
 	if to.Model == e.file.Model && to.ModelDigest == e.file.ModelDigest {
 		over = nil
 	}
 	if s.wanted.Refuse != nil {
 		if f := s.wanted.Refuse(to); f != nil {
-			return was, f
+			return was, nil, f
 		}
 	}
 	if ask.Deadline < 0 {
@@ -66,13 +66,15 @@ func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, a
 	next.Rejected = nil
 	if samePool(to, e.desired) || !e.serves() {
 		next.Override = over // nothing runs that would have to be kept
-		return next, nil
+		return next, nil, nil
 	}
 	rec := rollout.Begin(e.desired, to, e.sides(), ask.Deadline, time.Now())
 	rec.By = ask.By
-	s.Log.Info(fmt.Sprintf("pool %s: a reload begins", e.id), append(e.about(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
 	next.Reload = &rec
-	return next, nil
+	return next, func() {
+		s.Registry.Note(reloadEvent(e, rec))
+		s.Log.Info(fmt.Sprintf("pool %s: a reload begins", e.id), append(e.about(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
+	}, nil
 }
 
 // serves reports whether a replica of the pool is ready, so that a change of it has something to lose.

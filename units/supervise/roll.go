@@ -76,12 +76,28 @@ func (s *Supervisor) rolled(e *entry, rec rollout.Record) keep.Intent {
 func (s *Supervisor) tellRolled(e *entry, rec rollout.Record) {
 	took := time.Since(rec.Began)
 	s.Observer.Reloaded(e.last, took, string(rec.Reason))
+	s.Registry.Note(reloadEvent(e, rec))
 	if rec.Back() {
 		s.Log.Error(fmt.Sprintf("pool %s: the reload was rolled back; the former version is in force", e.id),
 			append(e.about(rec), "reason", string(rec.Reason), "last_error", rec.Failure.Error(), "hint", rec.Failure.Hint, "reload_ms", took.Milliseconds())...)
 		return
 	}
 	s.Log.Info(fmt.Sprintf("pool %s: the reload is done", e.id), append(e.about(rec), "reload_ms", took.Milliseconds())...)
+}
+
+// reloadEvent tells of a reload, by its record.
+func reloadEvent(e *entry, rec rollout.Record) registry.Event {
+	ev := registry.Event{Kind: registry.KindReload, PoolID: e.id, State: e.last.State, Cause: fmt.Sprintf("from %s to %s: ", rec.From.Model, rec.To.Model)}
+	switch {
+	case rec.Back():
+		ev.Cause += "rolled back (" + string(rec.Reason) + "), the former version is in force"
+		ev.Failure = rec.Failure
+	case rec.Place >= rec.Places():
+		ev.Cause += "done"
+	default:
+		ev.Cause += "begun by " + who(rec.By)
+	}
+	return ev
 }
 
 // about is what log lines of a reload carry.
@@ -167,12 +183,14 @@ func (s *Supervisor) rolls(r *replica) bool {
 	if from == nil || r.facts.Probe != reconcile.Healthy || r.facts.Draining || time.Now().Before(e.saveAfter) {
 		return time.Now().Before(e.saveAfter)
 	}
-	s.queue(e, func(e *entry, was keep.Intent) (keep.Intent, error) {
+	s.queue(e, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		rec := rollout.Begin(*from, e.asked(), e.sides(), e.desired.Drain.Deadline, time.Now())
-		rec.ByFile = true
-		s.Log.Info(fmt.Sprintf("pool %s: its file was changed in a way that needs new engines; a reload begins", e.id), e.about(rec)...)
+		rec.ByFile, rec.By = true, "the pool's file"
 		was.Reload, was.Rejected = &rec, nil
-		return was, nil
+		return was, func() {
+			s.Registry.Note(reloadEvent(e, rec))
+			s.Log.Info(fmt.Sprintf("pool %s: its file was changed in a way that needs new engines; a reload begins", e.id), e.about(rec)...)
+		}, nil
 	}, func(err error) {
 		if err != nil {
 			e.saveAfter = time.Now().Add(saveAgain)
@@ -190,14 +208,14 @@ func (s *Supervisor) revise(e *entry, changed bool) {
 	if !cancel && !stale {
 		return
 	}
-	s.queue(e, func(_ *entry, was keep.Intent) (keep.Intent, error) {
+	s.queue(e, func(_ *entry, was keep.Intent) (keep.Intent, func(), error) {
 		if cancel && was.Reload != nil {
 			was.Reload = cancelled(was.Reload, "the pool's file was changed again")
 		}
 		if stale {
 			was.Rejected = nil
 		}
-		return was, nil
+		return was, nil, nil
 	}, func(error) {}) // it was logged; the next look at the files tries again
 }
 

@@ -1,0 +1,177 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// reader reads a stream of events.
+type reader struct {
+	t     *testing.T
+	lines *bufio.Scanner
+	end   func()
+}
+
+// events opens a stream.
+func (h *host) events(query, last string) *reader {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://socket/v1/events"+query, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if last != "" {
+		req.Header.Set("Last-Event-ID", last)
+	}
+	resp, err := h.overSocket().Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	r := &reader{h.t, bufio.NewScanner(resp.Body), func() { cancel(); resp.Body.Close() }}
+	h.t.Cleanup(r.end)
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+		h.t.Fatalf("%d %v", resp.StatusCode, resp.Header)
+	}
+	if !r.lines.Scan() || !strings.HasPrefix(r.lines.Text(), ": pool-managerd") {
+		h.t.Fatalf("no greeting: %q", r.lines.Text())
+	}
+	return r
+}
+
+// next is the next event: its id, kind and data, all empty at the end of the stream.
+func (r *reader) next() (id, kind, data string) {
+	r.t.Helper()
+	for r.lines.Scan() {
+		name, value, _ := strings.Cut(r.lines.Text(), ": ")
+		switch name {
+		case "id":
+			id = value
+		case "event":
+			kind = value
+		case "data":
+			data = value
+		case "":
+			if data != "" {
+				return id, kind, data
+			}
+		}
+	}
+	return "", "", ""
+}
+
+// note has something happen to a pool.
+func (h *host) note(pool string, n int) {
+	h.reg.Note(registry.Event{Kind: registry.KindDrain, PoolID: pool, Cause: fmt.Sprintf("number %d", n)})
+}
+
+func TestEvents(t *testing.T) {
+	t.Run("what_happens_is_told_at_once_and_nothing_of_before", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		h.note("a", 1)
+		r := h.events("", "")
+		h.note("a", 2)
+		if _, kind, data := r.next(); kind != "drain" || !strings.Contains(data, `"cause":"number 2"`) || !strings.Contains(data, `"pool_id":"a"`) {
+			t.Errorf("%s %s", kind, data)
+		}
+	})
+	t.Run("a_flip_of_ready_is_an_event", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		r := h.events("", "")
+		h.reg.Put(registry.Pool{ID: "a", Ready: true, State: registry.StateReady})
+		if _, kind, data := r.next(); kind != "ready" || !strings.Contains(data, `"ready":true`) || !strings.Contains(data, `"reason":"healthy"`) {
+			t.Errorf("%s %s", kind, data)
+		}
+	})
+	t.Run("a_reader_that_comes_back_misses_nothing", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		r := h.events("", "")
+		h.note("a", 1)
+		id, _, _ := r.next()
+		r.end()
+		h.note("a", 2)
+		h.note("a", 3)
+		r = h.events("", id)
+		for _, want := range []string{"number 2", "number 3"} {
+			if _, _, data := r.next(); !strings.Contains(data, want) {
+				t.Errorf("%s, want %s", data, want)
+			}
+		}
+	})
+	t.Run("events_that_are_kept_no_more_are_a_gap", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		h.note("a", 0)
+		for i := range 3000 {
+			h.note("a", i)
+		}
+		r := h.events("", h.server.epoch+"-1")
+		if _, kind, _ := r.next(); kind != "gap" {
+			t.Errorf("%s, want a gap", kind)
+		}
+		if _, kind, _ := r.next(); kind != "drain" {
+			t.Errorf("%s behind the gap", kind)
+		}
+	})
+	t.Run("the_numbers_of_another_daemon_are_a_gap", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		h.note("a", 1)
+		if _, kind, _ := h.events("", "other-1").next(); kind != "gap" {
+			t.Errorf("%s, want a gap", kind)
+		}
+	})
+	t.Run("of_one_pool", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		r := h.events("?pool=b", "")
+		h.note("a", 1)
+		h.note("b", 2)
+		if _, _, data := r.next(); !strings.Contains(data, "number 2") {
+			t.Errorf("%s", data)
+		}
+	})
+	t.Run("replayed_and_no_more", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		h.note("a", 1)
+		r := h.events("?replay=true&follow=false", "")
+		if _, _, data := r.next(); !strings.Contains(data, "number 1") {
+			t.Errorf("%s", data)
+		}
+		if _, kind, data := r.next(); data != "" {
+			t.Errorf("%s %s after the end", kind, data)
+		}
+	})
+	t.Run("the_end_of_the_daemon_ends_it_at_once", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		r := h.events("", "")
+		began := time.Now()
+		h.stop()
+		if _, _, data := r.next(); data != "" {
+			t.Errorf("%s", data)
+		}
+		if took := time.Since(began); took > endTimeout {
+			t.Errorf("it held the end of the daemon up for %s", took)
+		}
+	})
+	for _, c := range []struct{ query, last, says string }{
+		{"?pol=a", "", "no parameter"}, {"?replay=perhaps", "", "replay is true or false"}, {"", "nonsense", "Last-Event-ID is none"},
+	} {
+		t.Run("refused"+c.query+c.last, func(t *testing.T) {
+			h := serve(t, Settings{}, units{})
+			if r := h.get("/v1/events"+c.query, "Last-Event-ID", c.last); r.status != 400 || !strings.Contains(r.body, c.says) {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+		})
+	}
+	t.Run("too_many", func(t *testing.T) {
+		h := serve(t, Settings{}, units{})
+		h.server.streams.Store(maxStreams)
+		if r := h.get("/v1/events"); r.status != http.StatusTooManyRequests || r.json["code"] != "TOO_MANY_STREAMS" {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	})
+}
