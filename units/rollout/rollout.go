@@ -24,8 +24,14 @@ const (
 	Yielding  Phase = "yielding"  // both do not fit: the old engine takes no new work and finishes what is held
 	Ending    Phase = "ending"    // the old engine is stopped
 	After     Phase = "after"     // the new engine loads, the old one is gone
+	Dropping  Phase = "dropping"  // the new engine failed and leaves first, since both do not fit
 	Reverting Phase = "reverting" // something failed: the new engine is dropped, the old one serves or starts again
 )
+
+// Phases lists the closed list, in the order of a reload.
+func Phases() []Phase {
+	return []Phase{Preparing, Beside, Handing, Leaving, Yielding, Ending, After, Dropping, Reverting}
+}
 
 // Reason is why a reload was rolled back: a closed list, so that it can be a metric's label.
 type Reason string
@@ -72,13 +78,20 @@ func (r Record) Places() int { return min(len(r.Sides), r.From.Replicas, r.To.Re
 // Back reports whether the reload goes back to the former version.
 func (r Record) Back() bool { return r.Reason != "" }
 
-// Cancel returns the record of a reload that is to go back.
+// Cancel returns the record of a reload that is to go back. One whose new engine has taken over a place, and whose old one is being stopped,
+// is undone from that place on, so that the new one serves until the old one does again.
 func (r Record) Cancel(why Reason, f *registry.Failure) Record {
 	if r.Back() {
 		return r
 	}
+	switch r.Phase {
+	case Leaving:
+	case After:
+		r.Phase = Dropping
+	default:
+		r.Phase = Reverting
+	}
 	r.Reason, r.Failure = why, f
-	r.Phase = Reverting
 	return r
 }
 
@@ -121,6 +134,8 @@ func (r Record) Orders(place int) (from, to Order) {
 		leaves.Wanted, leaves.Aside, comes.Wanted, comes.Waits = true, true, true, true
 	case After:
 		leaves.Wanted, leaves.Aside, comes.Wanted = true, true, true
+	case Dropping:
+		from.Wanted, from.Waits = true, true
 	default: // Reverting
 		from.Wanted = true
 	}

@@ -27,7 +27,7 @@ func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) 
 	case e.fit.answer != rollout.FitUnknown:
 		return e.fit.answer, e.fit.short
 	case leaves == nil || !leaves.facts.Exists():
-		return rollout.FitBeside, nil // nothing stands in its way
+		return rollout.FitAfter, nil // nothing serves that it could start beside, and the old one must not come up in its way
 	case leaves.port == comes.port:
 		return rollout.FitAfter, nil // the file gives both the same port
 	}

@@ -115,11 +115,30 @@ func (s *Supervisor) rollFacts(e *entry, rec *rollout.Record) rollout.Facts {
 	if rec.Undo {
 		leaves, comes = comes, leaves
 	}
-	f := rollout.Facts{Leaves: e.replicas[leaves].sideFacts(), Comes: e.replicas[comes].sideFacts()}
+	f := rollout.Facts{Leaves: e.replicas[leaves].sideFacts(), Comes: e.replicas[comes].sideFacts(), Parked: e.parked(), Before: e.replacedFails(rec)}
 	if rec.Phase == rollout.Preparing && f.Comes.Prepared {
 		f.Fit, f.Short = s.fit(e, e.replicas[leaves], e.replicas[comes], rec)
 	}
 	return f
+}
+
+// replacedFails is why a replica that the reload has replaced already does not serve any more.
+func (e *entry) replacedFails(rec *rollout.Record) *registry.Failure {
+	for i := range rec.Place {
+		r := e.replicas[pool.Replica{Pool: e.id, Index: i, Side: rec.Sides[i]}.Other()]
+		switch side := r.sideFacts(); {
+		case side.Failed != nil:
+			return side.Failed
+		case side.Sick:
+			return r.facts.ProbeErr
+		}
+	}
+	return nil
+}
+
+// idle reports whether the unit has a process that serves nothing yet, or none any more, so that nothing can be held.
+func idle(f reconcile.Facts) bool {
+	return f.Unit == reconcile.Starting || f.Unit == reconcile.Backoff || f.Unit == reconcile.Broken || f.Unit == reconcile.Exited
 }
 
 // sideFacts is what a reload must know of one side of a place, which may not be there.
@@ -134,7 +153,7 @@ func (r *replica) sideFacts() rollout.Side {
 		Prepared: f.Prepare == reconcile.Done,
 		Ready:    reconcile.Assess(f).Ready,
 		Sick:     f.Unit == reconcile.Active && f.Probe == reconcile.Unhealthy,
-		Drained:  f.Draining && f.Drained,
+		Drained:  f.Draining && f.Drained || idle(f),
 		Overdue:  r.overdue,
 		Failed:   r.hasFailed(),
 	}
