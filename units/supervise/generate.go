@@ -74,8 +74,10 @@ func (s *Supervisor) mayGenerate(w *watch, now time.Time) {
 // generate runs beside the loop. An engine that has made progress since the last look needs no generation of ours: it would only take
 // a slot from somebody.
 func (w *watch) generate(ctx context.Context, seen string) generated {
-	if now := w.progress(ctx); seen != "" && now != "" && now != seen {
-		return generated{seen: now}
+	if seen != "" {
+		if now := w.progress(ctx); now != "" && now != seen {
+			return generated{seen: now}
+		}
 	}
 	began := time.Now()
 	out, err := w.s.Prober.Generate(ctx, w.generation)

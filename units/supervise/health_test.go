@@ -1,7 +1,9 @@
 package supervise
 
 import (
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +26,24 @@ func servingJudged(t *testing.T, w *world, changes ...func(*pool.Pool)) *manager
 	w.passGate(unitOf("a"))
 	m.wantState("a", registry.StateReady, true)
 	return m
+}
+
+// lockedLog keeps what is logged.
+type lockedLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func failOpen(p *pool.Pool) { p.Health.Mode = pool.FailOpen }
@@ -72,9 +92,14 @@ func TestEscalation(t *testing.T) {
 		}
 	})
 	scenario(t, "fail_open_stays_ready_and_restarts_nothing", func(t *testing.T, w *world) {
-		m := servingJudged(t, w, failOpen)
+		log := &lockedLog{}
+		m := w.manage(t, pools(judged("a", failOpen)), func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+		w.passGate(unitOf("a"))
 		w.ill(true)
 		time.Sleep(time.Hour)
+		if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+			t.Errorf("%d warnings in an hour, want one:\n%s", n, log.String())
+		}
 		m.wantState("a", registry.StateReady, true)
 		m.wantCode("a", registry.CodeHealthFailed)
 		first := m.pool("a").LastError.Message
