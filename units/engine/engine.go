@@ -55,8 +55,8 @@ type Adapter interface {
 	Generated(body []byte) error
 	// ProgressPath tells whether the engine works on requests, "" when it does not tell.
 	ProgressPath() string
-	// Progress reads the body of ProgressPath into a mark, which differs from an earlier one if and only if the model made a step since.
-	// It is an error where the body does not tell.
+	// Progress reads the body of ProgressPath into a mark, which changes with each step of the model, and stays while there is none and no
+	// request ends. It is an error where the body does not tell.
 	Progress(body []byte) (string, error)
 }
 

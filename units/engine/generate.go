@@ -32,7 +32,8 @@ func (llamaCpp) Generated(body []byte) error { return hasField(body, "content") 
 func (llamaCpp) ProgressPath() string { return "/slots" }
 
 // Progress is how many tokens each slot has decoded, and of its prompt processed, as far as the version tells. next_token is an object
-// or, in versions of 2025 and later, a list with one.
+// or, in versions of 2025 and later, a list with one. Both numbers fall back to 0 when a request ends, so that the mark tells of requests
+// that are under way and not of those that have ended, and a slot that was never used has neither (seen on 0.7.0).
 func (llamaCpp) Progress(body []byte) (string, error) {
 	var slots []struct {
 		Prompt int             `json:"n_prompt_tokens_processed"`

@@ -2,6 +2,8 @@ package engine_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
@@ -99,6 +101,35 @@ func TestProgress(t *testing.T) {
 			if mark, err := a.Progress([]byte(body)); err == nil || mark != "" {
 				t.Errorf("%s: %q tells nothing, and is %q, %v", kind, body, mark, err)
 			}
+		}
+	}
+}
+
+// TestRealAnswers reads what a real llama-server said: never used, after one generation, and twice with both slots at work.
+func TestRealAnswers(t *testing.T) {
+	read := func(name string) []byte {
+		body, err := os.ReadFile(filepath.Join("testdata", "answers", "llamacpp-0.7.0-"+name+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	a, _ := engine.For(pool.LlamaCpp)
+	if err := a.Generated(read("completion")); err != nil {
+		t.Errorf("a generation: %v", err)
+	}
+	if mark, err := a.Progress(read("slots-fresh")); err == nil {
+		t.Errorf("slots that were never used tell %q", mark)
+	}
+	marks := map[string]string{}
+	for name, busy := range map[string]int{"slots-idle": 0, "slots-busy-1": 2, "slots-busy-2": 2} {
+		mark, err := a.Progress(read(name))
+		if err != nil || marks[mark] != "" {
+			t.Errorf("%s: %q, as of %q, %v", name, mark, marks[mark], err)
+		}
+		marks[mark] = name
+		if n, err := a.Busy(read(name)); n != busy || err != nil {
+			t.Errorf("%s: %d busy, %v; want %d", name, n, err, busy)
 		}
 	}
 }
