@@ -103,6 +103,11 @@ func limitsOrdered(p *pool.Pool, r *strict.Report, prefix string) {
 	}
 	ordered(r, bound[time.Duration]{prefix + "restart.initial", &p.Restart.Initial, span},
 		bound[time.Duration]{prefix + "restart.max", &p.Restart.Max, span})
+	if longest := prefix + "restart.breaker_max"; !r.Has(longest) && r.Has(prefix+"restart.breaker_timeout") {
+		p.Restart.BreakerMax = max(p.Restart.BreakerMax, p.Restart.BreakerTimeout)
+	}
+	ordered(r, bound[time.Duration]{prefix + "restart.breaker_timeout", &p.Restart.BreakerTimeout, span},
+		bound[time.Duration]{prefix + "restart.breaker_max", &p.Restart.BreakerMax, span})
 }
 
 // bound is a key with its value and how that is printed.

@@ -121,16 +121,21 @@ type Health struct {
 	EscalateAfter time.Duration // with failing probes, until the engine is restarted; 0: never
 }
 
-// Restart is the backoff of a crashed engine.
+// Restart is what follows a crash: the backoff, the limit of storms, and the breaker.
 type Restart struct {
 	Initial         time.Duration
 	Factor          float64
 	Max             time.Duration
 	Jitter          float64 // fraction of the delay, 0..1
+	ClassFactor     float64 // by how much CUDA and driver errors wait longer, at least 1
 	ResetAfter      time.Duration
+	StormRestarts   int // restarts in StormWindow above which they are rate-limited
+	StormWindow     time.Duration
 	BreakerFailures int
 	BreakerWindow   time.Duration
-	BreakerTimeout  time.Duration
+	BreakerTimeout  time.Duration // the first time that the breaker stays open; each further time is twice as long
+	BreakerMax      time.Duration // the longest
+	BreakerStable   time.Duration // a half-open breaker closes when the engine was ready for so long
 }
 
 // Drain says how long held work may go on once a replica must stop.

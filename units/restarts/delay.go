@@ -1,0 +1,70 @@
+package restarts
+
+import (
+	"hash/fnv"
+	"math"
+	"time"
+)
+
+// longest is the longest time that is counted with: sums and jitter of it stay within an int64 of nanoseconds.
+const longest = math.MaxInt64 / 8
+
+// Backoff is the plain delay before the restart after n earlier failures: initial × factor^n, at most max, without jitter and class.
+// PID 1's own delay grows like this where it knows RestartSteps= (systemd 254), rounded to whole steps.
+func (p Policy) Backoff(n int) time.Duration {
+	// A max below the first delay is none: that is also what PID 1 does (service_restart_usec_next in systemd's source).
+	top := max(p.Max, p.Initial, 0)
+	return min(scale(p.Initial, math.Pow(atLeastOne(p.Factor), float64(max(n, 0)))), top, longest)
+}
+
+// backoff is the delay with class and jitter. The seed and the count decide the place within ± jitter, so that replicas that fell
+// together, and one replica's failures in turn, come apart; the same input gives the same delay.
+func (p Policy) backoff(failures int, c Class, seed string) time.Duration {
+	d := p.Backoff(failures - 1)
+	if c.slow() {
+		d = scale(d, atLeastOne(p.ClassFactor))
+	}
+	return scale(d, 1+p.jitter()*spread(seed, failures))
+}
+
+// jitter is the policy's, within 0 and 1.
+func (p Policy) jitter() float64 {
+	if math.IsNaN(p.Jitter) {
+		return 0
+	}
+	return min(max(p.Jitter, 0), 1)
+}
+
+// spread is a number between -1 and 1 that seed and count decide. The last step is the finaliser of splitmix64: seeds that differ in
+// their last character alone are next to one another in FNV's upper bits.
+func spread(seed string, count int) float64 {
+	h := fnv.New64a()
+	h.Write([]byte(seed))
+	x := h.Sum64() + uint64(count)*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	x ^= x >> 31
+	return float64(x>>11)/(1<<53)*2 - 1
+}
+
+// scale multiplies a time, without running over; a product that is no number is no time.
+func scale(d time.Duration, by float64) time.Duration {
+	f := float64(max(d, 0)) * by
+	if math.IsNaN(f) {
+		return 0
+	}
+	return time.Duration(min(max(f, 0), longest))
+}
+
+// plus adds two times, without running over.
+func plus(a, b time.Duration) time.Duration {
+	return min(min(a, longest)+min(b, longest), longest)
+}
+
+// atLeastOne is a factor that never shortens.
+func atLeastOne(f float64) float64 {
+	if math.IsNaN(f) {
+		return 1
+	}
+	return max(f, 1)
+}

@@ -1,0 +1,48 @@
+package restarts
+
+import "time"
+
+// storm counts the failures of the sliding window that ends now. It reports whether a storm began, and for how long the next start must
+// wait so that no window holds more than StormRestarts of them. A storm is over when the window holds no more than half: restarts that
+// are limited to the very number would otherwise begin a new storm again and again.
+func (s *State) storm(p Policy, at time.Time) (began bool, wait time.Duration) {
+	if p.StormRestarts <= 0 || p.StormWindow <= 0 {
+		s.Storm = false
+		return false, 0
+	}
+	var in []Failed
+	for _, f := range s.Recent {
+		if !f.Unseen && at.Sub(f.At) < p.StormWindow {
+			in = append(in, f)
+		}
+	}
+	switch {
+	case len(in) > p.StormRestarts:
+		began, s.Storm = !s.Storm, true
+	case len(in) <= p.StormRestarts/2:
+		s.Storm = false
+	}
+	if !s.Storm || len(in) < p.StormRestarts {
+		return began, 0
+	}
+	// The next start is allowed when a place is free: when the last StormRestarts failures are not all in the window any more.
+	oldest := in[len(in)-p.StormRestarts]
+	return began, min(max(oldest.At.Add(p.StormWindow).Sub(at), 0), p.StormWindow)
+}
+
+// mostly is the class of most failures that are remembered; of two with as many, that of the later failure.
+func (s *State) mostly() Class {
+	count := map[Class]int{}
+	for _, f := range s.Recent {
+		if !f.Unseen {
+			count[f.Class]++
+		}
+	}
+	best := s.Cause
+	for i := len(s.Recent) - 1; i >= 0; i-- {
+		if f := s.Recent[i]; !f.Unseen && count[f.Class] > count[best] {
+			best = f.Class
+		}
+	}
+	return best
+}
