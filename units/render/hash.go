@@ -34,7 +34,8 @@ type identity struct {
 }
 
 // restartIdentity is the part of [restart] that PID 1 carries out. What the manager does by itself
-// (reset_after, breaker_timeout) is not in it.
+// (reset_after, class_factor, storms, the breaker's times) is not in it. class_factor widens the start limit's interval too: a unit that runs
+// keeps the one that it was started with, which is no reason to end it.
 type restartIdentity struct {
 	Initial  int64   `json:"initial_ms,omitempty"`
 	Factor   float64 `json:"factor,omitempty"`

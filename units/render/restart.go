@@ -6,17 +6,18 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
 // restartLines are what PID 1 does by itself when the engine ends, also while the manager is down.
 func restartLines(in Input) []Line {
 	r := in.Pool.Restart
-	interval := startLimitInterval(in)
+	interval := restarts.Window(r, in.Pool.Health.StartTimeout) // the manager's breaker counts over the same
 	lines := []Line{
 		inUnit(span("StartLimitIntervalSec", "StartLimitIntervalUSec", interval,
 			"long enough for the burst's delays and stalled loads, or the limit could never be reached")),
 		inUnit(number("StartLimitBurst", uint32(max(r.BreakerFailures, 0)),
-			"after so many starts PID 1 gives up; the manager tries again after breaker_timeout")),
+			"after so many starts PID 1 gives up, as the manager's breaker does while it is up; the manager tries again after breaker_timeout")),
 		text("Restart", "on-failure", "a crash, a failed gate and an OOM kill start the engine again; an exit with status 0 is a stop"),
 	}
 	lines = append(lines, delayLines(in)...)
@@ -80,21 +81,6 @@ func jittered(r pool.Restart, unit string) time.Duration {
 // scale multiplies a span, without running over.
 func scale(d time.Duration, by float64) time.Duration {
 	return time.Duration(min(max(float64(d)*by, 0), float64(math.MaxInt64/4)))
-}
-
-// startLimitInterval is the breaker's window, or what the burst itself takes where that is longer:
-// the delays between its starts, and for each start the longest time that a load may stall.
-func startLimitInterval(in Input) time.Duration {
-	r := in.Pool.Restart
-	if r.BreakerFailures <= 0 {
-		return 0 // no limit
-	}
-	need, delay := time.Duration(0), r.Initial
-	for range r.BreakerFailures {
-		need += scale(delay, 1+r.Jitter) + in.Pool.Health.StartTimeout
-		delay = max(min(scale(delay, max(r.Factor, 1)), r.Max), r.Initial)
-	}
-	return max(r.BreakerWindow, need.Truncate(time.Second)+time.Second)
 }
 
 // startTimeout bounds a start whose gate does not decide. Loads are bounded by stall, so it is wide.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
+	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
 // property returns a rendered property's value, nil when it is not in the unit.
@@ -71,6 +72,47 @@ func TestRestartSteps(t *testing.T) {
 	}
 }
 
+// pid1 is the delay before PID 1's restart after n earlier ones: service_restart_usec_next in systemd's source (254 and later).
+func pid1(first, longest time.Duration, steps uint32, n int) time.Duration {
+	if n == 0 || steps == 0 || longest <= first {
+		return first
+	}
+	if n >= int(steps) {
+		return longest
+	}
+	return time.Duration(float64(first) * math.Pow(float64(longest)/float64(first), float64(n)/float64(steps)))
+}
+
+// TestPID1Delays: what PID 1 waits by itself is what the manager's policy says, never longer, and less by at most one step of factor: its
+// steps are whole.
+func TestPID1Delays(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		initial, longest time.Duration
+		factor           float64
+	}{
+		{"defaults", time.Second, time.Minute, 2},
+		{"whole_power", time.Second, 64 * time.Second, 2},
+		{"just_above_a_power", time.Second, 65 * time.Second, 2},
+		{"slow_growth", 2 * time.Second, 10 * time.Minute, 1.2},
+		{"fast_growth", 100 * time.Millisecond, 24 * time.Hour, 10},
+		{"constant", 5 * time.Second, 5 * time.Second, 2},
+		{"no_growth", 5 * time.Second, time.Minute, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := input(backoff(c.initial, c.longest, c.factor, 0))
+			steps, _ := property(t, in, "RestartSteps").(uint32)
+			policy := restarts.PolicyOf(in.Pool)
+			for n := range 40 {
+				got, want := pid1(c.initial, c.longest, steps, n), policy.Backoff(n)
+				if got > want+time.Microsecond || float64(got)*c.factor < float64(want)*(1-1e-9) {
+					t.Errorf("after %d restarts PID 1 waits %v, the policy %v", n, got, want)
+				}
+			}
+		})
+	}
+}
+
 // TestJitter: replicas spread within ± jitter around the initial delay, each always at its place.
 func TestJitter(t *testing.T) {
 	low, high := uint64(800_000), uint64(1_200_000)
@@ -130,6 +172,10 @@ func TestStartLimit(t *testing.T) {
 		{"window_is_wide_enough", limit(3, time.Hour, time.Minute), time.Hour, 3},
 		{"loads_and_delays_are_longer", limit(3, time.Minute, time.Minute), 3*time.Minute + 8*time.Second, 3}, // 1+2+4, and one more
 		{"delay_stays_at_its_longest", limit(5, 0, 0), 16 * time.Second, 5},                                   // 1+2+4+4+4, and one more
+		{"slow_classes_wait_longer", func(in *render.Input) {
+			limit(3, time.Minute, time.Minute)(in)
+			in.Pool.Restart.ClassFactor = 2
+		}, 3*time.Minute + 15*time.Second, 3},
 		{"no_limit", limit(0, time.Hour, time.Minute), 0, 0},
 	}
 	for _, c := range cases {
@@ -137,6 +183,9 @@ func TestStartLimit(t *testing.T) {
 			in := input(c.limit)
 			if got := property(t, in, "StartLimitIntervalUSec"); got != uint64(c.interval/time.Microsecond) {
 				t.Errorf("interval %v µs, want %v", got, c.interval)
+			}
+			if p := restarts.PolicyOf(in.Pool); p.BreakerWindow != c.interval || p.BreakerFailures != int(c.burst) {
+				t.Errorf("the manager's breaker counts %d in %v, PID 1 %d in %v", p.BreakerFailures, p.BreakerWindow, c.burst, c.interval)
 			}
 			if got := property(t, in, "StartLimitBurst"); got != c.burst {
 				t.Errorf("burst %v, want %d", got, c.burst)
