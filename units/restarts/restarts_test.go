@@ -26,7 +26,6 @@ func usual(changes ...func(*Policy)) Policy {
 }
 
 func noBreaker(p *Policy) { p.BreakerFailures = 0 }
-func noStorm(p *Policy)   { p.StormRestarts = 0 }
 
 func same(a, b State) bool { return reflect.DeepEqual(a, b) }
 
