@@ -216,9 +216,9 @@ func FuzzNext(f *testing.F) {
 	f.Add(uint64(0), uint8(0), false)
 	f.Fuzz(func(t *testing.T, bits uint64, place uint8, undo bool) {
 		flag := func(n int) bool { return bits>>n&1 == 1 }
-		phases := []Phase{Preparing, Beside, Handing, Leaving, Yielding, Ending, After, Reverting, "unknown"}
+		phases := []Phase{Preparing, Beside, Handing, Leaving, Yielding, Ending, After, Dropping, Reverting, "unknown"}
 		rec := Begin(pool.Pool{Replicas: 2}, pool.Pool{Replicas: 3}, []int{0, 1}, time.Minute, time.Time{})
-		rec.Place, rec.Phase = int(place)-1, phases[bits>>40%9]
+		rec.Place, rec.Phase = int(place)-1, phases[bits>>40%10]
 		if undo || rec.Phase == Reverting {
 			rec.Undo, rec.Reason = undo, Load
 		}
@@ -235,6 +235,9 @@ func FuzzNext(f *testing.F) {
 		}
 		if step.Record.Back() && !rec.Back() && step.Record.Failure == nil {
 			t.Errorf("%+v goes back without a failure", rec)
+		}
+		if step.Moved && !step.Done && cmp.Equal(step.Record, rec) {
+			t.Errorf("a step leads to itself: %+v", rec)
 		}
 		if !step.Moved && !cmp.Equal(step.Record, rec) {
 			t.Errorf("the record changed without a step: %+v, %+v", rec, step.Record)
