@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,9 @@ import (
 
 // bucket holds one intent a pool, by id. A form that older programs cannot read gets another name.
 var bucket = []byte("intents.1")
+
+// unread holds, by id, the last entry that could not be read and was replaced: nothing that an operator asked for is lost silently.
+var unread = []byte("unread.1")
 
 // lockWait is how long a second process waits for the store of the first.
 const lockWait = 2 * time.Second
@@ -125,19 +129,19 @@ func (s *Store) Intents() (list map[string]Intent, err error) {
 	if s.db == nil {
 		return list, nil
 	}
-	var unread []error
+	var odd []error
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucket).ForEach(func(id, text []byte) error {
 			var i Intent
 			if err := json.Unmarshal(text, &i); err != nil {
-				unread = append(unread, fmt.Errorf("what was asked of pool %s: %w", id, err))
+				odd = append(odd, fmt.Errorf("what was asked of pool %s: %w", id, err))
 				return nil
 			}
 			list[string(id)] = i
 			return nil
 		})
 	})
-	return list, errors.Join(append(unread, err)...)
+	return list, errors.Join(append(odd, err)...)
 }
 
 // Put writes an intent down, in place of the pool's former one; an empty one is forgotten. The error is a *registry.Failure.
@@ -165,9 +169,26 @@ func (s *Store) put(id string, i Intent) (err error) {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
+		if err := setAside(tx, []byte(id)); err != nil {
+			return err
+		}
 		if i.Empty() {
 			return tx.Bucket(bucket).Delete([]byte(id))
 		}
 		return tx.Bucket(bucket).Put([]byte(id), text)
 	})
+}
+
+// setAside keeps an entry that cannot be read from being overwritten.
+func setAside(tx *bbolt.Tx, id []byte) error {
+	var i Intent
+	text := tx.Bucket(bucket).Get(id)
+	if text == nil || json.Unmarshal(text, &i) == nil {
+		return nil
+	}
+	aside, err := tx.CreateBucketIfNotExists(unread)
+	if err != nil {
+		return err
+	}
+	return aside.Put(id, bytes.Clone(text))
 }
