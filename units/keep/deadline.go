@@ -43,6 +43,12 @@ func NewClock() (Clock, error) {
 // ClockOf returns a clock that reads now: the time since the boot of that name in nanoseconds, and the wall clock's.
 func ClockOf(boot string, now func() (bootTime int64, wall time.Time)) Clock { return Clock{boot, now} }
 
+// SinceBoot returns the time since the boot, as the time since 1970: a clock that nobody sets. It compares with itself, within one boot.
+func (c Clock) SinceBoot() time.Time {
+	at, _ := c.now()
+	return time.Unix(0, at).UTC()
+}
+
 // In returns the deadline that is d from now.
 func (c Clock) In(d time.Duration) Deadline {
 	at, wall := c.now()

@@ -47,6 +47,16 @@ var stateTable = []stateRow{
 	{registry.StateProbing, true, false, "the gate passed and the manager's first probe is due",
 		func(f Facts) bool { return f.serving() },
 		"the engine's gate passed; the manager's own probe is due", func(f Facts) *registry.Failure { return f.Crash }},
+	{registry.StateFailed, false, false, "the breaker is open: it failed too often, and the next trial is not due yet",
+		func(f Facts) bool {
+			return f.HoldErr != nil && f.Holding && f.startable() && !f.parked() && f.Op != Start && (f.Unit == Absent || f.Unit == Backoff || f.Unit == Broken)
+		},
+		"the engine failed too often; a single start is tried later", func(f Facts) *registry.Failure { return f.HoldErr }},
+	{registry.StateBackoff, false, false, "the engine crashed, and the manager waits before the next start",
+		func(f Facts) bool {
+			return f.Op == Hold || f.Holding && f.Unit == Absent && f.startable() && !f.parked() && f.Crash != nil && f.Op != Start
+		},
+		"the engine crashed; it is started again later", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateBackoff, false, false, "the engine crashed and PID 1 waits before the next start",
 		func(f Facts) bool { return f.Unit == Backoff },
 		"the engine crashed; PID 1 will start it again", func(f Facts) *registry.Failure { return f.Crash }},

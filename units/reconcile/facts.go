@@ -89,6 +89,13 @@ type Facts struct {
 	// failed for too long.
 	Fault *registry.Failure
 
+	// Holding says that the next start is held back until HoldUntil, after failures; with HoldErr, since the breaker is open. HoldStop says that
+	// PID 1 would start the unit too early, and must not.
+	Holding   bool
+	HoldUntil time.Time
+	HoldErr   *registry.Failure
+	HoldStop  bool
+
 	// Parked says that an operator drained the pool: what runs is drained and stopped, and nothing is started until he resumes it.
 	// DrainErr says that its drain ran into the deadline.
 	Parked   bool
@@ -130,6 +137,9 @@ func (f Facts) startable() bool {
 func (f Facts) mayStart() bool {
 	return f.startable() && f.GPU == nil && !f.parked() && !f.Waits
 }
+
+// held reports whether the next start is not due yet.
+func (f Facts) held(now time.Time) bool { return f.Holding && now.Before(f.HoldUntil) }
 
 // parked reports whether what runs is to be stopped, and nothing to be started.
 func (f Facts) parked() bool { return f.Parked || f.Aside }

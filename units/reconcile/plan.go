@@ -18,6 +18,7 @@ const (
 	SetLimits Action = "set-limits" // change cgroup limits of the running unit
 	Forget    Action = "forget"     // nothing is left: drop the replica
 	Kill      Action = "kill"       // have PID 1 end the process; its backoff and a new process follow
+	Hold      Action = "hold"       // take a unit that waits for its restart from PID 1: it is started later
 	Hasten    Action = "hasten"     // ask PID 1 to start the unit now, and not when its backoff is over
 )
 
@@ -114,6 +115,8 @@ var planRules = []rule{
 	}, Stop, "the pool was changed, and nothing is held"},
 	{"fault/kill", func(f Facts, _ time.Time) bool { return f.mayStart() && f.serving() && f.Fault != nil && !f.Draining },
 		Kill, "the engine's process is of no more use"},
+	{"hold/stop", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Backoff && f.HoldStop },
+		Hold, "PID 1 would start it again too early"},
 	{"freed/hasten", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Backoff && f.Freed },
 		Hasten, "the memory that its last start lacked is free"},
 	{"limits", func(f Facts, _ time.Time) bool {
@@ -123,7 +126,7 @@ var planRules = []rule{
 	{"broken/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Broken && f.Replaced() },
 		Start, "the pool was changed after its unit had failed"},
 	{"broken/retry", func(f Facts, now time.Time) bool {
-		return f.mayStart() && f.Unit == Broken && f.Prepare == Done && !now.Before(f.RetryAt)
+		return f.mayStart() && f.Unit == Broken && f.Prepare == Done && !now.Before(f.RetryAt) && !f.held(now)
 	}, Start, "the wait after the failed unit is over"},
 	{"exited/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Exited && f.Replaced() },
 		Start, "the pool was changed after its unit had been stopped"},
@@ -131,7 +134,7 @@ var planRules = []rule{
 		return f.mayStart() && f.Unit == Exited && f.Revive && f.Prepare == Done
 	}, Start, "an operator asks for it again after it had been stopped"},
 	{"start", func(f Facts, now time.Time) bool {
-		return f.mayStart() && f.Unit == Absent && f.Prepare == Done && !now.Before(f.RetryAt)
+		return f.mayStart() && f.Unit == Absent && f.Prepare == Done && !now.Before(f.RetryAt) && !f.held(now)
 	}, Start, "the model is staged, the engine is prepared, and nothing runs"},
 }
 
@@ -158,6 +161,9 @@ func nextTime(f Facts, now time.Time) time.Time {
 	var at time.Time
 	if f.startable() && now.Before(f.RetryAt) {
 		at = f.RetryAt
+	}
+	if f.startable() && f.held(now) && (at.IsZero() || at.Before(f.HoldUntil)) {
+		at = f.HoldUntil
 	}
 	if f.StopErr != nil && now.Before(f.StopAt) && (at.IsZero() || f.StopAt.Before(at)) {
 		at = f.StopAt

@@ -41,6 +41,8 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 		s.endDrain(r)
 	case reconcile.Stop:
 		s.stop(r, d.Reason)
+	case reconcile.Hold:
+		s.takeFromPID1(r)
 	case reconcile.Clear:
 		s.clear(r)
 	case reconcile.SetLimits:
@@ -99,6 +101,7 @@ func (s *Supervisor) broke(r *replica) func(error) {
 }
 
 func (s *Supervisor) start(r *replica) {
+	s.beginRun(r)
 	ctx, gen := s.begin(r, reconcile.Start), r.gen
 	unit, props, port, op, cancel := r.unit, r.rendered.Properties(), r.port, r.op, r.cancelOp
 	r.endpoint = render.Endpoint(port)
@@ -190,9 +193,24 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 	return wait(ctx)
 }
 
+// takeFromPID1 ends a unit's wait for its restart: the manager starts it when its time has come.
+func (s *Supervisor) takeFromPID1(r *replica) {
+	r.past.Base += r.status.NRestarts + 1 // the new unit counts from 0, and its start is a restart
+	r.past.Seen = 0
+	s.putAway(r, reconcile.Hold)
+}
+
 func (s *Supervisor) stop(r *replica, why string) {
-	ctx, gen, unit := s.begin(r, reconcile.Stop), r.gen, r.unit
 	s.Log.Info("stopping the engine: "+why, s.about(r)...)
+	r.past.State.Stopped(r.policy(), s.Clock.SinceBoot())
+	r.past.Seen, r.past.Base = 0, 0
+	s.mark(r)
+	s.putAway(r, reconcile.Stop)
+}
+
+// putAway has PID 1 stop and forget a unit.
+func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
+	ctx, gen, unit := s.begin(r, as), r.gen, r.unit
 	s.closeIdle(r)
 	force := r.forced
 	r.forced = false

@@ -233,6 +233,7 @@ func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing strin
 		defer func() { r.ended = later }()
 	}
 	f := r.whyEnded(time.Now())
+	s.failedRun(r, e.run, f)
 	s.tellCrash(r, e, f)
 	if newest && r.facts.Crash != nil {
 		r.facts.Crash, r.readyError = f, f.Error()

@@ -74,8 +74,10 @@ type replica struct {
 
 	watch      *watch // how its run is judged; nil: nothing runs
 	drainOf    *drain
-	overdue    bool // what it holds was still held at the deadline of a reload
-	forced     bool // its drain ran into the deadline: the stop does not wait for the engine
+	past       history
+	readySince time.Time // of this run, on the clock since the boot; zero: it is not ready
+	overdue    bool      // what it holds was still held at the deadline of a reload
+	forced     bool      // its drain ran into the deadline: the stop does not wait for the engine
 	state      registry.State
 	reason     string
 	since      time.Time
@@ -104,6 +106,7 @@ func (s *Supervisor) replica(id pool.Replica) *replica {
 	if r == nil {
 		r = &replica{entry: e, id: id, unit: id.Unit(), since: time.Now()}
 		r.want, r.known = e.desired, e.known
+		s.recall(r)
 		r.judge()
 		e.replicas[id] = r
 	}

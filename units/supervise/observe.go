@@ -129,13 +129,20 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	}
 	s.adoptEndpoint(r)
 	s.countRestarts(r, was)
+	s.seen(r, st)
+	if st.InvocationID != was.InvocationID && was.InvocationID != "" && (r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active) && r.facts.Op != reconcile.Start {
+		s.beginRun(r) // PID 1's own restart, or an administrator's
+	}
 	if r.facts.Op == reconcile.Stop { // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
 	} else {
 		s.crashed(r, st)
 	}
 	if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken && r.facts.Op != reconcile.Stop {
-		r.facts.RetryAt = time.Now().Add(r.pool().Restart.BreakerTimeout)
+		r.facts.RetryAt = time.Now()
+		if f := r.facts.Crash; f != nil {
+			s.gaveUp(r, f)
+		}
 	}
 	if r.facts.Op == reconcile.Kill && r.facts.Unit != reconcile.Active || r.facts.Op == reconcile.Hasten && r.facts.Unit != reconcile.Backoff {
 		r.facts.Op = reconcile.None
@@ -162,6 +169,7 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status) {
 	case lacks(f):
 		r.noCrash()
 		f = s.lacking(r, f)
+		s.failedRun(r, st.InvocationID, f)
 	default:
 		f = s.reportCrash(r, st, f)
 	}

@@ -61,6 +61,11 @@ func (c Systemd) Kill(ctx context.Context, unit string) error {
 	return c.Client.Kill(ctx, unit, "all", syscall.SIGKILL)
 }
 
+// ResetCounters implements PID1.
+func (c Systemd) ResetCounters(ctx context.Context, unit string) error {
+	return c.Client.ResetFailed(ctx, unit)
+}
+
 // Unit implements PID1. A unit that PID 1 does not know is a status that is not loaded, not an error.
 func (c Systemd) Unit(ctx context.Context, unit string) (systemd.Status, error) {
 	st, err := c.Client.Unit(ctx, unit)

@@ -67,6 +67,13 @@ func (s *Supervisor) assess(r *replica) {
 	} else if v.Ready {
 		r.lastErr = nil
 	}
+	switch {
+	case !v.Ready:
+		r.readySince = time.Time{}
+	case r.readySince.IsZero():
+		r.readySince = s.Clock.SinceBoot()
+	}
+	s.proven(r)
 	s.logFailure(r, v.Failure)
 	if v.State == r.state {
 		return
@@ -101,7 +108,7 @@ func (s *Supervisor) about(r *replica) []any {
 	if mask := r.mask(); len(mask) > 0 {
 		attrs = append(attrs, "device_mask", strings.Join(mask, ","))
 	}
-	attrs = append(attrs, "restart_count", r.status.NRestarts)
+	attrs = append(attrs, "restart_count", r.restarts())
 	if d := r.backoff(); d > 0 {
 		attrs = append(attrs, "backoff_ms", d.Milliseconds())
 	}
@@ -117,6 +124,14 @@ func (r *replica) version() string {
 		return v
 	}
 	return r.prepared.Version
+}
+
+// waits is the delay until the next start, whoever makes it; zero when none is waited for.
+func (r *replica) waits() time.Duration {
+	if r.facts.Holding && r.facts.Unit != reconcile.Backoff {
+		return max(time.Until(r.facts.HoldUntil), 0)
+	}
+	return r.backoff()
 }
 
 // backoff is the delay that PID 1 waits now, zero when it does not wait.
@@ -155,7 +170,7 @@ func (r *replica) snapshot() registry.Replica {
 		Unit: unit, Endpoint: r.endpoint, PID: r.status.MainPID, InvocationID: r.status.InvocationID,
 		SpecHash: r.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
 		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(),
-		RestartCount: r.status.NRestarts, Backoff: r.backoff(), LastError: r.lastErr,
+		RestartCount: r.restarts(), Backoff: r.waits(), LastError: r.lastErr,
 		Since: r.since, LastHeartbeat: r.heartbeat,
 	}
 }

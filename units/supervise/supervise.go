@@ -9,6 +9,7 @@ package supervise
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -44,6 +45,8 @@ type PID1 interface {
 	Unit(ctx context.Context, unit string) (systemd.Status, error)
 	// Kill sends SIGKILL to every process of a unit.
 	Kill(ctx context.Context, unit string) error
+	// ResetCounters lets a unit's restart counter and start limit begin anew, while it runs.
+	ResetCounters(ctx context.Context, unit string) error
 	// Hasten asks for the start, now, of a unit that waits for its backoff. It returns when PID 1 has taken the job; what comes of it
 	// shows in the unit's changes.
 	Hasten(ctx context.Context, unit string) error
@@ -93,6 +96,8 @@ type Observer interface {
 	Probed(p registry.Pool, reason string, took time.Duration)   // reason is empty for a success
 	DriverReset(device, kind string)                             // a GPU or its driver must be reset
 	Reloaded(p registry.Pool, took time.Duration, reason string) // a reload has ended; reason is empty for a success
+	Storm(p registry.Pool, class string)                         // an engine restarts too often in too short a time
+	Breaker(p registry.Pool, state string)                       // a replica's breaker is in another state
 	Drained(p registry.Pool, took time.Duration, forced bool)    // a drain of one replica has ended, forced: at its deadline
 }
 
@@ -122,6 +127,10 @@ type Options struct {
 	Keep    Keep
 	Intents map[string]keep.Intent
 	Clock   keep.Clock
+
+	// Marks keeps past failures, and Marked is what a former manager of this boot kept.
+	Marks  Marks
+	Marked map[string]json.RawMessage
 
 	// Status is told one line for systemctl status whenever it changes; Beat is called by the
 	// loop at least every BeatEvery while it makes progress, to feed the watchdog.
@@ -176,6 +185,7 @@ func New(o Options) *Supervisor {
 		entries:  make(map[string]*entry),
 		adopting: make(map[*replica]bool),
 		adopted:  make(chan struct{}),
+		unmarked: make(map[string]json.RawMessage),
 		gpus:     gpus.New(time.Now()),
 		left:     make(map[string]time.Time),
 		gpusTold: make(chan struct{}),

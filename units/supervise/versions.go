@@ -93,6 +93,7 @@ func (s *Supervisor) assign(e *entry) {
 		r.judge()
 		if changed {
 			r.restage()
+			s.forgive(r) // another version is another try
 		}
 		if probing {
 			s.stopHealth(r)

@@ -261,6 +261,14 @@ func (w *world) again(unit string) {
 	})
 }
 
+func (w *world) ResetCounters(_ context.Context, unit string) error {
+	w.mu.Lock()
+	w.note("reset %s", unit)
+	w.mu.Unlock()
+	w.change(unit, func(st *systemd.Status) { st.NRestarts = 0 })
+	return nil
+}
+
 // Kill ends a process; PID 1 waits before it starts the next.
 func (w *world) Kill(_ context.Context, unit string) error {
 	w.mu.Lock()
@@ -408,6 +416,8 @@ func (noObserver) Restarted(registry.Pool, string, int)          {}
 func (noObserver) RestartScheduled(registry.Pool, string)        {}
 func (noObserver) DriverReset(string, string)                    {}
 func (noObserver) Reloaded(registry.Pool, time.Duration, string) {}
+func (noObserver) Storm(registry.Pool, string)                   {}
+func (noObserver) Breaker(registry.Pool, string)                 {}
 func (noObserver) Drained(registry.Pool, time.Duration, bool)    {}
 func (noObserver) Probed(registry.Pool, string, time.Duration)   {}
 

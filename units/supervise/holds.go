@@ -1,0 +1,261 @@
+package supervise
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/restarts"
+)
+
+// Marks keeps what is known of past failures over a restart of the manager, and not over a reboot. Put is called beside the loop.
+type Marks interface {
+	Put(key string, value json.RawMessage) error
+}
+
+// history is what a replica's failures come to, as it is written down.
+type history struct {
+	State restarts.State `json:"state"`
+	Run   string         `json:"run,omitempty"`  // the newest run that was counted, by its invocation
+	Seen  int            `json:"seen,omitempty"` // PID 1's restarts (NRestarts) that are counted
+	Base  int            `json:"base,omitempty"` // restarts that PID 1 has forgotten
+}
+
+func (r *replica) policy() restarts.Policy { return restarts.PolicyOf(r.pool()) }
+
+// recall gives a replica the history that a former manager wrote down.
+func (s *Supervisor) recall(r *replica) {
+	text, known := s.Marked[r.id.String()]
+	if !known {
+		return
+	}
+	if err := json.Unmarshal(text, &r.past); err != nil {
+		s.Log.Warn("the replica's past failures cannot be read, and count no more", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "err", err)
+		r.past = history{}
+	}
+	r.hold(r.past.State.Next, s.Clock.SinceBoot())
+}
+
+// mark writes a replica's history down, beside the loop. What is not written is counted anew after the next restart of the manager.
+func (s *Supervisor) mark(r *replica) {
+	if s.Marks == nil {
+		return
+	}
+	text, err := json.Marshal(r.past)
+	if err != nil {
+		s.Log.Error("the replica's past failures cannot be written down", append(s.about(r), "err", err)...)
+		return
+	}
+	s.unmarked[r.id.String()] = text
+	s.writeMarks()
+}
+
+// writeMarks writes what has changed, one batch at a time, so that an older value never comes after a newer one.
+func (s *Supervisor) writeMarks() {
+	if s.marking || len(s.unmarked) == 0 {
+		return
+	}
+	batch := s.unmarked
+	s.marking, s.unmarked = true, make(map[string]json.RawMessage)
+	s.effect(func(context.Context) func() {
+		var failed error
+		for key, value := range batch {
+			if err := s.Marks.Put(key, value); err != nil {
+				failed = err
+			}
+		}
+		return func() {
+			if failed != nil {
+				s.Log.Warn("past failures of engines could not be written down", "err", failed)
+			}
+			s.marking = false
+			s.writeMarks()
+		}
+	}, func(error) { s.marking = false })
+}
+
+// seen compares PID 1's counter with what was counted: engines fail while no manager looks, too.
+func (s *Supervisor) seen(r *replica, st systemd.Status) {
+	past := &r.past
+	switch unseen := st.NRestarts - past.Seen; {
+	case !st.Loaded() || unseen == 0:
+		return
+	case unseen < 0: // an administrator reset it
+		past.Base += -unseen
+	default:
+		past.State.Restarted(r.policy(), unseen, s.Clock.SinceBoot())
+	}
+	past.Seen = st.NRestarts
+	s.mark(r)
+}
+
+// failedRun counts a run that ended badly, once, and holds the next start back where PID 1 would make it too early.
+func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure) {
+	if run == "" || run == r.past.Run {
+		return
+	}
+	now := s.Clock.SinceBoot()
+	was := r.past.State.BreakerNow()
+	v := r.past.State.Failed(r.policy(), restarts.ClassOf(f.Code), now, r.unit)
+	r.past.Run = run
+	if r.facts.Unit == reconcile.Backoff {
+		r.past.Seen = r.status.NRestarts + 1 // that of the restart which follows
+	}
+	s.judged(r, v, was, f, now)
+}
+
+// gaveUp notes that PID 1 starts the unit no more.
+func (s *Supervisor) gaveUp(r *replica, f *registry.Failure) {
+	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	s.judged(r, r.past.State.Gave(r.policy(), now, r.unit), was, f, now)
+}
+
+// judged carries a verdict out.
+func (s *Supervisor) judged(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure, now time.Time) {
+	r.hold(v.Next, now)
+	r.facts.HoldStop = v.Longer || r.facts.Unit == reconcile.Backoff && v.Backoff > r.backoff()+r.backoff()/5
+	r.facts.HoldErr = nil
+	if v.Breaker == restarts.Open {
+		r.facts.HoldErr = registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row; the last: %s", count(v.Failures, "failure"), f.Error()), hintOf(v, f, r.id.Pool))
+	}
+	attrs := append(s.about(r), "backoff_ms", v.Delay.Milliseconds(), "restart_count", r.restarts(), "next_restart_ms", time.Now().Add(v.Delay).UnixMilli(),
+		"class", string(v.Cause), "breaker", string(v.Breaker))
+	s.Log.Info(fmt.Sprintf("%s: the next start is due in %s", r.id, rounded(v.Delay)), attrs...)
+	if v.Began {
+		cause := fmt.Sprintf("the engines restart too often, mostly by %s; restarts are held back. %s", v.Cause, v.Advice)
+		s.Log.Warn(cause, attrs...)
+		s.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Cause: cause, Failure: f})
+		s.Observer.Storm(r.entry.last, string(v.Cause))
+	}
+	s.breakerMoved(r, was)
+	s.mark(r)
+}
+
+// hintOf is the remedy of an open breaker.
+func hintOf(v restarts.Verdict, f *registry.Failure, pool string) string {
+	hint := v.Advice
+	if hint == "" {
+		hint = f.Hint
+	}
+	return hint + " poolctl reset " + pool + " closes the breaker."
+}
+
+// hold puts the next start off.
+func (r *replica) hold(until, now time.Time) {
+	left := until.Sub(now)
+	if until.IsZero() || left <= 0 {
+		return
+	}
+	r.facts.Holding, r.facts.HoldUntil = true, time.Now().Add(left)
+}
+
+// release ends what holds a replica back.
+func (r *replica) release() {
+	r.facts.Holding, r.facts.HoldStop, r.facts.HoldErr, r.facts.HoldUntil = false, false, nil, time.Time{}
+}
+
+// breakerMoved tells that the breaker is in another state.
+func (s *Supervisor) breakerMoved(r *replica, was restarts.Breaker) {
+	is := r.past.State.BreakerNow()
+	if is == was {
+		return
+	}
+	cause := fmt.Sprintf("the breaker is %s, it was %s", is, was)
+	s.Log.Info(fmt.Sprintf("%s: %s", r.id, cause), s.about(r)...)
+	s.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Cause: cause, Failure: r.facts.HoldErr})
+	s.Observer.Breaker(r.entry.last, string(is))
+}
+
+// beginRun notes that a run starts: after an open breaker it is the single trial.
+func (s *Supervisor) beginRun(r *replica) {
+	was := r.past.State.BreakerNow()
+	if err := r.past.State.Started(r.policy(), s.Clock.SinceBoot()); err != nil {
+		s.Log.Debug("a start that the breaker does not know of", append(s.about(r), "err", err)...)
+		return
+	}
+	r.release()
+	s.breakerMoved(r, was)
+	s.mark(r)
+}
+
+// proven notes how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
+func (s *Supervisor) proven(r *replica) {
+	if r.readySince.IsZero() {
+		return
+	}
+	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	change := r.past.State.Stable(r.policy(), r.readySince, now)
+	if change.Forgotten && r.status.NRestarts > 0 && !r.external() {
+		s.resetCounters(r)
+	}
+	if change.Closed || change.Calm || change.Forgotten {
+		s.breakerMoved(r, was)
+		s.mark(r)
+	}
+	if next := r.past.State.NextStable(r.policy(), r.readySince); !next.IsZero() {
+		s.wakeAt(time.Now().Add(next.Sub(now)))
+	}
+}
+
+// resetCounters has PID 1 forget a unit's restarts, so that its backoff begins anew.
+func (s *Supervisor) resetCounters(r *replica) {
+	unit, forgotten := r.unit, r.status.NRestarts
+	s.effect(func(ctx context.Context) func() {
+		err := s.PID1.ResetCounters(ctx, unit)
+		return func() {
+			if err != nil {
+				s.Log.Warn("PID 1 did not forget the unit's restarts", append(s.about(r), "err", err)...)
+				return
+			}
+			s.Log.Info("the engine has run well for long enough: its failures are forgotten", append(s.about(r), "forgotten", forgotten)...)
+		}
+	}, func(error) {})
+}
+
+// restarts is how often the engine was started again, whoever did it and whatever PID 1 has forgotten.
+func (r *replica) restarts() int { return r.past.Base + r.status.NRestarts }
+
+// Reset closes the breaker of a pool and forgets its failures; what waits is started now. It returns when the loop has taken it:
+// ErrNoSuchPool or the context's error.
+func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
+	answer := make(chan error, 1)
+	take := func() {
+		e := s.entries[id]
+		if e == nil || !e.wanted {
+			answer <- ErrNoSuchPool
+			return
+		}
+		s.Log.Info(fmt.Sprintf("pool %s: its failures are forgotten by %s", id, who(by)), "pool_id", id, "identity", by)
+		for _, r := range e.sorted() {
+			s.forgive(r)
+			s.settle(r)
+		}
+		answer <- nil
+	}
+	select {
+	case s.events <- take:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// forgive forgets a replica's failures: an operator asks for it, or the replica is to run something else now.
+func (s *Supervisor) forgive(r *replica) {
+	was := r.past.State.BreakerNow()
+	r.past.State.Reset()
+	r.release()
+	r.attempts, r.facts.RetryAt = 0, time.Time{}
+	r.facts.Freed = r.facts.Unit == reconcile.Backoff
+	s.breakerMoved(r, was)
+	s.mark(r)
+}
