@@ -57,6 +57,22 @@ var aggregateTable = []aggregateRow{
 			p.Backoff = max(p.Backoff, r.Backoff)
 		}
 	}},
+	{"next_restart_ms", "the earliest of the replicas that wait", func(p *Pool, _ *Replica) {
+		p.NextStart = time.Time{}
+		for _, r := range p.Replicas {
+			if !r.NextStart.IsZero() && (p.NextStart.IsZero() || r.NextStart.Before(p.NextStart)) {
+				p.NextStart = r.NextStart
+			}
+		}
+	}},
+	{"breaker", "`open` where one of a replica is, else `half-open` where one is, else `closed`", func(p *Pool, _ *Replica) {
+		p.Breaker = ""
+		for _, r := range p.Replicas {
+			if breakerRank(r.Breaker) > breakerRank(p.Breaker) {
+				p.Breaker = r.Breaker
+			}
+		}
+	}},
 	{"last_heartbeat_ms", "the newest of the replicas", func(p *Pool, _ *Replica) {
 		p.LastHeartbeat = time.Time{}
 		for _, r := range p.Replicas {
@@ -78,6 +94,9 @@ var aggregateTable = []aggregateRow{
 		}
 	}},
 }
+
+// breakerRank orders breakers by how far they keep an engine from running.
+func breakerRank(b string) int { return slices.Index([]string{"", "closed", "half-open", "open"}, b) }
 
 // Aggregate returns the pool with every field that follows from its replicas filled in. It reads ID, Engine,
 // ModelID, Wanted, ActiveLeases, Replicas, the pool's own LastError (a wrong file) and Draining (the pool as a

@@ -57,6 +57,8 @@ type Pool struct {
 	LastHeartbeat time.Time // of the newest successful probe; zero: none yet
 	RestartCount  int       // PID 1's NRestarts, summed over replicas
 	Backoff       time.Duration
+	NextStart     time.Time // the earliest of the replicas; zero: none is waited for
+	Breaker       string    // that of the replica that is worst off: open before half-open before closed
 
 	Replicas []Replica
 }
@@ -79,7 +81,9 @@ type Replica struct {
 	SlotsFree     int
 	ActiveLeases  int
 	RestartCount  int
-	Backoff       time.Duration // the delay that PID 1 waits now, zero when it does not
+	Backoff       time.Duration // the delay that is waited for now, zero when none is
+	NextStart     time.Time     // when that is over; zero where it is not known
+	Breaker       string        // closed, open or half-open
 	LastError     *Failure
 	Since         time.Time // when State was entered
 	LastHeartbeat time.Time

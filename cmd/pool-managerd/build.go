@@ -80,6 +80,7 @@ func (d *daemon) build() error {
 		Journal:  journal{client},
 		Leases:   d.leases,
 		Keep:     d.keep, Intents: d.intents, Clock: d.clock,
+		Marks: d.marks, Marked: d.marked,
 		Status: d.setStatus, Beat: d.beat, BeatEvery: beat,
 	})
 	var scrape http.Handler
@@ -114,6 +115,7 @@ func (d *daemon) openIntents() (err error) {
 	if moved {
 		d.log.Error("what operators asked for could not be read and is forgotten: drained pools start, models are those of the pool files", "moved_to", path+".broken")
 	}
+	d.marks, d.marked = keep.OpenMarks(filepath.Join(d.o.runtimeDir, "restarts"), d.log)
 	if d.intents, err = d.keep.Intents(); err != nil {
 		d.log.Error("part of what operators asked for could not be read, and is not in force", "err", err)
 	}
@@ -184,6 +186,11 @@ func (o operator) Resume(ctx context.Context, id, by string) error {
 // Restart implements api.Operator.
 func (o operator) Restart(ctx context.Context, id, by string) error {
 	return known(id, o.super.Restart(ctx, id, by))
+}
+
+// Reset implements api.Operator.
+func (o operator) Reset(ctx context.Context, id, by string) error {
+	return known(id, o.super.Reset(ctx, id, by))
 }
 
 // Reload implements api.Operator.

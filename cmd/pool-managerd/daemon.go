@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,8 @@ type daemon struct {
 	keep     *keep.Store
 	intents  map[string]keep.Intent // as they were when the daemon started
 	clock    keep.Clock
+	marks    *keep.Marks
+	marked   map[string]json.RawMessage
 
 	leases    leases
 	leaseFile *lease.File

@@ -108,6 +108,23 @@ in which nothing serves, use poolctl reload.`,
 	return cmd
 }
 
+func newReset(a *app) *cobra.Command {
+	var o operateOptions
+	cmd := &cobra.Command{
+		Use:   "reset POOL",
+		Short: "Forget a pool's failures, close its breaker, and start now what waits",
+		Long: `Reset a pool that failed too often, once its cause is mended: its breaker closes, its failures are forgotten, and what waits for its backoff is
+started now.`,
+		Args:              onePool,
+		ValidArgsFunction: a.completePool,
+	}
+	o.waitFlag(cmd, "the pool is ready")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.operating(cmd, args[0], "reset", nil, o, "is ready", ready)
+	}
+	return cmd
+}
+
 // ready is the end of a wait for a pool that serves.
 func ready(p wire.Pool) (bool, error) {
 	if p.Drain != nil && !p.Drain.Restart {

@@ -44,6 +44,8 @@ func (o *operators) Drain(_ context.Context, id string, deadline time.Duration, 
 
 func (o *operators) Resume(_ context.Context, id, _ string) error { return o.note("resume %s", id) }
 
+func (o *operators) Reset(_ context.Context, id, _ string) error { return o.note("reset %s", id) }
+
 func (o *operators) Restart(_ context.Context, id, _ string) error {
 	o.begin(func(p *registry.Pool) { p.Ready, p.Drain = false, &registry.Drain{Restart: true} })
 	return o.note("restart %s", id)
@@ -82,6 +84,7 @@ func TestOperate(t *testing.T) {
 		{"drain/bad_deadline", "drain gemma --deadline -5s", nil, nil, "", exitUsage, "--deadline is -5s"},
 		{"drain/no_such_pool", "drain gema", nil, nil, "", exitNoPool, "Did you mean gemma?"},
 		{"resume", "resume gemma --wait", ready, nil, "resume gemma", exitOK, "gemma is ready"},
+		{"reset", "reset gemma --wait", ready, nil, "reset gemma", exitOK, "gemma is ready"},
 		{"restart", "restart gemma --wait", ready, nil, "restart gemma", exitOK, "gemma is ready again"},
 		{"reload", "reload gemma --model file:/srv/b.gguf --digest sha256:00 --wait", ready, nil,
 			"reload gemma model=file:/srv/b.gguf digest=sha256:00 deadline=-1ns forget=false", exitOK, "gemma serves"},

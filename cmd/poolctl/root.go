@@ -73,7 +73,7 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	f.BoolVar(&a.o.json, "json", false, "short for -o json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newEvents(a),
-		newDrain(a), newResume(a), newRestart(a), newReload(a), newCheck(a), newFit(a), newVersion(a))
+		newDrain(a), newResume(a), newRestart(a), newReset(a), newReload(a), newCheck(a), newFit(a), newVersion(a))
 	return root
 }
 

@@ -70,6 +70,12 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	if p.BackoffMS > 0 {
 		t.row("Backoff:", span(time.Duration(p.BackoffMS)*time.Millisecond))
 	}
+	if p.Breaker != nil && *p.Breaker != "closed" {
+		t.row("Breaker:", *p.Breaker)
+	}
+	if p.NextRestartMS != nil {
+		t.row("Next start:", "in "+span(max(time.UnixMilli(*p.NextRestartMS).Sub(a.now()), 0)))
+	}
 	t.row("Heartbeat:", heartbeat(a.now(), p.LastHeartbeatMS))
 	if p.LastError != nil {
 		t.row("Last error:", *p.LastError)

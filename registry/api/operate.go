@@ -20,6 +20,7 @@ type Operator interface {
 	Drain(ctx context.Context, id string, deadline time.Duration, by string) error
 	Resume(ctx context.Context, id, by string) error
 	Restart(ctx context.Context, id, by string) error
+	Reset(ctx context.Context, id, by string) error
 	Reload(ctx context.Context, id string, ask ReloadRequest) error
 }
 
@@ -47,6 +48,7 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodPost, "/v1/pools/{id}/drain", accessWrite, s.postDrain},
 		{http.MethodPost, "/v1/pools/{id}/resume", accessWrite, s.postResume},
 		{http.MethodPost, "/v1/pools/{id}/restart", accessWrite, s.postRestart},
+		{http.MethodPost, "/v1/pools/{id}/reset", accessWrite, s.postReset},
 		{http.MethodPost, "/v1/pools/{id}/reload", accessWrite, s.postReload},
 	}
 }
@@ -68,6 +70,10 @@ func (s *Server) postResume(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) postRestart(w http.ResponseWriter, r *http.Request) error {
 	return s.operate(w, r, &struct{}{}, s.operator.Restart)
+}
+
+func (s *Server) postReset(w http.ResponseWriter, r *http.Request) error {
+	return s.operate(w, r, &struct{}{}, s.operator.Reset)
 }
 
 func (s *Server) postReload(w http.ResponseWriter, r *http.Request) error {

@@ -33,6 +33,11 @@ func (o *operators) Restart(_ context.Context, id, by string) error {
 	return o.err
 }
 
+func (o *operators) Reset(_ context.Context, id, by string) error {
+	o.asked = fmt.Sprintf("reset %s %s", id, by)
+	return o.err
+}
+
 func (o *operators) Reload(_ context.Context, id string, r ReloadRequest) error {
 	o.asked = fmt.Sprintf("reload %s %s %s %s %t %s", id, r.Model, r.Digest, r.Deadline, r.Forget, r.By)
 	return o.err
@@ -76,6 +81,7 @@ func TestOperations(t *testing.T) {
 		{"resume", "/v1/pools/a/resume", "", "", "resume a uid:7"},
 		{"resume_with_an_empty_object", "/v1/pools/a/resume", kind, "{}\n", "resume a uid:7"},
 		{"restart", "/v1/pools/a/restart", "", "", "restart a uid:7"},
+		{"reset", "/v1/pools/a/reset", "", "", "reset a uid:7"},
 		{"reload", "/v1/pools/a/reload", kind, `{"new_model_ref":"file:/b","model_digest":"sha256:00","deadline_ms":1000}`, "reload a file:/b sha256:00 1s false uid:7"},
 		{"reload_again", "/v1/pools/a/reload", "", "", "reload a   -1ns false uid:7"},
 		{"forget", "/v1/pools/a/reload", kind, `{"forget":true}`, "reload a   -1ns true uid:7"},

@@ -40,6 +40,7 @@ type Metrics struct {
 	verifications *prometheus.CounterVec
 	resets        *prometheus.CounterVec
 	drains        drains
+	breakers      breakers
 
 	leaseRejections *prometheus.CounterVec
 	leaseReasons    vocabulary
@@ -68,6 +69,7 @@ func New(o Options) *Metrics {
 		probeFailures: counter("health_probe_failures_total", "Health probes that failed, by how.", "reason"),
 		resets:        counter("driver_reset_events_total", "Faults after which a GPU must be reset, by the GPU and the kind of fault.", "device", "kind"),
 		drains:        newDrains(),
+		breakers:      newBreakers(),
 
 		leaseRejections: counter("lease_rejections_total", "Calls that got no lease, or had lost theirs, by why.", "reason"),
 		reloads:         newReloads(),
@@ -78,7 +80,7 @@ func New(o Options) *Metrics {
 		}),
 	}
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications, m.resets,
-		m.drains.duration, m.drains.forced, m.leaseRejections, m.reloads.duration, m.reloads.done, m.reloads.failed,
+		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration, m.reloads.done, m.reloads.failed,
 		newPools(o.Registry), newDevices(o.Registry, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {

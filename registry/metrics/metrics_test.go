@@ -69,6 +69,8 @@ func TestGoldenScrape(t *testing.T) {
 	m.Probed(registry.Pool{}, "timeout", 2*time.Second)
 	m.Reloaded(registry.Pool{}, time.Second, "load")
 	m.LeaseRejected("exhausted")
+	m.Breaker(registry.Pool{}, "open")
+	m.Storm(registry.Pool{}, "oom")
 	m.Verified(true, "digest", "llamacpp")
 	m.Verified(false, "mismatch", "llamacpp")
 

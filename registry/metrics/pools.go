@@ -44,6 +44,8 @@ func newPools(r *registry.Registry) *pools {
 			gauge("active_leases", "Slots that callers hold.", func(p *registry.Pool) float64 { return float64(p.ActiveLeases) }),
 			gauge("backoff_delay_ms", "Delay that PID 1 waits now before it starts a crashed engine again, in milliseconds; 0 where it does not wait.",
 				func(p *registry.Pool) float64 { return float64(p.Backoff.Milliseconds()) }),
+			gauge("circuit_breaker_state", "0 where every breaker of the pool is closed, 1 where one is half-open, 2 where one is open.",
+				func(p *registry.Pool) float64 { return breakerLevel(p.Breaker) }),
 			gauge("pool_restarts", "Restarts of the pool's engines that PID 1 has counted since it last forgot them (NRestarts).",
 				func(p *registry.Pool) float64 { return float64(p.RestartCount) }),
 		},

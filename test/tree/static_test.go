@@ -46,7 +46,7 @@ func TestPrograms(t *testing.T) {
 	}
 	t.Run("man_pool-gpu", func(t *testing.T) { testManFlags(t, "docs/man/pool-gpu.8", help("pool-gpu")) })
 	t.Run("man_pool-managerd", func(t *testing.T) { testManFlags(t, "docs/man/pool-managerd.8", help("pool-managerd")) })
-	for _, command := range []string{"list", "status", "render", "logs", "events", "drain", "resume", "restart", "reload", "check", "version"} {
+	for _, command := range []string{"list", "status", "render", "logs", "events", "drain", "resume", "restart", "reset", "reload", "check", "version"} {
 		t.Run("man_poolctl_"+command, func(t *testing.T) { testManFlags(t, "docs/man/poolctl.1", help("poolctl", command)) })
 	}
 }

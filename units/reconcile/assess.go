@@ -54,7 +54,7 @@ var stateTable = []stateRow{
 		"the engine failed too often; a single start is tried later", func(f Facts) *registry.Failure { return f.HoldErr }},
 	{registry.StateBackoff, false, false, "the engine crashed, and the manager waits before the next start",
 		func(f Facts) bool {
-			return f.Op == Hold || f.Holding && f.Unit == Absent && f.startable() && !f.parked() && f.Crash != nil && f.Op != Start
+			return f.Op == Hold || f.Holding && f.Unit == Absent && f.startable() && !f.parked() && f.Op != Start
 		},
 		"the engine crashed; it is started again later", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateBackoff, false, false, "the engine crashed and PID 1 waits before the next start",

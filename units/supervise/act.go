@@ -101,7 +101,11 @@ func (s *Supervisor) broke(r *replica) func(error) {
 }
 
 func (s *Supervisor) start(r *replica) {
-	s.beginRun(r)
+	if until := s.beginRun(r); !until.IsZero() {
+		r.hold(until, s.Clock.SinceBoot())
+		return
+	}
+	r.past.Seen, r.past.Due = 0, false // a new unit counts from 0
 	ctx, gen := s.begin(r, reconcile.Start), r.gen
 	unit, props, port, op, cancel := r.unit, r.rendered.Properties(), r.port, r.op, r.cancelOp
 	r.endpoint = render.Endpoint(port)
@@ -149,6 +153,7 @@ func (s *Supervisor) isShort(r *replica, op, gen int, f *registry.Failure) {
 	if r.op != op || r.facts.Op != reconcile.Start {
 		return
 	}
+	s.endRun(r)
 	if s.end(r, gen) {
 		r.facts.Short, r.facts.RetryAt = f, r.nextAttempt()
 	}
@@ -165,6 +170,7 @@ func (s *Supervisor) isEnough(r *replica, op int) {
 // startFailed notes a start that PID 1 never took up. A port that another process holds is not
 // asked for again, unless the pool's file names it.
 func (s *Supervisor) startFailed(r *replica, err error) {
+	s.endRun(r)
 	f := registry.AsFailure(err, registry.CodeEngineStartFailed, "Read journalctl -u pool-managerd.")
 	s.failed(r, f)
 	if r.known && r.want.Port == 0 {
@@ -196,14 +202,15 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 // takeFromPID1 ends a unit's wait for its restart: the manager starts it when its time has come.
 func (s *Supervisor) takeFromPID1(r *replica) {
 	r.past.Base += r.status.NRestarts + 1 // the new unit counts from 0, and its start is a restart
-	r.past.Seen = 0
+	r.past.Seen, r.past.Due = 0, false
+	s.mark(r)
 	s.putAway(r, reconcile.Hold)
 }
 
 func (s *Supervisor) stop(r *replica, why string) {
 	s.Log.Info("stopping the engine: "+why, s.about(r)...)
-	r.past.State.Stopped(r.policy(), s.Clock.SinceBoot())
-	r.past.Seen, r.past.Base = 0, 0
+	s.endRun(r)
+	r.past.Seen, r.past.Base, r.past.Due = 0, 0, false
 	s.mark(r)
 	s.putAway(r, reconcile.Stop)
 }
@@ -300,6 +307,7 @@ func (s *Supervisor) forget(r *replica) {
 	s.stopHealth(r)
 	s.endDrain(r)
 	s.Ports.Release(r.id)
+	s.unmark(r)
 	s.dropHandoff(r)
 	delete(r.entry.replicas, r.id)
 }

@@ -184,7 +184,7 @@ func TestCrashReportOverTime(t *testing.T) {
 		})
 		m.wantState("a", registry.StateFailed, false)
 		f := m.pool("a").LastError
-		if f.Code != registry.CodeCUDAOOM || !strings.HasPrefix(f.Message, gaveUp) || len(f.Ending.Lines) != 1 {
+		if f.Code != registry.CodeBreakerOpen || !strings.Contains(f.Message, "CUDA_OOM: "+gaveUp) || len(f.Ending.Lines) != 1 {
 			t.Errorf("%v with %v", f, f.Ending)
 		}
 		if got := l.reads(); len(got) != 1 {

@@ -3,7 +3,9 @@ package supervise
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -15,6 +17,7 @@ import (
 // Marks keeps what is known of past failures over a restart of the manager, and not over a reboot. Put is called beside the loop.
 type Marks interface {
 	Put(key string, value json.RawMessage) error
+	Drop(key string) error
 }
 
 // history is what a replica's failures come to, as it is written down.
@@ -22,6 +25,7 @@ type history struct {
 	State restarts.State `json:"state"`
 	Run   string         `json:"run,omitempty"`  // the newest run that was counted, by its invocation
 	Seen  int            `json:"seen,omitempty"` // PID 1's restarts (NRestarts) that are counted
+	Due   bool           `json:"due,omitempty"`  // the restart that follows the newest run is still to come
 	Base  int            `json:"base,omitempty"` // restarts that PID 1 has forgotten
 }
 
@@ -37,7 +41,13 @@ func (s *Supervisor) recall(r *replica) {
 		s.Log.Warn("the replica's past failures cannot be read, and count no more", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "err", err)
 		r.past = history{}
 	}
-	r.hold(r.past.State.Next, s.Clock.SinceBoot())
+	now := s.Clock.SinceBoot()
+	r.hold(r.past.State.Next, now)
+	r.facts.HoldStop = r.facts.Holding
+	if st := r.past.State; st.BreakerNow() == restarts.Open && r.facts.Holding {
+		r.facts.HoldErr = registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row, mostly by %s", count(st.Failures, "failure"), st.Cause),
+			strings.TrimSpace(st.Cause.Advice()+" poolctl reset "+r.id.Pool+" closes the breaker."))
+	}
 }
 
 // mark writes a replica's history down, beside the loop. What is not written is counted anew after the next restart of the manager.
@@ -54,6 +64,15 @@ func (s *Supervisor) mark(r *replica) {
 	s.writeMarks()
 }
 
+// unmark forgets the history of a replica that is no more.
+func (s *Supervisor) unmark(r *replica) {
+	delete(s.Marked, r.id.String())
+	if s.Marks != nil {
+		s.unmarked[r.id.String()] = nil
+		s.writeMarks()
+	}
+}
+
 // writeMarks writes what has changed, one batch at a time, so that an older value never comes after a newer one.
 func (s *Supervisor) writeMarks() {
 	if s.marking || len(s.unmarked) == 0 {
@@ -64,7 +83,11 @@ func (s *Supervisor) writeMarks() {
 	s.effect(func(context.Context) func() {
 		var failed error
 		for key, value := range batch {
-			if err := s.Marks.Put(key, value); err != nil {
+			keep := func() error { return s.Marks.Put(key, value) }
+			if value == nil {
+				keep = func() error { return s.Marks.Drop(key) }
+			}
+			if err := keep(); err != nil {
 				failed = err
 			}
 		}
@@ -81,13 +104,20 @@ func (s *Supervisor) writeMarks() {
 // seen compares PID 1's counter with what was counted: engines fail while no manager looks, too.
 func (s *Supervisor) seen(r *replica, st systemd.Status) {
 	past := &r.past
-	switch unseen := st.NRestarts - past.Seen; {
-	case !st.Loaded() || unseen == 0:
-		return
-	case unseen < 0: // an administrator reset it
-		past.Base += -unseen
+	more := st.NRestarts - past.Seen
+	switch {
+	case more == 0 || !r.facts.Exists() || r.facts.Op == reconcile.Hold || r.facts.Op == reconcile.Stop:
+		return // a unit that leaves tells nothing new
+	case more < 0: // an administrator reset it, or we did
+		past.Base -= more
 	default:
-		past.State.Restarted(r.policy(), unseen, s.Clock.SinceBoot())
+		// The failure before the newest restart is counted already, or will be when its report is complete.
+		told := r.ended == nil || r.ended.told || r.ended.void || r.ended.run == past.Run
+		if past.Due || !told {
+			more--
+		}
+		past.Due = false
+		past.State.Restarted(r.policy(), more, s.Clock.SinceBoot())
 	}
 	past.Seen = st.NRestarts
 	s.mark(r)
@@ -102,14 +132,20 @@ func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure) {
 	was := r.past.State.BreakerNow()
 	v := r.past.State.Failed(r.policy(), restarts.ClassOf(f.Code), now, r.unit)
 	r.past.Run = run
-	if r.facts.Unit == reconcile.Backoff {
-		r.past.Seen = r.status.NRestarts + 1 // that of the restart which follows
-	}
+	r.past.Due = r.facts.Unit == reconcile.Backoff
 	s.judged(r, v, was, f, now)
 }
 
-// gaveUp notes that PID 1 starts the unit no more.
-func (s *Supervisor) gaveUp(r *replica, f *registry.Failure) {
+// gaveUp notes that PID 1 starts the unit no more: the breaker opens, if it has not already.
+func (s *Supervisor) gaveUp(r *replica) {
+	if r.facts.HoldStop {
+		return // it was taken from PID 1 already
+	}
+	f := r.facts.Crash
+	if f == nil {
+		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 does not start the unit any more", "Read journalctl -u '"+r.unit+"'.")
+	}
+	r.facts.RetryAt = time.Time{} // the hold tells when
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
 	s.judged(r, r.past.State.Gave(r.policy(), now, r.unit), was, f, now)
 }
@@ -117,10 +153,11 @@ func (s *Supervisor) gaveUp(r *replica, f *registry.Failure) {
 // judged carries a verdict out.
 func (s *Supervisor) judged(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure, now time.Time) {
 	r.hold(v.Next, now)
-	r.facts.HoldStop = v.Longer || r.facts.Unit == reconcile.Backoff && v.Backoff > r.backoff()+r.backoff()/5
+	r.facts.HoldStop = v.Longer || tooEarly(v.Backoff, r.backoff())
 	r.facts.HoldErr = nil
 	if v.Breaker == restarts.Open {
 		r.facts.HoldErr = registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row; the last: %s", count(v.Failures, "failure"), f.Error()), hintOf(v, f, r.id.Pool))
+		r.facts.HoldErr.Ending = f.Ending
 	}
 	attrs := append(s.about(r), "backoff_ms", v.Delay.Milliseconds(), "restart_count", r.restarts(), "next_restart_ms", time.Now().Add(v.Delay).UnixMilli(),
 		"class", string(v.Cause), "breaker", string(v.Breaker))
@@ -135,6 +172,10 @@ func (s *Supervisor) judged(r *replica, v restarts.Verdict, was restarts.Breaker
 	s.mark(r)
 }
 
+// tooEarly reports whether PID 1 would start a unit clearly before it is due: below systemd 254 its delay does not grow. One that is not known
+// is left alone.
+func tooEarly(due, pid1 time.Duration) bool { return pid1 > 0 && due > pid1+pid1/4 }
+
 // hintOf is the remedy of an open breaker.
 func hintOf(v restarts.Verdict, f *registry.Failure, pool string) string {
 	hint := v.Advice
@@ -148,6 +189,7 @@ func hintOf(v restarts.Verdict, f *registry.Failure, pool string) string {
 func (r *replica) hold(until, now time.Time) {
 	left := until.Sub(now)
 	if until.IsZero() || left <= 0 {
+		r.release()
 		return
 	}
 	r.facts.Holding, r.facts.HoldUntil = true, time.Now().Add(left)
@@ -170,14 +212,24 @@ func (s *Supervisor) breakerMoved(r *replica, was restarts.Breaker) {
 	s.Observer.Breaker(r.entry.last, string(is))
 }
 
-// beginRun notes that a run starts: after an open breaker it is the single trial.
-func (s *Supervisor) beginRun(r *replica) {
-	was := r.past.State.BreakerNow()
-	if err := r.past.State.Started(r.policy(), s.Clock.SinceBoot()); err != nil {
-		s.Log.Debug("a start that the breaker does not know of", append(s.about(r), "err", err)...)
-		return
+// beginRun notes that a run starts: after an open breaker it is the single trial. It returns until when the breaker refuses it; zero: it does not.
+func (s *Supervisor) beginRun(r *replica) (refused time.Time) {
+	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	err := r.past.State.Started(r.policy(), now)
+	var no *restarts.Refused
+	if errors.As(err, &no) && no.Until.After(now) {
+		return no.Until
 	}
 	r.release()
+	s.breakerMoved(r, was)
+	s.mark(r)
+	return time.Time{}
+}
+
+// endRun notes that a run was stopped on purpose, or did not come to be: a trial that ends so told nothing.
+func (s *Supervisor) endRun(r *replica) {
+	was := r.past.State.BreakerNow()
+	r.past.State.Stopped(r.policy(), s.Clock.SinceBoot())
 	s.breakerMoved(r, was)
 	s.mark(r)
 }

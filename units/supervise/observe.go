@@ -133,15 +133,14 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	if st.InvocationID != was.InvocationID && was.InvocationID != "" && (r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active) && r.facts.Op != reconcile.Start {
 		s.beginRun(r) // PID 1's own restart, or an administrator's
 	}
-	if r.facts.Op == reconcile.Stop { // a load that is cut by our own stop ends as failed, and is no failure
+	switch r.facts.Op {
+	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
-	} else {
+	case reconcile.Hold: // its failure is counted already
+	default:
 		s.crashed(r, st)
-	}
-	if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken && r.facts.Op != reconcile.Stop {
-		r.facts.RetryAt = time.Now()
-		if f := r.facts.Crash; f != nil {
-			s.gaveUp(r, f)
+		if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken {
+			s.gaveUp(r)
 		}
 	}
 	if r.facts.Op == reconcile.Kill && r.facts.Unit != reconcile.Active || r.facts.Op == reconcile.Hasten && r.facts.Unit != reconcile.Backoff {
@@ -155,7 +154,7 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 
 // crashed keeps why the last run ended badly, until the engine is ready again.
 func (s *Supervisor) crashed(r *replica, st systemd.Status) {
-	if r.facts.Unit == reconcile.Exited && !stoppedByForce(st) {
+	if r.facts.Unit == reconcile.Exited && !stoppedByForce(st) && !r.facts.Holding {
 		r.facts.Crash = nil // what went wrong before is not why it is stopped now
 	}
 	ended := r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken || stoppedByForce(st)

@@ -27,7 +27,7 @@ func TestLoadCutByStop(t *testing.T) {
 				failed.ActiveState, failed.SubState, failed.MainPID = "failed", "failed", 0
 				failed.Result, failed.ExecMainCode, failed.ExecMainStatus = "exit-code", cldExited, 1
 				m.s.observe(r, failed)
-				if told, waits := r.facts.Crash != nil, !r.facts.RetryAt.IsZero(); told != c.failure || waits != c.failure {
+				if told, waits := r.facts.Crash != nil, r.facts.Holding; told != c.failure || waits != c.failure {
 					t.Errorf("told as a crash: %t, waits before the next start: %t; want both %t", told, waits, c.failure)
 				}
 			})

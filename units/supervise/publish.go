@@ -134,6 +134,17 @@ func (r *replica) waits() time.Duration {
 	return r.backoff()
 }
 
+// nextStart is when the next start is due; zero where none is waited for.
+func (r *replica) nextStart() time.Time {
+	switch {
+	case r.facts.Holding && r.facts.Unit != reconcile.Backoff && r.facts.HoldUntil.After(time.Now()):
+		return r.facts.HoldUntil
+	case r.facts.Unit == reconcile.Backoff && !r.status.StateChange.IsZero():
+		return r.status.StateChange.Add(r.backoff())
+	}
+	return time.Time{}
+}
+
 // backoff is the delay that PID 1 waits now, zero when it does not wait.
 func (r *replica) backoff() time.Duration {
 	if r.facts.Unit != reconcile.Backoff {
@@ -166,6 +177,7 @@ func (r *replica) snapshot() registry.Replica {
 		unit = "" // nobody here has one
 	}
 	return registry.Replica{
+		Breaker: string(r.past.State.BreakerNow()), NextStart: r.nextStart(),
 		ID: r.id.Name(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.reason,
 		Unit: unit, Endpoint: r.endpoint, PID: r.status.MainPID, InvocationID: r.status.InvocationID,
 		SpecHash: r.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),

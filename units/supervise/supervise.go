@@ -159,6 +159,9 @@ type Supervisor struct {
 	status     string
 	dirty      bool // the status line may have changed
 
+	marking  bool // past failures are being written down
+	unmarked map[string]json.RawMessage
+
 	gpus *gpus.Board
 	left map[string]time.Time // when an engine last ended on a GPU, by UUID
 	logs bool                 // the log is followed

@@ -206,7 +206,7 @@ func (w *world) Stop(_ context.Context, unit string) error {
 		return w.stopErr
 	}
 	if st := w.units[unit]; st != nil {
-		if st.ActiveState == "activating" {
+		if st.ActiveState == "activating" && st.SubState != "auto-restart" {
 			w.ended[unit] <- &systemd.JobError{Unit: unit, Type: "start", Result: "canceled"}
 			// A gate that is told to end fails its unit, on the way to inactive.
 			st.ActiveState, st.SubState, st.MainPID, st.Result = "failed", "failed", 0, "exit-code"

@@ -55,6 +55,7 @@ type Pool struct {
 	RestartCount    int       `json:"restart_count"`
 	BackoffMS       int64     `json:"backoff_ms"`
 	Breaker         *string   `json:"breaker"`
+	NextRestartMS   *int64    `json:"next_restart_ms"`
 	PerfTokensPerS  *float64  `json:"perf_tokens_per_s"`
 	FirstTokenMS    *float64  `json:"first_token_ms"`
 	Supports        Supports  `json:"supports"`
@@ -100,6 +101,8 @@ type Replica struct {
 	ActiveLeases    int      `json:"active_leases"`
 	RestartCount    int      `json:"restart_count"`
 	BackoffMS       int64    `json:"backoff_ms"`
+	Breaker         *string  `json:"breaker"`
+	NextRestartMS   *int64   `json:"next_restart_ms"`
 	LastError       *string  `json:"last_error"`
 	Hint            *string  `json:"hint"`
 	Details         *Ending  `json:"details"`

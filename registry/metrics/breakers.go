@@ -1,0 +1,46 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// breakers is how often engines failed too often.
+type breakers struct {
+	opened  prometheus.Counter
+	storms  *prometheus.CounterVec
+	reasons vocabulary
+}
+
+func newBreakers() breakers {
+	return breakers{
+		opened: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "circuit_breaker_open_total", Help: "Times that a replica's breaker opened: it failed too often, and is started again much later.",
+		}),
+		storms: counter("restart_storm_total", "Times that an engine began to restart too often in too short a time, by the class of most failures.", "reason"),
+	}
+}
+
+// breakerLevel is a breaker's state as a number.
+func breakerLevel(state string) float64 {
+	switch state {
+	case "half-open":
+		return 1
+	case "open":
+		return 2
+	}
+	return 0
+}
+
+// Breaker counts a replica's breaker that opened.
+func (m *Metrics) Breaker(_ registry.Pool, state string) {
+	if state == "open" {
+		m.breakers.opened.Inc()
+	}
+}
+
+// Storm counts a storm of restarts that began, by the class of most of its failures.
+func (m *Metrics) Storm(_ registry.Pool, class string) {
+	m.breakers.storms.WithLabelValues(m.breakers.reasons.fold(class)).Inc()
+}

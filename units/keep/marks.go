@@ -1,0 +1,57 @@
+package keep
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// Marks is a folder of small notes, a file each, that outlive the manager and not the host: it lies below /run, where nothing has to be
+// flushed. Its methods are for one goroutine at a time.
+type Marks struct{ dir string }
+
+// OpenMarks opens or makes the folder and reads what is in it. What cannot be read is told, and costs nothing else.
+func OpenMarks(dir string, log *slog.Logger) (*Marks, map[string]json.RawMessage) {
+	all := make(map[string]json.RawMessage)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		log.Warn("past failures of engines are not remembered over a restart of the manager", "err", err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("past failures of engines cannot be read, and count no more", "err", err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		switch {
+		case err != nil || !json.Valid(text):
+			log.Warn("a note on an engine's past failures cannot be read", "file", f.Name(), "err", err)
+		default:
+			all[strings.ReplaceAll(f.Name(), ":", "/")] = text
+		}
+	}
+	return &Marks{dir}, all
+}
+
+// Put writes a note, in place of the one of that key. A key is a pool's id, a slash and a replica's.
+func (m *Marks) Put(key string, value json.RawMessage) error {
+	if err := renameio.WriteFile(filepath.Join(m.dir, strings.ReplaceAll(key, "/", ":")), value, 0o600); err != nil {
+		return fmt.Errorf("note on %s: %w", key, err)
+	}
+	return nil
+}
+
+// Drop forgets a note.
+func (m *Marks) Drop(key string) error {
+	err := os.Remove(filepath.Join(m.dir, strings.ReplaceAll(key, "/", ":")))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,196 @@
+package supervise
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// notes is what was marked; it outlives a manager.
+type notes map[string]json.RawMessage
+
+func (n notes) Put(key string, value json.RawMessage) error { n[key] = value; return nil }
+func (n notes) Drop(key string) error                       { delete(n, key); return nil }
+
+func withNotes(n notes) func(*Options) {
+	return func(o *Options) {
+		o.Marks, o.Marked = n, make(map[string]json.RawMessage)
+		for k, v := range n {
+			o.Marked[k] = v
+		}
+	}
+}
+
+// failing is a pool whose breaker opens after three failures, for a minute.
+func failing(p *pool.Pool) {
+	p.Restart.BreakerFailures, p.Restart.BreakerTimeout, p.Restart.BreakerStable, p.Restart.BreakerMax = 3, time.Minute, 30*time.Second, time.Hour
+	p.Restart.ClassFactor = 2
+}
+
+// crash lets the engine end, and its end be told; PID 1 waits ten seconds then.
+func (w *world) crash() {
+	w.change(unitOf("a"), func(st *systemd.Status) {
+		crashed(st)
+		st.RestartUSec, st.StateChange = 10_000_000, time.Now()
+	})
+	time.Sleep(600 * time.Millisecond)
+	synctest.Wait()
+}
+
+// restarted is PID 1's own restart, and a gate that passes.
+func (w *world) restarted() {
+	w.again(unitOf("a"))
+	w.change(unitOf("a"), func(st *systemd.Status) { st.NRestarts++ })
+	w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState = "active", "running" })
+	synctest.Wait()
+}
+
+func TestBreaker(t *testing.T) {
+	breaking := func(t *testing.T, w *world, n notes) *manager {
+		m := w.manage(t, pools(llama("a", failing)), withNotes(n))
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		return m
+	}
+	open := func(t *testing.T, w *world, m *manager) {
+		t.Helper()
+		for i := range 3 {
+			w.crash()
+			if i < 2 {
+				m.wantState("a", registry.StateBackoff, false)
+				w.restarted()
+			}
+		}
+		m.wantState("a", registry.StateFailed, false)
+		m.wantCode("a", registry.CodeBreakerOpen)
+	}
+	scenario(t, "it_opens_and_pid_1_starts_nothing", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		open(t, w, m)
+		p := m.pool("a")
+		if p.Breaker != "open" || p.Live || p.NextStart.IsZero() || !strings.Contains(p.LastError.Message, "3 failures in a row") || !strings.Contains(p.LastError.Hint, "poolctl reset a") {
+			t.Errorf("%+v", p)
+		}
+		if w.called("stop") != 1 {
+			t.Errorf("PID 1 still waits to start it: %v", w.calls)
+		}
+		time.Sleep(50 * time.Second)
+		m.wantState("a", registry.StateFailed, false)
+		if w.called("start") != 1 {
+			t.Errorf("started while the breaker is open: %v", w.calls)
+		}
+	})
+	scenario(t, "one_trial_that_proves_itself_closes_it", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		open(t, w, m)
+		time.Sleep(70 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+		if p := m.pool("a"); p.Breaker != "half-open" {
+			t.Errorf("breaker %s", p.Breaker)
+		}
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		time.Sleep(31 * time.Second)
+		if p := m.pool("a"); p.Breaker != "closed" || p.RestartCount != 3 {
+			t.Errorf("breaker %s, %d restarts", p.Breaker, p.RestartCount)
+		}
+	})
+	scenario(t, "a_trial_that_fails_opens_it_for_twice_as_long", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		open(t, w, m)
+		time.Sleep(70 * time.Second)
+		w.crash()
+		m.wantState("a", registry.StateFailed, false)
+		if w.called("start") != 2 || w.called("stop") != 2 {
+			t.Errorf("want one trial, and PID 1 kept from another: %v", w.calls)
+		}
+		time.Sleep(110 * time.Second)
+		m.wantState("a", registry.StateFailed, false)
+		time.Sleep(30 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+	})
+	scenario(t, "it_outlives_the_manager", func(t *testing.T, w *world) {
+		n := notes{}
+		m := breaking(t, w, n)
+		open(t, w, m)
+		m.kill()
+		m = w.manage(t, pools(llama("a", failing)), withNotes(n))
+		time.Sleep(30 * time.Second)
+		if p := m.pool("a"); p.Breaker != "open" || p.Ready || w.called("start") != 1 || p.RestartCount != 3 {
+			t.Errorf("breaker %s, %d restarts, calls %v", p.Breaker, p.RestartCount, w.calls)
+		}
+		time.Sleep(40 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+	})
+	scenario(t, "an_operator_closes_it", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		open(t, w, m)
+		if err := m.s.Reset(t.Context(), "a", "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		m.wantState("a", registry.StateStarting, false)
+		if p := m.pool("a"); p.Breaker != "closed" {
+			t.Errorf("breaker %s", p.Breaker)
+		}
+	})
+	scenario(t, "a_changed_file_closes_it", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		open(t, w, m)
+		m.apply(pools(llama("a", failing, model("b.gguf"))))
+		m.wantState("a", registry.StateStarting, false)
+	})
+	scenario(t, "a_drain_while_it_is_open_and_a_resume", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		open(t, w, m)
+		m.drain(time.Minute)
+		m.wantState("a", registry.StateStopped, false)
+	})
+	scenario(t, "a_stable_run_is_forgiven_by_pid_1_too", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		w.crash()
+		w.restarted()
+		m.wantState("a", registry.StateReady, true)
+		if m.pool("a").RestartCount != 1 {
+			t.Errorf("%d restarts", m.pool("a").RestartCount)
+		}
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		if w.called("reset "+unitOf("a")) != 1 || m.pool("a").RestartCount != 1 {
+			t.Errorf("%d restarts, calls %v", m.pool("a").RestartCount, w.calls)
+		}
+	})
+	scenario(t, "a_cuda_error_waits_longer_than_pid_1_would", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			r := m.s
+			r.post(func() {
+				e := r.entries["a"].sorted()[0]
+				e.fault = &fault{failure: registry.Fail(registry.CodeCUDAError, "Xid 31", ""), run: e.status.InvocationID, at: time.Now()}
+			})
+		})
+		w.crash()
+		m.wantState("a", registry.StateBackoff, false)
+		if p := m.pool("a"); w.called("stop") != 1 || p.Backoff < time.Second {
+			t.Errorf("backoff %s, calls %v", p.Backoff, w.calls)
+		}
+		time.Sleep(2 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+	})
+	scenario(t, "failures_while_no_manager_looks_count", func(t *testing.T, w *world) {
+		n := notes{}
+		m := breaking(t, w, n)
+		m.kill()
+		w.restarted()
+		w.restarted()
+		m = w.manage(t, pools(llama("a", failing)), withNotes(n))
+		m.wantState("a", registry.StateReady, true)
+		w.crash()
+		m.wantCode("a", registry.CodeBreakerOpen)
+	})
+}
