@@ -26,11 +26,10 @@ func (c *Client) manager(ctx context.Context, member string, args ...any) ([]any
 
 // job makes a call that returns a job. Its end is awaited from before the call on.
 func (c *Client) job(ctx context.Context, unit, kind, member string, args ...any) (*Job, error) {
-	l, err := c.current(member)
+	l, epoch, err := c.expectJob(member)
 	if err != nil {
 		return nil, err
 	}
-	epoch := l.jobs.expect()
 	body, err := l.call(ctx, managerPath, managerInterface, member, args...)
 	var path dbus.ObjectPath
 	if err := store(body, err, &path); err != nil {

@@ -184,3 +184,14 @@ func (c *Client) current(member string) (*link, error) {
 	}
 	return c.link, nil
 }
+
+// expectJob is current for a call that returns a job. The job is expected before publish can take the link away, and thus before its
+// jobs are lost: else a caller that got the link just before and expects just after would wait for a job whose end nobody heard.
+func (c *Client) expectJob(member string) (l *link, epoch int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == nil {
+		return nil, 0, fmt.Errorf("%s: %w", member, ErrDisconnected)
+	}
+	return c.link, c.link.jobs.expect(), nil
+}

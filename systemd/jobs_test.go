@@ -113,3 +113,28 @@ func TestJobWaitEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// TestNoJobIsExpectedOfALinkTakenAway: PID 1 leaves the bus while a call is about to be made.
+func TestNoJobIsExpectedOfALinkTakenAway(t *testing.T) {
+	c := NewClient(Options{})
+	l := &link{jobs: newJobTable()}
+	c.publish(l)
+	s := &session{link: l, owner: ":1.1", emit: func(Update) {}}
+	s.publish = func(l *link) {
+		if s.link.jobs.epoch != 0 {
+			t.Error("the jobs are lost while calls can still expect some")
+		}
+		c.publish(l)
+	}
+	_, epoch, err := c.expectJob("StartUnit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ownerChanged("")
+	if err := l.jobs.claim(epoch, "/job/1", "u", "start").Wait(t.Context()); !errors.Is(err, ErrDisconnected) {
+		t.Errorf("a job of before: Wait = %v", err)
+	}
+	if _, _, err := c.expectJob("StartUnit"); !errors.Is(err, ErrDisconnected) {
+		t.Errorf("a job is expected of a link that is taken away: %v", err)
+	}
+}

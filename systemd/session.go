@@ -174,8 +174,8 @@ func (s *session) ownerChanged(owner string) {
 		return
 	}
 	if s.owner != "" {
+		s.publish(nil) // before the loss, see Client.expectJob
 		s.link.jobs.lose()
-		s.publish(nil)
 		s.emit(Update{Kind: Lost, Err: fmt.Errorf("PID 1 left the message bus: %w", ErrDisconnected)})
 	}
 	s.owner, s.watch = "", nil

@@ -109,7 +109,10 @@ func (d *daemon) openIntents() (err error) {
 		return err
 	}
 	d.keep = store
-	if refused != nil {
+	switch {
+	case refused != nil && store.Readable():
+		d.log.Error("what operators ask for cannot be written down; what they asked for before stays in force", "err", refused)
+	case refused != nil:
 		d.log.Error("what operators asked for cannot be read: drained pools start, models are those of the pool files", "err", refused)
 	}
 	if moved {

@@ -193,8 +193,11 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
+// largeIntent does not fit into the pages that a new file has free.
+func largeIntent() Intent { return Intent{Drain: &Drain{By: strings.Repeat("x", 64<<10)}} }
+
 func TestFullDisk(t *testing.T) {
-	large := Intent{Drain: &Drain{By: strings.Repeat("x", 64<<10)}}
+	large := largeIntent()
 	t.Run("what_was_kept_stays_and_the_write_is_refused_with_a_remedy", func(t *testing.T) {
 		dir := smallDisk(t)
 		path := filepath.Join(dir, "intents.db")

@@ -32,17 +32,18 @@ type Store struct {
 	path string
 
 	mu sync.Mutex
-	db *bbolt.DB // nil: it could not be opened yet
+	db *bbolt.DB // nil: it could not be opened yet; opened for reading only where the disk takes no writes
 }
 
 // Open opens or makes the file. One that is damaged is moved aside to path.broken and made anew; moved says so. A file that
-// another process holds is an error. Where the disk does not let it be opened, full or read-only, refused says so: such a store knows
-// nothing, and tries to open the file whenever something is to be written.
+// another process holds is an error. Where the disk does not let it be written, full or read-only, refused says so: such a store knows
+// what it can read, nothing where Readable is false, and tries to open the file whenever something is to be written.
 func Open(path string) (s *Store, moved bool, refused, err error) {
 	s = &Store{path: path}
 	moved, err = s.open()
 	var disk syscall.Errno
 	if errors.As(err, &disk) {
+		s.db, _ = openReadOnly(path) // err says already why not more
 		return s, moved, err, nil
 	}
 	if err != nil {
@@ -51,11 +52,33 @@ func Open(path string) (s *Store, moved bool, refused, err error) {
 	return s, moved, nil, nil
 }
 
-// open opens the file where it is not; the caller holds the lock, or is the only one.
-func (s *Store) open() (moved bool, err error) {
-	if s.db != nil {
-		return false, nil
+// Readable reports whether what was written down before is known.
+func (s *Store) Readable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.db != nil
+}
+
+// writable opens the file for writing where it is not; the caller holds the lock. Where that fails the file stays as readable as it was.
+func (s *Store) writable() error {
+	if s.db != nil && !s.db.IsReadOnly() {
+		return nil
 	}
+	if s.db != nil { // its lock on the file would keep us out
+		if err := s.db.Close(); err != nil {
+			return err
+		}
+		s.db = nil
+	}
+	_, err := s.open()
+	if err != nil {
+		s.db, _ = openReadOnly(s.path)
+	}
+	return err
+}
+
+// open opens the file for writing; the caller holds the lock, or is the only one.
+func (s *Store) open() (moved bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return false, fmt.Errorf("the folder of what operators asked for: %w", err)
 	}
@@ -98,6 +121,12 @@ func open(path string) (db *bbolt.DB, err error) {
 	return db, nil
 }
 
+// openReadOnly opens a file that cannot be written, as on a disk that was mounted read-only after errors; nil where that fails, too.
+func openReadOnly(path string) (db *bbolt.DB, err error) {
+	defer guard(&err)()
+	return bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, ReadOnly: true})
+}
+
 // guard turns what bbolt does about damaged pages, a panic or a fault in the mapped file, into an error.
 func guard(err *error) func() {
 	before := debug.SetPanicOnFault(true)
@@ -131,7 +160,11 @@ func (s *Store) Intents() (list map[string]Intent, err error) {
 	}
 	var odd []error
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucket).ForEach(func(id, text []byte) error {
+		b := tx.Bucket(bucket)
+		if b == nil { // the disk was full when the file was made
+			return nil
+		}
+		return b.ForEach(func(id, text []byte) error {
 			var i Intent
 			if err := json.Unmarshal(text, &i); err != nil {
 				odd = append(odd, fmt.Errorf("what was asked of pool %s: %w", id, err))
@@ -151,6 +184,9 @@ func (s *Store) Put(id string, i Intent) error {
 		return nil
 	}
 	hint := "See the log of pool-managerd."
+	if errors.Is(err, syscall.EROFS) {
+		hint = "Make the disk of " + filepath.Dir(s.path) + " writable, then ask again."
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		hint = "Make room on the disk of " + filepath.Dir(s.path) + ", then ask again."
 	}
@@ -165,7 +201,7 @@ func (s *Store) put(id string, i Intent) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.open(); err != nil {
+	if err := s.writable(); err != nil {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {

@@ -172,6 +172,8 @@ func instance(in Input) engine.Instance {
 // check refuses what cannot become a unit.
 func check(in Input) error {
 	switch {
+	case in.Pool.Provisioning.Mode == pool.ModeExternal:
+		return fmt.Errorf("render %s: the pool's engine is external, at %s; it has no unit", replica(in), in.Pool.Provisioning.URL)
 	case in.Adapter == nil:
 		return fmt.Errorf("render %s: no adapter for engine %q", replica(in), in.Pool.Engine)
 	case !pool.ValidID(in.Pool.ID):

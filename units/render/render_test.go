@@ -133,6 +133,7 @@ func TestRenderRefusesItsCaller(t *testing.T) {
 		"port_zero":                 func(in *render.Input) { in.Port = 0 },
 		"port_too_high":             func(in *render.Input) { in.Port = 65536 },
 		"negative_replica":          replicaNumber(-1),
+		"external_engine":           with(func(p *pool.Pool) { p.Provisioning.Mode = pool.ModeExternal }),
 		"pool_id":                   with(func(p *pool.Pool) { p.ID = "../x" }),
 		"gpus_that_nobody_resolved": with(func(p *pool.Pool) { p.Devices = [][]string{{"0"}} }),
 		"gpus_nobody_asked_for":     mask(render.Device{Visible: "GPU-1", Nodes: []string{"/dev/nvidia0"}}),
