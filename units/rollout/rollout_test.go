@@ -51,8 +51,6 @@ type simulation struct {
 	rec    Record
 	done   bool
 	sides  [][2]*engine // by place: of From, of To
-	inUse  bool         // both versions have the same port
-	served bool         // beside: the pool was ready at every moment so far
 	stuck  int          // the place whose old engine is never empty, -1: none
 	bad    int          // the place whose new engine never loads, -1: none
 	missed bool         // the new version cannot be staged

@@ -21,6 +21,7 @@ type Pool struct {
 	Ready         bool   `json:"ready"`
 	Draining      bool   `json:"draining"`
 	ActiveLeases  int    `json:"active_leases"`
+	Breaker       string `json:"breaker"`
 	Override      *struct {
 		ModelID string `json:"model_id"`
 	} `json:"override"`
