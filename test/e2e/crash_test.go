@@ -203,7 +203,7 @@ func (s *site) logHas(ctx context.Context, c ending) error {
 	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if len(lines) != 1 {
-		return fmt.Errorf("%d lines of %s in the manager's log, want one", len(lines), c.name)
+		return fmt.Errorf("%d lines of %s in the manager's log, want one:\n%s", len(lines), c.name, out)
 	}
 	if err := json.Unmarshal([]byte(lines[0]), &e); err != nil {
 		return fmt.Errorf("%w: %q", err, lines[0])

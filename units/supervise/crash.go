@@ -22,10 +22,11 @@ const (
 	crashReading = 5 * time.Second
 	// crashTail is how many of a run's newest lines are looked through.
 	crashTail = 200
-	// Readings that may begin at once, and how long until one more may: each costs a transient unit, and during a storm PID 1 has
-	// better things to do.
-	readingsAtOnce = 4
-	readingEvery   = 500 * time.Millisecond
+	// Readings that may begin at once, how long until one more may, and how many may wait for that: each costs a transient unit, and
+	// during a storm PID 1 has better things to do.
+	readingsAtOnce  = 4
+	readingEvery    = 500 * time.Millisecond
+	readingsWaiting = 12
 )
 
 // ended is what is known of the newest run of a replica that ended badly. It belongs to the loop.
@@ -143,34 +144,37 @@ func rounded(d time.Duration) string {
 	return d.String()
 }
 
-// readings lets a few readings of the log begin, and then one now and then. The zero value lets all begin.
+// readings lets a few readings of the log begin, a few more one after the other, and refuses the rest. The zero value lets all begin.
 type readings struct {
 	spent int
 	at    time.Time
 }
 
-// take reports whether one may begin now.
-func (b *readings) take(now time.Time) bool {
+// take reports whether one more may be made, and how long from now it may begin.
+func (b *readings) take(now time.Time) (wait time.Duration, ok bool) {
 	if back := int(now.Sub(b.at) / readingEvery); back > 0 {
 		b.spent, b.at = max(b.spent-back, 0), now
 	}
-	if b.spent == readingsAtOnce {
-		return false
+	if b.spent == readingsAtOnce+readingsWaiting {
+		return 0, false
 	}
 	b.spent++
-	return true
+	return time.Duration(max(b.spent-readingsAtOnce, 0)) * readingEvery, true
 }
 
 // readEnd reads the log of a run that has ended, and completes its report.
 func (s *Supervisor) readEnd(r *replica, e *ended) {
-	why := ""
+	why, wait := "", time.Duration(0)
 	switch {
 	case s.Journal == nil || e.run == "":
 		why = "there is no log to read"
 	case r.reading:
 		why = "the engine ended again while the log of its former run was read; journalctl has them"
-	case !s.readings.take(time.Now()):
-		why = "too many engines ended at the same time to read the log of each; journalctl has them"
+	default:
+		var ok bool
+		if wait, ok = s.readings.take(time.Now()); !ok {
+			why = "too many engines ended at the same time to read the log of each; journalctl has them"
+		}
 	}
 	run, reads := e.run, why == ""
 	r.reading = r.reading || reads
@@ -179,16 +183,16 @@ func (s *Supervisor) readEnd(r *replica, e *ended) {
 		s.endRead(r, e, lines, missing)
 	}
 	s.effect(func(ctx context.Context) func() {
-		lines, missing := s.lastLines(ctx, run, why)
+		lines, missing := s.lastLines(ctx, run, wait, why)
 		return func() { end(lines, missing) }
 	}, func(error) { end(nil, "a defect in this program") })
 }
 
-// lastLines waits until the end is settled, and returns the newest lines of the run's log, or why there are none.
-func (s *Supervisor) lastLines(ctx context.Context, run, why string) (lines []string, missing string) {
+// lastLines waits for its turn, and at least until the end is settled, and returns the newest lines of the run's log, or why there are none.
+func (s *Supervisor) lastLines(ctx context.Context, run string, wait time.Duration, why string) (lines []string, missing string) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(crashSettle):
+	case <-time.After(max(wait, crashSettle)):
 	}
 	if why != "" {
 		return nil, why

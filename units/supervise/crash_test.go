@@ -309,8 +309,8 @@ func TestCrashStorm(t *testing.T) {
 				skipped++
 			}
 		}
-		if len(l.reads()) != readingsAtOnce || skipped != many-readingsAtOnce {
-			t.Errorf("%d logs were read and %d said to be skipped, want %d and %d", len(l.reads()), skipped, readingsAtOnce, many-readingsAtOnce)
+		if most := readingsAtOnce + readingsWaiting; len(l.reads()) != most || skipped != many-most {
+			t.Errorf("%d logs were read and %d said to be skipped, want %d and %d", len(l.reads()), skipped, most, many-most)
 		}
 		if got := len(l.logged("level=WARN")); got != many {
 			t.Errorf("%d crashes were logged, want %d", got, many)
@@ -318,14 +318,25 @@ func TestCrashStorm(t *testing.T) {
 	})
 }
 
+// TestReadings: a few begin at once, a few one after the other, the rest not at all.
 func TestReadings(t *testing.T) {
 	start := time.Now()
 	var b readings
-	var got []bool
-	for _, after := range []time.Duration{0, 0, 0, 0, 0, readingEvery, readingEvery, readingEvery + time.Millisecond, time.Hour, time.Hour, time.Hour, time.Hour, time.Hour} {
-		got = append(got, b.take(start.Add(after)))
+	take := func(after time.Duration) string {
+		wait, ok := b.take(start.Add(after))
+		if !ok {
+			return "no"
+		}
+		return wait.String()
 	}
-	want := []bool{true, true, true, true, false, true, false, false, true, true, true, true, false}
+	var got []string
+	for range readingsAtOnce + readingsWaiting + 1 {
+		got = append(got, take(0))
+	}
+	got = append(got, take(readingEvery), take(readingEvery), take(time.Hour))
+	want := []string{
+		"0s", "0s", "0s", "0s", "500ms", "1s", "1.5s", "2s", "2.5s", "3s", "3.5s", "4s", "4.5s", "5s", "5.5s", "6s", "no", "6s", "no", "0s",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
