@@ -87,7 +87,9 @@ func run(o options) error {
 	if o.GRPC {
 		return serveGRPC(ctx, loaded, address)
 	}
-	return serve(ctx, e, address)
+	err = serve(ctx, e, address)
+	time.Sleep(o.Unload)
+	return err
 }
 
 // byModel lets the model's name decide how it loads, so that a test can reload an engine to a model that does something else: one named like

@@ -29,6 +29,7 @@ type options struct {
 	CrashAfter time.Duration // --crash-after: end with --exit-code so long after the start; negative: never
 	ExitCode   int           // --exit-code, 1 when left out
 	IgnoreTerm bool          // --ignore-term
+	Unload     time.Duration // --unload: so long it takes to end after SIGTERM
 	GRPC       bool          // --grpc: the port serves gRPC's health protocol, and no HTTP
 	Version    bool          // --version
 
@@ -103,6 +104,8 @@ func (o *options) set(name, value string) (err error) {
 		o.Slots, err = strconv.Atoi(value)
 	case "--load":
 		o.Load, err = time.ParseDuration(value)
+	case "--unload":
+		o.Unload, err = time.ParseDuration(value)
 	case "--load-mode":
 		o.LoadMode = value
 		if !slices.Contains([]string{loadCPU, loadIO, loadLog, loadStall}, value) {
