@@ -98,6 +98,13 @@ func TestTablesInDocs(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, action, r.Reason)
 	}
+	b.WriteString("\n## Legal moves\n\nAn action in any other state is refused: the plan comes to none, whatever the facts, and what acts checks it once more.\n\n")
+	b.WriteString("| action | in the states | leads to |\n| --- | --- | --- |\n")
+	for _, m := range moves {
+		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", m.Action, strings.Join(names(m.From), "`, `"), m.To)
+	}
+	b.WriteString("\n## What happens without an action\n\nOf a replica that is wanted, over all that may be the case besides.\n\n")
+	b.WriteString("| what | from → to |\n| --- | --- |\n" + strings.Join(happened(), "\n") + "\n")
 	path := filepath.Join("..", "..", "docs", "reference", "states.md")
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -114,4 +121,12 @@ func TestTablesInDocs(t *testing.T) {
 	if string(have) != b.String() {
 		t.Errorf("%s is not what the code says; run go test ./units/reconcile -update", path)
 	}
+}
+
+func names(states []registry.State) []string {
+	var n []string
+	for _, s := range states {
+		n = append(n, string(s))
+	}
+	return n
 }

@@ -152,6 +152,7 @@ func (s *Supervisor) decideAll() {
 			s.drop(e)
 			continue
 		}
+		s.parkedUp(e)
 		s.publish(e)
 		s.follow(e)
 	}
@@ -162,12 +163,17 @@ func (s *Supervisor) decideAll() {
 func (s *Supervisor) decide(r *replica) {
 	for s.connected && s.applied {
 		s.judgeDrain(r, time.Now())
+		s.hurry(r)
 		if s.rolls(r) {
 			return
 		}
 		d := reconcile.Plan(r.facts, time.Now())
 		s.wakeAt(d.At)
 		if d.Action == reconcile.None {
+			return
+		}
+		if state := reconcile.Assess(r.facts).State; !reconcile.May(d.Action, state) {
+			s.Log.Error("an action was refused: it is not legal in the replica's state; please report this defect", append(s.about(r), "action", string(d.Action), "rule", d.Rule)...)
 			return
 		}
 		s.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule", d.Rule, "human", d.Reason)

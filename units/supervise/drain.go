@@ -7,6 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 )
 
@@ -99,7 +100,7 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 	held := s.leasesOf(r)
 	switch {
 	case held == 0 && d.busy == 0:
-		s.drained(r, d, nil)
+		s.drained(r, d, r.noted())
 	case now.Before(d.until):
 		s.wakeAt(d.until)
 		return false
@@ -107,20 +108,63 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 		over := !r.overdue
 		r.overdue = true // the reload goes back, and nothing is cut
 		return over
+	case r.noted() != nil: // and not carried out: the manager that wrote it down came to its end before the engine did
+		s.drained(r, d, s.cut(r, r.noted()))
+	case r.facts.Parked:
+		s.cutPool(r.entry)
+		return false
 	default:
-		s.drained(r, d, s.cutShort(r, held))
+		s.drained(r, d, s.cut(r, cutShort(held, d.busy)))
 	}
 	return true
 }
 
-// cutShort ends what is held at the deadline, and says so.
-func (s *Supervisor) cutShort(r *replica, held int) *registry.Failure {
-	what := fmt.Sprintf("%s still held at the drain deadline, and cut", were(held, "lease"))
-	if held == 0 {
-		what = fmt.Sprintf("%s still under way at the drain deadline", were(max(r.drainOf.busy, 1), "request"))
+// cutPool ends what is held of a pool that an operator drained, at its deadline. How much that is is written down first: a manager that is
+// killed in between must not forget it.
+func (s *Supervisor) cutPool(e *entry) {
+	if e.cutting {
+		return
 	}
-	f := registry.Fail(registry.CodeDrainTimeout, what, drainHint)
-	if held > 0 && s.Leases != nil {
+	due := func(r *replica) bool { return r.facts.Parked && r.drainOf != nil && !r.facts.Drained }
+	leases, requests := 0, 0
+	for _, r := range e.replicas {
+		if due(r) {
+			leases, requests = leases+s.leasesOf(r), requests+max(r.drainOf.busy, 0)
+		}
+	}
+	f := cutShort(leases, requests)
+	note := func(_ *entry, was keep.Intent) (keep.Intent, func(), error) {
+		if was.Drain != nil { // else it was resumed meanwhile
+			noted := *was.Drain
+			noted.Timeout = f.Message
+			was.Drain = &noted
+		}
+		return was, nil, nil
+	}
+	e.cutting = true
+	s.queue(e, note, func(error) { // one that cannot be written down was logged, and the engine has to stop all the same
+		e.cutting = false
+		for _, r := range e.sorted() {
+			if due(r) {
+				s.drained(r, r.drainOf, s.cut(r, f))
+				s.settle(r)
+			}
+		}
+	})
+}
+
+// cutShort says what was still held at a deadline.
+func cutShort(leases, requests int) *registry.Failure {
+	what := fmt.Sprintf("%s still held at the drain deadline, and cut", were(leases, "lease"))
+	if leases == 0 {
+		what = fmt.Sprintf("%s still under way at the drain deadline", were(max(requests, 1), "request"))
+	}
+	return registry.Fail(registry.CodeDrainTimeout, what, drainHint)
+}
+
+// cut ends a replica's leases, and returns why.
+func (s *Supervisor) cut(r *replica, f *registry.Failure) *registry.Failure {
+	if s.leasesOf(r) > 0 {
 		s.Leases.Cut(r.id.Pool, r.id.Name(), f.Error())
 	}
 	return f

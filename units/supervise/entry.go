@@ -31,6 +31,7 @@ type entry struct {
 
 	intent     keep.Intent // what operators ask for beside the file, as it is written down
 	drainUntil time.Time   // the deadline of intent.Drain
+	cutting    bool        // what that deadline cuts is being written down
 	saving     bool        // an intent is being written down
 	saveAfter  time.Time   // not to be tried again before, since the last write failed
 	orders     []func()    // wait for that
@@ -78,6 +79,7 @@ type replica struct {
 	readySince time.Time // of this run, on the clock since the boot; zero: it is not ready
 	overdue    bool      // what it holds was still held at the deadline of a reload
 	forced     bool      // its drain ran into the deadline: the stop does not wait for the engine
+	hurried    string    // the run that was killed in a stop which a former manager had begun
 	state      registry.State
 	reason     string
 	since      time.Time
@@ -133,7 +135,7 @@ func (r *replica) judge() {
 	case !r.facts.Parked:
 		r.facts.DrainErr = nil
 	case r.facts.DrainErr == nil:
-		r.facts.DrainErr = e.cutNoted()
+		r.facts.DrainErr = r.noted()
 	}
 	r.facts.FailOpen = r.known && r.want.Health.Mode == pool.FailOpen
 }

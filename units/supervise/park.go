@@ -92,32 +92,39 @@ func (s *Supervisor) parkAgain(e *entry) {
 // parked reports whether an operator drained the pool.
 func (e *entry) parked() bool { return e.intent.Drain != nil }
 
-// parkedUp sees to a pool whose drain has come to its end: it notes what the deadline cut, and resumes one that was only to be restarted.
+// parkedUp sees to a pool whose drain has come to its end: it resumes one that was only to be restarted.
 func (s *Supervisor) parkedUp(e *entry) {
 	if !e.parked() || e.saving {
 		return
 	}
-	var cut *registry.Failure
 	for _, r := range e.replicas {
 		if r.facts.Exists() || r.facts.Unit == reconcile.Stopping || r.facts.Op != reconcile.None {
 			return
 		}
-		if r.facts.DrainErr != nil {
-			cut = r.facts.DrainErr
-		}
 	}
-	next := e.intent
-	switch {
-	case e.intent.Drain.Restart:
+	if e.intent.Drain.Restart {
+		next := e.intent
 		next.Drain = nil
-	case cut != nil && e.intent.Drain.Timeout != cut.Message:
-		noted := *e.intent.Drain
-		noted.Timeout = cut.Message
-		next.Drain = &noted
-	default:
+		s.save(e, next, func(error) {}) // it was logged, and the next restart of the manager finds the drain as it was
+	}
+}
+
+// hurry ends an engine whose stop at a deadline a former manager had begun, and did not live to end by force.
+func (s *Supervisor) hurry(r *replica) {
+	late := r.facts.Unit == reconcile.Stopping && r.facts.Op == reconcile.None && r.noted() != nil
+	if !late || r.hurried == r.status.InvocationID {
 		return
 	}
-	s.save(e, next, func(error) {}) // it was logged, and the next restart of the manager finds the drain as it was
+	r.hurried = r.status.InvocationID
+	unit := r.unit
+	s.effect(func(ctx context.Context) func() {
+		err := s.PID1.Kill(ctx, unit)
+		return func() {
+			if err != nil { // gone already, or PID 1's own stop timeout ends it
+				s.Log.Debug("the engine was not killed", "unit", unit, "err", err)
+			}
+		}
+	}, func(error) {})
 }
 
 // showIntent publishes what operators ask of a pool, and how far a reload has come.
@@ -133,7 +140,15 @@ func (e *entry) showIntent(p *registry.Pool) {
 	}
 }
 
-// cutNoted is what a drain's deadline cut, as an earlier manager wrote it down.
+// noted is what the deadline of the drain cut that the replica is stopped for; nil: nothing, or there is no such drain.
+func (r *replica) noted() *registry.Failure {
+	if !r.facts.Parked {
+		return nil
+	}
+	return r.entry.cutNoted()
+}
+
+// cutNoted is what a drain's deadline cut, as it is written down.
 func (e *entry) cutNoted() *registry.Failure {
 	if d := e.intent.Drain; d != nil && d.Timeout != "" {
 		return registry.Fail(registry.CodeDrainTimeout, d.Timeout, drainHint)

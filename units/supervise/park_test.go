@@ -18,6 +18,7 @@ import (
 type shelf struct {
 	kept map[string]keep.Intent
 	err  error
+	then func() // called when something was written down
 }
 
 func (s *shelf) Put(id string, i keep.Intent) error {
@@ -25,6 +26,9 @@ func (s *shelf) Put(id string, i keep.Intent) error {
 		return s.err
 	}
 	s.kept[id] = i
+	if s.then != nil {
+		s.then()
+	}
 	return nil
 }
 
@@ -123,6 +127,61 @@ func TestOperatorDrains(t *testing.T) {
 		m = w.manage(t, pools(llama("a")), with(s, h))
 		m.wantState("a", registry.StateStopped, false)
 		m.wantCode("a", registry.CodeDrainTimeout)
+	})
+	scenario(t, "what_was_cut_is_written_down_before_it_is_cut", func(t *testing.T, w *world) {
+		m, s, h := drainable(t, w)
+		h.n.Store(3)
+		m.drain(10 * time.Second)
+		put := func() {
+			if d := s.kept["a"].Drain; d != nil && d.Timeout != "" && (h.cuts.Load() != 0 || w.called("stop") != 0) {
+				t.Errorf("%d cuts and %d stops before it was written down", h.cuts.Load(), w.called("stop"))
+			}
+		}
+		s.then = put
+		time.Sleep(11 * time.Second)
+		m.wantState("a", registry.StateStopped, false)
+		if h.cuts.Load() != 1 {
+			t.Errorf("%d cuts", h.cuts.Load())
+		}
+	})
+	for name, died := range map[string]func(h *held, w *world){
+		"before_it_was_cut":   func(*held, *world) {},
+		"before_the_stop":     func(h *held, _ *world) { h.n.Store(0) },
+		"while_it_is_stopped": func(h *held, w *world) { h.n.Store(0); w.change(unitOf("a"), stopping) },
+		"after_the_stop":      func(h *held, w *world) { h.n.Store(0); w.with(func() { delete(w.units, unitOf("a")) }) },
+	} {
+		scenario(t, "the_manager_dies_at_the_deadline/"+name, func(t *testing.T, w *world) {
+			m, s, h := drainable(t, w)
+			h.n.Store(3)
+			m.drain(10 * time.Second)
+			m.kill()
+			noted := s.kept["a"]
+			drain := *noted.Drain
+			drain.Timeout = "3 leases were still held at the drain deadline, and cut"
+			noted.Drain = &drain
+			s.kept["a"] = noted
+			died(h, w)
+			time.Sleep(10 * time.Second)
+			m = w.manage(t, pools(llama("a")), with(s, h))
+			time.Sleep(2 * time.Second)
+			m.wantState("a", registry.StateStopped, false)
+			m.wantCode("a", registry.CodeDrainTimeout)
+			if f := m.pool("a").LastError; f == nil || f.Message != drain.Timeout {
+				t.Errorf("last_error is %v", f)
+			}
+		})
+	}
+	scenario(t, "a_restart_whose_stop_ended_without_a_manager_starts_again", func(t *testing.T, w *world) {
+		m, s, h := drainable(t, w)
+		h.n.Store(1)
+		if err := m.s.Restart(t.Context(), "a", "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		m.kill()
+		h.n.Store(0)
+		w.with(func() { delete(w.units, unitOf("a")) })
+		m = w.manage(t, pools(llama("a")), with(s, h))
+		m.wantState("a", registry.StateStarting, false)
 	})
 	scenario(t, "the_deadline_goes_on_while_no_manager_runs", func(t *testing.T, w *world) {
 		m, s, h := drainable(t, w)
@@ -258,6 +317,9 @@ func TestOperatorDrains(t *testing.T) {
 		}
 	})
 }
+
+// stopping is a stop under way.
+func stopping(st *systemd.Status) { st.ActiveState, st.SubState = "deactivating", "stop-sigterm" }
 
 // stoppedByHand is systemctl stop.
 func stoppedByHand(st *systemd.Status) {

@@ -274,7 +274,13 @@ func (w *world) Kill(_ context.Context, unit string) error {
 	w.mu.Lock()
 	w.note("kill %s", unit)
 	serves := w.units[unit] != nil && w.units[unit].ActiveState == "active"
+	stops := w.units[unit] != nil && w.units[unit].ActiveState == "deactivating"
 	w.mu.Unlock()
+	if stops {
+		w.change(unit, func(st *systemd.Status) {
+			st.ActiveState, st.SubState, st.Result, st.MainPID = "failed", "failed", "signal", 0
+		})
+	}
 	if serves {
 		w.change(unit, func(st *systemd.Status) {
 			crashed(st)

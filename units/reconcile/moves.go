@@ -1,0 +1,40 @@
+package reconcile
+
+import (
+	"slices"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// move says in which states an action may be taken, and to which it leads once it is done and nothing else happens.
+type move struct {
+	Action Action
+	From   []registry.State
+	To     string // in words, for the printed table
+}
+
+// moves is every legal move. The plan comes to no other (a test goes through all facts); whoever acts refuses what is not here, so that a
+// defect elsewhere cannot start an engine beside one that runs, or stop one that serves.
+var moves = []move{
+	{Stage, []registry.State{registry.StateStaging, registry.StateProbing, registry.StateFailed, registry.StateWaiting, registry.StateBackoff, registry.StateStopped,
+		registry.StateStarting, registry.StateReady, registry.StateUnhealthy, registry.StateDraining}, "`preparing`; what runs stays as it is"},
+	{Prepare, []registry.State{registry.StatePreparing, registry.StateProbing, registry.StateFailed, registry.StateWaiting, registry.StateBackoff, registry.StateStopped,
+		registry.StateStarting, registry.StateReady, registry.StateUnhealthy, registry.StateDraining}, "`preparing`; what runs stays as it is"},
+	{Start, []registry.State{registry.StatePreparing, registry.StateWaiting, registry.StateBackoff, registry.StateFailed, registry.StateStopped}, "`starting`"},
+	{Drain, []registry.State{registry.StateReady, registry.StateProbing, registry.StateUnhealthy}, "`draining`"},
+	{Resume, []registry.State{registry.StateDraining}, "`probing`, then `ready`"},
+	{Stop, []registry.State{registry.StateDraining, registry.StateStarting, registry.StateBackoff, registry.StateFailed}, "`stopping`, then `stopped` or the next start"},
+	{Kill, []registry.State{registry.StateUnhealthy}, "`backoff`"},
+	{Hold, []registry.State{registry.StateBackoff, registry.StateFailed}, "`backoff`, or `failed` while the breaker is open"},
+	{Hasten, []registry.State{registry.StateBackoff}, "`starting`"},
+	{SetLimits, []registry.State{registry.StateStarting, registry.StateReady, registry.StateProbing, registry.StateUnhealthy, registry.StateDraining,
+		registry.StateBackoff}, "the same state, in the same process"},
+	{Clear, []registry.State{registry.StateFailed, registry.StateStopped, registry.StateRefused}, "`stopped`, without a unit"},
+	{Forget, []registry.State{registry.StateStopped, registry.StateRefused}, "nothing is left of it"},
+}
+
+// May reports whether an action is legal for a replica in a state.
+func May(a Action, in registry.State) bool {
+	i := slices.IndexFunc(moves, func(m move) bool { return m.Action == a })
+	return a == None || i >= 0 && slices.Contains(moves[i].From, in)
+}

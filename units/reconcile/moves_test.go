@@ -1,0 +1,172 @@
+package reconcile
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// everyFacts calls do with each combination of facts that a decision or a state depends on. Facts that never count at the same time change together.
+func everyFacts(do func(f *Facts)) {
+	flags := []func(f *Facts, on bool){
+		func(f *Facts, on bool) { f.Refusal = failure(on) },
+		func(f *Facts, on bool) { f.GPU = failure(on) },
+		func(f *Facts, on bool) { f.Fault, f.Short, f.Freed = failure(on), failure(on), on },
+		func(f *Facts, on bool) { f.Parked = on },
+		func(f *Facts, on bool) { f.Waits = on },
+		func(f *Facts, on bool) { f.Yields, f.Rolling = on, on },
+		func(f *Facts, on bool) { f.Aside = on },
+		func(f *Facts, on bool) { f.HoldErr, f.HoldStop = failure(on), on },
+		func(f *Facts, on bool) { f.Spec.Identity += suffix(on) },
+		func(f *Facts, on bool) { f.Spec.Limits += suffix(on); f.Revive, f.EndedItself = on, !on },
+	}
+	for base := range everyUnit() {
+		for n := range 1 << len(flags) {
+			f := base
+			for i, set := range flags {
+				set(&f, n>>i&1 == 1)
+			}
+			do(&f)
+		}
+	}
+}
+
+// everyUnit goes through what is wanted, what is prepared, what runs, how its drain stands, and when the next start is due.
+func everyUnit() iter.Seq[Facts] {
+	type drain struct{ draining, drained bool }
+	return func(yield func(Facts) bool) {
+		for _, file := range []struct{ wanted, held bool }{{true, false}, {true, true}, {false, false}} {
+			for _, steps := range [][2]Step{{Pending, Pending}, {Done, Pending}, {Failed, Pending}, {Done, Failed}, {Done, Done}} {
+				for unit := Absent; unit <= Exited; unit++ {
+					f := Facts{Wanted: file.wanted, Held: file.held, Stage: steps[0], Prepare: steps[1], Unit: unit}
+					f.UnitSpec = Spec{"a", "x"}
+					f.Spec = f.UnitSpec
+					drains, probes := []drain{{}}, []Probe{Unprobed}
+					if unit == Active {
+						drains, probes = []drain{{}, {true, false}, {true, true}}, []Probe{Unprobed, Healthy, Unhealthy}
+					}
+					for _, d := range drains {
+						for _, f.Probe = range probes {
+							for _, hold := range []time.Duration{0, -time.Second, time.Second} { // none, one that is due, and one that is not
+								f.Draining, f.Drained = d.draining, d.drained
+								f.Holding, f.HoldUntil = hold != 0, noon.Add(hold)
+								if !yield(f) {
+									return
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func failure(on bool) *registry.Failure {
+	if !on {
+		return nil
+	}
+	return aFailure
+}
+
+var aFailure = registry.Fail(registry.CodeEngineCrashed, "failed", "")
+
+func suffix(on bool) string {
+	if on {
+		return "+"
+	}
+	return ""
+}
+
+// TestMovesAreThePlans: of all facts, the plan comes to every legal move and to no other.
+func TestMovesAreThePlans(t *testing.T) {
+	type pair struct {
+		action Action
+		in     registry.State
+	}
+	planned := make(map[pair]bool)
+	everyFacts(func(f *Facts) {
+		planned[pair{Plan(*f, noon).Action, Assess(*f).State}] = true
+	})
+	for p := range planned {
+		if !May(p.action, p.in) {
+			t.Errorf("the plan comes to %q in state %s, which is no legal move", p.action, p.in)
+		}
+	}
+	for _, m := range moves {
+		for _, in := range m.From {
+			if !planned[pair{m.Action, in}] {
+				t.Errorf("%q in state %s is said to be legal, and the plan never comes to it", m.Action, in)
+			}
+		}
+	}
+}
+
+// happening is what befalls a unit without an action of ours.
+type happening struct {
+	name string
+	when func(f *Facts) bool
+	do   func(f *Facts)
+}
+
+// happenings are those that change the state.
+func happenings() []happening {
+	phase := func(phases ...Phase) func(*Facts) bool {
+		return func(f *Facts) bool { return slices.Contains(phases, f.Unit) }
+	}
+	to := func(p Phase) func(*Facts) { return func(f *Facts) { f.Unit = p } }
+	probed := func(before Probe) func(*Facts) bool {
+		return func(f *Facts) bool { return f.Unit == Active && f.Probe == before }
+	}
+	return []happening{
+		{"the engine's gate passes", phase(Starting), func(f *Facts) { f.Unit, f.Probe = Active, Unprobed }},
+		{"the manager's probe succeeds", phase(Active), func(f *Facts) { f.Probe = Healthy }},
+		{"the probe fails past its threshold", probed(Healthy), func(f *Facts) { f.Probe = Unhealthy }},
+		{"the engine crashes", phase(Starting, Active), to(Backoff)},
+		{"PID 1 starts it again", phase(Backoff), to(Starting)},
+		{"PID 1 gives up", phase(Starting, Active, Backoff), to(Broken)},
+		{"it ends with status 0, or somebody stops it", phase(Starting, Active, Backoff), to(Exited)},
+		{"a GPU of its mask goes out of use", func(f *Facts) bool { return f.GPU == nil }, func(f *Facts) { f.GPU = aFailure }},
+		{"the GPU may be used again", func(f *Facts) bool { return f.GPU != nil }, func(f *Facts) { f.GPU = nil }},
+	}
+}
+
+// happened lists the states that each happening leads from and to, of a replica that is wanted, over all facts.
+func happened() []string {
+	all := happenings()
+	seen := make([]map[[2]registry.State]bool, len(all))
+	everyFacts(func(f *Facts) {
+		if !f.startable() {
+			return
+		}
+		from := Assess(*f).State
+		for i, h := range all {
+			after := *f
+			if !h.when(&after) {
+				continue
+			}
+			h.do(&after)
+			if to := Assess(after).State; to != from {
+				if seen[i] == nil {
+					seen[i] = make(map[[2]registry.State]bool)
+				}
+				seen[i][[2]registry.State{from, to}] = true
+			}
+		}
+	})
+	var rows []string
+	for i, h := range all {
+		var pairs []string
+		for p := range seen[i] {
+			pairs = append(pairs, fmt.Sprintf("`%s` → `%s`", p[0], p[1]))
+		}
+		slices.Sort(pairs)
+		rows = append(rows, fmt.Sprintf("| %s | %s |", h.name, strings.Join(pairs, ", ")))
+	}
+	return rows
+}
