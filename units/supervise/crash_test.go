@@ -318,6 +318,35 @@ func TestCrashStorm(t *testing.T) {
 	})
 }
 
+// TestFailedOnTheWayToARestart: below systemd 254 a unit is failed for a moment after each crash, and that opens no breaker.
+func TestFailedOnTheWayToARestart(t *testing.T) {
+	failed := func(st *systemd.Status) {
+		ends("exit-code", cldExited, 1)(st)
+		st.ActiveState, st.SubState, st.EndedFirst = "failed", "failed", true
+	}
+	scenario(t, "passing", func(t *testing.T, w *world) {
+		w.below254 = true
+		m, _ := told(t, w)
+		w.change(unitOf("a"), failed)
+		m.wantState("a", registry.StateBackoff, false)
+		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateBackoff, false)
+		m.wantCode("a", registry.CodeEngineCrashed)
+		if b := m.pool("a").Breaker; b != "closed" || w.called("stop") != 0 {
+			t.Errorf("the breaker is %s, %d stops", b, w.called("stop"))
+		}
+	})
+	scenario(t, "staying", func(t *testing.T, w *world) {
+		w.below254 = true
+		m, _ := told(t, w)
+		w.change(unitOf("a"), failed)
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateFailed, false)
+		m.wantCode("a", registry.CodeBreakerOpen)
+	})
+}
+
 // TestReadings: a few begin at once, a few one after the other, the rest not at all.
 func TestReadings(t *testing.T) {
 	start := time.Now()

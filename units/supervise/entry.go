@@ -71,7 +71,9 @@ type replica struct {
 	slots    int
 	limits   string // limits set since the unit was made, which its own label cannot show
 
-	status systemd.Status
+	status     systemd.Status
+	broken     string // the run after which the unit stayed failed
+	confirming string // the run after which it is failed, and may not stay so
 
 	watch      *watch // how its run is judged; nil: nothing runs
 	drainOf    *drain

@@ -94,6 +94,9 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	before, was := r.facts, r.status
 	r.status = st
 	r.facts.Unit = phaseOf(st)
+	if s.unconfirmed(r, st) {
+		r.facts.Unit = reconcile.Backoff
+	}
 	r.facts.UnitSpec = parseSpec(st.LogFields[render.FieldSpecHash])
 	if r.facts.Unit == reconcile.Absent {
 		r.limits = ""

@@ -148,16 +148,17 @@ type Supervisor struct {
 	ctx     context.Context
 
 	// The loop's own; touched by no other goroutine.
-	entries    map[string]*entry
-	wanted     Desired
-	applied    bool // a configuration was applied at least once
-	connected  bool // PID 1's units are known
-	everSynced bool // they were known at least once
-	adopting   map[*replica]bool
-	adopted    chan struct{} // closed when adoption is complete
-	wake       time.Time     // the earliest time to decide again
-	status     string
-	dirty      bool // the status line may have changed
+	passesFailed bool // each crash passes "failed" under this PID 1
+	entries      map[string]*entry
+	wanted       Desired
+	applied      bool // a configuration was applied at least once
+	connected    bool // PID 1's units are known
+	everSynced   bool // they were known at least once
+	adopting     map[*replica]bool
+	adopted      chan struct{} // closed when adoption is complete
+	wake         time.Time     // the earliest time to decide again
+	status       string
+	dirty        bool // the status line may have changed
 
 	marking  bool // past failures are being written down
 	unmarked map[string]json.RawMessage

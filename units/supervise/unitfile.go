@@ -25,6 +25,7 @@ func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
 	host.GatePath = s.Host.GatePath
 	s.Host = host
+	s.passesFailed = !f.Has("RestartMode")
 }
 
 // RenderUnit returns the unit files of a pool's replicas as an administrator would write them. A pool whose

@@ -36,6 +36,7 @@ type world struct {
 	files    map[string]bool
 	beats    int
 
+	below254   bool
 	stopErr    error           // what every stop ends with
 	stageHangs bool            // staging goes on until it is told to end
 	probeDies  bool            // a probe is a defect
@@ -122,6 +123,9 @@ func (w *world) sync() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u := systemd.Update{Kind: systemd.Synced}
+	if !w.below254 {
+		u.Features.Properties = map[string]string{"RestartMode": "s"}
+	}
 	for _, name := range slices.Sorted(maps.Keys(w.units)) {
 		u.Units = append(u.Units, *w.units[name])
 	}

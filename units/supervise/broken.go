@@ -1,0 +1,49 @@
+package supervise
+
+import (
+	"context"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+)
+
+// confirmAfter is how long a unit is failed before that is believed. Below systemd 254 each crash passes "failed" on its way to
+// "auto-restart" (service_enter_dead in its service.c), and both signals do not come at once. RestartMode= came with a state of its own
+// for that, "failed-before-auto-restart".
+const confirmAfter = 200 * time.Millisecond
+
+// unconfirmed reports whether a unit that failed may be on its way to a restart, which is what it is taken for until it is confirmed. One at
+// its start limit is not.
+func (s *Supervisor) unconfirmed(r *replica, st systemd.Status) bool {
+	if !s.passesFailed || phaseOf(st) != reconcile.Broken || st.Result == startLimitHit || r.broken == st.InvocationID {
+		return false
+	}
+	if r.confirming != st.InvocationID {
+		r.confirming = st.InvocationID
+		s.confirm(r, st.InvocationID)
+	}
+	return true
+}
+
+// confirm reads a failed unit again, in a while.
+func (s *Supervisor) confirm(r *replica, run string) {
+	unit := r.unit
+	s.effect(func(ctx context.Context) func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(confirmAfter):
+		}
+		st, err := s.PID1.Unit(ctx, unit)
+		return func() {
+			r.confirming = ""
+			same := r.status.InvocationID == run && r.status.ActiveState == "failed" && r.entry.replicas[r.id] == r
+			if err != nil || !same || st.InvocationID != run || phaseOf(st) != reconcile.Broken {
+				return // a change tells more, or the next connection to PID 1 does
+			}
+			r.broken = run
+			s.observe(r, st)
+			s.settle(r)
+		}
+	}, func(error) { r.confirming = "" })
+}
