@@ -233,8 +233,8 @@ func TestGateFindsTheEnginesStream(t *testing.T) {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			m := gateMachineOf(t, machine.Config{Release: release, Backend: machine.VM})
-			u := gpuEngine("talkative", 21001, "seq 3000; echo load_tensors: offloaded 33/33 layers to GPU")
-			cpu := gpuEngine("cpu", 21002, "seq 3000; echo load_tensors: offloaded 0/33 layers to GPU")
+			u := gpuEngine("talkative", 21001, "seq 600; echo load_tensors: offloaded 33/33 layers to GPU")
+			cpu := gpuEngine("cpu", 21002, "seq 600; echo load_tensors: offloaded 0/33 layers to GPU")
 			cpu.old = true
 			m.load(t, u, cpu)
 			if status, log := m.started(t, u); status != 0 || strings.Contains(log, "nobody knows") {

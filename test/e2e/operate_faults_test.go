@@ -123,7 +123,9 @@ func TestReloadOfReplicas(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	h.shell("cd /srv/models && for m in slow crash; do cp tiny.gguf $m.gguf; done && chmod 644 *.gguf")
-	h.pool("many", stub().with("replicas = 3", "devices = [[], [], []]", "slots = 2").quick())
+	three := stub().with("replicas = 3", "slots = 2")
+	three.keys[2] = "devices = [[], [], []]" // in place of none
+	h.pool("many", three.quick())
 	h.reload()
 	ready := condition{"three ready replicas", func(p host.Pool) bool {
 		for _, r := range p.Replicas {
@@ -221,7 +223,7 @@ func TestEvents(t *testing.T) {
 	h.killManager()
 	h.wait("a", isReady)
 	h.must("poolctl", "drain", "a", "--wait")
-	heard("stopped")
+	heard("drain", "nothing is held any more")
 	h.must("poolctl", "resume", "a", "--wait")
 	h.must("systemctl", "stop", "test-events.service")
 }
@@ -234,7 +236,8 @@ func TestExternal(t *testing.T) {
 		h.must("systemd-run", "--quiet", "--unit=somebody", host.StubEngine, "--port", "25100")
 	}
 	h.pool("theirs", poolFile{keys: []string{`engine = "llamacpp"`, "slots = 2"},
-		tables: []string{"[provisioning]\nmode = \"external\"\nurl = \"http://127.0.0.1:25100\""}}.quick())
+		tables: []string{"[provisioning]\nmode = \"external\"\nurl = \"http://127.0.0.1:25100\""}}.
+		table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `successes = 2`))
 	h.reload()
 	if p := h.wait("theirs", failsWith("HEALTH_FAILED")); p.Ready {
 		t.Errorf("%s", p)
