@@ -16,6 +16,7 @@ type Side struct {
 	Sick     bool // its gate passed, and its probes fail past their threshold
 	Drained  bool // nothing is held any more, also since its process has ended
 	Overdue  bool // something is still held, and the drain's deadline has passed
+	Held     int  // leases that were held then; 0 with Overdue: the engine still worked without any
 	Failed   *registry.Failure
 }
 
@@ -158,7 +159,7 @@ func failed(r Record, why Reason, f Facts) Record {
 		cause = f.Before
 	case cause != nil:
 	case why == DrainTimeout:
-		cause = registry.Fail(registry.CodeDrainTimeout, "work was still held at the drain deadline", "Give the reload a later deadline, or let the work end first.")
+		cause = registry.Fail(registry.CodeDrainTimeout, stillHeld(f.Leaves.Held)+" at the drain deadline, and not cut", "Give the reload a later deadline, or let the work end first.")
 	case why == TooBig:
 		cause = f.Short
 	}
@@ -170,6 +171,17 @@ func failed(r Record, why Reason, f Facts) Record {
 		back.Phase = Reverting // the new engine is of no use: the old one is kept, where it still runs
 	}
 	return back
+}
+
+// stillHeld says what kept an engine from leaving.
+func stillHeld(leases int) string {
+	switch leases {
+	case 0:
+		return "requests were still under way"
+	case 1:
+		return "1 lease was still held"
+	}
+	return fmt.Sprintf("%d leases were still held", leases)
 }
 
 // onward begins the next place. A reload that goes back undoes the places before this one, in the opposite order; and this one as well,

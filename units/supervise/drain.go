@@ -106,7 +106,7 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 		return false
 	case r.facts.Yields:
 		over := !r.overdue
-		r.overdue = true // the reload goes back, and nothing is cut
+		r.overdue, r.heldThen = true, held // the reload goes back, and nothing is cut
 		return over
 	case r.noted() != nil: // and not carried out: the manager that wrote it down came to its end before the engine did
 		s.drained(r, d, s.cut(r, r.noted()))

@@ -80,6 +80,7 @@ type replica struct {
 	past       history
 	readySince time.Time // of this run, on the clock since the boot; zero: it is not ready
 	overdue    bool      // what it holds was still held at the deadline of a reload
+	heldThen   int       // leases, at that deadline
 	forced     bool      // its drain ran into the deadline: the stop does not wait for the engine
 	hurried    string    // the run that was killed in a stop which a former manager had begun
 	state      registry.State

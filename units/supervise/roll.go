@@ -155,6 +155,7 @@ func (r *replica) sideFacts() rollout.Side {
 		Sick:     f.Unit == reconcile.Active && f.Probe == reconcile.Unhealthy,
 		Drained:  f.Draining && f.Drained || idle(f),
 		Overdue:  r.overdue,
+		Held:     r.heldThen,
 		Failed:   r.hasFailed(),
 	}
 }
