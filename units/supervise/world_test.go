@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -322,71 +321,6 @@ func (w *world) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 
 func (w *world) Prepare(context.Context, pool.Pool, engine.Adapter) (pool.Prepared, error) {
 	return pool.Prepared{Binary: "/usr/bin/llama-server", Version: "b1"}, nil
-}
-
-func (w *world) Probe(ctx context.Context, c probe.Check) error {
-	w.mu.Lock()
-	mute := w.mute["http://"+c.Host]
-	w.mu.Unlock()
-	if mute {
-		return late(ctx, c.Timeout)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.probes = append(w.probes, probed{c.Host, time.Now()})
-	if w.probeDies {
-		panic("a broken answer")
-	}
-	if w.sick["http://"+c.Host] {
-		return errors.New("status 500")
-	}
-	return nil
-}
-
-// late is a question that gets no answer.
-func late(ctx context.Context, timeout time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(timeout):
-		return errors.New("no answer in time")
-	}
-}
-
-func (w *world) Generate(ctx context.Context, g probe.Generation) (probe.Outcome, error) {
-	w.mu.Lock()
-	w.note("generate %s %s", g.URL, g.Body)
-	out := w.generation
-	w.mu.Unlock()
-	if out == probe.Unanswered {
-		return out, late(ctx, g.Timeout)
-	}
-	if out != probe.Generated {
-		return out, errors.New("no token")
-	}
-	return out, nil
-}
-
-func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if strings.HasSuffix(url, "/slots") {
-		if w.progress != nil {
-			return fmt.Appendf(nil, `[{"is_processing":true,"next_token":{"n_decoded":%d}}]`, w.progress()), nil
-		}
-		if w.deaf != nil {
-			return nil, w.deaf
-		}
-		n := w.busy[strings.TrimSuffix(url, "/slots")]
-		return []byte("[" + strings.TrimSuffix(strings.Repeat(`{"is_processing":true},`, n), ",") + "]"), nil
-	}
-	return []byte(`{"total_slots":4}`), nil
-}
-
-func (w *world) CloseIdle(host string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.note("close %s", host)
 }
 
 // Reason takes the text for the word.
