@@ -27,6 +27,9 @@ const (
 	crashwatch = "/usr/local/bin/crashwatch"
 	bareprobe  = "/usr/local/bin/bareprobe"
 	xidwatch   = "/usr/local/bin/xidwatch"
+	backwatch  = "/usr/local/bin/backwatch"
+	leaseload  = "/usr/local/bin/leaseload"
+	useload    = "/usr/local/bin/useload"
 )
 
 // shared is the state that the benchmarks of one run share: the machine, and the figures for the table.
@@ -83,7 +86,7 @@ func (d *bed) start(ctx context.Context) (*host.Host, error) {
 		return nil, err
 	}
 	cfg := machine.Config{Release: machine.Forky}
-	for _, inside := range []string{crashwatch, bareprobe, xidwatch} {
+	for _, inside := range []string{crashwatch, bareprobe, xidwatch, backwatch, leaseload, useload} {
 		name := filepath.Base(inside)
 		built := filepath.Join(d.dir, name)
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", built, "./"+name)

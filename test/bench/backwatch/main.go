@@ -1,0 +1,90 @@
+// Command backwatch runs inside a test machine. It kills one engine with SIGKILL and tells how long it took until whoever is asked said again
+// that it serves: the manager's API for a pool, the engine's own health page for a unit that nobody manages.
+//
+// Usage: backwatch PID URL WORD. WORD is what the answer holds while the engine serves. A URL of the host "api" goes to the manager's socket.
+// It prints one number, in microseconds.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// patience bounds one crash.
+const patience = 60 * time.Second
+
+// look is the pause between two looks.
+const look = 2 * time.Millisecond
+
+const socket = "/run/pool-managerd/api.sock"
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "backwatch:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) != 3 {
+		return errors.New("usage: backwatch PID URL WORD")
+	}
+	pid, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	serves := asker(ctx, args[1], []byte(args[2]))
+	if !serves() {
+		return errors.New("it does not serve")
+	}
+	killed := time.Now()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	for _, wanted := range []bool{false, true} {
+		for serves() != wanted {
+			if ctx.Err() != nil {
+				return fmt.Errorf("serves is not %t in time", wanted)
+			}
+			time.Sleep(look)
+		}
+	}
+	fmt.Println(time.Since(killed).Microseconds())
+	return nil
+}
+
+// asker returns a question that is true while the answer holds the word.
+func asker(ctx context.Context, url string, word []byte) func() bool {
+	client := &http.Client{}
+	if strings.HasPrefix(url, "http://api/") {
+		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		}}
+	}
+	return func() bool {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return false
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && bytes.Contains(body, word)
+	}
+}

@@ -1,0 +1,130 @@
+//go:build machine
+
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/e2e/host"
+)
+
+// BenchmarkBack is the time from SIGKILL of an engine until it serves again: of a pool until the API says ready, of a unit written by hand
+// until its own health page answers.
+func BenchmarkBack(b *testing.B) {
+	s := on(b)
+	s.stubs(1)
+	s.check(s.WriteFile(b.Context(), "/etc/systemd/system/"+peerUnit, peerFile))
+	s.must("systemctl daemon-reload; systemctl start " + peerUnit)
+	b.Cleanup(func() {
+		_, _ = s.Shell(context.WithoutCancel(b.Context()), "systemctl stop "+peerUnit+"; rm /etc/systemd/system/"+peerUnit)
+	})
+	back := func(unit, url, word string) float64 {
+		u, err := s.Unit(b.Context(), unit)
+		s.check(err)
+		usec, err := strconv.ParseFloat(strings.TrimSpace(s.must(fmt.Sprintf("%s %d %s '%s'", backwatch, u.MainPID, url, word))), 64)
+		s.check(err)
+		return usec / 1000
+	}
+	var ours, theirs []float64
+	for b.Loop() {
+		for range crashes {
+			ours = append(ours, back(host.EngineUnit("p0"), "http://api/v1/pools/p0/health", `"ready":true`))
+			theirs = append(theirs, back(peerUnit, "http://127.0.0.1:25000/health", "ok"))
+		}
+	}
+	mine, peer := median(ours), median(theirs)
+	b.ReportMetric(mine, "ms/restart")
+	b.ReportMetric(mine/peer, "ratio")
+	shared.row("crash to ready again", fmt.Sprintf("%.0f ms = %.3f x peer", mine, mine/peer),
+		fmt.Sprintf("hand-written unit, same RestartSec, until its health page answers: %.0f ms", peer), "")
+}
+
+// BenchmarkLease is one lease, taken and given back over the API's socket, beside a question over the same connection. The manager has one
+// processor.
+func BenchmarkLease(b *testing.B) {
+	s := on(b)
+	s.stubs(1)
+	s.must("taskset -a -c -p 0 $(systemctl show -P MainPID " + host.ManagerUnit + ") >/dev/null")
+	b.Cleanup(func() { _, _ = s.Shell(context.WithoutCancel(b.Context()), "systemctl restart "+host.ManagerUnit) })
+	var r struct {
+		PairMedian  float64 `json:"pair_median_usec"`
+		PairP99     float64 `json:"pair_p99_usec"`
+		PairsPerSec float64 `json:"pairs_per_sec"`
+		AskMedian   float64 `json:"ask_median_usec"`
+	}
+	for b.Loop() {
+		s.check(json.Unmarshal([]byte(s.must(leaseload+" p0 5000")), &r))
+	}
+	b.ReportMetric(r.PairsPerSec, "pairs/s")
+	b.ReportMetric(r.PairMedian/r.AskMedian, "ratio")
+	shared.row("lease taken and given back, one caller", fmt.Sprintf("%.0f/s, median %.0f µs, p99 %.0f µs", r.PairsPerSec, r.PairMedian, r.PairP99),
+		fmt.Sprintf("GET of the pool's health: median %.0f µs, ratio %.1f", r.AskMedian, r.PairMedian/r.AskMedian), "")
+}
+
+// BenchmarkReload reloads one of ten pools while clients use all of them, fifty times a second each. A use that fails fails the benchmark: that
+// is a promise, and no speed.
+func BenchmarkReload(b *testing.B) {
+	s := on(b)
+	s.must(`cd /srv/models && cp tiny.gguf slow.gguf && chmod 644 slow.gguf; cd ` + host.PoolsDir + `; for i in $(seq 0 9); do cat >p$i.toml <<'END'
+engine = "llamacpp"
+model = "file:` + host.TinyModel + `"
+devices = []
+slots = 32
+[provisioning]
+binary = "` + host.StubEngine + `"
+END
+done
+systemctl reload pool-managerd`)
+	s.until(func(ctx context.Context) error {
+		list, err := s.Pools(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range list.Pools {
+			if !p.Ready {
+				return fmt.Errorf("%s", p)
+			}
+		}
+		if len(list.Pools) != 10 {
+			return fmt.Errorf("%d pools", len(list.Pools))
+		}
+		return nil
+	})
+	pools := "p0"
+	for i := 1; i < 10; i++ {
+		pools += fmt.Sprintf(" p%d=direct", i)
+	}
+	var one, nine, failed int
+	for b.Loop() {
+		out := s.must(useload + " 50 12s " + pools + ` >/run/used & sleep 2
+			poolctl reload p0 --wait --model file:/srv/models/slow.gguf >/dev/null && poolctl reload p0 --wait --forget >/dev/null && wait && cat /run/used`)
+		for line := range strings.Lines(out) {
+			var u struct {
+				Pool   string `json:"pool"`
+				Uses   int    `json:"uses"`
+				Failed int    `json:"failed"`
+				First  string `json:"first"`
+			}
+			s.check(json.Unmarshal([]byte(line), &u))
+			if failed += u.Failed; u.Failed > 0 {
+				b.Errorf("%s: %d of %d uses failed; the first: %s", u.Pool, u.Failed, u.Uses, u.First)
+			}
+			if u.Pool == "p0" {
+				one += u.Uses
+			} else {
+				nine += u.Uses
+			}
+		}
+	}
+	if one == 0 || nine == 0 {
+		b.Fatal("nothing was used")
+	}
+	b.ReportMetric(float64(failed), "failed")
+	shared.row("two reloads beside, while ten pools are used 50 times a second", fmt.Sprintf("%d failed", failed),
+		fmt.Sprintf("%d uses of the reloaded pool by lease, %d of the nine others", one, nine), "0")
+}
