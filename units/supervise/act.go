@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -16,6 +17,9 @@ const (
 	retryFirst = 2 * time.Second
 	retryMax   = 30 * time.Second
 )
+
+// reconnecting is how long a start waits whose outcome was lost with the connection to PID 1. A reconnection takes less.
+const reconnecting = time.Second
 
 // stopWait bounds one stop job on top of the unit's own stop timeout, which PID 1 enforces.
 const stopWait = 10 * time.Minute
@@ -138,9 +142,12 @@ func (s *Supervisor) start(r *replica) {
 			if readErr == nil && st.Loaded() {
 				s.observe(r, st)
 			}
-			if err != nil && !r.facts.Exists() && r.facts.Unit != reconcile.Broken {
+			switch {
+			case errors.Is(err, systemd.ErrDisconnected):
+				r.facts.RetryAt = time.Now().Add(reconnecting) // what became of the job is seen once PID 1 is heard again
+			case err != nil && !r.facts.Exists() && r.facts.Unit != reconcile.Broken:
 				s.startFailed(r, err)
-			} else {
+			default:
 				r.attempts = 0
 			}
 			s.settle(r)

@@ -86,6 +86,11 @@ func (s *Supervisor) apply(d Desired) {
 			s.invalid(s.entry(id), f)
 		}
 	}
+	if !d.Hold && blind == nil {
+		for id := range s.Intents {
+			s.entry(id) // a pool that was removed while no manager ran: what was asked of it is dropped with it
+		}
+	}
 	for id, e := range s.entries {
 		if seen[id] || faults[id] != nil {
 			continue

@@ -131,13 +131,12 @@ func TestOperatorDrains(t *testing.T) {
 	scenario(t, "what_was_cut_is_written_down_before_it_is_cut", func(t *testing.T, w *world) {
 		m, s, h := drainable(t, w)
 		h.n.Store(3)
-		m.drain(10 * time.Second)
-		put := func() {
+		s.then = func() {
 			if d := s.kept["a"].Drain; d != nil && d.Timeout != "" && (h.cuts.Load() != 0 || w.called("stop") != 0) {
 				t.Errorf("%d cuts and %d stops before it was written down", h.cuts.Load(), w.called("stop"))
 			}
 		}
-		s.then = put
+		m.drain(10 * time.Second)
 		time.Sleep(11 * time.Second)
 		m.wantState("a", registry.StateStopped, false)
 		if h.cuts.Load() != 1 {
@@ -284,6 +283,27 @@ func TestOperatorDrains(t *testing.T) {
 		if s.kept["a"].Drain != nil {
 			t.Errorf("still written down: %+v", s.kept["a"])
 		}
+	})
+	scenario(t, "a_pool_removed_while_no_manager_ran_is_asked_nothing_any_more", func(t *testing.T, w *world) {
+		m, s, h := drainable(t, w)
+		m.drain(time.Minute)
+		m.kill()
+		m = w.manage(t, pools(), with(s, h))
+		synctest.Wait()
+		if s.kept["a"].Drain != nil {
+			t.Errorf("still written down: %+v", s.kept["a"])
+		}
+		m.apply(pools(llama("a")))
+		m.wantState("a", registry.StateStarting, false)
+	})
+	scenario(t, "a_file_that_may_be_its_own_is_broken_and_the_drain_holds", func(t *testing.T, w *world) {
+		m, s, h := drainable(t, w)
+		m.drain(time.Minute)
+		m.kill()
+		broken := Desired{Problems: []registry.Problem{{File: "x.toml", Text: "x.toml:1:1: bad"}}}
+		m = w.manage(t, broken, with(s, h))
+		m.apply(pools(llama("a")))
+		m.wantState("a", registry.StateStopped, false)
 	})
 	scenario(t, "an_engine_that_crashes_while_it_drains_is_not_started_again", func(t *testing.T, w *world) {
 		m, _, h := drainable(t, w)

@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -197,6 +198,16 @@ func TestUnhappyEnds(t *testing.T) {
 		m.wantCode("a", registry.CodeEngineStartFailed)
 		w.with(func() { w.neverRun = nil })
 		time.Sleep(retryFirst + time.Millisecond)
+		m.wantState("a", registry.StateStarting, false)
+	})
+	scenario(t, "a_start_whose_answer_was_lost_is_no_failure", func(t *testing.T, w *world) {
+		w.neverRun = fmt.Errorf("start job: %w", systemd.ErrDisconnected)
+		m := w.manage(t, pools(llama("a")))
+		if f := m.pool("a").LastError; f != nil || m.pool("a").State == registry.StateFailed {
+			t.Errorf("state %s, last_error %v", m.pool("a").State, f)
+		}
+		w.with(func() { w.neverRun = nil })
+		time.Sleep(reconnecting + time.Millisecond)
 		m.wantState("a", registry.StateStarting, false)
 	})
 	scenario(t, "a_panic_in_a_probe_is_a_failed_probe", func(t *testing.T, w *world) {
