@@ -1,9 +1,11 @@
 package lease
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -41,8 +43,13 @@ func Open(store Store, now func() Moment) (*Book, error) {
 		return nil, fmt.Errorf("the leases of before: %w", err)
 	}
 	b := &Book{now: now, save: newWriter(store), pools: make(map[string]*ledger), leases: make(map[string]*held), wake: make(chan struct{}, 1)}
+	slices.SortFunc(list, func(x, y Lease) int { return cmp.Compare(x.Expires, y.Expires) }) // about the order in which they were lost
 	for _, l := range list {
-		b.insert(l)
+		if l.Lost != "" {
+			b.bury(l.ID, l.Lost)
+		} else {
+			b.insert(l)
+		}
 	}
 	return b, nil
 }

@@ -46,10 +46,16 @@ func (s *shelf) Save(put []Lease, drop []string) error {
 	return nil
 }
 
-func (s *shelf) size() int {
+// size is how many leases are stored that did not end.
+func (s *shelf) size() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.list)
+	for _, l := range s.list {
+		if l.Lost == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // desk is a book that runs.
@@ -245,6 +251,39 @@ func TestEnd(t *testing.T) {
 		}
 		if _, err := d.Renew(t.Context(), "a", alive.ID, 0); err != nil {
 			t.Error(err)
+		}
+	})
+	scenario(t, "why_it_ended_is_known_to_the_next_manager", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		dead := d.must("r0")
+		p := two(1, 1)
+		p.Seats[0].Run = "run2"
+		d.set(p)
+		d.stop()
+		d = open(t, s)
+		var lost *LostError
+		if _, err := d.Renew(t.Context(), "a", dead.ID, 0); !errors.As(err, &lost) || lost.Why != "the engine of r0 has ended" {
+			t.Errorf("err = %v", err)
+		}
+		if d.Active("a", "r0") != 0 || len(d.Leases("a")) != 0 {
+			t.Error("a lease that ended is held again")
+		}
+	})
+	scenario(t, "only_the_newest_ends_are_remembered_and_stored", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		first := d.must("r0")
+		for range remembered + 1 {
+			d.Cut("a", "r0", "the drain's deadline")
+			d.must("r0")
+			synctest.Wait()
+		}
+		if _, err := d.Renew(t.Context(), "a", first.ID, 0); !errors.Is(err, ErrUnknown) {
+			t.Errorf("err = %v", err)
+		}
+		if n := len(s.list); n != remembered+1 {
+			t.Errorf("%d entries are stored", n)
 		}
 	})
 	scenario(t, "unready_engine_keeps_its_leases", func(t *testing.T, s *shelf) {

@@ -43,14 +43,17 @@ type obituary struct {
 	next int
 }
 
-func (o *obituary) add(id, why string) {
+// add returns the id that is forgotten for it, empty for none.
+func (o *obituary) add(id, why string) (forgotten string) {
 	if o.why == nil {
 		o.why, o.ring = make(map[string]string), make([]string, remembered)
 	}
-	delete(o.why, o.ring[o.next])
+	forgotten = o.ring[o.next]
+	delete(o.why, forgotten)
 	o.ring[o.next] = id
 	o.next = (o.next + 1) % remembered
 	o.why[id] = why
+	return forgotten
 }
 
 func (o *obituary) of(id string) (string, bool) {

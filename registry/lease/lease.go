@@ -21,6 +21,8 @@ type Lease struct {
 	Holder   string `json:"holder,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
 	Expires  Moment `json:"expires"`
+	// Lost is why it ended before it was given back, of one that is kept only to tell that. The book hands none of them out.
+	Lost string `json:"lost,omitempty"`
 }
 
 // Moment is a time on the clock that counts from the boot and goes on while the host sleeps (CLOCK_BOOTTIME of clock_gettime(2)):

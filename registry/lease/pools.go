@@ -73,9 +73,18 @@ func (b *Book) of(pool string) []*held {
 // lose ends a lease against its holder's will; the caller holds the lock.
 func (b *Book) lose(h *held, why string) Ended {
 	b.remove(h.ID)
-	b.lost.add(h.ID, why)
-	b.save.forget(h.ID) // where that fails, the next manager finds the run over, or the deadline past
+	b.bury(h.ID, why)
+	gone := h.Lease
+	gone.Lost = why
+	b.save.keep(gone) // where that fails, the next manager finds the run over, or the deadline past
 	return Ended{Lease: h.Lease, Why: why}
+}
+
+// bury remembers why a lease ended; the caller holds the lock, or nobody else has the book yet.
+func (b *Book) bury(id, why string) {
+	if forgotten := b.lost.add(id, why); forgotten != "" {
+		b.save.forget(forgotten)
+	}
 }
 
 // Active is how many leases a replica has.

@@ -39,6 +39,9 @@ func (w *writer) drop(id string) <-chan error {
 	return w.queue(change{drop: id, done: make(chan error, 1)})
 }
 
+// keep queues a lease to be written some time soon.
+func (w *writer) keep(l Lease) { w.queue(change{put: &l}) }
+
 // forget queues a lease to be forgotten some time soon.
 func (w *writer) forget(id string) { w.queue(change{drop: id}) }
 
