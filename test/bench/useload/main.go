@@ -42,7 +42,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 3 {
-		return errors.New("usage: useload RATE DURATION POOL[=direct]...")
+		return errors.New("usage: useload RATE DURATION POOL[=direct] [POOL[=direct]]")
 	}
 	rate, err := strconv.Atoi(args[0])
 	if err != nil || rate < 1 {
