@@ -153,7 +153,7 @@ func (s *Supervisor) decideAll() {
 		for _, r := range e.replicas {
 			s.decide(r)
 		}
-		if len(e.replicas) == 0 && !e.wanted {
+		if e.over() {
 			s.drop(e)
 			continue
 		}
@@ -192,7 +192,7 @@ func (s *Supervisor) decide(r *replica) {
 // settle decides for one replica after its facts changed, and publishes its pool.
 func (s *Supervisor) settle(r *replica) {
 	s.decide(r)
-	if len(r.entry.replicas) == 0 && !r.entry.wanted {
+	if r.entry.over() {
 		s.drop(r.entry)
 		return
 	}

@@ -104,6 +104,9 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 	case now.Before(d.until):
 		s.wakeAt(d.until)
 		return false
+	case held == 0 && d.busy < 0 && now.Before(d.began.Add(askTimeout+drainPoll)):
+		s.wakeAt(d.began.Add(askTimeout + drainPoll))
+		return false // it may well be idle: its first answer is on its way
 	case r.facts.Yields:
 		over := !r.overdue
 		r.overdue, r.heldThen = true, held // the reload goes back, and nothing is cut

@@ -44,6 +44,17 @@ func (s *Supervisor) useExternal(r *replica) {
 	})
 }
 
+// takeUpExternal goes on with the drains of external engines that a former manager had begun: what is held of them may finish.
+func (s *Supervisor) takeUpExternal() {
+	for _, e := range s.entries {
+		for _, r := range e.replicas {
+			if r.external() && r.facts.Parked && r.facts.Unit == reconcile.Absent && s.leasesOf(r) > 0 {
+				s.useExternal(r)
+			}
+		}
+	}
+}
+
 // externalRun names the engine's run where nobody tells which it is. It is the same in each manager, so that leases outlive them.
 func externalRun(p pool.Pool) string {
 	sum := sha256.Sum256([]byte("run of " + p.Provisioning.URL))

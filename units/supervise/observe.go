@@ -58,6 +58,7 @@ func (s *Supervisor) synced(u systemd.Update) {
 		}
 	}
 	s.Log.Info("PID 1's engine units are known", "units", len(there))
+	s.takeUpExternal()
 	s.reapply()
 	s.adoptionMayBeDone()
 	if !s.isAdopted() {
@@ -120,6 +121,9 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	r.facts.EndedItself = endedItself(r.facts.Unit, st)
 	if r.facts.Unit != reconcile.Backoff {
 		r.facts.Freed = false
+	}
+	if r.facts.Unit != reconcile.Exited {
+		r.facts.Revive = false // the wish is granted: the next stop is another
 	}
 	if before.Unit == reconcile.Active || before.Unit == reconcile.Starting {
 		if now := r.facts.Unit; now != reconcile.Active && now != reconcile.Starting {

@@ -90,7 +90,13 @@ func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(erro
 		e.orders = e.orders[1:]
 		first()
 	}
+	if e.over() && s.entries[e.id] == e {
+		s.drop(e)
+	}
 }
+
+// over reports whether nothing is left of a pool. What is being written down about it comes first, or it would stay.
+func (e *entry) over() bool { return len(e.replicas) == 0 && !e.wanted && !e.saving }
 
 // drop forgets a pool of which nothing is left, and what was asked of it.
 func (s *Supervisor) drop(e *entry) {

@@ -50,11 +50,14 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 // Resume ends a drain at any point, and starts again what was stopped, by a drain or by hand. Errors are as for Drain.
 func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		for _, r := range e.replicas {
-			r.facts.Revive = r.facts.Unit == reconcile.Exited
-		}
 		was.Drain = nil
-		return was, func() { s.tellDrain(e, "resumed", by) }, nil
+		return was, func() {
+			s.tellDrain(e, "resumed", by)
+			for _, r := range e.sorted() {
+				r.facts.Revive = r.facts.Unit == reconcile.Exited
+				s.settle(r)
+			}
+		}, nil
 	})
 }
 
@@ -92,9 +95,10 @@ func (s *Supervisor) parkAgain(e *entry) {
 // parked reports whether an operator drained the pool.
 func (e *entry) parked() bool { return e.intent.Drain != nil }
 
-// parkedUp sees to a pool whose drain has come to its end: it resumes one that was only to be restarted.
+// parkedUp sees to a pool whose drain has come to its end: it resumes one that was only to be restarted. Before PID 1's units are known, nothing
+// of any pool seems to run.
 func (s *Supervisor) parkedUp(e *entry) {
-	if !e.parked() || e.saving {
+	if !e.parked() || e.saving || !s.connected || time.Now().Before(e.saveAfter) {
 		return
 	}
 	for _, r := range e.replicas {
@@ -105,7 +109,12 @@ func (s *Supervisor) parkedUp(e *entry) {
 	if e.intent.Drain.Restart {
 		next := e.intent
 		next.Drain = nil
-		s.save(e, next, func(error) {}) // it was logged, and the next restart of the manager finds the drain as it was
+		s.save(e, next, func(err error) {
+			if err != nil {
+				e.saveAfter = time.Now().Add(saveAgain)
+				s.wakeAt(e.saveAfter)
+			}
+		})
 	}
 }
 

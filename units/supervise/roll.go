@@ -11,7 +11,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/rollout"
 )
 
-// saveAgain is when a step of a reload that could not be written down is tried again.
+// saveAgain is when a step of a reload, or the end of a restart, that could not be written down is tried again.
 const saveAgain = 5 * time.Second
 
 // noteAgain is when it is tried again to write down which version serves.

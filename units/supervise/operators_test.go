@@ -1,0 +1,159 @@
+package supervise
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/keep"
+)
+
+// TestResumeOfWhatWasStoppedByHand: a resume is one start, and no wish for ever.
+func TestResumeOfWhatWasStoppedByHand(t *testing.T) {
+	scenario(t, "the_next_stop_by_hand_is_respected", func(t *testing.T, w *world) {
+		m, _, _ := drainable(t, w)
+		w.change(unitOf("a"), stoppedByHand)
+		m.wantState("a", registry.StateStopped, false)
+		m.resume()
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		started := w.called("start")
+		w.change(unitOf("a"), stoppedByHand)
+		time.Sleep(time.Hour)
+		m.wantState("a", registry.StateStopped, false)
+		if w.called("start") != started {
+			t.Errorf("it was started against the operator's wish: %v", w.calls)
+		}
+	})
+	scenario(t, "one_that_cannot_be_written_down_starts_nothing", func(t *testing.T, w *world) {
+		m, s, _ := drainable(t, w)
+		w.change(unitOf("a"), stoppedByHand)
+		m.wantState("a", registry.StateStopped, false)
+		s.err = registry.Fail(registry.CodeStateNotSaved, "no space left on device", "make room")
+		if err := m.s.Resume(t.Context(), "a", "uid:0"); err == nil {
+			t.Error("the resume is not written down, and was answered")
+		}
+		time.Sleep(time.Hour)
+		m.wantState("a", registry.StateStopped, false)
+	})
+}
+
+func TestRestartOutlives(t *testing.T) {
+	restarting := func(t *testing.T, w *world) (*manager, *shelf, *held) {
+		m, s, h := drainable(t, w)
+		h.n.Store(1)
+		if err := m.s.Restart(t.Context(), "a", "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		m.wantState("a", registry.StateDraining, false)
+		return m, s, h
+	}
+	scenario(t, "the_manager_in_the_middle_of_its_drain", func(t *testing.T, w *world) {
+		m, s, h := restarting(t, w)
+		m.kill()
+		m = w.manage(t, pools(llama("a")), with(s, h))
+		m.wantState("a", registry.StateDraining, false)
+		h.n.Store(0)
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateStarting, false)
+		if w.called("stop") != 1 || s.kept["a"].Drain != nil {
+			t.Errorf("calls %v, written down %+v", w.calls, s.kept["a"].Drain)
+		}
+	})
+	scenario(t, "a_disk_that_is_full_when_it_has_stopped", func(t *testing.T, w *world) {
+		m, s, h := restarting(t, w)
+		s.err = registry.Fail(registry.CodeStateNotSaved, "no space left on device", "make room")
+		h.n.Store(0)
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateStopped, false)
+		s.err = nil
+		time.Sleep(saveAgain + time.Second)
+		m.wantState("a", registry.StateStarting, false)
+	})
+}
+
+// TestDeadlineOfWhatIsIdle: what nobody holds is not cut, however near the deadline is.
+func TestDeadlineOfWhatIsIdle(t *testing.T) {
+	scenario(t, "a_drain_without_a_wait", func(t *testing.T, w *world) {
+		m, s, _ := drainable(t, w)
+		m.drain(0)
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateStopped, false)
+		if p := m.pool("a"); p.LastError != nil || s.kept["a"].Drain.Timeout != "" || w.called("kill") != 0 {
+			t.Errorf("last_error %v, written down %+v, calls %v", p.LastError, s.kept["a"].Drain, w.calls)
+		}
+	})
+	scenario(t, "a_deadline_that_passed_without_a_manager", func(t *testing.T, w *world) {
+		m, s, h := drainable(t, w)
+		h.n.Store(1)
+		m.drain(time.Minute)
+		m.kill()
+		h.n.Store(0)
+		time.Sleep(time.Hour)
+		m = w.manage(t, pools(llama("a")), with(s, h))
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateStopped, false)
+		if p := m.pool("a"); p.LastError != nil {
+			t.Errorf("last_error %v", p.LastError)
+		}
+	})
+	scenario(t, "a_drain_without_a_wait_of_an_engine_that_works", func(t *testing.T, w *world) {
+		m, _, _ := drainable(t, w)
+		w.working(2)
+		m.drain(0)
+		time.Sleep(2 * time.Second)
+		m.wantState("a", registry.StateStopped, false)
+		m.wantCode("a", registry.CodeDrainTimeout)
+	})
+	scenario(t, "a_reload_without_a_wait", func(t *testing.T, w *world) {
+		m, _, _ := drainable(t, w)
+		m.reload("b.gguf", 0)
+		w.passGate(besideOf("a"))
+		time.Sleep(time.Second)
+		m.wantServed("r0b", "b.gguf")
+	})
+}
+
+// TestRemovedWhileItIsWrittenDown: a pool whose file goes while a wish for it is being written down leaves nothing behind.
+func TestRemovedWhileItIsWrittenDown(t *testing.T) {
+	scenario(t, "resume", func(t *testing.T, w *world) {
+		m, s, _ := drainable(t, w)
+		m.drain(time.Minute)
+		m.wantState("a", registry.StateStopped, false)
+		slow := make(chan struct{})
+		s.then = func() { s.then = nil; <-slow }
+		answered := make(chan error, 1)
+		go func() { answered <- m.s.Resume(t.Context(), "a", "uid:0") }()
+		synctest.Wait()
+		m.apply(pools())
+		close(slow)
+		<-answered
+		synctest.Wait()
+		if _, known := m.reg.Pool("a"); known || w.called("start") != 1 {
+			t.Errorf("the pool is known=%t, calls %v", known, w.calls)
+		}
+		if kept := s.kept["a"]; !kept.Empty() {
+			t.Errorf("written down: %+v", kept)
+		}
+	})
+}
+
+func TestExternalDrainOutlivesTheManager(t *testing.T) {
+	scenario(t, "leases_are_held_to_the_deadline", func(t *testing.T, w *world) {
+		s, h := &shelf{kept: make(map[string]keep.Intent)}, &held{}
+		m := w.manage(t, pools(elsewhere("a")), with(s, h))
+		m.wantState("a", registry.StateReady, true)
+		h.n.Store(2)
+		m.drain(time.Minute)
+		m.kill()
+		m = w.manage(t, pools(elsewhere("a")), with(s, h))
+		m.wantState("a", registry.StateDraining, false)
+		time.Sleep(61 * time.Second)
+		m.wantState("a", registry.StateStopped, false)
+		m.wantCode("a", registry.CodeDrainTimeout)
+		if h.cuts.Load() != 1 {
+			t.Errorf("%d cuts", h.cuts.Load())
+		}
+	})
+}
