@@ -30,7 +30,7 @@ func TestResumeOfWhatWasStoppedByHand(t *testing.T) {
 		m, s, _ := drainable(t, w)
 		w.change(unitOf("a"), stoppedByHand)
 		m.wantState("a", registry.StateStopped, false)
-		s.err = registry.Fail(registry.CodeStateNotSaved, "no space left on device", "make room")
+		s.fails(registry.Fail(registry.CodeStateNotSaved, "no space left on device", "make room"))
 		if err := m.s.Resume(t.Context(), "a", "uid:0"); err == nil {
 			t.Error("the resume is not written down, and was answered")
 		}
@@ -63,11 +63,11 @@ func TestRestartOutlives(t *testing.T) {
 	})
 	scenario(t, "a_disk_that_is_full_when_it_has_stopped", func(t *testing.T, w *world) {
 		m, s, h := restarting(t, w)
-		s.err = registry.Fail(registry.CodeStateNotSaved, "no space left on device", "make room")
+		s.fails(registry.Fail(registry.CodeStateNotSaved, "no space left on device", "make room"))
 		h.n.Store(0)
 		time.Sleep(time.Second)
 		m.wantState("a", registry.StateStopped, false)
-		s.err = nil
+		s.fails(nil)
 		time.Sleep(saveAgain + time.Second)
 		m.wantState("a", registry.StateStarting, false)
 	})

@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,13 +18,24 @@ import (
 // shelf is what was written down; it outlives a manager.
 type shelf struct {
 	kept map[string]keep.Intent
+	mu   sync.Mutex // of err, where it changes while nobody asks for anything
 	err  error
 	then func() // called when something was written down
 }
 
+// fails lets every write fail, or none.
+func (s *shelf) fails(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
 func (s *shelf) Put(id string, i keep.Intent) error {
-	if s.err != nil {
-		return s.err
+	s.mu.Lock()
+	err := s.err
+	s.mu.Unlock()
+	if err != nil {
+		return err
 	}
 	s.kept[id] = i
 	if s.then != nil {
