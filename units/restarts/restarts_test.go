@@ -30,6 +30,17 @@ func noBreaker(p *Policy) { p.BreakerFailures = 0 }
 func same(a, b State) bool { return reflect.DeepEqual(a, b) }
 
 // TestBackoff: initial × factor^n up to max, and CUDA and driver errors wait class_factor times as long, past max too.
+func TestLearnt(t *testing.T) {
+	var s State
+	p := Policy{BreakerFailures: 1, BreakerTimeout: time.Minute}
+	at := time.Unix(1000, 0)
+	was := s.Failed(p, Crash, at, "a")
+	v := s.Learnt(CUDA, at.Add(time.Second))
+	if v.Cause != CUDA || s.Recent[0].Class != CUDA || v.Advice != CUDA.Advice() || v.Next != was.Next || v.Failures != 1 || s.Total != 1 {
+		t.Errorf("%+v, of %+v", v, s)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	for class, want := range map[Class][]time.Duration{
 		Crash:   {1, 2, 4, 8, 16, 32, 60, 60},

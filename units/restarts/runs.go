@@ -28,6 +28,15 @@ func (s *State) Failed(p Policy, c Class, at time.Time, seed string) Verdict {
 	return v
 }
 
+// Learnt takes note of what the newest failure really was, which its log may tell later than the failure itself. The delay stays as it is.
+func (s *State) Learnt(c Class, at time.Time) Verdict {
+	s.Cause = c
+	if n := len(s.Recent); n > 0 && !s.Recent[n-1].Unseen {
+		s.Recent[n-1].Class = c
+	}
+	return s.verdict(plain(at))
+}
+
 // Restarted takes note of n further runs that ended badly while no manager looked, as PID 1's counter tells. They count for the total,
 // the backoff and the breaker, but open nothing by themselves: PID 1 counted them too, and did not give up. When they ended is not
 // known, so they are no storm.

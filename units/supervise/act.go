@@ -109,7 +109,7 @@ func (s *Supervisor) start(r *replica) {
 		r.hold(until, s.Clock.SinceBoot())
 		return
 	}
-	r.past.Seen, r.past.Due = 0, false // a new unit counts from 0
+	s.anew(r)
 	ctx, gen := s.begin(r, reconcile.Start), r.gen
 	unit, props, port, op, cancel := r.unit, r.rendered.Properties(), r.port, r.op, r.cancelOp
 	r.endpoint = render.Endpoint(port)

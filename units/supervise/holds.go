@@ -125,7 +125,11 @@ func (s *Supervisor) seen(r *replica, st systemd.Status) {
 
 // failedRun counts a run that ended badly, once, and holds the next start back where PID 1 would make it too early.
 func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure) {
-	if run == "" || run == r.past.Run {
+	if run == "" {
+		return
+	}
+	if run == r.past.Run {
+		s.learnt(r, f)
 		return
 	}
 	now := s.Clock.SinceBoot()
@@ -134,6 +138,23 @@ func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure) {
 	r.past.Run = run
 	r.past.Due = r.facts.Unit == reconcile.Backoff
 	s.judged(r, v, was, f, now)
+}
+
+// failedTrial counts a trial that failed before its log tells why, and any other run beside an open breaker: PID 1 would make another one
+// meanwhile, and a manager that is killed must find the breaker open.
+func (s *Supervisor) failedTrial(r *replica, f *registry.Failure) {
+	if r.facts.Unit == reconcile.Backoff && r.past.State.BreakerNow() != restarts.Closed {
+		s.failedRun(r, r.status.InvocationID, f)
+	}
+}
+
+// learnt completes a failure that was counted before its log was read.
+func (s *Supervisor) learnt(r *replica, f *registry.Failure) {
+	v := r.past.State.Learnt(restarts.ClassOf(f.Code), s.Clock.SinceBoot())
+	if r.facts.HoldErr != nil && v.Breaker == restarts.Open {
+		r.facts.HoldErr = openErr(v, f, r.id.Pool)
+	}
+	s.mark(r)
 }
 
 // gaveUp notes that PID 1 starts the unit no more: the breaker opens, if it has not already.
@@ -156,8 +177,10 @@ func (s *Supervisor) judged(r *replica, v restarts.Verdict, was restarts.Breaker
 	r.facts.HoldStop = v.Longer || tooEarly(v.Backoff, r.backoff())
 	r.facts.HoldErr = nil
 	if v.Breaker == restarts.Open {
-		r.facts.HoldErr = registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row; the last: %s", count(v.Failures, "failure"), f.Error()), hintOf(v, f, r.id.Pool))
-		r.facts.HoldErr.Ending = f.Ending
+		r.facts.HoldErr = openErr(v, f, r.id.Pool)
+	}
+	if r.runs() { // PID 1 was faster than the log
+		r.release()
 	}
 	attrs := append(s.about(r), "backoff_ms", v.Delay.Milliseconds(), "restart_count", r.restarts(), "next_restart_ms", time.Now().Add(v.Delay).UnixMilli(),
 		"class", string(v.Cause), "breaker", string(v.Breaker))
@@ -175,6 +198,13 @@ func (s *Supervisor) judged(r *replica, v restarts.Verdict, was restarts.Breaker
 // tooEarly reports whether PID 1 would start a unit clearly before it is due: below systemd 254 its delay does not grow. One that is not known
 // is left alone.
 func tooEarly(due, pid1 time.Duration) bool { return pid1 > 0 && due > pid1+pid1/4 }
+
+// openErr says that the breaker is open, and after which failure.
+func openErr(v restarts.Verdict, f *registry.Failure, pool string) *registry.Failure {
+	open := registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row; the last: %s", count(v.Failures, "failure"), f.Error()), hintOf(v, f, pool))
+	open.Ending = f.Ending
+	return open
+}
 
 // hintOf is the remedy of an open breaker.
 func hintOf(v restarts.Verdict, f *registry.Failure, pool string) string {
@@ -198,6 +228,11 @@ func (r *replica) hold(until, now time.Time) {
 // release ends what holds a replica back.
 func (r *replica) release() {
 	r.facts.Holding, r.facts.HoldStop, r.facts.HoldErr, r.facts.HoldUntil = false, false, nil, time.Time{}
+}
+
+// runs reports whether the engine has a process, so that its next start is not held back yet.
+func (r *replica) runs() bool {
+	return r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active
 }
 
 // breakerMoved tells that the breaker is in another state.
@@ -251,6 +286,16 @@ func (s *Supervisor) proven(r *replica) {
 	if next := r.past.State.NextStable(r.policy(), r.readySince); !next.IsZero() {
 		s.wakeAt(time.Now().Add(next.Sub(now)))
 	}
+}
+
+// anew notes that the engine gets a new unit, which counts from 0. One that failed for good was restarted by PID 1 before, and is again now.
+func (s *Supervisor) anew(r *replica) {
+	if r.facts.Unit == reconcile.Broken {
+		r.past.Base += r.status.NRestarts + 1
+		r.status.NRestarts = 0
+	}
+	r.past.Seen, r.past.Due = 0, false
+	s.mark(r)
 }
 
 // resetCounters has PID 1 forget a unit's restarts, so that its backoff begins anew.

@@ -140,6 +140,9 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	if st.InvocationID != was.InvocationID && was.InvocationID != "" && (r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active) && r.facts.Op != reconcile.Start {
 		s.beginRun(r) // PID 1's own restart, or an administrator's
 	}
+	if r.runs() {
+		r.release() // what held its start back is over, also where it was another manager that saw it begin
+	}
 	switch r.facts.Op {
 	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
@@ -178,6 +181,7 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status) {
 		s.failedRun(r, st.InvocationID, f)
 	default:
 		f = s.reportCrash(r, st, f)
+		s.failedTrial(r, f)
 	}
 	r.facts.Crash = f
 }

@@ -1,0 +1,136 @@
+package supervise
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+)
+
+// slowLog is a journal that takes its time, and then has one line.
+type slowLog struct {
+	runLog
+	line string
+}
+
+func (l *slowLog) Read(ctx context.Context, _ systemd.JournalQuery, _ int) ([]systemd.JournalEntry, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(4 * time.Second):
+	}
+	return []systemd.JournalEntry{{Fields: map[string]string{"MESSAGE": l.line}}}, nil
+}
+
+// limited is a unit at PID 1's start limit.
+func limited(st *systemd.Status) {
+	st.ActiveState, st.SubState, st.Result, st.MainPID = "failed", "failed", "start-limit-hit", 0
+	st.ExecMainCode, st.ExecMainStatus = cldKilled, 11
+}
+
+func TestTrialIsOne(t *testing.T) {
+	scenario(t, "however_long_its_log_takes_to_read", func(t *testing.T, w *world) {
+		n := notes{}
+		m := w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: out of memory"} })
+		w.passGate(unitOf("a"))
+		for i := range 3 {
+			w.crash()
+			time.Sleep(5 * time.Second)
+			if i < 2 {
+				w.restarted()
+			}
+		}
+		m.wantState("a", registry.StateFailed, false)
+		time.Sleep(70 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+		stops := w.called("stop")
+		w.crash()
+		if w.called("stop") != stops+1 {
+			t.Fatalf("PID 1 would start it again while its log is read: %v", w.calls)
+		}
+		if p := m.pool("a"); p.Breaker != "open" {
+			t.Errorf("the breaker is %s", p.Breaker)
+		}
+		m.kill()
+		m = w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: out of memory"} })
+		time.Sleep(100 * time.Second)
+		m.wantState("a", registry.StateFailed, false)
+	})
+	scenario(t, "its_log_tells_the_remedy", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: out of memory"} })
+		w.passGate(unitOf("a"))
+		for range 2 {
+			w.crash()
+			time.Sleep(5 * time.Second)
+			w.restarted()
+		}
+		w.crash()
+		time.Sleep(5 * time.Second)
+		hint := m.pool("a").LastError.Hint
+		time.Sleep(70 * time.Second)
+		w.crash()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if f := m.pool("a").LastError; f.Code != registry.CodeBreakerOpen || f.Hint != hint {
+			t.Errorf("last_error %v, hint %q; before the trial it was %q", f, f.Hint, hint)
+		}
+	})
+}
+
+// TestHoldThatIsOver: a manager that comes late finds a unit that PID 1 has started again. What held that start back must not shorten the next.
+func TestHoldThatIsOver(t *testing.T) {
+	scenario(t, "the_next_crash_waits_its_time", func(t *testing.T, w *world) {
+		n := notes{}
+		m := w.manage(t, pools(llama("a")), withNotes(n))
+		w.passGate(unitOf("a"))
+		w.crash()
+		m.kill()
+		w.restarted()
+		m = w.manage(t, pools(llama("a")), withNotes(n))
+		m.wantState("a", registry.StateReady, true)
+		time.Sleep(time.Minute)
+		w.crash()
+		m.wantState("a", registry.StateBackoff, false)
+		if w.called("start") != 1 {
+			t.Errorf("it was started without a wait: %v", w.calls)
+		}
+	})
+}
+
+// TestPID1IsFasterThanTheLog: the failure counts, and what it says of the next start comes too late to hold back the one after.
+func TestPID1IsFasterThanTheLog(t *testing.T) {
+	scenario(t, "the_run_after_waits_its_time", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: an illegal memory access was encountered"} })
+		w.passGate(unitOf("a"))
+		w.crash()
+		w.restarted()
+		time.Sleep(5 * time.Second)
+		m.wantState("a", registry.StateReady, true)
+		time.Sleep(time.Minute)
+		w.crash()
+		m.wantState("a", registry.StateBackoff, false)
+		if w.called("stop") != 0 || w.called("start") != 1 {
+			t.Errorf("calls: %v", w.calls)
+		}
+	})
+}
+
+func TestRestartsAreCountedOverUnits(t *testing.T) {
+	scenario(t, "a_unit_at_its_start_limit_is_made_anew", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))
+		w.passGate(unitOf("a"))
+		w.crash()
+		w.restarted()
+		w.change(unitOf("a"), limited)
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateFailed, false)
+		time.Sleep(70 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+		if n := m.pool("a").RestartCount; n != 2 {
+			t.Errorf("%d restarts, want PID 1's and the manager's", n)
+		}
+	})
+}
