@@ -133,11 +133,11 @@ func TestCrashNeedsAKernel(t *testing.T) {
 	former := h.must("cat", "/proc/sys/kernel/core_pattern")
 	h.shell(`echo '|/bin/true' >/proc/sys/kernel/core_pattern`)
 	defer h.shell(`echo '` + former + `' >/proc/sys/kernel/core_pattern`)
-	h.pool("greedy", stub().rare().table("limits", `memory_max = "64M"`))
+	h.pool("swollen", stub().rare().table("limits", `memory_max = "64M"`))
 	h.pool("dumps", stub().with(`env = { GOTRACEBACK = "crash" }`).rare())
 	h.reload()
 	for _, c := range []ending{
-		{name: "greedy", end: []string{"/stub/alloc?bytes=268435456"},
+		{name: "swollen", end: []string{"/stub/alloc?bytes=268435456"},
 			code: "ENGINE_OOM", says: "for want of memory in its cgroup (memory_max is 67108864 bytes)", result: "oom-kill", signal: "SIGKILL"},
 		{name: "dumps", end: []string{"/stub/crash?signal=SEGV"},
 			code: "ENGINE_CRASHED", says: "dumped core on SIGABRT", result: "core-dump", signal: "SIGABRT"},

@@ -15,7 +15,7 @@ import (
 // stallAfter makes a load without any progress fail after two seconds, and restarts rare enough to look at the failure.
 func (p poolFile) stallAfter2s() poolFile {
 	return p.table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `start_timeout = "2s"`).
-		table("restart", `initial = "1s"`, `max = "2s"`, `jitter = 0.0`, `breaker_timeout = "3s"`)
+		table("restart", `initial = "1s"`, `max = "2s"`, `jitter = 0.0`, `breaker_failures = 100`, `breaker_timeout = "3s"`)
 }
 
 // TestNotReadyHasAReason: whatever keeps a pool from being ready is in last_error with its code and a remedy, and carrying out

@@ -30,8 +30,9 @@ type gpuLog struct {
 }
 
 // settleTime is how long no line of the engine may come until it counts as read to the end. The journal tells its readers of new
-// entries with a delay of up to a quarter of a second (POST_CHANGE_TIMER_INTERVAL_USEC in systemd's journald-file.c).
-const settleTime = 350 * time.Millisecond
+// entries with a delay of up to a quarter of a second (POST_CHANGE_TIMER_INTERVAL_USEC in systemd's journald-file.c), and on a busy host it
+// lags by more: 350 ms were too little there, once in some tens of starts.
+const settleTime = time.Second
 
 // fallback logs a line, and then returns why the engine runs on the CPU, with its own words; "" where it does not say so. A journal that
 // cannot be read lets the engine pass, with a line that says so.

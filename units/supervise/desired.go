@@ -87,6 +87,7 @@ func (s *Supervisor) apply(d Desired) {
 		}
 	}
 	if !d.Hold && blind == nil {
+		s.unmarkStrangers()
 		for id := range s.Intents {
 			s.entry(id) // a pool that was removed while no manager ran: what was asked of it is dropped with it
 		}

@@ -73,6 +73,21 @@ func (s *Supervisor) unmark(r *replica) {
 	}
 }
 
+// unmarkStrangers forgets the history of pools that were removed while no manager ran.
+func (s *Supervisor) unmarkStrangers() {
+	for key := range s.Marked {
+		id, _, _ := strings.Cut(key, "/")
+		if s.entries[id] != nil {
+			continue
+		}
+		delete(s.Marked, key)
+		if s.Marks != nil {
+			s.unmarked[key] = nil
+			s.writeMarks()
+		}
+	}
+}
+
 // writeMarks writes what has changed, one batch at a time, so that an older value never comes after a newer one.
 func (s *Supervisor) writeMarks() {
 	if s.marking || len(s.unmarked) == 0 {
@@ -106,8 +121,8 @@ func (s *Supervisor) seen(r *replica, st systemd.Status) {
 	past := &r.past
 	more := st.NRestarts - past.Seen
 	switch {
-	case more == 0 || !r.facts.Exists() || r.facts.Op == reconcile.Hold || r.facts.Op == reconcile.Stop:
-		return // a unit that leaves tells nothing new
+	case !r.known || more == 0 || !r.facts.Exists() || r.facts.Op == reconcile.Hold || r.facts.Op == reconcile.Stop:
+		return // a unit that leaves tells nothing new; what counts is not known while the pool's file cannot be read
 	case more < 0: // an administrator reset it, or we did
 		past.Base -= more
 	default:
@@ -125,7 +140,7 @@ func (s *Supervisor) seen(r *replica, st systemd.Status) {
 
 // failedRun counts a run that ended badly, once, and holds the next start back where PID 1 would make it too early.
 func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure) {
-	if run == "" {
+	if run == "" || !r.known {
 		return
 	}
 	if run == r.past.Run {
@@ -159,8 +174,8 @@ func (s *Supervisor) learnt(r *replica, f *registry.Failure) {
 
 // gaveUp notes that PID 1 starts the unit no more: the breaker opens, if it has not already.
 func (s *Supervisor) gaveUp(r *replica) {
-	if r.facts.HoldStop {
-		return // it was taken from PID 1 already
+	if r.facts.HoldStop || !r.known {
+		return // it was taken from PID 1 already, or it is not known what would be due
 	}
 	f := r.facts.Crash
 	if f == nil {
@@ -271,7 +286,7 @@ func (s *Supervisor) endRun(r *replica) {
 
 // proven notes how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
 func (s *Supervisor) proven(r *replica) {
-	if r.readySince.IsZero() {
+	if r.readySince.IsZero() || !r.known {
 		return
 	}
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()

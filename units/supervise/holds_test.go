@@ -101,6 +101,34 @@ func TestBreaker(t *testing.T) {
 			t.Errorf("breaker %s, %d restarts", p.Breaker, p.RestartCount)
 		}
 	})
+	scenario(t, "a_pool_that_was_removed_while_no_manager_ran_begins_anew", func(t *testing.T, w *world) {
+		n := notes{}
+		former := breaking(t, w, n)
+		open(t, w, former)
+		former.kill()
+		w.manage(t, pools(), withNotes(n)).kill()
+		if len(n) != 0 {
+			t.Errorf("still marked: %s", n)
+		}
+		m := w.manage(t, pools(llama("a", failing)), withNotes(n))
+		m.wantState("a", registry.StateStarting, false)
+		if p := m.pool("a"); p.Breaker != "closed" || p.RestartCount != 0 {
+			t.Errorf("breaker %s, %d restarts", p.Breaker, p.RestartCount)
+		}
+	})
+	scenario(t, "a_file_that_cannot_be_read_makes_nothing_forgotten", func(t *testing.T, w *world) {
+		n := notes{}
+		m := breaking(t, w, n)
+		w.crash()
+		w.restarted()
+		m.kill()
+		m = w.manage(t, Desired{Problems: []registry.Problem{bad("a")}}, withNotes(n))
+		time.Sleep(time.Hour)
+		m.wantState("a", registry.StateReady, true)
+		if w.called("reset") != 0 || m.pool("a").RestartCount != 1 {
+			t.Errorf("%d restarts; calls %v", m.pool("a").RestartCount, w.calls)
+		}
+	})
 	scenario(t, "a_trial_that_fails_opens_it_for_twice_as_long", func(t *testing.T, w *world) {
 		m := breaking(t, w, notes{})
 		open(t, w, m)
