@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
@@ -65,10 +68,10 @@ at the deadline is cut. The pool stays stopped, over restarts and reboots, until
 				return true, errors.New("it was resumed meanwhile")
 			case p.State != "stopped":
 				return false, nil
-			case p.LastError != nil:
+			case p.LastError != nil && strings.HasPrefix(*p.LastError, string(registry.CodeDrainTimeout)):
 				return true, errors.New(*p.LastError)
 			}
-			return true, nil
+			return true, nil // whatever else is wrong with it
 		})
 	}
 	return cmd
@@ -125,12 +128,22 @@ started now.`,
 	return cmd
 }
 
-// ready is the end of a wait for a pool that serves.
+// ready is the end of a wait for a pool that serves. One that waits for its backoff or for memory may come to it; one that failed does not,
+// as far as anybody can tell.
 func ready(p wire.Pool) (bool, error) {
-	if p.Drain != nil && !p.Drain.Restart {
+	switch {
+	case p.Drain != nil && !p.Drain.Restart:
 		return true, errors.New("it was drained meanwhile")
+	case p.Drain != nil:
+		return false, nil
+	case slices.Contains([]string{"failed", "invalid", "refused"}, p.State):
+		why := "it is " + clean(p.State)
+		if p.LastError != nil {
+			why += ": " + clean(*p.LastError)
+		}
+		return true, errors.New(why)
 	}
-	return p.Ready && p.Drain == nil, nil
+	return p.Ready, nil
 }
 
 func newReload(a *app) *cobra.Command {
@@ -171,7 +184,7 @@ that was rolled back is tried again.`,
 			case p.LastError != nil && p.Ready:
 				return true, errors.New("the former version serves: " + *p.LastError)
 			}
-			return p.Ready, nil
+			return ready(p)
 		})
 	}
 	return cmd

@@ -42,7 +42,10 @@ func (o *operators) Drain(_ context.Context, id string, deadline time.Duration, 
 	return o.note("drain %s %s", id, deadline)
 }
 
-func (o *operators) Resume(_ context.Context, id, _ string) error { return o.note("resume %s", id) }
+func (o *operators) Resume(_ context.Context, id, _ string) error {
+	o.begin(func(p *registry.Pool) { p.State, p.Ready = registry.StateStaging, false })
+	return o.note("resume %s", id)
+}
 
 func (o *operators) Reset(_ context.Context, id, _ string) error { return o.note("reset %s", id) }
 
@@ -64,6 +67,7 @@ func TestOperate(t *testing.T) {
 	}
 	stopped := func(p *registry.Pool) { p.State = registry.StateStopped }
 	timeout := registry.Fail(registry.CodeDrainTimeout, "3 leases were still held at the drain deadline, and cut", "")
+	broken := registry.Fail(registry.CodeConfigInvalid, "gemma.toml:1:1: broken", "")
 	back := func(p *registry.Pool) {
 		ready(p)
 		p.LastError = registry.Fail(registry.CodeModelNotFound, "/srv/b.gguf: no such file", "")
@@ -80,10 +84,13 @@ func TestOperate(t *testing.T) {
 		{"drain/deadline", "drain gemma --deadline 1m30s", nil, nil, "drain gemma 1m30s", exitOK, "under way"},
 		{"drain/wait", "drain gemma -w", stopped, nil, "drain gemma -1ns", exitOK, "gemma is drained"},
 		{"drain/cut", "drain gemma --wait", func(p *registry.Pool) { stopped(p); p.LastError = timeout }, nil, "drain gemma -1ns", exitFailed, "3 leases were still held"},
+		{"drain/with_a_broken_file", "drain gemma --wait", func(p *registry.Pool) { stopped(p); p.LastError = broken }, nil, "drain gemma -1ns", exitOK, "gemma is drained"},
 		{"drain/resumed_by_another", "drain gemma --wait", ready, nil, "drain gemma -1ns", exitFailed, "it was resumed meanwhile"},
 		{"drain/bad_deadline", "drain gemma --deadline -5s", nil, nil, "", exitUsage, "--deadline is -5s"},
 		{"drain/no_such_pool", "drain gema", nil, nil, "", exitNoPool, "Did you mean gemma?"},
 		{"resume", "resume gemma --wait", ready, nil, "resume gemma", exitOK, "gemma is ready"},
+		{"resume/in_vain", "resume gemma --wait", func(p *registry.Pool) { ready(p); p.State, p.Ready, p.LastError = registry.StateInvalid, false, broken }, nil,
+			"resume gemma", exitFailed, "it is invalid: CONFIG_INVALID: gemma.toml:1:1: broken"},
 		{"reset", "reset gemma --wait", ready, nil, "reset gemma", exitOK, "gemma is ready"},
 		{"restart", "restart gemma --wait", ready, nil, "restart gemma", exitOK, "gemma is ready again"},
 		{"reload", "reload gemma --model file:/srv/b.gguf --digest sha256:00 --wait", ready, nil,
