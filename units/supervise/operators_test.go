@@ -7,6 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/keep"
+	"github.com/pool-managerd/pool-managerd/units/rollout"
 )
 
 // TestResumeOfWhatWasStoppedByHand: a resume is one start, and no wish for ever.
@@ -154,6 +155,122 @@ func TestExternalDrainOutlivesTheManager(t *testing.T) {
 		m.wantCode("a", registry.CodeDrainTimeout)
 		if h.cuts.Load() != 1 {
 			t.Errorf("%d cuts", h.cuts.Load())
+		}
+	})
+}
+
+// stuck is a disk that takes its time, and then refuses, once.
+type stuck struct{ until chan struct{} }
+
+func (s *stuck) Put(string, keep.Intent) error {
+	if _, open := <-s.until; !open {
+		return nil
+	}
+	return registry.Fail(registry.CodeStateNotSaved, "no space left on device", "make room")
+}
+
+// TestNothingIsMissedWhileADiskRefuses: what happens while a wish is being written down is acted upon, written or not.
+func TestNothingIsMissedWhileADiskRefuses(t *testing.T) {
+	refused := func(t *testing.T, w *world, meanwhile func(m *manager)) *manager {
+		disk := &stuck{make(chan struct{})}
+		version := llama("a")
+		m := w.manage(t, pools(version), func(o *Options) {
+			o.Keep, o.Intents = disk, map[string]keep.Intent{"a": {Current: &version}}
+		})
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		answered := make(chan error, 1)
+		go func() { answered <- m.s.Drain(t.Context(), "a", time.Minute, "uid:0") }()
+		synctest.Wait()
+		meanwhile(m)
+		synctest.Wait()
+		disk.until <- struct{}{}
+		close(disk.until)
+		if err := <-answered; err == nil {
+			t.Error("the drain is not written down, and was answered")
+		}
+		synctest.Wait()
+		return m
+	}
+	scenario(t, "a_unit_that_goes_is_started_again", func(t *testing.T, w *world) {
+		m := refused(t, w, func(*manager) {
+			if err := w.Clear(t.Context(), unitOf("a")); err != nil { // somebody has PID 1 forget it
+				t.Fatal(err)
+			}
+		})
+		m.wantState("a", registry.StateStarting, false)
+	})
+	scenario(t, "a_file_that_changes_is_taken_up", func(t *testing.T, w *world) {
+		m := refused(t, w, func(m *manager) { m.apply(pools(llama("a", model("b.gguf")))) })
+		m.wantState("a", registry.StateReady, true)
+		if w.called("start "+besideOf("a")) != 1 {
+			t.Errorf("calls: %v", w.calls)
+		}
+	})
+}
+
+// TestStoppedByForce: an engine that does not end at SIGTERM has a second more at a deadline, and its own stop timeout elsewhere.
+func TestStoppedByForce(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		held  int64
+		kills int
+	}{{"at_the_deadline", 1, 1}, {"not_where_nothing_was_held", 0, 0}} {
+		scenario(t, c.name, func(t *testing.T, w *world) {
+			m, _, h := drainable(t, w)
+			w.with(func() { w.stubborn = make(chan struct{}) })
+			h.n.Store(c.held)
+			m.drain(10 * time.Second)
+			time.Sleep(10*time.Second + forceAfter/2)
+			m.wantState("a", registry.StateStopping, false)
+			if n := w.called("kill"); n != 0 {
+				t.Errorf("%d kills before it had its second", n)
+			}
+			time.Sleep(forceAfter)
+			synctest.Wait()
+			if n := w.called("kill"); n != c.kills {
+				t.Errorf("%d kills, want %d: %v", n, c.kills, w.calls)
+			}
+		})
+	}
+}
+
+// TestTwoOperators: of two wishes for one pool, the one that keeps it stopped holds until a resume.
+func TestTwoOperators(t *testing.T) {
+	restart := func(m *manager) {
+		if err := m.s.Restart(m.t.Context(), "a", "uid:1"); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		asks func(m *manager)
+	}{
+		{"drain_after_restart_stays_stopped", func(m *manager) { restart(m); m.drain(time.Minute) }},
+		{"restart_after_drain_stays_stopped", func(m *manager) { m.drain(time.Minute); restart(m) }},
+	} {
+		scenario(t, c.name, func(t *testing.T, w *world) {
+			m, _, h := drainable(t, w)
+			h.n.Store(1)
+			c.asks(m)
+			h.n.Store(0)
+			time.Sleep(time.Hour)
+			m.wantState("a", registry.StateStopped, false)
+		})
+	}
+	scenario(t, "drain_cancels_a_reload_and_blames_nobody", func(t *testing.T, w *world) {
+		m, s, h := drainable(t, w)
+		h.n.Store(1)
+		m.reload("b.gguf", time.Minute)
+		m.drain(time.Minute)
+		if rec := s.kept["a"].Reload; rec != nil && rec.Reason != rollout.Cancelled {
+			t.Errorf("the reload goes on: %+v", rec)
+		}
+		h.n.Store(0)
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateStopped, false)
+		if k := s.kept["a"]; k.Rejected != nil || k.Reload != nil || k.Override != nil {
+			t.Errorf("written down: %+v", k)
 		}
 	})
 }

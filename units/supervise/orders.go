@@ -90,6 +90,12 @@ func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(erro
 		e.orders = e.orders[1:]
 		first()
 	}
+	if err != nil && !e.saving { // what waited for it goes on without
+		for _, r := range e.sorted() {
+			s.decide(r)
+		}
+		s.publish(e)
+	}
 	if e.over() && s.entries[e.id] == e {
 		s.drop(e)
 	}

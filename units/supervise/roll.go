@@ -187,8 +187,8 @@ func (r *replica) hasFailed() *registry.Failure {
 // takes a former version that serves.
 func (s *Supervisor) rolls(r *replica) bool {
 	e := r.entry
-	if e.intent.Reload != nil || e.saving {
-		return e.saving
+	if e.intent.Reload != nil {
+		return false
 	}
 	if r.external() || e.intent.Current != nil && external(*e.intent.Current) {
 		return false // an engine of somebody else is not replaced by starting another
@@ -198,6 +198,9 @@ func (s *Supervisor) rolls(r *replica) bool {
 	}
 	if s.occupied(r, r.planned) != nil || s.waitedFor(r) {
 		return false // two pools swap their GPUs: neither could go back
+	}
+	if e.saving {
+		return true // it may be this very reload that is being written down
 	}
 	from := e.intent.Current
 	if from == nil || r.facts.Probe != reconcile.Healthy || r.facts.Draining || time.Now().Before(e.saveAfter) {

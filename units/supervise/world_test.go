@@ -37,6 +37,7 @@ type world struct {
 
 	below254   bool
 	stopErr    error           // what every stop ends with
+	stubborn   chan struct{}   // where not nil, engines do not end at SIGTERM; closed by the kill
 	stageHangs bool            // staging goes on until it is told to end
 	probeDies  bool            // a probe is a defect
 	mute       map[string]bool // endpoints that answer no probe
@@ -201,10 +202,19 @@ func (w *world) passGate(unit string) {
 	w.ended[unit] <- nil
 }
 
-func (w *world) Stop(_ context.Context, unit string) error {
+func (w *world) Stop(ctx context.Context, unit string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("stop %s", unit)
+	if killed := w.stubborn; killed != nil {
+		w.mu.Unlock()
+		w.change(unit, stopping)
+		select {
+		case <-ctx.Done():
+		case <-killed:
+		}
+		w.mu.Lock()
+	}
 	if w.stopErr != nil {
 		return w.stopErr
 	}
@@ -280,6 +290,9 @@ func (w *world) Kill(_ context.Context, unit string) error {
 	stops := w.units[unit] != nil && w.units[unit].ActiveState == "deactivating"
 	w.mu.Unlock()
 	if stops {
+		if w.stubborn != nil {
+			close(w.stubborn)
+		}
 		w.change(unit, func(st *systemd.Status) {
 			st.ActiveState, st.SubState, st.Result, st.MainPID = "failed", "failed", "signal", 0
 		})
