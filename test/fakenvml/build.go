@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-//go:embed src/*.c src/*.h
+//go:embed src
 var source embed.FS
 
 // SOName is the name under which programs load the library.
@@ -33,7 +33,8 @@ func Build(ctx context.Context, dir string, old bool) (string, error) {
 	}
 	library := filepath.Join(dir, SOName)
 	args := []string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-DNVML_NO_UNVERSIONED_FUNC_DEFS=1",
-		"-I", filepath.Join(strings.TrimSpace(string(out)), "pkg", "nvml"), "-Wl,-soname," + SOName, "-o", library}
+		"-I", filepath.Join(strings.TrimSpace(string(out)), "pkg", "nvml"), "-Wl,-soname," + SOName,
+		"-Wl,--version-script=" + filepath.Join(dir, "src", "exports.map"), "-o", library}
 	if old {
 		args = append(args, "-DFAKENVML_OLD")
 	}

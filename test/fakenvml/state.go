@@ -28,6 +28,7 @@ type State struct {
 	Init            int    // what nvmlInit returns: an nvmlReturn_t
 	Generation      int    // a process that began with another one gets LIB_RM_VERSION_MISMATCH
 	Hang            string // the call that does not return
+	Latency         int    // microseconds that each call takes
 	GPUs            []GPU
 }
 
@@ -85,6 +86,9 @@ func (s State) String() string {
 	line("generation", s.Generation)
 	if s.Hang != "" {
 		line("hang", s.Hang)
+	}
+	if s.Latency > 0 {
+		line("latency", s.Latency)
 	}
 	for _, g := range s.GPUs {
 		g.write(line)

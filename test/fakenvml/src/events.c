@@ -1,11 +1,10 @@
 /* Events: lines that are appended to the file "events" while somebody listens. What was there before is not told, as NVML does. */
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "state.h"
+#include "handle.h"
 
 #define TYPES (nvmlEventTypeXidCriticalError | nvmlEventTypeDoubleBitEccError | nvmlEventTypeGpuUnavailableError | nvmlEventTypeGpuRecoveryAction)
 
@@ -26,7 +25,7 @@ nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *out)
 {
 	char path[256];
 
-	state_hang("nvmlEventSetCreate");
+	state_enter("nvmlEventSetCreate");
 	memset(&set, 0, sizeof set);
 	set.read = size_of_events(path, sizeof path);
 	out->handle = (void *)(uintptr_t)0x20000;
@@ -36,28 +35,27 @@ nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *out)
 nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t s)
 {
 	(void)s;
+	state_enter("nvmlEventSetFree");
 	memset(&set, 0, sizeof set);
 	return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetSupportedEventTypes(nvmlDevice_t device, unsigned long long *types)
 {
-	(void)device;
+	BEGIN(nvmlDeviceGetSupportedEventTypes, NULL);
 	*types = TYPES;
-	return NVML_SUCCESS;
+	return done(NVML_SUCCESS);
 }
 
+/* A partition cannot be registered: its GPU tells for it. */
 nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long types, nvmlEventSet_t s)
 {
-	uintptr_t n = (uintptr_t)device.handle - 0x10000;
-
+	BEGIN(nvmlDeviceRegisterEvents, NULL);
 	(void)s;
-	if (n % 16 || n / 16 >= MAX_GPUS)
-		return NVML_ERROR_NOT_SUPPORTED; /* a partition */
 	if (types & ~(unsigned long long)TYPES)
-		return NVML_ERROR_NOT_SUPPORTED;
-	set.wanted[n / 16] |= types;
-	return NVML_SUCCESS;
+		return done(NVML_ERROR_NOT_SUPPORTED);
+	set.wanted[((uintptr_t)device.handle - FIRST_HANDLE) / PER_GPU] |= types;
+	return done(NVML_SUCCESS);
 }
 
 static unsigned long long type_of(const char *kind)
@@ -83,7 +81,7 @@ static int take(const char *line, nvmlEventData_t *data)
 	for (i = 0; i < s->ngpus; i++) {
 		if (strcmp(s->gpus[i].uuid, uuid) || !(set.wanted[i] & type_of(kind)))
 			continue;
-		data->device.handle = (void *)(uintptr_t)(0x10000 + i * 16);
+		data->device = handle(i, 0);
 		data->eventType = type_of(kind);
 		data->eventData = value;
 		data->gpuInstanceId = (unsigned int)gi;
@@ -124,7 +122,7 @@ nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t s, nvmlEventData_t *data, unsign
 	int lost = 0, i;
 
 	(void)s;
-	state_hang("nvmlEventSetWait_v2");
+	state_enter("nvmlEventSetWait_v2");
 	for (waited = 0;; waited += 5) {
 		struct state *st = state_get();
 

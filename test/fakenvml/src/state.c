@@ -11,6 +11,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct state now;
 static struct stat seen;
+static FILE *held; /* what "now" was read from: open, so that its inode is not given to the next version */
 
 void state_path(char *out, size_t size, const char *name)
 {
@@ -70,6 +71,7 @@ static void read_host(struct state *s, const char *key, const char *value)
 	if (!strcmp(key, "driver")) snprintf(s->driver, NAME, "%s", value);
 	else if (!strcmp(key, "library")) snprintf(s->library, NAME, "%s", value);
 	else if (!strcmp(key, "hang")) snprintf(s->hang, NAME, "%s", value);
+	else if (!strcmp(key, "latency")) s->latency = strtoul(value, NULL, 10);
 	else if (!strcmp(key, "cuda")) s->cuda = atoi(value);
 	else if (!strcmp(key, "init")) s->init = atoi(value);
 	else if (!strcmp(key, "generation")) s->generation = atoi(value);
@@ -105,6 +107,16 @@ static void parse(FILE *f, struct state *s)
 	}
 }
 
+/* Forgets what was read. */
+static void forget(void)
+{
+	if (held)
+		fclose(held);
+	held = NULL;
+	memset(&now, 0, sizeof now);
+	memset(&seen, 0, sizeof seen);
+}
+
 struct state *state_get(void)
 {
 	char path[256];
@@ -114,33 +126,36 @@ struct state *state_get(void)
 	pthread_mutex_lock(&lock);
 	state_path(path, sizeof path, "state");
 	if (stat(path, &st)) { /* no fake driver runs: none is loaded */
-		memset(&now, 0, sizeof now);
-		memset(&seen, 0, sizeof seen);
+		forget();
 		now.init = NVML_ERROR_DRIVER_NOT_LOADED;
 		return &now;
 	}
-	if (st.st_ino == seen.st_ino && st.st_size == seen.st_size && !memcmp(&st.st_mtim, &seen.st_mtim, sizeof st.st_mtim))
+	if (held && st.st_dev == seen.st_dev && st.st_ino == seen.st_ino && st.st_size == seen.st_size && !memcmp(&st.st_mtim, &seen.st_mtim, sizeof st.st_mtim))
 		return &now;
 	f = fopen(path, "re");
 	if (!f)
 		return &now;
-	memset(&now, 0, sizeof now);
+	forget();
+	held = f;
 	fstat(fileno(f), &seen);
 	parse(f, &now);
-	fclose(f);
 	return &now;
 }
 
 void state_done(void) { pthread_mutex_unlock(&lock); }
 
-void state_hang(const char *call)
+void state_enter(const char *call)
 {
-	for (;;) {
-		int hangs = !strcmp(state_get()->hang, call);
+	struct state *s = state_get();
+	unsigned int latency = s->latency;
+	int hangs = !strcmp(s->hang, call);
 
-		state_done();
-		if (!hangs)
-			return;
+	state_done();
+	if (latency)
+		usleep(latency);
+	while (hangs) {
 		usleep(20000);
+		hangs = !strcmp(state_get()->hang, call);
+		state_done();
 	}
 }

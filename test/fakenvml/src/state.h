@@ -1,4 +1,4 @@
-/* The state of the fake driver: what stands in the file "state", as format.go describes it. */
+/* The state of the fake driver: what stands in the file "state", as state.go writes it. */
 #ifndef FAKENVML_STATE_H
 #define FAKENVML_STATE_H
 
@@ -44,6 +44,7 @@ struct gpu {
 struct state {
 	char driver[NAME], library[NAME], hang[NAME];
 	int cuda, init, generation;
+	unsigned int latency; /* microseconds that each call takes */
 	struct gpu gpus[MAX_GPUS];
 	int ngpus;
 };
@@ -52,8 +53,8 @@ struct state {
 struct state *state_get(void);
 void state_done(void);
 
-/* Blocks for as long as the state says that this call hangs. */
-void state_hang(const char *call);
+/* Begins every call: takes as long as the state says that calls take, and blocks for as long as it says that this one hangs. */
+void state_enter(const char *call);
 
 /* The path of a file of the fake driver. */
 void state_path(char *out, size_t size, const char *name);
