@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,13 +17,15 @@ import (
 
 // usage lists the commands. GPU is an index; BYTES a number of bytes.
 const usage = `show                        the state as the library reads it
-xid GPU CODE [PID]          an Xid: a driver event, and the kernel's line
-ecc GPU                     an uncorrectable memory error
+xid GPU CODE [PID [GI CI]]  an Xid, of a MIG instance or of the GPU: a driver event, and the kernel's line; PID 0 is not known
+ecc GPU                     an uncorrectable memory error, with its event
+unavailable GPU             the event that the GPU cannot be reached
 recovery GPU ACTION         what the driver advises (0 none, 1 reset, 2 reboot), with its event
 lose GPU | restore GPU      every call says GPU_IS_LOST, or works again
 hog GPU BYTES | unhog GPU   a foreign process holds memory, or no more
 late DURATION               memory is given back so long after a process ended
 hang CALL | unhang          an NVML call does not return
+latency DURATION            each NVML call takes so long
 init CODE                   what nvmlInit returns: 0, 4, 9 or 18
 replace VERSION             another driver is loaded: processes that began before get a mismatch
 `
@@ -31,7 +34,7 @@ replace VERSION             another driver is loaded: processes that began befor
 const hogPID = 1
 
 // command serves one connection of ctl.
-func (d *driver) command(c *net.UnixConn) {
+func (d *driver) command(_ context.Context, c *net.UnixConn) {
 	var args []string
 	if err := json.NewDecoder(bufio.NewReader(c)).Decode(&args); err != nil {
 		return
@@ -59,17 +62,21 @@ func (d *driver) obey(args []string) (string, error) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return d.now.String(), nil
-	case "late":
-		late, err := time.ParseDuration(arg(1))
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.late = late
-		return "", err
-	case "hang", "unhang":
+	case "late", "latency":
+		return "", d.obeyTime(args[0], arg(1))
+	case "hang":
+		if arg(1) == "" {
+			return "", errors.New("hang wants the name of an NVML call, such as nvmlDeviceGetUtilizationRates")
+		}
 		return "", d.change(func(s *fakenvml.State) error { s.Hang = arg(1); return nil })
+	case "unhang":
+		return "", d.change(func(s *fakenvml.State) error { s.Hang = ""; return nil })
 	case "init":
 		code, err := strconv.Atoi(arg(1))
-		return "", errors.Join(err, d.change(func(s *fakenvml.State) error { s.Init = code; return nil }))
+		if err != nil {
+			return "", fmt.Errorf("init wants a number, such as 9: %w", err)
+		}
+		return "", d.change(func(s *fakenvml.State) error { s.Init = code; return nil })
 	case "replace":
 		return "", d.change(func(s *fakenvml.State) error { s.Driver, s.Library = arg(1), "12."+arg(1); s.Generation++; return nil })
 	}
@@ -77,50 +84,99 @@ func (d *driver) obey(args []string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q is no GPU's index; the commands are:\n%s", arg(1), usage)
 	}
-	return "", d.obeyGPU(args[0], index, arg(2), arg(3))
+	return "", d.obeyGPU(args[0], index, args[2:])
+}
+
+// obeyTime carries out what takes a duration.
+func (d *driver) obeyTime(command, value string) error {
+	duration, err := time.ParseDuration(value)
+	if err != nil || duration < 0 {
+		return fmt.Errorf("%s wants a duration, such as 1.5s: %q", command, value)
+	}
+	return d.change(func(s *fakenvml.State) error {
+		if command == "late" {
+			d.late = duration
+		} else {
+			s.Latency = int(duration.Microseconds())
+		}
+		return nil
+	})
+}
+
+// operands are the least and the most numbers that a command takes behind the GPU's index.
+var operands = map[string][2]int{
+	"xid": {1, 4}, "ecc": {0, 0}, "unavailable": {0, 0}, "recovery": {1, 1}, "lose": {0, 0}, "restore": {0, 0}, "hog": {1, 1}, "unhog": {0, 0},
+}
+
+// numbers reads the operands of a command.
+func numbers(command string, words []string) ([]uint64, error) {
+	want, ok := operands[command]
+	if !ok {
+		return nil, fmt.Errorf("unknown command %q; the commands are:\n%s", command, usage)
+	}
+	if len(words) < want[0] || len(words) > want[1] || command == "xid" && len(words) == 3 {
+		return nil, fmt.Errorf("%s has %d operands behind the GPU; the commands are:\n%s", command, len(words), usage)
+	}
+	values := make([]uint64, len(words))
+	for i, w := range words {
+		var err error
+		if values[i], err = strconv.ParseUint(w, 10, 64); err != nil {
+			return nil, fmt.Errorf("%s: %q is no number", command, w)
+		}
+	}
+	return values, nil
 }
 
 // obeyGPU carries out what concerns one GPU.
-func (d *driver) obeyGPU(command string, index int, first, second string) error {
-	value, _ := strconv.ParseUint(first, 10, 64)
-	var event *fakenvml.Event
-	err := d.change(func(s *fakenvml.State) error {
+func (d *driver) obeyGPU(command string, index int, words []string) error {
+	values, err := numbers(command, words)
+	if err != nil {
+		return err
+	}
+	var event fakenvml.Event
+	var pci string
+	err = d.change(func(s *fakenvml.State) error {
 		if index < 0 || index >= len(s.GPUs) {
 			return fmt.Errorf("there is no GPU %d", index)
 		}
 		g := &s.GPUs[index]
-		event = &fakenvml.Event{UUID: g.UUID, Data: value, GI: -1, CI: -1}
-		return alter(command, g, event, value)
+		pci = g.PCI
+		event = alter(command, g, values)
+		return nil
 	})
-	if err != nil {
+	if err != nil || event.Kind == "" {
 		return err
 	}
 	if event.Kind == "xid" {
-		d.mu.Lock()
-		pci := d.now.GPUs[index].PCI
-		d.mu.Unlock()
-		kernel(pci, first, second)
-	}
-	if event.Kind == "" {
-		return nil
+		pid := uint64(0)
+		if len(values) > 1 {
+			pid = values[1]
+		}
+		logKernel(kernelLine(pci, event, pid))
 	}
 	return event.Append(d.dir)
 }
 
-// alter changes a GPU and names the event that goes with it.
-func alter(command string, g *fakenvml.GPU, event *fakenvml.Event, value uint64) error {
+// alter changes a GPU and returns the event that goes with it; its Kind is empty where none does.
+func alter(command string, g *fakenvml.GPU, values []uint64) fakenvml.Event {
+	event := fakenvml.Event{UUID: g.UUID, GI: -1, CI: -1}
 	switch command {
 	case "xid":
-		event.Kind = "xid"
+		event.Kind, event.Data = "xid", values[0]
+		if len(values) == 4 {
+			event.GI, event.CI = int(values[2]), int(values[3])
+		}
 	case "ecc":
 		event.Kind = "ecc"
 		if g.ECC == nil {
 			g.ECC = &fakenvml.ECC{On: true}
 		}
 		g.ECC = &fakenvml.ECC{On: true, Corrected: g.ECC.Corrected, Uncorrectable: g.ECC.Uncorrectable + 1}
+	case "unavailable":
+		event.Kind = "unavailable"
 	case "recovery":
-		event.Kind = "recovery"
-		action := int(value)
+		event.Kind, event.Data = "recovery", values[0]
+		action := int(values[0])
 		g.Recovery = &action
 	case "lose":
 		g.Problem = 15 // NVML_ERROR_GPU_IS_LOST
@@ -129,13 +185,11 @@ func alter(command string, g *fakenvml.GPU, event *fakenvml.Event, value uint64)
 		g.Problem, g.Recovery = 0, &none
 	case "hog":
 		giveBackGPU(g)
-		g.Processes = append(g.Processes, fakenvml.Process{PID: hogPID, Used: value})
+		g.Processes = append(g.Processes, fakenvml.Process{PID: hogPID, Used: values[0]})
 	case "unhog":
 		giveBackGPU(g)
-	default:
-		return fmt.Errorf("unknown command %q; the commands are:\n%s", command, usage)
 	}
-	return nil
+	return event
 }
 
 func giveBackGPU(g *fakenvml.GPU) {
@@ -148,17 +202,26 @@ func giveBackGPU(g *fakenvml.GPU) {
 	g.Processes = others
 }
 
-// kernel writes the line that the real driver logs, where the kernel's log can be written to: in a container it often cannot. journald takes
-// the first word of what a program writes there for its name.
-func kernel(pci, code, pid string) {
-	if pid == "" {
-		pid = "'<unknown>'"
+// kernelLine is what the real driver logs of an Xid. The bus id there has four digits of the domain and no function.
+func kernelLine(pci string, xid fakenvml.Event, pid uint64) string {
+	place := strings.TrimSuffix(strings.TrimPrefix(pci, "0000"), ".0")
+	if xid.GI >= 0 {
+		place += fmt.Sprintf(" GPU-I:%02d GPU-CI:%02d", xid.GI, xid.CI)
 	}
+	process := "'<unknown>'"
+	if pid > 0 {
+		process = strconv.FormatUint(pid, 10)
+	}
+	return fmt.Sprintf("NVRM: Xid (PCI:%s): %d, pid=%s, name=stubengine, fake", place, xid.Data, process)
+}
+
+// logKernel writes a line where the kernel's log can be written to: in a container it often cannot. journald takes the first word of what
+// a program writes there for its name.
+func logKernel(line string) {
 	f, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	place := strings.TrimSuffix(strings.TrimPrefix(pci, "0000"), ".0")
-	fmt.Fprintf(f, "<3>kernel: NVRM: Xid (PCI:%s): %s, pid=%s, name=stubengine, fake\n", place, code, pid)
+	fmt.Fprintf(f, "<3>kernel: %s\n", line)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,8 +40,8 @@ func (d *driver) change(f func(*fakenvml.State) error) error {
 	return d.write()
 }
 
-// take serves one engine: it gets memory, and keeps it until its connection ends.
-func (d *driver) take(c *net.UnixConn) {
+// take serves one engine: it gets memory, and keeps it until its connection ends, or ctx.
+func (d *driver) take(ctx context.Context, c *net.UnixConn) {
 	pid := peer(c)
 	line, err := bufio.NewReader(io.LimitReader(c, 1<<16)).ReadBytes('\n')
 	if err != nil {
@@ -60,8 +61,11 @@ func (d *driver) take(c *net.UnixConn) {
 	d.mu.Lock()
 	late := d.late
 	d.mu.Unlock()
-	time.Sleep(late)
-	_ = d.change(func(s *fakenvml.State) error { giveBack(s, pid); return nil })
+	select {
+	case <-time.After(late):
+	case <-ctx.Done():
+	}
+	_ = d.change(func(s *fakenvml.State) error { giveBack(s, pid, wish); return nil })
 }
 
 // peer is the process at the other end, 0 where the kernel does not tell.
@@ -131,15 +135,15 @@ func give(s *fakenvml.State, pid int, wish map[string]uint64) error {
 	return nil
 }
 
-// giveBack takes everything from a process.
-func giveBack(s *fakenvml.State, pid int) {
-	of := func(p fakenvml.Process) bool { return p.PID == pid }
-	for i := range s.GPUs {
-		g := &s.GPUs[i]
-		g.Processes = slices.DeleteFunc(slices.Clone(g.Processes), of)
-		for j := range g.Partitions {
-			p := &g.Partitions[j]
-			p.Processes = slices.DeleteFunc(slices.Clone(p.Processes), of)
+// giveBack takes from a process what one of its connections was given, and nothing of another's.
+func giveBack(s *fakenvml.State, pid int, wish map[string]uint64) {
+	for uuid, bytes := range wish {
+		h, ok := find(s, uuid)
+		if !ok {
+			continue
+		}
+		if i := slices.Index(*h.processes, fakenvml.Process{PID: pid, Used: bytes}); i >= 0 {
+			*h.processes = slices.Delete(slices.Clone(*h.processes), i, i+1)
 		}
 	}
 }

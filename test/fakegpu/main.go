@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/test/fakenvml"
@@ -75,9 +76,10 @@ func serve(dir string, state fakenvml.State) error {
 	if err != nil {
 		return err
 	}
-	context.AfterFunc(ctx, func() { take.Close(); ctl.Close() })
-	go accept(ctl, d.command)
-	accept(take, d.take)
+	var both sync.WaitGroup
+	both.Go(func() { accept(ctx, take, d.take) })
+	both.Go(func() { accept(ctx, ctl, d.command) })
+	both.Wait()
 	return os.Remove(filepath.Join(dir, fakenvml.StateFile)) // the driver is unloaded
 }
 
@@ -92,17 +94,21 @@ func listen(path string, mode os.FileMode) (*net.UnixListener, error) {
 	return l, os.Chmod(path, mode)
 }
 
-// accept serves connections until the listener is closed.
-func accept(l *net.UnixListener, serve func(*net.UnixConn)) {
+// accept serves connections until ctx ends, and returns when the last of them is closed.
+func accept(ctx context.Context, l *net.UnixListener, serve func(context.Context, *net.UnixConn)) {
+	var open sync.WaitGroup
+	defer open.Wait()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
 	for {
 		c, err := l.AcceptUnix()
 		if err != nil {
 			return
 		}
-		go func() {
+		open.Go(func() {
 			defer c.Close()
-			serve(c)
-		}()
+			defer context.AfterFunc(ctx, func() { c.Close() })()
+			serve(ctx, c)
+		})
 	}
 }
 
