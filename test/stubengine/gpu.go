@@ -17,8 +17,8 @@ import (
 const fakeDriver = "/run/fakegpu/take.sock"
 
 // takeMemory takes the memory of each visible device, and holds it until the closer is closed or the process ends. Where there is not
-// enough it says so in llama.cpp's words.
-func takeMemory(o options) (io.Closer, error) {
+// enough it logs so in llama.cpp's words.
+func takeMemory(o options, log io.Writer) (io.Closer, error) {
 	if o.VRAM == 0 || o.Masked == "" {
 		return io.NopCloser(nil), nil
 	}
@@ -42,7 +42,7 @@ func takeMemory(o options) (io.Closer, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	if answer = strings.TrimSpace(answer); answer != "ok" {
-		fmt.Printf("ggml_backend_cuda_buffer_type_alloc_buffer: allocating %d bytes on device 0: cudaMalloc failed: %s\n", o.VRAM, answer)
+		fmt.Fprintf(log, "ggml_backend_cuda_buffer_type_alloc_buffer: allocating %d bytes on device 0: cudaMalloc failed: %s\n", o.VRAM, answer)
 		return nil, errors.Join(errors.New("the model could not be loaded"), c.Close())
 	}
 	return c, nil

@@ -67,7 +67,7 @@ func run(o options) error {
 	if o.Say != "" {
 		fmt.Println(o.Say)
 	}
-	memory, err := takeMemory(o)
+	memory, err := takeMemory(o, os.Stdout)
 	if err != nil {
 		return err
 	}
