@@ -133,6 +133,20 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
+// TestBlockedByAnother: an error that concerns the host stops every GPU, and each pool is told which one to look at.
+func TestBlockedByAnother(t *testing.T) {
+	b := told(nvmltest.GPU(0), nvmltest.GPU(1))
+	b.Note(classify.Event(nvml.Event{Kind: nvml.EventXid, Device: nvmltest.UUID(0), Code: 79}), "", noon)
+	const own, cause = "GPU 1 (", "fallen off the bus on GPU 0 ("
+	got := b.Blocked(mask(t, b, "1"), noon)
+	if got == nil || !strings.HasPrefix(got.Message, own) || !strings.Contains(got.Message, cause+nvmltest.UUID(0)) {
+		t.Errorf("the other GPU's pool is told %v", got)
+	}
+	if got := b.Blocked(mask(t, b, "0"), noon); got == nil || strings.Contains(got.Message, " on GPU ") {
+		t.Errorf("the pool of the GPU itself is told %v", got)
+	}
+}
+
 func TestNote(t *testing.T) {
 	unit := pool.Replica{Pool: "a"}.Unit()
 	engine := func(line string) classify.Verdict {
