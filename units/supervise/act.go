@@ -18,7 +18,7 @@ const (
 	retryMax   = 30 * time.Second
 )
 
-// reconnecting is how long a start waits whose outcome was lost with the connection to PID 1. A reconnection takes less.
+// reconnecting is how long a start or a stop waits whose outcome was lost with the connection to PID 1. A reconnection takes less.
 const reconnecting = time.Second
 
 // stopWait bounds one stop job on top of the unit's own stop timeout, which PID 1 enforces.
@@ -239,12 +239,21 @@ func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 		if err == nil {
 			err = s.PID1.Clear(ctx, unit)
 		}
+		lost := errors.Is(err, systemd.ErrDisconnected)
+		if lost { // PID 1 may have done it all the same: look again once it is heard
+			sleep(ctx, reconnecting)
+		}
 		st, readErr := s.PID1.Unit(ctx, unit)
 		return func() {
 			s.end(r, gen)
-			if err != nil {
+			switch {
+			case lost:
+			case err != nil:
 				s.stopFailed(r, err)
-			} else if r.attempts, r.facts.StopErr = 0, nil; readErr == nil {
+			default:
+				r.attempts, r.facts.StopErr = 0, nil
+			}
+			if readErr == nil && (err == nil || lost) {
 				s.observe(r, st)
 			}
 			s.settle(r)
@@ -254,6 +263,14 @@ func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 		s.stopFailed(r, err)
 		s.settle(r)
 	})
+}
+
+// sleep waits, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // stopFailed notes that PID 1 did not stop the unit. What runs goes on until the next attempt.

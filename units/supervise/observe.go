@@ -146,7 +146,10 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	switch r.facts.Op {
 	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
-	case reconcile.Hold: // its failure is counted already
+	case reconcile.Hold: // its failure is counted already; how it came about may be told only now
+		if r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken {
+			s.crashed(r, st)
+		}
 	default:
 		s.crashed(r, st)
 		if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken {

@@ -41,6 +41,7 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 		d = &kept
 	}
 	was.Drain = d
+	was.Rejected = acknowledged(was.Rejected)
 	if was.Reload != nil {
 		was.Reload = cancelled(was.Reload, "the pool was drained")
 	}
@@ -50,7 +51,7 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 // Resume ends a drain at any point, and starts again what was stopped, by a drain or by hand. Errors are as for Drain.
 func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		was.Drain = nil
+		was.Drain, was.Rejected = nil, acknowledged(was.Rejected)
 		return was, func() {
 			s.tellDrain(e, "resumed", by)
 			for _, r := range e.sorted() {
@@ -59,6 +60,15 @@ func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
 			}
 		}, nil
 	})
+}
+
+// acknowledged forgets a reload that an operator had asked for, and that was gone back from, when somebody asks for something else. What the
+// pool's file asks for stays told: it is not in force.
+func acknowledged(r *keep.Rejected) *keep.Rejected {
+	if r != nil && !r.ByFile {
+		return nil
+	}
+	return r
 }
 
 // tellDrain tells who drained or resumed a pool.

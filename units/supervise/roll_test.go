@@ -126,6 +126,10 @@ func TestOperatorReloads(t *testing.T) {
 		if w.called("stop "+unitOf("a")) != 0 || h.cuts.Load() != 0 {
 			t.Errorf("%d cuts, calls: %v", h.cuts.Load(), w.calls)
 		}
+		m.resume()
+		if f := m.pool("a").LastError; f != nil {
+			t.Errorf("still told after another wish: %v", f)
+		}
 	})
 	scenario(t, "one_reload_at_a_time", func(t *testing.T, w *world) {
 		m, _, _ := drainable(t, w)

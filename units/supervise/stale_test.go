@@ -148,6 +148,24 @@ func TestUnhappyEnds(t *testing.T) {
 			t.Error("the engine was never stopped")
 		}
 	})
+	scenario(t, "a_stop_whose_answer_was_lost_is_no_failure", func(t *testing.T, w *world) {
+		m := serving(t, w)
+		w.with(func() { w.stopErr = fmt.Errorf("stop job: %w", systemd.ErrDisconnected) })
+		m.s.events <- func() { m.s.apply(pools()) }
+		time.Sleep(time.Minute)
+		if n := w.called("stop"); n < 2 || n > 61 {
+			t.Fatalf("%d stops in a minute, want one a second at most", n)
+		}
+		if f := m.pool("a").LastError; f != nil {
+			t.Errorf("last_error %v", f)
+		}
+		w.with(func() { w.stopErr = nil })
+		time.Sleep(2 * reconnecting)
+		synctest.Wait()
+		if _, known := m.reg.Pool("a"); known {
+			t.Error("the engine was never stopped")
+		}
+	})
 	scenario(t, "a_failed_stop_of_a_replaced_engine_is_tried_again_with_patience", func(t *testing.T, w *world) {
 		m := serving(t, w)
 		w.with(func() { w.stopErr = errors.New("access denied") })

@@ -2,12 +2,14 @@ package supervise
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
 // slowLog is a journal that takes its time, and then has one line.
@@ -58,6 +60,24 @@ func TestTrialIsOne(t *testing.T) {
 		m = w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: out of memory"} })
 		time.Sleep(100 * time.Second)
 		m.wantState("a", registry.StateFailed, false)
+	})
+	scenario(t, "how_it_failed_may_be_told_late", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))
+		w.passGate(unitOf("a"))
+		for i := range 3 {
+			w.crash()
+			if i < 2 {
+				w.restarted()
+			}
+		}
+		time.Sleep(70 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+		w.change(unitOf("a"), crashed)
+		w.change(unitOf("a"), func(st *systemd.Status) { st.PostCode, st.PostStatus = cldExited, exit.EngineGone })
+		time.Sleep(time.Second)
+		if f := m.pool("a").LastError; f.Code != registry.CodeBreakerOpen || !strings.Contains(f.Message, "ENGINE_START_FAILED") || !strings.Contains(f.Message, "while it loaded") {
+			t.Errorf("last_error %v", f)
+		}
 	})
 	scenario(t, "its_log_tells_the_remedy", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: out of memory"} })
