@@ -30,6 +30,17 @@ func noBreaker(p *Policy) { p.BreakerFailures = 0 }
 func same(a, b State) bool { return reflect.DeepEqual(a, b) }
 
 // TestBackoff: initial × factor^n up to max, and CUDA and driver errors wait class_factor times as long, past max too.
+// TestUnseenIsNoStorm: a manager that comes late learns of many runs in one moment, and that is not when they ended.
+func TestUnseenIsNoStorm(t *testing.T) {
+	var s State
+	p := Policy{Initial: time.Second, Factor: 2, Max: time.Minute, StormRestarts: 3, StormWindow: time.Minute, BreakerFailures: 100}
+	at := time.Unix(1000, 0)
+	s.Restarted(p, 20, at)
+	if v := s.Failed(p, Crash, at.Add(time.Second), "a"); v.Storm || v.Began {
+		t.Errorf("%+v", v)
+	}
+}
+
 func TestLearnt(t *testing.T) {
 	var s State
 	p := Policy{BreakerFailures: 1, BreakerTimeout: time.Minute}
