@@ -18,7 +18,7 @@ import (
 // shelf is what was written down; it outlives a manager.
 type shelf struct {
 	kept map[string]keep.Intent
-	mu   sync.Mutex // of err, where it changes while nobody asks for anything
+	mu   sync.Mutex // for tests in which nobody waits for an answer
 	err  error
 	then func() // called when something was written down
 }
@@ -30,14 +30,23 @@ func (s *shelf) fails(err error) {
 	s.err = err
 }
 
+// of is what is written down of a pool.
+func (s *shelf) of(id string) keep.Intent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept[id]
+}
+
 func (s *shelf) Put(id string, i keep.Intent) error {
 	s.mu.Lock()
 	err := s.err
+	if err == nil {
+		s.kept[id] = i
+	}
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	s.kept[id] = i
 	if s.then != nil {
 		s.then()
 	}

@@ -220,7 +220,10 @@ func (w *world) Stop(ctx context.Context, unit string) error {
 	}
 	if st := w.units[unit]; st != nil {
 		if st.ActiveState == "activating" && st.SubState != "auto-restart" {
-			w.ended[unit] <- &systemd.JobError{Unit: unit, Type: "start", Result: "canceled"}
+			select {
+			case w.ended[unit] <- &systemd.JobError{Unit: unit, Type: "start", Result: "canceled"}:
+			default: // the job of an earlier run has told its end
+			}
 			// A gate that is told to end fails its unit, on the way to inactive.
 			st.ActiveState, st.SubState, st.MainPID, st.Result = "failed", "failed", 0, "exit-code"
 			w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
