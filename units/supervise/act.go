@@ -232,8 +232,9 @@ func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 		ctx, cancel := context.WithTimeout(ctx, stopWait)
 		defer cancel()
 		if force {
-			kill := time.AfterFunc(forceAfter, func() { _ = s.PID1.Kill(ctx, unit) }) // gone already, or PID 1's own stop timeout ends it
-			defer kill.Stop()
+			stopped := make(chan struct{})
+			defer close(stopped)
+			s.effects.Go(func() { s.killAfter(ctx, forceAfter, stopped, unit) })
 		}
 		err := s.PID1.Stop(ctx, unit)
 		if err == nil {
@@ -270,6 +271,16 @@ func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
+	}
+}
+
+// killAfter kills what is left of a unit that has not stopped in time. Where that fails it is gone already, or PID 1's own stop timeout ends it.
+func (s *Supervisor) killAfter(ctx context.Context, wait time.Duration, stopped <-chan struct{}, unit string) {
+	select {
+	case <-ctx.Done():
+	case <-stopped:
+	case <-time.After(wait):
+		_ = s.guard(func() error { return s.PID1.Kill(ctx, unit) })
 	}
 }
 

@@ -26,7 +26,8 @@ type chaos struct {
 	m *manager
 	r *rand.Rand
 
-	started int // start calls that were looked at
+	parked  bool // an operator drained the pool, and nobody resumed it
+	started int  // start calls that were looked at
 }
 
 // manage runs the next manager.
@@ -39,8 +40,10 @@ func (c *chaos) step() {
 	switch c.r.IntN(12) {
 	case 0:
 		err = c.m.s.Drain(ctx, "a", deadline, "uid:0")
+		c.parked = true
 	case 1, 2:
 		err = c.m.s.Resume(ctx, "a", "uid:1")
+		c.parked = false
 	case 3:
 		err = c.m.s.Restart(ctx, "a", "uid:0")
 	case 4:
@@ -101,6 +104,9 @@ func (c *chaos) progress() {
 func (c *chaos) judge() {
 	c.t.Helper()
 	kept, p := c.s.of("a"), c.m.pool("a")
+	if c.parked && kept.Drain == nil {
+		c.t.Fatal("a drain was forgotten")
+	}
 	starts := c.w.called("start")
 	if kept.Drain != nil && starts != c.started {
 		c.t.Fatalf("an engine was started in a drained pool: %v", c.w.calls)

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,13 @@ func (s *Supervisor) synced(u systemd.Update) {
 	s.reapply()
 	s.adoptionMayBeDone()
 	if !s.isAdopted() {
-		time.AfterFunc(adoptionGrace, func() { s.post(s.endAdoption) })
+		s.effect(func(ctx context.Context) func() {
+			select {
+			case <-ctx.Done():
+			case <-time.After(adoptionGrace):
+			}
+			return s.endAdoption
+		}, func(error) {})
 	}
 }
 
