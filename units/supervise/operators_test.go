@@ -274,3 +274,22 @@ func TestTwoOperators(t *testing.T) {
 		}
 	})
 }
+
+// TestAdoptionWaitsForItsGraceAndNoLonger: one engine that does not answer keeps nobody from what is known of the others.
+func TestAdoptionWaitsForItsGraceAndNoLonger(t *testing.T) {
+	scenario(t, "an_engine_that_does_not_answer", func(t *testing.T, w *world) {
+		m, s, h := drainable(t, w)
+		m.kill()
+		w.with(func() { w.mute[endpoint] = true })
+		m = w.manage(t, pools(llama("a")), with(s, h))
+		time.Sleep(adoptionGrace / 2)
+		if m.s.isAdopted() {
+			t.Error("it is adopted before it was probed")
+		}
+		time.Sleep(adoptionGrace)
+		synctest.Wait()
+		if !m.s.isAdopted() {
+			t.Error("it is not adopted after the grace")
+		}
+	})
+}
