@@ -7,7 +7,7 @@ import (
 )
 
 // SetPool tells what a pool is now. Leases of a replica whose process is another one now, or is gone, are lost; why is the
-// sentence that their holders get. A longer drain shortens nothing, a nearer deadline shortens the leases that go beyond it.
+// sentence that their holders get. RenewUntil bounds the renewals from now on; what lives longer already is for Cut.
 func (b *Book) SetPool(id string, p Pool, why func(replica string) string) []Ended {
 	b.mu.Lock()
 	l := b.pools[id]
