@@ -29,7 +29,6 @@ func noBreaker(p *Policy) { p.BreakerFailures = 0 }
 
 func same(a, b State) bool { return reflect.DeepEqual(a, b) }
 
-// TestBackoff: initial × factor^n up to max, and CUDA and driver errors wait class_factor times as long, past max too.
 // TestUnseenIsNoStorm: a manager that comes late learns of many runs in one moment, and that is not when they ended.
 func TestUnseenIsNoStorm(t *testing.T) {
 	var s State
@@ -46,12 +45,43 @@ func TestLearnt(t *testing.T) {
 	p := Policy{BreakerFailures: 1, BreakerTimeout: time.Minute}
 	at := time.Unix(1000, 0)
 	was := s.Failed(p, Crash, at, "a")
-	v := s.Learnt(CUDA, at.Add(time.Second))
-	if v.Cause != CUDA || s.Recent[0].Class != CUDA || v.Advice != CUDA.Advice() || v.Next != was.Next || v.Failures != 1 || s.Total != 1 {
+	v := s.Learnt(p, CUDA, at.Add(time.Second), "u", false)
+	if v.Longer || v.Cause != CUDA || s.Recent[0].Class != CUDA || v.Advice != CUDA.Advice() || v.Next != was.Next || v.Failures != 1 || s.Total != 1 {
 		t.Errorf("%+v, of %+v", v, s)
 	}
 }
 
+// TestLearntLater: a class that waits longer puts the next run off, where that has not begun and neither a storm nor the breaker waits longer.
+func TestLearntLater(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		class  Class
+		waits  bool
+		policy func(*Policy)
+		delay  time.Duration
+		longer bool
+	}{
+		{"cuda", CUDA, true, noBreaker, 2 * time.Second, true},
+		{"no_slow_class", OOM, true, noBreaker, time.Second, false},
+		{"it_runs_again", CUDA, false, noBreaker, time.Second, false},
+		{"an_open_breaker_waits_longer", CUDA, true, func(p *Policy) { p.BreakerFailures = 1 }, 5 * time.Minute, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var s State
+			p := usual(c.policy)
+			s.Failed(p, Crash, noon, "a")
+			v := s.Learnt(p, c.class, noon, "a", c.waits)
+			if v.Delay != c.delay || v.Longer != c.longer || v.Total != 1 || s.Next != noon.Add(c.delay) {
+				t.Errorf("%+v, of %+v", v, s)
+			}
+			if again := s.Learnt(p, c.class, noon, "a", c.waits); again.Longer || again.Delay != c.delay {
+				t.Errorf("learnt twice: %+v", again)
+			}
+		})
+	}
+}
+
+// TestBackoff: initial × factor^n up to max, and CUDA and driver errors wait class_factor times as long, past max too.
 func TestBackoff(t *testing.T) {
 	for class, want := range map[Class][]time.Duration{
 		Crash:   {1, 2, 4, 8, 16, 32, 60, 60},

@@ -28,13 +28,22 @@ func (s *State) Failed(p Policy, c Class, at time.Time, seed string) Verdict {
 	return v
 }
 
-// Learnt takes note of what the newest failure really was, which its log may tell later than the failure itself. The delay stays as it is.
-func (s *State) Learnt(c Class, at time.Time) Verdict {
-	s.Cause = c
+// Learnt takes note of what the newest failure really was, which its log may tell later than the failure itself. waits says that the next run
+// has not begun: then a class that waits longer puts it off, and the verdict is Longer.
+func (s *State) Learnt(p Policy, c Class, at time.Time, seed string, waits bool) Verdict {
+	longer := false
 	if n := len(s.Recent); n > 0 && !s.Recent[n-1].Unseen {
-		s.Recent[n-1].Class = c
+		last := &s.Recent[n-1]
+		due := last.At.Add(p.backoff(s.Failures, c, seed))
+		if waits && c.slow() && !last.Class.slow() && s.BreakerNow() == Closed && due.After(s.Next) {
+			s.Next, longer = due, true
+		}
+		last.Class = c
 	}
-	return s.verdict(plain(at))
+	s.Cause = c
+	v := s.verdict(plain(at))
+	v.Longer = longer
+	return v
 }
 
 // Restarted takes note of n further runs that ended badly while no manager looked, as PID 1's counter tells. They count for the total,

@@ -155,19 +155,29 @@ func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure) {
 	s.judged(r, v, was, f, now)
 }
 
-// failedTrial counts a trial that failed before its log tells why, and any other run beside an open breaker: PID 1 would make another one
-// meanwhile, and a manager that is killed must find the breaker open.
-func (s *Supervisor) failedTrial(r *replica, f *registry.Failure) {
-	if r.facts.Unit == reconcile.Backoff && r.past.State.BreakerNow() != restarts.Closed {
+// faster is a delay of PID 1's that is over before a log is read for sure.
+const faster = 2 * time.Second
+
+// failedAtOnce counts a run before its log tells why where PID 1 would make the next one meanwhile: one with a short delay, which a storm or the
+// breaker may have to stop, and a trial, which is a single one whenever the manager is killed.
+func (s *Supervisor) failedAtOnce(r *replica, f *registry.Failure) {
+	if r.facts.Unit == reconcile.Backoff && (r.past.State.BreakerNow() != restarts.Closed || r.backoff() < faster) {
 		s.failedRun(r, r.status.InvocationID, f)
 	}
 }
 
 // learnt completes a failure that was counted before its log was read.
 func (s *Supervisor) learnt(r *replica, f *registry.Failure) {
-	v := r.past.State.Learnt(restarts.ClassOf(f.Code), s.Clock.SinceBoot())
-	if r.facts.HoldErr != nil && v.Breaker == restarts.Open {
+	now := s.Clock.SinceBoot()
+	v := r.past.State.Learnt(r.policy(), restarts.ClassOf(f.Code), now, r.unit, r.facts.Unit == reconcile.Backoff)
+	switch {
+	case r.facts.HoldErr != nil && v.Breaker == restarts.Open:
 		r.facts.HoldErr = openErr(v, f, r.id.Pool)
+	case v.Longer:
+		r.hold(v.Next, now)
+		r.facts.HoldStop = r.facts.Holding
+		s.Log.Info(fmt.Sprintf("%s: the next start is put off, it is due in %s", r.id, rounded(v.Delay)), append(s.about(r),
+			"backoff_ms", v.Delay.Milliseconds(), "restart_count", r.restarts(), "next_restart_ms", time.Now().Add(v.Delay).UnixMilli(), "class", string(v.Cause))...)
 	}
 	s.mark(r)
 }
@@ -245,9 +255,10 @@ func (r *replica) release() {
 	r.facts.Holding, r.facts.HoldStop, r.facts.HoldErr, r.facts.HoldUntil = false, false, nil, time.Time{}
 }
 
-// runs reports whether the engine has a process, so that its next start is not held back yet.
+// runs reports whether the engine has a process, so that its next start is not held back yet. A unit with a job looks as if it started, and it
+// may be the job by which it is taken from PID 1.
 func (r *replica) runs() bool {
-	return r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active
+	return r.facts.Unit == reconcile.Starting && r.status.ActiveState == "activating" || r.facts.Unit == reconcile.Active
 }
 
 // breakerMoved tells that the breaker is in another state.

@@ -191,7 +191,7 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status) {
 		s.failedRun(r, st.InvocationID, f)
 	default:
 		f = s.reportCrash(r, st, f)
-		s.failedTrial(r, f)
+		s.failedAtOnce(r, f)
 	}
 	r.facts.Crash = f
 }

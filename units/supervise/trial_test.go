@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // slowLog is a journal that takes its time, and then has one line.
@@ -24,6 +25,16 @@ func (l *slowLog) Read(ctx context.Context, _ systemd.JournalQuery, _ int) ([]sy
 		return nil, ctx.Err()
 	case <-time.After(4 * time.Second):
 	}
+	return []systemd.JournalEntry{{Fields: map[string]string{"MESSAGE": l.line}}}, nil
+}
+
+// promptLog is a journal that has one line at once.
+type promptLog struct {
+	runLog
+	line string
+}
+
+func (l *promptLog) Read(context.Context, systemd.JournalQuery, int) ([]systemd.JournalEntry, error) {
 	return []systemd.JournalEntry{{Fields: map[string]string{"MESSAGE": l.line}}}, nil
 }
 
@@ -152,5 +163,56 @@ func TestRestartsAreCountedOverUnits(t *testing.T) {
 		if n := m.pool("a").RestartCount; n != 2 {
 			t.Errorf("%d restarts, want PID 1's and the manager's", n)
 		}
+	})
+}
+
+// TestShortBackoff: what PID 1 would do before the log of a run is read is decided without it.
+func TestShortBackoff(t *testing.T) {
+	// fall ends the engine; PID 1 waits so long.
+	fall := func(w *world, wait time.Duration) {
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			crashed(st)
+			st.RestartUSec, st.StateChange = uint64(wait.Microseconds()), time.Now()
+		})
+		synctest.Wait()
+	}
+	scenario(t, "a_storm_is_held_back", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", func(p *pool.Pool) {
+			p.Restart.StormRestarts, p.Restart.StormWindow, p.Restart.Initial, p.Restart.Max = 2, 5*time.Minute, 200*time.Millisecond, 200*time.Millisecond
+		})), withNotes(notes{}), func(o *Options) { o.Journal = &slowLog{line: "error: out of luck"} })
+		w.passGate(unitOf("a"))
+		for i := range 3 {
+			fall(w, 200*time.Millisecond)
+			if i < 2 {
+				w.restarted()
+			}
+		}
+		m.wantState("a", registry.StateBackoff, false)
+		starts := w.called("start")
+		time.Sleep(4 * time.Minute)
+		if w.called("start") != starts {
+			t.Errorf("started within the storm: %v", w.calls)
+		}
+		time.Sleep(2 * time.Minute)
+		m.wantState("a", registry.StateStarting, false)
+	})
+	scenario(t, "a_slow_class_that_the_log_tells_in_time_waits_longer", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", func(p *pool.Pool) {
+			p.Restart.Initial, p.Restart.Factor, p.Restart.Max, p.Restart.ClassFactor = time.Second, 1, time.Second, 4
+		})), withNotes(notes{}), func(o *Options) { o.Journal = &promptLog{line: "CUDA error: an illegal memory access was encountered"} })
+		w.passGate(unitOf("a"))
+		fall(w, time.Second)
+		stops, starts := w.called("stop"), w.called("start")
+		time.Sleep(600 * time.Millisecond)
+		if w.called("stop") != stops+1 {
+			t.Fatalf("PID 1 starts it after a second: %v", w.calls)
+		}
+		m.wantState("a", registry.StateBackoff, false)
+		time.Sleep(3 * time.Second)
+		if w.called("start") != starts {
+			t.Errorf("started before its time: %v", w.calls)
+		}
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateStarting, false)
 	})
 }

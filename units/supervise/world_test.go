@@ -228,7 +228,13 @@ func (w *world) Stop(ctx context.Context, unit string) error {
 			st.ActiveState, st.SubState, st.MainPID, st.Result = "failed", "failed", 0, "exit-code"
 			w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
 		}
+		waited := st.SubState == "auto-restart"
 		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
+		if waited { // its job is still there when it is told
+			st.JobID = 7
+			w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+			st.JobID = 0
+		}
 		w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
 	}
 	return nil
