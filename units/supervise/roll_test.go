@@ -131,6 +131,39 @@ func TestOperatorReloads(t *testing.T) {
 			t.Errorf("still told after another wish: %v", f)
 		}
 	})
+	scenario(t, "no_model_named_is_the_one_that_it_serves_with_its_digest", func(t *testing.T, w *world) {
+		m, s, _ := drainable(t, w)
+		digest := "sha256:" + strings.Repeat("0", 64)
+		ask := ReloadRequest{Model: "file:/srv/models/b.gguf", Digest: digest, Deadline: time.Minute, By: "uid:0"}
+		for range 2 {
+			if err := m.s.Reload(t.Context(), "a", ask); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if s.kept["a"].Reload != nil {
+				w.passGate(besideOf("a"))
+			}
+			m.wantServed("r0b", "b.gguf")
+			ask = ReloadRequest{Deadline: time.Minute, By: "uid:0"}
+		}
+		if k := s.kept["a"]; w.called("start") != 2 || k.Override == nil || k.Override.Digest != digest {
+			t.Errorf("%d starts, override %+v", w.called("start"), k.Override)
+		}
+	})
+	scenario(t, "a_reload_to_what_is_served_takes_the_failure_of_the_last_one_away", func(t *testing.T, w *world) {
+		m, _, h := drainable(t, w)
+		h.n.Store(1)
+		m.reload("b.gguf", 10*time.Second)
+		w.passGate(besideOf("a"))
+		time.Sleep(11 * time.Second)
+		h.n.Store(0)
+		time.Sleep(time.Second)
+		m.wantCode("a", registry.CodeDrainTimeout)
+		m.reload("a.gguf", time.Minute)
+		if f := m.pool("a").LastError; f != nil {
+			t.Errorf("still told: %v", f)
+		}
+	})
 	scenario(t, "one_reload_at_a_time", func(t *testing.T, w *world) {
 		m, _, _ := drainable(t, w)
 		m.reload("b.gguf", time.Minute)
