@@ -318,7 +318,7 @@ func FuzzBook(f *testing.F) {
 	})
 }
 
-// BenchmarkLease is acquire and release, both on disk before they are answered.
+// BenchmarkLease is acquire and release, both in the file before they are answered; the file is in memory, as the manager's is.
 func BenchmarkLease(b *testing.B) {
 	dir, err := os.MkdirTemp("/dev/shm", "lease-bench-")
 	if err != nil {

@@ -1,7 +1,8 @@
 // Command useload runs inside a test machine. It uses pools at a steady rate each, as clients do: a lease, a request to the engine that the
 // lease names, and the lease back. With "direct" the requests go to where the engine was at the start, without a lease.
 //
-// Usage: useload RATE DURATION POOL[=direct]… It prints one JSON object a line, for each pool.
+// Usage: useload RATE DURATION POOL[=direct]… It ends after DURATION or at SIGTERM, when the uses under way have ended, and prints one JSON
+// object a line, for each pool.
 package main
 
 import (
@@ -13,9 +14,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -24,13 +27,15 @@ const within = 10 * time.Second
 
 // used is what became of a pool's uses.
 type used struct {
-	Pool   string `json:"pool"`
-	Uses   int    `json:"uses"`
-	Failed int    `json:"failed"`
-	First  string `json:"first,omitempty"` // the first failure
+	Pool    string `json:"pool"`
+	Uses    int    `json:"uses"`
+	Failed  int    `json:"failed"`
+	First   string `json:"first,omitempty"` // the first failure
+	Engines int    `json:"engines"`         // how many endpoints leases have named
 
-	mu     sync.Mutex
-	direct string // where its engine is, where no leases are taken
+	mu        sync.Mutex
+	direct    string // where its engine is, where no leases are taken
+	endpoints map[string]bool
 }
 
 func main() {
@@ -56,7 +61,7 @@ func run(args []string) error {
 	var pools []*used
 	for _, arg := range args[2:] {
 		name, how, _ := strings.Cut(arg, "=")
-		u := &used{Pool: name}
+		u := &used{Pool: name, endpoints: map[string]bool{}}
 		if how == "direct" {
 			if u.direct, err = c.endpoint(name); err != nil {
 				return err
@@ -64,7 +69,9 @@ func run(args []string) error {
 		}
 		pools = append(pools, u)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), duration)
+	told, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(told, duration)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, u := range pools {
@@ -73,6 +80,7 @@ func run(args []string) error {
 	all.Wait()
 	out := json.NewEncoder(os.Stdout)
 	for _, u := range pools {
+		u.Engines = len(u.endpoints)
 		if err := out.Encode(u); err != nil {
 			return err
 		}
@@ -132,6 +140,9 @@ func (c client) use(u *used) error {
 	if err := send(ctx, c.api, http.MethodPost, leases, &l); err != nil {
 		return err
 	}
+	u.mu.Lock()
+	u.endpoints[l.Endpoint] = true
+	u.mu.Unlock()
 	if err := send(ctx, c.engines, http.MethodPost, l.Endpoint+"/v1/completions", nil); err != nil {
 		return err
 	}
