@@ -136,8 +136,10 @@ func (s *Supervisor) cutPool(e *entry) {
 		}
 	}
 	f := cutShort(leases, requests)
+	since := e.intent.Drain.Since
+	meant := func(d *keep.Drain) bool { return d != nil && d.Since.Equal(since) } // it was not resumed meanwhile, nor drained anew
 	note := func(_ *entry, was keep.Intent) (keep.Intent, func(), error) {
-		if was.Drain != nil { // else it was resumed meanwhile
+		if meant(was.Drain) {
 			noted := *was.Drain
 			noted.Timeout = f.Message
 			was.Drain = &noted
@@ -148,7 +150,7 @@ func (s *Supervisor) cutPool(e *entry) {
 	s.queue(e, note, func(error) { // one that cannot be written down was logged, and the engine has to stop all the same
 		e.cutting = false
 		for _, r := range e.sorted() {
-			if due(r) {
+			if meant(e.intent.Drain) && due(r) {
 				s.drained(r, r.drainOf, s.cut(r, f))
 				s.settle(r)
 			}

@@ -345,31 +345,14 @@ func (r *replica) restarts() int { return r.past.Base + r.status.NRestarts }
 // Reset closes the breaker of a pool and forgets its failures; what waits is started now. It returns when the loop has taken it:
 // ErrNoSuchPool or the context's error.
 func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
-	answer := make(chan error, 1)
-	take := func() {
-		e := s.entries[id]
-		if e == nil || !e.wanted {
-			answer <- ErrNoSuchPool
-			return
-		}
+	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
 		s.Log.Info(fmt.Sprintf("pool %s: its failures are forgotten by %s", id, who(by)), "pool_id", id, "identity", by)
 		for _, r := range e.sorted() {
 			s.forgive(r)
 			s.settle(r)
 		}
-		answer <- nil
-	}
-	select {
-	case s.events <- take:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+		answer(nil)
+	})
 }
 
 // forgive forgets a replica's failures: an operator asks for it, or the replica is to run something else now.

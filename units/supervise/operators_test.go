@@ -293,3 +293,36 @@ func TestAdoptionWaitsForItsGraceAndNoLonger(t *testing.T) {
 		}
 	})
 }
+
+// TestDrainedAnewAtTheDeadline: what is asked while a disk is slow counts, and not the deadline of a drain that was taken back.
+func TestDrainedAnewAtTheDeadline(t *testing.T) {
+	scenario(t, "on_a_slow_disk", func(t *testing.T, w *world) {
+		m, s, h := drainable(t, w)
+		h.n.Store(1)
+		slow := make(chan struct{})
+		s.then = func() {
+			select {
+			case <-slow:
+				time.Sleep(2 * time.Second)
+			default:
+			}
+		}
+		m.drain(10 * time.Second)
+		close(slow)
+		time.Sleep(9 * time.Second)
+		done := make(chan error, 2)
+		go func() { done <- m.s.Resume(t.Context(), "a", "uid:0") }()
+		synctest.Wait()
+		go func() { done <- m.s.Drain(t.Context(), "a", time.Hour, "uid:0") }()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		m.wantState("a", registry.StateDraining, false)
+		if d := s.kept["a"].Drain; h.cuts.Load() != 0 || d == nil || d.Timeout != "" {
+			t.Errorf("%d cuts, written down: %+v", h.cuts.Load(), d)
+		}
+	})
+}

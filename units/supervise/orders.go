@@ -18,6 +18,17 @@ type order func(e *entry, was keep.Intent) (next keep.Intent, told func(), err e
 
 // carryOut gives an order for a pool and returns when it is written down and in force. Orders for one pool are taken one after another.
 func (s *Supervisor) carryOut(ctx context.Context, id string, o order) error {
+	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
+		if !e.known {
+			answer(e.invalid)
+			return
+		}
+		s.queue(e, o, answer)
+	})
+}
+
+// onLoop has the loop do something about a pool, and returns what it answers: ErrNoSuchPool where there is none, or the context's error.
+func (s *Supervisor) onLoop(ctx context.Context, id string, do func(e *entry, answer func(error))) error {
 	answer := make(chan error, 1)
 	take := func() {
 		e := s.entries[id]
@@ -25,11 +36,7 @@ func (s *Supervisor) carryOut(ctx context.Context, id string, o order) error {
 			answer <- ErrNoSuchPool
 			return
 		}
-		if !e.known {
-			answer <- e.invalid
-			return
-		}
-		s.queue(e, o, func(err error) { answer <- err })
+		do(e, func(err error) { answer <- err })
 	}
 	select {
 	case s.events <- take:
