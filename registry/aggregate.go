@@ -81,7 +81,7 @@ var aggregateTable = []aggregateRow{
 			}
 		}
 	}},
-	{"last_error", "the pool's own, else that of the replica whose state changed last", aggregateError},
+	{"last_error", "the pool's own, where it serves or no run of its engine ended; else that of the replica whose state changed last", aggregateError},
 	{"engine_version", "that of the best replica, else the first that is known", aggregateVersion},
 	{"device_mask", "the devices of all replicas, each once, in order", func(p *Pool, _ *Replica) {
 		p.DeviceMask = nil
@@ -141,16 +141,26 @@ func aggregateFree(p *Pool, _ *Replica) {
 	}
 }
 
+// aggregateError tells the pool's own failure first, but for a pool that does not serve since a run of its engine ended: a wrong file, which
+// leaves the former version in force, is not why.
 func aggregateError(p *Pool, _ *Replica) {
+	tells := func(r Replica) bool { return r.LastError != nil }
 	if p.LastError != nil {
-		return
+		serves := slices.ContainsFunc(p.Replicas, func(r Replica) bool { return r.Ready })
+		ended := func(r Replica) bool { return r.LastError != nil && r.LastError.Ending != nil }
+		if serves || !slices.ContainsFunc(p.Replicas, ended) {
+			return
+		}
+		tells = ended
 	}
+	var told *Failure
 	var newest time.Time
 	for _, r := range p.Replicas {
-		if r.LastError != nil && (p.LastError == nil || r.Since.After(newest)) {
-			p.LastError, newest = r.LastError, r.Since
+		if tells(r) && (told == nil || r.Since.After(newest)) {
+			told, newest = r.LastError, r.Since
 		}
 	}
+	p.LastError = told
 }
 
 func aggregateVersion(p *Pool, best *Replica) {

@@ -88,6 +88,33 @@ func TestAggregateFields(t *testing.T) {
 	}
 }
 
+// TestAggregateError: a wrong file is told beside what serves, and hides no crash.
+func TestAggregateError(t *testing.T) {
+	wrong, short := Fail(CodeConfigInvalid, "no such key", ""), Fail(CodeInsufficientRAM, "1 GiB", "")
+	crash := Fail(CodeEngineCrashed, "exit 1", "")
+	crash.Ending = &Ending{Result: "exit-code"}
+	down := func(f *Failure) Replica { return Replica{ID: "r0", State: StateBackoff, LastError: f} }
+	up := Replica{ID: "r1", State: StateReady, Ready: true}
+	for name, c := range map[string]struct {
+		own      *Failure
+		replicas []Replica
+		want     *Failure
+	}{
+		"nothing":                      {nil, []Replica{up}, nil},
+		"wrong_file_and_it_serves":     {wrong, []Replica{up}, wrong},
+		"wrong_file_and_one_crashed":   {wrong, []Replica{down(crash), up}, wrong},
+		"wrong_file_and_all_crashed":   {wrong, []Replica{down(crash)}, crash},
+		"wrong_file_and_nothing_ended": {wrong, []Replica{down(short)}, wrong},
+		"crashed":                      {nil, []Replica{down(crash)}, crash},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Aggregate(Pool{ID: "p", Wanted: true, LastError: c.own, Replicas: c.replicas}).LastError; got != c.want {
+				t.Errorf("last_error %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 // TestAggregateTableInDocs prints the rule that this package applies.
 func TestAggregateTableInDocs(t *testing.T) {
 	var b strings.Builder
