@@ -19,8 +19,8 @@ const JournalUnit = "pool-journal.service"
 const readJournalBytes = 8 << 20
 
 // ReadJournal returns the newest entries that match, at most limit, in the order of the journal. journalctl(1) reads them in a unit of
-// its own, so that the caller needs neither the right to execute nor a way to the journal's files. A query that begins after a cursor
-// is refused.
+// its own, so that the caller needs neither the right to execute nor a way to the journal's files. When ctx ends first, the entries that
+// were read by then come with its error: the newest, for they are read from the end. A query that begins after a cursor is refused.
 func (c *Client) ReadJournal(ctx context.Context, q JournalQuery, limit int) ([]JournalEntry, error) {
 	q, grep, err := q.prepare(time.Now())
 	if err == nil && q.After != "" {
@@ -50,19 +50,24 @@ func (c *Client) readJournal(ctx context.Context, q JournalQuery, limit int, fil
 	unit := fmt.Sprintf("pool-journal-read-%016x.service", rand.Uint64())
 	props := append(journalProperties(), journalCommand(q.arguments(filter == nil, more...)))
 	out, st, err := c.RunCapture(ctx, unit, props, readJournalBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read the journal: %w", err)
-	}
+	return answered(string(out), st, err, limit, filter)
+}
+
+// answered is what journalctl's output, newest entry first, and the end of its unit say; err is why that end is not known.
+func answered(out string, st Status, err error, limit int, filter *regexp.Regexp) ([]JournalEntry, error) {
 	var entries []JournalEntry
-	_ = scanJournal(strings.NewReader(string(out)), func(e JournalEntry) {
+	_ = scanJournal(strings.NewReader(out), func(e JournalEntry) {
 		if len(entries) < limit && (filter == nil || filter.MatchString(e.Message())) {
 			entries = append(entries, e)
 		}
 	})
-	if st.ExecMainCode != cldExited || st.ExecMainStatus > 1 || st.ExecMainStatus == 1 && len(entries) == 0 && complained(string(out)) {
-		return nil, fmt.Errorf("read the journal: %w: %s", errJournalctl, ended(st, string(out)))
-	}
 	slices.Reverse(entries)
+	if err != nil {
+		return entries, fmt.Errorf("read the journal: %w", err)
+	}
+	if st.ExecMainCode != cldExited || st.ExecMainStatus > 1 || st.ExecMainStatus == 1 && len(entries) == 0 && complained(out) {
+		return nil, fmt.Errorf("read the journal: %w: %s", errJournalctl, ended(st, out))
+	}
 	return entries, nil
 }
 

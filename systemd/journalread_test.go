@@ -1,6 +1,8 @@
 package systemd
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +73,38 @@ func TestScanJournal(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestAnswered: what a reading of the journal returns, for each way in which it ends.
+func TestAnswered(t *testing.T) {
+	entry := func(text string) string { return `{"__CURSOR":"c","MESSAGE":"` + text + `"}` + "\n" }
+	exited := func(status int) Status { return Status{ExecMainCode: cldExited, ExecMainStatus: status} }
+	for name, c := range map[string]struct {
+		out   string
+		st    Status
+		err   error
+		limit int
+		want  string
+		fails error // nil: no error
+	}{
+		"in_the_order_of_the_journal":    {entry("b") + entry("a"), exited(0), nil, 9, "a b", nil},
+		"the_newest":                     {entry("b") + entry("a"), exited(0), nil, 1, "b", nil},
+		"nothing_found":                  {"", exited(1), nil, 9, "", nil},
+		"a_complaint":                    {"no such option\n", exited(1), nil, 9, "", errJournalctl},
+		"a_failure":                      {entry("b"), exited(2), nil, 9, "", errJournalctl},
+		"a_deadline_keeps_what_was_read": {entry("c") + entry("b") + `{"__CURSOR":"c","MESS`, Status{}, context.DeadlineExceeded, 9, "b c", context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			entries, err := answered(c.out, c.st, c.err, c.limit, nil)
+			var got []string
+			for _, e := range entries {
+				got = append(got, e.Message())
+			}
+			if strings.Join(got, " ") != c.want || !errors.Is(err, c.fails) {
+				t.Errorf("got %q and %v, want %q and %v", got, err, c.want, c.fails)
 			}
 		})
 	}

@@ -18,8 +18,9 @@ const (
 	// crashSettle is how long the end of a run is left alone before its log is read: the journal may still be taking its last lines, and
 	// what PID 1 does not signal of it is being read.
 	crashSettle = 300 * time.Millisecond
-	// crashReading bounds one reading of the log; the report goes out without lines then.
-	crashReading = 5 * time.Second
+	// crashReading bounds one reading of the log; the report goes out with the lines that were read by then. It waits for a transient unit
+	// on a host where an engine may just have dumped its core, and only the event and the line in the log wait with it.
+	crashReading = 20 * time.Second
 	// crashTail is how many of a run's newest lines are looked through.
 	crashTail = 200
 	// Readings that may begin at once, how long until one more may, and how many may wait for that: each costs a transient unit, and
@@ -202,18 +203,18 @@ func (s *Supervisor) lastLines(ctx context.Context, run string, wait time.Durati
 	entries, err := s.Journal.Read(ctx, systemd.JournalQuery{
 		Matches: []string{"_SYSTEMD_INVOCATION_ID=" + run}, Fields: []string{"MESSAGE", "SYSLOG_IDENTIFIER"},
 	}, crashTail)
-	if err != nil {
-		return nil, fmt.Sprintf("its log could not be read: %v", err)
-	}
 	for _, entry := range entries {
 		if entry.Fields["SYSLOG_IDENTIFIER"] != gateIdentifier {
 			lines = append(lines, entry.Message())
 		}
 	}
-	if len(lines) == 0 {
-		return nil, "it logged nothing"
+	switch {
+	case len(lines) > 0: // some, where the reading took too long
+		return lines, ""
+	case err != nil:
+		return nil, fmt.Sprintf("its log could not be read: %v", err)
 	}
-	return lines, ""
+	return nil, "it logged nothing"
 }
 
 // gateIdentifier is what PID 1 puts before the lines of the gate, whose words are in the failure already.

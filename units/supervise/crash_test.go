@@ -216,6 +216,16 @@ func TestCrashReportOverTime(t *testing.T) {
 			t.Errorf("no_lines %q", e.NoLines)
 		}
 	})
+	scenario(t, "what_was_read_of_a_log_before_time_was_up_is_told", func(t *testing.T, w *world) {
+		m, l := told(t, w, "error: no such tensor")
+		l.err = context.DeadlineExceeded
+		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
+		time.Sleep(time.Second)
+		m.wantCode("a", registry.CodeEngineCrashed)
+		if e := m.pool("a").LastError.Ending; e.NoLines != "" || !slices.Equal(e.Lines, []string{"error: no such tensor"}) {
+			t.Errorf("lines %q (%s)", e.Lines, e.NoLines)
+		}
+	})
 	scenario(t, "too_little_memory_is_no_crash", func(t *testing.T, w *world) {
 		m, l := told(t, w)
 		w.change(unitOf("a"), ends("exit-code", 0, 0))
