@@ -99,7 +99,7 @@ func crashIsTold(t *testing.T, release machine.Release) {
 	})
 	t.Run("watchdog", func(t *testing.T) {
 		h := h.in(t)
-		h.pool("watched", stub().rare()) // now: of many that end at the same time, not every log is read
+		h.pool("watched", stub().rare())
 		h.reload()
 		h.isTold(ending{name: "watched", code: "ENGINE_CRASHED", says: "missed its watchdog", result: "watchdog", status: 2})
 	})

@@ -14,22 +14,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-const (
-	// crashSettle is how long the end of a run is left alone before its log is read: the journal may still be taking its last lines, and
-	// what PID 1 does not signal of it is being read.
-	crashSettle = 300 * time.Millisecond
-	// crashReading bounds one reading of the log; the report goes out with the lines that were read by then. It waits for a transient unit
-	// on a host where an engine may just have dumped its core, and only the event and the line in the log wait with it.
-	crashReading = 20 * time.Second
-	// crashTail is how many of a run's newest lines are looked through.
-	crashTail = 200
-	// Readings that may begin at once, how long until one more may, and how many may wait for that: each costs a transient unit, and
-	// during a storm PID 1 has better things to do.
-	readingsAtOnce  = 4
-	readingEvery    = 500 * time.Millisecond
-	readingsWaiting = 12
-)
-
 // ended is what is known of the newest run of a replica that ended badly. It belongs to the loop.
 type ended struct {
 	run     string            // the invocation
@@ -145,80 +129,27 @@ func rounded(d time.Duration) string {
 	return d.String()
 }
 
-// readings lets a few readings of the log begin, a few more one after the other, and refuses the rest. The zero value lets all begin.
-type readings struct {
-	spent int
-	at    time.Time
-}
-
-// take reports whether one more may be made, and how long from now it may begin.
-func (b *readings) take(now time.Time) (wait time.Duration, ok bool) {
-	if back := int(now.Sub(b.at) / readingEvery); back > 0 {
-		b.spent, b.at = max(b.spent-back, 0), now
-	}
-	if b.spent == readingsAtOnce+readingsWaiting {
-		return 0, false
-	}
-	b.spent++
-	return time.Duration(max(b.spent-readingsAtOnce, 0)) * readingEvery, true
-}
-
-// readEnd reads the log of a run that has ended, and completes its report.
+// readEnd has the log of a run that has ended read, and completes its report.
 func (s *Supervisor) readEnd(r *replica, e *ended) {
-	why, wait := "", time.Duration(0)
+	why := ""
 	switch {
 	case s.Journal == nil || e.run == "":
 		why = "there is no log to read"
 	case r.reading:
 		why = "the engine ended again while the log of its former run was read; journalctl has them"
 	default:
-		var ok bool
-		if wait, ok = s.readings.take(time.Now()); !ok {
-			why = "too many engines ended at the same time to read the log of each; journalctl has them"
-		}
-	}
-	run, reads := e.run, why == ""
-	r.reading = r.reading || reads
-	end := func(lines []string, missing string) {
-		r.reading = r.reading && !reads
-		s.endRead(r, e, lines, missing)
+		r.reading = true
+		s.readLog(e.run, func(lines []string, missing string) {
+			r.reading = false
+			s.endRead(r, e, lines, missing)
+		})
+		return
 	}
 	s.effect(func(ctx context.Context) func() {
-		lines, missing := s.lastLines(ctx, run, wait, why)
-		return func() { end(lines, missing) }
-	}, func(error) { end(nil, "a defect in this program") })
+		sleep(ctx, crashSettle) // PID 1 may not have told all of the end
+		return func() { s.endRead(r, e, nil, why) }
+	}, func(error) { s.endRead(r, e, nil, why) })
 }
-
-// lastLines waits for its turn, and at least until the end is settled, and returns the newest lines of the run's log, or why there are none.
-func (s *Supervisor) lastLines(ctx context.Context, run string, wait time.Duration, why string) (lines []string, missing string) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(max(wait, crashSettle)):
-	}
-	if why != "" {
-		return nil, why
-	}
-	ctx, cancel := context.WithTimeout(ctx, crashReading)
-	defer cancel()
-	entries, err := s.Journal.Read(ctx, systemd.JournalQuery{
-		Matches: []string{"_SYSTEMD_INVOCATION_ID=" + run}, Fields: []string{"MESSAGE", "SYSLOG_IDENTIFIER"},
-	}, crashTail)
-	for _, entry := range entries {
-		if entry.Fields["SYSLOG_IDENTIFIER"] != gateIdentifier {
-			lines = append(lines, entry.Message())
-		}
-	}
-	switch {
-	case len(lines) > 0: // some, where the reading took too long
-		return lines, ""
-	case err != nil:
-		return nil, fmt.Sprintf("its log could not be read: %v", err)
-	}
-	return nil, "it logged nothing"
-}
-
-// gateIdentifier is what PID 1 puts before the lines of the gate, whose words are in the failure already.
-const gateIdentifier = "pool-gate"
 
 // endRead completes the report of a run.
 func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing string) {

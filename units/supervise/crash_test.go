@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -24,7 +23,7 @@ import (
 // runLog is the log of ended runs.
 type runLog struct {
 	mu    sync.Mutex
-	lines map[string][]string // by the first match of the query
+	lines map[string][]string // by the run
 	err   error
 	asked []string
 	out   bytes.Buffer // what the manager logs
@@ -35,19 +34,22 @@ func (l *runLog) Follow(ctx context.Context, _ systemd.JournalQuery, _ func(syst
 	return nil
 }
 
+// Read has the runs one after the other in the order of the query.
 func (l *runLog) Read(_ context.Context, q systemd.JournalQuery, limit int) (out []systemd.JournalEntry, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.asked = append(l.asked, q.Matches[0])
-	lines := l.lines[strings.TrimPrefix(q.Matches[0], "_SYSTEMD_INVOCATION_ID=")]
-	for _, line := range lines[max(0, len(lines)-limit):] {
-		e := systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line}}
-		if strings.HasPrefix(line, "pool-gate") {
-			e.Fields["SYSLOG_IDENTIFIER"] = "pool-gate"
+	l.asked = append(l.asked, strings.Join(q.Matches, " "))
+	for _, match := range q.Matches {
+		field, run, _ := strings.Cut(match, "=")
+		for _, line := range l.lines[run] {
+			e := systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, field: run}}
+			if strings.HasPrefix(line, "pool-gate") {
+				e.Fields["SYSLOG_IDENTIFIER"] = "pool-gate"
+			}
+			out = append(out, e)
 		}
-		out = append(out, e)
 	}
-	return out, l.err
+	return out[max(0, len(out)-limit):], l.err
 }
 
 // reads are the queries so far.
@@ -294,40 +296,6 @@ func TestCrashLoopReadsOneLogAtATime(t *testing.T) {
 	})
 }
 
-// TestCrashStorm: every crash is told, and only a few logs are read.
-func TestCrashStorm(t *testing.T) {
-	const many = 50
-	scenario(t, "fifty_at_once", func(t *testing.T, w *world) {
-		l := &runLog{}
-		var d Desired
-		for i := range many {
-			d.Pools = append(d.Pools, llama(fmt.Sprintf("p%02d", i)))
-		}
-		m := w.manage(t, d, func(o *Options) { o.Journal, o.Log = l, slog.New(slog.NewTextHandler(l, nil)) })
-		for _, p := range d.Pools {
-			w.passGate(unitOf(p.ID))
-		}
-		time.Sleep(10 * time.Second)
-		for _, p := range d.Pools {
-			w.change(unitOf(p.ID), ends("exit-code", cldExited, 1))
-		}
-		time.Sleep(10 * time.Second)
-		skipped := 0
-		for _, p := range d.Pools {
-			m.wantCode(p.ID, registry.CodeEngineCrashed)
-			if e := m.pool(p.ID).LastError.Ending; strings.HasPrefix(e.NoLines, "too many engines ended at the same time") {
-				skipped++
-			}
-		}
-		if most := readingsAtOnce + readingsWaiting; len(l.reads()) != most || skipped != many-most {
-			t.Errorf("%d logs were read and %d said to be skipped, want %d and %d", len(l.reads()), skipped, most, many-most)
-		}
-		if got := len(l.logged("level=WARN")); got != many {
-			t.Errorf("%d crashes were logged, want %d", got, many)
-		}
-	})
-}
-
 // TestFailedOnTheWayToARestart: below systemd 254 a unit is failed for a moment after each crash, and that opens no breaker.
 func TestFailedOnTheWayToARestart(t *testing.T) {
 	failed := func(st *systemd.Status) {
@@ -355,30 +323,6 @@ func TestFailedOnTheWayToARestart(t *testing.T) {
 		m.wantState("a", registry.StateFailed, false)
 		m.wantCode("a", registry.CodeBreakerOpen)
 	})
-}
-
-// TestReadings: a few begin at once, a few one after the other, the rest not at all.
-func TestReadings(t *testing.T) {
-	start := time.Now()
-	var b readings
-	take := func(after time.Duration) string {
-		wait, ok := b.take(start.Add(after))
-		if !ok {
-			return "no"
-		}
-		return wait.String()
-	}
-	var got []string
-	for range readingsAtOnce + readingsWaiting + 1 {
-		got = append(got, take(0))
-	}
-	got = append(got, take(readingEvery), take(readingEvery), take(time.Hour))
-	want := []string{
-		"0s", "0s", "0s", "0s", "500ms", "1s", "1.5s", "2s", "2.5s", "3s", "3.5s", "4s", "4.5s", "5s", "5.5s", "6s", "no", "6s", "no", "0s",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
 }
 
 // TestStopByHandIsRespected: an engine that takes too long over a stop, or ends badly of it, is stopped and not started again.

@@ -166,9 +166,9 @@ type Supervisor struct {
 	gpus *gpus.Board
 	left map[string]time.Time // when an engine last ended on a GPU, by UUID
 	logs bool                 // the log is followed
-	// readings bounds how often the log of an ended run is read.
-	readings readings
-	first    sync.Once // closes gpusTold
+	// unread are the logs of ended runs that wait to be read.
+	unread unreadLogs
+	first  sync.Once // closes gpusTold
 	// gpusTold is closed when the host's GPUs were told for the first time. Effects wait for it.
 	gpusTold chan struct{}
 }

@@ -19,13 +19,13 @@ type slowLog struct {
 	line string
 }
 
-func (l *slowLog) Read(ctx context.Context, _ systemd.JournalQuery, _ int) ([]systemd.JournalEntry, error) {
+func (l *slowLog) Read(ctx context.Context, q systemd.JournalQuery, _ int) ([]systemd.JournalEntry, error) {
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-time.After(4 * time.Second):
 	}
-	return []systemd.JournalEntry{{Fields: map[string]string{"MESSAGE": l.line}}}, nil
+	return lineOf(q, l.line), nil
 }
 
 // promptLog is a journal that has one line at once.
@@ -34,14 +34,20 @@ type promptLog struct {
 	line string
 }
 
-func (l *promptLog) Read(context.Context, systemd.JournalQuery, int) ([]systemd.JournalEntry, error) {
-	return []systemd.JournalEntry{{Fields: map[string]string{"MESSAGE": l.line}}}, nil
+func (l *promptLog) Read(_ context.Context, q systemd.JournalQuery, _ int) ([]systemd.JournalEntry, error) {
+	return lineOf(q, l.line), nil
 }
 
 // limited is a unit at PID 1's start limit.
 func limited(st *systemd.Status) {
 	st.ActiveState, st.SubState, st.Result, st.MainPID = "failed", "failed", "start-limit-hit", 0
 	st.ExecMainCode, st.ExecMainStatus = cldKilled, 11
+}
+
+// lineOf is one line of the one run that is asked for.
+func lineOf(q systemd.JournalQuery, line string) []systemd.JournalEntry {
+	field, run, _ := strings.Cut(q.Matches[0], "=")
+	return []systemd.JournalEntry{{Fields: map[string]string{"MESSAGE": line, field: run}}}
 }
 
 func TestTrialIsOne(t *testing.T) {

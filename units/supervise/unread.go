@@ -1,0 +1,166 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/systemd"
+)
+
+const (
+	// crashSettle is how long the end of a run is left alone before its log is read: the journal may still be taking its last lines, and
+	// what PID 1 does not signal of it is being read.
+	crashSettle = 300 * time.Millisecond
+	// crashReading bounds one reading; its reports go out with the lines that were read by then. It waits for a transient unit on a host
+	// where an engine may just have dumped its core, and only the event and the line in the log wait with it.
+	crashReading = 20 * time.Second
+	// crashTail is how many of a run's newest lines are looked through.
+	crashTail = 200
+	// Readings that may begin at once, how long until one more may, and how many runs one of them reads: each costs a transient unit, and
+	// during a storm PID 1 has better things to do.
+	readingsAtOnce = 4
+	readingEvery   = 500 * time.Millisecond
+	readTogether   = 16
+)
+
+// invocationField is the journal's for the run that a line is of (systemd.journal-fields(7)).
+const invocationField = "_SYSTEMD_INVOCATION_ID"
+
+// gateIdentifier is what PID 1 puts before the lines of the gate, whose words are in the failure already.
+const gateIdentifier = "pool-gate"
+
+// unreadLog is the log of one run that is to be read.
+type unreadLog struct {
+	run     string    // the invocation
+	settled time.Time // when it may be
+	alone   bool      // the others of a reading left no room for it
+	end     func(lines []string, missing string)
+}
+
+// unreadLogs are the logs that wait to be read. Those of runs that ended together are read together. It belongs to the loop.
+type unreadLogs struct {
+	waiting []*unreadLog // the oldest first, but for those to be read alone, which come before
+	due     bool         // the next reading is under way to its time
+	spent   int          // readings that were begun, less one each readingEvery
+	at      time.Time    // since when
+}
+
+// pause is how long from now the next reading has to wait; some log has to be waiting for it.
+func (q *unreadLogs) pause(now time.Time) time.Duration {
+	q.forget(now)
+	wait := q.waiting[0].settled.Sub(now)
+	if q.spent >= readingsAtOnce {
+		wait = max(wait, q.at.Add(readingEvery).Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// take begins a reading, of all that have settled and fit into one; none where nothing has settled.
+func (q *unreadLogs) take(now time.Time) (together []*unreadLog) {
+	q.forget(now)
+	n := 0
+	for n < min(len(q.waiting), readTogether) && !q.waiting[n].settled.After(now) && (n == 0 || !q.waiting[0].alone) {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	q.spent++
+	together, q.waiting = slices.Clone(q.waiting[:n]), slices.Delete(q.waiting, 0, n)
+	return together
+}
+
+// forget lets former readings count no more, one each readingEvery.
+func (q *unreadLogs) forget(now time.Time) {
+	back := int(now.Sub(q.at) / readingEvery)
+	if q.spent = max(q.spent-back, 0); q.spent == 0 {
+		q.at = now
+	} else {
+		q.at = q.at.Add(time.Duration(back) * readingEvery)
+	}
+}
+
+// readLog has the log of a run read when it has settled, and calls end on the loop with its newest lines, or why there are none.
+func (s *Supervisor) readLog(run string, end func(lines []string, missing string)) {
+	s.unread.waiting = append(s.unread.waiting, &unreadLog{run: run, settled: time.Now().Add(crashSettle), end: end})
+	s.nextReading()
+}
+
+// nextReading has the next reading begin in its time, where there is anything to read.
+func (s *Supervisor) nextReading() {
+	if s.unread.due || len(s.unread.waiting) == 0 {
+		return
+	}
+	s.unread.due = true
+	wait := s.unread.pause(time.Now())
+	begin := func() {
+		s.unread.due = false
+		if logs := s.unread.take(time.Now()); len(logs) > 0 {
+			s.readTogether(logs)
+		}
+		s.nextReading()
+	}
+	s.effect(func(ctx context.Context) func() {
+		sleep(ctx, wait)
+		return begin
+	}, func(error) { begin() })
+}
+
+// readTogether reads the logs of some runs at once.
+func (s *Supervisor) readTogether(logs []*unreadLog) {
+	s.effect(func(ctx context.Context) func() {
+		of, full, err := s.readTails(ctx, logs)
+		return func() {
+			for _, l := range logs {
+				s.endReading(l, of[l.run], full && len(logs) > 1, err)
+			}
+			s.nextReading()
+		}
+	}, func(err error) {
+		for _, l := range logs {
+			l.end(nil, err.Error())
+		}
+	})
+}
+
+// readTails reads the newest lines of some runs; full says that there may be older ones, which had no room.
+func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[string][]string, full bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, crashReading)
+	defer cancel()
+	q := systemd.JournalQuery{Fields: []string{"MESSAGE", "SYSLOG_IDENTIFIER", invocationField}}
+	for _, l := range logs {
+		q.Matches = append(q.Matches, invocationField+"="+l.run)
+	}
+	limit := crashTail * len(logs)
+	entries, err := s.Journal.Read(ctx, q, limit)
+	return tails(entries), len(entries) >= limit, err
+}
+
+// tails sorts the engines' lines by their run.
+func tails(entries []systemd.JournalEntry) map[string][]string {
+	of := map[string][]string{}
+	for _, entry := range entries {
+		if run := entry.Fields[invocationField]; entry.Fields["SYSLOG_IDENTIFIER"] != gateIdentifier {
+			lines := append(of[run], entry.Message())
+			of[run] = lines[max(len(lines)-crashTail, 0):]
+		}
+	}
+	return of
+}
+
+// endReading tells of one run what was read of it. One that the lines of others crowded out is read again, alone.
+func (s *Supervisor) endReading(l *unreadLog, lines []string, full bool, err error) {
+	switch {
+	case len(lines) > 0: // some, where the reading took too long
+		l.end(lines, "")
+	case err != nil:
+		l.end(nil, fmt.Sprintf("its log could not be read: %v", err))
+	case full:
+		l.alone = true
+		s.unread.waiting = slices.Insert(s.unread.waiting, 0, l)
+	default:
+		l.end(nil, "it logged nothing")
+	}
+}

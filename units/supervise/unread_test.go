@@ -1,0 +1,174 @@
+package supervise
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+)
+
+// readyPools are n pools, p00 and so on, that are ready, with a log.
+func readyPools(t *testing.T, w *world, n int) (*manager, *runLog, []string) {
+	l := &runLog{lines: map[string][]string{}}
+	var d Desired
+	var ids []string
+	for i := range n {
+		ids = append(ids, fmt.Sprintf("p%02d", i))
+		d.Pools = append(d.Pools, llama(ids[i]))
+	}
+	m := w.manage(t, d, func(o *Options) { o.Journal, o.Log = l, slog.New(slog.NewTextHandler(l, nil)) })
+	for _, id := range ids {
+		w.passGate(unitOf(id))
+	}
+	time.Sleep(10 * time.Second)
+	return m, l, ids
+}
+
+// run is the invocation of a pool's unit.
+func (w *world) run(id string) (run string) {
+	w.with(func() { run = w.units[unitOf(id)].InvocationID })
+	return run
+}
+
+// TestCrashStorm: the end of every engine is told with its own last words, and PID 1 is not asked for as many units as engines ended.
+func TestCrashStorm(t *testing.T) {
+	const many = 50
+	scenario(t, "fifty_at_once", func(t *testing.T, w *world) {
+		m, l, ids := readyPools(t, w, many)
+		for _, id := range ids {
+			l.lines[w.run(id)] = []string{"error: of " + id, "CUDA error: out of memory"}
+		}
+		for _, id := range ids {
+			w.change(unitOf(id), ends("exit-code", cldExited, 1))
+		}
+		time.Sleep(2 * time.Second)
+		for _, id := range ids {
+			m.wantCode(id, registry.CodeCUDAOOM)
+			if e := m.pool(id).LastError.Ending; !slices.Equal(e.Lines, []string{"error: of " + id, "CUDA error: out of memory"}) {
+				t.Errorf("%s ended with the last words %q (%s)", id, e.Lines, e.NoLines)
+			}
+		}
+		if most := 1 + (many-1)/readTogether; len(l.reads()) > most {
+			t.Errorf("%d readings, want at most %d", len(l.reads()), most)
+		}
+		if got := len(l.logged("level=WARN")); got != many {
+			t.Errorf("%d crashes were logged, want %d", got, many)
+		}
+	})
+	scenario(t, "one_that_says_much_hides_nobody", func(t *testing.T, w *world) {
+		m, l, ids := readyPools(t, w, 3)
+		quiet, silent, loud := ids[0], ids[1], ids[2]
+		l.lines[w.run(quiet)] = []string{"error: no such tensor"}
+		for i := range 1000 {
+			l.lines[w.run(loud)] = append(l.lines[w.run(loud)], fmt.Sprintf("goroutine %d", i))
+		}
+		for _, id := range ids {
+			w.change(unitOf(id), ends("exit-code", cldExited, 1))
+		}
+		time.Sleep(5 * time.Second)
+		if e := m.pool(quiet).LastError.Ending; !slices.Equal(e.Lines, []string{"error: no such tensor"}) {
+			t.Errorf("the quiet one ended with the last words %q (%s)", e.Lines, e.NoLines)
+		}
+		if e := m.pool(silent).LastError.Ending; e.NoLines != "it logged nothing" {
+			t.Errorf("the silent one ended with the last words %q (%s)", e.Lines, e.NoLines)
+		}
+		if e := m.pool(loud).LastError.Ending; len(e.Lines) == 0 || e.Lines[len(e.Lines)-1] != "goroutine 999" {
+			t.Errorf("the loud one ended with the last words %q (%s)", e.Lines, e.NoLines)
+		}
+		if got := l.reads(); len(got) != 3 || strings.Count(got[0], "=") != 3 || strings.Count(got[1]+got[2], "=") != 2 {
+			t.Errorf("asked for %q, want all three and then two of them alone", got)
+		}
+	})
+	scenario(t, "a_log_that_cannot_be_read_is_so_for_all", func(t *testing.T, w *world) {
+		m, l, ids := readyPools(t, w, 2)
+		l.err = fmt.Errorf("no journal")
+		for _, id := range ids {
+			w.change(unitOf(id), ends("exit-code", cldExited, 1))
+		}
+		time.Sleep(2 * time.Second)
+		for _, id := range ids {
+			if e := m.pool(id).LastError.Ending; e.NoLines != "its log could not be read: no journal" {
+				t.Errorf("no_lines %q", e.NoLines)
+			}
+		}
+	})
+}
+
+// TestUnreadLogs: when a reading may begin, and of which logs it is.
+func TestUnreadLogs(t *testing.T) {
+	start := time.Now()
+	logs := func(n int, settled time.Duration) (out []*unreadLog) {
+		for range n {
+			out = append(out, &unreadLog{settled: start.Add(settled)})
+		}
+		return out
+	}
+	alone := logs(1, 0)
+	alone[0].alone = true
+	for _, c := range []struct {
+		name    string
+		waiting []*unreadLog
+		want    []string // when each reading begins, and of how many logs it is
+	}{
+		{"one_has_to_settle", logs(1, crashSettle), []string{"300ms 1"}},
+		{"those_that_ended_together_are_read_together", logs(20, crashSettle), []string{"300ms 16", "300ms 4"}},
+		{"one_that_has_not_settled_waits", slices.Concat(logs(2, 0), logs(1, time.Second)), []string{"0s 2", "1s 1"}},
+		{"alone_is_alone", slices.Concat(alone, logs(2, 0)), []string{"0s 1", "0s 2"}},
+		{"four_at_once_and_then_one_each_half_second", logs(6*readTogether, 0), []string{"0s 16", "0s 16", "0s 16", "0s 16", "500ms 16", "1s 16"}},
+		{
+			"after_a_rest_four_more",
+			slices.Concat(logs(5*readTogether, 0), logs(5*readTogether, time.Hour)),
+			[]string{"0s 16", "0s 16", "0s 16", "0s 16", "500ms 16", "1h0m0s 16", "1h0m0s 16", "1h0m0s 16", "1h0m0s 16", "1h0m0.5s 16"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			q, now := unreadLogs{waiting: c.waiting}, start
+			var got []string
+			for len(q.waiting) > 0 {
+				now = now.Add(q.pause(now))
+				taken := len(q.take(now))
+				if got = append(got, fmt.Sprint(now.Sub(start), " ", taken)); taken == 0 {
+					t.Fatalf("a reading of nothing: %q", got)
+				}
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	t.Run("nothing_has_settled", func(t *testing.T) {
+		q := unreadLogs{waiting: logs(1, crashSettle)}
+		if got := q.take(start); got != nil || q.spent != 0 {
+			t.Errorf("took %d", len(got))
+		}
+	})
+}
+
+// TestTails: what a reading has of each run.
+func TestTails(t *testing.T) {
+	entry := func(run, by, line string) systemd.JournalEntry {
+		return systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, "SYSLOG_IDENTIFIER": by, invocationField: run}}
+	}
+	var entries []systemd.JournalEntry
+	for i := range crashTail + 1 {
+		entries = append(entries, entry("a", "x", fmt.Sprint(i)))
+	}
+	entries = append(entries, entry("b", gateIdentifier, "waits"), entry("c", "x", "one"), entry("c", gateIdentifier, "waits"))
+	got := tails(entries)
+	if a := got["a"]; len(a) != crashTail || a[0] != "1" {
+		t.Errorf("a has %d lines from %q on, want the newest", len(a), a[0])
+	}
+	if b := got["b"]; len(b) != 0 {
+		t.Errorf("b has %q, which is the gate's", b)
+	}
+	if c := got["c"]; !slices.Equal(c, []string{"one"}) {
+		t.Errorf("c has %q, want the engine's own line", c)
+	}
+}
