@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -60,7 +61,7 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// TestFiftyPoolsCrashTogether: what fell together does not start together.
+// TestFiftyPoolsCrashTogether: what fell together does not start together, and each is told with its own last words.
 func TestFiftyPoolsCrashTogether(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -88,6 +89,26 @@ func TestFiftyPoolsCrashTogether(t *testing.T) {
 	if last-first < 2*time.Second {
 		t.Errorf("fifty engines were started again within %s", last-first)
 	}
+	h.eventually(func(ctx context.Context) error {
+		out, err := h.Host.Run(ctx, "journalctl", "--no-pager", "-o", "json", "--output-fields=POOL_ID,LINES", "-u", host.ManagerUnit, "RESULT=signal")
+		told := map[string]bool{}
+		for line := range strings.Lines(out) {
+			var e struct {
+				Pool  string `json:"POOL_ID"`
+				Lines any    `json:"LINES"`
+			}
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				return fmt.Errorf("%w: %q", err, line)
+			}
+			if strings.HasPrefix(e.Pool, "m") && e.Lines != nil {
+				told[e.Pool] = true
+			}
+		}
+		if err == nil && len(told) != pools {
+			err = fmt.Errorf("%d of %d ends are told with last words", len(told), pools)
+		}
+		return err
+	})
 }
 
 // mainStart is when a unit's main process was started, since the boot.
