@@ -180,21 +180,24 @@ breaker_failures = 100
 END
 done
 systemctl reload pool-managerd`, host.PoolsDir, n-1, host.StubEngine))
+	s.ready(n)
+}
+
+// ready waits until so many pools are, of as many.
+func (s site) ready(n int) {
+	s.b.Helper()
 	s.until(func(ctx context.Context) error {
 		list, err := s.Pools(ctx)
-		if err != nil {
-			return err
-		}
 		ready := 0
 		for _, p := range list.Pools {
 			if p.Ready {
 				ready++
 			}
 		}
-		if ready != n {
-			return fmt.Errorf("%d of %d pools are ready", ready, n)
+		if err == nil && ready != n {
+			err = fmt.Errorf("%d of %d pools are ready", ready, n)
 		}
-		return nil
+		return err
 	})
 }
 

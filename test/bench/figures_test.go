@@ -23,6 +23,16 @@ const (
 	peerFile = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=" + host.StubEngine + " --port 25000\nRestart=on-failure\nRestartSec=1s\n"
 )
 
+// peer starts the peer, until the benchmark ends.
+func (s site) peer() {
+	s.b.Helper()
+	s.check(s.WriteFile(s.b.Context(), "/etc/systemd/system/"+peerUnit, peerFile))
+	s.must("systemctl daemon-reload; systemctl start " + peerUnit)
+	s.b.Cleanup(func() {
+		_, _ = s.Shell(context.WithoutCancel(s.b.Context()), "systemctl stop "+peerUnit+"; rm /etc/systemd/system/"+peerUnit)
+	})
+}
+
 // crash is one crash as crashwatch saw it, in microseconds.
 type crash struct {
 	KillUSec int64 `json:"kill_usec"`
@@ -57,11 +67,7 @@ func (s site) back(unit string, before host.Unit) (after host.Unit) {
 func BenchmarkRestart(b *testing.B) {
 	s := on(b)
 	s.stubs(1)
-	s.check(s.WriteFile(b.Context(), "/etc/systemd/system/"+peerUnit, peerFile))
-	s.must("systemctl daemon-reload; systemctl start " + peerUnit)
-	b.Cleanup(func() {
-		_, _ = s.Shell(context.WithoutCancel(b.Context()), "systemctl stop "+peerUnit+"; rm /etc/systemd/system/"+peerUnit)
-	})
+	s.peer()
 	restart := func(unit string) float64 {
 		c, before := s.crash(unit)
 		// PID 1's own clock, the same that crashwatch read.

@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -32,24 +31,6 @@ END
 done
 systemctl reload pool-managerd`, host.PoolsDir, n-1, host.TinyModel, host.StubEngine))
 	s.ready(n)
-}
-
-// ready waits until so many pools are.
-func (s site) ready(n int) {
-	s.b.Helper()
-	s.until(func(ctx context.Context) error {
-		list, err := s.Pools(ctx)
-		ready := 0
-		for _, p := range list.Pools {
-			if p.Ready {
-				ready++
-			}
-		}
-		if err == nil && ready != n {
-			err = fmt.Errorf("%d of %d pools are ready", ready, n)
-		}
-		return err
-	})
 }
 
 // BenchmarkXid is the time from an Xid of the driver until the API says ready=false of the pool on that GPU: fifty times, on ten GPUs in

@@ -18,11 +18,7 @@ import (
 func BenchmarkBack(b *testing.B) {
 	s := on(b)
 	s.stubs(1)
-	s.check(s.WriteFile(b.Context(), "/etc/systemd/system/"+peerUnit, peerFile))
-	s.must("systemctl daemon-reload; systemctl start " + peerUnit)
-	b.Cleanup(func() {
-		_, _ = s.Shell(context.WithoutCancel(b.Context()), "systemctl stop "+peerUnit+"; rm /etc/systemd/system/"+peerUnit)
-	})
+	s.peer()
 	back := func(unit, url, word string) float64 {
 		u, err := s.Unit(b.Context(), unit)
 		s.check(err)
@@ -80,21 +76,7 @@ binary = "` + host.StubEngine + `"
 END
 done
 systemctl reload pool-managerd`)
-	s.until(func(ctx context.Context) error {
-		list, err := s.Pools(ctx)
-		if err != nil {
-			return err
-		}
-		for _, p := range list.Pools {
-			if !p.Ready {
-				return fmt.Errorf("%s", p)
-			}
-		}
-		if len(list.Pools) != 10 {
-			return fmt.Errorf("%d pools", len(list.Pools))
-		}
-		return nil
-	})
+	s.ready(10)
 	pools := "p0"
 	for i := 1; i < 10; i++ {
 		pools += fmt.Sprintf(" p%d=direct", i)

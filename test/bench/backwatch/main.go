@@ -10,14 +10,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/bench/guest"
 )
 
 // patience bounds one crash.
@@ -26,14 +24,7 @@ const patience = 60 * time.Second
 // look is the pause between two looks.
 const look = 2 * time.Millisecond
 
-const socket = "/run/pool-managerd/api.sock"
-
-func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "backwatch:", err)
-		os.Exit(1)
-	}
-}
+func main() { guest.Main("backwatch", run) }
 
 func run(args []string) error {
 	if len(args) != 3 {
@@ -67,24 +58,9 @@ func run(args []string) error {
 
 // asker returns a question that is true while the answer holds the word.
 func asker(ctx context.Context, url string, word []byte) func() bool {
-	client := &http.Client{}
-	if strings.HasPrefix(url, "http://api/") {
-		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		}}
-	}
+	client := guest.NewClient()
 	return func() bool {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return false
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
+		body, err := guest.Send(ctx, client, http.MethodGet, url)
 		return err == nil && bytes.Contains(body, word)
 	}
 }

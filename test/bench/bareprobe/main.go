@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/test/bench/guest"
 )
 
 const (
@@ -24,12 +26,7 @@ const (
 	minute   = time.Minute
 )
 
-func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "bareprobe:", err)
-		os.Exit(1)
-	}
-}
+func main() { guest.Main("bareprobe", run) }
 
 func run(urls []string) error {
 	if len(urls) == 0 {

@@ -6,14 +6,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"syscall"
@@ -21,13 +17,12 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/test/bench/guest"
 )
 
 // patience bounds one crash.
 const patience = 20 * time.Second
-
-// look is the pause between two looks at the API: short against what is measured, long enough to leave the processor alone.
-const look = 300 * time.Microsecond
 
 // result is what is printed.
 type result struct {
@@ -36,12 +31,7 @@ type result struct {
 	APIUSec  int64 `json:"api_usec"`  // and until ready=false
 }
 
-func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "crashwatch:", err)
-		os.Exit(1)
-	}
-}
+func main() { guest.Main("crashwatch", run) }
 
 func run(args []string) error {
 	if len(args) < 2 || len(args) > 3 {
@@ -58,10 +48,10 @@ func run(args []string) error {
 		return err
 	}
 	defer closeBus()
-	ready := func() (bool, error) { return false, nil }
+	client, pool := guest.NewClient(), ""
 	if len(args) == 3 {
-		ready = newAPI(ctx, args[2])
-		if is, err := ready(); err != nil || !is {
+		pool = args[2]
+		if is, err := guest.Ready(ctx, client, pool); err != nil || !is {
 			return fmt.Errorf("the pool is not ready (%v)", err)
 		}
 	}
@@ -72,26 +62,17 @@ func run(args []string) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	told, err := falls(ready)
-	if err != nil {
-		return err
+	told := killed
+	if pool != "" {
+		if told, err = guest.Falls(ctx, client, pool); err != nil {
+			return err
+		}
 	}
 	heard := <-bus
 	if heard.IsZero() {
 		return errors.New("no signal came over the bus")
 	}
 	return json.NewEncoder(os.Stdout).Encode(result{killedUSec, heard.Sub(killed).Microseconds(), told.Sub(killed).Microseconds()})
-}
-
-// falls asks until the answer is no, and returns when that was.
-func falls(ready func() (bool, error)) (time.Time, error) {
-	for {
-		is, err := ready()
-		if err != nil || !is {
-			return time.Now(), err
-		}
-		time.Sleep(look)
-	}
 }
 
 // monotonic is the clock of PID 1's timestamps, in microseconds.
@@ -148,27 +129,5 @@ func leftActive(ctx context.Context, signals <-chan *dbus.Signal) time.Time {
 				return time.Now()
 			}
 		}
-	}
-}
-
-// newAPI returns a question for the pool's ready, asked over a connection that stays open.
-func newAPI(ctx context.Context, pool string) func() (bool, error) {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", "/run/pool-managerd/api.sock")
-	}
-	client := &http.Client{Transport: &http.Transport{DialContext: dial}}
-	return func() (bool, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/v1/pools/"+pool+"/health", nil)
-		if err != nil {
-			return false, err
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return false, err
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		return bytes.Contains(body, []byte(`"ready":true`)), err
 	}
 }

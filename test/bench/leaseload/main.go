@@ -9,13 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/bench/guest"
 )
 
 // patience bounds the whole run.
@@ -29,12 +29,7 @@ type result struct {
 	AskMedian   float64 `json:"ask_median_usec"`
 }
 
-func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "leaseload:", err)
-		os.Exit(1)
-	}
-}
+func main() { guest.Main("leaseload", run) }
 
 func run(args []string) error {
 	if len(args) != 2 {
@@ -46,19 +41,16 @@ func run(args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c := client{ctx, &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", "/run/pool-managerd/api.sock")
-	}}}}
-	path := "/v1/pools/" + args[0]
+	client := guest.NewClient()
+	path := guest.API + "/v1/pools/" + args[0]
 	var pairs, asks []time.Duration
 	for range n {
 		began := time.Now()
-		if err := c.pair(path + "/leases"); err != nil {
+		if err := pair(ctx, client, path+"/leases"); err != nil {
 			return err
 		}
 		paired := time.Now()
-		if _, err := c.send(http.MethodGet, path+"/health", http.StatusOK); err != nil {
+		if _, err := guest.Send(ctx, client, http.MethodGet, path+"/health"); err != nil {
 			return err
 		}
 		pairs, asks = append(pairs, paired.Sub(began)), append(asks, time.Since(paired))
@@ -75,14 +67,9 @@ func run(args []string) error {
 	})
 }
 
-type client struct {
-	ctx  context.Context
-	http *http.Client
-}
-
 // pair takes a lease and gives it back.
-func (c client) pair(path string) error {
-	body, err := c.send(http.MethodPost, path, http.StatusCreated)
+func pair(ctx context.Context, client *http.Client, leases string) error {
+	body, err := guest.Send(ctx, client, http.MethodPost, leases)
 	if err != nil {
 		return err
 	}
@@ -92,23 +79,6 @@ func (c client) pair(path string) error {
 	if err := json.Unmarshal(body, &l); err != nil {
 		return err
 	}
-	_, err = c.send(http.MethodDelete, path+"/"+l.ID, http.StatusNoContent)
+	_, err = guest.Send(ctx, client, http.MethodDelete, leases+"/"+l.ID)
 	return err
-}
-
-func (c client) send(method, path string, want int) ([]byte, error) {
-	req, err := http.NewRequestWithContext(c.ctx, method, "http://localhost"+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != want {
-		err = fmt.Errorf("%s %s: %d %s", method, path, resp.StatusCode, body)
-	}
-	return body, err
 }

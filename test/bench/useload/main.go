@@ -10,8 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -20,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/bench/guest"
 )
 
 // within bounds one use of a pool.
@@ -38,12 +38,7 @@ type used struct {
 	endpoints map[string]bool
 }
 
-func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "useload:", err)
-		os.Exit(1)
-	}
-}
+func main() { guest.Main("useload", run) }
 
 func run(args []string) error {
 	if len(args) < 3 {
@@ -57,13 +52,13 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	c := newClient()
+	c := guest.NewClient()
 	var pools []*used
 	for _, arg := range args[2:] {
 		name, how, _ := strings.Cut(arg, "=")
 		u := &used{Pool: name, endpoints: map[string]bool{}}
 		if how == "direct" {
-			if u.direct, err = c.endpoint(name); err != nil {
+			if u.direct, err = endpoint(c, name); err != nil {
 				return err
 			}
 		}
@@ -89,7 +84,7 @@ func run(args []string) error {
 }
 
 // atRate begins so many uses a second until ctx ends, and waits for all.
-func (u *used) atRate(ctx context.Context, c client, rate int) {
+func (u *used) atRate(ctx context.Context, c *http.Client, rate int) {
 	var uses sync.WaitGroup
 	defer uses.Wait()
 	tick := time.NewTicker(time.Second / time.Duration(rate))
@@ -100,7 +95,7 @@ func (u *used) atRate(ctx context.Context, c client, rate int) {
 			return
 		case <-tick.C:
 			uses.Go(func() {
-				err := c.use(u)
+				err := u.once(c)
 				u.mu.Lock()
 				defer u.mu.Unlock()
 				if u.Uses++; err != nil {
@@ -113,44 +108,38 @@ func (u *used) atRate(ctx context.Context, c client, rate int) {
 	}
 }
 
-type client struct{ api, engines *http.Client }
-
-func newClient() client {
-	var d net.Dialer
-	return client{
-		api: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, "unix", "/run/pool-managerd/api.sock")
-		}}},
-		engines: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
-	}
-}
-
-// use is one use of a pool.
-func (c client) use(u *used) error {
+// once is one use of a pool.
+func (u *used) once(c *http.Client) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if u.direct != "" {
-		return send(ctx, c.engines, http.MethodPost, u.direct+"/v1/completions", nil)
+		_, err := guest.Send(ctx, c, http.MethodPost, u.direct+"/v1/completions")
+		return err
 	}
 	var l struct {
 		ID       string `json:"lease_id"`
 		Endpoint string `json:"endpoint"`
 	}
-	leases := "http://localhost/v1/pools/" + u.Pool + "/leases"
-	if err := send(ctx, c.api, http.MethodPost, leases, &l); err != nil {
+	leases := guest.API + "/v1/pools/" + u.Pool + "/leases"
+	body, err := guest.Send(ctx, c, http.MethodPost, leases)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, &l); err != nil {
 		return err
 	}
 	u.mu.Lock()
 	u.endpoints[l.Endpoint] = true
 	u.mu.Unlock()
-	if err := send(ctx, c.engines, http.MethodPost, l.Endpoint+"/v1/completions", nil); err != nil {
+	if _, err := guest.Send(ctx, c, http.MethodPost, l.Endpoint+"/v1/completions"); err != nil {
 		return err
 	}
-	return send(ctx, c.api, http.MethodDelete, leases+"/"+l.ID, nil)
+	_, err = guest.Send(ctx, c, http.MethodDelete, leases+"/"+l.ID)
+	return err
 }
 
 // endpoint is where a pool's engine serves now.
-func (c client) endpoint(pool string) (string, error) {
+func endpoint(c *http.Client, pool string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	var p struct {
@@ -158,34 +147,15 @@ func (c client) endpoint(pool string) (string, error) {
 			Endpoint string `json:"endpoint"`
 		} `json:"replicas"`
 	}
-	if err := send(ctx, c.api, http.MethodGet, "http://localhost/v1/pools/"+pool, &p); err != nil {
+	body, err := guest.Send(ctx, c, http.MethodGet, guest.API+"/v1/pools/"+pool)
+	if err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
 		return "", err
 	}
 	if len(p.Replicas) != 1 {
 		return "", fmt.Errorf("%s has %d replicas", pool, len(p.Replicas))
 	}
 	return p.Replicas[0].Endpoint, nil
-}
-
-// send wants a status of success, and reads the answer into v where one is wanted.
-func send(ctx context.Context, c *http.Client, method, url string, v any) error {
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	switch {
-	case err != nil:
-		return err
-	case resp.StatusCode/100 != 2:
-		return fmt.Errorf("%s %s: %d %s", method, url, resp.StatusCode, body)
-	case v != nil:
-		return json.Unmarshal(body, v)
-	}
-	return nil
 }
