@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 )
@@ -75,6 +76,45 @@ func TestAssess(t *testing.T) {
 			}
 			if v.State != c.state || v.Ready != c.ready || code != c.code {
 				t.Errorf("Assess = %s ready=%t %s, want %s ready=%t %s", v.State, v.Ready, code, c.state, c.ready, c.code)
+			}
+		})
+	}
+}
+
+// TestWhatStandsAgainstTheWantedVersion: of several reasons the nearest to an engine that still serves is told, and none hides the state's own.
+func TestWhatStandsAgainstTheWantedVersion(t *testing.T) {
+	rejected := func(f *Facts) { f.Rejected = registry.Fail(registry.CodeReloadCancelled, "gone back", "") }
+	refuses := func(f *Facts) { f.Refusal = registry.Fail(registry.CodePolicyDenied, "not here", "") }
+	sick := func(f *Facts) {
+		f.Probe, f.ProbeErr = Unhealthy, registry.Fail(registry.CodeHealthFailed, "status 500", "")
+	}
+	ofStop := func(f *Facts) {
+		f.Unit, f.Crash = Exited, registry.Fail(registry.CodeEngineStopTimeout, "did not end", "")
+	}
+	preparing := func(f *Facts) {
+		f.Prepare, f.Failure = Failed, registry.Fail(registry.CodeProvisionFailed, "no engine", "")
+	}
+	for _, c := range []struct {
+		name string
+		f    Facts
+		code registry.Code
+	}{
+		{"a_stop_that_failed", replica(stopFailed(time.Second), rejected, invalid), registry.CodeEngineStartFailed},
+		{"a_version_that_was_gone_back_from", replica(rejected, invalid, refuses), registry.CodeReloadCancelled},
+		{"a_wrong_file", replica(invalid, refuses), registry.CodeConfigInvalid},
+		{"a_policy", replica(refuses, preparing), registry.CodePolicyDenied},
+		{"an_engine_that_cannot_be_prepared", replica(preparing), registry.CodeProvisionFailed},
+		{"the_states_own_reason_comes_first", replica(sick, stopFailed(time.Second), invalid), registry.CodeHealthFailed},
+		{"a_stop_that_took_too_long", replica(ofStop), registry.CodeEngineStopTimeout},
+		{"a_crash_of_what_nobody_wants_any_more", replica(fresh, unwanted, func(f *Facts) { f.Crash = registry.Fail(registry.CodeEngineCrashed, "", "") }), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var code registry.Code
+			if v := Assess(c.f); v.Failure != nil {
+				code = v.Failure.Code
+			}
+			if code != c.code {
+				t.Errorf("%q is told, want %q", code, c.code)
 			}
 		})
 	}

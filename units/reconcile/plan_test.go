@@ -167,14 +167,41 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlanWakesUpForTheNextAttempt: no wait that is running is slept over, and none that is over keeps anybody awake.
 func TestPlanWakesUpForTheNextAttempt(t *testing.T) {
-	due := noon.Add(7 * time.Second)
-	if got := Plan(replica(fresh, failing, retryIn(7*time.Second)), noon); !got.At.Equal(due) {
-		t.Errorf("At = %v, want %v", got.At, due)
+	holds := func(d time.Duration) is { return func(f *Facts) { f.Holding, f.HoldUntil = true, noon.Add(d) } }
+	for _, c := range []struct {
+		name string
+		f    Facts
+		want time.Duration // 0: it sleeps until something happens
+	}{
+		{"settled", replica(), 0},
+		{"a_retry", replica(fresh, failing, retryIn(7*time.Second)), 7 * time.Second},
+		{"a_hold", replica(fresh, holds(5*time.Second)), 5 * time.Second},
+		{"a_hold_beyond_the_retry", replica(fresh, retryIn(7*time.Second), holds(9*time.Second)), 9 * time.Second},
+		{"a_hold_before_the_retry", replica(fresh, retryIn(7*time.Second), holds(5*time.Second)), 7 * time.Second},
+		{"a_hold_that_is_over", replica(holds(0)), 0},
+		{"a_stop_that_failed", replica(unwanted, stopFailed(3*time.Second)), 3 * time.Second},
+		{"a_stop_before_the_retry", replica(stopFailed(3*time.Second), retryIn(7*time.Second)), 3 * time.Second},
+		{"a_stop_after_the_retry", replica(stopFailed(9*time.Second), retryIn(7*time.Second)), 7 * time.Second},
+		{"a_stop_whose_time_has_come", replica(stopFailed(0)), 0},
+		{"an_action_is_under_way", replica(op(Start), stopFailed(3*time.Second)), 3 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var want time.Time
+			if c.want > 0 {
+				want = noon.Add(c.want)
+			}
+			if got := Plan(c.f, noon); !got.At.Equal(want) {
+				t.Errorf("%s wakes up at %v, want %v", got.Rule, got.At, want)
+			}
+		})
 	}
-	if got := Plan(replica(), noon); !got.At.IsZero() {
-		t.Errorf("a settled replica wakes up at %v", got.At)
-	}
+	t.Run("a_stop_that_failed_of_what_is_gone_keeps_nobody_waiting", func(t *testing.T) {
+		if got := Plan(replica(fresh, stopFailed(3*time.Second)), noon); got.Action != Start || !got.At.IsZero() {
+			t.Errorf("%+v", got)
+		}
+	})
 }
 
 // factsFrom makes any combination of facts from bytes.

@@ -155,7 +155,7 @@ func failed(r Record, why Reason, f Facts) Record {
 	}
 	cause := f.Comes.Failed
 	switch {
-	case f.Before != nil && before(r, f) && (r.Phase == Preparing || r.Phase == Beside):
+	case f.Before != nil && (r.Phase == Preparing || r.Phase == Beside): // which is looked at before the new engine
 		cause = f.Before
 	case cause != nil:
 	case why == DrainTimeout:
