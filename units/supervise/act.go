@@ -208,8 +208,7 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 
 // takeFromPID1 ends a unit's wait for its restart: the manager starts it when its time has come.
 func (s *Supervisor) takeFromPID1(r *replica) {
-	r.past.Base += r.status.NRestarts + 1 // the new unit counts from 0, and its start is a restart
-	r.past.Seen, r.past.Due = 0, false
+	r.past.Taken, r.past.Due = r.status.NRestarts+1, false
 	s.mark(r)
 	s.putAway(r, reconcile.Hold)
 }
@@ -217,7 +216,7 @@ func (s *Supervisor) takeFromPID1(r *replica) {
 func (s *Supervisor) stop(r *replica, why string) {
 	s.Log.Info("stopping the engine: "+why, s.about(r)...)
 	s.endRun(r)
-	r.past.Seen, r.past.Base, r.past.Due = 0, 0, false
+	r.past.Seen, r.past.Base, r.past.Due, r.past.Taken = 0, 0, false, 0
 	s.mark(r)
 	s.putAway(r, reconcile.Stop)
 }

@@ -27,6 +27,8 @@ type history struct {
 	Seen  int            `json:"seen,omitempty"` // PID 1's restarts (NRestarts) that are counted
 	Due   bool           `json:"due,omitempty"`  // the restart that follows the newest run is still to come
 	Base  int            `json:"base,omitempty"` // restarts that PID 1 has forgotten
+	// Taken is not 0 from when a unit is taken from PID 1 until its next start: the restarts that PID 1 had counted, and that start.
+	Taken int `json:"taken,omitempty"`
 }
 
 func (r *replica) policy() restarts.Policy { return restarts.PolicyOf(r.pool()) }
@@ -120,6 +122,10 @@ func (s *Supervisor) writeMarks() {
 func (s *Supervisor) seen(r *replica, st systemd.Status) {
 	past := &r.past
 	more := st.NRestarts - past.Seen
+	if r.known && past.Taken > 0 && r.facts.Op != reconcile.Hold && (r.facts.Unit == reconcile.Backoff || r.runs()) {
+		past.Taken = 0 // it could not be taken, or who took it did not live to see it gone
+		s.mark(r)
+	}
 	switch {
 	case !r.known || more == 0 || !r.facts.Exists() || r.facts.Op == reconcile.Hold || r.facts.Op == reconcile.Stop:
 		return // a unit that leaves tells nothing new; what counts is not known while the pool's file cannot be read
@@ -314,13 +320,15 @@ func (s *Supervisor) proven(r *replica) {
 	}
 }
 
-// anew notes that the engine gets a new unit, which counts from 0. One that failed for good was restarted by PID 1 before, and is again now.
+// anew notes that the engine gets a new unit, which counts from 0. One that failed for good, or was taken from PID 1, had been restarted before, and
+// is again now.
 func (s *Supervisor) anew(r *replica) {
 	if r.facts.Unit == reconcile.Broken {
 		r.past.Base += r.status.NRestarts + 1
 		r.status.NRestarts = 0
 	}
-	r.past.Seen, r.past.Due = 0, false
+	r.past.Base += r.past.Taken
+	r.past.Seen, r.past.Due, r.past.Taken = 0, false, 0
 	s.mark(r)
 }
 
@@ -340,7 +348,12 @@ func (s *Supervisor) resetCounters(r *replica) {
 }
 
 // restarts is how often the engine was started again, whoever did it and whatever PID 1 has forgotten.
-func (r *replica) restarts() int { return r.past.Base + r.status.NRestarts }
+func (r *replica) restarts() int {
+	if r.past.Taken > 0 {
+		return r.past.Base + r.past.Taken - 1
+	}
+	return r.past.Base + r.status.NRestarts
+}
 
 // Reset closes the breaker of a pool and forgets its failures; what waits is started now. It returns when the loop has taken it:
 // ErrNoSuchPool or the context's error.

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -150,11 +151,55 @@ func TestBreaker(t *testing.T) {
 		m.kill()
 		m = w.manage(t, pools(llama("a", failing)), withNotes(n))
 		time.Sleep(30 * time.Second)
-		if p := m.pool("a"); p.Breaker != "open" || p.Ready || w.called("start") != 1 || p.RestartCount != 3 {
+		if p := m.pool("a"); p.Breaker != "open" || p.Ready || w.called("start") != 1 || p.RestartCount != 2 {
 			t.Errorf("breaker %s, %d restarts, calls %v", p.Breaker, p.RestartCount, w.calls)
 		}
 		time.Sleep(40 * time.Second)
 		m.wantState("a", registry.StateStarting, false)
+		if n := m.pool("a").RestartCount; n != 3 {
+			t.Errorf("%d restarts, want the trial to be the third", n)
+		}
+	})
+	scenario(t, "no_restart_counts_twice_while_it_is_taken_from_pid_1", func(t *testing.T, w *world) {
+		n := notes{}
+		m := breaking(t, w, n)
+		for range 2 {
+			w.crash()
+			w.restarted()
+		}
+		w.stubborn = make(chan struct{})
+		w.crash()
+		if got := m.pool("a").RestartCount; w.called("stop") != 1 || got != 2 {
+			t.Errorf("while PID 1 stops it: %d restarts, calls %v", got, w.calls)
+		}
+		m.kill()
+		m = w.manage(t, pools(llama("a", failing)), withNotes(n))
+		if got := m.pool("a").RestartCount; got != 2 {
+			t.Errorf("to the next manager: %d restarts", got)
+		}
+		close(w.stubborn)
+		time.Sleep(time.Second)
+		if got := m.pool("a").RestartCount; got != 2 {
+			t.Errorf("when it is gone: %d restarts", got)
+		}
+		time.Sleep(70 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+		if got := m.pool("a").RestartCount; got != 3 {
+			t.Errorf("when it is started again: %d restarts", got)
+		}
+	})
+	scenario(t, "one_that_cannot_be_taken_from_pid_1_is_counted_by_it", func(t *testing.T, w *world) {
+		m := breaking(t, w, notes{})
+		for range 2 {
+			w.crash()
+			w.restarted()
+		}
+		w.stopErr = errors.New("access denied")
+		w.crash()
+		w.restarted()
+		if got := m.pool("a").RestartCount; got != 3 {
+			t.Errorf("%d restarts, calls %v", got, w.calls)
+		}
 	})
 	scenario(t, "an_operator_closes_it", func(t *testing.T, w *world) {
 		m := breaking(t, w, notes{})
