@@ -21,6 +21,9 @@ type operateOptions struct {
 	digest   string
 	forget   bool
 	wait     bool
+	// already reports whether a pool is as asked for before anybody asks; nil: nobody can tell. Then there is nothing to wait for, and
+	// what came of an earlier call is not told as what came of this one.
+	already func(wire.Pool) bool
 }
 
 // waitFlag lets a command return when what it asks for has come about.
@@ -50,7 +53,8 @@ func newDrain(a *app) *cobra.Command {
 		Use:   "drain POOL",
 		Short: "Take no new work, let what is held finish, then stop a pool",
 		Long: `Drain a pool: it takes no new work at once. When nothing is held any more, or at the deadline, its engines are stopped; what is held
-at the deadline is cut. The pool stays stopped, over restarts and reboots, until poolctl resume. A second drain can only bring the deadline nearer.`,
+at the deadline is cut. The pool stays stopped, over restarts and reboots, until poolctl resume. A second drain can only bring the deadline nearer, and of a pool that has
+stopped changes nothing.`,
 		Example:           "  poolctl drain llama3 --deadline 2m --wait",
 		Args:              onePool,
 		ValidArgsFunction: a.completePool,
@@ -62,6 +66,7 @@ at the deadline is cut. The pool stays stopped, over restarts and reboots, until
 		if err != nil {
 			return err
 		}
+		o.already = func(p wire.Pool) bool { return p.Drain != nil && !p.Drain.Restart && p.State == "stopped" }
 		return a.operating(cmd, args[0], "drain", wire.DrainRequest{DeadlineMS: ms}, o, "is drained", func(p wire.Pool) (bool, error) {
 			switch {
 			case p.Drain == nil:
@@ -197,9 +202,13 @@ func (a *app) operating(cmd *cobra.Command, id, what string, body any, o operate
 		if err != nil {
 			return err
 		}
+		was := o.isAlready(ctx, c, id)
 		p, raw, err := send[wire.Pool](ctx, c, poolPath(id, "/"+what), body)
 		if err != nil {
 			return c.withNearest(ctx, id, err)
+		}
+		if was && o.already(p) {
+			return a.say(raw, fmt.Sprintf("%s %s", clean(id), came))
 		}
 		if !o.wait {
 			return a.say(raw, fmt.Sprintf("%s: %s is under way; it is %s", clean(id), what, clean(p.State)))
@@ -209,6 +218,15 @@ func (a *app) operating(cmd *cobra.Command, id, what string, body any, o operate
 		}
 		return a.say(raw, fmt.Sprintf("%s %s", clean(id), came))
 	})(cmd, nil)
+}
+
+// isAlready reports whether the pool is as asked for now. Where that cannot be read, the request itself tells why.
+func (o *operateOptions) isAlready(ctx context.Context, c *client, id string) bool {
+	if !o.wait || o.already == nil {
+		return false
+	}
+	p, _, err := read[wire.Pool](ctx, c, poolPath(id, ""))
+	return err == nil && o.already(p)
 }
 
 // await looks at a pool until what was asked for is over. A daemon that restarts meanwhile is waited for.

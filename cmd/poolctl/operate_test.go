@@ -38,7 +38,12 @@ func (o *operators) begin(change func(p *registry.Pool)) {
 }
 
 func (o *operators) Drain(_ context.Context, id string, deadline time.Duration, _ string) error {
-	o.begin(func(p *registry.Pool) { p.State, p.Ready, p.Drain = registry.StateDraining, false, &registry.Drain{} })
+	o.begin(func(p *registry.Pool) {
+		if p.Drain == nil {
+			p.State, p.Ready = registry.StateDraining, false
+		}
+		p.Drain = &registry.Drain{}
+	})
 	return o.note("drain %s %s", id, deadline)
 }
 
@@ -111,6 +116,36 @@ func TestOperate(t *testing.T) {
 			r := h.run(strings.Fields(c.line)...)
 			if r.code != c.code || !strings.Contains(r.out+r.errOut, c.says) || h.operators.asked != c.asked {
 				t.Errorf("status %d, asked %q\n%s%s\nwant status %d, %q and %q", r.code, h.operators.asked, r.out, r.errOut, c.code, c.asked, c.says)
+			}
+		})
+	}
+}
+
+// TestDrainOfADrainedPool: a call tells what came of itself. That an earlier drain was cut is no failure of one that finds the pool stopped, as
+// asked; a drain that is still under way is waited for, by whomever it was begun.
+func TestDrainOfADrainedPool(t *testing.T) {
+	timeout := registry.Fail(registry.CodeDrainTimeout, "3 leases were still held at the drain deadline, and cut", "")
+	cut := func(p *registry.Pool) {
+		p.State, p.Drain, p.LastError = registry.StateStopped, &registry.Drain{}, timeout
+	}
+	for _, c := range []struct {
+		name string
+		is   func(p *registry.Pool)
+		code int
+		says string
+	}{
+		{"cut_and_stopped_before", cut, exitOK, "gemma is drained"},
+		{"about_to_be_cut", func(p *registry.Pool) { p.State, p.Drain = registry.StateDraining, &registry.Drain{} }, exitFailed, "3 leases were still held"},
+		{"stopped_on_its_way_to_a_restart", func(p *registry.Pool) { cut(p); p.Drain.Restart = true }, exitFailed, "3 leases were still held"},
+		{"stopped_by_hand", func(p *registry.Pool) { p.State = registry.StateStopped }, exitFailed, "3 leases were still held"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t)
+			h.fill()
+			h.operators.ends = cut
+			h.operators.begin(c.is)
+			if r := h.run("drain", "gemma", "--wait"); r.code != c.code || !strings.Contains(r.out+r.errOut, c.says) {
+				t.Errorf("status %d\n%s%s\nwant status %d and %q", r.code, r.out, r.errOut, c.code, c.says)
 			}
 		})
 	}
