@@ -49,7 +49,7 @@ var stateTable = []stateRow{
 		"the engine's gate passed; the manager's own probe is due", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateFailed, false, false, "the breaker is open: it failed too often, and the next trial is not due yet",
 		func(f Facts) bool {
-			return f.HoldErr != nil && f.Holding && f.startable() && !f.parked() && f.Op != Start && (f.Unit == Absent || f.Unit == Backoff || f.Unit == Broken)
+			return f.HoldErr != nil && f.Holding && f.startable() && !f.parked() && f.Op != Start && (f.Op == Hold || f.Unit == Absent || f.Unit == Backoff || f.Unit == Broken)
 		},
 		"the engine failed too often; a single start is tried later", func(f Facts) *registry.Failure { return f.HoldErr }},
 	{registry.StateBackoff, false, false, "the engine crashed, and the manager waits before the next start",

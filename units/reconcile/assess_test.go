@@ -33,6 +33,9 @@ func TestAssess(t *testing.T) {
 	crashed := func(f *Facts) {
 		f.Unit, f.Crash = Backoff, registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "")
 	}
+	open := func(f *Facts) {
+		f.Holding, f.HoldErr = true, registry.Fail(registry.CodeBreakerOpen, "3 failures in a row", "")
+	}
 	cases := []struct {
 		name  string
 		f     Facts
@@ -44,6 +47,11 @@ func TestAssess(t *testing.T) {
 		{"gate_alone_is_not_ready", replica(func(f *Facts) { f.Probe = Unprobed }), registry.StateProbing, false, ""},
 		{"loading", replica(unit(Starting)), registry.StateStarting, false, ""},
 		{"crashed", replica(crashed), registry.StateBackoff, false, registry.CodeEngineCrashed},
+		{"held_back", replica(crashed, fresh, func(f *Facts) { f.Holding = true }), registry.StateBackoff, false, registry.CodeEngineCrashed},
+		{"breaker_open", replica(crashed, open, fresh), registry.StateFailed, false, registry.CodeBreakerOpen},
+		{"breaker_open_while_pid_1_waits", replica(crashed, open), registry.StateFailed, false, registry.CodeBreakerOpen},
+		{"breaker_open_while_it_is_taken_from_pid_1", replica(crashed, open, unit(Starting), op(Hold)), registry.StateFailed, false, registry.CodeBreakerOpen},
+		{"the_trial_of_a_breaker", replica(crashed, open, fresh, op(Start)), registry.StateStarting, false, registry.CodeEngineCrashed},
 		{"probe_fails", replica(sick), registry.StateUnhealthy, false, registry.CodeHealthFailed},
 		{"probe_fails_open", replica(sick, func(f *Facts) { f.FailOpen = true }), registry.StateReady, true, registry.CodeHealthFailed},
 		{"draining_is_never_ready", replica(draining), registry.StateDraining, false, ""},

@@ -208,7 +208,7 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 
 // takeFromPID1 ends a unit's wait for its restart: the manager starts it when its time has come.
 func (s *Supervisor) takeFromPID1(r *replica) {
-	r.past.Taken, r.past.Due = r.status.NRestarts+1, false
+	r.past.Taken = r.status.NRestarts + 1
 	s.mark(r)
 	s.putAway(r, reconcile.Hold)
 }

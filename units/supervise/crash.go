@@ -70,7 +70,7 @@ func (r *replica) noCrash() {
 
 // take folds in what PID 1 says now.
 func (e *ended) take(st systemd.Status, f *registry.Failure) {
-	if st.Result == startLimitHit && e.failure != nil && !e.limit {
+	if st.Result == startLimitHit && e.failure != nil && e.ending.Result != startLimitHit && !e.limit {
 		e.limit = true // how the run ended is known already, and not in Result any more
 		return
 	}
