@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,22 @@ func TestBody(t *testing.T) {
 			t.Errorf("%s: %v, want reason %q", pattern, err, reason)
 		} else if err != nil && !strings.Contains(err.Error(), "loading") {
 			t.Errorf("%s: %v does not show the body", pattern, err)
+		}
+	}
+}
+
+// TestBodyIsMatchedToABound: an answer without an end is not read to it, and what lies behind the bound matches nothing.
+func TestBodyIsMatchedToABound(t *testing.T) {
+	url := engine(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "near", strings.Repeat(" ", bodyLimit), "far")
+	})
+	p := New()
+	defer p.Close()
+	for word, reason := range map[string]string{"near": "", "far": ReasonBody} {
+		c := check(url, 5*time.Second)
+		c.Body = regexp.MustCompile(word)
+		if err := p.Probe(t.Context(), c); p.Reason(err) != reason {
+			t.Errorf("%s: %v, want reason %q", word, err, reason)
 		}
 	}
 }
@@ -54,38 +71,54 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// TestNoneHeld: an engine that counts idle connections has none of ours.
+// TestNoneHeld: an engine that counts idle connections has none of ours, whatever it was asked.
 func TestNoneHeld(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
 	defer srv.Close()
-	p := New()
-	defer p.Close()
-	c := check(srv.URL, 5*time.Second)
-	c.Close = true
-	if err := p.Probe(t.Context(), c); err != nil {
-		t.Fatal(err)
+	over, _ := grpcServer(t, func(*health.Server) {})
+	for name, ask := range map[string]func(*Prober) error{
+		"http": func(p *Prober) error {
+			c := check(srv.URL, 5*time.Second)
+			c.Close = true
+			return p.Probe(t.Context(), c)
+		},
+		"generation": func(p *Prober) error {
+			_, err := p.Generate(t.Context(), Generation{URL: srv.URL, Timeout: 5 * time.Second, Close: true, Read: func([]byte) error { return nil }})
+			return err
+		},
+		"grpc": func(p *Prober) error {
+			return p.Probe(t.Context(), Check{Kind: GRPC, Host: over, Timeout: 5 * time.Second, Close: true})
+		},
+		"tcp": func(p *Prober) error {
+			return p.Probe(t.Context(), Check{Kind: TCP, Host: over, Timeout: 5 * time.Second})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := New()
+			defer p.Close()
+			if err := ask(p); err != nil {
+				t.Fatal(err)
+			}
+			if n := settled(p, 0); n != 0 {
+				t.Errorf("%d connections are open", n)
+			}
+		})
 	}
-	g := Generation{URL: srv.URL, Timeout: 5 * time.Second, Close: true, Read: func([]byte) error { return nil }}
-	if _, err := p.Generate(t.Context(), g); err != nil {
-		t.Fatal(err)
+}
+
+// settled waits until so many connections are open, and returns how many are: the transport closes them from goroutines of its own.
+func settled(p *Prober, want int) int {
+	for deadline := time.Now().Add(10 * time.Second); p.dialed.count() != want && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
 	}
-	host, _ := grpcServer(t, func(*health.Server) {})
-	if err := p.Probe(t.Context(), Check{Kind: GRPC, Host: host, Timeout: 5 * time.Second, Close: true}); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(10 * time.Second)
-	for p.dialed.count() > 0 && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond) // the transport closes them from goroutines of its own
-	}
-	if n := p.dialed.count(); n != 0 {
-		t.Errorf("%d connections are open", n)
-	}
+	return p.dialed.count()
 }
 
 func TestGenerate(t *testing.T) {
 	answering := func(status int, body string) string {
 		return engine(t, func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
+			asked, _ := io.ReadAll(r.Body)
+			if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" || string(asked) != `{"n_predict":1}` {
 				http.Error(w, "no request for a generation", http.StatusInternalServerError)
 				return
 			}
@@ -119,7 +152,7 @@ func TestGenerate(t *testing.T) {
 			if c.want == Unanswered {
 				timeout = 200 * time.Millisecond
 			}
-			got, err := p.Generate(t.Context(), Generation{URL: c.url, Body: []byte("{}"), Timeout: timeout, Read: func(body []byte) error {
+			got, err := p.Generate(t.Context(), Generation{URL: c.url, Body: []byte(`{"n_predict":1}`), Timeout: timeout, Read: func(body []byte) error {
 				if string(body) != "token" {
 					return errors.New("no token")
 				}
@@ -135,11 +168,14 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// TestAHangingRequestDelaysNoOther: requests of one engine that get no answer leave room for its probe.
+// TestAHangingRequestDelaysNoOther: requests of one engine that get no answer leave room for its probe, and when they are over one connection is
+// left.
 func TestAHangingRequestDelaysNoOther(t *testing.T) {
+	arrived, answer := make(chan struct{}), make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
-			<-r.Context().Done()
+			close(arrived)
+			<-answer
 		}
 	}))
 	defer srv.Close()
@@ -147,15 +183,20 @@ func TestAHangingRequestDelaysNoOther(t *testing.T) {
 	defer p.Close()
 	generated := make(chan Outcome, 1)
 	go func() {
-		out, _ := p.Generate(t.Context(), Generation{URL: srv.URL, Timeout: time.Second})
+		out, _ := p.Generate(t.Context(), Generation{URL: srv.URL, Timeout: time.Minute, Read: func([]byte) error { return nil }})
 		generated <- out
 	}()
-	for len(generated) == 0 {
-		if err := p.Probe(t.Context(), check(srv.URL, 30*time.Second)); err != nil {
-			t.Fatal(err)
+	<-arrived
+	for range 3 {
+		if err := p.Probe(t.Context(), check(srv.URL, 10*time.Second)); err != nil {
+			t.Errorf("beside a generation: %v", err)
 		}
 	}
-	if out := <-generated; out != Unanswered {
-		t.Errorf("outcome %d, want no answer", out)
+	close(answer)
+	if out := <-generated; out != Generated {
+		t.Errorf("outcome %d", out)
+	}
+	if n := settled(p, 1); n != 1 {
+		t.Errorf("%d connections are kept, want one", n)
 	}
 }

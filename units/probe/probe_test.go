@@ -94,7 +94,11 @@ func TestProbe(t *testing.T) {
 	defer p.Close()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			err := p.Probe(t.Context(), check(c.url, 200*time.Millisecond))
+			timeout := 10 * time.Second
+			if c.reason == ReasonTimeout {
+				timeout = 200 * time.Millisecond
+			}
+			err := p.Probe(t.Context(), check(c.url, timeout))
 			if got := p.Reason(err); got != c.reason {
 				t.Fatalf("reason %q (%v), want %q", got, err, c.reason)
 			}
