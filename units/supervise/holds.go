@@ -309,7 +309,7 @@ func (s *Supervisor) proven(r *replica) {
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
 	change := r.past.State.Stable(r.policy(), r.readySince, now)
 	if change.Forgotten && r.status.NRestarts > 0 && !r.external() {
-		s.resetCounters(r)
+		s.resetCounters(r, "the engine has run well for long enough: its failures are forgotten")
 	}
 	if change.Closed || change.Calm || change.Forgotten {
 		s.breakerMoved(r, was)
@@ -332,8 +332,8 @@ func (s *Supervisor) anew(r *replica) {
 	s.mark(r)
 }
 
-// resetCounters has PID 1 forget a unit's restarts, so that its backoff begins anew.
-func (s *Supervisor) resetCounters(r *replica) {
+// resetCounters has PID 1 forget a unit's restarts, so that its backoff and its start limit begin anew.
+func (s *Supervisor) resetCounters(r *replica, why string) {
 	unit, forgotten := r.unit, r.status.NRestarts
 	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.ResetCounters(ctx, unit)
@@ -342,7 +342,7 @@ func (s *Supervisor) resetCounters(r *replica) {
 				s.Log.Warn("PID 1 did not forget the unit's restarts", append(s.about(r), "err", err)...)
 				return
 			}
-			s.Log.Info("the engine has run well for long enough: its failures are forgotten", append(s.about(r), "forgotten", forgotten)...)
+			s.Log.Info(why, append(s.about(r), "forgotten", forgotten)...)
 		}
 	}, func(error) {})
 }
@@ -375,6 +375,9 @@ func (s *Supervisor) forgive(r *replica) {
 	r.release()
 	r.attempts, r.facts.RetryAt = 0, time.Time{}
 	r.facts.Freed = r.facts.Unit == reconcile.Backoff
+	if r.facts.Exists() && r.status.NRestarts > 0 && !r.external() { // or its start limit would open the breaker at once
+		s.resetCounters(r, "PID 1 has forgotten the unit's restarts too")
+	}
 	s.breakerMoved(r, was)
 	s.mark(r)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/render"
+	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
 // update takes what PID 1 says.
@@ -146,6 +147,9 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	s.seen(r, st)
 	if st.InvocationID != was.InvocationID && was.InvocationID != "" && (r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active) && r.facts.Op != reconcile.Start {
 		s.beginRun(r) // PID 1's own restart, or an administrator's
+	}
+	if r.facts.Unit == reconcile.Exited && before.Unit != reconcile.Exited && r.past.State.BreakerNow() == restarts.HalfOpen {
+		s.endRun(r) // the trial was stopped, or ended by itself with status 0
 	}
 	if r.runs() {
 		r.release() // what held its start back is over, also where it was another manager that saw it begin

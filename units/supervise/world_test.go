@@ -40,6 +40,7 @@ type world struct {
 	stubborn   chan struct{}   // where not nil, engines do not end at SIGTERM; closed by the kill
 	stageHangs bool            // staging goes on until it is told to end
 	probeDies  bool            // a probe is a defect
+	slotsDie   bool            // an answer about slots is one
 	mute       map[string]bool // endpoints that answer no probe
 	probes     []probed
 	generation probe.Outcome // of every generation
