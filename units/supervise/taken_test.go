@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // threeFailures opens the breaker of the pool a.
@@ -86,5 +88,52 @@ func TestTakenFromPID1(t *testing.T) {
 		if p := m.pool("a"); w.called("stop") != stops+1 || w.called("start") != 1 || p.RestartCount != 2 || p.Breaker != "open" {
 			t.Errorf("%d restarts, breaker %s, calls %v; want PID 1 kept from starting it", p.RestartCount, p.Breaker, w.calls)
 		}
+	})
+}
+
+// TestNextStartIsLogged: the line about the next start has its wait, its moment and the count, whether PID 1 makes that start or the manager puts
+// it off.
+func TestNextStartIsLogged(t *testing.T) {
+	line := func(t *testing.T, l interface{ logged(string) []string }, text string, want ...string) {
+		t.Helper()
+		lines := l.logged(text)
+		if len(lines) != 1 {
+			t.Fatalf("logged %q, want one line", lines)
+		}
+		_, own, _ := strings.Cut(lines[0], "last_error=") // before it is what every line of a replica has
+		for _, attr := range want {
+			if !strings.Contains(own, " "+attr) {
+				t.Errorf("%s is not in %s", attr, own)
+			}
+		}
+	}
+	scenario(t, "as_pid_1_makes_it", func(t *testing.T, w *world) {
+		m, l := told(t, w, "error: x")
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			ends("exit-code", cldExited, 1)(st)
+			st.RestartUSec, st.RestartUSecNext = 1_000_000, 4_000_000
+		})
+		at := time.Now()
+		time.Sleep(time.Second)
+		line(t, l, "the next start is due in 1s", "backoff_ms=1000", "restart_count=0", "next_restart_ms=", "class=crash", "breaker=closed")
+		if p := m.pool("a"); p.Backoff != 4*time.Second || !p.NextStart.Equal(at.Add(4*time.Second)) {
+			t.Errorf("the API has a backoff of %s until %s, want PID 1's own 4 s", p.Backoff, p.NextStart)
+		}
+	})
+	scenario(t, "put_off_by_what_the_log_tells", func(t *testing.T, w *world) {
+		l := &runLog{lines: map[string][]string{firstRun: {"CUDA error: an illegal memory access was encountered"}}}
+		m := w.manage(t, pools(llama("a", func(p *pool.Pool) { p.Restart.ClassFactor = 4 })), func(o *Options) {
+			o.Journal, o.Log = l, slog.New(slog.NewTextHandler(l, nil))
+		})
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		at := time.Now()
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			ends("exit-code", cldExited, 1)(st)
+			st.RestartUSec = 1_000_000
+		})
+		time.Sleep(time.Second)
+		line(t, l, "the next start is put off", "backoff_ms=3700", "restart_count=0",
+			"next_restart_ms="+strconv.FormatInt(at.Add(4*time.Second).UnixMilli(), 10), "class=cuda")
 	})
 }

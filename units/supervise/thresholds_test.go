@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
@@ -136,6 +137,26 @@ func TestNoAnswerIsADefectForAll(t *testing.T) {
 		m.wantState("a", registry.StateUnhealthy, false)
 		if f := m.pool("a").LastError; !strings.Contains(f.Message, "defect") {
 			t.Errorf("last_error %v", f)
+		}
+	})
+}
+
+// TestGenerationsInARow: a success between failed generations has them counted anew.
+func TestGenerationsInARow(t *testing.T) {
+	scenario(t, "one_that_fails_now_and_then_stays_ready", func(t *testing.T, w *world) {
+		m := servingJudged(t, w, func(p *pool.Pool) { p.Health.GenerateTimeout = time.Second })
+		for range 5 {
+			n := w.called("generate")
+			w.with(func() { w.generation = probe.Unanswered })
+			for w.called("generate") == n {
+				time.Sleep(time.Second)
+			}
+			w.with(func() { w.generation = probe.Generated })
+			for w.called("generate") == n+1 {
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+			m.wantState("a", registry.StateReady, true)
 		}
 	})
 }
