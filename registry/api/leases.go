@@ -67,10 +67,12 @@ func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
 	l, err := s.leases.Book.Acquire(ctx, p.ID, body.ReplicaID, body.Holder, ttl)
+	if err == nil || errors.Is(err, lease.ErrStore) { // one that was not written down was counted meanwhile
+		s.registry.LeasesChanged(p.ID)
+	}
 	if err != nil {
 		return s.noLease(w, p, err)
 	}
-	s.registry.LeasesChanged(p.ID)
 	return answerStatus(w, http.StatusCreated, s.leaseOf(l))
 }
 
@@ -103,10 +105,11 @@ func (s *Server) deleteLease(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
-	if err := s.leases.Book.Release(ctx, p.ID, r.PathValue("lease")); err != nil {
+	err = s.leases.Book.Release(ctx, p.ID, r.PathValue("lease"))
+	s.registry.LeasesChanged(p.ID) // the slot is free, also where that could not be written down
+	if err != nil {
 		return s.noLease(w, p, err)
 	}
-	s.registry.LeasesChanged(p.ID)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -7,15 +7,18 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/lease"
+	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
 
 // memory keeps leases as long as a test; err is what every write ends with.
 type memory struct {
-	mu  sync.Mutex
-	err error
+	mu   sync.Mutex
+	err  error
+	then func() // called by the next write, before it ends
 }
 
 func (m *memory) Load() ([]lease.Lease, error) { return nil, nil }
@@ -23,7 +26,18 @@ func (m *memory) Load() ([]lease.Lease, error) { return nil, nil }
 func (m *memory) Save([]lease.Lease, []string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.then != nil {
+		m.then()
+		m.then = nil
+	}
 	return m.err
+}
+
+// fails has every write from now on end with an error, and the next one call then.
+func (m *memory) fails(then func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err, m.then = errors.New("no space left on device"), then
 }
 
 // leased is a server with pool a, of one ready replica with two slots.
@@ -83,9 +97,14 @@ func TestLeases(t *testing.T) {
 	})
 	t.Run("exhausted", func(t *testing.T) {
 		h := leased(t)
+		var counted string
+		h.server.leases.Rejected = func(reason string) { counted += reason }
 		h.lease("POST", "", "")
 		h.lease("POST", "", "")
 		r := h.lease("POST", "", "")
+		if counted != "exhausted" {
+			t.Errorf("counted %q", counted)
+		}
 		if r.status != 429 || r.json["code"] != "SLOTS_EXHAUSTED" || r.header.Get("Retry-After") != "1" || r.header.Get("X-Backoff-Ms") != "1000" || r.json["retriable"] != true {
 			t.Errorf("%d %v %s", r.status, r.header, r.body)
 		}
@@ -130,6 +149,33 @@ func TestLeases(t *testing.T) {
 		}
 		if n := book.Active("a", "r0"); n != 0 {
 			t.Errorf("%d leases of nobody", n)
+		}
+	})
+	t.Run("not_written_down_and_the_slots_show_as_they_are", func(t *testing.T) {
+		h := leased(t)
+		store := &memory{}
+		book, err := lease.Open(store, func() lease.Moment { return 1 })
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.runBook(t, book)
+		h.seat("run1", 2, true, false)
+		id := fmt.Sprint(h.lease("POST", "", "").json["lease_id"])
+		store.fails(func() { h.reg.LeasesChanged("a") }) // somebody else's lease has all counted in the middle of it
+		if r := h.lease("POST", "", ""); r.status != 503 || h.get("/v1/pools/a").json["slots_free"] != 1.0 {
+			t.Errorf("after a lease that was not given: %d, %v free", r.status, h.get("/v1/pools/a").json["slots_free"])
+		}
+		store.fails(nil)
+		if r := h.lease("DELETE", "/"+id, ""); r.status != 503 || h.get("/v1/pools/a").json["slots_free"] != 2.0 {
+			t.Errorf("after one that was given back: %d, %v free", r.status, h.get("/v1/pools/a").json["slots_free"])
+		}
+	})
+	t.Run("its_end_is_on_the_wall_clock", func(t *testing.T) {
+		h := leased(t)
+		r := h.lease("POST", "", `{"ttl_ms":3600000}`)
+		end := registrytest.Start().Add(time.Minute + time.Hour) // the server's clock, and the lease's time
+		if got, ok := r.json["expires_at_ms"].(float64); !ok || time.UnixMilli(int64(got)).Before(end.Add(-10*time.Second)) || time.UnixMilli(int64(got)).After(end) {
+			t.Errorf("expires_at_ms is %v, want about %d", r.json["expires_at_ms"], end.UnixMilli())
 		}
 	})
 	for _, c := range []struct{ name, body, says string }{

@@ -103,6 +103,18 @@ func TestTimes(t *testing.T) {
 		d.lives(third, 15*time.Second-time.Millisecond)
 		d.lives(first, 15*time.Second-time.Millisecond)
 	})
+	scenario(t, "a_renewal_outlives_the_manager", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 0))
+		l := d.must("")
+		if _, err := d.Renew(t.Context(), "a", l.ID, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		d.stop()
+		d = open(t, s)
+		d.set(two(1, 0))
+		d.lives(l, time.Hour)
+	})
 	scenario(t, "one_that_is_given_back_leaves_the_other", func(t *testing.T, s *shelf) {
 		d := open(t, s)
 		d.set(two(2, 0))
