@@ -362,6 +362,9 @@ func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
 		s.Log.Info(fmt.Sprintf("pool %s: its failures are forgotten by %s", id, who(by)), "pool_id", id, "identity", by)
 		for _, r := range e.sorted() {
 			s.forgive(r)
+			if r.facts.Exists() && r.status.NRestarts > 0 && !r.external() { // or its start limit would open the breaker at once
+				s.resetCounters(r, "PID 1 has forgotten the unit's restarts too")
+			}
 			s.settle(r)
 		}
 		answer(nil)
@@ -375,9 +378,6 @@ func (s *Supervisor) forgive(r *replica) {
 	r.release()
 	r.attempts, r.facts.RetryAt = 0, time.Time{}
 	r.facts.Freed = r.facts.Unit == reconcile.Backoff
-	if r.facts.Exists() && r.status.NRestarts > 0 && !r.external() { // or its start limit would open the breaker at once
-		s.resetCounters(r, "PID 1 has forgotten the unit's restarts too")
-	}
 	s.breakerMoved(r, was)
 	s.mark(r)
 }
