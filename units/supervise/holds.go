@@ -308,7 +308,7 @@ func (s *Supervisor) proven(r *replica) {
 	}
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
 	change := r.past.State.Stable(r.policy(), r.readySince, now)
-	if change.Forgotten && r.status.NRestarts > 0 && !r.external() {
+	if change.Forgotten {
 		s.resetCounters(r, "the engine has run well for long enough: its failures are forgotten")
 	}
 	if change.Closed || change.Calm || change.Forgotten {
@@ -332,8 +332,11 @@ func (s *Supervisor) anew(r *replica) {
 	s.mark(r)
 }
 
-// resetCounters has PID 1 forget a unit's restarts, so that its backoff and its start limit begin anew.
+// resetCounters has PID 1 forget the restarts of a unit that it has, so that its backoff and its start limit begin anew.
 func (s *Supervisor) resetCounters(r *replica, why string) {
+	if !r.facts.Exists() || r.status.NRestarts == 0 || r.external() {
+		return
+	}
 	unit, forgotten := r.unit, r.status.NRestarts
 	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.ResetCounters(ctx, unit)
@@ -362,9 +365,7 @@ func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
 		s.Log.Info(fmt.Sprintf("pool %s: its failures are forgotten by %s", id, who(by)), "pool_id", id, "identity", by)
 		for _, r := range e.sorted() {
 			s.forgive(r)
-			if r.facts.Exists() && r.status.NRestarts > 0 && !r.external() { // or its start limit would open the breaker at once
-				s.resetCounters(r, "PID 1 has forgotten the unit's restarts too")
-			}
+			s.resetCounters(r, "PID 1 has forgotten the unit's restarts too") // or its start limit would open the breaker at once
 			s.settle(r)
 		}
 		answer(nil)
