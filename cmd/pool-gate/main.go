@@ -30,7 +30,7 @@ func main() {
 }
 
 func run(args []string, stderr io.Writer) int {
-	logger := log.New(stderr, "pool-gate: ", 0)
+	logger := log.New(stderr, exit.Says, 0)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if len(args) > 0 {

@@ -182,6 +182,9 @@ func (s *site) isTold(c ending) {
 	if len(d.Lines) == 0 || !slices.ContainsFunc(d.Lines, func(l string) bool { return strings.Contains(l, c.line) }) {
 		s.t.Errorf("lines %q (%s), want one with %q", d.Lines, d.NoLines, c.line)
 	}
+	if slices.ContainsFunc(d.Lines, func(l string) bool { return strings.Contains(l, "pool-gate") }) {
+		s.t.Errorf("the gate's words are told as the engine's: %q", d.Lines)
+	}
 	s.eventually(func(ctx context.Context) error { return s.logHas(ctx, c) })
 }
 

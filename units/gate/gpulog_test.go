@@ -67,7 +67,7 @@ func TestGateReadsTheLogForTheGPU(t *testing.T) {
 			}
 			defer w.Close()
 			o, _ := start(t, freePort(t), "healthy-after 1ms")
-			o.Invocation, o.Engine, o.GPU, o.Log = "1", c.engine, !c.cpu, log.New(w, "pool-gate: ", 0)
+			o.Invocation, o.Engine, o.GPU, o.Log = "1", c.engine, !c.cpu, log.New(w, exit.Says, 0)
 			journalctl := journal(t, file, c.lines...)
 			if c.script != "" {
 				o.logWithin = 2 * time.Second

@@ -42,11 +42,7 @@ func (l *runLog) Read(_ context.Context, q systemd.JournalQuery, limit int) (out
 	for _, match := range q.Matches {
 		field, run, _ := strings.Cut(match, "=")
 		for _, line := range l.lines[run] {
-			e := systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, field: run}}
-			if strings.HasPrefix(line, "pool-gate") {
-				e.Fields["SYSLOG_IDENTIFIER"] = "pool-gate"
-			}
-			out = append(out, e)
+			out = append(out, systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, field: run}})
 		}
 	}
 	return out[max(0, len(out)-limit):], l.err

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
 const (
@@ -27,9 +29,6 @@ const (
 
 // invocationField is the journal's for the run that a line is of (systemd.journal-fields(7)).
 const invocationField = "_SYSTEMD_INVOCATION_ID"
-
-// gateIdentifier is what PID 1 puts before the lines of the gate, whose words are in the failure already.
-const gateIdentifier = "pool-gate"
 
 // unreadLog is the log of one run that is to be read.
 type unreadLog struct {
@@ -129,7 +128,7 @@ func (s *Supervisor) readTogether(logs []*unreadLog) {
 func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[string][]string, full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, crashReading)
 	defer cancel()
-	q := systemd.JournalQuery{Fields: []string{"MESSAGE", "SYSLOG_IDENTIFIER", invocationField}}
+	q := systemd.JournalQuery{Fields: []string{"MESSAGE", invocationField}}
 	for _, l := range logs {
 		q.Matches = append(q.Matches, invocationField+"="+l.run)
 	}
@@ -138,12 +137,12 @@ func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[s
 	return tails(entries), len(entries) >= limit, err
 }
 
-// tails sorts the engines' lines by their run.
+// tails sorts the engines' lines by their run. Those of the gate, whose words are in the failure already, are not among them.
 func tails(entries []systemd.JournalEntry) map[string][]string {
 	of := map[string][]string{}
 	for _, entry := range entries {
-		if run := entry.Fields[invocationField]; entry.Fields["SYSLOG_IDENTIFIER"] != gateIdentifier {
-			lines := append(of[run], entry.Message())
+		if run, line := entry.Fields[invocationField], entry.Message(); !strings.HasPrefix(line, exit.Says) {
+			lines := append(of[run], line)
 			of[run] = lines[max(len(lines)-crashTail, 0):]
 		}
 	}

@@ -153,14 +153,14 @@ func TestUnreadLogs(t *testing.T) {
 
 // TestTails: what a reading has of each run.
 func TestTails(t *testing.T) {
-	entry := func(run, by, line string) systemd.JournalEntry {
-		return systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, "SYSLOG_IDENTIFIER": by, invocationField: run}}
+	entry := func(run, line string) systemd.JournalEntry {
+		return systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, invocationField: run}}
 	}
 	var entries []systemd.JournalEntry
 	for i := range crashTail + 1 {
-		entries = append(entries, entry("a", "x", fmt.Sprint(i)))
+		entries = append(entries, entry("a", fmt.Sprint(i)))
 	}
-	entries = append(entries, entry("b", gateIdentifier, "waits"), entry("c", "x", "one"), entry("c", gateIdentifier, "waits"))
+	entries = append(entries, entry("b", "pool-gate: waits"), entry("c", "one"), entry("c", "pool-gate: waits"))
 	got := tails(entries)
 	if a := got["a"]; len(a) != crashTail || a[0] != "1" {
 		t.Errorf("a has %d lines from %q on, want the newest", len(a), a[0])

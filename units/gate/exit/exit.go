@@ -1,7 +1,7 @@
 // Package exit names the exit statuses of pool-gate, which the manager reads back from PID 1 to tell why
 // a start failed.
 //
-// It owns the numbers and nothing else, so that the manager knows them without the gate's own code, which
+// It owns the numbers, and by what the gate's lines are told from its engine's, and nothing else, so that the manager knows them without the gate's own code, which
 // executes journalctl.
 package exit
 
@@ -18,3 +18,6 @@ const (
 	InsufficientRAM  = 7 // the host has
 	NoGPU            = 8 // the engine has GPUs and runs on the CPU
 )
+
+// Says begins each line of the gate's in the journal, where it stands among its engine's: PID 1 gives the lines of a unit one identifier.
+const Says = "pool-gate: "
