@@ -57,17 +57,18 @@ func (w *watched) close() {
 	}
 }
 
-// sleep waits, but not longer than the engine lives; gone says that it has ended.
+// sleep waits for d, or until the engine ends; gone reports that it has ended. ppoll(2) takes the wait in nanoseconds: poll(2) would round
+// a wait below a millisecond to none.
 func (w *watched) sleep(d time.Duration) (gone bool, err error) {
 	until := time.Now().Add(d)
 	for {
-		left := time.Until(until)
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(w.pidfd), Events: unix.POLLIN}}, int(max(left, 0).Milliseconds()))
+		left := unix.NsecToTimespec(int64(max(time.Until(until), 0)))
+		n, err := unix.Ppoll([]unix.PollFd{{Fd: int32(w.pidfd), Events: unix.POLLIN}}, &left, nil)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return false, fmt.Errorf("poll: %w", err)
+			return false, fmt.Errorf("ppoll: %w", err)
 		}
 		return n > 0, nil
 	}

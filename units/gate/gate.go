@@ -101,7 +101,9 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 		s := Sample{At: time.Since(began), Gone: gone, Lines: lines.seen()}
 		if !gone {
 			s.Answer = at.ask(w.uid, o.Expect)
-			w.counters(&s)
+			if s.Answer == Silent || s.Answer == Loading { // any other answer decides by itself
+				w.counters(&s)
+			}
 		}
 		switch v := judge.Next(s); v {
 		case Wait:

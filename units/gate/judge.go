@@ -93,8 +93,15 @@ func (j *Judge) moved(s Sample) bool {
 		s.Memory >= j.peak+fill || s.IO >= j.mark.IO+ioFloor || s.CPU >= j.mark.CPU+need
 }
 
-// Pause is the time until the next sample: short at first, since a small model is loaded in no time, and never so
-// short that the questions themselves keep an engine busy.
+// The pauses between samples. Most engines listen within a few milliseconds or load for seconds, so the first pauses double from firstPause to
+// earlyPause; after that a pause is a tenth of the time so far, at most lastPause, so that questions never keep an engine busy.
+const (
+	firstPause = time.Millisecond
+	earlyPause = 20 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// Pause is the time until the next sample.
 func Pause(at time.Duration) time.Duration {
-	return min(max(at/10, 20*time.Millisecond), time.Second)
+	return min(max(at, firstPause), max(at/10, earlyPause), lastPause)
 }

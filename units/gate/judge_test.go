@@ -87,14 +87,30 @@ func b2i(b bool) int {
 }
 
 func TestPause(t *testing.T) {
-	for at := time.Duration(0); at < 10*time.Minute; at += 50 * time.Millisecond {
-		if p := Pause(at); p < 20*time.Millisecond || p > time.Second {
-			t.Fatalf("Pause(%s) = %s", at, p)
+	t.Run("an_engine_that_listens_early_is_seen_within_twice_its_time", func(t *testing.T) {
+		looks := 0
+		for at := time.Duration(0); at < 20*time.Millisecond; at += Pause(at) {
+			if p := Pause(at); p > max(at, time.Millisecond) {
+				t.Fatalf("Pause(%s) = %s", at, p)
+			}
+			looks++
 		}
-	}
-	if Pause(time.Hour) != time.Second {
-		t.Error("a long load is asked more than once a second")
-	}
+		if looks > 7 {
+			t.Errorf("%d looks in the first 20 ms", looks)
+		}
+	})
+	t.Run("a_load_is_asked_less_and_less_often", func(t *testing.T) {
+		looks := 0
+		for at := time.Duration(0); at < 10*time.Minute; at += Pause(at) {
+			if p := Pause(at); p < time.Millisecond || p > time.Second || at > 200*time.Millisecond && p < min(at/10, time.Second) {
+				t.Fatalf("Pause(%s) = %s", at, p)
+			}
+			looks++
+		}
+		if looks > 670 {
+			t.Errorf("%d looks in ten minutes", looks)
+		}
+	})
 }
 
 // FuzzJudge holds what must be true of every verdict.
