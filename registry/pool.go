@@ -39,6 +39,8 @@ type Pool struct {
 	DeviceMask    []string
 	Devices       []PoolDevice // of all replicas, each once; empty for a pool without GPUs
 	Wanted        bool         // a pool file asks for it; false while an orphan is drained and stopped
+	Ctx           int          // context length of one request, tokens; 0: the engine's own default
+	Workloads     []string     // what the engine can be asked for: completion, embedding, rerank; empty: not known
 
 	SlotsTotal   int // 0: not known
 	SlotsFree    int

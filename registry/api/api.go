@@ -86,40 +86,6 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// route is one row of the table of what is served. A GET route answers HEAD too.
-type route struct {
-	method string
-	path   string // as http.ServeMux takes it
-	needs  access
-	serve  func(w http.ResponseWriter, r *http.Request) error
-}
-
-func (s *Server) addRoutes(metrics http.Handler) {
-	s.routes = []route{
-		{http.MethodGet, "/health", accessNone, s.getHealth},
-		{http.MethodGet, "/v1/pools", accessRead, s.getPools},
-		{http.MethodGet, "/v1/pools/{id}", accessRead, s.getPool},
-		{http.MethodGet, "/v1/pools/{id}/health", accessRead, s.getPoolHealth},
-		{http.MethodGet, "/v1/pools/{id}/unit", accessRead, s.getPoolUnit},
-		{http.MethodGet, "/pools/{id}/status", accessRead, s.getPoolStatus},
-		{http.MethodGet, "/v1/devices", accessRead, s.getDevices},
-		{http.MethodGet, "/v1/events", accessRead, s.getEvents},
-	}
-	if s.operator != nil {
-		s.routes = append(s.routes, s.operatorRoutes()...)
-	}
-	if s.leases != nil {
-		s.routes = append(s.routes, s.leaseRoutes()...)
-	}
-	if metrics != nil {
-		s.routes = append(s.routes, route{http.MethodGet, "/metrics", accessRead,
-			func(w http.ResponseWriter, r *http.Request) error { metrics.ServeHTTP(w, r); return nil }})
-	}
-	for _, rt := range s.routes {
-		s.mux.Handle(rt.method+" "+rt.path, s.guarded(rt.needs, rt.serve))
-	}
-}
-
 // getHealth says that this program answers; nothing about pools.
 func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, wire.Health{Status: "ok", Version: s.version})
@@ -179,6 +145,22 @@ func (s *Server) getPoolStatus(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answer(w, wire.StatusOf(p))
+}
+
+// postPoolStatus answers clients that send an empty object.
+func (s *Server) postPoolStatus(w http.ResponseWriter, r *http.Request) error {
+	if err := readBody(w, r, &struct{}{}); err != nil {
+		return err
+	}
+	return s.getPoolStatus(w, r)
+}
+
+func (s *Server) getVersion(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, wire.Version{APIVersion: wire.APIVersion, Version: s.version})
+}
+
+func (s *Server) getCapabilities(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, wire.CapabilitiesOf(s.registry.Snapshot().Pools))
 }
 
 func (s *Server) getDevices(w http.ResponseWriter, _ *http.Request) error {

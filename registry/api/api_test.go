@@ -44,6 +44,8 @@ func TestGoldenAnswers(t *testing.T) {
 		{"pool", "/v1/pools/llama3-8b"},
 		{"pool-health", "/v1/pools/llama3-8b/health"},
 		{"pool-status", "/pools/llama3-8b/status"},
+		{"capabilities", "/v1/capabilities"},
+		{"version", "/v1/version"},
 		{"pool-unit", "/v1/pools/llama3-8b/unit"},
 		{"not-found", "/v1/pools/nobody"},
 	} {
@@ -127,7 +129,7 @@ func TestNoSuchThing(t *testing.T) {
 	}
 	notFound("POOL_NOT_FOUND", "/v1/pools/nobody", "/v1/pools/nobody/health", "/v1/pools/nobody/unit", "/pools/nobody/status",
 		"/v1/pools/..%2F..%2Fetc", "/v1/pools/"+strings.Repeat("x", 5000))
-	notFound("NOT_FOUND", "/", "/v1", "/v1/pools/", "/v1/pools/llama3-8b/x", "/v2/pools", "/pools/llama3-8b", "/metrics/x")
+	notFound("NOT_FOUND", "/", "/v1", "/v1/pools/", "/v1/pools/llama3-8b/x", "/v2/pools", "/v2/pools/llama3-8b/drain/x", "/pools/llama3-8b", "/metrics/x")
 	t.Run("the_message_names_the_pool", func(t *testing.T) {
 		if r := h.get("/v1/pools/nobody"); r.json["message"] != "pool nobody not found" {
 			t.Errorf("message %q", r.json["message"])
@@ -148,8 +150,13 @@ func TestMethods(t *testing.T) {
 	for pattern, methods := range takes {
 		path := strings.NewReplacer("{id}", "llama3-8b", "{lease}", "x").Replace(pattern)
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
+			methods = append(methods, http.MethodOptions)
 			slices.Sort(methods)
-			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} {
+			r := h.do(h.overSocket(), http.MethodOptions, "http://socket"+path)
+			if r.status != http.StatusNoContent || r.body != "" || r.header.Get("Allow") != strings.Join(methods, ", ") {
+				t.Errorf("OPTIONS: %d %q, Allow %q, want %v", r.status, r.body, r.header.Get("Allow"), methods)
+			}
+			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"} {
 				if !slices.Contains(methods, method) {
 					h.wantAllowed(t, path, strings.Join(methods, ", "), method)
 				}

@@ -23,7 +23,7 @@ func (e *Error) Error() string { return e.Body.Error() }
 
 func problem(status int, code, message, hint string) *Error {
 	retriable := status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
-	return &Error{status, wire.Error{Code: code, Message: message, Hint: hint, Retriable: retriable}}
+	return &Error{status, wire.Error{Code: code, Message: message, Text: message, Hint: hint, Retriable: retriable}}
 }
 
 func noSuchPool(id string) *Error {

@@ -24,6 +24,9 @@ type Leases struct {
 // backoff is how long a caller that got no slot is asked to wait. A slot comes free when a request ends; a second is a short one.
 const backoff = time.Second
 
+// policyReject is the policy_label of a call that got no slot: a full pool refuses it, and does not queue it.
+const policyReject = "reject"
+
 func (s *Server) leaseRoutes() []route {
 	return []route{
 		{http.MethodGet, "/v1/pools/{id}/leases", accessRead, s.getLeases},
@@ -156,6 +159,7 @@ func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) err
 		reason, e = "unready", problem(http.StatusServiceUnavailable, "POOL_UNREADY", fmt.Sprintf("no replica of pool %s is ready (%s)", p.ID, p.State), unreadyHint(p))
 	case errors.Is(err, lease.ErrExhausted):
 		reason, e = "exhausted", problem(http.StatusTooManyRequests, "SLOTS_EXHAUSTED", fmt.Sprintf("every slot of pool %s is held", p.ID), "Try again when a request has ended.")
+		e.Body.PolicyLabel, e.Body.Engine = policyReject, p.Engine
 		w.Header().Set("X-Backoff-Ms", strconv.FormatInt(backoff.Milliseconds(), 10))
 	case errors.As(err, &lost):
 		reason, e = "lost", problem(http.StatusGone, "LEASE_LOST", "the lease is lost: "+lost.Why, "Take a new one.")

@@ -56,7 +56,7 @@ func (h *host) seat(run string, slots int, open, draining bool) {
 	if !open {
 		state = registry.StateBackoff
 	}
-	h.reg.Put(registry.Pool{ID: "a", State: state, Ready: open, Draining: draining, Replicas: []registry.Replica{
+	h.reg.Put(registry.Pool{ID: "a", Engine: "llamacpp", State: state, Ready: open, Draining: draining, Replicas: []registry.Replica{
 		{ID: "r0", State: state, Ready: open, SlotsTotal: slots}}})
 }
 
@@ -107,6 +107,9 @@ func TestLeases(t *testing.T) {
 		}
 		if r.status != 429 || r.json["code"] != "SLOTS_EXHAUSTED" || r.header.Get("Retry-After") != "1" || r.header.Get("X-Backoff-Ms") != "1000" || r.json["retriable"] != true {
 			t.Errorf("%d %v %s", r.status, r.header, r.body)
+		}
+		if r.json["policy_label"] != "reject" || r.json["engine"] != "llamacpp" {
+			t.Errorf("policy_label %v, engine %v", r.json["policy_label"], r.json["engine"])
 		}
 	})
 	t.Run("draining", func(t *testing.T) {

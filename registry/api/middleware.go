@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -57,15 +59,29 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		if asked.status != http.StatusMethodNotAllowed {
 			return noSuchRoute()
 		}
-		allow := asked.header.Get("Allow")
+		allow := withOptions(asked.header.Get("Allow"))
 		w.Header().Set("Allow", allow)
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
 		return wrongMethod(r.Method, allow)
 	})(w, r)
+}
+
+// withOptions adds the method that every path answers, in the order of the alphabet.
+func withOptions(allow string) string {
+	methods := append(strings.Split(allow, ", "), http.MethodOptions)
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
 }
 
 // guarded refuses callers that may not do what the route needs, and answers what the handler returns as an error.
 func (s *Server) guarded(needs access, serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if rec, ok := w.(*recorder); ok {
+			rec.reads = needs <= accessRead
+		}
 		known, _ := r.Context().Value(requestKey{}).(request)
 		if known.caller.may < needs {
 			if known.caller.denied.Status == http.StatusUnauthorized {
@@ -107,7 +123,7 @@ func (s *Server) logRequest(w *recorder, r *http.Request, began time.Time) {
 		level = slog.LevelError
 	case w.status == http.StatusUnauthorized, w.status == http.StatusForbidden:
 		level = slog.LevelWarn
-	case r.Method == http.MethodGet, r.Method == http.MethodHead:
+	case w.reads:
 		level = slog.LevelDebug
 	}
 	if !s.log.Enabled(r.Context(), level) {
@@ -155,10 +171,11 @@ func printable(id string) bool {
 	return true
 }
 
-// recorder remembers the status for the log.
+// recorder remembers the status, and whether the route only reads, for the log.
 type recorder struct {
 	http.ResponseWriter
 	status int
+	reads  bool
 }
 
 func (r *recorder) WriteHeader(status int) {

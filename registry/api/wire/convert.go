@@ -20,9 +20,11 @@ func ListOf(s *registry.Snapshot) PoolList {
 // PoolOf returns a pool's summary.
 func PoolOf(p *registry.Pool) Pool {
 	text, hint := failure(p.LastError)
+	has := capacityOf(p.Devices)
 	w := Pool{
 		ID: p.ID, Engine: p.Engine, EngineVersion: optional(p.EngineVersion), ModelID: optional(p.ModelID),
 		DeviceMask: list(p.DeviceMask), Devices: make([]Device, 0, len(p.Devices)),
+		VRAMTotalBytes: has.total, VRAMFreeBytes: has.free,
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
 		Live: p.Live, Ready: p.Ready, Draining: p.Draining, State: string(p.State), Wanted: p.Wanted,
 		LastError: text, Hint: hint, Details: endingOf(p.LastError), LastHeartbeatMS: moment(p.LastHeartbeat),

@@ -40,6 +40,8 @@ type Pool struct {
 	ModelID         *string   `json:"model_id"`
 	DeviceMask      []string  `json:"device_mask"`
 	Devices         []Device  `json:"devices"`
+	VRAMTotalBytes  *uint64   `json:"vram_total_bytes,omitempty"` // of all devices; absent: not known of each, or no GPU
+	VRAMFreeBytes   *uint64   `json:"vram_free_bytes,omitempty"`
 	SlotsTotal      int       `json:"slots_total"`
 	SlotsFree       int       `json:"slots_free"`
 	ActiveLeases    int       `json:"active_leases"`
@@ -212,6 +214,7 @@ type PoolStatus struct {
 type Error struct {
 	Code         string         `json:"code"`
 	Message      string         `json:"message"`
+	Text         string         `json:"error"` // the message again, where older clients look for it
 	Retriable    bool           `json:"retriable"`
 	Hint         string         `json:"hint,omitempty"`
 	Details      map[string]any `json:"details,omitempty"`

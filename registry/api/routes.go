@@ -1,0 +1,62 @@
+package api
+
+import "net/http"
+
+// route is one row of the table of what is served. A GET route answers HEAD too.
+type route struct {
+	method string
+	path   string // as http.ServeMux takes it
+	needs  access
+	serve  func(w http.ResponseWriter, r *http.Request) error
+}
+
+// aliases are the paths under which clients that exist ask for a /v1/ route, by that route's path.
+var aliases = map[string][]string{
+	"/health":               {"/ready"},
+	"/v1/capabilities":      {"/v2/meta/capabilities"},
+	"/v1/version":           {"/v2/meta/version"},
+	"/v1/pools/{id}/status": {"/pools/{id}/status", "/v2/pools/{id}/status"},
+	"/v1/pools/{id}/drain":  {"/pools/{id}/drain", "/v2/pools/{id}/drain"},
+	"/v1/pools/{id}/reload": {"/pools/{id}/reload", "/v2/pools/{id}/reload"},
+}
+
+// table is every route of a server without aliases. Routes of parts that it lacks are left out.
+func (s *Server) table(metrics http.Handler) []route {
+	routes := []route{
+		{http.MethodGet, "/health", accessNone, s.getHealth},
+		{http.MethodGet, "/v1/version", accessRead, s.getVersion},
+		{http.MethodGet, "/v1/capabilities", accessRead, s.getCapabilities},
+		{http.MethodGet, "/v1/pools", accessRead, s.getPools},
+		{http.MethodGet, "/v1/pools/{id}", accessRead, s.getPool},
+		{http.MethodGet, "/v1/pools/{id}/health", accessRead, s.getPoolHealth},
+		{http.MethodGet, "/v1/pools/{id}/unit", accessRead, s.getPoolUnit},
+		{http.MethodGet, "/v1/pools/{id}/status", accessRead, s.getPoolStatus},
+		{http.MethodPost, "/v1/pools/{id}/status", accessRead, s.postPoolStatus},
+		{http.MethodGet, "/v1/devices", accessRead, s.getDevices},
+		{http.MethodGet, "/v1/events", accessRead, s.getEvents},
+	}
+	if s.operator != nil {
+		routes = append(routes, s.operatorRoutes()...)
+	}
+	if s.leases != nil {
+		routes = append(routes, s.leaseRoutes()...)
+	}
+	if metrics != nil {
+		routes = append(routes, route{http.MethodGet, "/metrics", accessRead,
+			func(w http.ResponseWriter, r *http.Request) error { metrics.ServeHTTP(w, r); return nil }})
+	}
+	return routes
+}
+
+// addRoutes gives the mux every route of the table, and its aliases.
+func (s *Server) addRoutes(metrics http.Handler) {
+	for _, rt := range s.table(metrics) {
+		s.routes = append(s.routes, rt)
+		for _, path := range aliases[rt.path] {
+			s.routes = append(s.routes, route{rt.method, path, rt.needs, rt.serve})
+		}
+	}
+	for _, rt := range s.routes {
+		s.mux.Handle(rt.method+" "+rt.path, s.guarded(rt.needs, rt.serve))
+	}
+}
