@@ -175,7 +175,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, kind := range engine.Kinds() {
 			a, _ := engine.For(kind)
-			for name, read := range map[string]func([]byte) (int, error){"slots": a.Slots, "busy": a.Busy} {
+			for name, read := range map[string]func([]byte) (int, error){"slots": a.Slots, "busy": a.Busy, "queue": a.Queue} {
 				n, err := read(body)
 				if n < 0 || err != nil && n != 0 {
 					t.Errorf("%s %s(%q) = %d, %v", kind, name, body, n, err)

@@ -48,3 +48,7 @@ func (command) SlotsPath() string         { return "" }
 func (command) Slots([]byte) (int, error) { return 0, errNotTold }
 func (command) BusyPath() string          { return "" }
 func (command) Busy([]byte) (int, error)  { return 0, errNotTold }
+
+func (command) QueuePath() string            { return "" }
+func (command) Queue([]byte) (int, error)    { return 0, errNotTold }
+func (command) Workloads(pool.Pool) []string { return nil }

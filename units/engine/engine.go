@@ -46,6 +46,12 @@ type Adapter interface {
 	BusyPath() string
 	// Busy reads the body of BusyPath: requests that are decoded or wait inside the engine.
 	Busy(body []byte) (int, error)
+	// QueuePath has the engine's own count of requests that wait, "" when it publishes none.
+	QueuePath() string
+	// Queue reads the body of QueuePath: requests that the engine has accepted and does not work on yet.
+	Queue(body []byte) (int, error)
+	// Workloads are what the engine can be asked for; empty when that is not known.
+	Workloads(p pool.Pool) []string
 	// CountsIdle says that the engine, told to end, waits for idle connections.
 	CountsIdle() bool
 	// GeneratePath takes GenerateBody by POST and answers with one generated token, "" when the engine has no request that fits
@@ -59,6 +65,13 @@ type Adapter interface {
 	// request ends. It is an error where the body does not tell.
 	Progress(body []byte) (string, error)
 }
+
+// Workloads of an engine.
+const (
+	WorkCompletion = "completion"
+	WorkEmbedding  = "embedding"
+	WorkRerank     = "rerank"
+)
 
 // Instance is where and on what one engine process runs.
 type Instance struct {

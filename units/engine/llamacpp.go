@@ -160,3 +160,19 @@ func (llamaCpp) Busy(body []byte) (int, error) {
 	}
 	return busy, nil
 }
+
+// QueuePath is served because Command adds --metrics.
+func (llamaCpp) QueuePath() string { return "/metrics" }
+
+func (llamaCpp) Queue(body []byte) (int, error) { return sumGauges(body, "llamacpp:requests_deferred") }
+
+// Workloads depend on the mode in which the server was started: for embeddings or for ranks it serves nothing else.
+func (llamaCpp) Workloads(p pool.Pool) []string {
+	switch syntax := (flagSyntax{}); {
+	case syntax.has(p.Args, "--rerank", "--reranking"):
+		return []string{WorkRerank}
+	case syntax.has(p.Args, "--embedding", "--embeddings"):
+		return []string{WorkEmbedding}
+	}
+	return []string{WorkCompletion}
+}

@@ -77,3 +77,9 @@ func (tgi) BusyPath() string { return "/metrics" }
 func (tgi) Busy(body []byte) (int, error) {
 	return sumGauges(body, "tgi_batch_current_size", "tgi_queue_size")
 }
+
+func (tgi) QueuePath() string { return "/metrics" }
+
+func (tgi) Queue(body []byte) (int, error) { return sumGauges(body, "tgi_queue_size") }
+
+func (tgi) Workloads(pool.Pool) []string { return []string{WorkCompletion} }

@@ -72,3 +72,8 @@ func (triton) SlotsPath() string         { return "" }
 func (triton) Slots([]byte) (int, error) { return 0, errNotTold }
 func (triton) BusyPath() string          { return "" }
 func (triton) Busy([]byte) (int, error)  { return 0, fmt.Errorf("requests in flight: %w", errNotTold) }
+
+// QueuePath is empty: Triton publishes its metrics on another port than the one that it serves on.
+func (triton) QueuePath() string            { return "" }
+func (triton) Queue([]byte) (int, error)    { return 0, errNotTold }
+func (triton) Workloads(pool.Pool) []string { return nil }

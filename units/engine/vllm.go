@@ -97,3 +97,16 @@ func (vllm) Busy(body []byte) (int, error) {
 
 // errNotTold is returned for what an engine has no endpoint for.
 var errNotTold = errors.New("the engine does not tell")
+
+func (vllm) QueuePath() string { return "/metrics" }
+
+func (vllm) Queue(body []byte) (int, error) { return sumGauges(body, "vllm:num_requests_waiting") }
+
+// Workloads are known only of a server that was not told what to run the model for: it then generates text, or chooses by the
+// model, which is not read here.
+func (vllm) Workloads(p pool.Pool) []string {
+	if vllmSyntax.has(p.Args, "--task", "--runner", "--convert") {
+		return nil
+	}
+	return []string{WorkCompletion}
+}

@@ -1,0 +1,62 @@
+package engine_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+func TestQueue(t *testing.T) {
+	const none = -1 // it cannot be read
+	for _, c := range []struct {
+		name, kind, body string
+		want             int
+	}{
+		{"llamacpp_deferred_only", pool.LlamaCpp, "llamacpp:requests_processing 4\n# HELP llamacpp:requests_deferred x\nllamacpp:requests_deferred 2\n", 2},
+		{"llamacpp_nothing_waits", pool.LlamaCpp, "llamacpp:requests_deferred 0\n", 0},
+		{"llamacpp_without_the_counter", pool.LlamaCpp, "llamacpp:requests_processing 4\n", none},
+		{"vllm_waiting_only", pool.VLLM, "vllm:num_requests_running{model_name=\"m\"} 3.0\nvllm:num_requests_waiting{model_name=\"m\"} 5.0\n", 5},
+		{"vllm_sums_its_engines", pool.VLLM, "vllm:num_requests_waiting{engine=\"0\"} 1.0\nvllm:num_requests_waiting{engine=\"1\"} 2.0\n", 3},
+		{"tgi", pool.TGI, "tgi_queue_size 7\ntgi_batch_current_size 1\n", 7},
+		{"triton_publishes_it_elsewhere", pool.Triton, "nv_inference_pending_request_count 1\n", none},
+		{"command", pool.Command, "anything 1\n", none},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, _ := engine.For(c.kind)
+			n, err := a.Queue([]byte(c.body))
+			if err != nil {
+				n = none
+			}
+			if n != c.want {
+				t.Errorf("= %d, %v; want %d", n, err, c.want)
+			}
+			if (a.QueuePath() == "") != (c.kind == pool.Triton || c.kind == pool.Command) {
+				t.Errorf("asked at %q", a.QueuePath())
+			}
+		})
+	}
+}
+
+func TestWorkloads(t *testing.T) {
+	for _, c := range []struct {
+		kind string
+		args []string
+		want []string
+	}{
+		{pool.LlamaCpp, nil, []string{engine.WorkCompletion}},
+		{pool.LlamaCpp, []string{"--embeddings", "--pooling", "mean"}, []string{engine.WorkEmbedding}},
+		{pool.LlamaCpp, []string{"--embedding", "--reranking"}, []string{engine.WorkRerank}},
+		{pool.VLLM, nil, []string{engine.WorkCompletion}},
+		{pool.VLLM, []string{"--task=embed"}, nil},
+		{pool.TGI, nil, []string{engine.WorkCompletion}},
+		{pool.Triton, nil, nil},
+		{pool.Command, nil, nil},
+	} {
+		a, _ := engine.For(c.kind)
+		if got := a.Workloads(wanted(c.kind, c.args...)); !slices.Equal(got, c.want) {
+			t.Errorf("%s %q: %v, want %v", c.kind, c.args, got, c.want)
+		}
+	}
+}
