@@ -48,6 +48,7 @@ var aggregateTable = []aggregateRow{
 		p.SlotsTotal = sum(p.Replicas, func(r Replica) int { return r.SlotsTotal })
 	}},
 	{"slots_free", "sum over the ready replicas; 0 while the pool drains", aggregateFree},
+	{"metrics.queue_depth", "sum over the ready replicas whose engine counts it; null where none does", aggregateQueue},
 	{"restart_count", "sum over the replicas", func(p *Pool, _ *Replica) {
 		p.RestartCount = sum(p.Replicas, func(r Replica) int { return r.RestartCount })
 	}},
@@ -138,6 +139,20 @@ func aggregateFree(p *Pool, _ *Replica) {
 	p.SlotsFree = 0
 	if !p.Draining {
 		p.SlotsFree = sum(p.Replicas, func(r Replica) int { return r.SlotsFree })
+	}
+}
+
+func aggregateQueue(p *Pool, _ *Replica) {
+	p.QueueDepth = nil
+	for _, r := range p.Replicas {
+		if !r.Ready || r.QueueDepth == nil {
+			continue
+		}
+		n := *r.QueueDepth
+		if p.QueueDepth != nil {
+			n += *p.QueueDepth
+		}
+		p.QueueDepth = &n
 	}
 }
 

@@ -45,6 +45,7 @@ type Pool struct {
 	SlotsTotal   int // 0: not known
 	SlotsFree    int
 	ActiveLeases int
+	QueueDepth   *int // requests that wait inside the engines, by their own counters; nil: not known
 
 	State     State
 	Live      bool     // the manager is up and the pool is on its way or serving
@@ -67,7 +68,8 @@ type Pool struct {
 
 // Replica is one engine process's status.
 type Replica struct {
-	ID            string // r0, r1, …
+	ID            string // r0, r1, …; r0b while the second side of r0 serves
+	Name          string // r0, r1, …: the same over reloads; empty: ID
 	State         State
 	Reason        string // one sentence: why it is in this state
 	Live          bool
@@ -82,6 +84,7 @@ type Replica struct {
 	SlotsTotal    int
 	SlotsFree     int
 	ActiveLeases  int
+	QueueDepth    *int // requests that wait inside the engine; nil: not known
 	RestartCount  int
 	Backoff       time.Duration // the delay that is waited for now, zero when none is
 	NextStart     time.Time     // when that is over; zero where it is not known

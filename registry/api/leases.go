@@ -129,9 +129,10 @@ func ttlOf(ms *int64) (time.Duration, error) {
 	return time.Duration(*ms) * time.Millisecond, nil
 }
 
+// hasReplica reports whether the pool has a replica of that id, or of that name that stays over reloads.
 func hasReplica(p *registry.Pool, id string) bool {
 	for i := range p.Replicas {
-		if p.Replicas[i].ID == id {
+		if r := &p.Replicas[i]; r.ID == id || r.Name != "" && r.Name == id {
 			return true
 		}
 	}

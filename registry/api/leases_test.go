@@ -60,6 +60,16 @@ func (h *host) seat(run string, slots int, open, draining bool) {
 		{ID: "r0", State: state, Ready: open, SlotsTotal: slots}}})
 }
 
+// TestReplicaOfALease: a lease may name the replica as it was before a reload.
+func TestReplicaOfALease(t *testing.T) {
+	p := &registry.Pool{Replicas: []registry.Replica{{ID: "r0b", Name: "r0"}, {ID: "r1"}}}
+	for id, want := range map[string]bool{"r0": true, "r0b": true, "r1": true, "r1b": false, "r2": false, "": false} {
+		if got := hasReplica(p, id); got != want {
+			t.Errorf("%q: %t, want %t", id, got, want)
+		}
+	}
+}
+
 // lease sends a request about leases.
 func (h *host) lease(method, path, body string) reply {
 	h.t.Helper()

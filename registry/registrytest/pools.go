@@ -32,10 +32,10 @@ func Pools() []registry.Pool {
 func Gemma() registry.Pool {
 	return registry.Aggregate(registry.Pool{ID: "gemma", Engine: "llamacpp", ModelID: "file:/srv/models/gemma-2b-q4.gguf", Wanted: true,
 		Ctx: 8192, Workloads: []string{"completion"}, Replicas: []registry.Replica{
-		{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: "pool-engine@gemma.r0.service",
-			Endpoint: "http://127.0.0.1:21000", PID: 4711, InvocationID: "ab12ab12ab12ab12ab12ab12ab12ab12", SpecHash: "0123456789ab-ba9876543210",
-			DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, SlotsFree: 4, Since: after(-7000), LastHeartbeat: after(57)},
-	}})
+			{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: "pool-engine@gemma.r0.service",
+				Endpoint: "http://127.0.0.1:21000", PID: 4711, InvocationID: "ab12ab12ab12ab12ab12ab12ab12ab12", SpecHash: "0123456789ab-ba9876543210",
+				DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, SlotsFree: 4, QueueDepth: new(int), Since: after(-7000), LastHeartbeat: after(57)},
+		}})
 }
 
 // Llama returns a pool with one ready replica on device 0 and one crashed on device 1.

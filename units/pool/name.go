@@ -49,6 +49,9 @@ func (r Replica) Name() string {
 	return name
 }
 
+// Stable returns the name that other programs know the replica by: that of side 0, whichever side serves.
+func (r Replica) Stable() string { return Replica{Pool: r.Pool, Index: r.Index}.Name() }
+
 // String returns pool and replica as messages print them: "llama3/r0".
 func (r Replica) String() string { return r.Pool + "/" + r.Name() }
 

@@ -20,6 +20,9 @@ func TestSides(t *testing.T) {
 			if back, ok := ParseUnit(c.unit); !ok || back != c.r {
 				t.Errorf("ParseUnit(%s) = %+v, %t", c.unit, back, ok)
 			}
+			if first := (Replica{Pool: c.r.Pool, Index: c.r.Index}); c.r.Stable() != first.Name() || c.r.Other().Stable() != first.Name() {
+				t.Errorf("%+v is known as %s, its other side as %s", c.r, c.r.Stable(), c.r.Other().Stable())
+			}
 			if c.r.Other().Other() != c.r || c.r.Other() == c.r {
 				t.Errorf("the other side of %+v is %+v", c.r, c.r.Other())
 			}

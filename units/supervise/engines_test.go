@@ -68,6 +68,9 @@ func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
 		n := w.busy[strings.TrimSuffix(url, "/slots")]
 		return []byte("[" + strings.TrimSuffix(strings.Repeat(`{"is_processing":true},`, n), ",") + "]"), nil
 	}
+	if strings.HasSuffix(url, "/metrics") {
+		return []byte(w.deferred), nil
+	}
 	if w.slotsDie {
 		panic("a broken answer")
 	}

@@ -83,6 +83,7 @@ type watch struct {
 	askSlots bool // of the goroutine that probes
 
 	generations           // of the loop
+	queued      *int      // of the loop: requests that wait inside the engine; nil: not known
 	sick        time.Time // of the loop: since when probes take ready away; zero: they do not
 }
 
@@ -120,7 +121,14 @@ func (w *watch) probes() {
 			err = w.s.guard(func() error { slots = w.slots(ctx); return nil })
 			w.askSlots = slots == 0
 		}
-		w.s.post(func() { w.s.probed(w, err, took, slots) })
+		var queued *int
+		if err == nil {
+			_ = w.s.guard(func() error { queued = w.queue(ctx); return nil }) // it is logged, and the queue unknown
+		}
+		w.s.post(func() {
+			w.queued = queued
+			w.s.probed(w, err, took, slots)
+		})
 		select {
 		case <-ctx.Done():
 		case <-time.After(onGrid(time.Now(), wait, w.health.Interval)):

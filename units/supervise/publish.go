@@ -27,6 +27,7 @@ func (s *Supervisor) publish(e *entry) {
 		p.Replicas = append(p.Replicas, r.snapshot())
 		if p.Engine == "" || !named && r.state == registry.StateReady {
 			p.Engine, p.ModelID = r.serves()
+			p.Ctx, p.Workloads = r.offers()
 			named = r.state == registry.StateReady
 		}
 	}
@@ -178,10 +179,10 @@ func (r *replica) snapshot() registry.Replica {
 	}
 	return registry.Replica{
 		Breaker: string(r.past.State.BreakerNow()), NextStart: r.nextStart(),
-		ID: r.id.Name(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.reason,
+		ID: r.id.Name(), Name: r.id.Stable(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.reason,
 		Unit: unit, Endpoint: r.endpoint, PID: r.status.MainPID, InvocationID: r.status.InvocationID,
 		SpecHash: r.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
-		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(),
+		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(),
 		RestartCount: r.restarts(), Backoff: r.waits(), LastError: r.lastErr,
 		Since: r.since, LastHeartbeat: r.heartbeat,
 	}

@@ -45,6 +45,7 @@ type world struct {
 	probes     []probed
 	generation probe.Outcome // of every generation
 	progress   func() int    // tokens that a slot has decoded; nil: it does not tell
+	deferred   string        // what engines publish as metrics
 	deaf       error         // what a question about requests under way ends with
 	neverRun   error         // a start makes the unit, and this ends its job before it ran
 	late       chan struct{} // where not nil, a start job's end is told when it is closed

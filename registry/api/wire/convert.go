@@ -72,6 +72,7 @@ func HealthOf(p *registry.Pool) PoolHealth {
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
 		VRAMTotalBytes: has.total, VRAMFreeBytes: has.free, ComputeCapability: has.compute,
 		DeviceMask: list(p.DeviceMask), LastHeartbeatMS: moment(p.LastHeartbeat),
+		Metrics: PoolMetrics{QueueDepth: p.QueueDepth},
 	}
 }
 

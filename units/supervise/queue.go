@@ -1,0 +1,39 @@
+package supervise
+
+import "context"
+
+// queue asks the engine how many requests wait inside it; nil where it does not count them, or does not answer now.
+func (w *watch) queue(ctx context.Context) *int {
+	path := w.adapter.QueuePath()
+	if path == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.health.Timeout)
+	defer cancel()
+	body, err := w.s.Prober.Get(ctx, w.endpoint+path, askLimit)
+	if err != nil {
+		return nil
+	}
+	n, err := w.adapter.Queue(body)
+	if err != nil {
+		return nil
+	}
+	return &n
+}
+
+// queueDepth is what the engine that runs now said last of its queue; nil: not known.
+func (r *replica) queueDepth() *int {
+	if r.watch == nil {
+		return nil
+	}
+	return r.watch.queued
+}
+
+// offers is the context of one request and what the engine can be asked for, by the version that it runs or should run.
+func (r *replica) offers() (ctx int, workloads []string) {
+	p := r.pool()
+	if a, ok := r.adapter(); ok {
+		workloads = a.Workloads(p)
+	}
+	return p.Ctx, workloads
+}
