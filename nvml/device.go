@@ -1,16 +1,19 @@
-// Package nvml is what this host's NVIDIA GPUs are, as plain data: devices, MIG partitions, memory, processes and health
-// events, and the interface by which the daemon follows them.
+// Package nvml is what this host's NVIDIA GPUs are, as plain data: devices, MIG partitions, memory,
+// processes and health events, and the interface by which the daemon follows them.
 //
-// NVML itself lives in a process of its own, pool-gpu: a sick driver hangs in calls that nothing can interrupt, and a missing symbol ends
-// the process. This package owns the words and the daemon's side. It must not link NVML, and knows neither pools nor systemd.
+// NVML itself lives in a process of its own, pool-gpu: a sick driver hangs in calls that nothing
+// can interrupt, and a missing symbol ends the process. This package owns the words and the
+// daemon's side. It must not link NVML, and knows neither pools nor systemd.
 package nvml
 
 import "time"
 
-// Snapshot is everything that the helper knew at one moment. A value got from a Source is shared: read-only.
+// Snapshot is everything that the helper knew at one moment. A value got from a Source is shared:
+// read-only.
 type Snapshot struct {
 	Taken time.Time `json:"taken"`
-	// Session changes after the driver was away, and with each new helper process: what was held against a GPU in a former one may be over.
+	// Session changes after the driver was away, and with each new helper process: what was held
+	// against a GPU in a former one may be over.
 	Session string   `json:"session,omitempty"`
 	Driver  Driver   `json:"driver"`
 	Devices []Device `json:"devices,omitempty"` // by Index
@@ -22,7 +25,8 @@ type Driver struct {
 	CUDA    string   `json:"cuda,omitempty"`    // the newest CUDA that it serves, "12.4"
 	Library string   `json:"library,omitempty"` // nvmlSystemGetNVMLVersion
 	Problem *Problem `json:"problem,omitempty"` // nil: it answers
-	// Missing are calls that this library is too old for, by NVML's names; what they would tell is absent.
+	// Missing are calls that this library is too old for, by NVML's names; what they would tell is
+	// absent.
 	Missing []string `json:"missing,omitempty"`
 }
 
@@ -31,9 +35,10 @@ type ProblemKind string
 
 // The kinds. Codes are those of nvmlReturn_t.
 const (
-	ProblemNoLibrary    ProblemKind = "no-library"     // 12: no libnvidia-ml.so.1, so no driver is installed
-	ProblemNoDriver     ProblemKind = "no-driver"      // 9: the kernel module is not loaded
-	ProblemMismatch     ProblemKind = "mismatch"       // 18: the library is of another version than the module; 54 likewise
+	ProblemNoLibrary ProblemKind = "no-library" // 12: no libnvidia-ml.so.1, so no driver is installed
+	ProblemNoDriver  ProblemKind = "no-driver"  // 9: the kernel module is not loaded
+	// 18: the library is of another version than the module; 54 likewise
+	ProblemMismatch     ProblemKind = "mismatch"
 	ProblemNoPermission ProblemKind = "no-permission"  // 4
 	ProblemLost         ProblemKind = "lost"           // 15: the GPU has fallen off the bus
 	ProblemReset        ProblemKind = "reset-required" // 16
@@ -53,14 +58,16 @@ type Problem struct {
 // Error makes a Problem an error.
 func (p *Problem) Error() string { return p.Text }
 
-// Device is one physical GPU. What it does not support (NVML's NOT_SUPPORTED) is nil or empty, never 0.
+// Device is one physical GPU. What it does not support (NVML's NOT_SUPPORTED) is nil or empty,
+// never 0.
 type Device struct {
 	UUID  string `json:"uuid"`            // "GPU-…", full
 	Index int    `json:"index"`           // NVML's number, which may change at a reboot
 	PCI   string `json:"pci"`             // "00000000:65:00.0", the domain eight digits wide, lower case
 	Minor *int   `json:"minor,omitempty"` // of /dev/nvidia<minor>
 	Name  string `json:"name,omitempty"`
-	// Problem is set where this one GPU does not answer; the other fields are then what was known last, or empty.
+	// Problem is set where this one GPU does not answer; the other fields are then what was known
+	// last, or empty.
 	Problem *Problem `json:"problem,omitempty"`
 
 	ComputeCapability string   `json:"compute_capability,omitempty"` // "8.6"
@@ -80,7 +87,8 @@ type Device struct {
 	Nodes []string `json:"nodes,omitempty"`
 }
 
-// Memory of a GPU or partition, in bytes. Used does not hold Reserved where the driver tells them apart.
+// Memory of a GPU or partition, in bytes. Used does not hold Reserved where the driver tells them
+// apart.
 type Memory struct {
 	Total    uint64  `json:"total_bytes"`
 	Free     uint64  `json:"free_bytes"`
@@ -88,7 +96,8 @@ type Memory struct {
 	Reserved *uint64 `json:"reserved_bytes,omitempty"` // nvmlDeviceGetMemoryInfo_v2
 }
 
-// ECC is the error correction of a GPU's memory, with the counters since the driver was loaded (volatile).
+// ECC is the error correction of a GPU's memory, with the counters since the driver was loaded
+// (volatile).
 type ECC struct {
 	Enabled       bool    `json:"enabled"`
 	Corrected     *uint64 `json:"corrected,omitempty"`
@@ -127,7 +136,8 @@ type Partition struct {
 	Nodes []string `json:"nodes,omitempty"`
 }
 
-// Legacy is the partition's name in the form that drivers before 470 use: "MIG-GPU-<uuid>/<gi>/<ci>".
+// Legacy is the partition's name in the form that drivers before 470 use:
+// "MIG-GPU-<uuid>/<gi>/<ci>".
 func (p Partition) Legacy(parent string) string {
 	return "MIG-" + parent + "/" + itoa(p.GI) + "/" + itoa(p.CI)
 }
@@ -151,7 +161,8 @@ const (
 	EventMissed      EventKind = "missed"                  // the waiter failed; events may have been missed
 )
 
-// Event is one thing that the driver reported. Events before the helper's registration are not recorded by NVML.
+// Event is one thing that the driver reported. Events before the helper's registration are not
+// recorded by NVML.
 type Event struct {
 	At     time.Time `json:"at"`
 	Kind   EventKind `json:"kind"`

@@ -32,7 +32,8 @@ func Event(e nvml.Event) Verdict {
 	return v.in(e.GI, e.CI)
 }
 
-// Device judges the facts of a GPU itself, by the worst that they say. ok is false where nothing is wrong.
+// Device judges the facts of a GPU itself, by the worst that they say. ok is false where nothing is
+// wrong.
 func Device(d nvml.Device) (v Verdict, ok bool) {
 	r, text, ok := judgeDevice(d)
 	if !ok {
@@ -66,7 +67,8 @@ func judgeDevice(d nvml.Device) (row, string, bool) {
 	case d.Recovery == nvml.RecoveryDrainP2P:
 		return rowRecoveryP2P, "the driver asks that traffic between GPUs be stopped", true
 	case d.Recovery != "" && d.Recovery != nvml.RecoveryNone:
-		return rowRecoveryOther, "the driver asks for an action that is not known here (" + string(d.Recovery) + ")", true
+		return rowRecoveryOther, "the driver asks for an action that is not known here (" + string(d.Recovery) + ")",
+			true
 	case d.Remap != nil && d.Remap.Pending:
 		return rowRemapPending, "a bad row of the GPU's memory is replaced at the next reset", true
 	}
@@ -79,8 +81,9 @@ var recoveryRows = map[nvml.Recovery]row{
 	nvml.RecoveryDrainP2P: rowRecoveryP2P, nvml.RecoveryDrainAndReset: rowRecoveryDrain,
 }
 
-// recoveryRow judges the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h. 5 to 7 (recover the IMEX domain, reset the bus, reboot the
-// system) are newer, and are told as the older action that contains them.
+// recoveryRow judges the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h. 5 to 7 (recover
+// the IMEX domain, reset the bus, reboot the system) are newer, and are told as the older action
+// that contains them.
 func recoveryRow(n int) (row, bool) {
 	byNumber := []nvml.Recovery{nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryDrainP2P, nvml.RecoveryDrainAndReset,
 		nvml.RecoveryDrainAndReset, nvml.RecoveryReset, nvml.RecoveryReboot}

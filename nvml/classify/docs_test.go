@@ -38,14 +38,16 @@ func TestTableInDocs(t *testing.T) {
 func page() string {
 	var b strings.Builder
 	b.WriteString("<!-- Written by go test ./nvml/classify -update; do not edit. -->\n# GPU errors\n\n" +
-		"What the driver, the kernel's log, the engines' logs and the samples say of a GPU is judged by these tables.\n\n" +
+		"What the driver, the kernel's log, the engines' logs and the samples say of a GPU is judged by these " +
+		"tables.\n\n" +
 		"| class | what happens |\n| --- | --- |\n" +
 		"| `log` | nothing; with a code it explains why an engine ended |\n" +
 		"| `application` | the engine that it happened in is started again |\n" +
 		"| `degraded` | the GPU is used further and shown as degraded |\n" +
 		"| `reset` | every pool on the GPU goes unready, drains and waits |\n" +
 		"| `host` | the same for all GPUs of the host, where the scope is the host |\n")
-	b.WriteString("\n## Xids\n\nAfter NVIDIA's Xid catalogue, <https://docs.nvidia.com/deploy/xid-errors/>. The driver tells them as events and in the kernel's log. " +
+	b.WriteString("\n## Xids\n\nAfter NVIDIA's Xid catalogue, <https://docs.nvidia.com/deploy/xid-errors/>. The " +
+		"driver tells them as events and in the kernel's log. " +
 		"In a MIG instance, what is `degraded` or less holds for that instance alone.\n\n" +
 		"| Xid | class | scope | action | code | remedy |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range xidRows {
@@ -55,13 +57,16 @@ func page() string {
 	printRow(&b, "any other", u.class, u.scope, u.action, u.code, u.hint)
 	b.WriteString("\n| Xid | what it is |\n| --- | --- |\n")
 	printNames(&b)
-	b.WriteString("\n## Others\n\n| source | kind | what is said | class | scope | action | code | remedy |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("\n## Others\n\n| source | kind | what is said | class | scope | action | code | remedy |\n| --- | " +
+		"--- | --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows() {
 		fmt.Fprintf(&b, "| %s | `%s` ", r.source, r.kind)
 		printRow(&b, r.when, r.class, r.scope, r.action, r.code, r.hint)
 	}
-	b.WriteString("\nAn engine's line that quotes a request is not judged. Too little memory is not held against an engine that goes on with `" + retryPhrase + "`.\n")
-	b.WriteString("\n## Engines that run without their GPU\n\nA start whose log has one of these lines fails with `GPU_UNAVAILABLE`. An engine of kind `command` is judged by all of them.\n\n" +
+	b.WriteString("\nAn engine's line that quotes a request is not judged. Too little memory is not held against an " +
+		"engine that goes on with `" + retryPhrase + "`.\n")
+	b.WriteString("\n## Engines that run without their GPU\n\nA start whose log has one of these lines fails with " +
+		"`GPU_UNAVAILABLE`. An engine of kind `command` is judged by all of them.\n\n" +
 		"| engines | line (regular expression) | meaning |\n| --- | --- | --- |\n")
 	for _, r := range fallbackRows {
 		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", strings.ReplaceAll(r.engines, " ", ", "),
@@ -72,7 +77,8 @@ func page() string {
 }
 
 func printRow(b *strings.Builder, what string, class Class, scope Scope, action Action, code, hint string) {
-	fmt.Fprintf(b, "| %s | `%s` | %s | %s | %s | %s |\n", what, class, scope, action, cmp.Or(code, "–"), cmp.Or(hint, "–"))
+	fmt.Fprintf(b, "| %s | `%s` | %s | %s | %s | %s |\n", what, class, scope, action, cmp.Or(code, "–"),
+		cmp.Or(hint, "–"))
 }
 
 // printNames prints a row for each run of Xids of one name.

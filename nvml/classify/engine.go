@@ -9,18 +9,21 @@ type enginePhrase struct {
 }
 
 const (
-	hintMemory   = "lower ctx, slots or the model's size, or give the pool more GPU memory; `poolctl fit` shows what is needed"
+	hintMemory = "lower ctx, slots or the model's size, or give the pool more GPU memory; `poolctl fit` shows what " +
+		"is needed"
 	hintNoDevice = "look at poolctl devices, and at /dev/nvidia-uvm on the host"
 )
 
 // phrase is a row for one text of the engines' logs.
 func phrase(text, kind string, class Class, action Action, code, hint string) enginePhrase {
-	return enginePhrase{strings.ToLower(text), row{SourceEngine, kind, "`" + text + "`", class, ScopeProcess, action, code, hint}}
+	return enginePhrase{strings.ToLower(text),
+		row{SourceEngine, kind, "`" + text + "`", class, ScopeProcess, action, code, hint}}
 }
 
-// enginePhrases are the texts: those of the CUDA runtime (cudaGetErrorString), of ggml-cuda.cu and llama-context.cpp, of PyTorch's allocator and
-// lazy initialisation. The first that a line has is its verdict. Too little memory is ClassLog: PyTorch raises it as an exception that one request dies
-// of, and an engine that dies of it ends by itself, with this as the reason.
+// enginePhrases are the texts: those of the CUDA runtime (cudaGetErrorString), of ggml-cuda.cu and
+// llama-context.cpp, of PyTorch's allocator and lazy initialisation. The first that a line has is
+// its verdict. Too little memory is ClassLog: PyTorch raises it as an exception that one request
+// dies of, and an engine that dies of it ends by itself, with this as the reason.
 var enginePhrases = []enginePhrase{
 	phrase("CUDA error: out of memory", "cuda-oom", ClassLog, ActionNone, CodeCUDAMemory, hintMemory),
 	phrase("cudaMalloc failed: out of memory", "cuda-oom", ClassLog, ActionNone, CodeCUDAMemory, hintMemory),
@@ -41,12 +44,12 @@ var enginePhrases = []enginePhrase{
 	phrase("No CUDA GPUs are available", "no-device", ClassApplication, ActionRestart, CodeUnavailable, hintNoDevice),
 }
 
-// retryPhrase is said after a failed allocation that llama.cpp then does without ("compute buffer allocation failed, retrying without
-// pipeline parallelism", llama-context.cpp).
+// retryPhrase is said after a failed allocation that llama.cpp then does without ("compute buffer
+// allocation failed, retrying without pipeline parallelism", llama-context.cpp).
 const retryPhrase = "retrying without pipeline parallelism"
 
-// EngineLog judges a line of an engine's log. A line that quotes a caller's text (vLLM logs prompts at its INFO level) is not judged: a
-// prompt must not be able to restart an engine.
+// EngineLog judges a line of an engine's log. A line that quotes a caller's text (vLLM logs prompts
+// at its INFO level) is not judged: a prompt must not be able to restart an engine.
 func EngineLog(line string) (v Verdict, ok bool) {
 	low := strings.ToLower(line)
 	if strings.Contains(low, retryPhrase) || quotes(low) {
@@ -60,20 +63,24 @@ func EngineLog(line string) (v Verdict, ok bool) {
 	return Verdict{}, false
 }
 
-// Retried says that the line takes back an out-of-memory verdict of a line before it: the engine goes on without that memory.
+// Retried says that the line takes back an out-of-memory verdict of a line before it: the engine
+// goes on without that memory.
 func Retried(line string) bool { return strings.Contains(strings.ToLower(line), retryPhrase) }
 
-// Quotes says that a line of an engine's log repeats what a caller sent, so that it is evidence of nothing and nobody else's to read.
+// Quotes says that a line of an engine's log repeats what a caller sent, so that it is evidence of
+// nothing and nobody else's to read.
 func Quotes(line string) bool { return quotes(strings.ToLower(line)) }
 
 // quotes says that a line, in lower case, repeats what a caller sent.
 func quotes(low string) bool {
-	return strings.Contains(low, "received request") || strings.Contains(low, "prompt:") || strings.Contains(low, `"prompt"`) ||
+	return strings.Contains(low, "received request") || strings.Contains(low, "prompt:") ||
+		strings.Contains(low, `"prompt"`) ||
 		strings.Contains(low, `"messages"`)
 }
 
-// Reason judges the lines of one run, the oldest first, and returns the verdict that explains its end best: the last of the worst class that
-// was not taken back. ok is false where no line says anything.
+// Reason judges the lines of one run, the oldest first, and returns the verdict that explains its
+// end best: the last of the worst class that was not taken back. ok is false where no line says
+// anything.
 func Reason(lines []string) (v Verdict, ok bool) {
 	var memory Verdict
 	var short bool

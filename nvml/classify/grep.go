@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// Grep is a PCRE pattern for journalctl --grep that matches every line that Kernel, EngineLog, Retried or Fallback judge, and few others. It has
-// capital letters nowhere that matter: (?i) makes it independent of case, whichever way journalctl would choose by itself.
+// Grep is a PCRE pattern for journalctl --grep that matches every line that Kernel, EngineLog,
+// Retried or Fallback judge, and few others. It has capital letters nowhere that matter: (?i) makes
+// it independent of case, whichever way journalctl would choose by itself.
 func Grep() string {
 	parts := []string{`NVRM:`, `SXid \(`, regexp.QuoteMeta(retryPhrase)}
 	for _, p := range enginePhrases {

@@ -42,7 +42,8 @@ func TestGrepInPCRE(t *testing.T) {
 	}
 }
 
-// FuzzGrep: no line that a parser judges is missed by the pattern, and no parser gives a verdict that cannot be shown.
+// FuzzGrep: no line that a parser judges is missed by the pattern, and no parser gives a verdict
+// that cannot be shown.
 func FuzzGrep(f *testing.F) {
 	for _, line := range judged() {
 		f.Add(line)
@@ -81,7 +82,9 @@ func check(t *testing.T, v classify.Verdict, ok bool) {
 	if v.Class != classify.ClassLog && (v.Code == "" || v.Hint == "") {
 		t.Errorf("acts without code or hint: %+v", v)
 	}
-	if len(v.Text) > 400 || !utf8.ValidString(v.Text) || strings.ContainsFunc(v.Text, func(r rune) bool { return r < ' ' }) {
+	if len(v.Text) > 400 || !utf8.ValidString(v.Text) || strings.ContainsFunc(v.Text, func(r rune) bool {
+		return r < ' '
+	}) {
 		t.Errorf("text cannot be shown: %q", v.Text)
 	}
 	if v.PCI != "" {

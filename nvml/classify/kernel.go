@@ -6,15 +6,18 @@ import (
 	"strings"
 )
 
-// xidLine is what the driver prints (krcReportXid in NVIDIA's open kernel modules, src/nvidia/src/kernel/gpu/rc/kernel_rc.c):
+// xidLine is what the driver prints (krcReportXid in NVIDIA's open kernel modules,
+// src/nvidia/src/kernel/gpu/rc/kernel_rc.c):
 //
 //	NVRM: Xid (PCI:%04x:%02x:%02x GPU-I:%02u GPU-CI:%02u): %d, pid=%s, name=%s, %s
 //
-// without either MIG number where there is none, and without pid and name in other places. Drivers before 300 leave out "PCI:".
+// without either MIG number where there is none, and without pid and name in other places. Drivers
+// before 300 leave out "PCI:".
 var xidLine = regexp.MustCompile(`NVRM: Xid \((?:PCI:)?([0-9A-Fa-f:.]+)(?: GPU-I:(\d{1,4}))?(?: GPU-CI:(\d{1,4}))?\): (\d{1,5})(?:,|$)\s*(.*)`)
 
-// xidProcess is the part of the detail that names a process. The pid is '<unknown>' where the driver does not know it, and the name is
-// the process's own choice, so it may hold anything but a comma ends it.
+// xidProcess is the part of the detail that names a process. The pid is '<unknown>' where the
+// driver does not know it, and the name is the process's own choice, so it may hold anything but a
+// comma ends it.
 var xidProcess = regexp.MustCompile(`^pid=(?:'?<unknown>'?|(\d{1,10}))(?:, ?name=[^,]*)?(?:,|$)\s*(.*)`)
 
 var (
@@ -22,11 +25,13 @@ var (
 	initLine     = regexp.MustCompile(`NVRM: .*RmInitAdapter failed!`)
 	gpuAddress   = regexp.MustCompile(`GPU (?:at )?(?:PCI:)?([0-9A-Fa-f]+:[0-9A-Fa-f:.]+)`)
 	mismatchLine = regexp.MustCompile(`NVRM: API mismatch`)
-	// "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 12028, Non-fatal, Link 32 egress …" (NVIDIA's fabric manager guide, "SXid errors")
+	// "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 12028, Non-fatal, Link 32 egress …" (NVIDIA's
+	// fabric manager guide, "SXid errors")
 	sxidLine = regexp.MustCompile(`SXid \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d{1,6})(?:,|$)\s*(.*)`)
 )
 
-// Kernel judges a line of the kernel's log. ok is false for a line that says nothing of a GPU's health.
+// Kernel judges a line of the kernel's log. ok is false for a line that says nothing of a GPU's
+// health.
 func Kernel(line string) (v Verdict, ok bool) {
 	if m := xidLine.FindStringSubmatch(line); m != nil {
 		return xidVerdict(m)
@@ -81,8 +86,8 @@ func sxidVerdict(m []string) Verdict {
 
 var address = regexp.MustCompile(`^(?:([0-9a-f]{1,8}):)?([0-9a-f]{2}):([0-9a-f]{2})(?:\.([0-7]))?$`)
 
-// Address puts a PCI address into nvml.Device.PCI's form: the domain eight digits wide, lower case, with a function. The kernel's log has
-// "0000:65:00", lspci "65:00.0".
+// Address puts a PCI address into nvml.Device.PCI's form: the domain eight digits wide, lower case,
+// with a function. The kernel's log has "0000:65:00", lspci "65:00.0".
 func Address(s string) (string, bool) {
 	m := address.FindStringSubmatch(strings.ToLower(strings.TrimRight(s, ":.")))
 	if m == nil {

@@ -65,8 +65,10 @@ func TestKernel(t *testing.T) {
 				t.Fatal("the line was passed over")
 			}
 			checkVerdict(t, v, c.class, c.scope, c.code, c.textHolds)
-			if v.Source != classify.SourceKernel && c.xid != 0 || v.Kind != c.kind || v.Xid != c.xid || v.PCI != c.pci || v.PID != c.pid {
-				t.Errorf("kind %s xid %d pci %q pid %d, want %s %d %q %d", v.Kind, v.Xid, v.PCI, v.PID, c.kind, c.xid, c.pci, c.pid)
+			if v.Source != classify.SourceKernel && c.xid != 0 || v.Kind != c.kind || v.Xid != c.xid ||
+				v.PCI != c.pci || v.PID != c.pid {
+				t.Errorf("kind %s xid %d pci %q pid %d, want %s %d %q %d", v.Kind, v.Xid, v.PCI, v.PID, c.kind, c.xid,
+					c.pci, c.pid)
 			}
 			if instance(v.GI) != c.gi || instance(v.CI) != c.ci {
 				t.Errorf("gi %d ci %d, want %d %d", instance(v.GI), instance(v.CI), c.gi, c.ci)
@@ -104,7 +106,8 @@ func TestAddress(t *testing.T) {
 	}
 }
 
-func checkVerdict(t *testing.T, v classify.Verdict, class classify.Class, scope classify.Scope, code, textHolds string) {
+func checkVerdict(t *testing.T, v classify.Verdict, class classify.Class, scope classify.Scope, code,
+	textHolds string) {
 	t.Helper()
 	if v.Class != class || v.Scope != scope || v.Code != code {
 		t.Errorf("class %s scope %s code %q, want %s %s %q", v.Class, v.Scope, v.Code, class, scope, code)

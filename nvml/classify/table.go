@@ -14,48 +14,71 @@ type row struct {
 
 const (
 	// nvidia-smi refuses while any program has the GPU open, and pool-gpu has.
-	hintReset  = "reset the GPU (stop pool-gpu.socket, nvidia-smi --gpu-reset -i UUID, start it again: see pool-gpu(8)), or reboot the host"
+	hintReset = "reset the GPU (stop pool-gpu.socket, nvidia-smi --gpu-reset -i UUID, start it again: see " +
+		"pool-gpu(8)), or reboot the host"
 	hintReboot = "reboot the host; if it comes again, look at power, riser and seating of the GPU, then replace it"
 )
 
 // The rows. NVML's names are those of nvml.h.
 var (
-	rowECC = row{SourceEvent, "ecc-double-bit", "nvmlEventTypeDoubleBitEccError", ClassReset, ScopeGPU, ActionReset, CodeUnavailable,
+	rowECC = row{SourceEvent, "ecc-double-bit", "nvmlEventTypeDoubleBitEccError", ClassReset, ScopeGPU, ActionReset,
+		CodeUnavailable,
 		hintReset + "; uncorrectable errors that come back ask for a new GPU"}
-	rowUnavailable = row{SourceEvent, "gpu-unavailable", "nvmlEventTypeGpuUnavailableError", ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset}
-	rowMissed      = row{SourceEvent, "missed", "the wait for events failed; the kernel's log and the next sample tell what was missed",
+	rowUnavailable = row{SourceEvent, "gpu-unavailable", "nvmlEventTypeGpuUnavailableError", ClassReset, ScopeGPU,
+		ActionReset, CodeUnavailable, hintReset}
+	rowMissed = row{SourceEvent, "missed",
+		"the wait for events failed; the kernel's log and the next sample tell what was missed",
 		ClassLog, ScopeHost, ActionNone, "", "look at the log of pool-gpu.service"}
-	rowUnknownEvent = row{SourceEvent, "unknown", "an event of a kind that this program does not know", ClassDegraded, ScopeGPU, ActionWatch, CodeDriver,
+	rowUnknownEvent = row{SourceEvent, "unknown", "an event of a kind that this program does not know", ClassDegraded,
+		ScopeGPU, ActionWatch, CodeDriver,
 		"look at the kernel's log: journalctl -k -g NVRM"}
 
-	rowRecoveryNone   = row{SourceDevice, "recovery-none", "recovery action 0, none", ClassLog, ScopeGPU, ActionNone, "", ""}
-	rowRecoveryReset  = row{SourceDevice, "recovery-reset", "recovery action 1, reset", ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset}
-	rowRecoveryReboot = row{SourceDevice, "recovery-reboot", "recovery action 2, reboot", ClassHost, ScopeHost, ActionReboot, CodeUnavailable, hintReboot}
-	rowRecoveryP2P    = row{SourceDevice, "recovery-drain-p2p", "recovery action 3, drain P2P", ClassDegraded, ScopeGPU, ActionWatch, CodeDriver,
+	rowRecoveryNone = row{SourceDevice, "recovery-none", "recovery action 0, none", ClassLog, ScopeGPU, ActionNone,
+		"", ""}
+	rowRecoveryReset = row{SourceDevice, "recovery-reset", "recovery action 1, reset", ClassReset, ScopeGPU,
+		ActionReset, CodeUnavailable, hintReset}
+	rowRecoveryReboot = row{SourceDevice, "recovery-reboot", "recovery action 2, reboot", ClassHost, ScopeHost,
+		ActionReboot, CodeUnavailable, hintReboot}
+	rowRecoveryP2P = row{SourceDevice, "recovery-drain-p2p", "recovery action 3, drain P2P", ClassDegraded, ScopeGPU,
+		ActionWatch, CodeDriver,
 		"stop the engines that span several GPUs over NVLink, then reset the GPU"}
-	rowRecoveryDrain = row{SourceDevice, "recovery-drain-reset", "recovery action 4, drain and reset", ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset}
+	rowRecoveryDrain = row{SourceDevice, "recovery-drain-reset", "recovery action 4, drain and reset", ClassReset,
+		ScopeGPU, ActionReset, CodeUnavailable, hintReset}
 
-	rowRecoveryOther = row{SourceDevice, "recovery-other", "another recovery action", ClassDegraded, ScopeGPU, ActionWatch, CodeDriver,
+	rowRecoveryOther = row{SourceDevice, "recovery-other", "another recovery action", ClassDegraded, ScopeGPU,
+		ActionWatch, CodeDriver,
 		"look at nvidia-smi -q, GPU Recovery Action"}
 
-	rowLost          = row{SourceDevice, "lost", "NVML answers GPU_IS_LOST (15)", ClassReset, ScopeGPU, ActionReboot, CodeUnavailable, hintReboot}
-	rowResetRequired = row{SourceDevice, "reset-required", "NVML answers RESET_REQUIRED (16)", ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset}
-	rowNoAnswer      = row{SourceDevice, "no-answer", "NVML answers another error for the whole GPU", ClassDegraded, ScopeGPU, ActionWatch, CodeDriver,
+	rowLost = row{SourceDevice, "lost", "NVML answers GPU_IS_LOST (15)", ClassReset, ScopeGPU, ActionReboot,
+		CodeUnavailable, hintReboot}
+	rowResetRequired = row{SourceDevice, "reset-required", "NVML answers RESET_REQUIRED (16)", ClassReset, ScopeGPU,
+		ActionReset, CodeUnavailable, hintReset}
+	rowNoAnswer = row{SourceDevice, "no-answer", "NVML answers another error for the whole GPU", ClassDegraded,
+		ScopeGPU, ActionWatch, CodeDriver,
 		"look at nvidia-smi -q and the kernel's log"}
-	rowRemapFailed = row{SourceDevice, "row-remap-failed", "row remapping has failed", ClassDegraded, ScopeGPU, ActionReplace, CodeDriver,
+	rowRemapFailed = row{SourceDevice, "row-remap-failed", "row remapping has failed", ClassDegraded, ScopeGPU,
+		ActionReplace, CodeDriver,
 		"replace the GPU: its memory has no spare rows left"}
-	rowRemapPending = row{SourceDevice, "row-remap-pending", "row remapping is pending", ClassDegraded, ScopeGPU, ActionReset, CodeDriver,
+	rowRemapPending = row{SourceDevice, "row-remap-pending", "row remapping is pending", ClassDegraded, ScopeGPU,
+		ActionReset, CodeDriver,
 		"reset the GPU when it is idle, so that the bad row is replaced"}
 
-	rowOffBus = row{SourceKernel, "off-bus", "`has fallen off the bus`, without an Xid", ClassHost, ScopeHost, ActionReboot, CodeUnavailable, hintReboot}
-	rowInit   = row{SourceKernel, "init-failed", "`RmInitAdapter failed!`", ClassReset, ScopeGPU, ActionReset, CodeUnavailable,
+	rowOffBus = row{SourceKernel, "off-bus", "`has fallen off the bus`, without an Xid", ClassHost, ScopeHost,
+		ActionReboot, CodeUnavailable, hintReboot}
+	rowInit = row{SourceKernel, "init-failed", "`RmInitAdapter failed!`", ClassReset, ScopeGPU, ActionReset,
+		CodeUnavailable,
 		"the driver cannot start the GPU: look at the kernel's log before this line, reset it or reboot the host"}
-	// Every program with an old library provokes this line, a container for example: it shuts nothing.
-	rowMismatch = row{SourceKernel, "api-mismatch", "`NVRM: API mismatch`", ClassLog, ScopeHost, ActionDriver, CodeDriver,
-		"the NVIDIA library of a program is of another version than the kernel module; after a driver upgrade load the new module, or reboot"}
-	rowSXidFatal = row{SourceKernel, "sxid-fatal", "`SXid (`, with `Fatal`", ClassHost, ScopeHost, ActionReboot, CodeUnavailable,
+	// Every program with an old library provokes this line, a container for example: it shuts
+	// nothing.
+	rowMismatch = row{SourceKernel, "api-mismatch", "`NVRM: API mismatch`", ClassLog, ScopeHost, ActionDriver,
+		CodeDriver,
+		"the NVIDIA library of a program is of another version than the kernel module; after a driver upgrade load " +
+			"the new module, or reboot"}
+	rowSXidFatal = row{SourceKernel, "sxid-fatal", "`SXid (`, with `Fatal`", ClassHost, ScopeHost, ActionReboot,
+		CodeUnavailable,
 		"an NVSwitch has failed: reset all GPUs and switches together, or reboot the host"}
-	rowSXid = row{SourceKernel, "sxid", "`SXid (`, other", ClassLog, ScopeHost, ActionNone, CodeDriver, "look at the log of the fabric manager"}
+	rowSXid = row{SourceKernel, "sxid", "`SXid (`, other", ClassLog, ScopeHost, ActionNone, CodeDriver,
+		"look at the log of the fabric manager"}
 )
 
 // rows are all of them in the order of the printed table.

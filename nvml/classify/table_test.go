@@ -7,8 +7,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// TestXidTable: each Xid stands in one row, the rows that act say what to do, and the codes on which NVIDIA's catalogue is clear are where
-// it puts them.
+// TestXidTable: each Xid stands in one row, the rows that act say what to do, and the codes on
+// which NVIDIA's catalogue is clear are where it puts them.
 func TestXidTable(t *testing.T) {
 	rowOf := map[int]int{}
 	for i, r := range xidRows {
@@ -27,8 +27,8 @@ func TestXidTable(t *testing.T) {
 	}
 }
 
-// TestXidCatalogue: the buckets of NVIDIA's catalogue ("Immediate Action", as of driver R575), and what is made of each. The exceptions are
-// those on which the public catalogues disagree.
+// TestXidCatalogue: the buckets of NVIDIA's catalogue ("Immediate Action", as of driver R575), and
+// what is made of each. The exceptions are those on which the public catalogues disagree.
 func TestXidCatalogue(t *testing.T) {
 	exceptions := map[int]Class{63: ClassDegraded, 94: ClassDegraded, 109: ClassDegraded}
 	for _, bucket := range []struct {
@@ -72,7 +72,8 @@ func TestRanges(t *testing.T) {
 	}
 }
 
-// TestRows: kinds are few, as the label of a metric must be, and each source's texts are told apart.
+// TestRows: kinds are few, as the label of a metric must be, and each source's texts are told
+// apart.
 func TestRows(t *testing.T) {
 	kinds := map[string]bool{}
 	acting := 0
@@ -85,7 +86,8 @@ func TestRows(t *testing.T) {
 			t.Errorf("%s acts, without code or hint", r.kind)
 		}
 	}
-	// What driver_reset_events_total counts, with "xid" itself: the metrics contract allows 16 values of a label like this.
+	// What driver_reset_events_total counts, with "xid" itself: the metrics contract allows 16
+	// values of a label like this.
 	if acting+1 > 16 {
 		t.Errorf("%d kinds of fault that ask for a reset", acting+1)
 	}

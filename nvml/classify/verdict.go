@@ -1,7 +1,9 @@
-// Package classify judges what is said of GPUs: driver events, lines of the kernel's and the engines' logs, and the facts of a device
-// itself. One table leads from a source and its code to a class, a scope, an action and a hint; the reference page of GPU errors is printed from it.
+// Package classify judges what is said of GPUs: driver events, lines of the kernel's and the
+// engines' logs, and the facts of a device itself. One table leads from a source and its code to a
+// class, a scope, an action and a hint; the reference page of GPU errors is printed from it.
 //
-// It owns the table and the parsers. It is pure: it reads no log, keeps no state (package health does) and knows no pool.
+// It owns the table and the parsers. It is pure: it reads no log, keeps no state (package health
+// does) and knows no pool.
 package classify
 
 // Class is what must happen, from the least to the most.
@@ -9,9 +11,11 @@ type Class string
 
 // The classes.
 const (
-	// ClassLog: nothing must be done. Where it has a Code it explains a failure that shows itself, an engine's end for example.
+	// ClassLog: nothing must be done. Where it has a Code it explains a failure that shows itself,
+	// an engine's end for example.
 	ClassLog Class = "log"
-	// ClassApplication: the process that caused it is useless or ended; a new one may use the GPU at once.
+	// ClassApplication: the process that caused it is useless or ended; a new one may use the GPU
+	// at once.
 	ClassApplication Class = "application"
 	// ClassDegraded: the GPU goes on working, and something is wrong with it.
 	ClassDegraded Class = "degraded"
@@ -54,8 +58,9 @@ type Action string
 const (
 	ActionNone    Action = "none"
 	ActionRestart Action = "restart-engine"
-	ActionWatch   Action = "watch"          // go on, and look at the GPU
-	ActionAdvice  Action = "restart-advice" // restart the engine, go on, and let the driver's recovery action (field 230) decide
+	ActionWatch   Action = "watch" // go on, and look at the GPU
+	// restart the engine, go on, and let the driver's recovery action (field 230) decide
+	ActionAdvice  Action = "restart-advice"
 	ActionReset   Action = "reset-gpu"
 	ActionReplace Action = "replace-gpu"
 	ActionDriver  Action = "update-driver"
@@ -103,10 +108,12 @@ type Verdict struct {
 
 // verdict makes one from its row.
 func (r row) verdict(text string) Verdict {
-	return Verdict{Source: r.source, Class: r.class, Scope: r.scope, Action: r.action, Code: r.code, Kind: r.kind, Text: text, Hint: r.hint}
+	return Verdict{Source: r.source, Class: r.class, Scope: r.scope, Action: r.action, Code: r.code, Kind: r.kind,
+		Text: text, Hint: r.hint}
 }
 
-// in narrows a verdict to a MIG instance. A reset, and worse, is of the whole GPU whichever instance it was seen in.
+// in narrows a verdict to a MIG instance. A reset, and worse, is of the whole GPU whichever
+// instance it was seen in.
 func (v Verdict) in(gi, ci *int) Verdict {
 	v.GI, v.CI = gi, ci
 	if gi != nil && v.Scope == ScopeGPU && v.Class.Rank() <= ClassDegraded.Rank() {

@@ -17,43 +17,51 @@ type xidRow struct {
 }
 
 const (
-	hintApplication = "the engine is started again; if it comes again with this model, look for a fault of the engine or of its CUDA version"
-	hintNVLink      = "look at nvidia-smi nvlink --status and at the log of the fabric manager"
+	hintApplication = "the engine is started again; if it comes again with this model, look for a fault of the " +
+		"engine or of its CUDA version"
+	hintNVLink = "look at nvidia-smi nvlink --status and at the log of the fabric manager"
 )
 
-// xidRows judge each Xid, after NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html, table "Xids", column
-// "Resolution Bucket (Immediate Action)"). Where they differ from it, a comment says why. A code that is in no row, because the catalogue
-// calls it unused or gives it no bucket, is unknownXid.
+// xidRows judge each Xid, after NVIDIA's Xid catalogue
+// (docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html, table "Xids", column "Resolution
+// Bucket (Immediate Action)"). Where they differ from it, a comment says why. A code that is in no
+// row, because the catalogue calls it unused or gives it no bucket, is unknownXid.
 var xidRows = []xidRow{
 	{seq("8 11 13 25 31-32 39-41 60 68-72 75-77 80 82-86 88-89 96-105 126-135 139"),
 		ClassApplication, ScopeProcess, ActionRestart, CodeCUDA, hintApplication},
 	{seq("14 37-38 43-44 66-67 92-93 106-108 121 137 141 152-153 157 160-161"),
 		ClassLog, ScopeGPU, ActionNone, "", ""},
-	// 45 (WORKFLOW_XID_45) is the clean-up after another error, which was reported before it and is judged by itself.
+	// 45 (WORKFLOW_XID_45) is the clean-up after another error, which was reported before it and is
+	// judged by itself.
 	{seq("45 171-172"), ClassLog, ScopeProcess, ActionNone, CodeCUDA, "look at the Xid that came with this one: it names the cause"},
-	// The catalogues disagree on 94 (RESTART_APP here, elsewhere a reset) and 109 (RESET_GPU here, elsewhere the application): the engine is
-	// dead, the GPU may be well. The driver's own advice decides.
+	// The catalogues disagree on 94 (RESTART_APP here, elsewhere a reset) and 109 (RESET_GPU here,
+	// elsewhere the application): the engine is dead, the GPU may be well. The driver's own advice
+	// decides.
 	{seq("94 109"), ClassDegraded, ScopeGPU, ActionAdvice, CodeCUDA,
 		"the engine is started again; the GPU is shut only if the driver then asks for a reset (recovery action)"},
-	// So they do on 63 (IGNORE here): a bad row will be replaced at the next reset. Whoever lost data by it was told by 94 or 95.
+	// So they do on 63 (IGNORE here): a bad row will be replaced at the next reset. Whoever lost
+	// data by it was told by 94 or 95.
 	{seq("63"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "reset the GPU when it is idle, so that the bad row is replaced"},
 	{seq("46 62 64 95 110 119-120 136 140 143 155-156 158"), ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset},
-	// WORKFLOW_XID_48: with 94 the error was contained, with 95 or alone it was not. Without knowing, the GPU is shut; where the driver
-	// tells its recovery action, "none" opens it again within seconds.
-	// 171 and 172 come with it and only say which memory it was.
+	// WORKFLOW_XID_48: with 94 the error was contained, with 95 or alone it was not. Without
+	// knowing, the GPU is shut; where the driver tells its recovery action, "none" opens it again
+	// within seconds. 171 and 172 come with it and only say which memory it was.
 	{seq("48"), ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset + "; uncorrectable errors that come back ask for a new GPU"},
 	{seq("79"), ClassHost, ScopeHost, ActionReboot, CodeUnavailable, hintReboot},
-	// WORKFLOW_NVLINK_ERR and WORKFLOW_NVLINK5_ERR: from a lost link of one engine to a reset, by a detail that Xid 154 sums up.
+	// WORKFLOW_NVLINK_ERR and WORKFLOW_NVLINK5_ERR: from a lost link of one engine to a reset, by a
+	// detail that Xid 154 sums up.
 	{seq("74 144-150"), ClassDegraded, ScopeGPU, ActionAdvice, CodeDriver, hintNVLink},
 	// CHECK_MECHANICALS, and UPDATE_SWFW below
 	{seq("54"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "the auxiliary power of the GPU is missing: look at its cables"},
 	{seq("78"), ClassDegraded, ScopeGPU, ActionDriver, CodeDriver, "update the driver, or the vGPU software"},
-	// 154 says that the recovery action has changed; its text says to which (see recoveryOf). Without the text the next sample tells.
+	// 154 says that the recovery action has changed; its text says to which (see recoveryOf).
+	// Without the text the next sample tells.
 	{seq("154"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "look at the driver's recovery action: nvidia-smi -q"},
 }
 
 // unknownXid judges a code that the table does not have, of a newer driver for example.
-var unknownXid = xidRow{nil, ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "look the Xid up at docs.nvidia.com/deploy/xid-errors"}
+var unknownXid = xidRow{nil, ClassDegraded, ScopeGPU, ActionWatch, CodeDriver,
+	"look the Xid up at docs.nvidia.com/deploy/xid-errors"}
 
 // xidNames say in a few words what a code is about; the kernel's line has the details.
 var xidNames = map[int]string{
@@ -72,7 +80,8 @@ var xidNames = map[int]string{
 	167: "a fatal timeout on the PCIe bus", 171: "an uncorrectable error in DRAM", 172: "an uncorrectable error in SRAM", 154: "the driver's recovery action has changed", 158: "a fatal timeout in the GPU",
 }
 
-// judgeXid makes the verdict of an Xid from either source; detail is what the kernel's line says of it, or empty.
+// judgeXid makes the verdict of an Xid from either source; detail is what the kernel's line says of
+// it, or empty.
 func judgeXid(source Source, xid int, detail string) Verdict {
 	if r, ok := recoveryOf(xid, detail); ok {
 		v := r.verdict(xidText(xid, detail))
@@ -86,7 +95,8 @@ func judgeXid(source Source, xid int, detail string) Verdict {
 			break
 		}
 	}
-	return Verdict{Source: source, Class: r.class, Scope: r.scope, Action: r.action, Code: r.code, Kind: "xid", Xid: xid,
+	return Verdict{Source: source, Class: r.class, Scope: r.scope, Action: r.action, Code: r.code, Kind: "xid",
+		Xid:  xid,
 		Text: xidText(xid, detail), Hint: r.hint}
 }
 
@@ -101,7 +111,8 @@ func xidText(xid int, detail string) string {
 	return text
 }
 
-// recoveryOf reads the new action from the text of Xid 154: "GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)".
+// recoveryOf reads the new action from the text of Xid 154: "GPU recovery action changed from 0x0
+// (None) to 0x1 (GPU Reset Required)".
 func recoveryOf(xid int, detail string) (row, bool) {
 	if xid != 154 {
 		return row{}, false
@@ -117,7 +128,8 @@ func recoveryOf(xid int, detail string) (row, bool) {
 	return recoveryRow(int(n))
 }
 
-// seq expands "8 11 31-32". It is only given constants; what does not parse is left out, and the test of the table finds it missing.
+// seq expands "8 11 31-32". It is only given constants; what does not parse is left out, and the
+// test of the table finds it missing.
 func seq(s string) []int {
 	var codes []int
 	for _, f := range strings.Fields(s) {

@@ -14,18 +14,21 @@ import (
 // AskLimit bounds a question whose context has no deadline.
 const AskLimit = 10 * time.Second
 
-// ErrNoAnswer is wrapped by every error that says nothing of the question: nobody listens, the helper is silent or hangs in a call, or
-// its answer cannot be read. A caller that asks for leave to start may go on.
+// ErrNoAnswer is wrapped by every error that says nothing of the question: nobody listens, the
+// helper is silent or hangs in a call, or its answer cannot be read. A caller that asks for leave
+// to start may go on.
 var ErrNoAnswer = errors.New("pool-gpu gave no answer")
 
-// AnswerError is the helper's own error: the question was wrong, for example a device that does not exist.
+// AnswerError is the helper's own error: the question was wrong, for example a device that does not
+// exist.
 type AnswerError struct{ Text string }
 
 func (e *AnswerError) Error() string { return "pool-gpu: " + e.Text }
 
-// Ask puts one question to the helper at socket and returns its answer. The deadline of ctx holds for connecting, asking and the
-// answer together, AskLimit where it has none: PID 1 accepts the connection before the helper runs, so a connection proves
-// nothing. Errors are *AnswerError, or wrap ErrNoAnswer.
+// Ask puts one question to the helper at socket and returns its answer. The deadline of ctx holds
+// for connecting, asking and the answer together, AskLimit where it has none: PID 1 accepts the
+// connection before the helper runs, so a connection proves nothing. Errors are *AnswerError, or
+// wrap ErrNoAnswer.
 func Ask(ctx context.Context, socket string, req wire.Request) (wire.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskLimit)
 	defer cancel()
@@ -44,13 +47,15 @@ func Ask(ctx context.Context, socket string, req wire.Request) (wire.Reply, erro
 	return reply, judge(req, reply)
 }
 
-// judge tells an answer from what only looks like one: without it, a helper that hangs would read as a refusal.
+// judge tells an answer from what only looks like one: without it, a helper that hangs would read
+// as a refusal.
 func judge(req wire.Request, r wire.Reply) error {
 	switch {
 	case r.Error != "":
 		return &AnswerError{Text: r.Error}
 	case r.Stalled != nil:
-		return fmt.Errorf("%w: the NVML call %s has not returned since %s", ErrNoAnswer, r.Stalled.Call, r.Stalled.Since.Format(time.RFC3339))
+		return fmt.Errorf("%w: the NVML call %s has not returned since %s", ErrNoAnswer, r.Stalled.Call,
+			r.Stalled.Since.Format(time.RFC3339))
 	case req.Op == wire.OpSnapshot && r.Snapshot == nil:
 		return fmt.Errorf("%w: no snapshot came back", ErrNoAnswer)
 	case req.Op == wire.OpReserve && !r.Granted && len(r.Short) == 0:
@@ -64,7 +69,8 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 	return d.DialContext(ctx, "unix", socket)
 }
 
-// release ends conn's reads and writes as soon as ctx ends. The function that it returns waits for that watch and closes conn.
+// release ends conn's reads and writes as soon as ctx ends. The function that it returns waits for
+// that watch and closes conn.
 func release(ctx context.Context, conn net.Conn) func() {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -15,7 +15,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// answering listens on a real socket and gives each connection that answer; an empty one is silence.
+// answering listens on a real socket and gives each connection that answer; an empty one is
+// silence.
 func answering(t *testing.T, answer string) (socket string, asked chan wire.Request) {
 	socket = filepath.Join(t.TempDir(), "gpu.sock")
 	l, err := net.Listen("unix", socket)
@@ -91,7 +92,8 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// TestAskIsBounded: a helper that accepts and says nothing costs the time that the caller gave, and no more than a little.
+// TestAskIsBounded: a helper that accepts and says nothing costs the time that the caller gave, and
+// no more than a little.
 func TestAskIsBounded(t *testing.T) {
 	socket, _ := answering(t, "")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -1,8 +1,10 @@
-// Package client follows and questions pool-gpu, the helper process that holds NVML, over its unix socket. It implements nvml.Source.
+// Package client follows and questions pool-gpu, the helper process that holds NVML, over its unix
+// socket. It implements nvml.Source.
 //
-// It owns the connection: its bounds, its retries, and what is said of the facts while they cannot be refreshed. Whatever the helper
-// does (dies, hangs, speaks nonsense, is of another version), Follow goes on and says so. It must not know pools, decide on health, or
-// link NVML, and stays small: pool-gate runs it before each start of an engine.
+// It owns the connection: its bounds, its retries, and what is said of the facts while they cannot
+// be refreshed. Whatever the helper does (dies, hangs, speaks nonsense, is of another version),
+// Follow goes on and says so. It must not know pools, decide on health, or link NVML, and stays
+// small: pool-gate runs it before each start of an engine.
 package client
 
 import (
@@ -24,10 +26,12 @@ import (
 
 // The bounds of a followed connection.
 const (
-	// grace is how much later than wire.Heartbeat, or the interval, a line may come: sampling 16 GPUs and a busy machine take time.
+	// grace is how much later than wire.Heartbeat, or the interval, a line may come: sampling 16
+	// GPUs and a busy machine take time.
 	grace = 5 * time.Second
-	// stable is how long a connection must have lived for the next attempt to be made at once and the backoff to begin anew;
-	// a helper that dies after each first snapshot is not asked in a loop.
+	// stable is how long a connection must have lived for the next attempt to be made at once and
+	// the backoff to begin anew; a helper that dies after each first snapshot is not asked in a
+	// loop.
 	stable = 10 * time.Second
 	// The wait between attempts doubles from first to last, each a little longer by chance.
 	firstWait = time.Second
@@ -69,8 +73,8 @@ func (c *Client) Ask(ctx context.Context, req wire.Request) (wire.Reply, error) 
 	return Ask(ctx, c.socket, req)
 }
 
-// silence is the longest time without a line on a connection that is believed to live. PID 1 accepts for a helper that is dead or hangs, so
-// nothing else tells.
+// silence is the longest time without a line on a connection that is believed to live. PID 1
+// accepts for a helper that is dead or hangs, so nothing else tells.
 func (c *Client) silence() time.Duration { return max(c.interval, wire.Heartbeat) + grace }
 
 // Follow implements nvml.Source. It returns ctx's error, and leaves no goroutine behind.
@@ -93,7 +97,8 @@ func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
 	return ctx.Err()
 }
 
-// nextWait is the wait before the next attempt, after the former wait and a connection on which lines came for so long.
+// nextWait is the wait before the next attempt, after the former wait and a connection on which
+// lines came for so long.
 func nextWait(former, lived time.Duration) time.Duration {
 	switch {
 	case lived >= stable:
@@ -104,7 +109,8 @@ func nextWait(former, lived time.Duration) time.Duration {
 	return jittered(min(2*former, lastWait))
 }
 
-// jittered makes d up to a tenth longer, so that several followers do not all come at once; never longer than lastWait and a tenth.
+// jittered makes d up to a tenth longer, so that several followers do not all come at once; never
+// longer than lastWait and a tenth.
 func jittered(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -184,7 +190,8 @@ func (f *follower) take(r wire.Reply) error {
 		f.deliver(nvml.Update{Event: r.Event})
 	case r.Stalled != nil:
 		f.stale(nvml.Problem{Kind: nvml.ProblemHung, Call: r.Stalled.Call,
-			Text: fmt.Sprintf("the NVML call %s has not returned since %s", r.Stalled.Call, r.Stalled.Since.UTC().Format(time.RFC3339))})
+			Text: fmt.Sprintf("the NVML call %s has not returned since %s", r.Stalled.Call,
+				r.Stalled.Since.UTC().Format(time.RFC3339))})
 	}
 	return nil // a line with nothing that we know is from a newer helper, and may be passed over
 }
@@ -204,9 +211,11 @@ func (f *follower) say(p nvml.Problem) {
 	f.deliver(nvml.Update{Stale: &nvml.Stale{Since: f.fresh, Problem: p}})
 }
 
-// lost says why the connection ended. What a helper said last of a hanging call still explains why it is silent, or gave way to a new process.
+// lost says why the connection ended. What a helper said last of a hanging call still explains why
+// it is silent, or gave way to a new process.
 func (f *follower) lost(err error) {
-	if f.problem != nil && f.problem.Kind == nvml.ProblemHung && (errors.Is(err, os.ErrDeadlineExceeded) || closed(err)) {
+	if f.problem != nil && f.problem.Kind == nvml.ProblemHung &&
+		(errors.Is(err, os.ErrDeadlineExceeded) || closed(err)) {
 		return
 	}
 	f.stale(nvml.Problem{Kind: nvml.ProblemHelper, Text: f.c.why(err)})
@@ -214,7 +223,8 @@ func (f *follower) lost(err error) {
 
 // closed says that the helper's side ended the connection, by its death as a rule.
 func closed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, io.ErrClosedPipe) // a net.Pipe, where even a deadline cannot be set any more
 }
 

@@ -19,7 +19,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// helper is the other end: a script of connections, each a function that plays it. A connection past the script is refused.
+// helper is the other end: a script of connections, each a function that plays it. A connection
+// past the script is refused.
 type helper struct {
 	t        *testing.T
 	script   []func(h *helper, conn net.Conn)
@@ -72,9 +73,10 @@ func raw(s string) func(*helper, net.Conn) {
 	}
 }
 
-// follow runs Follow against the script for so long and returns what it delivered, each as one word: a session, an event's kind, or a
-// problem's kind.
-func follow(t *testing.T, long time.Duration, options Options, script ...func(*helper, net.Conn)) (*helper, []string, []nvml.Update) {
+// follow runs Follow against the script for so long and returns what it delivered, each as one
+// word: a session, an event's kind, or a problem's kind.
+func follow(t *testing.T, long time.Duration, options Options, script ...func(*helper, net.Conn)) (*helper, []string,
+	[]nvml.Update) {
 	var words []string
 	var updates []nvml.Update
 	h := &helper{t: t, script: script}
@@ -101,7 +103,8 @@ func follow(t *testing.T, long time.Duration, options Options, script ...func(*h
 		if late := time.Since(h.start) - long; late != 0 {
 			t.Errorf("Follow returned %s after its context ended", late)
 		}
-		// The script's goroutines sleep for an hour at most; synctest.Test fails if one of Follow's is left after them.
+		// The script's goroutines sleep for an hour at most; synctest.Test fails if one of Follow's
+		// is left after them.
 		dials, said := len(h.dials), len(updates)
 		time.Sleep(2 * time.Hour)
 		if len(h.dials) != dials || len(updates) != said {
@@ -195,7 +198,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestFirst: something is said before anything is dialled, and facts are called stale since they were fresh last.
+// TestFirst: something is said before anything is dialled, and facts are called stale since they
+// were fresh last.
 func TestFirst(t *testing.T) {
 	h, _, updates := follow(t, 20*time.Second, Options{Interval: 3 * time.Second}, func(_ *helper, conn net.Conn) {
 		time.Sleep(2 * time.Second)
@@ -216,13 +220,17 @@ func TestFirst(t *testing.T) {
 // TestLog: each change of what is known is one line, and what goes on is none.
 func TestLog(t *testing.T) {
 	var out bytes.Buffer
-	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey || a.Key == "since" {
-			return slog.Attr{}
-		}
-		return a
-	}}))
-	follow(t, 10*time.Minute, Options{Socket: "/gpu.sock", Log: log}, func(_ *helper, conn net.Conn) { say(conn, snapshot("a")); say(conn, snapshot("a")) })
+	log := slog.New(slog.NewTextHandler(&out,
+		&slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "since" {
+				return slog.Attr{}
+			}
+			return a
+		}}))
+	follow(t, 10*time.Minute, Options{Socket: "/gpu.sock", Log: log}, func(_ *helper, conn net.Conn) {
+		say(conn, snapshot("a"))
+		say(conn, snapshot("a"))
+	})
 	want := `level=INFO msg="GPU facts are fresh" driver=550.54.14 gpus=0
 level=WARN msg="GPU facts are not refreshed" reason="pool-gpu closed the connection"
 level=WARN msg="GPU facts are not refreshed" reason="nobody listens on pool-gpu's socket /gpu.sock; has pool-gpu.socket failed?"
@@ -232,7 +240,8 @@ level=WARN msg="GPU facts are not refreshed" reason="nobody listens on pool-gpu'
 	}
 }
 
-// TestBackoff: one second, doubling to one minute, each at most a tenth longer; at once after a connection that had lived.
+// TestBackoff: one second, doubling to one minute, each at most a tenth longer; at once after a
+// connection that had lived.
 func TestBackoff(t *testing.T) {
 	lives := func(_ *helper, conn net.Conn) {
 		for range 4 {

@@ -16,7 +16,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// socket stands for PID 1's: it takes connections whether a helper runs or not, and hands them to the one that runs.
+// socket stands for PID 1's: it takes connections whether a helper runs or not, and hands them to
+// the one that runs.
 type socket struct{ backlog chan net.Conn }
 
 func (s *socket) dial(context.Context) (net.Conn, error) {
@@ -69,7 +70,8 @@ func (g *gpu) Sample() (*nvml.Snapshot, error) {
 	defer g.in("")
 	<-g.turn
 	defer func() { g.turn <- struct{}{} }()
-	return &nvml.Snapshot{Taken: time.Now(), Devices: []nvml.Device{{UUID: "GPU-1", Memory: &nvml.Memory{Total: 10, Free: 10}}}}, nil
+	return &nvml.Snapshot{Taken: time.Now(), Devices: []nvml.Device{{UUID: "GPU-1",
+		Memory: &nvml.Memory{Total: 10, Free: 10}}}}, nil
 }
 func (g *gpu) Open() error    { return nil }
 func (g *gpu) Close()         {}
@@ -103,7 +105,8 @@ func (s *socket) run(t *testing.T, g *gpu) func() {
 	}
 }
 
-// TestWithTheHelper: the client and the real server, through idleness, an event, a hang and a death.
+// TestWithTheHelper: the client and the real server, through idleness, an event, a hang and a
+// death.
 func TestWithTheHelper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &socket{backlog: make(chan net.Conn, 8)}

@@ -13,11 +13,13 @@ import (
 // errLong is a line longer than wire.MaxLine.
 var errLong = fmt.Errorf("a line is longer than %d bytes", wire.MaxLine)
 
-// VersionError says that the helper speaks another version of the protocol: one of the two programs was upgraded alone.
+// VersionError says that the helper speaks another version of the protocol: one of the two programs
+// was upgraded alone.
 type VersionError struct{ Theirs, Ours int }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("pool-gpu speaks version %d of its protocol, this program speaks %d; restart pool-gpu.service, or install both programs from one package",
+	return fmt.Sprintf("pool-gpu speaks version %d of its protocol, this program speaks %d; restart "+
+		"pool-gpu.service, or install both programs from one package",
 		e.Theirs, e.Ours)
 }
 
@@ -31,8 +33,8 @@ func newLines(r io.Reader) *lines {
 	return &lines{r: bufio.NewReaderSize(r, 32<<10), max: wire.MaxLine}
 }
 
-// next returns the next reply. io.EOF: the helper closed between two lines; io.ErrUnexpectedEOF: within one. After any error but a
-// deadline the stream is of no more use.
+// next returns the next reply. io.EOF: the helper closed between two lines; io.ErrUnexpectedEOF:
+// within one. After any error but a deadline the stream is of no more use.
 func (l *lines) next() (wire.Reply, error) {
 	line, err := l.read()
 	if err != nil {
@@ -61,7 +63,8 @@ func (l *lines) read() ([]byte, error) {
 	}
 }
 
-// decode reads one line. The version is looked at first and alone: of another version nothing else is sure.
+// decode reads one line. The version is looked at first and alone: of another version nothing else
+// is sure.
 func decode(line []byte) (wire.Reply, error) {
 	var v struct {
 		Version *int `json:"pool_gpu"`

@@ -11,7 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// TestLongestLine: a line of exactly MaxLine bytes passes, one more does not, however the bytes come.
+// TestLongestLine: a line of exactly MaxLine bytes passes, one more does not, however the bytes
+// come.
 func TestLongestLine(t *testing.T) {
 	const frame = `{"pool_gpu":1,"error":""}` + "\n"
 	for _, c := range []struct {
@@ -21,7 +22,8 @@ func TestLongestLine(t *testing.T) {
 	}{{"at_the_bound", wire.MaxLine, true}, {"one_more", wire.MaxLine + 1, false}} {
 		t.Run(c.name, func(t *testing.T) {
 			line := strings.Replace(frame, `""`, `"`+strings.Repeat("x", c.size-len(frame))+`"`, 1)
-			for name, r := range map[string]io.Reader{"whole": strings.NewReader(line), "halves": iotest.HalfReader(strings.NewReader(line))} {
+			for name, r := range map[string]io.Reader{"whole": strings.NewReader(line),
+				"halves": iotest.HalfReader(strings.NewReader(line))} {
 				if _, err := newLines(r).next(); (err == nil) != c.ok {
 					t.Errorf("%s: %v", name, err)
 				}
@@ -30,8 +32,8 @@ func TestLongestLine(t *testing.T) {
 	}
 }
 
-// FuzzLines: whatever comes, a line is read whole or not at all, never past the bound, in the order of the stream, and the same however
-// the bytes come.
+// FuzzLines: whatever comes, a line is read whole or not at all, never past the bound, in the order
+// of the stream, and the same however the bytes come.
 func FuzzLines(f *testing.F) {
 	f.Add([]byte(`{"pool_gpu":1,"granted":true}` + "\n" + `{"pool_gpu":1,"event":{"kind":"xid","code":79}}` + "\n"))
 	f.Add([]byte(`{"pool_gpu":2}` + "\n"))

@@ -9,8 +9,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/fakenvml"
 )
 
-// BenchmarkSample is one sample of so many GPUs and processes on each, the units of the processes read too. The fake library costs one
-// stat(2) a call; a real driver's own time is not in it.
+// BenchmarkSample is one sample of so many GPUs and processes on each, the units of the processes
+// read too. The fake library costs one stat(2) a call; a real driver's own time is not in it.
 func BenchmarkSample(b *testing.B) {
 	for _, c := range []struct{ gpus, processes int }{{1, 1}, {8, 8}, {16, 64}} {
 		b.Run(fmt.Sprintf("%d_gpus_%d_processes", c.gpus, c.processes), func(b *testing.B) {

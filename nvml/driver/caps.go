@@ -18,7 +18,8 @@ const whole = -1
 // minors are the minor numbers of /dev/nvidia-caps/nvidia-cap<minor>.
 type minors map[minorKey]int
 
-// readMinors reads the driver's list below /proc; empty where there is none, as on hosts without MIG.
+// readMinors reads the driver's list below /proc; empty where there is none, as on hosts without
+// MIG.
 func readMinors(proc string) minors {
 	text, err := os.ReadFile(filepath.Join(proc, "driver/nvidia-caps/mig-minors"))
 	if err != nil {
@@ -27,8 +28,9 @@ func readMinors(proc string) minors {
 	return parseMinors(string(text))
 }
 
-// parseMinors reads lines such as "gpu0/gi1/access 12" and "gpu0/gi1/ci0/access 13" (NVIDIA's MIG user guide, "Device nodes and
-// capabilities"). Other lines ("config 1", "monitor 2") are not about a partition.
+// parseMinors reads lines such as "gpu0/gi1/access 12" and "gpu0/gi1/ci0/access 13" (NVIDIA's MIG
+// user guide, "Device nodes and capabilities"). Other lines ("config 1", "monitor 2") are not about
+// a partition.
 func parseMinors(text string) minors {
 	all := make(minors)
 	for line := range strings.Lines(text) {
@@ -64,8 +66,8 @@ func parseKey(parts []string) (minorKey, bool) {
 	return key, true
 }
 
-// nodes are the device files that a partition needs: its GPU's, and those of its GPU instance and compute instance. The list numbers
-// GPUs by their minor number.
+// nodes are the device files that a partition needs: its GPU's, and those of its GPU instance and
+// compute instance. The list numbers GPUs by their minor number.
 func (m minors) nodes(parent nvml.Device, gi, ci int) []string {
 	all := append([]string(nil), parent.Nodes...)
 	if parent.Minor == nil {

@@ -1,11 +1,15 @@
-// Package driver reads GPUs through NVIDIA's library, and is the only importer of go-nvml. It implements serve.Library.
+// Package driver reads GPUs through NVIDIA's library, and is the only importer of go-nvml. It
+// implements serve.Library.
 //
-// go-nvml binds the library's functions when they are first called: a call to one that the library lacks ends the process, and so does
-// every call before the library is loaded. So the library is opened here first, each function is looked up before its first call, and
-// what is missing is absent and named in nvml.Driver.Missing. No text is asked from the library: nvmlErrorString is one of the calls.
+// go-nvml binds the library's functions when they are first called: a call to one that the library
+// lacks ends the process, and so does every call before the library is loaded. So the library is
+// opened here first, each function is looked up before its first call, and what is missing is
+// absent and named in nvml.Driver.Missing. No text is asked from the library: nvmlErrorString is
+// one of the calls.
 //
-// One goroutine calls Open, Sample, Watch, Unwatch and Close; Wait may run beside Sample alone. The package decides nothing: what a
-// fault means, how often to sample and when to try again is for others.
+// One goroutine calls Open, Sample, Watch, Unwatch and Close; Wait may run beside Sample alone. The
+// package decides nothing: what a fault means, how often to sample and when to try again is for
+// others.
 package driver
 
 import (
@@ -71,8 +75,8 @@ func New(o Options) *Driver {
 	}
 }
 
-// Call tells which NVML call runs now and since when; an empty name for none. EventSetWait, which blocks by design, is not told.
-// Safe at any time.
+// Call tells which NVML call runs now and since when; an empty name for none. EventSetWait, which
+// blocks by design, is not told. Safe at any time.
 func (d *Driver) Call() (name string, since time.Time) {
 	if c := d.inFlight.Load(); c != nil {
 		return c.name, c.since
@@ -84,7 +88,8 @@ func (d *Driver) Call() (name string, since time.Time) {
 func (d *Driver) enter(name string) { d.inFlight.Store(&call{name, time.Now()}) }
 func (d *Driver) leave()            { d.inFlight.Store(nil) }
 
-// Open loads the library where that is still to be done, and starts a session. An error is a *nvml.Problem; Open may then be tried again.
+// Open loads the library where that is still to be done, and starts a session. An error is a
+// *nvml.Problem; Open may then be tried again.
 func (d *Driver) Open() error {
 	if d.open {
 		return nil
@@ -148,7 +153,8 @@ func (d *Driver) load() error {
 		err := library.Open()
 		d.leave()
 		if err != nil {
-			return &nvml.Problem{Kind: nvml.ProblemNoLibrary, Code: int(gonvml.ERROR_LIBRARY_NOT_FOUND), Text: "no NVIDIA driver library can be loaded: " + err.Error()}
+			return &nvml.Problem{Kind: nvml.ProblemNoLibrary, Code: int(gonvml.ERROR_LIBRARY_NOT_FOUND),
+				Text: "no NVIDIA driver library can be loaded: " + err.Error()}
 		}
 		d.library = library
 	}
@@ -185,7 +191,8 @@ func problem(name string, ret gonvml.Return) *nvml.Problem {
 
 // endsSession says whether a code is about the driver as a whole, not about one GPU.
 func endsSession(ret gonvml.Return) bool {
-	return slices.Contains([]gonvml.Return{gonvml.ERROR_UNINITIALIZED, gonvml.ERROR_DRIVER_NOT_LOADED, gonvml.ERROR_LIB_RM_VERSION_MISMATCH}, ret)
+	return slices.Contains([]gonvml.Return{gonvml.ERROR_UNINITIALIZED, gonvml.ERROR_DRIVER_NOT_LOADED,
+		gonvml.ERROR_LIB_RM_VERSION_MISMATCH}, ret)
 }
 
 var errNotOpen = errors.New("no session is open")

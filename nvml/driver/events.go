@@ -15,13 +15,15 @@ const wanted = gonvml.EventTypeXidCriticalError | gonvml.EventTypeDoubleBitEccEr
 // wholeGPU is the instance id of an event that is not about one MIG instance.
 const wholeGPU = 0xFFFFFFFF
 
-// Watch registers for events of every GPU that answers, once each: what happened before is not recorded. Without the functions for it
-// there is nothing to wait for, and Watching says no. An error is a *nvml.Problem.
+// Watch registers for events of every GPU that answers, once each: what happened before is not
+// recorded. Without the functions for it there is nothing to wait for, and Watching says no. An
+// error is a *nvml.Problem.
 func (d *Driver) Watch() error {
 	if d.set != nil || !d.open {
 		return nil
 	}
-	for _, name := range []string{"nvmlEventSetCreate", "nvmlDeviceRegisterEvents", "nvmlDeviceGetSupportedEventTypes", "nvmlEventSetWait_v2", "nvmlEventSetFree"} {
+	for _, name := range []string{"nvmlEventSetCreate", "nvmlDeviceRegisterEvents", "nvmlDeviceGetSupportedEventTypes",
+		"nvmlEventSetWait_v2", "nvmlEventSetFree"} {
 		if !d.can(name) {
 			return nil
 		}
@@ -69,8 +71,9 @@ func (d *Driver) Unwatch() {
 	d.set, d.watched = nil, nil
 }
 
-// Wait blocks for at most timeout, and returns nil for no event within it. Nothing can end it early. An error is a *nvml.Problem; it may
-// come again at once, so that the caller waits before the next try.
+// Wait blocks for at most timeout, and returns nil for no event within it. Nothing can end it
+// early. An error is a *nvml.Problem; it may come again at once, so that the caller waits before
+// the next try.
 func (d *Driver) Wait(timeout time.Duration) (*nvml.Event, error) {
 	data, ret := d.api.EventSetWait(d.set, uint32(timeout.Milliseconds()))
 	switch ret {

@@ -22,7 +22,8 @@ func (r *reading) mig(h gonvml.Device) *bool {
 	return new(*mode == gonvml.DEVICE_MIG_ENABLE)
 }
 
-// partitions lists the MIG devices of a GPU. Their handles are used again for others, so that nothing is kept between samples.
+// partitions lists the MIG devices of a GPU. Their handles are used again for others, so that
+// nothing is kept between samples.
 func (r *reading) partitions(parent nvml.Device, h gonvml.Device) []nvml.Partition {
 	most := get(r, "nvmlDeviceGetMaxMigDeviceCount", h.GetMaxMigDeviceCount)
 	if most == nil {
@@ -30,7 +31,9 @@ func (r *reading) partitions(parent nvml.Device, h gonvml.Device) []nvml.Partiti
 	}
 	var all []nvml.Partition
 	for i := range *most {
-		m := get(r, "nvmlDeviceGetMigDeviceHandleByIndex", func() (gonvml.Device, gonvml.Return) { return h.GetMigDeviceHandleByIndex(i) })
+		m := get(r, "nvmlDeviceGetMigDeviceHandleByIndex", func() (gonvml.Device, gonvml.Return) {
+			return h.GetMigDeviceHandleByIndex(i)
+		})
 		if m == nil {
 			continue // NOT_FOUND: no partition has this number
 		}
@@ -55,8 +58,8 @@ func (r *reading) partition(parent nvml.Device, h gonvml.Device) (nvml.Partition
 	return p, true
 }
 
-// profile is the end of the name that the driver gives the partition, "NVIDIA A100-SXM4-40GB MIG 1g.5gb+me", else made from attributes:
-// some drivers tell the GPU's name alone.
+// profile is the end of the name that the driver gives the partition, "NVIDIA A100-SXM4-40GB MIG
+// 1g.5gb+me", else made from attributes: some drivers tell the GPU's name alone.
 func (r *reading) profile(parent nvml.Device, h gonvml.Device) string {
 	if name := get(r, "nvmlDeviceGetName", h.GetName); name != nil {
 		if _, told, ok := strings.Cut(*name, " MIG "); ok {
@@ -69,8 +72,9 @@ func (r *reading) profile(parent nvml.Device, h gonvml.Device) string {
 	return ""
 }
 
-// profileOf is the name that nvidia-smi gives a partition, such as "1g.10gb" or, for a part of a GPU instance, "1c.2g.20gb". The driver
-// tells only megabytes; the name has that share of the GPU, in eighths and rounded up, of its whole gigabytes.
+// profileOf is the name that nvidia-smi gives a partition, such as "1g.10gb" or, for a part of a
+// GPU instance, "1c.2g.20gb". The driver tells only megabytes; the name has that share of the GPU,
+// in eighths and rounded up, of its whole gigabytes.
 func profileOf(a gonvml.DeviceAttributes, total uint64) string {
 	if a.GpuInstanceSliceCount == 0 || total == 0 {
 		return ""

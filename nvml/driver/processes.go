@@ -10,11 +10,13 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// notAvailable is NVML_VALUE_NOT_AVAILABLE as an unsigned number: the driver does not know what a process uses.
+// notAvailable is NVML_VALUE_NOT_AVAILABLE as an unsigned number: the driver does not know what a
+// process uses.
 const notAvailable = ^uint64(0)
 
-// processes lists who holds memory, of every kind of context. A process with several contexts stands in several lists, each time with
-// all that it uses, so that the largest counts and not the sum.
+// processes lists who holds memory, of every kind of context. A process with several contexts
+// stands in several lists, each time with all that it uses, so that the largest counts and not the
+// sum.
 func (r *reading) processes(h gonvml.Device) []nvml.Process {
 	byPID := make(map[int]nvml.Process)
 	for _, list := range []struct {

@@ -13,7 +13,8 @@ import (
 )
 
 func TestMinors(t *testing.T) {
-	const list = "config 1\nmonitor 2\ngpu0/gi0/access 3\ngpu0/gi0/ci0/access 4\ngpu1/gi7/access 66\ngpu1/gi7/ci0/access 67\ngpu1/gi7/ci1/access 68\n"
+	const list = "config 1\nmonitor 2\ngpu0/gi0/access 3\ngpu0/gi0/ci0/access 4\ngpu1/gi7/access " +
+		"66\ngpu1/gi7/ci0/access 67\ngpu1/gi7/ci1/access 68\n"
 	m := parseMinors(list)
 	for _, c := range []struct {
 		name   string
@@ -174,7 +175,8 @@ func TestRoster(t *testing.T) {
 	})
 }
 
-// TestOpenNothing shows that no call is made before the library is there: it would end this process.
+// TestOpenNothing shows that no call is made before the library is there: it would end this
+// process.
 func TestOpenNothing(t *testing.T) {
 	d := New(Options{Library: t.TempDir() + "/libnvidia-ml.so.1"})
 	for range 2 {

@@ -18,11 +18,13 @@ type card struct {
 	fixed  nvml.Device
 }
 
-// Sample reads every GPU. A GPU that does not answer is in the snapshot with its Problem and what is known of it from before. An error is
-// a *nvml.Problem of the driver as a whole: the session is over and must be closed.
+// Sample reads every GPU. A GPU that does not answer is in the snapshot with its Problem and what
+// is known of it from before. An error is a *nvml.Problem of the driver as a whole: the session is
+// over and must be closed.
 func (d *Driver) Sample() (*nvml.Snapshot, error) {
 	if !d.open {
-		return nil, &nvml.Problem{Kind: nvml.ProblemOther, Code: int(gonvml.ERROR_UNINITIALIZED), Text: errNotOpen.Error()}
+		return nil, &nvml.Problem{Kind: nvml.ProblemOther, Code: int(gonvml.ERROR_UNINITIALIZED),
+			Text: errNotOpen.Error()}
 	}
 	s := &nvml.Snapshot{Taken: time.Now(), Driver: d.facts}
 	d.minors = readMinors(d.o.Proc)
@@ -40,7 +42,8 @@ func (d *Driver) Sample() (*nvml.Snapshot, error) {
 	return s, nil
 }
 
-// reading is one pass over one GPU. After a problem nothing more is asked of it: a lost GPU answers every call slowly.
+// reading is one pass over one GPU. After a problem nothing more is asked of it: a lost GPU answers
+// every call slowly.
 type reading struct {
 	d       *Driver
 	problem *nvml.Problem // of this GPU
@@ -49,8 +52,8 @@ type reading struct {
 
 func (r *reading) over() bool { return r.problem != nil || r.fatal != nil }
 
-// judge says whether a call gave its value, and notes what its return code says about the GPU. Unsupported, missing and forbidden facts are
-// absent, and no problem.
+// judge says whether a call gave its value, and notes what its return code says about the GPU.
+// Unsupported, missing and forbidden facts are absent, and no problem.
 func (r *reading) judge(name string, ret gonvml.Return, essential bool) bool {
 	switch {
 	case ret == gonvml.SUCCESS:
@@ -97,7 +100,9 @@ func (r *reading) device(index int) nvml.Device {
 	if u := get(r, "nvmlDeviceGetUtilizationRates", h.GetUtilizationRates); u != nil {
 		dev.UtilizationPct = number(u.Gpu)
 	}
-	if t := get(r, "nvmlDeviceGetTemperature", func() (uint32, gonvml.Return) { return h.GetTemperature(gonvml.TEMPERATURE_GPU) }); t != nil {
+	if t := get(r, "nvmlDeviceGetTemperature", func() (uint32, gonvml.Return) {
+		return h.GetTemperature(gonvml.TEMPERATURE_GPU)
+	}); t != nil {
 		dev.TemperatureC = number(*t)
 	}
 	if p := get(r, "nvmlDeviceGetPerformanceState", h.GetPerformanceState); p != nil && *p != gonvml.PSTATE_UNKNOWN {
@@ -117,7 +122,8 @@ func (r *reading) device(index int) nvml.Device {
 	return dev
 }
 
-// card returns the handle and the fixed facts of a GPU, read when it answers for the first time in this session.
+// card returns the handle and the fixed facts of a GPU, read when it answers for the first time in
+// this session.
 func (r *reading) card(index int) *card {
 	if c := r.d.cards[index]; c != nil {
 		return c
@@ -176,9 +182,12 @@ func (r *reading) ecc(h gonvml.Device) *nvml.ECC {
 		return e
 	}
 	count := func(kind gonvml.MemoryErrorType) *uint64 {
-		return get(r, "nvmlDeviceGetTotalEccErrors", func() (uint64, gonvml.Return) { return h.GetTotalEccErrors(kind, gonvml.VOLATILE_ECC) })
+		return get(r, "nvmlDeviceGetTotalEccErrors", func() (uint64, gonvml.Return) {
+			return h.GetTotalEccErrors(kind, gonvml.VOLATILE_ECC)
+		})
 	}
-	e.Corrected, e.Uncorrectable = count(gonvml.MEMORY_ERROR_TYPE_CORRECTED), count(gonvml.MEMORY_ERROR_TYPE_UNCORRECTED)
+	e.Corrected, e.Uncorrectable = count(gonvml.MEMORY_ERROR_TYPE_CORRECTED),
+		count(gonvml.MEMORY_ERROR_TYPE_UNCORRECTED)
 	return e
 }
 
@@ -209,13 +218,15 @@ func (r *reading) recovery(h gonvml.Device) nvml.Recovery {
 // number makes the pointer that says "told" of any integer of NVML's.
 func number[N ~int32 | ~uint32](n N) *int { return new(int(n)) }
 
-// roster remembers each GPU that this process has identified, so that one that is lost now keeps its name, also in a later session.
+// roster remembers each GPU that this process has identified, so that one that is lost now keeps
+// its name, also in a later session.
 type roster struct{ devices map[string]nvml.Device }
 
 func newRoster() *roster { return &roster{make(map[string]nvml.Device)} }
 
-// settle gives the GPUs that could not be identified the identity that is not taken by another one, by index, and appends those that
-// the driver no longer lists. What a GPU with a Problem did not tell now is what it told last.
+// settle gives the GPUs that could not be identified the identity that is not taken by another one,
+// by index, and appends those that the driver no longer lists. What a GPU with a Problem did not
+// tell now is what it told last.
 func (r *roster) settle(devices []nvml.Device) []nvml.Device {
 	absent := maps.Clone(r.devices)
 	for i, dev := range devices {
@@ -247,7 +258,8 @@ func (r *roster) settle(devices []nvml.Device) []nvml.Device {
 	return append(devices, lost...)
 }
 
-// asBefore is what was known last, with today's index and problem. A process list would be a claim about now.
+// asBefore is what was known last, with today's index and problem. A process list would be a claim
+// about now.
 func asBefore(last, now nvml.Device) nvml.Device {
 	last.Index, last.Problem = now.Index, now.Problem
 	last.Processes = nil

@@ -35,13 +35,17 @@ func TestTableInDocs(t *testing.T) {
 
 func page() string {
 	var b strings.Builder
-	b.WriteString("## Health of a GPU\n\nA GPU has the worst health that is held against it. Verdicts only make it worse; only what the table says makes it better. " +
+	b.WriteString("## Health of a GPU\n\nA GPU has the worst health that is held against it. Verdicts only make it " +
+		"worse; only what the table says makes it better. " +
 		"Nothing is kept over a restart of the daemon.\n\n" +
-		fmt.Sprintf("A clean re-probe is %d samples in a row, the first and the last at least %s apart, all taken after the last verdict that shuts the GPU, in each of which "+
-			"the GPU answers without an error and the driver's recovery action is none or not told. A gap in the facts begins it anew.\n\n", cleanProbes, cleanSpan) +
+		fmt.Sprintf("A clean re-probe is %d samples in a row, the first and the last at least %s apart, all taken "+
+			"after the last verdict that shuts the GPU, in each of which "+
+			"the GPU answers without an error and the driver's recovery action is none or not told. A gap in the "+
+			"facts begins it anew.\n\n", cleanProbes, cleanSpan) +
 		"| health | engines may use it | entered by | left by |\n| --- | --- | --- | --- |\n")
 	fmt.Fprintf(&b, "| `%s` | yes | the first sample with the GPU, and nothing against it | any row below |\n", OK)
-	fmt.Fprintf(&b, "| `%s` | yes | it was never seen; or nothing is held against it, and its facts are older than %s | the next sample |\n", Unknown, unknownAfter)
+	fmt.Fprintf(&b, "| `%s` | yes | it was never seen; or nothing is held against it, and its facts are older than "+
+		"%s | the next sample |\n", Unknown, unknownAfter)
 	for _, c := range clearings {
 		usable := "no"
 		if c.Health.Usable() {
@@ -52,16 +56,19 @@ func page() string {
 	return b.String()
 }
 
-// TestClearings: each mark that can be made has one rule, and the quiet time is the one that the table names.
+// TestClearings: each mark that can be made has one rule, and the quiet time is the one that the
+// table names.
 func TestClearings(t *testing.T) {
 	rules := map[string]int{}
 	for _, c := range clearings {
 		rules[fmt.Sprintf("%s %t", c.Health, c.Factual)]++
-		if c.Health == Degraded && !c.Factual && (quiet.Minutes() != 10 || !strings.Contains(c.Cleared, "ten minutes")) {
+		if c.Health == Degraded && !c.Factual &&
+			(quiet.Minutes() != 10 || !strings.Contains(c.Cleared, "ten minutes")) {
 			t.Errorf("the quiet time is %s, the table says %q", quiet, c.Cleared)
 		}
 	}
-	want := map[string]int{"degraded false": 1, "degraded true": 1, "needs-reset false": 1, "needs-reset true": 1, "lost true": 1, "host false": 1, "host true": 1}
+	want := map[string]int{"degraded false": 1, "degraded true": 1, "needs-reset false": 1, "needs-reset true": 1,
+		"lost true": 1, "host false": 1, "host true": 1}
 	if fmt.Sprint(rules) != fmt.Sprint(want) {
 		t.Errorf("rules = %v, want %v", rules, want)
 	}

@@ -10,15 +10,16 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/nvmltest"
 )
 
-// oracle knows of each GPU only how bad the worst unanswered verdict is, and for how long its samples were clean since: written apart from
-// the tracker, and much simpler.
+// oracle knows of each GPU only how bad the worst unanswered verdict is, and for how long its
+// samples were clean since: written apart from the tracker, and much simpler.
 type oracle struct {
 	fatal map[string]health.Health // owed to verdicts since the last clean re-probe
 	clean map[string][]time.Time   // samples of an unbroken clean row
 	after map[string]time.Time     // of the newest verdict
 }
 
-var severity = map[health.Health]int{health.OK: 0, health.Unknown: 0, health.Degraded: 0, health.Reset: 1, health.Lost: 2, health.Host: 3}
+var severity = map[health.Health]int{health.OK: 0, health.Unknown: 0, health.Degraded: 0, health.Reset: 1,
+	health.Lost: 2, health.Host: 3}
 
 func (o *oracle) verdict(uuid string, h health.Health, at time.Time) {
 	if severity[h] > severity[o.fatal[uuid]] {
@@ -45,8 +46,9 @@ func (o *oracle) sample(uuid string, clean bool, taken time.Time) {
 	}
 }
 
-// FuzzTracker: whatever happens in whatever order, no GPU is better than its newest fatal verdict without a clean re-probe, a verdict never
-// makes a GPU better, and staleness changes nothing but what shows.
+// FuzzTracker: whatever happens in whatever order, no GPU is better than its newest fatal verdict
+// without a clean re-probe, a verdict never makes a GPU better, and staleness changes nothing but
+// what shows.
 func FuzzTracker(f *testing.F) {
 	f.Add([]byte{0x00, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45})
 	f.Add([]byte{0x01, 0x40, 0x40, 0x40, 0x80, 0x40, 0x40, 0x40, 0x40, 0x40})
@@ -104,7 +106,8 @@ func (l *life) step(t *testing.T, b byte) {
 	case 9, 10:
 		l.gpus[i] = nvmltest.GPU(i)
 	case 11:
-		l.gpus[i].Recovery = []nvml.Recovery{"", nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryDrainP2P, nvml.RecoveryDrainAndReset, "", "new"}[how]
+		l.gpus[i].Recovery = []nvml.Recovery{"", nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot,
+			nvml.RecoveryDrainP2P, nvml.RecoveryDrainAndReset, "", "new"}[how]
 	case 12:
 		l.session = string(rune('a' + how))
 	case 13:

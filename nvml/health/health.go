@@ -1,9 +1,11 @@
-// Package health tracks how far each GPU may be used, from verdicts and from the facts of each sample.
+// Package health tracks how far each GPU may be used, from verdicts and from the facts of each
+// sample.
 //
-// It owns the states and the rules by which a GPU gets worse and better again: verdicts only make it worse, and only a clean re-probe
-// makes it better. It is pure: no clock, no goroutine, no I/O; whoever owns a Tracker calls it from one goroutine. It must not know
-// pools, nor decide what is done to engines. Nothing is kept over a restart of the daemon: what still is wrong, the next sample or the
-// kernel's log of this boot says again.
+// It owns the states and the rules by which a GPU gets worse and better again: verdicts only make
+// it worse, and only a clean re-probe makes it better. It is pure: no clock, no goroutine, no I/O;
+// whoever owns a Tracker calls it from one goroutine. It must not know pools, nor decide what is
+// done to engines. Nothing is kept over a restart of the daemon: what still is wrong, the next
+// sample or the kernel's log of this boot says again.
 package health
 
 import (
@@ -62,14 +64,16 @@ func of(v classify.Verdict) Health {
 
 // The bounds of a clean re-probe.
 const (
-	// cleanProbes and cleanSpan: so many samples in a row without a fault, the first and the last at least so far apart. A GPU that is
-	// about to fail answers one sample well; a second error comes within seconds as a rule.
+	// cleanProbes and cleanSpan: so many samples in a row without a fault, the first and the last
+	// at least so far apart. A GPU that is about to fail answers one sample well; a second error
+	// comes within seconds as a rule.
 	cleanProbes = 3
 	cleanSpan   = 5 * time.Second
-	// quiet is how long nothing may have been said against a GPU that was only reported, so that the word stays visible to
-	// somebody who looks.
+	// quiet is how long nothing may have been said against a GPU that was only reported, so that
+	// the word stays visible to somebody who looks.
 	quiet = 10 * time.Minute
-	// unknownAfter is the age from which facts say nothing of a GPU's health any more; shorter gaps come with each restart of the helper.
+	// unknownAfter is the age from which facts say nothing of a GPU's health any more; shorter gaps
+	// come with each restart of the helper.
 	unknownAfter = 30 * time.Second
 )
 
@@ -90,8 +94,8 @@ type Change struct {
 // Noted is what became of a verdict.
 type Noted struct {
 	Verdict classify.Verdict // with Device filled in where its PCI address was known
-	// Fresh: not a second report of the same fault from another source (the driver tells an Xid as an event and in the kernel's log).
-	// Only fresh ones are counted.
+	// Fresh: not a second report of the same fault from another source (the driver tells an Xid as
+	// an event and in the kernel's log). Only fresh ones are counted.
 	Fresh   bool
 	Changes []Change
 }

@@ -80,7 +80,8 @@ func (h *host) is(index int, want health.Health) {
 func (h *host) shows(uuid string, want health.Health) {
 	h.t.Helper()
 	if s := h.tracker.State(uuid, h.now); s.Health != want {
-		h.t.Fatalf("%s after %s: %s (%+v), want %s; changes %q", uuid, h.now.Sub(h.start), s.Health, s.Cause, want, h.changes)
+		h.t.Fatalf("%s after %s: %s (%+v), want %s; changes %q", uuid, h.now.Sub(h.start), s.Health, s.Cause, want,
+			h.changes)
 	}
 }
 
@@ -200,7 +201,8 @@ func TestGPU(t *testing.T) {
 			h.is(1, health.Host)
 		}},
 		{"host/switch_has_failed_then_a_new_session_is_clean", func(h *host) {
-			h.kernel("nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 24007, Fatal, Link 28 sourcetrack timeout error (First)")
+			h.kernel("nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 24007, Fatal, Link 28 sourcetrack timeout error " +
+				"(First)")
 			h.is(0, health.Host)
 			h.facts.Session = "b"
 			h.samples(6, time.Second)
@@ -294,10 +296,13 @@ func TestPartitions(t *testing.T) {
 	h.shows(second, health.Unknown)
 }
 
-// TestDeadFromTheStart: a GPU that never told its UUID is shown as lost, harms nobody, and is a new GPU once it tells.
+// TestDeadFromTheStart: a GPU that never told its UUID is shown as lost, harms nobody, and is a new
+// GPU once it tells.
 func TestDeadFromTheStart(t *testing.T) {
-	dead := nvml.Device{Index: 1, Problem: &nvml.Problem{Kind: nvml.ProblemLost, Code: 15, Text: "the GPU has fallen off the bus"}}
-	h := newHost(t, nvmltest.GPU(0), dead, nvml.Device{Index: 2, Problem: &nvml.Problem{Kind: nvml.ProblemOther, Text: "it failed"}})
+	dead := nvml.Device{Index: 1, Problem: &nvml.Problem{Kind: nvml.ProblemLost, Code: 15,
+		Text: "the GPU has fallen off the bus"}}
+	h := newHost(t, nvmltest.GPU(0), dead, nvml.Device{Index: 2,
+		Problem: &nvml.Problem{Kind: nvml.ProblemOther, Text: "it failed"}})
 	h.is(0, health.OK)
 	h.shows("", health.Lost)
 	since := h.now
@@ -314,7 +319,8 @@ func TestDeadFromTheStart(t *testing.T) {
 	h.shows("", health.Unknown)
 }
 
-// TestCountedOnce: the driver tells one fault as an event and in the kernel's log; a second fault is counted again.
+// TestCountedOnce: the driver tells one fault as an event and in the kernel's log; a second fault
+// is counted again.
 func TestCountedOnce(t *testing.T) {
 	const line = "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
 	h := newHost(t, nvmltest.GPU(0), nvmltest.GPU(1))
@@ -344,10 +350,12 @@ func TestBeforeTheFirstSample(t *testing.T) {
 	if n := tracker.Note(v, start); len(n.Changes) != 0 || !n.Fresh {
 		t.Errorf("Note = %+v", n)
 	}
-	s := &nvml.Snapshot{Taken: start.Add(time.Second), Session: "a", Devices: []nvml.Device{nvmltest.GPU(0), nvmltest.GPU(1)}}
+	s := &nvml.Snapshot{Taken: start.Add(time.Second), Session: "a",
+		Devices: []nvml.Device{nvmltest.GPU(0), nvmltest.GPU(1)}}
 	tracker.Snapshot(s, s.Taken)
 	all := tracker.All(s.Taken)
-	if all[nvmltest.UUID(0)].Health != health.OK || all[nvmltest.UUID(1)].Health != health.Reset || all[nvmltest.UUID(1)].Cause.Xid != 119 {
+	if all[nvmltest.UUID(0)].Health != health.OK || all[nvmltest.UUID(1)].Health != health.Reset ||
+		all[nvmltest.UUID(1)].Cause.Xid != 119 {
 		t.Errorf("All = %+v", all)
 	}
 }

@@ -66,8 +66,9 @@ var clearings = []clearing{
 	{Lost, true, "a sample says so: GPU_IS_LOST, or a GPU that was there is missing",
 		"a clean re-probe: it answers again",
 		func(*mark, string) bool { return true }},
-	// What fell off the bus comes back only by a new enumeration, which NVML sees as a return from lost or in a new session; a recovery
-	// action none from a driver that has just lost the GPU proves nothing.
+	// What fell off the bus comes back only by a new enumeration, which NVML sees as a return from
+	// lost or in a new session; a recovery action none from a driver that has just lost the GPU
+	// proves nothing.
 	{Host, false, "a verdict of class host: all GPUs of the host, where its scope is the host",
 		"a clean re-probe of the GPU that caused it (of all, where none is named), in a new session of NVML or after it was lost or absent; a reboot is a new daemon",
 		func(m *mark, session string) bool { return m.renewed(session) }},
@@ -120,8 +121,9 @@ func (m *mark) probe(s *nvml.Snapshot, d *nvml.Device, factual bool) {
 	m.run.add(s.Taken, d.Recovery == nvml.RecoveryNone)
 }
 
-// clean says that a sample of a GPU holds nothing against it. A degraded fact is in the way only of a factual mark: a GPU whose row waits for
-// the next reset would otherwise never be free of an older report.
+// clean says that a sample of a GPU holds nothing against it. A degraded fact is in the way only of
+// a factual mark: a GPU whose row waits for the next reset would otherwise never be free of an
+// older report.
 func clean(d *nvml.Device, factual bool) bool {
 	if d == nil || d.Problem != nil || d.Recovery != "" && d.Recovery != nvml.RecoveryNone {
 		return false

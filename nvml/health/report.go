@@ -27,8 +27,8 @@ type told struct {
 // reports remember who told which fault, to know a second report of the same.
 type reports map[report]told
 
-// fresh says that the verdict is not the same fault as one from another source, or in other words, shortly before. The same words from the
-// same source are a new fault.
+// fresh says that the verdict is not the same fault as one from another source, or in other words,
+// shortly before. The same words from the same source are a new fault.
 func (r reports) fresh(v classify.Verdict, at time.Time) bool {
 	key := faultOf(v)
 	before, ok := r[key]
@@ -44,7 +44,8 @@ func (r reports) fresh(v classify.Verdict, at time.Time) bool {
 	return true
 }
 
-// faultOf names the fault apart from who tells it. A GPU that no sample has named is known by its address.
+// faultOf names the fault apart from who tells it. A GPU that no sample has named is known by its
+// address.
 func faultOf(v classify.Verdict) report {
 	f := report{device: cmp.Or(v.Device, v.PCI), kind: v.Kind, xid: v.Xid, gi: number(v.GI), ci: number(v.CI)}
 	switch {

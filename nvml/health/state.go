@@ -25,7 +25,8 @@ func (t *Tracker) settle(at time.Time) []Change {
 	return changes
 }
 
-// judge is the health of a GPU by what is held against it, and the mark that decides; nil where none does.
+// judge is the health of a GPU by what is held against it, and the mark that decides; nil where
+// none does.
 func judge(g *gpu, host *mark) (Health, *mark) {
 	if host != nil {
 		return Host, host
@@ -48,7 +49,8 @@ func (m *mark) why() *classify.Verdict {
 	return &v
 }
 
-// hostMark is what is held against the host as a whole: a report, or a sample in which one GPU asks for a reboot. Of several the oldest.
+// hostMark is what is held against the host as a whole: a report, or a sample in which one GPU asks
+// for a reboot. Of several the oldest.
 func (t *Tracker) hostMark() *mark {
 	var found []*mark
 	for _, m := range t.host {
@@ -69,7 +71,8 @@ func (t *Tracker) hostMark() *mark {
 	})
 }
 
-// worst is the mark that weighs most, of equals the newest; nil where nothing is held. With in, marks of other MIG instances do not count.
+// worst is the mark that weighs most, of equals the newest; nil where nothing is held. With in,
+// marks of other MIG instances do not count.
 func (g *gpu) worst(in *place) *mark {
 	var worst *mark
 	for key, m := range g.marks {
@@ -91,8 +94,9 @@ func heavier(a, b *mark) bool {
 	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.cause.Kind, b.cause.Kind)) > 0
 }
 
-// State is that of a GPU or MIG partition, by its UUID, as it shows now. A partition is as its GPU is, without what is held against
-// other partitions. All GPUs that could not be identified, whose UUID is empty, share the worst state of theirs.
+// State is that of a GPU or MIG partition, by its UUID, as it shows now. A partition is as its GPU
+// is, without what is held against other partitions. All GPUs that could not be identified, whose
+// UUID is empty, share the worst state of theirs.
 func (t *Tracker) State(uuid string, now time.Time) State {
 	s := t.fresh(uuid)
 	if s.Health == OK && !t.stale.IsZero() && now.Sub(t.stale) >= unknownAfter {

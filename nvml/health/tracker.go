@@ -45,17 +45,19 @@ type Tracker struct {
 	gpus       map[string]*gpu
 	partitions map[string]place
 	byPCI      map[string]string
-	host       map[string]*mark // marks on the host as a whole, by the UUID of the GPU that caused them, "" where none did
-	session    string
-	stale      time.Time // since when facts are old; zero: they are fresh
-	waiting    []waiting
-	reports    reports
-	nameless   *mark // of the worst GPU in the last sample that could not even tell its UUID; nil: there is none
+	// marks on the host as a whole, by the UUID of the GPU that caused them, "" where none did
+	host     map[string]*mark
+	session  string
+	stale    time.Time // since when facts are old; zero: they are fresh
+	waiting  []waiting
+	reports  reports
+	nameless *mark // of the worst GPU in the last sample that could not even tell its UUID; nil: there is none
 }
 
 // New makes a Tracker that knows of no GPU. start is when it began to look.
 func New(start time.Time) *Tracker {
-	return &Tracker{gpus: map[string]*gpu{}, partitions: map[string]place{}, byPCI: map[string]string{}, host: map[string]*mark{},
+	return &Tracker{gpus: map[string]*gpu{}, partitions: map[string]place{}, byPCI: map[string]string{},
+		host:  map[string]*mark{},
 		stale: start, reports: reports{}}
 }
 
@@ -113,7 +115,8 @@ func (t *Tracker) holdOne(uuid string, v classify.Verdict, at time.Time, factual
 	renew(t.known(uuid, at).marks, key, v, at, t.session)
 }
 
-// renew enters a mark, or says it again: then a clean re-probe starts anew, and what the GPU went through before counts no more.
+// renew enters a mark, or says it again: then a clean re-probe starts anew, and what the GPU went
+// through before counts no more.
 func renew[K comparable](marks map[K]*mark, key K, v classify.Verdict, at time.Time, session string) {
 	m, ok := marks[key]
 	if !ok {
@@ -127,8 +130,9 @@ func renew[K comparable](marks map[K]*mark, key K, v classify.Verdict, at time.T
 	}
 }
 
-// interrupt begins every clean re-probe of a GPU anew, and those of the host that it takes part in: samples between two faults are not
-// clean, whichever of the two came first. An empty uuid is every GPU.
+// interrupt begins every clean re-probe of a GPU anew, and those of the host that it takes part in:
+// samples between two faults are not clean, whichever of the two came first. An empty uuid is every
+// GPU.
 func (t *Tracker) interrupt(uuid string, at time.Time) {
 	for of, g := range t.gpus {
 		if uuid != "" && of != uuid {
@@ -154,8 +158,8 @@ func (t *Tracker) known(uuid string, at time.Time) *gpu {
 	return g
 }
 
-// Stale says that facts are no longer refreshed, since then. It changes no GPU's health: only their age shows, later, as Unknown.
-// A clean re-probe that was under way starts anew.
+// Stale says that facts are no longer refreshed, since then. It changes no GPU's health: only their
+// age shows, later, as Unknown. A clean re-probe that was under way starts anew.
 func (t *Tracker) Stale(since time.Time) {
 	if t.stale.IsZero() || since.Before(t.stale) {
 		t.stale = since
@@ -199,7 +203,8 @@ func (t *Tracker) learn(s *nvml.Snapshot, at time.Time) {
 	before := t.nameless
 	t.nameless = nil
 	for _, d := range s.Devices {
-		if d.UUID == "" { // dead since before the helper first saw it: nothing can be held against it beyond this sample
+		// dead since before the helper first saw it: nothing can be held against it beyond this sample
+		if d.UUID == "" {
 			t.nameless = t.unnamed(d, before, at)
 			continue
 		}
@@ -213,7 +218,8 @@ func (t *Tracker) learn(s *nvml.Snapshot, at time.Time) {
 	}
 }
 
-// unnamed is the mark of the GPUs without a UUID after another one, d; before is that of the sample before.
+// unnamed is the mark of the GPUs without a UUID after another one, d; before is that of the sample
+// before.
 func (t *Tracker) unnamed(d nvml.Device, before *mark, at time.Time) *mark {
 	v, wrong := classify.Device(d)
 	m := &mark{cause: v, first: at, at: at}
@@ -257,8 +263,9 @@ func (t *Tracker) facts(uuid string, g *gpu, d *nvml.Device, taken time.Time) {
 }
 
 func absent(uuid string) classify.Verdict {
-	return classify.Verdict{Source: classify.SourceDevice, Class: classify.ClassReset, Scope: classify.ScopeGPU, Action: classify.ActionReboot,
-		Code: classify.CodeUnavailable, Kind: "lost", Device: uuid, Text: "the driver no longer lists the GPU",
+	return classify.Verdict{Source: classify.SourceDevice, Class: classify.ClassReset, Scope: classify.ScopeGPU,
+		Action: classify.ActionReboot,
+		Code:   classify.CodeUnavailable, Kind: "lost", Device: uuid, Text: "the driver no longer lists the GPU",
 		Hint: "look at lspci and the kernel's log; reboot the host if the GPU should be there"}
 }
 
@@ -272,7 +279,8 @@ func (t *Tracker) probeHost(s *nvml.Snapshot) {
 	}
 }
 
-// witness is the GPU that must be clean for a mark on the host: the one that caused it, else the worst of all that were ever seen.
+// witness is the GPU that must be clean for a mark on the host: the one that caused it, else the
+// worst of all that were ever seen.
 func (t *Tracker) witness(s *nvml.Snapshot, uuid string) *nvml.Device {
 	if uuid != "" {
 		return device(s, uuid)

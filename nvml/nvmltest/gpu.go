@@ -9,7 +9,8 @@ import (
 // GiB is 2^30 bytes.
 const GiB = uint64(1) << 30
 
-// GPU is a healthy idle GPU with 24 GiB and that index; UUID, PCI address and minor number follow from the index.
+// GPU is a healthy idle GPU with 24 GiB and that index; UUID, PCI address and minor number follow
+// from the index.
 func GPU(index int) nvml.Device {
 	return nvml.Device{
 		UUID: UUID(index), Index: index, PCI: fmt.Sprintf("00000000:%02x:00.0", 0x65+index), Minor: &index,
@@ -36,8 +37,8 @@ func Memory(total, used uint64) *nvml.Memory {
 	return &nvml.Memory{Total: total, Used: used, Free: total - used}
 }
 
-// MIG is GPU(index) as a data-centre GPU of 40 GiB cut into n partitions of profile 1g.5gb: GPU instances 7, 8, …, each with
-// compute instance 0, as the driver numbers them.
+// MIG is GPU(index) as a data-centre GPU of 40 GiB cut into n partitions of profile 1g.5gb: GPU
+// instances 7, 8, …, each with compute instance 0, as the driver numbers them.
 func MIG(index, n int) nvml.Device {
 	d := GPU(index)
 	d.Name, d.ComputeCapability, d.Memory, d.MIG = "NVIDIA A100-SXM4-40GB", "8.0", Memory(40*GiB, 0), new(true)
@@ -48,26 +49,31 @@ func MIG(index, n int) nvml.Device {
 		caps := 1000*index + 100*i
 		d.Partitions = append(d.Partitions, nvml.Partition{
 			UUID: PartitionUUID(index, i), GI: 7 + i, CI: 0, Profile: "1g.5gb", Memory: Memory(5*GiB, 0),
-			Nodes: []string{d.Nodes[0], fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", caps+1), fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", caps+2)},
+			Nodes: []string{d.Nodes[0], fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", caps+1),
+				fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", caps+2)},
 		})
 	}
 	return d
 }
 
-// Lost is what GPU d looks like after it fell off the bus: its identity, and nothing that would have to be asked.
+// Lost is what GPU d looks like after it fell off the bus: its identity, and nothing that would
+// have to be asked.
 func Lost(d nvml.Device) nvml.Device {
 	d = identity(d)
-	d.Problem = &nvml.Problem{Kind: nvml.ProblemLost, Code: 15, Call: "nvmlDeviceGetMemoryInfo", Text: "the GPU has fallen off the bus"}
+	d.Problem = &nvml.Problem{Kind: nvml.ProblemLost, Code: 15, Call: "nvmlDeviceGetMemoryInfo",
+		Text: "the GPU has fallen off the bus"}
 	return d
 }
 
 // ResetRequired is GPU d where NVML answers that it must be reset first.
 func ResetRequired(d nvml.Device) nvml.Device {
 	d = identity(d)
-	d.Problem = &nvml.Problem{Kind: nvml.ProblemReset, Code: 16, Call: "nvmlDeviceGetMemoryInfo", Text: "the GPU must be reset"}
+	d.Problem = &nvml.Problem{Kind: nvml.ProblemReset, Code: 16, Call: "nvmlDeviceGetMemoryInfo",
+		Text: "the GPU must be reset"}
 	return d
 }
 
 func identity(d nvml.Device) nvml.Device {
-	return nvml.Device{UUID: d.UUID, Index: d.Index, PCI: d.PCI, Minor: d.Minor, Name: d.Name, MIG: d.MIG, Nodes: d.Nodes, Partitions: d.Partitions}
+	return nvml.Device{UUID: d.UUID, Index: d.Index, PCI: d.PCI, Minor: d.Minor, Name: d.Name, MIG: d.MIG,
+		Nodes: d.Nodes, Partitions: d.Partitions}
 }

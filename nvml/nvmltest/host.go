@@ -1,7 +1,9 @@
-// Package nvmltest stands for hardware in unit tests: a host of NVIDIA GPUs that a test sets as it likes, as an nvml.Source.
+// Package nvmltest stands for hardware in unit tests: a host of NVIDIA GPUs that a test sets as it
+// likes, as an nvml.Source.
 //
-// It is written by hand and knows only the data of package nvml. It must not imitate NVML, the driver or the helper process: what those
-// do is tested against the fake driver library in the test machines.
+// It is written by hand and knows only the data of package nvml. It must not imitate NVML, the
+// driver or the helper process: what those do is tested against the fake driver library in the test
+// machines.
 package nvmltest
 
 import (
@@ -14,8 +16,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// Host is a Source of what a test sets. Each change is queued for every follower, in order; in a synctest bubble,
-// synctest.Wait waits until all have it. Its methods may be called at the same time.
+// Host is a Source of what a test sets. Each change is queued for every follower, in order; in a
+// synctest bubble, synctest.Wait waits until all have it. Its methods may be called at the same
+// time.
 type Host struct {
 	mu        sync.Mutex
 	now       nvml.Snapshot
@@ -138,7 +141,8 @@ func (h *Host) Use(uuid string, used uint64) {
 // Lose makes a GPU fall off the bus.
 func (h *Host) Lose(uuid string) { h.SetGPU(uuid, func(d *nvml.Device) { *d = Lost(*d) }) }
 
-// NewSession is a new helper process, or NVML started anew: the facts stay, the session's name changes.
+// NewSession is a new helper process, or NVML started anew: the facts stay, the session's name
+// changes.
 func (h *Host) NewSession() {
 	h.Set(func(s *nvml.Snapshot) {
 		h.sessions++
@@ -161,7 +165,8 @@ func (h *Host) Xid(uuid string, xid int) {
 	h.Emit(nvml.Event{Kind: nvml.EventXid, Device: uuid, Code: xid})
 }
 
-// Silence makes the facts stale, with that reason, until the next Set. Since is when the last snapshot was taken.
+// Silence makes the facts stale, with that reason, until the next Set. Since is when the last
+// snapshot was taken.
 func (h *Host) Silence(p nvml.Problem) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -10,7 +10,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/nvmltest"
 )
 
-// TestHost: a follower sees each change in order, and no later change reaches into a snapshot that it has.
+// TestHost: a follower sees each change in order, and no later change reaches into a snapshot that
+// it has.
 func TestHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -50,13 +51,15 @@ func TestHost(t *testing.T) {
 		if first.Memory.Used != 0 || used.Memory.Used != 3*nvmltest.GiB {
 			t.Errorf("used = %d, then %d", first.Memory.Used, used.Memory.Used)
 		}
-		if lost.Problem == nil || lost.Problem.Kind != nvml.ProblemLost || lost.Memory != nil || lost.UUID != first.UUID {
+		if lost.Problem == nil || lost.Problem.Kind != nvml.ProblemLost || lost.Memory != nil ||
+			lost.UUID != first.UUID {
 			t.Errorf("lost GPU = %+v", lost)
 		}
 	})
 }
 
-// TestCopies: every field of a snapshot is its own, so that a field added later cannot be forgotten in the copy.
+// TestCopies: every field of a snapshot is its own, so that a field added later cannot be forgotten
+// in the copy.
 func TestCopies(t *testing.T) {
 	host := nvmltest.NewHost(nvmltest.MIG(0, 3))
 	a, b := host.Now(), host.Now()

@@ -1,7 +1,9 @@
-// Package owner finds the systemd unit that a process belongs to, by its control group, and whether a unit's group still holds a
-// process. A process cannot lie about its group, other than about its name.
+// Package owner finds the systemd unit that a process belongs to, by its control group, and whether
+// a unit's group still holds a process. A process cannot lie about its group, other than about its
+// name.
 //
-// It reads /proc and the cgroup tree, nothing else: it asks no systemd, and knows neither pools nor GPUs.
+// It reads /proc and the cgroup tree, nothing else: it asks no systemd, and knows neither pools nor
+// GPUs.
 package owner
 
 import (
@@ -24,8 +26,9 @@ type Group struct {
 	Engine bool   // the unit is below Slice
 }
 
-// Parse reads /proc/PID/cgroup (cgroups(7)): of the unified hierarchy, else of systemd's own named one. The unit is the first part of the
-// path after the slices (systemd's cg_path_get_unit), so that a process in a group that the unit made for itself counts too.
+// Parse reads /proc/PID/cgroup (cgroups(7)): of the unified hierarchy, else of systemd's own named
+// one. The unit is the first part of the path after the slices (systemd's cg_path_get_unit), so
+// that a process in a group that the unit made for itself counts too.
 func Parse(text string) Group {
 	unified, named := "", ""
 	for line := range strings.Lines(text) {
@@ -52,7 +55,8 @@ func groupOf(at string) Group {
 	}
 	parts := strings.Split(at[1:], "/")
 	for i, part := range parts {
-		name := strings.TrimPrefix(part, "_") // systemd's cg_escape: where the kernel would take the name for a file of its own
+		// systemd's cg_escape: where the kernel would take the name for a file of its own
+		name := strings.TrimPrefix(part, "_")
 		if strings.HasSuffix(name, ".slice") {
 			g.Engine = g.Engine || name == Slice
 			continue
@@ -76,8 +80,9 @@ func isUnit(name string) bool {
 
 // Tree is where the kernel shows processes and groups. Fields that are empty mean the usual places.
 type Tree struct {
-	Proc   string   // /proc
-	Mounts []string // of the cgroup hierarchy with systemd's units: /sys/fs/cgroup, or one level deeper on a hybrid host
+	Proc string // /proc
+	// of the cgroup hierarchy with systemd's units: /sys/fs/cgroup, or one level deeper on a hybrid host
+	Mounts []string
 }
 
 // Of returns the group of a process; the zero Group where it is gone or in no unit.
@@ -93,8 +98,9 @@ func (t Tree) Of(pid int) Group {
 	return Parse(string(text))
 }
 
-// Populated says whether a process lives in the unit's group or below it (cgroup.events, cgroups(7)). What cannot be known counts as
-// populated: false is given only for a group that is gone or says so itself.
+// Populated says whether a process lives in the unit's group or below it (cgroup.events,
+// cgroups(7)). What cannot be known counts as populated: false is given only for a group that is
+// gone or says so itself.
 func (t Tree) Populated(g Group) bool {
 	if g.Path == "" {
 		return true

@@ -73,7 +73,9 @@ func TestEvents(t *testing.T) {
 		f.waitHang = make(chan struct{})
 		h := start(t, f)
 		c := h.follow()
-		c.until("word of the wait", func(r wire.Reply) bool { return r.Event != nil && strings.Contains(r.Event.Text, "hangs") })
+		c.until("word of the wait", func(r wire.Reply) bool {
+			return r.Event != nil && strings.Contains(r.Event.Text, "hangs")
+		})
 		c.snapshot()
 		close(f.waitHang)
 		c.Close()
@@ -134,7 +136,9 @@ func TestDriverProblems(t *testing.T) {
 		f.set(func() { f.failing = noDriver })
 		c.until("the problem", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Driver.Problem != nil })
 		f.set(func() { f.failing = nil })
-		r := c.until("a new session", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Driver.Problem == nil })
+		r := c.until("a new session", func(r wire.Reply) bool {
+			return r.Snapshot != nil && r.Snapshot.Driver.Problem == nil
+		})
 		if r.Snapshot.Session == first || r.Snapshot.Session == "" {
 			t.Errorf("session %q after %q", r.Snapshot.Session, first)
 		}
@@ -148,7 +152,8 @@ func TestDriverProblems(t *testing.T) {
 		c.snapshot()
 		f.set(func() { f.failing, f.opening = changed, changed })
 		c.until("the mismatch", func(r wire.Reply) bool {
-			return r.Snapshot != nil && r.Snapshot.Driver.Problem != nil && r.Snapshot.Driver.Problem.Kind == nvml.ProblemMismatch
+			return r.Snapshot != nil && r.Snapshot.Driver.Problem != nil &&
+				r.Snapshot.Driver.Problem.Kind == nvml.ProblemMismatch
 		})
 		told := time.Now()
 		c.drain()
@@ -195,7 +200,9 @@ func TestLostGPU(t *testing.T) {
 		c := h.follow()
 		first := c.snapshot().Session
 		f.set(func() { f.sick["G0"] = true })
-		r := c.until("the lost GPU", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Devices[0].Problem != nil })
+		r := c.until("the lost GPU", func(r wire.Reply) bool {
+			return r.Snapshot != nil && r.Snapshot.Devices[0].Problem != nil
+		})
 		if r.Snapshot.Devices[1].Problem != nil || r.Snapshot.Driver.Problem != nil {
 			t.Errorf("more than the lost GPU has a problem: %+v", r.Snapshot)
 		}
@@ -203,9 +210,12 @@ func TestLostGPU(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			f.set(func() { delete(f.sick, "G0") })
 		}()
-		r = c.until("the GPU", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Devices[0].Problem == nil })
+		r = c.until("the GPU", func(r wire.Reply) bool {
+			return r.Snapshot != nil && r.Snapshot.Devices[0].Problem == nil
+		})
 		if r.Snapshot.Session != first {
-			t.Error("the session has another name, though the driver was never away: what is held against the other GPU would end")
+			t.Error("the session has another name, though the driver was never away: what is held against the other " +
+				"GPU would end")
 		}
 		if n := f.count(&f.opens); n < 10 || n > 16 {
 			t.Errorf("%d sessions in ten minutes with a lost GPU", n)
@@ -258,7 +268,8 @@ func TestHang(t *testing.T) {
 		if r := h.ask(wire.Request{Op: wire.OpSnapshot}); r.Stalled == nil {
 			t.Errorf("snapshot: %+v", r)
 		}
-		if r := h.ask(wire.Request{Op: wire.OpReserve, Unit: "a", Needs: map[string]uint64{"G0": 1}}); r.Stalled == nil || r.Granted {
+		if r := h.ask(wire.Request{Op: wire.OpReserve, Unit: "a",
+			Needs: map[string]uint64{"G0": 1}}); r.Stalled == nil || r.Granted {
 			t.Errorf("reserve: %+v", r)
 		}
 		if r := h.ask(wire.Request{Op: wire.OpRelease, Unit: "a"}); !r.Granted {

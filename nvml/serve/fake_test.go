@@ -16,7 +16,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// fakeLibrary is a driver that does as a test says. It reports breaches of Library's contract as errors of the test.
+// fakeLibrary is a driver that does as a test says. It reports breaches of Library's contract as
+// errors of the test.
 type fakeLibrary struct {
 	t *testing.T
 
@@ -180,7 +181,8 @@ type host struct {
 }
 
 func start(t *testing.T, f *fakeLibrary) *host {
-	h := &host{t: t, library: f, peer: Peer{PID: 1000}, conns: make(chan net.Conn), closed: make(chan struct{}), ended: make(chan error, 1),
+	h := &host{t: t, library: f, peer: Peer{PID: 1000}, conns: make(chan net.Conn), closed: make(chan struct{}),
+		ended:     make(chan error, 1),
 		populated: func(owner.Group) bool { return true }}
 	ctx, stop := context.WithCancel(t.Context())
 	h.stop = stop

@@ -16,7 +16,8 @@ import (
 const (
 	// A driver that cannot be opened is tried again after this, doubling.
 	openRetry, openRetryLast = time.Second, 60 * time.Second
-	// While a GPU does not answer, the session is begun anew after this, doubling: a GPU that was reset shows itself in a new one only.
+	// While a GPU does not answer, the session is begun anew after this, doubling: a GPU that was
+	// reset shows itself in a new one only.
 	reopenRetry, reopenRetryLast = 5 * time.Second, 60 * time.Second
 	// sweepEvery is how often promises are looked at while there are any.
 	sweepEvery = 2 * time.Second
@@ -62,7 +63,8 @@ func newHub(o Options) *hub {
 	return &hub{
 		o: o, w: startWorker(o.Library), joined: make(chan *client), left: make(chan *client),
 		followers: make(map[*client]struct{}), ledger: newLedger(),
-		opening: backoff{first: openRetry, last: openRetryLast}, reopening: backoff{first: reopenRetry, last: reopenRetryLast},
+		opening:   backoff{first: openRetry, last: openRetryLast},
+		reopening: backoff{first: reopenRetry, last: reopenRetryLast},
 	}
 }
 
@@ -223,7 +225,8 @@ func (h *hub) fail(p *nvml.Problem, now time.Time) {
 
 func (h *hub) succeed(s *nvml.Snapshot, now time.Time) {
 	if h.problem != nil || h.last == nil {
-		h.o.Log.Info("the driver answers", "driver", s.Driver.Version, "devices", len(s.Devices), "missing", strings.Join(s.Driver.Missing, " "))
+		h.o.Log.Info("the driver answers", "driver", s.Driver.Version, "devices", len(s.Devices), "missing",
+			strings.Join(s.Driver.Missing, " "))
 	}
 	h.logDevices(s)
 	h.problem, h.last = nil, s
@@ -232,8 +235,9 @@ func (h *hub) succeed(s *nvml.Snapshot, now time.Time) {
 	h.planReopen(s, now)
 }
 
-// planReopen decides whether the session is to be begun anew: with a backoff while a GPU does not answer, and once when all answer again,
-// since events are registered for at the start of a session, by the GPUs that answer then.
+// planReopen decides whether the session is to be begun anew: with a backoff while a GPU does not
+// answer, and once when all answer again, since events are registered for at the start of a
+// session, by the GPUs that answer then.
 func (h *hub) planReopen(s *nvml.Snapshot, now time.Time) {
 	switch sick := slices.ContainsFunc(s.Devices, func(d nvml.Device) bool { return d.Problem != nil }); {
 	case sick:
@@ -256,21 +260,24 @@ func (h *hub) logDevices(s *nvml.Snapshot) {
 		var before nvml.Device
 		if h.last != nil {
 			// A GPU that was never identified has no UUID, only its place.
-			if at := slices.IndexFunc(h.last.Devices, func(l nvml.Device) bool { return l.UUID == d.UUID && (d.UUID != "" || l.Index == d.Index) }); at >= 0 {
+			if at := slices.IndexFunc(h.last.Devices, func(l nvml.Device) bool {
+				return l.UUID == d.UUID && (d.UUID != "" || l.Index == d.Index)
+			}); at >= 0 {
 				before = h.last.Devices[at]
 			}
 		}
 		switch {
 		case d.Problem != nil && before.Problem == nil:
-			h.o.Log.Warn("a GPU does not answer", "device", d.UUID, "index", d.Index, "kind", d.Problem.Kind, "err", d.Problem.Text)
+			h.o.Log.Warn("a GPU does not answer", "device", d.UUID, "index", d.Index, "kind", d.Problem.Kind, "err",
+				d.Problem.Text)
 		case d.Problem == nil && before.Problem != nil:
 			h.o.Log.Info("a GPU answers again", "device", d.UUID, "index", d.Index)
 		}
 	}
 }
 
-// publish answers who waits for the sample, and tells followers. Nothing but Taken changed and nobody waits: a line is due only so often
-// that silence means something.
+// publish answers who waits for the sample, and tells followers. Nothing but Taken changed and
+// nobody waits: a line is due only so often that silence means something.
 func (h *hub) publish(now time.Time, force bool) {
 	for _, c := range h.running {
 		h.reply(c, h.answer(c, now), now)
@@ -298,7 +305,8 @@ func same(a, b *nvml.Snapshot) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// event tells followers at once, and lets a sample follow: an event often means that something else has changed.
+// event tells followers at once, and lets a sample follow: an event often means that something else
+// has changed.
 func (h *hub) event(e *nvml.Event, now time.Time) {
 	if e == nil {
 		e = &nvml.Event{At: now, Kind: nvml.EventMissed, Text: "waiting for events failed"}

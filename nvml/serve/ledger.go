@@ -14,16 +14,19 @@ import (
 
 // The ends of a promise that nobody gives back.
 const (
-	// promiseLife is longer than any load, and short enough that a mistake here does not hold memory for a day.
+	// promiseLife is longer than any load, and short enough that a mistake here does not hold
+	// memory for a day.
 	promiseLife = time.Hour
-	// emptyFor is how long a unit may have no process at all: between its pre-start step and its engine, PID 1 makes one after the other.
+	// emptyFor is how long a unit may have no process at all: between its pre-start step and its
+	// engine, PID 1 makes one after the other.
 	emptyFor = 10 * time.Second
 )
 
 // mostHolders bounds the list of a refusal: the largest are who to look at.
 const mostHolders = 16
 
-// ledger is the memory that is promised to units which are loading, and may not hold it yet. Pure: facts and the time are arguments.
+// ledger is the memory that is promised to units which are loading, and may not hold it yet. Pure:
+// facts and the time are arguments.
 type ledger struct {
 	promises map[string]promise // by unit
 }
@@ -37,8 +40,8 @@ type promise struct {
 
 func newLedger() *ledger { return &ledger{make(map[string]promise)} }
 
-// reserve promises all of needs to a unit, or nothing: then it returns every device that has too little. It ends a former promise to the
-// same unit in any case: that start is over.
+// reserve promises all of needs to a unit, or nothing: then it returns every device that has too
+// little. It ends a former promise to the same unit in any case: that start is over.
 func (l *ledger) reserve(g owner.Group, needs map[string]uint64, s *nvml.Snapshot, now time.Time) []wire.Short {
 	l.release(g.Unit)
 	short := l.short(g.Unit, needs, s)
@@ -51,7 +54,8 @@ func (l *ledger) reserve(g owner.Group, needs map[string]uint64, s *nvml.Snapsho
 // release ends the promise to a unit, if there is one.
 func (l *ledger) release(unit string) { delete(l.promises, unit) }
 
-// expire ends what is too old, and promises to units without a process for long. populated is asked for each promise that is left.
+// expire ends what is too old, and promises to units without a process for long. populated is asked
+// for each promise that is left.
 func (l *ledger) expire(now time.Time, populated func(owner.Group) bool) (ended []string) {
 	for unit, p := range l.promises {
 		switch {
@@ -74,8 +78,8 @@ func (l *ledger) expire(now time.Time, populated func(owner.Group) bool) (ended 
 	return ended
 }
 
-// short lists the devices that have too little for the unit, by name. A device whose memory is not known is never short: what cannot be
-// known stops no start.
+// short lists the devices that have too little for the unit, by name. A device whose memory is not
+// known is never short: what cannot be known stops no start.
 func (l *ledger) short(unit string, needs map[string]uint64, s *nvml.Snapshot) []wire.Short {
 	var all []wire.Short
 	for _, device := range slices.Sorted(maps.Keys(needs)) {
@@ -95,7 +99,8 @@ func (l *ledger) short(unit string, needs map[string]uint64, s *nvml.Snapshot) [
 // available is what is left of free, never below 0.
 func available(free, promised uint64) uint64 { return free - min(free, promised) }
 
-// owed is what other units were promised of a device and do not hold yet, by unit and in sum. The sum stops at the largest number.
+// owed is what other units were promised of a device and do not hold yet, by unit and in sum. The
+// sum stops at the largest number.
 func (l *ledger) owed(unit string, h holding) (byUnit map[string]uint64, sum uint64) {
 	byUnit = make(map[string]uint64)
 	for other, p := range l.promises {
@@ -124,7 +129,8 @@ func add(a, b uint64) uint64 {
 	return a + b
 }
 
-// holding is one device as far as memory goes: a GPU, which takes in the promises on its partitions, or a partition.
+// holding is one device as far as memory goes: a GPU, which takes in the promises on its
+// partitions, or a partition.
 type holding struct {
 	memory    *nvml.Memory
 	processes []nvml.Process
@@ -140,7 +146,8 @@ func holdingOf(s *nvml.Snapshot, uuid string) (holding, bool) {
 	if !ok {
 		return holding{}, false
 	}
-	h := holding{memory: d.Memory, processes: d.Processes, covers: map[string]bool{uuid: true}, parts: make(map[string][]nvml.Process)}
+	h := holding{memory: d.Memory, processes: d.Processes, covers: map[string]bool{uuid: true},
+		parts: make(map[string][]nvml.Process)}
 	for _, p := range d.Partitions {
 		h.covers[p.UUID] = true
 		h.parts[p.UUID] = p.Processes
@@ -162,7 +169,8 @@ func (h holding) usedBy(unit, device string) (sum uint64) {
 	return sum
 }
 
-// holders are the units and processes that have memory of a device or the promise of it, the largest first.
+// holders are the units and processes that have memory of a device or the promise of it, the
+// largest first.
 func holders(h holding, owed map[string]uint64) []wire.Holder {
 	byName := make(map[string]wire.Holder)
 	for _, p := range h.processes {
@@ -183,7 +191,8 @@ func holders(h holding, owed map[string]uint64) []wire.Holder {
 		byName[unit] = holder
 	}
 	all := slices.SortedFunc(maps.Values(byName), func(a, b wire.Holder) int {
-		return cmp.Or(cmp.Compare(add(b.Used, b.Promised), add(a.Used, a.Promised)), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.PID, b.PID))
+		return cmp.Or(cmp.Compare(add(b.Used, b.Promised), add(a.Used, a.Promised)), cmp.Compare(a.Unit, b.Unit),
+			cmp.Compare(a.PID, b.PID))
 	})
 	return all[:min(len(all), mostHolders)]
 }

@@ -22,7 +22,8 @@ func gpu(uuid string, processes ...nvml.Process) nvml.Device {
 			used += *p.Used
 		}
 	}
-	return nvml.Device{UUID: uuid, Memory: &nvml.Memory{Total: 24 * gib, Free: 24*gib - used, Used: used}, Processes: processes}
+	return nvml.Device{UUID: uuid, Memory: &nvml.Memory{Total: 24 * gib, Free: 24*gib - used, Used: used},
+		Processes: processes}
 }
 
 func holds(pid int, unit string, bytes uint64) nvml.Process {
@@ -176,8 +177,9 @@ func TestExpire(t *testing.T) {
 	}
 }
 
-// FuzzLedger plays any order of reserves, releases and loads on one GPU, and holds what the ledger is for: what was promised and is not
-// held yet always fits into what is free, as long as nobody takes memory without a promise.
+// FuzzLedger plays any order of reserves, releases and loads on one GPU, and holds what the ledger
+// is for: what was promised and is not held yet always fits into what is free, as long as nobody
+// takes memory without a promise.
 func FuzzLedger(f *testing.F) {
 	f.Add([]byte{0, 1, 200, 1, 1, 100, 2, 1, 0, 0, 2, 90})
 	f.Fuzz(func(t *testing.T, steps []byte) {

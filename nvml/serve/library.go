@@ -6,13 +6,14 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// Library is NVML as the server needs it; package driver has the real one. Every error is a *nvml.Problem. Any method but Call may hang for
-// as long as the driver likes. One goroutine calls Open, Sample, Watch, Unwatch and Close; another one calls Wait, between Watch and
-// Unwatch.
+// Library is NVML as the server needs it; package driver has the real one. Every error is a
+// *nvml.Problem. Any method but Call may hang for as long as the driver likes. One goroutine calls
+// Open, Sample, Watch, Unwatch and Close; another one calls Wait, between Watch and Unwatch.
 type Library interface {
 	// Open starts a session, and does nothing in one.
 	Open() error
-	// Sample reads everything. Its error is about the driver as a whole: the session is of no more use.
+	// Sample reads everything. Its error is about the driver as a whole: the session is of no more
+	// use.
 	Sample() (*nvml.Snapshot, error)
 	// Close ends the session, and does nothing without one.
 	Close()
@@ -24,6 +25,7 @@ type Library interface {
 	Wait(timeout time.Duration) (*nvml.Event, error)
 	// Unwatch undoes Watch, and does nothing without it.
 	Unwatch()
-	// Call names the call that runs now other than Wait, and since when; "" for none. Any goroutine may ask.
+	// Call names the call that runs now other than Wait, and since when; "" for none. Any goroutine
+	// may ask.
 	Call() (name string, since time.Time)
 }

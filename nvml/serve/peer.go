@@ -12,7 +12,8 @@ type Peer struct {
 	PID, UID int
 }
 
-// PeerOf asks for SO_PEERCRED (unix(7)): the credentials at the time of the connect, which cannot be forged.
+// PeerOf asks for SO_PEERCRED (unix(7)): the credentials at the time of the connect, which cannot
+// be forged.
 func PeerOf(c net.Conn) (Peer, error) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {
@@ -24,7 +25,9 @@ func PeerOf(c net.Conn) (Peer, error) {
 	}
 	var cred *unix.Ucred
 	var failed error
-	if err := raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
 		return Peer{}, fmt.Errorf("credentials of the caller: %w", err)
 	}
 	if failed != nil {

@@ -49,7 +49,8 @@ func TestRequests(t *testing.T) {
 		h := start(t, newFake(t, gpu("G0")))
 		h.peer = Peer{PID: 5, UID: 1000}
 		needs := map[string]uint64{"G0": gib}
-		for _, req := range []wire.Request{{Op: wire.OpReserve, Needs: needs, Unit: "x"}, {Op: wire.OpRelease, Unit: "x"}} {
+		for _, req := range []wire.Request{{Op: wire.OpReserve, Needs: needs, Unit: "x"},
+			{Op: wire.OpRelease, Unit: "x"}} {
 			if r := h.ask(req); !strings.Contains(r.Error, "only root may "+req.Op) || r.Granted {
 				t.Errorf("%s by a user: %+v", req.Op, r)
 			}
@@ -171,7 +172,8 @@ func TestPromises(t *testing.T) {
 		f.opening = &nvml.Problem{Kind: nvml.ProblemNoDriver, Code: 9, Text: "the NVIDIA kernel module is not loaded"}
 		h := start(t, f)
 		h.group = unit("a")
-		if r := h.ask(reserve(gib)); r.Granted || r.Short != nil || !strings.Contains(r.Error, "kernel module is not loaded") {
+		if r := h.ask(reserve(gib)); r.Granted || r.Short != nil ||
+			!strings.Contains(r.Error, "kernel module is not loaded") {
 			t.Errorf("got %+v", r)
 		}
 		h.end()

@@ -1,11 +1,14 @@
-// Package serve is the server of pool-gpu: it answers package wire's questions from NVML, which it reaches through Library only.
+// Package serve is the server of pool-gpu: it answers package wire's questions from NVML, which it
+// reaches through Library only.
 //
-// It owns when the driver is asked (only while somebody follows or asks, one sample for all), what happens when the driver is missing, is
-// replaced or hangs, and the promises of memory to units that are loading. It must not decide what a fault means for an engine, start
-// anything, or link NVML.
+// It owns when the driver is asked (only while somebody follows or asks, one sample for all), what
+// happens when the driver is missing, is replaced or hangs, and the promises of memory to units
+// that are loading. It must not decide what a fault means for an engine, start anything, or link
+// NVML.
 //
-// A call into a sick driver may never return, so each part of the server does without the answer: Run's loop holds all state and never
-// calls the library, the worker makes the calls, and the loop notices when one does not come back.
+// A call into a sick driver may never return, so each part of the server does without the answer:
+// Run's loop holds all state and never calls the library, the worker makes the calls, and the loop
+// notices when one does not come back.
 package serve
 
 import (
@@ -28,7 +31,8 @@ import (
 // DefaultInterval is the time between samples where no follower asks for another one.
 const DefaultInterval = 2 * time.Second
 
-// Bounds of a follower's wish, of the time for a request to come and a line to go, and of connections at a time.
+// Bounds of a follower's wish, of the time for a request to come and a line to go, and of
+// connections at a time.
 const (
 	shortestInterval = 250 * time.Millisecond
 	longestInterval  = time.Minute
@@ -39,11 +43,13 @@ const (
 	queue = 32
 )
 
-// ErrMismatch ends Run when the library in this process is of another version than the kernel module and has stayed so: NVML cannot be
-// unloaded, so that only a new process can have the new library.
+// ErrMismatch ends Run when the library in this process is of another version than the kernel
+// module and has stayed so: NVML cannot be unloaded, so that only a new process can have the new
+// library.
 var ErrMismatch = errors.New("the driver was replaced: a new process is needed for its new library")
 
-// HungError ends Run when a call into the driver has not returned for so long that a new process is the better try.
+// HungError ends Run when a call into the driver has not returned for so long that a new process is
+// the better try.
 type HungError struct {
 	Call  string
 	Since time.Time
@@ -78,8 +84,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run serves l until ctx ends, and closes it. It returns nil then, ErrMismatch or a *HungError where a new process is to take over; a
-// goroutine that hangs in the driver is left behind, and the process should end.
+// Run serves l until ctx ends, and closes it. It returns nil then, ErrMismatch or a *HungError
+// where a new process is to take over; a goroutine that hangs in the driver is left behind, and the
+// process should end.
 func Run(ctx context.Context, l net.Listener, o Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -126,7 +133,8 @@ func (h *hub) accept(ctx context.Context, l net.Listener, connections *sync.Wait
 	}
 }
 
-// client is one connection with its question. The loop sends lines and closes the channel; the connection's goroutine writes them.
+// client is one connection with its question. The loop sends lines and closes the channel; the
+// connection's goroutine writes them.
 type client struct {
 	req   wire.Request
 	group owner.Group // of the caller, or the unit that it names
@@ -225,7 +233,8 @@ func parse(line []byte) (wire.Request, error) {
 		return req, fmt.Errorf("the request is no JSON object of protocol %d: %w", wire.Version, err)
 	}
 	if req.Version != wire.Version {
-		return req, fmt.Errorf("pool-gpu speaks protocol %d, and the request is of protocol %d", wire.Version, req.Version)
+		return req, fmt.Errorf("pool-gpu speaks protocol %d, and the request is of protocol %d", wire.Version,
+			req.Version)
 	}
 	switch req.Op {
 	case wire.OpFollow, wire.OpSnapshot, wire.OpRelease:
@@ -239,8 +248,8 @@ func parse(line []byte) (wire.Request, error) {
 	return req, nil
 }
 
-// admit checks what the caller may do, and finds the unit that it speaks for: everybody who could connect may read, and only root may
-// hold memory for a unit.
+// admit checks what the caller may do, and finds the unit that it speaks for: everybody who could
+// connect may read, and only root may hold memory for a unit.
 func (h *hub) admit(c *client, peer Peer) error {
 	writes := c.req.Op == wire.OpRelease || c.req.Op == wire.OpReserve && !c.req.DryRun
 	if writes && peer.UID != 0 {

@@ -35,7 +35,9 @@ func TestFollow(t *testing.T) {
 		c.snapshot()
 		changed := time.Now()
 		h.library.set(func() { h.library.devices = []nvml.Device{gpu("G0", holds(7, "x", gib))} })
-		c.until("used memory", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Devices[0].Memory.Used == gib })
+		c.until("used memory", func(r wire.Reply) bool {
+			return r.Snapshot != nil && r.Snapshot.Devices[0].Memory.Used == gib
+		})
 		if late := time.Since(changed); late > DefaultInterval {
 			t.Errorf("told after %v", late)
 		}
@@ -86,7 +88,8 @@ func TestFollow(t *testing.T) {
 	})
 	inBubble(t, "shortest_interval_holds", func(t *testing.T) {
 		h := start(t, newFake(t, gpu("G0")))
-		slow, fast := h.open(wire.Request{Op: wire.OpFollow, IntervalMS: 10_000}), h.open(wire.Request{Op: wire.OpFollow, IntervalMS: 500})
+		slow, fast := h.open(wire.Request{Op: wire.OpFollow, IntervalMS: 10_000}),
+			h.open(wire.Request{Op: wire.OpFollow, IntervalMS: 500})
 		go slow.drain()
 		go fast.drain()
 		time.Sleep(10 * time.Second)

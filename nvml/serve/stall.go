@@ -15,10 +15,12 @@ const (
 	stallExit = time.Minute
 	// stallEvery is how often a call that hangs is looked at: another one may hang by now.
 	stallEvery = time.Second
-	// A mismatch is waited out for this long in a process that had worked with the driver: a new one has the new library.
+	// A mismatch is waited out for this long in a process that had worked with the driver: a new
+	// one has the new library.
 	mismatchExit = 10 * time.Second
-	// In a process that never worked with it, the library was read from disk lately, and a new one most likely gets the same: there is no
-	// hurry, and processes must not follow each other in a loop.
+	// In a process that never worked with it, the library was read from disk lately, and a new one
+	// most likely gets the same: there is no hurry, and processes must not follow each other in a
+	// loop.
 	mismatchExitNew = time.Minute
 	// waiterGrace is how much longer than its timeout a wait for events may take.
 	waiterGrace = 10 * time.Second

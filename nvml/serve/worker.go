@@ -19,14 +19,15 @@ type job struct {
 	reopen bool // end the session first
 }
 
-// outcome is what a job found: a snapshot, or what is wrong with the driver as a whole, or neither where no sample was asked for.
+// outcome is what a job found: a snapshot, or what is wrong with the driver as a whole, or neither
+// where no sample was asked for.
 type outcome struct {
 	snapshot *nvml.Snapshot
 	problem  *nvml.Problem
 }
 
-// worker owns the library: its one goroutine makes every call but Wait, and owns the goroutine that makes those. A call may hang for
-// good, so the worker's end can be waited for only with a bound.
+// worker owns the library: its one goroutine makes every call but Wait, and owns the goroutine that
+// makes those. A call may hang for good, so the worker's end can be waited for only with a bound.
 type worker struct {
 	library Library
 	jobs    chan job
@@ -44,7 +45,8 @@ type worker struct {
 }
 
 func startWorker(l Library) *worker {
-	w := &worker{library: l, jobs: make(chan job), results: make(chan outcome, 1), events: make(chan *nvml.Event, 64), ended: make(chan struct{})}
+	w := &worker{library: l, jobs: make(chan job), results: make(chan outcome, 1), events: make(chan *nvml.Event, 64),
+		ended: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -60,7 +62,8 @@ func (w *worker) run() {
 
 func (w *worker) do(j job) outcome {
 	if j.reopen {
-		w.close() // and keep the name: the driver was there all the time, and what is held against the other GPUs is not over
+		// and keep the name: the driver was there all the time, and what is held against the other GPUs is not over
+		w.close()
 	}
 	if !w.open {
 		if !j.sample {
@@ -153,8 +156,8 @@ func asProblem(err error) *nvml.Problem {
 
 // Bounds of the waiter.
 const (
-	// waitTimeout is how long one call waits for an event: nothing else can end it, and the session's end waits for it. One return a
-	// second costs next to nothing.
+	// waitTimeout is how long one call waits for an event: nothing else can end it, and the
+	// session's end waits for it. One return a second costs next to nothing.
 	waitTimeout = time.Second
 	// A wait that fails at once is tried again after this, doubling.
 	waitRetry, waitRetryLast = time.Second, 60 * time.Second

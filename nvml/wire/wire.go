@@ -1,7 +1,8 @@
-// Package wire is the protocol between pool-gpu and those who ask it: one JSON object a line over a unix stream socket, both ways.
-// A client sends one Request as its first line. The helper answers a question with one Reply; a follower gets Replies until
-// either side closes. A line is at most MaxLine bytes. Every line carries the protocol's version; a side that reads another
-// one says so in Reply.Error (the helper) or gives up with an error that names both (the client).
+// Package wire is the protocol between pool-gpu and those who ask it: one JSON object a line over a
+// unix stream socket, both ways. A client sends one Request as its first line. The helper answers a
+// question with one Reply; a follower gets Replies until either side closes. A line is at most
+// MaxLine bytes. Every line carries the protocol's version; a side that reads another one says so
+// in Reply.Error (the helper) or gives up with an error that names both (the client).
 //
 // It owns the shapes. It must not dial, listen or know NVML's library.
 package wire
@@ -18,8 +19,9 @@ const Version = 1
 // MaxLine bounds one line, in bytes: 16 GPUs of 7 partitions with a hundred processes each fit.
 const MaxLine = 1 << 20
 
-// Heartbeat bounds the silence of a helper that works: a follower hears at least one line within it, or within its interval where that
-// is longer. A snapshot in which nothing but Taken changed is not sent more often than that needs.
+// Heartbeat bounds the silence of a helper that works: a follower hears at least one line within
+// it, or within its interval where that is longer. A snapshot in which nothing but Taken changed is
+// not sent more often than that needs.
 const Heartbeat = 5 * time.Second
 
 // Socket is where PID 1 listens for the helper.
@@ -37,17 +39,20 @@ const (
 type Request struct {
 	Version int    `json:"pool_gpu"`
 	Op      string `json:"op"`
-	// IntervalMS is the time between samples for OpFollow; 0: the helper's own. The shortest of all followers' holds.
+	// IntervalMS is the time between samples for OpFollow; 0: the helper's own. The shortest of all
+	// followers' holds.
 	IntervalMS int64 `json:"interval_ms,omitempty"`
-	// Needs are bytes by the UUID of a GPU or MIG partition, for OpReserve. The unit that reserves is that of the caller's control group,
-	// or Unit where the caller is in none of an engine (the daemon's own dry run).
+	// Needs are bytes by the UUID of a GPU or MIG partition, for OpReserve. The unit that reserves
+	// is that of the caller's control group, or Unit where the caller is in none of an engine (the
+	// daemon's own dry run).
 	Needs map[string]uint64 `json:"needs,omitempty"`
 	Unit  string            `json:"unit,omitempty"`
 	// DryRun only asks whether the promise could be given.
 	DryRun bool `json:"dry_run,omitempty"`
 }
 
-// Reply is one of the helper's lines. Exactly one field beside Version is set, but for Granted, which is false in the others.
+// Reply is one of the helper's lines. Exactly one field beside Version is set, but for Granted,
+// which is false in the others.
 type Reply struct {
 	Version  int            `json:"pool_gpu"`
 	Snapshot *nvml.Snapshot `json:"snapshot,omitempty"`
