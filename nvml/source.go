@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Source tells what the GPUs are and what happens to them. The real one is the client of the helper
-// process.
+// Source reports what the GPUs are and what happens to them. The real one is the client of the
+// helper process.
 type Source interface {
 	// Follow delivers until ctx ends, in order, from one goroutine. It outlives every death and
 	// hang of the helper. The first update comes at once, if only to say that nothing is known.

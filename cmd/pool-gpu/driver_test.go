@@ -170,7 +170,7 @@ func TestLostGPU(t *testing.T) {
 	}
 	check(until(t, updates, "lost GPU", lost))
 	// A new session cannot even get a handle of it, and it keeps its name.
-	until(t, updates, "new session", func(nvml.Update) bool { return strings.Contains(h.stderr.String(), "NVML is started anew") })
+	until(t, updates, "new session", func(nvml.Update) bool { return strings.Contains(h.stderr.String(), "restarting NVML") })
 	until(t, updates, "sample", lost) // may have been on its way
 	check(until(t, updates, "lost GPU in a new session", lost))
 	state.GPUs[3].Problem = 0

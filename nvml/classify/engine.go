@@ -63,15 +63,15 @@ func EngineLog(line string) (v Verdict, ok bool) {
 	return Verdict{}, false
 }
 
-// Retried says that the line takes back an out-of-memory verdict of a line before it: the engine
-// goes on without that memory.
+// Retried reports whether the line takes back an out-of-memory verdict of a line before it: the
+// engine goes on without that memory.
 func Retried(line string) bool { return strings.Contains(strings.ToLower(line), retryPhrase) }
 
-// Quotes says that a line of an engine's log repeats what a caller sent, so that it is evidence of
-// nothing and nobody else's to read.
+// Quotes reports whether a line of an engine's log repeats what a caller sent, so that it is
+// evidence of nothing and no one else's to read.
 func Quotes(line string) bool { return quotes(strings.ToLower(line)) }
 
-// quotes says that a line, in lower case, repeats what a caller sent.
+// quotes reports whether a line, in lower case, repeats what a caller sent.
 func quotes(low string) bool {
 	return strings.Contains(low, "received request") || strings.Contains(low, "prompt:") ||
 		strings.Contains(low, `"prompt"`) ||

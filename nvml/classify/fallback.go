@@ -45,8 +45,8 @@ var fallbackRows = []fallbackRow{
 	{"llamacpp vllm tgi triton", regexp.MustCompile(`(?i)no CUDA-capable device is detected`), "CUDA found no GPU"},
 }
 
-// Fallback says that a line of an engine's log means that it does not use its GPU, and why. The
-// engine is a kind of the pool file; one that the table does not name ("command") is judged by
+// Fallback reports whether a line of an engine's log means that it does not use its GPU, and why.
+// The engine is a kind of the pool file; one that the table does not name ("command") is judged by
 // every row. A line that quotes a caller's text is not judged.
 func Fallback(engine, line string) (why string, ok bool) {
 	if quotes(strings.ToLower(line)) {

@@ -21,7 +21,7 @@ const (
 	ClassDegraded Class = "degraded"
 	// ClassReset: no engine may use the GPU until it was reset, or answers again.
 	ClassReset Class = "reset"
-	// ClassHost: the host must be mended, by a reboot as a rule; no engine may use any of its GPUs.
+	// ClassHost: the host must be fixed, by a reboot as a rule; no engine may use any of its GPUs.
 	ClassHost Class = "host"
 )
 
@@ -67,7 +67,7 @@ const (
 	ActionReboot  Action = "reboot-host"
 )
 
-// RestartsEngine says that the engines in the verdict's scope are of no more use as they run.
+// RestartsEngine reports whether the engines in the verdict's scope are unusable as they run.
 func (a Action) RestartsEngine() bool { return a == ActionRestart || a == ActionAdvice }
 
 // Source is who said it.

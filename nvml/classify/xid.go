@@ -54,7 +54,7 @@ var xidRows = []xidRow{
 	// CHECK_MECHANICALS, and UPDATE_SWFW below
 	{seq("54"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "the auxiliary power of the GPU is missing: look at its cables"},
 	{seq("78"), ClassDegraded, ScopeGPU, ActionDriver, CodeDriver, "update the driver, or the vGPU software"},
-	// 154 says that the recovery action has changed; its text says to which (see recoveryOf).
+	// 154 reports a change of the recovery action; its text names it (see recoveryOf).
 	// Without the text the next sample tells.
 	{seq("154"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "look at the driver's recovery action: nvidia-smi -q"},
 }

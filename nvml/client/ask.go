@@ -14,7 +14,7 @@ import (
 // AskLimit bounds a question whose context has no deadline.
 const AskLimit = 10 * time.Second
 
-// ErrNoAnswer is wrapped by every error that says nothing of the question: nobody listens, the
+// ErrNoAnswer is wrapped by every error that says nothing of the question: no one listens, the
 // helper is silent or hangs in a call, or its answer cannot be read. A caller that asks for leave
 // to start may go on.
 var ErrNoAnswer = errors.New("pool-gpu gave no answer")

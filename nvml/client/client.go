@@ -30,7 +30,7 @@ const (
 	// GPUs and a busy machine take time.
 	grace = 5 * time.Second
 	// stable is how long a connection must have lived for the next attempt to be made at once and
-	// the backoff to begin anew; a helper that dies after each first snapshot is not asked in a
+	// the backoff to begin again; a helper that dies after each first snapshot is not asked in a
 	// loop.
 	stable = 10 * time.Second
 	// The wait between attempts doubles from first to last, each a little longer by chance.
@@ -38,7 +38,7 @@ const (
 	lastWait  = 60 * time.Second
 )
 
-// Options of a Client. The zero value is of use.
+// Options of a Client. The zero value is usable.
 type Options struct {
 	Socket   string        // wire.Socket where empty
 	Interval time.Duration // between samples; 0: the helper's own
@@ -221,7 +221,7 @@ func (f *follower) lost(err error) {
 	f.stale(nvml.Problem{Kind: nvml.ProblemHelper, Text: f.c.why(err)})
 }
 
-// closed says that the helper's side ended the connection, by its death as a rule.
+// closed reports whether the helper's side ended the connection, by its death as a rule.
 func closed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
 		errors.Is(err, syscall.EPIPE) ||
@@ -238,7 +238,7 @@ func (c *Client) why(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "pool-gpu's socket " + c.socket + " may not be opened"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nobody listens on pool-gpu's socket " + c.socket + "; has pool-gpu.socket failed?"
+		return "no one listens on pool-gpu's socket " + c.socket + "; has pool-gpu.socket failed?"
 	case closed(err):
 		return "pool-gpu closed the connection"
 	}
@@ -250,5 +250,5 @@ func (c *Client) why(err error) string {
 	if errors.As(err, &version) {
 		return version.Error()
 	}
-	return "pool-gpu's answer is of no use: " + err.Error()
+	return "pool-gpu's answer is unusable: " + err.Error()
 }

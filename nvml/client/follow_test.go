@@ -137,7 +137,7 @@ func TestFollow(t *testing.T) {
 			say(conn, snapshot("b"))
 			time.Sleep(time.Hour)
 		}}, "no-helper a xid b", ""},
-		{"nobody_listens", 500 * time.Millisecond, nil, "no-helper no-helper", "nobody listens"},
+		{"nobody_listens", 500 * time.Millisecond, nil, "no-helper no-helper", "no one listens"},
 		{"accepted_and_silent_as_for_a_dead_helper", 11 * time.Second, []func(*helper, net.Conn){raw("")}, "no-helper no-helper", "has said nothing for 10s"},
 		{"silent_after_facts", 11 * time.Second, []func(*helper, net.Conn){func(_ *helper, conn net.Conn) {
 			say(conn, snapshot("a"))
@@ -171,7 +171,7 @@ func TestFollow(t *testing.T) {
 		{"stalls_and_falls_silent", 12 * time.Second, []func(*helper, net.Conn){func(_ *helper, conn net.Conn) {
 			say(conn, wire.Reply{Stalled: &wire.Stalled{Call: "nvmlInit_v2"}})
 			time.Sleep(time.Hour)
-		}}, "no-helper hung no-helper", "nobody listens"},
+		}}, "no-helper hung no-helper", "no one listens"},
 		{"another_version", time.Second, []func(*helper, net.Conn){raw(`{"pool_gpu":2,"snapshot":7}` + "\n")}, "no-helper no-helper", "version 2 of its protocol, this program speaks 1"},
 		{"its_own_error", time.Second, []func(*helper, net.Conn){raw(`{"pool_gpu":1,"error":"version 1 is not spoken here"}` + "\n")}, "no-helper no-helper", "not spoken here"},
 		{"no_json", time.Second, []func(*helper, net.Conn){raw("HTTP/1.1 400 Bad Request\r\n\r\n")}, "no-helper no-helper", "no JSON object of pool-gpu"},
@@ -233,7 +233,7 @@ func TestLog(t *testing.T) {
 	})
 	want := `level=INFO msg="GPU facts are fresh" driver=550.54.14 gpus=0
 level=WARN msg="GPU facts are not refreshed" reason="pool-gpu closed the connection"
-level=WARN msg="GPU facts are not refreshed" reason="nobody listens on pool-gpu's socket /gpu.sock; has pool-gpu.socket failed?"
+level=WARN msg="GPU facts are not refreshed" reason="no one listens on pool-gpu's socket /gpu.sock; has pool-gpu.socket failed?"
 `
 	if out.String() != want {
 		t.Errorf("the log is\n%swant\n%s", out.String(), want)

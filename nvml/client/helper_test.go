@@ -44,7 +44,7 @@ func (l *listener) Accept() (net.Conn, error) {
 func (l *listener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
-// gpu is a library with one GPU. Its driver hangs while somebody else has the token of turn.
+// gpu is a library with one GPU. Its driver hangs while someone else has the token of turn.
 type gpu struct {
 	turn   chan struct{}
 	events chan *nvml.Event

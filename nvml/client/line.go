@@ -13,7 +13,7 @@ import (
 // errLong is a line longer than wire.MaxLine.
 var errLong = fmt.Errorf("a line is longer than %d bytes", wire.MaxLine)
 
-// VersionError says that the helper speaks another version of the protocol: one of the two programs
+// VersionError: the helper speaks another version of the protocol: one of the two programs
 // was upgraded alone.
 type VersionError struct{ Theirs, Ours int }
 
@@ -34,7 +34,7 @@ func newLines(r io.Reader) *lines {
 }
 
 // next returns the next reply. io.EOF: the helper closed between two lines; io.ErrUnexpectedEOF:
-// within one. After any error but a deadline the stream is of no more use.
+// within one. After any error but a deadline the stream is unusable.
 func (l *lines) next() (wire.Reply, error) {
 	line, err := l.read()
 	if err != nil {

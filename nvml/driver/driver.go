@@ -48,7 +48,7 @@ type Driver struct {
 
 	cards  []*card // of this session, by index; nil: not reached yet
 	facts  nvml.Driver
-	minors minors  // of MIG capability nodes, read anew with each sample
+	minors minors  // of MIG capability nodes, read again with each sample
 	seen   *roster // identities over all sessions of this process
 
 	set      gonvml.EventSet // nil: not watching
@@ -75,7 +75,7 @@ func New(o Options) *Driver {
 	}
 }
 
-// Call tells which NVML call runs now and since when; an empty name for none. EventSetWait, which
+// Call reports which NVML call runs now and since when; an empty name for none. EventSetWait, which
 // blocks by design, is not told. Safe at any time.
 func (d *Driver) Call() (name string, since time.Time) {
 	if c := d.inFlight.Load(); c != nil {
@@ -189,7 +189,7 @@ func problem(name string, ret gonvml.Return) *nvml.Problem {
 	return p
 }
 
-// endsSession says whether a code is about the driver as a whole, not about one GPU.
+// endsSession reports whether a code is about the driver as a whole, not about one GPU.
 func endsSession(ret gonvml.Return) bool {
 	return slices.Contains([]gonvml.Return{gonvml.ERROR_UNINITIALIZED, gonvml.ERROR_DRIVER_NOT_LOADED,
 		gonvml.ERROR_LIB_RM_VERSION_MISMATCH}, ret)

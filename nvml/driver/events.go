@@ -57,7 +57,7 @@ func (d *Driver) register(c *card) {
 	}
 }
 
-// Watching says whether there is anything to wait for.
+// Watching reports whether there is anything to wait for.
 func (d *Driver) Watching() bool { return d.set != nil && len(d.watched) > 0 }
 
 // Unwatch ends what Watch began. Wait must have returned.
@@ -86,7 +86,7 @@ func (d *Driver) Wait(timeout time.Duration) (*nvml.Event, error) {
 	}
 }
 
-// eventOf is nil for a kind that nobody asked for.
+// eventOf is nil for a kind that no one asked for.
 func eventOf(data gonvml.EventData, uuid string, now time.Time) *nvml.Event {
 	e := &nvml.Event{At: now, Device: uuid, GI: instance(data.GpuInstanceId), CI: instance(data.ComputeInstanceId)}
 	switch {

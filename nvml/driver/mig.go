@@ -10,7 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// mig tells whether the mode is on now; nil where the GPU has no such mode.
+// mig reports whether the mode is on now; nil where the GPU has no such mode.
 func (r *reading) mig(h gonvml.Device) *bool {
 	mode := get(r, "nvmlDeviceGetMigMode", func() (int, gonvml.Return) {
 		current, _, ret := h.GetMigMode()

@@ -52,7 +52,7 @@ type reading struct {
 
 func (r *reading) over() bool { return r.problem != nil || r.fatal != nil }
 
-// judge says whether a call gave its value, and notes what its return code says about the GPU.
+// judge reports whether a call gave its value, and notes what its return code says about the GPU.
 // Unsupported, missing and forbidden facts are absent, and no problem.
 func (r *reading) judge(name string, ret gonvml.Return, essential bool) bool {
 	switch {
@@ -78,7 +78,7 @@ func get[T any](r *reading, name string, f func() (T, gonvml.Return)) *T {
 	return &value
 }
 
-// must is a fact without which a GPU is of no use.
+// must is a fact without which a GPU is unusable.
 func must[T any](r *reading, name string, f func() (T, gonvml.Return)) (value T) {
 	if r.over() {
 		return value
@@ -158,7 +158,7 @@ func (r *reading) card(index int) *card {
 	return r.d.cards[index]
 }
 
-// memory prefers the second version, which tells what the driver holds for itself apart.
+// memory prefers the second version, which reports what the driver holds for itself apart.
 func (r *reading) memory(h gonvml.Device) *nvml.Memory {
 	if m := get(r, "nvmlDeviceGetMemoryInfo_v2", h.GetMemoryInfo_v2); m != nil {
 		return &nvml.Memory{Total: m.Total, Free: m.Free, Used: m.Used, Reserved: &m.Reserved}

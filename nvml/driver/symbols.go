@@ -26,7 +26,7 @@ var versions = map[string][]string{
 	"nvmlEventSetWait_v2":                        {"nvmlEventSetWait"},
 }
 
-// has says whether the library has a function.
+// has reports whether the library has a function.
 func (d *Driver) has(name string) bool {
 	found, looked := d.known[name]
 	if !looked {
@@ -36,8 +36,8 @@ func (d *Driver) has(name string) bool {
 	return found
 }
 
-// can says whether a function may be called, under this or an older name, and notes it as missing
-// where not.
+// can reports whether a function may be called, under this or an older name, and notes it as
+// missing where not.
 func (d *Driver) can(name string) bool {
 	if d.has(name) {
 		return true

@@ -41,7 +41,7 @@ func page() string {
 		fmt.Sprintf("A clean re-probe is %d samples in a row, the first and the last at least %s apart, all taken "+
 			"after the last verdict that shuts the GPU, in each of which "+
 			"the GPU answers without an error and the driver's recovery action is none or not told. A gap in the "+
-			"facts begins it anew.\n\n", cleanProbes, cleanSpan) +
+			"facts begins it again.\n\n", cleanProbes, cleanSpan) +
 		"| health | engines may use it | entered by | left by |\n| --- | --- | --- | --- |\n")
 	fmt.Fprintf(&b, "| `%s` | yes | the first sample with the GPU, and nothing against it | any row below |\n", OK)
 	fmt.Fprintf(&b, "| `%s` | yes | it was never seen; or nothing is held against it, and its facts are older than "+

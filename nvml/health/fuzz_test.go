@@ -83,7 +83,7 @@ type life struct {
 	now     time.Time
 }
 
-// step does one thing: the high half of b says what, the low half to which GPU and how.
+// step does one thing: the high half of b selects it, the low half the GPU and the variant.
 func (l *life) step(t *testing.T, b byte) {
 	i, how := int(b&1), int(b>>1&7)
 	before := map[string]health.State{}

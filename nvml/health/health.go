@@ -24,10 +24,10 @@ const (
 	Degraded Health = "degraded"    // it works, and something is wrong with it: engines go on
 	Reset    Health = "needs-reset" // no engine may use it until it was reset
 	Lost     Health = "lost"        // it does not answer, or is gone
-	Host     Health = "host"        // the host must be mended first
+	Host     Health = "host"        // the host must be fixed first
 )
 
-// Usable says that engines may use the GPU.
+// Usable reports whether engines may use the GPU.
 func (h Health) Usable() bool { return h.rank() <= Degraded.rank() }
 
 func (h Health) rank() int {
@@ -70,7 +70,7 @@ const (
 	cleanProbes = 3
 	cleanSpan   = 5 * time.Second
 	// quiet is how long nothing may have been said against a GPU that was only reported, so that
-	// the word stays visible to somebody who looks.
+	// the word stays visible to someone who looks.
 	quiet = 10 * time.Minute
 	// unknownAfter is the age from which facts say nothing of a GPU's health any more; shorter gaps
 	// come with each restart of the helper.

@@ -296,7 +296,7 @@ func TestPartitions(t *testing.T) {
 	h.shows(second, health.Unknown)
 }
 
-// TestDeadFromTheStart: a GPU that never told its UUID is shown as lost, harms nobody, and is a new
+// TestDeadFromTheStart: a GPU that never told its UUID is shown as lost, harms no one, and is a new
 // GPU once it tells.
 func TestDeadFromTheStart(t *testing.T) {
 	dead := nvml.Device{Index: 1, Problem: &nvml.Problem{Kind: nvml.ProblemLost, Code: 15,

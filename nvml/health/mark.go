@@ -77,12 +77,12 @@ var clearings = []clearing{
 		func(*mark, string) bool { return true }},
 }
 
-// renewed says that what was held against the GPU was held against a former life of it.
+// renewed reports whether what was held against the GPU was held against a former life of it.
 func (m *mark) renewed(session string) bool {
 	return m.gone || m.session != "" && session != "" && session != m.session
 }
 
-// interrupt begins the clean re-probe anew: something was said against the GPU at that time.
+// interrupt begins the clean re-probe again: something was said against the GPU at that time.
 func (m *mark) interrupt(at time.Time) {
 	m.run = run{}
 	if at.After(m.from) {
@@ -90,7 +90,7 @@ func (m *mark) interrupt(at time.Time) {
 	}
 }
 
-// cleared says that the mark's rule is met.
+// cleared reports whether the mark's rule is met.
 func (m *mark) cleared(key markKey, session string) bool {
 	if !m.run.clean() {
 		return false
@@ -121,9 +121,9 @@ func (m *mark) probe(s *nvml.Snapshot, d *nvml.Device, factual bool) {
 	m.run.add(s.Taken, d.Recovery == nvml.RecoveryNone)
 }
 
-// clean says that a sample of a GPU holds nothing against it. A degraded fact is in the way only of
-// a factual mark: a GPU whose row waits for the next reset would otherwise never be free of an
-// older report.
+// clean reports whether a sample of a GPU holds nothing against it. A degraded fact is in the way
+// only of a factual mark: a GPU whose row waits for the next reset would otherwise never be free of
+// an older report.
 func clean(d *nvml.Device, factual bool) bool {
 	if d == nil || d.Problem != nil || d.Recovery != "" && d.Recovery != nvml.RecoveryNone {
 		return false

@@ -27,15 +27,15 @@ type told struct {
 // reports remember who told which fault, to know a second report of the same.
 type reports map[report]told
 
-// fresh says that the verdict is not the same fault as one from another source, or in other words,
-// shortly before. The same words from the same source are a new fault.
+// fresh reports whether the verdict is not the same fault as one from another source, or in other
+// words, shortly before. The same words from the same source are a new fault.
 func (r reports) fresh(v classify.Verdict, at time.Time) bool {
 	key := faultOf(v)
 	before, ok := r[key]
 	if ok && (before.source != v.Source || before.kind != v.Kind) && at.Sub(before.at).Abs() < sameFault {
 		return false
 	}
-	for k, t := range r { // what is too old to be of use
+	for k, t := range r { // what is too old to be usable
 		if at.Sub(t.at) > sameFault {
 			delete(r, k)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// settle works out each GPU's health anew and returns those that changed, by UUID.
+// settle works out each GPU's health again and returns those that changed, by UUID.
 func (t *Tracker) settle(at time.Time) []Change {
 	host := t.hostMark()
 	var changes []Change

@@ -115,7 +115,7 @@ func (t *Tracker) holdOne(uuid string, v classify.Verdict, at time.Time, factual
 	renew(t.known(uuid, at).marks, key, v, at, t.session)
 }
 
-// renew enters a mark, or says it again: then a clean re-probe starts anew, and what the GPU went
+// renew enters a mark, or says it again: then a clean re-probe starts again, and what the GPU went
 // through before counts no more.
 func renew[K comparable](marks map[K]*mark, key K, v classify.Verdict, at time.Time, session string) {
 	m, ok := marks[key]
@@ -130,9 +130,9 @@ func renew[K comparable](marks map[K]*mark, key K, v classify.Verdict, at time.T
 	}
 }
 
-// interrupt begins every clean re-probe of a GPU anew, and those of the host that it takes part in:
-// samples between two faults are not clean, whichever of the two came first. An empty uuid is every
-// GPU.
+// interrupt begins every clean re-probe of a GPU again, and those of the host that it takes part
+// in: samples between two faults are not clean, whichever of the two came first. An empty uuid is
+// every GPU.
 func (t *Tracker) interrupt(uuid string, at time.Time) {
 	for of, g := range t.gpus {
 		if uuid != "" && of != uuid {
@@ -158,8 +158,8 @@ func (t *Tracker) known(uuid string, at time.Time) *gpu {
 	return g
 }
 
-// Stale says that facts are no longer refreshed, since then. It changes no GPU's health: only their
-// age shows, later, as Unknown. A clean re-probe that was under way starts anew.
+// Stale reports whether facts are no longer refreshed, since then. It changes no GPU's health: only
+// their age shows, later, as Unknown. A clean re-probe that was under way starts again.
 func (t *Tracker) Stale(since time.Time) {
 	if t.stale.IsZero() || since.Before(t.stale) {
 		t.stale = since
@@ -203,7 +203,8 @@ func (t *Tracker) learn(s *nvml.Snapshot, at time.Time) {
 	before := t.nameless
 	t.nameless = nil
 	for _, d := range s.Devices {
-		// dead since before the helper first saw it: nothing can be held against it beyond this sample
+		// dead since before the helper first saw it: nothing can be held against it beyond this
+		// sample
 		if d.UUID == "" {
 			t.nameless = t.unnamed(d, before, at)
 			continue

@@ -130,7 +130,7 @@ func (h *Host) SetGPU(uuid string, change func(*nvml.Device)) {
 	})
 }
 
-// Replace puts d in the place of the GPU of its UUID: Lose, and mend again.
+// Replace puts d in the place of the GPU of its UUID: Lose, and fix again.
 func (h *Host) Replace(d nvml.Device) { h.SetGPU(d.UUID, func(old *nvml.Device) { *old = d }) }
 
 // Use sets how many bytes of a GPU are used.
@@ -141,7 +141,7 @@ func (h *Host) Use(uuid string, used uint64) {
 // Lose makes a GPU fall off the bus.
 func (h *Host) Lose(uuid string) { h.SetGPU(uuid, func(d *nvml.Device) { *d = Lost(*d) }) }
 
-// NewSession is a new helper process, or NVML started anew: the facts stay, the session's name
+// NewSession is a new helper process, or NVML started again: the facts stay, the session's name
 // changes.
 func (h *Host) NewSession() {
 	h.Set(func(s *nvml.Snapshot) {

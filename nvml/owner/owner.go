@@ -81,7 +81,8 @@ func isUnit(name string) bool {
 // Tree is where the kernel shows processes and groups. Fields that are empty mean the usual places.
 type Tree struct {
 	Proc string // /proc
-	// of the cgroup hierarchy with systemd's units: /sys/fs/cgroup, or one level deeper on a hybrid host
+	// of the cgroup hierarchy with systemd's units: /sys/fs/cgroup, or one level deeper on a hybrid
+	// host
 	Mounts []string
 }
 
@@ -98,7 +99,7 @@ func (t Tree) Of(pid int) Group {
 	return Parse(string(text))
 }
 
-// Populated says whether a process lives in the unit's group or below it (cgroup.events,
+// Populated reports whether a process lives in the unit's group or below it (cgroup.events,
 // cgroups(7)). What cannot be known counts as populated: false is given only for a group that is
 // gone or says so itself.
 func (t Tree) Populated(g Group) bool {

@@ -53,7 +53,7 @@ func (h *hub) answer(c *client, now time.Time) wire.Reply {
 	return wire.Reply{Granted: len(short) == 0, Short: short}
 }
 
-// unknown is an error that says which of the devices do not exist, and which do.
+// unknown is an error that names which of the devices do not exist, and which do.
 func unknown(s *nvml.Snapshot, needs map[string]uint64) error {
 	var lacking []string
 	for _, device := range slices.Sorted(maps.Keys(needs)) {

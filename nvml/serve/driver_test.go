@@ -64,7 +64,7 @@ func TestEvents(t *testing.T) {
 		}
 		c.Close()
 		if n := <-missed; n == 0 {
-			t.Error("nobody was told that events may have been missed")
+			t.Error("no one was told that events may have been missed")
 		}
 		h.end()
 	})

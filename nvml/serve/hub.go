@@ -16,7 +16,7 @@ import (
 const (
 	// A driver that cannot be opened is tried again after this, doubling.
 	openRetry, openRetryLast = time.Second, 60 * time.Second
-	// While a GPU does not answer, the session is begun anew after this, doubling: a GPU that was
+	// While a GPU does not answer, the session is begun again after this, doubling: a GPU that was
 	// reset shows itself in a new one only.
 	reopenRetry, reopenRetryLast = 5 * time.Second, 60 * time.Second
 	// sweepEvery is how often promises are looked at while there are any.
@@ -184,7 +184,7 @@ func (h *hub) begin(now time.Time) {
 		h.sampleAt = now.Add(h.interval())
 	}
 	if h.reopened {
-		h.o.Log.Info("NVML is started anew, for the sake of a GPU that does not answer or did not")
+		h.o.Log.Info("restarting NVML: a GPU does not answer, or did not until now")
 	}
 	h.busy, h.began, h.watching = true, now, watch
 	h.stall.checkAt = now.Add(stallAfter)
@@ -235,7 +235,7 @@ func (h *hub) succeed(s *nvml.Snapshot, now time.Time) {
 	h.planReopen(s, now)
 }
 
-// planReopen decides whether the session is to be begun anew: with a backoff while a GPU does not
+// planReopen decides whether the session is to be begun again: with a backoff while a GPU does not
 // answer, and once when all answer again, since events are registered for at the start of a
 // session, by the GPUs that answer then.
 func (h *hub) planReopen(s *nvml.Snapshot, now time.Time) {
@@ -277,7 +277,7 @@ func (h *hub) logDevices(s *nvml.Snapshot) {
 }
 
 // publish answers who waits for the sample, and tells followers. Nothing but Taken changed and
-// nobody waits: a line is due only so often that silence means something.
+// no one waits: a line is due only so often that silence means something.
 func (h *hub) publish(now time.Time, force bool) {
 	for _, c := range h.running {
 		h.reply(c, h.answer(c, now), now)

@@ -12,7 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// The ends of a promise that nobody gives back.
+// The ends of a promise that no one releases.
 const (
 	// promiseLife is longer than any load, and short enough that a mistake here does not hold
 	// memory for a day.

@@ -123,7 +123,7 @@ func TestReserveAgain(t *testing.T) {
 		l.release("a")
 		l.release("a") // again, without effect
 		if short := l.reserve(unit("b"), map[string]uint64{"G0": 13 * gib}, s, now); short != nil {
-			t.Fatalf("given back, and still short: %v", short)
+			t.Fatalf("released, and still short: %v", short)
 		}
 	})
 	t.Run("refusal_ends_the_former_promise", func(t *testing.T) {
@@ -178,7 +178,7 @@ func TestExpire(t *testing.T) {
 }
 
 // FuzzLedger plays any order of reserves, releases and loads on one GPU, and holds what the ledger
-// is for: what was promised and is not held yet always fits into what is free, as long as nobody
+// is for: what was promised and is not held yet always fits into what is free, as long as no one
 // takes memory without a promise.
 func FuzzLedger(f *testing.F) {
 	f.Add([]byte{0, 1, 200, 1, 1, 100, 2, 1, 0, 0, 2, 90})

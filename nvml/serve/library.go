@@ -19,7 +19,7 @@ type Library interface {
 	Close()
 	// Watch registers for events; what happened before is lost.
 	Watch() error
-	// Watching says whether Wait may be called: false also where the driver has no events.
+	// Watching reports whether Wait may be called: false also where the driver has no events.
 	Watching() bool
 	// Wait returns one event, or nil after timeout.
 	Wait(timeout time.Duration) (*nvml.Event, error)

@@ -1,7 +1,7 @@
 // Package serve is the server of pool-gpu: it answers package wire's questions from NVML, which it
 // reaches through Library only.
 //
-// It owns when the driver is asked (only while somebody follows or asks, one sample for all), what
+// It owns when the driver is asked (only while someone follows or asks, one sample for all), what
 // happens when the driver is missing, is replaced or hangs, and the promises of memory to units
 // that are loading. It must not decide what a fault means for an engine, start anything, or link
 // NVML.
@@ -248,7 +248,7 @@ func parse(line []byte) (wire.Request, error) {
 	return req, nil
 }
 
-// admit checks what the caller may do, and finds the unit that it speaks for: everybody who could
+// admit checks what the caller may do, and finds the unit that it speaks for: everyone who could
 // connect may read, and only root may hold memory for a unit.
 func (h *hub) admit(c *client, peer Peer) error {
 	writes := c.req.Op == wire.OpRelease || c.req.Op == wire.OpReserve && !c.req.DryRun

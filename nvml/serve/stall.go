@@ -33,7 +33,7 @@ type stall struct {
 	saidAt  time.Time
 }
 
-// end forgets it, and says whether there was one.
+// end forgets it, and reports whether there was one.
 func (s *stall) end() bool {
 	was := s.now != nil
 	*s = stall{}
@@ -69,7 +69,7 @@ func (h *hub) checkStall(now time.Time) error {
 	return nil
 }
 
-// answerStalled tells everybody who waits for a sample that there will be none.
+// answerStalled tells everyone who waits for a sample that there will be none.
 func (h *hub) answerStalled(now time.Time) {
 	for _, c := range append(h.running, h.asks...) {
 		h.reply(c, wire.Reply{Stalled: h.stall.now}, now)

@@ -62,7 +62,8 @@ func (w *worker) run() {
 
 func (w *worker) do(j job) outcome {
 	if j.reopen {
-		// and keep the name: the driver was there all the time, and what is held against the other GPUs is not over
+		// and keep the name: the driver was there all the time, and what is held against the other
+		// GPUs is not over
 		w.close()
 	}
 	if !w.open {
@@ -91,7 +92,7 @@ func (w *worker) do(j job) outcome {
 	return outcome{snapshot: s}
 }
 
-// lose ends a session that is of no more use.
+// lose ends a session that is unusable.
 func (w *worker) lose(err error) outcome {
 	w.close()
 	w.session = ""
@@ -130,7 +131,7 @@ func (w *worker) close() {
 	w.open = false
 }
 
-// call tells what the worker is in now, and since when. Any goroutine may ask.
+// call reports what the worker is in now, and since when. Any goroutine may ask.
 func (w *worker) call() (name string, since time.Time) {
 	if at := w.joinSince.Load(); at != nil {
 		return joining, *at
@@ -207,7 +208,7 @@ func (w *waiter) run(l Library, events chan<- *nvml.Event, since *atomic.Pointer
 	}
 }
 
-// fail says that events may be missed, and lets time pass. false: the waiter is to end.
+// fail reports that events may be missed, and lets time pass. false: the waiter is to end.
 func (w *waiter) fail(events chan<- *nvml.Event, pause time.Duration) bool {
 	if !w.tell(events, nil) {
 		return false

@@ -63,7 +63,7 @@ type Reply struct {
 	Error    string         `json:"error,omitempty"` // the question itself was wrong
 }
 
-// Stalled says that an NVML call does not return. Snapshots follow again when it does.
+// Stalled reports whether an NVML call does not return. Snapshots follow again when it does.
 type Stalled struct {
 	Call  string    `json:"call"`
 	Since time.Time `json:"since"`

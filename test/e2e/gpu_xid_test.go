@@ -46,8 +46,8 @@ func TestGPUXids(t *testing.T) {
 	t.Run("of_the_host_stops_every_pool_with_a_gpu", func(t *testing.T) {
 		h := h.in(t)
 		cpu := h.engine("cpu")
-		// Only what is seen after the error tells of a return: when NVML is started anew, samples of later than the Xid have found it lost.
-		h.logs(host.HelperUnit, "NVML is started anew", func() { h.gpu("lose 0"); h.gpu("xid 0 79") })
+		// Only what is seen after the error tells of a return: after a restart of NVML, samples of later than the Xid have found it lost.
+		h.logs(host.HelperUnit, "restarting NVML", func() { h.gpu("lose 0"); h.gpu("xid 0 79") })
 		for i, id := range []string{"a", "b"} {
 			p := h.wait(id, inState("waiting"), failsWith("GPU_UNAVAILABLE"), says("Xid 79"))
 			for _, gpu := range []string{fakenvml.UUID(i), fakenvml.UUID(0)} { // its own, and the one to look at
