@@ -174,8 +174,7 @@ func TestPackagedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	setting := regexp.MustCompile(`(?m)^# ([a-z_]+ = )`)
-	for name, content := range map[string][]byte{"as_installed": data, "uncommented": setting.ReplaceAll(data, []byte("$1"))} {
+	for name, content := range map[string][]byte{"as_installed": data, "uncommented": packagedSetting.ReplaceAll(data, []byte("$1$2"))} {
 		t.Run(name, func(t *testing.T) {
 			s, problems, _ := parse("config.toml", content)
 			if len(problems) > 0 {
@@ -186,6 +185,47 @@ func TestPackagedFile(t *testing.T) {
 				t.Errorf("what the file calls defaults is none: %+v", s)
 			}
 		})
+	}
+}
+
+// packagedSetting is a setting that the packaged file holds as a comment.
+var packagedSetting = regexp.MustCompile(`(?m)^# ([a-z_.]+)( = )`)
+
+// TestPackagedFileTakesAnyKeyAtItsEnd appends each key of the file's own to the config.toml that the package installs, as
+// people do with echo and >>: as it is, and after every other setting in it was uncommented.
+func TestPackagedFileTakesAnyKeyAtItsEnd(t *testing.T) {
+	packaged, err := os.ReadFile(filepath.Join("..", "..", "packaging", "etc", "config.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	every, err := os.ReadFile(filepath.Join("testdata", "good_every_key.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range schema().Keys {
+		if strings.Contains(k.Path, ".") {
+			continue
+		}
+		line := regexp.MustCompile(`(?m)^` + k.Path + ` = .*\n`).FindString(string(every))
+		if line == "" {
+			t.Errorf("good_every_key.txt has no %s", k.Path)
+			continue
+		}
+		others := packagedSetting.ReplaceAllFunc(packaged, func(found []byte) []byte {
+			if bytes.Contains(found, []byte(" "+k.Path+" ")) {
+				return found
+			}
+			return found[len("# "):]
+		})
+		for name, file := range map[string]string{"as_installed": string(packaged), "others_uncommented": string(others)} {
+			t.Run(k.Path+"/"+name, func(t *testing.T) {
+				want, _, _ := parse("config.toml", []byte(line+file))
+				got, problems, _ := parse("config.toml", []byte(file+line))
+				if len(problems) > 0 || !reflect.DeepEqual(got, want) {
+					t.Errorf("problems %v; %+v, want %+v", problems, got, want)
+				}
+			})
+		}
 	}
 }
 

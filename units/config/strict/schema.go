@@ -110,7 +110,10 @@ func (w *walk[T]) unknown(e *Entry, prefix, path string) {
 	}
 	near := suggest(w.paths(), prefix, e.Key)
 	hint := "Every key is in " + w.schema.Page + "."
-	if near != "" {
+	switch {
+	case near == e.Key && prefix != "":
+		hint = "A line below [" + prefix + "] belongs to that table: move " + near + " to the top of the file."
+	case near != "":
 		hint = "Did you mean " + near + "?"
 	}
 	w.report.add(e.At, path, what+": "+path, w.listed(prefix), hint)
