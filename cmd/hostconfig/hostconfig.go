@@ -40,6 +40,7 @@ type Config struct {
 	SettingsGood bool
 	Pools        []pool.Pool // without any problem, by id
 	Problems     []Problem   // of config.toml first, then of the pool files by file and line
+	Denied       []Problem   // why the host's policy forbids pools of Pools, by file and line
 	Notes        []string    // worth a line in the log, and no problem
 }
 
@@ -54,9 +55,12 @@ func Default() Settings {
 func Load(configFile, poolsDir string) Config {
 	settings, problems, notes := LoadSettings(configFile)
 	set := config.LoadPools(poolsDir, settings.Host)
+	if len(problems) > 0 {
+		set.Denied = nil // the policy is not known
+	}
 	return Config{
 		Settings: settings, SettingsGood: len(problems) == 0, Pools: set.Pools,
-		Problems: append(problems, set.Problems...), Notes: append(notes, set.Notes...),
+		Problems: append(problems, set.Problems...), Denied: set.Denied, Notes: append(notes, set.Notes...),
 	}
 }
 

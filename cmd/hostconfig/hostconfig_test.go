@@ -121,6 +121,20 @@ func TestLoad(t *testing.T) {
 			t.Errorf("problems %v, want %v; %+v", places, want, c)
 		}
 	})
+	t.Run("pools_that_the_policy_forbids_are_good_and_denied", func(t *testing.T) {
+		file, pools := write(t, "[policy]\nallowed_model_sources = [\"file:/srv/b/\"]\n", map[string]string{"a.toml": "engine = \"vllm\"\n" + goodPool})
+		c := Load(file, pools)
+		var places []string
+		for _, p := range c.Denied {
+			places = append(places, fmt.Sprintf("%d:%d %s %s", p.Line, p.Column, p.Key, p.PoolID))
+		}
+		if want := []string{"1:10 devices a", "2:9 model a"}; !slices.Equal(places, want) || len(c.Problems) > 0 || len(c.Pools) != 1 {
+			t.Errorf("denied %v, want %v; %+v", places, want, c)
+		}
+		if c := Load(write(t, "[policy]\nallowed_model_sources = 1\n", map[string]string{"a.toml": "engine = \"vllm\"\n" + goodPool})); len(c.Denied) > 0 {
+			t.Errorf("denied by a policy that could not be read: %+v", c.Denied)
+		}
+	})
 	t.Run("config_file_that_cannot_be_read", func(t *testing.T) {
 		dir := t.TempDir()
 		c := Load(dir, filepath.Join(dir, "none"))

@@ -265,6 +265,16 @@ func TestCheck(t *testing.T) {
 	if strings.Contains(r.out, "\x1b") {
 		t.Errorf("a file's own escape sequence is printed: %q", r.out)
 	}
+	write(config, "")
+	for _, name := range []string{"a", "b", "c"} {
+		write(filepath.Join(pools, name+".toml"), "engine = \"vllm\"\nmodel = \"file:/srv/a\"\ndevices = [0]\n")
+	}
+	write(filepath.Join(pools, "b.toml"), "engine = \"vllm\"\nmodel = \"file:/srv/a\"\ndevices = []\n")
+	if r := check(); r.code != exitFailed || !strings.Contains(r.out, "b.toml:3:11: the pool has no devices") || !strings.Contains(r.out, "\n1 problem.\n") {
+		t.Errorf("a pool that the policy forbids: exit status %d, %s", r.code, r.out)
+	}
+	write(filepath.Join(pools, "b.toml"), "engine = \n")
+	write(config, "requiregpu = false\na = 1\nb = 1\n")
 	r = check("-o", "json")
 	var got struct {
 		OK       bool

@@ -20,5 +20,6 @@ type Problem = strict.Problem
 type Set struct {
 	Pools    []pool.Pool // without any problem, by id
 	Problems []Problem   // by file and line
+	Denied   []Problem   // why the host's policy forbids pools of Pools, by file and line
 	Notes    []string    // worth a line in the log, and no problem
 }

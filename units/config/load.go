@@ -49,10 +49,12 @@ func LoadPools(dir string, h Host) Set {
 		}
 		if f.pool != nil {
 			s.Pools = append(s.Pools, *f.pool)
+			s.Denied = append(s.Denied, f.denials(h)...)
 		}
 	}
 	slices.SortFunc(s.Pools, func(a, b pool.Pool) int { return strings.Compare(a.ID, b.ID) })
 	strict.Sort(s.Problems)
+	strict.Sort(s.Denied)
 	return s
 }
 

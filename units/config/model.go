@@ -7,6 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -34,6 +35,9 @@ func modelOf(ref, described string) (pool.Model, *wrongModel) {
 	clean := path.Clean(filePath(rest))
 	if clean == "/" {
 		return "", &wrongModel{"is the root of the file system", ""}
+	}
+	if why := confine.Path(clean); why != "" {
+		return "", &wrongModel{"is " + described + ", which " + why, "Rename the file or directory."}
 	}
 	return pool.Model("file:" + clean), nil
 }

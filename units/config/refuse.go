@@ -14,13 +14,34 @@ const policyFile = "/etc/pool-managerd/config.toml"
 // Refuse tells why the host's policy forbids a pool, nil where it does not. It is pure: what is on
 // the disk has no part in it.
 func (h Host) Refuse(p pool.Pool) *registry.Failure {
-	if f := h.refuseCPU(p); f != nil {
-		return f
+	for _, rule := range h.policyRules() {
+		if f := rule.refuse(p); f != nil {
+			return f
+		}
 	}
-	if f := h.Policy.refuseModel(p); f != nil {
-		return f
+	return nil
+}
+
+// policyRule is one question of the host's policy, about one key of a pool file.
+type policyRule struct {
+	key    string
+	refuse func(pool.Pool) *registry.Failure
+}
+
+func (h Host) policyRules() []policyRule {
+	return []policyRule{{"devices", h.refuseCPU}, {"model", h.Policy.refuseModel}, {"provisioning.binary", h.Policy.refuseBinary}}
+}
+
+// denials returns a problem for each rule of the policy that forbids the pool of a file.
+func (f *file) denials(h Host) []Problem {
+	var denied []Problem
+	for _, rule := range h.policyRules() {
+		if no := rule.refuse(*f.pool); no != nil {
+			line, column := f.doc.PlaceOf(rule.key, "engine")
+			denied = append(denied, Problem{File: f.path, Line: line, Column: column, Key: rule.key, PoolID: f.id, Message: no.Message, Hint: no.Hint})
+		}
 	}
-	return h.Policy.refuseBinary(p)
+	return denied
 }
 
 func (h Host) refuseCPU(p pool.Pool) *registry.Failure {

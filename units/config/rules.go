@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -165,18 +165,21 @@ func engineHasAll(d *draft, r *strict.Report) {
 	}
 }
 
-// engineAgrees asks the engine's adapter, where what it looks at is right so far.
+// engineAgrees asks the engine's adapter, and what its unit can hold, about the keys that are right so far.
 func engineAgrees(d *draft, r *strict.Report) {
 	adapter, ok := engine.For(d.Engine)
 	if d.Provisioning.Mode == pool.ModeExternal { // its command line is somebody else's
 		return
 	}
-	if !ok || r.Failed("engine", "model", "args", "devices", "replicas", "tensor_split") {
+	if !ok || r.Failed("engine") {
 		return
 	}
-	p := d.Pool
-	p.Source = "" // the Problem names the file
-	if f := registry.AsFailure(adapter.Check(p), registry.CodeConfigInvalid, ""); f != nil {
-		r.Rule(f.Message, "", f.Hint, "args", "engine")
+	known := func(refused pool.Refusal) bool { return r.Failed(refused.Base()) }
+	for _, refused := range slices.DeleteFunc(confine.Refusals(d.Pool, adapter), known) {
+		hint := refused.Hint
+		if !r.Has(refused.Base()) {
+			hint += " It comes from [defaults] of config.toml."
+		}
+		r.RuleItem(refused.Item(), refused.Message, hint, refused.Base(), "engine")
 	}
 }

@@ -19,7 +19,7 @@ func (command) DefaultBinary() string      { return "" }
 func (command) VersionArgs() []string      { return nil }
 func (command) ParseVersion([]byte) string { return "" }
 
-func (command) Check(p pool.Pool) error { return noTensorSplit(p) }
+func (command) Check(p pool.Pool) []pool.Refusal { return noTensorSplit(p) }
 
 // Command fills {host}, {port}, {model}, {ctx} and {slots} in the arguments; other braces stay as
 // they are, so that JSON needs no escape. A ctx or slots that the pool leaves out is 0. The program

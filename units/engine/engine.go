@@ -25,9 +25,8 @@ type Adapter interface {
 	// ParseVersion reads what VersionArgs printed on standard output and error, in the order of
 	// arrival; "" when no version is in it.
 	ParseVersion(out []byte) string
-	// Check refuses a pool whose keys contradict this engine, as a *registry.Failure with code
-	// CONFIG_INVALID that names the key to use instead.
-	Check(p pool.Pool) error
+	// Check returns every key of a pool that contradicts this engine, each with the key to use instead.
+	Check(p pool.Pool) []pool.Refusal
 	// Command is what stands behind the binary, and the environment that the engine needs. The
 	// operator's own arguments come last, his environment is not in it.
 	Command(p pool.Pool, at Instance) Command

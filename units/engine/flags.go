@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -42,9 +41,10 @@ func (s flagSyntax) has(args []string, flags ...string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(flags, s.name(arg)) })
 }
 
-// refuse returns CONFIG_INVALID when the operator's arguments repeat a managed flag: the engine
-// would take one of the two values, and the manager could believe the other.
-func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) error {
+// refuse returns every argument of the operator's that repeats a managed flag: the engine would take
+// one of the two values, and the manager could believe the other.
+func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) []pool.Refusal {
+	var refused []pool.Refusal
 	for i, arg := range p.Args {
 		name := s.name(arg)
 		if name == "" {
@@ -52,12 +52,12 @@ func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) error {
 		}
 		for _, m := range table {
 			if slices.Contains(m.Spellings, name) {
-				return invalid(p, fmt.Sprintf("args[%d] is %s, which engine %q gets from pool-managerd", i, name, p.Engine),
-					"Remove it from args and "+m.Instead+".")
+				refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i), "Remove it from args and "+m.Instead+".",
+					"args[%d] is %s, which engine %q gets from pool-managerd", i, name, p.Engine))
 			}
 		}
 	}
-	return nil
+	return refused
 }
 
 // Hints that several engines share.
@@ -71,28 +71,20 @@ const (
 )
 
 // needModel refuses a pool without a model.
-func needModel(p pool.Pool) error {
+func needModel(p pool.Pool) []pool.Refusal {
 	if p.Model != "" {
 		return nil
 	}
-	return invalid(p, fmt.Sprintf("engine %q needs a model", p.Engine), `Set model = "file:/absolute/path".`)
+	return []pool.Refusal{pool.Refuse("model", `Set model = "file:/absolute/path".`, "engine %q needs a model", p.Engine)}
 }
 
 // noTensorSplit refuses tensor_split for an engine that splits evenly.
-func noTensorSplit(p pool.Pool) error {
+func noTensorSplit(p pool.Pool) []pool.Refusal {
 	if len(p.TensorSplit) == 0 {
 		return nil
 	}
-	return invalid(p, fmt.Sprintf("tensor_split has no meaning for engine %q, which splits evenly", p.Engine),
-		"Remove tensor_split; it works with engine \"llamacpp\".")
-}
-
-// invalid makes a CONFIG_INVALID failure whose hint says where.
-func invalid(p pool.Pool, message, hint string) error {
-	if p.Source != "" {
-		hint += " The file is " + p.Source + "."
-	}
-	return registry.Fail(registry.CodeConfigInvalid, message, hint)
+	return []pool.Refusal{pool.Refuse("tensor_split", `Remove tensor_split; it works with engine "llamacpp".`,
+		"tensor_split has no meaning for engine %q, which splits evenly", p.Engine)}
 }
 
 // sidePort returns a second port of an engine that insists on one: offset above its own, or below
@@ -110,13 +102,3 @@ const (
 	metricsOffset    = 5000
 	rendezvousOffset = 10000
 )
-
-// firstError returns the first error that is not nil.
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}

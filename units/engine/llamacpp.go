@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,12 +42,13 @@ var llamaManaged = []managedFlag{
 	{[]string{"--ssl-key-file", "--ssl-cert-file"}, noTLS},
 }
 
-func (llamaCpp) Check(p pool.Pool) error {
-	return firstError(needModel(p), splitFitsDevices(p), mainGPUFits(p), llamaVariables(p), flagSyntax{}.refuse(p, llamaManaged))
+func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
+	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), llamaVariables(p), flagSyntax{}.refuse(p, llamaManaged))
 }
 
 // mainGPUFits refuses a main GPU that is none of the mask. Its number is a position in the mask: CUDA counts what it is shown.
-func mainGPUFits(p pool.Pool) error {
+func mainGPUFits(p pool.Pool) []pool.Refusal {
+	var refused []pool.Refusal
 	for i, arg := range p.Args[:max(len(p.Args)-1, 0)] {
 		if arg != "-mg" && arg != "--main-gpu" {
 			continue
@@ -55,36 +57,38 @@ func mainGPUFits(p pool.Pool) error {
 		if err != nil {
 			continue // llama-server says what it wants
 		}
-		for r, mask := range p.Devices {
-			if len(mask) > 0 && (n < 0 || n >= len(mask)) {
-				return invalid(p, fmt.Sprintf("args[%d] is %s %d, and replica r%d has %d devices", i, arg, n, r, len(mask)),
-					fmt.Sprintf("It is a position in the key devices: 0 to %d.", len(mask)-1))
-			}
+		outside := func(mask []string) bool { return len(mask) > 0 && (n < 0 || n >= len(mask)) }
+		if r := slices.IndexFunc(p.Devices, outside); r >= 0 {
+			refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i),
+				fmt.Sprintf("It is a position in the key devices: 0 to %d.", len(p.Devices[r])-1),
+				"args[%d] is %s %d, and replica r%d has %d devices", i, arg, n, r, len(p.Devices[r])))
 		}
 	}
-	return nil
+	return refused
 }
 
 // llamaVariables refuses the variables by which llama-server would take other devices or another split than the keys say. Of the
 // others that mean a key, the command line wins.
-func llamaVariables(p pool.Pool) error {
-	for _, v := range [...][2]string{{"LLAMA_ARG_DEVICE", "devices"}, {"LLAMA_ARG_TENSOR_SPLIT", "tensor_split"}} {
-		if _, set := p.Env[v[0]]; set {
-			return invalid(p, fmt.Sprintf("env holds %s, which engine %q gets from pool-managerd", v[0], p.Engine), "Remove it from env and set the key "+v[1]+".")
+func llamaVariables(p pool.Pool) []pool.Refusal {
+	var refused []pool.Refusal
+	for _, v := range [...]struct{ name, key string }{{"LLAMA_ARG_DEVICE", "devices"}, {"LLAMA_ARG_TENSOR_SPLIT", "tensor_split"}} {
+		if _, set := p.Env[v.name]; set {
+			refused = append(refused, pool.Refuse("env."+v.name, "Remove it from env and set the key "+v.key+".",
+				"env holds %s, which engine %q gets from pool-managerd", v.name, p.Engine))
 		}
 	}
-	return nil
+	return refused
 }
 
 // splitFitsDevices refuses a tensor_split that does not give each device of each mask its share.
-func splitFitsDevices(p pool.Pool) error {
+func splitFitsDevices(p pool.Pool) []pool.Refusal {
 	if len(p.TensorSplit) == 0 {
 		return nil
 	}
 	for i, mask := range p.Devices {
 		if len(mask) != len(p.TensorSplit) {
-			return invalid(p, fmt.Sprintf("tensor_split has %d shares, and replica r%d has %d devices",
-				len(p.TensorSplit), i, len(mask)), "Give tensor_split one share for each device, in the order of devices.")
+			return []pool.Refusal{pool.Refuse("tensor_split", "Give tensor_split one share for each device, in the order of devices.",
+				"tensor_split has %d shares, and replica r%d has %d devices", len(p.TensorSplit), i, len(mask))}
 		}
 	}
 	return nil

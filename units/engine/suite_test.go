@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -96,8 +94,8 @@ func commandSuite(t *testing.T, s subject, a engine.Adapter) {
 	if s.kind != pool.Triton {
 		p.Ctx = 512
 	}
-	if err := a.Check(p); err != nil {
-		t.Fatal(err)
+	if refused := a.Check(p); len(refused) > 0 {
+		t.Fatal(refused)
 	}
 	for _, instance := range []engine.Instance{at(), at("0"), at("GPU-a", "GPU-b")} {
 		before := slices.Clone(p.Args)
@@ -128,24 +126,24 @@ func commandSuite(t *testing.T, s subject, a engine.Adapter) {
 
 func managedSuite(t *testing.T, s subject, a engine.Adapter) {
 	for flag, key := range s.managed {
-		err := a.Check(wanted(s.kind, "--fine", flag))
-		var f *registry.Failure
-		if !errors.As(err, &f) || f.Code != registry.CodeConfigInvalid {
-			t.Errorf("args %q: %v, want CONFIG_INVALID", flag, err)
+		refused := a.Check(wanted(s.kind, "--fine", flag, flag))
+		if len(refused) != 2 || refused[0].Key != "args[1]" || refused[1].Key != "args[2]" {
+			t.Errorf("args %q: %v, want both refused", flag, refused)
 			continue
 		}
+		f := refused[0]
 		name, _, _ := strings.Cut(flag, "=")
 		if s.kind == pool.TGI && !strings.HasPrefix(name, "--") {
 			name = name[:2]
 		}
 		name = strings.ReplaceAll(name, "_", "-")
-		if !strings.Contains(f.Message, "args[1] is "+name) || !strings.Contains(f.Hint, key) || !strings.Contains(f.Hint, "demo.toml") {
-			t.Errorf("args %q: message %q, hint %q; want the place, %q and %q", flag, f.Message, f.Hint, name, key)
+		if !strings.Contains(f.Message, "args[1] is "+name) || !strings.Contains(f.Hint, key) {
+			t.Errorf("args %q: message %q, hint %q; want the item, %q and %q", flag, f.Message, f.Hint, name, key)
 		}
 	}
 	unmanaged := wanted(s.kind, "--temperature", "-1", "-", "--", "port", "80", "--portal", "--modelling=1")
-	if err := a.Check(unmanaged); err != nil {
-		t.Errorf("args that are not managed: %v", err)
+	if refused := a.Check(unmanaged); len(refused) > 0 {
+		t.Errorf("args that are not managed: %v", refused)
 	}
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,8 +34,8 @@ var tgiManaged = []managedFlag{
 
 var tgiSyntax = flagSyntax{ShortValue: true}
 
-func (tgi) Check(p pool.Pool) error {
-	return firstError(needModel(p), noTensorSplit(p), tgiSyntax.refuse(p, tgiManaged))
+func (tgi) Check(p pool.Pool) []pool.Refusal {
+	return slices.Concat(needModel(p), noTensorSplit(p), tgiSyntax.refuse(p, tgiManaged))
 }
 
 func (tgi) Command(p pool.Pool, at Instance) Command {

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,12 +32,13 @@ var tritonManaged = []managedFlag{
 	{[]string{"--allow-http"}, "leave it out: the health probe is HTTP"},
 }
 
-func (triton) Check(p pool.Pool) error {
+func (triton) Check(p pool.Pool) []pool.Refusal {
+	var refused []pool.Refusal
 	if p.Ctx > 0 {
-		return invalid(p, `ctx has no meaning for engine "triton"`,
-			"Remove ctx; a Triton model's limits stand in its own config.pbtxt.")
+		refused = append(refused, pool.Refuse("ctx", "Remove ctx; a Triton model's limits are in its own config.pbtxt.",
+			"ctx has no meaning for engine %q", p.Engine))
 	}
-	return firstError(needModel(p), noTensorSplit(p), flagSyntax{}.refuse(p, tritonManaged))
+	return slices.Concat(refused, needModel(p), noTensorSplit(p), flagSyntax{}.refuse(p, tritonManaged))
 }
 
 // Command turns gRPC off unless args say otherwise: its default port is the same for every replica.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,8 +38,8 @@ var vllmManaged = []managedFlag{
 
 var vllmSyntax = flagSyntax{Underscores: true}
 
-func (vllm) Check(p pool.Pool) error {
-	return firstError(needModel(p), noTensorSplit(p), vllmSyntax.refuse(p, vllmManaged))
+func (vllm) Check(p pool.Pool) []pool.Refusal {
+	return slices.Concat(needModel(p), noTensorSplit(p), vllmSyntax.refuse(p, vllmManaged))
 }
 
 // Command splits the model evenly over the mask unless args split it. Versions that read CUDA_VISIBLE_DEVICES as numbers die of the

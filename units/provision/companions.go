@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/pool-managerd/pool-managerd/units/render"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 )
 
 // companions returns what an engine in a hidden tree needs to see: its folder, a lib folder beside a bin folder, and the
@@ -68,12 +68,12 @@ func around(program string) []string {
 // personal reports whether a folder is a hidden tree itself or somebody's home: of that, an engine sees no more than the
 // program and the libraries beside it.
 func personal(dir string) bool {
-	return slices.Contains(render.HiddenTrees(), dir) || filepath.Dir(dir) == "/home"
+	return slices.Contains(confine.HiddenTrees(), dir) || filepath.Dir(dir) == "/home"
 }
 
 // hidden reports whether the engine's sandbox shows an empty folder in the path's place.
 func hidden(path string) bool {
-	return slices.ContainsFunc(render.HiddenTrees(), func(tree string) bool { return below(path, tree) })
+	return slices.ContainsFunc(confine.HiddenTrees(), func(tree string) bool { return below(path, tree) })
 }
 
 func isDir(path string) bool {

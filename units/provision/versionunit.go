@@ -4,8 +4,8 @@ import (
 	"slices"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
-	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
 // Address families of socket(2), as IPAddressDeny takes them.
@@ -68,7 +68,7 @@ var emptied = []string{"/home", "/run/user", "/tmp", "/var/tmp"}
 func treeProperties(readOnly []string) []systemd.Property {
 	var shut []string
 	var props []systemd.Property
-	for _, tree := range render.HiddenTrees() {
+	for _, tree := range confine.HiddenTrees() {
 		holds := slices.ContainsFunc(readOnly, func(p string) bool { return below(p, tree) })
 		switch {
 		case slices.Contains(emptied, tree):

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -138,20 +139,12 @@ func list(key, value, why string) Line {
 		Property: systemd.Property{Name: key, Value: []string{value}}}
 }
 
-// Environment variables that this package sets from pool keys, and an operator may not.
-const (
-	envVisible     = "CUDA_VISIBLE_DEVICES"
-	envDeviceOrder = "CUDA_DEVICE_ORDER"
-	envHome        = "HOME"
-	envCache       = "XDG_CACHE_HOME"
-)
-
 // environmentLines are ours, then the engine's, then the operator's: the later wins.
 func environmentLines(in Input, command engine.Command, devices []Device) []Line {
 	lines := []Line{
-		variable(envHome, stateDirectory(in), "libraries that write to a home directory find one"),
-		variable(envCache, cacheDirectory(in), "caches go where they survive a restart"),
-		variable(envDeviceOrder, "PCI_BUS_ID", "device numbers mean what nvidia-smi prints, not the fastest first"),
+		variable(confine.EnvHome, stateDirectory(in), "libraries that write to a home directory find one"),
+		variable(confine.EnvCache, cacheDirectory(in), "caches go where they survive a restart"),
+		variable(confine.EnvDeviceOrder, "PCI_BUS_ID", "device numbers mean what nvidia-smi prints, not the fastest first"),
 		visibleLine(devices),
 	}
 	for _, key := range slices.Sorted(maps.Keys(command.Env)) {
@@ -167,13 +160,13 @@ func environmentLines(in Input, command engine.Command, devices []Device) []Line
 
 func visibleLine(devices []Device) Line {
 	if len(devices) == 0 {
-		return variable(envVisible, "", "empty, not absent: it hides every GPU, and absent would show them all")
+		return variable(confine.EnvVisible, "", "empty, not absent: it hides every GPU, and absent would show them all")
 	}
 	names := make([]string, len(devices))
 	for i, d := range devices {
 		names[i] = d.Visible
 	}
-	return variable(envVisible, strings.Join(names, ","), "the replica's device mask, in the order in which it was written")
+	return variable(confine.EnvVisible, strings.Join(names, ","), "the replica's device mask, in the order in which it was written")
 }
 
 func variable(key, value, why string) Line {

@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/pool-managerd/pool-managerd/cgroups"
-	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -36,7 +35,7 @@ func limitProperties(p pool.Pool) ([]systemd.Property, error) {
 		if list := (*cgroups.ListError)(nil); errors.As(err, &list) {
 			hint = `Write cpus as numbers and ranges, "0-3,8".`
 		}
-		return nil, registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("[limits]: %v", err), hint)
+		return nil, refuse(p, []pool.Refusal{pool.Refuse("limits", hint, "[limits]: %v", err)})
 	}
 	out := make([]systemd.Property, len(props))
 	for i, prop := range props {

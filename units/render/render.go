@@ -9,9 +9,13 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -186,13 +190,29 @@ func check(in Input) error {
 	if err := checkMask(in); err != nil {
 		return err
 	}
-	if err := checkPaths(in); err != nil {
+	refused, err := checkPaths(in)
+	if err != nil {
 		return err
 	}
-	if err := in.Adapter.Check(in.Pool); err != nil {
-		return err
+	return refuse(in.Pool, append(confine.Refusals(in.Pool, in.Adapter), refused...))
+}
+
+// refuse makes one failure of what a pool is refused for, nil where that is nothing.
+func refuse(p pool.Pool, refused []pool.Refusal) error {
+	if len(refused) == 0 {
+		return nil
 	}
-	return checkTexts(in.Pool)
+	messages, hints := make([]string, len(refused)), make([]string, 0, len(refused)+1)
+	for i, r := range refused {
+		messages[i] = r.Message
+		if !slices.Contains(hints, r.Hint) {
+			hints = append(hints, r.Hint)
+		}
+	}
+	if p.Source != "" {
+		hints = append(hints, "The file is "+p.Source+".")
+	}
+	return registry.Fail(registry.CodeConfigInvalid, strings.Join(messages, "; "), strings.Join(hints, " "))
 }
 
 // Endpoint returns the URL of the engine's listener.

@@ -7,18 +7,9 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/confine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 )
-
-// hiddenTrees are shut for every engine. Where something below one must be seen, an empty read-only
-// file system takes the tree's place and the thing alone is bound into it.
-var hiddenTrees = []string{
-	"/srv", "/mnt", "/media",
-	"/etc/pool-managerd", "/run/pool-managerd", "/var/lib/pool-managerd", "/var/cache/pool-managerd",
-	"/run/dbus",
-}
-
-// replacedTrees are empty by other lines of the sandbox: ProtectHome= and PrivateTmp=.
-var replacedTrees = []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp"}
 
 // sharedParents hold trees that have nothing to do with each other. What else lies at the top of the
 // file system or directly below one of them is a tree of its own, and is hidden around a model.
@@ -28,10 +19,6 @@ var sharedParents = []string{"/", "/opt", "/var", "/var/lib", "/var/cache", "/va
 var systemTrees = []string{
 	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr",
 }
-
-// HiddenTrees returns the trees in which an engine sees nothing but what the unit binds into them: a
-// binary below one needs a path in Prepared.ReadOnly that covers its libraries.
-func HiddenTrees() []string { return slices.Concat(hiddenTrees, replacedTrees) }
 
 // mSRec is MS_REC of mount(2): what is mounted below the source comes along, as in a unit file.
 const mSRec = 16384
@@ -56,11 +43,11 @@ func shownPaths(in Input) shown {
 			continue
 		}
 		// Sorted order puts a directory before what it holds.
-		if within(p, s.Bound) == "" {
+		if confine.Within(p, s.Bound) == "" {
 			s.Bound = append(s.Bound, p)
 		}
 		// ProtectHome=tmpfs makes /root with mode 0700, which the engine's user cannot pass.
-		if (within(tree, replacedTrees) == "" || tree == "/root") && !slices.Contains(s.Empty, tree) {
+		if (confine.Within(tree, confine.ReplacedTrees()) == "" || tree == "/root") && !slices.Contains(s.Empty, tree) {
 			s.Empty = append(s.Empty, tree)
 		}
 	}
@@ -75,7 +62,7 @@ func wantedPaths(in Input) []string {
 		want = append(want, in.Staged.Path)
 	}
 	binary := in.Prepared.Binary
-	if within(binary, HiddenTrees()) != "" && within(binary, in.Prepared.ReadOnly) == "" {
+	if confine.Within(binary, confine.HiddenTrees()) != "" && confine.Within(binary, in.Prepared.ReadOnly) == "" {
 		want = append(want, path.Dir(binary))
 	}
 	slices.Sort(want)
@@ -84,10 +71,10 @@ func wantedPaths(in Input) []string {
 
 // emptyTree returns the tree around p that is empty in the unit, "" when p is simply visible.
 func emptyTree(p, binary string) string {
-	if tree := within(p, HiddenTrees()); tree != "" {
+	if tree := confine.Within(p, confine.HiddenTrees()); tree != "" {
 		return tree
 	}
-	if within(p, systemTrees) != "" {
+	if confine.Within(p, systemTrees) != "" {
 		return ""
 	}
 	tree := "/"
@@ -97,25 +84,15 @@ func emptyTree(p, binary string) string {
 		}
 		tree = path.Join(tree, name)
 	}
-	if tree == p || within(binary, []string{tree}) != "" {
+	if tree == p || confine.Within(binary, []string{tree}) != "" {
 		return "" // nothing around it to hide, or the engine itself lives there
 	}
 	return tree
 }
 
-// within returns the first of trees that is p or holds it, "" when none does.
-func within(p string, trees []string) string {
-	for _, tree := range trees {
-		if p == tree || strings.HasPrefix(p, strings.TrimSuffix(tree, "/")+"/") {
-			return tree
-		}
-	}
-	return ""
-}
-
 // protectHome shuts the homes, or empties them where something in them is shown.
 func protectHome(s shown) Line {
-	if slices.ContainsFunc(s.Bound, func(p string) bool { return within(p, homes) != "" }) {
+	if slices.ContainsFunc(s.Bound, func(p string) bool { return confine.Within(p, homes) != "" }) {
 		return text("ProtectHome", "tmpfs", "/home, /root and /run/user are empty, but for what is bound below")
 	}
 	return text("ProtectHome", "yes", "/home, /root and /run/user are shut")
@@ -124,7 +101,7 @@ func protectHome(s shown) Line {
 // treeLines hide and show.
 func treeLines(s shown) []Line {
 	var lines []Line
-	for _, tree := range hiddenTrees {
+	for _, tree := range confine.ShutTrees() {
 		if slices.Contains(s.Empty, tree) {
 			continue
 		}
@@ -145,25 +122,19 @@ func treeLines(s shown) []Line {
 	return lines
 }
 
-// checkPaths refuses paths that PID 1 would refuse, or lose.
-func checkPaths(in Input) error {
-	for _, p := range slices.Concat([]string{in.Prepared.Binary}, wantedPaths(in)) {
+// checkPaths refuses paths that PID 1 would refuse, or lose: those of the pool, and what its model and engine need besides.
+func checkPaths(in Input) ([]pool.Refusal, error) {
+	var refused []pool.Refusal
+	wanted := wantedPaths(in)
+	for _, p := range append(wanted[:len(wanted):len(wanted)], in.Prepared.Binary) {
 		if !path.IsAbs(p) || path.Clean(p) != p {
-			return fmt.Errorf("render %s: path %q is not absolute and clean", replica(in), p)
+			return nil, fmt.Errorf("render %s: path %q is not absolute and clean", replica(in), p)
 		}
 	}
-	if why := unfit(in.Prepared.Binary); why != "" {
-		return textFailure(in.Pool, fmt.Sprintf("the engine's path %q %s", in.Prepared.Binary, why), "Rename it.")
-	}
-	for _, p := range wantedPaths(in) {
-		if i := strings.IndexFunc(p, lostInPaths); i >= 0 || unfit(p) != "" {
-			return textFailure(in.Pool, fmt.Sprintf("path %q holds a space, a colon, a quote, a backslash or a control character: "+
-				"such a path is lost from the unit at the next daemon-reload", p), "Rename the file or directory.")
+	for _, p := range wanted {
+		if why := confine.Path(p); why != "" && p != in.Pool.Model.Path() {
+			refused = append(refused, pool.Refuse("model", "Rename the file or directory.", "path %q %s", p, why))
 		}
 	}
-	return nil
+	return refused, nil
 }
-
-// lostInPaths are the characters that no systemd keeps in BindReadOnlyPaths of a transient unit over a
-// daemon-reload (seen on 252, 257 and 262), and quotes, which 257 fails to mount at all.
-func lostInPaths(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`:"'\`, r) }

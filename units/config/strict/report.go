@@ -58,6 +58,16 @@ func (r *Report) Rule(message, allowed, hint string, keys ...string) {
 	}
 }
 
+// RuleItem is Rule about an item of the first key's list; a negative item is the whole value.
+func (r *Report) RuleItem(item int, message, hint string, keys ...string) {
+	list := r.doc.Find(strings.Split(keys[0], ".")...)
+	if list == nil || item < 0 || item >= len(list.Items) {
+		r.Rule(message, "", hint, keys...)
+		return
+	}
+	r.add(list.Items[item].At, keys[0], message, "", hint)
+}
+
 // At is where a setter reports: one key of the document, or one item of its list.
 type At struct {
 	report *Report
