@@ -87,7 +87,7 @@ type Device struct {
 	Nodes []string `json:"nodes,omitempty"`
 }
 
-// Memory of a GPU or partition, in bytes. Used does not hold Reserved where the driver tells them
+// Memory of a GPU or partition, in bytes. Used does not hold Reserved where the driver reports them
 // apart.
 type Memory struct {
 	Total    uint64  `json:"total_bytes"`

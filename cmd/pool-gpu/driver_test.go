@@ -25,7 +25,7 @@ func TestDiscovery(t *testing.T) {
 	state.GPUs[0].Recovery = new(1)
 	state.GPUs[0].MIG = new(false)
 	state.GPUs[0].Processes = []fakenvml.Process{{PID: os.Getpid(), Used: gib}}
-	// The second tells as little as a card for desktops does.
+	// The second reports as little as a desktop card does.
 	state.GPUs[1] = fakenvml.GPU{UUID: fakenvml.UUID(1), Name: "small", PCI: "00010000:65:00.0", Total: 8 * gib}
 	s := start(t, built.library, &state).snapshot()
 	want := nvml.Snapshot{
@@ -88,7 +88,7 @@ func TestOldLibrary(t *testing.T) {
 		t.Errorf("processes by the first version: %+v", d.Processes)
 	}
 	if d.Remap != nil || d.Recovery != "" {
-		t.Errorf("what it cannot tell is told: %+v %q", d.Remap, d.Recovery)
+		t.Errorf("a fact that it does not have is reported: %+v %q", d.Remap, d.Recovery)
 	}
 	want := []string{"nvmlDeviceGetFieldValues", "nvmlDeviceGetMPSComputeRunningProcesses_v3", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetRemappedRows"}
 	if diff := cmp.Diff(want, s.Driver.Missing); diff != "" {
@@ -131,7 +131,8 @@ func TestInitCodes(t *testing.T) {
 	})
 }
 
-// TestReplacedDriver: the library in the process is the old one, so that another process must take over.
+// TestReplacedDriver: the library in the process is the old one, so that another process must take
+// over.
 func TestReplacedDriver(t *testing.T) {
 	t.Parallel()
 	state := fakenvml.Default(1, 24*gib)

@@ -1,5 +1,6 @@
-// Command pool-gpu tells about this host's NVIDIA GPUs over a unix socket, and keeps the promises of their memory. It is the only program
-// that loads NVIDIA's library, so that a driver which hangs, lacks a function or is replaced harms nobody else.
+// Command pool-gpu serves facts about this host's NVIDIA GPUs over a unix socket, and keeps the
+// reservations of their memory. It is the only program that loads NVIDIA's library, so that a
+// driver which hangs, lacks a function or is replaced harms no other process.
 //
 // It owns flags and wiring only: the rules are in package serve, the library in package driver.
 package main
@@ -25,7 +26,7 @@ import (
 // version is set at link time (-X main.version=…).
 var version = "0.0.0-dev"
 
-// Exit statuses. From exitReplaced on, the unit's next process is the remedy.
+// Exit statuses. From exitReplaced on, a new process of the unit helps.
 const (
 	exitOK       = 0
 	exitFailed   = 1
@@ -102,7 +103,8 @@ func status(err error, stderr io.Writer) int {
 	}
 }
 
-// listen takes the one socket that systemd passed (sd_listen_fds(3)), or makes one for root alone at path.
+// listen takes the one socket that systemd passed (sd_listen_fds(3)), or makes one for root alone
+// at path.
 func listen(path string) (net.Listener, error) {
 	if path == "" {
 		passed, err := activation.Listeners()
@@ -116,7 +118,7 @@ func listen(path string) (net.Listener, error) {
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
-		return nil, fmt.Errorf("somebody listens at %s already", path)
+		return nil, fmt.Errorf("another process listens at %s already", path)
 	} else if errors.Is(err, syscall.ECONNREFUSED) { // left behind by a process that died
 		if err := os.Remove(path); err != nil {
 			return nil, err

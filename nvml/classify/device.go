@@ -6,7 +6,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// Event judges a driver event.
+// Event classifies a driver event.
 func Event(e nvml.Event) Verdict {
 	var v Verdict
 	switch e.Kind {
@@ -32,7 +32,7 @@ func Event(e nvml.Event) Verdict {
 	return v.in(e.GI, e.CI)
 }
 
-// Device judges the facts of a GPU itself, by the worst that they say. ok is false where nothing is
+// Device classifies the facts of a GPU itself, by the worst of them. ok is false where nothing is
 // wrong.
 func Device(d nvml.Device) (v Verdict, ok bool) {
 	r, text, ok := judgeDevice(d)
@@ -75,14 +75,14 @@ func judgeDevice(d nvml.Device) (row, string, bool) {
 	return row{}, "", false
 }
 
-// recoveryRows judge nvml.Device.Recovery.
+// recoveryRows classify nvml.Device.Recovery.
 var recoveryRows = map[nvml.Recovery]row{
 	nvml.RecoveryNone: rowRecoveryNone, nvml.RecoveryReset: rowRecoveryReset, nvml.RecoveryReboot: rowRecoveryReboot,
 	nvml.RecoveryDrainP2P: rowRecoveryP2P, nvml.RecoveryDrainAndReset: rowRecoveryDrain,
 }
 
-// recoveryRow judges the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h. 5 to 7 (recover
-// the IMEX domain, reset the bus, reboot the system) are newer, and are told as the older action
+// recoveryRow classifies the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h. 5 to 7 (recover
+// the IMEX domain, reset the bus, reboot the system) are newer, and are reported as the older action
 // that contains them.
 func recoveryRow(n int) (row, bool) {
 	byNumber := []nvml.Recovery{nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryDrainP2P, nvml.RecoveryDrainAndReset,

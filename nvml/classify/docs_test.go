@@ -38,7 +38,7 @@ func TestTableInDocs(t *testing.T) {
 func page() string {
 	var b strings.Builder
 	b.WriteString("<!-- Written by go test ./nvml/classify -update; do not edit. -->\n# GPU errors\n\n" +
-		"What the driver, the kernel's log, the engines' logs and the samples say of a GPU is judged by these " +
+		"What the driver, the kernel's log, the engines' logs and the samples say of a GPU is classified by these " +
 		"tables.\n\n" +
 		"| class | what happens |\n| --- | --- |\n" +
 		"| `log` | nothing; with a code it explains why an engine ended |\n" +
@@ -47,9 +47,9 @@ func page() string {
 		"| `reset` | every pool on the GPU goes unready, drains and waits |\n" +
 		"| `host` | the same for all GPUs of the host, where the scope is the host |\n")
 	b.WriteString("\n## Xids\n\nAfter NVIDIA's Xid catalogue, <https://docs.nvidia.com/deploy/xid-errors/>. The " +
-		"driver tells them as events and in the kernel's log. " +
+		"driver reports them as events and in the kernel's log. " +
 		"In a MIG instance, what is `degraded` or less holds for that instance alone.\n\n" +
-		"| Xid | class | scope | action | code | remedy |\n| --- | --- | --- | --- | --- | --- |\n")
+		"| Xid | class | scope | action | code | hint |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range xidRows {
 		printRow(&b, ranges(r.codes), r.class, r.scope, r.action, r.code, r.hint)
 	}
@@ -57,16 +57,16 @@ func page() string {
 	printRow(&b, "any other", u.class, u.scope, u.action, u.code, u.hint)
 	b.WriteString("\n| Xid | what it is |\n| --- | --- |\n")
 	printNames(&b)
-	b.WriteString("\n## Others\n\n| source | kind | what is said | class | scope | action | code | remedy |\n| --- | " +
+	b.WriteString("\n## Others\n\n| source | kind | text | class | scope | action | code | hint |\n| --- | " +
 		"--- | --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows() {
 		fmt.Fprintf(&b, "| %s | `%s` ", r.source, r.kind)
 		printRow(&b, r.when, r.class, r.scope, r.action, r.code, r.hint)
 	}
-	b.WriteString("\nAn engine's line that quotes a request is not judged. Too little memory is not held against an " +
+	b.WriteString("\nAn engine's line that quotes a request is ignored. Too little memory is not held against an " +
 		"engine that goes on with `" + retryPhrase + "`.\n")
 	b.WriteString("\n## Engines that run without their GPU\n\nA start whose log has one of these lines fails with " +
-		"`GPU_UNAVAILABLE`. An engine of kind `command` is judged by all of them.\n\n" +
+		"`GPU_UNAVAILABLE`. All of them apply to an engine of kind `command`.\n\n" +
 		"| engines | line (regular expression) | meaning |\n| --- | --- | --- |\n")
 	for _, r := range fallbackRows {
 		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", strings.ReplaceAll(r.engines, " ", ", "),

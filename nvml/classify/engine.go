@@ -48,8 +48,8 @@ var enginePhrases = []enginePhrase{
 // allocation failed, retrying without pipeline parallelism", llama-context.cpp).
 const retryPhrase = "retrying without pipeline parallelism"
 
-// EngineLog judges a line of an engine's log. A line that quotes a caller's text (vLLM logs prompts
-// at its INFO level) is not judged: a prompt must not be able to restart an engine.
+// EngineLog classifies a line of an engine's log. A line that quotes a caller's text (vLLM logs prompts
+// at its INFO level) is ignored: a prompt must not be able to restart an engine.
 func EngineLog(line string) (v Verdict, ok bool) {
 	low := strings.ToLower(line)
 	if strings.Contains(low, retryPhrase) || quotes(low) {
@@ -78,7 +78,7 @@ func quotes(low string) bool {
 		strings.Contains(low, `"messages"`)
 }
 
-// Reason judges the lines of one run, the oldest first, and returns the verdict that explains its
+// Reason classifies the lines of one run, the oldest first, and returns the verdict that explains its
 // end best: the last of the worst class that was not taken back. ok is false where no line says
 // anything.
 func Reason(lines []string) (v Verdict, ok bool) {
@@ -89,9 +89,9 @@ func Reason(lines []string) (v Verdict, ok bool) {
 			short = false
 			continue
 		}
-		next, judged := EngineLog(line)
+		next, classified := EngineLog(line)
 		switch {
-		case !judged:
+		case !classified:
 		case next.Code == CodeCUDAMemory:
 			memory, short = next, true
 		case !ok || next.Class.Rank() >= v.Class.Rank():

@@ -58,7 +58,7 @@ func TestEngineLogPassesOver(t *testing.T) {
 	for name, line := range passedOver {
 		t.Run(name, func(t *testing.T) {
 			if v, ok := classify.EngineLog(line); ok {
-				t.Errorf("judged as %+v", v)
+				t.Errorf("classified as %+v", v)
 			}
 			if why, ok := classify.Fallback("llamacpp", line); ok {
 				t.Errorf("a fallback: %s", why)

@@ -46,8 +46,8 @@ var fallbackRows = []fallbackRow{
 }
 
 // Fallback reports whether a line of an engine's log means that it does not use its GPU, and why.
-// The engine is a kind of the pool file; one that the table does not name ("command") is judged by
-// every row. A line that quotes a caller's text is not judged.
+// The engine is a kind of the pool file; every row applies to one that the
+// table does not name ("command"). A line that quotes a caller's text is ignored.
 func Fallback(engine, line string) (why string, ok bool) {
 	if quotes(strings.ToLower(line)) {
 		return "", false

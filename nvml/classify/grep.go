@@ -6,7 +6,7 @@ import (
 )
 
 // Grep is a PCRE pattern for journalctl --grep that matches every line that Kernel, EngineLog,
-// Retried or Fallback judge, and few others. It has capital letters nowhere that matter: (?i) makes
+// Retried or Fallback take, and few others. It has capital letters nowhere that matter: (?i) makes
 // it independent of case, whichever way journalctl would choose by itself.
 func Grep() string {
 	parts := []string{`NVRM:`, `SXid \(`, regexp.QuoteMeta(retryPhrase)}

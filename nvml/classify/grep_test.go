@@ -11,8 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// judged are all sample lines that one of the parsers takes.
-func judged() []string {
+// classified are all sample lines that one of the parsers takes.
+func classified() []string {
 	var lines []string
 	for _, c := range kernelCases {
 		lines = append(lines, c.line)
@@ -33,7 +33,7 @@ func TestGrepInPCRE(t *testing.T) {
 	if out, err := exec.Command("grep", "-cvP", "x", "/dev/null").Output(); strings.TrimSpace(string(out)) != "0" {
 		t.Skipf("no grep that knows -P: %v", err)
 	}
-	lines := judged()
+	lines := classified()
 	cmd := exec.Command("grep", "-cP", classify.Grep())
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	out, err := cmd.Output()
@@ -42,10 +42,10 @@ func TestGrepInPCRE(t *testing.T) {
 	}
 }
 
-// FuzzGrep: no line that a parser judges is missed by the pattern, and no parser gives a verdict
+// FuzzGrep: no line that a parser takes is missed by the pattern, and no parser gives a verdict
 // that cannot be shown.
 func FuzzGrep(f *testing.F) {
-	for _, line := range judged() {
+	for _, line := range classified() {
 		f.Add(line)
 		f.Add(strings.ToUpper(line))
 	}
@@ -61,7 +61,7 @@ func FuzzGrep(f *testing.F) {
 		e, isEngine := classify.EngineLog(line)
 		_, isFallback := classify.Fallback("command", line)
 		if (isKernel || isEngine || isFallback || classify.Retried(line)) && !pattern.MatchString(line) {
-			t.Errorf("judged, and missed by Grep: %q", line)
+			t.Errorf("taken by a parser, and missed by Grep: %q", line)
 		}
 		check(t, k, isKernel)
 		check(t, e, isEngine)

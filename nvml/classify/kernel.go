@@ -30,7 +30,7 @@ var (
 	sxidLine = regexp.MustCompile(`SXid \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d{1,6})(?:,|$)\s*(.*)`)
 )
 
-// Kernel judges a line of the kernel's log. ok is false for a line that says nothing of a GPU's
+// Kernel classifies a line of the kernel's log. ok is false for a line that says nothing of a GPU's
 // health.
 func Kernel(line string) (v Verdict, ok bool) {
 	if m := xidLine.FindStringSubmatch(line); m != nil {

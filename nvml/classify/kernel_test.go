@@ -89,7 +89,7 @@ func TestKernelPassesOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if v, ok := classify.Kernel(line); ok {
-				t.Errorf("judged as %+v", v)
+				t.Errorf("classified as %+v", v)
 			}
 		})
 	}

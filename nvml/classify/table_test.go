@@ -72,7 +72,7 @@ func TestRanges(t *testing.T) {
 	}
 }
 
-// TestRows: kinds are few, as the label of a metric must be, and each source's texts are told
+// TestRows: kinds are few, as the label of a metric must be, and each source's texts are classified
 // apart.
 func TestRows(t *testing.T) {
 	kinds := map[string]bool{}

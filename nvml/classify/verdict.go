@@ -1,4 +1,4 @@
-// Package classify judges what is said of GPUs: driver events, lines of the kernel's and the
+// Package classify classifies reports about GPUs: driver events, lines of the kernel's and the
 // engines' logs, and the facts of a device itself. One table leads from a source and its code to a
 // class, a scope, an action and a hint; the reference page of GPU errors is printed from it.
 //
@@ -99,11 +99,11 @@ type Verdict struct {
 	Kind   string // a label of few values: see the table
 	Xid    int    // 0: none
 	Device string // UUID of the physical GPU; empty where the source does not tell, or it is all of them
-	PCI    string // as nvml.Device.PCI; the kernel's log tells it instead of the UUID
+	PCI    string // as nvml.Device.PCI; the kernel's log has it instead of the UUID
 	GI, CI *int   // the MIG instance; nil: the whole GPU
-	PID    int    // of the process that caused it, in the host's numbers; 0: not told
+	PID    int    // of the process that caused it, in the host's numbers; 0: unknown
 	Text   string // one plain clause: what happened
-	Hint   string // the remedy
+	Hint   string // what to do
 }
 
 // verdict makes one from its row.

@@ -22,7 +22,7 @@ const (
 	hintNVLink = "look at nvidia-smi nvlink --status and at the log of the fabric manager"
 )
 
-// xidRows judge each Xid, after NVIDIA's Xid catalogue
+// xidRows classify each Xid, after NVIDIA's Xid catalogue
 // (docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html, table "Xids", column "Resolution
 // Bucket (Immediate Action)"). Where they differ from it, a comment says why. A code that is in no
 // row, because the catalogue calls it unused or gives it no bucket, is unknownXid.
@@ -32,19 +32,19 @@ var xidRows = []xidRow{
 	{seq("14 37-38 43-44 66-67 92-93 106-108 121 137 141 152-153 157 160-161"),
 		ClassLog, ScopeGPU, ActionNone, "", ""},
 	// 45 (WORKFLOW_XID_45) is the clean-up after another error, which was reported before it and is
-	// judged by itself.
+	// classified by itself.
 	{seq("45 171-172"), ClassLog, ScopeProcess, ActionNone, CodeCUDA, "look at the Xid that came with this one: it names the cause"},
 	// The catalogues disagree on 94 (RESTART_APP here, elsewhere a reset) and 109 (RESET_GPU here,
 	// elsewhere the application): the engine is dead, the GPU may be well. The driver's own advice
 	// decides.
 	{seq("94 109"), ClassDegraded, ScopeGPU, ActionAdvice, CodeCUDA,
 		"the engine is started again; the GPU is shut only if the driver then asks for a reset (recovery action)"},
-	// So they do on 63 (IGNORE here): a bad row will be replaced at the next reset. Whoever lost
-	// data by it was told by 94 or 95.
+	// So they do on 63 (IGNORE here): a bad row will be replaced at the next reset. An engine
+	// that lost data by it got 94 or 95.
 	{seq("63"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "reset the GPU when it is idle, so that the bad row is replaced"},
 	{seq("46 62 64 95 110 119-120 136 140 143 155-156 158"), ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset},
 	// WORKFLOW_XID_48: with 94 the error was contained, with 95 or alone it was not. Without
-	// knowing, the GPU is shut; where the driver tells its recovery action, "none" opens it again
+	// knowing, the GPU is shut; where the driver reports its recovery action, "none" opens it again
 	// within seconds. 171 and 172 come with it and only say which memory it was.
 	{seq("48"), ClassReset, ScopeGPU, ActionReset, CodeUnavailable, hintReset + "; uncorrectable errors that come back ask for a new GPU"},
 	{seq("79"), ClassHost, ScopeHost, ActionReboot, CodeUnavailable, hintReboot},
@@ -55,11 +55,11 @@ var xidRows = []xidRow{
 	{seq("54"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "the auxiliary power of the GPU is missing: look at its cables"},
 	{seq("78"), ClassDegraded, ScopeGPU, ActionDriver, CodeDriver, "update the driver, or the vGPU software"},
 	// 154 reports a change of the recovery action; its text names it (see recoveryOf).
-	// Without the text the next sample tells.
+	// Without the text the next sample shows it.
 	{seq("154"), ClassDegraded, ScopeGPU, ActionWatch, CodeDriver, "look at the driver's recovery action: nvidia-smi -q"},
 }
 
-// unknownXid judges a code that the table does not have, of a newer driver for example.
+// unknownXid classifies a code that the table does not have, of a newer driver for example.
 var unknownXid = xidRow{nil, ClassDegraded, ScopeGPU, ActionWatch, CodeDriver,
 	"look the Xid up at docs.nvidia.com/deploy/xid-errors"}
 

@@ -44,12 +44,12 @@ func Ask(ctx context.Context, socket string, req wire.Request) (wire.Reply, erro
 	if err != nil {
 		return wire.Reply{}, fmt.Errorf("%w: %w", ErrNoAnswer, plain(ctx, err))
 	}
-	return reply, judge(req, reply)
+	return reply, check(req, reply)
 }
 
-// judge tells an answer from what only looks like one: without it, a helper that hangs would read
+// check separates an answer from what only looks like one: without it, a helper that hangs would read
 // as a refusal.
-func judge(req wire.Request, r wire.Reply) error {
+func check(req wire.Request, r wire.Reply) error {
 	switch {
 	case r.Error != "":
 		return &AnswerError{Text: r.Error}

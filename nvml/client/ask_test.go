@@ -93,7 +93,7 @@ func TestAsk(t *testing.T) {
 }
 
 // TestAskIsBounded: a helper that accepts and says nothing costs the time that the caller gave, and
-// no more than a little.
+// little more.
 func TestAskIsBounded(t *testing.T) {
 	socket, _ := answering(t, "")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

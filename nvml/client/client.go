@@ -74,7 +74,7 @@ func (c *Client) Ask(ctx context.Context, req wire.Request) (wire.Reply, error) 
 }
 
 // silence is the longest time without a line on a connection that is believed to live. PID 1
-// accepts for a helper that is dead or hangs, so nothing else tells.
+// accepts for a helper that is dead or hangs, so nothing else shows it.
 func (c *Client) silence() time.Duration { return max(c.interval, wire.Heartbeat) + grace }
 
 // Follow implements nvml.Source. It returns ctx's error, and leaves no goroutine behind.
@@ -92,7 +92,7 @@ func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
 			break
 		}
 		f.lost(err)
-		wait = nextWait(wait, f.told.Sub(begun))
+		wait = nextWait(wait, f.heardAt.Sub(begun))
 	}
 	return ctx.Err()
 }
@@ -132,7 +132,7 @@ type follower struct {
 	c       *Client
 	deliver func(nvml.Update)
 	fresh   time.Time     // when facts came last; the start before the first
-	told    time.Time     // when a line came last
+	heardAt time.Time     // when a line came last
 	problem *nvml.Problem // what was said last of missing facts; nil: they are fresh
 }
 
@@ -159,7 +159,7 @@ func (f *follower) connection(ctx context.Context) error {
 		if err := f.take(reply); err != nil {
 			return err
 		}
-		f.told = time.Now()
+		f.heardAt = time.Now()
 		// A whole line renews the bound, not each byte of one.
 		if err := f.extend(ctx, conn); err != nil {
 			return err
@@ -225,7 +225,7 @@ func (f *follower) lost(err error) {
 func closed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
 		errors.Is(err, syscall.EPIPE) ||
-		errors.Is(err, io.ErrClosedPipe) // a net.Pipe, where even a deadline cannot be set any more
+		errors.Is(err, io.ErrClosedPipe) // a net.Pipe, where even a deadline can no longer be set
 }
 
 // why puts the end of a connection into a clause for operators.

@@ -199,5 +199,5 @@ func askOver(t *testing.T, s *socket, req wire.Request) (wire.Reply, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r, judge(req, r)
+	return r, check(req, r)
 }

@@ -68,7 +68,7 @@ func FuzzLines(f *testing.F) {
 			}
 		}
 		if end == io.EOF && len(stream) > 0 && stream[len(stream)-1] != '\n' {
-			t.Errorf("the stream ended within a line, and that was not told")
+			t.Errorf("the stream ended within a line, without an error")
 		}
 	})
 }

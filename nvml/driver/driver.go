@@ -76,7 +76,7 @@ func New(o Options) *Driver {
 }
 
 // Call reports which NVML call runs now and since when; an empty name for none. EventSetWait, which
-// blocks by design, is not told. Safe at any time.
+// blocks by design, is left out. Safe at any time.
 func (d *Driver) Call() (name string, since time.Time) {
 	if c := d.inFlight.Load(); c != nil {
 		return c.name, c.since

@@ -62,8 +62,8 @@ func (r *reading) partition(parent nvml.Device, h gonvml.Device) (nvml.Partition
 // 1g.5gb+me", else made from attributes: some drivers tell the GPU's name alone.
 func (r *reading) profile(parent nvml.Device, h gonvml.Device) string {
 	if name := get(r, "nvmlDeviceGetName", h.GetName); name != nil {
-		if _, told, ok := strings.Cut(*name, " MIG "); ok {
-			return told
+		if _, profile, ok := strings.Cut(*name, " MIG "); ok {
+			return profile
 		}
 	}
 	if a := get(r, "nvmlDeviceGetAttributes_v2", h.GetAttributes); a != nil && parent.Memory != nil {
@@ -73,7 +73,7 @@ func (r *reading) profile(parent nvml.Device, h gonvml.Device) string {
 }
 
 // profileOf is the name that nvidia-smi gives a partition, such as "1g.10gb" or, for a part of a
-// GPU instance, "1c.2g.20gb". The driver tells only megabytes; the name has that share of the GPU,
+// GPU instance, "1c.2g.20gb". The driver reports only megabytes; the name has that share of the GPU,
 // in eighths and rounded up, of its whole gigabytes.
 func profileOf(a gonvml.DeviceAttributes, total uint64) string {
 	if a.GpuInstanceSliceCount == 0 || total == 0 {

@@ -52,9 +52,9 @@ type reading struct {
 
 func (r *reading) over() bool { return r.problem != nil || r.fatal != nil }
 
-// judge reports whether a call gave its value, and notes what its return code says about the GPU.
+// has reports whether a call gave its value, and notes what its return code says about the GPU.
 // Unsupported, missing and forbidden facts are absent, and no problem.
-func (r *reading) judge(name string, ret gonvml.Return, essential bool) bool {
+func (r *reading) has(name string, ret gonvml.Return, essential bool) bool {
 	switch {
 	case ret == gonvml.SUCCESS:
 		return true
@@ -72,7 +72,7 @@ func get[T any](r *reading, name string, f func() (T, gonvml.Return)) *T {
 		return nil
 	}
 	value, ret := ask(r.d, name, f)
-	if !r.judge(name, ret, false) {
+	if !r.has(name, ret, false) {
 		return nil
 	}
 	return &value
@@ -84,7 +84,7 @@ func must[T any](r *reading, name string, f func() (T, gonvml.Return)) (value T)
 		return value
 	}
 	value, ret := ask(r.d, name, f)
-	r.judge(name, ret, true)
+	r.has(name, ret, true)
 	return value
 }
 
@@ -215,7 +215,7 @@ func (r *reading) recovery(h gonvml.Device) nvml.Recovery {
 	return recoveryOf(*value)
 }
 
-// number makes the pointer that says "told" of any integer of NVML's.
+// number makes the pointer that stands for a known value of any integer of NVML's.
 func number[N ~int32 | ~uint32](n N) *int { return new(int(n)) }
 
 // roster remembers each GPU that this process has identified, so that one that is lost now keeps
@@ -226,7 +226,7 @@ func newRoster() *roster { return &roster{make(map[string]nvml.Device)} }
 
 // settle gives the GPUs that could not be identified the identity that is not taken by another one,
 // by index, and appends those that the driver no longer lists. What a GPU with a Problem did not
-// tell now is what it told last.
+// report now is what it reported last.
 func (r *roster) settle(devices []nvml.Device) []nvml.Device {
 	absent := maps.Clone(r.devices)
 	for i, dev := range devices {

@@ -40,7 +40,7 @@ func page() string {
 		"Nothing is kept over a restart of the daemon.\n\n" +
 		fmt.Sprintf("A clean re-probe is %d samples in a row, the first and the last at least %s apart, all taken "+
 			"after the last verdict that shuts the GPU, in each of which "+
-			"the GPU answers without an error and the driver's recovery action is none or not told. A gap in the "+
+			"the GPU answers without an error and the driver's recovery action is none or unknown. A gap in the "+
 			"facts begins it again.\n\n", cleanProbes, cleanSpan) +
 		"| health | engines may use it | entered by | left by |\n| --- | --- | --- | --- |\n")
 	fmt.Fprintf(&b, "| `%s` | yes | the first sample with the GPU, and nothing against it | any row below |\n", OK)

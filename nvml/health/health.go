@@ -3,7 +3,7 @@
 //
 // It owns the states and the rules by which a GPU gets worse and better again: verdicts only make
 // it worse, and only a clean re-probe makes it better. It is pure: no clock, no goroutine, no I/O;
-// whoever owns a Tracker calls it from one goroutine. It must not know pools, nor decide what is
+// the owner of a Tracker calls it from one goroutine. It must not know pools, nor decide what is
 // done to engines. Nothing is kept over a restart of the daemon: what still is wrong, the next
 // sample or the kernel's log of this boot says again.
 package health
@@ -72,7 +72,7 @@ const (
 	// quiet is how long nothing may have been said against a GPU that was only reported, so that
 	// the word stays visible to someone who looks.
 	quiet = 10 * time.Minute
-	// unknownAfter is the age from which facts say nothing of a GPU's health any more; shorter gaps
+	// unknownAfter is the age from which facts no longer say anything of a GPU's health; shorter gaps
 	// come with each restart of the helper.
 	unknownAfter = 30 * time.Second
 )
@@ -94,7 +94,7 @@ type Change struct {
 // Noted is what became of a verdict.
 type Noted struct {
 	Verdict classify.Verdict // with Device filled in where its PCI address was known
-	// Fresh: not a second report of the same fault from another source (the driver tells an Xid as
+	// Fresh: not a second report of the same fault from another source (the driver reports an Xid as
 	// an event and in the kernel's log). Only fresh ones are counted.
 	Fresh   bool
 	Changes []Change

@@ -11,7 +11,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/nvmltest"
 )
 
-// host is a Tracker and the GPUs that it is told of, on a clock of its own.
+// host is a Tracker and the GPUs that it follows, on a clock of its own.
 type host struct {
 	t       *testing.T
 	tracker *health.Tracker
@@ -88,7 +88,7 @@ func (h *host) shows(uuid string, want health.Health) {
 // untold makes the driver of GPU index one that has no field 230.
 func (h *host) untold(index int) { h.facts.Devices[index].Recovery = "" }
 
-// TestGPU are lives of GPUs, told as sentences.
+// TestGPU are lives of GPUs, as sentences.
 func TestGPU(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -296,8 +296,8 @@ func TestPartitions(t *testing.T) {
 	h.shows(second, health.Unknown)
 }
 
-// TestDeadFromTheStart: a GPU that never told its UUID is shown as lost, harms no one, and is a new
-// GPU once it tells.
+// TestDeadFromTheStart: a GPU that never had a UUID is shown as lost, harms no one, and is a new
+// GPU once it has one.
 func TestDeadFromTheStart(t *testing.T) {
 	dead := nvml.Device{Index: 1, Problem: &nvml.Problem{Kind: nvml.ProblemLost, Code: 15,
 		Text: "the GPU has fallen off the bus"}}
@@ -319,7 +319,7 @@ func TestDeadFromTheStart(t *testing.T) {
 	h.shows("", health.Unknown)
 }
 
-// TestCountedOnce: the driver tells one fault as an event and in the kernel's log; a second fault
+// TestCountedOnce: the driver reports one fault as an event and in the kernel's log; a second fault
 // is counted again.
 func TestCountedOnce(t *testing.T) {
 	const line = "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
@@ -360,7 +360,7 @@ func TestBeforeTheFirstSample(t *testing.T) {
 	}
 }
 
-// TestChanges: each change is told once, with its cause.
+// TestChanges: each change is reported once, with its cause.
 func TestChanges(t *testing.T) {
 	h := newHost(t, nvmltest.GPU(0), nvmltest.GPU(1))
 	h.xid(0, 94)

@@ -22,19 +22,19 @@ type mark struct {
 type run struct {
 	n           int
 	first, last time.Time
-	told        bool // the recovery action was told, as none, in each of them
+	none        bool // the recovery action was known to be none in each of them
 }
 
 // add takes a clean sample of that time into the run.
-func (r *run) add(taken time.Time, told bool) {
+func (r *run) add(taken time.Time, none bool) {
 	if r.n == 0 {
-		r.first, r.told = taken, true
+		r.first, r.none = taken, true
 	} else if !taken.After(r.last) {
 		return // the same sample again, or an older one
 	}
 	r.n++
 	r.last = taken
-	r.told = r.told && told
+	r.none = r.none && none
 }
 
 func (r *run) clean() bool { return r.n >= cleanProbes && r.last.Sub(r.first) >= cleanSpan }
@@ -55,13 +55,13 @@ var clearings = []clearing{
 		"a clean re-probe, and ten minutes without another such verdict",
 		func(m *mark, _ string) bool { return m.run.last.Sub(m.at) >= quiet }},
 	{Degraded, true, "a sample says so: another error of NVML, row remapping pending or failed, recovery action drain P2P",
-		"a clean re-probe that says it no more",
+		"a clean re-probe without it",
 		func(*mark, string) bool { return true }},
 	{Reset, false, "a verdict of class reset",
-		"a clean re-probe in which the driver tells the recovery action none; where it does not tell, one in a new session of NVML or after the GPU was lost or absent",
-		func(m *mark, session string) bool { return m.run.told || m.renewed(session) }},
+		"a clean re-probe in which the driver reports the recovery action none; where it reports none at all, one in a new session of NVML or after the GPU was lost or absent",
+		func(m *mark, session string) bool { return m.run.none || m.renewed(session) }},
 	{Reset, true, "a sample says so: RESET_REQUIRED, recovery action reset or drain and reset",
-		"a clean re-probe that says it no more",
+		"a clean re-probe without it",
 		func(*mark, string) bool { return true }},
 	{Lost, true, "a sample says so: GPU_IS_LOST, or a GPU that was there is missing",
 		"a clean re-probe: it answers again",
@@ -73,7 +73,7 @@ var clearings = []clearing{
 		"a clean re-probe of the GPU that caused it (of all, where none is named), in a new session of NVML or after it was lost or absent; a reboot is a new daemon",
 		func(m *mark, session string) bool { return m.renewed(session) }},
 	{Host, true, "a sample says so: recovery action reboot",
-		"a clean re-probe that says it no more",
+		"a clean re-probe without it",
 		func(*mark, string) bool { return true }},
 }
 

@@ -11,21 +11,21 @@ import (
 // sameFault is how far apart two reports of one fault may come.
 const sameFault = 10 * time.Second
 
-// report is one fault, whoever tells it.
+// report is one fault, from any source.
 type report struct {
 	device, kind string
 	xid, gi, ci  int
 }
 
-// told is who told a fault last, in which words.
-type told struct {
+// source is where a fault was reported last, and as what.
+type source struct {
 	source classify.Source
 	kind   string
 	at     time.Time
 }
 
-// reports remember who told which fault, to know a second report of the same.
-type reports map[report]told
+// reports remember the source of each fault, to recognise a second report of the same.
+type reports map[report]source
 
 // fresh reports whether the verdict is not the same fault as one from another source, or in other
 // words, shortly before. The same words from the same source are a new fault.
@@ -40,16 +40,16 @@ func (r reports) fresh(v classify.Verdict, at time.Time) bool {
 			delete(r, k)
 		}
 	}
-	r[key] = told{v.Source, v.Kind, at}
+	r[key] = source{v.Source, v.Kind, at}
 	return true
 }
 
-// faultOf names the fault apart from who tells it. A GPU that no sample has named is known by its
+// faultOf names the fault apart from its source. A GPU that no sample has named is known by its
 // address.
 func faultOf(v classify.Verdict) report {
 	f := report{device: cmp.Or(v.Device, v.PCI), kind: v.Kind, xid: v.Xid, gi: number(v.GI), ci: number(v.CI)}
 	switch {
-	case strings.HasPrefix(v.Kind, "recovery-"): // told by an event, and by Xid 154
+	case strings.HasPrefix(v.Kind, "recovery-"): // reported by an event, and by Xid 154
 		f.xid = 0
 	case v.Kind == "ecc-double-bit":
 		f.kind, f.xid = "xid", 48

@@ -15,7 +15,7 @@ func (t *Tracker) settle(at time.Time) []Change {
 	var changes []Change
 	for _, uuid := range slices.Sorted(maps.Keys(t.gpus)) {
 		g := t.gpus[uuid]
-		now, m := judge(g, host)
+		now, m := decide(g, host)
 		if now == g.health {
 			continue
 		}
@@ -25,9 +25,9 @@ func (t *Tracker) settle(at time.Time) []Change {
 	return changes
 }
 
-// judge is the health of a GPU by what is held against it, and the mark that decides; nil where
+// decide is the health of a GPU by what is held against it, and the mark that decides; nil where
 // none does.
-func judge(g *gpu, host *mark) (Health, *mark) {
+func decide(g *gpu, host *mark) (Health, *mark) {
 	if host != nil {
 		return Host, host
 	}
@@ -123,7 +123,7 @@ func (t *Tracker) fresh(uuid string) State {
 	if g == nil {
 		return State{Health: Unknown, Since: t.stale}
 	}
-	_, m := judge(g, host)
+	_, m := decide(g, host)
 	return State{Health: g.health, Since: g.since, Cause: m.why()}
 }
 

@@ -110,13 +110,13 @@ func (t *Tracker) holdOne(uuid string, v classify.Verdict, at time.Time, factual
 		key.gi, key.ci = number(v.GI), number(v.CI)
 	}
 	if key.health == Lost {
-		key.factual = true // it is a fact whoever says it: an answer disproves it
+		key.factual = true // it is a fact from any source: an answer disproves it
 	}
 	renew(t.known(uuid, at).marks, key, v, at, t.session)
 }
 
 // renew enters a mark, or says it again: then a clean re-probe starts again, and what the GPU went
-// through before counts no more.
+// through before no longer counts.
 func renew[K comparable](marks map[K]*mark, key K, v classify.Verdict, at time.Time, session string) {
 	m, ok := marks[key]
 	if !ok {

@@ -14,5 +14,5 @@ func (b *backoff) next() time.Duration {
 	return b.now
 }
 
-// reset is told of a success.
+// reset is called after a success.
 func (b *backoff) reset() { b.now = 0 }

@@ -64,7 +64,7 @@ func TestEvents(t *testing.T) {
 		}
 		c.Close()
 		if n := <-missed; n == 0 {
-			t.Error("no one was told that events may have been missed")
+			t.Error("followers got no event that events may have been missed")
 		}
 		h.end()
 	})
@@ -155,13 +155,13 @@ func TestDriverProblems(t *testing.T) {
 			return r.Snapshot != nil && r.Snapshot.Driver.Problem != nil &&
 				r.Snapshot.Driver.Problem.Kind == nvml.ProblemMismatch
 		})
-		told := time.Now()
+		sent := time.Now()
 		c.drain()
 		if err := <-h.ended; !errors.Is(err, ErrMismatch) {
 			t.Errorf("Run: %v", err)
 		}
-		if after := time.Since(told); after != mismatchExit {
-			t.Errorf("ended %v after followers were told", after)
+		if after := time.Since(sent); after != mismatchExit {
+			t.Errorf("ended %v after followers got it", after)
 		}
 		c.Close()
 	})

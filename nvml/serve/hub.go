@@ -41,11 +41,11 @@ type hub struct {
 	busy     bool // the worker has a job
 	began    time.Time
 	reopened bool // by the job that runs
-	watching bool // events are wanted, as the worker was told last
+	watching bool // events are wanted, as last asked of the worker
 	sampleAt time.Time
 
 	last    *nvml.Snapshot // nil: none yet
-	told    *nvml.Snapshot // what followers were sent last
+	sent    *nvml.Snapshot // what followers were sent last
 	problem *nvml.Problem  // of the driver as a whole
 	openAt  time.Time      // not before, while there is a problem
 	opening backoff
@@ -126,7 +126,7 @@ func (h *hub) breakSilence(now time.Time) {
 		return // checkStall speaks
 	}
 	for _, c := range h.all() {
-		if c.told && !now.Before(h.silentUntil(c)) {
+		if c.following && !now.Before(h.silentUntil(c)) {
 			h.send(c, encode(wire.Reply{Snapshot: h.last}), now)
 		}
 	}
@@ -142,7 +142,7 @@ func (h *hub) nextTurn(now time.Time) time.Time {
 	}
 	if h.stall.now == nil {
 		for c := range h.followers {
-			if c.told {
+			if c.following {
 				sooner(h.silentUntil(c))
 			}
 		}
@@ -276,24 +276,24 @@ func (h *hub) logDevices(s *nvml.Snapshot) {
 	}
 }
 
-// publish answers who waits for the sample, and tells followers. Nothing but Taken changed and
+// publish answers who waits for the sample, and sends to followers. Nothing but Taken changed and
 // no one waits: a line is due only so often that silence means something.
 func (h *hub) publish(now time.Time, force bool) {
 	for _, c := range h.running {
 		h.reply(c, h.answer(c, now), now)
 	}
 	h.running = nil
-	changed := force || h.told == nil || !same(h.told, h.last)
-	h.told = h.last
+	changed := force || h.sent == nil || !same(h.sent, h.last)
+	h.sent = h.last
 	var line []byte
 	for _, c := range h.all() {
-		if !changed && c.told && now.Add(h.interval()).Sub(c.sent) <= wire.Heartbeat {
+		if !changed && c.following && now.Add(h.interval()).Sub(c.sent) <= wire.Heartbeat {
 			continue
 		}
 		if line == nil {
 			line = encode(wire.Reply{Snapshot: h.last})
 		}
-		c.told = true
+		c.following = true
 		h.send(c, line, now)
 	}
 }
@@ -305,7 +305,7 @@ func same(a, b *nvml.Snapshot) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// event tells followers at once, and lets a sample follow: an event often means that something else
+// event goes to followers at once, and lets a sample follow: an event often means that something else
 // has changed.
 func (h *hub) event(e *nvml.Event, now time.Time) {
 	if e == nil {

@@ -155,7 +155,7 @@ func holdingOf(s *nvml.Snapshot, uuid string) (holding, bool) {
 	return h, true
 }
 
-// usedBy is what a unit's processes hold of a device, as far as the driver tells.
+// usedBy is what a unit's processes hold of a device, as far as the driver reports it.
 func (h holding) usedBy(unit, device string) (sum uint64) {
 	processes := h.processes
 	if of, ok := h.parts[device]; ok {

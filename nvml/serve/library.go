@@ -12,7 +12,7 @@ import (
 type Library interface {
 	// Open starts a session, and does nothing in one.
 	Open() error
-	// Sample reads everything. Its error is about the driver as a whole: the session is of no more
+	// Sample reads everything. Its error is about the driver as a whole: the session is unusable
 	// use.
 	Sample() (*nvml.Snapshot, error)
 	// Close ends the session, and does nothing without one.

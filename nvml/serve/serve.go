@@ -142,8 +142,8 @@ type client struct {
 	conn  net.Conn
 
 	// Of the loop.
-	told bool      // a follower that had a snapshot
-	sent time.Time // the last line
+	following bool      // a follower that had a snapshot
+	sent      time.Time // the last line
 }
 
 // serve reads the question, and writes lines until the loop ends them or the other side goes away.

@@ -39,7 +39,7 @@ func TestFollow(t *testing.T) {
 			return r.Snapshot != nil && r.Snapshot.Devices[0].Memory.Used == gib
 		})
 		if late := time.Since(changed); late > DefaultInterval {
-			t.Errorf("told after %v", late)
+			t.Errorf("answered after %v", late)
 		}
 		c.Close()
 		h.end()

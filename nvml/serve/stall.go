@@ -9,7 +9,7 @@ import (
 
 // The times of a driver that hangs, or was replaced.
 const (
-	// stallAfter is how long one call may take before those who wait are told.
+	// stallAfter is how long one call may take before those who wait get an answer.
 	stallAfter = 2 * time.Second
 	// stallExit is how long one call may take before the process gives way to a new one.
 	stallExit = time.Minute
@@ -19,7 +19,7 @@ const (
 	// one has the new library.
 	mismatchExit = 10 * time.Second
 	// In a process that never worked with it, the library was read from disk lately, and a new one
-	// most likely gets the same: there is no hurry, and processes must not follow each other in a
+	// most likely gets the same: it need not be soon, and processes must not follow each other in a
 	// loop.
 	mismatchExitNew = time.Minute
 	// waiterGrace is how much longer than its timeout a wait for events may take.
@@ -69,7 +69,7 @@ func (h *hub) checkStall(now time.Time) error {
 	return nil
 }
 
-// answerStalled tells everyone who waits for a sample that there will be none.
+// answerStalled answers everyone who waits for a sample that there will be none.
 func (h *hub) answerStalled(now time.Time) {
 	for _, c := range append(h.running, h.asks...) {
 		h.reply(c, wire.Reply{Stalled: h.stall.now}, now)
@@ -93,7 +93,7 @@ type mismatch struct {
 	worked bool      // this process had a session
 }
 
-// note is told each outcome: a problem, or nil.
+// note takes each outcome: a problem, or nil.
 func (m *mismatch) note(p *nvml.Problem, now time.Time) {
 	switch {
 	case p == nil:

@@ -139,7 +139,7 @@ func (w *worker) call() (name string, since time.Time) {
 	return w.library.Call()
 }
 
-// waitingSince tells since when the waiter's call runs; zero: none does.
+// waitingSince is when the waiter's call began; zero: none runs.
 func (w *worker) waitingSince() time.Time {
 	if at := w.waitSince.Load(); at != nil {
 		return *at

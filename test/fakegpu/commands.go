@@ -22,8 +22,8 @@ ecc GPU                     an uncorrectable memory error, with its event
 unavailable GPU             the event that the GPU cannot be reached
 recovery GPU ACTION         what the driver advises (0 none, 1 reset, 2 reboot), with its event
 lose GPU | restore GPU      every call says GPU_IS_LOST, or works again
-hog GPU BYTES | unhog GPU   a foreign process holds memory, or no more
-late DURATION               memory is given back so long after a process ended
+hog GPU BYTES | unhog GPU   a foreign process holds memory, or no longer
+late DURATION               memory is released so long after a process ended
 hang CALL | unhang          an NVML call does not return
 latency DURATION            each NVML call takes so long
 init CODE                   what nvmlInit returns: 0, 4, 9 or 18
@@ -202,7 +202,8 @@ func giveBackGPU(g *fakenvml.GPU) {
 	g.Processes = others
 }
 
-// kernelLine is what the real driver logs of an Xid. The bus id there has four digits of the domain and no function.
+// kernelLine is what the real driver logs of an Xid. The bus id there has four digits of the domain
+// and no function.
 func kernelLine(pci string, xid fakenvml.Event, pid uint64) string {
 	place := strings.TrimSuffix(strings.TrimPrefix(pci, "0000"), ".0")
 	if xid.GI >= 0 {
@@ -215,8 +216,8 @@ func kernelLine(pci string, xid fakenvml.Event, pid uint64) string {
 	return fmt.Sprintf("NVRM: Xid (PCI:%s): %d, pid=%s, name=stubengine, fake", place, xid.Data, process)
 }
 
-// logKernel writes a line where the kernel's log can be written to: in a container it often cannot. journald takes the first word of what
-// a program writes there for its name.
+// logKernel writes a line where the kernel's log can be written to: in a container it often cannot.
+// journald takes the first word of what a program writes there for its name.
 func logKernel(line string) {
 	f, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
 	if err != nil {

@@ -22,7 +22,7 @@ type driver struct {
 	dir  string
 	mu   sync.Mutex
 	now  fakenvml.State
-	late time.Duration // how long after the end of a process its memory is given back
+	late time.Duration // how long after the end of a process its memory is released
 }
 
 func newDriver(dir string, s fakenvml.State) *driver { return &driver{dir: dir, now: s} }

@@ -76,7 +76,7 @@ func state(t *testing.T, dir string) string {
 	return string(text)
 }
 
-// until waits for the state to say something, or to say it no more.
+// until waits for the state to say something, or to stop saying it.
 func until(t *testing.T, dir, text string, there bool) {
 	t.Helper()
 	for range 500 {
@@ -128,7 +128,7 @@ func TestTake(t *testing.T) {
 		c.Close()
 		until(t, dir, held, false)
 		if took := time.Since(began); took < 300*time.Millisecond {
-			t.Errorf("given back after %s", took)
+			t.Errorf("released after %s", took)
 		}
 	})
 }
@@ -187,7 +187,8 @@ func TestKernelLine(t *testing.T) {
 	}
 }
 
-// TestAtOnce: whatever engines and operators do together, no more is given than there is, and in the end all of it is back.
+// TestAtOnce: whatever engines and operators do together, never more is given than there is, and in
+// the end all of it is back.
 func TestAtOnce(t *testing.T) {
 	d, dir := running(t)
 	var all sync.WaitGroup
@@ -228,7 +229,8 @@ func holding(list []fakenvml.Process) (sum uint64) {
 	return sum
 }
 
-// TestServe: the driver is unloaded when its process ends, and nothing that an engine does then brings it back.
+// TestServe: the driver is unloaded when its process ends, and nothing that an engine does then
+// brings it back.
 func TestServe(t *testing.T) {
 	dir := t.TempDir()
 	done := make(chan error, 1)

@@ -1,12 +1,14 @@
-// Command fakegpu stands in for the kernel driver of GPUs that a test machine does not have: it holds their state, gives memory to
-// engines that ask for it and takes it back when they end, and breaks on request. The fake libnvidia-ml.so.1 (test/fakenvml) tells what
-// it says to whoever loads it.
+// Command fakegpu stands in for the kernel driver of GPUs that a test machine does not have: it
+// holds their state, gives memory to engines that ask for it and takes it back when they end, and
+// breaks on request. The fake libnvidia-ml.so.1 (test/fakenvml) returns what it says to each
+// program that loads it.
 //
 //	fakegpu serve [--dir DIR] [--gpus N] [--vram BYTES] [--mig N]
 //	fakegpu ctl [--dir DIR] COMMAND [ARGUMENT…]
 //
-// Engines connect to DIR/take.sock and send one line, a JSON object of bytes by UUID; the answer is "ok" or "out of memory". What they
-// got is theirs until the connection ends, as a process's memory is until it ends. The commands are in commands.go.
+// Engines connect to DIR/take.sock and send one line, a JSON object of bytes by UUID; the answer is
+// "ok" or "out of memory". What they got is theirs until the connection ends, as a process's memory
+// is until it ends. The commands are in commands.go.
 package main
 
 import (

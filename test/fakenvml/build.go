@@ -17,8 +17,8 @@ var source embed.FS
 // SOName is the name under which programs load the library.
 const SOName = "libnvidia-ml.so.1"
 
-// Build compiles the library into dir and returns its path. old leaves out the calls that drivers before 470 lack. It needs a C
-// compiler, and NVML's header out of the module go-nvml.
+// Build compiles the library into dir and returns its path. old leaves out the calls that drivers
+// before 470 lack. It needs a C compiler, and NVML's header out of the module go-nvml.
 func Build(ctx context.Context, dir string, old bool) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/NVIDIA/go-nvml").Output()
 	if err != nil {

@@ -44,7 +44,8 @@ func exports(t *testing.T, old bool) []string {
 	return names
 }
 
-// TestMissingSymbols: what an old library lacks is really not there, so that a call of it ends the process as it would with a real one.
+// TestMissingSymbols: what an old library lacks is really not there, so that a call of it ends the
+// process as it would with a real one.
 func TestMissingSymbols(t *testing.T) {
 	now, old := exports(t, false), exports(t, true)
 	var missing []string
@@ -62,7 +63,8 @@ func TestMissingSymbols(t *testing.T) {
 	}
 }
 
-// TestHangReachesEveryCall: a test that has a call hang must not pass because that call never looks.
+// TestHangReachesEveryCall: a test that has a call hang must not pass because that call never
+// looks.
 func TestHangReachesEveryCall(t *testing.T) {
 	files, err := filepath.Glob("src/*.c")
 	if err != nil {

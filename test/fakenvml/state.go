@@ -1,7 +1,9 @@
-// Package fakenvml builds a fake libnvidia-ml.so.1 out of the C files beside it, and writes the state that it answers from. It stands
-// for GPUs, which no test machine has; everything above it, from the dynamic loader to the daemon, is the real thing.
+// Package fakenvml builds a fake libnvidia-ml.so.1 out of the C files beside it, and writes the
+// state that it answers from. It stands for GPUs, which no test machine has; everything above it,
+// from the dynamic loader to the daemon, is the real thing.
 //
-// It owns the format of that state. It must not know the product: what the library tells is written from NVML's public header.
+// It owns the format of that state. It must not know the product: what the library returns is
+// written from NVML's public header.
 package fakenvml
 
 import (
@@ -12,7 +14,8 @@ import (
 	"strings"
 )
 
-// Dir is where the library looks for the state, unless the environment variable FAKENVML_DIR names another place.
+// Dir is where the library looks for the state, unless the environment variable FAKENVML_DIR names
+// another place.
 const Dir = "/run/fakegpu"
 
 // The files in it.
@@ -21,7 +24,8 @@ const (
 	EventsFile = "events"
 )
 
-// State is everything that the fake driver tells. The zero value of a field that is a pointer is "not supported".
+// State is everything that the fake driver reports. The zero value of a field that is a pointer is
+// "not supported".
 type State struct {
 	Driver, Library string
 	CUDA            int    // 12040 is 12.4
@@ -69,7 +73,8 @@ type Process struct {
 	Used uint64
 }
 
-// String is the state in the library's format: a key and its value a line; "gpu" begins a GPU, "partition" a partition of it.
+// String is the state in the library's format: a key and its value a line; "gpu" begins a GPU,
+// "partition" a partition of it.
 func (s State) String() string {
 	var b strings.Builder
 	line := func(key string, values ...any) {
@@ -168,7 +173,7 @@ type Event struct {
 	GI, CI int    // −1: the whole GPU
 }
 
-// Append tells the event to every process that listens.
+// Append sends the event to every process that listens.
 func (e Event) Append(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, EventsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -19,13 +19,14 @@ import (
 
 // reader is the library's own reader of the state, in a program that prints what it has read.
 type reader struct {
-	t    testing.TB
-	dir  string
-	ask  io.Writer
-	told *bufio.Reader
+	t   testing.TB
+	dir string
+	ask io.Writer
+	out *bufio.Reader
 }
 
-// newReader compiles the reader with checks of its memory accesses and starts it on an empty directory.
+// newReader compiles the reader with checks of its memory accesses and starts it on an empty
+// directory.
 func newReader(t testing.TB) *reader {
 	t.Helper()
 	dir := t.TempDir()
@@ -75,7 +76,7 @@ func (r *reader) read() string {
 	}
 	var b strings.Builder
 	for {
-		line, err := r.told.ReadString('\n')
+		line, err := r.out.ReadString('\n')
 		if err != nil {
 			r.t.Fatalf("after %q: %v", b.String(), err)
 		}
@@ -132,8 +133,9 @@ func TestLibraryReadsWhatIsWritten(t *testing.T) {
 	})
 }
 
-// TestEveryChangeIsSeen: two changes of the same length within one tick of the clock, as kernels before 6.13 keep it for files, are told
-// from what was before them, though a file system may give the second the inode that the first took the place of.
+// TestEveryChangeIsSeen: two changes of the same length within one tick of the clock, as kernels
+// before 6.13 keep it for files, are seen from what was before them, though a file system may give
+// the second the inode that the first took the place of.
 func TestEveryChangeIsSeen(t *testing.T) {
 	r := newReader(t)
 	s, tick := Default(1, 24<<30), time.Unix(1e9, 0)
@@ -152,7 +154,8 @@ func TestEveryChangeIsSeen(t *testing.T) {
 	}
 }
 
-// TestReplacedWhileItIsRead: each reading is one of the states that were in force, and never half of one.
+// TestReplacedWhileItIsRead: each reading is one of the states that were in force, and never half
+// of one.
 func TestReplacedWhileItIsRead(t *testing.T) {
 	r := newReader(t)
 	states := []State{Default(1, 8<<30), full(), Default(8, 24<<30)}
@@ -223,7 +226,8 @@ func FuzzState(f *testing.F) {
 	})
 }
 
-// FuzzReader: whatever lies in the file, the reader stays within its memory, and takes the next state that is right.
+// FuzzReader: whatever lies in the file, the reader stays within its memory, and takes the next
+// state that is right.
 func FuzzReader(f *testing.F) {
 	f.Add(full().String())
 	f.Add("gpu\nremap 1\ncc\npartition\nprocess -1 x\ngpu")

@@ -1,7 +1,7 @@
-// Package golden holds what programs print to the files that pin it, for tests of any package. A package that uses it has
-// its own flag -update, which it passes on.
+// Package golden holds what programs print to the files that pin it, for tests of any package. A
+// package that uses it has its own flag -update, which it passes on.
 //
-// It owns how such files are read, compared and written anew. It must not know what is in them.
+// It owns how such files are read, compared and rewritten. It must not know what is in them.
 package golden
 
 import (
@@ -27,12 +27,13 @@ func File(t testing.TB, path, got string, update bool) {
 		t.Fatalf("%v; run the test with -update to write it", err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s is not what comes out; -update writes it anew (-want +got):\n%s", path, diff)
+		t.Errorf("%s is not what comes out; -update rewrites it (-want +got):\n%s", path, diff)
 	}
 }
 
-// Cases runs a subtest for each file that matches: what stands before the last three dashes at the end of a line goes into convert, and what comes
-// out must be what stands behind it. Fewer files than least are a mistake in the pattern.
+// Cases runs a subtest for each file that matches: what stands before the last three dashes at the
+// end of a line goes into convert, and what comes out must be what stands behind it. Fewer files
+// than least are a mistake in the pattern.
 func Cases(t *testing.T, pattern string, least int, update bool, convert func(t *testing.T, input string) string) {
 	t.Helper()
 	paths, err := filepath.Glob(pattern)
@@ -51,8 +52,8 @@ func Cases(t *testing.T, pattern string, least int, update bool, convert func(t 
 	}
 }
 
-// Split cuts at the last divider: what goes in may hold dashes of its own, and need not end with a line break. A file without
-// a divider is all input.
+// Split cuts at the last divider: what goes in may hold dashes of its own, and need not end with a
+// line break. A file without a divider is all input.
 func Split(content string) (input, want string) {
 	at := strings.LastIndex(content, divider)
 	if at < 0 {

@@ -74,8 +74,9 @@ func byHand(t *testing.T) string {
 	return socket
 }
 
-// inSandbox runs pool-gpu as its packaged units do, under other names and from where it was built, and returns the socket. The units are
-// files below /run for as long as the test runs, since a transient unit cannot have all of these lines (RestrictAddressFamilies=none).
+// inSandbox runs pool-gpu as its packaged units do, under other names and from where it was built,
+// and returns the socket. The units are files below /run for as long as the test runs, since a
+// transient unit cannot have all of these lines (RestrictAddressFamilies=none).
 func inSandbox(t *testing.T) string {
 	t.Helper()
 	if _, err := os.Stat("/run/systemd/system"); err != nil || os.Geteuid() != 0 {
@@ -143,7 +144,7 @@ func systemctl(t *testing.T, args ...string) {
 	}
 }
 
-// snapshot asks until somebody listens at socket and the driver has been read.
+// snapshot asks until a process listens at socket and the driver has been read.
 func snapshot(t *testing.T, socket string) *nvml.Snapshot {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

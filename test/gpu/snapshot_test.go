@@ -15,8 +15,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// TestSnapshot: what pool-gpu reads is what nvidia-smi prints, with and without the sandbox of the packaged unit. That the sandbox
-// allows all that NVIDIA's library does is known nowhere else.
+// TestSnapshot: what pool-gpu reads is what nvidia-smi prints, with and without the sandbox of the
+// packaged unit. That the sandbox allows all that NVIDIA's library does is known nowhere else.
 func TestSnapshot(t *testing.T) {
 	needGPU(t)
 	for name, socket := range map[string]func(*testing.T) string{"by_hand": byHand, "in_the_sandbox": inSandbox} {
@@ -98,7 +98,7 @@ func sane(t *testing.T, d nvml.Device) {
 	}
 }
 
-// TestSampleTime tells how long a snapshot takes here. It asserts nothing of that: how fast a driver is, is no promise.
+// TestSampleTime logs how long a snapshot takes here. It asserts nothing of that.
 func TestSampleTime(t *testing.T) {
 	needGPU(t)
 	socket := byHand(t)

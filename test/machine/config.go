@@ -129,7 +129,7 @@ func addPath(t *tar.Writer, host, name string, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	// Everything belongs to the machine's root, whoever built it on the host.
+	// Everything belongs to the machine's root, not to the user who built it on the host.
 	h.Name, h.Uid, h.Gid, h.Uname, h.Gname = name, 0, 0, "", ""
 	if mode != 0 {
 		h.Mode = tarMode(mode)

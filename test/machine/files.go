@@ -11,7 +11,7 @@ import (
 )
 
 // WriteFile writes a file in the machine, owned by root, with exactly these permissions. It makes missing directories
-// and replaces the file in one step, so that nobody in the machine sees half of it.
+// and replaces the file in one step, so that no process in the machine sees half of it.
 func (m *Machine) WriteFile(ctx context.Context, name string, content []byte, mode fs.FileMode) error {
 	return m.writeFrom(ctx, name, bytes.NewReader(content), mode)
 }

@@ -16,7 +16,7 @@ import (
 var customizeScript string
 
 // Build returns the directory of the recipe's root file system and builds it when the cache does not have it yet: half
-// a minute on a fast mirror. The directory is shared by all machines; nobody may write to it.
+// a minute on a fast mirror. The directory is shared by all machines, and read-only by agreement.
 //
 // Debian's default mirror is used, or the one that the environment variable MIRROR names. Progress, one line per step,
 // goes to log; nil is silence.

@@ -30,7 +30,7 @@ func newRunDir(ctx context.Context) (*runDir, error) {
 	if err := os.MkdirAll(runRoot, 0o700); err != nil {
 		return nil, err
 	}
-	// Between the making of a directory and its locking nobody may sweep.
+	// Between the making of a directory and its locking no other process may sweep.
 	all, err := lockFile(ctx, filepath.Join(runRoot, ".lock"))
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ type vmBoot struct {
 }
 
 // unitOfAgent starts the agent when commands make sense; the kernel line names the unit in systemd.wants=. Without its agent
-// the machine is of no use, and its end tells the harness so.
+// the machine is unusable, and its end shows that to the harness.
 const unitOfAgent = `[Unit]
 Description=Agent of the test harness
 DefaultDependencies=no

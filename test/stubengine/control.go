@@ -15,12 +15,12 @@ import (
 
 // controls are the requests that break the engine, or show what its sandbox lets through.
 //
-//	POST /stub/health?status=500   /health answers with the status from now on; 200 mends it
+//	POST /stub/health?status=500   /health answers with the status from now on; 200 restores it
 //	POST /stub/crash?signal=SEGV   a signal to itself that nothing can catch or delay; SIGKILL when left out
 //	POST /stub/exit?code=3         ends with the status
 //	POST /stub/alloc?bytes=N       takes N bytes more of memory and touches each page
-//	POST /stub/hang                no request is answered any more, this one apart
-//	POST /stub/mute                no completion is answered any more, everything else is
+//	POST /stub/hang                no further request is answered, this one apart
+//	POST /stub/mute                no further completion is answered, everything else is
 //	POST /stub/say?line=TEXT       logs the line
 //	POST /stub/open?path=/dev/x    200 with what came of opening it for reading and writing as text
 //	POST /stub/dial?network=tcp&address=10.0.0.1:80   200 with what came of it as text
@@ -45,8 +45,9 @@ func (e *engine) setHealth(w http.ResponseWriter, r *http.Request) {
 	e.health.Store(int32(status))
 }
 
-// crash sends a signal to itself. Go's runtime catches most of them, so that only SIGKILL and SIGSTOP do what they
-// do to another program; SIGSEGV, SIGABRT and the like end it with status 2 and a trace.
+// crash sends a signal to itself. Go's runtime catches most of them, so that only SIGKILL and
+// SIGSTOP do what they do to another program; SIGSEGV, SIGABRT and the like end it with status 2
+// and a trace.
 func crash(w http.ResponseWriter, r *http.Request) {
 	signal := syscall.SIGKILL
 	if name := r.URL.Query().Get("signal"); name != "" {
@@ -87,7 +88,7 @@ func (e *engine) alloc(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "allocated", n)
 }
 
-// dial tells what becomes of a connection from inside the sandbox: "connected", or the error.
+// dial returns what becomes of a connection from inside the sandbox: "connected", or the error.
 func dial(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	c, err := net.DialTimeout(q.Get("network"), q.Get("address"), 2*time.Second)

@@ -14,7 +14,7 @@ type engine struct {
 	o      options
 	loaded atomic.Bool
 	health atomic.Int32 // the status of /health once loaded
-	hung   atomic.Bool  // no request is answered any more
+	hung   atomic.Bool  // no request is answered
 	mute   atomic.Bool  // no completion is
 
 	mu       sync.Mutex
@@ -100,7 +100,8 @@ func (e *engine) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, "llamacpp:requests_processing %d\nllamacpp:tokens_predicted_total %d\n", busy, done)
 }
 
-// complete answers with one word, after the time that the query's "delay" asks for; a slot is busy meanwhile.
+// complete answers with one word, after the time that the query's "delay" asks for; a slot is busy
+// meanwhile.
 func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 	var delay time.Duration
 	if text := r.URL.Query().Get("delay"); text != "" {

@@ -16,8 +16,8 @@ import (
 // fakeDriver is where the fake driver of test/fakegpu gives memory to engines.
 const fakeDriver = "/run/fakegpu/take.sock"
 
-// takeMemory takes the memory of each visible device, and holds it until the closer is closed or the process ends. Where there is not
-// enough it logs so in llama.cpp's words.
+// takeMemory takes the memory of each visible device, and holds it until the closer is closed or
+// the process ends. Where there is not enough it logs so in llama.cpp's words.
 func takeMemory(o options, log io.Writer) (io.Closer, error) {
 	if o.VRAM == 0 || o.Masked == "" {
 		return io.NopCloser(nil), nil
@@ -48,7 +48,8 @@ func takeMemory(o options, log io.Writer) (io.Closer, error) {
 	return c, nil
 }
 
-// openNode tells what becomes of opening a device node from inside the sandbox: "opened", or the errno by name.
+// openNode returns what becomes of opening a device node from inside the sandbox: "opened", or the
+// errno by name.
 func openNode(w http.ResponseWriter, r *http.Request) {
 	f, err := os.OpenFile(r.URL.Query().Get("path"), os.O_RDWR|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// driverAnswers is a driver that gives one answer, and tells what it was asked and when the connection ended.
+// driverAnswers is a driver that gives one answer, and records what it was asked and when the
+// connection ended.
 func driverAnswers(t *testing.T, answer string) (socket string, asked <-chan string, ended <-chan error) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "take.sock")
@@ -52,7 +53,7 @@ func TestTakeMemory(t *testing.T) {
 		}
 		select {
 		case err := <-ended:
-			t.Fatalf("given back at once: %v", err)
+			t.Fatalf("released at once: %v", err)
 		default:
 		}
 		held.Close()

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loadStep is how often a load shows progress. burst is how long it burns the processor each time: a tenth of
-// a core, which is little for a load and much for a process that only answers a health check.
+// loadStep is how often a load shows progress. burst is how long it burns the processor each time:
+// a tenth of a core, which is little for a load and much for a process that only answers a health
+// check.
 const (
 	loadStep = 200 * time.Millisecond
 	burst    = 20 * time.Millisecond
@@ -50,7 +51,8 @@ func burn(d time.Duration) {
 	}
 }
 
-// readSome reads a piece of the model from the disk itself: what the page cache has of it is dropped before.
+// readSome reads a piece of the model from the disk itself: what the page cache has of it is
+// dropped before.
 func readSome(model string, step int) error {
 	f, err := os.Open(model)
 	if err != nil {

@@ -1,11 +1,13 @@
-// Command stubengine stands in for an inference engine where a test needs a hundred engines at once, or a fault
-// on request: it serves the HTTP surface of llama-server that pool-managerd reads (/health, /slots, /props,
-// /metrics, /v1/completions with a one-word answer), loads for as long as it is told, and breaks when it is asked to.
-// It computes nothing. Promises about real inference are tested with the real llama-server instead.
+// Command stubengine stands in for an inference engine where a test needs a hundred engines at
+// once, or a fault on request: it serves the HTTP surface of llama-server that pool-managerd reads
+// (/health, /slots, /props, /metrics, /v1/completions with a one-word answer), loads for as long as
+// an option says, and breaks on request. It computes nothing. Promises about real inference are
+// tested with the real llama-server instead.
 //
-// It takes llama-server's flags (-m, -c, -np, …) and ignores those that mean nothing to it, so that a pool of
-// engine "llamacpp" runs it as it is; a pool of engine "command" passes --port {port}. Its own flags are in
-// options.go. While it runs, POST requests below /stub/ control it; they are in control.go.
+// It takes llama-server's flags (-m, -c, -np, …) and ignores those that mean nothing to it, so that
+// a pool of engine "llamacpp" runs it as it is; a pool of engine "command" passes --port {port}.
+// Its own flags are in options.go. While it runs, POST requests below /stub/ control it; they are
+// in control.go.
 package main
 
 import (
@@ -92,8 +94,9 @@ func run(o options) error {
 	return err
 }
 
-// byModel lets the model's name decide how it loads, so that a test can reload an engine to a model that does something else: one named like
-// crash.gguf ends the engine while it loads, one like slow.gguf takes two seconds.
+// byModel lets the model's name decide how it loads, so that a test can reload an engine to a model
+// that does something else: one named like crash.gguf ends the engine while it loads, one like
+// slow.gguf takes two seconds.
 func byModel(o options) options {
 	switch name := filepath.Base(o.Model); {
 	case strings.HasPrefix(name, "crash"):

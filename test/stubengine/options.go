@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Load modes: the kind of progress that a load shows to whoever watches it.
+// Load modes: the kind of progress that a load shows to an observer.
 const (
 	loadCPU   = "cpu"   // burns processor time
 	loadIO    = "io"    // reads the model from the disk
@@ -42,8 +42,8 @@ type options struct {
 // switches are llama-server's flags without a value that a test may pass; they change nothing here.
 var switches = []string{"--metrics", "--slots", "--no-webui", "--flash-attn", "-fa", "--no-mmap", "--mlock"}
 
-// parse reads the arguments. An unknown flag is skipped together with a value that follows it, so that any
-// llama-server command line is taken; a wrong value of a known one is an error.
+// parse reads the arguments. An unknown flag is skipped together with a value that follows it, so
+// that any llama-server command line is taken; a wrong value of a known one is an error.
 func parse(args []string, getenv func(string) string) (options, error) {
 	o := options{Host: "127.0.0.1", Slots: 1, LoadMode: loadCPU, CrashAfter: -1, ExitCode: 1, Driver: fakeDriver, Masked: getenv("CUDA_VISIBLE_DEVICES")}
 	if h := getenv("HOST"); h != "" {

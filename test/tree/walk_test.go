@@ -36,6 +36,9 @@ type goFile struct {
 // Test says whether the file is only compiled for tests.
 func (f goFile) Test() bool { return strings.HasSuffix(f.Path, "_test.go") }
 
+// line is the line of a position.
+func (f goFile) line(p token.Pos) int { return f.Fset.Position(p).Line }
+
 // files returns the paths of all files of the tree that keep says yes to.
 func files(t *testing.T, keep func(path string) bool) []string {
 	t.Helper()

@@ -23,9 +23,9 @@ type Claimed struct {
 	Replica int
 }
 
-// Overlaps returns why each replica whose mask meets another's may not have it. Who has the device already keeps it, else who comes
-// first by pool and replica. Two pools that both say shared may meet. A MIG partition meets its whole GPU and itself,
-// not another partition.
+// Overlaps returns why each replica whose mask meets another's may not have it. Who has the device
+// already keeps it, else who comes first by pool and replica. Two pools that both say shared may
+// meet. A MIG partition meets its whole GPU and itself, not another partition.
 func Overlaps(claims []Claim) map[Claimed]*registry.Failure {
 	sorted := slices.Clone(claims)
 	slices.SortStableFunc(sorted, func(a, b Claim) int {

@@ -1,8 +1,10 @@
-// Package devices turns the device mask of a pool file into GPUs and MIG partitions of this host, once and for good: an index or
-// a shortened name becomes a full UUID, which still means the same device after a reboot.
+// Package devices turns the device mask of a pool file into GPUs and MIG partitions of this host,
+// once and for good: an index or a shortened name becomes a full UUID, which still means the same
+// device after a reboot.
 //
-// It owns what a mask may name, and which masks may stand beside each other. It is pure: facts about the host go in as a
-// value. It must not ask a driver, render a unit or know when an engine runs.
+// It owns what a mask may name, and which masks may stand beside each other. It is pure: facts
+// about the host go in as a value. It must not ask a driver, render a unit or know when an engine
+// runs.
 package devices
 
 import (
@@ -29,8 +31,9 @@ type Target struct {
 	Total             uint64   // its memory in bytes, 0 where it is not known
 }
 
-// Resolve returns the devices of a mask, in its order. Every error is a *registry.Failure: GPU_UNAVAILABLE where nobody can tell what
-// GPUs there are, or a GPU does not answer; DEVICE_MASK_INVALID where the mask cannot be right on this host.
+// Resolve returns the devices of a mask, in its order. Every error is a *registry.Failure:
+// GPU_UNAVAILABLE where it is unknown what GPUs there are, or a GPU does not answer;
+// DEVICE_MASK_INVALID where the mask cannot be right on this host.
 func Resolve(mask []string, s *nvml.Snapshot) ([]Target, error) {
 	if len(mask) == 0 {
 		return nil, nil
@@ -66,7 +69,7 @@ func unusable(s *nvml.Snapshot) *registry.Failure {
 	return nil
 }
 
-// DriverHint is the remedy for a driver that gives no facts.
+// DriverHint is what to do about a driver that gives no facts.
 func DriverHint(kind nvml.ProblemKind) string {
 	switch kind {
 	case nvml.ProblemNoLibrary:
@@ -145,7 +148,8 @@ func matcher(entry string) func(nvml.Device, *nvml.Partition) bool {
 	return nothing
 }
 
-// CanonicalPCI writes a PCI bus id as NVML does, with eight digits of domain and in lower case; what is none comes back as it is.
+// CanonicalPCI writes a PCI bus id as NVML does, with eight digits of domain and in lower case;
+// what is none comes back as it is.
 func CanonicalPCI(id string) string {
 	m := pciForm.FindStringSubmatch(id)
 	if m == nil {

@@ -13,8 +13,9 @@ import (
 // splitTolerance is how far a tensor_split may be from the sum 1: three GPUs at 0.33.
 const splitTolerance = 0.02
 
-// CheckSplit refuses a tensor_split that does not fit the mask. need is what the whole model takes on its GPUs in bytes, 0 where that
-// is not known: then only length and sum are checked. The error is a *registry.Failure.
+// CheckSplit refuses a tensor_split that does not fit the mask. need is what the whole model takes
+// on its GPUs in bytes, 0 where that is not known: then only length and sum are checked. The error
+// is a *registry.Failure.
 func CheckSplit(p pool.Pool, mask []Target, need uint64) error {
 	if len(p.TensorSplit) == 0 {
 		return nil

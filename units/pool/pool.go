@@ -98,7 +98,7 @@ type Limits struct {
 	TasksMax        uint64 // TasksMax=
 }
 
-// Health says how the endpoint is judged.
+// Health configures the health probe.
 type Health struct {
 	Path         string        // empty: the engine's own
 	Interval     time.Duration // between probes of a running replica
@@ -145,7 +145,7 @@ type Drain struct {
 
 // Staged is a model that is present and, where a digest was given, verified.
 type Staged struct {
-	Path      string   // what the engine is told to load; empty for an engine without a model
+	Path      string   // what the engine has to load; empty for an engine without a model
 	Files     []string // every file or directory to show to the engine read-only
 	SizeBytes int64
 	Digest    string // "sha256:…", empty where none was computed

@@ -1,4 +1,4 @@
-/* What a GPU tells of itself, and how it is cut into partitions. */
+/* What a GPU reports of itself, and how it is cut into partitions. */
 #include <stdio.h>
 #include <string.h>
 

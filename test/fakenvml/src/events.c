@@ -1,4 +1,4 @@
-/* Events: lines that are appended to the file "events" while somebody listens. What was there before is not told, as NVML does. */
+/* Events: lines that are appended to the file "events" while a process listens. What was there before is not reported, as NVML does. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,7 +9,7 @@
 #define TYPES (nvmlEventTypeXidCriticalError | nvmlEventTypeDoubleBitEccError | nvmlEventTypeGpuUnavailableError | nvmlEventTypeGpuRecoveryAction)
 
 static struct {
-	long read; /* bytes of the file that were told */
+	long read; /* bytes of the file that were reported */
 	unsigned long long wanted[MAX_GPUS];
 } set;
 
@@ -47,7 +47,7 @@ nvmlReturn_t nvmlDeviceGetSupportedEventTypes(nvmlDevice_t device, unsigned long
 	return done(NVML_SUCCESS);
 }
 
-/* A partition cannot be registered: its GPU tells for it. */
+/* A partition cannot be registered: its GPU reports for it. */
 nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long types, nvmlEventSet_t s)
 {
 	BEGIN(nvmlDeviceRegisterEvents, NULL);
@@ -67,7 +67,7 @@ static unsigned long long type_of(const char *kind)
 	return 0;
 }
 
-/* Takes one line, "KIND UUID DATA GI CI" with -1 for no instance. Whether somebody wants it. */
+/* Takes one line, "KIND UUID DATA GI CI" with -1 for no instance. Whether a process wants it. */
 static int take(const char *line, nvmlEventData_t *data)
 {
 	char kind[32], uuid[NAME];
@@ -101,7 +101,7 @@ static int next(nvmlEventData_t *data)
 	FILE *f;
 
 	if (size < set.read)
-		set.read = 0; /* a new fake driver began the file anew */
+		set.read = 0; /* a new fake driver began a new file */
 	if (size == set.read)
 		return 0;
 	f = fopen(path, "re");

@@ -1,7 +1,7 @@
 /*
  * A fake libnvidia-ml.so.1: the calls that pool-gpu makes, answered from the state of the fake driver. It stands for hardware that tests
  * cannot have, is written from the declarations of NVML's public header, and imitates what was seen of the real one: a lost GPU stays
- * lost, NOT_SUPPORTED is told apart from zero, and a library whose driver was replaced says so until the process ends.
+ * lost, NOT_SUPPORTED is not zero, and a library whose driver was replaced says so until the process ends.
  *
  * FAKENVML_OLD leaves out what drivers before 470 lack.
  */

@@ -30,7 +30,7 @@ func (h halfClose) Close() error {
 }
 
 // openConnection connects on a goroutine that then copies what comes until the other side ends. An empty frame of
-// output tells the harness that the connection stands.
+// output reports to the harness that the connection is up.
 func (a *agent) openConnection(id uint32, r wire.Request) {
 	go func() {
 		conn, err := net.DialTimeout(r.Network, r.Address, dialTimeout)

@@ -7,7 +7,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine/wire"
 )
 
-// feed writes the input of a stream to where it goes, on a goroutine of its own, and tells the harness what was taken.
+// feed writes the input of a stream to where it goes, on a goroutine of its own, and reports to the harness what was taken.
 // The harness never has more than wire.Window bytes on their way, which bounds the queue.
 type feed struct {
 	out *wire.Writer
@@ -50,7 +50,7 @@ func (f *feed) run() {
 		if !ok {
 			return
 		}
-		// Who does not read any more, as head(1), does not hold the sender up: its input is dropped.
+		// A program that has stopped reading, as head(1), does not delay the sender: its input is dropped.
 		_, _ = f.to.Write(data)
 		if f.out.Write(wire.Accepted, f.id, wire.AcceptedPayload(len(data))) != nil {
 			return

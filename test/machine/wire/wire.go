@@ -21,7 +21,7 @@ type Type byte
 const (
 	Open       Type = iota + 1 // Request as JSON: a new stream
 	Input                      // bytes for the program's standard input
-	InputEnd                   // no more of it
+	InputEnd                   // the end of it
 	Kill                       // end the program and all that it started
 	Hello                      // the agent is there; on stream 0
 	Output                     // bytes from standard output
