@@ -11,13 +11,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// Waits after a failed attempt to stage, prepare or start: doubled each time. A model that is
-// copied into place late is found within retryMax.
-const (
-	retryFirst = 2 * time.Second
-	retryMax   = 30 * time.Second
-)
-
 // reconnecting is how long a start or a stop waits whose outcome was lost with the connection to PID 1. A reconnection takes less.
 const reconnecting = time.Second
 
@@ -27,7 +20,7 @@ const stopWait = 10 * time.Minute
 // forceAfter is how long an engine that has to stop at a deadline may take after SIGTERM.
 const forceAfter = time.Second
 
-// act begins the effect of a decision. Op stays set until its result has come back.
+// act begins the effect of a decision.
 func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 	if s.actExternal(r, d.Action) {
 		return
@@ -60,46 +53,15 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 	}
 }
 
-// begin marks an action as under way and returns a context that ends when the wish changes.
-func (s *Supervisor) begin(r *replica, a reconcile.Action) context.Context {
-	ctx, cancel := context.WithCancel(s.ctx)
-	r.facts.Op, r.cancelOp = a, cancel
-	r.op++
-	return ctx
-}
-
-// end takes an action's result. It reports whether the result is still of use: a result for a
-// former version of the pool is not.
-func (s *Supervisor) end(r *replica, gen int) bool {
-	r.facts.Op = reconcile.None
-	if r.cancelOp != nil {
-		r.cancelOp()
-		r.cancelOp = nil
-	}
-	return r.gen == gen && r.facts.Wanted
-}
-
-// failed notes why an attempt failed, and when the next is due.
-func (s *Supervisor) failed(r *replica, f *registry.Failure) {
-	r.facts.Stage, r.facts.Failure, r.facts.RetryAt = reconcile.Failed, f, r.nextAttempt()
-}
-
-// nextAttempt counts a failed attempt and returns when the next is due.
-func (r *replica) nextAttempt() time.Time {
-	wait := retryMax
-	if r.attempts < 4 {
-		wait = retryFirst << r.attempts
-	}
-	r.attempts++
-	return time.Now().Add(wait)
-}
-
-// broke returns what to do when an effect of r fails by a defect.
+// broke returns what to do when the call to PID 1 that just began fails by a defect.
 func (s *Supervisor) broke(r *replica) func(error) {
-	gen := r.gen
+	seq := r.job.seq
 	return func(err error) {
-		s.end(r, gen)
-		s.failed(r, registry.AsFailure(err, registry.CodeProvisionFailed, "Report this defect with the log around it."))
+		if r.job.seq != seq {
+			return
+		}
+		r.job.end()
+		r.prep.failed(registry.AsFailure(err, registry.CodeProvisionFailed, "Report this defect with the log around it."), time.Now())
 		s.settle(r)
 	}
 }
@@ -110,68 +72,73 @@ func (s *Supervisor) start(r *replica) {
 		return
 	}
 	s.anew(r)
-	ctx, gen := s.begin(r, reconcile.Start), r.gen
-	unit, props, port, op, cancel := r.unit, r.rendered.Properties(), r.port, r.op, r.cancelOp
+	seq, try := r.job.begin(reconcile.Start), r.prep.try
+	unit, props, port := r.unit, r.prep.rendered.Properties(), r.port
 	r.endpoint = render.Endpoint(port)
 	s.Ports.Adopt(r.id, port)
-	r.facts.Unit, r.facts.RetryAt = reconcile.Absent, time.Time{}
+	r.facts.Unit, r.job.startAt = reconcile.Absent, time.Time{}
 	if f := s.occupied(r, r.targets); f != nil {
-		s.isShort(r, op, gen, f)
+		s.isShort(r, seq, try, f)
 		return
 	}
-	load, need, settling := r.load(), r.need, s.settling(r, time.Now())
+	load, need, settling := r.load(), r.prep.need, s.settling(r, time.Now())
 	s.Log.Info("starting the engine", s.about(r)...)
-	s.effect(func(context.Context) func() {
-		defer cancel()
+	s.effect(func(ctx context.Context) func() {
 		if f := s.short(ctx, unit, load, need, settling); f != nil {
 			return func() {
-				s.isShort(r, op, gen, f)
+				s.isShort(r, seq, try, f)
 				s.settle(r)
 			}
 		}
-		s.post(func() { s.isEnough(r, op) })
+		s.post(func() { s.isEnough(r, seq) })
 		err := s.startUnit(ctx, unit, props, port)
 		st, readErr := s.PID1.Unit(ctx, unit)
 		return func() {
 			// The job of an engine ends long after PID 1 took it. By then the unit's changes have told all, and
 			// another action may be under way.
-			if r.op != op || r.facts.Op != reconcile.Start {
+			if !r.job.is(seq, reconcile.Start) {
 				return
 			}
-			s.end(r, gen)
+			r.job.end()
 			if readErr == nil && st.Loaded() {
 				s.observe(r, st)
 			}
 			switch {
 			case errors.Is(err, systemd.ErrDisconnected):
-				r.facts.RetryAt = time.Now().Add(reconnecting) // what became of the job is seen once PID 1 is heard again
+				r.job.startAt = time.Now().Add(reconnecting) // what became of the job is seen once PID 1 is heard again
 			case err != nil && !r.facts.Exists() && r.facts.Unit != reconcile.Broken:
 				s.startFailed(r, err)
 			default:
-				r.attempts = 0
+				r.started()
 			}
 			s.settle(r)
 		}
 	}, s.broke(r))
 }
 
-// isShort puts a start off for want of memory, or of a GPU that another engine is still on.
-func (s *Supervisor) isShort(r *replica, op, gen int, f *registry.Failure) {
-	if r.op != op || r.facts.Op != reconcile.Start {
+// isShort puts a start off for want of memory, or of a GPU that another engine is still on. try is the preparation that was to start.
+func (s *Supervisor) isShort(r *replica, seq, try int, f *registry.Failure) {
+	if !r.job.is(seq, reconcile.Start) {
 		return
 	}
 	s.endRun(r)
-	if s.end(r, gen) {
-		r.facts.Short, r.facts.RetryAt = f, r.nextAttempt()
+	r.job.end()
+	if r.prep.try == try && r.facts.Wanted {
+		r.job.short, r.job.startAt = f, r.job.nextAttempt(time.Now())
 	}
 }
 
 // isEnough ends the wait for memory: the start goes on.
-func (s *Supervisor) isEnough(r *replica, op int) {
-	if r.op == op && r.facts.Short != nil {
-		r.facts.Short = nil
+func (s *Supervisor) isEnough(r *replica, seq int) {
+	if r.job.seq == seq && r.job.short != nil {
+		r.job.short = nil
 		s.publish(r.entry)
 	}
+}
+
+// started takes note that PID 1 has taken the start up: no former attempt counts.
+func (r *replica) started() {
+	r.job.attempts, r.prep.attempts = 0, 0
 }
 
 // startFailed notes a start that PID 1 never took up. A port that another process holds is not
@@ -179,7 +146,7 @@ func (s *Supervisor) isEnough(r *replica, op int) {
 func (s *Supervisor) startFailed(r *replica, err error) {
 	s.endRun(r)
 	f := registry.AsFailure(err, registry.CodeEngineStartFailed, "Read journalctl -u pool-managerd.")
-	s.failed(r, f)
+	r.prep.failed(f, time.Now())
 	if r.known && r.want.Port == 0 {
 		s.Ports.Release(r.id)
 		r.port, r.endpoint = 0, ""
@@ -223,11 +190,12 @@ func (s *Supervisor) stop(r *replica, why string) {
 
 // putAway has PID 1 stop and forget a unit.
 func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
-	ctx, gen, unit := s.begin(r, as), r.gen, r.unit
+	r.job.begin(as)
+	unit := r.unit
 	s.closeIdle(r)
 	force := r.forced
 	r.forced = false
-	s.effect(func(context.Context) func() {
+	s.effect(func(ctx context.Context) func() {
 		ctx, cancel := context.WithTimeout(ctx, stopWait)
 		defer cancel()
 		if force {
@@ -245,13 +213,14 @@ func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 		}
 		st, readErr := s.PID1.Unit(ctx, unit)
 		return func() {
-			s.end(r, gen)
+			r.job.end()
 			switch {
 			case lost:
 			case err != nil:
 				s.stopFailed(r, err)
 			default:
-				r.attempts, r.facts.StopErr = 0, nil
+				r.job.stopErr = nil
+				r.started()
 			}
 			if readErr == nil && (err == nil || lost) {
 				s.observe(r, st)
@@ -259,7 +228,7 @@ func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 			s.settle(r)
 		}
 	}, func(err error) {
-		s.end(r, gen)
+		r.job.end()
 		s.stopFailed(r, err)
 		s.settle(r)
 	})
@@ -286,16 +255,17 @@ func (s *Supervisor) killAfter(ctx context.Context, wait time.Duration, stopped 
 // stopFailed notes that PID 1 did not stop the unit. What runs goes on until the next attempt.
 func (s *Supervisor) stopFailed(r *replica, err error) {
 	s.Log.Error("the engine could not be stopped", append(s.about(r), "err", err)...)
-	r.facts.StopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+r.unit+"'.")
-	r.facts.StopAt = r.nextAttempt()
+	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+r.unit+"'.")
+	r.job.stopAt = r.job.nextAttempt(time.Now())
 }
 
 func (s *Supervisor) clear(r *replica) {
-	ctx, gen, unit := s.begin(r, reconcile.Clear), r.gen, r.unit
-	s.effect(func(context.Context) func() {
+	r.job.begin(reconcile.Clear)
+	unit := r.unit
+	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.Clear(ctx, unit)
 		return func() {
-			s.end(r, gen)
+			r.job.end()
 			if err != nil {
 				s.Log.Warn("PID 1 keeps a unit that has ended", append(s.about(r), "err", err)...)
 			}
@@ -306,12 +276,13 @@ func (s *Supervisor) clear(r *replica) {
 }
 
 func (s *Supervisor) setLimits(r *replica) {
-	ctx, gen, unit := s.begin(r, reconcile.SetLimits), r.gen, r.unit
-	props, limits := r.rendered.LimitProperties(), r.facts.Spec.Limits
-	s.effect(func(context.Context) func() {
+	r.job.begin(reconcile.SetLimits)
+	unit := r.unit
+	props, limits := r.prep.rendered.LimitProperties(), r.prep.spec.Limits
+	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.SetProperties(ctx, unit, props)
 		return func() {
-			s.end(r, gen)
+			r.job.end()
 			if err != nil {
 				s.Log.Error("the limits of the running engine could not be changed; its next start has them", append(s.about(r), "err", err)...)
 			} else {
@@ -338,6 +309,7 @@ func (s *Supervisor) takeReference(r *replica) {
 }
 
 func (s *Supervisor) forget(r *replica) {
+	r.prep.giveUp()
 	s.stopHealth(r)
 	s.endDrain(r)
 	s.Ports.Release(r.id)

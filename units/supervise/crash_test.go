@@ -255,7 +255,7 @@ func TestStopTimeoutOfTheManagersOwnStop(t *testing.T) {
 		m, l := told(t, w)
 		m.s.post(func() {
 			r := m.s.replica(pool.Replica{Pool: "a"})
-			r.facts.Op = reconcile.Stop
+			r.job.action = reconcile.Stop
 			st := r.status
 			ends("timeout", cldKilled, 9)(&st)
 			st.ActiveState, st.SubState, st.WasActive = "failed", "failed", false

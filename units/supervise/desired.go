@@ -144,7 +144,7 @@ func (s *Supervisor) unwant(e *entry) {
 	e.wanted, e.invalid, e.refusal = false, nil, nil
 	for _, r := range e.replicas {
 		r.judge()
-		r.giveUp()
+		r.prep.giveUp()
 	}
 }
 
@@ -173,18 +173,18 @@ func (s *Supervisor) decide(r *replica) {
 		if s.rolls(r) {
 			return
 		}
-		d := reconcile.Plan(r.facts, time.Now())
+		d := reconcile.Plan(r.view(), time.Now())
 		s.wakeAt(d.At)
 		if d.Action == reconcile.None {
 			return
 		}
-		if state := reconcile.Assess(r.facts).State; !reconcile.May(d.Action, state) {
+		if state := reconcile.Assess(r.view()).State; !reconcile.May(d.Action, state) {
 			s.Log.Error("an action was refused: it is not legal in the replica's state; please report this defect", append(s.about(r), "action", string(d.Action), "rule", d.Rule)...)
 			return
 		}
 		s.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule", d.Rule, "human", d.Reason)
 		s.act(r, d)
-		if r.facts.Op != reconcile.None || d.Action == reconcile.Forget {
+		if r.job.action != reconcile.None || d.Action == reconcile.Forget {
 			return
 		}
 	}

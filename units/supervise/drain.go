@@ -94,7 +94,7 @@ func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
 // judgeDrain ends a drain that has nothing to wait for any more, and one whose deadline has passed. It reports whether it ended.
 func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 	d := r.drainOf
-	if d == nil || r.facts.Drained || r.facts.Resumes() {
+	if d == nil || r.facts.Drained || r.view().Resumes() {
 		return false
 	}
 	held := s.leasesOf(r)

@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"context"
 	"reflect"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/keep"
-	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/render"
@@ -47,25 +45,17 @@ type replica struct {
 	want  pool.Pool // the version that it is to run; of the entry, but for the sides of a reload
 	known bool      // want holds a version
 
-	gen      int // counts changes of the desired pool: a result of an older one is dropped
-	op       int // counts actions: the late result of a former one is dropped
-	cancelOp context.CancelFunc
-	attempts int // failed attempts in a row, for the retry delay
-
-	staged   pool.Staged
-	prepared pool.Prepared
-	planned  []devices.Target // the wanted mask, resolved
+	prep     preparation
+	job      job
 	targets  []devices.Target // the mask of what runs; where nothing runs, planned
-	need     memory.Need
-	enough   bool     // the newest facts show as much free memory as it needs
-	peaks    []uint64 // the most that the run peaksOf has used of each device, bytes
+	enough   bool             // the newest facts show as much free memory as it needs
+	peaks    []uint64         // the most that the run peaksOf has used of each device, bytes
 	peaksOf  string
 	began    time.Time // when that run was first seen to serve
 	recorded time.Time // when peaks were written down last
 	fault    *fault
 	ended    *ended // the newest run that ended badly; nil: none
 	reading  bool   // the log of a run that ended is being read
-	rendered render.Unit
 	port     int
 	endpoint string // http://127.0.0.1:PORT
 	slots    int
@@ -122,7 +112,7 @@ func (s *Supervisor) replica(id pool.Replica) *replica {
 // has a broken file and no former version is held as it is.
 func (r *replica) judge() {
 	e := r.entry
-	r.facts.StopErr = nil // a new wish: a stop that failed is tried at once, if it is still wanted
+	r.job.stopErr = nil // a new wish: a stop that failed is tried at once, if it is still wanted
 	r.facts.Invalid, r.facts.Refusal = e.invalid, e.refusal
 	r.facts.Held = e.invalid != nil && !e.known
 	order := e.order(r.id)
@@ -170,7 +160,7 @@ func (r *replica) pool() pool.Pool {
 // runs, those of the file. A label is second to the file where both are of one spec: PID 1 may have cut it.
 func (r *replica) serves() (kind, model string) {
 	p, f := r.pool(), r.status.LogFields
-	current := r.facts.Prepare == reconcile.Done && r.facts.Spec.Identity == r.facts.UnitSpec.Identity
+	current := r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.facts.UnitSpec.Identity
 	if r.facts.Unit == reconcile.Absent || current || f[render.FieldEngine] == "" {
 		return p.Engine, string(p.Model)
 	}
@@ -185,24 +175,26 @@ func samePool(a, b pool.Pool) bool {
 
 // takeMask lets the wanted mask count from when nothing else runs.
 func (r *replica) takeMask() {
-	if r.facts.Prepare == reconcile.Done && (!r.facts.Exists() || r.facts.Spec.Identity == r.facts.UnitSpec.Identity) {
-		r.targets = r.planned
+	if r.prep.prepare == reconcile.Done && (!r.facts.Exists() || r.prep.spec.Identity == r.facts.UnitSpec.Identity) {
+		r.targets = r.prep.planned
 	}
 }
 
 // restage asks for staging and preparation anew, because the desired pool changed. What runs is
 // not touched by it.
 func (r *replica) restage() {
-	r.giveUp()
-	r.facts.Stage, r.facts.Prepare = reconcile.Pending, reconcile.Pending
-	r.facts.Failure, r.facts.Short, r.facts.RetryAt = nil, nil, time.Time{}
-	r.attempts = 0
+	r.prep.restart()
+	r.job.short = nil
+	r.job.forgetAttempts()
 }
 
-// giveUp ends staging or preparing of a version that is no longer wanted; its result will be dropped.
-func (r *replica) giveUp() {
-	r.gen++
-	if r.cancelOp != nil && (r.facts.Op == reconcile.Stage || r.facts.Op == reconcile.Prepare) {
-		r.cancelOp()
+// view is everything that is known about the replica, as package reconcile decides on it.
+func (r *replica) view() reconcile.Facts {
+	f := r.facts
+	f.Stage, f.Prepare, f.Failure, f.Spec = r.prep.stage, r.prep.prepare, r.prep.failure, r.prep.spec
+	f.Op, f.Short, f.StopErr, f.StopAt = r.job.action, r.job.short, r.job.stopErr, r.job.stopAt
+	if f.RetryAt = r.job.startAt; r.prep.hasFailed() {
+		f.RetryAt = r.prep.retryAt
 	}
+	return f
 }

@@ -20,26 +20,24 @@ func (r *replica) external() bool { return r.known && external(r.want) }
 
 // prepareExternal is all that there is to prepare: where the engine serves.
 func (s *Supervisor) prepareExternal(r *replica) {
-	r.staged, r.prepared, r.rendered, r.planned = pool.Staged{}, pool.Prepared{}, render.Unit{}, nil
-	r.facts.Stage, r.facts.Prepare, r.facts.Failure = reconcile.Done, reconcile.Done, nil
-	r.facts.Spec = externalSpec(r.want)
+	r.prep.stageDone(pool.Staged{})
+	r.prep.done(readied{}, render.Unit{SpecHash: externalHash(r.want)})
 	r.takeMask()
 }
 
-// externalSpec identifies what is used: another URL is another engine.
-func externalSpec(p pool.Pool) reconcile.Spec {
+// externalHash stands for the hash of a unit: another URL is another engine.
+func externalHash(p pool.Pool) string {
 	sum := sha256.Sum256([]byte(p.Engine + " " + p.Provisioning.URL))
-	return reconcile.Spec{Identity: hex.EncodeToString(sum[:6]), Limits: "external"}
+	return hex.EncodeToString(sum[:6]) + "-external"
 }
 
 // useExternal begins to use the engine: it is probed, and leased once it answers.
 func (s *Supervisor) useExternal(r *replica) {
-	spec := externalSpec(r.want)
 	r.endpoint = r.want.Provisioning.URL
 	s.observe(r, systemd.Status{
 		Name: r.unit, LoadState: "loaded", ActiveState: "active", SubState: "external", Result: "success", InvocationID: externalRun(r.want),
 		LogFields: map[string]string{
-			render.FieldSpecHash: spec.Identity + "-" + spec.Limits, render.FieldEngine: r.want.Engine, render.FieldModel: string(r.want.Model),
+			render.FieldSpecHash: externalHash(r.want), render.FieldEngine: r.want.Engine, render.FieldModel: string(r.want.Model),
 		},
 	})
 }
@@ -86,7 +84,7 @@ func (s *Supervisor) actExternal(r *replica, a reconcile.Action) bool {
 		s.observe(r, systemd.Status{Name: r.unit})
 	case reconcile.Kill, reconcile.Hasten, reconcile.SetLimits:
 		r.facts.Fault, r.facts.Freed = nil, false // whoever runs it must see to it
-		r.facts.UnitSpec.Limits = r.facts.Spec.Limits
+		r.facts.UnitSpec.Limits = r.prep.spec.Limits
 	default:
 		return false
 	}

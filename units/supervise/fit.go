@@ -20,8 +20,8 @@ type fitOf struct {
 
 // fit tells whether the engine that comes fits beside the one that leaves. It asks beside the loop, once; until then nobody knows.
 func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) (rollout.Fit, *registry.Failure) {
-	if e.fit.id != comes.id || e.fit.gen != comes.gen {
-		e.fit = fitOf{id: comes.id, gen: comes.gen}
+	if e.fit.id != comes.id || e.fit.gen != comes.prep.try {
+		e.fit = fitOf{id: comes.id, gen: comes.prep.try}
 	}
 	switch {
 	case e.fit.answer != rollout.FitUnknown:
@@ -41,7 +41,7 @@ func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) 
 		return rollout.FitUnknown, nil
 	}
 	e.fit.asked = true
-	unit, load, need, about := comes.unit, comes.load(), comes.need, e.fit
+	unit, load, need, about := comes.unit, comes.load(), comes.prep.need, e.fit
 	s.effect(func(ctx context.Context) func() {
 		short := s.Memory.Try(ctx, unit, load, need)
 		return func() { s.fitTold(e, about, short) }
@@ -66,8 +66,8 @@ func (s *Supervisor) fitTold(e *entry, about fitOf, short *registry.Failure) {
 
 // tooLarge says which device could not hold the new engine even with the old one gone; nil: none is known to.
 func (s *Supervisor) tooLarge(leaves, comes *replica) *registry.Failure {
-	for _, t := range comes.planned {
-		need := comes.need.Devices[t.UUID]
+	for _, t := range comes.prep.planned {
+		need := comes.prep.need.Devices[t.UUID]
 		free, known := s.gpus.Free(t.UUID)
 		if most := free + s.gpus.Used(leaves.unit, t.UUID); known && need > most {
 			return registry.Fail(registry.CodeInsufficientVRAM,

@@ -77,12 +77,12 @@ func (r *replica) asked() []string {
 
 // remask has a mask resolved anew where the devices changed and no process uses them. What runs keeps what it was given.
 func (s *Supervisor) remask(r *replica) {
-	if r.facts.Stage == reconcile.Failed && r.facts.Failure != nil && aboutDevices(r.facts.Failure.Code) {
-		r.facts.RetryAt, r.attempts = time.Time{}, 0
+	if r.prep.stage == reconcile.Failed && r.prep.failure != nil && aboutDevices(r.prep.failure.Code) {
+		r.prep.forgetAttempts()
 		return
 	}
-	if r.facts.Prepare == reconcile.Done && !r.facts.Exists() && r.facts.Op == reconcile.None {
-		r.facts.Prepare = reconcile.Pending
+	if r.prep.prepare == reconcile.Done && !r.facts.Exists() && r.job.action == reconcile.None {
+		r.prep.prepare = reconcile.Pending
 	}
 }
 
@@ -94,8 +94,8 @@ func aboutDevices(c registry.Code) bool {
 // remaskFailed tries masks again that another pool's mask stood against.
 func (s *Supervisor) remaskFailed() {
 	for _, r := range s.masked() {
-		if f := r.facts.Failure; r.facts.Stage == reconcile.Failed && f != nil && f.Code == registry.CodeDeviceMaskInvalid {
-			r.facts.RetryAt = time.Time{}
+		if f := r.prep.failure; r.prep.hasFailed() && f != nil && f.Code == registry.CodeDeviceMaskInvalid {
+			r.prep.retryAt = time.Time{}
 		}
 	}
 }
@@ -149,8 +149,8 @@ func (s *Supervisor) wants(r *replica) []devices.Target {
 	if !r.facts.Wanted {
 		return nil
 	}
-	if r.facts.Prepare == reconcile.Done {
-		return r.planned
+	if r.prep.prepare == reconcile.Done {
+		return r.prep.planned
 	}
 	mask, err := devices.Resolve(r.asked(), s.gpus.Snapshot())
 	if err != nil {
@@ -180,7 +180,7 @@ func (s *Supervisor) waitedFor(r *replica) bool {
 		if other == r || other == r.sibling() || !other.facts.Wanted || other.facts.Exists() {
 			continue
 		}
-		two := []devices.Claim{claim(other, other.planned, false), claim(r, r.targets, true)}
+		two := []devices.Claim{claim(other, other.prep.planned, false), claim(r, r.targets, true)}
 		if devices.Overlaps(two)[devices.Claimed{Pool: other.id.Pool, Replica: other.id.Index}] != nil {
 			return true
 		}

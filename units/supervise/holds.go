@@ -122,12 +122,12 @@ func (s *Supervisor) writeMarks() {
 func (s *Supervisor) seen(r *replica, st systemd.Status) {
 	past := &r.past
 	more := st.NRestarts - past.Seen
-	if r.known && past.Taken > 0 && r.facts.Op != reconcile.Hold && (r.facts.Unit == reconcile.Backoff || r.runs()) {
+	if r.known && past.Taken > 0 && r.job.action != reconcile.Hold && (r.facts.Unit == reconcile.Backoff || r.runs()) {
 		past.Taken = 0 // it could not be taken, or who took it did not live to see it gone
 		s.mark(r)
 	}
 	switch {
-	case !r.known || more == 0 || !r.facts.Exists() || r.facts.Op == reconcile.Hold || r.facts.Op == reconcile.Stop:
+	case !r.known || more == 0 || !r.facts.Exists() || r.job.action == reconcile.Hold || r.job.action == reconcile.Stop:
 		return // a unit that leaves tells nothing new; what counts is not known while the pool's file cannot be read
 	case more < 0: // an administrator reset it, or we did
 		past.Base -= more
@@ -197,7 +197,7 @@ func (s *Supervisor) gaveUp(r *replica) {
 	if f == nil {
 		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 does not start the unit any more", "Read journalctl -u '"+r.unit+"'.")
 	}
-	r.facts.RetryAt = time.Time{} // the hold tells when
+	r.job.startAt = time.Time{} // the hold tells when
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
 	s.judged(r, r.past.State.Gave(r.policy(), now, r.unit), was, f, now)
 }
@@ -377,7 +377,8 @@ func (s *Supervisor) forgive(r *replica) {
 	was := r.past.State.BreakerNow()
 	r.past.State.Reset()
 	r.release()
-	r.attempts, r.facts.RetryAt = 0, time.Time{}
+	r.prep.forgetAttempts()
+	r.job.forgetAttempts()
 	r.facts.Freed = r.facts.Unit == reconcile.Backoff
 	s.breakerMoved(r, was)
 	s.mark(r)

@@ -49,7 +49,7 @@ func (s *Supervisor) renewUntil(e *entry) lease.Moment {
 
 // seat is the replica as leases are counted.
 func (r *replica) seat() lease.Seat {
-	seat := lease.Seat{Replica: r.id.Name(), Endpoint: r.endpoint, Slots: r.slotsTotal(), Open: reconcile.Assess(r.facts).Ready}
+	seat := lease.Seat{Replica: r.id.Name(), Endpoint: r.endpoint, Slots: r.slotsTotal(), Open: reconcile.Assess(r.view()).Ready}
 	if r.external() && !r.facts.Parked {
 		seat.Run = externalRun(r.want) // also before it was probed: a new manager knows of it at once
 	}

@@ -33,7 +33,7 @@ type Load struct {
 
 // load is what the replica's next or present run takes memory for.
 func (r *replica) load() Load {
-	return Load{Pool: r.want, Staged: r.staged, Version: r.prepared.Version, Mask: r.planned}
+	return Load{Pool: r.want, Staged: r.prep.staged, Version: r.prep.prepared.Version, Mask: r.prep.planned}
 }
 
 // giveBack is how long a driver may take to free what an ended engine held, 0.5 to 1.5 s as others saw; the pre-start step of
@@ -68,8 +68,8 @@ func (s *Supervisor) leave(r *replica, now time.Time) {
 	}
 	s.record(r)
 	for _, other := range s.masked() {
-		if other != r && other.facts.Short != nil && other.facts.Short.Code == registry.CodeGPUUnavailable {
-			other.facts.RetryAt = now
+		if other != r && other.job.short != nil && other.job.short.Code == registry.CodeGPUUnavailable {
+			other.job.startAt = now
 			s.wakeAt(now)
 		}
 	}
@@ -80,7 +80,7 @@ func (s *Supervisor) noteMemory(r *replica) {
 	if r.facts.Unit == reconcile.Active && r.facts.Probe == reconcile.Healthy {
 		s.notePeak(r)
 	}
-	enough, known := s.gpus.Enough(r.need.Devices)
+	enough, known := s.gpus.Enough(r.prep.need.Devices)
 	if !known {
 		return
 	}
@@ -90,8 +90,8 @@ func (s *Supervisor) noteMemory(r *replica) {
 		return
 	}
 	switch {
-	case r.facts.Short != nil && r.facts.Unit == reconcile.Absent, r.facts.Unit == reconcile.Broken && lacks(r.facts.Crash):
-		r.facts.RetryAt = time.Time{}
+	case r.job.short != nil && r.facts.Unit == reconcile.Absent, r.facts.Unit == reconcile.Broken && lacks(r.facts.Crash):
+		r.job.startAt = time.Time{}
 	case r.facts.Unit == reconcile.Backoff && lacks(r.facts.Crash):
 		r.facts.Freed = true
 	}
@@ -102,7 +102,7 @@ func lacks(f *registry.Failure) bool { return f != nil && f.Code == registry.Cod
 
 // lacking puts need, free memory and who has the rest into a start that failed for want of memory, as far as the newest facts tell.
 func (s *Supervisor) lacking(r *replica, f *registry.Failure) *registry.Failure {
-	if told := memory.Refusal(r.need, s.gpus.Short(r.need.Devices), r.planned); told != nil {
+	if told := memory.Refusal(r.prep.need, s.gpus.Short(r.prep.need.Devices), r.prep.planned); told != nil {
 		return told
 	}
 	return f
@@ -129,7 +129,7 @@ func (s *Supervisor) notePeak(r *replica) {
 
 // record writes the peaks of the run down, beside the loop, where they are of what is wanted.
 func (s *Supervisor) record(r *replica) {
-	current := r.facts.Prepare == reconcile.Done && r.facts.Spec.Identity == r.facts.UnitSpec.Identity
+	current := r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.facts.UnitSpec.Identity
 	if s.Memory == nil || !current || r.peaksOf != r.status.InvocationID || len(r.peaks) == 0 {
 		return
 	}

@@ -120,7 +120,7 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 		s.endDrain(r) // it was of a run that has ended, seen or, while the connection was lost, unseen
 	}
 	if !r.facts.Exists() {
-		r.facts.StopErr = nil
+		r.job.stopErr = nil
 	}
 	if st.InvocationID != was.InvocationID || r.facts.Unit != reconcile.Active {
 		r.explainBy(r.facts.Fault, was.InvocationID, time.Now())
@@ -145,7 +145,7 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	s.adoptEndpoint(r)
 	s.countRestarts(r, was)
 	s.seen(r, st)
-	if st.InvocationID != was.InvocationID && was.InvocationID != "" && (r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active) && r.facts.Op != reconcile.Start {
+	if st.InvocationID != was.InvocationID && was.InvocationID != "" && (r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active) && r.job.action != reconcile.Start {
 		s.beginRun(r) // PID 1's own restart, or an administrator's
 	}
 	if r.facts.Unit == reconcile.Exited && before.Unit != reconcile.Exited && r.past.State.BreakerNow() == restarts.HalfOpen {
@@ -154,7 +154,7 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	if r.runs() {
 		r.release() // what held its start back is over, also where it was another manager that saw it begin
 	}
-	switch r.facts.Op {
+	switch r.job.action {
 	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
 	case reconcile.Hold: // its failure is counted already; how it came about may be told only now
@@ -167,11 +167,12 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 			s.gaveUp(r)
 		}
 	}
-	if r.facts.Op == reconcile.Kill && r.facts.Unit != reconcile.Active || r.facts.Op == reconcile.Hasten && r.facts.Unit != reconcile.Backoff {
-		r.facts.Op = reconcile.None
+	if r.job.action == reconcile.Kill && r.facts.Unit != reconcile.Active || r.job.action == reconcile.Hasten && r.facts.Unit != reconcile.Backoff {
+		r.job.end()
 	}
-	if r.facts.Op == reconcile.Start && r.facts.Exists() {
-		r.facts.Op, r.attempts = reconcile.None, 0 // PID 1 has it; the rest comes as unit changes
+	if r.job.action == reconcile.Start && r.facts.Exists() {
+		r.job.end()
+		r.started() // PID 1 has it; the rest comes as unit changes
 	}
 	s.followHealth(r)
 }

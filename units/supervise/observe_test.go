@@ -22,7 +22,7 @@ func TestLoadCutByStop(t *testing.T) {
 			m := w.manage(t, pools(llama("a")))
 			m.s.post(func() {
 				r := m.s.entries["a"].sorted()[0]
-				r.facts.Op = c.op
+				r.job.action = c.op
 				failed := r.status
 				failed.ActiveState, failed.SubState, failed.MainPID = "failed", "failed", 0
 				failed.Result, failed.ExecMainCode, failed.ExecMainStatus = "exit-code", cldExited, 1

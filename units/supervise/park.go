@@ -112,7 +112,7 @@ func (s *Supervisor) parkedUp(e *entry) {
 		return
 	}
 	for _, r := range e.replicas {
-		if r.facts.Exists() || r.facts.Unit == reconcile.Stopping || r.facts.Op != reconcile.None {
+		if r.facts.Exists() || r.facts.Unit == reconcile.Stopping || r.job.action != reconcile.None {
 			return
 		}
 	}
@@ -130,7 +130,7 @@ func (s *Supervisor) parkedUp(e *entry) {
 
 // hurry ends an engine whose stop at a deadline a former manager had begun, and did not live to end by force.
 func (s *Supervisor) hurry(r *replica) {
-	late := r.facts.Unit == reconcile.Stopping && r.facts.Op == reconcile.None && r.noted() != nil
+	late := r.facts.Unit == reconcile.Stopping && r.job.action == reconcile.None && r.noted() != nil
 	if !late || r.hurried == r.status.InvocationID {
 		return
 	}

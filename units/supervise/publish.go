@@ -62,7 +62,7 @@ func (e *entry) sorted() []*replica {
 
 // assess derives the replica's state and logs what changed, each change with its reason.
 func (s *Supervisor) assess(r *replica) {
-	v := reconcile.Assess(r.facts)
+	v := reconcile.Assess(r.view())
 	if v.Failure != nil {
 		r.lastErr = v.Failure
 	} else if v.Ready {
@@ -124,7 +124,7 @@ func (r *replica) version() string {
 	if v := r.status.LogFields[render.FieldVersion]; v != "" {
 		return v
 	}
-	return r.prepared.Version
+	return r.prep.prepared.Version
 }
 
 // waits is the delay until the next start, whoever makes it; zero when none is waited for.
@@ -172,7 +172,7 @@ func (r *replica) slotsTotal() int {
 
 // snapshot is the replica as the registry shows it.
 func (r *replica) snapshot() registry.Replica {
-	v := reconcile.Assess(r.facts)
+	v := reconcile.Assess(r.view())
 	unit := r.unit
 	if r.external() {
 		unit = "" // nobody here has one

@@ -146,7 +146,7 @@ func (r *replica) sideFacts() rollout.Side {
 	if r == nil {
 		return rollout.Side{}
 	}
-	f := r.facts
+	f := r.view()
 	return rollout.Side{
 		Known:    true,
 		Exists:   f.Unit != reconcile.Absent || f.Op == reconcile.Start || f.Op == reconcile.Stop || f.Op == reconcile.Clear,
@@ -156,13 +156,12 @@ func (r *replica) sideFacts() rollout.Side {
 		Drained:  f.Draining && f.Drained || idle(f),
 		Overdue:  r.overdue,
 		Held:     r.heldThen,
-		Failed:   r.hasFailed(),
+		Failed:   hasFailed(f),
 	}
 }
 
 // hasFailed is why a replica does not come up, nil while it may.
-func (r *replica) hasFailed() *registry.Failure {
-	f := r.facts
+func hasFailed(f reconcile.Facts) *registry.Failure {
 	switch {
 	case f.Refusal != nil:
 		return f.Refusal
@@ -193,10 +192,10 @@ func (s *Supervisor) rolls(r *replica) bool {
 	if r.external() || e.intent.Current != nil && external(*e.intent.Current) {
 		return false // an engine of somebody else is not replaced by starting another
 	}
-	if r.facts.Unit != reconcile.Active || !r.facts.Replaced() || r.facts.Parked || !r.facts.Wanted || r.facts.GPU != nil {
+	if r.facts.Unit != reconcile.Active || !r.view().Replaced() || r.facts.Parked || !r.facts.Wanted || r.facts.GPU != nil {
 		return false
 	}
-	if s.occupied(r, r.planned) != nil || s.waitedFor(r) {
+	if s.occupied(r, r.prep.planned) != nil || s.waitedFor(r) {
 		return false // two pools swap their GPUs: neither could go back
 	}
 	if e.saving {
@@ -276,7 +275,7 @@ func (s *Supervisor) noteCurrent(e *entry) {
 		return
 	}
 	for _, r := range e.replicas {
-		same := r.facts.Prepare == reconcile.Done && r.facts.Spec.Identity == r.facts.UnitSpec.Identity
+		same := r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.facts.UnitSpec.Identity
 		if r.wasReady && same && r.facts.Wanted && samePool(r.want, e.desired) {
 			next, version := e.intent, e.desired
 			next.Current = &version

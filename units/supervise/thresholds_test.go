@@ -247,7 +247,7 @@ func TestHasFailed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got registry.Code
-			if f := (&replica{facts: c.f}).hasFailed(); f != nil {
+			if f := hasFailed(c.f); f != nil {
 				got = f.Code
 			}
 			if got != c.want {

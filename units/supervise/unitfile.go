@@ -73,8 +73,8 @@ func (s *Supervisor) unitFiles(id string) (string, error) {
 
 // preview is the unit that is wanted, as far as it is known.
 func (s *Supervisor) preview(r *replica) (render.Unit, error) {
-	if r.facts.Prepare == reconcile.Done {
-		return r.rendered, nil
+	if r.prep.prepare == reconcile.Done {
+		return r.prep.rendered, nil
 	}
 	p := r.want
 	adapter, ok := engine.For(p.Engine)

@@ -58,7 +58,7 @@ func (e *entry) side(index int) int {
 	} {
 		for side := range 2 {
 			r := e.replicas[pool.Replica{Pool: e.id, Index: index, Side: side}]
-			if r != nil && inUse(r.facts) {
+			if r != nil && inUse(r.view()) {
 				return side
 			}
 		}
