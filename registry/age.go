@@ -44,41 +44,40 @@ func (d *Devices) memory(uuid string) (m *VRAM, ok bool) {
 	return nil, false
 }
 
-// At returns the snapshot as it is to be told at a moment: pools show the newest memory of their devices, and facts that are
-// too old say so.
+// At returns the snapshot as it is to be shown at a moment: pools show the newest memory of their devices, and facts
+// that are too old say so.
 func (s *Snapshot) At(now time.Time) *Snapshot {
 	out := *s
 	out.Devices = s.Devices.At(now)
 	out.Pools = slices.Clone(s.Pools)
 	for i, p := range out.Pools {
-		out.Pools[i] = s.poolAt(p, now)
+		out.Pools[i] = s.Devices.poolAt(p, now)
 	}
 	return &out
 }
 
-// PoolAt returns one pool of the snapshot as it is to be told at a moment.
-func (s *Snapshot) PoolAt(id string, now time.Time) (*Pool, bool) {
-	p, ok := s.Pool(id)
-	if !ok {
+// PoolAt returns one pool as it is to be shown at a moment; ok is false when there is none of that id.
+func (r *Registry) PoolAt(id string, now time.Time) (p *Pool, ok bool) {
+	if p, ok = r.Find(id); !ok {
 		return nil, false
 	}
-	return s.poolAt(p, now), true
+	return r.Devices().poolAt(p, now), true
 }
 
-func (s *Snapshot) poolAt(p *Pool, now time.Time) *Pool {
+func (d *Devices) poolAt(p *Pool, now time.Time) *Pool {
 	if len(p.Devices) == 0 {
 		return p
 	}
 	out := *p
 	out.Devices = slices.Clone(p.Devices)
-	old := s.Devices.Old(now)
+	old := d.Old(now)
 	for i := range out.Devices {
-		d := &out.Devices[i]
-		if m, listed := s.Devices.memory(d.UUID); listed && m != nil {
-			d.Memory = m
+		g := &out.Devices[i]
+		if m, listed := d.memory(g.UUID); listed && m != nil {
+			g.Memory = m
 		}
-		if d.Old = old; old && d.Health == HealthOK {
-			d.Health = HealthUnknown
+		if g.Old = old; old && g.Health == HealthOK {
+			g.Health = HealthUnknown
 		}
 	}
 	return &out

@@ -56,7 +56,7 @@ func TestSnapshotAt(t *testing.T) {
 			r.SetDevices(c.in)
 			now := taken.Add(c.age)
 			all := r.Snapshot().At(now)
-			one, ok := r.Snapshot().PoolAt("a", now)
+			one, ok := r.PoolAt("a", now)
 			if !ok || told(one) != c.want || told(all.Pools[0]) != c.want {
 				t.Errorf("alone %s\nof all %s\nwant   %s", told(one), told(all.Pools[0]), c.want)
 			}
@@ -69,7 +69,7 @@ func TestSnapshotAt(t *testing.T) {
 		})
 	}
 	t.Run("no_such_pool", func(t *testing.T) {
-		if p, ok := New().Snapshot().PoolAt("nobody", taken); ok || p != nil {
+		if p, ok := New().PoolAt("nobody", taken); ok || p != nil {
 			t.Errorf("%v", p)
 		}
 	})

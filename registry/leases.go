@@ -1,9 +1,6 @@
 package registry
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // Counter tells how many leases a replica has. It is called under the registry's lock and must not call the registry.
 type Counter func(pool, replica string) int
@@ -16,23 +13,19 @@ func (r *Registry) CountLeases(count Counter) {
 	r.count = count
 }
 
-// LeasesChanged counts a pool's leases anew. An unknown pool is nothing to count.
+// LeasesChanged counts a pool's leases again. An unknown pool is nothing to count.
 func (r *Registry) LeasesChanged(id string) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	was := r.now.Load()
-	at, found := was.search(id)
+	pools := *r.pools.Load()
+	at, found := pools.search(id)
 	if !found || r.count == nil {
 		return
 	}
-	p := *was.Pools[at]
+	p := *pools[at].now.Load()
 	p.Replicas = slices.Clone(p.Replicas)
 	r.counted(&p)
-	next := *was
-	next.Pools = slices.Clone(was.Pools)
-	next.Pools[at] = &p
-	r.publish(next)
-	r.record(flips(was.Pools[at], &p, time.Now()), &p)
+	r.replace(pools[at], &p)
 }
 
 // counted fills in what leases decide; p's replicas are its own. The caller holds the write lock.

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -11,169 +10,204 @@ import (
 
 // Registry holds the status of every pool of this host. Make one with New.
 //
-// A writer replaces a pool's whole status. A reader loads the newest snapshot: it takes no lock, and what it
-// got never changes under it. A write costs a copy of one pointer per pool, which is less than a page
-// for five hundred pools.
+// A writer replaces one pool's whole status, and touches no other pool: a write costs the same with
+// one pool as with a thousand. A reader loads what is newest without a lock, and what it got never
+// changes under it. Order is kept within a pool, not between pools: a Snapshot may hold one pool as
+// it was just before, and another as it was just after, a write to both.
 type Registry struct {
-	now atomic.Pointer[Snapshot]
+	pools   atomic.Pointer[index]
+	host    atomic.Pointer[hostFacts]
+	version atomic.Uint64 // grows by one after each change, so that a reader who loads it first never misses one
+	beats   atomic.Uint64 // the same for writes that only bring a newer heartbeat
 
-	write    sync.Mutex // one writer at a time; also guards the fields below
-	observe  []Observer
-	watchers map[chan struct{}]struct{}
-	events   ring
-	count    Counter // nil: there are no leases
+	write   sync.Mutex // one writer at a time; also guards the fields below
+	observe []Observer
+	count   Counter // nil: there are no leases
+
+	events ring
 }
 
-// Snapshot is everything that the registry held at one moment. It is shared by all readers: read-only.
+// index is the list of pools, sorted by id. It is replaced when a pool comes or goes, not when one
+// changes.
+type index []*slot
+
+// slot holds one pool's newest status.
+type slot struct {
+	id  string
+	now atomic.Pointer[Pool]
+}
+
+// hostFacts are what is known beside the pools.
+type hostFacts struct {
+	problems []Problem
+	devices  Devices
+}
+
+// Snapshot is everything that the registry held at one moment. It is shared by all readers:
+// read-only.
 type Snapshot struct {
-	Version  uint64  // grows by one with each write
+	Version  uint64  // grows by one with each change
+	Beats    uint64  // grows by one with each write that only brings a newer heartbeat
 	Pools    []*Pool // sorted by id
 	Problems []Problem
 	Devices  Devices
 }
 
-// Problem is a pool file that is wrong. It stands beside the pools, since such a file may name none.
+// Problem is a pool file that is wrong. It is kept beside the pools, since such a file may name
+// none.
 type Problem struct {
 	File   string
-	PoolID string // empty where it cannot be told
+	PoolID string // empty where the file does not say
 	Text   string // with file, line and column
 	Hint   string // what to do, a sentence; may be empty
 }
 
 // New makes an empty registry.
 func New() *Registry {
-	r := &Registry{watchers: make(map[chan struct{}]struct{})}
-	r.now.Store(&Snapshot{})
+	r := &Registry{}
+	r.pools.Store(&index{})
+	r.host.Store(&hostFacts{})
+	r.events.next = make(chan struct{})
 	return r
 }
 
-// Observe adds an observer of later events. It is called in their order, by the goroutine that wrote.
+// Observe adds an observer of later events. It is called in their order, by the goroutine that
+// wrote.
 func (r *Registry) Observe(o Observer) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	r.observe = append(r.observe, o)
 }
 
-// Put replaces the status of one pool. The registry keeps the value's slices: the caller must not change them
-// afterwards. A flip of ready, of the pool or of a replica, becomes an event.
+// Put replaces the status of one pool. The registry keeps the value's slices: the caller must not
+// change them afterwards. A flip of ready, of the pool or of a replica, becomes an event. A status
+// that differs from the former one in nothing but heartbeats is no change: readers see the
+// heartbeats, and the version stays.
 func (r *Registry) Put(p Pool) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	r.counted(&p)
-	was := r.now.Load()
-	next := *was
-	var before *Pool
-	at, found := was.search(p.ID)
-	if found {
-		before = was.Pools[at]
-		next.Pools = slices.Clone(was.Pools)
-		next.Pools[at] = &p
-	} else {
-		next.Pools = slices.Insert(slices.Clone(was.Pools), at, &p)
+	at, found := r.pools.Load().search(p.ID)
+	if !found {
+		s := &slot{id: p.ID}
+		s.now.Store(&p)
+		next := slices.Insert(slices.Clone(*r.pools.Load()), at, s)
+		r.pools.Store(&next)
+		r.version.Add(1)
+		r.record(flips(nil, &p, time.Now()), &p)
+		return
 	}
-	r.publish(next)
-	r.record(flips(before, &p, time.Now()), &p)
+	r.replace((*r.pools.Load())[at], &p)
+}
+
+// replace puts a pool's new status in place of the former one; the caller holds the write lock.
+func (r *Registry) replace(s *slot, p *Pool) {
+	before := s.now.Swap(p)
+	if sameButHeartbeat(before, p) {
+		r.beats.Add(1)
+		return
+	}
+	r.version.Add(1)
+	r.record(flips(before, p, time.Now()), p)
 }
 
 // Remove forgets a pool. Removing an unknown one does nothing.
 func (r *Registry) Remove(id string) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	was := r.now.Load()
+	was := *r.pools.Load()
 	at, found := was.search(id)
 	if !found {
 		return
 	}
-	next := *was
-	next.Pools = slices.Delete(slices.Clone(was.Pools), at, at+1)
-	r.publish(next)
-	r.record(flips(was.Pools[at], nil, time.Now()), was.Pools[at])
+	last := was[at].now.Load()
+	next := slices.Delete(slices.Clone(was), at, at+1)
+	r.pools.Store(&next)
+	r.version.Add(1)
+	r.record(flips(last, nil, time.Now()), last)
 }
 
 // SetProblems replaces the list of wrong pool files. The registry keeps the slice.
 func (r *Registry) SetProblems(list []Problem) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	next := *r.now.Load()
-	next.Problems = list
-	r.publish(next)
+	next := *r.host.Load()
+	next.problems = list
+	r.host.Store(&next)
+	r.version.Add(1)
 }
 
-// SetDevices replaces what is known of the GPUs. The registry keeps the value's slices. A change of a GPU's health
-// becomes an event.
+// SetDevices replaces what is known of the GPUs. The registry keeps the value's slices. A change of
+// a GPU's health becomes an event.
 func (r *Registry) SetDevices(d Devices) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	was := r.now.Load()
+	was := r.host.Load()
 	next := *was
-	next.Devices = d
-	r.publish(next)
-	r.record(deviceFlips(&was.Devices, &d, time.Now()), nil)
+	next.devices = d
+	r.host.Store(&next)
+	r.version.Add(1)
+	r.record(deviceFlips(&was.devices, &d, time.Now()), nil)
 }
 
-// publish makes next visible and tells the watchers; the caller holds the write lock.
-func (r *Registry) publish(next Snapshot) {
-	next.Version++
-	r.now.Store(&next)
-	r.wake()
-}
-
-// wake tells the watchers; the caller holds the write lock.
-func (r *Registry) wake() {
-	for w := range r.watchers {
-		select {
-		case w <- struct{}{}:
-		default: // it has not yet looked at an earlier change, and will see this one too
-		}
+// Snapshot returns what the registry holds now, without waiting for a writer. It costs a pointer
+// for each pool: ask for one pool where one is enough.
+func (r *Registry) Snapshot() *Snapshot {
+	out := &Snapshot{Version: r.version.Load(), Beats: r.beats.Load()}
+	host, pools := r.host.Load(), *r.pools.Load()
+	out.Problems, out.Devices = host.problems, host.devices
+	out.Pools = make([]*Pool, len(pools))
+	for i, s := range pools {
+		out.Pools[i] = s.now.Load()
 	}
+	return out
 }
 
-// Snapshot returns what the registry holds now, without waiting for a writer.
-func (r *Registry) Snapshot() *Snapshot { return r.now.Load() }
+// Version returns the numbers that a Snapshot taken now would hold. As long as both stay, so does
+// what the registry holds.
+func (r *Registry) Version() (version, beats uint64) { return r.version.Load(), r.beats.Load() }
+
+// Devices returns what is known of the GPUs. It is shared by all readers: read-only.
+func (r *Registry) Devices() *Devices { return &r.host.Load().devices }
+
+// Find returns one pool's newest status; ok is false when there is none of that id. It is shared by
+// all readers: read-only, and another pointer after each write.
+func (r *Registry) Find(id string) (p *Pool, ok bool) {
+	pools := *r.pools.Load()
+	at, found := pools.search(id)
+	if !found {
+		return nil, false
+	}
+	return pools[at].now.Load(), true
+}
 
 // Pools returns every pool, sorted by id.
 func (r *Registry) Pools() []Pool {
-	s := r.now.Load()
-	list := make([]Pool, len(s.Pools))
-	for i, p := range s.Pools {
-		list[i] = *p
+	pools := *r.pools.Load()
+	list := make([]Pool, len(pools))
+	for i, s := range pools {
+		list[i] = *s.now.Load()
 	}
 	return list
 }
 
 // Pool returns one pool; ok is false when there is none of that id.
 func (r *Registry) Pool(id string) (p Pool, ok bool) {
-	if found, ok := r.now.Load().Pool(id); ok {
+	if found, ok := r.Find(id); ok {
 		return *found, true
 	}
 	return Pool{}, false
 }
 
-// Watch returns a channel that receives after every change; changes that the receiver has not yet looked at
-// are one receipt. The channel is closed when ctx ends.
-func (r *Registry) Watch(ctx context.Context) <-chan struct{} {
-	w := make(chan struct{}, 1)
-	r.write.Lock()
-	r.watchers[w] = struct{}{}
-	r.write.Unlock()
-	context.AfterFunc(ctx, func() {
-		r.write.Lock()
-		defer r.write.Unlock()
-		delete(r.watchers, w)
-		close(w) // under the lock, so that no writer sends on it any more
-	})
-	return w
+func (x index) search(id string) (int, bool) {
+	return slices.BinarySearchFunc(x, id, func(s *slot, id string) int { return strings.Compare(s.id, id) })
 }
 
 // Pool returns one pool of the snapshot.
 func (s *Snapshot) Pool(id string) (*Pool, bool) {
-	at, found := s.search(id)
+	at, found := slices.BinarySearchFunc(s.Pools, id, func(p *Pool, id string) int { return strings.Compare(p.ID, id) })
 	if !found {
 		return nil, false
 	}
 	return s.Pools[at], true
-}
-
-func (s *Snapshot) search(id string) (int, bool) {
-	return slices.BinarySearchFunc(s.Pools, id, func(p *Pool, id string) int { return strings.Compare(p.ID, id) })
 }

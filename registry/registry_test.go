@@ -6,7 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
+	"time"
 )
 
 func ids(r *Registry) []string {
@@ -55,28 +55,65 @@ func TestPools(t *testing.T) {
 	})
 }
 
-func TestWatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := New()
-		ctx, cancel := context.WithCancel(t.Context())
-		changed := r.Watch(ctx)
-		for range 10 {
-			r.Put(Pool{ID: "a"})
-		}
-		<-changed
+func TestNextEvent(t *testing.T) {
+	r := New()
+	r.Put(Pool{ID: "a", Replicas: []Replica{{ID: "r0"}}})
+	came := func(next <-chan struct{}) bool {
 		select {
-		case <-changed:
-			t.Error("ten changes that nobody looked at are more than one receipt")
+		case <-next:
+			return true
 		default:
+			return false
 		}
-		r.Remove("a")
-		<-changed
-		cancel()
-		if _, open := <-changed; open {
-			t.Error("the channel gives changes after its context ended")
+	}
+	for _, c := range []struct {
+		name  string
+		write func()
+		wakes bool
+	}{
+		{"a_heartbeat_wakes_none", func() {
+			r.Put(Pool{ID: "a", LastHeartbeat: time.Unix(9, 0), Replicas: []Replica{{ID: "r0", LastHeartbeat: time.Unix(9, 0)}}})
+		}, false},
+		{"nor_does_a_change_that_is_no_event", func() { r.Put(Pool{ID: "a", RestartCount: 1}) }, false},
+		{"a_flip_of_ready_wakes", func() { r.Put(Pool{ID: "a", Ready: true}) }, true},
+		{"and_what_a_writer_notes", func() { r.Note(Event{Kind: KindDrain, PoolID: "a"}) }, true},
+		{"and_the_end_of_what_served", func() { r.Remove("a") }, true},
+		{"and_a_change_of_a_gpu", func() { r.SetDevices(Devices{Devices: []Device{{UUID: "GPU-0", Health: HealthOK}}}) }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			next, last := r.NextEvent(), r.LastEvent()
+			c.write()
+			if came(next) != c.wakes || (r.LastEvent() > last) != c.wakes {
+				t.Errorf("woken: %t; want %t", came(next), c.wakes)
+			}
+			if came(r.NextEvent()) {
+				t.Error("the channel of the next event is closed already")
+			}
+		})
+	}
+}
+
+// TestHeartbeats: a good probe alone is no change, and yet readers see when it was.
+func TestHeartbeats(t *testing.T) {
+	r := New()
+	at := func(s int64) Pool {
+		return Pool{ID: "a", Ready: true, LastHeartbeat: time.Unix(s, 0), LastError: Fail(CodeBreakerOpen, "m", "h"), DeviceMask: []string{"0"},
+			Devices:  []PoolDevice{{ID: "0", Memory: &VRAM{Total: 9, Free: 1}}},
+			Replicas: []Replica{{ID: "r0", Ready: true, LastHeartbeat: time.Unix(s, 0), DeviceMask: []string{"0"}}}}
+	}
+	r.Put(at(1))
+	before := r.Snapshot()
+	for s := int64(2); s < 5; s++ {
+		r.Put(at(s))
+		p, _ := r.Pool("a")
+		if p.LastHeartbeat.Unix() != s || p.Replicas[0].LastHeartbeat.Unix() != s {
+			t.Errorf("heartbeats %v and %v, want %d", p.LastHeartbeat, p.Replicas[0].LastHeartbeat, s)
 		}
-		r.Put(Pool{ID: "b"}) // must not send on the closed channel
-	})
+	}
+	version, beats := r.Version()
+	if version != before.Version || beats != before.Beats+3 {
+		t.Errorf("version %d after %d, beats %d after %d", version, before.Version, beats, before.Beats)
+	}
 }
 
 // TestManyReaders is for the race detector: readers always see whole pools, in order.
@@ -118,13 +155,26 @@ func TestManyReaders(t *testing.T) {
 	readers.Wait()
 }
 
-func BenchmarkPut500Pools(b *testing.B) {
-	r := New()
-	for i := range 500 {
-		r.Put(Pool{ID: fmt.Sprintf("pool-%03d", i)})
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Put(Pool{ID: "pool-250", RestartCount: 1})
+// BenchmarkPut is one write to one pool, where only its heartbeat moved and where it changed, beside how many pools there are.
+func BenchmarkPut(b *testing.B) {
+	for _, pools := range []int{1, 1000} {
+		r := New()
+		for i := range pools {
+			r.Put(Pool{ID: fmt.Sprintf("pool-%03d", i)})
+		}
+		for _, c := range []struct {
+			name string
+			next func(i int) Pool
+		}{
+			{"heartbeat", func(i int) Pool { return Pool{ID: "pool-000", LastHeartbeat: time.Unix(int64(i), 0)} }},
+			{"change", func(i int) Pool { return Pool{ID: "pool-000", RestartCount: i + 1} }},
+		} {
+			b.Run(fmt.Sprintf("%s_among_%d", c.name, pools), func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					r.Put(c.next(i))
+				}
+			})
+		}
 	}
 }

@@ -57,6 +57,7 @@ type Server struct {
 	list     atomic.Pointer[encodedList]
 	epoch    string // of this server's events: their numbers begin anew with each
 	streams  atomic.Int32
+	frames   frames
 	// streaming ends when the server begins to end; endStreams ends it.
 	streaming  context.Context
 	endStreams context.CancelFunc
@@ -91,24 +92,26 @@ func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, wire.Health{Status: "ok", Version: s.version})
 }
 
-// encodedList is the answer of GET /v1/pools for one version of the registry, shared by all who ask before the next. Facts
-// about GPUs that only grow old make no version.
+// encodedList is the answer of GET /v1/pools for what the registry held at one moment, shared by all callers before the
+// next write. Facts about GPUs that only grow old are no write.
 type encodedList struct {
-	version uint64
-	old     bool
-	body    []byte
+	version, beats uint64
+	old            bool
+	body           []byte
 }
 
 func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
-	snapshot, now := s.registry.Snapshot(), s.now()
-	old := snapshot.Devices.Old(now)
+	version, beats := s.registry.Version()
+	now := s.now()
+	old := s.registry.Devices().Old(now)
 	cached := s.list.Load()
-	if cached == nil || cached.version != snapshot.Version || cached.old != old {
-		body, err := wire.Encode(wire.ListOf(snapshot.At(now)))
+	if cached == nil || cached.version != version || cached.beats != beats || cached.old != old {
+		body, err := wire.Encode(wire.ListOf(s.registry.Snapshot().At(now)))
 		if err != nil {
 			return err
 		}
-		cached = &encodedList{snapshot.Version, old, body}
+		// The numbers are older than what was encoded, if anything: a write in between costs one more encoding.
+		cached = &encodedList{version, beats, old, body}
 		s.list.Store(cached)
 	}
 	return answerBody(w, "application/json", cached.body)
@@ -117,7 +120,7 @@ func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
 // pool returns the pool that the path names, or the 404.
 func (s *Server) pool(r *http.Request) (*registry.Pool, error) {
 	id := r.PathValue("id")
-	if p, ok := s.registry.Snapshot().PoolAt(id, s.now()); ok {
+	if p, ok := s.registry.PoolAt(id, s.now()); ok {
 		return p, nil
 	}
 	return nil, noSuchPool(id)
@@ -164,7 +167,7 @@ func (s *Server) getCapabilities(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (s *Server) getDevices(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, wire.DevicesOf(&s.registry.Snapshot().Devices, s.now()))
+	return answer(w, wire.DevicesOf(s.registry.Devices(), s.now()))
 }
 
 // renderTimeout bounds how long a request waits for the daemon's loop to render.

@@ -3,8 +3,6 @@ package api
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -35,13 +33,6 @@ const (
 	accessRead                // status
 	accessWrite               // anything that changes what runs
 )
-
-// caller is who sends a request.
-type caller struct {
-	identity string // for logs: uid:N, localhost, token:<6 hex>, or anonymous
-	may      access
-	denied   *Error // why not more than may; nil: that is all there is
-}
 
 // Group is the system group whose members may do everything over the unix socket.
 const Group = "pool-managerd"
@@ -111,57 +102,6 @@ func plainCause(err error) string {
 		return pe.Err.Error()
 	}
 	return err.Error()
-}
-
-// identify says who sends the request, and what the caller may do.
-//
-//	where from                      identity      may
-//	unix: root, group pool-managerd uid:N         everything
-//	unix: any other user            uid:N         read
-//	TCP, the right token            token:<6 hex> everything
-//	TCP, a wrong token              token:<6 hex> nothing: 401 BAD_TOKEN
-//	loopback, auth_optional         localhost     everything
-//	TCP, no token                   anonymous     nothing: 401 MISSING_TOKEN
-func (g *gate) identify(r *http.Request) caller {
-	if p, ok := r.Context().Value(peerKey{}).(peer); ok {
-		return g.local(p)
-	}
-	if given, ok := bearer(r); ok {
-		sum := sha256.Sum256([]byte(given))
-		c := caller{identity: "token:" + hex.EncodeToString(sum[:3])}
-		if g.hasToken && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1 {
-			c.may = accessWrite
-		} else {
-			c.denied = unauthorized(40102, "BAD_TOKEN", "the bearer token is not the right one")
-		}
-		return c
-	}
-	if g.settings.AuthOptional && g.fromThisHost(r) {
-		return caller{identity: "localhost", may: accessWrite}
-	}
-	return caller{identity: "anonymous", denied: unauthorized(40101, "MISSING_TOKEN", "a bearer token is needed")}
-}
-
-func (g *gate) local(p peer) caller {
-	if p.err != nil {
-		return caller{identity: "uid:unknown", denied: problem(http.StatusForbidden, "FORBIDDEN", "the kernel did not tell who calls", "")}
-	}
-	c := caller{identity: fmt.Sprintf("uid:%d", p.uid), may: accessRead}
-	if p.uid == 0 || p.in(g.group) {
-		c.may = accessWrite
-		return c
-	}
-	c.denied = problem(http.StatusForbidden, "FORBIDDEN", fmt.Sprintf("user id %d may read only", p.uid),
-		"Call as root, or as a member of the group "+Group+" (usermod -aG "+Group+" USER, then log in again).")
-	return c
-}
-
-// unauthorized carries the number of the code too, for clients that compare numbers.
-func unauthorized(number int, code, message string) *Error {
-	e := problem(http.StatusUnauthorized, code, message,
-		"Send Authorization: Bearer TOKEN with the content of auth_token_file, or call over the unix socket; auth_optional = true in config.toml lets local callers in.")
-	e.Body.Details = map[string]any{"auth_code": number}
-	return e
 }
 
 // bearer returns the token of the Authorization header (RFC 6750 2.1; the scheme's case does not matter).

@@ -8,22 +8,22 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/pool-managerd/pool-managerd/registry"
-	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
 const (
-	// heartbeat is how often a stream that has nothing to say sends a comment, so that both ends and what is between them know of each other.
+	// heartbeat is how often each stream sends a comment, whatever else it sends, so that both ends
+	// and what is between them know of each other.
 	heartbeat = 15 * time.Second
-	// streamWrite bounds one write to a reader: one that does not read is let go, and comes back with the id of what it read last.
+	// streamWrite bounds one write: a reader that does not read is dropped, and comes back with the
+	// id of what it read last.
 	streamWrite = 10 * time.Second
-	// maxStreams bounds the streams at once; the rest of the connections is for requests.
-	maxStreams = 128
+	// maxStreams bounds the streams at once. They take no connection from requests: see limited.
+	maxStreams = 1000
 )
 
-// getEvents streams events (https://html.spec.whatwg.org/multipage/server-sent-events.html). A reader that names the last event that it has seen
-// gets those behind it, or the event "gap" where some are kept no more.
+// getEvents streams events (https://html.spec.whatwg.org/multipage/server-sent-events.html). A
+// reader that names the last event that it has seen gets those after it, or the event "gap" where
+// some are no longer kept.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	q, err := s.eventQuery(r)
 	if err != nil {
@@ -31,20 +31,25 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	if s.streams.Add(1) > maxStreams {
 		s.streams.Add(-1)
-		e := problem(http.StatusTooManyRequests, "TOO_MANY_STREAMS", fmt.Sprintf("%d streams of events are open already", maxStreams), "Close some, or read GET /v1/pools.")
+		e := problem(http.StatusTooManyRequests, "TOO_MANY_STREAMS",
+			fmt.Sprintf("%d streams of events are open already", maxStreams), "Close some, or read GET /v1/pools.")
 		e.Body.RetryAfterMS = time.Second.Milliseconds()
 		return e
 	}
 	defer s.streams.Add(-1)
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	stop := context.AfterFunc(s.streaming, cancel) // the end of the server ends its streams
-	defer stop()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	if r.Method == http.MethodHead {
 		return nil
 	}
+	if q.follow {
+		h.Set("Connection", "close") // the connection has given up its place among those of requests
+		connectionOf(r).leavePlace()
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	stop := context.AfterFunc(s.streaming, cancel) // the end of the server ends its streams
+	defer stop()
 	out := &stream{w: w, control: http.NewResponseController(w)}
 	if err := s.stream(ctx, out, q); err != nil && ctx.Err() == nil {
 		s.log.Debug("a stream of events ended", "err", err)
@@ -100,15 +105,18 @@ func (s *Server) eventQuery(r *http.Request) (eventQuery, error) {
 	return q, nil
 }
 
-// stream writes events until ctx or the reader ends.
+// stream writes events until ctx ends or a write fails. It is woken by events and by its own
+// heartbeat, and by nothing else. What it has yet to send is in the registry's ring and not in a
+// queue of its own: a reader that falls behind by more than the ring holds gets a gap, and one that
+// does not read at all is dropped by the write's deadline.
 func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
-	changed := s.registry.Watch(ctx)
-	idle := time.NewTimer(heartbeat)
-	defer idle.Stop()
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
 	if err := out.comment("pool-managerd " + s.version); err != nil {
 		return err
 	}
 	for {
+		more := s.registry.NextEvent()
 		list, complete := s.registry.Events(q.after)
 		if q.gap || !complete {
 			q.gap = false
@@ -121,24 +129,25 @@ func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 			if q.pool != "" && list[i].PoolID != q.pool {
 				continue
 			}
-			if err := out.event(s.epoch, &list[i]); err != nil {
+			text, err := s.frames.of(s.epoch, &list[i])
+			if err != nil {
+				return err
+			}
+			if err := out.write(text); err != nil {
 				return err
 			}
 		}
 		if !q.follow {
 			return out.flush()
 		}
-		if len(list) > 0 {
-			if err := out.flush(); err != nil {
-				return err
-			}
+		if err := out.flush(); err != nil {
+			return err
 		}
-		idle.Reset(heartbeat)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-changed:
-		case <-idle.C:
+		case <-more:
+		case <-beat.C:
 			if err := out.comment("alive"); err != nil {
 				return err
 			}
@@ -150,20 +159,31 @@ func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	pending bool // something was written since the last flush
 }
 
-func (o *stream) write(text string) error {
-	if err := o.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
+func (o *stream) write(text []byte) error {
+	if !o.pending {
+		deadline := time.Now().Add(streamWrite)
+		if err := o.control.SetWriteDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
 	}
-	_, err := o.w.Write([]byte(text))
+	o.pending = true
+	_, err := o.w.Write(text)
 	return err
 }
 
-func (o *stream) flush() error { return o.control.Flush() }
+func (o *stream) flush() error {
+	if !o.pending {
+		return nil
+	}
+	o.pending = false
+	return o.control.Flush()
+}
 
 func (o *stream) comment(text string) error {
-	if err := o.write(": " + text + "\n\n"); err != nil {
+	if err := o.write([]byte(": " + text + "\n\n")); err != nil {
 		return err
 	}
 	return o.flush()
@@ -171,13 +191,6 @@ func (o *stream) comment(text string) error {
 
 // gap says that events were lost on the way.
 func (o *stream) gap() error {
-	return o.write("event: gap\ndata: {\"cause\":\"events between the last one that you saw and the next are kept no more; read GET /v1/pools\"}\n\n")
-}
-
-func (o *stream) event(epoch string, e *registry.Event) error {
-	body, err := wire.Encode(wire.EventOf(e))
-	if err != nil {
-		return err
-	}
-	return o.write(fmt.Sprintf("id: %s-%d\nevent: %s\ndata: %s\n\n", epoch, e.Seq, e.Kind, strings.TrimSpace(string(body))))
+	const cause = "events between the last one that you saw and the next are no longer kept; read GET /v1/pools"
+	return o.write([]byte("event: gap\ndata: {\"cause\":\"" + cause + "\"}\n\n"))
 }

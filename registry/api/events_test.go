@@ -14,7 +14,7 @@ import (
 
 // reader reads a stream of events.
 type reader struct {
-	t     *testing.T
+	t     testing.TB
 	lines *bufio.Scanner
 	end   func()
 }

@@ -45,7 +45,7 @@ var errPanic = errors.New("panic, please")
 
 // host is a server on a unix socket and on TCP, with a registry and a log to look at.
 type host struct {
-	t      *testing.T
+	t      testing.TB
 	reg    *registry.Registry
 	book   *lease.Book
 	server *Server
@@ -74,7 +74,7 @@ func (l *logBuffer) String() string {
 }
 
 // tokenFile writes a token file and returns its path.
-func tokenFile(t *testing.T, content string) string {
+func tokenFile(t testing.TB, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -84,7 +84,7 @@ func tokenFile(t *testing.T, content string) string {
 }
 
 // newServer makes a server that does not listen yet.
-func newServer(t *testing.T, settings Settings, backend Backend) *host {
+func newServer(t testing.TB, settings Settings, backend Backend) *host {
 	t.Helper()
 	h := &host{t: t, reg: registry.New(), log: &logBuffer{}}
 	book, err := lease.Open(&memory{}, func() lease.Moment { return lease.Moment(time.Now().UnixNano()) })
@@ -104,7 +104,7 @@ func newServer(t *testing.T, settings Settings, backend Backend) *host {
 }
 
 // runBook has the server use a book of leases, until the test ends.
-func (h *host) runBook(t *testing.T, book *lease.Book) {
+func (h *host) runBook(t testing.TB, book *lease.Book) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -120,7 +120,7 @@ func (h *host) runBook(t *testing.T, book *lease.Book) {
 }
 
 // serve starts a host; the test's end stops it and checks that it ended well.
-func serve(t *testing.T, settings Settings, backend Backend) *host {
+func serve(t testing.TB, settings Settings, backend Backend) *host {
 	t.Helper()
 	h := newServer(t, settings, backend)
 	h.socket = filepath.Join(t.TempDir(), "api.sock")
@@ -225,7 +225,7 @@ func (h *host) getTCP(path string, header ...string) reply {
 }
 
 // wantError checks the shape that every error has.
-func (r reply) wantError(t *testing.T, status int, code string) {
+func (r reply) wantError(t testing.TB, status int, code string) {
 	t.Helper()
 	if r.status != status || r.json["code"] != code {
 		t.Errorf("got %d %s, want %d %s", r.status, r.body, status, code)

@@ -99,10 +99,9 @@ func (s *Server) operate(w http.ResponseWriter, r *http.Request, body any, carry
 	if err := readBody(w, r, body); err != nil {
 		return err
 	}
-	known, _ := r.Context().Value(requestKey{}).(request)
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
-	if err := carryOut(ctx, p.ID, known.caller.identity); err != nil {
+	if err := carryOut(ctx, p.ID, exchangeOf(w).caller.identity()); err != nil {
 		return err
 	}
 	if p, err = s.pool(r); err != nil {

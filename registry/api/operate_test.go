@@ -58,13 +58,12 @@ func (h *host) post(path, kind, body string, may access) *httptest.ResponseRecor
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
 	}
-	who := caller{identity: "uid:7", may: may, denied: problem(http.StatusForbidden, "FORBIDDEN", "no", "")}
+	who := caller{kind: callerUser, uid: 7, may: may}
 	w := httptest.NewRecorder()
 	for _, rt := range append(h.server.operatorRoutes(), h.server.leaseRoutes()...) {
 		if pattern := strings.Replace(rt.path, "{id}", "a", 1); rt.method == http.MethodPost && pattern == path || strings.Replace(rt.path, "{id}", "b", 1) == path {
 			r.SetPathValue("id", strings.Split(path, "/")[3])
-			r = r.WithContext(context.WithValue(r.Context(), requestKey{}, request{"c1", who}))
-			h.server.guarded(rt.needs, rt.serve)(w, r)
+			h.server.guarded(rt.needs, rt.serve)(&exchange{ResponseWriter: w, correlationID: "c1", caller: who}, r)
 			return w
 		}
 	}

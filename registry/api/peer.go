@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os/user"
 	"slices"
 	"strconv"
@@ -20,18 +21,36 @@ type peer struct {
 	err    error    // the kernel did not tell
 }
 
-// peerKey is the context key of a connection's peer; TCP connections have none.
-type peerKey struct{}
+// connection is what is known of a connection, found out once for all its requests.
+type connection struct {
+	local      bool // over the unix socket; TCP connections have no peer
+	peer       peer
+	leavePlace func() // among those that are bounded by maxConns
+}
 
-// withPeer is http.Server's ConnContext.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = wrapped.NetConn()
+// connectionKey is the context key of a request's connection.
+type connectionKey struct{}
+
+// withConnection is http.Server's ConnContext.
+func withConnection(ctx context.Context, c net.Conn) context.Context {
+	known := &connection{leavePlace: func() {}}
+	if p, ok := c.(*placed); ok {
+		known.leavePlace = p.leave
+		c = p.Conn
 	}
 	if uc, ok := c.(*net.UnixConn); ok {
-		return context.WithValue(ctx, peerKey{}, peerOf(uc))
+		known.local, known.peer = true, peerOf(uc)
 	}
-	return ctx
+	return context.WithValue(ctx, connectionKey{}, known)
+}
+
+// connectionOf returns what is known of the request's connection; of one that did not come through
+// Serve, nothing.
+func connectionOf(r *http.Request) *connection {
+	if c, ok := r.Context().Value(connectionKey{}).(*connection); ok {
+		return c
+	}
+	return &connection{leavePlace: func() {}}
 }
 
 func peerOf(c *net.UnixConn) peer {
@@ -51,8 +70,8 @@ func peerOf(c *net.UnixConn) peer {
 	return peer{p.uid, p.gid, p.groups, errors.Join(p.err, err)}
 }
 
-// peerGroups returns the supplementary groups (SO_PEERGROUPS, Linux 4.13; net/core/sock.c), none where the kernel
-// does not tell: the caller then may less, never more.
+// peerGroups returns the supplementary groups (SO_PEERGROUPS, Linux 4.13; net/core/sock.c), none
+// where the kernel does not tell: the caller then may less, never more.
 func peerGroups(fd uintptr) []uint32 {
 	list := make([]uint32, 64)
 	for range 2 { // the first call says how long the list is, where it is longer

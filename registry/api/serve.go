@@ -11,23 +11,25 @@ import (
 	"time"
 )
 
-// Limits of a connection. A local status API has small requests and answers within milliseconds; the limits
-// are there for callers that are broken or hostile.
+// Limits of a connection. A local status API has small requests and answers within milliseconds;
+// the limits are there for callers that are broken or hostile.
 const (
 	maxHeaderBytes    = 16 << 10
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second // of a whole request
 	writeTimeout      = 30 * time.Second // from the request's header to the end of the answer
 	idleTimeout       = 75 * time.Second // above the 60 s after which most clients give an idle connection up
-	// maxConns bounds open connections for each listener; further ones wait in the socket's backlog.
+	// maxConns bounds open connections for each listener, those of event streams aside; further
+	// ones wait in the socket's backlog.
 	maxConns = 512
 )
 
 // Limits of the end.
 const (
-	// Idle connections stay open for lingerLooks times lingerPause once no more are accepted: a request that is on
-	// its way on one is answered, with Connection: close, rather than met by an end of file. Pauses are counted and not the
-	// time, so that a host that stalls for a while does not use them up before callers have run.
+	// Idle connections stay open for lingerLooks times lingerPause once no more are accepted: a
+	// request that is on its way on one is answered, with Connection: close, rather than met by an
+	// end of file. Pauses are counted and not the time, so that a host that stalls for a while does
+	// not use them up before callers have run.
 	lingerLooks = 40
 	lingerPause = 25 * time.Millisecond
 	// endTimeout bounds how long the requests under way may take after that.
@@ -48,13 +50,13 @@ func (e *BindError) Error() string {
 	return "40301 BIND_REFUSED: " + where + " needs a token: set auth_token_file in config.toml, or listen on 127.0.0.1 only"
 }
 
-// Serve answers on the listeners until ctx ends, then ends without losing a request, and returns nil. It takes the
-// listeners over.
+// Serve answers on the listeners until ctx ends, then ends without losing a request, and returns
+// nil. It takes the listeners over.
 //
-// The end, for a restart under socket activation: (1) no connection is accepted any more; those that come now wait
-// in the socket, which PID 1 keeps open, for the next daemon. The socket's path is not unlinked.
-// (2) Every accepted connection is answered, and told to close. (3) Idle connections are closed after a second,
-// the rest is cut after endTimeout.
+// The end, for a restart under socket activation: (1) no connection is accepted any more; those
+// that come now wait in the socket, which PID 1 keeps open, for the next daemon. The socket's path
+// is not unlinked. (2) Every accepted connection is answered, and told to close. (3) Idle
+// connections are closed after a second, the rest is cut after endTimeout.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	open := make([]*limited, 0, len(listeners))
 	for _, l := range listeners {
@@ -68,7 +70,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		return err
 	}
 	srv := &http.Server{
-		Handler: s, ConnContext: withPeer, MaxHeaderBytes: maxHeaderBytes,
+		Handler: s, ConnContext: withConnection, MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
@@ -89,13 +91,14 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	s.ending.Store(true)
 	s.endStreams()
 	closeAll(open)
-	// Each accept loop returns once it has handed over the last connection it accepted: none can slip in
-	// between the end of accepting and the look at what is open.
+	// Each accept loop returns once it has handed over the last connection it accepted: none can
+	// slip in between the end of accepting and the look at what is open.
 	accepting.Wait()
 	return errors.Join(err, s.end(srv, open))
 }
 
-// admit refuses listeners that other hosts can reach while there is no token, and remembers that there are some.
+// admit refuses listeners that other hosts can reach while there is no token, and remembers that
+// there are some.
 func (s *Server) admit(listeners []net.Listener) error {
 	for _, l := range listeners {
 		addr, ok := l.Addr().(*net.TCPAddr)
@@ -125,7 +128,7 @@ func (s *Server) end(srv *http.Server, listeners []*limited) error {
 	return err
 }
 
-// connections counts those that are open.
+// connections counts those that are open, without those of event streams, which end by themselves.
 func connections(listeners []*limited) int {
 	n := 0
 	for _, l := range listeners {
@@ -177,7 +180,7 @@ func (l *limited) Close() error {
 	return err
 }
 
-// placed is a connection that holds a place.
+// placed is a connection that holds a place, until it is closed or becomes an event stream.
 type placed struct {
 	net.Conn
 	leave func()
@@ -188,6 +191,3 @@ func (c *placed) Close() error {
 	defer c.leave()
 	return c.Conn.Close()
 }
-
-// NetConn returns the connection itself, to ask the kernel about it.
-func (c *placed) NetConn() net.Conn { return c.Conn }

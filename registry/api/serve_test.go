@@ -189,7 +189,7 @@ func TestTheEndWaitsForAnswers(t *testing.T) {
 	}
 	defer idle.Close()
 	reader := bufio.NewReader(idle)
-	first := exchange(t, idle, reader, "/health")
+	first := askRaw(t, idle, reader, "/health")
 	if first.Close {
 		t.Error("a connection is told to close while the server is well")
 	}
@@ -202,7 +202,7 @@ func TestTheEndWaitsForAnswers(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	// A request that comes on the idle connection just now is answered too, and told that it is the last.
-	if last := exchange(t, idle, reader, "/health"); last.StatusCode != 200 || !last.Close {
+	if last := askRaw(t, idle, reader, "/health"); last.StatusCode != 200 || !last.Close {
 		t.Errorf("status %d, Connection: close %t", last.StatusCode, last.Close)
 	}
 	select {
@@ -219,7 +219,7 @@ func TestTheEndWaitsForAnswers(t *testing.T) {
 	}
 }
 
-func exchange(t *testing.T, c net.Conn, r *bufio.Reader, path string) *http.Response {
+func askRaw(t *testing.T, c net.Conn, r *bufio.Reader, path string) *http.Response {
 	t.Helper()
 	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+)
+
+// caller is who sends a request. Its name and the reason of a refusal are made only where they are
+// used: most requests are reads, which are neither logged nor refused.
+type caller struct {
+	kind callerKind
+	may  access
+	uid  uint32  // of callerUser
+	sum  [3]byte // of callerToken and callerBadToken: the first bytes of the token's SHA-256
+}
+
+// callerKind is how a caller is known.
+type callerKind int
+
+const (
+	callerAnonymous callerKind = iota // TCP, without a token
+	callerUser                        // the unix socket
+	callerUnknown                     // the unix socket, and the kernel did not say who
+	callerToken                       // TCP, with the right token
+	callerBadToken                    // TCP, with a wrong one
+	callerLocal                       // TCP over the loopback, where no token is needed
+)
+
+// identify finds out who sends the request, and what the caller may do.
+//
+//	where from                      identity      may
+//	unix: root, group pool-managerd uid:N         everything
+//	unix: any other user            uid:N         read
+//	TCP, the right token            token:<6 hex> everything
+//	TCP, a wrong token              token:<6 hex> nothing: 401 BAD_TOKEN
+//	loopback, auth_optional         localhost     everything
+//	TCP, no token                   anonymous     nothing: 401 MISSING_TOKEN
+func (g *gate) identify(r *http.Request) caller {
+	if c := connectionOf(r); c.local {
+		return g.local(&c.peer)
+	}
+	if given, ok := bearer(r); ok {
+		sum := sha256.Sum256([]byte(given))
+		c := caller{kind: callerBadToken, sum: [3]byte(sum[:3])}
+		if g.hasToken && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1 {
+			c.kind, c.may = callerToken, accessWrite
+		}
+		return c
+	}
+	if g.settings.AuthOptional && g.fromThisHost(r) {
+		return caller{kind: callerLocal, may: accessWrite}
+	}
+	return caller{kind: callerAnonymous}
+}
+
+func (g *gate) local(p *peer) caller {
+	switch {
+	case p.err != nil:
+		return caller{kind: callerUnknown}
+	case p.uid == 0 || p.in(g.group):
+		return caller{kind: callerUser, uid: p.uid, may: accessWrite}
+	}
+	return caller{kind: callerUser, uid: p.uid, may: accessRead}
+}
+
+// identity names the caller in logs.
+func (c caller) identity() string {
+	switch c.kind {
+	case callerUser:
+		return fmt.Sprintf("uid:%d", c.uid)
+	case callerUnknown:
+		return "uid:unknown"
+	case callerToken, callerBadToken:
+		return "token:" + hex.EncodeToString(c.sum[:])
+	case callerLocal:
+		return "localhost"
+	}
+	return "anonymous"
+}
+
+// denied says why the caller may not do more.
+func (c caller) denied() *Error {
+	switch c.kind {
+	case callerUser:
+		return problem(http.StatusForbidden, "FORBIDDEN", fmt.Sprintf("user id %d may read only", c.uid),
+			"Call as root, or as a member of the group "+Group+" (usermod -aG "+Group+" USER, then log in again).")
+	case callerUnknown:
+		return problem(http.StatusForbidden, "FORBIDDEN", "the kernel did not report who calls", "")
+	case callerBadToken:
+		return unauthorized(40102, "BAD_TOKEN", "the bearer token is not the right one")
+	}
+	return unauthorized(40101, "MISSING_TOKEN", "a bearer token is needed")
+}
+
+// unauthorized carries the number of the code too, for clients that compare numbers.
+func unauthorized(number int, code, message string) *Error {
+	e := problem(http.StatusUnauthorized, code, message,
+		"Send Authorization: Bearer TOKEN with the content of auth_token_file, or call over the unix socket; auth_optional = true in config.toml lets local callers in.")
+	e.Body.Details = map[string]any{"auth_code": number}
+	return e
+}

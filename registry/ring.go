@@ -1,0 +1,101 @@
+package registry
+
+import (
+	"sync"
+	"time"
+)
+
+// ringSize bounds the events that are kept for late readers.
+const ringSize = 1024
+
+// ring keeps the newest ringSize events. It has a lock of its own, so that readers of events and
+// writers of pools do not wait for each other.
+type ring struct {
+	mu   sync.Mutex
+	last uint64 // Seq of the newest
+	kept []Event
+	next chan struct{} // closed and replaced at each event
+}
+
+func (g *ring) add(e Event) Event {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.last++
+	e.Seq = g.last
+	if len(g.kept) < ringSize {
+		g.kept = append(g.kept, e)
+	} else {
+		g.kept[(e.Seq-1)%ringSize] = e
+	}
+	return e
+}
+
+// wake tells all readers that wait for an event.
+func (g *ring) wake() {
+	g.mu.Lock()
+	was := g.next
+	g.next = make(chan struct{})
+	g.mu.Unlock()
+	close(was) // outside the lock, for which each reader comes at once
+}
+
+// record numbers and keeps the events and tells the observers; the caller holds the write lock.
+func (r *Registry) record(events []Event, p *Pool) {
+	for _, e := range events {
+		switch {
+		case e.Kind != "":
+		case e.OfDevice():
+			e.Kind = KindDevice
+		default:
+			e.Kind = KindReady
+		}
+		e = r.events.add(e)
+		for _, observe := range r.observe {
+			observe(e, p)
+		}
+	}
+	if len(events) > 0 {
+		r.events.wake()
+	}
+}
+
+// Note records an event that does not follow from what was written: its Kind says what it is about.
+// The writer logs it.
+func (r *Registry) Note(e Event) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	p, _ := r.Find(e.PoolID)
+	r.record([]Event{e}, p)
+}
+
+// LastEvent is the sequence number of the newest event, 0 before the first.
+func (r *Registry) LastEvent() uint64 {
+	r.events.mu.Lock()
+	defer r.events.mu.Unlock()
+	return r.events.last
+}
+
+// NextEvent returns a channel that is closed at the next event; no other change closes it. A reader
+// takes it before it looks at Events, so that it misses none in between.
+func (r *Registry) NextEvent() <-chan struct{} {
+	r.events.mu.Lock()
+	defer r.events.mu.Unlock()
+	return r.events.next
+}
+
+// Events returns the kept events after the given sequence number, oldest first. complete is false
+// when some of those after it are no longer kept.
+func (r *Registry) Events(after uint64) (list []Event, complete bool) {
+	g := &r.events
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	oldest := g.last - uint64(len(g.kept)) + 1
+	complete = after+1 >= oldest
+	for seq := max(after+1, oldest); seq <= g.last; seq++ {
+		list = append(list, g.kept[(seq-1)%ringSize])
+	}
+	return list, complete
+}

@@ -1,0 +1,38 @@
+package registry
+
+import "slices"
+
+// sameButHeartbeat reports whether two statuses of one pool differ in nothing but when a probe last
+// succeeded. Most writes are of that kind: each good probe is one.
+func sameButHeartbeat(a, b *Pool) bool {
+	return a.ID == b.ID && a.Engine == b.Engine && a.EngineVersion == b.EngineVersion && a.ModelID == b.ModelID &&
+		slices.Equal(a.DeviceMask, b.DeviceMask) && slices.EqualFunc(a.Devices, b.Devices, samePoolDevice) &&
+		a.Wanted == b.Wanted && a.Ctx == b.Ctx && slices.Equal(a.Workloads, b.Workloads) && sameValue(a.QueueDepth, b.QueueDepth) &&
+		a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
+		a.State == b.State && a.Live == b.Live && a.Ready == b.Ready && a.Draining == b.Draining &&
+		sameValue(a.LastError, b.LastError) && sameValue(a.Drain, b.Drain) && sameValue(a.Override, b.Override) &&
+		sameValue(a.Reload, b.Reload) && a.RestartCount == b.RestartCount && a.Backoff == b.Backoff &&
+		a.NextStart.Equal(b.NextStart) && a.Breaker == b.Breaker &&
+		slices.EqualFunc(a.Replicas, b.Replicas, sameReplica)
+}
+
+func sameReplica(a, b Replica) bool {
+	return a.ID == b.ID && a.Name == b.Name && sameValue(a.QueueDepth, b.QueueDepth) &&
+		a.State == b.State && a.Reason == b.Reason && a.Live == b.Live && a.Ready == b.Ready &&
+		a.Unit == b.Unit && a.Endpoint == b.Endpoint && a.PID == b.PID && a.InvocationID == b.InvocationID &&
+		a.SpecHash == b.SpecHash && slices.Equal(a.DeviceMask, b.DeviceMask) && a.EngineVersion == b.EngineVersion &&
+		a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
+		a.RestartCount == b.RestartCount && a.Backoff == b.Backoff && a.NextStart.Equal(b.NextStart) &&
+		a.Breaker == b.Breaker && sameValue(a.LastError, b.LastError) && a.Since.Equal(b.Since)
+}
+
+func samePoolDevice(a, b PoolDevice) bool {
+	return a.ID == b.ID && a.UUID == b.UUID && a.Name == b.Name && a.ComputeCapability == b.ComputeCapability &&
+		sameValue(a.Memory, b.Memory) && a.Health == b.Health && a.Old == b.Old
+}
+
+// sameValue reports whether both are absent, or both point to equal values. Of a Failure, the
+// Ending is equal where it is the same one: none is changed after it was published.
+func sameValue[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
