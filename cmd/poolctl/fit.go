@@ -11,7 +11,6 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/units/engine"
-	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -51,17 +50,22 @@ Exit status: 0 it fits; 1 it does not, or that cannot be said; 4 the daemon, whi
 		RunE:              do(func(ctx context.Context, args []string) error { return a.runFit(ctx, args[0], o) }),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.engine, "engine", "", "the `engine`; default: the pool's, else vllm for a directory and llamacpp for a file")
+	f.StringVar(&o.engine, "engine", "", fmt.Sprintf("the `engine`; default: the pool's, else %s for a directory and %s for a file", engine.Usual(true), engine.Usual(false)))
 	f.IntVar(&o.ctx, "ctx", 0, "context of one request, in `tokens`")
 	f.IntVar(&o.slots, "slots", 0, "`requests` at the same time")
 	f.StringSliceVar(&o.devices, "devices", nil, "the GPUs that share the model, as `0,1`: index, UUID, PCI bus id")
 	f.BoolVar(&o.cpu, "cpu", false, "on the CPU, without a GPU")
-	f.StringVar(&o.kvType, "kv-type", "", "`type` of the KV cache (llamacpp): "+strings.Join(memory.CacheTypes(), ", "))
+	f.StringVar(&o.kvType, "kv-type", "", fmt.Sprintf("`type` of the KV cache (%s): %s", strings.Join(withCacheTypes(), ", "), strings.Join(engine.CacheTypes(), ", ")))
 	f.StringVar(&o.configFile, "config", hostconfig.DefaultFile, "the host's configuration `file`")
 	f.StringVar(&o.poolsDir, "pools-dir", hostconfig.DefaultPools, "the `directory` of pool files")
 	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(engine.Kinds(), cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("kv-type", cobra.FixedCompletions(memory.CacheTypes(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("kv-type", cobra.FixedCompletions(engine.CacheTypes(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// withCacheTypes are the engines that have a choice of types for their KV cache.
+func withCacheTypes() []string {
+	return engine.Where(func(a engine.Adapter) bool { return len(a.CacheTypes()) > 0 })
 }
 
 // completeModel offers the pools of the host beside files.
@@ -119,8 +123,8 @@ func (o fitOptions) check() error {
 	case o.cpu && len(o.devices) > 0:
 		return usage("--cpu and --devices name two places; give one")
 	}
-	if o.kvType != "" && !slices.Contains(memory.CacheTypes(), o.kvType) {
-		return usage("--kv-type is %q; want one of %s", o.kvType, strings.Join(memory.CacheTypes(), ", "))
+	if o.kvType != "" && !slices.Contains(engine.CacheTypes(), o.kvType) {
+		return usage("--kv-type is %q; want one of %s", o.kvType, strings.Join(engine.CacheTypes(), ", "))
 	}
 	if o.engine != "" {
 		if _, known := engine.For(o.engine); !known {

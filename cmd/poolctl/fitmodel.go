@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -35,8 +36,7 @@ func subjectOf(model string, o fitOptions) (subject, error) {
 	if err := s.stage(path); err != nil {
 		return subject{}, err
 	}
-	s.override(o)
-	return s, nil
+	return s, s.override(o)
 }
 
 // modelPath is the path in an argument, if it is one: it has a slash, or says so by its scheme or suffix.
@@ -60,16 +60,13 @@ func (s *subject) stage(path string) error {
 	}
 	s.staged = pool.Staged{Path: path, Files: []string{path}, SizeBytes: info.Size()}
 	if s.pool.Engine == "" {
-		s.pool.Engine = pool.LlamaCpp
-		if info.IsDir() {
-			s.pool.Engine = pool.VLLM
-		}
+		s.pool.Engine = engine.Usual(info.IsDir())
 	}
 	return nil
 }
 
 // override puts the flags before the pool's settings.
-func (s *subject) override(o fitOptions) {
+func (s *subject) override(o fitOptions) error {
 	if o.engine != "" {
 		s.pool.Engine = o.engine
 	}
@@ -79,9 +76,15 @@ func (s *subject) override(o fitOptions) {
 	if o.slots > 0 {
 		s.pool.Slots = o.slots
 	}
-	if o.kvType != "" { // the last of several flags wins
-		s.pool.Args = append(slices.Clone(s.pool.Args), "-ctk", o.kvType, "-ctv", o.kvType)
+	if o.kvType == "" {
+		return nil
 	}
+	a, known := engine.For(s.pool.Engine)
+	if !known || !slices.Contains(a.CacheTypes(), o.kvType) {
+		return usage("engine %q has no KV cache of type %s", s.pool.Engine, o.kvType)
+	}
+	s.pool.Args = append(slices.Clone(s.pool.Args), a.CacheArgs(o.kvType)...) // the last of several flags wins
+	return nil
 }
 
 // poolNamed reads the pool's file. The API does not tell all of its settings, and the file is what the next start takes.

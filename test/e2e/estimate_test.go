@@ -12,6 +12,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/test/machine"
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -43,7 +44,7 @@ func TestEstimate(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			c.pool.Engine = pool.LlamaCpp
+			c.pool.Engine = engine.LlamaCpp
 			path := filepath.Join(models, c.model+".gguf")
 			need, err := memory.New(nil, nil).Estimate(t.Context(), c.pool, pool.Staged{Path: path, Files: []string{path}}, "", nil)
 			if err != nil || need.Source != memory.Estimated {

@@ -47,7 +47,7 @@ func identityKeys() []strict.Key[draft] {
 	return []strict.Key[draft]{
 		{Path: "id", Default: "the file's name without `.toml`", Type: idType(),
 			Doc: "Name of the pool in units, logs, metrics and the API."},
-		{Path: "model", Default: "required, but for engine `command`", Type: modelType(),
+		{Path: "model", Default: "required, but for engine " + code(engine.WithoutModel()), Type: modelType(),
 			Doc: "What to serve: `file:` and an absolute path to a file or a folder. It must be readable by everybody. The schemes `hf:`, `https:`, `s3:` and `oci:` are not available in this version."},
 		{Path: "model_digest", Type: strict.ToString("string", `"sha256:" and 64 hex digits`, digest, func(d *draft) *string { return &d.ModelDigest }),
 			Doc: "Verified before the engine starts, once for each version of the file; a mismatch is `MODEL_DIGEST_MISMATCH`. Without it one line in the log says that the model is not verified."},
@@ -58,7 +58,7 @@ func identityKeys() []strict.Key[draft] {
 		{Path: "replicas", Default: "1", Type: strict.ToInt(1, MaxReplicas, func(d *draft) *int { return &d.Replicas }),
 			Doc: "How many engines serve the same model."},
 		{Path: "tensor_split", Type: splitType(),
-			Doc: "How much of the model each device of the mask holds, in the order of `devices`: one share for each, and they sum to 1. Engine `llamacpp` only."},
+			Doc: "How much of the model each device of the mask holds, in the order of `devices`: one share for each, and they sum to 1. " + splitting()},
 		{Path: "vram", Default: "estimated", Type: strict.ToSize(1<<20, 1<<50, func(d *draft) *uint64 { return &d.VRAMBytes }),
 			Doc: "GPU memory that each replica needs."},
 		{Path: "port", Default: "one of `port_range`", Type: strict.ToInt(minPort, maxPort, func(d *draft) *int { return &d.Port }),
@@ -70,7 +70,7 @@ func identityKeys() []strict.Key[draft] {
 func sharedKeys() []strict.Key[pool.Pool] {
 	keys := []strict.Key[pool.Pool]{
 		{Path: "engine", Default: "required", Type: strict.ToWord(engine.Kinds(), func(p *pool.Pool) *string { return &p.Engine }),
-			Doc: "What serves the model. `command` is any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{model}`, `{ctx}` and `{slots}`."},
+			Doc: "What serves the model: " + engineDocs() + "."},
 		{Path: "ctx", Default: "0", Type: strict.ToInt(0, 1<<24, func(p *pool.Pool) *int { return &p.Ctx }),
 			Doc: "Context length in tokens that one request may use; 0 is the engine's own."},
 		{Path: "slots", Default: "0", Type: strict.ToInt(0, 4096, func(p *pool.Pool) *int { return &p.Slots }),

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -102,7 +103,7 @@ func parse(path string, data []byte, h Host) *file {
 	doc, problems := strict.Parse(path, data)
 	if len(doc.Root.Entries()) == 0 && !doc.Broken {
 		return &file{path: path, id: stemID(path), problems: []Problem{{File: path, Message: "the file is empty", Allowed: "a pool",
-			Hint: `Write at least engine = "llamacpp", model = "file:/…" and devices = [0], or remove the file.`}}}
+			Hint: fmt.Sprintf(`Write at least engine = %q, model = "file:/…" and devices = [0], or remove the file.`, engine.Kinds()[0])}}}
 	}
 	d := draft{Pool: h.Defaults}
 	d.Source, d.Env, d.Args = path, maps.Clone(h.Defaults.Env), slices.Clone(h.Defaults.Args)

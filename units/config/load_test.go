@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/test/golden"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -322,7 +323,7 @@ func FuzzParsePool(f *testing.F) {
 		}
 		if !pool.ValidID(p.ID) || p.Replicas < 1 || len(p.Devices) != p.Replicas || p.Health.Timeout > p.Health.Interval ||
 			p.Restart.Initial > p.Restart.Max || p.Restart.Factor < 1 || p.Port+p.Replicas > maxPort+1 ||
-			p.Engine != pool.Command && !strings.HasPrefix(string(p.Model), "file:/") {
+			p.Engine != engine.Program && !strings.HasPrefix(string(p.Model), "file:/") {
 			t.Errorf("an invariant is broken: %+v", p)
 		}
 		again, _ := ParsePool("fuzz.toml", data, DefaultHost())

@@ -83,7 +83,7 @@ func (p Policy) refuseBinary(of pool.Pool) *registry.Failure {
 	}
 	if !filepath.IsAbs(of.Provisioning.Binary) {
 		return registry.Fail(registry.CodePolicyDenied, "this host allows certain binaries only, and the pool names none by its path",
-			`Write the absolute path in the pool's file, as [provisioning] binary = "/usr/bin/llama-server".`)
+			`Write the absolute path in the pool's file, as [provisioning] binary = "/usr/bin/…".`)
 	}
 	return registry.Fail(registry.CodePolicyDenied, fmt.Sprintf("the binary %q is none that this host allows", of.Provisioning.Binary),
 		"Choose another, or add it to [policy] allowed_binaries in "+policyFile+".")

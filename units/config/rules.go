@@ -148,13 +148,13 @@ func probeAgrees(h *pool.Health, r *strict.Report) {
 // engineHasAll asks for the engine, and for the keys that some engines need and others do not.
 func engineHasAll(d *draft, r *strict.Report) {
 	if d.Engine == "" && !r.Failed("engine") {
-		r.Rule("engine is missing", strict.OneOf(engine.Kinds()), `Add a line: engine = "llamacpp"`, "engine")
+		r.Rule("engine is missing", strict.OneOf(engine.Kinds()), fmt.Sprintf("Add a line: engine = %q", engine.Kinds()[0]), "engine")
 	}
 	adapter, ok := engine.For(d.Engine)
 	external := d.Provisioning.Mode == pool.ModeExternal
-	if d.Model == "" && d.Engine != pool.Command && !external && !r.Failed("model") {
+	if d.Model == "" && !slices.Contains(engine.WithoutModel(), d.Engine) && !external && !r.Failed("model") {
 		r.Rule("model is missing", `"file:" and an absolute path`,
-			`Add a line: model = "file:/srv/models/…"; only engine "command" needs none.`, "model")
+			fmt.Sprintf(`Add a line: model = "file:/srv/models/…"; only engine %s needs none.`, strict.OneOf(engine.WithoutModel())), "model")
 	}
 	if !ok || r.Failed("engine") {
 		return

@@ -12,7 +12,7 @@ func provisionKeys() []strict.Key[pool.Provisioning] {
 		{Path: "mode", Default: `"binary"`, Type: modeType(),
 			Doc: "Where the engine comes from. `binary` runs a program of this host. `external` is an engine that somebody else runs, at `url`: it is probed, leased and drained, and never started or stopped. `container` is not available in this version."},
 		{Path: "binary", Default: "the engine's usual name", Type: strict.ToString("path", "an absolute path, or a name that is looked up on PATH", binary, func(p *pool.Provisioning) *string { return &p.Binary }),
-			Doc: "The engine's program. Engine `command` must name one."},
+			Doc: "The engine's program. " + withoutBinary()},
 		{Path: "image", Type: unavailable[pool.Provisioning]("string", "container"), Doc: "Image of mode `container`; not available in this version."},
 		{Path: "url", Default: "required in mode `external`", Type: strict.ToString("URL", `"http://" or "https://", a host and a port`, endpointURL, func(p *pool.Provisioning) *string { return &p.URL }),
 			Doc: "Where the engine of mode `external` serves."},
@@ -76,7 +76,7 @@ func probeKeys() []strict.Key[pool.Health] {
 func generateKeys() []strict.Key[pool.Health] {
 	return []strict.Key[pool.Health]{
 		{Path: "generate_interval", Default: `"1m"`, Type: strict.ToDuration(0, 24*time.Hour, func(h *pool.Health) *time.Duration { return &h.GenerateInterval }),
-			Doc: "Time between two generations of one token, which find an engine that answers its probe and hangs; none is made where other requests were worked on since. `\"0s\"`: none. Engines `triton` and `command` have none without `generate_path`."},
+			Doc: "Time between two generations of one token, which find an engine that answers its probe and hangs; none is made where other requests were worked on since. `\"0s\"`: none. " + withoutGeneration()},
 		{Path: "generate_timeout", Default: `"1m"`, Type: strict.ToDuration(100*time.Millisecond, time.Hour, func(h *pool.Health) *time.Duration { return &h.GenerateTimeout }),
 			Doc: "How long such a generation may take, waiting for a slot included."},
 		{Path: "generate_failures", Default: "2", Type: strict.ToInt(1, 1000, func(h *pool.Health) *int { return &h.GenerateFailures }),

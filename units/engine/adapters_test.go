@@ -20,35 +20,35 @@ func TestCommandLine(t *testing.T) {
 		want string   // a part of the command line
 		not  []string // no part of it
 	}{
-		{"llamacpp/ctx_is_for_one_request_and_shared_by_slots", pool.LlamaCpp, at(),
+		{"llamacpp/ctx_is_for_one_request_and_shared_by_slots", engine.LlamaCpp, at(),
 			func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 4 }, "-c 32768 -np 4", nil},
-		{"llamacpp/ctx_without_slots", pool.LlamaCpp, at(), func(p *pool.Pool) { p.Ctx = 8192 }, "-c 8192", []string{"-np"}},
-		{"llamacpp/slots_without_ctx", pool.LlamaCpp, at(), func(p *pool.Pool) { p.Slots = 2 }, "-np 2", []string{"-c "}},
-		{"llamacpp/cpu_offloads_nothing", pool.LlamaCpp, at(), nil, "--metrics --slots", []string{"-ngl", "-ts"}},
-		{"llamacpp/gpu_offloads_all", pool.LlamaCpp, at("0"), nil, "-ngl 999", nil},
-		{"llamacpp/operator_offloads_less", pool.LlamaCpp, at("0"), func(p *pool.Pool) { p.Args = []string{"-ngl", "20"} },
+		{"llamacpp/ctx_without_slots", engine.LlamaCpp, at(), func(p *pool.Pool) { p.Ctx = 8192 }, "-c 8192", []string{"-np"}},
+		{"llamacpp/slots_without_ctx", engine.LlamaCpp, at(), func(p *pool.Pool) { p.Slots = 2 }, "-np 2", []string{"-c "}},
+		{"llamacpp/cpu_offloads_nothing", engine.LlamaCpp, at(), nil, "--metrics --slots", []string{"-ngl", "-ts"}},
+		{"llamacpp/gpu_offloads_all", engine.LlamaCpp, at("0"), nil, "-ngl 999", nil},
+		{"llamacpp/operator_offloads_less", engine.LlamaCpp, at("0"), func(p *pool.Pool) { p.Args = []string{"-ngl", "20"} },
 			"--slots -ngl 20", []string{"999"}},
-		{"llamacpp/operator_offloads_less_by_a_variable", pool.LlamaCpp, at("0"),
+		{"llamacpp/operator_offloads_less_by_a_variable", engine.LlamaCpp, at("0"),
 			func(p *pool.Pool) { p.Env = map[string]string{"LLAMA_ARG_N_GPU_LAYERS": "20"} }, "--metrics --slots", []string{"-ngl"}},
-		{"llamacpp/operator_splits_by_rows_with_a_main_gpu", pool.LlamaCpp, at("0", "1"), func(p *pool.Pool) {
+		{"llamacpp/operator_splits_by_rows_with_a_main_gpu", engine.LlamaCpp, at("0", "1"), func(p *pool.Pool) {
 			p.TensorSplit, p.Args = []float64{0.6, 0.4}, []string{"-sm", "row", "-mg", "1"}
 		}, "-ngl 999 -ts 0.6,0.4 --metrics --slots -sm row -mg 1", nil},
-		{"llamacpp/tensor_split", pool.LlamaCpp, at("0", "1"), func(p *pool.Pool) { p.TensorSplit = []float64{0.6, 2} }, "-ts 0.6,2", nil},
-		{"vllm/gpus_are_split_evenly", pool.VLLM, at("0", "1"), nil, "--tensor-parallel-size 2", nil},
-		{"vllm/one_gpu_is_not_split", pool.VLLM, at("0"), nil, "serve /srv/models/a", []string{"parallel"}},
-		{"vllm/operator_splits", pool.VLLM, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--pipeline_parallel_size=2"} },
+		{"llamacpp/tensor_split", engine.LlamaCpp, at("0", "1"), func(p *pool.Pool) { p.TensorSplit = []float64{0.6, 2} }, "-ts 0.6,2", nil},
+		{"vllm/gpus_are_split_evenly", engine.VLLM, at("0", "1"), nil, "--tensor-parallel-size 2", nil},
+		{"vllm/one_gpu_is_not_split", engine.VLLM, at("0"), nil, "serve /srv/models/a", []string{"parallel"}},
+		{"vllm/operator_splits", engine.VLLM, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--pipeline_parallel_size=2"} },
 			"--pipeline_parallel_size=2", []string{"--tensor"}},
-		{"vllm/model_is_served_under_the_pool_id", pool.VLLM, at("0"), nil, "--served-model-name demo", nil},
-		{"vllm/operator_names_the_model", pool.VLLM, at("0"), func(p *pool.Pool) { p.Args = []string{"--served-model-name", "x"} },
+		{"vllm/model_is_served_under_the_pool_id", engine.VLLM, at("0"), nil, "--served-model-name demo", nil},
+		{"vllm/operator_names_the_model", engine.VLLM, at("0"), func(p *pool.Pool) { p.Args = []string{"--served-model-name", "x"} },
 			"--served-model-name x", []string{"demo"}},
-		{"tgi/gpus_are_split_evenly", pool.TGI, at("0", "1"), nil, "--num-shard 2", nil},
-		{"tgi/operator_splits", pool.TGI, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--sharded", "false"} }, "--sharded false", []string{"--num-shard"}},
-		{"tgi/ctx_and_slots", pool.TGI, at("0"), func(p *pool.Pool) { p.Ctx, p.Slots = 4096, 7 },
+		{"tgi/gpus_are_split_evenly", engine.TGI, at("0", "1"), nil, "--num-shard 2", nil},
+		{"tgi/operator_splits", engine.TGI, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--sharded", "false"} }, "--sharded false", []string{"--num-shard"}},
+		{"tgi/ctx_and_slots", engine.TGI, at("0"), func(p *pool.Pool) { p.Ctx, p.Slots = 4096, 7 },
 			"--max-total-tokens 4096 --max-concurrent-requests 7", nil},
-		{"triton/grpc_is_off", pool.Triton, at("0"), nil, "--allow-grpc=false --metrics-port=26007", nil},
-		{"triton/operator_wants_grpc_on_the_loopback", pool.Triton, at("0"), func(p *pool.Pool) { p.Args = []string{"--grpc-port=9"} },
+		{"triton/grpc_is_off", engine.Triton, at("0"), nil, "--allow-grpc=false --metrics-port=26007", nil},
+		{"triton/operator_wants_grpc_on_the_loopback", engine.Triton, at("0"), func(p *pool.Pool) { p.Args = []string{"--grpc-port=9"} },
 			"--grpc-address=127.0.0.1", []string{"--allow-grpc"}},
-		{"command/placeholders", pool.Command, at(), func(p *pool.Pool) {
+		{"command/placeholders", engine.Program, at(), func(p *pool.Pool) {
 			p.Ctx, p.Slots, p.Args = 5, 6, []string{"{host}:{port}", "{model}", "c{ctx}s{slots}", `{"a":{}}`, "{other}"}
 		}, `127.0.0.1:21007 /srv/models/a c5s6 {"a":{}} {other}`, nil},
 	}
@@ -78,15 +78,15 @@ func TestCheckRefusesKeysWithoutMeaning(t *testing.T) {
 		pool pool.Pool
 		want string
 	}{
-		{"llamacpp_without_model", pool.Pool{Engine: pool.LlamaCpp}, "needs a model"},
-		{"tensor_split_of_vllm", pool.Pool{Engine: pool.VLLM, Model: "file:/m", TensorSplit: []float64{1}}, "tensor_split has no meaning"},
-		{"tensor_split_of_command", pool.Pool{Engine: pool.Command, TensorSplit: []float64{1}}, "tensor_split has no meaning"},
-		{"ctx_of_triton", pool.Pool{Engine: pool.Triton, Model: "file:/m", Ctx: 1}, "ctx has no meaning"},
-		{"tensor_split_too_short", pool.Pool{Engine: pool.LlamaCpp, Model: "file:/m", TensorSplit: []float64{1},
+		{"llamacpp_without_model", pool.Pool{Engine: engine.LlamaCpp}, "needs a model"},
+		{"tensor_split_of_vllm", pool.Pool{Engine: engine.VLLM, Model: "file:/m", TensorSplit: []float64{1}}, "tensor_split has no meaning"},
+		{"tensor_split_of_command", pool.Pool{Engine: engine.Program, TensorSplit: []float64{1}}, "tensor_split has no meaning"},
+		{"ctx_of_triton", pool.Pool{Engine: engine.Triton, Model: "file:/m", Ctx: 1}, "ctx has no meaning"},
+		{"tensor_split_too_short", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", TensorSplit: []float64{1},
 			Devices: [][]string{{"0"}, {"1", "2"}}}, "1 shares, and replica r1 has 2 devices"},
-		{"main_gpu_behind_the_mask", pool.Pool{Engine: pool.LlamaCpp, Model: "file:/m", Args: []string{"-mg", "3"},
+		{"main_gpu_behind_the_mask", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Args: []string{"-mg", "3"},
 			Devices: [][]string{{"3", "4"}}}, "args[0] is -mg 3, and replica r0 has 2 devices"},
-		{"device_by_variable", pool.Pool{Engine: pool.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_DEVICE": "none"}}, "env holds LLAMA_ARG_DEVICE"},
+		{"device_by_variable", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_DEVICE": "none"}}, "env holds LLAMA_ARG_DEVICE"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,8 +96,8 @@ func TestCheckRefusesKeysWithoutMeaning(t *testing.T) {
 			}
 		})
 	}
-	command, _ := engine.For(pool.Command)
-	if refused := command.Check(pool.Pool{Engine: pool.Command}); len(refused) > 0 {
+	command, _ := engine.For(engine.Program)
+	if refused := command.Check(pool.Pool{Engine: engine.Program}); len(refused) > 0 {
 		t.Errorf("a command without a model: %v", refused)
 	}
 }
@@ -110,12 +110,12 @@ func TestForUnknownKind(t *testing.T) {
 
 // TestSidePorts: two replicas of one host never get one another's second ports.
 func TestSidePorts(t *testing.T) {
-	a, _ := engine.For(pool.TGI)
+	a, _ := engine.For(engine.TGI)
 	seen := map[string]int{}
 	for port := 21000; port <= 21999; port++ {
 		instance := at()
 		instance.Port = port
-		env := a.Command(wanted(pool.TGI), instance).Env
+		env := a.Command(wanted(engine.TGI), instance).Env
 		for _, key := range []string{"PROMETHEUS_PORT", "MASTER_PORT"} {
 			if other, taken := seen[env[key]]; taken {
 				t.Fatalf("port %s is a side port of %d and of %d", env[key], other, port)
@@ -125,7 +125,7 @@ func TestSidePorts(t *testing.T) {
 	}
 	instance := at()
 	instance.Port = 65535
-	if got := a.Command(wanted(pool.TGI), instance).Env["MASTER_PORT"]; got != "55535" {
+	if got := a.Command(wanted(engine.TGI), instance).Env["MASTER_PORT"]; got != "55535" {
 		t.Errorf("side port of 65535 is %s", got)
 	}
 }
@@ -136,15 +136,15 @@ func TestAnswers(t *testing.T) {
 		busy             bool // else slots
 		want             int
 	}{
-		{"llamacpp/slots", pool.LlamaCpp, `{"total_slots":4,"model_path":"/m","default_generation_settings":{"n_ctx":512}}`, false, 4},
-		{"llamacpp/busy", pool.LlamaCpp, `[{"id":0,"is_processing":true},{"id":1,"is_processing":false},{"id":2,"is_processing":true}]`, true, 2},
-		{"llamacpp/idle", pool.LlamaCpp, `[{"id":0,"is_processing":false}]`, true, 0},
-		{"tgi/slots", pool.TGI, `{"model_id":"/m","max_concurrent_requests":128,"version":"3.3.4"}`, false, 128},
-		{"tgi/busy", pool.TGI, "# TYPE tgi_queue_size gauge\ntgi_queue_size 3\n\n# TYPE tgi_batch_current_size gauge\ntgi_batch_current_size 2\n", true, 5},
-		{"vllm/busy_of_all_engines", pool.VLLM, "# HELP vllm:num_requests_running Number of requests\n" +
+		{"llamacpp/slots", engine.LlamaCpp, `{"total_slots":4,"model_path":"/m","default_generation_settings":{"n_ctx":512}}`, false, 4},
+		{"llamacpp/busy", engine.LlamaCpp, `[{"id":0,"is_processing":true},{"id":1,"is_processing":false},{"id":2,"is_processing":true}]`, true, 2},
+		{"llamacpp/idle", engine.LlamaCpp, `[{"id":0,"is_processing":false}]`, true, 0},
+		{"tgi/slots", engine.TGI, `{"model_id":"/m","max_concurrent_requests":128,"version":"3.3.4"}`, false, 128},
+		{"tgi/busy", engine.TGI, "# TYPE tgi_queue_size gauge\ntgi_queue_size 3\n\n# TYPE tgi_batch_current_size gauge\ntgi_batch_current_size 2\n", true, 5},
+		{"vllm/busy_of_all_engines", engine.VLLM, "# HELP vllm:num_requests_running Number of requests\n" +
 			"vllm:num_requests_running{engine=\"0\",model_name=\"a{b}c 9\"} 2.0\nvllm:num_requests_running{engine=\"1\",model_name=\"x\"} 1.0 1700000000\n" +
 			"vllm:num_requests_waiting{engine=\"0\",model_name=\"x\"} 4.0\nvllm:num_requests_waiting_by_reason{engine=\"0\"} 70\n", true, 7},
-		{"vllm/idle", pool.VLLM, "vllm:num_requests_running 0\n", true, 0},
+		{"vllm/idle", engine.VLLM, "vllm:num_requests_running 0\n", true, 0},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestAnswers(t *testing.T) {
 		})
 	}
 	for _, body := range []string{"vllm:num_requests_running NaN\n", "vllm:num_requests_running -1\n", "vllm:num_requests_running 1e300\n"} {
-		a, _ := engine.For(pool.VLLM)
+		a, _ := engine.For(engine.VLLM)
 		if n, err := a.Busy([]byte(body)); err == nil {
 			t.Errorf("Busy(%q) = %d without an error", body, n)
 		}
@@ -190,7 +190,7 @@ func FuzzAnswers(f *testing.F) {
 
 // TestEnvironmentStaysOnTheLoopback: no engine of several processes looks for a network.
 func TestEnvironmentStaysOnTheLoopback(t *testing.T) {
-	for _, kind := range []string{pool.VLLM, pool.TGI} {
+	for _, kind := range []string{engine.VLLM, engine.TGI} {
 		a, _ := engine.For(kind)
 		env := a.Command(wanted(kind), at("0", "1")).Env
 		for key, want := range map[string]string{"HF_HUB_OFFLINE": "1", "NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"} {

@@ -2,7 +2,10 @@ package engine
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -11,17 +14,40 @@ import (
 	"strings"
 )
 
-// firstMatch returns the first group of the pattern's first match, at most 64 characters of it.
+// Bounds of what is believed of an engine's answer. An engine may be broken, or lie.
+const (
+	// MaxSlots is the most requests at the same time.
+	MaxSlots = 1 << 16
+	// MaxMark is the longest mark of progress, in bytes.
+	MaxMark = 1024
+	// maxVersion is the longest version, in bytes.
+	maxVersion = 64
+)
+
+// errNotReported is returned for what an engine has no endpoint for, or does not say there.
+var errNotReported = errors.New("the engine does not report it")
+
+// firstMatch returns the first group of the pattern's first match, at most maxVersion bytes of it,
+// and "" where it is not printable ASCII: it becomes a label and a field of the journal.
 func firstMatch(pattern *regexp.Regexp, out []byte) string {
 	m := pattern.FindSubmatch(out)
-	if m == nil {
+	if m == nil || bytes.ContainsFunc(m[1], func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return ""
 	}
-	return string(m[1][:min(len(m[1]), 64)])
+	return string(m[1][:min(len(m[1]), maxVersion)])
 }
 
-// positiveField reads a whole number above zero from a JSON object.
-func positiveField(body []byte, field string) (int, error) {
+// short is a mark of any length in at most MaxMark bytes; marks that differ still do.
+func short(mark string) string {
+	if len(mark) <= MaxMark {
+		return mark
+	}
+	sum := sha256.Sum256([]byte(mark))
+	return hex.EncodeToString(sum[:])
+}
+
+// slotsField reads a number of slots from a JSON object.
+func slotsField(body []byte, field string) (int, error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(body, &object); err != nil {
 		return 0, fmt.Errorf("read %s: %w", field, err)
@@ -34,8 +60,8 @@ func positiveField(body []byte, field string) (int, error) {
 	if err := json.Unmarshal(raw, &n); err != nil {
 		return 0, fmt.Errorf("read %s: %w", field, err)
 	}
-	if n < 1 {
-		return 0, fmt.Errorf("read %s: it is %d, want 1 or more", field, n)
+	if n < 1 || n > MaxSlots {
+		return 0, fmt.Errorf("read %s: it is %d, want 1 to %d", field, n, MaxSlots)
 	}
 	return n, nil
 }
@@ -62,6 +88,26 @@ func sumGauges(body []byte, names ...string) (int, error) {
 		return 0, fmt.Errorf("read metrics: %s add up to %v", strings.Join(names, ", "), total)
 	}
 	return int(math.Ceil(total)), nil
+}
+
+// counted sums counters in Prometheus's text format, under any of the names that a client library
+// gives them, into a mark of progress.
+func counted(body []byte, names ...string) (string, error) {
+	total, seen := 0.0, false
+	for line := range bytes.Lines(body) {
+		name, value, ok := sample(strings.TrimSpace(string(line)))
+		if !ok || !slices.Contains(names, name) {
+			continue
+		}
+		if math.IsNaN(value) || math.IsInf(value, 0) || value < 0 {
+			return "", fmt.Errorf("read metrics: %s is %v", name, value)
+		}
+		total, seen = total+value, true
+	}
+	if !seen {
+		return "", fmt.Errorf("read metrics: none of %s is published", strings.Join(names, ", "))
+	}
+	return strconv.FormatFloat(total, 'g', -1, 64), nil
 }
 
 // sample splits one line of the text format into the metric's name and value.

@@ -9,12 +9,19 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
+// Program is any other program in a pool file.
+const Program = "command"
+
 // command is any program that serves HTTP: the operator writes its arguments, with placeholders.
 type command struct{}
 
 var _ Adapter = command{}
 
-func (command) Kind() string               { return pool.Command }
+func (command) Kind() string { return Program }
+func (command) Doc() string {
+	return "any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{model}`, `{ctx}` and `{slots}`"
+}
+func (command) Weights() Weights           { return Anything }
 func (command) DefaultBinary() string      { return "" }
 func (command) VersionArgs() []string      { return nil }
 func (command) ParseVersion([]byte) string { return "" }
@@ -45,10 +52,24 @@ func (command) Relax(at Instance) []Relaxation { return cudaRelaxations(at) }
 func (command) StopTimeout() time.Duration { return 30 * time.Second }
 
 func (command) SlotsPath() string         { return "" }
-func (command) Slots([]byte) (int, error) { return 0, errNotTold }
+func (command) Slots([]byte) (int, error) { return 0, errNotReported }
 func (command) BusyPath() string          { return "" }
-func (command) Busy([]byte) (int, error)  { return 0, errNotTold }
+func (command) Busy([]byte) (int, error)  { return 0, errNotReported }
+
+func (command) GeneratePath() string            { return "" }
+func (command) GenerateBody(pool.Pool) []byte   { return nil }
+func (command) Generated(body []byte) error     { return hasAnything(body) }
+func (command) ProgressPath() string            { return "" }
+func (command) Progress([]byte) (string, error) { return "", errNotReported }
+
+func (command) Claim(pool.Pool, string) Claim        { return Claim{} }
+func (command) Run(pool.Pool, Instance) (Run, error) { return Run{}, errNoGGUF }
+func (command) SplitsByShare() bool                  { return false }
+func (command) CacheTypes() []string                 { return nil }
+func (command) CacheArgs(string) []string            { return nil }
+
+func (command) CountsIdle() bool { return false }
 
 func (command) QueuePath() string            { return "" }
-func (command) Queue([]byte) (int, error)    { return 0, errNotTold }
+func (command) Queue([]byte) (int, error)    { return 0, errNotReported }
 func (command) Workloads(pool.Pool) []string { return nil }

@@ -1,23 +1,37 @@
-// Package engine knows how each kind of inference engine is spoken to: the command line that makes
-// it serve one model on one loopback port, the paths on which it says that it is healthy and how
-// busy it is, what it prints as its version, how long it needs to stop, and which lines of the
-// sandbox it cannot live with.
+// Package engine is all that this program knows about each kind of inference engine. An adapter is
+// one file and is whole: the command line that makes the engine serve one model on one loopback
+// port, its version, the endpoints that report its health, slots, requests and progress, one
+// generation, how it takes memory, what it loads, the log lines by which it says that it runs
+// without its GPU, what its sandbox must allow, and how it ends.
 //
 // It owns knowledge, not acts: adapters are pure values without state, they open no file and no
 // connection. They must not know unit properties, PID 1 or the pool file's syntax; the paths and
-// bodies they read are handed to them.
+// bodies they read are passed to them. No other package may know an engine by name.
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Adapter is one kind of engine. All methods are pure and safe for concurrent use.
+// Adapter is one kind of engine. All methods are pure and safe for concurrent use. What an engine
+// does not have is said by the value that each method names for it.
 type Adapter interface {
 	// Kind is the word for it in a pool file.
 	Kind() string
+	// Doc is a noun phrase for the reference page of pool files: what the engine is.
+	Doc() string
+
+	starting
+	serving
+	memory
+	ending
+}
+
+// starting is what is needed to start an engine.
+type starting interface {
 	// DefaultBinary is the name looked up on PATH, "" when the pool must name one.
 	DefaultBinary() string
 	// VersionArgs make the binary print its version and exit; nil when it has no such option.
@@ -25,44 +39,73 @@ type Adapter interface {
 	// ParseVersion reads what VersionArgs printed on standard output and error, in the order of
 	// arrival; "" when no version is in it.
 	ParseVersion(out []byte) string
-	// Check returns every key of a pool that contradicts this engine, each with the key to use instead.
+	// Weights is what the engine loads.
+	Weights() Weights
+	// Check returns every key of a pool that contradicts this engine, each with the key to use
+	// instead.
 	Check(p pool.Pool) []pool.Refusal
-	// Command is what stands behind the binary, and the environment that the engine needs. The
-	// operator's own arguments come last, his environment is not in it.
+	// Command is what follows the binary on the command line, and the environment that the engine
+	// needs. The operator's own arguments come last, his environment is not in it.
 	Command(p pool.Pool, at Instance) Command
+	// Relax names the sandbox lines that this engine cannot work under, at this instance.
+	Relax(at Instance) []Relaxation
+}
+
+// serving is how an engine is asked whether it serves, and what it works on.
+type serving interface {
 	// HealthPath answers HealthStatus once the model is loaded and requests are served.
 	HealthPath() string
 	HealthStatus() int
-	// Relax names the sandbox lines that this engine cannot work under, at this instance.
-	Relax(at Instance) []Relaxation
-	// StopTimeout is how long after SIGTERM the engine may take to end by itself.
-	StopTimeout() time.Duration
-	// SlotsPath is asked once after ready, "" when the engine does not tell its concurrency.
+	// SlotsPath is asked once after ready, "" when the engine does not report its concurrency.
 	SlotsPath() string
-	// Slots reads the body of SlotsPath.
+	// Slots reads the body of SlotsPath: 1 to MaxSlots.
 	Slots(body []byte) (int, error)
-	// BusyPath tells the requests in flight, "" when the engine does not.
+	// BusyPath reports the requests in flight, "" when the engine does not.
 	BusyPath() string
 	// Busy reads the body of BusyPath: requests that are decoded or wait inside the engine.
 	Busy(body []byte) (int, error)
 	// QueuePath has the engine's own count of requests that wait, "" when it publishes none.
 	QueuePath() string
-	// Queue reads the body of QueuePath: requests that the engine has accepted and does not work on yet.
+	// Queue reads the body of QueuePath: requests that the engine has accepted and does not work on
+	// yet.
 	Queue(body []byte) (int, error)
 	// Workloads are what the engine can be asked for; empty when that is not known.
 	Workloads(p pool.Pool) []string
-	// CountsIdle says that the engine, told to end, waits for idle connections.
-	CountsIdle() bool
-	// GeneratePath takes GenerateBody by POST and answers with one generated token, "" when the engine has no request that fits
-	// any model. Generated returns an error for a body that holds no generation.
+	// GeneratePath takes GenerateBody by POST and answers with one generated token, "" when the
+	// engine has no request that fits any model. Generated returns an error for a body that holds
+	// no generation.
 	GeneratePath() string
 	GenerateBody(p pool.Pool) []byte
 	Generated(body []byte) error
-	// ProgressPath tells whether the engine works on requests, "" when it does not tell.
+	// ProgressPath reports whether the engine works on requests, "" when it does not.
 	ProgressPath() string
-	// Progress reads the body of ProgressPath into a mark, which changes with each step of the model, and stays while there is none and no
-	// request ends. It is an error where the body does not tell.
+	// Progress reads the body of ProgressPath into a mark of at most MaxMark bytes, which changes
+	// with each step of the model, and stays the same while there is none and no request ends. It
+	// is an error where the body does not say.
 	Progress(body []byte) (string, error)
+}
+
+// memory is how an engine takes memory.
+type memory interface {
+	// Claim is the share of each GPU that it takes whatever the model; zero: none.
+	Claim(p pool.Pool, version string) Claim
+	// Run is how it would load a model in GGUF; an error where that is not known, and for every
+	// engine whose Weights are not GGUF.
+	Run(p pool.Pool, at Instance) (Run, error)
+	// SplitsByShare reports whether it gives each device of the mask a share of its own, by the key
+	// tensor_split or by the devices' sizes. The others split evenly.
+	SplitsByShare() bool
+	// CacheTypes are the types of the KV cache that CacheArgs chooses from; nil: it has no choice.
+	CacheTypes() []string
+	CacheArgs(kind string) []string
+}
+
+// ending is how an engine ends.
+type ending interface {
+	// StopTimeout is how long after SIGTERM the engine may take to end by itself.
+	StopTimeout() time.Duration
+	// CountsIdle says that the engine, asked to end, waits for idle connections.
+	CountsIdle() bool
 }
 
 // Workloads of an engine.
@@ -72,9 +115,27 @@ const (
 	WorkRerank     = "rerank"
 )
 
+// Weights is what an engine loads.
+type Weights string
+
+// The kinds of weights.
+const (
+	GGUF        Weights = "gguf"        // a file in GGUF, or the first of its parts
+	Safetensors Weights = "safetensors" // a directory with *.safetensors
+	Repository  Weights = "repository"  // a directory whose layout is the engine's own
+	Anything    Weights = "anything"    // whatever the program takes, or nothing
+)
+
+// Claim is what an engine takes of each GPU whatever the model.
+type Claim struct {
+	Share float64 // of the GPU's whole memory, above 0 and at most 1; 0: it claims nothing
+	Firm  bool    // it does not start where less than that is free
+	Flag  string  // the flag that lowers it
+}
+
 // Instance is where and on what one engine process runs.
 type Instance struct {
-	Model   string   // path of what it loads, "" for a command without a model
+	Model   string   // path of what it loads, "" for an engine without a model
 	Host    string   // the address to listen on
 	Port    int      // the TCP port to listen on
 	Devices []string // what CUDA_VISIBLE_DEVICES will hold, in order; empty: a CPU replica
@@ -89,65 +150,59 @@ type Command struct {
 	Env  map[string]string
 }
 
-// Relaxation is a line of the sandbox that an engine cannot work under.
-type Relaxation struct {
-	Line SandboxLine
-	Why  string // a sentence for the administrator
+// adapters are all kinds, in the order in which messages list them. The first is the one that
+// examples in messages name.
+func adapters() []Adapter {
+	return []Adapter{llamaCpp{}, vllm{}, tgi{}, triton{}, command{}}
 }
-
-// SandboxLine names what may be relaxed, as the key stands in a unit file.
-type SandboxLine string
-
-// The lines that an adapter may relax.
-const (
-	// WriteExecute turns MemoryDenyWriteExecute= off.
-	WriteExecute SandboxLine = "MemoryDenyWriteExecute"
-	// ResourceCalls lets the system call group @resources (scheduling, affinity, memory policy) pass.
-	ResourceCalls SandboxLine = "SystemCallFilter=@resources"
-	// WholeProc shows the files of /proc that are no processes (ProcSubset=all).
-	WholeProc SandboxLine = "ProcSubset"
-)
 
 // For returns the adapter of a kind as a pool file names it.
 func For(kind string) (Adapter, bool) {
-	switch kind {
-	case pool.LlamaCpp:
-		return llamaCpp{}, true
-	case pool.VLLM:
-		return vllm{}, true
-	case pool.TGI:
-		return tgi{}, true
-	case pool.Triton:
-		return triton{}, true
-	case pool.Command:
-		return command{}, true
+	for _, a := range adapters() {
+		if a.Kind() == kind {
+			return a, true
+		}
 	}
 	return nil, false
 }
 
 // Kinds returns every kind that For knows, in the order in which messages list them.
-func Kinds() []string {
-	return []string{pool.LlamaCpp, pool.VLLM, pool.TGI, pool.Triton, pool.Command}
+func Kinds() []string { return Where(func(Adapter) bool { return true }) }
+
+// Where returns the kinds of which something holds.
+func Where(holds func(Adapter) bool) []string {
+	var kinds []string
+	for _, a := range adapters() {
+		if holds(a) {
+			kinds = append(kinds, a.Kind())
+		}
+	}
+	return kinds
 }
 
-// cudaRelaxations are the lines that the CUDA user-space driver cannot live with. None was tried on
-// a GPU yet: each is off by reason, not by measurement.
-func cudaRelaxations(at Instance) []Relaxation {
-	if !at.GPU() {
-		return nil
-	}
-	return []Relaxation{
-		{WriteExecute, "the CUDA driver compiles PTX at run time and makes the result executable"},
-		{ResourceCalls, "the CUDA driver pins its threads and sets a memory policy (sched_setaffinity, mbind)"},
-		{WholeProc, "the CUDA driver reads /proc/driver/nvidia and /proc/devices to find its nodes"},
-	}
+// Usual is the kind that is meant where a model is named and no engine: the first that loads a
+// directory, or a file.
+func Usual(directory bool) string {
+	kinds := Where(func(a Adapter) bool {
+		return directory && a.Weights() == Safetensors || !directory && a.Weights() == GGUF
+	})
+	return kinds[0] // the suite holds that there is one of each
 }
 
-// pythonRelaxations are the lines that PyTorch cannot live with, on a CPU as on a GPU.
-func pythonRelaxations() []Relaxation {
-	return []Relaxation{
-		{WriteExecute, "PyTorch and Triton compile kernels at run time, and libffi makes its closures executable"},
-		{ResourceCalls, "PyTorch pins its workers and sets their priority and memory policy"},
-		{WholeProc, "psutil reads /proc/meminfo and /proc/stat and fails without them"},
+// WithoutModel are the kinds that can do without a model.
+func WithoutModel() []string {
+	return Where(func(a Adapter) bool { return a.Weights() == Anything })
+}
+
+// CacheTypes are the types of the KV cache that any engine knows, each once.
+func CacheTypes() []string {
+	var all []string
+	for _, a := range adapters() {
+		for _, t := range a.CacheTypes() {
+			if !slices.Contains(all, t) {
+				all = append(all, t)
+			}
+		}
 	}
+	return all
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
-	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 func TestGeneration(t *testing.T) {
@@ -16,11 +15,11 @@ func TestGeneration(t *testing.T) {
 		good       string
 		bad        []string
 	}{
-		{pool.LlamaCpp, "/completion", `{"index":0,"content":"","tokens_predicted":1,"stop":true}`, []string{`{"error":{"code":500}}`, ``, `[]`, `null`}},
-		{pool.VLLM, "/v1/completions", `{"choices":[{"index":0,"text":" b"}]}`, []string{`{"choices":[]}`, `{"object":"error"}`, `x`}},
-		{pool.TGI, "/generate", `{"generated_text":"b"}`, []string{`{"error":"overloaded"}`, `[{"generated_text":"b"}]`}},
-		{pool.Triton, "", `{}`, []string{``}},
-		{pool.Command, "", `{}`, []string{``}},
+		{engine.LlamaCpp, "/completion", `{"index":0,"content":"","tokens_predicted":1,"stop":true}`, []string{`{"error":{"code":500}}`, ``, `[]`, `null`}},
+		{engine.VLLM, "/v1/completions", `{"choices":[{"index":0,"text":" b"}]}`, []string{`{"choices":[]}`, `{"object":"error"}`, `x`}},
+		{engine.TGI, "/generate", `{"generated_text":"b"}`, []string{`{"error":"overloaded"}`, `[{"generated_text":"b"}]`}},
+		{engine.Triton, "", `{}`, []string{``}},
+		{engine.Program, "", `{}`, []string{``}},
 	}
 	for _, c := range cases {
 		t.Run(c.kind, func(t *testing.T) {
@@ -42,7 +41,7 @@ func TestGeneration(t *testing.T) {
 			if path, body, read := engine.Generation(a, p); path != "/own" || string(body) != `{"own":1}` || read([]byte("x")) != nil || read(nil) == nil {
 				t.Errorf("the pool's own request is %q with %s", path, body)
 			}
-			if a.CountsIdle() != (c.kind == pool.Triton) {
+			if a.CountsIdle() != (c.kind == engine.Triton) {
 				t.Errorf("CountsIdle is %t", a.CountsIdle())
 			}
 		})
@@ -51,12 +50,12 @@ func TestGeneration(t *testing.T) {
 
 // TestServedName: a request to vLLM names the model as its command line does.
 func TestServedName(t *testing.T) {
-	a, _ := engine.For(pool.VLLM)
+	a, _ := engine.For(engine.VLLM)
 	for want, args := range map[string][]string{
 		"demo": nil, "one": {"--served-model-name", "one", "two"}, "three": {"--served_model_name=three"}, "four": {"-x", "--served-model-name=four"},
 	} {
 		var request struct{ Model string }
-		if err := json.Unmarshal(a.GenerateBody(wanted(pool.VLLM, args...)), &request); err != nil || request.Model != want {
+		if err := json.Unmarshal(a.GenerateBody(wanted(engine.VLLM, args...)), &request); err != nil || request.Model != want {
 			t.Errorf("args %q: model %q, %v; want %q", args, request.Model, err, want)
 		}
 	}
@@ -67,17 +66,17 @@ func TestProgress(t *testing.T) {
 		name, kind, one, two string
 		moved                bool
 	}{
-		{"llamacpp/a_token", pool.LlamaCpp, `[{"next_token":[{"n_decoded":4}]},{"id":1}]`, `[{"next_token":[{"n_decoded":5}]},{"id":1}]`, true},
-		{"llamacpp/a_token_of_an_older_version", pool.LlamaCpp, `[{"next_token":{"n_decoded":4}}]`, `[{"next_token":{"n_decoded":5}}]`, true},
-		{"llamacpp/a_long_prompt", pool.LlamaCpp, `[{"n_prompt_tokens_processed":512,"next_token":[{"n_decoded":0}]}]`,
+		{"llamacpp/a_token", engine.LlamaCpp, `[{"next_token":[{"n_decoded":4}]},{"id":1}]`, `[{"next_token":[{"n_decoded":5}]},{"id":1}]`, true},
+		{"llamacpp/a_token_of_an_older_version", engine.LlamaCpp, `[{"next_token":{"n_decoded":4}}]`, `[{"next_token":{"n_decoded":5}}]`, true},
+		{"llamacpp/a_long_prompt", engine.LlamaCpp, `[{"n_prompt_tokens_processed":512,"next_token":[{"n_decoded":0}]}]`,
 			`[{"n_prompt_tokens_processed":1024,"next_token":[{"n_decoded":0}]}]`, true},
-		{"llamacpp/taken_and_given_back_is_no_progress", pool.LlamaCpp, `[{"is_processing":true,"id_task":7,"next_token":[{"n_decoded":4}]}]`,
+		{"llamacpp/taken_and_given_back_is_no_progress", engine.LlamaCpp, `[{"is_processing":true,"id_task":7,"next_token":[{"n_decoded":4}]}]`,
 			`[{"is_processing":false,"id_task":9,"next_token":[{"n_decoded":4}]}]`, false},
-		{"vllm/a_token", pool.VLLM, "vllm:generation_tokens_total{model_name=\"a\"} 4.0\n", "vllm:generation_tokens_total{model_name=\"a\"} 5.0\n", true},
-		{"vllm/a_long_prompt", pool.VLLM, "vllm:prompt_tokens_total 4\nvllm:generation_tokens_total 4.0\n", "vllm:prompt_tokens_total 9\nvllm:generation_tokens_total 4.0\n", true},
-		{"vllm/none", pool.VLLM, "vllm:generation_tokens_total 4\nvllm:num_requests_running 1\n", "vllm:generation_tokens_total 4\nvllm:num_requests_running 2\n", false},
-		{"tgi/a_step", pool.TGI, "tgi_batch_inference_success{method=\"decode\"} 4\n", "tgi_batch_inference_success{method=\"decode\"} 5\n", true},
-		{"tgi/none", pool.TGI, "tgi_batch_inference_success 4\ntgi_queue_size 1\n", "tgi_batch_inference_success 4\ntgi_queue_size 3\n", false},
+		{"vllm/a_token", engine.VLLM, "vllm:generation_tokens_total{model_name=\"a\"} 4.0\n", "vllm:generation_tokens_total{model_name=\"a\"} 5.0\n", true},
+		{"vllm/a_long_prompt", engine.VLLM, "vllm:prompt_tokens_total 4\nvllm:generation_tokens_total 4.0\n", "vllm:prompt_tokens_total 9\nvllm:generation_tokens_total 4.0\n", true},
+		{"vllm/none", engine.VLLM, "vllm:generation_tokens_total 4\nvllm:num_requests_running 1\n", "vllm:generation_tokens_total 4\nvllm:num_requests_running 2\n", false},
+		{"tgi/a_step", engine.TGI, "tgi_batch_inference_success{method=\"decode\"} 4\n", "tgi_batch_inference_success{method=\"decode\"} 5\n", true},
+		{"tgi/none", engine.TGI, "tgi_batch_inference_success 4\ntgi_queue_size 1\n", "tgi_batch_inference_success 4\ntgi_queue_size 3\n", false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -114,7 +113,7 @@ func TestRealAnswers(t *testing.T) {
 		}
 		return body
 	}
-	a, _ := engine.For(pool.LlamaCpp)
+	a, _ := engine.For(engine.LlamaCpp)
 	if err := a.Generated(read("completion")); err != nil {
 		t.Errorf("a generation: %v", err)
 	}

@@ -14,13 +14,18 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
+// LlamaCpp is llama.cpp in a pool file.
+const LlamaCpp = "llamacpp"
+
 // llamaCpp is llama-server of llama.cpp. It listens before the model is loaded and answers 503 on
 // /health until then.
 type llamaCpp struct{}
 
 var _ Adapter = llamaCpp{}
 
-func (llamaCpp) Kind() string          { return pool.LlamaCpp }
+func (llamaCpp) Kind() string          { return LlamaCpp }
+func (llamaCpp) Doc() string           { return "`llama-server` of llama.cpp" }
+func (llamaCpp) Weights() Weights      { return GGUF }
 func (llamaCpp) DefaultBinary() string { return "llama-server" }
 func (llamaCpp) VersionArgs() []string { return []string{"--version"} }
 
@@ -109,7 +114,7 @@ func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 	// in silence. An operator who wants it split says so in args.
 	_, layers := p.Env["LLAMA_ARG_N_GPU_LAYERS"] // a flag of ours would win over it
 	if at.GPU() && !layers && !(flagSyntax{}).has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
-		args = append(args, "-ngl", "999")
+		args = append(args, "-ngl", strconv.Itoa(AllLayers))
 	}
 	if at.GPU() && len(p.TensorSplit) > 0 {
 		args = append(args, "-ts", joinFloats(p.TensorSplit))
@@ -138,7 +143,7 @@ func (llamaCpp) StopTimeout() time.Duration { return 35 * time.Second }
 func (llamaCpp) SlotsPath() string { return "/props" }
 
 func (llamaCpp) Slots(body []byte) (int, error) {
-	return positiveField(body, "total_slots")
+	return slotsField(body, "total_slots")
 }
 
 func (llamaCpp) BusyPath() string { return "/slots" }
@@ -150,8 +155,8 @@ func (llamaCpp) Busy(body []byte) (int, error) {
 	if err := json.Unmarshal(body, &slots); err != nil {
 		return 0, fmt.Errorf("read slots: %w", err)
 	}
-	if slots == nil {
-		return 0, errors.New("read slots: no list")
+	if slots == nil || len(slots) > MaxSlots {
+		return 0, fmt.Errorf("read slots: a list of %d", len(slots))
 	}
 	busy := 0
 	for _, s := range slots {
@@ -163,6 +168,160 @@ func (llamaCpp) Busy(body []byte) (int, error) {
 		}
 	}
 	return busy, nil
+}
+
+func (llamaCpp) GeneratePath() string { return "/completion" }
+
+// GenerateBody leaves the prompt out of the slot's cache as far as the server lets it.
+func (llamaCpp) GenerateBody(pool.Pool) []byte {
+	return []byte(`{"prompt":"a","n_predict":1,"temperature":0,"cache_prompt":false,"stream":false}`)
+}
+
+func (llamaCpp) Generated(body []byte) error { return hasField(body, "content") }
+
+// ProgressPath is not /metrics: its counters of tokens grow when a request has ended, those of /slots with each token.
+func (llamaCpp) ProgressPath() string { return "/slots" }
+
+// Progress is how many tokens each slot has decoded, and of its prompt processed, as far as the version tells. next_token is an object
+// or, in versions of 2025 and later, a list with one. Both numbers fall back to 0 when a request ends, so that the mark tells of requests
+// that are under way and not of those that have ended, and a slot that was never used has neither (seen on 0.7.0).
+func (llamaCpp) Progress(body []byte) (string, error) {
+	var slots []struct {
+		Prompt int             `json:"n_prompt_tokens_processed"`
+		Next   json.RawMessage `json:"next_token"`
+	}
+	if err := json.Unmarshal(body, &slots); err != nil {
+		return "", fmt.Errorf("read slots: %w", err)
+	}
+	if len(slots) > MaxSlots {
+		return "", fmt.Errorf("read slots: a list of %d", len(slots))
+	}
+	var mark strings.Builder
+	told := false
+	for _, s := range slots {
+		var next struct {
+			Decoded int `json:"n_decoded"`
+		}
+		text := strings.Trim(strings.TrimSpace(string(s.Next)), "[]")
+		if text != "" && text != "null" {
+			if err := json.Unmarshal([]byte(text), &next); err != nil {
+				return "", fmt.Errorf("read next_token of a slot: %w", err)
+			}
+			told = true
+		}
+		told = told || s.Prompt > 0
+		mark.WriteString(strconv.Itoa(s.Prompt) + "+" + strconv.Itoa(next.Decoded) + " ")
+	}
+	if !told {
+		return "", errNotReported
+	}
+	return short(mark.String()), nil
+}
+
+func (llamaCpp) CountsIdle() bool { return false }
+
+// Defaults of llama-server 0.7.0 (--help): -b 2048, -ub 512, -np -1, which is 4 slots that share one
+// cache.
+const (
+	llamaBatch    = 2048
+	llamaUBatch   = 512
+	llamaSlots    = 4
+	llamaMaxSlots = 4096
+)
+
+// Claim is none: llama-server takes what the model and its context need.
+func (llamaCpp) Claim(pool.Pool, string) Claim { return Claim{} }
+
+// SplitsByShare: without -ts, llama-server gives each device layers by its free memory.
+func (llamaCpp) SplitsByShare() bool { return true }
+
+// Run reads the options from the command line that Command writes. What it cannot foresee is an
+// error, and the replica's need is not known then.
+func (l llamaCpp) Run(p pool.Pool, at Instance) (Run, error) {
+	f := flagSet{args: l.Command(p, at).Args, env: p.Env}
+	if f.given("", llamaUnforeseen...) || f.given("LLAMA_ARG_OVERRIDE_TENSOR") {
+		return Run{}, fmt.Errorf("args place single tensors (%s), which the estimate does not follow",
+			strings.Join(llamaUnforeseen, ", "))
+	}
+	r := Run{Batch: llamaBatch, UBatch: llamaUBatch, Slots: llamaSlots, Flash: true, K: "f16", V: "f16"}
+	r.Ctx, _ = f.integer(MaxCtx, "LLAMA_ARG_CTX_SIZE", "-c", "--ctx-size")
+	f.positive(&r.Slots, llamaMaxSlots, "LLAMA_ARG_N_PARALLEL", "-np", "--parallel")
+	f.positive(&r.Batch, maxBatch, "LLAMA_ARG_BATCH", "-b", "--batch-size")
+	f.positive(&r.UBatch, maxBatch, "LLAMA_ARG_UBATCH", "-ub", "--ubatch-size")
+	r.UBatch = min(r.UBatch, r.Batch)
+	r.Mapped = !f.given("LLAMA_ARG_NO_MMAP", "--no-mmap", "-dio", "--direct-io") && !isFalse(p.Env["LLAMA_ARG_MMAP"])
+	r.FullSWA = f.given("LLAMA_ARG_SWA_FULL", "--swa-full")
+	if v, ok := f.value("LLAMA_ARG_FLASH_ATTN", "-fa", "--flash-attn"); ok {
+		r.Flash = !isFalse(v) // older versions have no value there, and it is on
+	}
+	for _, flags := range llamaBesides {
+		if path, ok := f.value(flags[0], flags[1:]...); ok {
+			r.Beside = append(r.Beside, path)
+		}
+	}
+	return r, errors.Join(llamaCache(&r, f), llamaDevices(&r, f, len(at.Devices)))
+}
+
+// llamaUnforeseen are flags that move single tensors between devices and host.
+var llamaUnforeseen = []string{"-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe", "--rpc"}
+
+// llamaBesides are flags that name a further file of weights, with the variable first.
+var llamaBesides = [][]string{
+	{"LLAMA_ARG_MODEL_DRAFT", "-md", "--model-draft", "--spec-draft-model"},
+	{"LLAMA_ARG_MMPROJ", "-mm", "--mmproj"},
+	{"LLAMA_ARG_LORA", "--lora"},
+}
+
+// CacheTypes are those of --help, -ctk.
+func (llamaCpp) CacheTypes() []string {
+	return []string{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
+}
+
+func (llamaCpp) CacheArgs(kind string) []string { return []string{"-ctk", kind, "-ctv", kind} }
+
+func llamaCache(r *Run, f flagSet) error {
+	for _, side := range []struct {
+		to    *string
+		flags []string
+	}{
+		{&r.K, []string{"LLAMA_ARG_CACHE_TYPE_K", "-ctk", "--cache-type-k"}},
+		{&r.V, []string{"LLAMA_ARG_CACHE_TYPE_V", "-ctv", "--cache-type-v"}},
+	} {
+		name, ok := f.value(side.flags[0], side.flags[1:]...)
+		switch {
+		case !ok:
+		case !slices.Contains(llamaCpp{}.CacheTypes(), name):
+			return fmt.Errorf("%s %.20q is no cache type", side.flags[1], name)
+		default:
+			*side.to = name
+		}
+	}
+	r.KVOnHost = f.given("LLAMA_ARG_NO_KV_OFFLOAD", "-nkvo", "--no-kv-offload") || isFalse(f.env["LLAMA_ARG_KV_OFFLOAD"])
+	return nil
+}
+
+// llamaDevices reads what goes where on so many devices.
+func llamaDevices(r *Run, f flagSet, devices int) error {
+	if devices == 0 {
+		return nil
+	}
+	r.Layers = AllLayers
+	if text, ok := f.value("LLAMA_ARG_N_GPU_LAYERS", "-ngl", "--gpu-layers", "--n-gpu-layers"); ok && text != "all" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 { // "auto", -1: as many as fit
+			return fmt.Errorf("-ngl %.20q leaves to the engine what goes to the devices", text)
+		}
+		r.Layers = min(n, AllLayers)
+	}
+	switch mode, _ := f.value("LLAMA_ARG_SPLIT_MODE", "-sm", "--split-mode"); mode {
+	case "none":
+		r.Single = true
+		r.Main, _ = f.integer(devices-1, "LLAMA_ARG_MAIN_GPU", "-mg", "--main-gpu")
+	case "", "layer", "row":
+	default:
+		return fmt.Errorf("split mode %.20q is not known", mode)
+	}
+	return nil
 }
 
 // QueuePath is served because Command adds --metrics.

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
-	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 func TestQueue(t *testing.T) {
@@ -14,14 +13,14 @@ func TestQueue(t *testing.T) {
 		name, kind, body string
 		want             int
 	}{
-		{"llamacpp_deferred_only", pool.LlamaCpp, "llamacpp:requests_processing 4\n# HELP llamacpp:requests_deferred x\nllamacpp:requests_deferred 2\n", 2},
-		{"llamacpp_nothing_waits", pool.LlamaCpp, "llamacpp:requests_deferred 0\n", 0},
-		{"llamacpp_without_the_counter", pool.LlamaCpp, "llamacpp:requests_processing 4\n", none},
-		{"vllm_waiting_only", pool.VLLM, "vllm:num_requests_running{model_name=\"m\"} 3.0\nvllm:num_requests_waiting{model_name=\"m\"} 5.0\n", 5},
-		{"vllm_sums_its_engines", pool.VLLM, "vllm:num_requests_waiting{engine=\"0\"} 1.0\nvllm:num_requests_waiting{engine=\"1\"} 2.0\n", 3},
-		{"tgi", pool.TGI, "tgi_queue_size 7\ntgi_batch_current_size 1\n", 7},
-		{"triton_publishes_it_elsewhere", pool.Triton, "nv_inference_pending_request_count 1\n", none},
-		{"command", pool.Command, "anything 1\n", none},
+		{"llamacpp_deferred_only", engine.LlamaCpp, "llamacpp:requests_processing 4\n# HELP llamacpp:requests_deferred x\nllamacpp:requests_deferred 2\n", 2},
+		{"llamacpp_nothing_waits", engine.LlamaCpp, "llamacpp:requests_deferred 0\n", 0},
+		{"llamacpp_without_the_counter", engine.LlamaCpp, "llamacpp:requests_processing 4\n", none},
+		{"vllm_waiting_only", engine.VLLM, "vllm:num_requests_running{model_name=\"m\"} 3.0\nvllm:num_requests_waiting{model_name=\"m\"} 5.0\n", 5},
+		{"vllm_sums_its_engines", engine.VLLM, "vllm:num_requests_waiting{engine=\"0\"} 1.0\nvllm:num_requests_waiting{engine=\"1\"} 2.0\n", 3},
+		{"tgi", engine.TGI, "tgi_queue_size 7\ntgi_batch_current_size 1\n", 7},
+		{"triton_publishes_it_elsewhere", engine.Triton, "nv_inference_pending_request_count 1\n", none},
+		{"command", engine.Program, "anything 1\n", none},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, _ := engine.For(c.kind)
@@ -32,7 +31,7 @@ func TestQueue(t *testing.T) {
 			if n != c.want {
 				t.Errorf("= %d, %v; want %d", n, err, c.want)
 			}
-			if (a.QueuePath() == "") != (c.kind == pool.Triton || c.kind == pool.Command) {
+			if (a.QueuePath() == "") != (c.kind == engine.Triton || c.kind == engine.Program) {
 				t.Errorf("asked at %q", a.QueuePath())
 			}
 		})
@@ -45,14 +44,14 @@ func TestWorkloads(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{pool.LlamaCpp, nil, []string{engine.WorkCompletion}},
-		{pool.LlamaCpp, []string{"--embeddings", "--pooling", "mean"}, []string{engine.WorkEmbedding}},
-		{pool.LlamaCpp, []string{"--embedding", "--reranking"}, []string{engine.WorkRerank}},
-		{pool.VLLM, nil, []string{engine.WorkCompletion}},
-		{pool.VLLM, []string{"--task=embed"}, nil},
-		{pool.TGI, nil, []string{engine.WorkCompletion}},
-		{pool.Triton, nil, nil},
-		{pool.Command, nil, nil},
+		{engine.LlamaCpp, nil, []string{engine.WorkCompletion}},
+		{engine.LlamaCpp, []string{"--embeddings", "--pooling", "mean"}, []string{engine.WorkEmbedding}},
+		{engine.LlamaCpp, []string{"--embedding", "--reranking"}, []string{engine.WorkRerank}},
+		{engine.VLLM, nil, []string{engine.WorkCompletion}},
+		{engine.VLLM, []string{"--task=embed"}, nil},
+		{engine.TGI, nil, []string{engine.WorkCompletion}},
+		{engine.Triton, nil, nil},
+		{engine.Program, nil, nil},
 	} {
 		a, _ := engine.For(c.kind)
 		if got := a.Workloads(wanted(c.kind, c.args...)); !slices.Equal(got, c.want) {

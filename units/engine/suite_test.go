@@ -23,7 +23,7 @@ type subject struct {
 
 var subjects = []subject{
 	{
-		kind: pool.LlamaCpp, gpuRelax: true,
+		kind: engine.LlamaCpp, gpuRelax: true,
 		versions: map[string]string{"llamacpp-6123.txt": "6123", "llamacpp-0.7.0-debian.txt": "0.7.0"},
 		managed: map[string]string{
 			"-m": "model", "--model": "model", "-hf": "model", "--host": "127.0.0.1", "--port": "port", "-c": "ctx",
@@ -32,7 +32,7 @@ var subjects = []subject{
 		},
 	},
 	{
-		kind: pool.VLLM,
+		kind: engine.VLLM,
 		versions: map[string]string{
 			"vllm-0.9.2.txt":                   "0.9.2",
 			"vllm-0.7.4.dev390+gdebd6bbf0.txt": "0.7.4.dev390+gdebd6bbf0",
@@ -43,7 +43,7 @@ var subjects = []subject{
 		},
 	},
 	{
-		kind:     pool.TGI,
+		kind:     engine.TGI,
 		versions: map[string]string{"tgi-3.3.4.txt": "3.3.4"},
 		managed: map[string]string{
 			"--port": "port", "-p": "port", "-p80": "port", "-p=80": "port", "--hostname": "127.0.0.1", "--model-id": "model",
@@ -51,13 +51,13 @@ var subjects = []subject{
 		},
 	},
 	{
-		kind: pool.Triton,
+		kind: engine.Triton,
 		managed: map[string]string{
 			"--http-port=80": "port", "--http-port": "port", "--http-address": "127.0.0.1", "--grpc-address": "127.0.0.1",
 			"--model-repository=/x": "model", "--allow-http=false": "HTTP",
 		},
 	},
-	{kind: pool.Command, gpuRelax: true},
+	{kind: engine.Program, gpuRelax: true},
 }
 
 func at(devices ...string) engine.Instance {
@@ -91,7 +91,7 @@ func TestEveryAdapter(t *testing.T) {
 func commandSuite(t *testing.T, s subject, a engine.Adapter) {
 	p := wanted(s.kind, "--operator", "last", "--word=1")
 	p.Slots = 3
-	if s.kind != pool.Triton {
+	if s.kind != engine.Triton {
 		p.Ctx = 512
 	}
 	if refused := a.Check(p); len(refused) > 0 {
@@ -119,7 +119,7 @@ func commandSuite(t *testing.T, s subject, a engine.Adapter) {
 	if a.StopTimeout() <= 0 {
 		t.Errorf("StopTimeout is %v", a.StopTimeout())
 	}
-	if a.DefaultBinary() == "" && s.kind != pool.Command {
+	if a.DefaultBinary() == "" && s.kind != engine.Program {
 		t.Error("no default binary")
 	}
 }
@@ -133,7 +133,7 @@ func managedSuite(t *testing.T, s subject, a engine.Adapter) {
 		}
 		f := refused[0]
 		name, _, _ := strings.Cut(flag, "=")
-		if s.kind == pool.TGI && !strings.HasPrefix(name, "--") {
+		if s.kind == engine.TGI && !strings.HasPrefix(name, "--") {
 			name = name[:2]
 		}
 		name = strings.ReplaceAll(name, "_", "-")

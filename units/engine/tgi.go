@@ -10,12 +10,17 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
+// TGI is Text Generation Inference in a pool file.
+const TGI = "tgi"
+
 // tgi is text-generation-launcher of Text Generation Inference. Its port opens after the warm-up.
 type tgi struct{}
 
 var _ Adapter = tgi{}
 
-func (tgi) Kind() string          { return pool.TGI }
+func (tgi) Kind() string          { return TGI }
+func (tgi) Doc() string           { return "Text Generation Inference" }
+func (tgi) Weights() Weights      { return Safetensors }
 func (tgi) DefaultBinary() string { return "text-generation-launcher" }
 func (tgi) VersionArgs() []string { return []string{"--version"} }
 
@@ -70,7 +75,7 @@ func (tgi) StopTimeout() time.Duration { return 100 * time.Second }
 func (tgi) SlotsPath() string { return "/info" }
 
 func (tgi) Slots(body []byte) (int, error) {
-	return positiveField(body, "max_concurrent_requests")
+	return slotsField(body, "max_concurrent_requests")
 }
 
 func (tgi) BusyPath() string { return "/metrics" }
@@ -78,6 +83,42 @@ func (tgi) BusyPath() string { return "/metrics" }
 func (tgi) Busy(body []byte) (int, error) {
 	return sumGauges(body, "tgi_batch_current_size", "tgi_queue_size")
 }
+
+// GeneratePath is TGI's own request: /v1/completions came later.
+func (tgi) GeneratePath() string { return "/generate" }
+
+func (tgi) GenerateBody(pool.Pool) []byte {
+	return []byte(`{"inputs":"a","parameters":{"max_new_tokens":1}}`)
+}
+
+func (tgi) Generated(body []byte) error { return hasField(body, "generated_text") }
+
+func (tgi) ProgressPath() string { return "/metrics" }
+
+// Progress counts steps of the model (https://huggingface.co/docs/text-generation-inference/reference/metrics).
+func (tgi) Progress(body []byte) (string, error) {
+	return counted(body, "tgi_batch_inference_success", "tgi_batch_inference_count")
+}
+
+// Shares of each GPU that TGI takes.
+const (
+	tgiShare    = 1.0  // --cuda-memory-fraction by default
+	tgiHeadroom = 0.95 // what a warm-up reaches of its share (TGI_WIGGLE_ROOM)
+)
+
+// Claim is not firm: TGI fills what is free of its share with its cache.
+func (tgi) Claim(p pool.Pool, _ string) Claim {
+	const flag = "--cuda-memory-fraction"
+	f := flagSet{args: p.Args, env: p.Env, equals: true}
+	return Claim{Share: tgiHeadroom * f.share(tgiShare, "CUDA_MEMORY_FRACTION", flag), Flag: flag}
+}
+
+func (tgi) Run(pool.Pool, Instance) (Run, error) { return Run{}, errNoGGUF }
+func (tgi) SplitsByShare() bool                  { return false }
+func (tgi) CacheTypes() []string                 { return nil }
+func (tgi) CacheArgs(string) []string            { return nil }
+
+func (tgi) CountsIdle() bool { return false }
 
 func (tgi) QueuePath() string { return "/metrics" }
 

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -10,13 +9,18 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
+// Triton is NVIDIA's Triton Inference Server in a pool file.
+const Triton = "triton"
+
 // triton is NVIDIA's tritonserver; the model is a model repository, a directory. Its endpoints open
 // after the models are loaded; not ready is 400.
 type triton struct{}
 
 var _ Adapter = triton{}
 
-func (triton) Kind() string          { return pool.Triton }
+func (triton) Kind() string          { return Triton }
+func (triton) Doc() string           { return "NVIDIA's Triton Inference Server" }
+func (triton) Weights() Weights      { return Repository }
 func (triton) DefaultBinary() string { return "tritonserver" }
 
 // VersionArgs is nil: tritonserver has no option that prints its version
@@ -71,11 +75,26 @@ func (triton) Relax(Instance) []Relaxation { return pythonRelaxations() }
 func (triton) StopTimeout() time.Duration { return 40 * time.Second }
 
 func (triton) SlotsPath() string         { return "" }
-func (triton) Slots([]byte) (int, error) { return 0, errNotTold }
+func (triton) Slots([]byte) (int, error) { return 0, errNotReported }
 func (triton) BusyPath() string          { return "" }
-func (triton) Busy([]byte) (int, error)  { return 0, fmt.Errorf("requests in flight: %w", errNotTold) }
+func (triton) Busy([]byte) (int, error)  { return 0, errNotReported }
+
+// Triton has no request that fits any model: its inputs are those of the model.
+func (triton) GeneratePath() string            { return "" }
+func (triton) GenerateBody(pool.Pool) []byte   { return nil }
+func (triton) Generated(body []byte) error     { return hasAnything(body) }
+func (triton) ProgressPath() string            { return "" }
+func (triton) Progress([]byte) (string, error) { return "", errNotReported }
+
+func (triton) Claim(pool.Pool, string) Claim        { return Claim{} }
+func (triton) Run(pool.Pool, Instance) (Run, error) { return Run{}, errNoGGUF }
+func (triton) SplitsByShare() bool                  { return false }
+func (triton) CacheTypes() []string                 { return nil }
+func (triton) CacheArgs(string) []string            { return nil }
+
+func (triton) CountsIdle() bool { return true }
 
 // QueuePath is empty: Triton publishes its metrics on another port than the one that it serves on.
 func (triton) QueuePath() string            { return "" }
-func (triton) Queue([]byte) (int, error)    { return 0, errNotTold }
+func (triton) Queue([]byte) (int, error)    { return 0, errNotReported }
 func (triton) Workloads(pool.Pool) []string { return nil }

@@ -1,22 +1,28 @@
 package engine
 
 import (
-	"errors"
+	"encoding/json"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
+
+// VLLM is vLLM in a pool file.
+const VLLM = "vllm"
 
 // vllm is "vllm serve". While it loads, connections are refused or time out.
 type vllm struct{}
 
 var _ Adapter = vllm{}
 
-func (vllm) Kind() string          { return pool.VLLM }
+func (vllm) Kind() string          { return VLLM }
+func (vllm) Doc() string           { return "vLLM" }
+func (vllm) Weights() Weights      { return Safetensors }
 func (vllm) DefaultBinary() string { return "vllm" }
 func (vllm) VersionArgs() []string { return []string{"--version"} }
 
@@ -69,18 +75,6 @@ func (vllm) Command(p pool.Pool, at Instance) Command {
 	return Command{Args: append(args, p.Args...), Env: env}
 }
 
-// offlinePython keeps the Hugging Face libraries from waiting for a network that the unit does not
-// have, and the libraries of several GPUs on the loopback interface.
-func offlinePython() map[string]string {
-	return map[string]string{
-		"HF_HUB_OFFLINE":       "1",
-		"TRANSFORMERS_OFFLINE": "1",
-		"DO_NOT_TRACK":         "1",
-		"NCCL_SOCKET_IFNAME":   "lo",
-		"GLOO_SOCKET_IFNAME":   "lo",
-	}
-}
-
 func (vllm) HealthPath() string { return "/health" }
 func (vllm) HealthStatus() int  { return http.StatusOK }
 
@@ -90,14 +84,78 @@ func (vllm) Relax(Instance) []Relaxation { return pythonRelaxations() }
 func (vllm) StopTimeout() time.Duration { return 30 * time.Second }
 
 func (vllm) SlotsPath() string         { return "" }
-func (vllm) Slots([]byte) (int, error) { return 0, errNotTold }
+func (vllm) Slots([]byte) (int, error) { return 0, errNotReported }
 func (vllm) BusyPath() string          { return "/metrics" }
 func (vllm) Busy(body []byte) (int, error) {
 	return sumGauges(body, "vllm:num_requests_running", "vllm:num_requests_waiting")
 }
 
-// errNotTold is returned for what an engine has no endpoint for.
-var errNotTold = errors.New("the engine does not tell")
+func (vllm) GeneratePath() string { return "/v1/completions" }
+
+// GenerateBody names the model as Command does.
+func (vllm) GenerateBody(p pool.Pool) []byte {
+	body, _ := json.Marshal(map[string]any{"model": servedName(p), "prompt": "a", "max_tokens": 1, "temperature": 0})
+	return body // of strings and numbers: no error
+}
+
+func (vllm) Generated(body []byte) error { return hasChoice(body) }
+
+func (vllm) ProgressPath() string { return "/metrics" }
+
+func (vllm) Progress(body []byte) (string, error) {
+	return counted(body, "vllm:generation_tokens_total", "vllm:prompt_tokens_total")
+}
+
+// servedName is the name by which a request to vLLM names the model: the operator's first, else the pool's id.
+func servedName(p pool.Pool) string {
+	for i, arg := range p.Args {
+		name, value, joined := strings.Cut(arg, "=")
+		switch {
+		case strings.ReplaceAll(name, "_", "-") != "--served-model-name":
+		case joined:
+			return value
+		case i+1 < len(p.Args):
+			return p.Args[i+1]
+		}
+	}
+	return p.ID
+}
+
+// Shares of each GPU that vLLM takes by default (--gpu-memory-utilization).
+const (
+	vllmShare      = 0.9
+	vllmShareSince = 0.92 // from 0.21 on
+)
+
+// Claim is firm: vLLM does not start where less than its share is free. With a fixed size of its
+// cache it does not look at the share.
+func (vllm) Claim(p pool.Pool, version string) Claim {
+	const flag = "--gpu-memory-utilization"
+	f := flagSet{args: p.Args, underscores: true, equals: true}
+	if f.given("", "--kv-cache-memory-bytes", "--kv-cache-memory") {
+		return Claim{}
+	}
+	return Claim{Share: f.share(vllmDefaultShare(version), "", flag), Firm: true, Flag: flag}
+}
+
+// vllmDefaultShare is the share that this version takes; of one that cannot be read, the lesser.
+func vllmDefaultShare(version string) float64 {
+	major, rest, _ := strings.Cut(version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, errA := strconv.Atoi(major)
+	b, errB := strconv.Atoi(minor)
+	if errA == nil && errB == nil && (a > 0 || b >= 21) {
+		return vllmShareSince
+	}
+	return vllmShare
+}
+
+func (vllm) Run(pool.Pool, Instance) (Run, error) { return Run{}, errNoGGUF }
+func (vllm) SplitsByShare() bool                  { return false }
+func (vllm) CacheTypes() []string                 { return nil }
+func (vllm) CacheArgs(string) []string            { return nil }
+
+func (vllm) CountsIdle() bool { return false }
 
 func (vllm) QueuePath() string { return "/metrics" }
 

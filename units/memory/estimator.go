@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/pool-managerd/pool-managerd/units/devices"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -54,8 +55,13 @@ func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Stage
 	if p.VRAMBytes > 0 {
 		return model.replaced(onDevices(Configured, targets, spread(p, targets))), nil
 	}
-	claim, claims := claimed(p, version, targets)
-	if claims && p.Engine == pool.VLLM { // whatever it took before, it does not start where less is free
+	a, known := engine.For(p.Engine)
+	if !known {
+		return model, nil
+	}
+	own := a.Claim(p, version)
+	claim, claims := claimed(own, targets)
+	if claims && own.Firm { // whatever it took before, it does not start where less is free
 		return model.replaced(claim), nil
 	}
 	if peak, ok := e.peak(key); ok && len(peak) == len(targets) && !slices.Contains(peak, 0) { // of a device with 0 the driver did not tell
@@ -76,16 +82,16 @@ func (e *Estimator) peak(key string) (devices []uint64, ok bool) {
 
 // replaced is the need with the devices of a better source; main memory and the parts stay as the model's files tell them.
 func (n Need) replaced(better Need) Need {
-	n.Devices, n.Source, n.Why = better.Devices, better.Source, ""
+	n.Devices, n.Source, n.Why, n.ClaimFlag = better.Devices, better.Source, "", better.ClaimFlag
 	return n
 }
 
-// spread parts the key vram over the mask: as llama.cpp does by tensor_split, else by the sizes of the devices; the other engines
-// split evenly. Each part is rounded up.
+// spread divides the key vram over the mask as the engine divides the model: by tensor_split, else by
+// the sizes of the devices, or evenly. Each part is rounded up.
 func spread(p pool.Pool, targets []devices.Target) []uint64 {
 	totals := make([]uint64, len(targets))
-	for i, t := range targets {
-		if p.Engine == pool.LlamaCpp {
+	if a, known := engine.For(p.Engine); known && a.SplitsByShare() {
+		for i, t := range targets {
 			totals[i] = t.Total
 		}
 	}
@@ -135,24 +141,25 @@ var (
 )
 
 func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
+	a, known := engine.For(p.Engine)
 	switch {
 	case staged.Path == "":
 		return Need{}, errNoModel
-	case p.Engine == pool.LlamaCpp:
-		return e.llama(ctx, p, staged, targets)
-	case (p.Engine == pool.VLLM || p.Engine == pool.TGI) && len(targets) > 0:
+	case known && a.Weights() == engine.GGUF:
+		return e.gguf(ctx, a, p, staged, targets)
+	case known && a.Weights() == engine.Safetensors && len(targets) > 0:
 		return safetensors(staged, targets)
 	}
 	return Need{}, errTheirOwn
 }
 
-// llama asks the parser of GGUF, and gives each device its parts.
-func (e *Estimator) llama(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
+// gguf asks the parser of GGUF, and gives each device its parts.
+func (e *Estimator) gguf(ctx context.Context, a engine.Adapter, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
 	totals := make([]uint64, len(targets))
 	for i, t := range targets {
 		totals[i] = t.Total
 	}
-	o, err := readLlama(p, staged.Path, totals)
+	r, err := readRun(a, p, staged.Path, totals)
 	if err != nil {
 		return Need{}, err
 	}
@@ -160,28 +167,28 @@ func (e *Estimator) llama(ctx context.Context, p pool.Pool, staged pool.Staged, 
 	if err != nil {
 		return Need{}, err
 	}
-	beside, err := sizes(o.Beside)
+	beside, err := sizes(r.Beside)
 	if err != nil {
 		return Need{}, err
 	}
-	u, err := e.models.Usage(ctx, paths, o)
+	u, err := e.models.Usage(ctx, paths, r)
 	if err != nil {
 		return Need{}, err
 	}
 	if len(targets) == 0 {
 		u.Host.Weights = saturated(u.Host.Weights, beside)
 	} else {
-		u.Devices[o.Main].Weights = saturated(u.Devices[o.Main].Weights, beside)
+		u.Devices[r.Main].Weights = saturated(u.Devices[r.Main].Weights, beside)
 	}
 	n := u.need(targets)
-	if o.Mapped {
+	if r.Mapped {
 		n.Mapped = u.Host.Weights
 	}
 	return n, nil
 }
 
 // need gives the usage its form.
-func (u llamaUsage) need(targets []devices.Target) Need {
+func (u usage) need(targets []devices.Target) Need {
 	n := Need{Source: Estimated, Host: u.Host.sum(), Ctx: u.Ctx, Trained: u.Trained}
 	if len(targets) > 0 {
 		n.Devices = make(map[string]uint64, len(targets))

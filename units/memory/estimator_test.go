@@ -13,6 +13,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 	"github.com/pool-managerd/pool-managerd/units/devices"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -75,31 +76,31 @@ func TestSource(t *testing.T) {
 		source  Source
 		want    []uint64 // by device; nil: not looked at
 	}{
-		{"vram_of_the_pool_file", pool.Pool{Engine: pool.LlamaCpp, VRAMBytes: 6 * gib}, model, "", fixedPeaks{1}, gpus(8 * gib), Configured, []uint64{6 * gib}},
-		{"vram_by_tensor_split", pool.Pool{Engine: pool.LlamaCpp, VRAMBytes: 8 * gib, TensorSplit: []float64{0.75, 0.25}}, model, "", nil,
+		{"vram_of_the_pool_file", pool.Pool{Engine: engine.LlamaCpp, VRAMBytes: 6 * gib}, model, "", fixedPeaks{1}, gpus(8 * gib), Configured, []uint64{6 * gib}},
+		{"vram_by_tensor_split", pool.Pool{Engine: engine.LlamaCpp, VRAMBytes: 8 * gib, TensorSplit: []float64{0.75, 0.25}}, model, "", nil,
 			gpus(8*gib, 8*gib), Configured, []uint64{6*gib + 1, 2*gib + 1}},
-		{"vram_by_the_sizes_of_llamacpp", pool.Pool{Engine: pool.LlamaCpp, VRAMBytes: 6 * gib}, model, "", nil,
+		{"vram_by_the_sizes_of_llamacpp", pool.Pool{Engine: engine.LlamaCpp, VRAMBytes: 6 * gib}, model, "", nil,
 			gpus(16*gib, 8*gib), Configured, []uint64{4*gib + 1, 2*gib + 1}},
-		{"vram_evenly_of_others", pool.Pool{Engine: pool.Command, VRAMBytes: 6 * gib}, pool.Staged{}, "", nil,
+		{"vram_evenly_of_others", pool.Pool{Engine: engine.Program, VRAMBytes: 6 * gib}, pool.Staged{}, "", nil,
 			gpus(16*gib, 8*gib), Configured, []uint64{3*gib + 1, 3*gib + 1}},
-		{"a_measured_peak", pool.Pool{Engine: pool.LlamaCpp}, model, "", fixedPeaks{3 * gib}, gpus(8 * gib), Measured, []uint64{3 * gib}},
-		{"a_peak_of_another_mask_is_none", pool.Pool{Engine: pool.LlamaCpp}, model, "", fixedPeaks{gib, gib}, gpus(8 * gib), Estimated, nil},
-		{"a_peak_that_the_driver_did_not_tell_is_none", pool.Pool{Engine: pool.LlamaCpp}, model, "", fixedPeaks{gib, 0}, gpus(8*gib, 8*gib), Estimated, nil},
-		{"the_model_file", pool.Pool{Engine: pool.LlamaCpp}, model, "", nil, gpus(8 * gib), Estimated, nil},
-		{"vllm_claims_its_share", pool.Pool{Engine: pool.VLLM}, tensors, "0.9.2", nil, gpus(10 * gib), Claimed, []uint64{9 * gib}},
-		{"vllm_does_not_start_below_it_whatever_it_took", pool.Pool{Engine: pool.VLLM}, tensors, "0.9.2", fixedPeaks{gib}, gpus(10 * gib), Claimed, []uint64{9 * gib}},
-		{"vllm_claims_more_since_0.21", pool.Pool{Engine: pool.VLLM}, tensors, "0.21.0", nil, gpus(100 * gib), Claimed, []uint64{92 * gib}},
-		{"vllm_of_unknown_version", pool.Pool{Engine: pool.VLLM}, tensors, "unknown", nil, gpus(10 * gib), Claimed, []uint64{9 * gib}},
-		{"vllm_is_told_a_share", pool.Pool{Engine: pool.VLLM, Args: []string{"--gpu_memory_utilization=0.5"}}, tensors, "0.21.0", nil, gpus(10*gib, 4*gib), Claimed, []uint64{5 * gib, 2 * gib}},
-		{"vllm_of_a_fixed_cache", pool.Pool{Engine: pool.VLLM, Args: []string{"--kv-cache-memory-bytes", "5"}}, tensors, "", nil, gpus(8 * gib), Estimated,
+		{"a_measured_peak", pool.Pool{Engine: engine.LlamaCpp}, model, "", fixedPeaks{3 * gib}, gpus(8 * gib), Measured, []uint64{3 * gib}},
+		{"a_peak_of_another_mask_is_none", pool.Pool{Engine: engine.LlamaCpp}, model, "", fixedPeaks{gib, gib}, gpus(8 * gib), Estimated, nil},
+		{"a_peak_that_the_driver_did_not_tell_is_none", pool.Pool{Engine: engine.LlamaCpp}, model, "", fixedPeaks{gib, 0}, gpus(8*gib, 8*gib), Estimated, nil},
+		{"the_model_file", pool.Pool{Engine: engine.LlamaCpp}, model, "", nil, gpus(8 * gib), Estimated, nil},
+		{"vllm_claims_its_share", pool.Pool{Engine: engine.VLLM}, tensors, "0.9.2", nil, gpus(10 * gib), Claimed, []uint64{9 * gib}},
+		{"vllm_does_not_start_below_it_whatever_it_took", pool.Pool{Engine: engine.VLLM}, tensors, "0.9.2", fixedPeaks{gib}, gpus(10 * gib), Claimed, []uint64{9 * gib}},
+		{"vllm_claims_more_since_0.21", pool.Pool{Engine: engine.VLLM}, tensors, "0.21.0", nil, gpus(100 * gib), Claimed, []uint64{92 * gib}},
+		{"vllm_of_unknown_version", pool.Pool{Engine: engine.VLLM}, tensors, "unknown", nil, gpus(10 * gib), Claimed, []uint64{9 * gib}},
+		{"vllm_is_told_a_share", pool.Pool{Engine: engine.VLLM, Args: []string{"--gpu_memory_utilization=0.5"}}, tensors, "0.21.0", nil, gpus(10*gib, 4*gib), Claimed, []uint64{5 * gib, 2 * gib}},
+		{"vllm_of_a_fixed_cache", pool.Pool{Engine: engine.VLLM, Args: []string{"--kv-cache-memory-bytes", "5"}}, tensors, "", nil, gpus(8 * gib), Estimated,
 			[]uint64{12*mib + safetensorsBase}},
-		{"tgi_is_told_a_share", pool.Pool{Engine: pool.TGI, Env: map[string]string{"CUDA_MEMORY_FRACTION": "0.5"}}, tensors, "", nil, gpus(8000), Claimed, []uint64{3800}},
-		{"tgi_may_have_been_measured", pool.Pool{Engine: pool.TGI}, tensors, "", fixedPeaks{gib}, gpus(8 * gib), Measured, []uint64{gib}},
-		{"safetensors_over_two_gpus", pool.Pool{Engine: pool.TGI}, tensors, "", nil, gpus(0, 0), Estimated, []uint64{6*mib + safetensorsBase, 6*mib + safetensorsBase}},
-		{"triton_is_not_known", pool.Pool{Engine: pool.Triton}, tensors, "", nil, gpus(8 * gib), Unknown, nil},
-		{"a_command_without_a_model_is_not_known", pool.Pool{Engine: pool.Command}, pool.Staged{}, "", nil, gpus(8 * gib), Unknown, nil},
-		{"vllm_on_the_cpu_is_not_known", pool.Pool{Engine: pool.VLLM, VRAMBytes: gib}, tensors, "", nil, nil, Unknown, nil},
-		{"llamacpp_on_the_cpu", pool.Pool{Engine: pool.LlamaCpp, VRAMBytes: gib}, model, "", nil, nil, Estimated, nil},
+		{"tgi_is_told_a_share", pool.Pool{Engine: engine.TGI, Env: map[string]string{"CUDA_MEMORY_FRACTION": "0.5"}}, tensors, "", nil, gpus(8000), Claimed, []uint64{3800}},
+		{"tgi_may_have_been_measured", pool.Pool{Engine: engine.TGI}, tensors, "", fixedPeaks{gib}, gpus(8 * gib), Measured, []uint64{gib}},
+		{"safetensors_over_two_gpus", pool.Pool{Engine: engine.TGI}, tensors, "", nil, gpus(0, 0), Estimated, []uint64{6*mib + safetensorsBase, 6*mib + safetensorsBase}},
+		{"triton_is_not_known", pool.Pool{Engine: engine.Triton}, tensors, "", nil, gpus(8 * gib), Unknown, nil},
+		{"a_command_without_a_model_is_not_known", pool.Pool{Engine: engine.Program}, pool.Staged{}, "", nil, gpus(8 * gib), Unknown, nil},
+		{"vllm_on_the_cpu_is_not_known", pool.Pool{Engine: engine.VLLM, VRAMBytes: gib}, tensors, "", nil, nil, Unknown, nil},
+		{"llamacpp_on_the_cpu", pool.Pool{Engine: engine.LlamaCpp, VRAMBytes: gib}, model, "", nil, nil, Estimated, nil},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -145,7 +146,7 @@ func TestLlamaFlags(t *testing.T) {
 	one, two := gpus(8*gib), gpus(8*gib, 8*gib)
 	get := func(t *testing.T, p pool.Pool, targets []devices.Target) Need {
 		t.Helper()
-		p.Engine = pool.LlamaCpp
+		p.Engine = engine.LlamaCpp
 		n, err := New(nil, nil).Estimate(t.Context(), p, model, "", targets)
 		if err != nil || n.Source != Estimated {
 			t.Fatalf("%+v, %v", n, err)
@@ -226,7 +227,7 @@ func TestUnknown(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			need, err := New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: pool.LlamaCpp, Args: c.args}, c.staged, "", gpus(gib))
+			need, err := New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: engine.LlamaCpp, Args: c.args}, c.staged, "", gpus(gib))
 			if err != nil || need.Source != Unknown || need.Known() || !strings.Contains(need.Why, c.want) {
 				t.Errorf("%+v, %v; want unknown because of %q", need, err, c.want)
 			}
@@ -240,7 +241,7 @@ func TestUnknown(t *testing.T) {
 func TestEstimateOfAnEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := New(nil, nil).Estimate(ctx, pool.Pool{Engine: pool.LlamaCpp}, tiny(t, 0), "", nil); !errors.Is(err, context.Canceled) {
+	if _, err := New(nil, nil).Estimate(ctx, pool.Pool{Engine: engine.LlamaCpp}, tiny(t, 0), "", nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -249,7 +250,7 @@ func TestEstimateOfAnEndedContext(t *testing.T) {
 func TestUnknownIsToldOnce(t *testing.T) {
 	var log bytes.Buffer
 	e := New(nil, slog.New(slog.NewTextHandler(&log, nil)))
-	p := pool.Pool{ID: "p", Engine: pool.LlamaCpp, Args: []string{"-md", filepath.Join(t.TempDir(), "draft.gguf")}}
+	p := pool.Pool{ID: "p", Engine: engine.LlamaCpp, Args: []string{"-md", filepath.Join(t.TempDir(), "draft.gguf")}}
 	model := tiny(t, 0)
 	get := func() Source {
 		need, err := e.Estimate(t.Context(), p, model, "", nil)
@@ -275,7 +276,7 @@ func FuzzArguments(f *testing.F) {
 	f.Add("-ub 0 -b 4 -ctk f16 -fa", -1.0)
 	f.Add("--n-gpu-layers", 1e300)
 	f.Fuzz(func(t *testing.T, args string, weight float64) {
-		o, err := readLlama(pool.Pool{Args: strings.Fields(args), TensorSplit: []float64{weight, 1}}, "/m", []uint64{gib, gib})
+		o, err := readRun(ggufAdapter(), pool.Pool{Args: strings.Fields(args), TensorSplit: []float64{weight, 1}}, "/m", []uint64{gib, gib})
 		if err != nil {
 			return
 		}
@@ -283,8 +284,14 @@ func FuzzArguments(f *testing.F) {
 		for _, s := range o.Split {
 			sum += s
 		}
-		if o.Ctx < 0 || o.Ctx > maxCtx || o.Slots < 1 || o.UBatch < 1 || o.UBatch > o.Batch || o.Layers < 0 || o.Main < 0 || o.Main > 1 || sum < 0.99 || sum > 1.01 {
+		if o.Ctx < 0 || o.Ctx > engine.MaxCtx || o.Slots < 1 || o.UBatch < 1 || o.UBatch > o.Batch || o.Layers < 0 || o.Main < 0 || o.Main > 1 || sum < 0.99 || sum > 1.01 {
 			t.Errorf("%+v", o)
 		}
 	})
+}
+
+// ggufAdapter is an engine that loads GGUF.
+func ggufAdapter() engine.Adapter {
+	a, _ := engine.For(engine.Usual(false))
+	return a
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	gguf "github.com/gpustack/gguf-parser-go"
+
+	"github.com/pool-managerd/pool-managerd/units/engine"
 )
 
 // readTimeout bounds the reading of a model's headers, which may be on a slow network file system.
@@ -15,14 +17,15 @@ const readTimeout = 10 * time.Second
 // maxSane is above the memory of any machine, in bytes: an estimate beyond it comes from a file whose numbers mean nothing.
 const maxSane = 1 << 50
 
-// ggufModels estimates what llama.cpp needs for a model in GGUF: the one place that knows which library does.
+// ggufModels estimates what an engine needs for a model in GGUF: the one place that knows which
+// library does.
 type ggufModels interface {
 	// Usage returns the need of a model whose parts are these files. Options are within bounds.
-	Usage(ctx context.Context, paths []string, o llamaOptions) (llamaUsage, error)
+	Usage(ctx context.Context, paths []string, r run) (usage, error)
 }
 
-// llamaUsage is what a model takes in llama.cpp, in bytes.
-type llamaUsage struct {
+// usage is what a model takes, in bytes.
+type usage struct {
 	Host    deviceUsage
 	Devices []deviceUsage // by the position in the mask
 	Ctx     uint64        // tokens of all slots together that it was computed for
@@ -39,46 +42,46 @@ type parser struct{}
 
 // Usage implements ggufModels. The library panics on what it does not like; that is an error here. It gets no file and no more items than
 // readHeaders lets through, so that it has an end, and runs in the caller's goroutine.
-func (parser) Usage(ctx context.Context, paths []string, o llamaOptions) (u llamaUsage, err error) {
+func (parser) Usage(ctx context.Context, paths []string, r run) (u usage, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			u, err = llamaUsage{}, fmt.Errorf("the model cannot be estimated: %v", p)
+			u, err = usage{}, fmt.Errorf("the model cannot be estimated: %v", p)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	file, err := readHeaders(ctx, paths)
 	if err != nil {
-		return llamaUsage{}, err
+		return usage{}, err
 	}
-	arch, err := llamaModel(file)
+	arch, err := languageModel(file)
 	if err != nil {
-		return llamaUsage{}, err
+		return usage{}, err
 	}
 	trained := arch.MaximumContextLength
-	if o.Ctx == 0 {
-		o.Ctx = unsetCtx(trained)
+	if r.Ctx == 0 {
+		r.Ctx = unsetCtx(trained)
 	}
-	e := file.EstimateLLaMACppRun(o.forParser()...)
+	e := file.EstimateLLaMACppRun(r.forParser()...)
 	if e.Type != "model" {
-		return llamaUsage{}, fmt.Errorf("it is of type %.40q, no model", e.Type)
+		return usage{}, fmt.Errorf("it is of type %.40q, no model", e.Type)
 	}
-	u = usageOf(e, o, uint64(file.ModelSize), arch.EmbeddingLength)
+	u = usageOf(e, r, uint64(file.ModelSize), arch.EmbeddingLength)
 	switch host := e.Devices[0].Computation; {
-	case len(o.Split) == 0:
-		u.Host.Compute = hostCompute(file, e, o)
+	case len(r.Split) == 0:
+		u.Host.Compute = hostCompute(file, e, r)
 	case e.FullOffloaded: // the library counts a layer on the host even so; only the inputs and outputs of the graph are
 		u.Host.Compute = uint64(host.Footprint + host.Input + host.Output)
 	}
 	u.Trained = trained
 	if err := u.sane(); err != nil {
-		return llamaUsage{}, err
+		return usage{}, err
 	}
 	return u, nil
 }
 
-// llamaModel is the shape of a file that is a language model, and whole.
-func llamaModel(file *gguf.GGUFFile) (gguf.GGUFArchitecture, error) {
+// languageModel is the shape of a file that is a language model, and whole.
+func languageModel(file *gguf.GGUFFile) (gguf.GGUFArchitecture, error) {
 	if err := whole(file); err != nil {
 		return gguf.GGUFArchitecture{}, err
 	}
@@ -104,11 +107,11 @@ func whole(file *gguf.GGUFFile) error {
 	return nil
 }
 
-// fittedCtx is what llama-server brings the context down to, at most, where it was given none and memory is short (--fit-ctx); versions before
+// fittedCtx is what llama.cpp brings the context down to, at most, where it was given none and memory is short (--fit-ctx); versions before
 // --fit took it for the default.
 const fittedCtx = 4096
 
-// unsetCtx is the smallest context that llama-server is content with where the pool gives none.
+// unsetCtx is the smallest context that llama.cpp is content with where the pool gives none.
 func unsetCtx(trained uint64) int {
 	if trained == 0 || trained > fittedCtx {
 		return fittedCtx
@@ -117,21 +120,21 @@ func unsetCtx(trained uint64) int {
 }
 
 // usageOf takes the library's estimate apart. Its first device is the host.
-func usageOf(e gguf.LLaMACppRunEstimate, o llamaOptions, modelSize, width uint64) llamaUsage {
+func usageOf(e gguf.LLaMACppRunEstimate, r run, modelSize, width uint64) usage {
 	host := e.Devices[0]
 	weights := uint64(host.Weight.Input + host.Weight.Compute + host.Weight.ComputeOverridden)
-	if host.HandleOutputLayer || o.Layers == 0 {
+	if host.HandleOutputLayer || r.Layers == 0 {
 		// An output layer that is the input's again is in memory once: no more is mapped than the file has.
 		weights = min(weights+uint64(host.Weight.Output), modelSize)
 	}
-	u := llamaUsage{
+	u := usage{
 		Host: deviceUsage{Weights: weights, KV: uint64(host.KVCache.Sum()), Compute: uint64(host.Computation.Sum()), Runtime: uint64(host.Footprint)},
 		Ctx:  e.ContextSize,
 	}
-	for i := range o.Split {
-		u.Devices = append(u.Devices, onDevice(e, o, i, width))
+	for i := range r.Split {
+		u.Devices = append(u.Devices, onDevice(e, r, i, width))
 	}
-	if len(o.Split) > 0 {
+	if len(r.Split) > 0 {
 		u.Host.Runtime = saturated(u.Host.Runtime, cudaHost)
 	}
 	return u
@@ -139,18 +142,18 @@ func usageOf(e gguf.LLaMACppRunEstimate, o llamaOptions, modelSize, width uint64
 
 // hostCompute is the size of the buffers of one batch where all layers are on the CPU. The library leaves the layers' own out there; the graph
 // is the one that a GPU would have, and its estimate of that was right to a few percent (TestEstimate in test/e2e).
-func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, o llamaOptions) uint64 {
-	o.Layers, o.Split = allLayers, []float64{1}
-	graph := file.EstimateLLaMACppRun(o.forParser()...).Devices[1].Computation
+func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, r run) uint64 {
+	r.Layers, r.Split = engine.AllLayers, []float64{1}
+	graph := file.EstimateLLaMACppRun(r.forParser()...).Devices[1].Computation
 	host := e.Devices[0].Computation
 	return uint64(host.Footprint + max(graph.Compute, host.Output))
 }
 
 // onDevice is the need on the device at a position of the mask.
-func onDevice(e gguf.LLaMACppRunEstimate, o llamaOptions, i int, width uint64) deviceUsage {
+func onDevice(e gguf.LLaMACppRunEstimate, r run, i int, width uint64) deviceUsage {
 	part := deviceUsage{Runtime: cudaContext} // also where the device gets nothing of the model: CUDA is set up on all that are visible
-	if o.Single {
-		if i != o.Main {
+	if r.Single {
+		if i != r.Main {
 			return part
 		}
 		i = 0
@@ -186,7 +189,7 @@ func (d deviceUsage) sum() uint64 {
 }
 
 // sane refuses numbers that no machine has: sums of a file's own numbers may have wrapped around.
-func (u llamaUsage) sane() error {
+func (u usage) sane() error {
 	for _, d := range append([]deviceUsage{u.Host}, u.Devices...) {
 		for _, part := range []uint64{d.Weights, d.KV, d.Compute, d.Runtime} {
 			if part > maxSane {

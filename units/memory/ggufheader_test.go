@@ -13,6 +13,7 @@ import (
 	gguf "github.com/gpustack/gguf-parser-go"
 
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -101,7 +102,7 @@ func TestHostileModels(t *testing.T) {
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			need, err := New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: pool.LlamaCpp}, pool.Staged{Path: path}, "", gpus(gib))
+			need, err := New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: engine.LlamaCpp}, pool.Staged{Path: path}, "", gpus(gib))
 			runtime.ReadMemStats(&after)
 			if err != nil || need.Source != Unknown {
 				t.Errorf("%+v, %v; want an unknown need", need, err)
@@ -187,7 +188,7 @@ func FuzzModel(f *testing.F) {
 		if err := os.Truncate(path, int64(len(content))+mib); err != nil {
 			t.Fatal(err)
 		}
-		o, err := readLlama(pool.Pool{Ctx: 512, Slots: 2}, path, []uint64{gib, gib})
+		o, err := readRun(ggufAdapter(), pool.Pool{Ctx: 512, Slots: 2}, path, []uint64{gib, gib})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +208,7 @@ func BenchmarkEstimate(b *testing.B) {
 	if err := os.Truncate(path, 40<<30); err != nil {
 		b.Fatal(err)
 	}
-	o, err := readLlama(pool.Pool{Ctx: 8192, Slots: 4}, path, []uint64{24 * gib})
+	o, err := readRun(ggufAdapter(), pool.Pool{Ctx: 8192, Slots: 4}, path, []uint64{24 * gib})
 	if err != nil {
 		b.Fatal(err)
 	}

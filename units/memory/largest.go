@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"github.com/pool-managerd/pool-managerd/units/devices"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -12,13 +13,13 @@ import (
 const ctxStep = 256
 
 // LargestCtx returns the longest context of one request with which a replica has room, up to the one that the model was trained for; 0 where
-// not even the shortest has, or where nothing is known of the model. It is for llama.cpp: the other engines take what is there.
+// not even the shortest has, or where nothing is known of the model. It is for models in GGUF: the other engines take what is there.
 func (e *Estimator) LargestCtx(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target, room func(Need) bool) (int, error) {
 	need, err := e.Estimate(ctx, p, staged, "", targets)
-	if err != nil || p.Engine != pool.LlamaCpp || need.Source != Estimated || need.Trained == 0 {
+	if err != nil || need.Source != Estimated || need.Trained == 0 {
 		return 0, err
 	}
-	limit := int(min(need.Trained, maxCtx))
+	limit := int(min(need.Trained, engine.MaxCtx))
 	steps := (limit + ctxStep - 1) / ctxStep
 	fits := sort.Search(steps, func(i int) bool {
 		p.Ctx = min((i+1)*ctxStep, limit)

@@ -14,7 +14,7 @@ type Source string
 const (
 	Configured Source = "configured" // the key vram of the pool file, spread over the mask
 	Measured   Source = "measured"   // the peak of an earlier run with the same model, engine version and flags
-	Claimed    Source = "claimed"    // the engine takes a share of each GPU whatever the model (vLLM, TGI)
+	Claimed    Source = "claimed"    // the engine takes a share of each GPU whatever the model
 	Estimated  Source = "estimated"  // computed from the model's files
 	Unknown    Source = "unknown"    // nothing is known, and nothing is checked
 )
@@ -34,6 +34,8 @@ type Need struct {
 	// Ctx is the context that Parts were computed for, in tokens of all slots together; Trained the longest that the model was trained for, of
 	// one request. 0: not known.
 	Ctx, Trained uint64
+	// ClaimFlag is the engine's flag that lowers the need where Source is Claimed.
+	ClaimFlag string
 	// Why is a clause on what the source could not tell; empty where there is nothing to say.
 	Why string
 }

@@ -113,7 +113,7 @@ func remedy(need Need, short []wire.Short, fits bool) string {
 	case Estimated:
 		b.WriteString(" The need is an estimate from the model's files; the key vram of the pool file overrides it.")
 	case Claimed:
-		b.WriteString(" The engine claims this share of the device whatever the model: lower it in args (--gpu-memory-utilization, --cuda-memory-fraction).")
+		fmt.Fprintf(&b, " The engine claims this share of the device whatever the model: lower it in args (%s).", need.ClaimFlag)
 	}
 	return b.String()
 }

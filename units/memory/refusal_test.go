@@ -6,6 +6,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/devices"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -42,7 +43,7 @@ func TestRefusal(t *testing.T) {
 			[]wire.Short{{Device: "GPU-a", Need: 22 * gib, Free: 20 * gib, Total: 24 * gib}},
 			"GPU 0 (Test GPU): needs 22.0 GiB, and 20.0 GiB of 24.0 GiB is free",
 			"Stop a pool that holds the memory, use another device, or lower ctx or slots; the pool starts by itself when there is enough." +
-				" The engine claims this share of the device whatever the model: lower it in args (--gpu-memory-utilization, --cuda-memory-fraction)."},
+				" The engine claims this share of the device whatever the model: lower it in args (--gpu-memory-utilization)."},
 		{"two_devices", Unknown,
 			[]wire.Short{{Device: "GPU-a", Need: 2, Free: 1}, {Device: "GPU-q", Need: 2, Free: 1}},
 			"GPU 0 (Test GPU): needs 2 B, and 1 B is free; GPU-q: needs 2 B, and 1 B is free",
@@ -50,7 +51,7 @@ func TestRefusal(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			f := Refusal(Need{Source: c.source}, c.short, targets)
+			f := Refusal(Need{Source: c.source, ClaimFlag: "--gpu-memory-utilization"}, c.short, targets)
 			if f == nil || f.Code != registry.CodeInsufficientVRAM || f.Message != c.message || f.Hint != c.hint {
 				t.Errorf("got\n%v\n%s\nwant\n%s\n%s", f, f.Hint, c.message, c.hint)
 			}
@@ -64,7 +65,7 @@ func TestRefusal(t *testing.T) {
 // TestKey says what makes another key, and what does not.
 func TestKey(t *testing.T) {
 	model, other := tiny(t, 0), tiny(t, 2*mib)
-	base := pool.Pool{ID: "a", Engine: pool.LlamaCpp, Ctx: 4096, Slots: 4, Args: []string{"-fa", "on"}}
+	base := pool.Pool{ID: "a", Engine: engine.LlamaCpp, Ctx: 4096, Slots: 4, Args: []string{"-fa", "on"}}
 	key := Key(base, model, "1", gpus(gib))
 	changed := func(f func(p *pool.Pool)) pool.Pool { p := base; f(&p); return p }
 	cases := []struct {
@@ -86,7 +87,7 @@ func TestKey(t *testing.T) {
 		{"args", Key(changed(func(p *pool.Pool) { p.Args = []string{"-fa on"} }), model, "1", gpus(gib)), false},
 		{"env", Key(changed(func(p *pool.Pool) { p.Env = map[string]string{"A": "b"} }), model, "1", gpus(gib)), false},
 		{"tensor_split", Key(changed(func(p *pool.Pool) { p.TensorSplit = []float64{1} }), model, "1", gpus(gib)), false},
-		{"engine", Key(changed(func(p *pool.Pool) { p.Engine = pool.Command }), model, "1", gpus(gib)), false},
+		{"engine", Key(changed(func(p *pool.Pool) { p.Engine = engine.Program }), model, "1", gpus(gib)), false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

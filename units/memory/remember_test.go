@@ -10,13 +10,14 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 	"github.com/pool-managerd/pool-managerd/units/devices"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // countedModels counts how often a file is read.
 type countedModels struct{ n int }
 
-func (c *countedModels) Usage(ctx context.Context, paths []string, o llamaOptions) (llamaUsage, error) {
+func (c *countedModels) Usage(ctx context.Context, paths []string, o run) (usage, error) {
 	c.n++
 	return parser{}.Usage(ctx, paths, o)
 }
@@ -27,7 +28,7 @@ func TestFilesAreReadOnce(t *testing.T) {
 	e.models = counted
 	get := func(p pool.Pool, targets []devices.Target) {
 		t.Helper()
-		p.Engine = pool.LlamaCpp
+		p.Engine = engine.LlamaCpp
 		if _, err := e.Estimate(t.Context(), p, model, "1", targets); err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +55,7 @@ func TestFilesAreReadOnce(t *testing.T) {
 
 func TestLargestCtx(t *testing.T) {
 	model := tiny(t, 0) // trained for 512
-	p := pool.Pool{Engine: pool.LlamaCpp, Slots: 4}
+	p := pool.Pool{Engine: engine.LlamaCpp, Slots: 4}
 	e := New(nil, nil)
 	within := func(bytes uint64) func(Need) bool {
 		return func(n Need) bool { return part(n, PartKV, "GPU-a") <= bytes }
@@ -68,7 +69,7 @@ func TestLargestCtx(t *testing.T) {
 		"as_long_as_trained":       {p, within(gib), 512},
 		"half_of_it":               {p, within(4 * 300 * perToken), 256},
 		"not_even_the_shortest":    {p, within(0), 0},
-		"an_engine_that_takes_all": {pool.Pool{Engine: pool.VLLM}, within(gib), 0},
+		"an_engine_that_takes_all": {pool.Pool{Engine: engine.VLLM}, within(gib), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := e.LargestCtx(t.Context(), c.pool, model, gpus(gib), c.room); err != nil || got != c.want {
@@ -85,19 +86,19 @@ type heldModels struct {
 	let chan struct{}
 }
 
-func (h *heldModels) Usage(context.Context, []string, llamaOptions) (llamaUsage, error) {
+func (h *heldModels) Usage(context.Context, []string, run) (usage, error) {
 	h.mu.Lock()
 	h.n++
 	h.mu.Unlock()
 	<-h.let
-	return llamaUsage{Host: deviceUsage{Weights: gib}}, nil
+	return usage{Host: deviceUsage{Weights: gib}}, nil
 }
 
 // TestManyAsk says what happens when many pools are looked at together, as when a host boots.
 func TestManyAsk(t *testing.T) {
 	model := tiny(t, 0)
 	ask := func(ctx context.Context, e *Estimator, ctxLength int) (Need, error) {
-		return e.Estimate(ctx, pool.Pool{Engine: pool.LlamaCpp, Ctx: ctxLength}, model, "", nil)
+		return e.Estimate(ctx, pool.Pool{Engine: engine.LlamaCpp, Ctx: ctxLength}, model, "", nil)
 	}
 	cases := []struct {
 		name string

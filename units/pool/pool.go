@@ -11,15 +11,6 @@ import (
 	"time"
 )
 
-// Engine kinds that a pool file may name.
-const (
-	LlamaCpp = "llamacpp"
-	VLLM     = "vllm"
-	TGI      = "tgi"
-	Triton   = "triton"
-	Command  = "command"
-)
-
 // Provisioning modes that a pool file may name.
 const (
 	ModeBinary    = "binary"
@@ -44,7 +35,7 @@ const (
 type Pool struct {
 	ID     string // [a-z0-9][a-z0-9._-]{0,62}
 	Source string // the file it was read from, for messages
-	Engine string // one of the engine kinds above
+	Engine string // one of engine.Kinds
 
 	Model       Model
 	ModelDigest string // "sha256:" and 64 hex digits, or empty

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/pool-managerd/pool-managerd/registry"
-	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 )
 
 // file is one regular file of a model.
@@ -25,16 +25,31 @@ type model struct {
 	single bool     // one file: its digest is that of its content, not of a list
 }
 
+// loads is what an engine loads, and its kind for messages.
+type loads struct {
+	kind    string
+	weights engine.Weights
+}
+
+// loadedBy asks the adapter of a kind; of one that is not known, anything may be loaded.
+func loadedBy(kind string) loads {
+	if a, ok := engine.For(kind); ok {
+		return loads{kind, a.Weights()}
+	}
+	return loads{kind, engine.Anything}
+}
+
 // findModel returns the model's files: the one that is named, the shards beside it, or those of a directory. A link is
 // followed, whatever it points to.
-func findModel(path, engine string) (model, error) {
+func findModel(path string, a loads) (model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return model{}, notThere(path, err)
 	}
 	if info.IsDir() {
-		if engine == pool.LlamaCpp {
-			return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is a directory; llama.cpp loads a file", path),
+		if a.weights == engine.GGUF {
+			return model{}, registry.Fail(registry.CodeModelNotFound,
+				fmt.Sprintf("model %s is a directory; engine %q loads a file", path, a.kind),
 				"Name the .gguf file in it; of a model in parts, the first part."+suggestion(filepath.Join(path, "x.gguf")))
 		}
 		return findInDirectory(path)
@@ -54,7 +69,7 @@ func findModel(path, engine string) (model, error) {
 		}
 		m.files = append(m.files, file{p, filepath.Base(p), info})
 	}
-	if engine == pool.LlamaCpp {
+	if a.weights == engine.GGUF {
 		return m, checkGGUF(m.files)
 	}
 	return m, nil

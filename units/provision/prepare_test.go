@@ -34,7 +34,7 @@ func (s *said) RunCapture(context.Context, string, []systemd.Property, int) ([]b
 const elf = "\x7fELF and so on"
 
 func TestPrepare(t *testing.T) {
-	adapter, _ := engine.For(pool.LlamaCpp)
+	adapter, _ := engine.For(engine.LlamaCpp)
 	cases := []struct {
 		name  string
 		setup func(d disk) string
@@ -82,7 +82,7 @@ func TestPrepare(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDisk(t)
 			pr := &Preparer{Capture: &c.said, Log: slog.New(slog.DiscardHandler)}
-			got, err := pr.Prepare(t.Context(), pool.Pool{ID: "a", Engine: pool.LlamaCpp, Provisioning: pool.Provisioning{Binary: c.setup(d)}}, adapter)
+			got, err := pr.Prepare(t.Context(), pool.Pool{ID: "a", Engine: engine.LlamaCpp, Provisioning: pool.Provisioning{Binary: c.setup(d)}}, adapter)
 			if c.code == "" {
 				if err != nil || got.Version != c.says {
 					t.Fatalf("Prepare = %+v, %v", got, err)
@@ -98,7 +98,7 @@ func TestPrepare(t *testing.T) {
 }
 
 func TestPrepareEndsWithItsContext(t *testing.T) {
-	adapter, _ := engine.For(pool.LlamaCpp)
+	adapter, _ := engine.For(engine.LlamaCpp)
 	d := newDisk(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -160,11 +160,11 @@ func TestCompanions(t *testing.T) {
 }
 
 func TestVersionIsAskedOnceForEachBinary(t *testing.T) {
-	adapter, _ := engine.For(pool.LlamaCpp)
+	adapter, _ := engine.For(engine.LlamaCpp)
 	d := newDisk(t)
 	asked := &said{out: "version: 8533 (1a2b3c4)\nbuilt with gcc\n"}
 	pr := &Preparer{Store: d.store(), Capture: asked, Log: slog.New(slog.DiscardHandler)}
-	p := pool.Pool{ID: "a", Engine: pool.LlamaCpp, Provisioning: pool.Provisioning{Binary: d.file("e", elf, 0o755)}}
+	p := pool.Pool{ID: "a", Engine: engine.LlamaCpp, Provisioning: pool.Provisioning{Binary: d.file("e", elf, 0o755)}}
 	for range 3 {
 		got, err := pr.Prepare(t.Context(), p, adapter)
 		if err != nil || !strings.Contains(got.Version, "8533") {

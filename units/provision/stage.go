@@ -38,7 +38,7 @@ func (s *Stager) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 			fmt.Sprintf("model %s: the source %q is not available in this version", p.Model, p.Model.Scheme()),
 			"Download the model, and name the file: model = \"file:/srv/models/…\".")
 	}
-	m, err := findModel(filepath.Clean(p.Model.Path()), p.Engine)
+	m, err := findModel(filepath.Clean(p.Model.Path()), loadedBy(p.Engine))
 	if err != nil {
 		return pool.Staged{}, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -65,7 +66,7 @@ func (d disk) store() *Store {
 }
 
 func vllm(path string) pool.Pool {
-	return pool.Pool{ID: "a", Engine: pool.VLLM, Model: pool.Model("file:" + path)}
+	return pool.Pool{ID: "a", Engine: engine.VLLM, Model: pool.Model("file:" + path)}
 }
 
 // tiny is a whole GGUF file.
@@ -82,7 +83,7 @@ func tiny(t testing.TB) string {
 }
 
 func llama(path string) pool.Pool {
-	return pool.Pool{ID: "a", Engine: pool.LlamaCpp, Model: pool.Model("file:" + path)}
+	return pool.Pool{ID: "a", Engine: engine.LlamaCpp, Model: pool.Model("file:" + path)}
 }
 
 const weights = "GGUF and the rest"
@@ -126,7 +127,7 @@ func TestStage(t *testing.T) {
 			return vllm(d.path("hub/snapshots/1"))
 		}, "", "", "", 3}, // the directory and two blobs
 		{"a_part_number_of_nothing", func(d disk) pool.Pool { return llama(d.file("m-00001-of-00000.gguf", weights, 0o644)) }, "", "", "", 1},
-		{"no_model_for_a_command", func(disk) pool.Pool { return pool.Pool{ID: "a", Engine: pool.Command} }, "", "", "", 0},
+		{"no_model_for_a_command", func(disk) pool.Pool { return pool.Pool{ID: "a", Engine: engine.Program} }, "", "", "", 0},
 
 		{"missing", func(d disk) pool.Pool {
 			d.file("b.gguf", weights, 0o644)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -51,12 +52,12 @@ var goldenCases = []struct {
 	{"llamacpp_chat_template", input(args("--jinja", "--chat-template", chatTemplate, "", ";"),
 		with(func(p *pool.Pool) { p.Env = map[string]string{"PROMPT": chatTemplate} }))},
 	{"llamacpp_chat_template_252", input(systemd252, args("--jinja", "--chat-template", chatTemplate, "", ";"))},
-	{"vllm_two_gpus", input(gpus([]string{"0", "1"}), kind(pool.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"),
+	{"vllm_two_gpus", input(gpus([]string{"0", "1"}), kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"),
 		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
-	{"tgi_one_gpu", input(gpus([]string{"0"}), kind(pool.TGI, "/usr/local/bin/text-generation-launcher", "/srv/models/llama3"),
+	{"tgi_one_gpu", input(gpus([]string{"0"}), kind(engine.TGI, "/usr/local/bin/text-generation-launcher", "/srv/models/llama3"),
 		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
-	{"triton_one_gpu", input(gpus([]string{"0"}), kind(pool.Triton, "/opt/tritonserver/bin/tritonserver", "/srv/models/repository"))},
-	{"command_cpu", input(kind(pool.Command, "/usr/local/bin/stub", ""), args("--listen", "{host}:{port}", `{"slots": {slots}}`),
+	{"triton_one_gpu", input(gpus([]string{"0"}), kind(engine.Triton, "/opt/tritonserver/bin/tritonserver", "/srv/models/repository"))},
+	{"command_cpu", input(kind(engine.Program, "/usr/local/bin/stub", ""), args("--listen", "{host}:{port}", `{"slots": {slots}}`),
 		with(func(p *pool.Pool) {
 			p.Slots, p.Health.Path, p.Env = 2, "/ready", map[string]string{"PORT": "9", "LANG": "C"}
 		}))},

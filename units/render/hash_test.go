@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -37,7 +38,7 @@ func TestSpecHash(t *testing.T) {
 		needs  string
 		change change
 	}{
-		{"engine", process, func(in *render.Input) { in.Pool.Engine = pool.Command }},
+		{"engine", process, func(in *render.Input) { in.Pool.Engine = engine.Program }},
 		{"binary", process, func(in *render.Input) { in.Prepared.Binary = "/opt/llama-server" }},
 		{"args", process, args("--jinja", "-v")},
 		{"args_order", process, args("-v", "--jinja")},
@@ -120,8 +121,8 @@ func TestSpecHash(t *testing.T) {
 
 // TestSpecHashOfKeysThatTheEngineIsNotTold: slots of a Triton pool are only counted.
 func TestSpecHashOfKeysThatTheEngineIsNotTold(t *testing.T) {
-	triton := kind(pool.Triton, "/opt/tritonserver", "/srv/models/repository")
-	command := kind(pool.Command, "/usr/bin/stub", "")
+	triton := kind(engine.Triton, "/opt/tritonserver", "/srv/models/repository")
+	command := kind(engine.Program, "/usr/bin/stub", "")
 	slots := with(func(p *pool.Pool) { p.Slots = 7 })
 	cases := []struct {
 		name    string
@@ -150,7 +151,7 @@ func TestSpecHashIsForEver(t *testing.T) {
 	for want, in := range map[string]render.Input{
 		"fc5d6bfa0634": input(),
 		"50bc0a5c31dc": input(gpus([]string{"0", "1"}), with(func(p *pool.Pool) { p.TensorSplit, p.Ctx = []float64{0.6, 0.4}, 512 })),
-		"200b772b3329": input(kind(pool.Command, "/usr/bin/stub", ""), args("{port}"), with(func(p *pool.Pool) { p.Env = map[string]string{"A": "b"} })),
+		"200b772b3329": input(kind(engine.Program, "/usr/bin/stub", ""), args("{port}"), with(func(p *pool.Pool) { p.Env = map[string]string{"A": "b"} })),
 	} {
 		if got, _ := halves(t, in); got != want {
 			t.Errorf("%s/%s: %s, was %s", in.Pool.ID, in.Pool.Engine, got, want)

@@ -15,7 +15,7 @@ type change func(*render.Input)
 func input(changes ...change) render.Input {
 	in := render.Input{
 		Pool: pool.Pool{
-			ID: "llama3", Source: "/etc/pool-managerd/pools.d/llama3.toml", Engine: pool.LlamaCpp,
+			ID: "llama3", Source: "/etc/pool-managerd/pools.d/llama3.toml", Engine: engine.LlamaCpp,
 			Model: "file:/srv/models/llama3.gguf", Replicas: 1,
 			Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
 			Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -187,7 +188,7 @@ func TestShownTrees(t *testing.T) {
 		{"binary_covered_by_its_prefix", func(in *render.Input) {
 			in.Prepared.Binary, in.Prepared.ReadOnly = "/home/ann/venv/bin/vllm", []string{"/home/ann/venv"}
 		}, "/srv", "/home/ann/venv /srv/models/llama3.gguf", "tmpfs"},
-		{"no_model", kind(pool.Command, "/usr/bin/stub", ""), "", "", "yes"},
+		{"no_model", kind(engine.Program, "/usr/bin/stub", ""), "", "", "yes"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -274,7 +275,7 @@ func TestDevices(t *testing.T) {
 
 // TestOperatorsEnvironmentWins over the adapter's own, and stands once.
 func TestOperatorsEnvironmentWins(t *testing.T) {
-	in := input(kind(pool.VLLM, "/usr/bin/vllm", "/srv/models/a"), with(func(p *pool.Pool) { p.Env = map[string]string{"HF_HUB_OFFLINE": "0"} }))
+	in := input(kind(engine.VLLM, "/usr/bin/vllm", "/srv/models/a"), with(func(p *pool.Pool) { p.Env = map[string]string{"HF_HUB_OFFLINE": "0"} }))
 	got := property(t, in, "Environment").([]string)
 	if !slices.Contains(got, "HF_HUB_OFFLINE=0") || slices.Contains(got, "HF_HUB_OFFLINE=1") {
 		t.Errorf("environment %q", got)

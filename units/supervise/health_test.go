@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 )
@@ -233,19 +234,19 @@ func TestCheckOf(t *testing.T) {
 		return checkOf(endpoint, a, p.Health)
 	}
 	none := func(*pool.Health) {}
-	if c := ask(pool.LlamaCpp, none); c.Kind != probe.HTTP || c.Path != "/health" || c.Status != 200 || c.Host != "127.0.0.1:21000" || c.Close || c.Body != nil {
+	if c := ask(engine.LlamaCpp, none); c.Kind != probe.HTTP || c.Path != "/health" || c.Status != 200 || c.Host != "127.0.0.1:21000" || c.Close || c.Body != nil {
 		t.Errorf("llamacpp is asked %+v", c)
 	}
-	if c := ask(pool.Triton, none); !c.Close {
+	if c := ask(engine.Triton, none); !c.Close {
 		t.Error("a connection to Triton is kept, which it would wait for when it stops")
 	}
-	if c := ask(pool.Command, func(h *pool.Health) { h.Probe, h.GRPCService = pool.ProbeGRPC, "a.B" }); c.Kind != probe.GRPC || c.Service != "a.B" {
+	if c := ask(engine.Program, func(h *pool.Health) { h.Probe, h.GRPCService = pool.ProbeGRPC, "a.B" }); c.Kind != probe.GRPC || c.Service != "a.B" {
 		t.Errorf("gRPC is asked %+v", c)
 	}
-	if c := ask(pool.Command, func(h *pool.Health) { h.Probe = pool.ProbeTCP }); c.Kind != probe.TCP {
+	if c := ask(engine.Program, func(h *pool.Health) { h.Probe = pool.ProbeTCP }); c.Kind != probe.TCP {
 		t.Errorf("TCP is asked %+v", c)
 	}
-	if c := ask(pool.VLLM, func(h *pool.Health) { h.Path, h.Body = "/ready", "o[k]" }); c.Path != "/ready" || c.Body == nil || !c.Body.MatchString("ok") {
+	if c := ask(engine.VLLM, func(h *pool.Health) { h.Path, h.Body = "/ready", "o[k]" }); c.Path != "/ready" || c.Body == nil || !c.Body.MatchString("ok") {
 		t.Errorf("vllm is asked %+v", c)
 	}
 }

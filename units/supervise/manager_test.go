@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
@@ -90,7 +91,7 @@ func (m *manager) wantCode(id string, code registry.Code) {
 // llama is a pool of one CPU replica with every default that config fills in.
 func llama(id string, changes ...func(*pool.Pool)) pool.Pool {
 	p := pool.Pool{
-		ID: id, Engine: pool.LlamaCpp, Model: pool.Model("file:/srv/models/" + id + ".gguf"), Replicas: 1, Devices: [][]string{nil},
+		ID: id, Engine: engine.LlamaCpp, Model: pool.Model("file:/srv/models/" + id + ".gguf"), Replicas: 1, Devices: [][]string{nil},
 		Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
 		Health:       pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1, StartTimeout: time.Minute, Mode: pool.FailFast},
 		Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, ResetAfter: 10 * time.Minute,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -182,7 +183,7 @@ func TestSickWhileItsKeysChange(t *testing.T) {
 
 // TestGenerationOf: an engine that waits for idle connections keeps none of a generation's.
 func TestGenerationOf(t *testing.T) {
-	for kind, closes := range map[string]bool{pool.Triton: true, pool.LlamaCpp: false} {
+	for kind, closes := range map[string]bool{engine.Triton: true, engine.LlamaCpp: false} {
 		p := judged("a", func(p *pool.Pool) {
 			p.Engine, p.Health.GeneratePath, p.Health.GenerateBody = kind, "/v2/models/x/generate", `{"x":1}`
 		})

@@ -1,4 +1,4 @@
-package memory
+package engine
 
 import (
 	"slices"
@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// flagSet reads an engine's command line as its own parser does: the last of several wins, "--flag=value" is "--flag value", and a variable
-// of the environment counts where no flag is given.
+// flagSet reads an engine's command line as its own parser does: the last of several wins,
+// "--flag=value" is "--flag value", and a variable of the environment counts where no flag is given.
 type flagSet struct {
 	args        []string
 	env         map[string]string
@@ -15,7 +15,8 @@ type flagSet struct {
 	equals      bool // the parser knows "--flag=value" (llama.cpp's does not)
 }
 
-// value returns what follows the last of the spellings, or the variable's value; ok is false where there is neither.
+// value returns what follows the last of the spellings, or the variable's value; ok is false where
+// there is neither.
 func (f flagSet) value(variable string, spellings ...string) (value string, ok bool) {
 	value, ok = f.env[variable]
 	for i, arg := range f.args {
@@ -39,7 +40,8 @@ func (f flagSet) value(variable string, spellings ...string) (value string, ok b
 	return value, ok
 }
 
-// given reports whether one of the spellings stands on the command line, or the variable is set to something true.
+// given reports whether one of the spellings is on the command line, or the variable is set to
+// something true.
 func (f flagSet) given(variable string, spellings ...string) bool {
 	if v, ok := f.env[variable]; ok && variable != "" && !isFalse(v) {
 		return true
@@ -47,7 +49,8 @@ func (f flagSet) given(variable string, spellings ...string) bool {
 	return slices.ContainsFunc(f.args, func(arg string) bool { return slices.Contains(spellings, arg) })
 }
 
-// integer returns a whole number from 0 to limit; ok is false where none is given, or something else is.
+// integer returns a whole number from 0 to limit; ok is false where none is given, or something
+// else is.
 func (f flagSet) integer(limit int, variable string, spellings ...string) (n int, ok bool) {
 	text, ok := f.value(variable, spellings...)
 	if !ok {
@@ -74,3 +77,10 @@ func (f flagSet) share(fallback float64, variable string, spellings ...string) f
 
 // isFalse is what llama.cpp takes for no (common/arg.cpp, is_falsey).
 func isFalse(v string) bool { return slices.Contains([]string{"off", "disabled", "false", "0"}, v) }
+
+// positive sets n to the whole number above zero that is given, at most limit.
+func (f flagSet) positive(n *int, limit int, variable string, spellings ...string) {
+	if v, ok := f.integer(limit, variable, spellings...); ok && v > 0 {
+		*n = v
+	}
+}

@@ -1,0 +1,113 @@
+package memory
+
+import (
+	"fmt"
+	"math"
+
+	gguf "github.com/gpustack/gguf-parser-go"
+
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// run is how an engine would load a model, with where on its devices.
+type run struct {
+	engine.Run
+	K, V  gguf.GGMLType
+	Split []float64 // the share of each device, adding up to 1; empty: a CPU replica
+}
+
+// readRun asks the adapter how it would load the model on targets of these sizes. Without a split of
+// the pool's own, the totals stand in for the free memory, which is not known beforehand.
+func readRun(a engine.Adapter, p pool.Pool, model string, totals []uint64) (r run, err error) {
+	names := make([]string, len(totals)) // only their number counts
+	if r.Run, err = a.Run(p, engine.Instance{Model: model, Devices: names}); err != nil {
+		return run{}, err
+	}
+	if r.K, err = cacheType(r.Run.K); err != nil {
+		return run{}, err
+	}
+	if r.V, err = cacheType(r.Run.V); err != nil {
+		return run{}, err
+	}
+	if len(totals) > 0 {
+		r.Split = shares(p.TensorSplit, totals)
+	}
+	return r, nil
+}
+
+// cacheType is a type of the KV cache in the library's words.
+func cacheType(name string) (gguf.GGMLType, error) {
+	known := map[string]gguf.GGMLType{
+		"f32": gguf.GGMLTypeF32, "f16": gguf.GGMLTypeF16, "bf16": gguf.GGMLTypeBF16, "q8_0": gguf.GGMLTypeQ8_0,
+		"q4_0": gguf.GGMLTypeQ4_0, "q4_1": gguf.GGMLTypeQ4_1, "iq4_nl": gguf.GGMLTypeIQ4_NL,
+		"q5_0": gguf.GGMLTypeQ5_0, "q5_1": gguf.GGMLTypeQ5_1,
+	}
+	kind, ok := known[name]
+	if !ok {
+		return 0, fmt.Errorf("the estimate does not know the cache type %.20q", name)
+	}
+	return kind, nil
+}
+
+// shares are the parts of each device, adding up to 1: by the weights where there is one for each, else by the sizes, else evenly.
+func shares(weights []float64, totals []uint64) []float64 {
+	if len(weights) != len(totals) {
+		weights = make([]float64, len(totals))
+		for i, t := range totals {
+			weights[i] = float64(t)
+		}
+	}
+	sum := 0.0
+	for _, w := range weights {
+		sum += max(w, 0)
+	}
+	parts := make([]float64, len(totals))
+	for i, w := range weights {
+		parts[i] = 1 / float64(len(parts))
+		if sum > 0 && !math.IsInf(sum, 0) { // a NaN makes the sum one
+			parts[i] = max(w, 0) / sum
+		}
+	}
+	return parts
+}
+
+// forParser are the options in the library's words.
+func (r run) forParser() []gguf.GGUFRunEstimateOption {
+	opts := []gguf.GGUFRunEstimateOption{
+		gguf.WithLLaMACppContextSize(int32(r.Ctx)),
+		gguf.WithParallelSize(int32(r.Slots)),
+		gguf.WithLLaMACppLogicalBatchSize(int32(r.Batch)),
+		gguf.WithLLaMACppPhysicalBatchSize(int32(r.UBatch)),
+		gguf.WithLLaMACppCacheKeyType(r.K),
+		gguf.WithLLaMACppCacheValueType(r.V),
+		gguf.WithLLaMACppOffloadLayers(uint64(r.Layers)),
+	}
+	if r.Flash {
+		opts = append(opts, gguf.WithFlashAttention())
+	}
+	if r.KVOnHost {
+		opts = append(opts, gguf.WithoutLLaMACppOffloadKVCache())
+	}
+	if r.FullSWA {
+		opts = append(opts, gguf.WithLLaMACppFullSizeSWACache())
+	}
+	if len(r.Split) > 0 {
+		opts = append(opts, gguf.WithTensorSplitFraction(r.cumulated()))
+	}
+	return opts
+}
+
+// cumulated is the split as the library takes it: each share with all before it, the last exactly 1.
+func (r run) cumulated() []float64 {
+	if r.Single {
+		return []float64{1}
+	}
+	sums, sum := make([]float64, len(r.Split)), 0.0
+	for i, s := range r.Split {
+		sum += s
+		sums[i] = min(sum, 1)
+	}
+	sums[len(sums)-1] = 1
+	return sums
+}
