@@ -3,26 +3,25 @@ package probe
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"time"
 )
 
-// Kind is how an engine is asked.
+// Kind is the protocol of a probe.
 type Kind string
 
 // The kinds, as a pool file names them.
 const (
 	HTTP Kind = "http"
 	GRPC Kind = "grpc" // grpc.health.v1.Health/Check, over HTTP/2 without TLS
-	TCP  Kind = "tcp"  // a connection is all that is asked for: it says little, the kernel makes it for a process that hangs, too
+	TCP  Kind = "tcp"  // a connection and nothing else: weak evidence, since the kernel accepts it for a process that hangs, too
 )
 
 // bodyLimit is how much of a body is matched, in bytes.
 const bodyLimit = 64 << 10
 
-// Check is one question to one engine. It is a value, and is not changed by being asked.
+// Check is one probe of one engine, as a value.
 type Check struct {
 	Kind Kind
 	Host string // where it listens, as "127.0.0.1:21000"
@@ -33,8 +32,8 @@ type Check struct {
 
 	Service string // gRPC: the service asked about, "" for the server as a whole
 
-	Timeout time.Duration // of the whole question
-	// Close leaves no connection open, for an engine that waits for idle ones when it is to stop.
+	Timeout time.Duration // of the whole probe
+	// Close leaves no connection open, for an engine that waits for idle ones when it stops.
 	Close bool
 }
 
@@ -52,25 +51,19 @@ func (p *Prober) Probe(ctx context.Context, c Check) error {
 }
 
 func (p *Prober) askHTTP(ctx context.Context, c Check) error {
-	req, err := request(ctx, http.MethodGet, "http://"+c.Host+c.Path, nil)
-	if err != nil {
-		return failed(err, c.Timeout)
-	}
-	req.Close = c.Close
-	resp, err := p.client.Do(req)
-	if err != nil {
-		return failed(err, c.Timeout)
-	}
-	defer resp.Body.Close()
+	s := scratches.Get().(*scratch)
+	defer s.release()
 	// All of a body of a usual size is read, so that the connection can be used again.
-	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
+	a, err := p.ask(ctx, question{method: http.MethodGet, host: c.Host, target: c.Path, close: c.Close, limit: bodyLimit}, s)
 	switch {
-	case resp.StatusCode != c.Status:
-		return &Error{Reason: ReasonStatus, Text: fmt.Sprintf("status %d%s, want %d", resp.StatusCode, quoted(body), c.Status)}
 	case err != nil:
 		return failed(err, c.Timeout)
-	case c.Body != nil && !c.Body.Match(body):
-		return &Error{Reason: ReasonBody, Text: fmt.Sprintf("the body%s does not match %q", quoted(body), c.Body)}
+	case a.status != c.Status:
+		return &Error{Reason: ReasonStatus, Text: fmt.Sprintf("status %d%s, want %d", a.status, quoted(a.body), c.Status)}
+	case a.err != nil:
+		return failed(a.err, c.Timeout)
+	case c.Body != nil && !c.Body.Match(a.body):
+		return &Error{Reason: ReasonBody, Text: fmt.Sprintf("the body%s does not match %q", quoted(a.body), c.Body)}
 	}
 	return nil
 }
@@ -85,6 +78,6 @@ func (p *Prober) connect(ctx context.Context, c Check) error {
 		}
 		return f
 	}
-	_ = conn.Close() // it was asked for nothing else
+	_ = conn.Close() // the connection is the whole answer
 	return nil
 }

@@ -61,7 +61,7 @@ func TestTCP(t *testing.T) {
 	}
 	l.Close()
 	if got := ask(l.Addr().String()); got != ReasonRefused {
-		t.Errorf("a port that nobody listens on: reason %q", got)
+		t.Errorf("a closed port: reason %q", got)
 	}
 	if got := ask("192.0.2.1:80"); got != ReasonTCP {
 		t.Errorf("another host: reason %q", got)
@@ -142,7 +142,7 @@ func TestGenerate(t *testing.T) {
 		{"a_key_is_wanted", answering(401, "key"), Unfit, "status 401"},
 		{"no_such_path", answering(404, "not found"), Unfit, "status 404"},
 		{"no_answer", raw(t, func(net.Conn) {}), Unanswered, "no answer within 200ms"},
-		{"cut", refused, Wrong, "cut the connection"},
+		{"cut", refused, Wrong, "closed the connection"},
 	}
 	p := New()
 	defer p.Close()

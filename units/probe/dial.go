@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // errNotHere says that a URL leads away from this host.
@@ -24,49 +28,119 @@ func loopbackOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// dialed opens connections and knows those that are open, by the address that was asked for: http.Transport closes idle
-// connections of all hosts or of none. The zero value is usable.
+// idleMax is how long a connection may be idle and still be used again.
+const idleMax = 90 * time.Second
+
+// dialed opens connections and knows those that are open, by the address that was asked for. The zero value is usable.
 type dialed struct {
 	mu   sync.Mutex
-	open map[string]map[*connection]struct{}
+	open map[string][]*connection
 }
 
-// connection forgets itself when it is closed.
+// connection removes itself from its dialed when it is closed. It has no goroutine and no buffer, so that an idle one costs a descriptor
+// and a few hundred bytes.
 type connection struct {
 	net.Conn
 	in      *dialed
 	address string
+
+	// Guarded by in.mu.
+	idle  bool // it was put back, and no exchange uses it
+	since time.Time
 }
 
 func (d *dialed) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return d.fresh(ctx, network, address)
+}
+
+func (d *dialed) fresh(ctx context.Context, network, address string) (*connection, error) {
 	dialer := net.Dialer{KeepAlive: -1, Control: loopbackOnly}
 	c, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	conn := &connection{c, d, address}
+	conn := &connection{Conn: c, in: d, address: address}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.open == nil {
-		d.open = make(map[string]map[*connection]struct{})
+		d.open = make(map[string][]*connection)
 	}
-	if d.open[address] == nil {
-		d.open[address] = make(map[*connection]struct{})
-	}
-	d.open[address][conn] = struct{}{}
+	d.open[address] = append(d.open[address], conn)
 	return conn, nil
 }
 
 // Close implements net.Conn.
 func (c *connection) Close() error {
 	c.in.mu.Lock()
-	if same := c.in.open[c.address]; same != nil {
-		if delete(same, c); len(same) == 0 {
+	if i := slices.Index(c.in.open[c.address], c); i >= 0 {
+		if rest := slices.Delete(c.in.open[c.address], i, i+1); len(rest) > 0 {
+			c.in.open[c.address] = rest
+		} else {
 			delete(c.in.open, c.address)
 		}
 	}
 	c.in.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// take returns an idle connection that is still usable, nil where there is none.
+func (d *dialed) take(address string) *connection {
+	c := d.unidle(address)
+	if c == nil || time.Since(c.since) < idleMax && c.quiet() {
+		return c
+	}
+	_ = c.Close() // the engine has closed its side, or sent what no request asked for
+	return nil
+}
+
+func (d *dialed) unidle(address string) *connection {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.open[address] {
+		if c.idle {
+			c.idle = false
+			return c
+		}
+	}
+	return nil
+}
+
+// quiet reports whether nothing has come over the connection, not even its end.
+func (c *connection) quiet() bool {
+	tcp, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		quiet = errors.Is(err, unix.EAGAIN)
+		return true
+	})
+	return err == nil && quiet
+}
+
+// keep puts a connection back, or closes it where the engine has an idle one already.
+func (d *dialed) keep(c *connection) {
+	if c.SetDeadline(time.Time{}) != nil || !d.kept(c) {
+		_ = c.Close()
+	}
+}
+
+func (d *dialed) kept(c *connection) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.open[c.address]
+	if !slices.Contains(all, c) || slices.ContainsFunc(all, func(c *connection) bool { return c.idle }) {
+		return false
+	}
+	c.idle, c.since = true, time.Now()
+	return true
 }
 
 // count returns how many connections are open.
@@ -80,12 +154,26 @@ func (d *dialed) count() int {
 	return n
 }
 
-// close closes every connection to an address.
+// close closes every connection to an address, those in use as well.
 func (d *dialed) close(address string) {
 	d.mu.Lock()
+	all := slices.Clone(d.open[address])
+	d.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close()
+	}
+}
+
+// closeIdle closes the idle connections of all addresses.
+func (d *dialed) closeIdle() {
 	var all []*connection
-	for c := range d.open[address] {
-		all = append(all, c)
+	d.mu.Lock()
+	for _, conns := range d.open {
+		for _, c := range conns {
+			if c.idle {
+				all = append(all, c)
+			}
+		}
 	}
 	d.mu.Unlock()
 	for _, c := range all {

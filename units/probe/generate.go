@@ -1,10 +1,9 @@
 package probe
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 )
@@ -25,14 +24,14 @@ type Outcome int
 // The outcomes.
 const (
 	Generated Outcome = iota
-	// Overloaded says that the engine answered that it takes no more requests now (429, 503): it may be busy.
+	// Overloaded: the engine takes no further request at present (429, 503). It may be busy.
 	Overloaded
-	// Unanswered says that no answer came in time: the engine may be busy, or hang.
+	// Unanswered: no answer came in time. The engine may be busy, or hang.
 	Unanswered
-	// Wrong says that an answer came, and it is an error or no generation.
+	// Wrong: the answer is an error, or holds no generation.
 	Wrong
-	// Unfit says that the engine does not take this request at all (any other status from 400 to 499): it serves another kind of model,
-	// or wants a key. Nothing follows for its health.
+	// Unfit: the engine refuses this kind of request (any other status from 400 to 499): it serves another kind of model, or requires a
+	// key. It says nothing about its health.
 	Unfit
 )
 
@@ -43,26 +42,22 @@ const generationLimit = 1 << 20
 func (p *Prober) Generate(ctx context.Context, g Generation) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
-	req, err := request(ctx, http.MethodPost, g.URL, bytes.NewReader(g.Body))
+	q, err := questionOf(g.URL)
 	if err != nil {
 		return Unfit, failed(err, g.Timeout)
 	}
-	req.Close = g.Close
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := p.client.Do(req)
-	if err != nil {
+	q.method, q.json, q.close, q.limit = http.MethodPost, g.Body, g.Close, generationLimit
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	a, err := p.ask(ctx, q, s)
+	if err = cmp.Or(err, a.err); err != nil {
 		return lost(err, g)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, generationLimit))
-	if err != nil {
-		return lost(err, g)
+	if a.status != http.StatusOK {
+		return outcomeOf(a.status), &Error{Reason: ReasonGeneration, Text: fmt.Sprintf("status %d%s", a.status, quoted(a.body))}
 	}
-	if resp.StatusCode != http.StatusOK {
-		return outcomeOf(resp.StatusCode), &Error{Reason: ReasonGeneration, Text: fmt.Sprintf("status %d%s", resp.StatusCode, quoted(body))}
-	}
-	if err := g.Read(body); err != nil {
-		return Wrong, &Error{Reason: ReasonGeneration, Text: err.Error() + quoted(body), Err: err}
+	if err := g.Read(a.body); err != nil {
+		return Wrong, &Error{Reason: ReasonGeneration, Text: err.Error() + quoted(a.body), Err: err}
 	}
 	return Generated, nil
 }
@@ -76,7 +71,7 @@ func lost(err error, g Generation) (Outcome, error) {
 	return Wrong, &Error{ReasonGeneration, f.Text, err}
 }
 
-// outcomeOf sorts the statuses that are not 200. 424 is what TGI says when its model server failed.
+// outcomeOf sorts the statuses that are not 200. TGI answers 424 when its model server failed.
 func outcomeOf(status int) Outcome {
 	switch {
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:

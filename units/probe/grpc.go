@@ -42,21 +42,21 @@ func (p *Prober) askGRPC(ctx context.Context, c Check) error {
 	}
 	state, err := grpchealth.Status(body)
 	if err != nil {
-		return wrongGRPC("the answer is no gRPC: " + err.Error())
+		return wrongGRPC("the answer is not gRPC: " + err.Error())
 	}
 	if state != grpchealth.Serving {
-		return wrongGRPC("it says " + grpchealth.Name(state))
+		return wrongGRPC("its status is " + grpchealth.Name(state))
 	}
 	return nil
 }
 
 func wrongGRPC(text string) *Error { return &Error{Reason: ReasonGRPC, Text: text} }
 
-// failedGRPC is a transport's error; what is no HTTP/2 is no gRPC.
+// failedGRPC is a transport's error; an answer that is not HTTP/2 is not gRPC.
 func failedGRPC(err error, c Check) *Error {
 	f := failed(err, c.Timeout)
 	if f.Reason == ReasonHTTP {
-		f.Reason, f.Text = ReasonGRPC, "the answer is no gRPC: "+cause(err).Error()
+		f.Reason, f.Text = ReasonGRPC, "the answer is not gRPC: "+cause(err).Error()
 	}
 	return f
 }

@@ -60,7 +60,7 @@ func TestGRPC(t *testing.T) {
 		{"a_service_that_is_not_there", healthy, "nobody", ReasonGRPC, `gRPC status "5"`},
 		{"the_server_shuts_down", sick, "", ReasonGRPC, "NOT_SERVING"},
 		{"a_server_without_the_protocol", other, "", ReasonGRPC, `gRPC status "12"`},
-		{"a_server_of_http_1", plain, "", ReasonGRPC, "no gRPC"},
+		{"a_server_of_http_1", plain, "", ReasonGRPC, "not gRPC"},
 		{"no_answer", silent, "", ReasonTimeout, "no answer within"},
 	}
 	p := New()

@@ -71,15 +71,15 @@ func TestProbe(t *testing.T) {
 		{"redirect_is_not_healthy", engine(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
 		}), ReasonStatus, "status 302"},
-		{"nobody_listens", free, ReasonRefused, "nobody listens"},
+		{"nothing_listens", free, ReasonRefused, "nothing listens"},
 		{"no_answer", closed, ReasonTimeout, "no answer within 200ms"},
-		{"connection_cut", raw(t, func(c net.Conn) { heard(c); c.Close() }), ReasonReset, "cut the connection"},
+		{"connection_cut", raw(t, func(c net.Conn) { heard(c); c.Close() }), ReasonReset, "closed the connection"},
 		{"not_http", raw(t, func(c net.Conn) { heard(c); io.WriteString(c, "hello\r\n\r\n"); c.Close() }), ReasonHTTP, "malformed HTTP"},
 		{"an_answer_cut_off", raw(t, func(c net.Conn) {
 			heard(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok")
 			c.Close()
-		}), ReasonReset, "cut the connection"},
+		}), ReasonReset, "closed the connection"},
 		{"an_answer_that_stops", raw(t, func(c net.Conn) {
 			heard(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok")
@@ -87,7 +87,7 @@ func TestProbe(t *testing.T) {
 		{"endless_header", raw(t, func(c net.Conn) {
 			heard(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 10_000)+"\r\n")
-		}), ReasonHTTP, "no HTTP"},
+		}), ReasonHTTP, "not HTTP"},
 		{"another_host", "http://192.0.2.1:80/health", ReasonOther, "not on the loopback"},
 	}
 	p := New()

@@ -1,0 +1,194 @@
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// readSize is the size of the buffer that an answer is read through, in bytes.
+const readSize = 2 << 10
+
+// question is one request.
+type question struct {
+	method string
+	host   string // "127.0.0.1:21000"; with "https://" before it, TLS is spoken
+	target string // the path and the query
+	json   []byte // the body of a POST
+	close  bool   // no connection stays open
+	limit  int    // how much of the answer's body is read, in bytes
+}
+
+// answer is what came back. Its body is valid until the scratch that it was read with is used again.
+type answer struct {
+	status int
+	body   []byte
+	err    error // the body could not be read to its end, or to the limit
+}
+
+// scratch is what one exchange needs besides its connection. An idle engine has none.
+type scratch struct {
+	in   *bufio.Reader
+	out  []byte
+	body []byte
+}
+
+var scratches = sync.Pool{New: func() any { return &scratch{in: bufio.NewReaderSize(nil, readSize)} }}
+
+// mostKept is the largest body that a scratch keeps the room of, in bytes.
+const mostKept = 4 << 10
+
+func (s *scratch) release() {
+	s.in.Reset(nil)
+	if cap(s.body) > mostKept {
+		s.body = nil
+	}
+	if cap(s.out) > mostKept {
+		s.out = nil
+	}
+	scratches.Put(s)
+}
+
+// ask sends a question and reads the answer, over the engine's idle connection where there is one. An idle connection may end in the moment
+// of its use: a GET is then sent once more over a fresh one, if not a byte of an answer came.
+func (p *Prober) ask(ctx context.Context, q question, s *scratch) (answer, error) {
+	if strings.HasPrefix(q.host, "https://") {
+		return p.askTLS(ctx, q)
+	}
+	if err := q.clean(); err != nil {
+		return answer{}, err
+	}
+	s.write(q)
+	if conn := p.dialed.take(q.host); conn != nil {
+		a, err := p.exchange(ctx, conn, q, s)
+		if q.method != http.MethodGet || !errors.As(err, new(unanswered)) {
+			return a, err
+		}
+	}
+	conn, err := p.dialed.fresh(ctx, "tcp", q.host)
+	if err != nil {
+		return answer{}, err
+	}
+	return p.exchange(ctx, conn, q, s)
+}
+
+// unanswered is the end of a connection before the first byte of an answer.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error { return u.error }
+
+// beforeAnswer makes an error of a connection that has not answered yet an unanswered, if it is the connection's end.
+func beforeAnswer(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return unanswered{err}
+	}
+	return err
+}
+
+// clean makes the target fit for a request line, as net/http does it.
+func (q *question) clean() error {
+	if q.target != "" && q.target[0] == '/' && strings.IndexFunc(q.target, suspect) < 0 {
+		return nil
+	}
+	u, err := url.Parse("http://" + q.host + q.target)
+	if err != nil {
+		return err
+	}
+	q.target = u.RequestURI()
+	return nil
+}
+
+func suspect(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`%#"<>\^{|}`+"`", r) }
+
+// write puts the request into out.
+func (s *scratch) write(q question) {
+	b := append(s.out[:0], q.method...)
+	b = append(append(b, ' '), q.target...)
+	b = append(append(b, " HTTP/1.1\r\nHost: "...), q.host...)
+	b = append(b, "\r\nUser-Agent: "+userAgent+"\r\n"...)
+	if q.method != http.MethodGet {
+		b = append(b, "Content-Type: application/json\r\nContent-Length: "...)
+		b = append(strconv.AppendInt(b, int64(len(q.json)), 10), "\r\n"...)
+	}
+	if q.close {
+		b = append(b, "Connection: close\r\n"...)
+	}
+	s.out = append(append(b, "\r\n"...), q.json...)
+}
+
+// exchange sends what is in out and reads the answer. The connection is kept or closed with it.
+func (p *Prober) exchange(ctx context.Context, conn *connection, q question, s *scratch) (a answer, err error) {
+	again := false
+	defer func() {
+		if again {
+			p.dialed.keep(conn)
+		} else {
+			_ = conn.Close()
+		}
+	}()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return answer{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !stop() {
+			again = false // its deadline is in the past, or is about to be
+		}
+	}()
+	a, again, err = s.roundTrip(conn, q)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return a, err
+}
+
+// roundTrip writes and reads. An error says that no whole header came.
+func (s *scratch) roundTrip(conn net.Conn, q question) (a answer, again bool, err error) {
+	if _, err := conn.Write(s.out); err != nil {
+		return answer{}, false, beforeAnswer(err)
+	}
+	s.in.Reset(conn)
+	if _, err := s.in.Peek(1); err != nil {
+		return answer{}, false, beforeAnswer(err)
+	}
+	h, err := readHead(s.in)
+	if err != nil {
+		return answer{}, false, err
+	}
+	a.status = h.status
+	s.body, again, a.err = h.body(s.in, s.body[:0], q.limit)
+	a.body = s.body
+	// What was sent behind the answer belongs to no request.
+	return a, again && !q.close && s.in.Buffered() == 0, nil
+}
+
+// askTLS asks an external engine that speaks TLS. There are few of these, so that the library's client serves for them.
+func (p *Prober) askTLS(ctx context.Context, q question) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, q.method, q.host+q.target, bytes.NewReader(q.json))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("User-Agent", userAgent)
+	if q.method != http.MethodGet {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Close = q.close
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(q.limit)))
+	return answer{resp.StatusCode, body, err}, nil
+}

@@ -1,0 +1,287 @@
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// Bounds of an answer beside its body. An engine that goes beyond them is not asked further.
+const (
+	headLimit = 16 << 10 // bytes of a header, of trailers, and of what chunks add to their data
+	mostHeads = 6        // informational answers (1xx) and the final one
+)
+
+// errMalformed is an answer that is not HTTP/1.x as RFC 9112 has it.
+var errMalformed = errors.New("malformed HTTP")
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errMalformed, fmt.Sprintf(format, args...))
+}
+
+// head is what matters of an answer's header.
+type head struct {
+	status  int
+	minor   byte // of HTTP/1.x, as a digit
+	length  int64
+	sized   bool // length was given
+	chunked bool
+	closes  bool // the connection ends with this answer
+	keeps   bool // HTTP/1.0: it does not
+}
+
+// readHead reads the header of the final answer.
+func readHead(r *bufio.Reader) (h head, err error) {
+	for range mostHeads {
+		if h, err = readOneHead(r); err != nil {
+			return head{}, err
+		}
+		if h.status >= 200 || h.status == 101 {
+			return h, nil
+		}
+	}
+	return head{}, malformed("more than %d informational answers", mostHeads-1)
+}
+
+func readOneHead(r *bufio.Reader) (h head, err error) {
+	left := headLimit
+	line, err := readLine(r, &left)
+	if err != nil {
+		return head{}, err
+	}
+	if h, err = statusLine(line); err != nil {
+		return head{}, err
+	}
+	for {
+		line, whole, err := readField(r, &left)
+		if err != nil {
+			return head{}, cutShort(err)
+		}
+		if len(line) == 0 {
+			return h, nil
+		}
+		if err := h.field(line, whole); err != nil {
+			return head{}, err
+		}
+	}
+}
+
+// statusLine reads "HTTP/1.1 200 OK".
+func statusLine(line []byte) (head, error) {
+	rest, ok := bytes.CutPrefix(line, []byte("HTTP/1."))
+	if !ok || len(rest) < len("1 200") || rest[0] < '0' || rest[0] > '9' || rest[1] != ' ' || len(rest) > 5 && rest[5] != ' ' {
+		return head{}, malformed("status line %q", line[:min(len(line), excerpt)])
+	}
+	status := 0
+	for _, digit := range rest[2:5] {
+		if digit < '0' || digit > '9' {
+			return head{}, malformed("status line %q", line[:min(len(line), excerpt)])
+		}
+		status = status*10 + int(digit-'0')
+	}
+	if status < 100 {
+		return head{}, malformed("status %d", status)
+	}
+	return head{status: status, minor: rest[0]}, nil
+}
+
+// field takes one header field; of one that is not whole, only the beginning is there.
+func (h *head) field(line []byte, whole bool) error {
+	name, value, found := bytes.Cut(line, []byte(":"))
+	if line[0] == ' ' || line[0] == '\t' {
+		return malformed("a folded header field")
+	}
+	if !found || len(name) == 0 || bytes.ContainsAny(name, " \t") {
+		return malformed("header field %q", line[:min(len(line), excerpt)])
+	}
+	value = bytes.Trim(value, " \t")
+	take := h.taker(name)
+	switch {
+	case take == nil:
+		return nil
+	case !whole:
+		return malformed("a header field %s of more than %d bytes", name, readSize)
+	}
+	return take(value)
+}
+
+// taker is what to do with a field's value; nil for a field that does not matter.
+func (h *head) taker(name []byte) func(value []byte) error {
+	switch {
+	case bytes.EqualFold(name, []byte("Content-Length")):
+		return h.takeLength
+	case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+		return h.takeEncoding
+	case bytes.EqualFold(name, []byte("Connection")):
+		return h.takeConnection
+	}
+	return nil
+}
+
+func (h *head) takeLength(value []byte) error {
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return malformed("Content-Length %q", value)
+		}
+	}
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil || h.sized && n != h.length {
+		return malformed("Content-Length %q", value)
+	}
+	h.length, h.sized = n, true
+	return nil
+}
+
+func (h *head) takeEncoding(value []byte) error {
+	if h.chunked || !bytes.EqualFold(value, []byte("chunked")) {
+		return malformed("Transfer-Encoding %q", value)
+	}
+	h.chunked = true
+	return nil
+}
+
+func (h *head) takeConnection(value []byte) error {
+	for token := range bytes.SplitSeq(value, []byte(",")) {
+		token = bytes.Trim(token, " \t")
+		h.closes = h.closes || bytes.EqualFold(token, []byte("close"))
+		h.keeps = h.keeps || bytes.EqualFold(token, []byte("keep-alive"))
+	}
+	return nil
+}
+
+// body reads at most limit bytes of the body behind dst. again reports whether the connection can carry another request: the body was read
+// to its end, and neither side ends the connection.
+func (h *head) body(r *bufio.Reader, dst []byte, limit int) (body []byte, again bool, err error) {
+	again = !h.closes && (h.minor != '0' || h.keeps) && !(h.chunked && h.sized)
+	switch {
+	case h.status == 101:
+		return dst, false, nil
+	case h.status == 204 || h.status == 304:
+		return dst, again, nil
+	case h.chunked:
+		body, whole, err := readChunks(r, dst, limit)
+		return body, again && whole && err == nil, err
+	case h.sized:
+		body, err := readSome(r, dst, int(min(h.length, int64(limit))))
+		return body, again && h.length <= int64(limit) && err == nil, err
+	}
+	body, err = readSome(r, dst, limit)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // its end is the end of the connection
+	}
+	return body, false, err
+}
+
+// readSome reads n bytes behind dst.
+func readSome(r *bufio.Reader, dst []byte, n int) ([]byte, error) {
+	for n > 0 {
+		have, err := r.Peek(min(max(r.Buffered(), 1), n))
+		dst = append(dst, have...)
+		n -= len(have)
+		_, _ = r.Discard(len(have)) // it is buffered
+		if errors.Is(err, io.EOF) {
+			return dst, io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return dst, err
+		}
+	}
+	return dst, nil
+}
+
+// readChunks reads a body in chunks; whole reports whether it ended within the limit.
+func readChunks(r *bufio.Reader, dst []byte, limit int) (body []byte, whole bool, err error) {
+	extra := headLimit
+	for {
+		line, err := readLine(r, &extra)
+		if err != nil {
+			return dst, false, cutShort(err)
+		}
+		size, err := chunkSize(line)
+		switch {
+		case err != nil:
+			return dst, false, err
+		case size == 0:
+			return dst, true, skipTrailers(r)
+		}
+		n := int(min(size, uint64(limit)))
+		if dst, err = readSome(r, dst, n); err != nil {
+			return dst, false, err
+		}
+		if limit -= n; uint64(n) < size || limit == 0 {
+			return dst, false, nil
+		}
+		extra = min(extra+2*n, headLimit) // large chunks pay for their lines
+		if line, err := readLine(r, &extra); err != nil {
+			return dst, false, cutShort(err)
+		} else if len(line) > 0 {
+			return dst, false, malformed("a chunk longer than it says")
+		}
+	}
+}
+
+// chunkSize reads a chunk's size in hexadecimal; extensions behind a semicolon are ignored.
+func chunkSize(line []byte) (uint64, error) {
+	digits, _, _ := bytes.Cut(line, []byte(";"))
+	digits = bytes.TrimRight(digits, " \t")
+	size, err := strconv.ParseUint(string(digits), 16, 63)
+	if err != nil || digits[0] == '+' {
+		return 0, malformed("chunk size %q", line[:min(len(line), excerpt)])
+	}
+	return size, nil
+}
+
+func skipTrailers(r *bufio.Reader) error {
+	left := headLimit
+	for {
+		line, _, err := readField(r, &left)
+		if err != nil || len(line) == 0 {
+			return cutShort(err)
+		}
+	}
+}
+
+// cutShort is an end in the middle of an answer.
+func cutShort(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// readLine returns a line without its end, which is valid until the next read. It takes the line off left.
+func readLine(r *bufio.Reader, left *int) ([]byte, error) {
+	line, whole, err := readField(r, left)
+	if err == nil && !whole {
+		return nil, malformed("a line of more than %d bytes", readSize)
+	}
+	return line, err
+}
+
+// readField is readLine for a line that may be longer than the buffer: then its beginning is returned, and whole is false.
+func readField(r *bufio.Reader, left *int) (line []byte, whole bool, err error) {
+	line, err = r.ReadSlice('\n')
+	if *left -= len(line); *left < 0 {
+		return nil, false, malformed("a header of more than %d bytes", headLimit)
+	}
+	if errors.Is(err, bufio.ErrBufferFull) {
+		begin := bytes.Clone(line)
+		for errors.Is(err, bufio.ErrBufferFull) {
+			line, err = r.ReadSlice('\n')
+			if *left -= len(line); *left < 0 {
+				return nil, false, malformed("a header of more than %d bytes", headLimit)
+			}
+		}
+		return begin, false, cutShort(err)
+	}
+	if err != nil {
+		if len(line) > 0 {
+			err = cutShort(err)
+		}
+		return nil, false, err
+	}
+	return bytes.TrimSuffix(line[:len(line)-1], []byte("\r")), true, nil
+}
