@@ -35,7 +35,7 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 	case reconcile.Drain:
 		s.beginDrain(r, d.Reason)
 	case reconcile.Resume:
-		s.endDrain(r)
+		r.run.endDrain()
 	case reconcile.Stop:
 		s.stop(r, d.Reason)
 	case reconcile.Hold:
@@ -193,8 +193,7 @@ func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 	r.job.begin(as)
 	unit := r.unit
 	s.closeIdle(r)
-	force := r.forced
-	r.forced = false
+	force := r.run.drain != nil && r.run.drain.forced
 	s.effect(func(ctx context.Context) func() {
 		ctx, cancel := context.WithTimeout(ctx, stopWait)
 		defer cancel()
@@ -311,7 +310,7 @@ func (s *Supervisor) takeReference(r *replica) {
 func (s *Supervisor) forget(r *replica) {
 	r.prep.giveUp()
 	s.stopHealth(r)
-	s.endDrain(r)
+	r.run.endDrain()
 	s.Ports.Release(r.id)
 	s.unmark(r)
 	s.dropHandoff(r)

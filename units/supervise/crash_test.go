@@ -239,7 +239,7 @@ func TestCrashReportOverTime(t *testing.T) {
 	scenario(t, "a_process_that_the_manager_ends_has_its_reason", func(t *testing.T, w *world) {
 		m, _ := told(t, w)
 		f := registry.Fail(registry.CodeHealthFailed, "probes fail for 2m0s", "look")
-		m.s.post(func() { m.s.replica(pool.Replica{Pool: "a"}).facts.Fault = f })
+		m.s.post(func() { m.s.replica(pool.Replica{Pool: "a"}).run.fault = f })
 		w.change(unitOf("a"), ends("signal", cldKilled, 9))
 		time.Sleep(time.Second)
 		m.wantCode("a", registry.CodeHealthFailed)

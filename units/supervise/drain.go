@@ -24,7 +24,12 @@ type drain struct {
 	cancel context.CancelFunc
 	began  time.Time
 	until  time.Time
-	busy   int // requests that the engine works on, as it said last; -1: it has not been asked yet
+	over   bool // nothing is held any more, or the deadline has passed
+	forced bool // at the deadline: the stop does not wait for the engine
+
+	overdue  bool // what it holds was still held at the deadline of a reload
+	heldThen int  // leases, at that deadline
+	busy     int  // requests that the engine works on, as it said last; -1: it has not been asked yet
 }
 
 // beginDrain stops new work, and waits until nobody holds a lease and the engine says that it is idle, or the deadline.
@@ -38,7 +43,7 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	case r.facts.Yields:
 		d.until = now.Add(s.Clock.Left(r.entry.intent.ReloadUntil))
 	}
-	r.facts.Draining, r.facts.Drained, r.facts.DrainErr, r.drainOf, r.forced = true, false, nil, d, false
+	r.run.drain, r.facts.DrainErr = d, nil
 	s.wakeAt(d.until)
 	s.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", d.until.Sub(now).Milliseconds())...)
 	adapter, ok := r.adapter()
@@ -82,7 +87,7 @@ func (s *Supervisor) busy(ctx context.Context, a engine.Adapter, endpoint string
 
 // drainAnswered takes the engine's answer on the loop.
 func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
-	if r.drainOf != d {
+	if r.run.drain != d {
 		return
 	}
 	d.busy = busy
@@ -93,8 +98,8 @@ func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
 
 // judgeDrain ends a drain that has nothing to wait for any more, and one whose deadline has passed. It reports whether it ended.
 func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
-	d := r.drainOf
-	if d == nil || r.facts.Drained || r.view().Resumes() {
+	d := r.run.drain
+	if d == nil || d.over || r.view().Resumes() {
 		return false
 	}
 	held := s.leasesOf(r)
@@ -108,9 +113,9 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 		s.wakeAt(d.began.Add(askTimeout + drainPoll))
 		return false // it may well be idle: its first answer is on its way
 	case r.facts.Yields:
-		over := !r.overdue
-		r.overdue, r.heldThen = true, held // the reload goes back, and nothing is cut
-		return over
+		first := !d.overdue
+		d.overdue, d.heldThen = true, held // the reload goes back, and nothing is cut
+		return first
 	case r.noted() != nil: // and not carried out: the manager that wrote it down came to its end before the engine did
 		s.drained(r, d, s.cut(r, r.noted()))
 	case r.facts.Parked:
@@ -128,11 +133,11 @@ func (s *Supervisor) cutPool(e *entry) {
 	if e.cutting {
 		return
 	}
-	due := func(r *replica) bool { return r.facts.Parked && r.drainOf != nil && !r.facts.Drained }
+	due := func(r *replica) bool { return r.facts.Parked && r.run.draining() && !r.run.drained() }
 	leases, requests := 0, 0
 	for _, r := range e.replicas {
 		if due(r) {
-			leases, requests = leases+s.leasesOf(r), requests+max(r.drainOf.busy, 0)
+			leases, requests = leases+s.leasesOf(r), requests+max(r.run.drain.busy, 0)
 		}
 	}
 	f := cutShort(leases, requests)
@@ -151,7 +156,7 @@ func (s *Supervisor) cutPool(e *entry) {
 		e.cutting = false
 		for _, r := range e.sorted() {
 			if meant(e.intent.Drain) && due(r) {
-				s.drained(r, r.drainOf, s.cut(r, f))
+				s.drained(r, r.run.drain, s.cut(r, f))
 				s.settle(r)
 			}
 		}
@@ -177,7 +182,7 @@ func (s *Supervisor) cut(r *replica, f *registry.Failure) *registry.Failure {
 
 func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 	d.cancel()
-	r.facts.Drained, r.facts.DrainErr, r.forced = true, f, f != nil
+	d.over, d.forced, r.facts.DrainErr = true, f != nil, f
 	took := time.Since(d.began)
 	if f != nil {
 		r.lastErr = f
@@ -201,17 +206,9 @@ func (s *Supervisor) leasesOf(r *replica) int {
 	return s.Leases.Active(r.id.Pool, r.id.Name())
 }
 
-// endDrain forgets a drain: the unit ended, or what runs is wanted again.
-func (s *Supervisor) endDrain(r *replica) {
-	if r.drainOf != nil {
-		r.drainOf.cancel()
-	}
-	r.facts.Draining, r.facts.Drained, r.drainOf = false, false, nil
-}
-
 // nearer brings the deadline of a drain that is under way closer.
 func (s *Supervisor) nearer(r *replica, until time.Time) {
-	if d := r.drainOf; d != nil && until.Before(d.until) {
+	if d := r.run.drain; d != nil && until.Before(d.until) {
 		d.until = until
 		s.wakeAt(until)
 	}

@@ -47,39 +47,26 @@ type replica struct {
 
 	prep     preparation
 	job      job
+	run      run
 	targets  []devices.Target // the mask of what runs; where nothing runs, planned
 	enough   bool             // the newest facts show as much free memory as it needs
-	peaks    []uint64         // the most that the run peaksOf has used of each device, bytes
-	peaksOf  string
-	began    time.Time // when that run was first seen to serve
-	recorded time.Time // when peaks were written down last
 	fault    *fault
 	ended    *ended // the newest run that ended badly; nil: none
 	reading  bool   // the log of a run that ended is being read
 	port     int
 	endpoint string // http://127.0.0.1:PORT
-	slots    int
 	limits   string // limits set since the unit was made, which its own label cannot show
 
 	status     systemd.Status
 	broken     string // the run after which the unit stayed failed
 	confirming string // the run after which it is failed, and may not stay so
 
-	watch      *watch // how its run is judged; nil: nothing runs
-	drainOf    *drain
 	past       history
-	readySince time.Time // of this run, on the clock since the boot; zero: it is not ready
-	overdue    bool      // what it holds was still held at the deadline of a reload
-	heldThen   int       // leases, at that deadline
-	forced     bool      // its drain ran into the deadline: the stop does not wait for the engine
-	hurried    string    // the run that was killed in a stop which a former manager had begun
 	state      registry.State
 	reason     string
 	since      time.Time
 	lastErr    *registry.Failure
 	heartbeat  time.Time
-	failures   int // consecutive failed probes
-	successes  int
 	wasReady   bool
 	handed     handed
 	readyError string // the last failure that was logged, to log each once
@@ -156,12 +143,16 @@ func (r *replica) pool() pool.Pool {
 	}
 }
 
+// current reports whether the unit that PID 1 has is the one that is wanted.
+func (r *replica) current() bool {
+	return r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.facts.UnitSpec.Identity
+}
+
 // serves returns the engine kind and the model of what runs, which the pool's file may have left behind; where nothing
 // runs, those of the file. A label is second to the file where both are of one spec: PID 1 may have cut it.
 func (r *replica) serves() (kind, model string) {
 	p, f := r.pool(), r.status.LogFields
-	current := r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.facts.UnitSpec.Identity
-	if r.facts.Unit == reconcile.Absent || current || f[render.FieldEngine] == "" {
+	if r.facts.Unit == reconcile.Absent || r.current() || f[render.FieldEngine] == "" {
 		return p.Engine, string(p.Model)
 	}
 	return f[render.FieldEngine], f[render.FieldModel]
@@ -175,7 +166,7 @@ func samePool(a, b pool.Pool) bool {
 
 // takeMask lets the wanted mask count from when nothing else runs.
 func (r *replica) takeMask() {
-	if r.prep.prepare == reconcile.Done && (!r.facts.Exists() || r.prep.spec.Identity == r.facts.UnitSpec.Identity) {
+	if r.prep.prepare == reconcile.Done && (!r.facts.Exists() || r.current()) {
 		r.targets = r.prep.planned
 	}
 }
@@ -193,6 +184,10 @@ func (r *replica) view() reconcile.Facts {
 	f := r.facts
 	f.Stage, f.Prepare, f.Failure, f.Spec = r.prep.stage, r.prep.prepare, r.prep.failure, r.prep.spec
 	f.Op, f.Short, f.StopErr, f.StopAt = r.job.action, r.job.short, r.job.stopErr, r.job.stopAt
+	if f.Unit == reconcile.Active {
+		f.Probe, f.ProbeErr, f.Fault = r.run.verdict, r.run.unwell, r.run.fault
+		f.Draining, f.Drained = r.run.draining(), r.run.drained()
+	}
 	if f.RetryAt = r.job.startAt; r.prep.hasFailed() {
 		f.RetryAt = r.prep.retryAt
 	}

@@ -80,10 +80,9 @@ func (s *Supervisor) actExternal(r *replica, a reconcile.Action) bool {
 			return false
 		}
 		s.closeIdle(r)
-		r.forced = false
 		s.observe(r, systemd.Status{Name: r.unit})
 	case reconcile.Kill, reconcile.Hasten, reconcile.SetLimits:
-		r.facts.Fault, r.facts.Freed = nil, false // whoever runs it must see to it
+		r.run.fault, r.facts.Freed = nil, false // whoever runs it must see to it
 		r.facts.UnitSpec.Limits = r.prep.spec.Limits
 	default:
 		return false

@@ -150,8 +150,8 @@ func (s *Supervisor) faulted(f gpus.Fault, now time.Time) {
 		}
 		time.AfterFunc(faultGrace, func() {
 			s.post(func() {
-				if r.status.InvocationID == run && r.facts.Unit == reconcile.Active && r.facts.Fault == nil {
-					r.facts.Fault = f.Failure
+				if r.status.InvocationID == run && r.facts.Unit == reconcile.Active && r.run.fault == nil {
+					r.run.fault = f.Failure
 					s.settle(r)
 				}
 			})

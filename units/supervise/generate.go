@@ -55,7 +55,7 @@ func generationOf(endpoint string, a engine.Adapter, p pool.Pool) probe.Generati
 
 // mayGenerate begins the generation that is due, beside the probes. A draining engine is left to finish.
 func (s *Supervisor) mayGenerate(w *watch, now time.Time) {
-	if w.due.IsZero() || w.underWay || now.Before(w.due) || w.r.facts.Draining {
+	if w.due.IsZero() || w.underWay || now.Before(w.due) || w.r.run.draining() {
 		return
 	}
 	w.underWay = true
@@ -144,7 +144,7 @@ func (w *watch) progress(ctx context.Context) string {
 // it.
 func (s *Supervisor) generated(w *watch, g generated) {
 	r := w.r
-	if r.watch != w {
+	if r.run.watch != w {
 		return
 	}
 	now := time.Now()
@@ -159,7 +159,7 @@ func (s *Supervisor) generated(w *watch, g generated) {
 		w.due = time.Time{}
 		s.Log.Warn("the engine is not asked for generations: it refuses the request for one token, so its health probe alone judges it",
 			append(s.about(r), "err", g.err)...)
-	case g.verdict == fails && !r.facts.Draining:
+	case g.verdict == fails && !r.run.draining():
 		w.due = now
 		s.notGenerated(w, g, now)
 	}

@@ -25,7 +25,7 @@ func (s *Supervisor) followHealth(r *replica) {
 		s.stopHealth(r)
 		return
 	}
-	if r.watch != nil && r.watch.run == r.status.InvocationID {
+	if r.run.watch != nil && r.run.watch.run == r.status.InvocationID {
 		return
 	}
 	s.stopHealth(r)
@@ -39,22 +39,22 @@ func (s *Supervisor) followHealth(r *replica) {
 		s: s, r: r, ctx: ctx, cancel: cancel, run: r.status.InvocationID, endpoint: r.endpoint, adapter: adapter, health: p.Health,
 		askSlots: p.Slots == 0, check: checkOf(r.endpoint, adapter, p.Health), generation: generationOf(r.endpoint, adapter, p),
 	}
-	if r.facts.Probe == reconcile.Unhealthy {
+	if r.run.verdict == reconcile.Unhealthy {
 		w.sick = now
 	}
 	if w.generation.URL != "" {
 		w.due = now.Add(phase(w.run, p.Health.GenerateInterval))
 	}
-	r.watch = w
+	r.run.watch = w
 	s.effects.Go(w.probes)
 }
 
 func (s *Supervisor) stopHealth(r *replica) {
-	if r.watch != nil {
-		r.watch.cancel()
+	if r.run.watch != nil {
+		r.run.watch.cancel()
 		s.closeIdle(r)
 	}
-	r.watch = nil
+	r.run.watch = nil
 }
 
 // closeIdle lets an engine that is stopping not wait for us.
@@ -180,7 +180,7 @@ func phase(name string, span time.Duration) time.Duration {
 // probed takes a probe's result on the loop.
 func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) {
 	r := w.r
-	if r.watch != w {
+	if r.run.watch != w {
 		return
 	}
 	reason := ""
@@ -189,7 +189,7 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 	}
 	s.Observer.Probed(r.entry.last, reason, took)
 	if slots > 0 {
-		r.slots = slots
+		r.run.slots = slots
 	}
 	now := time.Now()
 	changed := s.judgeProbe(w, err, now)
@@ -206,28 +206,28 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 // judgeProbe counts towards the thresholds and reports whether the verdict changed. The first
 // success after the gate is enough: the gate has seen the engine answer already.
 func (s *Supervisor) judgeProbe(w *watch, err error, now time.Time) bool {
-	r, before := w.r, w.r.facts.Probe
+	r, before := w.r, w.r.run.verdict
 	if err == nil {
-		r.failures, r.heartbeat = 0, now
-		r.successes++
-		if !w.hung && (before == reconcile.Unprobed || r.successes >= w.health.Successes) {
-			r.facts.Probe, r.facts.ProbeErr, r.facts.Crash = reconcile.Healthy, nil, nil
+		r.run.failures, r.heartbeat = 0, now
+		r.run.successes++
+		if !w.hung && (before == reconcile.Unprobed || r.run.successes >= w.health.Successes) {
+			r.run.verdict, r.run.unwell, r.facts.Crash = reconcile.Healthy, nil, nil
 			w.sick = time.Time{}
 		}
-		return r.facts.Probe != before
+		return r.run.verdict != before
 	}
-	r.successes = 0
-	r.failures++
-	if r.failures >= w.health.Failures {
-		w.fell(strconv.Itoa(r.failures)+" probes in a row failed: "+err.Error(), now)
+	r.run.successes = 0
+	r.run.failures++
+	if r.run.failures >= w.health.Failures {
+		w.fell(strconv.Itoa(r.run.failures)+" probes in a row failed: "+err.Error(), now)
 	}
-	return r.facts.Probe != before
+	return r.run.verdict != before
 }
 
 // fell notes that probes have failed past their threshold. What was said first stays, so that it is logged once.
 func (w *watch) fell(why string, now time.Time) {
 	r := w.r
-	if r.facts.Probe == reconcile.Unhealthy && r.facts.ProbeErr != nil {
+	if r.run.verdict == reconcile.Unhealthy && r.run.unwell != nil {
 		return
 	}
 	next := "systemctl restart '" + r.unit + "' starts it anew."
@@ -235,8 +235,8 @@ func (w *watch) fell(why string, now time.Time) {
 		next = "It is restarted when this goes on for " + rounded(w.health.EscalateAfter) + " ([health] escalate_after)."
 	}
 	w.sick = now
-	r.facts.Probe = reconcile.Unhealthy
-	r.facts.ProbeErr = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+"). "+next)
+	r.run.verdict = reconcile.Unhealthy
+	r.run.unwell = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+"). "+next)
 }
 
 // escalates reports whether failing probes ever restart the engine. Where they do not even take ready away, they do not.
@@ -248,11 +248,11 @@ func (w *watch) escalates() bool {
 // whether it did, which it does once in a run, since the fault stays for as long as the run.
 func (s *Supervisor) escalate(w *watch, now time.Time) bool {
 	r := w.r
-	if !w.escalates() || r.facts.Probe != reconcile.Unhealthy || r.facts.Fault != nil || r.facts.Draining || now.Sub(w.sick) < w.health.EscalateAfter {
+	if !w.escalates() || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() || now.Sub(w.sick) < w.health.EscalateAfter {
 		return false
 	}
-	r.facts.Fault = registry.Fail(registry.CodeHealthFailed,
-		r.facts.ProbeErr.Message+"; this went on for "+rounded(now.Sub(w.sick))+", and the engine is restarted",
+	r.run.fault = registry.Fail(registry.CodeHealthFailed,
+		r.run.unwell.Message+"; this went on for "+rounded(now.Sub(w.sick))+", and the engine is restarted",
 		"Read the engine's log (poolctl logs "+r.id.Pool+"). [health] escalate_after says how long is waited.")
 	return true
 }

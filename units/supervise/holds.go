@@ -303,11 +303,11 @@ func (s *Supervisor) endRun(r *replica) {
 
 // proven notes how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
 func (s *Supervisor) proven(r *replica) {
-	if r.readySince.IsZero() || !r.known {
+	if r.run.readySince.IsZero() || !r.known {
 		return
 	}
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
-	change := r.past.State.Stable(r.policy(), r.readySince, now)
+	change := r.past.State.Stable(r.policy(), r.run.readySince, now)
 	if change.Forgotten {
 		s.resetCounters(r, "the engine has run well for long enough: its failures are forgotten")
 	}
@@ -315,7 +315,7 @@ func (s *Supervisor) proven(r *replica) {
 		s.breakerMoved(r, was)
 		s.mark(r)
 	}
-	if next := r.past.State.NextStable(r.policy(), r.readySince); !next.IsZero() {
+	if next := r.past.State.NextStable(r.policy(), r.run.readySince); !next.IsZero() {
 		s.wakeAt(time.Now().Add(next.Sub(now)))
 	}
 }

@@ -11,8 +11,8 @@ import (
 func (s *Supervisor) kill(r *replica) {
 	r.job.begin(reconcile.Kill)
 	unit := r.unit
-	r.fault = &fault{failure: r.facts.Fault, run: r.status.InvocationID, at: time.Now()}
-	s.Log.Warn("ending the engine's process, so that PID 1 starts it again: "+r.facts.Fault.Message, s.about(r)...)
+	r.fault = &fault{failure: r.run.fault, run: r.status.InvocationID, at: time.Now()}
+	s.Log.Warn("ending the engine's process, so that PID 1 starts it again: "+r.run.fault.Message, s.about(r)...)
 	s.ask(r, func(ctx context.Context) error { return s.PID1.Kill(ctx, unit) })
 }
 
@@ -35,7 +35,7 @@ func (s *Supervisor) ask(r *replica, call func(context.Context) error) {
 			}
 			r.job.end()
 			s.Log.Error("PID 1 did not take the job", append(s.about(r), "err", err)...)
-			r.facts.Fault, r.facts.Freed = nil, false
+			r.run.fault, r.facts.Freed = nil, false
 			s.settle(r)
 		}
 	}, s.broke(r))

@@ -61,7 +61,7 @@ func (s *Supervisor) settling(r *replica, now time.Time) bool {
 	return false
 }
 
-// leave notes that a run has ended: the driver gives its memory back soon, and what it used is known.
+// leave notes that a run ends, before its unit's change is taken: the driver gives its memory back soon, and what it used is known.
 func (s *Supervisor) leave(r *replica, now time.Time) {
 	for _, t := range r.targets {
 		s.left[t.GPU] = now
@@ -77,7 +77,7 @@ func (s *Supervisor) leave(r *replica, now time.Time) {
 
 // noteMemory takes new facts: the peak of what runs, and whether there is enough for what waits.
 func (s *Supervisor) noteMemory(r *replica) {
-	if r.facts.Unit == reconcile.Active && r.facts.Probe == reconcile.Healthy {
+	if r.facts.Unit == reconcile.Active && r.run.verdict == reconcile.Healthy {
 		s.notePeak(r)
 	}
 	enough, known := s.gpus.Enough(r.prep.need.Devices)
@@ -113,28 +113,29 @@ func (s *Supervisor) notePeak(r *replica) {
 	if len(r.targets) == 0 {
 		return
 	}
-	if len(r.peaks) != len(r.targets) || r.peaksOf != r.status.InvocationID {
-		r.peaks, r.peaksOf, r.began, r.recorded = make([]uint64, len(r.targets)), r.status.InvocationID, time.Now(), time.Time{}
+	p := &r.run.peaks
+	if len(p.bytes) != len(r.targets) {
+		*p = peaks{bytes: make([]uint64, len(r.targets)), began: time.Now()}
 	}
 	grown := false
 	for i, t := range r.targets {
-		if used := s.gpus.Used(r.unit, t.UUID); used > r.peaks[i] {
-			r.peaks[i], grown = used, true
+		if used := s.gpus.Used(r.unit, t.UUID); used > p.bytes[i] {
+			p.bytes[i], grown = used, true
 		}
 	}
-	if grown && time.Since(r.recorded) >= recordEvery {
+	if grown && time.Since(p.recorded) >= recordEvery {
 		s.record(r)
 	}
 }
 
 // record writes the peaks of the run down, beside the loop, where they are of what is wanted.
 func (s *Supervisor) record(r *replica) {
-	current := r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.facts.UnitSpec.Identity
-	if s.Memory == nil || !current || r.peaksOf != r.status.InvocationID || len(r.peaks) == 0 {
+	p := &r.run.peaks
+	if s.Memory == nil || !r.current() || len(p.bytes) == 0 {
 		return
 	}
-	r.recorded = time.Now()
-	load, sample := r.load(), memory.Sample{Run: r.peaksOf, Started: r.began, Devices: slices.Clone(r.peaks)}
+	p.recorded = time.Now()
+	load, sample := r.load(), memory.Sample{Run: r.run.id, Started: p.began, Devices: slices.Clone(p.bytes)}
 	s.effect(func(ctx context.Context) func() {
 		s.Memory.Record(ctx, load, sample)
 		return func() {}

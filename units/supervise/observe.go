@@ -98,62 +98,82 @@ func (s *Supervisor) byUnit(name string) *replica {
 	return s.replica(id)
 }
 
-// observe folds a unit's status into the replica's facts.
+// observe takes what PID 1 says of a replica's unit.
 func (s *Supervisor) observe(r *replica, st systemd.Status) {
-	before, was := r.facts, r.status
-	r.status = st
-	r.facts.Unit = phaseOf(st)
+	was, before := r.status, r.facts.Unit
+	phase := phaseOf(st)
 	if s.unconfirmed(r, st) {
-		r.facts.Unit = reconcile.Backoff
+		phase = reconcile.Backoff
 	}
+	if has(before) && !has(phase) {
+		s.leave(r, time.Now())
+	}
+	r.takeStatus(st, phase)
+	s.followRun(r, st.InvocationID, before)
+	r.takeMask()
+	s.adoptEndpoint(r)
+	s.countRestarts(r, was)
+	s.countRun(r, was, before)
+	s.explainEnd(r, st, before)
+	r.finishJob()
+	s.followHealth(r)
+}
+
+// has reports whether a unit has a process in a phase, or is about to.
+func has(p reconcile.Phase) bool { return p == reconcile.Starting || p == reconcile.Active }
+
+// takeStatus keeps what PID 1 says, and drops what counted for the phase that is over.
+func (r *replica) takeStatus(st systemd.Status, phase reconcile.Phase) {
+	r.status, r.facts.Unit = st, phase
 	r.facts.UnitSpec = parseSpec(st.LogFields[render.FieldSpecHash])
-	if r.facts.Unit == reconcile.Absent {
+	if phase == reconcile.Absent {
 		r.limits = ""
 	} else if r.limits != "" {
 		r.facts.UnitSpec.Limits = r.limits
 	}
-	if st.InvocationID != was.InvocationID || r.facts.Unit != reconcile.Active {
-		r.facts.Probe, r.facts.ProbeErr = reconcile.Unprobed, nil
-		r.failures, r.successes = 0, 0
-	}
-	if st.InvocationID != was.InvocationID || r.facts.Unit != reconcile.Active {
-		s.endDrain(r) // it was of a run that has ended, seen or, while the connection was lost, unseen
-	}
 	if !r.facts.Exists() {
 		r.job.stopErr = nil
 	}
-	if st.InvocationID != was.InvocationID || r.facts.Unit != reconcile.Active {
-		r.explainBy(r.facts.Fault, was.InvocationID, time.Now())
-		r.facts.Fault = nil
-	}
-	r.facts.EndedItself = endedItself(r.facts.Unit, st)
-	if r.facts.Unit != reconcile.Backoff {
+	r.facts.EndedItself = endedItself(phase, st)
+	if phase != reconcile.Backoff {
 		r.facts.Freed = false
 	}
-	if r.facts.Unit != reconcile.Exited {
+	if phase != reconcile.Exited {
 		r.facts.Revive = false // the wish is granted: the next stop is another
 	}
-	if before.Unit == reconcile.Active || before.Unit == reconcile.Starting {
-		if now := r.facts.Unit; now != reconcile.Active && now != reconcile.Starting {
-			s.leave(r, time.Now())
-		}
+}
+
+// followRun ends a run when its unit leaves "active", and replaces it when the unit has another invocation: the end may have gone
+// unseen while the connection was lost.
+func (s *Supervisor) followRun(r *replica, id string, before reconcile.Phase) {
+	if goesOn := before != reconcile.Active || r.facts.Unit == reconcile.Active; goesOn && id == r.run.id {
+		return
 	}
-	r.takeMask()
-	if st.InvocationID != was.InvocationID {
-		r.slots = 0 // the new run may take more requests at once, or fewer
+	r.run.endDrain()
+	s.stopHealth(r)
+	r.explainBy(r.run.fault, r.run.id, time.Now())
+	if id != r.run.id {
+		r.run = run{id: id}
 	}
-	s.adoptEndpoint(r)
-	s.countRestarts(r, was)
-	s.seen(r, st)
-	if st.InvocationID != was.InvocationID && was.InvocationID != "" && (r.facts.Unit == reconcile.Starting || r.facts.Unit == reconcile.Active) && r.job.action != reconcile.Start {
+}
+
+// countRun counts what PID 1 started or ended by itself.
+func (s *Supervisor) countRun(r *replica, was systemd.Status, before reconcile.Phase) {
+	s.seen(r, r.status)
+	if other := r.status.InvocationID != was.InvocationID && was.InvocationID != ""; other && has(r.facts.Unit) && r.job.action != reconcile.Start {
 		s.beginRun(r) // PID 1's own restart, or an administrator's
 	}
-	if r.facts.Unit == reconcile.Exited && before.Unit != reconcile.Exited && r.past.State.BreakerNow() == restarts.HalfOpen {
+	ended := r.facts.Unit == reconcile.Exited && before != reconcile.Exited
+	if ended && r.past.State.BreakerNow() == restarts.HalfOpen {
 		s.endRun(r) // the trial was stopped, or ended by itself with status 0
 	}
 	if r.runs() {
 		r.release() // what held its start back is over, also where it was another manager that saw it begin
 	}
+}
+
+// explainEnd finds out why a run ended, if it did.
+func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.Phase) {
 	switch r.job.action {
 	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
@@ -163,18 +183,29 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 		}
 	default:
 		s.crashed(r, st)
-		if r.facts.Unit == reconcile.Broken && before.Unit != reconcile.Broken {
+		if r.facts.Unit == reconcile.Broken && before != reconcile.Broken {
 			s.gaveUp(r)
 		}
 	}
-	if r.job.action == reconcile.Kill && r.facts.Unit != reconcile.Active || r.job.action == reconcile.Hasten && r.facts.Unit != reconcile.Backoff {
-		r.job.end()
+}
+
+// finishJob ends a call to PID 1 whose success shows in the unit.
+func (r *replica) finishJob() {
+	switch r.job.action {
+	case reconcile.Kill:
+		if r.facts.Unit != reconcile.Active {
+			r.job.end()
+		}
+	case reconcile.Hasten:
+		if r.facts.Unit != reconcile.Backoff {
+			r.job.end()
+		}
+	case reconcile.Start:
+		if r.facts.Exists() {
+			r.job.end()
+			r.started() // PID 1 has it; the rest comes as unit changes
+		}
 	}
-	if r.job.action == reconcile.Start && r.facts.Exists() {
-		r.job.end()
-		r.started() // PID 1 has it; the rest comes as unit changes
-	}
-	s.followHealth(r)
 }
 
 // crashed keeps why the last run ended badly, until the engine is ready again.

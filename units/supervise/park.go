@@ -131,10 +131,10 @@ func (s *Supervisor) parkedUp(e *entry) {
 // hurry ends an engine whose stop at a deadline a former manager had begun, and did not live to end by force.
 func (s *Supervisor) hurry(r *replica) {
 	late := r.facts.Unit == reconcile.Stopping && r.job.action == reconcile.None && r.noted() != nil
-	if !late || r.hurried == r.status.InvocationID {
+	if !late || r.run.killed {
 		return
 	}
-	r.hurried = r.status.InvocationID
+	r.run.killed = true
 	unit := r.unit
 	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.Kill(ctx, unit)

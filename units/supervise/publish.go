@@ -70,9 +70,9 @@ func (s *Supervisor) assess(r *replica) {
 	}
 	switch {
 	case !v.Ready:
-		r.readySince = time.Time{}
-	case r.readySince.IsZero():
-		r.readySince = s.Clock.SinceBoot()
+		r.run.readySince = time.Time{}
+	case r.run.readySince.IsZero():
+		r.run.readySince = s.Clock.SinceBoot()
 	}
 	s.proven(r)
 	s.logFailure(r, v.Failure)
@@ -167,7 +167,7 @@ func (r *replica) slotsTotal() int {
 	if a, ok := r.adapter(); ok && a.SlotsPath() == "" {
 		return 1
 	}
-	return r.slots
+	return r.run.slots
 }
 
 // snapshot is the replica as the registry shows it.

@@ -23,10 +23,10 @@ func (w *watch) queue(ctx context.Context) *int {
 
 // queueDepth is what the engine that runs now said last of its queue; nil: not known.
 func (r *replica) queueDepth() *int {
-	if r.watch == nil {
+	if r.run.watch == nil {
 		return nil
 	}
-	return r.watch.queued
+	return r.run.watch.queued
 }
 
 // offers is the context of one request and what the engine can be asked for, by the version that it runs or should run.

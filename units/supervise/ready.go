@@ -100,7 +100,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 	r.prep.done(ready, unit)
 	r.takeMask()
 	r.facts.GPU = s.gpus.Blocked(r.targets, time.Now())
-	if !r.facts.Draining && r.facts.Unit != reconcile.Broken {
+	if !r.run.draining() && r.facts.Unit != reconcile.Broken {
 		r.job.startAt = time.Time{}
 	}
 	return nil

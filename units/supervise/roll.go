@@ -130,7 +130,7 @@ func (e *entry) replacedFails(rec *rollout.Record) *registry.Failure {
 		case side.Failed != nil:
 			return side.Failed
 		case side.Sick:
-			return r.facts.ProbeErr
+			return r.run.unwell
 		}
 	}
 	return nil
@@ -147,17 +147,19 @@ func (r *replica) sideFacts() rollout.Side {
 		return rollout.Side{}
 	}
 	f := r.view()
-	return rollout.Side{
+	side := rollout.Side{
 		Known:    true,
 		Exists:   f.Unit != reconcile.Absent || f.Op == reconcile.Start || f.Op == reconcile.Stop || f.Op == reconcile.Clear,
 		Prepared: f.Prepare == reconcile.Done,
 		Ready:    reconcile.Assess(f).Ready,
 		Sick:     f.Unit == reconcile.Active && f.Probe == reconcile.Unhealthy,
 		Drained:  f.Draining && f.Drained || idle(f),
-		Overdue:  r.overdue,
-		Held:     r.heldThen,
 		Failed:   hasFailed(f),
 	}
+	if d := r.run.drain; d != nil {
+		side.Overdue, side.Held = d.overdue, d.heldThen
+	}
+	return side
 }
 
 // hasFailed is why a replica does not come up, nil while it may.
@@ -202,7 +204,7 @@ func (s *Supervisor) rolls(r *replica) bool {
 		return true // it may be this very reload that is being written down
 	}
 	from := e.intent.Current
-	if from == nil || r.facts.Probe != reconcile.Healthy || r.facts.Draining || time.Now().Before(e.saveAfter) {
+	if from == nil || r.run.verdict != reconcile.Healthy || r.run.draining() || time.Now().Before(e.saveAfter) {
 		return time.Now().Before(e.saveAfter)
 	}
 	s.queue(e, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
@@ -249,11 +251,15 @@ func cancelled(rec *rollout.Record, why string) *rollout.Record {
 
 // yieldAgain brings a drain up to what a reload asks of the replica now.
 func (r *replica) yieldAgain() {
-	if !r.facts.Yields {
-		r.overdue = false
+	d := r.run.drain
+	if d == nil {
+		return
 	}
-	if r.facts.Parked && r.drainOf != nil {
-		r.drainOf.until = r.entry.drainUntil
+	if !r.facts.Yields {
+		d.overdue = false
+	}
+	if r.facts.Parked {
+		d.until = r.entry.drainUntil
 	}
 }
 
@@ -275,8 +281,7 @@ func (s *Supervisor) noteCurrent(e *entry) {
 		return
 	}
 	for _, r := range e.replicas {
-		same := r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.facts.UnitSpec.Identity
-		if r.wasReady && same && r.facts.Wanted && samePool(r.want, e.desired) {
+		if r.wasReady && r.current() && r.facts.Wanted && samePool(r.want, e.desired) {
 			next, version := e.intent, e.desired
 			next.Current = &version
 			s.save(e, next, func(err error) {

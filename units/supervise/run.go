@@ -1,0 +1,46 @@
+package supervise
+
+import (
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+)
+
+// run is everything that belongs to one invocation of a replica's unit. It is replaced when the InvocationID changes: nothing of
+// it is ever carried over to the next run. It counts while the unit is active; view leaves it out otherwise.
+type run struct {
+	id string // the InvocationID; "": there has been none
+
+	verdict   reconcile.Probe
+	unwell    *registry.Failure // why the verdict is Unhealthy
+	failures  int               // probes that failed in a row
+	successes int               // and that succeeded
+
+	watch      *watch            // its probes and generations; nil: not probed
+	drain      *drain            // nil: takes work
+	fault      *registry.Failure // why its process must be ended; nil: it need not
+	slots      int               // requests at once, as the engine says; 0: not asked yet
+	peaks      peaks
+	readySince time.Time // on the clock since the boot; zero: it is not ready
+	killed     bool      // in a stop that a former manager had begun
+}
+
+// peaks is the most memory that a run has used of each device of its mask.
+type peaks struct {
+	bytes    []uint64
+	began    time.Time // when the run was first seen to serve
+	recorded time.Time // when they were written down last
+}
+
+// draining reports whether a drain was begun, and drained whether it is over.
+func (u *run) draining() bool { return u.drain != nil }
+func (u *run) drained() bool  { return u.drain != nil && u.drain.over }
+
+// endDrain drops the drain: the unit ended, or the engine takes work again.
+func (u *run) endDrain() {
+	if u.drain != nil {
+		u.drain.cancel()
+		u.drain = nil
+	}
+}
