@@ -20,6 +20,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -58,7 +59,8 @@ func (d *daemon) build() error {
 	}
 	helper := gpu.New(gpu.Options{Socket: d.o.gpuSocket, Log: d.log})
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
-	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Calls: client.Calls, Log: d.log})
+	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
+		Calls: client.Calls, Log: d.log})
 	beat, err := beatEvery()
 	if err != nil {
 		return errors.Join(err, store.Close())

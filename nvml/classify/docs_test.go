@@ -13,8 +13,8 @@ import (
 
 var update = flag.Bool("update", false, "write this package's part of docs/reference/gpu-errors.md")
 
-// healthPart is where the part begins that package health prints.
-const healthPart = "<!-- From here on written by go test ./nvml/health -update; do not edit. -->\n"
+// nextPart is where the part begins that package engine prints.
+const nextPart = "<!-- From here on written by go test ./units/engine -update; do not edit. -->\n"
 
 // TestTableInDocs prints the table; the operator's page shows it as it is in the code.
 func TestTableInDocs(t *testing.T) {
@@ -23,9 +23,9 @@ func TestTableInDocs(t *testing.T) {
 	if err != nil && !*update {
 		t.Fatal(err)
 	}
-	mine, rest, _ := strings.Cut(string(have), healthPart)
+	mine, rest, _ := strings.Cut(string(have), nextPart)
 	if *update {
-		if err := os.WriteFile(path, []byte(page()+healthPart+rest), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(page()+nextPart+rest), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -64,15 +64,7 @@ func page() string {
 		printRow(&b, r.when, r.class, r.scope, r.action, r.code, r.hint)
 	}
 	b.WriteString("\nAn engine's line that quotes a request is ignored. Too little memory is not held against an " +
-		"engine that goes on with `" + retryPhrase + "`.\n")
-	b.WriteString("\n## Engines that run without their GPU\n\nA start whose log has one of these lines fails with " +
-		"`GPU_UNAVAILABLE`. All of them apply to an engine of kind `command`.\n\n" +
-		"| engines | line (regular expression) | meaning |\n| --- | --- | --- |\n")
-	for _, r := range fallbackRows {
-		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", strings.ReplaceAll(r.engines, " ", ", "),
-			strings.ReplaceAll(strings.TrimPrefix(r.pattern.String(), "(?i)"), "|", `\|`), r.why)
-	}
-	b.WriteString("\n")
+		"engine that goes on with `" + retryPhrase + "`.\n\n")
 	return b.String()
 }
 

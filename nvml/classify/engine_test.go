@@ -1,6 +1,7 @@
 package classify_test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -60,9 +61,6 @@ func TestEngineLogPassesOver(t *testing.T) {
 			if v, ok := classify.EngineLog(line); ok {
 				t.Errorf("classified as %+v", v)
 			}
-			if why, ok := classify.Fallback("llamacpp", line); ok {
-				t.Errorf("a fallback: %s", why)
-			}
 		})
 	}
 }
@@ -93,38 +91,15 @@ func TestReason(t *testing.T) {
 	}
 }
 
-// fallbackCases: want "" means that the line says nothing for that engine.
-var fallbackCases = []struct{ name, engine, line, want string }{
-	{"llamacpp/none_offloaded", "llamacpp", "load_tensors: offloaded 0/33 layers to GPU", "no layer"},
-	{"llamacpp/old_prefix", "llamacpp", "llm_load_tensors: offloaded 0/33 layers to GPU", "no layer"},
-	{"llamacpp/some_offloaded", "llamacpp", "load_tensors: offloaded 10/33 layers to GPU", ""},
-	{"llamacpp/all_offloaded", "llamacpp", "load_tensors: offloaded 33/33 layers to GPU", ""},
-	{"llamacpp/no_usable", "llamacpp", "warning: no usable GPU found, --gpu-layers option will be ignored", "no usable GPU"},
-	{"llamacpp/cuda_init", "llamacpp", "ggml_cuda_init: failed to initialize CUDA: unknown error", "CUDA could not be started"},
-	{"llamacpp/found", "llamacpp", "ggml_cuda_init: found 1 CUDA devices:", ""},
-	{"vllm/no_gpus", "vllm", "RuntimeError: No CUDA GPUs are available", "no GPU"},
-	{"vllm/infer", "vllm", "RuntimeError: Failed to infer device type", "no GPU"},
-	{"vllm/cpu_platform", "vllm", "INFO 02-07 01:56:16 [__init__.py:239] Automatically detected platform cpu.", "CPU"},
-	{"vllm/cuda_platform", "vllm", "INFO 02-07 01:56:16 [__init__.py:239] Automatically detected platform cuda.", ""},
-	{"vllm/no_platform", "vllm", "INFO 04-03 09:29:49 [__init__.py:243] No platform detected, vLLM is running on UnspecifiedPlatform", "no GPU"},
-	{"tgi/torch", "tgi", "RuntimeError: No CUDA GPUs are available", "no GPU"},
-	{"triton/pinned", "triton", "W0907 17:13:12.624284 88 pinned_memory_manager.cc:236] Unable to allocate pinned system memory, pinned memory pool will not be available: no CUDA-capable device is detected", "no GPU"},
-	{"triton/pinned_other_reason", "triton", "pinned memory pool will not be available: out of host memory", ""},
-	{"triton/metrics", "triton", "W0728 10:07:39.947975 8 metrics.cc:274] Cannot get CUDA device count, GPU metrics will not be available", "cannot count"},
-	{"triton/container", "triton", "WARNING: The NVIDIA Driver was not detected.  GPU functionality will not be available.", "no NVIDIA driver"},
-	{"triton/said_with_a_gpu_too", "triton", "E0211 06:05:55.864870 2860 server.cc:243] CudaDriverHelper has not been initialized.", ""},
-	{"another_engines_line", "vllm", "load_tensors: offloaded 0/33 layers to GPU", ""},
-	{"command/any_line", "command", "load_tensors: offloaded 0/33 layers to GPU", "no layer"},
-	{"command/quoted", "command", `prompt: "offloaded 0/33 layers to GPU"`, ""},
-}
-
-func TestFallback(t *testing.T) {
-	for _, c := range fallbackCases {
-		t.Run(c.name, func(t *testing.T) {
-			why, ok := classify.Fallback(c.engine, c.line)
-			if ok != (c.want != "") || !contains(why, c.want) {
-				t.Errorf("Fallback = %q %t, want %q", why, ok, c.want)
-			}
-		})
+func TestOnCPU(t *testing.T) {
+	fallbacks := []classify.Fallback{{Pattern: regexp.MustCompile(`(?i)no layer on (?:a|the) gpu`), Why: "no layer"}}
+	for line, want := range map[string]string{
+		"load: No layer on the GPU":     "no layer",
+		"load: 3 layers on the GPU":     "",
+		`prompt: "no layer on the gpu"`: "",
+	} {
+		if why, ok := classify.OnCPU(fallbacks, line); why != want || ok != (want != "") {
+			t.Errorf("%q = %q, %t; want %q", line, why, ok, want)
+		}
 	}
 }

@@ -22,6 +22,7 @@ const maxDevices = 256
 // pool nor a removed GPU has a series.
 type devices struct {
 	registry *registry.Registry
+	engines  []string // the values of the label engine
 	now      func() time.Time
 
 	utilization, used *prometheus.Desc // of each replica on each of its devices
@@ -30,10 +31,10 @@ type devices struct {
 	omitted           *prometheus.Desc
 }
 
-func newDevices(r *registry.Registry, now func() time.Time) *devices {
+func newDevices(r *registry.Registry, engines []string, now func() time.Time) *devices {
 	of := []string{"engine", "engine_version", "pool_id", "replica_id", "device"}
 	return &devices{
-		registry: r, now: now,
+		registry: r, engines: engines, now: now,
 		utilization: prometheus.NewDesc("gpu_utilization", "Share of time in which the device that a replica may use had work, of whomever, in percent. Absent where the driver does not tell, as for MIG partitions.", of, nil),
 		used:        prometheus.NewDesc("vram_used_bytes", "Memory of the device that the replica's processes hold. Absent where the driver does not tell.", of, nil),
 		total:       prometheus.NewDesc("vram_total_bytes", "Memory of a GPU, or of each partition of a GPU in MIG mode.", []string{"device"}, nil),

@@ -19,7 +19,8 @@ import (
 func onGPUs(age time.Duration) (*registry.Registry, *Metrics) {
 	reg := registry.New()
 	facts := registrytest.Devices()
-	m := New(Options{Registry: reg, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }})
+	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"llamacpp", "vllm"},
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }})
 	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma(), registrytest.Llama()}) {
 		reg.Put(p)
 	}

@@ -22,6 +22,7 @@ import (
 type Options struct {
 	Registry *registry.Registry
 	Version  string           // of the daemon
+	Engines  []string         // every kind that a pool may have: the values of the label engine
 	Calls    func() uint64    // method calls made to PID 1 so far; nil: no such metric
 	Log      *slog.Logger     // for what goes wrong in a scrape
 	Now      func() time.Time // the age of facts is told by it; nil: time.Now
@@ -81,7 +82,7 @@ func New(o Options) *Metrics {
 	}
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications, m.resets,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration, m.reloads.done, m.reloads.failed,
-		newPools(o.Registry), newDevices(o.Registry, now), buildInfo(o.Version),
+		newPools(o.Registry), newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {
 		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

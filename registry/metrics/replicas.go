@@ -8,9 +8,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// engines are the values of the label engine: four, and one for any other program.
-var engines = []string{"llamacpp", "vllm", "tgi", "triton", "command"}
-
 // collectReplicas gives each replica a series on each device that it may use or does use.
 func (c *devices) collectReplicas(s *registry.Snapshot, all []deviceSeries, fresh bool, gauge func(*prometheus.Desc, float64, ...string)) {
 	versions := vocabulary{limit: maxVersions} // of this scrape, so that those of removed pools make room
@@ -22,7 +19,7 @@ func (c *devices) collectReplicas(s *registry.Snapshot, all []deviceSeries, fres
 			if len(on) == 0 {
 				continue
 			}
-			if shown == maxReplicas || !slices.Contains(engines, p.Engine) {
+			if shown == maxReplicas || !slices.Contains(c.engines, p.Engine) {
 				omitted++ // an engine that this version does not know can only be an orphan's
 				continue
 			}

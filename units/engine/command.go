@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -73,3 +74,6 @@ func (command) CountsIdle() bool { return false }
 func (command) QueuePath() string            { return "" }
 func (command) Queue([]byte) (int, error)    { return 0, errNotReported }
 func (command) Workloads(pool.Pool) []string { return nil }
+
+// Fallbacks are those of all engines: the program may be any of them behind a script.
+func (command) Fallbacks() []classify.Fallback { return everyFallback() }

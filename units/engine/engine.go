@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -27,6 +28,7 @@ type Adapter interface {
 	starting
 	serving
 	memory
+	logging
 	ending
 }
 
@@ -98,6 +100,13 @@ type memory interface {
 	// CacheTypes are the types of the KV cache that CacheArgs chooses from; nil: it has no choice.
 	CacheTypes() []string
 	CacheArgs(kind string) []string
+}
+
+// logging is what an engine's log says.
+type logging interface {
+	// Fallbacks are the lines by which it says that it runs, or is about to run, without its GPU;
+	// nil: it says nothing.
+	Fallbacks() []classify.Fallback
 }
 
 // ending is how an engine ends.

@@ -83,7 +83,8 @@ func noTensorSplit(p pool.Pool) []pool.Refusal {
 	if len(p.TensorSplit) == 0 {
 		return nil
 	}
-	return []pool.Refusal{pool.Refuse("tensor_split", `Remove tensor_split; it works with engine "llamacpp".`,
+	splitting := strings.Join(Where(func(a Adapter) bool { return a.SplitsByShare() }), ", ")
+	return []pool.Refusal{pool.Refuse("tensor_split", "Remove tensor_split; it works with engine "+splitting+".",
 		"tensor_split has no meaning for engine %q, which splits evenly", p.Engine)}
 }
 

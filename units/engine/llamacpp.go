@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -338,4 +339,19 @@ func (llamaCpp) Workloads(p pool.Pool) []string {
 		return []string{WorkEmbedding}
 	}
 	return []string{WorkCompletion}
+}
+
+func (llamaCpp) Fallbacks() []classify.Fallback {
+	return []classify.Fallback{
+		// src/llama-model.cpp, load_tensors: "%s: offloaded %d/%d layers to GPU". A part is the
+		// operator's choice, none is not.
+		fallback(`offloaded 0/\d+ layers to GPU`, "the engine put no layer of the model on its GPU"),
+		// common/arg.cpp: "warning: no usable GPU found, --gpu-layers option will be ignored"
+		fallback(`no usable GPU found`, "the engine found no usable GPU"),
+		// ggml/src/ggml-cuda/ggml-cuda.cu: "%s: failed to initialize CUDA: %s"
+		fallback(`ggml_cuda_init: failed to initialize CUDA`, "CUDA could not be started in the engine"),
+		// common/arg.cpp, where the build has no backend
+		fallback(`compiled without (?:support for )?GPU (?:support|offload)`, "the engine was built without GPU support"),
+		cudaFallback(),
+	}
 }

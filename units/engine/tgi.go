@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -125,3 +126,7 @@ func (tgi) QueuePath() string { return "/metrics" }
 func (tgi) Queue(body []byte) (int, error) { return sumGauges(body, "tgi_queue_size") }
 
 func (tgi) Workloads(pool.Pool) []string { return []string{WorkCompletion} }
+
+func (tgi) Fallbacks() []classify.Fallback {
+	return append(torchFallbacks(), containerFallback(), cudaFallback())
+}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -98,3 +99,15 @@ func (triton) CountsIdle() bool { return true }
 func (triton) QueuePath() string            { return "" }
 func (triton) Queue([]byte) (int, error)    { return 0, errNotReported }
 func (triton) Workloads(pool.Pool) []string { return nil }
+
+// Fallbacks: "CUDA memory pool disabled" and "CudaDriverHelper has not been initialized" are logged
+// with a working GPU too.
+func (triton) Fallbacks() []classify.Fallback {
+	return []classify.Fallback{
+		// core, src/pinned_memory_manager.cc
+		fallback(`pinned memory pool will not be available: (?:no CUDA-capable device|CUDA driver version is insufficient)`,
+			"Triton found no GPU"),
+		fallback(`Cannot get CUDA device count`, "Triton cannot count its GPUs"), // core, src/metrics.cc
+		containerFallback(), cudaFallback(),
+	}
+}

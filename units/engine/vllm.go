@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -168,4 +169,14 @@ func (vllm) Workloads(p pool.Pool) []string {
 		return nil
 	}
 	return []string{WorkCompletion}
+}
+
+func (vllm) Fallbacks() []classify.Fallback {
+	return append(torchFallbacks(),
+		// vllm/config, DeviceConfig: RuntimeError("Failed to infer device type")
+		fallback(`Failed to infer device type`, "vLLM found no GPU"),
+		// vllm/platforms/__init__.py: "Automatically detected platform %s."
+		fallback(`Automatically detected platform cpu\b`, "vLLM runs on the CPU"),
+		fallback(`vLLM is running on UnspecifiedPlatform`, "vLLM found no GPU"),
+		containerFallback(), cudaFallback())
 }

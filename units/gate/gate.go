@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	engines "github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
@@ -84,7 +85,7 @@ func (o Options) answered(ctx context.Context, s Sample, w *watched, journalctl 
 		o.Log.Println(text)
 		return exit.Ready
 	}
-	g := &gpuLog{engine: o.Engine, invocation: o.Invocation, journalctl: journalctl, stream: w.stream,
+	g := &gpuLog{fallbacks: engines.Fallbacks(o.Engine), invocation: o.Invocation, journalctl: journalctl, stream: w.stream,
 		within: cmp.Or(o.logWithin, logWithin), log: o.Log}
 	if why := g.fallback(ctx, text); why != "" {
 		o.Log.Println("the engine was given a GPU and runs without it: " + why)

@@ -21,7 +21,7 @@ const logWithin = 10 * time.Second
 
 // gpuLog looks for the line by which an engine that was given a GPU says that it runs without one.
 type gpuLog struct {
-	engine     string // the kind, as in a pool file
+	fallbacks  []classify.Fallback
 	invocation string
 	journalctl string // the program
 	stream     int    // the engine's own way to the journal; -1: not known
@@ -98,7 +98,7 @@ func (g *gpuLog) read(out *os.File, mark string, exact bool) (why string, err er
 	for scanner.Scan() {
 		pid, text := logLine(scanner.Bytes())
 		if pid != os.Getpid() {
-			if reason, found := classify.Fallback(g.engine, text); found {
+			if reason, found := classify.OnCPU(g.fallbacks, text); found {
 				return fmt.Sprintf("%s; its log says %q", reason, cut(text, 200)), nil
 			}
 		} else if text == mark {
