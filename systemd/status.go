@@ -31,6 +31,16 @@ func statusProperties() []string {
 // listedProperties are those that a listing tells too, so that they need not be asked for.
 func listedProperties() []string { return []string{"LoadState", "ActiveState", "SubState", "Job"} }
 
+// runIdentity are the properties that differ from run to run: of two equal values, no run began and
+// no restart was queued between them.
+func runIdentity() []string { return []string{"InvocationID", "NRestarts"} }
+
+// runProperties are read after statusProperties, so that a run, its counter and its state are of one
+// moment: PID 1 goes on between the answers of a read, and the signals that tell of it come later.
+func runProperties() []string {
+	return append([]string{"ActiveState", "SubState", "Job"}, runIdentity()...)
+}
+
 // unsignalledProperties are those of statusProperties that may change without PropertiesChanged: the
 // first four always do, the others at ResetFailedUnit.
 func unsignalledProperties() []string {

@@ -41,9 +41,11 @@ type followed struct {
 // reading is one read of several properties; it is known by its address.
 type reading struct {
 	unit       string
-	properties []string // asked for in this order
-	left       int      // answers that are out
-	next       []string // to be asked for afterwards, because the answers may be too old to show it
+	properties []string   // asked for in this order
+	left       int        // answers that are out
+	run        properties // of runIdentity, as answered first
+	torn       bool       // another run began, or a restart was queued, during the read
+	next       []string   // to be asked for afterwards, because the answers may be too old to show it
 }
 
 // action is one thing to do; exactly one field is set.
@@ -71,7 +73,7 @@ func newWatcher(pattern string, keep []string, known func(property string) bool)
 
 		signalled: slices.Concat(listedProperties(), statusProperties(), keep),
 
-		full:   slices.DeleteFunc(slices.Concat(statusProperties(), keep, []string{"LoadState"}), missing),
+		full:   slices.DeleteFunc(slices.Concat(statusProperties(), runProperties(), keep, []string{"LoadState"}), missing),
 		rest:   slices.DeleteFunc(slices.Concat(unsignalledProperties(), keep, []string{"LoadState"}), missing),
 		units:  make(map[string]*followed),
 		checks: make(map[string]bool),
@@ -157,6 +159,7 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 	}
 	if value != nil {
 		u.props[name] = compact(name, value)
+		r.compare(name, value)
 	}
 	if r.left--; r.left > 0 {
 		return nil
@@ -167,6 +170,9 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 	if state := u.props.str("LoadState"); state == notFound || state == "" {
 		return w.drop(u.name)
 	}
+	if r.torn {
+		return w.ask(u, w.full)
+	}
 	u.whole = true
 	delete(w.first, u.name)
 	actions := w.show(u)
@@ -174,6 +180,21 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 		actions = append(actions, w.ask(u, r.next)...)
 	}
 	return append(actions, w.syncWhenDone()...)
+}
+
+// compare notes whether a property that tells one run from another changed during the read.
+func (r *reading) compare(name string, value any) {
+	if !slices.Contains(runIdentity(), name) {
+		return
+	}
+	if first, again := r.run[name]; again {
+		r.torn = r.torn || !reflect.DeepEqual(first, value)
+		return
+	}
+	if r.run == nil {
+		r.run = make(properties)
+	}
+	r.run[name] = value
 }
 
 // unitNew handles UnitNew. The unit is looked up before it is read, because a question about a unit that

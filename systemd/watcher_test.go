@@ -379,6 +379,39 @@ func TestWatcher(t *testing.T) {
 	}
 }
 
+// TestWatcherReadsOneRun: a run that begins, or a restart that is queued, during a read has the unit read again, so that no status mixes runs.
+func TestWatcherReadsOneRun(t *testing.T) {
+	run := func(id byte, restarts uint32) properties {
+		values := state("activating", "auto-restart", 0)
+		values["InvocationID"], values["NRestarts"], values["LoadState"] = []byte{id}, restarts, "loaded"
+		return values
+	}
+	for _, c := range []struct {
+		name   string
+		before properties
+		after  properties
+		want   []string
+	}{
+		{"nothing_happens", run(1, 0), run(1, 0), []string{"read e@a", "synced [e@a=auto-restart]"}},
+		{"a_restart_is_queued", run(1, 0), run(1, 1), []string{"read e@a", "read e@a", "synced [e@a=auto-restart]"}},
+		{"another_run_begins", run(1, 1), run(2, 1), []string{"read e@a", "read e@a", "synced [e@a=auto-restart]"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStory()
+			s.list("e@a")
+			r := s.reads["e@a"]
+			s.answerSome(r, len(statusProperties()), c.before)
+			s.answerSome(r, r.left, c.after)
+			if next := s.reads["e@a"]; next != r {
+				s.answer("e@a", c.after)
+			}
+			if diff := cmp.Diff(c.want, s.said); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestWatcherAsksOnlyForWhatExists(t *testing.T) {
 	known := func(name string) bool { return name != "RestartUSecNext" && name != "Misspelt" }
 	w := newWatcher("e@*", []string{"CPUWeight", "Misspelt"}, known)
