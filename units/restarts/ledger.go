@@ -1,0 +1,147 @@
+package restarts
+
+import "slices"
+
+// Ledger counts the runs of one replica's engine that failed, each exactly once, from what PID 1
+// reports of the replica's unit. It is plain data for JSON; its zero value is a replica that never
+// ran. What PID 1 says of a unit without a run is not for it.
+//
+// A run is known by its InvocationID. PID 1 increments NRestarts when it queues the job of a
+// restart: after the run has failed and before the next begins, and also where its start limit then
+// refuses that job. It sets NRestarts to 0 at ResetFailedUnit, and at a start by hand after a stop or
+// a failure without a restart. Signals are merged on a busy host and the manager may be away, so runs
+// may begin and fail between two observations: of these, only the counter knows.
+//
+// Failed never decreases and is never more than the truth. It is less only where NRestarts was reset
+// after a change that no observation showed: PID 1 has no other record of it.
+type Ledger struct {
+	Failed   int      `json:"failed,omitempty"`   // runs that failed, in all
+	Run      string   `json:"run,omitempty"`      // the newest run
+	Before   int      `json:"before,omitempty"`   // runs that had failed when Run began
+	Counter  int      `json:"counter,omitempty"`  // NRestarts when Run began
+	Restarts int      `json:"restarts,omitempty"` // NRestarts when it was last observed
+	End      End      `json:"end,omitempty"`      // how Run ended
+	Former   []string `json:"former,omitempty"`   // runs before Run, the newest last
+}
+
+// End is how a run ended.
+type End string
+
+// The ends.
+const (
+	EndNone    End = ""        // it goes on, as far as is known
+	EndFailed  End = "failed"  // badly: it counts
+	EndStopped End = "stopped" // on purpose, or with nothing wrong
+)
+
+// Phase is what PID 1 does with a unit, as far as NRestarts depends on it.
+type Phase int
+
+// The phases.
+const (
+	PhaseRuns   Phase = iota // the newest run has not ended, or how it ended is not known yet
+	PhaseFailed              // the newest run failed, and NRestarts does not count the restart after it
+	PhaseQueued              // the newest run failed, and NRestarts counts the restart after it
+	PhaseDown                // the newest run is over; it failed if NRestarts counts a restart after it
+)
+
+// Sight is one observation of a unit: what it was at one moment, which may be past.
+type Sight struct {
+	Run      string // InvocationID
+	Restarts int    // NRestarts
+	Phase    Phase
+}
+
+// Ends are the failed runs that an observation adds. The newest is not among Unseen.
+type Ends struct {
+	Unseen int    // runs whose end was not observed
+	Run    string // the run whose end this observation shows; "" where it shows none
+}
+
+// formerRuns is how many runs are remembered so that a late observation of them changes nothing.
+const formerRuns = 8
+
+// Observe takes what PID 1 reports, and returns the failed runs that were not counted yet.
+func (l *Ledger) Observe(s Sight) Ends {
+	if s.Run == "" || slices.Contains(l.Former, s.Run) {
+		return Ends{}
+	}
+	was := l.Failed
+	began := s.began()
+	switch {
+	case s.Run != l.Run:
+		l.next(s, began)
+	case s.Restarts < l.Restarts: // reset during this run
+		l.Counter = began
+	}
+	l.Restarts = s.Restarts
+	ended := l.End == EndNone && s.Phase != PhaseRuns
+	if ended {
+		l.End = l.endOf(s)
+	}
+	counted := l.Before
+	if l.End == EndFailed {
+		counted++
+	}
+	l.Failed = max(l.Failed, counted)
+	e := Ends{Unseen: l.Failed - was}
+	if ended && l.End == EndFailed {
+		e.Unseen, e.Run = e.Unseen-1, s.Run
+	}
+	return e
+}
+
+// began is what NRestarts was when the run of s began.
+func (s Sight) began() int {
+	if s.Phase == PhaseQueued {
+		return s.Restarts - 1
+	}
+	return s.Restarts
+}
+
+// next takes another run for the newest. All before it are over, and PID 1 restarted those that
+// NRestarts counts since the last observation, which began with l.Run at the earliest.
+func (l *Ledger) next(s Sight, began int) {
+	further := began - l.Counter
+	if s.Restarts < l.Restarts {
+		further = began // the counter was reset since
+	}
+	l.retire()
+	l.Run, l.Counter, l.End = s.Run, began, EndNone
+	l.Before = max(l.Failed, l.Before+further)
+}
+
+// endOf is how the newest run ended, as s shows it.
+func (l *Ledger) endOf(s Sight) End {
+	if s.Phase == PhaseDown && s.Restarts <= l.Counter {
+		return EndStopped
+	}
+	return EndFailed
+}
+
+// Stop records that the newest run is stopped on purpose: however it ends, it did not fail.
+func (l *Ledger) Stop() {
+	if l.End == EndNone && l.Run != "" {
+		l.End = EndStopped
+	}
+}
+
+// Begin records that the unit is made again, with a counter that begins at 0. Runs of the former
+// unit are over.
+func (l *Ledger) Begin() {
+	l.retire()
+	l.Run, l.Counter, l.Restarts, l.End = "", 0, 0, EndNone
+	l.Before = l.Failed
+}
+
+// retire remembers the newest run as a former one.
+func (l *Ledger) retire() {
+	if l.Run == "" {
+		return
+	}
+	l.Former = append(slices.Clone(l.Former), l.Run)
+	l.Former = l.Former[max(len(l.Former)-formerRuns, 0):]
+}
+
+// Waits reports whether the newest run has failed and no other has begun.
+func (l *Ledger) Waits() bool { return l.End == EndFailed || l.Run == "" && l.Failed > 0 }

@@ -1,0 +1,37 @@
+package supervise
+
+import (
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/restarts"
+)
+
+// SightOf is what a status says of the unit's newest run, for the count of failed runs. What NRestarts
+// is in each state was recorded on systemd 252, 257 and 262 (test/restarttrace).
+func SightOf(st systemd.Status) restarts.Sight {
+	return restarts.Sight{Run: st.InvocationID, Restarts: st.NRestarts, Phase: countedPhase(st)}
+}
+
+func countedPhase(st systemd.Status) restarts.Phase {
+	switch st.SubState {
+	case "auto-restart-queued":
+		return restarts.PhaseQueued
+	case "auto-restart":
+		// Below systemd 254 a queued restart has no state of its own: its job shows.
+		if st.JobID != 0 {
+			return restarts.PhaseQueued
+		}
+		return restarts.PhaseFailed
+	case "failed-before-auto-restart", "dead-before-auto-restart":
+		return restarts.PhaseFailed
+	}
+	switch st.ActiveState {
+	case "inactive":
+		return restarts.PhaseDown
+	case "failed", "maintenance":
+		if st.Result == startLimitHit {
+			return restarts.PhaseDown // the refused restart is counted, a refused start by hand is not
+		}
+		return restarts.PhaseFailed
+	}
+	return restarts.PhaseRuns
+}
