@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
@@ -21,7 +20,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/engine"
-	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
@@ -39,31 +37,14 @@ func (d *daemon) build() error {
 	if d.settings != nil {
 		settings = *d.settings
 	}
-	store, moved, err := provision.OpenStore(filepath.Join(d.o.stateDir, "verdicts.db"))
-	var disk syscall.Errno
-	switch {
-	case errors.As(err, &disk): // nothing is remembered, and everything found again
-		d.log.Error("the store of verdicts cannot be opened; digests and versions are found again at each start", "err", err)
-	case err != nil:
-		return err
-	}
-	if moved {
-		d.log.Warn("the store of verdicts was damaged and moved aside; digests and versions are found again")
-	}
-	d.store = store
-	if err := d.openIntents(); err != nil {
-		return errors.Join(err, store.Close())
-	}
-	if err := d.openLeases(); err != nil {
-		return errors.Join(err, store.Close(), d.keep.Close())
-	}
+	store := d.store
 	helper := gpu.New(gpu.Options{Socket: d.o.gpuSocket, Log: d.log})
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
 		Calls: client.Calls, Log: d.log})
 	beat, err := beatEvery()
 	if err != nil {
-		return errors.Join(err, store.Close())
+		return err
 	}
 	d.super = supervise.New(supervise.Options{
 		PID1:     supervise.Systemd{Client: client},
@@ -95,34 +76,7 @@ func (d *daemon) build() error {
 		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
 	})
 	if err != nil {
-		return errors.Join(err, store.Close())
-	}
-	return nil
-}
-
-// openIntents reads what operators asked for before. What cannot be read is told, and costs nothing else.
-func (d *daemon) openIntents() (err error) {
-	if d.clock, err = keep.NewClock(); err != nil {
 		return err
-	}
-	path := filepath.Join(d.o.stateDir, "intents.db")
-	store, moved, refused, err := keep.Open(path)
-	if err != nil {
-		return err
-	}
-	d.keep = store
-	switch {
-	case refused != nil && store.Readable():
-		d.log.Error("what operators ask for cannot be written down; what they asked for before stays in force", "err", refused)
-	case refused != nil:
-		d.log.Error("what operators asked for cannot be read: drained pools start, models are those of the pool files", "err", refused)
-	}
-	if moved {
-		d.log.Error("what operators asked for could not be read and is forgotten: drained pools start, models are those of the pool files", "moved_to", path+".broken")
-	}
-	d.marks, d.marked = keep.OpenMarks(filepath.Join(d.o.runtimeDir, "restarts"), d.log)
-	if d.intents, err = d.keep.Intents(); err != nil {
-		d.log.Error("part of what operators asked for could not be read, and is not in force", "err", err)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
-	"github.com/pool-managerd/pool-managerd/registry/lease"
+	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/keep"
@@ -40,11 +40,12 @@ type daemon struct {
 	marked   map[string]json.RawMessage
 
 	leases    leases
-	leaseFile *lease.File
+	leaseFile *leaselog.File
 	settings  *hostconfig.Settings // the newest good config.toml; nil: none yet
 
-	mu     sync.Mutex // the status line, between the loop and reloads
-	status string
+	mu            sync.Mutex // guards what the loop, reloads and the stores share
+	status        string
+	replacedFiles []replacedFile
 }
 
 // serve runs the daemon until ctx ends. Engines go on after it.
@@ -57,13 +58,16 @@ func serve(ctx context.Context, o options) error {
 		return fmt.Errorf("%w; start the daemon with systemctl start pool-managerd.socket pool-managerd.service", err)
 	}
 	defer sockets.Close()
-	first := d.load()
-	if err := d.build(); err != nil {
+	if err := d.openStores(); err != nil {
 		return err
 	}
 	defer d.store.Close()
 	defer d.keep.Close()
 	defer d.leaseFile.Close()
+	first := d.load()
+	if err := d.build(); err != nil {
+		return err
+	}
 	return d.run(ctx, sockets, first)
 }
 
@@ -161,8 +165,7 @@ func (d *daemon) load() supervise.Desired {
 	for _, n := range c.Notes {
 		d.log.Info("configuration: " + n)
 	}
-	var want supervise.Desired
-	want.Pools = c.Pools
+	want := supervise.Desired{Pools: c.Pools, HostProblems: d.stateProblems()}
 	for _, p := range c.Problems {
 		problem := registry.Problem{File: p.File, PoolID: p.PoolID, Text: p.Error(), Hint: p.Remedy()}
 		if p.File == d.o.configFile {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -16,26 +15,6 @@ type leases struct {
 	book     *lease.Book
 	registry *registry.Registry
 	log      *slog.Logger
-}
-
-// openLeases reads the book of a former manager of this boot, or makes one.
-func (d *daemon) openLeases() error {
-	path := filepath.Join(d.o.runtimeDir, "leases.db")
-	file, moved, err := lease.OpenFile(path)
-	if err != nil {
-		return err
-	}
-	if moved {
-		d.log.Error("the leases could not be read and are lost", "moved_to", path+".broken")
-	}
-	book, err := lease.Open(file, bootTime)
-	if err != nil {
-		_ = file.Close()
-		return err
-	}
-	d.leaseFile, d.leases = file, leases{book, d.registry, d.log}
-	d.registry.CountLeases(book.Active)
-	return nil
 }
 
 // bootTime is CLOCK_BOOTTIME.
@@ -62,12 +41,12 @@ func (l leases) Cut(pool, replica, why string) { l.tell(l.book.Cut(pool, replica
 // holder is who held a lease, for people.
 func holder(name string) string {
 	if name == "" {
-		return "somebody"
+		return "an unnamed holder"
 	}
 	return name
 }
 
-// tell logs leases that ended by themselves, and has what they held counted anew.
+// tell logs leases that ended before they were released, and has the slots counted again.
 func (l leases) tell(ended []lease.Ended) {
 	seen := make(map[string]bool)
 	for _, e := range ended {

@@ -11,8 +11,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// TestLeasesAreTold: what the book knows shows in the registry, and each lease that ends against its holder's will is an event that says why.
-func TestLeasesAreTold(t *testing.T) {
+// TestLeasesAreShown: what the book counts is in the registry before the caller has its answer, and
+// each lease that ends before it was released is an event with the reason.
+func TestLeasesAreShown(t *testing.T) {
 	d := configured(t, "", "")
 	d.o.runtimeDir = t.TempDir()
 	if err := d.openLeases(); err != nil {
@@ -41,7 +42,6 @@ func TestLeasesAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.registry.LeasesChanged("a")
 	free(1)
 	runs("run2")
 	free(2)

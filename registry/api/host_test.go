@@ -87,7 +87,8 @@ func tokenFile(t testing.TB, content string) string {
 func newServer(t testing.TB, settings Settings, backend Backend) *host {
 	t.Helper()
 	h := &host{t: t, reg: registry.New(), log: &logBuffer{}}
-	book, err := lease.Open(&memory{}, func() lease.Moment { return lease.Moment(time.Now().UnixNano()) })
+	book, err := lease.Open(&memory{}, func() lease.Moment { return lease.Moment(time.Now().UnixNano()) },
+		h.reg.LeasesChanged)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// Leases is what the API asks of the book of leases.
+// Leases is what the API asks of the book of leases. The book has the registry count them.
 type Leases struct {
 	Book *lease.Book
 	Now  func() lease.Moment
@@ -70,10 +70,10 @@ func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
 	l, err := s.leases.Book.Acquire(ctx, p.ID, body.ReplicaID, body.Holder, ttl)
-	if err == nil || errors.Is(err, lease.ErrStore) { // one that was not written down was counted meanwhile
-		s.registry.LeasesChanged(p.ID)
-	}
 	if err != nil {
+		if errors.Is(err, lease.ErrStore) { // it was counted meanwhile
+			s.registry.LeasesChanged(p.ID)
+		}
 		return s.noLease(w, p, err)
 	}
 	return answerStatus(w, http.StatusCreated, s.leaseOf(l))
@@ -108,9 +108,8 @@ func (s *Server) deleteLease(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 	defer cancel()
-	err = s.leases.Book.Release(ctx, p.ID, r.PathValue("lease"))
-	s.registry.LeasesChanged(p.ID) // the slot is free, also where that could not be written down
-	if err != nil {
+	if err := s.leases.Book.Release(ctx, p.ID, r.PathValue("lease")); err != nil {
+		s.registry.LeasesChanged(p.ID) // the slot is free all the same
 		return s.noLease(w, p, err)
 	}
 	w.WriteHeader(http.StatusNoContent)

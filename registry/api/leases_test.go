@@ -151,7 +151,7 @@ func TestLeases(t *testing.T) {
 	t.Run("not_written_down", func(t *testing.T) {
 		h := leased(t)
 		store := &memory{err: errors.New("no space left on device")}
-		book, err := lease.Open(store, func() lease.Moment { return 1 })
+		book, err := lease.Open(store, func() lease.Moment { return 1 }, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func TestLeases(t *testing.T) {
 	t.Run("not_written_down_and_the_slots_show_as_they_are", func(t *testing.T) {
 		h := leased(t)
 		store := &memory{}
-		book, err := lease.Open(store, func() lease.Moment { return 1 })
+		book, err := lease.Open(store, func() lease.Moment { return 1 }, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

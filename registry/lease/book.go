@@ -19,34 +19,32 @@ type Book struct {
 	pools  map[string]*ledger
 	leases map[string]*held
 	due    deadlines
-	lost   obituary
-	wake   chan struct{} // the earliest deadline may have moved
+	lost   reasons
+	wakes  Moment        // when Run looks at the deadlines next
+	wake   chan struct{} // has it look now
 }
 
 // held is a lease and its place among the deadlines.
 type held struct {
 	Lease
-	at int // index in due
+	at int // index in due; -1: not there
 }
 
-// ledger is one pool in the book.
-type ledger struct {
-	known  bool // SetPool told of it; false for leases of a former manager
-	state  Pool
-	active map[string]int // leases by replica
-}
-
-// Open makes a book of the leases that the store holds, as a former manager left them. Run must be called once.
-func Open(store Store, now func() Moment) (*Book, error) {
+// Open makes a book of the leases that the store holds, as a former manager left them. Run must be
+// called once. changed is called with each pool whose leases have changed, before the callers have
+// their answers and once for all that are written together; it may be nil.
+func Open(store Store, now func() Moment, changed func(pool string)) (*Book, error) {
 	list, err := store.Load()
 	if err != nil {
-		return nil, fmt.Errorf("the leases of before: %w", err)
+		return nil, fmt.Errorf("read the leases: %w", err)
 	}
-	b := &Book{now: now, save: newWriter(store), pools: make(map[string]*ledger), leases: make(map[string]*held), wake: make(chan struct{}, 1)}
-	slices.SortFunc(list, func(x, y Lease) int { return cmp.Compare(x.Expires, y.Expires) }) // about the order in which they were lost
+	b := &Book{now: now, save: newWriter(store, changed), pools: make(map[string]*ledger),
+		leases: make(map[string]*held), wakes: never, wake: make(chan struct{}, 1)}
+	// This is about the order in which they were lost.
+	slices.SortFunc(list, func(x, y Lease) int { return cmp.Compare(x.Expires, y.Expires) })
 	for _, l := range list {
 		if l.Lost != "" {
-			b.bury(l.ID, l.Lost)
+			b.remember(l.ID, l.Lost)
 		} else {
 			b.insert(l)
 		}
@@ -54,9 +52,10 @@ func Open(store Store, now func() Moment) (*Book, error) {
 	return b, nil
 }
 
-// Acquire takes a slot of the pool: of the replica that is named, or of the open one with the fewest leases for its slots, and of
-// equals the first by name. ttl is brought between MinTTL and MaxTTL, 0 is DefaultTTL. It returns when the lease is written
-// down. Errors are ErrNoPool, ErrDraining, ErrNotReady, ErrExhausted and ErrStore.
+// Acquire takes a slot of the pool: of the replica that is named, or of the open one with the
+// fewest leases for its slots, and of equals the first by name. ttl is brought between MinTTL and
+// MaxTTL, 0 is DefaultTTL. It returns when the lease is written. Errors are ErrNoPool, ErrDraining,
+// ErrNotReady, ErrExhausted and ErrStore; no slot is held after an error.
 func (b *Book) Acquire(ctx context.Context, pool, replica, holder string, ttl time.Duration) (Lease, error) {
 	b.mu.Lock()
 	l, err := b.take(pool, replica, holder, bounded(ttl))
@@ -68,8 +67,8 @@ func (b *Book) Acquire(ctx context.Context, pool, replica, holder string, ttl ti
 	b.mu.Unlock()
 	if err := wait(ctx, written); err != nil {
 		b.mu.Lock()
-		b.remove(l.ID) // nobody knows of it
-		b.save.forget(l.ID)
+		b.remove(l.ID) // its caller does not know of it
+		b.save.forget(l.ID, pool)
 		b.mu.Unlock()
 		return Lease{}, fmt.Errorf("%w: %w", ErrStore, err)
 	}
@@ -98,55 +97,14 @@ func (b *Book) take(pool, replica, holder string, ttl time.Duration) (Lease, err
 	if err != nil {
 		return Lease{}, err
 	}
-	l := Lease{ID: newID(), Pool: pool, Replica: seat.Replica, Run: seat.Run, Holder: holder, Endpoint: seat.Endpoint, Expires: b.now().Add(ttl)}
+	l := Lease{ID: newID(), Pool: pool, Replica: seat.Replica, Run: seat.Run, Holder: holder,
+		Endpoint: seat.Endpoint, Expires: b.now().Add(ttl)}
 	b.insert(l)
 	return l, nil
 }
 
-// choose picks the least loaded open replica.
-func (p *ledger) choose(replica string) (Seat, error) {
-	var best Seat
-	found, open := false, false
-	for _, s := range p.state.Seats {
-		if !s.Open || replica != "" && s.Replica != replica {
-			continue
-		}
-		open = true
-		if p.active[s.Replica] >= s.Slots {
-			continue
-		}
-		if !found || p.less(s, best) {
-			best, found = s, true
-		}
-	}
-	switch {
-	case found:
-		return best, nil
-	case open:
-		return Seat{}, ErrExhausted
-	}
-	return Seat{}, ErrNotReady
-}
-
-// less reports whether a is less loaded than b: by the share of its slots that is held, then by name.
-func (p *ledger) less(a, b Seat) bool {
-	x, y := p.active[a.Replica]*b.Slots, p.active[b.Replica]*a.Slots
-	if x != y {
-		return x < y
-	}
-	return shorterFirst(a.Replica, b.Replica)
-}
-
-// shorterFirst orders r2 before r10.
-func shorterFirst(a, b string) bool {
-	if len(a) != len(b) {
-		return len(a) < len(b)
-	}
-	return a < b
-}
-
-// Renew lets a lease live for another ttl from now, in a drain only up to its deadline. Errors are ErrUnknown, a *LostError
-// and ErrStore.
+// Renew lets a lease live for another ttl, in a drain only up to its deadline. Errors are
+// ErrUnknown, a *LostError and ErrStore; the lease ends when it would have ended after an error.
 func (b *Book) Renew(ctx context.Context, pool, id string, ttl time.Duration) (Lease, error) {
 	b.mu.Lock()
 	h, err := b.find(pool, id)
@@ -159,16 +117,15 @@ func (b *Book) Renew(ctx context.Context, pool, id string, ttl time.Duration) (L
 	if until := b.pools[pool].state.RenewUntil; until != 0 && h.Expires > until {
 		h.Expires = until
 	}
-	heap.Fix(&b.due, h.at)
+	b.schedule(h)
 	l := h.Lease
 	written := b.save.put(l)
-	b.nudge()
 	b.mu.Unlock()
 	if err := wait(ctx, written); err != nil {
 		b.mu.Lock()
 		if h := b.leases[id]; h != nil && h.Expires == l.Expires {
 			h.Expires = was
-			heap.Fix(&b.due, h.at)
+			b.schedule(h)
 		}
 		b.mu.Unlock()
 		return Lease{}, fmt.Errorf("%w: %w", ErrStore, err)
@@ -176,7 +133,7 @@ func (b *Book) Renew(ctx context.Context, pool, id string, ttl time.Duration) (L
 	return l, nil
 }
 
-// Release gives a slot back. Giving back what is not held, any more or ever, is no error.
+// Release frees the slot of a lease. Releasing what is not held is no error.
 func (b *Book) Release(ctx context.Context, pool, id string) error {
 	b.mu.Lock()
 	h := b.leases[id]
@@ -185,7 +142,7 @@ func (b *Book) Release(ctx context.Context, pool, id string) error {
 		return nil
 	}
 	b.remove(id)
-	written := b.save.drop(id)
+	written := b.save.drop(id, pool)
 	b.mu.Unlock()
 	if err := wait(ctx, written); err != nil {
 		return fmt.Errorf("%w: %w", ErrStore, err)
@@ -204,21 +161,15 @@ func (b *Book) find(pool, id string) (*held, error) {
 	return nil, ErrUnknown
 }
 
-// insert counts a lease; the caller holds the lock, or nobody else has the book yet.
+// insert counts a lease; the caller holds the lock, or is the only one with the book.
 func (b *Book) insert(l Lease) {
-	p := b.pools[l.Pool]
-	if p == nil {
-		p = &ledger{active: make(map[string]int)}
-		b.pools[l.Pool] = p
-	}
-	p.active[l.Replica]++
-	h := &held{Lease: l}
+	h := &held{Lease: l, at: -1}
 	b.leases[l.ID] = h
-	heap.Push(&b.due, h)
-	b.nudge()
+	b.ledger(l.Pool).add(h)
+	b.schedule(h)
 }
 
-// remove counts a lease out; the caller holds the lock.
+// remove no longer counts a lease; the caller holds the lock.
 func (b *Book) remove(id string) {
 	h := b.leases[id]
 	if h == nil {
@@ -226,11 +177,7 @@ func (b *Book) remove(id string) {
 	}
 	delete(b.leases, id)
 	heap.Remove(&b.due, h.at)
-	if p := b.pools[h.Pool]; p.active[h.Replica] > 1 {
-		p.active[h.Replica]--
-	} else {
-		delete(p.active, h.Replica)
-	}
+	b.pools[h.Pool].drop(h)
 }
 
 func bounded(ttl time.Duration) time.Duration {

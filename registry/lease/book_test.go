@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -71,10 +69,15 @@ type desk struct {
 func open(t *testing.T, s Store) *desk {
 	t.Helper()
 	began := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	b, err := Open(s, func() Moment { return Moment(time.Since(began)) })
+	b, err := Open(s, func() Moment { return Moment(time.Since(began)) }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run1(t, b)
+}
+
+// run1 runs a book.
+func run1(t *testing.T, b *Book) *desk {
 	d := &desk{Book: b, t: t}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -136,6 +139,30 @@ func TestAcquire(t *testing.T) {
 		d.set(Pool{Seats: []Seat{{Replica: "r10", Run: "x", Slots: 1, Open: true}, {Replica: "r2", Run: "y", Slots: 1, Open: true}}})
 		if l := d.must(""); l.Replica != "r2" {
 			t.Errorf("replica %s", l.Replica)
+		}
+	})
+	scenario(t, "one_that_asks_for_r0_gets_whichever_engine_serves_it", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		sides := func(old, beside bool) Pool {
+			return Pool{Seats: []Seat{
+				{Replica: "r0", Stable: "r0", Run: "old", Slots: 1, Open: old},
+				{Replica: "r0b", Stable: "r0", Run: "new", Slots: 1, Open: beside},
+				{Replica: "r1", Stable: "r1", Run: "other", Slots: 9, Open: true},
+			}}
+		}
+		d.set(sides(true, false))
+		first := d.must("r0")
+		d.set(sides(false, true))
+		second := d.must("r0")
+		if first.Replica != "r0" || second.Replica != "r0b" {
+			t.Errorf("before the reload %s, after it %s", first.Replica, second.Replica)
+		}
+		if _, err := d.take("r0"); !errors.Is(err, ErrExhausted) {
+			t.Errorf("with one slot held of one: %v", err)
+		}
+		d.set(sides(false, false))
+		if _, err := d.take("r0"); !errors.Is(err, ErrNotReady) {
+			t.Errorf("with neither open: %v", err)
 		}
 	})
 	refusals := []struct {
@@ -208,31 +235,46 @@ func TestRestart(t *testing.T) {
 			t.Errorf("expired %v", d.ended)
 		}
 	})
-	t.Run("file_keeps_what_was_answered", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "leases.db")
-		f, moved, err := OpenFile(path)
-		if err != nil || moved {
-			t.Fatal(moved, err)
-		}
-		d := open(t, f)
-		d.set(two(2, 2))
-		a, b := d.must(""), d.must("")
-		if err := d.Release(t.Context(), "a", a.ID); err != nil {
-			t.Fatal(err)
-		}
-		d.stop()
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		f, _, err = OpenFile(path)
+}
+
+// TestChanged: the registry has counted what a caller did before the caller has its answer, once
+// for all that are written together.
+func TestChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := slowShelf{newShelf(), make(chan struct{})}
+		var mu sync.Mutex
+		var counted []string
+		b, err := Open(slow, func() Moment { return 1 }, func(pool string) {
+			mu.Lock()
+			defer mu.Unlock()
+			counted = append(counted, pool)
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
-		list, err := f.Load()
-		if err != nil || len(list) != 1 || list[0] != b {
-			t.Errorf("kept %v, want %v; %v", list, b, err)
+		d := run1(t, b)
+		d.set(two(9, 9))
+		answered := make(chan error, 9)
+		for range 9 {
+			go func() { _, err := d.take(""); answered <- err }()
+			synctest.Wait() // the first is being written, the others gather
 		}
+		close(slow.open)
+		for range 9 {
+			if err := <-answered; err != nil {
+				t.Error(err)
+			}
+		}
+		if mu.Lock(); len(counted) != 2 || counted[0] != "a" {
+			t.Errorf("counted %v, want pool a twice", counted)
+		}
+		mu.Unlock()
+		d.Cut("a", "r0", "the deadline")
+		synctest.Wait()
+		if mu.Lock(); len(counted) != 3 {
+			t.Errorf("counted %v, want it once more after a cut", counted)
+		}
+		mu.Unlock()
 	})
 }
 
@@ -318,38 +360,38 @@ func FuzzBook(f *testing.F) {
 	})
 }
 
-// BenchmarkLease is acquire and release, both in the file before they are answered; the file is in memory, as the manager's is.
-func BenchmarkLease(b *testing.B) {
-	dir, err := os.MkdirTemp("/dev/shm", "lease-bench-")
-	if err != nil {
-		b.Skip("needs /dev/shm, a file system in memory as /run is: ", err)
+// TestSetPoolIsFlat: what a pool's report costs does not depend on how many leases are held.
+func TestSetPoolIsFlat(t *testing.T) {
+	book := filled(t, 10_000)
+	pool := two(10_000, 10_000)
+	if n := testing.AllocsPerRun(10, func() { book.SetPool("a", pool, nil) }); n > 1 {
+		t.Errorf("%.0f allocations with 10000 leases held", n)
 	}
-	defer os.RemoveAll(dir)
-	f, _, err := OpenFile(filepath.Join(dir, "leases.db"))
-	if err != nil {
-		b.Fatal(err)
+}
+
+// filled is a book with so many leases: half in pool a, half in pool b.
+func filled(t testing.TB, held int) *Book {
+	t.Helper()
+	s := newShelf()
+	for n := range held {
+		l := Lease{ID: fmt.Sprint(n), Pool: []string{"a", "b"}[n%2], Replica: "r0", Run: "run0", Expires: 1 << 60}
+		s.list[l.ID] = l
 	}
-	defer f.Close()
-	book, err := Open(f, func() Moment { return Moment(time.Now().UnixNano()) })
+	book, err := Open(s, func() Moment { return 0 }, nil)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(b.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = book.Run(ctx, func([]Ended) {}) })
-	defer wg.Wait()
-	defer cancel()
-	book.SetPool("a", two(64, 64), nil)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			l, err := book.Acquire(ctx, "a", "", "me", time.Minute)
-			if err != nil {
-				b.Error(err)
-				return
+	return book
+}
+
+// BenchmarkSetPool is one report of a pool's state while so many leases are held.
+func BenchmarkSetPool(b *testing.B) {
+	for _, held := range []int{100, 100_000} {
+		b.Run(fmt.Sprint(held, "_held"), func(b *testing.B) {
+			book, pool := filled(b, held), two(held, held)
+			for b.Loop() {
+				book.SetPool("a", pool, nil)
 			}
-			if err := book.Release(ctx, "a", l.ID); err != nil {
-				b.Error(err)
-			}
-		}
-	})
+		})
+	}
 }

@@ -2,7 +2,7 @@ package lease
 
 import "time"
 
-// deadlines is a heap (container/heap) of leases, the one that expires first on top.
+// deadlines is a heap (container/heap) of leases; the one that expires first is on top.
 type deadlines []*held
 
 // Len implements heap.Interface.
@@ -33,38 +33,14 @@ func (d *deadlines) Pop() any {
 	return h
 }
 
-// remembered is how many ended leases the book can still give a reason for.
-const remembered = 4096
+// Bounds of one sleep. A timer of Go's counts only while the host is awake, and deadlines go on
+// while it sleeps.
+const (
+	shortestSleep = time.Millisecond
+	longestSleep  = 10 * time.Second
+)
 
-// obituary keeps why the newest ended leases ended.
-type obituary struct {
-	why  map[string]string
-	ring []string
-	next int
-}
-
-// add returns the id that is forgotten for it, empty for none.
-func (o *obituary) add(id, why string) (forgotten string) {
-	if o.why == nil {
-		o.why, o.ring = make(map[string]string), make([]string, remembered)
-	}
-	forgotten = o.ring[o.next]
-	delete(o.why, forgotten)
-	o.ring[o.next] = id
-	o.next = (o.next + 1) % remembered
-	o.why[id] = why
-	return forgotten
-}
-
-func (o *obituary) of(id string) (string, bool) {
-	why, ok := o.why[id]
-	return why, ok
-}
-
-// longestSleep bounds one sleep: a timer of Go's counts only while the host is awake, and deadlines go on while it sleeps.
-const longestSleep = 10 * time.Second
-
-// alarm is a timer that can be set to nothing.
+// alarm is a timer that can be off.
 type alarm struct{ t *time.Timer }
 
 func newAlarm() alarm { return alarm{time.NewTimer(longestSleep)} }
@@ -72,11 +48,11 @@ func newAlarm() alarm { return alarm{time.NewTimer(longestSleep)} }
 func (a alarm) c() <-chan time.Time { return a.t.C }
 func (a alarm) stop()               { a.t.Stop() }
 
-// set wakes after in; 0 is nothing to wake for.
-func (a alarm) set(in Moment) {
+// set has the alarm go off after a time; 0 turns it off.
+func (a alarm) set(in time.Duration) {
 	if in == 0 {
 		a.t.Stop()
 		return
 	}
-	a.t.Reset(min(max(time.Duration(in), time.Millisecond), longestSleep))
+	a.t.Reset(in)
 }

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +134,40 @@ func TestEnd(t *testing.T) {
 		}
 		if ended := d.Cut("a", "r0", "the drain's deadline"); len(ended) != 1 || d.Active("a", "r0") != 0 {
 			t.Errorf("cut %v", ended)
+		}
+	})
+	scenario(t, "many_expire_at_the_same_time", func(t *testing.T, s *shelf) {
+		const many = 3*expireAtOnce + 7
+		d := open(t, s)
+		d.set(two(many, many))
+		for range many {
+			d.must("")
+		}
+		time.Sleep(30*time.Second + time.Millisecond)
+		synctest.Wait()
+		if n := d.Active("a", "r0") + d.Active("a", "r1"); n != 0 || len(d.ended) != many || s.size() != 0 {
+			t.Errorf("%d are held, %d were reported, %d stored", n, len(d.ended), s.size())
+		}
+	})
+	scenario(t, "leases_of_one_run_end_and_those_of_the_next_stay", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		p := two(9, 9)
+		d.set(p)
+		d.must("r0")
+		p.Seats = slices.Clone(p.Seats)
+		p.Seats[0].Run = "run2"
+		if ended := d.set(p); len(ended) != 1 {
+			t.Errorf("ended %v", ended)
+		}
+		kept := d.must("r0")
+		for range 3 {
+			if ended := d.set(p); len(ended) != 0 || d.Active("a", "r0") != 1 {
+				t.Errorf("ended %v", ended)
+			}
+		}
+		d.Forget("a")
+		if _, err := d.Renew(t.Context(), "a", kept.ID, 0); !errors.Is(err, ErrLost) {
+			t.Errorf("err = %v", err)
 		}
 	})
 }

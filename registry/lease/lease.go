@@ -1,8 +1,8 @@
-// Package lease is who holds which slot: a book of leases that many callers take, renew and give back at the same time, that
-// expire by themselves, and that survive the death of the manager.
+// Package lease is who holds which slot: a book of leases that many callers take, renew and release
+// at the same time, that expire by themselves, and that survive the death of the manager.
 //
-// It owns the counting, and the one promise that a lease which was answered is on disk. It must not know how an engine is
-// started, why a pool drains, or HTTP.
+// It owns the counting, and the promise that a lease which was answered is in the store. It must
+// not know how an engine is started, why a pool drains, HTTP, or how the store writes.
 package lease
 
 import (
@@ -17,16 +17,18 @@ type Lease struct {
 	ID       string `json:"id"`
 	Pool     string `json:"pool"`
 	Replica  string `json:"replica"`
-	Run      string `json:"run"` // of the engine: a lease ends with the process that it is of
+	Run      string `json:"run"` // a lease ends with this process of the engine
 	Holder   string `json:"holder,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
 	Expires  Moment `json:"expires"`
-	// Lost is why it ended before it was given back, of one that is kept only to tell that. The book hands none of them out.
+	// Lost is why it ended before it was released. Such a lease holds no slot: it is stored so that
+	// the next manager knows the reason, too.
 	Lost string `json:"lost,omitempty"`
 }
 
-// Moment is a time on the clock that counts from the boot and goes on while the host sleeps (CLOCK_BOOTTIME of clock_gettime(2)):
-// neither a clock that is set nor a restart of the manager moves a deadline. The book is of one boot.
+// Moment is a time since the boot that goes on while the host sleeps (CLOCK_BOOTTIME of
+// clock_gettime(2)): neither setting the clock nor a restart of the manager moves a deadline. The
+// book is of one boot.
 type Moment int64 // nanoseconds
 
 // Add returns the moment d later.
@@ -38,13 +40,14 @@ func (m Moment) Sub(n Moment) time.Duration { return time.Duration(m - n) }
 // Seat is a replica as the book counts it.
 type Seat struct {
 	Replica  string
+	Stable   string // its name over reloads, which a lease may ask for instead; may be empty
 	Run      string // of the process that runs; empty where none does
 	Endpoint string
 	Slots    int
-	Open     bool // it takes new leases: it is ready and does not drain
+	Open     bool // it takes new leases
 }
 
-// Pool is what the book must know of a pool.
+// Pool is the state of a pool that leases depend on.
 type Pool struct {
 	Draining bool
 	// RenewUntil is the drain's deadline: no lease of the pool lives longer. Zero: no drain.
@@ -62,18 +65,18 @@ const (
 // MaxHolder bounds a holder's name, in bytes.
 const MaxHolder = 128
 
-// Why a call was refused, for errors.Is.
+// Why a call was refused.
 var (
 	ErrNoPool    = errors.New("no such pool")
-	ErrDraining  = errors.New("the pool drains and takes no new work")
+	ErrDraining  = errors.New("the pool is draining")
 	ErrNotReady  = errors.New("no replica of the pool is ready")
 	ErrExhausted = errors.New("every slot of the pool is held")
 	ErrUnknown   = errors.New("no such lease")
 	ErrLost      = errors.New("the lease is lost")
-	ErrStore     = errors.New("the lease could not be written down")
+	ErrStore     = errors.New("the lease could not be saved")
 )
 
-// LostError says why a lease ended before its holder gave it back.
+// LostError is why a lease ended before its holder released it.
 type LostError struct {
 	ID, Why string
 }
@@ -89,5 +92,5 @@ type Ended struct {
 	Why string
 }
 
-// newID returns a name that nobody guesses: 130 bits.
+// newID returns an id that cannot be guessed: 130 random bits.
 func newID() string { return "l-" + rand.Text() }

@@ -3,47 +3,71 @@ package lease
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 )
 
-// writer joins what many callers want written into few transactions: while one is under way, the next gathers.
+// Store keeps leases over the death of the manager. Save is called by one goroutine.
+type Store interface {
+	Load() ([]Lease, error)
+	// Save writes some leases and forgets others; after an error it did neither.
+	Save(put []Lease, drop []string) error
+}
+
+// writer joins what many callers want written into one write: while one is under way, the next
+// batch gathers.
 type writer struct {
-	store Store
-	wake  chan struct{}
+	store   Store
+	changed func(pool string)
+	wake    chan struct{}
 
 	mu      sync.Mutex
 	pending []change
+	spare   []change // the batch before, for its memory
 	ended   bool
+
+	// Of the batch that is being written.
+	last  map[string]*Lease // by id; nil: dropped
+	pools map[string]struct{}
+	puts  []Lease
+	drops []string
 }
 
-// change is one wish. done is nil where nobody waits.
+// largeBatch is the size above which a batch's memory is not used again.
+const largeBatch = 4096
+
+// change is what a caller wants. done is nil where none waits.
 type change struct {
-	put  *Lease
-	drop string
-	done chan error
+	put      *Lease
+	id, pool string
+	done     chan error
 }
 
-// errEnding answers those who come when the manager ends.
-var errEnding = errors.New("the manager is ending")
+// errEnding is returned while the manager ends.
+var errEnding = errors.New("the manager is stopping")
 
-func newWriter(s Store) *writer { return &writer{store: s, wake: make(chan struct{}, 1)} }
+func newWriter(s Store, changed func(pool string)) *writer {
+	return &writer{store: s, changed: changed, wake: make(chan struct{}, 1),
+		last: make(map[string]*Lease), pools: make(map[string]struct{})}
+}
 
-// put queues a lease to be written. It is called under the book's lock, so that wishes about one lease stand in the order
-// in which they came true. The channel tells when it is written.
+// put queues a lease to be written. It is called under the book's lock, so that changes of one
+// lease are queued in the order in which they happened. The channel receives when it is written.
 func (w *writer) put(l Lease) <-chan error {
-	return w.queue(change{put: &l, done: make(chan error, 1)})
+	return w.queue(change{put: &l, id: l.ID, pool: l.Pool, done: make(chan error, 1)})
 }
 
 // drop queues a lease to be forgotten.
-func (w *writer) drop(id string) <-chan error {
-	return w.queue(change{drop: id, done: make(chan error, 1)})
+func (w *writer) drop(id, pool string) <-chan error {
+	return w.queue(change{id: id, pool: pool, done: make(chan error, 1)})
 }
 
-// keep queues a lease to be written some time soon.
-func (w *writer) keep(l Lease) { w.queue(change{put: &l}) }
+// keep queues a lease to be written for which no caller waits.
+func (w *writer) keep(l Lease) { w.queue(change{put: &l, id: l.ID, pool: l.Pool}) }
 
-// forget queues a lease to be forgotten some time soon.
-func (w *writer) forget(id string) { w.queue(change{drop: id}) }
+// forget queues a lease to be forgotten for which no caller waits. The pool may be empty where the
+// lease held no slot.
+func (w *writer) forget(id, pool string) { w.queue(change{id: id, pool: pool}) }
 
 func (w *writer) queue(c change) <-chan error {
 	w.mu.Lock()
@@ -67,6 +91,9 @@ func (w *writer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
 		case <-w.wake:
+			// On one processor the writer would run after each caller. Those that are ready to run
+			// queue their changes first, and share the write.
+			runtime.Gosched()
 			w.write(w.take(false))
 		case <-ctx.Done():
 		}
@@ -78,36 +105,59 @@ func (w *writer) take(last bool) []change {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	batch := w.pending
-	w.pending, w.ended = nil, last
+	w.pending, w.spare, w.ended = w.spare[:0], nil, last
 	return batch
 }
 
-// write carries a batch out in its order: of two wishes about one lease the later holds.
+// write carries out a batch: of two changes of one lease the later counts.
 func (w *writer) write(batch []change) {
 	if len(batch) == 0 {
 		return
 	}
-	last := make(map[string]*Lease, len(batch))
-	for _, c := range batch {
-		if c.put != nil {
-			last[c.put.ID] = c.put
-		} else {
-			last[c.drop] = nil
+	w.gather(batch)
+	err := w.store.Save(w.puts, w.drops)
+	if w.changed != nil {
+		for pool := range w.pools {
+			w.changed(pool)
 		}
 	}
-	var put []Lease
-	var drop []string
-	for id, l := range last {
-		if l != nil {
-			put = append(put, *l)
-		} else {
-			drop = append(drop, id)
-		}
-	}
-	err := w.store.Save(put, drop)
 	for _, c := range batch {
 		if c.done != nil {
 			c.done <- err
+		}
+	}
+	w.reuse(batch)
+}
+
+// reuse keeps the memory of a batch for the next ones.
+func (w *writer) reuse(batch []change) {
+	if len(batch) > largeBatch {
+		w.last, w.puts, w.drops = make(map[string]*Lease), nil, nil
+		return
+	}
+	clear(batch)
+	w.mu.Lock()
+	w.spare = batch
+	w.mu.Unlock()
+}
+
+// gather fills puts, drops and pools with what a batch comes to.
+func (w *writer) gather(batch []change) {
+	clear(w.last)
+	clear(w.pools)
+	for i := range batch {
+		c := &batch[i]
+		w.last[c.id] = c.put
+		if c.pool != "" {
+			w.pools[c.pool] = struct{}{}
+		}
+	}
+	w.puts, w.drops = w.puts[:0], w.drops[:0]
+	for id, l := range w.last {
+		if l != nil {
+			w.puts = append(w.puts, *l)
+		} else {
+			w.drops = append(w.drops, id)
 		}
 	}
 }

@@ -231,9 +231,9 @@ func TestFullDisk(t *testing.T) {
 	t.Run("a_daemon_starts_on_it", func(t *testing.T) {
 		dir := smallDisk(t)
 		full := fillDisk(t, dir)
-		s, moved, refused, err := Open(filepath.Join(dir, "state", "intents.db"))
-		if err != nil || moved || !errors.Is(refused, syscall.ENOSPC) {
-			t.Fatalf("Open: moved %t, refused %v, %v", moved, refused, err)
+		s, reports := opened(filepath.Join(dir, "state", "intents.db"))
+		if r := reports(); len(r) != 1 || r[0].Damage != nil || !errors.Is(r[0].Refused, syscall.ENOSPC) {
+			t.Fatalf("Open: %+v", r)
 		}
 		defer s.Close()
 		if err := os.Remove(full); err != nil {
@@ -272,7 +272,7 @@ func FuzzIntent(f *testing.F) {
 func TestEntriesOfOtherPrograms(t *testing.T) {
 	put := func(t *testing.T, s *Store, id, text string) {
 		t.Helper()
-		if err := s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put([]byte(id), []byte(text)) }); err != nil {
+		if err := s.file.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(intents)).Put([]byte(id), []byte(text)) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -294,8 +294,8 @@ func TestEntriesOfOtherPrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := s.db.View(func(tx *bbolt.Tx) error {
-			if got := tx.Bucket(unread).Get([]byte("tiny")); string(got) != `{"drain":7}` {
+		err := s.file.View(func(tx *bbolt.Tx) error {
+			if got := tx.Bucket([]byte(unread)).Get([]byte("tiny")); string(got) != `{"drain":7}` {
 				t.Errorf("kept aside: %q", got)
 			}
 			return nil

@@ -36,16 +36,19 @@ func TestKeptOnARefusingDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.refuse(t, dir)
-			s, moved, refused, err := Open(path)
-			if err != nil || moved {
-				t.Fatalf("Open: moved %t, %v", moved, err)
-			}
+			s, reports := opened(path)
 			defer s.Close()
+			var refused error
+			for _, r := range reports() {
+				if refused = r.Refused; r.Damage != nil {
+					t.Fatalf("Open: %+v", r)
+				}
+			}
 			if refused != nil && !errors.Is(refused, c.reason) || c.reason == syscall.EROFS && refused == nil {
 				t.Errorf("refused: %v", refused)
 			}
 			if !s.Readable() {
-				t.Error("it says that it knows nothing")
+				t.Error("what was written before is not readable")
 			}
 			if list, err := s.Intents(); err != nil || list["tiny"].Drain == nil {
 				t.Errorf("what was asked before is forgotten: %v, %v", list, err)

@@ -36,13 +36,12 @@ func (s *Store) Peak(key string) (devices []uint64, ok bool) {
 	return p.Devices, true
 }
 
-// Record implements memory.Peaks. It writes to the disk only when the record changes. A nil Store drops the sample.
+// Record implements memory.Peaks. It writes to the disk only when the record changes. A nil Store
+// drops the sample.
 func (s *Store) Record(key string, sample memory.Sample) error {
 	switch {
 	case s == nil:
 		return nil
-	case s.lost.Load():
-		return errLost
 	case key == "" || len(sample.Devices) == 0:
 		return errors.New("a peak needs a key and a device")
 	}
@@ -53,19 +52,11 @@ func (s *Store) Record(key string, sample memory.Sample) error {
 	if _, changed := old.merge(sample); !changed {
 		return nil
 	}
-	return s.guarded(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error {
-			b, err := tx.CreateBucketIfNotExists([]byte(bucketPeaks))
-			if err != nil {
-				return err
-			}
-			return mergeInto(b, key, sample, s.keep)
-		})
-	})
+	return s.update(bucketPeaks, func(b *bbolt.Bucket) error { return s.mergeInto(b, key, sample) })
 }
 
-// mergeInto looks again at the record, since another sample may have been written meanwhile.
-func mergeInto(b *bbolt.Bucket, key string, sample memory.Sample, keep int) error {
+// mergeInto reads the record again, since another sample may have been written meanwhile.
+func (s *Store) mergeInto(b *bbolt.Bucket, key string, sample memory.Sample) error {
 	var v verdict
 	var old peak
 	if raw := b.Get([]byte(key)); raw != nil && json.Unmarshal(raw, &v) == nil {
@@ -79,14 +70,7 @@ func mergeInto(b *bbolt.Bucket, key string, sample memory.Sample, keep int) erro
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(verdict{Value: string(value), Since: time.Now()})
-	if err != nil {
-		return err
-	}
-	if err := b.Put([]byte(key), raw); err != nil {
-		return err
-	}
-	return trim(b, keep)
+	return s.set(b, key, string(value))
 }
 
 // merge is the record after a sample: of the same run it grows, a run that began later replaces it, one that began earlier changes nothing.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/pool-managerd/pool-managerd/units/memory"
 )
 
@@ -52,17 +54,11 @@ func TestPeaksStore(t *testing.T) {
 	sample := memory.Sample{Run: "a", Started: time.Unix(1, 0), Devices: []uint64{1 << 20}}
 	t.Run("outlive_the_process", func(t *testing.T) {
 		d := newDisk(t)
-		s, _, err := OpenStore(d.path("v.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := d.open("v.db")
 		if err := errors.Join(s.Record("k", sample), s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		s, moved, err := OpenStore(d.path("v.db"))
-		if err != nil || moved {
-			t.Fatal(moved, err)
-		}
+		s = d.open("v.db")
 		defer s.Close()
 		if _, ok := s.Peak("k"); !ok {
 			t.Error("the peak is gone")
@@ -73,12 +69,18 @@ func TestPeaksStore(t *testing.T) {
 		if err := s.Record("k", sample); err != nil {
 			t.Fatal(err)
 		}
-		before := s.db.Stats()
+		writes := func() (n int64) {
+			err := s.file.View(func(tx *bbolt.Tx) error { stats := tx.DB().Stats(); n = stats.TxStats.GetWrite(); return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		before := writes()
 		if err := s.Record("k", sample); err != nil {
 			t.Fatal(err)
 		}
-		after := s.db.Stats()
-		if n := after.TxStats.GetWrite() - before.TxStats.GetWrite(); n != 0 {
+		if n := writes() - before; n != 0 {
 			t.Errorf("%d writes for nothing", n)
 		}
 	})

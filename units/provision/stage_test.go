@@ -16,6 +16,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
+	"github.com/pool-managerd/pool-managerd/units/boltfile"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -57,12 +58,14 @@ func sha(content string) string {
 }
 
 func (d disk) store() *Store {
-	s, _, err := OpenStore(d.path("state/verdicts.db"))
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	s := d.open("state/verdicts.db")
 	d.t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// open opens a store that nothing may be wrong with.
+func (d disk) open(name string) *Store {
+	return OpenStore(d.path(name), func(r boltfile.Report) { d.t.Errorf("%+v", r) })
 }
 
 func vllm(path string) pool.Pool {

@@ -49,7 +49,8 @@ func (s *Supervisor) renewUntil(e *entry) lease.Moment {
 
 // seat is the replica as leases are counted.
 func (r *replica) seat() lease.Seat {
-	seat := lease.Seat{Replica: r.id.Name(), Endpoint: r.endpoint, Slots: r.slotsTotal(), Open: reconcile.Assess(r.view()).Ready}
+	seat := lease.Seat{Replica: r.id.Name(), Stable: r.id.Stable(), Endpoint: r.endpoint, Slots: r.slotsTotal(),
+		Open: reconcile.Assess(r.view()).Ready}
 	if r.external() && !r.facts.Parked {
 		seat.Run = externalRun(r.want) // also before it was probed: a new manager knows of it at once
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/lease"
+	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 )
 
@@ -32,11 +33,8 @@ type leased struct {
 // lend runs a manager with a book of the leases in a file.
 func (w *world) lend(t *testing.T, file string, d Desired, s *shelf) *leased {
 	t.Helper()
-	f, _, err := lease.OpenFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := lease.Open(f, func() lease.Moment { return lease.Moment(time.Now().UnixNano()) })
+	f, _ := leaselog.Open(file, nil)
+	b, err := lease.Open(f, func() lease.Moment { return lease.Moment(time.Now().UnixNano()) }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
+	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
+	"github.com/pool-managerd/pool-managerd/units/boltfile"
+	"github.com/pool-managerd/pool-managerd/units/keep"
+	"github.com/pool-managerd/pool-managerd/units/provision"
+)
+
+// replacedFile is a state file that was damaged, shown as a problem for as long as the former one is kept.
+type replacedFile struct {
+	aside   string
+	problem registry.Problem
+}
+
+// openStores opens the files in which state outlives the daemon. A damaged one is replaced: none
+// keeps the daemon from starting.
+func (d *daemon) openStores() error {
+	d.store = provision.OpenStore(filepath.Join(d.o.stateDir, "verdicts.db"), d.reporter(
+		"digests and versions that could not be read are found again",
+		"digests and versions are found again at each start"))
+	if err := d.openIntents(); err != nil {
+		return errors.Join(err, d.store.Close())
+	}
+	if err := d.openLeases(); err != nil {
+		return errors.Join(err, d.store.Close(), d.keep.Close())
+	}
+	return nil
+}
+
+// reporter reports what was wrong with a bbolt file. lost and unsaved are what that means.
+func (d *daemon) reporter(lost, unsaved string) func(boltfile.Report) {
+	return func(r boltfile.Report) {
+		if r.Damage != nil && r.Aside != "" {
+			d.replaced(r.Path, r.Aside, r.Damage, fmt.Sprintf("%s; %d entries were kept", lost, r.Kept))
+		}
+		if r.Refused != nil {
+			d.log.Error(fmt.Sprintf("%s cannot be written: %s", r.Path, unsaved), "err", errors.Join(r.Damage, r.Refused))
+		}
+	}
+}
+
+// openIntents reads what operators asked for before. What cannot be read is reported, and is all
+// that is lost.
+func (d *daemon) openIntents() (err error) {
+	if d.clock, err = keep.NewClock(); err != nil {
+		return err
+	}
+	const lost = "requests of operators that could not be read are no longer in force: " +
+		"drained pools start, models are those of the pool files"
+	d.keep = keep.Open(filepath.Join(d.o.stateDir, "intents.db"), d.reporter(lost, "requests of operators cannot be saved"))
+	if !d.keep.Readable() {
+		d.log.Error("requests of operators from before cannot be read: drained pools start, models are those of the pool files")
+	}
+	d.marks, d.marked = keep.OpenMarks(filepath.Join(d.o.runtimeDir, "restarts"), d.log)
+	if d.intents, err = d.keep.Intents(); err != nil {
+		d.log.Error("some requests of operators could not be read, and are not in force", "err", err)
+	}
+	return nil
+}
+
+// openLeases reads the leases that a former manager of this boot left.
+func (d *daemon) openLeases() error {
+	path := filepath.Join(d.o.runtimeDir, "leases.db")
+	file, r := leaselog.Open(path, formerLeases)
+	switch {
+	case r.Damage != nil && r.Aside != "":
+		d.replaced(path, r.Aside, r.Damage, fmt.Sprintf("leases that could not be read are lost; %d were kept", r.Kept))
+	case r.Damage == nil && r.Kept > 0:
+		d.log.Info("leases of an older version were taken over", "file", path, "leases", r.Kept)
+	}
+	if r.Torn > 0 {
+		d.log.Warn("an incomplete write at the end of the leases was cut off; no caller had its answer", "file", path, "bytes", r.Torn)
+	}
+	if r.Refused != nil {
+		d.log.Error(path+" cannot be written: no leases are given", "err", r.Refused)
+	}
+	book, err := lease.Open(file, bootTime, d.registry.LeasesChanged)
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	d.leaseFile, d.leases = file, leases{book, d.registry, d.log}
+	d.registry.CountLeases(book.Active)
+	return nil
+}
+
+// formerLeases reads the file of version 0.1.0, a bbolt file.
+func formerLeases(path string) (map[string][]byte, error) { return boltfile.Values(path, "leases") }
+
+// replaced reports a state file that was damaged: in the log now, and among the problems of the
+// configuration until its remains are removed.
+func (d *daemon) replaced(path, aside string, damage error, consequence string) {
+	hint := fmt.Sprintf("Check the disk; the damaged file is %s. Remove it and run systemctl reload pool-managerd to clear this message.", aside)
+	d.log.Error(fmt.Sprintf("%s was damaged and replaced: %s", path, consequence), "err", damage, "moved_to", aside, "hint", hint)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.replacedFiles = append(d.replacedFiles, replacedFile{aside, registry.Problem{
+		File: path, Text: fmt.Sprintf("%s was damaged (%v) and replaced: %s", filepath.Base(path), damage, consequence), Hint: hint}})
+}
+
+// stateProblems are the damaged state files that are still there.
+func (d *daemon) stateProblems() (list []registry.Problem) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.replacedFiles = slices.DeleteFunc(d.replacedFiles, func(f replacedFile) bool {
+		_, err := os.Lstat(f.aside)
+		return errors.Is(err, os.ErrNotExist)
+	})
+	for _, f := range d.replacedFiles {
+		list = append(list, f.problem)
+	}
+	return list
+}
