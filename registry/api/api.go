@@ -58,6 +58,8 @@ type Server struct {
 	epoch    string // of this server's events: their numbers begin anew with each
 	streams  atomic.Int32
 	frames   frames
+	health   *answers // of each pool
+	status   *answers
 	// streaming ends when the server begins to end; endStreams ends it.
 	streaming  context.Context
 	endStreams context.CancelFunc
@@ -76,6 +78,8 @@ func New(o Options) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.health = newAnswers(func(p *registry.Pool) any { return wire.HealthOf(p) })
+	s.status = newAnswers(func(p *registry.Pool) any { return wire.StatusOf(p) })
 	s.epoch = strconv.FormatInt(time.Now().UnixMilli(), 36)
 	s.streaming, s.endStreams = context.WithCancel(context.Background())
 	if err := s.Apply(o.Settings); err != nil {
@@ -97,7 +101,7 @@ func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) error {
 type encodedList struct {
 	version, beats uint64
 	old            bool
-	body           []byte
+	body           encoded
 }
 
 func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
@@ -106,7 +110,7 @@ func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
 	old := s.registry.Devices().Old(now)
 	cached := s.list.Load()
 	if cached == nil || cached.version != version || cached.beats != beats || cached.old != old {
-		body, err := wire.Encode(wire.ListOf(s.registry.Snapshot().At(now)))
+		body, err := encodeOnce(wire.ListOf(s.registry.Snapshot().At(now)))
 		if err != nil {
 			return err
 		}
@@ -114,7 +118,7 @@ func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
 		cached = &encodedList{version, beats, old, body}
 		s.list.Store(cached)
 	}
-	return answerBody(w, "application/json", cached.body)
+	return cached.body.write(w)
 }
 
 // pool returns the pool that the path names, or the 404.
@@ -135,19 +139,11 @@ func (s *Server) getPool(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) getPoolHealth(w http.ResponseWriter, r *http.Request) error {
-	p, err := s.pool(r)
-	if err != nil {
-		return err
-	}
-	return answer(w, wire.HealthOf(p))
+	return s.health.serve(s, w, r)
 }
 
 func (s *Server) getPoolStatus(w http.ResponseWriter, r *http.Request) error {
-	p, err := s.pool(r)
-	if err != nil {
-		return err
-	}
-	return answer(w, wire.StatusOf(p))
+	return s.status.serve(s, w, r)
 }
 
 // postPoolStatus answers clients that send an empty object.

@@ -16,10 +16,11 @@ const correlationLimit = 128
 // get it as their http.ResponseWriter, so that no request must be copied to carry it.
 type exchange struct {
 	http.ResponseWriter
-	correlationID string
-	caller        caller
-	status        int  // 0: the answer has not begun
-	reads         bool // the route only reads
+
+	correlation [1]string // its id, as a header holds it
+	caller      caller
+	status      int  // 0: the answer has not begun
+	reads       bool // the route only reads
 
 	// The mux answers what has no route itself, in plain text. Until a route has taken the request,
 	// an answer is kept here and not sent.

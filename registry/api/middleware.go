@@ -12,17 +12,19 @@ import (
 
 // Values of headers that every answer shares. They are never changed.
 var (
-	nosniff = []string{"nosniff"}
-	noStore = []string{"no-store"}
-	closing = []string{"close"}
+	nosniff  = []string{"nosniff"}
+	noStore  = []string{"no-store"}
+	closing  = []string{"close"}
+	jsonType = []string{"application/json"}
 )
 
 // ServeHTTP answers one request: names it, finds its route, guards it, and logs it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	x := &exchange{ResponseWriter: w, correlationID: correlationOf(r), caller: s.auth.Load().identify(r)}
+	x := &exchange{ResponseWriter: w, caller: s.auth.Load().identify(r)}
+	x.correlation[0] = correlationOf(r)
 	h := w.Header()
-	h[correlationHeader] = []string{x.correlationID}
+	h[correlationHeader] = x.correlation[:]
 	h["X-Content-Type-Options"] = nosniff
 	h["Cache-Control"] = noStore
 	if s.ending.Load() {
@@ -82,7 +84,7 @@ func (s *Server) guarded(needs access, serve func(http.ResponseWriter, *http.Req
 		if err := serve(w, r); err != nil {
 			e := asError(err)
 			if e.Status == http.StatusInternalServerError {
-				s.log.Error("a request failed", "correlation_id", x.correlationID, "path", loggedPath(r), "err", err)
+				s.log.Error("a request failed", "correlation_id", x.correlation[0], "path", loggedPath(r), "err", err)
 			}
 			e.write(w)
 		}
@@ -92,7 +94,7 @@ func (s *Server) guarded(needs access, serve func(http.ResponseWriter, *http.Req
 // finish turns a handler's panic into one 500 and logs the request.
 func (s *Server) finish(x *exchange, r *http.Request, began time.Time) {
 	if p := recover(); p != nil {
-		s.log.Error("a request handler panicked", "correlation_id", x.correlationID, "method", r.Method,
+		s.log.Error("a request handler panicked", "correlation_id", x.correlation[0], "method", r.Method,
 			"path", loggedPath(r), "err", fmt.Sprint(p), "stack", string(debug.Stack()))
 		if x.status != 0 {
 			s.logRequest(x, r, began)
@@ -123,7 +125,7 @@ func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 	}
 	path, identity := loggedPath(r), x.caller.identity()
 	attrs := []slog.Attr{
-		slog.String("correlation_id", x.correlationID), slog.String("identity", identity),
+		slog.String("correlation_id", x.correlation[0]), slog.String("identity", identity),
 		slog.String("method", r.Method), slog.String("path", path),
 		slog.Int("status", x.status), slog.Int64("duration_ms", time.Since(began).Milliseconds()),
 	}

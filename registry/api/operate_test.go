@@ -63,7 +63,7 @@ func (h *host) post(path, kind, body string, may access) *httptest.ResponseRecor
 	for _, rt := range append(h.server.operatorRoutes(), h.server.leaseRoutes()...) {
 		if pattern := strings.Replace(rt.path, "{id}", "a", 1); rt.method == http.MethodPost && pattern == path || strings.Replace(rt.path, "{id}", "b", 1) == path {
 			r.SetPathValue("id", strings.Split(path, "/")[3])
-			h.server.guarded(rt.needs, rt.serve)(&exchange{ResponseWriter: w, correlationID: "c1", caller: who}, r)
+			h.server.guarded(rt.needs, rt.serve)(&exchange{ResponseWriter: w, correlation: [1]string{"c1"}, caller: who}, r)
 			return w
 		}
 	}

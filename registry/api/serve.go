@@ -167,7 +167,9 @@ func (l *limited) Accept() (net.Conn, error) {
 		<-l.places
 		return nil, err
 	}
-	return &placed{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+	p := &placed{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}
+	p.read.set, p.write.set = c.SetReadDeadline, c.SetWriteDeadline
+	return p, nil
 }
 
 // Close ends accepting; open connections go on.
@@ -183,11 +185,21 @@ func (l *limited) Close() error {
 // placed is a connection that holds a place, until it is closed or becomes an event stream.
 type placed struct {
 	net.Conn
-	leave func()
+	leave       func()
+	read, write deadline
 }
 
 // Close closes the connection and gives its place back.
 func (c *placed) Close() error {
 	defer c.leave()
+	c.read.stop()
+	c.write.stop()
 	return c.Conn.Close()
+}
+
+func (c *placed) SetReadDeadline(t time.Time) error  { return c.read.Set(t) }
+func (c *placed) SetWriteDeadline(t time.Time) error { return c.write.Set(t) }
+
+func (c *placed) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
