@@ -89,6 +89,14 @@ type Replica struct {
 	Backoff       time.Duration // the delay that is waited for now, zero when none is
 	NextStart     time.Time     // when that is over; zero where it is not known
 	Breaker       string        // closed, open or half-open
+
+	// Of the engine that runs, which the pool's file may have left behind. Empty: not known; Engine and ModelID: those of the pool.
+	Engine       string
+	ModelID      string
+	ModelPath    string
+	Flags        []string // its arguments, without what looks like a secret; nil: not known
+	Provisioning string   // binary, container or external
+
 	LastError     *Failure
 	Since         time.Time // when State was entered
 	LastHeartbeat time.Time

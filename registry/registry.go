@@ -22,6 +22,7 @@ type Registry struct {
 
 	write   sync.Mutex // one writer at a time; also guards the fields below
 	observe []Observer
+	onPool  []func(id string, p *Pool)
 	count   Counter // nil: there are no leases
 
 	events ring
@@ -79,6 +80,22 @@ func (r *Registry) Observe(o Observer) {
 	r.observe = append(r.observe, o)
 }
 
+// OnPool has f called with each later status of a pool, which is nil once it was removed. f is
+// called in the order of the writes and under the registry's lock: it must return at once and not
+// call the registry. A status that only brings a newer heartbeat is not reported.
+func (r *Registry) OnPool(f func(id string, p *Pool)) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	r.onPool = append(r.onPool, f)
+}
+
+// wrote reports a pool's new status; the caller holds the write lock.
+func (r *Registry) wrote(id string, p *Pool) {
+	for _, f := range r.onPool {
+		f(id, p)
+	}
+}
+
 // Put replaces the status of one pool. The registry keeps the value's slices: the caller must not
 // change them afterwards. A flip of ready, of the pool or of a replica, becomes an event. A status
 // that differs from the former one in nothing but heartbeats is no change: readers see the
@@ -94,6 +111,7 @@ func (r *Registry) Put(p Pool) {
 		next := slices.Insert(slices.Clone(*r.pools.Load()), at, s)
 		r.pools.Store(&next)
 		r.version.Add(1)
+		r.wrote(p.ID, &p)
 		r.record(flips(nil, &p, time.Now()), &p)
 		return
 	}
@@ -108,6 +126,7 @@ func (r *Registry) replace(s *slot, p *Pool) {
 		return
 	}
 	r.version.Add(1)
+	r.wrote(p.ID, p)
 	r.record(flips(before, p, time.Now()), p)
 }
 
@@ -124,6 +143,7 @@ func (r *Registry) Remove(id string) {
 	next := slices.Delete(slices.Clone(was), at, at+1)
 	r.pools.Store(&next)
 	r.version.Add(1)
+	r.wrote(id, nil)
 	r.record(flips(last, nil, time.Now()), last)
 }
 

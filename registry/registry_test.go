@@ -178,3 +178,29 @@ func BenchmarkPut(b *testing.B) {
 		}
 	}
 }
+
+// TestOnPool: each write of a pool is reported in order, with what readers see from then on.
+func TestOnPool(t *testing.T) {
+	r := New()
+	leases := 0
+	r.CountLeases(func(string, string) int { return leases })
+	var got []string
+	r.OnPool(func(id string, p *Pool) {
+		if p == nil {
+			got = append(got, id+" removed")
+			return
+		}
+		got = append(got, fmt.Sprintf("%s %s free %d", id, p.State, p.SlotsFree))
+	})
+	p := Pool{ID: "a", State: StateReady, Replicas: []Replica{{ID: "r0", Ready: true, SlotsTotal: 4}}}
+	r.Put(p)
+	leases = 3
+	r.LeasesChanged("a")
+	r.LeasesChanged("nobody")
+	r.SetProblems(nil)
+	r.Remove("nobody")
+	r.Remove("a")
+	if want := []string{"a ready free 4", "a ready free 1", "a removed"}; !slices.Equal(got, want) {
+		t.Errorf("reported %q, want %q", got, want)
+	}
+}

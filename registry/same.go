@@ -23,7 +23,9 @@ func sameReplica(a, b Replica) bool {
 		a.SpecHash == b.SpecHash && slices.Equal(a.DeviceMask, b.DeviceMask) && a.EngineVersion == b.EngineVersion &&
 		a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
 		a.RestartCount == b.RestartCount && a.Backoff == b.Backoff && a.NextStart.Equal(b.NextStart) &&
-		a.Breaker == b.Breaker && sameValue(a.LastError, b.LastError) && a.Since.Equal(b.Since)
+		a.Breaker == b.Breaker && sameValue(a.LastError, b.LastError) && a.Since.Equal(b.Since) &&
+		a.Engine == b.Engine && a.ModelID == b.ModelID && a.ModelPath == b.ModelPath &&
+		slices.Equal(a.Flags, b.Flags) && (a.Flags == nil) == (b.Flags == nil) && a.Provisioning == b.Provisioning
 }
 
 func samePoolDevice(a, b PoolDevice) bool {

@@ -54,7 +54,6 @@ func (d *daemon) build() error {
 		Ports:    provision.NewPorts(settings.Host.PortLow, settings.Host.PortHigh),
 		PortFree: provision.PortFree,
 		Registry: d.registry,
-		Handoff:  handoff.New(filepath.Join(d.o.runtimeDir, "engines")),
 		Observer: counts,
 		Log:      d.log,
 		Host:     render.Host{GatePath: d.o.gate},
@@ -66,6 +65,8 @@ func (d *daemon) build() error {
 		Marks: d.marks, Marked: d.marked,
 		Status: d.setStatus, Beat: d.beat, BeatEvery: beat,
 	})
+	d.handoff = handoff.NewKeeper(handoff.New(filepath.Join(d.o.runtimeDir, "engines")), d.log)
+	d.registry.OnPool(d.handoff.Changed)
 	var scrape http.Handler
 	if settings.Metrics.Enabled {
 		scrape = counts.Handler()

@@ -15,6 +15,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
@@ -39,6 +40,7 @@ type daemon struct {
 	marks    *keep.Marks
 	marked   map[string]json.RawMessage
 
+	handoff   *handoff.Keeper
 	leases    leases
 	leaseFile *leaselog.File
 	settings  *hostconfig.Settings // the newest good config.toml; nil: none yet
@@ -92,8 +94,13 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	leaseCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLeases()
 	all.Go(func() { _ = d.leases.book.Run(leaseCtx, d.leases.tell) })
+	// So do hand-off files: what was answered last stands in them.
+	handoffCtx, stopHandoff := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHandoff()
+	all.Go(func() { d.handoff.Run(handoffCtx) })
 	select {
 	case <-d.super.Adopted():
+		d.handoff.Adopted()
 	case <-ctx.Done():
 		return ended(ctx)
 	}

@@ -1,12 +1,12 @@
 // Package handoff keeps the directory of hand-off files: one small JSON file for each replica that is ready now,
 // for programs on this host that look for an engine without asking the API.
 //
-// It owns the files' names and fields. It must not know when a replica is ready: the caller
-// writes on ready and removes when not.
+// It owns the files' names and fields, and when they are written: it follows the registry, writes a file again whenever what it
+// says changes, though only some times a second, and removes it when the replica is not ready. It must not know
+// when a replica is ready, nor how anything is started.
 package handoff
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,61 +15,29 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
-
-	"github.com/pool-managerd/pool-managerd/registry"
 )
 
 const suffix = ".json"
 
-// File is what a hand-off file holds.
-type File struct {
-	URL           string   `json:"url"`
-	PoolID        string   `json:"pool_id"`
-	ReplicaID     string   `json:"replica_id"`
-	Engine        string   `json:"engine"`
-	EngineVersion string   `json:"engine_version"`
-	ModelID       string   `json:"model_id"`
-	DeviceMask    []string `json:"device_mask"`
-	SlotsTotal    int      `json:"slots_total"`
-	SlotsFree     int      `json:"slots_free"`
-}
-
-// Dir is the directory, usually /run/pool-managerd/engines. Its methods may be called at the same time for
-// different replicas.
+// Dir is the directory, usually /run/pool-managerd/engines. It is made when the first file is written.
 type Dir struct{ path string }
 
-// New returns the directory; it is made when the first file is written.
-func New(path string) *Dir { return &Dir{path: path} }
+// New returns the directory.
+func New(path string) Dir { return Dir{path: path} }
 
-// Write puts a replica's file in place. A reader sees the former file or the new one, never a part: it is
-// written beside and renamed.
-func (d *Dir) Write(p registry.Pool, r registry.Replica) error {
-	path, err := d.file(p.ID, r.ID)
-	if err != nil {
-		return err
-	}
-	f := File{
-		URL: r.Endpoint, PoolID: p.ID, ReplicaID: r.ID, Engine: p.Engine, EngineVersion: r.EngineVersion,
-		ModelID: p.ModelID, DeviceMask: r.DeviceMask, SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree,
-	}
-	if f.DeviceMask == nil {
-		f.DeviceMask = []string{} // a list in JSON, also where it is empty
-	}
-	body, err := json.MarshalIndent(f, "", "  ")
-	if err != nil {
-		return fmt.Errorf("hand-off file %s: %w", path, err)
-	}
+// Write puts a file in place. A reader sees the former file or the new one, never a part: it is written beside and renamed.
+func (d Dir) Write(name string, body []byte) error {
 	if err := d.make(); err != nil {
 		return fmt.Errorf("hand-off directory: %w", err)
 	}
-	if err := replace(path, append(body, '\n')); err != nil {
-		return fmt.Errorf("hand-off file %s: %w", path, err)
+	if err := replace(filepath.Join(d.path, name), body); err != nil {
+		return fmt.Errorf("hand-off file %s: %w", name, err)
 	}
 	return nil
 }
 
 // make makes the directory where it is missing, open to every reader whatever the umask.
-func (d *Dir) make() error {
+func (d Dir) make() error {
 	if _, err := os.Stat(d.path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -92,60 +60,51 @@ func replace(path string, body []byte) error {
 	return pending.CloseAtomicallyReplace()
 }
 
-// Remove deletes a replica's file; one that is not there is no error.
-func (d *Dir) Remove(poolID, replicaID string) error {
-	path, err := d.file(poolID, replicaID)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// Remove deletes a file; one that is not there is no error.
+func (d Dir) Remove(name string) error {
+	if err := os.Remove(filepath.Join(d.path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("hand-off file: %w", err)
 	}
 	return nil
 }
 
-// RemoveStale deletes every file for which keep says no, and what an interrupted Write left. Call it once at start,
-// before any Write. Whatever else lies in the directory is left alone. It goes on after an error
-// and returns them all.
-func (d *Dir) RemoveStale(keep func(poolID, replicaID string) bool) error {
-	entries, err := os.ReadDir(d.path)
-	if errors.Is(err, fs.ErrNotExist) {
+// Read returns a file's bytes, nil where there is no such file or it cannot be read.
+func (d Dir) Read(name string) []byte {
+	body, err := os.ReadFile(filepath.Join(d.path, name))
+	if err != nil {
 		return nil
 	}
+	return body
+}
+
+// List returns the names of the hand-off files, and of what an interrupted Write left. Other files in the directory are not listed.
+func (d Dir) List() (files, left []string, err error) {
+	entries, err := os.ReadDir(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
 	if err != nil {
-		return fmt.Errorf("hand-off directory: %w", err)
+		return nil, nil, fmt.Errorf("hand-off directory: %w", err)
 	}
-	var failed []error
 	for _, e := range entries {
-		if !stale(e.Name(), keep) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(d.path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = append(failed, err)
+		switch name := e.Name(); {
+		case strings.HasPrefix(name, "."):
+			if strings.Contains(name, suffix) { // renameio's temporary names are a dot, the file's name and digits
+				left = append(left, name)
+			}
+		case strings.HasSuffix(name, suffix) && strings.LastIndexByte(strings.TrimSuffix(name, suffix), '.') > 0:
+			files = append(files, name)
 		}
 	}
-	return errors.Join(failed...)
+	return files, left, nil
 }
 
-func stale(name string, keep func(poolID, replicaID string) bool) bool {
-	if strings.HasPrefix(name, ".") {
-		// renameio's temporary names are a dot, the file's name and digits
-		return strings.Contains(name, suffix)
+// fileName returns the name of a replica's file; ok is false for names that would leave the directory or hide the file.
+func fileName(pool, replica string) (name string, ok bool) {
+	if !plain(pool) || !plain(replica) || strings.Contains(replica, ".") {
+		return "", false
 	}
-	stem, ok := strings.CutSuffix(name, suffix)
-	if !ok {
-		return false
-	}
-	dot := strings.LastIndexByte(stem, '.')
-	return dot > 0 && !keep(stem[:dot], stem[dot+1:])
-}
-
-// file returns the path for a replica; names that would leave the directory or hide the file are refused.
-func (d *Dir) file(poolID, replicaID string) (string, error) {
-	if !plain(poolID) || !plain(replicaID) || strings.Contains(replicaID, ".") {
-		return "", fmt.Errorf("hand-off file of pool %q, replica %q: not a file name", poolID, replicaID)
-	}
-	return filepath.Join(d.path, poolID+"."+replicaID+suffix), nil
+	return pool + "." + replica + suffix, true
 }
 
 func plain(s string) bool {

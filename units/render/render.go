@@ -70,9 +70,10 @@ type Device struct {
 
 // Unit is a rendered unit.
 type Unit struct {
-	Name     string // pool-engine@….service
-	SpecHash string // see SpecHash
-	Lines    []Line // in the order in which they are sent and printed
+	Name     string   // pool-engine@….service
+	SpecHash string   // see SpecHash
+	Args     []string // of the engine, behind its binary
+	Lines    []Line   // in the order in which they are sent and printed
 }
 
 // Line is one row of a unit.
@@ -96,7 +97,7 @@ func Render(in Input) (Unit, error) {
 	at := instance(in)
 	command := in.Adapter.Command(in.Pool, at)
 	shown := shownPaths(in)
-	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in)}
+	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in), Args: command.Args}
 	for _, part := range [][]Line{
 		unitLines(in),
 		restartLines(in),

@@ -313,6 +313,5 @@ func (s *Supervisor) forget(r *replica) {
 	r.run.endDrain()
 	s.Ports.Release(r.id)
 	s.unmark(r)
-	s.dropHandoff(r)
 	delete(r.entry.replicas, r.id)
 }

@@ -175,7 +175,7 @@ func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing strin
 		r.facts.Crash, r.readyError = f, f.Error()
 		s.settle(r)
 	}
-	s.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Ready: r.wasReady,
+	s.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Ready: !r.run.readySince.IsZero(),
 		Reason: registry.ReasonOf(f), Cause: f.Message, Failure: f})
 }
 

@@ -67,8 +67,6 @@ type replica struct {
 	since      time.Time
 	lastErr    *registry.Failure
 	heartbeat  time.Time
-	wasReady   bool
-	handed     handed
 	readyError string // the last failure that was logged, to log each once
 }
 

@@ -32,7 +32,7 @@ func (w *world) manage(t *testing.T, d Desired, parts ...func(*Options)) *manage
 	m := &manager{t: t, w: w, reg: registry.New(), done: make(chan struct{})}
 	o := Options{
 		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)}, PortFree: w.portFree,
-		Registry: m.reg, Handoff: handoffs{w}, Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Registry: m.reg, Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Clock:  keep.ClockOf("this", func() (int64, time.Time) { return time.Now().UnixNano(), time.Now() }),
 		Host:   render.Host{GatePath: "/usr/lib/pool-managerd/pool-gate"},
 		Status: func(line string) { m.status = line }, Beat: func() { w.with(func() { w.beats++ }) }, BeatEvery: 10 * time.Second,

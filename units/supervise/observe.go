@@ -318,20 +318,5 @@ func (s *Supervisor) endAdoption() {
 	}
 	clear(s.adopting)
 	close(s.adopted)
-	err := s.Handoff.RemoveStale(func(poolID, replicaID string) bool {
-		e := s.entries[poolID]
-		if e == nil {
-			return false
-		}
-		for _, r := range e.replicas {
-			if r.id.Name() == replicaID && r.wasReady {
-				return true
-			}
-		}
-		return false
-	})
-	if err != nil {
-		s.Log.Error("stale hand-off files could not be removed", "err", err)
-	}
 	s.Log.Info("adoption is complete", "pools", len(s.entries))
 }

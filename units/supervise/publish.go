@@ -38,9 +38,6 @@ func (s *Supervisor) publish(e *entry) {
 	e.last = p
 	s.tellLeases(e)
 	s.Registry.Put(p)
-	for _, r := range e.replicas {
-		s.handOff(r, p)
-	}
 }
 
 // exists reports whether PID 1 has anything of the pool that must be stopped.
@@ -177,7 +174,7 @@ func (r *replica) snapshot() registry.Replica {
 	if r.external() {
 		unit = "" // nobody here has one
 	}
-	return registry.Replica{
+	out := registry.Replica{
 		Breaker: string(r.past.State.BreakerNow()), NextStart: r.nextStart(),
 		ID: r.id.Name(), Name: r.id.Stable(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.reason,
 		Unit: unit, Endpoint: r.endpoint, PID: r.status.MainPID, InvocationID: r.status.InvocationID,
@@ -186,43 +183,8 @@ func (r *replica) snapshot() registry.Replica {
 		RestartCount: r.restarts(), Backoff: r.waits(), LastError: r.lastErr,
 		Since: r.since, LastHeartbeat: r.heartbeat,
 	}
-}
-
-// handOff keeps the replica's hand-off file exactly while it is ready.
-func (s *Supervisor) handOff(r *replica, p registry.Pool) {
-	snap := r.snapshot()
-	if !snap.Ready {
-		s.dropHandoff(r)
-		return
-	}
-	if r.wasReady && r.handed == handedOf(snap) {
-		return
-	}
-	if err := s.Handoff.Write(p, snap); err != nil {
-		s.Log.Error("the hand-off file could not be written", append(s.about(r), "err", err)...)
-		return
-	}
-	r.wasReady, r.handed = true, handedOf(snap)
-}
-
-// handed is what a hand-off file depends on.
-type handed struct {
-	endpoint, version string
-	slots             int
-}
-
-func handedOf(r registry.Replica) handed {
-	return handed{r.Endpoint, r.EngineVersion, r.SlotsTotal}
-}
-
-func (s *Supervisor) dropHandoff(r *replica) {
-	if !r.wasReady {
-		return
-	}
-	r.wasReady = false
-	if err := s.Handoff.Remove(r.id.Pool, r.id.Name()); err != nil {
-		s.Log.Error("the hand-off file could not be removed", append(s.about(r), "err", err)...)
-	}
+	r.describe(&out)
+	return out
 }
 
 // report tells systemctl status how many pools there are, and how many in each state.

@@ -281,7 +281,7 @@ func (s *Supervisor) noteCurrent(e *entry) {
 		return
 	}
 	for _, r := range e.replicas {
-		if r.wasReady && r.current() && r.facts.Wanted && samePool(r.want, e.desired) {
+		if reconcile.Assess(r.view()).Ready && r.current() && r.facts.Wanted && samePool(r.want, e.desired) {
 			next, version := e.intent, e.desired
 			next.Current = &version
 			s.save(e, next, func(err error) {

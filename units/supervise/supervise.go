@@ -82,13 +82,6 @@ type Ports interface {
 	Release(r pool.Replica)
 }
 
-// Handoff is the directory of hand-off files.
-type Handoff interface {
-	Write(p registry.Pool, r registry.Replica) error
-	Remove(poolID, replicaID string) error
-	RemoveStale(keep func(poolID, replicaID string) bool) error
-}
-
 // Observer counts what happens, for metrics. Calls come from the loop and must not block.
 type Observer interface {
 	Restarted(p registry.Pool, reason string, n int)
@@ -110,7 +103,6 @@ type Options struct {
 	Ports    Ports
 	PortFree func(port int) error
 	Registry *registry.Registry
-	Handoff  Handoff
 	Observer Observer
 	Log      *slog.Logger
 	Host     render.Host // facts of this host, completed by what PID 1 can do

@@ -39,15 +39,9 @@ func TestReadiness(t *testing.T) {
 		m.wantState("a", registry.StateStarting, false)
 		w.passGate(unitOf("a"))
 		m.wantState("a", registry.StateProbing, false)
-		if w.handedOff("a.r0") {
-			t.Error("a hand-off file before ready")
-		}
 		w.ill(false)
 		time.Sleep(5 * time.Second)
 		m.wantState("a", registry.StateReady, true)
-		if !w.handedOff("a.r0") {
-			t.Error("no hand-off file although ready")
-		}
 		if got := m.pool("a").SlotsTotal; got != 4 {
 			t.Errorf("slots_total = %d, want the engine's own 4", got)
 		}
@@ -60,9 +54,6 @@ func TestReadiness(t *testing.T) {
 		time.Sleep(7 * time.Second)
 		m.wantState("a", registry.StateUnhealthy, false)
 		m.wantCode("a", registry.CodeHealthFailed)
-		if w.handedOff("a.r0") {
-			t.Error("the hand-off file stayed although not ready")
-		}
 		w.ill(false)
 		time.Sleep(5 * time.Second)
 		m.wantState("a", registry.StateReady, true)
@@ -101,9 +92,6 @@ func TestCrash(t *testing.T) {
 		})
 		m.wantState("a", registry.StateBackoff, false)
 		m.wantCode("a", registry.CodeEngineCrashed)
-		if w.handedOff("a.r0") {
-			t.Error("the hand-off file outlived the engine")
-		}
 		w.change(unitOf("a"), func(st *systemd.Status) {
 			st.ActiveState, st.SubState, st.Result, st.NRestarts = "activating", "start-post", "success", 1
 			st.InvocationID, st.MainPID = "second", 4321

@@ -32,7 +32,6 @@ type world struct {
 	busy     map[string]int
 	portHeld map[int]bool
 	hang     map[string]bool // units whose start call PID 1 never answers
-	files    map[string]bool
 	beats    int
 
 	below254   bool
@@ -56,7 +55,7 @@ func newWorld() *world {
 		queue: make(chan systemd.Update, 1024),
 		units: make(map[string]*systemd.Status), props: make(map[string][]systemd.Property),
 		ended: make(map[string]chan error), sick: make(map[string]bool), busy: make(map[string]int),
-		portHeld: make(map[int]bool), hang: make(map[string]bool), files: make(map[string]bool),
+		portHeld: make(map[int]bool), hang: make(map[string]bool),
 		mute: make(map[string]bool),
 	}
 }
@@ -81,12 +80,6 @@ func (w *world) with(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f()
-}
-
-func (w *world) handedOff(stem string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.files[stem]
 }
 
 func (w *world) note(format string, args ...any) {
@@ -358,25 +351,6 @@ func (w *world) portFree(port int) error {
 	}
 	return nil
 }
-
-// handoffs records which hand-off files exist.
-type handoffs struct{ w *world }
-
-func (h handoffs) Write(p registry.Pool, r registry.Replica) error {
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	h.w.files[p.ID+"."+r.ID] = true
-	return nil
-}
-
-func (h handoffs) Remove(poolID, replicaID string) error {
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	delete(h.w.files, poolID+"."+replicaID)
-	return nil
-}
-
-func (h handoffs) RemoveStale(keep func(poolID, replicaID string) bool) error { return nil }
 
 type noObserver struct{}
 

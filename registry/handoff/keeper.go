@@ -1,0 +1,273 @@
+package handoff
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// Times of the keeper.
+const (
+	minGap = 250 * time.Millisecond // between two writes of one file, at least
+	pause  = 10 * time.Millisecond  // between two looks at what has changed, at least
+	again  = 5 * time.Second        // until a file that could not be written or removed is tried again
+)
+
+// Files is what the keeper does to the directory; Dir implements it.
+type Files interface {
+	Write(name string, body []byte) error
+	Remove(name string) error
+	Read(name string) []byte
+	List() (files, left []string, err error)
+}
+
+// Keeper has the directory say what the registry says. Give Changed to Registry.OnPool, and call Run once.
+type Keeper struct {
+	files Files
+	log   *slog.Logger
+	wake  chan struct{}
+
+	mu      sync.Mutex
+	changed map[string]*registry.Pool // not yet looked at, by id; nil: removed
+	adopted bool
+
+	// Of Run's goroutine.
+	kept    map[string]*kept    // by the file's name
+	names   map[string][]string // the files of each pool
+	pending map[string]bool     // files that are not as they should be
+	swept   bool
+}
+
+// kept is one file.
+type kept struct {
+	pool   string
+	want   []byte // nil: there shall be none
+	have   []byte // nil: there is none
+	file   *File  // have, decoded; nil where it cannot be
+	wrote  time.Time
+	failed time.Time // when the last try failed; zero: it did not
+}
+
+// NewKeeper makes the keeper of a directory.
+func NewKeeper(files Files, log *slog.Logger) *Keeper {
+	return &Keeper{files: files, log: log, wake: make(chan struct{}, 1), changed: make(map[string]*registry.Pool),
+		kept: make(map[string]*kept), names: make(map[string][]string), pending: make(map[string]bool)}
+}
+
+// Changed takes a pool's newest status, nil for one that was removed. It returns at once and may be called from any goroutine.
+func (k *Keeper) Changed(id string, p *registry.Pool) {
+	k.mu.Lock()
+	k.changed[id] = p
+	k.mu.Unlock()
+	k.look()
+}
+
+// Adopted says that every replica that serves was reported by now: files of others, which a former manager left, are removed.
+func (k *Keeper) Adopted() {
+	k.mu.Lock()
+	k.adopted = true
+	k.mu.Unlock()
+	k.look()
+}
+
+func (k *Keeper) look() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // it has not looked yet, and will see this too
+	}
+}
+
+// Run keeps the files until ctx ends. What was reported before is written then, without waiting.
+func (k *Keeper) Run(ctx context.Context) {
+	timer := time.NewTimer(again)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			k.take()
+			k.flush(true)
+			return
+		case <-k.wake:
+		case <-timer.C:
+		}
+		k.take()
+		timer.Reset(k.flush(false))
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// take works out what the files shall hold now.
+func (k *Keeper) take() {
+	k.mu.Lock()
+	changed, adopted := k.changed, k.adopted
+	k.changed = make(map[string]*registry.Pool)
+	k.mu.Unlock()
+	for id, p := range changed {
+		k.pool(id, p)
+	}
+	if adopted && !k.swept {
+		k.swept = true
+		k.sweep()
+	}
+}
+
+// pool works out the files of one pool.
+func (k *Keeper) pool(id string, p *registry.Pool) {
+	serves := make(map[string]*registry.Replica)
+	if p != nil {
+		serves = k.serving(p)
+	}
+	for _, name := range k.names[id] {
+		if serves[name] == nil {
+			k.set(name, nil)
+		}
+	}
+	for name, r := range serves {
+		f := k.open(name, id)
+		body, err := fileOf(p, r, f.file).encode()
+		if err != nil { // of strings and numbers: there is none
+			k.log.Error("the hand-off file could not be encoded", "pool_id", id, "err", err)
+			continue
+		}
+		k.set(name, body)
+	}
+	if p == nil {
+		delete(k.names, id)
+	}
+}
+
+// serving returns the replicas that a file is due for, by its name. While a reload replaces an engine both sides of a replica may
+// serve for a moment; the one that the file names already stays in it until it does not.
+func (k *Keeper) serving(p *registry.Pool) map[string]*registry.Replica {
+	out := make(map[string]*registry.Replica)
+	for i := range p.Replicas {
+		r := &p.Replicas[i]
+		name, ok := fileName(p.ID, nameOf(r))
+		if !r.Ready || !ok {
+			continue
+		}
+		if first := out[name]; first == nil || !k.holds(name, first) {
+			out[name] = r
+		}
+	}
+	return out
+}
+
+// holds reports whether a file is about this replica.
+func (k *Keeper) holds(name string, r *registry.Replica) bool {
+	f := k.kept[name]
+	return f != nil && f.file != nil && f.file.URL == r.Endpoint
+}
+
+// open returns a file's state, read from the disk the first time.
+func (k *Keeper) open(name, pool string) *kept {
+	f := k.kept[name]
+	if f == nil {
+		f = &kept{pool: pool}
+		f.holds(k.files.Read(name))
+		k.kept[name] = f
+		k.names[pool] = append(k.names[pool], name)
+	}
+	return f
+}
+
+func (k *Keeper) set(name string, body []byte) {
+	k.kept[name].want = body
+	k.pending[name] = true
+}
+
+// sweep removes what no replica serves, and what interrupted writes left.
+func (k *Keeper) sweep() {
+	files, left, err := k.files.List()
+	if err != nil {
+		k.log.Error("stale hand-off files could not be listed", "err", err)
+	}
+	for _, name := range files {
+		if k.kept[name] == nil {
+			left = append(left, name)
+		}
+	}
+	for _, name := range left {
+		if err := k.files.Remove(name); err != nil {
+			k.log.Error("a stale hand-off file could not be removed", "err", err)
+		}
+	}
+}
+
+// flush writes and removes what is due, or everything, and returns how long until the next is.
+func (k *Keeper) flush(all bool) time.Duration {
+	next, now := time.Hour, time.Now()
+	for name := range k.pending {
+		f := k.kept[name]
+		if wait := f.due().Sub(now); wait > 0 && !all && !f.asWanted() {
+			next = min(next, wait)
+			continue
+		}
+		if err := k.put(name, f); err != nil {
+			if f.failed.IsZero() { // the same trouble is logged once
+				k.log.Error("the hand-off file is not up to date", "pool_id", f.pool, "err", err)
+			}
+			f.failed = now
+			next = min(next, again)
+			continue
+		}
+		f.failed = time.Time{}
+		delete(k.pending, name)
+		if f.want == nil && k.names[f.pool] == nil {
+			delete(k.kept, name) // its pool is gone too
+		}
+	}
+	return next
+}
+
+// put brings one file up to date.
+func (k *Keeper) put(name string, f *kept) error {
+	switch {
+	case f.asWanted():
+		return nil
+	case f.want == nil:
+		if err := k.files.Remove(name); err != nil {
+			return err
+		}
+	default:
+		if err := k.files.Write(name, f.want); err != nil {
+			return err
+		}
+		f.wrote = time.Now()
+	}
+	f.holds(f.want)
+	return nil
+}
+
+func (f *kept) asWanted() bool {
+	return (f.want == nil) == (f.have == nil) && bytes.Equal(f.want, f.have)
+}
+
+// due is when the file may be touched next. A removal never waits for the gap between writes.
+func (f *kept) due() time.Time {
+	at := time.Time{}
+	if !f.failed.IsZero() {
+		at = f.failed.Add(again)
+	}
+	if gap := f.wrote.Add(minGap); f.want != nil && !f.wrote.IsZero() && gap.After(at) {
+		at = gap
+	}
+	return at
+}
+
+// holds notes what is on the disk now.
+func (f *kept) holds(body []byte) {
+	f.have, f.file = body, nil
+	var file File
+	if body != nil && json.Unmarshal(body, &file) == nil {
+		f.file = &file
+	}
+}
