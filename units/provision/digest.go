@@ -15,9 +15,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// hashChunk is how much is read between two looks at the context, in bytes.
-const hashChunk = 1 << 20
-
 // settleTime is how old a file's change time must be before the file is read. The kernel takes that time from a clock that ticks every
 // 1 to 10 ms (ktime_get_coarse_real_ts64, CONFIG_HZ), so that of two changes within one tick the second would not show.
 const settleTime = 50 * time.Millisecond
@@ -120,32 +117,4 @@ func (s *Stager) fileDigest(ctx context.Context, f file) (string, error) {
 		s.Log.Warn("the digest could not be remembered; it will be computed again", "model_file", f.path, "err", err)
 	}
 	return sum, nil
-}
-
-// hashFile reads a file to its end, and says now and then how far it is.
-func (s *Stager) hashFile(ctx context.Context, path string, size int64) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	sum, chunk := sha256.New(), make([]byte, hashChunk)
-	var done int64
-	mention := time.Now().Add(progressEvery)
-	for ctx.Err() == nil {
-		n, err := f.Read(chunk)
-		_, _ = sum.Write(chunk[:n])
-		done += int64(n)
-		if err == io.EOF {
-			return hex.EncodeToString(sum.Sum(nil)), nil
-		}
-		if err != nil {
-			return "", cause(err)
-		}
-		if now := time.Now(); now.After(mention) {
-			mention = now.Add(progressEvery)
-			s.Log.Info("still verifying the model's digest", "model_file", path, "done_bytes", done, "size_bytes", size)
-		}
-	}
-	return "", ctx.Err()
 }
