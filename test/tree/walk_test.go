@@ -107,3 +107,13 @@ func goFiles(t *testing.T) []goFile {
 
 // within says whether a package path is dir or below it.
 func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+// parsed is a piece of Go as a file.
+func parsed(t *testing.T, src string) *ast.File {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "x.go", src, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
