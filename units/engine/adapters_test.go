@@ -2,6 +2,8 @@ package engine_test
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -172,16 +174,31 @@ func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(`[{"is_processing":true}]`))
 	f.Add([]byte("vllm:num_requests_running{a=\"}\"} 2\n"))
 	f.Add([]byte("tgi_queue_size{ 3"))
+	files, err := filepath.Glob(filepath.Join("testdata", "*", "*"))
+	if err != nil || len(files) < 10 {
+		f.Fatal(files, err)
+	}
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, kind := range engine.Kinds() {
 			a, _ := engine.For(kind)
 			for name, read := range map[string]func([]byte) (int, error){"slots": a.Slots, "busy": a.Busy, "queue": a.Queue} {
 				n, err := read(body)
-				if n < 0 || err != nil && n != 0 {
+				if n < 0 || n > 1<<31-1 || name == "slots" && n > engine.MaxSlots || err != nil && n != 0 {
 					t.Errorf("%s %s(%q) = %d, %v", kind, name, body, n, err)
 				}
 			}
-			if v := a.ParseVersion(body); len(v) > 64 || strings.ContainsAny(v, "\n ") {
+			if mark, err := a.Progress(body); len(mark) > engine.MaxMark || (mark == "") != (err != nil) {
+				t.Errorf("%s progress %q, %v out of %q", kind, mark, err, body)
+			}
+			_ = a.Generated(body)
+			if v := a.ParseVersion(body); len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
 				t.Errorf("%s version %q", kind, v)
 			}
 		}

@@ -132,19 +132,3 @@ func TestRealAnswers(t *testing.T) {
 		}
 	}
 }
-
-// FuzzProgress: an answer yields a mark or an error, never both and never neither.
-func FuzzProgress(f *testing.F) {
-	f.Add([]byte(`[{"next_token":[{"n_decoded":4}]}]`))
-	f.Add([]byte(`[{"next_token":[[]]}]`))
-	f.Add([]byte("vllm:generation_tokens_total NaN\n"))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, kind := range engine.Kinds() {
-			a, _ := engine.For(kind)
-			if mark, err := a.Progress(body); (mark == "") != (err != nil) {
-				t.Errorf("%s: %q is %q, %v", kind, body, mark, err)
-			}
-			_ = a.Generated(body)
-		}
-	})
-}

@@ -19,11 +19,18 @@ type subject struct {
 	versions map[string]string // file below testdata/version → version
 	managed  map[string]string // flag in args → the pool key that the hint must name
 	gpuRelax bool              // the sandbox is only relaxed with a GPU
+	silent   bool              // it never says that it runs without its GPU
+
+	slots, busy, queue       recorded
+	generated, before, after string // files below testdata/answers; two of ProgressPath, with a step between them
 }
 
 var subjects = []subject{
 	{
 		kind: engine.LlamaCpp, gpuRelax: true,
+		slots: recorded{"llamacpp-0.7.0-props.json", 2}, busy: recorded{"llamacpp-0.7.0-slots-busy-1.json", 2},
+		queue: recorded{"llamacpp-0.7.0-metrics.txt", 0}, generated: "llamacpp-0.7.0-completion.json",
+		before: "llamacpp-0.7.0-slots-busy-1.json", after: "llamacpp-0.7.0-slots-busy-2.json",
 		versions: map[string]string{"llamacpp-6123.txt": "6123", "llamacpp-0.7.0-debian.txt": "0.7.0"},
 		managed: map[string]string{
 			"-m": "model", "--model": "model", "-hf": "model", "--host": "127.0.0.1", "--port": "port", "-c": "ctx",
@@ -33,6 +40,8 @@ var subjects = []subject{
 	},
 	{
 		kind: engine.VLLM,
+		busy: recorded{"vllm-metrics.txt", 5}, queue: recorded{"vllm-metrics.txt", 2},
+		generated: "vllm-completion.json", before: "vllm-metrics.txt", after: "vllm-metrics-later.txt",
 		versions: map[string]string{
 			"vllm-0.9.2.txt":                   "0.9.2",
 			"vllm-0.7.4.dev390+gdebd6bbf0.txt": "0.7.4.dev390+gdebd6bbf0",
@@ -43,7 +52,9 @@ var subjects = []subject{
 		},
 	},
 	{
-		kind:     engine.TGI,
+		kind:  engine.TGI,
+		slots: recorded{"tgi-info.json", 128}, busy: recorded{"tgi-metrics.txt", 5}, queue: recorded{"tgi-metrics.txt", 2},
+		generated: "tgi-generate.json", before: "tgi-metrics.txt", after: "tgi-metrics-later.txt",
 		versions: map[string]string{"tgi-3.3.4.txt": "3.3.4"},
 		managed: map[string]string{
 			"--port": "port", "-p": "port", "-p80": "port", "-p=80": "port", "--hostname": "127.0.0.1", "--model-id": "model",
@@ -82,7 +93,10 @@ func TestEveryAdapter(t *testing.T) {
 			t.Run("command", func(t *testing.T) { commandSuite(t, s, adapter) })
 			t.Run("managed_flags", func(t *testing.T) { managedSuite(t, s, adapter) })
 			t.Run("version", func(t *testing.T) { versionSuite(t, s, adapter) })
-			t.Run("answers", func(t *testing.T) { answerSuite(t, adapter) })
+			t.Run("bad_answers", func(t *testing.T) { badAnswersSuite(t, adapter) })
+			t.Run("answers", func(t *testing.T) { answersSuite(t, s, adapter) })
+			t.Run("memory", func(t *testing.T) { memorySuite(t, s, adapter) })
+			t.Run("fallback", func(t *testing.T) { fallbackSuite(t, s, adapter) })
 			t.Run("sandbox", func(t *testing.T) { relaxSuite(t, s, adapter) })
 		})
 	}
@@ -121,6 +135,9 @@ func commandSuite(t *testing.T, s subject, a engine.Adapter) {
 	}
 	if a.DefaultBinary() == "" && s.kind != engine.Program {
 		t.Error("no default binary")
+	}
+	if a.Doc() == "" || strings.HasSuffix(a.Doc(), ".") {
+		t.Errorf("Doc is %q, want a noun phrase", a.Doc())
 	}
 }
 
@@ -167,7 +184,7 @@ func versionSuite(t *testing.T, s subject, a engine.Adapter) {
 	}
 }
 
-func answerSuite(t *testing.T, a engine.Adapter) {
+func badAnswersSuite(t *testing.T, a engine.Adapter) {
 	for _, body := range []string{"", "{}", "[", "null", "404 page not found", `{"error":{"code":501}}`} {
 		if n, err := a.Slots([]byte(body)); err == nil {
 			t.Errorf("Slots(%q) = %d without an error", body, n)
@@ -189,7 +206,7 @@ func relaxSuite(t *testing.T, s subject, a engine.Adapter) {
 		t.Error("CUDA works in no full sandbox, and nothing is relaxed")
 	}
 	for _, r := range relaxations {
-		if r.Line == "" || len(r.Why) < 20 {
+		if !slices.Contains(engine.SandboxLines(), r.Line) || len(r.Why) < 20 {
 			t.Errorf("relaxation %q without a reason: %q", r.Line, r.Why)
 		}
 	}
