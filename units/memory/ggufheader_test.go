@@ -123,7 +123,7 @@ func TestParseHeader(t *testing.T) {
 	if err := os.WriteFile(path, file.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ours, err := parseHeader(t.Context(), bytes.NewReader(file.Bytes()), uint64(file.Len()))
+	ours, err := readHeaders(t.Context(), []string{path})
 	if err != nil {
 		t.Fatal(err)
 	}

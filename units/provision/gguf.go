@@ -1,18 +1,16 @@
 package provision
 
 import (
-	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/gguf"
 )
-
-// ggufMagic begins every file of the format (the GGUF specification in the ggml repository, "File Structure").
-const ggufMagic = "GGUF"
 
 // checkGGUF tells a download that went wrong, or has not ended, from a model.
 func checkGGUF(files []file) error {
@@ -22,7 +20,7 @@ func checkGGUF(files []file) error {
 			return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s cannot be read: %v", f.path, err),
 				"The manager is root without capabilities; the file must be readable by others (chmod o+r).")
 		}
-		if !bytes.HasPrefix(head, []byte(ggufMagic)) {
+		if !bytes.HasPrefix(head, []byte(gguf.Magic)) {
 			return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("model %s is no GGUF file: %s", f.path, otherThanGGUF(head)), "Fetch the file again.")
 		}
 		need, err := ggufLength(f.path, f.info.Size())
@@ -44,7 +42,7 @@ func otherThanGGUF(head []byte) string {
 	case bytes.Count(head, []byte{0}) == len(head):
 		return "it begins with zeroes, as a download does that was set up and never filled"
 	}
-	return "it does not begin with " + ggufMagic
+	return "it does not begin with " + gguf.Magic
 }
 
 func missingBytes(need uint64, size int64) string {
@@ -68,28 +66,14 @@ func firstBytes(path string, n int) ([]byte, error) {
 	return head[:got], nil
 }
 
-// ggufLength returns how long a file must be at least, by its own table of tensors, and errBeyond when it is shorter. It
-// only ever says that of a file that is certainly cut off: what it does not understand it lets pass.
+// ggufLength returns how long a file must be at least, by its own table of tensors, and ErrShort when
+// it is shorter. It only ever returns that for a file that is certainly cut off: what it does not
+// understand it lets pass.
 func ggufLength(path string, size int64) (uint64, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return 0, nil // readable a moment ago; the engine will tell
+		return 0, nil // readable a moment ago; the engine will report it
 	}
 	defer f.Close()
-	return neededLength(f, uint64(size))
-}
-
-// neededLength is ggufLength of a stream that begins like a file of that size.
-func neededLength(r io.Reader, size uint64) (uint64, error) {
-	h := header{in: bufio.NewReaderSize(r, 64<<10), size: size}
-	need := h.read()
-	switch {
-	case errors.Is(h.err, errBeyond):
-		return 0, errBeyond
-	case h.err != nil:
-		return 0, nil
-	case need > size:
-		return need, errBeyond
-	}
-	return need, nil
+	return gguf.Check(context.Background(), f, uint64(size)) // it has an end: gguf.MaxHeader
 }
