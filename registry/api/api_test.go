@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -289,6 +290,22 @@ func TestHeaderLimit(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("status %d, want 431", resp.StatusCode)
+	}
+}
+
+// TestDescription: hints send callers to the description of the API, and it is served as it is in the tree.
+func TestDescription(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	want, err := os.ReadFile(openapi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := h.get("/openapi.yaml")
+	if r.status != 200 || r.body != string(want) || r.header.Get("Content-Type") != "application/yaml" {
+		t.Errorf("%d %s, %d bytes", r.status, r.header.Get("Content-Type"), len(r.body))
+	}
+	if !strings.Contains(h.get("/nowhere").body, "GET /openapi.yaml lists the paths.") {
+		t.Error("the hint for an unknown path does not name it")
 	}
 }
 

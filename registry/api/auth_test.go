@@ -138,6 +138,7 @@ func TestTokensOverTCP(t *testing.T) {
 	t.Run("unknown_paths_are_not_told_apart_without_one", func(t *testing.T) {
 		h.getTCP("/nowhere").wantError(t, 401, "MISSING_TOKEN")
 	})
+	t.Run("the_description_needs_one", func(t *testing.T) { h.getTCP("/openapi.yaml").wantError(t, 401, "MISSING_TOKEN") })
 	t.Run("metrics_need_one", func(t *testing.T) { h.getTCP("/metrics").wantError(t, 401, "MISSING_TOKEN") })
 	if strings.Contains(h.log.String(), secret) || strings.Contains(h.log.String(), "nope") {
 		t.Error("a token is in the log")

@@ -34,7 +34,7 @@ func noSuchPool(id string) *Error {
 }
 
 func noSuchRoute() *Error {
-	return problem(http.StatusNotFound, "NOT_FOUND", "no such path", "docs/openapi.yaml lists the paths.")
+	return problem(http.StatusNotFound, "NOT_FOUND", "no such path", lists+"the paths.")
 }
 
 func wrongMethod(method, allow string) *Error {

@@ -85,7 +85,7 @@ func (s *Server) eventQuery(r *http.Request) (eventQuery, error) {
 			}
 			q.follow = follow
 		default:
-			return q, invalidParams(fmt.Sprintf("no parameter %.40q", name), "docs/openapi.yaml lists pool, replay and follow.")
+			return q, invalidParams(fmt.Sprintf("no parameter %.40q", name), lists+"pool, replay and follow.")
 		}
 	}
 	last := r.Header.Get("Last-Event-ID")

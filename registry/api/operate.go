@@ -154,11 +154,11 @@ func decodeStrict(body []byte, into any) error {
 		case errors.As(err, &syntax):
 			return invalidParams(fmt.Sprintf("the body is no JSON at byte %d: %v", syntax.Offset, err), "")
 		case errors.As(err, &kind) && kind.Field != "":
-			return invalidParams(fmt.Sprintf("%s is a %s; it must be a %s", kind.Field, kind.Value, jsonKind(kind.Type.Kind().String())), "docs/openapi.yaml lists the fields.")
+			return invalidParams(fmt.Sprintf("%s is a %s; it must be a %s", kind.Field, kind.Value, jsonKind(kind.Type.Kind().String())), lists+"the fields.")
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return invalidParams("the body ends in the midst of its JSON", "")
 		}
-		return invalidParams("the body is not what this path takes: "+strings.TrimPrefix(err.Error(), "json: "), "docs/openapi.yaml lists the fields.")
+		return invalidParams("the body is not what this path takes: "+strings.TrimPrefix(err.Error(), "json: "), lists+"the fields.")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return invalidParams(fmt.Sprintf("something stands behind the JSON object, at byte %d", d.InputOffset()), "")

@@ -34,6 +34,7 @@ func (s *Server) table(metrics http.Handler) []route {
 		{http.MethodPost, "/v1/pools/{id}/status", accessRead, s.postPoolStatus},
 		{http.MethodGet, "/v1/devices", accessRead, s.getDevices},
 		{http.MethodGet, "/v1/events", accessRead, s.getEvents},
+		{http.MethodGet, "/openapi.yaml", accessRead, s.getDescription},
 	}
 	if s.operator != nil {
 		routes = append(routes, s.operatorRoutes()...)
