@@ -5,22 +5,6 @@ import (
 	"time"
 )
 
-// rank orders the states from the one closest to serving to the one that will not serve: a pool stands where the
-// best of its replicas stands. Within the states that do not serve, one that says what is wrong goes
-// before one that says nothing.
-var rank = [...]State{
-	StateReady, StateProbing, StateStarting, StatePreparing, StateStaging, StateUnhealthy, StateBackoff, StateWaiting,
-	StateDraining, StateStopping, StateFailed, StateRefused, StateInvalid, StateStopped,
-}
-
-// rankOf returns a state's place in rank; an unknown state comes last.
-func rankOf(s State) int {
-	if i := slices.Index(rank[:], s); i >= 0 {
-		return i
-	}
-	return len(rank)
-}
-
 // aggregateRow is one field of a pool and how it follows from the replicas.
 type aggregateRow struct {
 	Field string
@@ -47,7 +31,8 @@ var aggregateTable = []aggregateRow{
 	{"slots_total", "sum over the replicas", func(p *Pool, _ *Replica) {
 		p.SlotsTotal = sum(p.Replicas, func(r Replica) int { return r.SlotsTotal })
 	}},
-	{"slots_free", "sum over the ready replicas; 0 while the pool drains", aggregateFree},
+	{"slots_free", "sum over the ready replicas of what leases leave of `slots_total`; 0 while the pool drains", aggregateFree},
+	{"active_leases", "sum over the replicas", aggregateLeases},
 	{"metrics.queue_depth", "sum over the ready replicas whose engine counts it; null where none does", aggregateQueue},
 	{"restart_count", "sum over the replicas", func(p *Pool, _ *Replica) {
 		p.RestartCount = sum(p.Replicas, func(r Replica) int { return r.RestartCount })
@@ -100,16 +85,14 @@ var aggregateTable = []aggregateRow{
 func breakerRank(b string) int { return slices.Index([]string{"", "closed", "half-open", "open"}, b) }
 
 // Aggregate returns the pool with every field that follows from its replicas filled in. It reads ID, Engine,
-// ModelID, Wanted, ActiveLeases, Replicas, the pool's own LastError (a wrong file) and Draining (the pool as a
+// ModelID, Wanted, Replicas, the pool's own LastError (a wrong file) and Draining (the pool as a
 // whole was asked to drain), and derives the rest. It is pure: p's slices are not changed.
 func Aggregate(p Pool) Pool {
 	p.Replicas = slices.Clone(p.Replicas)
 	var best *Replica
 	for i := range p.Replicas {
 		r := &p.Replicas[i]
-		if r.SlotsFree = min(max(r.SlotsFree, 0), r.SlotsTotal); !r.Ready {
-			r.SlotsFree = 0 // nobody can take them
-		}
+		r.SlotsFree = freeSlots(r)
 		if best == nil || rankOf(r.State) < rankOf(best.State) {
 			best = r
 		}
@@ -135,11 +118,23 @@ func aggregateState(p *Pool, best *Replica) {
 	}
 }
 
+// freeSlots returns how many requests a replica can take now: what its leases leave of its slots, and none while it is not ready.
+func freeSlots(r *Replica) int {
+	if !r.Ready {
+		return 0
+	}
+	return max(r.SlotsTotal-r.ActiveLeases, 0)
+}
+
 func aggregateFree(p *Pool, _ *Replica) {
 	p.SlotsFree = 0
 	if !p.Draining {
 		p.SlotsFree = sum(p.Replicas, func(r Replica) int { return r.SlotsFree })
 	}
+}
+
+func aggregateLeases(p *Pool, _ *Replica) {
+	p.ActiveLeases = sum(p.Replicas, func(r Replica) int { return r.ActiveLeases })
 }
 
 func aggregateQueue(p *Pool, _ *Replica) {

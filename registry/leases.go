@@ -33,17 +33,11 @@ func (r *Registry) counted(p *Pool) {
 	if r.count == nil {
 		return
 	}
-	p.ActiveLeases, p.SlotsFree = 0, 0
 	for i := range p.Replicas {
 		replica := &p.Replicas[i]
 		replica.ActiveLeases = r.count(p.ID, replica.ID)
-		p.ActiveLeases += replica.ActiveLeases
-		replica.SlotsFree = 0
-		if replica.Ready {
-			replica.SlotsFree = max(replica.SlotsTotal-replica.ActiveLeases, 0)
-		}
-		if !p.Draining {
-			p.SlotsFree += replica.SlotsFree
-		}
+		replica.SlotsFree = freeSlots(replica)
 	}
+	aggregateLeases(p, nil)
+	aggregateFree(p, nil)
 }

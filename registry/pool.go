@@ -9,27 +9,6 @@ package registry
 
 import "time"
 
-// State is where a replica, or a pool as the best of its replicas, stands.
-type State string
-
-// The states in the order in which a replica usually passes them.
-const (
-	StateInvalid   State = "invalid"   // the pool file is wrong; see last_error
-	StateRefused   State = "refused"   // a policy forbids it
-	StateStaging   State = "staging"   // the model is looked for and verified
-	StatePreparing State = "preparing" // the engine is looked for, its version read, its port chosen
-	StateWaiting   State = "waiting"   // it could start, but for memory or a GPU that it must wait for; see last_error
-	StateStarting  State = "starting"  // PID 1 has the job, or the engine loads the model
-	StateProbing   State = "probing"   // the unit's own gate passed, the manager's probe is due
-	StateReady     State = "ready"     // it serves
-	StateUnhealthy State = "unhealthy" // it runs, and the probe says no
-	StateBackoff   State = "backoff"   // it crashed; PID 1 waits before the next start
-	StateDraining  State = "draining"  // no new work; held work may finish
-	StateStopping  State = "stopping"  // PID 1 is stopping it
-	StateStopped   State = "stopped"   // wanted stopped, and stopped
-	StateFailed    State = "failed"    // it does not run and nothing is scheduled; see last_error
-)
-
 // Pool is one pool's status. Treat a value got from the registry as read-only.
 type Pool struct {
 	ID            string

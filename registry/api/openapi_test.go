@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
@@ -102,6 +103,15 @@ func TestOpenAPI(t *testing.T) {
 		slices.Sort(written)
 		if diff := cmp.Diff(served, written); diff != "" {
 			t.Errorf("routes (-served +written):\n%s", diff)
+		}
+	})
+	t.Run("states", func(t *testing.T) {
+		var names []string
+		for _, s := range registry.States() {
+			names = append(names, string(s))
+		}
+		if got, want := doc["components/schemas/State/enum"], "["+strings.Join(names, ", ")+"]"; got != want {
+			t.Errorf("the states are %s, want %s", got, want)
 		}
 	})
 	for _, v := range []any{wire.Health{}, wire.Version{}, wire.Capabilities{}, wire.EngineCapability{}, wire.PoolList{}, wire.Problem{}, wire.Pool{}, wire.Drain{}, wire.Override{}, wire.Reload{}, wire.DrainRequest{}, wire.Event{}, wire.LeaseRequest{}, wire.RenewRequest{}, wire.Lease{}, wire.LeaseList{}, wire.ReloadRequest{}, wire.Device{}, wire.Supports{},

@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func serving(id string, total, free int) registry.Pool {
 	return registry.Aggregate(registry.Pool{ID: id, Engine: "llamacpp", ModelID: "file:/srv/models/" + id + ".gguf", Replicas: []registry.Replica{
-		{ID: "r0", State: registry.StateReady, Live: true, Ready: true, SlotsTotal: total, SlotsFree: free, Reason: "the engine answers"},
+		{ID: "r0", State: registry.StateReady, Live: true, Ready: true, SlotsTotal: total, ActiveLeases: total - free, Reason: "the engine answers"},
 	}})
 }
 

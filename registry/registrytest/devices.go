@@ -81,7 +81,7 @@ func lost() registry.Device {
 func OnGPUs(pools []registry.Pool) []registry.Pool {
 	pools = append(slices.Clone(pools), registry.Aggregate(registry.Pool{ID: "qwen", Engine: "vllm", ModelID: "hf:Qwen/Qwen3-8B", Wanted: true,
 		Replicas: []registry.Replica{{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: "pool-engine@qwen.r0.service",
-			Endpoint: "http://127.0.0.1:21003", PID: 999, DeviceMask: []string{Partition}, EngineVersion: "0.11.0", SlotsTotal: 16, SlotsFree: 16,
+			Endpoint: "http://127.0.0.1:21003", PID: 999, DeviceMask: []string{Partition}, EngineVersion: "0.11.0", SlotsTotal: 16,
 			Since: after(-600), LastHeartbeat: after(59)}}}))
 	on := map[string][]registry.PoolDevice{
 		"gemma":     {poolDevice("0", ampere())},

@@ -34,7 +34,7 @@ func Gemma() registry.Pool {
 		Ctx: 8192, Workloads: []string{"completion"}, Replicas: []registry.Replica{
 			{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: "pool-engine@gemma.r0.service",
 				Endpoint: "http://127.0.0.1:21000", PID: 4711, InvocationID: "ab12ab12ab12ab12ab12ab12ab12ab12", SpecHash: "0123456789ab-ba9876543210",
-				DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, SlotsFree: 4, QueueDepth: new(int), Since: after(-7000), LastHeartbeat: after(57)},
+				DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, QueueDepth: new(int), Since: after(-7000), LastHeartbeat: after(57)},
 		}})
 }
 
@@ -42,7 +42,7 @@ func Gemma() registry.Pool {
 func Llama() registry.Pool {
 	return registry.Aggregate(registry.Pool{ID: "llama3-8b", Engine: "llamacpp", ModelID: "file:/srv/models/llama3-8b-q4.gguf", Wanted: true, Replicas: []registry.Replica{
 		{ID: "r0", State: registry.StateReady, Live: true, Ready: true, Reason: "the engine answers", Unit: `pool-engine@llama3\x2d8b.r0.service`,
-			Endpoint: "http://127.0.0.1:21001", PID: 815, DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, SlotsFree: 3,
+			Endpoint: "http://127.0.0.1:21001", PID: 815, DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, ActiveLeases: 1,
 			Since: after(-86400 * 3), LastHeartbeat: after(58)},
 		{ID: "r1", State: registry.StateBackoff, Reason: "the engine crashed; PID 1 will start it again", Unit: `pool-engine@llama3\x2d8b.r1.service`,
 			Endpoint: "http://127.0.0.1:21002", DeviceMask: []string{"1"}, EngineVersion: "b5000", SlotsTotal: 4, RestartCount: 3, Backoff: 5100 * time.Millisecond,

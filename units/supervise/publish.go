@@ -203,20 +203,13 @@ func (s *Supervisor) report() {
 	}
 }
 
-// statusOrder is the order of states in the status line: what serves first, then what is on its way.
-var statusOrder = []registry.State{
-	registry.StateReady, registry.StateUnhealthy, registry.StateStarting, registry.StateProbing,
-	registry.StateStaging, registry.StatePreparing, registry.StateBackoff, registry.StateWaiting, registry.StateDraining,
-	registry.StateStopping, registry.StateStopped, registry.StateFailed, registry.StateRefused, registry.StateInvalid,
-}
-
 func statusLine(pools int, counts map[registry.State]int) string {
 	word := "pools"
 	if pools == 1 {
 		word = "pool"
 	}
 	parts := []string{fmt.Sprintf("%d %s", pools, word)}
-	for _, st := range statusOrder {
+	for _, st := range registry.States() {
 		if n := counts[st]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, st))
 		}
