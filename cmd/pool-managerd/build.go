@@ -164,7 +164,7 @@ func (o operator) Reload(ctx context.Context, id string, ask api.ReloadRequest) 
 	}))
 }
 
-// known tells a pool that no file asks for in the API's words.
+// known refuses a pool that no file asks for, in the API's words.
 func known(id string, err error) error {
 	if errors.Is(err, supervise.ErrNoSuchPool) {
 		return registry.Fail(registry.CodePoolNotFound, fmt.Sprintf("pool %s not found: no pool file asks for it", id), "poolctl list shows the pools of this host.")

@@ -130,13 +130,13 @@ func (d *daemon) ready() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.notify.Ready(d.status); err != nil {
-		d.log.Warn("PID 1 was not told that the daemon is ready", "err", err)
+		d.log.Warn("could not notify PID 1 that the daemon is ready", "err", err)
 	}
 }
 
 func (d *daemon) stopping() {
 	if err := d.notify.Stopping(); err != nil {
-		d.log.Debug("PID 1 was not told of the end", "err", err)
+		d.log.Debug("could not notify PID 1 of the end", "err", err)
 	}
 }
 
@@ -154,7 +154,7 @@ func (d *daemon) setStatus(line string) {
 // what ran goes on.
 func (d *daemon) reload(ctx context.Context) {
 	if err := d.notify.Reloading(); err != nil {
-		d.log.Warn("PID 1 was not told of the reload", "err", err)
+		d.log.Warn("could not notify PID 1 of the reload", "err", err)
 	}
 	if err := d.super.Apply(ctx, d.load()); err != nil {
 		d.log.Error("the reload was not carried out", "err", err)
@@ -193,7 +193,7 @@ func (d *daemon) load() supervise.Desired {
 	return want
 }
 
-// read reads the files; pools are judged by the settings that will be in force.
+// read reads the files; pools are checked against the settings that will be in force.
 func (d *daemon) read() hostconfig.Config {
 	c := hostconfig.Load(d.o.configFile, d.o.poolsDir)
 	if !c.SettingsGood && d.settings != nil {

@@ -53,7 +53,7 @@ func TestLeasesAreShown(t *testing.T) {
 	}
 }
 
-// TestBootTime: leases are counted on the clock of /proc/uptime (proc_uptime(5)), which nobody sets.
+// TestBootTime: leases are counted on the clock of /proc/uptime (proc_uptime(5)), which no one sets.
 func TestBootTime(t *testing.T) {
 	uptime := func() time.Duration {
 		text, err := os.ReadFile("/proc/uptime")

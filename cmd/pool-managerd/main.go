@@ -1,5 +1,5 @@
 // Command pool-managerd is the daemon: it keeps this host's engine pools running as transient
-// systemd units and tells others what is ready.
+// systemd units and serves what is ready.
 //
 // It owns flags and wiring only; the rules are in the packages below.
 package main

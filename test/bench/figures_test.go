@@ -17,7 +17,7 @@ import (
 // crashes is how many crashes one figure is the median of.
 const crashes = 7
 
-// peerUnit is an engine as somebody without pool-managerd would run it: a hand-written unit with the same restart delay.
+// peerUnit is an engine as an administrator without pool-managerd would run it: a hand-written unit with the same restart delay.
 const (
 	peerUnit = "peer.service"
 	peerFile = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=" + host.StubEngine + " --port 25000\nRestart=on-failure\nRestartSec=1s\n"

@@ -40,7 +40,7 @@ func BenchmarkBack(b *testing.B) {
 		fmt.Sprintf("hand-written unit, same RestartSec, until its health page answers: %.0f ms", peer), "")
 }
 
-// BenchmarkLease is one lease, taken and given back over the API's socket, beside a question over the same connection. The manager has one
+// BenchmarkLease is one lease, taken and released over the API's socket, beside a question over the same connection. The manager has one
 // processor.
 func BenchmarkLease(b *testing.B) {
 	s := on(b)
@@ -58,7 +58,7 @@ func BenchmarkLease(b *testing.B) {
 	}
 	b.ReportMetric(r.PairsPerSec, "pairs/s")
 	b.ReportMetric(r.PairMedian/r.AskMedian, "ratio")
-	shared.row("lease taken and given back, one caller", fmt.Sprintf("%.0f/s, median %.0f µs, p99 %.0f µs", r.PairsPerSec, r.PairMedian, r.PairP99),
+	shared.row("lease taken and released, one caller", fmt.Sprintf("%.0f/s, median %.0f µs, p99 %.0f µs", r.PairsPerSec, r.PairMedian, r.PairP99),
 		fmt.Sprintf("GET of the pool's health: median %.0f µs, ratio %.1f", r.AskMedian, r.PairMedian/r.AskMedian), "")
 }
 

@@ -19,7 +19,7 @@ func breaker(state string) condition {
 	return condition{"breaker " + state, func(p host.Pool) bool { return p.Breaker == state }}
 }
 
-// TestBreaker: an engine that fails too often is started no more but for one trial now and then, whoever manages it.
+// TestBreaker: an engine that fails too often is no longer started but for one trial now and then, with or without a manager.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Trixie} {
@@ -61,7 +61,7 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// TestFiftyPoolsCrashTogether: what fell together does not start together, and each is told with its own last words.
+// TestFiftyPoolsCrashTogether: what fell together does not start together, and each is reported with its own last words.
 func TestFiftyPoolsCrashTogether(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -93,7 +93,7 @@ func TestFiftyPoolsCrashTogether(t *testing.T) {
 	}
 	h.eventually(func(ctx context.Context) error {
 		out, err := h.Host.Run(ctx, "journalctl", "--no-pager", "-o", "json", "--output-fields=POOL_ID,LINES", "-u", host.ManagerUnit, "RESULT=signal")
-		told := 0
+		reported := 0
 		for line := range strings.Lines(out) {
 			var e struct {
 				Pool  string `json:"POOL_ID"`
@@ -103,11 +103,11 @@ func TestFiftyPoolsCrashTogether(t *testing.T) {
 				return fmt.Errorf("%w: %q", err, line)
 			}
 			if ours[e.Pool] && e.Lines != nil {
-				told++
+				reported++
 			}
 		}
-		if err == nil && told != pools {
-			err = fmt.Errorf("%d of %d ends are told with last words", told, pools)
+		if err == nil && reported != pools {
+			err = fmt.Errorf("%d of %d ends are reported with last words", reported, pools)
 		}
 		return err
 	})

@@ -123,7 +123,7 @@ func (s *site) must2min(args ...string) {
 }
 
 // TestHungBus: while the message bus does not move, the API answers, engines are probed, and no engine is touched; when it moves
-// again, what has happened meanwhile is told.
+// again, what has happened meanwhile is reported.
 func TestHungBus(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)

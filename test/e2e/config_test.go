@@ -266,7 +266,7 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// TestFiveHundredPools: so many pools, of which one runs and the others wait for their model, are taken in one reload, told by
+// TestFiveHundredPools: so many pools, of which one runs and the others wait for their model, are taken in one reload, shown by
 // the API, and removed again; the one that runs is not touched.
 func TestFiveHundredPools(t *testing.T) {
 	t.Parallel()
@@ -310,7 +310,7 @@ func TestFiveHundredPools(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestCPUPolicy: unless the host says otherwise, a pool without a GPU is refused, with the code and the remedy.
+// TestCPUPolicy: unless the host says otherwise, a pool without a GPU is refused, with the code and the hint.
 func TestCPUPolicy(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -319,7 +319,7 @@ func TestCPUPolicy(t *testing.T) {
 	h.reload()
 	p := h.wait("cpu", inState("refused"), failsWith("POLICY_DENIED"))
 	if !strings.Contains(p.Hint, "require_gpu") {
-		t.Errorf("the remedy does not name require_gpu: %q", p.Hint)
+		t.Errorf("the hint does not name require_gpu: %q", p.Hint)
 	}
 	if running := h.engines(); len(running) != 0 {
 		t.Errorf("something runs: %v", running)

@@ -20,12 +20,12 @@ func (p poolFile) rare() poolFile {
 		table("restart", `initial = "60s"`, `max = "60s"`, `jitter = 0.0`)
 }
 
-// told is a failure whose report is complete: the log of the run was read, or could not be.
-var told = condition{"with details that are complete", func(p host.Pool) bool {
+// reported is a failure whose report is complete: the log of the run was read, or could not be.
+var reported = condition{"with details that are complete", func(p host.Pool) bool {
 	return p.Details != nil && (len(p.Details.Lines) > 0 || p.Details.NoLines != "")
 }}
 
-// ending is a way for an engine to end, and how it is to be told.
+// ending is a way for an engine to end, and how it is to be reported.
 type ending struct {
 	name   string
 	pool   poolFile
@@ -59,7 +59,7 @@ func endings() []ending {
 	}
 }
 
-// TestCrashIsTold: under every systemd, each way in which an engine ends is told apart, in last_error, in its details and in the log.
+// TestCrashIsTold: under every systemd, each way in which an engine ends is classified, in last_error, in its details and in the log.
 func TestCrashIsTold(t *testing.T) {
 	for _, release := range machine.Releases() {
 		t.Run(string(release), func(t *testing.T) { crashIsTold(t, release) })
@@ -165,7 +165,7 @@ func (s *site) stoppedBecause(id, reason string) {
 // isTold checks what the API and the log have of an end.
 func (s *site) isTold(c ending) {
 	s.t.Helper()
-	p := s.wait(c.name, failsWith(c.code), told)
+	p := s.wait(c.name, failsWith(c.code), reported)
 	if !strings.Contains(p.LastError, c.says) {
 		s.t.Errorf("last_error does not say %q: %s", c.says, p)
 	}
@@ -183,7 +183,7 @@ func (s *site) isTold(c ending) {
 		s.t.Errorf("lines %q (%s), want one with %q", d.Lines, d.NoLines, c.line)
 	}
 	if slices.ContainsFunc(d.Lines, func(l string) bool { return strings.Contains(l, "pool-gate") }) {
-		s.t.Errorf("the gate's words are told as the engine's: %q", d.Lines)
+		s.t.Errorf("the gate's lines are reported as the engine's: %q", d.Lines)
 	}
 	s.eventually(func(ctx context.Context) error { return s.logHas(ctx, c) })
 }

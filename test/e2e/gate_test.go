@@ -209,7 +209,7 @@ func (m gated) watchesWithoutRights(t *testing.T, u gateUnit) {
 			}
 		}
 	}
-	// The gate's own CPU time is told apart from the engine's by this.
+	// The gate's own CPU time is separated from the engine's by this.
 	engine := m.MustRun(t, "systemctl", "show", "--value", "--property=MainPID", u.unit())
 	if own, its := m.MustRun(t, "cat", "/proc/"+gate+"/cgroup"), m.MustRun(t, "cat", "/proc/"+engine+"/cgroup"); own != its {
 		t.Logf("PID 1 runs the gate in %q, the engine in %q", own, its)

@@ -78,7 +78,7 @@ func withMemory(name string, port int, old bool, wait string, more ...string) ga
 		}, more...)}
 }
 
-// TestGateAsksForMemory: a start that finds too little memory fails before the engine is executed, by whom ever it was asked for, and
+// TestGateAsksForMemory: a start that finds too little memory fails before the engine is executed, no matter what asked for it, and
 // a helper that does not answer keeps nothing down.
 func TestGateAsksForMemory(t *testing.T) {
 	granted := &wire.Reply{Granted: true}
@@ -143,7 +143,7 @@ func TestGateAsksForMemory(t *testing.T) {
 	}
 }
 
-// asksAtEachRestart: nobody but PID 1 starts the unit after its first start.
+// asksAtEachRestart: only PID 1 starts the unit after its first start.
 func (m gated) asksAtEachRestart(t *testing.T, u gateUnit, granted, short *wire.Reply) {
 	await := func(what string, ok func(show string) bool) {
 		t.Helper()

@@ -39,7 +39,7 @@ func TestGPUKernelAndNodes(t *testing.T) {
 		h.must("systemctl", "daemon-reload")
 		look()
 	})
-	// An Xid that only the kernel's log tells: the driver's event was missed. journald takes the first word of what a program writes
+	// An Xid that only the kernel's log has: the driver's event was missed. journald takes the first word of what a program writes
 	// there for its name.
 	t.Run("the_kernels_log_alone_is_enough", func(t *testing.T) {
 		h := h.in(t)

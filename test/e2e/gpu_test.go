@@ -157,7 +157,7 @@ func TestGPUMasks(t *testing.T) {
 }
 
 // TestGPUMemory: too little is no start, and enough is one at once; PID 1's own restarts are checked too, and wait for memory that
-// the driver gives back late.
+// the driver releases late.
 func TestGPUMemory(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Forky} {

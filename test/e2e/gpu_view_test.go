@@ -15,7 +15,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestGPUIsTold: what a pool's GPU has is told alike to placement, to Prometheus and to people, and a change of its health is an
+// TestGPUIsTold: what a pool's GPU has is the same to placement, to Prometheus and to people, and a change of its health is an
 // event with one line in the log.
 func TestGPUIsTold(t *testing.T) {
 	t.Parallel()

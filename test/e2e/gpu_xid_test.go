@@ -13,7 +13,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestGPUXids: what the driver tells of an error decides whom it stops. Those that need a reset are TestGPUHealth's.
+// TestGPUXids: what the driver reports of an error decides which engines it stops. Those that need a reset are TestGPUHealth's.
 func TestGPUXids(t *testing.T) {
 	t.Parallel()
 	h := withGPUs(t, machine.Forky)

@@ -126,7 +126,7 @@ func (s *site) reload() {
 	}
 }
 
-// get returns a pool as the API tells it.
+// get returns a pool as the API shows it.
 func (s *site) get(id string) host.Pool {
 	s.t.Helper()
 	ctx, cancel := s.within()
@@ -155,7 +155,7 @@ func inState(state string) condition {
 // executed is a pool whose first replica has its process: the step before it has passed.
 var executed = condition{"a process", func(p host.Pool) bool { return len(p.Replicas) > 0 && p.Replicas[0].PID != 0 }}
 
-// failsWith is a pool that is not ready, with that code and a remedy beside it.
+// failsWith is a pool that is not ready, with that code and a hint beside it.
 func failsWith(code string) condition {
 	return condition{"not ready, " + code + " and a hint", func(p host.Pool) bool { return !p.Ready && p.Code() == code && p.Hint != "" }}
 }

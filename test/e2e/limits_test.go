@@ -67,7 +67,7 @@ func TestLimitsAreReal(t *testing.T) {
 		h.control("greedy", "/stub/alloc?bytes=268435456")
 		p := h.wait("greedy", failsWith("ENGINE_OOM"))
 		if !strings.Contains(p.Hint, "memory_max") {
-			t.Errorf("the remedy does not name memory_max: %s", p)
+			t.Errorf("the hint does not name memory_max: %s", p)
 		}
 		h.wait("a", isReady)
 	})

@@ -10,7 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestMainMemory: what a model needs of main memory is known before the engine is started, and told where it is too much.
+// TestMainMemory: what a model needs of main memory is known before the engine is started, and reported where it is too much.
 func TestMainMemory(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)

@@ -43,7 +43,7 @@ func TestDrainOverDeathsOfTheManager(t *testing.T) {
 	}
 }
 
-// TestOperationsOverABusAndAPID1: what is under way when the message bus or PID 1 begins anew ends as it was asked for.
+// TestOperationsOverABusAndAPID1: what is under way when the message bus or PID 1 is restarted ends as it was asked for.
 func TestOperationsOverABusAndAPID1(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -223,18 +223,18 @@ func TestEvents(t *testing.T) {
 	h.killManager()
 	h.wait("a", isReady)
 	h.must("poolctl", "drain", "a", "--wait")
-	heard("drain", "nothing is held any more")
+	heard("drain", "nothing is held")
 	h.must("poolctl", "resume", "a", "--wait")
 	h.must("systemctl", "stop", "test-events.service")
 }
 
-// TestExternal: an engine that somebody else runs is probed, leased and drained, and its process is never touched.
+// TestExternal: an engine that is run elsewhere is probed, leased and drained, and its process is never touched.
 func TestExternal(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	answers := condition{"ready", func(p host.Pool) bool { return p.Ready }} // its process is not ours to know
 	start := func() {
-		h.must("systemd-run", "--quiet", "--unit=somebody", host.StubEngine, "--port", "25100")
+		h.must("systemd-run", "--quiet", "--unit=elsewhere", host.StubEngine, "--port", "25100")
 	}
 	h.pool("theirs", poolFile{keys: []string{`engine = "llamacpp"`, "slots = 2"},
 		tables: []string{"[provisioning]\nmode = \"external\"\nurl = \"http://127.0.0.1:25100\""}}.
@@ -245,7 +245,7 @@ func TestExternal(t *testing.T) {
 	}
 	start()
 	p := h.wait("theirs", answers)
-	pid := h.unit("somebody.service").MainPID
+	pid := h.unit("elsewhere.service").MainPID
 	if p.Replicas[0].Endpoint != "http://127.0.0.1:25100" || p.SlotsTotal != 2 {
 		t.Errorf("%+v", p)
 	}
@@ -257,10 +257,10 @@ func TestExternal(t *testing.T) {
 	h.wait("theirs", inState("stopped"), failsWith("DRAIN_TIMEOUT"), leases(0))
 	h.must("poolctl", "resume", "theirs", "--wait")
 	h.wait("theirs", answers)
-	if now := h.unit("somebody.service").MainPID; now != pid {
-		t.Errorf("somebody's engine is process %d, it was %d", now, pid)
+	if now := h.unit("elsewhere.service").MainPID; now != pid {
+		t.Errorf("the external engine is process %d, it was %d", now, pid)
 	}
-	h.must("systemctl", "stop", "somebody.service")
+	h.must("systemctl", "stop", "elsewhere.service")
 	h.wait("theirs", failsWith("HEALTH_FAILED"))
 	start()
 	h.wait("theirs", answers)
@@ -272,13 +272,13 @@ func TestExternal(t *testing.T) {
 		}
 		return nil
 	})
-	if !strings.Contains(h.must("systemctl", "is-active", "somebody.service"), "active") {
-		t.Error("somebody's engine was stopped with its pool")
+	if !strings.Contains(h.must("systemctl", "is-active", "elsewhere.service"), "active") {
+		t.Error("the external engine was stopped with its pool")
 	}
 	if out := h.must("systemctl", "list-units", "--all", "--no-legend", "--plain", "pool-engine@*"); strings.TrimSpace(out) != "" {
 		t.Errorf("a unit was made for it: %s", out)
 	}
-	h.must("systemctl", "stop", "somebody.service")
+	h.must("systemctl", "stop", "elsewhere.service")
 }
 
 // TestStormOfMemory: an engine that is killed for want of memory again and again is held back, with what to lower.
@@ -295,13 +295,13 @@ func TestStormOfMemory(t *testing.T) {
 	}
 	p := h.wait("greedy", failsWith("ENGINE_OOM"), condition{"held back for minutes", func(p host.Pool) bool { return p.BackoffMS > 60_000 }})
 	if !strings.Contains(h.must("poolctl", "events", "greedy"), "mostly by oom") {
-		t.Errorf("no event tells the storm: %s", p)
+		t.Errorf("no event reports the storm: %s", p)
 	}
 	if log := h.must("journalctl", "--no-pager", "-u", host.ManagerUnit); !strings.Contains(log, "lower ctx, slots or the model's size, or raise limits.memory_max") {
 		t.Errorf("the log does not say what to lower:\n%s", log)
 	}
 	if metrics := h.must("curl", "-s", "--unix-socket", host.Socket, "http://localhost/metrics"); !strings.Contains(metrics, `restart_storm_total{`) {
-		t.Errorf("no metric tells it:\n%.2000s", metrics)
+		t.Errorf("no metric counts it:\n%.2000s", metrics)
 	}
 	h.must("poolctl", "reset", "greedy", "--wait")
 	h.wait("greedy", isReady)

@@ -284,7 +284,7 @@ func (s *site) useOnce(id string) error {
 		return fmt.Errorf("the engine: %d %s %w", a.Status, a.Body, err)
 	}
 	if a, err := s.Send(ctx, "DELETE", "/v1/pools/"+id+"/leases/"+l.ID, ""); err != nil || a.Status != http.StatusNoContent {
-		return fmt.Errorf("not given back: %d %s %w", a.Status, a.Body, err)
+		return fmt.Errorf("not released: %d %s %w", a.Status, a.Body, err)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func (p packaged) startEngine(t *testing.T) (unit, run string) {
 	return host.EngineUnit("a"), p.run(t, host.EngineUnit("a"))
 }
 
-// run is what changes when a unit is stopped, restarted or made anew.
+// run is what changes when a unit is stopped, restarted or recreated.
 func (p packaged) run(t *testing.T, unit string) string {
 	t.Helper()
 	return p.MustRun(t, "systemctl", "show", "--property=ActiveState,MainPID,InvocationID,NRestarts", unit)
@@ -219,7 +219,7 @@ func packageUpgraded(t *testing.T, p packaged) {
 	p.MustRun(t, "systemctl", "start", "pool-managerd.service")
 }
 
-// packageRemoved: nothing runs any more, and what was written is kept for another installation.
+// packageRemoved: nothing runs, and what was written is kept for another installation.
 func packageRemoved(t *testing.T, p packaged) {
 	p.helper(t)
 	p.MustShell(t, "systemctl is-active "+host.EngineUnit("a")+"; pgrep -x stubengine; touch /var/lib/pool-managerd/kept")

@@ -41,7 +41,7 @@ func TestProbeKinds(t *testing.T) {
 			}
 			h.wait("nobody", inState("starting"))
 			if !strings.Contains(h.must("poolctl", "render", "grpc"), "grpc://127.0.0.1:") {
-				t.Error("the gate is not told to ask by gRPC")
+				t.Error("the gate does not ask by gRPC")
 			}
 			before := h.engine("body")
 			h.must("systemctl", "kill", "--signal=STOP", host.EngineUnit("grpc"))

@@ -83,7 +83,7 @@ func TestModelsAsPeopleKeepThem(t *testing.T) {
 	}
 }
 
-// TestEnginesAsPeopleKeepThem: an engine that was built in a home serves; one that cannot run is told apart before any model is loaded,
+// TestEnginesAsPeopleKeepThem: an engine that was built in a home serves; one that cannot run is reported before any model is loaded,
 // with the loader's own words; and asking for a version shows the engine nothing.
 func TestEnginesAsPeopleKeepThem(t *testing.T) {
 	t.Parallel()

@@ -18,8 +18,8 @@ func (p poolFile) stallAfter2s() poolFile {
 		table("restart", `initial = "1s"`, `max = "2s"`, `jitter = 0.0`, `breaker_failures = 100`, `breaker_timeout = "3s"`)
 }
 
-// TestNotReadyHasAReason: whatever keeps a pool from being ready is in last_error with its code and a remedy, and carrying out
-// the remedy is enough.
+// TestNotReadyHasAReason: whatever keeps a pool from being ready is in last_error with its code and a hint, and following
+// the hint is enough.
 func TestNotReadyHasAReason(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)
@@ -33,12 +33,12 @@ func TestNotReadyHasAReason(t *testing.T) {
 		return poolFile{keys: []string{`engine = "llamacpp"`, `model = "file:/srv/models/` + name + `.gguf"`, `devices = []`}}
 	}
 	cases := []struct {
-		name   string
-		pool   poolFile
-		code   string
-		says   string // in last_error
-		remedy string // in the hint
-		mend   string // a script that carries the remedy out, "" where only a changed pool file would
+		name string
+		pool poolFile
+		code string
+		says string // in last_error
+		hint string // a part of it
+		fix  string // a script that follows the hint, "" where only a changed pool file would
 	}{
 		{"missing-model", model("missing"), "MODEL_NOT_FOUND", "/srv/models/missing.gguf", "", "cp " + host.TinyModel + " /srv/models/missing.gguf"},
 		{"unreadable-model", model("locked"), "MODEL_NOT_FOUND", "/srv/models/locked.gguf", "chmod o+r", "chmod o+r /srv/models/locked.gguf"},
@@ -60,11 +60,11 @@ func TestNotReadyHasAReason(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := h.in(t)
 			p := h.wait(c.name, failsWith(c.code))
-			if !strings.Contains(p.LastError, c.says) || !strings.Contains(p.Hint, c.remedy) {
-				t.Errorf("it does not say %q with the remedy %q: %s", c.says, c.remedy, p)
+			if !strings.Contains(p.LastError, c.says) || !strings.Contains(p.Hint, c.hint) {
+				t.Errorf("it does not say %q with the hint %q: %s", c.says, c.hint, p)
 			}
-			if c.mend != "" {
-				h.shell(c.mend)
+			if c.fix != "" {
+				h.shell(c.fix)
 				h.wait(c.name, isReady, condition{"no error", func(p host.Pool) bool { return p.LastError == "" }})
 			}
 		})
@@ -147,7 +147,7 @@ func (s *site) handedOff(id string, want bool) {
 	})
 }
 
-// TestCrash: a crash of a ready engine takes ready and the hand-off file away at once, is told with its cause, and PID 1 starts
+// TestCrash: a crash of a ready engine takes ready and the hand-off file away at once, is reported with its cause, and PID 1 starts
 // the engine again after the delay of the pool file; an engine that ends with status 0 is stopped, not crashed.
 func TestCrash(t *testing.T) {
 	t.Parallel()

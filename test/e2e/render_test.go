@@ -9,7 +9,7 @@ import (
 )
 
 // renderTests is the package whose tests run inside of machines: they render units and let a real PID 1
-// judge them.
+// check them.
 const renderTests = "github.com/pool-managerd/pool-managerd/units/render"
 
 // TestRender runs rendered units under every systemd that is supported: arguments arrive as they were

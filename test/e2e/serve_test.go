@@ -237,7 +237,7 @@ func TestWatchdog(t *testing.T) {
 	t.Run("a_manager_that_works_is_left_alone", func(t *testing.T) {
 		h := h.in(t)
 		manager := h.unit(host.ManagerUnit)
-		// Three more watchdog intervals, told by PID 1's clock.
+		// Three more watchdog intervals, by PID 1's clock.
 		h.must("systemd-run", "--quiet", "--wait", "--unit=test-six-seconds", "sleep", "6")
 		if now := h.unit(host.ManagerUnit); now.Process() != manager.Process() {
 			t.Errorf("it was restarted: %+v, it was %+v", now, manager)

@@ -86,17 +86,17 @@ func (s *site) firstAnswerIs(engines map[string]host.Process) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	told := make(map[string]host.Process)
+	shown := make(map[string]host.Process)
 	for _, p := range list.Pools {
 		for _, r := range p.Replicas {
 			if p.Ready && r.Ready {
-				told[r.Unit] = host.Process{PID: r.PID, Invocation: r.InvocationID, Restarts: r.RestartCount}
+				shown[r.Unit] = host.Process{PID: r.PID, Invocation: r.InvocationID, Restarts: r.RestartCount}
 			}
 		}
 	}
 	for unit, want := range engines {
-		if told[unit] != want {
-			s.t.Errorf("%s is %+v; the first answer says %+v in %v", unit, want, told[unit], list.Pools)
+		if shown[unit] != want {
+			s.t.Errorf("%s is %+v; the first answer says %+v in %v", unit, want, shown[unit], list.Pools)
 		}
 	}
 }
@@ -111,7 +111,7 @@ func (s *site) upgrade() {
 	}
 }
 
-// TestPID1RestartsEnginesWithoutTheManager: a crash while no manager runs is mended by PID 1 alone, and the manager tells of
+// TestPID1RestartsEnginesWithoutTheManager: a crash while no manager runs is handled by PID 1 alone, and the manager reports
 // it when it is back.
 func TestPID1RestartsEnginesWithoutTheManager(t *testing.T) {
 	t.Parallel()

@@ -42,7 +42,7 @@ func TestSystemdKernelLog(t *testing.T) {
 	}
 }
 
-// TestSystemdHungPID1 stops PID 1 of a machine, which only somebody outside of it can do, while the client inside
+// TestSystemdHungPID1 stops PID 1 of a machine, which only a process outside of it can do, while the client inside
 // makes calls. The client asks for it by files, see TestHungPID1 there.
 func TestSystemdHungPID1(t *testing.T) {
 	t.Parallel()

@@ -1,4 +1,4 @@
-// Command crashwatch runs inside a test machine. It kills one engine with SIGKILL and tells how long it took until a
+// Command crashwatch runs inside a test machine. It kills one engine with SIGKILL and prints how long it took until a
 // bare D-Bus subscriber, which does nothing else, heard of it, and until the manager's API said ready=false. Both are
 // seen by this one process on one clock, so that their ratio is the manager's own share.
 //
@@ -62,9 +62,9 @@ func run(args []string) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	told := killed
+	fell := killed
 	if pool != "" {
-		if told, err = guest.Falls(ctx, client, pool); err != nil {
+		if fell, err = guest.Falls(ctx, client, pool); err != nil {
 			return err
 		}
 	}
@@ -72,7 +72,7 @@ func run(args []string) error {
 	if heard.IsZero() {
 		return errors.New("no signal came over the bus")
 	}
-	return json.NewEncoder(os.Stdout).Encode(result{killedUSec, heard.Sub(killed).Microseconds(), told.Sub(killed).Microseconds()})
+	return json.NewEncoder(os.Stdout).Encode(result{killedUSec, heard.Sub(killed).Microseconds(), fell.Sub(killed).Microseconds()})
 }
 
 // monotonic is the clock of PID 1's timestamps, in microseconds.

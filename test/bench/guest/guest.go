@@ -77,7 +77,7 @@ func Ready(ctx context.Context, c *http.Client, pool string) (bool, error) {
 	return health.Ready, err
 }
 
-// Falls asks until a pool is not ready any more, and returns when that was.
+// Falls asks until a pool is no longer ready, and returns when that was.
 func Falls(ctx context.Context, c *http.Client, pool string) (time.Time, error) {
 	for {
 		is, err := Ready(ctx, c, pool)

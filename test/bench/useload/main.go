@@ -64,9 +64,9 @@ func run(args []string) error {
 		}
 		pools = append(pools, u)
 	}
-	told, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ended, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(told, duration)
+	ctx, cancel := context.WithTimeout(ended, duration)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, u := range pools {
