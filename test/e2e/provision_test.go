@@ -134,7 +134,7 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 	t.Run("asked_in_the_dark", func(t *testing.T) {
 		h := h.in(t)
 		h.wait("curious", condition{"asked", func(p host.Pool) bool {
-			return p.EngineVersion == "unknown" || p.State == "loading" || p.State == "starting"
+			return p.EngineVersion == "" && p.State != "" && p.State != "staging" && p.State != "preparing"
 		}})
 		log := h.must("journalctl", "--no-pager", "--output=verbose", "--unit="+host.ManagerUnit)
 		got := regexp.MustCompile(`curious: [^"\n]*`).FindString(log)

@@ -146,6 +146,6 @@ type Staged struct {
 // Prepared is an engine that could be executed.
 type Prepared struct {
 	Binary   string   // absolute path
-	Version  string   // as the engine says it; "unknown" where it does not
+	Version  string   // as the engine prints it; empty where it does not
 	ReadOnly []string // further paths that the engine needs to see although their tree is hidden
 }

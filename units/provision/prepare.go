@@ -24,6 +24,8 @@ type Preparer struct {
 	Store   *Store
 	Capture Capture
 	Log     *slog.Logger
+
+	versions questions
 }
 
 // Prepare finds the pool's binary, checks that it could be executed by the engine's user, and has it say its
@@ -40,7 +42,7 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	if err != nil {
 		return pool.Prepared{}, err
 	}
-	prepared := pool.Prepared{Binary: path, ReadOnly: companions(path, interpreter), Version: unknownVersion}
+	prepared := pool.Prepared{Binary: path, ReadOnly: companions(path, interpreter)}
 	if a.VersionArgs() == nil {
 		return prepared, nil
 	}

@@ -18,9 +18,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// unknownVersion is the version of an engine that does not tell it.
-const unknownVersion = "unknown"
-
 // versionTimeout bounds one question: a Python engine imports for many seconds before it prints a line.
 const versionTimeout = 60 * time.Second
 
@@ -32,8 +29,8 @@ type Capture interface {
 	RunCapture(ctx context.Context, unit string, props []systemd.Property, limit int) ([]byte, systemd.Status, error)
 }
 
-// version asks the engine's binary for its version, once for each version of the file. An answer that is not
-// understood is "unknown"; a binary that cannot be executed is a failure, since it cannot serve either.
+// version asks the engine's binary for its version, once for each version of the file. Of an answer that is not
+// understood the version is empty; a binary that cannot be executed is a failure, since it cannot serve either.
 func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engine.Adapter) (string, error) {
 	info, err := os.Stat(prepared.Binary)
 	if err != nil {
@@ -43,6 +40,16 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engin
 	if v, ok := pr.Store.get(bucketVersions, key); ok {
 		return v, nil
 	}
+	return pr.versions.ask(ctx, key, func(ctx context.Context) (string, error) {
+		if v, ok := pr.Store.get(bucketVersions, key); ok { // answered since
+			return v, nil
+		}
+		return pr.askVersion(ctx, key, prepared, a)
+	})
+}
+
+// askVersion asks, in a unit of its own.
+func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, a engine.Adapter) (string, error) {
 	asked, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs()...)
@@ -61,7 +68,7 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engin
 	v := a.ParseVersion(out)
 	if v == "" {
 		pr.Log.Warn("the engine's version was not understood", "engine", a.Kind(), "binary", prepared.Binary, "output", lastLine(out), "result", st.Result)
-		return unknownVersion, nil
+		return "", nil
 	}
 	if err := pr.Store.put(bucketVersions, key, v); err != nil {
 		pr.Log.Warn("the engine's version could not be remembered", "err", err)

@@ -199,6 +199,9 @@ func logLines(in Input, hash string) []Line {
 	}
 	lines := []Line{text("SyslogIdentifier", replica(in).FileStem(), "the name before each line in the journal")}
 	for _, f := range fields {
+		if f[0] == FieldVersion && f[1] == "" {
+			continue // the engine does not print its version
+		}
 		assignment := f[0] + "=" + f[1]
 		lines = append(lines, Line{Section: sectionService, Key: "LogExtraFields", Text: word(assignment), Why: why,
 			Property: systemd.Property{Name: "LogExtraFields", Value: [][]byte{[]byte(assignment)}}})

@@ -292,6 +292,16 @@ func TestLogFieldsAreOneWord(t *testing.T) {
 	}
 }
 
+// TestNoVersionIsNoField: what an engine does not print is no word in the journal either.
+func TestNoVersionIsNoField(t *testing.T) {
+	in := input(func(in *render.Input) { in.Prepared.Version = "" })
+	for _, field := range property(t, in, "LogExtraFields").([][]byte) {
+		if strings.HasPrefix(string(field), render.FieldVersion) {
+			t.Errorf("field %s", field)
+		}
+	}
+}
+
 // TestHostOf: features are told by the properties that PID 1 has.
 func TestHostOf(t *testing.T) {
 	has := func(names ...string) func(string) bool {

@@ -116,9 +116,10 @@ func (s *Supervisor) about(r *replica) []any {
 	return attrs
 }
 
-// version is the engine's version: of the unit that runs, else of the engine that was prepared.
+// version is the engine's version: of the unit that runs, else of the engine that was prepared; empty where the engine does not print
+// it, for which earlier managers labelled the unit "unknown".
 func (r *replica) version() string {
-	if v := r.status.LogFields[render.FieldVersion]; v != "" {
+	if v := r.status.LogFields[render.FieldVersion]; v != "" && v != "unknown" {
 		return v
 	}
 	return r.prep.prepared.Version

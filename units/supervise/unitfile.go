@@ -83,7 +83,7 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 	}
 	in := render.Input{Pool: p, Replica: r.id.Index, Side: r.id.Side, Adapter: adapter, Host: s.Host, Port: r.port,
 		Staged:   pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}},
-		Prepared: pool.Prepared{Binary: p.Provisioning.Binary, Version: "unknown"},
+		Prepared: pool.Prepared{Binary: p.Provisioning.Binary},
 	}
 	if p.Port != 0 {
 		in.Port = p.Port + r.id.Index
