@@ -30,7 +30,7 @@ var stateTable = []stateRow{
 		func(f Facts) bool { return f.Unit == Stopping || f.Op == Stop },
 		"PID 1 is stopping the engine", noFailure},
 	{registry.StateDraining, true, false, "the unit runs and a drain was begun",
-		func(f Facts) bool { return f.serving() && f.Draining },
+		func(f Facts) bool { return f.serving() && f.Drain != NotDrained },
 		"no new work is taken; held work may finish", noFailure},
 	{registry.StateUnhealthy, true, false, "the unit runs and a GPU of its mask may not be used",
 		func(f Facts) bool { return f.serving() && f.GPU != nil },
@@ -49,7 +49,7 @@ var stateTable = []stateRow{
 		"the engine's gate passed; the manager's own probe is due", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateFailed, false, false, "the breaker is open: it failed too often, and the next trial is not due yet",
 		func(f Facts) bool {
-			return f.HoldErr != nil && f.Holding && f.startable() && !f.parked() && f.Op != Start && (f.Op == Hold || f.Unit == Absent || f.Unit == Backoff || f.Unit == Broken)
+			return f.open() && f.startable() && !f.parked() && f.Op != Start && (f.Op == Hold || f.Unit == Absent || f.Unit == Backoff || f.Unit == Broken)
 		},
 		"the engine failed too often; a single start is tried later", func(f Facts) *registry.Failure { return f.HoldErr }},
 	{registry.StateBackoff, false, false, "the engine crashed, and the manager waits before the next start",
@@ -70,16 +70,16 @@ var stateTable = []stateRow{
 		func(f Facts) bool { return f.Parked && f.startable() && !f.Exists() },
 		"drained by an operator; poolctl resume starts it again", func(f Facts) *registry.Failure { return f.DrainErr }},
 	{registry.StateStopped, false, false, "a reload has stopped it to make room for another engine",
-		func(f Facts) bool { return f.Aside && f.startable() && !f.Exists() },
+		func(f Facts) bool { return f.Role == Aside && f.startable() && !f.Exists() },
 		"a reload has stopped it to make room for another engine", noFailure},
 	{registry.StateInvalid, false, false, "the pool file is wrong, and there is no former version",
-		func(f Facts) bool { return f.Invalid != nil && f.Held },
+		func(f Facts) bool { return f.Invalid != nil && f.Wish == Unknown },
 		"the pool's file is wrong", func(f Facts) *registry.Failure { return f.Invalid }},
 	{registry.StateRefused, false, false, "a policy forbids the pool and nothing of it runs",
 		func(f Facts) bool { return f.Refusal != nil },
 		"the host's policy refuses the pool", func(f Facts) *registry.Failure { return f.Refusal }},
 	{registry.StateFailed, false, false, "staging, preparing or the start failed; tried again later",
-		func(f Facts) bool { return f.Wanted && (f.Stage == Failed || f.Prepare == Failed) },
+		func(f Facts) bool { return f.wanted() && (f.Stage == Failed || f.Prepare == Failed) },
 		"the engine could not be prepared", func(f Facts) *registry.Failure { return f.Failure }},
 	{registry.StateWaiting, false, false, "nothing runs, and a GPU of its mask may not be used",
 		func(f Facts) bool { return f.startable() && f.GPU != nil && (f.Unit == Absent || f.Unit == Broken) },
@@ -88,10 +88,10 @@ var stateTable = []stateRow{
 		func(f Facts) bool { return f.Unit == Broken },
 		"the engine failed too often for PID 1 to start it again", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateStopped, false, false, "the engine exited with status 0 and nobody had asked for a stop",
-		func(f Facts) bool { return f.Wanted && f.Unit == Exited && f.EndedItself },
+		func(f Facts) bool { return f.wanted() && f.Unit == Exited && f.EndedItself },
 		"the engine ended by itself with status 0: that is a stop, and no crash", noFailure},
 	{registry.StateStopped, false, false, "the unit was stopped, or nobody wants it",
-		func(f Facts) bool { return f.Unit == Exited || !f.Wanted },
+		func(f Facts) bool { return f.Unit == Exited || !f.wanted() },
 		"the engine was stopped", func(f Facts) *registry.Failure {
 			if f.Unit == Exited {
 				return f.Crash // of the stop

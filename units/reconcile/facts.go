@@ -47,6 +47,37 @@ const (
 	Unhealthy
 )
 
+// Wish is what the pool's file asks of a replica.
+type Wish int
+
+// The wishes.
+const (
+	Unwanted Wish = iota // no pool file asks for it, or a reload took its place
+	Unknown              // the file that could say so is wrong, and no former version is known: what runs is left as it is
+	Wanted
+)
+
+// Role is what a replica that is wanted is to do. Other than Serve there is only while a reload is under way.
+type Role int
+
+// The roles.
+const (
+	Serve   Role = iota
+	Standby      // it is prepared, and not started
+	Yield        // it takes no new work; what is held may finish, and the deadline cuts nothing
+	Aside        // it is stopped, and not started
+)
+
+// Drainage is how far the drain of the unit that runs has come.
+type Drainage int
+
+// The stages of a drain.
+const (
+	NotDrained Drainage = iota // none was begun
+	Draining                   // no new work is taken, and held work may finish
+	Drained                    // nothing is held any longer, or the deadline has passed
+)
+
 // Spec identifies a rendering: Identity changes when a new process is needed, Limits when only
 // cgroup limits differ, which PID 1 can change on a running unit.
 type Spec struct {
@@ -56,12 +87,10 @@ type Spec struct {
 
 // Facts is everything that is known about one replica.
 type Facts struct {
-	// Wanted is whether a pool file asks for this replica. Held is true where that cannot be
-	// told, because the file that could say so is broken: what runs is then left as it is.
-	Wanted bool
-	Held   bool
+	Wish Wish
+	Role Role
 	// Invalid says that the pool's file went wrong: with a former version in force it is only
-	// reported, without one the replica is Held too. Refusal says that a policy forbids the pool.
+	// reported, without one the wish is Unknown. Refusal says that a policy forbids the pool.
 	Invalid *registry.Failure
 	Refusal *registry.Failure
 
@@ -102,18 +131,13 @@ type Facts struct {
 	DrainErr *registry.Failure
 	Revive   bool // an operator asks for what was stopped by hand to be started again
 
-	// Of a reload: Rolling says that one is under way, which sees to what must be replaced. Waits: to be prepared and not started. Yields: no
-	// new work, and what is held may finish; the deadline cuts nothing. Aside: to be stopped, and not started. Rejected says which change was
-	// tried and gone back from.
+	// Of a reload: Rolling says that one is under way, which sees to what must be replaced. Rejected says which change was tried
+	// and rolled back.
 	Rolling  bool
-	Waits    bool
-	Yields   bool
-	Aside    bool
 	Rejected *registry.Failure
 
-	Op       Action // an action under way, None otherwise
-	Draining bool   // a drain was begun for the unit that runs
-	Drained  bool   // nothing is held any more, or the deadline has passed
+	Op    Action // the call to PID 1 that is under way, None otherwise
+	Drain Drainage
 
 	Probe    Probe
 	ProbeErr *registry.Failure
@@ -123,30 +147,39 @@ type Facts struct {
 // serving reports whether the unit may hold requests that a stop would cut.
 func (f Facts) serving() bool { return f.Unit == Active }
 
+// Exists reports whether a unit in this phase must be stopped before a new start.
+func (p Phase) Exists() bool { return p == Starting || p == Active || p == Backoff }
+
 // Exists reports whether PID 1 has something that must be stopped before a new start.
 func (f Facts) Exists() bool {
-	return f.Unit == Starting || f.Unit == Active || f.Unit == Backoff
+	return f.Unit.Exists()
 }
 
 // startable reports whether the pool may run at all.
 func (f Facts) startable() bool {
-	return f.Wanted && f.Refusal == nil && !f.Held
+	return f.Wish == Wanted && f.Refusal == nil
 }
+
+// wanted reports whether the replica must stay, also where no file can say so.
+func (f Facts) wanted() bool { return f.Wish != Unwanted }
 
 // mayStart reports whether it may run now.
 func (f Facts) mayStart() bool {
-	return f.startable() && f.GPU == nil && !f.parked() && !f.Waits
+	return f.startable() && f.GPU == nil && !f.parked() && f.Role != Standby
 }
 
 // held reports whether the next start is not due yet.
 func (f Facts) held(now time.Time) bool { return f.Holding && now.Before(f.HoldUntil) }
 
+// open reports whether the breaker is open: no start is due before its trial.
+func (f Facts) open() bool { return f.Holding && f.HoldErr != nil }
+
 // parked reports whether what runs is to be stopped, and nothing to be started.
-func (f Facts) parked() bool { return f.Parked || f.Aside }
+func (f Facts) parked() bool { return f.Parked || f.Role == Aside }
 
 // Resumes reports whether a drain was begun that nobody wants any more: what it waits for must not be cut at its deadline.
 func (f Facts) Resumes() bool {
-	return f.mayStart() && f.serving() && f.Draining && !f.Yields && !f.Replaced()
+	return f.mayStart() && f.serving() && f.Drain != NotDrained && f.Role != Yield && !f.Replaced()
 }
 
 // Replaced reports whether the unit that runs is not the one that is now wanted.

@@ -28,7 +28,7 @@ var moves = []move{
 	{Hold, []registry.State{registry.StateBackoff, registry.StateFailed}, "`backoff`, or `failed` while the breaker is open"},
 	{Hasten, []registry.State{registry.StateBackoff}, "`starting`"},
 	{SetLimits, []registry.State{registry.StateStarting, registry.StateReady, registry.StateProbing, registry.StateUnhealthy, registry.StateDraining,
-		registry.StateBackoff}, "the same state, in the same process"},
+		registry.StateBackoff, registry.StateFailed}, "the same state, in the same process"},
 	{Clear, []registry.State{registry.StateFailed, registry.StateStopped, registry.StateRefused}, "`stopped`, without a unit"},
 	{Forget, []registry.State{registry.StateStopped, registry.StateRefused}, "nothing is left of it"},
 }

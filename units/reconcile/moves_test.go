@@ -11,49 +11,50 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// everyFacts calls do with each combination of facts that a decision or a state depends on. Facts that never count at the same time change together.
+// everyFacts calls do with each combination of facts that a decision or a state depends on. Facts that never count in the same phase of
+// a unit change together.
 func everyFacts(do func(f *Facts)) {
 	flags := []func(f *Facts, on bool){
 		func(f *Facts, on bool) { f.Refusal = failure(on) },
 		func(f *Facts, on bool) { f.GPU = failure(on) },
 		func(f *Facts, on bool) { f.Fault, f.Short, f.Freed = failure(on), failure(on), on },
 		func(f *Facts, on bool) { f.Parked = on },
-		func(f *Facts, on bool) { f.Waits = on },
-		func(f *Facts, on bool) { f.Yields, f.Rolling = on, on },
-		func(f *Facts, on bool) { f.Aside = on },
-		func(f *Facts, on bool) { f.HoldErr, f.HoldStop = failure(on), on },
+		func(f *Facts, on bool) { f.HoldErr = failure(on) },
+		func(f *Facts, on bool) { f.Rolling = on },
 		func(f *Facts, on bool) { f.Spec.Identity += suffix(on) },
-		func(f *Facts, on bool) { f.Spec.Limits += suffix(on); f.Revive, f.EndedItself = on, !on },
+		func(f *Facts, on bool) { f.Spec.Limits += suffix(on) },
+		func(f *Facts, on bool) { f.HoldStop, f.Revive, f.EndedItself = on, on, !on }, // of Backoff and of Exited
 	}
 	for base := range everyUnit() {
-		for n := range 1 << len(flags) {
-			f := base
-			for i, set := range flags {
-				set(&f, n>>i&1 == 1)
+		for role := Serve; role <= Aside; role++ {
+			for n := range 1 << len(flags) {
+				f := base
+				f.Role = role
+				for i, set := range flags {
+					set(&f, n>>i&1 == 1)
+				}
+				do(&f)
 			}
-			do(&f)
 		}
 	}
 }
 
 // everyUnit goes through what is wanted, what is prepared, what runs, how its drain stands, and when the next start is due.
 func everyUnit() iter.Seq[Facts] {
-	type drain struct{ draining, drained bool }
 	return func(yield func(Facts) bool) {
-		for _, file := range []struct{ wanted, held bool }{{true, false}, {true, true}, {false, false}} {
-			for _, steps := range [][2]Step{{Pending, Pending}, {Done, Pending}, {Failed, Pending}, {Done, Failed}, {Done, Done}} {
+		for wish := Unwanted; wish <= Wanted; wish++ {
+			for _, steps := range [][2]Step{{Pending, Pending}, {Running, Pending}, {Done, Pending}, {Done, Running}, {Failed, Pending}, {Failed, Done}, {Done, Done}} {
 				for unit := Absent; unit <= Exited; unit++ {
-					f := Facts{Wanted: file.wanted, Held: file.held, Stage: steps[0], Prepare: steps[1], Unit: unit}
+					f := Facts{Wish: wish, Stage: steps[0], Prepare: steps[1], Unit: unit}
 					f.UnitSpec = Spec{"a", "x"}
 					f.Spec = f.UnitSpec
-					drains, probes := []drain{{}}, []Probe{Unprobed}
+					drains, probes := []Drainage{NotDrained}, []Probe{Unprobed}
 					if unit == Active {
-						drains, probes = []drain{{}, {true, false}, {true, true}}, []Probe{Unprobed, Healthy, Unhealthy}
+						drains, probes = []Drainage{NotDrained, Draining, Drained}, []Probe{Unprobed, Healthy, Unhealthy}
 					}
-					for _, d := range drains {
+					for _, f.Drain = range drains {
 						for _, f.Probe = range probes {
 							for _, hold := range []time.Duration{0, -time.Second, time.Second} { // none, one that is due, and one that is not
-								f.Draining, f.Drained = d.draining, d.drained
 								f.Holding, f.HoldUntil = hold != 0, noon.Add(hold)
 								if !yield(f) {
 									return

@@ -50,37 +50,43 @@ var planRules = []rule{
 		None, "the unit could not be stopped; the next attempt is not due yet"},
 
 	// A broken file must not cost what runs: leave it, whatever it is.
-	{"held/resume", func(f Facts, _ time.Time) bool { return f.Held && f.serving() && f.Draining },
+	{"held/resume", func(f Facts, _ time.Time) bool { return f.Wish == Unknown && f.serving() && f.Drain != NotDrained },
 		Resume, "the pool's file cannot be read, so what runs is left as it is"},
-	{"held", func(f Facts, _ time.Time) bool { return f.Held },
+	{"held", func(f Facts, _ time.Time) bool { return f.Wish == Unknown },
 		None, "the pool's file cannot be read, so what runs is left as it is"},
 
-	{"unwanted/drain", func(f Facts, _ time.Time) bool { return !f.Wanted && f.serving() && !f.Draining },
+	{"unwanted/drain", func(f Facts, _ time.Time) bool { return !f.wanted() && f.serving() && f.Drain == NotDrained },
 		Drain, "it is not wanted any more: no pool file asks for it, or a reload took its place"},
-	{"unwanted/stop", func(f Facts, _ time.Time) bool { return !f.Wanted && f.Exists() && (f.Drained || !f.serving()) },
+	{"unwanted/stop", func(f Facts, _ time.Time) bool {
+		return !f.wanted() && f.Exists() && (f.Drain == Drained || !f.serving())
+	},
 		Stop, "it is not wanted any more, and nothing is held"},
-	{"unwanted/clear", func(f Facts, _ time.Time) bool { return !f.Wanted && (f.Unit == Broken || f.Unit == Exited) },
+	{"unwanted/clear", func(f Facts, _ time.Time) bool { return !f.wanted() && (f.Unit == Broken || f.Unit == Exited) },
 		Clear, "it is not wanted any more, and its unit has ended"},
-	{"unwanted/forget", func(f Facts, _ time.Time) bool { return !f.Wanted && f.Unit == Absent },
+	{"unwanted/forget", func(f Facts, _ time.Time) bool { return !f.wanted() && f.Unit == Absent },
 		Forget, "it is not wanted any more, and it has no unit"},
 
-	{"forbidden/drain", func(f Facts, _ time.Time) bool { return f.Refusal != nil && f.serving() && !f.Draining },
+	{"forbidden/drain", func(f Facts, _ time.Time) bool { return f.Refusal != nil && f.serving() && f.Drain == NotDrained },
 		Drain, "the host's policy refuses this pool"},
 	{"forbidden/stop", func(f Facts, _ time.Time) bool {
-		return f.Refusal != nil && f.Exists() && (f.Drained || !f.serving())
+		return f.Refusal != nil && f.Exists() && (f.Drain == Drained || !f.serving())
 	}, Stop, "the host's policy refuses this pool, and nothing is held"},
 
 	// An engine on a GPU that must not be used serves nobody, and a GPU can be reset only when nothing holds it.
-	{"gpu/drain", func(f Facts, _ time.Time) bool { return f.startable() && f.GPU != nil && f.serving() && !f.Draining },
+	{"gpu/drain", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.GPU != nil && f.serving() && f.Drain == NotDrained
+	},
 		Drain, "a GPU of its mask may not be used"},
 	{"gpu/stop", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.GPU != nil && f.Exists() && (f.Drained || !f.serving())
+		return f.startable() && f.GPU != nil && f.Exists() && (f.Drain == Drained || !f.serving())
 	}, Stop, "a GPU of its mask may not be used, and nothing is held"},
 
-	{"parked/drain", func(f Facts, _ time.Time) bool { return f.startable() && f.parked() && f.serving() && !f.Draining },
+	{"parked/drain", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.parked() && f.serving() && f.Drain == NotDrained
+	},
 		Drain, "it is not to take work any more"},
 	{"parked/stop", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.parked() && f.Exists() && (f.Drained || !f.serving())
+		return f.startable() && f.parked() && f.Exists() && (f.Drain == Drained || !f.serving())
 	}, Stop, "it is to be stopped, and nothing is held"},
 	{"parked/clear", func(f Facts, _ time.Time) bool {
 		return f.startable() && f.parked() && (f.Unit == Broken || f.Unit == Exited)
@@ -88,7 +94,9 @@ var planRules = []rule{
 	{"parked", func(f Facts, _ time.Time) bool { return f.startable() && f.parked() },
 		None, "it stays stopped until an operator resumes the pool, or its reload is over"},
 
-	{"reload/drain", func(f Facts, _ time.Time) bool { return f.startable() && f.Yields && f.serving() && !f.Draining },
+	{"reload/drain", func(f Facts, _ time.Time) bool {
+		return f.startable() && f.Role == Yield && f.serving() && f.Drain == NotDrained
+	},
 		Drain, "a reload hands over to another engine"},
 
 	// First, since it may take long until something is prepared that could replace what runs, or never come to it.
@@ -104,20 +112,22 @@ var planRules = []rule{
 		return f.startable() && (f.Stage == Failed || f.Prepare == Failed) && !now.Before(f.RetryAt)
 	}, Stage, "the wait after a failed attempt is over"},
 
-	{"draining", func(f Facts, _ time.Time) bool { return f.Draining && f.serving() && !f.Drained },
+	{"draining", func(f Facts, _ time.Time) bool { return f.Drain == Draining && f.serving() },
 		None, "held work may finish"},
 
 	{"replace/drain", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.serving() && f.Replaced() && !f.Draining
+		return f.startable() && f.serving() && f.Replaced() && f.Drain == NotDrained
 	}, Drain, "the pool was changed in a way that needs a new process"},
 	{"replace/stop", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.Exists() && f.Replaced() && (f.Drained || !f.serving())
+		return f.startable() && f.Exists() && f.Replaced() && (f.Drain == Drained || !f.serving())
 	}, Stop, "the pool was changed, and nothing is held"},
-	{"fault/kill", func(f Facts, _ time.Time) bool { return f.mayStart() && f.serving() && f.Fault != nil && !f.Draining },
+	{"fault/kill", func(f Facts, _ time.Time) bool {
+		return f.mayStart() && f.serving() && f.Fault != nil && f.Drain == NotDrained
+	},
 		Kill, "the engine's process is of no more use"},
 	{"hold/stop", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Backoff && f.HoldStop },
 		Hold, "PID 1 would start it again too early"},
-	{"freed/hasten", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Backoff && f.Freed },
+	{"freed/hasten", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Backoff && f.Freed && !f.open() },
 		Hasten, "the memory that its last start lacked is free"},
 	{"limits", func(f Facts, _ time.Time) bool {
 		return f.startable() && f.Exists() && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits

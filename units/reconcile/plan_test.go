@@ -15,7 +15,7 @@ type is func(*Facts)
 // replica is an engine that runs, is healthy, and is what the pool file asks for.
 func replica(changes ...is) Facts {
 	f := Facts{
-		Wanted: true, Stage: Done, Prepare: Done,
+		Wish: Wanted, Stage: Done, Prepare: Done,
 		Spec: Spec{"new", "l1"}, Unit: Active, UnitSpec: Spec{"new", "l1"}, Probe: Healthy,
 	}
 	for _, c := range changes {
@@ -27,13 +27,13 @@ func replica(changes ...is) Facts {
 func unit(p Phase) is { return func(f *Facts) { f.Unit = p } }
 func fresh(f *Facts)  { f.Unit, f.UnitSpec, f.Probe = Absent, Spec{}, Unprobed }
 func unwanted(f *Facts) {
-	f.Wanted = false
+	f.Wish = Unwanted
 }
 func refused(f *Facts) {
 	f.Refusal = registry.Fail(registry.CodePolicyDenied, "no device", "")
 }
 func held(f *Facts) {
-	f.Held, f.Invalid = true, registry.Fail(registry.CodeConfigInvalid, "bad", "")
+	f.Wish, f.Invalid = Unknown, registry.Fail(registry.CodeConfigInvalid, "bad", "")
 }
 func parked(f *Facts) { f.Parked = true }
 func cut(f *Facts) {
@@ -42,8 +42,8 @@ func cut(f *Facts) {
 func revive(f *Facts)   { f.Revive = true }
 func invalid(f *Facts)  { f.Invalid = registry.Fail(registry.CodeConfigInvalid, "bad", "") }
 func oldSpec(f *Facts)  { f.UnitSpec.Identity = "old" }
-func draining(f *Facts) { f.Draining = true }
-func drained(f *Facts)  { f.Draining, f.Drained = true, true }
+func draining(f *Facts) { f.Drain = Draining }
+func drained(f *Facts)  { f.Drain = Drained }
 func stage(s Step) is   { return func(f *Facts) { f.Stage = s } }
 func prep(s Step) is    { return func(f *Facts) { f.Prepare = s } }
 func op(a Action) is    { return func(f *Facts) { f.Op = a } }
@@ -213,9 +213,9 @@ func factsFrom(b []byte) Facts {
 		return int(b[i]) % n
 	}
 	f := Facts{
-		Wanted: at(0, 2) == 1, Held: at(1, 2) == 1,
+		Wish: Wish(at(0, 3)), Role: Role(at(1, 4)),
 		Stage: Step(at(2, 4)), Prepare: Step(at(3, 4)), Unit: Phase(at(4, 7)), Probe: Probe(at(5, 3)),
-		Draining: at(6, 2) == 1, Drained: at(7, 2) == 1, FailOpen: at(8, 2) == 1,
+		Drain: Drainage(at(6, 3)), Rolling: at(7, 2) == 1, FailOpen: at(8, 2) == 1,
 		Spec:     Spec{[]string{"", "a", "b"}[at(9, 3)], []string{"x", "y"}[at(10, 2)]},
 		UnitSpec: Spec{[]string{"", "a", "b"}[at(11, 3)], []string{"x", "y"}[at(12, 2)]},
 		RetryAt:  noon.Add(time.Duration(at(13, 3)-1) * time.Second),
@@ -247,8 +247,8 @@ func factsFrom(b []byte) Facts {
 
 // FuzzPlan holds what must be true of every decision, whatever the facts.
 func FuzzPlan(f *testing.F) {
-	f.Add([]byte{1, 0, 2, 2, 2, 1})
-	f.Add([]byte{0, 0, 2, 2, 2, 1, 1, 1})
+	f.Add([]byte{2, 0, 2, 2, 2, 1})
+	f.Add([]byte{0, 0, 2, 2, 2, 1, 2})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		facts := factsFrom(b)
 		d, v := Plan(facts, noon), Assess(facts)
@@ -263,32 +263,32 @@ func FuzzPlan(f *testing.F) {
 			if facts.Parked {
 				t.Errorf("%+v: started although an operator drained it", facts)
 			}
-			if !facts.Wanted || facts.Refusal != nil || facts.Prepare != Done {
+			if facts.Wish != Wanted || facts.Refusal != nil || facts.Prepare != Done {
 				t.Errorf("%+v: started although not wanted, refused or not prepared", facts)
 			}
 		case Stop:
-			if facts.Unit == Active && !facts.Drained {
+			if facts.Unit == Active && facts.Drain != Drained {
 				t.Errorf("%+v: an engine that serves was stopped without a drain", facts)
 			}
 			if facts.StopErr != nil && facts.StopAt.After(noon) {
 				t.Errorf("%+v: a stop that failed was repeated without a pause", facts)
 			}
 		case Kill:
-			if facts.Unit != Active || facts.Draining || facts.Fault == nil {
+			if facts.Unit != Active || facts.Drain != NotDrained || facts.Fault == nil {
 				t.Errorf("%+v: ended without a fault, or while it drains", facts)
 			}
 		case Stage, Prepare, Drain, SetLimits:
-			if facts.Held {
+			if facts.Wish == Unknown {
 				t.Errorf("%+v: a held replica was touched by %s", facts, d.Action)
 			}
 		}
-		if facts.GPU != nil && (d.Action == Start || d.Action == Hasten || d.Action == Kill || d.Action == Resume && !facts.Held || v.Ready) {
+		if facts.GPU != nil && (d.Action == Start || d.Action == Hasten || d.Action == Kill || d.Action == Resume && facts.Wish != Unknown || v.Ready) {
 			t.Errorf("%+v: a GPU that may not be used is used: %s, ready=%t", facts, d.Action, v.Ready)
 		}
-		if facts.Held && d.Action != None && d.Action != Resume {
+		if facts.Wish == Unknown && d.Action != None && d.Action != Resume {
 			t.Errorf("%+v: a held replica got %s", facts, d.Action)
 		}
-		if v.Ready && (facts.Unit != Active || facts.Draining || facts.Probe == Unprobed) {
+		if v.Ready && (facts.Unit != Active || facts.Drain != NotDrained || facts.Probe == Unprobed) {
 			t.Errorf("%+v: ready by accident", facts)
 		}
 		if v.Ready && !v.Live {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 // body is one side of a place in a world where anything ends at any time.
@@ -122,15 +123,15 @@ func (c *chaos) trouble() {
 
 func (c *chaos) obey(place, side int, o Order) {
 	b := c.bodies[place][side]
-	b.yields = o.Yields || !o.Wanted || o.Aside || c.parked
+	b.yields = o.Role == reconcile.Yield || !o.Wanted || o.Role == reconcile.Aside || c.parked
 	switch {
-	case !o.Wanted, o.Aside, c.parked:
+	case !o.Wanted, o.Role == reconcile.Aside, c.parked:
 		if b.held == 0 || !b.ready || c.calm { // the deadline cuts what nobody wants
 			*b = body{prepared: b.prepared && o.Wanted}
 		}
 	case !b.prepared:
 		b.prepared = true
-	case o.Waits:
+	case o.Role == reconcile.Standby:
 	case !b.exists:
 		b.exists, b.failed = true, nil
 	case b.failed != nil:
@@ -167,7 +168,7 @@ func (c *chaos) facts() Facts {
 
 // check holds at every moment, whatever happened.
 func (c *chaos) check() string {
-	serves := func(o Order) bool { return o.Wanted && !o.Waits && !o.Yields && !o.Aside }
+	serves := func(o Order) bool { return o.Wanted && o.Role == reconcile.Serve }
 	for p := range c.bodies {
 		from, to := c.rec.Orders(p)
 		switch p == c.rec.Place && !c.done {

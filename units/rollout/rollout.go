@@ -10,6 +10,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 // Phase is how far the place that is worked on has come.
@@ -99,9 +100,7 @@ func (r Record) Cancel(why Reason, f *registry.Failure) Record {
 type Order struct {
 	Version pool.Pool
 	Wanted  bool // false: it is drained, stopped and forgotten
-	Waits   bool // it is staged and prepared, and not started
-	Yields  bool // it takes no new work; nothing is cut at the deadline
-	Aside   bool // it is stopped, and not started
+	Role    reconcile.Role
 }
 
 // Orders returns what the two sides of a place are to do: that of the version it comes from, and that of the one it goes to.
@@ -121,21 +120,23 @@ func (r Record) Orders(place int) (from, to Order) {
 	}
 	switch r.Phase {
 	case Preparing:
-		leaves.Wanted, comes.Wanted, comes.Waits = true, true, true
+		leaves.Wanted, comes.Wanted, comes.Role = true, true, reconcile.Standby
 	case Beside:
 		leaves.Wanted, comes.Wanted = true, true
 	case Handing:
-		leaves.Wanted, leaves.Yields, comes.Wanted = true, true, true
+		leaves.Wanted, leaves.Role, comes.Wanted = true, reconcile.Yield, true
 	case Leaving:
 		comes.Wanted = true
 	case Yielding:
-		leaves.Wanted, leaves.Yields, comes.Wanted, comes.Waits = true, true, true, true
+		leaves.Wanted, comes.Wanted = true, true
+		leaves.Role, comes.Role = reconcile.Yield, reconcile.Standby
 	case Ending:
-		leaves.Wanted, leaves.Aside, comes.Wanted, comes.Waits = true, true, true, true
+		leaves.Wanted, comes.Wanted = true, true
+		leaves.Role, comes.Role = reconcile.Aside, reconcile.Standby
 	case After:
-		leaves.Wanted, leaves.Aside, comes.Wanted = true, true, true
+		leaves.Wanted, leaves.Role, comes.Wanted = true, reconcile.Aside, true
 	case Dropping:
-		from.Wanted, from.Waits = true, true
+		from.Wanted, from.Role = true, reconcile.Standby
 	default: // Reverting
 		from.Wanted = true
 	}

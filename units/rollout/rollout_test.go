@@ -14,6 +14,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/test/golden"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 var update = flag.Bool("update", false, "write the generated table")
@@ -118,9 +119,9 @@ func (s *simulation) obey(place, side int, o Order) {
 		return
 	}
 	switch {
-	case !o.Wanted || o.Aside:
+	case !o.Wanted || o.Role == reconcile.Aside:
 		*e = engine{prepared: e.prepared && o.Wanted}
-	case o.Yields:
+	case o.Role == reconcile.Yield:
 		e.ready = false
 		e.drained = place != s.stuck
 	case !e.prepared:
@@ -129,7 +130,7 @@ func (s *simulation) obey(place, side int, o Order) {
 			return
 		}
 		e.prepared = true
-	case o.Waits:
+	case o.Role == reconcile.Standby:
 	case !e.exists:
 		if side == 1 && place == s.bad {
 			e.failed = registry.Fail(registry.CodeEngineCrashed, "exited", "")
@@ -184,7 +185,7 @@ func (s *simulation) invariants(seed uint64) {
 		if !from.Wanted && !to.Wanted {
 			s.t.Fatalf("seed %d, place %d: nobody is wanted: %+v", seed, p, s.rec)
 		}
-		stays := func(o Order) bool { return o.Wanted && !o.Waits && !o.Yields && !o.Aside }
+		stays := func(o Order) bool { return o.Wanted && o.Role == reconcile.Serve }
 		if s.fit == FitBeside && !stays(from) && !stays(to) {
 			s.t.Fatalf("seed %d, place %d: neither may be ready: %+v", seed, p, s.rec)
 		}

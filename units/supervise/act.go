@@ -68,16 +68,16 @@ func (s *Supervisor) broke(r *replica) func(error) {
 
 func (s *Supervisor) start(r *replica) {
 	if until := s.beginRun(r); !until.IsZero() {
-		r.hold(until, s.Clock.SinceBoot())
+		r.wait.set(until, s.Clock.SinceBoot())
 		return
 	}
 	s.anew(r)
 	seq, try := r.job.begin(reconcile.Start), r.prep.try
-	unit, props, port := r.unit, r.prep.rendered.Properties(), r.port
-	r.endpoint = render.Endpoint(port)
+	unit, props, port := r.unit.name, r.prep.rendered.Properties(), r.unit.port
+	r.unit.endpoint = render.Endpoint(port)
 	s.Ports.Adopt(r.id, port)
-	r.facts.Unit, r.job.startAt = reconcile.Absent, time.Time{}
-	if f := s.occupied(r, r.targets); f != nil {
+	r.unit.phase, r.job.startAt = reconcile.Absent, time.Time{}
+	if f := s.occupied(r, r.gpu.targets); f != nil {
 		s.isShort(r, seq, try, f)
 		return
 	}
@@ -106,7 +106,7 @@ func (s *Supervisor) start(r *replica) {
 			switch {
 			case errors.Is(err, systemd.ErrDisconnected):
 				r.job.startAt = time.Now().Add(reconnecting) // what became of the job is seen once PID 1 is heard again
-			case err != nil && !r.facts.Exists() && r.facts.Unit != reconcile.Broken:
+			case err != nil && !r.unit.phase.Exists() && r.unit.phase != reconcile.Broken:
 				s.startFailed(r, err)
 			default:
 				r.started()
@@ -123,7 +123,7 @@ func (s *Supervisor) isShort(r *replica, seq, try int, f *registry.Failure) {
 	}
 	s.endRun(r)
 	r.job.end()
-	if r.prep.try == try && r.facts.Wanted {
+	if r.prep.try == try && r.wish.asks != reconcile.Unwanted {
 		r.job.short, r.job.startAt = f, r.job.nextAttempt(time.Now())
 	}
 }
@@ -147,9 +147,9 @@ func (s *Supervisor) startFailed(r *replica, err error) {
 	s.endRun(r)
 	f := registry.AsFailure(err, registry.CodeEngineStartFailed, "Read journalctl -u pool-managerd.")
 	r.prep.failed(f, time.Now())
-	if r.known && r.want.Port == 0 {
+	if r.wish.known && r.wish.pool.Port == 0 {
 		s.Ports.Release(r.id)
-		r.port, r.endpoint = 0, ""
+		r.unit.port, r.unit.endpoint = 0, ""
 	}
 }
 
@@ -175,7 +175,7 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 
 // takeFromPID1 ends a unit's wait for its restart: the manager starts it when its time has come.
 func (s *Supervisor) takeFromPID1(r *replica) {
-	r.past.Taken = r.status.NRestarts + 1
+	r.past.Taken = r.unit.status.NRestarts + 1
 	s.mark(r)
 	s.putAway(r, reconcile.Hold)
 }
@@ -191,7 +191,7 @@ func (s *Supervisor) stop(r *replica, why string) {
 // putAway has PID 1 stop and forget a unit.
 func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 	r.job.begin(as)
-	unit := r.unit
+	unit := r.unit.name
 	s.closeIdle(r)
 	force := r.run.drain != nil && r.run.drain.forced
 	s.effect(func(ctx context.Context) func() {
@@ -254,13 +254,13 @@ func (s *Supervisor) killAfter(ctx context.Context, wait time.Duration, stopped 
 // stopFailed notes that PID 1 did not stop the unit. What runs goes on until the next attempt.
 func (s *Supervisor) stopFailed(r *replica, err error) {
 	s.Log.Error("the engine could not be stopped", append(s.about(r), "err", err)...)
-	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+r.unit+"'.")
+	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+r.unit.name+"'.")
 	r.job.stopAt = r.job.nextAttempt(time.Now())
 }
 
 func (s *Supervisor) clear(r *replica) {
 	r.job.begin(reconcile.Clear)
-	unit := r.unit
+	unit := r.unit.name
 	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.Clear(ctx, unit)
 		return func() {
@@ -276,7 +276,7 @@ func (s *Supervisor) clear(r *replica) {
 
 func (s *Supervisor) setLimits(r *replica) {
 	r.job.begin(reconcile.SetLimits)
-	unit := r.unit
+	unit := r.unit.name
 	props, limits := r.prep.rendered.LimitProperties(), r.prep.spec.Limits
 	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.SetProperties(ctx, unit, props)
@@ -287,8 +287,8 @@ func (s *Supervisor) setLimits(r *replica) {
 			} else {
 				s.Log.Info("limits were changed while the engine runs", s.about(r)...)
 			}
-			r.limits = limits
-			r.facts.UnitSpec.Limits = limits
+			r.unit.limits = limits
+			r.unit.spec.Limits = limits
 			s.settle(r)
 		}
 	}, s.broke(r))
@@ -296,7 +296,7 @@ func (s *Supervisor) setLimits(r *replica) {
 
 // takeReference keeps PID 1 from forgetting an adopted unit's counters when it ends.
 func (s *Supervisor) takeReference(r *replica) {
-	unit := r.unit
+	unit := r.unit.name
 	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.Adopt(ctx, unit)
 		return func() {

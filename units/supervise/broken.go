@@ -16,11 +16,11 @@ const confirmAfter = 200 * time.Millisecond
 // unconfirmed reports whether a unit that failed may be on its way to a restart, which is what it is taken for until it is confirmed. One at
 // its start limit is not.
 func (s *Supervisor) unconfirmed(r *replica, st systemd.Status) bool {
-	if !s.passesFailed || phaseOf(st) != reconcile.Broken || st.Result == startLimitHit || r.broken == st.InvocationID {
+	if !s.passesFailed || phaseOf(st) != reconcile.Broken || st.Result == startLimitHit || r.unit.broken == st.InvocationID {
 		return false
 	}
-	if r.confirming != st.InvocationID {
-		r.confirming = st.InvocationID
+	if r.unit.confirming != st.InvocationID {
+		r.unit.confirming = st.InvocationID
 		s.confirm(r, st.InvocationID)
 	}
 	return true
@@ -28,7 +28,7 @@ func (s *Supervisor) unconfirmed(r *replica, st systemd.Status) bool {
 
 // confirm reads a failed unit again, in a while.
 func (s *Supervisor) confirm(r *replica, run string) {
-	unit := r.unit
+	unit := r.unit.name
 	s.effect(func(ctx context.Context) func() {
 		select {
 		case <-ctx.Done():
@@ -36,14 +36,14 @@ func (s *Supervisor) confirm(r *replica, run string) {
 		}
 		st, err := s.PID1.Unit(ctx, unit)
 		return func() {
-			r.confirming = ""
-			same := r.status.InvocationID == run && r.status.ActiveState == "failed" && r.entry.replicas[r.id] == r
+			r.unit.confirming = ""
+			same := r.unit.status.InvocationID == run && r.unit.status.ActiveState == "failed" && r.entry.replicas[r.id] == r
 			if err != nil || !same || st.InvocationID != run || phaseOf(st) != reconcile.Broken {
 				return // a change tells more, or the next connection to PID 1 does
 			}
-			r.broken = run
+			r.unit.broken = run
 			s.observe(r, st)
 			s.settle(r)
 		}
-	}, func(error) { r.confirming = "" })
+	}, func(error) { r.unit.confirming = "" })
 }

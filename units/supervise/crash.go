@@ -33,14 +33,14 @@ type ended struct {
 // run has its log read beside the loop; when that is done the failure is completed, logged and noted as an event. Further calls for the
 // same run complete it: PID 1 signals the parts of an end one by one.
 func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Failure) *registry.Failure {
-	e := r.ended
+	e := r.last.report
 	first := e == nil || e.run != st.InvocationID
 	if first {
 		e = &ended{run: st.InvocationID}
-		r.ended = e
+		r.last.report = e
 	}
 	e.take(st, f)
-	if e.ending.EngineVersion = r.version(); r.facts.Unit == reconcile.Backoff {
+	if e.ending.EngineVersion = r.version(); r.unit.phase == reconcile.Backoff {
 		e.backoff = r.backoff()
 		e.next = st.StateChange.Add(e.backoff)
 	}
@@ -62,9 +62,9 @@ func (s *Supervisor) stoppedLate(r *replica, st systemd.Status) {
 
 // noCrash withdraws the report of a run that was taken for a crash before all of its end was known.
 func (r *replica) noCrash() {
-	if r.ended != nil {
-		r.ended.void = true
-		r.ended = nil
+	if r.last.report != nil {
+		r.last.report.void = true
+		r.last.report = nil
 	}
 }
 
@@ -90,7 +90,7 @@ func (e *ended) take(st systemd.Status, f *registry.Failure) {
 
 // whyEnded is the failure of the newest run that ended badly, in all words that are known.
 func (r *replica) whyEnded(now time.Time) *registry.Failure {
-	e := r.ended
+	e := r.last.report
 	f := e.judged(r.explained(e.run, *e.failure, now))
 	if e.ending.Uptime > 0 {
 		f.Message += "; it had run for " + rounded(e.ending.Uptime)
@@ -135,12 +135,12 @@ func (s *Supervisor) readEnd(r *replica, e *ended) {
 	switch {
 	case s.Journal == nil || e.run == "":
 		why = "there is no log to read"
-	case r.reading:
+	case r.last.reading:
 		why = "the engine ended again while the log of its former run was read; journalctl has them"
 	default:
-		r.reading = true
+		r.last.reading = true
 		s.readLog(e.run, func(lines []string, missing string) {
-			r.reading = false
+			r.last.reading = false
 			s.endRead(r, e, lines, missing)
 		})
 		return
@@ -162,20 +162,20 @@ func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing strin
 	if v, ok := classify.Reason(lines); ok {
 		e.verdict = &v
 	}
-	newest := r.ended == e && r.entry.replicas[r.id] == r
-	if r.ended != e { // it has ended again since; this report is of the former run all the same
-		later := r.ended
-		r.ended = e
-		defer func() { r.ended = later }()
+	newest := r.last.report == e && r.entry.replicas[r.id] == r
+	if r.last.report != e { // it has ended again since; this report is of the former run all the same
+		later := r.last.report
+		r.last.report = e
+		defer func() { r.last.report = later }()
 	}
 	f := r.whyEnded(time.Now())
 	s.failedRun(r, e.run, f)
 	s.tellCrash(r, e, f)
-	if newest && r.facts.Crash != nil {
-		r.facts.Crash, r.readyError = f, f.Error()
+	if newest && r.last.crash != nil {
+		r.last.crash, r.view.logged = f, f.Error()
 		s.settle(r)
 	}
-	s.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Ready: !r.run.readySince.IsZero(),
+	s.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Ready: !r.run.readySince.IsZero(),
 		Reason: registry.ReasonOf(f), Cause: f.Message, Failure: f})
 }
 
@@ -224,7 +224,7 @@ func withValues(attrs []any, pairs ...any) []any {
 
 // untold reports whether a failure is of a crash whose report is not complete: it is logged then, once.
 func (r *replica) untold(f *registry.Failure) bool {
-	return f.Ending != nil && r.ended != nil && !r.ended.told
+	return f.Ending != nil && r.last.report != nil && !r.last.report.told
 }
 
 // stoppedByForce reports whether a unit failed in a stop: it was active, PID 1 began to stop it while its process ran, and does not start
@@ -242,6 +242,6 @@ func endedItself(phase reconcile.Phase, st systemd.Status) bool {
 // explainBy keeps why the manager ends a process, as the reason of the end that PID 1 will tell.
 func (r *replica) explainBy(f *registry.Failure, run string, now time.Time) {
 	if f != nil {
-		r.fault = &fault{failure: f, run: run, at: now}
+		r.last.fault = &fault{failure: f, run: run, at: now}
 	}
 }

@@ -256,12 +256,12 @@ func TestStopTimeoutOfTheManagersOwnStop(t *testing.T) {
 		m.s.post(func() {
 			r := m.s.replica(pool.Replica{Pool: "a"})
 			r.job.action = reconcile.Stop
-			st := r.status
+			st := r.unit.status
 			ends("timeout", cldKilled, 9)(&st)
 			st.ActiveState, st.SubState, st.WasActive = "failed", "failed", false
 			m.s.observe(r, st)
-			if r.facts.Crash != nil {
-				t.Errorf("a stop is kept as the crash %v", r.facts.Crash)
+			if r.last.crash != nil {
+				t.Errorf("a stop is kept as the crash %v", r.last.crash)
 			}
 		})
 		time.Sleep(time.Second)

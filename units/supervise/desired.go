@@ -132,7 +132,7 @@ func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
 	}
 	e.invalid, e.wanted = f, true
 	for _, r := range e.replicas {
-		r.judge()
+		r.takeWish()
 	}
 	s.dirty = true
 }
@@ -143,7 +143,7 @@ func (s *Supervisor) unwant(e *entry) {
 	}
 	e.wanted, e.invalid, e.refusal = false, nil, nil
 	for _, r := range e.replicas {
-		r.judge()
+		r.takeWish()
 		r.prep.giveUp()
 	}
 }
@@ -173,12 +173,12 @@ func (s *Supervisor) decide(r *replica) {
 		if s.rolls(r) {
 			return
 		}
-		d := reconcile.Plan(r.view(), time.Now())
+		d := reconcile.Plan(r.facts(), time.Now())
 		s.wakeAt(d.At)
 		if d.Action == reconcile.None {
 			return
 		}
-		if state := reconcile.Assess(r.view()).State; !reconcile.May(d.Action, state) {
+		if state := reconcile.Assess(r.facts()).State; !reconcile.May(d.Action, state) {
 			s.Log.Error("an action was refused: it is not legal in the replica's state; please report this defect", append(s.about(r), "action", string(d.Action), "rule", d.Rule)...)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/probe"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 // drainPoll is how often a draining engine is asked whether it still works, and its leases are counted.
@@ -38,16 +39,16 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	now := time.Now()
 	d := &drain{cancel: cancel, began: now, until: now.Add(r.pool().Drain.Deadline), busy: -1}
 	switch {
-	case r.facts.Parked:
+	case r.wish.parked:
 		d.until = r.entry.drainUntil
-	case r.facts.Yields:
+	case r.wish.role == reconcile.Yield:
 		d.until = now.Add(s.Clock.Left(r.entry.intent.ReloadUntil))
 	}
-	r.run.drain, r.facts.DrainErr = d, nil
+	r.run.drain, r.last.cut = d, nil
 	s.wakeAt(d.until)
 	s.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", d.until.Sub(now).Milliseconds())...)
 	adapter, ok := r.adapter()
-	endpoint := r.endpoint
+	endpoint := r.unit.endpoint
 	s.effects.Go(func() {
 		for ctx.Err() == nil {
 			busy := 0
@@ -99,7 +100,7 @@ func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
 // judgeDrain ends a drain that has nothing to wait for any more, and one whose deadline has passed. It reports whether it ended.
 func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 	d := r.run.drain
-	if d == nil || d.over || r.view().Resumes() {
+	if d == nil || d.over || r.facts().Resumes() {
 		return false
 	}
 	held := s.leasesOf(r)
@@ -112,13 +113,13 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 	case held == 0 && d.busy < 0 && now.Before(d.began.Add(askTimeout+drainPoll)):
 		s.wakeAt(d.began.Add(askTimeout + drainPoll))
 		return false // it may well be idle: its first answer is on its way
-	case r.facts.Yields:
+	case r.wish.role == reconcile.Yield:
 		first := !d.overdue
 		d.overdue, d.heldThen = true, held // the reload goes back, and nothing is cut
 		return first
 	case r.noted() != nil: // and not carried out: the manager that wrote it down came to its end before the engine did
 		s.drained(r, d, s.cut(r, r.noted()))
-	case r.facts.Parked:
+	case r.wish.parked:
 		s.cutPool(r.entry)
 		return false
 	default:
@@ -133,7 +134,7 @@ func (s *Supervisor) cutPool(e *entry) {
 	if e.cutting {
 		return
 	}
-	due := func(r *replica) bool { return r.facts.Parked && r.run.draining() && !r.run.drained() }
+	due := func(r *replica) bool { return r.wish.parked && r.run.draining() && !r.run.drained() }
 	leases, requests := 0, 0
 	for _, r := range e.replicas {
 		if due(r) {
@@ -182,10 +183,10 @@ func (s *Supervisor) cut(r *replica, f *registry.Failure) *registry.Failure {
 
 func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 	d.cancel()
-	d.over, d.forced, r.facts.DrainErr = true, f != nil, f
+	d.over, d.forced, r.last.cut = true, f != nil, f
 	took := time.Since(d.began)
 	if f != nil {
-		r.lastErr = f
+		r.view.lastErr = f
 		s.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds())...)
 	} else {
 		s.Log.Info("the engine is drained: nothing is held any more", append(s.about(r), "drain_ms", took.Milliseconds())...)
@@ -194,7 +195,7 @@ func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 	if f != nil {
 		cause = f.Message
 	}
-	s.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Cause: cause, Failure: f})
+	s.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
 	s.Observer.Drained(r.entry.last, took, f != nil)
 }
 

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
-	"github.com/pool-managerd/pool-managerd/systemd"
-	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -36,40 +34,6 @@ type entry struct {
 	fit        fitOf
 }
 
-// replica is one engine process as the loop knows it.
-type replica struct {
-	entry *entry
-	id    pool.Replica
-	unit  string
-	facts reconcile.Facts
-	want  pool.Pool // the version that it is to run; of the entry, but for the sides of a reload
-	known bool      // want holds a version
-
-	prep     preparation
-	job      job
-	run      run
-	targets  []devices.Target // the mask of what runs; where nothing runs, planned
-	enough   bool             // the newest facts show as much free memory as it needs
-	fault    *fault
-	ended    *ended // the newest run that ended badly; nil: none
-	reading  bool   // the log of a run that ended is being read
-	port     int
-	endpoint string // http://127.0.0.1:PORT
-	limits   string // limits set since the unit was made, which its own label cannot show
-
-	status     systemd.Status
-	broken     string // the run after which the unit stayed failed
-	confirming string // the run after which it is failed, and may not stay so
-
-	past       history
-	state      registry.State
-	reason     string
-	since      time.Time
-	lastErr    *registry.Failure
-	heartbeat  time.Time
-	readyError string // the last failure that was logged, to log each once
-}
-
 func (s *Supervisor) entry(id string) *entry {
 	e := s.entries[id]
 	if e == nil {
@@ -84,56 +48,31 @@ func (s *Supervisor) replica(id pool.Replica) *replica {
 	e := s.entry(id.Pool)
 	r := e.replicas[id]
 	if r == nil {
-		r = &replica{entry: e, id: id, unit: id.Unit(), since: time.Now()}
-		r.want, r.known = e.desired, e.known
+		r = &replica{entry: e, id: id, unit: unit{name: id.Unit()}, view: shown{since: time.Now()}}
+		r.wish.pool, r.wish.known = e.desired, e.known
 		s.recall(r)
-		r.judge()
+		r.takeWish()
 		e.replicas[id] = r
 	}
 	return r
 }
 
-// judge sets what the pool's file and the host's policy say of the replica. A replica whose pool
-// has a broken file and no former version is held as it is.
-func (r *replica) judge() {
-	e := r.entry
-	r.job.stopErr = nil // a new wish: a stop that failed is tried at once, if it is still wanted
-	r.facts.Invalid, r.facts.Refusal = e.invalid, e.refusal
-	r.facts.Held = e.invalid != nil && !e.known
-	order := e.order(r.id)
-	r.facts.Wanted = r.facts.Held || e.wanted && e.known && order.Wanted
-	r.facts.Rolling = e.intent.Reload != nil
-	r.facts.Waits, r.facts.Yields, r.facts.Aside = order.Waits, order.Yields, order.Aside
-	r.facts.Rejected = nil
-	if e.intent.Rejected != nil {
-		r.facts.Rejected = e.intent.Rejected.Failure
-	}
-	r.facts.Parked = e.parked()
-	switch {
-	case !r.facts.Parked:
-		r.facts.DrainErr = nil
-	case r.facts.DrainErr == nil:
-		r.facts.DrainErr = r.noted()
-	}
-	r.facts.FailOpen = r.known && r.want.Health.Mode == pool.FailOpen
-}
-
 // adapter returns the engine's adapter: of the pool file, or, for a unit whose file is unknown,
 // of the engine that the unit's own log fields name.
 func (r *replica) adapter() (engine.Adapter, bool) {
-	kind := r.want.Engine
-	if !r.known || r.facts.Unit != reconcile.Absent && r.status.LogFields[render.FieldEngine] != "" {
-		kind = r.status.LogFields[render.FieldEngine]
+	kind := r.wish.pool.Engine
+	if !r.wish.known || r.unit.phase != reconcile.Absent && r.unit.status.LogFields[render.FieldEngine] != "" {
+		kind = r.unit.status.LogFields[render.FieldEngine]
 	}
 	return engine.For(kind)
 }
 
 // pool returns the pool that the replica runs or should run; for an orphan, what its unit tells.
 func (r *replica) pool() pool.Pool {
-	if r.known {
-		return r.want
+	if r.wish.known {
+		return r.wish.pool
 	}
-	f := r.status.LogFields
+	f := r.unit.status.LogFields
 	return pool.Pool{
 		ID: r.id.Pool, Engine: f[render.FieldEngine], Model: pool.Model(f[render.FieldModel]), Replicas: 1,
 		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1, Mode: pool.FailFast},
@@ -143,14 +82,14 @@ func (r *replica) pool() pool.Pool {
 
 // current reports whether the unit that PID 1 has is the one that is wanted.
 func (r *replica) current() bool {
-	return r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.facts.UnitSpec.Identity
+	return r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.unit.spec.Identity
 }
 
 // serves returns the engine kind and the model of what runs, which the pool's file may have left behind; where nothing
 // runs, those of the file. A label is second to the file where both are of one spec: PID 1 may have cut it.
 func (r *replica) serves() (kind, model string) {
-	p, f := r.pool(), r.status.LogFields
-	if r.facts.Unit == reconcile.Absent || r.current() || f[render.FieldEngine] == "" {
+	p, f := r.pool(), r.unit.status.LogFields
+	if r.unit.phase == reconcile.Absent || r.current() || f[render.FieldEngine] == "" {
 		return p.Engine, string(p.Model)
 	}
 	return f[render.FieldEngine], f[render.FieldModel]
@@ -164,8 +103,8 @@ func samePool(a, b pool.Pool) bool {
 
 // takeMask lets the wanted mask count from when nothing else runs.
 func (r *replica) takeMask() {
-	if r.prep.prepare == reconcile.Done && (!r.facts.Exists() || r.current()) {
-		r.targets = r.prep.planned
+	if r.prep.prepare == reconcile.Done && (!r.unit.phase.Exists() || r.current()) {
+		r.gpu.targets = r.prep.planned
 	}
 }
 
@@ -175,19 +114,4 @@ func (r *replica) restage() {
 	r.prep.restart()
 	r.job.short = nil
 	r.job.forgetAttempts()
-}
-
-// view is everything that is known about the replica, as package reconcile decides on it.
-func (r *replica) view() reconcile.Facts {
-	f := r.facts
-	f.Stage, f.Prepare, f.Failure, f.Spec = r.prep.stage, r.prep.prepare, r.prep.failure, r.prep.spec
-	f.Op, f.Short, f.StopErr, f.StopAt = r.job.action, r.job.short, r.job.stopErr, r.job.stopAt
-	if f.Unit == reconcile.Active {
-		f.Probe, f.ProbeErr, f.Fault = r.run.verdict, r.run.unwell, r.run.fault
-		f.Draining, f.Drained = r.run.draining(), r.run.drained()
-	}
-	if f.RetryAt = r.job.startAt; r.prep.hasFailed() {
-		f.RetryAt = r.prep.retryAt
-	}
-	return f
 }

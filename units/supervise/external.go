@@ -16,12 +16,12 @@ import (
 // external reports whether a pool's engine is run by somebody else.
 func external(p pool.Pool) bool { return p.Provisioning.Mode == pool.ModeExternal }
 
-func (r *replica) external() bool { return r.known && external(r.want) }
+func (r *replica) external() bool { return r.wish.known && external(r.wish.pool) }
 
 // prepareExternal is all that there is to prepare: where the engine serves.
 func (s *Supervisor) prepareExternal(r *replica) {
 	r.prep.stageDone(pool.Staged{})
-	r.prep.done(readied{}, render.Unit{SpecHash: externalHash(r.want)})
+	r.prep.done(readied{}, render.Unit{SpecHash: externalHash(r.wish.pool)})
 	r.takeMask()
 }
 
@@ -33,11 +33,11 @@ func externalHash(p pool.Pool) string {
 
 // useExternal begins to use the engine: it is probed, and leased once it answers.
 func (s *Supervisor) useExternal(r *replica) {
-	r.endpoint = r.want.Provisioning.URL
+	r.unit.endpoint = r.wish.pool.Provisioning.URL
 	s.observe(r, systemd.Status{
-		Name: r.unit, LoadState: "loaded", ActiveState: "active", SubState: "external", Result: "success", InvocationID: externalRun(r.want),
+		Name: r.unit.name, LoadState: "loaded", ActiveState: "active", SubState: "external", Result: "success", InvocationID: externalRun(r.wish.pool),
 		LogFields: map[string]string{
-			render.FieldSpecHash: externalHash(r.want), render.FieldEngine: r.want.Engine, render.FieldModel: string(r.want.Model),
+			render.FieldSpecHash: externalHash(r.wish.pool), render.FieldEngine: r.wish.pool.Engine, render.FieldModel: string(r.wish.pool.Model),
 		},
 	})
 }
@@ -46,7 +46,7 @@ func (s *Supervisor) useExternal(r *replica) {
 func (s *Supervisor) takeUpExternal() {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
-			if r.external() && r.facts.Parked && r.facts.Unit == reconcile.Absent && s.leasesOf(r) > 0 {
+			if r.external() && r.wish.parked && r.unit.phase == reconcile.Absent && s.leasesOf(r) > 0 {
 				s.useExternal(r)
 			}
 		}
@@ -61,7 +61,7 @@ func externalRun(p pool.Pool) string {
 
 // actExternal carries a decision out for an external engine. It reports whether it did.
 func (s *Supervisor) actExternal(r *replica, a reconcile.Action) bool {
-	if !r.external() && r.status.SubState != "external" {
+	if !r.external() && r.unit.status.SubState != "external" {
 		return false
 	}
 	switch a {
@@ -76,14 +76,14 @@ func (s *Supervisor) actExternal(r *replica, a reconcile.Action) bool {
 		}
 		s.useExternal(r)
 	case reconcile.Stop, reconcile.Clear:
-		if r.status.SubState != "external" {
+		if r.unit.status.SubState != "external" {
 			return false
 		}
 		s.closeIdle(r)
-		s.observe(r, systemd.Status{Name: r.unit})
+		s.observe(r, systemd.Status{Name: r.unit.name})
 	case reconcile.Kill, reconcile.Hasten, reconcile.SetLimits:
-		r.run.fault, r.facts.Freed = nil, false // whoever runs it must see to it
-		r.facts.UnitSpec.Limits = r.prep.spec.Limits
+		r.run.fault, r.gpu.freed = nil, false // whoever runs it must see to it
+		r.unit.spec.Limits = r.prep.spec.Limits
 	default:
 		return false
 	}

@@ -105,8 +105,8 @@ func (s *Supervisor) logLine(e systemd.JournalEntry) {
 
 // takenBack forgets that an engine ran out of memory: it goes on without.
 func (s *Supervisor) takenBack(unit string) {
-	if r := s.byUnitName(unit); r != nil && r.fault != nil && r.fault.failure.Code == registry.CodeCUDAOOM {
-		r.fault = nil
+	if r := s.byUnitName(unit); r != nil && r.last.fault != nil && r.last.fault.failure.Code == registry.CodeCUDAOOM {
+		r.last.fault = nil
 	}
 }
 
@@ -125,7 +125,7 @@ func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) 
 		return
 	}
 	for _, r := range s.masked() {
-		r.facts.GPU = s.gpus.Blocked(r.targets, now)
+		r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, now)
 		s.settle(r)
 	}
 	s.showGPUs()
@@ -134,15 +134,15 @@ func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) 
 // faulted notes a GPU error of one engine. The line may come before or after the end of the process that it explains.
 func (s *Supervisor) faulted(f gpus.Fault, now time.Time) {
 	r := s.culprit(f)
-	if r == nil || !r.facts.Wanted {
+	if r == nil || r.wish.asks == reconcile.Unwanted {
 		return
 	}
-	run := r.status.InvocationID
-	r.fault = &fault{failure: f.Failure, run: run, at: now}
-	switch r.facts.Unit {
+	run := r.unit.status.InvocationID
+	r.last.fault = &fault{failure: f.Failure, run: run, at: now}
+	switch r.unit.phase {
 	case reconcile.Backoff, reconcile.Broken:
-		r.facts.Crash = f.Failure
-		s.crashed(r, r.status)
+		r.last.crash = f.Failure
+		s.crashed(r, r.unit.status)
 		s.settle(r)
 	case reconcile.Active:
 		if !f.Fatal {
@@ -150,7 +150,7 @@ func (s *Supervisor) faulted(f gpus.Fault, now time.Time) {
 		}
 		time.AfterFunc(faultGrace, func() {
 			s.post(func() {
-				if r.status.InvocationID == run && r.facts.Unit == reconcile.Active && r.run.fault == nil {
+				if r.unit.status.InvocationID == run && r.unit.phase == reconcile.Active && r.run.fault == nil {
 					r.run.fault = f.Failure
 					s.settle(r)
 				}
@@ -169,7 +169,7 @@ func (s *Supervisor) culprit(f gpus.Fault) *replica {
 		return s.byUnitName(unit)
 	}
 	for _, r := range s.masked() {
-		if r.status.MainPID == f.PID && f.PID != 0 {
+		if r.unit.status.MainPID == f.PID && f.PID != 0 {
 			return r
 		}
 	}
@@ -178,8 +178,8 @@ func (s *Supervisor) culprit(f gpus.Fault) *replica {
 
 // explained puts the GPU error that ended a run before what PID 1 saw of its end, where one is known.
 func (r *replica) explained(run string, ending registry.Failure, now time.Time) registry.Failure {
-	if r.fault == nil || r.fault.run != run || now.Sub(r.fault.at) > faultMemory {
+	if r.last.fault == nil || r.last.fault.run != run || now.Sub(r.last.fault.at) > faultMemory {
 		return ending
 	}
-	return *registry.Fail(r.fault.failure.Code, lastwords.Redact(r.fault.failure.Message)+"; "+ending.Message, r.fault.failure.Hint)
+	return *registry.Fail(r.last.fault.failure.Code, lastwords.Redact(r.last.fault.failure.Message)+"; "+ending.Message, r.last.fault.failure.Hint)
 }

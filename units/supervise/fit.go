@@ -26,9 +26,9 @@ func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) 
 	switch {
 	case e.fit.answer != rollout.FitUnknown:
 		return e.fit.answer, e.fit.short
-	case leaves == nil || !leaves.facts.Exists():
+	case leaves == nil || !leaves.unit.phase.Exists():
 		return rollout.FitAfter, nil // nothing serves that it could start beside, and the old one must not come up in its way
-	case leaves.port == comes.port:
+	case leaves.unit.port == comes.unit.port:
 		return rollout.FitAfter, nil // the file gives both the same port
 	}
 	if f := s.tooLarge(leaves, comes); f != nil {
@@ -41,7 +41,7 @@ func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) 
 		return rollout.FitUnknown, nil
 	}
 	e.fit.asked = true
-	unit, load, need, about := comes.unit, comes.load(), comes.prep.need, e.fit
+	unit, load, need, about := comes.unit.name, comes.load(), comes.prep.need, e.fit
 	s.effect(func(ctx context.Context) func() {
 		short := s.Memory.Try(ctx, unit, load, need)
 		return func() { s.fitTold(e, about, short) }
@@ -69,7 +69,7 @@ func (s *Supervisor) tooLarge(leaves, comes *replica) *registry.Failure {
 	for _, t := range comes.prep.planned {
 		need := comes.prep.need.Devices[t.UUID]
 		free, known := s.gpus.Free(t.UUID)
-		if most := free + s.gpus.Used(leaves.unit, t.UUID); known && need > most {
+		if most := free + s.gpus.Used(leaves.unit.name, t.UUID); known && need > most {
 			return registry.Fail(registry.CodeInsufficientVRAM,
 				fmt.Sprintf("GPU %d would have %d MiB free with the old engine gone, and the new one needs %d MiB", t.Index, most>>20, need>>20),
 				"Choose a smaller model, or lower ctx or slots; poolctl fit tells what a model needs.")

@@ -47,7 +47,7 @@ func (s *Supervisor) gpuUpdate(u nvml.Update) {
 			s.remask(r)
 		}
 		s.noteMemory(r)
-		r.facts.GPU = s.gpus.Blocked(r.targets, time.Now())
+		r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, time.Now())
 		s.settle(r)
 	}
 	s.watchLogs()
@@ -59,7 +59,7 @@ func (s *Supervisor) masked() []*replica {
 	var list []*replica
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
-			if len(r.asked()) > 0 || len(r.targets) > 0 {
+			if len(r.asked()) > 0 || len(r.gpu.targets) > 0 {
 				list = append(list, r)
 			}
 		}
@@ -69,8 +69,8 @@ func (s *Supervisor) masked() []*replica {
 
 // asked is the device mask as the pool file has it.
 func (r *replica) asked() []string {
-	if r.known && r.id.Index < len(r.want.Devices) {
-		return r.want.Devices[r.id.Index]
+	if r.wish.known && r.id.Index < len(r.wish.pool.Devices) {
+		return r.wish.pool.Devices[r.id.Index]
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (s *Supervisor) remask(r *replica) {
 		r.prep.forgetAttempts()
 		return
 	}
-	if r.prep.prepare == reconcile.Done && !r.facts.Exists() && r.job.action == reconcile.None {
+	if r.prep.prepare == reconcile.Done && !r.unit.phase.Exists() && r.job.action == reconcile.None {
 		r.prep.prepare = reconcile.Pending
 	}
 }
@@ -139,14 +139,14 @@ func (s *Supervisor) overlap(r *replica, mask []devices.Target) *registry.Failur
 				continue
 			}
 		}
-		claims = append(claims, claim(other, wants, other.facts.Exists() && sameMask(wants, other.targets)))
+		claims = append(claims, claim(other, wants, other.unit.phase.Exists() && sameMask(wants, other.gpu.targets)))
 	}
 	return devices.Overlaps(claims)[devices.Claimed{Pool: r.id.Pool, Replica: r.id.Index}]
 }
 
 // wants is the mask that a replica's file asks for, nil where none does or it cannot be told.
 func (s *Supervisor) wants(r *replica) []devices.Target {
-	if !r.facts.Wanted {
+	if r.wish.asks == reconcile.Unwanted {
 		return nil
 	}
 	if r.prep.prepare == reconcile.Done {
@@ -162,12 +162,12 @@ func (s *Supervisor) wants(r *replica) []devices.Target {
 // occupied says which engine is still on a GPU of a mask that r is about to be given; nil: none is.
 func (s *Supervisor) occupied(r *replica, mask []devices.Target) *registry.Failure {
 	for _, other := range s.masked() {
-		if other == r || other == r.sibling() || !other.facts.Exists() || len(other.targets) == 0 || len(mask) == 0 {
+		if other == r || other == r.sibling() || !other.unit.phase.Exists() || len(other.gpu.targets) == 0 || len(mask) == 0 {
 			continue
 		}
-		two := []devices.Claim{claim(r, mask, false), claim(other, other.targets, true)}
+		two := []devices.Claim{claim(r, mask, false), claim(other, other.gpu.targets, true)}
 		if devices.Overlaps(two)[devices.Claimed{Pool: r.id.Pool, Replica: r.id.Index}] != nil {
-			return registry.Fail(registry.CodeGPUUnavailable, fmt.Sprintf("%s is still on a GPU of the mask, and %s", other.id, other.reason),
+			return registry.Fail(registry.CodeGPUUnavailable, fmt.Sprintf("%s is still on a GPU of the mask, and %s", other.id, other.view.reason),
 				"It starts when that engine has left. Give both pools shared = true if they are meant to share the GPU.")
 		}
 	}
@@ -177,10 +177,10 @@ func (s *Supervisor) occupied(r *replica, mask []devices.Target) *registry.Failu
 // waitedFor reports whether another replica, of which nothing runs, is to have a GPU that r still has.
 func (s *Supervisor) waitedFor(r *replica) bool {
 	for _, other := range s.masked() {
-		if other == r || other == r.sibling() || !other.facts.Wanted || other.facts.Exists() {
+		if other == r || other == r.sibling() || other.wish.asks == reconcile.Unwanted || other.unit.phase.Exists() {
 			continue
 		}
-		two := []devices.Claim{claim(other, other.prep.planned, false), claim(r, r.targets, true)}
+		two := []devices.Claim{claim(other, other.prep.planned, false), claim(r, r.gpu.targets, true)}
 		if devices.Overlaps(two)[devices.Claimed{Pool: other.id.Pool, Replica: other.id.Index}] != nil {
 			return true
 		}
@@ -212,7 +212,7 @@ func (s *Supervisor) showGPUs() {
 	}
 	users := make(gpus.Users)
 	for _, r := range s.masked() {
-		users.Add(r.id.Pool, r.targets)
+		users.Add(r.id.Pool, r.gpu.targets)
 	}
 	s.Registry.SetDevices(s.gpus.Show(users, time.Now()))
 }
@@ -222,7 +222,7 @@ func (s *Supervisor) poolDevices(e *entry) []registry.PoolDevice {
 	var out []registry.PoolDevice
 	seen := make(map[string]bool)
 	for _, r := range e.sorted() {
-		for _, d := range s.gpus.PoolDevices(r.targets, time.Now()) {
+		for _, d := range s.gpus.PoolDevices(r.gpu.targets, time.Now()) {
 			if !seen[d.UUID] {
 				seen[d.UUID] = true
 				out = append(out, d)
@@ -234,11 +234,11 @@ func (s *Supervisor) poolDevices(e *entry) []registry.PoolDevice {
 
 // mask is the replica's device mask: full UUIDs once they are known, what the pool file says before.
 func (r *replica) mask() []string {
-	if len(r.targets) == 0 {
+	if len(r.gpu.targets) == 0 {
 		return r.asked()
 	}
-	names := make([]string, len(r.targets))
-	for i, t := range r.targets {
+	names := make([]string, len(r.gpu.targets))
+	for i, t := range r.gpu.targets {
 		names[i] = t.UUID
 	}
 	return names

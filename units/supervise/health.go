@@ -21,23 +21,23 @@ const askLimit = 1 << 20
 
 // followHealth has exactly one watcher for each run of an engine that passed its gate.
 func (s *Supervisor) followHealth(r *replica) {
-	if r.facts.Unit != reconcile.Active {
+	if r.unit.phase != reconcile.Active {
 		s.stopHealth(r)
 		return
 	}
-	if r.run.watch != nil && r.run.watch.run == r.status.InvocationID {
+	if r.run.watch != nil && r.run.watch.run == r.unit.status.InvocationID {
 		return
 	}
 	s.stopHealth(r)
 	adapter, ok := r.adapter()
-	if !ok || r.endpoint == "" {
+	if !ok || r.unit.endpoint == "" {
 		return
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	p, now := r.pool(), time.Now()
 	w := &watch{
-		s: s, r: r, ctx: ctx, cancel: cancel, run: r.status.InvocationID, endpoint: r.endpoint, adapter: adapter, health: p.Health,
-		askSlots: p.Slots == 0, check: checkOf(r.endpoint, adapter, p.Health), generation: generationOf(r.endpoint, adapter, p),
+		s: s, r: r, ctx: ctx, cancel: cancel, run: r.unit.status.InvocationID, endpoint: r.unit.endpoint, adapter: adapter, health: p.Health,
+		askSlots: p.Slots == 0, check: checkOf(r.unit.endpoint, adapter, p.Health), generation: generationOf(r.unit.endpoint, adapter, p),
 	}
 	if r.run.verdict == reconcile.Unhealthy {
 		w.sick = now
@@ -59,7 +59,7 @@ func (s *Supervisor) stopHealth(r *replica) {
 
 // closeIdle lets an engine that is stopping not wait for us.
 func (s *Supervisor) closeIdle(r *replica) {
-	s.Prober.CloseIdle(hostOf(r.endpoint))
+	s.Prober.CloseIdle(hostOf(r.unit.endpoint))
 }
 
 // hostOf is an endpoint's host and port.
@@ -208,10 +208,10 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 func (s *Supervisor) judgeProbe(w *watch, err error, now time.Time) bool {
 	r, before := w.r, w.r.run.verdict
 	if err == nil {
-		r.run.failures, r.heartbeat = 0, now
+		r.run.failures, r.view.heartbeat = 0, now
 		r.run.successes++
 		if !w.hung && (before == reconcile.Unprobed || r.run.successes >= w.health.Successes) {
-			r.run.verdict, r.run.unwell, r.facts.Crash = reconcile.Healthy, nil, nil
+			r.run.verdict, r.run.unwell, r.last.crash = reconcile.Healthy, nil, nil
 			w.sick = time.Time{}
 		}
 		return r.run.verdict != before
@@ -230,7 +230,7 @@ func (w *watch) fell(why string, now time.Time) {
 	if r.run.verdict == reconcile.Unhealthy && r.run.unwell != nil {
 		return
 	}
-	next := "systemctl restart '" + r.unit + "' starts it anew."
+	next := "systemctl restart '" + r.unit.name + "' starts it anew."
 	if w.escalates() {
 		next = "It is restarted when this goes on for " + rounded(w.health.EscalateAfter) + " ([health] escalate_after)."
 	}

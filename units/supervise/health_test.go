@@ -229,7 +229,7 @@ func TestCheckOf(t *testing.T) {
 	ask := func(kind string, change func(*pool.Health)) probe.Check {
 		p := llama("a", func(p *pool.Pool) { p.Engine = kind })
 		change(&p.Health)
-		r := &replica{want: p, known: true}
+		r := &replica{wish: wish{pool: p, known: true}}
 		a, _ := r.adapter()
 		return checkOf(endpoint, a, p.Health)
 	}

@@ -44,10 +44,10 @@ func (s *Supervisor) recall(r *replica) {
 		r.past = history{}
 	}
 	now := s.Clock.SinceBoot()
-	r.hold(r.past.State.Next, now)
-	r.facts.HoldStop = r.facts.Holding
-	if st := r.past.State; st.BreakerNow() == restarts.Open && r.facts.Holding {
-		r.facts.HoldErr = registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row, mostly by %s", count(st.Failures, "failure"), st.Cause),
+	r.wait.set(r.past.State.Next, now)
+	r.wait.early = r.wait.on
+	if st := r.past.State; st.BreakerNow() == restarts.Open && r.wait.on {
+		r.wait.err = registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row, mostly by %s", count(st.Failures, "failure"), st.Cause),
 			strings.TrimSpace(st.Cause.Advice()+" poolctl reset "+r.id.Pool+" closes the breaker."))
 	}
 }
@@ -122,18 +122,18 @@ func (s *Supervisor) writeMarks() {
 func (s *Supervisor) seen(r *replica, st systemd.Status) {
 	past := &r.past
 	more := st.NRestarts - past.Seen
-	if r.known && past.Taken > 0 && r.job.action != reconcile.Hold && (r.facts.Unit == reconcile.Backoff || r.runs()) {
+	if r.wish.known && past.Taken > 0 && r.job.action != reconcile.Hold && (r.unit.phase == reconcile.Backoff || r.runs()) {
 		past.Taken = 0 // it could not be taken, or who took it did not live to see it gone
 		s.mark(r)
 	}
 	switch {
-	case !r.known || more == 0 || !r.facts.Exists() || r.job.action == reconcile.Hold || r.job.action == reconcile.Stop:
+	case !r.wish.known || more == 0 || !r.unit.phase.Exists() || r.job.action == reconcile.Hold || r.job.action == reconcile.Stop:
 		return // a unit that leaves tells nothing new; what counts is not known while the pool's file cannot be read
 	case more < 0: // an administrator reset it, or we did
 		past.Base -= more
 	default:
 		// The failure before the newest restart is counted already, or will be when its report is complete.
-		told := r.ended == nil || r.ended.told || r.ended.void || r.ended.run == past.Run
+		told := r.last.report == nil || r.last.report.told || r.last.report.void || r.last.report.run == past.Run
 		if past.Due || !told {
 			more--
 		}
@@ -146,7 +146,7 @@ func (s *Supervisor) seen(r *replica, st systemd.Status) {
 
 // failedRun counts a run that ended badly, once, and holds the next start back where PID 1 would make it too early.
 func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure) {
-	if run == "" || !r.known {
+	if run == "" || !r.wish.known {
 		return
 	}
 	if run == r.past.Run {
@@ -155,9 +155,9 @@ func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure) {
 	}
 	now := s.Clock.SinceBoot()
 	was := r.past.State.BreakerNow()
-	v := r.past.State.Failed(r.policy(), restarts.ClassOf(f.Code), now, r.unit)
+	v := r.past.State.Failed(r.policy(), restarts.ClassOf(f.Code), now, r.unit.name)
 	r.past.Run = run
-	r.past.Due = r.facts.Unit == reconcile.Backoff
+	r.past.Due = r.unit.phase == reconcile.Backoff
 	s.judged(r, v, was, f, now)
 }
 
@@ -167,21 +167,21 @@ const faster = 2 * time.Second
 // failedAtOnce counts a run before its log tells why where PID 1 would make the next one meanwhile: one with a short delay, which a storm or the
 // breaker may have to stop, and a trial, which is a single one whenever the manager is killed.
 func (s *Supervisor) failedAtOnce(r *replica, f *registry.Failure) {
-	if r.facts.Unit == reconcile.Backoff && (r.past.State.BreakerNow() != restarts.Closed || r.backoff() < faster) {
-		s.failedRun(r, r.status.InvocationID, f)
+	if r.unit.phase == reconcile.Backoff && (r.past.State.BreakerNow() != restarts.Closed || r.backoff() < faster) {
+		s.failedRun(r, r.unit.status.InvocationID, f)
 	}
 }
 
 // learnt completes a failure that was counted before its log was read.
 func (s *Supervisor) learnt(r *replica, f *registry.Failure) {
 	now := s.Clock.SinceBoot()
-	v := r.past.State.Learnt(r.policy(), restarts.ClassOf(f.Code), now, r.unit, r.facts.Unit == reconcile.Backoff)
+	v := r.past.State.Learnt(r.policy(), restarts.ClassOf(f.Code), now, r.unit.name, r.unit.phase == reconcile.Backoff)
 	switch {
-	case r.facts.HoldErr != nil && v.Breaker == restarts.Open:
-		r.facts.HoldErr = openErr(v, f, r.id.Pool)
+	case r.wait.err != nil && v.Breaker == restarts.Open:
+		r.wait.err = openErr(v, f, r.id.Pool)
 	case v.Longer:
-		r.hold(v.Next, now)
-		r.facts.HoldStop = r.facts.Holding
+		r.wait.set(v.Next, now)
+		r.wait.early = r.wait.on
 		s.Log.Info(fmt.Sprintf("%s: the next start is put off, it is due in %s", r.id, rounded(v.Delay)), append(s.about(r),
 			"backoff_ms", v.Delay.Milliseconds(), "restart_count", r.restarts(), "next_restart_ms", time.Now().Add(v.Delay).UnixMilli(), "class", string(v.Cause))...)
 	}
@@ -190,28 +190,28 @@ func (s *Supervisor) learnt(r *replica, f *registry.Failure) {
 
 // gaveUp notes that PID 1 starts the unit no more: the breaker opens, if it has not already.
 func (s *Supervisor) gaveUp(r *replica) {
-	if r.facts.HoldStop || !r.known {
+	if r.wait.early || !r.wish.known {
 		return // it was taken from PID 1 already, or it is not known what would be due
 	}
-	f := r.facts.Crash
+	f := r.last.crash
 	if f == nil {
-		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 does not start the unit any more", "Read journalctl -u '"+r.unit+"'.")
+		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 does not start the unit any more", "Read journalctl -u '"+r.unit.name+"'.")
 	}
 	r.job.startAt = time.Time{} // the hold tells when
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
-	s.judged(r, r.past.State.Gave(r.policy(), now, r.unit), was, f, now)
+	s.judged(r, r.past.State.Gave(r.policy(), now, r.unit.name), was, f, now)
 }
 
 // judged carries a verdict out.
 func (s *Supervisor) judged(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure, now time.Time) {
-	r.hold(v.Next, now)
-	r.facts.HoldStop = v.Longer || tooEarly(v.Backoff, r.backoff())
-	r.facts.HoldErr = nil
+	r.wait.set(v.Next, now)
+	r.wait.early = v.Longer || tooEarly(v.Backoff, r.backoff())
+	r.wait.err = nil
 	if v.Breaker == restarts.Open {
-		r.facts.HoldErr = openErr(v, f, r.id.Pool)
+		r.wait.err = openErr(v, f, r.id.Pool)
 	}
 	if r.runs() { // PID 1 was faster than the log
-		r.release()
+		r.wait.end()
 	}
 	attrs := append(s.about(r), "backoff_ms", v.Delay.Milliseconds(), "restart_count", r.restarts(), "next_restart_ms", time.Now().Add(v.Delay).UnixMilli(),
 		"class", string(v.Cause), "breaker", string(v.Breaker))
@@ -219,7 +219,7 @@ func (s *Supervisor) judged(r *replica, v restarts.Verdict, was restarts.Breaker
 	if v.Began {
 		cause := fmt.Sprintf("the engines restart too often, mostly by %s; restarts are held back. %s", v.Cause, v.Advice)
 		s.Log.Warn(cause, attrs...)
-		s.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Cause: cause, Failure: f})
+		s.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
 		s.Observer.Storm(r.entry.last, string(v.Cause))
 	}
 	s.breakerMoved(r, was)
@@ -246,25 +246,10 @@ func hintOf(v restarts.Verdict, f *registry.Failure, pool string) string {
 	return hint + " poolctl reset " + pool + " closes the breaker."
 }
 
-// hold puts the next start off.
-func (r *replica) hold(until, now time.Time) {
-	left := until.Sub(now)
-	if until.IsZero() || left <= 0 {
-		r.release()
-		return
-	}
-	r.facts.Holding, r.facts.HoldUntil = true, time.Now().Add(left)
-}
-
-// release ends what holds a replica back.
-func (r *replica) release() {
-	r.facts.Holding, r.facts.HoldStop, r.facts.HoldErr, r.facts.HoldUntil = false, false, nil, time.Time{}
-}
-
 // runs reports whether the engine has a process, so that its next start is not held back yet. A unit with a job looks as if it started, and it
 // may be the job by which it is taken from PID 1.
 func (r *replica) runs() bool {
-	return r.facts.Unit == reconcile.Starting && r.status.ActiveState == "activating" || r.facts.Unit == reconcile.Active
+	return r.unit.phase == reconcile.Starting && r.unit.status.ActiveState == "activating" || r.unit.phase == reconcile.Active
 }
 
 // breakerMoved tells that the breaker is in another state.
@@ -275,7 +260,7 @@ func (s *Supervisor) breakerMoved(r *replica, was restarts.Breaker) {
 	}
 	cause := fmt.Sprintf("the breaker is %s, it was %s", is, was)
 	s.Log.Info(fmt.Sprintf("%s: %s", r.id, cause), s.about(r)...)
-	s.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.state, Cause: cause, Failure: r.facts.HoldErr})
+	s.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: r.wait.err})
 	s.Observer.Breaker(r.entry.last, string(is))
 }
 
@@ -287,7 +272,7 @@ func (s *Supervisor) beginRun(r *replica) (refused time.Time) {
 	if errors.As(err, &no) && no.Until.After(now) {
 		return no.Until
 	}
-	r.release()
+	r.wait.end()
 	s.breakerMoved(r, was)
 	s.mark(r)
 	return time.Time{}
@@ -303,7 +288,7 @@ func (s *Supervisor) endRun(r *replica) {
 
 // proven notes how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
 func (s *Supervisor) proven(r *replica) {
-	if r.run.readySince.IsZero() || !r.known {
+	if r.run.readySince.IsZero() || !r.wish.known {
 		return
 	}
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
@@ -323,9 +308,9 @@ func (s *Supervisor) proven(r *replica) {
 // anew notes that the engine gets a new unit, which counts from 0. One that failed for good, or was taken from PID 1, had been restarted before, and
 // is again now.
 func (s *Supervisor) anew(r *replica) {
-	if r.facts.Unit == reconcile.Broken {
-		r.past.Base += r.status.NRestarts + 1
-		r.status.NRestarts = 0
+	if r.unit.phase == reconcile.Broken {
+		r.past.Base += r.unit.status.NRestarts + 1
+		r.unit.status.NRestarts = 0
 	}
 	r.past.Base += r.past.Taken
 	r.past.Seen, r.past.Due, r.past.Taken = 0, false, 0
@@ -334,10 +319,10 @@ func (s *Supervisor) anew(r *replica) {
 
 // resetCounters has PID 1 forget the restarts of a unit that it has, so that its backoff and its start limit begin anew.
 func (s *Supervisor) resetCounters(r *replica, why string) {
-	if !r.facts.Exists() || r.status.NRestarts == 0 || r.external() {
+	if !r.unit.phase.Exists() || r.unit.status.NRestarts == 0 || r.external() {
 		return
 	}
-	unit, forgotten := r.unit, r.status.NRestarts
+	unit, forgotten := r.unit.name, r.unit.status.NRestarts
 	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.ResetCounters(ctx, unit)
 		return func() {
@@ -355,7 +340,7 @@ func (r *replica) restarts() int {
 	if r.past.Taken > 0 {
 		return r.past.Base + r.past.Taken - 1
 	}
-	return r.past.Base + r.status.NRestarts
+	return r.past.Base + r.unit.status.NRestarts
 }
 
 // Reset closes the breaker of a pool and forgets its failures; what waits is started now. It returns when the loop has taken it:
@@ -376,10 +361,10 @@ func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
 func (s *Supervisor) forgive(r *replica) {
 	was := r.past.State.BreakerNow()
 	r.past.State.Reset()
-	r.release()
+	r.wait.end()
 	r.prep.forgetAttempts()
 	r.job.forgetAttempts()
-	r.facts.Freed = r.facts.Unit == reconcile.Backoff
+	r.gpu.freed = r.unit.phase == reconcile.Backoff
 	s.breakerMoved(r, was)
 	s.mark(r)
 }

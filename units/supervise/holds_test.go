@@ -244,7 +244,7 @@ func TestBreaker(t *testing.T) {
 			r := m.s
 			r.post(func() {
 				e := r.entries["a"].sorted()[0]
-				e.fault = &fault{failure: registry.Fail(registry.CodeCUDAError, "Xid 31", ""), run: e.status.InvocationID, at: time.Now()}
+				e.last.fault = &fault{failure: registry.Fail(registry.CodeCUDAError, "Xid 31", ""), run: e.unit.status.InvocationID, at: time.Now()}
 			})
 		})
 		w.crash()

@@ -10,8 +10,8 @@ import (
 // kill has PID 1 end a process that is of no more use, as a crash would: its backoff and a new process follow.
 func (s *Supervisor) kill(r *replica) {
 	r.job.begin(reconcile.Kill)
-	unit := r.unit
-	r.fault = &fault{failure: r.run.fault, run: r.status.InvocationID, at: time.Now()}
+	unit := r.unit.name
+	r.last.fault = &fault{failure: r.run.fault, run: r.unit.status.InvocationID, at: time.Now()}
 	s.Log.Warn("ending the engine's process, so that PID 1 starts it again: "+r.run.fault.Message, s.about(r)...)
 	s.ask(r, func(ctx context.Context) error { return s.PID1.Kill(ctx, unit) })
 }
@@ -19,7 +19,7 @@ func (s *Supervisor) kill(r *replica) {
 // hasten has PID 1 start a unit now that waits for its backoff.
 func (s *Supervisor) hasten(r *replica) {
 	r.job.begin(reconcile.Hasten)
-	unit := r.unit
+	unit := r.unit.name
 	s.Log.Info("starting the engine now: the memory that it lacked is free", s.about(r)...)
 	s.ask(r, func(ctx context.Context) error { return s.PID1.Hasten(ctx, unit) })
 }
@@ -35,7 +35,7 @@ func (s *Supervisor) ask(r *replica, call func(context.Context) error) {
 			}
 			r.job.end()
 			s.Log.Error("PID 1 did not take the job", append(s.about(r), "err", err)...)
-			r.run.fault, r.facts.Freed = nil, false
+			r.run.fault, r.gpu.freed = nil, false
 			s.settle(r)
 		}
 	}, s.broke(r))

@@ -49,13 +49,15 @@ func (s *Supervisor) renewUntil(e *entry) lease.Moment {
 
 // seat is the replica as leases are counted.
 func (r *replica) seat() lease.Seat {
-	seat := lease.Seat{Replica: r.id.Name(), Stable: r.id.Stable(), Endpoint: r.endpoint, Slots: r.slotsTotal(),
-		Open: reconcile.Assess(r.view()).Ready}
-	if r.external() && !r.facts.Parked {
-		seat.Run = externalRun(r.want) // also before it was probed: a new manager knows of it at once
+	seat := lease.Seat{
+		Replica: r.id.Name(), Stable: r.id.Stable(), Endpoint: r.unit.endpoint, Slots: r.slotsTotal(),
+		Open: reconcile.Assess(r.facts()).Ready,
 	}
-	if r.facts.Unit == reconcile.Active || r.facts.Unit == reconcile.Stopping {
-		seat.Run = r.status.InvocationID
+	if r.external() && !r.wish.parked {
+		seat.Run = externalRun(r.wish.pool) // also before it was probed: a new manager knows of it at once
+	}
+	if r.unit.phase == reconcile.Active || r.unit.phase == reconcile.Stopping {
+		seat.Run = r.unit.status.InvocationID
 	}
 	return seat
 }
@@ -63,10 +65,10 @@ func (r *replica) seat() lease.Seat {
 // whyLost says why leases of a former process of the replica are lost.
 func (r *replica) whyLost() string {
 	switch {
-	case r.facts.Crash != nil:
-		return "the engine ended: " + r.facts.Crash.Error()
-	case r.lastErr != nil && r.lastErr.Code == registry.CodeDrainTimeout:
-		return r.lastErr.Error()
+	case r.last.crash != nil:
+		return "the engine ended: " + r.last.crash.Error()
+	case r.view.lastErr != nil && r.view.lastErr.Code == registry.CodeDrainTimeout:
+		return r.view.lastErr.Error()
 	}
 	return "the engine was stopped"
 }

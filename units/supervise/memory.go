@@ -33,7 +33,7 @@ type Load struct {
 
 // load is what the replica's next or present run takes memory for.
 func (r *replica) load() Load {
-	return Load{Pool: r.want, Staged: r.prep.staged, Version: r.prep.prepared.Version, Mask: r.prep.planned}
+	return Load{Pool: r.wish.pool, Staged: r.prep.staged, Version: r.prep.prepared.Version, Mask: r.prep.planned}
 }
 
 // giveBack is how long a driver may take to free what an ended engine held, 0.5 to 1.5 s as others saw; the pre-start step of
@@ -53,7 +53,7 @@ func (s *Supervisor) short(ctx context.Context, unit string, l Load, need memory
 
 // settling reports whether a device of the mask was left by another engine a moment ago.
 func (s *Supervisor) settling(r *replica, now time.Time) bool {
-	for _, t := range r.targets {
+	for _, t := range r.gpu.targets {
 		if now.Sub(s.left[t.GPU]) < giveBack {
 			return true
 		}
@@ -63,7 +63,7 @@ func (s *Supervisor) settling(r *replica, now time.Time) bool {
 
 // leave notes that a run ends, before its unit's change is taken: the driver gives its memory back soon, and what it used is known.
 func (s *Supervisor) leave(r *replica, now time.Time) {
-	for _, t := range r.targets {
+	for _, t := range r.gpu.targets {
 		s.left[t.GPU] = now
 	}
 	s.record(r)
@@ -77,23 +77,23 @@ func (s *Supervisor) leave(r *replica, now time.Time) {
 
 // noteMemory takes new facts: the peak of what runs, and whether there is enough for what waits.
 func (s *Supervisor) noteMemory(r *replica) {
-	if r.facts.Unit == reconcile.Active && r.run.verdict == reconcile.Healthy {
+	if r.unit.phase == reconcile.Active && r.run.verdict == reconcile.Healthy {
 		s.notePeak(r)
 	}
 	enough, known := s.gpus.Enough(r.prep.need.Devices)
 	if !known {
 		return
 	}
-	came := enough && !r.enough
-	r.enough = enough
+	came := enough && !r.gpu.enough
+	r.gpu.enough = enough
 	if !came {
 		return
 	}
 	switch {
-	case r.job.short != nil && r.facts.Unit == reconcile.Absent, r.facts.Unit == reconcile.Broken && lacks(r.facts.Crash):
+	case r.job.short != nil && r.unit.phase == reconcile.Absent, r.unit.phase == reconcile.Broken && lacks(r.last.crash):
 		r.job.startAt = time.Time{}
-	case r.facts.Unit == reconcile.Backoff && lacks(r.facts.Crash):
-		r.facts.Freed = true
+	case r.unit.phase == reconcile.Backoff && lacks(r.last.crash):
+		r.gpu.freed = true
 	}
 }
 
@@ -110,16 +110,16 @@ func (s *Supervisor) lacking(r *replica, f *registry.Failure) *registry.Failure 
 
 // notePeak keeps the most that this run has used of each device.
 func (s *Supervisor) notePeak(r *replica) {
-	if len(r.targets) == 0 {
+	if len(r.gpu.targets) == 0 {
 		return
 	}
 	p := &r.run.peaks
-	if len(p.bytes) != len(r.targets) {
-		*p = peaks{bytes: make([]uint64, len(r.targets)), began: time.Now()}
+	if len(p.bytes) != len(r.gpu.targets) {
+		*p = peaks{bytes: make([]uint64, len(r.gpu.targets)), began: time.Now()}
 	}
 	grown := false
-	for i, t := range r.targets {
-		if used := s.gpus.Used(r.unit, t.UUID); used > p.bytes[i] {
+	for i, t := range r.gpu.targets {
+		if used := s.gpus.Used(r.unit.name, t.UUID); used > p.bytes[i] {
 			p.bytes[i], grown = used, true
 		}
 	}

@@ -48,14 +48,14 @@ func (s *Supervisor) synced(u systemd.Update) {
 		there[r] = true
 		s.observe(r, st)
 		s.takeReference(r)
-		if first && r.facts.Unit == reconcile.Active {
+		if first && r.unit.phase == reconcile.Active {
 			s.adopting[r] = true
 		}
 	}
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
-			if !there[r] && r.facts.Unit != reconcile.Absent && r.status.SubState != "external" {
-				s.observe(r, systemd.Status{Name: r.unit})
+			if !there[r] && r.unit.phase != reconcile.Absent && r.unit.status.SubState != "external" {
+				s.observe(r, systemd.Status{Name: r.unit.name})
 			}
 		}
 	}
@@ -82,8 +82,8 @@ func (s *Supervisor) reapply() {
 	s.apply(s.wanted)
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
-			if !r.facts.Wanted && r.facts.Unit != reconcile.Absent {
-				s.Log.Warn("a unit without a pool file is drained, then stopped", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "unit", r.unit)
+			if r.wish.asks == reconcile.Unwanted && r.unit.phase != reconcile.Absent {
+				s.Log.Warn("a unit without a pool file is drained, then stopped", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "unit", r.unit.name)
 			}
 		}
 	}
@@ -100,7 +100,7 @@ func (s *Supervisor) byUnit(name string) *replica {
 
 // observe takes what PID 1 says of a replica's unit.
 func (s *Supervisor) observe(r *replica, st systemd.Status) {
-	was, before := r.status, r.facts.Unit
+	was, before := r.unit.status, r.unit.phase
 	phase := phaseOf(st)
 	if s.unconfirmed(r, st) {
 		phase = reconcile.Backoff
@@ -124,29 +124,28 @@ func has(p reconcile.Phase) bool { return p == reconcile.Starting || p == reconc
 
 // takeStatus keeps what PID 1 says, and drops what counted for the phase that is over.
 func (r *replica) takeStatus(st systemd.Status, phase reconcile.Phase) {
-	r.status, r.facts.Unit = st, phase
-	r.facts.UnitSpec = parseSpec(st.LogFields[render.FieldSpecHash])
+	r.unit.status, r.unit.phase = st, phase
+	r.unit.spec = parseSpec(st.LogFields[render.FieldSpecHash])
 	if phase == reconcile.Absent {
-		r.limits = ""
-	} else if r.limits != "" {
-		r.facts.UnitSpec.Limits = r.limits
+		r.unit.limits = ""
+	} else if r.unit.limits != "" {
+		r.unit.spec.Limits = r.unit.limits
 	}
-	if !r.facts.Exists() {
+	if !r.unit.phase.Exists() {
 		r.job.stopErr = nil
 	}
-	r.facts.EndedItself = endedItself(phase, st)
 	if phase != reconcile.Backoff {
-		r.facts.Freed = false
+		r.gpu.freed = false
 	}
 	if phase != reconcile.Exited {
-		r.facts.Revive = false // the wish is granted: the next stop is another
+		r.wish.revive = false // the wish is granted: the next stop is another
 	}
 }
 
 // followRun ends a run when its unit leaves "active", and replaces it when the unit has another invocation: the end may have gone
 // unseen while the connection was lost.
 func (s *Supervisor) followRun(r *replica, id string, before reconcile.Phase) {
-	if goesOn := before != reconcile.Active || r.facts.Unit == reconcile.Active; goesOn && id == r.run.id {
+	if goesOn := before != reconcile.Active || r.unit.phase == reconcile.Active; goesOn && id == r.run.id {
 		return
 	}
 	r.run.endDrain()
@@ -159,16 +158,16 @@ func (s *Supervisor) followRun(r *replica, id string, before reconcile.Phase) {
 
 // countRun counts what PID 1 started or ended by itself.
 func (s *Supervisor) countRun(r *replica, was systemd.Status, before reconcile.Phase) {
-	s.seen(r, r.status)
-	if other := r.status.InvocationID != was.InvocationID && was.InvocationID != ""; other && has(r.facts.Unit) && r.job.action != reconcile.Start {
+	s.seen(r, r.unit.status)
+	if other := r.unit.status.InvocationID != was.InvocationID && was.InvocationID != ""; other && has(r.unit.phase) && r.job.action != reconcile.Start {
 		s.beginRun(r) // PID 1's own restart, or an administrator's
 	}
-	ended := r.facts.Unit == reconcile.Exited && before != reconcile.Exited
+	ended := r.unit.phase == reconcile.Exited && before != reconcile.Exited
 	if ended && r.past.State.BreakerNow() == restarts.HalfOpen {
 		s.endRun(r) // the trial was stopped, or ended by itself with status 0
 	}
 	if r.runs() {
-		r.release() // what held its start back is over, also where it was another manager that saw it begin
+		r.wait.end() // what held its start back is over, also where it was another manager that saw it begin
 	}
 }
 
@@ -178,12 +177,12 @@ func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.
 	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
 	case reconcile.Hold: // its failure is counted already; how it came about may be told only now
-		if r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken {
+		if r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken {
 			s.crashed(r, st)
 		}
 	default:
 		s.crashed(r, st)
-		if r.facts.Unit == reconcile.Broken && before != reconcile.Broken {
+		if r.unit.phase == reconcile.Broken && before != reconcile.Broken {
 			s.gaveUp(r)
 		}
 	}
@@ -193,15 +192,15 @@ func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.
 func (r *replica) finishJob() {
 	switch r.job.action {
 	case reconcile.Kill:
-		if r.facts.Unit != reconcile.Active {
+		if r.unit.phase != reconcile.Active {
 			r.job.end()
 		}
 	case reconcile.Hasten:
-		if r.facts.Unit != reconcile.Backoff {
+		if r.unit.phase != reconcile.Backoff {
 			r.job.end()
 		}
 	case reconcile.Start:
-		if r.facts.Exists() {
+		if r.unit.phase.Exists() {
 			r.job.end()
 			r.started() // PID 1 has it; the rest comes as unit changes
 		}
@@ -210,10 +209,10 @@ func (r *replica) finishJob() {
 
 // crashed keeps why the last run ended badly, until the engine is ready again.
 func (s *Supervisor) crashed(r *replica, st systemd.Status) {
-	if r.facts.Unit == reconcile.Exited && !stoppedByForce(st) && !r.facts.Holding {
-		r.facts.Crash = nil // what went wrong before is not why it is stopped now
+	if r.unit.phase == reconcile.Exited && !stoppedByForce(st) && !r.wait.on {
+		r.last.crash = nil // what went wrong before is not why it is stopped now
 	}
-	ended := r.facts.Unit == reconcile.Backoff || r.facts.Unit == reconcile.Broken || stoppedByForce(st)
+	ended := r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken || stoppedByForce(st)
 	if !ended {
 		return
 	}
@@ -229,33 +228,33 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status) {
 		f = s.reportCrash(r, st, f)
 		s.failedAtOnce(r, f)
 	}
-	r.facts.Crash = f
+	r.last.crash = f
 }
 
 // adoptEndpoint reads the port back that a unit of ours was given.
 func (s *Supervisor) adoptEndpoint(r *replica) {
-	endpoint := r.status.LogFields[render.FieldEndpoint]
-	if endpoint == "" || endpoint == r.endpoint {
+	endpoint := r.unit.status.LogFields[render.FieldEndpoint]
+	if endpoint == "" || endpoint == r.unit.endpoint {
 		return
 	}
 	port, err := strconv.Atoi(endpoint[strings.LastIndexByte(endpoint, ':')+1:])
 	if err != nil {
 		return
 	}
-	r.endpoint, r.port = endpoint, port
+	r.unit.endpoint, r.unit.port = endpoint, port
 	s.Ports.Adopt(r.id, port)
 }
 
 // countRestarts tells the metrics how often PID 1 started the engine again.
 func (s *Supervisor) countRestarts(r *replica, was systemd.Status) {
-	if !was.Loaded() || was.NRestarts >= r.status.NRestarts {
+	if !was.Loaded() || was.NRestarts >= r.unit.status.NRestarts {
 		return
 	}
 	reason := "unknown"
-	if r.facts.Crash != nil {
-		reason = strings.ToLower(string(r.facts.Crash.Code))
+	if r.last.crash != nil {
+		reason = strings.ToLower(string(r.last.crash.Code))
 	}
-	s.Observer.Restarted(r.entry.last, reason, r.status.NRestarts-was.NRestarts)
+	s.Observer.Restarted(r.entry.last, reason, r.unit.status.NRestarts-was.NRestarts)
 }
 
 // phaseOf folds ActiveState and SubState, whose words are in systemctl(1) and in

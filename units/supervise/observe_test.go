@@ -23,11 +23,11 @@ func TestLoadCutByStop(t *testing.T) {
 			m.s.post(func() {
 				r := m.s.entries["a"].sorted()[0]
 				r.job.action = c.op
-				failed := r.status
+				failed := r.unit.status
 				failed.ActiveState, failed.SubState, failed.MainPID = "failed", "failed", 0
 				failed.Result, failed.ExecMainCode, failed.ExecMainStatus = "exit-code", cldExited, 1
 				m.s.observe(r, failed)
-				if told, waits := r.facts.Crash != nil, r.facts.Holding; told != c.failure || waits != c.failure {
+				if told, waits := r.last.crash != nil, r.wait.on; told != c.failure || waits != c.failure {
 					t.Errorf("told as a crash: %t, waits before the next start: %t; want both %t", told, waits, c.failure)
 				}
 			})

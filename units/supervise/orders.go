@@ -137,7 +137,7 @@ func (s *Supervisor) inForce(e *entry, next keep.Intent) {
 	s.parkAgain(e)
 	s.assign(e)
 	for _, r := range e.sorted() {
-		r.judge()
+		r.takeWish()
 		r.yieldAgain()
 		s.decide(r)
 	}

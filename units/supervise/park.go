@@ -55,7 +55,7 @@ func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
 		return was, func() {
 			s.tellDrain(e, "resumed", by)
 			for _, r := range e.sorted() {
-				r.facts.Revive = r.facts.Unit == reconcile.Exited
+				r.wish.revive = r.unit.phase == reconcile.Exited
 				s.settle(r)
 			}
 		}, nil
@@ -112,7 +112,7 @@ func (s *Supervisor) parkedUp(e *entry) {
 		return
 	}
 	for _, r := range e.replicas {
-		if r.facts.Exists() || r.facts.Unit == reconcile.Stopping || r.job.action != reconcile.None {
+		if r.unit.phase.Exists() || r.unit.phase == reconcile.Stopping || r.job.action != reconcile.None {
 			return
 		}
 	}
@@ -130,12 +130,12 @@ func (s *Supervisor) parkedUp(e *entry) {
 
 // hurry ends an engine whose stop at a deadline a former manager had begun, and did not live to end by force.
 func (s *Supervisor) hurry(r *replica) {
-	late := r.facts.Unit == reconcile.Stopping && r.job.action == reconcile.None && r.noted() != nil
+	late := r.unit.phase == reconcile.Stopping && r.job.action == reconcile.None && r.noted() != nil
 	if !late || r.run.killed {
 		return
 	}
 	r.run.killed = true
-	unit := r.unit
+	unit := r.unit.name
 	s.effect(func(ctx context.Context) func() {
 		err := s.PID1.Kill(ctx, unit)
 		return func() {
@@ -161,7 +161,7 @@ func (e *entry) showIntent(p *registry.Pool) {
 
 // noted is what the deadline of the drain cut that the replica is stopped for; nil: nothing, or there is no such drain.
 func (r *replica) noted() *registry.Failure {
-	if !r.facts.Parked {
+	if !r.wish.parked {
 		return nil
 	}
 	return r.entry.cutNoted()

@@ -21,14 +21,14 @@ func (s *Supervisor) publish(e *entry) {
 	p := registry.Pool{ID: e.id, Wanted: e.wanted, LastError: e.invalid, Draining: e.parked() && e.exists()}
 	named := false // by what serves
 	for _, r := range e.sorted() {
-		if r.facts.Waits && r.facts.Unit == reconcile.Absent {
+		if r.wish.role == reconcile.Standby && r.unit.phase == reconcile.Absent {
 			continue // a reload prepares it; the pool's state is that of what is there
 		}
 		p.Replicas = append(p.Replicas, r.snapshot())
-		if p.Engine == "" || !named && r.state == registry.StateReady {
+		if p.Engine == "" || !named && r.view.state == registry.StateReady {
 			p.Engine, p.ModelID = r.serves()
 			p.Ctx, p.Workloads = r.offers()
-			named = r.state == registry.StateReady
+			named = r.view.state == registry.StateReady
 		}
 	}
 	e.showIntent(&p)
@@ -43,7 +43,7 @@ func (s *Supervisor) publish(e *entry) {
 // exists reports whether PID 1 has anything of the pool that must be stopped.
 func (e *entry) exists() bool {
 	for _, r := range e.replicas {
-		if r.facts.Exists() {
+		if r.unit.phase.Exists() {
 			return true
 		}
 	}
@@ -59,11 +59,11 @@ func (e *entry) sorted() []*replica {
 
 // assess derives the replica's state and logs what changed, each change with its reason.
 func (s *Supervisor) assess(r *replica) {
-	v := reconcile.Assess(r.view())
+	v := reconcile.Assess(r.facts())
 	if v.Failure != nil {
-		r.lastErr = v.Failure
+		r.view.lastErr = v.Failure
 	} else if v.Ready {
-		r.lastErr = nil
+		r.view.lastErr = nil
 	}
 	switch {
 	case !v.Ready:
@@ -73,11 +73,11 @@ func (s *Supervisor) assess(r *replica) {
 	}
 	s.proven(r)
 	s.logFailure(r, v.Failure)
-	if v.State == r.state {
+	if v.State == r.view.state {
 		return
 	}
-	from := r.state
-	r.state, r.reason, r.since = v.State, v.Reason, time.Now()
+	from := r.view.state
+	r.view.state, r.view.reason, r.view.since = v.State, v.Reason, time.Now()
 	if v.State == registry.StateBackoff {
 		s.Observer.RestartScheduled(r.entry.last, "crash")
 	}
@@ -87,11 +87,11 @@ func (s *Supervisor) assess(r *replica) {
 // logFailure logs each new failure once, with its remedy.
 func (s *Supervisor) logFailure(r *replica, f *registry.Failure) {
 	if f == nil {
-		r.readyError = ""
+		r.view.logged = ""
 		return
 	}
-	if text := f.Error(); text != r.readyError && !r.untold(f) {
-		r.readyError = text
+	if text := f.Error(); text != r.view.logged && !r.untold(f) {
+		r.view.logged = text
 		s.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), append(s.about(r), "hint", f.Hint)...)
 	}
 }
@@ -110,8 +110,8 @@ func (s *Supervisor) about(r *replica) []any {
 	if d := r.backoff(); d > 0 {
 		attrs = append(attrs, "backoff_ms", d.Milliseconds())
 	}
-	if r.lastErr != nil {
-		attrs = append(attrs, "last_error", r.lastErr.Error())
+	if r.view.lastErr != nil {
+		attrs = append(attrs, "last_error", r.view.lastErr.Error())
 	}
 	return attrs
 }
@@ -119,7 +119,7 @@ func (s *Supervisor) about(r *replica) []any {
 // version is the engine's version: of the unit that runs, else of the engine that was prepared; empty where the engine does not print
 // it, for which earlier managers labelled the unit "unknown".
 func (r *replica) version() string {
-	if v := r.status.LogFields[render.FieldVersion]; v != "" && v != "unknown" {
+	if v := r.unit.status.LogFields[render.FieldVersion]; v != "" && v != "unknown" {
 		return v
 	}
 	return r.prep.prepared.Version
@@ -127,8 +127,8 @@ func (r *replica) version() string {
 
 // waits is the delay until the next start, whoever makes it; zero when none is waited for.
 func (r *replica) waits() time.Duration {
-	if r.facts.Holding && r.facts.Unit != reconcile.Backoff {
-		return max(time.Until(r.facts.HoldUntil), 0)
+	if r.wait.on && r.unit.phase != reconcile.Backoff {
+		return max(time.Until(r.wait.until), 0)
 	}
 	return r.backoff()
 }
@@ -136,22 +136,22 @@ func (r *replica) waits() time.Duration {
 // nextStart is when the next start is due; zero where none is waited for.
 func (r *replica) nextStart() time.Time {
 	switch {
-	case r.facts.Holding && r.facts.Unit != reconcile.Backoff && r.facts.HoldUntil.After(time.Now()):
-		return r.facts.HoldUntil
-	case r.facts.Unit == reconcile.Backoff && !r.status.StateChange.IsZero():
-		return r.status.StateChange.Add(r.backoff())
+	case r.wait.on && r.unit.phase != reconcile.Backoff && r.wait.until.After(time.Now()):
+		return r.wait.until
+	case r.unit.phase == reconcile.Backoff && !r.unit.status.StateChange.IsZero():
+		return r.unit.status.StateChange.Add(r.backoff())
 	}
 	return time.Time{}
 }
 
 // backoff is the delay that PID 1 waits now, zero when it does not wait.
 func (r *replica) backoff() time.Duration {
-	if r.facts.Unit != reconcile.Backoff {
+	if r.unit.phase != reconcile.Backoff {
 		return 0
 	}
-	usec := r.status.RestartUSecNext
+	usec := r.unit.status.RestartUSecNext
 	if usec == 0 {
-		usec = r.status.RestartUSec
+		usec = r.unit.status.RestartUSec
 	}
 	return time.Duration(usec) * time.Microsecond
 }
@@ -170,19 +170,19 @@ func (r *replica) slotsTotal() int {
 
 // snapshot is the replica as the registry shows it.
 func (r *replica) snapshot() registry.Replica {
-	v := reconcile.Assess(r.view())
-	unit := r.unit
+	v := reconcile.Assess(r.facts())
+	unit := r.unit.name
 	if r.external() {
 		unit = "" // nobody here has one
 	}
 	out := registry.Replica{
 		Breaker: string(r.past.State.BreakerNow()), NextStart: r.nextStart(),
-		ID: r.id.Name(), Name: r.id.Stable(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.reason,
-		Unit: unit, Endpoint: r.endpoint, PID: r.status.MainPID, InvocationID: r.status.InvocationID,
-		SpecHash: r.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
+		ID: r.id.Name(), Name: r.id.Stable(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.view.reason,
+		Unit: unit, Endpoint: r.unit.endpoint, PID: r.unit.status.MainPID, InvocationID: r.unit.status.InvocationID,
+		SpecHash: r.unit.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
 		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(),
-		RestartCount: r.restarts(), Backoff: r.waits(), LastError: r.lastErr,
-		Since: r.since, LastHeartbeat: r.heartbeat,
+		RestartCount: r.restarts(), Backoff: r.waits(), LastError: r.view.lastErr,
+		Since: r.view.since, LastHeartbeat: r.view.heartbeat,
 	}
 	r.describe(&out)
 	return out

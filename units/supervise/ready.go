@@ -37,7 +37,7 @@ func (s *Supervisor) prepareStep(r *replica, ctx context.Context, try int, step 
 
 func (s *Supervisor) stage(r *replica) {
 	ctx, cancel := context.WithCancel(s.ctx)
-	try, p := r.prep.beginStage(cancel), r.want
+	try, p := r.prep.beginStage(cancel), r.wish.pool
 	s.prepareStep(r, ctx, try, func(ctx context.Context) (func() error, error) {
 		staged, err := s.Stager.Stage(ctx, p)
 		return func() error { r.prep.stageDone(staged); return nil }, err
@@ -45,7 +45,7 @@ func (s *Supervisor) stage(r *replica) {
 }
 
 func (s *Supervisor) prepare(r *replica) {
-	p := r.want
+	p := r.wish.pool
 	adapter, ok := engine.For(p.Engine)
 	if !ok {
 		r.prep.failed(registry.Fail(registry.CodeConfigInvalid, "engine "+p.Engine+" has no adapter",
@@ -90,7 +90,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 		return err
 	}
 	unit, err := render.Render(render.Input{
-		Pool: r.want, Replica: r.id.Index, Side: r.id.Side, Staged: r.prep.staged, Prepared: ready.prepared, Port: r.port,
+		Pool: r.wish.pool, Replica: r.id.Index, Side: r.id.Side, Staged: r.prep.staged, Prepared: ready.prepared, Port: r.unit.port,
 		Adapter: adapter, Host: s.Host, Mask: given(ready.planned),
 		Need: render.Need{Devices: ready.need.Devices, Host: ready.need.Host},
 	})
@@ -99,8 +99,8 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 	}
 	r.prep.done(ready, unit)
 	r.takeMask()
-	r.facts.GPU = s.gpus.Blocked(r.targets, time.Now())
-	if !r.run.draining() && r.facts.Unit != reconcile.Broken {
+	r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, time.Now())
+	if !r.run.draining() && r.unit.phase != reconcile.Broken {
 		r.job.startAt = time.Time{}
 	}
 	return nil
@@ -109,18 +109,18 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 // choosePort claims the port that the pool's file names, or else keeps the one that the replica has, or else takes a free one.
 func (s *Supervisor) choosePort(r *replica) error {
 	want := 0
-	if r.want.Port != 0 {
-		want = r.want.Port + r.id.Index
+	if r.wish.pool.Port != 0 {
+		want = r.wish.pool.Port + r.id.Index
 	}
 	switch other := r.sibling(); {
-	case want != 0 && other != nil && other.port == want:
-		r.port = want // it is given up before this one starts
-	case want != 0 && r.port != want || r.port == 0:
+	case want != 0 && other != nil && other.unit.port == want:
+		r.unit.port = want // it is given up before this one starts
+	case want != 0 && r.unit.port != want || r.unit.port == 0:
 		port, err := s.Ports.Claim(r.id, want)
 		if err != nil {
 			return err
 		}
-		r.port = port
+		r.unit.port = port
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, a
 // serves reports whether a replica of the pool is ready, so that a change of it has something to lose.
 func (e *entry) serves() bool {
 	for _, r := range e.replicas {
-		if r.facts.Wanted && reconcile.Assess(r.view()).Ready {
+		if r.wish.asks != reconcile.Unwanted && reconcile.Assess(r.facts()).Ready {
 			return true
 		}
 	}

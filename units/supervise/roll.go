@@ -146,14 +146,14 @@ func (r *replica) sideFacts() rollout.Side {
 	if r == nil {
 		return rollout.Side{}
 	}
-	f := r.view()
+	f := r.facts()
 	side := rollout.Side{
 		Known:    true,
 		Exists:   f.Unit != reconcile.Absent || f.Op == reconcile.Start || f.Op == reconcile.Stop || f.Op == reconcile.Clear,
 		Prepared: f.Prepare == reconcile.Done,
 		Ready:    reconcile.Assess(f).Ready,
 		Sick:     f.Unit == reconcile.Active && f.Probe == reconcile.Unhealthy,
-		Drained:  f.Draining && f.Drained || idle(f),
+		Drained:  f.Drain == reconcile.Drained || idle(f),
 		Failed:   hasFailed(f),
 	}
 	if d := r.run.drain; d != nil {
@@ -178,7 +178,7 @@ func hasFailed(f reconcile.Facts) *registry.Failure {
 			return f.Crash
 		}
 		return registry.Fail(registry.CodeEngineCrashed, "the new engine ended", "Read its log.")
-	case f.Unit == reconcile.Exited && !f.Waits:
+	case f.Unit == reconcile.Exited && f.Role != reconcile.Standby:
 		return registry.Fail(registry.CodeEngineStartFailed, "the new engine ended by itself, or was stopped by hand", "Read its log.")
 	}
 	return nil
@@ -194,7 +194,7 @@ func (s *Supervisor) rolls(r *replica) bool {
 	if r.external() || e.intent.Current != nil && external(*e.intent.Current) {
 		return false // an engine of somebody else is not replaced by starting another
 	}
-	if r.facts.Unit != reconcile.Active || !r.view().Replaced() || r.facts.Parked || !r.facts.Wanted || r.facts.GPU != nil {
+	if r.unit.phase != reconcile.Active || !r.facts().Replaced() || r.wish.parked || r.wish.asks == reconcile.Unwanted || r.gpu.blocked != nil {
 		return false
 	}
 	if s.occupied(r, r.prep.planned) != nil || s.waitedFor(r) {
@@ -255,10 +255,10 @@ func (r *replica) yieldAgain() {
 	if d == nil {
 		return
 	}
-	if !r.facts.Yields {
+	if r.wish.role != reconcile.Yield {
 		d.overdue = false
 	}
-	if r.facts.Parked {
+	if r.wish.parked {
 		d.until = r.entry.drainUntil
 	}
 }
@@ -281,7 +281,7 @@ func (s *Supervisor) noteCurrent(e *entry) {
 		return
 	}
 	for _, r := range e.replicas {
-		if reconcile.Assess(r.view()).Ready && r.current() && r.facts.Wanted && samePool(r.want, e.desired) {
+		if reconcile.Assess(r.facts()).Ready && r.current() && r.wish.asks != reconcile.Unwanted && samePool(r.wish.pool, e.desired) {
 			next, version := e.intent, e.desired
 			next.Current = &version
 			s.save(e, next, func(err error) {

@@ -33,6 +33,17 @@ type peaks struct {
 	recorded time.Time // when they were written down last
 }
 
+// drainage is how far the drain has come.
+func (u *run) drainage() reconcile.Drainage {
+	switch {
+	case u.drain == nil:
+		return reconcile.NotDrained
+	case u.drain.over:
+		return reconcile.Drained
+	}
+	return reconcile.Draining
+}
+
 // draining reports whether a drain was begun, and drained whether it is over.
 func (u *run) draining() bool { return u.drain != nil }
 func (u *run) drained() bool  { return u.drain != nil && u.drain.over }

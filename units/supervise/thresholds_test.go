@@ -187,7 +187,7 @@ func TestGenerationOf(t *testing.T) {
 		p := judged("a", func(p *pool.Pool) {
 			p.Engine, p.Health.GeneratePath, p.Health.GenerateBody = kind, "/v2/models/x/generate", `{"x":1}`
 		})
-		r := &replica{want: p, known: true}
+		r := &replica{wish: wish{pool: p, known: true}}
 		a, _ := r.adapter()
 		if g := generationOf(endpoint, a, p); g.URL != endpoint+"/v2/models/x/generate" || g.Close != closes || g.Timeout != 30*time.Second {
 			t.Errorf("%s is asked %+v", kind, g)
@@ -244,7 +244,7 @@ func TestHasFailed(t *testing.T) {
 		{"it_crashed", reconcile.Facts{Unit: reconcile.Backoff, Crash: fail(registry.CodeEngineOOM)}, registry.CodeEngineOOM},
 		{"it_ended_and_nobody_knows_why", reconcile.Facts{Unit: reconcile.Broken}, registry.CodeEngineCrashed},
 		{"it_ended_by_itself", reconcile.Facts{Unit: reconcile.Exited}, registry.CodeEngineStartFailed},
-		{"it_waits_for_its_turn", reconcile.Facts{Unit: reconcile.Exited, Waits: true}, ""},
+		{"it_waits_for_its_turn", reconcile.Facts{Unit: reconcile.Exited, Role: reconcile.Standby}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got registry.Code

@@ -149,7 +149,7 @@ func TestTooLittleGPUMemoryIsNoCrash(t *testing.T) {
 func TestExplained(t *testing.T) {
 	at := time.Now()
 	end := *registry.Fail(registry.CodeEngineCrashed, "the engine was killed by SIGABRT", "look")
-	r := &replica{fault: &fault{failure: registry.Fail(registry.CodeDriverError, "Xid 79 https://u:p@h/", "reset"), run: "one", at: at}}
+	r := &replica{last: lastEnd{fault: &fault{failure: registry.Fail(registry.CodeDriverError, "Xid 79 https://u:p@h/", "reset"), run: "one", at: at}}}
 	for _, c := range []struct {
 		name string
 		run  string

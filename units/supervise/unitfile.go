@@ -56,11 +56,11 @@ func (s *Supervisor) unitFiles(id string) (string, error) {
 	}
 	var files []string
 	for _, r := range e.sorted() {
-		if !r.facts.Wanted {
+		if r.wish.asks == reconcile.Unwanted {
 			continue
 		}
 		if r.external() {
-			return "", registry.Fail(registry.CodeConfigInvalid, "the pool's engine is external: it has no unit here", "Its endpoint is "+r.want.Provisioning.URL+".")
+			return "", registry.Fail(registry.CodeConfigInvalid, "the pool's engine is external: it has no unit here", "Its endpoint is "+r.wish.pool.Provisioning.URL+".")
 		}
 		unit, err := s.preview(r)
 		if err != nil {
@@ -76,12 +76,12 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 	if r.prep.prepare == reconcile.Done {
 		return r.prep.rendered, nil
 	}
-	p := r.want
+	p := r.wish.pool
 	adapter, ok := engine.For(p.Engine)
 	if !ok {
 		return render.Unit{}, errors.New("no adapter for engine " + p.Engine)
 	}
-	in := render.Input{Pool: p, Replica: r.id.Index, Side: r.id.Side, Adapter: adapter, Host: s.Host, Port: r.port,
+	in := render.Input{Pool: p, Replica: r.id.Index, Side: r.id.Side, Adapter: adapter, Host: s.Host, Port: r.unit.port,
 		Staged:   pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}},
 		Prepared: pool.Prepared{Binary: p.Provisioning.Binary},
 	}

@@ -58,7 +58,7 @@ func (e *entry) side(index int) int {
 	} {
 		for side := range 2 {
 			r := e.replicas[pool.Replica{Pool: e.id, Index: index, Side: side}]
-			if r != nil && inUse(r.view()) {
+			if r != nil && inUse(r.facts()) {
 				return side
 			}
 		}
@@ -87,10 +87,10 @@ func (s *Supervisor) assign(e *entry) {
 	}
 	for _, r := range e.replicas {
 		version := e.order(r.id).Version
-		changed := !r.known || !samePool(r.want, version)
-		probing := r.known && r.want.Health != version.Health
-		r.want, r.known = version, true
-		r.judge()
+		changed := !r.wish.known || !samePool(r.wish.pool, version)
+		probing := r.wish.known && r.wish.pool.Health != version.Health
+		r.wish.pool, r.wish.known = version, true
+		r.takeWish()
 		if changed {
 			r.restage()
 			s.forgive(r) // another version is another try
