@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,7 +12,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// Leases is what the API asks of the book of leases. The book has the registry count them.
+// Leases is what the API asks of the book of leases. The book has the registry count them, and
+// writes to a file in memory: its calls need no deadline but their callers'.
 type Leases struct {
 	Book *lease.Book
 	Now  func() lease.Moment
@@ -67,9 +67,7 @@ func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
 	if body.ReplicaID != "" && !hasReplica(p, body.ReplicaID) {
 		return invalidParams(fmt.Sprintf("pool %s has no replica %.20q", p.ID, body.ReplicaID), "Leave replica_id out for the least loaded one; GET /v1/pools/"+p.ID+" lists them.")
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
-	defer cancel()
-	l, err := s.leases.Book.Acquire(ctx, p.ID, body.ReplicaID, body.Holder, ttl)
+	l, err := s.leases.Book.Acquire(r.Context(), p.ID, body.ReplicaID, body.Holder, ttl)
 	if err != nil {
 		if errors.Is(err, lease.ErrStore) { // it was counted meanwhile
 			s.registry.LeasesChanged(p.ID)
@@ -92,9 +90,7 @@ func (s *Server) putLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
-	defer cancel()
-	l, err := s.leases.Book.Renew(ctx, p.ID, r.PathValue("lease"), ttl)
+	l, err := s.leases.Book.Renew(r.Context(), p.ID, r.PathValue("lease"), ttl)
 	if err != nil {
 		return s.noLease(w, p, err)
 	}
@@ -106,9 +102,7 @@ func (s *Server) deleteLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
-	defer cancel()
-	if err := s.leases.Book.Release(ctx, p.ID, r.PathValue("lease")); err != nil {
+	if err := s.leases.Book.Release(r.Context(), p.ID, r.PathValue("lease")); err != nil {
 		s.registry.LeasesChanged(p.ID) // the slot is free all the same
 		return s.noLease(w, p, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -361,5 +362,43 @@ func TestClosed(t *testing.T) {
 	}
 	if now, err := os.ReadFile(path); !bytes.Equal(now, content) {
 		t.Error(fmt.Sprint("the file has changed: ", err))
+	}
+}
+
+// TestRecord: the line has what encoding/json writes, and reads as the same record. Every field of a
+// lease is set, so that a new one is not forgotten.
+func TestRecord(t *testing.T) {
+	var full lease.Lease
+	for v, n := reflect.ValueOf(&full).Elem(), 0; n < v.NumField(); n++ {
+		switch field := v.Field(n); field.Kind() {
+		case reflect.String:
+			field.SetString(fmt.Sprintf("s%d \"\\ \u2028 <é>\x01\n", n))
+		case reflect.Int64:
+			field.SetInt(int64(n) - 99)
+		default:
+			t.Fatalf("a field of kind %s", field.Kind())
+		}
+	}
+	for name, r := range map[string]record{
+		"every_field":    {Put: &full},
+		"as_usual":       {Put: &lease.Lease{ID: "l-1", Pool: "a", Replica: "r0", Run: "0123", Endpoint: "http://127.0.0.1:1", Expires: 7}},
+		"no_utf8":        {Put: &lease.Lease{ID: "l-1", Pool: "a\ufffd"}},
+		"dropped":        {Drop: "l-1"},
+		"dropped/quoted": {Drop: `"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			line, err := appendRecord([]byte("before"), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			line = bytes.TrimSuffix(bytes.TrimPrefix(line, []byte("before")), []byte("\n"))
+			want, err := json.Marshal(r)
+			if err != nil || string(line[sumDigits+1:]) != string(want) {
+				t.Errorf("got  %s\nwant %s, %v", line[sumDigits+1:], want, err)
+			}
+			if got, err := parseRecord(line); err != nil || !reflect.DeepEqual(got, r) {
+				t.Errorf("reads as %+v, %v", got, err)
+			}
+		})
 	}
 }
