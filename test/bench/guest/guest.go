@@ -17,8 +17,8 @@ import (
 // API is where the manager's socket appears as a host, for URLs and for NewClient.
 const API = "http://api"
 
-// socket is the manager's, of its package.
-const socket = "/run/pool-managerd/api.sock"
+// Socket is the manager's, of its package.
+const Socket = "/run/pool-managerd/api.sock"
 
 // look is the pause between two looks at the API: short against what is measured, long enough to leave the processor alone.
 const look = 300 * time.Microsecond
@@ -39,7 +39,7 @@ func NewClient() *http.Client {
 		MaxIdleConnsPerHost: 64,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if address == "api:80" {
-				network, address = "unix", socket
+				network, address = "unix", Socket
 			}
 			return d.DialContext(ctx, network, address)
 		},
