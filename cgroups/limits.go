@@ -1,6 +1,6 @@
 // Package cgroups speaks of resource limits and resource use as the kernel's cgroup v2 knows them:
-// limits as the runtime specification's LinuxResources, turned into unit properties and back, and
-// what a cgroup used, read from its files.
+// limits as the runtime specification's LinuxResources, turned into unit properties, and the memory
+// that a cgroup uses, read from its files.
 //
 // It owns the arithmetic between the three vocabularies (runtime-spec, systemd properties, cgroup
 // files). PID 1 owns every cgroup: this package never writes one. It must not know pools or engines.

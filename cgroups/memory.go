@@ -8,11 +8,6 @@ type Memory struct {
 	// OOMKills counts processes that the kernel killed because the cgroup, or one above it, ran out of
 	// memory; nil where memory.events has no oom_kill.
 	OOMKills *uint64
-	// OOMGroupKills counts the times that the whole cgroup was killed at once (OOMPolicy=kill); nil
-	// before Linux 5.17.
-	OOMGroupKills *uint64
-	// HighEvents counts the times that the cgroup was slowed down at memory.high.
-	HighEvents *uint64
 }
 
 // readMemory leaves Memory nil where the controller is off: the host boots with cgroup_disable=memory
@@ -32,14 +27,9 @@ func readMemory(r *reader, u *Usage) error {
 	if err != nil {
 		return err
 	}
-	m.OOMKills, m.OOMGroupKills = pick(events, "oom_kill"), pick(events, "oom_group_kill")
-	m.HighEvents = pick(events, "high")
+	if kills, ok := events["oom_kill"]; ok {
+		m.OOMKills = &kills
+	}
 	u.Memory = &m
 	return nil
-}
-
-// readTasks counts processes and threads.
-func readTasks(r *reader, u *Usage) (err error) {
-	u.Tasks, err = r.single("pids.current", "the pids controller is not enabled for this cgroup")
-	return err
 }

@@ -156,33 +156,3 @@ func TestFromLimits(t *testing.T) {
 		}
 	}
 }
-
-// FuzzResources: what PID 1 says back, sent again, asks for the same.
-func FuzzResources(f *testing.F) {
-	f.Add(uint64(100), uint64(60), Infinity, uint64(10_000), uint64(39), []byte{0x0f, 0x01}, uint64(7))
-	f.Add(Infinity, uint64(0), uint64(50), Infinity, Infinity, []byte{}, Infinity)
-	f.Fuzz(func(t *testing.T, max, low, swap, quota, weight uint64, cpus []byte, tasks uint64) {
-		if len(cpus) > 64 {
-			return
-		}
-		props := map[string]any{MemoryMax: max, MemoryLow: low, MemorySwapMax: swap, CPUQuotaPerSecUSec: quota,
-			CPUWeight: weight, AllowedCPUs: cpus, TasksMax: tasks}
-		first, err := Properties(Resources(props))
-		if err != nil {
-			return // values that PID 1 never says
-		}
-		again := map[string]any{}
-		for _, p := range first {
-			again[p.Name] = p.Value
-		}
-		second, err := Properties(Resources(again))
-		if diff := cmp.Diff(first, second); err != nil || diff != "" {
-			t.Errorf("err %v (-first +second):\n%s", err, diff)
-		}
-		for _, p := range first {
-			if v, ok := p.Value.(uint64); ok && p.Name != CPUQuotaPerSecUSec && v != props[p.Name] && v != 1 {
-				t.Errorf("%s was %v and became %d", p.Name, props[p.Name], v)
-			}
-		}
-	})
-}

@@ -5,20 +5,12 @@ import (
 	"strings"
 )
 
-// Pressures are the pressure stall figures of one cgroup (Documentation/accounting/psi.rst). Each is
-// nil where its file is absent: the kernel is built without CONFIG_PSI or booted with psi=0 or with
-// psi on but not for cgroups (cgroup.pressure holds 0), it is older than 4.20, or the cgroup is not on
-// the v2 tree.
-type Pressures struct {
-	CPU    *Pressure
-	Memory *Pressure
-	IO     *Pressure
-}
-
-// Pressure is one pressure file.
+// Pressure is one pressure file of a cgroup (Documentation/accounting/psi.rst). It is absent where the
+// kernel is built without CONFIG_PSI, booted with psi=0 or with psi on but not for cgroups
+// (cgroup.pressure holds 0), older than 4.20, or the cgroup is not on the v2 tree.
 type Pressure struct {
 	Some Stall  // at least one task waited
-	Full *Stall // all tasks waited at once; nil for CPU before Linux 5.13
+	Full *Stall // all tasks waited at once
 }
 
 // Stall is one line of a pressure file.
@@ -29,24 +21,14 @@ type Stall struct {
 	TotalUSec uint64  // since the cgroup was made
 }
 
-func readPressures(r *reader, u *Usage) error {
-	const why = "the kernel has no pressure stall information for cgroups"
-	for _, p := range []struct {
-		file  string
-		where **Pressure
-	}{{"cpu.pressure", &u.Pressure.CPU}, {"memory.pressure", &u.Pressure.Memory}, {"io.pressure", &u.Pressure.IO}} {
-		text, ok, err := r.file(p.file, why)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		if *p.where, err = parsePressure(p.file, text); err != nil {
-			return err
-		}
+func readPressure(r *reader, u *Usage) error {
+	const file = "memory.pressure"
+	text, ok, err := r.file(file, "the kernel has no pressure stall information for cgroups")
+	if err != nil || !ok {
+		return err
 	}
-	return nil
+	u.Pressure, err = parsePressure(file, text)
+	return err
 }
 
 // parsePressure reads "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" and the like line "full".

@@ -17,14 +17,12 @@ const Root = "/sys/fs/cgroup"
 // ErrNoCgroup is returned for a cgroup that does not exist: the service does not run.
 var ErrNoCgroup = errors.New("no such cgroup")
 
-// Usage is what one cgroup used, its children included. A nil field was not there to be read, which
+// Usage is what one cgroup uses, its children included. A nil field was not there to be read, which
 // is not zero; Absent says why.
 type Usage struct {
+	ID       uint64 // of the cgroup: one that was removed and made again under its name has another
 	Memory   *Memory
-	CPU      *CPU
-	IO       *IO
-	Pressure Pressures
-	Tasks    *uint64 // processes and threads now, pids.current
+	Pressure *Pressure // of memory
 	Absent   []Absence
 }
 
@@ -57,8 +55,8 @@ func ReadUsage(root, controlGroup string) (Usage, error) {
 		return Usage{}, err
 	}
 	defer dir.Close()
-	var u Usage
-	for _, step := range []func(*reader, *Usage) error{readMemory, readCPU, readIO, readPressures, readTasks} {
+	u := Usage{ID: identity(dir)}
+	for _, step := range []func(*reader, *Usage) error{readMemory, readPressure} {
 		r := &reader{dir: dir}
 		if err := step(r, &u); err != nil {
 			return Usage{}, fmt.Errorf("cgroup %s: %w", controlGroup, err)
@@ -151,10 +149,14 @@ func (r *reader) keyed(name, why string) (map[string]uint64, error) {
 	return values, nil
 }
 
-// pick returns a key's value, nil where the kernel does not write it.
-func pick(values map[string]uint64, key string) *uint64 {
-	if v, ok := values[key]; ok {
-		return &v
+// identity is the inode of the cgroup's directory, which the kernel does not use twice; 0 where it cannot be read.
+func identity(dir *os.Root) uint64 {
+	info, err := dir.Stat(".")
+	if err != nil {
+		return 0
 	}
-	return nil
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Ino
+	}
+	return 0
 }

@@ -41,7 +41,7 @@ func (d *daemon) build() error {
 	helper := gpu.New(gpu.Options{Socket: d.o.gpuSocket, Log: d.log})
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
-		Calls: client.Calls, Log: d.log})
+		Calls: client.Calls, Log: d.log, Usage: engineUsage})
 	beat, err := beatEvery()
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ func onGPUs(age time.Duration) (*registry.Registry, *Metrics) {
 	reg := registry.New()
 	facts := registrytest.Devices()
 	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"llamacpp", "vllm"},
-		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }})
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }, Usage: sameUsage})
 	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma(), registrytest.Llama()}) {
 		reg.Put(p)
 	}

@@ -25,6 +25,9 @@ type Options struct {
 	Engines  []string         // every kind that a pool may have: the values of the label engine
 	Calls    func() uint64    // method calls made to PID 1 so far; nil: no such metric
 	Log      *slog.Logger     // for what goes wrong in a scrape
+	// Usage reads what a unit's cgroup says of its memory, false where the unit does not run. It is called at each scrape; nil: no
+	// such metrics.
+	Usage func(unit string) (Usage, bool)
 	Now      func() time.Time // the age of facts is told by it; nil: time.Now
 }
 
@@ -88,6 +91,11 @@ func New(o Options) *Metrics {
 		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "systemd_calls_total", Help: "Method calls made to PID 1 over D-Bus.",
 		}, func() float64 { return float64(o.Calls()) }))
+	}
+	if o.Usage != nil {
+		used := newUsage(o.Registry, o.Engines, o.Usage)
+		m.prom.MustRegister(used)
+		o.Registry.Observe(used.crashed)
 	}
 	// Every flip that can happen is there from the start with 0, so that the first one is a rise.
 	for _, r := range registry.Reasons() {

@@ -33,6 +33,18 @@ func TestLimitsAreReal(t *testing.T) {
 			t.Errorf("pids.max is %s", got)
 		}
 	})
+	t.Run("its_memory_is_a_metric", func(t *testing.T) {
+		h := h.in(t)
+		if got := h.engineMetric("engine_memory_bytes", "a"); got < 1<<20 || got > 128<<20 {
+			t.Errorf("engine_memory_bytes is %v", got)
+		}
+		if got := h.engineMetric("engine_memory_pressure_ratio", "a"); got < 0 || got > 1 {
+			t.Errorf("engine_memory_pressure_ratio is %v", got)
+		}
+		if got := h.engineMetric("engine_oom_kills_total", "a"); got != 0 {
+			t.Errorf("engine_oom_kills_total is %v", got)
+		}
+	})
 	t.Run("changed_limits_apply_to_the_running_engine", func(t *testing.T) {
 		h := h.in(t)
 		before := h.engines()
@@ -69,6 +81,12 @@ func TestLimitsAreReal(t *testing.T) {
 		if !strings.Contains(p.Hint, "memory_max") {
 			t.Errorf("the hint does not name memory_max: %s", p)
 		}
+		h.eventually(func(ctx context.Context) error {
+			if n, err := h.engineMetricNow(ctx, "engine_oom_kills_total", "greedy"); err != nil || n != 1 {
+				return fmt.Errorf("engine_oom_kills_total is %v (%v)", n, err)
+			}
+			return nil
+		})
 		h.wait("a", isReady)
 	})
 	t.Run("a_slow_load_that_reads_is_not_failed", func(t *testing.T) {

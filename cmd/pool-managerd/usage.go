@@ -1,0 +1,29 @@
+package main
+
+import (
+	"path"
+
+	"github.com/pool-managerd/pool-managerd/cgroups"
+	"github.com/pool-managerd/pool-managerd/registry/metrics"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// engineUsage reads the memory of an engine from its cgroup, false where it has none.
+func engineUsage(unit string) (metrics.Usage, bool) { return usageBelow(cgroups.Root, unit) }
+
+// usageBelow reads it below the root of a cgroup tree. A dash in a slice's name nests: pool-engines.slice is in pool.slice.
+func usageBelow(root, unit string) (metrics.Usage, bool) {
+	read, err := cgroups.ReadUsage(root, path.Join("/pool.slice", pool.Slice, unit))
+	if err != nil {
+		return metrics.Usage{}, false
+	}
+	used := metrics.Usage{Cgroup: read.ID}
+	if m := read.Memory; m != nil {
+		used.MemoryBytes, used.OOMKills = &m.CurrentBytes, m.OOMKills
+	}
+	if p := read.Pressure; p != nil {
+		ratio := p.Some.Avg10 / 100
+		used.Pressure = &ratio
+	}
+	return used, true
+}
