@@ -37,6 +37,9 @@ var aggregateTable = []aggregateRow{
 	{"restart_count", "sum over the replicas", func(p *Pool, _ *Replica) {
 		p.RestartCount = sum(p.Replicas, func(r Replica) int { return r.RestartCount })
 	}},
+	{"restarts_since_stable", "sum over the replicas", func(p *Pool, _ *Replica) {
+		p.RestartsSinceStable = sum(p.Replicas, func(r Replica) int { return r.RestartsSinceStable })
+	}},
 	{"backoff_ms", "the longest of the replicas", func(p *Pool, _ *Replica) {
 		p.Backoff = 0
 		for _, r := range p.Replicas {

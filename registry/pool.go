@@ -36,38 +36,40 @@ type Pool struct {
 	Override *Override // it serves another model than its file says; nil: it does not
 	Reload   *Reload   // it is on its way to another version; nil: it is not
 
-	LastHeartbeat time.Time // of the newest successful probe; zero: none yet
-	RestartCount  int       // PID 1's NRestarts, summed over replicas
-	Backoff       time.Duration
-	NextStart     time.Time // the earliest of the replicas; zero: none is waited for
-	Breaker       string    // that of the replica that is worst off: open before half-open before closed
+	LastHeartbeat       time.Time // of the newest successful probe; zero: none yet
+	RestartCount        int       // starts after a run that failed, in all: it never decreases; summed over replicas
+	RestartsSinceStable int       // of these, the ones since the last run that was long enough to have failures forgotten
+	Backoff             time.Duration
+	NextStart           time.Time // the earliest of the replicas; zero: none is waited for
+	Breaker             string    // that of the replica that is worst off: open before half-open before closed
 
 	Replicas []Replica
 }
 
 // Replica is one engine process's status.
 type Replica struct {
-	ID            string // r0, r1, …; r0b while the second side of r0 serves
-	Name          string // r0, r1, …: the same over reloads; empty: ID
-	State         State
-	Reason        string // one sentence: why it is in this state
-	Live          bool
-	Ready         bool
-	Unit          string
-	Endpoint      string // http://127.0.0.1:PORT, empty until a port is chosen
-	PID           int    // 0: no process
-	InvocationID  string // 32 hex digits, empty while the unit never ran
-	SpecHash      string
-	DeviceMask    []string
-	EngineVersion string
-	SlotsTotal    int
-	SlotsFree     int
-	ActiveLeases  int
-	QueueDepth    *int // requests that wait inside the engine; nil: not known
-	RestartCount  int
-	Backoff       time.Duration // the delay that is waited for now, zero when none is
-	NextStart     time.Time     // when that is over; zero where it is not known
-	Breaker       string        // closed, open or half-open
+	ID                  string // r0, r1, …; r0b while the second side of r0 serves
+	Name                string // r0, r1, …: the same over reloads; empty: ID
+	State               State
+	Reason              string // one sentence: why it is in this state
+	Live                bool
+	Ready               bool
+	Unit                string
+	Endpoint            string // http://127.0.0.1:PORT, empty until a port is chosen
+	PID                 int    // 0: no process
+	InvocationID        string // 32 hex digits, empty while the unit never ran
+	SpecHash            string
+	DeviceMask          []string
+	EngineVersion       string
+	SlotsTotal          int
+	SlotsFree           int
+	ActiveLeases        int
+	QueueDepth          *int // requests that wait inside the engine; nil: not known
+	RestartCount        int
+	RestartsSinceStable int
+	Backoff             time.Duration // the delay that is waited for now, zero when none is
+	NextStart           time.Time     // when that is over; zero where it is not known
+	Breaker             string        // closed, open or half-open
 
 	// Of the engine that runs, which the pool's file may have left behind. Empty: not known; Engine and ModelID: those of the pool.
 	Engine       string

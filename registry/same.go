@@ -11,7 +11,7 @@ func sameButHeartbeat(a, b *Pool) bool {
 		a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
 		a.State == b.State && a.Live == b.Live && a.Ready == b.Ready && a.Draining == b.Draining &&
 		sameValue(a.LastError, b.LastError) && sameValue(a.Drain, b.Drain) && sameValue(a.Override, b.Override) &&
-		sameValue(a.Reload, b.Reload) && a.RestartCount == b.RestartCount && a.Backoff == b.Backoff &&
+		sameValue(a.Reload, b.Reload) && a.RestartCount == b.RestartCount && a.RestartsSinceStable == b.RestartsSinceStable && a.Backoff == b.Backoff &&
 		a.NextStart.Equal(b.NextStart) && a.Breaker == b.Breaker &&
 		slices.EqualFunc(a.Replicas, b.Replicas, sameReplica)
 }
@@ -22,7 +22,8 @@ func sameReplica(a, b Replica) bool {
 		a.Unit == b.Unit && a.Endpoint == b.Endpoint && a.PID == b.PID && a.InvocationID == b.InvocationID &&
 		a.SpecHash == b.SpecHash && slices.Equal(a.DeviceMask, b.DeviceMask) && a.EngineVersion == b.EngineVersion &&
 		a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
-		a.RestartCount == b.RestartCount && a.Backoff == b.Backoff && a.NextStart.Equal(b.NextStart) &&
+		a.RestartCount == b.RestartCount && a.RestartsSinceStable == b.RestartsSinceStable &&
+		a.Backoff == b.Backoff && a.NextStart.Equal(b.NextStart) &&
 		a.Breaker == b.Breaker && sameValue(a.LastError, b.LastError) && a.Since.Equal(b.Since) &&
 		a.Engine == b.Engine && a.ModelID == b.ModelID && a.ModelPath == b.ModelPath &&
 		slices.Equal(a.Flags, b.Flags) && (a.Flags == nil) == (b.Flags == nil) && a.Provisioning == b.Provisioning

@@ -66,7 +66,7 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	}
 	t.row("Slots:", slotLine(p))
 	t.row("Leases:", strconv.Itoa(p.ActiveLeases))
-	t.row("Restarts:", strconv.Itoa(p.RestartCount))
+	t.row("Restarts:", restarts(p.RestartCount, p.RestartsSinceStable))
 	if p.BackoffMS > 0 {
 		t.row("Backoff:", span(time.Duration(p.BackoffMS)*time.Millisecond))
 	}
@@ -210,4 +210,12 @@ func printReasons(w io.Writer, p wire.Pool) error {
 		}
 	}
 	return nil
+}
+
+// restarts is how often an engine was started again, and how many of these came since it last was stable.
+func restarts(all, sinceStable int) string {
+	if sinceStable == all {
+		return strconv.Itoa(all)
+	}
+	return fmt.Sprintf("%d (%d since it was stable)", all, sinceStable)
 }

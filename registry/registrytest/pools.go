@@ -45,7 +45,7 @@ func Llama() registry.Pool {
 			Endpoint: "http://127.0.0.1:21001", PID: 815, DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, ActiveLeases: 1,
 			Since: after(-86400 * 3), LastHeartbeat: after(58)},
 		{ID: "r1", State: registry.StateBackoff, Reason: "the engine crashed; PID 1 will start it again", Unit: `pool-engine@llama3\x2d8b.r1.service`,
-			Endpoint: "http://127.0.0.1:21002", DeviceMask: []string{"1"}, EngineVersion: "b5000", SlotsTotal: 4, RestartCount: 3, Backoff: 5100 * time.Millisecond,
+			Endpoint: "http://127.0.0.1:21002", DeviceMask: []string{"1"}, EngineVersion: "b5000", SlotsTotal: 4, RestartCount: 3, RestartsSinceStable: 1, Backoff: 5100 * time.Millisecond,
 			Since: after(59), LastError: crash()},
 	}})
 }

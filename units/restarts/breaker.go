@@ -66,7 +66,7 @@ func due(s *State, in input) bool { return !in.at.Before(s.Until) }
 
 // breakerTable is the breaker. Each state has at least one row for each event.
 var breakerTable = []row{
-	{Closed, Fail, "fewer than `breaker_failures` in a row within `breaker_window`",
+	{Closed, Fail, "fewer than `breaker_failures` of its kind within `breaker_window`",
 		func(s *State, in input) bool { return !s.tripped(in) }, Closed, "the next start waits for its backoff", nothing},
 	{Closed, Fail, "", always, Open, "for `breaker_timeout`", (*State).open},
 	{Closed, GaveUp, "", always, Open, "for `breaker_timeout`", (*State).open},
@@ -116,19 +116,36 @@ func (s *State) refusedUntil() time.Time {
 	return time.Time{}
 }
 
-// tripped reports whether the failures that count are as many as open the breaker.
+// tripped reports whether the class of the newest failure has as many as open the breaker. One whose
+// log is unread may be of another class.
 func (s *State) tripped(in input) bool {
-	p := in.policy
-	if p.BreakerFailures <= 0 {
+	if len(s.Recent) == 0 || in.policy.BreakerFailures <= 0 {
 		return false
 	}
-	count := 0
+	f := s.Recent[len(s.Recent)-1]
+	return !f.Unread && s.count(in.policy, f.Class, in.at) >= in.policy.BreakerFailures
+}
+
+// count is how many failures of a class are in the breaker's window. A run that no one saw fail may
+// have been of any class.
+func (s *State) count(p Policy, c Class, at time.Time) (n int) {
 	for _, f := range s.Recent {
-		if p.BreakerWindow <= 0 || in.at.Sub(f.At) < p.BreakerWindow {
-			count++
+		if (f.Class == c || f.Unseen) && (p.BreakerWindow <= 0 || at.Sub(f.At) < p.BreakerWindow) {
+			n++
 		}
 	}
-	return count >= p.BreakerFailures
+	return n
+}
+
+// full reports whether the failures of all classes are as many as PID 1's start limit allows starts.
+func (s *State) full(p Policy, at time.Time) bool {
+	n := 0
+	for _, f := range s.Recent {
+		if p.BreakerWindow <= 0 || at.Sub(f.At) < p.BreakerWindow {
+			n++
+		}
+	}
+	return p.BreakerFailures > 0 && n >= p.BreakerFailures
 }
 
 // open sets the breaker's time, which doubles with each opening in a row. Its jitter only adds: breakers that opened together make
@@ -143,6 +160,7 @@ func (s *State) open(in input) {
 		}
 	}
 	s.Opened++
+	s.Tripped = s.Cause
 	wait = scale(min(wait, longest), 1+p.jitter()*(1+spread(in.seed, s.Total+s.Opened))/2)
 	s.Until = in.at.Add(wait)
 	s.Next = s.Until
@@ -154,6 +172,7 @@ func (s *State) begun(input) { s.Next = time.Time{} }
 // closed forgets what the breaker counted. The backoff's count goes on until reset_after, as PID 1's does.
 func (s *State) closed(input) {
 	s.Until, s.Opened, s.Next, s.Recent = time.Time{}, 0, time.Time{}, nil
+	s.Tripped = ""
 }
 
 // clear forgets all but how many runs ended badly.

@@ -95,11 +95,11 @@ func TestLearntOfAnUnseenRun(t *testing.T) {
 	var s State
 	p := usual()
 	s.Restarted(p, 2, noon)
-	if v := s.Learnt(p, CUDA, noon, "a", true); v.Longer || s.Recent[1].Class != Unknown || s.Cause != CUDA {
+	if v := s.Learnt(p, "", CUDA, noon, "a", true); v.Longer || s.Recent[1].Class != Unknown || s.Cause != CUDA {
 		t.Errorf("%+v, of %+v", v, s)
 	}
 	var none State
-	if v := none.Learnt(p, CUDA, noon, "a", true); v.Longer || v.Next != noon || v.Delay != 0 {
+	if v := none.Learnt(p, "", CUDA, noon, "a", true); v.Longer || v.Next != noon || v.Delay != 0 {
 		t.Errorf("of none: %+v", v)
 	}
 }
@@ -155,7 +155,7 @@ func TestStormIsOfMost(t *testing.T) {
 			for _, class := range c.classes {
 				s.Recent = append(s.Recent, Failed{At: noon, Class: class})
 			}
-			if v := s.verdict(noon); v.Cause != c.want {
+			if v := s.verdict(usual(), noon); v.Cause != c.want {
 				t.Errorf("cause %s, want %s", v.Cause, c.want)
 			}
 		})

@@ -119,7 +119,11 @@ func (w *walk) holds(before State) {
 	if before.BreakerNow() == Open && s.BreakerNow() == Open && s.Until.Before(before.Until) {
 		w.t.Fatalf("an open breaker's time went from %v to %v", before.Until, s.Until)
 	}
-	if most := max(w.policy.BreakerFailures, w.policy.StormRestarts+1); len(s.Recent) > most {
+	of := map[Class]bool{}
+	for _, f := range s.Recent {
+		of[f.Class] = true
+	}
+	if most := w.policy.BreakerFailures*len(of) + w.policy.StormRestarts + 1; len(s.Recent) > most {
 		w.t.Fatalf("%d failures are remembered, want at most %d", len(s.Recent), most)
 	}
 	roundTrip(w.t, s)

@@ -145,3 +145,9 @@ func (l *Ledger) retire() {
 
 // Waits reports whether the newest run has failed and no other has begun.
 func (l *Ledger) Waits() bool { return l.End == EndFailed || l.Run == "" && l.Failed > 0 }
+
+// Differs reports whether there is anything to write down that other has not.
+func (l Ledger) Differs(other Ledger) bool {
+	return l.Failed != other.Failed || l.Run != other.Run || l.Before != other.Before || l.Counter != other.Counter ||
+		l.Restarts != other.Restarts || l.End != other.End || len(l.Former) != len(other.Former)
+}

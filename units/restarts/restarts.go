@@ -23,7 +23,7 @@ type Policy struct {
 	StormRestarts int // most restarts in StormWindow; 0 is no limit
 	StormWindow   time.Duration
 
-	BreakerFailures int           // consecutive failures in BreakerWindow that open the breaker; 0 is never
+	BreakerFailures int           // failures of one class in BreakerWindow that open the breaker; 0 is never
 	BreakerWindow   time.Duration // 0 is for ever
 	BreakerTimeout  time.Duration // open for so long, the first time
 	BreakerMax      time.Duration // the longest; below BreakerTimeout it counts as that
@@ -65,14 +65,18 @@ type State struct {
 	Total    int       `json:"total,omitempty"` // runs that ended badly, ever: it never decreases
 	Next     time.Time `json:"next,omitzero"`   // no start before, as the last verdict said; zero when a run began since
 	Storm    bool      `json:"storm,omitempty"`
-	Cause    Class     `json:"cause,omitempty"`  // of the last failure
-	Recent   []Failed  `json:"recent,omitempty"` // oldest first; no more than the policy counts
+	Cause    Class     `json:"cause,omitempty"`   // of the last failure
+	Tripped  Class     `json:"tripped,omitempty"` // whose failures opened the breaker
+	Recent   []Failed  `json:"recent,omitempty"`  // oldest first; no more than the policy counts
 }
 
 // Failed is one run that ended badly.
 type Failed struct {
 	At    time.Time `json:"at"`
 	Class Class     `json:"class"`
+	Run   string    `json:"run,omitempty"` // its invocation
+	// Unread says that the run's log may still show another class.
+	Unread bool `json:"unread,omitempty"`
 	// Unseen says that the run ended while no manager looked: the time is when that was learnt, so it tells nothing of a storm.
 	Unseen bool `json:"unseen,omitempty"`
 }
@@ -91,8 +95,9 @@ type Verdict struct {
 	Opened   bool      // it opened with this failure
 	Storm    bool      // restarts are rate-limited
 	Began    bool      // the storm began with this failure
-	Cause    Class     // of this failure; in a storm, of most failures in it
+	Cause    Class     // of this failure; in a storm, of most failures in it; of an open breaker, what opened it
 	Failures int       // in a row
+	Counted  int       // failures of Cause that are remembered; in a storm, all failures in its window
 	Total    int
 	Advice   string // what to do about the cause, a sentence; empty but when the breaker is open or a storm goes on
 }
@@ -113,4 +118,18 @@ func (s *State) BreakerNow() Breaker {
 		return Closed
 	}
 	return s.Breaker
+}
+
+// By is the class that opened the breaker; while it is closed, that of the last failure.
+func (s *State) By() Class {
+	if s.Tripped != "" {
+		return s.Tripped
+	}
+	return s.Cause
+}
+
+// Unread reports whether the log of a run that was counted is still to be read.
+func (s *State) Unread(run string) bool {
+	i := s.find(run)
+	return i >= 0 && s.Recent[i].Unread
 }

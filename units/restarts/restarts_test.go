@@ -45,7 +45,7 @@ func TestLearnt(t *testing.T) {
 	p := Policy{BreakerFailures: 1, BreakerTimeout: time.Minute}
 	at := time.Unix(1000, 0)
 	was := s.Failed(p, Crash, at, "a")
-	v := s.Learnt(p, CUDA, at.Add(time.Second), "u", false)
+	v := s.Learnt(p, "", CUDA, at.Add(time.Second), "u", false)
 	if v.Longer || v.Cause != CUDA || s.Recent[0].Class != CUDA || v.Advice != CUDA.Advice() || v.Next != was.Next || v.Failures != 1 || s.Total != 1 {
 		t.Errorf("%+v, of %+v", v, s)
 	}
@@ -70,11 +70,11 @@ func TestLearntLater(t *testing.T) {
 			var s State
 			p := usual(c.policy)
 			s.Failed(p, Crash, noon, "a")
-			v := s.Learnt(p, c.class, noon, "a", c.waits)
+			v := s.Learnt(p, "", c.class, noon, "a", c.waits)
 			if v.Delay != c.delay || v.Longer != c.longer || v.Total != 1 || s.Next != noon.Add(c.delay) {
 				t.Errorf("%+v, of %+v", v, s)
 			}
-			if again := s.Learnt(p, c.class, noon, "a", c.waits); again.Longer || again.Delay != c.delay {
+			if again := s.Learnt(p, "", c.class, noon, "a", c.waits); again.Longer || again.Delay != c.delay {
 				t.Errorf("learnt twice: %+v", again)
 			}
 		})
@@ -139,7 +139,7 @@ func TestJitter(t *testing.T) {
 func TestBreaker(t *testing.T) {
 	p, s, at := usual(), State{}, noon
 	for n := range 4 {
-		if v := s.Failed(p, Crash, at, "u"); v.Breaker != Closed || v.Advice != "" {
+		if v := s.Failed(p, CUDAOOM, at, "u"); v.Breaker != Closed || v.Advice != "" {
 			t.Fatalf("failure %d: %+v", n+1, v)
 		}
 		at = at.Add(time.Minute)

@@ -5,45 +5,97 @@ import (
 	"time"
 )
 
-// Failed takes note of one run that ended badly at a time, and says when the next may start. The seed is the replica's unit: it decides
-// the jitter. Times must not go back; whoever calls maps them to a clock that nobody sets.
+// unreadWait is the longest wait for the log of a run that decides whether the breaker opens.
+const unreadWait = 30 * time.Second
+
+// Failed records one run that ended badly at a time, and returns when the next may start. The seed is
+// the replica's unit: it decides the jitter. Times must not go back; the caller maps them to a clock
+// that no one sets.
 func (s *State) Failed(p Policy, c Class, at time.Time, seed string) Verdict {
-	at = plain(at)
+	return s.FailedRun(p, Failed{At: at, Class: c}, seed)
+}
+
+// FailedRun is Failed for a run that is known. Where its log is still unread and its class decides
+// whether the breaker opens, the next start waits for Learnt.
+func (s *State) FailedRun(p Policy, f Failed, seed string) Verdict {
+	f.At = plain(f.At)
 	s.Total++
 	s.Failures++
-	s.Cause = c
-	s.Recent = append(s.Recent, Failed{At: at, Class: c})
-	s.trim(p, at)
-	began, wait := s.storm(p, at)
-	backoff := p.backoff(s.Failures, c, seed)
+	s.Cause = f.Class
+	s.Recent = append(s.Recent, f)
+	s.trim(p, f.At)
+	began, wait := s.storm(p, f.At)
+	backoff := p.backoff(s.Failures, f.Class, seed)
 	before := s.BreakerNow()
-	_ = s.move(Fail, input{p, at, seed}) // no row refuses a failure
-	s.Next = at.Add(max(backoff, wait))
+	_ = s.move(Fail, input{p, f.At, seed}) // no row refuses a failure
+	s.Next = f.At.Add(max(backoff, wait))
+	if f.Unread && s.BreakerNow() == Closed && s.full(p, f.At) {
+		s.Next = f.At.Add(max(backoff, wait, unreadWait))
+	}
 	if s.Breaker == Open && s.Until.After(s.Next) {
 		s.Next = s.Until
 	}
-	v := s.verdict(at)
+	v := s.verdict(p, f.At)
 	v.Backoff, v.Began, v.Opened = backoff, began, before != Open && s.Breaker == Open
-	v.Longer = v.Breaker == Open || wait > backoff || c.slow() && atLeastOne(p.ClassFactor) > 1
+	// PID 1's start limit counts all failures alike, and would give up where no class has enough.
+	v.Longer = v.Breaker == Open || wait > backoff || f.Class.slow() && atLeastOne(p.ClassFactor) > 1 || s.full(p, f.At)
 	return v
 }
 
-// Learnt takes note of what the newest failure really was, which its log may tell later than the failure itself. waits says that the next run
-// has not begun: then a class that waits longer puts it off, and the verdict is Longer.
-func (s *State) Learnt(p Policy, c Class, at time.Time, seed string, waits bool) Verdict {
-	longer := false
-	if n := len(s.Recent); n > 0 && !s.Recent[n-1].Unseen {
-		last := &s.Recent[n-1]
-		due := last.At.Add(p.backoff(s.Failures, c, seed))
-		if waits && c.slow() && !last.Class.slow() && s.BreakerNow() == Closed && due.After(s.Next) {
-			s.Next, longer = due, true
-		}
-		last.Class = c
+// Learnt records what the failure of a run was, which its log may show later than PID 1 the failure.
+// waits says that it is the newest and the next run has not begun: then a class that waits longer puts
+// it off. The breaker opens with what is learnt, if the class has enough now.
+func (s *State) Learnt(p Policy, run string, c Class, at time.Time, seed string, waits bool) Verdict {
+	at = plain(at)
+	i := s.find(run)
+	if i < 0 || i == len(s.Recent)-1 {
+		s.Cause = c
 	}
-	s.Cause = c
-	v := s.verdict(plain(at))
-	v.Longer = longer
-	return v
+	if i < 0 {
+		return s.verdict(p, at)
+	}
+	f, newest := &s.Recent[i], i == len(s.Recent)-1
+	was := *f
+	f.Class, f.Unread = c, false
+	before := s.BreakerNow()
+	if before == Open && newest && s.Tripped == was.Class {
+		s.Tripped = c
+	}
+	v := Verdict{Longer: false}
+	if before == Closed {
+		longer := s.putOff(p, was, c, seed, waits && newest)
+		if s.count(p, c, at) >= p.BreakerFailures && p.BreakerFailures > 0 && was.Unread {
+			s.Breaker, s.Tripped = Open, c
+			s.open(input{p, at, seed})
+		}
+		v = s.verdict(p, at)
+		v.Longer, v.Opened = longer || v.Breaker == Open, v.Breaker == Open
+		return v
+	}
+	return s.verdict(p, at)
+}
+
+// putOff sets the next start to what the class of the newest failure asks for, now that it is known.
+func (s *State) putOff(p Policy, was Failed, c Class, seed string, waits bool) (longer bool) {
+	if !waits {
+		return false
+	}
+	due := was.At.Add(p.backoff(s.Failures, c, seed))
+	waited := was.Unread && s.full(p, was.At) && s.Next.Equal(was.At.Add(max(unreadWait, p.backoff(s.Failures, was.Class, seed))))
+	if longer = c.slow() && !was.Class.slow() && (waited || due.After(s.Next)); longer || waited {
+		s.Next = due
+	}
+	return longer
+}
+
+// find is the index of a run's failure in Recent, or -1.
+func (s *State) find(run string) int {
+	for i := len(s.Recent) - 1; i >= 0; i-- {
+		if f := s.Recent[i]; !f.Unseen && f.Run == run {
+			return i
+		}
+	}
+	return -1
 }
 
 // Restarted takes note of n further runs that ended badly while no manager looked, as PID 1's counter tells. They count for the total,
@@ -67,7 +119,7 @@ func (s *State) Gave(p Policy, at time.Time, seed string) Verdict {
 	at = plain(at)
 	before := s.BreakerNow()
 	_ = s.move(GaveUp, input{p, at, seed}) // no row refuses it
-	v := s.verdict(at)
+	v := s.verdict(p, at)
 	v.Longer, v.Opened = true, before != Open
 	return v
 }
@@ -117,7 +169,7 @@ func (s *State) steadies() bool { return s.BreakerNow() != Closed || s.Storm }
 func (s *State) counts() bool { return s.Failures > 0 || len(s.Recent) > 0 }
 
 // verdict is the state as its caller carries it out.
-func (s *State) verdict(at time.Time) Verdict {
+func (s *State) verdict(p Policy, at time.Time) Verdict {
 	v := Verdict{Breaker: s.BreakerNow(), Next: s.Next, Storm: s.Storm, Cause: s.Cause, Failures: s.Failures, Total: s.Total}
 	if v.Next.IsZero() {
 		v.Next = at
@@ -126,8 +178,13 @@ func (s *State) verdict(at time.Time) Verdict {
 	if v.Breaker == Open {
 		v.Until = s.Until
 	}
-	if s.Storm {
-		v.Cause = s.mostly()
+	v.Counted = s.count(p, v.Cause, at)
+	switch {
+	case v.Breaker == Open && s.Tripped != "":
+		v.Cause = s.Tripped
+		v.Counted = s.count(p, v.Cause, at)
+	case s.Storm:
+		v.Cause, v.Counted = s.mostly(), len(s.stormy(p, at))
 	}
 	if s.Storm || v.Breaker == Open {
 		v.Advice = v.Cause.Advice()
@@ -141,10 +198,17 @@ func (s *State) trim(p Policy, at time.Time) {
 		window := max(p.BreakerWindow, p.StormWindow)
 		s.Recent = slices.DeleteFunc(s.Recent, func(f Failed) bool { return at.Sub(f.At) >= window })
 	}
+	// The newest count for a storm, and of each class as many as open the breaker.
 	most := max(p.BreakerFailures, p.StormRestarts+1, 1)
-	if over := len(s.Recent) - most; over > 0 {
-		s.Recent = slices.Clone(s.Recent[over:])
+	of, keep := make(map[Class]int), len(s.Recent)
+	for i, f := range slices.Backward(s.Recent) {
+		of[f.Class]++
+		if len(s.Recent)-i <= most || !f.Unseen && of[f.Class] <= p.BreakerFailures {
+			keep--
+			s.Recent[keep] = f
+		}
 	}
+	s.Recent = slices.Clone(s.Recent[keep:])
 	if len(s.Recent) == 0 {
 		s.Recent = nil // as JSON gives it back
 	}

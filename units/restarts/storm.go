@@ -10,12 +10,7 @@ func (s *State) storm(p Policy, at time.Time) (began bool, wait time.Duration) {
 		s.Storm = false
 		return false, 0
 	}
-	var in []Failed
-	for _, f := range s.Recent {
-		if !f.Unseen && at.Sub(f.At) < p.StormWindow {
-			in = append(in, f)
-		}
-	}
+	in := s.stormy(p, at)
 	switch {
 	case len(in) > p.StormRestarts:
 		began, s.Storm = !s.Storm, true
@@ -28,6 +23,16 @@ func (s *State) storm(p Policy, at time.Time) (began bool, wait time.Duration) {
 	// The next start is allowed when a place is free: when the last StormRestarts failures are not all in the window any more.
 	oldest := in[len(in)-p.StormRestarts]
 	return began, min(max(oldest.At.Add(p.StormWindow).Sub(at), 0), p.StormWindow)
+}
+
+// stormy are the failures in the window of storms that ends at a time.
+func (s *State) stormy(p Policy, at time.Time) (in []Failed) {
+	for _, f := range s.Recent {
+		if !f.Unseen && at.Sub(f.At) < p.StormWindow {
+			in = append(in, f)
+		}
+	}
+	return in
 }
 
 // mostly is the class of most failures that are remembered; of two with as many, that of the later failure.

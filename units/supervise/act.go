@@ -71,7 +71,7 @@ func (s *Supervisor) start(r *replica) {
 		r.wait.set(until, s.Clock.SinceBoot())
 		return
 	}
-	s.anew(r)
+	s.begins(r)
 	seq, try := r.job.begin(reconcile.Start), r.prep.try
 	unit, props, port := r.unit.name, r.prep.rendered.Properties(), r.unit.port
 	r.unit.endpoint = render.Endpoint(port)
@@ -175,15 +175,13 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 
 // takeFromPID1 ends a unit's wait for its restart: the manager starts it when its time has come.
 func (s *Supervisor) takeFromPID1(r *replica) {
-	r.past.Taken = r.unit.status.NRestarts + 1
-	s.mark(r)
 	s.putAway(r, reconcile.Hold)
 }
 
 func (s *Supervisor) stop(r *replica, why string) {
 	s.Log.Info("stopping the engine: "+why, s.about(r)...)
 	s.endRun(r)
-	r.past.Seen, r.past.Base, r.past.Due, r.past.Taken = 0, 0, false, 0
+	r.past.Runs.Stop()
 	s.mark(r)
 	s.putAway(r, reconcile.Stop)
 }
@@ -312,6 +310,7 @@ func (s *Supervisor) forget(r *replica) {
 	s.stopHealth(r)
 	r.run.endDrain()
 	s.Ports.Release(r.id)
+	r.carryOver()
 	s.unmark(r)
 	delete(r.entry.replicas, r.id)
 }

@@ -169,7 +169,7 @@ func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing strin
 		defer func() { r.last.report = later }()
 	}
 	f := r.whyEnded(time.Now())
-	s.failedRun(r, e.run, f)
+	s.learnt(r, e.run, f)
 	s.tellCrash(r, e, f)
 	if newest && r.last.crash != nil {
 		r.last.crash, r.view.logged = f, f.Error()

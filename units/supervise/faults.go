@@ -142,7 +142,7 @@ func (s *Supervisor) faulted(f gpus.Fault, now time.Time) {
 	switch r.unit.phase {
 	case reconcile.Backoff, reconcile.Broken:
 		r.last.crash = f.Failure
-		s.crashed(r, r.unit.status)
+		s.crashed(r, r.unit.status, "")
 		s.settle(r)
 	case reconcile.Active:
 		if !f.Fatal {

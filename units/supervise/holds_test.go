@@ -46,8 +46,8 @@ func (w *world) crash() {
 
 // restarted is PID 1's own restart, and a gate that passes.
 func (w *world) restarted() {
+	w.change(unitOf("a"), func(st *systemd.Status) { st.NRestarts++ }) // before the run, as PID 1 does
 	w.again(unitOf("a"))
-	w.change(unitOf("a"), func(st *systemd.Status) { st.NRestarts++ })
 	w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState = "active", "running" })
 	synctest.Wait()
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -113,8 +114,9 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	r.takeMask()
 	s.adoptEndpoint(r)
 	s.countRestarts(r, was)
+	ended := s.countRuns(r, st)
 	s.countRun(r, was, before)
-	s.explainEnd(r, st, before)
+	s.explainEnd(r, st, before, ended)
 	r.finishJob()
 	s.followHealth(r)
 }
@@ -158,7 +160,6 @@ func (s *Supervisor) followRun(r *replica, id string, before reconcile.Phase) {
 
 // countRun counts what PID 1 started or ended by itself.
 func (s *Supervisor) countRun(r *replica, was systemd.Status, before reconcile.Phase) {
-	s.seen(r, r.unit.status)
 	if other := r.unit.status.InvocationID != was.InvocationID && was.InvocationID != ""; other && has(r.unit.phase) && r.job.action != reconcile.Start {
 		s.beginRun(r) // PID 1's own restart, or an administrator's
 	}
@@ -172,16 +173,16 @@ func (s *Supervisor) countRun(r *replica, was systemd.Status, before reconcile.P
 }
 
 // explainEnd finds out why a run ended, if it did.
-func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.Phase) {
+func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.Phase, ended string) {
 	switch r.job.action {
 	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
 	case reconcile.Hold: // its failure is counted already; how it came about may be told only now
 		if r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken {
-			s.crashed(r, st)
+			s.crashed(r, st, ended)
 		}
 	default:
-		s.crashed(r, st)
+		s.crashed(r, st, ended)
 		if r.unit.phase == reconcile.Broken && before != reconcile.Broken {
 			s.gaveUp(r)
 		}
@@ -207,26 +208,35 @@ func (r *replica) finishJob() {
 	}
 }
 
-// crashed keeps why the last run ended badly, until the engine is ready again.
-func (s *Supervisor) crashed(r *replica, st systemd.Status) {
+// crashed keeps why the last run ended badly, until the engine is ready again, and has the run counted
+// whose end is new.
+func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 	if r.unit.phase == reconcile.Exited && !stoppedByForce(st) && !r.wait.on {
 		r.last.crash = nil // what went wrong before is not why it is stopped now
 	}
 	ended := r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken || stoppedByForce(st)
-	if !ended {
-		return
+	var f *registry.Failure
+	if ended {
+		f = Diagnose(st, r.pool())
 	}
-	f := Diagnose(st, r.pool())
 	switch {
+	case f == nil && counted == "":
+		return
 	case f == nil:
+		f = registry.Fail(registry.CodeEngineCrashed, "the engine ended", "Read journalctl -u '"+r.unit.name+"'.")
+		s.failedRun(r, counted, f, false)
 		return
 	case lacks(f):
 		r.noCrash()
 		f = s.lacking(r, f)
-		s.failedRun(r, st.InvocationID, f)
 	default:
 		f = s.reportCrash(r, st, f)
-		s.failedAtOnce(r, f)
+	}
+	switch {
+	case counted != "":
+		s.failedRun(r, counted, f, r.untold(f))
+	case lacks(f):
+		s.learnt(r, st.InvocationID, f)
 	}
 	r.last.crash = f
 }

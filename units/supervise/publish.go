@@ -78,9 +78,6 @@ func (s *Supervisor) assess(r *replica) {
 	}
 	from := r.view.state
 	r.view.state, r.view.reason, r.view.since = v.State, v.Reason, time.Now()
-	if v.State == registry.StateBackoff {
-		s.Observer.RestartScheduled(r.entry.last, "crash")
-	}
 	s.Log.Info(fmt.Sprintf("%s: %s", r.id, v.Reason), append(s.about(r), "from", string(from), "to", string(v.State), "ready", v.Ready)...)
 }
 
@@ -181,7 +178,7 @@ func (r *replica) snapshot() registry.Replica {
 		Unit: unit, Endpoint: r.unit.endpoint, PID: r.unit.status.MainPID, InvocationID: r.unit.status.InvocationID,
 		SpecHash: r.unit.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
 		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(),
-		RestartCount: r.restarts(), Backoff: r.waits(), LastError: r.view.lastErr,
+		RestartCount: r.restarts(), RestartsSinceStable: r.sinceSteady(), Backoff: r.waits(), LastError: r.view.lastErr,
 		Since: r.view.since, LastHeartbeat: r.view.heartbeat,
 	}
 	r.describe(&out)

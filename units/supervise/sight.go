@@ -12,8 +12,14 @@ func SightOf(st systemd.Status) restarts.Sight {
 }
 
 func countedPhase(st systemd.Status) restarts.Phase {
+	// A start gives the unit its next InvocationID and the result "success" before it leaves the state of
+	// the former run (seen on 257 and 262).
+	begins := st.Result == "success" && st.JobID != 0
 	switch st.SubState {
 	case "auto-restart-queued":
+		if begins {
+			return restarts.PhaseRuns
+		}
 		return restarts.PhaseQueued
 	case "auto-restart":
 		// Below systemd 254 a queued restart has no state of its own: its job shows.
@@ -26,6 +32,9 @@ func countedPhase(st systemd.Status) restarts.Phase {
 	}
 	switch st.ActiveState {
 	case "inactive":
+		if begins {
+			return restarts.PhaseRuns
+		}
 		return restarts.PhaseDown
 	case "failed", "maintenance":
 		if st.Result == startLimitHit {

@@ -40,6 +40,7 @@ func (l *promptLog) Read(_ context.Context, q systemd.JournalQuery, _ int) ([]sy
 
 // limited is a unit at PID 1's start limit.
 func limited(st *systemd.Status) {
+	st.NRestarts++ // of the restart that was refused
 	st.ActiveState, st.SubState, st.Result, st.MainPID = "failed", "failed", "start-limit-hit", 0
 	st.ExecMainCode, st.ExecMainStatus = cldKilled, 11
 }

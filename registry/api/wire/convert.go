@@ -28,7 +28,8 @@ func PoolOf(p *registry.Pool) Pool {
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
 		Live: p.Live, Ready: p.Ready, Draining: p.Draining, State: string(p.State), Wanted: p.Wanted,
 		LastError: text, Hint: hint, Details: endingOf(p.LastError), LastHeartbeatMS: moment(p.LastHeartbeat),
-		RestartCount: p.RestartCount, BackoffMS: p.Backoff.Milliseconds(), Breaker: optional(p.Breaker), NextRestartMS: moment(p.NextStart),
+		RestartCount: p.RestartCount, RestartsSinceStable: p.RestartsSinceStable,
+		BackoffMS: p.Backoff.Milliseconds(), Breaker: optional(p.Breaker), NextRestartMS: moment(p.NextStart),
 		Supports: Supports{Quantizations: []string{}, Features: []string{}},
 		Replicas: make([]Replica, 0, len(p.Replicas)),
 	}
@@ -56,7 +57,7 @@ func replicaOf(r *registry.Replica) Replica {
 		ID: r.ID, State: string(r.State), Reason: r.Reason, Live: r.Live, Ready: r.Ready, Unit: r.Unit,
 		Endpoint: optional(r.Endpoint), PID: optional(r.PID), InvocationID: optional(r.InvocationID),
 		SpecHash: optional(r.SpecHash), DeviceMask: list(r.DeviceMask), EngineVersion: optional(r.EngineVersion),
-		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
+		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount, RestartsSinceStable: r.RestartsSinceStable,
 		BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart), LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}

@@ -34,37 +34,38 @@ type Problem struct {
 
 // Pool is a pool's summary.
 type Pool struct {
-	ID              string    `json:"id"`
-	Engine          string    `json:"engine"`
-	EngineVersion   *string   `json:"engine_version"`
-	ModelID         *string   `json:"model_id"`
-	DeviceMask      []string  `json:"device_mask"`
-	Devices         []Device  `json:"devices"`
-	VRAMTotalBytes  *uint64   `json:"vram_total_bytes,omitempty"` // of all devices; absent: not known of each, or no GPU
-	VRAMFreeBytes   *uint64   `json:"vram_free_bytes,omitempty"`
-	SlotsTotal      int       `json:"slots_total"`
-	SlotsFree       int       `json:"slots_free"`
-	ActiveLeases    int       `json:"active_leases"`
-	Live            bool      `json:"live"`
-	Ready           bool      `json:"ready"`
-	Draining        bool      `json:"draining"`
-	State           string    `json:"state"`
-	Wanted          bool      `json:"wanted"`
-	LastError       *string   `json:"last_error"` // begins with its code
-	Hint            *string   `json:"hint"`
-	Details         *Ending   `json:"details"`
-	LastHeartbeatMS *int64    `json:"last_heartbeat_ms"`
-	RestartCount    int       `json:"restart_count"`
-	BackoffMS       int64     `json:"backoff_ms"`
-	Breaker         *string   `json:"breaker"`
-	NextRestartMS   *int64    `json:"next_restart_ms"`
-	PerfTokensPerS  *float64  `json:"perf_tokens_per_s"`
-	FirstTokenMS    *float64  `json:"first_token_ms"`
-	Supports        Supports  `json:"supports"`
-	Drain           *Drain    `json:"drain"`
-	Override        *Override `json:"override"`
-	Reload          *Reload   `json:"reload"`
-	Replicas        []Replica `json:"replicas"`
+	ID                  string    `json:"id"`
+	Engine              string    `json:"engine"`
+	EngineVersion       *string   `json:"engine_version"`
+	ModelID             *string   `json:"model_id"`
+	DeviceMask          []string  `json:"device_mask"`
+	Devices             []Device  `json:"devices"`
+	VRAMTotalBytes      *uint64   `json:"vram_total_bytes,omitempty"` // of all devices; absent: not known of each, or no GPU
+	VRAMFreeBytes       *uint64   `json:"vram_free_bytes,omitempty"`
+	SlotsTotal          int       `json:"slots_total"`
+	SlotsFree           int       `json:"slots_free"`
+	ActiveLeases        int       `json:"active_leases"`
+	Live                bool      `json:"live"`
+	Ready               bool      `json:"ready"`
+	Draining            bool      `json:"draining"`
+	State               string    `json:"state"`
+	Wanted              bool      `json:"wanted"`
+	LastError           *string   `json:"last_error"` // begins with its code
+	Hint                *string   `json:"hint"`
+	Details             *Ending   `json:"details"`
+	LastHeartbeatMS     *int64    `json:"last_heartbeat_ms"`
+	RestartCount        int       `json:"restart_count"`
+	RestartsSinceStable int       `json:"restarts_since_stable"`
+	BackoffMS           int64     `json:"backoff_ms"`
+	Breaker             *string   `json:"breaker"`
+	NextRestartMS       *int64    `json:"next_restart_ms"`
+	PerfTokensPerS      *float64  `json:"perf_tokens_per_s"`
+	FirstTokenMS        *float64  `json:"first_token_ms"`
+	Supports            Supports  `json:"supports"`
+	Drain               *Drain    `json:"drain"`
+	Override            *Override `json:"override"`
+	Reload              *Reload   `json:"reload"`
+	Replicas            []Replica `json:"replicas"`
 }
 
 // Device is a GPU or MIG partition as a pool sees it. What is not known of it is absent.
@@ -86,30 +87,31 @@ type Supports struct {
 
 // Replica is one engine process.
 type Replica struct {
-	ID              string   `json:"id"`
-	State           string   `json:"state"`
-	Reason          string   `json:"reason"`
-	Live            bool     `json:"live"`
-	Ready           bool     `json:"ready"`
-	Unit            string   `json:"unit"`
-	Endpoint        *string  `json:"endpoint"`
-	PID             *int     `json:"pid"`
-	InvocationID    *string  `json:"invocation_id"`
-	SpecHash        *string  `json:"spec_hash"`
-	DeviceMask      []string `json:"device_mask"`
-	EngineVersion   *string  `json:"engine_version"`
-	SlotsTotal      int      `json:"slots_total"`
-	SlotsFree       int      `json:"slots_free"`
-	ActiveLeases    int      `json:"active_leases"`
-	RestartCount    int      `json:"restart_count"`
-	BackoffMS       int64    `json:"backoff_ms"`
-	Breaker         *string  `json:"breaker"`
-	NextRestartMS   *int64   `json:"next_restart_ms"`
-	LastError       *string  `json:"last_error"`
-	Hint            *string  `json:"hint"`
-	Details         *Ending  `json:"details"`
-	SinceMS         *int64   `json:"since_ms"`
-	LastHeartbeatMS *int64   `json:"last_heartbeat_ms"`
+	ID                  string   `json:"id"`
+	State               string   `json:"state"`
+	Reason              string   `json:"reason"`
+	Live                bool     `json:"live"`
+	Ready               bool     `json:"ready"`
+	Unit                string   `json:"unit"`
+	Endpoint            *string  `json:"endpoint"`
+	PID                 *int     `json:"pid"`
+	InvocationID        *string  `json:"invocation_id"`
+	SpecHash            *string  `json:"spec_hash"`
+	DeviceMask          []string `json:"device_mask"`
+	EngineVersion       *string  `json:"engine_version"`
+	SlotsTotal          int      `json:"slots_total"`
+	SlotsFree           int      `json:"slots_free"`
+	ActiveLeases        int      `json:"active_leases"`
+	RestartCount        int      `json:"restart_count"`
+	RestartsSinceStable int      `json:"restarts_since_stable"`
+	BackoffMS           int64    `json:"backoff_ms"`
+	Breaker             *string  `json:"breaker"`
+	NextRestartMS       *int64   `json:"next_restart_ms"`
+	LastError           *string  `json:"last_error"`
+	Hint                *string  `json:"hint"`
+	Details             *Ending  `json:"details"`
+	SinceMS             *int64   `json:"since_ms"`
+	LastHeartbeatMS     *int64   `json:"last_heartbeat_ms"`
 }
 
 // Drain says that an operator drained the pool.

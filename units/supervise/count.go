@@ -1,0 +1,164 @@
+package supervise
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/restarts"
+)
+
+// countRuns has the failed runs counted that a status of the unit adds. It returns the run whose end
+// the status shows, "" for none.
+func (s *Supervisor) countRuns(r *replica, st systemd.Status) (ended string) {
+	if !r.wish.known || !st.Loaded() {
+		return "" // what counts is not known while the pool's file cannot be read
+	}
+	sight, byUs := SightOf(st), r.job.action == reconcile.Stop || r.job.action == reconcile.Hold || stoppedByForce(st)
+	if byUs && sight.Phase != restarts.PhaseQueued {
+		sight.Phase = restarts.PhaseRuns // the run is being stopped, however it ends
+	}
+	before := r.past.Runs
+	e := r.past.Runs.Observe(sight)
+	if byUs {
+		r.past.Runs.Stop()
+	}
+	r.past.State.Restarted(r.policy(), e.Unseen, s.Clock.SinceBoot())
+	if before.Differs(r.past.Runs) {
+		s.mark(r)
+	}
+	return e.Run
+}
+
+// failedRun counts a run that failed, and holds the next start back where PID 1 would make it too
+// early. unread says that its log may still show another cause.
+func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure, unread bool) {
+	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	failed := restarts.Failed{At: now, Class: restarts.ClassOf(f.Code), Run: run, Unread: unread}
+	v := r.past.State.FailedRun(r.policy(), failed, r.unit.name)
+	s.putOff(r, v, was, f, now)
+	if !unread {
+		s.scheduled(r, v, failed.Class)
+	}
+}
+
+// learnt completes the failure of a run that was counted before its log was read.
+func (s *Supervisor) learnt(r *replica, run string, f *registry.Failure) {
+	if run == "" || !r.wish.known {
+		return
+	}
+	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	class, unread := restarts.ClassOf(f.Code), r.past.State.Unread(run)
+	waits := r.past.Runs.Run == run && r.past.Runs.Waits() && r.job.action != reconcile.Start
+	v := r.past.State.Learnt(r.policy(), run, class, now, r.unit.name, waits)
+	switch {
+	case v.Opened:
+		s.putOff(r, v, was, f, now)
+	case v.Breaker == restarts.Open && r.wait.err != nil:
+		r.wait.err = openErr(v, f, r.id.Pool)
+	case v.Longer || unread && waits && r.wait.on:
+		early := r.wait.early || v.Longer
+		r.wait.set(v.Next, now)
+		r.wait.early = r.wait.on && early
+		if v.Longer {
+			s.Log.Info(fmt.Sprintf("%s: the next start is put off, it is due in %s", r.id, rounded(v.Delay)), s.aboutStart(r, v, f)...)
+		}
+	}
+	if unread {
+		s.scheduled(r, v, class)
+	}
+	s.mark(r)
+}
+
+// scheduled counts a restart that will be made, by the class of the failure before it.
+func (s *Supervisor) scheduled(r *replica, v restarts.Verdict, c restarts.Class) {
+	if v.Breaker != restarts.Open {
+		s.Observer.RestartScheduled(r.entry.last, string(c))
+	}
+}
+
+// aboutStart is what the log says of the next start.
+func (s *Supervisor) aboutStart(r *replica, v restarts.Verdict, f *registry.Failure) []any {
+	return append(withValues(s.about(r), "last_error", f.Error()), "backoff_ms", v.Delay.Milliseconds(), "restart_count", r.restarts(),
+		"next_restart_ms", time.Now().Add(v.Delay).UnixMilli(), "class", string(v.Cause))
+}
+
+// putOff has the next start wait as a verdict says, and reports a breaker that opened and a storm
+// that began.
+func (s *Supervisor) putOff(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure, now time.Time) {
+	r.wait.set(v.Next, now)
+	r.wait.early = v.Longer || tooEarly(v.Backoff, r.backoff())
+	r.wait.err = nil
+	if v.Breaker == restarts.Open {
+		r.wait.err = openErr(v, f, r.id.Pool)
+	}
+	if r.runs() { // PID 1 was faster than the log
+		r.wait.end()
+	}
+	attrs := append(s.aboutStart(r, v, f), "breaker", string(v.Breaker))
+	s.Log.Info(fmt.Sprintf("%s: the next start is due in %s", r.id, rounded(v.Delay)), attrs...)
+	if v.Began {
+		s.storm(r, v, f)
+	}
+	s.breakerMoved(r, was)
+	s.mark(r)
+}
+
+// storm reports that an engine restarts too often.
+func (s *Supervisor) storm(r *replica, v restarts.Verdict, f *registry.Failure) {
+	window := r.policy().StormWindow
+	cause := fmt.Sprintf("%s within %s, mostly by %s; restarts are held back. %s", count(v.Counted, "failure"), window, v.Cause, v.Advice)
+	s.Log.Error(fmt.Sprintf("%s: %s", r.id, cause), append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted)...)
+	s.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
+	s.Observer.Storm(r.entry.last, string(v.Cause))
+}
+
+// breakerMoved reports that the breaker is in another state.
+func (s *Supervisor) breakerMoved(r *replica, was restarts.Breaker) {
+	is := r.past.State.BreakerNow()
+	if is == was {
+		return
+	}
+	cause := fmt.Sprintf("the breaker is %s, it was %s", is, was)
+	attrs := []any{"old_state", string(was), "new_state", string(is), "failures", r.past.State.Failures}
+	if by := r.past.State.By(); by != "" {
+		attrs = append(attrs, "class", string(by))
+	}
+	s.Log.Log(s.ctx, levelOf(is), fmt.Sprintf("%s: %s", r.id, cause), append(s.about(r), attrs...)...)
+	s.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: r.wait.err})
+	s.Observer.Breaker(r.entry.last, string(is))
+}
+
+// levelOf is the level at which a breaker's new state is logged.
+func levelOf(b restarts.Breaker) slog.Level {
+	if b == restarts.Open {
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+// begins records that the engine gets a new unit, whose counter begins at 0.
+func (s *Supervisor) begins(r *replica) {
+	r.past.Runs.Begin()
+	s.mark(r)
+}
+
+// restarts is how often the engine was started again after a run that failed, by PID 1 or the manager.
+// It never decreases.
+func (r *replica) restarts() int { return r.past.Carried + r.past.Runs.Before }
+
+// sinceSteady is how many of these came after the last run that was long enough, or an operator's reset.
+func (r *replica) sinceSteady() int { return r.restarts() - r.past.Steady }
+
+// carryOver gives the restarts of a replica that leaves to the side that stays.
+func (r *replica) carryOver() {
+	for _, other := range r.entry.replicas {
+		if other != r && other.id.Index == r.id.Index {
+			other.past.Carried += r.restarts()
+			other.past.Steady += r.restarts()
+		}
+	}
+}
