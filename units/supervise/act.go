@@ -132,7 +132,7 @@ func (s *Supervisor) isShort(r *replica, seq, try int, f *registry.Failure) {
 func (s *Supervisor) isEnough(r *replica, seq int) {
 	if r.job.seq == seq && r.job.short != nil {
 		r.job.short = nil
-		s.publish(r.entry)
+		s.show(r.entry)
 	}
 }
 

@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
-	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 // Desired is what the configuration asks for.
@@ -146,59 +144,4 @@ func (s *Supervisor) unwant(e *entry) {
 		r.takeWish()
 		r.prep.giveUp()
 	}
-}
-
-// decideAll decides for every replica, and drops the pools of which nothing is left.
-func (s *Supervisor) decideAll() {
-	for _, e := range s.entries {
-		for _, r := range e.replicas {
-			s.decide(r)
-		}
-		if e.over() {
-			s.drop(e)
-			continue
-		}
-		s.parkedUp(e)
-		s.publish(e)
-		s.follow(e)
-	}
-}
-
-// decide asks for the next action and carries it out. Nothing is decided before PID 1's units are known,
-// or else a unit that runs might be started a second time.
-func (s *Supervisor) decide(r *replica) {
-	for s.connected && s.applied {
-		s.judgeDrain(r, time.Now())
-		s.hurry(r)
-		if s.rolls(r) {
-			return
-		}
-		d := reconcile.Plan(r.facts(), time.Now())
-		s.wakeAt(d.At)
-		if d.Action == reconcile.None {
-			return
-		}
-		if state := reconcile.Assess(r.facts()).State; !reconcile.May(d.Action, state) {
-			s.Log.Error("an action was refused: it is not legal in the replica's state; please report this defect", append(s.about(r), "action", string(d.Action), "rule", d.Rule)...)
-			return
-		}
-		s.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule", d.Rule, "human", d.Reason)
-		s.act(r, d)
-		if r.job.action != reconcile.None || d.Action == reconcile.Forget {
-			return
-		}
-	}
-}
-
-// settle decides for one replica after its facts changed, and publishes its pool.
-func (s *Supervisor) settle(r *replica) {
-	s.decide(r)
-	if r.entry.over() {
-		s.drop(r.entry)
-		return
-	}
-	s.parkedUp(r.entry)
-	s.publish(r.entry)
-	s.noteCurrent(r.entry)
-	s.follow(r.entry)
 }

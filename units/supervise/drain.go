@@ -45,7 +45,7 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 		d.until = now.Add(s.Clock.Left(r.entry.intent.ReloadUntil))
 	}
 	r.run.drain, r.last.cut = d, nil
-	s.wakeAt(d.until)
+	s.wakeAt(r.entry, d.until)
 	s.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", d.until.Sub(now).Milliseconds())...)
 	adapter, ok := r.adapter()
 	endpoint := r.unit.endpoint
@@ -108,10 +108,10 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 	case held == 0 && d.busy == 0:
 		s.drained(r, d, r.noted())
 	case now.Before(d.until):
-		s.wakeAt(d.until)
+		s.wakeAt(r.entry, d.until)
 		return false
 	case held == 0 && d.busy < 0 && now.Before(d.began.Add(askTimeout+drainPoll)):
-		s.wakeAt(d.began.Add(askTimeout + drainPoll))
+		s.wakeAt(r.entry, d.began.Add(askTimeout+drainPoll))
 		return false // it may well be idle: its first answer is on its way
 	case r.wish.role == reconcile.Yield:
 		first := !d.overdue
@@ -211,7 +211,7 @@ func (s *Supervisor) leasesOf(r *replica) int {
 func (s *Supervisor) nearer(r *replica, until time.Time) {
 	if d := r.run.drain; d != nil && until.Before(d.until) {
 		d.until = until
-		s.wakeAt(until)
+		s.wakeAt(r.entry, until)
 	}
 }
 

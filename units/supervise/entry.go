@@ -29,6 +29,7 @@ type entry struct {
 	drainUntil time.Time   // the deadline of intent.Drain
 	cutting    bool        // what that deadline cuts is being written down
 	saving     bool        // an intent is being written down
+	due        due         // when to decide on it again
 	saveAfter  time.Time   // not to be tried again before, since the last write failed
 	orders     []func()    // wait for that
 	fit        fitOf

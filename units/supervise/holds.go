@@ -191,9 +191,15 @@ func (s *Supervisor) endRun(r *replica) {
 	s.mark(r)
 }
 
-// proven notes how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
-func (s *Supervisor) proven(r *replica) {
-	if r.run.readySince.IsZero() || !r.wish.known {
+// stable takes note of how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
+func (s *Supervisor) stable(r *replica, ready bool) {
+	switch {
+	case !ready:
+		r.run.readySince = time.Time{}
+	case r.run.readySince.IsZero():
+		r.run.readySince = s.Clock.SinceBoot()
+	}
+	if !ready || !r.wish.known {
 		return
 	}
 	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
@@ -207,7 +213,7 @@ func (s *Supervisor) proven(r *replica) {
 		s.mark(r)
 	}
 	if next := r.past.State.NextStable(r.policy(), r.run.readySince); !next.IsZero() {
-		s.wakeAt(time.Now().Add(next.Sub(now)))
+		s.wakeAt(r.entry, time.Now().Add(next.Sub(now)))
 	}
 }
 

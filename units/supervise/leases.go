@@ -18,9 +18,9 @@ type Leases interface {
 	Cut(pool, replica, why string)
 }
 
-// tellLeases tells what may be held of a pool now. Nothing is told before the units are known: every lease of a former manager would
+// lease says what may be held of a pool now. Nothing is said before the units are known: every lease of a former manager would
 // seem to be of a process that is gone.
-func (s *Supervisor) tellLeases(e *entry) {
+func (s *Supervisor) lease(e *entry) {
 	if s.Leases == nil || !s.everSynced {
 		return
 	}

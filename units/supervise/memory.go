@@ -70,7 +70,7 @@ func (s *Supervisor) leave(r *replica, now time.Time) {
 	for _, other := range s.masked() {
 		if other != r && other.job.short != nil && other.job.short.Code == registry.CodeGPUUnavailable {
 			other.job.startAt = now
-			s.wakeAt(now)
+			s.wakeAt(other.entry, now)
 		}
 	}
 }

@@ -101,7 +101,7 @@ func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(erro
 		for _, r := range e.sorted() {
 			s.decide(r)
 		}
-		s.publish(e)
+		s.show(e)
 	}
 	if e.over() && s.entries[e.id] == e {
 		s.drop(e)
@@ -114,6 +114,7 @@ func (e *entry) over() bool { return len(e.replicas) == 0 && !e.wanted && !e.sav
 // drop forgets a pool of which nothing is left, and what was asked of it.
 func (s *Supervisor) drop(e *entry) {
 	delete(s.entries, e.id)
+	s.due.drop(e)
 	delete(s.Intents, e.id)
 	if s.Leases != nil {
 		s.Leases.Forget(e.id)
@@ -141,6 +142,6 @@ func (s *Supervisor) inForce(e *entry, next keep.Intent) {
 		r.yieldAgain()
 		s.decide(r)
 	}
-	s.publish(e)
+	s.show(e)
 	s.follow(e)
 }

@@ -105,9 +105,9 @@ func (s *Supervisor) parkAgain(e *entry) {
 // parked reports whether an operator drained the pool.
 func (e *entry) parked() bool { return e.intent.Drain != nil }
 
-// parkedUp sees to a pool whose drain has come to its end: it resumes one that was only to be restarted. Before PID 1's units are known, nothing
+// finishDrain sees to a pool whose drain has come to its end: it resumes one that was only to be restarted. Before PID 1's units are known, nothing
 // of any pool seems to run.
-func (s *Supervisor) parkedUp(e *entry) {
+func (s *Supervisor) finishDrain(e *entry) {
 	if !e.parked() || e.saving || !s.connected || time.Now().Before(e.saveAfter) {
 		return
 	}
@@ -122,7 +122,7 @@ func (s *Supervisor) parkedUp(e *entry) {
 		s.save(e, next, func(err error) {
 			if err != nil {
 				e.saveAfter = time.Now().Add(saveAgain)
-				s.wakeAt(e.saveAfter)
+				s.wakeAt(e, e.saveAfter)
 			}
 		})
 	}

@@ -15,9 +15,6 @@ import (
 
 // publish writes a pool's status to the registry: the one place where ready is set.
 func (s *Supervisor) publish(e *entry) {
-	for _, r := range e.replicas {
-		s.assess(r)
-	}
 	p := registry.Pool{ID: e.id, Wanted: e.wanted, LastError: e.invalid, Draining: e.parked() && e.exists()}
 	named := false // by what serves
 	for _, r := range e.sorted() {
@@ -36,7 +33,6 @@ func (s *Supervisor) publish(e *entry) {
 	p = registry.Aggregate(p)
 	s.dirty = s.dirty || p.State != e.last.State
 	e.last = p
-	s.tellLeases(e)
 	s.Registry.Put(p)
 }
 
@@ -57,28 +53,22 @@ func (e *entry) sorted() []*replica {
 	})
 }
 
-// assess derives the replica's state and logs what changed, each change with its reason.
-func (s *Supervisor) assess(r *replica) {
+// assess derives the replica's state, and logs what changed with its reason. It reports whether the replica is ready.
+func (s *Supervisor) assess(r *replica) (ready bool) {
 	v := reconcile.Assess(r.facts())
 	if v.Failure != nil {
 		r.view.lastErr = v.Failure
 	} else if v.Ready {
 		r.view.lastErr = nil
 	}
-	switch {
-	case !v.Ready:
-		r.run.readySince = time.Time{}
-	case r.run.readySince.IsZero():
-		r.run.readySince = s.Clock.SinceBoot()
-	}
-	s.proven(r)
 	s.logFailure(r, v.Failure)
 	if v.State == r.view.state {
-		return
+		return v.Ready
 	}
 	from := r.view.state
 	r.view.state, r.view.reason, r.view.since = v.State, v.Reason, time.Now()
 	s.Log.Info(fmt.Sprintf("%s: %s", r.id, v.Reason), append(s.about(r), "from", string(from), "to", string(v.State), "ready", v.Ready)...)
+	return v.Ready
 }
 
 // logFailure logs each new failure once, with its remedy.

@@ -40,7 +40,7 @@ func (s *Supervisor) follow(e *entry) {
 	s.save(e, next, func(err error) {
 		if err != nil {
 			e.saveAfter = time.Now().Add(saveAgain)
-			s.wakeAt(e.saveAfter)
+			s.wakeAt(e, e.saveAfter)
 			return
 		}
 		if step.Done {
@@ -218,7 +218,7 @@ func (s *Supervisor) rolls(r *replica) bool {
 	}, func(err error) {
 		if err != nil {
 			e.saveAfter = time.Now().Add(saveAgain)
-			s.wakeAt(e.saveAfter)
+			s.wakeAt(e, e.saveAfter)
 		}
 	})
 	return true

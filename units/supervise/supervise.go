@@ -148,7 +148,7 @@ type Supervisor struct {
 	everSynced   bool // they were known at least once
 	adopting     map[*replica]bool
 	adopted      chan struct{} // closed when adoption is complete
-	wake         time.Time     // the earliest time to decide again
+	due          dueTimes      // pools that wait for a time
 	status       string
 	dirty        bool // the status line may have changed
 
@@ -227,8 +227,7 @@ func (s *Supervisor) loop(ctx context.Context) {
 			s.drainEvents()
 			s.arm(timer)
 		case <-timer.C:
-			s.wake = time.Time{}
-			s.decideAll()
+			s.decideDue(time.Now())
 			s.arm(timer)
 		case <-beat.C:
 			s.Beat()
@@ -282,17 +281,12 @@ func (s *Supervisor) guard(f func() error) (err error) {
 	return f()
 }
 
-// arm sets the loop's only timer to the earliest wish.
+// arm sets the loop's only timer to the earliest time that a pool waits for.
 func (s *Supervisor) arm(t *time.Timer) {
-	if s.wake.IsZero() {
+	first := s.due.first()
+	if first.IsZero() {
 		t.Reset(time.Hour)
 		return
 	}
-	t.Reset(max(time.Until(s.wake), time.Millisecond))
-}
-
-func (s *Supervisor) wakeAt(at time.Time) {
-	if !at.IsZero() && (s.wake.IsZero() || at.Before(s.wake)) {
-		s.wake = at
-	}
+	t.Reset(max(time.Until(first), time.Millisecond))
 }
