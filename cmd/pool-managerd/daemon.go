@@ -93,7 +93,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	// Leases end with the server: what was answered last is on disk.
 	leaseCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLeases()
-	all.Go(func() { _ = d.leases.book.Run(leaseCtx, d.leases.tell) })
+	all.Go(func() { _ = d.leases.book.Run(leaseCtx, d.leases.report) })
 	// So do hand-off files: what was answered last stands in them.
 	handoffCtx, stopHandoff := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHandoff()

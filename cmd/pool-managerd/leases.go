@@ -10,7 +10,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// leases ties the book to those who must hear of it: the registry, which shows what is free, and the log.
+// leases ties the book to those who must hear of it: the registry, which shows what is free, and
+// the log.
 type leases struct {
 	book     *lease.Book
 	registry *registry.Registry
@@ -26,17 +27,17 @@ func bootTime() lease.Moment {
 
 // SetPool implements supervise.Leases.
 func (l leases) SetPool(id string, p lease.Pool, why func(replica string) string) {
-	l.tell(l.book.SetPool(id, p, why))
+	l.report(l.book.SetPool(id, p, why))
 }
 
 // Forget implements supervise.Leases.
-func (l leases) Forget(id string) { l.tell(l.book.Forget(id)) }
+func (l leases) Forget(id string) { l.report(l.book.Forget(id)) }
 
 // Active implements supervise.Leases.
 func (l leases) Active(pool, replica string) int { return l.book.Active(pool, replica) }
 
 // Cut implements supervise.Leases.
-func (l leases) Cut(pool, replica, why string) { l.tell(l.book.Cut(pool, replica, why)) }
+func (l leases) Cut(pool, replica, why string) { l.report(l.book.Cut(pool, replica, why)) }
 
 // holder is who held a lease, for people.
 func holder(name string) string {
@@ -46,12 +47,13 @@ func holder(name string) string {
 	return name
 }
 
-// tell logs leases that ended before they were released, and has the slots counted again.
-func (l leases) tell(ended []lease.Ended) {
+// report logs leases that ended before they were released, and has the slots counted again.
+func (l leases) report(ended []lease.Ended) {
 	seen := make(map[string]bool)
 	for _, e := range ended {
 		seen[e.Pool] = true
-		l.registry.Note(registry.Event{Kind: registry.KindLease, PoolID: e.Pool, ReplicaID: e.Replica, Cause: fmt.Sprintf("lease %s of %s ended: %s", e.ID, holder(e.Holder), e.Why)})
+		l.registry.Note(registry.Event{Kind: registry.KindLease, PoolID: e.Pool, ReplicaID: e.Replica,
+			Cause: fmt.Sprintf("lease %s of %s ended: %s", e.ID, holder(e.Holder), e.Why)})
 		l.log.Info(fmt.Sprintf("a lease of %s/%s ended: %s", e.Pool, e.Replica, e.Why),
 			"pool_id", e.Pool, "replica_id", e.Replica, "lease_id", e.ID, "holder", e.Holder, "reason", e.Why)
 	}

@@ -22,7 +22,7 @@ func TestLeasesAreShown(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = d.leases.book.Run(t.Context(), d.leases.tell) // its error is the context's
+		_ = d.leases.book.Run(t.Context(), d.leases.report) // its error is the context's
 	}()
 	t.Cleanup(func() { <-ended; _ = d.leaseFile.Close() })
 	d.registry.Put(registry.Pool{ID: "a", State: registry.StateReady, Ready: true, Replicas: []registry.Replica{
@@ -53,7 +53,8 @@ func TestLeasesAreShown(t *testing.T) {
 	}
 }
 
-// TestBootTime: leases are counted on the clock of /proc/uptime (proc_uptime(5)), which no one sets.
+// TestBootTime: leases are counted on the clock of /proc/uptime (proc_uptime(5)), which no one
+// sets.
 func TestBootTime(t *testing.T) {
 	uptime := func() time.Duration {
 		text, err := os.ReadFile("/proc/uptime")

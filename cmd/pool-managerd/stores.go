@@ -15,7 +15,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/provision"
 )
 
-// replacedFile is a state file that was damaged, shown as a problem for as long as the former one is kept.
+// replacedFile is a state file that was damaged, shown as a problem while the former one is kept.
 type replacedFile struct {
 	aside   string
 	problem registry.Problem
@@ -43,7 +43,8 @@ func (d *daemon) reporter(lost, unsaved string) func(boltfile.Report) {
 			d.replaced(r.Path, r.Aside, r.Damage, fmt.Sprintf("%s; %d entries were kept", lost, r.Kept))
 		}
 		if r.Refused != nil {
-			d.log.Error(fmt.Sprintf("%s cannot be written: %s", r.Path, unsaved), "err", errors.Join(r.Damage, r.Refused))
+			d.log.Error(fmt.Sprintf("%s cannot be written: %s", r.Path, unsaved),
+				"err", errors.Join(r.Damage, r.Refused))
 		}
 	}
 }
@@ -56,9 +57,10 @@ func (d *daemon) openIntents() (err error) {
 	}
 	const lost = "requests of operators that could not be read are no longer in force: " +
 		"drained pools start, models are those of the pool files"
-	d.keep = keep.Open(filepath.Join(d.o.stateDir, "intents.db"), d.reporter(lost, "requests of operators cannot be saved"))
+	report := d.reporter(lost, "requests of operators cannot be saved")
+	d.keep = keep.Open(filepath.Join(d.o.stateDir, "intents.db"), report)
 	if !d.keep.Readable() {
-		d.log.Error("requests of operators from before cannot be read: drained pools start, models are those of the pool files")
+		d.log.Error("requests of operators cannot be read: drained pools start, models are those of the pool files")
 	}
 	d.marks, d.marked = keep.OpenMarks(filepath.Join(d.o.runtimeDir, "restarts"), d.log)
 	if d.intents, err = d.keep.Intents(); err != nil {
@@ -78,7 +80,8 @@ func (d *daemon) openLeases() error {
 		d.log.Info("leases of an older version were taken over", "file", path, "leases", r.Kept)
 	}
 	if r.Torn > 0 {
-		d.log.Warn("an incomplete write at the end of the leases was cut off; no caller had its answer", "file", path, "bytes", r.Torn)
+		d.log.Warn("an incomplete write at the end of the leases was cut off; no caller had its answer",
+			"file", path, "bytes", r.Torn)
 	}
 	if r.Refused != nil {
 		d.log.Error(path+" cannot be written: no leases are given", "err", r.Refused)
@@ -98,12 +101,15 @@ func formerLeases(path string) (map[string][]byte, error) { return boltfile.Valu
 // replaced reports a state file that was damaged: in the log now, and among the problems of the
 // configuration until its remains are removed.
 func (d *daemon) replaced(path, aside string, damage error, consequence string) {
-	hint := fmt.Sprintf("Check the disk; the damaged file is %s. Remove it and run systemctl reload pool-managerd to clear this message.", aside)
-	d.log.Error(fmt.Sprintf("%s was damaged and replaced: %s", path, consequence), "err", damage, "moved_to", aside, "hint", hint)
+	hint := fmt.Sprintf("Check the disk; the damaged file is %s. "+
+		"Remove it and run systemctl reload pool-managerd to clear this message.", aside)
+	d.log.Error(fmt.Sprintf("%s was damaged and replaced: %s", path, consequence),
+		"err", damage, "moved_to", aside, "hint", hint)
+	text := fmt.Sprintf("%s was damaged (%v) and replaced: %s", filepath.Base(path), damage, consequence)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.replacedFiles = append(d.replacedFiles, replacedFile{aside, registry.Problem{
-		File: path, Text: fmt.Sprintf("%s was damaged (%v) and replaced: %s", filepath.Base(path), damage, consequence), Hint: hint}})
+	d.replacedFiles = append(d.replacedFiles,
+		replacedFile{aside, registry.Problem{File: path, Text: text, Hint: hint}})
 }
 
 // stateProblems are the damaged state files that are still there.

@@ -68,7 +68,8 @@ func TestDamagedStateFiles(t *testing.T) {
 				if err != nil || len(aside) != 1 {
 					t.Fatalf("moved aside: %v, %v", aside, err)
 				}
-				if n := strings.Count(logged.String(), `"level":"ERROR"`); n != 1 || !strings.Contains(logged.String(), aside[0]) {
+				if n := strings.Count(logged.String(), `"level":"ERROR"`); n != 1 ||
+					!strings.Contains(logged.String(), aside[0]) {
 					t.Errorf("%d errors: %s", n, logged)
 				}
 				problems := d.load().HostProblems
@@ -109,7 +110,8 @@ func TestFormerLeases(t *testing.T) {
 		d, logged := stored(t, t.TempDir(), dir)
 		d.leases.SetPool("a", lease.Pool{Seats: []lease.Seat{{Replica: "r0", Run: "run1", Slots: 2, Open: true}}}, nil)
 		list := d.leases.book.Leases("a")
-		if len(list) != 1 || list[0].ID != "l-1" || list[0].Holder != "me" || list[0].Expires < lease.Moment(time.Hour) {
+		if len(list) != 1 || list[0].ID != "l-1" || list[0].Holder != "me" ||
+			list[0].Expires < lease.Moment(time.Hour) {
 			t.Errorf("leases: %+v", list)
 		}
 		if strings.Contains(logged.String(), `"level":"ERROR"`) {

@@ -136,7 +136,8 @@ func TestAcquire(t *testing.T) {
 	})
 	scenario(t, "r10_comes_after_r2", func(t *testing.T, s *shelf) {
 		d := open(t, s)
-		d.set(Pool{Seats: []Seat{{Replica: "r10", Run: "x", Slots: 1, Open: true}, {Replica: "r2", Run: "y", Slots: 1, Open: true}}})
+		d.set(Pool{Seats: []Seat{{Replica: "r10", Run: "x", Slots: 1, Open: true},
+			{Replica: "r2", Run: "y", Slots: 1, Open: true}}})
 		if l := d.must(""); l.Replica != "r2" {
 			t.Errorf("replica %s", l.Replica)
 		}
@@ -205,7 +206,7 @@ func TestAcquire(t *testing.T) {
 			t.Errorf("err = %v", err)
 		}
 		if n := d.Active("a", "r0"); n != 0 {
-			t.Errorf("%d slots are held by nobody", n)
+			t.Errorf("%d slots are held without a lease", n)
 		}
 	})
 }
@@ -222,7 +223,7 @@ func TestRestart(t *testing.T) {
 			t.Fatal("forgotten")
 		}
 		p := two(1, 1)
-		p.Seats[1].Run = "restarted while nobody looked"
+		p.Seats[1].Run = "restarted while no manager ran"
 		if ended := d.set(p); len(ended) != 1 || ended[0].ID != dead.ID {
 			t.Errorf("ended %v", ended)
 		}
@@ -304,11 +305,13 @@ func TestThousandCallers(t *testing.T) {
 	}
 	wg.Wait()
 	if len(got) != 2*slots || d.Active("a", "r0") != slots || d.Active("a", "r1") != slots {
-		t.Errorf("%d leases, %d and %d held, want %d of each", len(got), d.Active("a", "r0"), d.Active("a", "r1"), slots)
+		t.Errorf("%d leases, %d and %d held, want %d of each", len(got), d.Active("a", "r0"), d.Active("a", "r1"),
+			slots)
 	}
 }
 
-// FuzzBook holds that whatever is done in whatever order, no replica has more leases than slots, and the store has what the book has.
+// FuzzBook holds that whatever is done in whatever order, no replica has more leases than slots,
+// and the store has what the book has.
 func FuzzBook(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 2, 3, 4, 5})
 	f.Fuzz(func(t *testing.T, ops []byte) {
@@ -353,7 +356,8 @@ func FuzzBook(f *testing.F) {
 					}
 				}
 				if n := len(d.Leases("a")); n != s.size() || n != d.Active("a", "r0")+d.Active("a", "r1") {
-					t.Fatalf("%d leases, %d stored, %d and %d counted", n, s.size(), d.Active("a", "r0"), d.Active("a", "r1"))
+					t.Fatalf("%d leases, %d stored, %d and %d counted", n, s.size(), d.Active("a", "r0"),
+						d.Active("a", "r1"))
 				}
 			}
 		})

@@ -51,7 +51,7 @@ func TestEnd(t *testing.T) {
 			t.Error("the slot is still held")
 		}
 		if _, err := d.Renew(t.Context(), "a", l.ID, 0); !errors.Is(err, ErrUnknown) {
-			t.Errorf("renewal of what was given back: %v", err)
+			t.Errorf("renewal after the release: %v", err)
 		}
 	})
 	scenario(t, "another_pools_lease_is_not_ours", func(t *testing.T, s *shelf) {
@@ -72,7 +72,8 @@ func TestEnd(t *testing.T) {
 			t.Errorf("ended %v", ended)
 		}
 		var lost *LostError
-		if _, err := d.Renew(t.Context(), "a", dead.ID, 0); !errors.As(err, &lost) || lost.Why != "the engine of r0 has ended" {
+		if _, err := d.Renew(t.Context(), "a", dead.ID, 0); !errors.As(err, &lost) ||
+			lost.Why != "the engine of r0 has ended" {
 			t.Errorf("err = %v", err)
 		}
 		if _, err := d.Renew(t.Context(), "a", alive.ID, 0); err != nil {
@@ -89,7 +90,8 @@ func TestEnd(t *testing.T) {
 		d.stop()
 		d = open(t, s)
 		var lost *LostError
-		if _, err := d.Renew(t.Context(), "a", dead.ID, 0); !errors.As(err, &lost) || lost.Why != "the engine of r0 has ended" {
+		if _, err := d.Renew(t.Context(), "a", dead.ID, 0); !errors.As(err, &lost) ||
+			lost.Why != "the engine of r0 has ended" {
 			t.Errorf("err = %v", err)
 		}
 		if d.Active("a", "r0") != 0 || len(d.Leases("a")) != 0 {

@@ -68,7 +68,7 @@ func TestTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait() // whoever waits for the first deadline sleeps
+		synctest.Wait() // the one that waits for the first deadline sleeps
 		short, err := d.Acquire(t.Context(), "a", "", "me", 2*time.Second)
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +115,7 @@ func TestTimes(t *testing.T) {
 		d.set(two(1, 0))
 		d.lives(l, time.Hour)
 	})
-	scenario(t, "one_that_is_given_back_leaves_the_other", func(t *testing.T, s *shelf) {
+	scenario(t, "one_that_is_released_leaves_the_other", func(t *testing.T, s *shelf) {
 		d := open(t, s)
 		d.set(two(2, 0))
 		one, other := d.must(""), d.must("")
@@ -129,7 +129,7 @@ func TestTimes(t *testing.T) {
 	})
 }
 
-// TestNotWritten: what could not be written down did not happen.
+// TestNotWritten: what could not be saved did not happen.
 func TestNotWritten(t *testing.T) {
 	scenario(t, "a_renewal", func(t *testing.T, s *shelf) {
 		d := open(t, s)
@@ -179,7 +179,7 @@ func TestNotWritten(t *testing.T) {
 		close(slow.open)
 		synctest.Wait()
 		if n := s.size(); n != 0 || d.Active("a", "r0") != 0 {
-			t.Errorf("%d leases are written down, %d slots held; want none", n, d.Active("a", "r0"))
+			t.Errorf("%d leases are stored, %d slots held; want none", n, d.Active("a", "r0"))
 		}
 	})
 }

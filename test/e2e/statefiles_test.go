@@ -34,7 +34,8 @@ func TestDamagedStateFiles(t *testing.T) {
 			h := h.in(t)
 			pid := h.get("a").Replicas[0].PID
 			h.lease("a", time.Hour)
-			h.must("sh", "-c", "systemctl stop "+host.ManagerUnit+" && ("+strings.ReplaceAll(c.damage, "FILE", c.file)+") 2>&1 && systemctl start "+host.ManagerUnit)
+			damage := strings.ReplaceAll(c.damage, "FILE", c.file)
+			h.must("sh", "-c", "systemctl stop "+host.ManagerUnit+" && ("+damage+") 2>&1 && systemctl start "+host.ManagerUnit)
 			h.wait("a", isReady)
 			if now := h.get("a").Replicas[0].PID; now != pid {
 				t.Errorf("the engine is process %d, it was %d", now, pid)
@@ -45,7 +46,8 @@ func TestDamagedStateFiles(t *testing.T) {
 				t.Errorf("problems: %v", problems)
 			}
 			aside := strings.TrimSpace(h.must("sh", "-c", "echo "+c.file+".damaged-2*"))
-			if !strings.Contains(h.must("journalctl", "-u", "pool-managerd", "-p", "err", "-o", "cat"), c.file+" was damaged and replaced") {
+			logged := h.must("journalctl", "-u", "pool-managerd", "-p", "err", "-o", "cat")
+			if !strings.Contains(logged, c.file+" was damaged and replaced") {
 				t.Error("it is not in the log")
 			}
 			h.answer(http.StatusNoContent, "DELETE", h.lease("a", time.Hour), "")

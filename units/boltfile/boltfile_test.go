@@ -59,7 +59,10 @@ func all(t *testing.T, f *File, bucket string) map[string]string {
 	t.Helper()
 	got := make(map[string]string)
 	err := f.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucket)).ForEach(func(key, value []byte) error { got[string(key)] = string(value); return nil })
+		return tx.Bucket([]byte(bucket)).ForEach(func(key, value []byte) error {
+			got[string(key)] = string(value)
+			return nil
+		})
 	})
 	if err != nil {
 		t.Fatal(err)

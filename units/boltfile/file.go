@@ -3,7 +3,7 @@
 // made with the entries that could be read.
 //
 // It owns the file, the check of its pages and the report of what was wrong. It must not know what
-// the entries mean, nor who is told.
+// the entries mean, nor how the report is shown.
 package boltfile
 
 import (

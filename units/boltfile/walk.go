@@ -88,7 +88,7 @@ func (f *reader) bucket(name, value []byte, bucket bool) {
 		f.walk(root, each)
 		return
 	}
-	inner := value[bucketSize:] // a small bucket stands in the place of its value
+	inner := value[bucketSize:] // a small bucket is in the place of its value
 	if len(inner) < pageHeader || order.Uint16(inner[8:]) != flagLeaf {
 		f.bad(fmt.Errorf("bucket %q is damaged", name))
 		return

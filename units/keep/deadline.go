@@ -9,11 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootIDFile holds a UUID that is another one after each boot (random(4)).
+// bootIDFile has a UUID that changes with each boot (random(4)).
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
-// Deadline is a moment that survives the manager. Within one boot it is counted on CLOCK_BOOTTIME (clock_gettime(2)), which no setting
-// of the clock moves and which goes on while the host sleeps; after a reboot only the wall clock tells.
+// Deadline is a moment that survives the manager. Within one boot it is measured on CLOCK_BOOTTIME
+// (clock_gettime(2)), which setting the clock does not move and which goes on while the host
+// sleeps; after a reboot, on the wall clock.
 type Deadline struct {
 	Boot string    `json:"boot"`
 	At   int64     `json:"at_ns"` // CLOCK_BOOTTIME in that boot, nanoseconds
@@ -30,7 +31,7 @@ type Clock struct {
 func NewClock() (Clock, error) {
 	id, err := os.ReadFile(bootIDFile)
 	if err != nil {
-		return Clock{}, fmt.Errorf("which boot this is: %w", err)
+		return Clock{}, fmt.Errorf("read the id of this boot: %w", err)
 	}
 	return ClockOf(strings.TrimSpace(string(id)), func() (int64, time.Time) {
 		var t unix.Timespec
@@ -40,10 +41,12 @@ func NewClock() (Clock, error) {
 	}), nil
 }
 
-// ClockOf returns a clock that reads now: the time since the boot of that name in nanoseconds, and the wall clock's.
+// ClockOf returns a clock that reads now: the time since the boot of that name in nanoseconds, and
+// the wall clock's.
 func ClockOf(boot string, now func() (bootTime int64, wall time.Time)) Clock { return Clock{boot, now} }
 
-// SinceBoot returns the time since the boot, as the time since 1970: a clock that nobody sets. It compares with itself, within one boot.
+// SinceBoot returns the time since the boot, as the time since 1970: a clock that cannot be set. It
+// compares with itself, within one boot.
 func (c Clock) SinceBoot() time.Time {
 	at, _ := c.now()
 	return time.Unix(0, at).UTC()

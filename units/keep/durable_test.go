@@ -89,7 +89,7 @@ func TestVersionOfAPool(t *testing.T) {
 // writerEnv makes the test's program the writer that TestSIGKILL kills.
 const writerEnv = "KEEP_TEST_WRITER"
 
-// TestWriter writes rising numbers, and tells of each once it was acknowledged.
+// TestWriter writes rising numbers, and prints each once it was acknowledged.
 func TestWriter(t *testing.T) {
 	path := os.Getenv(writerEnv)
 	if path == "" {
@@ -122,7 +122,7 @@ func TestSIGKILL(t *testing.T) {
 			if list[id].Drain == nil {
 				t.Fatalf("round %d: %s is gone; %d was acknowledged", round, id, n)
 			}
-			// The next write may have been done and not yet told of.
+			// The next write may have been done and not yet printed.
 			if kept, _ := strconv.Atoi(list[id].Drain.By); kept != n && kept != n+7 {
 				t.Errorf("round %d: %s is %d; %d was acknowledged", round, id, kept, n)
 			}
@@ -130,7 +130,8 @@ func TestSIGKILL(t *testing.T) {
 	}
 }
 
-// killedWriter runs a writer, kills it that long after so many writes, and returns the last number acknowledged by id.
+// killedWriter runs a writer, kills it that long after so many writes, and returns the last number
+// acknowledged by id.
 func killedWriter(t *testing.T, path string, writes int, after time.Duration) map[string]int {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestWriter$")
@@ -142,14 +143,14 @@ func killedWriter(t *testing.T, path string, writes int, after time.Duration) ma
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	told, lines := make(map[string]int), 0
+	printed, lines := make(map[string]int), 0
 	for scan := bufio.NewScanner(out); scan.Scan(); {
 		var id string
 		var n int
 		if _, err := fmt.Sscanf(scan.Text(), "wrote %s %d", &id, &n); err != nil {
 			continue
 		}
-		told[id] = n
+		printed[id] = n
 		if lines++; lines == writes {
 			time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
 		}
@@ -157,7 +158,7 @@ func killedWriter(t *testing.T, path string, writes int, after time.Duration) ma
 	if err := cmd.Wait(); err == nil || lines < writes {
 		t.Fatalf("the writer ended after %d writes, before it was killed: %v", lines, err)
 	}
-	return told
+	return printed
 }
 
 // fillDisk takes all the room that is left on a file system, and returns the file that does.
@@ -207,7 +208,8 @@ func TestFullDisk(t *testing.T) {
 		}
 		full := fillDisk(t, dir)
 		var f *registry.Failure
-		if err := s.Put("large", large); !errors.As(err, &f) || f.Code != registry.CodeStateNotSaved || !strings.Contains(f.Hint, dir) {
+		if err := s.Put("large", large); !errors.As(err, &f) || f.Code != registry.CodeStateNotSaved ||
+			!strings.Contains(f.Hint, dir) {
 			t.Fatalf("Put on a full disk: %v", err)
 		}
 		if list, err := s.Intents(); err != nil || len(list) != 1 || list["tiny"].Drain.By != "first" {
@@ -245,7 +247,8 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// FuzzIntent reads what another program may have written: an error or an intent that is written down and read as the same.
+// FuzzIntent reads what another program may have written: an error, or an intent that reads as the
+// same after it was written.
 func FuzzIntent(f *testing.F) {
 	f.Add([]byte(`{"drain":{"since":"2026-01-02T03:04:05Z","deadline":{"boot":"b","at_ns":7,"wall":"2026-01-02T03:04:05Z"}}}`))
 	f.Add([]byte(`{"of_a_later_version":{"a":1},"override":{"model":"file:/m"}}`))
@@ -272,7 +275,9 @@ func FuzzIntent(f *testing.F) {
 func TestEntriesOfOtherPrograms(t *testing.T) {
 	put := func(t *testing.T, s *Store, id, text string) {
 		t.Helper()
-		if err := s.file.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(intents)).Put([]byte(id), []byte(text)) }); err != nil {
+		if err := s.file.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte(intents)).Put([]byte(id), []byte(text))
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}

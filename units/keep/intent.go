@@ -1,7 +1,8 @@
-// Package keep remembers over restarts of the manager, and over reboots, what the pool files do not say: what operators asked of pools (to
-// drain one, to serve another model), which version of a pool served last, and how far a reload has come.
+// Package keep stores over restarts of the manager, and over reboots, what is not in the pool
+// files: what operators asked of pools (to drain one, to serve another model), which version of a
+// pool served last, and how far a reload has come.
 //
-// It owns the file and the form in which these wishes are written down. It must not know how a wish is carried out.
+// It owns the file and the form of its entries. It must not know how a request is carried out.
 package keep
 
 import (
@@ -17,15 +18,17 @@ type Intent struct {
 	Drain    *Drain    `json:"drain,omitempty"`
 	Override *Override `json:"override,omitempty"`
 
-	// Current is the version that served last: what a reload goes back to. Reload is one under way, and ReloadUntil the deadline of its
-	// present drain. Rejected is the version that was tried last and gone back from.
+	// Current is the version that served last: a failed reload rolls back to it. Reload is one
+	// under way, and ReloadUntil the deadline of its present drain. Rejected is the version that
+	// was tried last and rolled back.
 	Current     *pool.Pool      `json:"current,omitempty"`
 	Reload      *rollout.Record `json:"reload,omitempty"`
 	ReloadUntil Deadline        `json:"reload_until,omitzero"`
 	Rejected    *Rejected       `json:"rejected,omitempty"`
 }
 
-// Rejected is a version that could not be put in force. It is not tried again until the pool's file changes or an operator asks.
+// Rejected is a version that failed. It is not tried again until the pool's file changes or an
+// operator asks for it.
 type Rejected struct {
 	Version pool.Pool         `json:"version"`
 	ByFile  bool              `json:"by_file,omitempty"` // the pool's file asked for it; else an operator did

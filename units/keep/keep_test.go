@@ -33,8 +33,10 @@ func opened(path string) (*Store, func() []boltfile.Report) {
 
 func TestStore(t *testing.T) {
 	asked := Intent{
-		Drain:    &Drain{Since: time.Unix(100, 0).UTC(), Deadline: Deadline{Boot: "b", At: 7, Wall: time.Unix(130, 0).UTC()}, By: "uid:0", Timeout: "1 lease"},
-		Override: &Override{Model: "file:/m/b.gguf", Digest: "sha256:00", Since: time.Unix(90, 0).UTC(), By: "uid:1000"},
+		Drain: &Drain{Since: time.Unix(100, 0).UTC(),
+			Deadline: Deadline{Boot: "b", At: 7, Wall: time.Unix(130, 0).UTC()}, By: "uid:0", Timeout: "1 lease"},
+		Override: &Override{Model: "file:/m/b.gguf", Digest: "sha256:00", Since: time.Unix(90, 0).UTC(),
+			By: "uid:1000"},
 	}
 	t.Run("what_was_asked_is_there_after_a_restart", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "sub", "intents.db")
@@ -100,7 +102,9 @@ func TestStore(t *testing.T) {
 		if err := s.Put("tiny", asked); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.file.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(intents)).Put([]byte("odd"), []byte("{")) }); err != nil {
+		if err := s.file.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte(intents)).Put([]byte("odd"), []byte("{"))
+		}); err != nil {
 			t.Fatal(err)
 		}
 		list, err := s.Intents()
@@ -142,7 +146,9 @@ func TestDeadline(t *testing.T) {
 	clock := Clock{boot: "one", now: func() (int64, time.Time) { return at, wall }}
 	d := clock.In(30 * time.Second)
 	t.Run("a_clock_that_is_set_does_not_move_it", func(t *testing.T) {
-		later := Clock{boot: "one", now: func() (int64, time.Time) { return at + int64(10*time.Second), wall.Add(-time.Hour) }}
+		later := Clock{boot: "one", now: func() (int64, time.Time) {
+			return at + int64(10*time.Second), wall.Add(-time.Hour)
+		}}
 		if left := later.Left(d); left != 20*time.Second {
 			t.Errorf("left %v, want 20 s", left)
 		}

@@ -13,11 +13,12 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Marks is a folder of small notes, a file each, that outlive the manager and not the host: it lies below /run, where nothing has to be
-// flushed. Its methods are for one goroutine at a time.
+// Marks is a directory of small notes, a file each, that outlive the manager and not the host: it
+// is in /run, where nothing has to be flushed. Its methods are for one goroutine at a time.
 type Marks struct{ dir string }
 
-// OpenMarks opens or makes the folder and reads what is in it. What cannot be read is told, and costs nothing else.
+// OpenMarks opens or makes the directory and reads what is in it. What cannot be read is logged,
+// and is all that is lost.
 func OpenMarks(dir string, log *slog.Logger) (*Marks, map[string]json.RawMessage) {
 	all := make(map[string]json.RawMessage)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -25,7 +26,7 @@ func OpenMarks(dir string, log *slog.Logger) (*Marks, map[string]json.RawMessage
 	}
 	files, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("past failures of engines cannot be read, and count no more", "err", err)
+		log.Warn("past failures of engines cannot be read, and no longer count", "err", err)
 	}
 	for _, f := range files {
 		text, err := os.ReadFile(filepath.Join(dir, f.Name()))
@@ -39,7 +40,8 @@ func OpenMarks(dir string, log *slog.Logger) (*Marks, map[string]json.RawMessage
 	return &Marks{dir}, all
 }
 
-// Put writes a note, in place of the one of that key. A key is a pool's id, a slash and a replica's.
+// Put writes a note, in place of the one of that key. A key is a pool's id, a slash and a
+// replica's.
 func (m *Marks) Put(key string, value json.RawMessage) error {
 	if err := renameio.WriteFile(filepath.Join(m.dir, strings.ReplaceAll(key, "/", ":")), value, 0o600); err != nil {
 		return fmt.Errorf("note on %s: %w", key, err)

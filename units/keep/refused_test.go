@@ -10,11 +10,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// TestKeptOnARefusingDisk restarts the manager on a disk that takes nothing any more: a drained pool must not be started by that.
+// TestKeptOnARefusingDisk restarts the manager on a disk that can no longer be written: that must
+// not start a drained pool.
 func TestKeptOnARefusingDisk(t *testing.T) {
 	for name, c := range map[string]struct {
-		refuse, mend func(t *testing.T, dir string)
-		reason       syscall.Errno
+		refuse, allow func(t *testing.T, dir string)
+		reason        syscall.Errno
 	}{
 		"full": {
 			func(t *testing.T, dir string) { fillDisk(t, dir) },
@@ -54,13 +55,14 @@ func TestKeptOnARefusingDisk(t *testing.T) {
 				t.Errorf("what was asked before is forgotten: %v, %v", list, err)
 			}
 			var f *registry.Failure
-			if err := s.Put("large", largeIntent()); !errors.As(err, &f) || f.Code != registry.CodeStateNotSaved || !strings.Contains(f.Hint, dir) {
+			if err := s.Put("large", largeIntent()); !errors.As(err, &f) || f.Code != registry.CodeStateNotSaved ||
+				!strings.Contains(f.Hint, dir) {
 				t.Errorf("Put = %v", err)
 			}
 			if list, err := s.Intents(); err != nil || list["tiny"].Drain == nil {
 				t.Errorf("what was asked before is forgotten by a write: %v, %v", list, err)
 			}
-			c.mend(t, dir)
+			c.allow(t, dir)
 			if err := s.Put("large", largeIntent()); err != nil {
 				t.Errorf("once the disk takes writes again: %v", err)
 			}

@@ -10,10 +10,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/memory"
 )
 
-// The store also remembers what replicas took of their devices at most.
+// The store also keeps the most that replicas took of their devices.
 var _ memory.Peaks = (*Store)(nil)
 
-// peakStep is the step to which a peak is rounded up, in bytes, so that the small movements of a running engine write nothing.
+// peakStep is the step to which a peak is rounded up, in bytes, so that the small movements of a
+// running engine write nothing.
 const peakStep = 1 << 20
 
 // peak is a record under a key of memory.Key.
@@ -73,7 +74,8 @@ func (s *Store) mergeInto(b *bbolt.Bucket, key string, sample memory.Sample) err
 	return s.set(b, key, string(value))
 }
 
-// merge is the record after a sample: of the same run it grows, a run that began later replaces it, one that began earlier changes nothing.
+// merge returns the record after a sample: of the same run it grows, a run that began later
+// replaces it, one that began earlier changes nothing.
 func (p peak) merge(s memory.Sample) (merged peak, changed bool) {
 	rounded := make([]uint64, len(s.Devices))
 	for i, b := range s.Devices {

@@ -18,7 +18,8 @@ import (
 
 // sample is a lease; revision tells its states apart.
 func sample(n, revision int) lease.Lease {
-	return lease.Lease{ID: fmt.Sprintf("l-%04d", n), Pool: "tiny", Replica: "r0", Run: "run", Holder: strings.Repeat("h", 100),
+	return lease.Lease{ID: fmt.Sprintf("l-%04d", n), Pool: "tiny", Replica: "r0", Run: "run",
+		Holder:   strings.Repeat("h", 100),
 		Endpoint: "http://127.0.0.1:21000", Expires: lease.Moment(revision)}
 }
 

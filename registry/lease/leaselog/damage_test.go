@@ -305,7 +305,8 @@ func TestFormer(t *testing.T) {
 // of a line means no record of it.
 func FuzzScan(f *testing.F) {
 	var lines []byte
-	for _, r := range []record{{Put: &lease.Lease{ID: "l-1", Pool: "a"}}, {Drop: "l-1"}, {Put: &lease.Lease{ID: "l-2", Pool: "b", Lost: "x"}}} {
+	for _, r := range []record{{Put: &lease.Lease{ID: "l-1", Pool: "a"}}, {Drop: "l-1"},
+		{Put: &lease.Lease{ID: "l-2", Pool: "b", Lost: "x"}}} {
 		lines, _ = appendRecord(lines, r)
 	}
 	f.Add([]byte(headerLine() + string(lines)))
@@ -318,12 +319,14 @@ func FuzzScan(f *testing.F) {
 			t.Fatal(err)
 		}
 		if got.whole+got.torn != int64(len(content)) || len(got.leases) != len(got.spans) {
-			t.Fatalf("%d and %d of %d bytes, %d leases at %d places", got.whole, got.torn, len(content), len(got.leases), len(got.spans))
+			t.Fatalf("%d and %d of %d bytes, %d leases at %d places", got.whole, got.torn, len(content),
+				len(got.leases), len(got.spans))
 		}
 		again := []byte(headerLine())
 		for id, s := range got.spans {
 			line := content[s.at[0] : s.at[0]+int64(s.size)]
-			if r, err := parseRecord(bytes.TrimSuffix(line, []byte("\n"))); err != nil || r.Put == nil || *r.Put != got.leases[id] {
+			if r, err := parseRecord(bytes.TrimSuffix(line, []byte("\n"))); err != nil || r.Put == nil ||
+				*r.Put != got.leases[id] {
 				t.Fatalf("%q is %v, %v", line, r, err)
 			}
 			again = append(again, line...)
@@ -365,8 +368,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestRecord: the line has what encoding/json writes, and reads as the same record. Every field of a
-// lease is set, so that a new one is not forgotten.
+// TestRecord: the line has what encoding/json writes, and reads as the same record. Every field of
+// a lease is set, so that a new one is not forgotten.
 func TestRecord(t *testing.T) {
 	var full lease.Lease
 	for v, n := reflect.ValueOf(&full).Elem(), 0; n < v.NumField(); n++ {

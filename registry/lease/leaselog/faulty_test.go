@@ -88,7 +88,8 @@ func (f faultyFile) ReadAt(p []byte, at int64) (int, error) {
 func points(done []string) []faulty {
 	var list []faulty
 	for n := range done {
-		list = append(list, faulty{at: n, err: syscall.ENOSPC}, faulty{at: n, fatal: true, err: errDead}, faulty{at: n, fatal: true, after: true, err: errDead})
+		list = append(list, faulty{at: n, err: syscall.ENOSPC}, faulty{at: n, fatal: true, err: errDead},
+			faulty{at: n, fatal: true, after: true, err: errDead})
 	}
 	return list
 }

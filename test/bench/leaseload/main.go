@@ -2,9 +2,10 @@
 // unix sockets, with 1, 8 and 64 callers: of the manager, and in turn with it of two peers that
 // have the same requests and answers. One keeps its leases in a bbolt file, the other nowhere.
 //
-// Usage: leaseload POOL ROUNDS PAIRS PID. Each target gets so many pairs of an acquire and a release
-// in each round, an eighth of them from one caller; PID is the manager's. It prints a JSON object for each target and number of
-// callers; times are of a pair. The processor time of the server says most on a busy machine.
+// Usage: leaseload POOL ROUNDS PAIRS PID. Each target gets so many pairs of an acquire and a
+// release in each round, an eighth of them from one caller; PID is the manager's. It prints a JSON
+// object for each target and number of callers; times are of a pair. The processor time of the
+// server says most on a busy machine.
 package main
 
 import (
