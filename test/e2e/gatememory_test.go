@@ -121,7 +121,7 @@ func TestGateAsksForMemory(t *testing.T) {
 						t.Errorf("the helper was asked for %v", got)
 					}
 					log := m.MustShell(t, "journalctl --sync; journalctl --no-pager -o cat -u "+u.unit())
-					if !strings.Contains(log, "too little GPU memory: the engine needs 6.0 GiB of GPU-a, and 1.0 GiB of 16.0 GiB is free (held by pool-engine@big.r0.service with 15.0 GiB)") {
+					if !strings.Contains(log, "too little GPU memory: GPU-a: needs 6.0 GiB, and 1.0 GiB of 16.0 GiB is free (held by pool big/r0 with 15.0 GiB)") {
 						t.Errorf("its log:\n%s", log)
 					}
 				})

@@ -16,6 +16,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/memory/ram"
+	"github.com/pool-managerd/pool-managerd/units/memory/shortage"
 )
 
 // MemoryOptions of the step before an engine's start.
@@ -117,51 +118,14 @@ func (o MemoryOptions) promised() string {
 	return strings.Join(list, ", ")
 }
 
-// mostHolders is how many holders of a device's memory the line names.
-const mostHolders = 4
-
 // shortages is one line on all devices that are short; final says that one of them would be too small even if it were empty.
 func shortages(short []wire.Short) (text string, final bool) {
 	clauses := make([]string, len(short))
 	for i, s := range short {
 		final = final || s.Total > 0 && s.Need > s.Total
-		var b strings.Builder
-		fmt.Fprintf(&b, "the engine needs %s of %s, and %s", ram.Size(s.Need), s.Device, ram.Size(s.Free))
-		if s.Total > 0 {
-			fmt.Fprintf(&b, " of %s", ram.Size(s.Total))
-		}
-		b.WriteString(" is free")
-		if s.Promised > 0 {
-			fmt.Fprintf(&b, ", of which %s is promised to others that load", ram.Size(s.Promised))
-		}
-		if names := holders(s.Holders); names != "" {
-			b.WriteString(" (held by " + names + ")")
-		}
-		clauses[i] = b.String()
+		clauses[i] = shortage.Clause(s, s.Device)
 	}
 	return "too little GPU memory: " + strings.Join(clauses, "; "), final
-}
-
-func holders(list []wire.Holder) string {
-	var names []string
-	for i, h := range list {
-		if i == mostHolders {
-			names = append(names, fmt.Sprintf("%d more", len(list)-i))
-			break
-		}
-		name := h.Unit
-		if name == "" {
-			name = "process " + strconv.Itoa(h.PID)
-		}
-		switch {
-		case h.Used > 0:
-			name += " with " + ram.Size(h.Used)
-		case h.Promised > 0:
-			name += ", promised " + ram.Size(h.Promised)
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, ", ")
 }
 
 // Release runs as a further ExecStartPost= behind the readiness gate: the engine holds what it needs now, so that the rest of the promise is

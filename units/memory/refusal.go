@@ -7,14 +7,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/devices"
+	"github.com/pool-managerd/pool-managerd/units/memory/shortage"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// maxHolders is how many holders of a device's memory a message names.
-const maxHolders = 4
-
-// Refusal says in words why a replica of that need was not started, from the helper's answer; nil where nothing is short. Targets are
-// the replica's mask, for the names of the devices.
+// Refusal is why a replica of that need was not started, from the helper's answer; nil where nothing
+// is short. Targets are the replica's mask, for the names of the devices.
 func Refusal(need Need, short []wire.Short, targets []devices.Target) *registry.Failure {
 	if len(short) == 0 {
 		return nil
@@ -22,27 +20,10 @@ func Refusal(need Need, short []wire.Short, targets []devices.Target) *registry.
 	clauses := make([]string, len(short))
 	fits := true
 	for i, s := range short {
-		clauses[i] = shortage(s, targets)
+		clauses[i] = shortage.Clause(s, deviceName(s.Device, targets))
 		fits = fits && (s.Total == 0 || s.Need <= s.Total)
 	}
 	return registry.Fail(registry.CodeInsufficientVRAM, strings.Join(clauses, "; "), remedy(need, short, fits))
-}
-
-// shortage is "GPU 0 (Tesla T4): needs 6.0 GiB, 2.1 GiB of 15.0 GiB is free; it is held by …".
-func shortage(s wire.Short, targets []devices.Target) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: needs %s, and %s", deviceName(s.Device, targets), Size(s.Need), Size(s.Free))
-	if s.Total > 0 {
-		fmt.Fprintf(&b, " of %s", Size(s.Total))
-	}
-	b.WriteString(" is free")
-	if s.Promised > 0 {
-		fmt.Fprintf(&b, ", of which %s is promised to replicas that are loading", Size(s.Promised))
-	}
-	if list := holders(s.Holders); list != "" {
-		b.WriteString(" (held by " + list + ")")
-	}
-	return b.String()
 }
 
 func deviceName(uuid string, targets []devices.Target) string {
@@ -56,42 +37,6 @@ func deviceName(uuid string, targets []devices.Target) string {
 		}
 	}
 	return uuid
-}
-
-// holders lists who has the memory, the largest first as they came.
-func holders(list []wire.Holder) string {
-	var names []string
-	for i, h := range list {
-		if i == maxHolders {
-			names = append(names, fmt.Sprintf("%d more", len(list)-i))
-			break
-		}
-		name := holderName(h)
-		switch {
-		case h.Used > 0:
-			name += " with " + Size(h.Used)
-		case h.Promised > 0:
-			name += ", promised " + Size(h.Promised)
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, ", ")
-}
-
-// holderName names a replica of ours by pool, anything else by its unit and process.
-func holderName(h wire.Holder) string {
-	if r, ours := pool.ParseUnit(h.Unit); ours {
-		return "pool " + r.String()
-	}
-	switch {
-	case h.Unit != "" && h.PID > 0:
-		return fmt.Sprintf("process %d of %s", h.PID, h.Unit)
-	case h.Unit != "":
-		return h.Unit
-	case h.PID > 0:
-		return fmt.Sprintf("process %d", h.PID)
-	}
-	return "an unknown process"
 }
 
 // remedy is what an operator can do; fits says that each device would have room if it were empty.

@@ -1,0 +1,72 @@
+// Package shortage is the text in which too little memory of a GPU is reported: how much is missing,
+// and who holds it. The manager, the step before an engine and poolctl use the same words.
+//
+// It owns the text. It imports little, so that pool-gate stays small, and must not know needs or why
+// one is asked for.
+package shortage
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/nvml/wire"
+	"github.com/pool-managerd/pool-managerd/units/memory/ram"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// maxHolders is how many holders of a device's memory a text names.
+const maxHolders = 4
+
+// Clause is "GPU 0 (Tesla T4): needs 6.0 GiB, and 2.1 GiB of 15.0 GiB is free (held by …)". The name is
+// what the reader calls the device.
+func Clause(s wire.Short, name string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: needs %s, and %s", name, ram.Size(s.Need), ram.Size(s.Free))
+	if s.Total > 0 {
+		fmt.Fprintf(&b, " of %s", ram.Size(s.Total))
+	}
+	b.WriteString(" is free")
+	if s.Promised > 0 {
+		fmt.Fprintf(&b, ", of which %s is reserved for replicas that are loading", ram.Size(s.Promised))
+	}
+	if list := Holders(s.Holders); list != "" {
+		b.WriteString(" (held by " + list + ")")
+	}
+	return b.String()
+}
+
+// Holders lists who has the memory, the largest first as they came; "" where no one is known.
+func Holders(list []wire.Holder) string {
+	var names []string
+	for i, h := range list {
+		if i == maxHolders {
+			names = append(names, fmt.Sprintf("%d more", len(list)-i))
+			break
+		}
+		name := holder(h)
+		switch {
+		case h.Used > 0:
+			name += " with " + ram.Size(h.Used)
+		case h.Promised > 0:
+			name += ", " + ram.Size(h.Promised) + " reserved"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// holder names a replica of ours by pool, anything else by its unit and process.
+func holder(h wire.Holder) string {
+	if r, ours := pool.ParseUnit(h.Unit); ours {
+		return "pool " + r.String()
+	}
+	switch {
+	case h.Unit != "" && h.PID > 0:
+		return fmt.Sprintf("process %d of %s", h.PID, h.Unit)
+	case h.Unit != "":
+		return h.Unit
+	case h.PID > 0:
+		return fmt.Sprintf("process %d", h.PID)
+	}
+	return "an unknown process"
+}
