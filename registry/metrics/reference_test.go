@@ -34,6 +34,9 @@ func TestReference(t *testing.T) {
 	m.Probed(registry.Pool{}, "timeout", time.Second)
 	m.Restarted(registry.Pool{}, "crash", 1)
 	m.RestartScheduled(registry.Pool{}, "crash")
+	m.Storm(registry.Pool{}, "crash")
+	m.Reloaded(registry.Pool{}, time.Second, "load")
+	m.LeaseRejected("exhausted")
 	m.Verified(true, "digest", "llamacpp")
 	families, err := m.prom.Gather()
 	if err != nil {

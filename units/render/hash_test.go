@@ -1,6 +1,8 @@
 package render_test
 
 import (
+	"fmt"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -89,6 +91,17 @@ func TestSpecHash(t *testing.T) {
 		{"storm_restarts", nothing, with(func(p *pool.Pool) { p.Restart.StormRestarts = 3 })},
 		{"storm_window", nothing, with(func(p *pool.Pool) { p.Restart.StormWindow = time.Hour })},
 		{"vram", nothing, with(func(p *pool.Pool) { p.VRAMBytes = 1 << 30 })},
+		{"shared", nothing, with(func(p *pool.Pool) { p.Shared = true })},
+		{"health_generation", nothing, with(func(p *pool.Pool) {
+			p.Health.GenerateTimeout, p.Health.GenerateFailures = time.Hour, 9
+			p.Health.GeneratePath, p.Health.GenerateBody = "/x", "{}"
+		})},
+		{"written_otherwise_and_found_the_same", nothing, with(func(p *pool.Pool) {
+			p.Model, p.Provisioning.Binary, p.Port = "file:/srv/models/../models/llama3.gguf", "llama-server", 21000
+		})},
+		{"of_modes_that_are_not_rendered", nothing, with(func(p *pool.Pool) {
+			p.Provisioning = pool.Provisioning{Mode: pool.ModeExternal, URL: "http://127.0.0.1:1", Image: "x", Binary: p.Provisioning.Binary}
+		})},
 		{"source", nothing, with(func(p *pool.Pool) { p.Source = "/elsewhere.toml" })},
 		{"another_replicas_mask", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{"0", "1"}, {"4", "5"}} })},
 		{"replicas", nothing, with(func(p *pool.Pool) { p.Replicas = 2 })},
@@ -105,6 +118,22 @@ func TestSpecHash(t *testing.T) {
 		}},
 		{"mask_written_in_another_way", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{gpuOf("0"), gpuOf("1")}, {"2", "3"}} })},
 	}
+	t.Run("every_key_of_a_pool_has_a_case", func(t *testing.T) {
+		seen := map[string]bool{"ID": true, "Source": true} // the unit's name, and where it was read
+		for _, c := range cases {
+			in := input(pair, with(full))
+			was := leaves(in.Pool)
+			c.change(&in)
+			for name, value := range leaves(in.Pool) {
+				seen[name] = seen[name] || value != was[name]
+			}
+		}
+		for name := range leaves(pool.Pool{}) {
+			if !seen[name] {
+				t.Errorf("a change of Pool.%s: does it need a new process, a property, or nothing? Add a case.", name)
+			}
+		}
+	})
 	identity, limits := halves(t, base)
 	for _, c := range cases {
 		t.Run(c.needs+"/"+c.name, func(t *testing.T) {
@@ -157,4 +186,21 @@ func TestSpecHashIsForEver(t *testing.T) {
 			t.Errorf("%s/%s: %s, was %s", in.Pool.ID, in.Pool.Engine, got, want)
 		}
 	}
+}
+
+// leaves are the fields of a pool, and of the tables in it, as text.
+func leaves(p pool.Pool) map[string]string {
+	out := make(map[string]string)
+	var walk func(name string, v reflect.Value)
+	walk = func(name string, v reflect.Value) {
+		if v.Kind() != reflect.Struct {
+			out[name] = fmt.Sprint(v.Interface())
+			return
+		}
+		for i := range v.NumField() {
+			walk(strings.TrimPrefix(name+"."+v.Type().Field(i).Name, "."), v.Field(i))
+		}
+	}
+	walk("", reflect.ValueOf(p))
+	return out
 }
