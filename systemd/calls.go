@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/godbus/dbus/v5"
@@ -143,27 +144,61 @@ func (c *Client) Kill(ctx context.Context, unit string, who string, sig syscall.
 	return err
 }
 
-// Unit reads one unit, with all its properties. It is not put in order with the updates.
+// unitTries bounds the reads of a unit that changes during each.
+const unitTries = 4
+
+// Unit reads one unit's status. It is not put in order with the updates. The properties are asked for one by one, all at once: GetAll takes PID 1
+// ten times as long, see statusProperties.
 func (c *Client) Unit(ctx context.Context, unit string) (Status, error) {
-	const member = "GetAll"
-	// GetAll alone would load a unit that is not there. GetUnit does not.
+	// A question about the properties of a unit that is not there would load it. GetUnit does not.
 	if _, err := c.manager(ctx, "GetUnit", unit); err != nil {
 		return Status{}, fmt.Errorf("%s: %w", unit, err)
 	}
-	l, err := c.current(member)
+	l, err := c.current("Get")
 	if err != nil {
 		return Status{}, err
 	}
-	body, err := l.call(ctx, unitPath(unit), propsInterface, member, "")
-	var values map[string]dbus.Variant
-	if err := store(body, err, &values); err != nil {
-		return Status{}, fmt.Errorf("%s: %w", unit, err)
+	keep := append([]string{}, c.options.Keep...)
+	for range unitTries {
+		var r reading
+		values, err := l.read(ctx, unit, keep, &r)
+		if err != nil {
+			return Status{}, fmt.Errorf("%s: %w", unit, err)
+		}
+		if st := values.status(unit, keep); !st.Loaded() {
+			return Status{}, fmt.Errorf("%s: %w", unit, ErrNoSuchUnit)
+		} else if !r.torn {
+			return st, nil
+		}
 	}
-	st := unwrap(values).status(unit, nil)
-	if !st.Loaded() {
-		return Status{}, fmt.Errorf("%s: %w", unit, ErrNoSuchUnit)
+	return Status{}, fmt.Errorf("%s: it changed during each of %d reads", unit, unitTries)
+}
+
+// read asks for each property of a status. What tells one run from another is asked for twice, and compared in r.
+func (l *link) read(ctx context.Context, unit string, keep []string, r *reading) (properties, error) {
+	names := slices.Concat(statusProperties(), runProperties(), keep, []string{"LoadState"})
+	names = slices.DeleteFunc(names, func(name string) bool { return l.interfaces[name] == "" })
+	calls := make([][]any, len(names))
+	for i, name := range names {
+		calls[i] = []any{l.interfaces[name], name}
 	}
-	return st, nil
+	answers, err := l.callAll(ctx, unitPath(unit), propsInterface, "Get", calls)
+	if err != nil {
+		return nil, err
+	}
+	values := make(properties, len(names))
+	for i, name := range names {
+		var value dbus.Variant
+		switch err := store(answers[i].body, answers[i].err, &value); {
+		case absent(answers[i].err): // this PID 1, or a unit that is gone, has no such property
+		case err != nil:
+			return nil, err
+		default:
+			values[name] = compact(name, value.Value())
+			r.compare(name, value.Value())
+		}
+	}
+	return values, nil
 }
 
 // touch has a followed unit read again.

@@ -303,3 +303,44 @@ func TestCallErrorIs(t *testing.T) {
 		t.Errorf("a message that was never sent is %v: not ambiguous", err)
 	}
 }
+
+// TestUnitIsOfOneRun: a unit that another run of begins in the middle of a read is read again, and no property is asked for that this PID 1 does
+// not have.
+func TestUnitIsOfOneRun(t *testing.T) {
+	restarts := []uint32{0, 1, 1, 1} // before and after the rest, in each read
+	var mu sync.Mutex
+	asked := make(map[any]int)
+	count := func(property any) (before int) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked[property]++
+		return asked[property] - 1
+	}
+	c, updates := runClient(t, startFakeBus(t, &fakeBus{serve: func(p *peer) {
+		mine := false
+		for m := p.next(); m != nil; m = p.next() {
+			switch {
+			case member(m) == "GetUnit":
+				mine = true
+				p.reply(m, fakeOwner, unitPath("e@a"))
+			case mine && member(m) == "Get" && m.Body[1] == "NRestarts":
+				p.reply(m, fakeOwner, dbus.MakeVariant(restarts[count("NRestarts")]))
+			case mine && member(m) == "Get":
+				count(m.Body[1])
+				p.answer(t, m)
+			default:
+				p.answer(t, m)
+			}
+		}
+	}}))
+	expect(t, updates, Synced)
+	st, err := c.Unit(t.Context(), "e@a")
+	if err != nil || st.NRestarts != 1 || st.MainPID != 7 || !st.Running() {
+		t.Errorf("Unit = %s, %v", brief(st), err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if asked["NRestarts"] != 4 || asked["LoadState"] != 2 || asked["RestartUSecNext"] != 2 || asked["Description"] != 0 {
+		t.Errorf("asked for %v", asked)
+	}
+}

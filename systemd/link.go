@@ -33,7 +33,7 @@ const (
 	// (auth_timeout in system.conf).
 	handshakeTimeout = 30 * time.Second
 
-	// callBudget bounds the bytes, with the kernel's overhead, of the calls that are not answered. With the
+	// callBudget bounds the bytes, with the kernel's overhead, of the calls that are not reply. With the
 	// session's own window it stays below the default socket buffer (net.core.wmem_default, 212992), so
 	// that a write to a bus that reads nothing any more does not block: godbus writes under a lock. And
 	// it stays below the 128 unanswered calls that dbus-daemon allows a client of the system bus
@@ -51,6 +51,8 @@ type link struct {
 	cancel context.CancelFunc
 	calls  *atomic.Uint64
 
+	interfaces map[string]string // of each property of a service unit; known before callers get the link
+
 	signals *queue[message]
 	touched *queue[string] // units that a call of ours changed without a signal
 	jobs    *jobTable
@@ -58,7 +60,7 @@ type link struct {
 
 	mu     sync.Mutex
 	closed bool
-	out    sync.WaitGroup // calls that are not answered
+	out    sync.WaitGroup // calls that are not reply
 }
 
 // dial connects, authenticates as the effective user and says Hello. The connection lives as long as ctx.
@@ -127,7 +129,7 @@ func (l *link) begin() bool {
 }
 
 // call makes one call and waits for its answer. No lock is held meanwhile, so that a call that is not
-// answered holds up only its caller, and that one only until its ctx ends.
+// reply holds up only its caller, and that one only until its ctx ends.
 func (l *link) call(ctx context.Context, path dbus.ObjectPath, iface, member string, args ...any) ([]any, error) {
 	weight := min(callOverhead+2*int64(textSize(reflect.ValueOf(args))), callBudget)
 	if err := l.budget.Acquire(ctx, weight); err != nil {
@@ -143,7 +145,7 @@ func (l *link) call(ctx context.Context, path dbus.ObjectPath, iface, member str
 	}
 	l.calls.Add(1)
 	// The call lives as long as the connection, not as long as ctx: what it takes of the socket's buffer
-	// is free again when it is answered, not when nobody waits any more.
+	// is free again when it is reply, not when nobody waits any more.
 	pending := l.conn.Object(busName, path).GoWithContext(l.ctx, iface+"."+member,
 		dbus.FlagNoAutoStart, make(chan *dbus.Call, 1), args...)
 	select {
@@ -155,6 +157,48 @@ func (l *link) call(ctx context.Context, path dbus.ObjectPath, iface, member str
 			<-pending.Done
 			end()
 		}()
+		return nil, callEnded(ctx, member)
+	}
+}
+
+// reply is the answer to one of several calls.
+type reply struct {
+	body []any
+	err  error
+}
+
+// callAll makes calls of one method, all before the first answer, and waits for the answers. Their whole share of the budget is taken at once:
+// several callers that each had a part of theirs could wait for each other.
+func (l *link) callAll(ctx context.Context, path dbus.ObjectPath, iface, member string, calls [][]any) ([]reply, error) {
+	weight := min(int64(len(calls))*callOverhead+2*int64(textSize(reflect.ValueOf(calls))), callBudget)
+	if err := l.budget.Acquire(ctx, weight); err != nil {
+		return nil, callEnded(ctx, member)
+	}
+	if !l.begin() {
+		l.budget.Release(weight)
+		return nil, fmt.Errorf("%s: %w", member, ErrDisconnected)
+	}
+	l.calls.Add(uint64(len(calls)))
+	pending := make([]*dbus.Call, len(calls))
+	for i, args := range calls {
+		pending[i] = l.conn.Object(busName, path).GoWithContext(l.ctx, iface+"."+member,
+			dbus.FlagNoAutoStart, make(chan *dbus.Call, 1), args...)
+	}
+	answers := make(chan []reply, 1)
+	go func() {
+		defer l.out.Done()
+		defer l.budget.Release(weight)
+		all := make([]reply, len(pending))
+		for i, call := range pending {
+			<-call.Done
+			all[i] = reply{call.Body, callFailed(member, call.Err)}
+		}
+		answers <- all
+	}()
+	select {
+	case all := <-answers:
+		return all, nil
+	case <-ctx.Done():
 		return nil, callEnded(ctx, member)
 	}
 }

@@ -37,8 +37,11 @@ func TestMachineLifecycle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if full.MainPID != st.MainPID || full.Properties["Type"] != "exec" {
-		t.Errorf("Unit = %s, type %v", brief(full), full.Properties["Type"])
+	if full.MainPID != st.MainPID || full.InvocationID != st.InvocationID || full.LogFields["POOL_ID"] != "a-b" {
+		t.Errorf("Unit = %s, log fields %v", brief(full), full.LogFields)
+	}
+	if kind := f.everything(unit)["Type"]; kind != "exec" {
+		t.Errorf("type %v", kind)
 	}
 
 	job, err := f.Stop(timeout(t), unit)
@@ -292,7 +295,7 @@ func TestMachineUnitExists(t *testing.T) {
 
 func TestMachineRunCapture(t *testing.T) {
 	enter(t)
-	f := follow(t, Options{})
+	f := follow(t, Options{Keep: []string{"TimeoutStartUSec"}})
 	capture := func(ctx context.Context, unit, script string, limit int) ([]byte, Status, error) {
 		f.cleanup(unit)
 		return f.RunCapture(ctx, unit, []Property{shell(script), {"DynamicUser", true}}, limit)

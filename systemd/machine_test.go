@@ -114,6 +114,25 @@ func (f *follower) awaitSynced(n int) Update {
 	return found
 }
 
+// everything returns all properties of a unit.
+func (f *follower) everything(unit string) properties {
+	f.t.Helper()
+	l, err := f.current("GetAll")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	body, err := l.call(timeout(f.t), unitPath(unit), propsInterface, "GetAll", "")
+	var values map[string]dbus.Variant
+	if err := store(body, err, &values); err != nil {
+		f.t.Fatal(err)
+	}
+	all := make(properties, len(values))
+	for name, v := range values {
+		all[name] = v.Value()
+	}
+	return all
+}
+
 // awaitUnit waits until a delivered status of the unit satisfies ok, and returns the first that does.
 func (f *follower) awaitUnit(unit, what string, ok func(Status) bool) Status {
 	f.t.Helper()

@@ -273,6 +273,7 @@ func (s *session) act(actions []action) {
 func (s *session) deliver(u Update) {
 	if u.Kind == Synced {
 		u.Features = s.features
+		s.link.interfaces = s.features.interfaces
 		s.publish(s.link)
 	}
 	s.emit(u)

@@ -198,15 +198,6 @@ func lastExit(commands [][]any) execExit {
 	return last
 }
 
-// unwrap frees all values of their variants.
-func unwrap(values map[string]dbus.Variant) properties {
-	out := make(properties, len(values))
-	for name, v := range values {
-		out[name] = v.Value()
-	}
-	return out
-}
-
 // unwrapWanted frees the wanted values of their variants.
 func unwrapWanted(values map[string]dbus.Variant, wanted []string) properties {
 	out := make(properties, len(wanted))
