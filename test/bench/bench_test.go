@@ -30,6 +30,7 @@ const (
 	backwatch  = "/usr/local/bin/backwatch"
 	leaseload  = "/usr/local/bin/leaseload"
 	useload    = "/usr/local/bin/useload"
+	unitload   = "/usr/local/bin/unitload"
 )
 
 // shared is the state that the benchmarks of one run share: the machine, and the figures for the table.
@@ -86,7 +87,7 @@ func (d *bed) start(ctx context.Context) (*host.Host, error) {
 		return nil, err
 	}
 	cfg := machine.Config{Release: machine.Forky}
-	for _, inside := range []string{crashwatch, bareprobe, xidwatch, backwatch, leaseload, useload} {
+	for _, inside := range []string{crashwatch, bareprobe, xidwatch, backwatch, leaseload, useload, unitload} {
 		name := filepath.Base(inside)
 		built := filepath.Join(d.dir, name)
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", built, "./"+name)
