@@ -195,6 +195,7 @@ func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 	s.effect(func(ctx context.Context) func() {
 		ctx, cancel := context.WithTimeout(ctx, stopWait)
 		defer cancel()
+		defer s.mayStop(ctx)()
 		if force {
 			stopped := make(chan struct{})
 			defer close(stopped)

@@ -137,6 +137,7 @@ type Supervisor struct {
 	events  chan func()
 	effects sync.WaitGroup
 	starts  chan struct{} // bounds the start jobs that PID 1 is asked for at once
+	stops   chan struct{} // bounds the engines that end at once
 	ctx     context.Context
 
 	// The loop's own; touched by no other goroutine.
@@ -178,6 +179,7 @@ func New(o Options) *Supervisor {
 		Options:  o,
 		events:   make(chan func(), 64),
 		starts:   make(chan struct{}, maxStarts),
+		stops:    make(chan struct{}, maxStops),
 		entries:  make(map[string]*entry),
 		adopting: make(map[*replica]bool),
 		adopted:  make(chan struct{}),
