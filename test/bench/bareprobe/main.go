@@ -1,18 +1,22 @@
-// Command bareprobe runs inside a test machine. It asks every URL for its health each five seconds over connections that stay
-// open, does nothing with the answers, and after a minute prints the processor time that it used: what probing alone
-// costs on this machine, beside which the manager's own time can be read.
+// Command bareprobe runs inside a test machine. It asks every URL for its health each five seconds, on the same moments as the
+// manager does, does nothing with the answers, and after a minute prints the processor time that it used: what probing alone costs on
+// this machine, beside which the manager's own time can be read.
 //
-// Usage: bareprobe URL... It prints one JSON object; times are microseconds.
+// Usage: bareprobe [-raw] URL... With -raw it writes and reads kept connections itself, instead of using net/http. It prints one JSON object;
+// times are microseconds.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,17 +33,19 @@ const (
 func main() { guest.Main("bareprobe", run) }
 
 func run(urls []string) error {
-	if len(urls) == 0 {
-		return errors.New("no URL is given (usage: bareprobe URL, and more)")
+	how := ask
+	if len(urls) > 0 && urls[0] == "-raw" {
+		how, urls = new(kept).ask, urls[1:]
 	}
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
+	if len(urls) == 0 {
+		return errors.New("no URL is given (usage: bareprobe [-raw] URL, and more)")
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	var all sync.WaitGroup
 	for i, url := range urls {
 		all.Go(func() {
-			// Spread over the interval, as the manager does.
-			if err := probe(ctx, client, url, interval*time.Duration(i)/time.Duration(len(urls))); err != nil {
+			if err := probe(ctx, how, url, i); err != nil {
 				cancel(err)
 			}
 		})
@@ -64,19 +70,55 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// probe asks for one URL until ctx ends.
-func probe(ctx context.Context, client *http.Client, url string, phase time.Duration) error {
-	wait(ctx, phase)
+// grid is the distance of the moments on which the manager's probes fall at this interval: those of many engines share a wake-up.
+const grid = time.Second
+
+// probe asks for one URL until ctx ends, the n-th on the n-th point of the grid.
+func probe(ctx context.Context, how func(context.Context, string) error, url string, n int) error {
+	points := int(interval / grid)
 	for ctx.Err() == nil {
-		if err := ask(ctx, client, url); err != nil && ctx.Err() == nil {
+		now := time.Now()
+		next := now.Truncate(interval).Add(time.Duration(n%points) * grid)
+		if !next.After(now) {
+			next = next.Add(interval)
+		}
+		wait(ctx, next.Sub(now))
+		if err := how(ctx, url); err != nil && ctx.Err() == nil {
 			return err
 		}
-		wait(ctx, interval)
 	}
 	return nil
 }
 
-func ask(ctx context.Context, client *http.Client, url string) error {
+// client is the library's.
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
+
+// kept asks over connections of its own.
+type kept struct{ conns sync.Map }
+
+func (k *kept) ask(_ context.Context, url string) error {
+	host, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
+	c, open := k.conns.Load(host)
+	if !open {
+		dialed, err := net.Dial("tcp", host)
+		if err != nil {
+			return err
+		}
+		k.conns.Store(host, dialed)
+		c = dialed
+	}
+	if _, err := io.WriteString(c.(net.Conn), "GET /"+path+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); err != nil {
+		return err
+	}
+	var answer [512]byte
+	n, err := c.(net.Conn).Read(answer[:])
+	if err == nil && !bytes.Contains(answer[:n], []byte(" 200 ")) {
+		err = fmt.Errorf("%s: %q", url, answer[:n])
+	}
+	return err
+}
+
+func ask(ctx context.Context, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
