@@ -47,7 +47,7 @@ func (d *daemon) build() error {
 		return err
 	}
 	d.super = supervise.New(supervise.Options{
-		PID1:     supervise.Systemd{Client: client},
+		PID1:     pid1{client},
 		Stager:   &provision.Stager{Store: store, Log: d.log, Verified: counts.Verified},
 		Preparer: &provision.Preparer{Store: store, Capture: client, Log: d.log},
 		Prober:   probe.New(),
@@ -58,7 +58,7 @@ func (d *daemon) build() error {
 		Log:      d.log,
 		Host:     render.Host{GatePath: d.o.gate},
 		GPUs:     helper,
-		Memory:   supervise.Weigher{Estimator: memory.New(store, d.log), Peaks: store, Ask: helper.Ask, Log: d.log},
+		Memory:   weigher{estimator: memory.New(store, d.log), peaks: store, ask: helper.Ask, log: d.log},
 		Journal:  journal{client},
 		Leases:   d.leases,
 		Keep:     d.keep, Intents: d.intents, Clock: d.clock,

@@ -68,21 +68,21 @@ func (s *Supervisor) broke(r *replica) func(error) {
 
 func (s *Supervisor) start(r *replica) {
 	if until := s.beginRun(r); !until.IsZero() {
-		r.wait.set(until, s.Clock.SinceBoot())
+		r.wait.set(until, s.o.Clock.SinceBoot())
 		return
 	}
 	s.begins(r)
 	seq, try := r.job.begin(reconcile.Start), r.prep.try
 	unit, props, port := r.unit.name, r.prep.rendered.Properties(), r.unit.port
 	r.unit.endpoint = render.Endpoint(port)
-	s.Ports.Adopt(r.id, port)
+	s.o.Ports.Adopt(r.id, port)
 	r.unit.phase, r.job.startAt = reconcile.Absent, time.Time{}
 	if f := s.occupied(r, r.gpu.targets); f != nil {
 		s.isShort(r, seq, try, f)
 		return
 	}
 	load, need, settling := r.load(), r.prep.need, s.settling(r, time.Now())
-	s.Log.Info("starting the engine", s.about(r)...)
+	s.o.Log.Info("starting the engine", s.about(r)...)
 	s.effect(func(ctx context.Context) func() {
 		if f := s.short(ctx, unit, load, need, settling); f != nil {
 			return func() {
@@ -92,7 +92,7 @@ func (s *Supervisor) start(r *replica) {
 		}
 		s.post(func() { s.isEnough(r, seq) })
 		err := s.startUnit(ctx, unit, props, port)
-		st, readErr := s.PID1.Unit(ctx, unit)
+		st, readErr := s.o.PID1.Unit(ctx, unit)
 		return func() {
 			// The job of an engine ends long after PID 1 took it. By then the unit's changes have told all, and
 			// another action may be under way.
@@ -148,7 +148,7 @@ func (s *Supervisor) startFailed(r *replica, err error) {
 	f := registry.AsFailure(err, registry.CodeEngineStartFailed, "Read journalctl -u pool-managerd.")
 	r.prep.failed(f, time.Now())
 	if r.wish.known && r.wish.pool.Port == 0 {
-		s.Ports.Release(r.id)
+		s.o.Ports.Release(r.id)
 		r.unit.port, r.unit.endpoint = 0, ""
 	}
 }
@@ -161,11 +161,11 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 		return ctx.Err()
 	}
 	release := func() { <-s.starts }
-	if err := s.PortFree(port); err != nil {
+	if err := s.o.PortFree(port); err != nil {
 		release()
 		return err
 	}
-	wait, err := s.PID1.Start(ctx, unit, props)
+	wait, err := s.o.PID1.Start(ctx, unit, props)
 	release()
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (s *Supervisor) takeFromPID1(r *replica) {
 }
 
 func (s *Supervisor) stop(r *replica, why string) {
-	s.Log.Info("stopping the engine: "+why, s.about(r)...)
+	s.o.Log.Info("stopping the engine: "+why, s.about(r)...)
 	s.endRun(r)
 	r.past.Runs.Stop()
 	s.mark(r)
@@ -201,15 +201,15 @@ func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
 			defer close(stopped)
 			s.effects.Go(func() { s.killAfter(ctx, forceAfter, stopped, unit) })
 		}
-		err := s.PID1.Stop(ctx, unit)
+		err := s.o.PID1.Stop(ctx, unit)
 		if err == nil {
-			err = s.PID1.Clear(ctx, unit)
+			err = s.o.PID1.Clear(ctx, unit)
 		}
 		lost := errors.Is(err, systemd.ErrDisconnected)
 		if lost { // PID 1 may have done it all the same: look again once it is heard
 			sleep(ctx, reconnecting)
 		}
-		st, readErr := s.PID1.Unit(ctx, unit)
+		st, readErr := s.o.PID1.Unit(ctx, unit)
 		return func() {
 			r.job.end()
 			switch {
@@ -246,13 +246,13 @@ func (s *Supervisor) killAfter(ctx context.Context, wait time.Duration, stopped 
 	case <-ctx.Done():
 	case <-stopped:
 	case <-time.After(wait):
-		_ = s.guard(func() error { return s.PID1.Kill(ctx, unit) })
+		_ = s.guard(func() error { return s.o.PID1.Kill(ctx, unit) })
 	}
 }
 
 // stopFailed notes that PID 1 did not stop the unit. What runs goes on until the next attempt.
 func (s *Supervisor) stopFailed(r *replica, err error) {
-	s.Log.Error("the engine could not be stopped", append(s.about(r), "err", err)...)
+	s.o.Log.Error("the engine could not be stopped", append(s.about(r), "err", err)...)
 	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+r.unit.name+"'.")
 	r.job.stopAt = r.job.nextAttempt(time.Now())
 }
@@ -261,11 +261,11 @@ func (s *Supervisor) clear(r *replica) {
 	r.job.begin(reconcile.Clear)
 	unit := r.unit.name
 	s.effect(func(ctx context.Context) func() {
-		err := s.PID1.Clear(ctx, unit)
+		err := s.o.PID1.Clear(ctx, unit)
 		return func() {
 			r.job.end()
 			if err != nil {
-				s.Log.Warn("PID 1 keeps a unit that has ended", append(s.about(r), "err", err)...)
+				s.o.Log.Warn("PID 1 keeps a unit that has ended", append(s.about(r), "err", err)...)
 			}
 			s.observe(r, systemd.Status{Name: unit})
 			s.settle(r)
@@ -278,13 +278,13 @@ func (s *Supervisor) setLimits(r *replica) {
 	unit := r.unit.name
 	props, limits := r.prep.rendered.LimitProperties(), r.prep.spec.Limits
 	s.effect(func(ctx context.Context) func() {
-		err := s.PID1.SetProperties(ctx, unit, props)
+		err := s.o.PID1.SetProperties(ctx, unit, props)
 		return func() {
 			r.job.end()
 			if err != nil {
-				s.Log.Error("the limits of the running engine could not be changed; its next start has them", append(s.about(r), "err", err)...)
+				s.o.Log.Error("the limits of the running engine could not be changed; its next start has them", append(s.about(r), "err", err)...)
 			} else {
-				s.Log.Info("limits were changed while the engine runs", s.about(r)...)
+				s.o.Log.Info("limits were changed while the engine runs", s.about(r)...)
 			}
 			r.unit.limits = limits
 			r.unit.spec.Limits = limits
@@ -297,10 +297,10 @@ func (s *Supervisor) setLimits(r *replica) {
 func (s *Supervisor) takeReference(r *replica) {
 	unit := r.unit.name
 	s.effect(func(ctx context.Context) func() {
-		err := s.PID1.Adopt(ctx, unit)
+		err := s.o.PID1.Adopt(ctx, unit)
 		return func() {
 			if err != nil {
-				s.Log.Debug("no reference to the unit", "unit", unit, "err", err)
+				s.o.Log.Debug("no reference to the unit", "unit", unit, "err", err)
 			}
 		}
 	}, func(error) {})
@@ -310,7 +310,7 @@ func (s *Supervisor) forget(r *replica) {
 	r.prep.giveUp()
 	s.stopHealth(r)
 	r.run.endDrain()
-	s.Ports.Release(r.id)
+	s.o.Ports.Release(r.id)
 	r.carryOver()
 	s.unmark(r)
 	delete(r.entry.replicas, r.id)

@@ -34,7 +34,7 @@ func (s *Supervisor) confirm(r *replica, run string) {
 		case <-ctx.Done():
 		case <-time.After(confirmAfter):
 		}
-		st, err := s.PID1.Unit(ctx, unit)
+		st, err := s.o.PID1.Unit(ctx, unit)
 		return func() {
 			r.unit.confirming = ""
 			same := r.unit.status.InvocationID == run && r.unit.status.ActiveState == "failed" && r.entry.replicas[r.id] == r

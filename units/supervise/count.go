@@ -26,7 +26,7 @@ func (s *Supervisor) countRuns(r *replica, st systemd.Status) (ended string) {
 	if byUs {
 		r.past.Runs.Stop()
 	}
-	r.past.State.Restarted(r.policy(), e.Unseen, s.Clock.SinceBoot())
+	r.past.State.Restarted(r.policy(), e.Unseen, s.o.Clock.SinceBoot())
 	if before.Differs(r.past.Runs) {
 		s.mark(r)
 	}
@@ -36,7 +36,7 @@ func (s *Supervisor) countRuns(r *replica, st systemd.Status) (ended string) {
 // failedRun counts a run that failed, and holds the next start back where PID 1 would make it too
 // early. unread says that its log may still show another cause.
 func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure, unread bool) {
-	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	failed := restarts.Failed{At: now, Class: restarts.ClassOf(f.Code), Run: run, Unread: unread}
 	v := r.past.State.FailedRun(r.policy(), failed, r.unit.name)
 	s.putOff(r, v, was, f, now)
@@ -50,7 +50,7 @@ func (s *Supervisor) learnt(r *replica, run string, f *registry.Failure) {
 	if run == "" || !r.wish.known {
 		return
 	}
-	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	class, unread := restarts.ClassOf(f.Code), r.past.State.Unread(run)
 	waits := r.past.Runs.Run == run && r.past.Runs.Waits() && r.job.action != reconcile.Start
 	v := r.past.State.Learnt(r.policy(), run, class, now, r.unit.name, waits)
@@ -64,7 +64,7 @@ func (s *Supervisor) learnt(r *replica, run string, f *registry.Failure) {
 		r.wait.set(v.Next, now)
 		r.wait.early = r.wait.on && early
 		if v.Longer {
-			s.Log.Info(fmt.Sprintf("%s: the next start is put off, it is due in %s", r.id, rounded(v.Delay)), s.aboutStart(r, v, f)...)
+			s.o.Log.Info(fmt.Sprintf("%s: the next start is put off, it is due in %s", r.id, rounded(v.Delay)), s.aboutStart(r, v, f)...)
 		}
 	}
 	if unread {
@@ -76,7 +76,7 @@ func (s *Supervisor) learnt(r *replica, run string, f *registry.Failure) {
 // scheduled counts a restart that will be made, by the class of the failure before it.
 func (s *Supervisor) scheduled(r *replica, v restarts.Verdict, c restarts.Class) {
 	if v.Breaker != restarts.Open {
-		s.Observer.RestartScheduled(r.entry.last, string(c))
+		s.o.Observer.RestartScheduled(r.entry.last, string(c))
 	}
 }
 
@@ -99,7 +99,7 @@ func (s *Supervisor) putOff(r *replica, v restarts.Verdict, was restarts.Breaker
 		r.wait.end()
 	}
 	attrs := append(s.aboutStart(r, v, f), "breaker", string(v.Breaker))
-	s.Log.Info(fmt.Sprintf("%s: the next start is due in %s", r.id, rounded(v.Delay)), attrs...)
+	s.o.Log.Info(fmt.Sprintf("%s: the next start is due in %s", r.id, rounded(v.Delay)), attrs...)
 	if v.Began {
 		s.storm(r, v, f)
 	}
@@ -111,9 +111,9 @@ func (s *Supervisor) putOff(r *replica, v restarts.Verdict, was restarts.Breaker
 func (s *Supervisor) storm(r *replica, v restarts.Verdict, f *registry.Failure) {
 	window := r.policy().StormWindow
 	cause := fmt.Sprintf("%s within %s, mostly by %s; restarts are held back. %s", count(v.Counted, "failure"), window, v.Cause, v.Advice)
-	s.Log.Error(fmt.Sprintf("%s: %s", r.id, cause), append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted)...)
-	s.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
-	s.Observer.Storm(r.entry.last, string(v.Cause))
+	s.o.Log.Error(fmt.Sprintf("%s: %s", r.id, cause), append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted)...)
+	s.o.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
+	s.o.Observer.Storm(r.entry.last, string(v.Cause))
 }
 
 // breakerMoved reports that the breaker is in another state.
@@ -127,9 +127,9 @@ func (s *Supervisor) breakerMoved(r *replica, was restarts.Breaker) {
 	if by := r.past.State.By(); by != "" {
 		attrs = append(attrs, "class", string(by))
 	}
-	s.Log.Log(s.ctx, levelOf(is), fmt.Sprintf("%s: %s", r.id, cause), append(s.about(r), attrs...)...)
-	s.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: r.wait.err})
-	s.Observer.Breaker(r.entry.last, string(is))
+	s.o.Log.Log(s.ctx, levelOf(is), fmt.Sprintf("%s: %s", r.id, cause), append(s.about(r), attrs...)...)
+	s.o.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: r.wait.err})
+	s.o.Observer.Breaker(r.entry.last, string(is))
 }
 
 // levelOf is the level at which a breaker's new state is logged.

@@ -133,7 +133,7 @@ func rounded(d time.Duration) string {
 func (s *Supervisor) readEnd(r *replica, e *ended) {
 	why := ""
 	switch {
-	case s.Journal == nil || e.run == "":
+	case s.o.Journal == nil || e.run == "":
 		why = "there is no log to read"
 	case r.last.reading:
 		why = "the engine ended again while the log of its former run was read; journalctl has them"
@@ -175,7 +175,7 @@ func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing strin
 		r.last.crash, r.view.logged = f, f.Error()
 		s.settle(r)
 	}
-	s.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Ready: !r.run.readySince.IsZero(),
+	s.o.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Ready: !r.run.readySince.IsZero(),
 		Reason: registry.ReasonOf(f), Cause: f.Message, Failure: f})
 }
 
@@ -203,7 +203,7 @@ func (s *Supervisor) tellCrash(r *replica, e *ended, f *registry.Failure) {
 	} else {
 		attrs = append(attrs, "lines", strings.Join(e.ending.Lines, "\n"))
 	}
-	s.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), attrs...)
+	s.o.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), attrs...)
 }
 
 // withValues sets keys of a list of attributes, in place of former values.

@@ -71,8 +71,8 @@ func (d Desired) ports() []int {
 
 func (s *Supervisor) apply(d Desired) {
 	s.wanted, s.applied = d, true
-	s.Registry.SetProblems(slices.Concat(d.HostProblems, d.Problems))
-	s.Ports.Reserve(d.ports())
+	s.o.Registry.SetProblems(slices.Concat(d.HostProblems, d.Problems))
+	s.o.Ports.Reserve(d.ports())
 	faults, blind := d.faults()
 	seen := make(map[string]bool, len(d.Pools))
 	for _, p := range d.Pools {
@@ -86,7 +86,7 @@ func (s *Supervisor) apply(d Desired) {
 	}
 	if !d.Hold && blind == nil {
 		s.unmarkStrangers()
-		for id := range s.Intents {
+		for id := range s.o.Intents {
 			s.entry(id) // a pool that was removed while no manager ran: what was asked of it is dropped with it
 		}
 	}
@@ -126,7 +126,7 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 // known, what runs is held as it is.
 func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
 	if len(e.replicas) > 0 && (e.invalid == nil || e.invalid.Message != f.Message) {
-		s.Log.Warn(fmt.Sprintf("pool %s: its file is wrong, and what runs is kept", e.id), "pool_id", e.id, "last_error", f.Error())
+		s.o.Log.Warn(fmt.Sprintf("pool %s: its file is wrong, and what runs is kept", e.id), "pool_id", e.id, "last_error", f.Error())
 	}
 	e.invalid, e.wanted = f, true
 	for _, r := range e.replicas {
@@ -137,7 +137,7 @@ func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
 
 func (s *Supervisor) unwant(e *entry) {
 	if e.wanted {
-		s.Log.Info(fmt.Sprintf("pool %s was removed", e.id), "pool_id", e.id)
+		s.o.Log.Info(fmt.Sprintf("pool %s was removed", e.id), "pool_id", e.id)
 	}
 	e.wanted, e.invalid, e.refusal = false, nil, nil
 	for _, r := range e.replicas {

@@ -42,11 +42,11 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	case r.wish.parked:
 		d.until = r.entry.drainUntil
 	case r.wish.role == reconcile.Yield:
-		d.until = now.Add(s.Clock.Left(r.entry.intent.ReloadUntil))
+		d.until = now.Add(s.o.Clock.Left(r.entry.intent.ReloadUntil))
 	}
 	r.run.drain, r.last.cut = d, nil
 	s.wakeAt(r.entry, d.until)
-	s.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", d.until.Sub(now).Milliseconds())...)
+	s.o.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", d.until.Sub(now).Milliseconds())...)
 	adapter, ok := r.adapter()
 	endpoint := r.unit.endpoint
 	s.effects.Go(func() {
@@ -72,9 +72,9 @@ func (s *Supervisor) busy(ctx context.Context, a engine.Adapter, endpoint string
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	body, err := s.Prober.Get(ctx, endpoint+a.BusyPath(), askLimit)
+	body, err := s.o.Prober.Get(ctx, endpoint+a.BusyPath(), askLimit)
 	if err != nil {
-		if why := s.Prober.Reason(err); why == probe.ReasonReset || why == probe.ReasonTimeout {
+		if why := s.o.Prober.Reason(err); why == probe.ReasonReset || why == probe.ReasonTimeout {
 			return 1
 		}
 		return 0
@@ -176,7 +176,7 @@ func cutShort(leases, requests int) *registry.Failure {
 // cut ends a replica's leases, and returns why.
 func (s *Supervisor) cut(r *replica, f *registry.Failure) *registry.Failure {
 	if s.leasesOf(r) > 0 {
-		s.Leases.Cut(r.id.Pool, r.id.Name(), f.Error())
+		s.o.Leases.Cut(r.id.Pool, r.id.Name(), f.Error())
 	}
 	return f
 }
@@ -187,24 +187,24 @@ func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 	took := time.Since(d.began)
 	if f != nil {
 		r.view.lastErr = f
-		s.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds())...)
+		s.o.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds())...)
 	} else {
-		s.Log.Info("the engine is drained: nothing is held any more", append(s.about(r), "drain_ms", took.Milliseconds())...)
+		s.o.Log.Info("the engine is drained: nothing is held any more", append(s.about(r), "drain_ms", took.Milliseconds())...)
 	}
 	cause := "nothing is held any more"
 	if f != nil {
 		cause = f.Message
 	}
-	s.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
-	s.Observer.Drained(r.entry.last, took, f != nil)
+	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
+	s.o.Observer.Drained(r.entry.last, took, f != nil)
 }
 
 // leasesOf is how many leases the replica has.
 func (s *Supervisor) leasesOf(r *replica) int {
-	if s.Leases == nil {
+	if s.o.Leases == nil {
 		return 0
 	}
-	return s.Leases.Active(r.id.Pool, r.id.Name())
+	return s.o.Leases.Active(r.id.Pool, r.id.Name())
 }
 
 // nearer brings the deadline of a drain that is under way closer.

@@ -47,7 +47,7 @@ func classifyEvent(e nvml.Event) classify.Verdict { return classify.Event(e) }
 
 // watchLogs follows the kernel's and the engines' log once there are GPUs that lines could be about.
 func (s *Supervisor) watchLogs() {
-	if s.Journal == nil || s.logs || !s.gpus.Any() {
+	if s.o.Journal == nil || s.logs || !s.gpus.Any() {
 		return
 	}
 	s.logs = true
@@ -55,7 +55,7 @@ func (s *Supervisor) watchLogs() {
 		Matches: []string{"_TRANSPORT=kernel", "+", "_SYSTEMD_SLICE=" + pool.Slice},
 		Grep:    classify.Grep(), Fields: []string{"MESSAGE", "_TRANSPORT", "_SYSTEMD_UNIT"},
 	}
-	s.effects.Go(func() { followLog(s.ctx, s.Journal, s.Log, query, s.logLine) })
+	s.effects.Go(func() { followLog(s.ctx, s.o.Journal, s.o.Log, query, s.logLine) })
 }
 
 // followLog follows until ctx ends. After a break it goes on behind the last line that it has seen, so that what was logged meanwhile comes late
@@ -114,9 +114,9 @@ func (s *Supervisor) takenBack(unit string) {
 func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) {
 	out := s.gpus.Note(v, unit, now)
 	v = out.Verdict
-	s.Log.Warn("GPU error: "+v.Text, "class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint", v.Hint)
+	s.o.Log.Warn("GPU error: "+v.Text, "class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint", v.Hint)
 	if out.Kind != "" {
-		s.Observer.DriverReset(out.Device, out.Kind)
+		s.o.Observer.DriverReset(out.Device, out.Kind)
 	}
 	if out.Fault != nil {
 		s.faulted(*out.Fault, now)

@@ -34,7 +34,7 @@ func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) 
 	if f := s.tooLarge(leaves, comes); f != nil {
 		return rollout.FitNever, f
 	}
-	if s.Memory == nil {
+	if s.o.Memory == nil {
 		return rollout.FitBeside, nil
 	}
 	if e.fit.asked {
@@ -43,7 +43,7 @@ func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) 
 	e.fit.asked = true
 	unit, load, need, about := comes.unit.name, comes.load(), comes.prep.need, e.fit
 	s.effect(func(ctx context.Context) func() {
-		short := s.Memory.Try(ctx, unit, load, need)
+		short := s.o.Memory.Try(ctx, unit, load, need)
 		return func() { s.fitTold(e, about, short) }
 	}, func(err error) {
 		s.fitTold(e, about, registry.AsFailure(err, registry.CodeProvisionFailed, ""))
@@ -59,7 +59,7 @@ func (s *Supervisor) fitTold(e *entry, about fitOf, short *registry.Failure) {
 	e.fit.answer = rollout.FitBeside
 	if short != nil {
 		e.fit.answer = rollout.FitAfter
-		s.Log.Info("the new engine does not fit beside the old one, which is stopped first: "+short.Message, "pool_id", e.id)
+		s.o.Log.Info("the new engine does not fit beside the old one, which is stopped first: "+short.Message, "pool_id", e.id)
 	}
 	s.follow(e)
 }

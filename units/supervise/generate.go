@@ -80,7 +80,7 @@ func (w *watch) generate(ctx context.Context, seen string) generated {
 		}
 	}
 	began := time.Now()
-	out, err := w.s.Prober.Generate(ctx, w.generation)
+	out, err := w.s.o.Prober.Generate(ctx, w.generation)
 	g := generated{err: err, took: time.Since(began)}
 	switch out {
 	case probe.Generated:
@@ -128,7 +128,7 @@ func (w *watch) progress(ctx context.Context) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.health.Timeout)
 	defer cancel()
-	body, err := w.s.Prober.Get(ctx, w.endpoint+path, askLimit)
+	body, err := w.s.o.Prober.Get(ctx, w.endpoint+path, askLimit)
 	if err != nil {
 		return ""
 	}
@@ -152,12 +152,12 @@ func (s *Supervisor) generated(w *watch, g generated) {
 	switch {
 	case g.verdict == generates:
 		if w.hung {
-			s.Log.Info("the engine generates again", s.about(r)...)
+			s.o.Log.Info("the engine generates again", s.about(r)...)
 		}
 		w.failed, w.hung, w.proven, w.seen = 0, false, true, g.seen
 	case g.verdict == unfit, g.verdict == fails && g.answer && !w.proven:
 		w.due = time.Time{}
-		s.Log.Warn("the engine is not asked for generations: it refuses the request for one token, so its health probe alone judges it",
+		s.o.Log.Warn("the engine is not asked for generations: it refuses the request for one token, so its health probe alone judges it",
 			append(s.about(r), "err", g.err)...)
 	case g.verdict == fails && !r.run.draining():
 		w.due = now
@@ -168,10 +168,10 @@ func (s *Supervisor) generated(w *watch, g generated) {
 // notGenerated counts a failed generation towards its threshold.
 func (s *Supervisor) notGenerated(w *watch, g generated, now time.Time) {
 	r := w.r
-	s.Observer.Probed(r.entry.last, probe.ReasonGeneration, g.took)
+	s.o.Observer.Probed(r.entry.last, probe.ReasonGeneration, g.took)
 	w.failed++
 	if w.failed < w.health.GenerateFailures {
-		s.Log.Warn("the engine did not generate a token: "+g.err.Error(), s.about(r)...)
+		s.o.Log.Warn("the engine did not generate a token: "+g.err.Error(), s.about(r)...)
 		return
 	}
 	w.hung = true

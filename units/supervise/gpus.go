@@ -21,13 +21,13 @@ const gpuGrace = 5 * time.Second
 
 // followGPUs takes what the source tells until ctx ends.
 func (s *Supervisor) followGPUs(ctx context.Context) {
-	if s.GPUs == nil {
+	if s.o.GPUs == nil {
 		return
 	}
 	s.effects.Go(func() {
-		err := s.GPUs.Follow(ctx, func(u nvml.Update) { s.post(func() { s.gpuUpdate(u) }) })
+		err := s.o.GPUs.Follow(ctx, func(u nvml.Update) { s.post(func() { s.gpuUpdate(u) }) })
 		if err != nil && ctx.Err() == nil {
-			s.Log.Error("GPUs are followed no more until the manager is restarted", "err", err)
+			s.o.Log.Error("GPUs are followed no more until the manager is restarted", "err", err)
 		}
 	})
 }
@@ -103,7 +103,7 @@ func (s *Supervisor) remaskFailed() {
 // awaitGPUs waits, beside the loop, until the host's GPUs are known or gpuGrace has passed, and returns the newest facts, nil
 // where there are none.
 func (s *Supervisor) awaitGPUs(ctx context.Context) *nvml.Snapshot {
-	if s.GPUs == nil {
+	if s.o.GPUs == nil {
 		return nil
 	}
 	grace, cancel := context.WithTimeout(ctx, gpuGrace)
@@ -207,14 +207,14 @@ func given(mask []devices.Target) []render.Device {
 
 // showGPUs publishes what is known of the GPUs. The registry makes events of changed healths, and logs them.
 func (s *Supervisor) showGPUs() {
-	if s.GPUs == nil {
+	if s.o.GPUs == nil {
 		return
 	}
 	users := make(gpus.Users)
 	for _, r := range s.masked() {
 		users.Add(r.id.Pool, r.gpu.targets)
 	}
-	s.Registry.SetDevices(s.gpus.Show(users, time.Now()))
+	s.o.Registry.SetDevices(s.gpus.Show(users, time.Now()))
 }
 
 // poolDevices are the devices of all replicas of a pool, each once.

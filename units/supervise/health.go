@@ -59,7 +59,7 @@ func (s *Supervisor) stopHealth(r *replica) {
 
 // closeIdle lets an engine that is stopping not wait for us.
 func (s *Supervisor) closeIdle(r *replica) {
-	s.Prober.CloseIdle(hostOf(r.unit.endpoint))
+	s.o.Prober.CloseIdle(hostOf(r.unit.endpoint))
 }
 
 // hostOf is an endpoint's host and port.
@@ -111,7 +111,7 @@ func (w *watch) probes() {
 	wait := w.health.Interval - phase(w.run, w.health.Interval/4)
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := w.s.guard(func() error { return w.s.Prober.Probe(ctx, w.check) })
+		err := w.s.guard(func() error { return w.s.o.Prober.Probe(ctx, w.check) })
 		took := time.Since(began)
 		if ctx.Err() != nil {
 			return
@@ -156,13 +156,13 @@ func (w *watch) slots(ctx context.Context) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.health.Timeout)
 	defer cancel()
-	body, err := w.s.Prober.Get(ctx, w.endpoint+path, askLimit)
+	body, err := w.s.o.Prober.Get(ctx, w.endpoint+path, askLimit)
 	if err != nil {
 		return 0
 	}
 	n, err := w.adapter.Slots(body)
 	if err != nil {
-		w.s.Log.Debug("the engine's answer about its slots was not understood", "endpoint", w.endpoint, "err", err)
+		w.s.o.Log.Debug("the engine's answer about its slots was not understood", "endpoint", w.endpoint, "err", err)
 	}
 	return n
 }
@@ -185,9 +185,9 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 	}
 	reason := ""
 	if err != nil {
-		reason = s.Prober.Reason(err)
+		reason = s.o.Prober.Reason(err)
 	}
-	s.Observer.Probed(r.entry.last, reason, took)
+	s.o.Observer.Probed(r.entry.last, reason, took)
 	if slots > 0 {
 		r.run.slots = slots
 	}

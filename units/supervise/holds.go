@@ -46,15 +46,15 @@ func (r *replica) policy() restarts.Policy {
 
 // recall gives a replica the history that a former manager wrote down.
 func (s *Supervisor) recall(r *replica) {
-	text, known := s.Marked[r.id.String()]
+	text, known := s.o.Marked[r.id.String()]
 	if !known {
 		return
 	}
 	if err := json.Unmarshal(text, &r.past); err != nil {
-		s.Log.Warn("the replica's past failures cannot be read, and count no more", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "err", err)
+		s.o.Log.Warn("the replica's past failures cannot be read, and count no more", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "err", err)
 		r.past = history{}
 	}
-	now := s.Clock.SinceBoot()
+	now := s.o.Clock.SinceBoot()
 	r.wait.set(r.past.State.Next, now)
 	r.wait.early = r.wait.on
 	if st := r.past.State; st.BreakerNow() == restarts.Open && r.wait.on {
@@ -65,12 +65,12 @@ func (s *Supervisor) recall(r *replica) {
 
 // mark writes a replica's history down, beside the loop. What is not written is counted anew after the next restart of the manager.
 func (s *Supervisor) mark(r *replica) {
-	if s.Marks == nil {
+	if s.o.Marks == nil {
 		return
 	}
 	text, err := json.Marshal(r.past)
 	if err != nil {
-		s.Log.Error("the replica's past failures cannot be written down", append(s.about(r), "err", err)...)
+		s.o.Log.Error("the replica's past failures cannot be written down", append(s.about(r), "err", err)...)
 		return
 	}
 	s.unmarked[r.id.String()] = text
@@ -79,8 +79,8 @@ func (s *Supervisor) mark(r *replica) {
 
 // unmark forgets the history of a replica that is no more.
 func (s *Supervisor) unmark(r *replica) {
-	delete(s.Marked, r.id.String())
-	if s.Marks != nil {
+	delete(s.o.Marked, r.id.String())
+	if s.o.Marks != nil {
 		s.unmarked[r.id.String()] = nil
 		s.writeMarks()
 	}
@@ -88,13 +88,13 @@ func (s *Supervisor) unmark(r *replica) {
 
 // unmarkStrangers forgets the history of pools that were removed while no manager ran.
 func (s *Supervisor) unmarkStrangers() {
-	for key := range s.Marked {
+	for key := range s.o.Marked {
 		id, _, _ := strings.Cut(key, "/")
 		if s.entries[id] != nil {
 			continue
 		}
-		delete(s.Marked, key)
-		if s.Marks != nil {
+		delete(s.o.Marked, key)
+		if s.o.Marks != nil {
 			s.unmarked[key] = nil
 			s.writeMarks()
 		}
@@ -111,9 +111,9 @@ func (s *Supervisor) writeMarks() {
 	s.effect(func(context.Context) func() {
 		var failed error
 		for key, value := range batch {
-			keep := func() error { return s.Marks.Put(key, value) }
+			keep := func() error { return s.o.Marks.Put(key, value) }
 			if value == nil {
-				keep = func() error { return s.Marks.Drop(key) }
+				keep = func() error { return s.o.Marks.Drop(key) }
 			}
 			if err := keep(); err != nil {
 				failed = err
@@ -121,7 +121,7 @@ func (s *Supervisor) writeMarks() {
 		}
 		return func() {
 			if failed != nil {
-				s.Log.Warn("past failures of engines could not be written down", "err", failed)
+				s.o.Log.Warn("past failures of engines could not be written down", "err", failed)
 			}
 			s.marking = false
 			s.writeMarks()
@@ -139,7 +139,7 @@ func (s *Supervisor) gaveUp(r *replica) {
 		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 does not start the unit any more", "Read journalctl -u '"+r.unit.name+"'.")
 	}
 	r.job.startAt = time.Time{} // the hold tells when
-	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	s.putOff(r, r.past.State.Gave(r.policy(), now, r.unit.name), was, f, now)
 }
 
@@ -171,7 +171,7 @@ func (r *replica) runs() bool {
 
 // beginRun notes that a run starts: after an open breaker it is the single trial. It returns until when the breaker refuses it; zero: it does not.
 func (s *Supervisor) beginRun(r *replica) (refused time.Time) {
-	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	err := r.past.State.Started(r.policy(), now)
 	var no *restarts.Refused
 	if errors.As(err, &no) && no.Until.After(now) {
@@ -186,7 +186,7 @@ func (s *Supervisor) beginRun(r *replica) (refused time.Time) {
 // endRun notes that a run was stopped on purpose, or did not come to be: a trial that ends so told nothing.
 func (s *Supervisor) endRun(r *replica) {
 	was := r.past.State.BreakerNow()
-	r.past.State.Stopped(r.policy(), s.Clock.SinceBoot())
+	r.past.State.Stopped(r.policy(), s.o.Clock.SinceBoot())
 	s.breakerMoved(r, was)
 	s.mark(r)
 }
@@ -197,12 +197,12 @@ func (s *Supervisor) stable(r *replica, ready bool) {
 	case !ready:
 		r.run.readySince = time.Time{}
 	case r.run.readySince.IsZero():
-		r.run.readySince = s.Clock.SinceBoot()
+		r.run.readySince = s.o.Clock.SinceBoot()
 	}
 	if !ready || !r.wish.known {
 		return
 	}
-	now, was := s.Clock.SinceBoot(), r.past.State.BreakerNow()
+	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	change := r.past.State.Stable(r.policy(), r.run.readySince, now)
 	if change.Forgotten {
 		r.past.Steady = r.restarts()
@@ -224,13 +224,13 @@ func (s *Supervisor) resetCounters(r *replica, why string) {
 	}
 	unit, forgotten := r.unit.name, r.unit.status.NRestarts
 	s.effect(func(ctx context.Context) func() {
-		err := s.PID1.ResetCounters(ctx, unit)
+		err := s.o.PID1.ResetCounters(ctx, unit)
 		return func() {
 			if err != nil {
-				s.Log.Warn("PID 1 did not forget the unit's restarts", append(s.about(r), "err", err)...)
+				s.o.Log.Warn("PID 1 did not forget the unit's restarts", append(s.about(r), "err", err)...)
 				return
 			}
-			s.Log.Info(why, append(s.about(r), "forgotten", forgotten)...)
+			s.o.Log.Info(why, append(s.about(r), "forgotten", forgotten)...)
 		}
 	}, func(error) {})
 }
@@ -239,7 +239,7 @@ func (s *Supervisor) resetCounters(r *replica, why string) {
 // ErrNoSuchPool or the context's error.
 func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
 	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
-		s.Log.Info(fmt.Sprintf("pool %s: its failures are forgotten by %s", id, who(by)), "pool_id", id, "identity", by)
+		s.o.Log.Info(fmt.Sprintf("pool %s: its failures are forgotten by %s", id, who(by)), "pool_id", id, "identity", by)
 		for _, r := range e.sorted() {
 			s.forgive(r)
 			s.resetCounters(r, "PID 1 has forgotten the unit's restarts too") // or its start limit would open the breaker at once

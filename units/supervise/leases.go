@@ -21,7 +21,7 @@ type Leases interface {
 // lease says what may be held of a pool now. Nothing is said before the units are known: every lease of a former manager would
 // seem to be of a process that is gone.
 func (s *Supervisor) lease(e *entry) {
-	if s.Leases == nil || !s.everSynced {
+	if s.o.Leases == nil || !s.everSynced {
 		return
 	}
 	p := lease.Pool{Draining: e.parked()}
@@ -33,7 +33,7 @@ func (s *Supervisor) lease(e *entry) {
 		p.Seats = append(p.Seats, r.seat())
 		why[r.id.Name()] = r.whyLost()
 	}
-	s.Leases.SetPool(e.id, p, func(replica string) string {
+	s.o.Leases.SetPool(e.id, p, func(replica string) string {
 		if text, known := why[replica]; known {
 			return text
 		}
@@ -44,7 +44,7 @@ func (s *Supervisor) lease(e *entry) {
 // renewUntil is the moment at which no lease of a pool that drains lives any longer. It is a little behind the deadline, so that what is held then
 // is cut, and told so, and does not merely expire.
 func (s *Supervisor) renewUntil(e *entry) lease.Moment {
-	return lease.Moment(s.Clock.In(s.Clock.Left(e.intent.Drain.Deadline) + forceAfter).At)
+	return lease.Moment(s.o.Clock.In(s.o.Clock.Left(e.intent.Drain.Deadline) + forceAfter).At)
 }
 
 // seat is the replica as leases are counted.

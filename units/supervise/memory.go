@@ -45,10 +45,10 @@ const recordEvery = time.Minute
 
 // short tries whether there is enough memory, beside the loop. It is nil where there is, or where the unit's own step shall judge.
 func (s *Supervisor) short(ctx context.Context, unit string, l Load, need memory.Need, settling bool) *registry.Failure {
-	if s.Memory == nil || settling {
+	if s.o.Memory == nil || settling {
 		return nil
 	}
-	return s.Memory.Try(ctx, unit, l, need)
+	return s.o.Memory.Try(ctx, unit, l, need)
 }
 
 // settling reports whether a device of the mask was left by another engine a moment ago.
@@ -131,13 +131,13 @@ func (s *Supervisor) notePeak(r *replica) {
 // record writes the peaks of the run down, beside the loop, where they are of what is wanted.
 func (s *Supervisor) record(r *replica) {
 	p := &r.run.peaks
-	if s.Memory == nil || !r.current() || len(p.bytes) == 0 {
+	if s.o.Memory == nil || !r.current() || len(p.bytes) == 0 {
 		return
 	}
 	p.recorded = time.Now()
 	load, sample := r.load(), memory.Sample{Run: r.run.id, Started: p.began, Devices: slices.Clone(p.bytes)}
 	s.effect(func(ctx context.Context) func() {
-		s.Memory.Record(ctx, load, sample)
+		s.o.Memory.Record(ctx, load, sample)
 		return func() {}
 	}, func(error) {})
 }

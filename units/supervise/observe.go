@@ -31,7 +31,7 @@ func (s *Supervisor) update(u systemd.Update) {
 		}
 	case systemd.Lost:
 		s.connected = false
-		s.Log.Warn("the connection to PID 1 was lost; engines go on, and the manager reconnects", "err", u.Err)
+		s.o.Log.Warn("the connection to PID 1 was lost; engines go on, and the manager reconnects", "err", u.Err)
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *Supervisor) synced(u systemd.Update) {
 			}
 		}
 	}
-	s.Log.Info("PID 1's engine units are known", "units", len(there))
+	s.o.Log.Info("PID 1's engine units are known", "units", len(there))
 	s.takeUpExternal()
 	s.reapply()
 	s.adoptionMayBeDone()
@@ -84,7 +84,7 @@ func (s *Supervisor) reapply() {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
 			if r.wish.asks == reconcile.Unwanted && r.unit.phase != reconcile.Absent {
-				s.Log.Warn("a unit without a pool file is drained, then stopped", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "unit", r.unit.name)
+				s.o.Log.Warn("a unit without a pool file is drained, then stopped", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "unit", r.unit.name)
 			}
 		}
 	}
@@ -252,7 +252,7 @@ func (s *Supervisor) adoptEndpoint(r *replica) {
 		return
 	}
 	r.unit.endpoint, r.unit.port = endpoint, port
-	s.Ports.Adopt(r.id, port)
+	s.o.Ports.Adopt(r.id, port)
 }
 
 // countRestarts tells the metrics how often PID 1 started the engine again.
@@ -264,7 +264,7 @@ func (s *Supervisor) countRestarts(r *replica, was systemd.Status) {
 	if r.last.crash != nil {
 		reason = strings.ToLower(string(r.last.crash.Code))
 	}
-	s.Observer.Restarted(r.entry.last, reason, r.unit.status.NRestarts-was.NRestarts)
+	s.o.Observer.Restarted(r.entry.last, reason, r.unit.status.NRestarts-was.NRestarts)
 }
 
 // phaseOf folds ActiveState and SubState, whose words are in systemctl(1) and in
@@ -327,5 +327,5 @@ func (s *Supervisor) endAdoption() {
 	}
 	clear(s.adopting)
 	close(s.adopted)
-	s.Log.Info("adoption is complete", "pools", len(s.entries))
+	s.o.Log.Info("adoption is complete", "pools", len(s.entries))
 }

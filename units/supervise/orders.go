@@ -72,14 +72,14 @@ func (s *Supervisor) queue(e *entry, o order, done func(error)) {
 
 // save writes an intent down, then puts it in force.
 func (s *Supervisor) save(e *entry, next keep.Intent, done func(error)) {
-	if s.Keep == nil {
+	if s.o.Keep == nil {
 		s.inForce(e, next)
 		done(nil)
 		return
 	}
 	e.saving = true
 	s.effect(func(context.Context) func() {
-		err := s.Keep.Put(e.id, next)
+		err := s.o.Keep.Put(e.id, next)
 		return func() { s.saved(e, next, err, done) }
 	}, func(err error) { s.saved(e, next, err, done) })
 }
@@ -89,7 +89,7 @@ func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(erro
 	if err == nil {
 		s.inForce(e, next)
 	} else {
-		s.Log.Error("what was asked of the pool could not be written down, so it is not in force", "pool_id", e.id, "err", err)
+		s.o.Log.Error("what was asked of the pool could not be written down, so it is not in force", "pool_id", e.id, "err", err)
 	}
 	done(err)
 	for len(e.orders) > 0 && !e.saving {
@@ -115,18 +115,18 @@ func (e *entry) over() bool { return len(e.replicas) == 0 && !e.wanted && !e.sav
 func (s *Supervisor) drop(e *entry) {
 	delete(s.entries, e.id)
 	s.due.drop(e)
-	delete(s.Intents, e.id)
-	if s.Leases != nil {
-		s.Leases.Forget(e.id)
+	delete(s.o.Intents, e.id)
+	if s.o.Leases != nil {
+		s.o.Leases.Forget(e.id)
 	}
-	s.Registry.Remove(e.id)
+	s.o.Registry.Remove(e.id)
 	s.dirty = true
-	if s.Keep == nil || e.intent.Empty() {
+	if s.o.Keep == nil || e.intent.Empty() {
 		return
 	}
 	s.effect(func(context.Context) func() {
-		if err := s.Keep.Put(e.id, keep.Intent{}); err != nil {
-			s.Log.Error("what was asked of a pool that is no more is still written down", "pool_id", e.id, "err", err)
+		if err := s.o.Keep.Put(e.id, keep.Intent{}); err != nil {
+			s.o.Log.Error("what was asked of a pool that is no more is still written down", "pool_id", e.id, "err", err)
 		}
 		return func() {}
 	}, func(error) {})

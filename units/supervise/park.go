@@ -31,11 +31,11 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 	if deadline < 0 {
 		deadline = e.desired.Drain.Deadline
 	}
-	d := &keep.Drain{Since: time.Now().Round(0), Deadline: s.Clock.In(deadline), By: by, Restart: restart}
+	d := &keep.Drain{Since: time.Now().Round(0), Deadline: s.o.Clock.In(deadline), By: by, Restart: restart}
 	if was.Drain != nil {
 		kept := *was.Drain
 		kept.Restart = kept.Restart && restart
-		if s.Clock.Left(d.Deadline) < s.Clock.Left(kept.Deadline) {
+		if s.o.Clock.Left(d.Deadline) < s.o.Clock.Left(kept.Deadline) {
 			kept.Deadline, kept.By = d.Deadline, by
 		}
 		d = &kept
@@ -73,12 +73,12 @@ func acknowledged(r *keep.Rejected) *keep.Rejected {
 
 // tellDrain tells who drained or resumed a pool.
 func (s *Supervisor) tellDrain(e *entry, what, by string) {
-	s.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: e.id, State: e.last.State, Cause: what + " by " + who(by)})
+	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: e.id, State: e.last.State, Cause: what + " by " + who(by)})
 	attrs := []any{"pool_id", e.id, "identity", by}
 	if d := e.intent.Drain; d != nil {
-		attrs = append(attrs, "deadline_ms", s.Clock.Left(d.Deadline).Milliseconds())
+		attrs = append(attrs, "deadline_ms", s.o.Clock.Left(d.Deadline).Milliseconds())
 	}
-	s.Log.Info(fmt.Sprintf("pool %s is %s by %s", e.id, what, who(by)), attrs...)
+	s.o.Log.Info(fmt.Sprintf("pool %s is %s by %s", e.id, what, who(by)), attrs...)
 }
 
 // who is somebody who asks, for people.
@@ -96,7 +96,7 @@ func (s *Supervisor) parkAgain(e *entry) {
 		e.drainUntil = time.Time{}
 		return
 	}
-	e.drainUntil = time.Now().Add(s.Clock.Left(d.Deadline))
+	e.drainUntil = time.Now().Add(s.o.Clock.Left(d.Deadline))
 	for _, r := range e.replicas {
 		s.nearer(r, e.drainUntil)
 	}
@@ -137,10 +137,10 @@ func (s *Supervisor) hurry(r *replica) {
 	r.run.killed = true
 	unit := r.unit.name
 	s.effect(func(ctx context.Context) func() {
-		err := s.PID1.Kill(ctx, unit)
+		err := s.o.PID1.Kill(ctx, unit)
 		return func() {
 			if err != nil { // gone already, or PID 1's own stop timeout ends it
-				s.Log.Debug("the engine was not killed", "unit", unit, "err", err)
+				s.o.Log.Debug("the engine was not killed", "unit", unit, "err", err)
 			}
 		}
 	}, func(error) {})

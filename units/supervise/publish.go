@@ -33,7 +33,7 @@ func (s *Supervisor) publish(e *entry) {
 	p = registry.Aggregate(p)
 	s.dirty = s.dirty || p.State != e.last.State
 	e.last = p
-	s.Registry.Put(p)
+	s.o.Registry.Put(p)
 }
 
 // exists reports whether PID 1 has anything of the pool that must be stopped.
@@ -67,7 +67,7 @@ func (s *Supervisor) assess(r *replica) (ready bool) {
 	}
 	from := r.view.state
 	r.view.state, r.view.reason, r.view.since = v.State, v.Reason, time.Now()
-	s.Log.Info(fmt.Sprintf("%s: %s", r.id, v.Reason), append(s.about(r), "from", string(from), "to", string(v.State), "ready", v.Ready)...)
+	s.o.Log.Info(fmt.Sprintf("%s: %s", r.id, v.Reason), append(s.about(r), "from", string(from), "to", string(v.State), "ready", v.Ready)...)
 	return v.Ready
 }
 
@@ -79,7 +79,7 @@ func (s *Supervisor) logFailure(r *replica, f *registry.Failure) {
 	}
 	if text := f.Error(); text != r.view.logged && !r.untold(f) {
 		r.view.logged = text
-		s.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), append(s.about(r), "hint", f.Hint)...)
+		s.o.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), append(s.about(r), "hint", f.Hint)...)
 	}
 }
 
@@ -177,7 +177,7 @@ func (r *replica) snapshot() registry.Replica {
 
 // report tells systemctl status how many pools there are, and how many in each state.
 func (s *Supervisor) report() {
-	if !s.dirty || s.Status == nil {
+	if !s.dirty || s.o.Status == nil {
 		return
 	}
 	s.dirty = false
@@ -187,7 +187,7 @@ func (s *Supervisor) report() {
 	}
 	if line := statusLine(len(s.entries), counts); line != s.status {
 		s.status = line
-		s.Status(line)
+		s.o.Status(line)
 	}
 }
 

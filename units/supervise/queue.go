@@ -10,7 +10,7 @@ func (w *watch) queue(ctx context.Context) *int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.health.Timeout)
 	defer cancel()
-	body, err := w.s.Prober.Get(ctx, w.endpoint+path, askLimit)
+	body, err := w.s.o.Prober.Get(ctx, w.endpoint+path, askLimit)
 	if err != nil {
 		return nil
 	}

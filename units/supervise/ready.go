@@ -39,7 +39,7 @@ func (s *Supervisor) stage(r *replica) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	try, p := r.prep.beginStage(cancel), r.wish.pool
 	s.prepareStep(r, ctx, try, func(ctx context.Context) (func() error, error) {
-		staged, err := s.Stager.Stage(ctx, p)
+		staged, err := s.o.Stager.Stage(ctx, p)
 		return func() error { r.prep.stageDone(staged); return nil }, err
 	})
 }
@@ -64,7 +64,7 @@ func (s *Supervisor) prepare(r *replica) {
 func (s *Supervisor) readying(
 	ctx context.Context, p pool.Pool, staged pool.Staged, mask []string, adapter engine.Adapter,
 ) (out readied, err error) {
-	if out.prepared, err = s.Preparer.Prepare(ctx, p, adapter); err != nil {
+	if out.prepared, err = s.o.Preparer.Prepare(ctx, p, adapter); err != nil {
 		return out, err
 	}
 	if len(mask) > 0 {
@@ -72,9 +72,9 @@ func (s *Supervisor) readying(
 			return out, err
 		}
 	}
-	if s.Memory != nil {
+	if s.o.Memory != nil {
 		load := Load{Pool: p, Staged: staged, Version: out.prepared.Version, Mask: out.planned}
-		if out.need, err = s.Memory.Need(ctx, load); err != nil {
+		if out.need, err = s.o.Memory.Need(ctx, load); err != nil {
 			return out, err
 		}
 	}
@@ -91,7 +91,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 	}
 	unit, err := render.Render(render.Input{
 		Pool: r.wish.pool, Replica: r.id.Index, Side: r.id.Side, Staged: r.prep.staged, Prepared: ready.prepared, Port: r.unit.port,
-		Adapter: adapter, Host: s.Host, Mask: given(ready.planned),
+		Adapter: adapter, Host: s.host, Mask: given(ready.planned),
 		Need: render.Need{Devices: ready.need.Devices, Host: ready.need.Host},
 	})
 	if err != nil {
@@ -116,7 +116,7 @@ func (s *Supervisor) choosePort(r *replica) error {
 	case want != 0 && other != nil && other.unit.port == want:
 		r.unit.port = want // it is given up before this one starts
 	case want != 0 && r.unit.port != want || r.unit.port == 0:
-		port, err := s.Ports.Claim(r.id, want)
+		port, err := s.o.Ports.Claim(r.id, want)
 		if err != nil {
 			return err
 		}

@@ -72,8 +72,8 @@ func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, a
 	rec.By = ask.By
 	next.Reload = &rec
 	return next, func() {
-		s.Registry.Note(reloadEvent(e, rec))
-		s.Log.Info(fmt.Sprintf("pool %s: a reload begins", e.id), append(e.about(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
+		s.o.Registry.Note(reloadEvent(e, rec))
+		s.o.Log.Info(fmt.Sprintf("pool %s: a reload begins", e.id), append(e.about(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
 	}, nil
 }
 

@@ -33,9 +33,9 @@ func (s *Supervisor) follow(e *entry) {
 	} else {
 		next.Reload = &step.Record
 		if p := step.Record.Phase; p == rollout.Handing || p == rollout.Yielding {
-			next.ReloadUntil = s.Clock.In(step.Record.Deadline)
+			next.ReloadUntil = s.o.Clock.In(step.Record.Deadline)
 		}
-		s.Log.Info("reload: "+string(step.Record.Phase), append(e.about(step.Record), "place", step.Record.Place)...)
+		s.o.Log.Info("reload: "+string(step.Record.Phase), append(e.about(step.Record), "place", step.Record.Place)...)
 	}
 	s.save(e, next, func(err error) {
 		if err != nil {
@@ -75,14 +75,14 @@ func (s *Supervisor) rolled(e *entry, rec rollout.Record) keep.Intent {
 // tellRolled tells how a reload ended.
 func (s *Supervisor) tellRolled(e *entry, rec rollout.Record) {
 	took := time.Since(rec.Began)
-	s.Observer.Reloaded(e.last, took, string(rec.Reason))
-	s.Registry.Note(reloadEvent(e, rec))
+	s.o.Observer.Reloaded(e.last, took, string(rec.Reason))
+	s.o.Registry.Note(reloadEvent(e, rec))
 	if rec.Back() {
-		s.Log.Error(fmt.Sprintf("pool %s: the reload was rolled back; the former version is in force", e.id),
+		s.o.Log.Error(fmt.Sprintf("pool %s: the reload was rolled back; the former version is in force", e.id),
 			append(e.about(rec), "reason", string(rec.Reason), "last_error", rec.Failure.Error(), "hint", rec.Failure.Hint, "reload_ms", took.Milliseconds())...)
 		return
 	}
-	s.Log.Info(fmt.Sprintf("pool %s: the reload is done", e.id), append(e.about(rec), "reload_ms", took.Milliseconds())...)
+	s.o.Log.Info(fmt.Sprintf("pool %s: the reload is done", e.id), append(e.about(rec), "reload_ms", took.Milliseconds())...)
 }
 
 // reloadEvent tells of a reload, by its record.
@@ -212,8 +212,8 @@ func (s *Supervisor) rolls(r *replica) bool {
 		rec.ByFile, rec.By = true, "the pool's file"
 		was.Reload, was.Rejected = &rec, nil
 		return was, func() {
-			s.Registry.Note(reloadEvent(e, rec))
-			s.Log.Info(fmt.Sprintf("pool %s: its file was changed in a way that needs new engines; a reload begins", e.id), e.about(rec)...)
+			s.o.Registry.Note(reloadEvent(e, rec))
+			s.o.Log.Info(fmt.Sprintf("pool %s: its file was changed in a way that needs new engines; a reload begins", e.id), e.about(rec)...)
 		}, nil
 	}, func(err error) {
 		if err != nil {

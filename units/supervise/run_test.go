@@ -64,7 +64,7 @@ func fill(r *replica, s *Supervisor) {
 	u.failures, u.successes, u.slots, u.killed = 3, 4, 5, true
 	u.fault = registry.Fail(registry.CodeHealthFailed, "ill for long", "")
 	u.peaks = peaks{bytes: []uint64{1}, began: time.Now()}
-	u.readySince = s.Clock.SinceBoot()
+	u.readySince = s.o.Clock.SinceBoot()
 	s.beginDrain(r, "a test")
 	for f := range reflect.ValueOf(*u).NumField() {
 		if reflect.ValueOf(*u).Field(f).IsZero() {

@@ -74,11 +74,11 @@ func (s *Supervisor) decide(r *replica) {
 			return
 		}
 		if !reconcile.May(d.Action, reconcile.Assess(f).State) {
-			s.Log.Error("an action was refused: it is not legal in the replica's state; please report this defect",
+			s.o.Log.Error("an action was refused: it is not legal in the replica's state; please report this defect",
 				append(s.about(r), "action", string(d.Action), "rule", d.Rule)...)
 			return
 		}
-		s.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule", d.Rule, "human", d.Reason)
+		s.o.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule", d.Rule, "human", d.Reason)
 		s.act(r, d)
 		if r.job.action != reconcile.None || d.Action == reconcile.Forget {
 			return

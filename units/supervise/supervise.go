@@ -133,7 +133,7 @@ type Options struct {
 
 // Supervisor owns the pools of one host. Make one with New, then call Run once.
 type Supervisor struct {
-	Options
+	o       Options
 	events  chan func()
 	effects sync.WaitGroup
 	starts  chan struct{} // bounds the start jobs that PID 1 is asked for at once
@@ -141,7 +141,8 @@ type Supervisor struct {
 	ctx     context.Context
 
 	// The loop's own; touched by no other goroutine.
-	passesFailed bool // each crash passes "failed" under this PID 1
+	host         render.Host // facts of this host, and what its PID 1 can do
+	passesFailed bool        // each crash passes "failed" under this PID 1
 	entries      map[string]*entry
 	wanted       Desired
 	applied      bool // a configuration was applied at least once
@@ -176,7 +177,8 @@ const adoptionGrace = 800 * time.Millisecond
 // New makes a supervisor that knows no pools yet.
 func New(o Options) *Supervisor {
 	return &Supervisor{
-		Options:  o,
+		o:        o,
+		host:     o.Host,
 		events:   make(chan func(), 64),
 		starts:   make(chan struct{}, maxStarts),
 		stops:    make(chan struct{}, maxStops),
@@ -202,7 +204,7 @@ func (s *Supervisor) Run(ctx context.Context, first Desired) error {
 	s.ctx = ctx
 	s.apply(first)
 	s.effects.Go(func() {
-		err := s.PID1.Run(ctx, func(u systemd.Update) { s.post(func() { s.update(u) }) })
+		err := s.o.PID1.Run(ctx, func(u systemd.Update) { s.post(func() { s.update(u) }) })
 		if ctx.Err() == nil {
 			cancel(fmt.Errorf("the connection to PID 1 ended for good: %w", err))
 		}
@@ -215,7 +217,7 @@ func (s *Supervisor) Run(ctx context.Context, first Desired) error {
 }
 
 func (s *Supervisor) loop(ctx context.Context) {
-	beat := time.NewTicker(s.BeatEvery)
+	beat := time.NewTicker(s.o.BeatEvery)
 	defer beat.Stop()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -232,7 +234,7 @@ func (s *Supervisor) loop(ctx context.Context) {
 			s.decideDue(time.Now())
 			s.arm(timer)
 		case <-beat.C:
-			s.Beat()
+			s.o.Beat()
 		}
 	}
 }
@@ -264,7 +266,7 @@ func (s *Supervisor) effect(f func(ctx context.Context) (done func()), broken fu
 		defer func() {
 			if p := recover(); p != nil {
 				err := fmt.Errorf("a defect in this program: %v", p)
-				s.Log.Error("an effect panicked", "err", err, "stack", string(debug.Stack()))
+				s.o.Log.Error("an effect panicked", "err", err, "stack", string(debug.Stack()))
 				s.post(func() { broken(err) })
 			}
 		}()
@@ -277,7 +279,7 @@ func (s *Supervisor) guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("a defect in this program: %v", p)
-			s.Log.Error("a panic was caught", "err", err, "stack", string(debug.Stack()))
+			s.o.Log.Error("a panic was caught", "err", err, "stack", string(debug.Stack()))
 		}
 	}()
 	return f()

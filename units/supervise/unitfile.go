@@ -23,8 +23,8 @@ const previewPort = 21000
 // applyFeatures notes what this PID 1 can do.
 func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
-	host.GatePath = s.Host.GatePath
-	s.Host = host
+	host.GatePath = s.host.GatePath
+	s.host = host
 	s.passesFailed = !f.Has("RestartMode")
 }
 
@@ -81,7 +81,7 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 	if !ok {
 		return render.Unit{}, errors.New("no adapter for engine " + p.Engine)
 	}
-	in := render.Input{Pool: p, Replica: r.id.Index, Side: r.id.Side, Adapter: adapter, Host: s.Host, Port: r.unit.port,
+	in := render.Input{Pool: p, Replica: r.id.Index, Side: r.id.Side, Adapter: adapter, Host: s.host, Port: r.unit.port,
 		Staged:   pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}},
 		Prepared: pool.Prepared{Binary: p.Provisioning.Binary},
 	}

@@ -133,7 +133,7 @@ func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[s
 		q.Matches = append(q.Matches, invocationField+"="+l.run)
 	}
 	limit := crashTail * len(logs)
-	entries, err := s.Journal.Read(ctx, q, limit)
+	entries, err := s.o.Journal.Read(ctx, q, limit)
 	return tails(entries), len(entries) >= limit, err
 }
 

@@ -75,7 +75,7 @@ func (s *Supervisor) assign(e *entry) {
 		return
 	}
 	if version := e.version(); !samePool(version, e.desired) {
-		s.Log.Info(fmt.Sprintf("pool %s was changed", e.id), "pool_id", e.id, "model_id", string(version.Model))
+		s.o.Log.Info(fmt.Sprintf("pool %s was changed", e.id), "pool_id", e.id, "model_id", string(version.Model))
 		e.desired = version
 	}
 	for i := range e.desired.Replicas {

@@ -49,7 +49,7 @@ func TestWishesAreTakenOneAfterAnother(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if d := disk.kept["a"].Drain; d == nil || m.s.Clock.Left(d.Deadline) > 10*time.Second {
+		if d := disk.kept["a"].Drain; d == nil || m.s.o.Clock.Left(d.Deadline) > 10*time.Second {
 			t.Errorf("written down: %+v", d)
 		}
 	})

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/pool-managerd/pool-managerd/nvml/wire"
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/memory"
+	"github.com/pool-managerd/pool-managerd/units/supervise"
+)
+
+// weigher is the real supervise.Memory: the model's file and what former runs used on one side, the driver's free memory, less the
+// reservations of engines that are loading, on the other.
+type weigher struct {
+	estimator *memory.Estimator
+	peaks     memory.Peaks
+	ask       func(context.Context, wire.Request) (wire.Reply, error) // of the GPU helper
+	log       *slog.Logger
+}
+
+// Need implements supervise.Memory.
+func (w weigher) Need(ctx context.Context, l supervise.Load) (memory.Need, error) {
+	return w.estimator.Estimate(ctx, l.Pool, l.Staged, l.Version, l.Mask)
+}
+
+// Try implements supervise.Memory.
+func (w weigher) Try(ctx context.Context, unit string, l supervise.Load, need memory.Need) *registry.Failure {
+	if available, err := memory.Available(); err != nil {
+		w.log.Warn("could not read the host's free memory; starting the engine anyway", "err", err)
+	} else if f := memory.CheckHost(need, available, l.Pool.Limits.MemoryMaxBytes); f != nil {
+		return f
+	}
+	if len(need.Devices) == 0 {
+		return nil
+	}
+	reply, err := w.ask(ctx, wire.Request{Op: wire.OpReserve, Unit: unit, Needs: need.Devices, DryRun: true})
+	if err != nil {
+		// The unit's own step asks again, and the engine itself finds out in the end.
+		w.log.Warn("could not check free GPU memory; starting the engine anyway", "unit", unit, "err", err)
+		return nil
+	}
+	return memory.Refusal(need, reply.Short, l.Mask)
+}
+
+// Record implements supervise.Memory.
+func (w weigher) Record(_ context.Context, l supervise.Load, s memory.Sample) {
+	if err := w.peaks.Record(memory.Key(l.Pool, l.Staged, l.Version, l.Mask), s); err != nil {
+		w.log.Warn("could not save how much GPU memory the engine used", "pool_id", l.Pool.ID, "err", err)
+	}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/pool-managerd/pool-managerd/systemd"
+)
+
+// pid1 is the real PID 1: the few shapes that the supervisor needs around systemd's client.
+type pid1 struct {
+	client *systemd.Client
+}
+
+// Run implements supervise.PID1.
+func (c pid1) Run(ctx context.Context, deliver func(systemd.Update)) error {
+	return c.client.Run(ctx, deliver)
+}
+
+// Start implements supervise.PID1.
+func (c pid1) Start(ctx context.Context, unit string, props []systemd.Property) (func(context.Context) error, error) {
+	job, err := c.client.StartTransient(ctx, unit, props)
+	if err != nil {
+		return nil, err
+	}
+	return job.Wait, nil
+}
+
+// Stop implements supervise.PID1. A unit that is gone already is stopped.
+func (c pid1) Stop(ctx context.Context, unit string) error {
+	job, err := c.client.Stop(ctx, unit)
+	if errors.Is(err, systemd.ErrNoSuchUnit) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return job.Wait(ctx)
+}
+
+// Clear implements supervise.PID1.
+func (c pid1) Clear(ctx context.Context, unit string) error { return c.client.Clear(ctx, unit) }
+
+// Adopt implements supervise.PID1.
+func (c pid1) Adopt(ctx context.Context, unit string) error { return c.client.Ref(ctx, unit) }
+
+// SetProperties implements supervise.PID1.
+func (c pid1) SetProperties(ctx context.Context, unit string, props []systemd.Property) error {
+	return c.client.SetProperties(ctx, unit, props)
+}
+
+// Hasten implements supervise.PID1: a start job for a unit that waits for its restart starts it at once.
+func (c pid1) Hasten(ctx context.Context, unit string) error {
+	_, err := c.client.Start(ctx, unit)
+	return err
+}
+
+// Kill implements supervise.PID1.
+func (c pid1) Kill(ctx context.Context, unit string) error {
+	return c.client.Kill(ctx, unit, "all", syscall.SIGKILL)
+}
+
+// ResetCounters implements supervise.PID1.
+func (c pid1) ResetCounters(ctx context.Context, unit string) error {
+	return c.client.ResetFailed(ctx, unit)
+}
+
+// Unit implements supervise.PID1. A unit that PID 1 does not know is a status that is not loaded, not an error.
+func (c pid1) Unit(ctx context.Context, unit string) (systemd.Status, error) {
+	st, err := c.client.Unit(ctx, unit)
+	if errors.Is(err, systemd.ErrNoSuchUnit) {
+		return systemd.Status{Name: unit}, nil
+	}
+	return st, err
+}
