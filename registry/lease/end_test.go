@@ -3,6 +3,7 @@ package lease
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,6 +137,16 @@ func TestEnd(t *testing.T) {
 		}
 		if ended := d.Cut("a", "r0", "the drain's deadline"); len(ended) != 1 || d.Active("a", "r0") != 0 {
 			t.Errorf("cut %v", ended)
+		}
+	})
+	scenario(t, "a_long_reason_is_cut", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 1))
+		held := d.must("r0")
+		d.Cut("a", "r0", strings.Repeat("é", 1<<20))
+		synctest.Wait()
+		if n := len(s.list[held.ID].Lost); n == 0 || n > maxReason {
+			t.Errorf("%d bytes are stored", n)
 		}
 	})
 	scenario(t, "many_expire_at_the_same_time", func(t *testing.T, s *shelf) {

@@ -120,6 +120,7 @@ func (b *Book) loseAll(pool, why string, match func(run) bool) (ended []Ended) {
 
 // lose ends a lease before its holder released it; the caller holds the lock.
 func (b *Book) lose(h *held, why string) Ended {
+	why = strings.ToValidUTF8(why[:min(len(why), maxReason)], "")
 	b.remove(h.ID)
 	b.remember(h.ID, why)
 	gone := h.Lease

@@ -3,6 +3,10 @@ package lease
 // remembered is how many ended leases the book can still give a reason for.
 const remembered = 4096
 
+// maxReason bounds the text of a reason, in bytes: one that the store could not write would cost
+// those that are written with it.
+const maxReason = 4 << 10
+
 // reasons keeps why the newest ended leases ended.
 type reasons struct {
 	why  map[string]string
