@@ -34,16 +34,18 @@ func (e *ActivationError) Unwrap() error { return e.Err }
 // Activation is what PID 1 passed to this process (sd_listen_fds(3)). The holder owns it all, and
 // keeps it as long as it serves: nothing is passed a second time.
 type Activation struct {
-	// Listeners are the listening stream sockets by FileDescriptorName, in the order of the socket unit.
+	// Listeners are the listening stream sockets by FileDescriptorName, in the order of the socket
+	// unit.
 	Listeners map[string][]net.Listener
 	// Others are all other descriptors (a descriptor store's, datagram sockets, pipes), named.
 	Others []*os.File
 }
 
 // TakeActivation takes the descriptors that PID 1 passed, and removes their variables from the
-// environment. It works once in a process; after that, and without socket activation, it returns ErrNotActivated.
-// A descriptor that cannot be used is an *ActivationError, after which the process should end: the
-// descriptors are not closed, because a wrong LISTEN_FDS may name those of the Go runtime.
+// environment. It works once in a process; after that, and without socket activation, it returns
+// ErrNotActivated. A descriptor that cannot be used is an *ActivationError, after which the process
+// should end: the descriptors are not closed, because a wrong LISTEN_FDS may name those of the Go
+// runtime.
 func TakeActivation() (*Activation, error) {
 	if text, set := os.LookupEnv("LISTEN_FDS"); set {
 		if n, err := strconv.Atoi(text); err != nil || n < 0 {
@@ -63,8 +65,8 @@ func TakeActivation() (*Activation, error) {
 	return a, nil
 }
 
-// add parts listeners from others. net.FileListener takes any socket for a listener, so the kernel is
-// asked first.
+// add parts listeners from others. net.FileListener takes any socket for a listener, so the kernel
+// is asked first.
 func (a *Activation) add(f *os.File) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {

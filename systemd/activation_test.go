@@ -32,7 +32,8 @@ func activatedChild(mode string, out io.Writer) {
 	a, err := TakeActivation()
 	if err != nil {
 		var bad *ActivationError
-		fmt.Fprintf(out, "error activation=%v none=%v: %v\n", errors.As(err, &bad), errors.Is(err, ErrNotActivated), err)
+		fmt.Fprintf(out, "error activation=%v none=%v: %v\n", errors.As(err, &bad), errors.Is(err, ErrNotActivated),
+			err)
 		return
 	}
 	for _, name := range []string{"api", "tcp"} {
@@ -109,13 +110,15 @@ func TestTakeActivation(t *testing.T) {
 		}
 	})
 	t.Run("for_another_process", func(t *testing.T) {
-		if got := activated(t, "for_parent", "1", "api", api); !strings.HasPrefix(got, "error activation=false none=true") {
+		if got := activated(t, "for_parent", "1", "api", api); !strings.HasPrefix(got,
+			"error activation=false none=true") {
 			t.Errorf("got %q", got)
 		}
 	})
 	t.Run("number_is_no_number", func(t *testing.T) {
 		got := activated(t, "for_us", "many", "api", api)
-		if !strings.HasPrefix(got, "error activation=true none=false") || !strings.Contains(got, `LISTEN_FDS is "many"`) {
+		if !strings.HasPrefix(got, "error activation=true none=false") ||
+			!strings.Contains(got, `LISTEN_FDS is "many"`) {
 			t.Errorf("got %q", got)
 		}
 	})

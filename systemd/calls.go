@@ -40,9 +40,9 @@ func (c *Client) job(ctx context.Context, unit, kind, member string, args ...any
 	return l.jobs.claim(epoch, path, unit, kind), nil
 }
 
-// StartTransient makes a unit of the properties and starts it. PID 1 checks all properties before it makes
-// anything. A failed or stopped unit of the same name is cleared away first, once; when any
-// other has the name the error is ErrUnitExists.
+// StartTransient makes a unit of the properties and starts it. PID 1 checks all properties before
+// it makes anything. A failed or stopped unit of the same name is cleared away first, once; when
+// any other has the name the error is ErrUnitExists.
 func (c *Client) StartTransient(ctx context.Context, unit string, props []Property) (*Job, error) {
 	wire, err := wireProperties(props)
 	if err != nil {
@@ -65,8 +65,8 @@ func (c *Client) StartTransient(ctx context.Context, unit string, props []Proper
 	return start()
 }
 
-// Clear makes PID 1 forget a unit that has ended; nil says that it may be gone. It leaves one alone that
-// runs: ResetFailed there would set its restart counter back.
+// Clear makes PID 1 forget a unit that has ended; nil says that it may be gone. It leaves one alone
+// that runs: ResetFailed there would set its restart counter back.
 func (c *Client) Clear(ctx context.Context, unit string) error {
 	st, err := c.Unit(ctx, unit)
 	if errors.Is(err, ErrNoSuchUnit) {
@@ -105,8 +105,9 @@ func (c *Client) Restart(ctx context.Context, unit string) (*Job, error) {
 	return c.job(ctx, unit, "restart", "RestartUnit", unit, jobMode)
 }
 
-// ResetFailed takes a unit out of "failed" and sets its start limit and its restart counter back, that of
-// an active unit too. PID 1 signals nothing of it, so the unit is read again and an update follows.
+// ResetFailed takes a unit out of "failed" and sets its start limit and its restart counter back,
+// that of an active unit too. PID 1 signals nothing of it, so the unit is read again and an update
+// follows.
 func (c *Client) ResetFailed(ctx context.Context, unit string) error {
 	_, err := c.manager(ctx, "ResetFailedUnit", unit)
 	c.touch(unit)
@@ -125,8 +126,8 @@ func (c *Client) Unref(ctx context.Context, unit string) error {
 	return err
 }
 
-// SetProperties changes properties of a loaded unit until the next boot. PID 1 takes resource control
-// properties and Description only.
+// SetProperties changes properties of a loaded unit until the next boot. PID 1 takes resource
+// control properties and Description only.
 func (c *Client) SetProperties(ctx context.Context, unit string, props []Property) error {
 	wire, err := wireProperties(props)
 	if err != nil {
@@ -147,8 +148,8 @@ func (c *Client) Kill(ctx context.Context, unit string, who string, sig syscall.
 // unitTries bounds the reads of a unit that changes during each.
 const unitTries = 4
 
-// Unit reads one unit's status. It is not put in order with the updates. The properties are asked for one by one, all at once: GetAll takes PID 1
-// ten times as long, see statusProperties.
+// Unit reads one unit's status. It is not put in order with the updates. The properties are asked
+// for one by one, all at once: GetAll takes PID 1 ten times as long, see statusProperties.
 func (c *Client) Unit(ctx context.Context, unit string) (Status, error) {
 	// A question about the properties of a unit that is not there would load it. GetUnit does not.
 	if _, err := c.manager(ctx, "GetUnit", unit); err != nil {
@@ -174,7 +175,8 @@ func (c *Client) Unit(ctx context.Context, unit string) (Status, error) {
 	return Status{}, fmt.Errorf("%s: it changed during each of %d reads", unit, unitTries)
 }
 
-// read asks for each property of a status. What tells one run from another is asked for twice, and compared in r.
+// read asks for each property of a status. What tells one run from another is asked for twice, and
+// compared in r.
 func (l *link) read(ctx context.Context, unit string, keep []string, r *reading) (properties, error) {
 	names := slices.Concat(statusProperties(), runProperties(), keep, []string{"LoadState"})
 	names = slices.DeleteFunc(names, func(name string) bool { return l.interfaces[name] == "" })

@@ -16,11 +16,12 @@ import (
 // cleanupTimeout bounds the calls that end a unit whose caller has given up.
 const cleanupTimeout = 5 * time.Second
 
-// RunCapture runs a transient unit of Type=oneshot to its end and returns what it wrote to standard output
-// and standard error, at most limit bytes of it (the rest is read and dropped), and its last status. A
-// command that fails is no error: see the status. When ctx ends the unit is stopped, and the output so far
-// is returned with the context's error. The unit is collected in any case; when ctx has a deadline PID 1
-// knows it too (TimeoutStartUSec), so that the unit ends even if this process dies.
+// RunCapture runs a transient unit of Type=oneshot to its end and returns what it wrote to standard
+// output and standard error, at most limit bytes of it (the rest is read and dropped), and its last
+// status. A command that fails is no error: see the status. When ctx ends the unit is stopped, and
+// the output so far is returned with the context's error. The unit is collected in any case; when
+// ctx has a deadline PID 1 knows it too (TimeoutStartUSec), so that the unit ends even if this
+// process dies.
 //
 // Properties of the caller come first and may not set Type, CollectMode or the standard streams.
 func (c *Client) RunCapture(ctx context.Context, unit string, props []Property, limit int) ([]byte, Status, error) {
@@ -55,11 +56,12 @@ func (c *Client) RunCapture(ctx context.Context, unit string, props []Property, 
 	return <-output, st, err
 }
 
-// drainTime is how long the rest of the output is read after the unit ended. The end of file comes at
-// once, unless a process escaped the unit's control group with the pipe in its hands.
+// drainTime is how long the rest of the output is read after the unit ended. The end of file comes
+// at once, unless a process escaped the unit's control group with the pipe in its hands.
 const drainTime = time.Second
 
-// endCapture lets PID 1 collect the unit, and first stops it when it was given up. ctx may have ended.
+// endCapture lets PID 1 collect the unit, and first stops it when it was given up. ctx may have
+// ended.
 func (c *Client) endCapture(ctx context.Context, unit string, stop bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
@@ -87,8 +89,8 @@ func captureProperties(ctx context.Context, props []Property, write *os.File) []
 	return out
 }
 
-// capturePipe returns a pipe whose read end the runtime can wait on with a deadline. The write end blocks,
-// as a program expects of its standard output; os.Pipe would make it non-blocking.
+// capturePipe returns a pipe whose read end the runtime can wait on with a deadline. The write end
+// blocks, as a program expects of its standard output; os.Pipe would make it non-blocking.
 func capturePipe() (read, write *os.File, err error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {

@@ -25,8 +25,8 @@ type Options struct {
 type UpdateKind int
 
 const (
-	// Synced carries in Units everything that matches, sorted by name, and the Features. It comes after each
-	// (re)connect, and after PID 1 executed itself again; a unit that it lacks is gone.
+	// Synced carries in Units everything that matches, sorted by name, and the Features. It comes
+	// after each (re)connect, and after PID 1 executed itself again; a unit that it lacks is gone.
 	Synced UpdateKind = iota + 1
 	// Changed carries the new Unit.
 	Changed
@@ -60,8 +60,8 @@ type Update struct {
 	Err      error
 }
 
-// Client is a client of PID 1. Its methods may be called from any goroutine while Run runs; before the first
-// Synced, and between Lost and the next Synced, they return ErrDisconnected at once.
+// Client is a client of PID 1. Its methods may be called from any goroutine while Run runs; before
+// the first Synced, and between Lost and the next Synced, they return ErrDisconnected at once.
 type Client struct {
 	options Options
 	calls   atomic.Uint64
@@ -81,16 +81,17 @@ func NewClient(o Options) *Client {
 // Calls returns the number of method calls made so far, to PID 1 and to the bus.
 func (c *Client) Calls() uint64 { return c.calls.Load() }
 
-// Reconnection starts after reconnectFirst and doubles up to reconnectMost, each time with up to half of
-// it taken off at random, so that the clients of a restarted bus do not come all at once.
+// Reconnection starts after reconnectFirst and doubles up to reconnectMost, each time with up to
+// half of it taken off at random, so that the clients of a restarted bus do not come all at once.
 const (
 	reconnectFirst = 50 * time.Millisecond
 	reconnectMost  = 2 * time.Second
 )
 
-// Run keeps the connection and follows the units until ctx ends; then it returns nil, with every goroutine
-// ended and every call returned. deliver is called in order from one goroutine, which is not the one that reads the
-// connection: a slow consumer delays neither jobs nor signals. An error means that the options are wrong.
+// Run keeps the connection and follows the units until ctx ends; then it returns nil, with every
+// goroutine ended and every call returned. deliver is called in order from one goroutine, which is
+// not the one that reads the connection: a slow consumer delays neither jobs nor signals. An error
+// means that the options are wrong.
 func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 	if _, err := path.Match(globOf(c.options.Pattern), ""); err != nil || c.options.Pattern == "" {
 		return fmt.Errorf("pattern %q of the units to follow is no glob", c.options.Pattern)
@@ -185,8 +186,9 @@ func (c *Client) current(member string) (*link, error) {
 	return c.link, nil
 }
 
-// expectJob is current for a call that returns a job. The job is expected before publish can take the link away, and thus before its
-// jobs are lost: else a caller that got the link just before and expects just after would wait for a job whose end nobody heard.
+// expectJob is current for a call that returns a job. The job is expected before publish can take
+// the link away, and thus before its jobs are lost: else a caller that got the link just before and
+// expects just after would wait for a job whose end nobody heard.
 func (c *Client) expectJob(member string) (l *link, epoch int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

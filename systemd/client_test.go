@@ -92,7 +92,8 @@ func TestClientWaitsForPID1ToAppear(t *testing.T) {
 
 // TestClientComesBack drops the first connection in the middle of each step.
 func TestClientComesBack(t *testing.T) {
-	for _, step := range []string{"Hello", "AddMatch", "GetNameOwner", "Subscribe", "Introspect", "ListUnitsByPatterns", "Get"} {
+	for _, step := range []string{"Hello", "AddMatch", "GetNameOwner", "Subscribe", "Introspect", "ListUnitsByPatterns",
+		"Get"} {
 		t.Run(step, func(t *testing.T) {
 			_, updates := runClient(t, startFakeBus(t, &fakeBus{serve: func(p *peer) {
 				for m := p.next(); m != nil; m = p.next() {
@@ -200,7 +201,8 @@ func TestClientOwnerChange(t *testing.T) {
 func TestClientWithoutABus(t *testing.T) {
 	b := &fakeBus{address: "unix:path=" + t.TempDir() + "/none"}
 	c, updates := runClient(t, b)
-	if u := expect(t, updates, Lost); !errors.Is(u.Err, ErrDisconnected) || !strings.Contains(u.Err.Error(), b.address) {
+	if u := expect(t, updates, Lost); !errors.Is(u.Err, ErrDisconnected) ||
+		!strings.Contains(u.Err.Error(), b.address) {
 		t.Errorf("Lost with %v, want ErrDisconnected and the address", u.Err)
 	}
 	if _, err := c.Stop(t.Context(), "e@a"); !errors.Is(err, ErrDisconnected) {
@@ -208,7 +210,8 @@ func TestClientWithoutABus(t *testing.T) {
 	}
 }
 
-// TestClientEndsWhileTheBusIsDeaf: nothing hangs on a bus that accepts and says nothing; the test's cleanup waits for Run.
+// TestClientEndsWhileTheBusIsDeaf: nothing hangs on a bus that accepts and says nothing; the test's
+// cleanup waits for Run.
 func TestClientEndsWhileTheBusIsDeaf(t *testing.T) {
 	b := startFakeBus(t, &fakeBus{deaf: true})
 	c, _ := runClient(t, b)
@@ -217,8 +220,9 @@ func TestClientEndsWhileTheBusIsDeaf(t *testing.T) {
 	}
 }
 
-// TestCallsOfAHungPID1 sends more than the bus would take, to a PID 1 that answers no call: each caller gets
-// its context's error, the bus is never asked too much, and what hangs ends with the connection.
+// TestCallsOfAHungPID1 sends more than the bus would take, to a PID 1 that answers no call: each
+// caller gets its context's error, the bus is never asked too much, and what hangs ends with the
+// connection.
 func TestCallsOfAHungPID1(t *testing.T) {
 	hang := make(chan struct{})
 	var mu sync.Mutex
@@ -304,8 +308,8 @@ func TestCallErrorIs(t *testing.T) {
 	}
 }
 
-// TestUnitIsOfOneRun: a unit that another run of begins in the middle of a read is read again, and no property is asked for that this PID 1 does
-// not have.
+// TestUnitIsOfOneRun: a unit that another run of begins in the middle of a read is read again, and
+// no property is asked for that this PID 1 does not have.
 func TestUnitIsOfOneRun(t *testing.T) {
 	restarts := []uint32{0, 1, 1, 1} // before and after the rest, in each read
 	var mu sync.Mutex
@@ -340,7 +344,8 @@ func TestUnitIsOfOneRun(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if asked["NRestarts"] != 4 || asked["LoadState"] != 2 || asked["RestartUSecNext"] != 2 || asked["Description"] != 0 {
+	if asked["NRestarts"] != 4 || asked["LoadState"] != 2 || asked["RestartUSecNext"] != 2 ||
+		asked["Description"] != 0 {
 		t.Errorf("asked for %v", asked)
 	}
 }

@@ -10,14 +10,15 @@ import (
 
 var (
 	// ErrDisconnected means that the bus or PID 1 went away before it answered, or that there is no
-	// connection now. It is ambiguous: the call may have been carried out. Read the state (the next Synced
-	// update has it) before trying again.
+	// connection now. It is ambiguous: the call may have been carried out. Read the state (the next
+	// Synced update has it) before trying again.
 	ErrDisconnected = errors.New("no answer from PID 1, the connection to it is lost")
 
 	// ErrNoSuchUnit means that PID 1 has no such unit loaded.
 	ErrNoSuchUnit = errors.New("no such unit")
 
-	// ErrUnitExists means that a unit of this name is loaded and is not a failed one to be replaced.
+	// ErrUnitExists means that a unit of this name is loaded and is not a failed one to be
+	// replaced.
 	ErrUnitExists = errors.New("the unit exists already")
 
 	// ErrNotReferenced means that this connection holds no reference (any more) to give back.
@@ -54,8 +55,8 @@ func (e *CallError) Is(target error) bool {
 		"org.freedesktop.DBus.Error.AuthFailed",
 		"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
 		return target == ErrAccessDenied
-	// What dbus-daemon answers in the name of a peer that is gone: while PID 1 executes itself again, the
-	// name has no owner, and calls that it had not answered end in NoReply.
+	// What dbus-daemon answers in the name of a peer that is gone: while PID 1 executes itself
+	// again, the name has no owner, and calls that it had not answered end in NoReply.
 	case "org.freedesktop.DBus.Error.NoReply",
 		"org.freedesktop.DBus.Error.Disconnected",
 		"org.freedesktop.DBus.Error.NameHasNoOwner",

@@ -13,8 +13,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// fakeBus speaks the protocol of the bus on a unix socket, for faults that a real bus does not show on
-// request: hanging, dropping, forging, nonsense. What PID 1 does is tested on a real one only.
+// fakeBus speaks the protocol of the bus on a unix socket, for faults that a real bus does not show
+// on request: hanging, dropping, forging, nonsense. What PID 1 does is tested on a real one only.
 type fakeBus struct {
 	t       *testing.T
 	address string
@@ -78,8 +78,8 @@ func startFakeBus(t *testing.T, b *fakeBus) *fakeBus {
 	return b
 }
 
-// authenticate plays the server's side of SASL (D-Bus Specification, "Authentication Protocol"), byte by
-// byte, because what follows BEGIN belongs to the messages.
+// authenticate plays the server's side of SASL (D-Bus Specification, "Authentication Protocol"),
+// byte by byte, because what follows BEGIN belongs to the messages.
 func authenticate(conn net.Conn) bool {
 	var line []byte
 	for {
@@ -137,8 +137,8 @@ func (p *peer) signal(sender string, path dbus.ObjectPath, iface, member string,
 		dbus.FieldPath: path, dbus.FieldInterface: iface, dbus.FieldMember: member})
 }
 
-// send writes a message in the wire format (D-Bus Specification, "Message Format"): godbus lets nobody
-// choose a serial, and the bus needs none that is unique.
+// send writes a message in the wire format (D-Bus Specification, "Message Format"): godbus lets
+// nobody choose a serial, and the bus needs none that is unique.
 func (p *peer) send(kind dbus.Type, sender string, body []any, headers map[dbus.HeaderField]any) {
 	p.serial++
 	m := &dbus.Message{Type: kind, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
@@ -191,7 +191,8 @@ func (p *peer) answer(t *testing.T, m *dbus.Message) {
 		}
 		p.reply(m, fakeOwner, string(document))
 	case "ListUnitsByPatterns":
-		p.reply(m, fakeOwner, []listing{{Name: "e@a", Load: "loaded", Active: "active", Sub: "running", Path: unitPath("e@a"), JobPath: "/"}})
+		p.reply(m, fakeOwner, []listing{{Name: "e@a", Load: "loaded", Active: "active", Sub: "running",
+			Path: unitPath("e@a"), JobPath: "/"}})
 	case "Get":
 		values := map[any]any{"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "MainPID": uint32(7),
 			"ControlGroup": "/e", "Version": "257"}

@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// Features says what this PID 1 can do, by the properties that its service units have: distributions
-// carry features back to older versions (RHEL 9's 252 has RestartMode), so a version number tells nothing.
+// Features says what this PID 1 can do, by the properties that its service units have:
+// distributions carry features back to older versions (RHEL 9's 252 has RestartMode), so a version
+// number tells nothing.
 type Features struct {
 	// Version is for people and logs: the manual forbids to parse it (org.freedesktop.systemd1(5)).
 	Version string

@@ -17,9 +17,10 @@ type Job struct {
 	err  error // final once done is closed
 }
 
-// Wait waits until the job ended: nil when it is "done", else a *JobError. ErrDisconnected: PID 1 or the
-// connection went away first, and the job may end in any way; read the state. The end of ctx ends
-// the wait, not the job. No order is promised between Wait and the updates that the job causes.
+// Wait waits until the job ended: nil when it is "done", else a *JobError. ErrDisconnected: PID 1
+// or the connection went away first, and the job may end in any way; read the state. The end of ctx
+// ends the wait, not the job. No order is promised between Wait and the updates that the job
+// causes.
 func (j *Job) Wait(ctx context.Context) error {
 	select {
 	case <-j.done:
@@ -63,7 +64,8 @@ func newJobTable() *jobTable {
 	}
 }
 
-// expect announces a call that may return a job; claim, with the number returned here, or forget must follow.
+// expect announces a call that may return a job; claim, with the number returned here, or forget
+// must follow.
 func (t *jobTable) expect() (epoch int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,8 +118,8 @@ func (t *jobTable) removed(path dbus.ObjectPath, result string) {
 	}
 }
 
-// lose ends every wait, and that of answers still out, with ErrDisconnected: PID 1's signals were not
-// heard for a while.
+// lose ends every wait, and that of answers still out, with ErrDisconnected: PID 1's signals were
+// not heard for a while.
 func (t *jobTable) lose() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

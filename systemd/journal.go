@@ -21,12 +21,13 @@ type LogOptions struct {
 }
 
 // NewLogHandler writes native journal fields when standard error is connected to the journal
-// (JOURNAL_STREAM names its device and inode, systemd.exec(5)), else one JSON object a line on standard error.
+// (JOURNAL_STREAM names its device and inode, systemd.exec(5)), else one JSON object a line on
+// standard error.
 //
-// Attribute keys stay as they are given in JSON and are in upper case in the journal (pool_id, POOL_ID);
-// keys of groups are joined by "_". The message is the field "human", and MESSAGE in the journal; an
-// attribute "human" takes its place, and the message is then "msg". An entry that the journal refuses goes
-// to standard error, so that none is lost.
+// Attribute keys stay as they are given in JSON and are in upper case in the journal (pool_id,
+// POOL_ID); keys of groups are joined by "_". The message is the field "human", and MESSAGE in the
+// journal; an attribute "human" takes its place, and the message is then "msg". An entry that the
+// journal refuses goes to standard error, so that none is lost.
 func NewLogHandler(o LogOptions) slog.Handler {
 	if o.Level == nil {
 		o.Level = slog.LevelInfo
@@ -175,8 +176,9 @@ func fieldValue(v slog.Value) string {
 	return v.String()
 }
 
-// fieldName makes a valid name of a field: upper-case letters, digits and "_", at most 64, the first
-// one a letter (systemd.journal-fields(7)). Names that mean something to the journal get a prefix.
+// fieldName makes a valid name of a field: upper-case letters, digits and "_", at most 64, the
+// first one a letter (systemd.journal-fields(7)). Names that mean something to the journal get a
+// prefix.
 func fieldName(key string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {

@@ -16,18 +16,21 @@ import (
 type JournalEntry struct {
 	Cursor string    // for JournalQuery.After
 	At     time.Time // CLOCK_REALTIME when the journal received it
-	// Fields are those that were asked for and that the entry has. A field with several values has the first.
+	// Fields are those that were asked for and that the entry has. A field with several values has
+	// the first.
 	Fields map[string]string
 }
 
 // Message is the field MESSAGE.
 func (e JournalEntry) Message() string { return e.Fields["MESSAGE"] }
 
-// maxJournalLine bounds one line of journalctl's output, in bytes. journald cuts what a service writes at 48 KiB (LineMax= of
-// journald.conf(5)), so that only entries with much else in them, or with binary text, are longer; they are passed over.
+// maxJournalLine bounds one line of journalctl's output, in bytes. journald cuts what a service
+// writes at 48 KiB (LineMax= of journald.conf(5)), so that only entries with much else in them, or
+// with binary text, are longer; they are passed over.
 const maxJournalLine = 64 << 10
 
-// scanJournal reads lines of journalctl --output=json until the end, and passes over those that are too long or are no entry.
+// scanJournal reads lines of journalctl --output=json until the end, and passes over those that are
+// too long or are no entry.
 func scanJournal(r io.Reader, deliver func(JournalEntry)) error {
 	lines := bufio.NewReaderSize(r, maxJournalLine)
 	for long := false; ; {
@@ -49,8 +52,8 @@ func scanJournal(r io.Reader, deliver func(JournalEntry)) error {
 	}
 }
 
-// parseJournalEntry reads one entry in the form of systemd's journal export in JSON (systemd.io/JOURNAL_EXPORT_FORMATS). Nothing of
-// the line is kept.
+// parseJournalEntry reads one entry in the form of systemd's journal export in JSON
+// (systemd.io/JOURNAL_EXPORT_FORMATS). Nothing of the line is kept.
 func parseJournalEntry(line []byte) (JournalEntry, bool) {
 	var raw map[string]json.RawMessage
 	if json.Unmarshal(line, &raw) != nil {
@@ -75,8 +78,9 @@ func parseJournalEntry(line []byte) (JournalEntry, bool) {
 	return e, e.Cursor != ""
 }
 
-// fieldText reads a field: a string, an array of bytes for what is no printable UTF-8 (colours make a text so), an array of either
-// for a field with several values, or null for one that is too large.
+// fieldText reads a field: a string, an array of bytes for what is no printable UTF-8 (colours make
+// a text so), an array of either for a field with several values, or null for one that is too
+// large.
 func fieldText(raw json.RawMessage) (string, bool) {
 	var text *string
 	if json.Unmarshal(raw, &text) == nil {
@@ -104,7 +108,9 @@ func fieldText(raw json.RawMessage) (string, bool) {
 func firstText(list []json.RawMessage) (string, bool) {
 	for _, element := range list {
 		var values []json.RawMessage
-		if json.Unmarshal(element, &values) == nil && slices.ContainsFunc(values, func(v json.RawMessage) bool { return len(v) > 0 && v[0] == '[' }) {
+		if json.Unmarshal(element, &values) == nil && slices.ContainsFunc(values, func(v json.RawMessage) bool {
+			return len(v) > 0 && v[0] == '['
+		}) {
 			return "", false // no nesting beyond that: what comes from outside must not decide how deep this goes
 		}
 		if text, ok := fieldText(element); ok {

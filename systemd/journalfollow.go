@@ -12,15 +12,18 @@ import (
 	"time"
 )
 
-// JournalUnit is the unit that follows the journal. Its name is fixed, so that one manager's takes the place of a former one's.
+// JournalUnit is the unit that follows the journal. Its name is fixed, so that one manager's takes
+// the place of a former one's.
 const JournalUnit = "pool-journal.service"
 
 // readJournalBytes bounds what ReadJournal takes from journalctl.
 const readJournalBytes = 8 << 20
 
-// ReadJournal returns the newest entries that match, at most limit, in the order of the journal. journalctl(1) reads them in a unit of
-// its own, so that the caller needs neither the right to execute nor a way to the journal's files. When ctx ends first, the entries that
-// were read by then come with its error: the newest, for they are read from the end. A query that begins after a cursor is refused.
+// ReadJournal returns the newest entries that match, at most limit, in the order of the journal.
+// journalctl(1) reads them in a unit of its own, so that the caller needs neither the right to
+// execute nor a way to the journal's files. When ctx ends first, the entries that were read by then
+// come with its error: the newest, for they are read from the end. A query that begins after a
+// cursor is refused.
 func (c *Client) ReadJournal(ctx context.Context, q JournalQuery, limit int) ([]JournalEntry, error) {
 	q, grep, err := q.prepare(time.Now())
 	if err == nil && q.After != "" {
@@ -40,9 +43,10 @@ func (c *Client) ReadJournal(ctx context.Context, q JournalQuery, limit int) ([]
 var errJournalctl = errors.New("journalctl failed")
 
 // readJournal reads once; filter takes the place of journalctl's own, which is then not asked for.
-func (c *Client) readJournal(ctx context.Context, q JournalQuery, limit int, filter *regexp.Regexp) ([]JournalEntry, error) {
-	// --grep implies --reverse with a number of lines, so that it is asked for in any case; the newest come first, and a long answer is
-	// cut at the oldest.
+func (c *Client) readJournal(ctx context.Context, q JournalQuery, limit int, filter *regexp.Regexp) ([]JournalEntry,
+	error) {
+	// --grep implies --reverse with a number of lines, so that it is asked for in any case; the
+	// newest come first, and a long answer is cut at the oldest.
 	more := []string{"--reverse"}
 	if filter == nil {
 		more = append(more, fmt.Sprintf("--lines=%d", max(limit, 1)))
@@ -53,7 +57,8 @@ func (c *Client) readJournal(ctx context.Context, q JournalQuery, limit int, fil
 	return answered(string(out), st, err, limit, filter)
 }
 
-// answered is what journalctl's output, newest entry first, and the end of its unit say; err is why that end is not known.
+// answered is what journalctl's output, newest entry first, and the end of its unit say; err is why
+// that end is not known.
 func answered(out string, st Status, err error, limit int, filter *regexp.Regexp) ([]JournalEntry, error) {
 	var entries []JournalEntry
 	_ = scanJournal(strings.NewReader(out), func(e JournalEntry) {
@@ -65,18 +70,22 @@ func answered(out string, st Status, err error, limit int, filter *regexp.Regexp
 	if err != nil {
 		return entries, fmt.Errorf("read the journal: %w", err)
 	}
-	if st.ExecMainCode != cldExited || st.ExecMainStatus > 1 || st.ExecMainStatus == 1 && len(entries) == 0 && complained(out) {
+	if st.ExecMainCode != cldExited || st.ExecMainStatus > 1 || st.ExecMainStatus == 1 && len(entries) == 0 &&
+		complained(out) {
 		return nil, fmt.Errorf("read the journal: %w: %s", errJournalctl, ended(st, out))
 	}
 	return entries, nil
 }
 
-// FollowJournal delivers the entries that match, those of the past first as far as the query begins in it, and then each as it comes.
-// It returns nil when ctx ends, and an error that tells why when journalctl's unit does; the caller begins again, with the cursor
-// of the last entry in JournalQuery.After, so that none is lost. deliver is called from one goroutine, the caller's. A restart of the
-// journal's own service is no end. One call at a time: each takes JournalUnit away from whoever has it.
+// FollowJournal delivers the entries that match, those of the past first as far as the query begins
+// in it, and then each as it comes. It returns nil when ctx ends, and an error that tells why when
+// journalctl's unit does; the caller begins again, with the cursor of the last entry in
+// JournalQuery.After, so that none is lost. deliver is called from one goroutine, the caller's. A
+// restart of the journal's own service is no end. One call at a time: each takes JournalUnit away
+// from whoever has it.
 //
-// The unit ends with this process, also with one that is killed: journalctl ends when nobody reads its output any more.
+// The unit ends with this process, also with one that is killed: journalctl ends when nobody reads
+// its output any more.
 func (c *Client) FollowJournal(ctx context.Context, q JournalQuery, deliver func(JournalEntry)) error {
 	q, grep, err := q.prepare(time.Now())
 	if err != nil {
@@ -88,7 +97,8 @@ func (c *Client) FollowJournal(ctx context.Context, q JournalQuery, deliver func
 		deliver(e)
 	})
 	if errors.Is(err, errJournalctl) && grep != nil && !delivered {
-		// journalctl may have been built without PCRE2, or not find its library: that shows only here.
+		// journalctl may have been built without PCRE2, or not find its library: that shows only
+		// here.
 		err = c.followJournal(ctx, q.arguments(false, "--follow", "--no-tail"), func(e JournalEntry) {
 			if grep.MatchString(e.Message()) {
 				deliver(e)

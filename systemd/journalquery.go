@@ -12,17 +12,19 @@ import (
 
 // JournalQuery says which entries of the journal are wanted, and where to begin.
 type JournalQuery struct {
-	// Matches are terms "FIELD=value", as journalctl(1) takes them: those of one field are alternatives, those of different fields
-	// must all hold, and a "+" between groups makes the groups alternatives. None: every entry.
+	// Matches are terms "FIELD=value", as journalctl(1) takes them: those of one field are
+	// alternatives, those of different fields must all hold, and a "+" between groups makes the
+	// groups alternatives. None: every entry.
 	Matches []string
-	// Grep is a regular expression that MESSAGE must match, in the syntax that RE2 and PCRE have in common; lower and upper case
-	// differ, but for what "(?i)" covers. Empty: any message.
+	// Grep is a regular expression that MESSAGE must match, in the syntax that RE2 and PCRE have in
+	// common; lower and upper case differ, but for what "(?i)" covers. Empty: any message.
 	Grep string
 	// Fields are those that an entry carries, "MESSAGE" among them where it is wanted.
 	Fields []string
 
-	// Where to begin, the first that is set: after the entry with this cursor, at this time, or now: with the first entry that the
-	// journal receives after the call. Else with the oldest entry.
+	// Where to begin, the first that is set: after the entry with this cursor, at this time, or
+	// now: with the first entry that the journal receives after the call. Else with the oldest
+	// entry.
 	After   string
 	Since   time.Time
 	FromNow bool
@@ -33,8 +35,9 @@ var (
 	fieldForm = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 )
 
-// prepare checks a query and pins its beginning to now, the time of the call: what the journal receives while journalctl is still being
-// started is part of the answer. The expression is nil where none is asked for.
+// prepare checks a query and pins its beginning to now, the time of the call: what the journal
+// receives while journalctl is still being started is part of the answer. The expression is nil
+// where none is asked for.
 func (q JournalQuery) prepare(now time.Time) (JournalQuery, *regexp.Regexp, error) {
 	for i, m := range q.Matches {
 		plus := m == "+" && i > 0 && i < len(q.Matches)-1 && q.Matches[i-1] != "+"
@@ -66,8 +69,8 @@ func (q JournalQuery) prepare(now time.Time) (JournalQuery, *regexp.Regexp, erro
 // journalctl is fixed: an operator's PATH has no say in what runs for a root service.
 const journalctl = "/usr/bin/journalctl"
 
-// arguments are journalctl's for a prepared query (journalctl(1)), but for those of how far to go. --all, because long fields would
-// be null without it; the lines are bounded by who reads them.
+// arguments are journalctl's for a prepared query (journalctl(1)), but for those of how far to go.
+// --all, because long fields would be null without it; the lines are bounded by who reads them.
 func (q JournalQuery) arguments(grep bool, more ...string) []string {
 	args := []string{journalctl, "--quiet", "--no-pager", "--all", "--output=json",
 		"--output-fields=" + strings.Join(q.Fields, ",")}

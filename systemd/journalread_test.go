@@ -68,7 +68,9 @@ func TestScanJournal(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			var got []int
-			if err := scanJournal(strings.NewReader(c.lines), func(e JournalEntry) { got = append(got, len(e.Message())) }); err != nil {
+			if err := scanJournal(strings.NewReader(c.lines), func(e JournalEntry) {
+				got = append(got, len(e.Message()))
+			}); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
@@ -124,7 +126,9 @@ func FuzzScanJournal(f *testing.F) {
 		}
 		// Whatever came before, a whole entry on a line of its own is delivered.
 		last := ""
-		_ = scanJournal(strings.NewReader(first+"\n"+second+"\n"+`{"__CURSOR":"last"}`+"\n"), func(e JournalEntry) { last = e.Cursor })
+		_ = scanJournal(strings.NewReader(first+"\n"+second+"\n"+`{"__CURSOR":"last"}`+"\n"), func(e JournalEntry) {
+			last = e.Cursor
+		})
 		if last != "last" {
 			t.Errorf("the entry after %q and %q is lost", first, second)
 		}
@@ -160,8 +164,10 @@ func TestJournalQuery(t *testing.T) {
 			if q, grep, err := c.query.prepare(now); err != nil {
 				got = err.Error()
 			} else {
-				got = strings.TrimPrefix(strings.Join(q.arguments(true), " "), "/usr/bin/journalctl --quiet --no-pager --all --output=json ")
-				if (grep != nil) != (q.Grep != "") || strings.Contains(strings.Join(q.arguments(false), " "), "--grep") {
+				got = strings.TrimPrefix(strings.Join(q.arguments(true), " "),
+					"/usr/bin/journalctl --quiet --no-pager --all --output=json ")
+				if (grep != nil) != (q.Grep != "") ||
+					strings.Contains(strings.Join(q.arguments(false), " "), "--grep") {
 					t.Error("the expression is lost, or given where it may not be")
 				}
 			}

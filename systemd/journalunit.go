@@ -10,21 +10,24 @@ import (
 // cldExited is CLD_EXITED of waitid(2): a process ended by itself.
 const cldExited = 1
 
-// journalMemory is far above what journalctl needs (seen: 5 MB). The files that it maps count, and are given back under pressure.
+// journalMemory is far above what journalctl needs (seen: 5 MB). The files that it maps count, and
+// are given back under pressure.
 const journalMemory = 256 << 20
 
 // journalCommand is the row that executes journalctl.
 func journalCommand(argv []string) Property {
-	return Property{Name: "ExecStartEx", Value: []ExecCommand{{Path: argv[0], Args: argv, Flags: []string{"no-env-expand"}}}}
+	return Property{Name: "ExecStartEx", Value: []ExecCommand{{Path: argv[0], Args: argv,
+		Flags: []string{"no-env-expand"}}}}
 }
 
-// journalProperties fence journalctl in: a user of its own that may read the journal and nothing else, no network, no capability,
-// nothing to write to. It parses what any local user may log. Names and values are those of systemd.exec(5) and
-// systemd.resource-control(5).
+// journalProperties fence journalctl in: a user of its own that may read the journal and nothing
+// else, no network, no capability, nothing to write to. It parses what any local user may log.
+// Names and values are those of systemd.exec(5) and systemd.resource-control(5).
 //
-// Not among them are ProtectProc, ProtectKernelTunables, ProtectControlGroups and ProcSubset: each mounts /proc anew, which in a container
-// shows the host's boot id, and journalctl --follow of 252 then waits for entries of a boot that never was (seen there under
-// systemd-nspawn). A user without capabilities writes none of it in any case, and has nobody to tell what it reads.
+// Not among them are ProtectProc, ProtectKernelTunables, ProtectControlGroups and ProcSubset: each
+// mounts /proc anew, which in a container shows the host's boot id, and journalctl --follow of 252
+// then waits for entries of a boot that never was (seen there under systemd-nspawn). A user without
+// capabilities writes none of it in any case, and has nobody to tell what it reads.
 func journalProperties() []Property {
 	return []Property{
 		{Name: "Description", Value: "Journal entries for the inference pool manager"},
@@ -58,7 +61,8 @@ func journalProperties() []Property {
 		{Name: "LimitCORE", Value: uint64(0)},
 		{Name: "MemoryMax", Value: uint64(journalMemory)},
 		{Name: "TasksMax", Value: uint64(8)},
-		// journalctl ends with 1 when its reader is gone, and when --grep found nothing: no failure for PID 1's log.
+		// journalctl ends with 1 when its reader is gone, and when --grep found nothing: no failure
+		// for PID 1's log.
 		{Name: "SuccessExitStatus", Value: ExitStatusSet{Statuses: []int32{1}}},
 		// It may fail as often as the caller likes, whose own backoff decides.
 		{Name: "StartLimitIntervalUSec", Value: uint64(0)},

@@ -25,26 +25,27 @@ const (
 	driverPath       = "/org/freedesktop/DBus"
 	driverInterface  = "org.freedesktop.DBus"
 
-	// systemBusAddress is the well-known address of the system bus (D-Bus Specification, "Well-known
-	// Message Bus Instances"), by its path under /run.
+	// systemBusAddress is the well-known address of the system bus (D-Bus Specification,
+	// "Well-known Message Bus Instances"), by its path under /run.
 	systemBusAddress = "unix:path=/run/dbus/system_bus_socket"
 
-	// handshakeTimeout bounds authentication and Hello: the time that dbus-daemon itself gives a client
-	// (auth_timeout in system.conf).
+	// handshakeTimeout bounds authentication and Hello: the time that dbus-daemon itself gives a
+	// client (auth_timeout in system.conf).
 	handshakeTimeout = 30 * time.Second
 
-	// callBudget bounds the bytes, with the kernel's overhead, of the calls that are not reply. With the
-	// session's own window it stays below the default socket buffer (net.core.wmem_default, 212992), so
-	// that a write to a bus that reads nothing any more does not block: godbus writes under a lock. And
-	// it stays below the 128 unanswered calls that dbus-daemon allows a client of the system bus
-	// (max_replies_per_connection, dbus-daemon(1)).
+	// callBudget bounds the bytes, with the kernel's overhead, of the calls that are not reply.
+	// With the session's own window it stays below the default socket buffer
+	// (net.core.wmem_default, 212992), so that a write to a bus that reads nothing any more does
+	// not block: godbus writes under a lock. And it stays below the 128 unanswered calls that
+	// dbus-daemon allows a client of the system bus (max_replies_per_connection, dbus-daemon(1)).
 	callBudget = 64 << 10
 
 	// callOverhead is what the kernel charges for a small message beside its text.
 	callOverhead = 1 << 10
 )
 
-// link is one connection to the bus. It ends by itself when the peer closes it, and is never reused.
+// link is one connection to the bus. It ends by itself when the peer closes it, and is never
+// reused.
 type link struct {
 	conn   *dbus.Conn
 	ctx    context.Context // of the connection's life
@@ -63,7 +64,8 @@ type link struct {
 	out    sync.WaitGroup // calls that are not reply
 }
 
-// dial connects, authenticates as the effective user and says Hello. The connection lives as long as ctx.
+// dial connects, authenticates as the effective user and says Hello. The connection lives as long
+// as ctx.
 func dial(ctx context.Context, address string, calls *atomic.Uint64) (*link, error) {
 	address = busAddress(address)
 	ctx, cancel := context.WithCancel(ctx)
@@ -128,8 +130,8 @@ func (l *link) begin() bool {
 	return true
 }
 
-// call makes one call and waits for its answer. No lock is held meanwhile, so that a call that is not
-// reply holds up only its caller, and that one only until its ctx ends.
+// call makes one call and waits for its answer. No lock is held meanwhile, so that a call that is
+// not reply holds up only its caller, and that one only until its ctx ends.
 func (l *link) call(ctx context.Context, path dbus.ObjectPath, iface, member string, args ...any) ([]any, error) {
 	weight := min(callOverhead+2*int64(textSize(reflect.ValueOf(args))), callBudget)
 	if err := l.budget.Acquire(ctx, weight); err != nil {
@@ -144,8 +146,8 @@ func (l *link) call(ctx context.Context, path dbus.ObjectPath, iface, member str
 		l.out.Done()
 	}
 	l.calls.Add(1)
-	// The call lives as long as the connection, not as long as ctx: what it takes of the socket's buffer
-	// is free again when it is reply, not when nobody waits any more.
+	// The call lives as long as the connection, not as long as ctx: what it takes of the socket's
+	// buffer is free again when it is reply, not when nobody waits any more.
 	pending := l.conn.Object(busName, path).GoWithContext(l.ctx, iface+"."+member,
 		dbus.FlagNoAutoStart, make(chan *dbus.Call, 1), args...)
 	select {
@@ -167,9 +169,11 @@ type reply struct {
 	err  error
 }
 
-// callAll makes calls of one method, all before the first answer, and waits for the answers. Their whole share of the budget is taken at once:
-// several callers that each had a part of theirs could wait for each other.
-func (l *link) callAll(ctx context.Context, path dbus.ObjectPath, iface, member string, calls [][]any) ([]reply, error) {
+// callAll makes calls of one method, all before the first answer, and waits for the answers. Their
+// whole share of the budget is taken at once: several callers that each had a part of theirs could
+// wait for each other.
+func (l *link) callAll(ctx context.Context, path dbus.ObjectPath, iface, member string, calls [][]any) ([]reply,
+	error) {
 	weight := min(int64(len(calls))*callOverhead+2*int64(textSize(reflect.ValueOf(calls))), callBudget)
 	if err := l.budget.Acquire(ctx, weight); err != nil {
 		return nil, callEnded(ctx, member)

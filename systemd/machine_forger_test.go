@@ -39,7 +39,8 @@ func runForger(t *testing.T, receivers []string, job dbus.ObjectPath, unit strin
 	run(t, "sh", "-c", "d="+binary+"; while d=$(dirname $d); [ $d != / ]; do chmod a+x $d; done")
 	cmd := exec.Command(binary, "-test.run", "^TestForgerChild$")
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "FORGE_TO="+strings.Join(receivers, ","), "FORGE_JOB="+string(job), "FORGE_UNIT="+unit)
+	cmd.Env = append(os.Environ(), "FORGE_TO="+strings.Join(receivers, ","), "FORGE_JOB="+string(job), "FORGE_UNIT="+
+		unit)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("forger: %v\n%s", err, out)

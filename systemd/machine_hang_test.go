@@ -11,16 +11,17 @@ import (
 	"time"
 )
 
-// The two sides of TestHungPID1 tell each other by files of the machine; test/e2e is the other side.
+// The two sides of TestHungPID1 tell each other by files of the machine; test/e2e is the other
+// side.
 const (
 	stopRequest     = "/run/pmd-stop-pid1"
 	stoppedNote     = "/run/pmd-pid1-is-stopped"
 	continueRequest = "/run/pmd-continue-pid1"
 )
 
-// TestHungPID1 needs somebody outside of the machine who stops PID 1: nobody inside can. Meanwhile each
-// caller gets its own context back, and when PID 1 goes on nothing was lost: not the calls that were given up either, which
-// is why a call's end by its context says nothing of its effect.
+// TestHungPID1 needs somebody outside of the machine who stops PID 1: nobody inside can. Meanwhile
+// each caller gets its own context back, and when PID 1 goes on nothing was lost: not the calls
+// that were given up either, which is why a call's end by its context says nothing of its effect.
 func TestHungPID1(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})
@@ -41,7 +42,8 @@ func TestHungPID1(t *testing.T) {
 		}
 		stopping <- err
 	}()
-	// Alone on the wire, so that it is sent: of the crowd below, some calls wait for their turn to be sent until their time is over.
+	// Alone on the wire, so that it is sent: of the crowd below, some calls wait for their turn to
+	// be sent until their time is over.
 	brief, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := f.Stop(brief, unit); !errors.Is(err, context.DeadlineExceeded) {

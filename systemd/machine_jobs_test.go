@@ -97,8 +97,8 @@ func TestMachineFailedGateTellsItsStatus(t *testing.T) {
 	})
 }
 
-// TestMachineFailedPreStartTellsItsStatus: of a start that a command before the main process refuses, by the caller or by a restart
-// of PID 1's own.
+// TestMachineFailedPreStartTellsItsStatus: of a start that a command before the main process
+// refuses, by the caller or by a restart of PID 1's own.
 func TestMachineFailedPreStartTellsItsStatus(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})
@@ -141,7 +141,9 @@ func TestMachineFailedPreStartTellsItsStatus(t *testing.T) {
 	if err := f.Kill(timeout(t), unit, "main", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	st = f.awaitUnit(unit, "refused at PID 1's own restart", func(s Status) bool { return waits(s) && s.NRestarts > restarts+1 })
+	st = f.awaitUnit(unit, "refused at PID 1's own restart", func(s Status) bool {
+		return waits(s) && s.NRestarts > restarts+1
+	})
 	if st.ExecMainCode != 0 || !st.MainExited.IsZero() {
 		t.Errorf("a start that was refused tells how a former main process ended: %s", brief(st))
 	}
@@ -162,8 +164,10 @@ func TestMachineCrashAndRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	waiting := f.awaitUnit(unit, "waiting for its restart", func(s Status) bool { return s.SubState == "auto-restart" })
-	if !waiting.MainStarted.Equal(first.MainStarted) || !waiting.MainExited.After(first.MainStarted) || waiting.MainExited.After(time.Now()) {
-		t.Errorf("the process that started at %s is said to have run from %s to %s", first.MainStarted, waiting.MainStarted, waiting.MainExited)
+	if !waiting.MainStarted.Equal(first.MainStarted) || !waiting.MainExited.After(first.MainStarted) ||
+		waiting.MainExited.After(time.Now()) {
+		t.Errorf("the process that started at %s is said to have run from %s to %s", first.MainStarted,
+			waiting.MainStarted, waiting.MainExited)
 	}
 	if waiting.Result != "signal" || waiting.ExecMainCode != 2 || waiting.ExecMainStatus != 9 {
 		t.Errorf("while it waits: %s", brief(waiting))
@@ -190,7 +194,8 @@ func TestMachineCrashAndRestart(t *testing.T) {
 	})
 }
 
-// TestMachineWhoEndedARun: an end by itself and a stop look alike in Result and in the exit status; the order of times tells them apart.
+// TestMachineWhoEndedARun: an end by itself and a stop look alike in Result and in the exit status;
+// the order of times tells them apart.
 func TestMachineWhoEndedARun(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})
@@ -200,7 +205,8 @@ func TestMachineWhoEndedARun(t *testing.T) {
 	f.start("pmd-test@itself.service", service("sleep 0.5; exit 0", keep))
 	st := f.awaitUnit("pmd-test@itself.service", "ended", ended)
 	if !st.EndedFirst || !st.WasActive || st.MainRan < 400*time.Millisecond || st.MainRan > patience {
-		t.Errorf("a process that ended by itself after half a second: ended first %t, was active %t, ran %s", st.EndedFirst, st.WasActive, st.MainRan)
+		t.Errorf("a process that ended by itself after half a second: ended first %t, was active %t, ran %s",
+			st.EndedFirst, st.WasActive, st.MainRan)
 	}
 
 	const stopped = "pmd-test@stopped.service"
@@ -215,7 +221,8 @@ func TestMachineWhoEndedARun(t *testing.T) {
 	}
 	st = f.awaitUnit(stopped, "ended", ended)
 	if st.EndedFirst || !st.WasActive || st.MainRan == 0 || st.Result != "success" {
-		t.Errorf("a process that was stopped: ended first %t, was active %t, ran %s, result %s", st.EndedFirst, st.WasActive, st.MainRan, st.Result)
+		t.Errorf("a process that was stopped: ended first %t, was active %t, ran %s, result %s", st.EndedFirst,
+			st.WasActive, st.MainRan, st.Result)
 	}
 }
 
@@ -304,7 +311,8 @@ func TestMachineRunCapture(t *testing.T) {
 	gone := func(t *testing.T, unit string) {
 		t.Helper()
 		out := "?"
-		for deadline := time.Now().Add(patience); out != "" && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); out != "" &&
+			time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 			out = run(t, "systemctl", "list-units", "--all", "--plain", "--no-legend", unit)
 		}
 		if out != "" {
@@ -323,7 +331,8 @@ func TestMachineRunCapture(t *testing.T) {
 	t.Run("success", func(t *testing.T) {
 		const unit = "pmd-probe-2.service"
 		out, st, err := capture(timeout(t), unit, "echo version 1", 100)
-		if err != nil || string(out) != "version 1\n" || st.Result != "success" || st.ExecMainCode != 1 || st.ExecMainStatus != 0 {
+		if err != nil || string(out) != "version 1\n" || st.Result != "success" || st.ExecMainCode != 1 ||
+			st.ExecMainStatus != 0 {
 			t.Errorf("got %q, %s, %v", out, brief(st), err)
 		}
 		gone(t, unit)
@@ -359,7 +368,8 @@ func TestMachineRunCapture(t *testing.T) {
 		defer cancel()
 		_, st, err := capture(ctx, "pmd-probe-6.service", "true", 100)
 		usec, _ := st.Properties["TimeoutStartUSec"].(uint64)
-		if left := time.Duration(usec) * time.Microsecond; err != nil || left < 50*time.Second || left > 100*time.Second {
+		if left := time.Duration(usec) * time.Microsecond; err != nil || left < 50*time.Second ||
+			left > 100*time.Second {
 			t.Errorf("TimeoutStartUSec is %s, %v", left, err)
 		}
 	})

@@ -111,7 +111,8 @@ func awaitState(t *testing.T, unit, want string) {
 }
 
 func saidBy(identifier string) JournalQuery {
-	return JournalQuery{Matches: []string{"SYSLOG_IDENTIFIER=" + identifier}, Fields: []string{"MESSAGE", "SYSLOG_IDENTIFIER"}}
+	return JournalQuery{Matches: []string{"SYSLOG_IDENTIFIER=" + identifier},
+		Fields: []string{"MESSAGE", "SYSLOG_IDENTIFIER"}}
 }
 
 func TestMachineFollowJournal(t *testing.T) {
@@ -154,7 +155,8 @@ func TestMachineFollowJournal(t *testing.T) {
 		second.await("two")
 		say(t, "pmd-cursor", "three")
 		second.await("two", "three")
-		if got := second.entries[1]; time.Since(got.At) > patience || got.Fields["SYSLOG_IDENTIFIER"] != "pmd-cursor" || len(got.Fields) != 2 {
+		if got := second.entries[1]; time.Since(got.At) > patience || got.Fields["SYSLOG_IDENTIFIER"] != "pmd-cursor" ||
+			len(got.Fields) != 2 {
 			t.Errorf("entry %+v", got)
 		}
 	})
@@ -240,7 +242,8 @@ func TestMachineFollowJournalEnds(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "could not execute") {
 			t.Errorf("FollowJournal = %v", err)
 		}
-		if _, err := f.ReadJournal(timeout(t), q, 1); err == nil || !strings.Contains(err.Error(), "could not execute") {
+		if _, err := f.ReadJournal(timeout(t), q, 1); err == nil ||
+			!strings.Contains(err.Error(), "could not execute") {
 			t.Errorf("ReadJournal = %v", err)
 		}
 	})
@@ -248,7 +251,8 @@ func TestMachineFollowJournalEnds(t *testing.T) {
 		// A journalctl that was built without PCRE2, or does not find the library, ends like this.
 		run(t, "mv", journalctl, journalctl+".away")
 		t.Cleanup(func() { run(t, "mv", journalctl+".away", journalctl) })
-		script := "#!/bin/sh\ncase \"$*\" in *--grep=*) echo 'Compiled without pattern matching support' >&2; exit 1;; esac\nexec " + journalctl + ".away \"$@\"\n"
+		script := "#!/bin/sh\ncase \"$*\" in *--grep=*) echo 'Compiled without pattern matching support' >&2; exit " +
+			"1;; esac\nexec " + journalctl + ".away \"$@\"\n"
 		if err := os.WriteFile(journalctl, []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -313,7 +317,8 @@ func TestMachineJournalUnitIsFenced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1",
+		"Seccomp:\t2"} {
 		if !strings.Contains(string(status), want) {
 			t.Errorf("%q is not in its status:\n%s", want, status)
 		}
@@ -394,7 +399,8 @@ func TestKernelLines(t *testing.T) {
 	})
 	awaitFollowing(t)
 	line := "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
-	// Of what a program writes there the journal takes the first word for its name; the kernel's own lines have this one.
+	// Of what a program writes there the journal takes the first word for its name; the kernel's
+	// own lines have this one.
 	if err := os.WriteFile("/dev/kmsg", []byte("<3>kernel: "+line+"\n"), 0); err != nil {
 		t.Fatal(err)
 	}

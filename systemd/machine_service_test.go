@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// TestServiceChild is no test of its own: it is the service that the tests below run, a program that uses
-// everything that PID 1 gives to a service.
+// TestServiceChild is no test of its own: it is the service that the tests below run, a program
+// that uses everything that PID 1 gives to a service.
 func TestServiceChild(t *testing.T) {
 	if os.Getenv("SERVICE_CHILD") == "" {
 		t.Skip("only as a service of the tests in this file")
@@ -33,7 +33,8 @@ func TestServiceChild(t *testing.T) {
 	sockets := "none"
 	if a, err := TakeActivation(); err == nil {
 		defer a.Close()
-		sockets = fmt.Sprintf("%d api, %d tcp, %d others", len(a.Listeners["api"]), len(a.Listeners["tcp"]), len(a.Others))
+		sockets = fmt.Sprintf("%d api, %d tcp, %d others", len(a.Listeners["api"]), len(a.Listeners["tcp"]),
+			len(a.Others))
 		for _, l := range a.Listeners["api"] {
 			go answerOnce(l)
 		}
@@ -91,7 +92,8 @@ func TestMachineNotifications(t *testing.T) {
 		return s.ActiveState == "active" && s.Properties["StatusText"] == "sockets: none; watchdog: 2s"
 	})
 	if reload {
-		// PID 1 compares the time of Reloading with that of its signal: without it the reload would time out.
+		// PID 1 compares the time of Reloading with that of its signal: without it the reload would
+		// time out.
 		run(t, "systemctl", "reload", unit)
 		f.awaitUnit(unit, "reloaded", func(s Status) bool {
 			return s.ActiveState == "active" && s.Properties["StatusText"] == "reloaded"

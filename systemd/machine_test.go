@@ -39,7 +39,8 @@ type follower struct {
 	changed chan struct{} // closed and replaced at each update
 }
 
-// follow starts a client of the test's own, waits until it is synchronised, and ends it with the test.
+// follow starts a client of the test's own, waits until it is synchronised, and ends it with the
+// test.
 func follow(t *testing.T, o Options) *follower {
 	t.Helper()
 	if o.Pattern == "" {
@@ -133,7 +134,8 @@ func (f *follower) everything(unit string) properties {
 	return all
 }
 
-// awaitUnit waits until a delivered status of the unit satisfies ok, and returns the first that does.
+// awaitUnit waits until a delivered status of the unit satisfies ok, and returns the first that
+// does.
 func (f *follower) awaitUnit(unit, what string, ok func(Status) bool) Status {
 	f.t.Helper()
 	var found Status

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestMachineTakesEveryKindOfProperty starts a unit with a property of each Go type that a Property may
-// have, and reads back what PID 1 made of some.
+// TestMachineTakesEveryKindOfProperty starts a unit with a property of each Go type that a Property
+// may have, and reads back what PID 1 made of some.
 func TestMachineTakesEveryKindOfProperty(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})
@@ -26,7 +26,8 @@ func TestMachineTakesEveryKindOfProperty(t *testing.T) {
 		Property{"Environment", []string{"A=b c"}},
 		Property{"StandardOutputFileDescriptor", out},
 		Property{"LogExtraFields", [][]byte{[]byte("POOL_ID=a=b"), []byte("X=")}},
-		Property{"ExecStartPostEx", []ExecCommand{{Path: "/bin/true", Args: []string{"true"}, Flags: []string{"privileged"}}}},
+		Property{"ExecStartPostEx", []ExecCommand{{Path: "/bin/true", Args: []string{"true"},
+			Flags: []string{"privileged"}}}},
 		Property{"TimeoutStartUSec", uint64(90_000_000)},
 		Property{"StartLimitBurst", uint32(4)},
 		Property{"SystemCallErrorNumber", int32(1)},
@@ -34,7 +35,8 @@ func TestMachineTakesEveryKindOfProperty(t *testing.T) {
 		Property{"IPAddressDeny", []AddressPrefix{{2, []byte{0, 0, 0, 0}, 0}, {10, make([]byte, 16), 0}}},
 		Property{"IPAddressAllow", []AddressPrefix{{2, []byte{127, 0, 0, 0}, 8}}},
 		Property{"TemporaryFileSystem", []PathOptions{{"/srv", "ro"}}},
-		Property{"BindReadOnlyPaths", []BindMount{{Source: "/etc/hostname", Destination: "/srv/model", IgnoreMissing: true}}},
+		Property{"BindReadOnlyPaths", []BindMount{{Source: "/etc/hostname", Destination: "/srv/model",
+			IgnoreMissing: true}}},
 		Property{"RestrictAddressFamilies", SetFilter{true, []string{"AF_UNIX", "AF_INET"}}},
 		Property{"SystemCallFilter", SetFilter{true, []string{"@system-service"}}},
 		Property{"DevicePolicy", "closed"},
@@ -60,11 +62,13 @@ func TestMachineTakesEveryKindOfProperty(t *testing.T) {
 			t.Errorf("%s = %#v, want %#v", name, all[name], want)
 		}
 	}
-	// no-env-expand: the shell, not PID 1, expanded the variable; and the file is the unit's standard output.
+	// no-env-expand: the shell, not PID 1, expanded the variable; and the file is the unit's
+	// standard output.
 	if text, err := os.ReadFile(out.Name()); err != nil || string(text) != "b c\n" {
 		t.Errorf("the unit wrote %q, %v", text, err)
 	}
-	if err := f.SetProperties(timeout(t), unit, []Property{{"Description", "changed"}, {"CPUWeight", uint64(50)}}); err != nil {
+	if err := f.SetProperties(timeout(t), unit,
+		[]Property{{"Description", "changed"}, {"CPUWeight", uint64(50)}}); err != nil {
 		t.Error(err)
 	}
 	if all = f.everything(unit); all["Description"] != "changed" || all["CPUWeight"] != uint64(50) {
@@ -87,7 +91,9 @@ func TestMachineReferencesKeepAUnit(t *testing.T) {
 	if err := job.Wait(timeout(t)); err != nil {
 		t.Error(err)
 	}
-	f.awaitUnit(unit, "stopped, but kept", func(s Status) bool { return s.ActiveState == "inactive" && s.Result == "success" })
+	f.awaitUnit(unit, "stopped, but kept", func(s Status) bool {
+		return s.ActiveState == "inactive" && s.Result == "success"
+	})
 	if _, err := f.Unit(timeout(t), unit); err != nil {
 		t.Errorf("Unit of a referenced unit = %v", err)
 	}
@@ -105,7 +111,8 @@ func TestMachineFeatures(t *testing.T) {
 	if _, err := fmt.Sscanf(run(t, "systemctl", "--version"), "systemd %d", &version); err != nil {
 		t.Fatal(err)
 	}
-	for name, since := range map[string]int{"ExecStartEx": 243, "RestartSteps": 254, "ExtraFileDescriptorNames": 257, "RestartRandomizedDelayUSec": 262} {
+	for name, since := range map[string]int{"ExecStartEx": 243, "RestartSteps": 254, "ExtraFileDescriptorNames": 257,
+		"RestartRandomizedDelayUSec": 262} {
 		if features.Has(name) != (version >= since) {
 			t.Errorf("systemd %d has %s = %v", version, name, features.Has(name))
 		}

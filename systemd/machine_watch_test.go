@@ -52,8 +52,8 @@ func TestMachineSnapshotOf200Units(t *testing.T) {
 	}
 }
 
-// TestMachineConnectionLoss covers the ways in which the way to PID 1 breaks. Each time the unit lives on
-// and is known again, and jobs work again.
+// TestMachineConnectionLoss covers the ways in which the way to PID 1 breaks. Each time the unit
+// lives on and is known again, and jobs work again.
 func TestMachineConnectionLoss(t *testing.T) {
 	enter(t)
 	cases := map[string]func(t *testing.T){
@@ -66,10 +66,13 @@ func TestMachineConnectionLoss(t *testing.T) {
 			f := follow(t, Options{})
 			const unit = "pmd-test@survivor.service"
 			f.start(unit, service("exec sleep 1000", Property{"LogExtraFields", [][]byte{[]byte("POOL_ID=p")}}))
-			before := f.awaitUnit(unit, "running", func(s Status) bool { return s.ActiveState == "active" && s.JobID == 0 })
+			before := f.awaitUnit(unit, "running", func(s Status) bool {
+				return s.ActiveState == "active" && s.JobID == 0
+			})
 			const slow = "pmd-test@slow.service"
 			f.cleanup(slow)
-			hanging, err := f.StartTransient(timeout(t), slow, append(service("sleep 1000"), Property{"Type", "oneshot"}))
+			hanging, err := f.StartTransient(timeout(t), slow,
+				append(service("sleep 1000"), Property{"Type", "oneshot"}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +94,8 @@ func TestMachineConnectionLoss(t *testing.T) {
 			for _, st := range f.awaitSynced(2).Units {
 				if st.Name == unit {
 					found = true
-					if st.MainPID != before.MainPID || st.InvocationID != before.InvocationID || st.LogFields["POOL_ID"] != "p" {
+					if st.MainPID != before.MainPID || st.InvocationID != before.InvocationID ||
+						st.LogFields["POOL_ID"] != "p" {
 						t.Errorf("known again as %+v, was %+v", st, before)
 					}
 				}
@@ -127,8 +131,8 @@ func stopBus(t *testing.T) (resume func()) {
 	return resume
 }
 
-// TestMachineDaemonReload: PID 1 frees and loads every unit again at a reload, and says UnitRemoved and UnitNew
-// of each, but nothing was removed.
+// TestMachineDaemonReload: PID 1 frees and loads every unit again at a reload, and says UnitRemoved
+// and UnitNew of each, but nothing was removed.
 func TestMachineDaemonReload(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})
@@ -149,13 +153,15 @@ func TestMachineDaemonReload(t *testing.T) {
 		}
 	}
 	for _, st := range statuses(f.all(), unit) {
-		if st.ActiveState == "active" && st.JobID == 0 && (st.MainPID != before.MainPID || st.LogFields["POOL_ID"] != "p") {
+		if st.ActiveState == "active" && st.JobID == 0 &&
+			(st.MainPID != before.MainPID || st.LogFields["POOL_ID"] != "p") {
 			t.Errorf("the unit was seen as %s with %v", brief(st), st.LogFields)
 		}
 	}
 }
 
-// stopEventually stops a unit although the connection may be lost once more meanwhile (a second reexec).
+// stopEventually stops a unit although the connection may be lost once more meanwhile (a second
+// reexec).
 func (f *follower) stopEventually(unit string) {
 	f.t.Helper()
 	ctx := timeout(f.t)
@@ -182,7 +188,8 @@ func forge(receivers []string, job dbus.ObjectPath, unit string) error {
 		return err
 	}
 	defer conn.Close()
-	changed := map[string]dbus.Variant{"ActiveState": dbus.MakeVariant("failed"), "MainPID": dbus.MakeVariant(uint32(1))}
+	changed := map[string]dbus.Variant{"ActiveState": dbus.MakeVariant("failed"),
+		"MainPID": dbus.MakeVariant(uint32(1))}
 	for _, to := range append(receivers, "") {
 		for _, s := range []struct {
 			path dbus.ObjectPath
@@ -199,7 +206,8 @@ func forge(receivers []string, job dbus.ObjectPath, unit string) error {
 			}
 		}
 	}
-	// The bus handles one connection's messages in order: after this answer the signals are delivered.
+	// The bus handles one connection's messages in order: after this answer the signals are
+	// delivered.
 	return conn.BusObject().Call(driverInterface+".GetId", 0).Err
 }
 
@@ -216,7 +224,8 @@ func TestMachineForgedSignalsAreIgnored(t *testing.T) {
 	}
 	starting := f.awaitUnit(slow, "starting", func(s Status) bool { return s.JobID != 0 })
 
-	// The control: a receiver that trusts everybody gets the forged signals, so they do reach clients.
+	// The control: a receiver that trusts everybody gets the forged signals, so they do reach
+	// clients.
 	trusting := rawBus(t)
 	heard := make(chan *dbus.Signal, 100)
 	trusting.Signal(heard)
@@ -241,7 +250,9 @@ func TestMachineForgedSignalsAreIgnored(t *testing.T) {
 	if err := f.Kill(timeout(t), unit, "main", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	f.awaitUnit(unit, "killed in truth", func(s Status) bool { return s.Result == "signal" && s.ActiveState == "failed" })
+	f.awaitUnit(unit, "killed in truth", func(s Status) bool {
+		return s.Result == "signal" && s.ActiveState == "failed"
+	})
 	for _, u := range f.all() {
 		if u.Kind == Lost || u.Name == unit && (u.Kind == Removed || u.Unit.MainPID == 1) {
 			t.Errorf("a forged signal was believed:\n%s", describe(f.all()))

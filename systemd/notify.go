@@ -33,8 +33,8 @@ func (n *Notifier) Ready(status string) error {
 	return n.send("READY=1", statusLine(status))
 }
 
-// Reloading tells that the configuration is being read again; Ready must follow. Type=notify-reload needs the
-// time of CLOCK_MONOTONIC with it, to tell this reload from an earlier one.
+// Reloading tells that the configuration is being read again; Ready must follow. Type=notify-reload
+// needs the time of CLOCK_MONOTONIC with it, to tell this reload from an earlier one.
 func (n *Notifier) Reloading() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -53,7 +53,9 @@ func (n *Notifier) Status(status string) error { return n.send(statusLine(status
 func (n *Notifier) Watchdog() error { return n.send("WATCHDOG=1") }
 
 func statusLine(status string) string {
-	return "STATUS=" + strings.Join(strings.FieldsFunc(status, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+	return "STATUS=" + strings.Join(strings.FieldsFunc(status, func(r rune) bool {
+		return r == '\n' || r == '\r'
+	}), " ")
 }
 
 func (n *Notifier) send(lines ...string) error {
@@ -74,8 +76,9 @@ func (n *Notifier) send(lines ...string) error {
 	return nil
 }
 
-// WatchdogInterval returns the time within which PID 1 wants to be told Watchdog again, by WATCHDOG_USEC and
-// WATCHDOG_PID (sd_watchdog_enabled(3) advises to do so twice as often). 0: there is no watchdog for this process.
+// WatchdogInterval returns the time within which PID 1 wants to be told Watchdog again, by
+// WATCHDOG_USEC and WATCHDOG_PID (sd_watchdog_enabled(3) advises to do so twice as often). 0: there
+// is no watchdog for this process.
 func WatchdogInterval() (time.Duration, error) {
 	return daemon.SdWatchdogEnabled(false)
 }

@@ -10,8 +10,9 @@ const unitPathPrefix = "/org/freedesktop/systemd1/unit/"
 
 const hexDigits = "0123456789abcdef"
 
-// unitPath returns the object path of a unit. Each byte other than a letter or a digit, and a digit in
-// the first place, is written as _XX with lower-case hex digits; an empty name is "_" (sd_bus_path_encode(3)).
+// unitPath returns the object path of a unit. Each byte other than a letter or a digit, and a digit
+// in the first place, is written as _XX with lower-case hex digits; an empty name is "_"
+// (sd_bus_path_encode(3)).
 func unitPath(name string) dbus.ObjectPath {
 	if name == "" {
 		return unitPathPrefix + "_"
@@ -32,7 +33,8 @@ func unitPath(name string) dbus.ObjectPath {
 	return dbus.ObjectPath(b.String())
 }
 
-// unitName is the inverse of unitPath; false when path is no unit's, or is not as unitPath writes it.
+// unitName is the inverse of unitPath; false when path is no unit's, or is not as unitPath writes
+// it.
 func unitName(path dbus.ObjectPath) (string, bool) {
 	label, ok := strings.CutPrefix(string(path), unitPathPrefix)
 	if !ok || label == "" || strings.Contains(label, "/") {

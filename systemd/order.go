@@ -7,25 +7,26 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// message is a signal or the answer to a call, with its place among all messages that came in over the
-// connection.
+// message is a signal or the answer to a call, with its place among all messages that came in over
+// the connection.
 type message struct {
 	seq    dbus.Sequence
 	signal *dbus.Signal
 	reply  *dbus.Call
 }
 
-// order puts signals and replies, which godbus hands out by two ways, back into the order in which they
-// arrived. That order is the truth: PID 1 writes both into one stream, so a reply describes a state no
-// older than the signals before it and no newer than the signals after it.
+// order puts signals and replies, which godbus hands out by two ways, back into the order in which
+// they arrived. That order is the truth: PID 1 writes both into one stream, so a reply describes a
+// state no older than the signals before it and no newer than the signals after it.
 type order struct {
 	held []message // replies that came in after a signal which was not taken yet
 }
 
 // next returns the messages that can be handled now. replies takes the replies that arrived so far,
-// signals the signals; godbus hands out each message before it reads the following one. So every signal before a
-// reply of the first look is among the signals, and every reply before a signal is in one of the two looks.
-// What came after both bounds is held for the next call, which must follow at once when more is true.
+// signals the signals; godbus hands out each message before it reads the following one. So every
+// signal before a reply of the first look is among the signals, and every reply before a signal is
+// in one of the two looks. What came after both bounds is held for the next call, which must follow
+// at once when more is true.
 func (o *order) next(replies func() []message, signals func() []message) (ready []message, more bool) {
 	all := append(o.held, replies()...)
 	bound := dbus.NoSequence

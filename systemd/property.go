@@ -14,8 +14,8 @@ type PathString struct {
 	Second string
 }
 
-// PlainCommand is an element of ExecStart, ExecStartPost, … without flags: a(sasb) on the bus. PID 1
-// expands variables in it.
+// PlainCommand is an element of ExecStart, ExecStartPost, … without flags: a(sasb) on the bus. PID
+// 1 expands variables in it.
 type PlainCommand struct {
 	Path          string
 	Args          []string // with argv[0]
@@ -41,7 +41,8 @@ type wireProperty struct {
 	Value dbus.Variant
 }
 
-// wireProperties converts properties for the bus, in their order; PID 1 applies them in that order too.
+// wireProperties converts properties for the bus, in their order; PID 1 applies them in that order
+// too.
 func wireProperties(props []Property) ([]wireProperty, error) {
 	out := make([]wireProperty, 0, len(props))
 	for _, p := range props {
@@ -55,7 +56,8 @@ func wireProperties(props []Property) ([]wireProperty, error) {
 }
 
 // wireValue gives a value the D-Bus signature that its Go type stands for. Types that godbus would
-// encode in some other way (int as i, a map) are refused: PID 1 would only answer "invalid argument".
+// encode in some other way (int as i, a map) are refused: PID 1 would only answer "invalid
+// argument".
 func wireValue(value any) (dbus.Variant, error) {
 	switch v := value.(type) {
 	case string, bool, int32, uint32, int64, uint64, float64:
@@ -111,8 +113,8 @@ func execCommands(in []ExecCommand) []ExecCommand {
 	return out
 }
 
-// fileValue passes an open file (h). The number is read without os.File.Fd, which may switch the file
-// description, shared with the service that gets it, to another blocking mode.
+// fileValue passes an open file (h). The number is read without os.File.Fd, which may switch the
+// file description, shared with the service that gets it, to another blocking mode.
 func fileValue(f *os.File) (dbus.Variant, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {

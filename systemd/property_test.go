@@ -65,11 +65,13 @@ func TestWireValueSignatures(t *testing.T) {
 	}
 }
 
-// TestSignaturesAreThoseOfPID1 compares the table above with what real service units say of themselves.
+// TestSignaturesAreThoseOfPID1 compares the table above with what real service units say of
+// themselves.
 func TestSignaturesAreThoseOfPID1(t *testing.T) {
 	// Read and written in different forms: a list of commands carries its results when it is read.
 	const execRead = "a(sasasttttuii)"
-	written := map[string]string{"ExecStartEx": execRead, "ExecStartPreEx": execRead, "ExecStartPostEx": execRead, "ExecStart": "a(sasbttttuii)"}
+	written := map[string]string{"ExecStartEx": execRead, "ExecStartPreEx": execRead, "ExecStartPostEx": execRead,
+		"ExecStart": "a(sasbttttuii)"}
 	// Properties of StartTransientUnit that no object has.
 	onlyWritten := map[string]bool{"StandardOutputFileDescriptor": true, "AddRef": true}
 	for _, version := range []string{"252", "257", "262"} {
@@ -96,7 +98,8 @@ func TestSignaturesAreThoseOfPID1(t *testing.T) {
 }
 
 func TestWireValueRefusesOtherTypes(t *testing.T) {
-	for _, value := range []any{1, uint(1), nil, map[string]string{}, []int{1}, struct{}{}, &SetFilter{}, dbus.MakeVariant("x")} {
+	for _, value := range []any{1, uint(1), nil, map[string]string{}, []int{1}, struct{}{}, &SetFilter{},
+		dbus.MakeVariant("x")} {
 		if v, err := wireValue(value); err == nil {
 			t.Errorf("%T was taken as %s", value, v.Signature())
 		}
@@ -107,7 +110,8 @@ func TestWireValueRefusesOtherTypes(t *testing.T) {
 	}
 }
 
-// TestWireValueEmptyListsHaveTheirSignature: nil slices reset a list, and must reach PID 1 as empty arrays.
+// TestWireValueEmptyListsHaveTheirSignature: nil slices reset a list, and must reach PID 1 as empty
+// arrays.
 func TestWireValueEmptyListsHaveTheirSignature(t *testing.T) {
 	for signature, value := range map[string]any{
 		"as": []string(nil), "ay": []byte(nil), "aay": [][]byte(nil), "a(sasas)": []ExecCommand(nil),
@@ -183,8 +187,8 @@ func TestFeaturesOfOtherDocuments(t *testing.T) {
 	}
 }
 
-// TestUnsignalledPropertiesAreReadAgain: whatever a status needs is signalled, never changes, or is among
-// those that are read again.
+// TestUnsignalledPropertiesAreReadAgain: whatever a status needs is signalled, never changes, or is
+// among those that are read again.
 func TestUnsignalledPropertiesAreReadAgain(t *testing.T) {
 	again := " " + strings.Join(unsignalledProperties(), " ") + " LoadState "
 	for _, version := range []string{"252", "257", "262"} {

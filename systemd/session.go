@@ -12,8 +12,9 @@ import (
 // window is how many of the session's own calls may be unanswered at a time. See callBudget.
 const window = 48
 
-// session is the life of one connection: it follows the owner of PID 1's name, and for each owner it
-// subscribes, lists and reads, and then goes by signals. All fields belong to the goroutine of run.
+// session is the life of one connection: it follows the owner of PID 1's name, and for each owner
+// it subscribes, lists and reads, and then goes by signals. All fields belong to the goroutine of
+// run.
 type session struct {
 	link     *link
 	log      *slog.Logger
@@ -43,7 +44,8 @@ type request struct {
 	done   func(body []any, err error) error // an error ends the session
 }
 
-// run works until the connection is lost or something unforeseen is answered. It always returns an error.
+// run works until the connection is lost or something unforeseen is answered. It always returns an
+// error.
 func (s *session) run(ctx context.Context) error {
 	defer s.publish(nil)
 	s.watchOwner()
@@ -127,11 +129,12 @@ func (s *session) send() {
 	}
 }
 
-// matchRules name the sender, so that the bus drops what others broadcast under systemd's interface.
-// PropertiesChanged is taken for all units: a rule for each of ours would meet dbus-daemon's limit of 512
-// rules a connection (max_match_rules_per_connection in system.conf).
+// matchRules name the sender, so that the bus drops what others broadcast under systemd's
+// interface. PropertiesChanged is taken for all units: a rule for each of ours would meet
+// dbus-daemon's limit of 512 rules a connection (max_match_rules_per_connection in system.conf).
 func matchRules() []string {
-	const manager = "type='signal',sender='" + busName + "',path='" + managerPath + "',interface='" + managerInterface + "',member="
+	const manager = "type='signal',sender='" + busName + "',path='" + managerPath + "',interface='" + managerInterface +
+		"',member="
 	const changed = "type='signal',sender='" + busName + "',path_namespace='" + managerPath + "/unit',interface='" +
 		propsInterface + "',member='PropertiesChanged',arg0="
 	return []string{
@@ -167,8 +170,8 @@ func (s *session) watchOwner() {
 	}, busName)
 }
 
-// ownerChanged handles NameOwnerChanged: PID 1 left the bus (it executes itself again, or it lost its own
-// connection), or came back and has forgotten who subscribed.
+// ownerChanged handles NameOwnerChanged: PID 1 left the bus (it executes itself again, or it lost
+// its own connection), or came back and has forgotten who subscribed.
 func (s *session) ownerChanged(owner string) {
 	if owner == s.owner {
 		return
@@ -185,8 +188,8 @@ func (s *session) ownerChanged(owner string) {
 	}
 }
 
-// follow subscribes at an owner and reads everything. The calls are answered in this order; the link is
-// given to callers when all is known.
+// follow subscribes at an owner and reads everything. The calls are answered in this order; the
+// link is given to callers when all is known.
 func (s *session) follow(owner string) {
 	s.owner = owner
 	s.epoch++
@@ -307,8 +310,8 @@ func (s *session) handleTouched() {
 	}
 }
 
-// handleSignal takes a signal only from whom it claims to be: match rules keep broadcasts of others away,
-// but any client of the bus may send a signal straight to us.
+// handleSignal takes a signal only from whom it claims to be: match rules keep broadcasts of others
+// away, but any client of the bus may send a signal straight to us.
 func (s *session) handleSignal(sig *dbus.Signal) error {
 	if sig.Sender == driverName {
 		if sig.Name == driverInterface+".NameOwnerChanged" {

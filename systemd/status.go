@@ -15,9 +15,9 @@ import (
 // interface share no name with different meanings, so one map holds both.
 type properties map[string]any
 
-// statusProperties are those that status reads, beside those of listedProperties. They are asked for one by one: PID 1
-// takes ten times as long over all the 450 properties of a service (on systemd 257 mostly over those of the Unit
-// interface), and they fill 20 kB.
+// statusProperties are those that status reads, beside those of listedProperties. They are asked
+// for one by one: PID 1 takes ten times as long over all the 450 properties of a service (on
+// systemd 257 mostly over those of the Unit interface), and they fill 20 kB.
 func statusProperties() []string {
 	return []string{
 		"Result", "InvocationID", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "ControlGroup",
@@ -35,19 +35,21 @@ func listedProperties() []string { return []string{"LoadState", "ActiveState", "
 // no restart was queued between them.
 func runIdentity() []string { return []string{"InvocationID", "NRestarts"} }
 
-// runProperties are read after statusProperties, so that a run, its counter and its state are of one
-// moment: PID 1 goes on between the answers of a read, and the signals that tell of it come later.
+// runProperties are read after statusProperties, so that a run, its counter and its state are of
+// one moment: PID 1 goes on between the answers of a read, and the signals that tell of it come
+// later.
 func runProperties() []string {
 	return append([]string{"ActiveState", "SubState", "Job"}, runIdentity()...)
 }
 
-// unsignalledProperties are those of statusProperties that may change without PropertiesChanged: the
-// first four always do, the others at ResetFailedUnit.
+// unsignalledProperties are those of statusProperties that may change without PropertiesChanged:
+// the first four always do, the others at ResetFailedUnit.
 func unsignalledProperties() []string {
 	return []string{"ExecStartPreEx", "ExecStartPostEx", "RestartUSecNext", "ControlGroup", "NRestarts", "Result"}
 }
 
-// exitLists are the properties of the commands around the main process: of each, only how it ended is kept.
+// exitLists are the properties of the commands around the main process: of each, only how it ended
+// is kept.
 func exitLists() []string { return []string{"ExecStartPreEx", "ExecStartPostEx"} }
 
 // status reads a unit's properties. keep names those that go into Properties; nil keeps all.
@@ -127,7 +129,8 @@ func (p properties) time(name string) time.Time {
 	return time.UnixMicro(int64(usec))
 }
 
-// timeRun tells the order of things in the last main process's run, by CLOCK_MONOTONIC: the host's time may jump.
+// timeRun tells the order of things in the last main process's run, by CLOCK_MONOTONIC: the host's
+// time may jump.
 func (p properties) timeRun(st *Status) {
 	began, ended := p.microseconds("ExecMainStartTimestampMonotonic"), p.microseconds("ExecMainExitTimestampMonotonic")
 	if began == 0 {
@@ -179,8 +182,8 @@ func (p properties) exit(name string) execExit {
 // execExit is how a command ended: a CLD_ code, and the exit status or the signal.
 type execExit struct{ code, status int }
 
-// lastExit reads an Exec…Ex property, a(sasasttttuii): path, argv, flags, start and exit times (realtime,
-// monotonic), PID, code, status. It returns how the command ended that ended last.
+// lastExit reads an Exec…Ex property, a(sasasttttuii): path, argv, flags, start and exit times
+// (realtime, monotonic), PID, code, status. It returns how the command ended that ended last.
 func lastExit(commands [][]any) execExit {
 	var last execExit
 	latest := uint64(0)
@@ -209,8 +212,8 @@ func unwrapWanted(values map[string]dbus.Variant, wanted []string) properties {
 	return out
 }
 
-// compact copies what would keep the whole message in memory: godbus cuts the strings of one message
-// out of shared buffers of 4 KiB.
+// compact copies what would keep the whole message in memory: godbus cuts the strings of one
+// message out of shared buffers of 4 KiB.
 func compact(name string, value any) any {
 	switch v := value.(type) {
 	case string:

@@ -14,7 +14,8 @@ func serviceProperties() properties {
 	return properties{
 		"LoadState": "loaded", "ActiveState": "failed", "SubState": "failed", "Result": "exit-code",
 		"MainPID": uint32(41), "ExecMainCode": int32(1), "ExecMainStatus": int32(203), "NRestarts": uint32(3),
-		"InvocationID": []byte{0xab, 0x01}, "ControlGroup": "/pool.slice/x", "Job": []any{uint32(7), dbus.ObjectPath("/job/7")},
+		"InvocationID": []byte{0xab, 0x01}, "ControlGroup": "/pool.slice/x",
+		"Job":                  []any{uint32(7), dbus.ObjectPath("/job/7")},
 		"ActiveEnterTimestamp": uint64(1_700_000_000_000_001), "InactiveEnterTimestamp": uint64(0),
 		"StateChangeTimestamp":   uint64(math.MaxUint64),
 		"ExecMainStartTimestamp": uint64(1_700_000_000_000_002), "ExecMainExitTimestamp": uint64(1_700_000_000_000_003),
@@ -79,7 +80,8 @@ func TestStatusOfARun(t *testing.T) {
 		"nonsense":                           {run(began, math.MaxUint64-1, began+1, ended), 0, true, false},
 	} {
 		if c.st.MainRan != c.ran || c.st.WasActive != c.active || c.st.EndedFirst != c.first {
-			t.Errorf("%s: ran %s, was active %t, ended first %t; want %s, %t, %t", name, c.st.MainRan, c.st.WasActive, c.st.EndedFirst, c.ran, c.active, c.first)
+			t.Errorf("%s: ran %s, was active %t, ended first %t; want %s, %t, %t", name, c.st.MainRan, c.st.WasActive,
+				c.st.EndedFirst, c.ran, c.active, c.first)
 		}
 	}
 }

@@ -10,15 +10,16 @@ import "time"
 // Property is one property of a transient unit, named as in org.freedesktop.systemd1(5). Value
 // has the Go type of the property's D-Bus signature: string (s), bool (b), int32 (i), uint32 (u),
 // int64 (x), uint64 (t), float64 (d), []string (as), []byte (ay), [][]byte (aay: LogExtraFields),
-// *os.File (h), a SetFilter, an ExitStatusSet, or a slice of one of the structs in this package. Any other type is
-// refused before anything is sent.
+// *os.File (h), a SetFilter, an ExitStatusSet, or a slice of one of the structs in this package.
+// Any other type is refused before anything is sent.
 type Property struct {
 	Name  string
 	Value any
 }
 
-// ExecCommand is an element of ExecStartEx, ExecStartPostEx, …: a(sasas) on the bus. Flags are those of
-// systemd's exec_command_flags: "ignore-failure", "privileged", "no-setuid", "no-env-expand".
+// ExecCommand is an element of ExecStartEx, ExecStartPostEx, …: a(sasas) on the bus. Flags are
+// those of systemd's exec_command_flags: "ignore-failure", "privileged", "no-setuid",
+// "no-env-expand".
 type ExecCommand struct {
 	Path  string
 	Args  []string // with argv[0]
@@ -46,7 +47,8 @@ type PathOptions struct {
 	Options string
 }
 
-// SetFilter is the value of SystemCallFilter and RestrictAddressFamilies and others: (bas) on the bus.
+// SetFilter is the value of SystemCallFilter and RestrictAddressFamilies and others: (bas) on the
+// bus.
 type SetFilter struct {
 	Allow   bool
 	Members []string
@@ -84,38 +86,42 @@ type Status struct {
 
 	StateChange time.Time // CLOCK_REALTIME of the last change of ActiveState or SubState
 
-	// CLOCK_REALTIME of the start and the end of the last main process (ExecMainStartTimestamp, ExecMainExitTimestamp). MainExited is
-	// zero while it runs; both are zero when a start ended before there was one.
+	// CLOCK_REALTIME of the start and the end of the last main process (ExecMainStartTimestamp,
+	// ExecMainExitTimestamp). MainExited is zero while it runs; both are zero when a start ended
+	// before there was one.
 	MainStarted time.Time
 	MainExited  time.Time
 
-	// Of the last main process, by CLOCK_MONOTONIC: how long it ran (zero while it does); whether its run came as far as "active"; and
-	// whether it ended while its unit was active, before PID 1 began to stop it: by itself, or by a signal from elsewhere.
+	// Of the last main process, by CLOCK_MONOTONIC: how long it ran (zero while it does); whether
+	// its run came as far as "active"; and whether it ended while its unit was active, before PID 1
+	// began to stop it: by itself, or by a signal from elsewhere.
 	MainRan    time.Duration
 	WasActive  bool
 	EndedFirst bool
 
-	// How the ExecStartPost command that ended last ended, in the unit's last start: a CLD_ code (1 exited,
-	// 2 killed, 3 dumped; 0: none ended) and the exit status or the signal. PID 1 does not signal these
-	// two; they are read again when the unit fails, stops or waits for a restart.
+	// How the ExecStartPost command that ended last ended, in the unit's last start: a CLD_ code (1
+	// exited, 2 killed, 3 dumped; 0: none ended) and the exit status or the signal. PID 1 does not
+	// signal these two; they are read again when the unit fails, stops or waits for a restart.
 	PostCode   int
 	PostStatus int
 
-	// How the ExecStartPre command that ended last ended, in the same way and as fresh. When one fails, neither the main
-	// process nor an ExecStartPost command is started, and their codes are 0 (seen on 252, 257 and 262).
+	// How the ExecStartPre command that ended last ended, in the same way and as fresh. When one
+	// fails, neither the main process nor an ExecStartPost command is started, and their codes are
+	// 0 (seen on 252, 257 and 262).
 	PreCode   int
 	PreStatus int
 
-	// Restart delays in µs: RestartSec, and the one that the next restart waits. Zero where PID 1 has no
-	// such property. RestartUSecNext is not signalled either: as fresh as PostCode.
+	// Restart delays in µs: RestartSec, and the one that the next restart waits. Zero where PID 1
+	// has no such property. RestartUSecNext is not signalled either: as fresh as PostCode.
 	RestartUSec     uint64
 	RestartUSecNext uint64
 
 	LogFields map[string]string // LogExtraFields
 	JobID     uint32            // a queued or running job of the unit; 0: none
 
-	// Properties holds further properties by name, as godbus decodes them: those of Options.Keep in an
-	// update, all of them in the answer of Client.Unit. It is never written to after it was handed out.
+	// Properties holds further properties by name, as godbus decodes them: those of Options.Keep in
+	// an update, all of them in the answer of Client.Unit. It is never written to after it was
+	// handed out.
 	Properties map[string]any
 }
 

@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// watcher follows the units of one pattern. It is pure: it is told what came in, in the order of the
-// connection, and returns what to do. It owns no goroutine, no lock and no clock.
+// watcher follows the units of one pattern. It is pure: it is told what came in, in the order of
+// the connection, and returns what to do. It owns no goroutine, no lock and no clock.
 //
-// Its rule: each value, be it in an answer or in a signal, is the truth at its place in the stream. So the
-// later value of a property replaces the earlier one, whichever way it came, and nothing goes back in time.
+// Its rule: each value, be it in an answer or in a signal, is the truth at its place in the stream.
+// So the later value of a property replaces the earlier one, whichever way it came, and nothing
+// goes back in time.
 type watcher struct {
 	glob string // of path.Match
 	keep []string
@@ -55,7 +56,8 @@ type action struct {
 	deliver *Update  // hand to the consumer
 }
 
-// listedUnit is what a listing says of a unit. Its values, too, are the truth at their place in the stream.
+// listedUnit is what a listing says of a unit. Its values, too, are the truth at their place in the
+// stream.
 type listedUnit struct {
 	name, loadState, activeState, subState string
 	jobID                                  uint32
@@ -73,7 +75,8 @@ func newWatcher(pattern string, keep []string, known func(property string) bool)
 
 		signalled: slices.Concat(listedProperties(), statusProperties(), keep),
 
-		full:   slices.DeleteFunc(slices.Concat(statusProperties(), runProperties(), keep, []string{"LoadState"}), missing),
+		full: slices.DeleteFunc(slices.Concat(statusProperties(), runProperties(), keep, []string{"LoadState"}),
+			missing),
 		rest:   slices.DeleteFunc(slices.Concat(unsignalledProperties(), keep, []string{"LoadState"}), missing),
 		units:  make(map[string]*followed),
 		checks: make(map[string]bool),
@@ -81,8 +84,8 @@ func newWatcher(pattern string, keep []string, known func(property string) bool)
 	}
 }
 
-// globOf gives a pattern of PID 1 to path.Match. PID 1 knows no escapes (fnmatch(3) with FNM_NOESCAPE): a
-// backslash, as in a name's \x2d, stands for itself.
+// globOf gives a pattern of PID 1 to path.Match. PID 1 knows no escapes (fnmatch(3) with
+// FNM_NOESCAPE): a backslash, as in a name's \x2d, stands for itself.
 func globOf(pattern string) string { return strings.ReplaceAll(pattern, `\`, `\\`) }
 
 // follows reports whether a unit is of interest.
@@ -165,8 +168,8 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 		return nil
 	}
 	u.read = nil
-	// A question about a unit that is gone makes PID 1 load it again, as an empty one. LoadState is asked
-	// for last, so that it tells this of all values before it.
+	// A question about a unit that is gone makes PID 1 load it again, as an empty one. LoadState is
+	// asked for last, so that it tells this of all values before it.
 	if state := u.props.str("LoadState"); state == notFound || state == "" {
 		return w.drop(u.name)
 	}
@@ -197,8 +200,8 @@ func (r *reading) compare(name string, value any) {
 	r.run[name] = value
 }
 
-// unitNew handles UnitNew. The unit is looked up before it is read, because a question about a unit that
-// is gone loads it, which makes PID 1 send UnitNew: the two would chase each other for ever.
+// unitNew handles UnitNew. The unit is looked up before it is read, because a question about a unit
+// that is gone loads it, which makes PID 1 send UnitNew: the two would chase each other for ever.
 //
 // PID 1 sends UnitNew in the place of the unit's first PropertiesChanged. A unit that is known
 // already, from a listing, may have changed since it was read, so it is looked up all the same.
@@ -209,8 +212,9 @@ func (w *watcher) unitNew(name string) []action {
 	return w.look(name)
 }
 
-// unitRemoved handles UnitRemoved. It is not the end: at a daemon-reload PID 1 says it of every unit, and
-// then UnitNew, while they all run on. A look-up tells; PID 1 answers it after the reload.
+// unitRemoved handles UnitRemoved. It is not the end: at a daemon-reload PID 1 says it of every
+// unit, and then UnitNew, while they all run on. A look-up tells; PID 1 answers it after the
+// reload.
 func (w *watcher) unitRemoved(name string) []action {
 	u := w.units[name]
 	if u == nil {

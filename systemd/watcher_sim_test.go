@@ -7,9 +7,9 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// pid1 imitates what matters of PID 1's side of the connection: truth that changes at any time, answers that
-// show the truth of their moment, signals that are queued and show the truth of the moment they are sent,
-// and questions that load units which are not there.
+// pid1 imitates what matters of PID 1's side of the connection: truth that changes at any time,
+// answers that show the truth of their moment, signals that are queued and show the truth of the
+// moment they are sent, and questions that load units which are not there.
 type pid1 struct {
 	clock  uint64
 	units  map[string]*simUnit
@@ -29,7 +29,8 @@ func newPID1() *pid1 { return &pid1{units: make(map[string]*simUnit)} }
 func (p *pid1) load(name, loadState string) *simUnit {
 	u := p.units[name]
 	if u == nil {
-		u = &simUnit{props: properties{"ActiveState": "inactive", "SubState": "dead", "NRestarts": uint32(0)}, pending: true}
+		u = &simUnit{props: properties{"ActiveState": "inactive", "SubState": "dead", "NRestarts": uint32(0)},
+			pending: true}
 		p.units[name] = u
 	}
 	u.props["LoadState"] = loadState
@@ -142,7 +143,8 @@ func (p *pid1) list(names ...string) []listedUnit {
 	var out []listedUnit
 	for _, n := range names {
 		if u := p.units[n]; u != nil {
-			out = append(out, listedUnit{n, u.props.str("LoadState"), u.props.str("ActiveState"), u.props.str("SubState"), u.props.jobID()})
+			out = append(out, listedUnit{n, u.props.str("LoadState"), u.props.str("ActiveState"),
+				u.props.str("SubState"), u.props.jobID()})
 		}
 	}
 	return out
@@ -270,8 +272,8 @@ func (s *simulation) check() {
 	}
 }
 
-// FuzzWatcher plays any history and any timing of the connection: what the consumer was told in the end is
-// the truth, it was told nothing older after something newer, and all comes to rest.
+// FuzzWatcher plays any history and any timing of the connection: what the consumer was told in the
+// end is the truth, it was told nothing older after something newer, and all comes to rest.
 func FuzzWatcher(f *testing.F) {
 	f.Add([]byte{0, 9, 6, 7, 8, 8})
 	f.Add([]byte{9, 0, 1, 2, 6, 6, 7, 8, 3, 6, 8, 8, 7, 7, 7, 4, 6, 5, 6, 7, 8, 8, 8})
@@ -320,8 +322,8 @@ func FuzzWatcher(f *testing.F) {
 	})
 }
 
-// FuzzOrder delivers a stream of messages by two ways, with any timing: they come out in the order of
-// the stream, each once, as early as can be known.
+// FuzzOrder delivers a stream of messages by two ways, with any timing: they come out in the order
+// of the stream, each once, as early as can be known.
 func FuzzOrder(f *testing.F) {
 	f.Add([]byte{1, 0, 2, 0, 1, 2, 3, 0, 1})
 	f.Fuzz(func(t *testing.T, timing []byte) {

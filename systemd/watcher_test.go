@@ -113,7 +113,8 @@ func state(active, sub string, pid int) properties {
 }
 
 func post(status int) any {
-	return [][]any{{"/gate", []string{}, []string{}, uint64(1), uint64(1), uint64(2), uint64(2), uint32(9), int32(1), int32(status)}}
+	return [][]any{{"/gate", []string{}, []string{}, uint64(1), uint64(1), uint64(2), uint64(2), uint32(9), int32(1),
+		int32(status)}}
 }
 
 func (p properties) with(name string, value any) properties {
@@ -239,7 +240,8 @@ func TestWatcher(t *testing.T) {
 				s.list("e@a=failed")
 				s.answer("e@a", state("failed", "failed", 0).with("ExecStartPostEx", post(4)))
 				s.unitChanged("e@a", properties{"SubState": "dead-but-why"})
-				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start", "InvocationID": []byte{2}})
+				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start",
+					"InvocationID": []byte{2}})
 			},
 			[]string{"read e@a", "synced [e@a=failed]", "changed e@a=dead-but-why pid=0 post=4", "reread e@a",
 				"changed e@a=start pid=0 post=0"},
@@ -248,9 +250,12 @@ func TestWatcher(t *testing.T) {
 			func(s *story) {
 				s.list("e@a")
 				s.answer("e@a", running)
-				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "auto-restart", "InvocationID": []byte{2}})
-				s.answer("e@a", state("activating", "auto-restart", 0).with("InvocationID", []byte{2}).with("ExecStartPreEx", post(6)))
-				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start-pre", "InvocationID": []byte{3}})
+				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "auto-restart",
+					"InvocationID": []byte{2}})
+				s.answer("e@a", state("activating", "auto-restart", 0).with("InvocationID",
+					[]byte{2}).with("ExecStartPreEx", post(6)))
+				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start-pre",
+					"InvocationID": []byte{3}})
 			},
 			[]string{"read e@a", "synced [e@a=running]", "changed e@a=auto-restart pid=7 post=0", "reread e@a",
 				"changed e@a=auto-restart pid=7 post=0 pre=6", "changed e@a=start-pre pid=7 post=0"},
@@ -288,7 +293,8 @@ func TestWatcher(t *testing.T) {
 				s.checked("e@a=start-post")
 				s.answer("e@a", state("activating", "start-post", 8))
 			},
-			[]string{"read e@a", "synced [e@a=running]", "check e@a", "read e@a", "changed e@a=start-post pid=8 post=0"},
+			[]string{"read e@a", "synced [e@a=running]", "check e@a", "read e@a",
+				"changed e@a=start-post pid=8 post=0"},
 		},
 		"removed/late_answer_does_not_bring_it_back": {
 			func(s *story) {
@@ -299,7 +305,8 @@ func TestWatcher(t *testing.T) {
 				s.answerSome(s.reads["e@a"], s.reads["e@a"].left, running)
 				s.checkedNone("e@a")
 			},
-			[]string{"read e@a", "synced [e@a=running]", "changed e@a=dead pid=7 post=0", "reread e@a", "check e@a", "removed e@a"},
+			[]string{"read e@a", "synced [e@a=running]", "changed e@a=dead pid=7 post=0", "reread e@a", "check e@a",
+				"removed e@a"},
 		},
 		"removed/late_answer_is_not_taken_for_the_next_unit_of_the_name": {
 			func(s *story) {
@@ -379,7 +386,8 @@ func TestWatcher(t *testing.T) {
 	}
 }
 
-// TestWatcherReadsOneRun: a run that begins, or a restart that is queued, during a read has the unit read again, so that no status mixes runs.
+// TestWatcherReadsOneRun: a run that begins, or a restart that is queued, during a read has the
+// unit read again, so that no status mixes runs.
 func TestWatcherReadsOneRun(t *testing.T) {
 	run := func(id byte, restarts uint32) properties {
 		values := state("activating", "auto-restart", 0)

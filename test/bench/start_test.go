@@ -12,8 +12,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 )
 
-// hand starts n sandboxed engines by hand, with the properties that the manager renders, but for the groups left out, and stops them again. It
-// returns how long their start took.
+// hand starts n sandboxed engines by hand, with the properties that the manager renders, but for
+// the groups left out, and stops them again. It returns how long their start took.
 func (s site) hand(n int, leftOut ...string) time.Duration {
 	s.b.Helper()
 	var r struct {
@@ -23,7 +23,8 @@ func (s site) hand(n int, leftOut ...string) time.Duration {
 	return time.Duration(r.StartMS) * time.Millisecond
 }
 
-// more adds pools to those that are there, until there are n, and returns how long it took until all were ready.
+// more adds pools to those that are there, until there are n, and returns how long it took until
+// all were ready.
 func (s site) more(n int) time.Duration {
 	s.b.Helper()
 	began := time.Now()
@@ -31,8 +32,8 @@ func (s site) more(n int) time.Duration {
 	return time.Since(began)
 }
 
-// BenchmarkStart is the time from pool files to ready pools, beside the same sandboxed units started by hand: the first hundred, and the third, which
-// must not cost more than the first.
+// BenchmarkStart is the time from pool files to ready pools, beside the same sandboxed units
+// started by hand: the first hundred, and the third, which must not cost more than the first.
 func BenchmarkStart(b *testing.B) {
 	s := on(b)
 	var ours, hand, third []float64
@@ -53,21 +54,26 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(mine*10, "ms/pool")
 	b.ReportMetric(mine/peer, "ratio")
 	b.ReportMetric(last/mine, "third/first")
-	shared.row("100 pools from files to ready", fmt.Sprintf("%.1f s = %.2f x peer; the third hundred %.1f s", mine, mine/peer, last),
+	shared.row("100 pools from files to ready",
+		fmt.Sprintf("%.1f s = %.2f x peer; the third hundred %.1f s", mine, mine/peer, last),
 		fmt.Sprintf("the same 100 units started by hand: %.1f s", peer), "≤ 2 x peer, flat")
 }
 
-// fewer removes pools until n are left: an engine's end is a hundred filters that the kernel frees, so never all at once.
+// fewer removes pools until n are left: an engine's end is a hundred filters that the kernel frees,
+// so never all at once.
 func (s site) fewer(n int) {
 	s.b.Helper()
-	s.must(fmt.Sprintf(`cd %s; for i in $(seq %d 1000); do rm -f p$i.toml; done; systemctl reload pool-managerd`, host.PoolsDir, n))
+	s.must(fmt.Sprintf(`cd %s; for i in $(seq %d 1000); do rm -f p$i.toml; done; systemctl reload pool-managerd`,
+		host.PoolsDir, n))
 	s.ready(n)
 }
 
-// BenchmarkStartParts is what each group of an engine's properties costs at its start, by leaving it out.
+// BenchmarkStartParts is what each group of an engine's properties costs at its start, by leaving
+// it out.
 func BenchmarkStartParts(b *testing.B) {
 	s := on(b)
-	parts := [][]string{nil, {"-gate"}, {"-filters"}, {"-mounts"}, {"-user"}, {"-rest"}, {"-gate", "-filters", "-mounts", "-user", "-rest"}}
+	parts := [][]string{nil, {"-gate"}, {"-filters"}, {"-mounts"}, {"-user"}, {"-rest"},
+		{"-gate", "-filters", "-mounts", "-user", "-rest"}}
 	took := make([][]float64, len(parts))
 	for b.Loop() {
 		for range 3 {
@@ -83,6 +89,7 @@ func BenchmarkStartParts(b *testing.B) {
 			name = strings.Join(left, "")
 		}
 		b.ReportMetric(median(took[i]), "ms"+name)
-		shared.row("a sandboxed unit by hand, "+name, fmt.Sprintf("%.1f ms", median(took[i])), fmt.Sprintf("the whole: %.1f ms", whole), "")
+		shared.row("a sandboxed unit by hand, "+name, fmt.Sprintf("%.1f ms", median(took[i])),
+			fmt.Sprintf("the whole: %.1f ms", whole), "")
 	}
 }

@@ -30,8 +30,9 @@ type endpoint struct {
 	body   *regexp.Regexp // of http: must match the answer's body; nil: any will do
 }
 
-// parseEndpoint accepts a URL of these schemes with a port on 127.0.0.1, where engines listen, and nothing else. pattern is a regular
-// expression in base64 (RFC 4648, section 5, without padding), or empty: PID 1 would lose a $ in it.
+// parseEndpoint accepts a URL of these schemes with a port on 127.0.0.1, where engines listen, and
+// nothing else. pattern is a regular expression in base64 (RFC 4648, section 5, without padding),
+// or empty: PID 1 would lose a $ in it.
 func parseEndpoint(text, pattern string) (endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -56,8 +57,8 @@ func parseEndpoint(text, pattern string) (endpoint, error) {
 	return e, nil
 }
 
-// ask puts one question to the engine, and makes sure that it is the engine who listens, before and after: the user of the listening
-// socket must be the engine's, or an answer would prove nothing.
+// ask puts one question to the engine, and makes sure that it is the engine who listens, before and
+// after: the user of the listening socket must be the engine's, or an answer would prove nothing.
 func (e endpoint) ask(uid, expect int) Answer {
 	if before := e.listener(uid); before != Healthy {
 		return before
@@ -108,14 +109,16 @@ func (e endpoint) listener(uid int) Answer {
 // bodyLimit is how much of an answer is read for its body, in bytes.
 const bodyLimit = 64 << 10
 
-// get sends a GET and judges the answer. It speaks just enough HTTP (RFC 9112) for that, so that a hundred gates
-// that wait at the same time are small. Where the body matters it speaks HTTP/1.0, whose bodies come as they are and end with the connection.
+// get sends a GET and judges the answer. It speaks just enough HTTP (RFC 9112) for that, so that a
+// hundred gates that wait at the same time are small. Where the body matters it speaks HTTP/1.0,
+// whose bodies come as they are and end with the connection.
 func (e endpoint) get(conn net.Conn, address string, expect int) (bool, error) {
 	version := "1.1"
 	if e.body != nil {
 		version = "1.0"
 	}
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/%s\r\nHost: %s\r\nUser-Agent: pool-gate\r\nConnection: close\r\n\r\n", e.path, version, address); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/%s\r\nHost: %s\r\nUser-Agent: pool-gate\r\nConnection: close\r\n\r\n",
+		e.path, version, address); err != nil {
 		return false, err
 	}
 	answer := bufio.NewReaderSize(conn, 256)

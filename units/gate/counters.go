@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// userHz is the unit of the CPU times in /proc/PID/stat, in ticks a second: 100 on every architecture
-// that Linux runs Go on (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
+// userHz is the unit of the CPU times in /proc/PID/stat, in ticks a second: 100 on every
+// architecture that Linux runs Go on (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
 const userHz = 100
 
-// counters reads what the engine has used so far. What the kernel does not tell is left at zero: then
-// the other counters decide.
+// counters reads what the engine has used so far. What the kernel does not tell is left at zero:
+// then the other counters decide.
 func (w *watched) counters(s *Sample) {
 	var own time.Duration
 	for _, pid := range w.not {
@@ -52,7 +52,8 @@ func (w *watched) processes() []int {
 	return pids
 }
 
-// groupCPU reads usage_usec of cpu.stat (cgroup-v2 document), which every group has, also without the cpu controller.
+// groupCPU reads usage_usec of cpu.stat (cgroup-v2 document), which every group has, also without
+// the cpu controller.
 func (w *watched) groupCPU() (time.Duration, bool) {
 	if w.cgroup == "" {
 		return 0, false
@@ -114,8 +115,9 @@ func procStat(pid int) usage {
 	return parseProcStat(string(data))
 }
 
-// parseProcStat reads majflt, utime, stime and rss: fields 12, 14, 15 and 24 of proc_pid_stat(5). The name in field 2 may hold
-// anything, so that counting begins behind its closing parenthesis, at field 3.
+// parseProcStat reads majflt, utime, stime and rss: fields 12, 14, 15 and 24 of proc_pid_stat(5).
+// The name in field 2 may hold anything, so that counting begins behind its closing parenthesis, at
+// field 3.
 func parseProcStat(text string) usage {
 	end := strings.LastIndexByte(text, ')')
 	if end < 0 {

@@ -42,8 +42,9 @@ func watch(pid int) (*watched, error) {
 	return w, nil
 }
 
-// exclude takes a process of the gate's out of what is counted as the engine's. PID 1 runs commands like this one in the unit's own
-// group (seen on 252, 257 and 262), or, where a unit has Delegate=, in a group ".control" below it (systemd.resource-control(5)).
+// exclude takes a process of the gate's out of what is counted as the engine's. PID 1 runs commands
+// like this one in the unit's own group (seen on 252, 257 and 262), or, where a unit has Delegate=,
+// in a group ".control" below it (systemd.resource-control(5)).
 func (w *watched) exclude(pid int) {
 	if own := cgroupOf(pid); own == w.cgroup || strings.HasPrefix(own, w.cgroup+"/") {
 		w.not = append(w.not, pid)
@@ -57,8 +58,8 @@ func (w *watched) close() {
 	}
 }
 
-// sleep waits for d, or until the engine ends; gone reports that it has ended. ppoll(2) takes the wait in nanoseconds: poll(2) would round
-// a wait below a millisecond to none.
+// sleep waits for d, or until the engine ends; gone reports that it has ended. ppoll(2) takes the
+// wait in nanoseconds: poll(2) would round a wait below a millisecond to none.
 func (w *watched) sleep(d time.Duration) (gone bool, err error) {
 	until := time.Now().Add(d)
 	for {
@@ -88,7 +89,8 @@ func userOf(pid int) (int, error) {
 	return 0, errors.New("no Uid line")
 }
 
-// cgroupOf finds the process's directory in the unified hierarchy, which a hybrid host mounts one level deeper.
+// cgroupOf finds the process's directory in the unified hierarchy, which a hybrid host mounts one
+// level deeper.
 func cgroupOf(pid int) string {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {

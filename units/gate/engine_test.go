@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestSleepBelowAMillisecond: a short wait is a wait, or the first looks would turn into a busy loop.
+// TestSleepBelowAMillisecond: a short wait is a wait, or the first looks would turn into a busy
+// loop.
 func TestSleepBelowAMillisecond(t *testing.T) {
 	w, err := watch(os.Getpid())
 	if err != nil {

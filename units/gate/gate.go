@@ -1,9 +1,11 @@
-// Package gate decides, inside an engine's own unit, whether the engine may start and whether it is ready. Before the start, as ExecStartPre=, it
-// has the engine's memory promised. After it, as ExecStartPost=, it watches the main process, the endpoint, the unit's control group and its log:
+// Package gate decides, inside an engine's own unit, whether the engine may start and whether it is
+// ready. Before the start, as ExecStartPre=, it has the engine's memory promised. After it, as
+// ExecStartPost=, it watches the main process, the endpoint, the unit's control group and its log:
 // the unit is active when it succeeds. It needs no manager.
 //
-// A load may take as long as it moves: only one that shows no log line, no CPU time and no input for a while is
-// stalled. It owns that rule and the exit statuses. It must not know pools, units or D-Bus.
+// A load may take as long as it moves: only one that shows no log line, no CPU time and no input
+// for a while is stalled. It owns that rule and the exit statuses. It must not know pools, units or
+// D-Bus.
 package gate
 
 import (
@@ -22,7 +24,8 @@ import (
 
 // Options of one gate.
 type Options struct {
-	URL    string        // the health endpoint, http://127.0.0.1:PORT/PATH, grpc://127.0.0.1:PORT/SERVICE or tcp://127.0.0.1:PORT
+	// the health endpoint, http://127.0.0.1:PORT/PATH, grpc://127.0.0.1:PORT/SERVICE or tcp://127.0.0.1:PORT
+	URL    string
 	Body   string        // what the body of an HTTP answer must match, in base64; empty: any will do
 	Expect int           // the status that means healthy
 	Stall  time.Duration // without progress, until the load counts as stalled
@@ -85,7 +88,8 @@ func (o Options) answered(ctx context.Context, s Sample, w *watched, journalctl 
 		o.Log.Println(text)
 		return exit.Ready
 	}
-	g := &gpuLog{fallbacks: engines.Fallbacks(o.Engine), invocation: o.Invocation, journalctl: journalctl, stream: w.stream,
+	g := &gpuLog{fallbacks: engines.Fallbacks(o.Engine), invocation: o.Invocation, journalctl: journalctl,
+		stream: w.stream,
 		within: cmp.Or(o.logWithin, logWithin), log: o.Log}
 	if why := g.fallback(ctx, text); why != "" {
 		o.Log.Println("the engine was given a GPU and runs without it: " + why)
@@ -138,7 +142,8 @@ func (o Options) failed(v Verdict, s Sample, at endpoint) int {
 		o.Log.Printf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond))
 		return exit.EngineGone
 	case ForeignPort:
-		o.Log.Printf("port %d is held by another user's process, not by the engine; ss -ltnp 'sport = :%d' shows it", at.port, at.port)
+		o.Log.Printf("port %d is held by another user's process, not by the engine; ss -ltnp 'sport = :%d' shows it",
+			at.port, at.port)
 		return exit.ForeignPort
 	}
 	o.Log.Printf("the load stalled: no log line, no CPU time and no input for %s (%s in all)", o.Stall, used(s))
@@ -153,5 +158,6 @@ func Usage() string {
 
 Run by PID 1 in an engine's unit: as ExecStartPost=, and as ExecStartPre= and a second ExecStartPost= for its memory. Exit status: %d ready,
 %d engine gone, %d stalled, %d port held by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use.`,
-		exit.Ready, exit.EngineGone, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM, exit.InsufficientRAM, exit.NoGPU)
+		exit.Ready, exit.EngineGone, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM, exit.InsufficientRAM,
+		exit.NoGPU)
 }

@@ -21,7 +21,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
-// The test binary plays the engine in a process of its own, so that it can die, and can be another user's.
+// The test binary plays the engine in a process of its own, so that it can die, and can be another
+// user's.
 const engineVariable = "POOL_GATE_TEST_ENGINE"
 
 func TestMain(m *testing.M) {
@@ -32,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// engine listens on the port and does as the script says: "healthy-after 200ms", "die-after 200ms", "burn 4s" and "fill 4s" (healthy
-// after that, with CPU time or memory until then), "idle".
+// engine listens on the port and does as the script says: "healthy-after 200ms", "die-after 200ms",
+// "burn 4s" and "fill 4s" (healthy after that, with CPU time or memory until then), "idle".
 func engine(script string) {
 	var kept [][]byte
 	f := strings.Fields(script)
@@ -182,7 +183,8 @@ func TestGateOnRealProcesses(t *testing.T) {
 		if got := decide(t, o); got != exit.Stalled {
 			t.Errorf("exit %d, want %d", got, exit.Stalled)
 		}
-		if strings.Count(log.String(), "cannot be followed") != 1 || !strings.Contains(log.String(), "the load stalled") {
+		if strings.Count(log.String(), "cannot be followed") != 1 ||
+			!strings.Contains(log.String(), "the load stalled") {
 			t.Errorf("the log:\n%s", &log)
 		}
 	})
@@ -204,7 +206,9 @@ func TestGateOnRealProcesses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "ok")
+		})}
 		go func() { _ = srv.Serve(l) }()
 		defer srv.Close()
 		port := l.Addr().(*net.TCPAddr).Port
@@ -212,7 +216,8 @@ func TestGateOnRealProcesses(t *testing.T) {
 			t.Errorf("own listener: answer %d, want healthy", got)
 		}
 		for pattern, want := range map[string]Answer{"^o.$": Healthy, "loaded": Loading} {
-			at, err := parseEndpoint("http://"+l.Addr().String()+"/health", base64.RawURLEncoding.EncodeToString([]byte(pattern)))
+			at, err := parseEndpoint("http://"+l.Addr().String()+"/health",
+				base64.RawURLEncoding.EncodeToString([]byte(pattern)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +225,8 @@ func TestGateOnRealProcesses(t *testing.T) {
 				t.Errorf("body %q: answer %d, want %d", pattern, got, want)
 			}
 		}
-		// The listener is this test's own; the engine is another user's process, or is made to look like one.
+		// The listener is this test's own; the engine is another user's process, or is made to look
+		// like one.
 		o, _ := start(t, freePort(t), "idle")
 		o.URL = "http://" + l.Addr().String() + "/health"
 		w, err := watch(o.MainPID)
@@ -238,7 +244,8 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 	})
 	t.Run("a_wrong_url_is_a_wrong_command_line", func(t *testing.T) {
-		if got := Run(t.Context(), Options{URL: "http://example.com/", Log: log.New(io.Discard, "", 0)}); got != exit.Usage {
+		if got := Run(t.Context(), Options{URL: "http://example.com/",
+			Log: log.New(io.Discard, "", 0)}); got != exit.Usage {
 			t.Errorf("exit %d, want %d", got, exit.Usage)
 		}
 	})
@@ -289,7 +296,8 @@ func TestFollower(t *testing.T) {
 	}
 	f.stop()
 	told, err := os.ReadFile(args.Name())
-	if err != nil || !strings.Contains(string(told), "--follow --no-tail") || !strings.Contains(string(told), "_SYSTEMD_INVOCATION_ID=abc") {
+	if err != nil || !strings.Contains(string(told), "--follow --no-tail") ||
+		!strings.Contains(string(told), "_SYSTEMD_INVOCATION_ID=abc") {
 		t.Errorf("journalctl was told %q, %v", told, err)
 	}
 }
@@ -300,19 +308,22 @@ func TestReport(t *testing.T) {
 		t.Errorf("after 59 s: %q", text)
 	}
 	s := Sample{At: 62 * time.Second, CPU: 3100 * time.Millisecond, Memory: 2_140_000_000}
-	if text, want := r.next(s, 4*time.Second), "still loading after 1m2s: CPU 3.1 s, memory 2.1 GB; it last moved 4s ago"; text != want {
+	if text, want := r.next(s, 4*time.Second),
+		"still loading after 1m2s: CPU 3.1 s, memory 2.1 GB; it last moved 4s ago"; text != want {
 		t.Errorf("%q, want %q", text, want)
 	}
 	if text := r.next(Sample{At: 100 * time.Second}, 0); text != "" {
 		t.Errorf("less than a minute later: %q", text)
 	}
-	if text := r.next(Sample{At: 130 * time.Second, IO: 4_200_000}, 0); !strings.Contains(text, "input and output 4.2 MB") {
+	if text := r.next(Sample{At: 130 * time.Second, IO: 4_200_000}, 0); !strings.Contains(text,
+		"input and output 4.2 MB") {
 		t.Errorf("with input: %q", text)
 	}
 }
 
 func TestSize(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0 bytes", 999: "999 bytes", 1000: "1.0 kB", 9_960: "10 kB", 999_600: "1.0 MB", 2_140_000_000: "2.1 GB", 1 << 62: "4611686 TB"} {
+	for n, want := range map[uint64]string{0: "0 bytes", 999: "999 bytes", 1000: "1.0 kB", 9_960: "10 kB",
+		999_600: "1.0 MB", 2_140_000_000: "2.1 GB", 1 << 62: "4611686 TB"} {
 		if got := size(n); got != want {
 			t.Errorf("size(%d) = %q, want %q", n, got, want)
 		}

@@ -15,8 +15,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// logWithin bounds the look at the engine's log, journalctl's own start included. It takes a fraction of a second, and longer only where the
-// journal cannot keep up with a host on which everything starts at once.
+// logWithin bounds the look at the engine's log, journalctl's own start included. It takes a
+// fraction of a second, and longer only where the journal cannot keep up with a host on which
+// everything starts at once.
 const logWithin = 10 * time.Second
 
 // gpuLog looks for the line by which an engine that was given a GPU says that it runs without one.
@@ -29,17 +30,21 @@ type gpuLog struct {
 	log        *log.Logger
 }
 
-// settleTime is how long no line of the engine may come until it counts as read to the end. The journal tells its readers of new
-// entries with a delay of up to a quarter of a second (POST_CHANGE_TIMER_INTERVAL_USEC in systemd's journald-file.c), and on a busy host it
-// lags by more: 350 ms were too little there, once in some tens of starts.
+// settleTime is how long no line of the engine may come until it counts as read to the end. The
+// journal tells its readers of new entries with a delay of up to a quarter of a second
+// (POST_CHANGE_TIMER_INTERVAL_USEC in systemd's journald-file.c), and on a busy host it lags by
+// more: 350 ms were too little there, once in some tens of starts.
 const settleTime = time.Second
 
-// fallback logs a line, and then returns why the engine runs on the CPU, with its own words; "" where it does not say so. A journal that
-// cannot be read lets the engine pass, with a line that says so.
+// fallback logs a line, and then returns why the engine runs on the CPU, with its own words; ""
+// where it does not say so. A journal that cannot be read lets the engine pass, with a line that
+// says so.
 //
-// What the engine wrote a moment ago may not be in the journal yet. So the log is read until that first line has come back. It is written to the
-// engine's own stream, whose order the journal keeps. Among different streams it keeps none: a line of the gate's own comes before
-// thousands of the engine's that still wait (seen on 252, 257 and 262). Where only that can be had, reading goes on until nothing more comes.
+// What the engine wrote a moment ago may not be in the journal yet. So the log is read until that
+// first line has come back. It is written to the engine's own stream, whose order the journal
+// keeps. Among different streams it keeps none: a line of the gate's own comes before thousands of
+// the engine's that still wait (seen on 252, 257 and 262). Where only that can be had, reading goes
+// on until nothing more comes.
 func (g *gpuLog) fallback(ctx context.Context, text string) (why string) {
 	exact := sendLine(g.stream, g.log.Prefix()+text)
 	if !exact {
@@ -89,8 +94,8 @@ func (g *gpuLog) follow() (*os.File, *exec.Cmd, error) {
 	return out, cmd, nil
 }
 
-// read goes through the lines up to the gate's own, and on until they settle where that one does not come last; or to the first by
-// which the engine tells. An error says that there was neither.
+// read goes through the lines up to the gate's own, and on until they settle where that one does
+// not come last; or to the first by which the engine tells. An error says that there was neither.
 func (g *gpuLog) read(out *os.File, mark string, exact bool) (why string, err error) {
 	scanner := bufio.NewScanner(out)
 	scanner.Buffer(make([]byte, 0, 4096), 1<<20)
@@ -125,8 +130,8 @@ func (g *gpuLog) pass(why string) {
 	g.log.Println("the engine's log cannot be read, so nobody knows yet whether it uses its GPU:", why)
 }
 
-// logLine reads the writer and the text of one JSON line. journalctl writes a text with unprintable characters, such as colours, as an array
-// of bytes.
+// logLine reads the writer and the text of one JSON line. journalctl writes a text with unprintable
+// characters, such as colours, as an array of bytes.
 func logLine(line []byte) (pid int, text string) {
 	var fields struct {
 		PID     string          `json:"_PID"`

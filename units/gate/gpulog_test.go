@@ -12,9 +12,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
-// journal is a program in journalctl's place: it prints these lines, and then hands back what the gate has logged to the file so far as
-// soon as that says that the engine answers, with the gate's process id, which is its parent's. The last of the lines come behind that where
-// they follow an empty one.
+// journal is a program in journalctl's place: it prints these lines, and then hands back what the
+// gate has logged to the file so far as soon as that says that the engine answers, with the gate's
+// process id, which is its parent's. The last of the lines come behind that where they follow an
+// empty one.
 func journal(t *testing.T, log string, lines ...string) string {
 	before, behind := lines, []string(nil)
 	if i := slices.Index(lines, ""); i >= 0 {

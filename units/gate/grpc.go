@@ -12,8 +12,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/probe/grpchealth"
 )
 
-// The little of HTTP/2 (RFC 9113) that one question by gRPC needs. What the headers of the answer say is not read, which would need its
-// compression (RFC 7541): a message that says SERVING comes from nobody who means an error.
+// The little of HTTP/2 (RFC 9113) that one question by gRPC needs. What the headers of the answer
+// say is not read, which would need its compression (RFC 7541): a message that says SERVING comes
+// from nobody who means an error.
 const (
 	preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" // section 3.4
 
@@ -50,8 +51,9 @@ func askGRPC(conn net.Conn, address, service string) (uint64, error) {
 	return grpchealth.Status(message)
 }
 
-// requestHeaders are the headers of a gRPC request (PROTOCOL-HTTP2.md), compressed as RFC 7541 has it: two fields of its static table,
-// then literals without an index whose names are in that table, then one whose name is not. No text is longer than 126 bytes.
+// requestHeaders are the headers of a gRPC request (PROTOCOL-HTTP2.md), compressed as RFC 7541 has
+// it: two fields of its static table, then literals without an index whose names are in that table,
+// then one whose name is not. No text is longer than 126 bytes.
 func requestHeaders(address string) []byte {
 	head := []byte{0x80 | 3, 0x80 | 6} // :method POST, :scheme http
 	head = appendText(append(head, 4), grpchealth.Method)

@@ -55,9 +55,11 @@ func TestGRPC(t *testing.T) {
 	}
 }
 
-// FuzzReadMessage: whatever a server sends, the reader ends with its bytes, and a message is what DATA frames of it held.
+// FuzzReadMessage: whatever a server sends, the reader ends with its bytes, and a message is what
+// DATA frames of it held.
 func FuzzReadMessage(f *testing.F) {
-	f.Add(appendFrame(appendFrame(nil, frameSettings, 0, 0, nil), frameData, flagEndStream, stream, []byte{0, 0, 0, 0, 2, 8, 1}))
+	f.Add(appendFrame(appendFrame(nil, frameSettings, 0, 0, nil), frameData, flagEndStream, stream,
+		[]byte{0, 0, 0, 0, 2, 8, 1}))
 	f.Add(appendFrame(nil, frameData, flagEndStream|flagPadded, stream, []byte{9, 1}))
 	f.Add([]byte{255, 255, 255, 0, 0, 0, 0, 0, 1})
 	f.Fuzz(func(t *testing.T, sent []byte) {

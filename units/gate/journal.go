@@ -12,11 +12,12 @@ import (
 	"time"
 )
 
-// follower counts the engine's log lines by way of journalctl, which is part of systemd; the journal's files are no stable
-// interface for others.
+// follower counts the engine's log lines by way of journalctl, which is part of systemd; the
+// journal's files are no stable interface for others.
 //
-// It is started only when nothing else has moved for a while: most loads burn CPU time all along, and of a hundred gates that wait at
-// the same time each would run a journalctl for nothing. Nothing is missed by that, since it begins with the first line of the run.
+// It is started only when nothing else has moved for a while: most loads burn CPU time all along,
+// and of a hundred gates that wait at the same time each would run a journalctl for nothing.
+// Nothing is missed by that, since it begins with the first line of the run.
 type follower struct {
 	invocation string
 	journalctl string // the program
@@ -30,14 +31,15 @@ type follower struct {
 	done  sync.WaitGroup
 }
 
-// patience is the share of the stall time without any other progress after which the log is looked at.
+// patience is the share of the stall time without any other progress after which the log is looked
+// at.
 const patience = 10
 
 // due reports whether it is time to begin.
 func (f *follower) due(idle, stall time.Duration) bool { return !f.tried && idle >= stall/patience }
 
-// start begins to count lines of this run of the unit, without those of the given processes. It returns the process id
-// of the helper, 0 when there is none: then CPU time and input decide alone.
+// start begins to count lines of this run of the unit, without those of the given processes. It
+// returns the process id of the helper, 0 when there is none: then CPU time and input decide alone.
 func (f *follower) start(not []int) (pid int) {
 	f.tried = true
 	if f.invocation == "" {
@@ -78,7 +80,8 @@ func (f *follower) count(out io.Reader, not []int) {
 			f.lines.Add(1)
 		}
 	}
-	// A line beyond the buffer ends the scan: take the rest off the pipe, so that journalctl goes on and is ended by us.
+	// A line beyond the buffer ends the scan: take the rest off the pipe, so that journalctl goes
+	// on and is ended by us.
 	_, _ = io.Copy(io.Discard, out)
 }
 

@@ -13,7 +13,8 @@ const (
 	Foreign               // somebody else's process listens on the port
 )
 
-// Sample is one look at the engine. Counters grow, but for those that a process takes with it when it ends.
+// Sample is one look at the engine. Counters grow, but for those that a process takes with it when
+// it ends.
 type Sample struct {
 	At     time.Duration // since the gate began
 	Answer Answer
@@ -38,20 +39,21 @@ const (
 	ForeignPort
 )
 
-// What counts as progress. An engine that does nothing still answers the gate's own questions, which costs it a
-// little CPU time: so a share of a core is asked for, and a floor for short spans.
+// What counts as progress. An engine that does nothing still answers the gate's own questions,
+// which costs it a little CPU time: so a share of a core is asked for, and a floor for short spans.
 const (
 	cpuShare = 0.01
 	cpuFloor = 50 * time.Millisecond
 	ioFloor  = 4096 // bytes: one page
 
-	// Input from a network file system is not counted as such, and costs little CPU time: but it fills memory. Answers to
-	// the gate may make an engine grow a little, too.
+	// Input from a network file system is not counted as such, and costs little CPU time: but it
+	// fills memory. Answers to the gate may make an engine grow a little, too.
 	memoryRate  = 64 << 10 // bytes a second
 	memoryFloor = 1 << 20  // bytes
 )
 
-// Judge decides from samples. It is pure: the same samples give the same verdicts. The zero value is not usable; see NewJudge.
+// Judge decides from samples. It is pure: the same samples give the same verdicts. The zero value
+// is not usable; see NewJudge.
 type Judge struct {
 	stall time.Duration
 	mark  Sample // the counters at the last progress
@@ -61,8 +63,8 @@ type Judge struct {
 // NewJudge makes a judge that calls a load stalled after so long without progress.
 func NewJudge(stall time.Duration) *Judge { return &Judge{stall: stall} }
 
-// Next takes a sample. Healthy wins over everything but a foreign listener and a dead engine: an answer on the port proves
-// nothing when it may be somebody else's.
+// Next takes a sample. Healthy wins over everything but a foreign listener and a dead engine: an
+// answer on the port proves nothing when it may be somebody else's.
 func (j *Judge) Next(s Sample) Verdict {
 	switch {
 	case s.Gone:
@@ -93,8 +95,9 @@ func (j *Judge) moved(s Sample) bool {
 		s.Memory >= j.peak+fill || s.IO >= j.mark.IO+ioFloor || s.CPU >= j.mark.CPU+need
 }
 
-// The pauses between samples. Most engines listen within a few milliseconds or load for seconds, so the first pauses double from firstPause to
-// earlyPause; after that a pause is a tenth of the time so far, at most lastPause, so that questions never keep an engine busy.
+// The pauses between samples. Most engines listen within a few milliseconds or load for seconds, so
+// the first pauses double from firstPause to earlyPause; after that a pause is a tenth of the time
+// so far, at most lastPause, so that questions never keep an engine busy.
 const (
 	firstPause = time.Millisecond
 	earlyPause = 20 * time.Millisecond

@@ -8,7 +8,8 @@ import (
 
 const stallTime = 10 * time.Second
 
-// play gives a judge a sample each second until it decides, and returns the verdict and when it came.
+// play gives a judge a sample each second until it decides, and returns the verdict and when it
+// came.
 func play(at func(second int) Sample) (Verdict, time.Duration) {
 	j := NewJudge(stallTime)
 	for second := range 600 {
@@ -48,7 +49,8 @@ func TestJudge(t *testing.T) {
 			return Sample{Answer: Loading, CPU: time.Duration(s) * 2 * time.Millisecond}
 		}, Stalled, stallTime},
 		{"less_than_a_page_is_no_progress", func(s int) Sample { return Sample{IO: uint64(s) * 100} }, Stalled, stallTime},
-		// A helper's own counters go with it: what the others do afterwards is progress all the same.
+		// A helper's own counters go with it: what the others do afterwards is progress all the
+		// same.
 		{"page_faults_count_on_after_a_helper_has_ended", func(s int) Sample {
 			if s < 5 {
 				return Sample{Faults: 1000}
@@ -102,7 +104,8 @@ func TestPause(t *testing.T) {
 	t.Run("a_load_is_asked_less_and_less_often", func(t *testing.T) {
 		looks := 0
 		for at := time.Duration(0); at < 10*time.Minute; at += Pause(at) {
-			if p := Pause(at); p < time.Millisecond || p > time.Second || at > 200*time.Millisecond && p < min(at/10, time.Second) {
+			if p := Pause(at); p < time.Millisecond || p > time.Second || at > 200*time.Millisecond &&
+				p < min(at/10, time.Second) {
 				t.Fatalf("Pause(%s) = %s", at, p)
 			}
 			looks++
@@ -173,7 +176,8 @@ func TestParsers(t *testing.T) {
 			t.Errorf("parseStatus(%q) = %d, %v", c.line, got, err)
 		}
 	}
-	for _, u := range []string{"https://127.0.0.1:1/", "http://10.0.0.1:80/", "http://127.0.0.1/", "grpc://10.0.0.1:80", "udp://127.0.0.1:1", "x", ""} {
+	for _, u := range []string{"https://127.0.0.1:1/", "http://10.0.0.1:80/", "http://127.0.0.1/", "grpc://10.0.0.1:80",
+		"udp://127.0.0.1:1", "x", ""} {
 		if e, err := parseEndpoint(u, ""); err == nil {
 			t.Errorf("parseEndpoint(%q) = %+v", u, e)
 		}

@@ -24,9 +24,10 @@ type MemoryOptions struct {
 	Need      map[string]uint64 // bytes by the UUID of a GPU or MIG partition
 	Host      uint64            // bytes of main memory; 0: not checked
 	MemoryMax uint64            // the unit's own limit in bytes; 0: none
-	Wait      time.Duration     // how long to ask again: a driver gives the memory of a process back some time after its end
-	Socket    string            // of pool-gpu
-	Log       *log.Logger
+	// how long to ask again: a driver gives the memory of a process back some time after its end
+	Wait   time.Duration
+	Socket string // of pool-gpu
+	Log    *log.Logger
 }
 
 // reserveWithin bounds one question. A start does not wait for a helper that is ill.
@@ -35,8 +36,9 @@ const reserveWithin = 2 * time.Second
 // reserveAgain is the time between questions while there is too little.
 const reserveAgain = 500 * time.Millisecond
 
-// Memory runs as ExecStartPre= of an engine's unit, as root, since the socket is root's. It has pool-gpu promise the unit the memory that it
-// needs, and returns an exit status: ready where it may start, also where nobody can tell; else which memory is short.
+// Memory runs as ExecStartPre= of an engine's unit, as root, since the socket is root's. It has
+// pool-gpu promise the unit the memory that it needs, and returns an exit status: ready where it
+// may start, also where nobody can tell; else which memory is short.
 func Memory(ctx context.Context, o MemoryOptions) int {
 	began := time.Now()
 	for {
@@ -101,13 +103,15 @@ func (o MemoryOptions) host() (text string, final bool) {
 		return "", false
 	}
 	if o.MemoryMax > 0 && o.Host > o.MemoryMax {
-		return fmt.Sprintf("too little main memory: the engine needs %s, and its memory_max is %s", ram.Size(o.Host), ram.Size(o.MemoryMax)), true
+		return fmt.Sprintf("too little main memory: the engine needs %s, and its memory_max is %s", ram.Size(o.Host),
+			ram.Size(o.MemoryMax)), true
 	}
 	available, err := ram.Available()
 	if err != nil || o.Host <= available {
 		return "", false
 	}
-	return fmt.Sprintf("too little main memory: the engine needs %s, and %s is available", ram.Size(o.Host), ram.Size(available)), false
+	return fmt.Sprintf("too little main memory: the engine needs %s, and %s is available", ram.Size(o.Host),
+		ram.Size(available)), false
 }
 
 func (o MemoryOptions) promised() string {
@@ -118,7 +122,8 @@ func (o MemoryOptions) promised() string {
 	return strings.Join(list, ", ")
 }
 
-// shortages is one line on all devices that are short; final says that one of them would be too small even if it were empty.
+// shortages is one line on all devices that are short; final says that one of them would be too
+// small even if it were empty.
 func shortages(short []wire.Short) (text string, final bool) {
 	clauses := make([]string, len(short))
 	for i, s := range short {
@@ -128,8 +133,9 @@ func shortages(short []wire.Short) (text string, final bool) {
 	return "too little GPU memory: " + strings.Join(clauses, "; "), final
 }
 
-// Release runs as a further ExecStartPost= behind the readiness gate: the engine holds what it needs now, so that the rest of the promise is
-// free for others. It never fails a start: a promise that is not given back ends by itself.
+// Release runs as a further ExecStartPost= behind the readiness gate: the engine holds what it
+// needs now, so that the rest of the promise is free for others. It never fails a start: a promise
+// that is not given back ends by itself.
 func Release(ctx context.Context, socket string, log *log.Logger) int {
 	ctx, cancel := context.WithTimeout(ctx, reserveWithin)
 	defer cancel()

@@ -18,8 +18,8 @@ import (
 
 const gib = 1 << 30
 
-// gpuHelper plays pool-gpu on a real socket. Each question gets the next of the replies, the last of them again and again; a nil one
-// gets none.
+// gpuHelper plays pool-gpu on a real socket. Each question gets the next of the replies, the last
+// of them again and again; a nil one gets none.
 type gpuHelper struct {
 	socket string
 	mu     sync.Mutex
@@ -77,9 +77,10 @@ func (h *gpuHelper) questions() []wire.Request {
 }
 
 func short(need, free, total uint64) *wire.Reply {
-	return &wire.Reply{Short: []wire.Short{{Device: "GPU-a", Need: need, Free: free, Total: total, Promised: gib, Holders: []wire.Holder{
-		{Unit: "pool-engine@big.r0.service", PID: 7, Used: 12 * gib}, {Unit: "pool-engine@new.r0.service", Promised: gib}, {PID: 9, Used: gib},
-	}}}}
+	return &wire.Reply{Short: []wire.Short{{Device: "GPU-a", Need: need, Free: free, Total: total, Promised: gib,
+		Holders: []wire.Holder{
+			{Unit: "pool-engine@big.r0.service", PID: 7, Used: 12 * gib}, {Unit: "pool-engine@new.r0.service", Promised: gib}, {PID: 9, Used: gib},
+		}}}}
 }
 
 func TestMemory(t *testing.T) {
@@ -123,7 +124,8 @@ func TestMemory(t *testing.T) {
 			if got := Memory(t.Context(), c.o); got != c.want {
 				t.Errorf("exit %d, want %d", got, c.want)
 			}
-			if lines := strings.Count(log.String(), "\n"); !strings.Contains(log.String(), c.says) || (lines == 1) != (c.says != "") || lines > 1 {
+			if lines := strings.Count(log.String(), "\n"); !strings.Contains(log.String(), c.says) ||
+				(lines == 1) != (c.says != "") || lines > 1 {
 				t.Errorf("the log:\n%swant one line with %q", &log, c.says)
 			}
 			asked := h.questions()
@@ -141,8 +143,10 @@ func TestMemory(t *testing.T) {
 
 func TestMemoryWithoutAHelper(t *testing.T) {
 	var log strings.Builder
-	o := MemoryOptions{Need: map[string]uint64{"GPU-a": 1}, Wait: time.Hour, Socket: filepath.Join(t.TempDir(), "none"), Log: newLog(&log)}
-	if got := Memory(t.Context(), o); got != exit.Ready || !strings.Contains(log.String(), "the start goes on: pool-gpu gave no answer") {
+	o := MemoryOptions{Need: map[string]uint64{"GPU-a": 1}, Wait: time.Hour, Socket: filepath.Join(t.TempDir(), "none"),
+		Log: newLog(&log)}
+	if got := Memory(t.Context(), o); got != exit.Ready ||
+		!strings.Contains(log.String(), "the start goes on: pool-gpu gave no answer") {
 		t.Errorf("exit %d, want %d:\n%s", got, exit.Ready, &log)
 	}
 }
@@ -173,7 +177,8 @@ func TestRelease(t *testing.T) {
 	if asked := h.questions(); len(asked) != 1 || asked[0].Op != wire.OpRelease {
 		t.Errorf("asked %+v", asked)
 	}
-	if got := Release(t.Context(), h.socket+".none", newLog(&log)); got != exit.Ready || !strings.Contains(log.String(), "ends by itself") {
+	if got := Release(t.Context(), h.socket+".none", newLog(&log)); got != exit.Ready ||
+		!strings.Contains(log.String(), "ends by itself") {
 		t.Errorf("without a helper: exit %d:\n%s", got, &log)
 	}
 }

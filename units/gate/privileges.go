@@ -13,8 +13,8 @@ import (
 // nobody is the user and group of that name on every Linux (nobody, nogroup).
 const nobody = 65534
 
-// dropPrivileges makes the process a nobody who may read the journal, before it speaks to the engine. A process that is not root keeps
-// what it has.
+// dropPrivileges makes the process a nobody who may read the journal, before it speaks to the
+// engine. A process that is not root keeps what it has.
 func dropPrivileges() error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -35,7 +35,8 @@ func dropPrivileges() error {
 	if err := syscall.Setresuid(nobody, nobody, nobody); err != nil {
 		return fmt.Errorf("setresuid: %w", err)
 	}
-	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 && errno != syscall.ENOTSUP {
+	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 &&
+		errno != syscall.ENOTSUP {
 		return fmt.Errorf("no_new_privs: %w", errno)
 	}
 	return nil

@@ -19,10 +19,12 @@ func (r *report) next(s Sample, idle time.Duration) string {
 		return ""
 	}
 	r.last = s.At
-	return fmt.Sprintf("still loading after %s: %s; it last moved %s ago", s.At.Round(time.Second), used(s), idle.Round(time.Second))
+	return fmt.Sprintf("still loading after %s: %s; it last moved %s ago", s.At.Round(time.Second), used(s),
+		idle.Round(time.Second))
 }
 
-// used is what the engine has used so far, in words. The kernel's counter of input is often not there: then the memory tells.
+// used is what the engine has used so far, in words. The kernel's counter of input is often not
+// there: then the memory tells.
 func used(s Sample) string {
 	text := fmt.Sprintf("CPU %.1f s, memory %s", s.CPU.Seconds(), size(s.Memory))
 	if s.IO > 0 {

@@ -6,15 +6,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// journalSocket is where PID 1 connects the output of a service to the journal (systemd-journald.service(8)).
+// journalSocket is where PID 1 connects the output of a service to the journal
+// (systemd-journald.service(8)).
 const journalSocket = "/run/systemd/journal/stdout"
 
 // sendWithin is how long a line waits for room in a stream, in milliseconds.
 const sendWithin = 500
 
-// journalStream duplicates the connection by which a process logs (pidfd_getfd(2), Linux 5.6), so that a line can be put behind all that it
-// has written. It returns -1 where the process logs in another way, or this one may not: that takes CAP_SYS_PTRACE, so it comes before privileges
-// are dropped. All that the descriptor is good for is writing to the log. systemd-nspawn forbids the call to everybody (seen with 252).
+// journalStream duplicates the connection by which a process logs (pidfd_getfd(2), Linux 5.6), so
+// that a line can be put behind all that it has written. It returns -1 where the process logs in
+// another way, or this one may not: that takes CAP_SYS_PTRACE, so it comes before privileges are
+// dropped. All that the descriptor is good for is writing to the log. systemd-nspawn forbids the
+// call to everybody (seen with 252).
 func journalStream(pidfd int, socket string) int {
 	for _, number := range []int{2, 1} { // standard error, standard output
 		fd, err := unix.PidfdGetfd(pidfd, number, 0)
@@ -31,8 +34,10 @@ func journalStream(pidfd int, socket string) int {
 	return -1
 }
 
-// sendLine writes one line to such a stream; sent says whether it was. The journal attributes it to this process, and ends a line that the engine
-// has begun (_LINE_BREAK=pid-change, systemd.journal-fields(7)). The descriptor shares the engine's flags, so that none of them is relied on.
+// sendLine writes one line to such a stream; sent says whether it was. The journal attributes it to
+// this process, and ends a line that the engine has begun (_LINE_BREAK=pid-change,
+// systemd.journal-fields(7)). The descriptor shares the engine's flags, so that none of them is
+// relied on.
 func sendLine(stream int, line string) (sent bool) {
 	if stream < 0 {
 		return false

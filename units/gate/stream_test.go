@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// logger starts a process that logs to a stream socket as a service does, writes a line, and lives on.
+// logger starts a process that logs to a stream socket as a service does, writes a line, and lives
+// on.
 func logger(t *testing.T, stderr *os.File) (pidfd int) {
 	t.Helper()
 	cmd := exec.Command("/bin/sh", "-c", "echo first >&2; exec sleep 60")
@@ -68,7 +69,8 @@ func TestLineInTheEnginesOwnStream(t *testing.T) {
 	if other := journalStream(pidfd, socket+".other"); other >= 0 {
 		t.Error("a connection to another socket is taken for the journal's")
 	}
-	// A journal that does not read: the line is given up, and the engine's descriptor does not hang.
+	// A journal that does not read: the line is given up, and the engine's descriptor does not
+	// hang.
 	for full := []byte(strings.Repeat("x", 4096)); ; {
 		if _, err := unix.SendmsgN(stream, full, nil, nil, unix.MSG_DONTWAIT); err != nil {
 			break

@@ -1,7 +1,7 @@
 // Package listen tells who listens on a TCP port of the loopback, from the kernel's own tables.
 //
-// It owns the reading of /proc/net/tcp and /proc/net/tcp6 (the kernel's proc_net_tcp document). It must not
-// know what the answer is good for.
+// It owns the reading of /proc/net/tcp and /proc/net/tcp6 (the kernel's proc_net_tcp document). It
+// must not know what the answer is good for.
 package listen
 
 import (
@@ -19,12 +19,13 @@ import (
 // stateListen is TCP_LISTEN of include/net/tcp_states.h, as the tables print it.
 const stateListen = "0A"
 
-// Users returns the user ids of the sockets that take connections to 127.0.0.1 on a port, each once: those that listen on
-// that address, and on all addresses. A listener on another address only (another of this host's, or 127.0.0.2) is
-// nobody's obstacle. A table that the kernel does not have (no IPv6) is an empty one.
+// Users returns the user ids of the sockets that take connections to 127.0.0.1 on a port, each
+// once: those that listen on that address, and on all addresses. A listener on another address only
+// (another of this host's, or 127.0.0.2) is nobody's obstacle. A table that the kernel does not
+// have (no IPv6) is an empty one.
 //
-// IPv6 sockets count only where no IPv4 socket does: both cannot take IPv4 on one port, so that the IPv6 one must be
-// IPV6_V6ONLY then (ipv6(7)), which the tables do not show.
+// IPv6 sockets count only where no IPv4 socket does: both cannot take IPv4 on one port, so that the
+// IPv6 one must be IPV6_V6ONLY then (ipv6(7)), which the tables do not show.
 func Users(port int) ([]int, error) {
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		table, err := os.Open(name)
@@ -47,8 +48,9 @@ func Users(port int) ([]int, error) {
 	return nil, nil
 }
 
-// takers are the local addresses that receive what is sent to 127.0.0.1. The tables print an address as hexadecimal words of 32
-// bits in the machine's byte order, so that both orders are listed; an IPv6 socket takes IPv4 by the unspecified or a mapped address.
+// takers are the local addresses that receive what is sent to 127.0.0.1. The tables print an
+// address as hexadecimal words of 32 bits in the machine's byte order, so that both orders are
+// listed; an IPv6 socket takes IPv4 by the unspecified or a mapped address.
 var takers = []string{
 	"0100007F", "7F000001", "00000000",
 	"00000000000000000000000000000000",
@@ -56,8 +58,9 @@ var takers = []string{
 	"0000000000000000FFFF000000000000", "00000000000000000000FFFF00000000",
 }
 
-// usersIn reads one table: local address in the second column, state in the fourth, user id in the eighth. The kernel
-// lists the sockets that listen before all others, so that a host with many connections costs no more.
+// usersIn reads one table: local address in the second column, state in the fourth, user id in the
+// eighth. The kernel lists the sockets that listen before all others, so that a host with many
+// connections costs no more.
 func usersIn(table io.Reader, port int) ([]int, error) {
 	var users []int
 	lines := bufio.NewScanner(table)
@@ -71,7 +74,8 @@ func usersIn(table io.Reader, port int) ([]int, error) {
 			break
 		}
 		address, number, _ := strings.Cut(f[1], ":")
-		if n, err := strconv.ParseUint(number, 16, 16); err != nil || int(n) != port || !slices.Contains(takers, address) {
+		if n, err := strconv.ParseUint(number, 16, 16); err != nil || int(n) != port ||
+			!slices.Contains(takers, address) {
 			continue
 		}
 		if uid, err := strconv.Atoi(f[7]); err == nil {

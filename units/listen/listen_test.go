@@ -83,7 +83,8 @@ func TestUsersOfARealListener(t *testing.T) {
 // TestManyConnections: the table is read no further than the sockets that listen.
 func TestManyConnections(t *testing.T) {
 	head, _, _ := strings.Cut(table, "   6:")
-	r := strings.NewReader(head + strings.Repeat(fmt.Sprintf("   9: 0100007F:5208 0100007F:C350 01 %s\n", strings.Repeat("0 ", 12)), 100_000))
+	r := strings.NewReader(head + strings.Repeat(fmt.Sprintf("   9: 0100007F:5208 0100007F:C350 01 %s\n",
+		strings.Repeat("0 ", 12)), 100_000))
 	all := r.Len()
 	if _, err := usersIn(r, 1); err != nil || r.Len() < all-8192 {
 		t.Errorf("%d of %d bytes were read, %v", all-r.Len(), all, err)

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// BenchmarkAmongHung probes a thousand engines once a second each, spread over it, first with all well and then with some that
-// never answer, and compares the 99th percentiles of the well ones.
+// BenchmarkAmongHung probes a thousand engines once a second each, spread over it, first with all
+// well and then with some that never answer, and compares the 99th percentiles of the well ones.
 func BenchmarkAmongHung(b *testing.B) {
 	for _, hung := range []int{1, 100} {
 		b.Run(strconv.Itoa(hung), func(b *testing.B) {
@@ -36,7 +36,8 @@ func BenchmarkAmongHung(b *testing.B) {
 	}
 }
 
-// manyHosts are addresses of 127.0.0.0/8 behind one listener: to the prober each is an engine of its own.
+// manyHosts are addresses of 127.0.0.0/8 behind one listener: to the prober each is an engine of
+// its own.
 type manyHosts struct {
 	names []string
 	mu    sync.RWMutex
@@ -86,7 +87,8 @@ func (h *manyHosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, `{"status":"ok"}`)
 }
 
-// probeAll asks every host once, from a goroutine each as the manager does, and returns how long those took that answered.
+// probeAll asks every host once, from a goroutine each as the manager does, and returns how long
+// those took that answered.
 func (h *manyHosts) probeAll(b *testing.B, p *Prober) (took []time.Duration) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -94,7 +96,8 @@ func (h *manyHosts) probeAll(b *testing.B, p *Prober) (took []time.Duration) {
 		all.Go(func() {
 			time.Sleep(time.Duration(i) * time.Second / time.Duration(len(h.names)))
 			began := time.Now()
-			err := p.Probe(b.Context(), Check{Kind: HTTP, Host: name, Path: "/health", Status: 200, Timeout: 500 * time.Millisecond})
+			err := p.Probe(b.Context(), Check{Kind: HTTP, Host: name, Path: "/health", Status: 200,
+				Timeout: 500 * time.Millisecond})
 			if err == nil {
 				mu.Lock()
 				took = append(took, time.Since(began))

@@ -15,7 +15,8 @@ type Kind string
 const (
 	HTTP Kind = "http"
 	GRPC Kind = "grpc" // grpc.health.v1.Health/Check, over HTTP/2 without TLS
-	TCP  Kind = "tcp"  // a connection and nothing else: weak evidence, since the kernel accepts it for a process that hangs, too
+	// a connection and nothing else: weak evidence, since the kernel accepts it for a process that hangs, too
+	TCP Kind = "tcp"
 )
 
 // bodyLimit is how much of a body is matched, in bytes.
@@ -37,7 +38,8 @@ type Check struct {
 	Close bool
 }
 
-// Probe succeeds when the engine answers before the check's timeout that it serves. The error is an *Error.
+// Probe succeeds when the engine answers before the check's timeout that it serves. The error is an
+// *Error.
 func (p *Prober) Probe(ctx context.Context, c Check) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -54,12 +56,14 @@ func (p *Prober) askHTTP(ctx context.Context, c Check) error {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	// All of a body of a usual size is read, so that the connection can be used again.
-	a, err := p.ask(ctx, question{method: http.MethodGet, host: c.Host, target: c.Path, close: c.Close, limit: bodyLimit}, s)
+	a, err := p.ask(ctx, question{method: http.MethodGet, host: c.Host, target: c.Path, close: c.Close,
+		limit: bodyLimit}, s)
 	switch {
 	case err != nil:
 		return failed(err, c.Timeout)
 	case a.status != c.Status:
-		return &Error{Reason: ReasonStatus, Text: fmt.Sprintf("status %d%s, want %d", a.status, quoted(a.body), c.Status)}
+		return &Error{Reason: ReasonStatus, Text: fmt.Sprintf("status %d%s, want %d", a.status, quoted(a.body),
+			c.Status)}
 	case a.err != nil:
 		return failed(a.err, c.Timeout)
 	case c.Body != nil && !c.Body.Match(a.body):

@@ -19,7 +19,8 @@ func TestBody(t *testing.T) {
 	url := engine(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{\"status\": \"loading\"}") })
 	p := New()
 	defer p.Close()
-	for pattern, reason := range map[string]string{`"status":\s*"(ok|loading)"`: "", `"ok"`: ReasonBody, `^\{.*\}$`: ""} {
+	for pattern, reason := range map[string]string{`"status":\s*"(ok|loading)"`: "", `"ok"`: ReasonBody,
+		`^\{.*\}$`: ""} {
 		c := check(url, 5*time.Second)
 		c.Body = regexp.MustCompile(pattern)
 		if err := p.Probe(t.Context(), c); p.Reason(err) != reason {
@@ -30,7 +31,8 @@ func TestBody(t *testing.T) {
 	}
 }
 
-// TestBodyIsMatchedToABound: an answer without an end is not read to it, and what lies behind the bound matches nothing.
+// TestBodyIsMatchedToABound: an answer without an end is not read to it, and what lies behind the
+// bound matches nothing.
 func TestBodyIsMatchedToABound(t *testing.T) {
 	url := engine(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "near", strings.Repeat(" ", bodyLimit), "far")
@@ -83,7 +85,10 @@ func TestNoneHeld(t *testing.T) {
 			return p.Probe(t.Context(), c)
 		},
 		"generation": func(p *Prober) error {
-			_, err := p.Generate(t.Context(), Generation{URL: srv.URL, Timeout: 5 * time.Second, Close: true, Read: func([]byte) error { return nil }})
+			_, err := p.Generate(t.Context(),
+				Generation{URL: srv.URL, Timeout: 5 * time.Second, Close: true, Read: func([]byte) error {
+					return nil
+				}})
 			return err
 		},
 		"grpc": func(p *Prober) error {
@@ -106,7 +111,8 @@ func TestNoneHeld(t *testing.T) {
 	}
 }
 
-// settled waits until so many connections are open, and returns how many are: the transport closes them from goroutines of its own.
+// settled waits until so many connections are open, and returns how many are: the transport closes
+// them from goroutines of its own.
 func settled(p *Prober, want int) int {
 	for deadline := time.Now().Add(10 * time.Second); p.dialed.count() != want && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
@@ -118,7 +124,8 @@ func TestGenerate(t *testing.T) {
 	answering := func(status int, body string) string {
 		return engine(t, func(w http.ResponseWriter, r *http.Request) {
 			asked, _ := io.ReadAll(r.Body)
-			if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" || string(asked) != `{"n_predict":1}` {
+			if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" ||
+				string(asked) != `{"n_predict":1}` {
 				http.Error(w, "no request for a generation", http.StatusInternalServerError)
 				return
 			}
@@ -152,12 +159,14 @@ func TestGenerate(t *testing.T) {
 			if c.want == Unanswered {
 				timeout = 200 * time.Millisecond
 			}
-			got, err := p.Generate(t.Context(), Generation{URL: c.url, Body: []byte(`{"n_predict":1}`), Timeout: timeout, Read: func(body []byte) error {
-				if string(body) != "token" {
-					return errors.New("no token")
-				}
-				return nil
-			}})
+			got, err := p.Generate(t.Context(),
+				Generation{URL: c.url, Body: []byte(`{"n_predict":1}`), Timeout: timeout,
+					Read: func(body []byte) error {
+						if string(body) != "token" {
+							return errors.New("no token")
+						}
+						return nil
+					}})
 			if got != c.want || (err == nil) != (c.want == Generated) {
 				t.Fatalf("outcome %d, %v; want %d", got, err, c.want)
 			}
@@ -168,8 +177,8 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// TestAHangingRequestDelaysNoOther: requests of one engine that get no answer leave room for its probe, and when they are over one connection is
-// left.
+// TestAHangingRequestDelaysNoOther: requests of one engine that get no answer leave room for its
+// probe, and when they are over one connection is left.
 func TestAHangingRequestDelaysNoOther(t *testing.T) {
 	arrived, answer := make(chan struct{}), make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -183,7 +192,9 @@ func TestAHangingRequestDelaysNoOther(t *testing.T) {
 	defer p.Close()
 	generated := make(chan Outcome, 1)
 	go func() {
-		out, _ := p.Generate(t.Context(), Generation{URL: srv.URL, Timeout: time.Minute, Read: func([]byte) error { return nil }})
+		out, _ := p.Generate(t.Context(), Generation{URL: srv.URL, Timeout: time.Minute, Read: func([]byte) error {
+			return nil
+		}})
 		generated <- out
 	}()
 	<-arrived

@@ -29,7 +29,9 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(l.Addr().(*net.TCPAddr).Port)
 		go func() { _, _ = io.Copy(io.Discard, os.Stdin); os.Exit(0) }() // the benchmark has ended
-		panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"status":"ok"}`) })))
+		panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"status":"ok"}`)
+		})))
 	}
 	os.Exit(m.Run())
 }
@@ -129,8 +131,9 @@ func (r *rawClient) close() {
 	}
 }
 
-// BenchmarkCost is what a probe costs in processor time, and an idle engine in memory, beside the library's client and the least possible. A hundred
-// engines are asked at the same moment, as on a common grid; the sides take turns.
+// BenchmarkCost is what a probe costs in processor time, and an idle engine in memory, beside the
+// library's client and the least possible. A hundred engines are asked at the same moment, as on a
+// common grid; the sides take turns.
 func BenchmarkCost(b *testing.B) {
 	hosts, all := served(b, 100), ways()
 	const rounds = 20

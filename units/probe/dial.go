@@ -31,14 +31,15 @@ func loopbackOnly(_, address string, _ syscall.RawConn) error {
 // idleMax is how long a connection may be idle and still be used again.
 const idleMax = 90 * time.Second
 
-// dialed opens connections and knows those that are open, by the address that was asked for. The zero value is usable.
+// dialed opens connections and knows those that are open, by the address that was asked for. The
+// zero value is usable.
 type dialed struct {
 	mu   sync.Mutex
 	open map[string][]*connection
 }
 
-// connection removes itself from its dialed when it is closed. It has no goroutine and no buffer, so that an idle one costs a descriptor
-// and a few hundred bytes.
+// connection removes itself from its dialed when it is closed. It has no goroutine and no buffer,
+// so that an idle one costs a descriptor and a few hundred bytes.
 type connection struct {
 	net.Conn
 	in      *dialed

@@ -29,7 +29,8 @@ type question struct {
 	limit  int    // how much of the answer's body is read, in bytes
 }
 
-// answer is what came back. Its body is valid until the scratch that it was read with is used again.
+// answer is what came back. Its body is valid until the scratch that it was read with is used
+// again.
 type answer struct {
 	status int
 	body   []byte
@@ -59,8 +60,9 @@ func (s *scratch) release() {
 	scratches.Put(s)
 }
 
-// ask sends a question and reads the answer, over the engine's idle connection where there is one. An idle connection may end in the moment
-// of its use: a GET is then sent once more over a fresh one, if not a byte of an answer came.
+// ask sends a question and reads the answer, over the engine's idle connection where there is one.
+// An idle connection may end in the moment of its use: a GET is then sent once more over a fresh
+// one, if not a byte of an answer came.
 func (p *Prober) ask(ctx context.Context, q question, s *scratch) (answer, error) {
 	if strings.HasPrefix(q.host, "https://") {
 		return p.askTLS(ctx, q)
@@ -87,7 +89,8 @@ type unanswered struct{ error }
 
 func (u unanswered) Unwrap() error { return u.error }
 
-// beforeAnswer makes an error of a connection that has not answered yet an unanswered, if it is the connection's end.
+// beforeAnswer makes an error of a connection that has not answered yet an unanswered, if it is the
+// connection's end.
 func beforeAnswer(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		return unanswered{err}
@@ -173,7 +176,8 @@ func (s *scratch) roundTrip(conn net.Conn, q question) (a answer, again bool, er
 	return a, again && !q.close && s.in.Buffered() == 0, nil
 }
 
-// askTLS asks an external engine that speaks TLS. There are few of these, so that the library's client serves for them.
+// askTLS asks an external engine that speaks TLS. There are few of these, so that the library's
+// client serves for them.
 func (p *Prober) askTLS(ctx context.Context, q question) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, q.host+q.target, bytes.NewReader(q.json))
 	if err != nil {

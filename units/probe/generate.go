@@ -30,15 +30,16 @@ const (
 	Unanswered
 	// Wrong: the answer is an error, or holds no generation.
 	Wrong
-	// Unfit: the engine refuses this kind of request (any other status from 400 to 499): it serves another kind of model, or requires a
-	// key. It says nothing about its health.
+	// Unfit: the engine refuses this kind of request (any other status from 400 to 499): it serves
+	// another kind of model, or requires a key. It says nothing about its health.
 	Unfit
 )
 
 // generationLimit is how much of an answer to a generation is read, in bytes.
 const generationLimit = 1 << 20
 
-// Generate asks for a generation. The error is nil for Generated, else an *Error that says what came instead.
+// Generate asks for a generation. The error is nil for Generated, else an *Error that says what
+// came instead.
 func (p *Prober) Generate(ctx context.Context, g Generation) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
@@ -54,7 +55,8 @@ func (p *Prober) Generate(ctx context.Context, g Generation) (Outcome, error) {
 		return lost(err, g)
 	}
 	if a.status != http.StatusOK {
-		return outcomeOf(a.status), &Error{Reason: ReasonGeneration, Text: fmt.Sprintf("status %d%s", a.status, quoted(a.body))}
+		return outcomeOf(a.status), &Error{Reason: ReasonGeneration,
+			Text: fmt.Sprintf("status %d%s", a.status, quoted(a.body))}
 	}
 	if err := g.Read(a.body); err != nil {
 		return Wrong, &Error{Reason: ReasonGeneration, Text: err.Error() + quoted(a.body), Err: err}

@@ -15,7 +15,8 @@ import (
 const answerLimit = 4 << 10
 
 func (p *Prober) askGRPC(ctx context.Context, c Check) error {
-	req, err := request(ctx, http.MethodPost, "http://"+c.Host+grpchealth.Method, bytes.NewReader(grpchealth.Request(c.Service)))
+	req, err := request(ctx, http.MethodPost, "http://"+c.Host+grpchealth.Method,
+		bytes.NewReader(grpchealth.Request(c.Service)))
 	if err != nil {
 		return failedGRPC(err, c)
 	}
@@ -35,7 +36,8 @@ func (p *Prober) askGRPC(ctx context.Context, c Check) error {
 	if resp.StatusCode != http.StatusOK {
 		return wrongGRPC(fmt.Sprintf("HTTP status %d%s", resp.StatusCode, quoted(body)))
 	}
-	// The status follows the message as a trailer; an answer without a message has it among its headers.
+	// The status follows the message as a trailer; an answer without a message has it among its
+	// headers.
 	if status := cmp.Or(resp.Trailer.Get("Grpc-Status"), resp.Header.Get("Grpc-Status")); status != "0" {
 		said := cmp.Or(resp.Trailer.Get("Grpc-Message"), resp.Header.Get("Grpc-Message"))
 		return wrongGRPC(fmt.Sprintf("gRPC status %q%s", status, quoted([]byte(said))))

@@ -42,7 +42,8 @@ func TestGRPC(t *testing.T) {
 	})
 	sick, _ := grpcServer(t, func(h *health.Server) { h.Shutdown() })
 	other, _ := grpcServer(t, nil)
-	// It hears the client out: a server that closes before may have its answer overtaken by the reset, which is another reason.
+	// It hears the client out: a server that closes before may have its answer overtaken by the
+	// reset, which is another reason.
 	plain := strings.TrimSuffix(strings.TrimPrefix(raw(t, func(c net.Conn) {
 		heard(c)
 		_, _ = io.WriteString(c, "HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Length: 0\r\n\r\n")
@@ -82,8 +83,8 @@ func TestGRPC(t *testing.T) {
 	}
 }
 
-// TestGRPCShutdown: one connection serves all probes, none is left where that is asked for, and what is left can be closed, so that
-// a server that ends gracefully is not held up.
+// TestGRPCShutdown: one connection serves all probes, none is left where that is asked for, and
+// what is left can be closed, so that a server that ends gracefully is not held up.
 func TestGRPCShutdown(t *testing.T) {
 	host, s := grpcServer(t, func(*health.Server) {})
 	p := New()

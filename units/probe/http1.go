@@ -72,7 +72,8 @@ func readOneHead(r *bufio.Reader) (h head, err error) {
 // statusLine reads "HTTP/1.1 200 OK".
 func statusLine(line []byte) (head, error) {
 	rest, ok := bytes.CutPrefix(line, []byte("HTTP/1."))
-	if !ok || len(rest) < len("1 200") || rest[0] < '0' || rest[0] > '9' || rest[1] != ' ' || len(rest) > 5 && rest[5] != ' ' {
+	if !ok || len(rest) < len("1 200") || rest[0] < '0' || rest[0] > '9' || rest[1] != ' ' || len(rest) > 5 &&
+		rest[5] != ' ' {
 		return head{}, malformed("status line %q", line[:min(len(line), excerpt)])
 	}
 	status := 0
@@ -152,8 +153,8 @@ func (h *head) takeConnection(value []byte) error {
 	return nil
 }
 
-// body reads at most limit bytes of the body behind dst. again reports whether the connection can carry another request: the body was read
-// to its end, and neither side ends the connection.
+// body reads at most limit bytes of the body behind dst. again reports whether the connection can
+// carry another request: the body was read to its end, and neither side ends the connection.
 func (h *head) body(r *bufio.Reader, dst []byte, limit int) (body []byte, again bool, err error) {
 	again = !h.closes && (h.minor != '0' || h.keeps) && !(h.chunked && h.sized)
 	switch {
@@ -252,7 +253,8 @@ func cutShort(err error) error {
 	return err
 }
 
-// readLine returns a line without its end, which is valid until the next read. It takes the line off left.
+// readLine returns a line without its end, which is valid until the next read. It takes the line
+// off left.
 func readLine(r *bufio.Reader, left *int) ([]byte, error) {
 	line, whole, err := readField(r, left)
 	if err == nil && !whole {
@@ -261,7 +263,8 @@ func readLine(r *bufio.Reader, left *int) ([]byte, error) {
 	return line, err
 }
 
-// readField is readLine for a line that may be longer than the buffer: then its beginning is returned, and whole is false.
+// readField is readLine for a line that may be longer than the buffer: then its beginning is
+// returned, and whole is false.
 func readField(r *bufio.Reader, left *int) (line []byte, whole bool, err error) {
 	line, err = r.ReadSlice('\n')
 	if *left -= len(line); *left < 0 {

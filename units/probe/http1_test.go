@@ -81,14 +81,15 @@ func TestAnswers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			status, body, again, err := parsed(c.stream, 100)
 			if status != c.status || body != c.body || again != c.again || !errors.Is(err, c.fails) {
-				t.Errorf("%d %q again %t, %v; want %d %q again %t, %v", status, body, again, err, c.status, c.body, c.again, c.fails)
+				t.Errorf("%d %q again %t, %v; want %d %q again %t, %v", status, body, again, err, c.status, c.body,
+					c.again, c.fails)
 			}
 		})
 	}
 }
 
-// FuzzAnswer compares with the standard library: of an answer that both take, both see the same, and a connection that is used again has
-// nothing left of the answer.
+// FuzzAnswer compares with the standard library: of an answer that both take, both see the same,
+// and a connection that is used again has nothing left of the answer.
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",

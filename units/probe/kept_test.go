@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// scripted is a server whose connections answer requests in turn, as the n-th connection's script says; a connection without a further
-// answer is closed when the next request has come.
+// scripted is a server whose connections answer requests in turn, as the n-th connection's script
+// says; a connection without a further answer is closed when the next request has come.
 type scripted struct {
 	host string
 	mu   sync.Mutex
@@ -71,14 +71,17 @@ func (s *scripted) requests() string {
 	return strings.Join(s.seen, ", ")
 }
 
-// TestKeptConnections: a connection is used again where that is right, and an engine that ends one takes no answer with it.
+// TestKeptConnections: a connection is used again where that is right, and an engine that ends one
+// takes no answer with it.
 func TestKeptConnections(t *testing.T) {
 	get := func(p *Prober, host string) error {
-		return p.Probe(context.Background(), Check{Kind: HTTP, Host: host, Path: "/health", Status: 200, Timeout: 5 * time.Second})
+		return p.Probe(context.Background(), Check{Kind: HTTP, Host: host, Path: "/health", Status: 200,
+			Timeout: 5 * time.Second})
 	}
 	post := func(p *Prober, host string) error {
-		_, err := p.Generate(context.Background(), Generation{URL: "http://" + host + "/", Body: []byte("{}"), Timeout: 5 * time.Second,
-			Read: func([]byte) error { return nil }})
+		_, err := p.Generate(context.Background(),
+			Generation{URL: "http://" + host + "/", Body: []byte("{}"), Timeout: 5 * time.Second,
+				Read: func([]byte) error { return nil }})
 		return err
 	}
 	chunks := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
@@ -115,10 +118,11 @@ func TestKeptConnections(t *testing.T) {
 	}
 }
 
-// TestALateEndOfAnIdleConnection: an engine that closed its side, or sent something, while the connection was idle is asked over a fresh one,
-// a generation too.
+// TestALateEndOfAnIdleConnection: an engine that closed its side, or sent something, while the
+// connection was idle is asked over a fresh one, a generation too.
 func TestALateEndOfAnIdleConnection(t *testing.T) {
-	for name, last := range map[string]string{"closed": "", "a_timeout_told": "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"} {
+	for name, last := range map[string]string{"closed": "",
+		"a_timeout_told": "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -148,14 +152,18 @@ func TestALateEndOfAnIdleConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-closed
-			if out, err := p.Generate(t.Context(), Generation{URL: url, Timeout: 5 * time.Second, Read: func([]byte) error { return nil }}); out != Generated {
+			if out, err := p.Generate(t.Context(),
+				Generation{URL: url, Timeout: 5 * time.Second, Read: func([]byte) error {
+					return nil
+				}}); out != Generated {
 				t.Errorf("outcome %d, %v", out, err)
 			}
 		})
 	}
 }
 
-// TestAnAnswerThatBegan: a kept connection that is cut in the middle of an answer is a cut connection, and no second request.
+// TestAnAnswerThatBegan: a kept connection that is cut in the middle of an answer is a cut
+// connection, and no second request.
 func TestAnAnswerThatBegan(t *testing.T) {
 	requests := make(chan int, 8)
 	host := strings.TrimSuffix(strings.TrimPrefix(raw(t, func(c net.Conn) {
@@ -202,7 +210,8 @@ func TestPathsThatNeedEscapes(t *testing.T) {
 	url := engine(t, func(w http.ResponseWriter, r *http.Request) { asked <- r.RequestURI })
 	p := New()
 	defer p.Close()
-	for path, want := range map[string]string{"/a?b=c&d": "/a?b=c&d", "/a b": "/a%20b", "/é": "/%C3%A9", "/a#b": "/a", "": "/", "/%41": "/%41"} {
+	for path, want := range map[string]string{"/a?b=c&d": "/a?b=c&d", "/a b": "/a%20b", "/é": "/%C3%A9", "/a#b": "/a",
+		"": "/", "/%41": "/%41"} {
 		c := check(url, 5*time.Second)
 		c.Path = path
 		if err := p.Probe(t.Context(), c); err != nil {
@@ -228,7 +237,8 @@ func TestTLS(t *testing.T) {
 	p := New()
 	defer p.Close()
 	p.client.Transport.(*http.Transport).TLSClientConfig = srv.Client().Transport.(*http.Transport).TLSClientConfig
-	if err := p.Probe(t.Context(), Check{Kind: HTTP, Host: srv.URL, Path: "/health", Status: 200, Timeout: 5 * time.Second}); err != nil {
+	if err := p.Probe(t.Context(), Check{Kind: HTTP, Host: srv.URL, Path: "/health", Status: 200,
+		Timeout: 5 * time.Second}); err != nil {
 		t.Error(err)
 	}
 	if body, err := p.Get(t.Context(), srv.URL+"/props", 10); err != nil || string(body) != "ok" {

@@ -1,9 +1,9 @@
-// Package probe checks whether an engine serves: over HTTP, by gRPC's health protocol, by a TCP connection, and with a real
-// generation.
+// Package probe checks whether an engine serves: over HTTP, by gRPC's health protocol, by a TCP
+// connection, and with a real generation.
 //
-// It owns the connections to engines and the words for what can go wrong with one. It must not know pools,
-// thresholds or what follows from an answer, and it speaks to the loopback only: an engine is on
-// this host, whatever a URL says.
+// It owns the connections to engines and the words for what can go wrong with one. It must not know
+// pools, thresholds or what follows from an answer, and it speaks to the loopback only: an engine
+// is on this host, whatever a URL says.
 package probe
 
 import (
@@ -55,11 +55,13 @@ func (e *Error) Unwrap() error { return e.Err }
 // userAgent is what an engine's access log shows.
 const userAgent = "pool-managerd"
 
-// Prober keeps at most one idle connection per engine and protocol, so that a hundred engines every few seconds cost little. Its methods
-// may be called from many goroutines; an engine that does not answer delays only the caller that asks it.
+// Prober keeps at most one idle connection per engine and protocol, so that a hundred engines every
+// few seconds cost little. Its methods may be called from many goroutines; an engine that does not
+// answer delays only the caller that asks it.
 //
-// HTTP/1.1 is spoken by this package itself (exchange.go, http1.go): the library's client has two goroutines and two buffers for each idle
-// connection, 24 KB of memory, and takes twice the processor time for a probe.
+// HTTP/1.1 is spoken by this package itself (exchange.go, http1.go): the library's client has two
+// goroutines and two buffers for each idle connection, 24 KB of memory, and takes twice the
+// processor time for a probe.
 type Prober struct {
 	client *http.Client // for TLS
 	h2     *http.Client // HTTP/2 without TLS, for gRPC
@@ -81,7 +83,9 @@ func New() *Prober {
 }
 
 func client(t *http.Transport) *http.Client {
-	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 }
 
 func (p *Prober) transport() *http.Transport {
@@ -98,8 +102,9 @@ func (p *Prober) Close() {
 	p.h2.CloseIdleConnections()
 }
 
-// CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"), those in use as well. It is called before the
-// engine is stopped: a server that ends gracefully waits for idle clients (Triton: up to 30 s).
+// CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"), those in use as well.
+// It is called before the engine is stopped: a server that ends gracefully waits for idle clients
+// (Triton: up to 30 s).
 func (p *Prober) CloseIdle(host string) { p.dialed.close(strings.TrimPrefix(host, "https://")) }
 
 // Get returns the body of a 200 answer, at most limit bytes of it.

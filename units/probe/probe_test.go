@@ -142,7 +142,9 @@ func TestGet(t *testing.T) {
 
 func TestOneConnectionPerEngine(t *testing.T) {
 	var conns atomic.Int32
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "ok")
+	}))
 	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {
 			conns.Add(1)
@@ -162,11 +164,14 @@ func TestOneConnectionPerEngine(t *testing.T) {
 	}
 }
 
-// TestCloseIdle: before an engine is stopped nothing of ours keeps it waiting, and another engine's connection stays.
+// TestCloseIdle: before an engine is stopped nothing of ours keeps it waiting, and another engine's
+// connection stays.
 func TestCloseIdle(t *testing.T) {
 	ended := make(chan string, 8)
 	serve := func(name string) string {
-		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "ok")
+		}))
 		srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
 			if s == http.StateClosed {
 				ended <- name

@@ -15,19 +15,21 @@ const (
 	whyGate    = `the unit is active only when the engine answers; "+" lets the gate read the unit's cgroup and journal before it drops every right`
 )
 
-// commands are the command lines of a unit; memory and release are nil where there is nothing to promise.
+// commands are the command lines of a unit; memory and release are nil where there is nothing to
+// promise.
 type commands struct{ engine, gate, memory, release []string }
 
 // commandLines are the rows of these commands. A unit file says them in one way. Over
 // the bus there are two: with flags where PID 1 keeps them, and without where it does not.
 //
-// systemd 252 writes a transient unit's ExecStartEx under that very name to the unit's file, where no
-// such key exists, so that after the next daemon-reload, which installing any package does, the unit
-// has no command and is never started again (seen on 252; 257 and 262 write ExecStart=).
+// systemd 252 writes a transient unit's ExecStartEx under that very name to the unit's file, where
+// no such key exists, so that after the next daemon-reload, which installing any package does, the
+// unit has no command and is never started again (seen on 252; 257 and 262 write ExecStart=).
 func commandLines(h Host, c commands) []Line {
 	lines := privileged(h, "ExecStartPre", c.memory, whyMemory)
 	start := Line{Section: sectionService, Key: "ExecStart", Text: ":" + words(c.engine), Why: whyEngine}
-	post := append(privileged(h, "ExecStartPost", c.gate, whyGate), privileged(h, "ExecStartPost", c.release, whyRelease)...)
+	post := append(privileged(h, "ExecStartPost", c.gate, whyGate),
+		privileged(h, "ExecStartPost", c.release, whyRelease)...)
 	if h.ExecFlags {
 		start.Property = flagged("ExecStartEx", c.engine, "no-env-expand")
 		return slices.Concat(lines, []Line{start}, post)
@@ -39,7 +41,8 @@ func commandLines(h Host, c commands) []Line {
 		engine = []string{"/bin/sh", "-s"}
 	}
 	start.Property = plain("ExecStart", engine)
-	extra = append(extra, Line{Section: sectionService, Why: `what "+" does in ExecStartPost=, on a systemd that loses such flags`,
+	extra = append(extra, Line{Section: sectionService,
+		Why:      `what "+" does in ExecStartPost=, on a systemd that loses such flags`,
 		Property: systemd.Property{Name: "PermissionsStartOnly", Value: true}})
 	return slices.Concat(lines, []Line{start}, post, extra)
 }
@@ -56,12 +59,12 @@ func privileged(h Host, key string, argv []string, why string) []Line {
 	return []Line{line}
 }
 
-// lostCharacters do not survive a daemon-reload in a command without flags: 252 reads back "\\$" and
-// "\\;" with the backslash that it wrote, and newer ones double every "$$" (seen).
+// lostCharacters do not survive a daemon-reload in a command without flags: 252 reads back "\\$"
+// and "\\;" with the backslash that it wrote, and newer ones double every "$$" (seen).
 const lostCharacters = "$;"
 
-// shellInput hands a shell its command line on standard input, which PID 1 keeps in base64: the shell
-// becomes the engine, byte by byte what was asked for.
+// shellInput hands a shell its command line on standard input, which PID 1 keeps in base64: the
+// shell becomes the engine, byte by byte what was asked for.
 func shellInput(argv []string) []Line {
 	var b strings.Builder
 	b.WriteString("exec")
@@ -69,7 +72,8 @@ func shellInput(argv []string) []Line {
 		b.WriteString(" '" + strings.ReplaceAll(arg, "'", `'\''`) + "'")
 	}
 	b.WriteString(" </dev/null\n")
-	const why = "the command line holds $ or ;, which this systemd loses from ExecStart at the next daemon-reload: a shell reads it and becomes the engine"
+	const why = "the command line holds $ or ;, which this systemd loses from ExecStart at the next daemon-reload: a " +
+		"shell reads it and becomes the engine"
 	return []Line{
 		{Section: sectionService, Why: why, Property: systemd.Property{Name: "StandardInput", Value: "data"}},
 		{Section: sectionService, Why: why, Property: systemd.Property{Name: "StandardInputData", Value: []byte(b.String())}},

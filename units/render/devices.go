@@ -9,8 +9,8 @@ import (
 // sharedNodes are what every CUDA program opens, whatever its GPU.
 var sharedNodes = []string{"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"}
 
-// checkMask refuses a unit whose devices are not those that its pool asks for: without them it would be given none, and an engine
-// on the CPU, or, where a node is missing, others than its own.
+// checkMask refuses a unit whose devices are not those that its pool asks for: without them it
+// would be given none, and an engine on the CPU, or, where a node is missing, others than its own.
 func checkMask(in Input) error {
 	asked := 0
 	if in.Replica < len(in.Pool.Devices) {
@@ -29,7 +29,8 @@ func checkMask(in Input) error {
 
 // deviceLines open the replica's own GPUs and nothing else.
 func deviceLines(devices []Device) []Line {
-	lines := []Line{text("DevicePolicy", "closed", "no device but the harmless ones (null, zero, random) and those named here")}
+	lines := []Line{text("DevicePolicy", "closed",
+		"no device but the harmless ones (null, zero, random) and those named here")}
 	if len(devices) == 0 {
 		return append(lines, yes("PrivateDevices", "no device node is even there: a CPU replica"))
 	}
@@ -53,5 +54,6 @@ func deviceLines(devices []Device) []Line {
 
 func deviceLine(node, why string) Line {
 	return Line{Section: sectionService, Key: "DeviceAllow", Text: node + " rw", Why: why,
-		Property: systemd.Property{Name: "DeviceAllow", Value: []systemd.DevicePermission{{Path: node, Permissions: "rw"}}}}
+		Property: systemd.Property{Name: "DeviceAllow",
+			Value: []systemd.DevicePermission{{Path: node, Permissions: "rw"}}}}
 }

@@ -31,13 +31,17 @@ func execLines(in Input, command engine.Command) []Line {
 		text("Slice", pool.Slice, "all engines in one slice, for systemd-cgtop and limits on the whole"),
 		text("Type", "exec", "started means executed: a missing or broken binary fails the start and names itself"),
 	}
-	lines = append(lines, commandLines(in.Host, commands{engine: argv, gate: gateArgv(in), memory: memoryArgv(in), release: releaseArgv(in)})...)
+	lines = append(lines, commandLines(in.Host,
+		commands{engine: argv, gate: gateArgv(in), memory: memoryArgv(in), release: releaseArgv(in)})...)
 	return append(lines,
-		text("KillMode", "mixed", "SIGTERM to the engine alone, which tells its own workers, then SIGKILL to all that is left"),
+		text("KillMode", "mixed", "SIGTERM to the engine alone, which tells its own workers, then SIGKILL to all "+
+			"that is left"),
 		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit alive"),
-		text("OOMPolicy", "kill", "when the kernel kills one process of the engine, all go at once: \"continue\" would leave a server without its workers, \"stop\" would wait for their clean-up"),
+		text("OOMPolicy", "kill", "when the kernel kills one process of the engine, all go at once: \"continue\" "+
+			"would leave a server without its workers, \"stop\" would wait for their clean-up"),
 		number("LimitNOFILE", uint64(65536), "one descriptor a connection and one a model shard, above the usual 1024"),
-		number("LimitCORE", uint64(0), "a core dump of a loaded model takes minutes before the restart, and holds prompts"),
+		number("LimitCORE", uint64(0), "a core dump of a loaded model takes minutes before the restart, and holds "+
+			"prompts"),
 		mode("UMask", 0o077, "what the engine writes is its own"),
 	)
 }
@@ -49,8 +53,8 @@ func gatePath(in Input) string {
 	return in.Host.GatePath
 }
 
-// memoryArgv is the step before the engine that asks for its memory; nil where no need is known. The limit of the unit's own
-// memory is not in it: that can be changed while the unit runs.
+// memoryArgv is the step before the engine that asks for its memory; nil where no need is known.
+// The limit of the unit's own memory is not in it: that can be changed while the unit runs.
 func memoryArgv(in Input) []string {
 	if len(in.Need.Devices) == 0 && in.Need.Host == 0 {
 		return nil
@@ -86,7 +90,8 @@ func gateArgv(in Input) []string {
 	return argv
 }
 
-// releaseArgv is the step behind the gate that gives back what is left of the promise; nil where none was asked for.
+// releaseArgv is the step behind the gate that gives back what is left of the promise; nil where
+// none was asked for.
 func releaseArgv(in Input) []string {
 	if len(in.Need.Devices) == 0 {
 		return nil
@@ -166,7 +171,8 @@ func visibleLine(devices []Device) Line {
 	for i, d := range devices {
 		names[i] = d.Visible
 	}
-	return variable(confine.EnvVisible, strings.Join(names, ","), "the replica's device mask, in the order in which it was written")
+	return variable(confine.EnvVisible, strings.Join(names, ","),
+		"the replica's device mask, in the order in which it was written")
 }
 
 func variable(key, value, why string) Line {
@@ -175,7 +181,8 @@ func variable(key, value, why string) Line {
 	return line
 }
 
-// Fields that every line in the journal carries, and by which the manager knows a running unit again.
+// Fields that every line in the journal carries, and by which the manager knows a running unit
+// again.
 const (
 	FieldPool     = "POOL_ID"
 	FieldReplica  = "REPLICA_ID"
@@ -209,8 +216,8 @@ func logLines(in Input, hash string) []Line {
 	return lines
 }
 
-// oneWord takes out what PID 1 would lose from a log field at the next daemon-reload: it cuts the field
-// at a space (seen on 252, 257 and 262).
+// oneWord takes out what PID 1 would lose from a log field at the next daemon-reload: it cuts the
+// field at a space (seen on 252, 257 and 262).
 func oneWord(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r == 0x7f || strings.ContainsRune(`"'\\`, r) {

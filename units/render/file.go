@@ -13,7 +13,8 @@ const commentWidth = 100
 func (u Unit) File() string {
 	var b strings.Builder
 	b.WriteString("# " + u.Name + ", as pool-managerd asks PID 1 to run it (spec " + u.SpecHash + ").\n")
-	comment(&b, "To run it without the manager: stop the pool, save this as /etc/systemd/system/NAME.service with a name that "+
+	comment(&b, "To run it without the manager: stop the pool, save this as /etc/systemd/system/NAME.service with a "+
+		"name that "+
 		"does not begin with \"pool-engine@\", then systemctl daemon-reload and systemctl start NAME.service. "+
 		"For a lasting change of the pool's own unit, change the pool file instead.")
 	for _, section := range []string{sectionUnit, sectionService} {

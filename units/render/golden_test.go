@@ -57,7 +57,8 @@ var goldenCases = []struct {
 	{"tgi_one_gpu", input(gpus([]string{"0"}), kind(engine.TGI, "/usr/local/bin/text-generation-launcher", "/srv/models/llama3"),
 		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
 	{"triton_one_gpu", input(gpus([]string{"0"}), kind(engine.Triton, "/opt/tritonserver/bin/tritonserver", "/srv/models/repository"))},
-	{"command_cpu", input(kind(engine.Program, "/usr/local/bin/stub", ""), args("--listen", "{host}:{port}", `{"slots": {slots}}`),
+	{"command_cpu", input(kind(engine.Program, "/usr/local/bin/stub", ""),
+		args("--listen", "{host}:{port}", `{"slots": {slots}}`),
 		with(func(p *pool.Pool) {
 			p.Slots, p.Health.Path, p.Env = 2, "/ready", map[string]string{"PORT": "9", "LANG": "C"}
 		}))},

@@ -10,9 +10,9 @@ import (
 )
 
 // identity holds the inputs that need a new process when they change. It is built from what the
-// operator wrote and what was found for it, never from rendered text: an upgrade of this program that
-// writes a line differently leaves every hash as it was, and restarts nothing. Zero values are left
-// out, so that a key added here later changes no hash of a pool that does not use it.
+// operator wrote and what was found for it, never from rendered text: an upgrade of this program
+// that writes a line differently leaves every hash as it was, and restarts nothing. Zero values are
+// left out, so that a key added here later changes no hash of a pool that does not use it.
 type identity struct {
 	Engine       string            `json:"engine"`
 	Binary       string            `json:"binary"`
@@ -34,8 +34,9 @@ type identity struct {
 }
 
 // restartIdentity is the part of [restart] that PID 1 carries out. What the manager does by itself
-// (reset_after, class_factor, storms, the breaker's times) is not in it. class_factor widens the start limit's interval too: a unit that runs
-// keeps the one that it was started with, which is no reason to end it.
+// (reset_after, class_factor, storms, the breaker's times) is not in it. class_factor widens the
+// start limit's interval too: a unit that runs keeps the one that it was started with, which is no
+// reason to end it.
 type restartIdentity struct {
 	Initial  int64   `json:"initial_ms,omitempty"`
 	Factor   float64 `json:"factor,omitempty"`
@@ -95,7 +96,8 @@ func identityOf(in Input) identity {
 	return id
 }
 
-// onCommandLine reports whether a change of the pool shows in the engine's arguments or environment.
+// onCommandLine reports whether a change of the pool shows in the engine's arguments or
+// environment.
 func onCommandLine(in Input, change func(*pool.Pool)) bool {
 	at, other := instance(in), in.Pool
 	change(&other)

@@ -100,7 +100,8 @@ func TestSpecHash(t *testing.T) {
 			p.Model, p.Provisioning.Binary, p.Port = "file:/srv/models/../models/llama3.gguf", "llama-server", 21000
 		})},
 		{"of_modes_that_are_not_rendered", nothing, with(func(p *pool.Pool) {
-			p.Provisioning = pool.Provisioning{Mode: pool.ModeExternal, URL: "http://127.0.0.1:1", Image: "x", Binary: p.Provisioning.Binary}
+			p.Provisioning = pool.Provisioning{Mode: pool.ModeExternal, URL: "http://127.0.0.1:1", Image: "x",
+				Binary: p.Provisioning.Binary}
 		})},
 		{"source", nothing, with(func(p *pool.Pool) { p.Source = "/elsewhere.toml" })},
 		{"another_replicas_mask", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{"0", "1"}, {"4", "5"}} })},
@@ -174,8 +175,8 @@ func TestSpecHashOfKeysThatTheEngineIsNotTold(t *testing.T) {
 	}
 }
 
-// TestSpecHashIsForEver pins a few identities: a new version of this program that changes one restarts
-// every engine of every host at its upgrade.
+// TestSpecHashIsForEver pins a few identities: a new version of this program that changes one
+// restarts every engine of every host at its upgrade.
 func TestSpecHashIsForEver(t *testing.T) {
 	for want, in := range map[string]render.Input{
 		"fc5d6bfa0634": input(),

@@ -65,18 +65,20 @@ func limitRow(prop systemd.Property, l pool.Limits) Line {
 		line.Key = "CPUQuota"
 		return line
 	case cgroups.AllowedCPUs:
-		return Line{Section: sectionService, Key: prop.Name, Text: cgroups.List(prop.Value.([]byte)), Why: why, Property: prop}
+		return Line{Section: sectionService, Key: prop.Name, Text: cgroups.List(prop.Value.([]byte)), Why: why,
+			Property: prop}
 	case cgroups.TasksMax:
 		if l.TasksMax == 0 {
-			return limitLine(prop.Name, prop.Value.(uint64), "", "a fork bomb in one engine must not take the host's process table")
+			return limitLine(prop.Name, prop.Value.(uint64), "",
+				"a fork bomb in one engine must not take the host's process table")
 		}
 	}
 	return limitLine(prop.Name, prop.Value.(uint64), "", why)
 }
 
 // LimitProperties returns every property of [limits] for SetUnitProperties on a running unit, in a
-// fixed order: a limit that the pool does not name is reset. SetUnitProperties takes nothing else of
-// an engine's unit but its description.
+// fixed order: a limit that the pool does not name is reset. SetUnitProperties takes nothing else
+// of an engine's unit but its description.
 func (u Unit) LimitProperties() []systemd.Property {
 	named := map[string]any{}
 	for _, line := range u.Lines {
@@ -104,5 +106,6 @@ func limitLine(name string, value uint64, text, why string) Line {
 	if text == "" {
 		text = strconv.FormatUint(value, 10)
 	}
-	return Line{Section: sectionService, Key: name, Text: text, Why: why, Property: systemd.Property{Name: name, Value: value}}
+	return Line{Section: sectionService, Key: name, Text: text, Why: why,
+		Property: systemd.Property{Name: name, Value: value}}
 }

@@ -28,7 +28,8 @@ func boolean(key string, value bool, why string) Line {
 	if value {
 		t = "yes"
 	}
-	return Line{Section: sectionService, Key: key, Text: t, Why: why, Property: systemd.Property{Name: key, Value: value}}
+	return Line{Section: sectionService, Key: key, Text: t, Why: why,
+		Property: systemd.Property{Name: key, Value: value}}
 }
 
 // span is a row whose property counts microseconds: key "RestartSec" is property "RestartUSec".

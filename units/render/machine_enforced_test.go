@@ -18,8 +18,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// The tests of this file need cgroup controllers and BPF. In a machine without them, PID 1 ignores the
-// lines that they are about.
+// The tests of this file need cgroup controllers and BPF. In a machine without them, PID 1 ignores
+// the lines that they are about.
 
 // listen answers connections on an address until the test ends.
 func listen(t *testing.T, address string) string {
@@ -41,7 +41,8 @@ func listen(t *testing.T, address string) string {
 	return l.Addr().String()
 }
 
-// TestEnforcedEgress: the engine reaches the loopback's addresses and no other, also after a daemon-reload.
+// TestEnforcedEgress: the engine reaches the loopback's addresses and no other, also after a
+// daemon-reload.
 func TestEnforcedEgress(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
@@ -73,7 +74,8 @@ func TestEnforcedEgress(t *testing.T) {
 	}
 }
 
-// TestEnforcedLimits: the kernel has each limit of the pool file, and loses it again when it is taken out.
+// TestEnforcedLimits: the kernel has each limit of the pool file, and loses it again when it is
+// taken out.
 func TestEnforcedLimits(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
@@ -82,7 +84,8 @@ func TestEnforcedLimits(t *testing.T) {
 	limited := map[string]string{"memory.max": "268435456", "memory.high": "134217728", "cpu.max": "50000 100000", "cpuset.cpus": "1",
 		"cpu.weight": "200", "pids.max": "512", "memory.oom.group": "1"}
 	// Where nothing is asked of a controller any more, PID 1 may take it away with its files.
-	free := map[string]string{"memory.max": "max", "memory.high": "max", "cpu.max": "max 100000", "cpuset.cpus": "", "cpu.weight": "100", "pids.max": "16384"}
+	free := map[string]string{"memory.max": "max", "memory.high": "max", "cpu.max": "max 100000", "cpuset.cpus": "",
+		"cpu.weight": "100", "pids.max": "16384"}
 	r := w.start(t, input(with(func(p *pool.Pool) { p.Limits = all })))
 	status, err := w.client.Unit(t.Context(), r.unit.Name)
 	if err != nil {
@@ -95,7 +98,8 @@ func TestEnforcedLimits(t *testing.T) {
 			// PID 1 writes the files some time after it answered.
 			eventually(t, fmt.Sprintf("%s: %s is %q", when, file, value), func() bool {
 				got, err := os.ReadFile(filepath.Join(dir, file))
-				return err == nil && strings.TrimSpace(string(got)) == value || when == "taken out" && errors.Is(err, fs.ErrNotExist)
+				return err == nil && strings.TrimSpace(string(got)) == value || when == "taken out" &&
+					errors.Is(err, fs.ErrNotExist)
 			})
 		}
 	}
@@ -118,8 +122,8 @@ func TestEnforcedLimits(t *testing.T) {
 	compare("after daemon-reload", limited)
 }
 
-// TestEnforcedMemory: an engine that outgrows memory_max is killed whole, and started again; its use is
-// read back from its cgroup.
+// TestEnforcedMemory: an engine that outgrows memory_max is killed whole, and started again; its
+// use is read back from its cgroup.
 func TestEnforcedMemory(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
@@ -137,7 +141,8 @@ func TestEnforcedMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if use.Memory == nil || use.Memory.PeakBytes == nil || *use.Memory.PeakBytes < 32<<20 || use.Memory.CurrentBytes > 96<<20 || *use.Memory.OOMKills != 0 {
+	if use.Memory == nil || use.Memory.PeakBytes == nil || *use.Memory.PeakBytes < 32<<20 ||
+		use.Memory.CurrentBytes > 96<<20 || *use.Memory.OOMKills != 0 {
 		t.Errorf("memory: %+v, absent %v", use.Memory, use.Absent)
 	}
 	if use.ID == 0 || use.Pressure == nil {

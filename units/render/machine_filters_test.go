@@ -16,19 +16,21 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// filterLines are the lines of the sandbox for which PID 1 loads seccomp programs (systemd.exec(5)).
+// filterLines are the lines of the sandbox for which PID 1 loads seccomp programs
+// (systemd.exec(5)).
 var filterLines = []string{
 	"ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectClock", "RestrictNamespaces", "RestrictRealtime",
 	"RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute", "SystemCallArchitectures", "SystemCallFilter",
 	"RestrictAddressFamilies", "PrivateDevices",
 }
 
-// mostFilters is what an engine carries at most on amd64, with its three architectures: MemoryDenyWriteExecute= needs three where the kernel or PID 1
-// does not have PR_SET_MDWE (systemd 252).
+// mostFilters is what an engine carries at most on amd64, with its three architectures:
+// MemoryDenyWriteExecute= needs three where the kernel or PID 1 does not have PR_SET_MDWE (systemd
+// 252).
 const mostFilters = 31
 
-// TestMachineFilters counts the seccomp programs of an engine, and what each line adds to them: the kernel runs all of them at each system call,
-// and frees all of them when the engine ends.
+// TestMachineFilters counts the seccomp programs of an engine, and what each line adds to them: the
+// kernel runs all of them at each system call, and frees all of them when the engine ends.
 func TestMachineFilters(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
@@ -45,7 +47,9 @@ func TestMachineFilters(t *testing.T) {
 	}
 	t.Logf("an engine: %d", engine-bare)
 	for _, line := range append(filterLines, "DynamicUser") {
-		without := w.filtersOf(t, slices.DeleteFunc(slices.Clone(props), func(p systemd.Property) bool { return p.Name == line }))
+		without := w.filtersOf(t, slices.DeleteFunc(slices.Clone(props), func(p systemd.Property) bool {
+			return p.Name == line
+		}))
 		t.Logf("%-24s %d", line, engine-without)
 	}
 }

@@ -14,18 +14,20 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// The device nodes of these tests have the driver's numbers and no driver behind them: ENXIO means that the device policy let
-// the call pass, EPERM that it did not. Their mode is 0666, so that nothing but the policy refuses.
+// The device nodes of these tests have the driver's numbers and no driver behind them: ENXIO means
+// that the device policy let the call pass, EPERM that it did not. Their mode is 0666, so that
+// nothing but the policy refuses.
 func passed(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), syscall.ENXIO.Error()) || strings.Contains(err.Error(), syscall.ENODEV.Error()))
+	return err != nil && (strings.Contains(err.Error(), syscall.ENXIO.Error()) ||
+		strings.Contains(err.Error(), syscall.ENODEV.Error()))
 }
 
 func forbidden(err error) bool {
 	return err != nil && strings.Contains(err.Error(), syscall.EPERM.Error())
 }
 
-// numbers are majors and minors of device nodes below /dev. 195 is the driver's own; those of nvidia-uvm and nvidia-caps are given
-// out by the kernel when it loads.
+// numbers are majors and minors of device nodes below /dev. 195 is the driver's own; those of
+// nvidia-uvm and nvidia-caps are given out by the kernel when it loads.
 var numbers = map[string][2]int{
 	"nvidia0": {195, 0}, "nvidia1": {195, 1}, "nvidiactl": {195, 255}, "nvidia-uvm": {235, 0}, "nvidia-uvm-tools": {235, 1},
 	"nvidia-caps/nvidia-cap21": {236, 21}, "nvidia-caps/nvidia-cap22": {236, 22},
@@ -49,8 +51,9 @@ func makeNodes(t *testing.T) {
 	}
 }
 
-// TestEnforcedDevices: a replica opens its own GPU and the nodes that all share, and no other device: neither its neighbour's GPU
-// nor, on one GPU, its neighbour's partition. A daemon-reload changes nothing, for the engine that runs and for its next start.
+// TestEnforcedDevices: a replica opens its own GPU and the nodes that all share, and no other
+// device: neither its neighbour's GPU nor, on one GPU, its neighbour's partition. A daemon-reload
+// changes nothing, for the engine that runs and for its next start.
 func TestEnforcedDevices(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
@@ -122,8 +125,9 @@ func opensOnly(t *testing.T, r running, when string, own []string) {
 	}
 }
 
-// TestMachineMemorySteps: the steps that ask for memory and give back the promise run as root with capabilities, once each and in
-// their order, on every systemd, and also when PID 1 starts the unit from what it wrote itself.
+// TestMachineMemorySteps: the steps that ask for memory and give back the promise run as root with
+// capabilities, once each and in their order, on every systemd, and also when PID 1 starts the unit
+// from what it wrote itself.
 func TestMachineMemorySteps(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)

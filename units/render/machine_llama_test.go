@@ -14,8 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// TestRealLlamaServer: the adapter's command line, the sandbox and the answers that the adapter reads,
-// tried on the real engine.
+// TestRealLlamaServer: the adapter's command line, the sandbox and the answers that the adapter
+// reads, tried on the real engine.
 func TestRealLlamaServer(t *testing.T) {
 	w := enter(t)
 	const model = "/srv/models/tiny.gguf"
@@ -25,7 +25,8 @@ func TestRealLlamaServer(t *testing.T) {
 	}
 	shell(t, "chmod 644 "+model)
 	r := w.start(t, input(modelAt(model), with(func(p *pool.Pool) { p.Ctx, p.Slots = 256, 2 }),
-		args("--chat-template", "{% for m in messages %}{{ m['content'] }}$;{% endfor %}", "--jinja"), func(in *render.Input) {
+		args("--chat-template", "{% for m in messages %}{{ m['content'] }}$;{% endfor %}", "--jinja"),
+		func(in *render.Input) {
 			in.Prepared.Binary = "/bin/llama-server" // the tests' own name for the stub is /usr/bin/…
 		}))
 
@@ -41,10 +42,12 @@ func TestRealLlamaServer(t *testing.T) {
 	if body := string(ask(t, r.in, "GET", "/metrics", "")); !strings.Contains(body, "llamacpp:prompt_tokens_total") {
 		t.Errorf("metrics: %s", body)
 	}
-	if body := string(ask(t, r.in, "POST", "/completion", `{"prompt":"a","n_predict":4}`)); !strings.Contains(body, `"content"`) {
+	if body := string(ask(t, r.in, "POST", "/completion", `{"prompt":"a","n_predict":4}`)); !strings.Contains(body,
+		`"content"`) {
 		t.Errorf("completion: %s", body)
 	}
-	if body := string(ask(t, r.in, "POST", "/apply-template", `{"messages":[{"role":"user","content":"hi"}]}`)); !strings.Contains(body, "hi$;") {
+	if body := string(ask(t, r.in, "POST", "/apply-template",
+		`{"messages":[{"role":"user","content":"hi"}]}`)); !strings.Contains(body, "hi$;") {
 		t.Errorf("the chat template: %s", body)
 	}
 	log := shell(t, "journalctl --no-pager -o cat -u '"+r.unit.Name+"'")
@@ -58,7 +61,8 @@ func TestRealLlamaServer(t *testing.T) {
 	if took := time.Since(began); took > r.in.Adapter.StopTimeout() {
 		t.Errorf("an idle engine took %v to stop", took)
 	}
-	if result := strings.TrimSpace(shell(t, "systemctl show --value --property=Result '"+r.unit.Name+"'")); result != "success" {
+	if result := strings.TrimSpace(shell(t, "systemctl show --value --property=Result '"+r.unit.Name+
+		"'")); result != "success" {
 		t.Errorf("a stopped engine's result is %s", result)
 	}
 }

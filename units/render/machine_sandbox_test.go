@@ -58,7 +58,8 @@ func TestMachineSandbox(t *testing.T) {
 				t.Errorf("%s can be written", name)
 			}
 		}
-		for _, name := range []string{"/var/lib/pool-engine/llama3.r0/x", "/var/cache/pool-engine/llama3.r0/x", "/tmp/x", "/var/tmp/x"} {
+		for _, name := range []string{"/var/lib/pool-engine/llama3.r0/x", "/var/cache/pool-engine/llama3.r0/x",
+			"/tmp/x", "/var/tmp/x"} {
 			if _, err := r.try("write", name); err != nil {
 				t.Errorf("%s cannot be written: %v", name, err)
 			}
@@ -117,8 +118,8 @@ func TestMachineHiddenTreesMayBeMissing(t *testing.T) {
 	w.start(t, input())
 }
 
-// TestMachineExposure: what systemd-analyze security says of running units, with the lines that each
-// kind of engine relaxes.
+// TestMachineExposure: what systemd-analyze security says of running units, with the lines that
+// each kind of engine relaxes.
 func TestMachineExposure(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
@@ -150,8 +151,9 @@ func TestMachineExposure(t *testing.T) {
 	}
 }
 
-// TestMachineFile: the printed unit file is accepted without a word, and installed by hand it is the
-// same unit: each property that was sent over the bus has the same value, and the engine sees the same.
+// TestMachineFile: the printed unit file is accepted without a word, and installed by hand it is
+// the same unit: each property that was sent over the bus has the same value, and the engine sees
+// the same.
 func TestMachineFile(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
@@ -162,7 +164,8 @@ func TestMachineFile(t *testing.T) {
 			p.Env = map[string]string{"PROMPT": chatTemplate}
 		})),
 		"limits": input(with(func(p *pool.Pool) {
-			p.Limits = pool.Limits{MemoryMaxBytes: 1 << 30, MemoryHighBytes: 1 << 29, CPUQuotaPercent: 50, CPUs: "0", CPUWeight: 200, IOWeight: 50, TasksMax: 512}
+			p.Limits = pool.Limits{MemoryMaxBytes: 1 << 30, MemoryHighBytes: 1 << 29, CPUQuotaPercent: 50, CPUs: "0",
+				CPUWeight: 200, IOWeight: 50, TasksMax: 512}
 		})),
 	}
 	for name, in := range cases {
@@ -178,21 +181,24 @@ func TestMachineFile(t *testing.T) {
 			want, report := shown(t, r, r.unit.Name), r.report()
 			r.stop()
 			shell(t, "systemctl start "+hand)
-			t.Cleanup(func() { shell(t, "systemctl stop "+hand+"; rm /etc/systemd/system/"+hand+"; systemctl daemon-reload") })
+			t.Cleanup(func() {
+				shell(t, "systemctl stop "+hand+"; rm /etc/systemd/system/"+hand+"; systemctl daemon-reload")
+			})
 			got := shown(t, r, hand)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("as a transient unit (-) and by hand (+):\n%s", diff)
 			}
 			again := fetchReport(t, r.in.Port)
 			if strings.Join(again.Args, "\x00") != strings.Join(report.Args, "\x00") || again.Dir != report.Dir {
-				t.Errorf("by hand the engine gets\n%q in %s, as a transient unit\n%q in %s", again.Args, again.Dir, report.Args, report.Dir)
+				t.Errorf("by hand the engine gets\n%q in %s, as a transient unit\n%q in %s", again.Args, again.Dir,
+					report.Args, report.Dir)
 			}
 		})
 	}
 }
 
-// shown returns every property that the unit was rendered with, as PID 1 says it. Rows that only the bus
-// has are left out, and commands where the bus says them in another way than a unit file.
+// shown returns every property that the unit was rendered with, as PID 1 says it. Rows that only
+// the bus has are left out, and commands where the bus says them in another way than a unit file.
 func shown(t *testing.T, r running, name string) string {
 	t.Helper()
 	command, names := "systemctl show '"+name+"'", []string{}
@@ -214,8 +220,8 @@ func shown(t *testing.T, r running, name string) string {
 	return text
 }
 
-// TestMachineGate: the gate runs as root, with capabilities and without the sandbox, on every systemd. Only
-// TemporaryFileSystem= and BindReadOnlyPaths= hold for it too.
+// TestMachineGate: the gate runs as root, with capabilities and without the sandbox, on every
+// systemd. Only TemporaryFileSystem= and BindReadOnlyPaths= hold for it too.
 func TestMachineGate(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
@@ -247,7 +253,8 @@ func TestMachineLiveLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := r.in
-	all.Pool.Limits = pool.Limits{MemoryMaxBytes: 1 << 30, MemoryHighBytes: 1 << 29, CPUQuotaPercent: 150, CPUs: "0-1", CPUWeight: 200, IOWeight: 50, TasksMax: 512}
+	all.Pool.Limits = pool.Limits{MemoryMaxBytes: 1 << 30, MemoryHighBytes: 1 << 29, CPUQuotaPercent: 150, CPUs: "0-1",
+		CPUWeight: 200, IOWeight: 50, TasksMax: 512}
 	limited, err := render.Render(all)
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +281,8 @@ func TestMachineLiveLimits(t *testing.T) {
 	}
 	after, err := w.client.Unit(t.Context(), r.unit.Name)
 	if err != nil || after.MainPID != before.MainPID || after.InvocationID != before.InvocationID {
-		t.Errorf("the engine did not stay the same: %d %s, then %d %s, %v", before.MainPID, before.InvocationID, after.MainPID, after.InvocationID, err)
+		t.Errorf("the engine did not stay the same: %d %s, then %d %s, %v", before.MainPID, before.InvocationID,
+			after.MainPID, after.InvocationID, err)
 	}
 }
 

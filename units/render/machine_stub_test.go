@@ -19,7 +19,8 @@ import (
 )
 
 // The test binary is three programs in a machine: the tests, which run as root, the engine that the
-// rendered units start, and the gate beside it. Which one is told by stubVariable and the arguments.
+// rendered units start, and the gate beside it. Which one is told by stubVariable and the
+// arguments.
 const stubVariable = "RENDER_STUB"
 
 var inMachine = flag.Bool("machine", false, "the tests run inside a test machine")
@@ -56,7 +57,8 @@ const gateReport = "/run/render-gate"
 func reportGate() int {
 	status := self().Status
 	_, err := os.Stat("/etc/pool-managerd/config.toml")
-	text := fmt.Sprintf("uid %d caps %t sees %t pid %t", os.Getuid(), status["CapEff"] != "0000000000000000", err == nil, os.Getenv("MAINPID") != "")
+	text := fmt.Sprintf("uid %d caps %t sees %t pid %t", os.Getuid(), status["CapEff"] != "0000000000000000",
+		err == nil, os.Getenv("MAINPID") != "")
 	if os.WriteFile(gateReport, []byte(text), 0o644) != nil {
 		return 2
 	}
@@ -73,7 +75,8 @@ func step() int {
 	}
 	defer f.Close()
 	status := self().Status
-	if _, err := fmt.Fprintf(f, "%s uid %d caps %t\n", strings.Join(os.Args[1:], " "), os.Getuid(), status["CapEff"] != "0000000000000000"); err != nil {
+	if _, err := fmt.Fprintf(f, "%s uid %d caps %t\n", strings.Join(os.Args[1:], " "), os.Getuid(),
+		status["CapEff"] != "0000000000000000"); err != nil {
 		return 2
 	}
 	return 0
@@ -194,7 +197,8 @@ func tryCall(what, on string) error {
 	case "sethostname":
 		return syscall.Sethostname([]byte("evil"))
 	case "execute_written":
-		page, err := syscall.Mmap(-1, 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		page, err := syscall.Mmap(-1, 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE,
+			syscall.MAP_ANON|syscall.MAP_PRIVATE)
 		if err != nil {
 			return err
 		}

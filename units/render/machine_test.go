@@ -129,7 +129,8 @@ func (w world) start(t *testing.T, in render.Input) running {
 	r := running{w, t, in, unit}
 	t.Cleanup(func() { r.stop() })
 	if err := job.Wait(ctx); err != nil {
-		t.Fatalf("start: %v\n%s", err, shell(t, "journalctl --no-pager -n 40; systemctl status --no-pager '"+unit.Name+"'; true"))
+		t.Fatalf("start: %v\n%s", err, shell(t, "journalctl --no-pager -n 40; systemctl status --no-pager '"+unit.Name+
+			"'; true"))
 	}
 	return r
 }
@@ -220,7 +221,8 @@ func eventually(t *testing.T, what string, done func() bool) {
 const oddPath = "/srv/odd/a%d$e,f;g(h)-é.gguf"
 
 // nasty holds an argument of every kind that some layer could take for its own.
-var nasty = []string{"--chat-template", chatTemplate, "", ";", "a;b", "'", `"`, "%h", "$$", "\\", "é", "-", "--", "a\x7fb\x01c", "{}"}
+var nasty = []string{"--chat-template", chatTemplate, "", ";", "a;b", "'", `"`, "%h", "$$", "\\", "é", "-", "--",
+	"a\x7fb\x01c", "{}"}
 
 // TestMachineArguments: the engine gets its arguments and environment byte by byte, also when PID 1
 // starts it from the drop-in that it wrote itself, after a daemon-reload.
@@ -261,7 +263,8 @@ func TestMachineArguments(t *testing.T) {
 	}
 	eventually(t, "the engine runs again", func() bool {
 		s, err := r.client.Unit(t.Context(), r.unit.Name)
-		return err == nil && s.ActiveState == "active" && s.MainPID > 0 && s.MainPID != status.MainPID && s.NRestarts == 1
+		return err == nil && s.ActiveState == "active" && s.MainPID > 0 && s.MainPID != status.MainPID &&
+			s.NRestarts == 1
 	})
 	check("restart after daemon-reload")
 }
@@ -277,7 +280,8 @@ func TestMachineShows(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(strings.Trim(path, "/"), "/", "_"), func(t *testing.T) {
 			put(t, path, "GGUF of "+path, 0o644)
-			if dir := filepath.Dir(path); strings.HasPrefix(path, "/srv") || strings.HasPrefix(path, "/home") || strings.HasPrefix(path, "/data") {
+			if dir := filepath.Dir(path); strings.HasPrefix(path, "/srv") || strings.HasPrefix(path, "/home") ||
+				strings.HasPrefix(path, "/data") {
 				if err := os.Chmod(dir, 0o700); err != nil { // the engine's user has no right on the parent
 					t.Fatal(err)
 				}
@@ -290,7 +294,8 @@ func TestMachineShows(t *testing.T) {
 				if _, err := r.try("write", path); err == nil {
 					t.Errorf("%s: the model can be written", when)
 				}
-				if _, err := r.try("write", filepath.Dir(path)+"/more"); err == nil && !strings.HasPrefix(path, "/tmp") && !strings.HasPrefix(path, "/var/tmp") {
+				if _, err := r.try("write", filepath.Dir(path)+"/more"); err == nil &&
+					!strings.HasPrefix(path, "/tmp") && !strings.HasPrefix(path, "/var/tmp") {
 					t.Errorf("%s: a file can be written beside the model", when)
 				}
 			}
@@ -300,7 +305,8 @@ func TestMachineShows(t *testing.T) {
 		})
 	}
 	t.Run("binary_in_home", func(t *testing.T) {
-		shell(t, "mkdir -p /home/ann/llama/bin && chmod 700 /home/ann && cp "+stubPath+" /home/ann/llama/bin/llama-server && echo secret >/home/ann/secret")
+		shell(t, "mkdir -p /home/ann/llama/bin && chmod 700 /home/ann && cp "+stubPath+
+			" /home/ann/llama/bin/llama-server && echo secret >/home/ann/secret")
 		r := w.start(t, input(func(in *render.Input) {
 			in.Prepared.Binary = "/home/ann/llama/bin/llama-server"
 			in.Prepared.ReadOnly = []string{"/home/ann/llama/bin"}
@@ -315,7 +321,8 @@ func TestMachineShows(t *testing.T) {
 			put(t, s, "shard", 0o644)
 		}
 		r := w.start(t, input(modelAt(shards[0], shards...)))
-		if got, err := r.try("list", "/srv/models"); err != nil || got != "big-00001-of-00002.gguf big-00002-of-00002.gguf" {
+		if got, err := r.try("list", "/srv/models"); err != nil ||
+			got != "big-00001-of-00002.gguf big-00002-of-00002.gguf" {
 			t.Errorf("/srv/models holds %q, %v", got, err)
 		}
 	})

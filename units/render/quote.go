@@ -10,7 +10,8 @@ func escapeSpecifiers(s string) string { return strings.ReplaceAll(s, "%", "%%")
 
 // word writes one argument or assignment so that the unit file's own splitting gives it back
 // unchanged: in double quotes with C escapes where it holds anything unusual (systemd.syntax(7),
-// "Quoting"). "$" needs nothing: command lines carry the ":" prefix, other settings know no variables.
+// "Quoting"). "$" needs nothing: command lines carry the ":" prefix, other settings know no
+// variables.
 func word(s string) string {
 	if s != "" && strings.Trim(s, plainCharacters) == "" {
 		return s

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// unword reads one word as systemd.syntax(7) describes it: double quotes, C escapes, doubled percent
-// signs. It is written from the manual, to hold word to it; the machine tests ask PID 1 itself.
+// unword reads one word as systemd.syntax(7) describes it: double quotes, C escapes, doubled
+// percent signs. It is written from the manual, to hold word to it; the machine tests ask PID 1
+// itself.
 func unword(s string) (string, error) {
 	if body, quoted := strings.CutPrefix(s, `"`); quoted {
 		var closed bool
@@ -61,7 +62,8 @@ func unword(s string) (string, error) {
 
 // FuzzWord: any text comes back from a unit file as it was.
 func FuzzWord(f *testing.F) {
-	for _, s := range []string{"", "plain", "a b", "100%", "%h", `"`, `\`, "a\nb\tc\x01\x7f", "$HOME", ";", "é", "{% if x %}", "'", "\xff"} {
+	for _, s := range []string{"", "plain", "a b", "100%", "%h", `"`, `\`, "a\nb\tc\x01\x7f", "$HOME", ";", "é",
+		"{% if x %}", "'", "\xff"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

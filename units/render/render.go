@@ -2,9 +2,9 @@
 // of rows, each a unit property, the line an administrator would write for it, and why it is there.
 //
 // Rendering is pure: desired state, a staged model, a prepared engine and facts about the host go
-// in as values, and the same values give the same bytes. It owns what stands in an engine's unit and
-// what makes two units the same (the spec hash). It must not read a file, ask PID 1, know the clock,
-// or decide when a unit is started.
+// in as values, and the same values give the same bytes. It owns what stands in an engine's unit
+// and what makes two units the same (the spec hash). It must not read a file, ask PID 1, know the
+// clock, or decide when a unit is started.
 package render
 
 import (
@@ -36,7 +36,8 @@ type Input struct {
 	Port     int // on the loopback
 	Adapter  engine.Adapter
 	Host     Host
-	// Mask are the devices that the replica's mask names, in its order. It is empty for a CPU replica only.
+	// Mask are the devices that the replica's mask names, in its order. It is empty for a CPU
+	// replica only.
 	Mask []Device
 	// Need is what the engine's start is checked against; the zero value: it is not checked.
 	Need Need
@@ -82,8 +83,8 @@ type Line struct {
 	Key     string // the key in a unit file; empty where only the bus has such a thing
 	Text    string // the value in a unit file, escaped for it
 	Why     string // one sentence
-	// Property is what is sent to PID 1. Rows of one list property follow each other, and each holds
-	// its own element.
+	// Property is what is sent to PID 1. Rows of one list property follow each other, and each
+	// holds its own element.
 	Property systemd.Property
 }
 
@@ -178,7 +179,8 @@ func instance(in Input) engine.Instance {
 func check(in Input) error {
 	switch {
 	case in.Pool.Provisioning.Mode == pool.ModeExternal:
-		return fmt.Errorf("render %s: the pool's engine is external, at %s; it has no unit", replica(in), in.Pool.Provisioning.URL)
+		return fmt.Errorf("render %s: the pool's engine is external, at %s; it has no unit", replica(in),
+			in.Pool.Provisioning.URL)
 	case in.Adapter == nil:
 		return fmt.Errorf("render %s: no adapter for engine %q", replica(in), in.Pool.Engine)
 	case !pool.ValidID(in.Pool.ID):

@@ -34,7 +34,8 @@ func TestRenderIsPure(t *testing.T) {
 	}
 }
 
-// TestEveryLineSaysWhy: no row without a reason, none that only one of the two forms has without saying so.
+// TestEveryLineSaysWhy: no row without a reason, none that only one of the two forms has without
+// saying so.
 func TestEveryLineSaysWhy(t *testing.T) {
 	for _, c := range goldenCases {
 		unit, err := render.Render(c.input)
@@ -55,8 +56,8 @@ func TestEveryLineSaysWhy(t *testing.T) {
 	}
 }
 
-// TestPropertiesAreSentOnce: a list property's rows are joined; only the system call filter, which is applied in
-// order, comes twice.
+// TestPropertiesAreSentOnce: a list property's rows are joined; only the system call filter, which
+// is applied in order, comes twice.
 func TestPropertiesAreSentOnce(t *testing.T) {
 	for _, c := range goldenCases {
 		unit, err := render.Render(c.input)
@@ -75,7 +76,8 @@ func TestPropertiesAreSentOnce(t *testing.T) {
 	}
 }
 
-// TestRenderRefuses: what PID 1 would refuse, or lose, is refused before, with the key that mends it.
+// TestRenderRefuses: what PID 1 would refuse, or lose, is refused before, with the key that mends
+// it.
 func TestRenderRefuses(t *testing.T) {
 	env := func(key, value string) change {
 		return with(func(p *pool.Pool) { p.Env = map[string]string{key: value} })
@@ -240,7 +242,8 @@ func TestDevices(t *testing.T) {
 		}
 		return strings.Join(names, " ")
 	}
-	mig := mask(render.Device{Visible: "MIG-1111", Nodes: []string{"/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22"}})
+	mig := mask(render.Device{Visible: "MIG-1111",
+		Nodes: []string{"/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22"}})
 	const shared = "nvidiactl nvidia-uvm nvidia-uvm-tools"
 	cases := []struct {
 		name           string
@@ -275,7 +278,9 @@ func TestDevices(t *testing.T) {
 
 // TestOperatorsEnvironmentWins over the adapter's own, and stands once.
 func TestOperatorsEnvironmentWins(t *testing.T) {
-	in := input(kind(engine.VLLM, "/usr/bin/vllm", "/srv/models/a"), with(func(p *pool.Pool) { p.Env = map[string]string{"HF_HUB_OFFLINE": "0"} }))
+	in := input(kind(engine.VLLM, "/usr/bin/vllm", "/srv/models/a"), with(func(p *pool.Pool) {
+		p.Env = map[string]string{"HF_HUB_OFFLINE": "0"}
+	}))
 	got := property(t, in, "Environment").([]string)
 	if !slices.Contains(got, "HF_HUB_OFFLINE=0") || slices.Contains(got, "HF_HUB_OFFLINE=1") {
 		t.Errorf("environment %q", got)
@@ -286,7 +291,8 @@ func TestOperatorsEnvironmentWins(t *testing.T) {
 func TestLogFieldsAreOneWord(t *testing.T) {
 	in := input(func(in *render.Input) { in.Prepared.Version = "0.7.0 (build 1)\n\"x\"\xff" })
 	for _, field := range property(t, in, "LogExtraFields").([][]byte) {
-		if key, value, _ := strings.Cut(string(field), "="); key == render.FieldVersion && value != "0.7.0_(build_1)__x__" {
+		if key, value, _ := strings.Cut(string(field), "="); key == render.FieldVersion &&
+			value != "0.7.0_(build_1)__x__" {
 			t.Errorf("%s is %q", key, value)
 		}
 	}

@@ -23,7 +23,8 @@ func restartLines(in Input) []Line {
 	lines = append(lines, delayLines(in)...)
 	return append(lines,
 		span("TimeoutStartSec", "TimeoutStartUSec", startTimeout(in),
-			"only for a gate that hangs: the gate itself fails a load that stalls. Half an hour, the stall time, and the model read at 5 MB/s"),
+			"only for a gate that hangs: the gate itself fails a load that stalls. Half an hour, the stall time, and "+
+				"the model read at 5 MB/s"),
 		span("TimeoutStopSec", "TimeoutStopUSec", in.Adapter.StopTimeout(),
 			"how long this engine was found to need after SIGTERM; requests were drained before"),
 	)
@@ -38,7 +39,8 @@ func delayLines(in Input) []Line {
 	lines := []Line{span("RestartSec", "RestartUSec", delay, why)}
 	if steps := restartSteps(delay, r); steps > 0 && in.Host.RestartSteps && in.Host.RestartMaxDelay {
 		lines = append(lines,
-			number("RestartSteps", steps, "so many restarts until the longest delay, the smallest number that grows by no more than factor"),
+			number("RestartSteps", steps, "so many restarts until the longest delay, the smallest number that grows "+
+				"by no more than factor"),
 			span("RestartMaxDelaySec", "RestartMaxDelayUSec", r.Max, "the longest delay"))
 	}
 	if jitter := scale(r.Initial, 2*r.Jitter); jitter > 0 && in.Host.RandomizedDelay {
@@ -48,14 +50,16 @@ func delayLines(in Input) []Line {
 	return lines
 }
 
-// firstDelay is the initial delay with its jitter. PID 1's own random part is added to the delay and
-// lies between nothing and its limit (seen on 262), so the delay begins below by the jitter.
+// firstDelay is the initial delay with its jitter. PID 1's own random part is added to the delay
+// and lies between nothing and its limit (seen on 262), so the delay begins below by the jitter.
 func firstDelay(in Input) (time.Duration, string) {
 	r := in.Pool.Restart
 	if in.Host.RandomizedDelay {
-		return scale(r.Initial, 1-r.Jitter).Round(time.Millisecond), "the first delay less its jitter; PID 1 adds a random part"
+		return scale(r.Initial, 1-r.Jitter).Round(time.Millisecond),
+			"the first delay less its jitter; PID 1 adds a random part"
 	}
-	return jittered(r, replica(in).Unit()), "the first delay, moved by a fraction of jitter that the unit's name decides, " +
+	return jittered(r, replica(in).Unit()), "the first delay, moved by a fraction of jitter that the unit's name " +
+		"decides, " +
 		"so that engines that fell together do not start together"
 }
 
@@ -83,15 +87,16 @@ func scale(d time.Duration, by float64) time.Duration {
 	return time.Duration(min(max(float64(d)*by, 0), float64(math.MaxInt64/4)))
 }
 
-// startTimeout bounds a start whose gate does not decide. Loads are bounded by stall, so it is wide.
+// startTimeout bounds a start whose gate does not decide. Loads are bounded by stall, so it is
+// wide.
 func startTimeout(in Input) time.Duration {
 	const slowestDisk = 5_000_000 // bytes a second
 	read := time.Duration(max(in.Staged.SizeBytes, 0)/slowestDisk) * time.Second
 	return (30*time.Minute + in.Pool.Health.StartTimeout + read).Truncate(time.Minute) + time.Minute
 }
 
-// accountingLines count what the engine uses. PID 1's defaults differ by release. CPU time is counted
-// without being asked for, and systemd 262 has no CPUAccounting= any more.
+// accountingLines count what the engine uses. PID 1's defaults differ by release. CPU time is
+// counted without being asked for, and systemd 262 has no CPUAccounting= any more.
 func accountingLines() []Line {
 	const why = "usage is read from the cgroup's files, whatever the host's defaults are"
 	var lines []Line

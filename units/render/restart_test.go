@@ -72,7 +72,8 @@ func TestRestartSteps(t *testing.T) {
 	}
 }
 
-// pid1 is the delay before PID 1's restart after n earlier ones: service_restart_usec_next in systemd's source (254 and later).
+// pid1 is the delay before PID 1's restart after n earlier ones: service_restart_usec_next in
+// systemd's source (254 and later).
 func pid1(first, longest time.Duration, steps uint32, n int) time.Duration {
 	if n == 0 || steps == 0 || longest <= first {
 		return first
@@ -83,8 +84,8 @@ func pid1(first, longest time.Duration, steps uint32, n int) time.Duration {
 	return time.Duration(float64(first) * math.Pow(float64(longest)/float64(first), float64(n)/float64(steps)))
 }
 
-// TestPID1Delays: what PID 1 waits by itself is what the manager's policy says, never longer, and less by at most one step of factor: its
-// steps are whole.
+// TestPID1Delays: what PID 1 waits by itself is what the manager's policy says, never longer, and
+// less by at most one step of factor: its steps are whole.
 func TestPID1Delays(t *testing.T) {
 	for _, c := range []struct {
 		name             string
@@ -147,7 +148,8 @@ func TestNativeJitter(t *testing.T) {
 	if got := property(t, in, "RestartRandomizedDelayUSec"); got != uint64(400_000) {
 		t.Errorf("RestartRandomizedDelayUSec is %v", got)
 	}
-	if got := property(t, input(systemd262, backoff(time.Second, time.Minute, 2, 0)), "RestartRandomizedDelayUSec"); got != nil {
+	if got := property(t, input(systemd262, backoff(time.Second, time.Minute, 2, 0)),
+		"RestartRandomizedDelayUSec"); got != nil {
 		t.Errorf("without jitter: %v", got)
 	}
 	if got := property(t, input(systemd257), "RestartRandomizedDelayUSec"); got != nil {
@@ -155,7 +157,8 @@ func TestNativeJitter(t *testing.T) {
 	}
 }
 
-// TestStartLimit: the breaker's burst fits into the interval, or PID 1 would start the engine for ever.
+// TestStartLimit: the breaker's burst fits into the interval, or PID 1 would start the engine for
+// ever.
 func TestStartLimit(t *testing.T) {
 	limit := func(failures int, window, stall time.Duration) change {
 		return with(func(p *pool.Pool) {
@@ -185,7 +188,8 @@ func TestStartLimit(t *testing.T) {
 				t.Errorf("interval %v µs, want %v", got, c.interval)
 			}
 			if p := restarts.PolicyOf(in.Pool); p.BreakerWindow != c.interval || p.BreakerFailures != int(c.burst) {
-				t.Errorf("the manager's breaker counts %d in %v, PID 1 %d in %v", p.BreakerFailures, p.BreakerWindow, c.burst, c.interval)
+				t.Errorf("the manager's breaker counts %d in %v, PID 1 %d in %v", p.BreakerFailures, p.BreakerWindow,
+					c.burst, c.interval)
 			}
 			if got := property(t, in, "StartLimitBurst"); got != c.burst {
 				t.Errorf("burst %v, want %d", got, c.burst)
@@ -194,10 +198,12 @@ func TestStartLimit(t *testing.T) {
 	}
 }
 
-// TestStartTimeout: the backstop grows with the model, and is never below half an hour and the stall time.
+// TestStartTimeout: the backstop grows with the model, and is never below half an hour and the
+// stall time.
 func TestStartTimeout(t *testing.T) {
 	size := func(bytes int64) change { return func(in *render.Input) { in.Staged.SizeBytes = bytes } }
-	for bytes, want := range map[int64]time.Duration{0: 36 * time.Minute, 300_000_000_000: 36*time.Minute + 1000*time.Minute, -1: 36 * time.Minute} {
+	for bytes, want := range map[int64]time.Duration{0: 36 * time.Minute, 300_000_000_000: 36*time.Minute +
+		1000*time.Minute, -1: 36 * time.Minute} {
 		if got := property(t, input(size(bytes)), "TimeoutStartUSec"); got != uint64(want/time.Microsecond) {
 			t.Errorf("%d bytes: %v µs, want %v", bytes, got, want)
 		}

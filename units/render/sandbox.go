@@ -17,9 +17,10 @@ const (
 // ePerm is EPERM of errno(3): a refused system call looks forbidden, and does not kill the engine.
 const ePerm = 1
 
-// sandboxLines confine the engine, which is untrusted: it parses files and requests from anywhere. docs/sandbox.md lists what each line
-// gives. ProtectHostname= is not among them: the system call filter refuses the same calls, and the line would add a seccomp program for each
-// architecture (docs/adr/0015-seccomp-programs-cost.md).
+// sandboxLines confine the engine, which is untrusted: it parses files and requests from anywhere.
+// docs/sandbox.md lists what each line gives. ProtectHostname= is not among them: the system call
+// filter refuses the same calls, and the line would add a seccomp program for each architecture
+// (docs/adr/0015-seccomp-programs-cost.md).
 func sandboxLines(relax []engine.Relaxation, s shown) []Line {
 	lines := []Line{
 		yes("NoNewPrivileges", "no set-user-id program gives rights back"),
@@ -56,12 +57,13 @@ func sandboxLines(relax []engine.Relaxation, s shown) []Line {
 // cloneNewUTS is CLONE_NEWUTS of clone(2).
 const cloneNewUTS = 0x04000000
 
-// restrictNamespaces leaves one kind of namespace, because none at all does not last: PID 1 (seen on
-// 252, 257 and 262) writes the empty set of a transient unit as an empty assignment, which lifts the
-// restriction at the next daemon-reload.
+// restrictNamespaces leaves one kind of namespace, because none at all does not last: PID 1 (seen
+// on 252, 257 and 262) writes the empty set of a transient unit as an empty assignment, which lifts
+// the restriction at the next daemon-reload.
 func restrictNamespaces() Line {
 	return Line{Section: sectionService, Key: "RestrictNamespaces", Text: "uts",
-		Why: "no namespace of its own, the usual road to kernel bugs. The host name's kind stays: it needs a capability that the engine lacks, " +
+		Why: "no namespace of its own, the usual road to kernel bugs. The host name's kind stays: it needs a " +
+			"capability that the engine lacks, " +
 			"and PID 1 would forget an empty list at the next daemon-reload",
 		Property: systemd.Property{Name: "RestrictNamespaces", Value: uint64(cloneNewUTS)}}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// sharedParents hold trees that have nothing to do with each other. What else lies at the top of the
-// file system or directly below one of them is a tree of its own, and is hidden around a model.
+// sharedParents hold trees that have nothing to do with each other. What else lies at the top of
+// the file system or directly below one of them is a tree of its own, and is hidden around a model.
 var sharedParents = []string{"/", "/opt", "/var", "/var/lib", "/var/cache", "/var/local", "/var/opt"}
 
 // systemTrees are never hidden around a model: programs and libraries live there.
@@ -105,10 +105,12 @@ func treeLines(s shown) []Line {
 		if slices.Contains(s.Empty, tree) {
 			continue
 		}
-		lines = append(lines, list("InaccessiblePaths", "-"+tree, "other people's data, the manager's own, and the message bus"))
+		lines = append(lines, list("InaccessiblePaths", "-"+tree,
+			"other people's data, the manager's own, and the message bus"))
 	}
 	for _, tree := range s.Empty {
-		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(tree) + ":ro",
+		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(tree) +
+			":ro",
 			Why: "an empty tree in place of the host's, for what is bound below",
 			Property: systemd.Property{Name: "TemporaryFileSystem",
 				Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}}})
@@ -122,7 +124,8 @@ func treeLines(s shown) []Line {
 	return lines
 }
 
-// checkPaths refuses paths that PID 1 would refuse, or lose: those of the pool, and what its model and engine need besides.
+// checkPaths refuses paths that PID 1 would refuse, or lose: those of the pool, and what its model
+// and engine need besides.
 func checkPaths(in Input) ([]pool.Refusal, error) {
 	var refused []pool.Refusal
 	wanted := wantedPaths(in)

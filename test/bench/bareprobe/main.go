@@ -1,9 +1,10 @@
-// Command bareprobe runs inside a test machine. It asks every URL for its health each five seconds, on the same moments as the
-// manager does, does nothing with the answers, and after a minute prints the processor time that it used: what probing alone costs on
-// this machine, beside which the manager's own time can be read.
+// Command bareprobe runs inside a test machine. It asks every URL for its health each five seconds,
+// on the same moments as the manager does, does nothing with the answers, and after a minute prints
+// the processor time that it used: what probing alone costs on this machine, beside which the
+// manager's own time can be read.
 //
-// Usage: bareprobe [-raw] URL... With -raw it writes and reads kept connections itself, instead of using net/http. It prints one JSON object;
-// times are microseconds.
+// Usage: bareprobe [-raw] URL... With -raw it writes and reads kept connections itself, instead of
+// using net/http. It prints one JSON object; times are microseconds.
 package main
 
 import (
@@ -70,7 +71,8 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// grid is the distance of the moments on which the manager's probes fall at this interval: those of many engines share a wake-up.
+// grid is the distance of the moments on which the manager's probes fall at this interval: those of
+// many engines share a wake-up.
 const grid = time.Second
 
 // probe asks for one URL until ctx ends, the n-th on the n-th point of the grid.

@@ -1,8 +1,10 @@
-// Command unitload runs inside a test machine. It starts so many stand-in engines by hand: units with the very properties that
-// pool-managerd renders, by a loop of StartTransientUnit calls, and waits until all are active. Beside it can be read what the manager itself
-// adds to the start of many pools, and, with groups of lines left out, what each group costs PID 1.
+// Command unitload runs inside a test machine. It starts so many stand-in engines by hand: units
+// with the very properties that pool-managerd renders, by a loop of StartTransientUnit calls, and
+// waits until all are active. Beside it can be read what the manager itself adds to the start of
+// many pools, and, with groups of lines left out, what each group costs PID 1.
 //
-// Usage: unitload N [-GROUP]...; groups are gate, filters, mounts, user and rest. It prints one JSON object; times are milliseconds.
+// Usage: unitload N [-GROUP]...; groups are gate, filters, mounts, user and rest. It prints one
+// JSON object; times are milliseconds.
 package main
 
 import (
@@ -27,7 +29,8 @@ const (
 	stub      = "/usr/local/bin/stubengine"
 	firstPort = 40000
 	patience  = 4 * time.Minute
-	// batch is how many units are stopped at once: a Linux 6.18 kernel was seen to deadlock when a thousand sandboxed units ended together.
+	// batch is how many units are stopped at once: a Linux 6.18 kernel was seen to deadlock when a
+	// thousand sandboxed units ended together.
 	batch = 25
 )
 
@@ -82,7 +85,8 @@ func run(args []string) error {
 	if err := stop(ctx, client, units); err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(result{started.Sub(began).Milliseconds(), time.Since(started).Milliseconds()})
+	return json.NewEncoder(os.Stdout).Encode(result{started.Sub(began).Milliseconds(),
+		time.Since(started).Milliseconds()})
 }
 
 // parse returns the number of units and the properties that are left out.
@@ -130,12 +134,14 @@ func connect(ctx context.Context) (*systemd.Client, render.Host, func(), error) 
 func unit(n int, host render.Host) (render.Unit, error) {
 	adapter, _ := engine.For(engine.Program)
 	p := pool.Pool{
-		ID: "hand" + strconv.Itoa(n), Engine: engine.Program, Replicas: 1, Devices: [][]string{{}}, Args: []string{"--port", "{port}"},
+		ID: "hand" + strconv.Itoa(n), Engine: engine.Program, Replicas: 1, Devices: [][]string{{}},
+		Args:         []string{"--port", "{port}"},
 		Provisioning: pool.Provisioning{Mode: pool.ModeBinary, Binary: stub},
 		Health:       pool.Health{StartTimeout: 5 * time.Minute},
 		Restart:      pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, BreakerFailures: 5},
 	}
-	u, err := render.Render(render.Input{Pool: p, Prepared: pool.Prepared{Binary: stub, Version: "unknown"}, Port: firstPort + n,
+	u, err := render.Render(render.Input{Pool: p, Prepared: pool.Prepared{Binary: stub, Version: "unknown"},
+		Port:    firstPort + n,
 		Adapter: adapter, Host: host})
 	u.Name = fmt.Sprintf("test-hand@%d.service", n) // the manager would stop a pool-engine@ that it has no pool for
 	return u, err
@@ -145,7 +151,9 @@ func unit(n int, host render.Host) (render.Unit, error) {
 func start(ctx context.Context, client *systemd.Client, units []render.Unit, left []string) error {
 	var jobs []*systemd.Job
 	for _, u := range units {
-		props := slices.DeleteFunc(u.Properties(), func(p systemd.Property) bool { return slices.Contains(left, p.Name) })
+		props := slices.DeleteFunc(u.Properties(), func(p systemd.Property) bool {
+			return slices.Contains(left, p.Name)
+		})
 		job, err := client.StartTransient(ctx, u.Name, props)
 		if err != nil {
 			return err

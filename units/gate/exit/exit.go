@@ -1,8 +1,8 @@
-// Package exit names the exit statuses of pool-gate, which the manager reads back from PID 1 to tell why
-// a start failed.
+// Package exit names the exit statuses of pool-gate, which the manager reads back from PID 1 to
+// tell why a start failed.
 //
-// It owns the numbers, and by what the gate's lines are told from its engine's, and nothing else, so that the manager knows them without the gate's own code, which
-// executes journalctl.
+// It owns the numbers, and by what the gate's lines are told from its engine's, and nothing else,
+// so that the manager knows them without the gate's own code, which executes journalctl.
 package exit
 
 // Exit statuses.
@@ -19,5 +19,6 @@ const (
 	NoGPU            = 8 // the engine has GPUs and runs on the CPU
 )
 
-// Says begins each line of the gate's in the journal, where it stands among its engine's: PID 1 gives the lines of a unit one identifier.
+// Says begins each line of the gate's in the journal, where it stands among its engine's: PID 1
+// gives the lines of a unit one identifier.
 const Says = "pool-gate: "
