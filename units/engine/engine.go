@@ -1,8 +1,8 @@
 // Package engine is all that this program knows about each kind of inference engine. An adapter is
 // one file and is whole: the command line that makes the engine serve one model on one loopback
 // port, its version, the endpoints that report its health, slots, requests and progress, one
-// generation, how it takes memory, what it loads, the log lines by which it says that it runs
-// without its GPU, what its sandbox must allow, and how it ends.
+// generation, how it takes memory, what it loads, the log lines by which it reports that it
+// runs without its GPU, what its sandbox must allow, and how it ends.
 //
 // It owns knowledge, not acts: adapters are pure values without state, they open no file and no
 // connection. They must not know unit properties, PID 1 or the pool file's syntax; the paths and
@@ -102,10 +102,10 @@ type memory interface {
 	CacheArgs(kind string) []string
 }
 
-// logging is what an engine's log says.
+// logging is what is read from an engine's log.
 type logging interface {
-	// Fallbacks are the lines by which it says that it runs, or is about to run, without its GPU;
-	// nil: it says nothing.
+	// Fallbacks are the lines by which it reports that it runs, or is about to run, without its
+	// GPU; nil: there are none.
 	Fallbacks() []classify.Fallback
 }
 
@@ -113,7 +113,7 @@ type logging interface {
 type ending interface {
 	// StopTimeout is how long after SIGTERM the engine may take to end by itself.
 	StopTimeout() time.Duration
-	// CountsIdle says that the engine, asked to end, waits for idle connections.
+	// CountsIdle reports whether the engine waits for idle connections when it is asked to end.
 	CountsIdle() bool
 }
 

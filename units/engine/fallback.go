@@ -6,8 +6,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// Fallbacks are the lines by which an engine of a kind says that it runs without its GPU. Of a kind
-// that is not known, such as that of a unit which a newer version made, they are those of all.
+// Fallbacks are the lines by which an engine of a kind reports that it runs without its GPU. Of a
+// kind that is not known, such as that of a unit which a newer version made, they are those of all.
 func Fallbacks(kind string) []classify.Fallback {
 	if a, ok := For(kind); ok {
 		return a.Fallbacks()
@@ -31,17 +31,17 @@ func fallback(pattern, why string) classify.Fallback {
 	return classify.Fallback{Pattern: regexp.MustCompile("(?i)" + pattern), Why: why}
 }
 
-// cudaFallback is what CUDA says in any engine: cudaGetErrorString(cudaErrorNoDevice).
+// cudaFallback is what CUDA prints in any engine: cudaGetErrorString(cudaErrorNoDevice).
 func cudaFallback() classify.Fallback {
 	return fallback(`no CUDA-capable device is detected`, "CUDA found no GPU")
 }
 
-// containerFallback is what the entry point of NVIDIA's containers says before the server starts.
+// containerFallback is what the entry point of NVIDIA's containers prints before the server starts.
 func containerFallback() classify.Fallback {
 	return fallback(`The NVIDIA Driver was not detected`, "the container has no NVIDIA driver")
 }
 
-// torchFallbacks are what PyTorch says: c10/cuda and torch/cuda/__init__.py, _lazy_init.
+// torchFallbacks are what PyTorch prints: c10/cuda and torch/cuda/__init__.py, _lazy_init.
 func torchFallbacks() []classify.Fallback {
 	return []classify.Fallback{
 		fallback(`No CUDA GPUs are available`, "PyTorch found no GPU"),

@@ -61,7 +61,7 @@ func mainGPUFits(p pool.Pool) []pool.Refusal {
 		}
 		n, err := strconv.Atoi(p.Args[i+1])
 		if err != nil {
-			continue // llama-server says what it wants
+			continue // llama-server reports it
 		}
 		outside := func(mask []string) bool { return len(mask) > 0 && (n < 0 || n >= len(mask)) }
 		if r := slices.IndexFunc(p.Devices, outside); r >= 0 {
@@ -102,7 +102,7 @@ func splitFitsDevices(p pool.Pool) []pool.Refusal {
 
 // Command writes the context for all slots together: -c is shared by them, while the key ctx is
 // what one request may use, so -c is ctx × slots. Without slots the engine chooses their number and
-// either has one, or lets all share one buffer of -c tokens: ctx is right as it stands.
+// either has one, or lets all share one buffer of -c tokens: ctx is right as it is.
 func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 	args := []string{"-m", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
 	if p.Ctx > 0 {
@@ -112,7 +112,7 @@ func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 		args = append(args, "-np", strconv.Itoa(p.Slots))
 	}
 	// Every layer on the GPU, or a failed start: a model that only half fits must not be served slowly
-	// in silence. An operator who wants it split says so in args.
+	// in silence. An operator who wants it split sets it in args.
 	_, layers := p.Env["LLAMA_ARG_N_GPU_LAYERS"] // a flag of ours would win over it
 	if at.GPU() && !layers && !(flagSyntax{}).has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
 		args = append(args, "-ngl", strconv.Itoa(AllLayers))
@@ -183,9 +183,10 @@ func (llamaCpp) Generated(body []byte) error { return hasField(body, "content") 
 // ProgressPath is not /metrics: its counters of tokens grow when a request has ended, those of /slots with each token.
 func (llamaCpp) ProgressPath() string { return "/slots" }
 
-// Progress is how many tokens each slot has decoded, and of its prompt processed, as far as the version tells. next_token is an object
-// or, in versions of 2025 and later, a list with one. Both numbers fall back to 0 when a request ends, so that the mark tells of requests
-// that are under way and not of those that have ended, and a slot that was never used has neither (seen on 0.7.0).
+// Progress is how many tokens each slot has decoded, and of its prompt processed, as far as the version
+// reports it. next_token is an object or, in versions of 2025 and later, a list with one. Both numbers
+// fall back to 0 when a request ends, so that the mark shows requests that are under way and not those
+// that have ended, and a slot that was never used has neither (seen on 0.7.0).
 func (llamaCpp) Progress(body []byte) (string, error) {
 	var slots []struct {
 		Prompt int             `json:"n_prompt_tokens_processed"`
@@ -198,7 +199,7 @@ func (llamaCpp) Progress(body []byte) (string, error) {
 		return "", fmt.Errorf("read slots: a list of %d", len(slots))
 	}
 	var mark strings.Builder
-	told := false
+	reported := false
 	for _, s := range slots {
 		var next struct {
 			Decoded int `json:"n_decoded"`
@@ -208,12 +209,12 @@ func (llamaCpp) Progress(body []byte) (string, error) {
 			if err := json.Unmarshal([]byte(text), &next); err != nil {
 				return "", fmt.Errorf("read next_token of a slot: %w", err)
 			}
-			told = true
+			reported = true
 		}
-		told = told || s.Prompt > 0
+		reported = reported || s.Prompt > 0
 		mark.WriteString(strconv.Itoa(s.Prompt) + "+" + strconv.Itoa(next.Decoded) + " ")
 	}
-	if !told {
+	if !reported {
 		return "", errNotReported
 	}
 	return short(mark.String()), nil

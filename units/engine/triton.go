@@ -47,7 +47,7 @@ func (triton) Check(p pool.Pool) []pool.Refusal {
 }
 
 // Command turns gRPC off unless args say otherwise: its default port is the same for every replica.
-// Slots are only counted: the concurrency of Triton stands in its models.
+// Slots are only counted: the concurrency of Triton is set in its models.
 func (triton) Command(p pool.Pool, at Instance) Command {
 	args := []string{
 		"--model-repository=" + at.Model,

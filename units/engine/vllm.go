@@ -50,7 +50,7 @@ func (vllm) Check(p pool.Pool) []pool.Refusal {
 }
 
 // Command splits the model evenly over the mask unless args split it. Versions that read CUDA_VISIBLE_DEVICES as numbers die of the
-// UUIDs that it holds ("invalid literal for int()", vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md tells the
+// UUIDs that it holds ("invalid literal for int()", vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md has it for the
 // operator. A number in its place would be one of CUDA's inside the sandbox for PyTorch, and one of NVML's outside of it for vLLM itself.
 func (vllm) Command(p pool.Pool, at Instance) Command {
 	args := []string{"serve", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
@@ -162,8 +162,8 @@ func (vllm) QueuePath() string { return "/metrics" }
 
 func (vllm) Queue(body []byte) (int, error) { return sumGauges(body, "vllm:num_requests_waiting") }
 
-// Workloads are known only of a server that was not told what to run the model for: it then generates text, or chooses by the
-// model, which is not read here.
+// Workloads are known only of a server without a flag for them: it then generates text, or chooses by
+// the model, which is not read here.
 func (vllm) Workloads(p pool.Pool) []string {
 	if vllmSyntax.has(p.Args, "--task", "--runner", "--convert") {
 		return nil

@@ -1,5 +1,5 @@
-// Package lastwords chooses what of an ended engine's log is told beside the news of its end: a few short lines, those that most
-// likely say why, without what must not leave the log.
+// Package lastwords chooses the lines of an ended engine's log that are shown with the report of its
+// end: a few short ones, those that most likely explain it, without what must not leave the log.
 //
 // It owns that choice, its bounds and what is taken out of a line. It must not know where the lines come from or who reads them: no
 // I/O, no clock, no state.
@@ -15,32 +15,33 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// Most and Longest bound what is told: so many lines of so many bytes each. It is kept in memory for each replica and sent with every
-// answer about its pool.
+// Most and Longest bound what is shown: so many lines of so many bytes each. It is kept in memory for
+// each replica and sent with every answer about its pool.
 const (
 	Most    = 5
 	Longest = 200
 )
 
-// telling are words of lines that say what went wrong, as engines, the Python and the C++ runtime and the kernel write them.
+// telling are words of lines that report an error, as engines, the Python and the C++ runtime and the kernel write them.
 var telling = regexp.MustCompile(`(?i)\b(?:errors?|fatal|fail(?:ed|ure|s)?|exception|\w+error|traceback|panic|abort(?:ed|ing)?|assert(?:ion)?|terminate called|segmentation fault|core dumped|killed|cannot|could not|unable to|out of memory|no such file|denied|refused|invalid)\b`)
 
-// Choose returns at most Most lines of a run's log, given with the oldest first, in that order: the newest of those that tell what went
-// wrong, and, where they are fewer, the newest of the others. A line that repeats a caller's words, such as a prompt, is not told.
+// Choose returns at most Most lines of a run's log, given with the oldest first, in that order: the
+// newest of those that report an error, and, where they are fewer, the newest of the others. A line
+// that repeats a caller's words, such as a prompt, is left out.
 func Choose(lines []string) []string {
-	var told, others []int
+	var errors, others []int
 	for i, line := range slices.Backward(lines) {
 		line = clip(line, enough)
 		switch {
-		case len(told) == Most:
+		case len(errors) == Most:
 		case strings.TrimSpace(line) == "" || classify.Quotes(line):
-		case tells(line):
-			told = append(told, i)
+		case isError(line):
+			errors = append(errors, i)
 		case len(others) < Most:
 			others = append(others, i)
 		}
 	}
-	chosen := append(told, others[:min(len(others), Most-len(told))]...)
+	chosen := append(errors, others[:min(len(others), Most-len(errors))]...)
 	slices.Sort(chosen)
 	var out []string
 	for _, i := range chosen {
@@ -51,31 +52,31 @@ func Choose(lines []string) []string {
 	return out
 }
 
-// Says returns the newest line of a run's log that tells what went wrong, as it is told, or "".
+// Says returns the newest line of a run's log that reports an error, as it is shown, or "".
 func Says(lines []string) string {
 	for _, line := range slices.Backward(lines) {
-		if line = clip(line, enough); tells(line) && !classify.Quotes(line) {
+		if line = clip(line, enough); isError(line) && !classify.Quotes(line) {
 			return Clean(line)
 		}
 	}
 	return ""
 }
 
-// enough is what is looked at of a line, in bytes: far more than is told, so that a secret that begins within the bound is seen whole, and
+// enough is what is looked at of a line, in bytes: far more than is shown, so that a secret that begins within the bound is seen whole, and
 // far less than a line may have.
 const enough = 8 * Longest
 
-func tells(line string) bool {
+func isError(line string) bool {
 	if _, ok := classify.EngineLog(line); ok {
 		return true
 	}
 	return telling.MatchString(line)
 }
 
-// escapes are terminal control sequences (ECMA-48, 5.4), which some engines write although nobody looks.
+// escapes are terminal control sequences (ECMA-48, 5.4), which some engines write into a log too.
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
 
-// Clean makes one line fit to be told: no control characters, no secrets, valid UTF-8, at most Longest bytes.
+// Clean makes one line fit to be shown: no control characters, no secrets, valid UTF-8, at most Longest bytes.
 func Clean(line string) string {
 	line = clip(strings.ToValidUTF8(line, "\uFFFD"), enough)
 	line = escapes.ReplaceAllString(line, "")

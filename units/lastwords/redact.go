@@ -26,7 +26,7 @@ var secrets = []secret{
 	{regexp.MustCompile(`\b(?:hf_|api_org_|sk-|ghp_|gho_|ghu_|ghs_|ghr_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza)[A-Za-z0-9_-]{12,}`), hidden},
 }
 
-// named is a name that says that its value is a secret, and the value: in a query, an assignment, JSON or a flag.
+// named is a name whose value is a secret, and the value: in a query, an assignment, JSON or a flag.
 var named = regexp.MustCompile(`(?i)([\w-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|authorization|credentials?|signature)[\w-]*["']?\s*(?:[=:]\s*|\s+))(["']?)([^\s"'&,;]+)`)
 
 // number is what an engine's counts look like: much is called a token here that is none of a secret.

@@ -25,19 +25,20 @@ type Estimator struct {
 
 	turns chan struct{} // held while a model's files are read
 
-	mu    sync.Mutex
-	found map[string]Need          // what the model's files say, by Key and devices
-	busy  map[string]chan struct{} // closed when the one who reads for that key is done
-	told  map[string]bool          // what was logged, by Key
+	mu     sync.Mutex
+	found  map[string]Need          // what the model's files say, by Key and devices
+	busy   map[string]chan struct{} // closed when the one who reads for that key is done
+	logged map[string]bool          // what was logged, by Key
 }
 
-// New makes an Estimator. Peaks may be nil: nothing is measured then. Log is told once of each model that cannot be estimated.
+// New makes an Estimator. Peaks may be nil: nothing is measured then. Each model that cannot be
+// estimated is logged once.
 func New(peaks Peaks, log *slog.Logger) *Estimator {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Estimator{peaks: peaks, log: log, models: parser{}, turns: make(chan struct{}, maxTurns),
-		found: make(map[string]Need), busy: make(map[string]chan struct{}), told: make(map[string]bool)}
+		found: make(map[string]Need), busy: make(map[string]chan struct{}), logged: make(map[string]bool)}
 }
 
 // Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It reads the headers of the model's files, and
@@ -64,7 +65,7 @@ func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Stage
 	if claims && own.Firm { // whatever it took before, it does not start where less is free
 		return model.replaced(claim), nil
 	}
-	if peak, ok := e.peak(key); ok && len(peak) == len(targets) && !slices.Contains(peak, 0) { // of a device with 0 the driver did not tell
+	if peak, ok := e.peak(key); ok && len(peak) == len(targets) && !slices.Contains(peak, 0) { // 0: the driver did not report it
 		return model.replaced(onDevices(Measured, targets, peak)), nil
 	}
 	if claims {
@@ -80,7 +81,8 @@ func (e *Estimator) peak(key string) (devices []uint64, ok bool) {
 	return e.peaks.Peak(key)
 }
 
-// replaced is the need with the devices of a better source; main memory and the parts stay as the model's files tell them.
+// replaced is the need with the devices of a better source; main memory and the parts stay those of
+// the model's files.
 func (n Need) replaced(better Need) Need {
 	n.Devices, n.Source, n.Why, n.ClaimFlag = better.Devices, better.Source, "", better.ClaimFlag
 	return n
@@ -121,7 +123,7 @@ func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, stag
 	case ctx.Err() != nil:
 		return Need{}, ctx.Err()
 	case err != nil: // looked at again the next time: the reason may be a file that is not there yet
-		e.tell(key, p, err)
+		e.logOnce(key, p, err)
 		return Need{Source: Unknown, Why: err.Error()}, nil
 	}
 	return need, nil
@@ -248,7 +250,7 @@ const (
 	safetensorsBase = 2 << 30 // bytes
 )
 
-// safetensors is the need of a directory of shards, split evenly as tensor parallelism does. It stands in where an engine's share of
+// safetensors is the need of a directory of shards, split evenly as tensor parallelism does. It is used where an engine's share of
 // the GPUs is not known.
 func safetensors(staged pool.Staged, targets []devices.Target) (Need, error) {
 	shards, err := filepath.Glob(filepath.Join(strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(staged.Path), "*.safetensors"))

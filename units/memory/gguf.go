@@ -40,7 +40,7 @@ type deviceUsage struct {
 // parser is gguf-parser-go behind our own reader of headers.
 type parser struct{}
 
-// Usage implements ggufModels. The library panics on what it does not like; that is an error here. It gets no file and no more items than
+// Usage implements ggufModels. The library panics on what it does not like; that is an error here. It gets only the items that
 // readHeaders lets through, so that it has an end, and runs in the caller's goroutine.
 func (parser) Usage(ctx context.Context, paths []string, r run) (u usage, err error) {
 	defer func() {
@@ -124,7 +124,7 @@ func usageOf(e gguf.LLaMACppRunEstimate, r run, modelSize, width uint64) usage {
 	host := e.Devices[0]
 	weights := uint64(host.Weight.Input + host.Weight.Compute + host.Weight.ComputeOverridden)
 	if host.HandleOutputLayer || r.Layers == 0 {
-		// An output layer that is the input's again is in memory once: no more is mapped than the file has.
+		// An output layer that is the input's again is in memory once: at most the file is mapped.
 		weights = min(weights+uint64(host.Weight.Output), modelSize)
 	}
 	u := usage{

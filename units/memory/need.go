@@ -1,5 +1,5 @@
 // Package memory knows how much memory a replica needs, of each GPU and of the host, and from where that is known; how much the host has;
-// and the words in which too little of it is told.
+// and the text in which too little of it is reported.
 //
 // It owns these numbers and their sources. It must not start anything, hold a connection, or know when it is asked: what is free on a GPU is
 // handed to it.
@@ -36,7 +36,7 @@ type Need struct {
 	Ctx, Trained uint64
 	// ClaimFlag is the engine's flag that lowers the need where Source is Claimed.
 	ClaimFlag string
-	// Why is a clause on what the source could not tell; empty where there is nothing to say.
+	// Why is a clause on what the source could not find out; empty where it found everything.
 	Why string
 }
 

@@ -23,7 +23,7 @@ func Refusal(need Need, short []wire.Short, targets []devices.Target) *registry.
 		clauses[i] = shortage.Clause(s, deviceName(s.Device, targets))
 		fits = fits && (s.Total == 0 || s.Need <= s.Total)
 	}
-	return registry.Fail(registry.CodeInsufficientVRAM, strings.Join(clauses, "; "), remedy(need, short, fits))
+	return registry.Fail(registry.CodeInsufficientVRAM, strings.Join(clauses, "; "), hint(need, short, fits))
 }
 
 func deviceName(uuid string, targets []devices.Target) string {
@@ -39,8 +39,8 @@ func deviceName(uuid string, targets []devices.Target) string {
 	return uuid
 }
 
-// remedy is what an operator can do; fits says that each device would have room if it were empty.
-func remedy(need Need, short []wire.Short, fits bool) string {
+// hint is what an operator can do; fits: each device would have room if it were empty.
+func hint(need Need, short []wire.Short, fits bool) string {
 	var b strings.Builder
 	switch {
 	case !fits:

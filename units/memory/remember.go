@@ -17,8 +17,8 @@ const (
 // maxFound bounds each of the maps; a host has fewer pools.
 const maxFound = 1024
 
-// remembered returns what is known under a key, or waits for the one who is finding it out. Where nobody is, done is not nil: the caller finds it
-// out and hands it over, an estimate being remembered.
+// remembered returns what is known under a key, or waits for the caller that is finding it out. Where
+// there is none, done is not nil: this caller finds it out and passes it on, and an estimate is kept.
 func (e *Estimator) remembered(ctx context.Context, key string) (need Need, done func(*Need), err error) {
 	for {
 		e.mu.Lock()
@@ -56,7 +56,7 @@ func (e *Estimator) remember(key string, need Need, mine chan struct{}) {
 	e.found[key] = need
 }
 
-// turn waits for a turn, and returns what gives it back.
+// turn waits for a turn, and returns what releases it.
 func (e *Estimator) turn(ctx context.Context) func() {
 	pause := time.NewTimer(turnPause)
 	defer pause.Stop()
@@ -69,16 +69,16 @@ func (e *Estimator) turn(ctx context.Context) func() {
 	return func() {}
 }
 
-// tell logs once why the need of a pool is not known.
-func (e *Estimator) tell(key string, p pool.Pool, reason error) {
+// logOnce logs why the need of a pool is not known.
+func (e *Estimator) logOnce(key string, p pool.Pool, reason error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.told[key] {
+	if e.logged[key] {
 		return
 	}
-	if len(e.told) >= maxFound {
-		clear(e.told)
+	if len(e.logged) >= maxFound {
+		clear(e.logged)
 	}
-	e.told[key] = true
-	e.log.Info("the memory that a pool needs is not known from its model, so that is not checked", "pool_id", p.ID, "engine", p.Engine, "reason", reason)
+	e.logged[key] = true
+	e.log.Info("could not estimate the memory of the pool from its model; it is not checked", "pool_id", p.ID, "engine", p.Engine, "reason", reason)
 }
