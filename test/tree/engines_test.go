@@ -16,7 +16,8 @@ const enginesDir = "units/engine"
 // fixtures are packages that only tests import: they show engines as any data.
 var fixtures = []string{"registry/registrytest", "nvml/nvmltest", "test"}
 
-// namedElsewhere are string literals outside of enginesDir that may name an engine, with the reason.
+// namedElsewhere are string literals outside of enginesDir that may name an engine, with the
+// reason.
 var namedElsewhere = map[string]string{}
 
 // generic are kinds that are words of their own: only a literal that is nothing else counts.
@@ -97,8 +98,8 @@ func (n engineNames) pattern() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)\b(?:` + strings.Join(words, "|") + `)\b`)
 }
 
-// TestEnginesAreKnownInOnePlace: what an engine is like is asked of its adapter. A package that knew
-// one by name would be silently wrong about the next.
+// TestEnginesAreKnownInOnePlace: what an engine is like is asked of its adapter. A package that
+// knew one by name would be silently wrong about the next.
 func TestEnginesAreKnownInOnePlace(t *testing.T) {
 	names := namesOf(t)
 	used := make(map[string]bool)

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestAMadeUpEngine adds an engine as docs/contributing.md says, one file and one word, without writing
-// to the tree, and looks at what the rest of the program makes of it: its pool file, its unit with
-// probe, sandbox and shutdown, its memory, its log lines and its metrics.
+// TestAMadeUpEngine adds an engine as docs/contributing.md says, one file and one word, without
+// writing to the tree, and looks at what the rest of the program makes of it: its pool file, its
+// unit with probe, sandbox and shutdown, its memory, its log lines and its metrics.
 func TestAMadeUpEngine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the packages that know engines")

@@ -168,7 +168,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// FuzzAnswers: whatever an engine answers, a count comes without an error or an error without a count.
+// FuzzAnswers: whatever an engine answers, a count comes without an error or an error without a
+// count.
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(`{"total_slots":4}`))
 	f.Add([]byte(`[{"is_processing":true}]`))

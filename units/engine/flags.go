@@ -41,8 +41,8 @@ func (s flagSyntax) has(args []string, flags ...string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(flags, s.name(arg)) })
 }
 
-// refuse returns every argument of the operator's that repeats a managed flag: the engine would take
-// one of the two values, and the manager could believe the other.
+// refuse returns every argument of the operator's that repeats a managed flag: the engine would
+// take one of the two values, and the manager could believe the other.
 func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) []pool.Refusal {
 	var refused []pool.Refusal
 	for i, arg := range p.Args {

@@ -7,7 +7,8 @@ import (
 )
 
 // flagSet reads an engine's command line as its own parser does: the last of several wins,
-// "--flag=value" is "--flag value", and a variable of the environment counts where no flag is given.
+// "--flag=value" is "--flag value", and a variable of the environment counts where no flag is
+// given.
 type flagSet struct {
 	args        []string
 	env         map[string]string

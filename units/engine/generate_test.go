@@ -104,7 +104,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestRealAnswers reads what a real llama-server said: never used, after one generation, and twice with both slots at work.
+// TestRealAnswers reads what a real llama-server said: never used, after one generation, and twice
+// with both slots at work.
 func TestRealAnswers(t *testing.T) {
 	read := func(name string) []byte {
 		body, err := os.ReadFile(filepath.Join("testdata", "answers", "llamacpp-0.7.0-"+name+".json"))

@@ -30,8 +30,8 @@ func (llamaCpp) Weights() Weights      { return GGUF }
 func (llamaCpp) DefaultBinary() string { return "llama-server" }
 func (llamaCpp) VersionArgs() []string { return []string{"--version"} }
 
-// llamaVersion matches the line "version: 0.7.0 (build 11669, commit Debian)" or "version: 6123 (abcdef1)"; a CUDA
-// build prints its devices before it.
+// llamaVersion matches the line "version: 0.7.0 (build 11669, commit Debian)" or "version: 6123
+// (abcdef1)"; a CUDA build prints its devices before it.
 var llamaVersion = regexp.MustCompile(`(?m)^version:[ \t]+(\S+)`)
 
 func (llamaCpp) ParseVersion(out []byte) string { return firstMatch(llamaVersion, out) }
@@ -52,7 +52,8 @@ func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), llamaVariables(p), flagSyntax{}.refuse(p, llamaManaged))
 }
 
-// mainGPUFits refuses a main GPU that is none of the mask. Its number is a position in the mask: CUDA counts what it is shown.
+// mainGPUFits refuses a main GPU that is none of the mask. Its number is a position in the mask:
+// CUDA counts what it is shown.
 func mainGPUFits(p pool.Pool) []pool.Refusal {
 	var refused []pool.Refusal
 	for i, arg := range p.Args[:max(len(p.Args)-1, 0)] {
@@ -73,8 +74,8 @@ func mainGPUFits(p pool.Pool) []pool.Refusal {
 	return refused
 }
 
-// llamaVariables refuses the variables by which llama-server would take other devices or another split than the keys say. Of the
-// others that mean a key, the command line wins.
+// llamaVariables refuses the variables by which llama-server would take other devices or another
+// split than the keys say. Of the others that mean a key, the command line wins.
 func llamaVariables(p pool.Pool) []pool.Refusal {
 	var refused []pool.Refusal
 	for _, v := range [...]struct{ name, key string }{{"LLAMA_ARG_DEVICE", "devices"}, {"LLAMA_ARG_TENSOR_SPLIT", "tensor_split"}} {
@@ -111,8 +112,8 @@ func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 	if p.Slots > 0 {
 		args = append(args, "-np", strconv.Itoa(p.Slots))
 	}
-	// Every layer on the GPU, or a failed start: a model that only half fits must not be served slowly
-	// in silence. An operator who wants it split sets it in args.
+	// Every layer on the GPU, or a failed start: a model that only half fits must not be served
+	// slowly in silence. An operator who wants it split sets it in args.
 	_, layers := p.Env["LLAMA_ARG_N_GPU_LAYERS"] // a flag of ours would win over it
 	if at.GPU() && !layers && !(flagSyntax{}).has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
 		args = append(args, "-ngl", strconv.Itoa(AllLayers))
@@ -180,13 +181,14 @@ func (llamaCpp) GenerateBody(pool.Pool) []byte {
 
 func (llamaCpp) Generated(body []byte) error { return hasField(body, "content") }
 
-// ProgressPath is not /metrics: its counters of tokens grow when a request has ended, those of /slots with each token.
+// ProgressPath is not /metrics: its counters of tokens grow when a request has ended, those of
+// /slots with each token.
 func (llamaCpp) ProgressPath() string { return "/slots" }
 
-// Progress is how many tokens each slot has decoded, and of its prompt processed, as far as the version
-// reports it. next_token is an object or, in versions of 2025 and later, a list with one. Both numbers
-// fall back to 0 when a request ends, so that the mark shows requests that are under way and not those
-// that have ended, and a slot that was never used has neither (seen on 0.7.0).
+// Progress is how many tokens each slot has decoded, and of its prompt processed, as far as the
+// version reports it. next_token is an object or, in versions of 2025 and later, a list with one.
+// Both numbers fall back to 0 when a request ends, so that the mark shows requests that are under
+// way and not those that have ended, and a slot that was never used has neither (seen on 0.7.0).
 func (llamaCpp) Progress(body []byte) (string, error) {
 	var slots []struct {
 		Prompt int             `json:"n_prompt_tokens_processed"`
@@ -222,8 +224,8 @@ func (llamaCpp) Progress(body []byte) (string, error) {
 
 func (llamaCpp) CountsIdle() bool { return false }
 
-// Defaults of llama-server 0.7.0 (--help): -b 2048, -ub 512, -np -1, which is 4 slots that share one
-// cache.
+// Defaults of llama-server 0.7.0 (--help): -b 2048, -ub 512, -np -1, which is 4 slots that share
+// one cache.
 const (
 	llamaBatch    = 2048
 	llamaUBatch   = 512
@@ -331,7 +333,8 @@ func (llamaCpp) QueuePath() string { return "/metrics" }
 
 func (llamaCpp) Queue(body []byte) (int, error) { return sumGauges(body, "llamacpp:requests_deferred") }
 
-// Workloads depend on the mode in which the server was started: for embeddings or for ranks it serves nothing else.
+// Workloads depend on the mode in which the server was started: for embeddings or for ranks it
+// serves nothing else.
 func (llamaCpp) Workloads(p pool.Pool) []string {
 	switch syntax := (flagSyntax{}); {
 	case syntax.has(p.Args, "--rerank", "--reranking"):

@@ -13,7 +13,8 @@ type SandboxLine string
 const (
 	// WriteExecute turns MemoryDenyWriteExecute= off.
 	WriteExecute SandboxLine = "MemoryDenyWriteExecute"
-	// ResourceCalls lets the system call group @resources (scheduling, affinity, memory policy) pass.
+	// ResourceCalls lets the system call group @resources (scheduling, affinity, memory policy)
+	// pass.
 	ResourceCalls SandboxLine = "SystemCallFilter=@resources"
 	// WholeProc shows the files of /proc that are no processes (ProcSubset=all).
 	WholeProc SandboxLine = "ProcSubset"

@@ -96,7 +96,8 @@ func (tgi) Generated(body []byte) error { return hasField(body, "generated_text"
 
 func (tgi) ProgressPath() string { return "/metrics" }
 
-// Progress counts steps of the model (https://huggingface.co/docs/text-generation-inference/reference/metrics).
+// Progress counts steps of the model
+// (https://huggingface.co/docs/text-generation-inference/reference/metrics).
 func (tgi) Progress(body []byte) (string, error) {
 	return counted(body, "tgi_batch_inference_success", "tgi_batch_inference_count")
 }

@@ -49,9 +49,11 @@ func (vllm) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), noTensorSplit(p), vllmSyntax.refuse(p, vllmManaged))
 }
 
-// Command splits the model evenly over the mask unless args split it. Versions that read CUDA_VISIBLE_DEVICES as numbers die of the
-// UUIDs that it holds ("invalid literal for int()", vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md has it for the
-// operator. A number in its place would be one of CUDA's inside the sandbox for PyTorch, and one of NVML's outside of it for vLLM itself.
+// Command splits the model evenly over the mask unless args split it. Versions that read
+// CUDA_VISIBLE_DEVICES as numbers die of the UUIDs that it holds ("invalid literal for int()",
+// vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md has it for the operator. A
+// number in its place would be one of CUDA's inside the sandbox for PyTorch, and one of NVML's
+// outside of it for vLLM itself.
 func (vllm) Command(p pool.Pool, at Instance) Command {
 	args := []string{"serve", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
 	if !vllmSyntax.has(p.Args, "--served-model-name") {
@@ -107,7 +109,8 @@ func (vllm) Progress(body []byte) (string, error) {
 	return counted(body, "vllm:generation_tokens_total", "vllm:prompt_tokens_total")
 }
 
-// servedName is the name by which a request to vLLM names the model: the operator's first, else the pool's id.
+// servedName is the name by which a request to vLLM names the model: the operator's first, else the
+// pool's id.
 func servedName(p pool.Pool) string {
 	for i, arg := range p.Args {
 		name, value, joined := strings.Cut(arg, "=")
@@ -162,8 +165,8 @@ func (vllm) QueuePath() string { return "/metrics" }
 
 func (vllm) Queue(body []byte) (int, error) { return sumGauges(body, "vllm:num_requests_waiting") }
 
-// Workloads are known only of a server without a flag for them: it then generates text, or chooses by
-// the model, which is not read here.
+// Workloads are known only of a server without a flag for them: it then generates text, or chooses
+// by the model, which is not read here.
 func (vllm) Workloads(p pool.Pool) []string {
 	if vllmSyntax.has(p.Args, "--task", "--runner", "--convert") {
 		return nil

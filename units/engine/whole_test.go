@@ -148,8 +148,8 @@ func memorySuite(t *testing.T, s subject, a engine.Adapter) {
 	}
 }
 
-// fallbackSuite: an engine with a GPU says when it does without, or an adapter says so by a list that
-// is empty on purpose.
+// fallbackSuite: an engine with a GPU says when it does without, or an adapter says so by a list
+// that is empty on purpose.
 func fallbackSuite(t *testing.T, s subject, a engine.Adapter) {
 	matched := false
 	for _, c := range fallbackCases {

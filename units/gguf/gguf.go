@@ -31,7 +31,8 @@ const (
 var (
 	// ErrShort says that the file ends before its own contents do: it is cut off for certain.
 	ErrShort = errors.New("the file ends before its contents do")
-	// ErrStrange says that the header is not understood, or above a bound. Nothing follows from that.
+	// ErrStrange says that the header is not understood, or above a bound. Nothing follows from
+	// that.
 	ErrStrange = errors.New("the header is not understood")
 )
 

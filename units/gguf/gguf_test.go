@@ -10,7 +10,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 )
 
-// file builds headers: numbers as the format has them, strings with their length, anything else as it is.
+// file builds headers: numbers as the format has them, strings with their length, anything else as
+// it is.
 func file(parts ...any) string {
 	b := []byte(Magic)
 	for _, part := range parts {
@@ -30,7 +31,8 @@ func file(parts ...any) string {
 
 func TestCheck(t *testing.T) {
 	const none, one, two = uint64(0), uint64(1), uint64(2)
-	// The header of one tensor is 24 bytes and the tensor's entry: name 8+1, dims 4+8·n, type 4, offset 8.
+	// The header of one tensor is 24 bytes and the tensor's entry: name 8+1, dims 4+8·n, type 4,
+	// offset 8.
 	cases := []struct {
 		name   string
 		header string
@@ -84,8 +86,8 @@ func TestWholeModelIsLongEnough(t *testing.T) {
 	}
 }
 
-// FuzzCheck: whatever the bytes are, the reader ends, and a file is only called too short for a reason: it is shorter than what is
-// needed, or than its header.
+// FuzzCheck: whatever the bytes are, the reader ends, and a file is only called too short for a
+// reason: it is shorter than what is needed, or than its header.
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte(file(3, uint64(1), uint64(1), "general.alignment", 4, 64, "a", 1, uint64(9), 0, uint64(0))), uint64(300))
 	f.Add([]byte(file(3, uint64(0), uint64(1), "a", 9, 8, uint64(2), "x", "y")), uint64(100))

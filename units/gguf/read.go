@@ -109,8 +109,8 @@ func (r *reader) pair() (p Pair, keep bool) {
 	return p, keep && r.err == nil
 }
 
-// array reads the items of a short array of numbers, and of any other only the length. Long ones that
-// are not of the tokenizer are dropped: their length would be believed.
+// array reads the items of a short array of numbers, and of any other only the length. Long ones
+// that are not of the tokenizer are dropped: their length would be believed.
 func (r *reader) array(tokenizer bool, depth int) (a Array, keep bool) {
 	a.Type, a.Len = Type(r.uint32()), r.uint64()
 	a.Offset = r.at

@@ -1,8 +1,9 @@
-// Package lastwords chooses the lines of an ended engine's log that are shown with the report of its
-// end: a few short ones, those that most likely explain it, without what must not leave the log.
+// Package lastwords chooses the lines of an ended engine's log that are shown with the report of
+// its end: a few short ones, those that most likely explain it, without what must not leave the
+// log.
 //
-// It owns that choice, its bounds and what is taken out of a line. It must not know where the lines come from or who reads them: no
-// I/O, no clock, no state.
+// It owns that choice, its bounds and what is taken out of a line. It must not know where the lines
+// come from or who reads them: no I/O, no clock, no state.
 package lastwords
 
 import (
@@ -15,14 +16,15 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// Most and Longest bound what is shown: so many lines of so many bytes each. It is kept in memory for
-// each replica and sent with every answer about its pool.
+// Most and Longest bound what is shown: so many lines of so many bytes each. It is kept in memory
+// for each replica and sent with every answer about its pool.
 const (
 	Most    = 5
 	Longest = 200
 )
 
-// telling are words of lines that report an error, as engines, the Python and the C++ runtime and the kernel write them.
+// telling are words of lines that report an error, as engines, the Python and the C++ runtime and
+// the kernel write them.
 var telling = regexp.MustCompile(`(?i)\b(?:errors?|fatal|fail(?:ed|ure|s)?|exception|\w+error|traceback|panic|abort(?:ed|ing)?|assert(?:ion)?|terminate called|segmentation fault|core dumped|killed|cannot|could not|unable to|out of memory|no such file|denied|refused|invalid)\b`)
 
 // Choose returns at most Most lines of a run's log, given with the oldest first, in that order: the
@@ -62,8 +64,8 @@ func Says(lines []string) string {
 	return ""
 }
 
-// enough is what is looked at of a line, in bytes: far more than is shown, so that a secret that begins within the bound is seen whole, and
-// far less than a line may have.
+// enough is what is looked at of a line, in bytes: far more than is shown, so that a secret that
+// begins within the bound is seen whole, and far less than a line may have.
 const enough = 8 * Longest
 
 func isError(line string) bool {
@@ -76,7 +78,8 @@ func isError(line string) bool {
 // escapes are terminal control sequences (ECMA-48, 5.4), which some engines write into a log too.
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
 
-// Clean makes one line fit to be shown: no control characters, no secrets, valid UTF-8, at most Longest bytes.
+// Clean makes one line fit to be shown: no control characters, no secrets, valid UTF-8, at most
+// Longest bytes.
 func Clean(line string) string {
 	line = clip(strings.ToValidUTF8(line, "\uFFFD"), enough)
 	line = escapes.ReplaceAllString(line, "")

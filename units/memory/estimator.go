@@ -41,9 +41,10 @@ func New(peaks Peaks, log *slog.Logger) *Estimator {
 		found: make(map[string]Need), busy: make(map[string]chan struct{}), logged: make(map[string]bool)}
 }
 
-// Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It reads the headers of the model's files, and
-// remembers what it found as long as they do not change. Whatever it cannot find out is Unknown with the reason in Why, never an error; the
-// only error is the context's.
+// Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It
+// reads the headers of the model's files, and remembers what it found as long as they do not
+// change. Whatever it cannot find out is Unknown with the reason in Why, never an error; the only
+// error is the context's.
 func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Staged, version string, targets []devices.Target) (Need, error) {
 	key := Key(p, staged, version, targets)
 	model, err := e.fromFiles(ctx, key, p, staged, targets)
@@ -88,8 +89,8 @@ func (n Need) replaced(better Need) Need {
 	return n
 }
 
-// spread divides the key vram over the mask as the engine divides the model: by tensor_split, else by
-// the sizes of the devices, or evenly. Each part is rounded up.
+// spread divides the key vram over the mask as the engine divides the model: by tensor_split, else
+// by the sizes of the devices, or evenly. Each part is rounded up.
 func spread(p pool.Pool, targets []devices.Target) []uint64 {
 	totals := make([]uint64, len(targets))
 	if a, known := engine.For(p.Engine); known && a.SplitsByShare() {
@@ -210,7 +211,8 @@ func (d deviceUsage) parts(device string) []Part {
 // maxParts bounds the files of one model.
 const maxParts = 1024
 
-// partsOf returns every part of the model that a path belongs to, by llama.cpp's naming ("…-00001-of-00003.gguf").
+// partsOf returns every part of the model that a path belongs to, by llama.cpp's naming
+// ("…-00001-of-00003.gguf").
 func partsOf(path string) ([]string, error) {
 	stem, ok := strings.CutSuffix(path, ".gguf")
 	if !ok || len(stem) < len("-00001-of-00001") {
@@ -244,14 +246,15 @@ func sizes(paths []string) (uint64, error) {
 	return sum, nil
 }
 
-// Of a model in safetensors only the weights are known; the rest is a fifth of them, and what PyTorch and CUDA take.
+// Of a model in safetensors only the weights are known; the rest is a fifth of them, and what
+// PyTorch and CUDA take.
 const (
 	safetensorsPart = 1.2
 	safetensorsBase = 2 << 30 // bytes
 )
 
-// safetensors is the need of a directory of shards, split evenly as tensor parallelism does. It is used where an engine's share of
-// the GPUs is not known.
+// safetensors is the need of a directory of shards, split evenly as tensor parallelism does. It is
+// used where an engine's share of the GPUs is not known.
 func safetensors(staged pool.Staged, targets []devices.Target) (Need, error) {
 	shards, err := filepath.Glob(filepath.Join(strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(staged.Path), "*.safetensors"))
 	if err != nil {

@@ -246,7 +246,8 @@ func TestEstimateOfAnEndedContext(t *testing.T) {
 	}
 }
 
-// TestUnknownIsToldOnce: the reason is logged once for each pool, and a file that comes later is found.
+// TestUnknownIsToldOnce: the reason is logged once for each pool, and a file that comes later is
+// found.
 func TestUnknownIsToldOnce(t *testing.T) {
 	var log bytes.Buffer
 	e := New(nil, slog.New(slog.NewTextHandler(&log, nil)))

@@ -14,7 +14,8 @@ import (
 // readTimeout bounds the reading of a model's headers, which may be on a slow network file system.
 const readTimeout = 10 * time.Second
 
-// maxSane is above the memory of any machine, in bytes: an estimate beyond it comes from a file whose numbers mean nothing.
+// maxSane is above the memory of any machine, in bytes: an estimate beyond it comes from a file
+// whose numbers mean nothing.
 const maxSane = 1 << 50
 
 // ggufModels estimates what an engine needs for a model in GGUF: the one place that knows which
@@ -40,8 +41,9 @@ type deviceUsage struct {
 // parser is gguf-parser-go behind our own reader of headers.
 type parser struct{}
 
-// Usage implements ggufModels. The library panics on what it does not like; that is an error here. It gets only the items that
-// readHeaders lets through, so that it has an end, and runs in the caller's goroutine.
+// Usage implements ggufModels. The library panics on what it does not like; that is an error here.
+// It gets only the items that readHeaders lets through, so that it has an end, and runs in the
+// caller's goroutine.
 func (parser) Usage(ctx context.Context, paths []string, r run) (u usage, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -95,7 +97,8 @@ func languageModel(file *gguf.GGUFFile) (gguf.GGUFArchitecture, error) {
 	return file.Architecture(), nil
 }
 
-// whole checks that the file is as long as its tensors say, so that weights have the bound of the disk.
+// whole checks that the file is as long as its tensors say, so that weights have the bound of the
+// disk.
 func whole(file *gguf.GGUFFile) error {
 	var sum uint64
 	for _, t := range file.TensorInfos {
@@ -107,7 +110,8 @@ func whole(file *gguf.GGUFFile) error {
 	return nil
 }
 
-// fittedCtx is what llama.cpp brings the context down to, at most, where it was given none and memory is short (--fit-ctx); versions before
+// fittedCtx is what llama.cpp brings the context down to, at most, where it was given none and
+// memory is short (--fit-ctx); versions before
 // --fit took it for the default.
 const fittedCtx = 4096
 
@@ -140,8 +144,9 @@ func usageOf(e gguf.LLaMACppRunEstimate, r run, modelSize, width uint64) usage {
 	return u
 }
 
-// hostCompute is the size of the buffers of one batch where all layers are on the CPU. The library leaves the layers' own out there; the graph
-// is the one that a GPU would have, and its estimate of that was right to a few percent (TestEstimate in test/e2e).
+// hostCompute is the size of the buffers of one batch where all layers are on the CPU. The library
+// leaves the layers' own out there; the graph is the one that a GPU would have, and its estimate of
+// that was right to a few percent (TestEstimate in test/e2e).
 func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, r run) uint64 {
 	r.Layers, r.Split = engine.AllLayers, []float64{1}
 	graph := file.EstimateLLaMACppRun(r.forParser()...).Devices[1].Computation
@@ -169,15 +174,17 @@ func onDevice(e gguf.LLaMACppRunEstimate, r run, i int, width uint64) deviceUsag
 	return part
 }
 
-// maskInHalf is by how much the inputs of a graph are smaller where flash attention is on: its mask of one number a token of context is F16 then,
-// and the library takes it for F32. Beside it stand an embedding and a position, in 32 bits.
+// maskInHalf is by how much the inputs of a graph are smaller where flash attention is on: its mask
+// of one number a token of context is F16 then, and the library takes it for F32. Beside it stand
+// an embedding and a position, in 32 bits.
 func maskInHalf(ctx, width uint64) float64 {
 	beside := 4 * float64(width+1)
 	return (beside + 2*float64(ctx)) / (beside + 4*float64(ctx))
 }
 
-// What CUDA itself takes of a process: on the GPU its context and the kernels, in main memory the driver's libraries. The library's
-// command line assumes the same (--platform-footprint 150,250); a recent GPU takes up to twice that, an old one half.
+// What CUDA itself takes of a process: on the GPU its context and the kernels, in main memory the
+// driver's libraries. The library's command line assumes the same (--platform-footprint 150,250); a
+// recent GPU takes up to twice that, an old one half.
 const (
 	cudaContext = 250 << 20
 	cudaHost    = 150 << 20

@@ -63,7 +63,8 @@ func llama(tensors, pairs uint64) *header {
 	return begin(tensors, pairs+1).text("general.architecture", "llama")
 }
 
-// TestHostileModels holds that no file takes the manager's memory, time or life. Each claims to be a terabyte long, as a sparse file can.
+// TestHostileModels holds that no file takes the manager's memory, time or life. Each claims to be
+// a terabyte long, as a sparse file can.
 func TestHostileModels(t *testing.T) {
 	const size = 1 << 40
 	cases := []struct {
@@ -199,7 +200,8 @@ func FuzzModel(f *testing.F) {
 	})
 }
 
-// BenchmarkEstimate is one estimate of a model with as many tensors and tokens as one of 8 billion parameters has.
+// BenchmarkEstimate is one estimate of a model with as many tensors and tokens as one of 8 billion
+// parameters has.
 func BenchmarkEstimate(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "m.gguf")
 	if err := os.WriteFile(path, eightBillion().Bytes(), 0o644); err != nil {

@@ -13,8 +13,8 @@ func Available() (uint64, error) { return ram.Available() }
 // CheckHost returns why a replica of that need must not be started on a host with so many bytes
 // available, and under that MemoryMax= (0: none); nil: it may. A need that is not known passes.
 //
-// A mapped model counts, and the message says so: an engine on the CPU reads all of its weights for each token, and what does not fit is read
-// from the disk each time.
+// A mapped model counts, and the message says so: an engine on the CPU reads all of its weights for
+// each token, and what does not fit is read from the disk each time.
 func CheckHost(need Need, available, memoryMax uint64) *registry.Failure {
 	mapped := ""
 	if need.Mapped > 0 {

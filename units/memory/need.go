@@ -1,8 +1,8 @@
-// Package memory knows how much memory a replica needs, of each GPU and of the host, and from where that is known; how much the host has;
-// and the text in which too little of it is reported.
+// Package memory knows how much memory a replica needs, of each GPU and of the host, and from where
+// that is known; how much the host has; and the text in which too little of it is reported.
 //
-// It owns these numbers and their sources. It must not start anything, hold a connection, or know when it is asked: what is free on a GPU is
-// handed to it.
+// It owns these numbers and their sources. It must not start anything, hold a connection, or know
+// when it is asked: what is free on a GPU is handed to it.
 package memory
 
 import "github.com/pool-managerd/pool-managerd/units/devices"
@@ -19,20 +19,23 @@ const (
 	Unknown    Source = "unknown"    // nothing is known, and nothing is checked
 )
 
-// Need is what one replica takes while it serves, in bytes. It is a value: its map and slice are not written to again.
+// Need is what one replica takes while it serves, in bytes. It is a value: its map and slice are
+// not written to again.
 type Need struct {
-	// Devices is the need by the UUID of each target. It is empty for a CPU replica and where Source is Unknown.
+	// Devices is the need by the UUID of each target. It is empty for a CPU replica and where
+	// Source is Unknown.
 	Devices map[string]uint64
 	// Host is main memory, mapped weights included; 0: not known, and not checked.
 	Host uint64
-	// Mapped is the part of Host that is the model's file mapped into memory: the kernel can drop and read it again, so that less than
-	// that makes an engine slow and does not kill it.
+	// Mapped is the part of Host that is the model's file mapped into memory: the kernel can drop
+	// and read it again, so that less than that makes an engine slow and does not kill it.
 	Mapped uint64
-	// Parts add up to Devices and Host where Source is Estimated; else they say what is known of the model beside it.
+	// Parts add up to Devices and Host where Source is Estimated; else they say what is known of
+	// the model beside it.
 	Parts  []Part
 	Source Source // of Devices; of Host for a CPU replica
-	// Ctx is the context that Parts were computed for, in tokens of all slots together; Trained the longest that the model was trained for, of
-	// one request. 0: not known.
+	// Ctx is the context that Parts were computed for, in tokens of all slots together; Trained the
+	// longest that the model was trained for, of one request. 0: not known.
 	Ctx, Trained uint64
 	// ClaimFlag is the engine's flag that lowers the need where Source is Claimed.
 	ClaimFlag string

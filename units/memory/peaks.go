@@ -12,12 +12,15 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Peaks remembers what replicas took at most, over restarts of the manager. All methods are safe for concurrent use.
+// Peaks remembers what replicas took at most, over restarts of the manager. All methods are safe
+// for concurrent use.
 type Peaks interface {
-	// Peak returns the peak under a key of Key, in bytes by the position of the device in the mask; ok is false where none is known.
+	// Peak returns the peak under a key of Key, in bytes by the position of the device in the mask;
+	// ok is false where none is known.
 	Peak(key string) (devices []uint64, ok bool)
-	// Record notes a sample of a run that has been ready. Within one run a record only grows; a run that began later replaces it, so that
-	// a need can fall too; samples of earlier runs are dropped, so that replicas of one key do not undo each other's.
+	// Record notes a sample of a run that has been ready. Within one run a record only grows; a run
+	// that began later replaces it, so that a need can fall too; samples of earlier runs are
+	// dropped, so that replicas of one key do not undo each other's.
 	Record(key string, s Sample) error
 }
 
@@ -28,9 +31,10 @@ type Sample struct {
 	Devices []uint64  // bytes by the position in the mask
 }
 
-// Key names everything that changes how much memory a replica takes, and nothing else: the model's identity, the engine and its version, what
-// the pool file says of its flags and environment, and the sizes of its devices in order. It is no secret: values are hashed. Two replicas
-// of one pool on like devices share a key.
+// Key names everything that changes how much memory a replica takes, and nothing else: the model's
+// identity, the engine and its version, what the pool file says of its flags and environment, and
+// the sizes of its devices in order. It is no secret: values are hashed. Two replicas of one pool
+// on like devices share a key.
 func Key(p pool.Pool, staged pool.Staged, version string, targets []devices.Target) string {
 	totals := make([]uint64, len(targets))
 	for i, t := range targets {

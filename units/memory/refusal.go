@@ -11,8 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Refusal is why a replica of that need was not started, from the helper's answer; nil where nothing
-// is short. Targets are the replica's mask, for the names of the devices.
+// Refusal is why a replica of that need was not started, from the helper's answer; nil where
+// nothing is short. Targets are the replica's mask, for the names of the devices.
 func Refusal(need Need, short []wire.Short, targets []devices.Target) *registry.Failure {
 	if len(short) == 0 {
 		return nil
@@ -63,7 +63,8 @@ func hint(need Need, short []wire.Short, fits bool) string {
 	return b.String()
 }
 
-// foreign reports whether a process that is no engine of ours holds memory of a device that is short.
+// foreign reports whether a process that is no engine of ours holds memory of a device that is
+// short.
 func foreign(short []wire.Short) bool {
 	for _, s := range short {
 		for _, h := range s.Holders {

@@ -7,8 +7,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Many pools start at once when a host boots, and each reading takes a quarter of a megabyte. So few are done at a time; a file on a file system
-// that hangs keeps its turn, and the others go on without one after a moment.
+// Many pools start at once when a host boots, and each reading takes a quarter of a megabyte. So
+// few are done at a time; a file on a file system that hangs keeps its turn, and the others go on
+// without one after a moment.
 const (
 	maxTurns  = 2
 	turnPause = 2 * time.Second
@@ -17,8 +18,9 @@ const (
 // maxFound bounds each of the maps; a host has fewer pools.
 const maxFound = 1024
 
-// remembered returns what is known under a key, or waits for the caller that is finding it out. Where
-// there is none, done is not nil: this caller finds it out and passes it on, and an estimate is kept.
+// remembered returns what is known under a key, or waits for the caller that is finding it out.
+// Where there is none, done is not nil: this caller finds it out and passes it on, and an estimate
+// is kept.
 func (e *Estimator) remembered(ctx context.Context, key string) (need Need, done func(*Need), err error) {
 	for {
 		e.mu.Lock()

@@ -17,8 +17,8 @@ type run struct {
 	Split []float64 // the share of each device, adding up to 1; empty: a CPU replica
 }
 
-// readRun asks the adapter how it would load the model on targets of these sizes. Without a split of
-// the pool's own, the totals stand in for the free memory, which is not known beforehand.
+// readRun asks the adapter how it would load the model on targets of these sizes. Without a split
+// of the pool's own, the totals stand in for the free memory, which is not known beforehand.
 func readRun(a engine.Adapter, p pool.Pool, model string, totals []uint64) (r run, err error) {
 	names := make([]string, len(totals)) // only their number counts
 	if r.Run, err = a.Run(p, engine.Instance{Model: model, Devices: names}); err != nil {
@@ -50,7 +50,8 @@ func cacheType(name string) (gguf.GGMLType, error) {
 	return kind, nil
 }
 
-// shares are the parts of each device, adding up to 1: by the weights where there is one for each, else by the sizes, else evenly.
+// shares are the parts of each device, adding up to 1: by the weights where there is one for each,
+// else by the sizes, else evenly.
 func shares(weights []float64, totals []uint64) []float64 {
 	if len(weights) != len(totals) {
 		weights = make([]float64, len(totals))
@@ -98,7 +99,8 @@ func (r run) forParser() []gguf.GGUFRunEstimateOption {
 	return opts
 }
 
-// cumulated is the split as the library takes it: each share with all before it, the last exactly 1.
+// cumulated is the split as the library takes it: each share with all before it, the last exactly
+// 1.
 func (r run) cumulated() []float64 {
 	if r.Single {
 		return []float64{1}

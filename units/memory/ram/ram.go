@@ -1,6 +1,8 @@
-// Package ram is the host's main memory: how much can still be taken, and how bytes are written for people.
+// Package ram is the host's main memory: how much can still be taken, and how bytes are written for
+// people.
 //
-// It imports nothing but the standard library, so that pool-gate stays small. It must not know needs, pools or GPUs.
+// It imports nothing but the standard library, so that pool-gate stays small. It must not know
+// needs, pools or GPUs.
 package ram
 
 import (
@@ -14,7 +16,8 @@ import (
 // meminfo is proc_meminfo(5).
 const meminfo = "/proc/meminfo"
 
-// Available returns how much main memory can be taken without swapping, in bytes: MemAvailable, the kernel's own estimate.
+// Available returns how much main memory can be taken without swapping, in bytes: MemAvailable, the
+// kernel's own estimate.
 func Available() (uint64, error) {
 	text, err := os.ReadFile(meminfo)
 	if err != nil {
@@ -26,7 +29,8 @@ func Available() (uint64, error) {
 // errNoAvailable is what a text without the line gives; kernels before 3.14 have none.
 var errNoAvailable = errors.New("main memory: " + meminfo + " has no line MemAvailable")
 
-// parseAvailable reads the line "MemAvailable:   12345 kB". The unit is always kB, and means 1024 bytes.
+// parseAvailable reads the line "MemAvailable:   12345 kB". The unit is always kB, and means 1024
+// bytes.
 func parseAvailable(text []byte) (uint64, error) {
 	for line := range bytes.Lines(text) {
 		value, found := bytes.CutPrefix(line, []byte("MemAvailable:"))

@@ -1,8 +1,8 @@
-// Package shortage is the text in which too little memory of a GPU is reported: how much is missing,
-// and who holds it. The manager, the step before an engine and poolctl use the same words.
+// Package shortage is the text in which too little memory of a GPU is reported: how much is
+// missing, and who holds it. The manager, the step before an engine and poolctl use the same words.
 //
-// It owns the text. It imports little, so that pool-gate stays small, and must not know needs or why
-// one is asked for.
+// It owns the text. It imports little, so that pool-gate stays small, and must not know needs or
+// why one is asked for.
 package shortage
 
 import (
@@ -17,8 +17,8 @@ import (
 // maxHolders is how many holders of a device's memory a text names.
 const maxHolders = 4
 
-// Clause is "GPU 0 (Tesla T4): needs 6.0 GiB, and 2.1 GiB of 15.0 GiB is free (held by …)". The name is
-// what the reader calls the device.
+// Clause is "GPU 0 (Tesla T4): needs 6.0 GiB, and 2.1 GiB of 15.0 GiB is free (held by …)". The
+// name is what the reader calls the device.
 func Clause(s wire.Short, name string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: needs %s, and %s", name, ram.Size(s.Need), ram.Size(s.Free))
