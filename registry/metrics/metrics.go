@@ -69,7 +69,7 @@ func New(o Options) *Metrics {
 		log:           o.Log,
 		transitions:   counter("readiness_transitions_total", "Flips of a pool's readiness, by what it flipped to (ready, unready) and why.", "to", "reason"),
 		restarts:      counter("engine_restarts_total", "Engine processes that PID 1 started again, by why the former one ended.", "reason"),
-		scheduled:     counter("restart_scheduled_total", "Restarts of an engine that PID 1 has put off by its backoff, by why.", "reason"),
+		scheduled:     counter("restart_scheduled_total", "Restarts of an engine that were scheduled after a failed run, by the failure's class.", "reason"),
 		probeFailures: counter("health_probe_failures_total", "Health probes that failed, by how.", "reason"),
 		resets:        counter("driver_reset_events_total", "Faults after which a GPU must be reset, by the GPU and the kind of fault.", "device", "kind"),
 		drains:        newDrains(),
@@ -148,7 +148,7 @@ func (m *Metrics) Restarted(_ registry.Pool, reason string, n int) {
 	}
 }
 
-// RestartScheduled counts a restart that PID 1 has put off.
+// RestartScheduled counts a restart that was scheduled after a failed run.
 func (m *Metrics) RestartScheduled(_ registry.Pool, reason string) {
 	m.scheduled.WithLabelValues(m.scheduleReasons.fold(reason)).Inc()
 }

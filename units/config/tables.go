@@ -107,7 +107,7 @@ func restartKeys() []strict.Key[pool.Restart] {
 		{Path: "storm_window", Default: `"1m"`, Type: strict.ToDuration(time.Second, 24*time.Hour, func(r *pool.Restart) *time.Duration { return &r.StormWindow }),
 			Doc: "The sliding time over which crashes are counted for `storm_restarts`."},
 		{Path: "breaker_failures", Default: "5", Type: strict.ToInt(1, 1000, func(r *pool.Restart) *int { return &r.BreakerFailures }),
-			Doc: "Failed runs in a row, within `breaker_window`, after which the breaker opens and no further start is made."},
+			Doc: "Failed runs of one class, within `breaker_window`, after which the breaker opens and no further start is made."},
 		{Path: "breaker_window", Default: `"10m"`, Type: strict.ToDuration(time.Second, 7*24*time.Hour, func(r *pool.Restart) *time.Duration { return &r.BreakerWindow }),
 			Doc: "The time over which they are counted. It is stretched where the delays and loads of so many starts take longer."},
 		{Path: "breaker_timeout", Default: `"5m"`, Type: strict.ToDuration(time.Second, 7*24*time.Hour, func(r *pool.Restart) *time.Duration { return &r.BreakerTimeout }),

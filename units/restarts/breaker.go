@@ -123,12 +123,12 @@ func (s *State) tripped(in input) bool {
 		return false
 	}
 	f := s.Recent[len(s.Recent)-1]
-	return !f.Unread && s.count(in.policy, f.Class, in.at) >= in.policy.BreakerFailures
+	return !f.Unread && s.Count(in.policy, f.Class, in.at) >= in.policy.BreakerFailures
 }
 
-// count is how many failures of a class are in the breaker's window. A run that no one saw fail may
+// Count is how many failures of a class are in the breaker's window. A run that no one saw fail may
 // have been of any class.
-func (s *State) count(p Policy, c Class, at time.Time) (n int) {
+func (s *State) Count(p Policy, c Class, at time.Time) (n int) {
 	for _, f := range s.Recent {
 		if (f.Class == c || f.Unseen) && (p.BreakerWindow <= 0 || at.Sub(f.At) < p.BreakerWindow) {
 			n++

@@ -103,8 +103,11 @@ func (s Sight) began() int {
 // NRestarts counts since the last observation, which began with l.Run at the earliest.
 func (l *Ledger) next(s Sight, began int) {
 	further := began - l.Counter
-	if s.Restarts < l.Restarts {
+	switch {
+	case s.Restarts < l.Restarts:
 		further = began // the counter was reset since
+	case further == 0 && began > 0 && l.End == EndNone:
+		further = 1 // a start by hand sets the counter to 0: l.Run failed, and the counter was reset
 	}
 	l.retire()
 	l.Run, l.Counter, l.End = s.Run, began, EndNone

@@ -65,6 +65,7 @@ func TestLedger(t *testing.T) {
 		{"a_reset_of_what_waits", []step{see(up("a", 5), unseen(5)), see(waits("a", 5), end("a")), see(up("b", 1), Ends{}), see(waits("b", 1), end("b"))}, 7, true},
 		{"a_reset_after_the_restart_was_queued", []step{see(up("a", 5), unseen(5)), see(queued("a", 6), end("a")), see(queued("a", 0), Ends{}), see(up("b", 0), Ends{})}, 6, false},
 		{"a_reset_that_only_the_next_run_shows", []step{see(up("a", 5), unseen(5)), see(up("b", 1), unseen(1))}, 6, false},
+		{"a_reset_that_the_next_restart_hides", []step{see(up("a", 1), unseen(1)), see(up("b", 1), unseen(1))}, 2, false},
 		{"the_manager_makes_the_next_start", []step{see(waits("a", 0), end("a")), call(begin), see(up("b", 0), Ends{}), see(waits("b", 0), end("b"))}, 2, true},
 		{"runs_of_a_new_unit_that_no_signal_showed", []step{see(waits("a", 0), end("a")), call(begin), see(waits("c", 1), endAfter(1, "c"))}, 3, true},
 		{"it_waits_for_the_managers_start", []step{see(waits("a", 0), end("a")), call(begin)}, 1, true},

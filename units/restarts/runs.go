@@ -64,7 +64,7 @@ func (s *State) Learnt(p Policy, run string, c Class, at time.Time, seed string,
 	v := Verdict{Longer: false}
 	if before == Closed {
 		longer := s.putOff(p, was, c, seed, waits && newest)
-		if s.count(p, c, at) >= p.BreakerFailures && p.BreakerFailures > 0 && was.Unread {
+		if s.Count(p, c, at) >= p.BreakerFailures && p.BreakerFailures > 0 && was.Unread {
 			s.Breaker, s.Tripped = Open, c
 			s.open(input{p, at, seed})
 		}
@@ -178,11 +178,11 @@ func (s *State) verdict(p Policy, at time.Time) Verdict {
 	if v.Breaker == Open {
 		v.Until = s.Until
 	}
-	v.Counted = s.count(p, v.Cause, at)
+	v.Counted = s.Count(p, v.Cause, at)
 	switch {
 	case v.Breaker == Open && s.Tripped != "":
 		v.Cause = s.Tripped
-		v.Counted = s.count(p, v.Cause, at)
+		v.Counted = s.Count(p, v.Cause, at)
 	case s.Storm:
 		v.Cause, v.Counted = s.mostly(), len(s.stormy(p, at))
 	}

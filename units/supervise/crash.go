@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/lastwords"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
 // ended is what is known of the newest run of a replica that ended badly. It belongs to the loop.
@@ -203,7 +205,13 @@ func (s *Supervisor) tellCrash(r *replica, e *ended, f *registry.Failure) {
 	} else {
 		attrs = append(attrs, "lines", strings.Join(e.ending.Lines, "\n"))
 	}
-	s.o.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), attrs...)
+	level := slog.LevelWarn
+	if c := restarts.ClassOf(f.Code); c == restarts.OOM {
+		level = slog.LevelError
+		attrs = append(attrs, "window_ms", r.policy().BreakerWindow.Milliseconds(),
+			"count", r.past.State.Count(r.policy(), c, s.o.Clock.SinceBoot()))
+	}
+	s.o.Log.Log(s.ctx, level, fmt.Sprintf("%s: %s", r.id, f.Message), attrs...)
 }
 
 // withValues sets keys of a list of attributes, in place of former values.

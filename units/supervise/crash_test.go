@@ -151,7 +151,11 @@ func TestCrashReport(t *testing.T) {
 			if len(noted) != 1 || noted[0].PoolID != "a" || noted[0].ReplicaID != "r0" || noted[0].Failure.Error() != f.Error() || noted[0].State != registry.StateBackoff {
 				t.Errorf("noted %+v, want one crash with the same words", noted)
 			}
-			lines := l.logged("level=WARN")
+			level := "level=WARN"
+			if c.code == registry.CodeEngineOOM {
+				level = "level=ERROR"
+			}
+			lines := l.logged(level)
 			if len(lines) != 1 || !strings.Contains(lines[0], "uptime_ms=3000") || !strings.Contains(lines[0], "result="+c.ending.Result) ||
 				!strings.Contains(lines[0], "backoff_ms=60000") || !strings.Contains(lines[0], "next_restart_ms=") || !strings.Contains(lines[0], "engine_version=b1") {
 				t.Errorf("want one warning with all of it, got %q", lines)

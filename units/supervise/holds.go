@@ -26,6 +26,8 @@ type history struct {
 	Runs    restarts.Ledger `json:"runs"`
 	Steady  int             `json:"steady,omitempty"`  // restarts when failures were last forgotten
 	Carried int             `json:"carried,omitempty"` // restarts of the replica's former side
+
+	policy policyOf // not written down
 }
 
 // policyOf is a restart policy with what it was made of.
@@ -38,10 +40,10 @@ type policyOf struct {
 // policy is the restart policy of what the replica runs. It is made again only where the file changed.
 func (r *replica) policy() restarts.Policy {
 	p := r.pool()
-	if c := &r.limitsOf; c.file != p.Restart || c.stall != p.Health.StartTimeout {
+	if c := &r.past.policy; c.file != p.Restart || c.stall != p.Health.StartTimeout {
 		*c = policyOf{p.Restart, p.Health.StartTimeout, restarts.PolicyOf(p)}
 	}
-	return r.limitsOf.policy
+	return r.past.policy.policy
 }
 
 // recall gives a replica the history that a former manager wrote down.

@@ -23,12 +23,9 @@ type replica struct {
 	run  run         // the invocation of the unit
 	gpu  gpuUse      // the devices of its mask
 	past history     // its failures
-
-	limitsOf policyOf // the restart policy, with what it was made of
-
-	wait pause   // how long the next start is held back after them
-	last lastEnd // why its newest run ended
-	view shown   // what the registry, the log and the hand-off file show
+	wait pause       // how long the next start is held back after them
+	last lastEnd     // why its newest run ended
+	view shown       // what the registry, the log and the hand-off file show
 }
 
 // wish is what the pool's file, a reload and an operator want of a replica. It is computed from its pool as a whole, see wishOf,
