@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
@@ -40,12 +39,8 @@ type options struct {
 	version    bool
 }
 
-// gcPercent lets the heap grow by half between two collections, and not to twice its size (runtime/debug, SetGCPercent): the manager
-// does little, and what it leaves of the memory is for engines.
-const gcPercent = 50
-
 func main() {
-	debug.SetGCPercent(gcPercent)
+	tuneCollector()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
