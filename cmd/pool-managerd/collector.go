@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// How far the heap may grow between two collections, in percent of what is in use (runtime/debug, SetGCPercent). The manager
-// mostly does little, and what it leaves of the memory is for engines: it grows by half. While callers ask many thousand
-// times a second, that would be a hundred collections a second and more work than the answers: then it may grow by
-// gcBusyBytes.
+// How far the heap may grow between two collections, in percent of what is in use (runtime/debug,
+// SetGCPercent). The manager mostly does little, and what it leaves of the memory is for engines:
+// it grows by half. While callers ask many thousand times a second, that would be a hundred
+// collections a second and more work than the answers: then it may grow by gcBusyBytes.
 const (
 	gcCalm      = 50
 	gcBusyMost  = 400
@@ -19,8 +19,8 @@ const (
 	gcSeldom    = 2 * time.Second        // between two collections: calm again
 )
 
-// collector adapts the limit after each collection. The runtime calls it; it needs no goroutine of its own, and no timer that
-// would wake an idle process.
+// collector adapts the limit after each collection. The runtime calls it; it needs no goroutine of
+// its own, and no timer that would wake an idle process.
 type collector struct {
 	percent int
 	last    time.Time
@@ -34,7 +34,8 @@ func tuneCollector() {
 	runtime.SetFinalizer(c, (*collector).collected)
 }
 
-// collected is called once after each collection: the collector is found unused by each, since nothing refers to it.
+// collected is called once after each collection: the collector is found unused by each, since
+// nothing refers to it.
 func (c *collector) collected() {
 	now := time.Now()
 	metrics.Read(c.live)
@@ -47,7 +48,8 @@ func (c *collector) collected() {
 	runtime.SetFinalizer(c, (*collector).collected)
 }
 
-// nextPercent is the limit after a collection that came so long after the one before and left so many bytes in use.
+// nextPercent is the limit after a collection that came so long after the one before and left so
+// many bytes in use.
 func nextPercent(percent int, since time.Duration, live uint64) int {
 	switch {
 	case since < gcOften, percent != gcCalm && since < gcSeldom:

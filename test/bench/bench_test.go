@@ -31,6 +31,7 @@ const (
 	leaseload  = "/usr/local/bin/leaseload"
 	useload    = "/usr/local/bin/useload"
 	unitload   = "/usr/local/bin/unitload"
+	askload    = "/usr/local/bin/askload"
 )
 
 // shared is the state that the benchmarks of one run share: the machine, and the figures for the table.
@@ -87,7 +88,7 @@ func (d *bed) start(ctx context.Context) (*host.Host, error) {
 		return nil, err
 	}
 	cfg := machine.Config{Release: machine.Forky}
-	for _, inside := range []string{crashwatch, bareprobe, xidwatch, backwatch, leaseload, useload, unitload} {
+	for _, inside := range []string{crashwatch, bareprobe, xidwatch, backwatch, leaseload, useload, unitload, askload} {
 		name := filepath.Base(inside)
 		built := filepath.Join(d.dir, name)
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", built, "./"+name)

@@ -122,7 +122,7 @@ func BenchmarkMemory(b *testing.B) {
 		for _, c := range []struct {
 			pools  int
 			target string
-		}{{1, "≤ 20 MiB"}, {100, "≤ 30 MiB"}} {
+		}{{1, "≤ 16 MiB"}, {100, "≤ 22 MiB"}} {
 			s.stubs(c.pools)
 			s.pass("30") // probes go round, and the collector has run
 			rss, anon := s.kib("VmRSS"), s.kib("RssAnon")
