@@ -1,0 +1,115 @@
+//go:build machine
+
+package systemd
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var traceFile = flag.String("trace", "", "the file that TestRecordRestarts writes")
+
+// observed is one observation of a unit, as TestRecordRestarts writes it: a line of JSON each.
+type observed struct {
+	Unit     string `json:"unit"`
+	Run      string `json:"run,omitempty"`
+	Restarts int    `json:"restarts,omitempty"`
+	Active   string `json:"active,omitempty"`
+	Sub      string `json:"sub,omitempty"`
+	Result   string `json:"result,omitempty"`
+	Job      uint32 `json:"job,omitempty"`
+	Failed   *int   `json:"failed,omitempty"` // the last line of a unit: how many of its runs failed
+}
+
+// TestRecordRestarts writes down what this PID 1 signals of units that fail again and again, and how
+// often they really did. test/e2e runs it.
+func TestRecordRestarts(t *testing.T) {
+	enter(t)
+	if *traceFile == "" {
+		t.Fatal("-trace is not given")
+	}
+	f := follow(t, Options{})
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	fails := func(name, script string, more ...Property) string {
+		unit := "pmd-test@" + name + ".service"
+		f.cleanup(unit)
+		job, err := f.StartTransient(timeout(t), unit, service(fmt.Sprintf("%s; echo >>%s; exit 1", script, filepath.Join(dir, name)), append([]Property{
+			{"Restart", "on-failure"}, {"RestartUSec", uint64(100_000)}, {"StartLimitIntervalUSec", uint64(0)}}, more...)...))
+		if err != nil {
+			t.Error(err)
+			return unit
+		}
+		_ = job.Wait(timeout(t)) // the process may end before the job does
+		return unit
+	}
+	limit := []Property{{"StartLimitIntervalUSec", uint64(60_000_000)}, {"StartLimitBurst", uint32(5)}}
+	var wg sync.WaitGroup
+	var units []string
+	units = append(units, fails("at_once", "true", limit...))
+	for i := range 20 {
+		name := fmt.Sprintf("many%d", i)
+		units = append(units, "pmd-test@"+name+".service")
+		wg.Go(func() { fails(name, "true", limit...) })
+	}
+	wg.Wait()
+	for _, unit := range units {
+		f.awaitUnit(unit, "at its start limit", func(s Status) bool { return s.Result == "start-limit-hit" })
+	}
+	later := []string{fails("after_a_while", "sleep 0.3"), fails("with_resets", "sleep 0.2"), fails("with_reexec", "sleep 0.2")}
+	for i := range 3 {
+		time.Sleep(900 * time.Millisecond)
+		run(t, "systemctl", "reset-failed", later[1])
+		time.Sleep(350 * time.Millisecond)
+		if err := f.ResetFailed(timeout(t), later[1]); err != nil {
+			t.Error(err)
+		}
+		if time.Sleep(500 * time.Millisecond); i < 2 {
+			run(t, "systemctl", []string{"daemon-reexec", "daemon-reload"}[i])
+		}
+	}
+	for _, unit := range later {
+		run(t, "systemctl", "stop", unit)
+		f.awaitUnit(unit, "stopped", func(s Status) bool {
+			return s.ActiveState == "inactive" && s.InvocationID != "" || s.ActiveState == "failed"
+		})
+	}
+	time.Sleep(500 * time.Millisecond)
+	write(t, f.all(), append(units, later...), dir)
+}
+
+// write writes the trace of some units, each with the truth at its end.
+func write(t *testing.T, all []Update, units []string, dir string) {
+	var out []byte
+	line := func(o observed) {
+		text, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(append(out, text...), '\n')
+	}
+	for _, unit := range units {
+		name := strings.TrimSuffix(strings.TrimPrefix(unit, "pmd-test@"), ".service")
+		for _, st := range statuses(all, unit) {
+			line(observed{Unit: name, Run: st.InvocationID, Restarts: st.NRestarts, Active: st.ActiveState, Sub: st.SubState, Result: st.Result, Job: st.JobID})
+		}
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := strings.Count(string(text), "\n")
+		line(observed{Unit: name, Failed: &failed})
+	}
+	if err := os.WriteFile(*traceFile, out, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
