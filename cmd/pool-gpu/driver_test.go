@@ -19,6 +19,7 @@ import (
 const gib = uint64(1) << 30
 
 func TestDiscovery(t *testing.T) {
+	t.Parallel()
 	state := fakenvml.Default(2, 24*gib)
 	state.GPUs[0].ECC = &fakenvml.ECC{On: true, Corrected: 3, Uncorrectable: 1}
 	state.GPUs[0].Remap = &[4]int{1, 2, 1, 0}
@@ -53,6 +54,7 @@ func TestDiscovery(t *testing.T) {
 }
 
 func TestMIG(t *testing.T) {
+	t.Parallel()
 	state := fakenvml.Default(2, 40*gib)
 	state.GPUs[0].Cut(4)
 	state.GPUs[0].Partitions[1].Processes = []fakenvml.Process{{PID: os.Getpid(), Used: gib}}
@@ -76,6 +78,7 @@ func TestMIG(t *testing.T) {
 
 // TestOldLibrary is one from before 470: calls to what it lacks would end the process.
 func TestOldLibrary(t *testing.T) {
+	t.Parallel()
 	state := fakenvml.Default(1, 24*gib)
 	state.GPUs[0].Processes = []fakenvml.Process{{PID: os.Getpid(), Used: gib}}
 	h := start(t, built.old, &state)
@@ -97,6 +100,7 @@ func TestOldLibrary(t *testing.T) {
 }
 
 func TestNoNVML(t *testing.T) {
+	t.Parallel()
 	p := start(t, built.empty, nil).snapshot().Driver.Problem
 	if p == nil || p.Kind != nvml.ProblemOther || !strings.Contains(p.Text, "no NVML that this program can use") {
 		t.Errorf("got %+v", p)
@@ -110,6 +114,7 @@ func TestInitCodes(t *testing.T) {
 		kind nvml.ProblemKind
 	}{{9, nvml.ProblemNoDriver}, {18, nvml.ProblemMismatch}, {4, nvml.ProblemNoPermission}, {999, nvml.ProblemOther}} {
 		t.Run(fmt.Sprintf("code_%d", c.code), func(t *testing.T) {
+			t.Parallel()
 			state := fakenvml.Default(1, 24*gib)
 			state.Init = c.code
 			h := start(t, built.library, &state)
@@ -124,6 +129,7 @@ func TestInitCodes(t *testing.T) {
 		})
 	}
 	t.Run("code_12", func(t *testing.T) {
+		t.Parallel()
 		p := start(t, t.TempDir()+"/libnvidia-ml.so.1", nil).snapshot().Driver.Problem
 		if p == nil || p.Kind != nvml.ProblemNoLibrary || p.Code != 12 {
 			t.Errorf("got %+v", p)
@@ -212,6 +218,7 @@ func TestHang(t *testing.T) {
 	t.Parallel()
 	for _, call := range []string{"nvmlInit_v2", "nvmlDeviceGetMemoryInfo_v2"} {
 		t.Run(call, func(t *testing.T) {
+			t.Parallel()
 			state := fakenvml.Default(1, 24*gib)
 			hanging := state
 			hanging.Hang = call
@@ -237,6 +244,7 @@ func TestHang(t *testing.T) {
 		})
 	}
 	t.Run("signal_ends_it_all_the_same", func(t *testing.T) {
+		t.Parallel()
 		state := fakenvml.Default(1, 24*gib)
 		state.Hang = "nvmlInit_v2"
 		h := start(t, built.library, &state)

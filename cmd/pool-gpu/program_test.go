@@ -5,6 +5,7 @@ import (
 	"context"
 	"debug/elf"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -40,9 +41,17 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
+		flag.Parse()
+		if err := flag.Set("test.parallel", together); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		return m.Run()
 	}())
 }
+
+// together is how many tests run at once: each waits for a helper and its driver for most of its time, whatever the processors.
+const together = "16"
 
 // build links the program as the package does.
 func build(dir string) error {
@@ -270,9 +279,11 @@ func TestStatus(t *testing.T) {
 }
 
 func TestEnd(t *testing.T) {
+	t.Parallel()
 	state := fakenvml.Default(2, 24<<30)
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(strings.ReplaceAll(signal.String(), " ", "_"), func(t *testing.T) {
+			t.Parallel()
 			h := start(t, built.library, &state)
 			updates := h.follow()
 			until(t, updates, "snapshot", func(u nvml.Update) bool { return u.Snapshot != nil })
@@ -288,6 +299,7 @@ func TestEnd(t *testing.T) {
 
 // TestActivation hands over a listener as PID 1 does.
 func TestActivation(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := &helper{t: t, socket: filepath.Join(dir, "s"), stderr: new(output)}
 	l, err := listen(h.socket)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,8 +32,16 @@ func TestMain(m *testing.M) {
 		engine(script)
 		os.Exit(0)
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", together); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
+
+// together is how many tests run at once: each waits for most of its time, whatever the processors.
+const together = "16"
 
 // engine listens on the port and does as the script says: "healthy-after 200ms", "die-after 200ms",
 // "burn 4s" and "fill 4s" (healthy after that, with CPU time or memory until then), "idle".
@@ -74,13 +84,21 @@ func engine(script string) {
 	}))
 }
 
+// given are the ports that tests have, which the kernel may offer again before the engine listens.
+var given sync.Map
+
 func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		if _, taken := given.LoadOrStore(port, true); !taken {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // start runs an engine and returns the gate's options for it.
@@ -128,37 +146,44 @@ func decideWith(t *testing.T, o Options, journalctl string) int {
 }
 
 func TestGateOnRealProcesses(t *testing.T) {
+	t.Parallel()
 	t.Run("waits_until_the_model_is_loaded", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "healthy-after 500ms")
 		if got := decide(t, o); got != exit.Ready {
 			t.Errorf("exit %d, want %d", got, exit.Ready)
 		}
 	})
 	t.Run("sees_the_engine_die", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "die-after 300ms")
 		if got := decide(t, o); got != exit.EngineGone {
 			t.Errorf("exit %d, want %d", got, exit.EngineGone)
 		}
 	})
 	t.Run("fails_a_load_that_stalls", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "idle")
 		if got := decide(t, o); got != exit.Stalled {
 			t.Errorf("exit %d, want %d", got, exit.Stalled)
 		}
 	})
 	t.Run("lets_a_load_that_works_go_on_past_the_stall_time", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "burn 4s")
 		if got := decide(t, o); got != exit.Ready {
 			t.Errorf("exit %d, want %d", got, exit.Ready)
 		}
 	})
 	t.Run("memory_that_fills_is_progress", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "fill 4s")
 		if got := decide(t, o); got != exit.Ready {
 			t.Errorf("exit %d, want %d", got, exit.Ready)
 		}
 	})
 	t.Run("log_lines_alone_are_progress", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "healthy-after 4s")
 		o.Invocation = "1"
 		if got := decideWith(t, o, program(t, "while sleep 0.2; do echo '{\"_PID\":\"1\"}'; done")); got != exit.Ready {
@@ -166,6 +191,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 	})
 	t.Run("a_log_that_ends_is_said_once", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "idle")
 		var log strings.Builder
 		o.Invocation, o.Log = "1", newLog(&log)
@@ -177,6 +203,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 	})
 	t.Run("no_journalctl_is_said_once", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "idle")
 		var log strings.Builder
 		o.Invocation, o.Log = "1", newLog(&log)
@@ -189,6 +216,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 	})
 	t.Run("told_to_end", func(t *testing.T) {
+		t.Parallel()
 		o, _ := start(t, freePort(t), "idle")
 		ctx, cancel := context.WithCancel(t.Context())
 		w, err := watch(o.MainPID)
@@ -202,6 +230,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 	})
 	t.Run("is_not_fooled_by_another_users_listener", func(t *testing.T) {
+		t.Parallel()
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -244,12 +273,14 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 	})
 	t.Run("a_wrong_url_is_a_wrong_command_line", func(t *testing.T) {
+		t.Parallel()
 		if got := Run(t.Context(), Options{URL: "http://example.com/",
 			Log: log.New(io.Discard, "", 0)}); got != exit.Usage {
 			t.Errorf("exit %d, want %d", got, exit.Usage)
 		}
 	})
 	t.Run("an_engine_that_is_gone_already", func(t *testing.T) {
+		t.Parallel()
 		cmd := exec.Command("/bin/true")
 		if err := cmd.Run(); err != nil {
 			t.Fatal(err)
