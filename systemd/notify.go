@@ -25,9 +25,6 @@ func NewNotifier() *Notifier {
 	return &Notifier{socket: os.Getenv("NOTIFY_SOCKET")}
 }
 
-// Enabled reports whether somebody listens.
-func (n *Notifier) Enabled() bool { return n.socket != "" }
-
 // Ready tells that start-up, or the reload, is complete; status is one line for people.
 func (n *Notifier) Ready(status string) error {
 	return n.send("READY=1", statusLine(status))

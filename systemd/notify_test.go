@@ -54,9 +54,6 @@ func TestNotifier(t *testing.T) {
 func TestNotifierWithoutSocket(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	n := NewNotifier()
-	if n.Enabled() {
-		t.Error("enabled without NOTIFY_SOCKET")
-	}
 	if err := n.Ready("x"); err != nil {
 		t.Errorf("Ready = %v, want nil", err)
 	}

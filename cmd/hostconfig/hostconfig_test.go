@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/test/golden"
+	"github.com/pool-managerd/pool-managerd/test/reference"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 )
 
@@ -274,7 +275,7 @@ func TestReference(t *testing.T) {
 			own = append(own, k)
 		}
 	}
-	want := pageHead + strict.Reference(own) + defaultsSection + strings.Join(shared, ", ") + ".\n"
+	want := pageHead + reference.Page(own) + defaultsSection + strings.Join(shared, ", ") + ".\n"
 	golden.File(t, filepath.Join("..", "..", "docs", "reference", "config-file.md"), want, *update)
 }
 

@@ -84,7 +84,7 @@ func rules() []func(*Settings, *strict.Report) {
 func authKeys() []strict.Key[Settings] {
 	return []strict.Key[Settings]{
 		{Path: "auth_token_file", Default: "none", Type: strict.ToString("path", "an absolute path", strict.Absolute, func(s *Settings) *string { return &s.Auth.TokenFile }),
-			Doc: "File that holds the bearer token of callers over TCP. It must be readable by root and should be by nobody else."},
+			Doc: "File that holds the bearer token of callers over TCP. It must be readable by root and should be by no other user."},
 		{Path: "auth_optional", Default: "false", Type: strict.ToBool(func(s *Settings) *bool { return &s.Auth.Optional }),
 			Doc: "Callers on the loopback need no token: every user of this host may then do everything."},
 		{Path: "trust_proxy_auth", Default: "false", Type: strict.ToBool(func(s *Settings) *bool { return &s.Auth.TrustProxy }),

@@ -80,14 +80,3 @@ var (
 	rowSXid = row{SourceKernel, "sxid", "`SXid (`, other", ClassLog, ScopeHost, ActionNone, CodeDriver,
 		"look at the log of the fabric manager"}
 )
-
-// rows are all of them in the order of the printed table.
-func rows() []row {
-	all := []row{rowECC, rowUnavailable, rowMissed, rowUnknownEvent, rowRecoveryNone, rowRecoveryReset, rowRecoveryReboot, rowRecoveryP2P,
-		rowRecoveryDrain, rowRecoveryOther, rowLost, rowResetRequired, rowNoAnswer, rowRemapFailed, rowRemapPending, rowOffBus, rowInit, rowMismatch,
-		rowSXidFatal, rowSXid}
-	for _, p := range enginePhrases {
-		all = append(all, p.row)
-	}
-	return all
-}

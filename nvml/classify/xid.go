@@ -1,7 +1,6 @@
 package classify
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -144,27 +143,6 @@ func seq(s string) []int {
 		}
 	}
 	return codes
-}
-
-// ranges is the reverse of seq, for the printed table.
-func ranges(codes []int) string {
-	var b strings.Builder
-	for i := 0; i < len(codes); {
-		j := i
-		for j+1 < len(codes) && codes[j+1] == codes[j]+1 {
-			j++
-		}
-		if b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		if j > i {
-			fmt.Fprintf(&b, "%d-%d", codes[i], codes[j])
-		} else {
-			b.WriteString(strconv.Itoa(codes[i]))
-		}
-		i = j + 1
-	}
-	return b.String()
 }
 
 func contains(codes []int, n int) bool {

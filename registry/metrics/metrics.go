@@ -21,14 +21,14 @@ import (
 // Options are what the metrics are made of.
 type Options struct {
 	Registry *registry.Registry
-	Version  string           // of the daemon
-	Engines  []string         // every kind that a pool may have: the values of the label engine
-	Calls    func() uint64    // method calls made to PID 1 so far; nil: no such metric
-	Log      *slog.Logger     // for what goes wrong in a scrape
+	Version  string        // of the daemon
+	Engines  []string      // every kind that a pool may have: the values of the label engine
+	Calls    func() uint64 // method calls made to PID 1 so far; nil: no such metric
+	Log      *slog.Logger  // for what goes wrong in a scrape
 	// Usage reads what a unit's cgroup says of its memory, false where the unit does not run. It is called at each scrape; nil: no
 	// such metrics.
 	Usage func(unit string) (Usage, bool)
-	Now      func() time.Time // the age of facts is told by it; nil: time.Now
+	Now   func() time.Time // the age of facts is told by it; nil: time.Now
 }
 
 // Metrics counts what happens. Its methods may be called from any goroutine and do not block.

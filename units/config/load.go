@@ -93,12 +93,6 @@ func readPool(path string, h Host) *file {
 	return parse(path, data, h)
 }
 
-// ParsePool reads one pool file that is in memory already. The pool is nil where there is a problem.
-func ParsePool(path string, data []byte, h Host) (*pool.Pool, []Problem) {
-	f := parse(path, data, h)
-	return f.pool, f.problems
-}
-
 func parse(path string, data []byte, h Host) *file {
 	doc, problems := strict.Parse(path, data)
 	if len(doc.Root.Entries()) == 0 && !doc.Broken {

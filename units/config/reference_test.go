@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/test/golden"
-	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/test/reference"
 )
 
 const pageHead = `<!-- Written by go test ./units/config -update; do not edit. -->
@@ -36,7 +36,7 @@ read. After an edit: ` + "`poolctl check && systemctl reload pool-managerd`" + `
 
 // TestReference holds the page to the schema; -update writes it anew.
 func TestReference(t *testing.T) {
-	golden.File(t, filepath.Join("..", "..", "docs", "reference", "pool-file.md"), pageHead+strict.Reference(poolKeys()), *update)
+	golden.File(t, filepath.Join("..", "..", "docs", "reference", "pool-file.md"), pageHead+reference.Page(poolKeys()), *update)
 }
 
 // TestDefaultsAsDocumented reads each documented default that is a value as if a file gave it: it

@@ -20,9 +20,6 @@ const (
 	WholeProc SandboxLine = "ProcSubset"
 )
 
-// SandboxLines are all lines that an adapter may relax.
-func SandboxLines() []SandboxLine { return []SandboxLine{WriteExecute, ResourceCalls, WholeProc} }
-
 // cudaRelaxations are the lines that the CUDA user-space driver cannot live with. None was tried on
 // a GPU yet: each is off by reason, not by measurement.
 func cudaRelaxations(at Instance) []Relaxation {

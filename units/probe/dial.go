@@ -144,17 +144,6 @@ func (d *dialed) kept(c *connection) bool {
 	return true
 }
 
-// count returns how many connections are open.
-func (d *dialed) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := 0
-	for _, conns := range d.open {
-		n += len(conns)
-	}
-	return n
-}
-
 // close closes every connection to an address, those in use as well.
 func (d *dialed) close(address string) {
 	d.mu.Lock()

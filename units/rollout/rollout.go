@@ -47,9 +47,6 @@ const (
 	Cancelled    Reason = "cancelled"     // an operator drained the pool, or asked for something else
 )
 
-// Reasons lists the closed list.
-func Reasons() []Reason { return []Reason{Staging, TooBig, Load, Health, DrainTimeout, Cancelled} }
-
 // Record is a reload under way, as it is written down.
 type Record struct {
 	From  pool.Pool `json:"from"`

@@ -1,9 +1,8 @@
 // Package strict reads TOML files by a schema and finds everything that is wrong with a file in one
 // go: each problem has file, line and column, the dotted key, what was found and what is allowed.
 //
-// It owns the reading of the file (bounded, never blocking), the document tree with positions, the
-// schema as rows of a table, and the reference pages printed from the same rows. It must not know
-// pools, hosts, or any key by name.
+// It owns the reading of the file (bounded, never blocking), the document tree with positions, and
+// the schema as rows of a table. It must not know pools, hosts, or any key by name.
 package strict
 
 import (

@@ -1,15 +1,19 @@
-package strict
+// Package reference prints the reference pages of configuration files from the rows by which they are read, for the tests
+// that hold the pages to the rows.
+package reference
 
 import (
 	"fmt"
 	"strings"
+
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
 )
 
-// Reference prints rows as a reference page in Markdown: one table for the keys at the top and one
+// Page prints rows as a reference page in Markdown: one table for the keys at the top and one
 // for each table of the file, in the order of the rows.
-func Reference[T any](keys []Key[T]) string {
+func Page[T any](keys []strict.Key[T]) string {
 	var order []string
-	sections := make(map[string][]Key[T])
+	sections := make(map[string][]strict.Key[T])
 	for _, k := range keys {
 		table := ""
 		if dot := strings.LastIndexByte(k.Path, '.'); dot >= 0 {
@@ -35,7 +39,7 @@ func Reference[T any](keys []Key[T]) string {
 	return b.String()
 }
 
-func row[T any](table string, k Key[T]) string {
+func row[T any](table string, k strict.Key[T]) string {
 	name := "`" + strings.TrimPrefix(strings.TrimPrefix(k.Path, table), ".") + "`"
 	if name == "`*`" {
 		name = "any name"
