@@ -77,7 +77,7 @@ rpm: stage $(TOOLS)/nfpm ## The same as an RPM package
 	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) GLIBC=$(GLIBC) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p rpm -t $(DIST)/
 
 # All tools of packaging/tools/go.mod in the versions that it pins.
-$(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: packaging/tools/go.mod packaging/tools/go.sum | need-go
+$(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode &: packaging/tools/go.mod packaging/tools/go.sum | need-go
 	@mkdir -p $(TOOLS)
 	GOARCH= go -C packaging/tools build -o $(abspath $(TOOLS))/ tool
 	@touch $(TOOLS)/*
@@ -94,12 +94,14 @@ clean: ## Remove dist; machines and Go's caches stay
 check: lint unit ## Lint and unit tests: what needs no root and no machine
 
 .PHONY: lint
-lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## gofmt, go vet, staticcheck, govulncheck, shell syntax, manual pages
+lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode ## gofmt, go vet, staticcheck, deadcode, govulncheck, shell syntax, manual pages
 	@unformatted=$$(gofmt -l $(wildcard cmd units systemd cgroups nvml registry packaging test)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags machine,gpu ./...
 	$(TOOLS)/staticcheck -tags machine,gpu ./...
+	@unreachable=$$($(TOOLS)/deadcode ./cmd/pool-managerd ./cmd/poolctl ./cmd/pool-gate ./cmd/pool-gpu); \
+	if [ -n "$$unreachable" ]; then echo "no program calls, though tests may:"; echo "$$unreachable"; exit 1; fi
 	@for script in .ci/run packaging/stage packaging/third-party-licenses packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
 	@! command -v mandoc >/dev/null || mandoc -Tlint -W warning $(MAN)
 	@status=0; $(TOOLS)/govulncheck ./... >$(DIST)/govulncheck.out 2>&1 || status=$$?; \
