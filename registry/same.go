@@ -5,28 +5,57 @@ import "slices"
 // sameButHeartbeat reports whether two statuses of one pool differ in nothing but when a probe last
 // succeeded. Most writes are of that kind: each good probe is one.
 func sameButHeartbeat(a, b *Pool) bool {
-	return a.ID == b.ID && a.Engine == b.Engine && a.EngineVersion == b.EngineVersion && a.ModelID == b.ModelID &&
-		slices.Equal(a.DeviceMask, b.DeviceMask) && slices.EqualFunc(a.Devices, b.Devices, samePoolDevice) &&
-		a.Wanted == b.Wanted && a.Ctx == b.Ctx && slices.Equal(a.Workloads, b.Workloads) && sameValue(a.QueueDepth, b.QueueDepth) &&
-		a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
-		a.State == b.State && a.Live == b.Live && a.Ready == b.Ready && a.Draining == b.Draining &&
-		sameValue(a.LastError, b.LastError) && sameValue(a.Drain, b.Drain) && sameValue(a.Override, b.Override) &&
-		sameValue(a.Reload, b.Reload) && a.RestartCount == b.RestartCount && a.RestartsSinceStable == b.RestartsSinceStable && a.Backoff == b.Backoff &&
-		a.NextStart.Equal(b.NextStart) && a.Breaker == b.Breaker &&
+	return samePoolState(a, b) && samePoolCounts(a, b) && samePoolOffer(a, b) &&
 		slices.EqualFunc(a.Replicas, b.Replicas, sameReplica)
 }
 
+// samePoolOffer compares what the pool is and can be asked for.
+func samePoolOffer(a, b *Pool) bool {
+	return a.ID == b.ID && a.Engine == b.Engine && a.EngineVersion == b.EngineVersion && a.ModelID == b.ModelID &&
+		slices.Equal(a.DeviceMask, b.DeviceMask) && slices.EqualFunc(a.Devices, b.Devices, samePoolDevice) &&
+		a.Wanted == b.Wanted && a.Ctx == b.Ctx && slices.Equal(a.Workloads, b.Workloads)
+}
+
+// samePoolState compares where the pool stands, and what operators asked of it.
+func samePoolState(a, b *Pool) bool {
+	return a.State == b.State && a.Live == b.Live && a.Ready == b.Ready && a.Draining == b.Draining &&
+		a.Breaker == b.Breaker && a.NextStart.Equal(b.NextStart) &&
+		sameValue(a.LastError, b.LastError) && sameValue(a.Drain, b.Drain) && sameValue(a.Override, b.Override) &&
+		sameValue(a.Reload, b.Reload)
+}
+
+// samePoolCounts compares what is counted.
+func samePoolCounts(a, b *Pool) bool {
+	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
+		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
+		a.RestartsSinceStable == b.RestartsSinceStable && a.Backoff == b.Backoff
+}
+
 func sameReplica(a, b Replica) bool {
-	return a.ID == b.ID && a.Name == b.Name && sameValue(a.QueueDepth, b.QueueDepth) &&
-		a.State == b.State && a.Reason == b.Reason && a.Live == b.Live && a.Ready == b.Ready &&
-		a.Unit == b.Unit && a.Endpoint == b.Endpoint && a.PID == b.PID && a.InvocationID == b.InvocationID &&
-		a.SpecHash == b.SpecHash && slices.Equal(a.DeviceMask, b.DeviceMask) && a.EngineVersion == b.EngineVersion &&
-		a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
-		a.RestartCount == b.RestartCount && a.RestartsSinceStable == b.RestartsSinceStable &&
-		a.Backoff == b.Backoff && a.NextStart.Equal(b.NextStart) &&
+	return sameReplicaState(a, b) && sameReplicaCounts(a, b) && sameReplicaRun(a, b)
+}
+
+// sameReplicaState compares where the replica stands.
+func sameReplicaState(a, b Replica) bool {
+	return a.State == b.State && a.Reason == b.Reason && a.Live == b.Live && a.Ready == b.Ready &&
 		a.Breaker == b.Breaker && sameValue(a.LastError, b.LastError) && a.Since.Equal(b.Since) &&
-		a.Engine == b.Engine && a.ModelID == b.ModelID && a.ModelPath == b.ModelPath &&
-		slices.Equal(a.Flags, b.Flags) && (a.Flags == nil) == (b.Flags == nil) && a.Provisioning == b.Provisioning
+		a.Backoff == b.Backoff && a.NextStart.Equal(b.NextStart)
+}
+
+// sameReplicaCounts compares what is counted.
+func sameReplicaCounts(a, b Replica) bool {
+	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
+		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
+		a.RestartsSinceStable == b.RestartsSinceStable
+}
+
+// sameReplicaRun compares which process the replica is, and what it runs.
+func sameReplicaRun(a, b Replica) bool {
+	return a.ID == b.ID && a.Name == b.Name && a.Unit == b.Unit && a.Endpoint == b.Endpoint && a.PID == b.PID &&
+		a.InvocationID == b.InvocationID && a.SpecHash == b.SpecHash && slices.Equal(a.DeviceMask, b.DeviceMask) &&
+		a.Engine == b.Engine && a.EngineVersion == b.EngineVersion && a.ModelID == b.ModelID &&
+		a.ModelPath == b.ModelPath && a.Provisioning == b.Provisioning &&
+		slices.Equal(a.Flags, b.Flags) && (a.Flags == nil) == (b.Flags == nil)
 }
 
 func samePoolDevice(a, b PoolDevice) bool {
