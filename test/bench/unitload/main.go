@@ -27,7 +27,7 @@ import (
 
 const (
 	stub      = "/usr/local/bin/stubengine"
-	firstPort = 40000
+	firstPort = 26000 // below the ports that the kernel picks for connections
 	patience  = 4 * time.Minute
 	// batch is how many units are stopped at once: a Linux 6.18 kernel was seen to deadlock when a
 	// thousand sandboxed units ended together.
