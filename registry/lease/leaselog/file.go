@@ -126,7 +126,7 @@ func (f *File) count(at int64, number int) {
 			delete(f.spans, a.id)
 			continue
 		}
-		s := span{at: [2]int64{absent, absent}, size: a.size}
+		s := span{size: a.size}
 		s.at[number] = at + a.from
 		f.spans[a.id] = s
 	}

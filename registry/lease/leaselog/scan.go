@@ -22,14 +22,12 @@ type found struct {
 	header error           // what is wrong with the first line
 }
 
-// span is where a record's line is, by the volume (even or odd) that it is in; absent where it
-// is not.
+// span is where a record's line is: in the file in use and, while that is replaced, in the new one
+// once it is there. The file's number says which is which.
 type span struct {
 	at   [2]int64
 	size int32
 }
-
-const absent = -1
 
 // scan reads a file to its end. The error is of reading; damage is in found, beside everything
 // that could be read. of is the volume that the file becomes.
@@ -87,7 +85,7 @@ func (f *found) add(line []byte, of int) {
 	case err != nil:
 		f.damaged(err)
 	case r.Put != nil:
-		s := span{at: [2]int64{absent, absent}, size: int32(len(line))}
+		s := span{size: int32(len(line))}
 		s.at[of] = f.whole
 		f.leases[r.Put.ID], f.spans[r.Put.ID] = *r.Put, s
 	default:

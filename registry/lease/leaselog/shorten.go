@@ -107,9 +107,7 @@ func (f *File) begin() error {
 		f.abandon()
 		return fmt.Errorf("write %s: %w", f.path+newSuffix, err)
 	}
-	for id, s := range f.spans {
-		s.at[to.number] = absent
-		f.spans[id] = s
+	for id := range f.spans {
 		f.work.todo = append(f.work.todo, id)
 	}
 	return nil
@@ -131,7 +129,8 @@ func (f *File) mirror() error {
 	return nil
 }
 
-// copySome copies about so many bytes of lines that still count.
+// copySome copies about so many bytes of lines that still count. One that was written again since
+// is copied as it is now, and is there twice.
 func (f *File) copySome(bytes int) error {
 	w := f.work
 	w.buf = w.buf[:0]
@@ -140,8 +139,8 @@ func (f *File) copySome(bytes int) error {
 		id := w.todo[len(w.todo)-1]
 		w.todo = w.todo[:len(w.todo)-1]
 		s, ok := f.spans[id]
-		if !ok || s.at[w.to.number] != absent {
-			continue // it was dropped, or written again, since
+		if !ok {
+			continue // it was dropped since
 		}
 		line := len(w.buf)
 		w.buf = append(w.buf, make([]byte, s.size)...)
