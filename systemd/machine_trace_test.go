@@ -28,8 +28,8 @@ type observed struct {
 	Failed   *int   `json:"failed,omitempty"` // the last line of a unit: how many of its runs failed
 }
 
-// TestRecordRestarts writes down what this PID 1 signals of units that fail again and again, and how
-// often they really did. test/e2e runs it.
+// TestRecordRestarts writes down what this PID 1 signals of units that fail again and again, and
+// how often they really did. test/e2e runs it.
 func TestRecordRestarts(t *testing.T) {
 	enter(t)
 	if *traceFile == "" {
@@ -43,8 +43,9 @@ func TestRecordRestarts(t *testing.T) {
 	fails := func(name, script string, more ...Property) string {
 		unit := "pmd-test@" + name + ".service"
 		f.cleanup(unit)
-		job, err := f.StartTransient(timeout(t), unit, service(fmt.Sprintf("%s; echo >>%s; exit 1", script, filepath.Join(dir, name)), append([]Property{
-			{"Restart", "on-failure"}, {"RestartUSec", uint64(100_000)}, {"StartLimitIntervalUSec", uint64(0)}}, more...)...))
+		job, err := f.StartTransient(timeout(t), unit,
+			service(fmt.Sprintf("%s; echo >>%s; exit 1", script, filepath.Join(dir, name)), append([]Property{
+				{"Restart", "on-failure"}, {"RestartUSec", uint64(100_000)}, {"StartLimitIntervalUSec", uint64(0)}}, more...)...))
 		if err != nil {
 			t.Error(err)
 			return unit
@@ -65,7 +66,8 @@ func TestRecordRestarts(t *testing.T) {
 	for _, unit := range units {
 		f.awaitUnit(unit, "at its start limit", func(s Status) bool { return s.Result == "start-limit-hit" })
 	}
-	later := []string{fails("after_a_while", "sleep 0.3"), fails("with_resets", "sleep 0.2"), fails("with_reexec", "sleep 0.2")}
+	later := []string{fails("after_a_while", "sleep 0.3"), fails("with_resets", "sleep 0.2"),
+		fails("with_reexec", "sleep 0.2")}
 	for i := range 3 {
 		time.Sleep(900 * time.Millisecond)
 		run(t, "systemctl", "reset-failed", later[1])
@@ -100,7 +102,8 @@ func write(t *testing.T, all []Update, units []string, dir string) {
 	for _, unit := range units {
 		name := strings.TrimSuffix(strings.TrimPrefix(unit, "pmd-test@"), ".service")
 		for _, st := range statuses(all, unit) {
-			line(observed{Unit: name, Run: st.InvocationID, Restarts: st.NRestarts, Active: st.ActiveState, Sub: st.SubState, Result: st.Result, Job: st.JobID})
+			line(observed{Unit: name, Run: st.InvocationID, Restarts: st.NRestarts, Active: st.ActiveState,
+				Sub: st.SubState, Result: st.Result, Job: st.JobID})
 		}
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {

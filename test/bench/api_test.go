@@ -52,7 +52,8 @@ func BenchmarkStreams(b *testing.B) {
 	for b.Loop() {
 		s.pass("20")
 		rss, without := s.kib("VmRSS"), spend()
-		s.must(fmt.Sprintf("systemd-run --quiet --collect --unit=bench-streams -p LimitNOFILE=8192 %s streams %d 120", askload, streams))
+		s.must(fmt.Sprintf("systemd-run --quiet --collect --unit=bench-streams -p LimitNOFILE=8192 %s streams %d 120",
+			askload, streams))
 		b.Cleanup(func() { _, _ = s.Shell(context.WithoutCancel(b.Context()), "systemctl stop bench-streams") })
 		s.pass("10")
 		open := strings.TrimSpace(s.must("grep -c api.sock /proc/net/unix"))

@@ -34,7 +34,8 @@ const (
 	askload    = "/usr/local/bin/askload"
 )
 
-// shared is the state that the benchmarks of one run share: the machine, and the figures for the table.
+// shared is the state that the benchmarks of one run share: the machine, and the figures for the
+// table.
 var shared *bed
 
 func TestMain(m *testing.M) {
@@ -108,7 +109,8 @@ func (d *bed) close() error {
 	return d.host.Close()
 }
 
-// row notes a figure for the table: what was measured, how much, beside which peer or condition, and the target.
+// row notes a figure for the table: what was measured, how much, beside which peer or condition,
+// and the target.
 func (d *bed) row(what, figure, beside, target string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,8 +164,8 @@ func (s site) until(look func(ctx context.Context) error) {
 	}
 }
 
-// stubs has exactly n pools, p0 to p(n-1), each with one stand-in engine that restarts after a second and is probed each
-// five seconds; it returns when all are ready.
+// stubs has exactly n pools, p0 to p(n-1), each with one stand-in engine that restarts after a
+// second and is probed each five seconds; it returns when all are ready.
 func (s site) stubs(n int) {
 	s.b.Helper()
 	s.must(fmt.Sprintf(`cd %s; for i in $(seq 0 %d); do cat >p$i.toml <<'END'

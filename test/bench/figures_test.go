@@ -17,10 +17,12 @@ import (
 // crashes is how many crashes one figure is the median of.
 const crashes = 7
 
-// peerUnit is an engine as an administrator without pool-managerd would run it: a hand-written unit with the same restart delay.
+// peerUnit is an engine as an administrator without pool-managerd would run it: a hand-written unit
+// with the same restart delay.
 const (
 	peerUnit = "peer.service"
-	peerFile = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=" + host.StubEngine + " --port 25000\nRestart=on-failure\nRestartSec=1s\n"
+	peerFile = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=" + host.StubEngine +
+		" --port 25000\nRestart=on-failure\nRestartSec=1s\n"
 )
 
 // peer starts the peer, until the benchmark ends.
@@ -29,7 +31,8 @@ func (s site) peer() {
 	s.check(s.WriteFile(s.b.Context(), "/etc/systemd/system/"+peerUnit, peerFile))
 	s.must("systemctl daemon-reload; systemctl start " + peerUnit)
 	s.b.Cleanup(func() {
-		_, _ = s.Shell(context.WithoutCancel(s.b.Context()), "systemctl stop "+peerUnit+"; rm /etc/systemd/system/"+peerUnit)
+		_, _ = s.Shell(context.WithoutCancel(s.b.Context()), "systemctl stop "+peerUnit+"; rm /etc/systemd/system/"+
+			peerUnit)
 	})
 }
 
@@ -46,7 +49,8 @@ func (s site) crash(unit string, pool ...string) (crash, host.Unit) {
 	before, err := s.Unit(s.b.Context(), unit)
 	s.check(err)
 	var c crash
-	s.check(json.Unmarshal([]byte(s.must(fmt.Sprintf("%s %s %d %s", crashwatch, unit, before.MainPID, strings.Join(pool, " ")))), &c))
+	s.check(json.Unmarshal([]byte(s.must(fmt.Sprintf("%s %s %d %s", crashwatch, unit, before.MainPID,
+		strings.Join(pool, " ")))), &c))
 	return c, before
 }
 
@@ -63,7 +67,8 @@ func (s site) back(unit string, before host.Unit) (after host.Unit) {
 	return after
 }
 
-// BenchmarkRestart is the time from SIGKILL of an engine until PID 1 has executed the next one, beside a hand-written unit.
+// BenchmarkRestart is the time from SIGKILL of an engine until PID 1 has executed the next one,
+// beside a hand-written unit.
 func BenchmarkRestart(b *testing.B) {
 	s := on(b)
 	s.stubs(1)
@@ -88,7 +93,8 @@ func BenchmarkRestart(b *testing.B) {
 		fmt.Sprintf("hand-written unit, same RestartSec: %.0f ms", peer), "≤ 1.1 x peer")
 }
 
-// BenchmarkCrashSeen is the time from SIGKILL of an engine until the API says ready=false, beside a bare D-Bus subscriber.
+// BenchmarkCrashSeen is the time from SIGKILL of an engine until the API says ready=false, beside a
+// bare D-Bus subscriber.
 func BenchmarkCrashSeen(b *testing.B) {
 	s := on(b)
 	s.stubs(1)
@@ -150,8 +156,9 @@ func (s site) pass(seconds string) {
 	s.must("systemd-run --quiet --wait sleep " + seconds)
 }
 
-// BenchmarkIdleCPU is the processor time that the manager uses in a minute in which nothing happens but probes, beside two programs that only
-// probe, in the same minute: one with the library's client, one with a write and a read.
+// BenchmarkIdleCPU is the processor time that the manager uses in a minute in which nothing happens
+// but probes, beside two programs that only probe, in the same minute: one with the library's
+// client, one with a write and a read.
 func BenchmarkIdleCPU(b *testing.B) {
 	s := on(b)
 	s.stubs(100)
@@ -178,8 +185,10 @@ func BenchmarkIdleCPU(b *testing.B) {
 		b.ReportMetric(mine, "%cpu")
 		b.ReportMetric(mine/bare, "ratio")
 		b.ReportMetric(mine/raw, "ratio-raw")
-		shared.row("manager's CPU, 100 pools idle", fmt.Sprintf("%.3f %% of a core = %.2f x net/http = %.2f x raw", mine, mine/bare, mine/raw),
-			fmt.Sprintf("programs that only probe, in the same minute: net/http %.3f %%, raw connections %.3f %%", bare, raw), "≤ 0.2 %")
+		shared.row("manager's CPU, 100 pools idle",
+			fmt.Sprintf("%.3f %% of a core = %.2f x net/http = %.2f x raw", mine, mine/bare, mine/raw),
+			fmt.Sprintf("programs that only probe, in the same minute: net/http %.3f %%, raw connections %.3f %%", bare,
+				raw), "≤ 0.2 %")
 	}
 }
 
@@ -192,8 +201,8 @@ func (s site) cpuUSec() int64 {
 	return n
 }
 
-// BenchmarkAdoption is the time from the manager's execution until it is ready, with 200 engines that run already, beside one
-// systemctl that reads the same units.
+// BenchmarkAdoption is the time from the manager's execution until it is ready, with 200 engines
+// that run already, beside one systemctl that reads the same units.
 func BenchmarkAdoption(b *testing.B) {
 	s := on(b)
 	const engines = 200
@@ -204,7 +213,8 @@ func BenchmarkAdoption(b *testing.B) {
 		var times []float64
 		for range 3 {
 			s.must("systemctl restart " + host.ManagerUnit)
-			out := strings.Fields(s.must("systemctl show --value -p ExecMainStartTimestampMonotonic -p ActiveEnterTimestampMonotonic " + host.ManagerUnit))
+			out := strings.Fields(s.must("systemctl show --value -p ExecMainStartTimestampMonotonic -p " +
+				"ActiveEnterTimestampMonotonic " + host.ManagerUnit))
 			a, errA := strconv.ParseInt(out[0], 10, 64)
 			z, errZ := strconv.ParseInt(out[1], 10, 64)
 			if errA != nil || errZ != nil {

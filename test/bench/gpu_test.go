@@ -13,7 +13,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 )
 
-// onGPUs has n pools, p0 to p(n-1), each with one stand-in engine on a fake GPU of its own; it returns when all are ready.
+// onGPUs has n pools, p0 to p(n-1), each with one stand-in engine on a fake GPU of its own; it
+// returns when all are ready.
 func (s site) onGPUs(n int) {
 	s.b.Helper()
 	s.check(s.LoadGPUs(s.b.Context(), fmt.Sprintf("--gpus %d", n)))
@@ -33,8 +34,9 @@ systemctl reload pool-managerd`, host.PoolsDir, n-1, host.TinyModel, host.StubEn
 	s.ready(n)
 }
 
-// BenchmarkXid is the time from an Xid of the driver until the API says ready=false of the pool on that GPU: fifty times, on ten GPUs in
-// turn. The fake library looks for events every five milliseconds, which is part of it.
+// BenchmarkXid is the time from an Xid of the driver until the API says ready=false of the pool on
+// that GPU: fifty times, on ten GPUs in turn. The fake library looks for events every five
+// milliseconds, which is part of it.
 func BenchmarkXid(b *testing.B) {
 	s := on(b)
 	const gpus, rounds = 10, 5
@@ -53,13 +55,15 @@ func BenchmarkXid(b *testing.B) {
 		worst := times[len(times)-1]
 		b.ReportMetric(median(times), "ms/xid")
 		b.ReportMetric(worst, "ms/worst")
-		shared.row("Xid to ready=false", fmt.Sprintf("median %.1f ms, worst %.1f ms of %d", median(times), worst, len(times)),
+		shared.row("Xid to ready=false", fmt.Sprintf("median %.1f ms, worst %.1f ms of %d", median(times), worst,
+			len(times)),
 			"the fake library's own poll: 5 ms", "-")
 	}
 }
 
-// BenchmarkIdleGPUs is the processor time of the daemon and of the helper in a minute in which eight GPUs have eight engines and nothing
-// happens. The fake library's polling for events is in the helper's.
+// BenchmarkIdleGPUs is the processor time of the daemon and of the helper in a minute in which
+// eight GPUs have eight engines and nothing happens. The fake library's polling for events is in
+// the helper's.
 func BenchmarkIdleGPUs(b *testing.B) {
 	s := on(b)
 	s.onGPUs(8)
@@ -82,9 +86,11 @@ func BenchmarkIdleGPUs(b *testing.B) {
 		}
 		b.ReportMetric(share[0], "%daemon")
 		b.ReportMetric(share[1], "%helper")
-		shared.row("CPU, 8 GPUs and 8 engines idle", fmt.Sprintf("daemon %.2f %%, helper %.2f %% of a core", share[0], share[1]),
+		shared.row("CPU, 8 GPUs and 8 engines idle",
+			fmt.Sprintf("daemon %.2f %%, helper %.2f %% of a core", share[0], share[1]),
 			fmt.Sprintf("journalctl that follows the log: %.2f %%", share[2]), "-")
-		shared.row("helper's and daemon's RSS, 8 GPUs", fmt.Sprintf("%.1f and %.1f MiB", s.rss(host.HelperUnit), s.rss(host.ManagerUnit)), "", "-")
+		shared.row("helper's and daemon's RSS, 8 GPUs",
+			fmt.Sprintf("%.1f and %.1f MiB", s.rss(host.HelperUnit), s.rss(host.ManagerUnit)), "", "-")
 	}
 }
 

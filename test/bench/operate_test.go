@@ -13,8 +13,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 )
 
-// BenchmarkBack is the time from SIGKILL of an engine until it serves again: of a pool until the API says ready, of a unit written by hand
-// until its own health page answers.
+// BenchmarkBack is the time from SIGKILL of an engine until it serves again: of a pool until the
+// API says ready, of a unit written by hand until its own health page answers.
 func BenchmarkBack(b *testing.B) {
 	s := on(b)
 	s.stubs(1)
@@ -108,11 +108,12 @@ func (l leases) String() string {
 		l.PerSec, l.Median/1000, l.P99/1000, l.Longest/1000, l.CPU)
 }
 
-// BenchmarkReload reloads one of ten pools while clients use all of them, fifty times a second each. A use that fails fails the benchmark: that
-// is a promise, and no speed.
+// BenchmarkReload reloads one of ten pools while clients use all of them, fifty times a second
+// each. A use that fails fails the benchmark: that is a promise, and no speed.
 func BenchmarkReload(b *testing.B) {
 	s := on(b)
-	s.must(`cd /srv/models && cp tiny.gguf slow.gguf && chmod 644 slow.gguf; cd ` + host.PoolsDir + `; for i in $(seq 0 9); do cat >p$i.toml <<'END'
+	s.must(`cd /srv/models && cp tiny.gguf slow.gguf && chmod 644 slow.gguf; cd ` + host.PoolsDir +
+		`; for i in $(seq 0 9); do cat >p$i.toml <<'END'
 engine = "llamacpp"
 model = "file:` + host.TinyModel + `"
 devices = []
@@ -129,7 +130,8 @@ systemctl reload pool-managerd`)
 	}
 	var one, nine, failed int
 	for b.Loop() {
-		// The use goes on until both reloads are over, however long they take: kill fails where it ended before.
+		// The use goes on until both reloads are over, however long they take: kill fails where it
+		// ended before.
 		out := s.must(useload + " 50 3m " + pools + ` >/run/used & sleep 2
 			poolctl reload p0 --wait --model file:/srv/models/slow.gguf >/dev/null && poolctl reload p0 --wait --forget >/dev/null &&
 			sleep 2 && kill $! && wait $! && cat /run/used`)

@@ -19,7 +19,8 @@ func breaker(state string) condition {
 	return condition{"breaker " + state, func(p host.Pool) bool { return p.Breaker == state }}
 }
 
-// TestBreaker: an engine that fails too often is no longer started but for one trial now and then, with or without a manager.
+// TestBreaker: an engine that fails too often is no longer started but for one trial now and then,
+// with or without a manager.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Trixie} {
@@ -27,7 +28,8 @@ func TestBreaker(t *testing.T) {
 			t.Parallel()
 			h := installed(t, release)
 			h.pool("a", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`).table("restart",
-				`initial = "1s"`, `factor = 1.0`, `max = "1s"`, `jitter = 0.0`, `breaker_failures = 3`, `breaker_timeout = "4s"`, `breaker_stable = "2s"`))
+				`initial = "1s"`, `factor = 1.0`, `max = "1s"`, `jitter = 0.0`, `breaker_failures = 3`,
+				`breaker_timeout = "4s"`, `breaker_stable = "2s"`))
 			h.reload()
 			for i := range 3 {
 				h.wait("a", restarted(i))
@@ -37,7 +39,8 @@ func TestBreaker(t *testing.T) {
 			if p.Live || !strings.Contains(p.LastError, "SIGKILL") || !strings.Contains(p.Hint, "poolctl reset a") {
 				t.Errorf("%s", p)
 			}
-			if out := h.must("systemctl", "list-units", "--all", "--no-legend", "--plain", "pool-engine@*"); strings.Contains(out, "auto-restart") {
+			if out := h.must("systemctl", "list-units", "--all", "--no-legend", "--plain",
+				"pool-engine@*"); strings.Contains(out, "auto-restart") {
 				t.Errorf("PID 1 would start it again: %s", out)
 			}
 			h.killManager()
@@ -61,7 +64,8 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// TestFiftyPoolsCrashTogether: what fell together does not start together, and each is reported with its own last words.
+// TestFiftyPoolsCrashTogether: what fell together does not start together, and each is reported
+// with its own last words.
 func TestFiftyPoolsCrashTogether(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -69,7 +73,8 @@ func TestFiftyPoolsCrashTogether(t *testing.T) {
 	ours := map[string]bool{} // other tests use the machine, too
 	for i := range pools {
 		ours[fmt.Sprintf("m%d", i)] = true
-		h.pool(fmt.Sprintf("m%d", i), stub().table("restart", `initial = "4s"`, `factor = 1.0`, `max = "4s"`, `jitter = 0.5`))
+		h.pool(fmt.Sprintf("m%d", i), stub().table("restart", `initial = "4s"`, `factor = 1.0`, `max = "4s"`,
+			`jitter = 0.5`))
 	}
 	h.reload()
 	for i := range pools {
@@ -92,7 +97,8 @@ func TestFiftyPoolsCrashTogether(t *testing.T) {
 		t.Errorf("fifty engines were started again within %s", last-first)
 	}
 	h.eventually(func(ctx context.Context) error {
-		out, err := h.Host.Run(ctx, "journalctl", "--no-pager", "-o", "json", "--output-fields=POOL_ID,LINES", "-u", host.ManagerUnit, "RESULT=signal")
+		out, err := h.Host.Run(ctx, "journalctl", "--no-pager", "-o", "json", "--output-fields=POOL_ID,LINES", "-u",
+			host.ManagerUnit, "RESULT=signal")
 		reported := 0
 		for line := range strings.Lines(out) {
 			var e struct {
@@ -124,7 +130,8 @@ func (s *site) mainStart(unit string) time.Duration {
 	return time.Duration(usec) * time.Microsecond
 }
 
-// TestEngineThatIgnoresSIGTERM: one SIGTERM, then SIGKILL after the stop timeout; a drain's deadline does not wait for it.
+// TestEngineThatIgnoresSIGTERM: one SIGTERM, then SIGKILL after the stop timeout; a drain's
+// deadline does not wait for it.
 func TestEngineThatIgnoresSIGTERM(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)

@@ -69,8 +69,9 @@ func (s *site) watchCalls() *callLog {
 	return log
 }
 
-// TestQuietMinute: while nothing happens, the manager asks PID 1 for nothing: no method call in a minute, though engines run and
-// are probed. A change right after it is seen, so the watch was awake.
+// TestQuietMinute: while nothing happens, the manager asks PID 1 for nothing: no method call in a
+// minute, though engines run and are probed. A change right after it is seen, so the watch was
+// awake.
 func TestQuietMinute(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -122,8 +123,8 @@ func (s *site) must2min(args ...string) {
 	}
 }
 
-// TestHungBus: while the message bus does not move, the API answers, engines are probed, and no engine is touched; when it moves
-// again, what has happened meanwhile is reported.
+// TestHungBus: while the message bus does not move, the API answers, engines are probed, and no
+// engine is touched; when it moves again, what has happened meanwhile is reported.
 func TestHungBus(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -138,7 +139,8 @@ func TestHungBus(t *testing.T) {
 	h.must("kill", "-STOP", bus)
 	thaw := sync.OnceFunc(func() { h.must("kill", "-CONT", bus) })
 	t.Cleanup(thaw)
-	// A change that needs PID 1 hangs, and nothing else with it. systemctl would hang as well, so the signal goes to the process.
+	// A change that needs PID 1 hangs, and nothing else with it. systemctl would hang as well, so
+	// the signal goes to the process.
 	h.pool("later", stub().quick())
 	h.must("kill", "-HUP", fmt.Sprint(manager.MainPID))
 	h.control("a", "/stub/health?status=500")

@@ -13,8 +13,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// badFile is a pool file that must be refused. make is a script that puts it in place as $f, and says is what the
-// report must name.
+// badFile is a pool file that must be refused. make is a script that puts it in place as $f, and
+// says is what the report must name.
 type badFile struct {
 	name string
 	make string
@@ -207,7 +207,9 @@ func TestReload(t *testing.T) {
 	h.reload()
 	h.wait("added", isReady)
 	h.waitGone("removed")
-	h.wait("changed", isReady, condition{"a new process", func(p host.Pool) bool { return p.Replicas[0].InvocationID != changed.Invocation }})
+	h.wait("changed", isReady, condition{"a new process", func(p host.Pool) bool {
+		return p.Replicas[0].InvocationID != changed.Invocation
+	}})
 	h.untouched(kept)
 
 	t.Run("nothing_changed_nothing_touched", func(t *testing.T) {
@@ -278,7 +280,8 @@ func TestFiveHundredPools(t *testing.T) {
 	const many = 500
 	var files bytes.Buffer
 	files.WriteString("cd " + host.PoolsDir + "\nfor i in $(seq 1 500); do cat >waits$i.toml <<'END'\n")
-	fmt.Fprintf(&files, "engine = \"llamacpp\"\nmodel = \"file:/srv/models/comes-later.gguf\"\ndevices = []\n[provisioning]\nbinary = %q\nEND\ndone\n", host.StubEngine)
+	fmt.Fprintf(&files, "engine = \"llamacpp\"\nmodel = \"file:/srv/models/comes-later.gguf\"\ndevices = "+
+		"[]\n[provisioning]\nbinary = %q\nEND\ndone\n", host.StubEngine)
 	h.shell(files.String())
 	h.reload()
 	h.eventually(func(ctx context.Context) error {

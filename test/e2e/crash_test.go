@@ -59,7 +59,8 @@ func endings() []ending {
 	}
 }
 
-// TestCrashIsTold: under every systemd, each way in which an engine ends is classified, in last_error, in its details and in the log.
+// TestCrashIsTold: under every systemd, each way in which an engine ends is classified, in
+// last_error, in its details and in the log.
 func TestCrashIsTold(t *testing.T) {
 	for _, release := range machine.Releases() {
 		t.Run(string(release), func(t *testing.T) { crashIsTold(t, release) })
@@ -93,7 +94,8 @@ func crashIsTold(t *testing.T, release machine.Release) {
 		})
 	}
 	t.Run("poolctl_shows_the_last_words", func(t *testing.T) {
-		if out := h.in(t).must("poolctl", "status", "exit-status"); !strings.Contains(out, "error: the last words token=[hidden]") {
+		if out := h.in(t).must("poolctl", "status", "exit-status"); !strings.Contains(out,
+			"error: the last words token=[hidden]") {
 			t.Errorf("poolctl status:\n%s", out)
 		}
 	})
@@ -101,7 +103,8 @@ func crashIsTold(t *testing.T, release machine.Release) {
 		h := h.in(t)
 		h.pool("watched", stub().rare())
 		h.reload()
-		h.isTold(ending{name: "watched", code: "ENGINE_CRASHED", says: "missed its watchdog", result: "watchdog", status: 2})
+		h.isTold(ending{name: "watched", code: "ENGINE_CRASHED", says: "missed its watchdog", result: "watchdog",
+			status: 2})
 	})
 	t.Run("an_end_with_status_0_is_a_stop", func(t *testing.T) {
 		h := h.in(t)
@@ -119,7 +122,8 @@ func crashIsTold(t *testing.T, release machine.Release) {
 		h := h.in(t)
 		h.wait("deaf", isReady)
 		h.must("systemctl", "stop", host.EngineUnit("deaf"))
-		h.isTold(ending{name: "deaf", code: "ENGINE_STOP_TIMEOUT", says: "did not end within 30s after SIGTERM", result: "timeout", signal: "SIGKILL"})
+		h.isTold(ending{name: "deaf", code: "ENGINE_STOP_TIMEOUT", says: "did not end within 30s after SIGTERM",
+			result: "timeout", signal: "SIGKILL"})
 		h.stoppedBecause("deaf", "the engine was stopped")
 	})
 }
@@ -129,7 +133,8 @@ func TestCrashNeedsAKernel(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{machine.Trixie, machine.VM})
 	h.M.Require(t, machine.Controllers("memory"))
-	// A core dump goes to a program whatever the limit of the process is: that is how systemd-coredump gets them.
+	// A core dump goes to a program whatever the limit of the process is: that is how
+	// systemd-coredump gets them.
 	former := h.must("cat", "/proc/sys/kernel/core_pattern")
 	h.shell(`echo '|/bin/true' >/proc/sys/kernel/core_pattern`)
 	defer h.shell(`echo '` + former + `' >/proc/sys/kernel/core_pattern`)
@@ -153,7 +158,8 @@ func TestCrashNeedsAKernel(t *testing.T) {
 	}
 }
 
-// stoppedBecause waits until a pool is stopped, for that reason, and with an error only where it ignored the stop.
+// stoppedBecause waits until a pool is stopped, for that reason, and with an error only where it
+// ignored the stop.
 func (s *site) stoppedBecause(id, reason string) {
 	s.t.Helper()
 	p := s.wait(id, inState("stopped"))
@@ -173,7 +179,8 @@ func (s *site) isTold(c ending) {
 	if d.Result != c.result || d.Signal != c.signal || d.EngineVersion == "" && c.name != "deaf" {
 		s.t.Errorf("details %+v, want %s, signal %q and a version", d, c.result, c.signal)
 	}
-	if c.result == "exit-code" && c.code != "ENGINE_START_TIMEOUT" && (d.ExitStatus == nil || *d.ExitStatus != c.status) {
+	if c.result == "exit-code" && c.code != "ENGINE_START_TIMEOUT" &&
+		(d.ExitStatus == nil || *d.ExitStatus != c.status) {
 		s.t.Errorf("exit_status %v, want %d", d.ExitStatus, c.status)
 	}
 	if d.UptimeMS <= 0 || !strings.Contains(p.LastError, "it had run for") {
@@ -190,7 +197,8 @@ func (s *site) isTold(c ending) {
 
 // logHas looks for the manager's line of an end.
 func (s *site) logHas(ctx context.Context, c ending) error {
-	out, err := s.Host.Run(ctx, "journalctl", "--no-pager", "-o", "json", "-u", host.ManagerUnit, "POOL_ID="+c.name, "RESULT="+c.result)
+	out, err := s.Host.Run(ctx, "journalctl", "--no-pager", "-o", "json", "-u", host.ManagerUnit, "POOL_ID="+c.name,
+		"RESULT="+c.result)
 	if err != nil {
 		return err
 	}

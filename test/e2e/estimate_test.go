@@ -17,8 +17,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// TestEstimate holds the estimate of a CPU replica against what a real llama-server says that it took: its buffers for weights, KV
-// cache and computation.
+// TestEstimate holds the estimate of a CPU replica against what a real llama-server says that it
+// took: its buffers for weights, KV cache and computation.
 func TestEstimate(t *testing.T) {
 	models := t.TempDir()
 	for name, size := range map[string]int64{"small": 0, "large": 40 << 20} {
@@ -26,7 +26,8 @@ func TestEstimate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m := machine.Start(t, machine.Config{Release: machine.Forky, Files: []machine.File{{Guest: "/srv/models", Host: models}}})
+	m := machine.Start(t, machine.Config{Release: machine.Forky,
+		Files: []machine.File{{Guest: "/srv/models", Host: models}}})
 	cases := []struct {
 		name  string
 		model string
@@ -46,12 +47,15 @@ func TestEstimate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			c.pool.Engine = engine.LlamaCpp
 			path := filepath.Join(models, c.model+".gguf")
-			need, err := memory.New(nil, nil).Estimate(t.Context(), c.pool, pool.Staged{Path: path, Files: []string{path}}, "", nil)
+			need, err := memory.New(nil, nil).Estimate(t.Context(), c.pool,
+				pool.Staged{Path: path, Files: []string{path}}, "", nil)
 			if err != nil || need.Source != memory.Estimated {
 				t.Fatalf("Estimate: %+v, %v", need, err)
 			}
-			actual := loadedBuffers(t, m, c.name, append([]string{"-m", "/srv/models/" + c.model + ".gguf"}, c.flags...))
-			for part, bounds := range map[string][2]float64{memory.PartWeights: {0.99, 1.02}, memory.PartKV: {0.99, 1.02}, "all": {0.95, 1.7}} {
+			actual := loadedBuffers(t, m, c.name,
+				append([]string{"-m", "/srv/models/" + c.model + ".gguf"}, c.flags...))
+			for part, bounds := range map[string][2]float64{memory.PartWeights: {0.99, 1.02},
+				memory.PartKV: {0.99, 1.02}, "all": {0.95, 1.7}} {
 				want, got := actual[part], estimatedPart(need, part)
 				ratio := got / want
 				t.Logf("%s: estimated %.2f MiB, actual %.2f MiB, ratio %.2f", part, got, want, ratio)
@@ -64,7 +68,8 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// besideBuffers is what the estimate may hold beside the buffers, in MiB: bookkeeping and the vocabulary, which the log does not tell.
+// besideBuffers is what the estimate may hold beside the buffers, in MiB: bookkeeping and the
+// vocabulary, which the log does not tell.
 func besideBuffers(part string) float64 {
 	if part == "all" {
 		return 12
@@ -87,14 +92,17 @@ func estimatedPart(n memory.Need, part string) float64 {
 
 var bufferLine = regexp.MustCompile(`CPU\S*\s+(model|KV|compute|output) buffer size =\s+([0-9.]+) MiB`)
 
-// loadedBuffers starts a llama-server and returns the sizes that it logged, in MiB. It looks twice at the model: the last numbers are the real ones.
+// loadedBuffers starts a llama-server and returns the sizes that it logged, in MiB. It looks twice
+// at the model: the last numbers are the real ones.
 func loadedBuffers(t *testing.T, m *machine.Machine, name string, args []string) map[string]float64 {
 	t.Helper()
 	unit := "llama-" + name
-	m.MustRun(t, append([]string{"systemd-run", "--unit=" + unit, "llama-server", "--port", "9000", "-lv", "5"}, args...)...)
+	m.MustRun(t, append([]string{"systemd-run", "--unit=" + unit, "llama-server", "--port", "9000", "-lv", "5"},
+		args...)...)
 	defer m.MustRun(t, "systemctl", "stop", unit)
 	var log string
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(log, "model loaded"); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(log,
+		"model loaded"); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the engine did not load the model:\n%s", log)
 		}

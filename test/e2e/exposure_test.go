@@ -15,8 +15,8 @@ import (
 
 var overallExposure = regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 
-// TestExposure: systemd-analyze security rates the running engine at 1.5 or better and the manager at 2.0 or better, on each
-// release; the engine serves under that sandbox.
+// TestExposure: systemd-analyze security rates the running engine at 1.5 or better and the manager
+// at 2.0 or better, on each release; the engine serves under that sandbox.
 func TestExposure(t *testing.T) {
 	for _, release := range machine.Releases() {
 		t.Run(string(release), func(t *testing.T) {
@@ -45,8 +45,9 @@ func TestExposure(t *testing.T) {
 	}
 }
 
-// TestEngineSeesItsModelOnly: inside the engine's sandbox the model is there, read-only, and nothing else of /srv, /home and /root;
-// the manager's own directories and the message bus are out of reach.
+// TestEngineSeesItsModelOnly: inside the engine's sandbox the model is there, read-only, and
+// nothing else of /srv, /home and /root; the manager's own directories and the message bus are out
+// of reach.
 func TestEngineSeesItsModelOnly(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)
@@ -64,13 +65,16 @@ func TestEngineSeesItsModelOnly(t *testing.T) {
 	if out := inside("echo x 2>/dev/null >>" + host.TinyModel + " && echo written || echo refused"); out != "refused" {
 		t.Errorf("the model was %s", out)
 	}
-	for _, path := range []string{host.Socket, host.ConfigFile, "/run/dbus/system_bus_socket", "/var/lib/pool-managerd/."} {
-		if out := inside("test -e " + path + " && test -n \"$(ls -A $(dirname " + path + "))\" && echo seen || echo hidden"); out != "hidden" {
+	for _, path := range []string{host.Socket, host.ConfigFile, "/run/dbus/system_bus_socket",
+		"/var/lib/pool-managerd/."} {
+		if out := inside("test -e " + path + " && test -n \"$(ls -A $(dirname " + path +
+			"))\" && echo seen || echo hidden"); out != "hidden" {
 			t.Errorf("the engine can reach %s", path)
 		}
 	}
 	status := h.must("cat", "/proc/"+pid+"/status")
-	for _, want := range []string{"NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "Seccomp:\t2"} {
+	for _, want := range []string{"NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000",
+		"Seccomp:\t2"} {
 		if !strings.Contains(status, want) {
 			t.Errorf("the engine's process has no %q", want)
 		}

@@ -29,7 +29,8 @@ func TestFirstLight(t *testing.T) {
 		if r.Unit != u.Name || r.PID != u.MainPID || r.InvocationID != u.InvocationID || u.ActiveState != "active" {
 			t.Errorf("the API says %+v, PID 1 says %+v", r, u)
 		}
-		if tiny.Engine != "llamacpp" || tiny.EngineVersion == "" || tiny.SlotsTotal != 2 || tiny.RestartCount != 0 || tiny.LastError != "" || !tiny.Live {
+		if tiny.Engine != "llamacpp" || tiny.EngineVersion == "" || tiny.SlotsTotal != 2 || tiny.RestartCount != 0 ||
+			tiny.LastError != "" || !tiny.Live {
 			t.Errorf("%s, engine version %q, slots %d", tiny, tiny.EngineVersion, tiny.SlotsTotal)
 		}
 	})
@@ -46,20 +47,24 @@ func TestFirstLight(t *testing.T) {
 		if err := json.Unmarshal([]byte(h.must("cat", host.HandoffDir+"/tiny.r0.json")), &f); err != nil {
 			t.Fatal(err)
 		}
-		if f.URL != tiny.Replicas[0].Endpoint || f.PoolID != "tiny" || f.ReplicaID != "r0" || f.ModelID != "file:"+host.TinyModel || f.Slots != 2 {
+		if f.URL != tiny.Replicas[0].Endpoint || f.PoolID != "tiny" || f.ReplicaID != "r0" || f.ModelID != "file:"+
+			host.TinyModel || f.Slots != 2 {
 			t.Errorf("it holds %+v, the API says %s", f, tiny)
 		}
 	})
 	t.Run("poolctl_shows_it", func(t *testing.T) { poolctlShows(t, h.in(t), tiny) })
 	t.Run("systemctl_and_journalctl_show_it", func(t *testing.T) {
 		h := h.in(t)
-		if out := h.must("systemctl", "status", "--no-pager", "pool-engine@*"); !strings.Contains(out, "active (running)") || !strings.Contains(out, "llama-server") {
+		if out := h.must("systemctl", "status", "--no-pager", "pool-engine@*"); !strings.Contains(out,
+			"active (running)") || !strings.Contains(out, "llama-server") {
 			t.Errorf("systemctl status:\n%s", out)
 		}
-		if out := h.must("journalctl", "--no-pager", "POOL_ID=tiny", "_SYSTEMD_UNIT="+host.EngineUnit("tiny")); !strings.Contains(out, "model") {
+		if out := h.must("journalctl", "--no-pager", "POOL_ID=tiny", "_SYSTEMD_UNIT="+
+			host.EngineUnit("tiny")); !strings.Contains(out, "model") {
 			t.Errorf("journalctl POOL_ID=tiny shows nothing of the engine:\n%s", out)
 		}
-		if out := h.must("systemctl", "show", "-p", "Slice", "--value", host.EngineUnit("tiny")); out != "pool-engines.slice" {
+		if out := h.must("systemctl", "show", "-p", "Slice", "--value",
+			host.EngineUnit("tiny")); out != "pool-engines.slice" {
 			t.Errorf("it runs in %s", out)
 		}
 	})
@@ -67,7 +72,8 @@ func TestFirstLight(t *testing.T) {
 		h := h.in(t)
 		h.must("kill", "-KILL", fmt.Sprint(tiny.Replicas[0].PID))
 		back := h.wait("tiny", restarted(1))
-		if back.Replicas[0].PID == tiny.Replicas[0].PID || back.Replicas[0].InvocationID == tiny.Replicas[0].InvocationID {
+		if back.Replicas[0].PID == tiny.Replicas[0].PID ||
+			back.Replicas[0].InvocationID == tiny.Replicas[0].InvocationID {
 			t.Errorf("it is the same run: %s", back)
 		}
 		completes(t, h, "tiny")
@@ -79,7 +85,8 @@ func completes(t *testing.T, h *site, id string) {
 	t.Helper()
 	ctx, cancel := h.within()
 	defer cancel()
-	a, err := h.Engine(ctx, id, http.MethodPost, "/v1/completions", strings.NewReader(`{"prompt":"Hello","max_tokens":4,"temperature":0}`))
+	a, err := h.Engine(ctx, id, http.MethodPost, "/v1/completions",
+		strings.NewReader(`{"prompt":"Hello","max_tokens":4,"temperature":0}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +161,8 @@ func TestFirstLightOnEachRelease(t *testing.T) {
 	}
 }
 
-// TestReadyOnlyWhenTheEngineAnswers: at no moment of a slow load does the API say ready while the engine does not serve,
-// and the hand-off file is there only when it does.
+// TestReadyOnlyWhenTheEngineAnswers: at no moment of a slow load does the API say ready while the
+// engine does not serve, and the hand-off file is there only when it does.
 func TestReadyOnlyWhenTheEngineAnswers(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)

@@ -12,10 +12,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// emulated is the longest that a virtual machine without hardware help takes for what others do within the usual patience.
+// emulated is the longest that a virtual machine without hardware help takes for what others do
+// within the usual patience.
 const emulated = 4 * time.Minute
 
-// TestGPUKernelAndNodes runs in a virtual machine, which has a kernel log of its own and a filter for device nodes.
+// TestGPUKernelAndNodes runs in a virtual machine, which has a kernel log of its own and a filter
+// for device nodes.
 func TestGPUKernelAndNodes(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{machine.Trixie, machine.VM})
@@ -29,7 +31,8 @@ func TestGPUKernelAndNodes(t *testing.T) {
 	t.Run("own_node_opens_and_the_neighbours_does_not", func(t *testing.T) {
 		h := h.in(t)
 		look := func() {
-			for node, want := range map[string]string{"nvidia0": "no such device or address", "nvidiactl": "no such device or address", "nvidia1": "operation not permitted"} {
+			for node, want := range map[string]string{"nvidia0": "no such device or address",
+				"nvidiactl": "no such device or address", "nvidia1": "operation not permitted"} {
 				if got := h.ask("a", "/stub/open?path=/dev/"+node); !strings.Contains(got, want) {
 					t.Errorf("%s: %q, want %q", node, got, want)
 				}
@@ -39,8 +42,8 @@ func TestGPUKernelAndNodes(t *testing.T) {
 		h.must("systemctl", "daemon-reload")
 		look()
 	})
-	// An Xid that only the kernel's log has: the driver's event was missed. journald takes the first word of what a program writes
-	// there for its name.
+	// An Xid that only the kernel's log has: the driver's event was missed. journald takes the
+	// first word of what a program writes there for its name.
 	t.Run("the_kernels_log_alone_is_enough", func(t *testing.T) {
 		h := h.in(t)
 		h.shell(`echo "<3>kernel: NVRM: Xid (PCI:0000:41:00): 95, pid='<unknown>', name=<unknown>, Uncontained memory error" >/dev/kmsg`)
@@ -49,7 +52,9 @@ func TestGPUKernelAndNodes(t *testing.T) {
 			t.Errorf("last_error %s", p.LastError)
 		}
 		h.waitFor(emulated, "a", isReady) // the driver says that nothing is to be done, so that the GPU is used again
-		if metrics := h.shell("curl -sS --unix-socket " + host.Socket + " http://localhost/metrics | grep ^driver_reset_events_total"); !strings.Contains(metrics, fakenvml.UUID(0)) {
+		if metrics := h.shell("curl -sS --unix-socket " + host.Socket +
+			" http://localhost/metrics | grep ^driver_reset_events_total"); !strings.Contains(metrics,
+			fakenvml.UUID(0)) {
 			t.Errorf("metrics: %s", metrics)
 		}
 	})

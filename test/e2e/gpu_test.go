@@ -76,7 +76,8 @@ func (s *site) ask(id, path string) string {
 	return string(a.Body)
 }
 
-// onGPU is a pool of the stand-in engine that takes so many bytes of each GPU of its mask, and says so beforehand.
+// onGPU is a pool of the stand-in engine that takes so many bytes of each GPU of its mask, and says
+// so beforehand.
 func onGPU(mask string, bytes uint64, args ...string) poolFile {
 	p := stub(append([]string{"--vram", fmt.Sprint(bytes)}, args...)...)
 	for i, key := range p.keys {
@@ -87,8 +88,8 @@ func onGPU(mask string, bytes uint64, args ...string) poolFile {
 	return p.with(fmt.Sprintf("vram = %d", bytes)).quick()
 }
 
-// TestGPUIsGiven: an index in the pool file becomes the full UUID that the engine sees, its memory is found again as the pool's, in
-// the API, in poolctl and in the metrics.
+// TestGPUIsGiven: an index in the pool file becomes the full UUID that the engine sees, its memory
+// is found again as the pool's, in the API, in poolctl and in the metrics.
 func TestGPUIsGiven(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Forky} {
@@ -99,11 +100,13 @@ func TestGPUIsGiven(t *testing.T) {
 			h.reload()
 			p := h.wait("a", isReady)
 			uuid := fakenvml.UUID(1)
-			if env := h.must("systemctl", "show", "-p", "Environment", host.EngineUnit("a")); !strings.Contains(env, "CUDA_VISIBLE_DEVICES="+uuid+" ") && !strings.HasSuffix(env, "CUDA_VISIBLE_DEVICES="+uuid) {
+			if env := h.must("systemctl", "show", "-p", "Environment", host.EngineUnit("a")); !strings.Contains(env,
+				"CUDA_VISIBLE_DEVICES="+uuid+" ") && !strings.HasSuffix(env, "CUDA_VISIBLE_DEVICES="+uuid) {
 				t.Errorf("%s, want %s", env, uuid)
 			}
 			d := h.devices(func(d host.Devices) bool { return len(d.Devices) == 2 && len(d.Devices[1].Processes) == 1 })
-			if got := d.Devices[1].Processes[0]; got.Pool != "a" || got.Replica != "r0" || got.PID != p.Replicas[0].PID || got.Used == nil || *got.Used != 3*gib {
+			if got := d.Devices[1].Processes[0]; got.Pool != "a" || got.Replica != "r0" ||
+				got.PID != p.Replicas[0].PID || got.Used == nil || *got.Used != 3*gib {
 				t.Errorf("process %+v of %s", got, p)
 			}
 			if free := d.Devices[1].VRAMFree; free == nil || *free != 8*gib-3*gib-512<<20 {
@@ -111,18 +114,22 @@ func TestGPUIsGiven(t *testing.T) {
 			}
 			h.eventually(func(ctx context.Context) error {
 				metrics, err := h.Get(ctx, "/metrics")
-				if want := fmt.Sprintf(`vram_used_bytes{device="%s"`, uuid); err == nil && !strings.Contains(string(metrics.Body), want) {
+				if want := fmt.Sprintf(`vram_used_bytes{device="%s"`, uuid); err == nil &&
+					!strings.Contains(string(metrics.Body), want) {
 					err = fmt.Errorf("no %s in the metrics", want)
 				}
 				return err
 			})
-			if out := h.must("poolctl", "devices"); !strings.Contains(out, "550.54.14") || !strings.Contains(out, "healthy") {
+			if out := h.must("poolctl", "devices"); !strings.Contains(out, "550.54.14") ||
+				!strings.Contains(out, "healthy") {
 				t.Errorf("poolctl devices:\n%s", out)
 			}
 			h.removePool("a")
 			h.reload()
 			h.waitGone("a")
-			h.devices(func(d host.Devices) bool { return len(d.Devices[1].Processes) == 0 && len(d.Devices[1].Pools) == 0 })
+			h.devices(func(d host.Devices) bool {
+				return len(d.Devices[1].Processes) == 0 && len(d.Devices[1].Pools) == 0
+			})
 		})
 	}
 }
@@ -139,7 +146,8 @@ func TestGPUMasks(t *testing.T) {
 	h.wait("holder", isReady)
 	h.wait("partition", isReady)
 	before := h.engines()
-	for id, mask := range map[string]string{"missing": "7", "twice": `1, "GPU-5eed0011"`, "whole-of-mig": "2", "taken": `"0000:41:00.0"`, "taken-part": `"` + mig[:12] + `"`} {
+	for id, mask := range map[string]string{"missing": "7", "twice": `1, "GPU-5eed0011"`, "whole-of-mig": "2",
+		"taken": `"0000:41:00.0"`, "taken-part": `"` + mig[:12] + `"`} {
 		h.pool(id, onGPU(mask, gib))
 	}
 	h.pool("shares", onGPU("1", gib).with("shared = true"))
@@ -156,8 +164,8 @@ func TestGPUMasks(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestGPUMemory: too little is no start, and enough is one at once; PID 1's own restarts are checked too, and wait for memory that
-// the driver releases late.
+// TestGPUMemory: too little is no start, and enough is one at once; PID 1's own restarts are
+// checked too, and wait for memory that the driver releases late.
 func TestGPUMemory(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Forky} {
@@ -198,7 +206,8 @@ func TestGPUMemory(t *testing.T) {
 	}
 }
 
-// TestGPUHealth: a GPU that needs a reset is left by its pools, and used again when it is well; other GPUs go on.
+// TestGPUHealth: a GPU that needs a reset is left by its pools, and used again when it is well;
+// other GPUs go on.
 func TestGPUHealth(t *testing.T) {
 	t.Parallel()
 	h := withGPUs(t, machine.Forky)
@@ -226,7 +235,8 @@ func TestGPUHealth(t *testing.T) {
 	h.gpu("restore 0")
 	h.wait("a", isReady)
 
-	// An application's fault: the engine did not end by itself, so it is restarted; its GPU stays healthy.
+	// An application's fault: the engine did not end by itself, so it is restarted; its GPU stays
+	// healthy.
 	run := h.engine("a")
 	h.control("a", "/stub/say?line=CUDA+error:+an+illegal+memory+access+was+encountered")
 	h.eventually(func(ctx context.Context) error {
@@ -310,7 +320,8 @@ func TestGPUFallback(t *testing.T) {
 	h.wait("b", isReady)
 }
 
-// TestGPURealFallback: the real llama-server of Debian has no CUDA, and serves on the CPU all the same.
+// TestGPURealFallback: the real llama-server of Debian has no CUDA, and serves on the CPU all the
+// same.
 func TestGPURealFallback(t *testing.T) {
 	t.Parallel()
 	h := withGPUs(t, machine.Forky)

@@ -15,8 +15,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestGPUIsTold: what a pool's GPU has is the same to placement, to Prometheus and to people, and a change of its health is an
-// event with one line in the log.
+// TestGPUIsTold: what a pool's GPU has is the same to placement, to Prometheus and to people, and a
+// change of its health is an event with one line in the log.
 func TestGPUIsTold(t *testing.T) {
 	t.Parallel()
 	h := withGPUs(t, machine.Forky)
@@ -39,7 +39,8 @@ func TestGPUIsTold(t *testing.T) {
 			if err := json.Unmarshal(answer.Body, &body); err != nil {
 				return err
 			}
-			if body.Total != 8*gib || body.Free != 8*gib-3*gib-512<<20 || body.Compute == "" || len(body.Mask) != 1 || body.Mask[0] != uuid {
+			if body.Total != 8*gib || body.Free != 8*gib-3*gib-512<<20 || body.Compute == "" || len(body.Mask) != 1 ||
+				body.Mask[0] != uuid {
 				return fmt.Errorf("not yet: %s", answer.Body)
 			}
 			return nil
@@ -53,16 +54,19 @@ func TestGPUIsTold(t *testing.T) {
 		}
 	})
 	t.Run("to_people", func(t *testing.T) {
-		if out := h.must("poolctl", "status", "a"); !strings.Contains(out, uuid) || !strings.Contains(out, "free of 8.0 GiB") {
+		if out := h.must("poolctl", "status", "a"); !strings.Contains(out, uuid) ||
+			!strings.Contains(out, "free of 8.0 GiB") {
 			t.Errorf("poolctl status a:\n%s", out)
 		}
-		if out := h.must("poolctl", "devices", "--processes"); !strings.Contains(out, host.EngineUnit("a")) || !strings.Contains(out, "3.0 GiB") {
+		if out := h.must("poolctl", "devices", "--processes"); !strings.Contains(out, host.EngineUnit("a")) ||
+			!strings.Contains(out, "3.0 GiB") {
 			t.Errorf("poolctl devices --processes:\n%s", out)
 		}
 	})
 	t.Run("a_change_of_health", func(t *testing.T) {
 		lines := func() int {
-			out, _ := h.Shell(t.Context(), `journalctl -q -u pool-managerd.service -o cat --grep '^GPU 1 .* needs a reset: '`) // no line is an exit status of 1
+			// no line is an exit status of 1
+			out, _ := h.Shell(t.Context(), `journalctl -q -u pool-managerd.service -o cat --grep '^GPU 1 .* needs a reset: '`)
 			return strings.Count(out, "\n")
 		}
 		before := lines()

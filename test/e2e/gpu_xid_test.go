@@ -13,7 +13,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestGPUXids: what the driver reports of an error decides which engines it stops. Those that need a reset are TestGPUHealth's.
+// TestGPUXids: what the driver reports of an error decides which engines it stops. Those that need
+// a reset are TestGPUHealth's.
 func TestGPUXids(t *testing.T) {
 	t.Parallel()
 	h := withGPUs(t, machine.Forky)
@@ -25,7 +26,8 @@ func TestGPUXids(t *testing.T) {
 		h.wait(id, isReady)
 	}
 
-	// The event has no process: the engine, if it is hit at all, ends by itself or says so in its log.
+	// The event has no process: the engine, if it is hit at all, ends by itself or says so in its
+	// log.
 	t.Run("of_an_application_stops_nobody_else", func(t *testing.T) {
 		h := h.in(t)
 		before := h.engines()
@@ -46,7 +48,8 @@ func TestGPUXids(t *testing.T) {
 	t.Run("of_the_host_stops_every_pool_with_a_gpu", func(t *testing.T) {
 		h := h.in(t)
 		cpu := h.engine("cpu")
-		// Only what is seen after the error tells of a return: after a restart of NVML, samples of later than the Xid have found it lost.
+		// Only what is seen after the error tells of a return: after a restart of NVML, samples of
+		// later than the Xid have found it lost.
 		h.logs(host.HelperUnit, "restarting NVML", func() { h.gpu("lose 0"); h.gpu("xid 0 79") })
 		for i, id := range []string{"a", "b"} {
 			p := h.wait(id, inState("waiting"), failsWith("GPU_UNAVAILABLE"), says("Xid 79"))
@@ -73,7 +76,8 @@ func says(text string) condition {
 	return condition{"last_error with " + text, func(p host.Pool) bool { return strings.Contains(p.LastError, text) }}
 }
 
-// logs does something and waits until a unit has logged a text since: other tests used the machine before.
+// logs does something and waits until a unit has logged a text since: other tests used the machine
+// before.
 func (s *site) logs(unit, text string, do func()) {
 	s.t.Helper()
 	count := func(ctx context.Context) (int, error) {

@@ -14,12 +14,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// patience is the longest that a scenario waits for one condition. It is far above what any needs, and is only used up
-// by a failure.
+// patience is the longest that a scenario waits for one condition. It is far above what any needs,
+// and is only used up by a failure.
 const patience = 45 * time.Second
 
-// site is an installed machine in one test's hands: the words that scenarios are written in. Every method fails the test
-// when what it says does not come about.
+// site is an installed machine in one test's hands: the words that scenarios are written in. Every
+// method fails the test when what it says does not come about.
 type site struct {
 	t *testing.T
 	*host.Host
@@ -33,7 +33,8 @@ func (s *site) in(t *testing.T) *site {
 	return &sub
 }
 
-// installed lends the test a container machine with the package installed, the host's configuration of these tests and no pools.
+// installed lends the test a container machine with the package installed, the host's configuration
+// of these tests and no pools.
 func installed(t *testing.T, release machine.Release) *site {
 	t.Helper()
 	return lend(t, kind{release, machine.Container})
@@ -61,7 +62,8 @@ func lend(t *testing.T, k kind) *site {
 	return s
 }
 
-// within returns the test's context with the usual patience, or more of it where a scenario says so.
+// within returns the test's context with the usual patience, or more of it where a scenario says
+// so.
 func (s *site) within(d ...time.Duration) (context.Context, context.CancelFunc) {
 	p := patience
 	if len(d) > 0 {
@@ -157,15 +159,20 @@ var executed = condition{"a process", func(p host.Pool) bool { return len(p.Repl
 
 // failsWith is a pool that is not ready, with that code and a hint beside it.
 func failsWith(code string) condition {
-	return condition{"not ready, " + code + " and a hint", func(p host.Pool) bool { return !p.Ready && p.Code() == code && p.Hint != "" }}
+	return condition{"not ready, " + code + " and a hint", func(p host.Pool) bool {
+		return !p.Ready && p.Code() == code && p.Hint != ""
+	}}
 }
 
 // restarted is a pool that is ready again after so many restarts by PID 1.
 func restarted(n int) condition {
-	return condition{fmt.Sprintf("ready with restart_count %d", n), func(p host.Pool) bool { return isReady.holds(p) && p.RestartCount == n }}
+	return condition{fmt.Sprintf("ready with restart_count %d", n), func(p host.Pool) bool {
+		return isReady.holds(p) && p.RestartCount == n
+	}}
 }
 
-// wait waits until all of it can be said of the pool at the same time, and returns the pool as it was then.
+// wait waits until all of it can be said of the pool at the same time, and returns the pool as it
+// was then.
 func (s *site) wait(id string, all ...condition) host.Pool {
 	s.t.Helper()
 	return s.waitFor(patience, id, all...)
@@ -252,7 +259,8 @@ func (s *site) engines() map[string]host.Process {
 	return running
 }
 
-// untouched fails the test unless each engine of before is the same process of the same run with the same restart counter.
+// untouched fails the test unless each engine of before is the same process of the same run with
+// the same restart counter.
 func (s *site) untouched(before map[string]host.Process) {
 	s.t.Helper()
 	now := s.engines()
@@ -266,8 +274,8 @@ func (s *site) untouched(before map[string]host.Process) {
 	}
 }
 
-// control makes a request to the stand-in engine of a pool, such as "/stub/health?status=500". An engine that dies of it
-// does not answer.
+// control makes a request to the stand-in engine of a pool, such as "/stub/health?status=500". An
+// engine that dies of it does not answer.
 func (s *site) control(id, path string) {
 	s.t.Helper()
 	ctx, cancel := s.within()

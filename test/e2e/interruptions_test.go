@@ -20,7 +20,8 @@ func inRun(p host.Process) condition {
 	}}
 }
 
-// TestInterruptions: whatever comes in the middle of a load, a crash or a stop ends in what the files ask for.
+// TestInterruptions: whatever comes in the middle of a load, a crash or a stop ends in what the
+// files ask for.
 func TestInterruptions(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -144,8 +145,8 @@ func TestInterruptions(t *testing.T) {
 // errReloading says that a reload is not over.
 var errReloading = errors.New("both engines of a reload are there")
 
-// TestSystemctlOnEngines: an administrator's systemctl is obeyed: a stopped engine stays stopped, a started one is taken up again,
-// a restarted one too.
+// TestSystemctlOnEngines: an administrator's systemctl is obeyed: a stopped engine stays stopped, a
+// started one is taken up again, a restarted one too.
 func TestSystemctlOnEngines(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -165,7 +166,9 @@ func TestSystemctlOnEngines(t *testing.T) {
 	h.wait("a", isReady)
 	before := h.engine("a")
 	h.must("systemctl", "restart", unit)
-	h.wait("a", isReady, condition{"a new process", func(p host.Pool) bool { return p.Replicas[0].InvocationID != before.Invocation }})
+	h.wait("a", isReady, condition{"a new process", func(p host.Pool) bool {
+		return p.Replicas[0].InvocationID != before.Invocation
+	}})
 	h.must("systemctl", "stop", unit)
 	h.wait("a", inState("stopped"))
 	h.pool("a", stub().with(`env = { NEW = "1" }`).quick())
@@ -174,15 +177,16 @@ func TestSystemctlOnEngines(t *testing.T) {
 	h.wait("b", restarted(0))
 }
 
-// TestReplicas: a pool of several replicas has a unit, a port and a hand-off file for each; one that dies takes no other with it,
-// and fewer replicas stop only those that are too many.
+// TestReplicas: a pool of several replicas has a unit, a port and a hand-off file for each; one
+// that dies takes no other with it, and fewer replicas stop only those that are too many.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	three := func(n int) poolFile {
 		masks := strings.TrimSuffix(strings.Repeat("[], ", n), ", ")
 		return poolFile{
-			keys:   []string{`engine = "llamacpp"`, `model = "file:` + host.TinyModel + `"`, fmt.Sprintf("replicas = %d", n), "devices = [" + masks + "]", "port = 22500"},
+			keys: []string{`engine = "llamacpp"`, `model = "file:` + host.TinyModel + `"`,
+				fmt.Sprintf("replicas = %d", n), "devices = [" + masks + "]", "port = 22500"},
 			tables: []string{"[provisioning]\nbinary = \"" + host.StubEngine + "\""},
 		}.quick()
 	}
@@ -204,12 +208,15 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("%s listens at %s, want %s", r.ID, r.Endpoint, want)
 		}
 	}
-	if files := h.must("ls", host.HandoffDir); strings.Join(strings.Fields(files), " ") != "many.r0.json many.r1.json many.r2.json" {
+	if files := h.must("ls", host.HandoffDir); strings.Join(strings.Fields(files),
+		" ") != "many.r0.json many.r1.json many.r2.json" {
 		t.Errorf("hand-off files: %s", files)
 	}
 	before := h.engines()
 	h.must("kill", "-KILL", fmt.Sprint(p.Replicas[1].PID))
-	h.wait("many", condition{"ready with one replica less", func(p host.Pool) bool { return p.Ready && !p.Replicas[1].Ready }})
+	h.wait("many", condition{"ready with one replica less", func(p host.Pool) bool {
+		return p.Ready && !p.Replicas[1].Ready
+	}})
 	h.wait("many", readyReplicas(3))
 	h.pool("many", three(2))
 	h.reload()
@@ -221,7 +228,8 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// TestPoolctlHelps: without a daemon, poolctl says what is wrong and what to do; an ordinary user may look.
+// TestPoolctlHelps: without a daemon, poolctl says what is wrong and what to do; an ordinary user
+// may look.
 func TestPoolctlHelps(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -229,7 +237,8 @@ func TestPoolctlHelps(t *testing.T) {
 	h.reload()
 	h.wait("a", isReady)
 
-	if out := h.must("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "poolctl", "list"); !strings.Contains(out, "ready") {
+	if out := h.must("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "poolctl",
+		"list"); !strings.Contains(out, "ready") {
 		t.Errorf("an ordinary user sees:\n%s", out)
 	}
 	fails := func(says string, args ...string) {

@@ -13,8 +13,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestLimitsAreReal runs in a virtual machine, where a limit has its controller and a packet its filter: in a container these
-// promises would pass without meaning anything.
+// TestLimitsAreReal runs in a virtual machine, where a limit has its controller and a packet its
+// filter: in a container these promises would pass without meaning anything.
 func TestLimitsAreReal(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{machine.Trixie, machine.VM})
@@ -48,7 +48,8 @@ func TestLimitsAreReal(t *testing.T) {
 	t.Run("changed_limits_apply_to_the_running_engine", func(t *testing.T) {
 		h := h.in(t)
 		before := h.engines()
-		h.pool("a", stub().quick().table("limits", `memory_max = "96M"`, `memory_high = "80M"`, `tasks_max = 300`, `cpu_weight = 50`))
+		h.pool("a", stub().quick().table("limits", `memory_max = "96M"`, `memory_high = "80M"`, `tasks_max = 300`,
+			`cpu_weight = 50`))
 		h.reload()
 		h.kernelSays(cgroup+"/memory.max", fmt.Sprint(96<<20))
 		h.kernelSays(cgroup+"/memory.high", fmt.Sprint(80<<20))
@@ -73,7 +74,8 @@ func TestLimitsAreReal(t *testing.T) {
 	})
 	t.Run("memory_max_kills_and_is_told", func(t *testing.T) {
 		h := h.in(t)
-		h.pool("greedy", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`).table("restart", `initial = "20s"`, `jitter = 0.0`).table("limits", `memory_max = "64M"`))
+		h.pool("greedy", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`).table("restart",
+			`initial = "20s"`, `jitter = 0.0`).table("limits", `memory_max = "64M"`))
 		h.reload()
 		h.wait("greedy", isReady)
 		h.control("greedy", "/stub/alloc?bytes=268435456")
@@ -112,12 +114,14 @@ func (s *site) kernelSays(file, want string) {
 
 // fenced tries connections from inside the engine, each tried from outside of the fence as well.
 func fenced(t *testing.T, h *site) {
-	// An address of this machine outside of 127.0.0.0/8, with a listener behind it: the fence goes by addresses.
+	// An address of this machine outside of 127.0.0.0/8, with a listener behind it: the fence goes
+	// by addresses.
 	h.shell(`ip addr add 10.9.8.7/32 dev lo
 		systemd-run --quiet --unit=test-outside ` + host.StubEngine + ` --host 10.9.8.7 --port 8080
 		systemd-run --quiet --unit=test-inside ` + host.StubEngine + ` --host 127.0.0.1 --port 8080`)
 	h.eventually(func(ctx context.Context) error {
-		_, err := h.Host.Run(ctx, "curl", "-sS", "--fail", "http://10.9.8.7:8080/health", "http://127.0.0.1:8080/health")
+		_, err := h.Host.Run(ctx, "curl", "-sS", "--fail", "http://10.9.8.7:8080/health",
+			"http://127.0.0.1:8080/health")
 		return err
 	})
 	for _, c := range []struct {
@@ -138,7 +142,8 @@ func fenced(t *testing.T, h *site) {
 				t.Fatal(err)
 			}
 			got := string(a.Body)
-			// A datagram that is filtered fails at once; of a connection, some kernels only drop the packets.
+			// A datagram that is filtered fails at once; of a connection, some kernels only drop
+			// the packets.
 			fenced := strings.Contains(got, "operation not permitted") || strings.Contains(got, "timeout")
 			if c.passes && !strings.Contains(got, "connected") || !c.passes && !fenced {
 				t.Errorf("%s %s: %s", c.network, c.address, got)

@@ -15,12 +15,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// together is how many scenarios run at once. Most of their time is waiting for PID 1's timers, so that this is more than
-// the processors.
+// together is how many scenarios run at once. Most of their time is waiting for PID 1's timers, so
+// that this is more than the processors.
 const together = "4"
 
-// machines is the one piece of state that the tests of this package share: installed machines, each used by one test at a
-// time, and used again by the next.
+// machines is the one piece of state that the tests of this package share: installed machines, each
+// used by one test at a time, and used again by the next.
 var machines *park
 
 func TestMain(m *testing.M) {
@@ -115,7 +115,8 @@ func (p *park) take(ctx context.Context, k kind, log func(string)) (*host.Host, 
 	return h, nil
 }
 
-// put takes a machine back. One that a failed test used, or that cannot be brought back to its first state, is not used again.
+// put takes a machine back. One that a failed test used, or that cannot be brought back to its
+// first state, is not used again.
 func (p *park) put(ctx context.Context, k kind, h *host.Host, failed bool) error {
 	defer func() { <-p.cap(k) }()
 	if failed {

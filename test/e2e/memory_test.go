@@ -10,7 +10,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestMainMemory: what a model needs of main memory is known before the engine is started, and reported where it is too much.
+// TestMainMemory: what a model needs of main memory is known before the engine is started, and
+// reported where it is too much.
 func TestMainMemory(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -19,10 +20,12 @@ func TestMainMemory(t *testing.T) {
 		h.pool("big", stub().quick().with(`ctx = 65536`, `slots = 4`).table("limits", `memory_max = "64M"`))
 		h.reload()
 		p := h.wait("big", failsWith("INSUFFICIENT_RAM"))
-		if p.State != "waiting" || !strings.Contains(p.String(), "its memory_max is 64.0 MiB") || !strings.Contains(p.Hint, "Raise memory_max") {
+		if p.State != "waiting" || !strings.Contains(p.String(), "its memory_max is 64.0 MiB") ||
+			!strings.Contains(p.Hint, "Raise memory_max") {
 			t.Errorf("the pool says %s", p)
 		}
-		if state := h.must("systemctl", "show", "-p", "ActiveState", "--value", host.EngineUnit("big")); state != "inactive" {
+		if state := h.must("systemctl", "show", "-p", "ActiveState", "--value",
+			host.EngineUnit("big")); state != "inactive" {
 			t.Errorf("its unit is %s", state)
 		}
 	})

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// engineMetric returns the value of a pool's one series of a metric; the test fails where there is none.
+// engineMetric returns the value of a pool's one series of a metric; the test fails where there is
+// none.
 func (s *site) engineMetric(name, pool string) float64 {
 	s.t.Helper()
 	ctx, cancel := s.within()

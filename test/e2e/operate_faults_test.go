@@ -14,7 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestDrainOverDeathsOfTheManager: whenever the manager is killed, a drain ends at its deadline, with the number of leases that it cut.
+// TestDrainOverDeathsOfTheManager: whenever the manager is killed, a drain ends at its deadline,
+// with the number of leases that it cut.
 func TestDrainOverDeathsOfTheManager(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -43,7 +44,8 @@ func TestDrainOverDeathsOfTheManager(t *testing.T) {
 	}
 }
 
-// TestOperationsOverABusAndAPID1: what is under way when the message bus or PID 1 is restarted ends as it was asked for.
+// TestOperationsOverABusAndAPID1: what is under way when the message bus or PID 1 is restarted ends
+// as it was asked for.
 func TestOperationsOverABusAndAPID1(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -69,7 +71,8 @@ func TestOperationsOverABusAndAPID1(t *testing.T) {
 			for i := range 3 {
 				h.answer(http.StatusAccepted, "POST", "/v1/pools/a/drain", `{"deadline_ms":20000}`)
 				if i == 0 {
-					h.answer(http.StatusAccepted, "POST", "/v1/pools/b/reload", `{"new_model_ref":"file:/srv/models/`+model+`.gguf"}`)
+					h.answer(http.StatusAccepted, "POST", "/v1/pools/b/reload", `{"new_model_ref":"file:/srv/models/`+
+						model+`.gguf"}`)
 				}
 				time.Sleep(time.Duration(i) * 700 * time.Millisecond)
 				h.shell(c.do)
@@ -89,7 +92,8 @@ func TestOperationsOverABusAndAPID1(t *testing.T) {
 	}
 }
 
-// TestDrainWaitsForTheEngine: work that came without a lease is finished before an engine is stopped.
+// TestDrainWaitsForTheEngine: work that came without a lease is finished before an engine is
+// stopped.
 func TestDrainWaitsForTheEngine(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -118,7 +122,8 @@ func TestDrainWaitsForTheEngine(t *testing.T) {
 	}
 }
 
-// TestReloadOfReplicas: several replicas are replaced one at a time, and where the first fails no other is touched.
+// TestReloadOfReplicas: several replicas are replaced one at a time, and where the first fails no
+// other is touched.
 func TestReloadOfReplicas(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -183,14 +188,16 @@ func TestReloadOfReplicas(t *testing.T) {
 	}
 }
 
-// TestEvents: who follows the events hears of each thing that befalls a pool, over a restart of the manager, too.
+// TestEvents: who follows the events hears of each thing that befalls a pool, over a restart of the
+// manager, too.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	h.pool("a", stub().with("slots = 1").quick())
 	h.reload()
 	h.wait("a", isReady)
-	h.must("systemd-run", "--quiet", "--unit=test-events", "--property=StandardOutput=file:/run/test-events", "poolctl", "events", "-f", "a")
+	h.must("systemd-run", "--quiet", "--unit=test-events", "--property=StandardOutput=file:/run/test-events", "poolctl",
+		"events", "-f", "a")
 	heard := func(words ...string) {
 		t.Helper()
 		h.eventually(func(ctx context.Context) error {
@@ -228,7 +235,8 @@ func TestEvents(t *testing.T) {
 	h.must("systemctl", "stop", "test-events.service")
 }
 
-// TestExternal: an engine that is run elsewhere is probed, leased and drained, and its process is never touched.
+// TestExternal: an engine that is run elsewhere is probed, leased and drained, and its process is
+// never touched.
 func TestExternal(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -275,32 +283,39 @@ func TestExternal(t *testing.T) {
 	if !strings.Contains(h.must("systemctl", "is-active", "elsewhere.service"), "active") {
 		t.Error("the external engine was stopped with its pool")
 	}
-	if out := h.must("systemctl", "list-units", "--all", "--no-legend", "--plain", "pool-engine@*"); strings.TrimSpace(out) != "" {
+	if out := h.must("systemctl", "list-units", "--all", "--no-legend", "--plain",
+		"pool-engine@*"); strings.TrimSpace(out) != "" {
 		t.Errorf("a unit was made for it: %s", out)
 	}
 	h.must("systemctl", "stop", "elsewhere.service")
 }
 
-// TestStormOfMemory: an engine that is killed for want of memory again and again is held back, with what to lower.
+// TestStormOfMemory: an engine that is killed for want of memory again and again is held back, with
+// what to lower.
 func TestStormOfMemory(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{machine.Trixie, machine.VM})
 	h.M.Require(t, machine.Controllers("memory"))
 	h.pool("greedy", stub().table("limits", `memory_max = "64M"`).table("restart",
-		`initial = "300ms"`, `factor = 1.0`, `max = "300ms"`, `jitter = 0.0`, `storm_restarts = 2`, `storm_window = "5m"`, `breaker_failures = 50`))
+		`initial = "300ms"`, `factor = 1.0`, `max = "300ms"`, `jitter = 0.0`, `storm_restarts = 2`,
+		`storm_window = "5m"`, `breaker_failures = 50`))
 	h.reload()
 	for i := range 3 {
 		h.wait("greedy", isReady, restarted(i))
 		h.control("greedy", "/stub/alloc?bytes=268435456")
 	}
-	p := h.wait("greedy", failsWith("ENGINE_OOM"), condition{"held back for minutes", func(p host.Pool) bool { return p.BackoffMS > 60_000 }})
+	p := h.wait("greedy", failsWith("ENGINE_OOM"), condition{"held back for minutes", func(p host.Pool) bool {
+		return p.BackoffMS > 60_000
+	}})
 	if !strings.Contains(h.must("poolctl", "events", "greedy"), "mostly by oom") {
 		t.Errorf("no event reports the storm: %s", p)
 	}
-	if log := h.must("journalctl", "--no-pager", "-u", host.ManagerUnit); !strings.Contains(log, "lower ctx, slots or the model's size, or raise limits.memory_max") {
+	if log := h.must("journalctl", "--no-pager", "-u", host.ManagerUnit); !strings.Contains(log,
+		"lower ctx, slots or the model's size, or raise limits.memory_max") {
 		t.Errorf("the log does not say what to lower:\n%s", log)
 	}
-	if metrics := h.must("curl", "-s", "--unix-socket", host.Socket, "http://localhost/metrics"); !strings.Contains(metrics, `restart_storm_total{`) {
+	if metrics := h.must("curl", "-s", "--unix-socket", host.Socket,
+		"http://localhost/metrics"); !strings.Contains(metrics, `restart_storm_total{`) {
 		t.Errorf("no metric counts it:\n%.2000s", metrics)
 	}
 	h.must("poolctl", "reset", "greedy", "--wait")

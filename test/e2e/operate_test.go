@@ -34,7 +34,8 @@ func (s *site) answer(status int, method, path, body string) map[string]any {
 // lease takes a slot of a pool and returns the path of the lease.
 func (s *site) lease(id string, ttl time.Duration) string {
 	s.t.Helper()
-	l := s.answer(http.StatusCreated, "POST", "/v1/pools/"+id+"/leases", fmt.Sprintf(`{"holder":"test","ttl_ms":%d}`, ttl.Milliseconds()))
+	l := s.answer(http.StatusCreated, "POST", "/v1/pools/"+id+"/leases",
+		fmt.Sprintf(`{"holder":"test","ttl_ms":%d}`, ttl.Milliseconds()))
 	return "/v1/pools/" + id + "/leases/" + fmt.Sprint(l["lease_id"])
 }
 
@@ -48,7 +49,8 @@ func leases(n int) condition {
 	return condition{fmt.Sprintf("%d leases", n), func(p host.Pool) bool { return p.ActiveLeases == n }}
 }
 
-// TestLeases: a lease is counted, survives the manager, and ends with its time, its engine or its holder's word.
+// TestLeases: a lease is counted, survives the manager, and ends with its time, its engine or its
+// holder's word.
 func TestLeases(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -89,14 +91,16 @@ func TestLeases(t *testing.T) {
 		h.control("a", "/stub/crash")
 		h.wait("a", leases(0))
 		gone := h.answer(http.StatusGone, "PUT", held, "")
-		if text := fmt.Sprint(gone["message"]); gone["code"] != "LEASE_LOST" || !strings.Contains(text, "ENGINE_CRASHED") || !strings.Contains(text, "SIGKILL") {
+		if text := fmt.Sprint(gone["message"]); gone["code"] != "LEASE_LOST" ||
+			!strings.Contains(text, "ENGINE_CRASHED") || !strings.Contains(text, "SIGKILL") {
 			t.Errorf("%v", gone)
 		}
 		h.wait("a", isReady)
 	})
 }
 
-// TestDrain: a pool that an operator drains takes no new work, is stopped when nothing is held or at the deadline, and stays so.
+// TestDrain: a pool that an operator drains takes no new work, is stopped when nothing is held or
+// at the deadline, and stays so.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -201,7 +205,8 @@ func TestReloadOfAModel(t *testing.T) {
 		for model, code := range map[string]string{"nope": "MODEL_NOT_FOUND", "crash": "ENGINE_"} {
 			h.shell("! poolctl reload a --wait --model file:/srv/models/" + model + ".gguf")
 			p := h.wait("a", isReady)
-			if is := p.Replicas[0]; is.PID != was.PID || is.InvocationID != was.InvocationID || !strings.HasPrefix(p.LastError, code) || p.Reload != nil {
+			if is := p.Replicas[0]; is.PID != was.PID || is.InvocationID != was.InvocationID ||
+				!strings.HasPrefix(p.LastError, code) || p.Reload != nil {
 				t.Errorf("%s: %+v", model, p)
 			}
 		}
@@ -216,7 +221,8 @@ func TestReloadOfAModel(t *testing.T) {
 	t.Run("in_place_and_back", func(t *testing.T) {
 		h := h.in(t)
 		h.shell("! poolctl reload fixed --wait --model file:/srv/models/crash.gguf")
-		if p := h.wait("fixed", isReady); p.ModelID != "file:"+host.TinyModel || !strings.HasPrefix(p.LastError, "ENGINE_") {
+		if p := h.wait("fixed", isReady); p.ModelID != "file:"+host.TinyModel ||
+			!strings.HasPrefix(p.LastError, "ENGINE_") {
 			t.Errorf("%+v", p)
 		}
 		h.must("poolctl", "reload", "fixed", "--wait", "--model", "file:/srv/models/b.gguf")
@@ -229,20 +235,25 @@ func TestReloadOfAModel(t *testing.T) {
 		was := h.wait("a", isReady).Replicas[0]
 		h.pool("a", stub("--crash-after", "100ms", "--load", "1h").with("slots = 4").quick())
 		h.reload()
-		p := h.wait("a", isReady, condition{"rolled back", func(p host.Pool) bool { return p.Reload == nil && p.LastError != "" }})
+		p := h.wait("a", isReady, condition{"rolled back", func(p host.Pool) bool {
+			return p.Reload == nil && p.LastError != ""
+		}})
 		if p.Replicas[0].PID != was.PID {
 			t.Errorf("%+v", p)
 		}
 		h.pool("a", stub().with("slots = 4").quick())
 		h.reload()
-		h.wait("a", isReady, condition{"no error", func(p host.Pool) bool { return p.LastError == "" && p.Replicas[0].PID == was.PID }})
+		h.wait("a", isReady, condition{"no error", func(p host.Pool) bool {
+			return p.LastError == "" && p.Replicas[0].PID == was.PID
+		}})
 	})
 	t.Run("the_manager_dies_at_any_point", func(t *testing.T) {
 		h := h.in(t)
 		models := []string{"slow", "tiny"}
 		for i := range 20 {
 			model := models[i%2]
-			h.answer(http.StatusAccepted, "POST", "/v1/pools/a/reload", `{"new_model_ref":"file:/srv/models/`+model+`.gguf","deadline_ms":5000}`)
+			h.answer(http.StatusAccepted, "POST", "/v1/pools/a/reload", `{"new_model_ref":"file:/srv/models/`+model+
+				`.gguf","deadline_ms":5000}`)
 			time.Sleep(time.Duration(i*137%2500) * time.Millisecond)
 			h.killManager()
 			h.must("systemctl", "reset-failed", host.ManagerUnit)
@@ -253,7 +264,8 @@ func TestReloadOfAModel(t *testing.T) {
 	})
 }
 
-// useWhile uses a pool as the orchestrator does, lease by lease, and returns how many of its requests failed before ctx ended.
+// useWhile uses a pool as the orchestrator does, lease by lease, and returns how many of its
+// requests failed before ctx ended.
 func (s *site) useWhile(ctx context.Context, id string) (failed int) {
 	for ctx.Err() == nil {
 		if err := s.useOnce(id); err != nil {
@@ -280,10 +292,12 @@ func (s *site) useOnce(id string) error {
 	if err := json.Unmarshal(a.Body, &l); err != nil {
 		return err
 	}
-	if a, err := s.AtEndpoint(ctx, l.Endpoint, "POST", "/v1/completions?delay=20ms", nil); err != nil || a.Status != http.StatusOK {
+	if a, err := s.AtEndpoint(ctx, l.Endpoint, "POST", "/v1/completions?delay=20ms", nil); err != nil ||
+		a.Status != http.StatusOK {
 		return fmt.Errorf("the engine: %d %s %w", a.Status, a.Body, err)
 	}
-	if a, err := s.Send(ctx, "DELETE", "/v1/pools/"+id+"/leases/"+l.ID, ""); err != nil || a.Status != http.StatusNoContent {
+	if a, err := s.Send(ctx, "DELETE", "/v1/pools/"+id+"/leases/"+l.ID, ""); err != nil ||
+		a.Status != http.StatusNoContent {
 		return fmt.Errorf("not released: %d %s %w", a.Status, a.Body, err)
 	}
 	return nil

@@ -54,7 +54,8 @@ func (s *site) noHandoff(id string) {
 	})
 }
 
-// withoutGap fails the test if a pool has no hand-off file at any moment of do, looked at a hundred times a second.
+// withoutGap fails the test if a pool has no hand-off file at any moment of do, looked at a hundred
+// times a second.
 func (s *site) withoutGap(id string, do func()) {
 	s.t.Helper()
 	s.must("systemd-run", "--quiet", "--unit=gaps", "sh", "-c",
@@ -80,8 +81,8 @@ func free(n int) func(orchestrator.Handoff) bool {
 	return func(f orchestrator.Handoff) bool { return f.SlotsFree == n }
 }
 
-// TestOrchestrator: a program that was written for the documented contract finds engines, uses them and is not misled over a
-// reload, a crash, a drain and a restart of the manager.
+// TestOrchestrator: a program that was written for the documented contract finds engines, uses them
+// and is not misled over a reload, a crash, a drain and a restart of the manager.
 func TestOrchestrator(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -102,14 +103,17 @@ func TestOrchestrator(t *testing.T) {
 	t.Run("finds_the_engine_and_asks_by_post", func(t *testing.T) {
 		h := h.in(t)
 		f, p := h.handoff("a", "two free", free(2)), h.get("a").Replicas[0]
-		if f.URL != p.Endpoint || f.PID == nil || *f.PID != p.PID || *f.Unit != p.Unit || f.ModelID != "file:"+host.TinyModel ||
-			f.ModelPath == nil || *f.ModelPath != host.TinyModel || f.Mode != "binary" || f.DeviceMask != nil || len(f.Flags) == 0 {
+		if f.URL != p.Endpoint || f.PID == nil || *f.PID != p.PID || *f.Unit != p.Unit || f.ModelID != "file:"+
+			host.TinyModel ||
+			f.ModelPath == nil || *f.ModelPath != host.TinyModel || f.Mode != "binary" || f.DeviceMask != nil ||
+			len(f.Flags) == 0 {
 			t.Errorf("%+v, the API shows %+v", f, p)
 		}
 		for _, prefix := range []string{"", "/v1", "/v2"} {
 			st, err := c.Status(ctx, prefix, "a")
 			must(t, err)
-			if !st.Live || !st.Ready || st.PoolID != "a" || st.SlotsTotal != 2 || st.SlotsFree != 2 || st.ActiveLeases != 0 {
+			if !st.Live || !st.Ready || st.PoolID != "a" || st.SlotsTotal != 2 || st.SlotsFree != 2 ||
+				st.ActiveLeases != 0 {
 				t.Errorf("%s: %+v", prefix, st)
 			}
 		}
@@ -130,7 +134,8 @@ func TestOrchestrator(t *testing.T) {
 		}
 		must(t, c.Renew(ctx, first, time.Minute))
 		_, err = c.TryAcquire(ctx, "a", "", time.Minute)
-		if r := h.refused(err, 429, "SLOTS_EXHAUSTED"); r.RetryAfter == 0 || r.PolicyLabel != "reject" || r.Engine != "llamacpp" || !r.Retriable {
+		if r := h.refused(err, 429, "SLOTS_EXHAUSTED"); r.RetryAfter == 0 || r.PolicyLabel != "reject" ||
+			r.Engine != "llamacpp" || !r.Retriable {
 			t.Errorf("%+v", r)
 		}
 		released := time.AfterFunc(1500*time.Millisecond, func() { _ = c.Release(ctx, first) })
@@ -160,9 +165,14 @@ func TestOrchestrator(t *testing.T) {
 				return c.Renew(ctx, held, time.Minute)
 			})
 			must(t, c.Release(ctx, held))
-			h.waitFor(time.Minute, "a", isReady, condition{"reloaded", func(p host.Pool) bool { return p.Reload == nil && len(p.Replicas) == 1 }})
-			after := h.handoff("a", "the new model", func(f orchestrator.Handoff) bool { return f.ModelID == "file:/srv/models/second.gguf" })
-			if after.URL == before.URL || after.ReplicaID != "r0" || *after.PID == *before.PID || *after.ModelPath != "/srv/models/second.gguf" {
+			h.waitFor(time.Minute, "a", isReady, condition{"reloaded", func(p host.Pool) bool {
+				return p.Reload == nil && len(p.Replicas) == 1
+			}})
+			after := h.handoff("a", "the new model", func(f orchestrator.Handoff) bool {
+				return f.ModelID == "file:/srv/models/second.gguf"
+			})
+			if after.URL == before.URL || after.ReplicaID != "r0" || *after.PID == *before.PID ||
+				*after.ModelPath != "/srv/models/second.gguf" {
 				t.Errorf("before %+v, after %+v", before, after)
 			}
 		})
@@ -170,8 +180,12 @@ func TestOrchestrator(t *testing.T) {
 		must(t, err)
 		must(t, c.Release(ctx, l))
 		must(t, c.Reload(ctx, "/v2", "a", "file:"+host.TinyModel))
-		h.handoff("a", "the first model again", func(f orchestrator.Handoff) bool { return f.ModelID == "file:"+host.TinyModel && f.SlotsFree == 2 })
-		h.wait("a", isReady, condition{"reloaded", func(p host.Pool) bool { return p.Reload == nil && len(p.Replicas) == 1 }})
+		h.handoff("a", "the first model again", func(f orchestrator.Handoff) bool {
+			return f.ModelID == "file:"+host.TinyModel && f.SlotsFree == 2
+		})
+		h.wait("a", isReady, condition{"reloaded", func(p host.Pool) bool {
+			return p.Reload == nil && len(p.Replicas) == 1
+		}})
 	})
 	t.Run("sees_a_crash_and_the_new_process", func(t *testing.T) {
 		h := h.in(t)
@@ -210,7 +224,8 @@ func TestOrchestrator(t *testing.T) {
 			time.Sleep(time.Second) // a change a second late would be one too
 		})
 		after := h.handoff("a", "one free", free(1))
-		if after.URL != before.URL || *after.PID != *before.PID || strings.Join(after.Flags, " ") != strings.Join(before.Flags, " ") {
+		if after.URL != before.URL || *after.PID != *before.PID ||
+			strings.Join(after.Flags, " ") != strings.Join(before.Flags, " ") {
 			t.Errorf("before %+v, after %+v", before, after)
 		}
 		must(t, c.Renew(ctx, held, time.Minute))
@@ -218,8 +233,8 @@ func TestOrchestrator(t *testing.T) {
 	})
 }
 
-// TestOneQuestionForOneBinary: eight pools of a binary whose version is not known yet ask it once and start, none of them after a
-// failure (field case 27).
+// TestOneQuestionForOneBinary: eight pools of a binary whose version is not known yet ask it once
+// and start, none of them after a failure (field case 27).
 func TestOneQuestionForOneBinary(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -236,12 +251,15 @@ func TestOneQuestionForOneBinary(t *testing.T) {
 			t.Errorf("no version: %s", p)
 		}
 	}
-	log := h.must("journalctl", "--no-pager", "--output=cat", "--unit="+host.ManagerUnit, "--since=@"+fmt.Sprint(h.began.Unix()))
-	if strings.Contains(log, "PROVISION_FAILED") || strings.Contains(log, "already loaded") || strings.Contains(log, "could not be asked") {
+	log := h.must("journalctl", "--no-pager", "--output=cat", "--unit="+host.ManagerUnit, "--since=@"+
+		fmt.Sprint(h.began.Unix()))
+	if strings.Contains(log, "PROVISION_FAILED") || strings.Contains(log, "already loaded") ||
+		strings.Contains(log, "could not be asked") {
 		t.Errorf("a pool failed first:\n%s", log)
 	}
 	asked := 0
-	for line := range strings.Lines(h.must("journalctl", "--no-pager", "--output=cat", "--since=@"+fmt.Sprint(h.began.Unix()), "_PID=1")) {
+	for line := range strings.Lines(h.must("journalctl", "--no-pager", "--output=cat", "--since=@"+
+		fmt.Sprint(h.began.Unix()), "_PID=1")) {
 		if strings.HasPrefix(line, "Starting pool-probe-") && strings.Contains(line, "never-asked") {
 			asked++
 		}

@@ -22,8 +22,8 @@ const (
 	gpuUnit   = "pool-gpu.service"
 )
 
-// problem asks the helper for a snapshot, which starts it where it does not run, and returns why it knows no GPUs: "" when it
-// does know some.
+// problem asks the helper for a snapshot, which starts it where it does not run, and returns why it
+// knows no GPUs: "" when it does know some.
 func (p packaged) problem(t *testing.T) string {
 	t.Helper()
 	conn, err := p.DialContext(t.Context(), "unix", gpuSocket)
@@ -62,7 +62,8 @@ func (p packaged) helper(t *testing.T) string {
 	return p.MustRun(t, "systemctl", "show", "--property=MainPID", "--value", gpuUnit)
 }
 
-// packageGPU: on a host without a driver the helper starts when it is asked, says what is missing, and has no right and no way out.
+// packageGPU: on a host without a driver the helper starts when it is asked, says what is missing,
+// and has no right and no way out.
 func packageGPU(t *testing.T, p packaged) {
 	p.is(t, "enabled\nactive", "systemctl is-enabled pool-gpu.socket; systemctl is-active pool-gpu.socket")
 	p.is(t, "srw------- root root", "stat -c '%A %U %G' "+gpuSocket)
@@ -101,7 +102,8 @@ func packageGPU(t *testing.T, p packaged) {
 	t.Logf("%s: %s", gpuUnit, rating[1])
 }
 
-// packageGPUApart: manager and helper restart without each other, and the socket outlives all deaths of its service.
+// packageGPUApart: manager and helper restart without each other, and the socket outlives all
+// deaths of its service.
 func packageGPUApart(t *testing.T, p packaged) {
 	helper := p.helper(t)
 	socket := p.MustShell(t, "systemctl show --property=InvocationID pool-gpu.socket; stat -c %i "+gpuSocket)
@@ -123,7 +125,8 @@ func packageGPUApart(t *testing.T, p packaged) {
 	p.helper(t)
 	p.is(t, socket, "systemctl show --property=InvocationID pool-gpu.socket; stat -c %i "+gpuSocket)
 
-	// One that cannot run at all is tried again at its own pace, and is back with the next version that can.
+	// One that cannot run at all is tried again at its own pace, and is back with the next version
+	// that can.
 	p.MustShell(t, `mkdir -p /run/systemd/system/pool-gpu.service.d
 		printf '[Service]\nExecStart=\nExecStart=/usr/lib/pool-managerd/pool-gate --no-such-flag\n' >/run/systemd/system/pool-gpu.service.d/broken.conf
 		systemctl daemon-reload; systemctl stop pool-gpu.service`)
@@ -158,8 +161,9 @@ func packageGPUApart(t *testing.T, p packaged) {
 	}
 }
 
-// TestGPUHelperDevices: in the helper's control group only NVIDIA's devices can be opened, those of a driver that is loaded later too.
-// In a virtual machine, because a container without the kernel's device filter would let anything pass.
+// TestGPUHelperDevices: in the helper's control group only NVIDIA's devices can be opened, those of
+// a driver that is loaded later too. In a virtual machine, because a container without the kernel's
+// device filter would let anything pass.
 func TestGPUHelperDevices(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{machine.Trixie, machine.VM})
@@ -177,7 +181,8 @@ func TestGPUHelperDevices(t *testing.T) {
 			t.Errorf("%s (%d:%d): %q, want it allowed", name, node[0], node[1], got)
 		}
 	}
-	for name, node := range map[string][2]int{"mem": {1, 1}, "kmsg": {1, 11}, "fuse": {10, 229}, "a_neighbour_of_195": {196, 0}} {
+	for name, node := range map[string][2]int{"mem": {1, 1}, "kmsg": {1, 11}, "fuse": {10, 229},
+		"a_neighbour_of_195": {196, 0}} {
 		if got := try(node[0], node[1]); got != "Operation not permitted" {
 			t.Errorf("%s (%d:%d): %q, want it refused", name, node[0], node[1], got)
 		}

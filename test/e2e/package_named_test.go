@@ -21,14 +21,15 @@ var (
 // notPackaged are named paths that an administrator or systemctl enable makes.
 var notPackaged = regexp.MustCompile(`^/etc/(pool-managerd/(token|pools\.d/[A-Za-z0-9.-]+)|systemd/system/[a-z.-]+\.wants/.*)$`)
 
-// TestPackageHoldsWhatItNames: each file of the product's own, and each of its manual pages, that a message, a unit or a
-// manual page names is in the package.
+// TestPackageHoldsWhatItNames: each file of the product's own, and each of its manual pages, that a
+// message, a unit or a manual page names is in the package.
 func TestPackageHoldsWhatItNames(t *testing.T) {
 	if err := machines.artifacts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	held := packageFiles(t, machines.parts.Deb)
-	for _, must := range []string{"/usr/share/doc/pool-managerd/openapi.yaml", "/usr/share/doc/pool-managerd/admin-guide.md", "/usr/share/doc/pool-managerd/reference/pool-file.md"} {
+	for _, must := range []string{"/usr/share/doc/pool-managerd/openapi.yaml",
+		"/usr/share/doc/pool-managerd/admin-guide.md", "/usr/share/doc/pool-managerd/reference/pool-file.md"} {
 		if !held[must] {
 			t.Errorf("the package has no %s", must)
 		}
@@ -80,7 +81,8 @@ func packageFiles(t *testing.T, deb string) map[string]bool {
 func namingFiles(t *testing.T) []string {
 	t.Helper()
 	var found []string
-	for _, dir := range []string{"cmd", "units", "systemd", "registry", "nvml", "cgroups", "packaging/systemd", "packaging/etc", "packaging/scripts", "docs/man"} {
+	for _, dir := range []string{"cmd", "units", "systemd", "registry", "nvml", "cgroups", "packaging/systemd",
+		"packaging/etc", "packaging/scripts", "docs/man"} {
 		err := filepath.WalkDir(filepath.Join("..", "..", dir), func(name string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || strings.HasSuffix(name, "_test.go") || strings.Contains(name, "/testdata/") {
 				return err

@@ -46,13 +46,14 @@ func (p packaged) is(t *testing.T, want, script string) {
 	}
 }
 
-// startEngine gives the manager one pool of the stand-in engine, waits until it is ready, and returns its unit and what
-// identifies its run.
+// startEngine gives the manager one pool of the stand-in engine, waits until it is ready, and
+// returns its unit and what identifies its run.
 func (p packaged) startEngine(t *testing.T) (unit, run string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for name, content := range map[string]string{host.ConfigFile: host.Config, host.PoolFile("a"): command().quick().String()} {
+	for name, content := range map[string]string{host.ConfigFile: host.Config,
+		host.PoolFile("a"): command().quick().String()} {
 		if err := p.host.WriteFile(ctx, name, content); err != nil {
 			t.Fatal(err)
 		}
@@ -86,8 +87,8 @@ func (p packaged) answers(t *testing.T) {
 	}
 }
 
-// TestPackage goes through the life of the package on each release: installed, upgraded, removed, installed again, purged.
-// The cases build on each other.
+// TestPackage goes through the life of the package on each release: installed, upgraded, removed,
+// installed again, purged. The cases build on each other.
 func TestPackage(t *testing.T) {
 	for _, release := range machine.Releases() {
 		t.Run(string(release), func(t *testing.T) {
@@ -114,7 +115,8 @@ func TestPackage(t *testing.T) {
 	}
 }
 
-// packageInstalled: dpkg alone, with nothing but the machine's own packages, leaves a manager that answers on both listeners.
+// packageInstalled: dpkg alone, with nothing but the machine's own packages, leaves a manager that
+// answers on both listeners.
 func packageInstalled(t *testing.T, p packaged) {
 	p.MustRun(t, "dpkg", "--install", "/root/this.deb")
 	p.answers(t)
@@ -128,11 +130,13 @@ func packageInstalled(t *testing.T, p packaged) {
 	p.is(t, "30s", "systemctl show --property=WatchdogUSec --value pool-managerd.service")
 	p.is(t, "srw-rw-rw- root root", "stat -c '%A %U %G' /run/pool-managerd/api.sock")
 	p.is(t, "127.0.0.1:9200", "ss --tcp --listening --numeric --no-header 'sport = 9200' | awk '{ print $4 }'")
-	p.is(t, "200", "setpriv --reuid=nobody --regid=nogroup --clear-groups curl -s -o /dev/null -w '%{http_code}' --unix-socket /run/pool-managerd/api.sock http://localhost/v1/pools")
+	p.is(t, "200", "setpriv --reuid=nobody --regid=nogroup --clear-groups curl -s -o /dev/null -w '%{http_code}' "+
+		"--unix-socket /run/pool-managerd/api.sock http://localhost/v1/pools")
 	p.MustShell(t, "getent group pool-managerd")
 	p.MustShell(t, "poolctl version && pool-managerd --version && pool-managerd --check")
 	p.MustShell(t, "bash -n /usr/share/bash-completion/completions/poolctl")
-	for _, page := range []string{"man1/poolctl.1", "man5/pool-managerd.toml.5", "man5/pool-file.5", "man8/pool-managerd.8", "man8/pool-gpu.8"} {
+	for _, page := range []string{"man1/poolctl.1", "man5/pool-managerd.toml.5", "man5/pool-file.5",
+		"man8/pool-managerd.8", "man8/pool-gpu.8"} {
 		p.MustShell(t, "gzip -dc /usr/share/man/"+page+".gz | grep -q '^\\.Sh NAME'")
 	}
 	// What comes with the package is not a pool, and PID 1 finds nothing to say about the units.
@@ -141,7 +145,8 @@ func packageInstalled(t *testing.T, p packaged) {
 	p.is(t, "", "dpkg --verify pool-managerd")
 }
 
-// packageSandbox: the manager is root without anything that makes root powerful, and cannot execute a program.
+// packageSandbox: the manager is root without anything that makes root powerful, and cannot execute
+// a program.
 func packageSandbox(t *testing.T, p packaged) {
 	pid := p.MustShell(t, "systemctl show --property=MainPID --value pool-managerd.service")
 	for field, want := range map[string]string{
@@ -150,7 +155,8 @@ func packageSandbox(t *testing.T, p packaged) {
 	} {
 		p.is(t, want, "awk '$1 == \""+field+":\" { print $2 }' /proc/"+pid+"/status")
 	}
-	for _, program := range []string{"/bin/sh", "/usr/bin/env", "/usr/bin/poolctl", "/usr/lib/pool-managerd/pool-gate"} {
+	for _, program := range []string{"/bin/sh", "/usr/bin/env", "/usr/bin/poolctl",
+		"/usr/lib/pool-managerd/pool-gate"} {
 		r := p.Run(t.Context(), "nsenter", "--target", pid, "--mount", "--", program)
 		if r.ExitCode == 0 || !strings.Contains(r.Stderr, "Permission denied") {
 			t.Errorf("%s could be executed where the manager runs: exit code %d\n%s", program, r.ExitCode, r.Stderr)
@@ -162,7 +168,8 @@ func packageSandbox(t *testing.T, p packaged) {
 	// Root owns that file, and a kernel may let a running program be written: the mount must not.
 	p.is(t, "ro", `awk '$5 == "/usr/bin/pool-managerd" { print substr($6, 1, 2) }' /proc/`+pid+"/mountinfo")
 
-	// What it can write to is its own, and holds no program either. /proc/PID/root is its view of the file system.
+	// What it can write to is its own, and holds no program either. /proc/PID/root is its view of
+	// the file system.
 	p.is(t, "/run/pool-managerd\n/var/cache/pool-managerd\n/var/lib/pool-managerd", `
 		for dir in / /etc /etc/pool-managerd /etc/pool-managerd/pools.d /etc/systemd/system /usr/bin /root /srv /home /boot \
 			/run /run/pool-managerd /run/systemd /run/systemd/transient /var/cache /var/cache/pool-managerd \
@@ -170,24 +177,27 @@ func packageSandbox(t *testing.T, p packaged) {
 			mkdir -p $dir
 			if cp /bin/true /proc/`+pid+`/root$dir/program 2>/dev/null; then echo $dir; fi
 		done`)
-	for _, dir := range []string{"/run/pool-managerd", "/var/lib/pool-managerd", "/var/cache/pool-managerd", "/tmp", "/var/tmp", "/dev/shm"} {
+	for _, dir := range []string{"/run/pool-managerd", "/var/lib/pool-managerd", "/var/cache/pool-managerd", "/tmp",
+		"/var/tmp", "/dev/shm"} {
 		program := "/proc/" + pid + "/root" + dir + "/program"
 		p.MustShell(t, "cp /bin/true "+program)
 		r := p.Run(t.Context(), "nsenter", "--target", pid, "--mount", "--", dir+"/program")
 		if r.ExitCode == 0 || !strings.Contains(r.Stderr, "Permission denied") {
-			t.Errorf("a program in %s could be executed where the manager runs: exit code %d\n%s", dir, r.ExitCode, r.Stderr)
+			t.Errorf("a program in %s could be executed where the manager runs: exit code %d\n%s", dir, r.ExitCode,
+				r.Stderr)
 		}
 		p.MustShell(t, "rm "+program)
 	}
 }
 
-// packageUpgraded: the manager is another process of another version, the sockets and the engines are what they were, and what
-// the administrator wrote stays.
+// packageUpgraded: the manager is another process of another version, the sockets and the engines
+// are what they were, and what the administrator wrote stays.
 func packageUpgraded(t *testing.T, p packaged) {
 	unit, engine := p.startEngine(t)
 	p.MustShell(t, "echo '# mine' >>/etc/pool-managerd/config.toml")
 	manager, helper := p.run(t, host.ManagerUnit), p.helper(t)
-	sockets := "systemctl show --property=InvocationID pool-managerd.socket pool-gpu.socket; stat -c %i /run/pool-managerd/api.sock " + gpuSocket
+	sockets := "systemctl show --property=InvocationID pool-managerd.socket pool-gpu.socket; stat -c %i " +
+		"/run/pool-managerd/api.sock " + gpuSocket
 	before := p.MustShell(t, sockets)
 
 	p.MustRun(t, "dpkg", "--install", "/root/newer.deb")
@@ -222,7 +232,8 @@ func packageUpgraded(t *testing.T, p packaged) {
 // packageRemoved: nothing runs, and what was written is kept for another installation.
 func packageRemoved(t *testing.T, p packaged) {
 	p.helper(t)
-	p.MustShell(t, "systemctl is-active "+host.EngineUnit("a")+"; pgrep -x stubengine; touch /var/lib/pool-managerd/kept")
+	p.MustShell(t, "systemctl is-active "+host.EngineUnit("a")+
+		"; pgrep -x stubengine; touch /var/lib/pool-managerd/kept")
 
 	p.MustRun(t, "dpkg", "--remove", "pool-managerd")
 
@@ -235,7 +246,8 @@ func packageRemoved(t *testing.T, p packaged) {
 	p.MustShell(t, "ls /etc/pool-managerd/config.toml /etc/pool-managerd/pools.d/a.toml /var/lib/pool-managerd/kept")
 }
 
-// packageInstalledAgain: after a removal the manager comes back by itself, with the former configuration.
+// packageInstalledAgain: after a removal the manager comes back by itself, with the former
+// configuration.
 func packageInstalledAgain(t *testing.T, p packaged) {
 	p.MustRun(t, "dpkg", "--install", "/root/this.deb")
 	p.answers(t)
@@ -250,28 +262,31 @@ func packageInstalledAgain(t *testing.T, p packaged) {
 	}
 }
 
-// packagePurged: state, cache and runtime directories go, those of engines included; what the administrator wrote stays, and PID 1
-// keeps notes of its own below /run/systemd/units.
+// packagePurged: state, cache and runtime directories go, those of engines included; what the
+// administrator wrote stays, and PID 1 keeps notes of its own below /run/systemd/units.
 func packagePurged(t *testing.T, p packaged) {
 	p.MustShell(t, "ls -d /var/lib/private/pool-engine/a.r0 /var/cache/private/pool-engine/a.r0 /var/lib/pool-engine")
 
 	p.MustRun(t, "dpkg", "--purge", "pool-managerd")
 
 	p.is(t, "/etc/pool-managerd\n/etc/pool-managerd/pools.d\n/etc/pool-managerd/pools.d/a.toml",
-		"find /etc /run /usr /var -xdev -path /run/systemd/units -prune -o -path '*pool-managerd*' -print -o -path '*pool-engine*' -print | sort")
+		"find /etc /run /usr /var -xdev -path /run/systemd/units -prune -o -path '*pool-managerd*' -print -o -path "+
+			"'*pool-engine*' -print | sort")
 	p.is(t, "", "find /etc/systemd -xtype l")
 }
 
-// TestPackageInChroot: in an image build no PID 1 answers. The package is installed, enabled for the first boot, and removed,
-// and nothing is started or stopped.
+// TestPackageInChroot: in an image build no PID 1 answers. The package is installed, enabled for
+// the first boot, and removed, and nothing is started or stopped.
 func TestPackageInChroot(t *testing.T) {
 	for _, release := range machine.Releases() {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			p := packageMachine(t, machine.Config{Release: release})
-			p.MustShell(t, "mkdir /mnt/image && mount --bind / /mnt/image && mount --bind /dev /mnt/image/dev && test ! -e /mnt/image/run/systemd/system")
+			p.MustShell(t, "mkdir /mnt/image && mount --bind / /mnt/image && mount --bind /dev /mnt/image/dev && "+
+				"test ! -e /mnt/image/run/systemd/system")
 			p.MustRun(t, "chroot", "/mnt/image", "dpkg", "--install", "/root/this.deb")
-			p.is(t, "enabled\nenabled\nenabled", "chroot /mnt/image systemctl is-enabled pool-managerd.socket pool-managerd.service pool-gpu.socket")
+			p.is(t, "enabled\nenabled\nenabled",
+				"chroot /mnt/image systemctl is-enabled pool-managerd.socket pool-managerd.service pool-gpu.socket")
 			p.MustShell(t, "getent group pool-managerd")
 			p.is(t, "", "pgrep -x pool-managerd || true")
 
@@ -299,13 +314,15 @@ func TestPackageRPM(t *testing.T) {
 	dir := t.TempDir()
 	build(t, "rpm", dir)
 	build(t, "rpm", dir, "VERSION=999.0.0")
-	p := packageMachine(t, machine.Config{Release: machine.Trixie, Packages: []string{"rpm"}, Files: []machine.File{{Guest: "/root/rpms", Host: dir}}})
+	p := packageMachine(t, machine.Config{Release: machine.Trixie, Packages: []string{"rpm"},
+		Files: []machine.File{{Guest: "/root/rpms", Host: dir}}})
 	newer := p.MustShell(t, "ls /root/rpms/*-999.0.0-*.rpm")
 
 	// The dependencies are dpkg's here.
 	p.MustShell(t, "rpm --install --nodeps $(ls /root/rpms/*.rpm | grep -v 999.0.0)")
 	p.answers(t)
-	p.is(t, "enabled\nenabled\nenabled", "systemctl is-enabled pool-managerd.socket pool-managerd.service pool-gpu.socket")
+	p.is(t, "enabled\nenabled\nenabled", "systemctl is-enabled pool-managerd.socket pool-managerd.service "+
+		"pool-gpu.socket")
 	unit, engine := p.startEngine(t)
 	manager, helper := p.run(t, host.ManagerUnit), p.helper(t)
 
@@ -326,7 +343,8 @@ func TestPackageRPM(t *testing.T) {
 	p.is(t, "", "systemctl list-units --plain --no-legend 'pool-*'; find /etc/systemd -xtype l")
 }
 
-// TestPackageIsReproducible: the same source gives the same bytes, in another directory and at another time.
+// TestPackageIsReproducible: the same source gives the same bytes, in another directory and at
+// another time.
 func TestPackageIsReproducible(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"deb", "rpm"} {
@@ -342,7 +360,8 @@ func TestPackageIsReproducible(t *testing.T) {
 // build makes a package below dir, leaves it there alone, and returns its bytes.
 func build(t *testing.T, kind, dir string, variables ...string) []byte {
 	t.Helper()
-	args := append([]string{kind, "DIST=" + filepath.Join(dir, "dist"), "TOOLS=" + filepath.Join("dist", "tools"), "SOURCE_DATE_EPOCH=1700000000"}, variables...)
+	args := append([]string{kind, "DIST=" + filepath.Join(dir, "dist"), "TOOLS=" + filepath.Join("dist", "tools"),
+		"SOURCE_DATE_EPOCH=1700000000"}, variables...)
 	cmd := exec.CommandContext(t.Context(), "make", args...)
 	cmd.Dir = filepath.Join("..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {

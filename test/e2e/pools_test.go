@@ -32,8 +32,8 @@ func (p poolFile) table(name string, lines ...string) poolFile {
 	return p
 }
 
-// quick makes the times of a pool short enough for a test: probes and restarts follow within a fraction of a second, and
-// crashes that a test asks for do not add up to a crash loop.
+// quick makes the times of a pool short enough for a test: probes and restarts follow within a
+// fraction of a second, and crashes that a test asks for do not add up to a crash loop.
 func (p poolFile) quick() poolFile {
 	return p.table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `successes = 2`).
 		table("restart", `initial = "300ms"`, `max = "1s"`, `jitter = 0.0`, `breaker_failures = 50`)
@@ -41,13 +41,15 @@ func (p poolFile) quick() poolFile {
 
 // llama is a pool of the real llama-server on the CPU with the generated model.
 func llama() poolFile {
-	return poolFile{keys: []string{`engine = "llamacpp"`, `model = "file:` + host.TinyModel + `"`, `devices = []`, `ctx = 128`, `slots = 2`}}
+	return poolFile{keys: []string{`engine = "llamacpp"`, `model = "file:` + host.TinyModel + `"`, `devices = []`,
+		`ctx = 128`, `slots = 2`}}
 }
 
 // stub is a pool of engine "llamacpp" that runs the stand-in engine with further arguments.
 func stub(args ...string) poolFile {
 	return poolFile{
-		keys:   []string{`engine = "llamacpp"`, `model = "file:` + host.TinyModel + `"`, `devices = []`, arguments(args)},
+		keys: []string{`engine = "llamacpp"`, `model = "file:` + host.TinyModel + `"`, `devices = []`,
+			arguments(args)},
 		tables: []string{"[provisioning]\nbinary = \"" + host.StubEngine + "\""},
 	}
 }
@@ -55,7 +57,8 @@ func stub(args ...string) poolFile {
 // command is a pool of engine "command" that runs the stand-in engine with further arguments.
 func command(args ...string) poolFile {
 	return poolFile{
-		keys:   []string{`engine = "command"`, `devices = []`, arguments(append([]string{"--port", "{port}"}, args...))},
+		keys: []string{`engine = "command"`, `devices = []`,
+			arguments(append([]string{"--port", "{port}"}, args...))},
 		tables: []string{"[provisioning]\nbinary = \"" + host.StubEngine + "\""},
 	}
 }

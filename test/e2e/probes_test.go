@@ -12,13 +12,15 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// often is a [health] table whose generations follow each other within a second, and fail within two.
+// often is a [health] table whose generations follow each other within a second, and fail within
+// two.
 func (p poolFile) often(more ...string) poolFile {
 	return p.table("health", append([]string{`interval = "500ms"`, `timeout = "500ms"`, `failures = 2`,
 		`generate_interval = "500ms"`, `generate_timeout = "1s"`, `generate_failures = 2`}, more...)...)
 }
 
-// TestProbeKinds: an engine is asked as its pool file says, by the gate while it loads and by the manager from then on.
+// TestProbeKinds: an engine is asked as its pool file says, by the gate while it loads and by the
+// manager from then on.
 func TestProbeKinds(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Trixie} {
@@ -31,7 +33,8 @@ func TestProbeKinds(t *testing.T) {
 			h.pool("grpc", command("--grpc", "--load", "3s").table("health", health(`probe = "grpc"`)...))
 			h.pool("tcp", command("--listen-late", "--load", "1s").table("health", health(`probe = "tcp"`)...))
 			h.pool("body", command().table("health", health(`body = '"status": *"(ok|well)"\}\s*$'`)...))
-			h.pool("nobody", command("--grpc").table("health", health(`probe = "grpc"`, `grpc_service = "nobody.Serves"`)...))
+			h.pool("nobody", command("--grpc").table("health",
+				health(`probe = "grpc"`, `grpc_service = "nobody.Serves"`)...))
 			h.reload()
 			for _, id := range []string{"grpc", "tcp", "body"} {
 				h.wait(id, isReady)
@@ -56,7 +59,8 @@ func TestProbeKinds(t *testing.T) {
 	}
 }
 
-// TestRealGenerations: a real engine generates a token each time, and none of its answers is misread.
+// TestRealGenerations: a real engine generates a token each time, and none of its answers is
+// misread.
 func TestRealGenerations(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)
@@ -74,20 +78,23 @@ func TestRealGenerations(t *testing.T) {
 		t.Errorf("%d tokens were generated in five seconds\n%s", n, after)
 	}
 	h.wait("tiny", isReady)
-	if log := h.must("journalctl", "--no-pager", "-u", "pool-managerd"); strings.Contains(log, "not asked for generations") || strings.Contains(log, "did not generate") {
+	if log := h.must("journalctl", "--no-pager", "-u", "pool-managerd"); strings.Contains(log,
+		"not asked for generations") || strings.Contains(log, "did not generate") {
 		t.Errorf("the log:\n%s", log)
 	}
 	t.Logf("/slots is %.600s", h.must("curl", "-s", p.Replicas[0].Endpoint+"/slots"))
 }
 
-// TestHungButHealthy: an engine that answers its probe and generates nothing loses ready, and is restarted past escalate_after with its
-// backoff.
+// TestHungButHealthy: an engine that answers its probe and generates nothing loses ready, and is
+// restarted past escalate_after with its backoff.
 func TestHungButHealthy(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
-	h.pool("hung", stub().often(`escalate_after = "2s"`).table("restart", `initial = "300ms"`, `max = "1s"`, `jitter = 0.0`))
+	h.pool("hung", stub().often(`escalate_after = "2s"`).table("restart", `initial = "300ms"`, `max = "1s"`,
+		`jitter = 0.0`))
 	h.pool("open", stub().often(`escalate_after = "2s"`, `mode = "fail-open"`))
-	h.pool("stopped", stub().often(`escalate_after = "2s"`).table("restart", `initial = "300ms"`, `max = "1s"`, `jitter = 0.0`))
+	h.pool("stopped", stub().often(`escalate_after = "2s"`).table("restart", `initial = "300ms"`, `max = "1s"`,
+		`jitter = 0.0`))
 	h.pool("well", stub().often())
 	h.reload()
 	for _, id := range []string{"hung", "open", "stopped", "well"} {
@@ -108,7 +115,9 @@ func TestHungButHealthy(t *testing.T) {
 			t.Errorf("%s runs as before", id)
 		}
 	}
-	h.wait("open", condition{"ready with HEALTH_FAILED", func(p host.Pool) bool { return p.Ready && p.Code() == "HEALTH_FAILED" }})
+	h.wait("open", condition{"ready with HEALTH_FAILED", func(p host.Pool) bool {
+		return p.Ready && p.Code() == "HEALTH_FAILED"
+	}})
 	if h.engine("open") != open || h.engine("well") != well {
 		t.Error("an engine was restarted that fails open, or that is well")
 	}

@@ -36,8 +36,8 @@ func opens(model, file string, lines ...string) poolFile {
 	return p.with(`model = "file:` + model + `"`).with(lines...)
 }
 
-// TestModelsAsPeopleKeepThem: links, parts and directories of links lead to the real weights inside of the engine's sandbox, where nothing
-// else of their trees is.
+// TestModelsAsPeopleKeepThem: links, parts and directories of links lead to the real weights inside
+// of the engine's sandbox, where nothing else of their trees is.
 func TestModelsAsPeopleKeepThem(t *testing.T) {
 	t.Parallel()
 	for _, release := range machine.Releases() {
@@ -49,7 +49,8 @@ func TestModelsAsPeopleKeepThem(t *testing.T) {
 			sum := func(script string) string {
 				return `model_digest = "sha256:` + strings.Fields(h.shell(script))[0] + `"`
 			}
-			hub := []string{"/srv/hub/blobs/abc", "/srv/hub/snapshots/1/config.json", "/srv/hub/snapshots/1/model.safetensors"}
+			hub := []string{"/srv/hub/blobs/abc", "/srv/hub/snapshots/1/config.json",
+				"/srv/hub/snapshots/1/model.safetensors"}
 			cases := []struct {
 				id   string
 				file poolFile
@@ -73,7 +74,8 @@ func TestModelsAsPeopleKeepThem(t *testing.T) {
 				t.Run(c.id, func(t *testing.T) {
 					h := h.in(t)
 					h.wait(c.id, isReady, restarted(0))
-					seen := h.shell(fmt.Sprintf("nsenter --target %d --mount find /srv /home /root /mnt ! -type d | sort", h.engine(c.id).PID))
+					seen := h.shell(fmt.Sprintf("nsenter --target %d --mount find /srv /home /root /mnt ! -type d | "+
+						"sort", h.engine(c.id).PID))
 					if got := strings.Fields(seen); !slices.Equal(got, c.sees) {
 						t.Errorf("of the hidden trees the engine sees %v, want %v", got, c.sees)
 					}
@@ -83,8 +85,9 @@ func TestModelsAsPeopleKeepThem(t *testing.T) {
 	}
 }
 
-// TestEnginesAsPeopleKeepThem: an engine that was built in a home serves; one that cannot run is reported before any model is loaded,
-// with the loader's own words; and asking for a version shows the engine nothing.
+// TestEnginesAsPeopleKeepThem: an engine that was built in a home serves; one that cannot run is
+// reported before any model is loaded, with the loader's own words; and asking for a version shows
+// the engine nothing.
 func TestEnginesAsPeopleKeepThem(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)
@@ -104,7 +107,8 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 		echo secret >/home/ann/secret; chmod 755 /home/ann/bad/*`)
 	defer h.shell("rm -rf /home/ann /usr/local/bin/my-llama /root/llama-server")
 	with := func(binary string) poolFile { return llama().quick().table("provisioning", `binary = "`+binary+`"`) }
-	good := map[string]string{"home": "/home/ann/llama/build/bin/llama-server", "link": "my-llama", "root": "/root/llama-server"}
+	good := map[string]string{"home": "/home/ann/llama/build/bin/llama-server", "link": "my-llama",
+		"root": "/root/llama-server"}
 	for id, binary := range good {
 		h.pool(id, with(binary))
 	}

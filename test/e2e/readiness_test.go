@@ -12,14 +12,16 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// stallAfter makes a load without any progress fail after two seconds, and restarts rare enough to look at the failure.
+// stallAfter makes a load without any progress fail after two seconds, and restarts rare enough to
+// look at the failure.
 func (p poolFile) stallAfter2s() poolFile {
 	return p.table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `start_timeout = "2s"`).
-		table("restart", `initial = "1s"`, `max = "2s"`, `jitter = 0.0`, `breaker_failures = 100`, `breaker_timeout = "3s"`)
+		table("restart", `initial = "1s"`, `max = "2s"`, `jitter = 0.0`, `breaker_failures = 100`,
+			`breaker_timeout = "3s"`)
 }
 
-// TestNotReadyHasAReason: whatever keeps a pool from being ready is in last_error with its code and a hint, and following
-// the hint is enough.
+// TestNotReadyHasAReason: whatever keeps a pool from being ready is in last_error with its code and
+// a hint, and following the hint is enough.
 func TestNotReadyHasAReason(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)
@@ -30,7 +32,8 @@ func TestNotReadyHasAReason(t *testing.T) {
 		head -c 1000 ` + host.TinyModel + ` >/srv/models/torn.gguf
 		systemd-run --quiet --unit=test-squatter ` + host.StubEngine + ` --port 23456`)
 	model := func(name string) poolFile {
-		return poolFile{keys: []string{`engine = "llamacpp"`, `model = "file:/srv/models/` + name + `.gguf"`, `devices = []`}}
+		return poolFile{keys: []string{`engine = "llamacpp"`, `model = "file:/srv/models/` + name + `.gguf"`,
+			`devices = []`}}
 	}
 	cases := []struct {
 		name string
@@ -71,8 +74,8 @@ func TestNotReadyHasAReason(t *testing.T) {
 	}
 }
 
-// TestSlowLoadThatMovesIsNotFailed: a load that takes four times start_timeout, and shows progress of one kind only, becomes
-// ready in its first attempt.
+// TestSlowLoadThatMovesIsNotFailed: a load that takes four times start_timeout, and shows progress
+// of one kind only, becomes ready in its first attempt.
 func TestSlowLoadThatMovesIsNotFailed(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -89,15 +92,16 @@ func TestSlowLoadThatMovesIsNotFailed(t *testing.T) {
 	}
 }
 
-// TestHealth: an engine that runs and does not answer well is not ready, keeps its process, and is ready again when it recovers;
-// the hand-off file comes and goes with ready.
+// TestHealth: an engine that runs and does not answer well is not ready, keeps its process, and is
+// ready again when it recovers; the hand-off file comes and goes with ready.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	h.pool("sick", stub().quick())
 	h.pool("hung", stub().quick())
 	h.pool("well", stub().quick())
-	h.pool("open", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `mode = "fail-open"`))
+	h.pool("open", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`,
+		`mode = "fail-open"`))
 	h.reload()
 	for _, id := range []string{"sick", "hung", "well", "open"} {
 		h.wait(id, isReady)
@@ -130,7 +134,9 @@ func TestHealth(t *testing.T) {
 	t.Run("fail_open_only_reports", func(t *testing.T) {
 		h := h.in(t)
 		h.control("open", "/stub/health?status=500")
-		h.wait("open", condition{"ready with HEALTH_FAILED", func(p host.Pool) bool { return p.Ready && p.Code() == "HEALTH_FAILED" }})
+		h.wait("open", condition{"ready with HEALTH_FAILED", func(p host.Pool) bool {
+			return p.Ready && p.Code() == "HEALTH_FAILED"
+		}})
 	})
 	h.untouched(before)
 }
@@ -147,12 +153,14 @@ func (s *site) handedOff(id string, want bool) {
 	})
 }
 
-// TestCrash: a crash of a ready engine takes ready and the hand-off file away at once, is reported with its cause, and PID 1 starts
-// the engine again after the delay of the pool file; an engine that ends with status 0 is stopped, not crashed.
+// TestCrash: a crash of a ready engine takes ready and the hand-off file away at once, is reported
+// with its cause, and PID 1 starts the engine again after the delay of the pool file; an engine
+// that ends with status 0 is stopped, not crashed.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
-	long := stub().table("health", `interval = "500ms"`, `timeout = "500ms"`).table("restart", `initial = "6s"`, `jitter = 0.0`)
+	long := stub().table("health", `interval = "500ms"`, `timeout = "500ms"`).table("restart", `initial = "6s"`,
+		`jitter = 0.0`)
 	h.pool("killed", long)
 	h.pool("ended", stub().quick())
 	h.pool("looping", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`).
@@ -192,7 +200,9 @@ func TestCrash(t *testing.T) {
 			}
 			return nil
 		})
-		p := h.wait("looping", inState("failed"), condition{"an error", func(p host.Pool) bool { return p.LastError != "" && p.Hint != "" }})
+		p := h.wait("looping", inState("failed"), condition{"an error", func(p host.Pool) bool {
+			return p.LastError != "" && p.Hint != ""
+		}})
 		if p.Ready || p.Live || p.RestartCount > 3 {
 			t.Errorf("%s", p)
 		}

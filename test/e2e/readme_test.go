@@ -14,8 +14,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestReadmeInstalls runs the commands of README's section on the installation, word for word, on a machine without the package,
-// and the pool of it gets ready. Only the build and the installation by apt, which needs a mirror, are replaced.
+// TestReadmeInstalls runs the commands of README's section on the installation, word for word, on a
+// machine without the package, and the pool of it gets ready. Only the build and the installation
+// by apt, which needs a mirror, are replaced.
 func TestReadmeInstalls(t *testing.T) {
 	t.Parallel()
 	script := readmeCommands(t, "## Install it")

@@ -8,12 +8,13 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// renderTests is the package whose tests run inside of machines: they render units and let a real PID 1
-// check them.
+// renderTests is the package whose tests run inside of machines: they render units and let a real
+// PID 1 check them.
 const renderTests = "github.com/pool-managerd/pool-managerd/units/render"
 
-// TestRender runs rendered units under every systemd that is supported: arguments arrive as they were
-// written, the sandbox hides and forbids what it promises, the printed unit file is the same unit.
+// TestRender runs rendered units under every systemd that is supported: arguments arrive as they
+// were written, the sandbox hides and forbids what it promises, the printed unit file is the same
+// unit.
 func TestRender(t *testing.T) {
 	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
 	for _, release := range machine.Releases() {
@@ -24,7 +25,8 @@ func TestRender(t *testing.T) {
 	}
 }
 
-// TestRenderRealEngine serves a model with the real llama-server in the sandbox that the pool file leads to.
+// TestRenderRealEngine serves a model with the real llama-server in the sandbox that the pool file
+// leads to.
 func TestRenderRealEngine(t *testing.T) {
 	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
 	m := machine.Start(t, machine.Config{Release: machine.Forky})

@@ -82,8 +82,9 @@ func (l *load) end() (done int, slowest time.Duration, wrong []error) {
 	return l.done, l.slowest, l.wrong
 }
 
-// TestNoRequestFailsOverRestarts: under 200 requests a second, ten restarts of the manager fail none, and every answer is right:
-// connections wait in the socket until the new manager has adopted what runs.
+// TestNoRequestFailsOverRestarts: under 200 requests a second, ten restarts of the manager fail
+// none, and every answer is right: connections wait in the socket until the new manager has adopted
+// what runs.
 func TestNoRequestFailsOverRestarts(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -113,7 +114,8 @@ func TestNoRequestFailsOverRestarts(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestReadyMeansAdopted: when systemctl says that the manager has started, its first answer and its status line are complete.
+// TestReadyMeansAdopted: when systemctl says that the manager has started, its first answer and its
+// status line are complete.
 func TestReadyMeansAdopted(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -149,14 +151,16 @@ func TestReadyMeansAdopted(t *testing.T) {
 	})
 }
 
-// TestHTTP: paths, methods and correlation ids are answered as HTTP wants it, alike on both listeners.
+// TestHTTP: paths, methods and correlation ids are answered as HTTP wants it, alike on both
+// listeners.
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	h.pool("a", command().quick())
 	h.reload()
 	h.wait("a", isReady)
-	listeners := map[string]func(context.Context, string, string, http.Header) (host.Answer, error){"unix": h.Do, "tcp": h.DoTCP}
+	listeners := map[string]func(context.Context, string, string, http.Header) (host.Answer, error){"unix": h.Do,
+		"tcp": h.DoTCP}
 	for name, ask := range listeners {
 		t.Run(name, func(t *testing.T) {
 			h := h.in(t)
@@ -206,11 +210,13 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// TestWatchdog: a manager whose loop stands still is killed and started again by PID 1; no engine notices.
+// TestWatchdog: a manager whose loop stands still is killed and started again by PID 1; no engine
+// notices.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
-	if set := h.must("systemctl", "show", "-p", "WatchdogUSec", "--value", host.ManagerUnit); set == "0" || set == "infinity" {
+	if set := h.must("systemctl", "show", "-p", "WatchdogUSec", "--value", host.ManagerUnit); set == "0" ||
+		set == "infinity" {
 		t.Errorf("the package's own watchdog is %q", set)
 	}
 	h.write("/run/systemd/system/pool-managerd.service.d/test.conf", "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n")
@@ -229,7 +235,8 @@ func TestWatchdog(t *testing.T) {
 		}
 		return err
 	})
-	if out := h.must("journalctl", "--no-pager", "-o", "cat", "UNIT="+host.ManagerUnit); !strings.Contains(out, "atchdog timeout") {
+	if out := h.must("journalctl", "--no-pager", "-o", "cat", "UNIT="+host.ManagerUnit); !strings.Contains(out,
+		"atchdog timeout") {
 		t.Errorf("PID 1 restarted it for another reason:\n%s", out)
 	}
 	h.firstAnswerIs(before)

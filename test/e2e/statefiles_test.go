@@ -35,7 +35,8 @@ func TestDamagedStateFiles(t *testing.T) {
 			pid := h.get("a").Replicas[0].PID
 			h.lease("a", time.Hour)
 			damage := strings.ReplaceAll(c.damage, "FILE", c.file)
-			h.must("sh", "-c", "systemctl stop "+host.ManagerUnit+" && ("+damage+") 2>&1 && systemctl start "+host.ManagerUnit)
+			h.must("sh", "-c", "systemctl stop "+host.ManagerUnit+" && ("+damage+") 2>&1 && systemctl start "+
+				host.ManagerUnit)
 			h.wait("a", isReady)
 			if now := h.get("a").Replicas[0].PID; now != pid {
 				t.Errorf("the engine is process %d, it was %d", now, pid)

@@ -12,8 +12,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestEnginesOutliveTheManager: nothing that happens to the manager, the message bus or PID 1's own process touches an
-// engine, and the manager's first answer afterwards is right.
+// TestEnginesOutliveTheManager: nothing that happens to the manager, the message bus or PID 1's own
+// process touches an engine, and the manager's first answer afterwards is right.
 func TestEnginesOutliveTheManager(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)
@@ -32,7 +32,8 @@ func TestEnginesOutliveTheManager(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		do   func(h *site)
-		// again is a process that must be another one afterwards: the test's own proof that something happened.
+		// again is a process that must be another one afterwards: the test's own proof that
+		// something happened.
 		again string
 	}{
 		{"manager_killed", func(h *site) { h.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL", host.ManagerUnit) }, host.ManagerUnit},
@@ -76,8 +77,8 @@ func TestEnginesOutliveTheManager(t *testing.T) {
 	}
 }
 
-// firstAnswerIs asks the API once, over a connection that may have waited in the socket, and fails the test unless the answer shows
-// each engine ready, as PID 1 has it.
+// firstAnswerIs asks the API once, over a connection that may have waited in the socket, and fails
+// the test unless the answer shows each engine ready, as PID 1 has it.
 func (s *site) firstAnswerIs(engines map[string]host.Process) {
 	s.t.Helper()
 	ctx, cancel := s.within()
@@ -111,8 +112,8 @@ func (s *site) upgrade() {
 	}
 }
 
-// TestPID1RestartsEnginesWithoutTheManager: a crash while no manager runs is handled by PID 1 alone, and the manager reports
-// it when it is back.
+// TestPID1RestartsEnginesWithoutTheManager: a crash while no manager runs is handled by PID 1
+// alone, and the manager reports it when it is back.
 func TestPID1RestartsEnginesWithoutTheManager(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -137,8 +138,8 @@ func TestPID1RestartsEnginesWithoutTheManager(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestOrphansDrainThenStop: an engine whose pool file went while the manager was down is drained, so that its request
-// ends well, and then stopped; the API and the log tell of it.
+// TestOrphansDrainThenStop: an engine whose pool file went while the manager was down is drained,
+// so that its request ends well, and then stopped; the API and the log tell of it.
 func TestOrphansDrainThenStop(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -184,7 +185,9 @@ func TestOrphansDrainThenStop(t *testing.T) {
 		t.Error("the log says nothing of the orphan")
 	}
 	h.untouched(before)
-	h.wait("kept", isReady, condition{"the same process", func(p host.Pool) bool { return p.Replicas[0].PID == kept.Replicas[0].PID }})
+	h.wait("kept", isReady, condition{"the same process", func(p host.Pool) bool {
+		return p.Replicas[0].PID == kept.Replicas[0].PID
+	}})
 }
 
 // containsTrue says whether a slot is busy in the answer of /slots.

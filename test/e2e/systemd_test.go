@@ -16,9 +16,9 @@ import (
 
 const systemdPackage = "github.com/pool-managerd/pool-managerd/systemd"
 
-// TestSystemd runs the client of PID 1 under every systemd that is supported: jobs and their results, updates in
-// order, a bus that is killed or hangs, a PID 1 that executes itself again or reloads, forged signals, and a quiet
-// minute without a single call.
+// TestSystemd runs the client of PID 1 under every systemd that is supported: jobs and their
+// results, updates in order, a bus that is killed or hangs, a PID 1 that executes itself again or
+// reloads, forged signals, and a quiet minute without a single call.
 func TestSystemd(t *testing.T) {
 	binary := machine.BuildTest(t, systemdPackage, "-tags", "machine")
 	for _, release := range machine.Releases() {
@@ -30,7 +30,8 @@ func TestSystemd(t *testing.T) {
 	}
 }
 
-// TestSystemdKernelLog follows the kernel's own log, which only a machine with a kernel of its own has.
+// TestSystemdKernelLog follows the kernel's own log, which only a machine with a kernel of its own
+// has.
 func TestSystemdKernelLog(t *testing.T) {
 	binary := machine.BuildTest(t, systemdPackage, "-tags", "machine")
 	for _, release := range machine.Releases() {
@@ -42,8 +43,8 @@ func TestSystemdKernelLog(t *testing.T) {
 	}
 }
 
-// TestSystemdHungPID1 stops PID 1 of a machine, which only a process outside of it can do, while the client inside
-// makes calls. The client asks for it by files, see TestHungPID1 there.
+// TestSystemdHungPID1 stops PID 1 of a machine, which only a process outside of it can do, while
+// the client inside makes calls. The client asks for it by files, see TestHungPID1 there.
 func TestSystemdHungPID1(t *testing.T) {
 	t.Parallel()
 	m := machine.Start(t, machine.Config{Backend: machine.Container})
@@ -80,7 +81,8 @@ func stopOnRequest(t *testing.T, m *machine.Machine, pid1 int) error {
 	return syscall.Kill(pid1, syscall.SIGCONT)
 }
 
-// hostPID1 finds a container's PID 1 among the host's processes: it is in the container's PID namespace, and there it is 1.
+// hostPID1 finds a container's PID 1 among the host's processes: it is in the container's PID
+// namespace, and there it is 1.
 func hostPID1(t *testing.T, m *machine.Machine) int {
 	t.Helper()
 	namespace := m.MustRun(t, "readlink", "/proc/self/ns/pid")

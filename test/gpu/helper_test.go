@@ -40,7 +40,8 @@ func needGPU(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(nodes) == 0 {
-		t.Skip("the NVIDIA driver is loaded, and there is no /dev/nvidia0: run nvidia-smi once as root, which makes the nodes")
+		t.Skip("the NVIDIA driver is loaded, and there is no /dev/nvidia0: run nvidia-smi once as root, which makes " +
+			"the nodes")
 	}
 }
 
@@ -110,7 +111,8 @@ func inSandbox(t *testing.T) string {
 	systemctl(t, "start", "pool-gpu-test.socket")
 	t.Cleanup(func() {
 		if t.Failed() {
-			log, err := exec.Command("journalctl", "--unit=pool-gpu-test", "--boot", "--lines=30", "--no-pager").CombinedOutput()
+			log, err := exec.Command("journalctl", "--unit=pool-gpu-test", "--boot", "--lines=30",
+				"--no-pager").CombinedOutput()
 			t.Logf("%s (%v)", log, err)
 		}
 		systemctl(t, "stop", "pool-gpu-test.socket")

@@ -25,7 +25,8 @@ func TestSnapshot(t *testing.T) {
 			if s.Driver.Problem != nil {
 				t.Fatalf("the driver does not answer: %s", s.Driver.Problem)
 			}
-			t.Logf("driver %s, CUDA %s, %d GPUs, missing calls %v", s.Driver.Version, s.Driver.CUDA, len(s.Devices), s.Driver.Missing)
+			t.Logf("driver %s, CUDA %s, %d GPUs, missing calls %v", s.Driver.Version, s.Driver.CUDA, len(s.Devices),
+				s.Driver.Missing)
 			for _, d := range s.Devices {
 				sane(t, d)
 			}
@@ -40,7 +41,8 @@ func compare(t *testing.T, s *nvml.Snapshot) {
 	if _, err := exec.LookPath("nvidia-smi"); err != nil {
 		t.Skip("there is no nvidia-smi to compare with; the snapshot was read")
 	}
-	out, err := exec.Command("nvidia-smi", "--query-gpu=index,uuid,pci.bus_id,name,memory.total,driver_version", "--format=csv,noheader,nounits").Output()
+	out, err := exec.Command("nvidia-smi", "--query-gpu=index,uuid,pci.bus_id,name,memory.total,driver_version",
+		"--format=csv,noheader,nounits").Output()
 	if err != nil {
 		t.Fatalf("nvidia-smi: %v\n%s", err, out)
 	}

@@ -16,8 +16,8 @@ import (
 // CacheEnv names the environment variable that moves the cache directory.
 const CacheEnv = "POOL_MACHINE_CACHE"
 
-// CacheDir returns the directory of everything that is built once: $POOL_MACHINE_CACHE, else pool-managerd/machines
-// in the user's cache directory.
+// CacheDir returns the directory of everything that is built once: $POOL_MACHINE_CACHE, else
+// pool-managerd/machines in the user's cache directory.
 func CacheDir() (string, error) {
 	if dir := os.Getenv(CacheEnv); dir != "" {
 		return filepath.Abs(dir)
@@ -29,7 +29,8 @@ func CacheDir() (string, error) {
 	return filepath.Join(base, "pool-managerd", "machines"), nil
 }
 
-// contentKey hashes the parts into twelve hex digits; no two different lists of parts are joined alike.
+// contentKey hashes the parts into twelve hex digits; no two different lists of parts are joined
+// alike.
 func contentKey(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -38,10 +39,11 @@ func contentKey(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
-// cached returns the path of the named entry in the folder of the cache, and has make build it first when it is
-// not there. make writes to the path it is given, which only takes its name in the cache when make has succeeded:
-// an interrupted build is never taken for a whole one. Builders in other processes wait for each other. A program that
-// build runs is to inherit lock, so that the entry stays locked while it runs on without its parent.
+// cached returns the path of the named entry in the folder of the cache, and has make build it
+// first when it is not there. make writes to the path it is given, which only takes its name in the
+// cache when make has succeeded: an interrupted build is never taken for a whole one. Builders in
+// other processes wait for each other. A program that build runs is to inherit lock, so that the
+// entry stays locked while it runs on without its parent.
 func cached(ctx context.Context, folder, name string, build func(path string, lock *os.File) error) (string, error) {
 	cache, err := CacheDir()
 	if err != nil {
@@ -73,8 +75,9 @@ func cached(ctx context.Context, folder, name string, build func(path string, lo
 	return final, os.Rename(partial, final)
 }
 
-// lockFile takes an exclusive lock on the file at path, waiting for other processes and goroutines until ctx ends.
-// Closing the file gives the lock back, and so does the death of every process that holds it.
+// lockFile takes an exclusive lock on the file at path, waiting for other processes and goroutines
+// until ctx ends. Closing the file gives the lock back, and so does the death of every process that
+// holds it.
 func lockFile(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -47,7 +47,9 @@ func TestCached(t *testing.T) {
 		if left, _ := filepath.Glob(filepath.Join(dir, "things", "*one")); len(left) != 0 {
 			t.Errorf("left: %v", left)
 		}
-		if _, err := cached(t.Context(), "things", "one", func(path string, _ *os.File) error { return fill(path) }); err != nil {
+		if _, err := cached(t.Context(), "things", "one", func(path string, _ *os.File) error {
+			return fill(path)
+		}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -106,7 +108,8 @@ func TestHostPackages(t *testing.T) {
 		}
 	}
 	err := findTools("sh", "no-such-tool")
-	if err == nil || !strings.Contains(err.Error(), "no-such-tool") || !strings.Contains(err.Error(), "apt-get install -y mmdebstrap") {
+	if err == nil || !strings.Contains(err.Error(), "no-such-tool") ||
+		!strings.Contains(err.Error(), "apt-get install -y mmdebstrap") {
 		t.Errorf("want what is missing and what to run: %v", err)
 	}
 }

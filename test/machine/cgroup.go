@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// Each container machine has a cgroup of its own. systemd-nspawn with --keep-unit makes its groups "payload" and
-// "supervisor" below the group it is started in, so that two machines started from one group would share them and
-// stop each other's services.
+// Each container machine has a cgroup of its own. systemd-nspawn with --keep-unit makes its groups
+// "payload" and "supervisor" below the group it is started in, so that two machines started from
+// one group would share them and stop each other's services.
 
-// cgroup2Mount returns where the unified hierarchy is mounted: /sys/fs/cgroup, or beside the version 1 controllers on a
-// hybrid host.
+// cgroup2Mount returns where the unified hierarchy is mounted: /sys/fs/cgroup, or beside the
+// version 1 controllers on a hybrid host.
 func cgroup2Mount() (string, error) {
 	f, err := os.Open("/proc/self/mounts")
 	if err != nil {
@@ -32,7 +32,8 @@ func cgroup2Mount() (string, error) {
 	return "", errors.New("this host has no cgroup2 hierarchy: run mount -t cgroup2 none /sys/fs/cgroup")
 }
 
-// makeCgroup makes the group at path, below the root of the hierarchy, with all controllers that the root has to give.
+// makeCgroup makes the group at path, below the root of the hierarchy, with all controllers that
+// the root has to give.
 func makeCgroup(mount, path string) error {
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return fmt.Errorf("make a cgroup for the machine: %w", err)
@@ -42,14 +43,16 @@ func makeCgroup(mount, path string) error {
 		return err
 	}
 	for _, c := range strings.Fields(string(controllers)) {
-		// A controller that cannot be had is missing in the machine too, where Require finds that out.
+		// A controller that cannot be had is missing in the machine too, where Require finds that
+		// out.
 		_ = os.WriteFile(filepath.Join(mount, "cgroup.subtree_control"), []byte("+"+c), 0o644)
 	}
 	return nil
 }
 
-// removeCgroup kills every process in the group and below it, waits for them to be gone, and removes the groups, also
-// those of the same name that systemd-nspawn makes in the named hierarchy of a hybrid host.
+// removeCgroup kills every process in the group and below it, waits for them to be gone, and
+// removes the groups, also those of the same name that systemd-nspawn makes in the named hierarchy
+// of a hybrid host.
 func removeCgroup(ctx context.Context, path string) error {
 	mount, err := cgroup2Mount()
 	if err != nil {
@@ -66,7 +69,8 @@ func removeCgroup(ctx context.Context, path string) error {
 	return errors.Join(removeGroups(ctx, path), removeGroups(ctx, mirror))
 }
 
-// killCgroup sends SIGKILL to all in the group (cgroup.kill, Linux 5.14) and returns when none is left.
+// killCgroup sends SIGKILL to all in the group (cgroup.kill, Linux 5.14) and returns when none is
+// left.
 func killCgroup(ctx context.Context, path string) error {
 	for {
 		err := os.WriteFile(filepath.Join(path, "cgroup.kill"), []byte("1"), 0o644)
@@ -86,7 +90,8 @@ func killCgroup(ctx context.Context, path string) error {
 	}
 }
 
-// removeGroups removes a tree of empty groups, deepest first. The kernel may need a moment after the last process is gone.
+// removeGroups removes a tree of empty groups, deepest first. The kernel may need a moment after
+// the last process is gone.
 func removeGroups(ctx context.Context, path string) error {
 	for {
 		var last error

@@ -40,19 +40,21 @@ type Result struct {
 	Err      error // the command could not be run, or not to its end
 }
 
-// Check returns an error with the command, its exit code and its output, unless it ran and exited with 0.
+// Check returns an error with the command, its exit code and its output, unless it ran and exited
+// with 0.
 func (r Result) Check() error {
 	switch {
 	case r.Err != nil:
 		return fmt.Errorf("%s: %w\n%s", strings.Join(r.Args, " "), r.Err, strings.TrimSpace(r.Stdout+r.Stderr))
 	case r.ExitCode != 0:
-		return fmt.Errorf("%s: exit code %d\n%s", strings.Join(r.Args, " "), r.ExitCode, strings.TrimSpace(r.Stdout+r.Stderr))
+		return fmt.Errorf("%s: exit code %d\n%s", strings.Join(r.Args, " "), r.ExitCode,
+			strings.TrimSpace(r.Stdout+r.Stderr))
 	}
 	return nil
 }
 
-// Run runs a program in the machine, waits for it and returns its exit code and output. The program is killed, with all
-// that it started, when ctx ends.
+// Run runs a program in the machine, waits for it and returns its exit code and output. The program
+// is killed, with all that it started, when ctx ends.
 func (m *Machine) Run(ctx context.Context, args ...string) Result {
 	return m.RunCommand(ctx, Command{Args: args})
 }
@@ -62,8 +64,8 @@ func (m *Machine) Shell(ctx context.Context, script string) Result {
 	return m.Run(ctx, "bash", "-eu", "-o", "pipefail", "-c", script)
 }
 
-// RunCommand is Run for a command with an environment, an input or a directory. Output that the command sends to
-// writers of its own is not in the result.
+// RunCommand is Run for a command with an environment, an input or a directory. Output that the
+// command sends to writers of its own is not in the result.
 func (m *Machine) RunCommand(ctx context.Context, c Command) Result {
 	var stdout, stderr bytes.Buffer
 	if c.Stdout == nil {
@@ -91,8 +93,8 @@ type Process struct {
 	run  process
 }
 
-// Start starts a program in the background; its output streams into the command's writers. It is killed, with all that
-// it started, when ctx ends. The caller must call Wait.
+// Start starts a program in the background; its output streams into the command's writers. It is
+// killed, with all that it started, when ctx ends. The caller must call Wait.
 func (m *Machine) Start(ctx context.Context, c Command) (*Process, error) {
 	if len(c.Args) == 0 {
 		return nil, fmt.Errorf("run in the machine: no program named")
@@ -104,7 +106,8 @@ func (m *Machine) Start(ctx context.Context, c Command) (*Process, error) {
 	return &Process{name: c.Args[0], run: p}, nil
 }
 
-// Wait waits for the end of the program and of its output, and returns its exit code, 128+n after signal n.
+// Wait waits for the end of the program and of its output, and returns its exit code, 128+n after
+// signal n.
 func (p *Process) Wait() (int, error) {
 	code, err := p.run.wait()
 	if err != nil {

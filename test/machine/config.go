@@ -32,12 +32,13 @@ type Config struct {
 	MemoryMiB int // main memory of a VM; 1536 when 0. A container has the host's.
 	CPUs      int // processors of a VM; 2 when 0. A container has the host's.
 
-	// Log receives lines of progress, such as the build of a root file system; nil is silence. It may be called from
-	// several goroutines.
+	// Log receives lines of progress, such as the build of a root file system; nil is silence. It
+	// may be called from several goroutines.
 	Log func(string)
 }
 
-// File is a file to put into a machine, owned by root. Its content is Data, or the host's file or directory tree at Host.
+// File is a file to put into a machine, owned by root. Its content is Data, or the host's file or
+// directory tree at Host.
 type File struct {
 	Guest string      // absolute path in the machine
 	Data  []byte      // used when Host is empty
@@ -113,7 +114,8 @@ func addFile(t *tar.Writer, f File) error {
 	})
 }
 
-// addPath adds one file, directory or symbolic link of the host under the given name; mode 0 keeps its own.
+// addPath adds one file, directory or symbolic link of the host under the given name; mode 0 keeps
+// its own.
 func addPath(t *tar.Writer, host, name string, mode fs.FileMode) error {
 	info, err := os.Lstat(host)
 	if err != nil {
@@ -146,7 +148,8 @@ func addPath(t *tar.Writer, host, name string, mode fs.FileMode) error {
 	return err
 }
 
-// tarMode is the mode as tar and chmod spell it, with the setuid, setgid and sticky bits that fs.FileMode keeps elsewhere.
+// tarMode is the mode as tar and chmod spell it, with the setuid, setgid and sticky bits that
+// fs.FileMode keeps elsewhere.
 func tarMode(m fs.FileMode) int64 {
 	bits := int64(m.Perm())
 	for flag, bit := range map[fs.FileMode]int64{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// The launcher is two shell scripts, the first of which ends as the second in namespaces of its own.
+// The launcher is two shell scripts, the first of which ends as the second in namespaces of its
+// own.
 var (
 	//go:embed container-enter.sh
 	enterScript string
@@ -23,8 +24,9 @@ var (
 	launchScript string
 )
 
-// container is a machine made of systemd-nspawn. Everything that it is on the host dies with the launcher, whose child
-// is the first process of a PID namespace; the rest is the directory dir and the machine's cgroup.
+// container is a machine made of systemd-nspawn. Everything that it is on the host dies with the
+// launcher, whose child is the first process of a PID namespace; the rest is the directory dir and
+// the machine's cgroup.
 type container struct {
 	dir      *runDir
 	notify   *notifySocket
@@ -36,7 +38,8 @@ type container struct {
 	counter int // commands so far, to name their cgroups
 }
 
-// Signals that systemd as PID 1 takes as orders (systemd(1), "Signals"): SIGRTMIN+4 and +5, SIGRTMIN being 34.
+// Signals that systemd as PID 1 takes as orders (systemd(1), "Signals"): SIGRTMIN+4 and +5,
+// SIGRTMIN being 34.
 const (
 	signalPowerOff = syscall.Signal(34 + 4)
 	signalReboot   = syscall.Signal(34 + 5)
@@ -86,7 +89,8 @@ func (c *container) launch(root string) error {
 	var cgroup string
 	var scope []string
 	if bootedWithSystemd() {
-		// The host's PID 1 owns the hierarchy: ask it for a group that is ours to divide (cgroups' single-writer rule).
+		// The host's PID 1 owns the hierarchy: ask it for a group that is ours to divide (cgroups'
+		// single-writer rule).
 		scope = []string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes",
 			"--unit=" + nameOnHost(c.dir.id) + ".scope", "--"}
 	} else if cgroup, err = c.dir.makeCgroup(mount); err != nil {
@@ -150,7 +154,8 @@ func (c *container) leader() (int, error) {
 		return 0, err
 	}
 	// systemd keeps itself in init.scope, here with the group of its container before it.
-	lists, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(cgroup)), "boot-*/payload/init.scope/cgroup.procs"))
+	lists, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(cgroup)),
+		"boot-*/payload/init.scope/cgroup.procs"))
 	if err != nil {
 		return 0, err
 	}
@@ -168,7 +173,8 @@ func (c *container) leader() (int, error) {
 	return 0, errors.New("the machine has no PID 1 at this moment")
 }
 
-// firstInNamespace says whether the process is PID 1 of its own PID namespace (NSpid in proc(5), the innermost last).
+// firstInNamespace says whether the process is PID 1 of its own PID namespace (NSpid in proc(5),
+// the innermost last).
 func firstInNamespace(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -213,7 +219,8 @@ func (c *container) powerOff(ctx context.Context) error {
 
 func (c *container) close(ctx context.Context) error {
 	if c.launcher != nil {
-		// Its death is that of systemd-nspawn, and so of the container; the cgroup holds whatever else there is.
+		// Its death is that of systemd-nspawn, and so of the container; the cgroup holds whatever
+		// else there is.
 		_ = c.launcher.Kill() // it may be gone
 		select {
 		case <-c.ended:

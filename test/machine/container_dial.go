@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dial connects into the container. A path goes through PID 1's root directory; everything else needs a socket that is
-// made in the container's network namespace.
+// dial connects into the container. A path goes through PID 1's root directory; everything else
+// needs a socket that is made in the container's network namespace.
 func (c *container) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	leader, err := c.leader()
 	if err != nil {
@@ -24,7 +24,8 @@ func (c *container) dial(ctx context.Context, network, address string) (net.Conn
 		return dialPath(ctx, proc+"/root", address)
 	}
 	if network != "unix" {
-		// With a name, net.Dialer may race addresses on other threads, which are in the host's namespace.
+		// With a name, net.Dialer may race addresses on other threads, which are in the host's
+		// namespace.
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
 			return nil, err
@@ -38,7 +39,8 @@ func (c *container) dial(ctx context.Context, network, address string) (net.Conn
 	return dialInNamespace(ctx, proc+"/ns/net", network, address)
 }
 
-// dialPath connects to the unix socket at path below root; absolute symbolic links on the way stay below root.
+// dialPath connects to the unix socket at path below root; absolute symbolic links on the way stay
+// below root.
 func dialPath(ctx context.Context, root, path string) (net.Conn, error) {
 	dir, err := os.Open(root)
 	if err != nil {
@@ -56,8 +58,8 @@ func dialPath(ctx context.Context, root, path string) (net.Conn, error) {
 	return d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
-// dialInNamespace dials on a thread that has moved to the network namespace; a socket stays in the namespace that it was
-// made in.
+// dialInNamespace dials on a thread that has moved to the network namespace; a socket stays in the
+// namespace that it was made in.
 func dialInNamespace(ctx context.Context, namespace, network, address string) (net.Conn, error) {
 	type result struct {
 		conn net.Conn
@@ -65,7 +67,8 @@ func dialInNamespace(ctx context.Context, namespace, network, address string) (n
 	}
 	done := make(chan result, 1)
 	go func() {
-		// The thread is not unlocked, so that it ends with the goroutine and never serves another from in there.
+		// The thread is not unlocked, so that it ends with the goroutine and never serves another
+		// from in there.
 		runtime.LockOSThread()
 		ns, err := os.Open(namespace)
 		if err != nil {

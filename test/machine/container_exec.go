@@ -13,10 +13,12 @@ import (
 	"time"
 )
 
-// pipeGrace is how long Wait waits for output after the program's end, when a child of it keeps the pipes open.
+// pipeGrace is how long Wait waits for output after the program's end, when a child of it keeps the
+// pipes open.
 const pipeGrace = 2 * time.Second
 
-// withUmask runs its arguments with a system's usual file mode mask, whatever that of the person who runs the tests is.
+// withUmask runs its arguments with a system's usual file mode mask, whatever that of the person
+// who runs the tests is.
 const withUmask = `umask 022; exec "$@"`
 
 // containerProcess is a program that nsenter runs in a container.
@@ -25,8 +27,8 @@ type containerProcess struct {
 	cgroup string // holds the program and all that it starts
 }
 
-// start runs the program with nsenter in all namespaces of the container, in a cgroup of its own beside systemd's, by
-// which it is killed: a signal to nsenter would not reach its child.
+// start runs the program with nsenter in all namespaces of the container, in a cgroup of its own
+// beside systemd's, by which it is killed: a signal to nsenter would not reach its child.
 func (c *container) start(ctx context.Context, command Command) (process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -58,7 +60,8 @@ func (c *container) start(ctx context.Context, command Command) (process, error)
 	return p, nil
 }
 
-// commandCgroup makes the group of one command, in the part of the hierarchy that the container sees.
+// commandCgroup makes the group of one command, in the part of the hierarchy that the container
+// sees.
 func (c *container) commandCgroup(leader int) (string, *os.File, error) {
 	mount, err := cgroup2Mount()
 	if err != nil {
@@ -87,7 +90,8 @@ func (c *container) commandCgroup(leader int) (string, *os.File, error) {
 
 func (p *containerProcess) wait() (int, error) {
 	err := p.cmd.Wait()
-	// A program may leave a child in the background: then the group is still in use, and goes with the machine.
+	// A program may leave a child in the background: then the group is still in use, and goes with
+	// the machine.
 	_ = os.Remove(p.cgroup)
 	var exit *exec.ExitError
 	switch {

@@ -42,12 +42,14 @@ func TestContainer(t *testing.T) {
 	}
 }
 
-// sandboxSuite holds that what needs no controller works in a container, so that tests of it may run there.
+// sandboxSuite holds that what needs no controller works in a container, so that tests of it may
+// run there.
 func sandboxSuite(t *testing.T, m *Machine) {
 	run := []string{"systemd-run", "--quiet", "--collect", "--wait", "--pipe"}
 	with := func(properties ...string) []string { return append(append([]string(nil), run...), properties...) }
 	t.Run("seccomp", func(t *testing.T) {
-		r := m.Run(t.Context(), append(with("-pSystemCallFilter=~@chown", "-pSystemCallErrorNumber=EPERM"), "chown", "0", "/tmp")...)
+		r := m.Run(t.Context(), append(with("-pSystemCallFilter=~@chown", "-pSystemCallErrorNumber=EPERM"), "chown",
+			"0", "/tmp")...)
 		if r.ExitCode != 1 || !strings.Contains(r.Stderr, "not permitted") {
 			t.Errorf("chown under a filter: code %d, %s%s", r.ExitCode, r.Stdout, r.Stderr)
 		}
@@ -173,7 +175,8 @@ func TestContainerLeavesNothing(t *testing.T) {
 	t.Run("after_kill_9_of_the_process", func(t *testing.T) { killedParent(t, Config{}) })
 }
 
-// helperEnv makes a process of this test binary boot a machine of that backend and wait to be killed.
+// helperEnv makes a process of this test binary boot a machine of that backend and wait to be
+// killed.
 const helperEnv = "MACHINE_TEST_HELPER"
 
 func TestMain(m *testing.M) {
@@ -204,8 +207,8 @@ func bootAndWait(backend Kind) error {
 	return errors.New("the machine has ended by itself")
 }
 
-// killedParent boots a machine in another process, kills that with SIGKILL, and holds that the machine's own processes
-// end, and that the next boot removes the rest.
+// killedParent boots a machine in another process, kills that with SIGKILL, and holds that the
+// machine's own processes end, and that the next boot removes the rest.
 func killedParent(t *testing.T, cfg Config) {
 	if cfg.Backend == "" {
 		cfg.Backend = Container

@@ -10,8 +10,9 @@ import (
 	"path/filepath"
 )
 
-// WriteFile writes a file in the machine, owned by root, with exactly these permissions. It makes missing directories
-// and replaces the file in one step, so that no process in the machine sees half of it.
+// WriteFile writes a file in the machine, owned by root, with exactly these permissions. It makes
+// missing directories and replaces the file in one step, so that no process in the machine sees
+// half of it.
 func (m *Machine) WriteFile(ctx context.Context, name string, content []byte, mode fs.FileMode) error {
 	return m.writeFrom(ctx, name, bytes.NewReader(content), mode)
 }
@@ -38,7 +39,8 @@ func (m *Machine) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return []byte(r.Stdout), nil
 }
 
-// CopyIn copies a file or a directory tree of the host to the path guest, with its permissions, owned by root.
+// CopyIn copies a file or a directory tree of the host to the path guest, with its permissions,
+// owned by root.
 func (m *Machine) CopyIn(ctx context.Context, host, guest string) error {
 	info, err := os.Stat(host)
 	if err != nil {
@@ -54,7 +56,8 @@ func (m *Machine) CopyIn(ctx context.Context, host, guest string) error {
 	}
 	reader, writer := io.Pipe()
 	go func() { writer.CloseWithError(writeTar(writer, []File{{Guest: guest, Host: host}})) }()
-	r := m.RunCommand(ctx, Command{Args: []string{"tar", "-x", "-C", "/", "--keep-directory-symlink", "-p"}, Stdin: reader})
+	r := m.RunCommand(ctx, Command{Args: []string{"tar", "-x", "-C", "/", "--keep-directory-symlink", "-p"},
+		Stdin: reader})
 	reader.Close() // ends the writer where tar ended first
 	if err := r.Check(); err != nil {
 		return fmt.Errorf("copy %s into the machine: %w", host, err)
@@ -62,7 +65,8 @@ func (m *Machine) CopyIn(ctx context.Context, host, guest string) error {
 	return nil
 }
 
-// CopyOut copies a file of the machine to the path host, with its permissions, or a directory tree into the directory host.
+// CopyOut copies a file of the machine to the path host, with its permissions, or a directory tree
+// into the directory host.
 func (m *Machine) CopyOut(ctx context.Context, guest, host string) error {
 	if r := m.Run(ctx, "test", "-d", guest); r.Err != nil {
 		return r.Err
@@ -104,7 +108,8 @@ func (m *Machine) copyFileOut(ctx context.Context, guest, host string) error {
 	return os.Rename(f.Name(), host)
 }
 
-// readTar streams a tree out of the machine into the directory host. os.Root keeps what the machine sends below it.
+// readTar streams a tree out of the machine into the directory host. os.Root keeps what the machine
+// sends below it.
 func (m *Machine) readTar(ctx context.Context, guest, host string) error {
 	root, err := os.OpenRoot(host)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// DialContext connects to an address inside of the machine: "unix" with a path, "tcp" with an IP address and a port. It
-// has the type of the dialer in http.Transport.
+// DialContext connects to an address inside of the machine: "unix" with a path, "tcp" with an IP
+// address and a port. It has the type of the dialer in http.Transport.
 func (m *Machine) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := m.backend.dial(ctx, network, address)
 	if err != nil {
@@ -20,8 +20,8 @@ func (m *Machine) DialContext(ctx context.Context, network, address string) (net
 	return conn, nil
 }
 
-// HTTPClient returns a client whose requests all go to one address inside of the machine, whatever host their URL names.
-// Its idle connections are closed by CloseIdleConnections.
+// HTTPClient returns a client whose requests all go to one address inside of the machine, whatever
+// host their URL names. Its idle connections are closed by CloseIdleConnections.
 func (m *Machine) HTTPClient(network, address string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -39,8 +39,9 @@ type Forward struct {
 	running  sync.WaitGroup
 }
 
-// Forward listens on the host, at an address such as "127.0.0.1:0", and passes each connection on to network and address
-// inside of the machine. A connection that the machine refuses is closed at once. The caller must Close it.
+// Forward listens on the host, at an address such as "127.0.0.1:0", and passes each connection on
+// to network and address inside of the machine. A connection that the machine refuses is closed at
+// once. The caller must Close it.
 func (m *Machine) Forward(listen, network, address string) (*Forward, error) {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {

@@ -14,7 +14,8 @@ var hostPackages string
 // HostPackages are the Debian packages that the host needs, the lines of host-packages.txt.
 func HostPackages() []string { return strings.Fields(hostPackages) }
 
-// needTools returns an error that says what to run unless this process is root and all programs are installed.
+// needTools returns an error that says what to run unless this process is root and all programs are
+// installed.
 func needTools(programs ...string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("test machines need root: run this as root (sudo)")
@@ -26,7 +27,8 @@ func needTools(programs ...string) error {
 func findTools(programs ...string) error {
 	for _, name := range programs {
 		if _, err := lookTool(name); err != nil {
-			return fmt.Errorf("%s is missing on this host: run apt-get install -y %s", name, strings.Join(HostPackages(), " "))
+			return fmt.Errorf("%s is missing on this host: run apt-get install -y %s", name,
+				strings.Join(HostPackages(), " "))
 		}
 	}
 	return nil

@@ -45,8 +45,9 @@ type process interface {
 	kill() error
 }
 
-// Boot builds what is needed, boots the machine and returns when its PID 1 has finished starting up. ctx bounds the boot, not
-// the machine: that runs until PowerOff, Close, or the end of this process.
+// Boot builds what is needed, boots the machine and returns when its PID 1 has finished starting
+// up. ctx bounds the boot, not the machine: that runs until PowerOff, Close, or the end of this
+// process.
 func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 	cfg, err := cfg.filled()
 	if err != nil {
@@ -71,8 +72,8 @@ func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 	return m, nil
 }
 
-// settled waits until the boot has no job left, and returns an error when a unit of the bare machine failed: a test
-// would otherwise blame it on what it tests.
+// settled waits until the boot has no job left, and returns an error when a unit of the bare
+// machine failed: a test would otherwise blame it on what it tests.
 func (m *Machine) settled(ctx context.Context) error {
 	r := m.Run(ctx, "systemctl", "is-system-running", "--wait")
 	if r.Err != nil {
@@ -91,7 +92,8 @@ func (m *Machine) Release() Release { return m.cfg.Release }
 // Backend is what the machine is made of.
 func (m *Machine) Backend() Kind { return m.cfg.Backend }
 
-// Reboot reboots the machine in order and waits until it is up again; its file system keeps what was written.
+// Reboot reboots the machine in order and waits until it is up again; its file system keeps what
+// was written.
 func (m *Machine) Reboot(ctx context.Context) error {
 	if err := m.backend.reboot(ctx); err != nil {
 		return fmt.Errorf("reboot: %w", err)
@@ -107,7 +109,8 @@ func (m *Machine) PowerOff(ctx context.Context) error {
 	return m.Close()
 }
 
-// Close ends the machine at once, as a power cut does, and removes it. Only the first call does something.
+// Close ends the machine at once, as a power cut does, and removes it. Only the first call does
+// something.
 func (m *Machine) Close() error {
 	m.closing.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -120,10 +123,12 @@ func (m *Machine) Close() error {
 // Gone is closed when the machine has ended, by itself or through Close.
 func (m *Machine) Gone() <-chan struct{} { return m.backend.gone() }
 
-// Console returns what the machine has written to its console. It is for people: newer systemd writes escape sequences to it.
+// Console returns what the machine has written to its console. It is for people: newer systemd
+// writes escape sequences to it.
 func (m *Machine) Console() string { return m.backend.console() }
 
-// Journal returns the last lines of the journal of all boots, the newest last. With lines 0 it is the whole journal.
+// Journal returns the last lines of the journal of all boots, the newest last. With lines 0 it is
+// the whole journal.
 func (m *Machine) Journal(ctx context.Context, lines int) (string, error) {
 	args := []string{"journalctl", "--no-pager", "--output=short-precise", "--no-hostname"}
 	if lines > 0 {

@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// notifySocket hears from systemd-nspawn, by the protocol of sd_notify(3), when the container's PID 1 has finished booting.
+// notifySocket hears from systemd-nspawn, by the protocol of sd_notify(3), when the container's PID
+// 1 has finished booting.
 type notifySocket struct {
 	conn *net.UnixConn
 	done chan struct{} // closed when the reader has ended
@@ -44,7 +45,8 @@ func (n *notifySocket) read() {
 	}
 }
 
-// take applies one message. With --notify-ready=yes, systemd-nspawn passes READY=1 on when the payload says it.
+// take applies one message. With --notify-ready=yes, systemd-nspawn passes READY=1 on when the
+// payload says it.
 func (n *notifySocket) take(message string) {
 	if !slices.Contains(strings.Split(message, "\n"), "READY=1") {
 		return
@@ -63,7 +65,8 @@ func (n *notifySocket) boots() int {
 	return n.ready
 }
 
-// waitReady waits until the machine has become ready at least that many times, or fails when it ends before.
+// waitReady waits until the machine has become ready at least that many times, or fails when it
+// ends before.
 func (n *notifySocket) waitReady(ctx context.Context, boots int, ended <-chan struct{}) error {
 	for {
 		n.mu.Lock()

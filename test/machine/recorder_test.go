@@ -19,7 +19,8 @@ type recorder struct {
 	cleanups []func()
 }
 
-// record runs code with a recorder, as a test runner would: FailNow ends the code, then clean-up runs.
+// record runs code with a recorder, as a test runner would: FailNow ends the code, then clean-up
+// runs.
 func record(t testing.TB, code func(*recorder)) *recorder {
 	r := &recorder{TB: t}
 	var done sync.WaitGroup

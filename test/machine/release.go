@@ -39,8 +39,9 @@ func (r Release) SystemdVersion() int {
 	}
 }
 
-// basePackages are in every root file system. From systemd 262 on, libseccomp2 and the libraries behind it are only
-// recommended by systemd, and without them it skips the sandbox lines that need them: they are named here.
+// basePackages are in every root file system. From systemd 262 on, libseccomp2 and the libraries
+// behind it are only recommended by systemd, and without them it skips the sandbox lines that need
+// them: they are named here.
 func basePackages() []string {
 	return []string{
 		"systemd", "systemd-sysv", "libnss-systemd", "dbus", "dbus-bin",
@@ -81,5 +82,6 @@ func (r Recipe) packages() []string {
 
 // key identifies the content of the root file system: equal keys, equal recipes.
 func (r Recipe) key() string {
-	return contentKey(string(r.Release), strings.Join(r.packages(), ","), strings.Join(r.Release.aptOptions(), ","), customizeScript)
+	return contentKey(string(r.Release), strings.Join(r.packages(), ","), strings.Join(r.Release.aptOptions(), ","),
+		customizeScript)
 }

@@ -33,7 +33,8 @@ func TestParseRelease(t *testing.T) {
 			t.Error(got, err)
 		}
 	}
-	if _, err := ParseRelease("sid"); err == nil || !strings.Contains(err.Error(), `"sid"`) || !strings.Contains(err.Error(), "forky") {
+	if _, err := ParseRelease("sid"); err == nil || !strings.Contains(err.Error(), `"sid"`) ||
+		!strings.Contains(err.Error(), "forky") {
 		t.Errorf("want an error that names what was given and what is known: %v", err)
 	}
 }

@@ -15,11 +15,12 @@ import (
 //go:embed customize.sh
 var customizeScript string
 
-// Build returns the directory of the recipe's root file system and builds it when the cache does not have it yet: half
-// a minute on a fast mirror. The directory is shared by all machines, and read-only by agreement.
+// Build returns the directory of the recipe's root file system and builds it when the cache does
+// not have it yet: half a minute on a fast mirror. The directory is shared by all machines, and
+// read-only by agreement.
 //
-// Debian's default mirror is used, or the one that the environment variable MIRROR names. Progress, one line per step,
-// goes to log; nil is silence.
+// Debian's default mirror is used, or the one that the environment variable MIRROR names. Progress,
+// one line per step, goes to log; nil is silence.
 func Build(ctx context.Context, r Recipe, log func(string)) (string, error) {
 	if err := needTools(); err != nil {
 		return "", err

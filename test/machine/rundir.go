@@ -13,19 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runRoot holds one directory per running machine. It is short because it holds sockets, whose paths end at
-// 107 bytes (unix(7)).
+// runRoot holds one directory per running machine. It is short because it holds sockets, whose
+// paths end at 107 bytes (unix(7)).
 const runRoot = "/run/pool-machines"
 
-// runDir is the directory of one machine: its sockets, its console log, what it was given. It is locked as long as
-// the process that made it lives, and removed with the machine.
+// runDir is the directory of one machine: its sockets, its console log, what it was given. It is
+// locked as long as the process that made it lives, and removed with the machine.
 type runDir struct {
 	id   string
 	path string
 	lock *os.File
 }
 
-// newRunDir makes the directory of a new machine, and clears away what dead processes have left of theirs.
+// newRunDir makes the directory of a new machine, and clears away what dead processes have left of
+// theirs.
 func newRunDir(ctx context.Context) (*runDir, error) {
 	if err := os.MkdirAll(runRoot, 0o700); err != nil {
 		return nil, err
@@ -96,7 +97,8 @@ const (
 	disksFile  = "disks"  // the directory of its disks, which are too large for /run
 )
 
-// removeMachine ends the processes of the machine whose directory is path, then removes all that it has.
+// removeMachine ends the processes of the machine whose directory is path, then removes all that it
+// has.
 func removeMachine(ctx context.Context, path string) error {
 	var failed []error
 	cgroup, err := os.ReadFile(filepath.Join(path, cgroupFile))
@@ -107,7 +109,8 @@ func removeMachine(ctx context.Context, path string) error {
 	if err == nil {
 		failed = append(failed, os.RemoveAll(string(disks)))
 	}
-	// systemd-nspawn leaves directories when it is killed: propagate/NAME, and unix-export/NAME from version 256.
+	// systemd-nspawn leaves directories when it is killed: propagate/NAME, and unix-export/NAME
+	// from version 256.
 	left, err := filepath.Glob("/run/systemd/nspawn/*/" + nameOnHost(filepath.Base(path)))
 	failed = append(failed, err)
 	for _, dir := range left {

@@ -22,7 +22,8 @@ import (
 func commandSuite(t *testing.T, m *Machine) {
 	t.Run("exit_codes_pass_through", func(t *testing.T) {
 		for _, want := range []int{0, 1, 7, 255} {
-			if r := m.Run(t.Context(), "sh", "-c", "exit $1", "sh", strconv.Itoa(want)); r.Err != nil || r.ExitCode != want {
+			if r := m.Run(t.Context(), "sh", "-c", "exit $1", "sh", strconv.Itoa(want)); r.Err != nil ||
+				r.ExitCode != want {
 				t.Errorf("exit %d: code %d, error %v", want, r.ExitCode, r.Err)
 			}
 		}
@@ -33,7 +34,8 @@ func commandSuite(t *testing.T, m *Machine) {
 		}
 	})
 	t.Run("unknown_program_is_127", func(t *testing.T) {
-		if r := m.Run(t.Context(), "no-such-program"); r.ExitCode != 127 || !strings.Contains(r.Stderr, "no-such-program") {
+		if r := m.Run(t.Context(), "no-such-program"); r.ExitCode != 127 ||
+			!strings.Contains(r.Stderr, "no-such-program") {
 			t.Errorf("code %d, stderr %q", r.ExitCode, r.Stderr)
 		}
 	})
@@ -50,8 +52,10 @@ func commandSuite(t *testing.T, m *Machine) {
 	})
 	t.Run("environment_is_clean", func(t *testing.T) {
 		t.Setenv("OF_THE_HOST", "leaks")
-		r := m.RunCommand(t.Context(), Command{Args: []string{"sh", "-c", "env; pwd"}, Env: []string{"MINE=1"}, Dir: "/usr"})
-		if strings.Contains(r.Stdout, "OF_THE_HOST") || !strings.Contains(r.Stdout, "MINE=1\n") || !strings.HasSuffix(r.Stdout, "/usr\n") {
+		r := m.RunCommand(t.Context(), Command{Args: []string{"sh", "-c", "env; pwd"}, Env: []string{"MINE=1"},
+			Dir: "/usr"})
+		if strings.Contains(r.Stdout, "OF_THE_HOST") || !strings.Contains(r.Stdout, "MINE=1\n") ||
+			!strings.HasSuffix(r.Stdout, "/usr\n") {
 			t.Error(r.Stdout)
 		}
 	})
@@ -144,7 +148,8 @@ func fileSuite(t *testing.T, m *Machine) {
 		if got, err := os.Readlink(filepath.Join(to, "link")); err != nil || got != "plain" {
 			t.Error(got, err)
 		}
-		if info, err := os.Stat(filepath.Join(to, "sub", "exe")); err != nil || info.Mode().Perm() != 0o755 || info.Size() != 10 {
+		if info, err := os.Stat(filepath.Join(to, "sub", "exe")); err != nil || info.Mode().Perm() != 0o755 ||
+			info.Size() != 10 {
 			t.Error(info, err)
 		}
 	})
@@ -159,18 +164,21 @@ func fileSuite(t *testing.T, m *Machine) {
 	})
 }
 
-// networkSuite holds that the host reaches what listens in the machine, and the machine nothing but itself.
+// networkSuite holds that the host reaches what listens in the machine, and the machine nothing but
+// itself.
 func networkSuite(t *testing.T, m *Machine) {
 	ctx := t.Context()
 	// systemd accepts, and hands each connection to a script as its standard input and output.
-	const answer = "#!/bin/bash\nwhile read -r line && [ -n \"${line%?}\" ]; do :; done\nprintf 'HTTP/1.0 200 OK\\r\\n\\r\\nhello\\n'\n"
+	const answer = "#!/bin/bash\nwhile read -r line && [ -n \"${line%?}\" ]; do :; done\nprintf 'HTTP/1.0 200 " +
+		"OK\\r\\n\\r\\nhello\\n'\n"
 	if err := m.WriteFile(ctx, "/srv/answer", []byte(answer), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	m.MustRun(t, "ln", "-s", "/run/echo.sock", "/root/link.sock")
 	unit := func(name, listen string) {
 		t.Helper()
-		if err := m.WriteFile(ctx, "/run/systemd/system/"+name+".socket", []byte("[Socket]\nAccept=yes\nListenStream="+listen+"\n"), 0o644); err != nil {
+		if err := m.WriteFile(ctx, "/run/systemd/system/"+name+".socket",
+			[]byte("[Socket]\nAccept=yes\nListenStream="+listen+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		const service = "[Service]\nExecStart=/srv/answer\nStandardInput=socket\nStandardOutput=socket\n"
@@ -196,8 +204,12 @@ func networkSuite(t *testing.T, m *Machine) {
 		}
 	}
 	t.Run("http_over_tcp", func(t *testing.T) { get(t, m.HTTPClient("tcp", "127.0.0.1:8080"), "http://guest/") })
-	t.Run("http_over_a_name_of_the_loopback", func(t *testing.T) { get(t, m.HTTPClient("tcp", "localhost:8080"), "http://guest/") })
-	t.Run("http_over_a_unix_socket", func(t *testing.T) { get(t, m.HTTPClient("unix", "/run/echo.sock"), "http://guest/") })
+	t.Run("http_over_a_name_of_the_loopback", func(t *testing.T) {
+		get(t, m.HTTPClient("tcp", "localhost:8080"), "http://guest/")
+	})
+	t.Run("http_over_a_unix_socket", func(t *testing.T) {
+		get(t, m.HTTPClient("unix", "/run/echo.sock"), "http://guest/")
+	})
 	t.Run("absolute_link_stays_in_the_machine", func(t *testing.T) {
 		get(t, m.HTTPClient("unix", "/root/link.sock"), "http://guest/")
 	})
@@ -241,7 +253,8 @@ func rebootSuite(t *testing.T, m *Machine) {
 	}
 }
 
-// testBinarySuite holds that compiled tests run inside as root, and that nothing but a passed test counts.
+// testBinarySuite holds that compiled tests run inside as root, and that nothing but a passed test
+// counts.
 func testBinarySuite(t *testing.T, m *Machine) {
 	binary := BuildTest(t, "./testdata/guest")
 	outcome := func(run string) *recorder {

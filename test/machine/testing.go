@@ -19,11 +19,12 @@ const bootTimeout = 15 * time.Minute
 // journalLines is how much of the journal a failed test prints.
 const journalLines = 150
 
-// JournalDirEnv names the environment variable with a directory where failed tests leave whole journals.
+// JournalDirEnv names the environment variable with a directory where failed tests leave whole
+// journals.
 const JournalDirEnv = "POOL_MACHINE_JOURNALS"
 
-// Start boots a machine for a test, and ends it with the test. When the test has failed, the end of the journal goes to
-// its log, and the whole journal to $POOL_MACHINE_JOURNALS, if that is set.
+// Start boots a machine for a test, and ends it with the test. When the test has failed, the end of
+// the journal goes to its log, and the whole journal to $POOL_MACHINE_JOURNALS, if that is set.
 func Start(t testing.TB, cfg Config) *Machine {
 	t.Helper()
 	if cfg.Log == nil {
@@ -64,8 +65,8 @@ func (m *Machine) logJournal(t testing.TB) {
 	}
 }
 
-// MustRun runs a program in the machine and returns its standard output without the space around it; any other exit
-// code than 0 fails the test at once.
+// MustRun runs a program in the machine and returns its standard output without the space around
+// it; any other exit code than 0 fails the test at once.
 func (m *Machine) MustRun(t testing.TB, args ...string) string {
 	t.Helper()
 	r := m.Run(t.Context(), args...)
@@ -85,8 +86,8 @@ func (m *Machine) MustShell(t testing.TB, script string) string {
 	return strings.TrimSpace(r.Stdout)
 }
 
-// Require fails the test at once when the machine lacks something that the test needs. It never skips: a test that
-// passes without its controller would prove nothing.
+// Require fails the test at once when the machine lacks something that the test needs. It never
+// skips: a test that passes without its controller would prove nothing.
 func (m *Machine) Require(t testing.TB, needs ...Requirement) {
 	t.Helper()
 	if err := m.Check(t.Context(), needs...); err != nil {
@@ -94,8 +95,8 @@ func (m *Machine) Require(t testing.TB, needs ...Requirement) {
 	}
 }
 
-// BuildProgram compiles the Go package, an import path or a path as go build takes it, and returns the path of the
-// static program. It is for the machine's C library as much as for any other.
+// BuildProgram compiles the Go package, an import path or a path as go build takes it, and returns
+// the path of the static program. It is for the machine's C library as much as for any other.
 func BuildProgram(t testing.TB, pkg string, flags ...string) string {
 	t.Helper()
 	return goTool(t, append([]string{"build"}, flags...), pkg)
@@ -122,9 +123,9 @@ func goTool(t testing.TB, args []string, pkg string) string {
 	return out
 }
 
-// RunTestBinary copies a compiled Go test binary into the machine and runs it there as root, with -test.v and args. Its
-// output goes to the test's log line by line, and its failure fails the test. A binary that runs no test at all, or only
-// skips, fails too.
+// RunTestBinary copies a compiled Go test binary into the machine and runs it there as root, with
+// -test.v and args. Its output goes to the test's log line by line, and its failure fails the test.
+// A binary that runs no test at all, or only skips, fails too.
 func (m *Machine) RunTestBinary(ctx context.Context, t testing.TB, binary string, args ...string) {
 	t.Helper()
 	guest := "/run/test-binaries/" + filepath.Base(binary)
@@ -144,8 +145,8 @@ func (m *Machine) RunTestBinary(ctx context.Context, t testing.TB, binary string
 	}
 }
 
-// lineLog is a writer that logs whole lines, and notes whether a test of a binary has passed. Both outputs of a
-// program may write to it at once.
+// lineLog is a writer that logs whole lines, and notes whether a test of a binary has passed. Both
+// outputs of a program may write to it at once.
 type lineLog struct {
 	t      testing.TB
 	mu     sync.Mutex

@@ -6,8 +6,9 @@ import (
 	"syscall"
 )
 
-// startTied starts cmd so that the kernel kills it with SIGKILL when this process dies, by whatever death, and in a
-// session of its own, out of reach of a terminal's Ctrl-C. The channel yields the result of cmd.Wait once.
+// startTied starts cmd so that the kernel kills it with SIGKILL when this process dies, by whatever
+// death, and in a session of its own, out of reach of a terminal's Ctrl-C. The channel yields the
+// result of cmd.Wait once.
 func startTied(cmd *exec.Cmd) (<-chan error, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -16,7 +17,8 @@ func startTied(cmd *exec.Cmd) (<-chan error, error) {
 	cmd.SysProcAttr.Setsid = true
 	started, ended := make(chan error, 1), make(chan error, 1)
 	go func() {
-		// prctl(2): the signal comes when the parent *thread* ends, so that thread waits here and serves nothing else.
+		// prctl(2): the signal comes when the parent *thread* ends, so that thread waits here and
+		// serves nothing else.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()

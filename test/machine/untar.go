@@ -9,8 +9,8 @@ import (
 	"path"
 )
 
-// unpackTar writes the directories, files and symbolic links of an archive below root; other kinds of files, such as
-// sockets and devices, are left out.
+// unpackTar writes the directories, files and symbolic links of an archive below root; other kinds
+// of files, such as sockets and devices, are left out.
 func unpackTar(r io.Reader, root *os.Root) error {
 	for t := tar.NewReader(r); ; {
 		h, err := t.Next()

@@ -37,8 +37,8 @@ type vmBoot struct {
 	link    *agentLink // nil until the agent has said hello; guarded by vm.mu
 }
 
-// unitOfAgent starts the agent when commands make sense; the kernel line names the unit in systemd.wants=. Without its agent
-// the machine is unusable, and its end shows that to the harness.
+// unitOfAgent starts the agent when commands make sense; the kernel line names the unit in
+// systemd.wants=. Without its agent the machine is unusable, and its end shows that to the harness.
 const unitOfAgent = `[Unit]
 Description=Agent of the test harness
 DefaultDependencies=no
@@ -97,7 +97,8 @@ func (v *vm) prepare(ctx context.Context, image string) error {
 		return err
 	}
 	v.disk = filepath.Join(disks, "root.qcow2")
-	out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, v.disk).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image,
+		v.disk).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("qemu-img: %w\n%s", err, out)
 	}
@@ -132,7 +133,8 @@ func (v *vm) arguments(payload bool) []string {
 		"-chardev", "file,id=console,append=on,path="+v.dir.file("console"), "-serial", "chardev:console",
 		"-chardev", "socket,id=agent,server=on,wait=off,path="+v.dir.file("agent"),
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name="+agentPort,
-		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file="+v.disk, "-device", "nvme,drive=root,serial=root")
+		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file="+v.disk, "-device",
+		"nvme,drive=root,serial=root")
 	if payload {
 		kernelLine += " machine_payload=1"
 		args = append(args, "-drive", "if=none,id=payload,format=raw,snapshot=on,file="+v.payload(),

@@ -11,9 +11,10 @@ import (
 	"time"
 )
 
-// accelerators returns qemu's options for the fastest way to run the machine that works on this host. That a device
-// /dev/kvm is there says little: where the host is a machine itself, qemu may abort or the guest may hang. So
-// the kernel is booted under KVM once per boot of the host, to the panic that it must come to without a disk.
+// accelerators returns qemu's options for the fastest way to run the machine that works on this
+// host. That a device /dev/kvm is there says little: where the host is a machine itself, qemu may
+// abort or the guest may hang. So the kernel is booted under KVM once per boot of the host, to the
+// panic that it must come to without a disk.
 func accelerators(ctx context.Context, kernel string, log func(string)) ([]string, error) {
 	tcg := []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
 	if _, err := os.Stat("/dev/kvm"); err != nil {
@@ -52,11 +53,13 @@ func accelerators(ctx context.Context, kernel string, log func(string)) ([]strin
 	return tcg, nil
 }
 
-// tryKVM boots the kernel without a disk and expects it to panic, which panic=-1 and -no-reboot make qemu's end.
+// tryKVM boots the kernel without a disk and expects it to panic, which panic=-1 and -no-reboot
+// make qemu's end.
 func tryKVM(ctx context.Context, kernel string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "kvm", "-cpu", "max", "-m", "256", "-machine", "q35",
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "kvm", "-cpu", "max", "-m", "256", "-machine",
+		"q35",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", filepath.Join(kernel, "vmlinuz"), "-append", "console=ttyS0 panic=-1")
 	out, err := cmd.CombinedOutput()

@@ -16,8 +16,8 @@ import (
 // agentPort is the name of the virtio-serial port that the agent opens.
 const agentPort = wire.Port
 
-// agentLink is the host's end of the channel to a VM's agent. One goroutine reads; each stream has one that hands its
-// output on, so that a slow reader of one stream does not hold up the others.
+// agentLink is the host's end of the channel to a VM's agent. One goroutine reads; each stream has
+// one that hands its output on, so that a slow reader of one stream does not hold up the others.
 type agentLink struct {
 	conn net.Conn
 	out  *wire.Writer
@@ -31,7 +31,8 @@ type agentLink struct {
 	broken  error  // why the channel ended
 }
 
-// connectAgent connects to qemu's socket as soon as it is there, and waits for the agent to say hello.
+// connectAgent connects to qemu's socket as soon as it is there, and waits for the agent to say
+// hello.
 func connectAgent(ctx context.Context, socket string, exited <-chan struct{}) (*agentLink, error) {
 	var conn net.Conn
 	for conn == nil {
@@ -147,8 +148,8 @@ func (l *agentLink) open(r wire.Request, stdout, stderr io.Writer) (*agentStream
 	return s, nil
 }
 
-// start runs a program. The goroutine that reads its standard input ends when that does, or with the program's end at
-// the next read.
+// start runs a program. The goroutine that reads its standard input ends when that does, or with
+// the program's end at the next read.
 func (l *agentLink) start(ctx context.Context, c Command) (process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -191,7 +192,8 @@ func (l *agentLink) dial(ctx context.Context, network, address string) (net.Conn
 	return near, nil
 }
 
-// firstWrite closes a channel at its first write, which is the empty one that says that a connection stands.
+// firstWrite closes a channel at its first write, which is the empty one that says that a
+// connection stands.
 type firstWrite struct {
 	io.Writer
 	first chan struct{}

@@ -11,17 +11,19 @@ import (
 	"strings"
 )
 
-// kernelRelease is where the kernel of every VM comes from. Its 6.1 runs under all versions of qemu; qemu 7.2 with the
-// kernels of newer releases crashes in half of its boots without KVM.
+// kernelRelease is where the kernel of every VM comes from. Its 6.1 runs under all versions of
+// qemu; qemu 7.2 with the kernels of newer releases crashes in half of its boots without KVM.
 const kernelRelease = Bookworm
 
-// kernelModules are the drivers of the agent's port, in the order to load them in. What the kernel needs to find its
-// root file system, NVMe and ext4, is built into it.
+// kernelModules are the drivers of the agent's port, in the order to load them in. What the kernel
+// needs to find its root file system, NVMe and ext4, is built into it.
 func kernelModules() []string {
-	return []string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_console"}
+	return []string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
+		"virtio_console"}
 }
 
-// The image of a root file system: a disk with one partition, which the kernel finds by its PARTUUID.
+// The image of a root file system: a disk with one partition, which the kernel finds by its
+// PARTUUID.
 const (
 	imageVersion   = "1"           // to be raised when an image is made in another way
 	imageFree      = 2 << 30       // bytes of room beside the content
@@ -31,7 +33,8 @@ const (
 	sectorSize     = 512
 )
 
-// BuildVM builds what a VM of the recipe boots from beside its root file system: the kernel and the image of a disk.
+// BuildVM builds what a VM of the recipe boots from beside its root file system: the kernel and the
+// image of a disk.
 func BuildVM(ctx context.Context, r Recipe, log func(string)) error {
 	root, err := Build(ctx, r, log)
 	if err != nil {
@@ -56,7 +59,8 @@ func buildKernel(ctx context.Context, log func(string)) (string, error) {
 			return err
 		}
 		// Only unpacked, not installed: a kernel's scripts would build an initrd.
-		err := runMmdebstrap(ctx, kernelRelease, []string{"--variant=extract", "--mode=root", "--include=" + pkg}, tree, lock)
+		err := runMmdebstrap(ctx, kernelRelease, []string{"--variant=extract", "--mode=root", "--include=" + pkg}, tree,
+			lock)
 		if err != nil {
 			return err
 		}
@@ -109,7 +113,8 @@ func buildImage(ctx context.Context, root string, log func(string)) (string, err
 		if err := writePartitionTable(path, size); err != nil {
 			return err
 		}
-		// Writes the tree into the file system without a loop device. Lazy tables would be filled while tests run.
+		// Writes the tree into the file system without a loop device. Lazy tables would be filled
+		// while tests run.
 		cmd := exec.CommandContext(ctx, toolPath("mke2fs"), "-q", "-F", "-t", "ext4", "-L", "root", "-d", root,
 			"-E", fmt.Sprintf("offset=%d,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", partitionStart),
 			"-O", "^metadata_csum_seed,^orphan_file", "-m", "0", path, fmt.Sprintf("%dk", size>>10))
@@ -141,8 +146,8 @@ func treeSize(root string) (int64, error) {
 	return size, err
 }
 
-// writePartitionTable makes a sparse file with an MBR (its layout: "Master boot record" in the UEFI specification, 5.2.1)
-// and one Linux partition of that many bytes.
+// writePartitionTable makes a sparse file with an MBR (its layout: "Master boot record" in the UEFI
+// specification, 5.2.1) and one Linux partition of that many bytes.
 func writePartitionTable(path string, size int64) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -165,7 +170,8 @@ func writePartitionTable(path string, size int64) error {
 // buildAgent compiles the agent for the VM and returns its content.
 func buildAgent(ctx context.Context, dir string) ([]byte, error) {
 	path := filepath.Join(dir, "agent")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", path, agentPackage)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", path,
+		agentPackage)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the VM's agent: %w\n%s", err, lastLines(string(text), 10))

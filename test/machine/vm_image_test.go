@@ -24,7 +24,8 @@ func TestPartitionTable(t *testing.T) {
 	if disk[510] != 0x55 || disk[511] != 0xaa {
 		t.Error("no boot signature")
 	}
-	// The kernel makes PARTUUID of an MBR partition from the disk's signature and the partition's number.
+	// The kernel makes PARTUUID of an MBR partition from the disk's signature and the partition's
+	// number.
 	if got := fmt.Sprintf("%08x-01", binary.LittleEndian.Uint32(disk[440:])); got != rootPartition {
 		t.Errorf("PARTUUID %s, the kernel line says %s", got, rootPartition)
 	}

@@ -37,7 +37,8 @@ func enforcementSuite(t *testing.T, m *Machine) {
 	t.Run("tasks", func(t *testing.T) {
 		r := m.Run(t.Context(), "systemd-run", "--quiet", "--collect", "--wait", "--pipe", "-pTasksMax=4",
 			"bash", "-c", "for i in 1 2 3 4 5 6; do sleep 1 & done; wait")
-		// bash tries a refused fork again, and may have luck when a second is over: that it was refused is what counts.
+		// bash tries a refused fork again, and may have luck when a second is over: that it was
+		// refused is what counts.
 		if !strings.Contains(r.Stderr, "fork: retry: Resource temporarily unavailable") {
 			t.Errorf("more tasks than allowed: code %d, %s", r.ExitCode, r.Stderr)
 		}
@@ -47,8 +48,9 @@ func enforcementSuite(t *testing.T, m *Machine) {
 
 func TestVMDiesWithItsParent(t *testing.T) { killedParent(t, Config{Backend: VM}) }
 
-// oomSuite holds that MemoryMax= has a controller behind it and that PID 1 sees the kill. With OOMPolicy=stop, the
-// default, newer systemd may report another main status than the signal, so that only Result is asked for.
+// oomSuite holds that MemoryMax= has a controller behind it and that PID 1 sees the kill. With
+// OOMPolicy=stop, the default, newer systemd may report another main status than the signal, so
+// that only Result is asked for.
 func oomSuite(t *testing.T, m *Machine) {
 	const unit = "memory-hog"
 	r := m.Run(t.Context(), "systemd-run", "--quiet", "--wait", "--unit="+unit, "-pMemoryMax=20M", "-pMemorySwapMax=0",
@@ -62,8 +64,9 @@ func oomSuite(t *testing.T, m *Machine) {
 	m.MustRun(t, "systemctl", "reset-failed", unit)
 }
 
-// egressSuite holds that IPAddressDeny=any with the loopback allowed lets nothing else through. The other address is
-// one of the machine itself: what the filter goes by is the packet, not the device.
+// egressSuite holds that IPAddressDeny=any with the loopback allowed lets nothing else through. The
+// other address is one of the machine itself: what the filter goes by is the packet, not the
+// device.
 func egressSuite(t *testing.T, m *Machine) {
 	m.MustRun(t, "ip", "address", "add", "192.0.2.1/32", "dev", "lo")
 	send := func(address string, properties ...string) int {

@@ -8,8 +8,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine/wire"
 )
 
-// agentStream is a program or a connection in a VM. What it sends is queued without bound, and handed on in order by a
-// goroutine that ends with the stream.
+// agentStream is a program or a connection in a VM. What it sends is queued without bound, and
+// handed on in order by a goroutine that ends with the stream.
 type agentStream struct {
 	link     *agentLink
 	id       uint32

@@ -54,10 +54,12 @@ type Refused struct {
 // Error returns the code and the message.
 func (r *Refused) Error() string { return fmt.Sprintf("%d %s: %s", r.HTTPStatus, r.Code, r.Message) }
 
-// Status asks as most versions of such a client do: by POST, with an empty object. prefix is "", "/v1" or "/v2".
+// Status asks as most versions of such a client do: by POST, with an empty object. prefix is "",
+// "/v1" or "/v2".
 func (c *Client) Status(ctx context.Context, prefix, pool string) (Status, error) {
 	var fields map[string]json.RawMessage
-	if err := c.do(ctx, http.MethodPost, prefix+"/pools/"+pool+"/status", struct{}{}, http.StatusOK, &fields); err != nil {
+	if err := c.do(ctx, http.MethodPost, prefix+"/pools/"+pool+"/status", struct{}{}, http.StatusOK,
+		&fields); err != nil {
 		return Status{}, err
 	}
 	var s Status
@@ -102,7 +104,8 @@ func (c *Client) Acquire(ctx context.Context, pool, replica string, ttl time.Dur
 
 // Renew lets a lease live for another ttl.
 func (c *Client) Renew(ctx context.Context, l Lease, ttl time.Duration) error {
-	return c.do(ctx, http.MethodPut, "/v1/pools/"+l.PoolID+"/leases/"+l.ID, map[string]any{"ttl_ms": ttl.Milliseconds()}, http.StatusOK, nil)
+	return c.do(ctx, http.MethodPut, "/v1/pools/"+l.PoolID+"/leases/"+l.ID,
+		map[string]any{"ttl_ms": ttl.Milliseconds()}, http.StatusOK, nil)
 }
 
 // Release returns a lease.
@@ -112,7 +115,8 @@ func (c *Client) Release(ctx context.Context, l Lease) error {
 
 // Drain has a pool finish what is held, up to the deadline, and stop.
 func (c *Client) Drain(ctx context.Context, prefix, pool string, deadline time.Duration) error {
-	return c.do(ctx, http.MethodPost, prefix+"/pools/"+pool+"/drain", map[string]any{"deadline_ms": deadline.Milliseconds()}, http.StatusAccepted, nil)
+	return c.do(ctx, http.MethodPost, prefix+"/pools/"+pool+"/drain",
+		map[string]any{"deadline_ms": deadline.Milliseconds()}, http.StatusAccepted, nil)
 }
 
 // Resume ends a drain.
@@ -122,7 +126,8 @@ func (c *Client) Resume(ctx context.Context, pool string) error {
 
 // Reload has a pool serve another model.
 func (c *Client) Reload(ctx context.Context, prefix, pool, model string) error {
-	return c.do(ctx, http.MethodPost, prefix+"/pools/"+pool+"/reload", map[string]any{"new_model_ref": model}, http.StatusAccepted, nil)
+	return c.do(ctx, http.MethodPost, prefix+"/pools/"+pool+"/reload", map[string]any{"new_model_ref": model},
+		http.StatusAccepted, nil)
 }
 
 // do sends a request and decodes the answer; another status than want is a *Refused.

@@ -28,7 +28,8 @@ type Handoff struct {
 	SlotsFree     int
 }
 
-// ReadHandoff reads a hand-off file by its name and content. Fields that it does not know are passed over.
+// ReadHandoff reads a hand-off file by its name and content. Fields that it does not know are
+// passed over.
 func ReadHandoff(name string, body []byte) (Handoff, error) {
 	fail := func(err error) (Handoff, error) {
 		return Handoff{}, fmt.Errorf("hand-off file %s: %w in %s", name, err, body)

@@ -17,7 +17,8 @@ const good = `{"url":"http://127.0.0.1:21000","pool_id":"a","replica_id":"r0","e
 
 // TestReadHandoff: the reader is as strict as those that exist.
 func TestReadHandoff(t *testing.T) {
-	if h, err := ReadHandoff("/run/x/a.r0.json", []byte(good)); err != nil || h.SlotsFree != 1 || *h.DeviceMask != "GPU-1,GPU-2" {
+	if h, err := ReadHandoff("/run/x/a.r0.json", []byte(good)); err != nil || h.SlotsFree != 1 ||
+		*h.DeviceMask != "GPU-1,GPU-2" {
 		t.Fatalf("%+v, %v", h, err)
 	}
 	for name, c := range map[string]struct{ from, to string }{
@@ -80,7 +81,8 @@ func TestRefused(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	var refused *Refused
-	if _, err := c.Status(ctx, "", "gone"); !errors.As(err, &refused) || refused.HTTPStatus != 404 || refused.Text != refused.Message {
+	if _, err := c.Status(ctx, "", "gone"); !errors.As(err, &refused) || refused.HTTPStatus != 404 ||
+		refused.Text != refused.Message {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.Status(ctx, "", "odd"); err == nil || errors.As(err, &refused) {

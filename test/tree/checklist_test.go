@@ -40,7 +40,8 @@ func missing(known map[string]string, folder, test, subtest string) string {
 	if !ok {
 		return "there is no " + test + " in " + folder
 	}
-	// The name of a case is somewhere in the folder's tests: as a literal in a table or in a call of Run, or as a golden file.
+	// The name of a case is somewhere in the folder's tests: as a literal in a table or in a call
+	// of Run, or as a golden file.
 	for part := range strings.SplitSeq(subtest, "/") {
 		if part != "" && !strings.Contains(source, part) {
 			return test + " in " + folder + " has no case " + part
@@ -49,8 +50,8 @@ func missing(known map[string]string, folder, test, subtest string) string {
 	return ""
 }
 
-// tests returns the source of each folder's tests by "folder: TestName", whatever build tags they have. The names of files
-// under testdata count as source.
+// tests returns the source of each folder's tests by "folder: TestName", whatever build tags they
+// have. The names of files under testdata count as source.
 func tests(t *testing.T) map[string]string {
 	t.Helper()
 	source := make(map[string]string)

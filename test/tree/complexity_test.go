@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// maxBranches is how many ways a function may have through it: one more than its branches (the cyclomatic complexity of McCabe).
+// maxBranches is how many ways a function may have through it: one more than its branches (the
+// cyclomatic complexity of McCabe).
 const maxBranches = 20
 
 // TestBranches: no function is so long a list of conditions that nobody sees all of them.
@@ -19,7 +20,8 @@ func TestBranches(t *testing.T) {
 		for _, decl := range f.AST.Decls {
 			if fn, ok := decl.(*ast.FuncDecl); ok {
 				if n := branches(fn); n > maxBranches {
-					t.Errorf("%s:%d: %s has %d ways through it, more than %d", f.Path, f.line(fn.Pos()), fn.Name.Name, n, maxBranches)
+					t.Errorf("%s:%d: %s has %d ways through it, more than %d", f.Path, f.line(fn.Pos()), fn.Name.Name,
+						n, maxBranches)
 				}
 			}
 		}

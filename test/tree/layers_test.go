@@ -84,7 +84,8 @@ func broken(f goFile, p string) []string {
 		}
 	}
 	for _, rule := range neverThere {
-		if inside(f.Dir, []string{rule.Part}) && !inside(f.Dir, exceptions[rule.Part]) && !f.Test() && listed(p, rule.Import) {
+		if inside(f.Dir, []string{rule.Part}) && !inside(f.Dir, exceptions[rule.Part]) && !f.Test() &&
+			listed(p, rule.Import) {
 			why = append(why, rule.Why)
 		}
 	}
@@ -95,7 +96,8 @@ func inside(dir string, parts []string) bool {
 	return slices.ContainsFunc(parts, func(part string) bool { return within(dir, part) })
 }
 
-// listed matches packages of ours with all that is below them, and those of the standard library alone.
+// listed matches packages of ours with all that is below them, and those of the standard library
+// alone.
 func listed(p string, imports []string) bool {
 	return slices.ContainsFunc(imports, func(i string) bool {
 		return p == i || slices.Contains(ours, strings.Split(i, "/")[0]) && within(p, i)

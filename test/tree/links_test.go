@@ -23,7 +23,9 @@ var foreignDocs = []string{"docs/gguf.md"} // ggml's description of the model fo
 
 // TestLinks: links of the docs lead to a file of the tree, and to a heading in it.
 func TestLinks(t *testing.T) {
-	for _, name := range files(t, func(p string) bool { return path.Ext(p) == ".md" && !strings.Contains(p, "/testdata/") }) {
+	for _, name := range files(t, func(p string) bool {
+		return path.Ext(p) == ".md" && !strings.Contains(p, "/testdata/")
+	}) {
 		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(read(t, name), ""), -1) {
 			target, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
@@ -45,7 +47,8 @@ func TestLinks(t *testing.T) {
 // TestNamedDocs: a document that code or a unit file names exists.
 func TestNamedDocs(t *testing.T) {
 	sources := func(p string) bool {
-		return path.Ext(p) == ".go" || strings.HasPrefix(p, "packaging/") && !strings.HasPrefix(p, "packaging/tools/") || p == "Makefile"
+		return path.Ext(p) == ".go" || strings.HasPrefix(p, "packaging/") &&
+			!strings.HasPrefix(p, "packaging/tools/") || p == "Makefile"
 	}
 	for _, name := range files(t, sources) {
 		if strings.HasPrefix(name, "test/tree/") {

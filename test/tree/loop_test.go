@@ -8,7 +8,8 @@ import (
 // maxParts is how many parts the loop's data about a replica may have: each is owned by one file.
 const maxParts = 12
 
-// TestReplicaHasParts: what the loop knows of a replica is in parts with an owner, and not in one long list.
+// TestReplicaHasParts: what the loop knows of a replica is in parts with an owner, and not in one
+// long list.
 func TestReplicaHasParts(t *testing.T) {
 	for _, f := range goFiles(t) {
 		if f.Path != "units/supervise/replica.go" {
@@ -41,7 +42,8 @@ func fieldsOf(file *ast.File, name string) int {
 	return n
 }
 
-// TestFactsHaveOneWriter: one function computes what is decided on, so that no fact is set in one place and forgotten in another.
+// TestFactsHaveOneWriter: one function computes what is decided on, so that no fact is set in one
+// place and forgotten in another.
 func TestFactsHaveOneWriter(t *testing.T) {
 	makers := 0
 	for _, f := range goFiles(t) {
@@ -60,7 +62,8 @@ func TestFactsHaveOneWriter(t *testing.T) {
 			case made && f.Path == "units/supervise/facts.go" && fn.Name.Name == "facts":
 				makers++
 			case made:
-				t.Errorf("%s:%d: %s makes or changes reconcile.Facts; only facts in units/supervise/facts.go does", f.Path, f.line(fn.Pos()), fn.Name.Name)
+				t.Errorf("%s:%d: %s makes or changes reconcile.Facts; only facts in units/supervise/facts.go does",
+					f.Path, f.line(fn.Pos()), fn.Name.Name)
 			}
 		}
 	}
@@ -69,7 +72,8 @@ func TestFactsHaveOneWriter(t *testing.T) {
 	}
 }
 
-// makesFacts reports whether a declaration makes a reconcile.Facts, keeps one, or changes one that it was given.
+// makesFacts reports whether a declaration makes a reconcile.Facts, keeps one, or changes one that
+// it was given.
 func makesFacts(decl ast.Decl) bool {
 	found := false
 	given := make(map[string]bool) // names of Facts in it

@@ -11,8 +11,8 @@ import (
 // sourceOnly are paths that exist in the source tree and on no host.
 var sourceOnly = regexp.MustCompile(`(^|[^a-z/])(docs|packaging|test|cmd|units|registry)/[a-z]`)
 
-// TestMessagesNameNoSource: what a program prints names nothing that only the source tree has. A reader of a hint has
-// the installed package.
+// TestMessagesNameNoSource: what a program prints names nothing that only the source tree has. A
+// reader of a hint has the installed package.
 func TestMessagesNameNoSource(t *testing.T) {
 	found := 0
 	for _, f := range goFiles(t) {

@@ -17,7 +17,8 @@ const maxLines = 450
 var topFolders = []string{"cmd", "units", "systemd", "cgroups", "nvml", "registry", "packaging", "test", "docs"}
 
 // noName are package names that say nothing about what the package owns.
-var noName = []string{"util", "utils", "common", "helper", "helpers", "types", "manager", "internal", "misc", "base", "lib"}
+var noName = []string{"util", "utils", "common", "helper", "helpers", "types", "manager", "internal", "misc", "base",
+	"lib"}
 
 func TestTopFolders(t *testing.T) {
 	entries, err := os.ReadDir(root)
@@ -26,7 +27,8 @@ func TestTopFolders(t *testing.T) {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if e.IsDir() && !strings.HasPrefix(name, ".") && !slices.Contains(topFolders, name) && !slices.Contains(notSource, name) {
+		if e.IsDir() && !strings.HasPrefix(name, ".") && !slices.Contains(topFolders, name) &&
+			!slices.Contains(notSource, name) {
 			t.Errorf("%s/ stands at the top, where the design has only %s", name, strings.Join(topFolders, ", "))
 		}
 	}
@@ -61,7 +63,8 @@ func TestPackages(t *testing.T) {
 func TestFileLength(t *testing.T) {
 	for _, f := range goFiles(t) {
 		if f.Lines > maxLines {
-			t.Errorf("%s has %d lines, more than %d: which idea in it wants a file of its own?", f.Path, f.Lines, maxLines)
+			t.Errorf("%s has %d lines, more than %d: which idea in it wants a file of its own?", f.Path, f.Lines,
+				maxLines)
 		}
 	}
 }
@@ -109,7 +112,8 @@ func TestSubtestNames(t *testing.T) {
 			}
 			if lit, ok := call.Args[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
 				if name := strings.Trim(lit.Value, "\"`"); !subtestName.MatchString(name) {
-					t.Errorf("%s: subtest %s: no spaces and no signs of regular expressions", f.Fset.Position(lit.Pos()), lit.Value)
+					t.Errorf("%s: subtest %s: no spaces and no signs of regular expressions",
+						f.Fset.Position(lit.Pos()), lit.Value)
 				}
 			}
 			return true

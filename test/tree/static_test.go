@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// TestPrograms builds the programs as the package does, and looks into the files. The daemon's unit forbids to execute
-// anything but the daemon, so that not even a loader would run there. pool-gpu has to open NVIDIA's library, and is the exception.
+// TestPrograms builds the programs as the package does, and looks into the files. The daemon's unit
+// forbids to execute anything but the daemon, so that not even a loader would run there. pool-gpu
+// has to open NVIDIA's library, and is the exception.
 func TestPrograms(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the programs")
@@ -45,9 +46,14 @@ func TestPrograms(t *testing.T) {
 		return string(out)
 	}
 	t.Run("man_pool-gpu", func(t *testing.T) { testManFlags(t, "docs/man/pool-gpu.8", help("pool-gpu")) })
-	t.Run("man_pool-managerd", func(t *testing.T) { testManFlags(t, "docs/man/pool-managerd.8", help("pool-managerd")) })
-	for _, command := range []string{"list", "status", "render", "logs", "events", "drain", "resume", "restart", "reset", "reload", "check", "version"} {
-		t.Run("man_poolctl_"+command, func(t *testing.T) { testManFlags(t, "docs/man/poolctl.1", help("poolctl", command)) })
+	t.Run("man_pool-managerd", func(t *testing.T) {
+		testManFlags(t, "docs/man/pool-managerd.8", help("pool-managerd"))
+	})
+	for _, command := range []string{"list", "status", "render", "logs", "events", "drain", "resume", "restart",
+		"reset", "reload", "check", "version"} {
+		t.Run("man_poolctl_"+command, func(t *testing.T) {
+			testManFlags(t, "docs/man/poolctl.1", help("poolctl", command))
+		})
 	}
 }
 
@@ -70,11 +76,12 @@ func stripped(t *testing.T, name string) *elf.File {
 	return file
 }
 
-// testHelper: pool-gpu leaves NVML's symbols to their first call, so that it runs where no NVIDIA library is, and it needs no
-// library but a libc that the oldest supported release has.
+// testHelper: pool-gpu leaves NVML's symbols to their first call, so that it runs where no NVIDIA
+// library is, and it needs no library but a libc that the oldest supported release has.
 func testHelper(t *testing.T, name string) {
 	file := stripped(t, name)
-	for tag, bit := range map[elf.DynTag]uint64{elf.DT_FLAGS: uint64(elf.DF_BIND_NOW), elf.DT_FLAGS_1: uint64(elf.DF_1_NOW)} {
+	for tag, bit := range map[elf.DynTag]uint64{elf.DT_FLAGS: uint64(elf.DF_BIND_NOW),
+		elf.DT_FLAGS_1: uint64(elf.DF_1_NOW)} {
 		flags, err := file.DynValue(tag)
 		if err != nil {
 			t.Fatal(err)
@@ -97,7 +104,8 @@ func testHelper(t *testing.T, name string) {
 		t.Errorf("%s needs %v, want libc alone: NVIDIA's library is opened when it runs", name, libraries)
 	}
 	testLibc(t, file)
-	// The control: without symbols that wait for their first call, the checks above would mean nothing.
+	// The control: without symbols that wait for their first call, the checks above would mean
+	// nothing.
 	symbols, err := file.ImportedSymbols()
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +143,8 @@ func testLibc(t *testing.T, file *elf.File) {
 			numbers = append(numbers, n)
 		}
 		if slices.CompareFunc(numbers, oldestLibc, cmp.Compare[int]) > 0 {
-			t.Errorf("pool-gpu needs %s of %s: build packages on Debian 12, or they do not run there", s.Name, s.Version)
+			t.Errorf("pool-gpu needs %s of %s: build packages on Debian 12, or they do not run there", s.Name,
+				s.Version)
 		}
 	}
 }
@@ -150,7 +159,8 @@ func countPrefix(symbols []elf.ImportedSymbol, prefix string) int {
 	return n
 }
 
-// TestNobodyElseLinksNVML: the layers forbid it file by file; this is about what is linked in the end.
+// TestNobodyElseLinksNVML: the layers forbid it file by file; this is about what is linked in the
+// end.
 func TestNobodyElseLinksNVML(t *testing.T) {
 	deps := func(program string) []string {
 		list := exec.Command("go", "list", "-deps", "./cmd/"+program)

@@ -8,8 +8,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/confine"
 )
 
-// companions returns what an engine in a hidden tree needs to see: its folder, a lib folder beside a bin folder, and the
-// whole of a Python environment, with the interpreter that this was made from, which may live in a home as well.
+// companions returns what an engine in a hidden tree needs to see: its folder, a lib folder beside
+// a bin folder, and the whole of a Python environment, with the interpreter that this was made
+// from, which may live in a home as well.
 func companions(binary, interpreter string) []string {
 	var need []string
 	for _, program := range []string{binary, interpreter} {
@@ -23,8 +24,9 @@ func companions(binary, interpreter string) []string {
 	return slices.Compact(need)
 }
 
-// chain returns a path and what it leads to, link by link: an engine that is started by a link looks for its files beside the
-// link (Python), beside the target (the dynamic loader's $ORIGIN), or both.
+// chain returns a path and what it leads to, link by link: an engine that is started by a link
+// looks for its files beside the link (Python), beside the target (the dynamic loader's $ORIGIN),
+// or both.
 func chain(path string) []string {
 	if path == "" {
 		return nil
@@ -65,8 +67,8 @@ func around(program string) []string {
 	return need
 }
 
-// personal reports whether a folder is a hidden tree itself or somebody's home: of that, an engine sees no more than the
-// program and the libraries beside it.
+// personal reports whether a folder is a hidden tree itself or somebody's home: of that, an engine
+// sees no more than the program and the libraries beside it.
 func personal(dir string) bool {
 	return slices.Contains(confine.HiddenTrees(), dir) || filepath.Dir(dir) == "/home"
 }

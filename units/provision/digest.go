@@ -15,8 +15,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// settleTime is how old a file's change time must be before the file is read. The kernel takes that time from a clock that ticks every
-// 1 to 10 ms (ktime_get_coarse_real_ts64, CONFIG_HZ), so that of two changes within one tick the second would not show.
+// settleTime is how old a file's change time must be before the file is read. The kernel takes that
+// time from a clock that ticks every 1 to 10 ms (ktime_get_coarse_real_ts64, CONFIG_HZ), so that of
+// two changes within one tick the second would not show.
 const settleTime = 50 * time.Millisecond
 
 // progressEvery is how often a long hash is mentioned in the log.
@@ -27,7 +28,8 @@ func (s *Stager) verify(ctx context.Context, p pool.Pool, m model, staged *pool.
 	if p.ModelDigest == "" {
 		id := identity(staged.Path, m.files[0].info)
 		if _, told := s.advised.LoadOrStore(id, true); !told {
-			s.Log.Info("the model is used unverified: the pool names no model_digest", "pool_id", p.ID, "engine", p.Engine, "model_id", string(p.Model))
+			s.Log.Info("the model is used unverified: the pool names no model_digest", "pool_id", p.ID, "engine",
+				p.Engine, "model_id", string(p.Model))
 			s.count(true, "advisory", p.Engine)
 		}
 		return nil
@@ -37,15 +39,18 @@ func (s *Stager) verify(ctx context.Context, p pool.Pool, m model, staged *pool.
 		return ctx.Err()
 	}
 	if err != nil {
-		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s cannot be read to its end: %v", staged.Path, err), "Check the disk, and that others may read the file.")
+		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s cannot be read to its end: %v",
+			staged.Path, err), "Check the disk, and that others may read the file.")
 	}
 	if digest != p.ModelDigest {
 		s.count(false, "mismatch", p.Engine)
 		hint := "Fetch the file again, or correct model_digest; the digest of a file is what sha256sum prints."
 		if !m.single {
-			hint = "Fetch the files again, or correct model_digest; the digest of several files is that of the list that sha256sum prints for them, sorted by name."
+			hint = "Fetch the files again, or correct model_digest; the digest of several files is that of the list " +
+				"that sha256sum prints for them, sorted by name."
 		}
-		return registry.Fail(registry.CodeDigestMismatch, fmt.Sprintf("model %s is %s, and the pool asks for %s", staged.Path, digest, p.ModelDigest), hint)
+		return registry.Fail(registry.CodeDigestMismatch,
+			fmt.Sprintf("model %s is %s, and the pool asks for %s", staged.Path, digest, p.ModelDigest), hint)
 	}
 	s.count(true, "match", p.Engine)
 	staged.Digest, staged.Verified = digest, true
@@ -58,8 +63,9 @@ func (s *Stager) count(pass bool, reason, engine string) {
 	}
 }
 
-// digest is the SHA-256 of a single file. Of several, it is that of the list which sha256sum prints for them, with paths relative to
-// the model's folder, sorted by name in the C locale. A person computes it there with
+// digest is the SHA-256 of a single file. Of several, it is that of the list which sha256sum prints
+// for them, with paths relative to the model's folder, sorted by name in the C locale. A person
+// computes it there with
 //
 //	find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
 func (s *Stager) digest(ctx context.Context, m model) (string, error) {
@@ -80,8 +86,8 @@ func (s *Stager) digest(ctx context.Context, m model) (string, error) {
 	return "sha256:" + hex.EncodeToString(list.Sum(nil)), nil
 }
 
-// checksumLine is a line of sha256sum, which marks a name that it had to escape with a backslash before the line (GNU coreutils,
-// "cksum output modes").
+// checksumLine is a line of sha256sum, which marks a name that it had to escape with a backslash
+// before the line (GNU coreutils, "cksum output modes").
 func checksumLine(sum, name string) string {
 	escaped := strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(name)
 	if escaped != name {

@@ -68,7 +68,8 @@ func TestDigest(t *testing.T) {
 		d.file("m/a-b", "ab", 0o644) // before a/c.txt in the C locale
 		d.file("m/z/__init__.py", "", 0o644)
 		d.file(`m/\x`, "odd", 0o644)
-		out, err := exec.Command("sh", "-c", "cd "+d.path("m")+` && find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`).Output()
+		out, err := exec.Command("sh", "-c", "cd "+d.path("m")+
+			` && find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,8 +144,8 @@ func TestDigest(t *testing.T) {
 	})
 }
 
-// TestDigestOfRewrittenFile: a file that is rewritten in place, with its size and modification time kept, has another change time, and
-// that even when it was written only just before.
+// TestDigestOfRewrittenFile: a file that is rewritten in place, with its size and modification time
+// kept, has another change time, and that even when it was written only just before.
 func TestDigestOfRewrittenFile(t *testing.T) {
 	d := newDisk(t)
 	s := &Stager{Store: d.store(), Log: slog.New(slog.DiscardHandler)}

@@ -11,7 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// maxModelFiles bounds a model directory: a large model has some hundred files, and a path that was cut short has the whole disk.
+// maxModelFiles bounds a model directory: a large model has some hundred files, and a path that was
+// cut short has the whole disk.
 const maxModelFiles = 4096
 
 // walk collects a model directory, as vLLM, TGI and Triton take it.
@@ -22,9 +23,10 @@ type walk struct {
 	above  []string // real directories that the walk is in, against loops of links
 }
 
-// findInDirectory takes every file below a directory. Links are followed: a snapshot in the cache of Hugging Face's tools is
-// a directory of links to files beside it, which the engine must see as well. Such links are relative, so that the engine must
-// be told the directory's real path, not that of a link to it.
+// findInDirectory takes every file below a directory. Links are followed: a snapshot in the cache
+// of Hugging Face's tools is a directory of links to files beside it, which the engine must see as
+// well. Such links are relative, so that the engine must be told the directory's real path, not
+// that of a link to it.
 func findInDirectory(path string) (model, error) {
 	root, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -35,7 +37,8 @@ func findInDirectory(path string) (model, error) {
 		return model{}, err
 	}
 	if !slices.ContainsFunc(w.files, func(f file) bool { return f.info.Size() > 0 }) {
-		return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model directory %s holds no file", root), "Name the directory with the weights and config.json.")
+		return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model directory %s holds no file", root),
+			"Name the directory with the weights and config.json.")
 	}
 	slices.Sort(w.beside)
 	return model{path: root, files: w.files, shown: append([]string{root}, slices.Compact(w.beside)...)}, nil
@@ -47,7 +50,8 @@ func (w *walk) directory(path, name string) error {
 		return notThere(path, err)
 	}
 	if slices.Contains(w.above, real) {
-		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model directory %s: the link %s leads back into itself", w.root, path), "Remove the link.")
+		return registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model directory %s: the link %s leads back into itself", w.root, path), "Remove the link.")
 	}
 	if err := enterable(path); err != nil {
 		return err
@@ -86,18 +90,20 @@ func (w *walk) entry(path, name string, e fs.DirEntry) error {
 		return err
 	}
 	if len(w.files) == maxModelFiles {
-		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model directory %s holds more than %d files", w.root, maxModelFiles),
+		return registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model directory %s holds more than %d files", w.root, maxModelFiles),
 			"Name the directory of one model.")
 	}
 	w.files = append(w.files, file{path, name, info})
 	return nil
 }
 
-// maxHops is how many links may lead to one another: MAXSYMLINKS of the kernel (path_resolution(7)).
+// maxHops is how many links may lead to one another: MAXSYMLINKS of the kernel
+// (path_resolution(7)).
 const maxHops = 40
 
-// link notes what a link points to when that is not in the model's own directory. Of a link to a link, each step is noted: the
-// engine takes the same steps.
+// link notes what a link points to when that is not in the model's own directory. Of a link to a
+// link, each step is noted: the engine takes the same steps.
 func (w *walk) link(path string) error {
 	for range maxHops {
 		target, err := os.Readlink(path)

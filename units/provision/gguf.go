@@ -21,11 +21,13 @@ func checkGGUF(files []file) error {
 				"The manager is root without capabilities; the file must be readable by others (chmod o+r).")
 		}
 		if !bytes.HasPrefix(head, []byte(gguf.Magic)) {
-			return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("model %s is no GGUF file: %s", f.path, otherThanGGUF(head)), "Fetch the file again.")
+			return registry.Fail(registry.CodeProvisionFailed,
+				fmt.Sprintf("model %s is no GGUF file: %s", f.path, otherThanGGUF(head)), "Fetch the file again.")
 		}
 		need, err := ggufLength(f.path, f.info.Size())
 		if err != nil {
-			return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("model %s is incomplete: %s", f.path, missingBytes(need, f.info.Size())),
+			return registry.Fail(registry.CodeProvisionFailed,
+				fmt.Sprintf("model %s is incomplete: %s", f.path, missingBytes(need, f.info.Size())),
 				"Fetch the file again. A copy that is under way is found when it is complete.")
 		}
 	}
@@ -66,9 +68,9 @@ func firstBytes(path string, n int) ([]byte, error) {
 	return head[:got], nil
 }
 
-// ggufLength returns how long a file must be at least, by its own table of tensors, and ErrShort when
-// it is shorter. It only ever returns that for a file that is certainly cut off: what it does not
-// understand it lets pass.
+// ggufLength returns how long a file must be at least, by its own table of tensors, and ErrShort
+// when it is shorter. It only ever returns that for a file that is certainly cut off: what it does
+// not understand it lets pass.
 func ggufLength(path string, size int64) (uint64, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -5,11 +5,12 @@ import (
 	"sync"
 )
 
-// maxHashes bounds the files that are read at once: two keep a fast disk busy, and more only fight for a slow one.
+// maxHashes bounds the files that are read at once: two keep a fast disk busy, and more only fight
+// for a slow one.
 const maxHashes = 2
 
-// hashing lets each file be hashed by one goroutine, and few files at once. Who comes second to a file finds its digest in
-// the store. The zero value is usable.
+// hashing lets each file be hashed by one goroutine, and few files at once. Who comes second to a
+// file finds its digest in the store. The zero value is usable.
 type hashing struct {
 	mu    sync.Mutex
 	slots chan struct{}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// identity names one version of a file: another inode, size or time is another version. The change time is part of it, since
-// a copy can restore the modification time and cannot restore that.
+// identity names one version of a file: another inode, size or time is another version. The change
+// time is part of it, since a copy can restore the modification time and cannot restore that.
 func identity(path string, info fs.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -18,7 +18,8 @@ func identity(path string, info fs.FileInfo) string {
 	return fmt.Sprintf("%s|%d|%d|%d|%d|%d", path, st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
 }
 
-// settled waits until a later change of the file must have another change time than the one in info.
+// settled waits until a later change of the file must have another change time than the one in
+// info.
 func settled(ctx context.Context, info fs.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

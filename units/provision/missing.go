@@ -18,22 +18,27 @@ func notThere(path string, err error) *registry.Failure {
 	if errors.Is(err, fs.ErrPermission) {
 		return registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s: the manager may not look into %s", path, closedAbove(path)),
-			"The manager is root without capabilities: let others enter the folders above the model (chmod o+x), or move it to /srv/models.")
+			"The manager is root without capabilities: let others enter the folders above the model (chmod o+x), or "+
+				"move it to /srv/models.")
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s: %v", path, cause(err)), "Name a file that can be read.")
+		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s: %v", path, cause(err)),
+			"Name a file that can be read.")
 	}
 	hint := fmt.Sprintf("Copy the model there; the pool starts by itself once it is.%s", suggestion(path))
 	if link, err := os.Readlink(path); err == nil {
-		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is a symbolic link to %s, which does not exist", path, link), hint)
+		return registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s is a symbolic link to %s, which does not exist", path, link), hint)
 	}
 	if above := nearest(path); above != filepath.Dir(path) {
-		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s does not exist; of its path only %s does", path, above), hint)
+		return registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s does not exist; of its path only %s does", path, above), hint)
 	}
 	return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s does not exist", path), hint)
 }
 
-// cause is an error without the operation and the path that os puts before it: the sentence around it has them.
+// cause is an error without the operation and the path that os puts before it: the sentence around
+// it has them.
 func cause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -65,13 +70,15 @@ func closedAbove(path string) string {
 	return at
 }
 
-// maxSuggestions is how many names a hint may hold, and maxListed how many of a folder are looked at for it.
+// maxSuggestions is how many names a hint may hold, and maxListed how many of a folder are looked
+// at for it.
 const (
 	maxSuggestions = 3
 	maxListed      = 1000
 )
 
-// suggestion names up to three files of the same kind in the folder, those with the most similar names first.
+// suggestion names up to three files of the same kind in the folder, those with the most similar
+// names first.
 func suggestion(path string) string {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -94,8 +101,9 @@ func suggestion(path string) string {
 	return " There is " + strings.Join(names[:min(len(names), maxSuggestions)], ", ") + "."
 }
 
-// likeness counts the pairs of neighbouring characters that two names share, without regard to case: model names are made of
-// the same words in another order, for which an edit distance has no eye.
+// likeness counts the pairs of neighbouring characters that two names share, without regard to
+// case: model names are made of the same words in another order, for which an edit distance has no
+// eye.
 func likeness(a, b string) int {
 	pairs := make(map[string]int)
 	a, b = strings.ToLower(a), strings.ToLower(b)

@@ -39,8 +39,8 @@ func loadedBy(kind string) loads {
 	return loads{kind, engine.Anything}
 }
 
-// findModel returns the model's files: the one that is named, the shards beside it, or those of a directory. A link is
-// followed, whatever it points to.
+// findModel returns the model's files: the one that is named, the shards beside it, or those of a
+// directory. A link is followed, whatever it points to.
 func findModel(path string, a loads) (model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -50,7 +50,8 @@ func findModel(path string, a loads) (model, error) {
 		if a.weights == engine.GGUF {
 			return model{}, registry.Fail(registry.CodeModelNotFound,
 				fmt.Sprintf("model %s is a directory; engine %q loads a file", path, a.kind),
-				"Name the .gguf file in it; of a model in parts, the first part."+suggestion(filepath.Join(path, "x.gguf")))
+				"Name the .gguf file in it; of a model in parts, the first part."+
+					suggestion(filepath.Join(path, "x.gguf")))
 		}
 		return findInDirectory(path)
 	}
@@ -65,7 +66,8 @@ func findModel(path string, a loads) (model, error) {
 			return model{}, err
 		}
 		if info.Size() == 0 {
-			return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is empty", p), "Copy the file again.")
+			return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is empty", p),
+				"Copy the file again.")
 		}
 		m.files = append(m.files, file{p, filepath.Base(p), info})
 	}
@@ -84,12 +86,14 @@ func readable(path string) (fs.FileInfo, error) {
 		return nil, notThere(path, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is no regular file (%s)", path, info.Mode().Type()),
+		return nil, registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s is no regular file (%s)", path, info.Mode().Type()),
 			"Name the file that holds the weights.")
 	}
 	if info.Mode().Perm()&0o004 == 0 {
 		return nil, registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it", path, info.Mode().Perm()),
+			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it", path,
+				info.Mode().Perm()),
 			fmt.Sprintf("chmod o+r '%s'; only this file is shown to the engine, whatever is around it.", path))
 	}
 	return info, nil

@@ -70,7 +70,11 @@ func TestPeaksStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		writes := func() (n int64) {
-			err := s.file.View(func(tx *bbolt.Tx) error { stats := tx.DB().Stats(); n = stats.TxStats.GetWrite(); return nil })
+			err := s.file.View(func(tx *bbolt.Tx) error {
+				stats := tx.DB().Stats()
+				n = stats.TxStats.GetWrite()
+				return nil
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,8 +12,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Ports gives each replica its TCP port on the loopback. It knows only what it was told, asks the kernel nothing, and belongs to one
-// goroutine.
+// Ports gives each replica its TCP port on the loopback. It knows only what it was told, asks the
+// kernel nothing, and belongs to one goroutine.
 type Ports struct {
 	low, high int
 	holder    map[int]pool.Replica
@@ -27,15 +27,16 @@ func NewPorts(low, high int) *Ports {
 	return &Ports{low: low, high: high, next: low, holder: make(map[int]pool.Replica), port: make(map[pool.Replica]int)}
 }
 
-// Claim gives a replica the port it wants, or, where want is 0, the one it has, else a free one of the
-// range. The error is a *registry.Failure.
+// Claim gives a replica the port it wants, or, where want is 0, the one it has, else a free one of
+// the range. The error is a *registry.Failure.
 func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 	if have, ok := p.port[r]; ok && (want == 0 || want == have) {
 		return have, nil
 	}
 	if want != 0 {
 		if other, taken := p.holder[want]; taken {
-			return 0, registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is given to %s already", want, other),
+			return 0, registry.Fail(registry.CodeEngineStartFailed,
+				fmt.Sprintf("port %d is given to %s already", want, other),
 				"Give one of the two pools another port; a pool without a port gets a free one.")
 		}
 		p.take(r, want)
@@ -51,12 +52,13 @@ func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 			return port, nil
 		}
 	}
-	return 0, registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("every port from %d to %d is given to a replica", p.low, p.high),
+	return 0, registry.Fail(registry.CodeEngineStartFailed,
+		fmt.Sprintf("every port from %d to %d is given to a replica", p.low, p.high),
 		`Widen port_range in config.toml, as "21000-23999".`)
 }
 
-// Reserve keeps ports for the pools that name them, in place of the ports reserved before. It takes nothing from a replica that
-// holds one already.
+// Reserve keeps ports for the pools that name them, in place of the ports reserved before. It takes
+// nothing from a replica that holds one already.
 func (p *Ports) Reserve(ports []int) {
 	p.reserved = make(map[int]bool, len(ports))
 	for _, port := range ports {
@@ -82,8 +84,8 @@ func (p *Ports) take(r pool.Replica, port int) {
 	p.port[r], p.holder[port] = port, r
 }
 
-// PortFree binds a port of the loopback for a moment. The error is a *registry.Failure that says who holds
-// the port, as far as the kernel tells.
+// PortFree binds a port of the loopback for a moment. The error is a *registry.Failure that says
+// who holds the port, as far as the kernel tells.
 func PortFree(port int) error {
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err == nil {
@@ -91,9 +93,11 @@ func PortFree(port int) error {
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is taken%s", port, heldBy(port)),
-			fmt.Sprintf("See who holds it with ss -ltnp 'sport = :%d'; stop that program, or give the pool another port.", port))
+			fmt.Sprintf("See who holds it with ss -ltnp 'sport = :%d'; stop that program, or give the pool another "+
+				"port.", port))
 	}
-	return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d cannot be used: %v", port, err), "Give the pool another port.")
+	return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d cannot be used: %v", port, err),
+		"Give the pool another port.")
 }
 
 // heldBy names the user who listens on a port.

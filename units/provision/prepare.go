@@ -15,8 +15,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// searchPath is where a binary without a folder is looked for: the path that systemd gives to services
-// (systemd.exec(5), "Environment Variables"), not that of whoever started the manager.
+// searchPath is where a binary without a folder is looked for: the path that systemd gives to
+// services (systemd.exec(5), "Environment Variables"), not that of whoever started the manager.
 var searchPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"}
 
 // Preparer finds the engine. Its method may be called from many goroutines.
@@ -28,8 +28,8 @@ type Preparer struct {
 	versions questions
 }
 
-// Prepare finds the pool's binary, checks that it could be executed by the engine's user, and has it say its
-// version. The error is a *registry.Failure, or that of the context.
+// Prepare finds the pool's binary, checks that it could be executed by the engine's user, and has
+// it say its version. The error is a *registry.Failure, or that of the context.
 func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) (pool.Prepared, error) {
 	path, err := find(p, a)
 	if err != nil {
@@ -60,7 +60,8 @@ func find(p pool.Pool, a engine.Adapter) (string, error) {
 		name = a.DefaultBinary()
 	}
 	if name == "" {
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("engine %s has no usual binary", p.Engine), "Name it: [provisioning] binary = \"/usr/bin/…\".")
+		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("engine %s has no usual binary", p.Engine),
+			"Name it: [provisioning] binary = \"/usr/bin/…\".")
 	}
 	if filepath.IsAbs(name) {
 		return filepath.Clean(name), nil
@@ -71,7 +72,8 @@ func find(p pool.Pool, a engine.Adapter) (string, error) {
 			return path, nil
 		}
 	}
-	return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("no binary %s in %s", name, strings.Join(searchPath, ", ")),
+	return "", registry.Fail(registry.CodeProvisionFailed,
+		fmt.Sprintf("no binary %s in %s", name, strings.Join(searchPath, ", ")),
 		fmt.Sprintf("Install %s, or name its path: [provisioning] binary = \"/…/%s\".", p.Engine, name))
 }
 
@@ -80,23 +82,29 @@ func executable(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s does not exist", path), "Install the engine, or correct [provisioning] binary.")
+		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s does not exist", path),
+			"Install the engine, or correct [provisioning] binary.")
 	case errors.Is(err, fs.ErrPermission):
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: the manager may not look into %s", path, closedAbove(path)),
-			"The manager is root without capabilities: let others enter the folders above the binary (chmod o+x), or install it under /usr/local or /opt.")
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("binary %s: the manager may not look into %s", path, closedAbove(path)),
+			"The manager is root without capabilities: let others enter the folders above the binary (chmod o+x), or "+
+				"install it under /usr/local or /opt.")
 	case err != nil:
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: %v", path, cause(err)), "Correct [provisioning] binary.")
+		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: %v", path, cause(err)),
+			"Correct [provisioning] binary.")
 	case !info.Mode().IsRegular():
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s is no regular file (%s)", path, info.Mode().Type()), "Name the program itself.")
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("binary %s is no regular file (%s)", path, info.Mode().Type()), "Name the program itself.")
 	case info.Mode().Perm()&0o001 == 0:
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s has mode %04o: the engine's user cannot execute it", path, info.Mode().Perm()),
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("binary %s has mode %04o: the engine's user cannot execute it", path, info.Mode().Perm()),
 			fmt.Sprintf("chmod o+rx '%s'", path))
 	}
 	return reachable(path)
 }
 
-// reachable checks the folders above the binary as the engine's user passes them. In a hidden tree that is only the binary's own
-// folder, which PID 1 binds there; the ones above it are made anew.
+// reachable checks the folders above the binary as the engine's user passes them. In a hidden tree
+// that is only the binary's own folder, which PID 1 binds there; the ones above it are made anew.
 func reachable(path string) error {
 	for _, p := range chain(path) {
 		dir := filepath.Dir(p)
@@ -107,7 +115,8 @@ func reachable(path string) error {
 			info, err := os.Stat(above)
 			if err == nil && info.Mode().Perm()&0o001 == 0 {
 				return registry.Fail(registry.CodeProvisionFailed,
-					fmt.Sprintf("binary %s: its folder %s has mode %04o, and the engine's user cannot enter it", path, above, info.Mode().Perm()),
+					fmt.Sprintf("binary %s: its folder %s has mode %04o, and the engine's user cannot enter it", path,
+						above, info.Mode().Perm()),
 					fmt.Sprintf("chmod o+rx '%s'", above))
 			}
 		}
@@ -115,8 +124,8 @@ func reachable(path string) error {
 	return nil
 }
 
-// interpreterOf returns the interpreter of a script, "" for a program, and checks that it is there: execve(2) would only say
-// "no such file".
+// interpreterOf returns the interpreter of a script, "" for a program, and checks that it is there:
+// execve(2) would only say "no such file".
 func interpreterOf(path string) (string, error) {
 	head, err := firstBytes(path, 256) // BINPRM_BUF_SIZE of linux/binfmts.h: the kernel reads no more
 	if err != nil {
@@ -127,16 +136,20 @@ func interpreterOf(path string) (string, error) {
 	}
 	line, script := strings.CutPrefix(string(head), "#!")
 	if !script {
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s is neither a program nor a script", path), "Name the engine's program.")
+		return "", registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("binary %s is neither a program nor a script", path), "Name the engine's program.")
 	}
 	line, _, _ = strings.Cut(line, "\n")
 	program, _, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
 	program = strings.TrimRight(program, "\r\t")
 	if info, err := os.Stat(program); err != nil || !info.Mode().IsRegular() {
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("script %s wants the interpreter %q, which is not there", path, program), "Install the interpreter, or install the engine anew.")
+		return "", registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("script %s wants the interpreter %q, which is not there", path, program),
+			"Install the interpreter, or install the engine anew.")
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 == 0 {
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("script %s has mode %04o: the engine's user cannot read it", path, info.Mode().Perm()),
+		return "", registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("script %s has mode %04o: the engine's user cannot read it", path, info.Mode().Perm()),
 			fmt.Sprintf("chmod o+rx '%s'", path))
 	}
 	return program, nil

@@ -16,7 +16,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// said stands in for the unit in which an engine is asked for its version; the real one is tested in a machine.
+// said stands in for the unit in which an engine is asked for its version; the real one is tested
+// in a machine.
 type said struct {
 	out    string
 	code   int // ExecMainCode; 0: CLD_EXITED
@@ -28,7 +29,8 @@ type said struct {
 
 func (s *said) RunCapture(context.Context, string, []systemd.Property, int) ([]byte, systemd.Status, error) {
 	s.asked++
-	return []byte(s.out), systemd.Status{ExecMainCode: max(s.code, cldExited), ExecMainStatus: s.status, Result: s.result}, s.err
+	return []byte(s.out), systemd.Status{ExecMainCode: max(s.code, cldExited), ExecMainStatus: s.status,
+		Result: s.result}, s.err
 }
 
 const elf = "\x7fELF and so on"
@@ -82,7 +84,9 @@ func TestPrepare(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDisk(t)
 			pr := &Preparer{Capture: &c.said, Log: slog.New(slog.DiscardHandler)}
-			got, err := pr.Prepare(t.Context(), pool.Pool{ID: "a", Engine: engine.LlamaCpp, Provisioning: pool.Provisioning{Binary: c.setup(d)}}, adapter)
+			got, err := pr.Prepare(t.Context(),
+				pool.Pool{ID: "a", Engine: engine.LlamaCpp, Provisioning: pool.Provisioning{Binary: c.setup(d)}},
+				adapter)
 			if c.code == "" {
 				if err != nil || got.Version != c.says {
 					t.Fatalf("Prepare = %+v, %v", got, err)
@@ -110,7 +114,8 @@ func TestPrepareEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestCompanions: what an engine in a hidden tree is shown. Test directories lie below /tmp, which is one.
+// TestCompanions: what an engine in a hidden tree is shown. Test directories lie below /tmp, which
+// is one.
 func TestCompanions(t *testing.T) {
 	cases := []struct {
 		name  string
@@ -151,7 +156,8 @@ func TestCompanions(t *testing.T) {
 		})
 	}
 	t.Run("of_a_home_only_the_program", func(t *testing.T) {
-		for _, path := range []string{"/home/no-such-user/llama-server", "/root/no-such-engine", "/srv/no-such-engine"} {
+		for _, path := range []string{"/home/no-such-user/llama-server", "/root/no-such-engine",
+			"/srv/no-such-engine"} {
 			if got := companions(path, ""); !slices.Equal(got, []string{path}) {
 				t.Errorf("companions(%s) = %v", path, got)
 			}
@@ -244,7 +250,8 @@ func TestPortFree(t *testing.T) {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	var f *registry.Failure
-	if err := PortFree(port); !errors.As(err, &f) || !strings.Contains(f.Message, "is taken by a program of user id") || !strings.Contains(f.Hint, "ss -ltnp") {
+	if err := PortFree(port); !errors.As(err, &f) || !strings.Contains(f.Message, "is taken by a program of user id") ||
+		!strings.Contains(f.Hint, "ss -ltnp") {
 		t.Errorf("PortFree of a taken port: %v", err)
 	}
 	l.Close()

@@ -97,7 +97,8 @@ func TestQuestions(t *testing.T) {
 		cancel()
 		all.Wait()
 		if o.asked.Load() != 2 || o.most.Load() != 1 {
-			t.Errorf("asked %d times, %d at once: want once more, by one of those that waited", o.asked.Load(), o.most.Load())
+			t.Errorf("asked %d times, %d at once: want once more, by one of those that waited", o.asked.Load(),
+				o.most.Load())
 		}
 	})
 	run("one_that_waits_may_give_up", func(t *testing.T, q *questions, o *oracle) {
@@ -107,7 +108,8 @@ func TestQuestions(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		if _, err := q.ask(ctx, "llama", o.answer); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Millisecond {
+		if _, err := q.ask(ctx, "llama", o.answer); !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(began) != 100*time.Millisecond {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		all.Wait()
@@ -116,7 +118,10 @@ func TestQuestions(t *testing.T) {
 		var all sync.WaitGroup
 		all.Go(func() {
 			defer func() { _ = recover() }()
-			_, _ = q.ask(t.Context(), "llama", func(context.Context) (string, error) { time.Sleep(time.Second); panic("a defect") })
+			_, _ = q.ask(t.Context(), "llama", func(context.Context) (string, error) {
+				time.Sleep(time.Second)
+				panic("a defect")
+			})
 		})
 		synctest.Wait()
 		callers(t, q, o, "b1", nil)
@@ -124,7 +129,8 @@ func TestQuestions(t *testing.T) {
 	})
 }
 
-// slow is a unit in which an engine takes a second to print its version. A second one of that name is refused, as PID 1 does.
+// slow is a unit in which an engine takes a second to print its version. A second one of that name
+// is refused, as PID 1 does.
 type slow struct {
 	mu    sync.Mutex
 	units map[string]bool
@@ -147,7 +153,8 @@ func (s *slow) RunCapture(_ context.Context, unit string, _ []systemd.Property, 
 	return []byte("version: 8533 (1a2b3c4)\n"), systemd.Status{ExecMainCode: 1}, nil
 }
 
-// TestEightPoolsAskOnce: pools with one binary whose version is not known yet do not collide (field case 27).
+// TestEightPoolsAskOnce: pools with one binary whose version is not known yet do not collide (field
+// case 27).
 func TestEightPoolsAskOnce(t *testing.T) {
 	adapter, _ := engine.For(engine.LlamaCpp)
 	d := newDisk(t)

@@ -18,7 +18,8 @@ var shardName = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})(\.gguf|\.safe
 // maxNamed is how many missing parts a message names.
 const maxNamed = 5
 
-// shards returns every part of the model that a path belongs to; a model in one file is its own only part.
+// shards returns every part of the model that a path belongs to; a model in one file is its own
+// only part.
 func shards(path string) ([]string, error) {
 	m := shardName.FindStringSubmatch(filepath.Base(path))
 	if m == nil || m[3] == "00000" {
@@ -26,7 +27,8 @@ func shards(path string) ([]string, error) {
 	}
 	count, _ := strconv.Atoi(m[3])
 	if m[2] != "00001" {
-		return nil, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is part %s of %s; an engine is given the first", path, m[2], m[3]),
+		return nil, registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s is part %s of %s; an engine is given the first", path, m[2], m[3]),
 			fmt.Sprintf("Name %s-00001-of-%s%s.", m[1], m[3], m[4]))
 	}
 	var paths, missing []string

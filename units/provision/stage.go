@@ -15,20 +15,22 @@ import (
 type Stager struct {
 	Store *Store
 	Log   *slog.Logger
-	// Verified is told of each digest that was compared: whether it matched, and "match", "mismatch" or "advisory" (none was given).
+	// Verified is told of each digest that was compared: whether it matched, and "match",
+	// "mismatch" or "advisory" (none was given).
 	Verified func(pass bool, reason, engine string)
 
 	hashes  hashing
 	advised sync.Map // identities for which the advisory line was logged
 }
 
-// Stage finds the model's files, checks that the engine's dynamic user can read them, and verifies the
-// digest where one is given. Nothing is copied: the engine reads the files where they are. The error is a *registry.Failure,
-// or that of the context.
+// Stage finds the model's files, checks that the engine's dynamic user can read them, and verifies
+// the digest where one is given. Nothing is copied: the engine reads the files where they are. The
+// error is a *registry.Failure, or that of the context.
 //
-// Of a file, Staged.Path is the path as the operator wrote it, links and all: llama.cpp finds the further parts of a model by the
-// name of the first, and a link's target may be called anything. PID 1 follows a link when it binds it, so that the engine finds
-// the real file under the name that it is told. Of a directory it is the real path, because links inside may be relative.
+// Of a file, Staged.Path is the path as the operator wrote it, links and all: llama.cpp finds the
+// further parts of a model by the name of the first, and a link's target may be called anything.
+// PID 1 follows a link when it binds it, so that the engine finds the real file under the name that
+// it is told. Of a directory it is the real path, because links inside may be relative.
 func (s *Stager) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 	if p.Model == "" {
 		return pool.Staged{}, nil

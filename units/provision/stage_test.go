@@ -40,7 +40,8 @@ func (d disk) path(name string) string { return filepath.Join(d.dir, name) }
 // file writes a file; a mode of its own is set whatever the umask is.
 func (d disk) file(name, content string, mode os.FileMode) string {
 	path := d.path(name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), mode), os.Chmod(path, mode)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), mode),
+		os.Chmod(path, mode)); err != nil {
 		d.t.Fatal(err)
 	}
 	return path
@@ -227,14 +228,16 @@ func TestStage(t *testing.T) {
 				return
 			}
 			var f *registry.Failure
-			if !errors.As(err, &f) || f.Code != c.code || !strings.Contains(f.Message, c.says) || !strings.Contains(f.Hint, c.hint) {
+			if !errors.As(err, &f) || f.Code != c.code || !strings.Contains(f.Message, c.says) ||
+				!strings.Contains(f.Hint, c.hint) {
 				t.Errorf("Stage: %+v (%v), want %s with %q and the remedy %q", f, err, c.code, c.says, c.hint)
 			}
 		})
 	}
 }
 
-// TestClosedFolder: the manager is root without capabilities, and may be kept out of a folder like anybody.
+// TestClosedFolder: the manager is root without capabilities, and may be kept out of a folder like
+// anybody.
 func TestClosedFolder(t *testing.T) {
 	d := newDisk(t)
 	d.file("x/closed/deep/a.gguf", weights, 0o644)
@@ -246,13 +249,15 @@ func TestClosedFolder(t *testing.T) {
 		s := &Stager{Log: slog.New(slog.DiscardHandler)}
 		_, err := s.Stage(t.Context(), llama(d.path("x/closed/deep/a.gguf")))
 		var f *registry.Failure
-		if !errors.As(err, &f) || f.Code != registry.CodeModelNotFound || !strings.HasSuffix(f.Message, "may not look into "+d.path("x/closed")) || !strings.Contains(f.Hint, "chmod o+x") {
+		if !errors.As(err, &f) || f.Code != registry.CodeModelNotFound || !strings.HasSuffix(f.Message,
+			"may not look into "+d.path("x/closed")) || !strings.Contains(f.Hint, "chmod o+x") {
 			t.Errorf("Stage: %+v (%v)", f, err)
 		}
 	})
 }
 
-// asNobody runs a function with the file access of another user. The rights belong to the thread, which ends with the goroutine.
+// asNobody runs a function with the file access of another user. The rights belong to the thread,
+// which ends with the goroutine.
 func asNobody(t *testing.T, run func()) {
 	done := make(chan struct{})
 	go func() {

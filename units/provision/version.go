@@ -18,23 +18,27 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// versionTimeout bounds one question: a Python engine imports for many seconds before it prints a line.
+// versionTimeout bounds one question: a Python engine imports for many seconds before it prints a
+// line.
 const versionTimeout = 60 * time.Second
 
 // versionOutput is how much of the answer is read, in bytes.
 const versionOutput = 16 << 10
 
-// Capture runs a command in a transient unit of its own and returns what it printed (systemd.Client).
+// Capture runs a command in a transient unit of its own and returns what it printed
+// (systemd.Client).
 type Capture interface {
 	RunCapture(ctx context.Context, unit string, props []systemd.Property, limit int) ([]byte, systemd.Status, error)
 }
 
-// version asks the engine's binary for its version, once for each version of the file. Of an answer that is not
-// understood the version is empty; a binary that cannot be executed is a failure, since it cannot serve either.
+// version asks the engine's binary for its version, once for each version of the file. Of an answer
+// that is not understood the version is empty; a binary that cannot be executed is a failure, since
+// it cannot serve either.
 func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engine.Adapter) (string, error) {
 	info, err := os.Stat(prepared.Binary)
 	if err != nil {
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("binary %s: %v", prepared.Binary, cause(err)), "Install the engine again.")
+		return "", registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("binary %s: %v", prepared.Binary, cause(err)), "Install the engine again.")
 	}
 	key := a.Kind() + "|" + identity(prepared.Binary, info)
 	if v, ok := pr.Store.get(bucketVersions, key); ok {
@@ -49,25 +53,30 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engin
 }
 
 // askVersion asks, in a unit of its own.
-func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, a engine.Adapter) (string, error) {
+func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, a engine.Adapter) (string,
+	error) {
 	asked, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs()...)
-	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key), versionProperties(args, prepared.ReadOnly), versionOutput)
+	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key), versionProperties(args, prepared.ReadOnly),
+		versionOutput)
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil && asked.Err() != nil, err == nil && st.Result == "timeout":
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s gave no answer within %s", strings.Join(args, " "), versionTimeout), "Run it by hand.")
+		return "", registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("%s gave no answer within %s", strings.Join(args, " "), versionTimeout), "Run it by hand.")
 	case err != nil:
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("the engine's version could not be asked: %v", err), "Read journalctl -u pool-managerd.")
+		return "", registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("the engine's version could not be asked: %v", err), "Read journalctl -u pool-managerd.")
 	}
 	if f := unusable(args, out, st); f != nil {
 		return "", f
 	}
 	v := a.ParseVersion(out)
 	if v == "" {
-		pr.Log.Warn("the engine's version was not understood", "engine", a.Kind(), "binary", prepared.Binary, "output", lastLine(out), "result", st.Result)
+		pr.Log.Warn("the engine's version was not understood", "engine", a.Kind(), "binary", prepared.Binary, "output",
+			lastLine(out), "result", st.Result)
 		return "", nil
 	}
 	if err := pr.Store.put(bucketVersions, key, v); err != nil {
@@ -76,28 +85,35 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 	return v, nil
 }
 
-// glibcTooOld is what the dynamic loader says of a program that was built on a newer system; it exits with 1 then.
+// glibcTooOld is what the dynamic loader says of a program that was built on a newer system; it
+// exits with 1 then.
 const glibcTooOld = "version `GLIBC"
 
-// unusable tells an engine that cannot be executed at all from one that has no such option: 203 is PID 1's
-// "could not execute" and the rest of 200 to 245 its other steps (systemd.exec(5), "Process Exit Codes"), 127 the dynamic loader's
-// "a shared library is missing".
+// unusable tells an engine that cannot be executed at all from one that has no such option: 203 is
+// PID 1's "could not execute" and the rest of 200 to 245 its other steps (systemd.exec(5), "Process
+// Exit Codes"), 127 the dynamic loader's "a shared library is missing".
 func unusable(args []string, out []byte, st systemd.Status) *registry.Failure {
 	if st.ExecMainCode != cldExited {
 		if unix.Signal(st.ExecMainStatus) == unix.SIGILL && st.ExecMainCode != 0 {
-			return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s was ended by SIGILL: it was built for another processor", args[0]),
+			return registry.Fail(registry.CodeProvisionFailed,
+				fmt.Sprintf("%s was ended by SIGILL: it was built for another processor", args[0]),
 				"Install a build for this machine's processor.")
 		}
 		return nil
 	}
 	switch status := st.ExecMainStatus; {
 	case status == 127, status != 0 && bytes.Contains(out, []byte(glibcTooOld)):
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be loaded: %s", args[0], lastLine(out)),
-			"Install the missing library, or a build for this system. The engine sees nothing of /home, /root and /srv but the folder of its binary.")
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("%s cannot be loaded: %s", args[0], lastLine(out)),
+			"Install the missing library, or a build for this system. The engine sees nothing of /home, /root and "+
+				"/srv but the folder of its binary.")
 	case status == 126, status == 203:
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be executed", args[0]), "Check its architecture, and run it by hand.")
+		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be executed", args[0]),
+			"Check its architecture, and run it by hand.")
 	case status >= 200 && status <= 245:
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("PID 1 could not set up the unit that asks %s for its version (status %d of systemd.exec(5))", args[0], status),
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("PID 1 could not set up the unit that asks %s for its version (status %d of systemd.exec(5))",
+				args[0], status),
 			"Read the journal of the unit: journalctl -u 'pool-probe-*'.")
 	}
 	return nil

@@ -237,7 +237,8 @@ func streams(count, seconds string) error {
 		if _, err := io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: api\r\n\r\n"); err != nil {
 			return err
 		}
-		if line, err := bufio.NewReaderSize(conn, 64).ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 200 ") {
+		if line, err := bufio.NewReaderSize(conn, 64).ReadString('\n'); err != nil ||
+			!strings.HasPrefix(line, "HTTP/1.1 200 ") {
 			return fmt.Errorf("stream %d: %s %w", i, line, err)
 		}
 	}

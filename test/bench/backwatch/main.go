@@ -1,8 +1,10 @@
-// Command backwatch runs inside a test machine. It kills one engine with SIGKILL and prints how long it took until the process that is asked said again
-// that it serves: the manager's API for a pool, the engine's own health page for a unit without a manager.
+// Command backwatch runs inside a test machine. It kills one engine with SIGKILL and prints how
+// long it took until the process that is asked said again that it serves: the manager's API for a
+// pool, the engine's own health page for a unit without a manager.
 //
-// Usage: backwatch PID URL WORD. WORD is what the answer holds while the engine serves. A URL of the host "api" goes to the manager's socket.
-// It prints two numbers in microseconds: how long it took, and when that was by CLOCK_MONOTONIC, as PID 1's timestamps are.
+// Usage: backwatch PID URL WORD. WORD is what the answer holds while the engine serves. A URL of
+// the host "api" goes to the manager's socket. It prints two numbers in microseconds: how long it
+// took, and when that was by CLOCK_MONOTONIC, as PID 1's timestamps are.
 package main
 
 import (

@@ -1,8 +1,10 @@
-// Command crashwatch runs inside a test machine. It kills one engine with SIGKILL and prints how long it took until a
-// bare D-Bus subscriber, which does nothing else, heard of it, and until the manager's API said ready=false. Both are
-// seen by this one process on one clock, so that their ratio is the manager's own share.
+// Command crashwatch runs inside a test machine. It kills one engine with SIGKILL and prints how
+// long it took until a bare D-Bus subscriber, which does nothing else, heard of it, and until the
+// manager's API said ready=false. Both are seen by this one process on one clock, so that their
+// ratio is the manager's own share.
 //
-// Usage: crashwatch UNIT PID [POOL]. Without a pool only the bus is watched. It prints one JSON object; times are microseconds.
+// Usage: crashwatch UNIT PID [POOL]. Without a pool only the bus is watched. It prints one JSON
+// object; times are microseconds.
 package main
 
 import (
@@ -72,7 +74,8 @@ func run(args []string) error {
 	if heard.IsZero() {
 		return errors.New("no signal came over the bus")
 	}
-	return json.NewEncoder(os.Stdout).Encode(result{killedUSec, heard.Sub(killed).Microseconds(), fell.Sub(killed).Microseconds()})
+	return json.NewEncoder(os.Stdout).Encode(result{killedUSec, heard.Sub(killed).Microseconds(),
+		fell.Sub(killed).Microseconds()})
 }
 
 // monotonic is the clock of PID 1's timestamps, in microseconds.
@@ -93,13 +96,15 @@ func subscribe(ctx context.Context, unit string) (<-chan *dbus.Signal, func(), e
 	stop := func() { _ = conn.Close() } // the process ends right after
 	manager := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 	var path dbus.ObjectPath
-	if err := manager.CallWithContext(ctx, "org.freedesktop.systemd1.Manager.GetUnit", 0, unit).Store(&path); err != nil {
+	if err := manager.CallWithContext(ctx, "org.freedesktop.systemd1.Manager.GetUnit", 0,
+		unit).Store(&path); err != nil {
 		stop()
 		return nil, nil, err
 	}
 	signals := make(chan *dbus.Signal, 64)
 	conn.Signal(signals)
-	err = conn.AddMatchSignalContext(ctx, dbus.WithMatchObjectPath(path), dbus.WithMatchSender("org.freedesktop.systemd1"),
+	err = conn.AddMatchSignalContext(ctx, dbus.WithMatchObjectPath(path),
+		dbus.WithMatchSender("org.freedesktop.systemd1"),
 		dbus.WithMatchInterface("org.freedesktop.DBus.Properties"), dbus.WithMatchMember("PropertiesChanged"))
 	if err == nil {
 		err = manager.CallWithContext(ctx, "org.freedesktop.systemd1.Manager.Subscribe", 0).Err
@@ -111,7 +116,8 @@ func subscribe(ctx context.Context, unit string) (<-chan *dbus.Signal, func(), e
 	return signals, stop, nil
 }
 
-// leftActive returns when the unit was first said to be in another state than active; zero when it never was.
+// leftActive returns when the unit was first said to be in another state than active; zero when it
+// never was.
 func leftActive(ctx context.Context, signals <-chan *dbus.Signal) time.Time {
 	for {
 		select {

@@ -1,6 +1,8 @@
-// Package guest is what the programs share that benchmarks run inside a test machine: how they begin and end, and how they ask the manager.
+// Package guest is what the programs share that benchmarks run inside a test machine: how they
+// begin and end, and how they ask the manager.
 //
-// It owns the way to the API's socket and what an answer means to a benchmark. It must not know what any of them measures.
+// It owns the way to the API's socket and what an answer means to a benchmark. It must not know
+// what any of them measures.
 package guest
 
 import (
@@ -20,7 +22,8 @@ const API = "http://api"
 // Socket is the manager's, of its package.
 const Socket = "/run/pool-managerd/api.sock"
 
-// look is the pause between two looks at the API: short against what is measured, long enough to leave the processor alone.
+// look is the pause between two looks at the API: short against what is measured, long enough to
+// leave the processor alone.
 const look = 300 * time.Microsecond
 
 // Main runs a program of this name with its arguments, and ends it with status 1 where it fails.
@@ -31,8 +34,8 @@ func Main(name string, run func(args []string) error) {
 	}
 }
 
-// NewClient returns a client whose requests to API go to the manager's socket and all others to where they say. It keeps its connections,
-// up to 64 of each host.
+// NewClient returns a client whose requests to API go to the manager's socket and all others to
+// where they say. It keeps its connections, up to 64 of each host.
 func NewClient() *http.Client {
 	var d net.Dialer
 	return &http.Client{Transport: &http.Transport{

@@ -1,8 +1,9 @@
-// Command useload runs inside a test machine. It uses pools at a steady rate each, as clients do: a lease, a request to the engine that the
-// lease names, and the lease back. With "direct" the requests go to where the engine was at the start, without a lease.
+// Command useload runs inside a test machine. It uses pools at a steady rate each, as clients do: a
+// lease, a request to the engine that the lease names, and the lease back. With "direct" the
+// requests go to where the engine was at the start, without a lease.
 //
-// Usage: useload RATE DURATION POOL[=direct]… It ends after DURATION or at SIGTERM, when the uses under way have ended, and prints one JSON
-// object a line, for each pool.
+// Usage: useload RATE DURATION POOL[=direct]… It ends after DURATION or at SIGTERM, when the uses
+// under way have ended, and prints one JSON object a line, for each pool.
 package main
 
 import (

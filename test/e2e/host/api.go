@@ -171,7 +171,8 @@ func (h *Host) Pool(ctx context.Context, id string) (Pool, error) {
 	return p, err
 }
 
-// Engine makes a request to the engine of a pool's first replica, at the endpoint that the API returns.
+// Engine makes a request to the engine of a pool's first replica, at the endpoint that the API
+// returns.
 func (h *Host) Engine(ctx context.Context, id, method, path string, body io.Reader) (Answer, error) {
 	p, err := h.Pool(ctx, id)
 	if err != nil {

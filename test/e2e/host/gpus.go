@@ -17,9 +17,10 @@ const (
 // HelperUnit is the GPU helper's.
 const HelperUnit = "pool-gpu.service"
 
-// LoadGPUs gives the machine GPUs that do not exist: the fake driver is started with these arguments ("--gpus 2 --vram 8589934592"), its
-// library lies where programs look for it, and there are device nodes with the driver's major number 195 where the machine lets them
-// be made. Reset unloads it.
+// LoadGPUs gives the machine GPUs that do not exist: the fake driver is started with these
+// arguments ("--gpus 2 --vram 8589934592"), its library lies where programs look for it, and there
+// are device nodes with the driver's major number 195 where the machine lets them be made. Reset
+// unloads it.
 func (h *Host) LoadGPUs(ctx context.Context, args string) error {
 	_, err := h.Shell(ctx, `
 		cp `+fakeLibrary+` "$(dirname "$(find /usr/lib -name libc.so.6 | head -1)")/libnvidia-ml.so.1"
@@ -40,7 +41,8 @@ const unloadGPUs = `
 		systemctl stop ` + HelperUnit + ` || true
 		rm -rf /run/fakegpu`
 
-// GPU has the fake driver do something, for example "xid 0 79"; the commands are in test/fakegpu/commands.go.
+// GPU has the fake driver do something, for example "xid 0 79"; the commands are in
+// test/fakegpu/commands.go.
 func (h *Host) GPU(ctx context.Context, command string) (string, error) {
 	return h.Run(ctx, append([]string{fakeDriver, "ctl"}, strings.Fields(command)...)...)
 }

@@ -1,9 +1,9 @@
-// Package host is a test machine in which the pool-managerd package is installed, as an administrator or a program
-// beside it sees it: files below /etc, systemctl, and the HTTP API. The scenarios, the benchmarks and the demo are
-// written in its words.
+// Package host is a test machine in which the pool-managerd package is installed, as an
+// administrator or a program beside it sees it: files below /etc, systemctl, and the HTTP API. The
+// scenarios, the benchmarks and the demo are written in its words.
 //
-// It reads the API with shapes of its own, written from the documented contract: a name that changes in the product
-// by mistake is noticed. It must not import the product's packages.
+// It reads the API with shapes of its own, written from the documented contract: a name that
+// changes in the product by mistake is noticed. It must not import the product's packages.
 package host
 
 import (
@@ -29,7 +29,8 @@ const (
 	StubEngine  = "/usr/local/bin/stubengine" // where Stub puts the stand-in engine
 	TinyModel   = "/srv/models/tiny.gguf"     // where Models puts the generated model
 	debInside   = "/root/pool-managerd.deb"   // where Install copies the package
-	Config      = "# CPU inference is refused unless the host says that it is meant.\nrequire_gpu = false\n# Local callers need no token in these tests.\nauth_optional = true\n"
+	Config      = "# CPU inference is refused unless the host says that it is meant.\nrequire_gpu = false\n# Local " +
+		"callers need no token in these tests.\nauth_optional = true\n"
 )
 
 // Host is a machine with the package installed. Its methods may be called from several goroutines.
@@ -39,7 +40,8 @@ type Host struct {
 	tcp  *http.Client
 }
 
-// Install installs the package file at deb (a path on this machine) with dpkg, and waits until the manager answers.
+// Install installs the package file at deb (a path on this machine) with dpkg, and waits until the
+// manager answers.
 func Install(ctx context.Context, m *machine.Machine, deb string) (*Host, error) {
 	h := New(m)
 	if err := h.Upgrade(ctx, deb); err != nil {
@@ -56,8 +58,8 @@ func New(m *machine.Machine) *Host {
 	return h
 }
 
-// client makes an HTTP client that opens a new connection for each request: a test is never saved by one that was
-// open before.
+// client makes an HTTP client that opens a new connection for each request: a test is never saved
+// by one that was open before.
 func (h *Host) client(dial func(context.Context) (net.Conn, error)) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -73,7 +75,8 @@ func (h *Host) Upgrade(ctx context.Context, deb string) error {
 	return h.M.Run(ctx, "dpkg", "--install", debInside).Check()
 }
 
-// Run runs a program in the machine and returns its standard output, or an error with everything it wrote.
+// Run runs a program in the machine and returns its standard output, or an error with everything it
+// wrote.
 func (h *Host) Run(ctx context.Context, args ...string) (string, error) {
 	r := h.M.Run(ctx, args...)
 	return r.Stdout, r.Check()
@@ -117,7 +120,8 @@ func (h *Host) Answering(ctx context.Context) error {
 	})
 }
 
-// pause is how often a condition is looked at. It is a look at the API or PID 1, never a wait for its own sake.
+// pause is how often a condition is looked at. It is a look at the API or PID 1, never a wait for
+// its own sake.
 const pause = 50 * time.Millisecond
 
 // Eventually calls look until it returns nil, and returns its last error when ctx ends before.
@@ -139,8 +143,8 @@ func Eventually(ctx context.Context, look func(context.Context) error) error {
 	}
 }
 
-// Reset brings an installed machine back to the state after installation, whatever a test did to it: no pools, the given
-// config.toml, no engines, a fresh manager.
+// Reset brings an installed machine back to the state after installation, whatever a test did to
+// it: no pools, the given config.toml, no engines, a fresh manager.
 func (h *Host) Reset(ctx context.Context, config string) error {
 	_, err := h.Shell(ctx, `
 		rm -rf /etc/systemd/system/pool-managerd.service.d /run/systemd/system/pool-managerd.service.d
@@ -169,7 +173,8 @@ func (h *Host) Reset(ctx context.Context, config string) error {
 	return err
 }
 
-// Story is what a person wants to see of a scenario that went wrong: the manager's and the engines' log, and the units.
+// Story is what a person wants to see of a scenario that went wrong: the manager's and the engines'
+// log, and the units.
 func (h *Host) Story(ctx context.Context, since time.Time) string {
 	from := "--boot"
 	if !since.IsZero() {

@@ -18,7 +18,8 @@ import (
 // DebEnv names the environment variable with the path of the package to test; the Makefile sets it.
 const DebEnv = "POOL_MANAGERD_DEB"
 
-// newerVersion is the version of the package that an upgrade brings: the same source, and newer than any release.
+// newerVersion is the version of the package that an upgrade brings: the same source, and newer
+// than any release.
 const newerVersion = "999.0.0"
 
 // Parts are the files that go into machines.
@@ -31,7 +32,8 @@ type Parts struct {
 	FakeGPU string // the fake driver behind it
 }
 
-// Build makes the parts in dir. The package itself is the one that $POOL_MANAGERD_DEB names, or made as well.
+// Build makes the parts in dir. The package itself is the one that $POOL_MANAGERD_DEB names, or
+// made as well.
 func Build(ctx context.Context, dir string) (Parts, error) {
 	p := Parts{Deb: os.Getenv(DebEnv), Stub: filepath.Join(dir, "stubengine"), Model: filepath.Join(dir, "tiny.gguf")}
 	root, err := sourceRoot()
@@ -89,7 +91,8 @@ func sourceRoot() (string, error) {
 
 // makeDeb runs make deb with results below dist, and returns the package's path.
 func makeDeb(ctx context.Context, root, dist string, variables ...string) (string, error) {
-	args := append([]string{"-C", root, "deb", "DIST=" + dist, "TOOLS=" + filepath.Join(root, "dist", "tools")}, variables...)
+	args := append([]string{"-C", root, "deb", "DIST=" + dist, "TOOLS=" + filepath.Join(root, "dist", "tools")},
+		variables...)
 	if err := run(exec.CommandContext(ctx, "make", args...)); err != nil {
 		return "", err
 	}

@@ -19,7 +19,8 @@ type connection struct {
 
 func (c *connection) kill() { c.conn.Close() }
 
-// halfClose ends the sending side of a socket where there is such a thing, so that the answer can still be read.
+// halfClose ends the sending side of a socket where there is such a thing, so that the answer can
+// still be read.
 type halfClose struct{ net.Conn }
 
 func (h halfClose) Close() error {
@@ -29,8 +30,8 @@ func (h halfClose) Close() error {
 	return h.Conn.Close()
 }
 
-// openConnection connects on a goroutine that then copies what comes until the other side ends. An empty frame of
-// output reports to the harness that the connection is up.
+// openConnection connects on a goroutine that then copies what comes until the other side ends. An
+// empty frame of output reports to the harness that the connection is up.
 func (a *agent) openConnection(id uint32, r wire.Request) {
 	go func() {
 		conn, err := net.DialTimeout(r.Network, r.Address, dialTimeout)

@@ -7,8 +7,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine/wire"
 )
 
-// feed writes the input of a stream to where it goes, on a goroutine of its own, and reports to the harness what was taken.
-// The harness never has more than wire.Window bytes on their way, which bounds the queue.
+// feed writes the input of a stream to where it goes, on a goroutine of its own, and reports to the
+// harness what was taken. The harness never has more than wire.Window bytes on their way, which
+// bounds the queue.
 type feed struct {
 	out *wire.Writer
 	id  uint32
@@ -50,7 +51,8 @@ func (f *feed) run() {
 		if !ok {
 			return
 		}
-		// A program that has stopped reading, as head(1), does not delay the sender: its input is dropped.
+		// A program that has stopped reading, as head(1), does not delay the sender: its input is
+		// dropped.
 		_, _ = f.to.Write(data)
 		if f.out.Write(wire.Accepted, f.id, wire.AcceptedPayload(len(data))) != nil {
 			return

@@ -1,5 +1,6 @@
-// Command agent runs in a virtual test machine as a service. It opens the virtio-serial port to the harness and runs there
-// what the harness asks for. It owns the guest's end of the channel, and must not know what is tested.
+// Command agent runs in a virtual test machine as a service. It opens the virtio-serial port to the
+// harness and runs there what the harness asks for. It owns the guest's end of the channel, and
+// must not know what is tested.
 package main
 
 import (
@@ -155,7 +156,8 @@ func (a *agent) ended(id uint32, e wire.Exit) {
 	_ = a.out.WriteJSON(wire.Ended, id, e)
 }
 
-// output is a writer that sends frames of one kind. It blocks while the channel is full, and with it the program.
+// output is a writer that sends frames of one kind. It blocks while the channel is full, and with
+// it the program.
 type output struct {
 	out  *wire.Writer
 	kind wire.Type

@@ -15,7 +15,8 @@ import (
 // cgroupRoot is where the groups of the programs are, beside those of systemd.
 const cgroupRoot = "/sys/fs/cgroup/test-commands"
 
-// pipeGrace is how long output is waited for after a program's end, when a child of it keeps the pipes open.
+// pipeGrace is how long output is waited for after a program's end, when a child of it keeps the
+// pipes open.
 const pipeGrace = 2 * time.Second
 
 // program is a running program, in a cgroup of its own by which it is killed.
@@ -52,7 +53,8 @@ func (p *program) start(a *agent, id uint32, r wire.Request) (*exec.Cmd, error) 
 	}
 	defer group.Close()
 	// env(1) looks the program up in the PATH of the request, not in this process's.
-	cmd := exec.Command("/usr/bin/env", append([]string{"--ignore-environment", "--chdir=" + r.Dir}, append(r.Env, r.Args...)...)...)
+	cmd := exec.Command("/usr/bin/env", append([]string{"--ignore-environment", "--chdir=" + r.Dir},
+		append(r.Env, r.Args...)...)...)
 	cmd.Stdout, cmd.Stderr = output{a.out, wire.Output, id}, output{a.out, wire.Error, id}
 	cmd.WaitDelay = pipeGrace
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd()), Setsid: true}

@@ -1,6 +1,7 @@
-// Package wire is what a virtual machine's agent and the harness say to each other over one byte channel that keeps order
-// and loses nothing: frames of many streams, one stream for each program that the agent runs or each connection that it
-// opens. It must know neither qemu nor how a program is started.
+// Package wire is what a virtual machine's agent and the harness say to each other over one byte
+// channel that keeps order and loses nothing: frames of many streams, one stream for each program
+// that the agent runs or each connection that it opens. It must know neither qemu nor how a program
+// is started.
 package wire
 
 import (
@@ -31,8 +32,8 @@ const (
 	lastOfType = Ended
 )
 
-// Window is how many bytes of Input may be on their way on one stream, so that a program that does not read
-// holds up its own stream only.
+// Window is how many bytes of Input may be on their way on one stream, so that a program that does
+// not read holds up its own stream only.
 const Window = 256 << 10
 
 // MaxPayload bounds a frame's payload in bytes.
@@ -73,7 +74,8 @@ type Writer struct {
 // NewWriter writes to out.
 func NewWriter(out io.Writer) *Writer { return &Writer{out: out} }
 
-// Write writes one frame; the payload may be longer than MaxPayload and is then cut into several frames.
+// Write writes one frame; the payload may be longer than MaxPayload and is then cut into several
+// frames.
 func (w *Writer) Write(t Type, stream uint32, payload []byte) error {
 	for len(payload) > MaxPayload {
 		if err := w.one(t, stream, payload[:MaxPayload]); err != nil {
@@ -140,7 +142,8 @@ func NewCredit() *Credit {
 	return c
 }
 
-// Take waits until n bytes may be sent, or returns false when the stream has ended. n is at most MaxPayload.
+// Take waits until n bytes may be sent, or returns false when the stream has ended. n is at most
+// MaxPayload.
 func (c *Credit) Take(n int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,7 +13,8 @@ func TestFramesRoundTrip(t *testing.T) {
 	var channel bytes.Buffer
 	w := NewWriter(&channel)
 	long := bytes.Repeat([]byte("x"), 2*MaxPayload+5)
-	if err := errors.Join(w.Write(Hello, 0, nil), w.Write(Output, 7, long), w.WriteJSON(Ended, 7, Exit{Code: 3})); err != nil {
+	if err := errors.Join(w.Write(Hello, 0, nil), w.Write(Output, 7, long),
+		w.WriteJSON(Ended, 7, Exit{Code: 3})); err != nil {
 		t.Fatal(err)
 	}
 	var got []byte
@@ -88,7 +89,8 @@ func FuzzRead(f *testing.F) {
 }
 
 func TestMessageThatFitsNoFrame(t *testing.T) {
-	if err := NewWriter(io.Discard).WriteJSON(Open, 1, Request{Args: []string{string(make([]byte, MaxPayload))}}); err == nil {
+	if err := NewWriter(io.Discard).WriteJSON(Open, 1,
+		Request{Args: []string{string(make([]byte, MaxPayload))}}); err == nil {
 		t.Error("no error")
 	}
 }

@@ -37,7 +37,8 @@ func TestItsPoolFile(t *testing.T) {
 		t.Fatal(problems)
 	}
 	for _, wrong := range []string{"tensor_split = [1.0]\n", "model = \"\"\n"} {
-		if p, _ := config.ParsePool("p.toml", []byte(strings.Replace(file, "model", wrong+"model", 1)), config.DefaultHost()); p != nil {
+		if p, _ := config.ParsePool("p.toml", []byte(strings.Replace(file, "model", wrong+"model", 1)),
+			config.DefaultHost()); p != nil {
 			t.Errorf("%q is accepted", wrong)
 		}
 	}
@@ -48,8 +49,10 @@ func TestItsUnit(t *testing.T) {
 	if p == nil {
 		t.Fatal(problems)
 	}
-	unit, err := render.Render(render.Input{Pool: *p, Port: 21000, Adapter: adapter(t), Staged: pool.Staged{Path: "/srv/models/m"},
-		Prepared: pool.Prepared{Binary: "/usr/bin/madeup-server", Version: "unknown"}, Mask: []render.Device{{Visible: "GPU-1", Nodes: []string{"/dev/nvidia0"}}}})
+	unit, err := render.Render(render.Input{Pool: *p, Port: 21000, Adapter: adapter(t),
+		Staged:   pool.Staged{Path: "/srv/models/m"},
+		Prepared: pool.Prepared{Binary: "/usr/bin/madeup-server", Version: "unknown"},
+		Mask:     []render.Device{{Visible: "GPU-1", Nodes: []string{"/dev/nvidia0"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +72,8 @@ func TestItsUnit(t *testing.T) {
 
 func TestItsMemory(t *testing.T) {
 	gpu := []devices.Target{{UUID: "GPU-1", Total: 1000}}
-	need, err := memory.New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: "madeup"}, pool.Staged{Path: t.TempDir()}, "1", gpu)
+	need, err := memory.New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: "madeup"}, pool.Staged{Path: t.TempDir()},
+		"1", gpu)
 	if err != nil || need.Source != memory.Claimed || need.Devices["GPU-1"] != 500 || need.ClaimFlag != "--share" {
 		t.Errorf("%+v, %v", need, err)
 	}
@@ -87,7 +91,8 @@ func TestItsLogLines(t *testing.T) {
 
 func TestItsMetrics(t *testing.T) {
 	reg := registry.New()
-	m := metrics.New(metrics.Options{Registry: reg, Engines: engine.Kinds(), Version: "1", Log: slog.New(slog.DiscardHandler), Now: registrytest.Start})
+	m := metrics.New(metrics.Options{Registry: reg, Engines: engine.Kinds(), Version: "1",
+		Log: slog.New(slog.DiscardHandler), Now: registrytest.Start})
 	p := registrytest.Gemma()
 	p.Engine = "madeup"
 	for _, p := range registrytest.OnGPUs([]registry.Pool{p}) {
