@@ -2,7 +2,7 @@ package reconcile
 
 import "github.com/pool-managerd/pool-managerd/registry"
 
-// Verdict is where a replica stands: what the registry publishes.
+// Verdict is the state of a replica, as the registry publishes it.
 type Verdict struct {
 	State   registry.State
 	Live    bool
@@ -31,13 +31,13 @@ var stateTable = []stateRow{
 		"PID 1 is stopping the engine", noFailure},
 	{registry.StateDraining, true, false, "the unit runs and a drain was begun",
 		func(f Facts) bool { return f.serving() && f.Drain != NotDrained },
-		"no new work is taken; held work may finish", noFailure},
-	{registry.StateUnhealthy, true, false, "the unit runs and a GPU of its mask may not be used",
+		"no new work is taken; work in progress may finish", noFailure},
+	{registry.StateUnhealthy, true, false, "the unit runs and a GPU of its device mask is unusable",
 		func(f Facts) bool { return f.serving() && f.GPU != nil },
-		"a GPU of its mask may not be used", func(f Facts) *registry.Failure { return f.GPU }},
-	{registry.StateUnhealthy, true, false, "the unit runs and its process is of no more use: a GPU error, or failing probes",
+		"a GPU of its device mask is unusable", func(f Facts) *registry.Failure { return f.GPU }},
+	{registry.StateUnhealthy, true, false, "the unit runs and its process is unusable: a GPU error, or probes that failed for too long",
 		func(f Facts) bool { return f.serving() && f.Fault != nil },
-		"the engine's process is of no more use, and is ended", func(f Facts) *registry.Failure { return f.Fault }},
+		"the engine's process is unusable and is being killed", func(f Facts) *registry.Failure { return f.Fault }},
 	{registry.StateReady, true, true, "the gate passed and the manager's probe succeeded",
 		func(f Facts) bool { return f.serving() && (f.Probe == Healthy || f.Probe == Unhealthy && f.FailOpen) },
 		"the engine answers", func(f Facts) *registry.Failure { return f.ProbeErr }},
@@ -46,15 +46,18 @@ var stateTable = []stateRow{
 		"the engine runs but its health probe fails", func(f Facts) *registry.Failure { return f.ProbeErr }},
 	{registry.StateProbing, true, false, "the gate passed and the manager's first probe is due",
 		func(f Facts) bool { return f.serving() },
-		"the engine's gate passed; the manager's own probe is due", func(f Facts) *registry.Failure { return f.Crash }},
+		"the engine's gate passed; the manager's first probe is due", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateFailed, false, false, "the breaker is open: it failed too often, and the next trial is not due yet",
 		func(f Facts) bool {
-			return f.open() && f.startable() && !f.parked() && f.Op != Start && (f.Op == Hold || f.Unit == Absent || f.Unit == Backoff || f.Unit == Broken)
+			return f.open() && f.startable() && !f.parked() && f.Op != Start &&
+				(f.Op == Defer || f.Unit == Absent || f.Unit == Backoff || f.Unit == Broken)
 		},
-		"the engine failed too often; a single start is tried later", func(f Facts) *registry.Failure { return f.HoldErr }},
+		"the engine failed too often; a single trial start follows later", func(f Facts) *registry.Failure {
+			return f.BreakerErr
+		}},
 	{registry.StateBackoff, false, false, "the engine crashed, and the manager waits before the next start",
 		func(f Facts) bool {
-			return f.Op == Hold || f.Holding && f.Unit == Absent && f.startable() && !f.parked() && f.Op != Start
+			return f.Op == Defer || f.Delayed && f.Unit == Absent && f.startable() && !f.parked() && f.Op != Start
 		},
 		"the engine crashed; it is started again later", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateBackoff, false, false, "the engine crashed and PID 1 waits before the next start",
@@ -70,7 +73,7 @@ var stateTable = []stateRow{
 		func(f Facts) bool { return f.Parked && f.startable() && !f.Exists() },
 		"drained by an operator; poolctl resume starts it again", func(f Facts) *registry.Failure { return f.DrainErr }},
 	{registry.StateStopped, false, false, "a reload has stopped it to make room for another engine",
-		func(f Facts) bool { return f.Role == Aside && f.startable() && !f.Exists() },
+		func(f Facts) bool { return f.Role == Suspend && f.startable() && !f.Exists() },
 		"a reload has stopped it to make room for another engine", noFailure},
 	{registry.StateInvalid, false, false, "the pool file is wrong, and there is no former version",
 		func(f Facts) bool { return f.Invalid != nil && f.Wish == Unknown },
@@ -81,16 +84,16 @@ var stateTable = []stateRow{
 	{registry.StateFailed, false, false, "staging, preparing or the start failed; tried again later",
 		func(f Facts) bool { return f.wanted() && (f.Stage == Failed || f.Prepare == Failed) },
 		"the engine could not be prepared", func(f Facts) *registry.Failure { return f.Failure }},
-	{registry.StateWaiting, false, false, "nothing runs, and a GPU of its mask may not be used",
+	{registry.StateWaiting, false, false, "nothing runs, and a GPU of its device mask is unusable",
 		func(f Facts) bool { return f.startable() && f.GPU != nil && (f.Unit == Absent || f.Unit == Broken) },
-		"a GPU of its mask may not be used", func(f Facts) *registry.Failure { return f.GPU }},
-	{registry.StateFailed, false, false, "the unit failed and PID 1 starts it no more; tried again later",
+		"a GPU of its device mask is unusable", func(f Facts) *registry.Failure { return f.GPU }},
+	{registry.StateFailed, false, false, "the unit failed and PID 1 gave up on it; tried again later",
 		func(f Facts) bool { return f.Unit == Broken },
-		"the engine failed too often for PID 1 to start it again", func(f Facts) *registry.Failure { return f.Crash }},
-	{registry.StateStopped, false, false, "the engine exited with status 0 and nobody had asked for a stop",
+		"the engine failed too often: PID 1 reached the start limit", func(f Facts) *registry.Failure { return f.Crash }},
+	{registry.StateStopped, false, false, "the engine exited with status 0 without a request to stop",
 		func(f Facts) bool { return f.wanted() && f.Unit == Exited && f.EndedItself },
-		"the engine ended by itself with status 0: that is a stop, and no crash", noFailure},
-	{registry.StateStopped, false, false, "the unit was stopped, or nobody wants it",
+		"the engine exited by itself with status 0, which is not a crash", noFailure},
+	{registry.StateStopped, false, false, "the unit was stopped, or no pool file asks for it",
 		func(f Facts) bool { return f.Unit == Exited || !f.wanted() },
 		"the engine was stopped", func(f Facts) *registry.Failure {
 			if f.Unit == Exited {
@@ -98,16 +101,16 @@ var stateTable = []stateRow{
 			}
 			return nil
 		}},
-	{registry.StateStaging, true, false, "the model is looked for and verified",
+	{registry.StateStaging, true, false, "the model is being found and verified",
 		func(f Facts) bool { return f.Stage != Done },
-		"the model is looked for and verified", func(f Facts) *registry.Failure { return f.Failure }},
-	{registry.StatePreparing, true, false, "the engine is looked for, its version read, its port chosen",
+		"the model is being found and verified", func(f Facts) *registry.Failure { return f.Failure }},
+	{registry.StatePreparing, true, false, "the engine is found, its version read, its port chosen",
 		func(f Facts) bool { return true },
 		"the engine is being prepared", func(f Facts) *registry.Failure { return f.Failure }},
 }
 
-// Assess returns where the replica stands. A pool file that went bad, or a change that could not
-// be prepared, shows as the failure of a replica that goes on serving its former version.
+// Assess returns the state of the replica. A pool file that became invalid, or a change that could
+// not be prepared, is the failure of a replica that still serves its former version.
 func Assess(f Facts) Verdict {
 	for _, row := range stateTable {
 		if !row.Holds(f) {
@@ -120,7 +123,7 @@ func Assess(f Facts) Verdict {
 	return Verdict{State: registry.StatePreparing}
 }
 
-// withPendingChange reports what stands against the wanted version while the former one runs.
+// withPendingChange adds why the wanted version does not run while the former one does.
 func withPendingChange(f Facts, v Verdict) Verdict {
 	if v.Failure != nil {
 		return v

@@ -14,12 +14,14 @@ import (
 
 var update = flag.Bool("update", false, "write the generated tables")
 
-// TestAssessTellsWhoEndedIt: both are stopped, and for different reasons.
-func TestAssessTellsWhoEndedIt(t *testing.T) {
+// TestAssessReportsWhoEndedIt: both are stopped, for different reasons.
+func TestAssessReportsWhoEndedIt(t *testing.T) {
 	byHand := Assess(replica(unit(Exited)))
 	itself := Assess(replica(unit(Exited), func(f *Facts) { f.EndedItself = true }))
-	if byHand.State != registry.StateStopped || itself.State != registry.StateStopped || byHand.Failure != nil || itself.Failure != nil {
-		t.Errorf("a stop is %s (%v), an end with status 0 %s (%v); want both stopped, without a failure", byHand.State, byHand.Failure, itself.State, itself.Failure)
+	if byHand.State != registry.StateStopped || itself.State != registry.StateStopped || byHand.Failure != nil ||
+		itself.Failure != nil {
+		t.Errorf("a stop is %s (%v), an end with status 0 %s (%v); want both stopped, without a failure", byHand.State,
+			byHand.Failure, itself.State, itself.Failure)
 	}
 	if byHand.Reason != "the engine was stopped" || !strings.Contains(itself.Reason, "by itself with status 0") {
 		t.Errorf("reasons %q and %q", byHand.Reason, itself.Reason)
@@ -34,7 +36,7 @@ func TestAssess(t *testing.T) {
 		f.Unit, f.Crash = Backoff, registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "")
 	}
 	open := func(f *Facts) {
-		f.Holding, f.HoldErr = true, registry.Fail(registry.CodeBreakerOpen, "3 failures in a row", "")
+		f.Delayed, f.BreakerErr = true, registry.Fail(registry.CodeBreakerOpen, "3 failures in a row", "")
 	}
 	cases := []struct {
 		name  string
@@ -47,26 +49,26 @@ func TestAssess(t *testing.T) {
 		{"gate_alone_is_not_ready", replica(func(f *Facts) { f.Probe = Unprobed }), registry.StateProbing, false, ""},
 		{"loading", replica(unit(Starting)), registry.StateStarting, false, ""},
 		{"crashed", replica(crashed), registry.StateBackoff, false, registry.CodeEngineCrashed},
-		{"held_back", replica(crashed, fresh, func(f *Facts) { f.Holding = true }), registry.StateBackoff, false, registry.CodeEngineCrashed},
+		{"start_is_delayed", replica(crashed, fresh, func(f *Facts) { f.Delayed = true }), registry.StateBackoff, false, registry.CodeEngineCrashed},
 		{"breaker_open", replica(crashed, open, fresh), registry.StateFailed, false, registry.CodeBreakerOpen},
 		{"breaker_open_while_pid_1_waits", replica(crashed, open), registry.StateFailed, false, registry.CodeBreakerOpen},
-		{"breaker_open_while_it_is_taken_from_pid_1", replica(crashed, open, unit(Starting), op(Hold)), registry.StateFailed, false, registry.CodeBreakerOpen},
+		{"breaker_open_while_the_start_is_deferred", replica(crashed, open, unit(Starting), op(Defer)), registry.StateFailed, false, registry.CodeBreakerOpen},
 		{"the_trial_of_a_breaker", replica(crashed, open, fresh, op(Start)), registry.StateStarting, false, registry.CodeEngineCrashed},
 		{"probe_fails", replica(sick), registry.StateUnhealthy, false, registry.CodeHealthFailed},
 		{"probe_fails_open", replica(sick, func(f *Facts) { f.FailOpen = true }), registry.StateReady, true, registry.CodeHealthFailed},
 		{"draining_is_never_ready", replica(draining), registry.StateDraining, false, ""},
 		{"file_went_bad_while_it_serves", replica(invalid), registry.StateReady, true, registry.CodeConfigInvalid},
-		{"file_bad_from_the_start", replica(fresh, held), registry.StateInvalid, false, registry.CodeConfigInvalid},
+		{"file_bad_from_the_start", replica(fresh, unknown), registry.StateInvalid, false, registry.CodeConfigInvalid},
 		{"refused", replica(fresh, refused), registry.StateRefused, false, registry.CodePolicyDenied},
 		{"model_missing", replica(fresh, failing), registry.StateFailed, false, registry.CodeModelNotFound},
 		{"new_model_missing_while_the_former_serves", replica(failing), registry.StateReady, true, registry.CodeModelNotFound},
 		{"stopped_by_an_operator", replica(unit(Exited)), registry.StateStopped, false, ""},
 		{"staging", replica(fresh, stage(Running), prep(Pending)), registry.StateStaging, false, ""},
 		{"preparing", replica(fresh, prep(Running)), registry.StatePreparing, false, ""},
-		{"gpu_shut_is_never_ready", replica(gpuShut), registry.StateUnhealthy, false, registry.CodeGPUUnavailable},
-		{"gpu_shut_is_never_ready_fail_open_or_not", replica(gpuShut, func(f *Facts) { f.FailOpen = true }), registry.StateUnhealthy, false, registry.CodeGPUUnavailable},
-		{"gpu_shut_while_draining", replica(gpuShut, draining), registry.StateDraining, false, registry.CodeGPUUnavailable},
-		{"gpu_shut_and_stopped_waits", replica(fresh, gpuShut), registry.StateWaiting, false, registry.CodeGPUUnavailable},
+		{"gpu_unusable_is_never_ready", replica(gpuUnusable), registry.StateUnhealthy, false, registry.CodeGPUUnavailable},
+		{"gpu_unusable_is_never_ready_fail_open_or_not", replica(gpuUnusable, func(f *Facts) { f.FailOpen = true }), registry.StateUnhealthy, false, registry.CodeGPUUnavailable},
+		{"gpu_unusable_while_draining", replica(gpuUnusable, draining), registry.StateDraining, false, registry.CodeGPUUnavailable},
+		{"gpu_unusable_and_stopped_waits", replica(fresh, gpuUnusable), registry.StateWaiting, false, registry.CodeGPUUnavailable},
 		{"gpu_fault_is_not_ready", replica(faulty), registry.StateUnhealthy, false, registry.CodeCUDAError},
 		{"too_little_memory_waits", replica(fresh, short), registry.StateWaiting, false, registry.CodeInsufficientVRAM},
 		{"too_little_memory_waits_while_it_is_tried_again", replica(fresh, short, op(Start)), registry.StateWaiting, false, registry.CodeInsufficientVRAM},
@@ -83,14 +85,16 @@ func TestAssess(t *testing.T) {
 				code = v.Failure.Code
 			}
 			if v.State != c.state || v.Ready != c.ready || code != c.code {
-				t.Errorf("Assess = %s ready=%t %s, want %s ready=%t %s", v.State, v.Ready, code, c.state, c.ready, c.code)
+				t.Errorf("Assess = %s ready=%t %s, want %s ready=%t %s", v.State, v.Ready, code, c.state, c.ready,
+					c.code)
 			}
 		})
 	}
 }
 
-// TestWhatStandsAgainstTheWantedVersion: of several reasons the nearest to an engine that still serves is told, and none hides the state's own.
-func TestWhatStandsAgainstTheWantedVersion(t *testing.T) {
+// TestWithPendingChange: of several failures the first that matters to a serving engine is
+// reported, and the state's own comes before all.
+func TestWithPendingChange(t *testing.T) {
 	rejected := func(f *Facts) { f.Rejected = registry.Fail(registry.CodeReloadCancelled, "gone back", "") }
 	refuses := func(f *Facts) { f.Refusal = registry.Fail(registry.CodePolicyDenied, "not here", "") }
 	sick := func(f *Facts) {
@@ -114,7 +118,7 @@ func TestWhatStandsAgainstTheWantedVersion(t *testing.T) {
 		{"an_engine_that_cannot_be_prepared", replica(preparing), registry.CodeProvisionFailed},
 		{"the_states_own_reason_comes_first", replica(sick, stopFailed(time.Second), invalid), registry.CodeHealthFailed},
 		{"a_stop_that_took_too_long", replica(ofStop), registry.CodeEngineStopTimeout},
-		{"a_crash_of_what_nobody_wants_any_more", replica(fresh, unwanted, func(f *Facts) { f.Crash = registry.Fail(registry.CodeEngineCrashed, "", "") }), ""},
+		{"a_crash_of_what_is_no_longer_wanted", replica(fresh, unwanted, func(f *Facts) { f.Crash = registry.Fail(registry.CodeEngineCrashed, "", "") }), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var code registry.Code
@@ -122,7 +126,7 @@ func TestWhatStandsAgainstTheWantedVersion(t *testing.T) {
 				code = v.Failure.Code
 			}
 			if code != c.code {
-				t.Errorf("%q is told, want %q", code, c.code)
+				t.Errorf("failure %q, want %q", code, c.code)
 			}
 		})
 	}
@@ -146,12 +150,13 @@ func TestTablesInDocs(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, action, r.Reason)
 	}
-	b.WriteString("\n## Legal moves\n\nAn action in any other state is refused: the plan comes to none, whatever the facts, and what acts checks it once more.\n\n")
+	b.WriteString("\n## Legal moves\n\nAn action in any other state is refused: the plan never asks for one, and the " +
+		"supervisor checks it again.\n\n")
 	b.WriteString("| action | in the states | leads to |\n| --- | --- | --- |\n")
 	for _, m := range moves {
 		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", m.Action, strings.Join(names(m.From), "`, `"), m.To)
 	}
-	b.WriteString("\n## What happens without an action\n\nOf a replica that is wanted, over all that may be the case besides.\n\n")
+	b.WriteString("\n## Changes without an action\n\nFor a replica that is wanted, over all other facts.\n\n")
 	b.WriteString("| what | from → to |\n| --- | --- |\n" + strings.Join(happened(), "\n") + "\n")
 	path := filepath.Join("..", "..", "docs", "reference", "states.md")
 	if *update {

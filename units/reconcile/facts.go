@@ -1,9 +1,9 @@
-// Package reconcile decides. From what is wanted of one replica, what is known of it, and the
-// time, it says which state the replica is in and which single action comes next, each with a
+// Package reconcile decides. From the desired state of one replica, what is known of it and the
+// time, it derives the replica's state and the next single action, each with a
 // reason in words.
 //
 // It owns the rules and the two tables that hold them. It must not act: no I/O, no clock, no
-// goroutine, no D-Bus. Whoever calls it carries the action out and calls again with the new facts.
+// goroutine, no D-Bus. The caller carries the action out and calls again with the new facts.
 package reconcile
 
 import (
@@ -23,7 +23,7 @@ const (
 	Failed // see Facts.Failure; tried again at Facts.RetryAt
 )
 
-// Phase is a unit as PID 1 has it, folded to what a decision needs.
+// Phase is the state of a unit in PID 1, reduced to what a decision needs.
 type Phase int
 
 // The phases of a unit.
@@ -33,7 +33,7 @@ const (
 	Active                // its gate passed
 	Backoff               // crashed; PID 1 waits before it starts it again
 	Stopping              // being stopped
-	Broken                // failed, and PID 1 starts it no more
+	Broken                // failed, and PID 1 gave up on it
 	Exited                // ended without a failure: stopped by an operator, or exit status 0
 )
 
@@ -47,35 +47,35 @@ const (
 	Unhealthy
 )
 
-// Wish is what the pool's file asks of a replica.
+// Wish is whether the pool's file asks for a replica.
 type Wish int
 
 // The wishes.
 const (
 	Unwanted Wish = iota // no pool file asks for it, or a reload took its place
-	Unknown              // the file that could say so is wrong, and no former version is known: what runs is left as it is
+	Unknown              // the file is invalid and no former version is known: what runs is not touched
 	Wanted
 )
 
-// Role is what a replica that is wanted is to do. Other than Serve there is only while a reload is under way.
+// Role is what a wanted replica has to do. Roles other than Serve exist only during a reload.
 type Role int
 
 // The roles.
 const (
 	Serve   Role = iota
-	Standby      // it is prepared, and not started
-	Yield        // it takes no new work; what is held may finish, and the deadline cuts nothing
-	Aside        // it is stopped, and not started
+	Standby      // prepare it, but do not start it
+	Yield        // take no new work; work in progress may finish and is not cut at the deadline
+	Suspend      // stop it, and do not start it
 )
 
-// Drainage is how far the drain of the unit that runs has come.
+// Drainage is the progress of the running unit's drain.
 type Drainage int
 
 // The stages of a drain.
 const (
-	NotDrained Drainage = iota // none was begun
-	Draining                   // no new work is taken, and held work may finish
-	Drained                    // nothing is held any longer, or the deadline has passed
+	NotDrained Drainage = iota // no drain was begun
+	Draining                   // no new work is taken; work in progress may finish
+	Drained                    // no work is left, or the deadline has passed
 )
 
 // Spec identifies a rendering: Identity changes when a new process is needed, Limits when only
@@ -89,54 +89,57 @@ type Spec struct {
 type Facts struct {
 	Wish Wish
 	Role Role
-	// Invalid says that the pool's file went wrong: with a former version in force it is only
-	// reported, without one the wish is Unknown. Refusal says that a policy forbids the pool.
+	// Invalid is why the pool's file is invalid: with a former version in force it is only
+	// reported, without one the wish is Unknown. Refusal is set where a policy forbids the pool.
 	Invalid *registry.Failure
 	Refusal *registry.Failure
 
 	Stage   Step
 	Prepare Step
 	Failure *registry.Failure // of the failed step or of the failed start
-	RetryAt time.Time         // of the failed step or the broken unit; zero: at once
+	RetryAt time.Time         // the next attempt of the failed step or broken unit; zero: at once
 
 	Spec     Spec // of what is staged and prepared; empty until then
 	Unit     Phase
-	UnitSpec Spec              // as the unit carries it
+	UnitSpec Spec              // what the unit was started with
 	Crash    *registry.Failure // why the unit's last run ended badly
-	// EndedItself says of an Exited unit that its process left with status 0 although nobody had asked for a stop.
+	// EndedItself reports that the process of an Exited unit exited with status 0 without a request
+	// to stop.
 	EndedItself bool
 
-	StopErr *registry.Failure // of a stop that PID 1 did not carry out; the next is due at StopAt
+	StopErr *registry.Failure // of a stop that PID 1 did not carry out; the next attempt is due at StopAt
 	StopAt  time.Time
 
-	// GPU says that a device of the mask may not be used now: it needs a reset, or is lost. Short says that the last start found
-	// too little memory; it is over when a start finds enough. Freed says that there is enough again for a unit that PID 1 holds back.
+	// GPU is why a device of the mask is unusable: it needs a reset, or is lost. Short is set when
+	// the last start found too little memory, until a start finds enough. Freed reports that there
+	// is enough again for a unit in PID 1's backoff.
 	GPU   *registry.Failure
 	Short *registry.Failure
 	Freed bool
-	// Fault is why the process of the engine that runs is of no more use though it has not ended: a GPU error, or a health probe that has
-	// failed for too long.
+	// Fault is why the running engine's process is unusable though it has not ended: a GPU error,
+	// or a health probe that has failed for too long.
 	Fault *registry.Failure
 
-	// Holding says that the next start is held back until HoldUntil, after failures; with HoldErr, since the breaker is open. HoldStop says that
-	// PID 1 would start the unit too early, and must not.
-	Holding   bool
-	HoldUntil time.Time
-	HoldErr   *registry.Failure
-	HoldStop  bool
+	// Delayed reports that failures delay the next start until DelayedUntil. BreakerErr is set
+	// where the breaker is open. TooEarly reports that PID 1 would start the unit before that, and
+	// must not.
+	Delayed      bool
+	DelayedUntil time.Time
+	BreakerErr   *registry.Failure
+	TooEarly     bool
 
-	// Parked says that an operator drained the pool: what runs is drained and stopped, and nothing is started until he resumes it.
-	// DrainErr says that its drain ran into the deadline.
+	// Parked reports that an operator drained the pool: what runs is drained and stopped, and
+	// nothing is started until it is resumed. DrainErr is set when the drain reached its deadline.
 	Parked   bool
 	DrainErr *registry.Failure
-	Revive   bool // an operator asks for what was stopped by hand to be started again
+	Revive   bool // an operator resumed the pool, so that a unit that was stopped by hand starts again
 
-	// Of a reload: Rolling says that one is under way, which sees to what must be replaced. Rejected says which change was tried
-	// and rolled back.
+	// Rolling reports that a reload is under way: it replaces what must be replaced. Rejected is
+	// the change that was tried and rolled back.
 	Rolling  bool
 	Rejected *registry.Failure
 
-	Op    Action // the call to PID 1 that is under way, None otherwise
+	Op    Action // the call to PID 1 that is under way; None: there is none
 	Drain Drainage
 
 	Probe    Probe
@@ -160,7 +163,7 @@ func (f Facts) startable() bool {
 	return f.Wish == Wanted && f.Refusal == nil
 }
 
-// wanted reports whether the replica must stay, also where no file can say so.
+// wanted reports whether the replica must stay, including where its file cannot be read.
 func (f Facts) wanted() bool { return f.Wish != Unwanted }
 
 // mayStart reports whether it may run now.
@@ -168,21 +171,22 @@ func (f Facts) mayStart() bool {
 	return f.startable() && f.GPU == nil && !f.parked() && f.Role != Standby
 }
 
-// held reports whether the next start is not due yet.
-func (f Facts) held(now time.Time) bool { return f.Holding && now.Before(f.HoldUntil) }
+// delayed reports whether the next start is not due yet.
+func (f Facts) delayed(now time.Time) bool { return f.Delayed && now.Before(f.DelayedUntil) }
 
 // open reports whether the breaker is open: no start is due before its trial.
-func (f Facts) open() bool { return f.Holding && f.HoldErr != nil }
+func (f Facts) open() bool { return f.Delayed && f.BreakerErr != nil }
 
-// parked reports whether what runs is to be stopped, and nothing to be started.
-func (f Facts) parked() bool { return f.Parked || f.Role == Aside }
+// parked reports whether what runs has to stop and nothing may start.
+func (f Facts) parked() bool { return f.Parked || f.Role == Suspend }
 
-// Resumes reports whether a drain was begun that nobody wants any more: what it waits for must not be cut at its deadline.
+// Resumes reports whether a drain is under way that is no longer wanted: the work that it waits for
+// must not be cut at its deadline.
 func (f Facts) Resumes() bool {
 	return f.mayStart() && f.serving() && f.Drain != NotDrained && f.Role != Yield && !f.Replaced()
 }
 
-// Replaced reports whether the unit that runs is not the one that is now wanted.
+// Replaced reports whether the running unit differs from the wanted one.
 func (f Facts) Replaced() bool {
 	return !f.Rolling && f.Prepare == Done && f.Spec.Identity != "" && f.Spec.Identity != f.UnitSpec.Identity
 }

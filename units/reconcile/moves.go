@@ -6,15 +6,16 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// move says in which states an action may be taken, and to which it leads once it is done and nothing else happens.
+// move is a legal action: the states in which it may be taken, and the one that it leads to.
 type move struct {
 	Action Action
 	From   []registry.State
 	To     string // in words, for the printed table
 }
 
-// moves is every legal move. The plan comes to no other (a test goes through all facts); whoever acts refuses what is not here, so that a
-// defect elsewhere cannot start an engine beside one that runs, or stop one that serves.
+// moves lists every legal move. The plan makes no other (a test tries all facts), and the
+// supervisor refuses what is not here, so that a defect elsewhere cannot start an engine beside one
+// that runs, or stop one that serves.
 var moves = []move{
 	{Stage, []registry.State{registry.StateStaging, registry.StateProbing, registry.StateFailed, registry.StateWaiting, registry.StateBackoff, registry.StateStopped,
 		registry.StateStarting, registry.StateReady, registry.StateUnhealthy, registry.StateDraining}, "`preparing`; what runs stays as it is"},
@@ -25,8 +26,8 @@ var moves = []move{
 	{Resume, []registry.State{registry.StateDraining}, "`probing`, then `ready`"},
 	{Stop, []registry.State{registry.StateDraining, registry.StateStarting, registry.StateBackoff, registry.StateFailed}, "`stopping`, then `stopped` or the next start"},
 	{Kill, []registry.State{registry.StateUnhealthy}, "`backoff`"},
-	{Hold, []registry.State{registry.StateBackoff, registry.StateFailed}, "`backoff`, or `failed` while the breaker is open"},
-	{Hasten, []registry.State{registry.StateBackoff}, "`starting`"},
+	{Defer, []registry.State{registry.StateBackoff, registry.StateFailed}, "`backoff`, or `failed` while the breaker is open"},
+	{StartNow, []registry.State{registry.StateBackoff}, "`starting`"},
 	{SetLimits, []registry.State{registry.StateStarting, registry.StateReady, registry.StateProbing, registry.StateUnhealthy, registry.StateDraining,
 		registry.StateBackoff, registry.StateFailed}, "the same state, in the same process"},
 	{Clear, []registry.State{registry.StateFailed, registry.StateStopped, registry.StateRefused}, "`stopped`, without a unit"},

@@ -11,22 +11,22 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// everyFacts calls do with each combination of facts that a decision or a state depends on. Facts that never count in the same phase of
-// a unit change together.
+// everyFacts calls do with each combination of facts that a decision or a state depends on. Facts
+// that never matter in the same phase of a unit change together.
 func everyFacts(do func(f *Facts)) {
 	flags := []func(f *Facts, on bool){
 		func(f *Facts, on bool) { f.Refusal = failure(on) },
 		func(f *Facts, on bool) { f.GPU = failure(on) },
 		func(f *Facts, on bool) { f.Fault, f.Short, f.Freed = failure(on), failure(on), on },
 		func(f *Facts, on bool) { f.Parked = on },
-		func(f *Facts, on bool) { f.HoldErr = failure(on) },
+		func(f *Facts, on bool) { f.BreakerErr = failure(on) },
 		func(f *Facts, on bool) { f.Rolling = on },
 		func(f *Facts, on bool) { f.Spec.Identity += suffix(on) },
 		func(f *Facts, on bool) { f.Spec.Limits += suffix(on) },
-		func(f *Facts, on bool) { f.HoldStop, f.Revive, f.EndedItself = on, on, !on }, // of Backoff and of Exited
+		func(f *Facts, on bool) { f.TooEarly, f.Revive, f.EndedItself = on, on, !on }, // of Backoff and of Exited
 	}
 	for base := range everyUnit() {
-		for role := Serve; role <= Aside; role++ {
+		for role := Serve; role <= Suspend; role++ {
 			for n := range 1 << len(flags) {
 				f := base
 				f.Role = role
@@ -39,23 +39,27 @@ func everyFacts(do func(f *Facts)) {
 	}
 }
 
-// everyUnit goes through what is wanted, what is prepared, what runs, how its drain stands, and when the next start is due.
+// everyUnit yields every wish, preparation, unit, drain and probe, and every delay of the next
+// start.
 func everyUnit() iter.Seq[Facts] {
 	return func(yield func(Facts) bool) {
 		for wish := Unwanted; wish <= Wanted; wish++ {
-			for _, steps := range [][2]Step{{Pending, Pending}, {Running, Pending}, {Done, Pending}, {Done, Running}, {Failed, Pending}, {Failed, Done}, {Done, Done}} {
+			for _, steps := range [][2]Step{{Pending, Pending}, {Running, Pending}, {Done, Pending}, {Done, Running},
+				{Failed, Pending}, {Failed, Done}, {Done, Done}} {
 				for unit := Absent; unit <= Exited; unit++ {
 					f := Facts{Wish: wish, Stage: steps[0], Prepare: steps[1], Unit: unit}
 					f.UnitSpec = Spec{"a", "x"}
 					f.Spec = f.UnitSpec
 					drains, probes := []Drainage{NotDrained}, []Probe{Unprobed}
 					if unit == Active {
-						drains, probes = []Drainage{NotDrained, Draining, Drained}, []Probe{Unprobed, Healthy, Unhealthy}
+						drains, probes = []Drainage{NotDrained, Draining, Drained},
+							[]Probe{Unprobed, Healthy, Unhealthy}
 					}
 					for _, f.Drain = range drains {
 						for _, f.Probe = range probes {
-							for _, hold := range []time.Duration{0, -time.Second, time.Second} { // none, one that is due, and one that is not
-								f.Holding, f.HoldUntil = hold != 0, noon.Add(hold)
+							// none, one that is over, and one that is not
+							for _, delay := range []time.Duration{0, -time.Second, time.Second} {
+								f.Delayed, f.DelayedUntil = delay != 0, noon.Add(delay)
 								if !yield(f) {
 									return
 								}
@@ -84,7 +88,7 @@ func suffix(on bool) string {
 	return ""
 }
 
-// TestMovesAreThePlans: of all facts, the plan comes to every legal move and to no other.
+// TestMovesAreThePlans: over all facts, the plan asks for every legal move and no other.
 func TestMovesAreThePlans(t *testing.T) {
 	type pair struct {
 		action Action
@@ -96,19 +100,19 @@ func TestMovesAreThePlans(t *testing.T) {
 	})
 	for p := range planned {
 		if !May(p.action, p.in) {
-			t.Errorf("the plan comes to %q in state %s, which is no legal move", p.action, p.in)
+			t.Errorf("the plan asks for %q in state %s, which is no legal move", p.action, p.in)
 		}
 	}
 	for _, m := range moves {
 		for _, in := range m.From {
 			if !planned[pair{m.Action, in}] {
-				t.Errorf("%q in state %s is said to be legal, and the plan never comes to it", m.Action, in)
+				t.Errorf("%q in state %s is legal, but the plan never asks for it", m.Action, in)
 			}
 		}
 	}
 }
 
-// happening is what befalls a unit without an action of ours.
+// happening is a change of a unit without an action of ours.
 type happening struct {
 	name string
 	when func(f *Facts) bool
@@ -131,13 +135,14 @@ func happenings() []happening {
 		{"the engine crashes", phase(Starting, Active), to(Backoff)},
 		{"PID 1 starts it again", phase(Backoff), to(Starting)},
 		{"PID 1 gives up", phase(Starting, Active, Backoff), to(Broken)},
-		{"it ends with status 0, or somebody stops it", phase(Starting, Active, Backoff), to(Exited)},
-		{"a GPU of its mask goes out of use", func(f *Facts) bool { return f.GPU == nil }, func(f *Facts) { f.GPU = aFailure }},
-		{"the GPU may be used again", func(f *Facts) bool { return f.GPU != nil }, func(f *Facts) { f.GPU = nil }},
+		{"it exits with status 0, or is stopped by hand", phase(Starting, Active, Backoff), to(Exited)},
+		{"a GPU of its device mask becomes unusable", func(f *Facts) bool { return f.GPU == nil }, func(f *Facts) { f.GPU = aFailure }},
+		{"the GPU is usable again", func(f *Facts) bool { return f.GPU != nil }, func(f *Facts) { f.GPU = nil }},
 	}
 }
 
-// happened lists the states that each happening leads from and to, of a replica that is wanted, over all facts.
+// happened lists, for each happening and a wanted replica, the states before and after it, over all
+// facts.
 func happened() []string {
 	all := happenings()
 	seen := make([]map[[2]registry.State]bool, len(all))

@@ -32,7 +32,7 @@ func unwanted(f *Facts) {
 func refused(f *Facts) {
 	f.Refusal = registry.Fail(registry.CodePolicyDenied, "no device", "")
 }
-func held(f *Facts) {
+func unknown(f *Facts) {
 	f.Wish, f.Invalid = Unknown, registry.Fail(registry.CodeConfigInvalid, "bad", "")
 }
 func parked(f *Facts) { f.Parked = true }
@@ -55,7 +55,7 @@ func stopFailed(d time.Duration) is {
 		f.StopErr, f.StopAt = registry.Fail(registry.CodeEngineStartFailed, "access denied", ""), noon.Add(d)
 	}
 }
-func gpuShut(f *Facts) {
+func gpuUnusable(f *Facts) {
 	f.GPU = registry.Fail(registry.CodeGPUUnavailable, "GPU 0 needs a reset", "")
 }
 func faulty(f *Facts) {
@@ -83,7 +83,7 @@ func TestPlan(t *testing.T) {
 		{"nothing_runs/failed_stage_waits", replica(fresh, failing, retryIn(time.Second)), None, "waiting"},
 		{"nothing_runs/failed_stage_is_tried_again_when_due", replica(fresh, failing, retryIn(0)), Stage, "retry"},
 		{"nothing_runs/refused_pool_is_not_started", replica(fresh, refused), None, "settled"},
-		{"nothing_runs/held_pool_is_not_started", replica(fresh, held), None, "held"},
+		{"nothing_runs/held_pool_is_not_started", replica(fresh, unknown), None, "unknown"},
 		{"nothing_runs/former_version_of_a_bad_file_is_started", replica(fresh, invalid), Start, "start"},
 
 		{"runs/as_wanted", replica(), None, "settled"},
@@ -91,7 +91,7 @@ func TestPlan(t *testing.T) {
 		{"runs/backoff_is_pid_1s", replica(unit(Backoff)), None, "settled"},
 		{"runs/adopted_unit_is_checked_not_touched", replica(stage(Pending), prep(Pending)), Stage, "stage"},
 		{"runs/missing_model_does_not_stop_it", replica(failing, retryIn(time.Second)), None, "waiting"},
-		{"runs/bad_file_does_not_stop_it", replica(held), None, "held"},
+		{"runs/bad_file_does_not_stop_it", replica(unknown), None, "unknown"},
 
 		{"changed/prepared_before_anything_is_touched", replica(oldSpec, stage(Done), prep(Pending)), Prepare, "prepare"},
 		{"changed/failed_preparation_keeps_the_former", replica(oldSpec, failing, prep(Pending), retryIn(time.Second)), None, "waiting"},
@@ -99,8 +99,8 @@ func TestPlan(t *testing.T) {
 		{"changed/held_work_may_finish", replica(oldSpec, draining), None, "draining"},
 		{"changed/again_while_draining_goes_back_first", replica(draining, oldSpec, stage(Pending), prep(Pending)), Resume, "resume"},
 		{"changed/drained_but_the_next_change_failed", replica(drained, oldSpec, failing, prep(Pending), retryIn(time.Second)), Resume, "resume"},
-		{"held/a_drain_that_was_begun_ends", replica(held, draining), Resume, "held/resume"},
-		{"unwanted/stop_that_failed_waits", replica(unwanted, drained, stopFailed(time.Second)), None, "stop/patience"},
+		{"unknown/a_drain_that_was_begun_ends", replica(unknown, draining), Resume, "unknown/resume"},
+		{"unwanted/stop_that_failed_waits", replica(unwanted, drained, stopFailed(time.Second)), None, "stop/wait"},
 		{"unwanted/stop_that_failed_is_tried_again", replica(unwanted, drained, stopFailed(0)), Stop, "unwanted/stop"},
 		{"changed/then_stopped", replica(oldSpec, drained), Stop, "replace/stop"},
 		{"changed/not_serving_is_stopped_at_once", replica(oldSpec, unit(Starting)), Stop, "replace/stop"},
@@ -132,23 +132,23 @@ func TestPlan(t *testing.T) {
 		{"parked/change_is_not_taken_up", replica(parked, fresh, stage(Pending), prep(Pending)), None, "parked"},
 		{"parked/resumed_while_draining", replica(draining), Resume, "resume"},
 		{"parked/resumed_after_the_stop", replica(fresh), Start, "start"},
-		{"stopped/by_hand_and_resumed", replica(unit(Exited), revive), Start, "exited/revive"},
+		{"stopped/by_hand_and_resumed", replica(unit(Exited), revive), Start, "exited/resume"},
 
-		{"gpu/shut_is_drained", replica(gpuShut), Drain, "gpu/drain"},
-		{"gpu/shut_and_drained_is_stopped", replica(gpuShut, drained), Stop, "gpu/stop"},
-		{"gpu/shut_while_loading_is_stopped_at_once", replica(gpuShut, unit(Starting)), Stop, "gpu/stop"},
-		{"gpu/shut_in_backoff_is_not_left_to_pid_1", replica(gpuShut, unit(Backoff)), Stop, "gpu/stop"},
-		{"gpu/shut_is_not_started", replica(fresh, gpuShut), None, "settled"},
-		{"gpu/shut_and_broken_waits", replica(unit(Broken), gpuShut, retryIn(0)), None, "settled"},
-		{"gpu/shut_held_pool_is_left_alone", replica(held, gpuShut), None, "held"},
+		{"gpu/unusable_is_drained", replica(gpuUnusable), Drain, "gpu/drain"},
+		{"gpu/unusable_and_drained_is_stopped", replica(gpuUnusable, drained), Stop, "gpu/stop"},
+		{"gpu/unusable_while_loading_is_stopped_at_once", replica(gpuUnusable, unit(Starting)), Stop, "gpu/stop"},
+		{"gpu/unusable_in_backoff_is_not_left_to_pid_1", replica(gpuUnusable, unit(Backoff)), Stop, "gpu/stop"},
+		{"gpu/unusable_is_not_started", replica(fresh, gpuUnusable), None, "settled"},
+		{"gpu/unusable_and_broken_waits", replica(unit(Broken), gpuUnusable, retryIn(0)), None, "settled"},
+		{"gpu/unusable_held_pool_is_left_alone", replica(unknown, gpuUnusable), None, "unknown"},
 		{"gpu/back_while_draining_is_used_again", replica(draining), Resume, "resume"},
 		{"gpu/back_after_the_stop_is_started", replica(fresh), Start, "start"},
 		{"fault/process_is_restarted", replica(faulty), Kill, "fault/kill"},
 		{"fault/not_while_held_work_finishes", replica(faulty, drained, oldSpec), Stop, "replace/stop"},
-		{"fault/shut_gpu_goes_before", replica(faulty, gpuShut), Drain, "gpu/drain"},
+		{"fault/unusable_gpu_goes_before", replica(faulty, gpuUnusable), Drain, "gpu/drain"},
 		{"memory/short_start_waits", replica(fresh, short, retryIn(time.Second)), None, "waiting"},
 		{"memory/short_start_is_tried_when_due", replica(fresh, short, retryIn(0)), Start, "start"},
-		{"memory/freed_cuts_the_backoff", replica(unit(Backoff), freed), Hasten, "freed/hasten"},
+		{"memory/freed_cuts_the_backoff", replica(unit(Backoff), freed), StartNow, "backoff/start-now"},
 		{"memory/freed_is_nothing_to_a_unit_that_runs", replica(freed), None, "settled"},
 
 		{"refused/runs_and_is_drained", replica(refused), Drain, "forbidden/drain"},
@@ -167,9 +167,10 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestPlanWakesUpForTheNextAttempt: no wait that is running is slept over, and none that is over keeps anybody awake.
+// TestPlanWakesUpForTheNextAttempt: Plan returns when the next wait ends, and no time for a wait
+// that is over.
 func TestPlanWakesUpForTheNextAttempt(t *testing.T) {
-	holds := func(d time.Duration) is { return func(f *Facts) { f.Holding, f.HoldUntil = true, noon.Add(d) } }
+	delay := func(d time.Duration) is { return func(f *Facts) { f.Delayed, f.DelayedUntil = true, noon.Add(d) } }
 	for _, c := range []struct {
 		name string
 		f    Facts
@@ -177,10 +178,10 @@ func TestPlanWakesUpForTheNextAttempt(t *testing.T) {
 	}{
 		{"settled", replica(), 0},
 		{"a_retry", replica(fresh, failing, retryIn(7*time.Second)), 7 * time.Second},
-		{"a_hold", replica(fresh, holds(5*time.Second)), 5 * time.Second},
-		{"a_hold_beyond_the_retry", replica(fresh, retryIn(7*time.Second), holds(9*time.Second)), 9 * time.Second},
-		{"a_hold_before_the_retry", replica(fresh, retryIn(7*time.Second), holds(5*time.Second)), 7 * time.Second},
-		{"a_hold_that_is_over", replica(holds(0)), 0},
+		{"a_delay", replica(fresh, delay(5*time.Second)), 5 * time.Second},
+		{"a_delay_beyond_the_retry", replica(fresh, retryIn(7*time.Second), delay(9*time.Second)), 9 * time.Second},
+		{"a_delay_before_the_retry", replica(fresh, retryIn(7*time.Second), delay(5*time.Second)), 7 * time.Second},
+		{"a_delay_that_is_over", replica(delay(0)), 0},
 		{"a_stop_that_failed", replica(unwanted, stopFailed(3*time.Second)), 3 * time.Second},
 		{"a_stop_before_the_retry", replica(stopFailed(3*time.Second), retryIn(7*time.Second)), 3 * time.Second},
 		{"a_stop_after_the_retry", replica(stopFailed(9*time.Second), retryIn(7*time.Second)), 7 * time.Second},
@@ -197,7 +198,7 @@ func TestPlanWakesUpForTheNextAttempt(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a_stop_that_failed_of_what_is_gone_keeps_nobody_waiting", func(t *testing.T) {
+	t.Run("a_failed_stop_of_a_unit_that_is_gone_delays_nothing", func(t *testing.T) {
 		if got := Plan(replica(fresh, stopFailed(3*time.Second)), noon); got.Action != Start || !got.At.IsZero() {
 			t.Errorf("%+v", got)
 		}
@@ -230,7 +231,7 @@ func factsFrom(b []byte) Facts {
 		f.Op = Start
 	}
 	if at(18, 2) == 1 {
-		gpuShut(&f)
+		gpuUnusable(&f)
 	}
 	if at(19, 2) == 1 {
 		faulty(&f)
@@ -279,14 +280,15 @@ func FuzzPlan(f *testing.F) {
 			}
 		case Stage, Prepare, Drain, SetLimits:
 			if facts.Wish == Unknown {
-				t.Errorf("%+v: a held replica was touched by %s", facts, d.Action)
+				t.Errorf("%+v: a replica with an invalid file was touched by %s", facts, d.Action)
 			}
 		}
-		if facts.GPU != nil && (d.Action == Start || d.Action == Hasten || d.Action == Kill || d.Action == Resume && facts.Wish != Unknown || v.Ready) {
-			t.Errorf("%+v: a GPU that may not be used is used: %s, ready=%t", facts, d.Action, v.Ready)
+		if facts.GPU != nil && (d.Action == Start || d.Action == StartNow || d.Action == Kill || d.Action == Resume &&
+			facts.Wish != Unknown || v.Ready) {
+			t.Errorf("%+v: an unusable GPU is used: %s, ready=%t", facts, d.Action, v.Ready)
 		}
 		if facts.Wish == Unknown && d.Action != None && d.Action != Resume {
-			t.Errorf("%+v: a held replica got %s", facts, d.Action)
+			t.Errorf("%+v: a replica with an invalid file got %s", facts, d.Action)
 		}
 		if v.Ready && (facts.Unit != Active || facts.Drain != NotDrained || facts.Probe == Unprobed) {
 			t.Errorf("%+v: ready by accident", facts)

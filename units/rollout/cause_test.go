@@ -8,8 +8,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// TestWhyItGoesBack: the reason that is counted and the failure that is told, of each way in which a reload turns around.
-func TestWhyItGoesBack(t *testing.T) {
+// TestWhyItRollsBack: the counted reason and the reported failure for each cause of a rollback.
+func TestWhyItRollsBack(t *testing.T) {
 	crashed := registry.Fail(registry.CodeEngineCrashed, "exited with status 1", "")
 	before := registry.Fail(registry.CodeHealthFailed, "a.r0 does not answer", "")
 	short := registry.Fail(registry.CodeInsufficientVRAM, "2 GiB are missing", "")
@@ -37,15 +37,15 @@ func TestWhyItGoesBack(t *testing.T) {
 		{"it_does_not_answer_when_it_has_taken_over", Handing, Facts{Leaves: runs, Comes: sick}, Reverting, Health, registry.CodeHealthFailed, silent},
 		{"it_is_gone_when_it_has_taken_over", Handing, Facts{Leaves: runs}, Reverting, Health, registry.CodeHealthFailed, silent},
 		{"work_is_held_beside", Handing, Facts{Leaves: late(2), Comes: runs}, Reverting, DrainTimeout, registry.CodeDrainTimeout,
-			"2 leases were still held at the drain deadline, and not cut"},
+			"2 leases were still held at the drain deadline; nothing was cut"},
 		{"one_lease_is_held", Yielding, Facts{Leaves: late(1)}, Reverting, DrainTimeout, registry.CodeDrainTimeout,
-			"1 lease was still held at the drain deadline, and not cut"},
+			"1 lease was still held at the drain deadline; nothing was cut"},
 		{"requests_are_under_way", Yielding, Facts{Leaves: late(0)}, Reverting, DrainTimeout, registry.CodeDrainTimeout,
-			"requests were still under way at the drain deadline, and not cut"},
+			"requests were still under way at the drain deadline; nothing was cut"},
 		{"it_crashes_alone", After, Facts{Comes: failed}, Dropping, Load, crashed.Code, crashed.Message},
 		{"it_does_not_answer_alone", After, Facts{Comes: sick}, Dropping, Health, registry.CodeHealthFailed, silent},
 		{"a_phase_of_another_release", "warming", Facts{Leaves: runs, Comes: runs}, Reverting, Cancelled, registry.CodeReloadCancelled,
-			`the phase "warming" of the reload is not known to this release`},
+			`this release does not know the phase "warming" of the reload`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rec := Begin(pool.Pool{Replicas: 1}, pool.Pool{Replicas: 1}, []int{0}, time.Minute, time.Time{})
@@ -55,13 +55,13 @@ func TestWhyItGoesBack(t *testing.T) {
 				t.Errorf("%s because of %q, want %s because of %q", got.Phase, got.Reason, c.to, c.reason)
 			}
 			if f := got.Failure; f == nil || f.Code != c.code || f.Message != c.says {
-				t.Errorf("it says %v, want %s: %s", f, c.code, c.says)
+				t.Errorf("failure %v, want %s: %s", f, c.code, c.says)
 			}
 		})
 	}
 }
 
-// TestPhaseOfAnotherRelease: what goes back already goes on going back, from where this release can.
+// TestPhaseOfAnotherRelease: a rollback continues, from a phase that this release knows.
 func TestPhaseOfAnotherRelease(t *testing.T) {
 	fail := registry.Fail(registry.CodeEngineCrashed, "exited", "")
 	for _, c := range []struct {
@@ -79,18 +79,19 @@ func TestPhaseOfAnotherRelease(t *testing.T) {
 	}
 }
 
-// TestPlaceThatIsNone: a pool that has lost the replica that is worked on has nothing left to reload.
+// TestPlaceThatIsNone: a pool that has lost the replica under reload has nothing left to reload.
 func TestPlaceThatIsNone(t *testing.T) {
 	for _, place := range []int{-1, 1} {
 		rec := Begin(pool.Pool{Replicas: 1}, pool.Pool{Replicas: 1}, []int{0}, time.Minute, time.Time{})
 		rec.Place = place
-		if got := Next(rec, Facts{Comes: Side{Prepared: true}, Fit: FitBeside}); !got.Done || !got.Moved || got.Record.Phase != Preparing {
+		if got := Next(rec, Facts{Comes: Side{Prepared: true}, Fit: FitBeside}); !got.Done || !got.Moved ||
+			got.Record.Phase != Preparing {
 			t.Errorf("place %d: %+v, want the end", place, got)
 		}
 	}
 }
 
-// TestUndoneOfADrainedPool: nothing runs that could go back, and no other pool's drain ends it.
+// TestUndoneOfADrainedPool: the rollback ends where nothing runs and the pool was drained.
 func TestUndoneOfADrainedPool(t *testing.T) {
 	runs := Side{Known: true, Exists: true}
 	for _, c := range []struct {
@@ -117,7 +118,8 @@ func TestUndoneOfADrainedPool(t *testing.T) {
 	}
 }
 
-// TestOrdersBeyondThePlace: the places that are done have the new version, those to come and those that only one version has the old.
+// TestOrdersBeyondThePlace: slot indexes that are done have the new version; later ones, and those
+// of one version only, the old.
 func TestOrdersBeyondThePlace(t *testing.T) {
 	from, to := pool.Pool{ID: "a", Model: "file:/a", Replicas: 4}, pool.Pool{ID: "a", Model: "file:/b", Replicas: 3}
 	rec := Begin(from, to, []int{0, 0, 0, 0}, time.Minute, time.Time{})

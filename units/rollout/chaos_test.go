@@ -11,14 +11,14 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// body is one side of a place in a world where anything ends at any time.
+// body is one side of a slot index in a simulation where anything ends at any time.
 type body struct {
 	prepared, exists, ready, yields bool
 	held                            int // leases
 	failed                          *registry.Failure
 }
 
-// chaos is a pool under a reload. Its trouble ends after a while: without that nothing would have to come to an end.
+// chaos is a pool under a reload. Faults stop after a while, so that the reload has to end.
 type chaos struct {
 	t       *testing.T
 	rand    *rand.Rand
@@ -36,7 +36,8 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	r := rand.New(rand.NewPCG(seed, 7))
 	places := 1 + r.IntN(3)
 	c := &chaos{t: t, rand: r, fit: []Fit{FitBeside, FitAfter}[r.IntN(2)]}
-	from, to := pool.Pool{ID: "a", Model: "file:/a", Replicas: places}, pool.Pool{ID: "a", Model: "file:/b", Replicas: places}
+	from, to := pool.Pool{ID: "a", Model: "file:/a", Replicas: places},
+		pool.Pool{ID: "a", Model: "file:/b", Replicas: places}
 	c.rec = Begin(from, to, make([]int, places), time.Minute, time.Unix(0, 0))
 	for range places {
 		c.bodies = append(c.bodies, [2]*body{{prepared: true, exists: true, ready: true, held: r.IntN(3)}, {}})
@@ -102,7 +103,7 @@ func (c *chaos) trouble() {
 		c.parked = true
 		c.rec = c.rec.Cancel(Cancelled, registry.Fail(registry.CodeReloadCancelled, "the pool was drained", ""))
 		c.write()
-	case c.chance(20): // a new manager: preparation is done anew
+	case c.chance(20): // a new manager prepares again
 		var read Record
 		if err := json.Unmarshal(c.written, &read); err != nil {
 			c.t.Fatal(err)
@@ -123,10 +124,10 @@ func (c *chaos) trouble() {
 
 func (c *chaos) obey(place, side int, o Order) {
 	b := c.bodies[place][side]
-	b.yields = o.Role == reconcile.Yield || !o.Wanted || o.Role == reconcile.Aside || c.parked
+	b.yields = o.Role == reconcile.Yield || !o.Wanted || o.Role == reconcile.Suspend || c.parked
 	switch {
-	case !o.Wanted, o.Role == reconcile.Aside, c.parked:
-		if b.held == 0 || !b.ready || c.calm { // the deadline cuts what nobody wants
+	case !o.Wanted, o.Role == reconcile.Suspend, c.parked:
+		if b.held == 0 || !b.ready || c.calm { // the deadline cuts what is no longer wanted
 			*b = body{prepared: b.prepared && o.Wanted}
 		}
 	case !b.prepared:
@@ -182,7 +183,7 @@ func (c *chaos) check() string {
 			}
 			inPlace := c.rec.Phase == Yielding || c.rec.Phase == Ending || c.rec.Phase == Dropping
 			if !inPlace && !serves(from) && !serves(to) {
-				return "nobody may serve"
+				return "no engine may serve"
 			}
 			alone := inPlace || c.rec.Phase == After
 			if alone && serves(from) && serves(to) {
@@ -222,7 +223,8 @@ func (c *chaos) end() string {
 	return ""
 }
 
-// TestReloadsEndInChaos: crashes, stops by hand, lost orders, killed managers, drains and deadlines at any moment.
+// TestReloadsEndInChaos: crashes, stops by hand, lost orders, killed managers, drains and deadlines
+// at any moment.
 func TestReloadsEndInChaos(t *testing.T) {
 	ends := map[Reason]int{}
 	for seed := range uint64(2000) {
@@ -248,8 +250,8 @@ func TestRefused(t *testing.T) {
 		f    Facts
 		want Phase
 	}{
-		{"preparing/nobody_is_touched_before_the_fit_is_known", at(Preparing), Facts{Leaves: ready, Comes: Side{Prepared: true}}, Preparing},
-		{"preparing/nobody_is_touched_before_it_is_prepared", at(Preparing), Facts{Leaves: ready, Fit: FitBeside}, Preparing},
+		{"preparing/nothing_is_touched_before_the_fit_is_known", at(Preparing), Facts{Leaves: ready, Comes: Side{Prepared: true}}, Preparing},
+		{"preparing/nothing_is_touched_before_it_is_prepared", at(Preparing), Facts{Leaves: ready, Fit: FitBeside}, Preparing},
 		{"beside/an_empty_old_engine_is_not_enough", at(Beside), Facts{Leaves: Side{Exists: true, Drained: true}, Comes: Side{Exists: true}}, Beside},
 		{"handing/the_old_one_stays_while_the_new_one_is_not_ready", at(Handing), Facts{Leaves: Side{Exists: true, Drained: true}, Comes: Side{Exists: true}}, Handing},
 		{"handing/held_work_is_waited_for", at(Handing), Facts{Leaves: ready, Comes: ready}, Handing},
@@ -325,7 +327,8 @@ func TestTurnsAround(t *testing.T) {
 				t.Errorf("moved %t, from %+v to %+v", step.Moved, c.rec, got)
 			}
 			if got.Phase != c.phase || got.Place != c.place || got.Undo != c.undo {
-				t.Errorf("%s, place %d, undo %t; want %s, %d, %t", got.Phase, got.Place, got.Undo, c.phase, c.place, c.undo)
+				t.Errorf("%s, place %d, undo %t; want %s, %d, %t", got.Phase, got.Place, got.Undo, c.phase, c.place,
+					c.undo)
 			}
 		})
 	}

@@ -7,104 +7,108 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// Side is what is known of one side of a place.
+// Side is what is known of one side (blue or green) of a slot index.
 type Side struct {
-	Known    bool // there is such a replica at all, running or not
-	Exists   bool // PID 1 has a unit of it, whatever became of its process
+	Known    bool // there is such a replica, running or not
+	Exists   bool // PID 1 has its unit, with or without a process
 	Prepared bool // its version is staged, verified and prepared
 	Ready    bool
-	Sick     bool // its gate passed, and its probes fail past their threshold
-	Drained  bool // nothing is held any more, also since its process has ended
-	Overdue  bool // something is still held, and the drain's deadline has passed
-	Held     int  // leases that were held then; 0 with Overdue: the engine still worked without any
+	Sick     bool // its gate passed, but its probes fail past the threshold
+	Drained  bool // no work is left, or its process has ended
+	Overdue  bool // work is left, and the drain's deadline has passed
+	Held     int  // leases held at the deadline; 0 with Overdue: the engine had requests without a lease
 	Failed   *registry.Failure
 }
 
-// Fit is whether the new engine finds enough memory.
+// Fit is whether there is enough memory for the new engine.
 type Fit int
 
 // The answers.
 const (
-	FitUnknown Fit = iota // it has not been asked yet
-	FitBeside             // while the old one runs
-	FitAfter              // once the old one is gone
+	FitUnknown Fit = iota // not checked yet
+	FitBeside             // there is while the old one runs
+	FitAfter              // there is once the old one has stopped
 	FitNever
 )
 
-// Facts are what is known of the place that is worked on. Leaves is the engine that is to go, Comes the one that is to take over.
+// Facts are what is known of the current slot index. Leaves is the engine that has to stop, Comes
+// the one that replaces it.
 type Facts struct {
 	Leaves, Comes Side
 	Fit           Fit
 	Short         *registry.Failure // with FitNever: what is missing
-	Parked        bool              // an operator drained the pool: everything of it is stopped
-	Before        *registry.Failure // why a replica that was replaced already does not serve any more; nil: all do
+	Parked        bool              // an operator drained the pool: all its engines stop
+	Before        *registry.Failure // why a replica that was replaced earlier no longer serves; nil: all do
 }
 
-// step is a row of the table: the first of the phase whose When holds decides.
+// step is a row of the table: the first row of the phase whose condition holds decides.
 type step struct {
 	Phase  Phase
 	When   string // in words, for the printed table
 	Holds  func(r Record, f Facts) bool
-	To     Phase  // "": the next place, or the end
-	Reason Reason // goes back for this
+	To     Phase  // "": the next slot index, or the end
+	Reason Reason // set where the step rolls back
 }
 
 var steps = []step{
-	{Preparing, "it goes back, and the pool was drained: nothing runs any more", undone, "", ""},
-	{Preparing, "a replica that was replaced before fails", before, Reverting, Health},
+	{Preparing, "it rolls back, and the pool was drained: nothing runs", undone, "", ""},
+	{Preparing, "a replica that was replaced earlier fails", before, Reverting, Health},
 	{Preparing, "the new version cannot be staged or prepared", func(_ Record, f Facts) bool { return f.Comes.Failed != nil }, Reverting, Staging},
-	{Preparing, "it cannot fit", func(_ Record, f Facts) bool { return f.Comes.Prepared && f.Fit == FitNever }, Reverting, TooBig},
-	{Preparing, "prepared, and both fit", func(_ Record, f Facts) bool { return f.Comes.Prepared && f.Fit == FitBeside }, Beside, ""},
-	{Preparing, "prepared, and only one fits", func(_ Record, f Facts) bool { return f.Comes.Prepared && f.Fit == FitAfter }, Yielding, ""},
+	{Preparing, "it does not fit in the memory", func(_ Record, f Facts) bool { return f.Comes.Prepared && f.Fit == FitNever }, Reverting, TooBig},
+	{Preparing, "prepared, and both fit in the memory", func(_ Record, f Facts) bool { return f.Comes.Prepared && f.Fit == FitBeside }, Beside, ""},
+	{Preparing, "prepared, and only one fits in the memory", func(_ Record, f Facts) bool { return f.Comes.Prepared && f.Fit == FitAfter }, Yielding, ""},
 
-	{Beside, "it goes back, and the pool was drained: nothing runs any more", undone, "", ""},
-	{Beside, "a replica that was replaced before fails", before, Reverting, Health},
+	{Beside, "it rolls back, and the pool was drained: nothing runs", undone, "", ""},
+	{Beside, "a replica that was replaced earlier fails", before, Reverting, Health},
 	{Beside, "the new engine fails", func(_ Record, f Facts) bool { return f.Comes.Failed != nil }, Reverting, Load},
-	{Beside, "the new engine passes its gate and then does not answer", func(_ Record, f Facts) bool { return f.Comes.Sick }, Reverting, Health},
+	{Beside, "the new engine passes its gate, but its health probe fails", func(_ Record, f Facts) bool { return f.Comes.Sick }, Reverting, Health},
 	{Beside, "the new engine is ready", func(_ Record, f Facts) bool { return f.Comes.Ready }, Handing, ""},
 
-	{Handing, "it goes back, and the pool was drained: nothing runs any more", undone, "", ""},
-	{Handing, "the new engine fails, or is gone", func(_ Record, f Facts) bool { return f.Comes.lost() || !f.Comes.Exists }, Reverting, Health},
-	{Handing, "the old engine is empty, or gone", func(_ Record, f Facts) bool { return f.Comes.Ready && (f.Leaves.Drained || !f.Leaves.Exists) }, Leaving, ""},
-	{Handing, "work is still held at the deadline", func(_ Record, f Facts) bool { return f.Leaves.Overdue }, Reverting, DrainTimeout},
+	{Handing, "it rolls back, and the pool was drained: nothing runs", undone, "", ""},
+	{Handing, "the new engine fails or stops", func(_ Record, f Facts) bool { return f.Comes.lost() || !f.Comes.Exists }, Reverting, Health},
+	{Handing, "the old engine has no work left, or has stopped", func(_ Record, f Facts) bool { return f.Comes.Ready && (f.Leaves.Drained || !f.Leaves.Exists) }, Leaving, ""},
+	{Handing, "work is left at the deadline", func(_ Record, f Facts) bool { return f.Leaves.Overdue }, Reverting, DrainTimeout},
 
-	{Leaving, "the new engine fails before the old one is gone", func(r Record, f Facts) bool { return !r.Undo && f.Leaves.Exists && f.Comes.lost() }, Reverting, Health},
-	{Leaving, "the old engine is gone", func(_ Record, f Facts) bool { return !f.Leaves.Exists }, "", ""},
+	{Leaving, "the new engine fails before the old one has stopped", func(r Record, f Facts) bool { return !r.Undo && f.Leaves.Exists && f.Comes.lost() }, Reverting, Health},
+	{Leaving, "the old engine has stopped", func(_ Record, f Facts) bool { return !f.Leaves.Exists }, "", ""},
 
-	{Yielding, "the old engine is empty, or gone", func(_ Record, f Facts) bool { return f.Leaves.Drained || !f.Leaves.Exists }, Ending, ""},
-	{Yielding, "work is still held at the deadline", func(_ Record, f Facts) bool { return f.Leaves.Overdue }, Reverting, DrainTimeout},
+	{Yielding, "the old engine has no work left, or has stopped", func(_ Record, f Facts) bool { return f.Leaves.Drained || !f.Leaves.Exists }, Ending, ""},
+	{Yielding, "work is left at the deadline", func(_ Record, f Facts) bool { return f.Leaves.Overdue }, Reverting, DrainTimeout},
 
-	{Ending, "the old engine is gone", func(_ Record, f Facts) bool { return !f.Leaves.Exists }, After, ""},
+	{Ending, "the old engine has stopped", func(_ Record, f Facts) bool { return !f.Leaves.Exists }, After, ""},
 
-	{After, "it goes back, and the pool was drained: nothing runs any more", undone, "", ""},
+	{After, "it rolls back, and the pool was drained: nothing runs", undone, "", ""},
 	{After, "the new engine fails", func(_ Record, f Facts) bool { return f.Comes.Failed != nil }, Dropping, Load},
-	{After, "the new engine passes its gate and then does not answer", func(_ Record, f Facts) bool { return f.Comes.Sick }, Dropping, Health},
+	{After, "the new engine passes its gate, but its health probe fails", func(_ Record, f Facts) bool { return f.Comes.Sick }, Dropping, Health},
 	{After, "the new engine is ready", func(_ Record, f Facts) bool { return f.Comes.Ready }, "", ""},
 
-	{Dropping, "the new engine is gone", func(_ Record, f Facts) bool { return !f.Comes.Exists }, Reverting, ""},
+	{Dropping, "the new engine has stopped", func(_ Record, f Facts) bool { return !f.Comes.Exists }, Reverting, ""},
 
-	{Reverting, "the new engine is gone", func(_ Record, f Facts) bool { return !f.Comes.Exists }, "", ""},
+	{Reverting, "the new engine has stopped", func(_ Record, f Facts) bool { return !f.Comes.Exists }, "", ""},
 }
 
-// undone: a drained pool has nothing left to go back from. Which version serves after its resume is told by the end of the reload.
+// undone reports whether nothing is left to roll back, since the pool was drained. The end of the
+// reload decides which version its resume starts.
 func undone(r Record, f Facts) bool {
 	return r.Undo && f.Parked && !f.Leaves.Exists && !f.Comes.Exists
 }
 
-// before: all or nothing holds for what was replaced already, too.
+// before reports whether a replica that was replaced earlier fails: "all or nothing" includes
+// those.
 func before(r Record, f Facts) bool { return !r.Undo && f.Before != nil }
 
-// lost reports whether the engine does not serve any more by its own doing.
+// lost reports whether the engine failed and no longer serves.
 func (s Side) lost() bool { return s.Failed != nil || s.Sick }
 
 // Step is what comes next.
 type Step struct {
 	Record Record
-	Moved  bool // the record is another one: write it down before its orders are carried out
-	Done   bool // nothing is left to do: Record.Back tells whether the former version is in force
+	Moved  bool // the record changed: write it to disk before its orders are carried out
+	Done   bool // the reload is over; Record.Back reports whether the former version is in force
 }
 
-// Next returns the step that follows from the record and what is known now; the record as it was where nothing follows. It is pure.
+// Next returns the step that follows from the record and the facts, or the unchanged record where
+// none does. It is pure.
 func Next(r Record, f Facts) Step {
 	if r.Place < 0 || r.Place >= r.Places() {
 		return Step{Record: r, Moved: true, Done: true}
@@ -128,7 +132,8 @@ func Next(r Record, f Facts) Step {
 	return Step{Record: r}
 }
 
-// unknown turns a reload around whose phase another release has written: the former version is the one that is known to have served.
+// unknown rolls back a reload whose phase another release wrote: the former version is known to
+// have served.
 func unknown(r Record) Record {
 	switch {
 	case r.Undo:
@@ -136,44 +141,49 @@ func unknown(r Record) Record {
 	case r.Back():
 		r.Phase = Reverting
 	default:
-		f := registry.Fail(registry.CodeReloadCancelled, fmt.Sprintf("the phase %q of the reload is not known to this release", r.Phase), "Reload the pool again if it is still meant.")
+		f := registry.Fail(registry.CodeReloadCancelled,
+			fmt.Sprintf("this release does not know the phase %q of the reload", r.Phase),
+			"Reload the pool again if you still want the new version.")
 		r.Reason, r.Failure, r.Phase = Cancelled, f, Reverting
 	}
 	return r
 }
 
-// failed turns a reload around. One that goes back already is not turned again: what it goes back to is given to the ordinary supervision of
-// its pool, which starts it until it runs.
+// failed rolls a reload back. One that rolls back already continues: the former version is left to
+// the ordinary supervision of its pool, which starts it until it runs.
 func failed(r Record, why Reason, f Facts) Record {
 	switch {
 	case r.Undo:
 		r.Phase = Leaving
 		return r
 	case r.Back():
-		r.Phase = Reverting // it was to be undone beside an engine that has failed since
+		r.Phase = Reverting // the engine beside which it was to be undone has failed
 		return r
 	}
 	cause := f.Comes.Failed
 	switch {
-	case f.Before != nil && (r.Phase == Preparing || r.Phase == Beside): // which is looked at before the new engine
+	case f.Before != nil && (r.Phase == Preparing || r.Phase == Beside): // their tables check it first
 		cause = f.Before
 	case cause != nil:
 	case why == DrainTimeout:
-		cause = registry.Fail(registry.CodeDrainTimeout, stillHeld(f.Leaves.Held)+" at the drain deadline, and not cut", "Give the reload a later deadline, or let the work end first.")
+		cause = registry.Fail(registry.CodeDrainTimeout, stillHeld(f.Leaves.Held)+
+			" at the drain deadline; nothing was cut",
+			"Give the reload a longer deadline, or wait until the work has ended.")
 	case why == TooBig:
 		cause = f.Short
 	}
 	if cause == nil {
-		cause = registry.Fail(registry.CodeHealthFailed, "the new engine does not answer its health probe", "Read its log.")
+		cause = registry.Fail(registry.CodeHealthFailed, "the new engine does not answer its health probe",
+			"Read its log.")
 	}
 	back := r.Cancel(why, cause)
 	if back.Phase == Leaving {
-		back.Phase = Reverting // the new engine is of no use: the old one is kept, where it still runs
+		back.Phase = Reverting // the new engine failed: keep the old one if it still runs
 	}
 	return back
 }
 
-// stillHeld says what kept an engine from leaving.
+// stillHeld describes the work that was left at the deadline.
 func stillHeld(leases int) string {
 	switch leases {
 	case 0:
@@ -184,8 +194,8 @@ func stillHeld(leases int) string {
 	return fmt.Sprintf("%d leases were still held", leases)
 }
 
-// onward begins the next place. A reload that goes back undoes the places before this one, in the opposite order; and this one as well,
-// where it was cancelled when its new engine had taken over.
+// onward begins the next slot index. A rollback undoes the earlier ones in the opposite order, and
+// this one as well if it was cancelled after its new engine had taken over.
 func onward(r Record) Step {
 	switch {
 	case !r.Back():

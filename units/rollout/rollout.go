@@ -1,8 +1,10 @@
-// Package rollout decides how a pool goes from one version to another, all or nothing: replica by replica, the new engine beside the old one
-// where both fit, else after it, and back again where anything fails.
+// Package rollout decides how a pool moves from one version to another, all or nothing: replica by
+// replica, the new engine beside the old one where both fit, else after it, and back to the old
+// version if anything fails.
 //
-// It owns the steps and the one table that holds them. It must not act: no I/O, no clock. Whoever calls it writes the record down, carries
-// its orders out, and calls again with new facts; a manager that was killed goes on from the record.
+// It owns the steps and their one table. It must not act: no I/O, no clock. The caller writes the
+// record to disk, carries its orders out, and calls again with new facts; after a restart the
+// manager continues from the record.
 package rollout
 
 import (
@@ -13,16 +15,16 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// Phase is how far the place that is worked on has come.
+// Phase is the progress of the reload at its current slot index.
 type Phase string
 
-// The phases. A place ends in none of them: the next place begins in Preparing, or the record is done.
+// The phases. None is the last: the next slot index begins in Preparing, or the reload is over.
 const (
 	Preparing Phase = "preparing" // the new version is staged, verified and prepared; nothing is touched
 	Beside    Phase = "beside"    // the new engine loads while the old one serves
-	Handing   Phase = "handing"   // the new engine serves, the old one takes no new work and finishes what is held
+	Handing   Phase = "handing"   // the new engine serves, the old one takes no new work and finishes its work
 	Leaving   Phase = "leaving"   // the new engine serves, the old one is stopped
-	Yielding  Phase = "yielding"  // both do not fit: the old engine takes no new work and finishes what is held
+	Yielding  Phase = "yielding"  // both do not fit: the old engine takes no new work and finishes its work
 	Ending    Phase = "ending"    // the old engine is stopped
 	After     Phase = "after"     // the new engine loads, the old one is gone
 	Dropping  Phase = "dropping"  // the new engine failed and leaves first, since both do not fit
@@ -40,44 +42,47 @@ type Reason string
 // The reasons.
 const (
 	Staging      Reason = "staging"       // the model or the engine could not be prepared
-	TooBig       Reason = "fit"           // there is not enough memory for it
+	TooBig       Reason = "fit"           // there is not enough memory
 	Load         Reason = "load"          // the new engine ended or stalled before it was ready
-	Health       Reason = "health"        // it was ready, or its gate passed, and then it did not answer
-	DrainTimeout Reason = "drain_timeout" // work was still held by the old engine at the deadline
-	Cancelled    Reason = "cancelled"     // an operator drained the pool, or asked for something else
+	Health       Reason = "health"        // it passed its gate or was ready, and then its probe failed
+	DrainTimeout Reason = "drain_timeout" // the old engine still had work at the deadline
+	Cancelled    Reason = "cancelled"     // an operator drained the pool, or the wanted version changed
 )
 
-// Record is a reload under way, as it is written down.
+// Record is a reload under way, as it is kept on disk.
 type Record struct {
 	From  pool.Pool `json:"from"`
 	To    pool.Pool `json:"to"`
-	Sides []int     `json:"sides"` // the side of the From version, by place
-	Place int       `json:"place"` // that is worked on; those before it are done
+	Sides []int     `json:"sides"` // the side of the From version, by slot index
+	Place int       `json:"place"` // the current slot index; those before it are done
 	Phase Phase     `json:"phase"`
-	// Undo says that places which were done already go back: From and To have changed their roles, and Place counts down.
+	// Undo reports that slot indexes which were done already roll back: From and To have exchanged
+	// roles, and Place counts down.
 	Undo bool `json:"undo,omitempty"`
 
 	Deadline time.Duration     `json:"deadline_ns"` // of each drain
 	Began    time.Time         `json:"began"`
 	ByFile   bool              `json:"by_file,omitempty"` // a pool file was changed; else an operator asked for it
 	By       string            `json:"by,omitempty"`
-	Reason   Reason            `json:"reason,omitempty"` // why it goes back
+	Reason   Reason            `json:"reason,omitempty"` // why it rolls back
 	Failure  *registry.Failure `json:"failure,omitempty"`
 }
 
-// Begin returns the record of a new reload. sides are those that the old engines run on, by place.
+// Begin returns the record of a new reload. sides are those of the old engines, by slot index.
 func Begin(from, to pool.Pool, sides []int, deadline time.Duration, began time.Time) Record {
 	return Record{From: from, To: to, Sides: sides, Phase: Preparing, Deadline: deadline, Began: began.Round(0)}
 }
 
-// Places is how many replicas both versions have; further ones come or go when the reload is done.
+// Places is the number of replicas that both versions have; others are added or removed after the
+// reload.
 func (r Record) Places() int { return min(len(r.Sides), r.From.Replicas, r.To.Replicas) }
 
-// Back reports whether the reload goes back to the former version.
+// Back reports whether the reload rolls back to the former version.
 func (r Record) Back() bool { return r.Reason != "" }
 
-// Cancel returns the record of a reload that is to go back. One whose new engine has taken over a place, and whose old one is being stopped,
-// is undone from that place on, so that the new one serves until the old one does again.
+// Cancel returns the record of a reload that has to roll back. One whose new engine has taken over,
+// and whose old one is being stopped, is undone from that slot index on, so that the new one serves
+// until the old one does again.
 func (r Record) Cancel(why Reason, f *registry.Failure) Record {
 	if r.Back() {
 		return r
@@ -93,14 +98,15 @@ func (r Record) Cancel(why Reason, f *registry.Failure) Record {
 	return r
 }
 
-// Order is what one side of a place is to do.
+// Order is what one side of a slot index has to do.
 type Order struct {
 	Version pool.Pool
-	Wanted  bool // false: it is drained, stopped and forgotten
+	Wanted  bool // false: drain, stop and forget it
 	Role    reconcile.Role
 }
 
-// Orders returns what the two sides of a place are to do: that of the version it comes from, and that of the one it goes to.
+// Orders returns what the two sides of a slot index have to do: that of the From version, and that
+// of the To version.
 func (r Record) Orders(place int) (from, to Order) {
 	from, to = Order{Version: r.From}, Order{Version: r.To}
 	switch {
@@ -129,9 +135,9 @@ func (r Record) Orders(place int) (from, to Order) {
 		leaves.Role, comes.Role = reconcile.Yield, reconcile.Standby
 	case Ending:
 		leaves.Wanted, comes.Wanted = true, true
-		leaves.Role, comes.Role = reconcile.Aside, reconcile.Standby
+		leaves.Role, comes.Role = reconcile.Suspend, reconcile.Standby
 	case After:
-		leaves.Wanted, leaves.Role, comes.Wanted = true, reconcile.Aside, true
+		leaves.Wanted, leaves.Role, comes.Wanted = true, reconcile.Suspend, true
 	case Dropping:
 		from.Wanted, from.Role = true, reconcile.Standby
 	default: // Reverting

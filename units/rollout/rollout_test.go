@@ -23,7 +23,8 @@ var update = flag.Bool("update", false, "write the generated table")
 func TestTableInDocs(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("<!-- Written by go test ./units/rollout -update; do not edit. -->\n# Steps of a reload\n\n")
-	b.WriteString("A reload works on one replica at a time. In each phase the first row that holds decides; without one, the phase goes on.\n\n")
+	b.WriteString("A reload works on one replica at a time. In each phase the first row that holds decides; without " +
+		"one, the phase continues.\n\n")
 	b.WriteString("| phase | when | next | rolled back because |\n| --- | --- | --- | --- |\n")
 	for _, s := range steps {
 		to := "`" + string(s.To) + "`"
@@ -39,13 +40,13 @@ func TestTableInDocs(t *testing.T) {
 	golden.File(t, "../../docs/reference/reload.md", b.String(), *update)
 }
 
-// engine is one side of a place in a world that does as it is told.
+// engine is one side of a slot index in a simulation that follows its orders.
 type engine struct {
 	prepared, exists, ready, drained bool
 	failed                           *registry.Failure
 }
 
-// simulation is a pool of some places under one reload, in a world of chance.
+// simulation is a pool under one reload, where steps take a random time.
 type simulation struct {
 	t      *testing.T
 	rand   *rand.Rand
@@ -63,7 +64,8 @@ func simulate(t *testing.T, seed uint64) *simulation {
 	places := 1 + r.IntN(3)
 	s := &simulation{t: t, rand: r, stuck: r.IntN(4*places) - 1, bad: r.IntN(3*places) - 1, missed: r.IntN(8) == 0,
 		fit: []Fit{FitBeside, FitBeside, FitAfter, FitNever}[r.IntN(4)]}
-	from, to := pool.Pool{ID: "a", Model: "file:/a", Replicas: places}, pool.Pool{ID: "a", Model: "file:/b", Replicas: places}
+	from, to := pool.Pool{ID: "a", Model: "file:/a", Replicas: places},
+		pool.Pool{ID: "a", Model: "file:/b", Replicas: places}
 	s.rec = Begin(from, to, make([]int, places), time.Minute, time.Unix(0, 0))
 	for range places {
 		s.sides = append(s.sides, [2]*engine{{prepared: true, exists: true, ready: true}, {}})
@@ -71,7 +73,8 @@ func simulate(t *testing.T, seed uint64) *simulation {
 	return s
 }
 
-// step lets the world follow its orders a little, sometimes loses the manager, and asks for the next step.
+// step lets the world follow its orders a little, sometimes loses the manager, and asks for the
+// next step.
 func (s *simulation) step() {
 	place := s.rec.Place
 	leaves, comes := 0, 1
@@ -119,7 +122,7 @@ func (s *simulation) obey(place, side int, o Order) {
 		return
 	}
 	switch {
-	case !o.Wanted || o.Role == reconcile.Aside:
+	case !o.Wanted || o.Role == reconcile.Suspend:
 		*e = engine{prepared: e.prepared && o.Wanted}
 	case o.Role == reconcile.Yield:
 		e.ready = false
@@ -145,12 +148,13 @@ func (s *simulation) obey(place, side int, o Order) {
 
 func (s *simulation) facts(place, side int) Side {
 	e := s.sides[place][side]
-	return Side{Known: true, Exists: e.exists, Prepared: e.prepared, Ready: e.ready, Drained: e.drained, Failed: e.failed,
+	return Side{Known: true, Exists: e.exists, Prepared: e.prepared, Ready: e.ready, Drained: e.drained,
+		Failed:  e.failed,
 		Overdue: place == s.stuck && e.exists && !e.ready}
 }
 
-// TestReloadsEnd: whatever fails and whoever dies, a reload comes to an end, with every place on one version, and on the new one only where
-// nothing failed.
+// TestReloadsEnd: whatever fails or is killed, a reload ends with every slot index on one version,
+// and on the new one only where nothing failed.
 func TestReloadsEnd(t *testing.T) {
 	for seed := range uint64(3000) {
 		s := simulate(t, seed)
@@ -183,7 +187,7 @@ func (s *simulation) invariants(seed uint64) {
 	for p := range s.sides {
 		from, to := s.rec.Orders(p)
 		if !from.Wanted && !to.Wanted {
-			s.t.Fatalf("seed %d, place %d: nobody is wanted: %+v", seed, p, s.rec)
+			s.t.Fatalf("seed %d, place %d: no side is wanted: %+v", seed, p, s.rec)
 		}
 		stays := func(o Order) bool { return o.Wanted && o.Role == reconcile.Serve }
 		if s.fit == FitBeside && !stays(from) && !stays(to) {
@@ -210,7 +214,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// FuzzNext: any record and any facts give an answer, and a reload that goes back never goes on.
+// FuzzNext: any record and any facts give an answer, and a rollback never turns forward again.
 func FuzzNext(f *testing.F) {
 	f.Add(uint64(0), uint8(0), false)
 	f.Fuzz(func(t *testing.T, bits uint64, place uint8, undo bool) {
@@ -222,7 +226,8 @@ func FuzzNext(f *testing.F) {
 			rec.Undo, rec.Reason = undo, Load
 		}
 		side := func(n int) Side {
-			s := Side{Known: true, Exists: flag(n), Prepared: flag(n + 1), Ready: flag(n + 2), Sick: flag(n + 3), Drained: flag(n + 4), Overdue: flag(n + 5)}
+			s := Side{Known: true, Exists: flag(n), Prepared: flag(n + 1), Ready: flag(n + 2), Sick: flag(n + 3),
+				Drained: flag(n + 4), Overdue: flag(n + 5)}
 			if flag(n + 6) {
 				s.Failed = registry.Fail(registry.CodeEngineCrashed, "exited", "")
 			}

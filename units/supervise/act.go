@@ -38,7 +38,7 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 		r.run.endDrain()
 	case reconcile.Stop:
 		s.stop(r, d.Reason)
-	case reconcile.Hold:
+	case reconcile.Defer:
 		s.takeFromPID1(r)
 	case reconcile.Clear:
 		s.clear(r)
@@ -48,7 +48,7 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 		s.forget(r)
 	case reconcile.Kill:
 		s.kill(r)
-	case reconcile.Hasten:
+	case reconcile.StartNow:
 		s.hasten(r)
 	}
 }
@@ -175,7 +175,7 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 
 // takeFromPID1 ends a unit's wait for its restart: the manager starts it when its time has come.
 func (s *Supervisor) takeFromPID1(r *replica) {
-	s.putAway(r, reconcile.Hold)
+	s.putAway(r, reconcile.Defer)
 }
 
 func (s *Supervisor) stop(r *replica, why string) {

@@ -372,7 +372,7 @@ func TestEndsByItself(t *testing.T) {
 		end    func(*systemd.Status)
 		reason string
 	}{
-		{"status_0", stopped(true, cldExited), "the engine ended by itself with status 0: that is a stop, and no crash"},
+		{"status_0", stopped(true, cldExited), "the engine exited by itself with status 0, which is not a crash"},
 		{"stopped_through_systemd", stopped(false, cldExited), "the engine was stopped"},
 		{"asked_to_end_by_a_signal", stopped(true, cldKilled), "the engine was stopped"},
 	} {

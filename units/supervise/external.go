@@ -81,7 +81,7 @@ func (s *Supervisor) actExternal(r *replica, a reconcile.Action) bool {
 		}
 		s.closeIdle(r)
 		s.observe(r, systemd.Status{Name: r.unit.name})
-	case reconcile.Kill, reconcile.Hasten, reconcile.SetLimits:
+	case reconcile.Kill, reconcile.StartNow, reconcile.SetLimits:
 		r.run.fault, r.gpu.freed = nil, false // whoever runs it must see to it
 		r.unit.spec.Limits = r.prep.spec.Limits
 	default:

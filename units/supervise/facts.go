@@ -21,7 +21,7 @@ func (r *replica) facts() reconcile.Facts {
 
 		GPU: r.gpu.blocked, Freed: r.gpu.freed,
 
-		Holding: r.wait.on, HoldUntil: r.wait.until, HoldErr: r.wait.err, HoldStop: r.wait.early,
+		Delayed: r.wait.on, DelayedUntil: r.wait.until, BreakerErr: r.wait.err, TooEarly: r.wait.early,
 
 		Crash: r.last.crash, DrainErr: r.last.cut,
 	}

@@ -18,7 +18,7 @@ func (s *Supervisor) kill(r *replica) {
 
 // hasten has PID 1 start a unit now that waits for its backoff.
 func (s *Supervisor) hasten(r *replica) {
-	r.job.begin(reconcile.Hasten)
+	r.job.begin(reconcile.StartNow)
 	unit := r.unit.name
 	s.o.Log.Info("starting the engine now: the memory that it lacked is free", s.about(r)...)
 	s.ask(r, func(ctx context.Context) error { return s.o.PID1.Hasten(ctx, unit) })

@@ -177,7 +177,7 @@ func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.
 	switch r.job.action {
 	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
-	case reconcile.Hold: // its failure is counted already; how it came about may be told only now
+	case reconcile.Defer: // its failure is counted already; how it came about may be told only now
 		if r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken {
 			s.crashed(r, st, ended)
 		}
@@ -196,7 +196,7 @@ func (r *replica) finishJob() {
 		if r.unit.phase != reconcile.Active {
 			r.job.end()
 		}
-	case reconcile.Hasten:
+	case reconcile.StartNow:
 		if r.unit.phase != reconcile.Backoff {
 			r.job.end()
 		}

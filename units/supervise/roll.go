@@ -245,7 +245,7 @@ func (s *Supervisor) revise(e *entry, changed bool) {
 
 // cancelled is the record of a reload that goes back because of another wish.
 func cancelled(rec *rollout.Record, why string) *rollout.Record {
-	back := rec.Cancel(rollout.Cancelled, registry.Fail(registry.CodeReloadCancelled, why, "Reload the pool again if it is still meant."))
+	back := rec.Cancel(rollout.Cancelled, registry.Fail(registry.CodeReloadCancelled, why, "Reload the pool again if you still want the new version."))
 	return &back
 }
 

@@ -120,7 +120,7 @@ func TestOperatorReloads(t *testing.T) {
 		time.Sleep(time.Second)
 		m.wantServed("r0", "a.gguf")
 		m.wantCode("a", registry.CodeDrainTimeout)
-		if f := m.pool("a").LastError; !strings.Contains(f.Message, "2 leases were still held at the drain deadline, and not cut") {
+		if f := m.pool("a").LastError; !strings.Contains(f.Message, "2 leases were still held at the drain deadline; nothing was cut") {
 			t.Errorf("last_error is %v", f)
 		}
 		if w.called("stop "+unitOf("a")) != 0 || h.cuts.Load() != 0 {
