@@ -130,7 +130,7 @@ func (s *State) tripped(in input) bool {
 // have been of any class.
 func (s *State) Count(p Policy, c Class, at time.Time) (n int) {
 	for _, f := range s.Recent {
-		if (f.Class == c || f.Unseen) && (p.BreakerWindow <= 0 || at.Sub(f.At) < p.BreakerWindow) {
+		if (f.Class.counted() == c.counted() || f.Unseen) && (p.BreakerWindow <= 0 || at.Sub(f.At) < p.BreakerWindow) {
 			n++
 		}
 	}

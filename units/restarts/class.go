@@ -66,6 +66,15 @@ func ClassOf(c registry.Code) Class {
 // slow reports whether the class waits longer: a driver needs time to recover and to give memory back.
 func (c Class) slow() bool { return c == CUDA || c == Driver }
 
+// counted is the class whose failures the breaker counts together with those of c. Whether an engine that
+// ends by itself had come as far as ready is a matter of milliseconds.
+func (c Class) counted() Class {
+	if c == Launch {
+		return Crash
+	}
+	return c
+}
+
 // Advice is what to do about failures of the class, a sentence for an operator.
 func (c Class) Advice() string {
 	switch c {

@@ -16,6 +16,7 @@ func TestEachClassHasItsOwnCount(t *testing.T) {
 	}{
 		{"two_of_cuda_and_two_others_of_four", 4, []Class{CUDA, CUDA, Crash, Crash}, Closed, ""},
 		{"one_by_one", 3, []Class{CUDA, Crash, CUDA, Crash, OOM, Load}, Closed, ""},
+		{"an_end_before_and_after_it_was_ready", 4, []Class{Launch, Crash, Launch, Crash}, Open, Crash},
 		{"cuda_among_others", 3, []Class{Crash, CUDA, CUDA, OOM, CUDA}, Open, CUDA},
 		{"the_others_among_cuda", 3, []Class{Crash, CUDA, Crash, CUDA, Crash}, Open, Crash},
 		{"a_long_row_of_two", 4, []Class{Crash, OOM, Load, Memory, Crash, OOM, Load, Memory, Crash, OOM, Load, Memory, Crash}, Open, Crash},

@@ -202,8 +202,8 @@ func (s *State) trim(p Policy, at time.Time) {
 	most := max(p.BreakerFailures, p.StormRestarts+1, 1)
 	of, keep := make(map[Class]int), len(s.Recent)
 	for i, f := range slices.Backward(s.Recent) {
-		of[f.Class]++
-		if len(s.Recent)-i <= most || !f.Unseen && of[f.Class] <= p.BreakerFailures {
+		of[f.Class.counted()]++
+		if len(s.Recent)-i <= most || !f.Unseen && of[f.Class.counted()] <= p.BreakerFailures {
 			keep--
 			s.Recent[keep] = f
 		}

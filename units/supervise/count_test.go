@@ -180,3 +180,19 @@ func TestPolicyIsMadeOnce(t *testing.T) {
 		t.Errorf("not made again for another file: %+v", got)
 	}
 }
+
+// TestResetOfAFirstFailure: PID 1's start limit forgets it too, though its counter is 0 until the restart.
+func TestResetOfAFirstFailure(t *testing.T) {
+	scenario(t, "that_waits", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))
+		w.passGate(unitOf("a"))
+		w.crash()
+		if err := m.s.Reset(t.Context(), "a", "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if w.called("reset") != 1 {
+			t.Errorf("calls: %v", w.calls)
+		}
+	})
+}

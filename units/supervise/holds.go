@@ -221,7 +221,9 @@ func (s *Supervisor) stable(r *replica, ready bool) {
 
 // resetCounters has PID 1 forget the restarts of a unit that it has, so that its backoff and its start limit begin anew.
 func (s *Supervisor) resetCounters(r *replica, why string) {
-	if !r.unit.phase.Exists() || r.unit.status.NRestarts == 0 || r.external() {
+	// A first failure that still waits for its restart counts for PID 1's start limit, and not for NRestarts.
+	never := r.unit.status.NRestarts == 0 && r.unit.phase != reconcile.Backoff
+	if !r.unit.phase.Exists() || never || r.external() {
 		return
 	}
 	unit, forgotten := r.unit.name, r.unit.status.NRestarts
