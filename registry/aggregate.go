@@ -15,14 +15,14 @@ type aggregateRow struct {
 // aggregateTable is the whole rule; a test prints it into the docs. Rows are applied in order, and best is the
 // replica whose state is best (the first of equals), nil for a pool without replicas.
 var aggregateTable = []aggregateRow{
-	{"state", "that of the best replica; without replicas `refused` or `invalid` by the pool's own error, `staging` while it is wanted, else `stopped`", aggregateState},
-	{"draining", "the pool was asked to drain, or its best replica drains", func(p *Pool, _ *Replica) {
+	{"state", "that of the best replica; without replicas `refused` or `invalid` by the pool's own error, `staging` if a pool file asks for it, else `stopped`", aggregateState},
+	{"draining", "an operator drains the pool, or its best replica is draining", func(p *Pool, _ *Replica) {
 		p.Draining = p.Draining || p.State == StateDraining
 		if p.Draining && rankOf(p.State) < rankOf(StateDraining) {
 			p.State = StateDraining
 		}
 	}},
-	{"ready", "a replica is ready, and the pool does not drain", func(p *Pool, _ *Replica) {
+	{"ready", "a replica is ready, and the pool is not draining", func(p *Pool, _ *Replica) {
 		p.Ready = !p.Draining && slices.ContainsFunc(p.Replicas, func(r Replica) bool { return r.Ready })
 	}},
 	{"live", "a replica is live", func(p *Pool, _ *Replica) {
@@ -31,9 +31,9 @@ var aggregateTable = []aggregateRow{
 	{"slots_total", "sum over the replicas", func(p *Pool, _ *Replica) {
 		p.SlotsTotal = sum(p.Replicas, func(r Replica) int { return r.SlotsTotal })
 	}},
-	{"slots_free", "sum over the ready replicas of what leases leave of `slots_total`; 0 while the pool drains", aggregateFree},
+	{"slots_free", "sum over the ready replicas of `slots_total` less their leases; 0 while the pool is draining", aggregateFree},
 	{"active_leases", "sum over the replicas", aggregateLeases},
-	{"metrics.queue_depth", "sum over the ready replicas whose engine counts it; null where none does", aggregateQueue},
+	{"metrics.queue_depth", "sum over the ready replicas whose engine reports it; null if none does", aggregateQueue},
 	{"restart_count", "sum over the replicas", func(p *Pool, _ *Replica) {
 		p.RestartCount = sum(p.Replicas, func(r Replica) int { return r.RestartCount })
 	}},
@@ -46,7 +46,7 @@ var aggregateTable = []aggregateRow{
 			p.Backoff = max(p.Backoff, r.Backoff)
 		}
 	}},
-	{"next_restart_ms", "the earliest of the replicas that wait", func(p *Pool, _ *Replica) {
+	{"next_restart_ms", "the earliest of the waiting replicas", func(p *Pool, _ *Replica) {
 		p.NextStart = time.Time{}
 		for _, r := range p.Replicas {
 			if !r.NextStart.IsZero() && (p.NextStart.IsZero() || r.NextStart.Before(p.NextStart)) {
@@ -54,7 +54,7 @@ var aggregateTable = []aggregateRow{
 			}
 		}
 	}},
-	{"breaker", "`open` where one of a replica is, else `half-open` where one is, else `closed`", func(p *Pool, _ *Replica) {
+	{"breaker", "`open` if the breaker of any replica is open, else `half-open` if any is, else `closed`", func(p *Pool, _ *Replica) {
 		p.Breaker = ""
 		for _, r := range p.Replicas {
 			if breakerRank(r.Breaker) > breakerRank(p.Breaker) {
@@ -70,8 +70,8 @@ var aggregateTable = []aggregateRow{
 			}
 		}
 	}},
-	{"last_error", "the pool's own, where it serves or no run of its engine ended; else that of the replica whose state changed last", aggregateError},
-	{"engine_version", "that of the best replica, else the first that is known", aggregateVersion},
+	{"last_error", "the pool's own, if it serves or no run of its engine ended; else that of the replica whose state changed last", aggregateError},
+	{"engine_version", "that of the best replica, else the first known one", aggregateVersion},
 	{"device_mask", "the devices of all replicas, each once, in order", func(p *Pool, _ *Replica) {
 		p.DeviceMask = nil
 		for _, r := range p.Replicas {

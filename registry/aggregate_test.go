@@ -120,11 +120,11 @@ func TestAggregateError(t *testing.T) {
 func TestAggregateTableInDocs(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("<!-- Written by go test ./registry -update; do not edit. -->\n# A pool as the sum of its replicas\n\n")
-	b.WriteString("The states, best first; a pool stands where its best replica stands:\n\n")
+	b.WriteString("The states, best first. A pool has the state of its best replica:\n\n")
 	for i, s := range States() {
 		fmt.Fprintf(&b, "%d. `%s`\n", i+1, s)
 	}
-	b.WriteString("\n| field of the pool | how it follows |\n| --- | --- |\n")
+	b.WriteString("\n| field of the pool | how it is computed |\n| --- | --- |\n")
 	for _, row := range aggregateTable {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", row.Field, row.Rule)
 	}

@@ -29,9 +29,9 @@ func (h Health) Says() string {
 	case HealthReset:
 		return "needs a reset"
 	case HealthHost:
-		return "waits for the host to be mended"
+		return "waits for a repair of the host"
 	case HealthUnknown:
-		return "tells nothing"
+		return "does not report"
 	}
 	return "is " + string(h)
 }

@@ -22,7 +22,7 @@ func deviceFlips(was, is *Devices, at time.Time) []Event {
 	for i := range was.Devices {
 		if d := &was.Devices[i]; is.healthOf(d) == "" && d.Health != HealthUnknown {
 			out = append(out, Event{At: at, Device: d.key(), Title: d.Title(), Health: HealthUnknown, Was: d.Health,
-				Cause: "the driver does not list it any more", Failure: is.Driver.Failure})
+				Cause: "the driver no longer lists it", Failure: is.Driver.Failure})
 		}
 	}
 	return out
@@ -60,11 +60,11 @@ func (d *Device) cause(before Health, stale *Failure) string {
 	case before == "" && d.Health == HealthOK:
 		return "it was found"
 	case d.Health == HealthOK:
-		return "it was looked at again, and nothing is wrong with it"
+		return "it was checked again and has no fault"
 	case f != nil:
 		return f.Message
 	}
-	return "no cause is known"
+	return "the cause is unknown"
 }
 
 // Title names a GPU for people: "GPU 0 (NVIDIA A100, GPU-…)".

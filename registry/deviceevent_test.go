@@ -46,15 +46,15 @@ func TestDeviceEvents(t *testing.T) {
 			[]string{"GPU-0 >healthy: it was found", "GPU-1 >healthy: it was found"}},
 		{"sick_from_the_start", []Devices{gpus(HealthLost)}, []string{"GPU-0 >lost: Xid 119"}},
 		{"unknown_from_the_start_is_no_news", []Devices{gpus(HealthUnknown), gpus(HealthOK)},
-			[]string{"GPU-0 unknown>healthy: it was looked at again, and nothing is wrong with it"}},
+			[]string{"GPU-0 unknown>healthy: it was checked again and has no fault"}},
 		{"falls_ill_and_recovers", []Devices{gpus(HealthOK), gpus(HealthReset), gpus(HealthReset), gpus(HealthOK)},
-			[]string{"GPU-0 >healthy: it was found", "GPU-0 healthy>needs-reset: Xid 119", "GPU-0 needs-reset>healthy: it was looked at again, and nothing is wrong with it"}},
+			[]string{"GPU-0 >healthy: it was found", "GPU-0 healthy>needs-reset: Xid 119", "GPU-0 needs-reset>healthy: it was checked again and has no fault"}},
 		{"from_bad_to_worse", []Devices{gpus(HealthDegraded), gpus(HealthLost)},
 			[]string{"GPU-0 >degraded: Xid 119", "GPU-0 degraded>lost: Xid 119"}},
 		{"stale_facts_say_why", []Devices{gpus(HealthOK), stale(gpus(HealthUnknown))},
 			[]string{"GPU-0 >healthy: it was found", "GPU-0 healthy>unknown: pool-gpu does not answer"}},
 		{"a_gpu_that_is_not_listed_any_more_and_comes_back", []Devices{gpus(HealthOK, HealthOK), gpus(HealthOK), gpus(HealthOK, HealthOK)},
-			[]string{"GPU-0 >healthy: it was found", "GPU-1 >healthy: it was found", "GPU-1 healthy>unknown: the driver does not list it any more", "GPU-1 >healthy: it was found"}},
+			[]string{"GPU-0 >healthy: it was found", "GPU-1 >healthy: it was found", "GPU-1 healthy>unknown: the driver no longer lists it", "GPU-1 >healthy: it was found"}},
 		{"a_gpu_without_a_uuid_goes_by_its_place", []Devices{nameless(HealthLost), nameless(HealthLost)},
 			[]string{"00000000:a1:00.0 >lost: it does not answer"}},
 		{"an_index_that_changes_is_no_event", []Devices{gpus("", HealthOK), func() Devices { d := gpus("", HealthOK); d.Devices[0].Index = 0; return d }()},
@@ -98,7 +98,7 @@ func TestLogDeviceEvents(t *testing.T) {
 	want := []map[string]any{
 		{"level": "INFO", "msg": "GPU 0 (NVIDIA L4, GPU-0) is healthy: it was found", "device": "GPU-0", "health": "healthy", "was": "", "last_error": nil},
 		{"level": "WARN", "msg": "GPU 0 (NVIDIA L4, GPU-0) needs a reset: Xid 119", "was": "healthy", "last_error": "DRIVER_ERROR: Xid 119", "hint": "Reset it."},
-		{"level": "INFO", "msg": "GPU 0 (NVIDIA L4, GPU-0) tells nothing: pool-gpu does not answer", "last_error": "DRIVER_ERROR: pool-gpu does not answer"},
+		{"level": "INFO", "msg": "GPU 0 (NVIDIA L4, GPU-0) does not report: pool-gpu does not answer", "last_error": "DRIVER_ERROR: pool-gpu does not answer"},
 	}
 	dec := json.NewDecoder(&lines)
 	for i, w := range want {

@@ -84,7 +84,7 @@ func New(o Options) (*Server, error) {
 	s.streaming, s.endStreams = context.WithCancel(context.Background())
 	if err := s.Apply(o.Settings); err != nil {
 		f := registry.AsFailure(err, registry.CodeConfigInvalid, "")
-		s.log.Error("the API takes no token over TCP: "+f.Message, "last_error", f.Error(), "hint", f.Hint)
+		s.log.Error("the token file is unusable; no token is accepted over TCP: "+f.Message, "last_error", f.Error(), "hint", f.Hint)
 		s.auth.Store(&gate{settings: Settings{AuthOptional: o.Settings.AuthOptional, TrustProxyAuth: o.Settings.TrustProxyAuth}, group: lookupGroup(Group)})
 	}
 	s.addRoutes(o.Metrics)

@@ -58,7 +58,7 @@ func (s *Server) Apply(settings Settings) error {
 			return err
 		}
 		if info, err := os.Stat(settings.TokenFile); err == nil && info.Mode().Perm()&0o004 != 0 {
-			s.log.Warn("the token file is readable by every user of this host; chmod o-rwx it", "file", settings.TokenFile)
+			s.log.Warn("the token file is readable by all users; remove that with chmod o-rwx", "file", settings.TokenFile)
 		}
 		g.hasToken, g.token = true, sha256.Sum256(token)
 	} else if s.exposed.Load() {
@@ -90,7 +90,7 @@ func readToken(path string) ([]byte, error) {
 	case len(token) == 0:
 		return nil, bad("is empty")
 	case bytes.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return nil, bad("holds more than one word, or characters that a header cannot carry")
+		return nil, bad("contains more than one word, or characters that a header does not allow")
 	}
 	return token, nil
 }

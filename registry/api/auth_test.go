@@ -206,7 +206,7 @@ func TestTokenFiles(t *testing.T) {
 		{"empty", tokenFile(t, " \n"), "is empty"},
 		{"two_words", tokenFile(t, "a b"), "more than one word"},
 		{"two_lines", tokenFile(t, "a\nb\n"), "more than one word"},
-		{"not_text", tokenFile(t, "\xff\xfe"), "cannot carry"},
+		{"not_text", tokenFile(t, "\xff\xfe"), "header does not allow"},
 		{"too_large", tokenFile(t, strings.Repeat("x", 5000)), "regular file of at most"},
 		{"a_directory", t.TempDir(), "regular file"},
 		{"a_device_that_never_ends", "/dev/zero", "regular file"},
@@ -220,7 +220,7 @@ func TestTokenFiles(t *testing.T) {
 				t.Errorf("%v, want CONFIG_INVALID with the path and %q", err, c.want)
 			}
 			// The server made with it runs, says why, and takes no token, not even an empty one.
-			h.logged("takes no token over TCP", c.path, c.want, "openssl rand")
+			h.logged("no token is accepted over TCP", c.path, c.want, "openssl rand")
 			r := httptest.NewRequest("GET", "http://localhost/v1/pools", nil)
 			r.RemoteAddr = "127.0.0.1:4000"
 			for _, given := range []string{"x", "a b", strings.Repeat("x", 5000)} {
@@ -252,7 +252,7 @@ func TestReload(t *testing.T) {
 	if r := h.getTCP("/v1/pools", "Authorization", "Bearer a-new-token"); r.status != 200 {
 		t.Errorf("after the reload: %d", r.status)
 	}
-	h.logged("readable by every user", file)
+	h.logged("readable by all users", file)
 	if err := h.server.Apply(Settings{TokenFile: file + ".gone"}); err == nil {
 		t.Error("a token file that is gone is no error")
 	}

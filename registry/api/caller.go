@@ -85,20 +85,20 @@ func (c caller) identity() string {
 func (c caller) denied() *Error {
 	switch c.kind {
 	case callerUser:
-		return problem(http.StatusForbidden, "FORBIDDEN", fmt.Sprintf("user id %d may read only", c.uid),
+		return problem(http.StatusForbidden, "FORBIDDEN", fmt.Sprintf("user id %d has read access only", c.uid),
 			"Call as root, or as a member of the group "+Group+" (usermod -aG "+Group+" USER, then log in again).")
 	case callerUnknown:
-		return problem(http.StatusForbidden, "FORBIDDEN", "the kernel did not report who calls", "")
+		return problem(http.StatusForbidden, "FORBIDDEN", "the kernel did not report the caller's credentials", "")
 	case callerBadToken:
-		return unauthorized(40102, "BAD_TOKEN", "the bearer token is not the right one")
+		return unauthorized(40102, "BAD_TOKEN", "the bearer token is wrong")
 	}
-	return unauthorized(40101, "MISSING_TOKEN", "a bearer token is needed")
+	return unauthorized(40101, "MISSING_TOKEN", "a bearer token is required")
 }
 
 // unauthorized carries the number of the code too, for clients that compare numbers.
 func unauthorized(number int, code, message string) *Error {
 	e := problem(http.StatusUnauthorized, code, message,
-		"Send Authorization: Bearer TOKEN with the content of auth_token_file, or call over the unix socket; auth_optional = true in config.toml lets local callers in.")
+		"Send Authorization: Bearer TOKEN with the content of auth_token_file, or use the unix socket; auth_optional = true in config.toml admits local callers without a token.")
 	e.Body.Details = map[string]any{"auth_code": number}
 	return e
 }

@@ -38,12 +38,12 @@ func noSuchRoute() *Error {
 }
 
 func wrongMethod(method, allow string) *Error {
-	return problem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", fmt.Sprintf("%s is not allowed here", method), "Allowed: "+allow+".")
+	return problem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", fmt.Sprintf("method %s is not allowed for this path", method), "Allowed: "+allow+".")
 }
 
 func broken() *Error {
-	return problem(http.StatusInternalServerError, "INTERNAL", "a defect in pool-managerd; its log has the details",
-		"journalctl -u pool-managerd, with the correlation id of this answer.")
+	return problem(http.StatusInternalServerError, "INTERNAL", "internal error in pool-managerd; see its log",
+		"Run journalctl -u pool-managerd and look for the correlation id of this response.")
 }
 
 // asError turns what a handler returned into an answer. A failure of one pool is a conflict with that
@@ -57,7 +57,7 @@ func asError(err error) *Error {
 	case errors.As(err, &f):
 		return problem(statusOf(f.Code), string(f.Code), f.Message, f.Hint)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		e = problem(http.StatusServiceUnavailable, "BUSY", "the daemon did not come to this in time", "Try again.")
+		e = problem(http.StatusServiceUnavailable, "BUSY", "the daemon did not handle the request in time", "Try again.")
 		e.Body.RetryAfterMS = time.Second.Milliseconds()
 		return e
 	}

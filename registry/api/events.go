@@ -32,7 +32,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if s.streams.Add(1) > maxStreams {
 		s.streams.Add(-1)
 		e := problem(http.StatusTooManyRequests, "TOO_MANY_STREAMS",
-			fmt.Sprintf("%d streams of events are open already", maxStreams), "Close some, or read GET /v1/pools.")
+			fmt.Sprintf("%d event streams are open already", maxStreams), "Close some, or read GET /v1/pools.")
 		e.Body.RetryAfterMS = time.Second.Milliseconds()
 		return e
 	}
@@ -52,7 +52,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	defer stop()
 	out := &stream{w: w, control: http.NewResponseController(w)}
 	if err := s.stream(ctx, out, q); err != nil && ctx.Err() == nil {
-		s.log.Debug("a stream of events ended", "err", err)
+		s.log.Debug("an event stream ended", "err", err)
 	}
 	return nil
 }
@@ -74,18 +74,18 @@ func (s *Server) eventQuery(r *http.Request) (eventQuery, error) {
 			q.pool = value
 		case "replay":
 			if yes, err := strconv.ParseBool(value); err != nil {
-				return q, invalidParams("replay is true or false", "")
+				return q, invalidParams("replay must be true or false", "")
 			} else if yes {
 				q.after = 0
 			}
 		case "follow":
 			follow, err := strconv.ParseBool(value)
 			if err != nil {
-				return q, invalidParams("follow is true or false", "")
+				return q, invalidParams("follow must be true or false", "")
 			}
 			q.follow = follow
 		default:
-			return q, invalidParams(fmt.Sprintf("no parameter %.40q", name), lists+"pool, replay and follow.")
+			return q, invalidParams(fmt.Sprintf("unknown parameter %.40q", name), lists+"pool, replay and follow.")
 		}
 	}
 	last := r.Header.Get("Last-Event-ID")
@@ -96,7 +96,7 @@ func (s *Server) eventQuery(r *http.Request) (eventQuery, error) {
 	seq, err := strconv.ParseUint(number, 10, 64)
 	switch {
 	case err != nil:
-		return q, invalidParams("Last-Event-ID is none of this daemon's", "Leave it out, or send the id of the last event as it came.")
+		return q, invalidParams("Last-Event-ID was not issued by this daemon", "Omit it, or send the id of the last event unchanged.")
 	case epoch != s.epoch:
 		q.after, q.gap = 0, true
 	default:
@@ -191,6 +191,6 @@ func (o *stream) comment(text string) error {
 
 // gap says that events were lost on the way.
 func (o *stream) gap() error {
-	const cause = "events between the last one that you saw and the next are no longer kept; read GET /v1/pools"
+	const cause = "some events before the next one are no longer kept; read the current state with GET /v1/pools"
 	return o.write([]byte("event: gap\ndata: {\"cause\":\"" + cause + "\"}\n\n"))
 }

@@ -158,7 +158,7 @@ func TestEvents(t *testing.T) {
 		}
 	})
 	for _, c := range []struct{ query, last, says string }{
-		{"?pol=a", "", "no parameter"}, {"?replay=perhaps", "", "replay is true or false"}, {"", "nonsense", "Last-Event-ID is none"},
+		{"?pol=a", "", "unknown parameter"}, {"?replay=perhaps", "", "replay must be true or false"}, {"", "nonsense", "Last-Event-ID was not issued"},
 	} {
 		t.Run("refused"+c.query+c.last, func(t *testing.T) {
 			h := serve(t, Settings{}, units{})

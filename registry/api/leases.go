@@ -62,10 +62,10 @@ func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(body.Holder) > lease.MaxHolder || body.Holder != "" && !printable(body.Holder) {
-		return invalidParams(fmt.Sprintf("holder is no name: it has at most %d printable characters of ASCII", lease.MaxHolder), "")
+		return invalidParams(fmt.Sprintf("holder is invalid: it must be at most %d printable ASCII characters", lease.MaxHolder), "")
 	}
 	if body.ReplicaID != "" && !hasReplica(p, body.ReplicaID) {
-		return invalidParams(fmt.Sprintf("pool %s has no replica %.20q", p.ID, body.ReplicaID), "Leave replica_id out for the least loaded one; GET /v1/pools/"+p.ID+" lists them.")
+		return invalidParams(fmt.Sprintf("pool %s has no replica %.20q", p.ID, body.ReplicaID), "Omit replica_id for the least loaded replica; GET /v1/pools/"+p.ID+" lists them.")
 	}
 	l, err := s.leases.Book.Acquire(r.Context(), p.ID, body.ReplicaID, body.Holder, ttl)
 	if err != nil {
@@ -116,8 +116,8 @@ func ttlOf(ms *int64) (time.Duration, error) {
 	case ms == nil:
 		return 0, nil
 	case *ms < lease.MinTTL.Milliseconds() || *ms > lease.MaxTTL.Milliseconds():
-		return 0, invalidParams(fmt.Sprintf("ttl_ms is %d; it is %d to %d", *ms, lease.MinTTL.Milliseconds(), lease.MaxTTL.Milliseconds()),
-			fmt.Sprintf("Leave it out for %d.", lease.DefaultTTL.Milliseconds()))
+		return 0, invalidParams(fmt.Sprintf("ttl_ms is %d; it must be %d to %d", *ms, lease.MinTTL.Milliseconds(), lease.MaxTTL.Milliseconds()),
+			fmt.Sprintf("Omit it for the default, %d.", lease.DefaultTTL.Milliseconds()))
 	}
 	return time.Duration(*ms) * time.Millisecond, nil
 }
@@ -147,20 +147,20 @@ func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) err
 	case errors.Is(err, lease.ErrNoPool):
 		return noSuchPool(p.ID)
 	case errors.Is(err, lease.ErrDraining):
-		reason, e = "draining", problem(http.StatusConflict, "POOL_DRAINING", fmt.Sprintf("pool %s drains and takes no new work", p.ID), "Use another pool; poolctl resume ends the drain.")
+		reason, e = "draining", problem(http.StatusConflict, "POOL_DRAINING", fmt.Sprintf("pool %s is draining and takes no new work", p.ID), "Use another pool; poolctl resume ends the drain.")
 		e.Body.Retriable = true
 	case errors.Is(err, lease.ErrNotReady):
 		reason, e = "unready", problem(http.StatusServiceUnavailable, "POOL_UNREADY", fmt.Sprintf("no replica of pool %s is ready (%s)", p.ID, p.State), unreadyHint(p))
 	case errors.Is(err, lease.ErrExhausted):
-		reason, e = "exhausted", problem(http.StatusTooManyRequests, "SLOTS_EXHAUSTED", fmt.Sprintf("every slot of pool %s is held", p.ID), "Try again when a request has ended.")
+		reason, e = "exhausted", problem(http.StatusTooManyRequests, "SLOTS_EXHAUSTED", fmt.Sprintf("every slot of pool %s is in use", p.ID), "Try again when a request has ended.")
 		e.Body.PolicyLabel, e.Body.Engine = policyReject, p.Engine
 		w.Header().Set("X-Backoff-Ms", strconv.FormatInt(backoff.Milliseconds(), 10))
 	case errors.As(err, &lost):
-		reason, e = "lost", problem(http.StatusGone, "LEASE_LOST", "the lease is lost: "+lost.Why, "Take a new one.")
+		reason, e = "lost", problem(http.StatusGone, "LEASE_LOST", "the lease is lost: "+lost.Why, "Take a new lease.")
 	case errors.Is(err, lease.ErrUnknown):
-		reason, e = "unknown", problem(http.StatusNotFound, "LEASE_NOT_FOUND", "no such lease: it was given back, has ended long ago, or never was", "Take a new one.")
+		reason, e = "unknown", problem(http.StatusNotFound, "LEASE_NOT_FOUND", "no such lease: it was released, ended long ago, or never existed", "Take a new lease.")
 	case errors.Is(err, lease.ErrStore):
-		reason, e = "store", problem(http.StatusServiceUnavailable, string(registry.CodeStateNotSaved), err.Error(), "See the log of pool-managerd, and the room in /run.")
+		reason, e = "store", problem(http.StatusServiceUnavailable, string(registry.CodeStateNotSaved), err.Error(), "See the log of pool-managerd, and the free space in /run.")
 	default:
 		return err
 	}
@@ -176,7 +176,7 @@ func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) err
 // unreadyHint is the remedy of what is wrong with the pool.
 func unreadyHint(p *registry.Pool) string {
 	if p.LastError == nil {
-		return "It is on its way; try again."
+		return "The pool is starting; try again."
 	}
 	return p.LastError.Error() + ". " + p.LastError.Hint
 }

@@ -192,11 +192,11 @@ func TestLeases(t *testing.T) {
 		}
 	})
 	for _, c := range []struct{ name, body, says string }{
-		{"short_ttl", `{"ttl_ms":999}`, "ttl_ms is 999; it is 1000 to 86400000"},
+		{"short_ttl", `{"ttl_ms":999}`, "ttl_ms is 999; it must be 1000 to 86400000"},
 		{"unknown_field", `{"ttl":1000}`, `unknown field \"ttl\"`},
 		{"unknown_replica", `{"replica_id":"r9"}`, "pool a has no replica"},
-		{"long_holder", `{"holder":"` + strings.Repeat("x", 129) + `"}`, "holder is no name"},
-		{"control_character", `{"holder":"a\nb"}`, "holder is no name"},
+		{"long_holder", `{"holder":"` + strings.Repeat("x", 129) + `"}`, "holder is invalid"},
+		{"control_character", `{"holder":"a\nb"}`, "holder is invalid"},
 	} {
 		t.Run("refused/"+c.name, func(t *testing.T) {
 			h := leased(t)

@@ -132,7 +132,7 @@ func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 	if p, ok := s.registry.Find(r.PathValue("id")); ok {
 		attrs = append(attrs, slog.String("pool_id", p.ID))
 	}
-	s.log.LogAttrs(r.Context(), level, fmt.Sprintf("%s asked %s %s: %d", identity, r.Method, path, x.status), attrs...)
+	s.log.LogAttrs(r.Context(), level, fmt.Sprintf("%s requested %s %s: %d", identity, r.Method, path, x.status), attrs...)
 }
 
 // loggedPath is the path as it was sent, escaped and not for ever: the caller chooses it.

@@ -84,7 +84,7 @@ func (s *Server) postReload(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if body.Forget && (body.NewModelRef != "" || body.ModelDigest != "") {
-			return invalidParams("forget goes without new_model_ref and model_digest", "It asks for what the pool's file says.")
+			return invalidParams("forget cannot be combined with new_model_ref or model_digest", "forget goes back to the model in the pool's file.")
 		}
 		return s.operator.Reload(ctx, id, ReloadRequest{Model: body.NewModelRef, Digest: body.ModelDigest, Deadline: deadline, Forget: body.Forget, By: by})
 	})
@@ -116,7 +116,7 @@ func deadlineOf(ms *int64) (time.Duration, error) {
 	case ms == nil:
 		return -1, nil
 	case *ms < 0 || *ms > deadlineMost.Milliseconds():
-		return 0, invalidParams(fmt.Sprintf("deadline_ms is %d; it is 0 to %d", *ms, deadlineMost.Milliseconds()), "It is in milliseconds from now.")
+		return 0, invalidParams(fmt.Sprintf("deadline_ms is %d; it must be 0 to %d", *ms, deadlineMost.Milliseconds()), "It is in milliseconds from now.")
 	}
 	return time.Duration(*ms) * time.Millisecond, nil
 }
@@ -133,12 +133,12 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	case errors.As(err, &large):
 		return problem(http.StatusRequestEntityTooLarge, "TOO_LARGE", fmt.Sprintf("the body is longer than %d bytes", large.Limit), "")
 	case err != nil:
-		return invalidParams("the body could not be read to its end: "+err.Error(), "")
+		return invalidParams("could not read the body: "+err.Error(), "")
 	case len(strings.TrimSpace(string(body))) == 0:
 		return nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "the body is not declared as JSON", "Send Content-Type: application/json.")
+		return problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "the content type of the body is not JSON", "Send Content-Type: application/json.")
 	}
 	return decodeStrict(body, into)
 }
@@ -152,16 +152,16 @@ func decodeStrict(body []byte, into any) error {
 		var kind *json.UnmarshalTypeError
 		switch {
 		case errors.As(err, &syntax):
-			return invalidParams(fmt.Sprintf("the body is no JSON at byte %d: %v", syntax.Offset, err), "")
+			return invalidParams(fmt.Sprintf("the body is not valid JSON at byte %d: %v", syntax.Offset, err), "")
 		case errors.As(err, &kind) && kind.Field != "":
 			return invalidParams(fmt.Sprintf("%s is a %s; it must be a %s", kind.Field, kind.Value, jsonKind(kind.Type.Kind().String())), lists+"the fields.")
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return invalidParams("the body ends in the midst of its JSON", "")
+			return invalidParams("the body ends inside its JSON", "")
 		}
-		return invalidParams("the body is not what this path takes: "+strings.TrimPrefix(err.Error(), "json: "), lists+"the fields.")
+		return invalidParams("the body does not match the schema of this path: "+strings.TrimPrefix(err.Error(), "json: "), lists+"the fields.")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return invalidParams(fmt.Sprintf("something stands behind the JSON object, at byte %d", d.InputOffset()), "")
+		return invalidParams(fmt.Sprintf("unexpected data after the JSON object at byte %d", d.InputOffset()), "")
 	}
 	return nil
 }

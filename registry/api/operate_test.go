@@ -111,16 +111,16 @@ func TestOperationsThatAreRefused(t *testing.T) {
 		{"a_field_where_none_is_taken", "/v1/pools/a/resume", kind, `{"deadline_ms":5}`, 400, `unknown field \"deadline_ms\"`},
 		{"wrong_type", "/v1/pools/a/drain", kind, `{"deadline_ms":"5s"}`, 400, "deadline_ms is a string; it must be a whole number"},
 		{"a_fraction", "/v1/pools/a/drain", kind, `{"deadline_ms":1.5}`, 400, "deadline_ms is a number 1.5; it must be a whole number"},
-		{"below_zero", "/v1/pools/a/drain", kind, `{"deadline_ms":-1}`, 400, "deadline_ms is -1; it is 0 to 604800000"},
+		{"below_zero", "/v1/pools/a/drain", kind, `{"deadline_ms":-1}`, 400, "deadline_ms is -1; it must be 0 to 604800000"},
 		{"for_ever", "/v1/pools/a/drain", kind, `{"deadline_ms":604800001}`, 400, "deadline_ms is 604800001"},
-		{"no_json", "/v1/pools/a/drain", kind, `deadline`, 400, "the body is no JSON at byte 1"},
-		{"half_a_body", "/v1/pools/a/drain", kind, `{"deadline_ms":`, 400, "the body ends in the midst of its JSON"},
-		{"two_objects", "/v1/pools/a/drain", kind, `{} {}`, 400, "something stands behind the JSON object"},
+		{"no_json", "/v1/pools/a/drain", kind, `deadline`, 400, "the body is not valid JSON at byte 1"},
+		{"half_a_body", "/v1/pools/a/drain", kind, `{"deadline_ms":`, 400, "the body ends inside its JSON"},
+		{"two_objects", "/v1/pools/a/drain", kind, `{} {}`, 400, "unexpected data after the JSON object"},
 		{"a_list", "/v1/pools/a/drain", kind, `[]`, 400, "INVALID_PARAMS"},
 		{"not_declared_as_json", "/v1/pools/a/drain", "", `{"deadline_ms":5}`, 415, "UNSUPPORTED_MEDIA_TYPE"},
 		{"a_form", "/v1/pools/a/drain", "application/x-www-form-urlencoded", `deadline_ms=5`, 415, "UNSUPPORTED_MEDIA_TYPE"},
 		{"too_large", "/v1/pools/a/drain", kind, `{"deadline_ms":` + strings.Repeat("1", bodyLimit) + `}`, 413, "TOO_LARGE"},
-		{"forget_and_a_model", "/v1/pools/a/reload", kind, `{"forget":true,"new_model_ref":"file:/b"}`, 400, "forget goes without"},
+		{"forget_and_a_model", "/v1/pools/a/reload", kind, `{"forget":true,"new_model_ref":"file:/b"}`, 400, "forget cannot be combined"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

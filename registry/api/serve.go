@@ -122,7 +122,7 @@ func (s *Server) end(srv *http.Server, listeners []*limited) error {
 	defer cancel()
 	err := srv.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.Warn("connections were cut at the end, since their requests took too long", "deadline_ms", endTimeout.Milliseconds())
+		s.log.Warn("closed connections whose requests did not finish before the deadline", "deadline_ms", endTimeout.Milliseconds())
 		return srv.Close()
 	}
 	return err

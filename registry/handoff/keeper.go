@@ -134,7 +134,7 @@ func (k *Keeper) pool(id string, p *registry.Pool) {
 		f := k.open(name, id)
 		body, err := fileOf(p, r, f.file).encode()
 		if err != nil { // of strings and numbers: there is none
-			k.log.Error("the hand-off file could not be encoded", "pool_id", id, "err", err)
+			k.log.Error("could not encode the hand-off file", "pool_id", id, "err", err)
 			continue
 		}
 		k.set(name, body)
@@ -188,7 +188,7 @@ func (k *Keeper) set(name string, body []byte) {
 func (k *Keeper) sweep() {
 	files, left, err := k.files.List()
 	if err != nil {
-		k.log.Error("stale hand-off files could not be listed", "err", err)
+		k.log.Error("could not list stale hand-off files", "err", err)
 	}
 	for _, name := range files {
 		if k.kept[name] == nil {
@@ -197,7 +197,7 @@ func (k *Keeper) sweep() {
 	}
 	for _, name := range left {
 		if err := k.files.Remove(name); err != nil {
-			k.log.Error("a stale hand-off file could not be removed", "err", err)
+			k.log.Error("could not remove a stale hand-off file", "err", err)
 		}
 	}
 }
@@ -213,7 +213,7 @@ func (k *Keeper) flush(all bool) time.Duration {
 		}
 		if err := k.put(name, f); err != nil {
 			if f.failed.IsZero() { // the same trouble is logged once
-				k.log.Error("the hand-off file is not up to date", "pool_id", f.pool, "err", err)
+				k.log.Error("could not update the hand-off file", "pool_id", f.pool, "err", err)
 			}
 			f.failed = now
 			next = min(next, again)

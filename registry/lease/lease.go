@@ -70,7 +70,7 @@ var (
 	ErrNoPool    = errors.New("no such pool")
 	ErrDraining  = errors.New("the pool is draining")
 	ErrNotReady  = errors.New("no replica of the pool is ready")
-	ErrExhausted = errors.New("every slot of the pool is held")
+	ErrExhausted = errors.New("every slot of the pool is in use")
 	ErrUnknown   = errors.New("no such lease")
 	ErrLost      = errors.New("the lease is lost")
 	ErrStore     = errors.New("the lease could not be saved")

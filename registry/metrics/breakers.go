@@ -16,9 +16,9 @@ type breakers struct {
 func newBreakers() breakers {
 	return breakers{
 		opened: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "circuit_breaker_open_total", Help: "Times that a replica's breaker opened: it failed too often, and is started again much later.",
+			Name: "circuit_breaker_open_total", Help: "Times that a replica's circuit breaker opened after too many failures.",
 		}),
-		storms: counter("restart_storm_total", "Times that an engine began to restart too often in too short a time, by the class of most failures.", "reason"),
+		storms: counter("restart_storm_total", "Restart storms of an engine, by the class of most of its failures.", "reason"),
 	}
 }
 

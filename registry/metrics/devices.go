@@ -35,13 +35,13 @@ func newDevices(r *registry.Registry, engines []string, now func() time.Time) *d
 	of := []string{"engine", "engine_version", "pool_id", "replica_id", "device"}
 	return &devices{
 		registry: r, engines: engines, now: now,
-		utilization: prometheus.NewDesc("gpu_utilization", "Share of time in which the device that a replica may use had work, of whomever, in percent. Absent where the driver does not tell, as for MIG partitions.", of, nil),
-		used:        prometheus.NewDesc("vram_used_bytes", "Memory of the device that the replica's processes hold. Absent where the driver does not tell.", of, nil),
-		total:       prometheus.NewDesc("vram_total_bytes", "Memory of a GPU, or of each partition of a GPU in MIG mode.", []string{"device"}, nil),
-		free:        prometheus.NewDesc("vram_free_bytes", "Memory of a GPU, or of each partition of a GPU in MIG mode, that nobody holds.", []string{"device"}, nil),
-		health:      prometheus.NewDesc("gpu_health", "1 for the health that the GPU is in, 0 for the others.", []string{"device", "health"}, nil),
-		age:         prometheus.NewDesc("gpu_facts_age_seconds", "Time since the facts about GPUs were read. Absent where there never were any.", nil, nil),
-		omitted:     prometheus.NewDesc("gpu_replicas_omitted", "Replicas that have no series of their GPUs here, since only 1024 may.", nil, nil),
+		utilization: prometheus.NewDesc("gpu_utilization", "Utilization of a device that the replica may use, by all processes, in percent. Absent if the driver does not report it, as for MIG partitions.", of, nil),
+		used:        prometheus.NewDesc("vram_used_bytes", "Device memory in use by the replica's processes, in bytes. Absent if the driver does not report it.", of, nil),
+		total:       prometheus.NewDesc("vram_total_bytes", "Total memory of a GPU, or of each partition of a GPU in MIG mode, in bytes.", []string{"device"}, nil),
+		free:        prometheus.NewDesc("vram_free_bytes", "Free memory of a GPU, or of each partition of a GPU in MIG mode, in bytes.", []string{"device"}, nil),
+		health:      prometheus.NewDesc("gpu_health", "Health of the GPU: 1 for its current health, 0 for the others.", []string{"device", "health"}, nil),
+		age:         prometheus.NewDesc("gpu_facts_age_seconds", "Age of the facts about GPUs, in seconds. Absent if none were ever read.", nil, nil),
+		omitted:     prometheus.NewDesc("gpu_replicas_omitted", "Replicas without series of their GPUs, beyond the limit of 1024.", nil, nil),
 	}
 }
 

@@ -20,10 +20,10 @@ type drains struct {
 func newDrains() drains {
 	return drains{
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "drain_duration_ms", Help: "Time from the begin of a replica's drain until nothing was held any more or its deadline, in milliseconds.", Buckets: drainBuckets,
+			Name: "drain_duration_ms", Help: "Duration of a replica's drain, until its last request ended or its deadline passed, in milliseconds.", Buckets: drainBuckets,
 		}),
 		forced: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "drain_forced_total", Help: "Drains of a replica that ran into their deadline: what was still held was cut.",
+			Name: "drain_forced_total", Help: "Drains of a replica that reached their deadline with requests in progress.",
 		}),
 	}
 }

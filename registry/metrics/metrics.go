@@ -67,20 +67,20 @@ func New(o Options) *Metrics {
 	m := &Metrics{
 		prom:          prometheus.NewRegistry(),
 		log:           o.Log,
-		transitions:   counter("readiness_transitions_total", "Flips of a pool's readiness, by what it flipped to (ready, unready) and why.", "to", "reason"),
-		restarts:      counter("engine_restarts_total", "Engine processes that PID 1 started again, by why the former one ended.", "reason"),
-		scheduled:     counter("restart_scheduled_total", "Restarts of an engine that were scheduled after a failed run, by the failure's class.", "reason"),
-		probeFailures: counter("health_probe_failures_total", "Health probes that failed, by how.", "reason"),
-		resets:        counter("driver_reset_events_total", "Faults after which a GPU must be reset, by the GPU and the kind of fault.", "device", "kind"),
+		transitions:   counter("readiness_transitions_total", "Changes of a pool's readiness, by new value (ready, unready) and reason.", "to", "reason"),
+		restarts:      counter("engine_restarts_total", "Engine processes restarted by PID 1, by the reason why the former process ended.", "reason"),
+		scheduled:     counter("restart_scheduled_total", "Restarts of an engine scheduled after a failed run, by the class of the failure.", "reason"),
+		probeFailures: counter("health_probe_failures_total", "Failed health probes, by reason.", "reason"),
+		resets:        counter("driver_reset_events_total", "Faults that require a reset of a GPU, by GPU and kind of fault.", "device", "kind"),
 		drains:        newDrains(),
 		breakers:      newBreakers(),
 
-		leaseRejections: counter("lease_rejections_total", "Calls that got no lease, or had lost theirs, by why.", "reason"),
+		leaseRejections: counter("lease_rejections_total", "Lease calls refused, by reason.", "reason"),
 		reloads:         newReloads(),
 		resetDevices:    vocabulary{limit: maxDevices},
-		verifications:   counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), why, and the engine of the pool.", "result", "reason", "engine"),
+		verifications:   counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), reason and engine of the pool.", "result", "reason", "engine"),
 		probeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "health_probe_duration_ms", Help: "Time that a health probe took, in milliseconds.", Buckets: probeBuckets,
+			Name: "health_probe_duration_ms", Help: "Duration of a health probe, in milliseconds.", Buckets: probeBuckets,
 		}),
 	}
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications, m.resets,
@@ -89,7 +89,7 @@ func New(o Options) *Metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {
 		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "systemd_calls_total", Help: "Method calls made to PID 1 over D-Bus.",
+			Name: "systemd_calls_total", Help: "Method calls to PID 1 over D-Bus.",
 		}, func() float64 { return float64(o.Calls()) }))
 	}
 	if o.Usage != nil {
@@ -111,7 +111,7 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 
 func buildInfo(version string) prometheus.Collector {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "pool_managerd_build_info", Help: "Always 1; the labels say which build runs.",
+		Name: "pool_managerd_build_info", Help: "Build of the manager, in the labels; always 1.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	g.Set(1)

@@ -36,21 +36,21 @@ func newPools(r *registry.Registry) *pools {
 	return &pools{
 		registry: r,
 		gauges: []poolGauge{
-			gauge("pool_ready", "1 where the pool serves requests, else 0.", func(p *registry.Pool) float64 { return truth(p.Ready) }),
-			gauge("pool_live", "1 where the pool serves or is on its way to, else 0.", func(p *registry.Pool) float64 { return truth(p.Live) }),
-			gauge("pool_draining", "1 where the pool takes no new work and finishes what it holds, else 0.", func(p *registry.Pool) float64 { return truth(p.Draining) }),
-			gauge("slots_total", "Requests that the pool's engines can decode at the same time.", func(p *registry.Pool) float64 { return float64(p.SlotsTotal) }),
-			gauge("slots_free", "Slots of ready engines that nobody holds.", func(p *registry.Pool) float64 { return float64(p.SlotsFree) }),
-			gauge("active_leases", "Slots that callers hold.", func(p *registry.Pool) float64 { return float64(p.ActiveLeases) }),
-			gauge("backoff_delay_ms", "Delay that PID 1 waits now before it starts a crashed engine again, in milliseconds; 0 where it does not wait.",
+			gauge("pool_ready", "Readiness of the pool: 1 if it serves requests, else 0.", func(p *registry.Pool) float64 { return truth(p.Ready) }),
+			gauge("pool_live", "Liveness of the pool: 1 if it serves or is starting, else 0.", func(p *registry.Pool) float64 { return truth(p.Live) }),
+			gauge("pool_draining", "Drain of the pool: 1 if it takes no new requests and finishes those in progress, else 0.", func(p *registry.Pool) float64 { return truth(p.Draining) }),
+			gauge("slots_total", "Requests that the pool's engines can process at the same time.", func(p *registry.Pool) float64 { return float64(p.SlotsTotal) }),
+			gauge("slots_free", "Free slots of ready engines.", func(p *registry.Pool) float64 { return float64(p.SlotsFree) }),
+			gauge("active_leases", "Slots in use by leases.", func(p *registry.Pool) float64 { return float64(p.ActiveLeases) }),
+			gauge("backoff_delay_ms", "Current delay before PID 1 restarts a crashed engine, in milliseconds; 0 if no restart is due.",
 				func(p *registry.Pool) float64 { return float64(p.Backoff.Milliseconds()) }),
-			gauge("circuit_breaker_state", "0 where every breaker of the pool is closed, 1 where one is half-open, 2 where one is open.",
+			gauge("circuit_breaker_state", "Worst state of the circuit breakers of the pool: 0 closed, 1 half-open, 2 open.",
 				func(p *registry.Pool) float64 { return breakerLevel(p.Breaker) }),
-			gauge("pool_restarts", "Restarts of the pool's engines that PID 1 has counted since it last forgot them (NRestarts).",
+			gauge("pool_restarts", "Restarts of the pool's engines since PID 1 last reset its counter (NRestarts).",
 				func(p *registry.Pool) float64 { return float64(p.RestartCount) }),
 		},
-		model:   prometheus.NewDesc("model_state", "1 where a pool serves the model in this state, 0 where one wants to.", []string{"model_id", "state"}, nil),
-		omitted: prometheus.NewDesc("pools_omitted", "Pools that have no series here, since only 256 may.", nil, nil),
+		model:   prometheus.NewDesc("model_state", "State of a model: 1 if a pool serves it in this state, 0 if a pool only asks for it.", []string{"model_id", "state"}, nil),
+		omitted: prometheus.NewDesc("pools_omitted", "Pools without series, beyond the limit of 256.", nil, nil),
 	}
 }
 

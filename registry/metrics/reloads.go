@@ -22,12 +22,12 @@ type reloads struct {
 func newReloads() reloads {
 	return reloads{
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "reload_duration_ms", Help: "Time that a reload of a pool took until it was done or rolled back, in milliseconds.", Buckets: reloadBuckets,
+			Name: "reload_duration_ms", Help: "Duration of a reload of a pool, until it was done or rolled back, in milliseconds.", Buckets: reloadBuckets,
 		}),
 		done: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "reload_success_total", Help: "Reloads of a pool after which the new version served.",
+			Name: "reload_success_total", Help: "Successful reloads of a pool.",
 		}),
-		failed: counter("reload_failure_total", "Reloads of a pool that were rolled back, by why.", "reason"),
+		failed: counter("reload_failure_total", "Reloads of a pool that were rolled back, by reason.", "reason"),
 	}
 }
 

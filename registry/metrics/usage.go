@@ -46,7 +46,7 @@ func newUsage(r *registry.Registry, engines []string, read func(unit string) (Us
 		registry: r, engines: engines, read: read, killed: make(map[replicaKey]*kills),
 		memory:   prometheus.NewDesc("engine_memory_bytes", "Main memory in use by the replica's engine, page cache included, in bytes.", of, nil),
 		pressure: prometheus.NewDesc("engine_memory_pressure_ratio", "Share of the last 10 seconds in which a task of the replica's engine waited for memory, 0 to 1.", of, nil),
-		kills:    prometheus.NewDesc("engine_oom_kills_total", "Processes of the replica's engine that the kernel killed for lack of memory, since the manager started.", of, nil),
+		kills:    prometheus.NewDesc("engine_oom_kills_total", "Processes of the replica's engine killed by the kernel for lack of memory, since the manager started.", of, nil),
 		omitted:  prometheus.NewDesc("engine_replicas_omitted", "Replicas without series of their engine's memory, beyond the limit of 1024.", nil, nil),
 	}
 }

@@ -85,7 +85,7 @@ func TestDamage(t *testing.T) {
 		{"noise_in_the_first_line", func(t *testing.T, path string, content []byte) {
 			content[3] = 0xff
 			write1(t, path, content)
-		}, "the first line is not that of a file of leases", leases},
+		}, "the first line is not the header of a lease file", leases},
 		{"all_noise", func(t *testing.T, path string, content []byte) {
 			for i := range content {
 				content[i] = byte(i * i >> 3)

@@ -33,8 +33,8 @@ type record struct {
 }
 
 var (
-	errHeader   = errors.New("the first line is not that of a file of leases")
-	errNoRecord = errors.New("the line is no record")
+	errHeader   = errors.New("the first line is not the header of a lease file")
+	errNoRecord = errors.New("the line is not a record")
 	errChecksum = errors.New("the checksum of the line is wrong")
 )
 

@@ -37,7 +37,7 @@ func Open(path string, former Former) (*File, Report) { return open(path, former
 func open(path string, former Former, d disk) (*File, Report) {
 	f := &File{path: path, disk: d, sizes: usual(), spans: make(map[string]span)}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return f, Report{Refused: fmt.Errorf("the directory of the leases: %w", err)}
+		return f, Report{Refused: fmt.Errorf("lease directory: %w", err)}
 	}
 	if err := d.remove(path + newSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 		_, _ = d.moveAside(path + newSuffix) // a directory; where it stays, Save reports it
