@@ -58,8 +58,11 @@ type park struct {
 
 	build sync.Once
 	parts host.Parts
-	newer string // the package of a newer version
-	err   error  // of build
+	err   error // of build
+
+	buildNewer sync.Once
+	newerDeb   string // the package of a newer version
+	newerErr   error  // of buildNewer
 
 	mu   sync.Mutex
 	free map[kind][]*host.Host
@@ -68,12 +71,15 @@ type park struct {
 
 // artifacts builds what every machine gets, once.
 func (p *park) artifacts(ctx context.Context) error {
-	p.build.Do(func() {
-		if p.parts, p.err = host.Build(ctx, p.dir); p.err == nil {
-			p.newer, p.err = host.BuildNewer(ctx, p.dir)
-		}
-	})
+	p.build.Do(func() { p.parts, p.err = host.Build(ctx, p.dir) })
 	return p.err
+}
+
+// newer returns the package of a newer version. It is built when a test first asks for it, beside
+// the tests that run without it.
+func (p *park) newer(ctx context.Context) (string, error) {
+	p.buildNewer.Do(func() { p.newerDeb, p.newerErr = host.BuildNewer(ctx, p.dir) })
+	return p.newerDeb, p.newerErr
 }
 
 func (p *park) cap(k kind) chan struct{} {

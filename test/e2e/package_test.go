@@ -30,9 +30,13 @@ func packageMachine(t *testing.T, cfg machine.Config) packaged {
 	if err := machines.artifacts(ctx); err != nil {
 		t.Fatal(err)
 	}
+	newer, err := machines.newer(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg.Files = append(cfg.Files,
 		machine.File{Guest: "/root/this.deb", Host: machines.parts.Deb},
-		machine.File{Guest: "/root/newer.deb", Host: machines.newer},
+		machine.File{Guest: "/root/newer.deb", Host: newer},
 		machine.File{Guest: host.StubEngine, Host: machines.parts.Stub, Mode: 0o755})
 	m := machine.Start(t, cfg)
 	return packaged{m, host.New(m)}

@@ -105,9 +105,13 @@ func (s *site) firstAnswerIs(engines map[string]host.Process) {
 // upgrade installs the same source as a package of a newer version.
 func (s *site) upgrade() {
 	s.t.Helper()
+	newer, err := machines.newer(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	ctx, cancel := s.within(patience * 2)
 	defer cancel()
-	if err := s.Upgrade(ctx, machines.newer); err != nil {
+	if err := s.Upgrade(ctx, newer); err != nil {
 		s.t.Fatal(err)
 	}
 }
