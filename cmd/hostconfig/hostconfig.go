@@ -22,7 +22,7 @@ const (
 // Problem is one thing that is wrong with a configuration file.
 type Problem = config.Problem
 
-// Settings is config.toml.
+// Settings is the contents of config.toml.
 type Settings struct {
 	Host    config.Host
 	Auth    Auth
@@ -31,32 +31,32 @@ type Settings struct {
 	Etcd    Etcd
 }
 
-// Config is the whole configuration as it was read once.
+// Config is the whole configuration, read at one time.
 type Config struct {
 	Settings
-	// SettingsGood says that config.toml had no problem. Where it had one, Settings is what could be
-	// read of it, good for checking pool files and for nothing else: keep the former Settings, and
-	// read the pools with config.LoadPools and the former Host.
+	// SettingsGood reports whether config.toml has no problem. If it has one, Settings is what
+	// could be read of it, to check pool files only: keep the former Settings, and read the pools
+	// with config.LoadPools and the former Host.
 	SettingsGood bool
 	Pools        []pool.Pool // without any problem, by id
 	Problems     []Problem   // of config.toml first, then of the pool files by file and line
 	Denied       []Problem   // why the host's policy forbids pools of Pools, by file and line
-	Notes        []string    // worth a line in the log, and no problem
+	Notes        []string    // to be logged; not problems
 }
 
-// Default is what holds where there is no config.toml.
+// Default returns the settings without a config.toml.
 func Default() Settings {
 	return Settings{Host: config.DefaultHost(), Log: Log{Level: "info", Format: FormatAuto},
 		Metrics: Metrics{Enabled: true}, Etcd: Etcd{Prefix: "/pool-managerd/", TTL: defaultTTL}}
 }
 
-// Load reads config.toml and every pool file. It never fails as a whole: what is wrong is in
-// Problems, and what is good beside it is there.
+// Load reads config.toml and every pool file. It never fails as a whole: errors are in Problems,
+// and the valid pools are returned beside them.
 func Load(configFile, poolsDir string) Config {
 	settings, problems, notes := LoadSettings(configFile)
 	set := config.LoadPools(poolsDir, settings.Host)
 	if len(problems) > 0 {
-		set.Denied = nil // the policy is not known
+		set.Denied = nil // the policy is unknown
 	}
 	return Config{
 		Settings: settings, SettingsGood: len(problems) == 0, Pools: set.Pools,
@@ -67,7 +67,7 @@ func Load(configFile, poolsDir string) Config {
 // LoadSettings reads config.toml alone. A missing one is all defaults.
 func LoadSettings(configFile string) (Settings, []Problem, []string) {
 	if strict.IsMissing(configFile) {
-		return Default(), nil, []string{fmt.Sprintf("%s is not there, so every setting has its default", configFile)}
+		return Default(), nil, []string{fmt.Sprintf("%s does not exist; every setting has its default", configFile)}
 	}
 	data, problem := strict.ReadFile(configFile)
 	if problem != nil {

@@ -20,10 +20,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 )
 
-var update = flag.Bool("update", false, "write golden files and reference pages anew")
+var update = flag.Bool("update", false, "write golden files and reference pages")
 
-// TestConfigFiles reads each case: a config.toml, dashes, and the problems with their hints, or else
-// what differs from the defaults, and the notes.
+// TestConfigFiles reads each case: a config.toml, dashes, and the problems with their hints, or
+// else what differs from the defaults, and the notes.
 func TestConfigFiles(t *testing.T) {
 	golden.Cases(t, filepath.Join("testdata", "*.txt"), 9, *update, func(t *testing.T, input string) string {
 		s, problems, notes := parse("config.toml", []byte(input))
@@ -99,40 +99,47 @@ func TestLoad(t *testing.T) {
 	t.Run("nothing_there_is_all_defaults_and_two_notes", func(t *testing.T) {
 		dir := t.TempDir()
 		c := Load(filepath.Join(dir, "config.toml"), filepath.Join(dir, "pools.d"))
-		if !c.SettingsGood || len(c.Problems) > 0 || len(c.Pools) > 0 || len(c.Notes) != 2 || !reflect.DeepEqual(c.Settings, Default()) {
+		if !c.SettingsGood || len(c.Problems) > 0 || len(c.Pools) > 0 || len(c.Notes) != 2 ||
+			!reflect.DeepEqual(c.Settings, Default()) {
 			t.Errorf("%+v", c)
 		}
 	})
 	t.Run("defaults_reach_the_pools", func(t *testing.T) {
-		c := Load(write(t, "[defaults]\nengine = \"vllm\"\n[defaults.env]\nA = \"1\"\n", map[string]string{"a.toml": goodPool}))
+		c := Load(write(t, "[defaults]\nengine = \"vllm\"\n[defaults.env]\nA = \"1\"\n",
+			map[string]string{"a.toml": goodPool}))
 		if len(c.Problems) > 0 || len(c.Pools) != 1 || c.Pools[0].Engine != "vllm" || c.Pools[0].Env["A"] != "1" {
 			t.Errorf("%+v", c)
 		}
 	})
 	t.Run("problems_of_both_come_at_once", func(t *testing.T) {
-		file, pools := write(t, "require_gpu = 1\n", map[string]string{"a.toml": goodPool, "b.toml": "engine = \"vllm\"\n" + goodPool, "c.toml": "x = 1\n"})
+		file, pools := write(t, "require_gpu = 1\n",
+			map[string]string{"a.toml": goodPool, "b.toml": "engine = \"vllm\"\n" + goodPool, "c.toml": "x = 1\n"})
 		c := Load(file, pools)
 		var places []string
 		for _, p := range c.Problems {
 			rel, _ := filepath.Rel(filepath.Dir(file), p.File)
 			places = append(places, fmt.Sprintf("%s:%d %s", rel, p.Line, p.Key))
 		}
-		want := []string{"config.toml:1 require_gpu", "pools.d/a.toml:0 engine", "pools.d/c.toml:0 engine", "pools.d/c.toml:0 model", "pools.d/c.toml:1 x"}
+		want := []string{"config.toml:1 require_gpu", "pools.d/a.toml:0 engine", "pools.d/c.toml:0 engine",
+			"pools.d/c.toml:0 model", "pools.d/c.toml:1 x"}
 		if !slices.Equal(places, want) || c.SettingsGood || len(c.Pools) != 1 || len(Check(file, pools)) != len(want) {
 			t.Errorf("problems %v, want %v; %+v", places, want, c)
 		}
 	})
 	t.Run("pools_that_the_policy_forbids_are_good_and_denied", func(t *testing.T) {
-		file, pools := write(t, "[policy]\nallowed_model_sources = [\"file:/srv/b/\"]\n", map[string]string{"a.toml": "engine = \"vllm\"\n" + goodPool})
+		file, pools := write(t, "[policy]\nallowed_model_sources = [\"file:/srv/b/\"]\n",
+			map[string]string{"a.toml": "engine = \"vllm\"\n" + goodPool})
 		c := Load(file, pools)
 		var places []string
 		for _, p := range c.Denied {
 			places = append(places, fmt.Sprintf("%d:%d %s %s", p.Line, p.Column, p.Key, p.PoolID))
 		}
-		if want := []string{"1:10 devices a", "2:9 model a"}; !slices.Equal(places, want) || len(c.Problems) > 0 || len(c.Pools) != 1 {
+		if want := []string{"1:10 devices a", "2:9 model a"}; !slices.Equal(places, want) || len(c.Problems) > 0 ||
+			len(c.Pools) != 1 {
 			t.Errorf("denied %v, want %v; %+v", places, want, c)
 		}
-		if c := Load(write(t, "[policy]\nallowed_model_sources = 1\n", map[string]string{"a.toml": "engine = \"vllm\"\n" + goodPool})); len(c.Denied) > 0 {
+		if c := Load(write(t, "[policy]\nallowed_model_sources = 1\n",
+			map[string]string{"a.toml": "engine = \"vllm\"\n" + goodPool})); len(c.Denied) > 0 {
 			t.Errorf("denied by a policy that could not be read: %+v", c.Denied)
 		}
 	})
@@ -167,7 +174,8 @@ func TestPrint(t *testing.T) {
 			if err := Print(&text, c.problems); err != nil || text.String() != c.text {
 				t.Errorf("got %q, %v; want %q", text.String(), err, c.text)
 			}
-			if err := PrintJSON(&object, c.problems); err != nil || !json.Valid(object.Bytes()) || c.object != "" && object.String() != c.object+"\n" {
+			if err := PrintJSON(&object, c.problems); err != nil || !json.Valid(object.Bytes()) || c.object != "" &&
+				object.String() != c.object+"\n" {
 				t.Errorf("got %s, %v; want %s", object.String(), err, c.object)
 			}
 		})
@@ -175,7 +183,8 @@ func TestPrint(t *testing.T) {
 }
 
 func TestLevels(t *testing.T) {
-	for word, want := range map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError} {
+	for word, want := range map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo,
+		"warn": slog.LevelWarn, "error": slog.LevelError} {
 		if got := (Log{Level: word}).Slog(); got != want {
 			t.Errorf("%s is %v", word, got)
 		}
@@ -189,7 +198,8 @@ func TestPackagedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"as_installed": data, "uncommented": packagedSetting.ReplaceAll(data, []byte("$1$2"))} {
+	for name, content := range map[string][]byte{"as_installed": data,
+		"uncommented": packagedSetting.ReplaceAll(data, []byte("$1$2"))} {
 		t.Run(name, func(t *testing.T) {
 			s, problems, _ := parse("config.toml", content)
 			if len(problems) > 0 {
@@ -206,8 +216,9 @@ func TestPackagedFile(t *testing.T) {
 // packagedSetting is a setting that the packaged file holds as a comment.
 var packagedSetting = regexp.MustCompile(`(?m)^# ([a-z_.]+)( = )`)
 
-// TestPackagedFileTakesAnyKeyAtItsEnd appends each key of the file's own to the config.toml that the package installs, as
-// people do with echo and >>: as it is, and after every other setting in it was uncommented.
+// TestPackagedFileTakesAnyKeyAtItsEnd appends each key of the file's own to the config.toml that
+// the package installs, as people do with echo and >>: as it is, and after every other setting in
+// it was uncommented.
 func TestPackagedFileTakesAnyKeyAtItsEnd(t *testing.T) {
 	packaged, err := os.ReadFile(filepath.Join("..", "..", "packaging", "etc", "config.toml"))
 	if err != nil {
@@ -232,7 +243,8 @@ func TestPackagedFileTakesAnyKeyAtItsEnd(t *testing.T) {
 			}
 			return found[len("# "):]
 		})
-		for name, file := range map[string]string{"as_installed": string(packaged), "others_uncommented": string(others)} {
+		for name, file := range map[string]string{"as_installed": string(packaged),
+			"others_uncommented": string(others)} {
 			t.Run(k.Path+"/"+name, func(t *testing.T) {
 				want, _, _ := parse("config.toml", []byte(line+file))
 				got, problems, _ := parse("config.toml", []byte(file+line))
@@ -248,7 +260,8 @@ const pageHead = `<!-- Written by go test ./cmd/hostconfig -update; do not edit.
 # config.toml
 
 ` + "`/etc/pool-managerd/config.toml`" + ` is the host's own file; where it is missing, every key has its default. After an edit:
-` + "`poolctl check && systemctl reload pool-managerd`" + `. A file with any error changes nothing: the former configuration stays in force.
+` + "`poolctl check && systemctl reload pool-managerd`" +
+	`. A file with any error changes nothing: the former configuration stays in force.
 
     require_gpu = true
     auth_token_file = "/etc/pool-managerd/token"
@@ -262,9 +275,10 @@ const pageHead = `<!-- Written by go test ./cmd/hostconfig -update; do not edit.
 Durations and sizes are written as in [pool files](pool-file.md).
 `
 
-const defaultsSection = "\n## `[defaults]`\n\nWhat each pool file starts from. These keys, as [pool files](pool-file.md) have them, and no others:\n\n"
+const defaultsSection = "\n## `[defaults]`\n\nWhat each pool file starts from. These keys, as [pool " +
+	"files](pool-file.md) have them, and no others:\n\n"
 
-// TestReference holds the page to the schema; -update writes it anew.
+// TestReference holds the page to the schema; -update writes it again.
 func TestReference(t *testing.T) {
 	var own []strict.Key[Settings]
 	var shared []string

@@ -8,7 +8,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 )
 
-// Auth says who may call over TCP.
+// Auth configures who may call over TCP.
 type Auth struct {
 	TokenFile  string // empty: no token
 	Optional   bool   // loopback callers need none
@@ -84,7 +84,7 @@ func rules() []func(*Settings, *strict.Report) {
 func authKeys() []strict.Key[Settings] {
 	return []strict.Key[Settings]{
 		{Path: "auth_token_file", Default: "none", Type: strict.ToString("path", "an absolute path", strict.Absolute, func(s *Settings) *string { return &s.Auth.TokenFile }),
-			Doc: "File that holds the bearer token of callers over TCP. It must be readable by root and should be by no other user."},
+			Doc: "File that holds the bearer token of callers over TCP. It must be readable by root and should not be readable by other users."},
 		{Path: "auth_optional", Default: "false", Type: strict.ToBool(func(s *Settings) *bool { return &s.Auth.Optional }),
 			Doc: "Callers on the loopback need no token: every user of this host may then do everything."},
 		{Path: "trust_proxy_auth", Default: "false", Type: strict.ToBool(func(s *Settings) *bool { return &s.Auth.TrustProxy }),
@@ -97,13 +97,15 @@ func logKeys() []strict.Key[Log] {
 		{Path: "level", Default: `"info"`, Type: strict.ToWord([]string{"debug", "info", "warn", "error"}, func(l *Log) *string { return &l.Level }),
 			Doc: "The least important lines that are written. `debug` shows each decision with its rule. A reload changes it."},
 		{Path: "format", Default: `"auto"`, Type: strict.ToWord([]string{FormatAuto, FormatJSON, FormatJournal}, func(l *Log) *string { return &l.Format }), Later: later,
-			Doc: "`json` is one object a line on standard error, `journal` native fields, `auto` the latter where standard error is the journal."},
+			Doc: "`json` is one object a line on standard error, `journal` is native fields of the journal, `auto` is `journal` where standard error is the journal."},
 	}
 }
 
 func metricsKeys() []strict.Key[Metrics] {
 	return []strict.Key[Metrics]{
-		{Path: "enabled", Default: "true", Type: strict.ToBool(func(m *Metrics) *bool { return &m.Enabled }), Doc: "Serve `GET /metrics`. A change holds from the next start of the manager on."},
+		{Path: "enabled", Default: "true", Type: strict.ToBool(func(m *Metrics) *bool {
+			return &m.Enabled
+		}), Doc: "Serve `GET /metrics`. A change takes effect at the manager's next start."},
 	}
 }
 
@@ -115,12 +117,12 @@ func etcdKeys() []strict.Key[Etcd] {
 		{Path: "endpoints", Default: "[]", Later: later, Type: strict.ToURLs(func(e *Etcd) *[]string { return &e.Endpoints }),
 			Doc: "The members of the cluster to which the state of this host's pools is published."},
 		{Path: "prefix", Default: `"/pool-managerd/"`, Later: later, Type: strict.ToString("string", `a prefix of keys as "/pool-managerd/"`, prefix, func(e *Etcd) *string { return &e.Prefix }),
-			Doc: "What each key begins with."},
+			Doc: "Prefix of each key."},
 		{Path: "ttl", Default: `"10s"`, Later: later, Type: strict.ToDuration(time.Second, time.Hour, func(e *Etcd) *time.Duration { return &e.TTL }),
-			Doc: "How long after this host's last word its keys vanish."},
+			Doc: "How long after this host's last update its keys expire."},
 		{Path: "username", Later: later, Type: strict.ToString("string", "a name", strict.OneLine, func(e *Etcd) *string { return &e.Username }), Doc: "User of the cluster."},
 		{Path: "password_file", Later: later, Type: file(func(e *Etcd) *string { return &e.PasswordFile }), Doc: "File that holds the user's password."},
-		{Path: "ca_file", Later: later, Type: file(func(e *Etcd) *string { return &e.CAFile }), Doc: "Certificates that the members' are checked against."},
+		{Path: "ca_file", Later: later, Type: file(func(e *Etcd) *string { return &e.CAFile }), Doc: "Certificates of the authorities that sign the members' certificates."},
 		{Path: "cert_file", Later: later, Type: file(func(e *Etcd) *string { return &e.CertFile }), Doc: "Certificate of this host."},
 		{Path: "key_file", Later: later, Type: file(func(e *Etcd) *string { return &e.KeyFile }), Doc: "Private key of that certificate."},
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // Print writes the result of a check for people: each problem on a line that editors can jump to,
-// the remedy below it, and how many there are.
+// the hint below it, and how many there are.
 func Print(w io.Writer, problems []Problem) error {
 	for _, p := range problems {
 		if _, err := fmt.Fprintln(w, p.Error()); err != nil {

@@ -31,7 +31,7 @@ import (
 // beatDefault is how often the main loop reports its progress where PID 1 asks for no watchdog.
 const beatDefault = 10 * time.Second
 
-// build makes the parts and ties them together. Nothing runs yet.
+// build makes the parts and connects them. Nothing runs yet.
 func (d *daemon) build() error {
 	settings := hostconfig.Default()
 	if d.settings != nil {
@@ -82,7 +82,7 @@ func (d *daemon) build() error {
 	return nil
 }
 
-// beatEvery is a third of the watchdog's time, so that one late beat is not the end.
+// beatEvery returns a third of the watchdog's interval, so that one late beat is harmless.
 func beatEvery() (time.Duration, error) {
 	interval, err := systemd.WatchdogInterval()
 	if err != nil {
@@ -94,14 +94,14 @@ func beatEvery() (time.Duration, error) {
 	return interval / 3, nil
 }
 
-// beat is called by the main loop: a loop that hangs feeds no watchdog.
+// beat is called by the main loop, so that the watchdog finds a loop that hangs.
 func (d *daemon) beat() {
 	if err := d.notify.Watchdog(); err != nil {
-		d.log.Warn("the watchdog was not fed", "err", err)
+		d.log.Warn("could not notify PID 1 of the watchdog", "err", err)
 	}
 }
 
-// journal is the host's log by way of PID 1.
+// journal reads the host's journal in a unit that PID 1 runs.
 type journal struct{ *systemd.Client }
 
 // Read implements supervise.Journal.
@@ -114,7 +114,7 @@ func (j journal) Follow(ctx context.Context, q systemd.JournalQuery, deliver fun
 	return j.FollowJournal(ctx, q, deliver)
 }
 
-// backend answers the API's questions by asking the supervisor.
+// backend implements the API's reads with the supervisor.
 type backend struct {
 	super *supervise.Supervisor
 }
@@ -123,12 +123,13 @@ type backend struct {
 func (b backend) RenderUnit(ctx context.Context, id string) (string, error) {
 	text, err := b.super.RenderUnit(ctx, id)
 	if errors.Is(err, supervise.ErrNoSuchPool) {
-		return "", registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("pool %s has no good pool file, so there is nothing to render", id), "Run poolctl check.")
+		return "", registry.Fail(registry.CodeConfigInvalid,
+			fmt.Sprintf("pool %s has no valid pool file to render", id), "Run poolctl check.")
 	}
 	return text, err
 }
 
-// operator carries out what the API is asked to change.
+// operator implements the API's changes with the supervisor.
 type operator struct {
 	super *supervise.Supervisor
 }
@@ -164,15 +165,16 @@ func (o operator) Reload(ctx context.Context, id string, ask api.ReloadRequest) 
 	}))
 }
 
-// known refuses a pool that no file asks for, in the API's words.
+// known converts the supervisor's error for an unknown pool to the API's.
 func known(id string, err error) error {
 	if errors.Is(err, supervise.ErrNoSuchPool) {
-		return registry.Fail(registry.CodePoolNotFound, fmt.Sprintf("pool %s not found: no pool file asks for it", id), "poolctl list shows the pools of this host.")
+		return registry.Fail(registry.CodePoolNotFound, fmt.Sprintf("pool %s not found: no pool file asks for it", id),
+			"poolctl list shows the pools of this host.")
 	}
 	return err
 }
 
-// listeners are all sockets that listen, whatever they are called.
+// listeners returns all listening sockets, under any name.
 func listeners(a *systemd.Activation) []net.Listener {
 	var all []net.Listener
 	for _, name := range slices.Sorted(maps.Keys(a.Listeners)) {

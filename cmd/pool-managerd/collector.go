@@ -27,15 +27,14 @@ type collector struct {
 	live    []metrics.Sample
 }
 
-// tuneCollector begins to adapt the limit.
+// tuneCollector starts to adapt the limit.
 func tuneCollector() {
 	c := &collector{percent: gcCalm, last: time.Now(), live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
 	debug.SetGCPercent(c.percent)
 	runtime.SetFinalizer(c, (*collector).collected)
 }
 
-// collected is called once after each collection: the collector is found unused by each, since
-// nothing refers to it.
+// collected is called once after each collection, since nothing refers to the collector.
 func (c *collector) collected() {
 	now := time.Now()
 	metrics.Read(c.live)
@@ -48,8 +47,8 @@ func (c *collector) collected() {
 	runtime.SetFinalizer(c, (*collector).collected)
 }
 
-// nextPercent is the limit after a collection that came so long after the one before and left so
-// many bytes in use.
+// nextPercent returns the limit after a collection: since is the time from the one before, live the
+// bytes in use.
 func nextPercent(percent int, since time.Duration, live uint64) int {
 	switch {
 	case since < gcOften, percent != gcCalm && since < gcSeldom:

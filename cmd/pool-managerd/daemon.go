@@ -82,7 +82,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 
 	var all sync.WaitGroup
 	defer all.Wait()
-	// The supervisor and the server end apart: requests are answered until the last moment.
+	// The supervisor outlives the server, which answers requests until the end.
 	superCtx, stopSuper := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSuper()
 	all.Go(func() {
@@ -90,11 +90,11 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 			cancel(fmt.Errorf("the main loop ended: %w", err))
 		}
 	})
-	// Leases end with the server: what was answered last is on disk.
+	// Leases end after the server, so that the last answer is on disk.
 	leaseCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLeases()
 	all.Go(func() { _ = d.leases.book.Run(leaseCtx, d.leases.report) })
-	// So do hand-off files: what was answered last stands in them.
+	// So do hand-off files.
 	handoffCtx, stopHandoff := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHandoff()
 	all.Go(func() { d.handoff.Run(handoffCtx) })
@@ -118,7 +118,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	}
 }
 
-// ended is nil for an ordinary stop and the cause of any other.
+// ended returns nil for an ordinary stop, else the cause.
 func ended(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -136,7 +136,7 @@ func (d *daemon) ready() {
 
 func (d *daemon) stopping() {
 	if err := d.notify.Stopping(); err != nil {
-		d.log.Debug("could not notify PID 1 of the end", "err", err)
+		d.log.Debug("could not notify PID 1 of the shutdown", "err", err)
 	}
 }
 
@@ -146,35 +146,35 @@ func (d *daemon) setStatus(line string) {
 	defer d.mu.Unlock()
 	d.status = line
 	if err := d.notify.Status(line); err != nil {
-		d.log.Debug("status not sent", "err", err)
+		d.log.Debug("could not send the status to PID 1", "err", err)
 	}
 }
 
-// reload reads the configuration again. What is good takes effect; what is not is reported, and
-// what ran goes on.
+// reload reads the configuration again. Valid files take effect; the others are reported, and their
+// pools keep running as before.
 func (d *daemon) reload(ctx context.Context) {
 	if err := d.notify.Reloading(); err != nil {
 		d.log.Warn("could not notify PID 1 of the reload", "err", err)
 	}
 	if err := d.super.Apply(ctx, d.load()); err != nil {
-		d.log.Error("the reload was not carried out", "err", err)
+		d.log.Error("could not apply the reload", "err", err)
 	}
 	d.ready()
 }
 
-// load reads every file of the configuration. A broken config.toml leaves the former one in force;
-// without a former one, nothing is started and nothing is stopped.
+// load reads every file of the configuration. If config.toml is invalid, the former one stays in
+// force; without a former one, nothing is started or stopped.
 func (d *daemon) load() supervise.Desired {
 	c := d.read()
 	for _, p := range c.Problems {
-		d.log.Error("configuration: "+p.Error(), "hint", p.Remedy())
+		d.log.Error("configuration: "+p.Error(), "hint", p.Action())
 	}
 	for _, n := range c.Notes {
 		d.log.Info("configuration: " + n)
 	}
 	want := supervise.Desired{Pools: c.Pools, HostProblems: d.stateProblems()}
 	for _, p := range c.Problems {
-		problem := registry.Problem{File: p.File, PoolID: p.PoolID, Text: p.Error(), Hint: p.Remedy()}
+		problem := registry.Problem{File: p.File, PoolID: p.PoolID, Text: p.Error(), Hint: p.Action()}
 		if p.File == d.o.configFile {
 			want.HostProblems = append(want.HostProblems, problem)
 		} else {
@@ -193,11 +193,12 @@ func (d *daemon) load() supervise.Desired {
 	return want
 }
 
-// read reads the files; pools are checked against the settings that will be in force.
+// read reads the files and checks pools against the settings that will be in force.
 func (d *daemon) read() hostconfig.Config {
 	c := hostconfig.Load(d.o.configFile, d.o.poolsDir)
 	if !c.SettingsGood && d.settings != nil {
-		// What is wrong with a pool depends on the settings, too: a pool that is neither good nor wrong would count as removed.
+		// Problems of pools depend on the settings, too. A pool that is neither valid nor invalid
+		// would count as removed.
 		set := config.LoadPools(d.o.poolsDir, d.settings.Host)
 		ofPools := func(p hostconfig.Problem) bool { return p.File != d.o.configFile }
 		c.Pools, c.Problems = set.Pools, append(slices.DeleteFunc(c.Problems, ofPools), set.Problems...)
@@ -210,7 +211,7 @@ func (d *daemon) settle(s hostconfig.Settings) {
 	d.level.Set(s.Log.Slog())
 	if d.api != nil {
 		if err := d.api.Apply(apiSettings(s)); err != nil {
-			d.log.Error("the former settings of the API stay in force", "err", err)
+			d.log.Error("could not apply the settings of the API; the former ones stay in force", "err", err)
 		}
 	}
 	d.settings = &s

@@ -10,8 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// leases ties the book to those who must hear of it: the registry, which shows what is free, and
-// the log.
+// leases connects the book of leases to the registry, which shows free slots, and to the log.
 type leases struct {
 	book     *lease.Book
 	registry *registry.Registry
@@ -21,7 +20,7 @@ type leases struct {
 // bootTime is CLOCK_BOOTTIME.
 func bootTime() lease.Moment {
 	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // it cannot fail for a clock that Linux has had since 2.6.39
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // cannot fail: Linux has this clock since 2.6.39
 	return lease.Moment(t.Nano())
 }
 
@@ -39,7 +38,7 @@ func (l leases) Active(pool, replica string) int { return l.book.Active(pool, re
 // Cut implements supervise.Leases.
 func (l leases) Cut(pool, replica, why string) { l.report(l.book.Cut(pool, replica, why)) }
 
-// holder is who held a lease, for people.
+// holder returns the name of a lease's holder for messages.
 func holder(name string) string {
 	if name == "" {
 		return "an unnamed holder"
@@ -47,7 +46,7 @@ func holder(name string) string {
 	return name
 }
 
-// report logs leases that ended before they were released, and has the slots counted again.
+// report logs leases that ended before they were released, and updates the count of free slots.
 func (l leases) report(ended []lease.Ended) {
 	seen := make(map[string]bool)
 	for _, e := range ended {

@@ -73,7 +73,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("pool-managerd", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.configFile, "config", "/etc/pool-managerd/config.toml", "the host's configuration")
-	f.StringVar(&o.poolsDir, "pools-dir", "/etc/pool-managerd/pools.d", "the folder of pool files")
+	f.StringVar(&o.poolsDir, "pools-dir", "/etc/pool-managerd/pools.d", "the directory of pool files")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run/pool-managerd", "hand-off files")
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/pool-managerd", "verified digests and engine versions")
 	f.StringVar(&o.gate, "gate", "/usr/lib/pool-managerd/pool-gate", "the readiness gate that engine units run")
@@ -81,7 +81,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.check, "check", false, "check the configuration, print every problem, and exit")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: pool-managerd [--check] [--config FILE] [--pools-dir DIR]\n\nStarted by pool-managerd.service, with the sockets of pool-managerd.socket. See pool-managerd(8).")
+		fmt.Fprintln(stderr, "usage: pool-managerd [--check] [--config FILE] [--pools-dir DIR]\n\nStarted by "+
+			"pool-managerd.service, with the sockets of pool-managerd.socket. See pool-managerd(8).")
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/supervise"
 )
 
-// weigher is the real supervise.Memory: the model's file and what former runs used on one side, the driver's free memory, less the
-// reservations of engines that are loading, on the other.
+// weigher implements supervise.Memory. It compares the need, from the model's file and former runs,
+// with the driver's free memory less the reservations of engines that are loading.
 type weigher struct {
 	estimator *memory.Estimator
 	peaks     memory.Peaks
@@ -36,7 +36,7 @@ func (w weigher) Try(ctx context.Context, unit string, l supervise.Load, need me
 	}
 	reply, err := w.ask(ctx, wire.Request{Op: wire.OpReserve, Unit: unit, Needs: need.Devices, DryRun: true})
 	if err != nil {
-		// The unit's own step asks again, and the engine itself finds out in the end.
+		// The unit's own step checks again, and the engine itself fails if there is too little.
 		w.log.Warn("could not check free GPU memory; starting the engine anyway", "unit", unit, "err", err)
 		return nil
 	}

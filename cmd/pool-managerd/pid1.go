@@ -8,7 +8,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
-// pid1 is the real PID 1: the few shapes that the supervisor needs around systemd's client.
+// pid1 implements supervise.PID1 with systemd's client.
 type pid1 struct {
 	client *systemd.Client
 }
@@ -50,7 +50,7 @@ func (c pid1) SetProperties(ctx context.Context, unit string, props []systemd.Pr
 	return c.client.SetProperties(ctx, unit, props)
 }
 
-// Hasten implements supervise.PID1: a start job for a unit that waits for its restart starts it at once.
+// Hasten implements supervise.PID1: a start job starts a unit that waits for its restart at once.
 func (c pid1) Hasten(ctx context.Context, unit string) error {
 	_, err := c.client.Start(ctx, unit)
 	return err
@@ -66,7 +66,8 @@ func (c pid1) ResetCounters(ctx context.Context, unit string) error {
 	return c.client.ResetFailed(ctx, unit)
 }
 
-// Unit implements supervise.PID1. A unit that PID 1 does not know is a status that is not loaded, not an error.
+// Unit implements supervise.PID1. A unit that PID 1 does not know has the status "not loaded"; it
+// is not an error.
 func (c pid1) Unit(ctx context.Context, unit string) (systemd.Status, error) {
 	st, err := c.client.Unit(ctx, unit)
 	if errors.Is(err, systemd.ErrNoSuchUnit) {

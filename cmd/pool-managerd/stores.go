@@ -15,14 +15,14 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/provision"
 )
 
-// replacedFile is a state file that was damaged, shown as a problem while the former one is kept.
+// replacedFile is a damaged state file, shown as a problem until the renamed file is removed.
 type replacedFile struct {
 	aside   string
 	problem registry.Problem
 }
 
-// openStores opens the files in which state outlives the daemon. A damaged one is replaced: none
-// keeps the daemon from starting.
+// openStores opens the files of the state that outlives the daemon. A damaged one is replaced, so
+// that the daemon always starts.
 func (d *daemon) openStores() error {
 	d.store = provision.OpenStore(filepath.Join(d.o.stateDir, "verdicts.db"), d.reporter(
 		"digests and versions that could not be read are found again",
@@ -36,21 +36,20 @@ func (d *daemon) openStores() error {
 	return nil
 }
 
-// reporter reports what was wrong with a bbolt file. lost and unsaved are what that means.
+// reporter reports damage of a bbolt file; lost and unsaved describe the consequences.
 func (d *daemon) reporter(lost, unsaved string) func(boltfile.Report) {
 	return func(r boltfile.Report) {
 		if r.Damage != nil && r.Aside != "" {
 			d.replaced(r.Path, r.Aside, r.Damage, fmt.Sprintf("%s; %d entries were kept", lost, r.Kept))
 		}
 		if r.Refused != nil {
-			d.log.Error(fmt.Sprintf("%s cannot be written: %s", r.Path, unsaved),
+			d.log.Error(fmt.Sprintf("could not write %s: %s", r.Path, unsaved),
 				"err", errors.Join(r.Damage, r.Refused))
 		}
 	}
 }
 
-// openIntents reads what operators asked for before. What cannot be read is reported, and is all
-// that is lost.
+// openIntents reads the requests of operators. Those that cannot be read are reported and lost.
 func (d *daemon) openIntents() (err error) {
 	if d.clock, err = keep.NewClock(); err != nil {
 		return err
@@ -60,16 +59,16 @@ func (d *daemon) openIntents() (err error) {
 	report := d.reporter(lost, "requests of operators cannot be saved")
 	d.keep = keep.Open(filepath.Join(d.o.stateDir, "intents.db"), report)
 	if !d.keep.Readable() {
-		d.log.Error("requests of operators cannot be read: drained pools start, models are those of the pool files")
+		d.log.Error("could not read the requests of operators: drained pools start, models are those of the pool files")
 	}
 	d.marks, d.marked = keep.OpenMarks(filepath.Join(d.o.runtimeDir, "restarts"), d.log)
 	if d.intents, err = d.keep.Intents(); err != nil {
-		d.log.Error("some requests of operators could not be read, and are not in force", "err", err)
+		d.log.Error("could not read some requests of operators; they are not in force", "err", err)
 	}
 	return nil
 }
 
-// openLeases reads the leases that a former manager of this boot left.
+// openLeases reads the leases that a former manager granted since boot.
 func (d *daemon) openLeases() error {
 	path := filepath.Join(d.o.runtimeDir, "leases.db")
 	file, r := leaselog.Open(path, formerLeases)
@@ -77,14 +76,14 @@ func (d *daemon) openLeases() error {
 	case r.Damage != nil && r.Aside != "":
 		d.replaced(path, r.Aside, r.Damage, fmt.Sprintf("leases that could not be read are lost; %d were kept", r.Kept))
 	case r.Damage == nil && r.Kept > 0:
-		d.log.Info("leases of an older version were taken over", "file", path, "leases", r.Kept)
+		d.log.Info("imported the leases of an older version", "file", path, "leases", r.Kept)
 	}
 	if r.Torn > 0 {
-		d.log.Warn("an incomplete write at the end of the leases was cut off; no caller had its answer",
+		d.log.Warn("dropped an incomplete write at the end of the leases file; no caller had an answer to it",
 			"file", path, "bytes", r.Torn)
 	}
 	if r.Refused != nil {
-		d.log.Error(path+" cannot be written: no leases are given", "err", r.Refused)
+		d.log.Error("could not write "+path+"; no leases are granted", "err", r.Refused)
 	}
 	book, err := lease.Open(file, bootTime, d.registry.LeasesChanged)
 	if err != nil {
@@ -112,7 +111,7 @@ func (d *daemon) replaced(path, aside string, damage error, consequence string) 
 		replacedFile{aside, registry.Problem{File: path, Text: text, Hint: hint}})
 }
 
-// stateProblems are the damaged state files that are still there.
+// stateProblems are the damaged state files that still exist.
 func (d *daemon) stateProblems() (list []registry.Problem) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

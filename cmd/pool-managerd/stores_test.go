@@ -100,7 +100,8 @@ func TestFormerLeases(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		text := `{"id":"l-1","pool":"a","replica":"r0","run":"run1","holder":"me","endpoint":"http://127.0.0.1:1","expires":9000000000000000000}`
+		text := `{"id":"l-1","pool":"a","replica":"r0","run":"run1","holder":"me",` +
+			`"endpoint":"http://127.0.0.1:1","expires":9000000000000000000}`
 		return b.Put([]byte("l-1"), []byte(text))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {

@@ -8,10 +8,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// engineUsage reads the memory of an engine from its cgroup, false where it has none.
+// engineUsage reads the memory of an engine from its cgroup, false if it has none.
 func engineUsage(unit string) (metrics.Usage, bool) { return usageBelow(cgroups.Root, unit) }
 
-// usageBelow reads it below the root of a cgroup tree. A dash in a slice's name nests: pool-engines.slice is in pool.slice.
+// usageBelow reads it below the root of a cgroup tree. A dash in a slice's name nests:
+// pool-engines.slice is in pool.slice.
 func usageBelow(root, unit string) (metrics.Usage, bool) {
 	read, err := cgroups.ReadUsage(root, path.Join("/pool.slice", pool.Slice, unit))
 	if err != nil {

@@ -19,7 +19,7 @@ func newCheck(a *app) *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration files and print every problem",
 		Long: `Read config.toml and every pool file as the daemon would, print every problem with file, line and column, and exit
-with status 1 where there is one. A pool that the host's policy forbids is one, too. The daemon is not asked and nothing changes.`,
+with status 1 if there is one. A pool that the host's policy forbids is a problem, too. The daemon is not asked and nothing changes.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(context.Context, []string) error { return a.runCheck(o) }),
 	}

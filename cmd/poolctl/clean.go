@@ -8,11 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// Text in an answer may come from an engine (an error message, a version), from a file or from another
-// caller. None of it may move the cursor, retitle the window or reorder what is read.
+// Text in an answer may come from an engine (an error message, a version), from a file or from
+// another caller. None of it may move the cursor, change the window's title or reorder the text.
 
-// clean makes text fit for one line of a terminal: control characters and those that change the direction of
-// text become "?", line breaks a space.
+// clean makes text safe to print on one line of a terminal: control characters and those that
+// change the direction of text become "?", line breaks a space.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -35,8 +35,8 @@ func cleanText(s string) string {
 	}, s)
 }
 
-// cleanJSON keeps JSON what it is: inside strings, the only place where they may stand, such characters become
-// escapes. Those below U+0020 are escaped already.
+// cleanJSON escapes such characters, which valid JSON has in strings only. Those below U+0020 are
+// escaped already.
 func cleanJSON(b []byte) []byte {
 	if !strings.ContainsFunc(string(b), func(r rune) bool { return r != '\n' && unsafeRune(r) }) {
 		return b
@@ -54,8 +54,8 @@ func cleanJSON(b []byte) []byte {
 	return out
 }
 
-// unsafeRune reports control characters (C0, DEL, C1) and the invisible ones that change how text is ordered: every one of
-// them is below U+10000.
+// unsafeRune reports whether r is a control character (C0, DEL, C1) or an invisible one that
+// changes the order of text. All of them are below U+10000.
 func unsafeRune(r rune) bool {
 	return unicode.IsControl(r) || r == utf8.RuneError ||
 		r >= 0x200b && r <= 0x200f || r >= 0x2028 && r <= 0x202e || r >= 0x2060 && r <= 0x206f || r == 0xfeff

@@ -17,8 +17,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// requestTimeout bounds one request. It is above the time that a restart of the daemon takes, since a
-// connection waits in the socket meanwhile.
+// requestTimeout bounds one request. It is longer than a restart of the daemon takes, during which
+// a connection waits in the socket.
 const requestTimeout = 15 * time.Second
 
 // answerLimit bounds what is read of an answer, in bytes.
@@ -29,11 +29,11 @@ type client struct {
 	http  *http.Client
 	base  string // before the path
 	token string
-	place string // for messages
+	addr  string // for messages
 }
 
-// newClient uses the URL where one is given, else the unix socket. Each request has its own connection: a watch
-// holds none open that a restarting daemon would have to wait for.
+// newClient uses the URL if one is given, else the unix socket. Each request has its own
+// connection: a daemon that restarts need not wait for an idle connection of a watch.
 func newClient(o options) (*client, error) {
 	if o.url == "" {
 		if o.tokenFile != "" {
@@ -43,13 +43,15 @@ func newClient(o options) (*client, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", o.socket)
 		}
-		return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, base: "http://pool-managerd", place: o.socket}, nil
+		return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
+			base: "http://pool-managerd", addr: o.socket}, nil
 	}
 	u, err := url.Parse(o.url)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return nil, usage("--url %q is not of the form http://HOST:PORT", o.url)
 	}
-	c := &client{http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, base: strings.TrimRight(u.String(), "/"), place: u.Host}
+	c := &client{http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		base: strings.TrimRight(u.String(), "/"), addr: u.Host}
 	if o.tokenFile != "" {
 		body, err := os.ReadFile(o.tokenFile)
 		if err != nil {
@@ -60,8 +62,8 @@ func newClient(o options) (*client, error) {
 	return c, nil
 }
 
-// get returns the body of a successful answer. Errors say what to do; those with exit statuses of their own
-// are *remedied.
+// get returns the body of a successful answer. An error with an exit status of its own is an
+// *exitError, with a hint.
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
 	return c.ask(ctx, http.MethodGet, path, nil)
 }
@@ -94,7 +96,8 @@ func (c *client) ask(ctx context.Context, method, path string, content []byte) (
 	}
 	var e wire.Error
 	if json.Unmarshal(body, &e) != nil || e.Code == "" {
-		return nil, fmt.Errorf("%s answered %s, not as pool-managerd does; is it another program's address?", c.place, resp.Status)
+		return nil, fmt.Errorf("%s answered %s, which is not an answer of pool-managerd; is it the address of "+
+			"another program?", c.addr, resp.Status)
 	}
 	return nil, refused(resp.StatusCode, &e)
 }
@@ -107,21 +110,21 @@ func (c *client) noAnswer(err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	return unreachable(c.place, err)
+	return unreachable(c.addr, err)
 }
 
-// read asks for a JSON answer and decodes it; raw is the answer as it came.
+// read gets and decodes a JSON answer; raw is the undecoded answer.
 func read[T any](ctx context.Context, c *client, path string) (v T, raw []byte, err error) {
 	if raw, err = c.get(ctx, path); err != nil {
 		return v, nil, err
 	}
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return v, nil, fmt.Errorf("%s%s: the answer is not what this version of poolctl expects: %w", c.place, path, err)
+		return v, nil, fmt.Errorf("%s%s: the answer is not what this version of poolctl expects: %w", c.addr, path, err)
 	}
 	return v, raw, nil
 }
 
-// send posts a JSON body, or none for nil, and decodes the answer; raw is the answer as it came.
+// send posts a JSON body, or none for nil, and decodes the answer; raw is the undecoded answer.
 func send[T any](ctx context.Context, c *client, path string, body any) (v T, raw []byte, err error) {
 	var content []byte
 	if body != nil {
@@ -133,17 +136,17 @@ func send[T any](ctx context.Context, c *client, path string, body any) (v T, ra
 		return v, nil, err
 	}
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return v, nil, fmt.Errorf("%s%s: the answer is not what this version of poolctl expects: %w", c.place, path, err)
+		return v, nil, fmt.Errorf("%s%s: the answer is not what this version of poolctl expects: %w", c.addr, path, err)
 	}
 	return v, raw, nil
 }
 
-// poolPath is the path of one pool, whatever is in its id.
+// poolPath returns the path of one pool; any id is escaped.
 func poolPath(id, rest string) string { return "/v1/pools/" + url.PathEscape(id) + rest }
 
-// withNearest adds the pool that was probably meant to a "not found".
+// withNearest adds the most similar pool id to a "not found" error.
 func (c *client) withNearest(ctx context.Context, id string, err error) error {
-	var e *remedied
+	var e *exitError
 	if !errors.As(err, &e) || e.code != exitNoPool {
 		return err
 	}

@@ -26,12 +26,12 @@ func newDevices(a *app) *cobra.Command {
 		Short:   "Show the GPUs of this host, their health and who uses them",
 		Long: `Show the GPUs of this host, their MIG partitions below them, their health, and the pools that use them.
 
-UUID is the shortest beginning that names one GPU here; a pool file takes it as it stands. VRAM is used of all. What a GPU
-does not tell is a dash. For a GPU that is not healthy, a line below says why, and what to do.`,
+UUID is the shortest beginning that names one GPU here; a pool file accepts it as shown. VRAM is used/total. A dash
+is a value that a GPU does not report. For a GPU that is not healthy, a line below has the reason and a hint.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(ctx context.Context, _ []string) error { return a.runDevices(ctx, o) }),
 	}
-	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "look every second and print again what changed")
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "refresh every second, and print again when something changed")
 	cmd.Flags().BoolVarP(&o.processes, "processes", "p", false, "show each process that holds memory of a GPU")
 	return cmd
 }
@@ -46,12 +46,14 @@ func (a *app) runDevices(ctx context.Context, o devicesOptions) error {
 		if err != nil {
 			return frame{}, err
 		}
-		return a.frame(raw, withoutReadings(list), func(w io.Writer) error { return a.printDevices(w, list, o.processes) })
+		return a.frame(raw, withoutReadings(list), func(w io.Writer) error {
+			return a.printDevices(w, list, o.processes)
+		})
 	}
 	return a.show(ctx, o.watch, look)
 }
 
-// withoutReadings is the list without what changes at every sample though nothing happened.
+// withoutReadings removes the values that change at every sample although nothing happened.
 func withoutReadings(list wire.DeviceList) wire.DeviceList {
 	list.TakenMS = nil
 	if list.Stale != nil {
@@ -65,7 +67,7 @@ func withoutReadings(list wire.DeviceList) wire.DeviceList {
 	return list
 }
 
-// printDevices prints the table, then what is wrong, then whose facts these are.
+// printDevices prints the table, then the errors, then the driver and the age of the data.
 func (a *app) printDevices(w io.Writer, list wire.DeviceList, processes bool) error {
 	short := shortUUIDs(list.Devices)
 	out := &printer{w: w}
@@ -91,20 +93,22 @@ func (a *app) printDevices(w io.Writer, list wire.DeviceList, processes bool) er
 	if s := list.Stale; s != nil {
 		out.gap()
 		if s.AgeMS == nil {
-			out.line("no facts yet: %s", s.LastError)
+			out.line("no data yet: %s", s.LastError)
 		} else {
-			out.line("facts are %s old: %s", span(time.Duration(*s.AgeMS)*time.Millisecond), s.LastError)
+			out.line("the data is %s old: %s", span(time.Duration(*s.AgeMS)*time.Millisecond), s.LastError)
 		}
 		out.hint(s.Hint)
 	}
 	return out.err
 }
 
-// driverLine says which driver gave the facts, or why none did; "" where only the age of the facts has something to say.
+// driverLine describes the driver that the data is from, or why there is none; it is "" where the
+// age of the data says it all.
 func driverLine(list wire.DeviceList) string {
 	d := list.Driver
 	var known []string
-	for _, part := range []struct{ name, version string }{{"driver", d.Version}, {"CUDA", d.CUDA}, {"NVML", d.Library}} {
+	for _, part := range []struct{ name, version string }{{"driver", d.Version}, {"CUDA", d.CUDA},
+		{"NVML", d.Library}} {
 		if part.version != "" {
 			known = append(known, part.name+" "+part.version)
 		}
@@ -114,13 +118,13 @@ func driverLine(list wire.DeviceList) string {
 	case d.Problem == "no-library" || d.Problem == "no-driver":
 		return "no NVIDIA driver on this host: " + d.LastError
 	case d.LastError != "" && versions == "":
-		return "the NVIDIA driver gives no facts: " + d.LastError
+		return "the NVIDIA driver reports no data: " + d.LastError
 	case d.LastError != "":
-		return "the NVIDIA driver (" + versions + ") gives no facts: " + d.LastError
+		return "the NVIDIA driver (" + versions + ") reports no data: " + d.LastError
 	case len(list.Devices) > 0 || list.Stale != nil:
 		return versions
 	case versions == "":
-		return "nothing is known of GPUs yet"
+		return "no data of GPUs yet"
 	}
 	return "no GPUs: " + versions + " shows none"
 }
@@ -130,22 +134,27 @@ func (a *app) deviceTable(list []wire.GPUDevice, short func(uuid, pci string) st
 	wide := a.o.output == formatWide
 	head := []string{"GPU", "NAME", "UUID", "PCI", "VRAM", "UTIL", "TEMP", "HEALTH", "POOLS"}
 	if wide {
-		head = []string{"GPU", "NAME", "UUID", "PCI", "MINOR", "COMPUTE", "VRAM", "RESERVED", "UTIL", "TEMP", "POWER", "PSTATE", "ECC", "ACTION", "HEALTH", "SINCE", "POOLS"}
+		head = []string{"GPU", "NAME", "UUID", "PCI", "MINOR", "COMPUTE", "VRAM", "RESERVED", "UTIL", "TEMP", "POWER",
+			"PSTATE", "ECC", "ACTION", "HEALTH", "SINCE", "POOLS"}
 	}
 	t.row(head...)
 	for _, d := range list {
 		pools := strings.Join(d.Pools, ",")
 		util, temp := figure(d.UtilizationPercent, "%"), figure(d.TemperatureCelsius, " C")
 		if wide {
-			t.row(strconv.Itoa(d.Index), d.Name, d.UUID, d.PCI, figure(d.Minor, ""), d.ComputeCapability, vram(d.VRAM), gib(d.ReservedBytes), util, temp,
-				watts(d.PowerMilliwatts), pstate(d.PowerState), ecc(d.ECC), d.RecoveryAction, d.Health, ago(a.now(), d.SinceMS), pools)
+			t.row(strconv.Itoa(d.Index), d.Name, d.UUID, d.PCI, figure(d.Minor, ""), d.ComputeCapability, vram(d.VRAM),
+				gib(d.ReservedBytes), util, temp,
+				watts(d.PowerMilliwatts), pstate(d.PowerState), ecc(d.ECC), d.RecoveryAction, d.Health,
+				ago(a.now(), d.SinceMS), pools)
 		} else {
-			t.row(strconv.Itoa(d.Index), d.Name, short(d.UUID, d.PCI), shortPCI(d.PCI), vram(d.VRAM), util, temp, d.Health, pools)
+			t.row(strconv.Itoa(d.Index), d.Name, short(d.UUID, d.PCI), shortPCI(d.PCI), vram(d.VRAM), util, temp,
+				d.Health, pools)
 		}
 		for _, p := range d.Partitions {
 			place, held := fmt.Sprintf("gi %d ci %d", p.GI, p.CI), orDash(strings.Join(p.Pools, ","))
 			if wide {
-				t.below("", p.Profile, p.UUID, place, "", "", vram(p.VRAM), gib(p.ReservedBytes), "", "", "", "", "", "", "", "", held)
+				t.below("", p.Profile, p.UUID, place, "", "", vram(p.VRAM), gib(p.ReservedBytes), "", "", "", "", "",
+					"", "", "", held)
 			} else {
 				t.below("", p.Profile, short(p.UUID, ""), place, vram(p.VRAM), "", "", "", held)
 			}

@@ -29,11 +29,12 @@ func TestGoldenDevices(t *testing.T) {
 	}
 }
 
-// TestGoldenDevicesInTrouble shows what is said where facts are missing.
+// TestGoldenDevicesInTrouble shows the output when data is missing.
 func TestGoldenDevicesInTrouble(t *testing.T) {
 	silent := registry.Fail(registry.CodeDriverError, "pool-gpu does not answer since nvmlDeviceGetMemoryInfo_v2 hangs",
 		"journalctl -u pool-gpu -k; if the driver hangs, restart the host. Engines go on meanwhile.")
-	absent := registry.Fail(registry.CodeGPUUnavailable, "no NVIDIA driver library can be loaded", "Install the NVIDIA driver, or set require_gpu = false for CPU pools.")
+	absent := registry.Fail(registry.CodeGPUUnavailable, "no NVIDIA driver library can be loaded",
+		"Install the NVIDIA driver, or set require_gpu = false for CPU pools.")
 	for _, c := range []struct {
 		name   string
 		change func(*registry.Devices)
@@ -43,11 +44,15 @@ func TestGoldenDevicesInTrouble(t *testing.T) {
 			*d = registry.Devices{Taken: d.Taken, Driver: registry.Driver{Problem: "no-library", Failure: absent}}
 		}},
 		{"devices-mismatch", func(d *registry.Devices) {
-			*d = registry.Devices{Taken: d.Taken, Driver: registry.Driver{Library: "12.570.124.06", Problem: "mismatch", Failure: registry.Fail(registry.CodeDriverError,
-				"the library is of another version than the kernel module", "Restart the host, or unload and load the module.")}}
+			*d = registry.Devices{Taken: d.Taken, Driver: registry.Driver{Library: "12.570.124.06", Problem: "mismatch",
+				Failure: registry.Fail(registry.CodeDriverError,
+					"the library is of another version than the kernel module",
+					"Restart the host, or unload and load the module.")}}
 		}},
 		{"devices-driver-silent", func(d *registry.Devices) {
-			*d = registry.Devices{Taken: d.Taken, Driver: registry.Driver{Failure: registry.Fail(registry.CodeGPUUnavailable, "nvmlInit_v2 is refused", "")}}
+			*d = registry.Devices{Taken: d.Taken,
+				Driver: registry.Driver{Failure: registry.Fail(registry.CodeGPUUnavailable, "nvmlInit_v2 is refused",
+					"")}}
 		}},
 		{"devices-none", func(d *registry.Devices) { d.Devices = nil }},
 		{"devices-nothing-known", func(d *registry.Devices) { *d = registry.Devices{} }},

@@ -15,16 +15,17 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// eventLine bounds one line of a stream, in bytes: an event with the last words of an engine has a few thousand.
+// eventLine bounds one line of a stream, in bytes. An event with the last log lines of an engine
+// has a few thousand.
 const eventLine = 1 << 20
 
 func newEvents(a *app) *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
 		Use:   "events [POOL]",
-		Short: "Show what happened, of all pools and GPUs or of one pool",
-		Long: `Show what happened since the daemon started, the last 1024 events: flips of ready, crashes, drains, reloads, leases that were lost, and GPUs.
-With -f, go on with what happens.`,
+		Short: "Show the events of all pools and GPUs, or of one pool",
+		Long: `Show what happened since the daemon started, the last 1024 events: changes of ready, crashes, drains, reloads, lost leases, and GPUs.
+With -f, print new events as they happen.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -36,11 +37,11 @@ With -f, go on with what happens.`,
 			return a.runEvents(ctx, strings.Join(args, ""), follow)
 		}),
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new events as they happen")
 	return cmd
 }
 
-// runEvents prints a stream. One that breaks while it is followed is taken up behind the last event that was printed.
+// runEvents prints a stream. With follow, a broken stream is resumed after the last printed event.
 func (a *app) runEvents(ctx context.Context, pool string, follow bool) error {
 	c, err := newClient(a.o)
 	if err != nil {
@@ -68,7 +69,7 @@ func (a *app) runEvents(ctx context.Context, pool string, follow bool) error {
 	}
 }
 
-// readEvents prints one stream until it ends; last is the id of the newest event that was printed.
+// readEvents prints one stream until it ends; last is the id of the newest printed event.
 func (a *app) readEvents(ctx context.Context, c *client, pool string, follow bool, last *string) error {
 	q := url.Values{"follow": {fmt.Sprint(follow)}}
 	if *last == "" {
@@ -93,7 +94,7 @@ func (a *app) readEvents(ctx context.Context, c *client, pool string, follow boo
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		_, err := c.ask(ctx, http.MethodGet, "/v1/events?"+q.Encode(), nil) // the same answer, in words
+		_, err := c.ask(ctx, http.MethodGet, "/v1/events?"+q.Encode(), nil) // the same answer, as an error
 		return err
 	}
 	lines := bufio.NewScanner(resp.Body)
@@ -111,7 +112,7 @@ func (a *app) readEvents(ctx context.Context, c *client, pool string, follow boo
 			}
 		}
 	}
-	return nil // a stream that breaks is taken up again
+	return nil // the caller resumes a broken stream
 }
 
 func (a *app) printEvent(kind, data string) error {
@@ -124,7 +125,7 @@ func (a *app) printEvent(kind, data string) error {
 		return fmt.Errorf("an event is not what this version of poolctl expects: %w", err)
 	}
 	if kind == "gap" {
-		_, err := fmt.Fprintln(a.out, "(events are missing here: the daemon was restarted, or keeps them no more)")
+		_, err := fmt.Fprintln(a.out, "(events are missing here: the daemon was restarted, or no longer keeps them)")
 		return err
 	}
 	of := e.PoolID
@@ -134,12 +135,13 @@ func (a *app) printEvent(kind, data string) error {
 	case of == "":
 		of = e.Device
 	}
-	line := fmt.Sprintf("%s  %-8s %s  %s", time.UnixMilli(e.AtMS).Format(time.DateTime), clean(kind), clean(of), clean(eventText(e)))
+	line := fmt.Sprintf("%s  %-8s %s  %s", time.UnixMilli(e.AtMS).Format(time.DateTime), clean(kind), clean(of),
+		clean(eventText(e)))
 	_, err := fmt.Fprintln(a.out, strings.TrimRight(line, " "))
 	return err
 }
 
-// eventText is what happened in words: what it flipped to, why, and the error where it says more.
+// eventText describes an event: the new readiness, its cause, and the error if it has more.
 func eventText(e wire.Event) string {
 	words := e.Cause
 	if e.Kind == "ready" && e.Ready != nil {

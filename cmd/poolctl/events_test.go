@@ -10,12 +10,15 @@ import (
 func TestEvents(t *testing.T) {
 	h := newHost(t)
 	h.fill()
-	h.reg.Note(registry.Event{Kind: registry.KindCrash, At: clock, PoolID: "gemma", ReplicaID: "r0", State: registry.StateBackoff,
-		Cause: "the engine was killed by SIGKILL", Failure: registry.Fail(registry.CodeEngineCrashed, "the engine was killed by SIGKILL\x1b[31m", "Read its log.")})
+	h.reg.Note(registry.Event{Kind: registry.KindCrash, At: clock, PoolID: "gemma", ReplicaID: "r0",
+		State: registry.StateBackoff,
+		Cause: "the engine was killed by SIGKILL", Failure: registry.Fail(registry.CodeEngineCrashed,
+			"the engine was killed by SIGKILL\x1b[31m", "Read its log.")})
 	h.reg.Note(registry.Event{Kind: registry.KindDrain, At: clock, PoolID: "phi", Cause: "drained by uid:0"})
 	t.Run("of_all", func(t *testing.T) {
 		r := h.run("events")
-		if r.code != exitOK || !strings.Contains(r.out, "crash    gemma/r0  the engine was killed by SIGKILL") || !strings.Contains(r.out, "drain    phi  drained by uid:0") {
+		if r.code != exitOK || !strings.Contains(r.out, "crash    gemma/r0  the engine was killed by SIGKILL") ||
+			!strings.Contains(r.out, "drain    phi  drained by uid:0") {
 			t.Errorf("%d\n%s%s", r.code, r.out, r.errOut)
 		}
 		if strings.Contains(r.out, "\x1b") {
@@ -23,7 +26,8 @@ func TestEvents(t *testing.T) {
 		}
 	})
 	t.Run("of_one_pool", func(t *testing.T) {
-		if r := h.run("events", "phi"); r.code != exitOK || strings.Contains(r.out, "gemma") || !strings.Contains(r.out, "drained by uid:0") {
+		if r := h.run("events", "phi"); r.code != exitOK || strings.Contains(r.out, "gemma") ||
+			!strings.Contains(r.out, "drained by uid:0") {
 			t.Errorf("%d\n%s%s", r.code, r.out, r.errOut)
 		}
 	})

@@ -14,7 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// fitOptions are the flags of fit. What is not given is the pool's, or the engine's own default.
+// fitOptions are the flags of fit. A flag that is not given has the pool's value, or the engine's
+// default.
 type fitOptions struct {
 	engine     string
 	ctx, slots int
@@ -29,14 +30,14 @@ func newFit(a *app) *cobra.Command {
 	var o fitOptions
 	cmd := &cobra.Command{
 		Use:   "fit MODEL",
-		Short: "Say whether a model fits into the GPUs, without starting anything",
+		Short: "Check whether a model fits into the GPUs, without starting anything",
 		Long: `Print how much memory a model needs, part by part, beside what each GPU has and what is free now. Nothing is started.
 
 MODEL is a path (with a slash, or file:…), or a pool of this host, whose settings are taken from its file; flags go before them.
 Without --devices, each GPU is looked at alone. The need is computed from the model's files: a peak that the daemon measured in an
 earlier run is not known here, and may be nearer to the truth.
 
-Exit status: 0 it fits; 1 it does not, or that cannot be said; 4 the daemon, which knows the GPUs, cannot be reached.`,
+Exit status: 0 it fits; 1 it does not, or this is unknown; 4 the daemon, which knows the GPUs, cannot be reached.`,
 		Example: `  poolctl fit /srv/models/llama3-8b-q4.gguf --ctx 8192 --slots 4
   poolctl fit /srv/models/llama3-70b-q4-00001-of-00002.gguf --devices 0,1 --kv-type q8_0
   poolctl fit llama3-8b`,
@@ -50,16 +51,20 @@ Exit status: 0 it fits; 1 it does not, or that cannot be said; 4 the daemon, whi
 		RunE:              do(func(ctx context.Context, args []string) error { return a.runFit(ctx, args[0], o) }),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.engine, "engine", "", fmt.Sprintf("the `engine`; default: the pool's, else %s for a directory and %s for a file", engine.Usual(true), engine.Usual(false)))
+	f.StringVar(&o.engine, "engine", "", fmt.Sprintf("the `engine`; default: the pool's, else %s for a directory and "+
+		"%s for a file", engine.Usual(true), engine.Usual(false)))
 	f.IntVar(&o.ctx, "ctx", 0, "context of one request, in `tokens`")
 	f.IntVar(&o.slots, "slots", 0, "`requests` at the same time")
 	f.StringSliceVar(&o.devices, "devices", nil, "the GPUs that share the model, as `0,1`: index, UUID, PCI bus id")
 	f.BoolVar(&o.cpu, "cpu", false, "on the CPU, without a GPU")
-	f.StringVar(&o.kvType, "kv-type", "", fmt.Sprintf("`type` of the KV cache (%s): %s", strings.Join(withCacheTypes(), ", "), strings.Join(engine.CacheTypes(), ", ")))
+	f.StringVar(&o.kvType, "kv-type", "", fmt.Sprintf("`type` of the KV cache (%s): %s",
+		strings.Join(withCacheTypes(), ", "), strings.Join(engine.CacheTypes(), ", ")))
 	f.StringVar(&o.configFile, "config", hostconfig.DefaultFile, "the host's configuration `file`")
 	f.StringVar(&o.poolsDir, "pools-dir", hostconfig.DefaultPools, "the `directory` of pool files")
-	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(engine.Kinds(), cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("kv-type", cobra.FixedCompletions(engine.CacheTypes(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("engine",
+		cobra.FixedCompletions(engine.Kinds(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("kv-type",
+		cobra.FixedCompletions(engine.CacheTypes(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -68,7 +73,7 @@ func withCacheTypes() []string {
 	return engine.Where(func(a engine.Adapter) bool { return len(a.CacheTypes()) > 0 })
 }
 
-// completeModel offers the pools of the host beside files.
+// completeModel offers files and the pools of the host.
 func (a *app) completeModel(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	ids, directive := a.completePool(cmd, args, typed)
 	if len(args) == 0 {
@@ -104,7 +109,7 @@ func (a *app) runFit(ctx context.Context, model string, o fitOptions) error {
 	return r.verdict()
 }
 
-// mainMemory is what this host has available, 0 where that cannot be told.
+// mainMemory returns the available memory of this host, 0 if unknown.
 func (a *app) mainMemory() uint64 {
 	if a.available == nil {
 		return 0
@@ -121,7 +126,7 @@ func (o fitOptions) check() error {
 	case o.ctx < 0 || o.slots < 0:
 		return usage("--ctx and --slots are numbers of at least 1")
 	case o.cpu && len(o.devices) > 0:
-		return usage("--cpu and --devices name two places; give one")
+		return usage("--cpu and --devices exclude each other; give one")
 	}
 	if o.kvType != "" && !slices.Contains(engine.CacheTypes(), o.kvType) {
 		return usage("--kv-type is %q; want one of %s", o.kvType, strings.Join(engine.CacheTypes(), ", "))
@@ -134,9 +139,9 @@ func (o fitOptions) check() error {
 	return nil
 }
 
-// verdict is the end of the command: what was printed says it already, so it only has a status.
+// verdict returns the error that sets the exit status; the report was printed already.
 func (r *fitReport) verdict() error {
-	var known *remedied
+	var known *exitError
 	switch {
 	case r.Fits != nil && *r.Fits:
 		return nil
@@ -146,7 +151,7 @@ func (r *fitReport) verdict() error {
 	return errSilent
 }
 
-// subject is what is asked about.
+// subject is the model that is checked, with its settings.
 type subject struct {
 	pool   pool.Pool
 	staged pool.Staged
@@ -155,7 +160,7 @@ type subject struct {
 	note   string
 }
 
-// name is how the subject is called in the first line.
+// name returns the subject's name for the first line.
 func (s subject) name() string {
 	if s.pool.ID != "" {
 		return fmt.Sprintf("pool %s, %s", s.pool.ID, s.staged.Path)

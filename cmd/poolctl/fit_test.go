@@ -17,7 +17,8 @@ import (
 // twoGPUs are a large and a small one, and one that is lost.
 func twoGPUs() registry.Devices {
 	gpu := func(i int, name string, total, free uint64) registry.Device {
-		return registry.Device{UUID: fmt.Sprintf("GPU-%08d-0000-0000-0000-000000000000", i), Index: i, PCI: fmt.Sprintf("00000000:%02x:00.0", 0x10+i),
+		return registry.Device{UUID: fmt.Sprintf("GPU-%08d-0000-0000-0000-000000000000", i), Index: i,
+			PCI:  fmt.Sprintf("00000000:%02x:00.0", 0x10+i),
 			Name: name, Memory: &registry.VRAM{Total: total, Free: free, Used: total - free}, Health: registry.HealthOK}
 	}
 	lost := gpu(2, "NVIDIA L4", 24<<30, 24<<30)
@@ -53,7 +54,8 @@ func newFitHost(t *testing.T, d registry.Devices) *fitHost {
 	write(filepath.Join(h.models, "broken.gguf"), "no model")
 	write(filepath.Join(h.models, "tensors", "model.safetensors"), strings.Repeat("x", 4<<20))
 	file := func(id, more string) {
-		write(filepath.Join(h.pools, id+".toml"), "engine = \"llamacpp\"\nmodel = \"file:"+h.models+"/large.gguf\"\n"+more)
+		write(filepath.Join(h.pools, id+".toml"), "engine = \"llamacpp\"\nmodel = \"file:"+h.models+"/large.gguf\"\n"+
+			more)
 	}
 	file("split", "devices = [0, 1]\ntensor_split = [0.7, 0.3]\nctx = 512\nslots = 2\n")
 	file("twice", "devices = [[0], [1]]\nreplicas = 2\nvram = \"1G\"\n")
@@ -66,7 +68,9 @@ func (h *fitHost) fit(t *testing.T, line string) (shown string, code int) {
 	t.Helper()
 	line = strings.ReplaceAll(line, "MODELS", h.models)
 	var out, errOut syncBuffer
-	a := &app{out: &out, err: &errOut, now: func() time.Time { return clock }, available: func() (uint64, error) { return 8 << 30, nil }}
+	a := &app{out: &out, err: &errOut, now: func() time.Time {
+		return clock
+	}, available: func() (uint64, error) { return 8 << 30, nil }}
 	args := append([]string{"fit"}, strings.Fields(line)...)
 	if !strings.Contains(line, "--socket") {
 		args = append(args, "--socket", h.socket)
@@ -77,7 +81,8 @@ func (h *fitHost) fit(t *testing.T, line string) (shown string, code int) {
 		shown += "-- standard error --\n" + errOut.String()
 	}
 	shown += fmt.Sprintf("-- exit status %d --\n", code)
-	return strings.NewReplacer(h.models, "/srv/models", h.pools, "/etc/pool-managerd/pools.d", h.socket, defaultSocket).Replace(shown), code
+	return strings.NewReplacer(h.models, "/srv/models", h.pools, "/etc/pool-managerd/pools.d", h.socket,
+		defaultSocket).Replace(shown), code
 }
 
 // TestFit shows fit as a person sees it.

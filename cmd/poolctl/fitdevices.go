@@ -12,15 +12,15 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/devices"
 )
 
-// hostGPUs are the GPUs of the host as the daemon tells them.
+// hostGPUs are the GPUs of the host as the daemon reports them.
 type hostGPUs struct {
 	snapshot *nvml.Snapshot
 	health   map[string]string // by the UUID of the physical GPU
-	stale    string            // that the facts are old; empty: they are fresh
+	stale    string            // a note that the data is old; empty: it is current
 	err      error             // why nothing is known of any GPU; snapshot is nil then
 }
 
-// gpusNow asks the daemon for its GPUs. That it does not answer is no failure yet: the need can be told without.
+// gpusNow asks the daemon for its GPUs. No answer is no failure yet: the need is known without it.
 func (a *app) gpusNow(ctx context.Context) hostGPUs {
 	c, err := newClient(a.o)
 	if err != nil {
@@ -45,18 +45,21 @@ func (a *app) gpusNow(ctx context.Context) hostGPUs {
 		g.health[d.UUID] = d.Health
 	}
 	if list.Stale != nil {
-		g.stale = "What is free is not fresh: " + list.Stale.LastError
+		g.stale = "The figures of free memory are old: " + list.Stale.LastError
 	}
 	return g
 }
 
-// deviceOf is what of a GPU names it, and its memory. The API does not tell device files; nothing is opened here, and a mask is resolved only
-// where there are some.
+// deviceOf returns the names of a GPU and its memory. The API does not report device files, and a
+// mask is resolved only to devices that have some; nothing is opened here.
 func deviceOf(d wire.GPUDevice) nvml.Device {
 	nodes := []string{"/dev/nvidiactl"}
-	out := nvml.Device{UUID: d.UUID, Index: d.Index, PCI: d.PCI, Name: d.Name, ComputeCapability: d.ComputeCapability, MIG: d.MIG, Memory: memoryOf(d.VRAM), Nodes: nodes}
+	out := nvml.Device{UUID: d.UUID, Index: d.Index, PCI: d.PCI, Name: d.Name, ComputeCapability: d.ComputeCapability,
+		MIG: d.MIG, Memory: memoryOf(d.VRAM), Nodes: nodes}
 	for _, p := range d.Partitions {
-		out.Partitions = append(out.Partitions, nvml.Partition{UUID: p.UUID, GI: p.GI, CI: p.CI, Profile: p.Profile, Memory: memoryOf(p.VRAM), Nodes: nodes})
+		out.Partitions = append(out.Partitions,
+			nvml.Partition{UUID: p.UUID, GI: p.GI, CI: p.CI, Profile: p.Profile, Memory: memoryOf(p.VRAM),
+				Nodes: nodes})
 	}
 	return out
 }
@@ -68,7 +71,7 @@ func memoryOf(v wire.VRAM) *nvml.Memory {
 	return &nvml.Memory{Total: *v.TotalBytes, Free: *v.FreeBytes}
 }
 
-// targets resolves a mask. Where no GPU is known, the entries stand for themselves, with nothing known of them.
+// targets resolves a mask. If no GPU is known, each entry becomes an unknown device of that name.
 func (g hostGPUs) targets(mask []string) ([]devices.Target, error) {
 	if g.err != nil {
 		list := make([]devices.Target, len(mask))
@@ -80,12 +83,12 @@ func (g hostGPUs) targets(mask []string) ([]devices.Target, error) {
 	list, err := devices.Resolve(mask, g.snapshot)
 	var f *registry.Failure
 	if errors.As(err, &f) {
-		return nil, &remedied{code: exitFailed, text: f.Error(), hint: f.Hint, err: err}
+		return nil, &exitError{code: exitFailed, text: f.Error(), hint: f.Hint, err: err}
 	}
 	return list, err
 }
 
-// each is every GPU, or its partitions, one by one; an unknown one where none is known.
+// each returns every GPU, or its partitions, one by one; an unknown one if none is known.
 func (g hostGPUs) each() ([]devices.Target, error) {
 	if g.err != nil {
 		return []devices.Target{{UUID: "one GPU"}}, nil
@@ -104,7 +107,7 @@ func (g hostGPUs) each() ([]devices.Target, error) {
 	for _, uuid := range mask {
 		one, err := g.targets([]string{uuid})
 		if err != nil {
-			continue // one that does not answer is no place for a model
+			continue // no model fits on a GPU that does not answer
 		}
 		list = append(list, one...)
 	}
@@ -114,7 +117,7 @@ func (g hostGPUs) each() ([]devices.Target, error) {
 	return list, nil
 }
 
-// free is what is free on a target now; nil where that is not known.
+// free returns the free memory of a target, nil if unknown.
 func (g hostGPUs) free(t devices.Target) *uint64 {
 	var m *nvml.Memory
 	if p, _, ok := g.snapshot.Partition(t.UUID); ok {
@@ -128,7 +131,7 @@ func (g hostGPUs) free(t devices.Target) *uint64 {
 	return &m.Free
 }
 
-// unusable is the health of a GPU that no engine may use, else "".
+// unusable returns the health of a GPU that no engine may use, else "".
 func (g hostGPUs) unusable(t devices.Target) string {
 	switch h := registry.Health(g.health[t.GPU]); h {
 	case registry.HealthReset, registry.HealthLost, registry.HealthHost:
@@ -137,7 +140,7 @@ func (g hostGPUs) unusable(t devices.Target) string {
 	return ""
 }
 
-// deviceName is how a target is called in a table.
+// deviceName returns a target's name for tables.
 func deviceName(t devices.Target) string {
 	switch {
 	case t.GPU == "" && t.Entry != "":

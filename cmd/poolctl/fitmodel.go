@@ -12,7 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// subjectOf finds the model that was named, and the settings that it is looked at with.
+// subjectOf finds the named model and the settings to check it with.
 func subjectOf(model string, o fitOptions) (subject, error) {
 	s := subject{pool: pool.Pool{Replicas: 1, Devices: [][]string{nil}}, cpu: o.cpu, mask: o.devices}
 	path, isPath := modelPath(model)
@@ -39,12 +39,14 @@ func subjectOf(model string, o fitOptions) (subject, error) {
 	return s, s.override(o)
 }
 
-// modelPath is the path in an argument, if it is one: it has a slash, or says so by its scheme or suffix.
+// modelPath returns the path in an argument that has a slash, the scheme "file" or the suffix
+// ".gguf".
 func modelPath(model string) (path string, ok bool) {
 	if rest, found := strings.CutPrefix(model, "file:"); found {
 		return rest, true
 	}
-	remote := slices.Contains([]string{"hf", "https", "s3", "oci"}, pool.Model(model).Scheme()) && strings.Contains(model, ":")
+	remote := slices.Contains([]string{"hf", "https", "s3", "oci"}, pool.Model(model).Scheme()) &&
+		strings.Contains(model, ":")
 	return model, !remote && (strings.Contains(model, "/") || strings.HasSuffix(model, ".gguf"))
 }
 
@@ -56,7 +58,7 @@ func (s *subject) stage(path string) error {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("the model cannot be looked at: %w", err)
+		return fmt.Errorf("could not read the model: %w", err)
 	}
 	s.staged = pool.Staged{Path: path, Files: []string{path}, SizeBytes: info.Size()}
 	if s.pool.Engine == "" {
@@ -65,7 +67,7 @@ func (s *subject) stage(path string) error {
 	return nil
 }
 
-// override puts the flags before the pool's settings.
+// override replaces the pool's settings by those of the flags.
 func (s *subject) override(o fitOptions) error {
 	if o.engine != "" {
 		s.pool.Engine = o.engine
@@ -87,7 +89,8 @@ func (s *subject) override(o fitOptions) error {
 	return nil
 }
 
-// poolNamed reads the pool's file. The API does not tell all of its settings, and the file is what the next start takes.
+// poolNamed reads the pool's file. The API does not report all of its settings, and the next start
+// uses the file.
 func poolNamed(id string, o fitOptions) (pool.Pool, error) {
 	if err := validPool(id); err != nil {
 		return pool.Pool{}, usage("%q is neither a path, which has a slash, nor a pool id", id)
@@ -103,12 +106,14 @@ func poolNamed(id string, o fitOptions) (pool.Pool, error) {
 	for _, problem := range read.Problems {
 		stem := strings.TrimSuffix(filepath.Base(problem.File), ".toml")
 		if problem.PoolID == id || stem == id || filepath.Clean(problem.File) == filepath.Clean(o.poolsDir) {
-			return pool.Pool{}, &remedied{code: exitFailed, text: problem.Error(), hint: problem.Hint, err: problem}
+			return pool.Pool{}, &exitError{code: exitFailed, text: problem.Error(), hint: problem.Hint, err: problem}
 		}
 	}
-	hint := fmt.Sprintf("A path has a slash (./%s). poolctl check --pools-dir %s shows what is wrong with pool files.", id, o.poolsDir)
+	hint := fmt.Sprintf("A path has a slash (./%s). poolctl check --pools-dir %s shows what is wrong with pool files.",
+		id, o.poolsDir)
 	if near := nearest(id, ids); near != "" {
 		hint = fmt.Sprintf("Did you mean %s? ", near) + hint
 	}
-	return pool.Pool{}, &remedied{code: exitNoPool, text: fmt.Sprintf("no good pool file in %s has the id %s", o.poolsDir, id), hint: hint}
+	return pool.Pool{}, &exitError{code: exitNoPool,
+		text: fmt.Sprintf("no valid pool file in %s has the id %s", o.poolsDir, id), hint: hint}
 }

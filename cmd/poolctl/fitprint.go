@@ -30,7 +30,8 @@ func (r *fitReport) print(w io.Writer) error {
 		rows = append(rows[:len(rows):len(rows)], *r.Host)
 	}
 	for _, row := range rows {
-		t.row(row.shown, size(row.Weights), size(row.KV), size(row.Compute), size(row.Runtime), size(row.Need), size(cmp.Or(row.Free, row.Available)),
+		t.row(row.shown, size(row.Weights), size(row.KV), size(row.Compute), size(row.Runtime), size(row.Need),
+			size(cmp.Or(row.Free, row.Available)),
 			size(row.Total), row.answer())
 	}
 	if len(rows) > 0 {
@@ -45,7 +46,7 @@ func (r *fitReport) print(w io.Writer) error {
 	return err
 }
 
-// asked is what the need was computed for, as far as it was said.
+// asked describes what the need was computed for.
 func (r *fitReport) asked() string {
 	switch {
 	case r.Slots > 0 && r.Ctx > 0:
@@ -68,7 +69,7 @@ func (row fitRow) answer() string {
 	return "no"
 }
 
-// size is a number of bytes for people, "" where it is not known.
+// size formats a number of bytes, "" if unknown.
 func size(bytes *uint64) string {
 	if bytes == nil {
 		return ""
@@ -76,12 +77,12 @@ func size(bytes *uint64) string {
 	return memory.Size(*bytes)
 }
 
-// sentences are what stands below the table.
+// sentences are printed below the table.
 func (r *fitReport) sentences() []string {
 	var s []string
 	switch {
 	case r.Fits == nil:
-		s = append(s, "Whether it fits cannot be said: "+strings.TrimSuffix(r.Missing, ".")+".")
+		s = append(s, "It is unknown whether it fits: "+strings.TrimSuffix(r.Missing, ".")+".")
 	case *r.Fits:
 		s = append(s, "It fits.")
 	default:
@@ -92,7 +93,8 @@ func (r *fitReport) sentences() []string {
 	}
 	switch {
 	case r.LargestCtx > 0:
-		s = append(s, fmt.Sprintf("The largest ctx that fits is %d; the model was trained for %d.", r.LargestCtx, r.CtxTrained))
+		s = append(s, fmt.Sprintf("The largest ctx that fits is %d; the model was trained for %d.", r.LargestCtx,
+			r.CtxTrained))
 	case r.Source == memory.Estimated && r.Fits != nil && !*r.Fits && r.CtxTrained > 0:
 		s = append(s, "No ctx would make it fit.")
 	}

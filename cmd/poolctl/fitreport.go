@@ -7,7 +7,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/memory"
 )
 
-// fitReport is the answer. What is not known is absent in JSON.
+// fitReport is the answer. Unknown values are absent in JSON.
 type fitReport struct {
 	Model      string        `json:"model"`
 	PoolID     string        `json:"pool_id,omitempty"`
@@ -50,7 +50,7 @@ type fitRow struct {
 	shown string
 }
 
-// looker puts the need of a subject beside what there is.
+// looker compares the need of a subject with the memory of the host.
 type looker struct {
 	subject
 	estimate  *memory.Estimator
@@ -60,13 +60,14 @@ type looker struct {
 
 func (s subject) report(ctx context.Context, gpus hostGPUs, available uint64) (*fitReport, error) {
 	l := looker{subject: s, estimate: memory.New(nil, nil), gpus: gpus, available: available}
-	r := &fitReport{Model: s.staged.Path, PoolID: s.pool.ID, Engine: s.pool.Engine, Ctx: s.pool.Ctx, Slots: s.pool.Slots, name: s.name(), Devices: []fitRow{}}
+	r := &fitReport{Model: s.staged.Path, PoolID: s.pool.ID, Engine: s.pool.Engine, Ctx: s.pool.Ctx,
+		Slots: s.pool.Slots, name: s.name(), Devices: []fitRow{}}
 	groups, err := l.groups()
 	if err != nil {
 		return nil, err
 	}
 	r.Together = len(s.mask) > 0
-	var best []devices.Target // where a longer context is looked for
+	var best []devices.Target // the largest ctx is computed for these
 	for _, targets := range groups {
 		need, err := l.estimate.Estimate(ctx, s.pool, s.staged, "", targets)
 		if err != nil {
@@ -77,14 +78,16 @@ func (s subject) report(ctx context.Context, gpus hostGPUs, available uint64) (*
 			best = targets
 		}
 	}
-	r.judge(l)
+	r.evaluate(l)
 	if r.Fits != nil && (s.cpu || gpus.err == nil) {
-		r.LargestCtx, err = l.estimate.LargestCtx(ctx, s.pool, s.staged, best, func(n memory.Need) bool { return l.room(n, best) })
+		r.LargestCtx, err = l.estimate.LargestCtx(ctx, s.pool, s.staged, best, func(n memory.Need) bool {
+			return l.room(n, best)
+		})
 	}
 	return r, err
 }
 
-// groups are the sets of targets that are looked at, one set for one replica.
+// groups returns the sets of targets to check, each for one replica.
 func (l looker) groups() ([][]devices.Target, error) {
 	switch {
 	case l.cpu:
@@ -101,7 +104,7 @@ func (l looker) groups() ([][]devices.Target, error) {
 	return groups, err
 }
 
-// roomier reports whether the first of a may be used and has more free than the first of b.
+// roomier reports whether the first of a is usable and has more free memory than the first of b.
 func (l looker) roomier(a, b []devices.Target) bool {
 	if len(a) == 0 || len(b) == 0 || l.gpus.unusable(a[0]) != "" {
 		return false
@@ -113,7 +116,7 @@ func (l looker) roomier(a, b []devices.Target) bool {
 	return x != nil && (y == nil || *x > *y)
 }
 
-// room reports whether a need fits into everything that it needs, as far as that is known.
+// room reports whether a need fits, as far as the free memory is known.
 func (l looker) room(n memory.Need, targets []devices.Target) bool {
 	for _, t := range targets {
 		if free := l.gpus.free(t); free == nil || n.Devices[t.UUID] > *free || l.gpus.unusable(t) != "" {
@@ -123,7 +126,7 @@ func (l looker) room(n memory.Need, targets []devices.Target) bool {
 	return l.available == 0 || memory.CheckHost(n, l.available, l.pool.Limits.MemoryMaxBytes) == nil
 }
 
-// add takes the rows of one replica in.
+// add appends the rows of one replica.
 func (r *fitReport) add(l looker, n memory.Need, targets []devices.Target) {
 	r.Source, r.Why, r.CtxTotal, r.CtxTrained = n.Source, n.Why, n.Ctx, n.Trained
 	for _, t := range targets {
@@ -159,7 +162,7 @@ func (r *fitReport) add(l looker, n memory.Need, targets []devices.Target) {
 	r.Host = &host
 }
 
-// parts fills in what is known of one device's parts.
+// parts sets the known parts of one device's need.
 func (row *fitRow) parts(n memory.Need, device string) {
 	for _, p := range n.Parts {
 		if p.Device != device {
@@ -192,8 +195,8 @@ func (row *fitRow) compare(unusable string) {
 	row.Fits = &fits
 }
 
-// judge says whether the whole fits: on all devices that share it, or on one where each is looked at alone.
-func (r *fitReport) judge(l looker) {
+// evaluate sets Fits: on all devices that share the model, or on any one if each is checked alone.
+func (r *fitReport) evaluate(l looker) {
 	r.err = l.gpus.err
 	if l.gpus.stale != "" && !l.cpu {
 		r.Notes = append(r.Notes, l.gpus.stale)
@@ -220,12 +223,12 @@ func (r *fitReport) judge(l looker) {
 	}
 	switch {
 	case r.Source == memory.Unknown:
-		r.Missing = "the need is not known: " + r.Why
+		r.Missing = "the need is unknown: " + r.Why
 	case known:
 		r.Fits = &fits
 	case r.err != nil:
 		r.Missing = r.err.Error()
 	default:
-		r.Missing = "what is free on a device is not known"
+		r.Missing = "the free memory of a device is unknown"
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// gib shows bytes as GiB with one digit behind the point, "" where they are not known.
+// gib formats bytes as GiB with one decimal, "" if unknown.
 func gib(bytes *uint64) string {
 	if bytes == nil {
 		return ""
@@ -17,7 +17,7 @@ func gib(bytes *uint64) string {
 	return fmt.Sprintf("%.1f GiB", float64(*bytes)/(1<<30))
 }
 
-// vram shows how much is used of how much.
+// vram formats used and total memory.
 func vram(m wire.VRAM) string {
 	switch {
 	case m.TotalBytes == nil:
@@ -44,7 +44,7 @@ func poolVRAM(devices []wire.Device) string {
 	case totalKnown && freeKnown:
 		return gib(&free) + " free of " + gib(&total)
 	case totalKnown:
-		return gib(&total) + "; how much is free is not known now"
+		return gib(&total) + "; the free memory is unknown"
 	}
 	return ""
 }
@@ -59,7 +59,7 @@ func (a *app) poolDeviceTable(devices []wire.Device) *table {
 	return t
 }
 
-// figure shows a number with its unit, "" where it is not known.
+// figure formats a number with its unit, "" if unknown.
 func figure(n *int, unit string) string {
 	if n == nil {
 		return ""
@@ -82,7 +82,7 @@ func pstate(n *int) string {
 	return "P" + strconv.Itoa(*n)
 }
 
-// ecc shows corrected and uncorrectable errors, "off" where they are not counted.
+// ecc formats corrected and uncorrectable errors, "off" if they are not counted.
 func ecc(e *wire.ECC) string {
 	count := func(n *uint64) string {
 		if n == nil {
@@ -99,7 +99,7 @@ func ecc(e *wire.ECC) string {
 	return count(e.Corrected) + "/" + count(e.Uncorrectable)
 }
 
-// shortPCI leaves four digits of the domain, as lspci does, where the others are zeros.
+// shortPCI shortens the domain to four digits, as lspci does, if the others are zeros.
 func shortPCI(pci string) string {
 	if domain, rest, ok := strings.Cut(pci, ":"); ok && len(domain) == 8 && strings.HasPrefix(domain, "0000") {
 		return domain[4:] + ":" + rest
@@ -107,11 +107,12 @@ func shortPCI(pci string) string {
 	return pci
 }
 
-// shortest is the least of a UUID that is shown: its kind and eight digits.
+// shortest is the shortest form of a UUID: its kind and eight digits.
 const shortest = len("GPU-01234567")
 
-// shortUUIDs returns a function that cuts UUIDs to a length at which each still names one device of the list, so that a pool file
-// can have it as it was shown. Where a GPU tells no UUID, the function gives its PCI bus id.
+// shortUUIDs returns a function that cuts UUIDs to a length at which each still names one device of
+// the list, so that a pool file accepts it as shown. For a GPU without a known UUID it returns the
+// PCI bus id.
 func shortUUIDs(list []wire.GPUDevice) func(uuid, pci string) string {
 	var all []string
 	for _, d := range list {
@@ -143,7 +144,7 @@ func count(all []string, prefix string) int {
 	return n
 }
 
-// printer writes until the first error, which it keeps. What it is given may come from anywhere.
+// printer writes until the first error, which it keeps. Its input is untrusted and is cleaned.
 type printer struct {
 	w     io.Writer
 	wrote bool
@@ -162,14 +163,14 @@ func (p *printer) line(format string, args ...any) {
 	p.write(clean(fmt.Sprintf(format, args...)) + "\n")
 }
 
-// gap parts what comes from what was written before, if anything was.
+// gap writes an empty line, except at the beginning.
 func (p *printer) gap() {
 	if p.wrote {
 		p.write("\n")
 	}
 }
 
-// hint writes the remedy of the line above, if there is one.
+// hint writes what to do about the line above, if there is a hint.
 func (p *printer) hint(text string) {
 	if text != "" {
 		p.line("    %s", text)

@@ -27,9 +27,11 @@ type units struct{}
 
 func (units) RenderUnit(_ context.Context, id string) (string, error) {
 	if id == "phi" {
-		return "", registry.Fail(registry.CodeModelNotFound, "/srv/models/phi.gguf: no such file", "Copy the model there, or correct model in phi.toml.")
+		return "", registry.Fail(registry.CodeModelNotFound, "/srv/models/phi.gguf: no such file",
+			"Copy the model there, or correct model in phi.toml.")
 	}
-	return "# pool-engine@" + id + ".r0.service\n[Service]\nType=exec\nExecStart=/usr/bin/llama-server \x1b]0;title\a\n", nil
+	return "# pool-engine@" + id + ".r0.service\n[Service]\nType=exec\n" +
+		"ExecStart=/usr/bin/llama-server \x1b]0;title\a\n", nil
 }
 
 // host is a real API server on a unix socket and on TCP.
@@ -45,12 +47,16 @@ type host struct {
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{t: t, reg: registry.New(), socket: filepath.Join(t.TempDir(), "api.sock"), token: filepath.Join(t.TempDir(), "token")}
+	h := &host{t: t, reg: registry.New(), socket: filepath.Join(t.TempDir(), "api.sock"),
+		token: filepath.Join(t.TempDir(), "token")}
 	if err := os.WriteFile(h.token, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h.operators = &operators{reg: h.reg}
-	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Operator: h.operators, Version: "1.2.3", Now: func() time.Time { return clock },
+	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Operator: h.operators, Version: "1.2.3",
+		Now: func() time.Time {
+			return clock
+		},
 		Settings: api.Settings{TokenFile: h.token}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +91,9 @@ type result struct {
 // poolctl runs a command line as main does.
 func poolctl(ctx context.Context, args ...string) result {
 	var out, errOut syncBuffer
-	a := &app{out: &out, err: &errOut, now: func() time.Time { return clock }, every: 5 * time.Millisecond, journalctl: "journalctl"}
+	a := &app{out: &out, err: &errOut, now: func() time.Time {
+		return clock
+	}, every: 5 * time.Millisecond, journalctl: "journalctl"}
 	code := run(ctx, a, args)
 	return result{code, out.String(), errOut.String()}
 }

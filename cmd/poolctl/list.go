@@ -24,11 +24,11 @@ func newList(a *app) *cobra.Command {
 		Short:   "Show every pool of this host",
 		Long: `Show every pool of this host, and every pool file that is wrong.
 
-SLOTS are free ones of all. ERROR is the code of the last error; poolctl status POOL has it in words, with the remedy.`,
+SLOTS is free/total. ERROR is the code of the last error; poolctl status POOL has its message and a hint.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(ctx context.Context, _ []string) error { return a.runList(ctx, o) }),
 	}
-	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "look every second and print again what changed")
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "refresh every second, and print again when something changed")
 	return cmd
 }
 
@@ -49,7 +49,8 @@ func (a *app) runList(ctx context.Context, o listOptions) error {
 
 func (a *app) printList(w io.Writer, list wire.PoolList) error {
 	if len(list.Pools) == 0 {
-		if _, err := fmt.Fprintln(w, "No pools. A file in /etc/pool-managerd/pools.d makes one; systemctl reload pool-managerd reads it."); err != nil {
+		if _, err := fmt.Fprintln(w, "No pools. A file in /etc/pool-managerd/pools.d makes one; systemctl reload "+
+			"pool-managerd reads it."); err != nil {
 			return err
 		}
 	} else if err := a.poolTable(list.Pools).print(w); err != nil {
@@ -73,13 +74,15 @@ func (a *app) poolTable(pools []wire.Pool) *table {
 	wide := a.o.output == formatWide
 	head := []string{"POOL", "STATE", "READY", "SLOTS", "RESTARTS", "ENGINE", "MODEL", "ERROR"}
 	if wide {
-		head = []string{"POOL", "STATE", "READY", "SLOTS", "LEASES", "RESTARTS", "ENGINE", "VERSION", "DEVICES", "ENDPOINTS", "HEARTBEAT", "MODEL", "ERROR"}
+		head = []string{"POOL", "STATE", "READY", "SLOTS", "LEASES", "RESTARTS", "ENGINE", "VERSION", "DEVICES",
+			"ENDPOINTS", "HEARTBEAT", "MODEL", "ERROR"}
 	}
 	t.row(head...)
 	for _, p := range pools {
 		ready := replicasReady(p)
 		if !wide {
-			t.row(p.ID, p.State, ready, slots(p.SlotsFree, p.SlotsTotal), strconv.Itoa(p.RestartCount), p.Engine, base(p.ModelID), code(p.LastError))
+			t.row(p.ID, p.State, ready, slots(p.SlotsFree, p.SlotsTotal), strconv.Itoa(p.RestartCount), p.Engine,
+				base(p.ModelID), code(p.LastError))
 			continue
 		}
 		var endpoints []string
@@ -88,8 +91,10 @@ func (a *app) poolTable(pools []wire.Pool) *table {
 				endpoints = append(endpoints, strings.TrimPrefix(*r.Endpoint, "http://"))
 			}
 		}
-		t.row(p.ID, p.State, ready, slots(p.SlotsFree, p.SlotsTotal), strconv.Itoa(p.ActiveLeases), strconv.Itoa(p.RestartCount), p.Engine,
-			text(p.EngineVersion), strings.Join(p.DeviceMask, ","), strings.Join(endpoints, ","), ago(a.now(), p.LastHeartbeatMS), text(p.ModelID), text(p.LastError))
+		t.row(p.ID, p.State, ready, slots(p.SlotsFree, p.SlotsTotal), strconv.Itoa(p.ActiveLeases),
+			strconv.Itoa(p.RestartCount), p.Engine,
+			text(p.EngineVersion), strings.Join(p.DeviceMask, ","), strings.Join(endpoints, ","),
+			ago(a.now(), p.LastHeartbeatMS), text(p.ModelID), text(p.LastError))
 	}
 	return t
 }
@@ -112,7 +117,7 @@ func readyOnes(p wire.Pool) int {
 	return n
 }
 
-// withoutHeartbeats is the list without what changes at every probe.
+// withoutHeartbeats removes the values that change at every probe.
 func withoutHeartbeats(list wire.PoolList) wire.PoolList {
 	quiet := wire.PoolList{Problems: list.Problems}
 	for _, p := range list.Pools {
@@ -121,7 +126,7 @@ func withoutHeartbeats(list wire.PoolList) wire.PoolList {
 	return quiet
 }
 
-// withoutHeartbeat is the pool without what changes at every probe, and at every sample of its GPUs.
+// withoutHeartbeat removes the values that change at every probe, and at every sample of its GPUs.
 func withoutHeartbeat(p wire.Pool) wire.Pool {
 	p.LastHeartbeatMS = nil
 	p.Devices = append([]wire.Device(nil), p.Devices...)

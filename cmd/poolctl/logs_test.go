@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// journal writes a program that stands in for journalctl: it prints its arguments, one a line, and does what a
-// test adds.
+// journal writes a program that stands in for journalctl: it prints its arguments, one a line, and
+// does what a test adds.
 func journal(t *testing.T, more string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journalctl")
@@ -40,7 +40,8 @@ func TestLogs(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			r := h.logs(t.Context(), program, strings.Fields(c.line)...)
-			if got := strings.ReplaceAll(strings.TrimSpace(r.out), "\n", " "); r.code != exitOK || got != c.want || r.errOut != "" {
+			if got := strings.ReplaceAll(strings.TrimSpace(r.out), "\n", " "); r.code != exitOK || got != c.want ||
+				r.errOut != "" {
 				t.Errorf("%d journalctl %s, want %s; %s", r.code, got, c.want, r.errOut)
 			}
 		})
@@ -54,7 +55,8 @@ func TestLogs(t *testing.T) {
 	})
 	t.Run("a_pool_of_former_times", func(t *testing.T) {
 		r := h.logs(t.Context(), program, "gema")
-		if r.code != exitOK || !strings.Contains(r.out, "POOL_ID=gema\n") || !strings.Contains(r.errOut, "Did you mean gemma?") {
+		if r.code != exitOK || !strings.Contains(r.out, "POOL_ID=gema\n") ||
+			!strings.Contains(r.errOut, "Did you mean gemma?") {
 			t.Errorf("%d %s%s", r.code, r.out, r.errOut)
 		}
 	})
@@ -65,7 +67,8 @@ func TestLogs(t *testing.T) {
 		}
 	})
 	t.Run("no_journalctl", func(t *testing.T) {
-		if r := h.logs(t.Context(), "no-such-journalctl", "gemma"); r.code != exitFailed || !strings.Contains(r.errOut, "journalctl is not installed") {
+		if r := h.logs(t.Context(), "no-such-journalctl", "gemma"); r.code != exitFailed ||
+			!strings.Contains(r.errOut, "journalctl is not installed") {
 			t.Errorf("%d %s", r.code, r.errOut)
 		}
 	})

@@ -1,11 +1,11 @@
-// Command poolctl shows a host's engine pools to people and to scripts. It reads the API of pool-managerd; check reads the
-// configuration files itself, and logs the journal.
+// Command poolctl shows and operates a host's engine pools. It uses the API of pool-managerd; the
+// command check reads the configuration files itself, and logs reads the journal.
 //
-// It owns what is typed and what is printed. It must not know how anything is started, and it
-// prints no control character that came from elsewhere.
+// It owns the command line and the output. It must not know how anything is started, and it prints
+// no control character that it received.
 //
-// Exit status: 0 done; 1 failed, or check found a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot
-// be reached.
+// Exit status: 0 done; 1 failed, or check found a problem; 2 wrong use; 3 no such pool; 4 the
+// daemon cannot be reached.
 package main
 
 import (
@@ -39,11 +39,12 @@ func main() { os.Exit(start()) }
 func start() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl", available: memory.Available, clear: isTerminal(os.Stdout)}
+	a := &app{out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl",
+		available: memory.Available, clear: isTerminal(os.Stdout)}
 	return run(ctx, a, os.Args[1:])
 }
 
-// run carries a command line out and returns the exit status. Errors become statuses here and nowhere else.
+// run executes a command line and returns the exit status. Only run converts errors to statuses.
 func run(ctx context.Context, a *app, args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
@@ -55,7 +56,7 @@ func run(ctx context.Context, a *app, args []string) int {
 
 func exitOf(err error) int {
 	var f *failed
-	var e *remedied
+	var e *exitError
 	switch {
 	case err == nil:
 		return exitOK
@@ -64,7 +65,7 @@ func exitOf(err error) int {
 	case errors.As(err, &f):
 		return exitFailed
 	}
-	return exitUsage // whatever no command returned is the parser's
+	return exitUsage // any other error is the parser's
 }
 
 func report(w io.Writer, err error, code int) {
@@ -73,7 +74,7 @@ func report(w io.Writer, err error, code int) {
 	}
 	text := strings.Join(strings.Fields(clean(err.Error())), " ") // the parser's own have several lines
 	fmt.Fprintln(w, "poolctl:", text)
-	var e *remedied
+	var e *exitError
 	if errors.As(err, &e) && e.hint != "" {
 		fmt.Fprintln(w, "  "+clean(e.hint))
 	}

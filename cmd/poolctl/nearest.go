@@ -2,8 +2,9 @@ package main
 
 import "strings"
 
-// nearest returns the name that was probably meant: one that begins with what was typed or the reverse, else the one
-// at the least edit distance, at most a third of the word's length. It returns "" where none is near.
+// nearest returns the most similar name: one of which typed is a prefix or the reverse, else the
+// one at the least edit distance, at most a third of the word's length. It returns "" if none is
+// near.
 func nearest(typed string, names []string) string {
 	best, least := "", max(1, len(typed)/3)+1
 	for _, n := range names {
@@ -18,8 +19,8 @@ func nearest(typed string, names []string) string {
 	return best
 }
 
-// distance is the edit distance (insert, delete, replace, swap of neighbours), not below limit when it
-// cannot be less.
+// distance returns the edit distance (insert, delete, replace, swap of neighbours). A result of
+// limit or more means at least limit.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
 		return limit

@@ -21,21 +21,21 @@ type operateOptions struct {
 	digest   string
 	forget   bool
 	wait     bool
-	// already reports whether a pool is as asked for before anybody asks; nil: nobody can tell. Then there is nothing to wait for, and
-	// what came of an earlier call is not told as what came of this one.
+	// already reports whether a pool is in the requested state before the request; nil: unknown. If
+	// it is, there is nothing to wait for, and the result of an earlier call is not reported again.
 	already func(wire.Pool) bool
 }
 
-// waitFlag lets a command return when what it asks for has come about.
+// waitFlag adds --wait, which lets a command wait until its request is done.
 func (o *operateOptions) waitFlag(cmd *cobra.Command, until string) {
-	cmd.Flags().BoolVarP(&o.wait, "wait", "w", false, "return when "+until+", with status 1 where it does not come to it")
+	cmd.Flags().BoolVarP(&o.wait, "wait", "w", false, "wait until "+until+"; exit with status 1 if that fails")
 }
 
 func (o *operateOptions) deadlineFlag(cmd *cobra.Command, what string) {
 	cmd.Flags().DurationVar(&o.deadline, "deadline", 0, what+", `30s` for example (default the pool's own)")
 }
 
-// deadlineMS is the deadline where one was given.
+// deadlineMS returns the deadline, nil if none was given.
 func (o *operateOptions) deadlineMS(cmd *cobra.Command) (*int64, error) {
 	if !cmd.Flags().Changed("deadline") {
 		return nil, nil
@@ -51,15 +51,15 @@ func newDrain(a *app) *cobra.Command {
 	var o operateOptions
 	cmd := &cobra.Command{
 		Use:   "drain POOL",
-		Short: "Take no new work, let what is held finish, then stop a pool",
-		Long: `Drain a pool: it takes no new work at once. When nothing is held any more, or at the deadline, its engines are stopped; what is held
-at the deadline is cut. The pool stays stopped, over restarts and reboots, until poolctl resume. A second drain can only bring the deadline nearer, and of a pool that has
-stopped changes nothing.`,
+		Short: "Accept no new work, let running work finish, then stop a pool",
+		Long: `Drain a pool: it accepts no new work. When no work is left, or at the deadline, its engines are stopped; work that is left
+at the deadline is cut. The pool stays stopped, over restarts and reboots, until poolctl resume. A second drain can only
+bring the deadline nearer, and changes nothing once the pool has stopped.`,
 		Example:           "  poolctl drain llama3 --deadline 2m --wait",
 		Args:              onePool,
 		ValidArgsFunction: a.completePool,
 	}
-	o.deadlineFlag(cmd, "how long what is held may go on")
+	o.deadlineFlag(cmd, "how long running work may continue")
 	o.waitFlag(cmd, "the pool has stopped")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ms, err := o.deadlineMS(cmd)
@@ -67,17 +67,18 @@ stopped changes nothing.`,
 			return err
 		}
 		o.already = func(p wire.Pool) bool { return p.Drain != nil && !p.Drain.Restart && p.State == "stopped" }
-		return a.operating(cmd, args[0], "drain", wire.DrainRequest{DeadlineMS: ms}, o, "is drained", func(p wire.Pool) (bool, error) {
-			switch {
-			case p.Drain == nil:
-				return true, errors.New("it was resumed meanwhile")
-			case p.State != "stopped":
-				return false, nil
-			case p.LastError != nil && strings.HasPrefix(*p.LastError, string(registry.CodeDrainTimeout)):
-				return true, errors.New(*p.LastError)
-			}
-			return true, nil // whatever else is wrong with it
-		})
+		return a.operating(cmd, args[0], "drain", wire.DrainRequest{DeadlineMS: ms}, o, "is drained",
+			func(p wire.Pool) (bool, error) {
+				switch {
+				case p.Drain == nil:
+					return true, errors.New("it was resumed meanwhile")
+				case p.State != "stopped":
+					return false, nil
+				case p.LastError != nil && strings.HasPrefix(*p.LastError, string(registry.CodeDrainTimeout)):
+					return true, errors.New(*p.LastError)
+				}
+				return true, nil // drained, even with another error
+			})
 	}
 	return cmd
 }
@@ -86,9 +87,9 @@ func newResume(a *app) *cobra.Command {
 	var o operateOptions
 	cmd := &cobra.Command{
 		Use:   "resume POOL",
-		Short: "End a drain at any point, and start what was stopped",
-		Long: `Resume a pool: a drain that is under way ends and the engine goes on as it is; a pool that was stopped, by a drain or by systemctl stop, is
-started again.`,
+		Short: "End a drain, and start what was stopped",
+		Long: `Resume a pool: a drain in progress ends and the engine keeps running; a pool that was stopped, by a drain or by systemctl
+stop, is started again.`,
 		Args:              onePool,
 		ValidArgsFunction: a.completePool,
 	}
@@ -104,8 +105,8 @@ func newRestart(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restart POOL",
 		Short: "Drain a pool, and start it again with new processes",
-		Long: `Restart a pool: it is drained as poolctl drain does, with its own deadline, and started again. To go to another version without a moment
-in which nothing serves, use poolctl reload.`,
+		Long: `Restart a pool: it is drained as by poolctl drain, with the pool's own deadline, and started again. To change to another
+version without an interruption, use poolctl reload.`,
 		Args:              onePool,
 		ValidArgsFunction: a.completePool,
 	}
@@ -120,9 +121,9 @@ func newReset(a *app) *cobra.Command {
 	var o operateOptions
 	cmd := &cobra.Command{
 		Use:   "reset POOL",
-		Short: "Forget a pool's failures, close its breaker, and start now what waits",
-		Long: `Reset a pool that failed too often, once its cause is mended: its breaker closes, its failures are forgotten, and what waits for its backoff is
-started now.`,
+		Short: "Clear a pool's failures, close its breaker, and start now what waits",
+		Long: `Reset a pool that failed too often, once its cause is fixed: its breaker closes, its failures are cleared, and replicas
+that wait for their backoff are started now.`,
 		Args:              onePool,
 		ValidArgsFunction: a.completePool,
 	}
@@ -133,8 +134,8 @@ started now.`,
 	return cmd
 }
 
-// ready is the end of a wait for a pool that serves. One that waits for its backoff or for memory may come to it; one that failed does not,
-// as far as anybody can tell.
+// ready ends a wait for a pool that serves. A pool that waits for its backoff or for memory may
+// still become ready; one that has failed counts as an error.
 func ready(p wire.Pool) (bool, error) {
 	switch {
 	case p.Drain != nil && !p.Drain.Restart:
@@ -155,13 +156,13 @@ func newReload(a *app) *cobra.Command {
 	var o operateOptions
 	cmd := &cobra.Command{
 		Use:   "reload POOL",
-		Short: "Go to another model, all or nothing",
-		Long: `Reload a pool: the new model is staged and verified before anything is touched. Where both fit, the new engine starts beside the old one,
-which leaves when the new one is ready and nothing is held any more; else the old one is stopped first. Anything that fails, or work that is
-still held at the deadline, brings the former model back, and last_error says why.
+		Short: "Change to another model, all or nothing",
+		Long: `Reload a pool: the new model is staged and verified first. Where both fit, the new engine starts beside the old one,
+which is stopped when the new one is ready and no work is left on the old one; otherwise the old one is stopped first. On
+any failure, or if work is left at the deadline, the reload is rolled back to the former model, and last_error has the reason.
 
-The model is served in place of what the pool's file says, over restarts and reboots, until --forget. Without --model, a change of the pool's file
-that was rolled back is tried again.`,
+The model replaces that of the pool's file, over restarts and reboots, until --forget. Without --model, a change of the
+pool's file that was rolled back is tried again.`,
 		Example: `  poolctl reload llama3 --model file:/srv/models/llama3-q8.gguf --wait
   poolctl reload llama3 --forget`,
 		Args:              onePool,
@@ -169,13 +170,13 @@ that was rolled back is tried again.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.model, "model", "", "what to serve, `file:/PATH`")
-	f.StringVar(&o.digest, "digest", "", "of the model, `sha256:…`; verified before anything is touched")
-	f.BoolVar(&o.forget, "forget", false, "serve what the pool's file says again")
-	o.deadlineFlag(cmd, "how long what the old engine holds may go on")
+	f.StringVar(&o.digest, "digest", "", "of the model, `sha256:…`; verified before the reload begins")
+	f.BoolVar(&o.forget, "forget", false, "return to the model of the pool's file")
+	o.deadlineFlag(cmd, "how long work on the old engine may continue")
 	o.waitFlag(cmd, "the reload is done")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.forget && (o.model != "" || o.digest != "") {
-			return usage("--forget goes without --model and --digest")
+			return usage("--forget cannot be combined with --model or --digest")
 		}
 		ms, err := o.deadlineMS(cmd)
 		if err != nil {
@@ -195,8 +196,10 @@ that was rolled back is tried again.`,
 	return cmd
 }
 
-// operating asks for a change of a pool, waits for its end where that was asked for, and says how the pool stands.
-func (a *app) operating(cmd *cobra.Command, id, what string, body any, o operateOptions, came string, over func(wire.Pool) (bool, error)) error {
+// operating requests a change of a pool, waits for its end with --wait, and prints the pool's
+// state.
+func (a *app) operating(cmd *cobra.Command, id, what string, body any, o operateOptions, done string,
+	over func(wire.Pool) (bool, error)) error {
 	return do(func(ctx context.Context, _ []string) error {
 		c, err := newClient(a.o)
 		if err != nil {
@@ -208,19 +211,20 @@ func (a *app) operating(cmd *cobra.Command, id, what string, body any, o operate
 			return c.withNearest(ctx, id, err)
 		}
 		if was && o.already(p) {
-			return a.say(raw, fmt.Sprintf("%s %s", clean(id), came))
+			return a.say(raw, fmt.Sprintf("%s %s", clean(id), done))
 		}
 		if !o.wait {
-			return a.say(raw, fmt.Sprintf("%s: %s is under way; it is %s", clean(id), what, clean(p.State)))
+			return a.say(raw, fmt.Sprintf("%s: %s in progress; the pool is %s", clean(id), what, clean(p.State)))
 		}
 		if raw, err = a.await(ctx, c, id, over); err != nil {
 			return err
 		}
-		return a.say(raw, fmt.Sprintf("%s %s", clean(id), came))
+		return a.say(raw, fmt.Sprintf("%s %s", clean(id), done))
 	})(cmd, nil)
 }
 
-// isAlready reports whether the pool is as asked for now. Where that cannot be read, the request itself tells why.
+// isAlready reports whether the pool is in the requested state now. If that cannot be read, the
+// request itself returns the error.
 func (o *operateOptions) isAlready(ctx context.Context, c *client, id string) bool {
 	if !o.wait || o.already == nil {
 		return false
@@ -229,7 +233,7 @@ func (o *operateOptions) isAlready(ctx context.Context, c *client, id string) bo
 	return err == nil && o.already(p)
 }
 
-// await looks at a pool until what was asked for is over. A daemon that restarts meanwhile is waited for.
+// await polls a pool until the request is done, also while the daemon restarts.
 func (a *app) await(ctx context.Context, c *client, id string, over func(wire.Pool) (bool, error)) ([]byte, error) {
 	for {
 		p, raw, err := read[wire.Pool](ctx, c, poolPath(id, ""))
@@ -251,7 +255,7 @@ func (a *app) await(ctx context.Context, c *client, id string, over func(wire.Po
 	}
 }
 
-// say prints a sentence, or the pool where JSON is asked for.
+// say prints a sentence, or the pool with -o json.
 func (a *app) say(raw []byte, sentence string) error {
 	if a.o.output == formatJSON {
 		_, err := a.out.Write(cleanJSON(raw))

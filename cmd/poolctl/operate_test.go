@@ -85,8 +85,8 @@ func TestOperate(t *testing.T) {
 		code       int
 		says       string
 	}{
-		{"drain", "drain gemma", nil, nil, "drain gemma -1ns", exitOK, "gemma: drain is under way; it is draining"},
-		{"drain/deadline", "drain gemma --deadline 1m30s", nil, nil, "drain gemma 1m30s", exitOK, "under way"},
+		{"drain", "drain gemma", nil, nil, "drain gemma -1ns", exitOK, "gemma: drain in progress; the pool is draining"},
+		{"drain/deadline", "drain gemma --deadline 1m30s", nil, nil, "drain gemma 1m30s", exitOK, "in progress"},
 		{"drain/wait", "drain gemma -w", stopped, nil, "drain gemma -1ns", exitOK, "gemma is drained"},
 		{"drain/cut", "drain gemma --wait", func(p *registry.Pool) { stopped(p); p.LastError = timeout }, nil, "drain gemma -1ns", exitFailed, "3 leases were still held"},
 		{"drain/with_a_broken_file", "drain gemma --wait", func(p *registry.Pool) { stopped(p); p.LastError = broken }, nil, "drain gemma -1ns", exitOK, "gemma is drained"},
@@ -102,8 +102,8 @@ func TestOperate(t *testing.T) {
 			"reload gemma model=file:/srv/b.gguf digest=sha256:00 deadline=-1ns forget=false", exitOK, "gemma serves"},
 		{"reload/rolled_back", "reload gemma --model file:/srv/b.gguf --wait", back, nil,
 			"reload gemma model=file:/srv/b.gguf digest= deadline=-1ns forget=false", exitFailed, "the former version serves: MODEL_NOT_FOUND"},
-		{"reload/forget", "reload gemma --forget", nil, nil, "reload gemma model= digest= deadline=-1ns forget=true", exitOK, "under way"},
-		{"reload/forget_and_model", "reload gemma --forget --model file:/b", nil, nil, "", exitUsage, "--forget goes without"},
+		{"reload/forget", "reload gemma --forget", nil, nil, "reload gemma model= digest= deadline=-1ns forget=true", exitOK, "in progress"},
+		{"reload/forget_and_model", "reload gemma --forget --model file:/b", nil, nil, "", exitUsage, "--forget cannot be combined"},
 		{"reload/in_progress", "reload gemma", nil, registry.Fail(registry.CodeReloadInProgress, "a reload to file:/b is under way", "Wait."),
 			"reload gemma model= digest= deadline=-1ns forget=false", exitFailed, "RELOAD_IN_PROGRESS"},
 		{"reload/as_json", "reload gemma -o json", nil, nil, "reload gemma model= digest= deadline=-1ns forget=false", exitOK, `"phase":"preparing"`},
@@ -115,14 +115,16 @@ func TestOperate(t *testing.T) {
 			h.operators.ends, h.operators.err = c.ends, c.err
 			r := h.run(strings.Fields(c.line)...)
 			if r.code != c.code || !strings.Contains(r.out+r.errOut, c.says) || h.operators.asked != c.asked {
-				t.Errorf("status %d, asked %q\n%s%s\nwant status %d, %q and %q", r.code, h.operators.asked, r.out, r.errOut, c.code, c.asked, c.says)
+				t.Errorf("status %d, asked %q\n%s%s\nwant status %d, %q and %q", r.code, h.operators.asked, r.out,
+					r.errOut, c.code, c.asked, c.says)
 			}
 		})
 	}
 }
 
-// TestDrainOfADrainedPool: a call tells what came of itself. That an earlier drain was cut is no failure of one that finds the pool stopped, as
-// asked; a drain that is still under way is waited for, by whomever it was begun.
+// TestDrainOfADrainedPool: a call reports its own result. That an earlier drain was cut is no
+// failure of one that finds the pool stopped, as asked; a drain in progress is waited
+// for, even if another caller began it.
 func TestDrainOfADrainedPool(t *testing.T) {
 	timeout := registry.Fail(registry.CodeDrainTimeout, "3 leases were still held at the drain deadline, and cut", "")
 	cut := func(p *registry.Pool) {

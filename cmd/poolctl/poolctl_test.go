@@ -22,7 +22,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestGolden shows every command as a person sees it: what is typed, what is printed, and how it ends.
+// TestGolden shows every command as a person sees it: what is typed, what is printed, and how it
+// ends.
 func TestGolden(t *testing.T) {
 	h := newHost(t)
 	h.fill()
@@ -83,13 +84,15 @@ func TestOverTCP(t *testing.T) {
 	h.fill()
 	ctx := t.Context()
 	t.Run("with_the_token", func(t *testing.T) {
-		if r := poolctl(ctx, "list", "--url", h.url, "--token-file", h.token); r.code != exitOK || r.out != h.run("list").out {
+		if r := poolctl(ctx, "list", "--url", h.url, "--token-file", h.token); r.code != exitOK ||
+			r.out != h.run("list").out {
 			t.Errorf("%d %s%s", r.code, r.out, r.errOut)
 		}
 	})
 	t.Run("without", func(t *testing.T) {
 		r := poolctl(ctx, "list", "--url", h.url+"/")
-		if r.code != exitFailed || !strings.Contains(r.errOut, "needs a token") || !strings.Contains(r.errOut, "--token-file") {
+		if r.code != exitFailed || !strings.Contains(r.errOut, "needs a token") ||
+			!strings.Contains(r.errOut, "--token-file") {
 			t.Errorf("%d %s", r.code, r.errOut)
 		}
 	})
@@ -116,7 +119,8 @@ func TestOverTCP(t *testing.T) {
 	})
 	for _, bad := range []string{"127.0.0.1:9200", "ftp://x", "http://", "http://user:pw@x"} {
 		t.Run("bad_url_"+strings.ReplaceAll(bad, "/", "_"), func(t *testing.T) {
-			if r := poolctl(ctx, "list", "--url", bad); r.code != exitUsage || !strings.Contains(r.errOut, "http://HOST:PORT") {
+			if r := poolctl(ctx, "list", "--url", bad); r.code != exitUsage ||
+				!strings.Contains(r.errOut, "http://HOST:PORT") {
 				t.Errorf("%d %s", r.code, r.errOut)
 			}
 		})
@@ -158,18 +162,21 @@ func TestUnreachable(t *testing.T) {
 		})
 	}
 	t.Run("forbidden", func(t *testing.T) {
-		err := unreachable("/s", &net.OpError{Op: "dial", Err: &os.SyscallError{Syscall: "connect", Err: syscall.EACCES}})
-		if exitOf(err) != exitUnreachable || !strings.Contains(err.Error(), "you may not open the socket /s") {
+		err := unreachable("/s", &net.OpError{Op: "dial",
+			Err: &os.SyscallError{Syscall: "connect", Err: syscall.EACCES}})
+		if exitOf(err) != exitUnreachable || !strings.Contains(err.Error(), "permission denied on the socket /s") {
 			t.Errorf("%d %v", exitOf(err), err)
 		}
 	})
 	t.Run("no_answer", func(t *testing.T) {
-		if err := unreachable("/s", context.DeadlineExceeded); !strings.Contains(err.Error(), "did not answer within 15s") {
+		if err := unreachable("/s", context.DeadlineExceeded); !strings.Contains(err.Error(),
+			"did not answer within 15s") {
 			t.Errorf("%v", err)
 		}
 	})
 	t.Run("version_says_so_and_succeeds", func(t *testing.T) {
-		if r := poolctl(t.Context(), "version", "--socket", filepath.Join(dir, "none.sock")); r.code != exitOK || !strings.Contains(r.out, "does not answer") {
+		if r := poolctl(t.Context(), "version", "--socket", filepath.Join(dir, "none.sock")); r.code != exitOK ||
+			!strings.Contains(r.out, "does not answer") {
 			t.Errorf("%d %s", r.code, r.out)
 		}
 	})
@@ -178,12 +185,14 @@ func TestUnreachable(t *testing.T) {
 func TestAnotherProgramsAddress(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	defer s.Close()
-	if r := poolctl(t.Context(), "list", "--url", s.URL); r.code != exitFailed || !strings.Contains(r.errOut, "another program") {
+	if r := poolctl(t.Context(), "list", "--url", s.URL); r.code != exitFailed ||
+		!strings.Contains(r.errOut, "another program") {
 		t.Errorf("%d %s", r.code, r.errOut)
 	}
 	ok := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }))
 	defer ok.Close()
-	if r := poolctl(t.Context(), "list", "--url", ok.URL); r.code != exitFailed || !strings.Contains(r.errOut, "not what this version of poolctl expects") {
+	if r := poolctl(t.Context(), "list", "--url", ok.URL); r.code != exitFailed ||
+		!strings.Contains(r.errOut, "not what this version of poolctl expects") {
 		t.Errorf("%d %s", r.code, r.errOut)
 	}
 }
@@ -192,15 +201,19 @@ func TestAnotherProgramsAddress(t *testing.T) {
 func TestNothingMovesTheCursor(t *testing.T) {
 	h := newHost(t)
 	evil := "\x1b[2J\x1b]0;owned\a\u009b31m\u202egnp.exe\nsecond line\x00\xff"
-	h.reg.Put(registry.Aggregate(registry.Pool{ID: "evil", Engine: evil, ModelID: "file:/" + evil, Wanted: true, Devices: []registry.PoolDevice{{ID: evil, UUID: evil, Name: evil}}, Replicas: []registry.Replica{
-		{ID: "r0", State: registry.StateBackoff, Reason: evil, Unit: evil, Endpoint: evil, EngineVersion: evil, DeviceMask: []string{evil},
-			LastError: registry.Fail(registry.CodeEngineCrashed, evil, evil)},
-	}}))
+	h.reg.Put(registry.Aggregate(registry.Pool{ID: "evil", Engine: evil, ModelID: "file:/" + evil, Wanted: true,
+		Devices: []registry.PoolDevice{{ID: evil, UUID: evil, Name: evil}}, Replicas: []registry.Replica{
+			{ID: "r0", State: registry.StateBackoff, Reason: evil, Unit: evil, Endpoint: evil, EngineVersion: evil,
+				DeviceMask: []string{evil},
+				LastError:  registry.Fail(registry.CodeEngineCrashed, evil, evil)},
+		}}))
 	h.reg.SetProblems([]registry.Problem{{File: evil, Text: evil, Hint: evil}})
 	why := registry.Fail(registry.CodeDriverError, evil, evil)
-	h.reg.SetDevices(registry.Devices{Driver: registry.Driver{Version: evil, Failure: why}, Stale: why, Devices: []registry.Device{{UUID: evil, Name: evil, PCI: evil,
-		RecoveryAction: evil, MIG: new(bool), Failure: why, Pools: []string{evil}, Processes: []registry.GPUProcess{{Unit: evil, Pool: evil, Replica: evil}},
-		Partitions: []registry.Partition{{UUID: evil, Profile: evil, Pools: []string{evil}}}}}})
+	h.reg.SetDevices(registry.Devices{Driver: registry.Driver{Version: evil, Failure: why}, Stale: why,
+		Devices: []registry.Device{{UUID: evil, Name: evil, PCI: evil,
+			RecoveryAction: evil, MIG: new(bool), Failure: why, Pools: []string{evil},
+			Processes:  []registry.GPUProcess{{Unit: evil, Pool: evil, Replica: evil}},
+			Partitions: []registry.Partition{{UUID: evil, Profile: evil, Pools: []string{evil}}}}}})
 	for _, line := range []string{"list", "list -o wide", "list -o json", "status evil", "status evil -o wide", "status evil -o json", "render evil", "render evil -o json",
 		"devices", "devices -o wide", "devices -p", "devices --json"} {
 		t.Run(strings.ReplaceAll(line, " ", "_"), func(t *testing.T) {
@@ -270,7 +283,8 @@ func TestCheck(t *testing.T) {
 		write(filepath.Join(pools, name+".toml"), "engine = \"vllm\"\nmodel = \"file:/srv/a\"\ndevices = [0]\n")
 	}
 	write(filepath.Join(pools, "b.toml"), "engine = \"vllm\"\nmodel = \"file:/srv/a\"\ndevices = []\n")
-	if r := check(); r.code != exitFailed || !strings.Contains(r.out, "b.toml:3:11: the pool has no devices") || !strings.Contains(r.out, "\n1 problem.\n") {
+	if r := check(); r.code != exitFailed || !strings.Contains(r.out, "b.toml:3:11: the pool has no devices") ||
+		!strings.Contains(r.out, "\n1 problem.\n") {
 		t.Errorf("a pool that the policy forbids: exit status %d, %s", r.code, r.out)
 	}
 	write(filepath.Join(pools, "b.toml"), "engine = \n")
@@ -280,7 +294,8 @@ func TestCheck(t *testing.T) {
 		OK       bool
 		Problems []any
 	}
-	if err := json.Unmarshal([]byte(r.out), &got); err != nil || got.OK || len(got.Problems) < 4 || r.code != exitFailed {
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil || got.OK || len(got.Problems) < 4 ||
+		r.code != exitFailed {
 		t.Errorf("%v: %d %s", err, r.code, r.out)
 	}
 }
@@ -295,12 +310,14 @@ func TestCompletion(t *testing.T) {
 		}
 	})
 	t.Run("no_second_pool", func(t *testing.T) {
-		if r := poolctl(t.Context(), "__complete", "--socket", h.socket, "status", "gemma", ""); !strings.HasPrefix(r.out, ":4\n") {
+		if r := poolctl(t.Context(), "__complete", "--socket", h.socket, "status", "gemma",
+			""); !strings.HasPrefix(r.out, ":4\n") {
 			t.Errorf("%s", r.out)
 		}
 	})
 	t.Run("nothing_where_the_daemon_is_down", func(t *testing.T) {
-		if r := poolctl(t.Context(), "__complete", "--socket", "/nowhere", "status", ""); !strings.HasPrefix(r.out, ":4\n") {
+		if r := poolctl(t.Context(), "__complete", "--socket", "/nowhere", "status", ""); !strings.HasPrefix(r.out,
+			":4\n") {
 			t.Errorf("%s", r.out)
 		}
 	})
@@ -340,7 +357,7 @@ func TestExitStatuses(t *testing.T) {
 		{&failed{errSilent}, exitFailed},
 		{usage("x"), exitUsage},
 		{fs.ErrInvalid, exitUsage}, // cobra's own
-		{&remedied{code: exitNoPool}, exitNoPool},
+		{&exitError{code: exitNoPool}, exitNoPool},
 		{unreachable("/s", fs.ErrNotExist), exitUnreachable},
 	}
 	for _, c := range cases {

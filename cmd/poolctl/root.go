@@ -26,11 +26,11 @@ const (
 	formatJSON  = "json"
 )
 
-// app is what commands share: where they write, what time it is, and the global options.
+// app is what commands share: the output, the clock and the global options.
 type app struct {
 	out, err   io.Writer
 	now        func() time.Time
-	every      time.Duration          // between looks with --watch
+	every      time.Duration          // between refreshes with --watch
 	journalctl string                 // the program
 	available  func() (uint64, error) // main memory of this host, in bytes
 	clear      bool                   // --watch clears the screen: out is a terminal
@@ -71,7 +71,8 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	f.StringVar(&a.o.tokenFile, "token-file", "", "`file` that holds the bearer token for --url")
 	f.StringVarP(&a.o.output, "output", "o", formatTable, "`form` of the output: table, wide or json")
 	f.BoolVar(&a.o.json, "json", false, "short for -o json")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("output",
+		cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newEvents(a),
 		newDrain(a), newResume(a), newRestart(a), newReset(a), newReload(a), newCheck(a), newFit(a), newVersion(a))
 	return root
@@ -79,7 +80,7 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 
 func (a *app) checkOptions(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("socket") && cmd.Flags().Changed("url") {
-		return usage("--socket and --url name two places to ask; give one")
+		return usage("--socket and --url exclude each other; give one")
 	}
 	if a.o.json {
 		if cmd.Flags().Changed("output") && a.o.output != formatJSON {
@@ -97,7 +98,7 @@ func (a *app) checkOptions(cmd *cobra.Command) error {
 func do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		err := f(cmd.Context(), args)
-		var known *remedied
+		var known *exitError
 		if err == nil || errors.As(err, &known) {
 			return err
 		}
@@ -115,7 +116,7 @@ func onePool(_ *cobra.Command, args []string) error {
 
 func validPool(id string) error {
 	if !pool.ValidID(id) {
-		return usage("%q is no pool id; one is %s", id, pool.IDRule)
+		return usage("%q is not a pool id; want %s", id, pool.IDRule)
 	}
 	return nil
 }

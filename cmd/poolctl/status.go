@@ -26,7 +26,7 @@ func newStatus(a *app) *cobra.Command {
 		ValidArgsFunction: a.completePool,
 		RunE:              do(func(ctx context.Context, args []string) error { return a.runStatus(ctx, o, args[0]) }),
 	}
-	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "look every second and print again what changed")
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "refresh every second, and print again when something changed")
 	return cmd
 }
 
@@ -52,7 +52,8 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	t.row("Engine:", strings.TrimSpace(p.Engine+" "+text(p.EngineVersion)))
 	t.row("Model:", text(p.ModelID))
 	if p.Override != nil {
-		t.row("Override:", fmt.Sprintf("%s in place of the pool file's model, since %s ago; poolctl reload %s --forget ends it", p.Override.ModelID, ago(a.now(), &p.Override.SinceMS), p.ID))
+		t.row("Override:", fmt.Sprintf("%s in place of the pool file's model, since %s ago; poolctl reload %s "+
+			"--forget ends it", p.Override.ModelID, ago(a.now(), &p.Override.SinceMS), p.ID))
 	}
 	if p.Reload != nil {
 		t.row("Reload:", reloadLine(*p.Reload))
@@ -79,7 +80,7 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	t.row("Heartbeat:", heartbeat(a.now(), p.LastHeartbeatMS))
 	if p.LastError != nil {
 		t.row("Last error:", *p.LastError)
-		t.row("Remedy:", text(p.Hint))
+		t.row("Hint:", text(p.Hint))
 		lastWords(t, p.Details)
 	}
 	if err := t.print(w); err != nil || len(p.Replicas) == 0 {
@@ -100,7 +101,7 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	return a.poolDeviceTable(p.Devices).print(w)
 }
 
-// lastWords adds what the engine logged last before the end that the last error is about.
+// lastWords adds the last log lines of the run that the last error is about.
 func lastWords(t *table, e *wire.Ending) {
 	if e == nil {
 		return
@@ -130,7 +131,7 @@ func stateLine(p wire.Pool) string {
 
 func reloadLine(r wire.Reload) string {
 	if r.RollingBack {
-		return "to " + r.ModelID + " has failed; the former version comes back"
+		return "to " + r.ModelID + "has failed and is being rolled back"
 	}
 	return "to " + r.ModelID + ", " + r.Phase
 }
@@ -141,7 +142,7 @@ func (a *app) drainLine(p wire.Pool) string {
 	case p.State == "stopped":
 		return "drained; poolctl resume " + p.ID + " starts it"
 	case left > 0:
-		return "what is held may go on for " + span(left)
+		return "running work may continue for " + span(left)
 	}
 	return "the deadline has passed"
 }
@@ -177,16 +178,19 @@ func (a *app) replicaTable(p wire.Pool) *table {
 		if r.BackoffMS > 0 {
 			state += " " + span(time.Duration(r.BackoffMS)*time.Millisecond)
 		}
-		cells := []string{r.ID, state, ago(a.now(), r.SinceMS), pid, text(r.Endpoint), slots(r.SlotsFree, r.SlotsTotal), strconv.Itoa(r.RestartCount), r.Unit}
+		cells := []string{r.ID, state, ago(a.now(), r.SinceMS), pid, text(r.Endpoint), slots(r.SlotsFree, r.SlotsTotal),
+			strconv.Itoa(r.RestartCount), r.Unit}
 		if wide {
-			cells = append(cells, text(r.EngineVersion), strings.Join(r.DeviceMask, ","), text(r.InvocationID), text(r.SpecHash))
+			cells = append(cells, text(r.EngineVersion), strings.Join(r.DeviceMask, ","), text(r.InvocationID),
+				text(r.SpecHash))
 		}
 		t.row(cells...)
 	}
 	return t
 }
 
-// printReasons says in words why each replica is where it is, and the errors that the pool's own line does not show.
+// printReasons prints the reason of each replica's state, and errors that the pool's own line
+// lacks.
 func printReasons(w io.Writer, p wire.Pool) error {
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
@@ -212,7 +216,7 @@ func printReasons(w io.Writer, p wire.Pool) error {
 	return nil
 }
 
-// restarts is how often an engine was started again, and how many of these came since it last was stable.
+// restarts formats the number of restarts, and how many came since the engine was last stable.
 func restarts(all, sinceStable int) string {
 	if sinceStable == all {
 		return strconv.Itoa(all)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// table prints aligned columns. Every cell is made fit for a terminal; an empty one is a dash.
+// table prints aligned columns. Every cell is cleaned; an empty one is a dash.
 type table struct {
 	rows [][]string
 	part map[int]bool // rows that are parts of the row above
@@ -16,7 +16,8 @@ type table struct {
 
 func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
-// below adds a row for a part of the one above: its second cell is indented, and what it does not have is blank.
+// below adds a row for a part of the row above: its second cell is indented, and empty cells are
+// blank.
 func (t *table) below(cells ...string) {
 	if t.part == nil {
 		t.part = make(map[int]bool)
@@ -67,7 +68,7 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// slots shows how many are free of how many, nothing where that is not known.
+// slots formats free and total slots, "" if unknown.
 func slots(free, total int) string {
 	if total == 0 {
 		return ""
@@ -75,19 +76,19 @@ func slots(free, total int) string {
 	return fmt.Sprintf("%d/%d", free, total)
 }
 
-// code is what an error begins with.
+// code returns the code that an error begins with.
 func code(lastError *string) string {
 	c, _, _ := strings.Cut(text(lastError), ":")
 	return c
 }
 
-// base is the last part of a model reference.
+// base returns the last part of a model reference.
 func base(model *string) string {
 	m := text(model)
 	return m[strings.LastIndexAny(m, "/:")+1:]
 }
 
-// ago says how long ago a moment was, in two units at most; "" where it is not known.
+// ago formats the time since a moment, in at most two units; "" if unknown.
 func ago(now time.Time, ms *int64) string {
 	if ms == nil {
 		return ""
@@ -95,7 +96,7 @@ func ago(now time.Time, ms *int64) string {
 	return span(max(0, now.Sub(time.UnixMilli(*ms))))
 }
 
-// span renders a duration as people say it: 4 s, 12 min, 3 h 5 min, 2 d 4 h.
+// span formats a duration for people: 4 s, 12 min, 3 h 5 min, 2 d 4 h.
 func span(d time.Duration) string {
 	switch {
 	case d < time.Second && d > 0:

@@ -10,7 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// versionTimeout bounds the question to the daemon: its version is nice to have.
+// versionTimeout bounds the request to the daemon; its version is optional.
 const versionTimeout = 2 * time.Second
 
 func newVersion(a *app) *cobra.Command {

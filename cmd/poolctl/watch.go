@@ -11,13 +11,13 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// frame is one look: what to print, and what makes it differ from the look before.
+// frame is one refresh: what to print, and a key that changes when it is worth printing again.
 type frame struct {
 	body []byte
 	key  string
 }
 
-// frame renders an answer in the form that was asked for.
+// frame renders an answer in the requested format.
 func (a *app) frame(raw []byte, key any, table func(io.Writer) error) (frame, error) {
 	k, err := wire.Encode(key)
 	if err != nil {
@@ -33,8 +33,9 @@ func (a *app) frame(raw []byte, key any, table func(io.Writer) error) (frame, er
 	return frame{b.Bytes(), string(k)}, nil
 }
 
-// show prints one look; with watch, each one that differs from the last until ctx ends. On a terminal every look
-// replaces the one before; elsewhere a line with the time parts them, except in JSON, where each is a line.
+// show prints one frame; with watch, each one that differs from the last until ctx ends. On a
+// terminal each frame replaces the one before. Elsewhere a line with the time separates them,
+// except in JSON, where each is a line.
 func (a *app) show(ctx context.Context, watch bool, look func(context.Context) (frame, error)) error {
 	if !watch {
 		f, err := look(ctx)
@@ -72,7 +73,7 @@ func (a *app) show(ctx context.Context, watch bool, look func(context.Context) (
 	return nil
 }
 
-// next prints a look of a watch where it differs. A terminal gets it in any case: ages go on.
+// next prints a frame of a watch if it differs. A terminal always gets it: ages change.
 func (a *app) next(f frame, last string) error {
 	changed := f.key != last
 	switch {
@@ -87,8 +88,8 @@ func (a *app) next(f frame, last string) error {
 	return err
 }
 
-// isGone reports an error after which a watch goes on: the daemon may come back.
+// isGone reports whether a watch continues after the error: the daemon may come back.
 func isGone(err error) bool {
-	var e *remedied
+	var e *exitError
 	return errors.As(err, &e) && e.code == exitUnreachable
 }

@@ -24,7 +24,9 @@ func watch(t *testing.T, clear bool, args ...string) *watching {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watching{t: t, out: &syncBuffer{}, errOut: &syncBuffer{}, cancel: cancel, ended: make(chan int, 1)}
-	a := &app{out: w.out, err: w.errOut, now: func() time.Time { return clock.UTC() }, every: time.Millisecond, clear: clear}
+	a := &app{out: w.out, err: w.errOut, now: func() time.Time {
+		return clock.UTC()
+	}, every: time.Millisecond, clear: clear}
 	go func() { w.ended <- run(ctx, a, args) }()
 	t.Cleanup(func() { cancel() })
 	return w
@@ -54,7 +56,8 @@ func (w *watching) end() string {
 
 func single(state registry.State, heartbeat int64) registry.Pool {
 	return registry.Aggregate(registry.Pool{ID: "gemma", Wanted: true, Replicas: []registry.Replica{
-		{ID: "r0", State: state, Live: true, Ready: state == registry.StateReady, LastHeartbeat: time.UnixMilli(heartbeat)}}})
+		{ID: "r0", State: state, Live: true, Ready: state == registry.StateReady,
+			LastHeartbeat: time.UnixMilli(heartbeat)}}})
 }
 
 func TestWatchPrintsChanges(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-var update = flag.Bool("update", false, "write golden files and reference pages anew")
+var update = flag.Bool("update", false, "write golden files and reference pages")
 
 // TestPoolFiles reads each case: a pool file, dashes, and the problems with their hints, or else
 // what the pool has that a pool of defaults has not.

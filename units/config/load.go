@@ -35,7 +35,7 @@ func LoadPools(dir string, h Host) Set {
 	}
 	var s Set
 	if names == nil {
-		s.Notes = append(s.Notes, fmt.Sprintf("%s is not there, so this host has no pools", dir))
+		s.Notes = append(s.Notes, fmt.Sprintf("%s does not exist; this host has no pools", dir))
 	}
 	files := make([]*file, len(names))
 	for i, name := range names {

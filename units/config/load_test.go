@@ -59,8 +59,8 @@ func expect(t *testing.T, dir string, wantIDs []string, want string) Set {
 		t.Errorf("problems:\n%swant:\n%s", got, want)
 	}
 	for _, p := range s.Problems {
-		if p.Remedy() == "" {
-			t.Errorf("no remedy: %s", p.Error())
+		if p.Action() == "" {
+			t.Errorf("no hint: %s", p.Error())
 		}
 	}
 	return s

@@ -14,7 +14,7 @@ import (
 // modelAllowed is what names a model, in words.
 const modelAllowed = `"file:" and an absolute path`
 
-// wrongModel says why a text names no model: what continues "model …", and the remedy.
+// wrongModel says why a text names no model: what continues "model …", and the hint.
 type wrongModel struct{ what, hint string }
 
 // modelOf reads a reference; described is the text as messages show it.

@@ -31,7 +31,7 @@ func TestModelReference(t *testing.T) {
 			}
 			f := registry.AsFailure(err, "", "")
 			if f == nil || f.Code != registry.CodeInvalidParams || !strings.Contains(f.Message, c.wrong) || f.Hint == "" {
-				t.Errorf("err = %+v, want %q and a remedy", f, c.wrong)
+				t.Errorf("err = %+v, want %q and a hint", f, c.wrong)
 			}
 		})
 	}

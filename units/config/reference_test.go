@@ -34,7 +34,7 @@ read. After an edit: ` + "`poolctl check && systemctl reload pool-managerd`" + `
   [config.toml](config-file.md), for all pools.
 `
 
-// TestReference holds the page to the schema; -update writes it anew.
+// TestReference holds the page to the schema; -update writes it again.
 func TestReference(t *testing.T) {
 	golden.File(t, filepath.Join("..", "..", "docs", "reference", "pool-file.md"), pageHead+reference.Page(poolKeys()), *update)
 }

@@ -64,7 +64,7 @@ func unusable(s *nvml.Snapshot) *registry.Failure {
 		return registry.Fail(registry.CodeGPUUnavailable, "the GPUs of this host are not known yet: pool-gpu has not answered",
 			"See systemctl status pool-gpu.socket pool-gpu.service.")
 	case s.Driver.Problem != nil:
-		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver gives no facts: "+s.Driver.Problem.Text, DriverHint(s.Driver.Problem.Kind))
+		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver reports no data: "+s.Driver.Problem.Text, DriverHint(s.Driver.Problem.Kind))
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func textOnly(d *Document, r *Report, data []byte) ([]byte, bool) {
 	}
 	if at := bytes.IndexByte(data, 0); at >= 0 {
 		r.add(at, "", fmt.Sprintf("a NUL byte at offset %d", at), "text",
-			"Write the file anew: this one is binary, or was cut by a crash.")
+			"Write the file again: it is binary, or was cut off by a crash.")
 		return nil, false
 	}
 	if rest, found := bytes.CutPrefix(data, []byte("\xef\xbb\xbf")); found {

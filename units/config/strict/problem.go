@@ -20,10 +20,10 @@ type Problem struct {
 	Line    int    `json:"line,omitempty"`    // from 1; 0: the file as a whole
 	Column  int    `json:"column,omitempty"`  // from 1, in characters
 	Key     string `json:"key,omitempty"`     // dotted, as "limits.memory_max"
-	PoolID  string `json:"pool_id,omitempty"` // the pool that the file asks for, empty where that cannot be told
+	PoolID  string `json:"pool_id,omitempty"` // the pool that the file asks for, empty if unknown
 	Message string `json:"message"`           // what was found
 	Allowed string `json:"allowed,omitempty"` // what may stand there instead
-	Hint    string `json:"hint,omitempty"`    // the remedy, a sentence
+	Hint    string `json:"hint,omitempty"`    // what to do, a sentence
 }
 
 // Error returns the problem on one line: "llama.toml:12:9: replicas is 0; want 1-8".
@@ -50,15 +50,15 @@ func plainName(file string) string {
 	return strconv.Quote(file)
 }
 
-// Remedy is the hint, or what the kind of problem leaves to do.
-func (p Problem) Remedy() string {
+// Action returns the hint, or else where to fix the problem.
+func (p Problem) Action() string {
 	switch {
 	case p.Hint != "":
 		return p.Hint
 	case p.Line > 0:
-		return fmt.Sprintf("Mend line %d of %s, then run systemctl reload pool-managerd.", p.Line, p.File)
+		return fmt.Sprintf("Fix line %d of %s, then run systemctl reload pool-managerd.", p.Line, p.File)
 	default:
-		return fmt.Sprintf("Mend %s, then run systemctl reload pool-managerd.", p.File)
+		return fmt.Sprintf("Fix %s, then run systemctl reload pool-managerd.", p.File)
 	}
 }
 

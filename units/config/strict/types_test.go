@@ -100,8 +100,8 @@ func TestProblem(t *testing.T) {
 		if got := c.p.Error(); got != c.want {
 			t.Errorf("got %s, want %s", got, c.want)
 		}
-		if c.p.Remedy() == "" {
-			t.Errorf("no remedy: %s", c.want)
+		if c.p.Action() == "" {
+			t.Errorf("no hint: %s", c.want)
 		}
 	}
 }
