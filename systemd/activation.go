@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotActivated means that PID 1 passed no descriptors to this process, or that they were taken
-// already: they come once.
+// ErrNotActivated means that PID 1 passed no descriptors to this process, or that they were already
+// taken.
 var ErrNotActivated = errors.New("no sockets were passed by systemd (LISTEN_FDS)")
 
-// ActivationError says what is wrong with the descriptors that were passed.
+// ActivationError reports what is wrong with the descriptors that were passed.
 type ActivationError struct {
 	Name   string // FileDescriptorName, or LISTEN_FD_n when it has none; empty: all of them
 	Number int    // of the descriptor; 0: all of them
@@ -31,8 +31,8 @@ func (e *ActivationError) Error() string {
 
 func (e *ActivationError) Unwrap() error { return e.Err }
 
-// Activation is what PID 1 passed to this process (sd_listen_fds(3)). The holder owns it all, and
-// keeps it as long as it serves: nothing is passed a second time.
+// Activation is what PID 1 passed to this process (sd_listen_fds(3)). The caller owns all of it and
+// keeps it as long as it serves: systemd passes nothing a second time.
 type Activation struct {
 	// Listeners are the listening stream sockets by FileDescriptorName, in the order of the socket
 	// unit.
@@ -65,8 +65,8 @@ func TakeActivation() (*Activation, error) {
 	return a, nil
 }
 
-// add parts listeners from others. net.FileListener takes any socket for a listener, so the kernel
-// is asked first.
+// add sorts a descriptor into Listeners or Others. net.FileListener accepts any socket, so ask the
+// kernel first.
 func (a *Activation) add(f *os.File) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {

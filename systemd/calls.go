@@ -10,10 +10,10 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// jobMode "replace" lets a job of ours take the place of a queued one that contradicts it.
+// jobMode "replace" lets a new job replace a queued one that conflicts with it.
 const jobMode = "replace"
 
-// unreferenceMost bounds the references of ours that are taken back from a unit that is replaced.
+// unreferenceMost bounds how many of our references to a replaced unit are dropped.
 const unreferenceMost = 16
 
 // manager calls a method of PID 1's manager object.
@@ -25,7 +25,7 @@ func (c *Client) manager(ctx context.Context, member string, args ...any) ([]any
 	return l.call(ctx, managerPath, managerInterface, member, args...)
 }
 
-// job makes a call that returns a job. Its end is awaited from before the call on.
+// job makes a call that returns a job. It waits for the job's end from before the call.
 func (c *Client) job(ctx context.Context, unit, kind, member string, args ...any) (*Job, error) {
 	l, epoch, err := c.expectJob(member)
 	if err != nil {
@@ -40,9 +40,9 @@ func (c *Client) job(ctx context.Context, unit, kind, member string, args ...any
 	return l.jobs.claim(epoch, path, unit, kind), nil
 }
 
-// StartTransient makes a unit of the properties and starts it. PID 1 checks all properties before
-// it makes anything. A failed or stopped unit of the same name is cleared away first, once; when
-// any other has the name the error is ErrUnitExists.
+// StartTransient creates a unit with the properties and starts it. PID 1 checks all properties
+// before it creates anything. A failed or stopped unit of the same name is cleared first, once; if
+// another unit has the name, the error is ErrUnitExists.
 func (c *Client) StartTransient(ctx context.Context, unit string, props []Property) (*Job, error) {
 	wire, err := wireProperties(props)
 	if err != nil {
@@ -65,8 +65,8 @@ func (c *Client) StartTransient(ctx context.Context, unit string, props []Proper
 	return start()
 }
 
-// Clear makes PID 1 forget a unit that has ended; nil says that it may be gone. It leaves one alone
-// that runs: ResetFailed there would set its restart counter back.
+// Clear makes PID 1 unload a unit that has ended; after nil it may be gone. It does not touch a
+// running unit, because ResetFailed would reset its restart counter.
 func (c *Client) Clear(ctx context.Context, unit string) error {
 	st, err := c.Unit(ctx, unit)
 	if errors.Is(err, ErrNoSuchUnit) {
@@ -81,7 +81,7 @@ func (c *Client) Clear(ctx context.Context, unit string) error {
 	if err := c.ResetFailed(ctx, unit); err != nil && !errors.Is(err, ErrNoSuchUnit) {
 		return err
 	}
-	// PID 1 does not collect a unit that somebody refers to: take our own references back.
+	// PID 1 does not collect a referenced unit: drop our own references.
 	for range unreferenceMost {
 		if c.Unref(ctx, unit) != nil {
 			break
@@ -105,8 +105,8 @@ func (c *Client) Restart(ctx context.Context, unit string) (*Job, error) {
 	return c.job(ctx, unit, "restart", "RestartUnit", unit, jobMode)
 }
 
-// ResetFailed takes a unit out of "failed" and sets its start limit and its restart counter back,
-// that of an active unit too. PID 1 signals nothing of it, so the unit is read again and an update
+// ResetFailed takes a unit out of "failed" and resets its start limit and its restart counter, also
+// those of an active unit. PID 1 sends no signal for it, so the unit is read again and an update
 // follows.
 func (c *Client) ResetFailed(ctx context.Context, unit string) error {
 	_, err := c.manager(ctx, "ResetFailedUnit", unit)
@@ -120,7 +120,7 @@ func (c *Client) Ref(ctx context.Context, unit string) error {
 	return err
 }
 
-// Unref takes one Ref, or the AddRef of a transient unit, back.
+// Unref drops one Ref, or the AddRef of a transient unit.
 func (c *Client) Unref(ctx context.Context, unit string) error {
 	_, err := c.manager(ctx, "UnrefUnit", unit)
 	return err
@@ -148,10 +148,10 @@ func (c *Client) Kill(ctx context.Context, unit string, who string, sig syscall.
 // unitTries bounds the reads of a unit that changes during each.
 const unitTries = 4
 
-// Unit reads one unit's status. It is not put in order with the updates. The properties are asked
-// for one by one, all at once: GetAll takes PID 1 ten times as long, see statusProperties.
+// Unit reads one unit's status. It is not ordered with the updates. It queries each property in a
+// call of its own, all at once: GetAll takes PID 1 ten times as long, see statusProperties.
 func (c *Client) Unit(ctx context.Context, unit string) (Status, error) {
-	// A question about the properties of a unit that is not there would load it. GetUnit does not.
+	// Querying the properties of a unit that is not loaded would load it. GetUnit does not.
 	if _, err := c.manager(ctx, "GetUnit", unit); err != nil {
 		return Status{}, fmt.Errorf("%s: %w", unit, err)
 	}
@@ -175,8 +175,8 @@ func (c *Client) Unit(ctx context.Context, unit string) (Status, error) {
 	return Status{}, fmt.Errorf("%s: it changed during each of %d reads", unit, unitTries)
 }
 
-// read asks for each property of a status. What tells one run from another is asked for twice, and
-// compared in r.
+// read asks for each property of a status. The properties that identify a run are queried twice,
+// and compared in r.
 func (l *link) read(ctx context.Context, unit string, keep []string, r *reading) (properties, error) {
 	names := slices.Concat(statusProperties(), runProperties(), keep, []string{"LoadState"})
 	names = slices.DeleteFunc(names, func(name string) bool { return l.interfaces[name] == "" })
@@ -192,7 +192,7 @@ func (l *link) read(ctx context.Context, unit string, keep []string, r *reading)
 	for i, name := range names {
 		var value dbus.Variant
 		switch err := store(answers[i].body, answers[i].err, &value); {
-		case absent(answers[i].err): // this PID 1, or a unit that is gone, has no such property
+		case absent(answers[i].err): // unknown to this PID 1, or the unit is gone
 		case err != nil:
 			return nil, err
 		default:
@@ -203,7 +203,7 @@ func (l *link) read(ctx context.Context, unit string, keep []string, r *reading)
 	return values, nil
 }
 
-// touch has a followed unit read again.
+// touch makes the session read a watched unit again.
 func (c *Client) touch(unit string) {
 	if l, err := c.current(""); err == nil {
 		l.touched.push(unit)

@@ -15,13 +15,13 @@ import (
 
 // Options of a Client.
 type Options struct {
-	Pattern string       // glob of the unit names to follow, as systemctl(1) takes it
+	Pattern string       // glob of the unit names to watch, as systemctl(1) takes it
 	Address string       // D-Bus address; empty: the system bus
-	Keep    []string     // further properties of followed units for Status.Properties
+	Keep    []string     // further properties of watched units for Status.Properties
 	Log     *slog.Logger // nil: silent
 }
 
-// UpdateKind says what an Update carries.
+// UpdateKind is what an Update carries.
 type UpdateKind int
 
 const (
@@ -30,7 +30,7 @@ const (
 	Synced UpdateKind = iota + 1
 	// Changed carries the new Unit.
 	Changed
-	// Removed carries the Name of a unit that PID 1 has no longer loaded.
+	// Removed carries the Name of a unit that PID 1 has unloaded.
 	Removed
 	// Lost carries in Err why nothing is known until the next Synced.
 	Lost
@@ -50,7 +50,7 @@ func (k UpdateKind) String() string {
 	return fmt.Sprintf("UpdateKind(%d)", int(k))
 }
 
-// Update is news of the followed units.
+// Update is a change of the watched units.
 type Update struct {
 	Kind     UpdateKind
 	Units    []Status
@@ -88,13 +88,13 @@ const (
 	reconnectMost  = 2 * time.Second
 )
 
-// Run keeps the connection and follows the units until ctx ends; then it returns nil, with every
+// Run keeps the connection and watches the units until ctx ends; then it returns nil, with every
 // goroutine ended and every call returned. deliver is called in order from one goroutine, which is
 // not the one that reads the connection: a slow consumer delays neither jobs nor signals. An error
-// means that the options are wrong.
+// means that the options are invalid.
 func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 	if _, err := path.Match(globOf(c.options.Pattern), ""); err != nil || c.options.Pattern == "" {
-		return fmt.Errorf("pattern %q of the units to follow is no glob", c.options.Pattern)
+		return fmt.Errorf("pattern %q of the units to watch is not a valid glob", c.options.Pattern)
 	}
 	updates := newQueue[Update]()
 	var consumer sync.WaitGroup
@@ -133,7 +133,7 @@ func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 	}
 }
 
-// pump hands updates over until ctx ends.
+// pump delivers updates until ctx ends.
 func pump(ctx context.Context, updates *queue[Update], deliver func(Update)) {
 	for {
 		select {
@@ -150,7 +150,7 @@ func pump(ctx context.Context, updates *queue[Update], deliver func(Update)) {
 	}
 }
 
-// connectOnce is the life of one connection; synced says whether it got as far as a Synced update.
+// connectOnce runs one connection; synced reports whether it came as far as a Synced update.
 func (c *Client) connectOnce(ctx context.Context, emit func(Update)) (synced bool, err error) {
 	l, err := dial(ctx, c.options.Address, &c.calls)
 	if err != nil {
@@ -186,9 +186,9 @@ func (c *Client) current(member string) (*link, error) {
 	return c.link, nil
 }
 
-// expectJob is current for a call that returns a job. The job is expected before publish can take
-// the link away, and thus before its jobs are lost: else a caller that got the link just before and
-// expects just after would wait for a job whose end nobody heard.
+// expectJob is current for a call that returns a job. It registers the job before publish can
+// remove the link, and thus before its jobs are lost: otherwise a caller that got the link just
+// before the loss would wait for a job whose end was not received.
 func (c *Client) expectJob(member string) (l *link, epoch int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

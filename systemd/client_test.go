@@ -210,8 +210,8 @@ func TestClientWithoutABus(t *testing.T) {
 	}
 }
 
-// TestClientEndsWhileTheBusIsDeaf: nothing hangs on a bus that accepts and says nothing; the test's
-// cleanup waits for Run.
+// TestClientEndsWhileTheBusIsDeaf: nothing hangs on a bus that accepts and does not answer; the
+// test's cleanup waits for Run.
 func TestClientEndsWhileTheBusIsDeaf(t *testing.T) {
 	b := startFakeBus(t, &fakeBus{deaf: true})
 	c, _ := runClient(t, b)
@@ -292,7 +292,7 @@ func TestCallErrorIs(t *testing.T) {
 		"org.freedesktop.systemd1.NotReferenced":                      ErrNotReferenced,
 		"org.freedesktop.DBus.Error.InvalidArgs":                      nil,
 	} {
-		// The text says something else: it must not matter.
+		// The text differs: it must not matter.
 		err := callFailed("StopUnit", dbus.Error{Name: name, Body: []any{"No such unit, access denied, exists"}})
 		for _, target := range targets {
 			if got := errors.Is(err, target); got != (target == want) {

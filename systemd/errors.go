@@ -10,9 +10,9 @@ import (
 
 var (
 	// ErrDisconnected means that the bus or PID 1 went away before it answered, or that there is no
-	// connection now. It is ambiguous: the call may have been carried out. Read the state (the next
-	// Synced update has it) before trying again.
-	ErrDisconnected = errors.New("no answer from PID 1, the connection to it is lost")
+	// connection now. The result is unknown: the call may have been executed. Read the state (the
+	// next Synced update has it) before trying again.
+	ErrDisconnected = errors.New("no answer from PID 1: connection lost")
 
 	// ErrNoSuchUnit means that PID 1 has no such unit loaded.
 	ErrNoSuchUnit = errors.New("no such unit")
@@ -21,7 +21,7 @@ var (
 	// replaced.
 	ErrUnitExists = errors.New("the unit exists already")
 
-	// ErrNotReferenced means that this connection holds no reference (any more) to give back.
+	// ErrNotReferenced means that this connection has no reference to drop.
 	ErrNotReferenced = errors.New("the unit is not referenced by this connection")
 
 	// ErrAccessDenied means that the bus, PID 1 or polkit refuses this caller.
@@ -32,7 +32,7 @@ var (
 type CallError struct {
 	Method string // the member that was called, "StartTransientUnit"
 	Name   string // the D-Bus error name, "org.freedesktop.systemd1.NoSuchUnit"
-	Text   string // the peer's words, possibly empty
+	Text   string // the peer's message, possibly empty
 }
 
 func (e *CallError) Error() string {
@@ -55,8 +55,8 @@ func (e *CallError) Is(target error) bool {
 		"org.freedesktop.DBus.Error.AuthFailed",
 		"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
 		return target == ErrAccessDenied
-	// What dbus-daemon answers in the name of a peer that is gone: while PID 1 executes itself
-	// again, the name has no owner, and calls that it had not answered end in NoReply.
+	// dbus-daemon's answers for a peer that is gone: while PID 1 reexecutes, the name has no owner,
+	// and calls that it had not answered end in NoReply.
 	case "org.freedesktop.DBus.Error.NoReply",
 		"org.freedesktop.DBus.Error.Disconnected",
 		"org.freedesktop.DBus.Error.NameHasNoOwner",
@@ -66,7 +66,7 @@ func (e *CallError) Is(target error) bool {
 	return false
 }
 
-// absent reports whether an answer says that the unit, or the property of it, is not there.
+// absent reports whether an answer means that the unit, or this property of it, does not exist.
 func absent(err error) bool {
 	var e *CallError
 	if !errors.As(err, &e) {
@@ -82,7 +82,7 @@ func absent(err error) bool {
 	return false
 }
 
-// callFailed turns godbus's error of one finished call into this package's.
+// callFailed converts godbus's error of a finished call into one of this package.
 func callFailed(method string, err error) error {
 	if err == nil {
 		return nil
@@ -104,13 +104,13 @@ func callFailed(method string, err error) error {
 	return fmt.Errorf("%s: %w: %w", method, ErrDisconnected, err)
 }
 
-// callEnded is the error of a caller whose context ended first. The call goes on: as ambiguous as
-// ErrDisconnected.
+// callEnded is the error of a caller whose context ended first. The call continues: its result is
+// unknown, as with ErrDisconnected.
 func callEnded(ctx context.Context, method string) error {
 	return fmt.Errorf("%s: no answer yet: %w", method, context.Cause(ctx))
 }
 
-// JobError says that a job ended otherwise than "done".
+// JobError is a job that ended with another result than "done".
 type JobError struct {
 	Unit   string
 	Type   string // "start", "stop", "restart"

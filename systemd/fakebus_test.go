@@ -137,8 +137,8 @@ func (p *peer) signal(sender string, path dbus.ObjectPath, iface, member string,
 		dbus.FieldPath: path, dbus.FieldInterface: iface, dbus.FieldMember: member})
 }
 
-// send writes a message in the wire format (D-Bus Specification, "Message Format"): godbus lets
-// nobody choose a serial, and the bus needs none that is unique.
+// send writes a message in the wire format (D-Bus Specification, "Message Format"): godbus does not
+// let its caller choose a serial, and the bus does not need unique ones.
 func (p *peer) send(kind dbus.Type, sender string, body []any, headers map[dbus.HeaderField]any) {
 	p.serial++
 	m := &dbus.Message{Type: kind, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// Features says what this PID 1 can do, by the properties that its service units have:
-// distributions carry features back to older versions (RHEL 9's 252 has RestartMode), so a version
-// number tells nothing.
+// Features is what this PID 1 supports, by the properties of its service units: distributions
+// backport features to older versions (RHEL 9's 252 has RestartMode), so a version number proves
+// nothing.
 type Features struct {
-	// Version is for people and logs: the manual forbids to parse it (org.freedesktop.systemd1(5)).
+	// Version is for logs: the manual forbids parsing it (org.freedesktop.systemd1(5)).
 	Version string
 	// Properties maps each property of a service unit to its D-Bus signature.
 	Properties map[string]string

@@ -8,7 +8,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Job is a job that PID 1 accepted. It may be waited for by many goroutines.
+// Job is a job that PID 1 accepted. Many goroutines may wait for it.
 type Job struct {
 	Unit string
 	Type string // "start", "stop", "restart"
@@ -19,8 +19,7 @@ type Job struct {
 
 // Wait waits until the job ended: nil when it is "done", else a *JobError. ErrDisconnected: PID 1
 // or the connection went away first, and the job may end in any way; read the state. The end of ctx
-// ends the wait, not the job. No order is promised between Wait and the updates that the job
-// causes.
+// ends the wait, not the job. Wait is not ordered with the updates that the job causes.
 func (j *Job) Wait(ctx context.Context) error {
 	select {
 	case <-j.done:
@@ -47,12 +46,12 @@ func (j *Job) lose() {
 	close(j.done)
 }
 
-// jobTable matches JobRemoved signals to those who asked for the jobs. A job can end before the
-// answer that names it reached the asker, so results are remembered while such an answer is out.
+// jobTable matches JobRemoved signals to the calls that queued the jobs. A job can end before the
+// answer that names it arrives, so results are kept while such an answer is pending.
 type jobTable struct {
 	mu       sync.Mutex
-	epoch    int // counts losses: an answer from before one names a job that is no longer followed
-	expected int // calls out that may return a job
+	epoch    int // counts losses: an answer from before one names a job that is no longer watched
+	expected int // pending calls that may return a job
 	early    map[dbus.ObjectPath]string
 	waiting  map[dbus.ObjectPath][]*Job
 }
@@ -73,7 +72,7 @@ func (t *jobTable) expect() (epoch int) {
 	return t.epoch
 }
 
-// forget takes back an expect whose call returned no job.
+// forget cancels an expect whose call returned no job.
 func (t *jobTable) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,7 +86,7 @@ func (t *jobTable) unexpect() {
 	}
 }
 
-// claim makes the job that an expected call returned. Two calls may get the same job.
+// claim creates the job that an expected call returned. Two calls may get the same job.
 func (t *jobTable) claim(epoch int, path dbus.ObjectPath, unit, kind string) *Job {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -118,8 +117,8 @@ func (t *jobTable) removed(path dbus.ObjectPath, result string) {
 	}
 }
 
-// lose ends every wait, and that of answers still out, with ErrDisconnected: PID 1's signals were
-// not heard for a while.
+// lose ends every wait, also for answers still pending, with ErrDisconnected: PID 1's signals were
+// missed for a while.
 func (t *jobTable) lose() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

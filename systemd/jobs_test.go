@@ -92,7 +92,7 @@ func TestJobTableForgetsResultsThatNobodyExpects(t *testing.T) {
 	table.removed("/job/2", "done")
 	table.claim(epoch, "/job/3", "u", "stop")
 	if len(table.early) != 0 {
-		t.Errorf("%d results are kept for nobody", len(table.early))
+		t.Errorf("%d results are kept that no call expects", len(table.early))
 	}
 }
 
@@ -106,7 +106,7 @@ func TestJobWaitEndsWithItsContext(t *testing.T) {
 		if err := job.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != time.Hour {
 			t.Errorf("Wait = %v after %s", err, time.Since(begun))
 		}
-		// The job itself goes on.
+		// The job itself continues.
 		table.removed("/job/1", "done")
 		if err := job.Wait(ctx); err != nil {
 			t.Errorf("Wait after the end = %v, want nil although the context ended", err)

@@ -26,8 +26,8 @@ type LogOptions struct {
 //
 // Attribute keys stay as they are given in JSON and are in upper case in the journal (pool_id,
 // POOL_ID); keys of groups are joined by "_". The message is the field "human", and MESSAGE in the
-// journal; an attribute "human" takes its place, and the message is then "msg". An entry that the
-// journal refuses goes to standard error, so that none is lost.
+// journal; an attribute "human" replaces it, and the message is then "msg". An entry that the
+// journal refuses goes to standard error, so none is lost.
 func NewLogHandler(o LogOptions) slog.Handler {
 	if o.Level == nil {
 		o.Level = slog.LevelInfo
@@ -36,7 +36,7 @@ func NewLogHandler(o LogOptions) slog.Handler {
 		o.Stderr = os.Stderr
 	}
 	h := &logHandler{level: o.Level, lines: jsonLines(o.Stderr)}
-	// A malformed JOURNAL_STREAM is not worth dying for: standard error always works.
+	// A malformed JOURNAL_STREAM is not fatal: standard error always works.
 	if ours, err := journal.StderrIsJournalStream(); err == nil && ours {
 		h.identifier = o.Identifier
 		h.journal = journal.Send
@@ -125,7 +125,8 @@ func flatten(to []slog.Attr, prefix string, a slog.Attr) []slog.Attr {
 	return append(to, slog.Attr{Key: prefix + a.Key, Value: value})
 }
 
-// plainText is the value of an attribute "msg", which jsonLines must tell from slog's own message.
+// plainText is the value of an attribute "msg", which jsonLines must distinguish from slog's own
+// message.
 type plainText string
 
 func jsonLines(w io.Writer) slog.Handler {
@@ -177,8 +178,7 @@ func fieldValue(v slog.Value) string {
 }
 
 // fieldName makes a valid name of a field: upper-case letters, digits and "_", at most 64, the
-// first one a letter (systemd.journal-fields(7)). Names that mean something to the journal get a
-// prefix.
+// first one a letter (systemd.journal-fields(7)). Names that the journal reserves get a prefix.
 func fieldName(key string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {

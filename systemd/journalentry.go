@@ -16,8 +16,8 @@ import (
 type JournalEntry struct {
 	Cursor string    // for JournalQuery.After
 	At     time.Time // CLOCK_REALTIME when the journal received it
-	// Fields are those that were asked for and that the entry has. A field with several values has
-	// the first.
+	// Fields are the requested fields that the entry has. Of a field with several values it has the
+	// first.
 	Fields map[string]string
 }
 
@@ -26,11 +26,11 @@ func (e JournalEntry) Message() string { return e.Fields["MESSAGE"] }
 
 // maxJournalLine bounds one line of journalctl's output, in bytes. journald cuts what a service
 // writes at 48 KiB (LineMax= of journald.conf(5)), so that only entries with much else in them, or
-// with binary text, are longer; they are passed over.
+// with binary text, are longer; they are skipped.
 const maxJournalLine = 64 << 10
 
-// scanJournal reads lines of journalctl --output=json until the end, and passes over those that are
-// too long or are no entry.
+// scanJournal reads lines of journalctl --output=json until the end, and skips those that are too
+// long or not an entry.
 func scanJournal(r io.Reader, deliver func(JournalEntry)) error {
 	lines := bufio.NewReaderSize(r, maxJournalLine)
 	for long := false; ; {
@@ -70,7 +70,7 @@ func parseJournalEntry(line []byte) (JournalEntry, bool) {
 			if usec, err := strconv.ParseInt(text, 10, 64); err == nil {
 				e.At = time.UnixMicro(usec)
 			}
-		case strings.HasPrefix(name, "__"), name == "_BOOT_ID": // printed whatever was asked for
+		case strings.HasPrefix(name, "__"), name == "_BOOT_ID": // always printed
 		default:
 			e.Fields[name] = text
 		}
@@ -78,9 +78,9 @@ func parseJournalEntry(line []byte) (JournalEntry, bool) {
 	return e, e.Cursor != ""
 }
 
-// fieldText reads a field: a string, an array of bytes for what is no printable UTF-8 (colours make
-// a text so), an array of either for a field with several values, or null for one that is too
-// large.
+// fieldText reads a field: a string, an array of bytes for text that is not printable UTF-8
+// (colours, for example), an array of either for a field with several values, or null for one that
+// is too large.
 func fieldText(raw json.RawMessage) (string, bool) {
 	var text *string
 	if json.Unmarshal(raw, &text) == nil {
@@ -111,7 +111,7 @@ func firstText(list []json.RawMessage) (string, bool) {
 		if json.Unmarshal(element, &values) == nil && slices.ContainsFunc(values, func(v json.RawMessage) bool {
 			return len(v) > 0 && v[0] == '['
 		}) {
-			return "", false // no nesting beyond that: what comes from outside must not decide how deep this goes
+			return "", false // no deeper nesting: input must not decide the depth of recursion
 		}
 		if text, ok := fieldText(element); ok {
 			return text, true

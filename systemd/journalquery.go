@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// JournalQuery says which entries of the journal are wanted, and where to begin.
+// JournalQuery selects entries of the journal, and where to begin.
 type JournalQuery struct {
 	// Matches are terms "FIELD=value", as journalctl(1) takes them: those of one field are
 	// alternatives, those of different fields must all hold, and a "+" between groups makes the
 	// groups alternatives. None: every entry.
 	Matches []string
 	// Grep is a regular expression that MESSAGE must match, in the syntax that RE2 and PCRE have in
-	// common; lower and upper case differ, but for what "(?i)" covers. Empty: any message.
+	// common; it is case-sensitive, except where "(?i)" applies. Empty: any message.
 	Grep string
-	// Fields are those that an entry carries, "MESSAGE" among them where it is wanted.
+	// Fields are those that an entry carries, "MESSAGE" included if it is needed.
 	Fields []string
 
 	// Where to begin, the first that is set: after the entry with this cursor, at this time, or
@@ -35,9 +35,9 @@ var (
 	fieldForm = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 )
 
-// prepare checks a query and pins its beginning to now, the time of the call: what the journal
-// receives while journalctl is still being started is part of the answer. The expression is nil
-// where none is asked for.
+// prepare checks a query and sets its beginning to now, the time of the call, so that the answer
+// includes what the journal receives while journalctl starts. The expression is nil if the query
+// has none.
 func (q JournalQuery) prepare(now time.Time) (JournalQuery, *regexp.Regexp, error) {
 	for i, m := range q.Matches {
 		plus := m == "+" && i > 0 && i < len(q.Matches)-1 && q.Matches[i-1] != "+"
@@ -46,11 +46,11 @@ func (q JournalQuery) prepare(now time.Time) (JournalQuery, *regexp.Regexp, erro
 		}
 	}
 	if len(q.Fields) == 0 {
-		return q, nil, errors.New("no fields of the journal are asked for")
+		return q, nil, errors.New("no journal fields requested")
 	}
 	for _, f := range q.Fields {
 		if !fieldForm.MatchString(f) {
-			return q, nil, fmt.Errorf("%q is no name of a journal field", f)
+			return q, nil, fmt.Errorf("%q is not a valid journal field name", f)
 		}
 	}
 	if q.FromNow && q.After == "" && q.Since.IsZero() {
@@ -66,11 +66,11 @@ func (q JournalQuery) prepare(now time.Time) (JournalQuery, *regexp.Regexp, erro
 	return q, grep, nil
 }
 
-// journalctl is fixed: an operator's PATH has no say in what runs for a root service.
+// journalctl is fixed: PATH must not decide what a root service runs.
 const journalctl = "/usr/bin/journalctl"
 
-// arguments are journalctl's for a prepared query (journalctl(1)), but for those of how far to go.
-// --all, because long fields would be null without it; the lines are bounded by who reads them.
+// arguments are journalctl's for a prepared query (journalctl(1)), except where to stop. --all,
+// because long fields would be null without it; the reader bounds the lines.
 func (q JournalQuery) arguments(grep bool, more ...string) []string {
 	args := []string{journalctl, "--quiet", "--no-pager", "--all", "--output=json",
 		"--output-fields=" + strings.Join(q.Fields, ",")}

@@ -118,7 +118,7 @@ func FuzzScanJournal(f *testing.F) {
 	f.Fuzz(func(t *testing.T, first, second string) {
 		deliver := func(e JournalEntry) {
 			if e.Cursor == "" || e.Fields == nil {
-				t.Errorf("an entry that nobody could go on after: %+v", e)
+				t.Errorf("an entry without a cursor to continue after: %+v", e)
 			}
 		}
 		if err := scanJournal(strings.NewReader(first+"\n"+second), deliver); err != nil {
@@ -154,8 +154,8 @@ func TestJournalQuery(t *testing.T) {
 		"nothing_before_the_plus":     {JournalQuery{Fields: fields, Matches: []string{"+", "A=b"}}, `journal match "+" is not of the form FIELD=value, nor a + between two`},
 		"nothing_after_the_plus":      {JournalQuery{Fields: fields, Matches: []string{"A=b", "+"}}, `journal match "+" is not of the form FIELD=value, nor a + between two`},
 		"nothing_between_two":         {JournalQuery{Fields: fields, Matches: []string{"A=b", "+", "+", "A=b"}}, `journal match "+" is not of the form FIELD=value, nor a + between two`},
-		"no_fields":                   {JournalQuery{}, "no fields of the journal are asked for"},
-		"a_field_that_is_none":        {JournalQuery{Fields: []string{"MESSAGE,A"}}, `"MESSAGE,A" is no name of a journal field`},
+		"no_fields":                   {JournalQuery{}, "no journal fields requested"},
+		"a_field_that_is_none":        {JournalQuery{Fields: []string{"MESSAGE,A"}}, `"MESSAGE,A" is not a valid journal field name`},
 		"an_expression_that_is_wrong": {JournalQuery{Fields: fields, Grep: "("}, "journal filter: error parsing regexp: missing closing ): `(`"},
 	}
 	for name, c := range cases {

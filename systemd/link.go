@@ -33,14 +33,14 @@ const (
 	// client (auth_timeout in system.conf).
 	handshakeTimeout = 30 * time.Second
 
-	// callBudget bounds the bytes, with the kernel's overhead, of the calls that are not reply.
+	// callBudget bounds the bytes, with the kernel's overhead, of the calls that are not answered.
 	// With the session's own window it stays below the default socket buffer
-	// (net.core.wmem_default, 212992), so that a write to a bus that reads nothing any more does
-	// not block: godbus writes under a lock. And it stays below the 128 unanswered calls that
+	// (net.core.wmem_default, 212992), so that a write to a bus that has stopped reading does not
+	// block: godbus writes under a lock. And it stays below the 128 unanswered calls that
 	// dbus-daemon allows a client of the system bus (max_replies_per_connection, dbus-daemon(1)).
 	callBudget = 64 << 10
 
-	// callOverhead is what the kernel charges for a small message beside its text.
+	// callOverhead is what the kernel charges for a small message besides its text.
 	callOverhead = 1 << 10
 )
 
@@ -55,13 +55,13 @@ type link struct {
 	interfaces map[string]string // of each property of a service unit; known before callers get the link
 
 	signals *queue[message]
-	touched *queue[string] // units that a call of ours changed without a signal
+	touched *queue[string] // units that one of our calls changed without a signal
 	jobs    *jobTable
 	budget  *semaphore.Weighted
 
 	mu     sync.Mutex
 	closed bool
-	out    sync.WaitGroup // calls that are not reply
+	out    sync.WaitGroup // unanswered calls
 }
 
 // dial connects, authenticates as the effective user and says Hello. The connection lives as long
@@ -130,8 +130,8 @@ func (l *link) begin() bool {
 	return true
 }
 
-// call makes one call and waits for its answer. No lock is held meanwhile, so that a call that is
-// not reply holds up only its caller, and that one only until its ctx ends.
+// call makes one call and waits for its answer. No lock is held meanwhile, so that an unanswered
+// call blocks only its caller, and only until the caller's ctx ends.
 func (l *link) call(ctx context.Context, path dbus.ObjectPath, iface, member string, args ...any) ([]any, error) {
 	weight := min(callOverhead+2*int64(textSize(reflect.ValueOf(args))), callBudget)
 	if err := l.budget.Acquire(ctx, weight); err != nil {
@@ -146,8 +146,8 @@ func (l *link) call(ctx context.Context, path dbus.ObjectPath, iface, member str
 		l.out.Done()
 	}
 	l.calls.Add(1)
-	// The call lives as long as the connection, not as long as ctx: what it takes of the socket's
-	// buffer is free again when it is reply, not when nobody waits any more.
+	// The call lives as long as the connection, not as long as ctx: its part of the socket's buffer
+	// is free again when it is answered, not when its caller gives up.
 	pending := l.conn.Object(busName, path).GoWithContext(l.ctx, iface+"."+member,
 		dbus.FlagNoAutoStart, make(chan *dbus.Call, 1), args...)
 	select {
@@ -169,9 +169,9 @@ type reply struct {
 	err  error
 }
 
-// callAll makes calls of one method, all before the first answer, and waits for the answers. Their
-// whole share of the budget is taken at once: several callers that each had a part of theirs could
-// wait for each other.
+// callAll makes calls of one method, all before the first answer, and waits for the answers. It
+// takes their whole share of the budget at once: callers that each had only a part could wait for
+// each other.
 func (l *link) callAll(ctx context.Context, path dbus.ObjectPath, iface, member string, calls [][]any) ([]reply,
 	error) {
 	weight := min(int64(len(calls))*callOverhead+2*int64(textSize(reflect.ValueOf(calls))), callBudget)

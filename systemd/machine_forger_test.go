@@ -12,16 +12,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// nobody is Debian's unprivileged user and group (base-passwd).
-const nobody = 65534
+// unprivileged is the user and group 65534 of Debian (base-passwd).
+const unprivileged = 65534
 
-// TestForgerChild is no test of its own: it is what runForger runs.
+// TestForgerChild is not a test of its own: runForger runs it.
 func TestForgerChild(t *testing.T) {
 	receivers, ok := os.LookupEnv("FORGE_TO")
 	if !ok {
 		t.Skip("only as a child of TestMachineForgedSignalsAreIgnored")
 	}
-	if os.Getuid() != nobody {
+	if os.Getuid() != unprivileged {
 		t.Fatalf("the forger runs as %d", os.Getuid())
 	}
 	job, unit := dbus.ObjectPath(os.Getenv("FORGE_JOB")), os.Getenv("FORGE_UNIT")
@@ -32,7 +32,7 @@ func TestForgerChild(t *testing.T) {
 
 func runForger(t *testing.T, receivers []string, job dbus.ObjectPath, unit string) {
 	t.Helper()
-	// The test binary may stand where nobody cannot read.
+	// The test binary may be in a directory that this user cannot read.
 	binary := t.TempDir() + "/forger"
 	run(t, "cp", os.Args[0], binary)
 	run(t, "chmod", "-R", "a+rx", t.TempDir(), binary)
@@ -41,7 +41,7 @@ func runForger(t *testing.T, receivers []string, job dbus.ObjectPath, unit strin
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "FORGE_TO="+strings.Join(receivers, ","), "FORGE_JOB="+string(job), "FORGE_UNIT="+
 		unit)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: unprivileged, Gid: unprivileged}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("forger: %v\n%s", err, out)
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The two sides of TestHungPID1 tell each other by files of the machine; test/e2e is the other
+// The two sides of TestHungPID1 communicate by files of the machine; test/e2e is the other
 // side.
 const (
 	stopRequest     = "/run/pmd-stop-pid1"
@@ -19,9 +19,9 @@ const (
 	continueRequest = "/run/pmd-continue-pid1"
 )
 
-// TestHungPID1 needs somebody outside of the machine who stops PID 1: nobody inside can. Meanwhile
-// each caller gets its own context back, and when PID 1 goes on nothing was lost: not the calls
-// that were given up either, which is why a call's end by its context says nothing of its effect.
+// TestHungPID1 needs a process outside of the machine that stops PID 1: none inside can. Meanwhile
+// each caller gets its own context back, and when PID 1 continues, nothing is lost: PID 1 executes
+// also the calls that were given up, so the end of a call by its context does not show its effect.
 func TestHungPID1(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})

@@ -132,7 +132,7 @@ func TestMachineFailedPreStartTellsItsStatus(t *testing.T) {
 	}
 	st := f.awaitUnit(unit, "running", func(s Status) bool { return s.ActiveState == "active" && s.MainPID > 0 })
 	if st.PreStatus != 0 {
-		t.Errorf("a start that went well tells the former refusal: %s", brief(st))
+		t.Errorf("a successful start reports the former refusal: %s", brief(st))
 	}
 	if err := os.WriteFile(refuse, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestMachineFailedPreStartTellsItsStatus(t *testing.T) {
 		return waits(s) && s.NRestarts > restarts+1
 	})
 	if st.ExecMainCode != 0 || !st.MainExited.IsZero() {
-		t.Errorf("a start that was refused tells how a former main process ended: %s", brief(st))
+		t.Errorf("a refused start reports how a former main process ended: %s", brief(st))
 	}
 }
 
@@ -166,7 +166,7 @@ func TestMachineCrashAndRestart(t *testing.T) {
 	waiting := f.awaitUnit(unit, "waiting for its restart", func(s Status) bool { return s.SubState == "auto-restart" })
 	if !waiting.MainStarted.Equal(first.MainStarted) || !waiting.MainExited.After(first.MainStarted) ||
 		waiting.MainExited.After(time.Now()) {
-		t.Errorf("the process that started at %s is said to have run from %s to %s", first.MainStarted,
+		t.Errorf("the process that started at %s is reported to have run from %s to %s", first.MainStarted,
 			waiting.MainStarted, waiting.MainExited)
 	}
 	if waiting.Result != "signal" || waiting.ExecMainCode != 2 || waiting.ExecMainStatus != 9 {
@@ -195,7 +195,7 @@ func TestMachineCrashAndRestart(t *testing.T) {
 }
 
 // TestMachineWhoEndedARun: an end by itself and a stop look alike in Result and in the exit status;
-// the order of times tells them apart.
+// the order of times distinguishes them.
 func TestMachineWhoEndedARun(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// heard are the messages that a FollowJournal delivered.
+// heard are the messages that FollowJournal delivered.
 type heard struct {
 	t       *testing.T
 	mu      sync.Mutex
@@ -61,7 +61,7 @@ func (h *heard) await(want ...string) {
 			return
 		}
 		if time.Now().After(deadline) || len(got) > len(want) {
-			h.t.Fatalf("heard %q, want %q", got, want)
+			h.t.Fatalf("received %q, want %q", got, want)
 		}
 	}
 }
@@ -120,7 +120,7 @@ func TestMachineFollowJournal(t *testing.T) {
 	f := follow(t, Options{})
 	t.Cleanup(func() {
 		if text := describe(f.all()); strings.Contains(text, JournalUnit) {
-			t.Errorf("the follower of %s was told of %s:\n%s", testPattern, JournalUnit, text)
+			t.Errorf("the watcher of %s received %s:\n%s", testPattern, JournalUnit, text)
 		}
 	})
 	t.Run("from_the_call_on", func(t *testing.T) {

@@ -168,7 +168,7 @@ func TestMachineSocketActivation(t *testing.T) {
 	if string(text[:n]) != "hello from the child" {
 		t.Errorf("read %q, %v from the activated service", text[:n], err)
 	}
-	f.awaitUnit(name+".service", "told what it got", func(s Status) bool {
+	f.awaitUnit(name+".service", "the report of what it got", func(s Status) bool {
 		return s.Properties["StatusText"] == "sockets: 2 api, 1 tcp, 1 others; watchdog: 0s"
 	})
 }

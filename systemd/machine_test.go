@@ -227,7 +227,7 @@ func (f *follower) start(unit string, props []Property) {
 	}
 }
 
-// cleanup removes a unit after the test, whatever state the test left it and the bus in.
+// cleanup removes a unit after the test, in any state of the unit and the bus.
 func (f *follower) cleanup(unit string) {
 	f.t.Cleanup(func() {
 		_ = exec.Command("systemctl", "stop", unit).Run()

@@ -89,7 +89,7 @@ func TestRecordRestarts(t *testing.T) {
 	write(t, f.all(), append(units, later...), dir)
 }
 
-// write writes the trace of some units, each with the truth at its end.
+// write writes the trace of some units, each with its final state.
 func write(t *testing.T, all []Update, units []string, dir string) {
 	var out []byte
 	line := func(o observed) {

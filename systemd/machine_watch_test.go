@@ -131,8 +131,8 @@ func stopBus(t *testing.T) (resume func()) {
 	return resume
 }
 
-// TestMachineDaemonReload: PID 1 frees and loads every unit again at a reload, and says UnitRemoved
-// and UnitNew of each, but nothing was removed.
+// TestMachineDaemonReload: PID 1 frees and loads every unit again at a reload, and sends
+// UnitRemoved and UnitNew of each, but nothing was removed.
 func TestMachineDaemonReload(t *testing.T) {
 	enter(t)
 	f := follow(t, Options{})
@@ -180,8 +180,8 @@ func (f *follower) stopEventually(unit string) {
 	}
 }
 
-// forge is the body of a child process that runs as nobody: it sends signals in PID 1's name, to
-// everybody and straight to each receiver.
+// forge is the body of a child process without privileges: it sends signals in PID 1's name, as
+// broadcasts and directly to each receiver.
 func forge(receivers []string, job dbus.ObjectPath, unit string) error {
 	conn, err := dbus.Connect(busAddress(""))
 	if err != nil {
@@ -238,7 +238,7 @@ func TestMachineForgedSignalsAreIgnored(t *testing.T) {
 		case s := <-heard:
 			names[s.Name] = true
 		case <-time.After(patience):
-			t.Fatalf("the control heard only %v", names)
+			t.Fatalf("the control received only %v", names)
 		}
 	}
 
@@ -250,7 +250,7 @@ func TestMachineForgedSignalsAreIgnored(t *testing.T) {
 	if err := f.Kill(timeout(t), unit, "main", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	f.awaitUnit(unit, "killed in truth", func(s Status) bool {
+	f.awaitUnit(unit, "killed for real", func(s Status) bool {
 		return s.Result == "signal" && s.ActiveState == "failed"
 	})
 	for _, u := range f.all() {

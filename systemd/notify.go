@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifyTimeout bounds one notification: PID 1 that reads nothing must not hold up the main loop.
+// notifyTimeout bounds one notification: if PID 1 does not read, the main loop must not block.
 const notifyTimeout = time.Second
 
-// Notifier tells PID 1 about this process by sd_notify(3). Without NOTIFY_SOCKET every method does
-// nothing. It may be used by many goroutines; each message stands alone.
+// Notifier notifies PID 1 by sd_notify(3). Without NOTIFY_SOCKET every method does nothing. It may
+// be used by many goroutines; each message is independent.
 type Notifier struct {
 	socket string
 }
@@ -25,13 +25,14 @@ func NewNotifier() *Notifier {
 	return &Notifier{socket: os.Getenv("NOTIFY_SOCKET")}
 }
 
-// Ready tells that start-up, or the reload, is complete; status is one line for people.
+// Ready reports that start-up, or the reload, is complete; status is one line for systemctl status.
 func (n *Notifier) Ready(status string) error {
 	return n.send("READY=1", statusLine(status))
 }
 
-// Reloading tells that the configuration is being read again; Ready must follow. Type=notify-reload
-// needs the time of CLOCK_MONOTONIC with it, to tell this reload from an earlier one.
+// Reloading reports that the configuration is being read again; Ready must follow.
+// Type=notify-reload needs the time of CLOCK_MONOTONIC with it, to distinguish this reload from an
+// earlier one.
 func (n *Notifier) Reloading() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -40,13 +41,13 @@ func (n *Notifier) Reloading() error {
 	return n.send("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000))
 }
 
-// Stopping tells that this process is about to end.
+// Stopping reports that this process is about to end.
 func (n *Notifier) Stopping() error { return n.send("STOPPING=1") }
 
 // Status sets the line that systemctl status shows.
 func (n *Notifier) Status(status string) error { return n.send(statusLine(status)) }
 
-// Watchdog feeds the watchdog; see WatchdogInterval.
+// Watchdog keeps the watchdog from expiring; see WatchdogInterval.
 func (n *Notifier) Watchdog() error { return n.send("WATCHDOG=1") }
 
 func statusLine(status string) string {
@@ -73,9 +74,9 @@ func (n *Notifier) send(lines ...string) error {
 	return nil
 }
 
-// WatchdogInterval returns the time within which PID 1 wants to be told Watchdog again, by
-// WATCHDOG_USEC and WATCHDOG_PID (sd_watchdog_enabled(3) advises to do so twice as often). 0: there
-// is no watchdog for this process.
+// WatchdogInterval returns the time within which PID 1 expects the next Watchdog call, from
+// WATCHDOG_USEC and WATCHDOG_PID (sd_watchdog_enabled(3) recommends to call it twice as often). 0:
+// this process has no watchdog.
 func WatchdogInterval() (time.Duration, error) {
 	return daemon.SdWatchdogEnabled(false)
 }

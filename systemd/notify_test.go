@@ -62,7 +62,7 @@ func TestNotifierWithoutSocket(t *testing.T) {
 func TestNotifierWithDeadSocket(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "gone"))
 	if err := NewNotifier().Watchdog(); err == nil {
-		t.Error("a notification that nobody got returned no error")
+		t.Error("a notification without a receiver returned no error")
 	}
 }
 

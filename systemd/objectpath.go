@@ -33,8 +33,8 @@ func unitPath(name string) dbus.ObjectPath {
 	return dbus.ObjectPath(b.String())
 }
 
-// unitName is the inverse of unitPath; false when path is no unit's, or is not as unitPath writes
-// it.
+// unitName is the inverse of unitPath; false if path is not a unit's in the form that unitPath
+// writes.
 func unitName(path dbus.ObjectPath) (string, bool) {
 	label, ok := strings.CutPrefix(string(path), unitPathPrefix)
 	if !ok || label == "" || strings.Contains(label, "/") {

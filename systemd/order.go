@@ -15,18 +15,18 @@ type message struct {
 	reply  *dbus.Call
 }
 
-// order puts signals and replies, which godbus hands out by two ways, back into the order in which
-// they arrived. That order is the truth: PID 1 writes both into one stream, so a reply describes a
+// order puts signals and replies, which godbus delivers on two ways, back into the order of their
+// arrival. Only that order is right: PID 1 writes both into one stream, so a reply describes a
 // state no older than the signals before it and no newer than the signals after it.
 type order struct {
-	held []message // replies that came in after a signal which was not taken yet
+	held []message // replies that came in after a signal that was not taken yet
 }
 
 // next returns the messages that can be handled now. replies takes the replies that arrived so far,
 // signals the signals; godbus hands out each message before it reads the following one. So every
 // signal before a reply of the first look is among the signals, and every reply before a signal is
-// in one of the two looks. What came after both bounds is held for the next call, which must follow
-// at once when more is true.
+// in one of the two looks. The rest is kept for the next call, which must follow at once if more is
+// true.
 func (o *order) next(replies func() []message, signals func() []message) (ready []message, more bool) {
 	all := append(o.held, replies()...)
 	bound := dbus.NoSequence

@@ -55,9 +55,8 @@ func wireProperties(props []Property) ([]wireProperty, error) {
 	return out, nil
 }
 
-// wireValue gives a value the D-Bus signature that its Go type stands for. Types that godbus would
-// encode in some other way (int as i, a map) are refused: PID 1 would only answer "invalid
-// argument".
+// wireValue encodes a value with the D-Bus signature of its Go type. It refuses types that godbus
+// would encode in another way (int as i, a map): PID 1 would only answer "invalid argument".
 func wireValue(value any) (dbus.Variant, error) {
 	switch v := value.(type) {
 	case string, bool, int32, uint32, int64, uint64, float64:
@@ -113,8 +112,8 @@ func execCommands(in []ExecCommand) []ExecCommand {
 	return out
 }
 
-// fileValue passes an open file (h). The number is read without os.File.Fd, which may switch the
-// file description, shared with the service that gets it, to another blocking mode.
+// fileValue passes an open file (h). It reads the number without os.File.Fd, which may change the
+// blocking mode of the file description that the service shares.
 func fileValue(f *os.File) (dbus.Variant, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {

@@ -187,8 +187,8 @@ func TestFeaturesOfOtherDocuments(t *testing.T) {
 	}
 }
 
-// TestUnsignalledPropertiesAreReadAgain: whatever a status needs is signalled, never changes, or is
-// among those that are read again.
+// TestUnsignalledPropertiesAreReadAgain: every property of a status is signalled, never changes, or
+// is among those that are read again.
 func TestUnsignalledPropertiesAreReadAgain(t *testing.T) {
 	again := " " + strings.Join(unsignalledProperties(), " ") + " LoadState "
 	for _, version := range []string{"252", "257", "262"} {

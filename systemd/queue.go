@@ -2,8 +2,8 @@ package systemd
 
 import "sync"
 
-// queue is an unbounded first-in first-out queue between goroutines: push never blocks, so that the
-// goroutine which reads the connection is never held up by whoever handles what it read.
+// queue is an unbounded first-in first-out queue between goroutines: push never blocks, so a slow
+// consumer never blocks the goroutine that reads the connection.
 type queue[T any] struct {
 	mu    sync.Mutex
 	items []T

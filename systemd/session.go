@@ -12,23 +12,22 @@ import (
 // window is how many of the session's own calls may be unanswered at a time. See callBudget.
 const window = 48
 
-// session is the life of one connection: it follows the owner of PID 1's name, and for each owner
-// it subscribes, lists and reads, and then goes by signals. All fields belong to the goroutine of
-// run.
+// session runs one connection: it watches the owner of PID 1's name, and for each owner it
+// subscribes, lists and reads, and then follows the signals. All fields belong to run's goroutine.
 type session struct {
 	link     *link
 	log      *slog.Logger
 	pattern  string
 	keep     []string
 	emit     func(Update)
-	publish  func(*link) // makes the link usable for callers; nil takes it away
+	publish  func(*link) // makes the link usable for callers; nil removes it
 	order    order
 	replies  chan *dbus.Call
 	inflight map[*dbus.Call]request
 	backlog  []request
 
 	owner    string // unique name of PID 1; empty while its name has no owner
-	epoch    int    // counts owners: answers of a former one are of no use
+	epoch    int    // counts owners: answers of an earlier one are ignored
 	watch    *watcher
 	features Features
 }
@@ -44,7 +43,7 @@ type request struct {
 	done   func(body []any, err error) error // an error ends the session
 }
 
-// run works until the connection is lost or something unforeseen is answered. It always returns an
+// run works until the connection is lost or an unexpected answer arrives. It always returns an
 // error.
 func (s *session) run(ctx context.Context) error {
 	defer s.publish(nil)
@@ -130,7 +129,7 @@ func (s *session) send() {
 }
 
 // matchRules name the sender, so that the bus drops what others broadcast under systemd's
-// interface. PropertiesChanged is taken for all units: a rule for each of ours would meet
+// interface. They match PropertiesChanged of all units: a rule for each of ours would exceed
 // dbus-daemon's limit of 512 rules a connection (max_match_rules_per_connection in system.conf).
 func matchRules() []string {
 	const manager = "type='signal',sender='" + busName + "',path='" + managerPath + "',interface='" + managerInterface +
@@ -159,7 +158,7 @@ func (s *session) watchOwner() {
 		var e *CallError
 		if errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.NameHasNoOwner" {
 			s.log.Info("PID 1 is not on the message bus yet")
-			return nil // NameOwnerChanged will tell
+			return nil // NameOwnerChanged follows
 		}
 		var owner string
 		if err := store(body, err, &owner); err != nil {
@@ -170,8 +169,8 @@ func (s *session) watchOwner() {
 	}, busName)
 }
 
-// ownerChanged handles NameOwnerChanged: PID 1 left the bus (it executes itself again, or it lost
-// its own connection), or came back and has forgotten who subscribed.
+// ownerChanged handles NameOwnerChanged: PID 1 left the bus (it reexecutes, or it lost its own
+// connection), or came back without its subscriptions.
 func (s *session) ownerChanged(owner string) {
 	if owner == s.owner {
 		return
@@ -188,8 +187,8 @@ func (s *session) ownerChanged(owner string) {
 	}
 }
 
-// follow subscribes at an owner and reads everything. The calls are answered in this order; the
-// link is given to callers when all is known.
+// follow subscribes at an owner and reads everything. The answers come in this order; callers get
+// the link when all is known.
 func (s *session) follow(owner string) {
 	s.owner = owner
 	s.epoch++
@@ -258,7 +257,7 @@ func (s *session) requestList(pattern string, done func([]listedUnit) []action) 
 	}, []string{}, []string{pattern})
 }
 
-// act carries out what the watcher asks for.
+// act executes the watcher's actions.
 func (s *session) act(actions []action) {
 	for _, a := range actions {
 		switch {
@@ -282,7 +281,7 @@ func (s *session) deliver(u Update) {
 	s.emit(u)
 }
 
-// requestRead asks for each property of a read.
+// requestRead requests each property of a read.
 func (s *session) requestRead(r *reading) {
 	for _, name := range r.properties {
 		s.request(unitPath(r.unit), propsInterface, "Get", func(body []any, err error) error {
@@ -290,7 +289,7 @@ func (s *session) requestRead(r *reading) {
 			switch {
 			case absent(err) && name == "LoadState":
 				value = dbus.MakeVariant(notFound)
-			case absent(err): // this unit, or units of this type, have no such thing
+			case absent(err): // this unit, or its type, has no such property
 			default:
 				if err := store(body, err, &value); err != nil {
 					return err
@@ -310,8 +309,8 @@ func (s *session) handleTouched() {
 	}
 }
 
-// handleSignal takes a signal only from whom it claims to be: match rules keep broadcasts of others
-// away, but any client of the bus may send a signal straight to us.
+// handleSignal checks a signal's sender: match rules drop the broadcasts of others, but any client
+// of the bus may send a signal directly to us.
 func (s *session) handleSignal(sig *dbus.Signal) error {
 	if sig.Sender == driverName {
 		if sig.Name == driverInterface+".NameOwnerChanged" {
@@ -343,7 +342,7 @@ func (s *session) jobRemoved(sig *dbus.Signal) {
 	var job dbus.ObjectPath
 	var unit, result string
 	if err := dbus.Store(sig.Body, &id, &job, &unit, &result); err != nil {
-		s.log.Warn("JobRemoved is not of the known form", "error", err)
+		s.log.Warn("JobRemoved has an unknown form", "error", err)
 		return
 	}
 	s.link.jobs.removed(job, result)
@@ -359,7 +358,7 @@ func (s *session) unitSignal(sig *dbus.Signal, handle func(string) []action) []a
 
 func (s *session) propertiesChanged(sig *dbus.Signal) []action {
 	name, ok := unitName(sig.Path)
-	if !ok || !s.watch.follows(name) || len(sig.Body) < 2 {
+	if !ok || !s.watch.matches(name) || len(sig.Body) < 2 {
 		return nil
 	}
 	iface, _ := sig.Body[0].(string)
@@ -376,7 +375,7 @@ func store(body []any, err error, into ...any) error {
 		return err
 	}
 	if err := dbus.Store(body, into...); err != nil {
-		return fmt.Errorf("an answer is not of the known form: %w", err)
+		return fmt.Errorf("an answer has an unknown form: %w", err)
 	}
 	return nil
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// properties are a unit's properties by name, freed of their variants. The Unit and the Service
+// properties are a unit's properties by name, without their variants. The Unit and the Service
 // interface share no name with different meanings, so one map holds both.
 type properties map[string]any
 
-// statusProperties are those that status reads, beside those of listedProperties. They are asked
-// for one by one: PID 1 takes ten times as long over all the 450 properties of a service (on
-// systemd 257 mostly over those of the Unit interface), and they fill 20 kB.
+// statusProperties are those that status reads, besides listedProperties. Each is queried by
+// itself: PID 1 takes ten times as long over all the 450 properties of a service (on systemd 257
+// mostly over those of the Unit interface), and they fill 20 kB.
 func statusProperties() []string {
 	return []string{
 		"Result", "InvocationID", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "ControlGroup",
@@ -28,16 +28,15 @@ func statusProperties() []string {
 	}
 }
 
-// listedProperties are those that a listing tells too, so that they need not be asked for.
+// listedProperties are also part of a listing, so they need no query.
 func listedProperties() []string { return []string{"LoadState", "ActiveState", "SubState", "Job"} }
 
-// runIdentity are the properties that differ from run to run: of two equal values, no run began and
-// no restart was queued between them.
+// runIdentity are the properties that differ from run to run: if two reads are equal, no run began
+// and no restart was queued between them.
 func runIdentity() []string { return []string{"InvocationID", "NRestarts"} }
 
 // runProperties are read after statusProperties, so that a run, its counter and its state are of
-// one moment: PID 1 goes on between the answers of a read, and the signals that tell of it come
-// later.
+// the same time: PID 1 continues between the answers of a read, and its signals come later.
 func runProperties() []string {
 	return append([]string{"ActiveState", "SubState", "Job"}, runIdentity()...)
 }
@@ -129,8 +128,8 @@ func (p properties) time(name string) time.Time {
 	return time.UnixMicro(int64(usec))
 }
 
-// timeRun tells the order of things in the last main process's run, by CLOCK_MONOTONIC: the host's
-// time may jump.
+// timeRun computes the times of the last main process's run by CLOCK_MONOTONIC: the host's time may
+// jump.
 func (p properties) timeRun(st *Status) {
 	began, ended := p.microseconds("ExecMainStartTimestampMonotonic"), p.microseconds("ExecMainExitTimestampMonotonic")
 	if began == 0 {
@@ -183,7 +182,7 @@ func (p properties) exit(name string) execExit {
 type execExit struct{ code, status int }
 
 // lastExit reads an Exec…Ex property, a(sasasttttuii): path, argv, flags, start and exit times
-// (realtime, monotonic), PID, code, status. It returns how the command ended that ended last.
+// (realtime, monotonic), PID, code, status. It returns the exit of the command that ended last.
 func lastExit(commands [][]any) execExit {
 	var last execExit
 	latest := uint64(0)
@@ -201,7 +200,7 @@ func lastExit(commands [][]any) execExit {
 	return last
 }
 
-// unwrapWanted frees the wanted values of their variants.
+// unwrapWanted returns the wanted values without their variants.
 func unwrapWanted(values map[string]dbus.Variant, wanted []string) properties {
 	out := make(properties, len(wanted))
 	for _, name := range wanted {

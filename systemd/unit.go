@@ -1,6 +1,6 @@
 // Package systemd is PID 1 as this program uses it: a thin client on the message bus that starts,
-// stops and follows units by signals, the sockets and the notifications that PID 1 gives to a
-// service, and the journal.
+// stops and watches units by signals, the sockets that PID 1 passes to a service, its
+// notifications, and the journal.
 //
 // It owns D-Bus: no other package imports godbus. It must not know pools, engines or GPUs.
 package systemd
@@ -66,7 +66,7 @@ type DevicePermission struct {
 	Permissions string
 }
 
-// Status is what PID 1 says of one unit. It is a value; an update is a new one.
+// Status is PID 1's state of one unit. It is a value; an update carries a new one.
 type Status struct {
 	Name        string
 	LoadState   string // "loaded", "not-found", …
@@ -105,14 +105,14 @@ type Status struct {
 	PostCode   int
 	PostStatus int
 
-	// How the ExecStartPre command that ended last ended, in the same way and as fresh. When one
+	// How the ExecStartPre command that ended last ended, in the same way, and as current. When one
 	// fails, neither the main process nor an ExecStartPost command is started, and their codes are
 	// 0 (seen on 252, 257 and 262).
 	PreCode   int
 	PreStatus int
 
 	// Restart delays in µs: RestartSec, and the one that the next restart waits. Zero where PID 1
-	// has no such property. RestartUSecNext is not signalled either: as fresh as PostCode.
+	// has no such property. RestartUSecNext is not signalled either: it is as current as PostCode.
 	RestartUSec     uint64
 	RestartUSecNext uint64
 
@@ -120,8 +120,7 @@ type Status struct {
 	JobID     uint32            // a queued or running job of the unit; 0: none
 
 	// Properties holds further properties by name, as godbus decodes them: those of Options.Keep in
-	// an update, all of them in the answer of Client.Unit. It is never written to after it was
-	// handed out.
+	// an update, all of them in the answer of Client.Unit. It is not modified after delivery.
 	Properties map[string]any
 }
 

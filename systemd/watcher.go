@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// watcher follows the units of one pattern. It is pure: it is told what came in, in the order of
-// the connection, and returns what to do. It owns no goroutine, no lock and no clock.
+// watcher watches the units of one pattern. It is pure: its methods take what came in, in the order
+// of the connection, and return what to do. It owns no goroutine, no lock and no clock.
 //
-// Its rule: each value, be it in an answer or in a signal, is the truth at its place in the stream.
-// So the later value of a property replaces the earlier one, whichever way it came, and nothing
-// goes back in time.
+// Its rule: each value, in an answer or in a signal, is true at its position in the stream. So the
+// later value of a property replaces the earlier one, from either source, and nothing goes back in
+// time.
 type watcher struct {
 	glob string // of path.Match
 	keep []string
@@ -22,31 +22,31 @@ type watcher struct {
 
 	signalled []string // what is taken out of PropertiesChanged
 
-	units  map[string]*followed
-	checks map[string]bool // look-ups that are out
+	units  map[string]*watched
+	checks map[string]bool // pending look-ups
 	listed bool
 	synced bool
-	first  map[string]struct{} // listed units whose first read is out
+	first  map[string]struct{} // listed units whose first read is pending
 }
 
-// followed is a unit that PID 1 has.
-type followed struct {
+// watched is a loaded unit that the watcher tracks.
+type watched struct {
 	name  string
 	props properties
 	whole bool     // a full read is complete, and no UnitRemoved came since
 	shown bool     // the consumer knows it
-	last  Status   // as it was delivered last
-	read  *reading // that is out, or nil
+	last  Status   // as delivered last
+	read  *reading // the pending read, or nil
 }
 
 // reading is one read of several properties; it is known by its address.
 type reading struct {
 	unit       string
 	properties []string   // asked for in this order
-	left       int        // answers that are out
+	left       int        // pending answers
 	run        properties // of runIdentity, as answered first
 	torn       bool       // another run began, or a restart was queued, during the read
-	next       []string   // to be asked for afterwards, because the answers may be too old to show it
+	next       []string   // to read afterwards, because the answers may be too old to show it
 }
 
 // action is one thing to do; exactly one field is set.
@@ -56,8 +56,7 @@ type action struct {
 	deliver *Update  // hand to the consumer
 }
 
-// listedUnit is what a listing says of a unit. Its values, too, are the truth at their place in the
-// stream.
+// listedUnit is a unit in a listing. Its values, too, are true at their position in the stream.
 type listedUnit struct {
 	name, loadState, activeState, subState string
 	jobID                                  uint32
@@ -65,7 +64,7 @@ type listedUnit struct {
 
 const notFound = "not-found" // the LoadState of a unit that is only a name
 
-// newWatcher makes a watcher that has nothing yet; known says which properties this PID 1 has.
+// newWatcher makes an empty watcher; known reports which properties this PID 1 has.
 func newWatcher(pattern string, keep []string, known func(property string) bool) *watcher {
 	missing := func(name string) bool { return !known(name) }
 	keep = append([]string{}, keep...)
@@ -78,18 +77,18 @@ func newWatcher(pattern string, keep []string, known func(property string) bool)
 		full: slices.DeleteFunc(slices.Concat(statusProperties(), runProperties(), keep, []string{"LoadState"}),
 			missing),
 		rest:   slices.DeleteFunc(slices.Concat(unsignalledProperties(), keep, []string{"LoadState"}), missing),
-		units:  make(map[string]*followed),
+		units:  make(map[string]*watched),
 		checks: make(map[string]bool),
 		first:  make(map[string]struct{}),
 	}
 }
 
-// globOf gives a pattern of PID 1 to path.Match. PID 1 knows no escapes (fnmatch(3) with
-// FNM_NOESCAPE): a backslash, as in a name's \x2d, stands for itself.
+// globOf converts a pattern of PID 1 for path.Match. PID 1 knows no escapes (fnmatch(3) with
+// FNM_NOESCAPE): a backslash, as in a name's \x2d, is literal.
 func globOf(pattern string) string { return strings.ReplaceAll(pattern, `\`, `\\`) }
 
-// follows reports whether a unit is of interest.
-func (w *watcher) follows(name string) bool {
+// matches reports whether the unit is one to watch.
+func (w *watcher) matches(name string) bool {
 	ok, err := path.Match(w.glob, name)
 	return err == nil && ok
 }
@@ -99,7 +98,7 @@ func (w *watcher) list(units []listedUnit) []action {
 	w.listed = true
 	var actions []action
 	for _, u := range units {
-		if u.loadState == notFound || !w.follows(u.name) || w.units[u.name] != nil {
+		if u.loadState == notFound || !w.matches(u.name) || w.units[u.name] != nil {
 			continue
 		}
 		w.first[u.name] = struct{}{}
@@ -108,7 +107,7 @@ func (w *watcher) list(units []listedUnit) []action {
 	return append(actions, w.syncWhenDone()...)
 }
 
-// look looks one name up, unless an answer is on its way.
+// look looks up one name, unless an answer is pending.
 func (w *watcher) look(name string) []action {
 	if w.checks[name] {
 		return nil
@@ -128,19 +127,19 @@ func (w *watcher) checked(name string, units []listedUnit) []action {
 	return w.drop(name)
 }
 
-// take takes over what a listing says of a unit, and has the rest of it read.
+// take records a unit of a listing, and reads the rest of it.
 func (w *watcher) take(l listedUnit) []action {
 	u := w.units[l.name]
 	if u == nil {
-		u = &followed{name: l.name, props: make(properties, len(w.full)+3)}
+		u = &watched{name: l.name, props: make(properties, len(w.full)+3)}
 		w.units[l.name] = u
 	}
 	u.props["ActiveState"], u.props["SubState"], u.props["Job"] = l.activeState, l.subState, l.jobID
 	return w.ask(u, w.full)
 }
 
-// ask starts a read, or has the one that is out followed by another.
-func (w *watcher) ask(u *followed, names []string) []action {
+// ask starts a read, or lets another follow the pending one.
+func (w *watcher) ask(u *watched, names []string) []action {
 	if r := u.read; r != nil {
 		if len(names) > len(r.next) { // full contains rest
 			r.next = names
@@ -158,7 +157,7 @@ func (w *watcher) ask(u *followed, names []string) []action {
 func (w *watcher) value(r *reading, name string, value any) []action {
 	u := w.units[r.unit]
 	if u == nil || u.read != r {
-		return nil // the unit that was asked about is gone
+		return nil // the queried unit is gone
 	}
 	if value != nil {
 		u.props[name] = compact(name, value)
@@ -168,8 +167,8 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 		return nil
 	}
 	u.read = nil
-	// A question about a unit that is gone makes PID 1 load it again, as an empty one. LoadState is
-	// asked for last, so that it tells this of all values before it.
+	// A query about a unit that is gone makes PID 1 load it again, as an empty one. LoadState comes
+	// last, so that it shows this for all values before it.
 	if state := u.props.str("LoadState"); state == notFound || state == "" {
 		return w.drop(u.name)
 	}
@@ -185,7 +184,7 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 	return append(actions, w.syncWhenDone()...)
 }
 
-// compare notes whether a property that tells one run from another changed during the read.
+// compare records whether a property that identifies the run changed during the read.
 func (r *reading) compare(name string, value any) {
 	if !slices.Contains(runIdentity(), name) {
 		return
@@ -200,21 +199,21 @@ func (r *reading) compare(name string, value any) {
 	r.run[name] = value
 }
 
-// unitNew handles UnitNew. The unit is looked up before it is read, because a question about a unit
-// that is gone loads it, which makes PID 1 send UnitNew: the two would chase each other for ever.
+// unitNew handles UnitNew. The unit is looked up before it is read, because a query about a unit
+// that is gone loads it, which makes PID 1 send UnitNew: an endless loop.
 //
-// PID 1 sends UnitNew in the place of the unit's first PropertiesChanged. A unit that is known
+// PID 1 sends UnitNew instead of the unit's first PropertiesChanged. A unit that is known
 // already, from a listing, may have changed since it was read, so it is looked up all the same.
 func (w *watcher) unitNew(name string) []action {
-	if !w.listed || !w.follows(name) {
+	if !w.listed || !w.matches(name) {
 		return nil
 	}
 	return w.look(name)
 }
 
-// unitRemoved handles UnitRemoved. It is not the end: at a daemon-reload PID 1 says it of every
-// unit, and then UnitNew, while they all run on. A look-up tells; PID 1 answers it after the
-// reload.
+// unitRemoved handles UnitRemoved. It is not final: at a daemon-reload PID 1 sends it for every
+// unit, and then UnitNew, while all of them keep running. A look-up decides; PID 1 answers it after
+// the reload.
 func (w *watcher) unitRemoved(name string) []action {
 	u := w.units[name]
 	if u == nil {
@@ -233,7 +232,8 @@ func (w *watcher) changed(name, iface string, values properties) []action {
 		return w.changedUnknown(name, iface, values)
 	}
 	if id, ok := values["InvocationID"]; ok && !reflect.DeepEqual(id, u.props["InvocationID"]) {
-		// A new start forgets how the commands of the former one ended, and PID 1 does not say so.
+		// A new start clears how the commands of the previous one ended, and PID 1 does not signal
+		// that.
 		for _, list := range exitLists() {
 			delete(u.props, list)
 		}
@@ -252,13 +252,13 @@ func (w *watcher) changed(name, iface string, values properties) []action {
 	return actions
 }
 
-// changedUnknown looks a unit up that shows signs of life although none was known.
+// changedUnknown looks up a unit that changed although it was not known.
 func (w *watcher) changedUnknown(name, iface string, values properties) []action {
 	if iface != unitInterface {
 		return nil
 	}
 	if values.str("ActiveState") == "inactive" && values.jobID() == 0 {
-		return nil // an empty unit that somebody's question has loaded
+		return nil // an empty unit that a client's query has loaded
 	}
 	return w.unitNew(name)
 }
@@ -278,7 +278,7 @@ func wantsRead(before, now Status) bool {
 		strings.HasPrefix(now.SubState, "auto-restart")
 }
 
-// refresh reads a unit again after a call of ours that changes it without a signal.
+// refresh reads a unit again after one of our calls changed it without a signal.
 func (w *watcher) refresh(name string) []action {
 	if u := w.units[name]; u != nil {
 		return w.ask(u, w.rest)
@@ -287,7 +287,7 @@ func (w *watcher) refresh(name string) []action {
 }
 
 // show delivers a unit that is known whole and whose status differs from the one delivered last.
-func (w *watcher) show(u *followed) []action {
+func (w *watcher) show(u *watched) []action {
 	if !w.synced || !u.whole {
 		return nil
 	}

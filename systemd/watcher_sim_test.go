@@ -7,9 +7,9 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// pid1 imitates what matters of PID 1's side of the connection: truth that changes at any time,
-// answers that show the truth of their moment, signals that are queued and show the truth of the
-// moment they are sent, and questions that load units which are not there.
+// pid1 imitates PID 1's side of the connection: state that changes at any time, answers that show
+// the state of their time, signals that are queued and show the state of the moment they are sent,
+// and questions that load units which are not there.
 type pid1 struct {
 	clock  uint64
 	units  map[string]*simUnit
@@ -81,7 +81,7 @@ func (p *pid1) stop(name string) {
 	}
 }
 
-// flush sends queued signals and then collects units that nobody needs.
+// flush sends queued signals and then collects units that no client references.
 func (p *pid1) flush() {
 	for _, name := range []string{"e@a", "e@b", "e@c"} {
 		u := p.units[name]
@@ -152,7 +152,7 @@ func (p *pid1) list(names ...string) []listedUnit {
 
 func (p *pid1) ask(question func()) { p.asked = append(p.asked, question) }
 
-// simulation is a watcher, its PID 1 and a consumer that keeps what it is told.
+// simulation is a watcher, its PID 1 and a consumer that keeps what it received.
 type simulation struct {
 	t       *testing.T
 	pid1    *pid1
@@ -258,7 +258,7 @@ func (s *simulation) settle() {
 	s.t.Fatal("the watcher and PID 1 chase each other")
 }
 
-// check compares what the consumer was told with the truth.
+// check compares what the consumer received with PID 1's state.
 func (s *simulation) check() {
 	if s.synced != 1 {
 		s.t.Fatalf("synchronised %d times", s.synced)
@@ -268,12 +268,12 @@ func (s *simulation) check() {
 		want[name] = u.props.status(name, []string{})
 	}
 	if !reflect.DeepEqual(s.known, want) {
-		s.t.Fatalf("the consumer knows\n%+v\nbut the truth is\n%+v", s.known, want)
+		s.t.Fatalf("the consumer has\n%+v\nbut PID 1 has\n%+v", s.known, want)
 	}
 }
 
-// FuzzWatcher plays any history and any timing of the connection: what the consumer was told in the
-// end is the truth, it was told nothing older after something newer, and all comes to rest.
+// FuzzWatcher plays any history and any timing of the connection: in the end the consumer has PID
+// 1's state, it never received older values after newer ones, and everything settles.
 func FuzzWatcher(f *testing.F) {
 	f.Add([]byte{0, 9, 6, 7, 8, 8})
 	f.Add([]byte{9, 0, 1, 2, 6, 6, 7, 8, 3, 6, 8, 8, 7, 7, 7, 4, 6, 5, 6, 7, 8, 8, 8})

@@ -93,7 +93,7 @@ func (s *story) answerSome(r *reading, n int, values properties) {
 		name := r.properties[len(r.properties)-r.left]
 		left := r.left
 		s.do(s.w.value(r, name, values[name]))
-		if r.left == left { // the watcher does not want it any more
+		if r.left == left { // the watcher no longer waits for it
 			r.left--
 		}
 	}
@@ -441,8 +441,8 @@ func TestWatcherPatternHasNoEscapes(t *testing.T) {
 	} {
 		w := newWatcher(pattern, nil, func(string) bool { return true })
 		for name, want := range cases {
-			if w.follows(name) != want {
-				t.Errorf("%q follows %q = %v, want %v", pattern, name, !want, want)
+			if w.matches(name) != want {
+				t.Errorf("%q matches %q = %v, want %v", pattern, name, !want, want)
 			}
 		}
 	}

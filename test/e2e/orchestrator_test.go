@@ -254,7 +254,7 @@ func TestOneQuestionForOneBinary(t *testing.T) {
 	log := h.must("journalctl", "--no-pager", "--output=cat", "--unit="+host.ManagerUnit, "--since=@"+
 		fmt.Sprint(h.began.Unix()))
 	if strings.Contains(log, "PROVISION_FAILED") || strings.Contains(log, "already loaded") ||
-		strings.Contains(log, "could not be asked") {
+		strings.Contains(log, "could not query") {
 		t.Errorf("a pool failed first:\n%s", log)
 	}
 	asked := 0

@@ -67,8 +67,8 @@ func around(program string) []string {
 	return need
 }
 
-// personal reports whether a folder is a hidden tree itself or somebody's home: of that, an engine
-// sees no more than the program and the libraries beside it.
+// personal reports whether a folder is a hidden tree itself or a user's home: of that, an engine
+// sees only the program and the libraries beside it.
 func personal(dir string) bool {
 	return slices.Contains(confine.HiddenTrees(), dir) || filepath.Dir(dir) == "/home"
 }

@@ -23,12 +23,13 @@ const settleTime = 50 * time.Millisecond
 // progressEvery is how often a long hash is mentioned in the log.
 const progressEvery = 30 * time.Second
 
-// verify compares the digest where one is given, and says once for each file where none is.
+// verify compares the digest if the pool sets one, and otherwise logs once for each file that it
+// does not.
 func (s *Stager) verify(ctx context.Context, p pool.Pool, m model, staged *pool.Staged) error {
 	if p.ModelDigest == "" {
 		id := identity(staged.Path, m.files[0].info)
 		if _, told := s.advised.LoadOrStore(id, true); !told {
-			s.Log.Info("the model is used unverified: the pool names no model_digest", "pool_id", p.ID, "engine",
+			s.Log.Info("using the model unverified: the pool sets no model_digest", "pool_id", p.ID, "engine",
 				p.Engine, "model_id", string(p.Model))
 			s.count(true, "advisory", p.Engine)
 		}
@@ -44,13 +45,13 @@ func (s *Stager) verify(ctx context.Context, p pool.Pool, m model, staged *pool.
 	}
 	if digest != p.ModelDigest {
 		s.count(false, "mismatch", p.Engine)
-		hint := "Fetch the file again, or correct model_digest; the digest of a file is what sha256sum prints."
+		hint := "Download the file again, or correct model_digest; the digest of a file is what sha256sum prints."
 		if !m.single {
-			hint = "Fetch the files again, or correct model_digest; the digest of several files is that of the list " +
+			hint = "Download the files again, or correct model_digest; the digest of several files is that of the list " +
 				"that sha256sum prints for them, sorted by name."
 		}
 		return registry.Fail(registry.CodeDigestMismatch,
-			fmt.Sprintf("model %s is %s, and the pool asks for %s", staged.Path, digest, p.ModelDigest), hint)
+			fmt.Sprintf("model %s has the digest %s; the pool requires %s", staged.Path, digest, p.ModelDigest), hint)
 	}
 	s.count(true, "match", p.Engine)
 	staged.Digest, staged.Verified = digest, true
@@ -81,7 +82,7 @@ func (s *Stager) digest(ctx context.Context, m model) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		_, _ = io.WriteString(list, checksumLine(sum, f.name)) // a hash takes everything
+		_, _ = io.WriteString(list, checksumLine(sum, f.name)) // a hash never fails
 	}
 	return "sha256:" + hex.EncodeToString(list.Sum(nil)), nil
 }
@@ -120,7 +121,7 @@ func (s *Stager) fileDigest(ctx context.Context, f file) (string, error) {
 		return "", fmt.Errorf("%s changed while it was read", f.path)
 	}
 	if err := s.Store.put(bucketDigests, key, sum); err != nil {
-		s.Log.Warn("the digest could not be remembered; it will be computed again", "model_file", f.path, "err", err)
+		s.Log.Warn("could not store the digest; it will be computed again", "model_file", f.path, "err", err)
 	}
 	return sum, nil
 }

@@ -51,7 +51,7 @@ func TestDigest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Same size and modification time: only the change time tells.
+		// Same size and modification time: only the change time differs.
 		d.file("a.gguf", strings.ToUpper(weights), 0o644)
 		if err := os.Chtimes(d.path("a.gguf"), time.Time{}, info.ModTime()); err != nil {
 			t.Fatal(err)
@@ -90,7 +90,7 @@ func TestDigest(t *testing.T) {
 			}
 		}
 		if n := strings.Count(log.String(), "unverified"); n != 1 {
-			t.Errorf("the advisory line stands %d times in the log, want once", n)
+			t.Errorf("the advisory line is %d times in the log, want once", n)
 		}
 	})
 	t.Run("replicas_of_a_pool_read_it_once", func(t *testing.T) {

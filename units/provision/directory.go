@@ -25,8 +25,8 @@ type walk struct {
 
 // findInDirectory takes every file below a directory. Links are followed: a snapshot in the cache
 // of Hugging Face's tools is a directory of links to files beside it, which the engine must see as
-// well. Such links are relative, so that the engine must be told the directory's real path, not
-// that of a link to it.
+// well. Such links are relative, so the engine gets the directory's real path, not that of a link
+// to it.
 func findInDirectory(path string) (model, error) {
 	root, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -37,7 +37,8 @@ func findInDirectory(path string) (model, error) {
 		return model{}, err
 	}
 	if !slices.ContainsFunc(w.files, func(f file) bool { return f.info.Size() > 0 }) {
-		return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model directory %s holds no file", root),
+		return model{}, registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model directory %s contains no files", root),
 			"Name the directory with the weights and config.json.")
 	}
 	slices.Sort(w.beside)
@@ -51,7 +52,8 @@ func (w *walk) directory(path, name string) error {
 	}
 	if slices.Contains(w.above, real) {
 		return registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model directory %s: the link %s leads back into itself", w.root, path), "Remove the link.")
+			fmt.Sprintf("model directory %s: the link %s leads back to a directory above it", w.root, path),
+			"Remove the link.")
 	}
 	if err := enterable(path); err != nil {
 		return err
@@ -91,7 +93,7 @@ func (w *walk) entry(path, name string, e fs.DirEntry) error {
 	}
 	if len(w.files) == maxModelFiles {
 		return registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model directory %s holds more than %d files", w.root, maxModelFiles),
+			fmt.Sprintf("model directory %s contains more than %d files", w.root, maxModelFiles),
 			"Name the directory of one model.")
 	}
 	w.files = append(w.files, file{path, name, info})
@@ -137,7 +139,8 @@ func enterable(path string) error {
 	}
 	if info.Mode().Perm()&0o005 != 0o005 {
 		return registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model directory %s has mode %04o: the engine runs as a dynamic user, which cannot look into it", path, info.Mode().Perm()),
+			fmt.Sprintf("model directory %s has mode %04o: the engine runs as a dynamic user, which cannot enter it",
+				path, info.Mode().Perm()),
 			fmt.Sprintf("chmod -R o+rX '%s'", path))
 	}
 	return nil

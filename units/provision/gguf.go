@@ -12,7 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/gguf"
 )
 
-// checkGGUF tells a download that went wrong, or has not ended, from a model.
+// checkGGUF reports a file that is not a model: a failed or unfinished download.
 func checkGGUF(files []file) error {
 	for _, f := range files {
 		head, err := firstBytes(f.path, 64)
@@ -22,19 +22,19 @@ func checkGGUF(files []file) error {
 		}
 		if !bytes.HasPrefix(head, []byte(gguf.Magic)) {
 			return registry.Fail(registry.CodeProvisionFailed,
-				fmt.Sprintf("model %s is no GGUF file: %s", f.path, otherThanGGUF(head)), "Fetch the file again.")
+				fmt.Sprintf("model %s is not a GGUF file: %s", f.path, otherThanGGUF(head)), "Download the file again.")
 		}
 		need, err := ggufLength(f.path, f.info.Size())
 		if err != nil {
 			return registry.Fail(registry.CodeProvisionFailed,
 				fmt.Sprintf("model %s is incomplete: %s", f.path, missingBytes(need, f.info.Size())),
-				"Fetch the file again. A copy that is under way is found when it is complete.")
+				"Download the file again. If a copy is still running, the pool starts when it is complete.")
 		}
 	}
 	return nil
 }
 
-// otherThanGGUF says what a file without the magic number looks like.
+// otherThanGGUF describes a file without the magic number.
 func otherThanGGUF(head []byte) string {
 	switch {
 	case bytes.HasPrefix(head, []byte("version https://git-lfs")):
@@ -42,7 +42,7 @@ func otherThanGGUF(head []byte) string {
 	case bytes.HasPrefix(bytes.TrimSpace(head), []byte("<")):
 		return "it is a web page"
 	case bytes.Count(head, []byte{0}) == len(head):
-		return "it begins with zeroes, as a download does that was set up and never filled"
+		return "it begins with zeros, like an allocated file whose download never ran"
 	}
 	return "it does not begin with " + gguf.Magic
 }
@@ -51,7 +51,7 @@ func missingBytes(need uint64, size int64) string {
 	if need <= uint64(size) {
 		return fmt.Sprintf("it has %d bytes and ends within its header", size)
 	}
-	return fmt.Sprintf("it has %d bytes, and by its own header at least %d", size, need)
+	return fmt.Sprintf("it has %d bytes, but its header requires at least %d", size, need)
 }
 
 func firstBytes(path string, n int) ([]byte, error) {
@@ -69,8 +69,8 @@ func firstBytes(path string, n int) ([]byte, error) {
 }
 
 // ggufLength returns how long a file must be at least, by its own table of tensors, and ErrShort
-// when it is shorter. It only ever returns that for a file that is certainly cut off: what it does
-// not understand it lets pass.
+// when it is shorter. It returns ErrShort only for a file that is certainly truncated, and accepts
+// a header that it cannot parse.
 func ggufLength(path string, size int64) (uint64, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -50,7 +50,7 @@ func (s *Stager) hashFile(ctx context.Context, path string, size int64) (string,
 		if ctx.Err() != nil {
 			break
 		}
-		_, _ = sum.Write(c.data) // a hash takes everything
+		_, _ = sum.Write(c.data) // a hash never fails
 		done += int64(len(c.data))
 		switch {
 		case errors.Is(c.err, io.EOF):

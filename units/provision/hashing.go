@@ -9,21 +9,21 @@ import (
 // for a slow one.
 const maxHashes = 2
 
-// hashing lets each file be hashed by one goroutine, and few files at once. Who comes second to a
-// file finds its digest in the store. The zero value is usable.
+// hashing lets each file be hashed by one goroutine, and few files at once. A later caller finds
+// the digest in the store. The zero value is usable.
 type hashing struct {
 	mu    sync.Mutex
 	slots chan struct{}
 	files map[string]*turn
 }
 
-// turn is one file's: held while the file is hashed, and forgotten with the last who wants it.
+// turn is one file's: locked while the file is hashed, and removed with its last caller.
 type turn struct {
 	held   chan struct{}
 	wanted int
 }
 
-// enter waits for the file's turn and for a free slot; leave gives both back.
+// enter waits for the file's turn and for a free slot; leave frees both.
 func (h *hashing) enter(ctx context.Context, path string) (leave func(), err error) {
 	t, slots := h.want(path)
 	select {

@@ -26,7 +26,7 @@ func settled(ctx context.Context, info fs.FileInfo) error {
 		return nil
 	}
 	age := time.Since(time.Unix(st.Ctim.Unix()))
-	if age < 0 || age >= settleTime { // of a change time in the future nothing can be said
+	if age < 0 || age >= settleTime { // a change time in the future proves nothing
 		return nil
 	}
 	select {

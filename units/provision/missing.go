@@ -17,7 +17,7 @@ import (
 func notThere(path string, err error) *registry.Failure {
 	if errors.Is(err, fs.ErrPermission) {
 		return registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s: the manager may not look into %s", path, closedAbove(path)),
+			fmt.Sprintf("model %s: the manager cannot enter %s", path, closedAbove(path)),
 			"The manager is root without capabilities: let others enter the folders above the model (chmod o+x), or "+
 				"move it to /srv/models.")
 	}
@@ -32,7 +32,7 @@ func notThere(path string, err error) *registry.Failure {
 	}
 	if above := nearest(path); above != filepath.Dir(path) {
 		return registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s does not exist; of its path only %s does", path, above), hint)
+			fmt.Sprintf("model %s does not exist; the path exists only up to %s", path, above), hint)
 	}
 	return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s does not exist", path), hint)
 }
@@ -102,8 +102,8 @@ func suggestion(path string) string {
 }
 
 // likeness counts the pairs of neighbouring characters that two names share, without regard to
-// case: model names are made of the same words in another order, for which an edit distance has no
-// eye.
+// case: model names are made of the same words in another order, which an edit distance does not
+// see.
 func likeness(a, b string) int {
 	pairs := make(map[string]int)
 	a, b = strings.ToLower(a), strings.ToLower(b)

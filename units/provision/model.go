@@ -19,7 +19,7 @@ type file struct {
 
 // model is what a model consists of.
 type model struct {
-	path   string   // what the engine is told
+	path   string   // what the engine gets
 	files  []file   // all of it
 	shown  []string // what must be bound for the engine to see all of it
 	single bool     // one file: its digest is that of its content, not of a list
@@ -40,7 +40,7 @@ func loadedBy(kind string) loads {
 }
 
 // findModel returns the model's files: the one that is named, the shards beside it, or those of a
-// directory. A link is followed, whatever it points to.
+// directory. It follows links.
 func findModel(path string, a loads) (model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -87,14 +87,14 @@ func readable(path string) (fs.FileInfo, error) {
 	}
 	if !info.Mode().IsRegular() {
 		return nil, registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s is no regular file (%s)", path, info.Mode().Type()),
+			fmt.Sprintf("model %s is not a regular file (%s)", path, info.Mode().Type()),
 			"Name the file that holds the weights.")
 	}
 	if info.Mode().Perm()&0o004 == 0 {
 		return nil, registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it", path,
 				info.Mode().Perm()),
-			fmt.Sprintf("chmod o+r '%s'; only this file is shown to the engine, whatever is around it.", path))
+			fmt.Sprintf("chmod o+r '%s'; the engine sees only this file.", path))
 	}
 	return info, nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/memory"
 )
 
-// TestPeaks says what a record holds after a series of samples.
+// TestPeaks checks a record after a series of samples.
 func TestPeaks(t *testing.T) {
 	const mib = 1 << 20
 	at := func(minute int) time.Time { return time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC) }

@@ -12,14 +12,14 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Ports gives each replica its TCP port on the loopback. It knows only what it was told, asks the
-// kernel nothing, and belongs to one goroutine.
+// Ports assigns each replica its TCP port on the loopback. It only counts its own assignments, does
+// not ask the kernel, and belongs to one goroutine.
 type Ports struct {
 	low, high int
 	holder    map[int]pool.Replica
 	port      map[pool.Replica]int
-	reserved  map[int]bool // asked for by name: given to nobody else
-	next      int          // where the search goes on after a port that turned out to be taken
+	reserved  map[int]bool // configured by a pool: not assigned to others
+	next      int          // where the search continues after a port that was in use
 }
 
 // NewPorts makes an allocator for the ports from low to high, both included.
@@ -27,8 +27,8 @@ func NewPorts(low, high int) *Ports {
 	return &Ports{low: low, high: high, next: low, holder: make(map[int]pool.Replica), port: make(map[pool.Replica]int)}
 }
 
-// Claim gives a replica the port it wants, or, where want is 0, the one it has, else a free one of
-// the range. The error is a *registry.Failure.
+// Claim assigns a replica the port want, or, if want is 0, the one it has, else a free one of the
+// range. The error is a *registry.Failure.
 func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 	if have, ok := p.port[r]; ok && (want == 0 || want == have) {
 		return have, nil
@@ -36,7 +36,7 @@ func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 	if want != 0 {
 		if other, taken := p.holder[want]; taken {
 			return 0, registry.Fail(registry.CodeEngineStartFailed,
-				fmt.Sprintf("port %d is given to %s already", want, other),
+				fmt.Sprintf("port %d is already assigned to %s", want, other),
 				"Give one of the two pools another port; a pool without a port gets a free one.")
 		}
 		p.take(r, want)
@@ -53,12 +53,12 @@ func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 		}
 	}
 	return 0, registry.Fail(registry.CodeEngineStartFailed,
-		fmt.Sprintf("every port from %d to %d is given to a replica", p.low, p.high),
+		fmt.Sprintf("every port from %d to %d is assigned to a replica", p.low, p.high),
 		`Widen port_range in config.toml, as "21000-23999".`)
 }
 
-// Reserve keeps ports for the pools that name them, in place of the ports reserved before. It takes
-// nothing from a replica that holds one already.
+// Reserve keeps ports for the pools that configure them, and replaces the earlier reservations. A
+// replica keeps the port that it has.
 func (p *Ports) Reserve(ports []int) {
 	p.reserved = make(map[int]bool, len(ports))
 	for _, port := range ports {
@@ -66,10 +66,10 @@ func (p *Ports) Reserve(ports []int) {
 	}
 }
 
-// Adopt notes the port of a replica that runs already, inside the range or not.
+// Adopt records the port of a replica that runs already, inside the range or not.
 func (p *Ports) Adopt(r pool.Replica, port int) { p.take(r, port) }
 
-// Release takes a replica's port back.
+// Release frees a replica's port.
 func (p *Ports) Release(r pool.Replica) {
 	if port, ok := p.port[r]; ok {
 		delete(p.port, r)
@@ -84,15 +84,15 @@ func (p *Ports) take(r pool.Replica, port int) {
 	p.port[r], p.holder[port] = port, r
 }
 
-// PortFree binds a port of the loopback for a moment. The error is a *registry.Failure that says
-// who holds the port, as far as the kernel tells.
+// PortFree binds a port of the loopback for a moment. The error is a *registry.Failure that names
+// the user who listens on the port, if the kernel shows it.
 func PortFree(port int) error {
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err == nil {
 		return l.Close()
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is taken%s", port, heldBy(port)),
+		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is in use%s", port, heldBy(port)),
 			fmt.Sprintf("See who holds it with ss -ltnp 'sport = :%d'; stop that program, or give the pool another "+
 				"port.", port))
 	}
@@ -106,5 +106,5 @@ func heldBy(port int) string {
 	if err != nil || len(users) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" by a program of user id %d", users[0])
+	return fmt.Sprintf(" by a program of user ID %d", users[0])
 }

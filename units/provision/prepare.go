@@ -16,7 +16,8 @@ import (
 )
 
 // searchPath is where a binary without a folder is looked for: the path that systemd gives to
-// services (systemd.exec(5), "Environment Variables"), not that of whoever started the manager.
+// services (systemd.exec(5), "Environment Variables"), not that of the shell that started the
+// manager.
 var searchPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"}
 
 // Preparer finds the engine. Its method may be called from many goroutines.
@@ -28,8 +29,8 @@ type Preparer struct {
 	versions questions
 }
 
-// Prepare finds the pool's binary, checks that it could be executed by the engine's user, and has
-// it say its version. The error is a *registry.Failure, or that of the context.
+// Prepare finds the pool's binary, checks that it could be executed by the engine's user, and asks
+// it for its version. The error is a *registry.Failure, or that of the context.
 func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) (pool.Prepared, error) {
 	path, err := find(p, a)
 	if err != nil {
@@ -60,8 +61,8 @@ func find(p pool.Pool, a engine.Adapter) (string, error) {
 		name = a.DefaultBinary()
 	}
 	if name == "" {
-		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("engine %s has no usual binary", p.Engine),
-			"Name it: [provisioning] binary = \"/usr/bin/…\".")
+		return "", registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("engine %s has no default binary", p.Engine),
+			"Set it: [provisioning] binary = \"/usr/bin/…\".")
 	}
 	if filepath.IsAbs(name) {
 		return filepath.Clean(name), nil
@@ -86,7 +87,7 @@ func executable(path string) error {
 			"Install the engine, or correct [provisioning] binary.")
 	case errors.Is(err, fs.ErrPermission):
 		return registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("binary %s: the manager may not look into %s", path, closedAbove(path)),
+			fmt.Sprintf("binary %s: the manager cannot enter %s", path, closedAbove(path)),
 			"The manager is root without capabilities: let others enter the folders above the binary (chmod o+x), or "+
 				"install it under /usr/local or /opt.")
 	case err != nil:
@@ -94,7 +95,7 @@ func executable(path string) error {
 			"Correct [provisioning] binary.")
 	case !info.Mode().IsRegular():
 		return registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("binary %s is no regular file (%s)", path, info.Mode().Type()), "Name the program itself.")
+			fmt.Sprintf("binary %s is not a regular file (%s)", path, info.Mode().Type()), "Name the program itself.")
 	case info.Mode().Perm()&0o001 == 0:
 		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("binary %s has mode %04o: the engine's user cannot execute it", path, info.Mode().Perm()),
@@ -104,7 +105,7 @@ func executable(path string) error {
 }
 
 // reachable checks the folders above the binary as the engine's user passes them. In a hidden tree
-// that is only the binary's own folder, which PID 1 binds there; the ones above it are made anew.
+// that is only the binary's own folder, which PID 1 binds there; PID 1 creates the ones above it.
 func reachable(path string) error {
 	for _, p := range chain(path) {
 		dir := filepath.Dir(p)
@@ -124,10 +125,10 @@ func reachable(path string) error {
 	return nil
 }
 
-// interpreterOf returns the interpreter of a script, "" for a program, and checks that it is there:
-// execve(2) would only say "no such file".
+// interpreterOf returns the interpreter of a script, "" for a program, and checks that it exists:
+// execve(2) would only report "no such file".
 func interpreterOf(path string) (string, error) {
-	head, err := firstBytes(path, 256) // BINPRM_BUF_SIZE of linux/binfmts.h: the kernel reads no more
+	head, err := firstBytes(path, 256) // BINPRM_BUF_SIZE of linux/binfmts.h: the kernel reads this much
 	if err != nil {
 		return "", nil // executable but not readable is fine for a program
 	}
@@ -144,8 +145,8 @@ func interpreterOf(path string) (string, error) {
 	program = strings.TrimRight(program, "\r\t")
 	if info, err := os.Stat(program); err != nil || !info.Mode().IsRegular() {
 		return "", registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("script %s wants the interpreter %q, which is not there", path, program),
-			"Install the interpreter, or install the engine anew.")
+			fmt.Sprintf("script %s needs the interpreter %q, which does not exist", path, program),
+			"Install the interpreter, or install the engine again.")
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 == 0 {
 		return "", registry.Fail(registry.CodeProvisionFailed,

@@ -16,7 +16,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// said stands in for the unit in which an engine is asked for its version; the real one is tested
+// said replaces the unit in which an engine prints its version; the real one is tested
 // in a machine.
 type said struct {
 	out    string
@@ -48,9 +48,9 @@ func TestPrepare(t *testing.T) {
 		{"no_such_name", func(disk) string { return "no-such-engine" }, said{}, registry.CodeProvisionFailed, "no binary no-such-engine in /usr/local/sbin"},
 		{"not_executable", func(d disk) string { return d.file("e", elf, 0o644) }, said{}, registry.CodeProvisionFailed, "mode 0644"},
 		{"executable_for_its_owner_only", func(d disk) string { return d.file("e", elf, 0o700) }, said{}, registry.CodeProvisionFailed, "cannot execute it"},
-		{"a_directory", func(d disk) string { d.file("e/x", elf, 0o755); return d.path("e") }, said{}, registry.CodeProvisionFailed, "no regular file"},
+		{"a_directory", func(d disk) string { d.file("e/x", elf, 0o755); return d.path("e") }, said{}, registry.CodeProvisionFailed, "not a regular file"},
 		{"no_program", func(d disk) string { return d.file("e", "hello", 0o755) }, said{}, registry.CodeProvisionFailed, "neither a program nor a script"},
-		{"interpreter_missing", func(d disk) string { return d.file("e", "#!/no/python3 -I\n", 0o755) }, said{}, registry.CodeProvisionFailed, `"/no/python3", which is not there`},
+		{"interpreter_missing", func(d disk) string { return d.file("e", "#!/no/python3 -I\n", 0o755) }, said{}, registry.CodeProvisionFailed, `"/no/python3", which does not exist`},
 		{"library_missing", func(d disk) string { return d.file("e", elf, 0o755) },
 			said{out: "e: error while loading shared libraries: libcudart.so.12: cannot open shared object file", status: 127}, registry.CodeProvisionFailed, "libcudart.so.12"},
 		{"system_too_old", func(d disk) string { return d.file("e", elf, 0o755) },
@@ -58,7 +58,7 @@ func TestPrepare(t *testing.T) {
 		{"wrong_architecture", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "cannot be executed"},
 		{"another_processor", func(d disk) string { return d.file("e", elf, 0o755) }, said{code: 3, status: 4}, registry.CodeProvisionFailed, "another processor"},
 		{"sandbox_not_made", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 226}, registry.CodeProvisionFailed, "status 226"},
-		{"no_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{result: "timeout", code: 2, status: 15}, registry.CodeProvisionFailed, "no answer within"},
+		{"no_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{result: "timeout", code: 2, status: 15}, registry.CodeProvisionFailed, "did not end within"},
 		{"script_that_cannot_be_read", func(d disk) string { return d.file("e", "#!/bin/sh\n", 0o711) }, said{}, registry.CodeProvisionFailed, "cannot read it"},
 		{"closed_folder", func(d disk) string {
 			path := d.file("bin/e", elf, 0o755)
@@ -77,7 +77,7 @@ func TestPrepare(t *testing.T) {
 		}, said{}, registry.CodeProvisionFailed, "bin has mode 0750"},
 		{"crashes_when_asked", func(d disk) string { return d.file("e", elf, 0o755) }, said{code: 3, status: 11}, "", ""},
 		{"script", func(d disk) string { return d.file("e", "#! /bin/sh -e\n", 0o755) }, said{out: "version: 1 (a)"}, "", "1"},
-		{"pid_1_does_not_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{err: systemd.ErrDisconnected}, registry.CodeProvisionFailed, "could not be asked"},
+		{"pid_1_does_not_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{err: systemd.ErrDisconnected}, registry.CodeProvisionFailed, "could not query"},
 		{"version_not_understood", func(d disk) string { return d.file("e", elf, 0o755) }, said{out: "?"}, "", ""},
 	}
 	for _, c := range cases {
@@ -217,13 +217,13 @@ func TestPorts(t *testing.T) {
 		p.Adopt(b, 21000)
 		p.Release(a)
 		if _, err := p.Claim(c, 21000); err == nil {
-			t.Error("the port of a running replica was given to a third")
+			t.Error("the port of a running replica was assigned to a third")
 		}
 	})
 	t.Run("a_wanted_port_is_given_or_refused", func(t *testing.T) {
 		p := NewPorts(21000, 21009)
 		claim(t, p, a, 8080, 8080)
-		if _, err := p.Claim(b, 8080); err == nil || !strings.Contains(err.Error(), "given to a/r0 already") {
+		if _, err := p.Claim(b, 8080); err == nil || !strings.Contains(err.Error(), "already assigned to a/r0") {
 			t.Errorf("the same port again: %v", err)
 		}
 		claim(t, p, a, 8081, 8081)
@@ -250,7 +250,8 @@ func TestPortFree(t *testing.T) {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	var f *registry.Failure
-	if err := PortFree(port); !errors.As(err, &f) || !strings.Contains(f.Message, "is taken by a program of user id") ||
+	if err := PortFree(port); !errors.As(err, &f) ||
+		!strings.Contains(f.Message, "is in use by a program of user ID") ||
 		!strings.Contains(f.Hint, "ss -ltnp") {
 		t.Errorf("PortFree of a taken port: %v", err)
 	}

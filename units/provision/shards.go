@@ -28,7 +28,7 @@ func shards(path string) ([]string, error) {
 	count, _ := strconv.Atoi(m[3])
 	if m[2] != "00001" {
 		return nil, registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s is part %s of %s; an engine is given the first", path, m[2], m[3]),
+			fmt.Sprintf("model %s is part %s of %s; the engine needs the first part", path, m[2], m[3]),
 			fmt.Sprintf("Name %s-00001-of-%s%s.", m[1], m[3], m[4]))
 	}
 	var paths, missing []string

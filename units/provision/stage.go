@@ -11,11 +11,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Stager makes sure that a pool's model is there. Its method may be called from many goroutines.
+// Stager ensures that a pool's model is present. Its method may be called from many goroutines.
 type Stager struct {
 	Store *Store
 	Log   *slog.Logger
-	// Verified is told of each digest that was compared: whether it matched, and "match",
+	// Verified is called for each digest that was compared: whether it matched, and "match",
 	// "mismatch" or "advisory" (none was given).
 	Verified func(pass bool, reason, engine string)
 
@@ -28,9 +28,9 @@ type Stager struct {
 // error is a *registry.Failure, or that of the context.
 //
 // Of a file, Staged.Path is the path as the operator wrote it, links and all: llama.cpp finds the
-// further parts of a model by the name of the first, and a link's target may be called anything.
-// PID 1 follows a link when it binds it, so that the engine finds the real file under the name that
-// it is told. Of a directory it is the real path, because links inside may be relative.
+// further parts of a model by the name of the first, and a link's target may have any name. PID 1
+// follows a link when it binds it, so the engine finds the real file under the configured name. Of
+// a directory it is the real path, because links inside may be relative.
 func (s *Stager) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 	if p.Model == "" {
 		return pool.Staged{}, nil

@@ -155,7 +155,7 @@ func TestStage(t *testing.T) {
 		{"missing_part", func(d disk) pool.Pool { return llama(d.file("m-00001-of-00003.gguf", weights, 0o644)) },
 			registry.CodeModelNotFound, "2 of its 3 parts are missing: m-00002-of-00003.gguf, m-00003-of-00003.gguf", "missing parts", 0},
 		{"second_part_named", func(d disk) pool.Pool { return llama(d.file("m-00002-of-00003.gguf", weights, 0o644)) },
-			registry.CodeModelNotFound, "given the first", "m-00001-of-00003.gguf", 0},
+			registry.CodeModelNotFound, "needs the first part", "m-00001-of-00003.gguf", 0},
 		{"a_directory_for_llamacpp", func(d disk) pool.Pool {
 			d.file("m/a.gguf", weights, 0o644)
 			return llama(d.path("m"))
@@ -163,7 +163,7 @@ func TestStage(t *testing.T) {
 		{"empty_directory", func(d disk) pool.Pool {
 			d.file("m/sub/empty", "", 0o644)
 			return vllm(d.path("m"))
-		}, registry.CodeModelNotFound, "holds no file", "", 0},
+		}, registry.CodeModelNotFound, "contains no files", "", 0},
 		{"closed_directory", func(d disk) pool.Pool {
 			d.file("m/sub/w", "w", 0o644)
 			if err := os.Chmod(d.path("m/sub"), 0o700); err != nil {
@@ -175,7 +175,7 @@ func TestStage(t *testing.T) {
 			d.file("m/w", "w", 0o644)
 			d.link(".", "m/again")
 			return vllm(d.path("m"))
-		}, registry.CodeModelNotFound, "leads back into itself", "Remove the link", 0},
+		}, registry.CodeModelNotFound, "leads back to a directory above it", "Remove the link", 0},
 		{"directory_with_a_dangling_link", func(d disk) pool.Pool {
 			d.file("m/w", "w", 0o644)
 			d.link("../blobs/gone", "m/weights")
@@ -195,26 +195,26 @@ func TestStage(t *testing.T) {
 		}, registry.CodeModelNotFound, "more than 4096 files", "one model", 0},
 		{"empty_file", func(d disk) pool.Pool { return llama(d.file("a.gguf", "", 0o644)) }, registry.CodeModelNotFound, "is empty", "again", 0},
 		{"zeroes", func(d disk) pool.Pool { return llama(d.file("a.gguf", strings.Repeat("\x00", 4096), 0o644)) },
-			registry.CodeProvisionFailed, "begins with zeroes", "Fetch", 0},
+			registry.CodeProvisionFailed, "begins with zeros", "Download", 0},
 		{"cut_off", func(d disk) pool.Pool { return llama(d.file("a.gguf", tiny(d.t)[:100_000], 0o644)) },
-			registry.CodeProvisionFailed, "it has 100000 bytes, and by its own header at least", "Fetch", 0},
+			registry.CodeProvisionFailed, "it has 100000 bytes, but its header requires at least", "Download", 0},
 		{"cut_off_in_the_header", func(d disk) pool.Pool { return llama(d.file("a.gguf", tiny(d.t)[:1000], 0o644)) },
-			registry.CodeProvisionFailed, "it has 1000 bytes and ends within its header", "Fetch", 0},
+			registry.CodeProvisionFailed, "it has 1000 bytes and ends within its header", "Download", 0},
 		{"a_part_that_is_cut_off", func(d disk) pool.Pool {
 			d.file("m-00002-of-00002.gguf", tiny(d.t)[:1000], 0o644)
 			return llama(d.file("m-00001-of-00002.gguf", tiny(d.t), 0o644))
-		}, registry.CodeProvisionFailed, "m-00002-of-00002.gguf is incomplete", "Fetch", 0},
+		}, registry.CodeProvisionFailed, "m-00002-of-00002.gguf is incomplete", "Download", 0},
 		{"a_web_page", func(d disk) pool.Pool { return llama(d.file("a.gguf", "<!DOCTYPE html>", 0o644)) },
-			registry.CodeProvisionFailed, "web page", "Fetch", 0},
+			registry.CodeProvisionFailed, "web page", "Download", 0},
 		{"a_git_lfs_pointer", func(d disk) pool.Pool {
 			return llama(d.file("a.gguf", "version https://git-lfs.github.com/spec/v1\n", 0o644))
-		}, registry.CodeProvisionFailed, "git-lfs pointer", "Fetch", 0},
+		}, registry.CodeProvisionFailed, "git-lfs pointer", "Download", 0},
 		{"another_source", func(disk) pool.Pool { return pool.Pool{ID: "a", Model: "hf:org/name"} }, registry.CodeProvisionFailed, `"hf" is not available`, "file:", 0},
 		{"wrong_digest", func(d disk) pool.Pool {
 			p := llama(d.file("a.gguf", weights, 0o644))
 			p.ModelDigest = "sha256:" + strings.Repeat("0", 64)
 			return p
-		}, registry.CodeDigestMismatch, "is sha256:" + sha(weights), "sha256sum", 0},
+		}, registry.CodeDigestMismatch, "has the digest sha256:" + sha(weights), "sha256sum", 0},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -230,14 +230,14 @@ func TestStage(t *testing.T) {
 			var f *registry.Failure
 			if !errors.As(err, &f) || f.Code != c.code || !strings.Contains(f.Message, c.says) ||
 				!strings.Contains(f.Hint, c.hint) {
-				t.Errorf("Stage: %+v (%v), want %s with %q and the remedy %q", f, err, c.code, c.says, c.hint)
+				t.Errorf("Stage: %+v (%v), want %s with %q and the hint %q", f, err, c.code, c.says, c.hint)
 			}
 		})
 	}
 }
 
-// TestClosedFolder: the manager is root without capabilities, and may be kept out of a folder like
-// anybody.
+// TestClosedFolder: the manager is root without capabilities, and may lack the permission to enter
+// a folder like any user.
 func TestClosedFolder(t *testing.T) {
 	d := newDisk(t)
 	d.file("x/closed/deep/a.gguf", weights, 0o644)
@@ -250,7 +250,7 @@ func TestClosedFolder(t *testing.T) {
 		_, err := s.Stage(t.Context(), llama(d.path("x/closed/deep/a.gguf")))
 		var f *registry.Failure
 		if !errors.As(err, &f) || f.Code != registry.CodeModelNotFound || !strings.HasSuffix(f.Message,
-			"may not look into "+d.path("x/closed")) || !strings.Contains(f.Hint, "chmod o+x") {
+			"cannot enter "+d.path("x/closed")) || !strings.Contains(f.Hint, "chmod o+x") {
 			t.Errorf("Stage: %+v (%v)", f, err)
 		}
 	})

@@ -31,9 +31,9 @@ type Capture interface {
 	RunCapture(ctx context.Context, unit string, props []systemd.Property, limit int) ([]byte, systemd.Status, error)
 }
 
-// version asks the engine's binary for its version, once for each version of the file. Of an answer
-// that is not understood the version is empty; a binary that cannot be executed is a failure, since
-// it cannot serve either.
+// version asks the engine's binary for its version, once for each version of the file. If the
+// answer cannot be parsed, the version is empty; a binary that cannot be executed is a failure,
+// since it cannot serve either.
 func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engine.Adapter) (string, error) {
 	info, err := os.Stat(prepared.Binary)
 	if err != nil {
@@ -65,38 +65,38 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 		return "", ctx.Err()
 	case err != nil && asked.Err() != nil, err == nil && st.Result == "timeout":
 		return "", registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("%s gave no answer within %s", strings.Join(args, " "), versionTimeout), "Run it by hand.")
+			fmt.Sprintf("%s did not end within %s", strings.Join(args, " "), versionTimeout), "Run it by hand.")
 	case err != nil:
 		return "", registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("the engine's version could not be asked: %v", err), "Read journalctl -u pool-managerd.")
+			fmt.Sprintf("could not query the engine's version: %v", err), "Read journalctl -u pool-managerd.")
 	}
 	if f := unusable(args, out, st); f != nil {
 		return "", f
 	}
 	v := a.ParseVersion(out)
 	if v == "" {
-		pr.Log.Warn("the engine's version was not understood", "engine", a.Kind(), "binary", prepared.Binary, "output",
+		pr.Log.Warn("could not parse the engine's version", "engine", a.Kind(), "binary", prepared.Binary, "output",
 			lastLine(out), "result", st.Result)
 		return "", nil
 	}
 	if err := pr.Store.put(bucketVersions, key, v); err != nil {
-		pr.Log.Warn("the engine's version could not be remembered", "err", err)
+		pr.Log.Warn("could not store the engine's version", "err", err)
 	}
 	return v, nil
 }
 
-// glibcTooOld is what the dynamic loader says of a program that was built on a newer system; it
-// exits with 1 then.
+// glibcTooOld is what the dynamic loader prints about a program that was built on a newer system;
+// it exits with 1 then.
 const glibcTooOld = "version `GLIBC"
 
-// unusable tells an engine that cannot be executed at all from one that has no such option: 203 is
+// unusable reports an engine that cannot be executed at all, not one that lacks the option: 203 is
 // PID 1's "could not execute" and the rest of 200 to 245 its other steps (systemd.exec(5), "Process
 // Exit Codes"), 127 the dynamic loader's "a shared library is missing".
 func unusable(args []string, out []byte, st systemd.Status) *registry.Failure {
 	if st.ExecMainCode != cldExited {
 		if unix.Signal(st.ExecMainStatus) == unix.SIGILL && st.ExecMainCode != 0 {
 			return registry.Fail(registry.CodeProvisionFailed,
-				fmt.Sprintf("%s was ended by SIGILL: it was built for another processor", args[0]),
+				fmt.Sprintf("%s was killed by SIGILL: it was built for another processor", args[0]),
 				"Install a build for this machine's processor.")
 		}
 		return nil
