@@ -5,17 +5,16 @@ import (
 	"time"
 )
 
-// MaxFactsAge is how old facts about GPUs may be before what changes from moment to moment (free
-// and used memory, utilisation) is told no more, and a GPU against which nothing is held is
-// HealthUnknown. A figure that is repeated while the driver hangs would show a GPU at rest. It is
-// above any interval of sampling, and above the time of a restart of the helper.
+// MaxFactsAge is the greatest age of facts about GPUs. When they are older, free and used memory
+// and utilisation are not reported, and a GPU without a fault is HealthUnknown: a figure repeated
+// while the driver hangs would show an idle GPU. It is longer than any sampling interval and than a
+// restart of the helper.
 const MaxFactsAge = 30 * time.Second
 
-// Old reports whether the facts are too old to be told without a word about their age.
+// Old reports whether the facts are older than MaxFactsAge.
 func (d *Devices) Old(now time.Time) bool { return now.Sub(d.Taken) > MaxFactsAge }
 
-// At returns the GPUs as they are known at a moment. Nobody writes when facts only grow old, so
-// readers ask for it.
+// At returns the GPUs as known at a moment. Ageing facts cause no write, so readers call it.
 func (d *Devices) At(now time.Time) Devices {
 	out := *d
 	if !d.Old(now) {
@@ -46,8 +45,8 @@ func (d *Devices) memory(uuid string) (m *VRAM, ok bool) {
 	return nil, false
 }
 
-// At returns the snapshot as it is to be shown at a moment: pools show the newest memory of their
-// devices, and facts that are too old say so.
+// At returns the snapshot as shown at a moment: pools have the newest memory of their devices, and
+// facts that are too old are marked.
 func (s *Snapshot) At(now time.Time) *Snapshot {
 	out := *s
 	out.Devices = s.Devices.At(now)
@@ -58,8 +57,7 @@ func (s *Snapshot) At(now time.Time) *Snapshot {
 	return &out
 }
 
-// PoolAt returns one pool as it is to be shown at a moment; ok is false when there is none of that
-// id.
+// PoolAt returns one pool as shown at a moment; ok is false if there is no such pool.
 func (r *Registry) PoolAt(id string, now time.Time) (p *Pool, ok bool) {
 	if p, ok = r.Find(id); !ok {
 		return nil, false
@@ -67,7 +65,7 @@ func (r *Registry) PoolAt(id string, now time.Time) (p *Pool, ok bool) {
 	return r.Devices().PoolAt(p, now), true
 }
 
-// PoolAt returns a pool with the newest memory of its devices, as it is to be shown at a moment.
+// PoolAt returns a pool with the newest memory of its devices, as shown at a moment.
 func (d *Devices) PoolAt(p *Pool, now time.Time) *Pool {
 	if len(p.Devices) == 0 {
 		return p

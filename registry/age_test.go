@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// told renders a pool's devices as "UUID free/total health", with "old" where the free memory is not to be told.
-func told(p *Pool) string {
+// render returns a pool's devices as "UUID free/total health", with "old" where the free memory
+// must not be reported.
+func render(p *Pool) string {
 	var out []string
 	for _, d := range p.Devices {
 		text := d.UUID + " ?"
@@ -23,7 +24,7 @@ func told(p *Pool) string {
 	return strings.Join(out, ", ")
 }
 
-// TestSnapshotAt: what a pool says of its devices is never older than what is known of them.
+// TestSnapshotAt: a pool's devices are never older than the facts about them.
 func TestSnapshotAt(t *testing.T) {
 	taken := time.UnixMilli(1_700_000_000_000)
 	written := []PoolDevice{
@@ -45,9 +46,9 @@ func TestSnapshotAt(t *testing.T) {
 		{"the_newest_memory", 0, facts, "GPU-0 1/10 healthy, GPU-1 2/20 degraded, MIG-2 3/5 healthy"},
 		{"as_old_as_it_may_be", MaxFactsAge, facts, "GPU-0 1/10 healthy, GPU-1 2/20 degraded, MIG-2 3/5 healthy"},
 		{"too_old", MaxFactsAge + 1, facts, "GPU-0 1/10 unknown old, GPU-1 2/20 degraded old, MIG-2 3/5 unknown old"},
-		{"not_listed_any_more", 0, Devices{Taken: taken}, "GPU-0 9/10 healthy, GPU-1 19/20 degraded, MIG-2 5/5 healthy"},
+		{"no_longer_listed", 0, Devices{Taken: taken}, "GPU-0 9/10 healthy, GPU-1 19/20 degraded, MIG-2 5/5 healthy"},
 		{"never_any_facts", 0, Devices{}, "GPU-0 9/10 unknown old, GPU-1 19/20 degraded old, MIG-2 5/5 unknown old"},
-		{"memory_is_not_told_any_more", 0, Devices{Taken: taken, Devices: []Device{{UUID: "GPU-0"}}}, "GPU-0 9/10 healthy, GPU-1 19/20 degraded, MIG-2 5/5 healthy"},
+		{"memory_is_no_longer_reported", 0, Devices{Taken: taken, Devices: []Device{{UUID: "GPU-0"}}}, "GPU-0 9/10 healthy, GPU-1 19/20 degraded, MIG-2 5/5 healthy"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := New()
@@ -57,10 +58,11 @@ func TestSnapshotAt(t *testing.T) {
 			now := taken.Add(c.age)
 			all := r.Snapshot().At(now)
 			one, ok := r.PoolAt("a", now)
-			if !ok || told(one) != c.want || told(all.Pools[0]) != c.want {
-				t.Errorf("alone %s\nof all %s\nwant   %s", told(one), told(all.Pools[0]), c.want)
+			if !ok || render(one) != c.want || render(all.Pools[0]) != c.want {
+				t.Errorf("alone %s\nof all %s\nwant   %s", render(one), render(all.Pools[0]), c.want)
 			}
-			if was, _ := r.Snapshot().Pool("a"); was.Devices[0].Old || was.Devices[0].Health != HealthOK || was.Devices[0].Memory.Free != 9 {
+			if was, _ := r.Snapshot().Pool("a"); was.Devices[0].Old || was.Devices[0].Health != HealthOK ||
+				was.Devices[0].Memory.Free != 9 {
 				t.Error("the snapshot itself was changed")
 			}
 			if cpu, _ := all.Pool("cpu"); cpu != r.Snapshot().Pools[1] {
@@ -75,7 +77,8 @@ func TestSnapshotAt(t *testing.T) {
 	})
 	t.Run("devices", func(t *testing.T) {
 		d := facts.At(taken.Add(time.Minute))
-		if g := d.Devices[0]; g.Health != HealthUnknown || !g.Since.Equal(taken) || facts.Devices[0].Health != HealthOK {
+		if g := d.Devices[0]; g.Health != HealthUnknown || !g.Since.Equal(taken) ||
+			facts.Devices[0].Health != HealthOK {
 			t.Errorf("%s since %s; before %s", g.Health, g.Since, facts.Devices[0].Health)
 		}
 		if d.Devices[1].Health != HealthDegraded {

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// aggregateRow is one field of a pool and how it follows from the replicas.
+// aggregateRow is one field of a pool and how it is computed from the replicas.
 type aggregateRow struct {
 	Field string
 	Rule  string
 	apply func(p *Pool, best *Replica)
 }
 
-// aggregateTable is the whole rule; a test prints it into the docs. Rows are applied in order, and best is the
-// replica whose state is best (the first of equals), nil for a pool without replicas.
+// aggregateTable has every rule; a test prints it into the docs. Rows are applied in order. best is
+// the replica with the best state (the first of equals), nil for a pool without replicas.
 var aggregateTable = []aggregateRow{
 	{"state", "that of the best replica; without replicas `refused` or `invalid` by the pool's own error, `staging` if a pool file asks for it, else `stopped`", aggregateState},
 	{"draining", "an operator drains the pool, or its best replica is draining", func(p *Pool, _ *Replica) {
@@ -54,14 +54,15 @@ var aggregateTable = []aggregateRow{
 			}
 		}
 	}},
-	{"breaker", "`open` if the breaker of any replica is open, else `half-open` if any is, else `closed`", func(p *Pool, _ *Replica) {
-		p.Breaker = ""
-		for _, r := range p.Replicas {
-			if breakerRank(r.Breaker) > breakerRank(p.Breaker) {
-				p.Breaker = r.Breaker
+	{"breaker", "`open` if the breaker of any replica is open, else `half-open` if any is, else `closed`",
+		func(p *Pool, _ *Replica) {
+			p.Breaker = ""
+			for _, r := range p.Replicas {
+				if breakerRank(r.Breaker) > breakerRank(p.Breaker) {
+					p.Breaker = r.Breaker
+				}
 			}
-		}
-	}},
+		}},
 	{"last_heartbeat_ms", "the newest of the replicas", func(p *Pool, _ *Replica) {
 		p.LastHeartbeat = time.Time{}
 		for _, r := range p.Replicas {
@@ -87,9 +88,10 @@ var aggregateTable = []aggregateRow{
 // breakerRank orders breakers by how far they keep an engine from running.
 func breakerRank(b string) int { return slices.Index([]string{"", "closed", "half-open", "open"}, b) }
 
-// Aggregate returns the pool with every field that follows from its replicas filled in. It reads ID, Engine,
-// ModelID, Wanted, Replicas, the pool's own LastError (a wrong file) and Draining (the pool as a
-// whole was asked to drain), and derives the rest. It is pure: p's slices are not changed.
+// Aggregate returns the pool with every field that follows from its replicas filled in. It reads
+// ID, Engine, ModelID, Wanted, Replicas, the pool's own LastError (a wrong file) and Draining (the
+// pool as a whole was asked to drain), and derives the rest. It is pure: p's slices are not
+// changed.
 func Aggregate(p Pool) Pool {
 	p.Replicas = slices.Clone(p.Replicas)
 	var best *Replica
@@ -121,7 +123,8 @@ func aggregateState(p *Pool, best *Replica) {
 	}
 }
 
-// freeSlots returns how many requests a replica can take now: what its leases leave of its slots, and none while it is not ready.
+// freeSlots returns how many requests a replica can take now: its slots less its leases, and 0
+// while it is not ready.
 func freeSlots(r *Replica) int {
 	if !r.Ready {
 		return 0
@@ -154,26 +157,26 @@ func aggregateQueue(p *Pool, _ *Replica) {
 	}
 }
 
-// aggregateError tells the pool's own failure first, but for a pool that does not serve since a run of its engine ended: a wrong file, which
-// leaves the former version in force, is not why.
+// aggregateError prefers the pool's own failure, except for a pool that stopped serving when a run
+// of its engine ended: an invalid file leaves the former version in force and is not the cause.
 func aggregateError(p *Pool, _ *Replica) {
-	tells := func(r Replica) bool { return r.LastError != nil }
+	counts := func(r Replica) bool { return r.LastError != nil }
 	if p.LastError != nil {
 		serves := slices.ContainsFunc(p.Replicas, func(r Replica) bool { return r.Ready })
 		ended := func(r Replica) bool { return r.LastError != nil && r.LastError.Ending != nil }
 		if serves || !slices.ContainsFunc(p.Replicas, ended) {
 			return
 		}
-		tells = ended
+		counts = ended
 	}
-	var told *Failure
+	var latest *Failure
 	var newest time.Time
 	for _, r := range p.Replicas {
-		if tells(r) && (told == nil || r.Since.After(newest)) {
-			told, newest = r.LastError, r.Since
+		if counts(r) && (latest == nil || r.Since.After(newest)) {
+			latest, newest = r.LastError, r.Since
 		}
 	}
-	p.LastError = told
+	p.LastError = latest
 }
 
 func aggregateVersion(p *Pool, best *Replica) {

@@ -16,12 +16,15 @@ import (
 
 var update = flag.Bool("update", false, "write the generated tables and golden files")
 
-// replicas makes a pool with one replica for each state, r0 first. Ready replicas have 4 slots of which 3 are free.
+// replicas makes a pool with one replica for each state, r0 first. Ready replicas have 4 slots of
+// which 3 are free.
 func replicas(states ...State) Pool {
 	p := Pool{ID: "llama3", Wanted: true}
 	for i, s := range states {
-		live := !slices.Contains([]State{StateBackoff, StateStopping, StateFailed, StateRefused, StateInvalid, StateStopped}, s)
-		p.Replicas = append(p.Replicas, Replica{ID: fmt.Sprintf("r%d", i), State: s, Live: live, Ready: s == StateReady, SlotsTotal: 4, ActiveLeases: 1})
+		live := !slices.Contains([]State{StateBackoff, StateStopping, StateFailed, StateRefused, StateInvalid,
+			StateStopped}, s)
+		p.Replicas = append(p.Replicas, Replica{ID: fmt.Sprintf("r%d", i), State: s, Live: live, Ready: s == StateReady,
+			SlotsTotal: 4, ActiveLeases: 1})
 	}
 	return p
 }
@@ -50,8 +53,10 @@ func TestAggregateState(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			p := Aggregate(c.in)
-			if p.State != c.state || p.Live != c.live || p.Ready != c.ready || p.Draining != c.draining || p.SlotsFree != c.free {
-				t.Errorf("Aggregate = %s live=%t ready=%t draining=%t slots_free=%d,\nwant        %s live=%t ready=%t draining=%t slots_free=%d",
+			if p.State != c.state || p.Live != c.live || p.Ready != c.ready || p.Draining != c.draining ||
+				p.SlotsFree != c.free {
+				t.Errorf("Aggregate = %s live=%t ready=%t draining=%t slots_free=%d,\nwant        %s live=%t "+
+					"ready=%t draining=%t slots_free=%d",
 					p.State, p.Live, p.Ready, p.Draining, p.SlotsFree, c.state, c.live, c.ready, c.draining, c.free)
 			}
 		})
@@ -72,8 +77,10 @@ func TestAggregateFields(t *testing.T) {
 	}}
 	p := Aggregate(in)
 	want := Pool{
-		ID: "p", Wanted: true, State: StateReady, Live: true, Ready: true, EngineVersion: "b2", DeviceMask: []string{"0", "1", "2"},
-		SlotsTotal: 6, SlotsFree: 1, ActiveLeases: 1, QueueDepth: &four, RestartCount: 4, Backoff: 5 * time.Second, LastError: oom, LastHeartbeat: t0.Add(time.Minute),
+		ID: "p", Wanted: true, State: StateReady, Live: true, Ready: true, EngineVersion: "b2",
+		DeviceMask: []string{"0", "1", "2"},
+		SlotsTotal: 6, SlotsFree: 1, ActiveLeases: 1, QueueDepth: &four, RestartCount: 4, Backoff: 5 * time.Second,
+		LastError: oom, LastHeartbeat: t0.Add(time.Minute),
 		Replicas: slices.Clone(in.Replicas),
 	}
 	want.Replicas[0].SlotsFree = 0 // it is not ready
@@ -89,7 +96,7 @@ func TestAggregateFields(t *testing.T) {
 	}
 }
 
-// TestAggregateError: a wrong file is told beside what serves, and hides no crash.
+// TestAggregateError: an invalid file is reported of a pool that serves, and hides no crash.
 func TestAggregateError(t *testing.T) {
 	wrong, short := Fail(CodeConfigInvalid, "no such key", ""), Fail(CodeInsufficientRAM, "1 GiB", "")
 	crash := Fail(CodeEngineCrashed, "exit 1", "")
@@ -109,7 +116,8 @@ func TestAggregateError(t *testing.T) {
 		"crashed":                      {nil, []Replica{down(crash)}, crash},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := Aggregate(Pool{ID: "p", Wanted: true, LastError: c.own, Replicas: c.replicas}).LastError; got != c.want {
+			if got := Aggregate(Pool{ID: "p", Wanted: true, LastError: c.own,
+				Replicas: c.replicas}).LastError; got != c.want {
 				t.Errorf("last_error %v, want %v", got, c.want)
 			}
 		})
@@ -119,7 +127,8 @@ func TestAggregateError(t *testing.T) {
 // TestAggregateTableInDocs prints the rule that this package applies.
 func TestAggregateTableInDocs(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("<!-- Written by go test ./registry -update; do not edit. -->\n# A pool as the sum of its replicas\n\n")
+	b.WriteString("<!-- Written by go test ./registry -update; do not edit. -->\n# A pool as the sum of its " +
+		"replicas\n\n")
 	b.WriteString("The states, best first. A pool has the state of its best replica:\n\n")
 	for i, s := range States() {
 		fmt.Fprintf(&b, "%d. `%s`\n", i+1, s)

@@ -2,7 +2,7 @@ package registry
 
 import "time"
 
-// Health is how far a GPU may be used.
+// Health is whether a GPU may be used.
 type Health string
 
 // The healths, from the best to the worst.
@@ -12,7 +12,7 @@ const (
 	HealthDegraded Health = "degraded"    // it works, and something is wrong with it
 	HealthReset    Health = "needs-reset" // no engine may use it until it was reset
 	HealthLost     Health = "lost"        // it does not answer
-	HealthHost     Health = "host"        // the host must be mended first: all its GPUs are shut
+	HealthHost     Health = "host"        // the host must be repaired first: none of its GPUs may be used
 )
 
 // Healths lists them, from the best to the worst.
@@ -20,11 +20,11 @@ func Healths() []Health {
 	return []Health{HealthOK, HealthUnknown, HealthDegraded, HealthReset, HealthLost, HealthHost}
 }
 
-// Answers reports whether what changes from moment to moment (free memory, utilisation) is known of such a GPU.
+// Answers reports whether free memory and utilisation are known of a GPU with this health.
 func (h Health) Answers() bool { return h != HealthUnknown && h != HealthLost }
 
-// Says is the health as the rest of a sentence that begins with the GPU.
-func (h Health) Says() string {
+// Clause is the health as the rest of a sentence that begins with the GPU.
+func (h Health) Clause() string {
 	switch h {
 	case HealthReset:
 		return "needs a reset"
@@ -40,7 +40,7 @@ func (h Health) Says() string {
 type Devices struct {
 	Driver  Driver
 	Devices []Device
-	// Taken is when the facts were read; Stale says why they are not refreshed, nil: they are.
+	// Taken is when the facts were read; Stale is why they are not refreshed, nil: they are.
 	Taken time.Time
 	Stale *Failure
 }
@@ -49,10 +49,10 @@ type Devices struct {
 type Driver struct {
 	Version, CUDA, Library string
 	Failure                *Failure // why it gives no facts; nil: it does
-	Problem                string   // the same as a word for programs: no-library, no-driver, mismatch, hung, …; may be empty
+	Problem                string   // the same as a word for programs: no-library, no-driver, …; may be empty
 }
 
-// Device is one physical GPU. What it does not tell is nil or empty, never 0.
+// Device is one physical GPU. What it does not report is nil or empty, never 0.
 type Device struct {
 	UUID              string
 	Index             int
@@ -105,7 +105,8 @@ type Partition struct {
 	Pools     []string
 }
 
-// GPUProcess is a process that holds memory of a GPU. Pool and Replica are empty where it is not an engine of ours.
+// GPUProcess is a process that uses memory of a GPU. Pool and Replica are empty if it is not an
+// engine of ours.
 type GPUProcess struct {
 	PID           int
 	Unit          string
@@ -121,5 +122,5 @@ type PoolDevice struct {
 	ComputeCapability string
 	Memory            *VRAM
 	Health            Health
-	Old               bool // Memory.Free was read too long ago to be told; set by Snapshot.At
+	Old               bool // Memory.Free is too old to be reported; set by Snapshot.At
 }

@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// deviceFlips compares two states of the GPUs and returns an event for each whose health changed, without Seq. A GPU that was
-// not listed before had no health, and one that is listed no more is HealthUnknown.
+// deviceFlips compares two states of the GPUs and returns an event, without Seq, for each change of
+// health. A GPU that was not listed before had no health; one that is no longer listed is
+// HealthUnknown.
 func deviceFlips(was, is *Devices, at time.Time) []Event {
 	var out []Event
 	for i := range is.Devices {
 		d := &is.Devices[i]
 		before := was.healthOf(d)
-		if d.Health == before || before == "" && d.Health == HealthUnknown { // nothing was learned of it
+		if d.Health == before || before == "" && d.Health == HealthUnknown { // no new fact
 			continue
 		}
 		out = append(out, Event{At: at, Device: d.key(), Title: d.Title(), Health: d.Health, Was: before,
@@ -37,7 +38,7 @@ func (d *Devices) healthOf(other *Device) Health {
 	return d.Devices[i].Health
 }
 
-// key names a GPU: by its UUID, or by its PCI bus id where it is too sick to tell one.
+// key identifies a GPU: by its UUID, or by its PCI bus id if it does not report one.
 func (d *Device) key() string {
 	if d.UUID == "" {
 		return d.PCI
@@ -45,7 +46,8 @@ func (d *Device) key() string {
 	return d.UUID
 }
 
-// why is the failure that explains a GPU's health: its own, or that of all facts while it is only unknown.
+// why is the failure that explains a GPU's health: its own, or that of the stale facts while its
+// health is unknown.
 func (d *Device) why(stale *Failure) *Failure {
 	if d.Failure == nil && d.Health == HealthUnknown {
 		return stale
@@ -53,7 +55,7 @@ func (d *Device) why(stale *Failure) *Failure {
 	return d.Failure
 }
 
-// cause says in words why a GPU's health is not what it was before.
+// cause is the reason, as a clause, why a GPU's health changed.
 func (d *Device) cause(before Health, stale *Failure) string {
 	f := d.why(stale)
 	switch {
@@ -67,7 +69,7 @@ func (d *Device) cause(before Health, stale *Failure) string {
 	return "the cause is unknown"
 }
 
-// Title names a GPU for people: "GPU 0 (NVIDIA A100, GPU-…)".
+// Title is a GPU's name for display: "GPU 0 (NVIDIA A100, GPU-…)".
 func (d *Device) Title() string {
 	name := d.key()
 	if d.Name != "" {

@@ -10,14 +10,16 @@ import (
 	"testing"
 )
 
-// gpus makes the GPUs of a host from their healths: the first has index 0 and UUID GPU-0, and an empty one is not listed.
+// gpus makes the GPUs of a host from their healths: the first has index 0 and UUID GPU-0, and an
+// empty one is not listed.
 func gpus(healths ...Health) Devices {
 	var d Devices
 	for i, h := range healths {
 		if h == "" {
 			continue
 		}
-		one := Device{UUID: fmt.Sprintf("GPU-%d", i), Index: i, Name: "NVIDIA L4", PCI: fmt.Sprintf("00000000:0%d:00.0", i), Health: h}
+		one := Device{UUID: fmt.Sprintf("GPU-%d", i), Index: i, Name: "NVIDIA L4",
+			PCI: fmt.Sprintf("00000000:0%d:00.0", i), Health: h}
 		if h != HealthOK && h != HealthUnknown {
 			one.Failure = Fail(CodeDriverError, "Xid 119", "Reset it.")
 		}
@@ -33,7 +35,8 @@ func stale(d Devices) Devices {
 
 // nameless is a GPU that is too sick to tell its UUID.
 func nameless(h Health) Devices {
-	return Devices{Devices: []Device{{PCI: "00000000:a1:00.0", Health: h, Failure: Fail(CodeGPUUnavailable, "it does not answer", "")}}}
+	return Devices{Devices: []Device{{PCI: "00000000:a1:00.0", Health: h,
+		Failure: Fail(CodeGPUUnavailable, "it does not answer", "")}}}
 }
 
 func TestDeviceEvents(t *testing.T) {
@@ -77,12 +80,14 @@ func TestDeviceEvents(t *testing.T) {
 			events, _ := r.Events(0)
 			for i, e := range events {
 				kept = append(kept, text(e))
-				if e.Seq != uint64(i+1) || e.PoolID != "" || (e.Health == HealthOK) != (e.Failure == nil) && e.Health != HealthUnknown {
+				if e.Seq != uint64(i+1) || e.PoolID != "" || (e.Health == HealthOK) != (e.Failure == nil) &&
+					e.Health != HealthUnknown {
 					t.Errorf("event %d: %+v", i, e)
 				}
 			}
 			if !slices.Equal(kept, c.want) || !slices.Equal(observed, kept) {
-				t.Errorf("events\n%s\nwant\n%s\nobserved\n%s", strings.Join(kept, "\n"), strings.Join(c.want, "\n"), strings.Join(observed, "\n"))
+				t.Errorf("events\n%s\nwant\n%s\nobserved\n%s", strings.Join(kept, "\n"), strings.Join(c.want, "\n"),
+					strings.Join(observed, "\n"))
 			}
 		})
 	}

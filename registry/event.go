@@ -13,15 +13,16 @@ const (
 	KindReady   Kind = "ready"   // ready flipped, of a pool or of one of its replicas
 	KindDevice  Kind = "device"  // a GPU's health changed
 	KindDrain   Kind = "drain"   // an operator drained or resumed a pool, or a replica's drain has ended
-	KindReload  Kind = "reload"  // a pool began to go to another version, is there, or was rolled back
-	KindLease   Kind = "lease"   // a lease ended against its holder's will
-	KindBreaker Kind = "breaker" // a circuit breaker opened, tries, or closed
+	KindReload  Kind = "reload"  // a reload began, was done, or was rolled back
+	KindLease   Kind = "lease"   // a lease ended before its holder released it
+	KindBreaker Kind = "breaker" // a circuit breaker opened, is half-open, or closed
 	KindStorm   Kind = "storm"   // an engine restarts too often in too short a time
-	KindCrash   Kind = "crash"   // a run of a replica's engine ended badly; Failure has how, Ready and State are those of the replica now
+	KindCrash   Kind = "crash"   // a run of an engine failed, by Failure; Ready and State are the replica's now
 )
 
-// Event is one flip of ready, of a pool or of one of its replicas, one change of a GPU's health, or what a writer notes, with its cause. Order
-// is promised within a pool and within a GPU; the events of a pool's replicas come before that of the pool.
+// Event is a change of ready of a pool or replica, a change of a GPU's health, or one that a writer
+// records, with its cause. Events of a pool, and of a GPU, are in order; those of a pool's replicas
+// come before that of the pool.
 type Event struct {
 	Seq       uint64 // grows by one with each event, from 1
 	At        time.Time
@@ -35,7 +36,7 @@ type Event struct {
 	Failure   *Failure // nil where nothing went wrong
 
 	// Of a GPU; empty for a pool. Ready, State and Reason are then not set.
-	Device      string // UUID, or the PCI bus id of one that tells none
+	Device      string // UUID, or the PCI bus id of a GPU that does not report one
 	Health, Was Health // what it is now, and what it was before
 	Title       string // for people: index, name and UUID
 }
@@ -43,11 +44,11 @@ type Event struct {
 // OfDevice reports whether the event is of a GPU's health, and not of a pool.
 func (e *Event) OfDevice() bool { return e.Device != "" }
 
-// Observer is told of an event, together with the pool as it was written (a removed pool: as it was before), which is
-// nil for an event of a GPU. It must neither block nor write to the registry.
+// Observer receives an event with the pool as written (a removed pool: as it was before), nil for
+// an event of a GPU. It must neither block nor write to the registry.
 type Observer func(e Event, p *Pool)
 
-// Reason is why ready flipped: a closed list, so that it can be a metric's label.
+// Reason is why ready changed: a closed list, so that it can be a metric's label.
 type Reason string
 
 // The reasons.
@@ -71,7 +72,7 @@ func Reasons() []Reason {
 		ReasonRestart, ReasonRefused, ReasonRemoved, ReasonGPU, ReasonMemory}
 }
 
-// reasonOf says why something that was ready stands in state s now.
+// reasonOf returns why something that was ready is in state s now.
 func reasonOf(s State, f *Failure) Reason {
 	switch s {
 	case StateReady:
@@ -95,14 +96,14 @@ func reasonOf(s State, f *Failure) Reason {
 		}
 		return ReasonCrash
 	}
-	// starting, probing, staging, preparing, waiting: it came back already, or a change is being prepared
+	// starting, probing, staging, preparing, waiting: it is back already, or a change is prepared
 	return ReasonRestart
 }
 
-// ReasonOf says why an engine's run ended, in the words of the closed list.
+// ReasonOf returns why an engine's run ended, as one of the closed list.
 func ReasonOf(f *Failure) Reason { return reasonOf(StateBackoff, f) }
 
-// reasonOfCode says which failures are a reason of their own, whatever became of the engine since.
+// reasonOfCode maps failures that are a reason of their own, whatever the engine's state is now.
 func reasonOfCode(f *Failure) (Reason, bool) {
 	if f == nil {
 		return "", false

@@ -119,7 +119,8 @@ func TestLogEvents(t *testing.T) {
 	r.Observe(LogEvents(slog.New(slog.NewJSONHandler(&lines, nil))))
 	up := replicas(StateReady, StateReady)
 	up.Engine, up.ModelID = "llamacpp", "file:/srv/m.gguf"
-	up.Replicas[0].Reason, up.Replicas[0].EngineVersion, up.Replicas[0].DeviceMask = "the engine answers", "b5000", []string{"0"}
+	up.Replicas[0].Reason, up.Replicas[0].EngineVersion, up.Replicas[0].DeviceMask = "the engine answers", "b5000",
+		[]string{"0"}
 	r.Put(Aggregate(up))
 	down := replicas(StateBackoff, StateBackoff)
 	down.Engine = "llamacpp"
@@ -166,7 +167,8 @@ func TestNote(t *testing.T) {
 	r.Note(Event{Kind: KindCrash, PoolID: "a", ReplicaID: "r0", Reason: ReasonOf(f), Cause: f.Message, Failure: f})
 	r.Note(Event{Kind: KindCrash, PoolID: "gone"})
 	events, _ := r.Events(0)
-	if len(events) != 3 || events[0].Kind != KindReady || events[1].Kind != KindCrash || events[1].Seq != 2 || events[1].At.IsZero() {
+	if len(events) != 3 || events[0].Kind != KindReady || events[1].Kind != KindCrash || events[1].Seq != 2 ||
+		events[1].At.IsZero() {
 		t.Fatalf("events %+v", events)
 	}
 	if events[1].Reason != ReasonOOM || events[1].Failure != f {

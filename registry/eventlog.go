@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// LogEvents returns an observer that writes one line for each flip of a pool's ready, and for each change of a GPU's health. The
-// flips of replicas, and what is noted, are logged by whoever writes them.
+// LogEvents returns an observer that logs one line for each change of a pool's ready and of a GPU's
+// health. The writers log changes of replicas and recorded events themselves.
 func LogEvents(log *slog.Logger) Observer {
 	return func(e Event, p *Pool) {
 		if e.OfDevice() {
@@ -25,7 +25,8 @@ func LogEvents(log *slog.Logger) Observer {
 				level = slog.LevelWarn
 			}
 		}
-		attrs := append(p.logAttrs(), slog.String("to", to), slog.String("state", string(e.State)), slog.String("reason", string(e.Reason)))
+		attrs := append(p.logAttrs(), slog.String("to", to), slog.String("state", string(e.State)),
+			slog.String("reason", string(e.Reason)))
 		if e.Failure != nil {
 			attrs = append(attrs, slog.String("last_error", e.Failure.Error()), slog.String("hint", e.Failure.Hint))
 		}
@@ -33,20 +34,21 @@ func LogEvents(log *slog.Logger) Observer {
 	}
 }
 
-// logDevice writes the line of a GPU. Facts that went stale are not the GPU's fault: no warning.
+// logDevice logs a GPU's event. Stale facts are not the GPU's fault: no warning.
 func logDevice(log *slog.Logger, e Event) {
 	level := slog.LevelInfo
-	attrs := []slog.Attr{slog.String("device", e.Device), slog.String("health", string(e.Health)), slog.String("was", string(e.Was))}
+	attrs := []slog.Attr{slog.String("device", e.Device), slog.String("health", string(e.Health)),
+		slog.String("was", string(e.Was))}
 	if e.Failure != nil {
 		if e.Health != HealthUnknown {
 			level = slog.LevelWarn
 		}
 		attrs = append(attrs, slog.String("last_error", e.Failure.Error()), slog.String("hint", e.Failure.Hint))
 	}
-	log.LogAttrs(context.Background(), level, fmt.Sprintf("%s %s: %s", e.Title, e.Health.Says(), e.Cause), attrs...)
+	log.LogAttrs(context.Background(), level, fmt.Sprintf("%s %s: %s", e.Title, e.Health.Clause(), e.Cause), attrs...)
 }
 
-// logAttrs are what every log line about a pool carries, where known.
+// logAttrs are the known attributes of every log line about a pool.
 func (p *Pool) logAttrs() []slog.Attr {
 	attrs := []slog.Attr{slog.String("pool_id", p.ID), slog.String("engine", p.Engine)}
 	for _, a := range []slog.Attr{

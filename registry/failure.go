@@ -34,14 +34,14 @@ const (
 	CodeStateNotSaved      Code = "STATE_NOT_SAVED"
 )
 
-// Failure is why something is not as it should be: a stable code, what happened, and what to
-// do about it. It is an error, so that a step can return it through ordinary Go code.
+// Failure is what went wrong: a stable code, what happened, and what to do about it. It is an
+// error.
 type Failure struct {
 	Code    Code
 	Message string // one plain sentence or clause, without the code
-	Hint    string // the remedy, a sentence
+	Hint    string // what to do, a sentence
 
-	Ending *Ending // of an engine's run that ended badly; nil for all else
+	Ending *Ending // of a failed run of an engine; nil for other failures
 }
 
 // Error returns the code and the message, as last_error shows them.

@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// codesOfSource are all constants of type Code in this package, read from its source, so that a new one cannot be forgotten.
+// codesOfSource are all constants of type Code in this package, read from its source, so that a new
+// one cannot be forgotten.
 func codesOfSource(t *testing.T) (codes []string) {
 	t.Helper()
 	names, err := filepath.Glob("*.go")
@@ -48,24 +49,25 @@ func codesOfSource(t *testing.T) (codes []string) {
 	return codes
 }
 
-// TestFailuresPage: an operator finds every code in the table of failures, with what happens and what to do.
+// TestFailuresPage: an operator finds every code in the table of failures, with what happens and
+// what to do.
 func TestFailuresPage(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "docs", "failures.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	row := regexp.MustCompile("(?m)^\\| ([^|]+) \\| `([A-Z_]+)` \\| ([^|]+) \\| ([^|]+) \\|$")
-	var told []string
+	var listed []string
 	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
 		for _, cell := range m {
 			if strings.TrimSpace(cell) == "" {
 				t.Errorf("an empty cell in the row of %s", m[2])
 			}
 		}
-		told = append(told, m[2])
+		listed = append(listed, m[2])
 	}
 	for _, code := range codesOfSource(t) {
-		if n := len(slices.DeleteFunc(slices.Clone(told), func(c string) bool { return c != code })); n != 1 {
+		if n := len(slices.DeleteFunc(slices.Clone(listed), func(c string) bool { return c != code })); n != 1 {
 			t.Errorf("docs/failures.md has %d rows of %s, want one", n, code)
 		}
 	}

@@ -2,18 +2,19 @@ package registry
 
 import "slices"
 
-// Counter tells how many leases a replica has. It is called under the registry's lock and must not call the registry.
+// Counter returns how many leases a replica has. It is called under the registry's lock and must
+// not call the registry.
 type Counter func(pool, replica string) int
 
-// CountLeases lets every status that is written from now on hold the leases of its replicas: slots_free is what they leave of slots_total, and
-// never below 0. Call it before the first Put.
+// CountLeases adds the leases of its replicas to every status that is written later: slots_free is
+// slots_total less the leases, and never below 0. Call it before the first Put.
 func (r *Registry) CountLeases(count Counter) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	r.count = count
 }
 
-// LeasesChanged counts a pool's leases again. An unknown pool is nothing to count.
+// LeasesChanged counts a pool's leases again. An unknown pool is ignored.
 func (r *Registry) LeasesChanged(id string) {
 	r.write.Lock()
 	defer r.write.Unlock()
@@ -28,7 +29,8 @@ func (r *Registry) LeasesChanged(id string) {
 	r.replace(pools[at], &p)
 }
 
-// counted fills in what leases decide; p's replicas are its own. The caller holds the write lock.
+// counted fills in the fields that depend on leases; p's replicas are its own. The caller holds the
+// write lock.
 func (r *Registry) counted(p *Pool) {
 	if r.count == nil {
 		return

@@ -48,12 +48,13 @@ func TestLeasesAreCounted(t *testing.T) {
 	t.Run("an_unknown_pool_is_nothing", func(t *testing.T) { r.LeasesChanged("b") })
 }
 
-// TestLeasesAtOnce: whoever writes at the same time, the last status has the last count.
+// TestLeasesAtOnce: with concurrent writers, the last status has the last count.
 func TestLeasesAtOnce(t *testing.T) {
 	var active atomic.Int64
 	r := New()
 	r.CountLeases(func(string, string) int { return int(active.Load()) })
-	p := Pool{ID: "a", Ready: true, State: StateReady, Replicas: []Replica{{ID: "r0", Ready: true, State: StateReady, SlotsTotal: 1000}}}
+	p := Pool{ID: "a", Ready: true, State: StateReady,
+		Replicas: []Replica{{ID: "r0", Ready: true, State: StateReady, SlotsTotal: 1000}}}
 	r.Put(p)
 	var all sync.WaitGroup
 	for range 1000 {

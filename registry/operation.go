@@ -2,24 +2,25 @@ package registry
 
 import "time"
 
-// Drain is what an operator asked for: the pool is emptied and stopped, and not started until it is resumed.
+// Drain is a drain by an operator: the pool is drained and stopped, and not started until it is
+// resumed.
 type Drain struct {
 	Since   time.Time
 	Until   time.Time // its deadline
 	Restart bool      // it is started again once it has stopped
 }
 
-// Override is what an operator asks a pool to serve in place of what its file says.
+// Override is a model that an operator has a pool serve in place of its file's.
 type Override struct {
 	ModelID string
 	Digest  string
 	Since   time.Time
 }
 
-// Reload is a pool on its way to another version.
+// Reload is a reload in progress.
 type Reload struct {
-	ModelID string // of the version that it goes to
+	ModelID string // of the new version
 	Phase   string // as docs/reference/reload.md lists them
 	Since   time.Time
-	Back    bool // it failed, and goes back to the former version
+	Back    bool // it failed, and is being rolled back
 }

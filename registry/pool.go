@@ -1,15 +1,15 @@
-// Package registry is what is true now: the pools of this host, their replicas, whether each
-// is live and ready, and why not. Writers replace a pool's whole status; readers get an
-// immutable snapshot and never wait for a writer's work.
+// Package registry has the current status of the pools of this host and their replicas: whether
+// each is live and ready, and why not. Writers replace a pool's whole status; readers get an
+// immutable snapshot and never wait for a writer.
 //
-// It owns the words that other programs read (state, last_error, ready). It must not know how
-// anything is started: it imports neither units, systemd, cgroups nor nvml. Order is promised
+// It owns the values that other programs read (state, last_error, ready). It must not know how
+// anything is started: it imports neither units, systemd, cgroups nor nvml. Writes are in order
 // within one pool and not between pools.
 package registry
 
 import "time"
 
-// Pool is one pool's status. Treat a value got from the registry as read-only.
+// Pool is one pool's status. A value from the registry is read-only.
 type Pool struct {
 	ID            string
 	Engine        string
@@ -19,7 +19,7 @@ type Pool struct {
 	Devices       []PoolDevice // of all replicas, each once; empty for a pool without GPUs
 	Wanted        bool         // a pool file asks for it; false while an orphan is drained and stopped
 	Ctx           int          // context length of one request, tokens; 0: the engine's own default
-	Workloads     []string     // what the engine can be asked for: completion, embedding, rerank; empty: not known
+	Workloads     []string     // completion, embedding, rerank; empty: not known
 
 	SlotsTotal   int // 0: not known
 	SlotsFree    int
@@ -27,28 +27,29 @@ type Pool struct {
 	QueueDepth   *int // requests that wait inside the engines, by their own counters; nil: not known
 
 	State     State
-	Live      bool     // the manager is up and the pool is on its way or serving
-	Ready     bool     // at least one replica serves, and the pool does not drain
-	Draining  bool     // no replica takes new work, and one still works
+	Live      bool     // the manager is up and the pool serves or is starting
+	Ready     bool     // at least one replica serves, and the pool is not draining
+	Draining  bool     // no replica takes new requests, and one has some in progress
 	LastError *Failure // nil: none since the last ready
 
-	Drain    *Drain    // an operator drained it; nil: nobody did
-	Override *Override // it serves another model than its file says; nil: it does not
-	Reload   *Reload   // it is on its way to another version; nil: it is not
+	Drain    *Drain    // a drain by an operator; nil: none
+	Override *Override // a model in place of its file's; nil: none
+	Reload   *Reload   // a reload in progress; nil: none
 
-	LastHeartbeat       time.Time // of the newest successful probe; zero: none yet
-	RestartCount        int       // starts after a run that failed, in all: it never decreases; summed over replicas
-	RestartsSinceStable int       // of these, the ones since the last run that was long enough to have failures forgotten
+	LastHeartbeat time.Time // of the newest successful probe; zero: none yet
+	RestartCount  int       // starts after a run that failed, in all: it never decreases; summed over replicas
+	// of these, those since the last run that was long enough to reset failures
+	RestartsSinceStable int
 	Backoff             time.Duration
-	NextStart           time.Time // the earliest of the replicas; zero: none is waited for
-	Breaker             string    // that of the replica that is worst off: open before half-open before closed
+	NextStart           time.Time // the earliest of the replicas; zero: none
+	Breaker             string    // the worst of the replicas: open, then half-open, then closed
 
 	Replicas []Replica
 }
 
 // Replica is one engine process's status.
 type Replica struct {
-	ID                  string // r0, r1, …; r0b while the second side of r0 serves
+	ID                  string // r0, r1, …; r0b for the other engine of r0 after a reload
 	Name                string // r0, r1, …: the same over reloads; empty: ID
 	State               State
 	Reason              string // one sentence: why it is in this state
@@ -67,15 +68,16 @@ type Replica struct {
 	QueueDepth          *int // requests that wait inside the engine; nil: not known
 	RestartCount        int
 	RestartsSinceStable int
-	Backoff             time.Duration // the delay that is waited for now, zero when none is
-	NextStart           time.Time     // when that is over; zero where it is not known
+	Backoff             time.Duration // the current restart delay, zero without one
+	NextStart           time.Time     // when it is over; zero if it is not known
 	Breaker             string        // closed, open or half-open
 
-	// Of the engine that runs, which the pool's file may have left behind. Empty: not known; Engine and ModelID: those of the pool.
+	// Of the running engine, which may differ from the pool's file. Empty: not known; Engine and
+	// ModelID: those of the pool.
 	Engine       string
 	ModelID      string
 	ModelPath    string
-	Flags        []string // its arguments, without what looks like a secret; nil: not known
+	Flags        []string // its arguments, with secrets hidden; nil: not known
 	Provisioning string   // binary, container or external
 
 	LastError     *Failure

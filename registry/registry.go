@@ -11,14 +11,14 @@ import (
 // Registry holds the status of every pool of this host. Make one with New.
 //
 // A writer replaces one pool's whole status, and touches no other pool: a write costs the same with
-// one pool as with a thousand. A reader loads what is newest without a lock, and what it got never
-// changes under it. Order is kept within a pool, not between pools: a Snapshot may hold one pool as
-// it was just before, and another as it was just after, a write to both.
+// one pool as with a thousand. A reader loads the newest status without a lock, and the value never
+// changes. Order is kept within a pool, not between pools: a Snapshot may have one pool as of
+// before, and another as of after, a write to both.
 type Registry struct {
 	pools   atomic.Pointer[index]
 	host    atomic.Pointer[hostFacts]
-	version atomic.Uint64 // grows by one after each change, so that a reader who loads it first never misses one
-	beats   atomic.Uint64 // the same for writes that only bring a newer heartbeat
+	version atomic.Uint64 // grows by one after each change, so that a reader that loads it first misses none
+	beats   atomic.Uint64 // the same for writes that only change a heartbeat
 
 	write   sync.Mutex // one writer at a time; also guards the fields below
 	observe []Observer
@@ -28,42 +28,41 @@ type Registry struct {
 	events ring
 }
 
-// index is the list of pools, sorted by id. It is replaced when a pool comes or goes, not when one
-// changes.
+// index is the list of pools, sorted by id. It is replaced when a pool is added or removed, not
+// when one changes.
 type index []*slot
 
-// slot holds one pool's newest status.
+// slot has one pool's newest status.
 type slot struct {
 	id  string
 	now atomic.Pointer[Pool]
 }
 
-// hostFacts are what is known beside the pools.
+// hostFacts are the facts that are not of a pool.
 type hostFacts struct {
 	problems []Problem
 	devices  Devices
 }
 
-// Snapshot is everything that the registry held at one moment. It is shared by all readers:
-// read-only.
+// Snapshot is the content of the registry at one moment. It is shared by all readers: read-only.
 type Snapshot struct {
 	Version  uint64  // grows by one with each change
-	Beats    uint64  // grows by one with each write that only brings a newer heartbeat
+	Beats    uint64  // grows by one with each write that only changes a heartbeat
 	Pools    []*Pool // sorted by id
 	Problems []Problem
 	Devices  Devices
 }
 
-// Problem is a pool file that is wrong. It is kept beside the pools, since such a file may name
+// Problem is an invalid pool file. It is kept beside the pools, since such a file may name
 // none.
 type Problem struct {
 	File   string
-	PoolID string // empty where the file does not say
+	PoolID string // empty if the file names none
 	Text   string // with file, line and column
 	Hint   string // what to do, a sentence; may be empty
 }
 
-// New makes an empty registry.
+// New returns an empty registry.
 func New() *Registry {
 	r := &Registry{}
 	r.pools.Store(&index{})
@@ -72,17 +71,16 @@ func New() *Registry {
 	return r
 }
 
-// Observe adds an observer of later events. It is called in their order, by the goroutine that
-// wrote.
+// Observe adds an observer of later events. It is called in their order, by the writer's goroutine.
 func (r *Registry) Observe(o Observer) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	r.observe = append(r.observe, o)
 }
 
-// OnPool has f called with each later status of a pool, which is nil once it was removed. f is
-// called in the order of the writes and under the registry's lock: it must return at once and not
-// call the registry. A status that only brings a newer heartbeat is not reported.
+// OnPool registers f, which is called with each later status of a pool, nil after it was removed. f
+// is called in the order of the writes and under the registry's lock: it must return at once and
+// not call the registry. A status that only changes a heartbeat is not reported.
 func (r *Registry) OnPool(f func(id string, p *Pool)) {
 	r.write.Lock()
 	defer r.write.Unlock()
@@ -97,8 +95,8 @@ func (r *Registry) wrote(id string, p *Pool) {
 }
 
 // Put replaces the status of one pool. The registry keeps the value's slices: the caller must not
-// change them afterwards. A flip of ready, of the pool or of a replica, becomes an event. A status
-// that differs from the former one in nothing but heartbeats is no change: readers see the
+// change them afterwards. A change of ready, of the pool or of a replica, becomes an event. A
+// status that differs from the former one only in heartbeats is no change: readers see the
 // heartbeats, and the version stays.
 func (r *Registry) Put(p Pool) {
 	r.write.Lock()
@@ -118,7 +116,7 @@ func (r *Registry) Put(p Pool) {
 	r.replace((*r.pools.Load())[at], &p)
 }
 
-// replace puts a pool's new status in place of the former one; the caller holds the write lock.
+// replace stores a pool's new status; the caller holds the write lock.
 func (r *Registry) replace(s *slot, p *Pool) {
 	before := s.now.Swap(p)
 	if sameButHeartbeat(before, p) {
@@ -130,7 +128,7 @@ func (r *Registry) replace(s *slot, p *Pool) {
 	r.record(flips(before, p, time.Now()), p)
 }
 
-// Remove forgets a pool. Removing an unknown one does nothing.
+// Remove removes a pool. Removing an unknown one does nothing.
 func (r *Registry) Remove(id string) {
 	r.write.Lock()
 	defer r.write.Unlock()
@@ -147,7 +145,7 @@ func (r *Registry) Remove(id string) {
 	r.record(flips(last, nil, time.Now()), last)
 }
 
-// SetProblems replaces the list of wrong pool files. The registry keeps the slice.
+// SetProblems replaces the list of invalid pool files. The registry keeps the slice.
 func (r *Registry) SetProblems(list []Problem) {
 	r.write.Lock()
 	defer r.write.Unlock()
@@ -157,7 +155,7 @@ func (r *Registry) SetProblems(list []Problem) {
 	r.version.Add(1)
 }
 
-// SetDevices replaces what is known of the GPUs. The registry keeps the value's slices. A change of
+// SetDevices replaces the facts about the GPUs. The registry keeps the value's slices. A change of
 // a GPU's health becomes an event.
 func (r *Registry) SetDevices(d Devices) {
 	r.write.Lock()
@@ -170,8 +168,8 @@ func (r *Registry) SetDevices(d Devices) {
 	r.record(deviceFlips(&was.devices, &d, time.Now()), nil)
 }
 
-// Snapshot returns what the registry holds now, without waiting for a writer. It costs a pointer
-// for each pool: ask for one pool where one is enough.
+// Snapshot returns the registry's content now, without waiting for a writer. It costs a pointer for
+// each pool: use Find if one pool is enough.
 func (r *Registry) Snapshot() *Snapshot {
 	out := &Snapshot{Version: r.version.Load(), Beats: r.beats.Load()}
 	host, pools := r.host.Load(), *r.pools.Load()
@@ -183,15 +181,15 @@ func (r *Registry) Snapshot() *Snapshot {
 	return out
 }
 
-// Version returns the numbers that a Snapshot taken now would hold. As long as both stay, so does
-// what the registry holds.
+// Version returns the numbers of a Snapshot taken now. While both are unchanged, so is the
+// registry's content.
 func (r *Registry) Version() (version, beats uint64) { return r.version.Load(), r.beats.Load() }
 
-// Devices returns what is known of the GPUs. It is shared by all readers: read-only.
+// Devices returns the facts about the GPUs. They are shared by all readers: read-only.
 func (r *Registry) Devices() *Devices { return &r.host.Load().devices }
 
-// Find returns one pool's newest status; ok is false when there is none of that id. It is shared by
-// all readers: read-only, and another pointer after each write.
+// Find returns one pool's newest status; ok is false if there is no such pool. It is shared by all
+// readers: read-only, and another pointer after each write.
 func (r *Registry) Find(id string) (p *Pool, ok bool) {
 	pools := *r.pools.Load()
 	at, found := pools.search(id)
@@ -211,7 +209,7 @@ func (r *Registry) Pools() []Pool {
 	return list
 }
 
-// Pool returns one pool; ok is false when there is none of that id.
+// Pool returns one pool; ok is false if there is no such pool.
 func (r *Registry) Pool(id string) (p Pool, ok bool) {
 	if found, ok := r.Find(id); ok {
 		return *found, true

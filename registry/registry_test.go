@@ -43,7 +43,8 @@ func TestPools(t *testing.T) {
 			t.Errorf("a snapshot changed under its reader: %+v", before)
 		}
 		if now := r.Snapshot(); now.Version != before.Version+3 || len(now.Pools) != 2 || len(now.Problems) != 1 {
-			t.Errorf("after three writes: version %d after %d, %d pools, %d problems", now.Version, before.Version, len(now.Pools), len(now.Problems))
+			t.Errorf("after three writes: version %d after %d, %d pools, %d problems", now.Version, before.Version,
+				len(now.Pools), len(now.Problems))
 		}
 	})
 	t.Run("an_unknown_pool", func(t *testing.T) {
@@ -72,7 +73,8 @@ func TestNextEvent(t *testing.T) {
 		wakes bool
 	}{
 		{"a_heartbeat_wakes_none", func() {
-			r.Put(Pool{ID: "a", LastHeartbeat: time.Unix(9, 0), Replicas: []Replica{{ID: "r0", LastHeartbeat: time.Unix(9, 0)}}})
+			r.Put(Pool{ID: "a", LastHeartbeat: time.Unix(9, 0),
+				Replicas: []Replica{{ID: "r0", LastHeartbeat: time.Unix(9, 0)}}})
 		}, false},
 		{"nor_does_a_change_that_is_no_event", func() { r.Put(Pool{ID: "a", RestartCount: 1}) }, false},
 		{"a_flip_of_ready_wakes", func() { r.Put(Pool{ID: "a", Ready: true}) }, true},
@@ -97,9 +99,10 @@ func TestNextEvent(t *testing.T) {
 func TestHeartbeats(t *testing.T) {
 	r := New()
 	at := func(s int64) Pool {
-		return Pool{ID: "a", Ready: true, LastHeartbeat: time.Unix(s, 0), LastError: Fail(CodeBreakerOpen, "m", "h"), DeviceMask: []string{"0"},
-			Devices:  []PoolDevice{{ID: "0", Memory: &VRAM{Total: 9, Free: 1}}},
-			Replicas: []Replica{{ID: "r0", Ready: true, LastHeartbeat: time.Unix(s, 0), DeviceMask: []string{"0"}}}}
+		return Pool{ID: "a", Ready: true, LastHeartbeat: time.Unix(s, 0), LastError: Fail(CodeBreakerOpen, "m", "h"),
+			DeviceMask: []string{"0"},
+			Devices:    []PoolDevice{{ID: "0", Memory: &VRAM{Total: 9, Free: 1}}},
+			Replicas:   []Replica{{ID: "r0", Ready: true, LastHeartbeat: time.Unix(s, 0), DeviceMask: []string{"0"}}}}
 	}
 	r.Put(at(1))
 	before := r.Snapshot()
@@ -155,7 +158,8 @@ func TestManyReaders(t *testing.T) {
 	readers.Wait()
 }
 
-// BenchmarkPut is one write to one pool, where only its heartbeat moved and where it changed, beside how many pools there are.
+// BenchmarkPut is one write to one pool, where only its heartbeat moved and where it changed,
+// beside how many pools there are.
 func BenchmarkPut(b *testing.B) {
 	for _, pools := range []int{1, 1000} {
 		r := New()

@@ -30,7 +30,7 @@ func (g *ring) add(e Event) Event {
 	return e
 }
 
-// wake tells all readers that wait for an event.
+// wake wakes all readers that wait for an event.
 func (g *ring) wake() {
 	g.mu.Lock()
 	was := g.next
@@ -39,7 +39,7 @@ func (g *ring) wake() {
 	close(was) // outside the lock, for which each reader comes at once
 }
 
-// record numbers and keeps the events and tells the observers; the caller holds the write lock.
+// record numbers and stores the events and calls the observers; the caller holds the write lock.
 func (r *Registry) record(events []Event, p *Pool) {
 	for _, e := range events {
 		switch {
@@ -59,8 +59,8 @@ func (r *Registry) record(events []Event, p *Pool) {
 	}
 }
 
-// Note records an event that does not follow from what was written: its Kind says what it is about.
-// The writer logs it.
+// Note records an event that is not derived from a written status, of the given Kind. The caller
+// logs it.
 func (r *Registry) Note(e Event) {
 	r.write.Lock()
 	defer r.write.Unlock()

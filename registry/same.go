@@ -2,21 +2,21 @@ package registry
 
 import "slices"
 
-// sameButHeartbeat reports whether two statuses of one pool differ in nothing but when a probe last
-// succeeded. Most writes are of that kind: each good probe is one.
+// sameButHeartbeat reports whether two statuses of one pool differ only in when a probe last
+// succeeded. Most writes are of that kind: each successful probe is one.
 func sameButHeartbeat(a, b *Pool) bool {
 	return samePoolState(a, b) && samePoolCounts(a, b) && samePoolOffer(a, b) &&
 		slices.EqualFunc(a.Replicas, b.Replicas, sameReplica)
 }
 
-// samePoolOffer compares what the pool is and can be asked for.
+// samePoolOffer compares what the pool is and what it offers.
 func samePoolOffer(a, b *Pool) bool {
 	return a.ID == b.ID && a.Engine == b.Engine && a.EngineVersion == b.EngineVersion && a.ModelID == b.ModelID &&
 		slices.Equal(a.DeviceMask, b.DeviceMask) && slices.EqualFunc(a.Devices, b.Devices, samePoolDevice) &&
 		a.Wanted == b.Wanted && a.Ctx == b.Ctx && slices.Equal(a.Workloads, b.Workloads)
 }
 
-// samePoolState compares where the pool stands, and what operators asked of it.
+// samePoolState compares the pool's state and operators' requests.
 func samePoolState(a, b *Pool) bool {
 	return a.State == b.State && a.Live == b.Live && a.Ready == b.Ready && a.Draining == b.Draining &&
 		a.Breaker == b.Breaker && a.NextStart.Equal(b.NextStart) &&
@@ -24,7 +24,7 @@ func samePoolState(a, b *Pool) bool {
 		sameValue(a.Reload, b.Reload)
 }
 
-// samePoolCounts compares what is counted.
+// samePoolCounts compares the counts of the pool.
 func samePoolCounts(a, b *Pool) bool {
 	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
 		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
@@ -35,14 +35,14 @@ func sameReplica(a, b Replica) bool {
 	return sameReplicaState(a, b) && sameReplicaCounts(a, b) && sameReplicaRun(a, b)
 }
 
-// sameReplicaState compares where the replica stands.
+// sameReplicaState compares the replica's state.
 func sameReplicaState(a, b Replica) bool {
 	return a.State == b.State && a.Reason == b.Reason && a.Live == b.Live && a.Ready == b.Ready &&
 		a.Breaker == b.Breaker && sameValue(a.LastError, b.LastError) && a.Since.Equal(b.Since) &&
 		a.Backoff == b.Backoff && a.NextStart.Equal(b.NextStart)
 }
 
-// sameReplicaCounts compares what is counted.
+// sameReplicaCounts compares the counts of the replica.
 func sameReplicaCounts(a, b Replica) bool {
 	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
 		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
@@ -63,8 +63,8 @@ func samePoolDevice(a, b PoolDevice) bool {
 		sameValue(a.Memory, b.Memory) && a.Health == b.Health && a.Old == b.Old
 }
 
-// sameValue reports whether both are absent, or both point to equal values. Of a Failure, the
-// Ending is equal where it is the same one: none is changed after it was published.
+// sameValue reports whether both are nil, or both point to equal values. A Failure's Ending is
+// compared by its pointer: it is never changed after it was published.
 func sameValue[T comparable](a, b *T) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }

@@ -11,8 +11,10 @@ import (
 // forgotten would never be shown.
 func TestEveryFieldIsAChange(t *testing.T) {
 	base := func() *Pool {
-		return &Pool{Devices: []PoolDevice{{Memory: &VRAM{}}}, LastError: &Failure{}, Drain: &Drain{}, Override: &Override{},
-			Reload: &Reload{}, Replicas: []Replica{{LastError: &Failure{}, DeviceMask: []string{""}}}, DeviceMask: []string{""}}
+		return &Pool{Devices: []PoolDevice{{Memory: &VRAM{}}}, LastError: &Failure{}, Drain: &Drain{},
+			Override: &Override{},
+			Reload:   &Reload{}, Replicas: []Replica{{LastError: &Failure{}, DeviceMask: []string{""}}},
+			DeviceMask: []string{""}}
 	}
 	if !sameButHeartbeat(base(), base()) {
 		t.Fatal("equal statuses differ")

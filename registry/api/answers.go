@@ -10,13 +10,13 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// answerCount is how many encoded answers of one route are kept. It bounds their memory whatever
-// ids are asked for.
+// answerCount is how many encoded answers of one route are cached. It bounds their memory for any
+// set of requested ids.
 const answerCount = 1024
 
-// answers keeps one route's newest answer of each pool as it is sent, for as long as the pool's
-// status stays. Orchestrators ask many times between two changes. Two pools that share an entry
-// only cost an encoding each time.
+// answers caches one route's encoded answer for each pool until the pool's status changes.
+// Orchestrators poll many times between two changes. Two pools that share an entry cost an encoding
+// each time.
 type answers struct {
 	encode func(*registry.Pool) any
 	seed   maphash.Seed
@@ -31,7 +31,7 @@ type encodedPool struct {
 	encoded
 }
 
-// encoded is JSON with the headers that go with it. All of it is shared by all who ask: read-only.
+// encoded is JSON with its headers. It is shared by all requests: read-only.
 type encoded struct {
 	body   []byte
 	length []string
@@ -41,7 +41,7 @@ func newAnswers(encode func(*registry.Pool) any) *answers {
 	return &answers{encode: encode, seed: maphash.MakeSeed()}
 }
 
-// serve answers with what the registry holds of the pool that the path names, or with the 404.
+// serve answers with the registry's status of the pool in the path, or 404.
 func (a *answers) serve(s *Server, w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	p, found := s.registry.Find(id)
@@ -78,8 +78,8 @@ func encodeOnce(v any) (encoded, error) {
 	return encoded{body, []string{strconv.Itoa(len(body))}}, nil
 }
 
-// write sends it with status 200. What net/http holds back until the handler has returned gets its
-// length there.
+// write sends it with status 200. For a body that net/http buffers until the handler returns,
+// net/http sets the length.
 func (e encoded) write(w http.ResponseWriter) error {
 	h := w.Header()
 	h["Content-Type"] = jsonType

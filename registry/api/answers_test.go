@@ -65,7 +65,8 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	}
 	for range 2 {
 		for i := range pools {
-			if body := h.get(fmt.Sprintf("/v1/pools/p%d/health", i)).body; !strings.Contains(body, fmt.Sprintf(`"slots_total":%d,`, i)) {
+			if body := h.get(fmt.Sprintf("/v1/pools/p%d/health", i)).body; !strings.Contains(body,
+				fmt.Sprintf(`"slots_total":%d,`, i)) {
 				t.Fatalf("p%d: %s", i, body)
 			}
 		}

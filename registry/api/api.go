@@ -1,11 +1,12 @@
-// Package api serves the registry over HTTP, alike on a unix socket and on TCP: pools, their health, their
-// units, and metrics. It reads snapshots, so that no request waits for what the daemon is doing.
+// Package api serves the registry over HTTP, on a unix socket and on TCP: pools, their health,
+// their units, and metrics. It reads snapshots, so that no request waits for the daemon's other
+// work.
 //
-// It owns routes, who may call, the shape of errors, and an end that loses no request. It must not
-// know how anything is started: what it cannot read from the registry it asks of the Backend.
+// It owns routes, authorization, the format of errors, and a shutdown that loses no request. It
+// must not know how anything is started: what is not in the registry comes from the Backend.
 //
-// Requests that come before the daemon has adopted what runs wait in the listening socket, since Serve is called
-// only then; so there is no "not yet" answer, and none that is wrong.
+// Requests that arrive before the daemon has adopted running engines wait in the listening socket,
+// since Serve is called after the adoption; so no answer is incomplete.
 package api
 
 import (
@@ -21,11 +22,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// Backend is what the API asks of the daemon beside the registry. Calls come from many goroutines and
-// must honour their context.
+// Backend is what the API needs from the daemon besides the registry. Its methods are called from
+// many goroutines and must honour their context.
 type Backend interface {
-	// RenderUnit returns the pool's unit, or units one after another, as an administrator would write
-	// the file. A *registry.Failure says why there is none.
+	// RenderUnit returns the pool's unit files, one after another, as an administrator would write
+	// them. A *registry.Failure is the reason why there are none.
 	RenderUnit(ctx context.Context, id string) (string, error)
 }
 
@@ -33,13 +34,13 @@ type Backend interface {
 type Options struct {
 	Registry *registry.Registry
 	Backend  Backend
-	Operator Operator     // nil: pools can only be looked at
-	Leases   *Leases      // nil: nothing can be held
+	Operator Operator     // nil: pools are read-only
+	Leases   *Leases      // nil: no leases
 	Metrics  http.Handler // serves /metrics; nil: there is no such route
 	Settings Settings
 	Version  string // of the daemon, for GET /health
 	Log      *slog.Logger
-	Now      func() time.Time // the age of facts is told by it; nil: time.Now
+	Now      func() time.Time // the clock for the age of facts; nil: time.Now
 }
 
 // Server answers requests. Make one with New.
@@ -55,26 +56,27 @@ type Server struct {
 	routes   []route
 	auth     atomic.Pointer[gate]
 	list     atomic.Pointer[encodedList]
-	epoch    string // of this server's events: their numbers begin anew with each
+	epoch    string // of this server's events: each server numbers its events from 1
 	streams  atomic.Int32
 	frames   frames
 	health   *answers // of each pool
 	status   *answers
-	// streaming ends when the server begins to end; endStreams ends it.
+	// streaming is cancelled by endStreams when the shutdown begins.
 	streaming  context.Context
 	endStreams context.CancelFunc
-	ending     atomic.Bool // answers tell keep-alive connections to close
+	ending     atomic.Bool // answers have Connection: close
 	exposed    atomic.Bool // a listener is reachable from other hosts
 }
 
-// New makes a server. A token file that cannot be read does not stop it, since engines need their manager more than
-// callers over TCP need the API: no token is right until an Apply succeeds, and the log says why. An error means that
-// a part is missing.
+// New returns a server. An unreadable token file is not an error, since engines need their manager
+// even if callers over TCP are refused: no token is accepted until an Apply succeeds, and the cause
+// is logged. An error means that a part is missing.
 func New(o Options) (*Server, error) {
 	if o.Registry == nil || o.Backend == nil || o.Log == nil {
 		return nil, errors.New("api: a server needs a registry, a backend and a log")
 	}
-	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, leases: o.Leases, version: o.Version, log: o.Log, now: o.Now, mux: http.NewServeMux()}
+	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, leases: o.Leases, version: o.Version,
+		log: o.Log, now: o.Now, mux: http.NewServeMux()}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -84,20 +86,22 @@ func New(o Options) (*Server, error) {
 	s.streaming, s.endStreams = context.WithCancel(context.Background())
 	if err := s.Apply(o.Settings); err != nil {
 		f := registry.AsFailure(err, registry.CodeConfigInvalid, "")
-		s.log.Error("the token file is unusable; no token is accepted over TCP: "+f.Message, "last_error", f.Error(), "hint", f.Hint)
-		s.auth.Store(&gate{settings: Settings{AuthOptional: o.Settings.AuthOptional, TrustProxyAuth: o.Settings.TrustProxyAuth}, group: lookupGroup(Group)})
+		s.log.Error("the token file is unusable; no token is accepted over TCP: "+f.Message, "last_error", f.Error(),
+			"hint", f.Hint)
+		s.auth.Store(&gate{settings: Settings{AuthOptional: o.Settings.AuthOptional,
+			TrustProxyAuth: o.Settings.TrustProxyAuth}, group: lookupGroup(Group)})
 	}
 	s.addRoutes(o.Metrics)
 	return s, nil
 }
 
-// getHealth says that this program answers; nothing about pools.
+// getHealth reports that this program answers; nothing about pools.
 func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, wire.Health{Status: "ok", Version: s.version})
 }
 
-// encodedList is the answer of GET /v1/pools for what the registry held at one moment, shared by all callers before the
-// next write. Facts about GPUs that only grow old are no write.
+// encodedList is the answer of GET /v1/pools for one version of the registry, shared by all callers
+// until the next write. Ageing facts about GPUs cause no write.
 type encodedList struct {
 	version, beats uint64
 	old            bool
@@ -114,14 +118,14 @@ func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
 		if err != nil {
 			return err
 		}
-		// The numbers are older than what was encoded, if anything: a write in between costs one more encoding.
+		// The version was read before the encoding: a write in between costs one more encoding.
 		cached = &encodedList{version, beats, old, body}
 		s.list.Store(cached)
 	}
 	return cached.body.write(w)
 }
 
-// pool returns the pool that the path names, or the 404.
+// pool returns the pool in the path, or the 404.
 func (s *Server) pool(r *http.Request) (*registry.Pool, error) {
 	id := r.PathValue("id")
 	if p, ok := s.registry.PoolAt(id, s.now()); ok {
@@ -166,7 +170,7 @@ func (s *Server) getDevices(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, wire.DevicesOf(s.registry.Devices(), s.now()))
 }
 
-// renderTimeout bounds how long a request waits for the daemon's loop to render.
+// renderTimeout is how long a request waits for the daemon's loop to render.
 const renderTimeout = 10 * time.Second
 
 func (s *Server) getPoolUnit(w http.ResponseWriter, r *http.Request) error {

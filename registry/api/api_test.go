@@ -30,8 +30,10 @@ var update = flag.Bool("update", false, "write the golden files")
 func TestGoldenAnswers(t *testing.T) {
 	h := serve(t, Settings{}, units{})
 	h.reg.Put(registrytest.Llama())
-	h.reg.Put(registry.Aggregate(registry.Pool{ID: "broken", LastError: registry.Fail(registry.CodeConfigInvalid, "broken.toml:3:1: unknown key \"slotz\"", "Did you mean slots?")}))
-	h.reg.SetProblems([]registry.Problem{{File: "/etc/pool-managerd/pools.d/a b.toml", Text: `"a b" is no pool id`, Hint: "Rename the file."}})
+	h.reg.Put(registry.Aggregate(registry.Pool{ID: "broken", LastError: registry.Fail(registry.CodeConfigInvalid,
+		"broken.toml:3:1: unknown key \"slotz\"", "Did you mean slots?")}))
+	h.reg.SetProblems([]registry.Problem{{File: "/etc/pool-managerd/pools.d/a b.toml", Text: `"a b" is no pool id`,
+		Hint: "Rename the file."}})
 	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma()}) {
 		h.reg.Put(p)
 	}
@@ -80,7 +82,8 @@ func TestEmptyListsAreLists(t *testing.T) {
 		t.Errorf("no pools: %s", r.body)
 	}
 	h.reg.Put(registry.Pool{ID: "bare"})
-	if r := h.get("/v1/pools/bare"); strings.Contains(strings.ReplaceAll(r.body, `":null`, ""), "null") || strings.Contains(r.body, `"replicas":null`) {
+	if r := h.get("/v1/pools/bare"); strings.Contains(strings.ReplaceAll(r.body, `":null`, ""), "null") ||
+		strings.Contains(r.body, `"replicas":null`) {
 		t.Errorf("a list is null: %s", r.body)
 	}
 }
@@ -95,8 +98,9 @@ func TestTheListIsNeverOld(t *testing.T) {
 	}
 }
 
-// TestFactsThatGrowOldAreTold: nobody writes while the driver hangs, and yet no answer goes on as if nothing were.
-func TestFactsThatGrowOldAreTold(t *testing.T) {
+// TestStaleFactsAreReported: while the driver hangs nothing is written, and yet answers show that
+// the facts are stale.
+func TestStaleFactsAreReported(t *testing.T) {
 	h := serve(t, Settings{}, units{})
 	facts := registrytest.Devices()
 	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma()}) {
@@ -112,7 +116,8 @@ func TestFactsThatGrowOldAreTold(t *testing.T) {
 				free bool
 			}{{0, true}, {registry.MaxFactsAge, true}, {registry.MaxFactsAge + time.Millisecond, false}, {0, true}} {
 				age.Store(int64(c.age))
-				if body := h.get(path).body; strings.Contains(body, "vram_free_bytes") != c.free || !strings.Contains(body, "vram_total_bytes") {
+				if body := h.get(path).body; strings.Contains(body, "vram_free_bytes") != c.free ||
+					!strings.Contains(body, "vram_total_bytes") {
 					t.Errorf("after %s: %s", c.age, body)
 				}
 			}
@@ -128,11 +133,13 @@ func TestNoSuchThing(t *testing.T) {
 			t.Run(code+strings.ReplaceAll(path, "/", "_"), func(t *testing.T) { h.get(path).wantError(t, 404, code) })
 		}
 	}
-	notFound("POOL_NOT_FOUND", "/v1/pools/nobody", "/v1/pools/nobody/health", "/v1/pools/nobody/unit", "/pools/nobody/status",
+	notFound("POOL_NOT_FOUND", "/v1/pools/nobody", "/v1/pools/nobody/health", "/v1/pools/nobody/unit",
+		"/pools/nobody/status",
 		"/v1/pools/..%2F..%2Fetc", "/v1/pools/"+strings.Repeat("x", 5000))
-	notFound("NOT_FOUND", "/", "/v1", "/v1/pools/", "/v1/pools/llama3-8b/x", "/v2/pools", "/v2/pools/llama3-8b/drain/x", "/pools/llama3-8b", "/metrics/x")
+	notFound("NOT_FOUND", "/", "/v1", "/v1/pools/", "/v1/pools/llama3-8b/x", "/v2/pools", "/v2/pools/llama3-8b/drain/x",
+		"/pools/llama3-8b", "/metrics/x")
 	t.Run("the_message_names_the_pool", func(t *testing.T) {
-		if r := h.get("/v1/pools/nobody"); r.json["message"] != "pool nobody not found" {
+		if r := h.get("/v1/pools/absent"); r.json["message"] != "pool absent not found" {
 			t.Errorf("message %q", r.json["message"])
 		}
 	})
@@ -154,7 +161,8 @@ func TestMethods(t *testing.T) {
 			methods = append(methods, http.MethodOptions)
 			slices.Sort(methods)
 			r := h.do(h.overSocket(), http.MethodOptions, "http://socket"+path)
-			if r.status != http.StatusNoContent || r.body != "" || r.header.Get("Allow") != strings.Join(methods, ", ") {
+			if r.status != http.StatusNoContent || r.body != "" ||
+				r.header.Get("Allow") != strings.Join(methods, ", ") {
 				t.Errorf("OPTIONS: %d %q, Allow %q, want %v", r.status, r.body, r.header.Get("Allow"), methods)
 			}
 			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"} {
@@ -166,11 +174,12 @@ func TestMethods(t *testing.T) {
 				return
 			}
 			if strings.HasSuffix(path, "/events") {
-				return // it goes on for ever: see TestEvents
+				return // it does not end: see TestEvents
 			}
 			get := h.get(path)
 			head := h.do(h.overSocket(), "HEAD", "http://socket"+path)
-			if head.status != 200 || head.body != "" || head.header.Get("Content-Length") != get.header.Get("Content-Length") {
+			if head.status != 200 || head.body != "" ||
+				head.header.Get("Content-Length") != get.header.Get("Content-Length") {
 				t.Errorf("HEAD: %d, %d bytes, Content-Length %s; GET has %s", head.status, len(head.body),
 					head.header.Get("Content-Length"), get.header.Get("Content-Length"))
 			}
@@ -178,7 +187,7 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// wantAllowed checks that a path refuses methods, and says which it takes.
+// wantAllowed checks that a path refuses methods, and lists the allowed ones.
 func (h *host) wantAllowed(t *testing.T, path, allowed string, refused ...string) {
 	t.Helper()
 	for _, method := range refused {
@@ -245,7 +254,7 @@ func TestCorrelationID(t *testing.T) {
 		}
 	}
 	t.Run("echoed_and_logged", func(t *testing.T) {
-		id := "req-42 / of: somebody~"
+		id := "req-42 / of: someone~"
 		if got := h.get("/health", correlationHeader, id).header.Get(correlationHeader); got != id {
 			t.Errorf("%q", got)
 		}
@@ -293,7 +302,8 @@ func TestHeaderLimit(t *testing.T) {
 	}
 }
 
-// TestDescription: hints send callers to the description of the API, and it is served as it is in the tree.
+// TestDescription: hints send callers to the description of the API, and it is served as it is in
+// the tree.
 func TestDescription(t *testing.T) {
 	h := serve(t, Settings{}, units{})
 	want, err := os.ReadFile(openapi)
@@ -339,8 +349,9 @@ func TestAPanicAfterTheAnswerBegan(t *testing.T) {
 		w.(interface{ Unwrap() http.ResponseWriter }).Unwrap().(http.Flusher).Flush()
 		panic("halfway")
 	})
-	s, err := New(Options{Registry: registry.New(), Backend: units{}, Metrics: half, Settings: Settings{AuthOptional: true},
-		Log: slog.New(slog.NewJSONHandler(log, nil))})
+	s, err := New(Options{Registry: registry.New(), Backend: units{}, Metrics: half,
+		Settings: Settings{AuthOptional: true},
+		Log:      slog.New(slog.NewJSONHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,18 +14,18 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// Settings say who may call over TCP. The unix socket needs none: the kernel tells who calls.
+// Settings control access over TCP. The unix socket needs none: the kernel reports the caller.
 type Settings struct {
-	TokenFile    string // holds the bearer token; empty: no token is accepted
+	TokenFile    string // file with the bearer token; empty: no token is accepted
 	AuthOptional bool   // callers on this host's loopback need no token
-	// TrustProxyAuth is for a reverse proxy on this host that authenticates its callers itself. Without it a request
-	// that carries a proxy's headers (Forwarded, X-Forwarded-For, X-Real-IP) is not taken for a local one, since
-	// behind the proxy's loopback address may stand anybody. It gives nothing by itself: it only lets
-	// AuthOptional count for such requests too.
+	// TrustProxyAuth is for a reverse proxy on this host that authenticates its callers itself.
+	// Without it a request with a proxy's headers (Forwarded, X-Forwarded-For, X-Real-IP) is not
+	// treated as local, since it may come from any host. It grants nothing by itself: it only
+	// applies AuthOptional to such requests.
 	TrustProxyAuth bool
 }
 
-// access is what a route needs and what a caller has.
+// access is what a route requires and what a caller has.
 type access int
 
 const (
@@ -40,16 +40,16 @@ const Group = "pool-managerd"
 // tokenLimit bounds a token file, in bytes.
 const tokenLimit = 4096
 
-// gate is Settings with the token read. It is replaced as a whole.
+// gate is Settings with the token loaded. It is replaced as a whole.
 type gate struct {
 	settings Settings
 	hasToken bool
-	token    [sha256.Size]byte // SHA-256 of the token: of one length, so that comparing tells nothing
+	token    [sha256.Size]byte // SHA-256 of the token: comparing hashes of one length leaks nothing
 	group    groupLookup
 }
 
-// Apply puts settings in force, now and for later requests, and reads the token file again. On an error the former
-// settings stay. A *BindError is returned where a listener is open to other hosts and no token would be left.
+// Apply applies settings and reads the token file again. On an error the former settings stay. It
+// returns a *BindError if a listener is reachable from other hosts and there would be no token.
 func (s *Server) Apply(settings Settings) error {
 	g := &gate{settings: settings, group: lookupGroup(Group)}
 	if settings.TokenFile != "" {
@@ -58,7 +58,8 @@ func (s *Server) Apply(settings Settings) error {
 			return err
 		}
 		if info, err := os.Stat(settings.TokenFile); err == nil && info.Mode().Perm()&0o004 != 0 {
-			s.log.Warn("the token file is readable by all users; remove that with chmod o-rwx", "file", settings.TokenFile)
+			s.log.Warn("the token file is readable by all users; remove that with chmod o-rwx", "file",
+				settings.TokenFile)
 		}
 		g.hasToken, g.token = true, sha256.Sum256(token)
 	} else if s.exposed.Load() {
@@ -95,7 +96,7 @@ func readToken(path string) ([]byte, error) {
 	return token, nil
 }
 
-// plainCause is the error without the path, which the message has already.
+// plainCause is the error without the path, which the message already has.
 func plainCause(err error) string {
 	var pe *os.PathError
 	if errors.As(err, &pe) {
@@ -104,7 +105,8 @@ func plainCause(err error) string {
 	return err.Error()
 }
 
-// bearer returns the token of the Authorization header (RFC 6750 2.1; the scheme's case does not matter).
+// bearer returns the token of the Authorization header (RFC 6750 2.1; the scheme's case does not
+// matter).
 func bearer(r *http.Request) (string, bool) {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
@@ -114,11 +116,12 @@ func bearer(r *http.Request) (string, bool) {
 	return token, token != ""
 }
 
-// proxyHeaders show that a request came through a proxy.
+// proxyHeaders are the headers of requests that came through a proxy.
 var proxyHeaders = [...]string{"Forwarded", "X-Forwarded-For", "X-Real-Ip"}
 
-// fromThisHost reports whether the request was sent by a program on this host, for its own sake. A name in Host that is
-// not of the loopback means that a web page made a browser here send it (DNS rebinding).
+// fromThisHost reports whether a program on this host sent the request on its own behalf. A name in
+// Host that is not a loopback name means that a web page made a local browser send it (DNS
+// rebinding).
 func (g *gate) fromThisHost(r *http.Request) bool {
 	addr, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !addr.Addr().Unmap().IsLoopback() {

@@ -101,7 +101,8 @@ func TestWhoMayCall(t *testing.T) {
 				code = got.denied().Body.Code
 			}
 			if got.identity() != c.identity || got.may != c.may || code != c.code {
-				t.Errorf("%s may %d, denied %q; want %s may %d, denied %q", got.identity(), got.may, code, c.identity, c.may, c.code)
+				t.Errorf("%s may %d, denied %q; want %s may %d, denied %q", got.identity(), got.may, code, c.identity,
+					c.may, c.code)
 			}
 		})
 	}
@@ -117,7 +118,8 @@ func TestTokensOverTCP(t *testing.T) {
 	t.Run("missing", func(t *testing.T) {
 		r := h.getTCP("/v1/pools")
 		r.wantError(t, 401, "MISSING_TOKEN")
-		if n := r.json["details"].(map[string]any)["auth_code"]; n != 40101.0 || r.header.Get("WWW-Authenticate") == "" {
+		if n := r.json["details"].(map[string]any)["auth_code"]; n != 40101.0 ||
+			r.header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s, WWW-Authenticate %q", r.body, r.header.Get("WWW-Authenticate"))
 		}
 		h.logged(`"identity":"anonymous"`, `"level":"WARN"`)
@@ -135,17 +137,19 @@ func TestTokensOverTCP(t *testing.T) {
 		}
 		h.logged(`"identity":"token:3eb1bd"`)
 	})
-	t.Run("unknown_paths_are_not_told_apart_without_one", func(t *testing.T) {
+	t.Run("unknown_paths_look_the_same_without_one", func(t *testing.T) {
 		h.getTCP("/nowhere").wantError(t, 401, "MISSING_TOKEN")
 	})
-	t.Run("the_description_needs_one", func(t *testing.T) { h.getTCP("/openapi.yaml").wantError(t, 401, "MISSING_TOKEN") })
+	t.Run("the_description_needs_one", func(t *testing.T) {
+		h.getTCP("/openapi.yaml").wantError(t, 401, "MISSING_TOKEN")
+	})
 	t.Run("metrics_need_one", func(t *testing.T) { h.getTCP("/metrics").wantError(t, 401, "MISSING_TOKEN") })
 	if strings.Contains(h.log.String(), secret) || strings.Contains(h.log.String(), "nope") {
 		t.Error("a token is in the log")
 	}
 }
 
-func TestTheSocketTellsWhoCalls(t *testing.T) {
+func TestTheSocketIdentifiesCallers(t *testing.T) {
 	h := serve(t, Settings{}, units{})
 	if r := h.get("/v1/pools"); r.status != 200 {
 		t.Errorf("%d %s", r.status, r.body)
@@ -216,10 +220,11 @@ func TestTokenFiles(t *testing.T) {
 			h := newServer(t, Settings{TokenFile: c.path}, units{})
 			err := h.server.Apply(Settings{TokenFile: c.path})
 			var f *registry.Failure
-			if !errors.As(err, &f) || f.Code != registry.CodeConfigInvalid || !strings.Contains(f.Message, c.want) || !strings.Contains(f.Message, c.path) {
+			if !errors.As(err, &f) || f.Code != registry.CodeConfigInvalid || !strings.Contains(f.Message, c.want) ||
+				!strings.Contains(f.Message, c.path) {
 				t.Errorf("%v, want CONFIG_INVALID with the path and %q", err, c.want)
 			}
-			// The server made with it runs, says why, and takes no token, not even an empty one.
+			// The server made with it runs, logs why, and accepts no token, not even an empty one.
 			h.logged("no token is accepted over TCP", c.path, c.want, "openssl rand")
 			r := httptest.NewRequest("GET", "http://localhost/v1/pools", nil)
 			r.RemoteAddr = "127.0.0.1:4000"
@@ -271,7 +276,8 @@ func TestBindNeedsAToken(t *testing.T) {
 			}
 			h := newServer(t, Settings{AuthOptional: true}, units{})
 			var refused *BindError
-			if err := h.server.Serve(t.Context(), l); !errors.As(err, &refused) || !strings.Contains(err.Error(), "40301") || !strings.Contains(err.Error(), "auth_token_file") {
+			if err := h.server.Serve(t.Context(), l); !errors.As(err, &refused) ||
+				!strings.Contains(err.Error(), "40301") || !strings.Contains(err.Error(), "auth_token_file") {
 				t.Errorf("Serve = %v", err)
 			}
 			if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -298,8 +304,9 @@ func TestBindNeedsAToken(t *testing.T) {
 	})
 }
 
-// dialAs connects as another user with the given supplementary groups. Credentials are per thread in Linux; the
-// thread is not unlocked, so it ends with its goroutine and nobody else runs under them.
+// dialAs connects as another user with the given supplementary groups. Credentials are per thread
+// in Linux; the thread is not unlocked, so it ends with its goroutine and no other goroutine runs
+// under them.
 func dialAs(t *testing.T, socket string, uid, gid int, groups ...uint32) net.Conn {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -382,6 +389,6 @@ func TestThePeerIsWhoConnected(t *testing.T) {
 		t.Errorf("peer %+v", p)
 	}
 	if !p.in(groupLookup{3199, true}) || !p.in(groupLookup{61235, true}) || p.in(groupLookup{3200, true}) {
-		t.Error("the membership is not what the kernel says")
+		t.Error("the membership is not that of the kernel")
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"net/http"
 )
 
-// caller is who sends a request. Its name and the reason of a refusal are made only where they are
-// used: most requests are reads, which are neither logged nor refused.
+// caller is the sender of a request. Its name and the reason of a refusal are built only when used:
+// most requests are reads, which are neither logged nor refused.
 type caller struct {
 	kind callerKind
 	may  access
@@ -17,19 +17,19 @@ type caller struct {
 	sum  [3]byte // of callerToken and callerBadToken: the first bytes of the token's SHA-256
 }
 
-// callerKind is how a caller is known.
+// callerKind is how a caller was identified.
 type callerKind int
 
 const (
 	callerAnonymous callerKind = iota // TCP, without a token
 	callerUser                        // the unix socket
-	callerUnknown                     // the unix socket, and the kernel did not say who
+	callerUnknown                     // the unix socket, without credentials from the kernel
 	callerToken                       // TCP, with the right token
 	callerBadToken                    // TCP, with a wrong one
 	callerLocal                       // TCP over the loopback, where no token is needed
 )
 
-// identify finds out who sends the request, and what the caller may do.
+// identify returns the caller of the request and its access.
 //
 //	where from                      identity      may
 //	unix: root, group pool-managerd uid:N         everything
@@ -66,7 +66,7 @@ func (g *gate) local(p *peer) caller {
 	return caller{kind: callerUser, uid: p.uid, may: accessRead}
 }
 
-// identity names the caller in logs.
+// identity is the caller's name in logs.
 func (c caller) identity() string {
 	switch c.kind {
 	case callerUser:
@@ -81,7 +81,7 @@ func (c caller) identity() string {
 	return "anonymous"
 }
 
-// denied says why the caller may not do more.
+// denied returns the error for a caller without the required access.
 func (c caller) denied() *Error {
 	switch c.kind {
 	case callerUser:
@@ -95,10 +95,11 @@ func (c caller) denied() *Error {
 	return unauthorized(40101, "MISSING_TOKEN", "a bearer token is required")
 }
 
-// unauthorized carries the number of the code too, for clients that compare numbers.
+// unauthorized has the code as a number too, for clients that compare numbers.
 func unauthorized(number int, code, message string) *Error {
 	e := problem(http.StatusUnauthorized, code, message,
-		"Send Authorization: Bearer TOKEN with the content of auth_token_file, or use the unix socket; auth_optional = true in config.toml admits local callers without a token.")
+		"Send Authorization: Bearer TOKEN with the content of auth_token_file, or use the unix socket; auth_optional "+
+			"= true in config.toml admits local callers without a token.")
 	e.Body.Details = map[string]any{"auth_code": number}
 	return e
 }

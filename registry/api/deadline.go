@@ -7,8 +7,8 @@ import (
 
 // deadline is a connection's deadline for reads, or for writes. net/http sets five for each
 // request, each later than the one before, and each costs a timer in the runtime. Here a later one
-// is only remembered: one timer stays at the earliest, and looks when it fires what is due then. A
-// deadline never strikes early, and at most a timer's delay late.
+// is only stored: one timer stays at the earliest, and checks when it fires whether the deadline
+// has passed. A deadline is never early, and late by at most a timer's delay.
 type deadline struct {
 	set func(time.Time) error // the connection's own
 
@@ -19,7 +19,7 @@ type deadline struct {
 	own   bool      // the connection's own deadline is set: it has passed
 }
 
-// Set puts t in force in place of the former one; the zero value is none.
+// Set replaces the deadline; the zero value is none.
 func (d *deadline) Set(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestDeadlines: a read ends when the newest deadline says, however many were set before, and no
+// TestDeadlines: a read ends at the newest deadline, however many were set before, and no
 // sooner.
 func TestDeadlines(t *testing.T) {
 	type step struct {
@@ -61,7 +61,8 @@ func TestDeadlines(t *testing.T) {
 					t.Errorf("the read ended after %s: %v", took, err)
 				case c.ends == 0:
 					return
-				case !errors.Is(err, os.ErrDeadlineExceeded) || took.Round(time.Millisecond) != c.ends.Round(time.Millisecond):
+				case !errors.Is(err, os.ErrDeadlineExceeded) ||
+					took.Round(time.Millisecond) != c.ends.Round(time.Millisecond):
 					t.Errorf("the read ended after %s: %v; want %s", took, err, c.ends)
 				}
 			})

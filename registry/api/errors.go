@@ -12,7 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// Error is an answer that is not a success: an HTTP status and the body. A handler returns it.
+// Error is an error response: an HTTP status and the body. A handler returns it.
 type Error struct {
 	Status int
 	Body   wire.Error
@@ -30,7 +30,8 @@ func noSuchPool(id string) *Error {
 	if len(id) > 64 { // no id is longer
 		id = id[:64] + "…"
 	}
-	return problem(http.StatusNotFound, "POOL_NOT_FOUND", fmt.Sprintf("pool %s not found", id), "GET /v1/pools lists the pools.")
+	return problem(http.StatusNotFound, "POOL_NOT_FOUND", fmt.Sprintf("pool %s not found", id),
+		"GET /v1/pools lists the pools.")
 }
 
 func noSuchRoute() *Error {
@@ -38,7 +39,8 @@ func noSuchRoute() *Error {
 }
 
 func wrongMethod(method, allow string) *Error {
-	return problem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", fmt.Sprintf("method %s is not allowed for this path", method), "Allowed: "+allow+".")
+	return problem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED",
+		fmt.Sprintf("method %s is not allowed for this path", method), "Allowed: "+allow+".")
 }
 
 func broken() *Error {
@@ -46,8 +48,8 @@ func broken() *Error {
 		"Run journalctl -u pool-managerd and look for the correlation id of this response.")
 }
 
-// asError turns what a handler returned into an answer. A failure of one pool is a conflict with that
-// pool's state; an error that nobody has put into words is not shown to the caller.
+// asError converts a handler's error into a response. A failure of a pool is a conflict with that
+// pool's state; an unknown error is not shown to the caller.
 func asError(err error) *Error {
 	var e *Error
 	var f *registry.Failure
@@ -57,14 +59,15 @@ func asError(err error) *Error {
 	case errors.As(err, &f):
 		return problem(statusOf(f.Code), string(f.Code), f.Message, f.Hint)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		e = problem(http.StatusServiceUnavailable, "BUSY", "the daemon did not handle the request in time", "Try again.")
+		e = problem(http.StatusServiceUnavailable, "BUSY", "the daemon did not handle the request in time",
+			"Try again.")
 		e.Body.RetryAfterMS = time.Second.Milliseconds()
 		return e
 	}
 	return broken()
 }
 
-// statusOf is the HTTP status of a pool's failure: mostly, that it conflicts with the state that the pool is in.
+// statusOf returns the HTTP status of a pool's failure: mostly a conflict with the pool's state.
 func statusOf(c registry.Code) int {
 	switch c {
 	case registry.CodeInvalidParams:

@@ -12,18 +12,19 @@ import (
 
 const (
 	// heartbeat is how often each stream sends a comment, whatever else it sends, so that both ends
-	// and what is between them know of each other.
+	// and proxies between them keep the connection.
 	heartbeat = 15 * time.Second
-	// streamWrite bounds one write: a reader that does not read is dropped, and comes back with the
-	// id of what it read last.
+	// streamWrite is the timeout of one write: a reader that does not read is dropped, and can
+	// reconnect with the id of its last event.
 	streamWrite = 10 * time.Second
-	// maxStreams bounds the streams at once. They take no connection from requests: see limited.
+	// maxStreams is the limit of concurrent streams. They do not count as connections of requests:
+	// see limited.
 	maxStreams = 1000
 )
 
 // getEvents streams events (https://html.spec.whatwg.org/multipage/server-sent-events.html). A
-// reader that names the last event that it has seen gets those after it, or the event "gap" where
-// some are no longer kept.
+// reader that sends the id of its last event gets those after it, or the event "gap" if some are no
+// longer kept.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	q, err := s.eventQuery(r)
 	if err != nil {
@@ -43,12 +44,12 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if q.follow {
-		h.Set("Connection", "close") // the connection has given up its place among those of requests
-		connectionOf(r).leavePlace()
+		h.Set("Connection", "close") // the connection no longer counts against maxConns
+		connectionOf(r).uncount()
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	stop := context.AfterFunc(s.streaming, cancel) // the end of the server ends its streams
+	stop := context.AfterFunc(s.streaming, cancel) // the server's shutdown ends its streams
 	defer stop()
 	out := &stream{w: w, control: http.NewResponseController(w)}
 	if err := s.stream(ctx, out, q); err != nil && ctx.Err() == nil {
@@ -61,7 +62,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 type eventQuery struct {
 	pool   string // empty: every pool, and the GPUs
 	after  uint64
-	gap    bool // what the reader saw last is of an earlier daemon
+	gap    bool // the reader's last event is of an earlier daemon
 	follow bool
 }
 
@@ -96,7 +97,8 @@ func (s *Server) eventQuery(r *http.Request) (eventQuery, error) {
 	seq, err := strconv.ParseUint(number, 10, 64)
 	switch {
 	case err != nil:
-		return q, invalidParams("Last-Event-ID was not issued by this daemon", "Omit it, or send the id of the last event unchanged.")
+		return q, invalidParams("Last-Event-ID was not issued by this daemon",
+			"Omit it, or send the id of the last event unchanged.")
 	case epoch != s.epoch:
 		q.after, q.gap = 0, true
 	default:
@@ -105,10 +107,10 @@ func (s *Server) eventQuery(r *http.Request) (eventQuery, error) {
 	return q, nil
 }
 
-// stream writes events until ctx ends or a write fails. It is woken by events and by its own
-// heartbeat, and by nothing else. What it has yet to send is in the registry's ring and not in a
-// queue of its own: a reader that falls behind by more than the ring holds gets a gap, and one that
-// does not read at all is dropped by the write's deadline.
+// stream writes events until ctx ends or a write fails. Only events and its own heartbeat wake it.
+// Unsent events are in the registry's ring and not in a queue of its own: a reader that falls
+// behind by more than the ring's size gets a gap, and one that does not read is dropped at the
+// write's deadline.
 func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
@@ -189,7 +191,7 @@ func (o *stream) comment(text string) error {
 	return o.flush()
 }
 
-// gap says that events were lost on the way.
+// gap reports to the reader that events were lost.
 func (o *stream) gap() error {
 	const cause = "some events before the next one are no longer kept; read the current state with GET /v1/pools"
 	return o.write([]byte("event: gap\ndata: {\"cause\":\"" + cause + "\"}\n\n"))

@@ -72,12 +72,13 @@ func (h *host) note(pool string, n int) {
 }
 
 func TestEvents(t *testing.T) {
-	t.Run("what_happens_is_told_at_once_and_nothing_of_before", func(t *testing.T) {
+	t.Run("events_are_sent_at_once_and_none_from_before", func(t *testing.T) {
 		h := serve(t, Settings{}, units{})
 		h.note("a", 1)
 		r := h.events("", "")
 		h.note("a", 2)
-		if _, kind, data := r.next(); kind != "drain" || !strings.Contains(data, `"cause":"number 2"`) || !strings.Contains(data, `"pool_id":"a"`) {
+		if _, kind, data := r.next(); kind != "drain" || !strings.Contains(data, `"cause":"number 2"`) ||
+			!strings.Contains(data, `"pool_id":"a"`) {
 			t.Errorf("%s %s", kind, data)
 		}
 	})
@@ -85,7 +86,8 @@ func TestEvents(t *testing.T) {
 		h := serve(t, Settings{}, units{})
 		r := h.events("", "")
 		h.reg.Put(registry.Pool{ID: "a", Ready: true, State: registry.StateReady})
-		if _, kind, data := r.next(); kind != "ready" || !strings.Contains(data, `"ready":true`) || !strings.Contains(data, `"reason":"healthy"`) {
+		if _, kind, data := r.next(); kind != "ready" || !strings.Contains(data, `"ready":true`) ||
+			!strings.Contains(data, `"reason":"healthy"`) {
 			t.Errorf("%s %s", kind, data)
 		}
 	})
@@ -162,7 +164,8 @@ func TestEvents(t *testing.T) {
 	} {
 		t.Run("refused"+c.query+c.last, func(t *testing.T) {
 			h := serve(t, Settings{}, units{})
-			if r := h.get("/v1/events"+c.query, "Last-Event-ID", c.last); r.status != 400 || !strings.Contains(r.body, c.says) {
+			if r := h.get("/v1/events"+c.query, "Last-Event-ID", c.last); r.status != 400 ||
+				!strings.Contains(r.body, c.says) {
 				t.Errorf("%d %s", r.status, r.body)
 			}
 		})

@@ -6,31 +6,30 @@ import (
 	"net/http"
 )
 
-// correlationHeader names a request, so that its trace through several programs can be found.
+// correlationHeader identifies a request in the logs of several programs.
 const correlationHeader = "X-Correlation-Id"
 
 // correlationLimit is the longest correlation id that is accepted, in characters.
 const correlationLimit = 128
 
-// exchange is one request's answer, with what is known of the request beside its headers. Handlers
-// get it as their http.ResponseWriter, so that no request must be copied to carry it.
+// exchange is the response to one request, with facts about the request. Handlers get it as their
+// http.ResponseWriter, so that no request is copied for a context value.
 type exchange struct {
 	http.ResponseWriter
 
-	correlation [1]string // its id, as a header holds it
+	correlation [1]string // its id, as a header's value
 	caller      caller
-	status      int  // 0: the answer has not begun
+	status      int  // 0: nothing was sent
 	reads       bool // the route only reads
 
-	// The mux answers what has no route itself, in plain text. Until a route has taken the request,
-	// an answer is kept here and not sent.
+	// The mux itself answers requests without a route, in plain text. Until a route has the
+	// request, a response is kept here and not sent.
 	routed    bool
 	ownHeader http.Header
 	ownStatus int
 }
 
-// exchangeOf returns what is known of the request that w answers; of one that did not come through
-// ServeHTTP, nothing.
+// exchangeOf returns the exchange of w, an empty one for a request that did not pass ServeHTTP.
 func exchangeOf(w http.ResponseWriter) *exchange {
 	if x, ok := w.(*exchange); ok {
 		return x
@@ -74,9 +73,8 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// correlationOf returns the caller's id where it is one, else a new one of 128 random bits in hex.
-// Ids tell requests apart and keep no secret: the runtime's generator is enough, and costs no
-// system call.
+// correlationOf returns the caller's id if it is valid, else a new one of 128 random bits in hex.
+// Ids are unique but not secret: the runtime's generator is enough, and costs no system call.
 func correlationOf(r *http.Request) string {
 	if given := r.Header[correlationHeader]; len(given) > 0 && printable(given[0]) {
 		return given[0]

@@ -9,8 +9,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// frameCount is how many encoded events are kept: streams that are woken by one event all write it
-// within moments.
+// frameCount is how many encoded events are cached: streams woken by one event all write it at
+// about the same time.
 const frameCount = 64
 
 // frames are the newest events as streams send them, each encoded once for all streams.
@@ -24,7 +24,7 @@ type frame struct {
 	text []byte
 }
 
-// of returns an event as it is sent. The bytes are shared: read-only.
+// of returns an event's encoding. The bytes are shared: read-only.
 func (f *frames) of(epoch string, e *registry.Event) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -40,7 +40,8 @@ func BenchmarkHealth(b *testing.B) {
 			ours := newCallers(b, connections, s.Serve)
 			bare := newCallers(b, connections, serveBare(b, ours.body))
 			var mine, theirs spent
-			turn := max(1, 128/connections) // requests of each side on end, so that whatever else the processor does meets both
+			// requests of each side on end, so that whatever else the processor does meets both
+			turn := max(1, 128/connections)
 			n := 0
 			for b.Loop() {
 				mine.add(ours.ask(b, turn))

@@ -24,7 +24,7 @@ import (
 // secret is the token that tests write into token files.
 const secret = "0123456789abcdef0123456789abcdef"
 
-// units is a Backend that knows what a test tells it.
+// units is a Backend with the answers that a test sets.
 type units map[string]error
 
 func (u units) RenderUnit(ctx context.Context, id string) (string, error) {
@@ -93,9 +93,16 @@ func newServer(t testing.TB, settings Settings, backend Backend) *host {
 		t.Fatal(err)
 	}
 	h.server, err = New(Options{
-		Registry: h.reg, Backend: backend, Operator: &operators{}, Leases: &Leases{Book: book, Now: func() lease.Moment { return lease.Moment(time.Now().UnixNano()) }}, Settings: settings, Version: "1.2.3", Now: func() time.Time { return registrytest.Start().Add(time.Minute) },
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "pool_ready 1\n") }),
-		Log:     slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registry: h.reg, Backend: backend, Operator: &operators{},
+		Leases: &Leases{Book: book, Now: func() lease.Moment {
+			return lease.Moment(time.Now().UnixNano())
+		}}, Settings: settings, Version: "1.2.3", Now: func() time.Time {
+			return registrytest.Start().Add(time.Minute)
+		},
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "pool_ready 1\n")
+		}),
+		Log: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +229,8 @@ func (h *host) get(path string, header ...string) reply {
 // getTCP asks over TCP.
 func (h *host) getTCP(path string, header ...string) reply {
 	h.t.Helper()
-	return h.do(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, http.MethodGet, "http://"+h.tcp+path, header...)
+	return h.do(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, http.MethodGet, "http://"+h.tcp+path,
+		header...)
 }
 
 // wantError checks the shape that every error has.
@@ -242,7 +250,8 @@ func (r reply) wantError(t testing.TB, status int, code string) {
 	}
 }
 
-// logged waits until the log has a line with all of these; the line of a request is written after its answer.
+// logged waits until the log has a line with all of these; the line of a request is written after
+// its answer.
 func (h *host) logged(parts ...string) {
 	h.t.Helper()
 	for range 2000 {

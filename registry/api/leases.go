@@ -12,19 +12,22 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// Leases is what the API asks of the book of leases. The book has the registry count them, and
-// writes to a file in memory: its calls need no deadline but their callers'.
+// Leases is what the API needs from the book of leases. The book writes to a file in memory, so its
+// calls need no deadline of their own.
 type Leases struct {
 	Book *lease.Book
 	Now  func() lease.Moment
-	// Rejected counts a call that got no lease, by why: draining, unready, exhausted, lost, unknown or store. It may be nil.
+	// Rejected counts a refused call, by reason: draining, unready, exhausted, lost, unknown or
+	// store. It may be nil.
 	Rejected func(reason string)
 }
 
-// backoff is how long a caller that got no slot is asked to wait. A slot comes free when a request ends; a second is a short one.
+// backoff is the Retry-After for a caller without a slot. A slot is released when a request ends,
+// and a second is a short request.
 const backoff = time.Second
 
-// policyReject is the policy_label of a call that got no slot: a full pool refuses it, and does not queue it.
+// policyReject is the policy_label of a call without a slot: a full pool refuses it and does not
+// queue it.
 const policyReject = "reject"
 
 func (s *Server) leaseRoutes() []route {
@@ -62,10 +65,12 @@ func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(body.Holder) > lease.MaxHolder || body.Holder != "" && !printable(body.Holder) {
-		return invalidParams(fmt.Sprintf("holder is invalid: it must be at most %d printable ASCII characters", lease.MaxHolder), "")
+		return invalidParams(fmt.Sprintf("holder is invalid: it must be at most %d printable ASCII characters",
+			lease.MaxHolder), "")
 	}
 	if body.ReplicaID != "" && !hasReplica(p, body.ReplicaID) {
-		return invalidParams(fmt.Sprintf("pool %s has no replica %.20q", p.ID, body.ReplicaID), "Omit replica_id for the least loaded replica; GET /v1/pools/"+p.ID+" lists them.")
+		return invalidParams(fmt.Sprintf("pool %s has no replica %.20q", p.ID, body.ReplicaID),
+			"Omit replica_id for the least loaded replica; GET /v1/pools/"+p.ID+" lists them.")
 	}
 	l, err := s.leases.Book.Acquire(r.Context(), p.ID, body.ReplicaID, body.Holder, ttl)
 	if err != nil {
@@ -110,19 +115,21 @@ func (s *Server) deleteLease(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// ttlOf reads a time to live; one that is absent is 0.
+// ttlOf validates a time to live; an absent one is 0.
 func ttlOf(ms *int64) (time.Duration, error) {
 	switch {
 	case ms == nil:
 		return 0, nil
 	case *ms < lease.MinTTL.Milliseconds() || *ms > lease.MaxTTL.Milliseconds():
-		return 0, invalidParams(fmt.Sprintf("ttl_ms is %d; it must be %d to %d", *ms, lease.MinTTL.Milliseconds(), lease.MaxTTL.Milliseconds()),
+		return 0, invalidParams(fmt.Sprintf("ttl_ms is %d; it must be %d to %d", *ms, lease.MinTTL.Milliseconds(),
+			lease.MaxTTL.Milliseconds()),
 			fmt.Sprintf("Omit it for the default, %d.", lease.DefaultTTL.Milliseconds()))
 	}
 	return time.Duration(*ms) * time.Millisecond, nil
 }
 
-// hasReplica reports whether the pool has a replica of that id, or of that name that stays over reloads.
+// hasReplica reports whether the pool has a replica with that id, or with that name, which is
+// stable over reloads.
 func hasReplica(p *registry.Pool, id string) bool {
 	for i := range p.Replicas {
 		if r := &p.Replicas[i]; r.ID == id || r.Name != "" && r.Name == id {
@@ -132,13 +139,13 @@ func hasReplica(p *registry.Pool, id string) bool {
 	return false
 }
 
-// leaseOf is a lease as callers see it, with its end on the wall clock.
+// leaseOf returns a lease for callers, with its expiry on the wall clock.
 func (s *Server) leaseOf(l lease.Lease) wire.Lease {
 	return wire.Lease{LeaseID: l.ID, PoolID: l.Pool, ReplicaID: l.Replica, Endpoint: l.Endpoint, Holder: l.Holder,
 		ExpiresAtMS: s.now().Add(l.Expires.Sub(s.leases.Now())).UnixMilli()}
 }
 
-// noLease says why a call got no lease, and when to try again.
+// noLease returns the response to a refused call: the reason, and when to retry.
 func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) error {
 	var lost *lease.LostError
 	var e *Error
@@ -147,20 +154,26 @@ func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) err
 	case errors.Is(err, lease.ErrNoPool):
 		return noSuchPool(p.ID)
 	case errors.Is(err, lease.ErrDraining):
-		reason, e = "draining", problem(http.StatusConflict, "POOL_DRAINING", fmt.Sprintf("pool %s is draining and takes no new work", p.ID), "Use another pool; poolctl resume ends the drain.")
+		reason, e = "draining", problem(http.StatusConflict, "POOL_DRAINING",
+			fmt.Sprintf("pool %s is draining and takes no new work", p.ID),
+			"Use another pool; poolctl resume ends the drain.")
 		e.Body.Retriable = true
 	case errors.Is(err, lease.ErrNotReady):
-		reason, e = "unready", problem(http.StatusServiceUnavailable, "POOL_UNREADY", fmt.Sprintf("no replica of pool %s is ready (%s)", p.ID, p.State), unreadyHint(p))
+		reason, e = "unready", problem(http.StatusServiceUnavailable, "POOL_UNREADY",
+			fmt.Sprintf("no replica of pool %s is ready (%s)", p.ID, p.State), unreadyHint(p))
 	case errors.Is(err, lease.ErrExhausted):
-		reason, e = "exhausted", problem(http.StatusTooManyRequests, "SLOTS_EXHAUSTED", fmt.Sprintf("every slot of pool %s is in use", p.ID), "Try again when a request has ended.")
+		reason, e = "exhausted", problem(http.StatusTooManyRequests, "SLOTS_EXHAUSTED",
+			fmt.Sprintf("every slot of pool %s is in use", p.ID), "Try again when a request has ended.")
 		e.Body.PolicyLabel, e.Body.Engine = policyReject, p.Engine
 		w.Header().Set("X-Backoff-Ms", strconv.FormatInt(backoff.Milliseconds(), 10))
 	case errors.As(err, &lost):
 		reason, e = "lost", problem(http.StatusGone, "LEASE_LOST", "the lease is lost: "+lost.Why, "Take a new lease.")
 	case errors.Is(err, lease.ErrUnknown):
-		reason, e = "unknown", problem(http.StatusNotFound, "LEASE_NOT_FOUND", "no such lease: it was released, ended long ago, or never existed", "Take a new lease.")
+		reason, e = "unknown", problem(http.StatusNotFound, "LEASE_NOT_FOUND",
+			"no such lease: it was released, ended long ago, or never existed", "Take a new lease.")
 	case errors.Is(err, lease.ErrStore):
-		reason, e = "store", problem(http.StatusServiceUnavailable, string(registry.CodeStateNotSaved), err.Error(), "See the log of pool-managerd, and the free space in /run.")
+		reason, e = "store", problem(http.StatusServiceUnavailable, string(registry.CodeStateNotSaved), err.Error(),
+			"See the log of pool-managerd, and the free space in /run.")
 	default:
 		return err
 	}
@@ -173,7 +186,7 @@ func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) err
 	return e
 }
 
-// unreadyHint is the remedy of what is wrong with the pool.
+// unreadyHint is what to do about a pool that is not ready.
 func unreadyHint(p *registry.Pool) string {
 	if p.LastError == nil {
 		return "The pool is starting; try again."

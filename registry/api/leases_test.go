@@ -47,7 +47,7 @@ func leased(t *testing.T) *host {
 	return h
 }
 
-// seat tells the book and the registry what pool a is now.
+// seat sets the state of pool a in the book and the registry.
 func (h *host) seat(run string, slots int, open, draining bool) {
 	h.book.SetPool("a", lease.Pool{Draining: draining, Seats: []lease.Seat{
 		{Replica: "r0", Run: run, Endpoint: "http://127.0.0.1:21000", Slots: slots, Open: open},
@@ -56,8 +56,9 @@ func (h *host) seat(run string, slots int, open, draining bool) {
 	if !open {
 		state = registry.StateBackoff
 	}
-	h.reg.Put(registry.Pool{ID: "a", Engine: "llamacpp", State: state, Ready: open, Draining: draining, Replicas: []registry.Replica{
-		{ID: "r0", State: state, Ready: open, SlotsTotal: slots}}})
+	h.reg.Put(registry.Pool{ID: "a", Engine: "llamacpp", State: state, Ready: open, Draining: draining,
+		Replicas: []registry.Replica{
+			{ID: "r0", State: state, Ready: open, SlotsTotal: slots}}})
 }
 
 // TestReplicaOfALease: a lease may name the replica as it was before a reload.
@@ -80,14 +81,16 @@ func TestLeases(t *testing.T) {
 	t.Run("taken_shown_renewed_and_given_back", func(t *testing.T) {
 		h := leased(t)
 		r := h.lease("POST", "", `{"holder":"orchestratord/7","ttl_ms":5000}`)
-		if r.status != http.StatusCreated || r.json["replica_id"] != "r0" || r.json["endpoint"] != "http://127.0.0.1:21000" || r.json["pool_id"] != "a" {
+		if r.status != http.StatusCreated || r.json["replica_id"] != "r0" ||
+			r.json["endpoint"] != "http://127.0.0.1:21000" || r.json["pool_id"] != "a" {
 			t.Fatalf("%d %s", r.status, r.body)
 		}
 		id := fmt.Sprint(r.json["lease_id"])
 		if p := h.get("/v1/pools/a"); p.json["slots_free"] != 1.0 || p.json["active_leases"] != 1.0 {
 			t.Errorf("free %v, active %v", p.json["slots_free"], p.json["active_leases"])
 		}
-		if l := h.get("/v1/pools/a/leases"); !strings.Contains(l.body, id) || !strings.Contains(l.body, "orchestratord/7") {
+		if l := h.get("/v1/pools/a/leases"); !strings.Contains(l.body, id) ||
+			!strings.Contains(l.body, "orchestratord/7") {
 			t.Errorf("list: %s", l.body)
 		}
 		if r := h.lease("PUT", "/"+id, `{"ttl_ms":60000}`); r.status != 200 || r.json["lease_id"] != id {
@@ -95,14 +98,14 @@ func TestLeases(t *testing.T) {
 		}
 		for range 2 {
 			if r := h.lease("DELETE", "/"+id, ""); r.status != http.StatusNoContent || r.body != "" {
-				t.Errorf("given back: %d %s", r.status, r.body)
+				t.Errorf("released: %d %s", r.status, r.body)
 			}
 		}
 		if p := h.get("/v1/pools/a"); p.json["slots_free"] != 2.0 {
 			t.Errorf("free %v", p.json["slots_free"])
 		}
 		if r := h.lease("PUT", "/"+id, ""); r.status != 404 || r.json["code"] != "LEASE_NOT_FOUND" {
-			t.Errorf("renewed after it was given back: %d %s", r.status, r.body)
+			t.Errorf("renewed after its release: %d %s", r.status, r.body)
 		}
 	})
 	t.Run("exhausted", func(t *testing.T) {
@@ -115,7 +118,8 @@ func TestLeases(t *testing.T) {
 		if counted != "exhausted" {
 			t.Errorf("counted %q", counted)
 		}
-		if r.status != 429 || r.json["code"] != "SLOTS_EXHAUSTED" || r.header.Get("Retry-After") != "1" || r.header.Get("X-Backoff-Ms") != "1000" || r.json["retriable"] != true {
+		if r.status != 429 || r.json["code"] != "SLOTS_EXHAUSTED" || r.header.Get("Retry-After") != "1" ||
+			r.header.Get("X-Backoff-Ms") != "1000" || r.json["retriable"] != true {
 			t.Errorf("%d %v %s", r.status, r.header, r.body)
 		}
 		if r.json["policy_label"] != "reject" || r.json["engine"] != "llamacpp" {
@@ -125,14 +129,16 @@ func TestLeases(t *testing.T) {
 	t.Run("draining", func(t *testing.T) {
 		h := leased(t)
 		h.seat("run1", 2, false, true)
-		if r := h.lease("POST", "", ""); r.status != 409 || r.json["code"] != "POOL_DRAINING" || r.header.Get("Retry-After") == "" {
+		if r := h.lease("POST", "", ""); r.status != 409 || r.json["code"] != "POOL_DRAINING" ||
+			r.header.Get("Retry-After") == "" {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 	})
 	t.Run("not_ready", func(t *testing.T) {
 		h := leased(t)
 		h.seat("", 2, false, false)
-		if r := h.lease("POST", "", ""); r.status != 503 || r.json["code"] != "POOL_UNREADY" || r.header.Get("Retry-After") == "" {
+		if r := h.lease("POST", "", ""); r.status != 503 || r.json["code"] != "POOL_UNREADY" ||
+			r.header.Get("Retry-After") == "" {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 	})
@@ -141,7 +147,8 @@ func TestLeases(t *testing.T) {
 		id := fmt.Sprint(h.lease("POST", "", "").json["lease_id"])
 		h.seat("run2", 2, true, false)
 		r := h.lease("PUT", "/"+id, "")
-		if r.status != http.StatusGone || r.json["code"] != "LEASE_LOST" || !strings.Contains(r.body, "ENGINE_CRASHED: exited with status 1") {
+		if r.status != http.StatusGone || r.json["code"] != "LEASE_LOST" ||
+			!strings.Contains(r.body, "ENGINE_CRASHED: exited with status 1") {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 		if p := h.get("/v1/pools/a"); p.json["slots_free"] != 2.0 {
@@ -161,7 +168,7 @@ func TestLeases(t *testing.T) {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 		if n := book.Active("a", "r0"); n != 0 {
-			t.Errorf("%d leases of nobody", n)
+			t.Errorf("%d leases without a holder", n)
 		}
 	})
 	t.Run("not_written_down_and_the_slots_show_as_they_are", func(t *testing.T) {
@@ -174,20 +181,21 @@ func TestLeases(t *testing.T) {
 		h.runBook(t, book)
 		h.seat("run1", 2, true, false)
 		id := fmt.Sprint(h.lease("POST", "", "").json["lease_id"])
-		store.fails(func() { h.reg.LeasesChanged("a") }) // somebody else's lease has all counted in the middle of it
+		store.fails(func() { h.reg.LeasesChanged("a") }) // another caller's lease has all counted in the middle of it
 		if r := h.lease("POST", "", ""); r.status != 503 || h.get("/v1/pools/a").json["slots_free"] != 1.0 {
 			t.Errorf("after a lease that was not given: %d, %v free", r.status, h.get("/v1/pools/a").json["slots_free"])
 		}
 		store.fails(nil)
 		if r := h.lease("DELETE", "/"+id, ""); r.status != 503 || h.get("/v1/pools/a").json["slots_free"] != 2.0 {
-			t.Errorf("after one that was given back: %d, %v free", r.status, h.get("/v1/pools/a").json["slots_free"])
+			t.Errorf("after a failed release: %d, %v free", r.status, h.get("/v1/pools/a").json["slots_free"])
 		}
 	})
 	t.Run("its_end_is_on_the_wall_clock", func(t *testing.T) {
 		h := leased(t)
 		r := h.lease("POST", "", `{"ttl_ms":3600000}`)
 		end := registrytest.Start().Add(time.Minute + time.Hour) // the server's clock, and the lease's time
-		if got, ok := r.json["expires_at_ms"].(float64); !ok || time.UnixMilli(int64(got)).Before(end.Add(-10*time.Second)) || time.UnixMilli(int64(got)).After(end) {
+		if got, ok := r.json["expires_at_ms"].(float64); !ok ||
+			time.UnixMilli(int64(got)).Before(end.Add(-10*time.Second)) || time.UnixMilli(int64(got)).After(end) {
 			t.Errorf("expires_at_ms is %v, want about %d", r.json["expires_at_ms"], end.UnixMilli())
 		}
 	})
@@ -207,7 +215,8 @@ func TestLeases(t *testing.T) {
 	}
 	t.Run("of_an_unknown_pool", func(t *testing.T) {
 		h := leased(t)
-		if r := h.send("POST", "http://socket/v1/pools/b/leases", ""); r.status != 404 || r.json["code"] != "POOL_NOT_FOUND" {
+		if r := h.send("POST", "http://socket/v1/pools/b/leases", ""); r.status != 404 ||
+			r.json["code"] != "POOL_NOT_FOUND" {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 	})

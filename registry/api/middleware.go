@@ -18,7 +18,7 @@ var (
 	jsonType = []string{"application/json"}
 )
 
-// ServeHTTP answers one request: names it, finds its route, guards it, and logs it.
+// ServeHTTP answers one request: it assigns an id, finds the route, checks access, and logs it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	x := &exchange{ResponseWriter: w, caller: s.auth.Load().identify(r)}
@@ -37,8 +37,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// unrouted says why there is no route. The mux has answered already, into the exchange, which did
-// not send it.
+// unrouted returns the error for a request without a route. The mux has already answered, into the
+// exchange, which did not send it.
 func (s *Server) unrouted(x *exchange, r *http.Request) {
 	_, pattern := s.mux.Handler(r)
 	s.guarded(accessRead, func(w http.ResponseWriter, r *http.Request) error {
@@ -60,15 +60,14 @@ func (s *Server) unrouted(x *exchange, r *http.Request) {
 	})(x, r)
 }
 
-// withOptions adds the method that every path answers, in the order of the alphabet.
+// withOptions adds OPTIONS, which every path answers, in alphabetical order.
 func withOptions(allow string) string {
 	methods := append(strings.Split(allow, ", "), http.MethodOptions)
 	slices.Sort(methods)
 	return strings.Join(methods, ", ")
 }
 
-// guarded refuses callers that may not do what the route needs, and answers what the handler
-// returns as an error.
+// guarded refuses callers without the route's access, and sends the error that the handler returns.
 func (s *Server) guarded(needs access, serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(w)
@@ -98,7 +97,8 @@ func (s *Server) finish(x *exchange, r *http.Request, began time.Time) {
 			"path", loggedPath(r), "err", fmt.Sprint(p), "stack", string(debug.Stack()))
 		if x.status != 0 {
 			s.logRequest(x, r, began)
-			panic(http.ErrAbortHandler) // the answer has begun: cut it, so that the caller sees that it is not whole
+			// part of the response is sent: abort it, so that the caller sees that it is incomplete
+			panic(http.ErrAbortHandler)
 		}
 		x.routed = true
 		broken().write(x)
@@ -106,8 +106,8 @@ func (s *Server) finish(x *exchange, r *http.Request, began time.Time) {
 	s.logRequest(x, r, began)
 }
 
-// logRequest logs for debugging only what goes well many times a second: reads, and taking,
-// renewing and releasing leases.
+// logRequest logs frequent successful requests at debug level: reads, and taking, renewing and
+// releasing leases.
 func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 	level := slog.LevelInfo
 	switch {
@@ -132,10 +132,11 @@ func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 	if p, ok := s.registry.Find(r.PathValue("id")); ok {
 		attrs = append(attrs, slog.String("pool_id", p.ID))
 	}
-	s.log.LogAttrs(r.Context(), level, fmt.Sprintf("%s requested %s %s: %d", identity, r.Method, path, x.status), attrs...)
+	s.log.LogAttrs(r.Context(), level, fmt.Sprintf("%s requested %s %s: %d", identity, r.Method, path, x.status),
+		attrs...)
 }
 
-// loggedPath is the path as it was sent, escaped and not for ever: the caller chooses it.
+// loggedPath is the path as sent, escaped and of limited length, since the caller chooses it.
 func loggedPath(r *http.Request) string {
 	path := r.URL.EscapedPath()
 	return path[:min(len(path), 256)]

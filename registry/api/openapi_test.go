@@ -17,8 +17,8 @@ import (
 
 var openapi = filepath.Join("..", "..", "docs", "openapi.yaml")
 
-// yamlKeys reads the tree of keys of a YAML file that is written in plain block style: "a/b/c" for each key, by its
-// indentation. What stands in flow style behind a key is its value.
+// yamlKeys reads the tree of keys of a YAML file that is written in plain block style: "a/b/c" for
+// each key, by its indentation. Text in flow style after a key is its value.
 func yamlKeys(t *testing.T, path string) map[string]string {
 	t.Helper()
 	body, err := os.ReadFile(path)
@@ -54,7 +54,8 @@ func children(keys map[string]string, parent string) []string {
 	return out
 }
 
-// required reads a schema's list of fields that are always there. It stands in flow style, over several lines.
+// required reads a schema's list of fields that are always there. It is in flow style, over
+// several lines.
 func required(t *testing.T, schema string) []string {
 	t.Helper()
 	body, err := os.ReadFile(openapi)

@@ -14,8 +14,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// Operator carries out what operators ask of pools. Each call returns when the wish is written down, so that it survives the daemon; what comes
-// of it shows in the pool's status. Errors are a *registry.Failure or the context's. deadline is negative for the pool's own; by is who asks.
+// Operator carries out operators' requests. Each call returns when the request is saved, so that it
+// survives the daemon; its progress shows in the pool's status. Errors are a *registry.Failure or
+// the context's. A negative deadline is the pool's own; by is the caller.
 type Operator interface {
 	Drain(ctx context.Context, id string, deadline time.Duration, by string) error
 	Resume(ctx context.Context, id, by string) error
@@ -24,22 +25,22 @@ type Operator interface {
 	Reload(ctx context.Context, id string, ask ReloadRequest) error
 }
 
-// ReloadRequest is what a pool is asked to serve.
+// ReloadRequest is the model that a pool should serve.
 type ReloadRequest struct {
-	Model    string // empty: what it serves now, tried again
+	Model    string // empty: the model that was last requested
 	Digest   string
 	Deadline time.Duration
-	Forget   bool // serve what the pool's file says again
+	Forget   bool // go back to the model in the pool's file
 	By       string
 }
 
-// bodyLimit bounds what is read of a request, in bytes: the longest model reference is a path.
+// bodyLimit is the largest body of a request, in bytes: the longest model reference is a path.
 const bodyLimit = 64 << 10
 
-// deadlineMost is the longest deadline of a drain. A longer one is a mistake in the unit.
-const deadlineMost = 7 * 24 * time.Hour
+// maxDeadline is the longest deadline of a drain. A longer one is a mistake in the unit.
+const maxDeadline = 7 * 24 * time.Hour
 
-// operatorTimeout bounds how long a request waits until the wish is written down.
+// operatorTimeout is how long a request waits until it is saved.
 const operatorTimeout = 10 * time.Second
 
 // operatorRoutes are the routes that change pools.
@@ -84,14 +85,17 @@ func (s *Server) postReload(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if body.Forget && (body.NewModelRef != "" || body.ModelDigest != "") {
-			return invalidParams("forget cannot be combined with new_model_ref or model_digest", "forget goes back to the model in the pool's file.")
+			return invalidParams("forget cannot be combined with new_model_ref or model_digest",
+				"forget goes back to the model in the pool's file.")
 		}
-		return s.operator.Reload(ctx, id, ReloadRequest{Model: body.NewModelRef, Digest: body.ModelDigest, Deadline: deadline, Forget: body.Forget, By: by})
+		return s.operator.Reload(ctx, id, ReloadRequest{Model: body.NewModelRef, Digest: body.ModelDigest,
+			Deadline: deadline, Forget: body.Forget, By: by})
 	})
 }
 
-// operate reads a request about one pool, has it carried out, and answers with the pool as it is then.
-func (s *Server) operate(w http.ResponseWriter, r *http.Request, body any, carryOut func(ctx context.Context, id, by string) error) error {
+// operate decodes a request about one pool, carries it out, and answers with the pool's new status.
+func (s *Server) operate(w http.ResponseWriter, r *http.Request, body any,
+	carryOut func(ctx context.Context, id, by string) error) error {
 	p, err := s.pool(r)
 	if err != nil {
 		return err
@@ -110,13 +114,14 @@ func (s *Server) operate(w http.ResponseWriter, r *http.Request, body any, carry
 	return answerStatus(w, http.StatusAccepted, wire.PoolOf(p))
 }
 
-// deadlineOf reads a deadline; one that is absent is negative.
+// deadlineOf validates a deadline; an absent one is negative.
 func deadlineOf(ms *int64) (time.Duration, error) {
 	switch {
 	case ms == nil:
 		return -1, nil
-	case *ms < 0 || *ms > deadlineMost.Milliseconds():
-		return 0, invalidParams(fmt.Sprintf("deadline_ms is %d; it must be 0 to %d", *ms, deadlineMost.Milliseconds()), "It is in milliseconds from now.")
+	case *ms < 0 || *ms > maxDeadline.Milliseconds():
+		return 0, invalidParams(fmt.Sprintf("deadline_ms is %d; it must be 0 to %d", *ms, maxDeadline.Milliseconds()),
+			"It is in milliseconds from now.")
 	}
 	return time.Duration(*ms) * time.Millisecond, nil
 }
@@ -131,19 +136,21 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return problem(http.StatusRequestEntityTooLarge, "TOO_LARGE", fmt.Sprintf("the body is longer than %d bytes", large.Limit), "")
+		return problem(http.StatusRequestEntityTooLarge, "TOO_LARGE",
+			fmt.Sprintf("the body is longer than %d bytes", large.Limit), "")
 	case err != nil:
 		return invalidParams("could not read the body: "+err.Error(), "")
 	case len(strings.TrimSpace(string(body))) == 0:
 		return nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "the content type of the body is not JSON", "Send Content-Type: application/json.")
+		return problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE",
+			"the content type of the body is not JSON", "Send Content-Type: application/json.")
 	}
 	return decodeStrict(body, into)
 }
 
-// decodeStrict decodes exactly one JSON object and refuses fields that are not known.
+// decodeStrict decodes exactly one JSON object and refuses unknown fields.
 func decodeStrict(body []byte, into any) error {
 	d := json.NewDecoder(strings.NewReader(string(body)))
 	d.DisallowUnknownFields()
@@ -154,11 +161,13 @@ func decodeStrict(body []byte, into any) error {
 		case errors.As(err, &syntax):
 			return invalidParams(fmt.Sprintf("the body is not valid JSON at byte %d: %v", syntax.Offset, err), "")
 		case errors.As(err, &kind) && kind.Field != "":
-			return invalidParams(fmt.Sprintf("%s is a %s; it must be a %s", kind.Field, kind.Value, jsonKind(kind.Type.Kind().String())), lists+"the fields.")
+			return invalidParams(fmt.Sprintf("%s is a %s; it must be a %s", kind.Field, kind.Value,
+				jsonKind(kind.Type.Kind().String())), lists+"the fields.")
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return invalidParams("the body ends inside its JSON", "")
 		}
-		return invalidParams("the body does not match the schema of this path: "+strings.TrimPrefix(err.Error(), "json: "), lists+"the fields.")
+		return invalidParams("the body does not match the schema of this path: "+
+			strings.TrimPrefix(err.Error(), "json: "), lists+"the fields.")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return invalidParams(fmt.Sprintf("unexpected data after the JSON object at byte %d", d.InputOffset()), "")

@@ -52,7 +52,7 @@ func operated(t *testing.T) (*host, *operators) {
 	return h, o
 }
 
-// post sends a request as the user with the given identity who may do what may says.
+// post sends a request as the user with the given identity and access.
 func (h *host) post(path, kind, body string, may access) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	if kind != "" {
@@ -61,9 +61,11 @@ func (h *host) post(path, kind, body string, may access) *httptest.ResponseRecor
 	who := caller{kind: callerUser, uid: 7, may: may}
 	w := httptest.NewRecorder()
 	for _, rt := range append(h.server.operatorRoutes(), h.server.leaseRoutes()...) {
-		if pattern := strings.Replace(rt.path, "{id}", "a", 1); rt.method == http.MethodPost && pattern == path || strings.Replace(rt.path, "{id}", "b", 1) == path {
+		if pattern := strings.Replace(rt.path, "{id}", "a", 1); rt.method == http.MethodPost && pattern == path ||
+			strings.Replace(rt.path, "{id}", "b", 1) == path {
 			r.SetPathValue("id", strings.Split(path, "/")[3])
-			h.server.guarded(rt.needs, rt.serve)(&exchange{ResponseWriter: w, correlation: [1]string{"c1"}, caller: who}, r)
+			h.server.guarded(rt.needs, rt.serve)(&exchange{ResponseWriter: w, correlation: [1]string{"c1"},
+				caller: who}, r)
 			return w
 		}
 	}
@@ -147,7 +149,8 @@ func TestOperationsThatAreRefused(t *testing.T) {
 		t.Run("failure/"+strings.ToLower(string(code)), func(t *testing.T) {
 			h, o := operated(t)
 			o.err = registry.Fail(code, "no", "do this")
-			if w := h.post("/v1/pools/a/reload", "", "", accessWrite); w.Code != status || !strings.Contains(w.Body.String(), string(code)) {
+			if w := h.post("/v1/pools/a/reload", "", "", accessWrite); w.Code != status ||
+				!strings.Contains(w.Body.String(), string(code)) {
 				t.Errorf("%d %s, want %d", w.Code, w.Body, status)
 			}
 		})

@@ -13,19 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peer is the process at the other end of a unix connection, as it was when it connected.
+// peer has the credentials of the process that opened a unix connection, at the time of the
+// connect.
 type peer struct {
 	uid    uint32
 	gid    uint32
 	groups []uint32 // supplementary
-	err    error    // the kernel did not tell
+	err    error    // the kernel reported no credentials
 }
 
-// connection is what is known of a connection, found out once for all its requests.
+// connection has facts about a connection, read once for all its requests.
 type connection struct {
-	local      bool // over the unix socket; TCP connections have no peer
-	peer       peer
-	leavePlace func() // among those that are bounded by maxConns
+	local   bool // over the unix socket; TCP connections have no peer
+	peer    peer
+	uncount func() // stop counting against maxConns
 }
 
 // connectionKey is the context key of a request's connection.
@@ -33,9 +34,9 @@ type connectionKey struct{}
 
 // withConnection is http.Server's ConnContext.
 func withConnection(ctx context.Context, c net.Conn) context.Context {
-	known := &connection{leavePlace: func() {}}
+	known := &connection{uncount: func() {}}
 	if p, ok := c.(*placed); ok {
-		known.leavePlace = p.leave
+		known.uncount = p.leave
 		c = p.Conn
 	}
 	if uc, ok := c.(*net.UnixConn); ok {
@@ -44,13 +45,13 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, known)
 }
 
-// connectionOf returns what is known of the request's connection; of one that did not come through
-// Serve, nothing.
+// connectionOf returns the request's connection, an empty one for a request that did not pass
+// Serve.
 func connectionOf(r *http.Request) *connection {
 	if c, ok := r.Context().Value(connectionKey{}).(*connection); ok {
 		return c
 	}
-	return &connection{leavePlace: func() {}}
+	return &connection{uncount: func() {}}
 }
 
 func peerOf(c *net.UnixConn) peer {
@@ -70,11 +71,11 @@ func peerOf(c *net.UnixConn) peer {
 	return peer{p.uid, p.gid, p.groups, errors.Join(p.err, err)}
 }
 
-// peerGroups returns the supplementary groups (SO_PEERGROUPS, Linux 4.13; net/core/sock.c), none
-// where the kernel does not tell: the caller then may less, never more.
+// peerGroups returns the supplementary groups (SO_PEERGROUPS, Linux 4.13; net/core/sock.c), none if
+// the kernel does not report them: the caller then has less access, never more.
 func peerGroups(fd uintptr) []uint32 {
 	list := make([]uint32, 64)
-	for range 2 { // the first call says how long the list is, where it is longer
+	for range 2 { // the first call returns the length if the list is longer
 		size := uint32(len(list) * 4)
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
 			uintptr(unsafe.Pointer(&list[0])), uintptr(unsafe.Pointer(&size)), 0)
@@ -89,7 +90,7 @@ func peerGroups(fd uintptr) []uint32 {
 	return nil
 }
 
-// groupLookup is a group's id, where there is such a group.
+// groupLookup is a group's id, if the group exists.
 type groupLookup struct {
 	gid   uint32
 	found bool

@@ -2,7 +2,7 @@ package api
 
 import "net/http"
 
-// route is one row of the table of what is served. A GET route answers HEAD too.
+// route is one row of the routing table. A GET route answers HEAD too.
 type route struct {
 	method string
 	path   string // as http.ServeMux takes it
@@ -10,7 +10,7 @@ type route struct {
 	serve  func(w http.ResponseWriter, r *http.Request) error
 }
 
-// aliases are the paths under which clients that exist ask for a /v1/ route, by that route's path.
+// aliases are the paths that existing clients use for a /v1/ route, by that route's path.
 var aliases = map[string][]string{
 	"/health":               {"/ready"},
 	"/v1/capabilities":      {"/v2/meta/capabilities"},
@@ -20,7 +20,7 @@ var aliases = map[string][]string{
 	"/v1/pools/{id}/reload": {"/pools/{id}/reload", "/v2/pools/{id}/reload"},
 }
 
-// table is every route of a server without aliases. Routes of parts that it lacks are left out.
+// table returns the routes of the server, without aliases and without those of missing parts.
 func (s *Server) table(metrics http.Handler) []route {
 	routes := []route{
 		{http.MethodGet, "/health", accessNone, s.getHealth},
@@ -49,7 +49,7 @@ func (s *Server) table(metrics http.Handler) []route {
 	return routes
 }
 
-// addRoutes gives the mux every route of the table, and its aliases.
+// addRoutes adds every route of the table and its aliases to the mux.
 func (s *Server) addRoutes(metrics http.Handler) {
 	for _, rt := range s.table(metrics) {
 		s.routes = append(s.routes, rt)

@@ -18,25 +18,25 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second // of a whole request
 	writeTimeout      = 30 * time.Second // from the request's header to the end of the answer
-	idleTimeout       = 75 * time.Second // above the 60 s after which most clients give an idle connection up
-	// maxConns bounds open connections for each listener, those of event streams aside; further
-	// ones wait in the socket's backlog.
+	idleTimeout       = 75 * time.Second // above the 60 s after which most clients close an idle connection
+	// maxConns is the limit of open connections for each listener, without event streams; more wait
+	// in the socket's backlog.
 	maxConns = 512
 )
 
-// Limits of the end.
+// Limits of the shutdown.
 const (
-	// Idle connections stay open for lingerLooks times lingerPause once no more are accepted: a
-	// request that is on its way on one is answered, with Connection: close, rather than met by an
-	// end of file. Pauses are counted and not the time, so that a host that stalls for a while does
-	// not use them up before callers have run.
+	// After the listeners are closed, idle connections stay open for lingerLooks times lingerPause:
+	// a request already in transit is answered, with Connection: close, and does not get an end of
+	// file. Pauses are counted and not the time, so that a stalled host does not use them up before
+	// callers have run.
 	lingerLooks = 40
 	lingerPause = 25 * time.Millisecond
-	// endTimeout bounds how long the requests under way may take after that.
+	// endTimeout is how long requests in progress may take after that.
 	endTimeout = 5 * time.Second
 )
 
-// BindError says that a listener is reachable from other hosts while there is no token.
+// BindError means that a listener is reachable from other hosts while there is no token.
 type BindError struct {
 	Addr string // empty: a listener that is open already
 }
@@ -47,16 +47,17 @@ func (e *BindError) Error() string {
 	if e.Addr != "" {
 		where = "listening on " + e.Addr
 	}
-	return "40301 BIND_REFUSED: " + where + " needs a token: set auth_token_file in config.toml, or listen on 127.0.0.1 only"
+	return "40301 BIND_REFUSED: " + where + " needs a token: set auth_token_file in config.toml, or listen on " +
+		"127.0.0.1 only"
 }
 
-// Serve answers on the listeners until ctx ends, then ends without losing a request, and returns
-// nil. It takes the listeners over.
+// Serve answers on the listeners until ctx ends, then shuts down without losing a request, and
+// returns nil. It owns the listeners.
 //
-// The end, for a restart under socket activation: (1) no connection is accepted any more; those
-// that come now wait in the socket, which PID 1 keeps open, for the next daemon. The socket's path
-// is not unlinked. (2) Every accepted connection is answered, and told to close. (3) Idle
-// connections are closed after a second, the rest is cut after endTimeout.
+// The shutdown, for a restart under socket activation: (1) no connection is accepted; new ones wait
+// in the socket, which PID 1 keeps open, for the next daemon. The socket's path is not unlinked.
+// (2) Every accepted connection gets its answer, with Connection: close. (3) Idle connections are
+// closed after a second, the others after endTimeout.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	open := make([]*limited, 0, len(listeners))
 	for _, l := range listeners {
@@ -71,8 +72,9 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	srv := &http.Server{
 		Handler: s, ConnContext: withConnection, MaxHeaderBytes: maxHeaderBytes,
-		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout,
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, len(open))
 	var accepting sync.WaitGroup
@@ -91,13 +93,13 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	s.ending.Store(true)
 	s.endStreams()
 	closeAll(open)
-	// Each accept loop returns once it has handed over the last connection it accepted: none can
-	// slip in between the end of accepting and the look at what is open.
+	// Each accept loop returns after it has handed over its last connection: none is missed between
+	// the end of accepting and the count of open connections.
 	accepting.Wait()
 	return errors.Join(err, s.end(srv, open))
 }
 
-// admit refuses listeners that other hosts can reach while there is no token, and remembers that
+// admit refuses listeners that other hosts can reach while there is no token, and records that
 // there are some.
 func (s *Server) admit(listeners []net.Listener) error {
 	for _, l := range listeners {
@@ -113,7 +115,7 @@ func (s *Server) admit(listeners []net.Listener) error {
 	return nil
 }
 
-// end lets what was accepted finish.
+// end waits for accepted requests to finish.
 func (s *Server) end(srv *http.Server, listeners []*limited) error {
 	for i := 0; i < lingerLooks && connections(listeners) > 0; i++ {
 		time.Sleep(lingerPause)
@@ -122,7 +124,8 @@ func (s *Server) end(srv *http.Server, listeners []*limited) error {
 	defer cancel()
 	err := srv.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.Warn("closed connections whose requests did not finish before the deadline", "deadline_ms", endTimeout.Milliseconds())
+		s.log.Warn("closed connections whose requests did not finish before the deadline", "deadline_ms",
+			endTimeout.Milliseconds())
 		return srv.Close()
 	}
 	return err
@@ -143,7 +146,7 @@ func closeAll(open []*limited) {
 	}
 }
 
-// limited is a listener with at most so many connections open.
+// limited is a listener with a limit of open connections.
 type limited struct {
 	net.Listener
 	places chan struct{}
@@ -155,7 +158,7 @@ func limit(l net.Listener, n int) *limited {
 	return &limited{Listener: l, places: make(chan struct{}, n), closed: make(chan struct{})}
 }
 
-// Accept waits for a place, then for a connection.
+// Accept waits until it is below the limit, then for a connection.
 func (l *limited) Accept() (net.Conn, error) {
 	select {
 	case l.places <- struct{}{}:
@@ -172,7 +175,7 @@ func (l *limited) Accept() (net.Conn, error) {
 	return p, nil
 }
 
-// Close ends accepting; open connections go on.
+// Close ends accepting; open connections stay open.
 func (l *limited) Close() error {
 	err := net.ErrClosed
 	l.once.Do(func() {
@@ -182,14 +185,15 @@ func (l *limited) Close() error {
 	return err
 }
 
-// placed is a connection that holds a place, until it is closed or becomes an event stream.
+// placed is a connection that counts against the limit, until it is closed or becomes an event
+// stream.
 type placed struct {
 	net.Conn
 	leave       func()
 	read, write deadline
 }
 
-// Close closes the connection and gives its place back.
+// Close closes the connection and stops counting it.
 func (c *placed) Close() error {
 	defer c.leave()
 	c.read.stop()

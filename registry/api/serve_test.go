@@ -20,7 +20,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
 
-// socketUnit holds a listening socket as PID 1 does: each daemon gets a duplicate, and the socket outlives them.
+// socketUnit holds a listening socket as PID 1 does: each daemon gets a duplicate, and the socket
+// outlives them.
 type socketUnit struct {
 	t    *testing.T
 	file *os.File
@@ -68,8 +69,8 @@ func (s *socketUnit) client() *http.Client {
 	}}
 }
 
-// TestRestartsLoseNothing: eight callers, with and without keep-alive, while the daemon restarts ten times. A
-// request is never sent twice, so a single reset would show.
+// TestRestartsLoseNothing: eight callers, with and without keep-alive, while the daemon restarts
+// ten times. A request is never sent twice, so a single reset would show.
 func TestRestartsLoseNothing(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) { restartsLoseNothing(t, newSocketUnit(t, network)) })
@@ -127,7 +128,8 @@ func restartsLoseNothing(t *testing.T, unit *socketUnit) {
 
 // askOnce sends one request that net/http must not repeat: a body without GetBody makes it so.
 func askOnce(ctx context.Context, c *http.Client) error {
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://localhost/v1/pools/llama3-8b", io.NopCloser(strings.NewReader("{}")))
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://localhost/v1/pools/llama3-8b",
+		io.NopCloser(strings.NewReader("{}")))
 	if err != nil {
 		return err
 	}
@@ -149,7 +151,7 @@ func askOnce(ctx context.Context, c *http.Client) error {
 func TestTheSocketPathStays(t *testing.T) {
 	h := newServer(t, Settings{}, units{})
 	path := filepath.Join(t.TempDir(), "api.sock")
-	l, err := net.Listen("unix", path) // unlinks at close unless it is told not to
+	l, err := net.Listen("unix", path) // unlinks at close by default
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +174,8 @@ func (s slow) RenderUnit(ctx context.Context, id string) (string, error) {
 	return "[Service]\n", nil
 }
 
-// TestTheEndWaitsForAnswers: a request under way when the end begins is answered, and told to close.
+// TestTheEndWaitsForAnswers: a request in progress at the shutdown is answered, with Connection:
+// close.
 func TestTheEndWaitsForAnswers(t *testing.T) {
 	backend := slow{make(chan struct{}), make(chan struct{})}
 	h := newServer(t, Settings{}, backend)
@@ -182,7 +185,7 @@ func TestTheEndWaitsForAnswers(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- h.server.Serve(ctx, unit.listener()) }()
 
-	// An idle keep-alive connection, and one with a request under way.
+	// An idle keep-alive connection, and one with a request in progress.
 	idle, err := net.Dial("unix", unit.addr.String())
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +194,7 @@ func TestTheEndWaitsForAnswers(t *testing.T) {
 	reader := bufio.NewReader(idle)
 	first := askRaw(t, idle, reader, "/health")
 	if first.Close {
-		t.Error("a connection is told to close while the server is well")
+		t.Error("Connection: close before the shutdown")
 	}
 	answered := make(chan reply, 1)
 	h.socket = unit.addr.String()
@@ -201,7 +204,7 @@ func TestTheEndWaitsForAnswers(t *testing.T) {
 	for !h.server.ending.Load() {
 		time.Sleep(time.Millisecond)
 	}
-	// A request that comes on the idle connection just now is answered too, and told that it is the last.
+	// A request that comes on the idle connection now is answered too, with Connection: close.
 	if last := askRaw(t, idle, reader, "/health"); last.StatusCode != 200 || !last.Close {
 		t.Errorf("status %d, Connection: close %t", last.StatusCode, last.Close)
 	}
@@ -233,8 +236,8 @@ func askRaw(t *testing.T, c net.Conn, r *bufio.Reader, path string) *http.Respon
 	return resp
 }
 
-// TestASlowReaderDelaysNobody: a caller that asks for much and reads nothing.
-func TestASlowReaderDelaysNobody(t *testing.T) {
+// TestASlowReaderDelaysNoOther: a caller that requests much and reads nothing.
+func TestASlowReaderDelaysNoOther(t *testing.T) {
 	h := serve(t, Settings{}, units{})
 	for i := range 500 {
 		p := registrytest.Llama()
@@ -288,7 +291,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		t.Fatalf("%d places taken of 2, %d connections more", n, len(accepted))
 	}
 	first.Close()
-	first.Close() // http.Server closes more than once; the place is given back once
+	first.Close() // http.Server closes more than once; it is counted once
 	third := <-accepted
 	second.Close()
 	third.Close()

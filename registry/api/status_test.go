@@ -33,9 +33,9 @@ func TestStatusRoutes(t *testing.T) {
 		h.send(http.MethodPost, "http://socket/pools/llama3-8b/status", `{"x":1}`).wantError(t, 400, "INVALID_PARAMS")
 	})
 	t.Run("an_unknown_pool_has_error_beside_message", func(t *testing.T) {
-		r := h.send(http.MethodPost, "http://socket/pools/nobody/status", "{}")
+		r := h.send(http.MethodPost, "http://socket/pools/absent/status", "{}")
 		r.wantError(t, 404, "POOL_NOT_FOUND")
-		if r.json["error"] != "pool nobody not found" || r.json["message"] != r.json["error"] {
+		if r.json["error"] != "pool absent not found" || r.json["message"] != r.json["error"] {
 			t.Errorf("%s", r.body)
 		}
 	})

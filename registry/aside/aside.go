@@ -1,8 +1,8 @@
-// Package aside moves a state file that cannot be used out of the way, so that a new one can be
-// made and the old one can still be examined.
+// Package aside renames an unusable state file, so that a new one can be created and the old one
+// can be examined.
 //
-// It owns the name under which such a file is kept, and which errors are the disk's and not the
-// file's. It must not know what is in the file.
+// It owns the new name of such a file, and which errors are of the disk and not of the file. It
+// must not know the file's content.
 package aside
 
 import (
@@ -29,13 +29,13 @@ func Move(path string, now time.Time) (to string, err error) {
 	return to, nil
 }
 
-// refusals are errors of a disk or a host that takes no new file either: there is nothing wrong
-// with the file that was opened.
+// refusals are errors of a disk or host on which a new file would fail too: the opened file is not
+// damaged.
 var refusals = []error{
 	syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOTDIR,
 }
 
-// Refused reports whether err is the disk's refusal to be written, not damage of a file.
+// Refused reports whether err is of the disk and not damage of a file.
 func Refused(err error) bool {
 	return slices.ContainsFunc(refusals, func(e error) bool { return errors.Is(err, e) })
 }

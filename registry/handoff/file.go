@@ -7,7 +7,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// File is what a hand-off file holds. What is not known is null; a list is never null.
+// File is the content of a hand-off file. What is not known is null; a list is never null.
 type File struct {
 	URL              string   `json:"url"`
 	PoolID           string   `json:"pool_id"`
@@ -18,13 +18,13 @@ type File struct {
 	Model            Model    `json:"model"`
 	DeviceMask       *string  `json:"device_mask"` // Devices joined by commas; null without a device
 	Devices          []string `json:"devices"`
-	Flags            []string `json:"flags"` // the engine's arguments, without what looks like a secret
+	Flags            []string `json:"flags"` // the engine's arguments, with secrets hidden
 	ProvisioningMode string   `json:"provisioning_mode"`
 	PID              *int     `json:"pid"`  // null: the engine is not run here
 	Unit             *string  `json:"unit"` // likewise
 	Slots            int      `json:"slots"`
 	SlotsTotal       int      `json:"slots_total"` // the same number as slots
-	SlotsFree        int      `json:"slots_free"`  // that no lease holds now
+	SlotsFree        int      `json:"slots_free"`  // without a lease now
 }
 
 // Model is the model that the replica serves.
@@ -33,12 +33,14 @@ type Model struct {
 	Path *string `json:"path"` // that the engine loaded; null: not known, or none
 }
 
-// fileOf returns the hand-off file of a replica that serves. was is the file as it is on the disk, nil where there is none: what
-// a new manager does not know yet of a process is taken from there.
+// fileOf returns the hand-off file of a replica that serves. was is the file on disk, nil without
+// one: it has the facts about a process that a new manager does not know yet.
 func fileOf(p *registry.Pool, r *registry.Replica, was *File) File {
 	f := File{
-		URL: r.Endpoint, PoolID: p.ID, ReplicaID: nameOf(r), Engine: or(r.Engine, p.Engine), EngineVersion: known(r.EngineVersion),
-		Devices: r.DeviceMask, Flags: r.Flags, ProvisioningMode: r.Provisioning, PID: known(r.PID), Unit: known(r.Unit),
+		URL: r.Endpoint, PoolID: p.ID, ReplicaID: nameOf(r), Engine: or(r.Engine, p.Engine),
+		EngineVersion: known(r.EngineVersion),
+		Devices:       r.DeviceMask, Flags: r.Flags, ProvisioningMode: r.Provisioning, PID: known(r.PID),
+		Unit:  known(r.Unit),
 		Slots: r.SlotsTotal, SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree,
 	}
 	f.ModelID = or(r.ModelID, p.ModelID)
@@ -50,14 +52,15 @@ func fileOf(p *registry.Pool, r *registry.Replica, was *File) File {
 	}
 	if f.Flags == nil {
 		f.Flags = []string{}
-		if was != nil && f.PID != nil && was.PID != nil && *was.PID == *f.PID && was.ModelID == f.ModelID && was.Flags != nil {
+		if was != nil && f.PID != nil && was.PID != nil && *was.PID == *f.PID && was.ModelID == f.ModelID &&
+			was.Flags != nil {
 			f.Flags, f.Model.Path = was.Flags, was.Model.Path
 		}
 	}
 	return f
 }
 
-// nameOf is the replica's name over reloads.
+// nameOf is the replica's name, which is stable over reloads.
 func nameOf(r *registry.Replica) string { return or(r.Name, r.ID) }
 
 func or(a, b string) string {
@@ -76,7 +79,7 @@ func known[T comparable](v T) *T {
 	return &v
 }
 
-// encode returns the file's bytes: indented JSON and a line's end.
+// encode returns the file's bytes: indented JSON and a newline.
 func (f File) encode() ([]byte, error) {
 	var b strings.Builder
 	e := json.NewEncoder(&b)

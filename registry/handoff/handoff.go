@@ -1,9 +1,9 @@
-// Package handoff keeps the directory of hand-off files: one small JSON file for each replica that is ready now,
-// for programs on this host that look for an engine without asking the API.
+// Package handoff writes the hand-off files: one small JSON file for each replica that is ready
+// now, for programs on this host that find engines without the API.
 //
-// It owns the files' names and fields, and when they are written: it follows the registry, writes a file again whenever what it
-// says changes, though only some times a second, and removes it when the replica is not ready. It must not know
-// when a replica is ready, nor how anything is started.
+// It owns the files' names and fields, and when they are written: it follows the registry, rewrites
+// a file when its content changes, at most four times a second, and removes it when the replica is
+// not ready. It must not know when a replica is ready, nor how anything is started.
 package handoff
 
 import (
@@ -19,13 +19,14 @@ import (
 
 const suffix = ".json"
 
-// Dir is the directory, usually /run/pool-managerd/engines. It is made when the first file is written.
+// Dir is the directory, usually /run/pool-managerd/engines. The first Write creates it.
 type Dir struct{ path string }
 
 // New returns the directory.
 func New(path string) Dir { return Dir{path: path} }
 
-// Write puts a file in place. A reader sees the former file or the new one, never a part: it is written beside and renamed.
+// Write replaces a file. A reader sees the former file or the new one, never a part: a temporary
+// file is written and renamed.
 func (d Dir) Write(name string, body []byte) error {
 	if err := d.make(); err != nil {
 		return fmt.Errorf("hand-off directory: %w", err)
@@ -36,7 +37,7 @@ func (d Dir) Write(name string, body []byte) error {
 	return nil
 }
 
-// make makes the directory where it is missing, open to every reader whatever the umask.
+// make creates the directory if it is missing, readable by all users whatever the umask.
 func (d Dir) make() error {
 	if _, err := os.Stat(d.path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -49,7 +50,8 @@ func (d Dir) make() error {
 
 // replace writes a world-readable file atomically, whatever the umask.
 func replace(path string, body []byte) error {
-	pending, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o644))
+	pending, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)),
+		renameio.WithStaticPermissions(0o644))
 	if err != nil {
 		return err
 	}
@@ -60,7 +62,7 @@ func replace(path string, body []byte) error {
 	return pending.CloseAtomicallyReplace()
 }
 
-// Remove deletes a file; one that is not there is no error.
+// Remove deletes a file; a missing one is no error.
 func (d Dir) Remove(name string) error {
 	if err := os.Remove(filepath.Join(d.path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("hand-off file: %w", err)
@@ -68,7 +70,7 @@ func (d Dir) Remove(name string) error {
 	return nil
 }
 
-// Read returns a file's bytes, nil where there is no such file or it cannot be read.
+// Read returns a file's bytes, nil if it is missing or cannot be read.
 func (d Dir) Read(name string) []byte {
 	body, err := os.ReadFile(filepath.Join(d.path, name))
 	if err != nil {
@@ -77,7 +79,8 @@ func (d Dir) Read(name string) []byte {
 	return body
 }
 
-// List returns the names of the hand-off files, and of what an interrupted Write left. Other files in the directory are not listed.
+// List returns the names of the hand-off files, and of the temporary files of an interrupted Write.
+// Other files in the directory are not listed.
 func (d Dir) List() (files, left []string, err error) {
 	entries, err := os.ReadDir(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,7 +102,8 @@ func (d Dir) List() (files, left []string, err error) {
 	return files, left, nil
 }
 
-// fileName returns the name of a replica's file; ok is false for names that would leave the directory or hide the file.
+// fileName returns the name of a replica's file; ok is false for names that would leave the
+// directory or hide the file.
 func fileName(pool, replica string) (name string, ok bool) {
 	if !plain(pool) || !plain(replica) || strings.Contains(replica, ".") {
 		return "", false

@@ -14,11 +14,14 @@ import (
 
 // served is a pool with one replica that serves on the devices.
 func served(devices ...string) (*registry.Pool, *registry.Replica) {
-	p := &registry.Pool{ID: "llama3-8b", Engine: "llamacpp", ModelID: "file:/srv/models/llama3.gguf", Replicas: []registry.Replica{{
-		ID: "r0b", Name: "r0", Ready: true, Endpoint: "http://127.0.0.1:21001", EngineVersion: "b5000", DeviceMask: devices,
-		ModelPath: "/srv/models/llama3.gguf", Flags: []string{"-m", "/srv/models/llama3.gguf", "<&>"}, Provisioning: "binary",
-		PID: 42, Unit: "pool-engine@llama3.r0b.service", SlotsTotal: 4, SlotsFree: 3,
-	}}}
+	p := &registry.Pool{ID: "llama3-8b", Engine: "llamacpp", ModelID: "file:/srv/models/llama3.gguf",
+		Replicas: []registry.Replica{{
+			ID: "r0b", Name: "r0", Ready: true, Endpoint: "http://127.0.0.1:21001", EngineVersion: "b5000",
+			DeviceMask: devices,
+			ModelPath:  "/srv/models/llama3.gguf", Flags: []string{"-m", "/srv/models/llama3.gguf", "<&>"},
+			Provisioning: "binary",
+			PID:          42, Unit: "pool-engine@llama3.r0b.service", SlotsTotal: 4, SlotsFree: 3,
+		}}}
 	return p, &p.Replicas[0]
 }
 
@@ -114,7 +117,8 @@ func TestDir(t *testing.T) {
 		if err := d.Write("a.r0.json", []byte("{\"a\":1}\n")); err != nil {
 			t.Fatal(err)
 		}
-		if got := names(t, path); !slices.Equal(got, []string{"a.r0.json"}) || string(d.Read("a.r0.json")) != "{\"a\":1}\n" {
+		if got := names(t, path); !slices.Equal(got, []string{"a.r0.json"}) ||
+			string(d.Read("a.r0.json")) != "{\"a\":1}\n" {
 			t.Errorf("directory: %v, %s", got, d.Read("a.r0.json"))
 		}
 	})
@@ -135,10 +139,12 @@ func TestDir(t *testing.T) {
 			}
 		}
 		files, left, err := d.List()
-		if err != nil || !slices.Equal(files, []string{"a.b.r0.json", "llama3.r0.json"}) || !slices.Equal(left, []string{".gone.r0.json1234"}) {
+		if err != nil || !slices.Equal(files, []string{"a.b.r0.json", "llama3.r0.json"}) ||
+			!slices.Equal(left, []string{".gone.r0.json1234"}) {
 			t.Errorf("%v, %v, %v", files, left, err)
 		}
-		if files, left, err := New(filepath.Join(path, "never", "made")).List(); err != nil || files != nil || left != nil {
+		if files, left, err := New(filepath.Join(path, "never", "made")).List(); err != nil || files != nil ||
+			left != nil {
 			t.Errorf("of a directory that is not there yet: %v, %v, %v", files, left, err)
 		}
 	})

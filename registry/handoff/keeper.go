@@ -14,7 +14,7 @@ import (
 // Times of the keeper.
 const (
 	minGap = 250 * time.Millisecond // between two writes of one file, at least
-	pause  = 10 * time.Millisecond  // between two looks at what has changed, at least
+	pause  = 10 * time.Millisecond  // between two reads of the changes, at least
 	again  = 5 * time.Second        // until a file that could not be written or removed is tried again
 )
 
@@ -26,28 +26,29 @@ type Files interface {
 	List() (files, left []string, err error)
 }
 
-// Keeper has the directory say what the registry says. Give Changed to Registry.OnPool, and call Run once.
+// Keeper keeps the files in step with the registry. Pass Changed to Registry.OnPool, and call Run
+// once.
 type Keeper struct {
 	files Files
 	log   *slog.Logger
 	wake  chan struct{}
 
 	mu      sync.Mutex
-	changed map[string]*registry.Pool // not yet looked at, by id; nil: removed
+	changed map[string]*registry.Pool // not yet handled, by id; nil: removed
 	adopted bool
 
 	// Of Run's goroutine.
 	kept    map[string]*kept    // by the file's name
 	names   map[string][]string // the files of each pool
-	pending map[string]bool     // files that are not as they should be
+	pending map[string]bool     // files to write or remove
 	swept   bool
 }
 
 // kept is one file.
 type kept struct {
 	pool   string
-	want   []byte // nil: there shall be none
-	have   []byte // nil: there is none
+	want   []byte // nil: it must not exist
+	have   []byte // nil: it does not exist
 	file   *File  // have, decoded; nil where it cannot be
 	wrote  time.Time
 	failed time.Time // when the last try failed; zero: it did not
@@ -59,7 +60,8 @@ func NewKeeper(files Files, log *slog.Logger) *Keeper {
 		kept: make(map[string]*kept), names: make(map[string][]string), pending: make(map[string]bool)}
 }
 
-// Changed takes a pool's newest status, nil for one that was removed. It returns at once and may be called from any goroutine.
+// Changed records a pool's newest status, nil for a removed pool. It returns at once and may be
+// called from any goroutine.
 func (k *Keeper) Changed(id string, p *registry.Pool) {
 	k.mu.Lock()
 	k.changed[id] = p
@@ -67,7 +69,8 @@ func (k *Keeper) Changed(id string, p *registry.Pool) {
 	k.look()
 }
 
-// Adopted says that every replica that serves was reported by now: files of others, which a former manager left, are removed.
+// Adopted is called when every replica that serves was reported: other files, which a former
+// manager left, are removed.
 func (k *Keeper) Adopted() {
 	k.mu.Lock()
 	k.adopted = true
@@ -78,11 +81,11 @@ func (k *Keeper) Adopted() {
 func (k *Keeper) look() {
 	select {
 	case k.wake <- struct{}{}:
-	default: // it has not looked yet, and will see this too
+	default: // it was not woken yet, and will see this too
 	}
 }
 
-// Run keeps the files until ctx ends. What was reported before is written then, without waiting.
+// Run keeps the files until ctx ends. Then it writes reported changes without waiting.
 func (k *Keeper) Run(ctx context.Context) {
 	timer := time.NewTimer(again)
 	defer timer.Stop()
@@ -104,7 +107,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// take works out what the files shall hold now.
+// take computes the wanted content of the files.
 func (k *Keeper) take() {
 	k.mu.Lock()
 	changed, adopted := k.changed, k.adopted
@@ -119,7 +122,7 @@ func (k *Keeper) take() {
 	}
 }
 
-// pool works out the files of one pool.
+// pool computes the files of one pool.
 func (k *Keeper) pool(id string, p *registry.Pool) {
 	serves := make(map[string]*registry.Replica)
 	if p != nil {
@@ -133,7 +136,7 @@ func (k *Keeper) pool(id string, p *registry.Pool) {
 	for name, r := range serves {
 		f := k.open(name, id)
 		body, err := fileOf(p, r, f.file).encode()
-		if err != nil { // of strings and numbers: there is none
+		if err != nil { // strings and numbers cannot fail
 			k.log.Error("could not encode the hand-off file", "pool_id", id, "err", err)
 			continue
 		}
@@ -144,8 +147,9 @@ func (k *Keeper) pool(id string, p *registry.Pool) {
 	}
 }
 
-// serving returns the replicas that a file is due for, by its name. While a reload replaces an engine both sides of a replica may
-// serve for a moment; the one that the file names already stays in it until it does not.
+// serving returns the replicas that need a file, by its name. While a reload replaces an engine,
+// both engines of a replica may serve for a moment; the file keeps naming the same one while that
+// one serves.
 func (k *Keeper) serving(p *registry.Pool) map[string]*registry.Replica {
 	out := make(map[string]*registry.Replica)
 	for i := range p.Replicas {
@@ -184,7 +188,7 @@ func (k *Keeper) set(name string, body []byte) {
 	k.pending[name] = true
 }
 
-// sweep removes what no replica serves, and what interrupted writes left.
+// sweep removes files without a replica that serves, and temporary files of interrupted writes.
 func (k *Keeper) sweep() {
 	files, left, err := k.files.List()
 	if err != nil {
@@ -212,7 +216,7 @@ func (k *Keeper) flush(all bool) time.Duration {
 			continue
 		}
 		if err := k.put(name, f); err != nil {
-			if f.failed.IsZero() { // the same trouble is logged once
+			if f.failed.IsZero() { // a repeated failure is logged once
 				k.log.Error("could not update the hand-off file", "pool_id", f.pool, "err", err)
 			}
 			f.failed = now
@@ -222,13 +226,13 @@ func (k *Keeper) flush(all bool) time.Duration {
 		f.failed = time.Time{}
 		delete(k.pending, name)
 		if f.want == nil && k.names[f.pool] == nil {
-			delete(k.kept, name) // its pool is gone too
+			delete(k.kept, name) // its pool was removed
 		}
 	}
 	return next
 }
 
-// put brings one file up to date.
+// put writes or removes one file.
 func (k *Keeper) put(name string, f *kept) error {
 	switch {
 	case f.asWanted():
@@ -263,7 +267,7 @@ func (f *kept) due() time.Time {
 	return at
 }
 
-// holds notes what is on the disk now.
+// holds records what is on the disk now.
 func (f *kept) holds(body []byte) {
 	f.have, f.file = body, nil
 	var file File

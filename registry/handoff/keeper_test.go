@@ -84,8 +84,10 @@ func (s *shelf) fails(err error) {
 	s.err = err
 }
 
-// keeping runs f in virtual time with a keeper that follows a registry; before are the files that a former manager left.
-func keeping(t *testing.T, name string, before map[string]string, f func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf)) {
+// keeping runs f in virtual time with a keeper that follows a registry; before are the files that a
+// former manager left.
+func keeping(t *testing.T, name string, before map[string]string,
+	f func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf)) {
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &shelf{files: maps.Clone(before), writes: make(map[string][]time.Time)}
@@ -104,10 +106,13 @@ func keeping(t *testing.T, name string, before map[string]string, f func(t *test
 	})
 }
 
-// serves is pool a of one replica that serves with so many free slots, on its first side or the second.
+// serves is pool a of one replica that serves with so many free slots, on its first side or the
+// second.
 func serves(free int, second bool) registry.Pool {
-	r := registry.Replica{ID: "r0", Name: "r0", Ready: true, Endpoint: "http://127.0.0.1:21000", Unit: "pool-engine@a.r0.service", PID: 7,
-		ModelID: "file:/old.gguf", ModelPath: "/old.gguf", Flags: []string{"-m", "/old.gguf"}, SlotsTotal: 4, SlotsFree: free}
+	r := registry.Replica{ID: "r0", Name: "r0", Ready: true, Endpoint: "http://127.0.0.1:21000",
+		Unit: "pool-engine@a.r0.service", PID: 7,
+		ModelID: "file:/old.gguf", ModelPath: "/old.gguf", Flags: []string{"-m", "/old.gguf"}, SlotsTotal: 4,
+		SlotsFree: free}
 	if second {
 		r.ID, r.Unit, r.Endpoint, r.PID = "r0b", "pool-engine@a.r0b.service", "http://127.0.0.1:21001", 8
 		r.ModelID, r.ModelPath = "file:/new.gguf", "/new.gguf"
@@ -164,24 +169,25 @@ func TestKeeper(t *testing.T) {
 			t.Errorf("left: %v, %v, %v", s.files, k.kept, k.names)
 		}
 	})
-	run("many_changes_are_few_writes_and_the_last_is_not_lost", func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
-		for i := range 2000 { // for ten seconds
-			r.Put(serves(i%4, false))
-			time.Sleep(5 * time.Millisecond)
-		}
-		after(minGap)
-		if n := s.written(name); n < 35 || n > 42 {
-			t.Errorf("%d writes in ten seconds, want about one each %s", n, minGap)
-		}
-		for i, at := range s.writes[name][1:] {
-			if gap := at.Sub(s.writes[name][i]); gap < minGap {
-				t.Errorf("two writes within %s", gap)
+	run("many_changes_are_few_writes_and_the_last_is_not_lost",
+		func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
+			for i := range 2000 { // for ten seconds
+				r.Put(serves(i%4, false))
+				time.Sleep(5 * time.Millisecond)
 			}
-		}
-		if f := s.file(t, name); f["slots_free"] != 3.0 {
-			t.Errorf("slots_free %v, want the last, 3", f["slots_free"])
-		}
-	})
+			after(minGap)
+			if n := s.written(name); n < 35 || n > 42 {
+				t.Errorf("%d writes in ten seconds, want about one each %s", n, minGap)
+			}
+			for i, at := range s.writes[name][1:] {
+				if gap := at.Sub(s.writes[name][i]); gap < minGap {
+					t.Errorf("two writes within %s", gap)
+				}
+			}
+			if f := s.file(t, name); f["slots_free"] != 3.0 {
+				t.Errorf("slots_free %v, want the last, 3", f["slots_free"])
+			}
+		})
 	run("a_flapping_engine_is_bounded_too", func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
 		for range 400 { // for eight seconds
 			r.Put(serves(4, false))
@@ -217,7 +223,8 @@ func TestKeeper(t *testing.T) {
 	})
 }
 
-// TestKeeperOverReloads: the file keeps its name and replica_id, and says what serves (field case 31).
+// TestKeeperOverReloads: the file keeps its name and replica_id, and names what serves (field case
+// 31).
 func TestKeeperOverReloads(t *testing.T) {
 	keeping(t, "the_second_side_takes_over", nil, func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
 		want := func(when, model, unit string) {
@@ -262,44 +269,48 @@ func TestKeeperAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := map[string]string{name: string(body), "gone.r0.json": "{}"}
-	keeping(t, "files_stay_until_it_is_known_what_serves", before, func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
-		r.Put(both(false, false)) // not probed yet
-		after(time.Second)
-		if len(s.files) != 2 {
-			t.Errorf("before adoption: %v", s.files)
-		}
-		r.Put(serves(4, false))
-		k.Adopted()
-		after(time.Second)
-		if len(s.files) != 1 || s.written(name) != 0 {
-			t.Errorf("after adoption: %v, %d writes of what was there", s.files, s.written(name))
-		}
-	})
-	keeping(t, "one_that_does_not_serve_any_longer_is_removed", before, func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
-		r.Put(both(false, false))
-		k.Adopted()
-		after(time.Second)
-		if len(s.files) != 0 {
-			t.Errorf("left: %v", s.files)
-		}
-	})
-	keeping(t, "what_is_not_known_yet_of_the_same_process_stays", before, func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
-		p := serves(2, false)
-		p.Replicas[0].Flags, p.Replicas[0].ModelPath = nil, ""
-		r.Put(p)
-		after(time.Second)
-		f := s.file(t, name)
-		if flags, _ := f["flags"].([]any); len(flags) != 2 || f["slots_free"] != 2.0 || f["model"].(map[string]any)["path"] != "/old.gguf" {
-			t.Errorf("%v", f)
-		}
-		p = serves(2, false)
-		p.Replicas[0].Flags, p.Replicas[0].PID = nil, 99
-		r.Put(p)
-		after(time.Second)
-		if flags, _ := s.file(t, name)["flags"].([]any); len(flags) != 0 {
-			t.Errorf("another process has the flags of the former one: %v", flags)
-		}
-	})
+	keeping(t, "files_stay_until_it_is_known_what_serves", before,
+		func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
+			r.Put(both(false, false)) // not probed yet
+			after(time.Second)
+			if len(s.files) != 2 {
+				t.Errorf("before adoption: %v", s.files)
+			}
+			r.Put(serves(4, false))
+			k.Adopted()
+			after(time.Second)
+			if len(s.files) != 1 || s.written(name) != 0 {
+				t.Errorf("after adoption: %v, %d writes of what was there", s.files, s.written(name))
+			}
+		})
+	keeping(t, "one_that_does_not_serve_any_longer_is_removed", before,
+		func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
+			r.Put(both(false, false))
+			k.Adopted()
+			after(time.Second)
+			if len(s.files) != 0 {
+				t.Errorf("left: %v", s.files)
+			}
+		})
+	keeping(t, "what_is_not_known_yet_of_the_same_process_stays", before,
+		func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
+			p := serves(2, false)
+			p.Replicas[0].Flags, p.Replicas[0].ModelPath = nil, ""
+			r.Put(p)
+			after(time.Second)
+			f := s.file(t, name)
+			if flags, _ := f["flags"].([]any); len(flags) != 2 || f["slots_free"] != 2.0 ||
+				f["model"].(map[string]any)["path"] != "/old.gguf" {
+				t.Errorf("%v", f)
+			}
+			p = serves(2, false)
+			p.Replicas[0].Flags, p.Replicas[0].PID = nil, 99
+			r.Put(p)
+			after(time.Second)
+			if flags, _ := s.file(t, name)["flags"].([]any); len(flags) != 0 {
+				t.Errorf("another process has the flags of the former one: %v", flags)
+			}
+		})
 	keeping(t, "a_file_that_is_no_file_of_ours_is_replaced", map[string]string{name: `{"device_mask":["GPU-1"]}`},
 		func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
 			r.Put(serves(4, false))

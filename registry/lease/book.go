@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Book holds every lease of this host. Its methods may be called from any goroutine.
+// Book has every lease of this host. Its methods may be called from any goroutine.
 type Book struct {
 	now  func() Moment
 	save *writer
@@ -20,19 +20,19 @@ type Book struct {
 	leases map[string]*held
 	due    deadlines
 	lost   reasons
-	wakes  Moment        // when Run looks at the deadlines next
-	wake   chan struct{} // has it look now
+	wakes  Moment        // when Run checks the deadlines next
+	wake   chan struct{} // makes it check now
 }
 
-// held is a lease and its place among the deadlines.
+// held is a lease and its index among the deadlines.
 type held struct {
 	Lease
 	at int // index in due; -1: not there
 }
 
-// Open makes a book of the leases that the store holds, as a former manager left them. Run must be
-// called once. changed is called with each pool whose leases have changed, before the callers have
-// their answers and once for all that are written together; it may be nil.
+// Open returns a book with the leases in the store, which a former manager left. Run must be called
+// once. changed is called with each pool whose leases changed, before the callers get their answers
+// and once for all leases written together; it may be nil.
 func Open(store Store, now func() Moment, changed func(pool string)) (*Book, error) {
 	list, err := store.Load()
 	if err != nil {
@@ -40,7 +40,7 @@ func Open(store Store, now func() Moment, changed func(pool string)) (*Book, err
 	}
 	b := &Book{now: now, save: newWriter(store, changed), pools: make(map[string]*ledger),
 		leases: make(map[string]*held), wakes: never, wake: make(chan struct{}, 1)}
-	// This is about the order in which they were lost.
+	// This is roughly the order in which they were lost.
 	slices.SortFunc(list, func(x, y Lease) int { return cmp.Compare(x.Expires, y.Expires) })
 	for _, l := range list {
 		if l.Lost != "" {
@@ -52,10 +52,10 @@ func Open(store Store, now func() Moment, changed func(pool string)) (*Book, err
 	return b, nil
 }
 
-// Acquire takes a slot of the pool: of the replica that is named, or of the open one with the
-// fewest leases for its slots, and of equals the first by name. ttl is brought between MinTTL and
-// MaxTTL, 0 is DefaultTTL. It returns when the lease is written. Errors are ErrNoPool, ErrDraining,
-// ErrNotReady, ErrExhausted and ErrStore; no slot is held after an error.
+// Acquire takes a slot of the pool: of the named replica, or of the least loaded open one (the
+// first of equals by name). ttl is limited to MinTTL and MaxTTL, 0 is DefaultTTL. It returns when
+// the lease is written. Errors are ErrNoPool, ErrDraining, ErrNotReady, ErrExhausted and ErrStore;
+// no slot is taken after an error.
 func (b *Book) Acquire(ctx context.Context, pool, replica, holder string, ttl time.Duration) (Lease, error) {
 	b.mu.Lock()
 	l, err := b.take(pool, replica, holder, bounded(ttl))
@@ -67,7 +67,7 @@ func (b *Book) Acquire(ctx context.Context, pool, replica, holder string, ttl ti
 	b.mu.Unlock()
 	if err := wait(ctx, written); err != nil {
 		b.mu.Lock()
-		b.remove(l.ID) // its caller does not know of it
+		b.remove(l.ID) // its caller does not have it
 		b.save.forget(l.ID, pool)
 		b.mu.Unlock()
 		return Lease{}, fmt.Errorf("%w: %w", ErrStore, err)
@@ -103,8 +103,8 @@ func (b *Book) take(pool, replica, holder string, ttl time.Duration) (Lease, err
 	return l, nil
 }
 
-// Renew lets a lease live for another ttl, in a drain only up to its deadline. Errors are
-// ErrUnknown, a *LostError and ErrStore; the lease ends when it would have ended after an error.
+// Renew extends a lease to ttl from now, during a drain only up to its deadline. Errors are
+// ErrUnknown, a *LostError and ErrStore; after an error the lease keeps its former deadline.
 func (b *Book) Renew(ctx context.Context, pool, id string, ttl time.Duration) (Lease, error) {
 	b.mu.Lock()
 	h, err := b.find(pool, id)
@@ -133,7 +133,7 @@ func (b *Book) Renew(ctx context.Context, pool, id string, ttl time.Duration) (L
 	return l, nil
 }
 
-// Release frees the slot of a lease. Releasing what is not held is no error.
+// Release releases the slot of a lease. Releasing an unknown lease is no error.
 func (b *Book) Release(ctx context.Context, pool, id string) error {
 	b.mu.Lock()
 	h := b.leases[id]
@@ -161,7 +161,7 @@ func (b *Book) find(pool, id string) (*held, error) {
 	return nil, ErrUnknown
 }
 
-// insert counts a lease; the caller holds the lock, or is the only one with the book.
+// insert counts a lease; the caller holds the lock, or is the only user of the book.
 func (b *Book) insert(l Lease) {
 	h := &held{Lease: l, at: -1}
 	b.leases[l.ID] = h

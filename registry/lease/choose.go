@@ -1,6 +1,6 @@
 package lease
 
-// choose picks the least loaded open replica of those that are meant; an empty name means all.
+// choose returns the least loaded open replica with that name; an empty name matches all.
 func (p *ledger) choose(replica string) (Seat, error) {
 	var best Seat
 	found, open := false, false
@@ -26,14 +26,13 @@ func (p *ledger) choose(replica string) (Seat, error) {
 	return Seat{}, ErrNotReady
 }
 
-// answersTo reports whether a caller that names a replica means this one: by its own name, or by
-// the name that it shares with the engine that it replaces or is replaced by in a reload.
+// answersTo reports whether a requested name matches this replica: its own name, or the stable name
+// that it shares with the other engine of a reload.
 func (s *Seat) answersTo(name string) bool {
 	return name == "" || name == s.Replica || name == s.Stable
 }
 
-// less reports whether a is less loaded than b: by the share of its slots that is held, then by
-// name.
+// less reports whether a is less loaded than b: by the share of its slots in use, then by name.
 func (p *ledger) less(a, b *Seat) bool {
 	x, y := p.active[a.Replica]*b.Slots, p.active[b.Replica]*a.Slots
 	if x != y {

@@ -33,8 +33,7 @@ func (d *deadlines) Pop() any {
 	return h
 }
 
-// Bounds of one sleep. A timer of Go's counts only while the host is awake, and deadlines go on
-// while it sleeps.
+// Bounds of one sleep. A Go timer stops while the host is suspended, and deadlines do not.
 const (
 	shortestSleep = time.Millisecond
 	longestSleep  = 10 * time.Second
@@ -48,7 +47,7 @@ func newAlarm() alarm { return alarm{time.NewTimer(longestSleep)} }
 func (a alarm) c() <-chan time.Time { return a.t.C }
 func (a alarm) stop()               { a.t.Stop() }
 
-// set has the alarm go off after a time; 0 turns it off.
+// set makes the alarm fire after a time; 0 turns it off.
 func (a alarm) set(in time.Duration) {
 	if in == 0 {
 		a.t.Stop()

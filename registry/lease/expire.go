@@ -10,12 +10,11 @@ import (
 // expireAtOnce bounds how many leases expire while callers wait for the lock.
 const expireAtOnce = 500
 
-// never is behind every deadline.
+// never is after every deadline.
 const never Moment = math.MaxInt64
 
-// Run writes leases and expires them at their time until ctx ends, and reports those that expired;
-// then everything that was answered is in the store. report is called without a lock, from one
-// goroutine.
+// Run writes leases, expires them at their deadline and reports expired ones, until ctx ends; then
+// all acknowledged changes are in the store. report is called without a lock, from one goroutine.
 func (b *Book) Run(ctx context.Context, report func([]Ended)) error {
 	stopped := make(chan struct{})
 	go func() {
@@ -60,8 +59,8 @@ func (b *Book) expire() (ended []Ended, sleep time.Duration) {
 	return ended, sleep
 }
 
-// schedule puts a lease at its place among the deadlines, and has Run look at them where it would
-// wake too late; the caller holds the lock, or is the only one with the book.
+// schedule updates a lease's place among the deadlines, and wakes Run if it would wake too late;
+// the caller holds the lock, or is the only user of the book.
 func (b *Book) schedule(h *held) {
 	if h.at < 0 {
 		heap.Push(&b.due, h)

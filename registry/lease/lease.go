@@ -1,8 +1,8 @@
-// Package lease is who holds which slot: a book of leases that many callers take, renew and release
-// at the same time, that expire by themselves, and that survive the death of the manager.
+// Package lease keeps the book of leases of slots, which many callers take, renew and release at
+// the same time. Leases expire by themselves and survive a crash of the manager.
 //
-// It owns the counting, and the promise that a lease which was answered is in the store. It must
-// not know how an engine is started, why a pool drains, HTTP, or how the store writes.
+// It owns the counting, and the guarantee that an acknowledged lease is in the store. It must not
+// know how an engine is started, why a pool drains, HTTP, or how the store writes.
 package lease
 
 import (
@@ -21,14 +21,13 @@ type Lease struct {
 	Holder   string `json:"holder,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
 	Expires  Moment `json:"expires"`
-	// Lost is why it ended before it was released. Such a lease holds no slot: it is stored so that
+	// Lost is why it ended before it was released. Such a lease has no slot: it is stored so that
 	// the next manager knows the reason, too.
 	Lost string `json:"lost,omitempty"`
 }
 
-// Moment is a time since the boot that goes on while the host sleeps (CLOCK_BOOTTIME of
-// clock_gettime(2)): neither setting the clock nor a restart of the manager moves a deadline. The
-// book is of one boot.
+// Moment is a time since boot that includes suspend (CLOCK_BOOTTIME of clock_gettime(2)): neither
+// setting the clock nor a restart of the manager moves a deadline. The book is of one boot.
 type Moment int64 // nanoseconds
 
 // Add returns the moment d later.
@@ -37,11 +36,11 @@ func (m Moment) Add(d time.Duration) Moment { return m + Moment(d) }
 // Sub returns the time from n to m.
 func (m Moment) Sub(n Moment) time.Duration { return time.Duration(m - n) }
 
-// Seat is a replica as the book counts it.
+// Seat is a replica as seen by the book.
 type Seat struct {
 	Replica  string
-	Stable   string // its name over reloads, which a lease may ask for instead; may be empty
-	Run      string // of the process that runs; empty where none does
+	Stable   string // its name, stable over reloads, which a lease may request instead; may be empty
+	Run      string // of the running process; empty without one
 	Endpoint string
 	Slots    int
 	Open     bool // it takes new leases

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ledger is what the book has of one pool.
+// ledger has one pool's leases.
 type ledger struct {
 	known  bool // SetPool was called; false for leases of a former manager
 	state  Pool
@@ -20,7 +20,7 @@ func newLedger() *ledger {
 	return &ledger{active: make(map[string]int), held: make(map[run]map[string]*held)}
 }
 
-// ledger returns a pool's ledger and makes it where there is none; the caller holds the lock.
+// ledger returns a pool's ledger, and creates it if there is none; the caller holds the lock.
 func (b *Book) ledger(pool string) *ledger {
 	p := b.pools[pool]
 	if p == nil {
@@ -62,7 +62,7 @@ func (p *ledger) of(match func(run) bool) []*held {
 
 func anyRun(run) bool { return true }
 
-// runs reports whether that process of the replica is the one that runs.
+// runs reports whether that process of the replica is the running one.
 func (p *Pool) runs(r run) bool {
 	for i := range p.Seats {
 		if p.Seats[i].Replica == r.replica {
@@ -72,9 +72,9 @@ func (p *Pool) runs(r run) bool {
 	return r.id == ""
 }
 
-// SetPool records what a pool is now. Leases of a process that has ended are lost; why returns the
-// sentence that their holders get. RenewUntil bounds later renewals; a lease that lives longer
-// already is for Cut. The cost does not depend on how many leases are held, only on how many end.
+// SetPool records a pool's state. Leases of a process that has ended are lost; why returns the
+// reason for their holders. RenewUntil limits later renewals; Cut ends leases with a later
+// deadline. The cost depends only on how many leases end, not on how many there are.
 func (b *Book) SetPool(id string, p Pool, why func(replica string) string) []Ended {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,14 +92,14 @@ func (b *Book) SetPool(id string, p Pool, why func(replica string) string) []End
 	return ended
 }
 
-// Cut ends every lease of a replica: its drain's deadline has passed.
+// Cut ends every lease of a replica after its drain's deadline.
 func (b *Book) Cut(pool, replica, why string) []Ended {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.loseAll(pool, why, func(r run) bool { return r.replica == replica })
 }
 
-// Forget drops a pool that was removed, and its leases with it.
+// Forget removes a removed pool and its leases.
 func (b *Book) Forget(pool string) []Ended {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,11 +125,11 @@ func (b *Book) lose(h *held, why string) Ended {
 	b.remember(h.ID, why)
 	gone := h.Lease
 	gone.Lost = why
-	b.save.keep(gone) // where that fails, the next manager finds the run over, or the deadline past
+	b.save.keep(gone) // if that fails, the next manager finds that the run or the lease has ended
 	return Ended{Lease: h.Lease, Why: why}
 }
 
-// remember keeps why a lease ended; the caller holds the lock, or is the only one with the book.
+// remember records why a lease ended; the caller holds the lock, or is the only user of the book.
 func (b *Book) remember(id, why string) {
 	if forgotten := b.lost.add(id, why); forgotten != "" {
 		b.save.forget(forgotten, "")

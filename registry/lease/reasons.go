@@ -1,20 +1,19 @@
 package lease
 
-// remembered is how many ended leases the book can still give a reason for.
+// remembered is how many ended leases the book keeps the reason of.
 const remembered = 4096
 
-// maxReason bounds the text of a reason, in bytes: one that the store could not write would cost
-// those that are written with it.
+// maxReason is the longest reason, in bytes: one too long for the store would fail the whole batch.
 const maxReason = 4 << 10
 
-// reasons keeps why the newest ended leases ended.
+// reasons has why the newest ended leases ended.
 type reasons struct {
 	why  map[string]string
 	ring []string
 	next int
 }
 
-// add returns the id that is forgotten for it, empty for none.
+// add returns the id that it replaced, empty for none.
 func (r *reasons) add(id, why string) (forgotten string) {
 	if r.why == nil {
 		r.why, r.ring = make(map[string]string), make([]string, remembered)

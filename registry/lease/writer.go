@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// Store keeps leases over the death of the manager. Save is called by one goroutine.
+// Store keeps leases over a crash of the manager. Save is called by one goroutine.
 type Store interface {
 	Load() ([]Lease, error)
-	// Save writes some leases and forgets others; after an error it did neither.
+	// Save writes some leases and deletes others; after an error it did neither.
 	Save(put []Lease, drop []string) error
 }
 
-// writer joins what many callers want written into one write: while one is under way, the next
-// batch gathers.
+// writer combines the changes of many callers into one write: while one batch is written, the next
+// one is collected.
 type writer struct {
 	store   Store
 	changed func(pool string)
@@ -36,14 +36,14 @@ type writer struct {
 // largeBatch is the size above which a batch's memory is not used again.
 const largeBatch = 4096
 
-// change is what a caller wants. done is nil where none waits.
+// change is a change to write. done is nil if no caller waits.
 type change struct {
 	put      *Lease
 	id, pool string
 	done     chan error
 }
 
-// errEnding is returned while the manager ends.
+// errEnding is returned during the shutdown of the manager.
 var errEnding = errors.New("the manager is stopping")
 
 func newWriter(s Store, changed func(pool string)) *writer {
@@ -57,7 +57,7 @@ func (w *writer) put(l Lease) <-chan error {
 	return w.queue(change{put: &l, id: l.ID, pool: l.Pool, done: make(chan error, 1)})
 }
 
-// drop queues a lease to be forgotten.
+// drop queues a lease to be deleted.
 func (w *writer) drop(id, pool string) <-chan error {
 	return w.queue(change{id: id, pool: pool, done: make(chan error, 1)})
 }
@@ -65,8 +65,8 @@ func (w *writer) drop(id, pool string) <-chan error {
 // keep queues a lease to be written for which no caller waits.
 func (w *writer) keep(l Lease) { w.queue(change{put: &l, id: l.ID, pool: l.Pool}) }
 
-// forget queues a lease to be forgotten for which no caller waits. The pool may be empty where the
-// lease held no slot.
+// forget queues a lease to be deleted for which no caller waits. The pool may be empty if the lease
+// had no slot.
 func (w *writer) forget(id, pool string) { w.queue(change{id: id, pool: pool}) }
 
 func (w *writer) queue(c change) <-chan error {
@@ -91,8 +91,8 @@ func (w *writer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
 		case <-w.wake:
-			// On one processor the writer would run after each caller. Those that are ready to run
-			// queue their changes first, and share the write.
+			// On one processor the writer would run after each caller. Yield, so that other callers
+			// queue their changes first and share the write.
 			runtime.Gosched()
 			w.write(w.take(false))
 		case <-ctx.Done():
@@ -109,7 +109,7 @@ func (w *writer) take(last bool) []change {
 	return batch
 }
 
-// write carries out a batch: of two changes of one lease the later counts.
+// write writes a batch: of two changes of one lease the later one counts.
 func (w *writer) write(batch []change) {
 	if len(batch) == 0 {
 		return
@@ -141,7 +141,7 @@ func (w *writer) reuse(batch []change) {
 	w.mu.Unlock()
 }
 
-// gather fills puts, drops and pools with what a batch comes to.
+// gather fills puts, drops and pools with the net changes of a batch.
 func (w *writer) gather(batch []change) {
 	clear(w.last)
 	clear(w.pools)

@@ -6,7 +6,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// breakers is how often engines failed too often.
+// breakers counts opened breakers and restart storms.
 type breakers struct {
 	opened  prometheus.Counter
 	storms  *prometheus.CounterVec
@@ -16,9 +16,11 @@ type breakers struct {
 func newBreakers() breakers {
 	return breakers{
 		opened: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "circuit_breaker_open_total", Help: "Times that a replica's circuit breaker opened after too many failures.",
+			Name: "circuit_breaker_open_total",
+			Help: "Times that a replica's circuit breaker opened after too many failures.",
 		}),
-		storms: counter("restart_storm_total", "Restart storms of an engine, by the class of most of its failures.", "reason"),
+		storms: counter("restart_storm_total", "Restart storms of an engine, by the class of most of its failures.",
+			"reason"),
 	}
 }
 
@@ -33,14 +35,14 @@ func breakerLevel(state string) float64 {
 	return 0
 }
 
-// Breaker counts a replica's breaker that opened.
+// Breaker counts an opened breaker of a replica.
 func (m *Metrics) Breaker(_ registry.Pool, state string) {
 	if state == "open" {
 		m.breakers.opened.Inc()
 	}
 }
 
-// Storm counts a storm of restarts that began, by the class of most of its failures.
+// Storm counts a restart storm, by the class of most of its failures.
 func (m *Metrics) Storm(_ registry.Pool, class string) {
 	m.breakers.storms.WithLabelValues(m.breakers.reasons.fold(class)).Inc()
 }

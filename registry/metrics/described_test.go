@@ -12,8 +12,8 @@ import (
 
 var described = regexp.MustCompile(`fqName: "([^"]+)"`)
 
-// TestEveryMetricIsInTheReference: TestReference prints what its host has a series of. A metric that
-// it has none of would not be missed.
+// TestEveryMetricIsInTheReference: TestReference prints what its host has a series of. A metric
+// that it has none of would not be missed.
 func TestEveryMetricIsInTheReference(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "reference", "metrics.md"))
 	if err != nil {

@@ -9,17 +9,18 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// maxReplicas is the budget of the label replica_id: replicas beyond it have no series of a GPU.
+// maxReplicas is the limit of the label replica_id: replicas beyond it have no series of a GPU.
 const maxReplicas = 1024
 
-// maxVersions is the budget of the label engine_version.
+// maxVersions is the limit of the label engine_version.
 const maxVersions = 64
 
-// maxDevices bounds the label device: more than a host can hold, of GPUs with seven partitions each.
+// maxDevices bounds the label device: more than a host can hold, of GPUs with seven partitions
+// each.
 const maxDevices = 256
 
-// devices collects what is so of the GPUs from a snapshot of the registry at each scrape. It holds nothing, so neither a removed
-// pool nor a removed GPU has a series.
+// devices collects the GPUs' current values from a snapshot of the registry at each scrape. It
+// keeps no state, so neither a removed pool nor a removed GPU has a series.
 type devices struct {
 	registry *registry.Registry
 	engines  []string // the values of the label engine
@@ -35,13 +36,22 @@ func newDevices(r *registry.Registry, engines []string, now func() time.Time) *d
 	of := []string{"engine", "engine_version", "pool_id", "replica_id", "device"}
 	return &devices{
 		registry: r, engines: engines, now: now,
-		utilization: prometheus.NewDesc("gpu_utilization", "Utilization of a device that the replica may use, by all processes, in percent. Absent if the driver does not report it, as for MIG partitions.", of, nil),
-		used:        prometheus.NewDesc("vram_used_bytes", "Device memory in use by the replica's processes, in bytes. Absent if the driver does not report it.", of, nil),
-		total:       prometheus.NewDesc("vram_total_bytes", "Total memory of a GPU, or of each partition of a GPU in MIG mode, in bytes.", []string{"device"}, nil),
-		free:        prometheus.NewDesc("vram_free_bytes", "Free memory of a GPU, or of each partition of a GPU in MIG mode, in bytes.", []string{"device"}, nil),
-		health:      prometheus.NewDesc("gpu_health", "Health of the GPU: 1 for its current health, 0 for the others.", []string{"device", "health"}, nil),
-		age:         prometheus.NewDesc("gpu_facts_age_seconds", "Age of the facts about GPUs, in seconds. Absent if none were ever read.", nil, nil),
-		omitted:     prometheus.NewDesc("gpu_replicas_omitted", "Replicas without series of their GPUs, beyond the limit of 1024.", nil, nil),
+		utilization: prometheus.NewDesc("gpu_utilization",
+			"Utilization of a device that the replica may use, by all processes, in percent. Absent if the driver "+
+				"does not report it, as for MIG partitions.", of, nil),
+		used: prometheus.NewDesc("vram_used_bytes",
+			"Device memory in use by the replica's processes, in bytes. Absent if the driver does not report it.", of,
+			nil),
+		total: prometheus.NewDesc("vram_total_bytes",
+			"Total memory of a GPU, or of each partition of a GPU in MIG mode, in bytes.", []string{"device"}, nil),
+		free: prometheus.NewDesc("vram_free_bytes",
+			"Free memory of a GPU, or of each partition of a GPU in MIG mode, in bytes.", []string{"device"}, nil),
+		health: prometheus.NewDesc("gpu_health", "Health of the GPU: 1 for its current health, 0 for the others.",
+			[]string{"device", "health"}, nil),
+		age: prometheus.NewDesc("gpu_facts_age_seconds",
+			"Age of the facts about GPUs, in seconds. Absent if none were ever read.", nil, nil),
+		omitted: prometheus.NewDesc("gpu_replicas_omitted",
+			"Replicas without series of their GPUs, beyond the limit of 1024.", nil, nil),
 	}
 }
 
@@ -62,7 +72,7 @@ func (c *devices) Collect(ch chan<- prometheus.Metric) {
 	if !s.Devices.Taken.IsZero() {
 		gauge(c.age, max(0, now.Sub(s.Devices.Taken)).Seconds())
 	}
-	fresh := !s.Devices.Old(now) // a gap shows what is so: the figures are not known
+	fresh := !s.Devices.Old(now) // a gap in the series shows that the figures are unknown
 	facts := s.Devices.At(now)
 	all := seriesOf(facts.Devices)
 	for _, g := range all {
@@ -77,8 +87,8 @@ func (c *devices) Collect(ch chan<- prometheus.Metric) {
 	c.collectReplicas(s, all, fresh, gauge)
 }
 
-// collectHealth gives each physical GPU a series for each health, as OpenMetrics has it for a set of states: a change is then a
-// change of values, and none vanishes while somebody's alert looks at it.
+// collectHealth gives each physical GPU a series for each health, as an OpenMetrics StateSet: a
+// change is then a change of values, and no series of an alert vanishes.
 func (c *devices) collectHealth(list []registry.Device, gauge func(*prometheus.Desc, float64, ...string)) {
 	seen := make(map[string]bool)
 	for i := range list {
@@ -103,8 +113,8 @@ type deviceSeries struct {
 	processes   []registry.GPUProcess
 }
 
-// seriesOf lists the devices that an engine can be given, each once. A GPU in MIG mode is not among them, but its partitions are,
-// so that sums over devices count no memory twice.
+// seriesOf lists the devices that an engine can be given, each once. A GPU in MIG mode is not among
+// them, but its partitions are, so that sums over devices count no memory twice.
 func seriesOf(list []registry.Device) []deviceSeries {
 	var out []deviceSeries
 	seen := make(map[string]bool)
@@ -121,13 +131,14 @@ func seriesOf(list []registry.Device) []deviceSeries {
 			continue
 		}
 		for _, p := range d.Partitions {
-			add(deviceSeries{label: deviceLabel(p.UUID, ""), health: d.Health, memory: p.Memory, processes: p.Processes})
+			add(deviceSeries{label: deviceLabel(p.UUID, ""), health: d.Health, memory: p.Memory,
+				processes: p.Processes})
 		}
 	}
 	return out
 }
 
-// deviceLabel is the UUID; the PCI bus id of a GPU that is too sick to tell one.
+// deviceLabel is the UUID, or the PCI bus id of a GPU that does not report one.
 func deviceLabel(uuid, pci string) string {
 	if uuid == "" {
 		uuid = pci

@@ -61,7 +61,8 @@ func TestGoldenScrapeOfGPUs(t *testing.T) {
 	golden.File(t, filepath.Join("testdata", "scrape-gpus.golden"), gpuLines(t, m), *update)
 }
 
-// TestFactsThatMayBeWrongHaveNoSeries: what does not change stays, what changes from moment to moment goes.
+// TestFactsThatMayBeWrongHaveNoSeries: what does not change stays, what changes from moment to
+// moment goes.
 func TestFactsThatMayBeWrongHaveNoSeries(t *testing.T) {
 	lasting := []string{"gpu_health", "vram_total_bytes"}
 	all := []string{"gpu_health", "gpu_utilization", "vram_free_bytes", "vram_total_bytes", "vram_used_bytes"}
@@ -98,10 +99,12 @@ func TestFactsThatMayBeWrongHaveNoSeries(t *testing.T) {
 			if names := samples(got); !slices.Equal(names, c.want) {
 				t.Errorf("series of %v, want %v", names, c.want)
 			}
-			if want := fmt.Sprintf("\ngpu_facts_age_seconds %g\n", max(0, c.age).Seconds()); !strings.Contains(got, want) {
+			if want := fmt.Sprintf("\ngpu_facts_age_seconds %g\n", max(0, c.age).Seconds()); !strings.Contains(got,
+				want) {
 				t.Errorf("no %q in\n%s", want, got)
 			}
-			if old := c.age > registry.MaxFactsAge; c.change == nil && strings.Contains(got, `gpu_health{device="`+registrytest.Ampere+`",health="unknown"} 1`) != old {
+			if old := c.age > registry.MaxFactsAge; c.change == nil &&
+				strings.Contains(got, `gpu_health{device="`+registrytest.Ampere+`",health="unknown"} 1`) != old {
 				t.Errorf("health of a GPU with facts that are %s old:\n%s", c.age, got)
 			}
 		})
@@ -139,7 +142,8 @@ func TestUsedMemory(t *testing.T) {
 			d := registrytest.Devices()
 			d.Devices[0].Processes = c.processes
 			reg.SetDevices(d)
-			_, rest, found := strings.Cut(gpuLines(t, m), `vram_used_bytes{device="`+registrytest.Ampere+`",engine="llamacpp",engine_version="b5000",pool_id="gemma",replica_id="r0"} `)
+			_, rest, found := strings.Cut(gpuLines(t, m), `vram_used_bytes{device="`+registrytest.Ampere+
+				`",engine="llamacpp",engine_version="b5000",pool_id="gemma",replica_id="r0"} `)
 			value, _, _ := strings.Cut(rest, "\n")
 			if found != (c.want != "") || value != c.want && found {
 				t.Errorf("vram_used_bytes of gemma is %q, want %q", value, c.want)
@@ -148,14 +152,17 @@ func TestUsedMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryOutsideTheMaskIsSeen: an engine that holds memory of a GPU that it was not given must not be hidden.
+// TestMemoryOutsideTheMaskIsSeen: an engine that holds memory of a GPU that it was not given must
+// not be hidden.
 func TestMemoryOutsideTheMaskIsSeen(t *testing.T) {
 	reg, m := onGPUs(0)
 	d := registrytest.Devices()
 	used := uint64(5)
 	d.Devices[1].Processes = []registry.GPUProcess{{PID: 4711, Pool: "gemma", Replica: "r0", Used: &used}}
 	reg.SetDevices(d)
-	if want := `vram_used_bytes{device="` + registrytest.Degraded + `",engine="llamacpp",engine_version="b5000",pool_id="gemma",replica_id="r0"} 5`; !strings.Contains(gpuLines(t, m), want) {
+	if want := `vram_used_bytes{device="` + registrytest.Degraded +
+		`",engine="llamacpp",engine_version="b5000",pool_id="gemma",replica_id="r0"} 5`; !strings.Contains(gpuLines(t,
+		m), want) {
 		t.Errorf("no %s", want)
 	}
 }
@@ -173,15 +180,18 @@ func TestSeriesOfGPUsGoWithTheirPool(t *testing.T) {
 	}
 }
 
-// TestSickDevicesBreakNoScrape: two GPUs without a UUID, or the same one twice, are no error of the exposition.
+// TestSickDevicesBreakNoScrape: two GPUs without a UUID, or the same one twice, are no error of the
+// exposition.
 func TestSickDevicesBreakNoScrape(t *testing.T) {
 	reg, m := onGPUs(0)
 	d := registrytest.Devices()
-	d.Devices = append(d.Devices, d.Devices[0], registry.Device{PCI: "00000000:c1:00.0", Index: 5}, registry.Device{Index: 6}, registry.Device{Index: 7},
+	d.Devices = append(d.Devices, d.Devices[0], registry.Device{PCI: "00000000:c1:00.0", Index: 5},
+		registry.Device{Index: 6}, registry.Device{Index: 7},
 		registry.Device{UUID: "GPU-\xff", Index: 8, Health: registry.HealthOK})
 	reg.SetDevices(d)
 	got := gpuLines(t, m)
-	for _, want := range []string{`gpu_health{device="00000000:c1:00.0",health="unknown"} 1`, `gpu_health{device="GPU-?",health="healthy"} 1`} {
+	for _, want := range []string{`gpu_health{device="00000000:c1:00.0",health="unknown"} 1`,
+		`gpu_health{device="GPU-?",health="healthy"} 1`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in\n%s", want, got)
 		}
@@ -205,7 +215,8 @@ func TestCardinalityOfGPUs(t *testing.T) {
 	unknown.ID, unknown.Engine = "a-later-version's", "sglang"
 	reg.Put(unknown)
 	got := gpuLines(t, m)
-	if n := strings.Count(got, "\ngpu_utilization{"); n < maxReplicas || n > maxReplicas+1 { // llama3-8b would be on two
+	// llama3-8b would be on two
+	if n := strings.Count(got, "\ngpu_utilization{"); n < maxReplicas || n > maxReplicas+1 {
 		t.Errorf("%d series of gpu_utilization, want about %d", n, maxReplicas)
 	}
 	versions := regexp.MustCompile(`engine_version="([^"]*)"`)
@@ -217,7 +228,7 @@ func TestCardinalityOfGPUs(t *testing.T) {
 		t.Errorf("%d versions, budget %d", len(seen), maxVersions)
 	}
 	if strings.Contains(got, "sglang") || strings.Contains(got, "gpu_replicas_omitted 0\n") {
-		t.Error("an engine beyond the budget has series, or nothing says how many have none")
+		t.Error("an engine beyond the limit has series, or the omitted ones are not counted")
 	}
 	for i := range 1000 {
 		m.DriverReset(fmt.Sprintf("GPU-%d", i), fmt.Sprintf("kind-%d", i))
@@ -227,13 +238,14 @@ func TestCardinalityOfGPUs(t *testing.T) {
 	}
 }
 
-// TestAMaskAsWritten: a replica's mask may still be what the pool file says, and not yet UUIDs.
+// TestAMaskAsWritten: a replica's mask may still be as in the pool file, and not yet UUIDs.
 func TestAMaskAsWritten(t *testing.T) {
 	reg, m := onGPUs(0)
 	p := registrytest.OnGPUs([]registry.Pool{registrytest.Gemma()})[0]
 	p.Replicas[0].DeviceMask = []string{"0"}
 	reg.Put(p)
-	if got := gpuLines(t, m); !strings.Contains(got, `gpu_utilization{device="`+registrytest.Ampere+`",engine="llamacpp",engine_version="b5000",pool_id="gemma"`) {
+	if got := gpuLines(t, m); !strings.Contains(got, `gpu_utilization{device="`+registrytest.Ampere+
+		`",engine="llamacpp",engine_version="b5000",pool_id="gemma"`) {
 		t.Errorf("no series:\n%s", got)
 	}
 }

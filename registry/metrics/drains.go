@@ -8,10 +8,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// drainBuckets are the bounds of drain_duration_ms, in milliseconds: from an idle engine to the longest answers that people wait for.
+// drainBuckets are the bounds of drain_duration_ms, in milliseconds: from an idle engine to the
+// longest generations.
 var drainBuckets = []float64{100, 500, 1000, 5000, 15000, 30000, 60000, 120000, 300000, 900000}
 
-// drains is how long replicas took to be empty.
+// drains measures the drains of replicas.
 type drains struct {
 	duration prometheus.Histogram
 	forced   prometheus.Counter
@@ -20,15 +21,17 @@ type drains struct {
 func newDrains() drains {
 	return drains{
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "drain_duration_ms", Help: "Duration of a replica's drain, until its last request ended or its deadline passed, in milliseconds.", Buckets: drainBuckets,
+			Name: "drain_duration_ms", Help: "Duration of a replica's drain, until its last request ended or its " +
+				"deadline passed, in milliseconds.", Buckets: drainBuckets,
 		}),
 		forced: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "drain_forced_total", Help: "Drains of a replica that reached their deadline with requests in progress.",
+			Name: "drain_forced_total", Help: "Drains of a replica that reached their deadline with requests in " +
+				"progress.",
 		}),
 	}
 }
 
-// Drained counts a drain of one replica that has ended, forced: at its deadline.
+// Drained counts a completed drain of a replica; forced: it ended at its deadline.
 func (m *Metrics) Drained(_ registry.Pool, took time.Duration, forced bool) {
 	m.drains.duration.Observe(float64(took) / float64(time.Millisecond))
 	if forced {

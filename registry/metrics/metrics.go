@@ -1,8 +1,9 @@
-// Package metrics is the daemon's Prometheus registry. What is so now (ready, slots, leases) is read from the pools' registry
-// at each scrape, so that nothing of a removed pool remains; what has happened is counted here.
+// Package metrics is the daemon's Prometheus registry. Current values (ready, slots, leases) are
+// read from the pools' registry at each scrape, so that a removed pool has no series; events are
+// counted here.
 //
-// It owns names, labels, help texts and the bounds on how many series there may be. It must not
-// know who reports to it, nor serve anything itself beyond an http.Handler.
+// It owns names, labels, help texts and the limits on the number of series. It must not know its
+// callers, nor serve anything beyond an http.Handler.
 package metrics
 
 import (
@@ -18,17 +19,17 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// Options are what the metrics are made of.
+// Options are the sources of the metrics.
 type Options struct {
 	Registry *registry.Registry
 	Version  string        // of the daemon
 	Engines  []string      // every kind that a pool may have: the values of the label engine
 	Calls    func() uint64 // method calls made to PID 1 so far; nil: no such metric
-	Log      *slog.Logger  // for what goes wrong in a scrape
-	// Usage reads what a unit's cgroup says of its memory, false where the unit does not run. It is called at each scrape; nil: no
-	// such metrics.
+	Log      *slog.Logger  // for errors of a scrape
+	// Usage reads the memory of a unit's cgroup, false if the unit does not run. It is called at
+	// each scrape; nil: no such metrics.
 	Usage func(unit string) (Usage, bool)
-	Now   func() time.Time // the age of facts is told by it; nil: time.Now
+	Now   func() time.Time // the clock for the age of facts; nil: time.Now
 }
 
 // Metrics counts what happens. Its methods may be called from any goroutine and do not block.
@@ -54,37 +55,46 @@ type Metrics struct {
 	restartReasons, scheduleReasons, probeReasons, verifyReasons vocabulary
 }
 
-// probeBuckets are the bounds of health_probe_duration_ms, in milliseconds: an engine on this host answers within a few, and
-// the default timeout of a probe is 2 s.
+// probeBuckets are the bounds of health_probe_duration_ms, in milliseconds: an engine on this host
+// answers within a few, and the default timeout of a probe is 2 s.
 var probeBuckets = []float64{1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000}
 
-// New makes the metrics and follows the registry's events from now on.
+// New returns metrics that follow the registry's events.
 func New(o Options) *Metrics {
 	now := o.Now
 	if now == nil {
 		now = time.Now
 	}
 	m := &Metrics{
-		prom:          prometheus.NewRegistry(),
-		log:           o.Log,
-		transitions:   counter("readiness_transitions_total", "Changes of a pool's readiness, by new value (ready, unready) and reason.", "to", "reason"),
-		restarts:      counter("engine_restarts_total", "Engine processes restarted by PID 1, by the reason why the former process ended.", "reason"),
-		scheduled:     counter("restart_scheduled_total", "Restarts of an engine scheduled after a failed run, by the class of the failure.", "reason"),
+		prom: prometheus.NewRegistry(),
+		log:  o.Log,
+		transitions: counter("readiness_transitions_total",
+			"Changes of a pool's readiness, by new value (ready, unready) and reason.", "to", "reason"),
+		restarts: counter("engine_restarts_total",
+			"Engine processes restarted by PID 1, by the reason why the former process ended.", "reason"),
+		scheduled: counter("restart_scheduled_total",
+			"Restarts of an engine scheduled after a failed run, by the class of the failure.", "reason"),
 		probeFailures: counter("health_probe_failures_total", "Failed health probes, by reason.", "reason"),
-		resets:        counter("driver_reset_events_total", "Faults that require a reset of a GPU, by GPU and kind of fault.", "device", "kind"),
-		drains:        newDrains(),
-		breakers:      newBreakers(),
+		resets: counter("driver_reset_events_total",
+			"Faults that require a reset of a GPU, by GPU and kind of fault.", "device", "kind"),
+		drains:   newDrains(),
+		breakers: newBreakers(),
 
 		leaseRejections: counter("lease_rejections_total", "Lease calls refused, by reason.", "reason"),
 		reloads:         newReloads(),
 		resetDevices:    vocabulary{limit: maxDevices},
-		verifications:   counter("catalog_verifications_total", "Verifications of a model file, by result (pass, fail), reason and engine of the pool.", "result", "reason", "engine"),
+		verifications: counter("catalog_verifications_total",
+			"Verifications of a model file, by result (pass, fail), reason and engine of the pool.", "result", "reason",
+			"engine"),
 		probeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "health_probe_duration_ms", Help: "Duration of a health probe, in milliseconds.", Buckets: probeBuckets,
+			Name: "health_probe_duration_ms", Help: "Duration of a health probe, in milliseconds.",
+			Buckets: probeBuckets,
 		}),
 	}
-	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications, m.resets,
-		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration, m.reloads.done, m.reloads.failed,
+	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
+		m.resets,
+		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
+		m.reloads.done, m.reloads.failed,
 		newPools(o.Registry), newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {
@@ -97,7 +107,7 @@ func New(o Options) *Metrics {
 		m.prom.MustRegister(used)
 		o.Registry.Observe(used.crashed)
 	}
-	// Every flip that can happen is there from the start with 0, so that the first one is a rise.
+	// Every possible label pair starts at 0, so that the first change is an increase.
 	for _, r := range registry.Reasons() {
 		m.transitions.WithLabelValues(flippedTo(r == registry.ReasonHealthy), string(r))
 	}
@@ -134,14 +144,14 @@ func flippedTo(ready bool) string {
 	return "unready"
 }
 
-// flipped is the registry's observer.
+// flipped is the registry's observer of readiness.
 func (m *Metrics) flipped(e registry.Event, _ *registry.Pool) {
 	if e.Kind == registry.KindReady && e.ReplicaID == "" {
 		m.transitions.WithLabelValues(flippedTo(e.Ready), string(e.Reason)).Inc()
 	}
 }
 
-// Restarted counts n new processes of a pool's engine that PID 1 started after the former had ended.
+// Restarted counts n restarts of a pool's engine by PID 1.
 func (m *Metrics) Restarted(_ registry.Pool, reason string, n int) {
 	if n > 0 { // NRestarts falls when an administrator resets it
 		m.restarts.WithLabelValues(m.restartReasons.fold(reason)).Add(float64(n))
@@ -161,7 +171,7 @@ func (m *Metrics) Probed(_ registry.Pool, reason string, took time.Duration) {
 	}
 }
 
-// Verified counts a verification of a model file: whether it passed, and why or why not in a word.
+// Verified counts a verification of a model file: whether it passed, and the reason as one word.
 func (m *Metrics) Verified(pass bool, reason, engine string) {
 	result := "fail"
 	if pass {
@@ -170,8 +180,8 @@ func (m *Metrics) Verified(pass bool, reason, engine string) {
 	m.verifications.WithLabelValues(result, m.verifyReasons.fold(reason), engine).Inc()
 }
 
-// DriverReset counts a fault of a GPU, named by its UUID, after which the driver wants it reset or its host restarted. kind is a word
-// of a closed list: that of the classifier.
+// DriverReset counts a fault of a GPU, by its UUID, that requires a reset of the GPU or a restart
+// of the host. kind is one of the classifier's closed list.
 func (m *Metrics) DriverReset(device, kind string) {
 	m.resets.WithLabelValues(m.resetDevices.fold(device), m.resetKinds.fold(kind)).Inc()
 }

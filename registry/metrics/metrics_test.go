@@ -23,22 +23,29 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 func serving(id string, total, free int) registry.Pool {
-	return registry.Aggregate(registry.Pool{ID: id, Engine: "llamacpp", ModelID: "file:/srv/models/" + id + ".gguf", Replicas: []registry.Replica{
-		{ID: "r0", State: registry.StateReady, Live: true, Ready: true, SlotsTotal: total, ActiveLeases: total - free, Reason: "the engine answers"},
-	}})
+	return registry.Aggregate(registry.Pool{ID: id, Engine: "llamacpp", ModelID: "file:/srv/models/" + id + ".gguf",
+		Replicas: []registry.Replica{
+			{ID: "r0", State: registry.StateReady, Live: true, Ready: true, SlotsTotal: total,
+				ActiveLeases: total - free,
+				Reason:       "the engine answers"},
+		}})
 }
 
 func crashed(id string) registry.Pool {
-	return registry.Aggregate(registry.Pool{ID: id, ModelID: "file:/srv/models/" + id + ".gguf", Replicas: []registry.Replica{
-		{ID: "r0", State: registry.StateBackoff, SlotsTotal: 2, RestartCount: 3, Backoff: 2300 * time.Millisecond},
-	}})
+	return registry.Aggregate(registry.Pool{ID: id, ModelID: "file:/srv/models/" + id + ".gguf",
+		Replicas: []registry.Replica{
+			{ID: "r0", State: registry.StateBackoff, SlotsTotal: 2, RestartCount: 3, Backoff: 2300 * time.Millisecond},
+		}})
 }
 
 func newMetrics(reg *registry.Registry) *Metrics {
-	return New(Options{Registry: reg, Version: "1.2.3", Calls: func() uint64 { return 42 }, Log: slog.New(slog.DiscardHandler)})
+	return New(Options{Registry: reg, Version: "1.2.3", Calls: func() uint64 {
+		return 42
+	}, Log: slog.New(slog.DiscardHandler)})
 }
 
-// scrape returns the lines of /metrics without those of the Go and process collectors, whose values vary.
+// scrape returns the lines of /metrics without those of the Go and process collectors, whose values
+// vary.
 func scrape(t *testing.T, m *Metrics) string {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -87,7 +94,8 @@ func TestGoAndProcessCollectorsAreThere(t *testing.T) {
 	}
 }
 
-// TestLint: what promlint says beyond this list is a mistake. The listed names are fixed by other programs.
+// TestLint: a finding of promlint beyond this list is a mistake. The listed names are fixed by
+// other programs.
 func TestLint(t *testing.T) {
 	_, m := onGPUs(0)
 	m.DriverReset("GPU-1", "xid")
@@ -146,7 +154,7 @@ func TestCardinality(t *testing.T) {
 			t.Errorf("%d series of pool_ready, want %d", n, maxPools)
 		}
 		if !strings.Contains(got, "\npools_omitted 44\n") {
-			t.Error("nothing says how many pools have no series")
+			t.Error("pools without series are not counted")
 		}
 	})
 	t.Run("reasons", func(t *testing.T) {
@@ -159,7 +167,8 @@ func TestCardinality(t *testing.T) {
 		if n := strings.Count(got, "\nhealth_probe_failures_total{"); n > maxReasons {
 			t.Errorf("%d reasons, budget %d", n, maxReasons)
 		}
-		if !strings.Contains(got, `health_probe_failures_total{reason="other"} 86`) || !strings.Contains(got, `restart_scheduled_total{reason="unknown"} 100`) {
+		if !strings.Contains(got, `health_probe_failures_total{reason="other"} 86`) ||
+			!strings.Contains(got, `restart_scheduled_total{reason="unknown"} 100`) {
 			t.Errorf("what exceeds the budget is not counted:\n%s", got)
 		}
 	})
@@ -176,7 +185,8 @@ func TestAModelThatIsNotText(t *testing.T) {
 	p := serving("gemma", 1, 1)
 	p.ModelID = "file:/srv/\xff.gguf"
 	reg.Put(p)
-	if got := scrape(t, newMetrics(reg)); !strings.Contains(got, `model_state{model_id="file:/srv/?.gguf",state="Active"} 1`) {
+	if got := scrape(t, newMetrics(reg)); !strings.Contains(got,
+		`model_state{model_id="file:/srv/?.gguf",state="Active"} 1`) {
 		t.Errorf("%s", got)
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// maxPools is the budget of the label pool_id.
+// maxPools is the limit of the label pool_id.
 const maxPools = 256
 
-// maxReasons is the budget of a label reason.
+// maxReasons is the limit of a label reason.
 const maxReasons = 16
 
 // poolGauge is a gauge with one series for each pool.
@@ -21,7 +21,8 @@ type poolGauge struct {
 	of   func(*registry.Pool) float64
 }
 
-// pools collects from a snapshot of the registry at each scrape. It holds nothing, so a removed pool has no series.
+// pools collects from a snapshot of the registry at each scrape. It keeps no state, so a removed
+// pool has no series.
 type pools struct {
 	registry *registry.Registry
 	gauges   []poolGauge
@@ -49,7 +50,9 @@ func newPools(r *registry.Registry) *pools {
 			gauge("pool_restarts", "Restarts of the pool's engines since PID 1 last reset its counter (NRestarts).",
 				func(p *registry.Pool) float64 { return float64(p.RestartCount) }),
 		},
-		model:   prometheus.NewDesc("model_state", "State of a model: 1 if a pool serves it in this state, 0 if a pool only asks for it.", []string{"model_id", "state"}, nil),
+		model: prometheus.NewDesc("model_state",
+			"State of a model: 1 if a pool serves it in this state, 0 if a pool only asks for it.",
+			[]string{"model_id", "state"}, nil),
 		omitted: prometheus.NewDesc("pools_omitted", "Pools without series, beyond the limit of 256.", nil, nil),
 	}
 }
@@ -73,7 +76,8 @@ func (c *pools) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.of(p), p.ID)
 		}
 		if p.ModelID != "" {
-			id := strings.ToValidUTF8(p.ModelID, "?") // a label must be; an orphan's unit may say anything
+			// labels must be valid UTF-8, and the unit of an orphan may have any text
+			id := strings.ToValidUTF8(p.ModelID, "?")
 			models[id] = models[id] || p.Ready
 		}
 	}
@@ -83,8 +87,8 @@ func (c *pools) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.omitted, prometheus.GaugeValue, float64(len(list)-len(shown)))
 }
 
-// modelActive is the state of a model that pools serve. The metrics contract has more (Draft, Canary, Deprecated,
-// Retired), which belong to a catalog and not to a host.
+// modelActive is the state of a model that pools serve. The metrics contract has more (Draft,
+// Canary, Deprecated, Retired), which belong to a catalog and not to a host.
 const modelActive = "Active"
 
 func truth(b bool) float64 {
@@ -94,7 +98,7 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// vocabulary holds a label to its budget: the first words that are seen are kept, all later ones are "other".
+// vocabulary enforces the limit of a label: the first values are kept, all later ones are "other".
 type vocabulary struct {
 	limit int // values that the label may have; 0: maxReasons
 	mu    sync.Mutex
@@ -113,7 +117,7 @@ func (v *vocabulary) fold(word string) string {
 	case word == "":
 		return "unknown"
 	case v.words[word]:
-	case len(v.words) >= limit-2: // "unknown" and "other" need a place too
+	case len(v.words) >= limit-2: // "unknown" and "other" count too
 		return "other"
 	default:
 		if v.words == nil {

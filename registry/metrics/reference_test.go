@@ -14,12 +14,15 @@ import (
 const pageHead = `<!-- Written by go test ./registry/metrics -update; do not edit. -->
 # Metrics
 
-` + "`GET /metrics`" + `, beside those of the Go runtime and of the process. A series goes when its pool or its GPU goes. What a GPU does not tell has
+` + "`GET /metrics`" + `, with the metrics of the Go runtime and of the process. A series ends with its pool or its GPU. What a GPU does not report has
 no series, rather than a 0.
 
-Facts about GPUs that are older than 30 seconds, and those of a GPU whose health is ` + "`lost` or `unknown`" + `, give no ` + "`gpu_utilization`, `vram_used_bytes`" + `
-and ` + "`vram_free_bytes`" + `: a repeated figure would show a GPU at rest. ` + "`gpu_facts_age_seconds`" + ` says how old they are. The label ` + "`device`" + ` is the full
-UUID of a GPU or MIG partition. A GPU in MIG mode has its partitions in ` + "`vram_total_bytes` and `vram_free_bytes`" + ` and not itself, so that a sum counts no
+Facts about GPUs that are older than 30 seconds, and those of a GPU whose health is ` + "`lost` or `unknown`" +
+	`, give no ` + "`gpu_utilization`, `vram_used_bytes`" + `
+and ` + "`vram_free_bytes`" + `: a repeated figure would show an idle GPU. ` + "`gpu_facts_age_seconds`" +
+	` is their age. The label ` + "`device`" + ` is the full
+UUID of a GPU or MIG partition. A GPU in MIG mode has its partitions in ` + "`vram_total_bytes` and `vram_free_bytes`" +
+	` and not itself, so that a sum counts no
 memory twice.
 
 | metric | kind | labels | what it is |
@@ -52,7 +55,8 @@ func TestReference(t *testing.T) {
 		for _, l := range f.GetMetric()[0].GetLabel() {
 			labels = append(labels, "`"+l.GetName()+"`")
 		}
-		fmt.Fprintf(&page, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
+		fmt.Fprintf(&page, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()),
+			strings.Join(labels, ", "), f.GetHelp())
 	}
 	golden.File(t, filepath.Join("..", "..", "docs", "reference", "metrics.md"), page.String(), *update)
 }

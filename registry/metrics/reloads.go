@@ -8,10 +8,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// reloadBuckets are the bounds of reload_duration_ms, in milliseconds: a small model from the page cache up to a large one from a slow disk.
+// reloadBuckets are the bounds of reload_duration_ms, in milliseconds: a small model from the page
+// cache up to a large one from a slow disk.
 var reloadBuckets = []float64{1000, 5000, 15000, 30000, 60000, 120000, 300000, 600000, 1800000}
 
-// reloads is how pools went from one version to another.
+// reloads measures the reloads of pools.
 type reloads struct {
 	duration prometheus.Histogram
 	done     prometheus.Counter
@@ -22,7 +23,8 @@ type reloads struct {
 func newReloads() reloads {
 	return reloads{
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "reload_duration_ms", Help: "Duration of a reload of a pool, until it was done or rolled back, in milliseconds.", Buckets: reloadBuckets,
+			Name: "reload_duration_ms", Help: "Duration of a reload of a pool, until it was done or rolled back, in " +
+				"milliseconds.", Buckets: reloadBuckets,
 		}),
 		done: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "reload_success_total", Help: "Successful reloads of a pool.",
@@ -31,7 +33,7 @@ func newReloads() reloads {
 	}
 }
 
-// Reloaded counts a reload that has ended; reason is empty for one after which the new version serves.
+// Reloaded counts a completed reload; reason is empty for a successful one.
 func (m *Metrics) Reloaded(_ registry.Pool, took time.Duration, reason string) {
 	m.reloads.duration.Observe(float64(took) / float64(time.Millisecond))
 	if reason == "" {

@@ -9,8 +9,9 @@ import (
 )
 
 // collectReplicas gives each replica a series on each device that it may use or does use.
-func (c *devices) collectReplicas(s *registry.Snapshot, all []deviceSeries, fresh bool, gauge func(*prometheus.Desc, float64, ...string)) {
-	versions := vocabulary{limit: maxVersions} // of this scrape, so that those of removed pools make room
+func (c *devices) collectReplicas(s *registry.Snapshot, all []deviceSeries, fresh bool,
+	gauge func(*prometheus.Desc, float64, ...string)) {
+	versions := vocabulary{limit: maxVersions} // of this scrape, so that versions of removed pools do not count
 	shown, omitted := 0, 0
 	for _, p := range s.Pools[:min(len(s.Pools), maxPools)] {
 		for i := range p.Replicas {
@@ -20,7 +21,7 @@ func (c *devices) collectReplicas(s *registry.Snapshot, all []deviceSeries, fres
 				continue
 			}
 			if shown == maxReplicas || !slices.Contains(c.engines, p.Engine) {
-				omitted++ // an engine that this version does not know can only be an orphan's
+				omitted++ // only an orphan can have an engine unknown to this version
 				continue
 			}
 			shown++
@@ -42,16 +43,19 @@ func (c *devices) collectReplicas(s *registry.Snapshot, all []deviceSeries, fres
 	gauge(c.omitted, float64(omitted))
 }
 
-// devicesOf lists the devices that a replica's mask names, and those that it holds memory of although its mask does not name
-// them, which is worth to be seen.
+// devicesOf lists the devices of a replica's mask, and other devices on which it uses memory, which
+// an administrator should see.
 func devicesOf(p *registry.Pool, r *registry.Replica, all []deviceSeries) []*deviceSeries {
 	var out []*deviceSeries
 	for i := range all {
 		d := &all[i]
-		masked := slices.Contains(r.DeviceMask, d.label) || slices.ContainsFunc(p.Devices, func(of registry.PoolDevice) bool {
-			return of.UUID == d.label && slices.Contains(r.DeviceMask, of.ID) // not resolved yet
+		masked := slices.Contains(r.DeviceMask, d.label) ||
+			slices.ContainsFunc(p.Devices, func(of registry.PoolDevice) bool {
+				return of.UUID == d.label && slices.Contains(r.DeviceMask, of.ID) // not resolved yet
+			})
+		held := slices.ContainsFunc(d.processes, func(of registry.GPUProcess) bool {
+			return of.Pool == p.ID && of.Replica == r.ID
 		})
-		held := slices.ContainsFunc(d.processes, func(of registry.GPUProcess) bool { return of.Pool == p.ID && of.Replica == r.ID })
 		if masked || held {
 			out = append(out, d)
 		}
@@ -59,8 +63,9 @@ func devicesOf(p *registry.Pool, r *registry.Replica, all []deviceSeries) []*dev
 	return out
 }
 
-// usedBy sums the memory that a replica's processes hold. A replica without a process holds nothing; one with a process that
-// is not listed is still to take memory, or the driver lists none: that is not known.
+// usedBy sums the memory in use by a replica's processes. A replica without a process uses none. If
+// its process is not listed, the value is unknown: it may not use memory yet, or the driver lists
+// no processes.
 func usedBy(processes []registry.GPUProcess, pool string, r *registry.Replica) (bytes uint64, known bool) {
 	known = r.PID == 0
 	for _, of := range processes {

@@ -9,16 +9,16 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// Usage is what a unit's cgroup says of its memory. A nil field is not known.
+// Usage is the memory of a unit's cgroup. A nil field is not known.
 type Usage struct {
-	Cgroup      uint64   // identifies the cgroup: another number is another one of the same name
+	Cgroup      uint64   // identifies the cgroup: a new cgroup of the same name has another number
 	MemoryBytes *uint64  // in use, page cache included
 	Pressure    *float64 // share of the last 10 s in which a task waited for memory, 0 to 1
 	OOMKills    *uint64  // processes killed in this cgroup since it was made
 }
 
-// usage collects the memory of engines from their cgroups, at each scrape and never in between. It holds nothing but counts of OOM
-// kills, since those of a cgroup are gone with it.
+// usage collects the memory of engines from their cgroups, only at scrapes. Its only state is the
+// counts of OOM kills, which a removed cgroup loses.
 type usage struct {
 	registry *registry.Registry
 	engines  []string // the values of the label engine
@@ -34,20 +34,25 @@ type replicaKey struct{ pool, replica string }
 
 // kills counts the OOM kills of one replica over its cgroups.
 type kills struct {
-	cgroup    uint64 // the one that seen is of
+	cgroup    uint64 // the cgroup of seen
 	seen      uint64 // in that cgroup
-	past      uint64 // in those before, and those that no cgroup told of
-	unmatched uint64 // of both, read from a cgroup, and not yet reported as the end of an engine
+	past      uint64 // in former cgroups, and kills that no cgroup counted
+	unmatched uint64 // read from a cgroup and not yet reported as the end of an engine
 }
 
 func newUsage(r *registry.Registry, engines []string, read func(unit string) (Usage, bool)) *usage {
 	of := []string{"engine", "engine_version", "pool_id", "replica_id"}
 	return &usage{
 		registry: r, engines: engines, read: read, killed: make(map[replicaKey]*kills),
-		memory:   prometheus.NewDesc("engine_memory_bytes", "Main memory in use by the replica's engine, page cache included, in bytes.", of, nil),
-		pressure: prometheus.NewDesc("engine_memory_pressure_ratio", "Share of the last 10 seconds in which a task of the replica's engine waited for memory, 0 to 1.", of, nil),
-		kills:    prometheus.NewDesc("engine_oom_kills_total", "Processes of the replica's engine killed by the kernel for lack of memory, since the manager started.", of, nil),
-		omitted:  prometheus.NewDesc("engine_replicas_omitted", "Replicas without series of their engine's memory, beyond the limit of 1024.", nil, nil),
+		memory: prometheus.NewDesc("engine_memory_bytes",
+			"Main memory in use by the replica's engine, page cache included, in bytes.", of, nil),
+		pressure: prometheus.NewDesc("engine_memory_pressure_ratio",
+			"Share of the last 10 seconds in which a task of the replica's engine waited for memory, 0 to 1.", of, nil),
+		kills: prometheus.NewDesc("engine_oom_kills_total",
+			"Processes of the replica's engine killed by the kernel for lack of memory, since the manager started.", of,
+			nil),
+		omitted: prometheus.NewDesc("engine_replicas_omitted",
+			"Replicas without series of their engine's memory, beyond the limit of 1024.", nil, nil),
 	}
 }
 
@@ -61,7 +66,7 @@ func (c *usage) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *usage) Collect(ch chan<- prometheus.Metric) {
 	s := c.registry.Snapshot()
-	versions := vocabulary{limit: maxVersions} // of this scrape, so that those of removed pools make room
+	versions := vocabulary{limit: maxVersions} // of this scrape, so that versions of removed pools do not count
 	shown, omitted := 0, 0
 	known := make(map[replicaKey]bool)
 	for i, p := range s.Pools {
@@ -97,7 +102,8 @@ func (c *usage) collect(ch chan<- prometheus.Metric, unit string, labels []strin
 	}
 }
 
-// count returns the OOM kills of a replica so far. A replica whose cgroup was never read has no count.
+// count returns the OOM kills of a replica so far. A replica whose cgroup was never read has no
+// count.
 func (c *usage) count(of replicaKey, now Usage, running bool) (uint64, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,7 +131,8 @@ func (k *kills) follow(now Usage) {
 	}
 }
 
-// crashed is the registry's observer: an engine that the kernel killed may have taken its cgroup, and what that counted, with it.
+// crashed is the registry's observer: an engine that the kernel killed may have taken its cgroup,
+// and what that counted, with it.
 func (c *usage) crashed(e registry.Event, p *registry.Pool) {
 	if e.Kind != registry.KindCrash || e.Failure == nil || e.Failure.Code != registry.CodeEngineOOM || p == nil {
 		return

@@ -9,7 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// tree stands in for the cgroups of units.
+// tree is a fake of the cgroups of units.
 type tree struct {
 	used  map[string]Usage
 	reads int
@@ -36,7 +36,8 @@ func sameUsage(unit string) (Usage, bool) {
 
 func withUsage() (*registry.Registry, *tree, *Metrics) {
 	reg, cgroups := registry.New(), &tree{used: make(map[string]Usage)}
-	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"llamacpp"}, Log: slog.New(slog.DiscardHandler), Usage: cgroups.read})
+	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"llamacpp"}, Log: slog.New(slog.DiscardHandler),
+		Usage: cgroups.read})
 	return reg, cgroups, m
 }
 
@@ -89,7 +90,8 @@ func TestEngineMemory(t *testing.T) {
 	}
 }
 
-// TestOOMKills: each kill is counted once, whether a scrape, the end of the engine or both tell of it, over any number of cgroups.
+// TestOOMKills: each kill is counted once, whether a scrape, the end of the engine or both tell of
+// it, over any number of cgroups.
 func TestOOMKills(t *testing.T) {
 	const unit = "a.service"
 	scraped := func(cgroup, kills uint64) func(*registry.Registry, *tree, *Metrics) {
@@ -98,7 +100,8 @@ func TestOOMKills(t *testing.T) {
 	gone := func(_ *registry.Registry, c *tree, _ *Metrics) { delete(c.used, unit) }
 	ended := func(code registry.Code) func(*registry.Registry, *tree, *Metrics) {
 		return func(reg *registry.Registry, _ *tree, _ *Metrics) {
-			reg.Note(registry.Event{Kind: registry.KindCrash, PoolID: "a", ReplicaID: "r0", Failure: registry.Fail(code, "", "")})
+			reg.Note(registry.Event{Kind: registry.KindCrash, PoolID: "a", ReplicaID: "r0",
+				Failure: registry.Fail(code, "", "")})
 		}
 	}
 	oom := ended(registry.CodeEngineOOM)
@@ -123,7 +126,8 @@ func TestOOMKills(t *testing.T) {
 			for _, step := range c.steps {
 				step(reg, cgroups, m)
 			}
-			if got, want := series(t, m, "engine_oom"), fmt.Sprintf("engine_oom_kills_total%s %d", labelsOfA, c.want); got != want {
+			if got, want := series(t, m, "engine_oom"),
+				fmt.Sprintf("engine_oom_kills_total%s %d", labelsOfA, c.want); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 		})

@@ -84,7 +84,7 @@ func (b *Board) Blocked(mask []devices.Target, now time.Time) *registry.Failure 
 // failureOf is a GPU's ill health as a pool's last_error says it. Where another GPU is the cause, as with what concerns the host, that one is
 // named too: it is the one to look at.
 func (b *Board) failureOf(st health.State, t devices.Target) *registry.Failure {
-	what := fmt.Sprintf("GPU %d (%s) %s", t.Index, t.GPU, registry.Health(st.Health).Says())
+	what := fmt.Sprintf("GPU %d (%s) %s", t.Index, t.GPU, registry.Health(st.Health).Clause())
 	if st.Cause == nil {
 		return registry.Fail(registry.CodeGPUUnavailable, what, "See poolctl devices.")
 	}

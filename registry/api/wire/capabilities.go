@@ -22,7 +22,7 @@ type Capabilities struct {
 	Engines    []EngineCapability `json:"engines"`
 }
 
-// EngineCapability is what the ready pools of one engine and one version of it offer together.
+// EngineCapability has the combined capabilities of the ready pools of one engine and version.
 type EngineCapability struct {
 	Engine             string   `json:"engine"`
 	EngineVersion      *string  `json:"engine_version"`
@@ -33,7 +33,8 @@ type EngineCapability struct {
 	Pools              []string `json:"pools"`
 }
 
-// CapabilitiesOf returns the answer of GET /v1/capabilities: what is ready now, by engine and version.
+// CapabilitiesOf returns the answer of GET /v1/capabilities: the pools that are ready now, by
+// engine and version.
 func CapabilitiesOf(pools []*registry.Pool) Capabilities {
 	out := Capabilities{APIVersion: APIVersion, Engines: []EngineCapability{}}
 	at := make(map[[2]string]int)
@@ -46,8 +47,9 @@ func CapabilitiesOf(pools []*registry.Pool) Capabilities {
 		if !found {
 			i = len(out.Engines)
 			at[key] = i
-			out.Engines = append(out.Engines, EngineCapability{Engine: p.Engine, EngineVersion: optional(p.EngineVersion),
-				SupportedWorkloads: []string{}, Features: []string{}, Pools: []string{}})
+			out.Engines = append(out.Engines,
+				EngineCapability{Engine: p.Engine, EngineVersion: optional(p.EngineVersion),
+					SupportedWorkloads: []string{}, Features: []string{}, Pools: []string{}})
 		}
 		out.Engines[i].add(p)
 	}

@@ -8,7 +8,8 @@ import (
 
 func TestCapabilitiesOf(t *testing.T) {
 	pool := func(id, version string, ctx int, workloads ...string) *registry.Pool {
-		return &registry.Pool{ID: id, Engine: "llamacpp", EngineVersion: version, Ready: true, SlotsTotal: 2, Ctx: ctx, Workloads: workloads}
+		return &registry.Pool{ID: id, Engine: "llamacpp", EngineVersion: version, Ready: true, SlotsTotal: 2, Ctx: ctx,
+			Workloads: workloads}
 	}
 	off := pool("off", "b1", 99999, "rerank")
 	off.Ready = false

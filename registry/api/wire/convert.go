@@ -57,8 +57,10 @@ func replicaOf(r *registry.Replica) Replica {
 		ID: r.ID, State: string(r.State), Reason: r.Reason, Live: r.Live, Ready: r.Ready, Unit: r.Unit,
 		Endpoint: optional(r.Endpoint), PID: optional(r.PID), InvocationID: optional(r.InvocationID),
 		SpecHash: optional(r.SpecHash), DeviceMask: list(r.DeviceMask), EngineVersion: optional(r.EngineVersion),
-		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount, RestartsSinceStable: r.RestartsSinceStable,
-		BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart), LastError: text, Hint: hint, Details: endingOf(r.LastError),
+		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
+		RestartsSinceStable: r.RestartsSinceStable,
+		BackoffMS:           r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
+		LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}
 }

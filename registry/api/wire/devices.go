@@ -1,7 +1,7 @@
 package wire
 
-// What a GPU does not support, or what is not known of it, is absent from these shapes: never 0 and never null. An absent
-// figure is no figure, so that a program which reads one cannot take ignorance for an empty GPU.
+// What a GPU does not support, or what is not known of it, is absent from these types: never 0 and
+// never null. So a program cannot mistake an unknown figure for an idle GPU.
 
 // DeviceList is the answer of GET /v1/devices.
 type DeviceList struct {
@@ -16,19 +16,19 @@ type Driver struct {
 	Version   string `json:"version,omitempty"`
 	CUDA      string `json:"cuda,omitempty"`       // the newest CUDA that it serves
 	Library   string `json:"library,omitempty"`    // of libnvidia-ml.so.1
-	Problem   string `json:"problem,omitempty"`    // why it gives no facts, in a word: no-library, no-driver, mismatch, …
+	Problem   string `json:"problem,omitempty"`    // why there are no facts, as one word: no-library, no-driver, …
 	LastError string `json:"last_error,omitempty"` // the same as a sentence, beginning with its code
 	Hint      string `json:"hint,omitempty"`
 }
 
-// Stale says that the facts are no longer refreshed, and why.
+// Stale is why the facts are no longer refreshed.
 type Stale struct {
 	AgeMS     *int64 `json:"age_ms,omitempty"` // by the server's clock; absent: there were never any facts
 	LastError string `json:"last_error"`       // beginning with its code
 	Hint      string `json:"hint,omitempty"`
 }
 
-// VRAM is memory of a GPU or partition. Used does not hold Reserved where the driver tells them apart.
+// VRAM is memory of a GPU or partition. Used excludes Reserved if the driver reports both.
 type VRAM struct {
 	TotalBytes    *uint64 `json:"vram_total_bytes,omitempty"`
 	FreeBytes     *uint64 `json:"vram_free_bytes,omitempty"`
@@ -89,7 +89,8 @@ type MIGPartition struct {
 	Pools     []string     `json:"pools"`
 }
 
-// GPUProcess is a process that holds memory of a GPU. Pool and replica are absent where it is no engine of ours.
+// GPUProcess is a process that uses memory of a GPU. Pool and replica are absent if it is not an
+// engine of ours.
 type GPUProcess struct {
 	PID       int     `json:"pid"`
 	Unit      string  `json:"unit,omitempty"`

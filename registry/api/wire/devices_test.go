@@ -88,7 +88,8 @@ func TestEveryFactOfADeviceIsServed(t *testing.T) {
 // TestCapacity: what placement reads of a pool's GPUs is true of all of them, or not said.
 func TestCapacity(t *testing.T) {
 	gpu := func(change ...func(*registry.PoolDevice)) registry.PoolDevice {
-		d := registry.PoolDevice{ID: "0", UUID: "GPU-0", ComputeCapability: "8.6", Memory: &registry.VRAM{Total: 10, Free: 4}, Health: registry.HealthOK}
+		d := registry.PoolDevice{ID: "0", UUID: "GPU-0", ComputeCapability: "8.6",
+			Memory: &registry.VRAM{Total: 10, Free: 4}, Health: registry.HealthOK}
 		for _, c := range change {
 			c(&d)
 		}
@@ -146,7 +147,8 @@ func TestAnswersDoNotChangeTheRegistry(t *testing.T) {
 	if after := encoded(t, DevicesOf(&facts, facts.Taken)); after != before {
 		t.Error("encoding the facts changed them")
 	}
-	if m, want := p.Devices[0].Memory, registrytest.Devices().Devices[0].Memory; m.Total != want.Total || m.Free != want.Free {
+	if m, want := p.Devices[0].Memory, registrytest.Devices().Devices[0].Memory; m.Total != want.Total ||
+		m.Free != want.Free {
 		t.Errorf("memory of a pool's device changed: %+v, was %+v", *m, *want)
 	}
 }

@@ -8,17 +8,19 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// DevicesOf returns the answer of GET /v1/devices at a moment, from which the age of the facts follows.
+// DevicesOf returns the answer of GET /v1/devices at a moment, which determines the age of the
+// facts.
 func DevicesOf(facts *registry.Devices, now time.Time) DeviceList {
 	d := facts.At(now)
 	l := DeviceList{
-		Driver:  Driver{Version: d.Driver.Version, CUDA: d.Driver.CUDA, Library: d.Driver.Library, Problem: d.Driver.Problem},
+		Driver: Driver{Version: d.Driver.Version, CUDA: d.Driver.CUDA, Library: d.Driver.Library,
+			Problem: d.Driver.Problem},
 		TakenMS: moment(d.Taken), Devices: make([]GPUDevice, 0, len(d.Devices)),
 	}
-	l.Driver.LastError, l.Driver.Hint = told(d.Driver.Failure)
+	l.Driver.LastError, l.Driver.Hint = textOf(d.Driver.Failure)
 	if d.Stale != nil {
 		l.Stale = &Stale{}
-		l.Stale.LastError, l.Stale.Hint = told(d.Stale)
+		l.Stale.LastError, l.Stale.Hint = textOf(d.Stale)
 		if !d.Taken.IsZero() {
 			age := max(0, now.Sub(d.Taken).Milliseconds())
 			l.Stale.AgeMS = &age
@@ -37,7 +39,7 @@ func gpuOf(d *registry.Device) GPUDevice {
 		PowerState: d.PowerState, PowerMilliwatts: d.PowerMilliwatts, RecoveryAction: d.RecoveryAction, MIG: d.MIG,
 		Processes: processesOf(d.Processes), Health: string(d.Health), SinceMS: moment(d.Since), Pools: list(d.Pools),
 	}
-	w.LastError, w.Hint = told(d.Failure)
+	w.LastError, w.Hint = textOf(d.Failure)
 	if w.Health == "" {
 		w.Health = string(registry.HealthUnknown)
 	}
@@ -45,7 +47,8 @@ func gpuOf(d *registry.Device) GPUDevice {
 		w.ECC = &ECC{Enabled: d.ECC.Enabled, Corrected: d.ECC.Corrected, Uncorrectable: d.ECC.Uncorrectable}
 	}
 	if d.Remap != nil {
-		w.RowRemap = &RowRemap{Corrected: d.Remap.Corrected, Uncorrectable: d.Remap.Uncorrectable, Pending: d.Remap.Pending, Failed: d.Remap.Failed}
+		w.RowRemap = &RowRemap{Corrected: d.Remap.Corrected, Uncorrectable: d.Remap.Uncorrectable,
+			Pending: d.Remap.Pending, Failed: d.Remap.Failed}
 	}
 	if d.MIG != nil {
 		w.Partitions = make([]MIGPartition, 0, len(d.Partitions))
@@ -72,7 +75,8 @@ func processesOf(list []registry.GPUProcess) []GPUProcess {
 	return out
 }
 
-// deviceOf returns a device as its pool shows it. How much is free is told of a device that answers, and of no other.
+// deviceOf returns a device as its pool shows it. Free memory is reported only of a device that
+// answers.
 func deviceOf(d registry.PoolDevice) Device {
 	w := Device{ID: d.ID, UUID: d.UUID, Name: d.Name, ComputeCapability: d.ComputeCapability, Health: string(d.Health)}
 	if d.Memory != nil {
@@ -84,13 +88,13 @@ func deviceOf(d registry.PoolDevice) Device {
 	return w
 }
 
-// capacity is what a pool's devices are together.
+// capacity is the total of a pool's devices.
 type capacity struct {
 	total, free *uint64 // bytes; nil: not known of every device, or there is none
 	compute     string  // the lowest, since an engine over several GPUs runs what the weakest can; empty as above
 }
 
-// capacityOf adds a pool's devices up. A sum with an unknown part is unknown.
+// capacityOf adds up a pool's devices. A sum with an unknown part is unknown.
 func capacityOf(devices []registry.PoolDevice) capacity {
 	if len(devices) == 0 {
 		return capacity{}
@@ -115,7 +119,8 @@ func plus(sum, more *uint64) *uint64 {
 	return &s
 }
 
-// lower compares compute capabilities, "8.6" and "10.0", as numbers; what is no number, or empty, is the lowest.
+// lower compares compute capabilities, "8.6" and "10.0", as numbers; an empty or invalid one is the
+// lowest.
 func lower(a, b string) bool {
 	majorA, minorA := parts(a)
 	majorB, minorB := parts(b)
@@ -129,7 +134,7 @@ func parts(s string) (major, minor int) {
 	return major, minor
 }
 
-func told(f *registry.Failure) (text, hint string) {
+func textOf(f *registry.Failure) (text, hint string) {
 	if f == nil {
 		return "", ""
 	}

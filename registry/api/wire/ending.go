@@ -4,7 +4,7 @@ import "github.com/pool-managerd/pool-managerd/registry"
 
 // Ending is how the run ended that last_error is about.
 type Ending struct {
-	Result        string   `json:"result"`                // PID 1's word: exit-code, signal, core-dump, oom-kill, timeout, watchdog, …
+	Result        string   `json:"result"`                // the Result of the unit: exit-code, signal, core-dump, …
 	ExitStatus    *int     `json:"exit_status,omitempty"` // where result is exit-code
 	Signal        string   `json:"signal,omitempty"`      // by name
 	UptimeMS      *int64   `json:"uptime_ms,omitempty"`   // of the process; absent where none ran
@@ -20,7 +20,8 @@ func endingOf(f *registry.Failure) *Ending {
 		return nil
 	}
 	e := f.Ending
-	w := &Ending{Result: e.Result, Signal: e.Signal, RestartCount: e.RestartCount, EngineVersion: e.EngineVersion, Lines: list(e.Lines), NoLines: e.NoLines}
+	w := &Ending{Result: e.Result, Signal: e.Signal, RestartCount: e.RestartCount, EngineVersion: e.EngineVersion,
+		Lines: list(e.Lines), NoLines: e.NoLines}
 	if e.Result == "exit-code" && e.Signal == "" {
 		w.ExitStatus = &e.ExitStatus
 	}

@@ -25,8 +25,10 @@ type Event struct {
 func EventOf(e *registry.Event) Event {
 	text, hint := failure(e.Failure)
 	w := Event{
-		Seq: e.Seq, AtMS: e.At.UnixMilli(), Kind: string(e.Kind), PoolID: e.PoolID, ReplicaID: e.ReplicaID, State: string(e.State), Reason: string(e.Reason),
-		Cause: e.Cause, LastError: text, Hint: hint, Details: endingOf(e.Failure), Device: e.Device, Health: string(e.Health), Was: string(e.Was),
+		Seq: e.Seq, AtMS: e.At.UnixMilli(), Kind: string(e.Kind), PoolID: e.PoolID, ReplicaID: e.ReplicaID,
+		State: string(e.State), Reason: string(e.Reason),
+		Cause: e.Cause, LastError: text, Hint: hint, Details: endingOf(e.Failure), Device: e.Device,
+		Health: string(e.Health), Was: string(e.Was),
 	}
 	if e.Kind == registry.KindReady || e.Kind == registry.KindCrash {
 		w.Ready = &e.Ready

@@ -1,8 +1,9 @@
-// Package wire holds the JSON that the API speaks: the shapes that programs read, and how the
-// registry's status becomes them. The server writes them and poolctl reads them.
+// Package wire has the API's JSON types and the conversion of the registry's status to them. The
+// server writes them and poolctl reads them.
 //
-// It owns names and null-or-empty decisions: what is not known of a pool is null and of a device absent, a list is never
-// null, times are integer milliseconds (since 1970 where they are moments). It must not know HTTP.
+// It owns field names and null or empty values: what is not known of a pool is null and of a device
+// absent, a list is never null, times are integer milliseconds (since 1970 if they are moments). It
+// must not know HTTP.
 package wire
 
 import (
@@ -24,10 +25,10 @@ type PoolList struct {
 	Problems []Problem `json:"problems"`
 }
 
-// Problem is a pool file that is wrong.
+// Problem is an invalid pool file.
 type Problem struct {
 	File   string  `json:"file"`
-	PoolID *string `json:"pool_id"` // null where the file does not tell
+	PoolID *string `json:"pool_id"` // null if the file does not name one
 	Error  string  `json:"error"`   // "CONFIG_INVALID: …" with file, line and column
 	Hint   *string `json:"hint"`
 }
@@ -40,7 +41,7 @@ type Pool struct {
 	ModelID             *string   `json:"model_id"`
 	DeviceMask          []string  `json:"device_mask"`
 	Devices             []Device  `json:"devices"`
-	VRAMTotalBytes      *uint64   `json:"vram_total_bytes,omitempty"` // of all devices; absent: not known of each, or no GPU
+	VRAMTotalBytes      *uint64   `json:"vram_total_bytes,omitempty"` // of all devices; absent: unknown, or no GPU
 	VRAMFreeBytes       *uint64   `json:"vram_free_bytes,omitempty"`
 	SlotsTotal          int       `json:"slots_total"`
 	SlotsFree           int       `json:"slots_free"`
@@ -114,21 +115,21 @@ type Replica struct {
 	LastHeartbeatMS     *int64   `json:"last_heartbeat_ms"`
 }
 
-// Drain says that an operator drained the pool.
+// Drain is a drain by an operator.
 type Drain struct {
 	SinceMS int64 `json:"since_ms"`
 	UntilMS int64 `json:"until_ms"`
 	Restart bool  `json:"restart"`
 }
 
-// Override says that an operator has the pool serve another model than its file says.
+// Override is a model that an operator has the pool serve instead of its file's.
 type Override struct {
 	ModelID string  `json:"model_id"`
 	Digest  *string `json:"model_digest"`
 	SinceMS int64   `json:"since_ms"`
 }
 
-// Reload says that the pool is on its way to another version.
+// Reload is a reload in progress.
 type Reload struct {
 	ModelID     string `json:"model_id"`
 	Phase       string `json:"phase"`
@@ -161,7 +162,7 @@ type RenewRequest struct {
 	TTLMS *int64 `json:"ttl_ms,omitempty"`
 }
 
-// Lease is one slot that somebody holds.
+// Lease is one slot in use.
 type Lease struct {
 	LeaseID     string `json:"lease_id"`
 	PoolID      string `json:"pool_id"`
@@ -188,7 +189,7 @@ type PoolHealth struct {
 	SlotsTotal        int         `json:"slots_total"`
 	SlotsFree         int         `json:"slots_free"`
 	ActiveLeases      int         `json:"active_leases"`
-	VRAMTotalBytes    *uint64     `json:"vram_total_bytes,omitempty"` // of all devices; absent: not known of each, or no GPU
+	VRAMTotalBytes    *uint64     `json:"vram_total_bytes,omitempty"` // of all devices; absent: unknown, or no GPU
 	VRAMFreeBytes     *uint64     `json:"vram_free_bytes,omitempty"`
 	ComputeCapability string      `json:"compute_capability,omitempty"` // the lowest of all devices
 	DeviceMask        []string    `json:"device_mask"`
@@ -201,7 +202,8 @@ type PoolMetrics struct {
 	QueueDepth *int `json:"queue_depth"`
 }
 
-// PoolStatus is the answer of GET /pools/{id}/status, with the names that an existing orchestrator client reads.
+// PoolStatus is the answer of GET /pools/{id}/status, with the field names of an existing
+// orchestrator client.
 type PoolStatus struct {
 	PoolID        string  `json:"pool_id"`
 	Live          bool    `json:"live"`
@@ -212,7 +214,7 @@ type PoolStatus struct {
 	EngineVersion *string `json:"engine_version"`
 }
 
-// Error is the body of every answer that is not a success.
+// Error is the body of every error response.
 type Error struct {
 	Code         string         `json:"code"`
 	Message      string         `json:"message"`
@@ -228,7 +230,8 @@ type Error struct {
 // Error makes a wire error a Go error, for clients.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// Encode returns v as one line of JSON. Signs such as < stay as they are: no browser page is made of it.
+// Encode returns v as one line of JSON. Characters such as < are not escaped, since it is not part
+// of a web page.
 func Encode(v any) ([]byte, error) {
 	var b buffer
 	enc := json.NewEncoder(&b)
@@ -239,7 +242,7 @@ func Encode(v any) ([]byte, error) {
 	return b, nil
 }
 
-// buffer is the least that an encoder writes to.
+// buffer is the io.Writer of an encoder.
 type buffer []byte
 
 func (b *buffer) Write(p []byte) (int, error) { *b = append(*b, p...); return len(p), nil }

@@ -16,7 +16,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// sample is a lease; revision tells its states apart.
+// sample is a lease; revision distinguishes its states.
 func sample(n, revision int) lease.Lease {
 	return lease.Lease{ID: fmt.Sprintf("l-%04d", n), Pool: "tiny", Replica: "r0", Run: "run",
 		Holder:   strings.Repeat("h", 100),
@@ -53,7 +53,7 @@ type history struct {
 	uncertain    map[string]lease.Lease // what the change that the process died in made of some
 }
 
-// write writes, renews and drops leases, so that the file is replaced while it goes on.
+// write writes, renews and drops leases, so that the file is replaced meanwhile.
 func write(path string, d *faulty) history {
 	f, _ := open(path, nil, d)
 	f.sizes = sizes{shortest: 32 << 10, step: 4 << 10}

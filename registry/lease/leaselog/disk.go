@@ -12,7 +12,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/aside"
 )
 
-// disk is every operation on the file system, so that tests can fail or end the process at each.
+// disk has every operation on the file system, so that tests can make each fail or end the process
+// there.
 type disk interface {
 	open(path string, flag int) (handle, error)
 	rename(from, to string) error
@@ -48,17 +49,16 @@ func (system) moveAside(path string) (string, error) { return aside.Move(path, t
 
 type file struct{ *os.File }
 
-// errLocked is returned where another process has the file open.
+// errLocked is returned if another process has locked the file.
 var errLocked = errors.New("another process has the file locked")
 
-// How long a lock is waited for, and how often it is tried meanwhile: a process that was killed
-// may still be on its way out.
+// How long to wait for a lock, and how often to try: a killed process may not have exited yet.
 const (
 	lockWait  = 2 * time.Second
 	lockRetry = 20 * time.Millisecond
 )
 
-// lock takes the file for this process. The lock ends with the process.
+// lock locks the file for this process. The lock ends with the process.
 func (f file) lock() error {
 	for until := time.Now().Add(lockWait); ; time.Sleep(lockRetry) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

@@ -1,10 +1,11 @@
-// Package leaselog is the file in which leases survive the manager: lines of text that are only
-// ever appended, one write for all that callers want at the same time, and replaced by a shorter
-// file when most of its lines no longer count.
+// Package leaselog stores leases in a file that survives the manager: lines of text that are only
+// appended, one write for all concurrent callers, and replaced by a shorter file when most of its
+// lines are obsolete.
 //
-// It owns the format, what happens to a damaged file, and the promise that what Save returned
-// without an error is in the file. It must not know what a lease means. The file is in memory, as
-// /run is: nothing waits for a disk, and a process that is killed loses nothing that it wrote.
+// It owns the format, the handling of a damaged file, and the guarantee that the file has
+// everything that Save returned without an error. It must not know what a lease means. The file is
+// in memory, as /run is: nothing waits for a disk, and a killed process loses nothing that it
+// wrote.
 package leaselog
 
 import (
@@ -23,19 +24,19 @@ type File struct {
 	sizes  sizes
 	loaded []lease.Lease // until Load has returned them
 	owed   []lease.Lease // in force, and in no file of this format yet
-	unread bool          // what is at path could not be opened, and may be good
+	unread bool          // the file could not be opened, and may be good
 	closed bool
 
 	cur   *volume         // the file in use; nil: there is none
-	usage usage           // what cur is fit for
+	usage usage           // how cur may be used
 	spans map[string]span // of the leases that count
 	live  int64           // bytes of their lines
-	work  *copying        // the file that is to replace cur, under way; nil: none
+	work  *copying        // the replacement of cur in progress; nil: none
 	buf   []byte          // the newest batch, and its records
 	added []spanOf
 }
 
-// usage is what the file in use is fit for.
+// usage is how the file in use may be used.
 type usage int
 
 const (
@@ -64,7 +65,7 @@ func (f *File) Load() ([]lease.Lease, error) {
 	return list, nil
 }
 
-// Save implements lease.Store. Where it returns an error, nothing of the batch counts.
+// Save implements lease.Store. After an error, nothing of the batch is in force.
 func (f *File) Save(put []lease.Lease, drop []string) error {
 	if f.closed {
 		return os.ErrClosed
@@ -118,7 +119,7 @@ func (f *File) append(v *volume, lines []byte) error {
 	return err
 }
 
-// count takes the batch in that was written at that place of a volume.
+// count records the batch that was written at that offset of a volume.
 func (f *File) count(at int64, number int) {
 	for _, a := range f.added {
 		f.live += int64(a.size) - int64(f.spans[a.id].size)
@@ -132,7 +133,7 @@ func (f *File) count(at int64, number int) {
 	}
 }
 
-// Close closes the file. What Save returned for is in it.
+// Close closes the file.
 func (f *File) Close() error {
 	f.abandon()
 	f.closed = true

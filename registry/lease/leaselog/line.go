@@ -13,15 +13,15 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// The first line names the format. Each later line is a record: the checksum of the JSON text in
-// eight hexadecimal digits, a space, the text.
+// The first line has the format's number. Each later line is a record: the checksum of the JSON
+// text in eight hexadecimal digits, a space, the text.
 const (
 	headerPrefix = "# pool-managerd leases, format "
 	format       = 2 // 1 was a bbolt file, which has no such line
 	sumDigits    = 8
 )
 
-// maxLine bounds a line, in bytes with its end.
+// maxLine is the longest line, in bytes with its newline.
 const maxLine = 64 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -40,7 +40,7 @@ var (
 
 func headerLine() string { return headerPrefix + strconv.Itoa(format) + "\n" }
 
-// checkHeader reports what is wrong with the first line, which has no end.
+// checkHeader returns what is wrong with the first line, given without its newline.
 func checkHeader(line []byte) error {
 	number, ok := strings.CutPrefix(string(line), headerPrefix)
 	if !ok {
@@ -52,8 +52,8 @@ func checkHeader(line []byte) error {
 	return nil
 }
 
-// appendRecord appends a record's line to buf. The text is what encoding/json makes of it, written
-// by hand: it is a good part of what a lease costs.
+// appendRecord appends a record's line to buf. The text equals that of encoding/json, but is
+// written by hand: it is a large part of the cost of a lease.
 func appendRecord(buf []byte, r record) ([]byte, error) {
 	start := len(buf)
 	buf = append(buf, "00000000 {"...)
@@ -99,7 +99,7 @@ func appendText(buf []byte, key, value string) []byte {
 	return append(buf, '"')
 }
 
-// parseRecord reads a line, which has no end. An error means no record.
+// parseRecord parses a line, given without its newline.
 func parseRecord(line []byte) (record, error) {
 	if len(line) < sumDigits+1 || line[sumDigits] != ' ' {
 		return record{}, errNoRecord

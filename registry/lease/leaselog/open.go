@@ -13,25 +13,26 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// Report is what Open found. All fields are empty where the file was good, or there was none.
+// Report is what Open found. All fields are empty if the file was good or missing.
 type Report struct {
-	// Damage is what was wrong with the file, Aside where it is kept, Kept how many leases of it
-	// are in force. Leases whose record was damaged are lost.
+	// Damage is what was wrong with the file, Aside its new name, Kept how many of its leases are
+	// in force. Leases with a damaged record are lost.
 	Damage error
 	Aside  string
 	// Kept is also how many leases were taken over from the file of an older version.
 	Kept int
-	// Torn is how many bytes of an incomplete write were cut off the end. No caller had an answer.
+	// Torn is how many bytes of an incomplete write were cut off the end. It was never
+	// acknowledged.
 	Torn int64
 	// Refused is why the file cannot be written. Save tries again each time.
 	Refused error
 }
 
-// Former reads the leases that a file of an older version holds, as JSON by id.
+// Former reads the leases in a file of an older version, as JSON by id.
 type Former func(path string) (map[string][]byte, error)
 
-// Open opens or makes the file. There is always one to work with: a damaged file is moved aside,
-// and what could be read of it is written to the new one.
+// Open opens or creates the file. It always returns a usable File: a damaged file is moved aside,
+// and its readable leases are written to the new one.
 func Open(path string, former Former) (*File, Report) { return open(path, former, system{}) }
 
 func open(path string, former Former, d disk) (*File, Report) {
@@ -40,7 +41,7 @@ func open(path string, former Former, d disk) (*File, Report) {
 		return f, Report{Refused: fmt.Errorf("lease directory: %w", err)}
 	}
 	if err := d.remove(path + newSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-		_, _ = d.moveAside(path + newSuffix) // a directory; where it stays, Save reports it
+		_, _ = d.moveAside(path + newSuffix) // a directory; if it remains, Save reports it
 	}
 	r := f.read(former)
 	if r.Damage != nil {
@@ -82,15 +83,15 @@ func (f *File) read(former Former) Report {
 	return f.take(got, errors.Join(err, got.damage(), locked))
 }
 
-// hasHeader reports whether a file begins as those of any format of this package.
+// hasHeader reports whether a file begins with a header of any format of this package.
 func hasHeader(h handle) bool {
 	begin := make([]byte, len(headerPrefix))
 	_, err := h.ReadAt(begin, 0)
 	return err == nil && string(begin) == headerPrefix
 }
 
-// adopt takes the leases of an older version's file over. What is no lease is left out, and ends
-// as one that expired.
+// adopt takes over the leases of an older version's file. Invalid ones are left out, as if they had
+// expired.
 func (f *File) adopt(list map[string][]byte) Report {
 	_ = f.cur.Close()
 	f.cur = nil
@@ -103,7 +104,7 @@ func (f *File) adopt(list map[string][]byte) Report {
 	return Report{Kept: len(f.loaded)}
 }
 
-// take puts what was found in a file in force.
+// take puts the leases found in a file in force.
 func (f *File) take(got found, damage error) Report {
 	f.spans = got.spans
 	for id, l := range got.leases {
@@ -122,7 +123,7 @@ func (f *File) take(got found, damage error) Report {
 	return Report{Torn: got.torn}
 }
 
-// setAside moves the damaged file away; what is open of it can still be read.
+// setAside moves the damaged file aside; the open file can still be read.
 func (f *File) setAside() (to string, err error) {
 	to, err = f.disk.moveAside(f.path)
 	if errors.Is(err, os.ErrNotExist) {

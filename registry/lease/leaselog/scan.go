@@ -10,27 +10,27 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
-// found is what a file holds.
+// found is the content of a file.
 type found struct {
 	leases map[string]lease.Lease
 	spans  map[string]span // where the newest record of each lease is
-	whole  int64           // bytes up to the end of the last whole line
-	torn   int64           // bytes behind it: of a write that was not completed
-	lines  int             // whole lines
+	whole  int64           // bytes up to the end of the last complete line
+	torn   int64           // bytes after it, of an incomplete write
+	lines  int             // complete lines
 	bad    int             // lines that cannot be read
 	first  error           // what is wrong with the first of those
 	header error           // what is wrong with the first line
 }
 
-// span is where a record's line is: in the file in use and, while that is replaced, in the new one
-// once it is there. The file's number says which is which.
+// span is the position of a record's line in each volume: in the file in use and, during its
+// replacement, in the new one. The index is the volume's number.
 type span struct {
 	at   [2]int64
 	size int32
 }
 
-// scan reads a file to its end. The error is of reading; damage is in found, beside everything
-// that could be read. of is the volume that the file becomes.
+// scan reads a file to its end. The error is of reading; damage is in found, with everything that
+// could be read. of is the volume that the file becomes.
 func scan(r io.Reader, of int) (found, error) {
 	f := found{leases: make(map[string]lease.Lease), spans: make(map[string]span), header: errHeader}
 	in := bufio.NewReaderSize(r, maxLine)
@@ -62,7 +62,7 @@ func ended(err error) error {
 	return err
 }
 
-// skipLine reads to the end of a line that is too long; whole is where what was read of it ends.
+// skipLine reads to the end of a line that is too long.
 func skipLine(in *bufio.Reader, whole int64) (end, torn int64, err error) {
 	for {
 		rest, err := in.ReadSlice('\n')
@@ -73,7 +73,7 @@ func skipLine(in *bufio.Reader, whole int64) (end, torn int64, err error) {
 	}
 }
 
-// add takes a whole line in.
+// add handles a complete line.
 func (f *found) add(line []byte, of int) {
 	text := bytes.TrimSuffix(line, []byte{'\n'})
 	if f.lines == 0 {
@@ -100,7 +100,7 @@ func (f *found) damaged(why error) {
 	}
 }
 
-// damage is what makes the file unfit for use; nil where at most its end is torn.
+// damage is why the file is unusable; nil if at most its end is torn.
 func (f *found) damage() error {
 	switch {
 	case f.whole+f.torn == 0:

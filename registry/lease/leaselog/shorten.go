@@ -5,27 +5,27 @@ import (
 	"os"
 )
 
-// newSuffix ends the name of the file that is to replace the one in use.
+// newSuffix is the suffix of the file that will replace the one in use.
 const newSuffix = ".new"
 
-// sizes says when a file is replaced, in bytes. So that no batch waits for the copying of many
-// leases, each copies some: so many that the copying ends.
+// sizes are the limits for replacing a file, in bytes. Each batch copies some leases, so that none
+// waits for the copying of many; enough of them that the copying ends.
 type sizes struct {
-	shortest int64 // a file is replaced when it is larger, and most of it no longer counts
-	step     int   // what a batch copies at least, if not twice of what it adds
+	shortest int64 // a file is replaced when it is larger and mostly obsolete
+	step     int   // a batch copies at least this, or twice what it adds
 }
 
 func usual() sizes { return sizes{shortest: 1 << 20, step: 128 << 10} }
 
-// copying is a replacement under way. Until it is renamed, the file in use has everything.
+// copying is a replacement in progress. Until it is renamed, the file in use has everything.
 type copying struct {
 	to   *volume
 	todo []string // ids that may have to be copied
 	buf  []byte
 }
 
-// shorten goes on with the replacement of the file, or begins one where it is due. Its failures
-// cost room only: the file in use stays.
+// shorten continues a replacement of the file, or begins one if it is due. Its failures cost only
+// space: the file in use stays.
 func (f *File) shorten() {
 	if f.work == nil {
 		if f.cur.end < f.sizes.shortest || f.cur.end < 2*f.live {
@@ -74,7 +74,7 @@ func (f *File) replace() error {
 	return nil
 }
 
-// writeOwed writes the leases that are in no file of this format.
+// writeOwed writes the leases that are not yet in a file of this format.
 func (f *File) writeOwed() error {
 	if err := f.encode(f.owed, nil); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (f *File) writeOwed() error {
 	return nil
 }
 
-// begin makes the new file.
+// begin creates the new file.
 func (f *File) begin() error {
 	h, err := f.disk.open(f.path+newSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
@@ -129,7 +129,7 @@ func (f *File) mirror() error {
 	return nil
 }
 
-// copySome copies about so many bytes of lines that still count. One that was written again since
+// copySome copies about that many bytes of current lines. One that was written again since
 // is copied as it is now, and is there twice.
 func (f *File) copySome(bytes int) error {
 	w := f.work
@@ -153,13 +153,13 @@ func (f *File) copySome(bytes int) error {
 	return f.append(w.to, w.buf)
 }
 
-// finish puts the new file in the place of the one in use.
+// finish replaces the file in use with the new one.
 func (f *File) finish() error {
 	if err := f.disk.rename(f.path+newSuffix, f.path); err != nil {
 		return err
 	}
 	if f.cur != nil {
-		_ = f.cur.Close() // nothing is written to it any longer
+		_ = f.cur.Close() // it is no longer written to
 	}
 	f.cur, f.usage, f.work = f.work.to, usable, nil
 	return nil
@@ -171,6 +171,6 @@ func (f *File) abandon() {
 		return
 	}
 	_ = f.work.to.Close()
-	_ = f.disk.remove(f.path + newSuffix) // the next replacement truncates it where it is left
+	_ = f.disk.remove(f.path + newSuffix) // if it remains, the next replacement truncates it
 	f.work = nil
 }
