@@ -19,8 +19,8 @@ func breaker(state string) condition {
 	return condition{"breaker " + state, func(p host.Pool) bool { return p.Breaker == state }}
 }
 
-// TestBreaker: an engine that fails too often is no longer started but for one trial now and then,
-// with or without a manager.
+// TestBreaker: an engine that fails too often is no longer started, except for one trial now and
+// then, with or without a manager.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Trixie} {
@@ -70,7 +70,7 @@ func TestFiftyPoolsCrashTogether(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	const pools = 50
-	ours := map[string]bool{} // other tests use the machine, too
+	ours := map[string]bool{} // other tests use the machine too
 	for i := range pools {
 		ours[fmt.Sprintf("m%d", i)] = true
 		h.pool(fmt.Sprintf("m%d", i), stub().table("restart", `initial = "4s"`, `factor = 1.0`, `max = "4s"`,
@@ -165,7 +165,7 @@ func TestClockJump(t *testing.T) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		_, _ = h.Run(ctx, "date", "-s", fmt.Sprintf("@%d", sec+60)) // the machine goes on to other tests
+		_, _ = h.Run(ctx, "date", "-s", fmt.Sprintf("@%d", sec+60)) // other tests reuse the machine
 	}()
 	h.killManager()
 	h.wait("a", inState("draining"), leases(1))

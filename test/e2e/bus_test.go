@@ -124,7 +124,7 @@ func (s *site) must2min(args ...string) {
 }
 
 // TestHungBus: while the message bus does not move, the API answers, engines are probed, and no
-// engine is touched; when it moves again, what has happened meanwhile is reported.
+// engine is touched; when it runs again, it reports what has happened.
 func TestHungBus(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)

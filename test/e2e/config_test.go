@@ -110,7 +110,7 @@ func removeAll(h *site, file string) {
 	}
 }
 
-// reloadFails is a reload that must tell of a fault by its exit status.
+// reloadFails is a reload that must report a fault by its exit status.
 func (s *site) reloadFails() {
 	s.t.Helper()
 	ctx, cancel := s.within()
@@ -244,7 +244,7 @@ func TestReload(t *testing.T) {
 			h.wait("kept", condition{"CONFIG_INVALID", func(p host.Pool) bool { return p.Code() == "CONFIG_INVALID" }})
 			h.untouched(before)
 		})
-		t.Run("mended_it_is_the_same_engine", func(t *testing.T) {
+		t.Run("fixed_it_is_the_same_engine", func(t *testing.T) {
 			h := h.in(t)
 			before := h.engines()
 			h.pool("kept", stub().quick())
@@ -313,7 +313,7 @@ func TestFiveHundredPools(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestCPUPolicy: unless the host says otherwise, a pool without a GPU is refused, with the code and the hint.
+// TestCPUPolicy: unless the host's configuration allows it, a pool without a GPU is refused, with the code and the hint.
 func TestCPUPolicy(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)

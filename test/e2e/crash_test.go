@@ -20,7 +20,7 @@ func (p poolFile) rare() poolFile {
 		table("restart", `initial = "60s"`, `max = "60s"`, `jitter = 0.0`)
 }
 
-// reported is a failure whose report is complete: the log of the run was read, or could not be.
+// reported is a failure with a complete report: the log of the run was read, or could not be read.
 var reported = condition{"with details that are complete", func(p host.Pool) bool {
 	return p.Details != nil && (len(p.Details.Lines) > 0 || p.Details.NoLines != "")
 }}
@@ -63,12 +63,12 @@ func endings() []ending {
 // last_error, in its details and in the log.
 func TestCrashIsTold(t *testing.T) {
 	for _, release := range machine.Releases() {
-		t.Run(string(release), func(t *testing.T) { crashIsTold(t, release) })
+		t.Run(string(release), func(t *testing.T) { crashIsReported(t, release) })
 	}
 }
 
-// crashIsTold is TestCrashIsTold under one systemd.
-func crashIsTold(t *testing.T, release machine.Release) {
+// crashIsReported is TestCrashIsTold under one systemd.
+func crashIsReported(t *testing.T, release machine.Release) {
 	t.Parallel()
 	h := installed(t, release)
 	all := endings()
@@ -90,7 +90,7 @@ func crashIsTold(t *testing.T, release machine.Release) {
 			for _, request := range c.end {
 				h.control(c.name, request)
 			}
-			h.isTold(c)
+			h.isReported(c)
 		})
 	}
 	t.Run("poolctl_shows_the_last_words", func(t *testing.T) {
@@ -103,7 +103,7 @@ func crashIsTold(t *testing.T, release machine.Release) {
 		h := h.in(t)
 		h.pool("watched", stub().rare())
 		h.reload()
-		h.isTold(ending{name: "watched", code: "ENGINE_CRASHED", says: "missed its watchdog", result: "watchdog",
+		h.isReported(ending{name: "watched", code: "ENGINE_CRASHED", says: "missed its watchdog", result: "watchdog",
 			status: 2})
 	})
 	t.Run("an_end_with_status_0_is_a_stop", func(t *testing.T) {
@@ -122,7 +122,7 @@ func crashIsTold(t *testing.T, release machine.Release) {
 		h := h.in(t)
 		h.wait("deaf", isReady)
 		h.must("systemctl", "stop", host.EngineUnit("deaf"))
-		h.isTold(ending{name: "deaf", code: "ENGINE_STOP_TIMEOUT", says: "did not end within 30s after SIGTERM",
+		h.isReported(ending{name: "deaf", code: "ENGINE_STOP_TIMEOUT", says: "did not end within 30s after SIGTERM",
 			result: "timeout", signal: "SIGKILL"})
 		h.stoppedBecause("deaf", "the engine was stopped")
 	})
@@ -133,7 +133,7 @@ func TestCrashNeedsAKernel(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{machine.Trixie, machine.VM})
 	h.M.Require(t, machine.Controllers("memory"))
-	// A core dump goes to a program whatever the limit of the process is: that is how
+	// A core dump goes to a program regardless of the limit of the process: that is how
 	// systemd-coredump gets them.
 	former := h.must("cat", "/proc/sys/kernel/core_pattern")
 	h.shell(`echo '|/bin/true' >/proc/sys/kernel/core_pattern`)
@@ -153,7 +153,7 @@ func TestCrashNeedsAKernel(t *testing.T) {
 			for _, request := range c.end {
 				h.control(c.name, request)
 			}
-			h.isTold(c)
+			h.isReported(c)
 		})
 	}
 }
@@ -168,12 +168,12 @@ func (s *site) stoppedBecause(id, reason string) {
 	}
 }
 
-// isTold checks what the API and the log have of an end.
-func (s *site) isTold(c ending) {
+// isReported checks what the API and the log have of an end.
+func (s *site) isReported(c ending) {
 	s.t.Helper()
 	p := s.wait(c.name, failsWith(c.code), reported)
 	if !strings.Contains(p.LastError, c.says) {
-		s.t.Errorf("last_error does not say %q: %s", c.says, p)
+		s.t.Errorf("last_error lacks %q: %s", c.says, p)
 	}
 	d := p.Details
 	if d.Result != c.result || d.Signal != c.signal || d.EngineVersion == "" && c.name != "deaf" {

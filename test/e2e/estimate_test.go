@@ -17,7 +17,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// TestEstimate holds the estimate of a CPU replica against what a real llama-server says that it
+// TestEstimate compares the estimate of a CPU replica with what a real llama-server logs that it
 // took: its buffers for weights, KV cache and computation.
 func TestEstimate(t *testing.T) {
 	models := t.TempDir()
@@ -68,8 +68,8 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// besideBuffers is what the estimate may hold beside the buffers, in MiB: bookkeeping and the
-// vocabulary, which the log does not tell.
+// besideBuffers is what the estimate may contain besides the buffers, in MiB: bookkeeping and the
+// vocabulary, which the log does not show.
 func besideBuffers(part string) float64 {
 	if part == "all" {
 		return 12

@@ -27,7 +27,7 @@ func TestFirstLight(t *testing.T) {
 		u := h.unit(host.EngineUnit("tiny"))
 		r := tiny.Replicas[0]
 		if r.Unit != u.Name || r.PID != u.MainPID || r.InvocationID != u.InvocationID || u.ActiveState != "active" {
-			t.Errorf("the API says %+v, PID 1 says %+v", r, u)
+			t.Errorf("the API has %+v, PID 1 has %+v", r, u)
 		}
 		if tiny.Engine != "llamacpp" || tiny.EngineVersion == "" || tiny.SlotsTotal != 2 || tiny.RestartCount != 0 ||
 			tiny.LastError != "" || !tiny.Live {
@@ -49,7 +49,7 @@ func TestFirstLight(t *testing.T) {
 		}
 		if f.URL != tiny.Replicas[0].Endpoint || f.PoolID != "tiny" || f.ReplicaID != "r0" || f.ModelID != "file:"+
 			host.TinyModel || f.Slots != 2 {
-			t.Errorf("it holds %+v, the API says %s", f, tiny)
+			t.Errorf("the file has %+v, the API has %s", f, tiny)
 		}
 	})
 	t.Run("poolctl_shows_it", func(t *testing.T) { poolctlShows(t, h.in(t), tiny) })
@@ -161,8 +161,8 @@ func TestFirstLightOnEachRelease(t *testing.T) {
 	}
 }
 
-// TestReadyOnlyWhenTheEngineAnswers: at no moment of a slow load does the API say ready while the
-// engine does not serve, and the hand-off file is there only when it does.
+// TestReadyOnlyWhenTheEngineAnswers: during a slow load the API never reports ready while the
+// engine does not serve, and the hand-off file exists only when it serves.
 func TestReadyOnlyWhenTheEngineAnswers(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -179,9 +179,9 @@ func TestReadyOnlyWhenTheEngineAnswers(t *testing.T) {
 			loading++
 			return fmt.Errorf("%s", p)
 		}
-		// Asked after the API: what it said must have been true already.
+		// Queried after the API: what the API reported must already be true.
 		if a, err := h.Engine(ctx, "slow", http.MethodGet, "/health", nil); err != nil || a.Status != http.StatusOK {
-			t.Fatalf("the API says ready; the engine says %d %v", a.Status, err)
+			t.Fatalf("the API reports ready; the engine answers %d %v", a.Status, err)
 		}
 		return missing
 	})
@@ -190,6 +190,6 @@ func TestReadyOnlyWhenTheEngineAnswers(t *testing.T) {
 	}
 	since := h.must("journalctl", "--no-pager", "-o", "cat", "_SYSTEMD_UNIT="+host.EngineUnit("slow"))
 	if !strings.Contains(since, "the model is loaded") {
-		t.Errorf("ready, but the engine never said that its model is loaded:\n%s", since)
+		t.Errorf("ready, but the engine never logged that its model is loaded:\n%s", since)
 	}
 }

@@ -27,7 +27,8 @@ func TestGPUKernelAndNodes(t *testing.T) {
 	h.reload()
 	h.waitFor(emulated, "a", isReady)
 
-	// Without a driver behind the major number 195, a node that the filter lets through says ENXIO.
+	// Without a driver behind the major number 195, opening a node that the filter allows fails
+	// with ENXIO.
 	t.Run("own_node_opens_and_the_neighbours_does_not", func(t *testing.T) {
 		h := h.in(t)
 		look := func() {
@@ -51,7 +52,7 @@ func TestGPUKernelAndNodes(t *testing.T) {
 		if !strings.Contains(p.LastError, "Xid 95") || !strings.Contains(p.LastError, fakenvml.UUID(0)) {
 			t.Errorf("last_error %s", p.LastError)
 		}
-		h.waitFor(emulated, "a", isReady) // the driver says that nothing is to be done, so that the GPU is used again
+		h.waitFor(emulated, "a", isReady) // the driver requires no action, so the GPU is used again
 		if metrics := h.shell("curl -sS --unix-socket " + host.Socket +
 			" http://localhost/metrics | grep ^driver_reset_events_total"); !strings.Contains(metrics,
 			fakenvml.UUID(0)) {

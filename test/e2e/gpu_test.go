@@ -46,7 +46,7 @@ func (s *site) gpu(format string, args ...any) {
 	}
 }
 
-// devices waits until something can be said of the GPUs, and returns them as they were then.
+// devices waits until the GPUs' state is known, and returns it.
 func (s *site) devices(holds func(host.Devices) bool) (d host.Devices) {
 	s.t.Helper()
 	s.eventually(func(ctx context.Context) (err error) {
@@ -76,7 +76,7 @@ func (s *site) ask(id, path string) string {
 	return string(a.Body)
 }
 
-// onGPU is a pool of the stand-in engine that takes so many bytes of each GPU of its mask, and says
+// onGPU is a pool of the stand-in engine that takes so many bytes of each GPU of its mask, and logs
 // so beforehand.
 func onGPU(mask string, bytes uint64, args ...string) poolFile {
 	p := stub(append([]string{"--vram", fmt.Sprint(bytes)}, args...)...)
@@ -134,7 +134,7 @@ func TestGPUIsGiven(t *testing.T) {
 	}
 }
 
-// TestGPUMasks: a mask that cannot be right says what there is.
+// TestGPUMasks: an error for an invalid mask lists the GPUs of the host.
 func TestGPUMasks(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -164,8 +164,8 @@ func TestGPUMasks(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestGPUMemory: too little is no start, and enough is one at once; PID 1's own restarts are
-// checked too, and wait for memory that the driver releases late.
+// TestGPUMemory: with too little memory nothing starts, with enough it starts at once; PID 1's own
+// restarts are checked too, and wait for memory that the driver releases late.
 func TestGPUMemory(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Forky} {
@@ -207,7 +207,7 @@ func TestGPUMemory(t *testing.T) {
 }
 
 // TestGPUHealth: a GPU that needs a reset is left by its pools, and used again when it is well;
-// other GPUs go on.
+// other GPUs are not affected.
 func TestGPUHealth(t *testing.T) {
 	t.Parallel()
 	h := withGPUs(t, machine.Forky)
@@ -252,7 +252,7 @@ func TestGPUHealth(t *testing.T) {
 	}
 }
 
-// TestGPUHelper: the helper may die, hang or be replaced; engines and the daemon go on.
+// TestGPUHelper: the helper may die, hang or be replaced; engines and the daemon keep running.
 func TestGPUHelper(t *testing.T) {
 	t.Parallel()
 	h := withGPUs(t, machine.Forky)
@@ -309,7 +309,7 @@ func TestGPUHelper(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestGPUFallback: an engine that says that it runs on the CPU is not ready, though it answers.
+// TestGPUFallback: an engine that logs that it runs on the CPU is not ready, though it answers.
 func TestGPUFallback(t *testing.T) {
 	t.Parallel()
 	h := withGPUs(t, machine.Trixie)
@@ -332,11 +332,11 @@ devices = [0]
 	h.reload()
 	p := h.wait("a", failsWith("GPU_UNAVAILABLE"))
 	if !strings.Contains(h.shell("journalctl --output=cat -u "+host.EngineUnit("a")), "no usable GPU found") {
-		t.Errorf("the engine did not say so: %s", p)
+		t.Errorf("the engine did not log it: %s", p)
 	}
 }
 
-// TestNoGPU: a host without a driver says so where it matters, and nowhere else.
+// TestNoGPU: a host without a driver reports it for pools with GPUs only.
 func TestNoGPU(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)

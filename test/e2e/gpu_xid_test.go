@@ -26,8 +26,8 @@ func TestGPUXids(t *testing.T) {
 		h.wait(id, isReady)
 	}
 
-	// The event has no process: the engine, if it is hit at all, ends by itself or says so in its
-	// log.
+	// The event has no process: the engine, if it is hit at all, ends by itself or reports it in
+	// its log.
 	t.Run("of_an_application_stops_nobody_else", func(t *testing.T) {
 		h := h.in(t)
 		before := h.engines()
@@ -44,18 +44,18 @@ func TestGPUXids(t *testing.T) {
 		h.wait("b", isReady)
 		h.untouched(before)
 	})
-	// What fell off the bus is lost for the driver, and comes back by a new enumeration only.
+	// A GPU that fell off the bus is lost for the driver until a new enumeration.
 	t.Run("of_the_host_stops_every_pool_with_a_gpu", func(t *testing.T) {
 		h := h.in(t)
 		cpu := h.engine("cpu")
-		// Only what is seen after the error tells of a return: after a restart of NVML, samples of
-		// later than the Xid have found it lost.
+		// Only samples after the error prove a return: after a restart of NVML, samples later than
+		// the Xid have found the GPU lost.
 		h.logs(host.HelperUnit, "restarting NVML", func() { h.gpu("lose 0"); h.gpu("xid 0 79") })
 		for i, id := range []string{"a", "b"} {
 			p := h.wait(id, inState("waiting"), failsWith("GPU_UNAVAILABLE"), says("Xid 79"))
-			for _, gpu := range []string{fakenvml.UUID(i), fakenvml.UUID(0)} { // its own, and the one to look at
+			for _, gpu := range []string{fakenvml.UUID(i), fakenvml.UUID(0)} { // its own, and the one with the fault
 				if !strings.Contains(p.LastError, gpu) {
-					t.Errorf("%s is told %s, which does not name %s", id, p.LastError, gpu)
+					t.Errorf("%s has the error %s, which does not name %s", id, p.LastError, gpu)
 				}
 			}
 			h.health(i, "host")

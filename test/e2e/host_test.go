@@ -19,7 +19,7 @@ import (
 const patience = 45 * time.Second
 
 // site is an installed machine in one test's hands: the words that scenarios are written in. Every
-// method fails the test when what it says does not come about.
+// method fails the test if what its name promises does not happen.
 type site struct {
 	t *testing.T
 	*host.Host
@@ -62,7 +62,7 @@ func lend(t *testing.T, k kind) *site {
 	return s
 }
 
-// within returns the test's context with the usual patience, or more of it where a scenario says
+// within returns the test's context with the usual patience, or longer where a scenario says
 // so.
 func (s *site) within(d ...time.Duration) (context.Context, context.CancelFunc) {
 	p := patience
@@ -140,7 +140,7 @@ func (s *site) get(id string) host.Pool {
 	return p
 }
 
-// condition is something that can be said of a pool.
+// condition is a condition of a pool.
 type condition struct {
 	says  string
 	holds func(host.Pool) bool
@@ -171,7 +171,7 @@ func restarted(n int) condition {
 	}}
 }
 
-// wait waits until all of it can be said of the pool at the same time, and returns the pool as it
+// wait waits until the pool meets all conditions at the same time, and returns the pool as it
 // was then.
 func (s *site) wait(id string, all ...condition) host.Pool {
 	s.t.Helper()
@@ -235,7 +235,7 @@ func (s *site) engine(id string) host.Process {
 	return s.unit(host.EngineUnit(id)).Process()
 }
 
-// unit returns what PID 1 says of a unit.
+// unit returns PID 1's state of a unit.
 func (s *site) unit(name string) host.Unit {
 	s.t.Helper()
 	ctx, cancel := s.within()

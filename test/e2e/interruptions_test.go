@@ -20,7 +20,7 @@ func inRun(p host.Process) condition {
 	}}
 }
 
-// TestInterruptions: whatever comes in the middle of a load, a crash or a stop ends in what the
+// TestInterruptions: any request in the middle of a load, a crash or a stop ends in what the
 // files ask for.
 func TestInterruptions(t *testing.T) {
 	t.Parallel()
@@ -83,12 +83,12 @@ func TestInterruptions(t *testing.T) {
 	})
 	t.Run("the_file_is_changed_in_backoff", func(t *testing.T) {
 		h := h.in(t)
-		h.pool("mended", stub("--crash-after", "0s").table("restart", `initial = "30s"`, `jitter = 0.0`))
+		h.pool("fixed", stub("--crash-after", "0s").table("restart", `initial = "30s"`, `jitter = 0.0`))
 		h.reload()
-		h.wait("mended", inState("backoff"))
-		h.pool("mended", stub().table("restart", `initial = "30s"`, `jitter = 0.0`))
+		h.wait("fixed", inState("backoff"))
+		h.pool("fixed", stub().table("restart", `initial = "30s"`, `jitter = 0.0`))
 		h.reload()
-		h.wait("mended", isReady)
+		h.wait("fixed", isReady)
 	})
 	t.Run("the_file_comes_back_during_the_drain", func(t *testing.T) {
 		h := h.in(t)
@@ -142,7 +142,7 @@ func TestInterruptions(t *testing.T) {
 	})
 }
 
-// errReloading says that a reload is not over.
+// errReloading means that a reload is not complete.
 var errReloading = errors.New("both engines of a reload are there")
 
 // TestSystemctlOnEngines: an administrator's systemctl is obeyed: a stopped engine stays stopped, a
@@ -228,7 +228,7 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// TestPoolctlHelps: without a daemon, poolctl says what is wrong and what to do; an ordinary user
+// TestPoolctlHelps: without a daemon, poolctl prints what is wrong and what to do; an ordinary user
 // may look.
 func TestPoolctlHelps(t *testing.T) {
 	t.Parallel()
@@ -247,7 +247,7 @@ func TestPoolctlHelps(t *testing.T) {
 		defer cancel()
 		r := h.M.Run(ctx, args...)
 		if r.Err != nil || r.ExitCode == 0 || !strings.Contains(r.Stderr, says) {
-			t.Errorf("%v: exit code %d, %q; want a failure that says %q (%v)", args, r.ExitCode, r.Stderr, says, r.Err)
+			t.Errorf("%v: exit code %d, %q; want a failure with %q (%v)", args, r.ExitCode, r.Stderr, says, r.Err)
 		}
 	}
 	fails("none", "poolctl", "status", "none")

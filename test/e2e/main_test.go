@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// kind is what one machine can stand for another in.
+// kind is what makes two machines interchangeable.
 type kind struct {
 	release machine.Release
 	backend machine.Kind

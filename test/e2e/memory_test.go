@@ -22,7 +22,7 @@ func TestMainMemory(t *testing.T) {
 		p := h.wait("big", failsWith("INSUFFICIENT_RAM"))
 		if p.State != "waiting" || !strings.Contains(p.String(), "its memory_max is 64.0 MiB") ||
 			!strings.Contains(p.Hint, "Raise memory_max") {
-			t.Errorf("the pool says %s", p)
+			t.Errorf("the pool is %s", p)
 		}
 		if state := h.must("systemctl", "show", "-p", "ActiveState", "--value",
 			host.EngineUnit("big")); state != "inactive" {
@@ -41,7 +41,7 @@ func TestMainMemory(t *testing.T) {
 		h.reload()
 		p := h.wait("huge", failsWith("INSUFFICIENT_RAM"))
 		if !strings.Contains(p.String(), "of main memory") || !strings.Contains(p.String(), "is available") {
-			t.Errorf("the pool says %s", p)
+			t.Errorf("the pool is %s", p)
 		}
 		h.wait("big", isReady)
 	})

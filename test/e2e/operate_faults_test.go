@@ -178,18 +178,18 @@ func TestReloadOfReplicas(t *testing.T) {
 		t.Errorf("%d engines at once: not one at a time", n)
 	}
 	if n := <-fewest; n < 2 {
-		t.Errorf("only %d replicas were ready at a moment", n)
+		t.Errorf("at one time only %d replicas were ready", n)
 	}
 	p = h.wait("many", ready)
 	for i, r := range p.Replicas {
 		if r.PID == was.Replicas[i].PID || p.ModelID != "file:/srv/models/slow.gguf" {
-			t.Errorf("%s runs the former model", r.ID)
+			t.Errorf("%s runs the old model", r.ID)
 		}
 	}
 }
 
-// TestEvents: who follows the events hears of each thing that befalls a pool, over a restart of the
-// manager, too.
+// TestEvents: a follower of the events receives every change of a pool, also over a restart of the
+// manager.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -240,7 +240,7 @@ func TestEvents(t *testing.T) {
 func TestExternal(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
-	answers := condition{"ready", func(p host.Pool) bool { return p.Ready }} // its process is not ours to know
+	answers := condition{"ready", func(p host.Pool) bool { return p.Ready }} // its process is not known to the manager
 	start := func() {
 		h.must("systemd-run", "--quiet", "--unit=elsewhere", host.StubEngine, "--port", "25100")
 	}
@@ -290,8 +290,8 @@ func TestExternal(t *testing.T) {
 	h.must("systemctl", "stop", "elsewhere.service")
 }
 
-// TestStormOfMemory: an engine that is killed for want of memory again and again is held back, with
-// what to lower.
+// TestStormOfMemory: an engine that is killed for lack of memory again and again is not restarted,
+// with what to lower.
 func TestStormOfMemory(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{machine.Trixie, machine.VM})
@@ -312,7 +312,7 @@ func TestStormOfMemory(t *testing.T) {
 	}
 	if log := h.must("journalctl", "--no-pager", "-u", host.ManagerUnit); !strings.Contains(log,
 		"lower ctx, slots or the model's size, or raise limits.memory_max") {
-		t.Errorf("the log does not say what to lower:\n%s", log)
+		t.Errorf("the log does not name what to lower:\n%s", log)
 	}
 	if metrics := h.must("curl", "-s", "--unix-socket", host.Socket,
 		"http://localhost/metrics"); !strings.Contains(metrics, `restart_storm_total{`) {

@@ -26,7 +26,7 @@ func (s *site) client() *orchestrator.Client {
 // handoffOf is the hand-off file of a pool's first replica.
 func handoffOf(id string) string { return path.Join(host.HandoffDir, id+".r0.json") }
 
-// handoff reads a pool's hand-off file as an orchestrator does, and waits until it says so.
+// handoff reads a pool's hand-off file as an orchestrator does, and waits until it has that text.
 func (s *site) handoff(id, says string, holds func(orchestrator.Handoff) bool) (f orchestrator.Handoff) {
 	s.t.Helper()
 	s.eventually(func(ctx context.Context) error {
@@ -130,7 +130,7 @@ func TestOrchestrator(t *testing.T) {
 		must(t, err)
 		f := h.handoff("a", "none free", free(0))
 		if first.Endpoint != f.URL || second.ReplicaID == "" {
-			t.Errorf("%+v, %+v, the file says %s", first, second, f.URL)
+			t.Errorf("%+v, %+v, the file has %s", first, second, f.URL)
 		}
 		must(t, c.Renew(ctx, first, time.Minute))
 		_, err = c.TryAcquire(ctx, "a", "", time.Minute)
@@ -153,7 +153,7 @@ func TestOrchestrator(t *testing.T) {
 		must(t, err)
 		h.withoutGap("a", func() {
 			must(t, c.Reload(ctx, "", "a", "file:/srv/models/second.gguf"))
-			h.eventually(func(ctx context.Context) error { // the old one keeps what is held
+			h.eventually(func(ctx context.Context) error { // the old one keeps its leases
 				l, err := c.TryAcquire(ctx, "a", "r0", time.Minute)
 				if err != nil {
 					return err
@@ -221,7 +221,7 @@ func TestOrchestrator(t *testing.T) {
 			h.wait("a", isReady, leases(1))
 			h.must("systemctl", "restart", host.ManagerUnit)
 			h.wait("a", isReady, leases(1))
-			time.Sleep(time.Second) // a change a second late would be one too
+			time.Sleep(time.Second) // a change that comes a second late counts too
 		})
 		after := h.handoff("a", "one free", free(1))
 		if after.URL != before.URL || *after.PID != *before.PID ||

@@ -47,7 +47,7 @@ func (p packaged) problem(t *testing.T) string {
 		}
 	}
 	if err := json.Unmarshal(line, &reply); err != nil || reply.Snapshot == nil {
-		t.Fatalf("the helper said %s (%v), want a snapshot", line, err)
+		t.Fatalf("the helper printed %s (%v), want a snapshot", line, err)
 	}
 	if reply.Snapshot.Driver.Problem == nil {
 		return ""
@@ -62,7 +62,7 @@ func (p packaged) helper(t *testing.T) string {
 	return p.MustRun(t, "systemctl", "show", "--property=MainPID", "--value", gpuUnit)
 }
 
-// packageGPU: on a host without a driver the helper starts when it is asked, says what is missing,
+// packageGPU: on a host without a driver the helper starts on demand, reports what is missing,
 // and has no right and no way out.
 func packageGPU(t *testing.T, p packaged) {
 	p.is(t, "enabled\nactive", "systemctl is-enabled pool-gpu.socket; systemctl is-active pool-gpu.socket")
@@ -170,7 +170,7 @@ func TestGPUHelperDevices(t *testing.T) {
 	h.M.Require(t, machine.BPF())
 	p := packaged{h.M, h.Host}
 	p.helper(t)
-	// Without a driver an allowed node says ENXIO, "No such device or address".
+	// Without a driver opening an allowed node fails with ENXIO, "No such device or address".
 	try := func(major, minor int) string {
 		return p.MustShell(t, fmt.Sprintf(`rm -f /root/node; mknod /root/node c %d %d
 			echo $$ >/sys/fs/cgroup/system.slice/pool-gpu.service/cgroup.procs

@@ -47,13 +47,13 @@ func TestPackageHoldsWhatItNames(t *testing.T) {
 		for _, path := range namedPath.FindAllString(text, -1) {
 			names++
 			if path = strings.TrimRight(path, "./"); !held[path] && !notPackaged.MatchString(path) {
-				t.Errorf("%s names %s, which the package does not hold", file, path)
+				t.Errorf("%s names %s, which is not in the package", file, path)
 			}
 		}
 		for _, m := range namedPage.FindAllStringSubmatch(text, -1) {
 			names++
 			if section := m[2] + m[3]; !held["/usr/share/man/man"+section+"/"+m[1]+"."+section+".gz"] {
-				t.Errorf("%s names the page %s, which the package does not hold", file, m[0])
+				t.Errorf("%s names the page %s, which is not in the package", file, m[0])
 			}
 		}
 	}

@@ -143,7 +143,7 @@ func packageInstalled(t *testing.T, p packaged) {
 		"man8/pool-managerd.8", "man8/pool-gpu.8"} {
 		p.MustShell(t, "gzip -dc /usr/share/man/"+page+".gz | grep -q '^\\.Sh NAME'")
 	}
-	// What comes with the package is not a pool, and PID 1 finds nothing to say about the units.
+	// What comes with the package is not a pool, and PID 1 logs no warning about the units.
 	p.is(t, "", "find /etc/pool-managerd/pools.d -name '*.toml'")
 	p.is(t, "", "journalctl --boot --priority=warning --output=cat _PID=1 | grep -i pool- || true")
 	p.is(t, "", "dpkg --verify pool-managerd")
@@ -172,8 +172,8 @@ func packageSandbox(t *testing.T, p packaged) {
 	// Root owns that file, and a kernel may let a running program be written: the mount must not.
 	p.is(t, "ro", `awk '$5 == "/usr/bin/pool-managerd" { print substr($6, 1, 2) }' /proc/`+pid+"/mountinfo")
 
-	// What it can write to is its own, and holds no program either. /proc/PID/root is its view of
-	// the file system.
+	// It can write only to its own directories, and they contain no program. /proc/PID/root is its
+	// view of the file system.
 	p.is(t, "/run/pool-managerd\n/var/cache/pool-managerd\n/var/lib/pool-managerd", `
 		for dir in / /etc /etc/pool-managerd /etc/pool-managerd/pools.d /etc/systemd/system /usr/bin /root /srv /home /boot \
 			/run /run/pool-managerd /run/systemd /run/systemd/transient /var/cache /var/cache/pool-managerd \
@@ -211,10 +211,10 @@ func packageUpgraded(t *testing.T, p packaged) {
 		t.Errorf("the program is %s", got)
 	}
 	if p.run(t, host.ManagerUnit) == manager {
-		t.Error("the former manager still runs")
+		t.Error("the old manager still runs")
 	}
 	if p.helper(t) == helper {
-		t.Error("the former GPU helper still runs")
+		t.Error("the old GPU helper still runs")
 	}
 	p.is(t, "999.0.0", "/usr/lib/pool-managerd/pool-gpu --version | grep -o '[0-9.]*$'")
 	if got := p.run(t, unit); got != engine {
@@ -267,7 +267,7 @@ func packageInstalledAgain(t *testing.T, p packaged) {
 }
 
 // packagePurged: state, cache and runtime directories go, those of engines included; what the
-// administrator wrote stays, and PID 1 keeps notes of its own below /run/systemd/units.
+// administrator wrote stays, and PID 1 keeps files of its own in /run/systemd/units.
 func packagePurged(t *testing.T, p packaged) {
 	p.MustShell(t, "ls -d /var/lib/private/pool-engine/a.r0 /var/cache/private/pool-engine/a.r0 /var/lib/pool-engine")
 
@@ -333,10 +333,10 @@ func TestPackageRPM(t *testing.T) {
 	p.MustRun(t, "rpm", "--upgrade", "--nodeps", newer)
 	p.answers(t)
 	if p.run(t, host.ManagerUnit) == manager {
-		t.Error("the former manager still runs")
+		t.Error("the old manager still runs")
 	}
 	if p.helper(t) == helper {
-		t.Error("the former GPU helper still runs")
+		t.Error("the old GPU helper still runs")
 	}
 	if got := p.run(t, unit); got != engine {
 		t.Errorf("the engine was touched: %s, it was %s", got, engine)

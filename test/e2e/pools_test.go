@@ -71,7 +71,7 @@ func arguments(args []string) string {
 	return "args = [" + strings.Join(quoted, ", ") + "]"
 }
 
-// text is a pool file as it stands.
+// text is a literal pool file.
 type text string
 
 func (f text) String() string { return string(f) }

@@ -19,8 +19,8 @@ func (p poolFile) often(more ...string) poolFile {
 		`generate_interval = "500ms"`, `generate_timeout = "1s"`, `generate_failures = 2`}, more...)...)
 }
 
-// TestProbeKinds: an engine is asked as its pool file says, by the gate while it loads and by the
-// manager from then on.
+// TestProbeKinds: an engine is probed as its pool file configures, by the gate while it loads and
+// by the manager from then on.
 func TestProbeKinds(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Trixie} {

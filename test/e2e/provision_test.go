@@ -27,7 +27,7 @@ const layModels = `
 	cp $tiny /srv/hub/blobs/abc; ln -s ../../blobs/abc /srv/hub/snapshots/1/model.safetensors
 	echo '{}' >/srv/hub/snapshots/1/config.json; ln -s snapshots/1 /srv/hub/current`
 
-// listDigest is how a person computes the digest of several files, as the documentation says it.
+// listDigest computes the digest of several files as in the documentation.
 const listDigest = `find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`
 
 // opens is a pool whose engine starts only if it can open one file.
@@ -131,7 +131,7 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 	for _, c := range bad {
 		t.Run(c.id, func(t *testing.T) {
 			if p := h.in(t).wait(c.id, failsWith("PROVISION_FAILED")); !strings.Contains(p.LastError, c.says) {
-				t.Errorf("it does not say %q: %s", c.says, p)
+				t.Errorf("the error lacks %q: %s", c.says, p)
 			}
 		})
 	}

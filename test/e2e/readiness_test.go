@@ -20,7 +20,7 @@ func (p poolFile) stallAfter2s() poolFile {
 			`breaker_timeout = "3s"`)
 }
 
-// TestNotReadyHasAReason: whatever keeps a pool from being ready is in last_error with its code and
+// TestNotReadyHasAReason: the reason why a pool is not ready is in last_error with its code and
 // a hint, and following the hint is enough.
 func TestNotReadyHasAReason(t *testing.T) {
 	t.Parallel()
@@ -64,7 +64,7 @@ func TestNotReadyHasAReason(t *testing.T) {
 			h := h.in(t)
 			p := h.wait(c.name, failsWith(c.code))
 			if !strings.Contains(p.LastError, c.says) || !strings.Contains(p.Hint, c.hint) {
-				t.Errorf("it does not say %q with the hint %q: %s", c.says, c.hint, p)
+				t.Errorf("the error lacks %q with the hint %q: %s", c.says, c.hint, p)
 			}
 			if c.fix != "" {
 				h.shell(c.fix)
@@ -141,13 +141,13 @@ func TestHealth(t *testing.T) {
 	h.untouched(before)
 }
 
-// handedOff waits until the pool's hand-off file is there, or is not.
+// handedOff waits until the pool's hand-off file exists, or does not.
 func (s *site) handedOff(id string, want bool) {
 	s.t.Helper()
 	s.eventually(func(ctx context.Context) error {
 		r := s.M.Run(ctx, "test", "-e", host.HandoffDir+"/"+id+".r0.json")
 		if r.Err == nil && (r.ExitCode == 0) != want {
-			r.Err = fmt.Errorf("the hand-off file of %s is there: %t", id, !want)
+			r.Err = fmt.Errorf("the hand-off file of %s exists: %t", id, !want)
 		}
 		return r.Err
 	})

@@ -114,8 +114,8 @@ func TestNoRequestFailsOverRestarts(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestReadyMeansAdopted: when systemctl says that the manager has started, its first answer and its
-// status line are complete.
+// TestReadyMeansAdopted: when systemctl reports that the manager has started, its first answer and
+// its status line are complete.
 func TestReadyMeansAdopted(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -151,7 +151,7 @@ func TestReadyMeansAdopted(t *testing.T) {
 	})
 }
 
-// TestHTTP: paths, methods and correlation ids are answered as HTTP wants it, alike on both
+// TestHTTP: paths, methods and correlation ids are answered as HTTP requires, alike on both
 // listeners.
 func TestHTTP(t *testing.T) {
 	t.Parallel()
@@ -210,7 +210,7 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// TestWatchdog: a manager whose loop stands still is killed and started again by PID 1; no engine
+// TestWatchdog: a manager whose loop hangs is killed and restarted by PID 1; no engine
 // notices.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()

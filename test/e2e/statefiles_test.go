@@ -13,7 +13,8 @@ import (
 )
 
 // TestDamagedStateFiles damages each file in which the manager keeps its state. The manager starts,
-// the engine goes on, the file is kept aside and reported, and what could be read is in force.
+// the engine keeps running, the file is moved aside and reported, and what could be read is in
+// force.
 func TestDamagedStateFiles(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)

@@ -69,7 +69,7 @@ func TestEnginesOutliveTheManager(t *testing.T) {
 			}
 			h.firstAnswerIs(before)
 			h.untouched(before)
-			// The manager hears of what happens from now on.
+			// The manager receives later changes.
 			restarts++
 			h.control("scarred", "/stub/crash")
 			h.wait("scarred", restarted(restarts))
@@ -97,7 +97,7 @@ func (s *site) firstAnswerIs(engines map[string]host.Process) {
 	}
 	for unit, want := range engines {
 		if shown[unit] != want {
-			s.t.Errorf("%s is %+v; the first answer says %+v in %v", unit, want, shown[unit], list.Pools)
+			s.t.Errorf("%s is %+v; the first answer has %+v in %v", unit, want, shown[unit], list.Pools)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func TestPID1RestartsEnginesWithoutTheManager(t *testing.T) {
 }
 
 // TestOrphansDrainThenStop: an engine whose pool file went while the manager was down is drained,
-// so that its request ends well, and then stopped; the API and the log tell of it.
+// so that its request ends well, and then stopped; the API and the log report it.
 func TestOrphansDrainThenStop(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -186,7 +186,7 @@ func TestOrphansDrainThenStop(t *testing.T) {
 	}
 	h.waitGone("orphan")
 	if out := h.must("journalctl", "--no-pager", "-o", "cat", "-u", host.ManagerUnit, "POOL_ID=orphan"); out == "" {
-		t.Error("the log says nothing of the orphan")
+		t.Error("the log does not mention the orphan")
 	}
 	h.untouched(before)
 	h.wait("kept", isReady, condition{"the same process", func(p host.Pool) bool {
@@ -194,5 +194,5 @@ func TestOrphansDrainThenStop(t *testing.T) {
 	}})
 }
 
-// containsTrue says whether a slot is busy in the answer of /slots.
+// containsTrue reports whether a slot is busy in the answer of /slots.
 func containsTrue(body []byte) bool { return strings.Contains(string(body), "true") }

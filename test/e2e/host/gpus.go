@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Where the fake driver lies in a machine until a test loads it.
+// Where the fake driver is in a machine until a test loads it.
 const (
 	fakeDriver  = "/usr/local/bin/fakegpu"
 	fakeLibrary = "/usr/local/share/fakegpu/libnvidia-ml.so.1"
@@ -18,7 +18,7 @@ const (
 const HelperUnit = "pool-gpu.service"
 
 // LoadGPUs gives the machine GPUs that do not exist: the fake driver is started with these
-// arguments ("--gpus 2 --vram 8589934592"), its library lies where programs look for it, and there
+// arguments ("--gpus 2 --vram 8589934592"), its library is where programs look for it, and there
 // are device nodes with the driver's major number 195 where the machine lets them be made. Reset
 // unloads it.
 func (h *Host) LoadGPUs(ctx context.Context, args string) error {

@@ -67,7 +67,7 @@ func (h *Host) client(dial func(context.Context) (net.Conn, error)) *http.Client
 	}}
 }
 
-// Upgrade installs a package file with dpkg, over whatever version is there.
+// Upgrade installs a package file with dpkg, over the installed version.
 func (h *Host) Upgrade(ctx context.Context, deb string) error {
 	if err := h.M.CopyIn(ctx, deb, debInside); err != nil {
 		return err
@@ -143,8 +143,8 @@ func Eventually(ctx context.Context, look func(context.Context) error) error {
 	}
 }
 
-// Reset brings an installed machine back to the state after installation, whatever a test did to
-// it: no pools, the given config.toml, no engines, a fresh manager.
+// Reset brings an installed machine back to the state after installation, after anything a test did
+// to it: no pools, the given config.toml, no engines, a fresh manager.
 func (h *Host) Reset(ctx context.Context, config string) error {
 	_, err := h.Shell(ctx, `
 		rm -rf /etc/systemd/system/pool-managerd.service.d /run/systemd/system/pool-managerd.service.d
@@ -173,7 +173,7 @@ func (h *Host) Reset(ctx context.Context, config string) error {
 	return err
 }
 
-// Story is what a person wants to see of a scenario that went wrong: the manager's and the engines'
+// Story is what helps to debug a failed scenario: the manager's and the engines'
 // log, and the units.
 func (h *Host) Story(ctx context.Context, since time.Time) string {
 	from := "--boot"

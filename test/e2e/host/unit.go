@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Unit is what PID 1 says of a unit, in systemctl's words.
+// Unit is a unit's state as systemctl show prints it.
 type Unit struct {
 	Name          string
 	ActiveState   string
@@ -81,7 +81,7 @@ func parseUnit(block string) Unit {
 		case "StatusText":
 			u.StatusText = value
 		case "MainPID":
-			u.MainPID, _ = strconv.Atoi(value) // PID 1 prints a number; 0 is no process
+			u.MainPID, _ = strconv.Atoi(value) // PID 1 prints a number; 0: no process
 		case "NRestarts":
 			u.NRestarts, _ = strconv.Atoi(value)
 		case "ExecMainStartTimestampMonotonic":
