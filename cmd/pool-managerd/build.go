@@ -62,7 +62,7 @@ func (d *daemon) build() error {
 		Journal:  journal{client},
 		Leases:   d.leases,
 		Keep:     d.keep, Intents: d.intents, Clock: d.clock,
-		Marks: d.marks, Marked: d.marked,
+		Histories: d.histories, SavedHistories: d.savedHistories,
 		Status: d.setStatus, Beat: d.beat, BeatEvery: beat,
 	})
 	d.handoff = handoff.NewKeeper(handoff.New(filepath.Join(d.o.runtimeDir, "engines")), d.log)

@@ -26,19 +26,19 @@ import (
 
 // daemon is everything that lives as long as the process.
 type daemon struct {
-	o        options
-	level    *slog.LevelVar
-	log      *slog.Logger
-	notify   *systemd.Notifier
-	registry *registry.Registry
-	super    *supervise.Supervisor
-	api      *api.Server
-	store    *provision.Store
-	keep     *keep.Store
-	intents  map[string]keep.Intent // as they were when the daemon started
-	clock    keep.Clock
-	marks    *keep.Marks
-	marked   map[string]json.RawMessage
+	o              options
+	level          *slog.LevelVar
+	log            *slog.Logger
+	notify         *systemd.Notifier
+	registry       *registry.Registry
+	super          *supervise.Supervisor
+	api            *api.Server
+	store          *provision.Store
+	keep           *keep.Store
+	intents        map[string]keep.Intent // as they were when the daemon started
+	clock          keep.Clock
+	histories      *keep.Histories
+	savedHistories map[string]json.RawMessage
 
 	handoff   *handoff.Keeper
 	leases    leases
@@ -185,7 +185,7 @@ func (d *daemon) load() supervise.Desired {
 	case c.SettingsGood:
 		d.settle(c.Settings)
 	case d.settings == nil:
-		want.Hold, want.Pools = true, nil
+		want.HostInvalid, want.Pools = true, nil
 	}
 	if d.settings != nil {
 		want.Refuse = d.settings.Host.Refuse

@@ -49,8 +49,8 @@ func TestLoad(t *testing.T) {
 	)
 	t.Run("broken_config_at_start_holds_everything", func(t *testing.T) {
 		d := configured(t, broken, good).load()
-		if pools, _ := names(d); !d.Hold || pools != "" || len(d.HostProblems) == 0 {
-			t.Errorf("hold=%t, pools %q, host problems %v", d.Hold, pools, d.HostProblems)
+		if pools, _ := names(d); !d.HostInvalid || pools != "" || len(d.HostProblems) == 0 {
+			t.Errorf("host invalid=%t, pools %q, host problems %v", d.HostInvalid, pools, d.HostProblems)
 		}
 	})
 	t.Run("broken_config_at_reload_keeps_the_former", func(t *testing.T) {
@@ -58,8 +58,8 @@ func TestLoad(t *testing.T) {
 		d.load()
 		write(t, d.o.configFile, broken)
 		got := d.load()
-		if pools, problems := names(got); got.Hold || pools != "a" || problems != "" || d.settings.Host.RequireGPU {
-			t.Errorf("hold=%t, pools %q, problems %q", got.Hold, pools, problems)
+		if pools, problems := names(got); got.HostInvalid || pools != "a" || problems != "" || d.settings.Host.RequireGPU {
+			t.Errorf("host invalid=%t, pools %q, problems %q", got.HostInvalid, pools, problems)
 		}
 	})
 	t.Run("a_pool_that_is_good_by_the_former_config_has_no_problem", func(t *testing.T) {

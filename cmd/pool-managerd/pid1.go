@@ -50,8 +50,8 @@ func (c pid1) SetProperties(ctx context.Context, unit string, props []systemd.Pr
 	return c.client.SetProperties(ctx, unit, props)
 }
 
-// Hasten implements supervise.PID1: a start job starts a unit that waits for its restart at once.
-func (c pid1) Hasten(ctx context.Context, unit string) error {
+// StartNow implements supervise.PID1: a start job starts a unit that waits for its restart at once.
+func (c pid1) StartNow(ctx context.Context, unit string) error {
 	_, err := c.client.Start(ctx, unit)
 	return err
 }

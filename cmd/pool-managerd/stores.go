@@ -61,7 +61,7 @@ func (d *daemon) openIntents() (err error) {
 	if !d.keep.Readable() {
 		d.log.Error("could not read the requests of operators: drained pools start, models are those of the pool files")
 	}
-	d.marks, d.marked = keep.OpenMarks(filepath.Join(d.o.runtimeDir, "restarts"), d.log)
+	d.histories, d.savedHistories = keep.OpenHistories(filepath.Join(d.o.runtimeDir, "restarts"), d.log)
 	if d.intents, err = d.keep.Intents(); err != nil {
 		d.log.Error("could not read some requests of operators; they are not in force", "err", err)
 	}

@@ -110,7 +110,7 @@ func crashIsReported(t *testing.T, release machine.Release) {
 		h := h.in(t)
 		h.wait("itself", isReady)
 		h.control("itself", "/stub/exit?code=0")
-		h.stoppedBecause("itself", "ended by itself with status 0")
+		h.stoppedBecause("itself", "exited by itself with status 0")
 	})
 	t.Run("a_stop_by_hand_is_one", func(t *testing.T) {
 		h := h.in(t)
@@ -143,7 +143,7 @@ func TestCrashNeedsAKernel(t *testing.T) {
 	h.reload()
 	for _, c := range []ending{
 		{name: "swollen", end: []string{"/stub/alloc?bytes=268435456"},
-			code: "ENGINE_OOM", says: "for want of memory in its cgroup (memory_max is 67108864 bytes)", result: "oom-kill", signal: "SIGKILL"},
+			code: "ENGINE_OOM", says: "its cgroup ran out of memory (memory_max is 67108864 bytes)", result: "oom-kill", signal: "SIGKILL"},
 		{name: "dumps", end: []string{"/stub/crash?signal=SEGV"},
 			code: "ENGINE_CRASHED", says: "dumped core on SIGABRT", result: "core-dump", signal: "SIGABRT"},
 	} {

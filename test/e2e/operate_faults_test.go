@@ -230,7 +230,7 @@ func TestEvents(t *testing.T) {
 	h.killManager()
 	h.wait("a", isReady)
 	h.must("poolctl", "drain", "a", "--wait")
-	heard("drain", "nothing is held")
+	heard("drain", "no leases or requests are left")
 	h.must("poolctl", "resume", "a", "--wait")
 	h.must("systemctl", "stop", "test-events.service")
 }

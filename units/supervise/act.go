@@ -39,7 +39,7 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 	case reconcile.Stop:
 		s.stop(r, d.Reason)
 	case reconcile.Defer:
-		s.takeFromPID1(r)
+		s.deferStart(r)
 	case reconcile.Clear:
 		s.clear(r)
 	case reconcile.SetLimits:
@@ -49,7 +49,7 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 	case reconcile.Kill:
 		s.kill(r)
 	case reconcile.StartNow:
-		s.hasten(r)
+		s.startNow(r)
 	}
 }
 
@@ -61,7 +61,7 @@ func (s *Supervisor) broke(r *replica) func(error) {
 			return
 		}
 		r.job.end()
-		r.prep.failed(registry.AsFailure(err, registry.CodeProvisionFailed, "Report this defect with the log around it."), time.Now())
+		r.prep.failed(registry.AsFailure(err, registry.CodeProvisionFailed, "Report this defect with the surrounding log."), time.Now())
 		s.settle(r)
 	}
 }
@@ -71,14 +71,14 @@ func (s *Supervisor) start(r *replica) {
 		r.wait.set(until, s.o.Clock.SinceBoot())
 		return
 	}
-	s.begins(r)
+	s.beginUnit(r)
 	seq, try := r.job.begin(reconcile.Start), r.prep.try
 	unit, props, port := r.unit.name, r.prep.rendered.Properties(), r.unit.port
 	r.unit.endpoint = render.Endpoint(port)
 	s.o.Ports.Adopt(r.id, port)
 	r.unit.phase, r.job.startAt = reconcile.Absent, time.Time{}
 	if f := s.occupied(r, r.gpu.targets); f != nil {
-		s.isShort(r, seq, try, f)
+		s.postponeStart(r, seq, try, f)
 		return
 	}
 	load, need, settling := r.load(), r.prep.need, s.settling(r, time.Now())
@@ -86,11 +86,11 @@ func (s *Supervisor) start(r *replica) {
 	s.effect(func(ctx context.Context) func() {
 		if f := s.short(ctx, unit, load, need, settling); f != nil {
 			return func() {
-				s.isShort(r, seq, try, f)
+				s.postponeStart(r, seq, try, f)
 				s.settle(r)
 			}
 		}
-		s.post(func() { s.isEnough(r, seq) })
+		s.post(func() { s.memoryFound(r, seq) })
 		err := s.startUnit(ctx, unit, props, port)
 		st, readErr := s.o.PID1.Unit(ctx, unit)
 		return func() {
@@ -116,8 +116,8 @@ func (s *Supervisor) start(r *replica) {
 	}, s.broke(r))
 }
 
-// isShort puts a start off for want of memory, or of a GPU that another engine is still on. try is the preparation that was to start.
-func (s *Supervisor) isShort(r *replica, seq, try int, f *registry.Failure) {
+// postponeStart puts a start off for want of memory, or of a GPU that another engine is still on. try is the preparation that was to start.
+func (s *Supervisor) postponeStart(r *replica, seq, try int, f *registry.Failure) {
 	if !r.job.is(seq, reconcile.Start) {
 		return
 	}
@@ -128,8 +128,8 @@ func (s *Supervisor) isShort(r *replica, seq, try int, f *registry.Failure) {
 	}
 }
 
-// isEnough ends the wait for memory: the start goes on.
-func (s *Supervisor) isEnough(r *replica, seq int) {
+// memoryFound ends the wait for memory: the start goes on.
+func (s *Supervisor) memoryFound(r *replica, seq int) {
 	if r.job.seq == seq && r.job.short != nil {
 		r.job.short = nil
 		s.show(r.entry)
@@ -173,21 +173,21 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 	return wait(ctx)
 }
 
-// takeFromPID1 ends a unit's wait for its restart: the manager starts it when its time has come.
-func (s *Supervisor) takeFromPID1(r *replica) {
-	s.putAway(r, reconcile.Defer)
+// deferStart ends a unit's wait for its restart: the manager starts it when its time has come.
+func (s *Supervisor) deferStart(r *replica) {
+	s.stopAndReset(r, reconcile.Defer)
 }
 
 func (s *Supervisor) stop(r *replica, why string) {
 	s.o.Log.Info("stopping the engine: "+why, s.about(r)...)
 	s.endRun(r)
 	r.past.Runs.Stop()
-	s.mark(r)
-	s.putAway(r, reconcile.Stop)
+	s.saveHistory(r)
+	s.stopAndReset(r, reconcile.Stop)
 }
 
-// putAway has PID 1 stop and forget a unit.
-func (s *Supervisor) putAway(r *replica, as reconcile.Action) {
+// stopAndReset has PID 1 stop and forget a unit.
+func (s *Supervisor) stopAndReset(r *replica, as reconcile.Action) {
 	r.job.begin(as)
 	unit := r.unit.name
 	s.closeIdle(r)
@@ -252,7 +252,7 @@ func (s *Supervisor) killAfter(ctx context.Context, wait time.Duration, stopped 
 
 // stopFailed notes that PID 1 did not stop the unit. What runs goes on until the next attempt.
 func (s *Supervisor) stopFailed(r *replica, err error) {
-	s.o.Log.Error("the engine could not be stopped", append(s.about(r), "err", err)...)
+	s.o.Log.Error("could not stop the engine", append(s.about(r), "err", err)...)
 	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+r.unit.name+"'.")
 	r.job.stopAt = r.job.nextAttempt(time.Now())
 }
@@ -265,7 +265,7 @@ func (s *Supervisor) clear(r *replica) {
 		return func() {
 			r.job.end()
 			if err != nil {
-				s.o.Log.Warn("PID 1 keeps a unit that has ended", append(s.about(r), "err", err)...)
+				s.o.Log.Warn("PID 1 did not unload a unit that has ended", append(s.about(r), "err", err)...)
 			}
 			s.observe(r, systemd.Status{Name: unit})
 			s.settle(r)
@@ -282,9 +282,9 @@ func (s *Supervisor) setLimits(r *replica) {
 		return func() {
 			r.job.end()
 			if err != nil {
-				s.o.Log.Error("the limits of the running engine could not be changed; its next start has them", append(s.about(r), "err", err)...)
+				s.o.Log.Error("could not change the limits of the running engine; they apply from its next start", append(s.about(r), "err", err)...)
 			} else {
-				s.o.Log.Info("limits were changed while the engine runs", s.about(r)...)
+				s.o.Log.Info("changed the limits of the running engine", s.about(r)...)
 			}
 			r.unit.limits = limits
 			r.unit.spec.Limits = limits
@@ -300,7 +300,7 @@ func (s *Supervisor) takeReference(r *replica) {
 		err := s.o.PID1.Adopt(ctx, unit)
 		return func() {
 			if err != nil {
-				s.o.Log.Debug("no reference to the unit", "unit", unit, "err", err)
+				s.o.Log.Debug("could not take a reference to the unit", "unit", unit, "err", err)
 			}
 		}
 	}, func(error) {})
@@ -312,6 +312,6 @@ func (s *Supervisor) forget(r *replica) {
 	r.run.endDrain()
 	s.o.Ports.Release(r.id)
 	r.carryOver()
-	s.unmark(r)
+	s.dropHistory(r)
 	delete(r.entry.replicas, r.id)
 }

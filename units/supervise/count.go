@@ -28,7 +28,7 @@ func (s *Supervisor) countRuns(r *replica, st systemd.Status) (ended string) {
 	}
 	r.past.State.Restarted(r.policy(), e.Unseen, s.o.Clock.SinceBoot())
 	if before.Differs(r.past.Runs) {
-		s.mark(r)
+		s.saveHistory(r)
 	}
 	return e.Run
 }
@@ -39,14 +39,14 @@ func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure, unre
 	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	failed := restarts.Failed{At: now, Class: restarts.ClassOf(f.Code), Run: run, Unread: unread}
 	v := r.past.State.FailedRun(r.policy(), failed, r.unit.name)
-	s.putOff(r, v, was, f, now)
+	s.delayStart(r, v, was, f, now)
 	if !unread {
-		s.scheduled(r, v, failed.Class)
+		s.countScheduled(r, v, failed.Class)
 	}
 }
 
-// learnt completes the failure of a run that was counted before its log was read.
-func (s *Supervisor) learnt(r *replica, run string, f *registry.Failure) {
+// reclassify completes the failure of a run that was counted before its log was read.
+func (s *Supervisor) reclassify(r *replica, run string, f *registry.Failure) {
 	if run == "" || !r.wish.known {
 		return
 	}
@@ -56,7 +56,7 @@ func (s *Supervisor) learnt(r *replica, run string, f *registry.Failure) {
 	v := r.past.State.Learnt(r.policy(), run, class, now, r.unit.name, waits)
 	switch {
 	case v.Opened:
-		s.putOff(r, v, was, f, now)
+		s.delayStart(r, v, was, f, now)
 	case v.Breaker == restarts.Open && r.wait.err != nil:
 		r.wait.err = openErr(v, f, r.id.Pool)
 	case v.Longer || unread && waits && r.wait.on:
@@ -64,17 +64,17 @@ func (s *Supervisor) learnt(r *replica, run string, f *registry.Failure) {
 		r.wait.set(v.Next, now)
 		r.wait.early = r.wait.on && early
 		if v.Longer {
-			s.o.Log.Info(fmt.Sprintf("%s: the next start is put off, it is due in %s", r.id, rounded(v.Delay)), s.aboutStart(r, v, f)...)
+			s.o.Log.Info(fmt.Sprintf("%s: the next start is delayed; it is due in %s", r.id, rounded(v.Delay)), s.aboutStart(r, v, f)...)
 		}
 	}
 	if unread {
-		s.scheduled(r, v, class)
+		s.countScheduled(r, v, class)
 	}
-	s.mark(r)
+	s.saveHistory(r)
 }
 
-// scheduled counts a restart that will be made, by the class of the failure before it.
-func (s *Supervisor) scheduled(r *replica, v restarts.Verdict, c restarts.Class) {
+// countScheduled counts a restart that will be made, by the class of the failure before it.
+func (s *Supervisor) countScheduled(r *replica, v restarts.Verdict, c restarts.Class) {
 	if v.Breaker != restarts.Open {
 		s.o.Observer.RestartScheduled(r.entry.last, string(c))
 	}
@@ -86,9 +86,9 @@ func (s *Supervisor) aboutStart(r *replica, v restarts.Verdict, f *registry.Fail
 		"next_restart_ms", time.Now().Add(v.Delay).UnixMilli(), "class", string(v.Cause))
 }
 
-// putOff has the next start wait as a verdict says, and reports a breaker that opened and a storm
+// delayStart has the next start wait as a verdict says, and reports a breaker that opened and a storm
 // that began.
-func (s *Supervisor) putOff(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure, now time.Time) {
+func (s *Supervisor) delayStart(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure, now time.Time) {
 	r.wait.set(v.Next, now)
 	r.wait.early = v.Longer || tooEarly(v.Backoff, r.backoff())
 	r.wait.err = nil
@@ -103,26 +103,26 @@ func (s *Supervisor) putOff(r *replica, v restarts.Verdict, was restarts.Breaker
 	if v.Began {
 		s.storm(r, v, f)
 	}
-	s.breakerMoved(r, was)
-	s.mark(r)
+	s.reportBreaker(r, was)
+	s.saveHistory(r)
 }
 
 // storm reports that an engine restarts too often.
 func (s *Supervisor) storm(r *replica, v restarts.Verdict, f *registry.Failure) {
 	window := r.policy().StormWindow
-	cause := fmt.Sprintf("%s within %s, mostly by %s; restarts are held back. %s", count(v.Counted, "failure"), window, v.Cause, v.Advice)
+	cause := fmt.Sprintf("%s within %s, mostly by %s; restarts are delayed. %s", count(v.Counted, "failure"), window, v.Cause, v.Advice)
 	s.o.Log.Error(fmt.Sprintf("%s: %s", r.id, cause), append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted)...)
 	s.o.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
 	s.o.Observer.Storm(r.entry.last, string(v.Cause))
 }
 
-// breakerMoved reports that the breaker is in another state.
-func (s *Supervisor) breakerMoved(r *replica, was restarts.Breaker) {
+// reportBreaker reports that the breaker is in another state.
+func (s *Supervisor) reportBreaker(r *replica, was restarts.Breaker) {
 	is := r.past.State.BreakerNow()
 	if is == was {
 		return
 	}
-	cause := fmt.Sprintf("the breaker is %s, it was %s", is, was)
+	cause := fmt.Sprintf("the breaker changed from %[2]s to %[1]s", is, was)
 	attrs := []any{"old_state", string(was), "new_state", string(is), "failures", r.past.State.Failures}
 	if by := r.past.State.By(); by != "" {
 		attrs = append(attrs, "class", string(by))
@@ -140,10 +140,10 @@ func levelOf(b restarts.Breaker) slog.Level {
 	return slog.LevelInfo
 }
 
-// begins records that the engine gets a new unit, whose counter begins at 0.
-func (s *Supervisor) begins(r *replica) {
+// beginUnit records that the engine gets a new unit, whose counter begins at 0.
+func (s *Supervisor) beginUnit(r *replica) {
 	r.past.Runs.Begin()
-	s.mark(r)
+	s.saveHistory(r)
 }
 
 // restarts is how often the engine was started again after a run that failed, by PID 1 or the manager.

@@ -52,7 +52,7 @@ func TestClassIsReported(t *testing.T) {
 		if got := c.all(); !slices.Equal(got, []string{"cuda", "cuda"}) {
 			t.Errorf("scheduled for %q, want twice cuda: the third opens the breaker", got)
 		}
-		lines := l.logged("the breaker is open, it was closed")
+		lines := l.logged("the breaker changed from closed to open")
 		if len(lines) != 1 {
 			t.Fatalf("logged %q", lines)
 		}

@@ -18,17 +18,17 @@ import (
 
 // ended is what is known of the newest run of a replica that ended badly. It belongs to the loop.
 type ended struct {
-	run     string            // the invocation
-	failure *registry.Failure // as PID 1 tells it
-	limit   bool              // PID 1 starts the unit no more
-	void    bool              // it was no crash after all
-	ending  registry.Ending
-	backoff time.Duration // that PID 1 waits; 0: it does not
-	next    time.Time     // when PID 1 starts it again; zero: not known
+	run       string            // the invocation
+	failure   *registry.Failure // as PID 1 tells it
+	atLimit   bool              // PID 1 starts the unit no more
+	withdrawn bool              // it was no crash after all
+	ending    registry.Ending
+	backoff   time.Duration // that PID 1 waits; 0: it does not
+	next      time.Time     // when PID 1 starts it again; zero: not known
 
-	verdict *classify.Verdict // what the log says of it; nil: nothing
-	said    string            // the line that tells most, "" for none
-	told    bool              // the log was read, or will not be
+	verdict  *classify.Verdict // what the log says of it; nil: nothing
+	lastLine string            // the line that tells most, "" for none
+	read     bool              // the log was read, or will not be
 }
 
 // reportCrash takes what PID 1 says of a run that ended badly, and returns why in all words that are known by now. The first call for a
@@ -49,7 +49,7 @@ func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Fail
 	if first {
 		s.readEnd(r, e)
 	}
-	return r.whyEnded(time.Now())
+	return r.endFailure(time.Now())
 }
 
 // stoppedLate reports an engine that did not end when this manager stopped it, and was killed: what follows the stop goes on, and somebody
@@ -62,21 +62,21 @@ func (s *Supervisor) stoppedLate(r *replica, st systemd.Status) {
 	s.reportCrash(r, st, Diagnose(st, r.pool()))
 }
 
-// noCrash withdraws the report of a run that was taken for a crash before all of its end was known.
-func (r *replica) noCrash() {
+// withdrawReport withdraws the report of a run that was taken for a crash before all of its end was known.
+func (r *replica) withdrawReport() {
 	if r.last.report != nil {
-		r.last.report.void = true
+		r.last.report.withdrawn = true
 		r.last.report = nil
 	}
 }
 
 // take folds in what PID 1 says now.
 func (e *ended) take(st systemd.Status, f *registry.Failure) {
-	if st.Result == startLimitHit && e.failure != nil && e.ending.Result != startLimitHit && !e.limit {
-		e.limit = true // how the run ended is known already, and not in Result any more
+	if st.Result == startLimitHit && e.failure != nil && e.ending.Result != startLimitHit && !e.atLimit {
+		e.atLimit = true // how the run ended is known already, and not in Result any more
 		return
 	}
-	if e.limit {
+	if e.atLimit {
 		return
 	}
 	e.failure = f
@@ -90,17 +90,17 @@ func (e *ended) take(st systemd.Status, f *registry.Failure) {
 	}
 }
 
-// whyEnded is the failure of the newest run that ended badly, in all words that are known.
-func (r *replica) whyEnded(now time.Time) *registry.Failure {
+// endFailure is the failure of the newest run that ended badly, in all words that are known.
+func (r *replica) endFailure(now time.Time) *registry.Failure {
 	e := r.last.report
-	f := e.judged(r.explained(e.run, *e.failure, now))
+	f := e.withLogVerdict(r.explained(e.run, *e.failure, now))
 	if e.ending.Uptime > 0 {
 		f.Message += "; it had run for " + rounded(e.ending.Uptime)
 	}
-	if e.said != "" && !strings.Contains(f.Message, e.said) {
-		f.Message += "; its log says: " + e.said
+	if e.lastLine != "" && !strings.Contains(f.Message, e.lastLine) {
+		f.Message += "; last log line: " + e.lastLine
 	}
-	if e.limit {
+	if e.atLimit {
 		f.Message = gaveUp + f.Message
 	}
 	ending := e.ending
@@ -108,8 +108,8 @@ func (r *replica) whyEnded(now time.Time) *registry.Failure {
 	return &f
 }
 
-// judged lets the log of the run say why a process ended that nobody ended from outside.
-func (e *ended) judged(f registry.Failure) registry.Failure {
+// withLogVerdict lets the log of the run say why a process ended that nobody ended from outside.
+func (e *ended) withLogVerdict(f registry.Failure) registry.Failure {
 	byItself := slices.Contains([]string{"exit-code", "signal", "core-dump", startLimitHit}, e.ending.Result)
 	open := f.Code == registry.CodeEngineCrashed || f.Code == registry.CodeEngineStartFailed
 	if e.verdict == nil || !byItself || !open {
@@ -136,31 +136,31 @@ func (s *Supervisor) readEnd(r *replica, e *ended) {
 	why := ""
 	switch {
 	case s.o.Journal == nil || e.run == "":
-		why = "there is no log to read"
+		why = "the run has no log"
 	case r.last.reading:
-		why = "the engine ended again while the log of its former run was read; journalctl has them"
+		why = "the engine ended again while the log of its former run was read; see journalctl"
 	default:
 		r.last.reading = true
 		s.readLog(e.run, func(lines []string, missing string) {
 			r.last.reading = false
-			s.endRead(r, e, lines, missing)
+			s.finishReport(r, e, lines, missing)
 		})
 		return
 	}
 	s.effect(func(ctx context.Context) func() {
 		sleep(ctx, crashSettle) // PID 1 may not have told all of the end
-		return func() { s.endRead(r, e, nil, why) }
-	}, func(error) { s.endRead(r, e, nil, why) })
+		return func() { s.finishReport(r, e, nil, why) }
+	}, func(error) { s.finishReport(r, e, nil, why) })
 }
 
-// endRead completes the report of a run.
-func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing string) {
-	e.told = true
-	if e.void {
+// finishReport completes the report of a run.
+func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing string) {
+	e.read = true
+	if e.withdrawn {
 		return
 	}
 	e.ending.Lines, e.ending.NoLines = lastwords.Choose(lines), missing
-	e.said = lastwords.Says(lines)
+	e.lastLine = lastwords.Says(lines)
 	if v, ok := classify.Reason(lines); ok {
 		e.verdict = &v
 	}
@@ -170,9 +170,9 @@ func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing strin
 		r.last.report = e
 		defer func() { r.last.report = later }()
 	}
-	f := r.whyEnded(time.Now())
-	s.learnt(r, e.run, f)
-	s.tellCrash(r, e, f)
+	f := r.endFailure(time.Now())
+	s.reclassify(r, e.run, f)
+	s.logCrash(r, e, f)
 	if newest && r.last.crash != nil {
 		r.last.crash, r.view.logged = f, f.Error()
 		s.settle(r)
@@ -181,8 +181,8 @@ func (s *Supervisor) endRead(r *replica, e *ended, lines []string, missing strin
 		Reason: registry.ReasonOf(f), Cause: f.Message, Failure: f})
 }
 
-// tellCrash logs the end of a run, with everything that is known of it.
-func (s *Supervisor) tellCrash(r *replica, e *ended, f *registry.Failure) {
+// logCrash logs the end of a run, with everything that is known of it.
+func (s *Supervisor) logCrash(r *replica, e *ended, f *registry.Failure) {
 	attrs := withValues(s.about(r), "last_error", f.Error(), "restart_count", e.ending.RestartCount)
 	attrs = append(attrs, "result", e.ending.Result, "invocation_id", e.run, "hint", f.Hint)
 	switch {
@@ -197,7 +197,7 @@ func (s *Supervisor) tellCrash(r *replica, e *ended, f *registry.Failure) {
 	if e.ending.EngineVersion != "" {
 		attrs = withValues(attrs, "engine_version", e.ending.EngineVersion)
 	}
-	if e.backoff > 0 && !e.limit {
+	if e.backoff > 0 && !e.atLimit {
 		attrs = withValues(attrs, "backoff_ms", e.backoff.Milliseconds(), "next_restart_ms", e.next.UnixMilli())
 	}
 	if e.ending.NoLines != "" {
@@ -230,9 +230,9 @@ func withValues(attrs []any, pairs ...any) []any {
 	return attrs
 }
 
-// untold reports whether a failure is of a crash whose report is not complete: it is logged then, once.
-func (r *replica) untold(f *registry.Failure) bool {
-	return f.Ending != nil && r.last.report != nil && !r.last.report.told
+// reportPending reports whether a failure is of a crash whose report is not complete: it is logged then, once.
+func (r *replica) reportPending(f *registry.Failure) bool {
+	return f.Ending != nil && r.last.report != nil && !r.last.report.read
 }
 
 // stoppedByForce reports whether a unit failed in a stop: it was active, PID 1 began to stop it while its process ran, and does not start

@@ -103,7 +103,7 @@ func TestCrashReport(t *testing.T) {
 		ending  registry.Ending
 	}{
 		{"exit_status", []string{"loading", "terminate called: std::bad_alloc"}, ends("exit-code", cldExited, 7), registry.CodeEngineCrashed,
-			"the engine exited with status 7; it had run for 3s; its log says: terminate called: std::bad_alloc",
+			"the engine exited with status 7; it had run for 3s; last log line: terminate called: std::bad_alloc",
 			registry.Ending{Result: "exit-code", ExitStatus: 7, Lines: []string{"loading", "terminate called: std::bad_alloc"}}},
 		{"signal_by_name", []string{"serving"}, ends("signal", cldKilled, 11), registry.CodeEngineCrashed,
 			"the engine was killed by SIGSEGV; it had run for 3s",
@@ -121,14 +121,14 @@ func TestCrashReport(t *testing.T) {
 			"CUDA driver version is insufficient for CUDA runtime version; the engine exited with status 1; it had run for 3s",
 			registry.Ending{Result: "exit-code", ExitStatus: 1, Lines: []string{"CUDA driver version is insufficient for CUDA runtime version"}}},
 		{"the_kernels_oom_kill_is_no_matter_of_the_log", []string{"CUDA error: out of memory"}, ends("oom-kill", cldKilled, 9), registry.CodeEngineOOM,
-			"the kernel killed the engine because the host had no memory left; it had run for 3s; its log says: CUDA error: out of memory",
+			"the kernel killed the engine because the host had no memory left; it had run for 3s; last log line: CUDA error: out of memory",
 			registry.Ending{Result: "oom-kill", Signal: "SIGKILL", Lines: []string{"CUDA error: out of memory"}}},
 		{"a_callers_words_explain_nothing", []string{"Received request x: prompt: 'CUDA error: out of memory'"}, ends("exit-code", cldExited, 1), registry.CodeEngineCrashed,
 			"the engine exited with status 1; it had run for 3s",
 			registry.Ending{Result: "exit-code", ExitStatus: 1}},
 		{"secrets_are_hidden_and_the_gate_is_not_the_engine", []string{"error: GET https://u:p@h/m?token=abcdef: 403", "pool-gate: the engine is gone"},
 			ends("exit-code", cldExited, 1), registry.CodeEngineCrashed,
-			"the engine exited with status 1; it had run for 3s; its log says: error: GET https://[hidden]@h/m?token=[hidden] 403",
+			"the engine exited with status 1; it had run for 3s; last log line: error: GET https://[hidden]@h/m?token=[hidden] 403",
 			registry.Ending{Result: "exit-code", ExitStatus: 1, Lines: []string{"error: GET https://[hidden]@h/m?token=[hidden] 403"}}},
 	}
 	for _, c := range cases {
@@ -214,7 +214,7 @@ func TestCrashReportOverTime(t *testing.T) {
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		time.Sleep(time.Second)
 		m.wantCode("a", registry.CodeEngineCrashed)
-		if e := m.pool("a").LastError.Ending; e.NoLines != "its log could not be read: no journal" {
+		if e := m.pool("a").LastError.Ending; e.NoLines != "could not read its log: no journal" {
 			t.Errorf("no_lines %q", e.NoLines)
 		}
 	})

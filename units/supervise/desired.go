@@ -18,9 +18,9 @@ type Desired struct {
 	HostProblems []registry.Problem
 	// Refuse tells why the host's policy forbids a pool, nil where it does not.
 	Refuse func(pool.Pool) *registry.Failure
-	// Hold says that the host's configuration itself cannot be read: nothing is started and
+	// HostInvalid reports that the host's configuration itself cannot be read: nothing is started and
 	// nothing stopped until it can.
-	Hold bool
+	HostInvalid bool
 }
 
 // Apply puts a new configuration in force and returns when the loop has taken it. Pools that are
@@ -40,20 +40,20 @@ func (s *Supervisor) Apply(ctx context.Context, d Desired) error {
 	}
 }
 
-// faults sorts the problems by pool. blind is set when a file is wrong that names no pool: it may
+// faults sorts the problems by pool. unnamed is set when a file is wrong that names no pool: it may
 // be the file of any pool, so that none may be taken as removed.
-func (d Desired) faults() (byPool map[string]*registry.Failure, blind *registry.Failure) {
+func (d Desired) faults() (byPool map[string]*registry.Failure, unnamed *registry.Failure) {
 	byPool = make(map[string]*registry.Failure)
 	for _, p := range d.Problems {
 		f := registry.Fail(registry.CodeConfigInvalid, p.Text, p.Hint)
 		switch {
 		case p.PoolID == "":
-			blind = f
+			unnamed = f
 		case byPool[p.PoolID] == nil:
 			byPool[p.PoolID] = f
 		}
 	}
-	return byPool, blind
+	return byPool, unnamed
 }
 
 // ports are those that pool files name.
@@ -73,7 +73,7 @@ func (s *Supervisor) apply(d Desired) {
 	s.wanted, s.applied = d, true
 	s.o.Registry.SetProblems(slices.Concat(d.HostProblems, d.Problems))
 	s.o.Ports.Reserve(d.ports())
-	faults, blind := d.faults()
+	faults, unnamed := d.faults()
 	seen := make(map[string]bool, len(d.Pools))
 	for _, p := range d.Pools {
 		seen[p.ID] = true
@@ -84,8 +84,8 @@ func (s *Supervisor) apply(d Desired) {
 			s.invalid(s.entry(id), f)
 		}
 	}
-	if !d.Hold && blind == nil {
-		s.unmarkStrangers()
+	if !d.HostInvalid && unnamed == nil {
+		s.dropUnknownHistories()
 		for id := range s.o.Intents {
 			s.entry(id) // a pool that was removed while no manager ran: what was asked of it is dropped with it
 		}
@@ -95,17 +95,17 @@ func (s *Supervisor) apply(d Desired) {
 			continue
 		}
 		switch {
-		case d.Hold:
-			s.invalid(e, registry.Fail(registry.CodeConfigInvalid, "the host's configuration cannot be read, so nothing is changed",
-				"Run pool-managerd --check, mend the file, then systemctl reload pool-managerd."))
-		case blind != nil:
+		case d.HostInvalid:
+			s.invalid(e, registry.Fail(registry.CodeConfigInvalid, "could not read the host's configuration; pools stay as they are",
+				"Run pool-managerd --check, fix the file, then run systemctl reload pool-managerd."))
+		case unnamed != nil:
 			s.invalid(e, registry.Fail(registry.CodeConfigInvalid,
-				"not removed, since a broken file may be this pool's: "+blind.Message, blind.Hint))
+				"not removed, because an invalid file may belong to this pool: "+unnamed.Message, unnamed.Hint))
 		default:
 			s.unwant(e)
 		}
 	}
-	s.remaskFailed()
+	s.retryMasks()
 	s.decideAll()
 	s.showGPUs()
 }
@@ -119,18 +119,18 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 		e.refusal = refuse(e.asked())
 	}
 	s.assign(e)
-	s.revise(e, changed)
+	s.dropStale(e, changed)
 }
 
 // invalid keeps the former version of a pool whose file went wrong; where no former version is
 // known, what runs is held as it is.
 func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
 	if len(e.replicas) > 0 && (e.invalid == nil || e.invalid.Message != f.Message) {
-		s.o.Log.Warn(fmt.Sprintf("pool %s: its file is wrong, and what runs is kept", e.id), "pool_id", e.id, "last_error", f.Error())
+		s.o.Log.Warn(fmt.Sprintf("pool %s: its file is invalid; the engines keep running", e.id), "pool_id", e.id, "last_error", f.Error())
 	}
 	e.invalid, e.wanted = f, true
 	for _, r := range e.replicas {
-		r.takeWish()
+		r.updateWish()
 	}
 	s.dirty = true
 }
@@ -141,7 +141,7 @@ func (s *Supervisor) unwant(e *entry) {
 	}
 	e.wanted, e.invalid, e.refusal = false, nil, nil
 	for _, r := range e.replicas {
-		r.takeWish()
+		r.updateWish()
 		r.prep.giveUp()
 	}
 }

@@ -34,7 +34,7 @@ func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 	case "watchdog":
 		return registry.Fail(registry.CodeEngineCrashed, "the engine missed its watchdog", logs)
 	case "resources":
-		return registry.Fail(registry.CodeEngineStartFailed, "PID 1 could not set the unit up (a directory, a limit, or a process)",
+		return registry.Fail(registry.CodeEngineStartFailed, "PID 1 could not set up the unit (a directory, a limit, or a process)",
 			fmt.Sprintf("Read systemctl status '%s'.", st.Name))
 	}
 	f := gateVerdict(st, p, logs)
@@ -57,17 +57,17 @@ const (
 func oomVerdict(p pool.Pool) *registry.Failure {
 	if p.Limits.MemoryMaxBytes == 0 {
 		return registry.Fail(registry.CodeEngineOOM, "the kernel killed the engine because the host had no memory left",
-			"Lower ctx or slots, stop something else, or set [limits] memory_max, so that only the pool that takes too much pays for it.")
+			"Lower ctx or slots, stop other processes, or set [limits] memory_max to bound each pool.")
 	}
 	return registry.Fail(registry.CodeEngineOOM,
-		fmt.Sprintf("the kernel killed the engine for want of memory in its cgroup (memory_max is %d bytes)", p.Limits.MemoryMaxBytes),
+		fmt.Sprintf("the kernel killed the engine because its cgroup ran out of memory (memory_max is %d bytes)", p.Limits.MemoryMaxBytes),
 		"Raise [limits] memory_max, or lower ctx or slots.")
 }
 
 // timeoutVerdict tells a stop that took too long from a start: only an engine that had come as far as "active" can have been in a stop.
 func timeoutVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
 	if !st.WasActive {
-		return registry.Fail(registry.CodeEngineStartTimeout, "PID 1 ran out of patience with the engine before it was loaded", logs)
+		return registry.Fail(registry.CodeEngineStartTimeout, "the engine did not finish loading before the unit's start timeout", logs)
 	}
 	within := ""
 	if a, ok := engine.For(p.Engine); ok {
@@ -96,9 +96,9 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 			"Look at the engine's log; raise [health] start_timeout if this engine pauses for longer. "+logs)
 	case exit.NoGPU:
 		return registry.Fail(registry.CodeGPUUnavailable, "the engine runs on the CPU although the pool gives it a GPU",
-			"Its log says why CUDA could not be used. If the CPU is meant, set devices = []. "+logs)
+			"Its log shows why CUDA could not be used. To run on the CPU, set devices = []. "+logs)
 	case exit.ForeignPort:
-		return registry.Fail(registry.CodeEngineStartFailed, "the engine's port is held by another process",
+		return registry.Fail(registry.CodeEngineStartFailed, "another process uses the engine's port",
 			"Stop that process (ss -ltnp shows it), or give the pool another port.")
 	}
 	return nil
@@ -112,13 +112,13 @@ func memoryVerdict(st systemd.Status, logs string) *registry.Failure {
 	switch st.PreStatus {
 	case exit.InsufficientVRAM:
 		return registry.Fail(registry.CodeInsufficientVRAM, "a GPU had too little free memory for the engine to start",
-			"See poolctl devices --processes for who holds it, and poolctl fit for what the model needs. "+logs)
+			"Run poolctl devices --processes to list its users, and poolctl fit for what the model needs. "+logs)
 	case exit.InsufficientRAM:
 		return registry.Fail(registry.CodeInsufficientRAM, "the host had too little free memory for the engine to start",
-			"Stop something, or lower ctx or slots. "+logs)
+			"Stop other processes, or lower ctx or slots. "+logs)
 	}
 	if st.PreStatus != 0 {
-		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("the step before the engine, pool-gate memory, failed with status %d", st.PreStatus), logs)
+		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("the memory check before the start (pool-gate memory) exited with status %d", st.PreStatus), logs)
 	}
 	return nil
 }

@@ -38,11 +38,11 @@ func TestDiagnose(t *testing.T) {
 		{"sandbox", ended("exit-code", cldExited, 226), registry.CodeEngineStartFailed, "226/NAMESPACE"},
 		{"died_while_loading", gated(ended("exit-code", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "status 1 while it loaded"},
 		{"stalled", gated(ended("exit-code", cldKilled, 15), exit.Stalled), registry.CodeEngineStartTimeout, "no progress for 3s"},
-		{"foreign_listener", gated(ended("exit-code", 0, 0), exit.ForeignPort), registry.CodeEngineStartFailed, "port is held by another"},
+		{"foreign_listener", gated(ended("exit-code", 0, 0), exit.ForeignPort), registry.CodeEngineStartFailed, "another process uses the engine's port"},
 		{"silent_cpu_fallback", gated(ended("exit-code", cldKilled, 15), exit.NoGPU), registry.CodeGPUUnavailable, "runs on the CPU"},
 		{"too_little_gpu_memory", short(exit.InsufficientVRAM), registry.CodeInsufficientVRAM, "GPU had too little"},
 		{"too_little_main_memory", short(exit.InsufficientRAM), registry.CodeInsufficientRAM, "host had too little"},
-		{"the_step_before_cannot_be_executed", short(203), registry.CodeEngineStartFailed, "pool-gate memory, failed with status 203"},
+		{"the_step_before_cannot_be_executed", short(203), registry.CodeEngineStartFailed, "(pool-gate memory) exited with status 203"},
 		{"the_step_before_went_well", func() systemd.Status {
 			st := ended("exit-code", cldExited, 7)
 			st.PreCode = cldExited
@@ -50,7 +50,7 @@ func TestDiagnose(t *testing.T) {
 		}(), registry.CodeEngineCrashed, "exited with status 7"},
 		{"start_limit", ended("start-limit-hit", cldKilled, 9), registry.CodeEngineCrashed, "gave up after too many failures in a short time, the last one: the engine was killed by SIGKILL"},
 		{"start_limit_of_loads", gated(ended("start-limit-hit", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "gave up"},
-		{"start_timeout", ended("timeout", cldKilled, 9), registry.CodeEngineStartTimeout, "before it was loaded"},
+		{"start_timeout", ended("timeout", cldKilled, 9), registry.CodeEngineStartTimeout, "did not finish loading"},
 		{"stop_timeout", func() systemd.Status {
 			st := ended("timeout", cldKilled, 9)
 			st.WasActive = true
@@ -58,7 +58,7 @@ func TestDiagnose(t *testing.T) {
 		}(), registry.CodeEngineStopTimeout, "did not end within 35s after SIGTERM"},
 		{"watchdog", ended("watchdog", cldKilled, 6), registry.CodeEngineCrashed, "missed its watchdog"},
 		{"a_result_that_is_not_known", ended("protocol", 0, 0), registry.CodeEngineCrashed, "ended (protocol)"},
-		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set the unit up"},
+		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set up the unit"},
 	}
 	p := pool.Pool{ID: "a", Engine: "llamacpp", Health: pool.Health{StartTimeout: 3 * time.Second}, Limits: pool.Limits{MemoryMaxBytes: 1024}}
 	for _, c := range cases {

@@ -18,7 +18,7 @@ const drainPoll = 250 * time.Millisecond
 // askTimeout bounds one such question: an engine that hangs must not hide that its leases are gone.
 const askTimeout = 2 * time.Second
 
-const drainHint = "Raise [drain] deadline, or --deadline of poolctl drain, where such work takes longer."
+const drainHint = "Raise [drain] deadline, or --deadline of poolctl drain, if requests take longer."
 
 // drain is one drain of one run; it is known by its address.
 type drain struct {
@@ -92,13 +92,13 @@ func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
 		return
 	}
 	d.busy = busy
-	if s.judgeDrain(r, time.Now()) {
+	if s.checkDrain(r, time.Now()) {
 		s.settle(r)
 	}
 }
 
-// judgeDrain ends a drain that has nothing to wait for any more, and one whose deadline has passed. It reports whether it ended.
-func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
+// checkDrain ends a drain that has nothing to wait for any more, and one whose deadline has passed. It reports whether it ended.
+func (s *Supervisor) checkDrain(r *replica, now time.Time) bool {
 	d := r.run.drain
 	if d == nil || d.over || r.facts().Resumes() {
 		return false
@@ -106,7 +106,7 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 	held := s.leasesOf(r)
 	switch {
 	case held == 0 && d.busy == 0:
-		s.drained(r, d, r.noted())
+		s.drained(r, d, r.drainCut())
 	case now.Before(d.until):
 		s.wakeAt(r.entry, d.until)
 		return false
@@ -117,8 +117,8 @@ func (s *Supervisor) judgeDrain(r *replica, now time.Time) bool {
 		first := !d.overdue
 		d.overdue, d.heldThen = true, held // the reload goes back, and nothing is cut
 		return first
-	case r.noted() != nil: // and not carried out: the manager that wrote it down came to its end before the engine did
-		s.drained(r, d, s.cut(r, r.noted()))
+	case r.drainCut() != nil: // and not carried out: the manager that wrote it down came to its end before the engine did
+		s.drained(r, d, s.cut(r, r.drainCut()))
 	case r.wish.parked:
 		s.cutPool(r.entry)
 		return false
@@ -166,7 +166,7 @@ func (s *Supervisor) cutPool(e *entry) {
 
 // cutShort says what was still held at a deadline.
 func cutShort(leases, requests int) *registry.Failure {
-	what := fmt.Sprintf("%s still held at the drain deadline, and cut", were(leases, "lease"))
+	what := fmt.Sprintf("%s still held at the drain deadline and were cut", were(leases, "lease"))
 	if leases == 0 {
 		what = fmt.Sprintf("%s still under way at the drain deadline", were(max(requests, 1), "request"))
 	}
@@ -189,9 +189,9 @@ func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 		r.view.lastErr = f
 		s.o.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds())...)
 	} else {
-		s.o.Log.Info("the engine is drained: nothing is held any more", append(s.about(r), "drain_ms", took.Milliseconds())...)
+		s.o.Log.Info("the engine is drained: no leases or requests are left", append(s.about(r), "drain_ms", took.Milliseconds())...)
 	}
-	cause := "nothing is held any more"
+	cause := "no leases or requests are left"
 	if f != nil {
 		cause = f.Message
 	}

@@ -39,7 +39,7 @@ func (s *Supervisor) entry(id string) *entry {
 	e := s.entries[id]
 	if e == nil {
 		e = &entry{id: id, intent: s.o.Intents[id], replicas: make(map[pool.Replica]*replica)}
-		s.parkAgain(e)
+		s.updateDrain(e)
 		s.entries[id] = e
 	}
 	return e
@@ -51,8 +51,8 @@ func (s *Supervisor) replica(id pool.Replica) *replica {
 	if r == nil {
 		r = &replica{entry: e, id: id, unit: unit{name: id.Unit()}, view: shown{since: time.Now()}}
 		r.wish.pool, r.wish.known = e.desired, e.known
-		s.recall(r)
-		r.takeWish()
+		s.loadHistory(r)
+		r.updateWish()
 		e.replicas[id] = r
 	}
 	return r
@@ -102,16 +102,16 @@ func samePool(a, b pool.Pool) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// takeMask lets the wanted mask count from when nothing else runs.
-func (r *replica) takeMask() {
+// updateMask lets the wanted mask count from when nothing else runs.
+func (r *replica) updateMask() {
 	if r.prep.prepare == reconcile.Done && (!r.unit.phase.Exists() || r.current()) {
 		r.gpu.targets = r.prep.planned
 	}
 }
 
-// restage asks for staging and preparation anew, because the desired pool changed. What runs is
+// prepareAgain asks for staging and preparation anew, because the desired pool changed. What runs is
 // not touched by it.
-func (r *replica) restage() {
+func (r *replica) prepareAgain() {
 	r.prep.restart()
 	r.job.short = nil
 	r.job.forgetAttempts()

@@ -22,7 +22,7 @@ func (r *replica) external() bool { return r.wish.known && external(r.wish.pool)
 func (s *Supervisor) prepareExternal(r *replica) {
 	r.prep.stageDone(pool.Staged{})
 	r.prep.done(readied{}, render.Unit{SpecHash: externalHash(r.wish.pool)})
-	r.takeMask()
+	r.updateMask()
 }
 
 // externalHash stands for the hash of a unit: another URL is another engine.

@@ -29,7 +29,7 @@ func (r *replica) facts() reconcile.Facts {
 		f.RetryAt = r.prep.retryAt
 	}
 	if f.Unit == reconcile.Active { // what is known of a run counts for as long as it serves
-		f.Probe, f.ProbeErr, f.Fault, f.Drain = r.run.verdict, r.run.unwell, r.run.fault, r.run.drainage()
+		f.Probe, f.ProbeErr, f.Fault, f.Drain = r.run.verdict, r.run.probeErr, r.run.fault, r.run.drainage()
 	}
 	return f
 }

@@ -75,7 +75,7 @@ func followLog(ctx context.Context, j Journal, log *slog.Logger, query systemd.J
 		if time.Since(began) > journalMax {
 			wait = journalFirst
 		}
-		log.Warn("the log is not followed for a moment: GPU errors that only it tells come late", "err", err, "retry_in_ms", wait.Milliseconds())
+		log.Warn("could not follow the log; GPU errors in it are handled late", "err", err, "retry_in_ms", wait.Milliseconds())
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -99,12 +99,12 @@ func (s *Supervisor) logLine(e systemd.JournalEntry) {
 	case ok:
 		s.post(func() { s.gpuVerdict(v, unit, time.Now()) })
 	case unit != "" && classify.Retried(line):
-		s.post(func() { s.takenBack(unit) })
+		s.post(func() { s.clearOOM(unit) })
 	}
 }
 
-// takenBack forgets that an engine ran out of memory: it goes on without.
-func (s *Supervisor) takenBack(unit string) {
+// clearOOM forgets that an engine ran out of memory: it goes on without.
+func (s *Supervisor) clearOOM(unit string) {
 	if r := s.byUnitName(unit); r != nil && r.last.fault != nil && r.last.fault.failure.Code == registry.CodeCUDAOOM {
 		r.last.fault = nil
 	}
@@ -119,7 +119,7 @@ func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) 
 		s.o.Observer.DriverReset(out.Device, out.Kind)
 	}
 	if out.Fault != nil {
-		s.faulted(*out.Fault, now)
+		s.noteFault(*out.Fault, now)
 	}
 	if len(out.Changes) == 0 {
 		return
@@ -131,8 +131,8 @@ func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) 
 	s.showGPUs()
 }
 
-// faulted notes a GPU error of one engine. The line may come before or after the end of the process that it explains.
-func (s *Supervisor) faulted(f gpus.Fault, now time.Time) {
+// noteFault notes a GPU error of one engine. The line may come before or after the end of the process that it explains.
+func (s *Supervisor) noteFault(f gpus.Fault, now time.Time) {
 	r := s.culprit(f)
 	if r == nil || r.wish.asks == reconcile.Unwanted {
 		return

@@ -44,15 +44,15 @@ func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) 
 	unit, load, need, about := comes.unit.name, comes.load(), comes.prep.need, e.fit
 	s.effect(func(ctx context.Context) func() {
 		short := s.o.Memory.Try(ctx, unit, load, need)
-		return func() { s.fitTold(e, about, short) }
+		return func() { s.fitKnown(e, about, short) }
 	}, func(err error) {
-		s.fitTold(e, about, registry.AsFailure(err, registry.CodeProvisionFailed, ""))
+		s.fitKnown(e, about, registry.AsFailure(err, registry.CodeProvisionFailed, ""))
 	})
 	return rollout.FitUnknown, nil
 }
 
-// fitTold takes the answer on the loop.
-func (s *Supervisor) fitTold(e *entry, about fitOf, short *registry.Failure) {
+// fitKnown takes the answer on the loop.
+func (s *Supervisor) fitKnown(e *entry, about fitOf, short *registry.Failure) {
 	if e.fit.id != about.id || e.fit.gen != about.gen {
 		return
 	}
@@ -71,8 +71,8 @@ func (s *Supervisor) tooLarge(leaves, comes *replica) *registry.Failure {
 		free, known := s.gpus.Free(t.UUID)
 		if most := free + s.gpus.Used(leaves.unit.name, t.UUID); known && need > most {
 			return registry.Fail(registry.CodeInsufficientVRAM,
-				fmt.Sprintf("GPU %d would have %d MiB free with the old engine gone, and the new one needs %d MiB", t.Index, most>>20, need>>20),
-				"Choose a smaller model, or lower ctx or slots; poolctl fit tells what a model needs.")
+				fmt.Sprintf("GPU %d would have %d MiB free without the old engine, and the new one needs %d MiB", t.Index, most>>20, need>>20),
+				"Choose a smaller model, or lower ctx or slots; poolctl fit prints what a model needs.")
 		}
 	}
 	return nil

@@ -157,7 +157,7 @@ func (s *Supervisor) generated(w *watch, g generated) {
 		w.failed, w.hung, w.proven, w.seen = 0, false, true, g.seen
 	case g.verdict == unfit, g.verdict == fails && g.answer && !w.proven:
 		w.due = time.Time{}
-		s.o.Log.Warn("the engine is not asked for generations: it refuses the request for one token, so its health probe alone judges it",
+		s.o.Log.Warn("the engine refuses the test generation of one token; from here on only its health probe is used",
 			append(s.about(r), "err", g.err)...)
 	case g.verdict == fails && !r.run.draining():
 		w.due = now
@@ -171,11 +171,11 @@ func (s *Supervisor) notGenerated(w *watch, g generated, now time.Time) {
 	s.o.Observer.Probed(r.entry.last, probe.ReasonGeneration, g.took)
 	w.failed++
 	if w.failed < w.health.GenerateFailures {
-		s.o.Log.Warn("the engine did not generate a token: "+g.err.Error(), s.about(r)...)
+		s.o.Log.Warn("the test generation of one token failed: "+g.err.Error(), s.about(r)...)
 		return
 	}
 	w.hung = true
-	w.fell(strconv.Itoa(w.failed)+" generations of one token in a row failed, though it may answer its health probe: "+g.err.Error(), now)
+	w.setUnhealthy(strconv.Itoa(w.failed)+" generations of one token in a row failed, though it may answer its health probe: "+g.err.Error(), now)
 	s.escalate(w, now)
 	s.settle(r)
 }

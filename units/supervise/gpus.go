@@ -27,7 +27,7 @@ func (s *Supervisor) followGPUs(ctx context.Context) {
 	s.effects.Go(func() {
 		err := s.o.GPUs.Follow(ctx, func(u nvml.Update) { s.post(func() { s.gpuUpdate(u) }) })
 		if err != nil && ctx.Err() == nil {
-			s.o.Log.Error("GPUs are followed no more until the manager is restarted", "err", err)
+			s.o.Log.Error("GPUs are no longer monitored until the manager restarts", "err", err)
 		}
 	})
 }
@@ -40,11 +40,11 @@ func (s *Supervisor) gpuUpdate(u nvml.Update) {
 	}
 	_, moved := s.gpus.Update(u, time.Now())
 	if s.gpus.Known() {
-		s.first.Do(func() { close(s.gpusTold) })
+		s.first.Do(func() { close(s.gpusKnown) })
 	}
 	for _, r := range s.masked() {
 		if moved {
-			s.remask(r)
+			s.resolveMask(r)
 		}
 		s.noteMemory(r)
 		r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, time.Now())
@@ -75,8 +75,8 @@ func (r *replica) asked() []string {
 	return nil
 }
 
-// remask has a mask resolved anew where the devices changed and no process uses them. What runs keeps what it was given.
-func (s *Supervisor) remask(r *replica) {
+// resolveMask has a mask resolved anew where the devices changed and no process uses them. What runs keeps what it was given.
+func (s *Supervisor) resolveMask(r *replica) {
 	if r.prep.stage == reconcile.Failed && r.prep.failure != nil && aboutDevices(r.prep.failure.Code) {
 		r.prep.forgetAttempts()
 		return
@@ -91,8 +91,8 @@ func aboutDevices(c registry.Code) bool {
 	return c == registry.CodeGPUUnavailable || c == registry.CodeDeviceMaskInvalid
 }
 
-// remaskFailed tries masks again that another pool's mask stood against.
-func (s *Supervisor) remaskFailed() {
+// retryMasks tries masks again that another pool's mask stood against.
+func (s *Supervisor) retryMasks() {
 	for _, r := range s.masked() {
 		if f := r.prep.failure; r.prep.hasFailed() && f != nil && f.Code == registry.CodeDeviceMaskInvalid {
 			r.prep.retryAt = time.Time{}
@@ -109,7 +109,7 @@ func (s *Supervisor) awaitGPUs(ctx context.Context) *nvml.Snapshot {
 	grace, cancel := context.WithTimeout(ctx, gpuGrace)
 	defer cancel()
 	select {
-	case <-s.gpusTold:
+	case <-s.gpusKnown:
 	case <-grace.Done():
 	}
 	got := make(chan *nvml.Snapshot, 1)
@@ -167,8 +167,8 @@ func (s *Supervisor) occupied(r *replica, mask []devices.Target) *registry.Failu
 		}
 		two := []devices.Claim{claim(r, mask, false), claim(other, other.gpu.targets, true)}
 		if devices.Overlaps(two)[devices.Claimed{Pool: r.id.Pool, Replica: r.id.Index}] != nil {
-			return registry.Fail(registry.CodeGPUUnavailable, fmt.Sprintf("%s is still on a GPU of the mask, and %s", other.id, other.view.reason),
-				"It starts when that engine has left. Give both pools shared = true if they are meant to share the GPU.")
+			return registry.Fail(registry.CodeGPUUnavailable, fmt.Sprintf("%s still uses a GPU of the device mask: %s", other.id, other.view.reason),
+				"It starts when that engine has stopped. Set shared = true in both pools to let them share the GPU.")
 		}
 	}
 	return nil

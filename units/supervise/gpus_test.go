@@ -365,7 +365,7 @@ func TestGPUMemory(t *testing.T) {
 		m.wantCode("a", registry.CodeInsufficientVRAM)
 		h.tell(free(22 * gib))
 		m.wantState("a", registry.StateStarting, false)
-		if w.called("hasten") != 1 {
+		if w.called("start-now") != 1 {
 			t.Errorf("calls: %v", w.calls)
 		}
 	})

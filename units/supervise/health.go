@@ -40,7 +40,7 @@ func (s *Supervisor) followHealth(r *replica) {
 		askSlots: p.Slots == 0, check: checkOf(r.unit.endpoint, adapter, p.Health), generation: generationOf(r.unit.endpoint, adapter, p),
 	}
 	if r.run.verdict == reconcile.Unhealthy {
-		w.sick = now
+		w.unhealthySince = now
 	}
 	if w.generation.URL != "" {
 		w.due = now.Add(phase(w.run, p.Health.GenerateInterval))
@@ -82,9 +82,9 @@ type watch struct {
 
 	askSlots bool // of the goroutine that probes
 
-	generations           // of the loop
-	queued      *int      // of the loop: requests that wait inside the engine; nil: not known
-	sick        time.Time // of the loop: since when probes take ready away; zero: they do not
+	generations              // of the loop
+	queued         *int      // of the loop: requests that wait inside the engine; nil: not known
+	unhealthySince time.Time // of the loop: since when probes take ready away; zero: they do not
 }
 
 // checkOf is the probe of an engine, in the pool's words or else in the adapter's.
@@ -162,7 +162,7 @@ func (w *watch) slots(ctx context.Context) int {
 	}
 	n, err := w.adapter.Slots(body)
 	if err != nil {
-		w.s.o.Log.Debug("the engine's answer about its slots was not understood", "endpoint", w.endpoint, "err", err)
+		w.s.o.Log.Debug("could not parse the engine's answer about its slots", "endpoint", w.endpoint, "err", err)
 	}
 	return n
 }
@@ -192,7 +192,7 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 		r.run.slots = slots
 	}
 	now := time.Now()
-	changed := s.judgeProbe(w, err, now)
+	changed := s.countProbe(w, err, now)
 	if s.escalate(w, now) || changed || err == nil {
 		s.settle(r)
 	}
@@ -203,40 +203,40 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 	s.mayGenerate(w, now)
 }
 
-// judgeProbe counts towards the thresholds and reports whether the verdict changed. The first
+// countProbe counts towards the thresholds and reports whether the verdict changed. The first
 // success after the gate is enough: the gate has seen the engine answer already.
-func (s *Supervisor) judgeProbe(w *watch, err error, now time.Time) bool {
+func (s *Supervisor) countProbe(w *watch, err error, now time.Time) bool {
 	r, before := w.r, w.r.run.verdict
 	if err == nil {
 		r.run.failures, r.view.heartbeat = 0, now
 		r.run.successes++
 		if !w.hung && (before == reconcile.Unprobed || r.run.successes >= w.health.Successes) {
-			r.run.verdict, r.run.unwell, r.last.crash = reconcile.Healthy, nil, nil
-			w.sick = time.Time{}
+			r.run.verdict, r.run.probeErr, r.last.crash = reconcile.Healthy, nil, nil
+			w.unhealthySince = time.Time{}
 		}
 		return r.run.verdict != before
 	}
 	r.run.successes = 0
 	r.run.failures++
 	if r.run.failures >= w.health.Failures {
-		w.fell(strconv.Itoa(r.run.failures)+" probes in a row failed: "+err.Error(), now)
+		w.setUnhealthy(strconv.Itoa(r.run.failures)+" probes in a row failed: "+err.Error(), now)
 	}
 	return r.run.verdict != before
 }
 
-// fell notes that probes have failed past their threshold. What was said first stays, so that it is logged once.
-func (w *watch) fell(why string, now time.Time) {
+// setUnhealthy notes that probes have failed past their threshold. What was said first stays, so that it is logged once.
+func (w *watch) setUnhealthy(why string, now time.Time) {
 	r := w.r
-	if r.run.verdict == reconcile.Unhealthy && r.run.unwell != nil {
+	if r.run.verdict == reconcile.Unhealthy && r.run.probeErr != nil {
 		return
 	}
-	next := "systemctl restart '" + r.unit.name + "' starts it anew."
+	next := "systemctl restart '" + r.unit.name + "' restarts it."
 	if w.escalates() {
-		next = "It is restarted when this goes on for " + rounded(w.health.EscalateAfter) + " ([health] escalate_after)."
+		next = "It is restarted if this lasts for " + rounded(w.health.EscalateAfter) + " ([health] escalate_after)."
 	}
-	w.sick = now
+	w.unhealthySince = now
 	r.run.verdict = reconcile.Unhealthy
-	r.run.unwell = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+"). "+next)
+	r.run.probeErr = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+"). "+next)
 }
 
 // escalates reports whether failing probes ever restart the engine. Where they do not even take ready away, they do not.
@@ -248,11 +248,11 @@ func (w *watch) escalates() bool {
 // whether it did, which it does once in a run, since the fault stays for as long as the run.
 func (s *Supervisor) escalate(w *watch, now time.Time) bool {
 	r := w.r
-	if !w.escalates() || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() || now.Sub(w.sick) < w.health.EscalateAfter {
+	if !w.escalates() || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() || now.Sub(w.unhealthySince) < w.health.EscalateAfter {
 		return false
 	}
 	r.run.fault = registry.Fail(registry.CodeHealthFailed,
-		r.run.unwell.Message+"; this went on for "+rounded(now.Sub(w.sick))+", and the engine is restarted",
-		"Read the engine's log (poolctl logs "+r.id.Pool+"). [health] escalate_after says how long is waited.")
+		r.run.probeErr.Message+"; this lasted for "+rounded(now.Sub(w.unhealthySince))+", so the engine is restarted",
+		"Read the engine's log (poolctl logs "+r.id.Pool+"). [health] escalate_after sets this time.")
 	return true
 }

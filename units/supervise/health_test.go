@@ -14,8 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/probe"
 )
 
-// judged is a pool whose engines are asked for generations each minute, and given up after two minutes.
-func judged(id string, changes ...func(*pool.Pool)) pool.Pool {
+// withGeneration is a pool whose engines are asked for generations each minute, and given up after two minutes.
+func withGeneration(id string, changes ...func(*pool.Pool)) pool.Pool {
 	return llama(id, append([]func(*pool.Pool){func(p *pool.Pool) {
 		p.Health.GenerateInterval, p.Health.GenerateTimeout, p.Health.GenerateFailures = time.Minute, 30*time.Second, 2
 		p.Health.EscalateAfter = 2 * time.Minute
@@ -23,7 +23,7 @@ func judged(id string, changes ...func(*pool.Pool)) pool.Pool {
 }
 
 func servingJudged(t *testing.T, w *world, changes ...func(*pool.Pool)) *manager {
-	m := w.manage(t, pools(judged("a", changes...)))
+	m := w.manage(t, pools(withGeneration("a", changes...)))
 	w.passGate(unitOf("a"))
 	m.wantState("a", registry.StateReady, true)
 	return m
@@ -65,7 +65,7 @@ func TestEscalation(t *testing.T) {
 			t.Errorf("%d kills, want one", n)
 		}
 		m.wantCode("a", registry.CodeHealthFailed)
-		if p := m.pool("a"); !strings.Contains(p.LastError.Message, "went on for 2m") {
+		if p := m.pool("a"); !strings.Contains(p.LastError.Message, "lasted for 2m") {
 			t.Errorf("last_error %q does not say for how long", p.LastError.Message)
 		}
 	})
@@ -94,7 +94,7 @@ func TestEscalation(t *testing.T) {
 	})
 	scenario(t, "fail_open_stays_ready_and_restarts_nothing", func(t *testing.T, w *world) {
 		log := &lockedLog{}
-		m := w.manage(t, pools(judged("a", failOpen)), func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+		m := w.manage(t, pools(withGeneration("a", failOpen)), func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
 		w.passGate(unitOf("a"))
 		w.ill(true)
 		time.Sleep(time.Hour)

@@ -12,20 +12,20 @@ func (s *Supervisor) kill(r *replica) {
 	r.job.begin(reconcile.Kill)
 	unit := r.unit.name
 	r.last.fault = &fault{failure: r.run.fault, run: r.unit.status.InvocationID, at: time.Now()}
-	s.o.Log.Warn("ending the engine's process, so that PID 1 starts it again: "+r.run.fault.Message, s.about(r)...)
-	s.ask(r, func(ctx context.Context) error { return s.o.PID1.Kill(ctx, unit) })
+	s.o.Log.Warn("killing the engine's process, so that PID 1 starts it again: "+r.run.fault.Message, s.about(r)...)
+	s.askPID1(r, func(ctx context.Context) error { return s.o.PID1.Kill(ctx, unit) })
 }
 
-// hasten has PID 1 start a unit now that waits for its backoff.
-func (s *Supervisor) hasten(r *replica) {
+// startNow has PID 1 start a unit now that waits for its backoff.
+func (s *Supervisor) startNow(r *replica) {
 	r.job.begin(reconcile.StartNow)
 	unit := r.unit.name
-	s.o.Log.Info("starting the engine now: the memory that it lacked is free", s.about(r)...)
-	s.ask(r, func(ctx context.Context) error { return s.o.PID1.Hasten(ctx, unit) })
+	s.o.Log.Info("starting the engine now: the memory that it lacked is free again", s.about(r)...)
+	s.askPID1(r, func(ctx context.Context) error { return s.o.PID1.StartNow(ctx, unit) })
 }
 
-// ask makes a call whose success shows as a change of the unit, which ends the action (observe). A failure ends it here.
-func (s *Supervisor) ask(r *replica, call func(context.Context) error) {
+// askPID1 makes a call whose success shows as a change of the unit, which ends the action (observe). A failure ends it here.
+func (s *Supervisor) askPID1(r *replica, call func(context.Context) error) {
 	seq := r.job.seq
 	s.effect(func(ctx context.Context) func() {
 		err := call(ctx)
@@ -34,7 +34,7 @@ func (s *Supervisor) ask(r *replica, call func(context.Context) error) {
 				return
 			}
 			r.job.end()
-			s.o.Log.Error("PID 1 did not take the job", append(s.about(r), "err", err)...)
+			s.o.Log.Error("PID 1 refused the job", append(s.about(r), "err", err)...)
 			r.run.fault, r.gpu.freed = nil, false
 			s.settle(r)
 		}

@@ -40,7 +40,7 @@ func TestHistoryIsKept(t *testing.T) {
 	scenario(t, "after_each_step", func(t *testing.T, w *world) {
 		n := &lockedNotes{notes: notes{}}
 		m := w.manage(t, pools(llama("a", failing, func(p *pool.Pool) { p.Restart.ClassFactor = 1 })), func(o *Options) {
-			o.Marks = n
+			o.Histories = n
 			o.Journal = &promptLog{line: "CUDA error: an illegal memory access was encountered"}
 		})
 		was := ""

@@ -31,13 +31,13 @@ func (s *Supervisor) lease(e *entry) {
 	why := make(map[string]string)
 	for _, r := range e.sorted() {
 		p.Seats = append(p.Seats, r.seat())
-		why[r.id.Name()] = r.whyLost()
+		why[r.id.Name()] = r.lossReason()
 	}
 	s.o.Leases.SetPool(e.id, p, func(replica string) string {
 		if text, known := why[replica]; known {
 			return text
 		}
-		return "the engine is no more"
+		return "the engine no longer exists"
 	})
 }
 
@@ -62,8 +62,8 @@ func (r *replica) seat() lease.Seat {
 	return seat
 }
 
-// whyLost says why leases of a former process of the replica are lost.
-func (r *replica) whyLost() string {
+// lossReason says why leases of a former process of the replica are lost.
+func (r *replica) lossReason() string {
 	switch {
 	case r.last.crash != nil:
 		return "the engine ended: " + r.last.crash.Error()

@@ -36,9 +36,9 @@ func (r *replica) load() Load {
 	return Load{Pool: r.wish.pool, Staged: r.prep.staged, Version: r.prep.prepared.Version, Mask: r.prep.planned}
 }
 
-// giveBack is how long a driver may take to free what an ended engine held, 0.5 to 1.5 s as others saw; the pre-start step of
+// driverGrace is how long a driver may take to free what an ended engine held, 0.5 to 1.5 s as others saw; the pre-start step of
 // the unit waits as long. Until then a GPU that looks full is no reason to put a start off.
-const giveBack = 10 * time.Second
+const driverGrace = 10 * time.Second
 
 // recordEvery is how often a growing peak is written down.
 const recordEvery = time.Minute
@@ -54,15 +54,15 @@ func (s *Supervisor) short(ctx context.Context, unit string, l Load, need memory
 // settling reports whether a device of the mask was left by another engine a moment ago.
 func (s *Supervisor) settling(r *replica, now time.Time) bool {
 	for _, t := range r.gpu.targets {
-		if now.Sub(s.left[t.GPU]) < giveBack {
+		if now.Sub(s.left[t.GPU]) < driverGrace {
 			return true
 		}
 	}
 	return false
 }
 
-// leave notes that a run ends, before its unit's change is taken: the driver gives its memory back soon, and what it used is known.
-func (s *Supervisor) leave(r *replica, now time.Time) {
+// noteEnd records that a run ends, before its unit's change is taken: the driver gives its memory back soon, and what it used is known.
+func (s *Supervisor) noteEnd(r *replica, now time.Time) {
 	for _, t := range r.gpu.targets {
 		s.left[t.GPU] = now
 	}

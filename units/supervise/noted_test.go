@@ -37,8 +37,8 @@ func TestRestartsAreNoted(t *testing.T) {
 		w.passGate(unitOf("a"))
 		time.Sleep(40 * time.Second)
 		got := noted(m, registry.KindBreaker)
-		for i, want := range []string{"open, it was closed", "half-open, it was open", "closed, it was half-open"} {
-			if i >= len(got) || got[i].Cause != "the breaker is "+want || got[i].PoolID != "a" || got[i].ReplicaID != "r0" {
+		for i, want := range []string{"from closed to open", "from open to half-open", "from half-open to closed"} {
+			if i >= len(got) || got[i].Cause != "the breaker changed "+want || got[i].PoolID != "a" || got[i].ReplicaID != "r0" {
 				t.Fatalf("event %d of %+v: want the breaker %s", i+1, got, want)
 			}
 		}

@@ -31,7 +31,7 @@ func (s *Supervisor) update(u systemd.Update) {
 		}
 	case systemd.Lost:
 		s.connected = false
-		s.o.Log.Warn("the connection to PID 1 was lost; engines go on, and the manager reconnects", "err", u.Err)
+		s.o.Log.Warn("lost the connection to PID 1; engines keep running, and the manager reconnects", "err", u.Err)
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *Supervisor) synced(u systemd.Update) {
 			}
 		}
 	}
-	s.o.Log.Info("PID 1's engine units are known", "units", len(there))
+	s.o.Log.Info("read the engine units from PID 1", "units", len(there))
 	s.takeUpExternal()
 	s.reapply()
 	s.adoptionMayBeDone()
@@ -84,7 +84,7 @@ func (s *Supervisor) reapply() {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
 			if r.wish.asks == reconcile.Unwanted && r.unit.phase != reconcile.Absent {
-				s.o.Log.Warn("a unit without a pool file is drained, then stopped", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "unit", r.unit.name)
+				s.o.Log.Warn("draining, then stopping a unit that no pool file asks for", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "unit", r.unit.name)
 			}
 		}
 	}
@@ -107,11 +107,11 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 		phase = reconcile.Backoff
 	}
 	if has(before) && !has(phase) {
-		s.leave(r, time.Now())
+		s.noteEnd(r, time.Now())
 	}
 	r.takeStatus(st, phase)
 	s.followRun(r, st.InvocationID, before)
-	r.takeMask()
+	r.updateMask()
 	s.adoptEndpoint(r)
 	s.countRestarts(r, was)
 	ended := s.countRuns(r, st)
@@ -227,16 +227,16 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 		s.failedRun(r, counted, f, false)
 		return
 	case lacks(f):
-		r.noCrash()
+		r.withdrawReport()
 		f = s.lacking(r, f)
 	default:
 		f = s.reportCrash(r, st, f)
 	}
 	switch {
 	case counted != "":
-		s.failedRun(r, counted, f, r.untold(f))
+		s.failedRun(r, counted, f, r.reportPending(f))
 	case lacks(f):
-		s.learnt(r, st.InvocationID, f)
+		s.reclassify(r, st.InvocationID, f)
 	}
 	r.last.crash = f
 }

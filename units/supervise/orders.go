@@ -89,7 +89,7 @@ func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(erro
 	if err == nil {
 		s.inForce(e, next)
 	} else {
-		s.o.Log.Error("what was asked of the pool could not be written down, so it is not in force", "pool_id", e.id, "err", err)
+		s.o.Log.Error("could not save the request for the pool, so it has no effect", "pool_id", e.id, "err", err)
 	}
 	done(err)
 	for len(e.orders) > 0 && !e.saving {
@@ -126,7 +126,7 @@ func (s *Supervisor) drop(e *entry) {
 	}
 	s.effect(func(context.Context) func() {
 		if err := s.o.Keep.Put(e.id, keep.Intent{}); err != nil {
-			s.o.Log.Error("what was asked of a pool that is no more is still written down", "pool_id", e.id, "err", err)
+			s.o.Log.Error("could not delete the saved requests of a pool that was removed", "pool_id", e.id, "err", err)
 		}
 		return func() {}
 	}, func(error) {})
@@ -135,11 +135,11 @@ func (s *Supervisor) drop(e *entry) {
 // inForce lets every replica follow what is asked of its pool now.
 func (s *Supervisor) inForce(e *entry, next keep.Intent) {
 	e.intent = next
-	s.parkAgain(e)
+	s.updateDrain(e)
 	s.assign(e)
 	for _, r := range e.sorted() {
-		r.takeWish()
-		r.yieldAgain()
+		r.updateWish()
+		r.updateYield()
 		s.decide(r)
 	}
 	s.show(e)

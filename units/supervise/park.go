@@ -15,14 +15,14 @@ import (
 // returns when this is written down: ErrNoSuchPool, a *registry.Failure, or the context's error say that it is not.
 func (s *Supervisor) Drain(ctx context.Context, id string, deadline time.Duration, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		return s.draining(e, was, deadline, by, false), func() { s.tellDrain(e, "drained", by) }, nil
+		return s.draining(e, was, deadline, by, false), func() { s.reportDrain(e, "drained", by) }, nil
 	})
 }
 
 // Restart drains a pool as Drain does, and starts it again once it has stopped. A pool that is drained already stays so.
 func (s *Supervisor) Restart(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		return s.draining(e, was, -1, by, true), func() { s.tellDrain(e, "restarted", by) }, nil
+		return s.draining(e, was, -1, by, true), func() { s.reportDrain(e, "restarted", by) }, nil
 	})
 }
 
@@ -53,7 +53,7 @@ func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		was.Drain, was.Rejected = nil, acknowledged(was.Rejected)
 		return was, func() {
-			s.tellDrain(e, "resumed", by)
+			s.reportDrain(e, "resumed", by)
 			for _, r := range e.sorted() {
 				r.wish.revive = r.unit.phase == reconcile.Exited
 				s.settle(r)
@@ -71,8 +71,8 @@ func acknowledged(r *keep.Rejected) *keep.Rejected {
 	return r
 }
 
-// tellDrain tells who drained or resumed a pool.
-func (s *Supervisor) tellDrain(e *entry, what, by string) {
+// reportDrain tells who drained or resumed a pool.
+func (s *Supervisor) reportDrain(e *entry, what, by string) {
 	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: e.id, State: e.last.State, Cause: what + " by " + who(by)})
 	attrs := []any{"pool_id", e.id, "identity", by}
 	if d := e.intent.Drain; d != nil {
@@ -89,8 +89,8 @@ func who(by string) string {
 	return by
 }
 
-// parkAgain brings what is known of a pool's drain up to its intent.
-func (s *Supervisor) parkAgain(e *entry) {
+// updateDrain brings what is known of a pool's drain up to its intent.
+func (s *Supervisor) updateDrain(e *entry) {
 	d := e.intent.Drain
 	if d == nil {
 		e.drainUntil = time.Time{}
@@ -128,9 +128,9 @@ func (s *Supervisor) finishDrain(e *entry) {
 	}
 }
 
-// hurry ends an engine whose stop at a deadline a former manager had begun, and did not live to end by force.
-func (s *Supervisor) hurry(r *replica) {
-	late := r.unit.phase == reconcile.Stopping && r.job.action == reconcile.None && r.noted() != nil
+// killLate ends an engine whose stop at a deadline a former manager had begun, and did not live to end by force.
+func (s *Supervisor) killLate(r *replica) {
+	late := r.unit.phase == reconcile.Stopping && r.job.action == reconcile.None && r.drainCut() != nil
 	if !late || r.run.killed {
 		return
 	}
@@ -140,7 +140,7 @@ func (s *Supervisor) hurry(r *replica) {
 		err := s.o.PID1.Kill(ctx, unit)
 		return func() {
 			if err != nil { // gone already, or PID 1's own stop timeout ends it
-				s.o.Log.Debug("the engine was not killed", "unit", unit, "err", err)
+				s.o.Log.Debug("could not kill the engine", "unit", unit, "err", err)
 			}
 		}
 	}, func(error) {})
@@ -159,16 +159,16 @@ func (e *entry) showIntent(p *registry.Pool) {
 	}
 }
 
-// noted is what the deadline of the drain cut that the replica is stopped for; nil: nothing, or there is no such drain.
-func (r *replica) noted() *registry.Failure {
+// drainCut is what the deadline of the drain cut that the replica is stopped for; nil: nothing, or there is no such drain.
+func (r *replica) drainCut() *registry.Failure {
 	if !r.wish.parked {
 		return nil
 	}
-	return r.entry.cutNoted()
+	return r.entry.recordedCut()
 }
 
-// cutNoted is what a drain's deadline cut, as it is written down.
-func (e *entry) cutNoted() *registry.Failure {
+// recordedCut is what a drain's deadline cut, as it is written down.
+func (e *entry) recordedCut() *registry.Failure {
 	if d := e.intent.Drain; d != nil && d.Timeout != "" {
 		return registry.Fail(registry.CodeDrainTimeout, d.Timeout, drainHint)
 	}

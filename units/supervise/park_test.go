@@ -141,7 +141,7 @@ func TestOperatorDrains(t *testing.T) {
 		if h.cuts.Load() != 1 {
 			t.Error("no lease was cut")
 		}
-		if s.kept["a"].Drain == nil || s.kept["a"].Drain.Timeout != "3 leases were still held at the drain deadline, and cut" {
+		if s.kept["a"].Drain == nil || s.kept["a"].Drain.Timeout != "3 leases were still held at the drain deadline and were cut" {
 			t.Errorf("written down: %+v", s.kept["a"].Drain)
 		}
 		m.kill()
@@ -177,7 +177,7 @@ func TestOperatorDrains(t *testing.T) {
 			m.kill()
 			noted := s.kept["a"]
 			drain := *noted.Drain
-			drain.Timeout = "3 leases were still held at the drain deadline, and cut"
+			drain.Timeout = "3 leases were still held at the drain deadline and were cut"
 			noted.Drain = &drain
 			s.kept["a"] = noted
 			died(h, w)

@@ -51,7 +51,7 @@ func TestAStageThatHangs(t *testing.T) {
 	scenario(t, "an_engine_whose_probes_fail_for_too_long_is_killed", func(t *testing.T, w *world) {
 		m := servingJudged(t, w)
 		w.stagesForEver(t)
-		m.apply(pools(judged("a", changedCtx)))
+		m.apply(pools(withGeneration("a", changedCtx)))
 		w.ill(true)
 		time.Sleep(5 * time.Minute)
 		if n := w.called("kill " + unitOf("a")); n == 0 {

@@ -77,7 +77,7 @@ func (s *Supervisor) logFailure(r *replica, f *registry.Failure) {
 		r.view.logged = ""
 		return
 	}
-	if text := f.Error(); text != r.view.logged && !r.untold(f) {
+	if text := f.Error(); text != r.view.logged && !r.reportPending(f) {
 		r.view.logged = text
 		s.o.Log.Warn(fmt.Sprintf("%s: %s", r.id, f.Message), append(s.about(r), "hint", f.Hint)...)
 	}

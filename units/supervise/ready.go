@@ -30,7 +30,7 @@ func (s *Supervisor) prepareStep(r *replica, ctx context.Context, try int, step 
 		take, err := step(ctx)
 		return func() { finish(take, err, registry.CodeProvisionFailed) }
 	}, func(err error) {
-		defect := registry.AsFailure(err, registry.CodeProvisionFailed, "Report this defect with the log around it.")
+		defect := registry.AsFailure(err, registry.CodeProvisionFailed, "Report this defect with the surrounding log.")
 		finish(nil, defect, registry.CodeProvisionFailed)
 	})
 }
@@ -98,7 +98,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 		return err
 	}
 	r.prep.done(ready, unit)
-	r.takeMask()
+	r.updateMask()
 	r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, time.Now())
 	if !r.run.draining() && r.unit.phase != reconcile.Broken {
 		r.job.startAt = time.Time{}

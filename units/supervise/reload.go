@@ -28,10 +28,10 @@ func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) e
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		if was.Reload != nil {
 			return was, nil, registry.Fail(registry.CodeReloadInProgress,
-				fmt.Sprintf("a reload to %s is under way (%s)", was.Reload.To.Model, was.Reload.Phase), "Wait for its end, or end it with poolctl drain and resume.")
+				fmt.Sprintf("a reload to %s is under way (%s)", was.Reload.To.Model, was.Reload.Phase), "Wait until it ends, or cancel it with poolctl drain and then poolctl resume.")
 		}
 		if external(e.desired) {
-			return was, nil, registry.Fail(registry.CodeInvalidParams, "the pool's engine is external: it is not started here, and its model not chosen here",
+			return was, nil, registry.Fail(registry.CodeInvalidParams, "the pool's engine is external: this host neither starts it nor chooses its model",
 				"Reload the engine where it runs.")
 		}
 		over := &keep.Override{Model: ask.Model, Digest: ask.Digest, Since: time.Now().Round(0), By: ask.By}

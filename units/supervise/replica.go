@@ -65,15 +65,15 @@ func (e *entry) wishOf(r *replica) wish {
 	return w
 }
 
-// takeWish brings the replica up to what its pool wants of it now.
-func (r *replica) takeWish() {
+// updateWish brings the replica up to what its pool wants of it now.
+func (r *replica) updateWish() {
 	r.job.stopErr = nil // a stop that failed is tried at once, if it is still wanted
 	r.wish = r.entry.wishOf(r)
 	switch {
 	case !r.wish.parked:
 		r.last.cut = nil
 	case r.last.cut == nil:
-		r.last.cut = r.noted()
+		r.last.cut = r.drainCut()
 	}
 }
 

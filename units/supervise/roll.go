@@ -44,7 +44,7 @@ func (s *Supervisor) follow(e *entry) {
 			return
 		}
 		if step.Done {
-			s.tellRolled(e, step.Record)
+			s.reportReload(e, step.Record)
 		}
 	})
 }
@@ -72,8 +72,8 @@ func (s *Supervisor) rolled(e *entry, rec rollout.Record) keep.Intent {
 	return next
 }
 
-// tellRolled tells how a reload ended.
-func (s *Supervisor) tellRolled(e *entry, rec rollout.Record) {
+// reportReload tells how a reload ended.
+func (s *Supervisor) reportReload(e *entry, rec rollout.Record) {
 	took := time.Since(rec.Began)
 	s.o.Observer.Reloaded(e.last, took, string(rec.Reason))
 	s.o.Registry.Note(reloadEvent(e, rec))
@@ -130,7 +130,7 @@ func (e *entry) replacedFails(rec *rollout.Record) *registry.Failure {
 		case side.Failed != nil:
 			return side.Failed
 		case side.Sick:
-			return r.run.unwell
+			return r.run.probeErr
 		}
 	}
 	return nil
@@ -184,9 +184,9 @@ func hasFailed(f reconcile.Facts) *registry.Failure {
 	return nil
 }
 
-// rolls puts a change of a pool's file into a reload, so that a version that does not come up costs nothing. It reports whether it did: it
+// beginReload puts a change of a pool's file into a reload, so that a version that does not come up costs nothing. It reports whether it did: it
 // takes a former version that serves.
-func (s *Supervisor) rolls(r *replica) bool {
+func (s *Supervisor) beginReload(r *replica) bool {
 	e := r.entry
 	if e.intent.Reload != nil {
 		return false
@@ -213,7 +213,7 @@ func (s *Supervisor) rolls(r *replica) bool {
 		was.Reload, was.Rejected = &rec, nil
 		return was, func() {
 			s.o.Registry.Note(reloadEvent(e, rec))
-			s.o.Log.Info(fmt.Sprintf("pool %s: its file was changed in a way that needs new engines; a reload begins", e.id), e.about(rec)...)
+			s.o.Log.Info(fmt.Sprintf("pool %s: its file was changed so that new engines are needed; a reload begins", e.id), e.about(rec)...)
 		}, nil
 	}, func(err error) {
 		if err != nil {
@@ -224,8 +224,8 @@ func (s *Supervisor) rolls(r *replica) bool {
 	return true
 }
 
-// revise drops what does not go with the pool's file any more: a reload to another version, and the failure of one that was gone back from.
-func (s *Supervisor) revise(e *entry, changed bool) {
+// dropStale drops what does not go with the pool's file any more: a reload to another version, and the failure of one that was gone back from.
+func (s *Supervisor) dropStale(e *entry, changed bool) {
 	in := e.intent
 	cancel := in.Reload != nil && !in.Reload.Back() && !e.reloadFits()
 	stale := in.Rejected != nil && (changed || in.Rejected.ByFile && !samePool(in.Rejected.Version, e.asked()))
@@ -249,8 +249,8 @@ func cancelled(rec *rollout.Record, why string) *rollout.Record {
 	return &back
 }
 
-// yieldAgain brings a drain up to what a reload asks of the replica now.
-func (r *replica) yieldAgain() {
+// updateYield brings a drain up to what a reload asks of the replica now.
+func (r *replica) updateYield() {
 	d := r.run.drain
 	if d == nil {
 		return

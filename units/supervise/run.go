@@ -13,7 +13,7 @@ type run struct {
 	id string // the InvocationID; "": there has been none
 
 	verdict   reconcile.Probe
-	unwell    *registry.Failure // why the verdict is Unhealthy
+	probeErr  *registry.Failure // why the verdict is Unhealthy
 	failures  int               // probes that failed in a row
 	successes int               // and that succeeded
 

@@ -60,7 +60,7 @@ func TestARunIsReplaced(t *testing.T) {
 // fill sets every field of a run that serves; a field that is left out fails the test.
 func fill(r *replica, s *Supervisor) {
 	u := &r.run
-	u.verdict, u.unwell = reconcile.Unhealthy, registry.Fail(registry.CodeHealthFailed, "ill", "")
+	u.verdict, u.probeErr = reconcile.Unhealthy, registry.Fail(registry.CodeHealthFailed, "ill", "")
 	u.failures, u.successes, u.slots, u.killed = 3, 4, 5, true
 	u.fault = registry.Fail(registry.CodeHealthFailed, "ill for long", "")
 	u.peaks = peaks{bytes: []uint64{1}, began: time.Now()}

@@ -31,7 +31,7 @@ func (s *Supervisor) settlePool(e *entry) {
 // show brings what others see of a pool up to date. Leases are possible before the registry says that the pool is ready.
 func (s *Supervisor) show(e *entry) {
 	for _, r := range e.replicas {
-		s.stable(r, s.assess(r))
+		s.noteStable(r, s.assess(r))
 	}
 	s.lease(e)
 	s.publish(e)
@@ -62,9 +62,9 @@ func (s *Supervisor) decidePool(e *entry) {
 // or else a unit that runs might be started a second time.
 func (s *Supervisor) decide(r *replica) {
 	for s.connected && s.applied {
-		s.judgeDrain(r, time.Now())
-		s.hurry(r)
-		if s.rolls(r) {
+		s.checkDrain(r, time.Now())
+		s.killLate(r)
+		if s.beginReload(r) {
 			return
 		}
 		f := r.facts()
@@ -74,7 +74,7 @@ func (s *Supervisor) decide(r *replica) {
 			return
 		}
 		if !reconcile.May(d.Action, reconcile.Assess(f).State) {
-			s.o.Log.Error("an action was refused: it is not legal in the replica's state; please report this defect",
+			s.o.Log.Error("refused an action that is not legal in the replica's state; please report this defect",
 				append(s.about(r), "action", string(d.Action), "rule", d.Rule)...)
 			return
 		}

@@ -47,9 +47,9 @@ type PID1 interface {
 	Kill(ctx context.Context, unit string) error
 	// ResetCounters lets a unit's restart counter and start limit begin anew, while it runs.
 	ResetCounters(ctx context.Context, unit string) error
-	// Hasten asks for the start, now, of a unit that waits for its backoff. It returns when PID 1 has taken the job; what comes of it
+	// StartNow asks for the start, now, of a unit that waits for its backoff. It returns when PID 1 has taken the job; what comes of it
 	// shows in the unit's changes.
-	Hasten(ctx context.Context, unit string) error
+	StartNow(ctx context.Context, unit string) error
 }
 
 // Stager makes the model present; Preparer the engine. Both fail with a *registry.Failure.
@@ -120,9 +120,9 @@ type Options struct {
 	Intents map[string]keep.Intent
 	Clock   keep.Clock
 
-	// Marks keeps past failures, and Marked is what a former manager of this boot kept.
-	Marks  Marks
-	Marked map[string]json.RawMessage
+	// Histories keeps past failures, and SavedHistories is what a former manager of this boot kept.
+	Histories      Histories
+	SavedHistories map[string]json.RawMessage
 
 	// Status is told one line for systemctl status whenever it changes; Beat is called by the
 	// loop at least every BeatEvery while it makes progress, to feed the watchdog.
@@ -154,17 +154,17 @@ type Supervisor struct {
 	status       string
 	dirty        bool // the status line may have changed
 
-	marking  bool // past failures are being written down
-	unmarked map[string]json.RawMessage
+	savingHistories bool // past failures are being written down
+	unsaved         map[string]json.RawMessage
 
 	gpus *gpus.Board
 	left map[string]time.Time // when an engine last ended on a GPU, by UUID
 	logs bool                 // the log is followed
 	// unread are the logs of ended runs that wait to be read.
 	unread unreadLogs
-	first  sync.Once // closes gpusTold
-	// gpusTold is closed when the host's GPUs were told for the first time. Effects wait for it.
-	gpusTold chan struct{}
+	first  sync.Once // closes gpusKnown
+	// gpusKnown is closed when the host's GPUs were told for the first time. Effects wait for it.
+	gpusKnown chan struct{}
 }
 
 // maxStarts bounds the start requests that wait for PID 1's answer at the same time, so that five hundred pools do
@@ -177,18 +177,18 @@ const adoptionGrace = 800 * time.Millisecond
 // New makes a supervisor that knows no pools yet.
 func New(o Options) *Supervisor {
 	return &Supervisor{
-		o:        o,
-		host:     o.Host,
-		events:   make(chan func(), 64),
-		starts:   make(chan struct{}, maxStarts),
-		stops:    make(chan struct{}, maxStops),
-		entries:  make(map[string]*entry),
-		adopting: make(map[*replica]bool),
-		adopted:  make(chan struct{}),
-		unmarked: make(map[string]json.RawMessage),
-		gpus:     gpus.New(time.Now()),
-		left:     make(map[string]time.Time),
-		gpusTold: make(chan struct{}),
+		o:         o,
+		host:      o.Host,
+		events:    make(chan func(), 64),
+		starts:    make(chan struct{}, maxStarts),
+		stops:     make(chan struct{}, maxStops),
+		entries:   make(map[string]*entry),
+		adopting:  make(map[*replica]bool),
+		adopted:   make(chan struct{}),
+		unsaved:   make(map[string]json.RawMessage),
+		gpus:      gpus.New(time.Now()),
+		left:      make(map[string]time.Time),
+		gpusKnown: make(chan struct{}),
 	}
 }
 
@@ -206,7 +206,7 @@ func (s *Supervisor) Run(ctx context.Context, first Desired) error {
 	s.effects.Go(func() {
 		err := s.o.PID1.Run(ctx, func(u systemd.Update) { s.post(func() { s.update(u) }) })
 		if ctx.Err() == nil {
-			cancel(fmt.Errorf("the connection to PID 1 ended for good: %w", err))
+			cancel(fmt.Errorf("lost the connection to PID 1: %w", err))
 		}
 	})
 	s.followGPUs(ctx)
@@ -265,8 +265,8 @@ func (s *Supervisor) effect(f func(ctx context.Context) (done func()), broken fu
 	s.effects.Go(func() {
 		defer func() {
 			if p := recover(); p != nil {
-				err := fmt.Errorf("a defect in this program: %v", p)
-				s.o.Log.Error("an effect panicked", "err", err, "stack", string(debug.Stack()))
+				err := fmt.Errorf("internal error: %v", p)
+				s.o.Log.Error("a background operation panicked", "err", err, "stack", string(debug.Stack()))
 				s.post(func() { broken(err) })
 			}
 		}()
@@ -278,8 +278,8 @@ func (s *Supervisor) effect(f func(ctx context.Context) (done func()), broken fu
 func (s *Supervisor) guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("a defect in this program: %v", p)
-			s.o.Log.Error("a panic was caught", "err", err, "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal error: %v", p)
+			s.o.Log.Error("recovered from a panic", "err", err, "stack", string(debug.Stack()))
 		}
 	}()
 	return f()

@@ -133,7 +133,7 @@ func TestNextStartIsLogged(t *testing.T) {
 			st.RestartUSec = 1_000_000
 		})
 		time.Sleep(time.Second)
-		line(t, l, "the next start is put off", "backoff_ms=3700", "restart_count=0",
+		line(t, l, "the next start is delayed", "backoff_ms=3700", "restart_count=0",
 			"next_restart_ms="+strconv.FormatInt(at.Add(4*time.Second).UnixMilli(), 10), "class=cuda")
 	})
 }

@@ -57,7 +57,7 @@ func TestPhases(t *testing.T) {
 	scenario(t, "of_probes", func(t *testing.T, w *world) {
 		var d Desired
 		for i := range many {
-			d.Pools = append(d.Pools, judged(fmt.Sprintf("p%02d", i), func(p *pool.Pool) { p.Health.Interval, p.Health.GenerateInterval = 40*time.Second, 0 }))
+			d.Pools = append(d.Pools, withGeneration(fmt.Sprintf("p%02d", i), func(p *pool.Pool) { p.Health.Interval, p.Health.GenerateInterval = 40*time.Second, 0 }))
 		}
 		w.manage(t, d)
 		for _, p := range d.Pools {
@@ -80,7 +80,7 @@ func TestPhases(t *testing.T) {
 		}
 	})
 	scenario(t, "of_generations", func(t *testing.T, w *world) {
-		d := pools(judged("a"), judged("b"), judged("c"), judged("d"), judged("e"), judged("f"))
+		d := pools(withGeneration("a"), withGeneration("b"), withGeneration("c"), withGeneration("d"), withGeneration("e"), withGeneration("f"))
 		w.manage(t, d)
 		for _, p := range d.Pools {
 			w.passGate(unitOf(p.ID))
@@ -136,7 +136,7 @@ func TestNoAnswerIsADefectForAll(t *testing.T) {
 		w.passGate(unitOf("a"))
 		time.Sleep(time.Minute)
 		m.wantState("a", registry.StateUnhealthy, false)
-		if f := m.pool("a").LastError; !strings.Contains(f.Message, "defect") {
+		if f := m.pool("a").LastError; !strings.Contains(f.Message, "internal error") {
 			t.Errorf("last_error %v", f)
 		}
 	})
@@ -169,7 +169,7 @@ func TestSickWhileItsKeysChange(t *testing.T) {
 		w.ill(true)
 		time.Sleep(90 * time.Second)
 		m.wantState("a", registry.StateUnhealthy, false)
-		m.apply(pools(judged("a", func(p *pool.Pool) { p.Health.Interval = time.Second })))
+		m.apply(pools(withGeneration("a", func(p *pool.Pool) { p.Health.Interval = time.Second })))
 		time.Sleep(100 * time.Second)
 		if n := w.called("kill"); n != 0 {
 			t.Errorf("%d kills 100 s after the change", n)
@@ -184,7 +184,7 @@ func TestSickWhileItsKeysChange(t *testing.T) {
 // TestGenerationOf: an engine that waits for idle connections keeps none of a generation's.
 func TestGenerationOf(t *testing.T) {
 	for kind, closes := range map[string]bool{engine.Triton: true, engine.LlamaCpp: false} {
-		p := judged("a", func(p *pool.Pool) {
+		p := withGeneration("a", func(p *pool.Pool) {
 			p.Engine, p.Health.GeneratePath, p.Health.GenerateBody = kind, "/v2/models/x/generate", `{"x":1}`
 		})
 		r := &replica{wish: wish{pool: p, known: true}}

@@ -155,7 +155,7 @@ func (s *Supervisor) endReading(l *unreadLog, lines []string, full bool, err err
 	case len(lines) > 0: // some, where the reading took too long
 		l.end(lines, "")
 	case err != nil:
-		l.end(nil, fmt.Sprintf("its log could not be read: %v", err))
+		l.end(nil, fmt.Sprintf("could not read its log: %v", err))
 	case full:
 		l.alone = true
 		s.unread.waiting = slices.Insert(s.unread.waiting, 0, l)

@@ -94,7 +94,7 @@ func TestCrashStorm(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		for _, id := range ids {
-			if e := m.pool(id).LastError.Ending; e.NoLines != "its log could not be read: no journal" {
+			if e := m.pool(id).LastError.Ending; e.NoLines != "could not read its log: no journal" {
 				t.Errorf("no_lines %q", e.NoLines)
 			}
 		}

@@ -90,10 +90,10 @@ func (s *Supervisor) assign(e *entry) {
 		changed := !r.wish.known || !samePool(r.wish.pool, version)
 		probing := r.wish.known && r.wish.pool.Health != version.Health
 		r.wish.pool, r.wish.known = version, true
-		r.takeWish()
+		r.updateWish()
 		if changed {
-			r.restage()
-			s.forgive(r) // another version is another try
+			r.prepareAgain()
+			s.resetFailures(r) // another version is another try
 		}
 		if probing {
 			s.stopHealth(r)

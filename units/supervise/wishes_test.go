@@ -157,7 +157,7 @@ func TestResetStartsWhatWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.wantState("a", registry.StateStarting, false)
-		if w.called("hasten") != 1 || w.called("stop") != 0 {
+		if w.called("start-now") != 1 || w.called("stop") != 0 {
 			t.Errorf("calls: %v", w.calls)
 		}
 	})
@@ -194,7 +194,7 @@ func TestExternalIsNeverKilled(t *testing.T) {
 		w.ill(true)
 		time.Sleep(time.Hour)
 		m.wantState("a", registry.StateUnhealthy, false)
-		for _, call := range []string{"kill", "stop", "start", "hasten"} {
+		for _, call := range []string{"kill", "stop", "start", "start-now"} {
 			if w.called(call) != 0 {
 				t.Errorf("an engine of somebody else got %s: %v", call, w.calls)
 			}

@@ -260,10 +260,10 @@ func (w *world) SetProperties(_ context.Context, unit string, props []systemd.Pr
 	return nil
 }
 
-// Hasten is a start job for a unit that waits.
-func (w *world) Hasten(_ context.Context, unit string) error {
+// StartNow is a start job for a unit that waits.
+func (w *world) StartNow(_ context.Context, unit string) error {
 	w.mu.Lock()
-	w.note("hasten %s", unit)
+	w.note("start-now %s", unit)
 	w.mu.Unlock()
 	w.again(unit)
 	return nil

@@ -14,8 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
-// Marks keeps what is known of past failures over a restart of the manager, and not over a reboot. Put is called beside the loop.
-type Marks interface {
+// Histories keeps what is known of past failures over a restart of the manager, and not over a reboot. Put is called beside the loop.
+type Histories interface {
 	Put(key string, value json.RawMessage) error
 	Drop(key string) error
 }
@@ -46,14 +46,14 @@ func (r *replica) policy() restarts.Policy {
 	return r.past.policy.policy
 }
 
-// recall gives a replica the history that a former manager wrote down.
-func (s *Supervisor) recall(r *replica) {
-	text, known := s.o.Marked[r.id.String()]
+// loadHistory gives a replica the history that a former manager wrote down.
+func (s *Supervisor) loadHistory(r *replica) {
+	text, known := s.o.SavedHistories[r.id.String()]
 	if !known {
 		return
 	}
 	if err := json.Unmarshal(text, &r.past); err != nil {
-		s.o.Log.Warn("the replica's past failures cannot be read, and count no more", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "err", err)
+		s.o.Log.Warn("could not read the replica's past failures; they no longer count", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "err", err)
 		r.past = history{}
 	}
 	now := s.o.Clock.SinceBoot()
@@ -65,57 +65,57 @@ func (s *Supervisor) recall(r *replica) {
 	}
 }
 
-// mark writes a replica's history down, beside the loop. What is not written is counted anew after the next restart of the manager.
-func (s *Supervisor) mark(r *replica) {
-	if s.o.Marks == nil {
+// saveHistory writes a replica's history down, beside the loop. What is not written is counted anew after the next restart of the manager.
+func (s *Supervisor) saveHistory(r *replica) {
+	if s.o.Histories == nil {
 		return
 	}
 	text, err := json.Marshal(r.past)
 	if err != nil {
-		s.o.Log.Error("the replica's past failures cannot be written down", append(s.about(r), "err", err)...)
+		s.o.Log.Error("could not encode the replica's past failures", append(s.about(r), "err", err)...)
 		return
 	}
-	s.unmarked[r.id.String()] = text
-	s.writeMarks()
+	s.unsaved[r.id.String()] = text
+	s.writeHistories()
 }
 
-// unmark forgets the history of a replica that is no more.
-func (s *Supervisor) unmark(r *replica) {
-	delete(s.o.Marked, r.id.String())
-	if s.o.Marks != nil {
-		s.unmarked[r.id.String()] = nil
-		s.writeMarks()
+// dropHistory forgets the history of a replica that is no more.
+func (s *Supervisor) dropHistory(r *replica) {
+	delete(s.o.SavedHistories, r.id.String())
+	if s.o.Histories != nil {
+		s.unsaved[r.id.String()] = nil
+		s.writeHistories()
 	}
 }
 
-// unmarkStrangers forgets the history of pools that were removed while no manager ran.
-func (s *Supervisor) unmarkStrangers() {
-	for key := range s.o.Marked {
+// dropUnknownHistories forgets the history of pools that were removed while no manager ran.
+func (s *Supervisor) dropUnknownHistories() {
+	for key := range s.o.SavedHistories {
 		id, _, _ := strings.Cut(key, "/")
 		if s.entries[id] != nil {
 			continue
 		}
-		delete(s.o.Marked, key)
-		if s.o.Marks != nil {
-			s.unmarked[key] = nil
-			s.writeMarks()
+		delete(s.o.SavedHistories, key)
+		if s.o.Histories != nil {
+			s.unsaved[key] = nil
+			s.writeHistories()
 		}
 	}
 }
 
-// writeMarks writes what has changed, one batch at a time, so that an older value never comes after a newer one.
-func (s *Supervisor) writeMarks() {
-	if s.marking || len(s.unmarked) == 0 {
+// writeHistories writes what has changed, one batch at a time, so that an older value never comes after a newer one.
+func (s *Supervisor) writeHistories() {
+	if s.savingHistories || len(s.unsaved) == 0 {
 		return
 	}
-	batch := s.unmarked
-	s.marking, s.unmarked = true, make(map[string]json.RawMessage)
+	batch := s.unsaved
+	s.savingHistories, s.unsaved = true, make(map[string]json.RawMessage)
 	s.effect(func(context.Context) func() {
 		var failed error
 		for key, value := range batch {
-			keep := func() error { return s.o.Marks.Put(key, value) }
+			keep := func() error { return s.o.Histories.Put(key, value) }
 			if value == nil {
-				keep = func() error { return s.o.Marks.Drop(key) }
+				keep = func() error { return s.o.Histories.Drop(key) }
 			}
 			if err := keep(); err != nil {
 				failed = err
@@ -123,12 +123,12 @@ func (s *Supervisor) writeMarks() {
 		}
 		return func() {
 			if failed != nil {
-				s.o.Log.Warn("past failures of engines could not be written down", "err", failed)
+				s.o.Log.Warn("could not save past failures of engines", "err", failed)
 			}
-			s.marking = false
-			s.writeMarks()
+			s.savingHistories = false
+			s.writeHistories()
 		}
-	}, func(error) { s.marking = false })
+	}, func(error) { s.savingHistories = false })
 }
 
 // gaveUp notes that PID 1 starts the unit no more: the breaker opens, if it has not already.
@@ -138,11 +138,11 @@ func (s *Supervisor) gaveUp(r *replica) {
 	}
 	f := r.last.crash
 	if f == nil {
-		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 does not start the unit any more", "Read journalctl -u '"+r.unit.name+"'.")
+		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 no longer starts the unit", "Read journalctl -u '"+r.unit.name+"'.")
 	}
 	r.job.startAt = time.Time{} // the hold tells when
 	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
-	s.putOff(r, r.past.State.Gave(r.policy(), now, r.unit.name), was, f, now)
+	s.delayStart(r, r.past.State.Gave(r.policy(), now, r.unit.name), was, f, now)
 }
 
 // tooEarly reports whether PID 1 would start a unit clearly before it is due: below systemd 254 its delay does not grow. One that is not known
@@ -180,8 +180,8 @@ func (s *Supervisor) beginRun(r *replica) (refused time.Time) {
 		return no.Until
 	}
 	r.wait.end()
-	s.breakerMoved(r, was)
-	s.mark(r)
+	s.reportBreaker(r, was)
+	s.saveHistory(r)
 	return time.Time{}
 }
 
@@ -189,12 +189,12 @@ func (s *Supervisor) beginRun(r *replica) (refused time.Time) {
 func (s *Supervisor) endRun(r *replica) {
 	was := r.past.State.BreakerNow()
 	r.past.State.Stopped(r.policy(), s.o.Clock.SinceBoot())
-	s.breakerMoved(r, was)
-	s.mark(r)
+	s.reportBreaker(r, was)
+	s.saveHistory(r)
 }
 
-// stable takes note of how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
-func (s *Supervisor) stable(r *replica, ready bool) {
+// noteStable records how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
+func (s *Supervisor) noteStable(r *replica, ready bool) {
 	switch {
 	case !ready:
 		r.run.readySince = time.Time{}
@@ -208,11 +208,11 @@ func (s *Supervisor) stable(r *replica, ready bool) {
 	change := r.past.State.Stable(r.policy(), r.run.readySince, now)
 	if change.Forgotten {
 		r.past.Steady = r.restarts()
-		s.resetCounters(r, "the engine has run well for long enough: its failures are forgotten")
+		s.resetCounters(r, "the engine has run well for long enough; its failure counts are reset")
 	}
 	if change.Closed || change.Calm || change.Forgotten {
-		s.breakerMoved(r, was)
-		s.mark(r)
+		s.reportBreaker(r, was)
+		s.saveHistory(r)
 	}
 	if next := r.past.State.NextStable(r.policy(), r.run.readySince); !next.IsZero() {
 		s.wakeAt(r.entry, time.Now().Add(next.Sub(now)))
@@ -231,7 +231,7 @@ func (s *Supervisor) resetCounters(r *replica, why string) {
 		err := s.o.PID1.ResetCounters(ctx, unit)
 		return func() {
 			if err != nil {
-				s.o.Log.Warn("PID 1 did not forget the unit's restarts", append(s.about(r), "err", err)...)
+				s.o.Log.Warn("PID 1 did not reset the unit's restart counter", append(s.about(r), "err", err)...)
 				return
 			}
 			s.o.Log.Info(why, append(s.about(r), "forgotten", forgotten)...)
@@ -243,18 +243,18 @@ func (s *Supervisor) resetCounters(r *replica, why string) {
 // ErrNoSuchPool or the context's error.
 func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
 	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
-		s.o.Log.Info(fmt.Sprintf("pool %s: its failures are forgotten by %s", id, who(by)), "pool_id", id, "identity", by)
+		s.o.Log.Info(fmt.Sprintf("pool %s: failure counts reset by %s", id, who(by)), "pool_id", id, "identity", by)
 		for _, r := range e.sorted() {
-			s.forgive(r)
-			s.resetCounters(r, "PID 1 has forgotten the unit's restarts too") // or its start limit would open the breaker at once
+			s.resetFailures(r)
+			s.resetCounters(r, "the unit's restart counter in PID 1 is reset, too") // or its start limit would open the breaker at once
 			s.settle(r)
 		}
 		answer(nil)
 	})
 }
 
-// forgive forgets a replica's failures: an operator asks for it, or the replica is to run something else now.
-func (s *Supervisor) forgive(r *replica) {
+// resetFailures forgets a replica's failures: an operator asks for it, or the replica is to run something else now.
+func (s *Supervisor) resetFailures(r *replica) {
 	was := r.past.State.BreakerNow()
 	r.past.State.Reset()
 	r.past.Steady = r.restarts()
@@ -262,6 +262,6 @@ func (s *Supervisor) forgive(r *replica) {
 	r.prep.forgetAttempts()
 	r.job.forgetAttempts()
 	r.gpu.freed = r.unit.phase == reconcile.Backoff
-	s.breakerMoved(r, was)
-	s.mark(r)
+	s.reportBreaker(r, was)
+	s.saveHistory(r)
 }

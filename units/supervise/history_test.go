@@ -21,9 +21,9 @@ func (n notes) Drop(key string) error                       { delete(n, key); re
 
 func withNotes(n notes) func(*Options) {
 	return func(o *Options) {
-		o.Marks, o.Marked = n, make(map[string]json.RawMessage)
+		o.Histories, o.SavedHistories = n, make(map[string]json.RawMessage)
 		for k, v := range n {
-			o.Marked[k] = v
+			o.SavedHistories[k] = v
 		}
 	}
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Marks is a directory of small notes, a file each, that outlive the manager and not the host: it
+// Histories is a directory of small notes, a file each, that outlive the manager and not the host: it
 // is in /run, where nothing has to be flushed. Its methods are for one goroutine at a time.
-type Marks struct{ dir string }
+type Histories struct{ dir string }
 
-// OpenMarks opens or makes the directory and reads what is in it. What cannot be read is logged,
+// OpenHistories opens or makes the directory and reads what is in it. What cannot be read is logged,
 // and is all that is lost.
-func OpenMarks(dir string, log *slog.Logger) (*Marks, map[string]json.RawMessage) {
+func OpenHistories(dir string, log *slog.Logger) (*Histories, map[string]json.RawMessage) {
 	all := make(map[string]json.RawMessage)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		log.Warn("past failures of engines are not remembered over a restart of the manager", "err", err)
@@ -37,21 +37,21 @@ func OpenMarks(dir string, log *slog.Logger) (*Marks, map[string]json.RawMessage
 			all[strings.ReplaceAll(f.Name(), ":", "/")] = text
 		}
 	}
-	return &Marks{dir}, all
+	return &Histories{dir}, all
 }
 
 // Put writes a note, in place of the one of that key. A key is a pool's id, a slash and a
 // replica's.
-func (m *Marks) Put(key string, value json.RawMessage) error {
-	if err := renameio.WriteFile(filepath.Join(m.dir, strings.ReplaceAll(key, "/", ":")), value, 0o600); err != nil {
+func (h *Histories) Put(key string, value json.RawMessage) error {
+	if err := renameio.WriteFile(filepath.Join(h.dir, strings.ReplaceAll(key, "/", ":")), value, 0o600); err != nil {
 		return fmt.Errorf("note on %s: %w", key, err)
 	}
 	return nil
 }
 
 // Drop forgets a note.
-func (m *Marks) Drop(key string) error {
-	err := os.Remove(filepath.Join(m.dir, strings.ReplaceAll(key, "/", ":")))
+func (h *Histories) Drop(key string) error {
+	err := os.Remove(filepath.Join(h.dir, strings.ReplaceAll(key, "/", ":")))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
