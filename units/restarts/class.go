@@ -2,7 +2,8 @@ package restarts
 
 import "github.com/pool-managerd/pool-managerd/registry"
 
-// Class is the kind of a failure, as the backoff and the advice need it. It is a closed list, so that it can be a metric's label.
+// Class is the kind of a failure, for the backoff and the advice. It is a closed list, so that it
+// can be a metric's label.
 type Class string
 
 // The classes.
@@ -11,15 +12,15 @@ const (
 	OOM     Class = "oom"      // the host's memory or the cgroup's was used up
 	CUDAOOM Class = "cuda_oom" // a GPU's memory was used up
 	CUDA    Class = "cuda"     // an error of CUDA
-	Driver  Class = "driver"   // the driver or the GPU is not in order
+	Driver  Class = "driver"   // the driver or the GPU has a fault
 	Memory  Class = "memory"   // too little was free for a start
 	Load    Class = "load"     // the load stalled
 	Launch  Class = "start"    // it ended before it was ready
 	Halt    Class = "stop"     // it did not end by itself when it was stopped
 	Health  Class = "health"   // it ran and did not answer
-	Model   Class = "model"    // the model or the engine could not be had
-	Config  Class = "config"   // what was written cannot run
-	Unknown Class = "unknown"  // nobody knows, or it is no end of a run
+	Model   Class = "model"    // the model or the engine was not available
+	Config  Class = "config"   // the configuration is not usable
+	Unknown Class = "unknown"  // not known, or not the end of a run
 )
 
 // classes has the class of each code.
@@ -44,7 +45,7 @@ func classes() map[registry.Code]Class {
 		registry.CodePolicyDenied:       Config,
 		registry.CodeDeviceMaskInvalid:  Config,
 
-		// No run ends with one of these: they tell of requests, and of what the manager did itself.
+		// No run ends with one of these: they are of requests, and of the manager's own actions.
 		registry.CodeDrainTimeout:     Unknown,
 		registry.CodeBreakerOpen:      Unknown,
 		registry.CodeInvalidParams:    Unknown,
@@ -63,11 +64,12 @@ func ClassOf(c registry.Code) Class {
 	return Unknown
 }
 
-// slow reports whether the class waits longer: a driver needs time to recover and to give memory back.
+// slow reports whether the class waits longer: a driver needs time to recover and to release
+// memory.
 func (c Class) slow() bool { return c == CUDA || c == Driver }
 
-// counted is the class whose failures the breaker counts together with those of c. Whether an engine that
-// ends by itself had come as far as ready is a matter of milliseconds.
+// counted is the class under which the breaker counts failures of c. Whether an engine that ends by
+// itself was ready before may depend on milliseconds.
 func (c Class) counted() Class {
 	if c == Launch {
 		return Crash
@@ -79,29 +81,35 @@ func (c Class) counted() Class {
 func (c Class) Advice() string {
 	switch c {
 	case Crash:
-		return "The engine ends by itself: see its log for the last lines before each end, and whether another version of it does better."
+		return "The engine ends by itself: see the last lines of its log before each end, or try another version."
 	case OOM:
-		return "The engine needs more host memory than it has: lower ctx, slots or the model's size, or raise limits.memory_max."
+		return "The engine runs out of host memory: lower ctx, slots or the size of the model, or raise " +
+			"limits.memory_max."
 	case CUDAOOM:
-		return "The engine needs more GPU memory than there is: lower ctx, slots or the layers on the GPU, or take a smaller quantization; `poolctl fit MODEL` shows what fits."
+		return "The engine runs out of GPU memory: lower ctx, slots or the layers on the GPU, or use a " +
+			"smaller quantization; `poolctl fit MODEL` shows what fits."
 	case Memory:
-		return "Too little memory is free: lower ctx or slots, stop another pool, or give this one another GPU; `poolctl fit MODEL` shows what fits."
+		return "Too little memory is free: lower ctx or slots, stop another pool, or give this one another GPU; " +
+			"`poolctl fit MODEL` shows what fits."
 	case CUDA:
 		return "CUDA reports errors: see `poolctl devices`, and whether the engine was built for this GPU and driver."
 	case Driver:
-		return "The GPU or its driver is not in order: see `poolctl devices` and the kernel's log; a reset of the GPU or a reboot may be needed."
+		return "The GPU or its driver has a fault: see `poolctl devices` and the kernel's log; a reset of the GPU or " +
+			"a reboot may be needed."
 	case Load:
-		return "Loads make no progress: see the engine's log and the disk under the model; raise health.start_timeout if the load is only slow."
+		return "The model's load makes no progress: see the engine's log and the model's disk; raise " +
+			"health.start_timeout if the load is only slow."
 	case Launch:
-		return "The engine ends before it is ready: see its log for a flag, a model or a port that it does not take."
+		return "The engine ends before it is ready: see its log for a rejected flag, model or port."
 	case Health:
-		return "The engine runs and does not answer: see its log, lower slots, or raise health.timeout if it is only slow."
+		return "The engine runs but does not answer: see its log, lower slots, or raise health.timeout if it is only " +
+			"slow."
 	case Halt:
-		return "The engine does not end when it is asked to: see its log for requests that never finish."
+		return "The engine does not stop on request: see its log for requests that never finish."
 	case Model:
-		return "The model or the engine cannot be had: see that its path and digest are right and the disk has room."
+		return "The model or the engine is not available: check its path, its digest and the free disk space."
 	case Config:
-		return "The pool cannot run as it is written: correct its file and run `poolctl check`."
+		return "The pool file is not usable: correct it and run `poolctl check`."
 	}
-	return "Nothing tells why: see the engine's log."
+	return "The cause is unknown: see the engine's log."
 }

@@ -57,7 +57,7 @@ func declared(t *testing.T) []registry.Code {
 	return codes
 }
 
-// TestEveryCodeHasAClass: a code that is added to the registry must be thought about here.
+// TestEveryCodeHasAClass: a new code of the registry needs a class.
 func TestEveryCodeHasAClass(t *testing.T) {
 	codes := declared(t)
 	if len(codes) < 20 {
@@ -69,11 +69,11 @@ func TestEveryCodeHasAClass(t *testing.T) {
 		}
 	}
 	if got := ClassOf("SOMETHING_NEW"); got != Unknown {
-		t.Errorf("a code that nobody knows is %q", got)
+		t.Errorf("an unknown code is %q", got)
 	}
 }
 
-// TestEveryClassHasAdvice: no two classes of ended runs are told the same.
+// TestEveryClassHasAdvice: no two classes of ended runs have the same advice.
 func TestEveryClassHasAdvice(t *testing.T) {
 	by := map[string]Class{}
 	for _, c := range classes() {

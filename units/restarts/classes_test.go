@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestEachClassHasItsOwnCount: failures of different classes open no breaker together, and the one that opens it is named.
+// TestEachClassHasItsOwnCount: failures of different classes open no breaker together, and the one
+// that opens it is named.
 func TestEachClassHasItsOwnCount(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -28,16 +29,20 @@ func TestEachClassHasItsOwnCount(t *testing.T) {
 				if v.Breaker == Open {
 					t.Fatalf("open after %d failures", i)
 				}
-				v = s.Failed(usual(func(p *Policy) { p.BreakerFailures, p.StormRestarts = c.limit, 0 }), class, noon.Add(time.Duration(i)*time.Second), "u")
+				v = s.Failed(usual(func(p *Policy) {
+					p.BreakerFailures, p.StormRestarts = c.limit, 0
+				}), class, noon.Add(time.Duration(i)*time.Second), "u")
 			}
-			if v.Breaker != c.want || s.Tripped != c.by || c.by != "" && (v.Cause != c.by || v.Counted != c.limit || v.Advice != c.by.Advice()) {
+			if v.Breaker != c.want || s.Tripped != c.by || c.by != "" &&
+				(v.Cause != c.by || v.Counted != c.limit || v.Advice != c.by.Advice()) {
 				t.Errorf("%+v of %+v", v, s)
 			}
 		})
 	}
 }
 
-// TestPID1sLimitKnowsNoClass: where PID 1 would refuse the next start and no class has enough, the manager makes it.
+// TestPID1sLimitKnowsNoClass: if PID 1 would refuse the next start and no class has enough
+// failures, the manager makes the start.
 func TestPID1sLimitKnowsNoClass(t *testing.T) {
 	var s State
 	for i, class := range []Class{Crash, OOM, Load, Memory} {
@@ -48,8 +53,8 @@ func TestPID1sLimitKnowsNoClass(t *testing.T) {
 	}
 }
 
-// TestUnreadRunOpensNothing: a run whose log is unread may be of another class than PID 1 says. It opens the breaker when its class is known, and
-// the next start waits for that.
+// TestUnreadRunOpensNothing: a run whose log is unread may be of another class than PID 1 says. It
+// opens the breaker when its class is known, and the next start waits for that.
 func TestUnreadRunOpensNothing(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -84,7 +89,8 @@ func TestUnreadRunOpensNothing(t *testing.T) {
 	}
 }
 
-// TestClassFactorHoldsForTheWholeRow: each CUDA error waits longer, also those that only the log shows.
+// TestClassFactorHoldsForTheWholeRow: each CUDA error waits longer, also those that only the log
+// shows.
 func TestClassFactorHoldsForTheWholeRow(t *testing.T) {
 	var s State
 	p := usual(noBreaker)
@@ -102,14 +108,16 @@ func TestClassFactorHoldsForTheWholeRow(t *testing.T) {
 	}
 }
 
-// TestLearntOfAFormerRun: a log that is read when the next run has failed too changes the count, and not the wait.
+// TestLearntOfAFormerRun: a log that is read after the next run has failed too changes the count,
+// and not the wait.
 func TestLearntOfAFormerRun(t *testing.T) {
 	var s State
 	p := usual()
 	s.FailedRun(p, Failed{At: noon, Class: Crash, Run: "a", Unread: true}, "u")
 	s.FailedRun(p, Failed{At: noon.Add(time.Second), Class: Crash, Run: "b", Unread: true}, "u")
 	next := s.Next
-	if v := s.Learnt(p, "a", CUDA, noon.Add(2*time.Second), "u", true); v.Longer || s.Next != next || s.Recent[0].Class != CUDA || s.Cause != Crash {
+	if v := s.Learnt(p, "a", CUDA, noon.Add(2*time.Second), "u", true); v.Longer || s.Next != next ||
+		s.Recent[0].Class != CUDA || s.Cause != Crash {
 		t.Errorf("%+v of %+v", v, s)
 	}
 }

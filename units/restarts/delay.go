@@ -6,19 +6,23 @@ import (
 	"time"
 )
 
-// longest is the longest time that is counted with: sums and jitter of it stay within an int64 of nanoseconds.
+// longest is the longest time in computations: sums and jitter of it fit in an int64 of
+// nanoseconds.
 const longest = math.MaxInt64 / 8
 
-// Backoff is the plain delay before the restart after n earlier failures: initial × factor^n, at most max, without jitter and class.
-// PID 1's own delay grows like this where it knows RestartSteps= (systemd 254), rounded to whole steps.
+// Backoff is the plain delay before the restart after n earlier failures: initial × factor^n, at
+// most max, without jitter and class. PID 1's own delay grows like this if it supports
+// RestartSteps= (systemd 254), rounded to whole steps.
 func (p Policy) Backoff(n int) time.Duration {
-	// A max below the first delay is none: that is also what PID 1 does (service_restart_usec_next in systemd's source).
+	// A max below the first delay has no effect, as in PID 1 (service_restart_usec_next in
+	// systemd's source).
 	top := max(p.Max, p.Initial, 0)
 	return min(scale(p.Initial, math.Pow(atLeastOne(p.Factor), float64(max(n, 0)))), top, longest)
 }
 
-// backoff is the delay with class and jitter. The seed and the count decide the place within ± jitter, so that replicas that fell
-// together, and one replica's failures in turn, come apart; the same input gives the same delay.
+// backoff is the delay with class and jitter. The jitter is computed from the seed and the count,
+// so that replicas that failed together, and consecutive failures of one replica, restart at
+// different times; the same input gives the same delay.
 func (p Policy) backoff(failures int, c Class, seed string) time.Duration {
 	d := p.Backoff(failures - 1)
 	if c.slow() {
@@ -27,7 +31,7 @@ func (p Policy) backoff(failures int, c Class, seed string) time.Duration {
 	return scale(d, 1+p.jitter()*spread(seed, failures))
 }
 
-// jitter is the policy's, within 0 and 1.
+// jitter is the policy's jitter, limited to 0 to 1.
 func (p Policy) jitter() float64 {
 	if math.IsNaN(p.Jitter) {
 		return 0
@@ -35,8 +39,9 @@ func (p Policy) jitter() float64 {
 	return min(max(p.Jitter, 0), 1)
 }
 
-// spread is a number between -1 and 1 that seed and count decide. The last step is the finaliser of splitmix64: seeds that differ in
-// their last character alone are next to one another in FNV's upper bits.
+// spread is a number between -1 and 1, computed from seed and count. The last step is the finaliser
+// of splitmix64: seeds that differ only in their last character are close together in FNV's upper
+// bits.
 func spread(seed string, count int) float64 {
 	h := fnv.New64a()
 	h.Write([]byte(seed))
@@ -47,7 +52,7 @@ func spread(seed string, count int) float64 {
 	return float64(x>>11)/(1<<53)*2 - 1
 }
 
-// scale multiplies a time, without running over; a product that is no number is no time.
+// scale multiplies a time without overflow; NaN becomes 0.
 func scale(d time.Duration, by float64) time.Duration {
 	f := float64(max(d, 0)) * by
 	if math.IsNaN(f) {
@@ -56,12 +61,12 @@ func scale(d time.Duration, by float64) time.Duration {
 	return time.Duration(min(max(f, 0), longest))
 }
 
-// plus adds two times, without running over.
+// plus adds two times without overflow.
 func plus(a, b time.Duration) time.Duration {
 	return min(min(a, longest)+min(b, longest), longest)
 }
 
-// atLeastOne is a factor that never shortens.
+// atLeastOne is a factor of at least 1.
 func atLeastOne(f float64) float64 {
 	if math.IsNaN(f) {
 		return 1

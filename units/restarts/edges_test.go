@@ -11,7 +11,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// opened is a replica whose breaker has opened so often in a row, the last time at noon.
+// opened is a replica whose breaker has opened that many times in a row, the last time at noon.
 func opened(t *testing.T, p Policy, times int) State {
 	t.Helper()
 	var s State
@@ -29,7 +29,8 @@ func opened(t *testing.T, p Policy, times int) State {
 	return s
 }
 
-// TestOpenedIsSaidOnce: of many failures, the verdict of the one that opens the breaker says so, and only an open one has a time.
+// TestOpenedIsSaidOnce: only the verdict of the failure that opens the breaker has Opened, and only
+// an open breaker has a time.
 func TestOpenedIsSaidOnce(t *testing.T) {
 	var s State
 	p := usual()
@@ -41,7 +42,7 @@ func TestOpenedIsSaidOnce(t *testing.T) {
 	}
 }
 
-// TestStartTakesItsTimeAway: when the next start may be is of no use once it was made.
+// TestStartTakesItsTimeAway: the time of the next start is cleared by the start.
 func TestStartTakesItsTimeAway(t *testing.T) {
 	var s State
 	p := usual()
@@ -51,7 +52,8 @@ func TestStartTakesItsTimeAway(t *testing.T) {
 	}
 }
 
-// TestTrialHasNoTime: a start beside a trial is refused, and no time helps; before an open breaker's time it is told when.
+// TestTrialHasNoTime: a start during a trial is refused without a time; one before an open
+// breaker's timeout with its time.
 func TestTrialHasNoTime(t *testing.T) {
 	p := usual()
 	s := opened(t, p, 1)
@@ -67,7 +69,8 @@ func TestTrialHasNoTime(t *testing.T) {
 	}
 }
 
-// TestBreakerCountsItsOwnWindow: failures that only the longer window of storms remembers open nothing.
+// TestBreakerCountsItsOwnWindow: failures that only the longer window of storms remembers open
+// nothing.
 func TestBreakerCountsItsOwnWindow(t *testing.T) {
 	p := usual(func(p *Policy) { p.BreakerFailures, p.BreakerWindow, p.StormWindow = 2, time.Minute, time.Hour })
 	for _, c := range []struct {
@@ -82,15 +85,17 @@ func TestBreakerCountsItsOwnWindow(t *testing.T) {
 	}
 }
 
-// TestWindowHoldsTheLongestDelays: PID 1's start limit counts over what the slowest class with its jitter takes.
+// TestWindowHoldsTheLongestDelays: PID 1's start limit counts over what the slowest class with its
+// jitter takes.
 func TestWindowHoldsTheLongestDelays(t *testing.T) {
-	r := pool.Restart{Initial: 10 * time.Second, Factor: 1, Max: 10 * time.Second, Jitter: 0.5, ClassFactor: 2, BreakerFailures: 3}
+	r := pool.Restart{Initial: 10 * time.Second, Factor: 1, Max: 10 * time.Second, Jitter: 0.5, ClassFactor: 2,
+		BreakerFailures: 3}
 	if got, want := Window(r, time.Minute), 3*(30*time.Second+time.Minute)+time.Second; got != want {
 		t.Errorf("Window = %s, want %s", got, want)
 	}
 }
 
-// TestLearntOfAnUnseenRun: what a log tells of a run is not taken for a run that nobody saw.
+// TestLearntOfAnUnseenRun: a run's log does not change the class of a run that was not observed.
 func TestLearntOfAnUnseenRun(t *testing.T) {
 	var s State
 	p := usual()
@@ -104,7 +109,8 @@ func TestLearntOfAnUnseenRun(t *testing.T) {
 	}
 }
 
-// TestRemembersNoMoreThanItCounts: what is kept over restarts of the manager does not grow with the years.
+// TestRemembersNoMoreThanItCounts: what is kept over restarts of the manager does not grow with the
+// years.
 func TestRemembersNoMoreThanItCounts(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -136,7 +142,8 @@ func TestRemembersNoMoreThanItCounts(t *testing.T) {
 	})
 }
 
-// TestStormIsOfMost: a storm's cause is the class of most failures in it, of two with as many the later one's, and of none that nobody saw.
+// TestStormIsOfMost: a storm's cause is the class of most failures in it, the later one of equals;
+// runs that were not observed do not count.
 func TestStormIsOfMost(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -162,7 +169,8 @@ func TestStormIsOfMost(t *testing.T) {
 	}
 }
 
-// TestStormEnds: when the window holds half of what begins one, and at once where none is counted any more.
+// TestStormEnds: a storm ends when the window has half the failures that begin one, and at once if
+// none is counted.
 func TestStormEnds(t *testing.T) {
 	p := usual(noBreaker, func(p *Policy) { p.StormRestarts = 4 })
 	for _, c := range []struct {
@@ -188,7 +196,7 @@ func TestStormEnds(t *testing.T) {
 	}
 }
 
-// TestNoNumberIsNoDelay: a factor that is no number (a TOML file can hold one) changes nothing.
+// TestNoNumberIsNoDelay: a factor that is NaN (a TOML file can have one) changes nothing.
 func TestNoNumberIsNoDelay(t *testing.T) {
 	p := usual(func(p *Policy) { p.Factor, p.Jitter, p.ClassFactor = math.NaN(), math.NaN(), math.NaN() })
 	var s State
@@ -202,7 +210,8 @@ func TestNoNumberIsNoDelay(t *testing.T) {
 	}
 }
 
-// TestSpreadTellsNeighboursApart: replicas differ in their last character, and failures by one; both come apart over the whole width.
+// TestSpreadTellsNeighboursApart: replicas differ in their last character, and failures by one;
+// both come apart over the whole width.
 func TestSpreadTellsNeighboursApart(t *testing.T) {
 	const many = 1000
 	for _, c := range []struct {
@@ -221,7 +230,8 @@ func TestSpreadTellsNeighboursApart(t *testing.T) {
 					near++
 				}
 			}
-			// Of two random places in a width of 2, one in fifty is nearer than 0.02; and no fiftieth of the width stays empty of a thousand.
+			// Of two random places in a width of 2, one in fifty is nearer than 0.02; and no
+			// fiftieth of the width stays empty of a thousand.
 			if near > many/25 {
 				t.Errorf("%d of %d are next to the one before", near, many)
 			}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// walk is a replica that a fuzzer drives, with what must hold after each event.
+// walk is a replica that a fuzzer drives, with the invariants after each event.
 type walk struct {
 	t      *testing.T
 	policy Policy
@@ -17,15 +17,21 @@ type walk struct {
 
 // FuzzBreaker drives a replica by bytes: two for each event, what happens and how much later.
 func FuzzBreaker(f *testing.F) {
-	f.Add(int64(time.Second), 2.0, int64(time.Minute), 0.1, 2.0, byte(5), byte(10), []byte{0, 1, 0, 2, 0, 4, 0, 8, 0, 16, 2, 255, 0, 1, 2, 255, 4, 70})
+	f.Add(int64(time.Second), 2.0, int64(time.Minute), 0.1, 2.0, byte(5), byte(10),
+		[]byte{0, 1, 0, 2, 0, 4, 0, 8, 0, 16, 2, 255, 0, 1, 2, 255, 4, 70})
 	f.Add(int64(0), 0.0, int64(0), 1.0, 1.0, byte(0), byte(1), []byte{0, 0, 0, 0, 0, 0, 1, 0, 5, 0, 3, 9})
-	f.Add(int64(math.MaxInt64), math.Inf(1), int64(math.MaxInt64), math.NaN(), math.NaN(), byte(1), byte(0), []byte{6, 3, 0, 1, 2, 255, 2, 0})
-	f.Fuzz(func(t *testing.T, initial int64, factor float64, longest int64, jitter, class float64, failures, storm byte, ops []byte) {
+	f.Add(int64(math.MaxInt64), math.Inf(1), int64(math.MaxInt64), math.NaN(), math.NaN(), byte(1), byte(0),
+		[]byte{6, 3, 0, 1, 2, 255, 2, 0})
+	f.Fuzz(func(t *testing.T, initial int64, factor float64, longest int64, jitter, class float64, failures, storm byte,
+		ops []byte) {
 		// Restart tables hold no more than these (units/config): a week, and factors of ten.
 		w := walk{t: t, at: noon, policy: Policy{
-			Initial: span(initial), Factor: factor, Max: span(longest), Jitter: jitter, ClassFactor: math.Min(class, 10),
-			ResetAfter: 10 * time.Minute, StableAfter: time.Minute, StormRestarts: int(storm), StormWindow: time.Minute,
-			BreakerFailures: int(failures), BreakerWindow: 30 * time.Minute, BreakerTimeout: 5 * time.Minute, BreakerMax: time.Hour,
+			Initial: span(initial), Factor: factor, Max: span(longest), Jitter: jitter,
+			ClassFactor: math.Min(class, 10),
+			ResetAfter:  10 * time.Minute, StableAfter: time.Minute, StormRestarts: int(storm),
+			StormWindow:     time.Minute,
+			BreakerFailures: int(failures), BreakerWindow: 30 * time.Minute, BreakerTimeout: 5 * time.Minute,
+			BreakerMax: time.Hour,
 		}}
 		for len(ops) >= 2 && len(ops) <= 400 {
 			w.at = w.at.Add(time.Duration(ops[1]) * time.Duration(ops[1]) * 50 * time.Millisecond) // up to 54 min

@@ -4,16 +4,16 @@ import "slices"
 
 // Ledger counts the runs of one replica's engine that failed, each exactly once, from what PID 1
 // reports of the replica's unit. It is plain data for JSON; its zero value is a replica that never
-// ran. What PID 1 says of a unit without a run is not for it.
+// ran. Observations of a unit without a run do not belong here.
 //
-// A run is known by its InvocationID. PID 1 increments NRestarts when it queues the job of a
+// A run is identified by its InvocationID. PID 1 increments NRestarts when it queues the job of a
 // restart: after the run has failed and before the next begins, and also where its start limit then
-// refuses that job. It sets NRestarts to 0 at ResetFailedUnit, and at a start by hand after a stop or
-// a failure without a restart. Signals are merged on a busy host and the manager may be away, so runs
-// may begin and fail between two observations: of these, only the counter knows.
+// refuses that job. It sets NRestarts to 0 at ResetFailedUnit, and at a start by hand after a stop
+// or a failure without a restart. Signals are merged on a busy host and the manager may be away, so
+// runs may begin and fail between two observations: of these, only the counter knows.
 //
-// Failed never decreases and is never more than the truth. It is less only where NRestarts was reset
-// after a change that no observation showed: PID 1 has no other record of it.
+// Failed never decreases and is never more than the truth. It is less only where NRestarts was
+// reset after a change that no observation showed: PID 1 has no other record of it.
 type Ledger struct {
 	Failed   int      `json:"failed,omitempty"`   // runs that failed, in all
 	Run      string   `json:"run,omitempty"`      // the newest run
@@ -29,12 +29,12 @@ type End string
 
 // The ends.
 const (
-	EndNone    End = ""        // it goes on, as far as is known
-	EndFailed  End = "failed"  // badly: it counts
-	EndStopped End = "stopped" // on purpose, or with nothing wrong
+	EndNone    End = ""        // it has not ended, as far as is known
+	EndFailed  End = "failed"  // it failed and counts
+	EndStopped End = "stopped" // on purpose, or without a failure
 )
 
-// Phase is what PID 1 does with a unit, as far as NRestarts depends on it.
+// Phase is the state of a unit in PID 1, as far as NRestarts depends on it.
 type Phase int
 
 // The phases.
@@ -45,23 +45,23 @@ const (
 	PhaseDown                // the newest run is over; it failed if NRestarts counts a restart after it
 )
 
-// Sight is one observation of a unit: what it was at one moment, which may be past.
+// Sight is one observation of a unit: its state at one moment, which may be past.
 type Sight struct {
 	Run      string // InvocationID
 	Restarts int    // NRestarts
 	Phase    Phase
 }
 
-// Ends are the failed runs that an observation adds. The newest is not among Unseen.
+// Ends are the failed runs that an observation adds. The newest is not counted in Unseen.
 type Ends struct {
 	Unseen int    // runs whose end was not observed
-	Run    string // the run whose end this observation shows; "" where it shows none
+	Run    string // the run whose end this observation shows; "" for none
 }
 
-// formerRuns is how many runs are remembered so that a late observation of them changes nothing.
+// formerRuns is how many former runs are kept, so that a late observation of them changes nothing.
 const formerRuns = 8
 
-// Observe takes what PID 1 reports, and returns the failed runs that were not counted yet.
+// Observe records an observation, and returns the failed runs that were not counted yet.
 func (l *Ledger) Observe(s Sight) Ends {
 	if s.Run == "" || slices.Contains(l.Former, s.Run) {
 		return Ends{}
@@ -99,8 +99,8 @@ func (s Sight) began() int {
 	return s.Restarts
 }
 
-// next takes another run for the newest. All before it are over, and PID 1 restarted those that
-// NRestarts counts since the last observation, which began with l.Run at the earliest.
+// next makes another run the newest. All runs before it are over, and PID 1 restarted those that
+// NRestarts counts since the last observation, l.Run at the earliest.
 func (l *Ledger) next(s Sight, began int) {
 	further := began - l.Counter
 	switch {
@@ -122,22 +122,22 @@ func (l *Ledger) endOf(s Sight) End {
 	return EndFailed
 }
 
-// Stop records that the newest run is stopped on purpose: however it ends, it did not fail.
+// Stop records that the newest run is stopped on purpose: whatever its end, it did not fail.
 func (l *Ledger) Stop() {
 	if l.End == EndNone && l.Run != "" {
 		l.End = EndStopped
 	}
 }
 
-// Begin records that the unit is made again, with a counter that begins at 0. Runs of the former
-// unit are over.
+// Begin records that the unit is created again, with a counter of 0. Runs of the former unit are
+// over.
 func (l *Ledger) Begin() {
 	l.retire()
 	l.Run, l.Counter, l.Restarts, l.End = "", 0, 0, EndNone
 	l.Before = l.Failed
 }
 
-// retire remembers the newest run as a former one.
+// retire records the newest run as a former one.
 func (l *Ledger) retire() {
 	if l.Run == "" {
 		return
@@ -149,7 +149,7 @@ func (l *Ledger) retire() {
 // Waits reports whether the newest run has failed and no other has begun.
 func (l *Ledger) Waits() bool { return l.End == EndFailed || l.Run == "" && l.Failed > 0 }
 
-// Differs reports whether there is anything to write down that other has not.
+// Differs reports whether there is anything to save that other does not have.
 func (l Ledger) Differs(other Ledger) bool {
 	return l.Failed != other.Failed || l.Run != other.Run || l.Before != other.Before || l.Counter != other.Counter ||
 		l.Restarts != other.Restarts || l.End != other.End || len(l.Former) != len(other.Former)

@@ -40,19 +40,19 @@ type monitor struct {
 	calm  bool // no one but PID 1 touches the unit
 	p     pid1
 	l     Ledger
-	saved []byte // as it was written down last
+	saved []byte // as last saved
 	stale []Sight
-	since []dated // what the unit was since the last observation, which a signal may tell
+	since []dated // states of the unit since the last observation, which a signal may report
 	sum   int     // of all ends that were returned since the ledger was read back
 	base  int     // Failed at that time
 
 	lost    int  // runs that no one can know of: the counter was reset after them
 	resets  int  // of the counter
 	noticed int  // resets, at the newest observation
-	unsaved bool // the counter was reset since the ledger was written down
+	unsaved bool // the counter was reset since the ledger was saved
 }
 
-// dated is what the unit was after so many resets of its counter.
+// dated is a state of the unit after that many resets of its counter.
 type dated struct {
 	Sight
 	resets int
@@ -60,7 +60,7 @@ type dated struct {
 
 func (m *monitor) now() dated { return dated{m.p.sight, m.resets} }
 
-// dropped notes that PID 1 loses what its counter told.
+// dropped records that PID 1 loses the count of its counter.
 func (m *monitor) dropped() {
 	m.lost += m.p.failed - m.l.Failed
 	if m.l.End == EndFailed && (m.l.Run != m.p.sight.Run || m.p.state != "waiting") {
@@ -147,7 +147,7 @@ func (m *monitor) observe(d dated) {
 	}
 }
 
-// take has the ledger observe s, and checks what holds at each moment.
+// take makes the ledger observe s, and checks the invariants.
 func (m *monitor) take(s Sight) {
 	m.t.Helper()
 	before := m.l
@@ -158,7 +158,8 @@ func (m *monitor) take(s Sight) {
 	}
 	switch {
 	case m.l.Failed > m.p.failed:
-		m.t.Fatalf("%d runs are counted of %d\nobserved %+v\nbefore   %+v\nafter    %+v", m.l.Failed, m.p.failed, s, before, m.l)
+		m.t.Fatalf("%d runs are counted of %d\nobserved %+v\nbefore   %+v\nafter    %+v", m.l.Failed, m.p.failed, s,
+			before, m.l)
 	case m.l.Failed < before.Failed, m.l.Before < before.Before, m.l.Before > m.l.Failed:
 		m.t.Fatalf("observed %+v\nbefore   %+v\nafter    %+v", s, before, m.l)
 	case e.Unseen < 0, m.base+m.sum != m.l.Failed:
@@ -180,13 +181,13 @@ func (m *monitor) save() {
 // look is one observation of the manager.
 func (m *monitor) look() {
 	switch m.r.IntN(8) {
-	case 0: // an answer that was asked for long ago
+	case 0: // an old answer
 		m.take(m.stale[m.r.IntN(len(m.stale))])
-	case 1: // a signal that was on its way while more happened
+	case 1: // a signal delayed while more happened
 		later := m.since[m.r.IntN(len(m.since)):]
 		m.observe(later[0])
 		m.since = later
-	case 2: // killed, and the next one reads what was written down
+	case 2: // killed, and the next one reads the saved ledger
 		if m.unsaved {
 			var saved Ledger
 			_ = json.Unmarshal(m.saved, &saved)
@@ -203,7 +204,7 @@ func (m *monitor) look() {
 	}
 }
 
-// walk lets some things happen, looks at some, and at the end at what has become of it.
+// walk makes some events happen, observes some, and checks the result at the end.
 func (m *monitor) walk(events, rare int) {
 	m.save()
 	m.begins()
@@ -218,12 +219,12 @@ func (m *monitor) walk(events, rare int) {
 	}
 	m.observe(m.now())
 	if m.l.Failed < m.p.failed-m.lost || m.calm && m.lost > 0 {
-		m.t.Fatalf("%d runs are counted of %d, and nothing tells of %d\n%+v", m.l.Failed, m.p.failed, m.lost, m.l)
+		m.t.Fatalf("%d of %d runs are counted, and %d cannot be known\n%+v", m.l.Failed, m.p.failed, m.lost, m.l)
 	}
 }
 
-// TestLedgerCountsEachRunOnce: whatever PID 1 does and whenever the manager looks, each failed run is
-// counted once, and none that PID 1's counter still tells of is missing.
+// TestLedgerCountsEachRunOnce: whatever PID 1 does and whenever the manager looks, each failed run
+// is counted once, and none that PID 1's counter still has is missing.
 func TestLedgerCountsEachRunOnce(t *testing.T) {
 	for seed := range uint64(6000) {
 		r := rand.New(rand.NewPCG(seed, 9))
@@ -234,7 +235,7 @@ func TestLedgerCountsEachRunOnce(t *testing.T) {
 	}
 }
 
-// bytesSource makes random numbers: a fuzzer's bytes decide those that are small, for as long as there are any.
+// bytesSource makes random numbers: small ones from a fuzzer's bytes, as long as there are any.
 type bytesSource struct {
 	of   []byte
 	rest *rand.PCG
@@ -249,7 +250,7 @@ func (b *bytesSource) Uint64() uint64 {
 	return n
 }
 
-// FuzzLedger takes the walk that the bytes decide.
+// FuzzLedger takes a walk that the bytes determine.
 func FuzzLedger(f *testing.F) {
 	f.Add(true, byte(1), []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
 	f.Add(false, byte(3), []byte{0, 40, 80, 120, 160, 200, 240, 20, 60, 100, 140, 180, 220, 250, 10, 30, 50, 70, 90})

@@ -18,7 +18,7 @@ func endAfter(n int, run string) Ends  { return Ends{Unseen: n, Run: run} }
 func begin(l *Ledger, _ *testing.T)    { l.Begin() }
 func stopping(l *Ledger, _ *testing.T) { l.Stop() }
 
-// nextManager writes the ledger down and reads it back.
+// nextManager saves the ledger and reads it back.
 func nextManager(l *Ledger, t *testing.T) {
 	text, err := json.Marshal(l)
 	if err != nil {
@@ -95,7 +95,7 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// TestLedgerDoesNotGrow: what is written down is bounded however often an engine is started.
+// TestLedgerDoesNotGrow: the saved ledger is bounded however often an engine is started.
 func TestLedgerDoesNotGrow(t *testing.T) {
 	var l Ledger
 	for i := range 100 {

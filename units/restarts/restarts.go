@@ -1,8 +1,10 @@
-// Package restarts decides when an engine that ended badly may start again: the backoff, the limit of restart storms, and the breaker.
+// Package restarts decides when a failed engine may start again: the backoff, the limit of restart
+// storms, and the breaker.
 //
-// It owns the breaker's one table of states and transitions, and what a replica's state must remember to go on after a restart of the
-// manager. It must not know how an engine is started or stopped, and reads neither clock nor disk: its caller passes the time, keeps
-// the state, and carries the verdicts out. Nothing here is safe for concurrent use; one replica's state has one owner.
+// It owns the breaker's table of states and transitions, and the part of a replica's state that
+// must survive a restart of the manager. It must not know how an engine is started or stopped, and
+// reads neither clock nor disk: its caller passes the time, keeps the state, and carries out the
+// verdicts. Nothing here is safe for concurrent use; one replica's state has one owner.
 package restarts
 
 import (
@@ -11,39 +13,42 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Policy is what follows a run that ended badly. Its zero value waits for nothing and limits nothing.
+// Policy is the reaction to a failed run. Its zero value never waits and has no limits.
 type Policy struct {
 	Initial     time.Duration // before the first restart
 	Factor      float64       // of growth with each further failure; below 1 counts as 1
 	Max         time.Duration // the longest, before jitter and class
 	Jitter      float64       // part of the delay by which it varies, 0..1
 	ClassFactor float64       // for CUDA and driver errors; below 1 counts as 1
-	ResetAfter  time.Duration // ready for so long: all failures are forgotten
+	ResetAfter  time.Duration // ready for that long: all failures are reset
 
 	StormRestarts int // most restarts in StormWindow; 0 is no limit
 	StormWindow   time.Duration
 
 	BreakerFailures int           // failures of one class in BreakerWindow that open the breaker; 0 is never
-	BreakerWindow   time.Duration // 0 is for ever
-	BreakerTimeout  time.Duration // open for so long, the first time
+	BreakerWindow   time.Duration // 0 is unlimited
+	BreakerTimeout  time.Duration // open for that long, the first time
 	BreakerMax      time.Duration // the longest; below BreakerTimeout it counts as that
-	StableAfter     time.Duration // ready for so long: the breaker closes
+	StableAfter     time.Duration // ready for that long: the breaker closes
 }
 
-// PolicyOf is the policy of a pool's file. Its breaker counts over Window, as PID 1's start limit does.
+// PolicyOf is the policy of a pool's file. Its breaker counts over Window, as PID 1's start limit
+// does.
 func PolicyOf(p pool.Pool) Policy {
 	r := p.Restart
 	return Policy{
-		Initial: r.Initial, Factor: r.Factor, Max: r.Max, Jitter: r.Jitter, ClassFactor: r.ClassFactor, ResetAfter: r.ResetAfter,
+		Initial: r.Initial, Factor: r.Factor, Max: r.Max, Jitter: r.Jitter, ClassFactor: r.ClassFactor,
+		ResetAfter:    r.ResetAfter,
 		StormRestarts: r.StormRestarts, StormWindow: r.StormWindow,
 		BreakerFailures: r.BreakerFailures, BreakerWindow: Window(r, p.Health.StartTimeout),
 		BreakerTimeout: r.BreakerTimeout, BreakerMax: r.BreakerMax, StableAfter: r.BreakerStable,
 	}
 }
 
-// Window is the time over which failures are counted for the breaker, by PID 1 too: breaker_window, or what so many failures take by
-// themselves where that is longer, or the breaker would never open. That is the delays between their starts, at their longest, and for
-// each start the longest time for which a load may stall. 0 where nothing is counted.
+// Window is the time over which failures are counted for the breaker, by PID 1 too: breaker_window,
+// or the time that this many failures take by themselves if that is longer, or the breaker would
+// never open. That is the longest delays between their starts and, for each start, the longest time
+// that a load may stall. 0 if nothing is counted.
 func Window(r pool.Restart, stall time.Duration) time.Duration {
 	if r.BreakerFailures <= 0 {
 		return 0
@@ -56,38 +61,42 @@ func Window(r pool.Restart, stall time.Duration) time.Duration {
 	return max(r.BreakerWindow, plus(need.Truncate(time.Second), time.Second))
 }
 
-// State is what one replica's failures come to. Its zero value is a replica that never failed. It is plain data for JSON.
+// State is the summary of one replica's failures. Its zero value is a replica that never failed. It
+// is plain data for JSON.
 type State struct {
 	Breaker  Breaker   `json:"breaker,omitempty"` // empty is Closed
 	Until    time.Time `json:"until,omitzero"`    // of an open breaker: no start before
 	Opened   int       `json:"opened,omitempty"`  // times in a row that the breaker opened: its time doubles with each
 	Failures int       `json:"failures,omitempty"`
-	Total    int       `json:"total,omitempty"` // runs that ended badly, ever: it never decreases
-	Next     time.Time `json:"next,omitzero"`   // no start before, as the last verdict said; zero when a run began since
+	Total    int       `json:"total,omitempty"` // failed runs, ever: it never decreases
+	Next     time.Time `json:"next,omitzero"`   // no start before, by the last verdict; zero if a run began since
 	Storm    bool      `json:"storm,omitempty"`
 	Cause    Class     `json:"cause,omitempty"`   // of the last failure
-	Tripped  Class     `json:"tripped,omitempty"` // whose failures opened the breaker
+	Tripped  Class     `json:"tripped,omitempty"` // the class that opened the breaker
 	Recent   []Failed  `json:"recent,omitempty"`  // oldest first; no more than the policy counts
 }
 
-// Failed is one run that ended badly.
+// Failed is one failed run.
 type Failed struct {
 	At    time.Time `json:"at"`
 	Class Class     `json:"class"`
 	Run   string    `json:"run,omitempty"` // its invocation
-	// Unread says that the run's log may still show another class.
+	// Unread means that the run's log may still show another class.
 	Unread bool `json:"unread,omitempty"`
-	// Unseen says that the run ended while no manager looked: the time is when that was learnt, so it tells nothing of a storm.
+	// Unseen means that the end of the run was not observed: At is when it was learnt, so it does
+	// not count for a storm.
 	Unseen bool `json:"unseen,omitempty"`
 }
 
-// Verdict is what a failure leads to.
+// Verdict is the result of a failure.
 type Verdict struct {
-	// Delay is wanted from the failure to the next start, all in: backoff with jitter and class, the storm's limit, the breaker's time.
+	// Delay is the total time from the failure to the next start: backoff with jitter and class,
+	// the storm's limit, the breaker's timeout.
 	Delay   time.Duration
 	Next    time.Time     // the failure's time and Delay
 	Backoff time.Duration // the part that is backoff with jitter and class
-	// Longer says that Delay goes beyond the plain backoff that PID 1 may run by itself: the class, a storm or the breaker made it longer.
+	// Longer means that Delay is more than the plain backoff of PID 1, because of the class, a
+	// storm or the breaker.
 	Longer bool
 
 	Breaker  Breaker
@@ -97,19 +106,20 @@ type Verdict struct {
 	Began    bool      // the storm began with this failure
 	Cause    Class     // of this failure; in a storm, of most failures in it; of an open breaker, what opened it
 	Failures int       // in a row
-	Counted  int       // failures of Cause that are remembered; in a storm, all failures in its window
+	Counted  int       // failures of Cause that are kept; in a storm, all failures in its window
 	Total    int
-	Advice   string // what to do about the cause, a sentence; empty but when the breaker is open or a storm goes on
+	Advice   string // what to do about the cause, a sentence; only for an open breaker or in a storm
 }
 
 // Change is what a stable run changed.
 type Change struct {
 	Closed    bool // the breaker closed
 	Calm      bool // the storm is over
-	Forgotten bool // all failures are forgotten: PID 1's counter is to be reset too
+	Forgotten bool // all failures were reset: PID 1's counter must be reset too
 }
 
-// Reset closes the breaker and forgets all but Total, at an operator's wish, or because the pool is another now.
+// Reset closes the breaker and resets everything but Total, on an operator's request or after a
+// change of the pool.
 func (s *State) Reset() { _ = s.move(Reset, input{}) }
 
 // BreakerNow is the breaker's state: the zero State is closed.
@@ -120,7 +130,7 @@ func (s *State) BreakerNow() Breaker {
 	return s.Breaker
 }
 
-// By is the class that opened the breaker; while it is closed, that of the last failure.
+// By is the class that opened the breaker, or that of the last failure while it is closed.
 func (s *State) By() Class {
 	if s.Tripped != "" {
 		return s.Tripped
@@ -128,7 +138,7 @@ func (s *State) By() Class {
 	return s.Cause
 }
 
-// Unread reports whether the log of a run that was counted is still to be read.
+// Unread reports whether the log of a counted run is not read yet.
 func (s *State) Unread(run string) bool {
 	i := s.find(run)
 	return i >= 0 && s.Recent[i].Unread

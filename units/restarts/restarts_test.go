@@ -18,7 +18,8 @@ var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 func usual(changes ...func(*Policy)) Policy {
 	p := Policy{Initial: time.Second, Factor: 2, Max: time.Minute, ClassFactor: 2, ResetAfter: 10 * time.Minute,
 		StormRestarts: 10, StormWindow: time.Minute,
-		BreakerFailures: 5, BreakerWindow: 30 * time.Minute, BreakerTimeout: 5 * time.Minute, BreakerMax: time.Hour, StableAfter: time.Minute}
+		BreakerFailures: 5, BreakerWindow: 30 * time.Minute, BreakerTimeout: 5 * time.Minute, BreakerMax: time.Hour,
+		StableAfter: time.Minute}
 	for _, c := range changes {
 		c(&p)
 	}
@@ -29,10 +30,12 @@ func noBreaker(p *Policy) { p.BreakerFailures = 0 }
 
 func same(a, b State) bool { return reflect.DeepEqual(a, b) }
 
-// TestUnseenIsNoStorm: a manager that comes late learns of many runs in one moment, and that is not when they ended.
+// TestUnseenIsNoStorm: a late manager learns of many runs at one moment, and that is not when they
+// ended.
 func TestUnseenIsNoStorm(t *testing.T) {
 	var s State
-	p := Policy{Initial: time.Second, Factor: 2, Max: time.Minute, StormRestarts: 3, StormWindow: time.Minute, BreakerFailures: 100}
+	p := Policy{Initial: time.Second, Factor: 2, Max: time.Minute, StormRestarts: 3, StormWindow: time.Minute,
+		BreakerFailures: 100}
 	at := time.Unix(1000, 0)
 	s.Restarted(p, 20, at)
 	if v := s.Failed(p, Crash, at.Add(time.Second), "a"); v.Storm || v.Began {
@@ -46,12 +49,14 @@ func TestLearnt(t *testing.T) {
 	at := time.Unix(1000, 0)
 	was := s.Failed(p, Crash, at, "a")
 	v := s.Learnt(p, "", CUDA, at.Add(time.Second), "u", false)
-	if v.Longer || v.Cause != CUDA || s.Recent[0].Class != CUDA || v.Advice != CUDA.Advice() || v.Next != was.Next || v.Failures != 1 || s.Total != 1 {
+	if v.Longer || v.Cause != CUDA || s.Recent[0].Class != CUDA || v.Advice != CUDA.Advice() || v.Next != was.Next ||
+		v.Failures != 1 || s.Total != 1 {
 		t.Errorf("%+v, of %+v", v, s)
 	}
 }
 
-// TestLearntLater: a class that waits longer puts the next run off, where that has not begun and neither a storm nor the breaker waits longer.
+// TestLearntLater: a class that waits longer delays the next run, if it has not begun and neither a
+// storm nor the breaker waits longer.
 func TestLearntLater(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -81,7 +86,8 @@ func TestLearntLater(t *testing.T) {
 	}
 }
 
-// TestBackoff: initial × factor^n up to max, and CUDA and driver errors wait class_factor times as long, past max too.
+// TestBackoff: initial × factor^n up to max, and CUDA and driver errors wait class_factor times as
+// long, past max too.
 func TestBackoff(t *testing.T) {
 	for class, want := range map[Class][]time.Duration{
 		Crash:   {1, 2, 4, 8, 16, 32, 60, 60},
@@ -105,7 +111,8 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestJitter: fifty replicas that fall together start apart, each where its name says, and each failure elsewhere.
+// TestJitter: fifty replicas that fail together start at different times, by their names and the
+// number of the failure.
 func TestJitter(t *testing.T) {
 	p := usual(func(p *Policy) { p.Initial, p.Jitter = 10*time.Second, 0.2 })
 	buckets, seen := map[int]int{}, map[time.Duration]bool{}
@@ -135,7 +142,8 @@ func TestJitter(t *testing.T) {
 	}
 }
 
-// TestBreaker follows one replica from its first failure to an open breaker, through trials, and back.
+// TestBreaker follows one replica from its first failure to an open breaker, through trials, and
+// back.
 func TestBreaker(t *testing.T) {
 	p, s, at := usual(), State{}, noon
 	for n := range 4 {
@@ -145,7 +153,8 @@ func TestBreaker(t *testing.T) {
 		at = at.Add(time.Minute)
 	}
 	v := s.Failed(p, CUDAOOM, at, "u")
-	if v.Breaker != Open || !v.Opened || v.Delay != 5*time.Minute || !v.Until.Equal(at.Add(5*time.Minute)) || !v.Longer || !strings.Contains(v.Advice, "lower ctx") {
+	if v.Breaker != Open || !v.Opened || v.Delay != 5*time.Minute || !v.Until.Equal(at.Add(5*time.Minute)) ||
+		!v.Longer || !strings.Contains(v.Advice, "lower ctx") {
 		t.Fatalf("the fifth failure: %+v", v)
 	}
 	if err := s.Started(p, v.Until.Add(-1)); err == nil {
@@ -185,7 +194,7 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// TestForgotten: a run that was ready for reset_after starts the backoff anew, and the total stays.
+// TestForgotten: a run that was ready for reset_after resets the backoff, and the total stays.
 func TestForgotten(t *testing.T) {
 	p, s := usual(), State{}
 	for range 4 {
@@ -194,7 +203,8 @@ func TestForgotten(t *testing.T) {
 	if c := s.Stable(p, noon, noon.Add(10*time.Minute-1)); c != (Change{}) {
 		t.Errorf("too early: %+v", c)
 	}
-	if c := s.Stable(p, noon, noon.Add(10*time.Minute)); c != (Change{Forgotten: true}) || !s.NextStable(p, noon).IsZero() {
+	if c := s.Stable(p, noon, noon.Add(10*time.Minute)); c != (Change{Forgotten: true}) ||
+		!s.NextStable(p, noon).IsZero() {
 		t.Errorf("%+v, next %v", c, s.NextStable(p, noon))
 	}
 	if c := s.Stable(p, noon, noon.Add(time.Hour)); c != (Change{}) {
@@ -215,7 +225,8 @@ func TestBreakerWindow(t *testing.T) {
 	}
 }
 
-// TestBreakerJitter: breakers that opened together make their trials apart, and none early.
+// TestBreakerJitter: breakers that opened together make their trials at different times, and none
+// early.
 func TestBreakerJitter(t *testing.T) {
 	p := usual(func(p *Policy) { p.Jitter, p.BreakerFailures = 0.1, 1 })
 	seen := map[time.Duration]bool{}
@@ -245,7 +256,8 @@ func TestGave(t *testing.T) {
 	}
 }
 
-// TestStopped: a trial that an operator stops tells nothing; the next start is a trial again, at once.
+// TestStopped: a trial that an operator stops has no result; the next start is a trial again, at
+// once.
 func TestStopped(t *testing.T) {
 	p, s := usual(), State{}
 	v := s.Gave(p, noon, "u")
@@ -261,11 +273,12 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// TestReset: an operator closes the breaker, and all but the total is forgotten.
+// TestReset: an operator closes the breaker, and all but the total is reset.
 func TestReset(t *testing.T) {
 	p := usual()
 	for _, from := range states {
-		s := State{Breaker: from, Until: noon, Opened: 3, Failures: 7, Total: 9, Next: noon, Storm: true, Cause: OOM, Recent: []Failed{{At: noon}}}
+		s := State{Breaker: from, Until: noon, Opened: 3, Failures: 7, Total: 9, Next: noon, Storm: true, Cause: OOM,
+			Recent: []Failed{{At: noon}}}
 		s.Reset()
 		if !same(s, State{Breaker: Closed, Total: 9}) {
 			t.Errorf("%s: %+v", from, s)
@@ -276,7 +289,8 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestUnseen: restarts by PID 1 while no manager looked go into total, backoff and breaker, and are no storm.
+// TestUnseen: restarts by PID 1 that were not observed count for total, backoff and breaker, and
+// are no storm.
 func TestUnseen(t *testing.T) {
 	p, s := usual(), State{}
 	s.Restarted(p, 30, noon)
@@ -290,7 +304,8 @@ func TestUnseen(t *testing.T) {
 	}
 }
 
-// TestStorm: more than ten failures in a minute are a storm of the commonest class; no minute holds more than ten starts from then on.
+// TestStorm: more than ten failures in a minute are a storm of the commonest class; after that, no
+// minute has more than ten starts.
 func TestStorm(t *testing.T) {
 	p := usual(noBreaker, func(p *Policy) { p.Initial, p.Factor, p.Max = time.Second, 1, time.Second })
 	s, at, began := State{}, noon, 0
@@ -307,7 +322,8 @@ func TestStorm(t *testing.T) {
 		if v.Storm != (n >= 10) {
 			t.Fatalf("failure %d: %+v", n+1, v)
 		}
-		if v.Storm && (v.Cause != OOM || !strings.Contains(v.Advice, "lower ctx") || !strings.Contains(v.Advice, "memory_max")) {
+		if v.Storm && (v.Cause != OOM || !strings.Contains(v.Advice, "lower ctx") ||
+			!strings.Contains(v.Advice, "memory_max")) {
 			t.Errorf("failure %d: %s, %q", n+1, v.Cause, v.Advice)
 		}
 		at = v.Next
@@ -342,7 +358,8 @@ func TestStormPasses(t *testing.T) {
 
 // TestWindow: the window covers what the failures take by themselves.
 func TestWindow(t *testing.T) {
-	r := pool.Restart{Initial: time.Second, Factor: 2, Max: 4 * time.Second, BreakerFailures: 3, BreakerWindow: time.Minute}
+	r := pool.Restart{Initial: time.Second, Factor: 2, Max: 4 * time.Second, BreakerFailures: 3,
+		BreakerWindow: time.Minute}
 	cases := []struct {
 		name        string
 		classFactor float64

@@ -8,15 +8,14 @@ import (
 // unreadWait is the longest wait for the log of a run that decides whether the breaker opens.
 const unreadWait = 30 * time.Second
 
-// Failed records one run that ended badly at a time, and returns when the next may start. The seed is
-// the replica's unit: it decides the jitter. Times must not go back; the caller maps them to a clock
-// that no one sets.
+// Failed records the failure of one run, and returns when the next may start. The seed of the
+// jitter is the replica's unit. Times must not go back; the caller uses a clock that cannot be set.
 func (s *State) Failed(p Policy, c Class, at time.Time, seed string) Verdict {
 	return s.FailedRun(p, Failed{At: at, Class: c}, seed)
 }
 
-// FailedRun is Failed for a run that is known. Where its log is still unread and its class decides
-// whether the breaker opens, the next start waits for Learnt.
+// FailedRun is Failed for a known run. If its log is still unread and its class decides whether the
+// breaker opens, the next start waits for Learnt.
 func (s *State) FailedRun(p Policy, f Failed, seed string) Verdict {
 	f.At = plain(f.At)
 	s.Total++
@@ -37,14 +36,15 @@ func (s *State) FailedRun(p Policy, f Failed, seed string) Verdict {
 	}
 	v := s.verdict(p, f.At)
 	v.Backoff, v.Began, v.Opened = backoff, began, before != Open && s.Breaker == Open
-	// PID 1's start limit counts all failures alike, and would give up where no class has enough.
+	// PID 1's start limit counts failures of all classes, and would give up before one class has
+	// enough.
 	v.Longer = v.Breaker == Open || wait > backoff || f.Class.slow() && atLeastOne(p.ClassFactor) > 1 || s.full(p, f.At)
 	return v
 }
 
-// Learnt records what the failure of a run was, which its log may show later than PID 1 the failure.
-// waits says that it is the newest and the next run has not begun: then a class that waits longer puts
-// it off. The breaker opens with what is learnt, if the class has enough now.
+// Learnt records the class of a run's failure, which its log may show later. waits means that it is
+// the newest run and the next has not begun: then a class that waits longer delays it. The breaker
+// opens if the class has enough failures now.
 func (s *State) Learnt(p Policy, run string, c Class, at time.Time, seed string, waits bool) Verdict {
 	at = plain(at)
 	i := s.find(run)
@@ -75,13 +75,14 @@ func (s *State) Learnt(p Policy, run string, c Class, at time.Time, seed string,
 	return s.verdict(p, at)
 }
 
-// putOff sets the next start to what the class of the newest failure asks for, now that it is known.
+// putOff sets the next start by the class of the newest failure, now that it is known.
 func (s *State) putOff(p Policy, was Failed, c Class, seed string, waits bool) (longer bool) {
 	if !waits {
 		return false
 	}
 	due := was.At.Add(p.backoff(s.Failures, c, seed))
-	waited := was.Unread && s.full(p, was.At) && s.Next.Equal(was.At.Add(max(unreadWait, p.backoff(s.Failures, was.Class, seed))))
+	waited := was.Unread && s.full(p, was.At) &&
+		s.Next.Equal(was.At.Add(max(unreadWait, p.backoff(s.Failures, was.Class, seed))))
 	if longer = c.slow() && !was.Class.slow() && (waited || due.After(s.Next)); longer || waited {
 		s.Next = due
 	}
@@ -98,9 +99,9 @@ func (s *State) find(run string) int {
 	return -1
 }
 
-// Restarted takes note of n further runs that ended badly while no manager looked, as PID 1's counter tells. They count for the total,
-// the backoff and the breaker, but open nothing by themselves: PID 1 counted them too, and did not give up. When they ended is not
-// known, so they are no storm.
+// Restarted records n more failed runs that were not observed, by PID 1's counter. They count for
+// the total, the backoff and the breaker, but do not open it by themselves: PID 1 counted them too,
+// and did not give up. When they ended is not known, so they are no storm.
 func (s *State) Restarted(p Policy, n int, at time.Time) {
 	if n <= 0 {
 		return
@@ -114,7 +115,8 @@ func (s *State) Restarted(p Policy, n int, at time.Time) {
 	s.trim(p, at)
 }
 
-// Gave takes note that PID 1 gave up: its start limit was hit. The breaker opens; the failures themselves were told before.
+// Gave records that PID 1 gave up: its start limit was hit. The breaker opens; the failures
+// themselves were recorded before.
 func (s *State) Gave(p Policy, at time.Time, seed string) Verdict {
 	at = plain(at)
 	before := s.BreakerNow()
@@ -124,17 +126,19 @@ func (s *State) Gave(p Policy, at time.Time, seed string) Verdict {
 	return v
 }
 
-// Started takes note that a run starts now, or returns a *Refused: the breaker is open, or its trial runs already. A start from an open
-// breaker whose time is over is the trial, and the breaker is half-open from then on.
+// Started records that a run starts now, or returns a *Refused: the breaker is open, or its trial
+// is already running. A start after an open breaker's timeout is the trial, and makes the breaker
+// half-open.
 func (s *State) Started(p Policy, at time.Time) error {
 	return s.move(Start, input{policy: p, at: plain(at)})
 }
 
-// Stopped takes note that the run was stopped on purpose, or is gone without having failed. A trial that ends so told nothing.
+// Stopped records that the run was stopped on purpose, or ended without a failure. A trial that
+// ends so has no result.
 func (s *State) Stopped(p Policy, at time.Time) { _ = s.move(Stop, input{policy: p, at: plain(at)}) }
 
-// Stable takes note that the run has been ready, without a break, from since until at. After StableAfter the breaker closes and a storm
-// is over; after ResetAfter, and no sooner than that, all failures are forgotten.
+// Stable records that the run has been ready, without a break, from since until at. After
+// StableAfter the breaker closes and a storm is over; after ResetAfter all failures are reset.
 func (s *State) Stable(p Policy, since, at time.Time) Change {
 	since, at = plain(since), plain(at)
 	var c Change
@@ -150,7 +154,8 @@ func (s *State) Stable(p Policy, since, at time.Time) Change {
 	return c
 }
 
-// NextStable is when Stable would next change anything for a run that is ready since then; zero when nothing is left to change.
+// NextStable is when Stable would next change anything for a run that is ready since then; zero for
+// never.
 func (s *State) NextStable(p Policy, since time.Time) time.Time {
 	since = plain(since)
 	switch {
@@ -162,15 +167,16 @@ func (s *State) NextStable(p Policy, since time.Time) time.Time {
 	return time.Time{}
 }
 
-// steadies reports whether a run that is stable for StableAfter changes anything.
+// steadies reports whether a run that is ready for StableAfter changes anything.
 func (s *State) steadies() bool { return s.BreakerNow() != Closed || s.Storm }
 
-// counts reports whether anything is left to forget after ResetAfter.
+// counts reports whether there is anything to reset after ResetAfter.
 func (s *State) counts() bool { return s.Failures > 0 || len(s.Recent) > 0 }
 
-// verdict is the state as its caller carries it out.
+// verdict returns the state as a Verdict.
 func (s *State) verdict(p Policy, at time.Time) Verdict {
-	v := Verdict{Breaker: s.BreakerNow(), Next: s.Next, Storm: s.Storm, Cause: s.Cause, Failures: s.Failures, Total: s.Total}
+	v := Verdict{Breaker: s.BreakerNow(), Next: s.Next, Storm: s.Storm, Cause: s.Cause, Failures: s.Failures,
+		Total: s.Total}
 	if v.Next.IsZero() {
 		v.Next = at
 	}
@@ -192,13 +198,13 @@ func (s *State) verdict(p Policy, at time.Time) Verdict {
 	return v
 }
 
-// trim drops the failures that nothing counts any more.
+// trim drops the failures that no longer count.
 func (s *State) trim(p Policy, at time.Time) {
 	if p.BreakerWindow > 0 {
 		window := max(p.BreakerWindow, p.StormWindow)
 		s.Recent = slices.DeleteFunc(s.Recent, func(f Failed) bool { return at.Sub(f.At) >= window })
 	}
-	// The newest count for a storm, and of each class as many as open the breaker.
+	// Keep the newest for a storm, and of each class as many as open the breaker.
 	most := max(p.BreakerFailures, p.StormRestarts+1, 1)
 	of, keep := make(map[Class]int), len(s.Recent)
 	for i, f := range slices.Backward(s.Recent) {
@@ -210,9 +216,9 @@ func (s *State) trim(p Policy, at time.Time) {
 	}
 	s.Recent = slices.Clone(s.Recent[keep:])
 	if len(s.Recent) == 0 {
-		s.Recent = nil // as JSON gives it back
+		s.Recent = nil // as decoded from JSON
 	}
 }
 
-// plain is a time that JSON gives back as it was: in UTC, without the reading of the monotonic clock.
+// plain is a time that JSON preserves: in UTC, without the monotonic clock reading.
 func plain(t time.Time) time.Time { return t.Round(0).UTC() }

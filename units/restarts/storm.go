@@ -2,9 +2,10 @@ package restarts
 
 import "time"
 
-// storm counts the failures of the sliding window that ends now. It reports whether a storm began, and for how long the next start must
-// wait so that no window holds more than StormRestarts of them. A storm is over when the window holds no more than half: restarts that
-// are limited to the very number would otherwise begin a new storm again and again.
+// storm counts the failures of the sliding window that ends now. It reports whether a storm began,
+// and how long the next start must wait so that no window has more than StormRestarts of them. A
+// storm is over when the window has at most half: restarts limited to exactly that number would
+// otherwise begin a new storm each time.
 func (s *State) storm(p Policy, at time.Time) (began bool, wait time.Duration) {
 	if p.StormRestarts <= 0 || p.StormWindow <= 0 {
 		s.Storm = false
@@ -20,12 +21,13 @@ func (s *State) storm(p Policy, at time.Time) (began bool, wait time.Duration) {
 	if !s.Storm || len(in) < p.StormRestarts {
 		return began, 0
 	}
-	// The next start is allowed when a place is free: when the last StormRestarts failures are not all in the window any more.
+	// The next start is allowed when the last StormRestarts failures are no longer all in the
+	// window.
 	oldest := in[len(in)-p.StormRestarts]
 	return began, min(max(oldest.At.Add(p.StormWindow).Sub(at), 0), p.StormWindow)
 }
 
-// stormy are the failures in the window of storms that ends at a time.
+// stormy are the failures in the storm window that ends at a time.
 func (s *State) stormy(p Policy, at time.Time) (in []Failed) {
 	for _, f := range s.Recent {
 		if !f.Unseen && at.Sub(f.At) < p.StormWindow {
@@ -35,7 +37,7 @@ func (s *State) stormy(p Policy, at time.Time) (in []Failed) {
 	return in
 }
 
-// mostly is the class of most failures that are remembered; of two with as many, that of the later failure.
+// mostly is the class of most kept failures; the later one of equals.
 func (s *State) mostly() Class {
 	count := map[Class]int{}
 	for _, f := range s.Recent {

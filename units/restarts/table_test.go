@@ -12,7 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
-var update = flag.Bool("update", false, "write the page anew")
+var update = flag.Bool("update", false, "write the page")
 
 var (
 	states = []Breaker{Closed, Open, HalfOpen}
@@ -23,7 +23,8 @@ var (
 func TestTableInDocs(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("<!-- Written by go test ./units/restarts -update; do not edit. -->\n# The circuit breaker\n\n")
-	b.WriteString("Each replica has one. Of the rows of a state and an event, the first whose condition holds is taken.\n\n")
+	b.WriteString("Each replica has one. Of the rows of a state and an event, the first whose condition holds is " +
+		"taken.\n\n")
 	b.WriteString("| state | event | when | next state | what it does |\n| --- | --- | --- | --- | --- |\n")
 	for _, r := range breakerTable {
 		to, does := "`"+string(r.To)+"`", r.Does
@@ -32,7 +33,8 @@ func TestTableInDocs(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", r.From, r.Event, r.When, to, does)
 	}
-	b.WriteString("\n## Kinds of failures\n\nWhat is advised when restarts of one kind become a storm, or open the breaker.\n\n")
+	b.WriteString("\n## Kinds of failures\n\nWhat is advised when restarts of one kind become a storm, or open the " +
+		"breaker.\n\n")
 	b.WriteString("| kind | codes | waits longer | advice |\n| --- | --- | --- | --- |\n")
 	for _, c := range []Class{Crash, OOM, CUDAOOM, CUDA, Driver, Memory, Load, Launch, Halt, Health, Model, Config} {
 		longer := ""
@@ -44,7 +46,8 @@ func TestTableInDocs(t *testing.T) {
 	golden.File(t, filepath.Join("..", "..", "docs", "reference", "breaker.md"), b.String(), *update)
 }
 
-// TestTableIsTotal: whatever happens in whatever state has a row, and the last row of each pair holds always.
+// TestTableIsTotal: each event in each state has a row, and the last row of each pair has no
+// condition.
 func TestTableIsTotal(t *testing.T) {
 	for _, from := range states {
 		for _, e := range events {
@@ -64,7 +67,7 @@ func TestTableIsTotal(t *testing.T) {
 	}
 }
 
-// TestRefused: an illegal transition leaves the state as it was and says why.
+// TestRefused: an illegal transition does not change the state and returns the reason.
 func TestRefused(t *testing.T) {
 	until := noon.Add(time.Minute)
 	cases := []struct {
@@ -83,7 +86,8 @@ func TestRefused(t *testing.T) {
 			s := c.state
 			err := s.move(c.event, input{at: noon})
 			var refused *Refused
-			if !errors.As(err, &refused) || refused.Breaker != c.state.Breaker || refused.Event != c.event || !refused.Until.Equal(c.until) {
+			if !errors.As(err, &refused) || refused.Breaker != c.state.Breaker || refused.Event != c.event ||
+				!refused.Until.Equal(c.until) {
 				t.Fatalf("%#v", err)
 			}
 			if !same(s, c.state) {
