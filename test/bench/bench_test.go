@@ -109,7 +109,7 @@ func (d *bed) close() error {
 	return d.host.Close()
 }
 
-// row notes a figure for the table: what was measured, how much, beside which peer or condition,
+// row adds a figure to the table: what was measured, how much, beside which peer or condition,
 // and the target.
 func (d *bed) row(what, figure, beside, target string) {
 	d.mu.Lock()

@@ -81,7 +81,7 @@ func BenchmarkRestart(b *testing.B) {
 	var ours, theirs []float64
 	for b.Loop() {
 		for range crashes {
-			// In turn, so that whatever else the processor does meets both.
+			// In turn, so that other load on the processor affects both.
 			ours = append(ours, restart(host.EngineUnit("p0")))
 			theirs = append(theirs, restart(peerUnit))
 		}
@@ -93,8 +93,8 @@ func BenchmarkRestart(b *testing.B) {
 		fmt.Sprintf("hand-written unit, same RestartSec: %.0f ms", peer), "≤ 1.1 x peer")
 }
 
-// BenchmarkCrashSeen is the time from SIGKILL of an engine until the API says ready=false, beside a
-// bare D-Bus subscriber.
+// BenchmarkCrashSeen is the time from SIGKILL of an engine until the API reports ready=false,
+// beside a bare D-Bus subscriber.
 func BenchmarkCrashSeen(b *testing.B) {
 	s := on(b)
 	s.stubs(1)

@@ -34,8 +34,8 @@ systemctl reload pool-managerd`, host.PoolsDir, n-1, host.TinyModel, host.StubEn
 	s.ready(n)
 }
 
-// BenchmarkXid is the time from an Xid of the driver until the API says ready=false of the pool on
-// that GPU: fifty times, on ten GPUs in turn. The fake library looks for events every five
+// BenchmarkXid is the time from an Xid of the driver until the API reports ready=false of the pool
+// on that GPU: fifty times, on ten GPUs in turn. The fake library looks for events every five
 // milliseconds, which is part of it.
 func BenchmarkXid(b *testing.B) {
 	s := on(b)

@@ -14,7 +14,7 @@ import (
 )
 
 // BenchmarkBack is the time from SIGKILL of an engine until it serves again: of a pool until the
-// API says ready, of a unit written by hand until its own health page answers.
+// API reports ready, of a unit written by hand until its own health page answers.
 func BenchmarkBack(b *testing.B) {
 	s := on(b)
 	s.stubs(1)
@@ -109,7 +109,7 @@ func (l leases) String() string {
 }
 
 // BenchmarkReload reloads one of ten pools while clients use all of them, fifty times a second
-// each. A use that fails fails the benchmark: that is a promise, and no speed.
+// each. A use that fails fails the benchmark: that is a guarantee, not a speed.
 func BenchmarkReload(b *testing.B) {
 	s := on(b)
 	s.must(`cd /srv/models && cp tiny.gguf slow.gguf && chmod 644 slow.gguf; cd ` + host.PoolsDir +
@@ -130,8 +130,8 @@ systemctl reload pool-managerd`)
 	}
 	var one, nine, failed int
 	for b.Loop() {
-		// The use goes on until both reloads are over, however long they take: kill fails where it
-		// ended before.
+		// The use continues until both reloads are over, however long they take: kill fails where
+		// it ended before.
 		out := s.must(useload + " 50 3m " + pools + ` >/run/used & sleep 2
 			poolctl reload p0 --wait --model file:/srv/models/slow.gguf >/dev/null && poolctl reload p0 --wait --forget >/dev/null &&
 			sleep 2 && kill $! && wait $! && cat /run/used`)

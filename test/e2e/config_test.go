@@ -14,7 +14,7 @@ import (
 )
 
 // badFile is a pool file that must be refused. make is a script that puts it in place as $f, and
-// says is what the report must name.
+// says is a text that the report must contain.
 type badFile struct {
 	name string
 	make string

@@ -1,5 +1,5 @@
-// Package e2e holds the scenarios that an installed pool-managerd must pass: the Debian package in
-// a machine with a real systemd, driven as an administrator drives it. Each test is one promise,
+// Package e2e contains the scenarios that an installed pool-managerd must pass: the Debian package
+// in a machine with a real systemd, driven as an administrator drives it. Each test is one promise,
 // and reads as its specification.
 //
 // They carry the build tag "machine" (see package machine for what they need):

@@ -1,5 +1,5 @@
 // Package gpu asks real GPUs: pool-gpu with NVIDIA's own driver, which everywhere else is a
-// stand-in. Where a host has no GPU, each test is skipped and says so.
+// stand-in. On a host without a GPU each test is skipped, with that reason.
 //
 // The tests carry the build tag "gpu", change nothing on the GPUs, and need no test machine:
 //

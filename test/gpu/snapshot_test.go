@@ -35,7 +35,7 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
-// compare holds a snapshot against nvidia-smi(1).
+// compare compares a snapshot with nvidia-smi(1).
 func compare(t *testing.T, s *nvml.Snapshot) {
 	t.Helper()
 	if _, err := exec.LookPath("nvidia-smi"); err != nil {
@@ -68,12 +68,12 @@ func compare(t *testing.T, s *nvml.Snapshot) {
 		got := []string{strconv.Itoa(d.Index), d.UUID, strings.ToUpper(d.PCI), d.Name, mib, s.Driver.Version}
 		row[2] = strings.ToUpper(row[2])
 		if fmt.Sprint(got) != fmt.Sprint(row) {
-			t.Errorf("pool-gpu says %q, nvidia-smi %q", got, row)
+			t.Errorf("pool-gpu reports %q, nvidia-smi %q", got, row)
 		}
 	}
 }
 
-// sane checks what has to hold for each GPU that works.
+// sane checks the values of a GPU that works.
 func sane(t *testing.T, d nvml.Device) {
 	t.Helper()
 	if d.Problem != nil {

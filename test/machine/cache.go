@@ -29,7 +29,7 @@ func CacheDir() (string, error) {
 	return filepath.Join(base, "pool-managerd", "machines"), nil
 }
 
-// contentKey hashes the parts into twelve hex digits; no two different lists of parts are joined
+// contentKey hashes the parts into twelve hex digits; no two different lists of parts join
 // alike.
 func contentKey(parts ...string) string {
 	h := sha256.New()

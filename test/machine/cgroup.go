@@ -60,7 +60,7 @@ func removeCgroup(ctx context.Context, path string) error {
 	}
 	name, ok := strings.CutPrefix(path, mount+"/")
 	if !ok || name == "" || strings.Contains(name, "..") {
-		return fmt.Errorf("%q is no cgroup of a machine", path)
+		return fmt.Errorf("%q is not a cgroup of a machine", path)
 	}
 	if err := killCgroup(ctx, path); err != nil {
 		return err
@@ -100,7 +100,7 @@ func removeGroups(ctx context.Context, path string) error {
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, p)
 			}
-			return nil // a group that went away under the walk is what is wanted
+			return nil // a group that disappeared during the walk is removed already
 		})
 		if err != nil {
 			return err
@@ -119,7 +119,7 @@ func removeGroups(ctx context.Context, path string) error {
 	}
 }
 
-// pause waits a moment for what; the error says that ctx ended before it came.
+// pause waits a short time for what; the error means that ctx ended first.
 func pause(ctx context.Context, what string) error {
 	select {
 	case <-ctx.Done():

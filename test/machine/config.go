@@ -20,7 +20,7 @@ const (
 	VM        Kind = "vm"        // qemu: real controllers, OOM killer and BPF; slow without KVM
 )
 
-// Config says which machine to boot. The zero value is a container with Debian 13.
+// Config describes the machine to boot. The zero value is a container with Debian 13.
 type Config struct {
 	Release  Release  // Trixie when empty
 	Backend  Kind     // Container when empty

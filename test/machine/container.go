@@ -89,7 +89,7 @@ func (c *container) launch(root string) error {
 	var cgroup string
 	var scope []string
 	if bootedWithSystemd() {
-		// The host's PID 1 owns the hierarchy: ask it for a group that is ours to divide (cgroups'
+		// The host's PID 1 owns the hierarchy: ask it for a delegated group (cgroups'
 		// single-writer rule).
 		scope = []string{"systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes",
 			"--unit=" + nameOnHost(c.dir.id) + ".scope", "--"}
@@ -117,7 +117,7 @@ func (c *container) launch(root string) error {
 	return nil
 }
 
-// bootedWithSystemd says whether the host's PID 1 is systemd (sd_booted(3)).
+// bootedWithSystemd reports whether the host's PID 1 is systemd (sd_booted(3)).
 func bootedWithSystemd() bool {
 	info, err := os.Lstat("/run/systemd/system")
 	return err == nil && info.IsDir()
@@ -162,7 +162,7 @@ func (c *container) leader() (int, error) {
 	for _, list := range lists {
 		pids, err := os.ReadFile(list)
 		if err != nil {
-			continue // a former boot's, going away
+			continue // left from an earlier boot
 		}
 		for _, field := range strings.Fields(string(pids)) {
 			if pid, err := strconv.Atoi(field); err == nil && firstInNamespace(pid) {
@@ -173,7 +173,7 @@ func (c *container) leader() (int, error) {
 	return 0, errors.New("the machine has no PID 1 at this moment")
 }
 
-// firstInNamespace says whether the process is PID 1 of its own PID namespace (NSpid in proc(5),
+// firstInNamespace reports whether the process is PID 1 of its own PID namespace (NSpid in proc(5),
 // the innermost last).
 func firstInNamespace(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -219,8 +219,8 @@ func (c *container) powerOff(ctx context.Context) error {
 
 func (c *container) close(ctx context.Context) error {
 	if c.launcher != nil {
-		// Its death is that of systemd-nspawn, and so of the container; the cgroup holds whatever
-		// else there is.
+		// Its death is that of systemd-nspawn, and so of the container; the cgroup contains
+		// whatever else there is.
 		_ = c.launcher.Kill() // it may be gone
 		select {
 		case <-c.ended:

@@ -17,7 +17,7 @@ import (
 // pipes open.
 const pipeGrace = 2 * time.Second
 
-// withUmask runs its arguments with a system's usual file mode mask, whatever that of the person
+// withUmask runs its arguments with a system's usual file mode mask, not that of the person
 // who runs the tests is.
 const withUmask = `umask 022; exec "$@"`
 

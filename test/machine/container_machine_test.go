@@ -42,7 +42,7 @@ func TestContainer(t *testing.T) {
 	}
 }
 
-// sandboxSuite holds that what needs no controller works in a container, so that tests of it may
+// sandboxSuite checks that what needs no controller works in a container, so that tests of it may
 // run there.
 func sandboxSuite(t *testing.T, m *Machine) {
 	run := []string{"systemd-run", "--quiet", "--collect", "--wait", "--pipe"}
@@ -207,7 +207,7 @@ func bootAndWait(backend Kind) error {
 	return errors.New("the machine has ended by itself")
 }
 
-// killedParent boots a machine in another process, kills that with SIGKILL, and holds that the
+// killedParent boots a machine in another process, kills that with SIGKILL, and checks that the
 // machine's own processes end, and that the next boot removes the rest.
 func killedParent(t *testing.T, cfg Config) {
 	if cfg.Backend == "" {
@@ -257,7 +257,7 @@ func killedParent(t *testing.T, cfg Config) {
 	}
 }
 
-// nothingLeft holds that the host has no trace of a machine.
+// nothingLeft checks that the host has no trace of a machine.
 func nothingLeft(t *testing.T, id string) {
 	t.Helper()
 	cache, err := CacheDir()
@@ -287,7 +287,7 @@ func nothingLeft(t *testing.T, id string) {
 	}
 }
 
-// machinesOf lists the machines whose lock a process holds.
+// machinesOf lists the machines that a process has locked.
 func machinesOf(t *testing.T, pid int) []string {
 	t.Helper()
 	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))

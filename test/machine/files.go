@@ -79,7 +79,7 @@ func (m *Machine) CopyOut(ctx context.Context, guest, host string) error {
 	return m.readTar(ctx, guest, host)
 }
 
-// copyFileOut copies one file, by way of a temporary one beside it.
+// copyFileOut copies one file, through a temporary file in the same directory.
 func (m *Machine) copyFileOut(ctx context.Context, guest, host string) error {
 	mode := m.Run(ctx, "stat", "--dereference", "--format=%a", "--", guest)
 	if err := mode.Check(); err != nil {

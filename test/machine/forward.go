@@ -20,8 +20,8 @@ func (m *Machine) DialContext(ctx context.Context, network, address string) (net
 	return conn, nil
 }
 
-// HTTPClient returns a client whose requests all go to one address inside of the machine, whatever
-// host their URL names. Its idle connections are closed by CloseIdleConnections.
+// HTTPClient returns a client whose requests all go to one address inside of the machine,
+// regardless of host their URL names. Its idle connections are closed by CloseIdleConnections.
 func (m *Machine) HTTPClient(network, address string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -14,8 +14,8 @@ var hostPackages string
 // HostPackages are the Debian packages that the host needs, the lines of host-packages.txt.
 func HostPackages() []string { return strings.Fields(hostPackages) }
 
-// needTools returns an error that says what to run unless this process is root and all programs are
-// installed.
+// needTools returns an error with the command to run unless this process is root and all programs
+// are installed.
 func needTools(programs ...string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("test machines need root: run this as root (sudo)")
@@ -23,7 +23,7 @@ func needTools(programs ...string) error {
 	return findTools(programs...)
 }
 
-// findTools returns an error that says what to install unless all programs are there.
+// findTools returns an error that names what to install unless all programs exist.
 func findTools(programs ...string) error {
 	for _, name := range programs {
 		if _, err := lookTool(name); err != nil {
@@ -38,7 +38,7 @@ func findTools(programs ...string) error {
 func toolPath(name string) string {
 	path, err := lookTool(name)
 	if err != nil {
-		return name // the start says so
+		return name // the start reports it
 	}
 	return path
 }

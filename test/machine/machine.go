@@ -25,15 +25,15 @@ type backend interface {
 	start(ctx context.Context, c Command) (process, error)
 	// dial connects to an address inside of the machine.
 	dial(ctx context.Context, network, address string) (net.Conn, error)
-	// reboot asks PID 1 for a reboot and returns when PID 1 says that the machine is up again.
+	// reboot asks PID 1 for a reboot and returns when PID 1 reports that the machine is up again.
 	reboot(ctx context.Context) error
-	// powerOff asks PID 1 to power off and returns when all of it is gone from the host.
+	// powerOff asks PID 1 to power off and returns when the host has no trace of it.
 	powerOff(ctx context.Context) error
 	// close ends the machine as a power cut does, and removes what belongs to it on the host.
 	close(ctx context.Context) error
 	// console is what the machine wrote to its console, for people.
 	console() string
-	// gone is closed when the machine has ended, by itself or not.
+	// gone is closed when the machine has ended for any reason.
 	gone() <-chan struct{}
 }
 

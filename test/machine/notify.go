@@ -10,14 +10,14 @@ import (
 	"sync"
 )
 
-// notifySocket hears from systemd-nspawn, by the protocol of sd_notify(3), when the container's PID
-// 1 has finished booting.
+// notifySocket receives messages from systemd-nspawn, by the protocol of sd_notify(3), when the
+// container's PID 1 has finished booting.
 type notifySocket struct {
 	conn *net.UnixConn
 	done chan struct{} // closed when the reader has ended
 
 	mu      sync.Mutex
-	ready   int           // how often it has said READY=1: once a boot
+	ready   int           // how often it has sent READY=1: once a boot
 	changed chan struct{} // closed and renewed when ready grows
 }
 
@@ -46,7 +46,7 @@ func (n *notifySocket) read() {
 }
 
 // take applies one message. With --notify-ready=yes, systemd-nspawn passes READY=1 on when the
-// payload says it.
+// payload has it.
 func (n *notifySocket) take(message string) {
 	if !slices.Contains(strings.Split(message, "\n"), "READY=1") {
 		return
@@ -58,7 +58,7 @@ func (n *notifySocket) take(message string) {
 	n.changed = make(chan struct{})
 }
 
-// boots says how often the machine has become ready.
+// boots returns how often the machine has become ready.
 func (n *notifySocket) boots() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

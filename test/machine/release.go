@@ -67,7 +67,7 @@ func (r Release) aptOptions() []string {
 	return nil
 }
 
-// Recipe says what is in a root file system. Two equal recipes share one cached root.
+// Recipe is the content of a root file system. Two equal recipes share one cached root.
 type Recipe struct {
 	Release  Release
 	Packages []string // Debian packages beyond those that every machine has

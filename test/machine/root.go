@@ -73,7 +73,7 @@ func runMmdebstrap(ctx context.Context, release Release, args []string, target s
 	return nil
 }
 
-// say formats a line of progress for log, which may be nil.
+// say prints a line of progress to log, which may be nil.
 func say(log func(string), format string, args ...any) {
 	if log != nil {
 		log(fmt.Sprintf(format, args...))

@@ -122,7 +122,7 @@ func removeMachine(ctx context.Context, path string) error {
 // nameOnHost is what systemd-nspawn, the cgroup and the host's systemd call a machine.
 func nameOnHost(id string) string { return "pool-machine-" + id }
 
-// makeCgroup makes the machine's cgroup below the root of the hierarchy, and notes it first.
+// makeCgroup makes the machine's cgroup below the root of the hierarchy, and records it first.
 func (d *runDir) makeCgroup(mount string) (string, error) {
 	path := filepath.Join(mount, nameOnHost(d.id))
 	if err := os.WriteFile(d.file(cgroupFile), []byte(path), 0o600); err != nil {

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// commandSuite holds what every backend promises of commands.
+// commandSuite checks what every backend promises about commands.
 func commandSuite(t *testing.T, m *Machine) {
 	t.Run("exit_codes_pass_through", func(t *testing.T) {
 		for _, want := range []int{0, 1, 7, 255} {
@@ -103,7 +103,7 @@ func commandSuite(t *testing.T, m *Machine) {
 	})
 }
 
-// fileSuite holds what every backend promises of files.
+// fileSuite checks what every backend promises about files.
 func fileSuite(t *testing.T, m *Machine) {
 	ctx := t.Context()
 	t.Run("of_the_configuration_are_there_with_mode_and_owner", func(t *testing.T) {
@@ -164,8 +164,8 @@ func fileSuite(t *testing.T, m *Machine) {
 	})
 }
 
-// networkSuite holds that the host reaches what listens in the machine, and the machine nothing but
-// itself.
+// networkSuite checks that the host reaches what listens in the machine, and the machine nothing
+// but itself.
 func networkSuite(t *testing.T, m *Machine) {
 	ctx := t.Context()
 	// systemd accepts, and hands each connection to a script as its standard input and output.
@@ -235,7 +235,7 @@ func networkSuite(t *testing.T, m *Machine) {
 	})
 }
 
-// rebootSuite holds that a reboot is one, and that files outlive it.
+// rebootSuite checks that a reboot boots again, and that files survive it.
 func rebootSuite(t *testing.T, m *Machine) {
 	boots := func() string { return m.MustShell(t, "journalctl --list-boots --no-pager | grep -c '^ *-\\?[0-9]'") }
 	m.MustShell(t, "echo stays >/var/lib/stays; echo goes >/run/goes")
@@ -253,7 +253,7 @@ func rebootSuite(t *testing.T, m *Machine) {
 	}
 }
 
-// testBinarySuite holds that compiled tests run inside as root, and that nothing but a passed test
+// testBinarySuite checks that compiled tests run inside as root, and that nothing but a passed test
 // counts.
 func testBinarySuite(t *testing.T, m *Machine) {
 	binary := BuildTest(t, "./testdata/guest")

@@ -47,7 +47,7 @@ func Start(t testing.TB, cfg Config) *Machine {
 	return m
 }
 
-// logJournal writes what is known of a machine to the log of its failed test.
+// logJournal writes a machine's journal to the log of its failed test.
 func (m *Machine) logJournal(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -145,8 +145,8 @@ func (m *Machine) RunTestBinary(ctx context.Context, t testing.TB, binary string
 	}
 }
 
-// lineLog is a writer that logs whole lines, and notes whether a test of a binary has passed. Both
-// outputs of a program may write to it at once.
+// lineLog is a writer that logs whole lines, and records whether a test of a binary has passed.
+// Both outputs of a program may write to it at once.
 type lineLog struct {
 	t      testing.TB
 	mu     sync.Mutex
@@ -168,7 +168,7 @@ func (l *lineLog) Write(p []byte) (int, error) {
 	}
 }
 
-// flush logs what has no line end.
+// flush logs an unfinished line.
 func (l *lineLog) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

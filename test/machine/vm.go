@@ -219,7 +219,7 @@ func (v *vm) dial(ctx context.Context, network, address string) (net.Conn, error
 	return b.link.dial(ctx, network, address)
 }
 
-// stop asks PID 1 for the end and waits for qemu's.
+// stop asks PID 1 to power off and waits for qemu's end.
 func (v *vm) stop(ctx context.Context, verb string) error {
 	b, err := v.current()
 	if err != nil {

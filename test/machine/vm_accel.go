@@ -12,7 +12,7 @@ import (
 )
 
 // accelerators returns qemu's options for the fastest way to run the machine that works on this
-// host. That a device /dev/kvm is there says little: where the host is a machine itself, qemu may
+// host. The existence of /dev/kvm proves little: where the host is a machine itself, qemu may
 // abort or the guest may hang. So the kernel is booted under KVM once per boot of the host, to the
 // panic that it must come to without a disk.
 func accelerators(ctx context.Context, kernel string, log func(string)) ([]string, error) {

@@ -17,7 +17,7 @@ import (
 const agentPort = wire.Port
 
 // agentLink is the host's end of the channel to a VM's agent. One goroutine reads; each stream has
-// one that hands its output on, so that a slow reader of one stream does not hold up the others.
+// one that hands its output on, so that a slow reader of one stream does not block the others.
 type agentLink struct {
 	conn net.Conn
 	out  *wire.Writer
@@ -192,8 +192,8 @@ func (l *agentLink) dial(ctx context.Context, network, address string) (net.Conn
 	return near, nil
 }
 
-// firstWrite closes a channel at its first write, which is the empty one that says that a
-// connection stands.
+// firstWrite closes a channel at its first write, which is the empty one that confirms a
+// connection.
 type firstWrite struct {
 	io.Writer
 	first chan struct{}

@@ -27,7 +27,7 @@ func TestPartitionTable(t *testing.T) {
 	// The kernel makes PARTUUID of an MBR partition from the disk's signature and the partition's
 	// number.
 	if got := fmt.Sprintf("%08x-01", binary.LittleEndian.Uint32(disk[440:])); got != rootPartition {
-		t.Errorf("PARTUUID %s, the kernel line says %s", got, rootPartition)
+		t.Errorf("PARTUUID %s, the kernel line has %s", got, rootPartition)
 	}
 	start, sectors := binary.LittleEndian.Uint32(disk[454:]), binary.LittleEndian.Uint32(disk[458:])
 	if start*sectorSize != partitionStart || sectors*sectorSize != size {

@@ -30,7 +30,7 @@ func TestVMEnforces(t *testing.T) {
 	}
 }
 
-// enforcementSuite holds that limits are what a container on many hosts does not have: real.
+// enforcementSuite checks that limits are enforced, unlike in a container on many hosts.
 func enforcementSuite(t *testing.T, m *Machine) {
 	m.Require(t, Controllers("cpu", "io", "memory", "pids"), BPF())
 	t.Run("memory", func(t *testing.T) { oomSuite(t, m) })
@@ -48,7 +48,7 @@ func enforcementSuite(t *testing.T, m *Machine) {
 
 func TestVMDiesWithItsParent(t *testing.T) { killedParent(t, Config{Backend: VM}) }
 
-// oomSuite holds that MemoryMax= has a controller behind it and that PID 1 sees the kill. With
+// oomSuite checks that MemoryMax= has a controller behind it and that PID 1 sees the kill. With
 // OOMPolicy=stop, the default, newer systemd may report another main status than the signal, so
 // that only Result is asked for.
 func oomSuite(t *testing.T, m *Machine) {
@@ -64,8 +64,8 @@ func oomSuite(t *testing.T, m *Machine) {
 	m.MustRun(t, "systemctl", "reset-failed", unit)
 }
 
-// egressSuite holds that IPAddressDeny=any with the loopback allowed lets nothing else through. The
-// other address is one of the machine itself: what the filter goes by is the packet, not the
+// egressSuite checks that IPAddressDeny=any with the loopback allowed lets nothing else through.
+// The other address is one of the machine itself: what the filter goes by is the packet, not the
 // device.
 func egressSuite(t *testing.T, m *Machine) {
 	m.MustRun(t, "ip", "address", "add", "192.0.2.1/32", "dev", "lo")

@@ -15,7 +15,7 @@ type agentStream struct {
 	id       uint32
 	credit   *wire.Credit
 	stopKill func() bool   // ends the watch on the context; nil without one
-	drained  chan struct{} // closed when all output is handed on and exit is known
+	drained  chan struct{} // closed when all output is passed on and exit is known
 
 	mu    sync.Mutex
 	queue []wire.Frame
@@ -38,7 +38,7 @@ func (s *agentStream) push(f wire.Frame) {
 	s.more.Signal()
 }
 
-// end notes how the stream ended; only the first call counts.
+// end records how the stream ended; only the first call counts.
 func (s *agentStream) end(e wire.Exit) {
 	s.credit.End()
 	s.mu.Lock()

@@ -29,7 +29,7 @@ type Status struct {
 	EngineVersion *string
 }
 
-// Lease is one slot that the client holds.
+// Lease is one slot that the client has.
 type Lease struct {
 	ID        string `json:"lease_id"`
 	PoolID    string `json:"pool_id"`
@@ -113,7 +113,7 @@ func (c *Client) Release(ctx context.Context, l Lease) error {
 	return c.do(ctx, http.MethodDelete, "/v1/pools/"+l.PoolID+"/leases/"+l.ID, nil, http.StatusNoContent, nil)
 }
 
-// Drain has a pool finish what is held, up to the deadline, and stop.
+// Drain makes a pool finish its leases, until the deadline, and stop.
 func (c *Client) Drain(ctx context.Context, prefix, pool string, deadline time.Duration) error {
 	return c.do(ctx, http.MethodPost, prefix+"/pools/"+pool+"/drain",
 		map[string]any{"deadline_ms": deadline.Milliseconds()}, http.StatusAccepted, nil)

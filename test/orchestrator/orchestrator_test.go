@@ -45,7 +45,7 @@ func TestReadHandoff(t *testing.T) {
 	}
 }
 
-// TestAcquireWaits: a client that finds no slot waits as long as it is asked to, and not longer.
+// TestAcquireWaits: a client that finds no slot waits as long as requested, and not longer.
 func TestAcquireWaits(t *testing.T) {
 	var asked []time.Time
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

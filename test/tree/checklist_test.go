@@ -24,7 +24,7 @@ func TestChecklist(t *testing.T) {
 		}
 		named := namedTest.FindAllStringSubmatch(line, -1)
 		if len(named) == 0 {
-			t.Errorf("%s:%d: no test holds this promise: %s", checklist, n+1, line)
+			t.Errorf("%s:%d: no test for this promise: %s", checklist, n+1, line)
 		}
 		for _, m := range named {
 			if reason := missing(known, m[1], m[2], strings.TrimPrefix(m[3], "/")); reason != "" {
@@ -34,7 +34,7 @@ func TestChecklist(t *testing.T) {
 	}
 }
 
-// missing says what is wrong with the name of a test, "" when it exists.
+// missing returns what is wrong with the name of a test, "" when it exists.
 func missing(known map[string]string, folder, test, subtest string) string {
 	source, ok := known[folder+": "+test]
 	if !ok {
@@ -50,7 +50,7 @@ func missing(known map[string]string, folder, test, subtest string) string {
 	return ""
 }
 
-// tests returns the source of each folder's tests by "folder: TestName", whatever build tags they
+// tests returns the source of each folder's tests by "folder: TestName", with any build tags they
 // have. The names of files under testdata count as source.
 func tests(t *testing.T) map[string]string {
 	t.Helper()

@@ -11,7 +11,7 @@ import (
 // cyclomatic complexity of McCabe).
 const maxBranches = 20
 
-// TestBranches: no function is so long a list of conditions that nobody sees all of them.
+// TestBranches: no function has more conditions than a reader can keep in mind.
 func TestBranches(t *testing.T) {
 	for _, f := range goFiles(t) {
 		if f.Test() {

@@ -1,6 +1,6 @@
-// Package tree tests the source tree itself: who may import whom, how long a file may be, that what
-// the docs promise is held by a test that exists, that the programs are static.
+// Package tree tests the source tree itself: which package may import which, how long a file may
+// be, that each promise of the docs has a test, that the programs are static.
 //
 // It reads files and builds the programs. It must not import any package of the product: a rule
-// about the tree holds whatever the code does.
+// about the tree does not depend on the code.
 package tree

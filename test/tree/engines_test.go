@@ -20,7 +20,7 @@ var fixtures = []string{"registry/registrytest", "nvml/nvmltest", "test"}
 // reason.
 var namedElsewhere = map[string]string{}
 
-// generic are kinds that are words of their own: only a literal that is nothing else counts.
+// generic are kinds that are common words: only a literal that is exactly the kind counts.
 var generic = []string{"command"}
 
 // engineNames are the words for engines, read from the adapters, so that a new one counts at once.
@@ -98,7 +98,7 @@ func (n engineNames) pattern() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)\b(?:` + strings.Join(words, "|") + `)\b`)
 }
 
-// TestEnginesAreKnownInOnePlace: what an engine is like is asked of its adapter. A package that
+// TestEnginesAreKnownInOnePlace: only an engine's adapter knows its properties. A package that
 // knew one by name would be silently wrong about the next.
 func TestEnginesAreKnownInOnePlace(t *testing.T) {
 	names := namesOf(t)
@@ -117,7 +117,7 @@ func TestEnginesAreKnownInOnePlace(t *testing.T) {
 	}
 	for text := range namedElsewhere {
 		if !used[text] {
-			t.Errorf("nothing is called %q any longer: take it off the list", text)
+			t.Errorf("nothing is named %q any longer: remove it from the list", text)
 		}
 	}
 }

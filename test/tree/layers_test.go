@@ -13,7 +13,7 @@ type only struct {
 	Why    string
 }
 
-// Folders are named from the root; a package of ours is named like its folder.
+// Folders are relative to the root; a package of this module has its folder's name.
 var onlyThere = []only{
 	{"github.com/godbus/dbus/v5", []string{"systemd", "test"}, "only systemd/ speaks D-Bus"},
 	{"github.com/coreos/go-systemd/v22", []string{"systemd", "cmd/pool-gpu"}, "its watchers poll and its calls have no context; types and activation are wrapped once"},
@@ -45,14 +45,14 @@ var neverThere = []never{
 	{"systemd", []string{"units", "cgroups", "nvml", "registry", "cmd"}, "PID 1's client knows no pool"},
 	{"cgroups", []string{"units", "nvml", "registry", "cmd"}, "limits know no pool"},
 	{"nvml", []string{"units", "systemd", "cgroups", "registry", "cmd"}, "GPUs know neither pools nor PID 1"},
-	{"registry", []string{"units", "systemd", "cgroups", "nvml"}, "what is true now does not know how it came about"},
+	{"registry", []string{"units", "systemd", "cgroups", "nvml"}, "the current state does not know what caused it"},
 	{"units", []string{"registry/api", "registry/metrics", "cmd"}, "rules know no API"},
 	{"units/pool", ours, "desired state is plain data"},
 	{"units/render", []string{"os", "net", "net/http", "context", "math/rand", "math/rand/v2"}, "rendering is pure: facts are arguments"},
 	{"units/reconcile", []string{"os", "net", "net/http", "context", "math/rand", "math/rand/v2"}, "decisions are pure: facts and the time are arguments"},
 	{"units/restarts", []string{"units/config", "units/supervise", "units/render", "units/reconcile", "systemd", "os", "net", "context", "math/rand", "math/rand/v2"}, "when a start may be is pure: the time and the jitter's seed are arguments"},
 	{"units/gguf", ours, "a file's format knows nothing of what is done with it"},
-	{"units/engine", []string{"os", "net", "context"}, "an adapter says how an engine is spoken to, and does not speak"},
+	{"units/engine", []string{"os", "net", "context"}, "an adapter describes how to talk to an engine, and does not talk to it"},
 	{"cmd/poolctl", []string{"units/supervise", "units/reconcile", "units/render", "units/provision", "units/gate", "systemd", "cgroups"}, "poolctl asks the daemon"},
 	{"cmd/pool-gate", []string{"units/supervise", "units/reconcile", "units/render", "units/config", "registry/api", "systemd"}, "the gate works with no manager"},
 	{"cmd/pool-gpu", []string{"units", "systemd", "cgroups", "registry"}, "the helper is small, and has no client of the bus"},
@@ -112,7 +112,7 @@ func TestLayersRules(t *testing.T) {
 	}{
 		{"dbus_in_units", "units/supervise/a.go", "github.com/godbus/dbus/v5/introspect", "only systemd/ speaks D-Bus"},
 		{"dbus_in_systemd", "systemd/a.go", "github.com/godbus/dbus/v5", ""},
-		{"core_knows_units", "registry/handoff/a.go", "units/pool", "what is true now does not know how it came about"},
+		{"core_knows_units", "registry/handoff/a.go", "units/pool", "the current state does not know what caused it"},
 		{"api_knows_units", "registry/api/a.go", "units/pool", ""},
 		{"units_know_api", "units/supervise/a.go", "registry/api/wire", "rules know no API"},
 		{"units_know_core", "units/provision/a.go", "registry", ""},

@@ -9,7 +9,7 @@ import (
 var flag = regexp.MustCompile(`(?m)^\s+(?:-[a-z], )?--?([a-z][a-z-]+)\b`)
 
 // testManFlags: each flag that the program knows is explained in its manual page. The keys of files
-// are held by the tests of the packages that read them.
+// are tested by the packages that read them.
 func testManFlags(t *testing.T, page, help string) {
 	flags := flag.FindAllStringSubmatch(help, -1)
 	if len(flags) == 0 {

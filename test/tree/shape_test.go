@@ -29,12 +29,12 @@ func TestTopFolders(t *testing.T) {
 		name := e.Name()
 		if e.IsDir() && !strings.HasPrefix(name, ".") && !slices.Contains(topFolders, name) &&
 			!slices.Contains(notSource, name) {
-			t.Errorf("%s/ stands at the top, where the design has only %s", name, strings.Join(topFolders, ", "))
+			t.Errorf("%s/ is a top-level directory; the design has only %s", name, strings.Join(topFolders, ", "))
 		}
 	}
 }
 
-// TestPackages: each package has a name that says something, and a comment that says what it owns.
+// TestPackages: each package has a meaningful name, and a comment that states what it owns.
 func TestPackages(t *testing.T) {
 	comments := make(map[string]int)
 	for _, f := range goFiles(t) {
@@ -55,7 +55,7 @@ func TestPackages(t *testing.T) {
 		case n == 0:
 			t.Errorf("%s has no package comment: say what it owns and what it must not know", dir)
 		case n > 1:
-			t.Errorf("%s has %d package comments: one says it", dir, n)
+			t.Errorf("%s has %d package comments, want one", dir, n)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// stripped opens a program that holds no debug information and runs on no executable stack.
+// stripped opens a program without debug information and without an executable stack.
 func stripped(t *testing.T, name string) *elf.File {
 	t.Helper()
 	file, err := elf.Open(name)

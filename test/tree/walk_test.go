@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// module is the path of go.mod, and root where it lies from here.
+// module is the path of go.mod, and root its directory, relative to this one.
 const (
 	module = "github.com/pool-managerd/pool-managerd"
 	root   = "../.."
@@ -33,13 +33,13 @@ type goFile struct {
 	Fset    *token.FileSet
 }
 
-// Test says whether the file is only compiled for tests.
+// Test reports whether the file is only compiled for tests.
 func (f goFile) Test() bool { return strings.HasSuffix(f.Path, "_test.go") }
 
 // line is the line of a position.
 func (f goFile) line(p token.Pos) int { return f.Fset.Position(p).Line }
 
-// files returns the paths of all files of the tree that keep says yes to.
+// files returns the paths of all files of the tree that keep accepts.
 func files(t *testing.T, keep func(path string) bool) []string {
 	t.Helper()
 	var found []string
@@ -79,7 +79,7 @@ func read(t *testing.T, name string) string {
 	return string(content)
 }
 
-// goFiles parses every Go file of this module, whatever build tags it has.
+// goFiles parses every Go file of this module, with any build tags.
 func goFiles(t *testing.T) []goFile {
 	t.Helper()
 	var all []goFile
@@ -105,7 +105,7 @@ func goFiles(t *testing.T) []goFile {
 	return all
 }
 
-// within says whether a package path is dir or below it.
+// within reports whether a package path is dir or below it.
 func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
 // parsed is a piece of Go as a file.

@@ -1,6 +1,6 @@
 // Command askload runs inside a test machine. It asks the manager's API for a pool's health over
 // many connections, and in turn a bare net/http server that answers the same bytes: no timeouts, no
-// callers to know, nothing to log. Both are processes beside it. It can also hold streams of events
+// callers to know, nothing to log. Both are processes beside it. It can also keep streams of events
 // open, to see what they cost.
 //
 // Usage: askload health POOL CONNECTIONS SECONDS prints one JSON object. askload streams N SECONDS
@@ -93,7 +93,7 @@ func health(pool, connections, seconds string) error {
 	if err := errors.Join(errOurs, errBare); err != nil {
 		return err
 	}
-	const turn = 250 * time.Millisecond // in turn, so that whatever else the processor does meets both
+	const turn = 250 * time.Millisecond // in turn, so that other load on the processor affects both
 	var mine, other int
 	turns := secs * int(time.Second/turn) / 2
 	for range turns {
@@ -221,7 +221,7 @@ func (c *callers) ask(d time.Duration) (int, error) {
 	return sum, errors.Join(errs...)
 }
 
-// streams opens streams of events and holds them.
+// streams opens streams of events and keeps them open.
 func streams(count, seconds string) error {
 	n, errN := strconv.Atoi(count)
 	secs, errS := strconv.Atoi(seconds)

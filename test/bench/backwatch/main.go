@@ -1,8 +1,8 @@
 // Command backwatch runs inside a test machine. It kills one engine with SIGKILL and prints how
-// long it took until the process that is asked said again that it serves: the manager's API for a
+// long it took until the queried process reported again that it serves: the manager's API for a
 // pool, the engine's own health page for a unit without a manager.
 //
-// Usage: backwatch PID URL WORD. WORD is what the answer holds while the engine serves. A URL of
+// Usage: backwatch PID URL WORD. WORD is part of the answer while the engine serves. A URL of
 // the host "api" goes to the manager's socket. It prints two numbers in microseconds: how long it
 // took, and when that was by CLOCK_MONOTONIC, as PID 1's timestamps are.
 package main
@@ -65,7 +65,7 @@ func run(args []string) error {
 	return nil
 }
 
-// asker returns a question that is true while the answer holds the word.
+// asker returns a query that is true while the answer contains the word.
 func asker(ctx context.Context, url string, word []byte) func() bool {
 	client := guest.NewClient()
 	return func() bool {

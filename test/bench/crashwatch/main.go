@@ -1,6 +1,6 @@
 // Command crashwatch runs inside a test machine. It kills one engine with SIGKILL and prints how
-// long it took until a bare D-Bus subscriber, which does nothing else, heard of it, and until the
-// manager's API said ready=false. Both are seen by this one process on one clock, so that their
+// long it took until a bare D-Bus subscriber, which does nothing else, received it, and until the
+// manager's API reported ready=false. Both are seen by this one process on one clock, so that their
 // ratio is the manager's own share.
 //
 // Usage: crashwatch UNIT PID [POOL]. Without a pool only the bus is watched. It prints one JSON
@@ -116,7 +116,7 @@ func subscribe(ctx context.Context, unit string) (<-chan *dbus.Signal, func(), e
 	return signals, stop, nil
 }
 
-// leftActive returns when the unit was first said to be in another state than active; zero when it
+// leftActive returns when the unit was first reported in another state than active; zero when it
 // never was.
 func leftActive(ctx context.Context, signals <-chan *dbus.Signal) time.Time {
 	for {

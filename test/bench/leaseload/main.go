@@ -4,8 +4,8 @@
 //
 // Usage: leaseload POOL ROUNDS PAIRS PID. Each target gets so many pairs of an acquire and a
 // release in each round, an eighth of them from one caller; PID is the manager's. It prints a JSON
-// object for each target and number of callers; times are of a pair. The processor time of the
-// server says most on a busy machine.
+// object for each target and number of callers; times are of a pair. On a busy machine the server's
+// processor time is the most reliable figure.
 package main
 
 import (

@@ -103,7 +103,7 @@ func (p *peer) acquire(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
-	_ = json.NewEncoder(w).Encode(l) // a caller that has gone is no error
+	_ = json.NewEncoder(w).Encode(l) // a caller that has disconnected is not an error
 }
 
 func (p *peer) release(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,6 @@
 // Command xidwatch runs inside a test machine with fake GPUs. It has the fake driver report an Xid
-// of one GPU and prints how long it took until the manager's API said ready=false of a pool on it,
-// both seen by this one process on one clock.
+// of one GPU and prints how long it took until the manager's API reported ready=false of a pool on
+// it, both seen by this one process on one clock.
 //
 // Usage: xidwatch GPU CODE POOL. It prints one JSON object; the time is in microseconds.
 package main

@@ -1,6 +1,6 @@
 // Command agent runs in a virtual test machine as a service. It opens the virtio-serial port to the
 // harness and runs there what the harness asks for. It owns the guest's end of the channel, and
-// must not know what is tested.
+// must not know the tests.
 package main
 
 import (

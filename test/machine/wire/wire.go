@@ -1,7 +1,6 @@
-// Package wire is what a virtual machine's agent and the harness say to each other over one byte
-// channel that keeps order and loses nothing: frames of many streams, one stream for each program
-// that the agent runs or each connection that it opens. It must know neither qemu nor how a program
-// is started.
+// Package wire is the protocol of a virtual machine's agent and the harness over one reliable byte
+// channel: frames of many streams, one stream for each program that the agent runs or each
+// connection that it opens. It must know neither qemu nor how a program is started.
 package wire
 
 import (
@@ -15,7 +14,7 @@ import (
 // Port is the name of the virtio-serial port that carries the channel.
 const Port = "pool-machine"
 
-// Type says what a frame is.
+// Type is the type of a frame.
 type Type byte
 
 // The frames. The harness sends the first four, the agent the rest.
@@ -33,7 +32,7 @@ const (
 )
 
 // Window is how many bytes of Input may be on their way on one stream, so that a program that does
-// not read holds up its own stream only.
+// not read blocks its own stream only.
 const Window = 256 << 10
 
 // MaxPayload bounds a frame's payload in bytes.
@@ -49,7 +48,7 @@ type Frame struct {
 	Payload []byte
 }
 
-// Request says what a stream is to be: a program, or a connection when Network is set.
+// Request describes a stream: a program, or a connection when Network is set.
 type Request struct {
 	Args    []string `json:",omitempty"`
 	Env     []string `json:",omitempty"` // the whole environment
@@ -58,7 +57,7 @@ type Request struct {
 	Address string   `json:",omitempty"`
 }
 
-// Exit says how a stream ended.
+// Exit is how a stream ended.
 type Exit struct {
 	Code  int
 	Error string `json:",omitempty"` // it could not be started, or not be watched to its end
@@ -118,7 +117,7 @@ func Read(in io.Reader) (Frame, error) {
 	f := Frame{Type: Type(header[0]), Stream: binary.BigEndian.Uint32(header[1:])}
 	size := binary.BigEndian.Uint32(header[5:])
 	if f.Type == 0 || f.Type > lastOfType || size > MaxPayload {
-		return Frame{}, fmt.Errorf("no frame: type %d, %d bytes", f.Type, size)
+		return Frame{}, fmt.Errorf("invalid frame: type %d, %d bytes", f.Type, size)
 	}
 	f.Payload = make([]byte, size)
 	if _, err := io.ReadFull(in, f.Payload); err != nil {
@@ -154,7 +153,7 @@ func (c *Credit) Take(n int) bool {
 	return !c.ended
 }
 
-// Give adds what an Accepted frame says.
+// Give adds the credit of an Accepted frame.
 func (c *Credit) Give(payload []byte) {
 	if len(payload) != 4 {
 		return

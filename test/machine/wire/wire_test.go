@@ -100,7 +100,7 @@ func TestCredit(t *testing.T) {
 		c := NewCredit()
 		for range Window / MaxPayload {
 			if !c.Take(MaxPayload) {
-				t.Fatal("the window is smaller than it says")
+				t.Fatal("the window is smaller than announced")
 			}
 		}
 		var taken, ended bool
@@ -111,9 +111,9 @@ func TestCredit(t *testing.T) {
 		})
 		synctest.Wait()
 		if taken {
-			t.Error("more was sent than the window holds")
+			t.Error("more was sent than the window allows")
 		}
-		c.Give([]byte{1}) // no number: ignored
+		c.Give([]byte{1}) // not a number: ignored
 		c.Give(AcceptedPayload(10))
 		synctest.Wait()
 		if !taken || ended {
