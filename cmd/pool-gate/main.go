@@ -1,6 +1,6 @@
-// Command pool-gate is the gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit becomes active when it
-// exits with 0. "pool-gate memory" is the step before the engine, and "pool-gate release" one behind the gate. It owns flags only; the rules are in
-// package gate.
+// Command pool-gate is the gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit
+// becomes active when it exits with 0. "pool-gate memory" is the step before the engine, and
+// "pool-gate release" one behind the gate. It owns flags only; the rules are in package gate.
 package main
 
 import (
@@ -20,8 +20,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
-// gcPercent keeps the heap small: a hundred gates may wait at the same time, each with next to nothing in memory
-// (runtime/debug, SetGCPercent: the default of 100 lets the heap grow to 4 MiB first).
+// gcPercent keeps the heap small: a hundred gates may wait at the same time, each with next to
+// nothing in memory (runtime/debug, SetGCPercent: the default of 100 lets the heap grow to 4 MiB
+// first).
 const gcPercent = 10
 
 func main() {

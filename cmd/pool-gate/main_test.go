@@ -53,7 +53,8 @@ func TestMemoryNeedsNoMainPID(t *testing.T) {
 		t.Errorf("exit %d:\n%s", got, &stderr)
 	}
 	none := t.TempDir() + "/none"
-	if got := run([]string{"memory", "--need", "GPU-a=1", "--socket", none}, &stderr); got != exit.Ready || !strings.Contains(stderr.String(), none) {
+	if got := run([]string{"memory", "--need", "GPU-a=1", "--socket", none}, &stderr); got != exit.Ready ||
+		!strings.Contains(stderr.String(), none) {
 		t.Errorf("exit %d:\n%s", got, &stderr)
 	}
 	if got := run([]string{"release", "--socket", none}, &stderr); got != exit.Ready {

@@ -93,7 +93,8 @@ func TestOldLibrary(t *testing.T) {
 	if d.Remap != nil || d.Recovery != "" {
 		t.Errorf("a fact that it does not have is reported: %+v %q", d.Remap, d.Recovery)
 	}
-	want := []string{"nvmlDeviceGetFieldValues", "nvmlDeviceGetMPSComputeRunningProcesses_v3", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetRemappedRows"}
+	want := []string{"nvmlDeviceGetFieldValues", "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+		"nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetRemappedRows"}
 	if diff := cmp.Diff(want, s.Driver.Missing); diff != "" {
 		t.Errorf("missing: -want +got\n%s", diff)
 	}
@@ -119,13 +120,17 @@ func TestInitCodes(t *testing.T) {
 			state.Init = c.code
 			h := start(t, built.library, &state)
 			updates := h.follow()
-			u := until(t, updates, "problem", func(u nvml.Update) bool { return u.Snapshot != nil && u.Snapshot.Driver.Problem != nil })
+			u := until(t, updates, "problem", func(u nvml.Update) bool {
+				return u.Snapshot != nil && u.Snapshot.Driver.Problem != nil
+			})
 			if p := u.Snapshot.Driver.Problem; p.Kind != c.kind || p.Code != c.code || len(u.Snapshot.Devices) != 0 {
 				t.Errorf("got %+v and %d devices", p, len(u.Snapshot.Devices))
 			}
 			state.Init = 0
 			h.set(state)
-			until(t, updates, "GPU in the same process", func(u nvml.Update) bool { return u.Snapshot != nil && len(u.Snapshot.Devices) == 1 })
+			until(t, updates, "GPU in the same process", func(u nvml.Update) bool {
+				return u.Snapshot != nil && len(u.Snapshot.Devices) == 1
+			})
 		})
 	}
 	t.Run("code_12", func(t *testing.T) {
@@ -148,7 +153,8 @@ func TestReplacedDriver(t *testing.T) {
 	state.Generation++
 	h.set(state)
 	until(t, updates, "mismatch", func(u nvml.Update) bool {
-		return u.Snapshot != nil && u.Snapshot.Driver.Problem != nil && u.Snapshot.Driver.Problem.Kind == nvml.ProblemMismatch
+		return u.Snapshot != nil && u.Snapshot.Driver.Problem != nil &&
+			u.Snapshot.Driver.Problem.Kind == nvml.ProblemMismatch
 	})
 	if status := h.status(); status != exitReplaced {
 		t.Errorf("exit status %d\n%s", status, h.stderr)
@@ -177,12 +183,16 @@ func TestLostGPU(t *testing.T) {
 	}
 	check(until(t, updates, "lost GPU", lost))
 	// A new session cannot even get a handle of it, and it keeps its name.
-	until(t, updates, "new session", func(nvml.Update) bool { return strings.Contains(h.stderr.String(), "restarting NVML") })
+	until(t, updates, "new session", func(nvml.Update) bool {
+		return strings.Contains(h.stderr.String(), "restarting NVML")
+	})
 	until(t, updates, "sample", lost) // may have been on its way
 	check(until(t, updates, "lost GPU in a new session", lost))
 	state.GPUs[3].Problem = 0
 	h.set(state)
-	until(t, updates, "GPU that is back", func(u nvml.Update) bool { return u.Snapshot != nil && u.Snapshot.Devices[3].Problem == nil })
+	until(t, updates, "GPU that is back", func(u nvml.Update) bool {
+		return u.Snapshot != nil && u.Snapshot.Devices[3].Problem == nil
+	})
 }
 
 func TestEvents(t *testing.T) {
@@ -231,7 +241,9 @@ func TestHang(t *testing.T) {
 				until(t, updates, "snapshot", func(u nvml.Update) bool { return u.Snapshot != nil })
 				h.set(hanging)
 			}
-			u := until(t, updates, "stall", func(u nvml.Update) bool { return u.Stale != nil && u.Stale.Problem.Kind == nvml.ProblemHung })
+			u := until(t, updates, "stall", func(u nvml.Update) bool {
+				return u.Stale != nil && u.Stale.Problem.Kind == nvml.ProblemHung
+			})
 			if u.Stale.Problem.Call != call {
 				t.Errorf("got %+v", u.Stale.Problem)
 			}
@@ -240,7 +252,9 @@ func TestHang(t *testing.T) {
 			}
 			state.Hang = ""
 			h.set(state)
-			until(t, updates, "snapshot", func(u nvml.Update) bool { return u.Snapshot != nil && len(u.Snapshot.Devices) == 1 })
+			until(t, updates, "snapshot", func(u nvml.Update) bool {
+				return u.Snapshot != nil && len(u.Snapshot.Devices) == 1
+			})
 		})
 	}
 	t.Run("signal_ends_it_all_the_same", func(t *testing.T) {
@@ -248,7 +262,9 @@ func TestHang(t *testing.T) {
 		state := fakenvml.Default(1, 24*gib)
 		state.Hang = "nvmlInit_v2"
 		h := start(t, built.library, &state)
-		until(t, h.follow(), "stall", func(u nvml.Update) bool { return u.Stale != nil && u.Stale.Problem.Kind == nvml.ProblemHung })
+		until(t, h.follow(), "stall", func(u nvml.Update) bool {
+			return u.Stale != nil && u.Stale.Problem.Kind == nvml.ProblemHung
+		})
 		if err := h.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +292,8 @@ func TestReserve(t *testing.T) {
 		t.Fatalf("a: %+v", r)
 	}
 	r := reserve("b.service", 20*gib)
-	want := []wire.Short{{Device: fakenvml.UUID(0), Need: 20 * gib, Free: 24*gib - 512<<20, Promised: 20 * gib, Total: 24 * gib,
+	want := []wire.Short{{Device: fakenvml.UUID(0), Need: 20 * gib, Free: 24*gib - 512<<20, Promised: 20 * gib,
+		Total:   24 * gib,
 		Holders: []wire.Holder{{Unit: "a.service", Promised: 20 * gib}}}}
 	if diff := cmp.Diff(want, r.Short); diff != "" || r.Granted {
 		t.Fatalf("b: granted %v, -want +got\n%s", r.Granted, diff)

@@ -112,7 +112,8 @@ func listen(path string) (net.Listener, error) {
 			return nil, fmt.Errorf("socket passed by systemd: %w", err)
 		}
 		if len(passed) != 1 || passed[0] == nil {
-			return nil, fmt.Errorf("systemd passed %d sockets, and pool-gpu.socket has one; --socket PATH runs it by hand", len(passed))
+			return nil, fmt.Errorf("systemd passed %d sockets, and pool-gpu.socket has one; --socket PATH runs it by "+
+				"hand", len(passed))
 		}
 		return passed[0], nil
 	}

@@ -168,7 +168,10 @@ func (h *helper) follow() <-chan nvml.Update {
 	updates := make(chan nvml.Update, 256)
 	var done sync.WaitGroup
 	done.Go(func() {
-		_ = client.New(client.Options{Socket: h.socket, Interval: 250 * time.Millisecond}).Follow(ctx, func(u nvml.Update) { updates <- u })
+		_ = client.New(client.Options{Socket: h.socket, Interval: 250 * time.Millisecond}).Follow(ctx,
+			func(u nvml.Update) {
+				updates <- u
+			})
 	})
 	h.t.Cleanup(func() { cancel(); done.Wait() })
 	return updates
@@ -208,7 +211,8 @@ func TestLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if flags, err := file.DynValue(elf.DT_FLAGS); err != nil || len(flags) > 0 && elf.DynFlag(flags[0])&elf.DF_BIND_NOW != 0 {
+	if flags, err := file.DynValue(elf.DT_FLAGS); err != nil || len(flags) > 0 &&
+		elf.DynFlag(flags[0])&elf.DF_BIND_NOW != 0 {
 		t.Errorf("DT_FLAGS is %v (%v): every function would be bound at the start, and there are none", flags, err)
 	}
 	if flags, _ := file.DynValue(elf.DT_FLAGS_1); len(flags) > 0 && elf.DynFlag1(flags[0])&elf.DF_1_NOW != 0 {
@@ -312,7 +316,8 @@ func TestActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=gpu exec "$0" --library /none`, built.program)
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=gpu exec "$0" --library /none`,
+		built.program)
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{file}, h.stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -81,9 +81,9 @@ var recoveryRows = map[nvml.Recovery]row{
 	nvml.RecoveryDrainP2P: rowRecoveryP2P, nvml.RecoveryDrainAndReset: rowRecoveryDrain,
 }
 
-// recoveryRow classifies the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h. 5 to 7 (recover
-// the IMEX domain, reset the bus, reboot the system) are newer, and are reported as the older action
-// that contains them.
+// recoveryRow classifies the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h. 5 to 7
+// (recover the IMEX domain, reset the bus, reboot the system) are newer, and are reported as the
+// older action that contains them.
 func recoveryRow(n int) (row, bool) {
 	byNumber := []nvml.Recovery{nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryDrainP2P, nvml.RecoveryDrainAndReset,
 		nvml.RecoveryDrainAndReset, nvml.RecoveryReset, nvml.RecoveryReboot}

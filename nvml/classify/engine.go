@@ -48,8 +48,8 @@ var enginePhrases = []enginePhrase{
 // allocation failed, retrying without pipeline parallelism", llama-context.cpp).
 const retryPhrase = "retrying without pipeline parallelism"
 
-// EngineLog classifies a line of an engine's log. A line that quotes a caller's text (vLLM logs prompts
-// at its INFO level) is ignored: a prompt must not be able to restart an engine.
+// EngineLog classifies a line of an engine's log. A line that quotes a caller's text (vLLM logs
+// prompts at its INFO level) is ignored: a prompt must not be able to restart an engine.
 func EngineLog(line string) (v Verdict, ok bool) {
 	low := strings.ToLower(line)
 	if strings.Contains(low, retryPhrase) || quotes(low) {
@@ -78,8 +78,8 @@ func quotes(low string) bool {
 		strings.Contains(low, `"messages"`)
 }
 
-// Reason classifies the lines of one run, the oldest first, and returns the verdict that explains its
-// end best: the last of the worst class that was not taken back. ok is false where no line says
+// Reason classifies the lines of one run, the oldest first, and returns the verdict that explains
+// its end best: the last of the worst class that was not taken back. ok is false where no line says
 // anything.
 func Reason(lines []string) (v Verdict, ok bool) {
 	var memory Verdict

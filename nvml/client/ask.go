@@ -47,8 +47,8 @@ func Ask(ctx context.Context, socket string, req wire.Request) (wire.Reply, erro
 	return reply, check(req, reply)
 }
 
-// check separates an answer from what only looks like one: without it, a helper that hangs would read
-// as a refusal.
+// check separates an answer from what only looks like one: without it, a helper that hangs would
+// read as a refusal.
 func check(req wire.Request, r wire.Reply) error {
 	switch {
 	case r.Error != "":

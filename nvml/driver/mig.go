@@ -73,8 +73,8 @@ func (r *reading) profile(parent nvml.Device, h gonvml.Device) string {
 }
 
 // profileOf is the name that nvidia-smi gives a partition, such as "1g.10gb" or, for a part of a
-// GPU instance, "1c.2g.20gb". The driver reports only megabytes; the name has that share of the GPU,
-// in eighths and rounded up, of its whole gigabytes.
+// GPU instance, "1c.2g.20gb". The driver reports only megabytes; the name has that share of the
+// GPU, in eighths and rounded up, of its whole gigabytes.
 func profileOf(a gonvml.DeviceAttributes, total uint64) string {
 	if a.GpuInstanceSliceCount == 0 || total == 0 {
 		return ""

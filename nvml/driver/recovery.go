@@ -13,9 +13,9 @@ import (
 func hostUint32(value [8]byte) uint32 { return binary.NativeEndian.Uint32(value[:4]) }
 
 // recoveryOf names the action of field 230 (nvml.h, nvmlDeviceGpuRecoveryAction_t). The newer
-// numbers are reported as the older action that contains them: a reset of the bus is done by resetting
-// the GPU, one of the system by a reboot. A number that is not known yet keeps its number: to name
-// none would say that the GPU is well.
+// numbers are reported as the older action that contains them: a reset of the bus is done by
+// resetting the GPU, one of the system by a reboot. A number that is not known yet keeps its
+// number: to name none would say that the GPU is well.
 func recoveryOf(action uint32) nvml.Recovery {
 	switch gonvml.DeviceGpuRecoveryAction(action) {
 	case gonvml.GPU_RECOVERY_ACTION_NONE:

@@ -72,8 +72,8 @@ const (
 	// quiet is how long nothing may have been said against a GPU that was only reported, so that
 	// the word stays visible to someone who looks.
 	quiet = 10 * time.Minute
-	// unknownAfter is the age from which facts no longer say anything of a GPU's health; shorter gaps
-	// come with each restart of the helper.
+	// unknownAfter is the age from which facts no longer say anything of a GPU's health; shorter
+	// gaps come with each restart of the helper.
 	unknownAfter = 30 * time.Second
 )
 
@@ -94,8 +94,8 @@ type Change struct {
 // Noted is what became of a verdict.
 type Noted struct {
 	Verdict classify.Verdict // with Device filled in where its PCI address was known
-	// Fresh: not a second report of the same fault from another source (the driver reports an Xid as
-	// an event and in the kernel's log). Only fresh ones are counted.
+	// Fresh: not a second report of the same fault from another source (the driver reports an Xid
+	// as an event and in the kernel's log). Only fresh ones are counted.
 	Fresh   bool
 	Changes []Change
 }

@@ -305,8 +305,8 @@ func same(a, b *nvml.Snapshot) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// event goes to followers at once, and lets a sample follow: an event often means that something else
-// has changed.
+// event goes to followers at once, and lets a sample follow: an event often means that something
+// else has changed.
 func (h *hub) event(e *nvml.Event, now time.Time) {
 	if e == nil {
 		e = &nvml.Event{At: now, Kind: nvml.EventMissed, Text: "waiting for events failed"}

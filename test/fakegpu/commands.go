@@ -78,7 +78,11 @@ func (d *driver) obey(args []string) (string, error) {
 		}
 		return "", d.change(func(s *fakenvml.State) error { s.Init = code; return nil })
 	case "replace":
-		return "", d.change(func(s *fakenvml.State) error { s.Driver, s.Library = arg(1), "12."+arg(1); s.Generation++; return nil })
+		return "", d.change(func(s *fakenvml.State) error {
+			s.Driver, s.Library = arg(1), "12."+arg(1)
+			s.Generation++
+			return nil
+		})
 	}
 	index, err := strconv.Atoi(arg(1))
 	if err != nil {

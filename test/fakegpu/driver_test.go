@@ -30,7 +30,8 @@ func running(t *testing.T) (d *driver, dir string) {
 	}
 	var all sync.WaitGroup
 	t.Cleanup(all.Wait) // the last of the cleanups
-	for name, serve := range map[string]func(context.Context, *net.UnixConn){"take.sock": d.take, "ctl.sock": d.command} {
+	for name, serve := range map[string]func(context.Context, *net.UnixConn){"take.sock": d.take,
+		"ctl.sock": d.command} {
 		l, err := listen(filepath.Join(dir, name), 0o600)
 		if err != nil {
 			t.Fatal(err)

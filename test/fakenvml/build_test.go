@@ -23,7 +23,8 @@ func exports(t *testing.T, old bool) []string {
 		t.Fatal(err)
 	}
 	defer library.Close()
-	if name, err := library.DynString(elf.DT_SONAME); err != nil || !slices.Equal(name, []string{SOName}) || filepath.Base(path) != SOName {
+	if name, err := library.DynString(elf.DT_SONAME); err != nil || !slices.Equal(name, []string{SOName}) ||
+		filepath.Base(path) != SOName {
 		t.Errorf("%s is named %q, %v", path, name, err)
 	}
 	symbols, err := library.DynamicSymbols()
@@ -80,7 +81,8 @@ func TestHangReachesEveryCall(t *testing.T) {
 	}
 	for _, name := range exports(t, false) {
 		// The first three do nothing but call the newer version; nvmlErrorString asks no driver.
-		if name == "nvmlInit" || name == "nvmlEventSetWait" || name == "nvmlSystemGetCudaDriverVersion" || name == "nvmlErrorString" {
+		if name == "nvmlInit" || name == "nvmlEventSetWait" || name == "nvmlSystemGetCudaDriverVersion" ||
+			name == "nvmlErrorString" {
 			continue
 		}
 		if !strings.Contains(text.String(), `"`+name+`"`) && !strings.Contains(text.String(), "BEGIN("+name+",") {

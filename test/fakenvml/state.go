@@ -188,8 +188,10 @@ func Default(n int, bytes uint64) State {
 	s := State{Driver: "550.54.14", Library: "12.550.54.14", CUDA: 12040, Generation: 1}
 	for i := range n {
 		s.GPUs = append(s.GPUs, GPU{
-			UUID: UUID(i), Name: "NVIDIA Fake GPU", PCI: fmt.Sprintf("00000000:%02x:00.0", 0x41+i), Minor: ptr(i), Major: 8, MinorCC: 6,
-			Total: bytes, Reserved: 512 << 20, Utilization: ptr(0), Temperature: ptr(38 + i), State: ptr(8), Power: ptr(21000),
+			UUID: UUID(i), Name: "NVIDIA Fake GPU", PCI: fmt.Sprintf("00000000:%02x:00.0", 0x41+i), Minor: ptr(i),
+			Major: 8, MinorCC: 6,
+			Total: bytes, Reserved: 512 << 20, Utilization: ptr(0), Temperature: ptr(38 + i), State: ptr(8),
+			Power: ptr(21000),
 			Remap: &[4]int{}, Recovery: ptr(0),
 		})
 	}
@@ -207,8 +209,9 @@ func (g *GPU) Cut(n int) {
 	g.MIG, g.Utilization, g.Partitions = &on, nil, nil
 	for i := range n {
 		g.Partitions = append(g.Partitions, Partition{
-			UUID: fmt.Sprintf("MIG-%08x-%s", i+1, g.UUID[len("GPU-00000000-"):]), Profile: fmt.Sprintf("1g.%dgb", g.Total>>30/uint64(n)),
-			GI: 7 + i, CI: 0, Slices: 1, Total: g.Total / uint64(n),
+			UUID:    fmt.Sprintf("MIG-%08x-%s", i+1, g.UUID[len("GPU-00000000-"):]),
+			Profile: fmt.Sprintf("1g.%dgb", g.Total>>30/uint64(n)),
+			GI:      7 + i, CI: 0, Slices: 1, Total: g.Total / uint64(n),
 		})
 	}
 }

@@ -31,12 +31,15 @@ func newReader(t testing.TB) *reader {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "probe")
-	header, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/NVIDIA/go-nvml").Output()
+	header, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}",
+		"github.com/NVIDIA/go-nvml").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cc := exec.CommandContext(t.Context(), "cc", "-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-		"-DNVML_NO_UNVERSIONED_FUNC_DEFS=1", "-I", filepath.Join(strings.TrimSpace(string(header)), "pkg", "nvml"), "-I", "src",
+	cc := exec.CommandContext(t.Context(), "cc", "-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror",
+		"-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+		"-DNVML_NO_UNVERSIONED_FUNC_DEFS=1", "-I", filepath.Join(strings.TrimSpace(string(header)), "pkg", "nvml"),
+		"-I", "src",
 		"-o", program, "testdata/probe.c", "src/state.c", "-lpthread")
 	if out, err := cc.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -143,7 +146,8 @@ func TestEveryChangeIsSeen(t *testing.T) {
 		for range 2 {
 			s.GPUs[0].Temperature = new(10 + (*s.GPUs[0].Temperature+1)%80)
 			next := filepath.Join(r.dir, "next")
-			err := errors.Join(os.WriteFile(next, []byte(s.String()), 0o644), os.Chtimes(next, tick, tick), os.Rename(next, filepath.Join(r.dir, StateFile)))
+			err := errors.Join(os.WriteFile(next, []byte(s.String()), 0o644), os.Chtimes(next, tick, tick),
+				os.Rename(next, filepath.Join(r.dir, StateFile)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +194,8 @@ func FuzzState(f *testing.F) {
 	f.Add("550.1", "GPU-a", "A card", "0000:41:00.0", uint64(24<<30), uint64(1<<29), 40, 3, 2, uint8(0xff))
 	f.Add("", "", "", "", uint64(0), ^uint64(0), 0, 0, 0, uint8(0))
 	r := newReader(f)
-	f.Fuzz(func(t *testing.T, driver, uuid, name, pci string, total, used uint64, number, processes, partitions int, has uint8) {
+	f.Fuzz(func(t *testing.T, driver, uuid, name, pci string, total, used uint64, number, processes, partitions int,
+		has uint8) {
 		for _, text := range []string{driver, uuid, name, pci} {
 			if len(text) > 95 || strings.ContainsAny(text, "\n\x00") {
 				t.Skip("no name that is written")
@@ -206,7 +211,8 @@ func FuzzState(f *testing.F) {
 			}
 		}
 		if has&(1<<6) != 0 {
-			g.ECC, g.Remap, g.Major, g.MinorCC = &ECC{Corrected: total, Uncorrectable: used}, &[4]int{number, 0, number, 1}, 1+number, number
+			g.ECC, g.Remap, g.Major, g.MinorCC = &ECC{Corrected: total, Uncorrectable: used},
+				&[4]int{number, 0, number, 1}, 1+number, number
 		}
 		for i := range processes {
 			g.Processes = append(g.Processes, Process{PID: i, Used: used})
@@ -215,9 +221,12 @@ func FuzzState(f *testing.F) {
 			g.MIG = new(partitions > 0)
 		}
 		for i := range partitions {
-			g.Partitions = append(g.Partitions, Partition{UUID: uuid, Profile: name, GI: i, CI: number, Slices: 1, Total: total, Processes: g.Processes})
+			g.Partitions = append(g.Partitions,
+				Partition{UUID: uuid, Profile: name, GI: i, CI: number, Slices: 1, Total: total,
+					Processes: g.Processes})
 		}
-		s := State{Driver: driver, Library: name, CUDA: number, Init: number, Generation: number, GPUs: []GPU{g, {UUID: fmt.Sprint(number)}}}
+		s := State{Driver: driver, Library: name, CUDA: number, Init: number, Generation: number,
+			GPUs: []GPU{g, {UUID: fmt.Sprint(number)}}}
 		r.t = t
 		r.write(s)
 		if diff := cmp.Diff(s.String(), r.read()); diff != "" {
@@ -231,7 +240,8 @@ func FuzzState(f *testing.F) {
 func FuzzReader(f *testing.F) {
 	f.Add(full().String())
 	f.Add("gpu\nremap 1\ncc\npartition\nprocess -1 x\ngpu")
-	f.Add(strings.Repeat("gpu\n", 40) + strings.Repeat("partition\n", 40) + strings.Repeat("process 1 1\n", 400) + strings.Repeat("x", 2000))
+	f.Add(strings.Repeat("gpu\n", 40) + strings.Repeat("partition\n", 40) + strings.Repeat("process 1 1\n", 400) +
+		strings.Repeat("x", 2000))
 	r := newReader(f)
 	good := Default(1, 1<<30)
 	f.Fuzz(func(t *testing.T, text string) {

@@ -1,6 +1,6 @@
-// Package confine knows what a pool may not ask for because of where its engine runs: in a transient
-// unit of systemd, over whose properties some characters get lost, in a file system that shows little
-// of the host's, with some variables that are the manager's.
+// Package confine knows what a pool may not ask for because of where its engine runs: in a
+// transient unit of systemd, over whose properties some characters get lost, in a file system that
+// shows little of the host's, with some variables that are the manager's.
 //
 // It is pure and knows no unit property: units/render writes those, and units/config asks the same
 // questions of a pool file, so that a check of the files refuses what a unit would be refused for.
@@ -26,7 +26,8 @@ const (
 	EnvCache       = "XDG_CACHE_HOME"
 )
 
-// managedVariables returns the variables that may not be in a pool's env, since the unit sets them, and what to do instead.
+// managedVariables returns the variables that may not be in a pool's env, since the unit sets them,
+// and what to do instead.
 func managedVariables() map[string]string {
 	return map[string]string{
 		EnvVisible:     "set the key devices",
@@ -36,8 +37,8 @@ func managedVariables() map[string]string {
 	}
 }
 
-// Refusals returns everything of a pool that its engine or a unit of it cannot take, as far as the pool alone shows it. An
-// engine that is not started here has no unit, and takes everything.
+// Refusals returns everything of a pool that its engine or a unit of it cannot take, as far as the
+// pool alone shows it. An engine that is not started here has no unit, and takes everything.
 func Refusals(p pool.Pool, a engine.Adapter) []pool.Refusal {
 	if p.Provisioning.Mode == pool.ModeExternal {
 		return nil
@@ -56,7 +57,8 @@ func paths(p pool.Pool) []pool.Refusal {
 		refused = append(refused, pool.Refuse("provisioning.binary", "Rename it.", "provisioning.binary %s", why))
 	} else if Within(path.Clean(binary), HiddenTrees()) != "" {
 		if why := Path(path.Dir(path.Clean(binary))); why != "" {
-			refused = append(refused, pool.Refuse("provisioning.binary", renameIt, "provisioning.binary %q %s", binary, why))
+			refused = append(refused, pool.Refuse("provisioning.binary", renameIt, "provisioning.binary %q %s", binary,
+				why))
 		}
 	}
 	return refused
@@ -79,10 +81,12 @@ func variables(p pool.Pool) []pool.Refusal {
 	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
 		key := "env." + name
 		if instead, ok := managed[name]; ok {
-			refused = append(refused, pool.Refuse(key, "Remove it from env and "+instead+".", "env holds %s, which pool-managerd sets itself", name))
+			refused = append(refused, pool.Refuse(key, "Remove it from env and "+instead+".",
+				"env holds %s, which pool-managerd sets itself", name))
 		}
 		if !variableName(name) {
-			refused = append(refused, pool.Refuse(key, "Use letters, digits and underscores, no digit first.", "env key %q is no name of a variable", name))
+			refused = append(refused, pool.Refuse(key, "Use letters, digits and underscores, no digit first.",
+				"env key %q is no name of a variable", name))
 		} else if why := unfit(p.Env[name]); why != "" {
 			refused = append(refused, pool.Refuse(key, "Correct env.", "env %s %s", name, why))
 		}
@@ -92,19 +96,24 @@ func variables(p pool.Pool) []pool.Refusal {
 
 func healthPath(p pool.Pool) []pool.Refusal {
 	asked := p.Health.Path
-	if asked == "" || asked[0] == '/' && !strings.ContainsFunc(asked, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if asked == "" || asked[0] == '/' && !strings.ContainsFunc(asked, isBlank) {
 		return nil
 	}
-	return []pool.Refusal{pool.Refuse("health.path", "Begin it with a slash and leave out spaces.", "health.path %q is no path of a URL", asked)}
+	return []pool.Refusal{pool.Refuse("health.path", "Begin it with a slash and leave out spaces.",
+		"health.path %q is no path of a URL", asked)}
 }
 
-// Path says why a path cannot be shown to an engine, "" where it can: no systemd keeps such characters in BindReadOnlyPaths= of
-// a transient unit over a daemon-reload (seen on 252, 257 and 262), and 257 fails to mount a path with quotes at all.
+// Path says why a path cannot be shown to an engine, "" where it can: no systemd keeps such
+// characters in BindReadOnlyPaths= of a transient unit over a daemon-reload (seen on 252, 257 and
+// 262), and 257 fails to mount a path with quotes at all.
 func Path(p string) string {
-	if unfit(p) == "" && !strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`:"'\`, r) }) {
+	if unfit(p) == "" && !strings.ContainsFunc(p, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || strings.ContainsRune(`:"'\`, r)
+	}) {
 		return ""
 	}
-	return "holds a space, a colon, a quote, a backslash or a control character: such a path is lost from the unit at the next daemon-reload"
+	return "holds a space, a colon, a quote, a backslash or a control character: such a path is lost from the unit " +
+		"at the next daemon-reload"
 }
 
 // unfit says why a text cannot go over the bus.
@@ -128,3 +137,5 @@ func variableName(s string) bool {
 	}
 	return s != ""
 }
+
+func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }

@@ -18,8 +18,8 @@ func ShutTrees() []string {
 // ReplacedTrees are empty by other lines of the sandbox: ProtectHome= and PrivateTmp=.
 func ReplacedTrees() []string { return []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp"} }
 
-// HiddenTrees returns the trees in which an engine sees nothing but what the unit binds into them: a
-// binary below one needs a path in Prepared.ReadOnly that covers its libraries.
+// HiddenTrees returns the trees in which an engine sees nothing but what the unit binds into them:
+// a binary below one needs a path in Prepared.ReadOnly that covers its libraries.
 func HiddenTrees() []string { return slices.Concat(ShutTrees(), ReplacedTrees()) }
 
 // Within returns the first of trees that is p or holds it, "" when none does.

@@ -11,21 +11,24 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-const gpu0, gpu1, gpu2 = "GPU-11110000-aaaa-bbbb-cccc-000000000000", "GPU-11112222-aaaa-bbbb-cccc-000000000000", "GPU-33330000-aaaa-bbbb-cccc-000000000000"
+const gpu0, gpu1, gpu2 = "GPU-11110000-aaaa-bbbb-cccc-000000000000", "GPU-11112222-aaaa-bbbb-cccc-000000000000",
+	"GPU-33330000-aaaa-bbbb-cccc-000000000000"
 const mig1, mig2 = "MIG-44440000-aaaa-bbbb-cccc-000000000000", "MIG-55550000-aaaa-bbbb-cccc-000000000000"
 
 // host has two whole GPUs and one in two partitions.
 func host() *nvml.Snapshot {
 	on := true
 	gpu := func(i int, uuid string) nvml.Device {
-		return nvml.Device{UUID: uuid, Index: i, PCI: fmt.Sprintf("00000000:%02x:00.0", 0x65+i), Name: "A100", Nodes: []string{fmt.Sprintf("/dev/nvidia%d", i)},
+		return nvml.Device{UUID: uuid, Index: i, PCI: fmt.Sprintf("00000000:%02x:00.0", 0x65+i), Name: "A100",
+			Nodes:  []string{fmt.Sprintf("/dev/nvidia%d", i)},
 			Memory: &nvml.Memory{Total: 40 << 30}}
 	}
 	s := &nvml.Snapshot{Devices: []nvml.Device{gpu(0, gpu0), gpu(1, gpu1), gpu(2, gpu2)}}
 	s.Devices[2].MIG = &on
 	for i, uuid := range []string{mig1, mig2} {
-		s.Devices[2].Partitions = append(s.Devices[2].Partitions, nvml.Partition{UUID: uuid, GI: i + 1, Profile: "3g.20gb", Memory: &nvml.Memory{Total: 20 << 30},
-			Nodes: []string{"/dev/nvidia2", fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", 10+i)}})
+		s.Devices[2].Partitions = append(s.Devices[2].Partitions,
+			nvml.Partition{UUID: uuid, GI: i + 1, Profile: "3g.20gb", Memory: &nvml.Memory{Total: 20 << 30},
+				Nodes: []string{"/dev/nvidia2", fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", 10+i)}})
 	}
 	return s
 }
@@ -72,7 +75,8 @@ func TestResolve(t *testing.T) {
 
 func TestResolveRefuses(t *testing.T) {
 	lost := func(s *nvml.Snapshot) {
-		s.Devices[0].Problem, s.Devices[0].Nodes = &nvml.Problem{Kind: nvml.ProblemLost, Text: "it has fallen off the bus"}, nil
+		s.Devices[0].Problem, s.Devices[0].Nodes = &nvml.Problem{Kind: nvml.ProblemLost,
+			Text: "it has fallen off the bus"}, nil
 	}
 	cases := []struct {
 		name   string

@@ -49,7 +49,8 @@ func Resolve(mask []string, s *nvml.Snapshot) ([]Target, error) {
 			return nil, err
 		}
 		if before, twice := first[t.UUID]; twice {
-			return nil, invalid(fmt.Sprintf("%q and %q are the same device, %s", before, entry, t.UUID), "Name each device once.")
+			return nil, invalid(fmt.Sprintf("%q and %q are the same device, %s", before, entry, t.UUID),
+				"Name each device once.")
 		}
 		first[t.UUID] = entry
 		out = append(out, t)
@@ -61,10 +62,12 @@ func Resolve(mask []string, s *nvml.Snapshot) ([]Target, error) {
 func unusable(s *nvml.Snapshot) *registry.Failure {
 	switch {
 	case s == nil:
-		return registry.Fail(registry.CodeGPUUnavailable, "the GPUs of this host are not known yet: pool-gpu has not answered",
+		return registry.Fail(registry.CodeGPUUnavailable,
+			"the GPUs of this host are not known yet: pool-gpu has not answered",
 			"See systemctl status pool-gpu.socket pool-gpu.service.")
 	case s.Driver.Problem != nil:
-		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver reports no data: "+s.Driver.Problem.Text, DriverHint(s.Driver.Problem.Kind))
+		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver gives no facts: "+s.Driver.Problem.Text,
+			DriverHint(s.Driver.Problem.Kind))
 	}
 	return nil
 }
@@ -73,11 +76,13 @@ func unusable(s *nvml.Snapshot) *registry.Failure {
 func DriverHint(kind nvml.ProblemKind) string {
 	switch kind {
 	case nvml.ProblemNoLibrary:
-		return "Install the NVIDIA driver with its library libnvidia-ml.so.1; a host without GPUs needs devices = [] and require_gpu = false."
+		return "Install the NVIDIA driver with its library libnvidia-ml.so.1; a host without GPUs needs devices = [] " +
+			"and require_gpu = false."
 	case nvml.ProblemNoDriver:
 		return "Load the driver (modprobe nvidia) and read journalctl -k | grep NVRM."
 	case nvml.ProblemMismatch:
-		return "The driver's library and its kernel module are of different versions: reboot, or unload and load the nvidia modules."
+		return "The driver's library and its kernel module are of different versions: reboot, or unload and load the " +
+			"nvidia modules."
 	case nvml.ProblemNoPermission:
 		return "Look at the modes of /dev/nvidia*; pool-gpu runs as root, so that something else forbids it."
 	case nvml.ProblemHung:
@@ -118,7 +123,8 @@ func find(entry string, s *nvml.Snapshot) (Target, error) {
 	case 1:
 		return found[0], usable(found[0], s)
 	}
-	return Target{}, invalid(fmt.Sprintf("device %q may be %s or %s", entry, found[0].UUID, found[1].UUID), "Write more of the UUID. "+thereIs(s))
+	return Target{}, invalid(fmt.Sprintf("device %q may be %s or %s", entry, found[0].UUID, found[1].UUID),
+		"Write more of the UUID. "+thereIs(s))
 }
 
 // matcher reports for a device, or one of its partitions, whether the entry names it.
@@ -160,7 +166,8 @@ func CanonicalPCI(id string) string {
 }
 
 func whole(entry string, d nvml.Device) Target {
-	t := Target{Entry: entry, UUID: d.UUID, GPU: d.UUID, Index: d.Index, Name: d.Name, PCI: d.PCI, ComputeCapability: d.ComputeCapability, Nodes: d.Nodes}
+	t := Target{Entry: entry, UUID: d.UUID, GPU: d.UUID, Index: d.Index, Name: d.Name, PCI: d.PCI,
+		ComputeCapability: d.ComputeCapability, Nodes: d.Nodes}
 	if d.Memory != nil {
 		t.Total = d.Memory.Total
 	}
@@ -188,9 +195,12 @@ func usable(t Target, s *nvml.Snapshot) error {
 		if d.Problem != nil {
 			why = d.Problem.Text
 		}
-		return registry.Fail(registry.CodeGPUUnavailable, fmt.Sprintf("GPU %d (%s) does not answer: %s", t.Index, t.GPU, why), "Run nvidia-smi, and read journalctl -k.")
+		return registry.Fail(registry.CodeGPUUnavailable,
+			fmt.Sprintf("GPU %d (%s) does not answer: %s", t.Index, t.GPU, why),
+			"Run nvidia-smi, and read journalctl -k.")
 	case !t.MIG && d.MIG != nil && *d.MIG:
-		return invalid(fmt.Sprintf("GPU %d (%s) is in MIG mode, where CUDA sees its partitions only", t.Index, t.GPU), "Name a partition. "+thereIs(s))
+		return invalid(fmt.Sprintf("GPU %d (%s) is in MIG mode, where CUDA sees its partitions only", t.Index, t.GPU),
+			"Name a partition. "+thereIs(s))
 	}
 	return nil
 }
@@ -205,9 +215,11 @@ func mixed(mask []Target) error {
 	}
 	switch {
 	case partitions > 0 && partitions < len(mask):
-		return invalid("the mask has a MIG partition beside a whole GPU, and CUDA shows a process one or the other", "Give one partition alone, or whole GPUs.")
+		return invalid("the mask has a MIG partition beside a whole GPU, and CUDA shows a process one or the other",
+			"Give one partition alone, or whole GPUs.")
 	case partitions > 1:
-		return invalid(fmt.Sprintf("the mask has %d MIG partitions, and CUDA shows a process only one", partitions), "Use replicas with one partition each.")
+		return invalid(fmt.Sprintf("the mask has %d MIG partitions, and CUDA shows a process only one", partitions),
+			"Use replicas with one partition each.")
 	}
 	return nil
 }

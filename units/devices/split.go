@@ -21,7 +21,8 @@ func CheckSplit(p pool.Pool, mask []Target, need uint64) error {
 		return nil
 	}
 	if len(p.TensorSplit) != len(mask) {
-		return registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("tensor_split has %d shares for %d devices", len(p.TensorSplit), len(mask)),
+		return registry.Fail(registry.CodeConfigInvalid,
+			fmt.Sprintf("tensor_split has %d shares for %d devices", len(p.TensorSplit), len(mask)),
 			"Give one share for each device of the mask, in its order.")
 	}
 	sum := 0.0
@@ -29,7 +30,8 @@ func CheckSplit(p pool.Pool, mask []Target, need uint64) error {
 		sum += share
 	}
 	if math.Abs(sum-1) > splitTolerance {
-		return registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("tensor_split adds up to %.2f", sum), "Its shares add up to 1.")
+		return registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("tensor_split adds up to %.2f", sum),
+			"Its shares add up to 1.")
 	}
 	for i, t := range mask {
 		if t.Total > 0 && float64(need)*p.TensorSplit[i] > float64(t.Total) {
@@ -53,7 +55,8 @@ func tooLarge(p pool.Pool, mask []Target, need uint64, at int) *registry.Failure
 		hint = "No split fits: all devices together hold less than the model needs. " + hint
 	}
 	return registry.Fail(registry.CodeInsufficientVRAM,
-		fmt.Sprintf("tensor_split gives device %q %.0f %% of %.1f GiB, and it has %.1f GiB", mask[at].Entry, 100*p.TensorSplit[at], gib(need), gib(mask[at].Total)), hint)
+		fmt.Sprintf("tensor_split gives device %q %.0f %% of %.1f GiB, and it has %.1f GiB", mask[at].Entry,
+			100*p.TensorSplit[at], gib(need), gib(mask[at].Total)), hint)
 }
 
 func gib(bytes uint64) float64 { return float64(bytes) / (1 << 30) }

@@ -24,7 +24,8 @@ import (
 
 // Options of one gate.
 type Options struct {
-	// the health endpoint, http://127.0.0.1:PORT/PATH, grpc://127.0.0.1:PORT/SERVICE or tcp://127.0.0.1:PORT
+	// the health endpoint, http://127.0.0.1:PORT/PATH, grpc://127.0.0.1:PORT/SERVICE or
+	// tcp://127.0.0.1:PORT
 	URL    string
 	Body   string        // what the body of an HTTP answer must match, in base64; empty: any will do
 	Expect int           // the status that means healthy

@@ -45,7 +45,8 @@ func New(peaks Peaks, log *slog.Logger) *Estimator {
 // reads the headers of the model's files, and remembers what it found as long as they do not
 // change. Whatever it cannot find out is Unknown with the reason in Why, never an error; the only
 // error is the context's.
-func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Staged, version string, targets []devices.Target) (Need, error) {
+func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Staged, version string,
+	targets []devices.Target) (Need, error) {
 	key := Key(p, staged, version, targets)
 	model, err := e.fromFiles(ctx, key, p, staged, targets)
 	if err != nil {
@@ -66,7 +67,8 @@ func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Stage
 	if claims && own.Firm { // whatever it took before, it does not start where less is free
 		return model.replaced(claim), nil
 	}
-	if peak, ok := e.peak(key); ok && len(peak) == len(targets) && !slices.Contains(peak, 0) { // 0: the driver did not report it
+	// 0: the driver did not report it
+	if peak, ok := e.peak(key); ok && len(peak) == len(targets) && !slices.Contains(peak, 0) {
 		return model.replaced(onDevices(Measured, targets, peak)), nil
 	}
 	if claims {
@@ -109,7 +111,8 @@ func spread(p pool.Pool, targets []devices.Target) []uint64 {
 }
 
 // fromFiles is the need by the model's files, remembered.
-func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
+func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, staged pool.Staged,
+	targets []devices.Target) (Need, error) {
 	if err := ctx.Err(); err != nil {
 		return Need{}, err
 	}
@@ -143,7 +146,8 @@ var (
 	errTheirOwn = errors.New("nothing is known of the engine's own needs")
 )
 
-func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
+func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Staged,
+	targets []devices.Target) (Need, error) {
 	a, known := engine.For(p.Engine)
 	switch {
 	case staged.Path == "":
@@ -157,7 +161,8 @@ func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Stage
 }
 
 // gguf asks the parser of GGUF, and gives each device its parts.
-func (e *Estimator) gguf(ctx context.Context, a engine.Adapter, p pool.Pool, staged pool.Staged, targets []devices.Target) (Need, error) {
+func (e *Estimator) gguf(ctx context.Context, a engine.Adapter, p pool.Pool, staged pool.Staged,
+	targets []devices.Target) (Need, error) {
 	totals := make([]uint64, len(targets))
 	for i, t := range targets {
 		totals[i] = t.Total
@@ -205,7 +210,8 @@ func (u usage) need(targets []devices.Target) Need {
 }
 
 func (d deviceUsage) parts(device string) []Part {
-	return []Part{{PartWeights, device, d.Weights}, {PartKV, device, d.KV}, {PartCompute, device, d.Compute}, {PartRuntime, device, d.Runtime}}
+	return []Part{{PartWeights, device, d.Weights}, {PartKV, device, d.KV}, {PartCompute, device, d.Compute},
+		{PartRuntime, device, d.Runtime}}
 }
 
 // maxParts bounds the files of one model.
@@ -256,7 +262,8 @@ const (
 // safetensors is the need of a directory of shards, split evenly as tensor parallelism does. It is
 // used where an engine's share of the GPUs is not known.
 func safetensors(staged pool.Staged, targets []devices.Target) (Need, error) {
-	shards, err := filepath.Glob(filepath.Join(strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(staged.Path), "*.safetensors"))
+	literal := strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(staged.Path)
+	shards, err := filepath.Glob(filepath.Join(literal, "*.safetensors"))
 	if err != nil {
 		return Need{}, err
 	}

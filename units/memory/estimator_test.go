@@ -173,7 +173,8 @@ func TestLlamaFlags(t *testing.T) {
 		{"cache_stays_on_the_host", get(t, args("-nkvo"), one), func(n Need) bool { return kv(n, "GPU-a") == 0 && kv(n, "") == kv(plain, "GPU-a") }},
 		{"all_weights_are_offloaded", plain, func(n Need) bool { return weights(n, "GPU-a") > 8*mib && weights(n, "") < mib }},
 		{"half_is_offloaded", get(t, args("-ngl", "2"), one), func(n Need) bool {
-			return weights(n, "GPU-a") < weights(plain, "GPU-a")*6/10 && weights(n, "") > 3*mib && n.Mapped == weights(n, "")
+			return weights(n, "GPU-a") < weights(plain, "GPU-a")*6/10 && weights(n, "") > 3*mib &&
+				n.Mapped == weights(n, "")
 		}},
 		{"nothing_is_offloaded", get(t, args("-ngl", "0"), one), func(n Need) bool { return weights(n, "") == weights(plainCPU, "") && kv(n, "GPU-a") == 0 }},
 		{"all_on_the_cpu_is_the_files_size", plainCPU, func(n Need) bool { return n.Mapped > 8*mib && n.Mapped <= uint64(model.SizeBytes) }},
@@ -227,7 +228,8 @@ func TestUnknown(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			need, err := New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: engine.LlamaCpp, Args: c.args}, c.staged, "", gpus(gib))
+			need, err := New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: engine.LlamaCpp, Args: c.args}, c.staged,
+				"", gpus(gib))
 			if err != nil || need.Source != Unknown || need.Known() || !strings.Contains(need.Why, c.want) {
 				t.Errorf("%+v, %v; want unknown because of %q", need, err, c.want)
 			}
@@ -241,7 +243,8 @@ func TestUnknown(t *testing.T) {
 func TestEstimateOfAnEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := New(nil, nil).Estimate(ctx, pool.Pool{Engine: engine.LlamaCpp}, tiny(t, 0), "", nil); !errors.Is(err, context.Canceled) {
+	_, err := New(nil, nil).Estimate(ctx, pool.Pool{Engine: engine.LlamaCpp}, tiny(t, 0), "", nil)
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -260,7 +263,8 @@ func TestUnknownIsToldOnce(t *testing.T) {
 		}
 		return need.Source
 	}
-	if a, b := get(), get(); a != Unknown || b != Unknown || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "pool_id=p") {
+	if a, b := get(), get(); a != Unknown || b != Unknown || strings.Count(log.String(), "\n") != 1 ||
+		!strings.Contains(log.String(), "pool_id=p") {
 		t.Errorf("%s, %s, log %q", a, b, log.String())
 	}
 	if err := tinymodel.Write(p.Args[1], tinymodel.Options{}); err != nil {
@@ -277,7 +281,8 @@ func FuzzArguments(f *testing.F) {
 	f.Add("-ub 0 -b 4 -ctk f16 -fa", -1.0)
 	f.Add("--n-gpu-layers", 1e300)
 	f.Fuzz(func(t *testing.T, args string, weight float64) {
-		o, err := readRun(ggufAdapter(), pool.Pool{Args: strings.Fields(args), TensorSplit: []float64{weight, 1}}, "/m", []uint64{gib, gib})
+		o, err := readRun(ggufAdapter(), pool.Pool{Args: strings.Fields(args), TensorSplit: []float64{weight, 1}}, "/m",
+			[]uint64{gib, gib})
 		if err != nil {
 			return
 		}
@@ -285,7 +290,8 @@ func FuzzArguments(f *testing.F) {
 		for _, s := range o.Split {
 			sum += s
 		}
-		if o.Ctx < 0 || o.Ctx > engine.MaxCtx || o.Slots < 1 || o.UBatch < 1 || o.UBatch > o.Batch || o.Layers < 0 || o.Main < 0 || o.Main > 1 || sum < 0.99 || sum > 1.01 {
+		if o.Ctx < 0 || o.Ctx > engine.MaxCtx || o.Slots < 1 || o.UBatch < 1 || o.UBatch > o.Batch || o.Layers < 0 ||
+			o.Main < 0 || o.Main > 1 || sum < 0.99 || sum > 1.01 {
 			t.Errorf("%+v", o)
 		}
 	})

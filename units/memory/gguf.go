@@ -132,8 +132,9 @@ func usageOf(e gguf.LLaMACppRunEstimate, r run, modelSize, width uint64) usage {
 		weights = min(weights+uint64(host.Weight.Output), modelSize)
 	}
 	u := usage{
-		Host: deviceUsage{Weights: weights, KV: uint64(host.KVCache.Sum()), Compute: uint64(host.Computation.Sum()), Runtime: uint64(host.Footprint)},
-		Ctx:  e.ContextSize,
+		Host: deviceUsage{Weights: weights, KV: uint64(host.KVCache.Sum()), Compute: uint64(host.Computation.Sum()),
+			Runtime: uint64(host.Footprint)},
+		Ctx: e.ContextSize,
 	}
 	for i := range r.Split {
 		u.Devices = append(u.Devices, onDevice(e, r, i, width))
@@ -156,7 +157,8 @@ func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, r run) uint64 
 
 // onDevice is the need on the device at a position of the mask.
 func onDevice(e gguf.LLaMACppRunEstimate, r run, i int, width uint64) deviceUsage {
-	part := deviceUsage{Runtime: cudaContext} // also where the device gets nothing of the model: CUDA is set up on all that are visible
+	// also where the device gets nothing of the model: CUDA is set up on all that are visible
+	part := deviceUsage{Runtime: cudaContext}
 	if r.Single {
 		if i != r.Main {
 			return part
@@ -169,7 +171,8 @@ func onDevice(e gguf.LLaMACppRunEstimate, r run, i int, width uint64) deviceUsag
 	}
 	part.Runtime = saturated(part.Runtime, uint64(d.Footprint))
 	if d.HandleLastLayer >= 0 || d.HandleOutputLayer {
-		part.Weights, part.KV, part.Compute = uint64(d.Weight.Sum()), uint64(d.KVCache.Sum()), uint64(d.Computation.Sum())
+		part.Weights, part.KV, part.Compute = uint64(d.Weight.Sum()), uint64(d.KVCache.Sum()),
+			uint64(d.Computation.Sum())
 	}
 	return part
 }

@@ -60,7 +60,8 @@ func fileOf(h ggufhead.Header, size uint64) (*gguf.GGUFFile, error) {
 			kv.Value = gguf.GGUFMetadataKVArrayValue{Type: gguf.GGUFMetadataValueType(a.Type), Len: a.Len,
 				Array: a.Items, StartOffset: int64(a.Offset), Size: int64(a.Bytes)}
 		}
-		if strings.HasSuffix(p.Key, ".block_count") && kv.ValueType.IsNumeric() && gguf.ValueNumeric[float64](kv) > maxBlocks {
+		if strings.HasSuffix(p.Key, ".block_count") && kv.ValueType.IsNumeric() &&
+			gguf.ValueNumeric[float64](kv) > maxBlocks {
 			return nil, ggufhead.ErrStrange
 		}
 		file.Header.MetadataKV = append(file.Header.MetadataKV, kv)

@@ -103,7 +103,8 @@ func TestHostileModels(t *testing.T) {
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			need, err := New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: engine.LlamaCpp}, pool.Staged{Path: path}, "", gpus(gib))
+			need, err := New(nil, nil).Estimate(t.Context(), pool.Pool{Engine: engine.LlamaCpp},
+				pool.Staged{Path: path}, "", gpus(gib))
 			runtime.ReadMemStats(&after)
 			if err != nil || need.Source != Unknown {
 				t.Errorf("%+v, %v; want an unknown need", need, err)
@@ -139,7 +140,8 @@ func TestParseHeader(t *testing.T) {
 	if a, b := ours.Tokenizer().TokensLength, theirs.Tokenizer().TokensLength; a != b || a == 0 {
 		t.Errorf("%d tokens, want %d", a, b)
 	}
-	if a, b := ours.TensorInfos.Bytes(), theirs.TensorInfos.Bytes(); a != b || len(ours.TensorInfos) != len(theirs.TensorInfos) {
+	if a, b := ours.TensorInfos.Bytes(), theirs.TensorInfos.Bytes(); a != b ||
+		len(ours.TensorInfos) != len(theirs.TensorInfos) {
 		t.Errorf("%d bytes in %d tensors, want %d in %d", a, len(ours.TensorInfos), b, len(theirs.TensorInfos))
 	}
 }
@@ -151,7 +153,8 @@ func TestParts(t *testing.T) {
 		llama(1, 1).number("llama.block_count", 2).tensor("blk.0.attn_q.weight", 64, 64),
 		begin(1, 0).tensor("blk.1.attn_q.weight", 64, 64),
 	} {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("m-%05d-of-00002.gguf", i+1)), h.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("m-%05d-of-00002.gguf", i+1)), h.Bytes(),
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,7 +166,8 @@ func TestParts(t *testing.T) {
 	if err != nil || len(file.TensorInfos) != 2 || file.TensorInfos.Bytes() != 2*64*64*4 {
 		t.Errorf("%+v, %v", file, err)
 	}
-	for _, single := range []string{"/m/a.gguf", "/m/x-00001-of-0002.gguf", "/m/00001-of-00001.gguf", "/m/a-00001-of-00000.gguf", "/m/a-00001-of-00002.safetensors"} {
+	for _, single := range []string{"/m/a.gguf", "/m/x-00001-of-0002.gguf", "/m/00001-of-00001.gguf",
+		"/m/a-00001-of-00000.gguf", "/m/a-00001-of-00002.safetensors"} {
 		if got, err := partsOf(single); err != nil || len(got) != 1 || got[0] != single {
 			t.Errorf("partsOf(%s) = %v, %v", single, got, err)
 		}
@@ -177,7 +181,8 @@ func FuzzModel(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(file.Bytes()[:16<<10])
-	f.Add(llama(1, 2).number("llama.block_count", 2).number("llama.context_length", 512).tensor("blk.0.attn_q.weight", 64, 64).Bytes())
+	f.Add(llama(1, 2).number("llama.block_count", 2).number("llama.context_length", 512).
+		tensor("blk.0.attn_q.weight", 64, 64).Bytes())
 	f.Add(begin(0, 1).text("general.architecture", "mamba").Bytes())
 	f.Add(llama(0, 1).array("llama.attention.head_count", 4, 1).u32(4).Bytes())
 	dir := f.TempDir()
@@ -225,14 +230,20 @@ func BenchmarkEstimate(b *testing.B) {
 // eightBillion is the header of a Llama 3 of 8 billion parameters, in F32.
 func eightBillion() *header {
 	const layers, tokens, width, ff = 32, 128256, 4096, 14336
-	h := llama(3+9*layers, 8).number("llama.block_count", layers).number("llama.context_length", 8192).number("llama.embedding_length", width).
-		number("llama.feed_forward_length", ff).number("llama.attention.head_count", 32).number("llama.attention.head_count_kv", 8).
+	h := llama(3+9*layers, 8).
+		number("llama.block_count", layers).
+		number("llama.context_length", 8192).
+		number("llama.embedding_length", width).
+		number("llama.feed_forward_length", ff).
+		number("llama.attention.head_count", 32).
+		number("llama.attention.head_count_kv", 8).
 		text("tokenizer.ggml.model", "gpt2")
 	h.array("tokenizer.ggml.tokens", 8, tokens)
 	for i := range tokens {
 		h.str(fmt.Sprint("token", i))
 	}
-	h.tensor("token_embd.weight", width, tokens).tensor("output_norm.weight", width).tensor("output.weight", width, tokens)
+	h.tensor("token_embd.weight", width, tokens).tensor("output_norm.weight", width).tensor("output.weight", width,
+		tokens)
 	for i := range layers {
 		for name, dims := range map[string][]uint64{"attn_norm": {width}, "attn_q": {width, width}, "attn_k": {width, 1024}, "attn_v": {width, 1024},
 			"attn_output": {width, width}, "ffn_norm": {width}, "ffn_gate": {width, ff}, "ffn_up": {width, ff}, "ffn_down": {ff, width}} {

@@ -23,12 +23,14 @@ func CheckHost(need Need, available, memoryMax uint64) *registry.Failure {
 	switch {
 	case memoryMax > 0 && need.Host > memoryMax:
 		return registry.Fail(registry.CodeInsufficientRAM,
-			fmt.Sprintf("needs %s of main memory%s, and its memory_max is %s", Size(need.Host), mapped, Size(memoryMax)),
+			fmt.Sprintf("needs %s of main memory%s, and its memory_max is %s", Size(need.Host), mapped,
+				Size(memoryMax)),
 			"Raise memory_max of the pool's [limits], lower ctx or slots, or use a smaller model.")
 	case need.Host > available:
 		return registry.Fail(registry.CodeInsufficientRAM,
 			fmt.Sprintf("needs %s of main memory%s, and %s is available", Size(need.Host), mapped, Size(available)),
-			"Stop what takes the memory, lower ctx or slots, or use a smaller model. The pool starts by itself when there is enough.")
+			"Stop what takes the memory, lower ctx or slots, or use a smaller model. The pool starts by itself when "+
+				"there is enough.")
 	}
 	return nil
 }

@@ -15,7 +15,8 @@ const ctxStep = 256
 // LargestCtx returns the longest context of one request with which a replica has room, up to the
 // one that the model was trained for; 0 where not even the shortest has, or where nothing is known
 // of the model. It is for models in GGUF: the other engines take what is there.
-func (e *Estimator) LargestCtx(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target, room func(Need) bool) (int, error) {
+func (e *Estimator) LargestCtx(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target,
+	room func(Need) bool) (int, error) {
 	need, err := e.Estimate(ctx, p, staged, "", targets)
 	if err != nil || need.Source != Estimated || need.Trained == 0 {
 		return 0, err

@@ -44,11 +44,14 @@ func hint(need Need, short []wire.Short, fits bool) string {
 	var b strings.Builder
 	switch {
 	case !fits:
-		b.WriteString("The need is above the device's whole memory: lower ctx or slots, use more devices or a smaller model.")
+		b.WriteString("The need is above the device's whole memory: lower ctx or slots, use more devices or a " +
+			"smaller model.")
 	case foreign(short):
-		b.WriteString("End what holds the memory, or use another device; the pool starts by itself when there is enough.")
+		b.WriteString("End what holds the memory, or use another device; the pool starts by itself when there is " +
+			"enough.")
 	default:
-		b.WriteString("Stop a pool that holds the memory, use another device, or lower ctx or slots; the pool starts by itself when there is enough.")
+		b.WriteString("Stop a pool that holds the memory, use another device, or lower ctx or slots; the pool starts " +
+			"by itself when there is enough.")
 	}
 	switch need.Source {
 	case Configured:
@@ -58,7 +61,8 @@ func hint(need Need, short []wire.Short, fits bool) string {
 	case Estimated:
 		b.WriteString(" The need is an estimate from the model's files; the key vram of the pool file overrides it.")
 	case Claimed:
-		fmt.Fprintf(&b, " The engine claims this share of the device whatever the model: lower it in args (%s).", need.ClaimFlag)
+		fmt.Fprintf(&b, " The engine claims this share of the device whatever the model: lower it in args (%s).",
+			need.ClaimFlag)
 	}
 	return b.String()
 }

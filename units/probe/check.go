@@ -15,7 +15,8 @@ type Kind string
 const (
 	HTTP Kind = "http"
 	GRPC Kind = "grpc" // grpc.health.v1.Health/Check, over HTTP/2 without TLS
-	// a connection and nothing else: weak evidence, since the kernel accepts it for a process that hangs, too
+	// a connection and nothing else: weak evidence, since the kernel accepts it for a process that
+	// hangs, too
 	TCP Kind = "tcp"
 )
 

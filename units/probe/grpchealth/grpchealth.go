@@ -1,8 +1,9 @@
 // Package grpchealth writes and reads the two messages of gRPC's health protocol
-// (https://github.com/grpc/grpc/blob/master/doc/health-checking.md and its health.proto), for the manager's probe and for the gate.
+// (https://github.com/grpc/grpc/blob/master/doc/health-checking.md and its health.proto), for the
+// manager's probe and for the gate.
 //
-// It owns their bytes. It must not know connections: the messages are so small that they are written and read here, where the library would
-// add several megabytes to each program.
+// It owns their bytes. It must not know connections: the messages are so small that they are
+// written and read here, where the library would add several megabytes to each program.
 package grpchealth
 
 import (
@@ -14,8 +15,8 @@ import (
 // Method is the path that is asked.
 const Method = "/grpc.health.v1.Health/Check"
 
-// frameHead is the length of what stands before each message: one byte for its compression, four for its length
-// (PROTOCOL-HTTP2.md of gRPC, "Length-Prefixed-Message").
+// frameHead is the length of what stands before each message: one byte for its compression, four
+// for its length (PROTOCOL-HTTP2.md of gRPC, "Length-Prefixed-Message").
 const frameHead = 5
 
 // Serving is HealthCheckResponse.ServingStatus SERVING.
@@ -36,7 +37,8 @@ func Name(status uint64) string {
 	return fmt.Sprintf("status %d", status)
 }
 
-// Request is a HealthCheckRequest in its frame. Field 1 is the name of the service, left out for the server as a whole.
+// Request is a HealthCheckRequest in its frame. Field 1 is the name of the service, left out for
+// the server as a whole.
 func Request(service string) []byte {
 	var message []byte
 	if service != "" {
@@ -49,7 +51,8 @@ func Request(service string) []byte {
 	return append(frame, message...)
 }
 
-// Status reads the status out of a HealthCheckResponse in its frame; 0 where the message does not hold it.
+// Status reads the status out of a HealthCheckResponse in its frame; 0 where the message does not
+// hold it.
 func Status(frame []byte) (uint64, error) {
 	if len(frame) < frameHead {
 		return 0, fmt.Errorf("%d bytes are no message", len(frame))
@@ -64,8 +67,8 @@ func Status(frame []byte) (uint64, error) {
 	return firstVarint(message)
 }
 
-// firstVarint returns field 1 of a message, which is a varint there, 0 where it is left out; other fields are skipped
-// (https://protobuf.dev/programming-guides/encoding/).
+// firstVarint returns field 1 of a message, which is a varint there, 0 where it is left out; other
+// fields are skipped (https://protobuf.dev/programming-guides/encoding/).
 func firstVarint(message []byte) (value uint64, err error) {
 	for len(message) > 0 {
 		tag, n := binary.Uvarint(message)

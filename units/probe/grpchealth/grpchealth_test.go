@@ -39,7 +39,8 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// FuzzStatus: bytes of an engine yield a status or an error, and only SERVING in its right form is health.
+// FuzzStatus: bytes of an engine yield a status or an error, and only SERVING in its right form is
+// health.
 func FuzzStatus(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 2, 8, 1})
 	f.Add([]byte{0, 0, 0, 0, 0})
