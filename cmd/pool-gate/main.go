@@ -1,6 +1,6 @@
 // Command pool-gate is the gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit
 // becomes active when it exits with 0. "pool-gate memory" is the step before the engine, and
-// "pool-gate release" one behind the gate. It owns flags only; the rules are in package gate.
+// "pool-gate release" the one after the gate. It owns flags only; the rules are in package gate.
 package main
 
 import (
@@ -20,9 +20,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
-// gcPercent keeps the heap small: a hundred gates may wait at the same time, each with next to
-// nothing in memory (runtime/debug, SetGCPercent: the default of 100 lets the heap grow to 4 MiB
-// first).
+// gcPercent keeps the heap small: a hundred gates may wait at the same time, each with very little
+// in memory (runtime/debug, SetGCPercent: the default of 100 lets the heap grow to 4 MiB first).
 const gcPercent = 10
 
 func main() {
@@ -31,7 +30,7 @@ func main() {
 }
 
 func run(args []string, stderr io.Writer) int {
-	logger := log.New(stderr, exit.Says, 0)
+	logger := log.New(stderr, exit.LogPrefix, 0)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if len(args) > 0 {
@@ -45,7 +44,7 @@ func run(args []string, stderr io.Writer) int {
 	return ready(ctx, args, stderr, logger)
 }
 
-// flags makes a set that prints the usage of all commands.
+// flags returns a flag set that prints the usage of all commands.
 func flags(stderr io.Writer) *flag.FlagSet {
 	f := flag.NewFlagSet("pool-gate", flag.ContinueOnError)
 	f.SetOutput(stderr)
@@ -62,7 +61,7 @@ func ready(ctx context.Context, args []string, stderr io.Writer, logger *log.Log
 	f.IntVar(&o.Expect, "expect", 200, "status that means healthy")
 	f.DurationVar(&o.Stall, "stall", 5*time.Minute, "time without progress until the load counts as stalled")
 	f.StringVar(&o.Engine, "engine", "", "kind of the engine")
-	f.BoolVar(&o.GPU, "gpu", false, "the engine was given a GPU, and is not ready without it")
+	f.BoolVar(&o.GPU, "gpu", false, "the engine has a GPU and is not ready without it")
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
 	}
@@ -87,8 +86,8 @@ func memory(ctx context.Context, args []string, stderr io.Writer, logger *log.Lo
 	})
 	f.Uint64Var(&o.Host, "host", 0, "bytes of main memory")
 	f.Uint64Var(&o.MemoryMax, "memory-max", 0, "limit of the unit's main memory")
-	f.DurationVar(&o.Wait, "wait", 10*time.Second, "how long to ask again while there is too little")
-	f.StringVar(&o.Socket, "socket", wire.Socket, "where pool-gpu listens")
+	f.DurationVar(&o.Wait, "wait", 10*time.Second, "how long to retry while there is too little memory")
+	f.StringVar(&o.Socket, "socket", wire.Socket, "socket of pool-gpu")
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
 	}
@@ -99,10 +98,10 @@ func memory(ctx context.Context, args []string, stderr io.Writer, logger *log.Lo
 	return gate.Memory(ctx, o)
 }
 
-// release gives what memory promised back.
+// release ends the reservation that memory made.
 func release(ctx context.Context, args []string, stderr io.Writer, logger *log.Logger) int {
 	f := flags(stderr)
-	socket := f.String("socket", wire.Socket, "where pool-gpu listens")
+	socket := f.String("socket", wire.Socket, "socket of pool-gpu")
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
 	}

@@ -140,7 +140,7 @@ func TestGateNeedsNoManager(t *testing.T) {
 				{stub("stall", 21006, "--load 1h --load-mode stall"), 4, "the load stalled"},
 				{stub("stall-late", 21007, "--load 1h --load-mode stall --listen-late"), 4, "the load stalled"},
 				{stub("dies", 21008, "--load 1h --crash-after 1s --exit-code 7"), 3, "the engine ended after"},
-				{stub("foreign", 21009, "--load 1h --load-mode log --listen-late"), 5, "held by another user's process"},
+				{stub("foreign", 21009, "--load 1h --load-mode log --listen-late"), 5, "in use by another user's process"},
 			}
 			for _, c := range cases {
 				m.load(t, c.unit)
@@ -172,7 +172,7 @@ func TestGateNeedsNoManager(t *testing.T) {
 					t.Errorf("with no other sign of life than its log, the load is not seen to move: %v, %d", r.Err, r.ExitCode)
 				}
 				log := m.MustRun(t, "/usr/bin/journalctl.away", "--no-pager", "--output=cat", "--unit="+u.unit())
-				if strings.Count(log, "the log cannot be followed") != 1 || !strings.Contains(log, "the load stalled") {
+				if strings.Count(log, "could not follow the log") != 1 || !strings.Contains(log, "the load stalled") {
 					t.Errorf("its log:\n%s", log)
 				}
 			})

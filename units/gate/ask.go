@@ -18,21 +18,21 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/probe/grpchealth"
 )
 
-// askTimeout bounds one question. A busy engine that answers later is asked again.
+// askTimeout bounds one request. A busy engine that answers later gets another request.
 const askTimeout = 2 * time.Second
 
-// endpoint is where the engine is asked, and how.
+// endpoint is the address and the protocol of the engine's health check.
 type endpoint struct {
 	scheme string // "http", "grpc" for gRPC's health protocol, "tcp" for a connection
 	host   string
 	port   int
-	path   string         // of http; of grpc a slash and the name of the service
-	body   *regexp.Regexp // of http: must match the answer's body; nil: any will do
+	path   string         // http: the path; grpc: a slash and the name of the service
+	body   *regexp.Regexp // http: must match the response body; nil: any body
 }
 
 // parseEndpoint accepts a URL of these schemes with a port on 127.0.0.1, where engines listen, and
-// nothing else. pattern is a regular expression in base64 (RFC 4648, section 5, without padding),
-// or empty: PID 1 would lose a $ in it.
+// rejects everything else. pattern is a regular expression in base64 (RFC 4648, section 5, without
+// padding), or empty. It is encoded because PID 1 would lose a $ in it.
 func parseEndpoint(text, pattern string) (endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -49,16 +49,16 @@ func parseEndpoint(text, pattern string) (endpoint, error) {
 	}
 	decoded, err := base64.RawURLEncoding.DecodeString(pattern)
 	if err != nil {
-		return endpoint{}, fmt.Errorf("the pattern of the body: %w", err)
+		return endpoint{}, fmt.Errorf("invalid body pattern: %w", err)
 	}
 	if e.body, err = regexp.Compile(string(decoded)); err != nil {
-		return endpoint{}, fmt.Errorf("the pattern of the body: %w", err)
+		return endpoint{}, fmt.Errorf("invalid body pattern: %w", err)
 	}
 	return e, nil
 }
 
-// ask puts one question to the engine, and makes sure that it is the engine who listens, before and
-// after: the user of the listening socket must be the engine's, or an answer would prove nothing.
+// ask sends one request to the engine. Before and after it checks the user of the listening socket:
+// an answer from another user's process proves nothing.
 func (e endpoint) ask(uid, expect int) Answer {
 	if before := e.listener(uid); before != Healthy {
 		return before
@@ -73,7 +73,7 @@ func (e endpoint) ask(uid, expect int) Answer {
 	return Loading
 }
 
-// answer reports whether the engine says that it serves.
+// answer reports whether the response means healthy.
 func (e endpoint) answer(expect int) (bool, error) {
 	address := net.JoinHostPort(e.host, strconv.Itoa(e.port))
 	conn, err := net.DialTimeout("tcp", address, askTimeout)
@@ -94,7 +94,7 @@ func (e endpoint) answer(expect int) (bool, error) {
 	return e.get(conn, address, expect)
 }
 
-// listener is Healthy where the engine's user, and nobody else, listens on the port.
+// listener returns Healthy if only the engine's user listens on the port.
 func (e endpoint) listener(uid int) Answer {
 	users, err := listen.Users(e.port)
 	switch {
@@ -106,12 +106,12 @@ func (e endpoint) listener(uid int) Answer {
 	return Healthy
 }
 
-// bodyLimit is how much of an answer is read for its body, in bytes.
+// bodyLimit is how much of a response body is read, in bytes.
 const bodyLimit = 64 << 10
 
-// get sends a GET and judges the answer. It speaks just enough HTTP (RFC 9112) for that, so that a
-// hundred gates that wait at the same time are small. Where the body matters it speaks HTTP/1.0,
-// whose bodies come as they are and end with the connection.
+// get sends a GET and reports whether the response means healthy. It implements just enough HTTP
+// (RFC 9112) for that, so that a hundred waiting gates need little memory. If the body matters it
+// uses HTTP/1.0, whose bodies are not chunked and end with the connection.
 func (e endpoint) get(conn net.Conn, address string, expect int) (bool, error) {
 	version := "1.1"
 	if e.body != nil {

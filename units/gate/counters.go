@@ -14,11 +14,11 @@ import (
 // architecture that Linux runs Go on (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
 const userHz = 100
 
-// counters reads what the engine has used so far. What the kernel does not tell is left at zero:
-// then the other counters decide.
+// counters reads what the engine has used so far. A counter that the kernel does not have stays
+// zero; the others decide then.
 func (w *watched) counters(s *Sample) {
 	var own time.Duration
-	for _, pid := range w.not {
+	for _, pid := range w.excluded {
 		own += procStat(pid).cpu
 	}
 	processes := w.processes()
@@ -36,7 +36,7 @@ func (w *watched) counters(s *Sample) {
 	s.IO = w.groupIO()
 }
 
-// processes are the engine's, or its main one where the group cannot be read.
+// processes returns the engine's processes, or the main process if the cgroup cannot be read.
 func (w *watched) processes() []int {
 	data, err := os.ReadFile(filepath.Join(w.cgroup, "cgroup.procs"))
 	if w.cgroup == "" || err != nil {
@@ -45,14 +45,14 @@ func (w *watched) processes() []int {
 	var pids []int
 	for _, field := range strings.Fields(string(data)) {
 		pid, err := strconv.Atoi(field)
-		if err == nil && !slices.Contains(w.not, pid) {
+		if err == nil && !slices.Contains(w.excluded, pid) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-// groupCPU reads usage_usec of cpu.stat (cgroup-v2 document), which every group has, also without
+// groupCPU reads usage_usec of cpu.stat (cgroup-v2 document), which every cgroup has, even without
 // the cpu controller.
 func (w *watched) groupCPU() (time.Duration, bool) {
 	if w.cgroup == "" {
@@ -75,7 +75,7 @@ func parseCPUStat(text string) (time.Duration, bool) {
 	return 0, false
 }
 
-// groupIO reads rbytes and wbytes of io.stat; a group without the io controller has none.
+// groupIO reads rbytes and wbytes of io.stat; a cgroup without the io controller has no such file.
 func (w *watched) groupIO() uint64 {
 	if w.cgroup == "" {
 		return 0
@@ -100,7 +100,7 @@ func parseIOStat(text string) uint64 {
 	return sum
 }
 
-// usage is what one process has used so far, and the memory that it has now, in bytes.
+// usage is what one process has used so far, and its resident memory in bytes.
 type usage struct {
 	cpu    time.Duration
 	faults uint64
@@ -116,8 +116,8 @@ func procStat(pid int) usage {
 }
 
 // parseProcStat reads majflt, utime, stime and rss: fields 12, 14, 15 and 24 of proc_pid_stat(5).
-// The name in field 2 may hold anything, so that counting begins behind its closing parenthesis, at
-// field 3.
+// The name in field 2 may hold anything, so counting begins after its closing parenthesis, at field
+// 3.
 func parseProcStat(text string) usage {
 	end := strings.LastIndexByte(text, ')')
 	if end < 0 {

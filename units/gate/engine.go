@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watched is the engine's process and control group, as the gate sees them.
+// watched is the engine's main process and its control group.
 type watched struct {
-	pid    int
-	uid    int
-	pidfd  int
-	stream int    // a duplicate of the engine's connection to the journal; -1: none
-	cgroup string // a directory; empty where it was not found
-	not    []int  // processes in that group that are not the engine: the gate's own
+	pid      int
+	uid      int
+	pidfd    int
+	stream   int    // a duplicate of the engine's connection to the journal; -1: none
+	cgroup   string // a directory; empty if not found
+	excluded []int  // processes in the cgroup that are the gate's, not the engine's
 }
 
-// watch opens the main process. Nothing it needs later wants privileges.
+// watch opens the main process. Everything after it works without privileges.
 func watch(pid int) (*watched, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -42,12 +42,12 @@ func watch(pid int) (*watched, error) {
 	return w, nil
 }
 
-// exclude takes a process of the gate's out of what is counted as the engine's. PID 1 runs commands
-// like this one in the unit's own group (seen on 252, 257 and 262), or, where a unit has Delegate=,
-// in a group ".control" below it (systemd.resource-control(5)).
+// exclude leaves a process of the gate out of the engine's counters. PID 1 runs commands like this
+// one in the unit's own cgroup (seen on 252, 257 and 262), or, where a unit has Delegate=, in a
+// cgroup ".control" below it (systemd.resource-control(5)).
 func (w *watched) exclude(pid int) {
 	if own := cgroupOf(pid); own == w.cgroup || strings.HasPrefix(own, w.cgroup+"/") {
-		w.not = append(w.not, pid)
+		w.excluded = append(w.excluded, pid)
 	}
 }
 
@@ -58,8 +58,8 @@ func (w *watched) close() {
 	}
 }
 
-// sleep waits for d, or until the engine ends; gone reports that it has ended. ppoll(2) takes the
-// wait in nanoseconds: poll(2) would round a wait below a millisecond to none.
+// sleep waits for d, or until the engine ends; gone reports whether it has ended. ppoll(2) takes
+// the wait in nanoseconds: poll(2) would round a wait below a millisecond to none.
 func (w *watched) sleep(d time.Duration) (gone bool, err error) {
 	until := time.Now().Add(d)
 	for {

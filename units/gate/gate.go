@@ -1,10 +1,10 @@
 // Package gate decides, inside an engine's own unit, whether the engine may start and whether it is
-// ready. Before the start, as ExecStartPre=, it has the engine's memory promised. After it, as
+// ready. Before the start, as ExecStartPre=, it reserves the engine's memory. After it, as
 // ExecStartPost=, it watches the main process, the endpoint, the unit's control group and its log:
-// the unit is active when it succeeds. It needs no manager.
+// the unit becomes active when it succeeds. It works without the manager.
 //
-// A load may take as long as it moves: only one that shows no log line, no CPU time and no input
-// for a while is stalled. It owns that rule and the exit statuses. It must not know pools, units or
+// A load may take any time while it makes progress. It is stalled if there was no log line, no CPU
+// time and no input for a while. The package owns that rule. It must not know pools, units or
 // D-Bus.
 package gate
 
@@ -27,34 +27,34 @@ type Options struct {
 	// the health endpoint, http://127.0.0.1:PORT/PATH, grpc://127.0.0.1:PORT/SERVICE or
 	// tcp://127.0.0.1:PORT
 	URL    string
-	Body   string        // what the body of an HTTP answer must match, in base64; empty: any will do
+	Body   string        // regular expression for the HTTP body, in base64; empty: any body
 	Expect int           // the status that means healthy
-	Stall  time.Duration // without progress, until the load counts as stalled
-	Log    *log.Logger   // for a person, in the engine's own log
-	Engine string        // the kind, as in a pool file
-	GPU    bool          // the engine was given a GPU, and is not ready without it
+	Stall  time.Duration // time without progress after which the load is stalled
+	Log    *log.Logger   // goes to the unit's log
+	Engine string        // the kind of engine, as in a pool file
+	GPU    bool          // the engine was given a GPU and is not ready without it
 
 	// MainPID and Invocation are MAINPID and INVOCATION_ID of systemd.exec(5).
 	MainPID    int
 	Invocation string
 
-	logWithin time.Duration // in place of the constant; 0: that
+	logWithin time.Duration // overrides the constant in tests; 0: the constant
 }
 
-// errGone says that the main process ended before it could be watched.
+// errGone: the main process ended before it could be watched.
 var errGone = errors.New("the engine's main process has ended")
 
-// FromEnvironment fills in what PID 1 tells a command of a unit.
+// FromEnvironment reads the variables that PID 1 sets for a command of a unit.
 func (o *Options) FromEnvironment() error {
 	pid, err := strconv.Atoi(os.Getenv("MAINPID"))
 	if err != nil || pid <= 0 {
-		return errors.New("MAINPID is not set: pool-gate is run by PID 1 as ExecStartPost= of an engine's unit")
+		return errors.New("MAINPID is not set: pool-gate runs as ExecStartPost= of an engine's unit")
 	}
 	o.MainPID, o.Invocation = pid, os.Getenv("INVOCATION_ID")
 	return nil
 }
 
-// Run waits for a verdict and returns the exit status for it. It gives up its privileges first.
+// Run drops its privileges, waits for a verdict and returns the exit status for it.
 func Run(ctx context.Context, o Options) int {
 	at, err := parseEndpoint(o.URL, o.Body)
 	if err != nil {
@@ -77,12 +77,12 @@ func Run(ctx context.Context, o Options) int {
 		o.Log.Println(err)
 		return exit.Failed
 	}
-	lines := &follower{invocation: o.Invocation, journalctl: "journalctl", say: o.Log.Println}
+	lines := &follower{invocation: o.Invocation, journalctl: "journalctl", log: o.Log.Println}
 	defer lines.stop()
 	return o.wait(ctx, at, w, lines)
 }
 
-// answered says that the engine answers, and makes sure that it does not do so on the CPU.
+// answered logs that the engine answers, and checks that it does not run on the CPU.
 func (o Options) answered(ctx context.Context, s Sample, w *watched, journalctl string) int {
 	text := "the engine answers after " + s.At.Round(time.Millisecond).String()
 	if !o.GPU {
@@ -99,10 +99,10 @@ func (o Options) answered(ctx context.Context, s Sample, w *watched, journalctl 
 	return exit.Ready
 }
 
-// wait looks at the engine until there is a verdict.
+// wait samples the engine until there is a verdict.
 func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follower) int {
-	began, told, gone := time.Now(), report{}, false
-	judge := NewJudge(o.Stall)
+	began, reports, gone := time.Now(), report{}, false
+	decider := NewDecider(o.Stall)
 	for ctx.Err() == nil {
 		s := Sample{At: time.Since(began), Gone: gone, Lines: lines.seen()}
 		if !gone {
@@ -111,19 +111,19 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 				w.counters(&s)
 			}
 		}
-		switch v := judge.Next(s); v {
+		switch v := decider.Next(s); v {
 		case Wait:
 		case Ready:
 			return o.answered(ctx, s, w, lines.journalctl)
 		default:
 			return o.failed(v, s, at)
 		}
-		if lines.due(judge.Idle(s), o.Stall) {
-			if pid := lines.start(w.not); pid != 0 {
+		if lines.due(decider.Idle(s), o.Stall) {
+			if pid := lines.start(w.excluded); pid != 0 {
 				w.exclude(pid)
 			}
 		}
-		if text := told.next(s, judge.Idle(s)); text != "" {
+		if text := reports.next(s, decider.Idle(s)); text != "" {
 			o.Log.Println(text)
 		}
 		var err error
@@ -132,33 +132,33 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 			return exit.Failed
 		}
 	}
-	o.Log.Println("told to end before the engine was ready")
+	o.Log.Println("terminated before the engine was ready")
 	return exit.Failed
 }
 
-// failed says what the verdict was, in one line.
+// failed logs the verdict in one line and returns its exit status.
 func (o Options) failed(v Verdict, s Sample, at endpoint) int {
 	switch v {
 	case EngineGone:
 		o.Log.Printf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond))
 		return exit.EngineGone
 	case ForeignPort:
-		o.Log.Printf("port %d is held by another user's process, not by the engine; ss -ltnp 'sport = :%d' shows it",
+		o.Log.Printf("port %d is in use by another user's process, not by the engine; see ss -ltnp 'sport = :%d'",
 			at.port, at.port)
 		return exit.ForeignPort
 	}
-	o.Log.Printf("the load stalled: no log line, no CPU time and no input for %s (%s in all)", o.Stall, used(s))
+	o.Log.Printf("the load stalled: no log line, no CPU time and no input for %s (in total: %s)", o.Stall, used(s))
 	return exit.Stalled
 }
 
-// Usage is what the command prints for a wrong command line.
+// Usage is the text for an invalid command line.
 func Usage() string {
 	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
        pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
 
-Run by PID 1 in an engine's unit: as ExecStartPost=, and as ExecStartPre= and a second ExecStartPost= for its memory. Exit status: %d ready,
-%d engine gone, %d stalled, %d port held by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use.`,
+PID 1 runs it in an engine's unit: as ExecStartPost=, and for its memory as ExecStartPre= and a second ExecStartPost=. Exit status: %d ready,
+%d engine gone, %d stalled, %d port in use by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use.`,
 		exit.Ready, exit.EngineGone, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM, exit.InsufficientRAM,
 		exit.NoGPU)
 }

@@ -140,7 +140,7 @@ func decideWith(t *testing.T, o Options, journalctl string) int {
 	defer w.close()
 	// The test's control group holds whatever else runs here; in a unit it holds the engine alone.
 	w.cgroup = ""
-	lines := &follower{invocation: o.Invocation, journalctl: journalctl, say: o.Log.Println}
+	lines := &follower{invocation: o.Invocation, journalctl: journalctl, log: o.Log.Println}
 	defer lines.stop()
 	return o.wait(ctx, at, w, lines)
 }
@@ -197,7 +197,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 		if got := decideWith(t, o, program(t, "exit 1")); got != exit.Stalled {
 			t.Errorf("exit %d, want %d", got, exit.Stalled)
 		}
-		if strings.Count(log.String(), "cannot be followed") != 1 {
+		if strings.Count(log.String(), "could not follow the log") != 1 {
 			t.Errorf("the log:\n%s", &log)
 		}
 	})
@@ -209,12 +209,12 @@ func TestGateOnRealProcesses(t *testing.T) {
 		if got := decide(t, o); got != exit.Stalled {
 			t.Errorf("exit %d, want %d", got, exit.Stalled)
 		}
-		if strings.Count(log.String(), "cannot be followed") != 1 ||
+		if strings.Count(log.String(), "could not follow the log") != 1 ||
 			!strings.Contains(log.String(), "the load stalled") {
 			t.Errorf("the log:\n%s", &log)
 		}
 	})
-	t.Run("told_to_end", func(t *testing.T) {
+	t.Run("terminated", func(t *testing.T) {
 		t.Parallel()
 		o, _ := start(t, freePort(t), "idle")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -303,7 +303,7 @@ func program(t *testing.T, script string) string {
 func newLog(w io.Writer) *log.Logger { return log.New(w, "", 0) }
 
 func TestFollower(t *testing.T) {
-	f := &follower{invocation: "abc", say: func(...any) {}, journalctl: program(t, `
+	f := &follower{invocation: "abc", log: func(...any) {}, journalctl: program(t, `
 		echo '{"_PID":"10"}'; echo "{\"_PID\":\"$$\"}"; echo '{"_PID":"11","__CURSOR":"x"}'; echo '{"_PID":"12"}'
 		echo "$*" >&3; exec sleep 60`)}
 	args, err := os.CreateTemp(t.TempDir(), "")
@@ -325,10 +325,10 @@ func TestFollower(t *testing.T) {
 		t.Errorf("%d lines were counted, want 2", got)
 	}
 	f.stop()
-	told, err := os.ReadFile(args.Name())
-	if err != nil || !strings.Contains(string(told), "--follow --no-tail") ||
-		!strings.Contains(string(told), "_SYSTEMD_INVOCATION_ID=abc") {
-		t.Errorf("journalctl was told %q, %v", told, err)
+	argv, err := os.ReadFile(args.Name())
+	if err != nil || !strings.Contains(string(argv), "--follow --no-tail") ||
+		!strings.Contains(string(argv), "_SYSTEMD_INVOCATION_ID=abc") {
+		t.Errorf("journalctl was called with %q, %v", argv, err)
 	}
 }
 
@@ -339,7 +339,7 @@ func TestReport(t *testing.T) {
 	}
 	s := Sample{At: 62 * time.Second, CPU: 3100 * time.Millisecond, Memory: 2_140_000_000}
 	if text, want := r.next(s, 4*time.Second),
-		"still loading after 1m2s: CPU 3.1 s, memory 2.1 GB; it last moved 4s ago"; text != want {
+		"still loading after 1m2s: CPU 3.1 s, memory 2.1 GB; last progress 4s ago"; text != want {
 		t.Errorf("%q, want %q", text, want)
 	}
 	if text := r.next(Sample{At: 100 * time.Second}, 0); text != "" {

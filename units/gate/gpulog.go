@@ -15,50 +15,49 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// logWithin bounds the look at the engine's log, journalctl's own start included. It takes a
-// fraction of a second, and longer only where the journal cannot keep up with a host on which
-// everything starts at once.
+// logWithin bounds the reading of the engine's log, including the start of journalctl. It usually
+// takes a fraction of a second; it takes longer if the journal is behind because everything on the
+// host starts at the same time.
 const logWithin = 10 * time.Second
 
-// gpuLog looks for the line by which an engine that was given a GPU says that it runs without one.
+// gpuLog searches an engine's log for the line that reports a fallback to the CPU.
 type gpuLog struct {
 	fallbacks  []classify.Fallback
 	invocation string
 	journalctl string // the program
-	stream     int    // the engine's own way to the journal; -1: not known
+	stream     int    // the engine's own connection to the journal; -1: unknown
 	within     time.Duration
 	log        *log.Logger
 }
 
-// settleTime is how long no line of the engine may come until it counts as read to the end. The
-// journal tells its readers of new entries with a delay of up to a quarter of a second
-// (POST_CHANGE_TIMER_INTERVAL_USEC in systemd's journald-file.c), and on a busy host it lags by
-// more: 350 ms were too little there, once in some tens of starts.
+// settleTime is the time without a new line after which the log counts as read to the end. The
+// journal notifies its readers of new entries with a delay of up to a quarter of a second
+// (POST_CHANGE_TIMER_INTERVAL_USEC in systemd's journald-file.c), and more on a busy host: 350 ms
+// were too short there, once in a few dozen starts.
 const settleTime = time.Second
 
-// fallback logs a line, and then returns why the engine runs on the CPU, with its own words; ""
-// where it does not say so. A journal that cannot be read lets the engine pass, with a line that
-// says so.
+// fallback logs a line, and then returns why the engine runs on the CPU, with the line that reports
+// it; "" if there is none. If the journal cannot be read, it logs that and returns "".
 //
-// What the engine wrote a moment ago may not be in the journal yet. So the log is read until that
-// first line has come back. It is written to the engine's own stream, whose order the journal
-// keeps. Among different streams it keeps none: a line of the gate's own comes before thousands of
-// the engine's that still wait (seen on 252, 257 and 262). Where only that can be had, reading goes
-// on until nothing more comes.
+// What the engine wrote a moment ago may not be in the journal yet. So fallback reads until it
+// finds its own line. It writes that line to the engine's stream, since the journal keeps the order
+// within a stream. It keeps no order between streams: a line from the gate's own stream can come
+// before thousands of the engine's (seen on 252, 257 and 262). If only the gate's own stream is
+// available, fallback reads until no line comes for settleTime.
 func (g *gpuLog) fallback(ctx context.Context, text string) (why string) {
 	exact := sendLine(g.stream, g.log.Prefix()+text)
 	if !exact {
 		g.log.Println(text)
 	}
 	if g.invocation == "" {
-		g.pass("INVOCATION_ID is not set")
+		g.warn("INVOCATION_ID is not set")
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.within)
 	defer cancel()
 	out, cmd, err := g.follow()
 	if err != nil {
-		g.pass(err.Error())
+		g.warn(err.Error())
 		return ""
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
@@ -67,9 +66,9 @@ func (g *gpuLog) fallback(ctx context.Context, text string) (why string) {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		g.pass("the journal did not answer within " + g.within.String())
+		g.warn("the journal did not answer within " + g.within.String())
 	default:
-		g.pass(err.Error())
+		g.warn(err.Error())
 	}
 	_ = cmd.Process.Kill()
 	out.Close()
@@ -77,7 +76,7 @@ func (g *gpuLog) fallback(ctx context.Context, text string) (why string) {
 	return why
 }
 
-// follow starts journalctl with the first line of the run.
+// follow starts journalctl at the first line of the run.
 func (g *gpuLog) follow() (*os.File, *exec.Cmd, error) {
 	out, end, err := os.Pipe()
 	if err != nil {
@@ -94,9 +93,10 @@ func (g *gpuLog) follow() (*os.File, *exec.Cmd, error) {
 	return out, cmd, nil
 }
 
-// read goes through the lines up to the gate's own, and on until they settle where that one does
-// not come last; or to the first by which the engine tells. An error says that there was neither.
-func (g *gpuLog) read(out *os.File, mark string, exact bool) (why string, err error) {
+// read reads up to the first line that reports a fallback, or to the gate's own line; if that one
+// is not in order (exact is false), until no line comes for settleTime. It returns an error if the
+// log ends before.
+func (g *gpuLog) read(out *os.File, own string, exact bool) (why string, err error) {
 	scanner := bufio.NewScanner(out)
 	scanner.Buffer(make([]byte, 0, 4096), 1<<20)
 	marked := false
@@ -106,7 +106,7 @@ func (g *gpuLog) read(out *os.File, mark string, exact bool) (why string, err er
 			if reason, found := classify.OnCPU(g.fallbacks, text); found {
 				return fmt.Sprintf("%s; its log says %q", reason, cut(text, 200)), nil
 			}
-		} else if text == mark {
+		} else if text == own {
 			if marked = true; exact {
 				return "", nil
 			}
@@ -126,12 +126,12 @@ func (g *gpuLog) read(out *os.File, mark string, exact bool) (why string, err er
 	return "", errors.New("journalctl ended")
 }
 
-func (g *gpuLog) pass(why string) {
-	g.log.Println("the engine's log cannot be read, so nobody knows yet whether it uses its GPU:", why)
+func (g *gpuLog) warn(why string) {
+	g.log.Println("could not read the engine's log; unknown whether it uses its GPU:", why)
 }
 
-// logLine reads the writer and the text of one JSON line. journalctl writes a text with unprintable
-// characters, such as colours, as an array of bytes.
+// logLine returns the process and the message of one JSON line. journalctl writes a message with
+// unprintable characters, such as colours, as an array of bytes.
 func logLine(line []byte) (pid int, text string) {
 	var fields struct {
 		PID     string          `json:"_PID"`
@@ -145,11 +145,11 @@ func logLine(line []byte) (pid int, text string) {
 		return pid, text
 	}
 	var list []uint8
-	_ = json.Unmarshal(fields.Message, &list) // what is neither is no text of an engine
+	_ = json.Unmarshal(fields.Message, &list) // anything else is not an engine's message
 	return pid, string(list)
 }
 
-// cut shortens a line of the engine's to so many bytes.
+// cut shortens a text to at most so many bytes.
 func cut(text string, most int) string {
 	if len(text) <= most {
 		return text

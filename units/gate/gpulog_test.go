@@ -54,9 +54,9 @@ func TestGateReadsTheLogForTheGPU(t *testing.T) {
 		{"another_engines_words", "vllm", false, []string{line("77", `"load_tensors: offloaded 0/33 layers to GPU"`)}, "", exit.Ready, "the engine answers after"},
 		{"the_gates_own_words", "llamacpp", false, []string{line(strconv.Itoa(os.Getpid()), `"no usable GPU found"`)}, "", exit.Ready, "the engine answers after"},
 		{"text_that_is_none", "llamacpp", false, []string{line("77", `null`), "not json", line("77", `{}`)}, "", exit.Ready, "the engine answers after"},
-		{"a_journal_that_is_not_to_be_read", "llamacpp", false, nil, "exit 1", exit.Ready, "nobody knows yet whether it uses its GPU: journalctl ended"},
+		{"a_journal_that_is_not_to_be_read", "llamacpp", false, nil, "exit 1", exit.Ready, "unknown whether it uses its GPU: journalctl ended"},
 		{"a_journal_that_hangs", "llamacpp", false, nil, "exec sleep 60", exit.Ready, "the journal did not answer within 2s"},
-		{"a_line_without_end", "llamacpp", false, nil, "head -c 3000000 /dev/zero | tr '\\0' x; exec sleep 60", exit.Ready, "nobody knows yet whether it uses its GPU: bufio.Scanner: token too long"},
+		{"a_line_without_end", "llamacpp", false, nil, "head -c 3000000 /dev/zero | tr '\\0' x; exec sleep 60", exit.Ready, "unknown whether it uses its GPU: bufio.Scanner: token too long"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestGateReadsTheLogForTheGPU(t *testing.T) {
 			}
 			defer w.Close()
 			o, _ := start(t, freePort(t), "healthy-after 1ms")
-			o.Invocation, o.Engine, o.GPU, o.Log = "1", c.engine, !c.cpu, log.New(w, exit.Says, 0)
+			o.Invocation, o.Engine, o.GPU, o.Log = "1", c.engine, !c.cpu, log.New(w, exit.LogPrefix, 0)
 			journalctl := journal(t, file, c.lines...)
 			if c.script != "" {
 				o.logWithin = 2 * time.Second
@@ -79,7 +79,7 @@ func TestGateReadsTheLogForTheGPU(t *testing.T) {
 			if err != nil || got != c.want || !strings.Contains(string(text), c.says) {
 				t.Errorf("exit %d, want %d, and %q in the log:\n%s", got, c.want, c.says, text)
 			}
-			if sure := !strings.Contains(string(text), "nobody knows"); sure != (c.script == "") {
+			if sure := !strings.Contains(string(text), "unknown whether"); sure != (c.script == "") {
 				t.Errorf("is it sure of the answer? %t:\n%s", sure, text)
 			}
 		})
@@ -88,7 +88,7 @@ func TestGateReadsTheLogForTheGPU(t *testing.T) {
 		var log strings.Builder
 		o, _ := start(t, freePort(t), "healthy-after 1ms")
 		o.Invocation, o.Engine, o.GPU, o.Log = "1", "llamacpp", true, newLog(&log)
-		if got := decide(t, o); got != exit.Ready || !strings.Contains(log.String(), "nobody knows yet") {
+		if got := decide(t, o); got != exit.Ready || !strings.Contains(log.String(), "unknown whether") {
 			t.Errorf("exit %d:\n%s", got, &log)
 		}
 	})

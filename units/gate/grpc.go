@@ -12,9 +12,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/probe/grpchealth"
 )
 
-// The little of HTTP/2 (RFC 9113) that one question by gRPC needs. What the headers of the answer
-// say is not read, which would need its compression (RFC 7541): a message that says SERVING comes
-// from nobody who means an error.
+// The part of HTTP/2 (RFC 9113) that one gRPC request needs. The response headers are not read,
+// since that would need their compression (RFC 7541): a response whose message is SERVING is not an
+// error.
 const (
 	preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" // section 3.4
 
@@ -31,11 +31,11 @@ const (
 	flagEndHeaders = 0x4
 	flagPadded     = 0x8
 
-	maxFrame = 16 << 10 // the length that a peer may send unasked, section 4.2
+	maxFrame = 16 << 10 // the default SETTINGS_MAX_FRAME_SIZE, section 4.2
 	stream   = 1
 )
 
-// askGRPC asks a service for its health, and returns the status of health.proto.
+// askGRPC returns the health of a service, a status of health.proto.
 func askGRPC(conn net.Conn, address, service string) (uint64, error) {
 	out := []byte(preface)
 	out = appendFrame(out, frameSettings, 0, 0, nil)
@@ -51,9 +51,9 @@ func askGRPC(conn net.Conn, address, service string) (uint64, error) {
 	return grpchealth.Status(message)
 }
 
-// requestHeaders are the headers of a gRPC request (PROTOCOL-HTTP2.md), compressed as RFC 7541 has
-// it: two fields of its static table, then literals without an index whose names are in that table,
-// then one whose name is not. No text is longer than 126 bytes.
+// requestHeaders are the headers of a gRPC request (PROTOCOL-HTTP2.md), compressed by RFC 7541: two
+// fields of its static table, then literals without indexing whose names are in that table, then
+// one whose name is not. No value is longer than 126 bytes.
 func requestHeaders(address string) []byte {
 	head := []byte{0x80 | 3, 0x80 | 6} // :method POST, :scheme http
 	head = appendText(append(head, 4), grpchealth.Method)
@@ -74,7 +74,7 @@ func appendFrame(b []byte, kind, flags byte, id uint32, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// readMessage reads frames until the answer's end, and returns what its DATA held.
+// readMessage reads frames to the end of the response and returns the content of its DATA frames.
 func readMessage(in io.Reader, out io.Writer) (message []byte, err error) {
 	for {
 		kind, flags, payload, err := readFrame(in)
@@ -93,7 +93,7 @@ func readMessage(in io.Reader, out io.Writer) (message []byte, err error) {
 				return nil, err
 			}
 		case frameReset, frameGoAway:
-			return nil, errors.New("the server ended the request")
+			return nil, errors.New("the server reset the request")
 		case frameData:
 			data, err := unpadded(flags, payload)
 			if err != nil {
@@ -123,7 +123,7 @@ func readFrame(in io.Reader) (kind, flags byte, payload []byte, err error) {
 	return head[3], head[4], payload, err
 }
 
-// unpadded takes the padding off a DATA frame (section 6.1).
+// unpadded removes the padding of a DATA frame (section 6.1).
 func unpadded(flags byte, payload []byte) ([]byte, error) {
 	if flags&flagPadded == 0 {
 		return payload, nil

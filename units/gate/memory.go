@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"maps"
@@ -19,26 +18,26 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/memory/shortage"
 )
 
-// MemoryOptions of the step before an engine's start.
+// MemoryOptions are the options of Memory.
 type MemoryOptions struct {
 	Need      map[string]uint64 // bytes by the UUID of a GPU or MIG partition
 	Host      uint64            // bytes of main memory; 0: not checked
 	MemoryMax uint64            // the unit's own limit in bytes; 0: none
-	// how long to ask again: a driver gives the memory of a process back some time after its end
+	// how long to retry: a driver releases the memory of a process some time after its end
 	Wait   time.Duration
-	Socket string // of pool-gpu
+	Socket string // pool-gpu's
 	Log    *log.Logger
 }
 
-// reserveWithin bounds one question. A start does not wait for a helper that is ill.
+// reserveWithin bounds one request: a start does not wait for a helper that hangs.
 const reserveWithin = 2 * time.Second
 
-// reserveAgain is the time between questions while there is too little.
+// reserveAgain is the time between requests while there is too little memory.
 const reserveAgain = 500 * time.Millisecond
 
-// Memory runs as ExecStartPre= of an engine's unit, as root, since the socket is root's. It has
-// pool-gpu promise the unit the memory that it needs, and returns an exit status: ready where it
-// may start, also where nobody can tell; else which memory is short.
+// Memory runs as ExecStartPre= of an engine's unit, as root, since only root may use the socket. It
+// reserves the memory that the engine needs and returns an exit status: ready if the engine may
+// start, also if the memory could not be checked; otherwise which memory is short.
 func Memory(ctx context.Context, o MemoryOptions) int {
 	began := time.Now()
 	for {
@@ -51,7 +50,7 @@ func Memory(ctx context.Context, o MemoryOptions) int {
 			}
 			return status
 		case ctx.Err() != nil:
-			o.Log.Println("told to end while there was too little memory: " + text)
+			o.Log.Println("terminated while waiting for memory: " + text)
 			return exit.Failed
 		case final, waited+reserveAgain > o.Wait:
 			o.Log.Println(text + after(waited))
@@ -64,7 +63,7 @@ func Memory(ctx context.Context, o MemoryOptions) int {
 	}
 }
 
-// after says how long it took, where that was long enough to wonder about.
+// after returns how long it took, if that is worth a mention.
 func after(waited time.Duration) string {
 	if waited < reserveAgain {
 		return ""
@@ -72,7 +71,7 @@ func after(waited time.Duration) string {
 	return fmt.Sprintf(" (after %s)", waited.Round(100*time.Millisecond))
 }
 
-// ask checks once; final says that asking again is of no use.
+// ask checks once; final reports that a retry would not help.
 func (o MemoryOptions) ask(ctx context.Context) (status int, text string, final bool) {
 	if text, final := o.host(); text != "" {
 		return exit.InsufficientRAM, text, final
@@ -86,35 +85,33 @@ func (o MemoryOptions) ask(ctx context.Context) (status int, text string, final 
 	switch {
 	case ctx.Err() != nil:
 		return exit.Failed, "no answer yet", true
-	case errors.Is(err, client.ErrNoAnswer):
-		return exit.Ready, "the GPU memory was not checked, and the start goes on: " + err.Error(), true
-	case err != nil: // the driver gives no facts, or knows no such device: the engine will tell
-		return exit.Ready, "the GPU memory could not be checked, and the start goes on: " + err.Error(), true
+	case err != nil:
+		return exit.Ready, "could not check free GPU memory; starting the engine anyway: " + err.Error(), true
 	case reply.Granted:
-		return exit.Ready, "GPU memory is promised: " + o.promised(), true
+		return exit.Ready, "reserved GPU memory: " + o.reserved(), true
 	}
 	text, final = shortages(reply.Short)
 	return exit.InsufficientVRAM, text, final
 }
 
-// host checks the main memory. What cannot be read is not checked.
+// host checks the main memory, if it can be read.
 func (o MemoryOptions) host() (text string, final bool) {
 	if o.Host == 0 {
 		return "", false
 	}
 	if o.MemoryMax > 0 && o.Host > o.MemoryMax {
-		return fmt.Sprintf("too little main memory: the engine needs %s, and its memory_max is %s", ram.Size(o.Host),
-			ram.Size(o.MemoryMax)), true
+		return fmt.Sprintf("too little main memory: the engine needs %s, and its memory_max is %s",
+			ram.Size(o.Host), ram.Size(o.MemoryMax)), true
 	}
 	available, err := ram.Available()
 	if err != nil || o.Host <= available {
 		return "", false
 	}
-	return fmt.Sprintf("too little main memory: the engine needs %s, and %s is available", ram.Size(o.Host),
-		ram.Size(available)), false
+	return fmt.Sprintf("too little main memory: the engine needs %s, and %s is available",
+		ram.Size(o.Host), ram.Size(available)), false
 }
 
-func (o MemoryOptions) promised() string {
+func (o MemoryOptions) reserved() string {
 	var list []string
 	for _, device := range slices.Sorted(maps.Keys(o.Need)) {
 		list = append(list, ram.Size(o.Need[device])+" of "+device)
@@ -122,8 +119,8 @@ func (o MemoryOptions) promised() string {
 	return strings.Join(list, ", ")
 }
 
-// shortages is one line on all devices that are short; final says that one of them would be too
-// small even if it were empty.
+// shortages returns one line on all devices with too little memory; final reports that one of them
+// would be too small even if it were empty.
 func shortages(short []wire.Short) (text string, final bool) {
 	clauses := make([]string, len(short))
 	for i, s := range short {
@@ -133,14 +130,14 @@ func shortages(short []wire.Short) (text string, final bool) {
 	return "too little GPU memory: " + strings.Join(clauses, "; "), final
 }
 
-// Release runs as a further ExecStartPost= behind the readiness gate: the engine holds what it
-// needs now, so that the rest of the promise is free for others. It never fails a start: a promise
-// that is not given back ends by itself.
+// Release runs as an ExecStartPost= after the readiness gate: the engine has its memory now, so the
+// rest of the reservation is free for others. It never fails a start: a reservation that is not
+// released expires.
 func Release(ctx context.Context, socket string, log *log.Logger) int {
 	ctx, cancel := context.WithTimeout(ctx, reserveWithin)
 	defer cancel()
 	if _, err := client.Ask(ctx, socket, wire.Request{Op: wire.OpRelease}); err != nil {
-		log.Println("the promise of GPU memory was not given back, and ends by itself: " + err.Error())
+		log.Println("could not release the GPU memory reservation; it expires by itself: " + err.Error())
 	}
 	return exit.Ready
 }

@@ -94,25 +94,25 @@ func TestMemory(t *testing.T) {
 		says    string // one line; empty: none
 		asked   int    // questions; -1: more than two
 	}{
-		{"promised", []*wire.Reply{granted}, MemoryOptions{Need: need}, exit.Ready, "GPU memory is promised: 6.0 GiB of GPU-a", 1},
-		{"promised_once_the_driver_has_it_back", []*wire.Reply{short(6*gib, gib, 15*gib), granted}, MemoryOptions{Need: need, Wait: 20 * time.Second},
-			exit.Ready, "GPU memory is promised: 6.0 GiB of GPU-a (after ", 2},
+		{"reserved", []*wire.Reply{granted}, MemoryOptions{Need: need}, exit.Ready, "reserved GPU memory: 6.0 GiB of GPU-a", 1},
+		{"reserved_once_the_driver_has_released_it", []*wire.Reply{short(6*gib, gib, 15*gib), granted}, MemoryOptions{Need: need, Wait: 20 * time.Second},
+			exit.Ready, "reserved GPU memory: 6.0 GiB of GPU-a (after ", 2},
 		{"short", []*wire.Reply{short(6*gib, 2*gib, 15*gib)}, MemoryOptions{Need: need}, exit.InsufficientVRAM,
 			"too little GPU memory: GPU-a: needs 6.0 GiB, and 2.0 GiB of 15.0 GiB is free, of which 1.0 GiB is reserved for replicas that are loading (held by pool big/r0 with 12.0 GiB, pool new/r0, 1.0 GiB reserved, process 9 with 1.0 GiB)", 1},
 		{"short_all_the_time", []*wire.Reply{short(6*gib, 2*gib, 15*gib)}, MemoryOptions{Need: need, Wait: 3 * reserveAgain}, exit.InsufficientVRAM, "too little GPU memory", -1},
 		{"a_device_that_is_too_small_is_not_waited_for", []*wire.Reply{short(16*gib, 2*gib, 15*gib)}, MemoryOptions{Need: need, Wait: time.Hour},
 			exit.InsufficientVRAM, "GPU-a: needs 16.0 GiB", 1},
 		{"a_helper_that_is_silent_does_not_keep_the_engine_down", []*wire.Reply{nil}, MemoryOptions{Need: need, Wait: time.Hour}, exit.Ready,
-			"was not checked, and the start goes on: pool-gpu gave no answer", 1},
+			"could not check free GPU memory; starting the engine anyway: pool-gpu gave no answer", 1},
 		{"a_helper_that_falls_silent_neither", []*wire.Reply{short(6*gib, gib, 15*gib), nil}, MemoryOptions{Need: need, Wait: time.Hour}, exit.Ready,
-			"was not checked, and the start goes on: pool-gpu gave no answer", 2},
+			"could not check free GPU memory; starting the engine anyway: pool-gpu gave no answer", 2},
 		{"nor_a_driver_that_hangs", []*wire.Reply{{Stalled: &wire.Stalled{Call: "nvmlInit"}}}, MemoryOptions{Need: need}, exit.Ready, "the NVML call nvmlInit has not returned", 1},
 		{"nor_a_question_that_is_wrong", []*wire.Reply{{Error: "no device GPU-a"}}, MemoryOptions{Need: need}, exit.Ready,
-			"could not be checked, and the start goes on: pool-gpu: no device GPU-a", 1},
-		{"main_memory_alone_asks_nobody", []*wire.Reply{granted}, MemoryOptions{Host: 1 << 20}, exit.Ready, "", 0},
+			"could not check free GPU memory; starting the engine anyway: pool-gpu: no device GPU-a", 1},
+		{"main_memory_alone_needs_no_helper", []*wire.Reply{granted}, MemoryOptions{Host: 1 << 20}, exit.Ready, "", 0},
 		{"above_memory_max", []*wire.Reply{granted}, MemoryOptions{Need: need, Host: 3 * gib, MemoryMax: 2 * gib, Wait: time.Hour}, exit.InsufficientRAM,
 			"too little main memory: the engine needs 3.0 GiB, and its memory_max is 2.0 GiB", 0},
-		{"more_main_memory_than_there_is_promises_no_GPU", []*wire.Reply{granted}, MemoryOptions{Need: need, Host: 1 << 60}, exit.InsufficientRAM,
+		{"too_little_main_memory_reserves_no_GPU_memory", []*wire.Reply{granted}, MemoryOptions{Need: need, Host: 1 << 60}, exit.InsufficientRAM,
 			"too little main memory: the engine needs 1.0 EiB, and ", 0},
 	}
 	for _, c := range cases {
@@ -146,12 +146,12 @@ func TestMemoryWithoutAHelper(t *testing.T) {
 	o := MemoryOptions{Need: map[string]uint64{"GPU-a": 1}, Wait: time.Hour, Socket: filepath.Join(t.TempDir(), "none"),
 		Log: newLog(&log)}
 	if got := Memory(t.Context(), o); got != exit.Ready ||
-		!strings.Contains(log.String(), "the start goes on: pool-gpu gave no answer") {
+		!strings.Contains(log.String(), "starting the engine anyway: pool-gpu gave no answer") {
 		t.Errorf("exit %d, want %d:\n%s", got, exit.Ready, &log)
 	}
 }
 
-func TestMemoryToldToEnd(t *testing.T) {
+func TestMemoryTerminated(t *testing.T) {
 	h := startHelper(t, short(6*gib, gib, 15*gib))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -163,7 +163,7 @@ func TestMemoryToldToEnd(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
-	if got := <-done; got != exit.Failed || !strings.Contains(log.String(), "told to end") {
+	if got := <-done; got != exit.Failed || !strings.Contains(log.String(), "terminated while waiting") {
 		t.Errorf("exit %d, want %d:\n%s", got, exit.Failed, &log)
 	}
 }
@@ -178,7 +178,7 @@ func TestRelease(t *testing.T) {
 		t.Errorf("asked %+v", asked)
 	}
 	if got := Release(t.Context(), h.socket+".none", newLog(&log)); got != exit.Ready ||
-		!strings.Contains(log.String(), "ends by itself") {
+		!strings.Contains(log.String(), "expires by itself") {
 		t.Errorf("without a helper: exit %d:\n%s", got, &log)
 	}
 }

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobody is the user and group of that name on every Linux (nobody, nogroup).
-const nobody = 65534
+// overflowID is the uid of `nobody` and the gid of `nogroup` on Linux.
+const overflowID = 65534
 
-// dropPrivileges makes the process a nobody who may read the journal, before it speaks to the
-// engine. A process that is not root keeps what it has.
+// dropPrivileges changes to an unprivileged user that may read the journal, before the process
+// connects to the engine. A process that is not root keeps its user.
 func dropPrivileges() error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -25,14 +25,14 @@ func dropPrivileges() error {
 			groups = append(groups, gid)
 		}
 	}
-	// The syscall package's setters act on all threads of the process.
+	// The functions of package syscall apply to all threads of the process.
 	if err := syscall.Setgroups(groups); err != nil {
 		return fmt.Errorf("setgroups: %w", err)
 	}
-	if err := syscall.Setresgid(nobody, nobody, nobody); err != nil {
+	if err := syscall.Setresgid(overflowID, overflowID, overflowID); err != nil {
 		return fmt.Errorf("setresgid: %w", err)
 	}
-	if err := syscall.Setresuid(nobody, nobody, nobody); err != nil {
+	if err := syscall.Setresuid(overflowID, overflowID, overflowID); err != nil {
 		return fmt.Errorf("setresuid: %w", err)
 	}
 	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 &&

@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// reportEvery is how often a long load is mentioned in the log.
+// reportEvery is the time between log lines about a long load.
 const reportEvery = time.Minute
 
-// report mentions a load that takes long.
+// report logs the progress of a long load.
 type report struct {
-	last time.Duration // when it was mentioned, since the gate began
+	last time.Duration // time of the last line, since the gate began
 }
 
-// next is the line to log at a sample, "" when it is not yet time for one.
+// next returns the line to log at a sample, or "" if none is due.
 func (r *report) next(s Sample, idle time.Duration) string {
 	if s.At-r.last < reportEvery {
 		return ""
 	}
 	r.last = s.At
-	return fmt.Sprintf("still loading after %s: %s; it last moved %s ago", s.At.Round(time.Second), used(s),
+	return fmt.Sprintf("still loading after %s: %s; last progress %s ago", s.At.Round(time.Second), used(s),
 		idle.Round(time.Second))
 }
 
-// used is what the engine has used so far, in words. The kernel's counter of input is often not
-// there: then the memory tells.
+// used describes what the engine has used so far. The kernel often has no counter of input; the
+// memory shows it then.
 func used(s Sample) string {
 	text := fmt.Sprintf("CPU %.1f s, memory %s", s.CPU.Seconds(), size(s.Memory))
 	if s.IO > 0 {
@@ -33,7 +33,7 @@ func used(s Sample) string {
 	return text
 }
 
-// size prints bytes as people say them, in powers of 1000.
+// size formats bytes in powers of 1000.
 func size(n uint64) string {
 	units := []string{"bytes", "kB", "MB", "GB", "TB"}
 	value, unit := float64(n), 0

@@ -10,14 +10,14 @@ import (
 // (systemd-journald.service(8)).
 const journalSocket = "/run/systemd/journal/stdout"
 
-// sendWithin is how long a line waits for room in a stream, in milliseconds.
+// sendWithin bounds the wait for space in a stream, in milliseconds.
 const sendWithin = 500
 
-// journalStream duplicates the connection by which a process logs (pidfd_getfd(2), Linux 5.6), so
-// that a line can be put behind all that it has written. It returns -1 where the process logs in
-// another way, or this one may not: that takes CAP_SYS_PTRACE, so it comes before privileges are
-// dropped. All that the descriptor is good for is writing to the log. systemd-nspawn forbids the
-// call to everybody (seen with 252).
+// journalStream duplicates a process's connection to the journal (pidfd_getfd(2), Linux 5.6), so
+// that a line can follow everything the process has written. It returns -1 if the process logs
+// elsewhere or the call is not permitted. The call needs CAP_SYS_PTRACE, so it comes before
+// privileges are dropped; the descriptor can only write to the log. systemd-nspawn blocks the call
+// for all users (seen with 252).
 func journalStream(pidfd int, socket string) int {
 	for _, number := range []int{2, 1} { // standard error, standard output
 		fd, err := unix.PidfdGetfd(pidfd, number, 0)
@@ -34,10 +34,10 @@ func journalStream(pidfd int, socket string) int {
 	return -1
 }
 
-// sendLine writes one line to such a stream; sent says whether it was. The journal attributes it to
-// this process, and ends a line that the engine has begun (_LINE_BREAK=pid-change,
-// systemd.journal-fields(7)). The descriptor shares the engine's flags, so that none of them is
-// relied on.
+// sendLine writes one line to such a stream and reports whether it was sent. The journal attributes
+// it to this process and terminates an unfinished line of the engine (_LINE_BREAK=pid-change,
+// systemd.journal-fields(7)). The descriptor shares its flags with the engine's, so the code does
+// not depend on them.
 func sendLine(stream int, line string) (sent bool) {
 	if stream < 0 {
 		return false

@@ -141,7 +141,7 @@ func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[s
 func tails(entries []systemd.JournalEntry) map[string][]string {
 	of := map[string][]string{}
 	for _, entry := range entries {
-		if run, line := entry.Fields[invocationField], entry.Message(); !strings.HasPrefix(line, exit.Says) {
+		if run, line := entry.Fields[invocationField], entry.Message(); !strings.HasPrefix(line, exit.LogPrefix) {
 			lines := append(of[run], line)
 			of[run] = lines[max(len(lines)-crashTail, 0):]
 		}

@@ -8,10 +8,9 @@ import (
 
 const stallTime = 10 * time.Second
 
-// play gives a judge a sample each second until it decides, and returns the verdict and when it
-// came.
+// play takes a sample each second until there is a verdict, and returns it and its time.
 func play(at func(second int) Sample) (Verdict, time.Duration) {
-	j := NewJudge(stallTime)
+	j := NewDecider(stallTime)
 	for second := range 600 {
 		s := at(second)
 		s.At = time.Duration(second) * time.Second
@@ -22,7 +21,7 @@ func play(at func(second int) Sample) (Verdict, time.Duration) {
 	return Wait, 600 * time.Second
 }
 
-func TestJudge(t *testing.T) {
+func TestDecider(t *testing.T) {
 	healthyAt := func(n int, s Sample, second int) Sample {
 		s.Answer = Loading
 		if second >= n {
@@ -116,11 +115,11 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// FuzzJudge holds what must be true of every verdict.
-func FuzzJudge(f *testing.F) {
+// FuzzDecider checks what must be true of every verdict.
+func FuzzDecider(f *testing.F) {
 	f.Add([]byte{1, 0, 0, 3})
 	f.Fuzz(func(t *testing.T, script []byte) {
-		j := NewJudge(stallTime)
+		j := NewDecider(stallTime)
 		var s Sample
 		for _, b := range script {
 			s.At += time.Duration(b>>4) * time.Second
