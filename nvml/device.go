@@ -1,19 +1,19 @@
-// Package nvml is what this host's NVIDIA GPUs are, as plain data: devices, MIG partitions, memory,
+// Package nvml describes this host's NVIDIA GPUs as plain data: devices, MIG partitions, memory,
 // processes and health events, and the interface by which the daemon follows them.
 //
-// NVML itself lives in a process of its own, pool-gpu: a sick driver hangs in calls that nothing
-// can interrupt, and a missing symbol ends the process. This package owns the words and the
-// daemon's side. It must not link NVML, and knows neither pools nor systemd.
+// NVML itself runs in a separate process, pool-gpu: a faulty driver hangs in calls that nothing can
+// interrupt, and a missing symbol ends the process. This package owns the types and the daemon's
+// side. It must not link NVML, and knows neither pools nor systemd.
 package nvml
 
 import "time"
 
-// Snapshot is everything that the helper knew at one moment. A value got from a Source is shared:
-// read-only.
+// Snapshot is everything that the helper knew at one moment. A value from a Source is shared: do
+// not modify it.
 type Snapshot struct {
 	Taken time.Time `json:"taken"`
-	// Session changes after the driver was away, and with each new helper process: what was held
-	// against a GPU in a former one may be over.
+	// Session changes after the driver was unavailable and with each new helper process: a fault of
+	// an earlier session may be over.
 	Session string   `json:"session,omitempty"`
 	Driver  Driver   `json:"driver"`
 	Devices []Device `json:"devices,omitempty"` // by Index
@@ -22,40 +22,39 @@ type Snapshot struct {
 // Driver is the NVIDIA driver of this host.
 type Driver struct {
 	Version string   `json:"version,omitempty"` // nvmlSystemGetDriverVersion, "550.54.14"
-	CUDA    string   `json:"cuda,omitempty"`    // the newest CUDA that it serves, "12.4"
+	CUDA    string   `json:"cuda,omitempty"`    // the newest CUDA version that it supports, "12.4"
 	Library string   `json:"library,omitempty"` // nvmlSystemGetNVMLVersion
-	Problem *Problem `json:"problem,omitempty"` // nil: it answers
-	// Missing are calls that this library is too old for, by NVML's names; what they would tell is
-	// absent.
+	Problem *Problem `json:"problem,omitempty"` // nil: it works
+	// Missing are the NVML functions that this library lacks; what they would report is absent.
 	Missing []string `json:"missing,omitempty"`
 }
 
-// ProblemKind is why a driver, or one device, gives no facts.
+// ProblemKind is why a driver, or one device, cannot be read.
 type ProblemKind string
 
 // The kinds. Codes are those of nvmlReturn_t.
 const (
 	ProblemNoLibrary ProblemKind = "no-library" // 12: no libnvidia-ml.so.1, so no driver is installed
 	ProblemNoDriver  ProblemKind = "no-driver"  // 9: the kernel module is not loaded
-	// 18: the library is of another version than the module; 54 likewise
+	// 18, 54: the library and the kernel module have different versions
 	ProblemMismatch     ProblemKind = "mismatch"
 	ProblemNoPermission ProblemKind = "no-permission"  // 4
 	ProblemLost         ProblemKind = "lost"           // 15: the GPU has fallen off the bus
 	ProblemReset        ProblemKind = "reset-required" // 16
-	ProblemHung         ProblemKind = "hung"           // a call has not returned for long
+	ProblemHung         ProblemKind = "hung"           // a call has not returned for a long time
 	ProblemHelper       ProblemKind = "no-helper"      // pool-gpu itself does not answer
 	ProblemOther        ProblemKind = "error"          // any other return code
 )
 
-// Problem says why facts are missing, for programs by its kind, for people by its text.
+// Problem is why facts are missing: Kind is for programs, Text for people.
 type Problem struct {
 	Kind ProblemKind `json:"kind"`
-	Code int         `json:"code,omitempty"` // nvmlReturn_t, 0 where it is none
+	Code int         `json:"code,omitempty"` // nvmlReturn_t; 0: none
 	Call string      `json:"call,omitempty"` // the NVML call that failed or hangs
-	Text string      `json:"text"`           // one plain clause, without a full stop
+	Text string      `json:"text"`           // one clause without a full stop
 }
 
-// Error makes a Problem an error.
+// Error implements error.
 func (p *Problem) Error() string { return p.Text }
 
 // Device is one physical GPU. What it does not support (NVML's NOT_SUPPORTED) is nil or empty,
@@ -66,8 +65,8 @@ type Device struct {
 	PCI   string `json:"pci"`             // "00000000:65:00.0", the domain eight digits wide, lower case
 	Minor *int   `json:"minor,omitempty"` // of /dev/nvidia<minor>
 	Name  string `json:"name,omitempty"`
-	// Problem is set where this one GPU does not answer; the other fields are then what was known
-	// last, or empty.
+	// Problem is set if this GPU does not answer; the other fields are then the last known ones, or
+	// empty.
 	Problem *Problem `json:"problem,omitempty"`
 
 	ComputeCapability string   `json:"compute_capability,omitempty"` // "8.6"
@@ -78,17 +77,17 @@ type Device struct {
 	PowerMilliwatts   *int     `json:"power_milliwatts,omitempty"`
 	ECC               *ECC     `json:"ecc,omitempty"`
 	Remap             *Remap   `json:"row_remap,omitempty"`
-	Recovery          Recovery `json:"recovery_action,omitempty"` // field 230; empty where the driver does not tell
+	Recovery          Recovery `json:"recovery_action,omitempty"` // field 230; empty: unknown
 
-	MIG        *bool       `json:"mig,omitempty"` // MIG mode is on; nil where the GPU has no such mode
+	MIG        *bool       `json:"mig,omitempty"` // whether MIG mode is on; nil: the GPU has no MIG mode
 	Partitions []Partition `json:"partitions,omitempty"`
 	Processes  []Process   `json:"processes,omitempty"`
 	// Nodes are the device files of this GPU alone, "/dev/nvidia0".
 	Nodes []string `json:"nodes,omitempty"`
 }
 
-// Memory of a GPU or partition, in bytes. Used does not hold Reserved where the driver reports them
-// apart.
+// Memory of a GPU or partition, in bytes. Used does not include Reserved if the driver reports
+// both.
 type Memory struct {
 	Total    uint64  `json:"total_bytes"`
 	Free     uint64  `json:"free_bytes"`
@@ -112,7 +111,7 @@ type Remap struct {
 	Failed        bool `json:"failed"`  // the GPU must be replaced
 }
 
-// Recovery is what the driver itself advises (NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, field 230).
+// Recovery is the action that the driver advises (NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, field 230).
 type Recovery string
 
 // The recovery actions, NVML_GPU_RECOVERY_ACTION_*.
@@ -142,11 +141,11 @@ func (p Partition) Legacy(parent string) string {
 	return "MIG-" + parent + "/" + itoa(p.GI) + "/" + itoa(p.CI)
 }
 
-// Process is one that holds memory of a GPU.
+// Process is a process that uses memory of a GPU.
 type Process struct {
 	PID  int     `json:"pid"`
-	Unit string  `json:"unit,omitempty"`       // the systemd unit of its control group; empty where it is none's
-	Used *uint64 `json:"used_bytes,omitempty"` // nil where the driver does not tell
+	Unit string  `json:"unit,omitempty"`       // the systemd unit of its control group; empty: none
+	Used *uint64 `json:"used_bytes,omitempty"` // nil: unknown
 }
 
 // EventKind is what a driver event is about.
@@ -161,8 +160,7 @@ const (
 	EventMissed      EventKind = "missed"                  // the waiter failed; events may have been missed
 )
 
-// Event is one thing that the driver reported. Events before the helper's registration are not
-// recorded by NVML.
+// Event is one event of the driver. NVML does not record events before the helper registers.
 type Event struct {
 	At     time.Time `json:"at"`
 	Kind   EventKind `json:"kind"`

@@ -6,24 +6,23 @@ import (
 	"time"
 )
 
-// Source reports what the GPUs are and what happens to them. The real one is the client of the
-// helper process.
+// Source reports the GPUs and their events. The real one is the client of the helper process.
 type Source interface {
-	// Follow delivers until ctx ends, in order, from one goroutine. It outlives every death and
-	// hang of the helper. The first update comes at once, if only to say that nothing is known.
+	// Follow delivers updates until ctx ends, in order, from one goroutine, also after the helper
+	// dies or hangs. The first update comes at once, even if nothing is known yet.
 	Follow(ctx context.Context, deliver func(Update)) error
 }
 
-// Update is one change of what is known. Exactly one of its fields is set.
+// Update is one change. Exactly one of its fields is set.
 type Update struct {
-	Snapshot *Snapshot // the newest facts; they are fresh
+	Snapshot *Snapshot // the newest facts
 	Event    *Event
-	Stale    *Stale // the last snapshot is old, or there was none
+	Stale    *Stale // the last snapshot is old, or there is none
 }
 
-// Stale says since when facts are no longer refreshed, and why. The next Snapshot ends it.
+// Stale reports since when facts have not been refreshed, and why. The next Snapshot ends it.
 type Stale struct {
-	Since   time.Time // when the last facts were fresh; the start of the daemon where there were none
+	Since   time.Time // time of the last facts; the start of the daemon if there were none
 	Problem Problem   // ProblemHelper or ProblemHung
 }
 

@@ -103,7 +103,7 @@ func TestOldLibrary(t *testing.T) {
 func TestNoNVML(t *testing.T) {
 	t.Parallel()
 	p := start(t, built.empty, nil).snapshot().Driver.Problem
-	if p == nil || p.Kind != nvml.ProblemOther || !strings.Contains(p.Text, "no NVML that this program can use") {
+	if p == nil || p.Kind != nvml.ProblemOther || !strings.Contains(p.Text, "is not a usable NVML library") {
 		t.Errorf("got %+v", p)
 	}
 }
@@ -292,9 +292,9 @@ func TestReserve(t *testing.T) {
 		t.Fatalf("a: %+v", r)
 	}
 	r := reserve("b.service", 20*gib)
-	want := []wire.Short{{Device: fakenvml.UUID(0), Need: 20 * gib, Free: 24*gib - 512<<20, Promised: 20 * gib,
+	want := []wire.Short{{Device: fakenvml.UUID(0), Need: 20 * gib, Free: 24*gib - 512<<20, Reserved: 20 * gib,
 		Total:   24 * gib,
-		Holders: []wire.Holder{{Unit: "a.service", Promised: 20 * gib}}}}
+		Holders: []wire.Holder{{Unit: "a.service", Reserved: 20 * gib}}}}
 	if diff := cmp.Diff(want, r.Short); diff != "" || r.Granted {
 		t.Fatalf("b: granted %v, -want +got\n%s", r.Granted, diff)
 	}

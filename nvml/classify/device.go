@@ -11,11 +11,11 @@ func Event(e nvml.Event) Verdict {
 	var v Verdict
 	switch e.Kind {
 	case nvml.EventXid:
-		v = judgeXid(SourceEvent, e.Code, e.Text)
+		v = classifyXid(SourceEvent, e.Code, e.Text)
 	case nvml.EventECCDouble:
 		v = rowECC.verdict("an uncorrectable double bit ECC error")
 	case nvml.EventUnavailable:
-		v = rowUnavailable.verdict("the driver says that the GPU is unavailable")
+		v = rowUnavailable.verdict("the driver reports that the GPU is unavailable")
 	case nvml.EventRecovery:
 		r, ok := recoveryRow(e.Code)
 		if !ok {
@@ -32,10 +32,10 @@ func Event(e nvml.Event) Verdict {
 	return v.in(e.GI, e.CI)
 }
 
-// Device classifies the facts of a GPU itself, by the worst of them. ok is false where nothing is
+// Device classifies the facts of a GPU itself, by the worst of them. ok is false if nothing is
 // wrong.
 func Device(d nvml.Device) (v Verdict, ok bool) {
-	r, text, ok := judgeDevice(d)
+	r, text, ok := deviceRow(d)
 	if !ok {
 		return Verdict{}, false
 	}
@@ -44,7 +44,7 @@ func Device(d nvml.Device) (v Verdict, ok bool) {
 	return v, true
 }
 
-func judgeDevice(d nvml.Device) (row, string, bool) {
+func deviceRow(d nvml.Device) (row, string, bool) {
 	if r, ok := recoveryRows[d.Recovery]; ok && r.class == ClassHost {
 		return r, "the driver asks for a reboot of the host", true
 	}
@@ -67,10 +67,10 @@ func judgeDevice(d nvml.Device) (row, string, bool) {
 	case d.Recovery == nvml.RecoveryDrainP2P:
 		return rowRecoveryP2P, "the driver asks that traffic between GPUs be stopped", true
 	case d.Recovery != "" && d.Recovery != nvml.RecoveryNone:
-		return rowRecoveryOther, "the driver asks for an action that is not known here (" + string(d.Recovery) + ")",
+		return rowRecoveryOther, "the driver asks for an unknown action (" + string(d.Recovery) + ")",
 			true
 	case d.Remap != nil && d.Remap.Pending:
-		return rowRemapPending, "a bad row of the GPU's memory is replaced at the next reset", true
+		return rowRemapPending, "a bad row of the GPU's memory will be replaced at the next reset", true
 	}
 	return row{}, "", false
 }
@@ -81,9 +81,9 @@ var recoveryRows = map[nvml.Recovery]row{
 	nvml.RecoveryDrainP2P: rowRecoveryP2P, nvml.RecoveryDrainAndReset: rowRecoveryDrain,
 }
 
-// recoveryRow classifies the same by its number, NVML_GPU_RECOVERY_ACTION_* of nvml.h. 5 to 7
-// (recover the IMEX domain, reset the bus, reboot the system) are newer, and are reported as the
-// older action that contains them.
+// recoveryRow returns the row of a recovery action's number, NVML_GPU_RECOVERY_ACTION_* of nvml.h.
+// 5 to 7 (recover the IMEX domain, reset the bus, reboot the system) are newer, and are reported as
+// the older action that contains them.
 func recoveryRow(n int) (row, bool) {
 	byNumber := []nvml.Recovery{nvml.RecoveryNone, nvml.RecoveryReset, nvml.RecoveryReboot, nvml.RecoveryDrainP2P, nvml.RecoveryDrainAndReset,
 		nvml.RecoveryDrainAndReset, nvml.RecoveryReset, nvml.RecoveryReboot}

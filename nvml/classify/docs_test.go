@@ -38,24 +38,24 @@ func TestTableInDocs(t *testing.T) {
 func page() string {
 	var b strings.Builder
 	b.WriteString("<!-- Written by go test ./nvml/classify -update; do not edit. -->\n# GPU errors\n\n" +
-		"What the driver, the kernel's log, the engines' logs and the samples say of a GPU is classified by these " +
-		"tables.\n\n" +
+		"These tables classify what the driver, the kernel's log, the engines' logs and the samples report about a " +
+		"GPU.\n\n" +
 		"| class | what happens |\n| --- | --- |\n" +
 		"| `log` | nothing; with a code it explains why an engine ended |\n" +
-		"| `application` | the engine that it happened in is started again |\n" +
-		"| `degraded` | the GPU is used further and shown as degraded |\n" +
-		"| `reset` | every pool on the GPU goes unready, drains and waits |\n" +
-		"| `host` | the same for all GPUs of the host, where the scope is the host |\n")
+		"| `application` | the affected engine is restarted |\n" +
+		"| `degraded` | the GPU stays in use and is shown as degraded |\n" +
+		"| `reset` | every pool on the GPU becomes unready, drains and waits |\n" +
+		"| `host` | the same for all GPUs of the host if the scope is the host |\n")
 	b.WriteString("\n## Xids\n\nAfter NVIDIA's Xid catalogue, <https://docs.nvidia.com/deploy/xid-errors/>. The " +
 		"driver reports them as events and in the kernel's log. " +
-		"In a MIG instance, what is `degraded` or less holds for that instance alone.\n\n" +
+		"In a MIG instance, class `degraded` or lower concerns that instance only.\n\n" +
 		"| Xid | class | scope | action | code | hint |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range xidRows {
 		printRow(&b, ranges(r.codes), r.class, r.scope, r.action, r.code, r.hint)
 	}
 	u := unknownXid
 	printRow(&b, "any other", u.class, u.scope, u.action, u.code, u.hint)
-	b.WriteString("\n| Xid | what it is |\n| --- | --- |\n")
+	b.WriteString("\n| Xid | meaning |\n| --- | --- |\n")
 	printNames(&b)
 	b.WriteString("\n## Others\n\n| source | kind | text | class | scope | action | code | hint |\n| --- | " +
 		"--- | --- | --- | --- | --- | --- | --- |\n")
@@ -63,8 +63,8 @@ func page() string {
 		fmt.Fprintf(&b, "| %s | `%s` ", r.source, r.kind)
 		printRow(&b, r.when, r.class, r.scope, r.action, r.code, r.hint)
 	}
-	b.WriteString("\nAn engine's line that quotes a request is ignored. Too little memory is not held against an " +
-		"engine that goes on with `" + retryPhrase + "`.\n\n")
+	b.WriteString("\nAn engine's line that quotes a request is ignored. Too little memory is not an error of an " +
+		"engine that continues with `" + retryPhrase + "`.\n\n")
 	return b.String()
 }
 

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// Fallback is a line by which an engine says that it runs, or is about to run, without its GPU.
+// Fallback is a log line which shows that an engine runs, or is about to run, without its GPU.
 type Fallback struct {
 	Pattern *regexp.Regexp
 	Why     string // a clause
 }
 
 // OnCPU reports whether a line of an engine's log is one of its fallbacks, and why. A line that
-// quotes a caller's text is passed over.
+// quotes a caller's text is ignored.
 func OnCPU(fallbacks []Fallback, line string) (why string, ok bool) {
 	if quotes(strings.ToLower(line)) {
 		return "", false

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Grep is a PCRE pattern for journalctl --grep that matches every line that Kernel, EngineLog or
-// Retried take, and few others. It begins with (?i), so that journalctl does not choose by itself
-// whether case matters.
+// Grep returns a PCRE pattern for journalctl --grep that matches every line that Kernel, EngineLog
+// or Retried recognise, and few others. It begins with (?i), since journalctl would otherwise
+// choose case sensitivity by itself.
 func Grep() string {
 	parts := []string{`NVRM:`, `SXid \(`, regexp.QuoteMeta(retryPhrase)}
 	for _, p := range enginePhrases {

@@ -11,13 +11,12 @@ import (
 //
 //	NVRM: Xid (PCI:%04x:%02x:%02x GPU-I:%02u GPU-CI:%02u): %d, pid=%s, name=%s, %s
 //
-// without either MIG number where there is none, and without pid and name in other places. Drivers
-// before 300 leave out "PCI:".
+// without the MIG numbers on a whole GPU, and without pid and name in some places of the driver.
+// Drivers before 300 leave out "PCI:".
 var xidLine = regexp.MustCompile(`NVRM: Xid \((?:PCI:)?([0-9A-Fa-f:.]+)(?: GPU-I:(\d{1,4}))?(?: GPU-CI:(\d{1,4}))?\): (\d{1,5})(?:,|$)\s*(.*)`)
 
-// xidProcess is the part of the detail that names a process. The pid is '<unknown>' where the
-// driver does not know it, and the name is the process's own choice, so it may hold anything but a
-// comma ends it.
+// xidProcess is the part of the detail that names a process. The pid is '<unknown>' if the driver
+// does not know it. The process chooses its own name, so it may hold anything; a comma ends it.
 var xidProcess = regexp.MustCompile(`^pid=(?:'?<unknown>'?|(\d{1,10}))(?:, ?name=[^,]*)?(?:,|$)\s*(.*)`)
 
 var (
@@ -30,7 +29,7 @@ var (
 	sxidLine = regexp.MustCompile(`SXid \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d{1,6})(?:,|$)\s*(.*)`)
 )
 
-// Kernel classifies a line of the kernel's log. ok is false for a line that says nothing of a GPU's
+// Kernel classifies a line of the kernel's log. ok is false for a line that is not about a GPU's
 // health.
 func Kernel(line string) (v Verdict, ok bool) {
 	if m := xidLine.FindStringSubmatch(line); m != nil {
@@ -43,9 +42,9 @@ func Kernel(line string) (v Verdict, ok bool) {
 	case offBusLine.MatchString(line):
 		v = rowOffBus.verdict("a GPU has fallen off the bus")
 	case initLine.MatchString(line):
-		v = rowInit.verdict("the driver could not start the GPU")
+		v = rowInit.verdict("the driver could not initialise the GPU")
 	case mismatchLine.MatchString(line):
-		return rowMismatch.verdict("a program's NVIDIA library is of another version than the kernel module"), true
+		return rowMismatch.verdict("a program's NVIDIA library and the kernel module have different versions"), true
 	default:
 		return Verdict{}, false
 	}
@@ -66,10 +65,10 @@ func xidVerdict(m []string) (Verdict, bool) {
 	}
 	detail, pid := m[5], 0
 	if p := xidProcess.FindStringSubmatch(detail); p != nil {
-		pid, _ = strconv.Atoi(p[1]) // 0 where it is unknown
+		pid, _ = strconv.Atoi(p[1]) // 0: unknown
 		detail = p[2]
 	}
-	v := judgeXid(SourceKernel, xid, clip(detail)).in(number(m[2]), number(m[3]))
+	v := classifyXid(SourceKernel, xid, clip(detail)).in(number(m[2]), number(m[3]))
 	v.PCI, v.PID = pci, pid
 	return v, true
 }
@@ -80,14 +79,14 @@ func sxidVerdict(m []string) Verdict {
 		r = rowSXidFatal
 	}
 	v := r.verdict("SXid " + m[2] + " of an NVSwitch (" + clip(m[3]) + ")")
-	v.PCI, _ = Address(m[1]) // the switch's, no GPU's
+	v.PCI, _ = Address(m[1]) // the switch's, not a GPU's
 	return v
 }
 
 var address = regexp.MustCompile(`^(?:([0-9a-f]{1,8}):)?([0-9a-f]{2}):([0-9a-f]{2})(?:\.([0-7]))?$`)
 
-// Address puts a PCI address into nvml.Device.PCI's form: the domain eight digits wide, lower case,
-// with a function. The kernel's log has "0000:65:00", lspci "65:00.0".
+// Address normalises a PCI address to the form of nvml.Device.PCI: a domain of eight digits, lower
+// case, with a function. The kernel's log has "0000:65:00", lspci "65:00.0".
 func Address(s string) (string, bool) {
 	m := address.FindStringSubmatch(strings.ToLower(strings.TrimRight(s, ":.")))
 	if m == nil {
@@ -108,10 +107,10 @@ func number(s string) *int {
 	return &n
 }
 
-// detailLimit bounds what of a line goes into a Text, in bytes.
+// detailLimit bounds the part of a line that goes into a Text, in bytes.
 const detailLimit = 160
 
-// clip makes a line's detail fit for a Text: bounded, one line, valid.
+// clip makes a line's detail usable in a Text: bounded, one line, valid UTF-8.
 func clip(s string) string {
 	s = strings.TrimRight(strings.TrimSpace(s), ".")
 	if len(s) > detailLimit {

@@ -1,6 +1,6 @@
 package classify
 
-// row is a row of the table that is no Xid: the Xids have their own, in xid.go.
+// row is a row of the table, except for Xids, which are in xid.go.
 type row struct {
 	source Source
 	kind   string
@@ -13,25 +13,25 @@ type row struct {
 }
 
 const (
-	// nvidia-smi refuses while any program has the GPU open, and pool-gpu has.
+	// nvidia-smi refuses while any program, such as pool-gpu, has the GPU open.
 	hintReset = "reset the GPU (stop pool-gpu.socket, nvidia-smi --gpu-reset -i UUID, start it again: see " +
 		"pool-gpu(8)), or reboot the host"
-	hintReboot = "reboot the host; if it comes again, look at power, riser and seating of the GPU, then replace it"
+	hintReboot = "reboot the host; if it happens again, check power, riser and seating of the GPU, then replace it"
 )
 
 // The rows. NVML's names are those of nvml.h.
 var (
 	rowECC = row{SourceEvent, "ecc-double-bit", "nvmlEventTypeDoubleBitEccError", ClassReset, ScopeGPU, ActionReset,
 		CodeUnavailable,
-		hintReset + "; uncorrectable errors that come back ask for a new GPU"}
+		hintReset + "; if uncorrectable errors recur, replace the GPU"}
 	rowUnavailable = row{SourceEvent, "gpu-unavailable", "nvmlEventTypeGpuUnavailableError", ClassReset, ScopeGPU,
 		ActionReset, CodeUnavailable, hintReset}
 	rowMissed = row{SourceEvent, "missed",
-		"the wait for events failed; the kernel's log and the next sample tell what was missed",
-		ClassLog, ScopeHost, ActionNone, "", "look at the log of pool-gpu.service"}
-	rowUnknownEvent = row{SourceEvent, "unknown", "an event of a kind that this program does not know", ClassDegraded,
+		"the wait for events failed; the kernel's log and the next sample show what was missed",
+		ClassLog, ScopeHost, ActionNone, "", "see the log of pool-gpu.service"}
+	rowUnknownEvent = row{SourceEvent, "unknown", "an event of an unknown kind", ClassDegraded,
 		ScopeGPU, ActionWatch, CodeDriver,
-		"look at the kernel's log: journalctl -k -g NVRM"}
+		"see the kernel's log: journalctl -k -g NVRM"}
 
 	rowRecoveryNone = row{SourceDevice, "recovery-none", "recovery action 0, none", ClassLog, ScopeGPU, ActionNone,
 		"", ""}
@@ -47,15 +47,15 @@ var (
 
 	rowRecoveryOther = row{SourceDevice, "recovery-other", "another recovery action", ClassDegraded, ScopeGPU,
 		ActionWatch, CodeDriver,
-		"look at nvidia-smi -q, GPU Recovery Action"}
+		"see `GPU Recovery Action` in nvidia-smi -q"}
 
-	rowLost = row{SourceDevice, "lost", "NVML answers GPU_IS_LOST (15)", ClassReset, ScopeGPU, ActionReboot,
+	rowLost = row{SourceDevice, "lost", "NVML returns GPU_IS_LOST (15)", ClassReset, ScopeGPU, ActionReboot,
 		CodeUnavailable, hintReboot}
-	rowResetRequired = row{SourceDevice, "reset-required", "NVML answers RESET_REQUIRED (16)", ClassReset, ScopeGPU,
+	rowResetRequired = row{SourceDevice, "reset-required", "NVML returns RESET_REQUIRED (16)", ClassReset, ScopeGPU,
 		ActionReset, CodeUnavailable, hintReset}
-	rowNoAnswer = row{SourceDevice, "no-answer", "NVML answers another error for the whole GPU", ClassDegraded,
+	rowNoAnswer = row{SourceDevice, "no-answer", "NVML returns another error for the whole GPU", ClassDegraded,
 		ScopeGPU, ActionWatch, CodeDriver,
-		"look at nvidia-smi -q and the kernel's log"}
+		"see nvidia-smi -q and the kernel's log"}
 	rowRemapFailed = row{SourceDevice, "row-remap-failed", "row remapping has failed", ClassDegraded, ScopeGPU,
 		ActionReplace, CodeDriver,
 		"replace the GPU: its memory has no spare rows left"}
@@ -67,16 +67,16 @@ var (
 		ActionReboot, CodeUnavailable, hintReboot}
 	rowInit = row{SourceKernel, "init-failed", "`RmInitAdapter failed!`", ClassReset, ScopeGPU, ActionReset,
 		CodeUnavailable,
-		"the driver cannot start the GPU: look at the kernel's log before this line, reset it or reboot the host"}
-	// Every program with an old library provokes this line, a container for example: it shuts
-	// nothing.
+		"the driver could not initialise the GPU: see the lines before this one in the kernel's log, reset the GPU or reboot the host"}
+	// Any program with an old library causes this line, a container for example, so it disables no
+	// GPU.
 	rowMismatch = row{SourceKernel, "api-mismatch", "`NVRM: API mismatch`", ClassLog, ScopeHost, ActionDriver,
 		CodeDriver,
-		"the NVIDIA library of a program is of another version than the kernel module; after a driver upgrade load " +
+		"the NVIDIA library of a program and the kernel module have different versions; after a driver upgrade load " +
 			"the new module, or reboot"}
 	rowSXidFatal = row{SourceKernel, "sxid-fatal", "`SXid (`, with `Fatal`", ClassHost, ScopeHost, ActionReboot,
 		CodeUnavailable,
 		"an NVSwitch has failed: reset all GPUs and switches together, or reboot the host"}
 	rowSXid = row{SourceKernel, "sxid", "`SXid (`, other", ClassLog, ScopeHost, ActionNone, CodeDriver,
-		"look at the log of the fabric manager"}
+		"see the log of the fabric manager"}
 )

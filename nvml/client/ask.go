@@ -11,24 +11,23 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// AskLimit bounds a question whose context has no deadline.
+// AskLimit bounds a request whose context has no deadline.
 const AskLimit = 10 * time.Second
 
-// ErrNoAnswer is wrapped by every error that says nothing of the question: no one listens, the
-// helper is silent or hangs in a call, or its answer cannot be read. A caller that asks for leave
-// to start may go on.
-var ErrNoAnswer = errors.New("pool-gpu gave no answer")
+// ErrNoAnswer is wrapped by every error that leaves the request unanswered: no listener, a helper
+// that is silent or hangs in a call, or an unreadable answer. A caller that wants to start an
+// engine may start it.
+var ErrNoAnswer = errors.New("pool-gpu did not answer")
 
-// AnswerError is the helper's own error: the question was wrong, for example a device that does not
-// exist.
+// AnswerError is the helper's own error: the request was invalid, for example a device that does
+// not exist.
 type AnswerError struct{ Text string }
 
 func (e *AnswerError) Error() string { return "pool-gpu: " + e.Text }
 
-// Ask puts one question to the helper at socket and returns its answer. The deadline of ctx holds
-// for connecting, asking and the answer together, AskLimit where it has none: PID 1 accepts the
-// connection before the helper runs, so a connection proves nothing. Errors are *AnswerError, or
-// wrap ErrNoAnswer.
+// Ask sends one request to the helper at socket and returns its answer. The deadline of ctx, or
+// AskLimit, bounds connection, request and answer together: PID 1 accepts the connection before the
+// helper runs, so a connection proves nothing. Errors are *AnswerError, or wrap ErrNoAnswer.
 func Ask(ctx context.Context, socket string, req wire.Request) (wire.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskLimit)
 	defer cancel()
@@ -47,8 +46,8 @@ func Ask(ctx context.Context, socket string, req wire.Request) (wire.Reply, erro
 	return reply, check(req, reply)
 }
 
-// check separates an answer from what only looks like one: without it, a helper that hangs would
-// read as a refusal.
+// check returns an error for a reply that does not answer the request: without it, a helper that
+// hangs would look like a refusal.
 func check(req wire.Request, r wire.Reply) error {
 	switch {
 	case r.Error != "":
@@ -57,9 +56,9 @@ func check(req wire.Request, r wire.Reply) error {
 		return fmt.Errorf("%w: the NVML call %s has not returned since %s", ErrNoAnswer, r.Stalled.Call,
 			r.Stalled.Since.Format(time.RFC3339))
 	case req.Op == wire.OpSnapshot && r.Snapshot == nil:
-		return fmt.Errorf("%w: no snapshot came back", ErrNoAnswer)
+		return fmt.Errorf("%w: no snapshot in the answer", ErrNoAnswer)
 	case req.Op == wire.OpReserve && !r.Granted && len(r.Short) == 0:
-		return fmt.Errorf("%w: the promise was neither given nor refused", ErrNoAnswer)
+		return fmt.Errorf("%w: the reservation was neither granted nor refused", ErrNoAnswer)
 	}
 	return nil
 }
@@ -69,13 +68,13 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 	return d.DialContext(ctx, "unix", socket)
 }
 
-// release ends conn's reads and writes as soon as ctx ends. The function that it returns waits for
-// that watch and closes conn.
+// release interrupts conn's reads and writes when ctx ends. The returned function ends that watch
+// and closes conn.
 func release(ctx context.Context, conn net.Conn) func() {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
-		_ = conn.SetDeadline(time.Unix(1, 0)) // the past: what waits returns
+		_ = conn.SetDeadline(time.Unix(1, 0)) // in the past: pending calls return
 	})
 	return func() {
 		if !stop() {
@@ -98,7 +97,7 @@ func send(conn net.Conn, req wire.Request) error {
 	return err
 }
 
-// plain replaces the timeout that release provokes by the reason for it.
+// plain replaces the timeout that release causes by the reason for it.
 func plain(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

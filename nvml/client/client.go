@@ -1,10 +1,10 @@
-// Package client follows and questions pool-gpu, the helper process that holds NVML, over its unix
+// Package client follows and queries pool-gpu, the helper process that runs NVML, over its unix
 // socket. It implements nvml.Source.
 //
-// It owns the connection: its bounds, its retries, and what is said of the facts while they cannot
-// be refreshed. Whatever the helper does (dies, hangs, speaks nonsense, is of another version),
-// Follow goes on and says so. It must not know pools, decide on health, or link NVML, and stays
-// small: pool-gate runs it before each start of an engine.
+// It owns the connection: its time limits, its retries, and what is reported while facts cannot be
+// refreshed. Whatever happens to the helper (it dies, hangs, sends garbage, has another version),
+// Follow continues and reports it. It must not know pools, decide on health, or link NVML, and
+// stays small: pool-gate runs it before each start of an engine.
 package client
 
 import (
@@ -29,20 +29,20 @@ const (
 	// grace is how much later than wire.Heartbeat, or the interval, a line may come: sampling 16
 	// GPUs and a busy machine take time.
 	grace = 5 * time.Second
-	// stable is how long a connection must have lived for the next attempt to be made at once and
-	// the backoff to begin again; a helper that dies after each first snapshot is not asked in a
+	// stable is how long a connection must have lasted for the next attempt to come at once and to
+	// reset the backoff: a helper that dies after each first snapshot must not be retried in a
 	// loop.
 	stable = 10 * time.Second
-	// The wait between attempts doubles from first to last, each a little longer by chance.
+	// The wait between attempts doubles from first to last, each with random jitter.
 	firstWait = time.Second
 	lastWait  = 60 * time.Second
 )
 
 // Options of a Client. The zero value is usable.
 type Options struct {
-	Socket   string        // wire.Socket where empty
+	Socket   string        // empty: wire.Socket
 	Interval time.Duration // between samples; 0: the helper's own
-	Log      *slog.Logger  // changes of what is known; nil: none
+	Log      *slog.Logger  // nil: no log
 }
 
 // Client follows one helper. Its methods may be called at the same time.
@@ -50,12 +50,12 @@ type Client struct {
 	socket   string
 	interval time.Duration
 	log      *slog.Logger
-	dial     func(ctx context.Context) (net.Conn, error) // a test's own pipe, else the socket
+	dial     func(ctx context.Context) (net.Conn, error) // replaced by tests
 }
 
 var _ nvml.Source = (*Client)(nil)
 
-// New makes a client; it connects when it is used.
+// New returns a client; it connects when it is used.
 func New(o Options) *Client {
 	c := &Client{socket: o.Socket, interval: o.Interval, log: o.Log}
 	if c.socket == "" {
@@ -68,19 +68,19 @@ func New(o Options) *Client {
 	return c
 }
 
-// Ask puts one question to this client's helper, on a connection of its own: see the function Ask.
+// Ask sends one request to this client's helper, on its own connection: see the function Ask.
 func (c *Client) Ask(ctx context.Context, req wire.Request) (wire.Reply, error) {
 	return Ask(ctx, c.socket, req)
 }
 
-// silence is the longest time without a line on a connection that is believed to live. PID 1
-// accepts for a helper that is dead or hangs, so nothing else shows it.
+// silence is the longest time without a line on a live connection. PID 1 accepts connections for a
+// helper that is dead or hangs, so nothing else shows it.
 func (c *Client) silence() time.Duration { return max(c.interval, wire.Heartbeat) + grace }
 
 // Follow implements nvml.Source. It returns ctx's error, and leaves no goroutine behind.
 func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
 	f := follower{c: c, deliver: deliver, fresh: time.Now()}
-	f.say(nvml.Problem{Kind: nvml.ProblemHelper, Text: "pool-gpu has not answered yet"})
+	f.report(nvml.Problem{Kind: nvml.ProblemHelper, Text: "pool-gpu has not answered yet"})
 	wait := time.Duration(0)
 	for ctx.Err() == nil {
 		if !sleep(ctx, wait) {
@@ -97,8 +97,8 @@ func (c *Client) Follow(ctx context.Context, deliver func(nvml.Update)) error {
 	return ctx.Err()
 }
 
-// nextWait is the wait before the next attempt, after the former wait and a connection on which
-// lines came for so long.
+// nextWait returns the wait before the next attempt, after the former wait and a connection that
+// lasted so long.
 func nextWait(former, lived time.Duration) time.Duration {
 	switch {
 	case lived >= stable:
@@ -109,8 +109,7 @@ func nextWait(former, lived time.Duration) time.Duration {
 	return jittered(min(2*former, lastWait))
 }
 
-// jittered makes d up to a tenth longer, so that several followers do not all come at once; never
-// longer than lastWait and a tenth.
+// jittered adds up to a tenth to d, so that several followers do not connect at once.
 func jittered(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -127,16 +126,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// follower is one Follow: its goroutine's own.
+// follower is the state of one Follow, owned by its goroutine.
 type follower struct {
 	c       *Client
 	deliver func(nvml.Update)
-	fresh   time.Time     // when facts came last; the start before the first
-	heardAt time.Time     // when a line came last
-	problem *nvml.Problem // what was said last of missing facts; nil: they are fresh
+	fresh   time.Time     // time of the last facts; the start before the first
+	heardAt time.Time     // time of the last line
+	problem *nvml.Problem // why facts are missing, as last reported; nil: they are fresh
 }
 
-// connection dials, follows and returns why that ended.
+// connection dials, follows and returns why it ended.
 func (f *follower) connection(ctx context.Context) error {
 	dialed, cancel := context.WithTimeout(ctx, grace)
 	conn, err := f.c.dial(dialed)
@@ -160,22 +159,22 @@ func (f *follower) connection(ctx context.Context) error {
 			return err
 		}
 		f.heardAt = time.Now()
-		// A whole line renews the bound, not each byte of one.
+		// Only a whole line extends the deadline.
 		if err := f.extend(ctx, conn); err != nil {
 			return err
 		}
 	}
 }
 
-// extend gives the helper until one silence from now.
+// extend sets the deadline to one silence from now.
 func (f *follower) extend(ctx context.Context, conn net.Conn) error {
 	if err := conn.SetDeadline(time.Now().Add(f.c.silence())); err != nil {
 		return err
 	}
-	return ctx.Err() // looked at afterwards: this may have undone the deadline that release set
+	return ctx.Err() // checked after the call, which may have undone release's deadline
 }
 
-// take delivers one line. An error is the helper's own: it will not serve this connection.
+// take delivers one line. An error comes from the helper, which will not serve this connection.
 func (f *follower) take(r wire.Reply) error {
 	switch {
 	case r.Error != "":
@@ -193,26 +192,26 @@ func (f *follower) take(r wire.Reply) error {
 			Text: fmt.Sprintf("the NVML call %s has not returned since %s", r.Stalled.Call,
 				r.Stalled.Since.UTC().Format(time.RFC3339))})
 	}
-	return nil // a line with nothing that we know is from a newer helper, and may be passed over
+	return nil // a line without a known field is from a newer helper and may be ignored
 }
 
-// stale logs and says once that facts are missing, and why.
+// stale logs and reports once that facts are missing, and why.
 func (f *follower) stale(p nvml.Problem) {
 	if f.problem != nil && *f.problem == p {
 		return
 	}
 	f.c.log.Warn("GPU facts are not refreshed", "reason", p.Text, "since", f.fresh)
-	f.say(p)
+	f.report(p)
 }
 
-// say delivers that facts are missing, and why.
-func (f *follower) say(p nvml.Problem) {
+// report delivers that facts are missing, and why.
+func (f *follower) report(p nvml.Problem) {
 	f.problem = &p
 	f.deliver(nvml.Update{Stale: &nvml.Stale{Since: f.fresh, Problem: p}})
 }
 
-// lost says why the connection ended. What a helper said last of a hanging call still explains why
-// it is silent, or gave way to a new process.
+// lost reports why the connection ended. If the helper last reported a hanging call, that remains
+// the reason.
 func (f *follower) lost(err error) {
 	if f.problem != nil && f.problem.Kind == nvml.ProblemHung &&
 		(errors.Is(err, os.ErrDeadlineExceeded) || closed(err)) {
@@ -221,24 +220,24 @@ func (f *follower) lost(err error) {
 	f.stale(nvml.Problem{Kind: nvml.ProblemHelper, Text: f.c.why(err)})
 }
 
-// closed reports whether the helper's side ended the connection, by its death as a rule.
+// closed reports whether the helper closed the connection, usually because it died.
 func closed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
 		errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, io.ErrClosedPipe) // a net.Pipe, where even a deadline can no longer be set
 }
 
-// why puts the end of a connection into a clause for operators.
+// why describes the end of a connection for operators.
 func (c *Client) why(err error) string {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("pool-gpu has said nothing for %s", c.silence())
+		return fmt.Sprintf("no message from pool-gpu for %s", c.silence())
 	case errors.Is(err, fs.ErrNotExist):
 		return "pool-gpu's socket " + c.socket + " does not exist; is pool-gpu.socket started?"
 	case errors.Is(err, fs.ErrPermission):
-		return "pool-gpu's socket " + c.socket + " may not be opened"
+		return "pool-gpu's socket " + c.socket + " cannot be opened: permission denied"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "no one listens on pool-gpu's socket " + c.socket + "; has pool-gpu.socket failed?"
+		return "nothing listens on pool-gpu's socket " + c.socket + "; has pool-gpu.socket failed?"
 	case closed(err):
 		return "pool-gpu closed the connection"
 	}
@@ -250,5 +249,5 @@ func (c *Client) why(err error) string {
 	if errors.As(err, &version) {
 		return version.Error()
 	}
-	return "pool-gpu's answer is unusable: " + err.Error()
+	return "invalid answer from pool-gpu: " + err.Error()
 }

@@ -137,12 +137,12 @@ func TestFollow(t *testing.T) {
 			say(conn, snapshot("b"))
 			time.Sleep(time.Hour)
 		}}, "no-helper a xid b", ""},
-		{"nobody_listens", 500 * time.Millisecond, nil, "no-helper no-helper", "no one listens"},
-		{"accepted_and_silent_as_for_a_dead_helper", 11 * time.Second, []func(*helper, net.Conn){raw("")}, "no-helper no-helper", "has said nothing for 10s"},
+		{"no_listener", 500 * time.Millisecond, nil, "no-helper no-helper", "nothing listens"},
+		{"accepted_and_silent_as_for_a_dead_helper", 11 * time.Second, []func(*helper, net.Conn){raw("")}, "no-helper no-helper", "no message from pool-gpu for 10s"},
 		{"silent_after_facts", 11 * time.Second, []func(*helper, net.Conn){func(_ *helper, conn net.Conn) {
 			say(conn, snapshot("a"))
 			time.Sleep(time.Hour)
-		}}, "no-helper a no-helper", "has said nothing for 10s"},
+		}}, "no-helper a no-helper", "no message from pool-gpu for 10s"},
 		{"one_byte_a_second_is_silence", 11 * time.Second, []func(*helper, net.Conn){func(_ *helper, conn net.Conn) {
 			for range 100 {
 				if _, err := conn.Write([]byte(" ")); err != nil {
@@ -150,7 +150,7 @@ func TestFollow(t *testing.T) {
 				}
 				time.Sleep(time.Second)
 			}
-		}}, "no-helper no-helper", "has said nothing"},
+		}}, "no-helper no-helper", "no message from pool-gpu"},
 		{"a_heartbeat_is_enough", 39 * time.Second, []func(*helper, net.Conn){every(9*time.Second, 5, wire.Reply{})}, "no-helper", ""},
 		{"dies_and_comes_back", 31 * time.Second, []func(*helper, net.Conn){every(5*time.Second, 4, snapshot("a")), every(5*time.Second, 4, snapshot("b"))},
 			"no-helper a a a a no-helper b b b", "closed the connection"},
@@ -171,12 +171,12 @@ func TestFollow(t *testing.T) {
 		{"stalls_and_falls_silent", 12 * time.Second, []func(*helper, net.Conn){func(_ *helper, conn net.Conn) {
 			say(conn, wire.Reply{Stalled: &wire.Stalled{Call: "nvmlInit_v2"}})
 			time.Sleep(time.Hour)
-		}}, "no-helper hung no-helper", "no one listens"},
-		{"another_version", time.Second, []func(*helper, net.Conn){raw(`{"pool_gpu":2,"snapshot":7}` + "\n")}, "no-helper no-helper", "version 2 of its protocol, this program speaks 1"},
+		}}, "no-helper hung no-helper", "nothing listens"},
+		{"another_version", time.Second, []func(*helper, net.Conn){raw(`{"pool_gpu":2,"snapshot":7}` + "\n")}, "no-helper no-helper", "protocol version 2, this program has 1"},
 		{"its_own_error", time.Second, []func(*helper, net.Conn){raw(`{"pool_gpu":1,"error":"version 1 is not spoken here"}` + "\n")}, "no-helper no-helper", "not spoken here"},
-		{"no_json", time.Second, []func(*helper, net.Conn){raw("HTTP/1.1 400 Bad Request\r\n\r\n")}, "no-helper no-helper", "no JSON object of pool-gpu"},
-		{"json_of_another", time.Second, []func(*helper, net.Conn){raw(`{"jsonrpc":"2.0"}` + "\n")}, "no-helper no-helper", "not pool-gpu that answers"},
-		{"json_of_another_shape", time.Second, []func(*helper, net.Conn){raw(`{"pool_gpu":1,"snapshot":{"devices":{}}}` + "\n")}, "no-helper no-helper", "does not fit the protocol"},
+		{"no_json", time.Second, []func(*helper, net.Conn){raw("HTTP/1.1 400 Bad Request\r\n\r\n")}, "no-helper no-helper", "not a JSON object"},
+		{"json_of_another", time.Second, []func(*helper, net.Conn){raw(`{"jsonrpc":"2.0"}` + "\n")}, "no-helper no-helper", "the peer is not pool-gpu"},
+		{"json_of_another_shape", time.Second, []func(*helper, net.Conn){raw(`{"pool_gpu":1,"snapshot":{"devices":{}}}` + "\n")}, "no-helper no-helper", "does not match the protocol"},
 		{"a_line_without_end", time.Second, []func(*helper, net.Conn){raw(long)}, "no-helper no-helper", "longer than"},
 		{"a_line_of_a_newer_helper", time.Second, []func(*helper, net.Conn){raw(`{"pool_gpu":1,"weather":"fine"}` + "\n")}, "no-helper", ""},
 	} {
@@ -233,7 +233,7 @@ func TestLog(t *testing.T) {
 	})
 	want := `level=INFO msg="GPU facts are fresh" driver=550.54.14 gpus=0
 level=WARN msg="GPU facts are not refreshed" reason="pool-gpu closed the connection"
-level=WARN msg="GPU facts are not refreshed" reason="no one listens on pool-gpu's socket /gpu.sock; has pool-gpu.socket failed?"
+level=WARN msg="GPU facts are not refreshed" reason="nothing listens on pool-gpu's socket /gpu.sock; has pool-gpu.socket failed?"
 `
 	if out.String() != want {
 		t.Errorf("the log is\n%swant\n%s", out.String(), want)

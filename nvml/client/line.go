@@ -13,17 +13,17 @@ import (
 // errLong is a line longer than wire.MaxLine.
 var errLong = fmt.Errorf("a line is longer than %d bytes", wire.MaxLine)
 
-// VersionError: the helper speaks another version of the protocol: one of the two programs
-// was upgraded alone.
+// VersionError: the helper has another version of the protocol, because only one of the two
+// programs was upgraded.
 type VersionError struct{ Theirs, Ours int }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("pool-gpu speaks version %d of its protocol, this program speaks %d; restart "+
+	return fmt.Sprintf("pool-gpu has protocol version %d, this program has %d; restart "+
 		"pool-gpu.service, or install both programs from one package",
 		e.Theirs, e.Ours)
 }
 
-// lines reads the helper's replies, one JSON object a line. It holds at most wire.MaxLine bytes.
+// lines reads the helper's replies, one JSON object a line. It buffers at most wire.MaxLine bytes.
 type lines struct {
 	r   *bufio.Reader
 	max int
@@ -33,8 +33,8 @@ func newLines(r io.Reader) *lines {
 	return &lines{r: bufio.NewReaderSize(r, 32<<10), max: wire.MaxLine}
 }
 
-// next returns the next reply. io.EOF: the helper closed between two lines; io.ErrUnexpectedEOF:
-// within one. After any error but a deadline the stream is unusable.
+// next returns the next reply. io.EOF: the helper closed the connection between two lines;
+// io.ErrUnexpectedEOF: within a line. After any error but a deadline the stream is unusable.
 func (l *lines) next() (wire.Reply, error) {
 	line, err := l.read()
 	if err != nil {
@@ -63,24 +63,24 @@ func (l *lines) read() ([]byte, error) {
 	}
 }
 
-// decode reads one line. The version is looked at first and alone: of another version nothing else
-// is sure.
+// decode reads one line. The version is checked first: a line of another version is not read
+// further.
 func decode(line []byte) (wire.Reply, error) {
 	var v struct {
 		Version *int `json:"pool_gpu"`
 	}
 	if err := json.Unmarshal(line, &v); err != nil {
-		return wire.Reply{}, fmt.Errorf("a line is no JSON object of pool-gpu: %w", err)
+		return wire.Reply{}, fmt.Errorf("a line is not a JSON object: %w", err)
 	}
 	if v.Version == nil {
-		return wire.Reply{}, errors.New(`a line has no "pool_gpu", so it is not pool-gpu that answers`)
+		return wire.Reply{}, errors.New(`a line has no "pool_gpu": the peer is not pool-gpu`)
 	}
 	if *v.Version != wire.Version {
 		return wire.Reply{}, &VersionError{Theirs: *v.Version, Ours: wire.Version}
 	}
 	var r wire.Reply
 	if err := json.Unmarshal(line, &r); err != nil {
-		return wire.Reply{}, fmt.Errorf("a line does not fit the protocol: %w", err)
+		return wire.Reply{}, fmt.Errorf("a line does not match the protocol: %w", err)
 	}
 	return r, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// minorKey is what a capability node gives access to. CI is whole for the GPU instance itself.
+// minorKey is what a capability node gives access to. CI is `whole` for the GPU instance itself.
 type minorKey struct{ gpu, gi, ci int }
 
 const whole = -1
@@ -18,8 +18,7 @@ const whole = -1
 // minors are the minor numbers of /dev/nvidia-caps/nvidia-cap<minor>.
 type minors map[minorKey]int
 
-// readMinors reads the driver's list below /proc; empty where there is none, as on hosts without
-// MIG.
+// readMinors reads the driver's list below /proc; it is empty on hosts without MIG.
 func readMinors(proc string) minors {
 	text, err := os.ReadFile(filepath.Join(proc, "driver/nvidia-caps/mig-minors"))
 	if err != nil {
@@ -66,8 +65,8 @@ func parseKey(parts []string) (minorKey, bool) {
 	return key, true
 }
 
-// nodes are the device files that a partition needs: its GPU's, and those of its GPU instance and
-// compute instance. The list numbers GPUs by their minor number.
+// nodes returns the device files that a partition needs: its GPU's, and those of its GPU instance
+// and compute instance. The minors list numbers GPUs by minor number.
 func (m minors) nodes(parent nvml.Device, gi, ci int) []string {
 	all := append([]string(nil), parent.Nodes...)
 	if parent.Minor == nil {

@@ -2,14 +2,13 @@
 // implements serve.Library.
 //
 // go-nvml binds the library's functions when they are first called: a call to one that the library
-// lacks ends the process, and so does every call before the library is loaded. So the library is
-// opened here first, each function is looked up before its first call, and what is missing is
-// absent and named in nvml.Driver.Missing. No text is asked from the library: nvmlErrorString is
-// one of the calls.
+// lacks ends the process, and so does every call before the library is loaded. So this package
+// opens the library first and looks up each function before its first call; missing functions are
+// listed in nvml.Driver.Missing. Error texts do not come from the library, since nvmlErrorString is
+// such a call too.
 //
-// One goroutine calls Open, Sample, Watch, Unwatch and Close; Wait may run beside Sample alone. The
-// package decides nothing: what a fault means, how often to sample and when to try again is for
-// others.
+// One goroutine calls Open, Sample, Watch, Unwatch and Close; Wait may run concurrently with Sample
+// only. The package does not decide what a fault means, how often to sample or when to retry.
 package driver
 
 import (
@@ -27,28 +26,28 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/owner"
 )
 
-// DefaultLibrary is what the dynamic loader is asked for, in its own search order.
+// DefaultLibrary is the name that the dynamic loader searches for.
 const DefaultLibrary = "libnvidia-ml.so.1"
 
-// Options of New. The zero value is right for a host.
+// Options of New. The zero value suits a real host.
 type Options struct {
-	Library string     // path or name of the library; DefaultLibrary where empty
-	Proc    string     // where the kernel and the driver show themselves: /proc
-	Tree    owner.Tree // where units of processes are found
+	Library string     // path or name of the library; empty: DefaultLibrary
+	Proc    string     // empty: /proc
+	Tree    owner.Tree // where the units of processes are found
 }
 
-// Driver is a process's one way to NVML.
+// Driver is the process's only access to NVML.
 type Driver struct {
 	o       Options
 	api     gonvml.Interface
-	library *dl.DynamicLibrary // nil: not loaded yet. Never closed, so that its functions stay where they were bound.
-	open    bool               // Init succeeded, Shutdown has not been called since
-	missing map[string]bool    // functions that were wanted and are not there
-	known   map[string]bool    // functions that were looked up, and whether they are there
+	library *dl.DynamicLibrary // nil: not loaded yet. Never closed, since functions stay bound to it.
+	open    bool               // Init succeeded, and Shutdown was not called since
+	missing map[string]bool    // functions that were needed and do not exist
+	known   map[string]bool    // functions that were looked up, and whether they exist
 
-	cards  []*card // of this session, by index; nil: not reached yet
+	cards  []*card // of this session, by index; nil: not read yet
 	facts  nvml.Driver
-	minors minors  // of MIG capability nodes, read again with each sample
+	minors minors  // of MIG capability nodes, read with each sample
 	seen   *roster // identities over all sessions of this process
 
 	set      gonvml.EventSet // nil: not watching
@@ -61,7 +60,7 @@ type call struct {
 	since time.Time
 }
 
-// New loads nothing yet.
+// New returns a Driver that has not loaded the library yet.
 func New(o Options) *Driver {
 	if o.Library == "" {
 		o.Library = DefaultLibrary
@@ -75,8 +74,8 @@ func New(o Options) *Driver {
 	}
 }
 
-// Call reports which NVML call runs now and since when; an empty name for none. EventSetWait, which
-// blocks by design, is left out. Safe at any time.
+// Call returns the NVML call that is running and its start; an empty name: none. EventSetWait,
+// which blocks by design, is not reported. Call is safe for concurrent use.
 func (d *Driver) Call() (name string, since time.Time) {
 	if c := d.inFlight.Load(); c != nil {
 		return c.name, c.since
@@ -84,12 +83,12 @@ func (d *Driver) Call() (name string, since time.Time) {
 	return "", time.Time{}
 }
 
-// enter notes the call that is about to be made; leave that it returned.
+// enter records the start of a call, leave its end.
 func (d *Driver) enter(name string) { d.inFlight.Store(&call{name, time.Now()}) }
 func (d *Driver) leave()            { d.inFlight.Store(nil) }
 
-// Open loads the library where that is still to be done, and starts a session. An error is a
-// *nvml.Problem; Open may then be tried again.
+// Open loads the library if necessary and starts a session. An error is a *nvml.Problem; Open may
+// then be called again.
 func (d *Driver) Open() error {
 	if d.open {
 		return nil
@@ -111,7 +110,7 @@ func (d *Driver) Open() error {
 	return nil
 }
 
-// begin reads what stays the same for a session.
+// begin reads what does not change within a session.
 func (d *Driver) begin() error {
 	d.enter("nvmlDeviceGetCount_v2")
 	n, ret := d.api.DeviceGetCount()
@@ -133,7 +132,7 @@ func (d *Driver) begin() error {
 	return nil
 }
 
-// Close ends the session; without one it does nothing. Wait must have returned.
+// Close ends the session, if there is one. Wait must have returned.
 func (d *Driver) Close() {
 	d.Unwatch()
 	if !d.open {
@@ -145,7 +144,7 @@ func (d *Driver) Close() {
 	d.leave()
 }
 
-// load opens the library and looks up what nothing works without.
+// load opens the library and looks up the functions that are always needed.
 func (d *Driver) load() error {
 	if d.library == nil {
 		library := dl.New(d.o.Library, dl.RTLD_LAZY|dl.RTLD_GLOBAL)
@@ -154,37 +153,38 @@ func (d *Driver) load() error {
 		d.leave()
 		if err != nil {
 			return &nvml.Problem{Kind: nvml.ProblemNoLibrary, Code: int(gonvml.ERROR_LIBRARY_NOT_FOUND),
-				Text: "no NVIDIA driver library can be loaded: " + err.Error()}
+				Text: "could not load an NVIDIA driver library: " + err.Error()}
 		}
 		d.library = library
 	}
 	for _, names := range needed {
 		if !slices.ContainsFunc(names, d.has) {
 			return &nvml.Problem{Kind: nvml.ProblemOther, Code: int(gonvml.ERROR_FUNCTION_NOT_FOUND), Call: names[0],
-				Text: fmt.Sprintf("%s is no NVML that this program can use: it has no %s", d.o.Library, names[0])}
+				Text: fmt.Sprintf("%s is not a usable NVML library: it has no %s", d.o.Library, names[0])}
 		}
 	}
 	return nil
 }
 
-// problem makes a typed error of a return code, whose text is ours: the library need not be loaded.
+// problem returns the typed error of a return code. Its text does not come from the library, which
+// may not be loaded.
 func problem(name string, ret gonvml.Return) *nvml.Problem {
 	p := &nvml.Problem{Kind: nvml.ProblemOther, Code: int(ret), Call: name}
 	switch ret {
 	case gonvml.ERROR_LIBRARY_NOT_FOUND:
-		p.Kind, p.Text = nvml.ProblemNoLibrary, "no NVIDIA driver library can be loaded"
+		p.Kind, p.Text = nvml.ProblemNoLibrary, "could not load an NVIDIA driver library"
 	case gonvml.ERROR_DRIVER_NOT_LOADED:
 		p.Kind, p.Text = nvml.ProblemNoDriver, "the NVIDIA kernel module is not loaded"
 	case gonvml.ERROR_LIB_RM_VERSION_MISMATCH:
-		p.Kind, p.Text = nvml.ProblemMismatch, "the driver library is of another version than the loaded kernel module"
+		p.Kind, p.Text = nvml.ProblemMismatch, "the driver library and the loaded kernel module have different versions"
 	case gonvml.ERROR_NO_PERMISSION:
-		p.Kind, p.Text = nvml.ProblemNoPermission, "the driver refuses this process"
+		p.Kind, p.Text = nvml.ProblemNoPermission, "the driver denies access to this process"
 	case gonvml.ERROR_GPU_IS_LOST:
 		p.Kind, p.Text = nvml.ProblemLost, "the GPU has fallen off the bus"
 	case gonvml.ERROR_RESET_REQUIRED:
 		p.Kind, p.Text = nvml.ProblemReset, "the GPU needs a reset"
 	default:
-		p.Text = fmt.Sprintf("%s failed with NVML's code %d", name, int(ret))
+		p.Text = fmt.Sprintf("%s failed with NVML code %d", name, int(ret))
 	}
 	return p
 }

@@ -8,16 +8,15 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// wanted are the events that say something about a GPU's health (nvml.h, nvmlEventType*).
+// wanted are the events about a GPU's health (nvml.h, nvmlEventType*).
 const wanted = gonvml.EventTypeXidCriticalError | gonvml.EventTypeDoubleBitEccError |
 	gonvml.EventTypeGpuUnavailableError | gonvml.EventTypeGpuRecoveryAction
 
 // wholeGPU is the instance id of an event that is not about one MIG instance.
 const wholeGPU = 0xFFFFFFFF
 
-// Watch registers for events of every GPU that answers, once each: what happened before is not
-// recorded. Without the functions for it there is nothing to wait for, and Watching says no. An
-// error is a *nvml.Problem.
+// Watch registers for events of every GPU that answers. NVML does not record earlier events. If the
+// library lacks the functions, Watching returns false. An error is a *nvml.Problem.
 func (d *Driver) Watch() error {
 	if d.set != nil || !d.open {
 		return nil
@@ -60,7 +59,7 @@ func (d *Driver) register(c *card) {
 // Watching reports whether there is anything to wait for.
 func (d *Driver) Watching() bool { return d.set != nil && len(d.watched) > 0 }
 
-// Unwatch ends what Watch began. Wait must have returned.
+// Unwatch undoes Watch. Wait must have returned.
 func (d *Driver) Unwatch() {
 	if d.set == nil {
 		return
@@ -71,9 +70,9 @@ func (d *Driver) Unwatch() {
 	d.set, d.watched = nil, nil
 }
 
-// Wait blocks for at most timeout, and returns nil for no event within it. Nothing can end it
-// early. An error is a *nvml.Problem; it may come again at once, so that the caller waits before
-// the next try.
+// Wait blocks for at most timeout and returns nil if there was no event. Nothing can interrupt it.
+// An error is a *nvml.Problem; the next call may fail at once too, so the caller must wait before
+// it retries.
 func (d *Driver) Wait(timeout time.Duration) (*nvml.Event, error) {
 	data, ret := d.api.EventSetWait(d.set, uint32(timeout.Milliseconds()))
 	switch ret {
@@ -86,7 +85,7 @@ func (d *Driver) Wait(timeout time.Duration) (*nvml.Event, error) {
 	}
 }
 
-// eventOf is nil for a kind that no one asked for.
+// eventOf returns nil for an unexpected kind.
 func eventOf(data gonvml.EventData, uuid string, now time.Time) *nvml.Event {
 	e := &nvml.Event{At: now, Device: uuid, GI: instance(data.GpuInstanceId), CI: instance(data.ComputeInstanceId)}
 	switch {

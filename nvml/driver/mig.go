@@ -10,7 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// mig reports whether the mode is on now; nil where the GPU has no such mode.
+// mig reports whether MIG mode is on; nil if the GPU has no such mode.
 func (r *reading) mig(h gonvml.Device) *bool {
 	mode := get(r, "nvmlDeviceGetMigMode", func() (int, gonvml.Return) {
 		current, _, ret := h.GetMigMode()
@@ -22,8 +22,8 @@ func (r *reading) mig(h gonvml.Device) *bool {
 	return new(*mode == gonvml.DEVICE_MIG_ENABLE)
 }
 
-// partitions lists the MIG devices of a GPU. Their handles are used again for others, so that
-// nothing is kept between samples.
+// partitions lists the MIG devices of a GPU. NVML reuses their handles, so nothing is kept between
+// samples.
 func (r *reading) partitions(parent nvml.Device, h gonvml.Device) []nvml.Partition {
 	most := get(r, "nvmlDeviceGetMaxMigDeviceCount", h.GetMaxMigDeviceCount)
 	if most == nil {
@@ -44,7 +44,7 @@ func (r *reading) partitions(parent nvml.Device, h gonvml.Device) []nvml.Partiti
 	return all
 }
 
-// partition reads one MIG device. Without its UUID and its ids there is nothing to name it by.
+// partition reads one MIG device; ok is false without its UUID and ids.
 func (r *reading) partition(parent nvml.Device, h gonvml.Device) (nvml.Partition, bool) {
 	uuid := get(r, "nvmlDeviceGetUUID", h.GetUUID)
 	gi := get(r, "nvmlDeviceGetGpuInstanceId", h.GetGpuInstanceId)
@@ -58,8 +58,8 @@ func (r *reading) partition(parent nvml.Device, h gonvml.Device) (nvml.Partition
 	return p, true
 }
 
-// profile is the end of the name that the driver gives the partition, "NVIDIA A100-SXM4-40GB MIG
-// 1g.5gb+me", else made from attributes: some drivers tell the GPU's name alone.
+// profile returns the end of the partition's name, "NVIDIA A100-SXM4-40GB MIG 1g.5gb+me", or
+// computes it from attributes, since some drivers report the GPU's name only.
 func (r *reading) profile(parent nvml.Device, h gonvml.Device) string {
 	if name := get(r, "nvmlDeviceGetName", h.GetName); name != nil {
 		if _, profile, ok := strings.Cut(*name, " MIG "); ok {
@@ -72,9 +72,9 @@ func (r *reading) profile(parent nvml.Device, h gonvml.Device) string {
 	return ""
 }
 
-// profileOf is the name that nvidia-smi gives a partition, such as "1g.10gb" or, for a part of a
-// GPU instance, "1c.2g.20gb". The driver reports only megabytes; the name has that share of the
-// GPU, in eighths and rounded up, of its whole gigabytes.
+// profileOf returns the profile as nvidia-smi prints it, such as "1g.10gb" or, for a part of a GPU
+// instance, "1c.2g.20gb". The driver reports only megabytes; the profile's size is that share of
+// the GPU, in eighths and rounded up, of its whole gigabytes.
 func profileOf(a gonvml.DeviceAttributes, total uint64) string {
 	if a.GpuInstanceSliceCount == 0 || total == 0 {
 		return ""

@@ -14,8 +14,8 @@ import (
 // process uses.
 const notAvailable = ^uint64(0)
 
-// processes lists who holds memory, of every kind of context. A process with several contexts
-// stands in several lists, each time with all that it uses, so that the largest counts and not the
+// processes lists the processes that use memory, with any kind of context. A process with several
+// contexts is in several lists, each time with its total use, so the largest counts and not the
 // sum.
 func (r *reading) processes(h gonvml.Device) []nvml.Process {
 	byPID := make(map[int]nvml.Process)

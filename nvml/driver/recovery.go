@@ -9,13 +9,13 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// hostUint32 reads the unsigned int of nvmlValue_t, a C union in the byte order of this host.
+// hostUint32 reads the unsigned int in nvmlValue_t, a C union in the byte order of this host.
 func hostUint32(value [8]byte) uint32 { return binary.NativeEndian.Uint32(value[:4]) }
 
 // recoveryOf names the action of field 230 (nvml.h, nvmlDeviceGpuRecoveryAction_t). The newer
 // numbers are reported as the older action that contains them: a reset of the bus is done by
-// resetting the GPU, one of the system by a reboot. A number that is not known yet keeps its
-// number: to name none would say that the GPU is well.
+// resetting the GPU, one of the system by a reboot. An unknown number is kept as a number: without
+// one the GPU would appear healthy.
 func recoveryOf(action uint32) nvml.Recovery {
 	switch gonvml.DeviceGpuRecoveryAction(action) {
 	case gonvml.GPU_RECOVERY_ACTION_NONE:

@@ -18,9 +18,9 @@ type card struct {
 	fixed  nvml.Device
 }
 
-// Sample reads every GPU. A GPU that does not answer is in the snapshot with its Problem and what
-// is known of it from before. An error is a *nvml.Problem of the driver as a whole: the session is
-// over and must be closed.
+// Sample reads every GPU. A GPU that does not answer is in the snapshot with its Problem and its
+// last known state. An error is a *nvml.Problem of the driver as a whole: the session must be
+// closed.
 func (d *Driver) Sample() (*nvml.Snapshot, error) {
 	if !d.open {
 		return nil, &nvml.Problem{Kind: nvml.ProblemOther, Code: int(gonvml.ERROR_UNINITIALIZED),
@@ -42,8 +42,8 @@ func (d *Driver) Sample() (*nvml.Snapshot, error) {
 	return s, nil
 }
 
-// reading is one pass over one GPU. After a problem nothing more is asked of it: a lost GPU answers
-// every call slowly.
+// reading is one pass over one GPU. It stops after a problem, since a lost GPU answers every call
+// slowly.
 type reading struct {
 	d       *Driver
 	problem *nvml.Problem // of this GPU
@@ -52,8 +52,8 @@ type reading struct {
 
 func (r *reading) over() bool { return r.problem != nil || r.fatal != nil }
 
-// has reports whether a call gave its value, and notes what its return code says about the GPU.
-// Unsupported, missing and forbidden facts are absent, and no problem.
+// has reports whether a call returned its value, and records what its return code means for the
+// GPU. Values that are unsupported, missing or forbidden are absent and not a problem.
 func (r *reading) has(name string, ret gonvml.Return, essential bool) bool {
 	switch {
 	case ret == gonvml.SUCCESS:
@@ -66,7 +66,7 @@ func (r *reading) has(name string, ret gonvml.Return, essential bool) bool {
 	return false
 }
 
-// get is one optional fact; nil where the GPU does not tell.
+// get reads an optional value; nil if the GPU does not report it.
 func get[T any](r *reading, name string, f func() (T, gonvml.Return)) *T {
 	if r.over() {
 		return nil
@@ -78,7 +78,7 @@ func get[T any](r *reading, name string, f func() (T, gonvml.Return)) *T {
 	return &value
 }
 
-// must is a fact without which a GPU is unusable.
+// must reads a value without which a GPU is unusable.
 func must[T any](r *reading, name string, f func() (T, gonvml.Return)) (value T) {
 	if r.over() {
 		return value
@@ -158,7 +158,7 @@ func (r *reading) card(index int) *card {
 	return r.d.cards[index]
 }
 
-// memory prefers the second version, which reports what the driver holds for itself apart.
+// memory prefers version 2, which reports the memory reserved by the driver separately.
 func (r *reading) memory(h gonvml.Device) *nvml.Memory {
 	if m := get(r, "nvmlDeviceGetMemoryInfo_v2", h.GetMemoryInfo_v2); m != nil {
 		return &nvml.Memory{Total: m.Total, Free: m.Free, Used: m.Used, Reserved: &m.Reserved}
@@ -198,7 +198,7 @@ func (r *reading) remap(h gonvml.Device) *nvml.Remap {
 	})
 }
 
-// recovery asks for field 230, which has a return code of its own beside that of the call.
+// recovery reads field 230, which has its own return code besides that of the call.
 func (r *reading) recovery(h gonvml.Device) nvml.Recovery {
 	const name = "nvmlDeviceGetFieldValues"
 	value := get(r, name, func() (uint32, gonvml.Return) {
@@ -215,18 +215,18 @@ func (r *reading) recovery(h gonvml.Device) nvml.Recovery {
 	return recoveryOf(*value)
 }
 
-// number makes the pointer that stands for a known value of any integer of NVML's.
+// number returns a pointer to the value of any of NVML's integer types.
 func number[N ~int32 | ~uint32](n N) *int { return new(int(n)) }
 
-// roster remembers each GPU that this process has identified, so that one that is lost now keeps
-// its name, also in a later session.
+// roster remembers each GPU that this process has identified, so that a lost GPU keeps its
+// identity, even in a later session.
 type roster struct{ devices map[string]nvml.Device }
 
 func newRoster() *roster { return &roster{make(map[string]nvml.Device)} }
 
-// settle gives the GPUs that could not be identified the identity that is not taken by another one,
-// by index, and appends those that the driver no longer lists. What a GPU with a Problem did not
-// report now is what it reported last.
+// settle gives GPUs that could not be identified the known identity that is left, by index, and
+// appends those that the driver no longer lists. A GPU with a Problem keeps the values that it
+// reported last.
 func (r *roster) settle(devices []nvml.Device) []nvml.Device {
 	absent := maps.Clone(r.devices)
 	for i, dev := range devices {
@@ -258,8 +258,8 @@ func (r *roster) settle(devices []nvml.Device) []nvml.Device {
 	return append(devices, lost...)
 }
 
-// asBefore is what was known last, with today's index and problem. A process list would be a claim
-// about now.
+// asBefore returns what was known last, with the current index and problem and without processes,
+// which change.
 func asBefore(last, now nvml.Device) nvml.Device {
 	last.Index, last.Problem = now.Index, now.Problem
 	last.Processes = nil

@@ -4,8 +4,8 @@ import (
 	gonvml "github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
-// needed are the functions without which there is nothing to tell. Of a row, one suffices: go-nvml
-// takes the newest that it finds, and the first version, which has no suffix, without looking.
+// needed are the functions that are always required. One of each row suffices: go-nvml takes the
+// newest that it finds, and the first version, which has no suffix, without a lookup.
 var needed = [][]string{
 	{"nvmlInit_v2", "nvmlInit"},
 	{"nvmlShutdown"},
@@ -17,7 +17,7 @@ var needed = [][]string{
 }
 
 // versions are the names under which go-nvml reaches a function that has several, the newest first.
-// It falls back by itself, so that only a library with none of them lacks the call.
+// go-nvml falls back by itself, so only a library with none of them lacks the call.
 var versions = map[string][]string{
 	"nvmlDeviceGetComputeRunningProcesses_v3":    {"nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses"},
 	"nvmlDeviceGetGraphicsRunningProcesses_v3":   {"nvmlDeviceGetGraphicsRunningProcesses_v2", "nvmlDeviceGetGraphicsRunningProcesses"},
@@ -36,8 +36,8 @@ func (d *Driver) has(name string) bool {
 	return found
 }
 
-// can reports whether a function may be called, under this or an older name, and notes it as
-// missing where not.
+// can reports whether a function may be called, under this or an older name, and records a missing
+// one.
 func (d *Driver) can(name string) bool {
 	if d.has(name) {
 		return true
@@ -51,8 +51,8 @@ func (d *Driver) can(name string) bool {
 	return false
 }
 
-// ask makes one call if the library has the function. FUNCTION_NOT_FOUND, which a driver too gives
-// for what it is too old for, is noted alike.
+// ask makes one call if the library has the function. FUNCTION_NOT_FOUND, which an old driver
+// returns too, counts as missing.
 func ask[T any](d *Driver, name string, f func() (T, gonvml.Return)) (T, gonvml.Return) {
 	var zero T
 	if !d.can(name) {

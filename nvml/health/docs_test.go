@@ -35,16 +35,15 @@ func TestTableInDocs(t *testing.T) {
 
 func page() string {
 	var b strings.Builder
-	b.WriteString("## Health of a GPU\n\nA GPU has the worst health that is held against it. Verdicts only make it " +
-		"worse; only what the table says makes it better. " +
-		"Nothing is kept over a restart of the daemon.\n\n" +
+	b.WriteString("## Health of a GPU\n\nA GPU has the worst health of its known faults. Verdicts only make it worse; " +
+		"only the conditions in the table make it better. Nothing is kept over a restart of the daemon.\n\n" +
 		fmt.Sprintf("A clean re-probe is %d samples in a row, the first and the last at least %s apart, all taken "+
-			"after the last verdict that shuts the GPU, in each of which "+
-			"the GPU answers without an error and the driver's recovery action is none or unknown. A gap in the "+
-			"facts begins it again.\n\n", cleanProbes, cleanSpan) +
+			"after the last verdict that disables the GPU, in each of which the GPU answers without an error and "+
+			"the driver's recovery action is none or unknown. A gap in the facts restarts it.\n\n",
+			cleanProbes, cleanSpan) +
 		"| health | engines may use it | entered by | left by |\n| --- | --- | --- | --- |\n")
-	fmt.Fprintf(&b, "| `%s` | yes | the first sample with the GPU, and nothing against it | any row below |\n", OK)
-	fmt.Fprintf(&b, "| `%s` | yes | it was never seen; or nothing is held against it, and its facts are older than "+
+	fmt.Fprintf(&b, "| `%s` | yes | the first sample with the GPU, without a fault | any row below |\n", OK)
+	fmt.Fprintf(&b, "| `%s` | yes | it was never seen; or it has no known fault, and its facts are older than "+
 		"%s | the next sample |\n", Unknown, unknownAfter)
 	for _, c := range clearings {
 		usable := "no"
@@ -56,7 +55,7 @@ func page() string {
 	return b.String()
 }
 
-// TestClearings: each mark that can be made has one rule, and the quiet time is the one that the
+// TestClearings: each finding that can be made has one rule, and the quiet time is the one that the
 // table names.
 func TestClearings(t *testing.T) {
 	rules := map[string]int{}

@@ -8,34 +8,34 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// sameFault is how far apart two reports of one fault may come.
+// sameFault is the longest time between two reports of one fault.
 const sameFault = 10 * time.Second
 
-// report is one fault, from any source.
+// report identifies a fault, whatever its source.
 type report struct {
 	device, kind string
 	xid, gi, ci  int
 }
 
-// source is where a fault was reported last, and as what.
+// source is where and how a fault was reported last.
 type source struct {
 	source classify.Source
 	kind   string
 	at     time.Time
 }
 
-// reports remember the source of each fault, to recognise a second report of the same.
+// reports remember the source of each fault, to recognise a second report of it.
 type reports map[report]source
 
-// fresh reports whether the verdict is not the same fault as one from another source, or in other
-// words, shortly before. The same words from the same source are a new fault.
+// fresh reports whether the verdict is a new fault: not one that was reported shortly before by
+// another source or with another text. The same text from the same source is a new fault.
 func (r reports) fresh(v classify.Verdict, at time.Time) bool {
 	key := faultOf(v)
 	before, ok := r[key]
 	if ok && (before.source != v.Source || before.kind != v.Kind) && at.Sub(before.at).Abs() < sameFault {
 		return false
 	}
-	for k, t := range r { // what is too old to be usable
+	for k, t := range r { // too old
 		if at.Sub(t.at) > sameFault {
 			delete(r, k)
 		}
@@ -44,8 +44,8 @@ func (r reports) fresh(v classify.Verdict, at time.Time) bool {
 	return true
 }
 
-// faultOf names the fault apart from its source. A GPU that no sample has named is known by its
-// address.
+// faultOf identifies the fault apart from its source. A GPU that is in no sample yet is identified
+// by its address.
 func faultOf(v classify.Verdict) report {
 	f := report{device: cmp.Or(v.Device, v.PCI), kind: v.Kind, xid: v.Xid, gi: number(v.GI), ci: number(v.CI)}
 	switch {

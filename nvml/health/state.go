@@ -9,9 +9,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// settle works out each GPU's health again and returns those that changed, by UUID.
+// settle recomputes each GPU's health and returns the changes, by UUID.
 func (t *Tracker) settle(at time.Time) []Change {
-	host := t.hostMark()
+	host := t.hostFinding()
 	var changes []Change
 	for _, uuid := range slices.Sorted(maps.Keys(t.gpus)) {
 		g := t.gpus[uuid]
@@ -25,9 +25,8 @@ func (t *Tracker) settle(at time.Time) []Change {
 	return changes
 }
 
-// decide is the health of a GPU by what is held against it, and the mark that decides; nil where
-// none does.
-func decide(g *gpu, host *mark) (Health, *mark) {
+// decide returns the health of a GPU and the finding that decides it; nil: none.
+func decide(g *gpu, host *finding) (Health, *finding) {
 	if host != nil {
 		return Host, host
 	}
@@ -40,8 +39,8 @@ func decide(g *gpu, host *mark) (Health, *mark) {
 	return OK, nil
 }
 
-// why is a copy of the mark's cause; nil of no mark.
-func (m *mark) why() *classify.Verdict {
+// why returns a copy of the finding's cause; nil for no finding.
+func (m *finding) why() *classify.Verdict {
 	if m == nil {
 		return nil
 	}
@@ -49,15 +48,15 @@ func (m *mark) why() *classify.Verdict {
 	return &v
 }
 
-// hostMark is what is held against the host as a whole: a report, or a sample in which one GPU asks
-// for a reboot. Of several the oldest.
-func (t *Tracker) hostMark() *mark {
-	var found []*mark
+// hostFinding returns the finding on the host as a whole: a report, or a sample in which one GPU
+// asks for a reboot. If there are several, the oldest.
+func (t *Tracker) hostFinding() *finding {
+	var found []*finding
 	for _, m := range t.host {
 		found = append(found, m)
 	}
 	for _, g := range t.gpus {
-		for key, m := range g.marks {
+		for key, m := range g.findings {
 			if key.health == Host && m.cause.Scope == classify.ScopeHost {
 				found = append(found, m)
 			}
@@ -66,16 +65,16 @@ func (t *Tracker) hostMark() *mark {
 	if len(found) == 0 {
 		return nil
 	}
-	return slices.MinFunc(found, func(a, b *mark) int {
+	return slices.MinFunc(found, func(a, b *finding) int {
 		return cmp.Or(a.first.Compare(b.first), cmp.Compare(a.cause.Device, b.cause.Device))
 	})
 }
 
-// worst is the mark that weighs most, of equals the newest; nil where nothing is held. With in,
-// marks of other MIG instances do not count.
-func (g *gpu) worst(in *place) *mark {
-	var worst *mark
-	for key, m := range g.marks {
+// worst returns the worst finding, of equals the newest; nil: none. With in, findings of other MIG
+// instances do not count.
+func (g *gpu) worst(in *place) *finding {
+	var worst *finding
+	for key, m := range g.findings {
 		if in != nil && (key.gi != whole && key.gi != in.gi || key.ci != whole && key.ci != in.ci) {
 			continue
 		}
@@ -86,7 +85,7 @@ func (g *gpu) worst(in *place) *mark {
 	return worst
 }
 
-func heavier(a, b *mark) bool {
+func heavier(a, b *finding) bool {
 	ra, rb := of(a.cause).rank(), of(b.cause).rank()
 	if ra != rb {
 		return ra > rb
@@ -94,9 +93,9 @@ func heavier(a, b *mark) bool {
 	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.cause.Kind, b.cause.Kind)) > 0
 }
 
-// State is that of a GPU or MIG partition, by its UUID, as it shows now. A partition is as its GPU
-// is, without what is held against other partitions. All GPUs that could not be identified, whose
-// UUID is empty, share the worst state of theirs.
+// State returns the current state of a GPU or MIG partition, by its UUID. A partition has the state
+// of its GPU, without the findings of other partitions. GPUs that could not be identified, whose
+// UUID is empty, share the worst of their states.
 func (t *Tracker) State(uuid string, now time.Time) State {
 	s := t.fresh(uuid)
 	if s.Health == OK && !t.stale.IsZero() && now.Sub(t.stale) >= unknownAfter {
@@ -107,7 +106,7 @@ func (t *Tracker) State(uuid string, now time.Time) State {
 
 // fresh is State without the age of the facts.
 func (t *Tracker) fresh(uuid string) State {
-	host := t.hostMark()
+	host := t.hostFinding()
 	if at, ok := t.partitions[uuid]; ok && host == nil {
 		if m := t.gpus[at.gpu].worst(&at); m != nil {
 			return State{Health: of(m.cause), Since: m.first, Cause: m.why()}
@@ -127,7 +126,7 @@ func (t *Tracker) fresh(uuid string) State {
 	return State{Health: g.health, Since: g.since, Cause: m.why()}
 }
 
-// All are the GPUs that were ever seen or named, by UUID.
+// All returns the states of all GPUs that were ever seen or named, by UUID.
 func (t *Tracker) All(now time.Time) map[string]State {
 	all := make(map[string]State, len(t.gpus))
 	for uuid := range t.gpus {

@@ -8,36 +8,37 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// markKey: one mark of each kind is held against a GPU; a second one renews it.
-type markKey struct {
+// findingKey identifies a kind of finding. A GPU has at most one of each kind; a second one renews
+// it.
+type findingKey struct {
 	health  Health
 	factual bool
-	gi, ci  int // the MIG instance; whole where it is all of them
+	gi, ci  int // the MIG instance; whole: the whole GPU
 }
 
 const whole = -1
 
-// gpu is one GPU that was seen or named.
+// gpu is one GPU that was seen or named in a report.
 type gpu struct {
-	marks  map[markKey]*mark
-	seen   bool
-	health Health // of marks alone, without age
-	since  time.Time
+	findings map[findingKey]*finding
+	seen     bool
+	health   Health // by findings only, whatever the age of the facts
+	since    time.Time
 }
 
-// place is where a MIG partition is.
+// place is the position of a MIG partition.
 type place struct {
 	gpu    string
 	gi, ci int
 }
 
-// waiting is a verdict whose PCI address no sample has named yet.
+// waiting is a verdict whose PCI address is in no sample yet.
 type waiting struct {
 	verdict classify.Verdict
 	at      time.Time
 }
 
-// maxWaiting bounds those; the oldest goes first.
+// maxWaiting bounds the waiting verdicts; the oldest is dropped first.
 const maxWaiting = 64
 
 // Tracker tracks all GPUs of a host. It belongs to one goroutine.
@@ -45,35 +46,35 @@ type Tracker struct {
 	gpus       map[string]*gpu
 	partitions map[string]place
 	byPCI      map[string]string
-	// marks on the host as a whole, by the UUID of the GPU that caused them, "" where none did
-	host     map[string]*mark
+	// findings on the host as a whole, by the UUID of the GPU that caused them; "": none did
+	host     map[string]*finding
 	session  string
-	stale    time.Time // since when facts are old; zero: they are fresh
+	stale    time.Time // when facts became old; zero: they are fresh
 	waiting  []waiting
 	reports  reports
-	nameless *mark // of the worst GPU in the last sample that could not even tell its UUID; nil: there is none
+	nameless *finding // of the worst GPU without a UUID in the last sample; nil: none
 }
 
-// New makes a Tracker that knows of no GPU. start is when it began to look.
+// New returns a Tracker that knows no GPU. start is the current time.
 func New(start time.Time) *Tracker {
 	return &Tracker{gpus: map[string]*gpu{}, partitions: map[string]place{}, byPCI: map[string]string{},
-		host:  map[string]*mark{},
+		host:  map[string]*finding{},
 		stale: start, reports: reports{}}
 }
 
-// Note takes a verdict into account, at the time when it was said.
+// Note records a verdict of that time.
 func (t *Tracker) Note(v classify.Verdict, at time.Time) Noted {
 	if v.Device == "" && v.PCI != "" {
 		v.Device = t.byPCI[v.PCI]
 	}
 	n := Noted{Verdict: v, Fresh: t.reports.fresh(v, at)}
-	t.hold(v, at)
+	t.record(v, at)
 	n.Changes = t.settle(at)
 	return n
 }
 
-// hold puts the verdict's mark where it belongs.
-func (t *Tracker) hold(v classify.Verdict, at time.Time) {
+// record adds the verdict's finding to the GPUs or the host that it concerns.
+func (t *Tracker) record(v classify.Verdict, at time.Time) {
 	h := of(v)
 	if !h.Usable() && (v.Device != "" || v.PCI == "") {
 		t.interrupt(v.Device, at)
@@ -84,43 +85,43 @@ func (t *Tracker) hold(v classify.Verdict, at time.Time) {
 		if h == Host {
 			renew(t.host, v.Device, v, at, t.session)
 		} else {
-			t.holdAll(v, at)
+			t.recordAll(v, at)
 		}
 	case v.Device != "":
-		t.holdOne(v.Device, v, at, false)
+		t.recordOne(v.Device, v, at, false)
 	case v.PCI != "":
 		t.waiting = append(t.waiting, waiting{v, at})
 		if len(t.waiting) > maxWaiting {
 			t.waiting = t.waiting[1:]
 		}
 	default:
-		t.holdAll(v, at)
+		t.recordAll(v, at)
 	}
 }
 
-func (t *Tracker) holdAll(v classify.Verdict, at time.Time) {
+func (t *Tracker) recordAll(v classify.Verdict, at time.Time) {
 	for uuid := range t.gpus {
-		t.holdOne(uuid, v, at, false)
+		t.recordOne(uuid, v, at, false)
 	}
 }
 
-func (t *Tracker) holdOne(uuid string, v classify.Verdict, at time.Time, factual bool) {
-	key := markKey{health: of(v), factual: factual, gi: whole, ci: whole}
+func (t *Tracker) recordOne(uuid string, v classify.Verdict, at time.Time, factual bool) {
+	key := findingKey{health: of(v), factual: factual, gi: whole, ci: whole}
 	if v.Scope == classify.ScopePartition {
 		key.gi, key.ci = number(v.GI), number(v.CI)
 	}
 	if key.health == Lost {
-		key.factual = true // it is a fact from any source: an answer disproves it
+		key.factual = true // a fact from any source: an answer disproves it
 	}
-	renew(t.known(uuid, at).marks, key, v, at, t.session)
+	renew(t.known(uuid, at).findings, key, v, at, t.session)
 }
 
-// renew enters a mark, or says it again: then a clean re-probe starts again, and what the GPU went
-// through before no longer counts.
-func renew[K comparable](marks map[K]*mark, key K, v classify.Verdict, at time.Time, session string) {
-	m, ok := marks[key]
+// renew records a finding, or records it again: then the clean re-probe restarts, and an earlier
+// loss or reset of the GPU no longer counts.
+func renew[K comparable](findings map[K]*finding, key K, v classify.Verdict, at time.Time, session string) {
+	m, ok := findings[key]
 	if !ok {
-		marks[key] = &mark{cause: v, first: at, at: at, from: at, session: session}
+		findings[key] = &finding{cause: v, first: at, at: at, from: at, session: session}
 		return
 	}
 	m.cause, m.session, m.gone = v, session, false
@@ -130,15 +131,14 @@ func renew[K comparable](marks map[K]*mark, key K, v classify.Verdict, at time.T
 	}
 }
 
-// interrupt begins every clean re-probe of a GPU again, and those of the host that it takes part
-// in: samples between two faults are not clean, whichever of the two came first. An empty uuid is
-// every GPU.
+// interrupt restarts every clean re-probe of a GPU, and those of the host that it takes part in:
+// samples between two faults are not clean, whichever came first. An empty uuid means every GPU.
 func (t *Tracker) interrupt(uuid string, at time.Time) {
 	for of, g := range t.gpus {
 		if uuid != "" && of != uuid {
 			continue
 		}
-		for _, m := range g.marks {
+		for _, m := range g.findings {
 			m.interrupt(at)
 		}
 	}
@@ -152,20 +152,20 @@ func (t *Tracker) interrupt(uuid string, at time.Time) {
 func (t *Tracker) known(uuid string, at time.Time) *gpu {
 	g, ok := t.gpus[uuid]
 	if !ok {
-		g = &gpu{marks: map[markKey]*mark{}, health: Unknown, since: at}
+		g = &gpu{findings: map[findingKey]*finding{}, health: Unknown, since: at}
 		t.gpus[uuid] = g
 	}
 	return g
 }
 
-// Stale reports whether facts are no longer refreshed, since then. It changes no GPU's health: only
-// their age shows, later, as Unknown. A clean re-probe that was under way starts again.
+// Stale records that facts have not been refreshed since then. It changes no GPU's health at once;
+// after unknownAfter it shows as Unknown. It restarts clean re-probes.
 func (t *Tracker) Stale(since time.Time) {
 	if t.stale.IsZero() || since.Before(t.stale) {
 		t.stale = since
 	}
 	for _, g := range t.gpus {
-		for _, m := range g.marks {
+		for _, m := range g.findings {
 			m.run = run{}
 		}
 	}
@@ -174,10 +174,10 @@ func (t *Tracker) Stale(since time.Time) {
 	}
 }
 
-// Snapshot takes a sample into account, at the time of its arrival, and returns what changed.
+// Snapshot evaluates a sample that arrived at that time and returns what changed.
 func (t *Tracker) Snapshot(s *nvml.Snapshot, at time.Time) []Change {
 	if s.Driver.Problem != nil {
-		t.Stale(at) // no driver, no facts: what was held stays, and nothing new is
+		t.Stale(at) // no driver, no facts: findings stay as they are
 		return t.settle(at)
 	}
 	t.session, t.stale = s.Session, time.Time{}
@@ -185,10 +185,10 @@ func (t *Tracker) Snapshot(s *nvml.Snapshot, at time.Time) []Change {
 	t.resolve()
 	for uuid, g := range t.gpus {
 		d := device(s, uuid)
-		for key, m := range g.marks {
+		for key, m := range g.findings {
 			m.probe(s, d, key.factual)
 			if m.cleared(key, s.Session) {
-				delete(g.marks, key)
+				delete(g.findings, key)
 			}
 		}
 		t.facts(uuid, g, d, s.Taken)
@@ -197,14 +197,13 @@ func (t *Tracker) Snapshot(s *nvml.Snapshot, at time.Time) []Change {
 	return t.settle(at)
 }
 
-// learn remembers which GPUs and partitions there are.
+// learn records which GPUs and partitions exist.
 func (t *Tracker) learn(s *nvml.Snapshot, at time.Time) {
 	clear(t.partitions)
 	before := t.nameless
 	t.nameless = nil
 	for _, d := range s.Devices {
-		// dead since before the helper first saw it: nothing can be held against it beyond this
-		// sample
+		// dead since before the helper first saw it: its finding lasts for this sample only
 		if d.UUID == "" {
 			t.nameless = t.unnamed(d, before, at)
 			continue
@@ -219,11 +218,11 @@ func (t *Tracker) learn(s *nvml.Snapshot, at time.Time) {
 	}
 }
 
-// unnamed is the mark of the GPUs without a UUID after another one, d; before is that of the sample
-// before.
-func (t *Tracker) unnamed(d nvml.Device, before *mark, at time.Time) *mark {
+// unnamed returns the finding of the GPUs without a UUID, including d; before is the one of the
+// last sample.
+func (t *Tracker) unnamed(d nvml.Device, before *finding, at time.Time) *finding {
 	v, wrong := classify.Device(d)
-	m := &mark{cause: v, first: at, at: at}
+	m := &finding{cause: v, first: at, at: at}
 	if before != nil {
 		m.first = before.first
 	}
@@ -233,23 +232,23 @@ func (t *Tracker) unnamed(d nvml.Device, before *mark, at time.Time) *mark {
 	return m
 }
 
-// resolve finds the GPUs of verdicts that came before the first sample.
+// resolve records waiting verdicts whose GPU is now known.
 func (t *Tracker) resolve() {
 	t.waiting = slices.DeleteFunc(t.waiting, func(w waiting) bool {
 		w.verdict.Device = t.byPCI[w.verdict.PCI]
 		if w.verdict.Device == "" {
 			return false
 		}
-		t.hold(w.verdict, w.at)
+		t.record(w.verdict, w.at)
 		return true
 	})
 }
 
-// facts holds against a GPU what the sample itself says of it.
+// facts records the faults that the sample itself shows.
 func (t *Tracker) facts(uuid string, g *gpu, d *nvml.Device, taken time.Time) {
 	if d == nil {
 		if g.seen {
-			t.holdOne(uuid, absent(uuid), taken, true)
+			t.recordOne(uuid, absent(uuid), taken, true)
 		}
 		return
 	}
@@ -257,9 +256,9 @@ func (t *Tracker) facts(uuid string, g *gpu, d *nvml.Device, taken time.Time) {
 	switch {
 	case !wrong:
 	case v.Scope == classify.ScopeHost:
-		renew(g.marks, markKey{of(v), true, whole, whole}, v, taken, t.session) // found by the host's row in settle
+		renew(g.findings, findingKey{of(v), true, whole, whole}, v, taken, t.session) // hostFinding finds it
 	default:
-		t.holdOne(uuid, v, taken, true)
+		t.recordOne(uuid, v, taken, true)
 	}
 }
 
@@ -267,21 +266,21 @@ func absent(uuid string) classify.Verdict {
 	return classify.Verdict{Source: classify.SourceDevice, Class: classify.ClassReset, Scope: classify.ScopeGPU,
 		Action: classify.ActionReboot,
 		Code:   classify.CodeUnavailable, Kind: "lost", Device: uuid, Text: "the driver no longer lists the GPU",
-		Hint: "look at lspci and the kernel's log; reboot the host if the GPU should be there"}
+		Hint: "check lspci and the kernel's log; reboot the host if the GPU should be there"}
 }
 
-// probeHost takes a sample into the marks on the host as a whole.
+// probeHost evaluates a sample for the findings on the host as a whole.
 func (t *Tracker) probeHost(s *nvml.Snapshot) {
 	for uuid, m := range t.host {
 		m.probe(s, t.witness(s, uuid), false)
-		if m.cleared(markKey{health: Host}, s.Session) {
+		if m.cleared(findingKey{health: Host}, s.Session) {
 			delete(t.host, uuid)
 		}
 	}
 }
 
-// witness is the GPU that must be clean for a mark on the host: the one that caused it, else the
-// worst of all that were ever seen.
+// witness returns the GPU that must be clean to clear a finding on the host: the one that caused
+// it, else the worst of all that were ever seen.
 func (t *Tracker) witness(s *nvml.Snapshot, uuid string) *nvml.Device {
 	if uuid != "" {
 		return device(s, uuid)

@@ -6,7 +6,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// copied is a deep copy of the facts of this moment. h.mu is held.
+// copied returns a deep copy of the current facts. h.mu is held.
 func (h *Host) copied() *nvml.Snapshot {
 	s := h.now
 	s.Driver.Problem = pointer(s.Driver.Problem)

@@ -9,8 +9,8 @@ import (
 // GiB is 2^30 bytes.
 const GiB = uint64(1) << 30
 
-// GPU is a healthy idle GPU with 24 GiB and that index; UUID, PCI address and minor number follow
-// from the index.
+// GPU returns a healthy idle GPU with 24 GiB and that index, from which UUID, PCI address and minor
+// number are derived.
 func GPU(index int) nvml.Device {
 	return nvml.Device{
 		UUID: UUID(index), Index: index, PCI: fmt.Sprintf("00000000:%02x:00.0", 0x65+index), Minor: &index,
@@ -22,27 +22,27 @@ func GPU(index int) nvml.Device {
 	}
 }
 
-// UUID is the UUID of GPU(index). No two share the first four hex digits.
+// UUID returns the UUID of GPU(index). No two share the first four hex digits.
 func UUID(index int) string {
 	return fmt.Sprintf("GPU-%04x0000-1111-2222-3333-%012d", 0x3f10+index, index)
 }
 
-// PartitionUUID is the UUID of the nth partition of GPU(index).
+// PartitionUUID returns the UUID of the nth partition of GPU(index).
 func PartitionUUID(index, n int) string {
 	return fmt.Sprintf("MIG-%04x%04x-4444-5555-6666-%012d", 0xa100+index, n, index)
 }
 
-// Memory is that of a GPU or partition, in bytes.
+// Memory returns the memory of a GPU or partition, in bytes.
 func Memory(total, used uint64) *nvml.Memory {
 	return &nvml.Memory{Total: total, Used: used, Free: total - used}
 }
 
-// MIG is GPU(index) as a data-centre GPU of 40 GiB cut into n partitions of profile 1g.5gb: GPU
-// instances 7, 8, …, each with compute instance 0, as the driver numbers them.
+// MIG returns GPU(index) as a data-centre GPU of 40 GiB cut into n partitions of profile 1g.5gb:
+// GPU instances 7, 8, …, each with compute instance 0, as the driver numbers them.
 func MIG(index, n int) nvml.Device {
 	d := GPU(index)
 	d.Name, d.ComputeCapability, d.Memory, d.MIG = "NVIDIA A100-SXM4-40GB", "8.0", Memory(40*GiB, 0), new(true)
-	d.UtilizationPct = nil // NVML does not tell it while MIG is on
+	d.UtilizationPct = nil // NVML does not report it while MIG is on
 	d.ECC = &nvml.ECC{Enabled: true, Corrected: new(uint64(0)), Uncorrectable: new(uint64(0))}
 	d.Remap = &nvml.Remap{}
 	for i := range n {
@@ -56,8 +56,7 @@ func MIG(index, n int) nvml.Device {
 	return d
 }
 
-// Lost is what GPU d looks like after it fell off the bus: its identity, and nothing that would
-// have to be asked.
+// Lost returns GPU d after it fell off the bus: only its identity is known.
 func Lost(d nvml.Device) nvml.Device {
 	d = identity(d)
 	d.Problem = &nvml.Problem{Kind: nvml.ProblemLost, Code: 15, Call: "nvmlDeviceGetMemoryInfo",
@@ -65,7 +64,7 @@ func Lost(d nvml.Device) nvml.Device {
 	return d
 }
 
-// ResetRequired is GPU d where NVML answers that it must be reset first.
+// ResetRequired returns GPU d as NVML reports it when it must be reset.
 func ResetRequired(d nvml.Device) nvml.Device {
 	d = identity(d)
 	d.Problem = &nvml.Problem{Kind: nvml.ProblemReset, Code: 16, Call: "nvmlDeviceGetMemoryInfo",

@@ -1,9 +1,8 @@
-// Package nvmltest stands for hardware in unit tests: a host of NVIDIA GPUs that a test sets as it
-// likes, as an nvml.Source.
+// Package nvmltest replaces hardware in unit tests: a host with NVIDIA GPUs, controlled by the
+// test, as an nvml.Source.
 //
-// It is written by hand and knows only the data of package nvml. It must not imitate NVML, the
-// driver or the helper process: what those do is tested against the fake driver library in the test
-// machines.
+// It knows only the data of package nvml. It must not imitate NVML, the driver or the helper
+// process: those are tested with the fake driver library in the test machines.
 package nvmltest
 
 import (
@@ -16,9 +15,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// Host is a Source of what a test sets. Each change is queued for every follower, in order; in a
-// synctest bubble, synctest.Wait waits until all have it. Its methods may be called at the same
-// time.
+// Host is a Source whose facts a test sets. Each change is queued for every follower, in order; in
+// a synctest bubble, synctest.Wait waits until all have it. Its methods are safe for concurrent
+// use.
 type Host struct {
 	mu        sync.Mutex
 	now       nvml.Snapshot
@@ -35,7 +34,7 @@ type follower struct {
 	more  chan struct{} // holds one token while the queue may not be empty
 }
 
-// NewHost is a host with a driver that answers, and those GPUs.
+// NewHost returns a host with a working driver and those GPUs.
 func NewHost(gpus ...nvml.Device) *Host {
 	h := &Host{followers: map[*follower]bool{}, sessions: 1}
 	h.now = nvml.Snapshot{Taken: time.Now(), Session: "session-1", Devices: gpus,
@@ -43,10 +42,10 @@ func NewHost(gpus ...nvml.Device) *Host {
 	return h
 }
 
-// Two is a host with two whole GPUs, GPU(0) and GPU(1).
+// Two returns a host with two whole GPUs, GPU(0) and GPU(1).
 func Two() *Host { return NewHost(GPU(0), GPU(1)) }
 
-// None is a host without a driver.
+// None returns a host without a driver.
 func None() *Host {
 	h := NewHost()
 	h.now.Driver = nvml.Driver{Problem: &nvml.Problem{Kind: nvml.ProblemNoLibrary, Code: 12, Call: "nvmlInit_v2",
@@ -98,7 +97,7 @@ func (f *follower) add(u nvml.Update) {
 	}
 }
 
-// Now returns a copy of the facts of this moment.
+// Now returns a copy of the current facts.
 func (h *Host) Now() *nvml.Snapshot {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -119,7 +118,7 @@ func (h *Host) Set(change func(*nvml.Snapshot)) {
 // Sample sends the same facts again, as the helper does at each interval.
 func (h *Host) Sample() { h.Set(func(*nvml.Snapshot) {}) }
 
-// SetGPU changes one GPU, by its UUID. It panics where there is none: the test is wrong.
+// SetGPU changes one GPU, by its UUID. It panics if there is none, which is an error in the test.
 func (h *Host) SetGPU(uuid string, change func(*nvml.Device)) {
 	h.Set(func(s *nvml.Snapshot) {
 		i := slices.IndexFunc(s.Devices, func(d nvml.Device) bool { return d.UUID == uuid })
@@ -130,7 +129,7 @@ func (h *Host) SetGPU(uuid string, change func(*nvml.Device)) {
 	})
 }
 
-// Replace puts d in the place of the GPU of its UUID: Lose, and fix again.
+// Replace replaces the GPU of d's UUID by d, for example to repair it after Lose.
 func (h *Host) Replace(d nvml.Device) { h.SetGPU(d.UUID, func(old *nvml.Device) { *old = d }) }
 
 // Use sets how many bytes of a GPU are used.
@@ -141,8 +140,8 @@ func (h *Host) Use(uuid string, used uint64) {
 // Lose makes a GPU fall off the bus.
 func (h *Host) Lose(uuid string) { h.SetGPU(uuid, func(d *nvml.Device) { *d = Lost(*d) }) }
 
-// NewSession is a new helper process, or NVML started again: the facts stay, the session's name
-// changes.
+// NewSession simulates a new helper process or a restart of NVML: the facts stay, the session's
+// name changes.
 func (h *Host) NewSession() {
 	h.Set(func(s *nvml.Snapshot) {
 		h.sessions++
@@ -150,7 +149,7 @@ func (h *Host) NewSession() {
 	})
 }
 
-// Emit sends a driver event. At is now where it is zero.
+// Emit sends a driver event. A zero At becomes the current time.
 func (h *Host) Emit(e nvml.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -174,7 +173,7 @@ func (h *Host) Silence(p nvml.Problem) {
 	h.send(func() nvml.Update { s := *h.stale; return nvml.Update{Stale: &s} })
 }
 
-// send queues one update for each follower, each with data of its own. h.mu is held.
+// send queues one update for each follower, with its own copy of the data. h.mu is held.
 func (h *Host) send(update func() nvml.Update) {
 	for f := range h.followers {
 		f.add(update())

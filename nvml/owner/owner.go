@@ -1,8 +1,8 @@
 // Package owner finds the systemd unit that a process belongs to, by its control group, and whether
-// a unit's group still holds a process. A process cannot lie about its group, other than about its
-// name.
+// a unit's control group still has a process. A process can fake its name, but not its control
+// group.
 //
-// It reads /proc and the cgroup tree, nothing else: it asks no systemd, and knows neither pools nor
+// It reads only /proc and the cgroup tree. It does not call systemd, and knows neither pools nor
 // GPUs.
 package owner
 
@@ -16,19 +16,19 @@ import (
 	"strings"
 )
 
-// Slice holds the units of all engines.
+// Slice contains the units of all engines.
 const Slice = "pool-engines.slice"
 
 // Group is the control group of a process.
 type Group struct {
-	Unit   string // "pool-engine@llama3.r0.service", as systemd spells it; empty: the process is in no unit
+	Unit   string // "pool-engine@llama3.r0.service", as in systemd; empty: the process is in no unit
 	Path   string // of the unit's group below the root of the tree, "/pool.slice/…/pool-engine@llama3.r0.service"
 	Engine bool   // the unit is below Slice
 }
 
-// Parse reads /proc/PID/cgroup (cgroups(7)): of the unified hierarchy, else of systemd's own named
-// one. The unit is the first part of the path after the slices (systemd's cg_path_get_unit), so
-// that a process in a group that the unit made for itself counts too.
+// Parse parses /proc/PID/cgroup (cgroups(7)): the unified hierarchy, else systemd's named one. The
+// unit is the first part of the path after the slices (systemd's cg_path_get_unit), so a process in
+// a sub-group that the unit created counts too.
 func Parse(text string) Group {
 	unified, named := "", ""
 	for line := range strings.Lines(text) {
@@ -45,7 +45,7 @@ func Parse(text string) Group {
 	if g := groupOf(unified); g.Unit != "" {
 		return g
 	}
-	return groupOf(named) // a host of the hybrid layout may keep its units there
+	return groupOf(named) // a host with the hybrid layout may have its units there
 }
 
 func groupOf(at string) Group {
@@ -55,7 +55,7 @@ func groupOf(at string) Group {
 	}
 	parts := strings.Split(at[1:], "/")
 	for i, part := range parts {
-		// systemd's cg_escape: where the kernel would take the name for a file of its own
+		// systemd's cg_escape: it prefixes names that would collide with the kernel's files
 		name := strings.TrimPrefix(part, "_")
 		if strings.HasSuffix(name, ".slice") {
 			g.Engine = g.Engine || name == Slice
@@ -78,7 +78,7 @@ func isUnit(name string) bool {
 	return ok && base != ""
 }
 
-// Tree is where the kernel shows processes and groups. Fields that are empty mean the usual places.
+// Tree is where processes and control groups are read. Empty fields mean the usual paths.
 type Tree struct {
 	Proc string // /proc
 	// of the cgroup hierarchy with systemd's units: /sys/fs/cgroup, or one level deeper on a hybrid
@@ -86,7 +86,8 @@ type Tree struct {
 	Mounts []string
 }
 
-// Of returns the group of a process; the zero Group where it is gone or in no unit.
+// Of returns the control group of a process; the zero Group if the process has ended or is in no
+// unit.
 func (t Tree) Of(pid int) Group {
 	proc := t.Proc
 	if proc == "" {
@@ -99,9 +100,9 @@ func (t Tree) Of(pid int) Group {
 	return Parse(string(text))
 }
 
-// Populated reports whether a process lives in the unit's group or below it (cgroup.events,
-// cgroups(7)). What cannot be known counts as populated: false is given only for a group that is
-// gone or says so itself.
+// Populated reports whether the unit's control group or one below it has a process (cgroup.events,
+// cgroups(7)). It returns false only if the group does not exist or is reported as empty; errors
+// count as populated.
 func (t Tree) Populated(g Group) bool {
 	if g.Path == "" {
 		return true
@@ -122,7 +123,7 @@ func (t Tree) Populated(g Group) bool {
 		case errors.Is(err, fs.ErrNotExist):
 			known = true
 			if _, err := os.Stat(filepath.Join(mount, path.Clean(g.Path))); err == nil {
-				return true // a hierarchy of the first version has no such file
+				return true // cgroup v1 has no such file
 			}
 		default:
 			return true

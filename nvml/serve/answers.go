@@ -11,10 +11,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// join takes in a follower or a question.
+// join adds a follower or a request.
 func (h *hub) join(c *client, now time.Time) {
 	switch {
-	case c.req.Op == wire.OpRelease: // needs no driver
+	case c.req.Op == wire.OpRelease: // works without a driver
 		h.ledger.release(c.group.Unit)
 		h.reply(c, wire.Reply{Granted: true}, now)
 	case c.req.Op == wire.OpFollow:
@@ -30,13 +30,13 @@ func (h *hub) join(c *client, now time.Time) {
 	}
 }
 
-// answer is the reply to a question, by the newest facts.
+// answer returns the reply to a request, from the newest facts.
 func (h *hub) answer(c *client, now time.Time) wire.Reply {
 	if c.req.Op == wire.OpSnapshot {
 		return wire.Reply{Snapshot: h.last}
 	}
 	if h.problem != nil {
-		return wire.Reply{Error: "memory cannot be promised: " + h.problem.Text}
+		return wire.Reply{Error: "could not reserve memory: " + h.problem.Text}
 	}
 	if err := unknown(h.last, c.req.Needs); err != nil {
 		return wire.Reply{Error: err.Error()}
@@ -53,11 +53,11 @@ func (h *hub) answer(c *client, now time.Time) wire.Reply {
 	return wire.Reply{Granted: len(short) == 0, Short: short}
 }
 
-// unknown is an error that names which of the devices do not exist, and which do.
+// unknown returns an error that names the devices that do not exist, and those that do.
 func unknown(s *nvml.Snapshot, needs map[string]uint64) error {
 	var lacking []string
 	for _, device := range slices.Sorted(maps.Keys(needs)) {
-		if _, ok := holdingOf(s, device); !ok {
+		if _, ok := memoryOf(s, device); !ok {
 			lacking = append(lacking, device)
 		}
 	}

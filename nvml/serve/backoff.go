@@ -8,11 +8,11 @@ type backoff struct {
 	now         time.Duration
 }
 
-// next returns how long to wait after one more failure.
+// next returns how long to wait after another failure.
 func (b *backoff) next() time.Duration {
 	b.now = min(max(b.now*2, b.first), b.last)
 	return b.now
 }
 
-// reset is called after a success.
+// reset restarts the backoff, after a success.
 func (b *backoff) reset() { b.now = 0 }

@@ -29,7 +29,7 @@ func TestEvents(t *testing.T) {
 		c := h.follow()
 		c.snapshot()
 		time.Sleep(300 * time.Millisecond)
-		h.library.set(func() { h.library.sick["G0"] = true })
+		h.library.set(func() { h.library.lost["G0"] = true })
 		sent := time.Now()
 		h.library.events <- nvml.Event{Kind: nvml.EventXid, Device: "G0", Code: 79}
 		c.next()
@@ -199,7 +199,7 @@ func TestLostGPU(t *testing.T) {
 		h := start(t, f)
 		c := h.follow()
 		first := c.snapshot().Session
-		f.set(func() { f.sick["G0"] = true })
+		f.set(func() { f.lost["G0"] = true })
 		r := c.until("the lost GPU", func(r wire.Reply) bool {
 			return r.Snapshot != nil && r.Snapshot.Devices[0].Problem != nil
 		})
@@ -208,7 +208,7 @@ func TestLostGPU(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(10 * time.Minute)
-			f.set(func() { delete(f.sick, "G0") })
+			f.set(func() { delete(f.lost, "G0") })
 		}()
 		r = c.until("the GPU", func(r wire.Reply) bool {
 			return r.Snapshot != nil && r.Snapshot.Devices[0].Problem == nil
@@ -234,11 +234,11 @@ func TestLostGPU(t *testing.T) {
 func TestGPUThatComesLate(t *testing.T) {
 	inBubble(t, "is_registered_for_events_too", func(t *testing.T) {
 		f := newFake(t, gpu("G0"), gpu("G1"))
-		f.sick["G1"] = true
+		f.lost["G1"] = true
 		h := start(t, f)
 		c := h.follow()
 		c.snapshot()
-		f.set(func() { delete(f.sick, "G1") }) // without a new session
+		f.set(func() { delete(f.lost, "G1") }) // without a new session
 		c.until("the GPU", func(r wire.Reply) bool { return r.Snapshot != nil && r.Snapshot.Devices[1].Problem == nil })
 		go c.drain()
 		time.Sleep(time.Minute)

@@ -27,7 +27,7 @@ type fakeLibrary struct {
 	waiting  *nvml.Problem // Wait fails
 	noEvents bool
 	devices  []nvml.Device
-	sick     map[string]bool // GPUs that are lost until the next Open
+	lost  map[string]bool // GPUs that are lost until the next Open
 	slow     time.Duration   // what Sample takes
 	hangs    chan struct{}   // Sample hangs until it is closed
 	waitHang chan struct{}
@@ -42,7 +42,7 @@ type fakeLibrary struct {
 }
 
 func newFake(t *testing.T, devices ...nvml.Device) *fakeLibrary {
-	return &fakeLibrary{t: t, devices: devices, events: make(chan nvml.Event, 8), sick: make(map[string]bool)}
+	return &fakeLibrary{t: t, devices: devices, events: make(chan nvml.Event, 8), lost: make(map[string]bool)}
 }
 
 // set changes what the driver does, from the test's goroutine.
@@ -94,7 +94,7 @@ func (f *fakeLibrary) Sample() (*nvml.Snapshot, error) {
 	s := &nvml.Snapshot{Taken: time.Now(), Driver: nvml.Driver{Version: "550.54.14"}}
 	for i, d := range f.devices {
 		d.Index = i
-		if f.sick[d.UUID] {
+		if f.lost[d.UUID] {
 			d.Problem = &nvml.Problem{Kind: nvml.ProblemLost, Code: 15, Text: "the GPU has fallen off the bus"}
 		}
 		s.Devices = append(s.Devices, d)

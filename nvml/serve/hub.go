@@ -12,20 +12,21 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// The times of the loop.
+// Intervals of the loop.
 const (
-	// A driver that cannot be opened is tried again after this, doubling.
+	// The retry interval of a driver that cannot be opened, doubling.
 	openRetry, openRetryLast = time.Second, 60 * time.Second
-	// While a GPU does not answer, the session is begun again after this, doubling: a GPU that was
-	// reset shows itself in a new one only.
+	// While a GPU does not answer, the session is restarted after this, doubling: a GPU that was
+	// reset appears in a new session only.
 	reopenRetry, reopenRetryLast = 5 * time.Second, 60 * time.Second
-	// sweepEvery is how often promises are looked at while there are any.
+	// sweepEvery is the interval between checks of the reservations.
 	sweepEvery = 2 * time.Second
-	// endWithin bounds the wait for the driver at the end.
+	// endWithin bounds the wait for the driver at shutdown.
 	endWithin = 3 * time.Second
 )
 
-// hub is the state of the server, all of one goroutine, run's. Only the channels are for others.
+// hub is the state of the server, owned by the goroutine of run. Only the channels are for other
+// goroutines.
 type hub struct {
 	o      Options
 	w      *worker
@@ -33,30 +34,30 @@ type hub struct {
 	left   chan *client
 
 	followers map[*client]struct{}
-	asks      []*client // wait for a sample that begins after they came
-	running   []*client // wait for the one that runs
+	asks      []*client // requests that wait for the next sample
+	running   []*client // requests that wait for the running sample
 	ledger    *ledger
 	sweepAt   time.Time
 
 	busy     bool // the worker has a job
 	began    time.Time
-	reopened bool // by the job that runs
-	watching bool // events are wanted, as last asked of the worker
+	reopened bool // by the running job
+	watching bool // events are wanted, as last requested from the worker
 	sampleAt time.Time
 
 	last    *nvml.Snapshot // nil: none yet
-	sent    *nvml.Snapshot // what followers were sent last
+	sent    *nvml.Snapshot // last sent to followers
 	problem *nvml.Problem  // of the driver as a whole
-	openAt  time.Time      // not before, while there is a problem
+	openAt  time.Time      // no attempt before, while there is a problem
 	opening backoff
 	// While a GPU does not answer:
 	reopenAt  time.Time
 	reopening backoff
-	sick      bool // a GPU did not answer at some time since the session was begun
+	failing   bool // a GPU did not answer at some time in this session
 
-	stall    stall
-	mismatch mismatch
-	lagTold  time.Time // the hanging wait of which followers know
+	stall       stall
+	mismatch    mismatch
+	lagReported time.Time // the hanging wait that followers were notified of
 }
 
 func newHub(o Options) *hub {
@@ -95,19 +96,19 @@ func (h *hub) run(ctx context.Context) error {
 	}
 }
 
-// turn does what is due by the clock.
+// turn does what is due at that time.
 func (h *hub) turn(now time.Time) error {
 	if err := h.checkStall(now); err != nil {
 		return err
 	}
 	if h.mismatch.leave(now) {
-		h.o.Log.Warn("a new process is needed for the driver's new library")
+		h.o.Log.Warn("exiting: the driver was replaced, and a new process is needed to load its library")
 		return ErrMismatch
 	}
-	if len(h.ledger.promises) > 0 && !now.Before(h.sweepAt) {
+	if len(h.ledger.reservations) > 0 && !now.Before(h.sweepAt) {
 		h.sweepAt = now.Add(sweepEvery)
 		for _, unit := range h.ledger.expire(now, h.o.Populated) {
-			h.o.Log.Info("the promise of memory has ended", "unit", unit)
+			h.o.Log.Info("the reservation of GPU memory has expired", "unit", unit)
 		}
 	}
 	h.breakSilence(now)
@@ -115,15 +116,15 @@ func (h *hub) turn(now time.Time) error {
 	return nil
 }
 
-// silentUntil is when a follower that had a snapshot must hear something.
+// silentUntil returns when a follower that had a snapshot must get the next line.
 func (h *hub) silentUntil(c *client) time.Time {
 	return c.sent.Add(max(wire.Heartbeat, h.interval()))
 }
 
-// breakSilence repeats what is known while samples take long, though none of their calls hangs.
+// breakSilence repeats the last snapshot while a sample takes long although no call hangs.
 func (h *hub) breakSilence(now time.Time) {
 	if h.stall.now != nil {
-		return // checkStall speaks
+		return // checkStall sends lines
 	}
 	for _, c := range h.all() {
 		if c.following && !now.Before(h.silentUntil(c)) {
@@ -132,7 +133,7 @@ func (h *hub) breakSilence(now time.Time) {
 	}
 }
 
-// nextTurn is when turn has something to do again, if nothing happens before.
+// nextTurn returns when turn must run again.
 func (h *hub) nextTurn(now time.Time) time.Time {
 	next := now.Add(time.Minute)
 	sooner := func(at time.Time) {
@@ -152,7 +153,7 @@ func (h *hub) nextTurn(now time.Time) time.Time {
 	} else if len(h.followers) > 0 {
 		sooner(h.sampleAt)
 	}
-	if len(h.ledger.promises) > 0 {
+	if len(h.ledger.reservations) > 0 {
 		sooner(h.sweepAt)
 	}
 	if at, ok := h.mismatch.at(); ok {
@@ -161,14 +162,14 @@ func (h *hub) nextTurn(now time.Time) time.Time {
 	return next
 }
 
-// begin gives the worker a job where there is one.
+// begin gives the worker a job if there is one.
 func (h *hub) begin(now time.Time) {
 	if h.busy {
 		return
 	}
 	watch := len(h.followers) > 0
 	sample := len(h.asks) > 0 || watch && !now.Before(h.sampleAt)
-	if sample && h.problem != nil && now.Before(h.openAt) { // known to fail: say again what is known
+	if sample && h.problem != nil && now.Before(h.openAt) { // known to fail: repeat what is known
 		h.last = noDriver(h.problem, now)
 		h.sampleAt = now.Add(h.interval())
 		h.running, h.asks = h.asks, nil
@@ -184,19 +185,19 @@ func (h *hub) begin(now time.Time) {
 		h.sampleAt = now.Add(h.interval())
 	}
 	if h.reopened {
-		h.o.Log.Info("restarting NVML: a GPU does not answer, or did not until now")
+		h.o.Log.Info("restarting NVML: a GPU does not answer, or has just recovered")
 	}
 	h.busy, h.began, h.watching = true, now, watch
 	h.stall.checkAt = now.Add(stallAfter)
 	h.w.jobs <- job{watch: watch, sample: sample, reopen: h.reopened}
 }
 
-// finish takes the worker's outcome.
+// finish handles the worker's outcome.
 func (h *hub) finish(r outcome, now time.Time) {
 	h.busy = false
 	ended := h.stall.end()
 	if ended {
-		h.o.Log.Info("the driver answers again")
+		h.o.Log.Info("the NVIDIA driver responds again")
 	}
 	switch {
 	case r.problem != nil:
@@ -207,7 +208,7 @@ func (h *hub) finish(r outcome, now time.Time) {
 		return
 	}
 	if rest := now.Add(now.Sub(h.began)); rest.After(h.sampleAt) {
-		h.sampleAt = rest // a slow driver is busy with us for half of the time at most
+		h.sampleAt = rest // sampling takes at most half of a slow driver's time
 	}
 	h.publish(now, ended)
 	h.checkWaiter(now)
@@ -215,9 +216,9 @@ func (h *hub) finish(r outcome, now time.Time) {
 
 func (h *hub) fail(p *nvml.Problem, now time.Time) {
 	if h.problem == nil || *h.problem != *p {
-		h.o.Log.Warn("the driver gives no facts", "kind", p.Kind, "code", p.Code, "err", p.Text)
+		h.o.Log.Warn("the NVIDIA driver is unavailable", "kind", p.Kind, "code", p.Code, "err", p.Text)
 	}
-	h.problem, h.last, h.watching, h.sick = p, noDriver(p, now), false, false
+	h.problem, h.last, h.watching, h.failing = p, noDriver(p, now), false, false
 	h.openAt = now.Add(h.opening.next())
 	h.reopenAt = time.Time{}
 	h.mismatch.note(p, now)
@@ -225,7 +226,7 @@ func (h *hub) fail(p *nvml.Problem, now time.Time) {
 
 func (h *hub) succeed(s *nvml.Snapshot, now time.Time) {
 	if h.problem != nil || h.last == nil {
-		h.o.Log.Info("the driver answers", "driver", s.Driver.Version, "devices", len(s.Devices), "missing",
+		h.o.Log.Info("the NVIDIA driver is available", "driver", s.Driver.Version, "devices", len(s.Devices), "missing",
 			strings.Join(s.Driver.Missing, " "))
 	}
 	h.logDevices(s)
@@ -235,31 +236,31 @@ func (h *hub) succeed(s *nvml.Snapshot, now time.Time) {
 	h.planReopen(s, now)
 }
 
-// planReopen decides whether the session is to be begun again: with a backoff while a GPU does not
-// answer, and once when all answer again, since events are registered for at the start of a
-// session, by the GPUs that answer then.
+// planReopen decides whether to restart the session: with a backoff while a GPU does not answer,
+// and once after all answer again, since events are registered at the start of a session, only for
+// GPUs that answer then.
 func (h *hub) planReopen(s *nvml.Snapshot, now time.Time) {
-	switch sick := slices.ContainsFunc(s.Devices, func(d nvml.Device) bool { return d.Problem != nil }); {
-	case sick:
-		h.sick = true
+	switch failing := slices.ContainsFunc(s.Devices, func(d nvml.Device) bool { return d.Problem != nil }); {
+	case failing:
+		h.failing = true
 		if h.reopened || h.reopenAt.IsZero() {
 			h.reopenAt = now.Add(h.reopening.next())
 		}
-	case h.sick && !h.reopened:
+	case h.failing && !h.reopened:
 		h.reopenAt = now
 	default:
-		h.sick = false
+		h.failing = false
 		h.reopening.reset()
 		h.reopenAt = time.Time{}
 	}
 }
 
-// logDevices says once that a GPU stops or begins to answer.
+// logDevices logs once that a GPU stops or begins to answer.
 func (h *hub) logDevices(s *nvml.Snapshot) {
 	for _, d := range s.Devices {
 		var before nvml.Device
 		if h.last != nil {
-			// A GPU that was never identified has no UUID, only its place.
+			// A GPU that was never identified has no UUID, only an index.
 			if at := slices.IndexFunc(h.last.Devices, func(l nvml.Device) bool {
 				return l.UUID == d.UUID && (d.UUID != "" || l.Index == d.Index)
 			}); at >= 0 {
@@ -276,8 +277,8 @@ func (h *hub) logDevices(s *nvml.Snapshot) {
 	}
 }
 
-// publish answers who waits for the sample, and sends to followers. Nothing but Taken changed and
-// no one waits: a line is due only so often that silence means something.
+// publish answers the requests that wait for the sample and sends it to followers. If only Taken
+// changed and no request waits, it sends a line only as often as the heartbeat requires.
 func (h *hub) publish(now time.Time, force bool) {
 	for _, c := range h.running {
 		h.reply(c, h.answer(c, now), now)
@@ -298,15 +299,15 @@ func (h *hub) publish(now time.Time, force bool) {
 	}
 }
 
-// same compares all but the time.
+// same compares everything but the time.
 func same(a, b *nvml.Snapshot) bool {
 	x, y := *a, *b
 	x.Taken, y.Taken = time.Time{}, time.Time{}
 	return reflect.DeepEqual(x, y)
 }
 
-// event goes to followers at once, and lets a sample follow: an event often means that something
-// else has changed.
+// event sends an event to followers at once and schedules a sample, since an event often means that
+// something else has changed.
 func (h *hub) event(e *nvml.Event, now time.Time) {
 	if e == nil {
 		e = &nvml.Event{At: now, Kind: nvml.EventMissed, Text: "waiting for events failed"}
@@ -329,16 +330,16 @@ func (h *hub) broadcast(r wire.Reply, now time.Time) {
 	}
 }
 
-// all are the followers, so that one may be dropped meanwhile.
+// all returns a copy of the followers, so that one may be dropped during iteration.
 func (h *hub) all() []*client { return slices.Collect(maps.Keys(h.followers)) }
 
-// send never waits: who is that far behind loses the connection, and may come again.
+// send never blocks: a follower that is too far behind is disconnected and may reconnect.
 func (h *hub) send(c *client, line []byte, now time.Time) {
 	select {
 	case c.lines <- line:
 		c.sent = now
 	default:
-		h.o.Log.Warn("a follower does not read: dropped")
+		h.o.Log.Warn("dropped a follower that does not read")
 		h.drop(c)
 		c.conn.Close()
 	}
@@ -351,13 +352,13 @@ func (h *hub) drop(c *client) {
 	}
 }
 
-// reply is the one answer to a question.
+// reply sends the answer to a request.
 func (h *hub) reply(c *client, r wire.Reply, now time.Time) {
 	h.send(c, encode(r), now)
 	close(c.lines)
 }
 
-// interval is the shortest that a follower wants.
+// interval returns the shortest interval that a follower requested.
 func (h *hub) interval() time.Duration {
 	shortest := time.Duration(0)
 	for c := range h.followers {
@@ -375,13 +376,13 @@ func (h *hub) interval() time.Duration {
 	return max(shortest, shortestInterval)
 }
 
-// end lets the worker close the session, as far as the driver allows.
+// end makes the worker close the session, if the driver does not hang.
 func (h *hub) end() {
 	close(h.w.jobs)
 	select {
 	case <-h.w.ended:
 	case <-time.After(endWithin):
 		name, _ := h.w.call()
-		h.o.Log.Warn("the driver's session could not be closed: a call does not return", "call", name)
+		h.o.Log.Warn("could not close the driver's session: a call does not return", "call", name)
 	}
 }

@@ -43,7 +43,7 @@ func TestReserve(t *testing.T) {
 	start := time.Unix(1_700_000_000, 0)
 	for _, c := range []struct {
 		name     string
-		promised map[string]map[string]uint64 // to other units, before
+		reserved map[string]map[string]uint64 // to other units, before
 		snapshot *nvml.Snapshot
 		needs    map[string]uint64
 		want     []wire.Short
@@ -51,49 +51,49 @@ func TestReserve(t *testing.T) {
 		{"enough", nil, snapshot(gpu("G0")), map[string]uint64{"G0": 24 * gib}, nil},
 		{"a_byte_too_much", nil, snapshot(gpu("G0")), map[string]uint64{"G0": 24*gib + 1},
 			[]wire.Short{{Device: "G0", Need: 24*gib + 1, Free: 24 * gib, Total: 24 * gib}}},
-		{"promised_to_another", map[string]map[string]uint64{"b": {"G0": 20 * gib}}, snapshot(gpu("G0")), map[string]uint64{"G0": 5 * gib},
-			[]wire.Short{{Device: "G0", Need: 5 * gib, Free: 24 * gib, Promised: 20 * gib, Total: 24 * gib,
-				Holders: []wire.Holder{{Unit: "b", Promised: 20 * gib}}}}},
+		{"reserved_to_another", map[string]map[string]uint64{"b": {"G0": 20 * gib}}, snapshot(gpu("G0")), map[string]uint64{"G0": 5 * gib},
+			[]wire.Short{{Device: "G0", Need: 5 * gib, Free: 24 * gib, Reserved: 20 * gib, Total: 24 * gib,
+				Holders: []wire.Holder{{Unit: "b", Reserved: 20 * gib}}}}},
 		{"another_holds_its_part_already", map[string]map[string]uint64{"b": {"G0": 20 * gib}},
 			snapshot(gpu("G0", holds(7, "b", 15*gib))), map[string]uint64{"G0": 5 * gib},
-			[]wire.Short{{Device: "G0", Need: 5 * gib, Free: 9 * gib, Promised: 5 * gib, Total: 24 * gib,
-				Holders: []wire.Holder{{Unit: "b", PID: 7, Used: 15 * gib, Promised: 5 * gib}}}}},
-		{"another_holds_more_than_promised", map[string]map[string]uint64{"b": {"G0": 10 * gib}},
+			[]wire.Short{{Device: "G0", Need: 5 * gib, Free: 9 * gib, Reserved: 5 * gib, Total: 24 * gib,
+				Holders: []wire.Holder{{Unit: "b", PID: 7, Used: 15 * gib, Reserved: 5 * gib}}}}},
+		{"another_holds_more_than_reserved", map[string]map[string]uint64{"b": {"G0": 10 * gib}},
 			snapshot(gpu("G0", holds(7, "b", 15*gib))), map[string]uint64{"G0": 9 * gib}, nil},
-		{"promise_on_another_device", map[string]map[string]uint64{"b": {"G1": 24 * gib}},
+		{"reservation_on_another_device", map[string]map[string]uint64{"b": {"G1": 24 * gib}},
 			snapshot(gpu("G0"), gpu("G1")), map[string]uint64{"G0": 24 * gib}, nil},
 		{"one_of_two_is_short", nil, snapshot(gpu("G0"), gpu("G1", holds(9, "", 20*gib))), map[string]uint64{"G0": 5 * gib, "G1": 5 * gib},
 			[]wire.Short{{Device: "G1", Need: 5 * gib, Free: 4 * gib, Total: 24 * gib, Holders: []wire.Holder{{PID: 9, Used: 20 * gib}}}}},
-		{"own_promise_does_not_count", map[string]map[string]uint64{"a": {"G0": 20 * gib}}, snapshot(gpu("G0")), map[string]uint64{"G0": 20 * gib}, nil},
-		{"promises_beyond_all_memory", map[string]map[string]uint64{"b": {"G0": math.MaxUint64}, "c": {"G0": math.MaxUint64}},
+		{"own_reservation_does_not_count", map[string]map[string]uint64{"a": {"G0": 20 * gib}}, snapshot(gpu("G0")), map[string]uint64{"G0": 20 * gib}, nil},
+		{"reservations_beyond_all_memory", map[string]map[string]uint64{"b": {"G0": math.MaxUint64}, "c": {"G0": math.MaxUint64}},
 			snapshot(gpu("G0")), map[string]uint64{"G0": 1},
-			[]wire.Short{{Device: "G0", Need: 1, Free: 24 * gib, Promised: math.MaxUint64, Total: 24 * gib,
-				Holders: []wire.Holder{{Unit: "b", Promised: math.MaxUint64}, {Unit: "c", Promised: math.MaxUint64}}}}},
+			[]wire.Short{{Device: "G0", Need: 1, Free: 24 * gib, Reserved: math.MaxUint64, Total: 24 * gib,
+				Holders: []wire.Holder{{Unit: "b", Reserved: math.MaxUint64}, {Unit: "c", Reserved: math.MaxUint64}}}}},
 		{"memory_is_not_told", nil, snapshot(nvml.Device{UUID: "G0"}), map[string]uint64{"G0": 24 * gib}, nil},
 		{"process_that_tells_nothing", map[string]map[string]uint64{"b": {"G0": 20 * gib}},
 			snapshot(gpu("G0", nvml.Process{PID: 7, Unit: "b"})), map[string]uint64{"G0": 5 * gib},
-			[]wire.Short{{Device: "G0", Need: 5 * gib, Free: 24 * gib, Promised: 20 * gib, Total: 24 * gib,
-				Holders: []wire.Holder{{Unit: "b", PID: 7, Promised: 20 * gib}}}}},
+			[]wire.Short{{Device: "G0", Need: 5 * gib, Free: 24 * gib, Reserved: 20 * gib, Total: 24 * gib,
+				Holders: []wire.Holder{{Unit: "b", PID: 7, Reserved: 20 * gib}}}}},
 		{"two_processes_of_a_unit_are_one_holder", nil, snapshot(gpu("G0", holds(7, "b", 10*gib), holds(8, "b", 10*gib), holds(9, "c", 2*gib))),
 			map[string]uint64{"G0": 5 * gib},
 			[]wire.Short{{Device: "G0", Need: 5 * gib, Free: 2 * gib, Total: 24 * gib,
 				Holders: []wire.Holder{{Unit: "b", Used: 20 * gib}, {Unit: "c", PID: 9, Used: 2 * gib}}}}},
 		{"partition_counts_against_its_gpu", map[string]map[string]uint64{"b": {"M0": 10 * gib}},
 			partitioned(), map[string]uint64{"G0": 20 * gib},
-			[]wire.Short{{Device: "G0", Need: 20 * gib, Free: 24 * gib, Promised: 6 * gib, Total: 24 * gib, Holders: []wire.Holder{{Unit: "b", Promised: 6 * gib}}}}},
-		{"partition_next_to_a_promised_one", map[string]map[string]uint64{"b": {"M0": 10 * gib}}, partitioned(), map[string]uint64{"M1": 12 * gib}, nil},
+			[]wire.Short{{Device: "G0", Need: 20 * gib, Free: 24 * gib, Reserved: 6 * gib, Total: 24 * gib, Holders: []wire.Holder{{Unit: "b", Reserved: 6 * gib}}}}},
+		{"partition_next_to_a_reserved_one", map[string]map[string]uint64{"b": {"M0": 10 * gib}}, partitioned(), map[string]uint64{"M1": 12 * gib}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLedger()
-			for u, needs := range c.promised {
-				l.promises[u] = promise{needs: needs, group: unit(u), given: start}
+			for u, needs := range c.reserved {
+				l.reservations[u] = reservation{needs: needs, group: unit(u), given: start}
 			}
 			got := l.reserve(unit("a"), c.needs, c.snapshot, start)
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
-			if _, given := l.promises["a"]; given != (len(got) == 0) {
-				t.Errorf("promised %v, though %d devices are short", given, len(got))
+			if _, given := l.reservations["a"]; given != (len(got) == 0) {
+				t.Errorf("reserved %v, though %d devices are short", given, len(got))
 			}
 		})
 	}
@@ -126,11 +126,11 @@ func TestReserveAgain(t *testing.T) {
 			t.Fatalf("released, and still short: %v", short)
 		}
 	})
-	t.Run("refusal_ends_the_former_promise", func(t *testing.T) {
+	t.Run("refusal_ends_the_former_reservation", func(t *testing.T) {
 		l := newLedger()
 		l.reserve(unit("a"), map[string]uint64{"G0": 20 * gib}, s, now)
 		if short := l.reserve(unit("a"), map[string]uint64{"G0": 25 * gib}, s, now); len(short) != 1 {
-			t.Fatal("more than there is was promised")
+			t.Fatal("more than there is was reserved")
 		}
 		if short := l.reserve(unit("b"), map[string]uint64{"G0": 24 * gib}, s, now); short != nil {
 			t.Errorf("the start that was refused still holds: %v", short)
@@ -142,7 +142,7 @@ func TestReserveAgain(t *testing.T) {
 		l.reserve(unit("a"), needs, s, now)
 		needs["G0"] = 0
 		if short := l.reserve(unit("b"), map[string]uint64{"G0": 20 * gib}, s, now); len(short) != 1 {
-			t.Error("the promise changed with the map of its caller")
+			t.Error("the reservation changed with the map of its caller")
 		}
 	})
 }
@@ -155,10 +155,10 @@ func TestExpire(t *testing.T) {
 		ends      time.Duration // by sweeps of a second; 0: not within two hours
 	}{
 		{"no_process_for_ten_seconds", func(time.Duration) bool { return false }, emptyFor},
-		{"process_comes_in_time", func(after time.Duration) bool { return after > 8*time.Second }, promiseLife},
-		{"processes_with_gaps", func(after time.Duration) bool { return after%(9*time.Second) == 0 }, promiseLife},
+		{"process_comes_in_time", func(after time.Duration) bool { return after > 8*time.Second }, reservationLife},
+		{"processes_with_gaps", func(after time.Duration) bool { return after%(9*time.Second) == 0 }, reservationLife},
 		{"dies_later", func(after time.Duration) bool { return after < time.Minute }, time.Minute + emptyFor},
-		{"never_given_back", func(time.Duration) bool { return true }, promiseLife},
+		{"never_released", func(time.Duration) bool { return true }, reservationLife},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLedger()
@@ -178,8 +178,8 @@ func TestExpire(t *testing.T) {
 }
 
 // FuzzLedger plays any order of reserves, releases and loads on one GPU, and holds what the ledger
-// is for: what was promised and is not held yet always fits into what is free, as long as no one
-// takes memory without a promise.
+// is for: what was reserved and is not held yet always fits into what is free, as long as no one
+// takes memory without a reservation.
 func FuzzLedger(f *testing.F) {
 	f.Add([]byte{0, 1, 200, 1, 1, 100, 2, 1, 0, 0, 2, 90})
 	f.Fuzz(func(t *testing.T, steps []byte) {
@@ -195,40 +195,40 @@ func FuzzLedger(f *testing.F) {
 				used[u] = 0 // a start begins after the former process has ended
 				s := stateOf(used, total)
 				free := s.Devices[0].Memory.Free
-				_, sum := l.owed(u, mustHolding(t, s))
+				_, sum := l.outstanding(u, mustMemory(t, s))
 				short := l.reserve(unit(u), map[string]uint64{"G0": n}, s, now)
 				if granted := len(short) == 0; granted != (n+sum <= free) {
-					t.Fatalf("need %d, free %d, promised to others %d: granted %v", n, free, sum, granted)
+					t.Fatalf("need %d, free %d, reserved by others %d: granted %v", n, free, sum, granted)
 				}
-			case 1: // it loads up to what was promised
-				if p, ok := l.promises[u]; ok {
+			case 1: // it loads up to what was reserved
+				if p, ok := l.reservations[u]; ok {
 					used[u] = min(n, p.needs["G0"])
 				}
 			case 2:
-				if p, ok := l.promises[u]; ok {
+				if p, ok := l.reservations[u]; ok {
 					used[u] = p.needs["G0"]
 				}
 				l.release(u)
-				before := len(l.promises)
+				before := len(l.reservations)
 				l.release(u)
-				if len(l.promises) != before {
+				if len(l.reservations) != before {
 					t.Fatal("a second release changed something")
 				}
 			case 3:
 				l.expire(now, func(owner.Group) bool { return true })
 			}
 			s := stateOf(used, total)
-			_, sum := l.owed("", mustHolding(t, s))
+			_, sum := l.outstanding("", mustMemory(t, s))
 			if free := s.Devices[0].Memory.Free; sum > free {
-				t.Fatalf("%d are promised and not held, and %d are free", sum, free)
+				t.Fatalf("%d are reserved and not held, and %d are free", sum, free)
 			}
 		}
 	})
 }
 
-func mustHolding(t *testing.T, s *nvml.Snapshot) holding {
+func mustMemory(t *testing.T, s *nvml.Snapshot) deviceMemory {
 	t.Helper()
-	h, ok := holdingOf(s, "G0")
+	h, ok := memoryOf(s, "G0")
 	if !ok {
 		t.Fatal("no G0")
 	}

@@ -7,13 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peer is who connected, as the kernel says it.
+// Peer is the process that connected, as reported by the kernel.
 type Peer struct {
 	PID, UID int
 }
 
-// PeerOf asks for SO_PEERCRED (unix(7)): the credentials at the time of the connect, which cannot
-// be forged.
+// PeerOf reads SO_PEERCRED (unix(7)): the credentials at the time of the connect, which cannot be
+// forged.
 func PeerOf(c net.Conn) (Peer, error) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {

@@ -13,12 +13,12 @@ import (
 
 func TestRequests(t *testing.T) {
 	for _, c := range []struct{ name, line, want string }{
-		{"version", `{"pool_gpu":2,"op":"follow"}` + "\n", "pool-gpu speaks protocol 1, and the request is of protocol 2"},
-		{"no_version", `{"op":"follow"}` + "\n", "is of protocol 0"},
-		{"operation", `{"pool_gpu":1,"op":"explode"}` + "\n", `knows no operation "explode"`},
-		{"no_json", "GET / HTTP/1.1\n", "no JSON object of protocol 1"},
+		{"version", `{"pool_gpu":2,"op":"follow"}` + "\n", "pool-gpu has protocol version 1, the request has 2"},
+		{"no_version", `{"op":"follow"}` + "\n", "the request has 0"},
+		{"operation", `{"pool_gpu":1,"op":"explode"}` + "\n", `unknown operation "explode"`},
+		{"no_json", "GET / HTTP/1.1\n", "not a JSON object of protocol 1"},
 		{"no_needs", `{"pool_gpu":1,"op":"reserve"}` + "\n", "names no device"},
-		{"no_unit", `{"pool_gpu":1,"op":"reserve","needs":{"G0":1}}` + "\n", "process 1000 is in no unit of pool-engines.slice"},
+		{"no_unit", `{"pool_gpu":1,"op":"reserve","needs":{"G0":1}}` + "\n", "process 1000 is not in a unit of pool-engines.slice"},
 		{"unknown_device", `{"pool_gpu":1,"op":"reserve","unit":"x","needs":{"G7":1}}` + "\n", "no device G7; there are: G0"},
 		{"too_long", strings.Repeat("x", wire.MaxLine), "longer than 1048576 bytes"},
 	} {
@@ -77,7 +77,7 @@ func TestPromises(t *testing.T) {
 		}
 		h.group = unit("b")
 		r := h.ask(reserve(20 * gib))
-		if r.Granted || len(r.Short) != 1 || r.Short[0].Promised != 20*gib || r.Short[0].Holders[0].Unit != "a" {
+		if r.Granted || len(r.Short) != 1 || r.Short[0].Reserved != 20*gib || r.Short[0].Holders[0].Unit != "a" {
 			t.Fatalf("b: %+v", r)
 		}
 		h.group = unit("a")
@@ -92,7 +92,7 @@ func TestPromises(t *testing.T) {
 		}
 		h.end()
 	})
-	inBubble(t, "dry_run_promises_nothing", func(t *testing.T) {
+	inBubble(t, "dry_run_reserves_nothing", func(t *testing.T) {
 		h := start(t, newFake(t, gpu("G0")))
 		for _, u := range []string{"a", "b"} {
 			req := reserve(20 * gib)
@@ -103,7 +103,7 @@ func TestPromises(t *testing.T) {
 		}
 		h.end()
 	})
-	inBubble(t, "own_promise_is_not_in_the_way", func(t *testing.T) {
+	inBubble(t, "own_reservation_is_not_in_the_way", func(t *testing.T) {
 		h := start(t, newFake(t, gpu("G0")))
 		req := reserve(20 * gib)
 		req.Unit = "a"
@@ -114,7 +114,7 @@ func TestPromises(t *testing.T) {
 		}
 		req.Unit = "b"
 		if r := h.ask(req); r.Granted {
-			t.Error("another unit may have it too: the question ended the promise")
+			t.Error("another unit may have it too: the question ended the reservation")
 		}
 		h.end()
 	})
@@ -147,7 +147,7 @@ func TestPromises(t *testing.T) {
 			}
 		}
 		if n != 4 {
-			t.Errorf("%d of 5 GiB were promised from 24 GiB", n)
+			t.Errorf("%d of 5 GiB were reserved from 24 GiB", n)
 		}
 		h.end()
 	})
@@ -167,7 +167,7 @@ func TestPromises(t *testing.T) {
 		}
 		h.end()
 	})
-	inBubble(t, "no_driver_promises_nothing", func(t *testing.T) {
+	inBubble(t, "no_driver_reserves_nothing", func(t *testing.T) {
 		f := newFake(t)
 		f.opening = &nvml.Problem{Kind: nvml.ProblemNoDriver, Code: 9, Text: "the NVIDIA kernel module is not loaded"}
 		h := start(t, f)

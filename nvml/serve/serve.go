@@ -1,14 +1,13 @@
-// Package serve is the server of pool-gpu: it answers package wire's questions from NVML, which it
-// reaches through Library only.
+// Package serve is the server of pool-gpu: it answers the requests of package wire from NVML, which
+// it reaches through Library only.
 //
-// It owns when the driver is asked (only while someone follows or asks, one sample for all), what
-// happens when the driver is missing, is replaced or hangs, and the promises of memory to units
-// that are loading. It must not decide what a fault means for an engine, start anything, or link
-// NVML.
+// It owns when the driver is sampled (only while there is a follower or a request, one sample for
+// all), what happens when the driver is missing, is replaced or hangs, and the memory reservations
+// of units that are loading. It must not decide what a fault means for an engine, start anything,
+// or link NVML.
 //
-// A call into a sick driver may never return, so each part of the server does without the answer:
-// Run's loop holds all state and never calls the library, the worker makes the calls, and the loop
-// notices when one does not come back.
+// A call into a faulty driver may never return: Run's loop owns all state and never calls the
+// library, the worker makes the calls, and the loop detects when one does not return.
 package serve
 
 import (
@@ -28,28 +27,27 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// DefaultInterval is the time between samples where no follower asks for another one.
+// DefaultInterval is the time between samples unless a follower requests another one.
 const DefaultInterval = 2 * time.Second
 
-// Bounds of a follower's wish, of the time for a request to come and a line to go, and of
-// connections at a time.
+// Bounds of a follower's interval, of the time to read a request and to write a line, and of the
+// number of connections.
 const (
 	shortestInterval = 250 * time.Millisecond
 	longestInterval  = time.Minute
 	requestWithin    = 5 * time.Second
 	writeWithin      = 5 * time.Second
 	mostConnections  = 256
-	// queue is how many lines a follower may be behind before it is dropped.
+	// queue is how many lines a follower may lag before it is dropped.
 	queue = 32
 )
 
-// ErrMismatch ends Run when the library in this process is of another version than the kernel
-// module and has stayed so: NVML cannot be unloaded, so that only a new process can have the new
-// library.
-var ErrMismatch = errors.New("the driver was replaced: a new process is needed for its new library")
+// ErrMismatch ends Run when the library in this process and the kernel module have had different
+// versions for some time: NVML cannot be unloaded, so only a new process can load the new library.
+var ErrMismatch = errors.New("the driver was replaced: a new process is needed to load its library")
 
-// HungError ends Run when a call into the driver has not returned for so long that a new process is
-// the better try.
+// HungError ends Run when a call into the driver has not returned for stallExit; a new process may
+// work.
 type HungError struct {
 	Call  string
 	Since time.Time
@@ -84,9 +82,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run serves l until ctx ends, and closes it. It returns nil then, ErrMismatch or a *HungError
-// where a new process is to take over; a goroutine that hangs in the driver is left behind, and the
-// process should end.
+// Run serves l until ctx ends, closes it and returns nil. It returns ErrMismatch or a *HungError if
+// a new process must take over; a goroutine that hangs in the driver is leaked then, and the
+// process should exit.
 func Run(ctx context.Context, l net.Listener, o Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -101,7 +99,7 @@ func Run(ctx context.Context, l net.Listener, o Options) error {
 	return err
 }
 
-// accept hands out connections until ctx ends.
+// accept accepts connections until ctx ends.
 func (h *hub) accept(ctx context.Context, l net.Listener, connections *sync.WaitGroup) {
 	places := make(chan struct{}, mostConnections)
 	for {
@@ -112,8 +110,8 @@ func (h *hub) accept(ctx context.Context, l net.Listener, connections *sync.Wait
 			}
 			return
 		}
-		if err != nil { // out of descriptors, for one: it passes
-			h.o.Log.Warn("no connection could be accepted", "err", err)
+		if err != nil { // for example out of file descriptors: retry
+			h.o.Log.Warn("could not accept a connection", "err", err)
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
@@ -127,26 +125,27 @@ func (h *hub) accept(ctx context.Context, l net.Listener, connections *sync.Wait
 				h.serve(ctx, conn)
 			})
 		default:
-			h.o.Log.Warn("too many connections: one is refused", "most", mostConnections)
+			h.o.Log.Warn("too many connections: refused one", "most", mostConnections)
 			conn.Close()
 		}
 	}
 }
 
-// client is one connection with its question. The loop sends lines and closes the channel; the
+// client is one connection with its request. The loop sends lines and closes the channel; the
 // connection's goroutine writes them.
 type client struct {
 	req   wire.Request
-	group owner.Group // of the caller, or the unit that it names
+	group owner.Group // of the caller, or of the unit that it names
 	lines chan []byte
 	conn  net.Conn
 
-	// Of the loop.
+	// Owned by the loop.
 	following bool      // a follower that had a snapshot
 	sent      time.Time // the last line
 }
 
-// serve reads the question, and writes lines until the loop ends them or the other side goes away.
+// serve reads the request and writes lines until the loop closes the channel or the peer
+// disconnects.
 func (h *hub) serve(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -177,7 +176,7 @@ func (h *hub) serve(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// copyLines writes what the loop sends until it ends, or the other side is gone.
+// copyLines writes what the loop sends until the channel is closed or the peer disconnects.
 func (c *client) copyLines(ctx context.Context, gone <-chan struct{}) {
 	for {
 		select {
@@ -201,7 +200,7 @@ func (c *client) write(line []byte) error {
 	return err
 }
 
-// readRequest reads the first line and who sends it. Its errors are for the other side to read.
+// readRequest reads the first line and the peer's credentials. Its errors are sent to the peer.
 func (h *hub) readRequest(c *client) error {
 	if err := c.conn.SetReadDeadline(time.Now().Add(requestWithin)); err != nil {
 		return io.EOF
@@ -211,14 +210,14 @@ func (h *hub) readRequest(c *client) error {
 	case errors.Is(err, io.EOF) && len(line) == wire.MaxLine:
 		return fmt.Errorf("the request is longer than %d bytes", wire.MaxLine)
 	case err != nil && len(line) == 0:
-		return io.EOF // nothing was asked
+		return io.EOF // no request
 	case err != nil:
 		return fmt.Errorf("the request is not a whole line: %w", err)
 	}
 	if c.req, err = parse(line); err != nil {
 		return err
 	}
-	_ = c.conn.SetReadDeadline(time.Time{}) // a connection that is gone says so at the next use
+	_ = c.conn.SetReadDeadline(time.Time{}) // a closed connection fails at the next use
 	peer, err := h.o.Peer(c.conn)
 	if err != nil {
 		return err
@@ -230,30 +229,30 @@ func (h *hub) readRequest(c *client) error {
 func parse(line []byte) (wire.Request, error) {
 	var req wire.Request
 	if err := json.Unmarshal(line, &req); err != nil {
-		return req, fmt.Errorf("the request is no JSON object of protocol %d: %w", wire.Version, err)
+		return req, fmt.Errorf("the request is not a JSON object of protocol %d: %w", wire.Version, err)
 	}
 	if req.Version != wire.Version {
-		return req, fmt.Errorf("pool-gpu speaks protocol %d, and the request is of protocol %d", wire.Version,
+		return req, fmt.Errorf("pool-gpu has protocol version %d, the request has %d", wire.Version,
 			req.Version)
 	}
 	switch req.Op {
 	case wire.OpFollow, wire.OpSnapshot, wire.OpRelease:
 	case wire.OpReserve:
 		if len(req.Needs) == 0 {
-			return req, errors.New("the request names no device and need")
+			return req, errors.New("the request names no device")
 		}
 	default:
-		return req, fmt.Errorf("pool-gpu knows no operation %q", req.Op)
+		return req, fmt.Errorf("unknown operation %q", req.Op)
 	}
 	return req, nil
 }
 
-// admit checks what the caller may do, and finds the unit that it speaks for: everyone who could
-// connect may read, and only root may hold memory for a unit.
+// admit checks the caller's permission and finds its unit: every caller that could connect may
+// read, and only root may reserve memory for a unit.
 func (h *hub) admit(c *client, peer Peer) error {
 	writes := c.req.Op == wire.OpRelease || c.req.Op == wire.OpReserve && !c.req.DryRun
 	if writes && peer.UID != 0 {
-		return fmt.Errorf("only root may %s memory, and the caller is user %d", c.req.Op, peer.UID)
+		return fmt.Errorf("only root may %s memory; the caller is user %d", c.req.Op, peer.UID)
 	}
 	if c.req.Op == wire.OpReserve || c.req.Op == wire.OpRelease {
 		c.group = h.o.Group(peer.PID)
@@ -261,18 +260,18 @@ func (h *hub) admit(c *client, peer Peer) error {
 			c.group = owner.Group{Unit: c.req.Unit}
 		}
 		if writes && c.group.Unit == "" {
-			return fmt.Errorf("process %d is in no unit of %s, and the request names none", peer.PID, owner.Slice)
+			return fmt.Errorf("process %d is not in a unit of %s, and the request names no unit", peer.PID, owner.Slice)
 		}
 	}
 	return nil
 }
 
-// encode makes a line of a reply. What is too long for one becomes an error that says so.
+// encode returns the line of a reply, or of an error if the reply is too long.
 func encode(r wire.Reply) []byte {
 	r.Version = wire.Version
 	line, err := json.Marshal(r)
 	if err == nil && len(line) >= wire.MaxLine {
-		err = fmt.Errorf("the answer has %d bytes, and a line may have %d", len(line), wire.MaxLine)
+		err = fmt.Errorf("the answer has %d bytes, more than the limit of %d", len(line), wire.MaxLine)
 	}
 	if err != nil {
 		line, _ = json.Marshal(wire.Reply{Version: wire.Version, Error: err.Error()})
@@ -280,7 +279,7 @@ func encode(r wire.Reply) []byte {
 	return append(line, '\n')
 }
 
-// noDriver is the snapshot of a host whose driver gives no facts.
+// noDriver returns the snapshot of a host whose driver is unavailable.
 func noDriver(p *nvml.Problem, now time.Time) *nvml.Snapshot {
 	return &nvml.Snapshot{Taken: now, Driver: nvml.Driver{Problem: p}}
 }

@@ -7,40 +7,40 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// The times of a driver that hangs, or was replaced.
+// Time limits for a driver that hangs or was replaced.
 const (
-	// stallAfter is how long one call may take before those who wait get an answer.
+	// stallAfter is how long a call may take before waiting requests are answered without it.
 	stallAfter = 2 * time.Second
-	// stallExit is how long one call may take before the process gives way to a new one.
+	// stallExit is how long a call may take before the process exits, to be replaced by a new one.
 	stallExit = time.Minute
-	// stallEvery is how often a call that hangs is looked at: another one may hang by now.
+	// stallEvery is the interval between checks of a hanging call: another call may hang by then.
 	stallEvery = time.Second
-	// A mismatch is waited out for this long in a process that had worked with the driver: a new
-	// one has the new library.
+	// How long a mismatch may last in a process that had worked with the driver: a new process
+	// loads the new library.
 	mismatchExit = 10 * time.Second
-	// In a process that never worked with it, the library was read from disk lately, and a new one
-	// most likely gets the same: it need not be soon, and processes must not follow each other in a
+	// In a process that never worked with the driver, the library was loaded recently, and a new
+	// process most likely loads the same one: wait longer, so that processes do not restart in a
 	// loop.
 	mismatchExitNew = time.Minute
 	// waiterGrace is how much longer than its timeout a wait for events may take.
 	waiterGrace = 10 * time.Second
 )
 
-// stall is what the loop knows of a call that does not return.
+// stall is what the loop knows about a call that does not return.
 type stall struct {
-	now     *wire.Stalled // nil: none
-	checkAt time.Time     // while the worker is busy
-	saidAt  time.Time
+	now        *wire.Stalled // nil: none
+	checkAt    time.Time     // next check, while the worker is busy
+	reportedAt time.Time
 }
 
-// end forgets it, and reports whether there was one.
+// end clears the stall and reports whether there was one.
 func (s *stall) end() bool {
 	was := s.now != nil
 	*s = stall{}
 	return was
 }
 
-// checkStall looks whether the worker's call has come back in time. The error is a *HungError.
+// checkStall checks whether the worker's call takes too long. The error is a *HungError.
 func (h *hub) checkStall(now time.Time) error {
 	if !h.busy || now.Before(h.stall.checkAt) {
 		return nil
@@ -54,22 +54,22 @@ func (h *hub) checkStall(now time.Time) error {
 		return nil
 	}
 	if now.Sub(since) >= stallExit {
-		h.o.Log.Error("a call into the driver does not return: giving way to a new process", "call", name)
+		h.o.Log.Error("exiting: a call into the driver does not return", "call", name)
 		return &HungError{Call: name, Since: since}
 	}
 	h.stall.checkAt = now.Add(stallEvery)
-	if h.stall.now == nil || h.stall.now.Call != name || now.Add(stallEvery).Sub(h.stall.saidAt) > wire.Heartbeat {
+	if h.stall.now == nil || h.stall.now.Call != name || now.Add(stallEvery).Sub(h.stall.reportedAt) > wire.Heartbeat {
 		if h.stall.now == nil {
 			h.o.Log.Warn("a call into the driver does not return", "call", name)
 		}
-		h.stall.now, h.stall.saidAt = &wire.Stalled{Call: name, Since: since}, now
+		h.stall.now, h.stall.reportedAt = &wire.Stalled{Call: name, Since: since}, now
 		h.broadcast(wire.Reply{Stalled: h.stall.now}, now)
 	}
 	h.answerStalled(now)
 	return nil
 }
 
-// answerStalled answers everyone who waits for a sample that there will be none.
+// answerStalled answers all requests that wait for a sample.
 func (h *hub) answerStalled(now time.Time) {
 	for _, c := range append(h.running, h.asks...) {
 		h.reply(c, wire.Reply{Stalled: h.stall.now}, now)
@@ -77,23 +77,23 @@ func (h *hub) answerStalled(now time.Time) {
 	h.running, h.asks = nil, nil
 }
 
-// checkWaiter says once that a wait for events hangs, while everything else works.
+// checkWaiter reports once that a wait for events hangs while everything else works.
 func (h *hub) checkWaiter(now time.Time) {
 	since := h.w.waitingSince()
-	if since.IsZero() || now.Sub(since) < waitTimeout+waiterGrace || since.Equal(h.lagTold) {
+	if since.IsZero() || now.Sub(since) < waitTimeout+waiterGrace || since.Equal(h.lagReported) {
 		return
 	}
-	h.lagTold = since
-	h.event(&nvml.Event{At: now, Kind: nvml.EventMissed, Text: "waiting for events hangs in the driver"}, now)
+	h.lagReported = since
+	h.event(&nvml.Event{At: now, Kind: nvml.EventMissed, Text: "the wait for events hangs in the driver"}, now)
 }
 
-// mismatch decides when a process gives way to one that can have the driver's new library.
+// mismatch decides when the process exits, so that a new one can load the driver's new library.
 type mismatch struct {
-	since  time.Time // of the mismatch that holds; zero: none
+	since  time.Time // start of the current mismatch; zero: none
 	worked bool      // this process had a session
 }
 
-// note takes each outcome: a problem, or nil.
+// note records an outcome: a problem, or nil.
 func (m *mismatch) note(p *nvml.Problem, now time.Time) {
 	switch {
 	case p == nil:
@@ -105,7 +105,7 @@ func (m *mismatch) note(p *nvml.Problem, now time.Time) {
 	}
 }
 
-// at is when the process is to leave if nothing changes.
+// at returns when the process must exit if nothing changes.
 func (m *mismatch) at() (time.Time, bool) {
 	if m.since.IsZero() {
 		return time.Time{}, false

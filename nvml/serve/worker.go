@@ -9,35 +9,35 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 )
 
-// joining is what a stall is called while the worker waits for the waiter.
+// joining is the name of the call that hangs while the worker waits for the waiter.
 const joining = "nvmlEventSetWait_v2"
 
-// job is one turn of the worker.
+// job is one task of the worker.
 type job struct {
 	watch  bool // events are wanted
 	sample bool
 	reopen bool // end the session first
 }
 
-// outcome is what a job found: a snapshot, or what is wrong with the driver as a whole, or neither
-// where no sample was asked for.
+// outcome is the result of a job: a snapshot, or a problem of the driver as a whole, or neither if
+// no sample was requested.
 type outcome struct {
 	snapshot *nvml.Snapshot
 	problem  *nvml.Problem
 }
 
-// worker owns the library: its one goroutine makes every call but Wait, and owns the goroutine that
-// makes those. A call may hang for good, so the worker's end can be waited for only with a bound.
+// worker owns the library: its goroutine makes every call but Wait, and owns the goroutine that
+// calls Wait. A call may hang for ever, so the wait for the worker's end must be bounded.
 type worker struct {
 	library Library
 	jobs    chan job
 	results chan outcome
-	events  chan *nvml.Event // from the waiter; nil inside: it failed, and events may have been missed
+	events  chan *nvml.Event // from the waiter; a nil event: the wait failed, and events may have been missed
 	ended   chan struct{}
 
-	// Of the worker's goroutine.
+	// Owned by the worker's goroutine.
 	open    bool
-	session string // its name; "" after the driver was away
+	session string // its name; "" after the driver was unavailable
 	waiter  *waiter
 
 	joinSince atomic.Pointer[time.Time]
@@ -51,7 +51,7 @@ func startWorker(l Library) *worker {
 	return w
 }
 
-// run ends when jobs is closed, with the session closed.
+// run handles jobs until the channel is closed, then closes the session.
 func (w *worker) run() {
 	defer close(w.ended)
 	for j := range w.jobs {
@@ -62,8 +62,8 @@ func (w *worker) run() {
 
 func (w *worker) do(j job) outcome {
 	if j.reopen {
-		// and keep the name: the driver was there all the time, and what is held against the other
-		// GPUs is not over
+		// Keep the session's name: the driver was available all the time, and the faults of other
+		// GPUs are not over.
 		w.close()
 	}
 	if !w.open {
@@ -84,7 +84,7 @@ func (w *worker) do(j job) outcome {
 	if !j.sample {
 		return outcome{}
 	}
-	s, err := w.library.Sample() // after the registration: what happened before it is seen here
+	s, err := w.library.Sample() // after the registration, so that no change is missed
 	if err != nil {
 		return w.lose(err)
 	}
@@ -92,7 +92,7 @@ func (w *worker) do(j job) outcome {
 	return outcome{snapshot: s}
 }
 
-// lose ends a session that is unusable.
+// lose ends an unusable session.
 func (w *worker) lose(err error) outcome {
 	w.close()
 	w.session = ""
@@ -114,7 +114,7 @@ func (w *worker) setWatch(on bool) error {
 	return nil
 }
 
-// unwatch joins the waiter before anything of it is freed.
+// unwatch waits for the waiter before it frees the event set.
 func (w *worker) unwatch() {
 	if w.waiter != nil {
 		w.joinSince.Store(new(time.Now()))
@@ -131,7 +131,7 @@ func (w *worker) close() {
 	w.open = false
 }
 
-// call reports what the worker is in now, and since when. Any goroutine may ask.
+// call returns the worker's running call and its start. It is safe for concurrent use.
 func (w *worker) call() (name string, since time.Time) {
 	if at := w.joinSince.Load(); at != nil {
 		return joining, *at
@@ -139,7 +139,7 @@ func (w *worker) call() (name string, since time.Time) {
 	return w.library.Call()
 }
 
-// waitingSince is when the waiter's call began; zero: none runs.
+// waitingSince returns when the waiter's call began; zero: none is running.
 func (w *worker) waitingSince() time.Time {
 	if at := w.waitSince.Load(); at != nil {
 		return *at
@@ -147,7 +147,7 @@ func (w *worker) waitingSince() time.Time {
 	return time.Time{}
 }
 
-// asProblem is for a Library that keeps its word, and for one that does not.
+// asProblem converts an error that should be a *nvml.Problem.
 func asProblem(err error) *nvml.Problem {
 	if p, ok := err.(*nvml.Problem); ok {
 		return p
@@ -155,16 +155,16 @@ func asProblem(err error) *nvml.Problem {
 	return &nvml.Problem{Kind: nvml.ProblemOther, Text: err.Error()}
 }
 
-// Bounds of the waiter.
+// Time limits of the waiter.
 const (
-	// waitTimeout is how long one call waits for an event: nothing else can end it, and the
-	// session's end waits for it. One return a second costs next to nothing.
+	// waitTimeout is how long one call waits for an event. Nothing can interrupt it, and the end of
+	// a session waits for it. One return a second costs very little.
 	waitTimeout = time.Second
-	// A wait that fails at once is tried again after this, doubling.
+	// The retry interval of a wait that fails at once, doubling.
 	waitRetry, waitRetryLast = time.Second, 60 * time.Second
 )
 
-// waiter is the one goroutine that waits for events.
+// waiter is the goroutine that waits for events.
 type waiter struct {
 	quit chan struct{}
 	done sync.WaitGroup
@@ -176,7 +176,7 @@ func startWaiter(l Library, events chan<- *nvml.Event, since *atomic.Pointer[tim
 	return w
 }
 
-// stop waits for at most one waitTimeout, unless the driver hangs.
+// stop waits for at most waitTimeout, unless the driver hangs.
 func (w *waiter) stop() {
 	close(w.quit)
 	w.done.Wait()
@@ -200,7 +200,7 @@ func (w *waiter) run(l Library, events chan<- *nvml.Event, since *atomic.Pointer
 			}
 			continue
 		case e != nil:
-			if !w.tell(events, e) {
+			if !w.send(events, e) {
 				return
 			}
 		}
@@ -208,9 +208,9 @@ func (w *waiter) run(l Library, events chan<- *nvml.Event, since *atomic.Pointer
 	}
 }
 
-// fail reports that events may be missed, and lets time pass. false: the waiter is to end.
+// fail reports that events may be missed and pauses. It returns false if the waiter must end.
 func (w *waiter) fail(events chan<- *nvml.Event, pause time.Duration) bool {
-	if !w.tell(events, nil) {
+	if !w.send(events, nil) {
 		return false
 	}
 	select {
@@ -221,7 +221,7 @@ func (w *waiter) fail(events chan<- *nvml.Event, pause time.Duration) bool {
 	}
 }
 
-func (w *waiter) tell(events chan<- *nvml.Event, e *nvml.Event) bool {
+func (w *waiter) send(events chan<- *nvml.Event, e *nvml.Event) bool {
 	select {
 	case events <- e:
 		return true

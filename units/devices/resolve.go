@@ -66,13 +66,13 @@ func unusable(s *nvml.Snapshot) *registry.Failure {
 			"the GPUs of this host are not known yet: pool-gpu has not answered",
 			"See systemctl status pool-gpu.socket pool-gpu.service.")
 	case s.Driver.Problem != nil:
-		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver gives no facts: "+s.Driver.Problem.Text,
+		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver is unavailable: "+s.Driver.Problem.Text,
 			DriverHint(s.Driver.Problem.Kind))
 	}
 	return nil
 }
 
-// DriverHint is what to do about a driver that gives no facts.
+// DriverHint is what to do about a driver that is unavailable.
 func DriverHint(kind nvml.ProblemKind) string {
 	switch kind {
 	case nvml.ProblemNoLibrary:

@@ -77,9 +77,9 @@ func (h *gpuHelper) questions() []wire.Request {
 }
 
 func short(need, free, total uint64) *wire.Reply {
-	return &wire.Reply{Short: []wire.Short{{Device: "GPU-a", Need: need, Free: free, Total: total, Promised: gib,
+	return &wire.Reply{Short: []wire.Short{{Device: "GPU-a", Need: need, Free: free, Total: total, Reserved: gib,
 		Holders: []wire.Holder{
-			{Unit: "pool-engine@big.r0.service", PID: 7, Used: 12 * gib}, {Unit: "pool-engine@new.r0.service", Promised: gib}, {PID: 9, Used: gib},
+			{Unit: "pool-engine@big.r0.service", PID: 7, Used: 12 * gib}, {Unit: "pool-engine@new.r0.service", Reserved: gib}, {PID: 9, Used: gib},
 		}}}}
 }
 
@@ -103,9 +103,9 @@ func TestMemory(t *testing.T) {
 		{"a_device_that_is_too_small_is_not_waited_for", []*wire.Reply{short(16*gib, 2*gib, 15*gib)}, MemoryOptions{Need: need, Wait: time.Hour},
 			exit.InsufficientVRAM, "GPU-a: needs 16.0 GiB", 1},
 		{"a_helper_that_is_silent_does_not_keep_the_engine_down", []*wire.Reply{nil}, MemoryOptions{Need: need, Wait: time.Hour}, exit.Ready,
-			"could not check free GPU memory; starting the engine anyway: pool-gpu gave no answer", 1},
+			"could not check free GPU memory; starting the engine anyway: pool-gpu did not answer", 1},
 		{"a_helper_that_falls_silent_neither", []*wire.Reply{short(6*gib, gib, 15*gib), nil}, MemoryOptions{Need: need, Wait: time.Hour}, exit.Ready,
-			"could not check free GPU memory; starting the engine anyway: pool-gpu gave no answer", 2},
+			"could not check free GPU memory; starting the engine anyway: pool-gpu did not answer", 2},
 		{"nor_a_driver_that_hangs", []*wire.Reply{{Stalled: &wire.Stalled{Call: "nvmlInit"}}}, MemoryOptions{Need: need}, exit.Ready, "the NVML call nvmlInit has not returned", 1},
 		{"nor_a_question_that_is_wrong", []*wire.Reply{{Error: "no device GPU-a"}}, MemoryOptions{Need: need}, exit.Ready,
 			"could not check free GPU memory; starting the engine anyway: pool-gpu: no device GPU-a", 1},
@@ -146,7 +146,7 @@ func TestMemoryWithoutAHelper(t *testing.T) {
 	o := MemoryOptions{Need: map[string]uint64{"GPU-a": 1}, Wait: time.Hour, Socket: filepath.Join(t.TempDir(), "none"),
 		Log: newLog(&log)}
 	if got := Memory(t.Context(), o); got != exit.Ready ||
-		!strings.Contains(log.String(), "starting the engine anyway: pool-gpu gave no answer") {
+		!strings.Contains(log.String(), "starting the engine anyway: pool-gpu did not answer") {
 		t.Errorf("exit %d, want %d:\n%s", got, exit.Ready, &log)
 	}
 }

@@ -30,7 +30,7 @@ func TestRefusal(t *testing.T) {
 			"GPU 1 (Test GPU): needs 20.0 GiB, and 4.0 GiB of 24.0 GiB is free (held by process 4711 with 8.0 GiB, process 5 of x.service with 1.0 GiB, an unknown process)",
 			"End what holds the memory, or use another device; the pool starts by itself when there is enough. The need is the key vram of the pool file."},
 		{"promised_to_one_that_loads", Measured,
-			[]wire.Short{{Device: "GPU-a", Need: 20 * gib, Free: 23 * gib, Promised: 18 * gib, Total: 24 * gib, Holders: []wire.Holder{{Unit: llama, Promised: 18 * gib}}}},
+			[]wire.Short{{Device: "GPU-a", Need: 20 * gib, Free: 23 * gib, Reserved: 18 * gib, Total: 24 * gib, Holders: []wire.Holder{{Unit: llama, Reserved: 18 * gib}}}},
 			"GPU 0 (Test GPU): needs 20.0 GiB, and 23.0 GiB of 24.0 GiB is free, of which 18.0 GiB is reserved for replicas that are loading (held by pool llama3/r0, 18.0 GiB reserved)",
 			"Stop a pool that holds the memory, use another device, or lower ctx or slots; the pool starts by itself when there is enough." +
 				" The need was measured in an earlier run; the key vram of the pool file overrides it."},

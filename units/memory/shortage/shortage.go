@@ -26,8 +26,8 @@ func Clause(s wire.Short, name string) string {
 		fmt.Fprintf(&b, " of %s", ram.Size(s.Total))
 	}
 	b.WriteString(" is free")
-	if s.Promised > 0 {
-		fmt.Fprintf(&b, ", of which %s is reserved for replicas that are loading", ram.Size(s.Promised))
+	if s.Reserved > 0 {
+		fmt.Fprintf(&b, ", of which %s is reserved for replicas that are loading", ram.Size(s.Reserved))
 	}
 	if list := Holders(s.Holders); list != "" {
 		b.WriteString(" (held by " + list + ")")
@@ -47,8 +47,8 @@ func Holders(list []wire.Holder) string {
 		switch {
 		case h.Used > 0:
 			name += " with " + ram.Size(h.Used)
-		case h.Promised > 0:
-			name += ", " + ram.Size(h.Promised) + " reserved"
+		case h.Reserved > 0:
+			name += ", " + ram.Size(h.Reserved) + " reserved"
 		}
 		names = append(names, name)
 	}

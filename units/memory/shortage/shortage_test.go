@@ -18,8 +18,8 @@ func TestClause(t *testing.T) {
 		want  string
 	}{
 		{"no_one_is_known", wire.Short{Need: 2 * gib, Free: gib}, "GPU 0: needs 2.0 GiB, and 1.0 GiB is free"},
-		{"a_pool_a_process_and_a_reservation", wire.Short{Need: 2 * gib, Free: gib, Total: 4 * gib, Promised: gib, Holders: []wire.Holder{
-			{Unit: ours, Used: 2 * gib}, {Unit: ours, Promised: gib}, {PID: 7, Used: gib}, {Unit: "x.service", PID: 8}}},
+		{"a_pool_a_process_and_a_reservation", wire.Short{Need: 2 * gib, Free: gib, Total: 4 * gib, Reserved: gib, Holders: []wire.Holder{
+			{Unit: ours, Used: 2 * gib}, {Unit: ours, Reserved: gib}, {PID: 7, Used: gib}, {Unit: "x.service", PID: 8}}},
 			"GPU 0: needs 2.0 GiB, and 1.0 GiB of 4.0 GiB is free, of which 1.0 GiB is reserved for replicas that are loading " +
 				"(held by pool llama3/r0 with 2.0 GiB, pool llama3/r0, 1.0 GiB reserved, process 7 with 1.0 GiB, process 8 of x.service)"},
 		{"more_than_are_named", wire.Short{Holders: make([]wire.Holder, 6)},
