@@ -1,9 +1,9 @@
-// Package confine knows what a pool may not ask for because of where its engine runs: in a
-// transient unit of systemd, over whose properties some characters get lost, in a file system that
-// shows little of the host's, with some variables that are the manager's.
+// Package confine knows the limits that the engine's unit puts on a pool file: a transient unit of
+// systemd loses some characters in its properties, hides most of the host's file system, and sets
+// some environment variables itself.
 //
-// It is pure and knows no unit property: units/render writes those, and units/config asks the same
-// questions of a pool file, so that a check of the files refuses what a unit would be refused for.
+// It is pure and knows no unit properties: units/render writes those. units/config applies the same
+// checks to pool files, so that `poolctl check` rejects what rendering would reject.
 package confine
 
 import (
@@ -26,8 +26,8 @@ const (
 	EnvCache       = "XDG_CACHE_HOME"
 )
 
-// managedVariables returns the variables that may not be in a pool's env, since the unit sets them,
-// and what to do instead.
+// managedVariables returns the variables that a pool's env may not set, since the unit does, and
+// what to do instead.
 func managedVariables() map[string]string {
 	return map[string]string{
 		EnvVisible:     "set the key devices",
@@ -37,8 +37,8 @@ func managedVariables() map[string]string {
 	}
 }
 
-// Refusals returns everything of a pool that its engine or a unit of it cannot take, as far as the
-// pool alone shows it. An engine that is not started here has no unit, and takes everything.
+// Refusals returns everything in a pool file that its engine or its unit cannot support. An
+// external engine has no unit and no such limits.
 func Refusals(p pool.Pool, a engine.Adapter) []pool.Refusal {
 	if p.Provisioning.Mode == pool.ModeExternal {
 		return nil
@@ -103,9 +103,9 @@ func healthPath(p pool.Pool) []pool.Refusal {
 		"health.path %q is no path of a URL", asked)}
 }
 
-// Path says why a path cannot be shown to an engine, "" where it can: no systemd keeps such
-// characters in BindReadOnlyPaths= of a transient unit over a daemon-reload (seen on 252, 257 and
-// 262), and 257 fails to mount a path with quotes at all.
+// Path returns why a path cannot be mounted for an engine; "": it can. A transient unit loses such
+// characters in BindReadOnlyPaths= at a daemon-reload (seen on 252, 257 and 262), and 257 cannot
+// mount a path with quotes at all.
 func Path(p string) string {
 	if unfit(p) == "" && !strings.ContainsFunc(p, func(r rune) bool {
 		return r <= ' ' || r == 0x7f || strings.ContainsRune(`:"'\`, r)
@@ -116,7 +116,7 @@ func Path(p string) string {
 		"at the next daemon-reload"
 }
 
-// unfit says why a text cannot go over the bus.
+// unfit returns why a text cannot be sent over D-Bus; "": it can.
 func unfit(s string) string {
 	switch {
 	case !utf8.ValidString(s):

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// ShutTrees are shut for every engine. Where something below one must be seen, an empty read-only
-// file system takes the tree's place and the thing alone is bound into it.
+// ShutTrees returns the trees that are inaccessible to every engine. If an engine needs something
+// below one, the unit mounts an empty read-only file system over the tree and binds only that path
+// into it.
 func ShutTrees() []string {
 	return []string{
 		"/srv", "/mnt", "/media",
@@ -15,14 +16,15 @@ func ShutTrees() []string {
 	}
 }
 
-// ReplacedTrees are empty by other lines of the sandbox: ProtectHome= and PrivateTmp=.
+// ReplacedTrees returns the trees that other lines of the sandbox make empty: ProtectHome= and
+// PrivateTmp=.
 func ReplacedTrees() []string { return []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp"} }
 
-// HiddenTrees returns the trees in which an engine sees nothing but what the unit binds into them:
-// a binary below one needs a path in Prepared.ReadOnly that covers its libraries.
+// HiddenTrees returns the trees in which an engine sees only what the unit binds into them: a
+// binary below one needs a path in Prepared.ReadOnly that covers its libraries.
 func HiddenTrees() []string { return slices.Concat(ShutTrees(), ReplacedTrees()) }
 
-// Within returns the first of trees that is p or holds it, "" when none does.
+// Within returns the first of trees that is p or contains it, or "".
 func Within(p string, trees []string) string {
 	for _, tree := range trees {
 		if p == tree || strings.HasPrefix(p, strings.TrimSuffix(tree, "/")+"/") {

@@ -92,7 +92,7 @@ func TestResolveRefuses(t *testing.T) {
 		{"twice", []string{"0", "0"}, nil, registry.CodeDeviceMaskInvalid, "same device"},
 		{"twice_in_two_spellings", []string{"0", "65:00.0"}, nil, registry.CodeDeviceMaskInvalid, "same device"},
 		{"two_partitions", []string{mig1, mig2}, nil, registry.CodeDeviceMaskInvalid, "2 MIG partitions"},
-		{"partition_beside_a_gpu", []string{mig1, "0"}, nil, registry.CodeDeviceMaskInvalid, "beside a whole GPU"},
+		{"partition_beside_a_gpu", []string{mig1, "0"}, nil, registry.CodeDeviceMaskInvalid, "and a whole GPU"},
 		{"gpu_in_mig_mode", []string{"2"}, nil, registry.CodeDeviceMaskInvalid, "MIG mode"},
 		{"no_gpu_at_all", []string{"0"}, func(s *nvml.Snapshot) { s.Devices = nil }, registry.CodeDeviceMaskInvalid, "does not exist"},
 		{"no_driver", []string{"0"}, func(s *nvml.Snapshot) {

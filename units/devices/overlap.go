@@ -8,24 +8,25 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// Claim is one replica's wish for devices.
+// Claim is one replica's request for devices.
 type Claim struct {
 	Pool    string
 	Replica int
 	Shared  bool // the pool's key shared
-	Running bool // it has them already
+	Running bool // it already has them
 	Targets []Target
 }
 
-// Claimed names the replica of a claim.
+// Claimed identifies the replica of a claim.
 type Claimed struct {
 	Pool    string
 	Replica int
 }
 
-// Overlaps returns why each replica whose mask meets another's may not have it. Who has the device
-// already keeps it, else who comes first by pool and replica. Two pools that both say shared may
-// meet. A MIG partition meets its whole GPU and itself, not another partition.
+// Overlaps returns, for each replica whose mask overlaps another's, why it cannot have its devices.
+// A running replica keeps its devices; otherwise the first by pool and replica gets them. Two pools
+// that both set shared may overlap. A MIG partition overlaps its whole GPU and itself, not another
+// partition.
 func Overlaps(claims []Claim) map[Claimed]*registry.Failure {
 	sorted := slices.Clone(claims)
 	slices.SortStableFunc(sorted, func(a, b Claim) int {
@@ -56,8 +57,8 @@ func against(c Claim, granted []Claim) *registry.Failure {
 		}
 		for _, mine := range c.Targets {
 			for _, theirs := range g.Targets {
-				if meet(mine, theirs) {
-					return invalid(fmt.Sprintf("device %q (%s) is given to pool %s, replica r%d", mine.Entry, mine.UUID,
+				if overlap(mine, theirs) {
+					return invalid(fmt.Sprintf("device %q (%s) is in use by pool %s, replica r%d", mine.Entry, mine.UUID,
 						g.Pool, g.Replica),
 						"Give the pools different devices, or set shared = true in both.")
 				}
@@ -67,6 +68,6 @@ func against(c Claim, granted []Claim) *registry.Failure {
 	return nil
 }
 
-func meet(a, b Target) bool {
+func overlap(a, b Target) bool {
 	return a.UUID == b.UUID || a.GPU == b.GPU && a.MIG != b.MIG
 }

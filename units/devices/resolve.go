@@ -1,10 +1,8 @@
-// Package devices turns the device mask of a pool file into GPUs and MIG partitions of this host,
-// once and for good: an index or a shortened name becomes a full UUID, which still means the same
-// device after a reboot.
+// Package devices resolves the device mask of a pool file to GPUs and MIG partitions of this host:
+// an index or a shortened UUID becomes a full UUID, which names the same device after a reboot.
 //
-// It owns what a mask may name, and which masks may stand beside each other. It is pure: facts
-// about the host go in as a value. It must not ask a driver, render a unit or know when an engine
-// runs.
+// It owns what a mask may name and which masks may overlap. It is pure: facts about the host are
+// arguments. It must not access a driver, render a unit or know when an engine runs.
 package devices
 
 import (
@@ -19,7 +17,7 @@ import (
 
 // Target is one entry of a mask, resolved.
 type Target struct {
-	Entry             string // as the pool file has it
+	Entry             string // as in the pool file
 	UUID              string // full, of the GPU or the MIG partition: what CUDA_VISIBLE_DEVICES holds
 	GPU               string // full UUID of the physical GPU
 	Index             int    // NVML's number of the GPU
@@ -27,13 +25,13 @@ type Target struct {
 	PCI               string
 	ComputeCapability string
 	MIG               bool
-	Nodes             []string // its device nodes, without those that all GPUs share
-	Total             uint64   // its memory in bytes, 0 where it is not known
+	Nodes             []string // its own device nodes, without the shared ones
+	Total             uint64   // its memory in bytes; 0: unknown
 }
 
 // Resolve returns the devices of a mask, in its order. Every error is a *registry.Failure:
-// GPU_UNAVAILABLE where it is unknown what GPUs there are, or a GPU does not answer;
-// DEVICE_MASK_INVALID where the mask cannot be right on this host.
+// GPU_UNAVAILABLE if the host's GPUs are unknown or a GPU does not answer; DEVICE_MASK_INVALID if
+// the mask is invalid on this host.
 func Resolve(mask []string, s *nvml.Snapshot) ([]Target, error) {
 	if len(mask) == 0 {
 		return nil, nil
@@ -58,12 +56,12 @@ func Resolve(mask []string, s *nvml.Snapshot) ([]Target, error) {
 	return out, mixed(out)
 }
 
-// unusable says why no mask can be resolved.
+// unusable returns why no mask can be resolved.
 func unusable(s *nvml.Snapshot) *registry.Failure {
 	switch {
 	case s == nil:
 		return registry.Fail(registry.CodeGPUUnavailable,
-			"the GPUs of this host are not known yet: pool-gpu has not answered",
+			"the GPUs of this host are unknown: pool-gpu has not answered yet",
 			"See systemctl status pool-gpu.socket pool-gpu.service.")
 	case s.Driver.Problem != nil:
 		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver is unavailable: "+s.Driver.Problem.Text,
@@ -72,7 +70,7 @@ func unusable(s *nvml.Snapshot) *registry.Failure {
 	return nil
 }
 
-// DriverHint is what to do about a driver that is unavailable.
+// DriverHint returns what to do about an unavailable driver.
 func DriverHint(kind nvml.ProblemKind) string {
 	switch kind {
 	case nvml.ProblemNoLibrary:
@@ -95,7 +93,7 @@ func invalid(message, hint string) *registry.Failure {
 	return registry.Fail(registry.CodeDeviceMaskInvalid, message, hint)
 }
 
-// Forms of names that say of themselves what they are.
+// Names whose form shows their kind.
 var (
 	indexForm  = regexp.MustCompile(`^[0-9]{1,4}$`)
 	pciForm    = regexp.MustCompile(`^(?:([0-9a-fA-F]{4}|[0-9a-fA-F]{8}):)?([0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])$`)
@@ -103,7 +101,7 @@ var (
 	prefixForm = regexp.MustCompile(`^(?i:(gpu|mig)-)[0-9a-fA-F]{4}[0-9a-fA-F-]*$`)
 )
 
-// find returns the one device that an entry names.
+// find returns the device that an entry names.
 func find(entry string, s *nvml.Snapshot) (Target, error) {
 	var found []Target
 	match := matcher(entry)
@@ -123,11 +121,12 @@ func find(entry string, s *nvml.Snapshot) (Target, error) {
 	case 1:
 		return found[0], usable(found[0], s)
 	}
-	return Target{}, invalid(fmt.Sprintf("device %q may be %s or %s", entry, found[0].UUID, found[1].UUID),
-		"Write more of the UUID. "+thereIs(s))
+	return Target{}, invalid(fmt.Sprintf("device %q is ambiguous: %s or %s", entry, found[0].UUID, found[1].UUID),
+		"Give more digits of the UUID. "+thereIs(s))
 }
 
-// matcher reports for a device, or one of its partitions, whether the entry names it.
+// matcher returns a function that reports whether the entry names a device or one of its
+// partitions.
 func matcher(entry string) func(nvml.Device, *nvml.Partition) bool {
 	nothing := func(nvml.Device, *nvml.Partition) bool { return false }
 	switch {
@@ -155,13 +154,13 @@ func matcher(entry string) func(nvml.Device, *nvml.Partition) bool {
 }
 
 // CanonicalPCI writes a PCI bus id as NVML does, with eight digits of domain and in lower case;
-// what is none comes back as it is.
+// anything else is returned unchanged.
 func CanonicalPCI(id string) string {
 	m := pciForm.FindStringSubmatch(id)
 	if m == nil {
 		return id
 	}
-	domain, _ := strconv.ParseUint(m[1], 16, 32) // no domain is domain 0
+	domain, _ := strconv.ParseUint(m[1], 16, 32) // without a domain: domain 0
 	return fmt.Sprintf("%08x:%s", domain, strings.ToLower(m[2]))
 }
 
@@ -186,12 +185,12 @@ func part(entry string, d nvml.Device, p nvml.Partition) Target {
 	return t
 }
 
-// usable refuses a device that is known and cannot be given to an engine.
+// usable rejects a device that exists and cannot be used by an engine.
 func usable(t Target, s *nvml.Snapshot) error {
 	d, _ := s.Device(t.GPU)
 	switch {
 	case len(t.Nodes) == 0:
-		why := "its device node is not known"
+		why := "its device node is unknown"
 		if d.Problem != nil {
 			why = d.Problem.Text
 		}
@@ -199,13 +198,13 @@ func usable(t Target, s *nvml.Snapshot) error {
 			fmt.Sprintf("GPU %d (%s) does not answer: %s", t.Index, t.GPU, why),
 			"Run nvidia-smi, and read journalctl -k.")
 	case !t.MIG && d.MIG != nil && *d.MIG:
-		return invalid(fmt.Sprintf("GPU %d (%s) is in MIG mode, where CUDA sees its partitions only", t.Index, t.GPU),
+		return invalid(fmt.Sprintf("GPU %d (%s) is in MIG mode, in which CUDA sees only its partitions", t.Index, t.GPU),
 			"Name a partition. "+thereIs(s))
 	}
 	return nil
 }
 
-// mixed refuses what CUDA would not show: one partition a process, and no whole GPU beside it.
+// mixed rejects masks that CUDA does not support: a process sees one partition, or whole GPUs.
 func mixed(mask []Target) error {
 	partitions := 0
 	for _, t := range mask {
@@ -215,16 +214,16 @@ func mixed(mask []Target) error {
 	}
 	switch {
 	case partitions > 0 && partitions < len(mask):
-		return invalid("the mask has a MIG partition beside a whole GPU, and CUDA shows a process one or the other",
-			"Give one partition alone, or whole GPUs.")
+		return invalid("the mask has a MIG partition and a whole GPU; CUDA supports only one or the other in a process",
+			"Give one partition or whole GPUs.")
 	case partitions > 1:
-		return invalid(fmt.Sprintf("the mask has %d MIG partitions, and CUDA shows a process only one", partitions),
+		return invalid(fmt.Sprintf("the mask has %d MIG partitions; CUDA supports one in a process", partitions),
 			"Use replicas with one partition each.")
 	}
 	return nil
 }
 
-// thereIs lists what a mask could name.
+// thereIs lists the devices that a mask can name.
 func thereIs(s *nvml.Snapshot) string {
 	if len(s.Devices) == 0 {
 		return "This host has no NVIDIA GPU."

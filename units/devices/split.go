@@ -10,12 +10,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// splitTolerance is how far a tensor_split may be from the sum 1: three GPUs at 0.33.
+// splitTolerance is how far the sum of a tensor_split may be from 1: three GPUs at 0.33.
 const splitTolerance = 0.02
 
-// CheckSplit refuses a tensor_split that does not fit the mask. need is what the whole model takes
-// on its GPUs in bytes, 0 where that is not known: then only length and sum are checked. The error
-// is a *registry.Failure.
+// CheckSplit rejects a tensor_split that does not fit the mask. need is what the whole model needs
+// on its GPUs in bytes; 0: unknown, then only length and sum are checked. The error is a
+// *registry.Failure.
 func CheckSplit(p pool.Pool, mask []Target, need uint64) error {
 	if len(p.TensorSplit) == 0 {
 		return nil
@@ -31,7 +31,7 @@ func CheckSplit(p pool.Pool, mask []Target, need uint64) error {
 	}
 	if math.Abs(sum-1) > splitTolerance {
 		return registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("tensor_split adds up to %.2f", sum),
-			"Its shares add up to 1.")
+			"The shares must add up to 1.")
 	}
 	for i, t := range mask {
 		if t.Total > 0 && float64(need)*p.TensorSplit[i] > float64(t.Total) {
@@ -41,7 +41,7 @@ func CheckSplit(p pool.Pool, mask []Target, need uint64) error {
 	return nil
 }
 
-// tooLarge says the largest share that each device can take.
+// tooLarge returns the failure, with the largest share that each device can take.
 func tooLarge(p pool.Pool, mask []Target, need uint64, at int) *registry.Failure {
 	largest := make([]string, len(mask))
 	room := 0.0

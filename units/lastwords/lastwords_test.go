@@ -40,7 +40,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-func TestSays(t *testing.T) {
+func TestLastError(t *testing.T) {
 	for name, c := range map[string]struct {
 		lines []string
 		want  string
@@ -49,7 +49,7 @@ func TestSays(t *testing.T) {
 		"the_newest_of_them": {[]string{"error: first", "error: second token=x7f3", "bye"}, "error: second token=[hidden]"},
 		"not_a_callers":      {[]string{"error: ours", "prompt: 'error: theirs'"}, "error: ours"},
 	} {
-		if got := Says(c.lines); got != c.want {
+		if got := LastError(c.lines); got != c.want {
 			t.Errorf("%s: Says = %q, want %q", name, got, c.want)
 		}
 	}
@@ -69,7 +69,7 @@ func TestClean(t *testing.T) {
 	}
 	secret := strings.Repeat("s3cr3t", 10)
 	if got := Clean(strings.Repeat("x", Longest-20) + " --api-key " + secret); strings.Contains(got, "s3") {
-		t.Errorf("a secret at the edge is cut and told: %q", got)
+		t.Errorf("a secret at the edge is cut and shown: %q", got)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestRedact(t *testing.T) {
 		{"GET /m?X-Amz-Signature=0a1b2c3d&x=1: 403", "GET /m?X-Amz-Signature=[hidden]&x=1: 403"},
 		{"session eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln ends", "session [hidden] ends"},
 
-		// What engines count is not secret.
+		// The counts of an engine are not secret.
 		{"n_tokens = 512, n_past_tokens: 30", "n_tokens = 512, n_past_tokens: 30"},
 		{"eval time = 30 ms / 12 tokens (2.5 ms per token)", "eval time = 30 ms / 12 tokens (2.5 ms per token)"},
 		{"error: token limit reached", "error: token limit reached"},
@@ -100,7 +100,7 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// FuzzChoose: whatever a log holds, what is told of it is short, one line each and plain text.
+// FuzzChoose: whatever a log holds, the chosen lines are short, plain text and one line each.
 func FuzzChoose(f *testing.F) {
 	f.Add("a\nb\x1b[0m\nerror: \xff")
 	f.Add(strings.Repeat("password=ä ", 100))
@@ -112,7 +112,7 @@ func FuzzChoose(f *testing.F) {
 		for _, line := range chosen {
 			bad := strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) })
 			if len(line) > Longest || line == "" || !utf8.ValidString(line) || bad {
-				t.Errorf("%q is told", line)
+				t.Errorf("%q is chosen", line)
 			}
 		}
 	})

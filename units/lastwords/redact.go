@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// hidden takes the place of a secret.
+// hidden replaces a secret.
 const hidden = "[hidden]"
 
-// secret is a form that secrets have. The parts of a match that parentheses hold are kept.
+// secret is a pattern of secrets. Groups of a match are kept.
 type secret struct {
 	pattern *regexp.Regexp
 	keep    string // the replacement, with the kept parts
 }
 
-// secrets are the forms, each with where it is from.
+// secrets are the patterns, each with its origin.
 var secrets = []secret{
 	// RFC 3986, 3.2.1: userinfo, with or without a password
 	{regexp.MustCompile(`(://)[^/\s@"']+@`), "${1}" + hidden + "@"},
@@ -26,13 +26,16 @@ var secrets = []secret{
 	{regexp.MustCompile(`\b(?:hf_|api_org_|sk-|ghp_|gho_|ghu_|ghs_|ghr_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza)[A-Za-z0-9_-]{12,}`), hidden},
 }
 
-// named is a name whose value is a secret, and the value: in a query, an assignment, JSON or a flag.
-var named = regexp.MustCompile(`(?i)([\w-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|authorization|credentials?|signature)[\w-]*["']?\s*(?:[=:]\s*|\s+))(["']?)([^\s"'&,;]+)`)
+// named matches a name whose value is a secret, and the value: in a query, an assignment, JSON or a
+// flag.
+var named = regexp.MustCompile(`(?i)([\w-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|` +
+	`authorization|credentials?|signature)[\w-]*["']?\s*(?:[=:]\s*|\s+))(["']?)([^\s"'&,;]+)`)
 
-// number is what an engine's counts look like: much is called a token here that is none of a secret.
+// number matches the counts of an engine: its log has many tokens that are not secrets.
 var number = regexp.MustCompile(`^[-+]?[0-9][0-9.,:/%()]*[a-z]{0,4}$`)
 
-// Redact hides what looks like a secret in a line of a log. It is a net and no promise: what an engine prints as plain words passes.
+// Redact replaces what looks like a secret in a log line. It is not a guarantee: a secret that an
+// engine prints as plain words is not recognised.
 func Redact(line string) string {
 	for _, s := range secrets {
 		line = s.pattern.ReplaceAllString(line, s.keep)

@@ -2,9 +2,8 @@ package lastwords
 
 import "strings"
 
-// RedactArgs returns a command line's arguments without what looks like a secret: in an argument of
-// its own, and as the value of an option whose name says that it takes one. Like Redact it is a net
-// and no promise.
+// RedactArgs replaces what looks like a secret in a command line's arguments, also the value of an
+// option whose name indicates a secret. Like Redact it is not a guarantee.
 func RedactArgs(args []string) []string {
 	out := make([]string, len(args))
 	for i, arg := range args {
@@ -16,8 +15,8 @@ func RedactArgs(args []string) []string {
 	return out
 }
 
-// takesSecret reports whether an argument is an option that is followed by a secret. A tokenizer is
-// none.
+// takesSecret reports whether an argument is an option that is followed by a secret. --tokenizer is
+// not.
 func takesSecret(arg string) bool {
 	option := strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "= ") && !strings.Contains(arg, "tokenizer")
 	return option && strings.HasSuffix(Redact(arg+" value"), hidden)

@@ -1,7 +1,7 @@
-// Package listen tells who listens on a TCP port of the loopback, from the kernel's own tables.
+// Package listen finds the users that listen on a TCP port of the loopback, in the kernel's tables.
 //
 // It owns the reading of /proc/net/tcp and /proc/net/tcp6 (the kernel's proc_net_tcp document). It
-// must not know what the answer is good for.
+// must not know what the result is used for.
 package listen
 
 import (
@@ -19,12 +19,11 @@ import (
 // stateListen is TCP_LISTEN of include/net/tcp_states.h, as the tables print it.
 const stateListen = "0A"
 
-// Users returns the user ids of the sockets that take connections to 127.0.0.1 on a port, each
-// once: those that listen on that address, and on all addresses. A listener on another address only
-// (another of this host's, or 127.0.0.2) is nobody's obstacle. A table that the kernel does not
-// have (no IPv6) is an empty one.
+// Users returns the user ids of the sockets that accept connections to 127.0.0.1 on a port, each
+// once: those that listen on that address or on all addresses. Listeners on other addresses (such
+// as 127.0.0.2) do not count. A table that the kernel does not have (no IPv6) counts as empty.
 //
-// IPv6 sockets count only where no IPv4 socket does: both cannot take IPv4 on one port, so that the
+// IPv6 sockets count only if there is no IPv4 socket: both cannot accept IPv4 on one port, so the
 // IPv6 one must be IPV6_V6ONLY then (ipv6(7)), which the tables do not show.
 func Users(port int) ([]int, error) {
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -48,10 +47,10 @@ func Users(port int) ([]int, error) {
 	return nil, nil
 }
 
-// takers are the local addresses that receive what is sent to 127.0.0.1. The tables print an
-// address as hexadecimal words of 32 bits in the machine's byte order, so that both orders are
-// listed; an IPv6 socket takes IPv4 by the unspecified or a mapped address.
-var takers = []string{
+// acceptors are the local addresses that receive connections to 127.0.0.1. The tables print an
+// address as hexadecimal 32-bit words in the machine's byte order, so both orders are listed; an
+// IPv6 socket accepts IPv4 on the unspecified or a mapped address.
+var acceptors = []string{
 	"0100007F", "7F000001", "00000000",
 	"00000000000000000000000000000000",
 	"0000000000000000FFFF00000100007F", "00000000000000000000FFFF7F000001",
@@ -59,8 +58,8 @@ var takers = []string{
 }
 
 // usersIn reads one table: local address in the second column, state in the fourth, user id in the
-// eighth. The kernel lists the sockets that listen before all others, so that a host with many
-// connections costs no more.
+// eighth. The kernel lists listening sockets before all others, so the rest of the table is not
+// read.
 func usersIn(table io.Reader, port int) ([]int, error) {
 	var users []int
 	lines := bufio.NewScanner(table)
@@ -75,7 +74,7 @@ func usersIn(table io.Reader, port int) ([]int, error) {
 		}
 		address, number, _ := strings.Cut(f[1], ":")
 		if n, err := strconv.ParseUint(number, 16, 16); err != nil || int(n) != port ||
-			!slices.Contains(takers, address) {
+			!slices.Contains(acceptors, address) {
 			continue
 		}
 		if uid, err := strconv.Atoi(f[7]); err == nil {

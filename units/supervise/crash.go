@@ -160,7 +160,7 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 		return
 	}
 	e.ending.Lines, e.ending.NoLines = lastwords.Choose(lines), missing
-	e.lastLine = lastwords.Says(lines)
+	e.lastLine = lastwords.LastError(lines)
 	if v, ok := classify.Reason(lines); ok {
 		e.verdict = &v
 	}
