@@ -7,24 +7,24 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
-// Reasons of the two commands, which are the same on every host.
+// Comments of the commands, the same on every host.
 const (
-	whyEngine  = `the engine; ":" leaves $ alone, which chat templates hold`
-	whyMemory  = `a start that finds too little memory fails at once, PID 1's own restarts too; "+" since the socket of the GPU helper is root's`
-	whyRelease = `the engine holds its memory now: what is left of the promise is free for others. A command of its own, since the gate has given up the rights for it`
-	whyGate    = `the unit is active only when the engine answers; "+" lets the gate read the unit's cgroup and journal before it drops every right`
+	whyEngine  = `the engine; ":" disables the expansion of $, which chat templates contain`
+	whyMemory  = `checks and reserves the memory, also before PID 1's own restarts; "+" since only root may use the GPU helper's socket`
+	whyRelease = `the engine has its memory now: releases the rest of the reservation. A separate command, since the gate has dropped the privileges for it`
+	whyGate    = `the unit becomes active only when the engine answers; "+" lets the gate read the unit's cgroup and journal before it drops its privileges`
 )
 
-// commands are the command lines of a unit; memory and release are nil where there is nothing to
-// promise.
+// commands are the command lines of a unit; memory and release are nil if there is nothing to
+// reserve.
 type commands struct{ engine, gate, memory, release []string }
 
-// commandLines are the rows of these commands. A unit file says them in one way. Over
-// the bus there are two: with flags where PID 1 keeps them, and without where it does not.
+// commandLines returns the rows of these commands. Over D-Bus they are sent with flags if PID 1
+// keeps them, else without.
 //
-// systemd 252 writes a transient unit's ExecStartEx under that very name to the unit's file, where
-// no such key exists, so that after the next daemon-reload, which installing any package does, the
-// unit has no command and is never started again (seen on 252; 257 and 262 write ExecStart=).
+// systemd 252 writes a transient unit's ExecStartEx under that name to the unit's file, where no
+// such key exists: after the next daemon-reload, which the installation of any package triggers,
+// the unit has no command and never restarts (seen on 252; 257 and 262 write ExecStart=).
 func commandLines(h Host, c commands) []Line {
 	lines := privileged(h, "ExecStartPre", c.memory, whyMemory)
 	start := Line{Section: sectionService, Key: "ExecStart", Text: ":" + words(c.engine), Why: whyEngine}
@@ -42,12 +42,12 @@ func commandLines(h Host, c commands) []Line {
 	}
 	start.Property = plain("ExecStart", engine)
 	extra = append(extra, Line{Section: sectionService,
-		Why:      `what "+" does in ExecStartPost=, on a systemd that loses such flags`,
+		Why:      `the effect of "+" in ExecStartPost=, on a systemd that loses such flags`,
 		Property: systemd.Property{Name: "PermissionsStartOnly", Value: true}})
 	return slices.Concat(lines, []Line{start}, post, extra)
 }
 
-// privileged is the row of a command that is run as root, none for a nil one.
+// privileged returns the row of a command that runs as root, none for a nil command.
 func privileged(h Host, key string, argv []string, why string) []Line {
 	if argv == nil {
 		return nil
@@ -63,8 +63,8 @@ func privileged(h Host, key string, argv []string, why string) []Line {
 // and "\\;" with the backslash that it wrote, and newer ones double every "$$" (seen).
 const lostCharacters = "$;"
 
-// shellInput hands a shell its command line on standard input, which PID 1 keeps in base64: the
-// shell becomes the engine, byte by byte what was asked for.
+// shellInput passes the command line to a shell on standard input, which PID 1 stores in base64;
+// the shell executes the engine with the exact arguments.
 func shellInput(argv []string) []Line {
 	var b strings.Builder
 	b.WriteString("exec")
@@ -72,15 +72,15 @@ func shellInput(argv []string) []Line {
 		b.WriteString(" '" + strings.ReplaceAll(arg, "'", `'\''`) + "'")
 	}
 	b.WriteString(" </dev/null\n")
-	const why = "the command line holds $ or ;, which this systemd loses from ExecStart at the next daemon-reload: a " +
-		"shell reads it and becomes the engine"
+	const why = "the command line has $ or ;, which this systemd loses from ExecStart at the next daemon-reload: a " +
+		"shell reads it and executes the engine"
 	return []Line{
 		{Section: sectionService, Why: why, Property: systemd.Property{Name: "StandardInput", Value: "data"}},
 		{Section: sectionService, Why: why, Property: systemd.Property{Name: "StandardInputData", Value: []byte(b.String())}},
 	}
 }
 
-// words writes a command line for a unit file.
+// words formats a command line for a unit file.
 func words(argv []string) string {
 	quoted := make([]string, len(argv))
 	for i, arg := range argv {
@@ -89,7 +89,7 @@ func words(argv []string) string {
 	return strings.Join(quoted, " ")
 }
 
-// flagged is a command with flags, which are those of systemd's exec_command_flags.
+// flagged returns a command with flags of systemd's exec_command_flags.
 func flagged(name string, argv []string, flags ...string) systemd.Property {
 	return systemd.Property{Name: name, Value: []systemd.ExecCommand{{Path: argv[0], Args: argv, Flags: flags}}}
 }

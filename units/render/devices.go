@@ -6,11 +6,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
-// sharedNodes are what every CUDA program opens, whatever its GPU.
+// sharedNodes are the device nodes that every CUDA program opens.
 var sharedNodes = []string{"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"}
 
-// checkMask refuses a unit whose devices are not those that its pool asks for: without them it
-// would be given none, and an engine on the CPU, or, where a node is missing, others than its own.
+// checkMask rejects a unit whose devices do not match its pool: the engine would run on the CPU or
+// fail on a missing node.
 func checkMask(in Input) error {
 	asked := 0
 	if in.Replica < len(in.Pool.Devices) {
@@ -21,21 +21,21 @@ func checkMask(in Input) error {
 	}
 	for _, d := range in.Mask {
 		if d.Visible == "" || len(d.Nodes) == 0 {
-			return fmt.Errorf("render %s: a device of its mask has no name or no device node", replica(in))
+			return fmt.Errorf("render %s: a device of its mask has no UUID or no device node", replica(in))
 		}
 	}
 	return nil
 }
 
-// deviceLines open the replica's own GPUs and nothing else.
+// deviceLines allow the replica's own GPUs and no other device.
 func deviceLines(devices []Device) []Line {
 	lines := []Line{text("DevicePolicy", "closed",
-		"no device but the harmless ones (null, zero, random) and those named here")}
+		"no device except null, zero, random and the like, and those named here")}
 	if len(devices) == 0 {
-		return append(lines, yes("PrivateDevices", "no device node is even there: a CPU replica"))
+		return append(lines, yes("PrivateDevices", "a CPU replica: /dev has no hardware device nodes"))
 	}
 	lines = append(lines,
-		no("PrivateDevices", "a private /dev has no GPU nodes; the device policy shuts the rest"),
+		no("PrivateDevices", "a private /dev has no GPU nodes; the device policy blocks the others"),
 		list("SupplementaryGroups", "video", "Debian's driver gives its nodes to root:video, mode 0660"))
 	for _, node := range sharedNodes {
 		lines = append(lines, deviceLine(node, "what every CUDA program opens"))

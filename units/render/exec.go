@@ -18,31 +18,29 @@ func unitLines(in Input) []Line {
 	return []Line{
 		inUnit(text("Description", fmt.Sprintf("Engine %s of pool %s (%s)", replica(in).Name(), in.Pool.ID, in.Pool.Engine),
 			"what systemctl status shows")),
-		inUnit(text("CollectMode", "inactive", "a failed unit stays in memory with its result and its start counter")),
-		{Section: sectionUnit, Why: "PID 1 keeps the unit, and its start counter, for as long as the manager is connected",
+		inUnit(text("CollectMode", "inactive", "a failed unit stays loaded, with its result and its restart counter")),
+		{Section: sectionUnit, Why: "PID 1 keeps the unit and its restart counter while the manager is connected",
 			Property: systemd.Property{Name: "AddRef", Value: true}},
 	}
 }
 
-// execLines are the process and its gate.
+// execLines describe the process and its gate.
 func execLines(in Input, command engine.Command) []Line {
 	argv := append([]string{in.Prepared.Binary}, command.Args...)
 	lines := []Line{
-		text("Slice", pool.Slice, "all engines in one slice, for systemd-cgtop and limits on the whole"),
-		text("Type", "exec", "started means executed: a missing or broken binary fails the start and names itself"),
+		text("Slice", pool.Slice, "all engines in one slice, for systemd-cgtop and common limits"),
+		text("Type", "exec", "started means executed: a missing or broken binary fails the start"),
 	}
 	lines = append(lines, commandLines(in.Host,
 		commands{engine: argv, gate: gateArgv(in), memory: memoryArgv(in), release: releaseArgv(in)})...)
 	return append(lines,
-		text("KillMode", "mixed", "SIGTERM to the engine alone, which tells its own workers, then SIGKILL to all "+
-			"that is left"),
-		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit alive"),
-		text("OOMPolicy", "kill", "when the kernel kills one process of the engine, all go at once: \"continue\" "+
+		text("KillMode", "mixed", "SIGTERM to the main process, which stops its workers, then SIGKILL to all that remain"),
+		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit running"),
+		text("OOMPolicy", "kill", "when the kernel kills one process of the engine, kill all at once: \"continue\" "+
 			"would leave a server without its workers, \"stop\" would wait for their clean-up"),
-		number("LimitNOFILE", uint64(65536), "one descriptor a connection and one a model shard, above the usual 1024"),
-		number("LimitCORE", uint64(0), "a core dump of a loaded model takes minutes before the restart, and holds "+
-			"prompts"),
-		mode("UMask", 0o077, "what the engine writes is its own"),
+		number("LimitNOFILE", uint64(65536), "one file descriptor per connection and per model shard: more than the usual 1024"),
+		number("LimitCORE", uint64(0), "a core dump of a loaded model delays the restart by minutes and contains prompts"),
+		mode("UMask", 0o077, "files of the engine are private"),
 	)
 }
 
@@ -53,8 +51,8 @@ func gatePath(in Input) string {
 	return in.Host.GatePath
 }
 
-// memoryArgv is the step before the engine that asks for its memory; nil where no need is known.
-// The limit of the unit's own memory is not in it: that can be changed while the unit runs.
+// memoryArgv is the command that reserves the engine's memory before the start; nil if the need is
+// unknown. It leaves out the unit's memory limit, which can change while the unit runs.
 func memoryArgv(in Input) []string {
 	if len(in.Need.Devices) == 0 && in.Need.Host == 0 {
 		return nil
@@ -73,11 +71,11 @@ func memoryArgv(in Input) []string {
 	return argv
 }
 
-// gateArgv is the readiness gate's command line.
+// gateArgv is the command line of the readiness gate.
 func gateArgv(in Input) []string {
 	argv := []string{gatePath(in), "--url", gateURL(in)}
 	if in.Pool.Health.Body != "" && !otherProbe(in.Pool) {
-		// In base64: below some version PID 1 loses a $ of it.
+		// In base64: older versions of PID 1 lose a $.
 		argv = append(argv, "--body", base64.RawURLEncoding.EncodeToString([]byte(in.Pool.Health.Body)))
 	}
 	argv = append(argv,
@@ -90,8 +88,8 @@ func gateArgv(in Input) []string {
 	return argv
 }
 
-// releaseArgv is the step behind the gate that gives back what is left of the promise; nil where
-// none was asked for.
+// releaseArgv is the command after the gate that releases the rest of the reservation; nil without
+// a reservation.
 func releaseArgv(in Input) []string {
 	if len(in.Need.Devices) == 0 {
 		return nil
@@ -99,7 +97,7 @@ func releaseArgv(in Input) []string {
 	return []string{gatePath(in), "release"}
 }
 
-// gateURL says where and how the gate asks, as the manager's probe will.
+// gateURL returns the URL of the gate's requests, the same as the manager's probe uses.
 func gateURL(in Input) string {
 	address := Loopback + ":" + strconv.Itoa(in.Port)
 	switch in.Pool.Health.Probe {
@@ -111,10 +109,10 @@ func gateURL(in Input) string {
 	return Endpoint(in.Port) + healthPath(in)
 }
 
-// otherProbe reports whether the pool is asked in another way than by HTTP.
+// otherProbe reports whether the pool is probed by another protocol than HTTP.
 func otherProbe(p pool.Pool) bool { return p.Health.Probe != "" && p.Health.Probe != pool.ProbeHTTP }
 
-// healthPath is the pool's own, or the engine's.
+// healthPath returns the pool's health path, or the engine's default.
 func healthPath(in Input) string {
 	if in.Pool.Health.Path != "" {
 		return in.Pool.Health.Path
@@ -129,32 +127,33 @@ func cacheDirectory(in Input) string { return "/var/cache/" + directoryName(in) 
 
 func directoryLines(in Input) []Line {
 	return []Line{
-		yes("DynamicUser", "a user of its own, which exists only while the engine runs"),
-		list("StateDirectory", directoryName(in), "the only places that the engine may write to, apart from a private /tmp"),
-		mode("StateDirectoryMode", 0o700, "another engine's user does not look in"),
-		list("CacheDirectory", directoryName(in), "compiled kernels survive a restart"),
-		mode("CacheDirectoryMode", 0o700, "another engine's user does not look in"),
-		text("WorkingDirectory", stateDirectory(in), "what an engine writes to the current directory lands in its state directory"),
+		yes("DynamicUser", "a dedicated user, which exists only while the engine runs"),
+		list("StateDirectory", directoryName(in), "the only directories that the engine may write to, besides a private /tmp"),
+		mode("StateDirectoryMode", 0o700, "not readable by other engines"),
+		list("CacheDirectory", directoryName(in), "caches, such as compiled kernels, survive a restart"),
+		mode("CacheDirectoryMode", 0o700, "not readable by other engines"),
+		text("WorkingDirectory", stateDirectory(in), "files in the current directory go to the state directory"),
 	}
 }
 
-// list is a row of a property that is a list of strings, with one element.
+// list returns a row of a property that is a list of strings, with one element.
 func list(key, value, why string) Line {
 	return Line{Section: sectionService, Key: key, Text: escapeSpecifiers(value), Why: why,
 		Property: systemd.Property{Name: key, Value: []string{value}}}
 }
 
-// environmentLines are ours, then the engine's, then the operator's: the later wins.
+// environmentLines returns the manager's variables, then the engine's, then the operator's: later
+// ones win.
 func environmentLines(in Input, command engine.Command, devices []Device) []Line {
 	lines := []Line{
-		variable(confine.EnvHome, stateDirectory(in), "libraries that write to a home directory find one"),
+		variable(confine.EnvHome, stateDirectory(in), "for libraries that write to the home directory"),
 		variable(confine.EnvCache, cacheDirectory(in), "caches go where they survive a restart"),
-		variable(confine.EnvDeviceOrder, "PCI_BUS_ID", "device numbers mean what nvidia-smi prints, not the fastest first"),
+		variable(confine.EnvDeviceOrder, "PCI_BUS_ID", "device numbers as nvidia-smi prints them, not the fastest first"),
 		visibleLine(devices),
 	}
 	for _, key := range slices.Sorted(maps.Keys(command.Env)) {
 		if _, own := in.Pool.Env[key]; !own {
-			lines = append(lines, variable(key, command.Env[key], "the engine's adapter needs it"))
+			lines = append(lines, variable(key, command.Env[key], "set for this engine"))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(in.Pool.Env)) {
@@ -165,14 +164,14 @@ func environmentLines(in Input, command engine.Command, devices []Device) []Line
 
 func visibleLine(devices []Device) Line {
 	if len(devices) == 0 {
-		return variable(confine.EnvVisible, "", "empty, not absent: it hides every GPU, and absent would show them all")
+		return variable(confine.EnvVisible, "", "empty hides every GPU; without the variable all would be visible")
 	}
 	names := make([]string, len(devices))
 	for i, d := range devices {
 		names[i] = d.Visible
 	}
 	return variable(confine.EnvVisible, strings.Join(names, ","),
-		"the replica's device mask, in the order in which it was written")
+		"the replica's device mask, in the order of the pool file")
 }
 
 func variable(key, value, why string) Line {
@@ -181,8 +180,7 @@ func variable(key, value, why string) Line {
 	return line
 }
 
-// Fields that every line in the journal carries, and by which the manager knows a running unit
-// again.
+// Fields of every journal line, by which the manager recognises a running unit.
 const (
 	FieldPool     = "POOL_ID"
 	FieldReplica  = "REPLICA_ID"
@@ -194,7 +192,7 @@ const (
 )
 
 func logLines(in Input, hash string) []Line {
-	const why = "journalctl " + FieldPool + "=… finds the pool's lines, and the manager its units after a restart"
+	const why = "journalctl " + FieldPool + "=… finds the pool's lines; the manager recognises its units by them after a restart"
 	fields := [][2]string{
 		{FieldPool, in.Pool.ID},
 		{FieldReplica, replica(in).Name()},
@@ -204,7 +202,7 @@ func logLines(in Input, hash string) []Line {
 		{FieldEndpoint, Endpoint(in.Port)},
 		{FieldSpecHash, hash},
 	}
-	lines := []Line{text("SyslogIdentifier", replica(in).FileStem(), "the name before each line in the journal")}
+	lines := []Line{text("SyslogIdentifier", replica(in).FileStem(), "the identifier of each line in the journal")}
 	for _, f := range fields {
 		if f[0] == FieldVersion && f[1] == "" {
 			continue // the engine does not print its version
@@ -216,8 +214,8 @@ func logLines(in Input, hash string) []Line {
 	return lines
 }
 
-// oneWord takes out what PID 1 would lose from a log field at the next daemon-reload: it cuts the
-// field at a space (seen on 252, 257 and 262).
+// oneWord replaces what PID 1 would lose from a log field at the next daemon-reload: it truncates
+// the field at a space (seen on 252, 257 and 262).
 func oneWord(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r == 0x7f || strings.ContainsRune(`"'\\`, r) {

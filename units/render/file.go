@@ -4,12 +4,11 @@ import (
 	"strings"
 )
 
-// commentWidth is where comments are wrapped, in characters.
+// commentWidth is the width of comments, in characters.
 const commentWidth = 100
 
-// File returns the unit as an administrator would write it: a unit file with a comment over each
-// line that says why, which systemd-analyze verify accepts and which behaves as the transient unit
-// does.
+// File returns the unit as an administrator would write it: a unit file with a comment above each
+// line. It passes systemd-analyze verify and behaves like the transient unit.
 func (u Unit) File() string {
 	var b strings.Builder
 	b.WriteString("# " + u.Name + ", as pool-managerd asks PID 1 to run it (spec " + u.SpecHash + ").\n")
@@ -24,7 +23,7 @@ func (u Unit) File() string {
 	return b.String()
 }
 
-// section writes the rows of one section. A reason that the row before also has is not repeated.
+// section writes the rows of one section. A comment is not repeated for rows with the same one.
 func (u Unit) section(b *strings.Builder, section string) {
 	last := ""
 	for _, line := range u.Lines {

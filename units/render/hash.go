@@ -9,10 +9,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// identity holds the inputs that need a new process when they change. It is built from what the
-// operator wrote and what was found for it, never from rendered text: an upgrade of this program
-// that writes a line differently leaves every hash as it was, and restarts nothing. Zero values are
-// left out, so that a key added here later changes no hash of a pool that does not use it.
+// identity holds the inputs whose change requires a new process. It is built from the configuration
+// and what it was resolved to, never from rendered text: an upgrade of this program that renders a
+// line differently changes no hash and restarts nothing. Zero values are omitted, so a new key
+// changes no hash of a pool that does not use it.
 type identity struct {
 	Engine       string            `json:"engine"`
 	Binary       string            `json:"binary"`
@@ -33,10 +33,9 @@ type identity struct {
 	Restart      restartIdentity   `json:"restart,omitzero"`
 }
 
-// restartIdentity is the part of [restart] that PID 1 carries out. What the manager does by itself
-// (reset_after, class_factor, storms, the breaker's times) is not in it. class_factor widens the
-// start limit's interval too: a unit that runs keeps the one that it was started with, which is no
-// reason to end it.
+// restartIdentity is the part of [restart] that PID 1 implements. It leaves out what the manager
+// implements (reset_after, class_factor, storms, the breaker's times). class_factor changes the
+// start limit's interval too, but a running unit may keep its old one.
 type restartIdentity struct {
 	Initial  int64   `json:"initial_ms,omitempty"`
 	Factor   float64 `json:"factor,omitempty"`
@@ -48,8 +47,8 @@ type restartIdentity struct {
 
 // SpecHash returns "<identity>-<limits>", two times 12 hexadecimal digits of a SHA-256. Units whose
 // first halves differ need a new process; where only the second differs, LimitProperties on the
-// running unit are enough. The model's digest is the one that the pool file demands: one that was
-// merely computed would change the hash of a running engine when it is learnt.
+// running unit are enough. The model's digest is the one in the pool file: a computed digest would
+// change the hash of a running engine when it becomes known.
 func SpecHash(in Input) string {
 	return digest(identityOf(in)) + "-" + digest(in.Pool.Limits)
 }
@@ -73,17 +72,17 @@ func identityOf(in Input) identity {
 	for _, d := range in.Mask {
 		id.Devices = append(id.Devices, d.Visible) // resolved: an index may mean another GPU after a reboot
 	}
-	// The engine's own path, written out, is no change.
+	// The engine's default path, written explicitly, is not a change.
 	if p.Health.Path != in.Adapter.HealthPath() {
 		id.HealthPath = p.Health.Path
 	}
-	// The gate in the unit asks as the probe does.
+	// The gate in the unit uses the same request as the probe.
 	if otherProbe(p) {
 		id.HealthProbe, id.HealthPath, id.GRPCService = p.Health.Probe, "", p.Health.GRPCService
 	} else {
 		id.HealthBody = p.Health.Body
 	}
-	// These three count only where the engine's command line holds them.
+	// These three count only if the engine's command line contains them.
 	if onCommandLine(in, func(p *pool.Pool) { p.Ctx++ }) {
 		id.Ctx = p.Ctx
 	}
@@ -104,7 +103,7 @@ func onCommandLine(in Input, change func(*pool.Pool)) bool {
 	return !reflect.DeepEqual(in.Adapter.Command(in.Pool, at), in.Adapter.Command(other, at))
 }
 
-// digest returns 12 hexadecimal digits that stand for the value. JSON keeps the order of fields and
+// digest returns 12 hexadecimal digits of the value's hash. JSON keeps the order of fields and
 // sorts the keys of maps.
 func digest(value any) string {
 	text, err := json.Marshal(value)

@@ -1,11 +1,11 @@
 package render
 
-// HostOf reads the facts about PID 1 out of the names of the properties that its service units have
-// (systemd.Features.Has): a distribution may carry a feature back to an older version.
+// HostOf detects the features of PID 1 from the properties of its service units
+// (systemd.Features.Has): a distribution may backport a feature to an older version.
 func HostOf(has func(property string) bool) Host {
 	return Host{
-		// The property that 257 brought stands for a transient unit that keeps its flags: 252 has
-		// ExecStartEx too, and loses it. Between the two, nothing was tried.
+		// A property that is new in 257 indicates that transient units keep their flags: 252 has
+		// ExecStartEx too, but loses it. Versions between the two were not tested.
 		ExecFlags:       has("ExtraFileDescriptors"),
 		RestartSteps:    has("RestartSteps"),
 		RestartMaxDelay: has("RestartMaxDelayUSec"),

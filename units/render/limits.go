@@ -10,11 +10,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// defaultTasksMax stands where a pool names none. PID 1's own default is a share of the kernel's
-// limit and cannot be asked back once a limit was set on a running unit.
+// defaultTasksMax applies if a pool sets none. PID 1's own default is a share of the kernel's limit
+// and cannot be restored once a limit was set on a running unit.
 const defaultTasksMax = 16384
 
-// limitProperties turns [limits] into unit properties by way of the runtime specification.
+// limitProperties converts [limits] to unit properties through the OCI runtime specification.
 func limitProperties(p pool.Pool) ([]systemd.Property, error) {
 	l := p.Limits
 	tasks := l.TasksMax
@@ -44,7 +44,7 @@ func limitProperties(p pool.Pool) ([]systemd.Property, error) {
 	return out, nil
 }
 
-// limitLines are the rows of [limits], each as cgroups names it.
+// limitLines returns the rows of [limits], named as in package cgroups.
 func limitLines(p pool.Pool) ([]Line, error) {
 	props, err := limitProperties(p)
 	if err != nil {
@@ -70,15 +70,15 @@ func limitRow(prop systemd.Property, l pool.Limits) Line {
 	case cgroups.TasksMax:
 		if l.TasksMax == 0 {
 			return limitLine(prop.Name, prop.Value.(uint64), "",
-				"a fork bomb in one engine must not take the host's process table")
+				"a fork bomb in one engine must not exhaust the host's processes")
 		}
 	}
 	return limitLine(prop.Name, prop.Value.(uint64), "", why)
 }
 
 // LimitProperties returns every property of [limits] for SetUnitProperties on a running unit, in a
-// fixed order: a limit that the pool does not name is reset. SetUnitProperties takes nothing else
-// of an engine's unit but its description.
+// fixed order: limits that the pool does not set are reset. SetUnitProperties accepts no other
+// property of an engine's unit but its description.
 func (u Unit) LimitProperties() []systemd.Property {
 	named := map[string]any{}
 	for _, line := range u.Lines {
@@ -101,7 +101,7 @@ func (u Unit) LimitProperties() []systemd.Property {
 	return props
 }
 
-// limitLine is a row of a cgroup property.
+// limitLine returns a row of a cgroup property.
 func limitLine(name string, value uint64, text, why string) Line {
 	if text == "" {
 		text = strconv.FormatUint(value, 10)

@@ -13,13 +13,13 @@ const (
 	sectionService = "Service"
 )
 
-// text is a row whose property is a string, as in the unit file.
+// text returns a row whose property is a string, as in the unit file.
 func text(key, value, why string) Line {
 	return Line{Section: sectionService, Key: key, Text: escapeSpecifiers(value), Why: why,
 		Property: systemd.Property{Name: key, Value: value}}
 }
 
-// yes and no are rows whose property is a bool.
+// yes and no return rows whose property is a bool.
 func yes(key, why string) Line { return boolean(key, true, why) }
 func no(key, why string) Line  { return boolean(key, false, why) }
 
@@ -32,14 +32,15 @@ func boolean(key string, value bool, why string) Line {
 		Property: systemd.Property{Name: key, Value: value}}
 }
 
-// span is a row whose property counts microseconds: key "RestartSec" is property "RestartUSec".
+// span returns a row whose property counts microseconds: key "RestartSec" is property
+// "RestartUSec".
 func span(key, property string, d time.Duration, why string) Line {
 	usec := uint64(max(d, 0) / time.Microsecond)
 	return Line{Section: sectionService, Key: key, Text: spanText(usec), Why: why,
 		Property: systemd.Property{Name: property, Value: usec}}
 }
 
-// spanText writes a span as systemd.time(7) reads it, in the largest unit that stays whole.
+// spanText formats a span as in systemd.time(7), in the largest unit that gives a whole number.
 func spanText(usec uint64) string {
 	for _, unit := range []struct {
 		suffix string
@@ -55,13 +56,13 @@ func spanText(usec uint64) string {
 	return strconv.FormatUint(usec, 10) + "us"
 }
 
-// number is a row whose property is an unsigned number of the given type.
+// number returns a row whose property is an unsigned number of the given type.
 func number[T uint32 | uint64](key string, value T, why string) Line {
 	return Line{Section: sectionService, Key: key, Text: strconv.FormatUint(uint64(value), 10), Why: why,
 		Property: systemd.Property{Name: key, Value: value}}
 }
 
-// mode is a row whose property is a file mode.
+// mode returns a row whose property is a file mode.
 func mode(key string, value uint32, why string) Line {
 	line := number(key, value, why)
 	line.Text = "0" + strconv.FormatUint(uint64(value), 8)

@@ -8,10 +8,9 @@ import (
 // escapeSpecifiers doubles "%", which starts a specifier in most settings (systemd.unit(5)).
 func escapeSpecifiers(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 
-// word writes one argument or assignment so that the unit file's own splitting gives it back
-// unchanged: in double quotes with C escapes where it holds anything unusual (systemd.syntax(7),
-// "Quoting"). "$" needs nothing: command lines carry the ":" prefix, other settings know no
-// variables.
+// word quotes one argument or assignment for a unit file: in double quotes with C escapes if it has
+// unusual characters (systemd.syntax(7), "Quoting"). "$" needs no escape: command lines have the
+// ":" prefix, and other settings do not expand variables.
 func word(s string) string {
 	if s != "" && strings.Trim(s, plainCharacters) == "" {
 		return s

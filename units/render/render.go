@@ -1,10 +1,10 @@
-// Package render turns one replica of a pool into the transient unit that PID 1 shall run: a list
-// of rows, each a unit property, the line an administrator would write for it, and why it is there.
+// Package render turns one replica of a pool into the transient unit that PID 1 runs: a list of
+// rows, each with a unit property, the same line in a unit file, and a comment.
 //
-// Rendering is pure: desired state, a staged model, a prepared engine and facts about the host go
-// in as values, and the same values give the same bytes. It owns what stands in an engine's unit
-// and what makes two units the same (the spec hash). It must not read a file, ask PID 1, know the
-// clock, or decide when a unit is started.
+// Rendering is pure: desired state, a staged model, a prepared engine and facts about the host are
+// arguments, and the same values give the same bytes. It owns the contents of an engine's unit and
+// what makes two units equal (the spec hash). It must not read a file, call PID 1, use the clock,
+// or decide when a unit is started.
 package render
 
 import (
@@ -23,34 +23,33 @@ import (
 // GatePath is where the package installs the readiness gate.
 const GatePath = "/usr/lib/pool-managerd/pool-gate"
 
-// Loopback is the only address that an engine listens on and speaks to.
+// Loopback is the only address that an engine listens on and connects to.
 const Loopback = "127.0.0.1"
 
 // Input is everything a unit depends on.
 type Input struct {
 	Pool     pool.Pool
-	Replica  int // its place in the pool
-	Side     int // 0, or 1 where a reload started it beside another
+	Replica  int // its index in the pool
+	Side     int // 0 or 1 (blue/green): a reload starts the new engine with the other value
 	Staged   pool.Staged
 	Prepared pool.Prepared
 	Port     int // on the loopback
 	Adapter  engine.Adapter
 	Host     Host
-	// Mask are the devices that the replica's mask names, in its order. It is empty for a CPU
-	// replica only.
+	// Mask is the replica's device mask, resolved, in its order. It is empty for a CPU replica
+	// only.
 	Mask []Device
-	// Need is what the engine's start is checked against; the zero value: it is not checked.
+	// Need is checked and reserved before the engine's start; the zero value: not checked.
 	Need Need
 }
 
-// Need is the memory that an engine takes, in bytes.
+// Need is the memory that an engine needs, in bytes.
 type Need struct {
 	Devices map[string]uint64 // by the UUID of a GPU or MIG partition
-	Host    uint64            // main memory; 0: not known
+	Host    uint64            // main memory; 0: unknown
 }
 
-// Host is what must be known of the machine. The zero value is a host with systemd 252 and no GPU
-// registry.
+// Host describes the machine. The zero value is a host with systemd 252.
 type Host struct {
 	// ExecFlags: a transient unit's ExecStartEx survives a daemon-reload (257; 252 loses it).
 	ExecFlags bool
@@ -59,37 +58,37 @@ type Host struct {
 	RestartMaxDelay bool
 	// RandomizedDelay: PID 1 has RestartRandomizedDelaySec= (262).
 	RandomizedDelay bool
-	// GatePath is the readiness gate; empty: the constant of that name.
+	// GatePath is the path of the readiness gate; empty: the constant of that name.
 	GatePath string
 }
 
-// Device is a GPU or a MIG partition as an engine is given it.
+// Device is a GPU or a MIG partition of an engine.
 type Device struct {
-	Visible string   // what CUDA_VISIBLE_DEVICES holds for it: a full UUID
-	Nodes   []string // its device nodes, without those that all GPUs share
+	Visible string   // its entry in CUDA_VISIBLE_DEVICES: a full UUID
+	Nodes   []string // its own device nodes, without the shared ones
 }
 
 // Unit is a rendered unit.
 type Unit struct {
 	Name     string   // pool-engine@….service
 	SpecHash string   // see SpecHash
-	Args     []string // of the engine, behind its binary
+	Args     []string // of the engine, after its binary
 	Lines    []Line   // in the order in which they are sent and printed
 }
 
 // Line is one row of a unit.
 type Line struct {
 	Section string // "Unit" or "Service"
-	Key     string // the key in a unit file; empty where only the bus has such a thing
-	Text    string // the value in a unit file, escaped for it
-	Why     string // one sentence
-	// Property is what is sent to PID 1. Rows of one list property follow each other, and each
-	// holds its own element.
+	Key     string // the key in a unit file; empty: only D-Bus has it
+	Text    string // the value in a unit file, escaped
+	Why     string // the comment, one sentence
+	// Property is what is sent to PID 1. Rows of one list property are adjacent, each with its own
+	// element.
 	Property systemd.Property
 }
 
-// Render returns the replica's unit. An error is a *registry.Failure where the pool file can be
-// changed to mend it, and a plain error where the caller passed values that no pool file leads to.
+// Render returns the replica's unit. An error is a *registry.Failure if a change of the pool file
+// fixes it, and a plain error if the caller passed invalid values.
 func Render(in Input) (Unit, error) {
 	if err := check(in); err != nil {
 		return Unit{}, err
@@ -122,8 +121,8 @@ func Render(in Input) (Unit, error) {
 	return u, nil
 }
 
-// Properties returns what StartTransientUnit takes, rows of one list property joined. System call
-// filters are no list: an allow and a deny row stay two properties, which PID 1 applies in order.
+// Properties returns the arguments of StartTransientUnit, with the rows of a list property joined.
+// System call filters are not joined: PID 1 applies an allow and a deny row in order.
 func (u Unit) Properties() []systemd.Property {
 	var props []systemd.Property
 	for _, line := range u.Lines {
@@ -139,7 +138,7 @@ func (u Unit) Properties() []systemd.Property {
 	return props
 }
 
-// join appends b's elements to a's when both are the same list property.
+// join appends b's elements to a's if both are the same list property.
 func join(a, b systemd.Property) (any, bool) {
 	if a.Name != b.Name {
 		return nil, false
@@ -175,7 +174,7 @@ func instance(in Input) engine.Instance {
 	return at
 }
 
-// check refuses what cannot become a unit.
+// check rejects what cannot become a unit.
 func check(in Input) error {
 	switch {
 	case in.Pool.Provisioning.Mode == pool.ModeExternal:
@@ -184,9 +183,9 @@ func check(in Input) error {
 	case in.Adapter == nil:
 		return fmt.Errorf("render %s: no adapter for engine %q", replica(in), in.Pool.Engine)
 	case !pool.ValidID(in.Pool.ID):
-		return fmt.Errorf("render: %q is no pool id", in.Pool.ID)
+		return fmt.Errorf("render: %q is not a pool id", in.Pool.ID)
 	case in.Replica < 0:
-		return fmt.Errorf("render %s: a replica's number is not negative", in.Pool.ID)
+		return fmt.Errorf("render %s: a replica's index must not be negative", in.Pool.ID)
 	case in.Port < 1 || in.Port > 65535:
 		return fmt.Errorf("render %s: port %d is not between 1 and 65535", replica(in), in.Port)
 	}
@@ -200,7 +199,7 @@ func check(in Input) error {
 	return refuse(in.Pool, append(confine.Refusals(in.Pool, in.Adapter), refused...))
 }
 
-// refuse makes one failure of what a pool is refused for, nil where that is nothing.
+// refuse combines refusals into one failure; nil if there are none.
 func refuse(p pool.Pool, refused []pool.Refusal) error {
 	if len(refused) == 0 {
 		return nil

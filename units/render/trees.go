@@ -11,30 +11,30 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// sharedParents hold trees that have nothing to do with each other. What else lies at the top of
-// the file system or directly below one of them is a tree of its own, and is hidden around a model.
+// sharedParents contain unrelated trees. Any other directory at the top of the file system or
+// directly below one of them is a separate tree, and is hidden around a model.
 var sharedParents = []string{"/", "/opt", "/var", "/var/lib", "/var/cache", "/var/local", "/var/opt"}
 
-// systemTrees are never hidden around a model: programs and libraries live there.
+// systemTrees are never hidden around a model: they contain programs and libraries.
 var systemTrees = []string{
 	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr",
 }
 
-// mSRec is MS_REC of mount(2): what is mounted below the source comes along, as in a unit file.
+// mSRec is MS_REC of mount(2): mounts below the source are included, as in a unit file.
 const mSRec = 16384
 
 // homes are the trees of ProtectHome=.
 var homes = []string{"/home", "/root", "/run/user"}
 
-// shown is what is bound read-only into trees that are replaced by empty ones.
+// shown lists the paths that are bound read-only into trees that are replaced by empty ones.
 type shown struct {
 	Empty []string // trees that become an empty file system, sorted
 	Bound []string // paths bound into the empty trees, sorted
 }
 
-// shownPaths plans how the model, its files and an engine below a hidden tree are seen. Inside an
-// empty tree PID 1 makes the parent directories, so that the engine's user needs no right on the
-// parents of the host.
+// shownPaths plans the mounts of the model, its files and an engine below a hidden tree. PID 1
+// creates the parent directories inside an empty tree, so the engine's user needs no permission on
+// the host's parents.
 func shownPaths(in Input) shown {
 	var s shown
 	for _, p := range wantedPaths(in) {
@@ -42,11 +42,11 @@ func shownPaths(in Input) shown {
 		if tree == "" {
 			continue
 		}
-		// Sorted order puts a directory before what it holds.
+		// In sorted order a directory comes before its contents.
 		if confine.Within(p, s.Bound) == "" {
 			s.Bound = append(s.Bound, p)
 		}
-		// ProtectHome=tmpfs makes /root with mode 0700, which the engine's user cannot pass.
+		// ProtectHome=tmpfs creates /root with mode 0700, which the engine's user cannot enter.
 		if (confine.Within(tree, confine.ReplacedTrees()) == "" || tree == "/root") && !slices.Contains(s.Empty, tree) {
 			s.Empty = append(s.Empty, tree)
 		}
@@ -55,7 +55,7 @@ func shownPaths(in Input) shown {
 	return s
 }
 
-// wantedPaths are what the engine must see, sorted.
+// wantedPaths returns the paths that the engine needs, sorted.
 func wantedPaths(in Input) []string {
 	want := slices.Concat(in.Staged.Files, in.Prepared.ReadOnly)
 	if in.Staged.Path != "" {
@@ -69,7 +69,7 @@ func wantedPaths(in Input) []string {
 	return slices.Compact(want)
 }
 
-// emptyTree returns the tree around p that is empty in the unit, "" when p is simply visible.
+// emptyTree returns the tree around p that is empty in the unit; "": p is visible.
 func emptyTree(p, binary string) string {
 	if tree := confine.Within(p, confine.HiddenTrees()); tree != "" {
 		return tree
@@ -85,20 +85,20 @@ func emptyTree(p, binary string) string {
 		tree = path.Join(tree, name)
 	}
 	if tree == p || confine.Within(binary, []string{tree}) != "" {
-		return "" // nothing around it to hide, or the engine itself lives there
+		return "" // nothing around it to hide, or the engine itself is there
 	}
 	return tree
 }
 
-// protectHome shuts the homes, or empties them where something in them is shown.
+// protectHome makes the homes inaccessible, or empty if a path in them is bound.
 func protectHome(s shown) Line {
 	if slices.ContainsFunc(s.Bound, func(p string) bool { return confine.Within(p, homes) != "" }) {
-		return text("ProtectHome", "tmpfs", "/home, /root and /run/user are empty, but for what is bound below")
+		return text("ProtectHome", "tmpfs", "/home, /root and /run/user are empty, except for what is bound below")
 	}
-	return text("ProtectHome", "yes", "/home, /root and /run/user are shut")
+	return text("ProtectHome", "yes", "/home, /root and /run/user are inaccessible")
 }
 
-// treeLines hide and show.
+// treeLines returns the rows that hide trees and bind paths.
 func treeLines(s shown) []Line {
 	var lines []Line
 	for _, tree := range confine.ShutTrees() {
@@ -106,26 +106,26 @@ func treeLines(s shown) []Line {
 			continue
 		}
 		lines = append(lines, list("InaccessiblePaths", "-"+tree,
-			"other people's data, the manager's own, and the message bus"))
+			"other data, the manager's own files, and the message bus"))
 	}
 	for _, tree := range s.Empty {
 		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(tree) +
 			":ro",
-			Why: "an empty tree in place of the host's, for what is bound below",
+			Why: "an empty tree replaces the host's, for what is bound below",
 			Property: systemd.Property{Name: "TemporaryFileSystem",
 				Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}}})
 	}
 	for _, p := range s.Bound {
 		lines = append(lines, Line{Section: sectionService, Key: "BindReadOnlyPaths", Text: escapeSpecifiers(p),
-			Why: "the model, and an engine that lives in a hidden tree; its parents need no right for the engine's user",
+			Why: "the model, and an engine in a hidden tree; the engine's user needs no permission on the parents",
 			Property: systemd.Property{Name: "BindReadOnlyPaths",
 				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
 	}
 	return lines
 }
 
-// checkPaths refuses paths that PID 1 would refuse, or lose: those of the pool, and what its model
-// and engine need besides.
+// checkPaths rejects paths that PID 1 would reject or lose: those of the pool, and others that its
+// model and engine need.
 func checkPaths(in Input) ([]pool.Refusal, error) {
 	var refused []pool.Refusal
 	wanted := wantedPaths(in)
