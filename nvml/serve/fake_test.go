@@ -27,7 +27,7 @@ type fakeLibrary struct {
 	waiting  *nvml.Problem // Wait fails
 	noEvents bool
 	devices  []nvml.Device
-	lost  map[string]bool // GPUs that are lost until the next Open
+	lost     map[string]bool // GPUs that are lost until the next Open
 	slow     time.Duration   // what Sample takes
 	hangs    chan struct{}   // Sample hangs until it is closed
 	waitHang chan struct{}

@@ -39,7 +39,7 @@ func (d *driver) command(_ context.Context, c *net.UnixConn) {
 	if err := json.NewDecoder(bufio.NewReader(c)).Decode(&args); err != nil {
 		return
 	}
-	text, err := d.obey(args)
+	text, err := d.run(args)
 	answer := struct{ Text, Error string }{Text: text}
 	if err != nil {
 		answer.Error = err.Error()
@@ -47,7 +47,7 @@ func (d *driver) command(_ context.Context, c *net.UnixConn) {
 	_ = json.NewEncoder(c).Encode(answer)
 }
 
-func (d *driver) obey(args []string) (string, error) {
+func (d *driver) run(args []string) (string, error) {
 	if len(args) == 0 {
 		return usage, nil
 	}
@@ -63,7 +63,7 @@ func (d *driver) obey(args []string) (string, error) {
 		defer d.mu.Unlock()
 		return d.now.String(), nil
 	case "late", "latency":
-		return "", d.obeyTime(args[0], arg(1))
+		return "", d.runTimed(args[0], arg(1))
 	case "hang":
 		if arg(1) == "" {
 			return "", errors.New("hang wants the name of an NVML call, such as nvmlDeviceGetUtilizationRates")
@@ -88,11 +88,11 @@ func (d *driver) obey(args []string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q is no GPU's index; the commands are:\n%s", arg(1), usage)
 	}
-	return "", d.obeyGPU(args[0], index, args[2:])
+	return "", d.runOnGPU(args[0], index, args[2:])
 }
 
-// obeyTime carries out what takes a duration.
-func (d *driver) obeyTime(command, value string) error {
+// runTimed carries out what takes a duration.
+func (d *driver) runTimed(command, value string) error {
 	duration, err := time.ParseDuration(value)
 	if err != nil || duration < 0 {
 		return fmt.Errorf("%s wants a duration, such as 1.5s: %q", command, value)
@@ -131,8 +131,8 @@ func numbers(command string, words []string) ([]uint64, error) {
 	return values, nil
 }
 
-// obeyGPU carries out what concerns one GPU.
-func (d *driver) obeyGPU(command string, index int, words []string) error {
+// runOnGPU carries out what concerns one GPU.
+func (d *driver) runOnGPU(command string, index int, words []string) error {
 	values, err := numbers(command, words)
 	if err != nil {
 		return err
@@ -188,15 +188,15 @@ func alter(command string, g *fakenvml.GPU, values []uint64) fakenvml.Event {
 		none := 0
 		g.Problem, g.Recovery = 0, &none
 	case "hog":
-		giveBackGPU(g)
+		releaseGPU(g)
 		g.Processes = append(g.Processes, fakenvml.Process{PID: hogPID, Used: values[0]})
 	case "unhog":
-		giveBackGPU(g)
+		releaseGPU(g)
 	}
 	return event
 }
 
-func giveBackGPU(g *fakenvml.GPU) {
+func releaseGPU(g *fakenvml.GPU) {
 	var others []fakenvml.Process
 	for _, p := range g.Processes {
 		if p.PID != hogPID {

@@ -22,15 +22,15 @@ type driver struct {
 	dir  string
 	mu   sync.Mutex
 	now  fakenvml.State
-	late time.Duration // how long after the end of a process its memory is released
+	late time.Duration // delay between the end of a process and the release of its memory
 }
 
 func newDriver(dir string, s fakenvml.State) *driver { return &driver{dir: dir, now: s} }
 
-// write puts the state in force; the caller holds the lock, or is alone.
+// write publishes the state; the caller holds the lock or is the only user.
 func (d *driver) write() error { return d.now.Write(d.dir) }
 
-// change alters the state and puts it in force.
+// change modifies the state and publishes it.
 func (d *driver) change(f func(*fakenvml.State) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -40,19 +40,19 @@ func (d *driver) change(f func(*fakenvml.State) error) error {
 	return d.write()
 }
 
-// take serves one engine: it gets memory, and keeps it until its connection ends, or ctx.
+// take serves one engine, which gets memory until its connection or ctx ends.
 func (d *driver) take(ctx context.Context, c *net.UnixConn) {
 	pid := peer(c)
 	line, err := bufio.NewReader(io.LimitReader(c, 1<<16)).ReadBytes('\n')
 	if err != nil {
 		return
 	}
-	var wish map[string]uint64
-	if err := json.Unmarshal(line, &wish); err != nil {
+	var request map[string]uint64
+	if err := json.Unmarshal(line, &request); err != nil {
 		fmt.Fprintln(c, "not understood:", err)
 		return
 	}
-	if err := d.change(func(s *fakenvml.State) error { return give(s, pid, wish) }); err != nil {
+	if err := d.change(func(s *fakenvml.State) error { return give(s, pid, request) }); err != nil {
 		fmt.Fprintln(c, err)
 		return
 	}
@@ -65,10 +65,10 @@ func (d *driver) take(ctx context.Context, c *net.UnixConn) {
 	case <-time.After(late):
 	case <-ctx.Done():
 	}
-	_ = d.change(func(s *fakenvml.State) error { giveBack(s, pid, wish); return nil })
+	_ = d.change(func(s *fakenvml.State) error { release(s, pid, request); return nil })
 }
 
-// peer is the process at the other end, 0 where the kernel does not tell.
+// peer returns the process at the other end; 0: unknown.
 func peer(c *net.UnixConn) int {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -83,7 +83,7 @@ func peer(c *net.UnixConn) int {
 	return pid
 }
 
-// holder is where memory is taken from: a GPU or a partition.
+// holder is a GPU or a partition, from which memory is taken.
 type holder struct {
 	total     uint64
 	reserved  uint64
@@ -117,9 +117,9 @@ func (h holder) free() uint64 {
 	return h.total - used
 }
 
-// give lets a process have all that it wishes for, or nothing.
-func give(s *fakenvml.State, pid int, wish map[string]uint64) error {
-	for uuid, bytes := range wish {
+// give gives a process all of its request, or nothing.
+func give(s *fakenvml.State, pid int, request map[string]uint64) error {
+	for uuid, bytes := range request {
 		h, ok := find(s, uuid)
 		if !ok {
 			return fmt.Errorf("no CUDA-capable device is detected (%s)", uuid)
@@ -128,16 +128,16 @@ func give(s *fakenvml.State, pid int, wish map[string]uint64) error {
 			return fmt.Errorf("out of memory")
 		}
 	}
-	for uuid, bytes := range wish {
+	for uuid, bytes := range request {
 		h, _ := find(s, uuid)
 		*h.processes = append(slices.Clone(*h.processes), fakenvml.Process{PID: pid, Used: bytes})
 	}
 	return nil
 }
 
-// giveBack takes from a process what one of its connections was given, and nothing of another's.
-func giveBack(s *fakenvml.State, pid int, wish map[string]uint64) {
-	for uuid, bytes := range wish {
+// release takes from a process what one of its connections was given.
+func release(s *fakenvml.State, pid int, request map[string]uint64) {
+	for uuid, bytes := range request {
 		h, ok := find(s, uuid)
 		if !ok {
 			continue

@@ -41,8 +41,8 @@ func running(t *testing.T) (d *driver, dir string) {
 	return d, dir
 }
 
-// wish asks for memory as an engine does.
-func wish(dir string, bytes map[string]uint64) (net.Conn, string, error) {
+// request asks for memory as an engine does.
+func request(dir string, bytes map[string]uint64) (net.Conn, string, error) {
 	c, err := net.Dial("unix", filepath.Join(dir, "take.sock"))
 	if err != nil {
 		return nil, "", err
@@ -60,7 +60,7 @@ func wish(dir string, bytes map[string]uint64) (net.Conn, string, error) {
 // engine takes memory and returns the answer; closing the connection is its end.
 func engine(t *testing.T, dir string, bytes map[string]uint64) (net.Conn, string) {
 	t.Helper()
-	c, answer, err := wish(dir, bytes)
+	c, answer, err := request(dir, bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestTake(t *testing.T) {
 	})
 	t.Run("late_on_request", func(t *testing.T) {
 		d, dir := running(t)
-		if _, err := d.obey([]string{"late", "300ms"}); err != nil {
+		if _, err := d.run([]string{"late", "300ms"}); err != nil {
 			t.Fatal(err)
 		}
 		c, _ := engine(t, dir, map[string]uint64{fakenvml.UUID(0): 5 * gib})
@@ -196,7 +196,7 @@ func TestAtOnce(t *testing.T) {
 	for i := range 12 {
 		all.Go(func() {
 			for range 10 {
-				c, answer, err := wish(dir, map[string]uint64{fakenvml.UUID(i % 2): 3 * gib})
+				c, answer, err := request(dir, map[string]uint64{fakenvml.UUID(i % 2): 3 * gib})
 				if err != nil || answer != "ok" && answer != "out of memory" {
 					t.Errorf("%q, %v", answer, err)
 					return
@@ -207,7 +207,7 @@ func TestAtOnce(t *testing.T) {
 	}
 	all.Go(func() {
 		for i := range 50 {
-			if _, err := d.obey(strings.Fields(fmt.Sprintf("xid %d 31", i%2))); err != nil {
+			if _, err := d.run(strings.Fields(fmt.Sprintf("xid %d 31", i%2))); err != nil {
 				t.Error(err)
 			}
 			d.mu.Lock()
@@ -243,7 +243,7 @@ func TestServe(t *testing.T) {
 			t.Fatal(err)
 		case <-time.After(5 * time.Millisecond):
 		}
-		if conn, answer, err := wish(dir, map[string]uint64{fakenvml.UUID(0): gib}); err == nil && answer == "ok" {
+		if conn, answer, err := request(dir, map[string]uint64{fakenvml.UUID(0): gib}); err == nil && answer == "ok" {
 			c = conn
 		}
 	}

@@ -1,14 +1,13 @@
-// Command fakegpu stands in for the kernel driver of GPUs that a test machine does not have: it
-// holds their state, gives memory to engines that ask for it and takes it back when they end, and
-// breaks on request. The fake libnvidia-ml.so.1 (test/fakenvml) returns what it says to each
-// program that loads it.
+// Command fakegpu replaces the kernel driver of GPUs that a test machine does not have: it keeps
+// their state, gives memory to engines until they end, and simulates faults. The fake
+// libnvidia-ml.so.1 (test/fakenvml) reports its state to each program that loads it.
 //
 //	fakegpu serve [--dir DIR] [--gpus N] [--vram BYTES] [--mig N]
 //	fakegpu ctl [--dir DIR] COMMAND [ARGUMENT…]
 //
 // Engines connect to DIR/take.sock and send one line, a JSON object of bytes by UUID; the answer is
-// "ok" or "out of memory". What they got is theirs until the connection ends, as a process's memory
-// is until it ends. The commands are in commands.go.
+// "ok" or "out of memory". The memory is released when the connection ends, as a process's memory
+// is when it exits. The commands are in commands.go.
 package main
 
 import (
@@ -39,8 +38,8 @@ func run(args []string) error {
 		return fmt.Errorf("usage: fakegpu serve|ctl")
 	}
 	f := flag.NewFlagSet("fakegpu", flag.ContinueOnError)
-	dir := f.String("dir", fakenvml.Dir, "where the library looks for the state")
-	gpus := f.Int("gpus", 2, "how many GPUs there are")
+	dir := f.String("dir", fakenvml.Dir, "directory of the state")
+	gpus := f.Int("gpus", 2, "number of GPUs")
 	vram := f.Uint64("vram", 24<<30, "memory of each, in bytes")
 	mig := f.Int("mig", 0, "partitions of the last GPU")
 	if err := f.Parse(args[1:]); err != nil {
@@ -59,7 +58,7 @@ func run(args []string) error {
 	return fmt.Errorf("unknown command %q", args[0])
 }
 
-// serve holds the state until SIGTERM.
+// serve serves the state until SIGTERM.
 func serve(dir string, state fakenvml.State) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

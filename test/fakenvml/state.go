@@ -1,6 +1,6 @@
 // Package fakenvml builds a fake libnvidia-ml.so.1 out of the C files beside it, and writes the
-// state that it answers from. It stands for GPUs, which no test machine has; everything above it,
-// from the dynamic loader to the daemon, is the real thing.
+// state that it answers from. It replaces GPUs, which no test machine has; everything above it,
+// from the dynamic loader to the daemon, is real.
 //
 // It owns the format of that state. It must not know the product: what the library returns is
 // written from NVML's public header.
@@ -15,7 +15,7 @@ import (
 )
 
 // Dir is where the library looks for the state, unless the environment variable FAKENVML_DIR names
-// another place.
+// another directory.
 const Dir = "/run/fakegpu"
 
 // The files in it.
@@ -24,19 +24,18 @@ const (
 	EventsFile = "events"
 )
 
-// State is everything that the fake driver reports. The zero value of a field that is a pointer is
-// "not supported".
+// State is everything that the fake driver reports. A nil pointer means "not supported".
 type State struct {
 	Driver, Library string
 	CUDA            int    // 12040 is 12.4
 	Init            int    // what nvmlInit returns: an nvmlReturn_t
-	Generation      int    // a process that began with another one gets LIB_RM_VERSION_MISMATCH
+	Generation      int    // a process that started with another generation gets LIB_RM_VERSION_MISMATCH
 	Hang            string // the call that does not return
 	Latency         int    // microseconds that each call takes
 	GPUs            []GPU
 }
 
-// GPU is one of them.
+// GPU is one GPU.
 type GPU struct {
 	UUID, Name, PCI                 string
 	Minor                           *int
@@ -67,7 +66,7 @@ type Partition struct {
 	Processes      []Process
 }
 
-// Process holds memory.
+// Process uses memory.
 type Process struct {
 	PID  int
 	Used uint64
@@ -156,7 +155,7 @@ func number(b bool) int {
 	return 0
 }
 
-// Write puts the state in force: the library reads one version or the other, never half of one.
+// Write publishes the state atomically.
 func (s State) Write(dir string) error {
 	next := filepath.Join(dir, StateFile+".new")
 	if err := os.WriteFile(next, []byte(s.String()), 0o644); err != nil {
@@ -183,7 +182,7 @@ func (e Event) Append(dir string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Default is a host with n healthy idle GPUs of so many bytes each.
+// Default returns a host with n healthy idle GPUs of so many bytes each.
 func Default(n int, bytes uint64) State {
 	s := State{Driver: "550.54.14", Library: "12.550.54.14", CUDA: 12040, Generation: 1}
 	for i := range n {
@@ -198,7 +197,7 @@ func Default(n int, bytes uint64) State {
 	return s
 }
 
-// UUID is that of the GPU of an index.
+// UUID returns the UUID of the GPU with that index.
 func UUID(index int) string {
 	return fmt.Sprintf("GPU-%08x-fa4e-4b1d-8000-%012x", 0x5eed0000+index*0x11, index)
 }

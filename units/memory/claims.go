@@ -5,8 +5,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 )
 
-// claimed is the need of an engine that takes a share of each GPU whatever the model. ok is false
-// where it claims none, and where a target's size is not known.
+// claimed returns the need of an engine that takes a share of each GPU whatever the model. ok is
+// false if it claims none or a target's size is unknown.
 func claimed(claim engine.Claim, targets []devices.Target) (need Need, ok bool) {
 	if claim.Share == 0 {
 		return Need{}, false

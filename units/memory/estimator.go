@@ -17,7 +17,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Estimator finds the need of replicas. It is safe for concurrent use.
+// Estimator estimates the need of replicas. It is safe for concurrent use.
 type Estimator struct {
 	peaks  Peaks
 	log    *slog.Logger
@@ -26,13 +26,13 @@ type Estimator struct {
 	turns chan struct{} // held while a model's files are read
 
 	mu     sync.Mutex
-	found  map[string]Need          // what the model's files say, by Key and devices
-	busy   map[string]chan struct{} // closed when the one who reads for that key is done
+	found  map[string]Need          // the need computed from the model's files, by Key and devices
+	busy   map[string]chan struct{} // closed when the reader of that key is done
 	logged map[string]bool          // what was logged, by Key
 }
 
-// New makes an Estimator. Peaks may be nil: nothing is measured then. Each model that cannot be
-// estimated is logged once.
+// New returns an Estimator. With nil peaks no need is Measured. Each model that cannot be estimated
+// is logged once.
 func New(peaks Peaks, log *slog.Logger) *Estimator {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -43,8 +43,8 @@ func New(peaks Peaks, log *slog.Logger) *Estimator {
 
 // Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It
 // reads the headers of the model's files, and remembers what it found as long as they do not
-// change. Whatever it cannot find out is Unknown with the reason in Why, never an error; the only
-// error is the context's.
+// change. If the need cannot be determined, it is Unknown with the reason in Why; the only error is
+// the context's.
 func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Staged, version string,
 	targets []devices.Target) (Need, error) {
 	key := Key(p, staged, version, targets)
@@ -64,10 +64,10 @@ func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Stage
 	}
 	own := a.Claim(p, version)
 	claim, claims := claimed(own, targets)
-	if claims && own.Firm { // whatever it took before, it does not start where less is free
+	if claims && own.Firm { // it does not start with less free memory, whatever was measured
 		return model.replaced(claim), nil
 	}
-	// 0: the driver did not report it
+	// 0: not reported by the driver
 	if peak, ok := e.peak(key); ok && len(peak) == len(targets) && !slices.Contains(peak, 0) {
 		return model.replaced(onDevices(Measured, targets, peak)), nil
 	}
@@ -84,15 +84,15 @@ func (e *Estimator) peak(key string) (devices []uint64, ok bool) {
 	return e.peaks.Peak(key)
 }
 
-// replaced is the need with the devices of a better source; main memory and the parts stay those of
-// the model's files.
+// replaced returns the need with the devices of a better source; main memory and the parts stay as
+// computed from the model's files.
 func (n Need) replaced(better Need) Need {
 	n.Devices, n.Source, n.Why, n.ClaimFlag = better.Devices, better.Source, "", better.ClaimFlag
 	return n
 }
 
-// spread divides the key vram over the mask as the engine divides the model: by tensor_split, else
-// by the sizes of the devices, or evenly. Each part is rounded up.
+// spread divides the key vram over the mask as the engine divides the model: by tensor_split, by
+// the sizes of the devices, or evenly. Each part is rounded up.
 func spread(p pool.Pool, targets []devices.Target) []uint64 {
 	totals := make([]uint64, len(targets))
 	if a, known := engine.For(p.Engine); known && a.SplitsByShare() {
@@ -110,13 +110,13 @@ func spread(p pool.Pool, targets []devices.Target) []uint64 {
 	return parts
 }
 
-// fromFiles is the need by the model's files, remembered.
+// fromFiles returns the need computed from the model's files, cached.
 func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, staged pool.Staged,
 	targets []devices.Target) (Need, error) {
 	if err := ctx.Err(); err != nil {
 		return Need{}, err
 	}
-	need, done, err := e.remembered(ctx, key+uuids(targets)) // like devices share a key, and have names of their own
+	need, done, err := e.remembered(ctx, key+uuids(targets)) // devices of the same size share a key but have different UUIDs
 	if err != nil || done == nil {
 		return need, err
 	}
@@ -126,7 +126,7 @@ func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, stag
 	switch {
 	case ctx.Err() != nil:
 		return Need{}, ctx.Err()
-	case err != nil: // looked at again the next time: the reason may be a file that is not there yet
+	case err != nil: // not cached: a missing file may appear later
 		e.logOnce(key, p, err)
 		return Need{Source: Unknown, Why: err.Error()}, nil
 	}
@@ -143,7 +143,7 @@ func uuids(targets []devices.Target) string {
 
 var (
 	errNoModel  = errors.New("the pool has no model file")
-	errTheirOwn = errors.New("nothing is known of the engine's own needs")
+	errTheirOwn = errors.New("the engine's needs are unknown")
 )
 
 func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Staged,
@@ -160,7 +160,7 @@ func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Stage
 	return Need{}, errTheirOwn
 }
 
-// gguf asks the parser of GGUF, and gives each device its parts.
+// gguf estimates a GGUF model with the parser and assigns each device its parts.
 func (e *Estimator) gguf(ctx context.Context, a engine.Adapter, p pool.Pool, staged pool.Staged,
 	targets []devices.Target) (Need, error) {
 	totals := make([]uint64, len(targets))
@@ -195,7 +195,7 @@ func (e *Estimator) gguf(ctx context.Context, a engine.Adapter, p pool.Pool, sta
 	return n, nil
 }
 
-// need gives the usage its form.
+// need converts the usage to a Need.
 func (u usage) need(targets []devices.Target) Need {
 	n := Need{Source: Estimated, Host: u.Host.sum(), Ctx: u.Ctx, Trained: u.Trained}
 	if len(targets) > 0 {
@@ -252,15 +252,15 @@ func sizes(paths []string) (uint64, error) {
 	return sum, nil
 }
 
-// Of a model in safetensors only the weights are known; the rest is a fifth of them, and what
-// PyTorch and CUDA take.
+// Of a model in safetensors only the weights are known; the rest is estimated as a fifth of them
+// plus a constant for PyTorch and CUDA.
 const (
 	safetensorsPart = 1.2
 	safetensorsBase = 2 << 30 // bytes
 )
 
-// safetensors is the need of a directory of shards, split evenly as tensor parallelism does. It is
-// used where an engine's share of the GPUs is not known.
+// safetensors returns the need of a directory of shards, split evenly as by tensor parallelism. It
+// is used if an engine's share of the GPUs is unknown.
 func safetensors(staged pool.Staged, targets []devices.Target) (Need, error) {
 	literal := strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(staged.Path)
 	shards, err := filepath.Glob(filepath.Join(literal, "*.safetensors"))
@@ -272,7 +272,7 @@ func safetensors(staged pool.Staged, targets []devices.Target) (Need, error) {
 		return Need{}, err
 	}
 	if weights == 0 {
-		return Need{}, errors.New("the model's directory holds no *.safetensors")
+		return Need{}, errors.New("the model's directory has no *.safetensors")
 	}
 	n := Need{Source: Estimated, Devices: make(map[string]uint64, len(targets))}
 	for _, t := range targets {

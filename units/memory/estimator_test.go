@@ -56,7 +56,7 @@ type fixedPeaks []uint64
 func (p fixedPeaks) Peak(string) ([]uint64, bool) { return p, p != nil }
 func (fixedPeaks) Record(string, Sample) error    { return nil }
 
-// TestSource says which source wins.
+// TestSource checks which source wins.
 func TestSource(t *testing.T) {
 	model := tiny(t, 0)
 	dir := t.TempDir()
@@ -139,7 +139,7 @@ func partsAddUp(t *testing.T, n Need) {
 	}
 }
 
-// TestLlamaFlags says what a flag does to the need.
+// TestLlamaFlags checks what a flag does to the need.
 func TestLlamaFlags(t *testing.T) {
 	model := tiny(t, 8*mib)
 	draft := tiny(t, 3*mib).Path
@@ -202,7 +202,7 @@ func part(n Need, name, device string) uint64 {
 	return n.Parts[i].Bytes
 }
 
-// TestUnknown says what cannot be estimated, and that the reason is told.
+// TestUnknown checks what cannot be estimated, and that the reason is in Why.
 func TestUnknown(t *testing.T) {
 	model := tiny(t, 0)
 	garbage := filepath.Join(t.TempDir(), "x.gguf")
@@ -249,9 +249,9 @@ func TestEstimateOfAnEndedContext(t *testing.T) {
 	}
 }
 
-// TestUnknownIsToldOnce: the reason is logged once for each pool, and a file that comes later is
+// TestUnknownIsLoggedOnce: the reason is logged once for each pool, and a file that comes later is
 // found.
-func TestUnknownIsToldOnce(t *testing.T) {
+func TestUnknownIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	e := New(nil, slog.New(slog.NewTextHandler(&log, nil)))
 	p := pool.Pool{ID: "p", Engine: engine.LlamaCpp, Args: []string{"-md", filepath.Join(t.TempDir(), "draft.gguf")}}

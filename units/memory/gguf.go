@@ -14,23 +14,23 @@ import (
 // readTimeout bounds the reading of a model's headers, which may be on a slow network file system.
 const readTimeout = 10 * time.Second
 
-// maxSane is above the memory of any machine, in bytes: an estimate beyond it comes from a file
-// whose numbers mean nothing.
+// maxSane is above the memory of any machine, in bytes: a larger estimate comes from a corrupt
+// file.
 const maxSane = 1 << 50
 
-// ggufModels estimates what an engine needs for a model in GGUF: the one place that knows which
-// library does.
+// ggufModels estimates what an engine needs for a GGUF model. Only its implementation knows the
+// library.
 type ggufModels interface {
-	// Usage returns the need of a model whose parts are these files. Options are within bounds.
+	// Usage returns the need of a model whose parts are these files. The options are within bounds.
 	Usage(ctx context.Context, paths []string, r run) (usage, error)
 }
 
-// usage is what a model takes, in bytes.
+// usage is the memory that a model takes, in bytes.
 type usage struct {
 	Host    deviceUsage
 	Devices []deviceUsage // by the position in the mask
-	Ctx     uint64        // tokens of all slots together that it was computed for
-	Trained uint64        // the context that the model was trained for, 0: it does not say
+	Ctx     uint64        // tokens of all slots together, for which it was computed
+	Trained uint64        // the context that the model was trained for; 0: unknown
 }
 
 // deviceUsage is the need on one device, or of main memory.
@@ -38,12 +38,11 @@ type deviceUsage struct {
 	Weights, KV, Compute, Runtime uint64
 }
 
-// parser is gguf-parser-go behind our own reader of headers.
+// parser is gguf-parser-go with our own header reader.
 type parser struct{}
 
-// Usage implements ggufModels. The library panics on what it does not like; that is an error here.
-// It gets only the items that readHeaders lets through, so that it has an end, and runs in the
-// caller's goroutine.
+// Usage implements ggufModels. The library panics on invalid input, which becomes an error here. It
+// gets only what readHeaders accepts, so it terminates, and it runs in the caller's goroutine.
 func (parser) Usage(ctx context.Context, paths []string, r run) (u usage, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -66,13 +65,13 @@ func (parser) Usage(ctx context.Context, paths []string, r run) (u usage, err er
 	}
 	e := file.EstimateLLaMACppRun(r.forParser()...)
 	if e.Type != "model" {
-		return usage{}, fmt.Errorf("it is of type %.40q, no model", e.Type)
+		return usage{}, fmt.Errorf("its type is %.40q, not a model", e.Type)
 	}
 	u = usageOf(e, r, uint64(file.ModelSize), arch.EmbeddingLength)
 	switch host := e.Devices[0].Computation; {
 	case len(r.Split) == 0:
 		u.Host.Compute = hostCompute(file, e, r)
-	case e.FullOffloaded: // the library counts a layer on the host even so; only the inputs and outputs of the graph are
+	case e.FullOffloaded: // the library still counts a layer on the host; only the graph's inputs and outputs are there
 		u.Host.Compute = uint64(host.Footprint + host.Input + host.Output)
 	}
 	u.Trained = trained
@@ -82,40 +81,39 @@ func (parser) Usage(ctx context.Context, paths []string, r run) (u usage, err er
 	return u, nil
 }
 
-// languageModel is the shape of a file that is a language model, and whole.
+// languageModel returns the architecture of a file that is a complete language model.
 func languageModel(file *gguf.GGUFFile) (gguf.GGUFArchitecture, error) {
 	if err := whole(file); err != nil {
 		return gguf.GGUFArchitecture{}, err
 	}
 	if kind, ok := file.Header.MetadataKV.Get("general.type"); ok && kind.ValueString() != "model" {
-		return gguf.GGUFArchitecture{}, fmt.Errorf("it is of type %.40q, no model", kind.ValueString())
+		return gguf.GGUFArchitecture{}, fmt.Errorf("its type is %.40q, not a model", kind.ValueString())
 	}
 	name, ok := file.Header.MetadataKV.Get("general.architecture")
 	if !ok || name.ValueString() == "clip" {
-		return gguf.GGUFArchitecture{}, errors.New("its architecture is not known")
+		return gguf.GGUFArchitecture{}, errors.New("its architecture is unknown")
 	}
 	return file.Architecture(), nil
 }
 
-// whole checks that the file is as long as its tensors say, so that weights have the bound of the
-// disk.
+// whole checks that the file is as long as its tensors, so that the weights are bounded by the
+// file.
 func whole(file *gguf.GGUFFile) error {
 	var sum uint64
 	for _, t := range file.TensorInfos {
 		sum = saturated(sum, t.Bytes())
 	}
 	if sum > uint64(file.ModelSize) {
-		return fmt.Errorf("its tensors take %s, and it has %s", Size(sum), Size(uint64(file.ModelSize)))
+		return fmt.Errorf("its tensors take %s, but the file has %s", Size(sum), Size(uint64(file.ModelSize)))
 	}
 	return nil
 }
 
-// fittedCtx is what llama.cpp brings the context down to, at most, where it was given none and
-// memory is short (--fit-ctx); versions before
-// --fit took it for the default.
+// fittedCtx is the smallest context to which llama.cpp reduces an unset one if memory is short
+// (--fit-ctx); versions before --fit used it as the default.
 const fittedCtx = 4096
 
-// unsetCtx is the smallest context that llama.cpp is content with where the pool gives none.
+// unsetCtx returns the smallest context that llama.cpp uses if the pool sets none.
 func unsetCtx(trained uint64) int {
 	if trained == 0 || trained > fittedCtx {
 		return fittedCtx
@@ -123,12 +121,13 @@ func unsetCtx(trained uint64) int {
 	return int(trained)
 }
 
-// usageOf takes the library's estimate apart. Its first device is the host.
+// usageOf converts the library's estimate. Its first device is the host.
 func usageOf(e gguf.LLaMACppRunEstimate, r run, modelSize, width uint64) usage {
 	host := e.Devices[0]
 	weights := uint64(host.Weight.Input + host.Weight.Compute + host.Weight.ComputeOverridden)
 	if host.HandleOutputLayer || r.Layers == 0 {
-		// An output layer that is the input's again is in memory once: at most the file is mapped.
+		// An output layer that is shared with the input is in memory once: at most the file is
+		// mapped.
 		weights = min(weights+uint64(host.Weight.Output), modelSize)
 	}
 	u := usage{
@@ -146,8 +145,8 @@ func usageOf(e gguf.LLaMACppRunEstimate, r run, modelSize, width uint64) usage {
 }
 
 // hostCompute is the size of the buffers of one batch where all layers are on the CPU. The library
-// leaves the layers' own out there; the graph is the one that a GPU would have, and its estimate of
-// that was right to a few percent (TestEstimate in test/e2e).
+// leaves those of the layers out there; the graph is the same as on a GPU, for which its estimate
+// was right to a few percent (TestEstimate in test/e2e).
 func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, r run) uint64 {
 	r.Layers, r.Split = engine.AllLayers, []float64{1}
 	graph := file.EstimateLLaMACppRun(r.forParser()...).Devices[1].Computation
@@ -155,9 +154,9 @@ func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, r run) uint64 
 	return uint64(host.Footprint + max(graph.Compute, host.Output))
 }
 
-// onDevice is the need on the device at a position of the mask.
+// onDevice returns the need on the device at a position of the mask.
 func onDevice(e gguf.LLaMACppRunEstimate, r run, i int, width uint64) deviceUsage {
-	// also where the device gets nothing of the model: CUDA is set up on all that are visible
+	// also without a part of the model: CUDA is initialised on all visible devices
 	part := deviceUsage{Runtime: cudaContext}
 	if r.Single {
 		if i != r.Main {
@@ -177,33 +176,33 @@ func onDevice(e gguf.LLaMACppRunEstimate, r run, i int, width uint64) deviceUsag
 	return part
 }
 
-// maskInHalf is by how much the inputs of a graph are smaller where flash attention is on: its mask
-// of one number a token of context is F16 then, and the library takes it for F32. Beside it stand
-// an embedding and a position, in 32 bits.
+// maskInHalf is the factor by which the inputs of a graph are smaller with flash attention: its
+// mask, one number per token of context, is F16 then, but the library assumes F32. The other inputs
+// are an embedding and a position, in 32 bits.
 func maskInHalf(ctx, width uint64) float64 {
 	beside := 4 * float64(width+1)
 	return (beside + 2*float64(ctx)) / (beside + 4*float64(ctx))
 }
 
-// What CUDA itself takes of a process: on the GPU its context and the kernels, in main memory the
-// driver's libraries. The library's command line assumes the same (--platform-footprint 150,250); a
-// recent GPU takes up to twice that, an old one half.
+// What CUDA itself takes in a process: the context and the kernels on the GPU, the driver's
+// libraries in main memory. The library's command line assumes the same (--platform-footprint
+// 150,250); a recent GPU takes up to twice that, an old one half.
 const (
 	cudaContext = 250 << 20
 	cudaHost    = 150 << 20
 )
 
-// sum is the whole need.
+// sum returns the total.
 func (d deviceUsage) sum() uint64 {
 	return saturated(saturated(d.Weights, d.KV), saturated(d.Compute, d.Runtime))
 }
 
-// sane refuses numbers that no machine has: sums of a file's own numbers may have wrapped around.
+// sane rejects numbers that no machine has: sums of a file's numbers may have overflowed.
 func (u usage) sane() error {
 	for _, d := range append([]deviceUsage{u.Host}, u.Devices...) {
 		for _, part := range []uint64{d.Weights, d.KV, d.Compute, d.Runtime} {
 			if part > maxSane {
-				return errors.New("the estimate is beyond any machine; its numbers mean nothing")
+				return errors.New("the estimate exceeds any machine; the file is corrupt")
 			}
 		}
 	}

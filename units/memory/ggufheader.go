@@ -9,12 +9,12 @@ import (
 	ggufhead "github.com/pool-managerd/pool-managerd/units/gguf"
 )
 
-// maxBlocks bounds the layers of a model, which the estimate goes through one by one;
-// LLAMA_MAX_LAYERS of llama.cpp is 512.
+// maxBlocks bounds the layers of a model, over which the estimate iterates; LLAMA_MAX_LAYERS of
+// llama.cpp is 512.
 const maxBlocks = 4096
 
 // readHeaders reads the headers of a model's parts, the first of which has the metadata, into the
-// form of the library that estimates. Its own reader trusts counts as far as the file is long.
+// types of the estimating library, whose own reader trusts the counts in the file.
 func readHeaders(ctx context.Context, paths []string) (*gguf.GGUFFile, error) {
 	all := &gguf.GGUFFile{}
 	for i, path := range paths {
@@ -43,7 +43,7 @@ func readHeaders(ctx context.Context, paths []string) (*gguf.GGUFFile, error) {
 // maxTensors bounds the tensors of all parts together.
 const maxTensors = 16384
 
-// fileOf is a header in the library's form.
+// fileOf converts a header to the library's type.
 func fileOf(h ggufhead.Header, size uint64) (*gguf.GGUFFile, error) {
 	file := &gguf.GGUFFile{
 		Size:      gguf.GGUFBytesScalar(size),
@@ -55,7 +55,7 @@ func fileOf(h ggufhead.Header, size uint64) (*gguf.GGUFFile, error) {
 		kv := gguf.GGUFMetadataKV{Key: p.Key, ValueType: gguf.GGUFMetadataValueType(p.Type), Value: p.Value}
 		if a, ok := p.Value.(ggufhead.Array); ok {
 			if a.Type == ggufhead.List {
-				return nil, ggufhead.ErrStrange // arrays of arrays are in no model
+				return nil, ggufhead.ErrStrange // no model has arrays of arrays
 			}
 			kv.Value = gguf.GGUFMetadataKVArrayValue{Type: gguf.GGUFMetadataValueType(a.Type), Len: a.Len,
 				Array: a.Items, StartOffset: int64(a.Offset), Size: int64(a.Bytes)}

@@ -7,14 +7,14 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/memory/ram"
 )
 
-// Available returns how much main memory can be taken without swapping, in bytes.
+// Available returns how much main memory can be allocated without swapping, in bytes.
 func Available() (uint64, error) { return ram.Available() }
 
-// CheckHost returns why a replica of that need must not be started on a host with so many bytes
-// available, and under that MemoryMax= (0: none); nil: it may. A need that is not known passes.
+// CheckHost returns why a replica with that need must not start on a host with so many bytes
+// available and that MemoryMax= (0: none); nil: it may. An unknown need passes.
 //
-// A mapped model counts, and the message says so: an engine on the CPU reads all of its weights for
-// each token, and what does not fit is read from the disk each time.
+// A mapped model counts, which the message mentions: an engine on the CPU reads all of its weights
+// for each token, and would read what does not fit from the disk each time.
 func CheckHost(need Need, available, memoryMax uint64) *registry.Failure {
 	mapped := ""
 	if need.Mapped > 0 {
@@ -35,5 +35,5 @@ func CheckHost(need Need, available, memoryMax uint64) *registry.Failure {
 	return nil
 }
 
-// Size writes bytes for people, in units of 1024 as free(1) and nvidia-smi do.
+// Size formats bytes, in units of 1024 as free(1) and nvidia-smi do.
 func Size(bytes uint64) string { return ram.Size(bytes) }

@@ -9,12 +9,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// ctxStep is the step of the contexts that are tried, in tokens: llama.cpp rounds up to it.
+// ctxStep is the step of the search, in tokens: llama.cpp rounds up to it.
 const ctxStep = 256
 
-// LargestCtx returns the longest context of one request with which a replica has room, up to the
-// one that the model was trained for; 0 where not even the shortest has, or where nothing is known
-// of the model. It is for models in GGUF: the other engines take what is there.
+// LargestCtx returns the longest context of one request that fits, up to the one that the model was
+// trained for; 0 if not even the shortest fits or the need is unknown. It is for GGUF models: other
+// engines use all memory that is available.
 func (e *Estimator) LargestCtx(ctx context.Context, p pool.Pool, staged pool.Staged, targets []devices.Target,
 	room func(Need) bool) (int, error) {
 	need, err := e.Estimate(ctx, p, staged, "", targets)

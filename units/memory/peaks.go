@@ -12,29 +12,29 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Peaks remembers what replicas took at most, over restarts of the manager. All methods are safe
-// for concurrent use.
+// Peaks remembers the peak memory use of replicas, over restarts of the manager. All methods are
+// safe for concurrent use.
 type Peaks interface {
-	// Peak returns the peak under a key of Key, in bytes by the position of the device in the mask;
-	// ok is false where none is known.
+	// Peak returns the peak of a key (see Key), in bytes by the position of the device in the mask;
+	// ok is false if none is known.
 	Peak(key string) (devices []uint64, ok bool)
-	// Record notes a sample of a run that has been ready. Within one run a record only grows; a run
-	// that began later replaces it, so that a need can fall too; samples of earlier runs are
-	// dropped, so that replicas of one key do not undo each other's.
+	// Record records a sample of a run that has been ready. Within one run a record only grows; a
+	// later run replaces it, so that a need can also fall. Samples of earlier runs are dropped, so
+	// replicas of one key do not overwrite each other's.
 	Record(key string, s Sample) error
 }
 
-// Sample is what one run of a replica holds of its devices.
+// Sample is how much memory of its devices one run of a replica uses.
 type Sample struct {
 	Run     string    // the unit's invocation id
 	Started time.Time // when the run began
 	Devices []uint64  // bytes by the position in the mask
 }
 
-// Key names everything that changes how much memory a replica takes, and nothing else: the model's
-// identity, the engine and its version, what the pool file says of its flags and environment, and
-// the sizes of its devices in order. It is no secret: values are hashed. Two replicas of one pool
-// on like devices share a key.
+// Key identifies everything that affects how much memory a replica takes: the model, the engine and
+// its version, its flags and environment in the pool file, and the sizes of its devices in order.
+// Values are hashed, so it reveals no secret. Two replicas of one pool on devices of the same sizes
+// share a key.
 func Key(p pool.Pool, staged pool.Staged, version string, targets []devices.Target) string {
 	totals := make([]uint64, len(targets))
 	for i, t := range targets {
@@ -44,13 +44,13 @@ func Key(p pool.Pool, staged pool.Staged, version string, targets []devices.Targ
 		"v1", p.Engine, version, identity(staged), p.Ctx, p.Slots, p.TensorSplit, p.Args, p.Env, p.Provisioning.Binary, totals,
 	})
 	if err != nil {
-		return "" // no value above can fail; a NaN in tensor_split is refused when the file is read
+		return "" // no value above can fail: a NaN in tensor_split is rejected when the file is read
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }
 
-// identity is the model's digest, or path, size and time of each of its files.
+// identity returns the model's digest, or path, size and time of each of its files.
 func identity(staged pool.Staged) []string {
 	if staged.Digest != "" {
 		return []string{staged.Digest}

@@ -11,8 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Refusal is why a replica of that need was not started, from the helper's answer; nil where
-// nothing is short. Targets are the replica's mask, for the names of the devices.
+// Refusal returns why a replica with that need was not started, from the helper's answer; nil if no
+// device is short. Targets are the replica's mask, for the names of the devices.
 func Refusal(need Need, short []wire.Short, targets []devices.Target) *registry.Failure {
 	if len(short) == 0 {
 		return nil
@@ -39,15 +39,15 @@ func deviceName(uuid string, targets []devices.Target) string {
 	return uuid
 }
 
-// hint is what an operator can do; fits: each device would have room if it were empty.
+// hint returns what an operator can do. fits: each device would be large enough if it were empty.
 func hint(need Need, short []wire.Short, fits bool) string {
 	var b strings.Builder
 	switch {
 	case !fits:
-		b.WriteString("The need is above the device's whole memory: lower ctx or slots, use more devices or a " +
+		b.WriteString("The need exceeds the device's total memory: lower ctx or slots, use more devices or a " +
 			"smaller model.")
 	case foreign(short):
-		b.WriteString("End what holds the memory, or use another device; the pool starts by itself when there is " +
+		b.WriteString("Stop the process that uses the memory, or use another device; the pool starts by itself when there is " +
 			"enough.")
 	default:
 		b.WriteString("Stop a pool that holds the memory, use another device, or lower ctx or slots; the pool starts " +
@@ -67,8 +67,7 @@ func hint(need Need, short []wire.Short, fits bool) string {
 	return b.String()
 }
 
-// foreign reports whether a process that is no engine of ours holds memory of a device that is
-// short.
+// foreign reports whether a process other than our engines uses memory of a device that is short.
 func foreign(short []wire.Short) bool {
 	for _, s := range short {
 		for _, h := range s.Holders {

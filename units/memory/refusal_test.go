@@ -28,7 +28,7 @@ func TestRefusal(t *testing.T) {
 		{"held_by_a_foreign_process", Configured,
 			[]wire.Short{{Device: "GPU-b", Need: 20 * gib, Free: 4 * gib, Total: 24 * gib, Holders: []wire.Holder{{PID: 4711, Used: 8 * gib}, {Unit: "x.service", PID: 5, Used: gib}, {}}}},
 			"GPU 1 (Test GPU): needs 20.0 GiB, and 4.0 GiB of 24.0 GiB is free (held by process 4711 with 8.0 GiB, process 5 of x.service with 1.0 GiB, an unknown process)",
-			"End what holds the memory, or use another device; the pool starts by itself when there is enough. The need is the key vram of the pool file."},
+			"Stop the process that uses the memory, or use another device; the pool starts by itself when there is enough. The need is the key vram of the pool file."},
 		{"promised_to_one_that_loads", Measured,
 			[]wire.Short{{Device: "GPU-a", Need: 20 * gib, Free: 23 * gib, Reserved: 18 * gib, Total: 24 * gib, Holders: []wire.Holder{{Unit: llama, Reserved: 18 * gib}}}},
 			"GPU 0 (Test GPU): needs 20.0 GiB, and 23.0 GiB of 24.0 GiB is free, of which 18.0 GiB is reserved for replicas that are loading (held by pool llama3/r0, 18.0 GiB reserved)",
@@ -37,7 +37,7 @@ func TestRefusal(t *testing.T) {
 		{"larger_than_the_device", Estimated,
 			[]wire.Short{{Device: "MIG-x", Need: 30 * gib, Free: 20 * gib, Total: 20 * gib}},
 			"MIG-x: needs 30.0 GiB, and 20.0 GiB of 20.0 GiB is free",
-			"The need is above the device's whole memory: lower ctx or slots, use more devices or a smaller model." +
+			"The need exceeds the device's total memory: lower ctx or slots, use more devices or a smaller model." +
 				" The need is an estimate from the model's files; the key vram of the pool file overrides it."},
 		{"vllm", Claimed,
 			[]wire.Short{{Device: "GPU-a", Need: 22 * gib, Free: 20 * gib, Total: 24 * gib}},

@@ -7,20 +7,20 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Many pools start at once when a host boots, and each reading takes a quarter of a megabyte. So
-// few are done at a time; a file on a file system that hangs keeps its turn, and the others go on
-// without one after a moment.
+// Many pools start at once when a host boots, and each read takes a quarter of a megabyte, so only
+// a few run at a time. A file on a hanging file system keeps its slot; others continue without a
+// slot after a moment.
 const (
 	maxTurns  = 2
 	turnPause = 2 * time.Second
 )
 
-// maxFound bounds each of the maps; a host has fewer pools.
+// maxFound bounds each of the maps. A host has fewer pools.
 const maxFound = 1024
 
-// remembered returns what is known under a key, or waits for the caller that is finding it out.
-// Where there is none, done is not nil: this caller finds it out and passes it on, and an estimate
-// is kept.
+// remembered returns the cached need of a key, or waits for the caller that is computing it. If
+// there is neither, done is not nil: this caller computes the need and passes it to done, which
+// caches an estimate.
 func (e *Estimator) remembered(ctx context.Context, key string) (need Need, done func(*Need), err error) {
 	for {
 		e.mu.Lock()
@@ -58,7 +58,7 @@ func (e *Estimator) remember(key string, need Need, mine chan struct{}) {
 	e.found[key] = need
 }
 
-// turn waits for a turn, and returns what releases it.
+// turn waits for a slot and returns the function that releases it.
 func (e *Estimator) turn(ctx context.Context) func() {
 	pause := time.NewTimer(turnPause)
 	defer pause.Stop()
@@ -71,7 +71,7 @@ func (e *Estimator) turn(ctx context.Context) func() {
 	return func() {}
 }
 
-// logOnce logs why the need of a pool is not known.
+// logOnce logs why the need of a pool is unknown.
 func (e *Estimator) logOnce(key string, p pool.Pool, reason error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -82,6 +82,6 @@ func (e *Estimator) logOnce(key string, p pool.Pool, reason error) {
 		clear(e.logged)
 	}
 	e.logged[key] = true
-	e.log.Info("could not estimate the memory of the pool from its model; it is not checked", "pool_id", p.ID, "engine",
+	e.log.Info("could not estimate the pool's memory from its model; starting without a check", "pool_id", p.ID, "engine",
 		p.Engine, "reason", reason)
 }

@@ -10,15 +10,15 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// run is how an engine would load a model, with where on its devices.
+// run is how an engine would load a model, and on which devices.
 type run struct {
 	engine.Run
 	K, V  gguf.GGMLType
 	Split []float64 // the share of each device, adding up to 1; empty: a CPU replica
 }
 
-// readRun asks the adapter how it would load the model on targets of these sizes. Without a split
-// of the pool's own, the totals stand in for the free memory, which is not known beforehand.
+// readRun returns how the adapter would load the model on targets of these sizes. Without a
+// tensor_split, the totals are used in place of the free memory, which is unknown.
 func readRun(a engine.Adapter, p pool.Pool, model string, totals []uint64) (r run, err error) {
 	names := make([]string, len(totals)) // only their number counts
 	if r.Run, err = a.Run(p, engine.Instance{Model: model, Devices: names}); err != nil {
@@ -36,7 +36,7 @@ func readRun(a engine.Adapter, p pool.Pool, model string, totals []uint64) (r ru
 	return r, nil
 }
 
-// cacheType is a type of the KV cache in the library's words.
+// cacheType returns the library's type for a KV cache type.
 func cacheType(name string) (gguf.GGMLType, error) {
 	known := map[string]gguf.GGMLType{
 		"f32": gguf.GGMLTypeF32, "f16": gguf.GGMLTypeF16, "bf16": gguf.GGMLTypeBF16, "q8_0": gguf.GGMLTypeQ8_0,
@@ -45,12 +45,12 @@ func cacheType(name string) (gguf.GGMLType, error) {
 	}
 	kind, ok := known[name]
 	if !ok {
-		return 0, fmt.Errorf("the estimate does not know the cache type %.20q", name)
+		return 0, fmt.Errorf("unknown cache type %.20q", name)
 	}
 	return kind, nil
 }
 
-// shares are the parts of each device, adding up to 1: by the weights where there is one for each,
+// shares returns the share of each device, adding up to 1: by the weights if there is one for each,
 // else by the sizes, else evenly.
 func shares(weights []float64, totals []uint64) []float64 {
 	if len(weights) != len(totals) {
@@ -73,7 +73,7 @@ func shares(weights []float64, totals []uint64) []float64 {
 	return parts
 }
 
-// forParser are the options in the library's words.
+// forParser returns the library's options.
 func (r run) forParser() []gguf.GGUFRunEstimateOption {
 	opts := []gguf.GGUFRunEstimateOption{
 		gguf.WithLLaMACppContextSize(int32(r.Ctx)),
@@ -99,8 +99,7 @@ func (r run) forParser() []gguf.GGUFRunEstimateOption {
 	return opts
 }
 
-// cumulated is the split as the library takes it: each share with all before it, the last exactly
-// 1.
+// cumulated returns the split as the library expects it: the cumulative shares, the last exactly 1.
 func (r run) cumulated() []float64 {
 	if r.Single {
 		return []float64{1}

@@ -15,8 +15,7 @@ type Kind string
 const (
 	HTTP Kind = "http"
 	GRPC Kind = "grpc" // grpc.health.v1.Health/Check, over HTTP/2 without TLS
-	// a connection and nothing else: weak evidence, since the kernel accepts it for a process that
-	// hangs, too
+	// a connection only: weak evidence, since the kernel accepts it even if the process hangs
 	TCP Kind = "tcp"
 )
 
@@ -30,16 +29,16 @@ type Check struct {
 
 	Path   string         // HTTP
 	Status int            // HTTP: the status that means healthy
-	Body   *regexp.Regexp // HTTP: must match the first 64 KiB of the body; nil: any body will do
+	Body   *regexp.Regexp // HTTP: must match the first 64 KiB of the body; nil: any body
 
-	Service string // gRPC: the service asked about, "" for the server as a whole
+	Service string // gRPC: the service; "": the whole server
 
 	Timeout time.Duration // of the whole probe
-	// Close leaves no connection open, for an engine that waits for idle ones when it stops.
+	// Close leaves no connection open, for an engine that waits for idle connections when it stops.
 	Close bool
 }
 
-// Probe succeeds when the engine answers before the check's timeout that it serves. The error is an
+// Probe succeeds if the engine reports before the check's timeout that it serves. The error is an
 // *Error.
 func (p *Prober) Probe(ctx context.Context, c Check) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
@@ -56,7 +55,7 @@ func (p *Prober) Probe(ctx context.Context, c Check) error {
 func (p *Prober) askHTTP(ctx context.Context, c Check) error {
 	s := scratches.Get().(*scratch)
 	defer s.release()
-	// All of a body of a usual size is read, so that the connection can be used again.
+	// A body of usual size is read completely, so that the connection can be reused.
 	a, err := p.ask(ctx, question{method: http.MethodGet, host: c.Host, target: c.Path, close: c.Close,
 		limit: bodyLimit}, s)
 	switch {
@@ -73,7 +72,7 @@ func (p *Prober) askHTTP(ctx context.Context, c Check) error {
 	return nil
 }
 
-// connect is the TCP probe. Nothing is sent, and the connection is closed at once.
+// connect is the TCP probe. It sends nothing and closes the connection at once.
 func (p *Prober) connect(ctx context.Context, c Check) error {
 	conn, err := p.dialed.dial(ctx, "tcp", c.Host)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNotHere says that a URL leads away from this host.
-var errNotHere = errors.New("engines are asked on the loopback only")
+// errNotHere: a URL is not on this host.
+var errNotHere = errors.New("engines are probed on the loopback only")
 
-// loopbackOnly refuses every address that is not this host's, before a packet is sent.
+// loopbackOnly rejects every address that is not on the loopback, before a packet is sent.
 func loopbackOnly(_, address string, _ syscall.RawConn) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -28,11 +28,11 @@ func loopbackOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// idleMax is how long a connection may be idle and still be used again.
+// idleMax is how long an idle connection may be reused.
 const idleMax = 90 * time.Second
 
-// dialed opens connections and knows those that are open, by the address that was asked for. The
-// zero value is usable.
+// dialed opens connections and tracks the open ones by the requested address. The zero value is
+// usable.
 type dialed struct {
 	mu   sync.Mutex
 	open map[string][]*connection
@@ -46,7 +46,7 @@ type connection struct {
 	address string
 
 	// Guarded by in.mu.
-	idle  bool // it was put back, and no exchange uses it
+	idle  bool // kept for reuse, not used by an exchange
 	since time.Time
 }
 
@@ -84,13 +84,13 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// take returns an idle connection that is still usable, nil where there is none.
+// take returns an idle connection that is still usable, or nil.
 func (d *dialed) take(address string) *connection {
 	c := d.unidle(address)
 	if c == nil || time.Since(c.since) < idleMax && c.quiet() {
 		return c
 	}
-	_ = c.Close() // the engine has closed its side, or sent what no request asked for
+	_ = c.Close() // the engine has closed its side or sent unexpected data
 	return nil
 }
 
@@ -106,7 +106,7 @@ func (d *dialed) unidle(address string) *connection {
 	return nil
 }
 
-// quiet reports whether nothing has come over the connection, not even its end.
+// quiet reports whether the connection is open and has no unread data.
 func (c *connection) quiet() bool {
 	tcp, ok := c.Conn.(syscall.Conn)
 	if !ok {
@@ -126,7 +126,7 @@ func (c *connection) quiet() bool {
 	return err == nil && quiet
 }
 
-// keep puts a connection back, or closes it where the engine has an idle one already.
+// keep keeps a connection for reuse, or closes it if there already is an idle one to the engine.
 func (d *dialed) keep(c *connection) {
 	if c.SetDeadline(time.Time{}) != nil || !d.kept(c) {
 		_ = c.Close()

@@ -16,28 +16,27 @@ import (
 	"time"
 )
 
-// readSize is the size of the buffer that an answer is read through, in bytes.
+// readSize is the size of the read buffer, in bytes.
 const readSize = 2 << 10
 
-// question is one request.
+// question is one HTTP request.
 type question struct {
 	method string
-	host   string // "127.0.0.1:21000"; with "https://" before it, TLS is spoken
+	host   string // "127.0.0.1:21000"; with the prefix "https://": TLS
 	target string // the path and the query
 	json   []byte // the body of a POST
 	close  bool   // no connection stays open
 	limit  int    // how much of the answer's body is read, in bytes
 }
 
-// answer is what came back. Its body is valid until the scratch that it was read with is used
-// again.
+// answer is the HTTP response. Its body is valid until its scratch is reused.
 type answer struct {
 	status int
 	body   []byte
 	err    error // the body could not be read to its end, or to the limit
 }
 
-// scratch is what one exchange needs besides its connection. An idle engine has none.
+// scratch is the memory of one exchange. An idle connection has none.
 type scratch struct {
 	in   *bufio.Reader
 	out  []byte
@@ -46,7 +45,7 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return &scratch{in: bufio.NewReaderSize(nil, readSize)} }}
 
-// mostKept is the largest body that a scratch keeps the room of, in bytes.
+// mostKept is the largest body buffer that a scratch keeps, in bytes.
 const mostKept = 4 << 10
 
 func (s *scratch) release() {
@@ -60,9 +59,9 @@ func (s *scratch) release() {
 	scratches.Put(s)
 }
 
-// ask sends a question and reads the answer, over the engine's idle connection where there is one.
-// An idle connection may end in the moment of its use: a GET is then sent once more over a fresh
-// one, if not a byte of an answer came.
+// ask sends a request and reads the response, over the engine's idle connection if there is one.
+// The engine may close an idle connection just as it is used: a GET is then sent once more over a
+// new one, if no byte of a response was received.
 func (p *Prober) ask(ctx context.Context, q question, s *scratch) (answer, error) {
 	if strings.HasPrefix(q.host, "https://") {
 		return p.askTLS(ctx, q)
@@ -84,13 +83,12 @@ func (p *Prober) ask(ctx context.Context, q question, s *scratch) (answer, error
 	return p.exchange(ctx, conn, q, s)
 }
 
-// unanswered is the end of a connection before the first byte of an answer.
+// unanswered: the connection ended before the first byte of a response.
 type unanswered struct{ error }
 
 func (u unanswered) Unwrap() error { return u.error }
 
-// beforeAnswer makes an error of a connection that has not answered yet an unanswered, if it is the
-// connection's end.
+// beforeAnswer wraps an error before the first byte as unanswered if the connection has ended.
 func beforeAnswer(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		return unanswered{err}
@@ -98,7 +96,7 @@ func beforeAnswer(err error) error {
 	return err
 }
 
-// clean makes the target fit for a request line, as net/http does it.
+// clean escapes the target for a request line, as net/http does.
 func (q *question) clean() error {
 	if q.target != "" && q.target[0] == '/' && strings.IndexFunc(q.target, suspect) < 0 {
 		return nil
@@ -129,7 +127,7 @@ func (s *scratch) write(q question) {
 	s.out = append(append(b, "\r\n"...), q.json...)
 }
 
-// exchange sends what is in out and reads the answer. The connection is kept or closed with it.
+// exchange sends the request in out and reads the response. It keeps or closes the connection.
 func (p *Prober) exchange(ctx context.Context, conn *connection, q question, s *scratch) (a answer, err error) {
 	again := false
 	defer func() {
@@ -156,7 +154,7 @@ func (p *Prober) exchange(ctx context.Context, conn *connection, q question, s *
 	return a, err
 }
 
-// roundTrip writes and reads. An error says that no whole header came.
+// roundTrip writes and reads. An error means that no complete header was received.
 func (s *scratch) roundTrip(conn net.Conn, q question) (a answer, again bool, err error) {
 	if _, err := conn.Write(s.out); err != nil {
 		return answer{}, false, beforeAnswer(err)
@@ -172,12 +170,12 @@ func (s *scratch) roundTrip(conn net.Conn, q question) (a answer, again bool, er
 	a.status = h.status
 	s.body, again, a.err = h.body(s.in, s.body[:0], q.limit)
 	a.body = s.body
-	// What was sent behind the answer belongs to no request.
+	// Data after the response belongs to no request.
 	return a, again && !q.close && s.in.Buffered() == 0, nil
 }
 
-// askTLS asks an external engine that speaks TLS. There are few of these, so that the library's
-// client serves for them.
+// askTLS sends a request to an external engine with TLS. These are few, so they use the library's
+// client.
 func (p *Prober) askTLS(ctx context.Context, q question) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, q.host+q.target, bytes.NewReader(q.json))
 	if err != nil {

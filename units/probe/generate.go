@@ -13,12 +13,12 @@ type Generation struct {
 	URL     string
 	Body    []byte // JSON
 	Timeout time.Duration
-	Close   bool // leaves no connection open
+	Close   bool // do not keep the connection
 	// Read returns an error for a 200 whose body holds no generation.
 	Read func(body []byte) error
 }
 
-// Outcome is what came of a generation.
+// Outcome is the result of a generation.
 type Outcome int
 
 // The outcomes.
@@ -26,20 +26,19 @@ const (
 	Generated Outcome = iota
 	// Overloaded: the engine takes no further request at present (429, 503). It may be busy.
 	Overloaded
-	// Unanswered: no answer came in time. The engine may be busy, or hang.
+	// Unanswered: no answer came in time. The engine may be busy or hang.
 	Unanswered
-	// Wrong: the answer is an error, or holds no generation.
+	// Wrong: the response is an error or has no generation.
 	Wrong
 	// Unfit: the engine refuses this kind of request (any other status from 400 to 499): it serves
-	// another kind of model, or requires a key. It says nothing about its health.
+	// another kind of model, or requires a key. This says nothing about its health.
 	Unfit
 )
 
-// generationLimit is how much of an answer to a generation is read, in bytes.
+// generationLimit is how much of a response to a generation is read, in bytes.
 const generationLimit = 1 << 20
 
-// Generate asks for a generation. The error is nil for Generated, else an *Error that says what
-// came instead.
+// Generate requests a generation. The error is nil for Generated, otherwise an *Error.
 func (p *Prober) Generate(ctx context.Context, g Generation) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
@@ -64,7 +63,7 @@ func (p *Prober) Generate(ctx context.Context, g Generation) (Outcome, error) {
 	return Generated, nil
 }
 
-// lost is the outcome of a generation without an answer.
+// lost returns the outcome of a generation without a response.
 func lost(err error, g Generation) (Outcome, error) {
 	f := failed(err, g.Timeout)
 	if f.Reason == ReasonTimeout {
@@ -73,7 +72,7 @@ func lost(err error, g Generation) (Outcome, error) {
 	return Wrong, &Error{ReasonGeneration, f.Text, err}
 }
 
-// outcomeOf sorts the statuses that are not 200. TGI answers 424 when its model server failed.
+// outcomeOf classifies the statuses other than 200. TGI answers 424 when its model server failed.
 func outcomeOf(status int) Outcome {
 	switch {
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:

@@ -36,7 +36,7 @@ func (p *Prober) askGRPC(ctx context.Context, c Check) error {
 	if resp.StatusCode != http.StatusOK {
 		return wrongGRPC(fmt.Sprintf("HTTP status %d%s", resp.StatusCode, quoted(body)))
 	}
-	// The status follows the message as a trailer; an answer without a message has it among its
+	// The status follows the message as a trailer; a response without a message has it among its
 	// headers.
 	if status := cmp.Or(resp.Trailer.Get("Grpc-Status"), resp.Header.Get("Grpc-Status")); status != "0" {
 		said := cmp.Or(resp.Trailer.Get("Grpc-Message"), resp.Header.Get("Grpc-Message"))
@@ -54,7 +54,7 @@ func (p *Prober) askGRPC(ctx context.Context, c Check) error {
 
 func wrongGRPC(text string) *Error { return &Error{Reason: ReasonGRPC, Text: text} }
 
-// failedGRPC is a transport's error; an answer that is not HTTP/2 is not gRPC.
+// failedGRPC converts a transport error; a response that is not HTTP/2 is not gRPC.
 func failedGRPC(err error, c Check) *Error {
 	f := failed(err, c.Timeout)
 	if f.Reason == ReasonHTTP {

@@ -9,31 +9,31 @@ import (
 	"strconv"
 )
 
-// Bounds of an answer beside its body. An engine that goes beyond them is not asked further.
+// Bounds of a response apart from its body. Reading stops beyond them.
 const (
-	headLimit = 16 << 10 // bytes of a header, of trailers, and of what chunks add to their data
+	headLimit = 16 << 10 // bytes of a header, of trailers, and of chunk framing
 	mostHeads = 6        // informational answers (1xx) and the final one
 )
 
-// errMalformed is an answer that is not HTTP/1.x as RFC 9112 has it.
+// errMalformed: a response is not valid HTTP/1.x (RFC 9112).
 var errMalformed = errors.New("malformed HTTP")
 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errMalformed, fmt.Sprintf(format, args...))
 }
 
-// head is what matters of an answer's header.
+// head is the relevant part of a response header.
 type head struct {
 	status  int
 	minor   byte // of HTTP/1.x, as a digit
 	length  int64
 	sized   bool // length was given
 	chunked bool
-	closes  bool // the connection ends with this answer
-	keeps   bool // HTTP/1.0: it does not
+	closes  bool // the connection ends with this response
+	keeps   bool // HTTP/1.0: keep-alive
 }
 
-// readHead reads the header of the final answer.
+// readHead reads the header of the final response.
 func readHead(r *bufio.Reader) (h head, err error) {
 	for range mostHeads {
 		if h, err = readOneHead(r); err != nil {
@@ -89,7 +89,7 @@ func statusLine(line []byte) (head, error) {
 	return head{status: status, minor: rest[0]}, nil
 }
 
-// field takes one header field; of one that is not whole, only the beginning is there.
+// field handles one header field; if it is not whole, line is only its beginning.
 func (h *head) field(line []byte, whole bool) error {
 	name, value, found := bytes.Cut(line, []byte(":"))
 	if line[0] == ' ' || line[0] == '\t' {
@@ -109,7 +109,7 @@ func (h *head) field(line []byte, whole bool) error {
 	return take(value)
 }
 
-// taker is what to do with a field's value; nil for a field that does not matter.
+// taker returns the function that handles a field's value; nil: the field is ignored.
 func (h *head) taker(name []byte) func(value []byte) error {
 	switch {
 	case bytes.EqualFold(name, []byte("Content-Length")):
@@ -153,8 +153,8 @@ func (h *head) takeConnection(value []byte) error {
 	return nil
 }
 
-// body reads at most limit bytes of the body behind dst. again reports whether the connection can
-// carry another request: the body was read to its end, and neither side ends the connection.
+// body appends at most limit bytes of the body to dst. again reports whether the connection can be
+// reused: the body was read to its end, and neither side closes the connection.
 func (h *head) body(r *bufio.Reader, dst []byte, limit int) (body []byte, again bool, err error) {
 	again = !h.closes && (h.minor != '0' || h.keeps) && !(h.chunked && h.sized)
 	switch {
@@ -171,12 +171,12 @@ func (h *head) body(r *bufio.Reader, dst []byte, limit int) (body []byte, again 
 	}
 	body, err = readSome(r, dst, limit)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil // its end is the end of the connection
+		err = nil // the body ends with the connection
 	}
 	return body, false, err
 }
 
-// readSome reads n bytes behind dst.
+// readSome appends n bytes to dst.
 func readSome(r *bufio.Reader, dst []byte, n int) ([]byte, error) {
 	for n > 0 {
 		have, err := r.Peek(min(max(r.Buffered(), 1), n))
@@ -215,11 +215,11 @@ func readChunks(r *bufio.Reader, dst []byte, limit int) (body []byte, whole bool
 		if limit -= n; uint64(n) < size || limit == 0 {
 			return dst, false, nil
 		}
-		extra = min(extra+2*n, headLimit) // large chunks pay for their lines
+		extra = min(extra+2*n, headLimit) // large chunks may have more framing
 		if line, err := readLine(r, &extra); err != nil {
 			return dst, false, cutShort(err)
 		} else if len(line) > 0 {
-			return dst, false, malformed("a chunk longer than it says")
+			return dst, false, malformed("a chunk longer than its size")
 		}
 	}
 }
@@ -245,7 +245,7 @@ func skipTrailers(r *bufio.Reader) error {
 	}
 }
 
-// cutShort is an end in the middle of an answer.
+// cutShort converts an end of file in the middle of a response.
 func cutShort(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -253,8 +253,8 @@ func cutShort(err error) error {
 	return err
 }
 
-// readLine returns a line without its end, which is valid until the next read. It takes the line
-// off left.
+// readLine returns a line without its end, which is valid until the next read. It subtracts the
+// line's length from left.
 func readLine(r *bufio.Reader, left *int) ([]byte, error) {
 	line, whole, err := readField(r, left)
 	if err == nil && !whole {

@@ -1,9 +1,9 @@
 // Package probe checks whether an engine serves: over HTTP, by gRPC's health protocol, by a TCP
 // connection, and with a real generation.
 //
-// It owns the connections to engines and the words for what can go wrong with one. It must not know
-// pools, thresholds or what follows from an answer, and it speaks to the loopback only: an engine
-// is on this host, whatever a URL says.
+// It owns the connections to engines and the reasons of a failed probe. It must not know pools,
+// thresholds or the consequences of a failure, and it connects to the loopback only: an engine is
+// on this host, whatever a URL says.
 package probe
 
 import (
@@ -22,29 +22,29 @@ import (
 	"time"
 )
 
-// The reasons of a failed probe: a closed list, so that it can be a metric's label.
+// The reasons of a failed probe, a closed list for the label of a metric.
 const (
 	ReasonRefused = "refused" // nothing listens on the port
 	ReasonTimeout = "timeout"
-	ReasonStatus  = "status" // another status than the one that means healthy
+	ReasonStatus  = "status" // not the expected status
 	ReasonReset   = "reset"  // the engine closed the connection before its answer was complete
 	ReasonHTTP    = "http"   // the answer is not HTTP
-	ReasonBody    = "body"   // the status is right and the body is not
-	ReasonGRPC    = "grpc"   // the answer is not gRPC, or is another status than SERVING
-	ReasonTCP     = "tcp"    // no connection, for another reason than those above
-	// ReasonGeneration is a failed generation of an engine that answers its probe.
+	ReasonBody    = "body"   // the status is right, but not the body
+	ReasonGRPC    = "grpc"   // the response is not gRPC, or its status is not SERVING
+	ReasonTCP     = "tcp"    // no connection, for another reason
+	// ReasonGeneration: a generation failed although the engine answers its probe.
 	ReasonGeneration = "generation"
 	ReasonOther      = "other"
 )
 
-// excerpt is how many bytes of an unexpected answer are shown.
+// excerpt is how many bytes of an unexpected response are shown.
 const excerpt = 160
 
 // Error is a probe that failed.
 type Error struct {
 	Reason string // one of the reasons above
 	Text   string
-	Err    error // nil where an answer came
+	Err    error // nil if there was a response
 }
 
 func (e *Error) Error() string { return e.Text }
@@ -52,7 +52,7 @@ func (e *Error) Error() string { return e.Text }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// userAgent is what an engine's access log shows.
+// userAgent appears in an engine's access log.
 const userAgent = "pool-managerd"
 
 // Prober keeps at most one idle connection per engine and protocol, so that a hundred engines every
@@ -71,8 +71,8 @@ type Prober struct {
 // maxConns bounds the connections of each of the two clients to one engine.
 const maxConns = 4
 
-// New makes a prober. It reads no proxy settings and follows no redirect: an engine that sends
-// the prober elsewhere is not healthy.
+// New returns a Prober. It uses no proxy and follows no redirect: an engine that redirects is not
+// healthy.
 func New() *Prober {
 	p := &Prober{}
 	p.client, p.h2 = client(p.transport()), client(p.transport())
@@ -129,7 +129,7 @@ func (p *Prober) Get(ctx context.Context, url string, limit int64) ([]byte, erro
 	return bytes.Clone(a.body), nil
 }
 
-// questionOf takes a URL apart.
+// questionOf converts a URL to a request.
 func questionOf(text string) (question, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -165,7 +165,7 @@ func request(ctx context.Context, method, url string, body io.Reader) (*http.Req
 	return req, nil
 }
 
-// failed puts a transport's error into a reason and a sentence.
+// failed converts a transport error to a reason and a message.
 func failed(err error, timeout time.Duration) *Error {
 	var system syscall.Errno
 	switch {
@@ -186,7 +186,7 @@ func failed(err error, timeout time.Duration) *Error {
 	return &Error{ReasonHTTP, "the answer is not HTTP: " + cause(err).Error(), err}
 }
 
-// cause is an error without the method and the URL that http.Client puts before it.
+// cause returns an error without the method and the URL that http.Client adds.
 func cause(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -195,7 +195,7 @@ func cause(err error) error {
 	return err
 }
 
-// quoted shows the beginning of an answer on one line.
+// quoted formats the beginning of a response on one line.
 func quoted(body []byte) string {
 	text := strings.TrimSpace(string(body[:min(len(body), excerpt)]))
 	if text == "" {

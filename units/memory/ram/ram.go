@@ -1,8 +1,7 @@
-// Package ram is the host's main memory: how much can still be taken, and how bytes are written for
-// people.
+// Package ram reads how much main memory of the host is available, and formats sizes.
 //
-// It imports nothing but the standard library, so that pool-gate stays small. It must not know
-// needs, pools or GPUs.
+// It imports only the standard library, so that pool-gate stays small. It must not know needs,
+// pools or GPUs.
 package ram
 
 import (
@@ -16,8 +15,8 @@ import (
 // meminfo is proc_meminfo(5).
 const meminfo = "/proc/meminfo"
 
-// Available returns how much main memory can be taken without swapping, in bytes: MemAvailable, the
-// kernel's own estimate.
+// Available returns how much main memory can be allocated without swapping, in bytes: MemAvailable,
+// the kernel's own estimate.
 func Available() (uint64, error) {
 	text, err := os.ReadFile(meminfo)
 	if err != nil {
@@ -26,7 +25,7 @@ func Available() (uint64, error) {
 	return parseAvailable(text)
 }
 
-// errNoAvailable is what a text without the line gives; kernels before 3.14 have none.
+// errNoAvailable: the line is missing, as in kernels before 3.14.
 var errNoAvailable = errors.New("main memory: " + meminfo + " has no line MemAvailable")
 
 // parseAvailable reads the line "MemAvailable:   12345 kB". The unit is always kB, and means 1024
@@ -50,14 +49,14 @@ func parseAvailable(text []byte) (uint64, error) {
 	return 0, errNoAvailable
 }
 
-// Size writes bytes for people, in units of 1024 as free(1) and nvidia-smi do: "512 B", "1.5 GiB".
+// Size formats bytes, in units of 1024 as free(1) and nvidia-smi do: "512 B", "1.5 GiB".
 func Size(bytes uint64) string {
 	const units = "KMGTPE"
 	if bytes < 1024 {
 		return strconv.FormatUint(bytes, 10) + " B"
 	}
 	value, unit := float64(bytes)/1024, 0
-	for value >= 1023.95 && unit < len(units)-1 { // what would be written as 1024.0
+	for value >= 1023.95 && unit < len(units)-1 { // avoid 1024.0
 		value, unit = value/1024, unit+1
 	}
 	return fmt.Sprintf("%.1f %ciB", value, units[unit])

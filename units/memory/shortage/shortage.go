@@ -1,8 +1,8 @@
-// Package shortage is the text in which too little memory of a GPU is reported: how much is
-// missing, and who holds it. The manager, the step before an engine and poolctl use the same words.
+// Package shortage formats the message about too little GPU memory: how much is missing, and who
+// uses it. The manager, pool-gate and poolctl share it.
 //
-// It owns the text. It imports little, so that pool-gate stays small, and must not know needs or
-// why one is asked for.
+// It owns the text. It imports little, so that pool-gate stays small, and must not know where a
+// need comes from.
 package shortage
 
 import (
@@ -14,11 +14,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// maxHolders is how many holders of a device's memory a text names.
+// maxHolders is how many holders of a device's memory the text names.
 const maxHolders = 4
 
-// Clause is "GPU 0 (Tesla T4): needs 6.0 GiB, and 2.1 GiB of 15.0 GiB is free (held by …)". The
-// name is what the reader calls the device.
+// Clause returns "GPU 0 (Tesla T4): needs 6.0 GiB, and 2.1 GiB of 15.0 GiB is free (held by …)".
+// The name is the device's name in the text.
 func Clause(s wire.Short, name string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: needs %s, and %s", name, ram.Size(s.Need), ram.Size(s.Free))
@@ -35,7 +35,7 @@ func Clause(s wire.Short, name string) string {
 	return b.String()
 }
 
-// Holders lists who has the memory, the largest first as they came; "" where no one is known.
+// Holders lists who uses the memory, in the given order; "" if no one is known.
 func Holders(list []wire.Holder) string {
 	var names []string
 	for i, h := range list {
@@ -55,7 +55,7 @@ func Holders(list []wire.Holder) string {
 	return strings.Join(names, ", ")
 }
 
-// holder names a replica of ours by pool, anything else by its unit and process.
+// holder names a replica by its pool, anything else by its unit and process.
 func holder(h wire.Holder) string {
 	if r, ours := pool.ParseUnit(h.Unit); ours {
 		return "pool " + r.String()

@@ -1,9 +1,9 @@
-// Package grpchealth writes and reads the two messages of gRPC's health protocol
+// Package grpchealth encodes and decodes the two messages of gRPC's health protocol
 // (https://github.com/grpc/grpc/blob/master/doc/health-checking.md and its health.proto), for the
 // manager's probe and for the gate.
 //
-// It owns their bytes. It must not know connections: the messages are so small that they are
-// written and read here, where the library would add several megabytes to each program.
+// It owns their encoding. It must not know connections. The messages are small, and the gRPC
+// library would add several megabytes to each program.
 package grpchealth
 
 import (
@@ -12,17 +12,17 @@ import (
 	"fmt"
 )
 
-// Method is the path that is asked.
+// Method is the path of the request.
 const Method = "/grpc.health.v1.Health/Check"
 
-// frameHead is the length of what stands before each message: one byte for its compression, four
-// for its length (PROTOCOL-HTTP2.md of gRPC, "Length-Prefixed-Message").
+// frameHead is the length of a message's prefix: one byte for its compression, four for its length
+// (PROTOCOL-HTTP2.md of gRPC, "Length-Prefixed-Message").
 const frameHead = 5
 
 // Serving is HealthCheckResponse.ServingStatus SERVING.
 const Serving = 1
 
-// Name is a status as health.proto spells it.
+// Name returns a status as spelled in health.proto.
 func Name(status uint64) string {
 	switch status {
 	case 0:
@@ -37,8 +37,8 @@ func Name(status uint64) string {
 	return fmt.Sprintf("status %d", status)
 }
 
-// Request is a HealthCheckRequest in its frame. Field 1 is the name of the service, left out for
-// the server as a whole.
+// Request returns a framed HealthCheckRequest. Field 1 is the name of the service, omitted for the
+// whole server.
 func Request(service string) []byte {
 	var message []byte
 	if service != "" {
@@ -51,24 +51,23 @@ func Request(service string) []byte {
 	return append(frame, message...)
 }
 
-// Status reads the status out of a HealthCheckResponse in its frame; 0 where the message does not
-// hold it.
+// Status returns the status of a framed HealthCheckResponse; 0 if the message has none.
 func Status(frame []byte) (uint64, error) {
 	if len(frame) < frameHead {
-		return 0, fmt.Errorf("%d bytes are no message", len(frame))
+		return 0, fmt.Errorf("%d bytes are not a message", len(frame))
 	}
 	if frame[0] != 0 {
-		return 0, errors.New("it is compressed, which nobody asked for")
+		return 0, errors.New("unexpected compression")
 	}
 	message := frame[frameHead:]
 	if n := binary.BigEndian.Uint32(frame[1:]); uint64(n) != uint64(len(message)) {
-		return 0, fmt.Errorf("a message of %d bytes, and %d came", n, len(message))
+		return 0, fmt.Errorf("a message of %d bytes, but received %d", n, len(message))
 	}
 	return firstVarint(message)
 }
 
-// firstVarint returns field 1 of a message, which is a varint there, 0 where it is left out; other
-// fields are skipped (https://protobuf.dev/programming-guides/encoding/).
+// firstVarint returns field 1 of a message, a varint; 0 if it is absent. It skips other fields
+// (https://protobuf.dev/programming-guides/encoding/).
 func firstVarint(message []byte) (value uint64, err error) {
 	for len(message) > 0 {
 		tag, n := binary.Uvarint(message)
@@ -98,7 +97,7 @@ func firstVarint(message []byte) (value uint64, err error) {
 		case 5:
 			skip = 4
 		default:
-			return 0, fmt.Errorf("a field of wire type %d", tag&7)
+			return 0, fmt.Errorf("unknown wire type %d", tag&7)
 		}
 		if skip > len(message) {
 			return 0, errShort
@@ -108,4 +107,4 @@ func firstVarint(message []byte) (value uint64, err error) {
 	return value, nil
 }
 
-var errShort = errors.New("the message is cut short")
+var errShort = errors.New("the message is truncated")
