@@ -64,7 +64,7 @@ func unusable(s *nvml.Snapshot) *registry.Failure {
 			"the GPUs of this host are unknown: pool-gpu has not answered yet",
 			"See systemctl status pool-gpu.socket pool-gpu.service.")
 	case s.Driver.Problem != nil:
-		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver is unavailable: "+s.Driver.Problem.Text,
+		return registry.Fail(registry.CodeGPUUnavailable, "the NVIDIA driver reports no data: "+s.Driver.Problem.Text,
 			DriverHint(s.Driver.Problem.Kind))
 	}
 	return nil
