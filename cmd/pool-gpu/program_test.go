@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// together is how many tests run at once: each waits for a helper and its driver for most of its time, whatever the processors.
+// together is how many tests run at once: each mostly waits for a helper and its driver.
 const together = "16"
 
 // build links the program as the package does.

@@ -37,7 +37,8 @@ func TestLongestLine(t *testing.T) {
 func FuzzLines(f *testing.F) {
 	f.Add([]byte(`{"pool_gpu":1,"granted":true}` + "\n" + `{"pool_gpu":1,"event":{"kind":"xid","code":79}}` + "\n"))
 	f.Add([]byte(`{"pool_gpu":2}` + "\n"))
-	f.Add([]byte(`{"pool_gpu":1,"snapshot":{"taken":"2026-01-02T03:04:05Z","devices":[{"uuid":"GPU-1","pci":"","index":0}]}}` + "\n{"))
+	f.Add([]byte(`{"pool_gpu":1,"snapshot":{"taken":"2026-01-02T03:04:05Z","devices":` +
+		`[{"uuid":"GPU-1","pci":"","index":0}]}}` + "\n{"))
 	f.Add([]byte("\n\n[]\nnull\n{}\n"))
 	f.Add([]byte(`{"pool_gpu":1.5}` + "\n" + `{"pool_gpu":null}`))
 	f.Fuzz(func(t *testing.T, stream []byte) {

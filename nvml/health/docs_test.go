@@ -35,8 +35,8 @@ func TestTableInDocs(t *testing.T) {
 
 func page() string {
 	var b strings.Builder
-	b.WriteString("## Health of a GPU\n\nA GPU has the worst health of its known faults. Verdicts only make it worse; " +
-		"only the conditions in the table make it better. Nothing is kept over a restart of the daemon.\n\n" +
+	b.WriteString("## Health of a GPU\n\nA GPU has the worst health of its known faults. Verdicts only make it " +
+		"worse; only the conditions in the table make it better. Nothing is kept over a restart of the daemon.\n\n" +
 		fmt.Sprintf("A clean re-probe is %d samples in a row, the first and the last at least %s apart, all taken "+
 			"after the last verdict that disables the GPU, in each of which the GPU answers without an error and "+
 			"the driver's recovery action is none or unknown. A gap in the facts restarts it.\n\n",

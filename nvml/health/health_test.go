@@ -368,7 +368,8 @@ func TestChanges(t *testing.T) {
 	h.xid(0, 119)
 	h.samples(6, time.Second)
 	h.xid(1, 79)
-	want := `["gpu0 healthy>degraded" "gpu0 degraded>needs-reset" "gpu0 needs-reset>degraded" "gpu0 degraded>host" "gpu1 healthy>host"]`
+	want := `["gpu0 healthy>degraded" "gpu0 degraded>needs-reset" "gpu0 needs-reset>degraded" ` +
+		`"gpu0 degraded>host" "gpu1 healthy>host"]`
 	if got := fmt.Sprintf("%q", h.changes); got != want {
 		t.Errorf("changes = %s\n   want   %s", got, want)
 	}

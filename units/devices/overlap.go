@@ -58,8 +58,8 @@ func against(c Claim, granted []Claim) *registry.Failure {
 		for _, mine := range c.Targets {
 			for _, theirs := range g.Targets {
 				if overlap(mine, theirs) {
-					return invalid(fmt.Sprintf("device %q (%s) is in use by pool %s, replica r%d", mine.Entry, mine.UUID,
-						g.Pool, g.Replica),
+					return invalid(fmt.Sprintf("device %q (%s) is in use by pool %s, replica r%d",
+						mine.Entry, mine.UUID, g.Pool, g.Replica),
 						"Give the pools different devices, or set shared = true in both.")
 				}
 			}

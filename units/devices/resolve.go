@@ -198,7 +198,8 @@ func usable(t Target, s *nvml.Snapshot) error {
 			fmt.Sprintf("GPU %d (%s) does not answer: %s", t.Index, t.GPU, why),
 			"Run nvidia-smi, and read journalctl -k.")
 	case !t.MIG && d.MIG != nil && *d.MIG:
-		return invalid(fmt.Sprintf("GPU %d (%s) is in MIG mode, in which CUDA sees only its partitions", t.Index, t.GPU),
+		return invalid(
+			fmt.Sprintf("GPU %d (%s) is in MIG mode, in which CUDA sees only its partitions", t.Index, t.GPU),
 			"Name a partition. "+thereIs(s))
 	}
 	return nil

@@ -22,7 +22,7 @@ var secrets = []secret{
 	{regexp.MustCompile(`(?i)\b(bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{8,}`), "${1} " + hidden},
 	// RFC 7519: a JSON Web Token is three base64url parts, the first beginning with {"
 	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*`), hidden},
-	// Prefixes that issuers put before tokens: Hugging Face, OpenAI, GitHub, GitLab, Slack, Amazon, Google
+	// Prefixes of tokens of Hugging Face, OpenAI, GitHub, GitLab, Slack, Amazon and Google
 	{regexp.MustCompile(`\b(?:hf_|api_org_|sk-|ghp_|gho_|ghu_|ghs_|ghr_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza)[A-Za-z0-9_-]{12,}`), hidden},
 }
 

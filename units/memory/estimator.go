@@ -116,7 +116,8 @@ func (e *Estimator) fromFiles(ctx context.Context, key string, p pool.Pool, stag
 	if err := ctx.Err(); err != nil {
 		return Need{}, err
 	}
-	need, done, err := e.remembered(ctx, key+uuids(targets)) // devices of the same size share a key but have different UUIDs
+	// devices of the same size share a key but have different UUIDs
+	need, done, err := e.remembered(ctx, key+uuids(targets))
 	if err != nil || done == nil {
 		return need, err
 	}

@@ -47,8 +47,8 @@ func hint(need Need, short []wire.Short, fits bool) string {
 		b.WriteString("The need exceeds the device's total memory: lower ctx or slots, use more devices or a " +
 			"smaller model.")
 	case foreign(short):
-		b.WriteString("Stop the process that uses the memory, or use another device; the pool starts by itself when there is " +
-			"enough.")
+		b.WriteString("Stop the process that uses the memory, or use another device; the pool starts by itself when " +
+			"there is enough.")
 	default:
 		b.WriteString("Stop a pool that holds the memory, use another device, or lower ctx or slots; the pool starts " +
 			"by itself when there is enough.")

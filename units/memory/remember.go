@@ -82,6 +82,6 @@ func (e *Estimator) logOnce(key string, p pool.Pool, reason error) {
 		clear(e.logged)
 	}
 	e.logged[key] = true
-	e.log.Info("could not estimate the pool's memory from its model; starting without a check", "pool_id", p.ID, "engine",
-		p.Engine, "reason", reason)
+	e.log.Info("could not estimate the pool's memory from its model; starting without a check",
+		"pool_id", p.ID, "engine", p.Engine, "reason", reason)
 }

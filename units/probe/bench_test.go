@@ -66,7 +66,7 @@ func hosts(b *testing.B, n int) *manyHosts {
 	return h
 }
 
-// hang makes the first n hosts answer nobody.
+// hang makes the first n hosts stop answering.
 func (h *manyHosts) hang(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

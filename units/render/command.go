@@ -9,10 +9,13 @@ import (
 
 // Comments of the commands, the same on every host.
 const (
-	whyEngine  = `the engine; ":" disables the expansion of $, which chat templates contain`
-	whyMemory  = `checks and reserves the memory, also before PID 1's own restarts; "+" since only root may use the GPU helper's socket`
-	whyRelease = `the engine has its memory now: releases the rest of the reservation. A separate command, since the gate has dropped the privileges for it`
-	whyGate    = `the unit becomes active only when the engine answers; "+" lets the gate read the unit's cgroup and journal before it drops its privileges`
+	whyEngine = `the engine; ":" disables the expansion of $, which chat templates contain`
+	whyMemory = `checks and reserves the memory, also before PID 1's own restarts; ` +
+		`"+" since only root may use the GPU helper's socket`
+	whyRelease = `the engine has its memory now: releases the rest of the reservation. ` +
+		`A separate command, since the gate has dropped the privileges for it`
+	whyGate = `the unit becomes active only when the engine answers; "+" lets the gate ` +
+		`read the unit's cgroup and journal before it drops its privileges`
 )
 
 // commands are the command lines of a unit; memory and release are nil if there is nothing to

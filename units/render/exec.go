@@ -34,12 +34,15 @@ func execLines(in Input, command engine.Command) []Line {
 	lines = append(lines, commandLines(in.Host,
 		commands{engine: argv, gate: gateArgv(in), memory: memoryArgv(in), release: releaseArgv(in)})...)
 	return append(lines,
-		text("KillMode", "mixed", "SIGTERM to the main process, which stops its workers, then SIGKILL to all that remain"),
+		text("KillMode", "mixed", "SIGTERM to the main process, which stops its workers, then SIGKILL to "+
+			"all that remain"),
 		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit running"),
 		text("OOMPolicy", "kill", "when the kernel kills one process of the engine, kill all at once: \"continue\" "+
 			"would leave a server without its workers, \"stop\" would wait for their clean-up"),
-		number("LimitNOFILE", uint64(65536), "one file descriptor per connection and per model shard: more than the usual 1024"),
-		number("LimitCORE", uint64(0), "a core dump of a loaded model delays the restart by minutes and contains prompts"),
+		number("LimitNOFILE", uint64(65536), "one file descriptor per connection and per model shard: more "+
+			"than the usual 1024"),
+		number("LimitCORE", uint64(0), "a core dump of a loaded model delays the restart by minutes and "+
+			"contains prompts"),
 		mode("UMask", 0o077, "files of the engine are private"),
 	)
 }
@@ -192,7 +195,8 @@ const (
 )
 
 func logLines(in Input, hash string) []Line {
-	const why = "journalctl " + FieldPool + "=… finds the pool's lines; the manager recognises its units by them after a restart"
+	const why = "journalctl " + FieldPool + "=… finds the pool's lines; " +
+		"the manager recognises its units by them after a restart"
 	fields := [][2]string{
 		{FieldPool, in.Pool.ID},
 		{FieldReplica, replica(in).Name()},

@@ -16,7 +16,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // chatTemplate holds everything that a unit file, a command line or PID 1 could take for its own.
 const chatTemplate = "{% if x %}$HOME ${PATH} %h 100%\n\t\"quoted\" 'single' \\back\\ ;{% endif %}"

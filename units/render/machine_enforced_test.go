@@ -83,7 +83,7 @@ func TestEnforcedLimits(t *testing.T) {
 		CPUWeight: 200, IOWeight: 50, TasksMax: 512}
 	limited := map[string]string{"memory.max": "268435456", "memory.high": "134217728", "cpu.max": "50000 100000", "cpuset.cpus": "1",
 		"cpu.weight": "200", "pids.max": "512", "memory.oom.group": "1"}
-	// Where nothing is asked of a controller any more, PID 1 may take it away with its files.
+	// If no limit needs a controller, PID 1 may disable it, and its files disappear.
 	free := map[string]string{"memory.max": "max", "memory.high": "max", "cpu.max": "max 100000", "cpuset.cpus": "",
 		"cpu.weight": "100", "pids.max": "16384"}
 	r := w.start(t, input(with(func(p *pool.Pool) { p.Limits = all })))

@@ -125,9 +125,9 @@ func opensOnly(t *testing.T, r running, when string, own []string) {
 	}
 }
 
-// TestMachineMemorySteps: the steps that ask for memory and give back the promise run as root with
-// capabilities, once each and in their order, on every systemd, and also when PID 1 starts the unit
-// from what it wrote itself.
+// TestMachineMemorySteps: the steps that reserve memory and release the reservation run as root
+// with capabilities, once each and in their order, on every systemd, and also when PID 1 starts the
+// unit from what it wrote itself.
 func TestMachineMemorySteps(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)

@@ -20,7 +20,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// TestMachineSandbox: the engine, told to misbehave, cannot.
+// TestMachineSandbox: the engine is instructed to misbehave, and cannot.
 func TestMachineSandbox(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)

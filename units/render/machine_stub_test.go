@@ -19,8 +19,7 @@ import (
 )
 
 // The test binary is three programs in a machine: the tests, which run as root, the engine that the
-// rendered units start, and the gate beside it. Which one is told by stubVariable and the
-// arguments.
+// rendered units start, and the gate beside it. stubVariable and the arguments select one.
 const stubVariable = "RENDER_STUB"
 
 var inMachine = flag.Bool("machine", false, "the tests run inside a test machine")
@@ -65,7 +64,7 @@ func reportGate() int {
 	return 0
 }
 
-// stepReport is where the steps that promise memory say what they may.
+// stepReport is where the steps that reserve memory report their privileges.
 const stepReport = "/run/render-steps"
 
 func step() int {
@@ -93,7 +92,7 @@ type report struct {
 	Limits string            // /proc/self/limits
 }
 
-// stub serves its report, and tries what it is told to try, under the sandbox that it runs in.
+// stub serves its report, and tries the requested operations inside its sandbox.
 func stub() int {
 	i := slices.Index(os.Args, "--port")
 	if i < 0 || i+1 == len(os.Args) {

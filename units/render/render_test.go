@@ -76,8 +76,7 @@ func TestPropertiesAreSentOnce(t *testing.T) {
 	}
 }
 
-// TestRenderRefuses: what PID 1 would refuse, or lose, is refused before, with the key that mends
-// it.
+// TestRenderRefuses: what PID 1 would reject or lose is rejected, with the key to change.
 func TestRenderRefuses(t *testing.T) {
 	env := func(key, value string) change {
 		return with(func(p *pool.Pool) { p.Env = map[string]string{key: value} })
@@ -308,7 +307,7 @@ func TestNoVersionIsNoField(t *testing.T) {
 	}
 }
 
-// TestHostOf: features are told by the properties that PID 1 has.
+// TestHostOf: features are detected by PID 1's properties.
 func TestHostOf(t *testing.T) {
 	has := func(names ...string) func(string) bool {
 		return func(n string) bool { return slices.Contains(names, n) }
