@@ -5,9 +5,10 @@ import (
 	"sync"
 )
 
-// questions lets each thing be asked by one caller at a time. Callers that come meanwhile share the answer, or the failure; the next
-// one after that asks again. A caller that gives up takes only itself away: where it was the one that asked, one of those that wait
-// asks in its place. No goroutine is started. The zero value is usable.
+// questions lets one caller at a time ask for each key. Callers that come meanwhile share the
+// answer, or the failure; the next one after that asks again. A caller that gives up affects no
+// other: if it was the one that asked, one of the waiting callers asks instead. No goroutine is
+// started. The zero value is usable.
 type questions struct {
 	mu    sync.Mutex
 	asked map[string]*question // under way, by key
@@ -21,7 +22,7 @@ type question struct {
 	failure error
 }
 
-// ask returns what f says of key, or what a call that was under way says of it.
+// ask returns f's answer for key, or that of a call that was running already.
 func (q *questions) ask(ctx context.Context, key string, f func(context.Context) (string, error)) (string, error) {
 	for {
 		mine, other := q.enter(key)
