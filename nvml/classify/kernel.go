@@ -13,8 +13,8 @@ import (
 //
 // without the MIG numbers on a whole GPU, and without pid and name in some places of the driver.
 // Drivers before 300 leave out "PCI:".
-var xidLine = regexp.MustCompile(`NVRM: Xid \((?:PCI:)?([0-9A-Fa-f:.]+)(?: GPU-I:(\d{1,4}))?(?: GPU-CI:(\d{1,4}))?\): ` +
-	`(\d{1,5})(?:,|$)\s*(.*)`)
+var xidLine = regexp.MustCompile(`NVRM: Xid \((?:PCI:)?([0-9A-Fa-f:.]+)(?: GPU-I:(\d{1,4}))?` +
+	`(?: GPU-CI:(\d{1,4}))?\): (\d{1,5})(?:,|$)\s*(.*)`)
 
 // xidProcess is the part of the detail that names a process. The pid is '<unknown>' if the driver
 // does not know it. The process chooses its own name, so it may hold anything; a comma ends it.

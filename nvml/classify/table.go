@@ -67,8 +67,8 @@ var (
 		ActionReboot, CodeUnavailable, hintReboot}
 	rowInit = row{SourceKernel, "init-failed", "`RmInitAdapter failed!`", ClassReset, ScopeGPU, ActionReset,
 		CodeUnavailable,
-		"the driver could not initialise the GPU: see the lines before this one in the kernel's log, reset the GPU or " +
-			"reboot the host"}
+		"the driver could not initialise the GPU: see the lines before this one in the kernel's log, reset the GPU " +
+			"or reboot the host"}
 	// Any program with an old library causes this line, a container for example, so it disables no
 	// GPU.
 	rowMismatch = row{SourceKernel, "api-mismatch", "`NVRM: API mismatch`", ClassLog, ScopeHost, ActionDriver,
