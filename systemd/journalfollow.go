@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -52,7 +51,7 @@ func (c *Client) readJournal(ctx context.Context, q JournalQuery, limit int, fil
 		more = append(more, fmt.Sprintf("--lines=%d", max(limit, 1)))
 	}
 	unit := fmt.Sprintf("pool-journal-read-%016x.service", rand.Uint64())
-	props := append(journalProperties(), journalCommand(q.arguments(filter == nil, more...)))
+	props := journalProperties(q.arguments(filter == nil, more...))
 	out, st, err := c.RunCapture(ctx, unit, props, readJournalBytes)
 	return answered(string(out), st, err, limit, filter)
 }
@@ -113,32 +112,20 @@ func (c *Client) FollowJournal(ctx context.Context, q JournalQuery, deliver func
 
 // followJournal is the life of one unit. It always returns an error.
 func (c *Client) followJournal(ctx context.Context, argv []string, deliver func(JournalEntry)) error {
-	out, outEnd, err := capturePipe()
+	run, err := c.startFollowing(ctx, argv)
 	if err != nil {
 		return err
 	}
-	defer out.Close()
-	said, saidEnd, err := capturePipe()
-	if err != nil {
-		outEnd.Close()
-		return err
-	}
-	defer said.Close()
-	err = c.startFollowing(ctx, argv, outEnd, saidEnd)
-	outEnd.Close()
-	saidEnd.Close()
-	if err != nil {
-		return err
-	}
+	defer run.close()
 	words := make(chan string, 1)
-	go func() { words <- string(readBounded(said, 4096)) }()
-	stop := context.AfterFunc(ctx, func() { _ = out.SetReadDeadline(time.Now()) })
+	go func() { words <- string(readBounded(run.said, 4096)) }()
+	stop := context.AfterFunc(ctx, func() { _ = run.out.SetReadDeadline(time.Now()) })
 	defer stop()
-	err = scanJournal(out, deliver)
-	out.Close() // where the unit has not ended yet, this ends it
-	_ = said.SetReadDeadline(time.Now().Add(drainTime))
+	err = scanJournal(run.out, deliver)
+	run.out.Close() // where the unit has not ended yet, this ends it
+	_ = run.said.SetReadDeadline(time.Now().Add(drainTime))
 	text := <-words
-	defer c.endCapture(ctx, JournalUnit, false)
+	defer c.endHelper(ctx, JournalUnit, false)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -160,36 +147,18 @@ func (c *Client) followingEnded(ctx context.Context, text string) error {
 	return fmt.Errorf("%s ended: %s", JournalUnit, ended(st, text))
 }
 
-// startFollowing starts the unit, in the place of a former manager's.
-func (c *Client) startFollowing(ctx context.Context, argv []string, out, said *os.File) error {
-	props := append(journalProperties(),
-		journalCommand(argv),
-		Property{Name: "Type", Value: "exec"}, // a start job that never ends would keep the boot from being complete
-		Property{Name: "CollectMode", Value: "inactive-or-failed"},
-		Property{Name: "AddRef", Value: true}, // keeps the exit status readable after the end
-		Property{Name: "StandardOutputFileDescriptor", Value: out},
-		Property{Name: "StandardErrorFileDescriptor", Value: said},
-	)
-	job, err := c.StartTransient(ctx, JournalUnit, props)
-	if errors.Is(err, ErrUnitExists) {
-		former, stopped := c.Stop(ctx, JournalUnit)
-		if stopped == nil {
-			stopped = former.Wait(ctx)
-		}
-		if stopped != nil && !errors.Is(stopped, ErrNoSuchUnit) {
-			return errors.Join(err, stopped)
-		}
-		job, err = c.StartTransient(ctx, JournalUnit, props)
-	}
-	if err == nil {
-		err = job.Wait(ctx)
-	}
-	var failed *JobError
-	if errors.As(err, &failed) && failed.Result == "failed" {
-		return nil // how it ended is read like any other end
-	}
+// startFollowing starts the unit. Type=exec: a start job that never ends would keep the boot from being complete.
+func (c *Client) startFollowing(ctx context.Context, argv []string) (*piped, error) {
+	run, err := c.startPiped(ctx, JournalUnit, append(journalProperties(argv), Property{Name: "Type", Value: "exec"}), true)
 	if err != nil {
-		c.endCapture(ctx, JournalUnit, true) // PID 1 may still carry the call out
+		return nil, err
 	}
-	return err
+	err = run.job.Wait(ctx)
+	var failed *JobError
+	if err == nil || errors.As(err, &failed) && failed.Result == "failed" {
+		return run, nil // how it ended is read like any other end
+	}
+	run.close()
+	c.endHelper(ctx, JournalUnit, true)
+	return nil, err
 }

@@ -1,0 +1,106 @@
+package systemd
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Helper is a program that runs for a while in a transient unit of its own, fenced in: it has a user of its own, no network,
+// no capability, no device, and nothing to write to. It reads what others wrote, or is somebody else's code.
+type Helper struct {
+	Description string
+	Slice       string   // empty: PID 1's own choice
+	Argv        []string // with the program's path
+	Groups      []string // beside its own
+	Environment []string // KEY=value
+	Memory      uint64   // bytes
+	Tasks       uint64
+	Home        string // ProtectHome: "yes" or "tmpfs"
+	Needs       Needs
+}
+
+// Needs are the lines of the sandbox that a program cannot work under. The zero value needs none.
+type Needs struct {
+	// Proc leaves /proc as it is: ProtectProc, ProtectKernelTunables, ProtectControlGroups and ProcSubset each mount it again.
+	Proc bool
+	// Sockets lets it make sockets of the Internet's families, though there is no network behind them.
+	Sockets bool
+	// Generated lets it execute memory that it wrote: compilers at run time, libffi's closures.
+	Generated bool
+	// Scheduling lets it set its affinity, priority and memory policy (@resources).
+	Scheduling bool
+}
+
+// Properties are the unit's. Names and values are those of systemd.exec(5) and systemd.resource-control(5). How it is started and what
+// becomes of its output is not among them.
+func (h Helper) Properties() []Property {
+	props := []Property{
+		{Name: "Description", Value: h.Description},
+		{Name: "ExecStartEx", Value: []ExecCommand{{Path: h.Argv[0], Args: h.Argv, Flags: []string{"no-env-expand"}}}},
+		{Name: "DynamicUser", Value: true},
+		{Name: "NoNewPrivileges", Value: true},
+		{Name: "CapabilityBoundingSet", Value: uint64(0)},
+		{Name: "AmbientCapabilities", Value: uint64(0)},
+		{Name: "ProtectSystem", Value: "strict"},
+		{Name: "ProtectHome", Value: h.Home},
+		{Name: "PrivateTmp", Value: true},
+		{Name: "PrivateDevices", Value: true},
+		{Name: "PrivateNetwork", Value: true},
+		{Name: "IPAddressDeny", Value: []AddressPrefix{
+			{Family: unix.AF_INET, Address: make([]byte, 4)}, {Family: unix.AF_INET6, Address: make([]byte, 16)},
+		}},
+		{Name: "PrivateUsers", Value: true},
+		{Name: "ProtectKernelModules", Value: true},
+		{Name: "ProtectKernelLogs", Value: true},
+		{Name: "ProtectClock", Value: true},
+		{Name: "ProtectHostname", Value: true},
+		{Name: "RestrictNamespaces", Value: uint64(0)},
+		{Name: "RestrictRealtime", Value: true},
+		{Name: "RestrictSUIDSGID", Value: true},
+		{Name: "LockPersonality", Value: true},
+		{Name: "SystemCallArchitectures", Value: []string{"native"}},
+		{Name: "SystemCallErrorNumber", Value: int32(unix.EPERM)},
+		{Name: "KeyringMode", Value: "private"},
+		{Name: "UMask", Value: uint32(0o077)},
+		{Name: "LimitCORE", Value: uint64(0)},
+		{Name: "MemoryMax", Value: h.Memory},
+		{Name: "TasksMax", Value: h.Tasks},
+		// It may fail as often as the caller likes, whose own backoff decides.
+		{Name: "StartLimitIntervalUSec", Value: uint64(0)},
+	}
+	if h.Slice != "" {
+		props = append(props, Property{Name: "Slice", Value: h.Slice})
+	}
+	if len(h.Groups) > 0 {
+		props = append(props, Property{Name: "SupplementaryGroups", Value: h.Groups})
+	}
+	if len(h.Environment) > 0 {
+		props = append(props, Property{Name: "Environment", Value: h.Environment})
+	}
+	return append(props, h.Needs.properties()...)
+}
+
+// properties are the lines of the sandbox that depend on what the program needs.
+func (n Needs) properties() []Property {
+	families, refused := []string{"AF_UNIX"}, []string{"@privileged", "@resources"}
+	if n.Sockets {
+		families = append(families, "AF_INET", "AF_INET6")
+	}
+	if n.Scheduling {
+		refused = refused[:1]
+	}
+	props := []Property{
+		{Name: "RestrictAddressFamilies", Value: SetFilter{Allow: true, Members: families}},
+		{Name: "SystemCallFilter", Value: SetFilter{Allow: true, Members: []string{"@system-service"}}},
+		{Name: "SystemCallFilter", Value: SetFilter{Members: refused}},
+	}
+	if !n.Generated {
+		props = append(props, Property{Name: "MemoryDenyWriteExecute", Value: true})
+	}
+	if !n.Proc {
+		props = append(props,
+			Property{Name: "ProtectProc", Value: "invisible"},
+			Property{Name: "ProtectKernelTunables", Value: true},
+			Property{Name: "ProtectControlGroups", Value: true})
+	}
+	return props
+}
