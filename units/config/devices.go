@@ -12,8 +12,8 @@ import (
 
 const deviceForms = `an index as 0, "GPU-<uuid>" or at least four digits of it, "MIG-<uuid>" likewise, or a PCI bus id as "0000:01:00.0"`
 
-// Forms of device names. A shortened UUID is resolved on the host, where it must name one device; from then on the full UUID is
-// used, so that another GPU that is put in later cannot take its place.
+// Forms of device names. A shortened UUID is resolved on the host, where it must name one device.
+// The full UUID is used after that, so that a GPU that is added later cannot replace it.
 var (
 	uuidForm  = regexp.MustCompile(`^(GPU|MIG)-[0-9a-fA-F]{4}[0-9a-fA-F-]{0,32}$`)
 	oldMIG    = regexp.MustCompile(`^MIG-(GPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/[0-9]{1,3}/[0-9]{1,3}$`)
@@ -40,35 +40,37 @@ func uuidLike(s string) bool {
 const maxIndex = 9999
 
 func devicesType() strict.Type[draft] {
-	return strict.Type[draft]{Name: "list of devices", Allowed: "[], [0], or [[0], [1]]", Set: func(d *draft, v *strict.Value, at strict.At) {
-		if v.Kind != strict.Array {
-			at.Wrong(v, "a list such as [], [0], or [[0], [1]] for two replicas", "Put the device in square brackets.")
-			return
-		}
-		lists := 0
-		for _, item := range v.Items {
-			if item.Kind == strict.Array {
-				lists++
+	return strict.Type[draft]{Name: "list of devices", Allowed: "[], [0], or [[0], [1]]",
+		Set: func(d *draft, v *strict.Value, at strict.At) {
+			if v.Kind != strict.Array {
+				at.Wrong(v, "a list such as [], [0], or [[0], [1]] for two replicas",
+					"Put the device in square brackets.")
+				return
 			}
-		}
-		good := true
-		switch {
-		case lists == 0:
-			d.masks = [][]string{maskOf(v, at, &good)}
-		case lists < len(v.Items):
-			at.Say(v, "mixes devices and lists", "[0, 1] for one replica, or [[0], [1]] for two", "")
-			return
-		default:
-			d.nested = true
-			for i, item := range v.Items {
-				d.masks = append(d.masks, maskOf(item, at.Item(i), &good))
+			lists := 0
+			for _, item := range v.Items {
+				if item.Kind == strict.Array {
+					lists++
+				}
 			}
-		}
-		d.devices = good
-	}}
+			good := true
+			switch {
+			case lists == 0:
+				d.masks = [][]string{maskOf(v, at, &good)}
+			case lists < len(v.Items):
+				at.Say(v, "mixes devices and lists", "[0, 1] for one replica, or [[0], [1]] for two", "")
+				return
+			default:
+				d.nested = true
+				for i, item := range v.Items {
+					d.masks = append(d.masks, maskOf(item, at.Item(i), &good))
+				}
+			}
+			d.devices = good
+		}}
 }
 
-// maskOf reads one mask, and reports what is wrong with it.
+// maskOf reads one mask, and reports its problems.
 func maskOf(v *strict.Value, at strict.At, good *bool) []string {
 	mask := make([]string, 0, len(v.Items))
 	places := make([]int, 0, len(v.Items)) // of the good ones in the list
@@ -81,7 +83,8 @@ func maskOf(v *strict.Value, at strict.At, good *bool) []string {
 			continue
 		}
 		if first := slices.IndexFunc(mask, func(other string) bool { return sameDevice(name, other) }); first >= 0 {
-			at.Item(i).Say(item, "is "+item.Describe()+", the device of item "+strconv.Itoa(places[first]), "each device once", "")
+			at.Item(i).Say(item, "is "+item.Describe()+", the device of item "+strconv.Itoa(places[first]),
+				"each device once", "")
 			*good = false
 		}
 		if strings.HasPrefix(name, "MIG-") {
@@ -91,7 +94,8 @@ func maskOf(v *strict.Value, at strict.At, good *bool) []string {
 	}
 	// CUDA sees one MIG partition per process, and no whole GPU beside it.
 	if partitions > 0 && len(mask) > 1 {
-		at.Say(v, "holds a MIG partition beside other devices", "one MIG partition alone, or whole GPUs", "Use replicas with one partition each.")
+		at.Say(v, "has a MIG partition beside other devices", "one MIG partition alone, or whole GPUs",
+			"Use replicas with one partition each.")
 		*good = false
 	}
 	return mask
@@ -122,9 +126,9 @@ func canonical(name string) string {
 	return strings.ToLower(name)
 }
 
-// sameDevice reports whether two names cannot be those of two devices, whatever the host has. Of two shortened UUIDs that
-// begin alike, the shorter one names the other's device or is ambiguous. An index and a UUID may still turn out to be one
-// device on the host.
+// sameDevice reports whether two names are of one device on every host. If one shortened UUID
+// begins with the other, the shorter one names the same device or is ambiguous. An index and a UUID
+// may still be one device on this host.
 func sameDevice(a, b string) bool {
 	first, second := canonical(a), canonical(b)
 	if first == second {
@@ -133,7 +137,8 @@ func sameDevice(a, b string) bool {
 	return uuidLike(a) && uuidLike(b) && (strings.HasPrefix(first, second) || strings.HasPrefix(second, first))
 }
 
-// overlapping reports whether two names meet in one GPU: one device, or a partition in the older form beside its whole GPU.
+// overlapping reports whether two names are of one GPU: one device, or a partition in the older
+// form and its whole GPU.
 func overlapping(a, b string) bool {
 	if sameDevice(a, b) {
 		return true

@@ -6,7 +6,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 )
 
-// What the reference says of single engines is asked of their adapters.
+// The reference's notes about single engines come from their adapters.
 
 // engineDocs lists every kind with what it is.
 func engineDocs() string {
@@ -18,22 +18,23 @@ func engineDocs() string {
 	return strings.Join(docs, "; ")
 }
 
-// withoutGeneration says which engines have no generation of their own.
+// withoutGeneration names the engines that have no generation of their own.
 func withoutGeneration() string {
 	return sentence("have none without `generate_path`.", func(a engine.Adapter) bool { return a.GeneratePath() == "" })
 }
 
-// withoutBinary says which engines have no usual program.
+// withoutBinary names the engines that have no default program.
 func withoutBinary() string {
 	return sentence("must name one.", func(a engine.Adapter) bool { return a.DefaultBinary() == "" })
 }
 
-// splitting says which engines take tensor_split.
+// splitting names the engines that accept tensor_split.
 func splitting() string {
 	return sentence("only.", func(a engine.Adapter) bool { return a.SplitsByShare() })
 }
 
-// sentence is "Engine `a` only." or "Engines `a` and `b` only.", of the kinds of which something holds.
+// sentence is "Engine `a` only." or "Engines `a` and `b` only.", of the kinds of which something
+// holds.
 func sentence(end string, holds func(engine.Adapter) bool) string {
 	kinds := engine.Where(holds)
 	word := "Engine "

@@ -13,7 +13,8 @@ import (
 type Host struct {
 	// RequireGPU refuses pools without devices.
 	RequireGPU bool
-	// PortLow and PortHigh bound the ports, both included, that replicas of pools without a port get.
+	// PortLow and PortHigh bound the ports, both included, that replicas of pools without a port
+	// get.
 	PortLow, PortHigh int
 	// Defaults is what each pool file starts from: the built-in defaults and [defaults].
 	Defaults     pool.Pool
@@ -39,7 +40,7 @@ type Provisioning struct {
 	SizeBudgetBytes uint64
 }
 
-// DefaultHost is what holds where config.toml says nothing.
+// DefaultHost returns the settings of an empty config.toml.
 func DefaultHost() Host {
 	return Host{
 		RequireGPU: true, PortLow: 21000, PortHigh: 21999, Defaults: builtin(),
@@ -57,7 +58,9 @@ func HostKeys() []strict.Key[Host] {
 	}
 	keys = append(keys, strict.Lift("defaults", sharedKeys(), func(h *Host) *pool.Pool { return &h.Defaults })...)
 	keys = append(keys, strict.Lift("policy", policyKeys(), func(h *Host) *Policy { return &h.Policy })...)
-	return append(keys, strict.Lift("provisioning", provisioningKeys(), func(h *Host) *Provisioning { return &h.Provisioning })...)
+	return append(keys, strict.Lift("provisioning", provisioningKeys(), func(h *Host) *Provisioning {
+		return &h.Provisioning
+	})...)
 }
 
 func policyKeys() []strict.Key[Policy] {
@@ -81,20 +84,20 @@ func policyKeys() []strict.Key[Policy] {
 func provisioningKeys() []strict.Key[Provisioning] {
 	const path = "an absolute path"
 	return []strict.Key[Provisioning]{
-		{Path: "cache_dir", Default: `"/var/cache/pool-managerd/models"`, Later: later, Doc: "Where fetched models are kept.",
+		{Path: "cache_dir", Default: `"/var/cache/pool-managerd/models"`, Later: later, Doc: "Directory of downloaded models.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.CacheDir })},
-		{Path: "model_root", Later: later, Doc: "Folder of models that were put there by hand.",
+		{Path: "model_root", Later: later, Doc: "Directory of models that an administrator installed.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.ModelRoot })},
 		{Path: "hf_endpoint", Default: `"https://huggingface.co"`, Later: later, Doc: "Where `hf:` models come from.",
 			Type: strict.ToURL(func(p *Provisioning) *string { return &p.HFEndpoint })},
 		{Path: "hf_token_file", Later: later, Doc: "File that holds the token for `hf_endpoint`.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.HFTokenFile })},
-		{Path: "size_budget", Default: "none", Later: later, Doc: "How much `cache_dir` may hold before the oldest models go.",
+		{Path: "size_budget", Default: "none", Later: later, Doc: "Size of `cache_dir` above which the oldest models are removed.",
 			Type: strict.ToSize(1<<20, 1<<60, func(p *Provisioning) *uint64 { return &p.SizeBudgetBytes })},
 	}
 }
 
-// later says when keys of the contract that nothing reads yet will have their effect.
+// later marks keys that are accepted and not used yet.
 const later = "accepted, without effect in this version"
 
 // Ports outside this range are not for engines: lower ones are the system's.
@@ -114,11 +117,11 @@ func portRange() strict.Type[Host] {
 			high, errB = strconv.Atoi(b)
 			switch {
 			case !found || errA != nil || errB != nil:
-				return "is no range"
+				return "is not a range"
 			case low > high:
 				return "ends before it begins"
 			case low < minPort || high > maxPort:
-				return "leaves the allowed ports"
+				return "is outside of the allowed ports"
 			}
 			return ""
 		})
@@ -132,7 +135,7 @@ func portRange() strict.Type[Host] {
 func modelSource(s string) string {
 	scheme, _, found := strings.Cut(s, ":")
 	if !found || !known(scheme) {
-		return "begins with no scheme of models (file:, hf:, https:, s3:, oci:)"
+		return "does not begin with a scheme of models (file:, hf:, https:, s3:, oci:)"
 	}
 	return strict.OneLine(s)
 }
@@ -144,12 +147,13 @@ func HostRules() []func(*Host, *strict.Report) {
 	}
 }
 
-// HostMisplaced explains keys that people write into config.toml although they belong to one pool.
+// HostMisplaced explains keys of one pool that people write into config.toml.
 func HostMisplaced() map[string]string {
 	misplaced := make(map[string]string)
 	for _, k := range sharedKeys() {
 		first, _, _ := strings.Cut(k.Path, ".")
-		misplaced[first] = "As a default for all pools it stands under [defaults]; else write it in a pool's file."
+		misplaced[first] = "As a default for all pools it belongs under [defaults]; otherwise write it in a pool's " +
+			"file."
 	}
 	for _, k := range identityKeys() {
 		misplaced[k.Path] = "It belongs to one pool: write it in that pool's file."

@@ -23,15 +23,16 @@ func builtin() pool.Pool {
 			GenerateInterval: time.Minute, GenerateTimeout: time.Minute, GenerateFailures: 2},
 		Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, Jitter: 0.1, ClassFactor: 2,
 			ResetAfter: 10 * time.Minute, StormRestarts: 10, StormWindow: time.Minute,
-			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute, BreakerMax: time.Hour, BreakerStable: time.Minute},
+			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute, BreakerMax: time.Hour,
+			BreakerStable: time.Minute},
 		Drain: pool.Drain{Deadline: 30 * time.Second},
 	}
 }
 
-// draft is a pool while its file is read, with what has no place in a pool.Pool.
+// draft is a pool while its file is read, with what pool.Pool has no field for.
 type draft struct {
 	pool.Pool
-	named   bool       // id stands in the file
+	named   bool       // the file has the key id
 	masks   [][]string // devices as written: one flat mask, or one for each replica
 	nested  bool
 	devices bool // devices was given and good
@@ -39,22 +40,22 @@ type draft struct {
 
 func poolKeys() []strict.Key[draft] {
 	keys := strict.Lift("", sharedKeys(), func(d *draft) *pool.Pool { return &d.Pool })
-	return slices.Insert(keys, 1, identityKeys()...) // the engine is what a reader looks for first
+	return slices.Insert(keys, 1, identityKeys()...) // a reader looks for the engine first
 }
 
-// identityKeys belong to one pool and have no default for all.
+// identityKeys belong to one pool and have no default for all pools.
 func identityKeys() []strict.Key[draft] {
 	return []strict.Key[draft]{
 		{Path: "id", Default: "the file's name without `.toml`", Type: idType(),
 			Doc: "Name of the pool in units, logs, metrics and the API."},
 		{Path: "model", Default: "required, but for engine " + code(engine.WithoutModel()), Type: modelType(),
-			Doc: "What to serve: `file:` and an absolute path to a file or a folder. It must be readable by everybody. The schemes `hf:`, `https:`, `s3:` and `oci:` are not available in this version."},
+			Doc: "What to serve: `file:` and an absolute path to a file or a directory. Every user must be able to read it. The schemes `hf:`, `https:`, `s3:` and `oci:` are not available in this version."},
 		{Path: "model_digest", Type: strict.ToString("string", `"sha256:" and 64 hex digits`, digest, func(d *draft) *string { return &d.ModelDigest }),
-			Doc: "Verified before the engine starts, once for each version of the file; a mismatch is `MODEL_DIGEST_MISMATCH`. Without it one line in the log says that the model is not verified."},
+			Doc: "Verified before the engine starts, once for each version of the file; a mismatch is `MODEL_DIGEST_MISMATCH`. Without it the log notes that the model is not verified."},
 		{Path: "devices", Default: "[]", Type: devicesType(),
 			Doc: "The GPUs that the engine sees, in this order: index, `\"GPU-…\"` UUID or the first digits of one (at least four), PCI bus id, or one `\"MIG-…\"` UUID. Resolved to full UUIDs on the host: see [GPUs](../gpus.md). With `replicas` above 1, one list for each replica: `[[0], [1]]`. Empty only where `require_gpu = false`."},
 		{Path: "shared", Default: "false", Type: strict.ToBool(func(d *draft) *bool { return &d.Shared }),
-			Doc: "Whether other replicas may be given the same devices. Both pools must say so; without it, a device belongs to one replica."},
+			Doc: "Whether other replicas may use the same devices. Every pool that shares a device must set it; otherwise a device belongs to one replica."},
 		{Path: "replicas", Default: "1", Type: strict.ToInt(1, MaxReplicas, func(d *draft) *int { return &d.Replicas }),
 			Doc: "How many engines serve the same model."},
 		{Path: "tensor_split", Type: splitType(),
@@ -66,7 +67,7 @@ func identityKeys() []strict.Key[draft] {
 	}
 }
 
-// sharedKeys may stand in a pool file and, as a default for all pools, under [defaults].
+// sharedKeys are allowed in a pool file and, as a default for all pools, under [defaults].
 func sharedKeys() []strict.Key[pool.Pool] {
 	keys := []strict.Key[pool.Pool]{
 		{Path: "engine", Default: "required", Type: strict.ToWord(engine.Kinds(), func(p *pool.Pool) *string { return &p.Engine }),
@@ -74,15 +75,19 @@ func sharedKeys() []strict.Key[pool.Pool] {
 		{Path: "ctx", Default: "0", Type: strict.ToInt(0, 1<<24, func(p *pool.Pool) *int { return &p.Ctx }),
 			Doc: "Context length in tokens that one request may use; 0 is the engine's own."},
 		{Path: "slots", Default: "0", Type: strict.ToInt(0, 4096, func(p *pool.Pool) *int { return &p.Slots }),
-			Doc: "Requests that one replica works on at the same time; 0 leaves it to the engine, which is asked once it is ready."},
+			Doc: "Requests that one replica works on at the same time; with 0 the engine decides, and reports the number once it is ready."},
 		{Path: "args", Default: "[]", Type: strict.ToList("strings, one argument each", strict.Any, func(p *pool.Pool) *[]string { return &p.Args }),
-			Doc: "Appended to the engine's own arguments, as they stand: nothing is expanded, and no shell reads them. A file's list replaces that of `[defaults]`."},
+			Doc: "Appended to the engine's own arguments unchanged: nothing is expanded, and there is no shell. A file's list replaces that of `[defaults]`."},
 		{Path: "env.*", Type: envType(),
 			Doc: "Environment of the engine. Keys of a file are added to those of `[defaults]`."},
 	}
-	keys = append(keys, strict.Lift("provisioning", provisionKeys(), func(p *pool.Pool) *pool.Provisioning { return &p.Provisioning })...)
+	keys = append(keys, strict.Lift("provisioning", provisionKeys(), func(p *pool.Pool) *pool.Provisioning {
+		return &p.Provisioning
+	})...)
 	keys = append(keys, strict.Lift("limits", limitKeys(), func(p *pool.Pool) *pool.Limits { return &p.Limits })...)
 	keys = append(keys, strict.Lift("health", healthKeys(), func(p *pool.Pool) *pool.Health { return &p.Health })...)
-	keys = append(keys, strict.Lift("restart", restartKeys(), func(p *pool.Pool) *pool.Restart { return &p.Restart })...)
+	keys = append(keys, strict.Lift("restart", restartKeys(), func(p *pool.Pool) *pool.Restart {
+		return &p.Restart
+	})...)
 	return append(keys, strict.Lift("drain", drainKeys(), func(p *pool.Pool) *pool.Drain { return &p.Drain })...)
 }

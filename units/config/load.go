@@ -78,11 +78,11 @@ func poolFiles(dir string) ([]string, *Problem) {
 }
 
 func unreadableFolder(dir string, err error) *Problem {
-	hint := fmt.Sprintf("Look at it with namei -l %s; it must be a folder.", dir)
+	hint := fmt.Sprintf("Inspect it with namei -l %s; it must be a directory.", dir)
 	if errors.Is(err, fs.ErrPermission) {
 		hint = fmt.Sprintf("pool-managerd is root without capabilities: run chown root %[1]s && chmod u+rx %[1]s.", dir)
 	}
-	return &Problem{File: dir, Message: "the folder of pool files cannot be read: " + strict.Cause(err), Hint: hint}
+	return &Problem{File: dir, Message: "could not read the directory of pool files: " + strict.Cause(err), Hint: hint}
 }
 
 func readPool(path string, h Host) *file {
@@ -96,8 +96,10 @@ func readPool(path string, h Host) *file {
 func parse(path string, data []byte, h Host) *file {
 	doc, problems := strict.Parse(path, data)
 	if len(doc.Root.Entries()) == 0 && !doc.Broken {
-		return &file{path: path, id: stemID(path), problems: []Problem{{File: path, Message: "the file is empty", Allowed: "a pool",
-			Hint: fmt.Sprintf(`Write at least engine = %q, model = "file:/…" and devices = [0], or remove the file.`, engine.Kinds()[0])}}}
+		return &file{path: path, id: stemID(path),
+			problems: []Problem{{File: path, Message: "the file is empty", Allowed: "a pool",
+				Hint: fmt.Sprintf(`Write at least engine = %q, model = "file:/…" and devices = [0], or remove the file.`,
+					engine.Kinds()[0])}}}
 	}
 	d := draft{Pool: h.Defaults}
 	d.Source, d.Env, d.Args = path, maps.Clone(h.Defaults.Env), slices.Clone(h.Defaults.Args)
@@ -124,14 +126,14 @@ func parse(path string, data []byte, h Host) *file {
 
 func schema() strict.Schema[draft] {
 	return strict.Schema[draft]{Keys: poolKeys(), Page: "pool-file(5)", Misplaced: map[string]string{
-		"require_gpu": "It is the host's: write it in config.toml.",
-		"port_range":  "It is the host's: write it in config.toml, or give this pool a port.",
-		"policy":      "It is the host's: write it in config.toml.",
-		"defaults":    "It is the host's: write it in config.toml.",
+		"require_gpu": "It is a key of the host: write it in config.toml.",
+		"port_range":  "It is a key of the host: write it in config.toml, or give this pool a port.",
+		"policy":      "It is a key of the host: write it in config.toml.",
+		"defaults":    "It is a key of the host: write it in config.toml.",
 	}}
 }
 
-// stemID is the id that a file's name stands for, "" where it cannot be one.
+// stemID returns the id of a file's name, "" if it is not a valid one.
 func stemID(path string) string {
 	stem := strings.TrimSuffix(filepath.Base(path), ".toml")
 	if !pool.ValidID(stem) {
@@ -140,15 +142,16 @@ func stemID(path string) string {
 	return stem
 }
 
-// reject adds a problem about a key that clashes with other files; it yields no pool then.
+// reject adds a problem about a key that conflicts with other files; the file yields no pool.
 func (f *file) reject(key, message, hint string) {
 	line, column := f.doc.PlaceOf(key)
-	f.problems = append(f.problems, Problem{File: f.path, Line: line, Column: column, Key: key, Message: message, Hint: hint})
+	f.problems = append(f.problems, Problem{File: f.path, Line: line, Column: column, Key: key, Message: message,
+		Hint: hint})
 	f.pool = nil
 }
 
-// sameID refuses every file whose id another file has too: nobody can tell which of them is meant,
-// and the order of names must not decide it. A former version of the pool goes on.
+// sameID refuses every file whose id another file has too: which of them is meant is unknown, and
+// the order of names must not decide it. A former version of the pool keeps running.
 func sameID(files []*file) {
 	byID := make(map[string][]*file)
 	for _, f := range files {

@@ -84,12 +84,14 @@ func TestLoadPools(t *testing.T) {
 	t.Run("a_file_in_place_of_the_folder", func(t *testing.T) {
 		file := filepath.Join(folder(t, map[string]string{"pools.d": ""}), "pools.d")
 		s := LoadPools(file, DefaultHost())
-		if len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Message, "not a directory") || s.Problems[0].Hint == "" {
+		if len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Message, "not a directory") ||
+			s.Problems[0].Hint == "" {
 			t.Errorf("%+v", s.Problems)
 		}
 	})
 	t.Run("one_bad_file_leaves_the_others", func(t *testing.T) {
-		dir := folder(t, map[string]string{"a.toml": goodPool, "b.toml": goodPool + "replicas = 0\nctx = true\n", "c.toml": goodPool})
+		dir := folder(t, map[string]string{"a.toml": goodPool, "b.toml": goodPool + "replicas = 0\nctx = true\n",
+			"c.toml": goodPool})
 		expect(t, dir, []string{"a", "c"}, `
 b.toml:4:12: replicas is 0; want 1-64 [b]
 b.toml:5:7: ctx is true; want an integer, 0-16777216 [b]
@@ -106,9 +108,9 @@ b.toml:5:7: ctx is true; want an integer, 0-16777216 [b]
 		expect(t, dir, []string{}, `
 C.toml: the file's name cannot be the pool's id; want 1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit []
 a.toml:2:7: ctx is true; want an integer, 0-16777216 [other]
-b.toml:1:6: id is "no good", which is no id; want 1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit [b]
+b.toml:1:6: id is "no good", which is not a valid id; want 1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit [b]
 d.toml:2:7: not TOML: unexpected character U+000A at start of value [deep]
-not good.toml:1:6: id is "", which is no id; want 1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit []
+not good.toml:1:6: id is "", which is not a valid id; want 1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit []
 `)
 	})
 	t.Run("the_same_id_twice_loads_neither", func(t *testing.T) {
@@ -146,7 +148,8 @@ b.toml:5:8: port 7999-8000 overlaps the ports of a.toml [b]
 }
 
 func TestNastyFiles(t *testing.T) {
-	dir := folder(t, map[string]string{"good.toml": goodPool, "empty.toml": "", "binary.toml": "\x7fELF\x02\x01\x00", "latin1.toml": "# caf\xe9\n"})
+	dir := folder(t, map[string]string{"good.toml": goodPool, "empty.toml": "", "binary.toml": "\x7fELF\x02\x01\x00",
+		"latin1.toml": "# caf\xe9\n"})
 	at := func(name string) string { return filepath.Join(dir, name) }
 	must := func(err error) {
 		t.Helper()
@@ -181,17 +184,19 @@ func TestNastyFiles(t *testing.T) {
 		t.Errorf("pools %v", got)
 	}
 	const rule = "; want 1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit []\n"
-	want := strings.Repeat("a", 200) + ".toml: the file's name cannot be the pool's id" + rule + `binary.toml:1:7: a NUL byte at offset 6; want text [binary]
-circle1.toml: the file cannot be read: its symbolic links lead in a circle, or through too many others [circle1]
-circle2.toml: the file cannot be read: its symbolic links lead in a circle, or through too many others [circle2]
-dangling.toml: the file is a symbolic link to "/nowhere/at-all", which is not there [dangling]
+	want := strings.Repeat("a", 200) + ".toml: the file's name cannot be the pool's id" + rule +
+		`binary.toml:1:7: a NUL byte at offset 6; want text [binary]
+circle1.toml: the file cannot be read: its symbolic links form a loop, or there are too many [circle1]
+circle2.toml: the file cannot be read: its symbolic links form a loop, or there are too many [circle2]
+dangling.toml: the file is a symbolic link to "/nowhere/at-all", which does not exist [dangling]
 device.toml: this is a device; want a regular file [device]
 empty.toml: the file is empty; want a pool [empty]
 folder.toml: this is a directory; want a regular file [folder]
 large.toml: the file has 50M; want at most 1M [large]
 latin1.toml:1:6: byte 0xe9 at offset 5 is not UTF-8; want UTF-8 text [latin1]
-loop.toml: the file cannot be read: its symbolic links lead in a circle, or through too many others [loop]
-"DIR/not\xffutf8.toml": the file's name cannot be the pool's id` + rule + `pipe.toml: this is a named pipe; want a regular file [pipe]
+loop.toml: the file cannot be read: its symbolic links form a loop, or there are too many [loop]
+"DIR/not\xffutf8.toml": the file's name cannot be the pool's id` + rule +
+		`pipe.toml: this is a named pipe; want a regular file [pipe]
 root.toml: this is a directory; want a regular file [root]
 "DIR/with\nline.toml": the file's name cannot be the pool's id` + rule
 	if got := lines(dir, s); got != strings.ReplaceAll(want, "DIR/", "") {
@@ -202,11 +207,13 @@ root.toml: this is a directory; want a regular file [root]
 // TestUnreadable runs itself as an ordinary user, since root reads everything.
 func TestUnreadable(t *testing.T) {
 	if dir := os.Getenv("TEST_UNREADABLE"); dir != "" {
-		os.Stdout.WriteString(lines(dir, LoadPools(dir, DefaultHost())) + lines(dir, LoadPools(dir+"/closed", DefaultHost())))
+		os.Stdout.WriteString(lines(dir, LoadPools(dir, DefaultHost())) +
+			lines(dir, LoadPools(dir+"/closed", DefaultHost())))
 		os.Exit(0)
 	}
 	dir := folder(t, map[string]string{"a.toml": goodPool, "b.toml": goodPool})
-	for path, mode := range map[string]os.FileMode{dir: 0o755, filepath.Dir(dir): 0o755, dir + "/b.toml": 0, dir + "/closed": 0} {
+	for path, mode := range map[string]os.FileMode{dir: 0o755, filepath.Dir(dir): 0o755, dir + "/b.toml": 0, dir +
+		"/closed": 0} {
 		if strings.HasSuffix(path, "closed") {
 			if err := os.Mkdir(path, mode); err != nil {
 				t.Fatal(err)
@@ -235,7 +242,7 @@ func TestUnreadable(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	want := "b.toml: the file cannot be read: permission denied [b]\n" +
-		"closed: the folder of pool files cannot be read: permission denied []\n"
+		"closed: could not read the directory of pool files: permission denied []\n"
 	if string(out) != want {
 		t.Errorf("got:\n%swant:\n%s", out, want)
 	}
@@ -265,7 +272,8 @@ func TestDefaultsReachPools(t *testing.T) {
 	h.Defaults.Health.Interval = 20 * time.Second
 	h.Defaults.Limits.MemoryHighBytes = 8 << 30
 	h.Defaults.Limits.MemoryMaxBytes = 9 << 30
-	one, problems := ParsePool("one.toml", []byte("model = \"file:/srv/a\"\n[env]\nB = \"pool\"\nC = \"pool\"\n[limits]\nmemory_max = \"4G\"\n"), h)
+	one, problems := ParsePool("one.toml", []byte("model = \"file:/srv/a\"\n[env]\nB = \"pool\"\nC = "+
+		"\"pool\"\n[limits]\nmemory_max = \"4G\"\n"), h)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
@@ -292,7 +300,8 @@ Source: "one.toml"
 	}
 	t.Run("a_limit_of_the_host_is_not_passed_by_the_other_key", func(t *testing.T) {
 		_, problems := ParsePool("c.toml", []byte("model = \"file:/srv/a\"\nlimits.memory_high = \"10G\"\n"), h)
-		if len(problems) != 1 || problems[0].Error() != "c.toml:2:22: limits.memory_high is 10G and limits.memory_max is 9G; want limits.memory_high at most limits.memory_max" {
+		if len(problems) != 1 || problems[0].Error() != "c.toml:2:22: limits.memory_high is 10G and "+
+			"limits.memory_max is 9G; want limits.memory_high at most limits.memory_max" {
 			t.Errorf("%v", problems)
 		}
 	})
@@ -321,7 +330,8 @@ func FuzzParsePool(f *testing.F) {
 		if p == nil {
 			return
 		}
-		if !pool.ValidID(p.ID) || p.Replicas < 1 || len(p.Devices) != p.Replicas || p.Health.Timeout > p.Health.Interval ||
+		if !pool.ValidID(p.ID) || p.Replicas < 1 || len(p.Devices) != p.Replicas ||
+			p.Health.Timeout > p.Health.Interval ||
 			p.Restart.Initial > p.Restart.Max || p.Restart.Factor < 1 || p.Port+p.Replicas > maxPort+1 ||
 			p.Engine != engine.Program && !strings.HasPrefix(string(p.Model), "file:/") {
 			t.Errorf("an invariant is broken: %+v", p)

@@ -11,10 +11,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// modelAllowed is what names a model, in words.
+// modelAllowed describes a model reference for messages.
 const modelAllowed = `"file:" and an absolute path`
 
-// wrongModel says why a text names no model: what continues "model …", and the hint.
+// wrongModel is why a text names no model: what continues "model …", and the hint.
 type wrongModel struct{ what, hint string }
 
 // modelOf reads a reference; described is the text as messages show it.
@@ -24,7 +24,8 @@ func modelOf(ref, described string) (pool.Model, *wrongModel) {
 	case strings.HasPrefix(ref, "/") && strict.OneLine(ref) == "":
 		return "", &wrongModel{"is " + described, fmt.Sprintf("Write %s.", strict.Quote("file:"+ref))}
 	case !found || !known(scheme):
-		return "", &wrongModel{"begins with no scheme of models", "Models are named as \"file:/srv/models/a.gguf\"."}
+		return "", &wrongModel{"does not begin with a scheme of models",
+			"Write a model as \"file:/srv/models/a.gguf\"."}
 	case scheme != "file":
 		return "", &wrongModel{fmt.Sprintf("has the scheme %q, which is not available in this version", scheme),
 			"Fetch the model by other means and name the file."}
@@ -42,12 +43,13 @@ func modelOf(ref, described string) (pool.Model, *wrongModel) {
 	return pool.Model("file:" + clean), nil
 }
 
-// Reference reads a model's reference and its digest, as a request names them, by the rules of a pool file; an empty one is none. The error is
-// a *registry.Failure with code INVALID_PARAMS.
+// Reference reads a model's reference and its digest from a request, by the rules of a pool file;
+// both may be empty. The error is a *registry.Failure with code INVALID_PARAMS.
 func Reference(ref, sum string) (pool.Model, error) {
 	if sum != "" {
 		if wrong := digest(sum); wrong != "" {
-			return "", registry.Fail(registry.CodeInvalidParams, "model_digest "+wrong, `It is "sha256:" and 64 hex digits in small letters, as sha256sum prints them.`)
+			return "", registry.Fail(registry.CodeInvalidParams, "model_digest "+wrong,
+				`It is "sha256:" and 64 hex digits in small letters, as sha256sum prints them.`)
 		}
 	}
 	if ref == "" {

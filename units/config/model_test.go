@@ -15,7 +15,7 @@ func TestModelReference(t *testing.T) {
 		{"none", "", "", "", ""},
 		{"a_bare_path", "/srv/a.gguf", "", "", "new_model_ref is \"/srv/a.gguf\""},
 		{"a_relative_path", "file:a.gguf", "", "", "new_model_ref is \"file:a.gguf\", which"},
-		{"no_scheme", "llama", "", "", "begins with no scheme"},
+		{"no_scheme", "llama", "", "", "does not begin with a scheme"},
 		{"a_scheme_of_later", "hf:org/model", "", "", "not available in this version"},
 		{"a_control_character", "file:/srv/a\n.gguf", "", "", "control character"},
 		{"a_short_digest", "file:/srv/a.gguf", "sha256:00", "", "model_digest has 2 digits"},
@@ -30,7 +30,8 @@ func TestModelReference(t *testing.T) {
 				return
 			}
 			f := registry.AsFailure(err, "", "")
-			if f == nil || f.Code != registry.CodeInvalidParams || !strings.Contains(f.Message, c.wrong) || f.Hint == "" {
+			if f == nil || f.Code != registry.CodeInvalidParams || !strings.Contains(f.Message, c.wrong) ||
+				f.Hint == "" {
 				t.Errorf("err = %+v, want %q and a hint", f, c.wrong)
 			}
 		})

@@ -13,7 +13,8 @@ import (
 const pageHead = `<!-- Written by go test ./units/config -update; do not edit. -->
 # Pool files
 
-One TOML file for each pool in ` + "`/etc/pool-managerd/pools.d/`" + `. Names that end in ` + "`.toml`" + ` and do not begin with a dot are
+One TOML file for each pool in ` + "`/etc/pool-managerd/pools.d/`" + `. Names that end in ` + "`.toml`" +
+	` and do not begin with a dot are
 read. After an edit: ` + "`poolctl check && systemctl reload pool-managerd`" + `.
 
     engine = "llamacpp"
@@ -28,15 +29,18 @@ read. After an edit: ` + "`poolctl check && systemctl reload pool-managerd`" + `
 - Everything that is wrong is reported at once, each with file, line, column and what is allowed. An unknown key is an error. A file
   with any error yields no pool; the former version of its pool goes on, and other pools are not touched.
 - Two files with one id, or with overlapping ports, are both wrong: neither is loaded, whatever their order.
-- Durations are strings with units (` + "`\"1.5s\"`, `\"5m\"`, `\"1h30m\"`" + `). Sizes are strings with a unit of base 1024 (` + "`\"24G\"`, `\"512MiB\"`" + `) or
+- Durations are strings with units (` + "`\"1.5s\"`, `\"5m\"`, `\"1h30m\"`" +
+	`). Sizes are strings with a unit of base 1024 (` + "`\"24G\"`, `\"512MiB\"`" + `) or
   numbers of bytes.
-- What does not tell one pool from another (` + "`engine`, `ctx`, `slots`, `args`" + ` and every table) may also stand under ` + "`[defaults]`" + ` in
+- What does not tell one pool from another (` + "`engine`, `ctx`, `slots`, `args`" +
+	` and every table) may also stand under ` + "`[defaults]`" + ` in
   [config.toml](config-file.md), for all pools.
 `
 
 // TestReference holds the page to the schema; -update writes it again.
 func TestReference(t *testing.T) {
-	golden.File(t, filepath.Join("..", "..", "docs", "reference", "pool-file.md"), pageHead+reference.Page(poolKeys()), *update)
+	golden.File(t, filepath.Join("..", "..", "docs", "reference", "pool-file.md"), pageHead+reference.Page(poolKeys()),
+		*update)
 }
 
 // TestDefaultsAsDocumented reads each documented default that is a value as if a file gave it: it

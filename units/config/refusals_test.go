@@ -22,30 +22,30 @@ type refusalCase struct {
 // least is what refusal cases start with.
 const least = "model = \"file:/srv/a.gguf\"\nengine = \"llamacpp\"\n"
 
-// refusalCases has a case for each place in the source that refuses a key of a pool: some of them the check finds by the
-// key's own type, before the engine is asked.
+// refusalCases has a case for each place in the source that refuses a key of a pool: some of them
+// the check finds by the key's own type, before the engine is asked.
 var refusalCases = []refusalCase{
 	{"args[%d] is %s, which engine %q", `args = ["--flash-attn", "--host=0.0.0.0"]`, `args\[1\] is --host, which engine`},
 	{"args[%d] is %s %d, and replica", "devices = [0, 1]\nargs = [\"-mg\", \"2\"]", ""},
-	{"engine %q needs a model", "model = \"\"", "model begins with no scheme"},
+	{"engine %q needs a model", "model = \"\"", "model does not begin with a scheme"},
 	{"tensor_split has no meaning", "engine = \"vllm\"\ndevices = [0]\ntensor_split = [1.0]", ""},
 	{"tensor_split has %d shares", "devices = [0, 1]\ntensor_split = [1.0]", "tensor_split has 1 shares and"},
 	{"env holds %s, which engine %q", "env = { LLAMA_ARG_DEVICE = \"none\" }", ""},
 	{"ctx has no meaning", "engine = \"triton\"\nctx = 1024", ""},
 	{"model %q %s", `model = "file:/srv/my models/a.gguf"`, "model is .* holds a space"},
 	{"path %q %s", `model = "file:/srv/it's/a.gguf"`, "model is .* holds a space, a colon, a quote"},
-	{"provisioning.binary %s", "[provisioning]\nbinary = \"/usr/\\u0000\"", "provisioning.binary is .* holds a control character"},
+	{"provisioning.binary %s", "[provisioning]\nbinary = \"/usr/\\u0000\"", "provisioning.binary is .* has a control character"},
 	{"provisioning.binary %q %s", "[provisioning]\nbinary = \"/home/a b/llama-server\"", ""},
-	{"%s %s", `args = ["a\u0000b"]`, `args\[0\] is .* holds a NUL character`},
+	{"%s %s", `args = ["a\u0000b"]`, `args\[0\] is .* has a NUL character`},
 	{"env holds %s, which pool-managerd sets", "env = { HOME = \"/root\" }", ""},
-	{"env key %q is no name", "env = { A-B = \"\" }", `env\.A-B is no name of a variable`},
-	{"env %s %s", "env = { A = \"a\\u0000b\" }", `env\.A holds a line break or a NUL`},
+	{"env key %q is no name", "env = { A-B = \"\" }", `env\.A-B is not the name of a variable`},
+	{"env %s %s", "env = { A = \"a\\u0000b\" }", `env\.A has a line break or a NUL`},
 	{"health.path %q is no path", "[health]\npath = \"a b\"", "health.path .* does not begin with /"},
-	{"[limits]: %v", "[limits]\ncpus = \"3-1\"", "limits.cpus .* is no list of CPUs"},
+	{"[limits]: %v", "[limits]\ncpus = \"3-1\"", "limits.cpus .* is not a list of CPUs"},
 }
 
-// TestCheckFindsEveryRefusal: what an engine's adapter or a unit refuses, the check of the files refuses before, with file, line
-// and column. A new refusal in the source needs a case.
+// TestCheckFindsEveryRefusal: what an engine's adapter or a unit refuses, the check of the files
+// refuses before, with file, line and column. A new refusal in the source needs a case.
 func TestCheckFindsEveryRefusal(t *testing.T) {
 	sites := refusalSites(t)
 	for _, c := range refusalCases {
@@ -70,7 +70,8 @@ func TestCheckFindsEveryRefusal(t *testing.T) {
 				t.Fatalf("pool %v, problems %v, want one", p, problems)
 			}
 			problem := problems[0]
-			if !regexp.MustCompile(want).MatchString(problem.Message) || problem.File == "" || problem.Line == 0 || problem.Column == 0 || problem.Key == "" {
+			if !regexp.MustCompile(want).MatchString(problem.Message) || problem.File == "" || problem.Line == 0 ||
+				problem.Column == 0 || problem.Key == "" {
 				t.Errorf("%+v, want the message %s and its place", problem, want)
 			}
 		})
@@ -97,7 +98,8 @@ func messagePattern(format string) string {
 	return regexp.MustCompile(`%[a-z]`).ReplaceAllString(regexp.QuoteMeta(format), ".*")
 }
 
-// refusalSites returns the message of each refusal in the source, with its place. The test fails where one is made in another way.
+// refusalSites returns the message of each refusal in the source, with its place. The test fails
+// where one is made in another way.
 func refusalSites(t *testing.T) map[string]string {
 	t.Helper()
 	sites := make(map[string]string)
@@ -148,7 +150,8 @@ func refusalsOf(t *testing.T, name string, sites map[string]string) {
 			}
 		case *ast.SelectorExpr:
 			if isSelector(n, "registry", "CodeConfigInvalid") && !strings.HasSuffix(name, "render/render.go") {
-				t.Errorf("%s: refuse a pool's key with pool.Refuse, so that a check of the files finds it", fset.Position(n.Pos()))
+				t.Errorf("%s: refuse a pool's key with pool.Refuse, so that a check of the files finds it",
+					fset.Position(n.Pos()))
 			}
 		}
 		return true

@@ -11,8 +11,8 @@ import (
 
 const policyFile = "/etc/pool-managerd/config.toml"
 
-// Refuse tells why the host's policy forbids a pool, nil where it does not. It is pure: what is on
-// the disk has no part in it.
+// Refuse returns why the host's policy forbids a pool, nil if it does not. It is pure: it does not
+// look at the disk.
 func (h Host) Refuse(p pool.Pool) *registry.Failure {
 	for _, rule := range h.policyRules() {
 		if f := rule.refuse(p); f != nil {
@@ -22,14 +22,15 @@ func (h Host) Refuse(p pool.Pool) *registry.Failure {
 	return nil
 }
 
-// policyRule is one question of the host's policy, about one key of a pool file.
+// policyRule is one rule of the host's policy, about one key of a pool file.
 type policyRule struct {
 	key    string
 	refuse func(pool.Pool) *registry.Failure
 }
 
 func (h Host) policyRules() []policyRule {
-	return []policyRule{{"devices", h.refuseCPU}, {"model", h.Policy.refuseModel}, {"provisioning.binary", h.Policy.refuseBinary}}
+	return []policyRule{{"devices", h.refuseCPU}, {"model", h.Policy.refuseModel},
+		{"provisioning.binary", h.Policy.refuseBinary}}
 }
 
 // denials returns a problem for each rule of the policy that forbids the pool of a file.
@@ -38,19 +39,21 @@ func (f *file) denials(h Host) []Problem {
 	for _, rule := range h.policyRules() {
 		if no := rule.refuse(*f.pool); no != nil {
 			line, column := f.doc.PlaceOf(rule.key, "engine")
-			denied = append(denied, Problem{File: f.path, Line: line, Column: column, Key: rule.key, PoolID: f.id, Message: no.Message, Hint: no.Hint})
+			denied = append(denied, Problem{File: f.path, Line: line, Column: column, Key: rule.key, PoolID: f.id,
+				Message: no.Message, Hint: no.Hint})
 		}
 	}
 	return denied
 }
 
 func (h Host) refuseCPU(p pool.Pool) *registry.Failure {
-	if !h.RequireGPU || p.Provisioning.Mode == pool.ModeExternal { // what it runs on is its own host's affair
+	if !h.RequireGPU || p.Provisioning.Mode == pool.ModeExternal { // the devices of its host are not ours
 		return nil
 	}
 	for _, mask := range p.Devices {
 		if len(mask) == 0 {
-			return registry.Fail(registry.CodePolicyDenied, "the pool has no devices, and this host requires a GPU for each pool",
+			return registry.Fail(registry.CodePolicyDenied,
+				"the pool has no devices, and this host requires a GPU for each pool",
 				"Name one in the pool's file, as devices = [0], or set require_gpu = false in "+policyFile+".")
 		}
 	}
@@ -66,7 +69,8 @@ func (p Policy) refuseModel(of pool.Pool) *registry.Failure {
 			return nil
 		}
 	}
-	return registry.Fail(registry.CodePolicyDenied, fmt.Sprintf("the model %q is from no source that this host allows", of.Model),
+	return registry.Fail(registry.CodePolicyDenied,
+		fmt.Sprintf("the model %q is not from a source that this host allows", of.Model),
 		"Move the model, or add its source to [policy] allowed_model_sources in "+policyFile+".")
 }
 
@@ -82,16 +86,18 @@ func (p Policy) refuseBinary(of pool.Pool) *registry.Failure {
 		return nil
 	}
 	if !filepath.IsAbs(of.Provisioning.Binary) {
-		return registry.Fail(registry.CodePolicyDenied, "this host allows certain binaries only, and the pool names none by its path",
+		return registry.Fail(registry.CodePolicyDenied,
+			"this host allows certain binaries only, and the pool names none by its path",
 			`Write the absolute path in the pool's file, as [provisioning] binary = "/usr/bin/…".`)
 	}
-	return registry.Fail(registry.CodePolicyDenied, fmt.Sprintf("the binary %q is none that this host allows", of.Provisioning.Binary),
+	return registry.Fail(registry.CodePolicyDenied,
+		fmt.Sprintf("the binary %q is not allowed on this host", of.Provisioning.Binary),
 		"Choose another, or add it to [policy] allowed_binaries in "+policyFile+".")
 }
 
 // AllowsBinary reports whether an absolute path may be run: an entry names it, or its folder with a
-// "/" at the end. Symbolic links are not followed; whoever can place them below an allowed folder
-// can place a binary there too.
+// "/" at the end. Symbolic links are not followed: a user who can create one below an allowed
+// folder can create a binary there, too.
 func (p Policy) AllowsBinary(path string) bool {
 	if p.AllowedBinaries == nil {
 		return true

@@ -35,16 +35,16 @@ func TestRefuse(t *testing.T) {
 		{"sources/folder_covers_what_is_in_it", sources("hf:", "file:/srv/models/"), gpu, ""},
 		{"sources/folder_without_slash_too", sources("file:/srv/models"), gpu, ""},
 		{"sources/the_model_itself", sources("file:/srv/models/a.gguf"), gpu, ""},
-		{"sources/the_beginning_of_a_name_is_no_folder", sources("file:/srv/mod"), gpu, `the model "file:/srv/models/a.gguf" is from no source that this host allows`},
-		{"sources/an_empty_list_allows_none", sources([]string{}...), gpu, `the model "file:/srv/models/a.gguf" is from no source that this host allows`},
+		{"sources/the_beginning_of_a_name_is_no_folder", sources("file:/srv/mod"), gpu, `the model "file:/srv/models/a.gguf" is not from a source that this host allows`},
+		{"sources/an_empty_list_allows_none", sources([]string{}...), gpu, `the model "file:/srv/models/a.gguf" is not from a source that this host allows`},
 		{"sources/no_model_is_from_nowhere", sources("hf:"), modelless, ""},
 		{"binaries/exact_path", binaries("/usr/bin/llama-server"), gpu, ""},
 		{"binaries/folder", binaries("/opt/", "/usr/bin/"), gpu, ""},
 		{"binaries/root_folder", binaries("/"), gpu, ""},
-		{"binaries/folder_without_slash_is_a_file", binaries("/usr/bin"), gpu, `the binary "/usr/bin/llama-server" is none that this host allows`},
-		{"binaries/another_path", binaries("/usr/bin/llama"), gpu, `the binary "/usr/bin/llama-server" is none that this host allows`},
+		{"binaries/folder_without_slash_is_a_file", binaries("/usr/bin"), gpu, `the binary "/usr/bin/llama-server" is not allowed on this host`},
+		{"binaries/another_path", binaries("/usr/bin/llama"), gpu, `the binary "/usr/bin/llama-server" is not allowed on this host`},
 		{"binaries/a_bare_name_is_no_path", binaries("/usr/bin/"), named, "this host allows certain binaries only, and the pool names none by its path"},
-		{"binaries/an_empty_list_allows_none", bare, gpu, `the binary "/usr/bin/llama-server" is none that this host allows`},
+		{"binaries/an_empty_list_allows_none", bare, gpu, `the binary "/usr/bin/llama-server" is not allowed on this host`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := c.host.Refuse(c.pool)
@@ -59,7 +59,8 @@ func TestRefuse(t *testing.T) {
 	}
 	t.Run("binaries/dots_do_not_lead_out", func(t *testing.T) {
 		p := Policy{AllowedBinaries: []string{"/opt/engines/"}}
-		if p.AllowsBinary("/opt/engines/../../bin/sh") || !p.AllowsBinary("/opt/engines//x/./y") || p.AllowsBinary("/opt/engines/") {
+		if p.AllowsBinary("/opt/engines/../../bin/sh") || !p.AllowsBinary("/opt/engines//x/./y") ||
+			p.AllowsBinary("/opt/engines/") {
 			t.Error("the path is not judged by where it leads")
 		}
 	})

@@ -12,7 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// rules between keys, in the order in which they are asked.
+// rules between keys, in the order of their evaluation.
 func rules() []func(*draft, *strict.Report) {
 	return []func(*draft, *strict.Report){
 		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone,
@@ -21,7 +21,7 @@ func rules() []func(*draft, *strict.Report) {
 	}
 }
 
-// masksFit gives each replica its mask, or says that the lists do not fit.
+// masksFit gives each replica its mask, or reports that the lists do not fit.
 func masksFit(d *draft, r *strict.Report) {
 	if r.Failed("devices", "replicas") {
 		return
@@ -34,16 +34,18 @@ func masksFit(d *draft, r *strict.Report) {
 			d.Devices[i] = []string{}
 		}
 	case !d.nested && d.Replicas > 1:
-		r.Rule(fmt.Sprintf("devices is one list for %d replicas", d.Replicas), "one list for each, as [[0], [1]]", "", "devices")
+		r.Rule(fmt.Sprintf("devices is one list for %d replicas", d.Replicas), "one list for each, as [[0], [1]]", "",
+			"devices")
 	case len(d.masks) != d.Replicas:
 		r.Rule(fmt.Sprintf("devices has %d lists and replicas is %d", len(d.masks), d.Replicas),
-			"one list for each replica", fmt.Sprintf("Set replicas = %d, or change the lists.", len(d.masks)), "devices")
+			"one list for each replica", fmt.Sprintf("Set replicas = %d, or change the lists.", len(d.masks)),
+			"devices")
 	default:
 		d.Devices = d.masks
 	}
 }
 
-// masksApart keeps the replicas of one pool off each other's devices, as far as that shows without the host's hardware.
+// masksApart refuses a device for two replicas of a pool, as far as the file alone shows it.
 func masksApart(d *draft, r *strict.Report) {
 	if d.Shared || r.Failed("devices", "replicas", "shared") {
 		return
@@ -55,8 +57,10 @@ func masksApart(d *draft, r *strict.Report) {
 				if at < 0 {
 					continue
 				}
-				r.Rule(fmt.Sprintf("devices gives %q to replica r%d, which is %q of replica r%d or meets it", name, i, other[at], j),
-					"devices of its own for each replica", "Set shared = true if several engines are meant to share a GPU.", "devices")
+				r.Rule(fmt.Sprintf("devices gives %q to replica r%d, which is %q of replica r%d or meets it", name, i,
+					other[at], j),
+					"devices of its own for each replica",
+					"Set shared = true if several engines are meant to share a GPU.", "devices")
 				return
 			}
 		}
@@ -69,7 +73,8 @@ func splitFits(d *draft, r *strict.Report) {
 	}
 	for i, mask := range d.Devices {
 		if len(mask) != len(d.TensorSplit) {
-			r.Rule(fmt.Sprintf("tensor_split has %d shares and replica r%d has %d devices", len(d.TensorSplit), i, len(mask)),
+			r.Rule(fmt.Sprintf("tensor_split has %d shares and replica r%d has %d devices", len(d.TensorSplit), i,
+				len(mask)),
 				"one share for each device", "", "tensor_split")
 			return
 		}
@@ -86,10 +91,9 @@ func portsFit(d *draft, r *strict.Report) {
 	}
 }
 
-// limitsOrdered asks for the order of values that bound each other, in a pool file and in
-// [defaults], whose keys begin with prefix. A lower value that this file does not give comes down to
-// the upper one that it gives. The upper one is a limit and gives way in no case but that of the
-// longest delay.
+// limitsOrdered checks the order of values that limit each other, in a pool file and in [defaults],
+// whose keys begin with prefix. A default lower value is reduced to the upper value of the file. A
+// default upper value is never raised, except for the longest delay.
 func limitsOrdered(p *pool.Pool, r *strict.Report, prefix string) {
 	size, span := strict.FormatSize, strict.FormatDuration
 	if l := &p.Limits; l.MemoryMaxBytes > 0 {
@@ -110,14 +114,14 @@ func limitsOrdered(p *pool.Pool, r *strict.Report, prefix string) {
 		bound[time.Duration]{prefix + "restart.breaker_max", &p.Restart.BreakerMax, span})
 }
 
-// bound is a key with its value and how that is printed.
+// bound is a key with its value and its format.
 type bound[V cmp.Ordered] struct {
 	key   string
 	value *V
 	text  func(V) string
 }
 
-// ordered asks that low is not above high.
+// ordered checks that low is not above high.
 func ordered[V cmp.Ordered](r *strict.Report, low, high bound[V]) {
 	switch {
 	case *low.value <= *high.value || r.Failed(low.key, high.key):
@@ -125,12 +129,12 @@ func ordered[V cmp.Ordered](r *strict.Report, low, high bound[V]) {
 		*low.value = *high.value
 	default:
 		r.Rule(fmt.Sprintf("%s is %s and %s is %s", low.key, low.text(*low.value), high.key, high.text(*high.value)),
-			low.key+" at most "+high.key, "A key that is left out has its default.", low.key, high.key)
+			low.key+" at most "+high.key, "A missing key has its default.", low.key, high.key)
 	}
 }
 
-// probeAgrees refuses keys of this file that belong to another kind of probe. A default for all pools that does not fit one of them is
-// no mistake of that one.
+// probeAgrees refuses keys of this file that belong to another kind of probe. A default for all
+// pools that does not fit this one is not a mistake of this file.
 func probeAgrees(h *pool.Health, r *strict.Report) {
 	for _, own := range [...]struct{ key, kind string }{
 		{"health.path", pool.ProbeHTTP}, {"health.body", pool.ProbeHTTP}, {"health.grpc_service", pool.ProbeGRPC},
@@ -140,35 +144,40 @@ func probeAgrees(h *pool.Health, r *strict.Report) {
 				fmt.Sprintf("Remove it, or set health.probe = %q.", own.kind), own.key)
 		}
 	}
-	if r.Has("health.generate_path") != r.Has("health.generate_body") && !r.Failed("health.generate_path", "health.generate_body") {
-		r.Rule("health.generate_path and health.generate_body belong together", "both or none", "", "health.generate_path", "health.generate_body")
+	if r.Has("health.generate_path") != r.Has("health.generate_body") &&
+		!r.Failed("health.generate_path", "health.generate_body") {
+		r.Rule("health.generate_path and health.generate_body belong together", "both or none", "",
+			"health.generate_path", "health.generate_body")
 	}
 }
 
-// engineHasAll asks for the engine, and for the keys that some engines need and others do not.
+// engineHasAll requires the engine, and the keys that this engine needs.
 func engineHasAll(d *draft, r *strict.Report) {
 	if d.Engine == "" && !r.Failed("engine") {
-		r.Rule("engine is missing", strict.OneOf(engine.Kinds()), fmt.Sprintf("Add a line: engine = %q", engine.Kinds()[0]), "engine")
+		r.Rule("engine is missing", strict.OneOf(engine.Kinds()),
+			fmt.Sprintf("Add a line: engine = %q", engine.Kinds()[0]), "engine")
 	}
 	adapter, ok := engine.For(d.Engine)
 	external := d.Provisioning.Mode == pool.ModeExternal
 	if d.Model == "" && !slices.Contains(engine.WithoutModel(), d.Engine) && !external && !r.Failed("model") {
 		r.Rule("model is missing", `"file:" and an absolute path`,
-			fmt.Sprintf(`Add a line: model = "file:/srv/models/…"; only engine %s needs none.`, strict.OneOf(engine.WithoutModel())), "model")
+			fmt.Sprintf(`Add a line: model = "file:/srv/models/…"; only engine %s needs none.`,
+				strict.OneOf(engine.WithoutModel())), "model")
 	}
 	if !ok || r.Failed("engine") {
 		return
 	}
 	if adapter.DefaultBinary() == "" && !external && d.Provisioning.Binary == "" && !r.Failed("provisioning.binary") {
-		r.Rule(fmt.Sprintf("provisioning.binary is missing, and engine %q has no usual one", d.Engine), "an absolute path",
+		r.Rule(fmt.Sprintf("provisioning.binary is missing, and engine %q has no default", d.Engine),
+			"an absolute path",
 			`Add [provisioning] and, below it, binary = "/usr/bin/…".`, "provisioning.binary")
 	}
 }
 
-// engineAgrees asks the engine's adapter, and what its unit can hold, about the keys that are right so far.
+// engineAgrees checks the valid keys against the engine's adapter, and what its unit can hold.
 func engineAgrees(d *draft, r *strict.Report) {
 	adapter, ok := engine.For(d.Engine)
-	if d.Provisioning.Mode == pool.ModeExternal { // its command line is somebody else's
+	if d.Provisioning.Mode == pool.ModeExternal { // its command line is not ours
 		return
 	}
 	if !ok || r.Failed("engine") {

@@ -25,7 +25,7 @@ func idType() strict.Type[draft] {
 			case len(s) > 63:
 				return fmt.Sprintf("has %d bytes", len(s))
 			}
-			return "is no id"
+			return "is not a valid id"
 		})
 		if ok {
 			d.ID = s
@@ -39,18 +39,19 @@ var schemes = [...]string{"file", "hf", "https", "s3", "oci"}
 func known(scheme string) bool { return slices.Contains(schemes[:], scheme) }
 
 func modelType() strict.Type[draft] {
-	return strict.Type[draft]{Name: "string", Allowed: modelAllowed, Set: func(d *draft, v *strict.Value, at strict.At) {
-		if v.Kind != strict.String {
-			at.Wrong(v, modelAllowed, "Write it in quotes.")
-			return
-		}
-		model, wrong := modelOf(v.Str, v.Describe())
-		if wrong != nil {
-			at.Say(v, wrong.what, modelAllowed, wrong.hint)
-			return
-		}
-		d.Model = model
-	}}
+	return strict.Type[draft]{Name: "string", Allowed: modelAllowed,
+		Set: func(d *draft, v *strict.Value, at strict.At) {
+			if v.Kind != strict.String {
+				at.Wrong(v, modelAllowed, "Write it in quotes.")
+				return
+			}
+			model, wrong := modelOf(v.Str, v.Describe())
+			if wrong != nil {
+				at.Say(v, wrong.what, modelAllowed, wrong.hint)
+				return
+			}
+			d.Model = model
+		}}
 }
 
 // filePath takes the empty host out of a URL: "file:///srv/a" names the same file as "file:/srv/a".
@@ -70,35 +71,36 @@ func digest(s string) string {
 		return fmt.Sprintf("has %d digits", len(hexed))
 	}
 	if _, err := hex.DecodeString(hexed); err != nil || strings.ToLower(hexed) != hexed {
-		return "holds a character that is none of 0-9 and a-f"
+		return "has a character other than 0-9 and a-f"
 	}
 	return ""
 }
 
 func splitType() strict.Type[draft] {
 	const allowed = "shares above 0 that sum to 1"
-	return strict.Type[draft]{Name: "list of numbers", Allowed: allowed, Set: func(d *draft, v *strict.Value, at strict.At) {
-		if v.Kind != strict.Array || len(v.Items) == 0 {
-			at.Wrong(v, "a list: "+allowed, "One number for each device, as [0.6, 0.4].")
-			return
-		}
-		split, sum, good := make([]float64, len(v.Items)), 0.0, true
-		for i, item := range v.Items {
-			x, ok := strict.Number(item)
-			if !ok || !(x > 0 && x <= 1) {
-				at.Item(i).Wrong(item, "a number above 0, at most 1", "")
+	return strict.Type[draft]{Name: "list of numbers", Allowed: allowed,
+		Set: func(d *draft, v *strict.Value, at strict.At) {
+			if v.Kind != strict.Array || len(v.Items) == 0 {
+				at.Wrong(v, "a list: "+allowed, "One number for each device, as [0.6, 0.4].")
+				return
+			}
+			split, sum, good := make([]float64, len(v.Items)), 0.0, true
+			for i, item := range v.Items {
+				x, ok := strict.Number(item)
+				if !ok || !(x > 0 && x <= 1) {
+					at.Item(i).Wrong(item, "a number above 0, at most 1", "")
+					good = false
+				}
+				split[i], sum = x, sum+x
+			}
+			if good && math.Abs(sum-1) > 0.01 {
+				at.Say(v, "sums to "+strconv.FormatFloat(sum, 'g', 4, 64), "shares that sum to 1", "")
 				good = false
 			}
-			split[i], sum = x, sum+x
-		}
-		if good && math.Abs(sum-1) > 0.01 {
-			at.Say(v, "sums to "+strconv.FormatFloat(sum, 'g', 4, 64), "shares that sum to 1", "")
-			good = false
-		}
-		if good {
-			d.TensorSplit = split
-		}
-	}}
+			if good {
+				d.TensorSplit = split
+			}
+		}}
 }
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -107,22 +109,23 @@ var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // draft's own, not that of the defaults.
 func envType() strict.Type[pool.Pool] {
 	const allowed = "a string on one line"
-	return strict.Type[pool.Pool]{Name: "string", Allowed: allowed, Set: func(p *pool.Pool, v *strict.Value, at strict.At) {
-		name := at.Last()
-		switch {
-		case !envName.MatchString(name):
-			at.SayKey("is no name of a variable", "letters, digits and underscores, no digit first", "")
-		case v.Kind != strict.String:
-			at.Say(v, "is no string", allowed, "Write the value in quotes.")
-		case strings.ContainsAny(v.Str, "\x00\n\r"):
-			at.Say(v, "holds a line break or a NUL character", allowed, "")
-		default:
-			if p.Env == nil {
-				p.Env = make(map[string]string)
+	return strict.Type[pool.Pool]{Name: "string", Allowed: allowed,
+		Set: func(p *pool.Pool, v *strict.Value, at strict.At) {
+			name := at.Last()
+			switch {
+			case !envName.MatchString(name):
+				at.SayKey("is not the name of a variable", "letters, digits and underscores, no digit first", "")
+			case v.Kind != strict.String:
+				at.Say(v, "is not a string", allowed, "Write the value in quotes.")
+			case strings.ContainsAny(v.Str, "\x00\n\r"):
+				at.Say(v, "has a line break or a NUL character", allowed, "")
+			default:
+				if p.Env == nil {
+					p.Env = make(map[string]string)
+				}
+				p.Env[name] = v.Str
 			}
-			p.Env[name] = v.Str
-		}
-	}}
+		}}
 }
 
 func modeType() strict.Type[pool.Provisioning] {
@@ -132,7 +135,8 @@ func modeType() strict.Type[pool.Provisioning] {
 	set := word.Set
 	word.Set = func(p *pool.Provisioning, v *strict.Value, at strict.At) {
 		if v.Kind == strict.String && v.Str == pool.ModeContainer {
-			at.Say(v, "is "+v.Describe()+", which is not available in this version", word.Allowed, "Install the engine on this host and name its binary.")
+			at.Say(v, "is "+v.Describe()+", which is not available in this version", word.Allowed,
+				"Install the engine on this host and name its binary.")
 			return
 		}
 		set(p, v, at)
@@ -140,10 +144,11 @@ func modeType() strict.Type[pool.Provisioning] {
 	return word
 }
 
-// unavailable is the type of a key that belongs to a mode which does not run yet.
+// unavailable is the type of a key of a mode that is not available yet.
 func unavailable[T any](name, mode string) strict.Type[T] {
 	return strict.Type[T]{Name: name, Allowed: "nothing", Set: func(_ *T, v *strict.Value, at strict.At) {
-		at.Say(v, fmt.Sprintf("belongs to mode %q, which is not available in this version", mode), "", "Remove the line.")
+		at.Say(v, fmt.Sprintf("belongs to mode %q, which is not available in this version", mode), "",
+			"Remove the line.")
 	}}
 }
 
@@ -156,7 +161,7 @@ func binary(s string) string {
 	case strings.Contains(s, "/") && !strings.HasPrefix(s, "/"):
 		return "is a relative path"
 	case s == "." || s == ".." || strings.HasSuffix(s, "/"):
-		return "is a folder"
+		return "is a directory"
 	}
 	return ""
 }
@@ -166,15 +171,15 @@ func httpPath(s string) string {
 		return "does not begin with /"
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
-		return "holds a blank, # or control character"
+		return "has a blank, # or control character"
 	}
 	return ""
 }
 
-// maxPattern bounds a pattern and a name, in bytes: both stand in the gate's command line.
+// maxPattern bounds a pattern and a name, in bytes: both are in the gate's command line.
 const maxPattern = 256
 
-// bodyPattern refuses what is no regular expression, and one that everything matches.
+// bodyPattern refuses an invalid regular expression, and one that everything matches.
 func bodyPattern(s string) string {
 	if wrong := strict.OneLine(s); wrong != "" {
 		return wrong
@@ -184,10 +189,10 @@ func bodyPattern(s string) string {
 	}
 	pattern, err := regexp.Compile(s)
 	if err != nil {
-		return "is no regular expression (" + strings.TrimPrefix(err.Error(), "error parsing regexp: ") + ")"
+		return "is not a regular expression (" + strings.TrimPrefix(err.Error(), "error parsing regexp: ") + ")"
 	}
 	if pattern.MatchString("") {
-		return "matches an empty body, and so proves nothing"
+		return "matches an empty body, which proves nothing"
 	}
 	return ""
 }
@@ -196,7 +201,7 @@ var serviceForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./-]*$`)
 
 func grpcService(s string) string {
 	if !serviceForm.MatchString(s) || len(s) > maxPattern {
-		return "is no name of a gRPC service"
+		return "is not the name of a gRPC service"
 	}
 	return ""
 }
@@ -206,7 +211,7 @@ func jsonBody(s string) string {
 	case len(s) > 4096:
 		return "is longer than 4096 bytes"
 	case !json.Valid([]byte(s)):
-		return "is no JSON"
+		return "is not JSON"
 	}
 	return ""
 }
@@ -217,7 +222,7 @@ func cpuList(s string) string {
 		return "is empty"
 	}
 	if err != nil {
-		return "is no list of CPUs"
+		return "is not a list of CPUs"
 	}
 	return ""
 }
@@ -229,23 +234,24 @@ var percentForm = regexp.MustCompile(`^([0-9]{1,9})%$`)
 
 func percentType(field func(*pool.Limits) *int) strict.Type[pool.Limits] {
 	allowed := fmt.Sprintf(`"1%%" to "%d%%"`, maxPercent)
-	return strict.Type[pool.Limits]{Name: "percentage", Allowed: allowed, Set: func(l *pool.Limits, v *strict.Value, at strict.At) {
-		n := int64(-1)
-		switch {
-		case v.Kind == strict.Integer:
-			n = v.Int
-		case v.Kind == strict.String:
-			if m := percentForm.FindStringSubmatch(v.Str); m != nil {
-				n, _ = strconv.ParseInt(m[1], 10, 64) // nine digits fit
+	return strict.Type[pool.Limits]{Name: "percentage", Allowed: allowed,
+		Set: func(l *pool.Limits, v *strict.Value, at strict.At) {
+			n := int64(-1)
+			switch {
+			case v.Kind == strict.Integer:
+				n = v.Int
+			case v.Kind == strict.String:
+				if m := percentForm.FindStringSubmatch(v.Str); m != nil {
+					n, _ = strconv.ParseInt(m[1], 10, 64) // nine digits fit
+				}
+			default:
+				at.Wrong(v, "a percentage, "+allowed, "")
+				return
 			}
-		default:
-			at.Wrong(v, "a percentage, "+allowed, "")
-			return
-		}
-		if n < 1 || n > maxPercent {
-			at.Bad(v, allowed, `Whole percent of one CPU: "150%" is one and a half.`)
-			return
-		}
-		*field(l) = int(n)
-	}}
+			if n < 1 || n > maxPercent {
+				at.Bad(v, allowed, `Whole percent of one CPU: "150%" is one and a half.`)
+				return
+			}
+			*field(l) = int(n)
+		}}
 }

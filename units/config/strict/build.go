@@ -5,7 +5,7 @@ import "fmt"
 // The rules here are those of the TOML specification, sections "Table", "Inline Table" and "Array
 // of Tables": a table is defined once, and an inline table is closed.
 
-// header opens a [table]. Where it may not, the keys under it belong nowhere.
+// header opens a [table]. After an invalid header, the keys under it belong to no table.
 func (b *builder) header(path []*Entry) {
 	parent, last := b.parent(path)
 	b.current = nil
@@ -93,13 +93,14 @@ func (b *builder) assign(t *Table, path []*Entry, v *Value) {
 	t.put(last)
 }
 
-// twice reports a key that stands there already.
+// twice reports a duplicate key.
 func (b *builder) twice(t *Table, again, first *Entry) {
 	if b.report.full() {
 		return
 	}
 	line, column := b.doc.Place(first.At)
 	key := join(t.name, again.Key)
-	b.report.add(again.At, key, fmt.Sprintf("%s is given a second time; the first is in line %d, column %d", key, line, column),
-		"", "Keep one of the two, and put everything of a table in one place.")
+	b.report.add(again.At, key, fmt.Sprintf("%s is given a second time; the first is in line %d, column %d", key, line,
+		column),
+		"", "Keep one of the two, with all keys of a table in one place.")
 }

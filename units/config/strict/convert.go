@@ -9,8 +9,8 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// converter turns the parser's nodes into values. The parser tells no place for lists, so a cursor
-// walks the text along with the nodes.
+// converter turns the parser's nodes into values. The parser reports no position for lists, so a
+// cursor moves through the text along with the nodes.
 type converter struct {
 	builder *builder
 	data    []byte
@@ -18,8 +18,8 @@ type converter struct {
 	cursor  int // behind what was converted
 }
 
-// pair converts the value of a key = value expression and puts it into a table. A nil table takes
-// nothing, but what is wrong with the value is found all the same.
+// pair converts the value of a key = value expression and puts it into a table. With a nil table it
+// only reports the problems of the value.
 func (c *converter) pair(t *Table, n *unstable.Node) {
 	path := c.path(n)
 	c.skip('=')
@@ -91,7 +91,7 @@ func (c *converter) scalar(v *Value, n *unstable.Node) {
 	var one struct{ V any }
 	if err := toml.Unmarshal([]byte("V = "+v.Raw+"\n"), &one); err != nil {
 		v.Kind, v.bad = Date, true // a kind that no key takes
-		c.builder.report.add(v.At, "", fmt.Sprintf("not TOML: %s is no valid value: %s", Quote(v.Raw),
+		c.builder.report.add(v.At, "", fmt.Sprintf("not TOML: %s is not a valid value: %s", Quote(v.Raw),
 			strings.TrimPrefix(err.Error(), "toml: ")), "", "")
 		return
 	}

@@ -54,7 +54,7 @@ type Table struct {
 	origin  origin
 }
 
-// origin says how a table came to be, which decides what may still be added to it.
+// origin is how a table was defined, which decides what may still be added to it.
 type origin int
 
 const (
@@ -87,7 +87,7 @@ func (t *Table) put(e *Entry) {
 type Document struct {
 	File string
 	Root *Table
-	// Broken says that a part of the file could not be understood, so that a key that is not in
+	// Broken reports whether a part of the file could not be parsed, so that a key that is not in
 	// the tree may still be in the file.
 	Broken bool
 
@@ -97,8 +97,8 @@ type Document struct {
 // Place returns line and column, both from 1, of an offset; the column counts characters.
 func (d *Document) Place(offset int) (line, column int) { return d.lines.place(offset) }
 
-// PlaceOf returns line and column of the value of the first of some dotted keys that stands in the
-// file, zeroes where none does.
+// PlaceOf returns line and column of the value of the first of some dotted keys in the file, zeroes
+// if none is.
 func (d *Document) PlaceOf(keys ...string) (line, column int) {
 	for _, key := range keys {
 		if v := d.Find(strings.Split(key, ".")...); v != nil {
@@ -124,7 +124,7 @@ func (d *Document) Find(path ...string) *Value {
 	return v
 }
 
-// maxShown bounds what of a value stands in a message, in bytes.
+// maxShown bounds the part of a value that a message shows, in bytes.
 const maxShown = 60
 
 // Describe names a value in a message: `0`, `"two"`, `a list`.
@@ -195,7 +195,7 @@ func FormatDuration(d time.Duration) string {
 	return s
 }
 
-// lines turns byte offsets into places.
+// lines turns byte offsets into lines and columns.
 type lines struct {
 	data   []byte
 	starts []int

@@ -15,9 +15,9 @@ const MaxFileBytes = 1 << 20
 
 // ReadFile returns the content of a configuration file, or the one Problem that keeps it from being
 // read. It follows symbolic links, never blocks on a pipe or a device, and never holds more than
-// MaxFileBytes. A missing file is a Problem too; IsMissing tells it apart beforehand.
+// MaxFileBytes. A missing file is a Problem too; IsMissing checks for it before.
 func ReadFile(path string) ([]byte, *Problem) {
-	// What stands there is looked at before it is opened: opening a device may have an effect.
+	// The file's type is checked before it is opened: opening a device may have an effect.
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, unreadable(path, err)
@@ -30,7 +30,7 @@ func ReadFile(path string) ([]byte, *Problem) {
 		return nil, unreadable(path, err)
 	}
 	defer f.Close()
-	// And once more behind the open file, which nobody can exchange.
+	// Check again on the open file, which no other process can replace.
 	if info, err = f.Stat(); err != nil {
 		return nil, unreadable(path, err)
 	}
@@ -47,7 +47,7 @@ func ReadFile(path string) ([]byte, *Problem) {
 	return data, nil
 }
 
-// IsMissing reports whether nothing at all stands at path. A dangling symbolic link is something.
+// IsMissing reports whether path does not exist. A dangling symbolic link exists.
 func IsMissing(path string) bool {
 	_, err := os.Lstat(path)
 	return errors.Is(err, fs.ErrNotExist)
@@ -77,25 +77,26 @@ func wrongKind(path string, info fs.FileInfo) *Problem {
 func tooLarge(path string, size int64) *Problem {
 	return &Problem{File: path, Message: fmt.Sprintf("the file has %s", FormatSize(uint64(size))),
 		Allowed: "at most " + FormatSize(MaxFileBytes),
-		Hint:    "This is hardly a configuration file; move it out of the folder."}
+		Hint:    "This is probably not a configuration file; move it out of the directory."}
 }
 
-// unreadable explains the errors of open(2), stat(2) and read(2) that an administrator can mend.
+// unreadable explains the errors of open(2), stat(2) and read(2) that an administrator can fix.
 func unreadable(path string, err error) *Problem {
 	p := &Problem{File: path, Message: "the file cannot be read: " + Cause(err)}
 	switch {
 	case errors.Is(err, unix.ELOOP):
-		p.Message = "the file cannot be read: its symbolic links lead in a circle, or through too many others"
-		p.Hint = fmt.Sprintf("Follow them with namei %s, and mend or remove the link.", path)
+		p.Message = "the file cannot be read: its symbolic links form a loop, or there are too many"
+		p.Hint = fmt.Sprintf("Follow them with namei %s, and fix or remove the link.", path)
 	case errors.Is(err, fs.ErrPermission):
 		p.Message = "the file cannot be read: permission denied"
-		p.Hint = fmt.Sprintf("pool-managerd is root without capabilities: run chown root %[1]s && chmod u+r %[1]s, and look at the folders above it.", path)
+		p.Hint = fmt.Sprintf("pool-managerd is root without capabilities: run chown root %[1]s && chmod u+r %[1]s, "+
+			"and check the directories above it.", path)
 	case errors.Is(err, fs.ErrNotExist):
-		p.Message = "the file is not there"
+		p.Message = "the file does not exist"
 		if info, lerr := os.Lstat(path); lerr == nil && info.Mode()&fs.ModeSymlink != 0 {
-			p.Message = "the file is a symbolic link that leads nowhere"
+			p.Message = "the file is a dangling symbolic link"
 			if target, rerr := os.Readlink(path); rerr == nil {
-				p.Message = fmt.Sprintf("the file is a symbolic link to %q, which is not there", target)
+				p.Message = fmt.Sprintf("the file is a symbolic link to %q, which does not exist", target)
 			}
 			p.Hint = "Restore what it points to, or remove the link."
 		}
@@ -105,7 +106,8 @@ func unreadable(path string, err error) *Problem {
 	return p
 }
 
-// Cause returns what went wrong with a file, without the operation and the path, which the Problem has already.
+// Cause returns the error of a file operation without the operation and the path, which the Problem
+// has.
 func Cause(err error) string {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

@@ -10,11 +10,11 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// maxProblems bounds what is reported of one file: a file that is no TOML at all is wrong in each line.
+// maxProblems bounds the problems of one file: a file that is not TOML has one in each line.
 const maxProblems = 100
 
-// Parse reads a document. The problems are those of TOML itself: bytes that are no text, syntax,
-// keys and tables that stand there twice. What could be read is in the document even then.
+// Parse reads a document. The problems are those of TOML itself: bytes that are not text, syntax,
+// duplicate keys and tables. The document has everything that could be read.
 //
 // After a syntax error within one line the next line is read as if the broken one were not there;
 // after one in a value over several lines nothing more is.
@@ -34,7 +34,7 @@ func Parse(file string, data []byte) (*Document, []Problem) {
 	return d, r.problems
 }
 
-// textOnly refuses what is not UTF-8 text and steps over a byte order mark.
+// textOnly refuses text that is not UTF-8 and skips a byte order mark.
 func textOnly(d *Document, r *Report, data []byte) ([]byte, bool) {
 	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
 		r.add(0, "", "the file begins with a byte order mark of UTF-16", "UTF-8",
@@ -59,7 +59,7 @@ func textOnly(d *Document, r *Report, data []byte) ([]byte, bool) {
 	return data, true
 }
 
-// invalidUTF8 returns the offset of the first byte that is no UTF-8, -1 where all are.
+// invalidUTF8 returns the offset of the first byte that is not UTF-8, -1 if there is none.
 func invalidUTF8(data []byte) int {
 	for i := 0; i < len(data); {
 		c, size := utf8.DecodeRune(data[i:])
@@ -75,7 +75,7 @@ func invalidUTF8(data []byte) int {
 type builder struct {
 	doc     *Document
 	report  *Report
-	current *Table // what a key is put into; nil after a broken header, whose keys belong nowhere
+	current *Table // what a key is put into; nil after a broken header
 }
 
 // run reads from an offset to the end, or to a syntax error, and returns where to go on.
@@ -123,7 +123,7 @@ func (b *builder) syntax(at, begins int, message string) (next int) {
 	text := l.text(min(begins, len(l.starts)))
 	hint, where := syntaxHint(message), ""
 	if strings.HasPrefix(message, keywordError) {
-		message = "this is no value" // and not the nearest of true, false, inf and nan
+		message = "this is not a value" // and not the nearest of true, false, inf and nan
 	}
 	if line > begins {
 		where = fmt.Sprintf(", in what begins on line %d", begins)
@@ -139,7 +139,7 @@ func (b *builder) syntax(at, begins int, message string) (next int) {
 	return l.starts[line]
 }
 
-// wholeCharacter mends a message that names a character by the first of its bytes.
+// wholeCharacter corrects a message that names a character by its first byte.
 func wholeCharacter(message string, at []byte) string {
 	if c, size := utf8.DecodeRune(at); size > 1 {
 		return strings.Replace(message, fmt.Sprintf("%#U", at[0]), fmt.Sprintf("%#U", c), 1)
@@ -147,7 +147,7 @@ func wholeCharacter(message string, at []byte) string {
 	return message
 }
 
-// opensBlock reports whether a line may begin a value that goes on behind it.
+// opensBlock reports whether a line may begin a value of several lines.
 func opensBlock(text []byte) bool {
 	return bytes.Contains(text, []byte(`"""`)) || bytes.Contains(text, []byte("'''")) ||
 		bytes.Count(text, []byte("[")) > bytes.Count(text, []byte("]")) ||
@@ -157,12 +157,12 @@ func opensBlock(text []byte) bool {
 // keywordError begins the parser's message where a value begins like true, false, inf or nan.
 const keywordError = "expected keyword"
 
-// syntaxHint adds what people most often meant, by the beginning of the parser's message.
+// syntaxHint returns a hint for the most frequent mistakes, by the beginning of the parser's message.
 func syntaxHint(message string) string {
 	for _, row := range [...]struct{ begins, hint string }{
 		{"strings must be quoted", `Put the value in quotes, as "24G" or "5s".`},
-		{keywordError, "Put a text in quotes; without them only true, false and numbers may stand."},
-		{"unexpected character", "Put a text in quotes; without them only true, false and numbers may stand."},
+		{keywordError, "Put text in quotes; only true, false and numbers need none."},
+		{"unexpected character", "Put text in quotes; only true, false and numbers need none."},
 		{"basic strings cannot have new lines", "Close the string with a quote on the same line."},
 		{"literal strings cannot have new lines", "Close the string with a quote on the same line."},
 		{"unterminated", "Close the string with a quote on the same line."},

@@ -22,7 +22,7 @@ type Problem struct {
 	Key     string `json:"key,omitempty"`     // dotted, as "limits.memory_max"
 	PoolID  string `json:"pool_id,omitempty"` // the pool that the file asks for, empty if unknown
 	Message string `json:"message"`           // what was found
-	Allowed string `json:"allowed,omitempty"` // what may stand there instead
+	Allowed string `json:"allowed,omitempty"` // what is allowed instead
 	Hint    string `json:"hint,omitempty"`    // what to do, a sentence
 }
 

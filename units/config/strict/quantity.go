@@ -50,7 +50,7 @@ func FormatSize(n uint64) string {
 }
 
 // ParseDuration reads a duration as Go writes it: "1.5s", "5m", "1h30m". A number without a unit is
-// refused, since nobody can tell what it means.
+// refused, since its meaning is unknown.
 func ParseDuration(s string) (time.Duration, error) {
 	if _, err := strconv.ParseFloat(s, 64); err == nil {
 		return 0, errNoUnit

@@ -33,11 +33,11 @@ func (r *Report) add(at int, key, message, allowed, hint string) {
 	r.problems = append(r.problems, p)
 }
 
-// full says that no further problem would be listed, so that looking for more is idle.
+// full reports whether further problems would not be listed.
 func (r *Report) full() bool { return len(r.problems) > maxProblems }
 
 // Failed reports whether a key, or one inside it, has a problem already, so that a rule about
-// several keys need not speak of it again.
+// several keys need not report it again.
 func (r *Report) Failed(keys ...string) bool {
 	for _, key := range keys {
 		if r.failed[key] {
@@ -47,10 +47,10 @@ func (r *Report) Failed(keys ...string) bool {
 	return false
 }
 
-// Has reports whether a dotted key stands in the file.
+// Has reports whether a dotted key is in the file.
 func (r *Report) Has(key string) bool { return r.doc.Find(strings.Split(key, ".")...) != nil }
 
-// Rule reports a broken rule between keys, at the first of them that stands in the file.
+// Rule reports a broken rule between keys, at the first of them in the file.
 func (r *Report) Rule(message, allowed, hint string, keys ...string) {
 	r.add(-1, keys[0], message, allowed, hint)
 	if p := &r.problems[len(r.problems)-1]; p.Message == message {
@@ -92,7 +92,7 @@ func (a At) Bad(v *Value, allowed, hint string) { a.Say(v, "is "+v.Describe(), a
 // Wrong reports a value of another type than the key takes, with its type: `is the string "2"`.
 func (a At) Wrong(v *Value, allowed, hint string) { a.Say(v, "is "+v.typed(), allowed, hint) }
 
-// Say reports something else about a value; found continues the key's name.
+// Say reports any other problem of a value; found continues the key's name.
 func (a At) Say(v *Value, found, allowed, hint string) {
 	if v.bad {
 		a.report.failed[a.key] = true
@@ -101,7 +101,7 @@ func (a At) Say(v *Value, found, allowed, hint string) {
 	a.report.add(v.At, a.key, a.name+" "+found, allowed, hint)
 }
 
-// SayKey reports something about the key itself; found continues its name.
+// SayKey reports a problem of the key itself; found continues its name.
 func (a At) SayKey(found, allowed, hint string) {
 	a.report.add(a.offset, a.key, a.name+" "+found, allowed, hint)
 }

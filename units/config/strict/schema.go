@@ -11,7 +11,7 @@ type Key[T any] struct {
 	Type    Type[T]
 	Default string // for the reference, as TOML writes it or in words; empty: none
 	Doc     string // for the reference: what it does
-	// Later is set where the key is accepted and has no effect in this version; it says when it will.
+	// Later is set where the key is accepted and has no effect in this version; when it will.
 	Later string
 }
 
@@ -25,7 +25,7 @@ type Type[T any] struct {
 // Schema is every key of a kind of file.
 type Schema[T any] struct {
 	Keys []Key[T]
-	// Misplaced explains keys that people write although they cannot stand here, by their dotted path.
+	// Misplaced explains keys that people write in the wrong file, by their dotted path.
 	Misplaced map[string]string
 	// Page is the reference that a message points to: "pool-file(5)".
 	Page string
@@ -86,7 +86,7 @@ func (w *walk[T]) table(t *Table, prefix string) {
 	}
 }
 
-// row returns the row of a key, or says that the key is a table with rows in it.
+// row returns the row of a key, or reports that the key is a table with rows in it.
 func (w *walk[T]) row(prefix, key string) (row *Key[T], isTable bool) {
 	path := join(prefix, key)
 	for i := range w.schema.Keys {
@@ -101,7 +101,7 @@ func (w *walk[T]) row(prefix, key string) (row *Key[T], isTable bool) {
 
 func (w *walk[T]) unknown(e *Entry, prefix, path string) {
 	if why, ok := w.schema.Misplaced[path]; ok {
-		w.report.add(e.At, path, path+" cannot stand here", "", why)
+		w.report.add(e.At, path, path+" is not allowed here", "", why)
 		return
 	}
 	what := "no such key"

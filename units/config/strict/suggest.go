@@ -3,7 +3,7 @@ package strict
 import "strings"
 
 // suggest returns the dotted path that was most likely meant by key in the table prefix, "" where
-// none is near: a key of the same name in another table, or one with a few letters different.
+// none is similar: a key of the same name in another table, or one with a few different letters.
 func suggest(paths []string, prefix, key string) string {
 	if len(key) > maxShown {
 		return ""

@@ -68,7 +68,8 @@ func ToDuration[T any](low, high time.Duration, field func(*T) *time.Duration) T
 	allowed := FormatDuration(low) + " to " + FormatDuration(high)
 	return Type[T]{Name: "duration", Allowed: allowed, Set: func(dst *T, v *Value, at At) {
 		if v.Kind == Integer || v.Kind == Float {
-			at.Say(v, "is "+v.Describe()+" without a unit", "a duration, "+allowed, fmt.Sprintf(`Write the unit and quotes: "%ss" are seconds.`, v.Describe()))
+			at.Say(v, "is "+v.Describe()+" without a unit", "a duration, "+allowed,
+				fmt.Sprintf(`Write the unit and quotes: "%ss" are seconds.`, v.Describe()))
 			return
 		}
 		if v.Kind != String {
@@ -78,7 +79,8 @@ func ToDuration[T any](low, high time.Duration, field func(*T) *time.Duration) T
 		d, err := ParseDuration(v.Str)
 		switch {
 		case errors.Is(err, errNoUnit):
-			at.Say(v, "is "+v.Describe()+" without a unit", "a duration, "+allowed, fmt.Sprintf(`Write the unit: "%ss" are seconds.`, v.Str))
+			at.Say(v, "is "+v.Describe()+" without a unit", "a duration, "+allowed,
+				fmt.Sprintf(`Write the unit: "%ss" are seconds.`, v.Str))
 		case err != nil:
 			at.Bad(v, "a duration, "+allowed, `Units are ms, s, m and h, as in "1.5s" or "1h30m".`)
 		case d < low || d > high:
@@ -107,9 +109,11 @@ func ToSize[T any](low, high uint64, field func(*T) *uint64) Type[T] {
 		}
 		switch {
 		case !ok:
-			at.Bad(v, `a size such as "24G"`, "Units are K, M, G and T (or KiB, …) of base 1024, behind a whole number; a plain number is bytes.")
+			at.Bad(v, `a size such as "24G"`,
+				"Units are K, M, G and T (or KiB, …) of base 1024, behind a whole number; a plain number is bytes.")
 		case n < low || n > high:
-			at.Say(v, "is "+FormatSize(n), allowed, "Units are K, M, G and T of base 1024, in quotes; a plain number is bytes.")
+			at.Say(v, "is "+FormatSize(n), allowed,
+				"Units are K, M, G and T of base 1024, in quotes; a plain number is bytes.")
 		default:
 			*field(dst) = n
 		}
@@ -187,10 +191,11 @@ func ToList[T any](allowed string, check func(string) string, field func(*T) *[]
 	}}
 }
 
-// Any is the check of a text that needs none beyond holding no NUL, which no program could be given.
+// Any is the check of a text that may be anything without NUL, which no argument of a program can
+// have.
 func Any(s string) string {
 	if strings.ContainsRune(s, 0) {
-		return "holds a NUL character"
+		return "has a NUL character"
 	}
 	return ""
 }
@@ -198,7 +203,7 @@ func Any(s string) string {
 // OneLine is the check of a text without control characters.
 func OneLine(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "holds a control character"
+		return "has a control character"
 	}
 	return ""
 }
@@ -209,13 +214,13 @@ func Absolute(s string) string {
 		return wrong
 	}
 	if !strings.HasPrefix(s, "/") {
-		return "is no absolute path"
+		return "is not an absolute path"
 	}
 	return ""
 }
 
-// ToURL reads a URL for HTTP. Credentials do not belong into a file that others may read, so they
-// are refused, and the message does not repeat them.
+// ToURL reads a URL for HTTP. Credentials are refused, since other users may read the file, and the
+// message does not repeat them.
 func ToURL[T any](field func(*T) *string) Type[T] {
 	const allowed = "a URL without credentials, http:// or https://"
 	return Type[T]{Name: "URL", Allowed: allowed, Set: func(dst *T, v *Value, at At) {
@@ -253,9 +258,9 @@ func webAddress(v *Value, at At, allowed string) (string, bool) {
 	u, err := url.Parse(v.Str)
 	switch {
 	case err == nil && u.User != nil:
-		at.Say(v, "holds credentials", allowed, "Remove what stands before the @.")
+		at.Say(v, "has credentials", allowed, "Remove everything before the @.")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		at.Say(v, "is no URL of HTTP", allowed, "")
+		at.Say(v, "is not an HTTP URL", allowed, "")
 	default:
 		return v.Str, true
 	}

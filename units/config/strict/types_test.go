@@ -15,7 +15,8 @@ func TestParseSize(t *testing.T) {
 			t.Errorf("%q: %d, %v; want %d", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "G", "-1G", "+1", "1.5G", "24GB", "24g", "24 G", "1E", "0x10", "9223372036854775808", "99999999T", "１G"} {
+	for _, in := range []string{"", "G", "-1G", "+1", "1.5G", "24GB", "24g", "24 G", "1E", "0x10",
+		"9223372036854775808", "99999999T", "１G"} {
 		if got, err := ParseSize(in); err == nil {
 			t.Errorf("%q is %d; want an error", in, got)
 		}
@@ -23,7 +24,8 @@ func TestParseSize(t *testing.T) {
 }
 
 func TestFormatSize(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0 bytes", 24: "24 bytes", 1 << 10: "1K", 1536: "1536 bytes", 24 << 30: "24G", 1 << 50: "1024T"} {
+	for n, want := range map[uint64]string{0: "0 bytes", 24: "24 bytes", 1 << 10: "1K", 1536: "1536 bytes",
+		24 << 30: "24G", 1 << 50: "1024T"} {
 		if got := FormatSize(n); got != want {
 			t.Errorf("%d is %q, want %q", n, got, want)
 		}
@@ -31,7 +33,8 @@ func TestFormatSize(t *testing.T) {
 }
 
 func TestParseDuration(t *testing.T) {
-	for in, want := range map[string]time.Duration{"1.5s": 1500 * time.Millisecond, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond, "0s": 0, "-1s": -time.Second} {
+	for in, want := range map[string]time.Duration{"1.5s": 1500 * time.Millisecond, "1h30m": 90 * time.Minute,
+		"250ms": 250 * time.Millisecond, "0s": 0, "-1s": -time.Second} {
 		if got, err := ParseDuration(in); got != want || err != nil {
 			t.Errorf("%q: %v, %v; want %v", in, got, err, want)
 		}
@@ -66,7 +69,8 @@ func TestQuote(t *testing.T) {
 }
 
 func TestSuggest(t *testing.T) {
-	paths := []string{"id", "ctx", "slots", "devices", "env.*", "limits.memory_max", "limits.cpus", "health.interval", "health.timeout", "restart.max"}
+	paths := []string{"id", "ctx", "slots", "devices", "env.*", "limits.memory_max", "limits.cpus", "health.interval",
+		"health.timeout", "restart.max"}
 	for _, c := range []struct{ prefix, key, want string }{
 		{"", "device", "devices"},
 		{"", "slot", "slots"},
