@@ -11,7 +11,7 @@ import (
 // (CONFIG_NR_CPUS) is 8192 on the largest distribution kernels.
 const MaxCPU = 8191
 
-// ListError is a CPU or memory node list that cannot be read.
+// ListError is an invalid list of CPUs or memory nodes.
 type ListError struct {
 	List   string
 	Part   string // the part between commas that is wrong
@@ -45,7 +45,7 @@ func Mask(list string) ([]byte, error) {
 	return mask, nil
 }
 
-// bounds reads "N" or "N-M"; reason says what is wrong, "" when nothing is.
+// bounds reads "N" or "N-M"; reason is the error, "" if there is none.
 func bounds(part string) (low, high int, reason string) {
 	first, last, isRange := strings.Cut(part, "-")
 	if !isRange {
@@ -53,7 +53,7 @@ func bounds(part string) (low, high int, reason string) {
 	}
 	var ok bool
 	if low, ok = cpuNumber(first); !ok {
-		return 0, 0, "is no number up to " + strconv.Itoa(MaxCPU)
+		return 0, 0, "is not a number up to " + strconv.Itoa(MaxCPU)
 	}
 	if high, ok = cpuNumber(last); !ok {
 		return 0, 0, "does not end in a number up to " + strconv.Itoa(MaxCPU)

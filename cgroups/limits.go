@@ -1,9 +1,10 @@
-// Package cgroups speaks of resource limits and resource use as the kernel's cgroup v2 knows them:
+// Package cgroups handles resource limits and resource use of the kernel's cgroup v2:
 // limits as the runtime specification's LinuxResources, turned into unit properties, and the memory
 // that a cgroup uses, read from its files.
 //
 // It owns the arithmetic between the three vocabularies (runtime-spec, systemd properties, cgroup
-// files). PID 1 owns every cgroup: this package never writes one. It must not know pools or engines.
+// files). PID 1 owns every cgroup: this package never writes one. It must not know pools or
+// engines.
 package cgroups
 
 import (
@@ -33,7 +34,7 @@ const (
 	fileIOWeight   = "io.weight"
 )
 
-// FromLimits says plain limits in the runtime specification's words.
+// FromLimits converts plain limits to the runtime specification's.
 func FromLimits(l Limits) *specs.LinuxResources {
 	r := &specs.LinuxResources{}
 	unified := map[string]string{}

@@ -1,18 +1,18 @@
 package cgroups
 
-// Memory is what memory.current, memory.peak and memory.events say (cgroup-v2.rst, "Memory
+// Memory is the contents of memory.current, memory.peak and memory.events (cgroup-v2.rst, "Memory
 // Interface Files").
 type Memory struct {
 	CurrentBytes uint64
 	PeakBytes    *uint64 // nil before Linux 5.19
-	// OOMKills counts processes that the kernel killed because the cgroup, or one above it, ran out of
-	// memory; nil where memory.events has no oom_kill.
+	// OOMKills counts processes that the kernel killed because the cgroup, or one above it, ran out
+	// of memory; nil where memory.events has no oom_kill.
 	OOMKills *uint64
 }
 
-// readMemory leaves Memory nil where the controller is off: the host boots with cgroup_disable=memory
-// or on cgroup v1, PID 1 has no controller to hand out (a container without delegation), or
-// MemoryAccounting= is off.
+// readMemory leaves Memory nil where the controller is off: the host boots with
+// cgroup_disable=memory or on cgroup v1, PID 1 has no controller to hand out (a container without
+// delegation), or MemoryAccounting= is off.
 func readMemory(r *reader, u *Usage) error {
 	const why = "the memory controller is not enabled for this cgroup"
 	current, err := r.single("memory.current", why)

@@ -18,7 +18,7 @@ type Property struct {
 	Value any
 }
 
-// Infinity is what PID 1 takes for "no limit", and for a weight that is not set (CGROUP_LIMIT_MAX,
+// Infinity is PID 1's value for "no limit", and for a weight that is not set (CGROUP_LIMIT_MAX,
 // CGROUP_WEIGHT_INVALID in systemd's source).
 const Infinity = uint64(math.MaxUint64)
 
@@ -37,7 +37,7 @@ const (
 )
 
 // UnsupportedError is a resource that LinuxResources can ask for and PID 1 has no property for.
-// PID 1 owns the cgroup, so it is refused and not written behind PID 1's back.
+// PID 1 owns the cgroup, so the resource is refused and not written to the cgroup directly.
 type UnsupportedError struct {
 	Field  string // the path inside LinuxResources, "cpu.realtimeRuntime"
 	Reason string
@@ -47,7 +47,7 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("resource %s: PID 1 cannot set it: %s", e.Field, e.Reason)
 }
 
-// ValueError is a resource whose value makes no sense.
+// ValueError is a resource with an invalid value.
 type ValueError struct {
 	Field  string
 	Value  string
@@ -122,7 +122,7 @@ func memoryProperties(r *specs.LinuxResources, set map[string]any) error {
 	return nil
 }
 
-// swapAlone takes the memory out of the specification's swap, which is memory and swap together
+// swapAlone subtracts the memory from the specification's swap, which is memory and swap together
 // (config-linux.md, "Memory").
 func swapAlone(m *specs.LinuxMemory) (uint64, error) {
 	if *m.Swap == -1 {
@@ -133,7 +133,8 @@ func swapAlone(m *specs.LinuxMemory) (uint64, error) {
 		return 0, &ValueError{"memory.swap", text, "it holds memory and swap together, so memory.limit is needed"}
 	}
 	if *m.Swap < *m.Limit {
-		return 0, &ValueError{"memory.swap", text, "it holds memory and swap together and must not be below memory.limit"}
+		return 0, &ValueError{"memory.swap", text,
+			"it holds memory and swap together and must not be below memory.limit"}
 	}
 	return uint64(*m.Swap - *m.Limit), nil
 }
@@ -182,7 +183,7 @@ func quotaPerSecond(quota int64, period *uint64) (uint64, error) {
 	perSecond := float64(quota) * 1e6 / float64(p)
 	grains := math.Ceil(perSecond / quotaGrainUSec)
 	if grains > math.MaxInt64/quotaGrainUSec {
-		return 0, &ValueError{"cpu.quota", strconv.FormatInt(quota, 10), "it is more than any machine has"}
+		return 0, &ValueError{"cpu.quota", strconv.FormatInt(quota, 10), "it exceeds the CPUs of any machine"}
 	}
 	return uint64(grains) * quotaGrainUSec, nil
 }
@@ -247,7 +248,7 @@ func unifiedProperties(r *specs.LinuxResources, set map[string]any) error {
 		case fileIOWeight:
 			set[IOWeight], err = weight(file, strings.TrimPrefix(value, "default "))
 		default:
-			err = &UnsupportedError{"unified." + file, "no unit property stands for this file here"}
+			err = &UnsupportedError{"unified." + file, "no unit property corresponds to this file"}
 		}
 		if err != nil {
 			return err

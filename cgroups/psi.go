@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Pressure is one pressure file of a cgroup (Documentation/accounting/psi.rst). It is absent where the
-// kernel is built without CONFIG_PSI, booted with psi=0 or with psi on but not for cgroups
+// Pressure is one pressure file of a cgroup (Documentation/accounting/psi.rst). It is absent where
+// the kernel is built without CONFIG_PSI, booted with psi=0 or with psi on but not for cgroups
 // (cgroup.pressure holds 0), older than 4.20, or the cgroup is not on the v2 tree.
 type Pressure struct {
 	Some Stall  // at least one task waited

@@ -34,7 +34,7 @@ var unsupported = []unsupportedField{
 	{"rdma", func(r *specs.LinuxResources) bool { return len(r.Rdma) > 0 }, noProperty},
 	{"network", func(r *specs.LinuxResources) bool { return r.Network != nil }, v1Only},
 	{"memory.swappiness", memorySet(func(m *specs.LinuxMemory) bool { return m.Swappiness != nil }), v1Only},
-	//lint:ignore SA1019 the specification still has the field, so a caller may fill it, and must be told
+	//lint:ignore SA1019 the specification still has the field, so a caller may set it, and must get an error
 	{"memory.kernel", memorySet(func(m *specs.LinuxMemory) bool { return m.Kernel != nil }), v1Only},
 	{"memory.kernelTCP", memorySet(func(m *specs.LinuxMemory) bool { return m.KernelTCP != nil }), v1Only},
 	{"memory.disableOOMKiller", memorySet(func(m *specs.LinuxMemory) bool { return m.DisableOOMKiller != nil && *m.DisableOOMKiller }), v1Only},
@@ -43,10 +43,11 @@ var unsupported = []unsupportedField{
 	{"cpu.burst", cpuSet(func(c *specs.LinuxCPU) bool { return c.Burst != nil && *c.Burst != 0 }), noProperty},
 	{"cpu.idle", cpuSet(func(c *specs.LinuxCPU) bool { return c.Idle != nil && *c.Idle != 0 }), "use a CPU weight"},
 	{"blockIO.leafWeight", blockSet(func(b *specs.LinuxBlockIO) bool { return b.LeafWeight != nil }), v1Only},
-	{"blockIO.weightDevice", blockSet(func(b *specs.LinuxBlockIO) bool { return len(b.WeightDevice) > 0 }), "device rules are not taken here"},
+	{"blockIO.weightDevice", blockSet(func(b *specs.LinuxBlockIO) bool { return len(b.WeightDevice) > 0 }), "device rules are not supported here"},
 	{"blockIO.throttle", blockSet(func(b *specs.LinuxBlockIO) bool {
-		return len(b.ThrottleReadBpsDevice)+len(b.ThrottleWriteBpsDevice)+len(b.ThrottleReadIOPSDevice)+len(b.ThrottleWriteIOPSDevice) > 0
-	}), "device rules are not taken here"},
+		return len(b.ThrottleReadBpsDevice)+len(b.ThrottleWriteBpsDevice)+len(b.ThrottleReadIOPSDevice)+
+			len(b.ThrottleWriteIOPSDevice) > 0
+	}), "device rules are not supported here"},
 }
 
 func refuseUnsupported(r *specs.LinuxResources) error {

@@ -17,8 +17,8 @@ const Root = "/sys/fs/cgroup"
 // ErrNoCgroup is returned for a cgroup that does not exist: the service does not run.
 var ErrNoCgroup = errors.New("no such cgroup")
 
-// Usage is what one cgroup uses, its children included. A nil field was not there to be read, which
-// is not zero; Absent says why.
+// Usage is what one cgroup uses, including its children. A nil field could not be read, which is
+// not zero; Absent has the reason.
 type Usage struct {
 	ID       uint64 // of the cgroup: one that was removed and made again under its name has another
 	Memory   *Memory
@@ -87,7 +87,7 @@ func open(root, controlGroup string) (*os.Root, error) {
 	return dir, nil
 }
 
-// reader reads the files of one cgroup and notes those that are not there.
+// reader reads the files of one cgroup and records those that do not exist.
 type reader struct {
 	dir    *os.Root
 	absent []Absence
@@ -149,7 +149,8 @@ func (r *reader) keyed(name, why string) (map[string]uint64, error) {
 	return values, nil
 }
 
-// identity is the inode of the cgroup's directory, which the kernel does not use twice; 0 where it cannot be read.
+// identity returns the inode of the cgroup's directory, which the kernel does not use twice; 0 if
+// it cannot be read.
 func identity(dir *os.Root) uint64 {
 	info, err := dir.Stat(".")
 	if err != nil {

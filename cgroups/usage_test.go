@@ -41,7 +41,8 @@ func TestAbsentIsNotZero(t *testing.T) {
 	if got.Memory != nil || got.Pressure == nil {
 		t.Errorf("usage of a cgroup without controllers: %+v", got)
 	}
-	if len(got.Absent) != 1 || got.Absent[0].File != "memory.current" || !strings.Contains(got.Absent[0].Why, "not enabled") {
+	if len(got.Absent) != 1 || got.Absent[0].File != "memory.current" ||
+		!strings.Contains(got.Absent[0].Why, "not enabled") {
 		t.Errorf("absent: %v", got.Absent)
 	}
 }
@@ -83,7 +84,8 @@ func TestReadUsageStaysInTheTree(t *testing.T) {
 }
 
 func FuzzPressure(f *testing.F) {
-	f.Add("some avg10=0.42 avg60=0.94 avg300=2.71 total=33883045\nfull avg10=0.10 avg60=0.61 avg300=2.14 total=28714216\n")
+	f.Add("some avg10=0.42 avg60=0.94 avg300=2.71 total=33883045\nfull avg10=0.10 avg60=0.61 avg300=2.14 " +
+		"total=28714216\n")
 	f.Add("some avg10=0 avg60=0 avg300=0 total=18446744073709551616\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := parsePressure("memory.pressure", text)

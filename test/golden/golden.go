@@ -1,4 +1,4 @@
-// Package golden holds what programs print to the files that pin it, for tests of any package. A
+// Package golden compares the output of programs with golden files, for tests of any package. A
 // package that uses it has its own flag -update, which it passes on.
 //
 // It owns how such files are read, compared and rewritten. It must not know what is in them.
@@ -13,10 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// divider parts what goes in from what must come out, in the file of a case.
+// divider separates input and expected output in the file of a case.
 const divider = "---\n"
 
-// File fails the test where got is not what the file holds; with update the file is written first.
+// File fails the test if got differs from the file; with update the file is written first.
 func File(t testing.TB, path, got string, update bool) {
 	t.Helper()
 	if update {
@@ -27,7 +27,7 @@ func File(t testing.TB, path, got string, update bool) {
 		t.Fatalf("%v; run the test with -update to write it", err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s is not what comes out; -update rewrites it (-want +got):\n%s", path, diff)
+		t.Errorf("%s differs from the output; -update rewrites it (-want +got):\n%s", path, diff)
 	}
 }
 

@@ -32,7 +32,9 @@ func (e *engine) controls(mux *http.ServeMux) {
 	mux.HandleFunc("POST /stub/hang", func(http.ResponseWriter, *http.Request) { e.hung.Store(true) })
 	mux.HandleFunc("POST /stub/mute", func(http.ResponseWriter, *http.Request) { e.mute.Store(true) })
 	mux.HandleFunc("POST /stub/dial", dial)
-	mux.HandleFunc("POST /stub/say", func(_ http.ResponseWriter, r *http.Request) { fmt.Println(r.URL.Query().Get("line")) })
+	mux.HandleFunc("POST /stub/say", func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.URL.Query().Get("line"))
+	})
 	mux.HandleFunc("POST /stub/open", openNode)
 }
 

@@ -71,7 +71,8 @@ func (e *engine) serveHealth(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (e *engine) serveProps(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, map[string]any{"total_slots": len(e.slots), "build_info": version, "model_path": e.o.Model})
+	answer(w, http.StatusOK, map[string]any{"total_slots": len(e.slots), "build_info": version,
+		"model_path": e.o.Model})
 }
 
 func (e *engine) serveSlots(w http.ResponseWriter, _ *http.Request) {
@@ -130,7 +131,8 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	case <-time.After(delay):
 	}
-	answer(w, http.StatusOK, map[string]any{"object": "text_completion", "content": "stub", "choices": []any{map[string]any{"index": 0, "text": "stub", "finish_reason": "length"}}})
+	answer(w, http.StatusOK, map[string]any{"object": "text_completion", "content": "stub",
+		"choices": []any{map[string]any{"index": 0, "text": "stub", "finish_reason": "length"}}})
 }
 
 // take returns a slot that was free, or -1.

@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// fakeDriver is where the fake driver of test/fakegpu gives memory to engines.
+// fakeDriver is the socket at which the fake driver of test/fakegpu gives memory to engines.
 const fakeDriver = "/run/fakegpu/take.sock"
 
 // takeMemory takes the memory of each visible device, and holds it until the closer is closed or
@@ -42,7 +42,8 @@ func takeMemory(o options, log io.Writer) (io.Closer, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	if answer = strings.TrimSpace(answer); answer != "ok" {
-		fmt.Fprintf(log, "ggml_backend_cuda_buffer_type_alloc_buffer: allocating %d bytes on device 0: cudaMalloc failed: %s\n", o.VRAM, answer)
+		fmt.Fprintf(log, "ggml_backend_cuda_buffer_type_alloc_buffer: allocating %d bytes on device 0: cudaMalloc "+
+			"failed: %s\n", o.VRAM, answer)
 		return nil, errors.Join(errors.New("the model could not be loaded"), c.Close())
 	}
 	return c, nil

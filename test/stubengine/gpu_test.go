@@ -94,22 +94,27 @@ func TestTakeMemory(t *testing.T) {
 
 func TestParseGPUFlags(t *testing.T) {
 	env := map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
-	o, err := parse(strings.Fields("--port 1 --vram 7 --fake-driver /tmp/s --say offloaded"), func(k string) string { return env[k] })
+	o, err := parse(strings.Fields("--port 1 --vram 7 --fake-driver /tmp/s --say offloaded"), func(k string) string {
+		return env[k]
+	})
 	if err != nil || o.VRAM != 7 || o.Driver != "/tmp/s" || o.Say != "offloaded" || o.Masked != "GPU-a,GPU-b" {
 		t.Errorf("parse = %+v, %v", o, err)
 	}
 	if o, err := parse([]string{"--port", "1"}, noEnv); err != nil || o.Driver != fakeDriver || o.VRAM != 0 {
 		t.Errorf("left out: %+v, %v", o, err)
 	}
-	if _, err := parse(strings.Fields("--port 1 --vram 8G"), noEnv); err == nil || !strings.Contains(err.Error(), "--vram") {
+	if _, err := parse(strings.Fields("--port 1 --vram 8G"), noEnv); err == nil ||
+		!strings.Contains(err.Error(), "--vram") {
 		t.Errorf("bad bytes: %v", err)
 	}
 }
 
 func TestOpenTellsTheErrno(t *testing.T) {
 	h := newEngine(options{Slots: 1}).routes()
-	for path, want := range map[string]string{os.DevNull: "opened", filepath.Join(t.TempDir(), "none"): "no such file or directory", t.TempDir(): "is a directory"} {
-		if code, body := call(t, h, http.MethodPost, "/stub/open?path="+url.QueryEscape(path)); code != http.StatusOK || !strings.Contains(body, want) {
+	for path, want := range map[string]string{os.DevNull: "opened",
+		filepath.Join(t.TempDir(), "none"): "no such file or directory", t.TempDir(): "is a directory"} {
+		if code, body := call(t, h, http.MethodPost, "/stub/open?path="+url.QueryEscape(path)); code != http.StatusOK ||
+			!strings.Contains(body, want) {
 			t.Errorf("%s: %d %q, want %q", path, code, body, want)
 		}
 	}

@@ -1,8 +1,8 @@
 // Command stubengine stands in for an inference engine where a test needs a hundred engines at
 // once, or a fault on request: it serves the HTTP surface of llama-server that pool-managerd reads
 // (/health, /slots, /props, /metrics, /v1/completions with a one-word answer), loads for as long as
-// an option says, and breaks on request. It computes nothing. Promises about real inference are
-// tested with the real llama-server instead.
+// an option says, and breaks on request. It computes nothing. Real inference is tested with the
+// real llama-server instead.
 //
 // It takes llama-server's flags (-m, -c, -np, …) and ignores those that mean nothing to it, so that
 // a pool of engine "llamacpp" runs it as it is; a pool of engine "command" passes --port {port}.
@@ -28,7 +28,7 @@ import (
 // version is what --version prints behind "version: ", in llama-server's form.
 const version = "1.0.0-stub (0000000)"
 
-// stopPatience is how long requests in flight may go on after SIGTERM, as llama-server's 30 s.
+// stopPatience is how long requests in flight may continue after SIGTERM, as llama-server's 30 s.
 const stopPatience = 30 * time.Second
 
 func main() {
@@ -94,9 +94,9 @@ func run(o options) error {
 	return err
 }
 
-// byModel lets the model's name decide how it loads, so that a test can reload an engine to a model
-// that does something else: one named like crash.gguf ends the engine while it loads, one like
-// slow.gguf takes two seconds.
+// byModel derives the way of loading from the model's name, so that a test can reload an engine to
+// a model that does something else: one named like crash.gguf ends the engine while it loads, one
+// like slow.gguf takes two seconds.
 func byModel(o options) options {
 	switch name := filepath.Base(o.Model); {
 	case strings.HasPrefix(name, "crash"):
@@ -107,7 +107,7 @@ func byModel(o options) options {
 	return o
 }
 
-// end leaves at once with the status, as a crash would.
+// end exits at once with the status, as a crash would.
 func end(status int) {
 	fmt.Fprintf(os.Stderr, "stubengine: ending with status %d as asked\n", status)
 	os.Exit(status)

@@ -45,7 +45,8 @@ var switches = []string{"--metrics", "--slots", "--no-webui", "--flash-attn", "-
 // parse reads the arguments. An unknown flag is skipped together with a value that follows it, so
 // that any llama-server command line is taken; a wrong value of a known one is an error.
 func parse(args []string, getenv func(string) string) (options, error) {
-	o := options{Host: "127.0.0.1", Slots: 1, LoadMode: loadCPU, CrashAfter: -1, ExitCode: 1, Driver: fakeDriver, Masked: getenv("CUDA_VISIBLE_DEVICES")}
+	o := options{Host: "127.0.0.1", Slots: 1, LoadMode: loadCPU, CrashAfter: -1, ExitCode: 1, Driver: fakeDriver,
+		Masked: getenv("CUDA_VISIBLE_DEVICES")}
 	if h := getenv("HOST"); h != "" {
 		o.Host = h
 	}

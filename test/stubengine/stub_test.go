@@ -23,9 +23,11 @@ func TestParse(t *testing.T) {
 			want: func(o options) bool { return o.Port == 21000 && o.Model == "/srv/m.gguf" && o.Slots == 2 }},
 		{name: "negative_value_of_an_unknown_flag", args: "-ngl -1 --port 5",
 			want: func(o options) bool { return o.Port == 5 }},
-		{name: "own_flags", args: "--port=7 --load 3s --load-mode io --crash-after 1s --exit-code 9 --ignore-term --listen-late --unload 2s",
+		{name: "own_flags", args: "--port=7 --load 3s --load-mode io --crash-after 1s --exit-code 9 --ignore-term " +
+			"--listen-late --unload 2s",
 			want: func(o options) bool {
-				return o.Load == 3*time.Second && o.LoadMode == loadIO && o.CrashAfter == time.Second && o.ExitCode == 9 && o.IgnoreTerm && o.ListenLate && o.Unload == 2*time.Second
+				return o.Load == 3*time.Second && o.LoadMode == loadIO && o.CrashAfter == time.Second &&
+					o.ExitCode == 9 && o.IgnoreTerm && o.ListenLate && o.Unload == 2*time.Second
 			}},
 		{name: "environment", env: map[string]string{"HOST": "127.0.0.9", "PORT": "81"},
 			want: func(o options) bool { return o.Host == "127.0.0.9" && o.Port == 81 }},
@@ -53,7 +55,8 @@ func TestParse(t *testing.T) {
 }
 
 func TestModelsNameDecides(t *testing.T) {
-	if o := byModel(options{Model: "/srv/crash.gguf", CrashAfter: -1}); o.CrashAfter < 0 || o.ExitCode == 0 || o.Load <= o.CrashAfter {
+	if o := byModel(options{Model: "/srv/crash.gguf", CrashAfter: -1}); o.CrashAfter < 0 || o.ExitCode == 0 ||
+		o.Load <= o.CrashAfter {
 		t.Errorf("%+v", o)
 	}
 	if o := byModel(options{Model: "/srv/slow.gguf", CrashAfter: -1}); o.CrashAfter >= 0 || o.Load == 0 {

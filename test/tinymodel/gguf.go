@@ -23,7 +23,8 @@ const (
 	tensorF32 = 0
 )
 
-// pair is one key of the metadata. The value is a uint32, float32, bool, string, or a slice of string, float32 or int32.
+// pair is one key of the metadata. The value is a uint32, float32, bool, string, or a slice of
+// string, float32 or int32.
 type pair struct {
 	key   string
 	value any

@@ -17,7 +17,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 )
 
-// TestServed holds that a real llama-server loads the model and generates from it, the smallest and a larger one.
+// TestServed holds that a real llama-server loads the model and generates from it, the smallest and
+// a larger one.
 func TestServed(t *testing.T) {
 	models := t.TempDir()
 	sizes := map[string]int64{"smallest": 0, "large": 40 << 20}

@@ -48,8 +48,8 @@ func tensorsOf(ff int) []tensor {
 // small is a random weight of at most 0.05.
 func small(random *rand.Rand) float32 { return (random.Float32() - 0.5) * 0.1 }
 
-// fillRandom keeps the sum over a wide row about as large as over the narrowest one, so that a wide layer
-// does not drown the constant in the embedding.
+// fillRandom keeps the sum over a wide row about as large as over the narrowest one, so that a wide
+// layer does not drown the constant in the embedding.
 func fillRandom(e *encoder, random *rand.Rand, t tensor) {
 	scale := float32(math.Sqrt(feedForward / float64(max(feedForward, t.cols))))
 	for range t.elements() {
@@ -63,9 +63,9 @@ func fillOnes(e *encoder, _ *rand.Rand, t tensor) {
 	}
 }
 
-// The first number of each embedding is a constant that the layers barely change. The output layer weighs it
-// against every token that is no printable character, so that none of these is ever chosen: the end of the text
-// least of all.
+// The first number of each embedding is a constant that the layers barely change. The output layer
+// weighs it against every token that is no printable character, so that none of these is ever
+// chosen: the end of the text least of all.
 const (
 	constant  = 0.5
 	forbidden = -40

@@ -1,9 +1,9 @@
-// Package tinymodel writes a GGUF model with random weights, small enough to be made in a test and whole enough for
-// a real llama-server to load and to answer from. It owns the format and the shape of that model, and must not know
-// who serves it or how.
+// Package tinymodel writes a GGUF model with random weights, small enough to be made in a test and
+// whole enough for a real llama-server to load and to answer from. It owns the format and the shape
+// of that model, and must not know who serves it or how.
 //
-// The model babbles: it answers any prompt with printable ASCII characters, one per token, and never ends by itself,
-// so that a request for n tokens yields n.
+// The model babbles: it answers any prompt with printable ASCII characters, one per token, and
+// never ends by itself, so that a request for n tokens yields n.
 package tinymodel
 
 import (
@@ -19,8 +19,8 @@ import (
 // Options say which model to write. The zero value is the smallest one, about 520 kB.
 type Options struct {
 	Seed uint64 // equal options give equal bytes
-	// Size is the least size of the file in bytes. More than the smallest makes the feed-forward layers wider, so
-	// that loading and each token take longer.
+	// Size is the least size of the file in bytes. More than the smallest makes the feed-forward
+	// layers wider, so that loading and each token take longer.
 	Size int64
 }
 
@@ -80,7 +80,8 @@ func Encode(w io.Writer, opts Options) error {
 	return out.Flush()
 }
 
-// feedForwardFor is the width of the feed-forward layers with which the weights alone take up size bytes.
+// feedForwardFor is the width of the feed-forward layers with which the weights alone take up size
+// bytes.
 func feedForwardFor(size int64) int {
 	const perUnit = layers * 3 * embedding * f32Bytes // gate, up and down in each layer
 	width := (size + perUnit - 1) / perUnit

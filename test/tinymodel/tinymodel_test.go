@@ -44,7 +44,8 @@ func TestEncode(t *testing.T) {
 		}
 	})
 	t.Run("starts_as_gguf_version_3", func(t *testing.T) {
-		if magic, version := string(smallest[:4]), binary.LittleEndian.Uint32(smallest[4:]); magic != "GGUF" || version != 3 {
+		if magic, version := string(smallest[:4]), binary.LittleEndian.Uint32(smallest[4:]); magic != "GGUF" ||
+			version != 3 {
 			t.Errorf("magic %q, version %d", magic, version)
 		}
 		if n := binary.LittleEndian.Uint64(smallest[8:]); n != 3+2*9 {

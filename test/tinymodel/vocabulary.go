@@ -19,8 +19,8 @@ const (
 	firstPrintable = firstByte + 256
 )
 
-// vocabulary is every token with its type: one that is unknown, begin and end of a text, each byte, and each printable
-// ASCII character, the space as SentencePiece spells it.
+// vocabulary is every token with its type: one that is unknown, begin and end of a text, each byte,
+// and each printable ASCII character, the space as SentencePiece spells it.
 func vocabulary() (tokens []string, types []int32) {
 	add := func(token string, kind int32) {
 		tokens, types = append(tokens, token), append(types, kind)

@@ -1,9 +1,9 @@
-// Package boltfile is a bbolt file that heals: whatever is at its path, there is a file to work
-// with. One that is damaged, or that cannot be opened for writing, is moved aside, and a new one is
-// made with the entries that could be read.
+// Package boltfile is a bbolt file that repairs itself, so that opening it always returns a usable
+// file. A file that is damaged, or that cannot be opened for writing, is renamed, and a new one is
+// created with the entries that could be read.
 //
-// It owns the file, the check of its pages and the report of what was wrong. It must not know what
-// the entries mean, nor how the report is shown.
+// It owns the file, the check of its pages and the report of damage. It must not know the meaning
+// of the entries, nor how the report is shown.
 package boltfile
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/aside"
 )
 
-// lockWait is how long a file is waited for that another process has: one that was killed may
-// still be on its way out.
+// lockWait is how long to wait for a file that another process has locked: a killed process may
+// still be exiting.
 const lockWait = 2 * time.Second
 
 // Report is what was wrong with a file.
@@ -39,7 +39,7 @@ type Report struct {
 }
 
 // File is a bbolt file with top buckets of entries. Its methods may be called from any goroutine;
-// what Update wrote is on disk when it returns.
+// data of Update is on disk when it returns.
 type File struct {
 	path    string
 	buckets []string
@@ -53,8 +53,8 @@ type File struct {
 // errNotOpen is returned by View where there is no file that can be read.
 var errNotOpen = errors.New("the file is not open")
 
-// Open opens or makes the file with these buckets. report is called, now and whenever the file
-// heals in use, where something was wrong.
+// Open opens or creates the file with these buckets. report is called after each repair, now or in
+// use.
 func Open(path string, buckets []string, report func(Report)) *File {
 	f := &File{path: path, buckets: buckets, report: report}
 	if r := f.open(); r != (Report{}) {
@@ -130,7 +130,7 @@ func (f *File) writable() error {
 }
 
 // guarded runs a transaction. After one that panicked the open file is not used again, since its
-// locks may never be released; the next Update heals it.
+// locks may never be released; the next Update repairs it.
 func (f *File) guarded(transaction func() error) (err error) {
 	panicked := true
 	defer func() {
@@ -144,8 +144,8 @@ func (f *File) guarded(transaction func() error) (err error) {
 	return err
 }
 
-// guard turns what bbolt does about damaged pages, a panic or a fault in mapped memory, into an
-// error. The returned function is deferred.
+// guard converts a panic of bbolt on damaged pages, or a fault in mapped memory, into an error. The
+// returned function is deferred.
 func guard(err *error) func() {
 	before := debug.SetPanicOnFault(true)
 	return func() {
@@ -156,7 +156,7 @@ func guard(err *error) func() {
 	}
 }
 
-// open opens the file, heals it where that is needed, and returns what was wrong; the caller holds
+// open opens the file, repairs it if necessary, and returns the damage; the caller holds
 // the lock, or is the only one.
 func (f *File) open() Report {
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
@@ -176,15 +176,15 @@ func (f *File) open() Report {
 		f.db, _ = openReadOnly(f.path) // err is the reason already
 		return Report{Refused: fmt.Errorf("%s: %w", f.path, err)}
 	}
-	return f.heal(got, err)
+	return f.repair(got, err)
 }
 
-// newSuffix ends the name of a file until it is whole.
+// newSuffix is the suffix of a file's name until it is complete.
 const newSuffix = ".new"
 
-// heal replaces a file that cannot be used by one with these entries. Where the new one cannot be
-// written, the former stays, and the next Update tries again.
-func (f *File) heal(got contents, damage error) Report {
+// repair replaces an unusable file by one with these entries. If the new one cannot be written, the
+// former file stays, and the next Update tries again.
+func (f *File) repair(got contents, damage error) Report {
 	r := Report{Damage: damage}
 	if r.Refused = f.replace(got, &r.Aside); r.Refused != nil {
 		return r

@@ -42,7 +42,7 @@ const maxFile = 1 << 30
 // contents are the entries of the file's top buckets.
 type contents map[string]map[string][]byte
 
-// meta is a page that says where everything is.
+// meta is a page with the positions of the root and the freelist.
 type meta struct {
 	pageSize, root, freelist, pages, tx uint64
 }
@@ -56,7 +56,7 @@ type reader struct {
 	errs []error
 }
 
-// parse returns the entries of a file that can be read, and what is wrong with it.
+// parse returns the readable entries of a file, and its damage.
 func parse(r io.Reader) (contents, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	switch {
@@ -93,7 +93,7 @@ func findMeta(data []byte) (best meta, whole bool, err error) {
 		}
 	}
 	if len(found) == 0 {
-		return meta{}, false, errors.New("the first pages are not those of such a file")
+		return meta{}, false, errors.New("the first pages are not those of a bbolt file")
 	}
 	best = slices.MaxFunc(found, func(a, b meta) int { return cmp.Compare(a.tx, b.tx) })
 	return best, len(found) == 2, nil
@@ -105,7 +105,8 @@ func readMeta(b []byte) (meta, bool) {
 	m := meta{pageSize: uint64(order.Uint32(b[8:])), root: order.Uint64(b[16:]), freelist: order.Uint64(b[32:]),
 		pages: order.Uint64(b[40:]), tx: order.Uint64(b[48:])}
 	good := order.Uint32(b) == magic && order.Uint32(b[4:]) == version && order.Uint64(b[metaSize:]) == sum.Sum64()
-	sane := m.pageSize >= minPage && m.pageSize <= maxPage && m.pageSize&(m.pageSize-1) == 0 && m.pages <= maxFile/minPage
+	sane := m.pageSize >= minPage && m.pageSize <= maxPage && m.pageSize&(m.pageSize-1) == 0 &&
+		m.pages <= maxFile/minPage
 	return m, good && sane
 }
 

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Values returns the entries of a bucket of a file that is whole. It changes nothing.
+// Values returns the entries of a bucket of an undamaged file. It changes nothing.
 func Values(path, bucket string) (map[string][]byte, error) {
 	got, err := read(path)
 	if err != nil {
@@ -19,7 +19,7 @@ func Values(path, bucket string) (map[string][]byte, error) {
 	return got[bucket], nil
 }
 
-// read returns the entries of a file that can be read, and why it cannot be used.
+// read returns the readable entries of a file, and why it cannot be used.
 func read(path string) (contents, error) {
 	info, err := os.Stat(path)
 	if err != nil {

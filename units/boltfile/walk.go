@@ -69,10 +69,10 @@ func part(e []byte, at, size uint32) ([]byte, bool) {
 	return e[at : at+size : at+size], true
 }
 
-// bucket reads a top bucket. An entry that is none, or a bucket within one, is not of this package.
+// bucket reads a top bucket. Other entries, and buckets within buckets, are not of this package.
 func (f *reader) bucket(name, value []byte, bucket bool) {
 	if !bucket || len(value) < bucketSize {
-		f.bad(fmt.Errorf("entry %q of the root is no bucket", name))
+		f.bad(fmt.Errorf("entry %q of the root is not a bucket", name))
 		return
 	}
 	entries := make(map[string][]byte)

@@ -19,7 +19,7 @@ func endpointURL(s string) string {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https":
 		return "is not an http or https URL"
 	case u.User != nil:
-		return "holds credentials"
+		return "has credentials"
 	case u.Hostname() == "":
 		return "has no host"
 	case u.Path != "" || u.RawQuery != "" || u.Fragment != "":

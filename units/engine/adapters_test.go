@@ -93,7 +93,8 @@ func TestCheckRefusesKeysWithoutMeaning(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			a, _ := engine.For(c.pool.Engine)
-			if refused := a.Check(c.pool); len(refused) != 1 || !strings.Contains(refused[0].Message, c.want) || refused[0].Hint == "" {
+			if refused := a.Check(c.pool); len(refused) != 1 || !strings.Contains(refused[0].Message, c.want) ||
+				refused[0].Hint == "" {
 				t.Errorf("Check = %v, want %q alone", refused, c.want)
 			}
 		})
@@ -160,7 +161,8 @@ func TestAnswers(t *testing.T) {
 			}
 		})
 	}
-	for _, body := range []string{"vllm:num_requests_running NaN\n", "vllm:num_requests_running -1\n", "vllm:num_requests_running 1e300\n"} {
+	for _, body := range []string{"vllm:num_requests_running NaN\n", "vllm:num_requests_running -1\n",
+		"vllm:num_requests_running 1e300\n"} {
 		a, _ := engine.For(engine.VLLM)
 		if n, err := a.Busy([]byte(body)); err == nil {
 			t.Errorf("Busy(%q) = %d without an error", body, n)
@@ -189,7 +191,8 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, kind := range engine.Kinds() {
 			a, _ := engine.For(kind)
-			for name, read := range map[string]func([]byte) (int, error){"slots": a.Slots, "busy": a.Busy, "queue": a.Queue} {
+			for name, read := range map[string]func([]byte) (int, error){"slots": a.Slots, "busy": a.Busy,
+				"queue": a.Queue} {
 				n, err := read(body)
 				if n < 0 || n > 1<<31-1 || name == "slots" && n > engine.MaxSlots || err != nil && n != 0 {
 					t.Errorf("%s %s(%q) = %d, %v", kind, name, body, n, err)
@@ -199,7 +202,9 @@ func FuzzAnswers(f *testing.F) {
 				t.Errorf("%s progress %q, %v out of %q", kind, mark, err, body)
 			}
 			_ = a.Generated(body)
-			if v := a.ParseVersion(body); len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			if v := a.ParseVersion(body); len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool {
+				return r <= ' ' || r > '~'
+			}) {
 				t.Errorf("%s version %q", kind, v)
 			}
 		}
@@ -211,7 +216,8 @@ func TestEnvironmentStaysOnTheLoopback(t *testing.T) {
 	for _, kind := range []string{engine.VLLM, engine.TGI} {
 		a, _ := engine.For(kind)
 		env := a.Command(wanted(kind), at("0", "1")).Env
-		for key, want := range map[string]string{"HF_HUB_OFFLINE": "1", "NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"} {
+		for key, want := range map[string]string{"HF_HUB_OFFLINE": "1", "NCCL_SOCKET_IFNAME": "lo",
+			"GLOO_SOCKET_IFNAME": "lo"} {
 			if env[key] != want {
 				t.Errorf("%s: %s is %q, want %q (has %v)", kind, key, env[key], want, slices.Sorted(maps.Keys(env)))
 			}

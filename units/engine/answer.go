@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// Bounds of what is believed of an engine's answer. An engine may be broken, or lie.
+// Bounds of an engine's answer. An engine may be broken or malicious.
 const (
 	// MaxSlots is the most requests at the same time.
 	MaxSlots = 1 << 16
@@ -24,7 +24,7 @@ const (
 	maxVersion = 64
 )
 
-// errNotReported is returned for what an engine has no endpoint for, or does not say there.
+// errNotReported is returned for a value that an engine does not report.
 var errNotReported = errors.New("the engine does not report it")
 
 // firstMatch returns the first group of the pattern's first match, at most maxVersion bytes of it,
@@ -37,7 +37,7 @@ func firstMatch(pattern *regexp.Regexp, out []byte) string {
 	return string(m[1][:min(len(m[1]), maxVersion)])
 }
 
-// short is a mark of any length in at most MaxMark bytes; marks that differ still do.
+// short returns a mark of at most MaxMark bytes; marks that differ still do.
 func short(mark string) string {
 	if len(mark) <= MaxMark {
 		return mark

@@ -22,7 +22,8 @@ func TestPagesNameEveryEngine(t *testing.T) {
 				t.Errorf("docs/%s does not name engine %s", name, kind)
 			}
 			a, _ := engine.For(kind)
-			if claim := a.Claim(wanted(kind), ""); name == "reference/memory.md" && !strings.Contains(page, claim.Flag) {
+			if claim := a.Claim(wanted(kind), ""); name == "reference/memory.md" &&
+				!strings.Contains(page, claim.Flag) {
 				t.Errorf("docs/%s does not name %s of engine %s", name, claim.Flag, kind)
 			}
 		}

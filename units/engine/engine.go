@@ -4,9 +4,9 @@
 // generation, how it takes memory, what it loads, the log lines by which it reports that it
 // runs without its GPU, what its sandbox must allow, and how it ends.
 //
-// It owns knowledge, not acts: adapters are pure values without state, they open no file and no
-// connection. They must not know unit properties, PID 1 or the pool file's syntax; the paths and
-// bodies they read are passed to them. No other package may know an engine by name.
+// It owns knowledge only: adapters are pure values without state, and open no file or connection.
+// They must not know unit properties, PID 1 or the pool file's syntax; the paths and bodies they
+// read are passed to them. No other package may know an engine by name.
 package engine
 
 import (
@@ -18,9 +18,9 @@ import (
 )
 
 // Adapter is one kind of engine. All methods are pure and safe for concurrent use. What an engine
-// does not have is said by the value that each method names for it.
+// does not have is reported by the value that each method names for it.
 type Adapter interface {
-	// Kind is the word for it in a pool file.
+	// Kind is its name in a pool file.
 	Kind() string
 	// Doc is a noun phrase for the reference page of pool files: what the engine is.
 	Doc() string
@@ -53,7 +53,7 @@ type starting interface {
 	Relax(at Instance) []Relaxation
 }
 
-// serving is how an engine is asked whether it serves, and what it works on.
+// serving is how an engine reports that it serves, and what it works on.
 type serving interface {
 	// HealthPath answers HealthStatus once the model is loaded and requests are served.
 	HealthPath() string
@@ -71,7 +71,7 @@ type serving interface {
 	// Queue reads the body of QueuePath: requests that the engine has accepted and does not work on
 	// yet.
 	Queue(body []byte) (int, error)
-	// Workloads are what the engine can be asked for; empty when that is not known.
+	// Workloads are the kinds of requests that the engine serves; empty if unknown.
 	Workloads(p pool.Pool) []string
 	// GeneratePath takes GenerateBody by POST and answers with one generated token, "" when the
 	// engine has no request that fits any model. Generated returns an error for a body that holds
@@ -83,7 +83,7 @@ type serving interface {
 	ProgressPath() string
 	// Progress reads the body of ProgressPath into a mark of at most MaxMark bytes, which changes
 	// with each step of the model, and stays the same while there is none and no request ends. It
-	// is an error where the body does not say.
+	// is an error if the body does not report it.
 	Progress(body []byte) (string, error)
 }
 
@@ -113,7 +113,7 @@ type logging interface {
 type ending interface {
 	// StopTimeout is how long after SIGTERM the engine may take to end by itself.
 	StopTimeout() time.Duration
-	// CountsIdle reports whether the engine waits for idle connections when it is asked to end.
+	// CountsIdle reports whether the engine waits for idle connections when it is stopped.
 	CountsIdle() bool
 }
 
@@ -178,7 +178,7 @@ func For(kind string) (Adapter, bool) {
 // Kinds returns every kind that For knows, in the order in which messages list them.
 func Kinds() []string { return Where(func(Adapter) bool { return true }) }
 
-// Where returns the kinds of which something holds.
+// Where returns the kinds that satisfy a condition.
 func Where(holds func(Adapter) bool) []string {
 	var kinds []string
 	for _, a := range adapters() {
@@ -189,16 +189,16 @@ func Where(holds func(Adapter) bool) []string {
 	return kinds
 }
 
-// Usual is the kind that is meant where a model is named and no engine: the first that loads a
-// directory, or a file.
+// Usual returns the default kind for a model without an engine: the first that loads a directory,
+// or a file.
 func Usual(directory bool) string {
 	kinds := Where(func(a Adapter) bool {
 		return directory && a.Weights() == Safetensors || !directory && a.Weights() == GGUF
 	})
-	return kinds[0] // the suite holds that there is one of each
+	return kinds[0] // the suite checks that there is one of each
 }
 
-// WithoutModel are the kinds that can do without a model.
+// WithoutModel returns the kinds that need no model.
 func WithoutModel() []string {
 	return Where(func(a Adapter) bool { return a.Weights() == Anything })
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
 
-// Fallbacks are the lines by which an engine of a kind reports that it runs without its GPU. Of a
-// kind that is not known, such as that of a unit which a newer version made, they are those of all.
+// Fallbacks returns the log lines by which an engine of a kind reports that it runs without its
+// GPU. For an unknown kind, such as that of a unit of a newer version, they are those of all kinds.
 func Fallbacks(kind string) []classify.Fallback {
 	if a, ok := For(kind); ok {
 		return a.Fallbacks()
@@ -15,7 +15,7 @@ func Fallbacks(kind string) []classify.Fallback {
 	return everyFallback()
 }
 
-// everyFallback are the lines of all adapters that have their own, for an engine that may be any.
+// everyFallback returns the lines of all adapters, for an engine of an unknown kind.
 func everyFallback() []classify.Fallback {
 	var all []classify.Fallback
 	for _, a := range adapters() {
@@ -26,7 +26,7 @@ func everyFallback() []classify.Fallback {
 	return all
 }
 
-// fallback makes one of a regular expression that is matched without regard to case.
+// fallback returns one with a regular expression that ignores case.
 func fallback(pattern, why string) classify.Fallback {
 	return classify.Fallback{Pattern: regexp.MustCompile("(?i)" + pattern), Why: why}
 }

@@ -79,7 +79,8 @@ func TestTableInDocs(t *testing.T) {
 
 func page() string {
 	var b strings.Builder
-	b.WriteString("## Engines that run without their GPU\n\nA start whose log has one of these lines fails with `GPU_UNAVAILABLE`.\n\n" +
+	b.WriteString("## Engines that run without their GPU\n\nA start whose log has one of these lines fails with " +
+		"`GPU_UNAVAILABLE`.\n\n" +
 		"| engine | line (regular expression) | meaning |\n| --- | --- | --- |\n")
 	for _, kind := range engine.Kinds() {
 		a, _ := engine.For(kind)

@@ -12,7 +12,7 @@ import (
 // managedFlag is a flag that an adapter writes itself from a key of the pool file.
 type managedFlag struct {
 	Spellings []string // every spelling the engine takes, with its dashes
-	Instead   string   // what the operator does instead, for the hint
+	Instead   string   // what to do instead, for the hint
 }
 
 // flagSyntax is how an engine's argument parser reads a flag, beyond "--flag value".
@@ -41,8 +41,8 @@ func (s flagSyntax) has(args []string, flags ...string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(flags, s.name(arg)) })
 }
 
-// refuse returns every argument of the operator's that repeats a managed flag: the engine would
-// take one of the two values, and the manager could believe the other.
+// refuse returns every argument of the operator that repeats a managed flag: the engine would use
+// one of the two values, and the manager might assume the other.
 func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) []pool.Refusal {
 	var refused []pool.Refusal
 	for i, arg := range p.Args {
@@ -52,8 +52,9 @@ func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) []pool.Refusal {
 		}
 		for _, m := range table {
 			if slices.Contains(m.Spellings, name) {
-				refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i), "Remove it from args and "+m.Instead+".",
-					"args[%d] is %s, which engine %q gets from pool-managerd", i, name, p.Engine))
+				refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i), "Remove it from args and "+m.Instead+
+					".",
+					"args[%d] is %s, which pool-managerd sets for engine %q", i, name, p.Engine))
 			}
 		}
 	}
@@ -75,7 +76,8 @@ func needModel(p pool.Pool) []pool.Refusal {
 	if p.Model != "" {
 		return nil
 	}
-	return []pool.Refusal{pool.Refuse("model", `Set model = "file:/absolute/path".`, "engine %q needs a model", p.Engine)}
+	return []pool.Refusal{pool.Refuse("model", `Set model = "file:/absolute/path".`, "engine %q needs a model",
+		p.Engine)}
 }
 
 // noTensorSplit refuses tensor_split for an engine that splits evenly.

@@ -76,7 +76,7 @@ func (f flagSet) share(fallback float64, variable string, spellings ...string) f
 	return fallback
 }
 
-// isFalse is what llama.cpp takes for no (common/arg.cpp, is_falsey).
+// isFalse reports whether llama.cpp reads a value as false (common/arg.cpp, is_falsey).
 func isFalse(v string) bool { return slices.Contains([]string{"off", "disabled", "false", "0"}, v) }
 
 // positive sets n to the whole number above zero that is given, at most limit.

@@ -8,8 +8,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Generation is what a replica of the pool is sent for one token, and what reads the answer. The
-// pool's own words go before the adapter's. path is empty where there is none.
+// Generation returns the request for one token, and the function that reads its answer. The pool's
+// settings override the adapter's. path is empty if there is none.
 func Generation(a Adapter, p pool.Pool) (path string, body []byte, read func([]byte) error) {
 	if p.Health.GeneratePath != "" && p.Health.GenerateBody != "" {
 		return p.Health.GeneratePath, []byte(p.Health.GenerateBody), hasAnything
@@ -24,7 +24,7 @@ func hasAnything(body []byte) error {
 	return nil
 }
 
-// hasField asks for a field of an object; a token may be an empty text.
+// hasField requires a field of an object; a token may be an empty text.
 func hasField(body []byte, field string) error {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(body, &object) != nil || object[field] == nil {
@@ -33,7 +33,7 @@ func hasField(body []byte, field string) error {
 	return nil
 }
 
-// hasChoice asks for a choice in the form of OpenAI's completions.
+// hasChoice requires a choice in the format of OpenAI's completions.
 func hasChoice(body []byte) error {
 	var object struct {
 		Choices []json.RawMessage `json:"choices"`

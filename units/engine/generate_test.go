@@ -38,7 +38,8 @@ func TestGeneration(t *testing.T) {
 			}
 			p := wanted(c.kind)
 			p.Health.GeneratePath, p.Health.GenerateBody = "/own", `{"own":1}`
-			if path, body, read := engine.Generation(a, p); path != "/own" || string(body) != `{"own":1}` || read([]byte("x")) != nil || read(nil) == nil {
+			if path, body, read := engine.Generation(a, p); path != "/own" || string(body) != `{"own":1}` ||
+				read([]byte("x")) != nil || read(nil) == nil {
 				t.Errorf("the pool's own request is %q with %s", path, body)
 			}
 			if a.CountsIdle() != (c.kind == engine.Triton) {
@@ -55,7 +56,8 @@ func TestServedName(t *testing.T) {
 		"demo": nil, "one": {"--served-model-name", "one", "two"}, "three": {"--served_model_name=three"}, "four": {"-x", "--served-model-name=four"},
 	} {
 		var request struct{ Model string }
-		if err := json.Unmarshal(a.GenerateBody(wanted(engine.VLLM, args...)), &request); err != nil || request.Model != want {
+		if err := json.Unmarshal(a.GenerateBody(wanted(engine.VLLM, args...)), &request); err != nil ||
+			request.Model != want {
 			t.Errorf("args %q: model %q, %v; want %q", args, request.Model, err, want)
 		}
 	}

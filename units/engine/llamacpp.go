@@ -49,10 +49,11 @@ var llamaManaged = []managedFlag{
 }
 
 func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
-	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), llamaVariables(p), flagSyntax{}.refuse(p, llamaManaged))
+	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), llamaVariables(p),
+		flagSyntax{}.refuse(p, llamaManaged))
 }
 
-// mainGPUFits refuses a main GPU that is none of the mask. Its number is a position in the mask:
+// mainGPUFits refuses a main GPU that is not in the mask. Its number is a position in the mask:
 // CUDA counts what it is shown.
 func mainGPUFits(p pool.Pool) []pool.Refusal {
 	var refused []pool.Refusal
@@ -74,14 +75,15 @@ func mainGPUFits(p pool.Pool) []pool.Refusal {
 	return refused
 }
 
-// llamaVariables refuses the variables by which llama-server would take other devices or another
-// split than the keys say. Of the others that mean a key, the command line wins.
+// llamaVariables refuses the variables by which llama-server would use other devices or another
+// split than the keys. The command line overrides the other variables.
 func llamaVariables(p pool.Pool) []pool.Refusal {
 	var refused []pool.Refusal
-	for _, v := range [...]struct{ name, key string }{{"LLAMA_ARG_DEVICE", "devices"}, {"LLAMA_ARG_TENSOR_SPLIT", "tensor_split"}} {
+	for _, v := range [...]struct{ name, key string }{{"LLAMA_ARG_DEVICE", "devices"},
+		{"LLAMA_ARG_TENSOR_SPLIT", "tensor_split"}} {
 		if _, set := p.Env[v.name]; set {
 			refused = append(refused, pool.Refuse("env."+v.name, "Remove it from env and set the key "+v.key+".",
-				"env holds %s, which engine %q gets from pool-managerd", v.name, p.Engine))
+				"env holds %s, which pool-managerd sets for engine %q", v.name, p.Engine))
 		}
 	}
 	return refused
@@ -94,7 +96,8 @@ func splitFitsDevices(p pool.Pool) []pool.Refusal {
 	}
 	for i, mask := range p.Devices {
 		if len(mask) != len(p.TensorSplit) {
-			return []pool.Refusal{pool.Refuse("tensor_split", "Give tensor_split one share for each device, in the order of devices.",
+			return []pool.Refusal{pool.Refuse("tensor_split",
+				"Give tensor_split one share for each device, in the order of devices.",
 				"tensor_split has %d shares, and replica r%d has %d devices", len(p.TensorSplit), i, len(mask))}
 		}
 	}
@@ -113,7 +116,7 @@ func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 		args = append(args, "-np", strconv.Itoa(p.Slots))
 	}
 	// Every layer on the GPU, or a failed start: a model that only half fits must not be served
-	// slowly in silence. An operator who wants it split sets it in args.
+	// slowly without notice. An operator who wants it split sets it in args.
 	_, layers := p.Env["LLAMA_ARG_N_GPU_LAYERS"] // a flag of ours would win over it
 	if at.GPU() && !layers && !(flagSyntax{}).has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
 		args = append(args, "-ngl", strconv.Itoa(AllLayers))
@@ -233,14 +236,14 @@ const (
 	llamaMaxSlots = 4096
 )
 
-// Claim is none: llama-server takes what the model and its context need.
+// Claim is zero: llama-server takes what the model and its context need.
 func (llamaCpp) Claim(pool.Pool, string) Claim { return Claim{} }
 
 // SplitsByShare: without -ts, llama-server gives each device layers by its free memory.
 func (llamaCpp) SplitsByShare() bool { return true }
 
-// Run reads the options from the command line that Command writes. What it cannot foresee is an
-// error, and the replica's need is not known then.
+// Run reads the options from the command line that Command writes. It returns an error for options
+// that it cannot estimate; the replica's need is unknown then.
 func (l llamaCpp) Run(p pool.Pool, at Instance) (Run, error) {
 	f := flagSet{args: l.Command(p, at).Args, env: p.Env}
 	if f.given("", llamaUnforeseen...) || f.given("LLAMA_ARG_OVERRIDE_TENSOR") {
@@ -295,12 +298,13 @@ func llamaCache(r *Run, f flagSet) error {
 		switch {
 		case !ok:
 		case !slices.Contains(llamaCpp{}.CacheTypes(), name):
-			return fmt.Errorf("%s %.20q is no cache type", side.flags[1], name)
+			return fmt.Errorf("%s %.20q is not a cache type", side.flags[1], name)
 		default:
 			*side.to = name
 		}
 	}
-	r.KVOnHost = f.given("LLAMA_ARG_NO_KV_OFFLOAD", "-nkvo", "--no-kv-offload") || isFalse(f.env["LLAMA_ARG_KV_OFFLOAD"])
+	r.KVOnHost = f.given("LLAMA_ARG_NO_KV_OFFLOAD", "-nkvo", "--no-kv-offload") ||
+		isFalse(f.env["LLAMA_ARG_KV_OFFLOAD"])
 	return nil
 }
 
@@ -313,7 +317,7 @@ func llamaDevices(r *Run, f flagSet, devices int) error {
 	if text, ok := f.value("LLAMA_ARG_N_GPU_LAYERS", "-ngl", "--gpu-layers", "--n-gpu-layers"); ok && text != "all" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 { // "auto", -1: as many as fit
-			return fmt.Errorf("-ngl %.20q leaves to the engine what goes to the devices", text)
+			return fmt.Errorf("-ngl %.20q lets the engine choose what goes to the devices", text)
 		}
 		r.Layers = min(n, AllLayers)
 	}
@@ -323,7 +327,7 @@ func llamaDevices(r *Run, f flagSet, devices int) error {
 		r.Main, _ = f.integer(devices-1, "LLAMA_ARG_MAIN_GPU", "-mg", "--main-gpu")
 	case "", "layer", "row":
 	default:
-		return fmt.Errorf("split mode %.20q is not known", mode)
+		return fmt.Errorf("unknown split mode %.20q", mode)
 	}
 	return nil
 }

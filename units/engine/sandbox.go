@@ -20,8 +20,8 @@ const (
 	WholeProc SandboxLine = "ProcSubset"
 )
 
-// cudaRelaxations are the lines that the CUDA user-space driver cannot live with. None was tried on
-// a GPU yet: each is off by reason, not by measurement.
+// cudaRelaxations are the lines that the CUDA user-space driver cannot work under. They follow from
+// documentation; none was measured on a GPU yet.
 func cudaRelaxations(at Instance) []Relaxation {
 	if !at.GPU() {
 		return nil
@@ -33,7 +33,7 @@ func cudaRelaxations(at Instance) []Relaxation {
 	}
 }
 
-// pythonRelaxations are the lines that PyTorch cannot live with, on a CPU as on a GPU.
+// pythonRelaxations are the lines that PyTorch cannot work under, on a CPU and on a GPU.
 func pythonRelaxations() []Relaxation {
 	return []Relaxation{
 		{WriteExecute, "PyTorch and Triton compile kernels at run time, and libffi makes its closures executable"},

@@ -76,7 +76,8 @@ func at(devices ...string) engine.Instance {
 }
 
 func wanted(kind string, args ...string) pool.Pool {
-	return pool.Pool{ID: "demo", Source: "/etc/pool-managerd/pools.d/demo.toml", Engine: kind, Model: "file:/srv/models/a", Args: args}
+	return pool.Pool{ID: "demo", Source: "/etc/pool-managerd/pools.d/demo.toml", Engine: kind,
+		Model: "file:/srv/models/a", Args: args}
 }
 
 // TestEveryAdapter holds each engine to what the rest of the program relies on.
@@ -177,7 +178,8 @@ func versionSuite(t *testing.T, s subject, a engine.Adapter) {
 			t.Errorf("%s: version %q, want %q", file, got, want)
 		}
 	}
-	for _, out := range []string{"", "error: unknown argument: --version\n", "\x00\xff\xfe", "Traceback (most recent call last):\n"} {
+	for _, out := range []string{"", "error: unknown argument: --version\n", "\x00\xff\xfe",
+		"Traceback (most recent call last):\n"} {
 		if got := a.ParseVersion([]byte(out)); got != "" {
 			t.Errorf("version %q out of %q", got, out)
 		}

@@ -56,8 +56,8 @@ func (tgi) Command(p pool.Pool, at Instance) Command {
 		args = append(args, "--num-shard", strconv.Itoa(len(at.Devices)))
 	}
 	env := offlinePython()
-	// As variables and not as flags: a version that lacks one ignores the variable and would die of
-	// the flag. Both ports have a fixed default on which a second replica would fail.
+	// As variables and not as flags: a version that lacks one ignores the variable and would fail
+	// on the flag. Both ports have a fixed default on which a second replica would fail.
 	env["PROMETHEUS_PORT"] = sidePort(at.Port, metricsOffset)
 	env["MASTER_PORT"] = sidePort(at.Port, rendezvousOffset)
 	env["MASTER_ADDR"] = at.Host

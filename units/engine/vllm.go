@@ -40,7 +40,7 @@ var vllmManaged = []managedFlag{
 	{[]string{"--max-model-len"}, useCtx},
 	{[]string{"--max-num-seqs"}, useSlots},
 	{[]string{"--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"}, noTLS},
-	{[]string{"--config"}, "give each option in args: a file could change the port behind the manager's back"},
+	{[]string{"--config"}, "give each option in args: a file could change the port without the manager's knowledge"},
 }
 
 var vllmSyntax = flagSyntax{Underscores: true}
@@ -50,9 +50,9 @@ func (vllm) Check(p pool.Pool) []pool.Refusal {
 }
 
 // Command splits the model evenly over the mask unless args split it. Versions that read
-// CUDA_VISIBLE_DEVICES as numbers die of the UUIDs that it holds ("invalid literal for int()",
-// vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md has it for the operator. A
-// number in its place would be one of CUDA's inside the sandbox for PyTorch, and one of NVML's
+// CUDA_VISIBLE_DEVICES as numbers fail on the UUIDs that it holds ("invalid literal for int()",
+// vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md describes it for operators.
+// A number in its place would be one of CUDA's inside the sandbox for PyTorch, and one of NVML's
 // outside of it for vLLM itself.
 func (vllm) Command(p pool.Pool, at Instance) Command {
 	args := []string{"serve", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
@@ -142,7 +142,8 @@ func (vllm) Claim(p pool.Pool, version string) Claim {
 	return Claim{Share: f.share(vllmDefaultShare(version), "", flag), Firm: true, Flag: flag}
 }
 
-// vllmDefaultShare is the share that this version takes; of one that cannot be read, the lesser.
+// vllmDefaultShare returns the share that this version takes; the smaller one for an unknown
+// version.
 func vllmDefaultShare(version string) float64 {
 	major, rest, _ := strings.Cut(version, ".")
 	minor, _, _ := strings.Cut(rest, ".")

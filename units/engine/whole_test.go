@@ -41,7 +41,8 @@ func answersSuite(t *testing.T, s subject, a engine.Adapter) {
 				t.Errorf("%s: %d, %v; want %d", c.recorded.file, n, err, c.recorded.want)
 			}
 			for _, lie := range lies(body) {
-				if n, err := c.read(lie); n < 0 || n > 1<<31-1 || err != nil && n != 0 || c.name == "slots" && n > engine.MaxSlots {
+				if n, err := c.read(lie); n < 0 || n > 1<<31-1 || err != nil && n != 0 || c.name == "slots" &&
+					n > engine.MaxSlots {
 					t.Errorf("%d, %v out of %q", n, err, lie)
 				}
 			}
@@ -98,7 +99,8 @@ var number = regexp.MustCompile(`[0-9]+`)
 
 // lies are a recorded answer with all of its numbers beyond reason.
 func lies(body []byte) (out [][]byte) {
-	for _, n := range []string{"9223372036854775807", "18446744073709551616", "1e308", "-1", "NaN", "+Inf", "0.5", `"4"`, "null", "[]"} {
+	for _, n := range []string{"9223372036854775807", "18446744073709551616", "1e308", "-1", "NaN", "+Inf", "0.5",
+		`"4"`, "null", "[]"} {
 		out = append(out, number.ReplaceAllLiteral(body, []byte(n)))
 	}
 	return out
@@ -112,7 +114,8 @@ func memorySuite(t *testing.T, s subject, a engine.Adapter) {
 		t.Errorf("weights %q", a.Weights())
 	}
 	claim := a.Claim(p, "1.2.3")
-	if claim.Share < 0 || claim.Share > 1 || (claim.Share > 0) != strings.HasPrefix(claim.Flag, "--") || claim.Firm && claim.Share == 0 {
+	if claim.Share < 0 || claim.Share > 1 || (claim.Share > 0) != strings.HasPrefix(claim.Flag, "--") || claim.Firm &&
+		claim.Share == 0 {
 		t.Errorf("claim %+v: a share and the flag that lowers it, or neither", claim)
 	}
 	if claim.Share > 0 {

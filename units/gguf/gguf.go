@@ -1,7 +1,7 @@
 // Package gguf reads the header of a model file in GGUF (docs/gguf.md in the ggml repository): its
 // metadata, and the table of its tensors. It reads no weights.
 //
-// It owns the format and the bounds of what is believed of a file. It must not know what a model
+// It owns the format and the bounds of a file's values. It must not know what a model
 // needs, or what an engine does with it.
 package gguf
 
@@ -29,14 +29,14 @@ const (
 )
 
 var (
-	// ErrShort says that the file ends before its own contents do: it is cut off for certain.
+	// ErrShort is returned if the file ends before its contents: it is certainly cut off.
 	ErrShort = errors.New("the file ends before its contents do")
-	// ErrStrange says that the header is not understood, or above a bound. Nothing follows from
-	// that.
+	// ErrStrange is returned if the header is unknown, or exceeds a bound. The file may still be
+	// good.
 	ErrStrange = errors.New("the header is not understood")
 )
 
-// Header is what a file says of itself.
+// Header is a file's description of itself.
 type Header struct {
 	Version uint32
 	Pairs   []Pair // in the order of the file, without what is too long to be kept
@@ -101,8 +101,8 @@ func (t Type) width() uint64 {
 	return widths[t]
 }
 
-// Length is how long the file must be at least, by its own table of tensors; ok is false where the
-// table's numbers mean nothing.
+// Length returns the minimum length of the file by its own table of tensors; ok is false if the
+// table's numbers are invalid.
 func (h Header) Length() (n uint64, ok bool) {
 	if len(h.Tensors) == 0 {
 		return h.Bytes, true
@@ -121,8 +121,8 @@ func (h Header) Length() (n uint64, ok bool) {
 	return sum((h.Bytes+h.Align-1)/h.Align*h.Align, end), true
 }
 
-// Check returns ErrShort for a file that is certainly cut off, with how long it must be at least
-// where that is known (else 0). What it does not understand it lets pass, with 0 and no error.
+// Check returns ErrShort for a file that is certainly cut off, with its minimum length if known
+// (else 0). It returns 0 and no error for a file that it does not understand.
 func Check(ctx context.Context, in io.Reader, size uint64) (need uint64, err error) {
 	h, err := Read(ctx, in, size)
 	if errors.Is(err, ErrShort) {

@@ -89,7 +89,8 @@ func TestWholeModelIsLongEnough(t *testing.T) {
 // FuzzCheck: whatever the bytes are, the reader ends, and a file is only called too short for a
 // reason: it is shorter than what is needed, or than its header.
 func FuzzCheck(f *testing.F) {
-	f.Add([]byte(file(3, uint64(1), uint64(1), "general.alignment", 4, 64, "a", 1, uint64(9), 0, uint64(0))), uint64(300))
+	f.Add([]byte(file(3, uint64(1), uint64(1), "general.alignment", 4, 64, "a", 1, uint64(9), 0, uint64(0))),
+		uint64(300))
 	f.Add([]byte(file(3, uint64(0), uint64(1), "a", 9, 8, uint64(2), "x", "y")), uint64(100))
 	f.Fuzz(func(t *testing.T, content []byte, size uint64) {
 		need, err := Check(t.Context(), strings.NewReader(string(content)), size)

@@ -24,7 +24,7 @@ func Open(ctx context.Context, path string) (h Header, size uint64, err error) {
 		return Header{}, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return Header{}, 0, fmt.Errorf("%s is no regular file", path)
+		return Header{}, 0, fmt.Errorf("%s is not a regular file", path)
 	}
 	h, err = Read(ctx, f, uint64(info.Size()))
 	return h, uint64(info.Size()), err
@@ -65,7 +65,7 @@ func Read(ctx context.Context, in io.Reader, size uint64) (Header, error) {
 	return h, nil
 }
 
-// reader reads little-endian, and stops for good at the first thing that is wrong.
+// reader reads little-endian, and stops at the first error.
 type reader struct {
 	ctx  context.Context
 	in   *bufio.Reader

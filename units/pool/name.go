@@ -20,24 +20,25 @@ const (
 
 var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
-// IDRule is the rule for pool ids in words, for messages.
+// IDRule is the rule for pool ids, for messages.
 const IDRule = "1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit"
 
 // ValidID reports whether id may name a pool.
 func ValidID(id string) bool { return idPattern.MatchString(id) }
 
-// Replica names one engine process of a pool. Each place of a pool (Index) has two sides, so that a reload can start a new
-// engine beside the one that serves; outside of a reload one of them is in use.
+// Replica names one engine process of a pool. Each slot index of a pool has two sides, like a
+// blue/green deployment, so that a reload can start a new engine beside the one that serves.
+// Outside of a reload one of them is in use.
 type Replica struct {
 	Pool  string
 	Index int
 	Side  int // 0 or 1
 }
 
-// secondSide ends the name of a replica on side 1.
+// secondSide is the suffix of the name of a replica on side 1.
 const secondSide = "b"
 
-// Other is the same place on its other side.
+// Other returns the same slot index on the other side.
 func (r Replica) Other() Replica { return Replica{r.Pool, r.Index, 1 - r.Side} }
 
 // Name returns the replica's id inside its pool: r0, r1, …, on side 1 r0b, r1b, …
@@ -49,7 +50,7 @@ func (r Replica) Name() string {
 	return name
 }
 
-// Stable returns the name that other programs know the replica by: that of side 0, whichever side serves.
+// Stable returns the replica's name for other programs: that of side 0, whichever side serves.
 func (r Replica) Stable() string { return Replica{Pool: r.Pool, Index: r.Index}.Name() }
 
 // String returns pool and replica as messages print them: "llama3/r0".

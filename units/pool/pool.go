@@ -2,7 +2,7 @@
 // wrote, validated, with every default filled in, and the small values that the steps from
 // file to unit hand to each other.
 //
-// It owns the words (pool, replica, mask, unit name) and nothing that acts. It must not read
+// It owns the terms (pool, replica, mask, unit name), as data without behaviour. It must not read
 // files, know TOML, or speak to PID 1.
 package pool
 
@@ -42,7 +42,7 @@ type Pool struct {
 
 	Replicas int        // ≥ 1
 	Devices  [][]string // one mask per replica, as written; an empty mask is a CPU replica
-	Shared   bool       // the devices may be given to other pools too, which say the same
+	Shared   bool       // other pools that set it, too, may have the same devices
 	Ctx      int        // context length in tokens, 0: the engine's own default
 	Slots    int        // slots_total, 0: asked from the engine
 
@@ -64,13 +64,13 @@ type Pool struct {
 // Model names the weights: a scheme and the rest, "file:/srv/models/a.gguf".
 type Model string
 
-// Scheme returns what stands before the first colon ("file", "hf", …), or "" for an empty reference.
+// Scheme returns the part before the first colon ("file", "hf", …), or "" for an empty reference.
 func (m Model) Scheme() string { s, _, _ := strings.Cut(string(m), ":"); return s }
 
-// Path returns what stands behind the first colon.
+// Path returns the part after the first colon.
 func (m Model) Path() string { _, p, _ := strings.Cut(string(m), ":"); return p }
 
-// Provisioning says where the engine comes from.
+// Provisioning is where the engine comes from.
 type Provisioning struct {
 	Mode   string
 	Binary string // absolute, or a name looked up on PATH; empty: the engine's usual name
@@ -118,7 +118,7 @@ type Restart struct {
 	Factor          float64
 	Max             time.Duration
 	Jitter          float64 // fraction of the delay, 0..1
-	ClassFactor     float64 // by how much CUDA and driver errors wait longer, at least 1
+	ClassFactor     float64 // factor of the delay after CUDA and driver errors, at least 1
 	ResetAfter      time.Duration
 	StormRestarts   int // restarts in StormWindow above which they are rate-limited
 	StormWindow     time.Duration
@@ -126,10 +126,10 @@ type Restart struct {
 	BreakerWindow   time.Duration
 	BreakerTimeout  time.Duration // the first time that the breaker stays open; each further time is twice as long
 	BreakerMax      time.Duration // the longest
-	BreakerStable   time.Duration // a half-open breaker closes when the engine was ready for so long
+	BreakerStable   time.Duration // ready time after which a half-open breaker closes
 }
 
-// Drain says how long held work may go on once a replica must stop.
+// Drain bounds how long running work may continue when a replica must stop.
 type Drain struct {
 	Deadline time.Duration
 }

@@ -12,7 +12,7 @@ type Refusal struct {
 	Hint    string // what to do, a sentence
 }
 
-// Refuse makes a refusal; format and args are its message.
+// Refuse returns a refusal; format and args are its message.
 func Refuse(key, hint, format string, args ...any) Refusal {
 	return Refusal{Key: key, Message: fmt.Sprintf(format, args...), Hint: hint}
 }
@@ -23,7 +23,7 @@ func (r Refusal) Base() string {
 	return base
 }
 
-// Item returns the number of the item, -1 where the key is no list's.
+// Item returns the number of the item, -1 if the key is not of a list.
 func (r Refusal) Item() int {
 	n := -1
 	if _, rest, found := strings.Cut(r.Key, "["); found {

@@ -2,7 +2,8 @@ package pool
 
 import "testing"
 
-// TestSides: a place has two sides, whose units and names differ, and which are read back from the unit's name.
+// TestSides: a place has two sides, whose units and names differ, and which are read back from the
+// unit's name.
 func TestSides(t *testing.T) {
 	cases := []struct {
 		r          Replica
@@ -20,7 +21,8 @@ func TestSides(t *testing.T) {
 			if back, ok := ParseUnit(c.unit); !ok || back != c.r {
 				t.Errorf("ParseUnit(%s) = %+v, %t", c.unit, back, ok)
 			}
-			if first := (Replica{Pool: c.r.Pool, Index: c.r.Index}); c.r.Stable() != first.Name() || c.r.Other().Stable() != first.Name() {
+			if first := (Replica{Pool: c.r.Pool, Index: c.r.Index}); c.r.Stable() != first.Name() ||
+				c.r.Other().Stable() != first.Name() {
 				t.Errorf("%+v is known as %s, its other side as %s", c.r, c.r.Stable(), c.r.Other().Stable())
 			}
 			if c.r.Other().Other() != c.r || c.r.Other() == c.r {
@@ -28,7 +30,8 @@ func TestSides(t *testing.T) {
 			}
 		})
 	}
-	for _, unit := range []string{"pool-engine@tiny.rb.service", "pool-engine@tiny.r0bb.service", "pool-engine@tiny.r00b.service", "pool-engine@tiny.r0c.service"} {
+	for _, unit := range []string{"pool-engine@tiny.rb.service", "pool-engine@tiny.r0bb.service",
+		"pool-engine@tiny.r00b.service", "pool-engine@tiny.r0c.service"} {
 		if r, ok := ParseUnit(unit); ok {
 			t.Errorf("%s was read as %+v", unit, r)
 		}

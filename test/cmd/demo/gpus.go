@@ -8,7 +8,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 )
 
-// chatFile asks for a pool on the first GPU. Its engine is a stand-in: the machine's llama-server was built without CUDA.
+// chatFile asks for a pool on the first GPU. Its engine is a stand-in: the machine's llama-server
+// was built without CUDA.
 const chatFile = `engine = "command"
 model = "file:` + host.TinyModel + `"
 devices = [0]
@@ -23,37 +24,41 @@ binary = "` + host.StubEngine + `"
 // gpus is the second half of the story: GPUs that do not exist, one that breaks and comes back.
 func (s stage) gpus(ctx context.Context) error {
 	run := func(script string) func() error { return func() error { return s.run(ctx, script) } }
-	tell := func(line string) func() error { return func() error { say("%s", line); return nil } }
+	explain := func(line string) func() error { return func() error { say("%s", line); return nil } }
 	return steps(
-		tell(noGPU()+` The two that follow do not exist: a library of the tests answers in
+		explain(noGPU()+` The two that follow do not exist: a library of the tests answers in
 # the place of NVIDIA's. Who asks it is the real thing: pool-gpu in its sandbox, the manager, the units of the engines.`),
 		func() error { return s.h.LoadGPUs(ctx, "--gpus 2") },
 		func() error { return s.untilHealth(ctx, "healthy") },
 		run("poolctl devices"),
 		run("poolctl fit file:"+host.TinyModel),
-		tell("A pool on GPU 0. Its engine is a stand-in too, which takes 6 GiB: the llama-server here was built without CUDA."),
+		explain("A pool on GPU 0. Its engine is a stand-in too, which takes 6 GiB: the llama-server here was built "+
+			"without CUDA."),
 		func() error { return s.write(ctx, host.PoolFile("chat"), chatFile) },
 		run("systemctl reload pool-managerd"),
 		func() error { return s.until(ctx, "chat", func(p host.Pool) bool { return p.Ready }) },
 		func() error { return s.untilUsed(ctx) },
 		run("poolctl list"),
 		run("poolctl devices"),
-		tell("The driver reports an error after which only a reset helps. The pool is stopped, and waits; the other one goes on."),
+		explain("The driver reports an error after which only a reset helps. The pool is stopped, and waits; the "+
+			"other one keeps running."),
 		run("fakegpu ctl xid 0 119; fakegpu ctl recovery 0 1"),
 		func() error { return s.until(ctx, "chat", func(p host.Pool) bool { return p.State == "waiting" }) },
 		run("poolctl list"),
 		run("poolctl devices"),
-		tell("The GPU is reset. When it has been well for three samples and five seconds, the pool comes back by itself."),
+		explain("The GPU is reset. When it has been healthy for three samples and five seconds, the pool starts "+
+			"again by itself."),
 		run("fakegpu ctl restore 0"),
 		func() error { return s.until(ctx, "chat", func(p host.Pool) bool { return p.Ready }) },
 		run("poolctl list"),
 	)
 }
 
-// noGPU says why there is no real GPU in the machine.
+// noGPU explains why there is no real GPU in the machine.
 func noGPU() string {
 	if _, err := os.Stat("/proc/driver/nvidia/version"); err == nil {
-		return "This host has NVIDIA's driver, but the machine of the demo cannot see it (make test-gpu asks the real GPUs)."
+		return "This host has NVIDIA's driver, but the machine of the demo cannot see it (make test-gpu asks the " +
+			"real GPUs)."
 	}
 	return "There is no GPU here."
 }

@@ -1,9 +1,10 @@
-// Command demo shows pool-managerd at work on a machine that has no GPU and may not even run systemd: it boots a test
-// machine, installs the package there, and lets a real llama-server serve a tiny generated model. Every command is printed as it is
-// run, with its real output. Then two GPUs that do not exist are put into the machine, and the demo says so. At the end the API stays
+// Command demo shows pool-managerd at work on a machine that has no GPU and may not even run
+// systemd: it boots a test machine, installs the package there, and lets a real llama-server serve
+// a tiny generated model. Every command is printed as it is run, with its real output. Then two
+// GPUs that do not exist are put into the machine, and the demo says so. At the end the API stays
 // reachable from this machine until Ctrl-C; with DEMO_EXIT=1 the demo ends by itself.
 //
-// It owns the story and nothing else; what it shows is tested in test/e2e.
+// It owns the sequence of steps only; what it shows is tested in test/e2e.
 package main
 
 import (

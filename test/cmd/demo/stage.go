@@ -28,12 +28,12 @@ slots = 2
 `
 )
 
-// stage is where the story is played.
+// stage is the machine and what the steps share.
 type stage struct {
 	h *host.Host
 }
 
-// run prints a command and runs it, with its output on the screen.
+// run prints a command and runs it, and prints its output.
 func (s stage) run(ctx context.Context, script string) error {
 	fmt.Println("$ " + script)
 	r := s.h.M.RunCommand(ctx, machine.Command{
@@ -87,7 +87,7 @@ func (s stage) show(ctx context.Context) error {
 // patience bounds each wait of the story.
 const patience = time.Minute
 
-// until waits until something can be said of a pool.
+// until waits until a condition holds for a pool.
 func (s stage) until(ctx context.Context, id string, holds func(host.Pool) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -116,7 +116,8 @@ func (s stage) complete(ctx context.Context) error {
 		return err
 	}
 	say("A completion from the engine (the model has random weights, so it babbles).")
-	return s.run(ctx, "curl -sS "+p.Replicas[0].Endpoint+`/v1/completions -d '{"prompt":"Hello","max_tokens":16}'; echo`)
+	return s.run(ctx, "curl -sS "+p.Replicas[0].Endpoint+
+		`/v1/completions -d '{"prompt":"Hello","max_tokens":16}'; echo`)
 }
 
 func (s stage) killEngine(ctx context.Context) error {
@@ -138,7 +139,8 @@ func (s stage) killEngine(ctx context.Context) error {
 
 func (s stage) killManager(ctx context.Context) error {
 	say("The manager is killed. The engine does not notice: the same process, the same run.")
-	show := "systemctl show -p Id -p MainPID -p InvocationID -p NRestarts pool-managerd '" + host.EngineUnit("tiny") + "'"
+	show := "systemctl show -p Id -p MainPID -p InvocationID -p NRestarts pool-managerd '" + host.EngineUnit("tiny") +
+		"'"
 	before, err := s.h.Unit(ctx, host.EngineUnit("tiny"))
 	if err != nil {
 		return err
@@ -157,7 +159,7 @@ func (s stage) killManager(ctx context.Context) error {
 	}
 	after, err := s.h.Unit(ctx, host.EngineUnit("tiny"))
 	if err == nil && after.Process() != before.Process() {
-		err = fmt.Errorf("the engine was touched: it was %+v and is %+v", before, after)
+		err = fmt.Errorf("the engine was restarted: it was %+v and is %+v", before, after)
 	}
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Command machine builds, boots and enters the test machines by hand. It owns flags and wiring; what a machine is
-// stands in package test/machine.
+// Command machine builds, boots and enters the test machines by hand. It owns flags and wiring; a
+// machine is defined in package test/machine.
 package main
 
 import (
@@ -94,7 +94,8 @@ func build(ctx context.Context, opts options) error {
 func progress(line string) { fmt.Fprintln(os.Stderr, line) }
 
 // inMachine boots a machine, lets work run in it and ends it.
-func inMachine(ctx context.Context, opts options, work func(context.Context, *machine.Machine, options) (int, error)) (int, error) {
+func inMachine(ctx context.Context, opts options,
+	work func(context.Context, *machine.Machine, options) (int, error)) (int, error) {
 	opts.config.Log = progress
 	m, err := machine.Boot(ctx, opts.config)
 	if err != nil {

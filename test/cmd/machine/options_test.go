@@ -9,11 +9,13 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	o, err := parse([]string{"run", "-release", "forky", "-vm", "-file", "/etc/a=b", "-packages", "jq,polkitd", "--", "sh", "-c", "x"})
+	o, err := parse([]string{"run", "-release", "forky", "-vm", "-file", "/etc/a=b", "-packages", "jq,polkitd", "--",
+		"sh", "-c", "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.config.Release != machine.Forky || o.config.Backend != machine.VM || !slices.Equal(o.config.Packages, []string{"jq", "polkitd"}) {
+	if o.config.Release != machine.Forky || o.config.Backend != machine.VM ||
+		!slices.Equal(o.config.Packages, []string{"jq", "polkitd"}) {
 		t.Errorf("%+v", o.config)
 	}
 	if len(o.config.Files) != 1 || o.config.Files[0].Guest != "/etc/a" || o.config.Files[0].Host != "b" {

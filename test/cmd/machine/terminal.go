@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawTerminal hands each key of a terminal on as it is, Ctrl-C too, until restore. It returns the terminal's size, or
-// 24 by 80 where there is no terminal.
+// rawTerminal hands each key of a terminal on as it is, Ctrl-C too, until restore. It returns the
+// terminal's size, or 24 by 80 where there is no terminal.
 func rawTerminal(f *os.File) (rows, columns int, restore func()) {
 	rows, columns, restore = 24, 80, func() {}
 	fd := int(f.Fd())

@@ -1,4 +1,5 @@
-// Command tinymodel writes a random-weight GGUF model for tests and demonstrations. It owns flags only.
+// Command tinymodel writes a random-weight GGUF model for tests and demonstrations. It owns flags
+// only.
 package main
 
 import (
