@@ -17,10 +17,11 @@ var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 const gib = uint64(1) << 30
 
-// told is a board that knows these GPUs.
+// reported is a board that knows these GPUs.
 func told(gpus ...nvml.Device) *Board {
 	b := New(noon)
-	b.Update(nvml.Update{Snapshot: &nvml.Snapshot{Taken: noon, Session: "s", Driver: nvml.Driver{Version: "550.54.14"}, Devices: gpus}}, noon)
+	b.Update(nvml.Update{Snapshot: &nvml.Snapshot{Taken: noon, Session: "s", Driver: nvml.Driver{Version: "550.54.14"},
+		Devices: gpus}}, noon)
 	return b
 }
 
@@ -100,7 +101,8 @@ func TestMemory(t *testing.T) {
 			if len(short) != c.short {
 				t.Fatalf("short %+v", short)
 			}
-			if c.short == 1 && (short[0].Free != 19*gib || len(short[0].Holders) != 2 || short[0].Holders[0].Unit != unit || short[0].Holders[1].PID != 11) {
+			if c.short == 1 && (short[0].Free != 19*gib || len(short[0].Holders) != 2 ||
+				short[0].Holders[0].Unit != unit || short[0].Holders[1].PID != 11) {
 				t.Errorf("short %+v", short[0])
 			}
 		})
@@ -116,12 +118,14 @@ func TestMemory(t *testing.T) {
 func TestBlocked(t *testing.T) {
 	b := told(nvmltest.GPU(0), nvmltest.GPU(1))
 	first, second := mask(t, b, "0"), mask(t, b, "1")
-	out := b.Note(classify.Event(nvml.Event{At: noon, Kind: nvml.EventXid, Device: nvmltest.UUID(0), Code: 95}), "", noon)
+	out := b.Note(classify.Event(nvml.Event{At: noon, Kind: nvml.EventXid, Device: nvmltest.UUID(0), Code: 95}), "",
+		noon)
 	if len(out.Changes) != 1 || out.Device != nvmltest.UUID(0) || out.Kind == "" {
 		t.Errorf("outcome %+v", out)
 	}
 	f := b.Blocked(first, noon)
-	if f == nil || !strings.Contains(f.Message, "GPU 0") || !strings.Contains(f.Message, "needs a reset") || !strings.HasSuffix(f.Hint, ".") {
+	if f == nil || !strings.Contains(f.Message, "GPU 0") || !strings.Contains(f.Message, "needs a reset") ||
+		!strings.HasSuffix(f.Hint, ".") {
 		t.Errorf("blocked: %+v", f)
 	}
 	if f := b.Blocked(second, noon); f != nil {
@@ -133,7 +137,8 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
-// TestBlockedByAnother: an error that concerns the host stops every GPU, and each pool is told which one to look at.
+// TestBlockedByAnother: an error that concerns the host stops every GPU, and each pool is reported
+// which one to look at.
 func TestBlockedByAnother(t *testing.T) {
 	b := told(nvmltest.GPU(0), nvmltest.GPU(1))
 	b.Note(classify.Event(nvml.Event{Kind: nvml.EventXid, Device: nvmltest.UUID(0), Code: 79}), "", noon)
@@ -158,7 +163,8 @@ func TestNote(t *testing.T) {
 	}
 	t.Run("an_engines_line_is_its_own_fault", func(t *testing.T) {
 		out := told(nvmltest.GPU(0)).Note(engine("CUDA error: an illegal memory access was encountered"), unit, noon)
-		if out.Fault == nil || out.Fault.Unit != unit || !out.Fault.Fatal || out.Fault.Failure.Code != registry.CodeCUDAError || len(out.Changes) != 0 {
+		if out.Fault == nil || out.Fault.Unit != unit || !out.Fault.Fatal ||
+			out.Fault.Failure.Code != registry.CodeCUDAError || len(out.Changes) != 0 {
 			t.Errorf("outcome %+v", out)
 		}
 	})
@@ -173,7 +179,8 @@ func TestNote(t *testing.T) {
 		place := strings.TrimSuffix(b.Snapshot().Devices[0].PCI[4:], ".0")
 		v, ok := classify.Kernel("NVRM: Xid (PCI:" + place + "): 31, pid=4711, name=llama-server, Ch 00000008")
 		out := b.Note(v, "", noon)
-		if !ok || out.Fault == nil || out.Fault.PID != 4711 || out.Verdict.Device != nvmltest.UUID(0) || b.Unit(4711) != unit {
+		if !ok || out.Fault == nil || out.Fault.PID != 4711 || out.Verdict.Device != nvmltest.UUID(0) ||
+			b.Unit(4711) != unit {
 			t.Errorf("ok=%t outcome %+v, unit %q", ok, out, b.Unit(4711))
 		}
 		if !strings.Contains(out.Fault.Failure.Message, "GPU 0") {
@@ -206,10 +213,12 @@ func TestShow(t *testing.T) {
 		t.Fatalf("devices %+v", d)
 	}
 	whole, cut := d.Devices[0], d.Devices[1]
-	if strings.Join(whole.Pools, " ") != "a z" || whole.Processes[0].Pool != "a" || whole.Processes[0].Replica != "r1" || whole.Health != registry.HealthOK {
+	if strings.Join(whole.Pools, " ") != "a z" || whole.Processes[0].Pool != "a" ||
+		whole.Processes[0].Replica != "r1" || whole.Health != registry.HealthOK {
 		t.Errorf("whole GPU %+v", whole)
 	}
-	if strings.Join(cut.Pools, " ") != "a" || len(cut.Partitions[0].Pools) != 0 || strings.Join(cut.Partitions[1].Pools, " ") != "a" {
+	if strings.Join(cut.Pools, " ") != "a" || len(cut.Partitions[0].Pools) != 0 ||
+		strings.Join(cut.Partitions[1].Pools, " ") != "a" {
 		t.Errorf("cut GPU %+v", cut)
 	}
 	p := b.PoolDevices(mask(t, b, "0"), noon)
@@ -218,7 +227,8 @@ func TestShow(t *testing.T) {
 	}
 	t.Run("nothing_known", func(t *testing.T) {
 		b := New(noon)
-		b.Update(nvml.Update{Stale: &nvml.Stale{Since: noon, Problem: nvml.Problem{Text: "pool-gpu has not answered yet"}}}, noon)
+		b.Update(nvml.Update{Stale: &nvml.Stale{Since: noon,
+			Problem: nvml.Problem{Text: "pool-gpu has not answered yet"}}}, noon)
 		if d := b.Show(nil, noon); d.Stale == nil || len(d.Devices) != 0 || !d.Taken.IsZero() {
 			t.Errorf("devices %+v", d)
 		}

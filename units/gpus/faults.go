@@ -12,18 +12,19 @@ import (
 // Fault is a GPU error that belongs to one engine.
 type Fault struct {
 	Unit    string // the engine's unit; empty where only PID is known
-	PID     int    // 0: not told
+	PID     int    // 0: unknown
 	Failure *registry.Failure
-	// Fatal says that the process is of no more use even where it goes on: its CUDA context is broken.
+	// Fatal says that the process is unusable even where it goes on: its CUDA context is broken.
 	Fatal bool
 }
 
 // Outcome is what follows from one verdict.
 type Outcome struct {
 	Changes []health.Change
-	Fault   *Fault // nil: it is nobody's in particular
-	// Device and Kind are set where a GPU or its driver must be reset: what driver_reset_events_total counts. The same error, told
-	// twice by two sources, is counted once.
+	Fault   *Fault // nil: it is no one's in particular
+	// Device and Kind are set where a GPU or its driver must be reset: what
+	// driver_reset_events_total counts. The same error, reported	// twice by two sources, is
+	// counted once.
 	Device, Kind string
 	Verdict      classify.Verdict // with the device filled in where it was named by its place on the bus
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 )
 
-// Short lists the devices that have less free memory than they are to give, as the helper would, but without what it has promised. It
-// is empty where facts are missing.
+// Short lists the devices that have less free memory than they are to give, as the helper would,
+// but without what it has promised. It is empty where facts are missing.
 func (b *Board) Short(need map[string]uint64) []wire.Short {
 	var out []wire.Short
 	for _, uuid := range slices.Sorted(maps.Keys(need)) {
@@ -18,7 +18,8 @@ func (b *Board) Short(need map[string]uint64) []wire.Short {
 		if !known || free >= need[uuid] {
 			continue
 		}
-		out = append(out, wire.Short{Device: uuid, Need: need[uuid], Free: free, Total: b.memory(uuid).Total, Holders: holders(b.processes(uuid))})
+		out = append(out, wire.Short{Device: uuid, Need: need[uuid], Free: free, Total: b.memory(uuid).Total,
+			Holders: holders(b.processes(uuid))})
 	}
 	return out
 }
@@ -31,7 +32,9 @@ func holders(list []nvml.Process) []wire.Holder {
 			out = append(out, wire.Holder{Unit: p.Unit, PID: p.PID, Used: *p.Used})
 		}
 	}
-	slices.SortFunc(out, func(a, b wire.Holder) int { return cmp.Or(cmp.Compare(b.Used, a.Used), cmp.Compare(a.PID, b.PID)) })
+	slices.SortFunc(out, func(a, b wire.Holder) int {
+		return cmp.Or(cmp.Compare(b.Used, a.Used), cmp.Compare(a.PID, b.PID))
+	})
 	return out
 }
 

@@ -33,7 +33,8 @@ func (b *Board) Show(users Users, now time.Time) registry.Devices {
 	}
 	drv := b.snapshot.Driver
 	out.Taken = b.snapshot.Taken
-	out.Driver = registry.Driver{Version: drv.Version, CUDA: drv.CUDA, Library: drv.Library, Failure: driverFailure(drv.Problem), Problem: string(kindOf(drv.Problem))}
+	out.Driver = registry.Driver{Version: drv.Version, CUDA: drv.CUDA, Library: drv.Library,
+		Failure: driverFailure(drv.Problem), Problem: string(kindOf(drv.Problem))}
 	for _, d := range b.snapshot.Devices {
 		out.Devices = append(out.Devices, b.device(d, users, now))
 	}
@@ -49,7 +50,8 @@ func (b *Board) staleness() *registry.Failure {
 
 const staleHint = "Engines go on. Read journalctl -u pool-gpu, and run nvidia-smi: a sick driver hangs there too."
 
-// driverFailure is why the driver gives no facts. A host without one is no failure of anything: pools that ask for a GPU say so.
+// driverFailure is why the driver gives no facts. A host without one is no failure of anything:
+// pools that ask for a GPU say so.
 func driverFailure(p *nvml.Problem) *registry.Failure {
 	if p == nil {
 		return nil
@@ -61,9 +63,12 @@ func (b *Board) device(d nvml.Device, users Users, now time.Time) registry.Devic
 	st := b.health.State(d.UUID, now)
 	out := registry.Device{
 		UUID: d.UUID, Index: d.Index, PCI: d.PCI, Name: d.Name, Minor: d.Minor, ComputeCapability: d.ComputeCapability,
-		Memory: memoryOf(d.Memory), UtilizationPct: d.UtilizationPct, TemperatureC: d.TemperatureC, PowerState: d.PowerState,
-		PowerMilliwatts: d.PowerMilliwatts, ECC: (*registry.ECC)(d.ECC), Remap: (*registry.Remap)(d.Remap), RecoveryAction: string(d.Recovery),
-		MIG: d.MIG, Processes: processesOf(d.Processes), Health: registry.Health(st.Health), Since: st.Since, Pools: users[d.UUID],
+		Memory: memoryOf(d.Memory), UtilizationPct: d.UtilizationPct, TemperatureC: d.TemperatureC,
+		PowerState:      d.PowerState,
+		PowerMilliwatts: d.PowerMilliwatts, ECC: (*registry.ECC)(d.ECC), Remap: (*registry.Remap)(d.Remap),
+		RecoveryAction: string(d.Recovery),
+		MIG:            d.MIG, Processes: processesOf(d.Processes), Health: registry.Health(st.Health), Since: st.Since,
+		Pools: users[d.UUID],
 	}
 	if c := st.Cause; c != nil {
 		out.Failure = registry.Fail(codeOf(c, registry.CodeGPUUnavailable), c.Text, sentence(c.Hint))
@@ -98,8 +103,9 @@ func processesOf(list []nvml.Process) []registry.GPUProcess {
 func (b *Board) PoolDevices(mask []devices.Target, now time.Time) []registry.PoolDevice {
 	var out []registry.PoolDevice
 	for _, t := range mask {
-		out = append(out, registry.PoolDevice{ID: t.Entry, UUID: t.UUID, Name: t.Name, ComputeCapability: t.ComputeCapability,
-			Memory: memoryOf(b.memory(t.UUID)), Health: registry.Health(b.health.State(t.UUID, now).Health)})
+		out = append(out, registry.PoolDevice{ID: t.Entry, UUID: t.UUID, Name: t.Name,
+			ComputeCapability: t.ComputeCapability,
+			Memory:            memoryOf(b.memory(t.UUID)), Health: registry.Health(b.health.State(t.UUID, now).Health)})
 	}
 	return out
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Histories is a directory of small notes, a file each, that outlive the manager and not the host: it
-// is in /run, where nothing has to be flushed. Its methods are for one goroutine at a time.
+// Histories is a directory of small notes, a file each, that outlive the manager and not the host:
+// it is in /run, where nothing has to be flushed. Its methods are for one goroutine at a time.
 type Histories struct{ dir string }
 
-// OpenHistories opens or makes the directory and reads what is in it. What cannot be read is logged,
-// and is all that is lost.
+// OpenHistories opens or makes the directory and reads what is in it. What cannot be read is
+// logged, and is all that is lost.
 func OpenHistories(dir string, log *slog.Logger) (*Histories, map[string]json.RawMessage) {
 	all := make(map[string]json.RawMessage)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

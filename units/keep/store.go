@@ -82,7 +82,8 @@ func (s *Store) Put(id string, i Intent) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		hint = "Make room on the disk of " + filepath.Dir(s.path) + ", then ask again."
 	}
-	return registry.Fail(registry.CodeStateNotSaved, "it could not be saved, so nothing was changed: "+err.Error(), hint)
+	return registry.Fail(registry.CodeStateNotSaved, "it could not be saved, so nothing was changed: "+err.Error(),
+		hint)
 }
 
 func (s *Store) put(id string, i Intent) error {

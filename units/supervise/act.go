@@ -11,7 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// reconnecting is how long a start or a stop waits whose outcome was lost with the connection to PID 1. A reconnection takes less.
+// reconnecting is how long a start or a stop waits whose outcome was lost with the connection to
+// PID 1. A reconnection takes less.
 const reconnecting = time.Second
 
 // stopWait bounds one stop job on top of the unit's own stop timeout, which PID 1 enforces.
@@ -61,7 +62,8 @@ func (s *Supervisor) broke(r *replica) func(error) {
 			return
 		}
 		r.job.end()
-		r.prep.failed(registry.AsFailure(err, registry.CodeProvisionFailed, "Report this defect with the surrounding log."), time.Now())
+		r.prep.failed(registry.AsFailure(err, registry.CodeProvisionFailed,
+			"Report this defect with the surrounding log."), time.Now())
 		s.settle(r)
 	}
 }
@@ -94,8 +96,8 @@ func (s *Supervisor) start(r *replica) {
 		err := s.startUnit(ctx, unit, props, port)
 		st, readErr := s.o.PID1.Unit(ctx, unit)
 		return func() {
-			// The job of an engine ends long after PID 1 took it. By then the unit's changes have told all, and
-			// another action may be under way.
+			// The job of an engine ends long after PID 1 took it. By then the unit's changes have
+			// reported everything, and another action may be under way.
 			if !r.job.is(seq, reconcile.Start) {
 				return
 			}
@@ -116,7 +118,8 @@ func (s *Supervisor) start(r *replica) {
 	}, s.broke(r))
 }
 
-// postponeStart puts a start off for want of memory, or of a GPU that another engine is still on. try is the preparation that was to start.
+// postponeStart puts a start off for want of memory, or of a GPU that another engine is still on.
+// try is the preparation that was to start.
 func (s *Supervisor) postponeStart(r *replica, seq, try int, f *registry.Failure) {
 	if !r.job.is(seq, reconcile.Start) {
 		return
@@ -153,7 +156,8 @@ func (s *Supervisor) startFailed(r *replica, err error) {
 	}
 }
 
-// startUnit runs beside the loop. A former unit of the name that has ended is replaced by PID1.Start.
+// startUnit runs beside the loop. A former unit of the name that has ended is replaced by
+// PID1.Start.
 func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd.Property, port int) error {
 	select {
 	case s.starts <- struct{}{}:
@@ -240,7 +244,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// killAfter kills what is left of a unit that has not stopped in time. Where that fails it is gone already, or PID 1's own stop timeout ends it.
+// killAfter kills what is left of a unit that has not stopped in time. Where that fails it is gone
+// already, or PID 1's own stop timeout ends it.
 func (s *Supervisor) killAfter(ctx context.Context, wait time.Duration, stopped <-chan struct{}, unit string) {
 	select {
 	case <-ctx.Done():
@@ -282,7 +287,8 @@ func (s *Supervisor) setLimits(r *replica) {
 		return func() {
 			r.job.end()
 			if err != nil {
-				s.o.Log.Error("could not change the limits of the running engine; they apply from its next start", append(s.about(r), "err", err)...)
+				s.o.Log.Error("could not change the limits of the running engine; they apply from its next start",
+					append(s.about(r), "err", err)...)
 			} else {
 				s.o.Log.Info("changed the limits of the running engine", s.about(r)...)
 			}

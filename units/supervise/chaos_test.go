@@ -15,7 +15,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// chaos is a world in which operators ask for anything, engines end at any time, and the manager is killed.
+// chaos is a world in which operators ask for anything, engines end at any time, and the manager is
+// killed.
 type chaos struct {
 	t *testing.T
 	w *world
@@ -26,7 +27,7 @@ type chaos struct {
 	m *manager
 	r *rand.Rand
 
-	parked  bool // an operator drained the pool, and nobody resumed it
+	parked  bool // an operator drained the pool, and no one resumed it
 	started int  // start calls that were looked at
 }
 
@@ -90,7 +91,7 @@ func (c *chaos) progress() {
 		st.ActiveState, st.SubState = "active", "running"
 		select {
 		case c.w.ended[st.Name] <- nil:
-		default: // the job of an earlier run has told its end
+		default: // the job of an earlier run has reported its end
 		}
 	})
 	c.engines(func(st *systemd.Status) bool { return st.SubState == "auto-restart" }, func(st *systemd.Status) {
@@ -100,7 +101,7 @@ func (c *chaos) progress() {
 	})
 }
 
-// judge holds what was done against what was asked.
+// verify holds what was done against what was asked.
 func (c *chaos) judge() {
 	c.t.Helper()
 	kept, p := c.s.of("a"), c.m.pool("a")
@@ -120,17 +121,21 @@ func (c *chaos) judge() {
 	}
 }
 
-// TestAnythingAtOnce: whatever was asked and whatever ended, a drained pool starts nothing, and a resumed one serves in the end.
+// TestAnythingAtOnce: whatever was asked and whatever ended, a drained pool starts nothing, and a
+// resumed one serves in the end.
 func TestAnythingAtOnce(t *testing.T) {
 	for seed := range uint64(60) {
 		scenario(t, fmt.Sprintf("seed_%d", seed), func(t *testing.T, w *world) {
-			c := &chaos{t: t, w: w, s: &shelf{kept: make(map[string]keep.Intent)}, h: &held{}, n: notes{}, r: rand.New(rand.NewPCG(seed, 4))}
+			c := &chaos{t: t, w: w, s: &shelf{kept: make(map[string]keep.Intent)}, h: &held{}, n: notes{},
+				r: rand.New(rand.NewPCG(seed, 4))}
 			in := func(*pool.Pool) {}
 			if seed%3 == 0 {
 				in = sharedPort
 			}
 			replicas := 1 + int(seed%2)
-			c.d = pools(llama("a", failing, in, func(p *pool.Pool) { p.Replicas, p.Devices = replicas, make([][]string, replicas) }))
+			c.d = pools(llama("a", failing, in, func(p *pool.Pool) {
+				p.Replicas, p.Devices = replicas, make([][]string, replicas)
+			}))
 			c.manage()
 			c.judge()
 			for range 60 {
@@ -146,7 +151,8 @@ func TestAnythingAtOnce(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 			c.m.wantState("a", registry.StateReady, true)
-			if p, kept := c.m.pool("a"), c.s.of("a"); len(p.Replicas) != replicas || kept.Reload != nil || kept.Drain != nil || len(w.units) != replicas {
+			if p, kept := c.m.pool("a"), c.s.of("a"); len(p.Replicas) != replicas || kept.Reload != nil ||
+				kept.Drain != nil || len(w.units) != replicas {
 				t.Errorf("replicas %+v, %d units, written down %+v", p.Replicas, len(w.units), kept)
 			}
 		})

@@ -11,8 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
-// countRuns has the failed runs counted that a status of the unit adds. It returns the run whose end
-// the status shows, "" for none.
+// countRuns has the failed runs counted that a status of the unit adds. It returns the run whose
+// end the status shows, "" for none.
 func (s *Supervisor) countRuns(r *replica, st systemd.Status) (ended string) {
 	if !r.wish.known || !st.Loaded() {
 		return "" // what counts is not known while the pool's file cannot be read
@@ -64,7 +64,8 @@ func (s *Supervisor) reclassify(r *replica, run string, f *registry.Failure) {
 		r.wait.set(v.Next, now)
 		r.wait.early = r.wait.on && early
 		if v.Longer {
-			s.o.Log.Info(fmt.Sprintf("%s: the next start is delayed; it is due in %s", r.id, rounded(v.Delay)), s.aboutStart(r, v, f)...)
+			s.o.Log.Info(fmt.Sprintf("%s: the next start is delayed; it is due in %s", r.id, rounded(v.Delay)),
+				s.aboutStart(r, v, f)...)
 		}
 	}
 	if unread {
@@ -82,13 +83,15 @@ func (s *Supervisor) countScheduled(r *replica, v restarts.Verdict, c restarts.C
 
 // aboutStart is what the log says of the next start.
 func (s *Supervisor) aboutStart(r *replica, v restarts.Verdict, f *registry.Failure) []any {
-	return append(withValues(s.about(r), "last_error", f.Error()), "backoff_ms", v.Delay.Milliseconds(), "restart_count", r.restarts(),
+	return append(withValues(s.about(r), "last_error", f.Error()), "backoff_ms", v.Delay.Milliseconds(),
+		"restart_count", r.restarts(),
 		"next_restart_ms", time.Now().Add(v.Delay).UnixMilli(), "class", string(v.Cause))
 }
 
-// delayStart has the next start wait as a verdict says, and reports a breaker that opened and a storm
-// that began.
-func (s *Supervisor) delayStart(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure, now time.Time) {
+// delayStart has the next start wait as a verdict says, and reports a breaker that opened and a
+// storm that began.
+func (s *Supervisor) delayStart(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure,
+	now time.Time) {
 	r.wait.set(v.Next, now)
 	r.wait.early = v.Longer || tooEarly(v.Backoff, r.backoff())
 	r.wait.err = nil
@@ -110,9 +113,12 @@ func (s *Supervisor) delayStart(r *replica, v restarts.Verdict, was restarts.Bre
 // storm reports that an engine restarts too often.
 func (s *Supervisor) storm(r *replica, v restarts.Verdict, f *registry.Failure) {
 	window := r.policy().StormWindow
-	cause := fmt.Sprintf("%s within %s, mostly by %s; restarts are delayed. %s", count(v.Counted, "failure"), window, v.Cause, v.Advice)
-	s.o.Log.Error(fmt.Sprintf("%s: %s", r.id, cause), append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted)...)
-	s.o.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
+	cause := fmt.Sprintf("%s within %s, mostly by %s; restarts are delayed. %s", count(v.Counted, "failure"), window,
+		v.Cause, v.Advice)
+	s.o.Log.Error(fmt.Sprintf("%s: %s", r.id, cause),
+		append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted)...)
+	s.o.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
+		State: r.view.state, Cause: cause, Failure: f})
 	s.o.Observer.Storm(r.entry.last, string(v.Cause))
 }
 
@@ -128,7 +134,8 @@ func (s *Supervisor) reportBreaker(r *replica, was restarts.Breaker) {
 		attrs = append(attrs, "class", string(by))
 	}
 	s.o.Log.Log(s.ctx, levelOf(is), fmt.Sprintf("%s: %s", r.id, cause), append(s.about(r), attrs...)...)
-	s.o.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: r.wait.err})
+	s.o.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
+		State: r.view.state, Cause: cause, Failure: r.wait.err})
 	s.o.Observer.Breaker(r.entry.last, string(is))
 }
 
@@ -146,11 +153,12 @@ func (s *Supervisor) beginUnit(r *replica) {
 	s.saveHistory(r)
 }
 
-// restarts is how often the engine was started again after a run that failed, by PID 1 or the manager.
-// It never decreases.
+// restarts is how often the engine was started again after a run that failed, by PID 1 or the
+// manager. It never decreases.
 func (r *replica) restarts() int { return r.past.Carried + r.past.Runs.Before }
 
-// sinceSteady is how many of these came after the last run that was long enough, or an operator's reset.
+// sinceSteady is how many of these came after the last run that was long enough, or an operator's
+// reset.
 func (r *replica) sinceSteady() int { return r.restarts() - r.past.Steady }
 
 // carryOver gives the restarts of a replica that leaves to the side that stays.

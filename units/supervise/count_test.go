@@ -32,7 +32,8 @@ func (c *schedules) all() []string {
 
 const cudaLine = "CUDA error: an illegal memory access was encountered"
 
-// TestClassIsReported: what a run's log shows of its class is the reason of the scheduled restart and in the breaker's line.
+// TestClassIsReported: what a run's log shows of its class is the reason of the scheduled restart
+// and in the breaker's line.
 func TestClassIsReported(t *testing.T) {
 	scenario(t, "cuda", func(t *testing.T, w *world) {
 		c, l := &schedules{}, &runLog{}
@@ -86,19 +87,21 @@ func TestStormIsAnError(t *testing.T) {
 			}
 		}
 		lines := l.logged("3 failures within 1m0s, mostly by oom")
-		if len(lines) != 1 || !strings.Contains(lines[0], "level=ERROR") || !strings.Contains(lines[0], "window_ms=60000") || !strings.Contains(lines[0], " count=3") {
+		if len(lines) != 1 || !strings.Contains(lines[0], "level=ERROR") ||
+			!strings.Contains(lines[0], "window_ms=60000") || !strings.Contains(lines[0], " count=3") {
 			t.Errorf("logged %q", lines)
 		}
 		kills := l.logged("had no memory left")
 		kills = slices.DeleteFunc(kills, func(line string) bool { return !strings.Contains(line, "result=oom-kill") })
-		if len(kills) != 3 || !strings.Contains(kills[2], "level=ERROR") || !strings.Contains(kills[2], " count=3") || !strings.Contains(kills[2], "window_ms=") {
+		if len(kills) != 3 || !strings.Contains(kills[2], "level=ERROR") || !strings.Contains(kills[2], " count=3") ||
+			!strings.Contains(kills[2], "window_ms=") {
 			t.Errorf("logged %q", kills)
 		}
 	})
 }
 
-// TestNextRunBeginsInTheStateOfTheFormer: PID 1 gives a unit its next InvocationID before it leaves the state in which the former run waited. That is
-// no second failure.
+// TestNextRunBeginsInTheStateOfTheFormer: PID 1 gives a unit its next InvocationID before it leaves
+// the state in which the former run waited. That is no second failure.
 func TestNextRunBeginsInTheStateOfTheFormer(t *testing.T) {
 	scenario(t, "queued", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))
@@ -113,17 +116,21 @@ func TestNextRunBeginsInTheStateOfTheFormer(t *testing.T) {
 				w.runs++
 				st.InvocationID, st.Result = strings.Repeat("0", 31)+string(rune('a'+w.runs)), "success"
 			})
-			w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState, st.JobID = "active", "running", 0 })
+			w.change(unitOf("a"), func(st *systemd.Status) {
+				st.ActiveState, st.SubState, st.JobID = "active", "running", 0
+			})
 			time.Sleep(time.Second)
 			m.wantState("a", registry.StateReady, true)
 		}
 		if p := m.pool("a"); p.Breaker != "closed" || p.RestartCount != 2 || p.RestartsSinceStable != 2 {
-			t.Errorf("breaker %s, %d restarts, %d since it was stable", p.Breaker, p.RestartCount, p.RestartsSinceStable)
+			t.Errorf("breaker %s, %d restarts, %d since it was stable", p.Breaker, p.RestartCount,
+				p.RestartsSinceStable)
 		}
 	})
 }
 
-// TestRestartCountIsATotal: it does not go back, over a stable run, a reset, and a stop and resume; restarts_since_stable does.
+// TestRestartCountIsATotal: it does not go back, over a stable run, a reset, and a stop and resume;
+// restarts_since_stable does.
 func TestRestartCountIsATotal(t *testing.T) {
 	scenario(t, "total", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a")), withNotes(notes{}))
@@ -131,7 +138,8 @@ func TestRestartCountIsATotal(t *testing.T) {
 		want := func(when string, total, since int) {
 			t.Helper()
 			if p := m.pool("a"); p.RestartCount != total || p.RestartsSinceStable != since {
-				t.Errorf("%s: %d restarts, %d since it was stable; want %d and %d", when, p.RestartCount, p.RestartsSinceStable, total, since)
+				t.Errorf("%s: %d restarts, %d since it was stable; want %d and %d", when, p.RestartCount,
+					p.RestartsSinceStable, total, since)
 			}
 		}
 		again := func() {
@@ -181,7 +189,8 @@ func TestPolicyIsMadeOnce(t *testing.T) {
 	}
 }
 
-// TestResetOfAFirstFailure: PID 1's start limit forgets it too, though its counter is 0 until the restart.
+// TestResetOfAFirstFailure: PID 1's start limit forgets it too, though its counter is 0 until the
+// restart.
 func TestResetOfAFirstFailure(t *testing.T) {
 	scenario(t, "that_waits", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))

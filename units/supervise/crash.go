@@ -19,21 +19,22 @@ import (
 // ended is what is known of the newest run of a replica that ended badly. It belongs to the loop.
 type ended struct {
 	run       string            // the invocation
-	failure   *registry.Failure // as PID 1 tells it
-	atLimit   bool              // PID 1 starts the unit no more
+	failure   *registry.Failure // as PID 1 reports it
+	atLimit   bool              // PID 1 starts the unit no longer
 	withdrawn bool              // it was no crash after all
 	ending    registry.Ending
 	backoff   time.Duration // that PID 1 waits; 0: it does not
 	next      time.Time     // when PID 1 starts it again; zero: not known
 
 	verdict  *classify.Verdict // what the log says of it; nil: nothing
-	lastLine string            // the line that tells most, "" for none
+	lastLine string            // the line that reports most, "" for none
 	read     bool              // the log was read, or will not be
 }
 
-// reportCrash takes what PID 1 says of a run that ended badly, and returns why in all words that are known by now. The first call for a
-// run has its log read beside the loop; when that is done the failure is completed, logged and noted as an event. Further calls for the
-// same run complete it: PID 1 signals the parts of an end one by one.
+// reportCrash takes what PID 1 says of a run that ended badly, and returns why in all words that
+// are known by now. The first call for a run has its log read beside the loop; when that is done
+// the failure is completed, logged and noted as an event. Further calls for the same run complete
+// it: PID 1 signals the parts of an end one by one.
 func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Failure) *registry.Failure {
 	e := r.last.report
 	first := e == nil || e.run != st.InvocationID
@@ -52,8 +53,8 @@ func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Fail
 	return r.endFailure(time.Now())
 }
 
-// stoppedLate reports an engine that did not end when this manager stopped it, and was killed: what follows the stop goes on, and somebody
-// should know.
+// stoppedLate reports an engine that did not end when this manager stopped it, and was killed: what
+// follows the stop goes on, and someone should know.
 func (s *Supervisor) stoppedLate(r *replica, st systemd.Status) {
 	if st.ActiveState != "failed" || st.Result != "timeout" {
 		return
@@ -62,7 +63,8 @@ func (s *Supervisor) stoppedLate(r *replica, st systemd.Status) {
 	s.reportCrash(r, st, Diagnose(st, r.pool()))
 }
 
-// withdrawReport withdraws the report of a run that was taken for a crash before all of its end was known.
+// withdrawReport withdraws the report of a run that was taken for a crash before all of its end was
+// known.
 func (r *replica) withdrawReport() {
 	if r.last.report != nil {
 		r.last.report.withdrawn = true
@@ -73,7 +75,7 @@ func (r *replica) withdrawReport() {
 // take folds in what PID 1 says now.
 func (e *ended) take(st systemd.Status, f *registry.Failure) {
 	if st.Result == startLimitHit && e.failure != nil && e.ending.Result != startLimitHit && !e.atLimit {
-		e.atLimit = true // how the run ended is known already, and not in Result any more
+		e.atLimit = true // how the run ended is known already, and no longer in Result
 		return
 	}
 	if e.atLimit {
@@ -108,7 +110,7 @@ func (r *replica) endFailure(now time.Time) *registry.Failure {
 	return &f
 }
 
-// withLogVerdict lets the log of the run say why a process ended that nobody ended from outside.
+// withLogVerdict lets the log of the run say why a process ended that no one ended from outside.
 func (e *ended) withLogVerdict(f registry.Failure) registry.Failure {
 	byItself := slices.Contains([]string{"exit-code", "signal", "core-dump", startLimitHit}, e.ending.Result)
 	open := f.Code == registry.CodeEngineCrashed || f.Code == registry.CodeEngineStartFailed
@@ -148,7 +150,7 @@ func (s *Supervisor) readEnd(r *replica, e *ended) {
 		return
 	}
 	s.effect(func(ctx context.Context) func() {
-		sleep(ctx, crashSettle) // PID 1 may not have told all of the end
+		sleep(ctx, crashSettle) // PID 1 may not have reported everything of the end
 		return func() { s.finishReport(r, e, nil, why) }
 	}, func(error) { s.finishReport(r, e, nil, why) })
 }
@@ -177,7 +179,8 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 		r.last.crash, r.view.logged = f, f.Error()
 		s.settle(r)
 	}
-	s.o.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Ready: !r.run.readySince.IsZero(),
+	s.o.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
+		State: r.view.state, Ready: !r.run.readySince.IsZero(),
 		Reason: registry.ReasonOf(f), Cause: f.Message, Failure: f})
 }
 
@@ -230,19 +233,21 @@ func withValues(attrs []any, pairs ...any) []any {
 	return attrs
 }
 
-// reportPending reports whether a failure is of a crash whose report is not complete: it is logged then, once.
+// reportPending reports whether a failure is of a crash whose report is not complete: it is logged
+// then, once.
 func (r *replica) reportPending(f *registry.Failure) bool {
 	return f.Ending != nil && r.last.report != nil && !r.last.report.read
 }
 
-// stoppedByForce reports whether a unit failed in a stop: it was active, PID 1 began to stop it while its process ran, and does not start
-// it again. The process took too long, or ended with an error.
+// stoppedByForce reports whether a unit failed in a stop: it was active, PID 1 began to stop it
+// while its process ran, and does not start it again. The process took too long, or ended with an
+// error.
 func stoppedByForce(st systemd.Status) bool {
 	return st.ActiveState == "failed" && st.WasActive && st.MainRan > 0 && !st.EndedFirst &&
 		slices.Contains([]string{"timeout", "exit-code", "signal", "core-dump"}, st.Result)
 }
 
-// endedItself reports whether an engine that is not there any more left with status 0 without being asked to.
+// endedItself reports whether an engine that is gone left with status 0 without being asked to.
 func endedItself(phase reconcile.Phase, st systemd.Status) bool {
 	return phase == reconcile.Exited && st.EndedFirst && st.ExecMainCode == cldExited
 }

@@ -16,10 +16,10 @@ type Desired struct {
 	Problems []registry.Problem
 	// HostProblems are what is wrong with the host's own configuration; they are only shown.
 	HostProblems []registry.Problem
-	// Refuse tells why the host's policy forbids a pool, nil where it does not.
+	// Refuse reports why the host's policy forbids a pool, nil where it does not.
 	Refuse func(pool.Pool) *registry.Failure
-	// HostInvalid reports that the host's configuration itself cannot be read: nothing is started and
-	// nothing stopped until it can.
+	// HostInvalid reports that the host's configuration itself cannot be read: nothing is started
+	// and nothing stopped until it can.
 	HostInvalid bool
 }
 
@@ -96,7 +96,8 @@ func (s *Supervisor) apply(d Desired) {
 		}
 		switch {
 		case d.HostInvalid:
-			s.invalid(e, registry.Fail(registry.CodeConfigInvalid, "could not read the host's configuration; pools stay as they are",
+			s.invalid(e, registry.Fail(registry.CodeConfigInvalid,
+				"could not read the host's configuration; pools stay as they are",
 				"Run pool-managerd --check, fix the file, then run systemctl reload pool-managerd."))
 		case unnamed != nil:
 			s.invalid(e, registry.Fail(registry.CodeConfigInvalid,
@@ -126,7 +127,8 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 // known, what runs is held as it is.
 func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
 	if len(e.replicas) > 0 && (e.invalid == nil || e.invalid.Message != f.Message) {
-		s.o.Log.Warn(fmt.Sprintf("pool %s: its file is invalid; the engines keep running", e.id), "pool_id", e.id, "last_error", f.Error())
+		s.o.Log.Warn(fmt.Sprintf("pool %s: its file is invalid; the engines keep running", e.id), "pool_id", e.id,
+			"last_error", f.Error())
 	}
 	e.invalid, e.wanted = f, true
 	for _, r := range e.replicas {

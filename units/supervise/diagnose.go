@@ -20,8 +20,9 @@ const (
 	cldDumped = 3
 )
 
-// Diagnose names why a unit's last run ended, from what PID 1 recorded: Result first, since after an OOM kill ExecMainStatus may
-// hold the signal of the clean-up. It returns nil for a run that ended well or has not ended.
+// Diagnose names why a unit's last run ended, from what PID 1 recorded: Result first, since after
+// an OOM kill ExecMainStatus may hold the signal of the clean-up. It returns nil for a run that
+// ended well or has not ended.
 func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 	logs := fmt.Sprintf("Read journalctl -u '%s'.", st.Name)
 	switch st.Result {
@@ -34,7 +35,8 @@ func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 	case "watchdog":
 		return registry.Fail(registry.CodeEngineCrashed, "the engine missed its watchdog", logs)
 	case "resources":
-		return registry.Fail(registry.CodeEngineStartFailed, "PID 1 could not set up the unit (a directory, a limit, or a process)",
+		return registry.Fail(registry.CodeEngineStartFailed,
+			"PID 1 could not set up the unit (a directory, a limit, or a process)",
 			fmt.Sprintf("Read systemctl status '%s'.", st.Name))
 	}
 	f := gateVerdict(st, p, logs)
@@ -47,39 +49,45 @@ func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 	return f
 }
 
-// startLimitHit is the Result of a unit that PID 1 starts no more; it takes the place of how the last run ended.
+// startLimitHit is the Result of a unit that PID 1 no longer starts; it takes the place of how the
+// last run ended.
 const (
 	startLimitHit = "start-limit-hit"
 	gaveUp        = "PID 1 gave up after too many failures in a short time, the last one: "
 )
 
-// oomVerdict tells a limit of the pool's own from a host that has no memory left.
+// oomVerdict reports a limit of the pool's own from a host that has no memory left.
 func oomVerdict(p pool.Pool) *registry.Failure {
 	if p.Limits.MemoryMaxBytes == 0 {
 		return registry.Fail(registry.CodeEngineOOM, "the kernel killed the engine because the host had no memory left",
 			"Lower ctx or slots, stop other processes, or set [limits] memory_max to bound each pool.")
 	}
 	return registry.Fail(registry.CodeEngineOOM,
-		fmt.Sprintf("the kernel killed the engine because its cgroup ran out of memory (memory_max is %d bytes)", p.Limits.MemoryMaxBytes),
+		fmt.Sprintf("the kernel killed the engine because its cgroup ran out of memory (memory_max is %d bytes)",
+			p.Limits.MemoryMaxBytes),
 		"Raise [limits] memory_max, or lower ctx or slots.")
 }
 
-// timeoutVerdict tells a stop that took too long from a start: only an engine that had come as far as "active" can have been in a stop.
+// timeoutVerdict reports a stop that took too long from a start: only an engine that had come as
+// far as "active" can have been in a stop.
 func timeoutVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
 	if !st.WasActive {
-		return registry.Fail(registry.CodeEngineStartTimeout, "the engine did not finish loading before the unit's start timeout", logs)
+		return registry.Fail(registry.CodeEngineStartTimeout,
+			"the engine did not finish loading before the unit's start timeout", logs)
 	}
 	within := ""
 	if a, ok := engine.For(p.Engine); ok {
 		within = fmt.Sprintf(" within %s", a.StopTimeout())
 	}
-	return registry.Fail(registry.CodeEngineStopTimeout, "the engine did not end"+within+" after SIGTERM, and was killed", "Requests that take longer are cut. "+logs)
+	return registry.Fail(registry.CodeEngineStopTimeout, "the engine did not end"+within+
+		" after SIGTERM, and was killed", "Requests that take longer are cut. "+logs)
 }
 
 // gateVerdict reads what the readiness gate of a failed start said by its exit status.
 func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
 	if st.ExecMainCode == cldExited && st.ExecMainStatus >= 200 && st.ExecMainStatus <= 245 {
-		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("PID 1 could not execute the engine (%s)", execStep(st.ExecMainStatus)), logs)
+		return registry.Fail(registry.CodeEngineStartFailed,
+			fmt.Sprintf("PID 1 could not execute the engine (%s)", execStep(st.ExecMainStatus)), logs)
 	}
 	if f := memoryVerdict(st, logs); f != nil {
 		return f
@@ -92,7 +100,8 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 		return registry.Fail(registry.CodeEngineStartFailed, "the engine "+ending(st)+" while it loaded", logs)
 	case exit.Stalled:
 		return registry.Fail(registry.CodeEngineStartTimeout,
-			fmt.Sprintf("the load made no progress for %s: no log line, no CPU time and no input", p.Health.StartTimeout.Round(time.Millisecond)),
+			fmt.Sprintf("the load made no progress for %s: no log line, no CPU time and no input",
+				p.Health.StartTimeout.Round(time.Millisecond)),
 			"Look at the engine's log; raise [health] start_timeout if this engine pauses for longer. "+logs)
 	case exit.NoGPU:
 		return registry.Fail(registry.CodeGPUUnavailable, "the engine runs on the CPU although the pool gives it a GPU",
@@ -114,11 +123,14 @@ func memoryVerdict(st systemd.Status, logs string) *registry.Failure {
 		return registry.Fail(registry.CodeInsufficientVRAM, "a GPU had too little free memory for the engine to start",
 			"Run poolctl devices --processes to list its users, and poolctl fit for what the model needs. "+logs)
 	case exit.InsufficientRAM:
-		return registry.Fail(registry.CodeInsufficientRAM, "the host had too little free memory for the engine to start",
+		return registry.Fail(registry.CodeInsufficientRAM,
+			"the host had too little free memory for the engine to start",
 			"Stop other processes, or lower ctx or slots. "+logs)
 	}
 	if st.PreStatus != 0 {
-		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("the memory check before the start (pool-gate memory) exited with status %d", st.PreStatus), logs)
+		return registry.Fail(registry.CodeEngineStartFailed,
+			fmt.Sprintf("the memory check before the start (pool-gate memory) exited with status %d", st.PreStatus),
+			logs)
 	}
 	return nil
 }

@@ -13,7 +13,8 @@ import (
 
 func TestDiagnose(t *testing.T) {
 	ended := func(result string, code, status int) systemd.Status {
-		return systemd.Status{Name: "pool-engine@a.r0.service", Result: result, ExecMainCode: code, ExecMainStatus: status}
+		return systemd.Status{Name: "pool-engine@a.r0.service", Result: result, ExecMainCode: code,
+			ExecMainStatus: status}
 	}
 	gated := func(st systemd.Status, verdict int) systemd.Status {
 		st.PostCode, st.PostStatus = cldExited, verdict
@@ -60,7 +61,8 @@ func TestDiagnose(t *testing.T) {
 		{"a_result_that_is_not_known", ended("protocol", 0, 0), registry.CodeEngineCrashed, "ended (protocol)"},
 		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set up the unit"},
 	}
-	p := pool.Pool{ID: "a", Engine: "llamacpp", Health: pool.Health{StartTimeout: 3 * time.Second}, Limits: pool.Limits{MemoryMaxBytes: 1024}}
+	p := pool.Pool{ID: "a", Engine: "llamacpp", Health: pool.Health{StartTimeout: 3 * time.Second},
+		Limits: pool.Limits{MemoryMaxBytes: 1024}}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			f := Diagnose(c.st, p)
@@ -71,7 +73,8 @@ func TestDiagnose(t *testing.T) {
 	}
 	host := p
 	host.Limits.MemoryMaxBytes = 0
-	if f := Diagnose(ended("oom-kill", cldKilled, 9), host); f.Code != registry.CodeEngineOOM || !strings.Contains(f.Message, "the host had no memory left") {
+	if f := Diagnose(ended("oom-kill", cldKilled, 9), host); f.Code != registry.CodeEngineOOM ||
+		!strings.Contains(f.Message, "the host had no memory left") {
 		t.Errorf("an OOM kill without a limit of the pool is told as %v", f)
 	}
 	for _, result := range []string{"", "success"} {

@@ -12,7 +12,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// drainPoll is how often a draining engine is asked whether it still works, and its leases are counted.
+// drainPoll is how often a draining engine is asked whether it still works, and its leases are
+// counted.
 const drainPoll = 250 * time.Millisecond
 
 // askTimeout bounds one such question: an engine that hangs must not hide that its leases are gone.
@@ -25,7 +26,7 @@ type drain struct {
 	cancel context.CancelFunc
 	began  time.Time
 	until  time.Time
-	over   bool // nothing is held any more, or the deadline has passed
+	over   bool // no work is left, or the deadline has passed
 	forced bool // at the deadline: the stop does not wait for the engine
 
 	overdue  bool // what it holds was still held at the deadline of a reload
@@ -33,7 +34,8 @@ type drain struct {
 	busy     int  // requests that the engine works on, as it said last; -1: it has not been asked yet
 }
 
-// beginDrain stops new work, and waits until nobody holds a lease and the engine says that it is idle, or the deadline.
+// beginDrain stops new work, and waits until no one holds a lease and the engine says that it is
+// idle, or the deadline.
 func (s *Supervisor) beginDrain(r *replica, why string) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	now := time.Now()
@@ -64,8 +66,9 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	})
 }
 
-// busy returns the number of requests that an engine works on, 0 where it cannot tell: then its own graceful stop is all there is. An
-// answer that was lost on its way tells nothing, and counts as one request until the question was put again.
+// busy returns the number of requests that an engine works on, 0 where it cannot tell: then its own
+// graceful stop is all there is. An answer that was lost on its way reports nothing, and counts as
+// one request until the question was put again.
 func (s *Supervisor) busy(ctx context.Context, a engine.Adapter, endpoint string) int {
 	if a.BusyPath() == "" {
 		return 0
@@ -97,7 +100,8 @@ func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
 	}
 }
 
-// checkDrain ends a drain that has nothing to wait for any more, and one whose deadline has passed. It reports whether it ended.
+// checkDrain ends a drain that has nothing left to wait for, and one whose deadline has passed. It
+// reports whether it ended.
 func (s *Supervisor) checkDrain(r *replica, now time.Time) bool {
 	d := r.run.drain
 	if d == nil || d.over || r.facts().Resumes() {
@@ -128,8 +132,8 @@ func (s *Supervisor) checkDrain(r *replica, now time.Time) bool {
 	return true
 }
 
-// cutPool ends what is held of a pool that an operator drained, at its deadline. How much that is is written down first: a manager that is
-// killed in between must not forget it.
+// cutPool ends what is held of a pool that an operator drained, at its deadline. How much that is
+// is written down first: a manager that is killed in between must not forget it.
 func (s *Supervisor) cutPool(e *entry) {
 	if e.cutting {
 		return
@@ -143,7 +147,9 @@ func (s *Supervisor) cutPool(e *entry) {
 	}
 	f := cutShort(leases, requests)
 	since := e.intent.Drain.Since
-	meant := func(d *keep.Drain) bool { return d != nil && d.Since.Equal(since) } // it was not resumed meanwhile, nor drained anew
+	meant := func(d *keep.Drain) bool {
+		return d != nil && d.Since.Equal(since)
+	} // it was not resumed meanwhile, nor drained again
 	note := func(_ *entry, was keep.Intent) (keep.Intent, func(), error) {
 		if meant(was.Drain) {
 			noted := *was.Drain
@@ -153,7 +159,8 @@ func (s *Supervisor) cutPool(e *entry) {
 		return was, nil, nil
 	}
 	e.cutting = true
-	s.queue(e, note, func(error) { // one that cannot be written down was logged, and the engine has to stop all the same
+	// one that cannot be written down was logged, and the engine has to stop all the same
+	s.queue(e, note, func(error) {
 		e.cutting = false
 		for _, r := range e.sorted() {
 			if meant(e.intent.Drain) && due(r) {
@@ -189,13 +196,15 @@ func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 		r.view.lastErr = f
 		s.o.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds())...)
 	} else {
-		s.o.Log.Info("the engine is drained: no leases or requests are left", append(s.about(r), "drain_ms", took.Milliseconds())...)
+		s.o.Log.Info("the engine is drained: no leases or requests are left",
+			append(s.about(r), "drain_ms", took.Milliseconds())...)
 	}
 	cause := "no leases or requests are left"
 	if f != nil {
 		cause = f.Message
 	}
-	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: r.id.Pool, ReplicaID: r.id.Name(), State: r.view.state, Cause: cause, Failure: f})
+	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
+		State: r.view.state, Cause: cause, Failure: f})
 	s.o.Observer.Drained(r.entry.last, took, f != nil)
 }
 

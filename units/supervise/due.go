@@ -5,13 +5,15 @@ import (
 	"time"
 )
 
-// due is when a pool is to be decided on again: its place in dueTimes. The zero value is of one that waits for no time.
+// due is when a pool is to be decided on again: its place in dueTimes. The zero value is of one
+// that waits for no time.
 type due struct {
 	at    time.Time
 	index int // in the heap, plus one; 0: it is not there
 }
 
-// dueTimes are the pools that wait for a time, the earliest first, so that a wake-up costs what is due and not what there is.
+// dueTimes are the pools that wait for a time, the earliest first, so that a wake-up costs what is
+// due and not what there is.
 type dueTimes struct{ heap dueHeap }
 
 // add has a pool be due at a time, or earlier where it is already.

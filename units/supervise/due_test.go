@@ -67,7 +67,8 @@ func TestDueTimes(t *testing.T) {
 	}
 }
 
-// TestAWakeUpDecidesWhatIsDue: a pool that waits for its own time is neither decided on nor published when another's has come.
+// TestAWakeUpDecidesWhatIsDue: a pool that waits for its own time is neither decided on nor
+// published when another's has come.
 func TestAWakeUpDecidesWhatIsDue(t *testing.T) {
 	s, w := retrying(3)
 	now := time.Now()
@@ -89,12 +90,14 @@ func TestAWakeUpDecidesWhatIsDue(t *testing.T) {
 	}
 }
 
-// retrying is a supervisor, without its loop, of pools whose models are missing: each waits for its next attempt.
+// retrying is a supervisor, without its loop, of pools whose models are missing: each waits for its
+// next attempt.
 func retrying(n int) (*Supervisor, *world) {
 	w := newWorld()
 	w.stage = func(pool.Pool) error { return errors.New("no such file") }
 	s := New(Options{
-		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)}, PortFree: w.portFree,
+		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)},
+		PortFree: w.portFree,
 		Registry: registry.New(), Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Clock: keep.ClockOf("this", func() (int64, time.Time) { return time.Now().UnixNano(), time.Now() }),
 		Host:  render.Host{GatePath: "/usr/lib/pool-managerd/pool-gate"}, BeatEvery: time.Minute,
@@ -121,8 +124,8 @@ func waiting(s *Supervisor) []*entry {
 	return list
 }
 
-// BenchmarkWake is what one wake-up costs at which one of many pools is due: the decision, a failed staging beside the loop, and
-// the publication. It must not grow with the number of pools.
+// BenchmarkWake is what one wake-up costs at which one of many pools is due: the decision, a failed
+// staging beside the loop, and the publication. It must not grow with the number of pools.
 func BenchmarkWake(b *testing.B) {
 	for _, n := range []int{100, 400, 1000} {
 		b.Run(fmt.Sprintf("of_%d", n), func(b *testing.B) {

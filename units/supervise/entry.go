@@ -18,7 +18,7 @@ type entry struct {
 	file    pool.Pool // as the pool's file has it
 	desired pool.Pool // the version that the pool is to run now
 	known   bool      // both hold a valid version
-	wanted  bool      // a pool file asks for it, or nobody can tell that none does
+	wanted  bool      // a pool file asks for it, or no one can tell that none does
 	invalid *registry.Failure
 	refusal *registry.Failure
 
@@ -68,7 +68,7 @@ func (r *replica) adapter() (engine.Adapter, bool) {
 	return engine.For(kind)
 }
 
-// pool returns the pool that the replica runs or should run; for an orphan, what its unit tells.
+// pool returns the pool that the replica runs or should run; for an orphan, what its unit reports.
 func (r *replica) pool() pool.Pool {
 	if r.wish.known {
 		return r.wish.pool
@@ -76,8 +76,9 @@ func (r *replica) pool() pool.Pool {
 	f := r.unit.status.LogFields
 	return pool.Pool{
 		ID: r.id.Pool, Engine: f[render.FieldEngine], Model: pool.Model(f[render.FieldModel]), Replicas: 1,
-		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1, Mode: pool.FailFast},
-		Drain:  pool.Drain{Deadline: 30 * time.Second},
+		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1,
+			Mode: pool.FailFast},
+		Drain: pool.Drain{Deadline: 30 * time.Second},
 	}
 }
 
@@ -86,8 +87,9 @@ func (r *replica) current() bool {
 	return r.prep.prepare == reconcile.Done && r.prep.spec.Identity == r.unit.spec.Identity
 }
 
-// serves returns the engine kind and the model of what runs, which the pool's file may have left behind; where nothing
-// runs, those of the file. A label is second to the file where both are of one spec: PID 1 may have cut it.
+// serves returns the engine kind and the model of what runs, which the pool's file may have left
+// behind; where nothing runs, those of the file. A label is second to the file where both are of
+// one spec: PID 1 may have cut it.
 func (r *replica) serves() (kind, model string) {
 	p, f := r.pool(), r.unit.status.LogFields
 	if r.unit.phase == reconcile.Absent || r.current() || f[render.FieldEngine] == "" {
@@ -109,8 +111,8 @@ func (r *replica) updateMask() {
 	}
 }
 
-// prepareAgain asks for staging and preparation anew, because the desired pool changed. What runs is
-// not touched by it.
+// prepareAgain asks for staging and preparation again, because the desired pool changed. What runs
+// is not touched by it.
 func (r *replica) prepareAgain() {
 	r.prep.restart()
 	r.job.short = nil

@@ -10,10 +10,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// An external engine is one that somebody else runs. It passes the same states as any other, with a status that is made up here in place of
-// PID 1's: "started" means that it is used, "stopped" that it is not. Nothing about it is asked of PID 1.
+// An external engine is one that another program runs. It passes the same states as any other, with
+// a status that is made up here in place of PID 1's: "started" means that it is used, "stopped"
+// that it is not. Nothing about it is asked of PID 1.
 
-// external reports whether a pool's engine is run by somebody else.
+// external reports whether a pool's engine is run by another program.
 func external(p pool.Pool) bool { return p.Provisioning.Mode == pool.ModeExternal }
 
 func (r *replica) external() bool { return r.wish.known && external(r.wish.pool) }
@@ -35,14 +36,16 @@ func externalHash(p pool.Pool) string {
 func (s *Supervisor) useExternal(r *replica) {
 	r.unit.endpoint = r.wish.pool.Provisioning.URL
 	s.observe(r, systemd.Status{
-		Name: r.unit.name, LoadState: "loaded", ActiveState: "active", SubState: "external", Result: "success", InvocationID: externalRun(r.wish.pool),
+		Name: r.unit.name, LoadState: "loaded", ActiveState: "active", SubState: "external", Result: "success",
+		InvocationID: externalRun(r.wish.pool),
 		LogFields: map[string]string{
 			render.FieldSpecHash: externalHash(r.wish.pool), render.FieldEngine: r.wish.pool.Engine, render.FieldModel: string(r.wish.pool.Model),
 		},
 	})
 }
 
-// takeUpExternal goes on with the drains of external engines that a former manager had begun: what is held of them may finish.
+// takeUpExternal goes on with the drains of external engines that a former manager had begun: what
+// is held of them may finish.
 func (s *Supervisor) takeUpExternal() {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
@@ -53,7 +56,8 @@ func (s *Supervisor) takeUpExternal() {
 	}
 }
 
-// externalRun names the engine's run where nobody tells which it is. It is the same in each manager, so that leases outlive them.
+// externalRun names the engine's run where no one reports which it is. It is the same in each
+// manager, so that leases outlive them.
 func externalRun(p pool.Pool) string {
 	sum := sha256.Sum256([]byte("run of " + p.Provisioning.URL))
 	return hex.EncodeToString(sum[:16])
@@ -82,7 +86,7 @@ func (s *Supervisor) actExternal(r *replica, a reconcile.Action) bool {
 		s.closeIdle(r)
 		s.observe(r, systemd.Status{Name: r.unit.name})
 	case reconcile.Kill, reconcile.StartNow, reconcile.SetLimits:
-		r.run.fault, r.gpu.freed = nil, false // whoever runs it must see to it
+		r.run.fault, r.gpu.freed = nil, false // its operator must handle it
 		r.unit.spec.Limits = r.prep.spec.Limits
 	default:
 		return false

@@ -11,7 +11,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// elsewhere is a pool whose engine somebody else runs, where the world's first engine listens.
+// elsewhere is a pool whose engine another program runs, where the world's first engine listens.
 func elsewhere(id string) pool.Pool {
 	return llama(id, func(p *pool.Pool) {
 		p.Provisioning = pool.Provisioning{Mode: pool.ModeExternal, URL: endpoint}
@@ -109,7 +109,8 @@ func TestExternal(t *testing.T) {
 		m, _, _ := managed(t, w)
 		m.wantState("a", registry.StateReady, true)
 		var f *registry.Failure
-		if err := m.s.Reload(t.Context(), "a", ReloadRequest{Model: "file:/b"}); !errors.As(err, &f) || f.Code != registry.CodeInvalidParams {
+		if err := m.s.Reload(t.Context(), "a", ReloadRequest{Model: "file:/b"}); !errors.As(err, &f) ||
+			f.Code != registry.CodeInvalidParams {
 			t.Errorf("reload: %v", err)
 		}
 		if _, err := m.s.RenderUnit(t.Context(), "a"); !errors.As(err, &f) {

@@ -5,8 +5,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// facts is everything that is known about the replica, as package reconcile decides on it. Nothing else makes reconcile.Facts, and
-// nothing changes one.
+// facts is everything that is known about the replica, as package reconcile decides on it. Nothing
+// else makes reconcile.Facts, and nothing changes one.
 func (r *replica) facts() reconcile.Facts {
 	f := reconcile.Facts{
 		Wish: r.wish.asks, Role: r.wish.role, Rolling: r.wish.rolling, Parked: r.wish.parked, Revive: r.wish.revive,

@@ -17,7 +17,8 @@ import (
 
 // Journal reads the host's log.
 type Journal interface {
-	// Follow delivers lines from now on, in order, from one goroutine, and returns when it can do so no more.
+	// Follow delivers lines from now on, in order, from one goroutine, and returns when it can no
+	// longer do so.
 	Follow(ctx context.Context, q systemd.JournalQuery, deliver func(systemd.JournalEntry)) error
 	// Read returns the newest lines that match, at most limit, the oldest first.
 	Read(ctx context.Context, q systemd.JournalQuery, limit int) ([]systemd.JournalEntry, error)
@@ -29,8 +30,8 @@ const (
 	journalMax   = time.Minute
 )
 
-// faultGrace is how long an engine may take to end by itself after a GPU error that leaves its process useless. Most do so
-// within a second: then PID 1 restarts them, with its backoff.
+// faultGrace is how long an engine may take to end by itself after a GPU error that leaves its
+// process useless. Most do so within a second: then PID 1 restarts them, with its backoff.
 const faultGrace = 3 * time.Second
 
 // faultMemory is how long a GPU error explains the end of the engine that it hit.
@@ -45,7 +46,8 @@ type fault struct {
 
 func classifyEvent(e nvml.Event) classify.Verdict { return classify.Event(e) }
 
-// watchLogs follows the kernel's and the engines' log once there are GPUs that lines could be about.
+// watchLogs follows the kernel's and the engines' log once there are GPUs that lines could be
+// about.
 func (s *Supervisor) watchLogs() {
 	if s.o.Journal == nil || s.logs || !s.gpus.Any() {
 		return
@@ -58,9 +60,10 @@ func (s *Supervisor) watchLogs() {
 	s.effects.Go(func() { followLog(s.ctx, s.o.Journal, s.o.Log, query, s.logLine) })
 }
 
-// followLog follows until ctx ends. After a break it goes on behind the last line that it has seen, so that what was logged meanwhile comes late
-// and is not lost.
-func followLog(ctx context.Context, j Journal, log *slog.Logger, query systemd.JournalQuery, deliver func(systemd.JournalEntry)) {
+// followLog follows until ctx ends. After a break it goes on behind the last line that it has seen,
+// so that what was logged meanwhile comes late and is not lost.
+func followLog(ctx context.Context, j Journal, log *slog.Logger, query systemd.JournalQuery,
+	deliver func(systemd.JournalEntry)) {
 	query.Since = time.Now() // holds until there is a line to go on behind
 	wait := journalFirst
 	for ctx.Err() == nil {
@@ -75,7 +78,8 @@ func followLog(ctx context.Context, j Journal, log *slog.Logger, query systemd.J
 		if time.Since(began) > journalMax {
 			wait = journalFirst
 		}
-		log.Warn("could not follow the log; GPU errors in it are handled late", "err", err, "retry_in_ms", wait.Milliseconds())
+		log.Warn("could not follow the log; GPU errors in it are handled late", "err", err, "retry_in_ms",
+			wait.Milliseconds())
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -84,7 +88,7 @@ func followLog(ctx context.Context, j Journal, log *slog.Logger, query systemd.J
 	}
 }
 
-// logLine judges one line, beside the loop: most are about nothing.
+// logLine classifies one line, beside the loop: most are about nothing.
 func (s *Supervisor) logLine(e systemd.JournalEntry) {
 	var v classify.Verdict
 	var ok bool
@@ -114,7 +118,8 @@ func (s *Supervisor) clearOOM(unit string) {
 func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) {
 	out := s.gpus.Note(v, unit, now)
 	v = out.Verdict
-	s.o.Log.Warn("GPU error: "+v.Text, "class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint", v.Hint)
+	s.o.Log.Warn("GPU error: "+v.Text, "class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit",
+		unit, "hint", v.Hint)
 	if out.Kind != "" {
 		s.o.Observer.DriverReset(out.Device, out.Kind)
 	}
@@ -131,7 +136,8 @@ func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) 
 	s.showGPUs()
 }
 
-// noteFault notes a GPU error of one engine. The line may come before or after the end of the process that it explains.
+// noteFault notes a GPU error of one engine. The line may come before or after the end of the
+// process that it explains.
 func (s *Supervisor) noteFault(f gpus.Fault, now time.Time) {
 	r := s.culprit(f)
 	if r == nil || r.wish.asks == reconcile.Unwanted {
@@ -176,10 +182,12 @@ func (s *Supervisor) culprit(f gpus.Fault) *replica {
 	return nil
 }
 
-// explained puts the GPU error that ended a run before what PID 1 saw of its end, where one is known.
+// explained puts the GPU error that ended a run before what PID 1 saw of its end, where one is
+// known.
 func (r *replica) explained(run string, ending registry.Failure, now time.Time) registry.Failure {
 	if r.last.fault == nil || r.last.fault.run != run || now.Sub(r.last.fault.at) > faultMemory {
 		return ending
 	}
-	return *registry.Fail(r.last.fault.failure.Code, lastwords.Redact(r.last.fault.failure.Message)+"; "+ending.Message, r.last.fault.failure.Hint)
+	return *registry.Fail(r.last.fault.failure.Code, lastwords.Redact(r.last.fault.failure.Message)+"; "+ending.Message,
+		r.last.fault.failure.Hint)
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
-// brokenJournal delivers one list of cursors after the other, and breaks off after each but the last.
+// brokenJournal delivers one list of cursors after the other, and breaks off after each but the
+// last.
 type brokenJournal struct {
 	parts [][]string
 	began []systemd.JournalQuery
@@ -45,7 +46,9 @@ func TestTheLogIsFollowedWithoutGaps(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			followLog(ctx, j, slog.New(slog.DiscardHandler), systemd.JournalQuery{}, func(e systemd.JournalEntry) { got = append(got, e.Cursor) })
+			followLog(ctx, j, slog.New(slog.DiscardHandler), systemd.JournalQuery{}, func(e systemd.JournalEntry) {
+				got = append(got, e.Cursor)
+			})
 		}()
 		time.Sleep(time.Hour)
 		cancel()

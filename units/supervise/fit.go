@@ -18,7 +18,8 @@ type fitOf struct {
 	short  *registry.Failure
 }
 
-// fit tells whether the engine that comes fits beside the one that leaves. It asks beside the loop, once; until then nobody knows.
+// fit reports whether the engine that comes fits beside the one that leaves. It asks beside the
+// loop, once; until then no one knows.
 func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) (rollout.Fit, *registry.Failure) {
 	if e.fit.id != comes.id || e.fit.gen != comes.prep.try {
 		e.fit = fitOf{id: comes.id, gen: comes.prep.try}
@@ -27,7 +28,8 @@ func (s *Supervisor) fit(e *entry, leaves, comes *replica, rec *rollout.Record) 
 	case e.fit.answer != rollout.FitUnknown:
 		return e.fit.answer, e.fit.short
 	case leaves == nil || !leaves.unit.phase.Exists():
-		return rollout.FitAfter, nil // nothing serves that it could start beside, and the old one must not come up in its way
+		// nothing serves that it could start beside, and the old one must not come up in its way
+		return rollout.FitAfter, nil
 	case leaves.unit.port == comes.unit.port:
 		return rollout.FitAfter, nil // the file gives both the same port
 	}
@@ -59,19 +61,22 @@ func (s *Supervisor) fitKnown(e *entry, about fitOf, short *registry.Failure) {
 	e.fit.answer = rollout.FitBeside
 	if short != nil {
 		e.fit.answer = rollout.FitAfter
-		s.o.Log.Info("the new engine does not fit beside the old one, which is stopped first: "+short.Message, "pool_id", e.id)
+		s.o.Log.Info("the new engine does not fit beside the old one, which is stopped first: "+short.Message,
+			"pool_id", e.id)
 	}
 	s.follow(e)
 }
 
-// tooLarge says which device could not hold the new engine even with the old one gone; nil: none is known to.
+// tooLarge says which device could not hold the new engine even with the old one gone; nil: none is
+// known to.
 func (s *Supervisor) tooLarge(leaves, comes *replica) *registry.Failure {
 	for _, t := range comes.prep.planned {
 		need := comes.prep.need.Devices[t.UUID]
 		free, known := s.gpus.Free(t.UUID)
 		if most := free + s.gpus.Used(leaves.unit.name, t.UUID); known && need > most {
 			return registry.Fail(registry.CodeInsufficientVRAM,
-				fmt.Sprintf("GPU %d would have %d MiB free without the old engine, and the new one needs %d MiB", t.Index, most>>20, need>>20),
+				fmt.Sprintf("GPU %d would have %d MiB free without the old engine, and the new one needs %d MiB",
+					t.Index, most>>20, need>>20),
 				"Choose a smaller model, or lower ctx or slots; poolctl fit prints what a model needs.")
 		}
 	}

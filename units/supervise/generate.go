@@ -10,12 +10,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/probe"
 )
 
-// progressPause is how far two looks at an engine's progress lie apart: long enough for a token of a slow model, and for the end of
-// the generation that was given up.
+// progressPause is how far two looks at an engine's progress lie apart: long enough for a token of
+// a slow model, and for the end of the generation that was given up.
 const progressPause = 5 * time.Second
 
-// generations is what the loop knows of the generations of one run. A generation begins with a probe's result, so that an idle manager
-// does not wake up for it.
+// generations is what the loop knows of the generations of one run. A generation begins with a
+// probe's result, so that an idle manager does not wake up for it.
 type generations struct {
 	due      time.Time // when the next one is; zero: none is asked for
 	underWay bool
@@ -29,9 +29,9 @@ type generations struct {
 type verdict int
 
 const (
-	generates verdict = iota // it generated a token, for us or for somebody else
-	fails                    // it did not, and nothing tells that it works on other requests
-	nothing                  // it takes no more requests now, and does not tell whether it makes progress
+	generates verdict = iota // it generated a token, for us or for another program
+	fails                    // it did not, and nothing reports that it works on other requests
+	nothing                  // it takes no further requests now, and does not tell whether it makes progress
 	unfit                    // it does not take such a request at all
 )
 
@@ -50,10 +50,12 @@ func generationOf(endpoint string, a engine.Adapter, p pool.Pool) probe.Generati
 	if path == "" || p.Health.GenerateInterval <= 0 {
 		return probe.Generation{}
 	}
-	return probe.Generation{URL: endpoint + path, Body: body, Read: read, Timeout: p.Health.GenerateTimeout, Close: a.CountsIdle()}
+	return probe.Generation{URL: endpoint + path, Body: body, Read: read, Timeout: p.Health.GenerateTimeout,
+		Close: a.CountsIdle()}
 }
 
-// mayGenerate begins the generation that is due, beside the probes. A draining engine is left to finish.
+// mayGenerate begins the generation that is due, beside the probes. A draining engine is left to
+// finish.
 func (s *Supervisor) mayGenerate(w *watch, now time.Time) {
 	if w.due.IsZero() || w.underWay || now.Before(w.due) || w.r.run.draining() {
 		return
@@ -71,8 +73,8 @@ func (s *Supervisor) mayGenerate(w *watch, now time.Time) {
 	})
 }
 
-// generate runs beside the loop. An engine that has made progress since the last look needs no generation of ours: it would only take
-// a slot from somebody.
+// generate runs beside the loop. An engine that has made progress since the last look needs no
+// generation of ours: it would only take a slot from someone.
 func (w *watch) generate(ctx context.Context, seen string) generated {
 	if seen != "" {
 		if now := w.progress(ctx); now != "" && now != seen {
@@ -101,8 +103,9 @@ func (w *watch) generate(ctx context.Context, seen string) generated {
 	return g
 }
 
-// moves looks twice, with a pause between, and returns the newer mark where the two differ; known says whether there were two. Our own
-// generation has been given up by then, so that what moves is work for somebody else.
+// moves looks twice, with a pause between, and returns the newer mark where the two differ; known
+// says whether there were two. Our own generation has been given up by then, so that what moves is
+// work for another program.
 func (w *watch) moves(ctx context.Context) (mark string, known bool) {
 	first := w.progress(ctx)
 	if first == "" {
@@ -139,9 +142,9 @@ func (w *watch) progress(ctx context.Context) string {
 	return mark
 }
 
-// generated takes the result on the loop. A failure is asked again with the next probe. An error in the answer counts only where a
-// generation has succeeded in this run: before, it may be the request that does not fit, and a healthy engine must not be restarted for
-// it.
+// generated takes the result on the loop. A failure is asked again with the next probe. An error in
+// the answer counts only where a generation has succeeded in this run: before, it may be the
+// request that does not fit, and a healthy engine must not be restarted for it.
 func (s *Supervisor) generated(w *watch, g generated) {
 	r := w.r
 	if r.run.watch != w {
@@ -175,7 +178,8 @@ func (s *Supervisor) notGenerated(w *watch, g generated, now time.Time) {
 		return
 	}
 	w.hung = true
-	w.setUnhealthy(strconv.Itoa(w.failed)+" generations of one token in a row failed, though it may answer its health probe: "+g.err.Error(), now)
+	w.setUnhealthy(strconv.Itoa(w.failed)+" generations of one token in a row failed, though it may answer its "+
+		"health probe: "+g.err.Error(), now)
 	s.escalate(w, now)
 	s.settle(r)
 }

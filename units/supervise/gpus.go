@@ -15,11 +15,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// gpuGrace bounds how long a pool with GPUs waits for the first facts about them. They come within a second where there is a
-// driver that answers.
+// gpuGrace bounds how long a pool with GPUs waits for the first facts about them. They come within
+// a second where there is a driver that answers.
 const gpuGrace = 5 * time.Second
 
-// followGPUs takes what the source tells until ctx ends.
+// followGPUs takes what the source reports until ctx ends.
 func (s *Supervisor) followGPUs(ctx context.Context) {
 	if s.o.GPUs == nil {
 		return
@@ -75,7 +75,8 @@ func (r *replica) asked() []string {
 	return nil
 }
 
-// resolveMask has a mask resolved anew where the devices changed and no process uses them. What runs keeps what it was given.
+// resolveMask has a mask resolved again where the devices changed and no process uses them. What
+// runs keeps what it was given.
 func (s *Supervisor) resolveMask(r *replica) {
 	if r.prep.stage == reconcile.Failed && r.prep.failure != nil && aboutDevices(r.prep.failure.Code) {
 		r.prep.forgetAttempts()
@@ -86,7 +87,7 @@ func (s *Supervisor) resolveMask(r *replica) {
 	}
 }
 
-// aboutDevices reports whether other devices could mend a failure.
+// aboutDevices reports whether other devices could fix a failure.
 func aboutDevices(c registry.Code) bool {
 	return c == registry.CodeGPUUnavailable || c == registry.CodeDeviceMaskInvalid
 }
@@ -100,8 +101,8 @@ func (s *Supervisor) retryMasks() {
 	}
 }
 
-// awaitGPUs waits, beside the loop, until the host's GPUs are known or gpuGrace has passed, and returns the newest facts, nil
-// where there are none.
+// awaitGPUs waits, beside the loop, until the host's GPUs are known or gpuGrace has passed, and
+// returns the newest facts, nil where there are none.
 func (s *Supervisor) awaitGPUs(ctx context.Context) *nvml.Snapshot {
 	if s.o.GPUs == nil {
 		return nil
@@ -122,8 +123,9 @@ func (s *Supervisor) awaitGPUs(ctx context.Context) *nvml.Snapshot {
 	}
 }
 
-// overlap says why a replica's mask may not stand beside those that other pool files ask for; nil: it may. What runs by a former file
-// does not count here: it will leave, and until then occupied keeps others off.
+// overlap says why a replica's mask may not stand beside those that other pool files ask for; nil:
+// it may. What runs by a former file does not count here: it will leave, and until then occupied
+// keeps others off.
 func (s *Supervisor) overlap(r *replica, mask []devices.Target) *registry.Failure {
 	if len(mask) == 0 {
 		return nil
@@ -144,7 +146,7 @@ func (s *Supervisor) overlap(r *replica, mask []devices.Target) *registry.Failur
 	return devices.Overlaps(claims)[devices.Claimed{Pool: r.id.Pool, Replica: r.id.Index}]
 }
 
-// wants is the mask that a replica's file asks for, nil where none does or it cannot be told.
+// wants is the mask that a replica's file asks for, nil where none does or it is unknown.
 func (s *Supervisor) wants(r *replica) []devices.Target {
 	if r.wish.asks == reconcile.Unwanted {
 		return nil
@@ -154,7 +156,7 @@ func (s *Supervisor) wants(r *replica) []devices.Target {
 	}
 	mask, err := devices.Resolve(r.asked(), s.gpus.Snapshot())
 	if err != nil {
-		return nil // it is told about its own mask
+		return nil // it reports its own mask
 	}
 	return mask
 }
@@ -162,19 +164,22 @@ func (s *Supervisor) wants(r *replica) []devices.Target {
 // occupied says which engine is still on a GPU of a mask that r is about to be given; nil: none is.
 func (s *Supervisor) occupied(r *replica, mask []devices.Target) *registry.Failure {
 	for _, other := range s.masked() {
-		if other == r || other == r.sibling() || !other.unit.phase.Exists() || len(other.gpu.targets) == 0 || len(mask) == 0 {
+		if other == r || other == r.sibling() || !other.unit.phase.Exists() || len(other.gpu.targets) == 0 ||
+			len(mask) == 0 {
 			continue
 		}
 		two := []devices.Claim{claim(r, mask, false), claim(other, other.gpu.targets, true)}
 		if devices.Overlaps(two)[devices.Claimed{Pool: r.id.Pool, Replica: r.id.Index}] != nil {
-			return registry.Fail(registry.CodeGPUUnavailable, fmt.Sprintf("%s still uses a GPU of the device mask: %s", other.id, other.view.reason),
+			return registry.Fail(registry.CodeGPUUnavailable,
+				fmt.Sprintf("%s still uses a GPU of the device mask: %s", other.id, other.view.reason),
 				"It starts when that engine has stopped. Set shared = true in both pools to let them share the GPU.")
 		}
 	}
 	return nil
 }
 
-// waitedFor reports whether another replica, of which nothing runs, is to have a GPU that r still has.
+// waitedFor reports whether another replica, of which nothing runs, is to have a GPU that r still
+// has.
 func (s *Supervisor) waitedFor(r *replica) bool {
 	for _, other := range s.masked() {
 		if other == r || other == r.sibling() || other.wish.asks == reconcile.Unwanted || other.unit.phase.Exists() {
@@ -205,7 +210,8 @@ func given(mask []devices.Target) []render.Device {
 	return out
 }
 
-// showGPUs publishes what is known of the GPUs. The registry makes events of changed healths, and logs them.
+// showGPUs publishes what is known of the GPUs. The registry makes events of changed healths, and
+// logs them.
 func (s *Supervisor) showGPUs() {
 	if s.o.GPUs == nil {
 		return
@@ -232,7 +238,8 @@ func (s *Supervisor) poolDevices(e *entry) []registry.PoolDevice {
 	return out
 }
 
-// mask is the replica's device mask: full UUIDs once they are known, what the pool file says before.
+// mask is the replica's device mask: full UUIDs once they are known, what the pool file says
+// before.
 func (r *replica) mask() []string {
 	if len(r.gpu.targets) == 0 {
 		return r.asked()

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// TestOnGrid: probes of engines that became ready at different moments fall on the same moments, without a probe that comes
-// much earlier or later than its interval asks for.
+// TestOnGrid: probes of engines that became ready at different moments fall on the same moments,
+// without a probe that comes much earlier or later than its interval asks for.
 func TestOnGrid(t *testing.T) {
-	for _, interval := range []time.Duration{500 * time.Millisecond, 5 * time.Second, 7300 * time.Millisecond, time.Minute} {
+	for _, interval := range []time.Duration{500 * time.Millisecond, 5 * time.Second, 7300 * time.Millisecond,
+		time.Minute} {
 		t.Run(interval.String(), func(t *testing.T) {
 			grid := min(interval/4, gridMax)
 			start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

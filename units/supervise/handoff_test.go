@@ -15,7 +15,8 @@ func TestDescribe(t *testing.T) {
 	want := func(t *testing.T, r registry.Replica, id, name, model string) {
 		t.Helper()
 		at := slices.Index(r.Flags, "-m")
-		if r.ID != id || r.Name != name || r.ModelID != "file:"+model || r.ModelPath != model || r.Engine != engine.LlamaCpp ||
+		if r.ID != id || r.Name != name || r.ModelID != "file:"+model || r.ModelPath != model ||
+			r.Engine != engine.LlamaCpp ||
 			r.Provisioning != pool.ModeBinary || at < 0 || r.Flags[at+1] != model {
 			t.Errorf("%+v, want %s, known as %s, with %s", r, id, name, model)
 		}

@@ -36,8 +36,10 @@ func (s *Supervisor) followHealth(r *replica) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	p, now := r.pool(), time.Now()
 	w := &watch{
-		s: s, r: r, ctx: ctx, cancel: cancel, run: r.unit.status.InvocationID, endpoint: r.unit.endpoint, adapter: adapter, health: p.Health,
-		askSlots: p.Slots == 0, check: checkOf(r.unit.endpoint, adapter, p.Health), generation: generationOf(r.unit.endpoint, adapter, p),
+		s: s, r: r, ctx: ctx, cancel: cancel, run: r.unit.status.InvocationID, endpoint: r.unit.endpoint,
+		adapter: adapter, health: p.Health,
+		askSlots: p.Slots == 0, check: checkOf(r.unit.endpoint, adapter, p.Health),
+		generation: generationOf(r.unit.endpoint, adapter, p),
 	}
 	if r.run.verdict == reconcile.Unhealthy {
 		w.unhealthySince = now
@@ -65,14 +67,14 @@ func (s *Supervisor) closeIdle(r *replica) {
 // hostOf is an endpoint's host and port.
 func hostOf(endpoint string) string { return strings.TrimPrefix(endpoint, "http://") }
 
-// watch is how one run of one engine is judged. It is known by its address.
+// watch is how one run of one engine is probed. It is known by its address.
 type watch struct {
 	s      *Supervisor
 	r      *replica // its goroutines only name it in events
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	// Copies, which nobody changes: the goroutines read nothing of the loop's.
+	// Copies, which no one changes: the goroutines read nothing of the loop's.
 	run        string
 	endpoint   string
 	adapter    engine.Adapter
@@ -104,8 +106,9 @@ func checkOf(endpoint string, a engine.Adapter, h pool.Health) probe.Check {
 	return c
 }
 
-// probes asks at once, then at the interval. The first wait is cut by a share of it that differs from unit to
-// unit, so that a hundred engines that became ready together are not probed together for ever.
+// probes asks at once, then at the interval. The first wait is cut by a share of it that differs
+// from unit to unit, so that a hundred engines that became ready together are not probed together
+// for ever.
 func (w *watch) probes() {
 	ctx := w.ctx
 	wait := w.health.Interval - phase(w.run, w.health.Interval/4)
@@ -137,12 +140,13 @@ func (w *watch) probes() {
 	}
 }
 
-// gridMax is the widest grid. Probes of many engines that fall on the same moments wake the process once for all of them:
-// that is most of what an idle manager costs, a probe by itself costs little.
+// gridMax is the widest grid. Probes of many engines that fall on the same moments wake the process
+// once for all of them: that is most of what an idle manager costs, a probe by itself costs little.
 const gridMax = time.Second
 
-// onGrid returns the wait until the point of a common grid that is nearest to now+wait. The grid is a quarter of the interval,
-// at most gridMax, so that a probe moves by no more than an eighth of its interval.
+// onGrid returns the wait until the point of a common grid that is nearest to now+wait. The grid is
+// a quarter of the interval, at most gridMax, so that a probe moves by no more than an eighth of
+// its interval.
 func onGrid(now time.Time, wait, interval time.Duration) time.Duration {
 	at := now.Add(wait)
 	return max(at.Round(min(interval/4, gridMax)).Sub(now.Round(0)), 0)
@@ -224,7 +228,8 @@ func (s *Supervisor) countProbe(w *watch, err error, now time.Time) bool {
 	return r.run.verdict != before
 }
 
-// setUnhealthy notes that probes have failed past their threshold. What was said first stays, so that it is logged once.
+// setUnhealthy notes that probes have failed past their threshold. What was said first stays, so
+// that it is logged once.
 func (w *watch) setUnhealthy(why string, now time.Time) {
 	r := w.r
 	if r.run.verdict == reconcile.Unhealthy && r.run.probeErr != nil {
@@ -236,19 +241,23 @@ func (w *watch) setUnhealthy(why string, now time.Time) {
 	}
 	w.unhealthySince = now
 	r.run.verdict = reconcile.Unhealthy
-	r.run.probeErr = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+"). "+next)
+	r.run.probeErr = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+
+		"). "+next)
 }
 
-// escalates reports whether failing probes ever restart the engine. Where they do not even take ready away, they do not.
+// escalates reports whether failing probes ever restart the engine. Where they do not even take
+// ready away, they do not.
 func (w *watch) escalates() bool {
 	return w.health.EscalateAfter > 0 && w.health.Mode != pool.FailOpen
 }
 
-// escalate gives an engine up whose probes have failed for too long: its process is ended, and PID 1's backoff follows. It reports
-// whether it did, which it does once in a run, since the fault stays for as long as the run.
+// escalate gives an engine up whose probes have failed for too long: its process is ended, and PID
+// 1's backoff follows. It reports whether it did, which it does once in a run, since the fault
+// stays for as long as the run.
 func (s *Supervisor) escalate(w *watch, now time.Time) bool {
 	r := w.r
-	if !w.escalates() || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() || now.Sub(w.unhealthySince) < w.health.EscalateAfter {
+	if !w.escalates() || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() ||
+		now.Sub(w.unhealthySince) < w.health.EscalateAfter {
 		return false
 	}
 	r.run.fault = registry.Fail(registry.CodeHealthFailed,

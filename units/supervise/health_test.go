@@ -14,7 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/probe"
 )
 
-// withGeneration is a pool whose engines are asked for generations each minute, and given up after two minutes.
+// withGeneration is a pool whose engines are asked for generations each minute, and given up after
+// two minutes.
 func withGeneration(id string, changes ...func(*pool.Pool)) pool.Pool {
 	return llama(id, append([]func(*pool.Pool){func(p *pool.Pool) {
 		p.Health.GenerateInterval, p.Health.GenerateTimeout, p.Health.GenerateFailures = time.Minute, 30*time.Second, 2
@@ -94,7 +95,9 @@ func TestEscalation(t *testing.T) {
 	})
 	scenario(t, "fail_open_stays_ready_and_restarts_nothing", func(t *testing.T, w *world) {
 		log := &lockedLog{}
-		m := w.manage(t, pools(withGeneration("a", failOpen)), func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+		m := w.manage(t, pools(withGeneration("a", failOpen)), func(o *Options) {
+			o.Log = slog.New(slog.NewTextHandler(log, nil))
+		})
 		w.passGate(unitOf("a"))
 		w.ill(true)
 		time.Sleep(time.Hour)
@@ -130,20 +133,21 @@ func TestGenerations(t *testing.T) {
 			t.Errorf("%d generations in ten minutes, want 9 or 10", n)
 		}
 	})
-	scenario(t, "an_engine_that_answers_its_probe_and_hangs_loses_ready_and_is_restarted", func(t *testing.T, w *world) {
-		m := servingJudged(t, w)
-		hang(w)
-		time.Sleep(135 * time.Second)
-		m.wantState("a", registry.StateUnhealthy, false)
-		if p := m.pool("a"); !strings.Contains(p.LastError.Message, "2 generations of one token in a row failed") {
-			t.Errorf("last_error = %v", p.LastError)
-		}
-		time.Sleep(2 * time.Minute)
-		m.wantState("a", registry.StateBackoff, false)
-		if n := w.called("kill"); n != 1 {
-			t.Errorf("%d kills, want one", n)
-		}
-	})
+	scenario(t, "an_engine_that_answers_its_probe_and_hangs_loses_ready_and_is_restarted",
+		func(t *testing.T, w *world) {
+			m := servingJudged(t, w)
+			hang(w)
+			time.Sleep(135 * time.Second)
+			m.wantState("a", registry.StateUnhealthy, false)
+			if p := m.pool("a"); !strings.Contains(p.LastError.Message, "2 generations of one token in a row failed") {
+				t.Errorf("last_error = %v", p.LastError)
+			}
+			time.Sleep(2 * time.Minute)
+			m.wantState("a", registry.StateBackoff, false)
+			if n := w.called("kill"); n != 1 {
+				t.Errorf("%d kills, want one", n)
+			}
+		})
 	scenario(t, "one_that_generates_again_is_ready_again", func(t *testing.T, w *world) {
 		m := servingJudged(t, w, func(p *pool.Pool) { p.Health.EscalateAfter = 0 })
 		hang(w)
@@ -207,7 +211,9 @@ func TestGenerations(t *testing.T) {
 		}
 	})
 	scenario(t, "the_pools_own", func(t *testing.T, w *world) {
-		servingJudged(t, w, func(p *pool.Pool) { p.Health.GeneratePath, p.Health.GenerateBody = "/v1/completions", `{"x":1}` })
+		servingJudged(t, w, func(p *pool.Pool) {
+			p.Health.GeneratePath, p.Health.GenerateBody = "/v1/completions", `{"x":1}`
+		})
 		time.Sleep(2 * time.Minute)
 		if n := w.called("generate " + endpoint + `/v1/completions {"x":1}`); n == 0 {
 			t.Errorf("not asked as the pool's file says: %v", w.calls)
@@ -234,24 +240,30 @@ func TestCheckOf(t *testing.T) {
 		return checkOf(endpoint, a, p.Health)
 	}
 	none := func(*pool.Health) {}
-	if c := ask(engine.LlamaCpp, none); c.Kind != probe.HTTP || c.Path != "/health" || c.Status != 200 || c.Host != "127.0.0.1:21000" || c.Close || c.Body != nil {
+	if c := ask(engine.LlamaCpp, none); c.Kind != probe.HTTP || c.Path != "/health" || c.Status != 200 ||
+		c.Host != "127.0.0.1:21000" || c.Close || c.Body != nil {
 		t.Errorf("llamacpp is asked %+v", c)
 	}
 	if c := ask(engine.Triton, none); !c.Close {
 		t.Error("a connection to Triton is kept, which it would wait for when it stops")
 	}
-	if c := ask(engine.Program, func(h *pool.Health) { h.Probe, h.GRPCService = pool.ProbeGRPC, "a.B" }); c.Kind != probe.GRPC || c.Service != "a.B" {
+	if c := ask(engine.Program, func(h *pool.Health) {
+		h.Probe, h.GRPCService = pool.ProbeGRPC, "a.B"
+	}); c.Kind != probe.GRPC || c.Service != "a.B" {
 		t.Errorf("gRPC is asked %+v", c)
 	}
 	if c := ask(engine.Program, func(h *pool.Health) { h.Probe = pool.ProbeTCP }); c.Kind != probe.TCP {
 		t.Errorf("TCP is asked %+v", c)
 	}
-	if c := ask(engine.VLLM, func(h *pool.Health) { h.Path, h.Body = "/ready", "o[k]" }); c.Path != "/ready" || c.Body == nil || !c.Body.MatchString("ok") {
+	if c := ask(engine.VLLM, func(h *pool.Health) {
+		h.Path, h.Body = "/ready", "o[k]"
+	}); c.Path != "/ready" || c.Body == nil || !c.Body.MatchString("ok") {
 		t.Errorf("vllm is asked %+v", c)
 	}
 }
 
-// TestAHungProbeDelaysNoOther: the probes of a pool come on time while those of others get no answer.
+// TestAHungProbeDelaysNoOther: the probes of a pool come on time while those of others get no
+// answer.
 func TestAHungProbeDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

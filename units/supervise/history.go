@@ -14,7 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
-// Histories keeps what is known of past failures over a restart of the manager, and not over a reboot. Put is called beside the loop.
+// Histories keeps what is known of past failures over a restart of the manager, and not over a
+// reboot. Put is called beside the loop.
 type Histories interface {
 	Put(key string, value json.RawMessage) error
 	Drop(key string) error
@@ -37,7 +38,8 @@ type policyOf struct {
 	policy restarts.Policy
 }
 
-// policy is the restart policy of what the replica runs. It is made again only where the file changed.
+// policy is the restart policy of what the replica runs. It is made again only where the file
+// changed.
 func (r *replica) policy() restarts.Policy {
 	p := r.pool()
 	if c := &r.past.policy; c.file != p.Restart || c.stall != p.Health.StartTimeout {
@@ -53,19 +55,22 @@ func (s *Supervisor) loadHistory(r *replica) {
 		return
 	}
 	if err := json.Unmarshal(text, &r.past); err != nil {
-		s.o.Log.Warn("could not read the replica's past failures; they no longer count", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "err", err)
+		s.o.Log.Warn("could not read the replica's past failures; they no longer count", "pool_id", r.id.Pool,
+			"replica_id", r.id.Name(), "err", err)
 		r.past = history{}
 	}
 	now := s.o.Clock.SinceBoot()
 	r.wait.set(r.past.State.Next, now)
 	r.wait.early = r.wait.on
 	if st := r.past.State; st.BreakerNow() == restarts.Open && r.wait.on {
-		r.wait.err = registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row, mostly by %s", count(st.Failures, "failure"), st.By()),
+		r.wait.err = registry.Fail(registry.CodeBreakerOpen,
+			fmt.Sprintf("%s in a row, mostly by %s", count(st.Failures, "failure"), st.By()),
 			strings.TrimSpace(st.By().Advice()+" poolctl reset "+r.id.Pool+" closes the breaker."))
 	}
 }
 
-// saveHistory writes a replica's history down, beside the loop. What is not written is counted anew after the next restart of the manager.
+// saveHistory writes a replica's history down, beside the loop. What is not written is counted
+// again from zero after the next restart of the manager.
 func (s *Supervisor) saveHistory(r *replica) {
 	if s.o.Histories == nil {
 		return
@@ -79,7 +84,7 @@ func (s *Supervisor) saveHistory(r *replica) {
 	s.writeHistories()
 }
 
-// dropHistory forgets the history of a replica that is no more.
+// dropHistory forgets the history of a replica that was removed.
 func (s *Supervisor) dropHistory(r *replica) {
 	delete(s.o.SavedHistories, r.id.String())
 	if s.o.Histories != nil {
@@ -103,7 +108,8 @@ func (s *Supervisor) dropUnknownHistories() {
 	}
 }
 
-// writeHistories writes what has changed, one batch at a time, so that an older value never comes after a newer one.
+// writeHistories writes what has changed, one batch at a time, so that an older value never comes
+// after a newer one.
 func (s *Supervisor) writeHistories() {
 	if s.savingHistories || len(s.unsaved) == 0 {
 		return
@@ -131,32 +137,34 @@ func (s *Supervisor) writeHistories() {
 	}, func(error) { s.savingHistories = false })
 }
 
-// gaveUp notes that PID 1 starts the unit no more: the breaker opens, if it has not already.
+// gaveUp notes that PID 1 starts the unit no longer: the breaker opens, if it has not already.
 func (s *Supervisor) gaveUp(r *replica) {
 	if r.wait.early || !r.wish.known {
 		return // it was taken from PID 1 already, or it is not known what would be due
 	}
 	f := r.last.crash
 	if f == nil {
-		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 no longer starts the unit", "Read journalctl -u '"+r.unit.name+"'.")
+		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 no longer starts the unit", "Read journalctl -u '"+
+			r.unit.name+"'.")
 	}
-	r.job.startAt = time.Time{} // the hold tells when
+	r.job.startAt = time.Time{} // the hold reports when
 	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	s.delayStart(r, r.past.State.Gave(r.policy(), now, r.unit.name), was, f, now)
 }
 
-// tooEarly reports whether PID 1 would start a unit clearly before it is due: below systemd 254 its delay does not grow. One that is not known
-// is left alone.
+// tooEarly reports whether PID 1 would start a unit clearly before it is due: below systemd 254 its
+// delay does not grow. One that is not known is left alone.
 func tooEarly(due, pid1 time.Duration) bool { return pid1 > 0 && due > pid1+pid1/4 }
 
 // openErr says that the breaker is open, and after which failure.
 func openErr(v restarts.Verdict, f *registry.Failure, pool string) *registry.Failure {
-	open := registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row, %d by %s; the last: %s", count(v.Failures, "failure"), v.Counted, v.Cause, f.Error()), hintOf(v, f, pool))
+	open := registry.Fail(registry.CodeBreakerOpen, fmt.Sprintf("%s in a row, %d by %s; the last: %s", count(v.Failures,
+		"failure"), v.Counted, v.Cause, f.Error()), hintOf(v, f, pool))
 	open.Ending = f.Ending
 	return open
 }
 
-// hintOf is the remedy of an open breaker.
+// hintOf is the hint of an open breaker.
 func hintOf(v restarts.Verdict, f *registry.Failure, pool string) string {
 	hint := v.Advice
 	if hint == "" {
@@ -165,13 +173,15 @@ func hintOf(v restarts.Verdict, f *registry.Failure, pool string) string {
 	return hint + " poolctl reset " + pool + " closes the breaker."
 }
 
-// runs reports whether the engine has a process, so that its next start is not held back yet. A unit with a job looks as if it started, and it
-// may be the job by which it is taken from PID 1.
+// runs reports whether the engine has a process, so that its next start is not held back yet. A
+// unit with a job looks as if it started, and it may be the job by which it is taken from PID 1.
 func (r *replica) runs() bool {
-	return r.unit.phase == reconcile.Starting && r.unit.status.ActiveState == "activating" || r.unit.phase == reconcile.Active
+	return r.unit.phase == reconcile.Starting && r.unit.status.ActiveState == "activating" ||
+		r.unit.phase == reconcile.Active
 }
 
-// beginRun notes that a run starts: after an open breaker it is the single trial. It returns until when the breaker refuses it; zero: it does not.
+// beginRun notes that a run starts: after an open breaker it is the single trial. It returns until
+// when the breaker refuses it; zero: it does not.
 func (s *Supervisor) beginRun(r *replica) (refused time.Time) {
 	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	err := r.past.State.Started(r.policy(), now)
@@ -185,7 +195,8 @@ func (s *Supervisor) beginRun(r *replica) (refused time.Time) {
 	return time.Time{}
 }
 
-// endRun notes that a run was stopped on purpose, or did not come to be: a trial that ends so told nothing.
+// endRun notes that a run was stopped on purpose, or did not come to be: a trial that ends proved
+// nothing.
 func (s *Supervisor) endRun(r *replica) {
 	was := r.past.State.BreakerNow()
 	r.past.State.Stopped(r.policy(), s.o.Clock.SinceBoot())
@@ -193,7 +204,8 @@ func (s *Supervisor) endRun(r *replica) {
 	s.saveHistory(r)
 }
 
-// noteStable records how long a replica has been ready: the breaker closes, and in the end all failures are forgotten, by PID 1 too.
+// noteStable records how long a replica has been ready: the breaker closes, and in the end all
+// failures are forgotten, by PID 1 too.
 func (s *Supervisor) noteStable(r *replica, ready bool) {
 	switch {
 	case !ready:
@@ -219,9 +231,11 @@ func (s *Supervisor) noteStable(r *replica, ready bool) {
 	}
 }
 
-// resetCounters has PID 1 forget the restarts of a unit that it has, so that its backoff and its start limit begin anew.
+// resetCounters has PID 1 forget the restarts of a unit that it has, so that its backoff and its
+// start limit start again from zero.
 func (s *Supervisor) resetCounters(r *replica, why string) {
-	// A first failure that still waits for its restart counts for PID 1's start limit, and not for NRestarts.
+	// A first failure that still waits for its restart counts for PID 1's start limit, and not for
+	// NRestarts.
 	never := r.unit.status.NRestarts == 0 && r.unit.phase != reconcile.Backoff
 	if !r.unit.phase.Exists() || never || r.external() {
 		return
@@ -239,21 +253,23 @@ func (s *Supervisor) resetCounters(r *replica, why string) {
 	}, func(error) {})
 }
 
-// Reset closes the breaker of a pool and forgets its failures; what waits is started now. It returns when the loop has taken it:
-// ErrNoSuchPool or the context's error.
+// Reset closes the breaker of a pool and forgets its failures; what waits is started now. It
+// returns when the loop has taken it: ErrNoSuchPool or the context's error.
 func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
 	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
 		s.o.Log.Info(fmt.Sprintf("pool %s: failure counts reset by %s", id, who(by)), "pool_id", id, "identity", by)
 		for _, r := range e.sorted() {
 			s.resetFailures(r)
-			s.resetCounters(r, "the unit's restart counter in PID 1 is reset, too") // or its start limit would open the breaker at once
+			// or its start limit would open the breaker at once
+			s.resetCounters(r, "the unit's restart counter in PID 1 is reset, too")
 			s.settle(r)
 		}
 		answer(nil)
 	})
 }
 
-// resetFailures forgets a replica's failures: an operator asks for it, or the replica is to run something else now.
+// resetFailures forgets a replica's failures: an operator asks for it, or the replica is to run
+// something else now.
 func (s *Supervisor) resetFailures(r *replica) {
 	was := r.past.State.BreakerNow()
 	r.past.State.Reset()

@@ -30,11 +30,12 @@ func withNotes(n notes) func(*Options) {
 
 // failing is a pool whose breaker opens after three failures, for a minute.
 func failing(p *pool.Pool) {
-	p.Restart.BreakerFailures, p.Restart.BreakerTimeout, p.Restart.BreakerStable, p.Restart.BreakerMax = 3, time.Minute, 30*time.Second, time.Hour
+	p.Restart.BreakerFailures, p.Restart.BreakerTimeout, p.Restart.BreakerStable, p.Restart.BreakerMax = 3, time.Minute,
+		30*time.Second, time.Hour
 	p.Restart.ClassFactor = 2
 }
 
-// crash lets the engine end, and its end be told; PID 1 waits ten seconds then.
+// crash lets the engine end, and its end be reported; PID 1 waits ten seconds then.
 func (w *world) crash() {
 	w.change(unitOf("a"), func(st *systemd.Status) {
 		crashed(st)
@@ -75,7 +76,8 @@ func TestBreaker(t *testing.T) {
 		m := breaking(t, w, notes{})
 		open(t, w, m)
 		p := m.pool("a")
-		if p.Breaker != "open" || p.Live || p.NextStart.IsZero() || !strings.Contains(p.LastError.Message, "3 failures in a row") || !strings.Contains(p.LastError.Hint, "poolctl reset a") {
+		if p.Breaker != "open" || p.Live || p.NextStart.IsZero() || !strings.Contains(p.LastError.Message,
+			"3 failures in a row") || !strings.Contains(p.LastError.Hint, "poolctl reset a") {
 			t.Errorf("%+v", p)
 		}
 		if w.called("stop") != 1 {
@@ -244,7 +246,8 @@ func TestBreaker(t *testing.T) {
 			r := m.s
 			r.post(func() {
 				e := r.entries["a"].sorted()[0]
-				e.last.fault = &fault{failure: registry.Fail(registry.CodeCUDAError, "Xid 31", ""), run: e.unit.status.InvocationID, at: time.Now()}
+				e.last.fault = &fault{failure: registry.Fail(registry.CodeCUDAError, "Xid 31", ""),
+					run: e.unit.status.InvocationID, at: time.Now()}
 			})
 		})
 		w.crash()

@@ -7,8 +7,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// job is the call to PID 1 that is under way, at most one for a replica, and what former ones ended with. It is the only meaning of
-// busy: whatever else takes long about a replica delays no action.
+// job is the call to PID 1 that is under way, at most one for a replica, and what former ones ended
+// with. It is the only meaning of busy: whatever else takes long about a replica delays no action.
 type job struct {
 	action reconcile.Action // None: no call is under way
 	seq    int              // counts calls: the late result of a former one is dropped

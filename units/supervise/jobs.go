@@ -7,7 +7,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// kill has PID 1 end a process that is of no more use, as a crash would: its backoff and a new process follow.
+// kill has PID 1 end a process that is unusable, as a crash would: its backoff and a new process
+// follow.
 func (s *Supervisor) kill(r *replica) {
 	r.job.begin(reconcile.Kill)
 	unit := r.unit.name
@@ -24,7 +25,8 @@ func (s *Supervisor) startNow(r *replica) {
 	s.askPID1(r, func(ctx context.Context) error { return s.o.PID1.StartNow(ctx, unit) })
 }
 
-// askPID1 makes a call whose success shows as a change of the unit, which ends the action (observe). A failure ends it here.
+// askPID1 makes a call whose success shows as a change of the unit, which ends the action
+// (observe). A failure ends it here.
 func (s *Supervisor) askPID1(r *replica, call func(context.Context) error) {
 	seq := r.job.seq
 	s.effect(func(ctx context.Context) func() {

@@ -35,11 +35,14 @@ func (n *lockedNotes) of(key string) string {
 	return string(n.notes[key])
 }
 
-// TestHistoryIsKept: whatever becomes of a replica's failures is written down, so that a manager that is killed at any point costs none of it.
+// TestHistoryIsKept: whatever becomes of a replica's failures is written down, so that a manager
+// that is killed at any point costs none of it.
 func TestHistoryIsKept(t *testing.T) {
 	scenario(t, "after_each_step", func(t *testing.T, w *world) {
 		n := &lockedNotes{notes: notes{}}
-		m := w.manage(t, pools(llama("a", failing, func(p *pool.Pool) { p.Restart.ClassFactor = 1 })), func(o *Options) {
+		m := w.manage(t, pools(llama("a", failing, func(p *pool.Pool) {
+			p.Restart.ClassFactor = 1
+		})), func(o *Options) {
 			o.Histories = n
 			o.Journal = &promptLog{line: "CUDA error: an illegal memory access was encountered"}
 		})

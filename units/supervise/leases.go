@@ -8,18 +8,19 @@ import (
 
 // Leases is who holds what of the replicas. Its methods return at once.
 type Leases interface {
-	// SetPool tells what may be held of a pool. Leases of a process that is no more end; why tells their holders the reason.
+	// SetPool reports what may be held of a pool. Leases of a process that was removed end; why
+	// reports their holders the reason.
 	SetPool(id string, p lease.Pool, why func(replica string) string)
-	// Forget ends every lease of a pool that is no more.
+	// Forget ends every lease of a pool that was removed.
 	Forget(id string)
 	// Active is how many leases a replica has.
 	Active(pool, replica string) int
-	// Cut ends every lease of a replica, and tells their holders why.
+	// Cut ends every lease of a replica, and reports their holders why.
 	Cut(pool, replica, why string)
 }
 
-// lease says what may be held of a pool now. Nothing is said before the units are known: every lease of a former manager would
-// seem to be of a process that is gone.
+// lease says what may be held of a pool now. Nothing is said before the units are known: every
+// lease of a former manager would seem to be of a process that is gone.
 func (s *Supervisor) lease(e *entry) {
 	if s.o.Leases == nil || !s.everSynced {
 		return
@@ -41,8 +42,9 @@ func (s *Supervisor) lease(e *entry) {
 	})
 }
 
-// renewUntil is the moment at which no lease of a pool that drains lives any longer. It is a little behind the deadline, so that what is held then
-// is cut, and told so, and does not merely expire.
+// renewUntil is the moment at which no lease of a pool that drains lives any longer. It is a little
+// behind the deadline, so that what is held then is cut, and reported so, and does not merely
+// expire.
 func (s *Supervisor) renewUntil(e *entry) lease.Moment {
 	return lease.Moment(s.o.Clock.In(s.o.Clock.Left(e.intent.Drain.Deadline) + forceAfter).At)
 }

@@ -76,7 +76,7 @@ func (l *leased) renew(id string) (lease.Lease, error) {
 	return l.book.Renew(l.t.Context(), "a", id, time.Hour)
 }
 
-// wantLost is a lease whose holder is told why it ended.
+// wantLost is a lease whose holder is reported why it ended.
 func (l *leased) wantLost(id, why string) {
 	l.t.Helper()
 	_, err := l.renew(id)
@@ -103,7 +103,8 @@ func TestLeasesOfAPool(t *testing.T) {
 			t.Errorf("acquire while it drains: %v", err)
 		}
 		got, err := l.renew(held.ID)
-		if left := time.Duration(got.Expires) - time.Duration(began.UnixNano()); err != nil || left < time.Minute || left > time.Minute+2*forceAfter {
+		if left := time.Duration(got.Expires) - time.Duration(began.UnixNano()); err != nil || left < time.Minute ||
+			left > time.Minute+2*forceAfter {
 			t.Errorf("renewed for %s, err %v", left, err)
 		}
 		time.Sleep(time.Minute)

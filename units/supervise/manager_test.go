@@ -31,11 +31,14 @@ type manager struct {
 func (w *world) manage(t *testing.T, d Desired, parts ...func(*Options)) *manager {
 	m := &manager{t: t, w: w, reg: registry.New(), done: make(chan struct{})}
 	o := Options{
-		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)}, PortFree: w.portFree,
+		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)},
+		PortFree: w.portFree,
 		Registry: m.reg, Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Clock:  keep.ClockOf("this", func() (int64, time.Time) { return time.Now().UnixNano(), time.Now() }),
-		Host:   render.Host{GatePath: "/usr/lib/pool-managerd/pool-gate"},
-		Status: func(line string) { m.status = line }, Beat: func() { w.with(func() { w.beats++ }) }, BeatEvery: 10 * time.Second,
+		Clock: keep.ClockOf("this", func() (int64, time.Time) { return time.Now().UnixNano(), time.Now() }),
+		Host:  render.Host{GatePath: "/usr/lib/pool-managerd/pool-gate"},
+		Status: func(line string) {
+			m.status = line
+		}, Beat: func() { w.with(func() { w.beats++ }) }, BeatEvery: 10 * time.Second,
 	}
 	for _, part := range parts {
 		part(&o)
@@ -52,7 +55,7 @@ func (w *world) manage(t *testing.T, d Desired, parts ...func(*Options)) *manage
 	return m
 }
 
-// kill ends the manager as a crash would: nothing is told to the engines.
+// kill ends the manager as a crash would: nothing is reported to the engines.
 func (m *manager) kill() {
 	m.stop()
 	<-m.done
@@ -76,7 +79,8 @@ func (m *manager) wantState(id string, state registry.State, ready bool) {
 	synctest.Wait()
 	p, ok := m.reg.Pool(id)
 	if !ok || p.State != state || p.Ready != ready {
-		m.t.Fatalf("pool %s: known=%t state=%s ready=%t last_error=%v, want %s ready=%t", id, ok, p.State, p.Ready, p.LastError, state, ready)
+		m.t.Fatalf("pool %s: known=%t state=%s ready=%t last_error=%v, want %s ready=%t", id, ok, p.State, p.Ready,
+			p.LastError, state, ready)
 	}
 }
 
@@ -91,9 +95,11 @@ func (m *manager) wantCode(id string, code registry.Code) {
 // llama is a pool of one CPU replica with every default that config fills in.
 func llama(id string, changes ...func(*pool.Pool)) pool.Pool {
 	p := pool.Pool{
-		ID: id, Engine: engine.LlamaCpp, Model: pool.Model("file:/srv/models/" + id + ".gguf"), Replicas: 1, Devices: [][]string{nil},
+		ID: id, Engine: engine.LlamaCpp, Model: pool.Model("file:/srv/models/" + id + ".gguf"), Replicas: 1,
+		Devices:      [][]string{nil},
 		Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
-		Health:       pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1, StartTimeout: time.Minute, Mode: pool.FailFast},
+		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1,
+			StartTimeout: time.Minute, Mode: pool.FailFast},
 		Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, ResetAfter: 10 * time.Minute,
 			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute},
 		Drain: pool.Drain{Deadline: 30 * time.Second},

@@ -12,12 +12,14 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// Memory says what an engine needs, and whether there is as much. Its calls are made beside the loop.
+// Memory says what an engine needs, and whether there is as much. Its calls are made beside the
+// loop.
 type Memory interface {
-	// Need tells what a replica needs. The only error is the context's: what cannot be found out is an unknown need.
+	// Need reports what a replica needs. The only error is the context's: what cannot be found out
+	// is an unknown need.
 	Need(ctx context.Context, l Load) (memory.Need, error)
-	// Try asks whether the need could be met now, without promising anything. A *registry.Failure says what is missing; where nobody
-	// can tell there is none.
+	// Try asks whether the need could be met now, without promising anything. A *registry.Failure
+	// says what is missing; where no one can tell there is none.
 	Try(ctx context.Context, unit string, l Load, need memory.Need) *registry.Failure
 	// Record keeps the most that a run has used of each device.
 	Record(ctx context.Context, l Load, s memory.Sample)
@@ -36,15 +38,18 @@ func (r *replica) load() Load {
 	return Load{Pool: r.wish.pool, Staged: r.prep.staged, Version: r.prep.prepared.Version, Mask: r.prep.planned}
 }
 
-// driverGrace is how long a driver may take to free what an ended engine held, 0.5 to 1.5 s as others saw; the pre-start step of
-// the unit waits as long. Until then a GPU that looks full is no reason to put a start off.
+// driverGrace is how long a driver may take to free what an ended engine held, 0.5 to 1.5 s as
+// others saw; the pre-start step of the unit waits as long. Until then a GPU that looks full is no
+// reason to put a start off.
 const driverGrace = 10 * time.Second
 
 // recordEvery is how often a growing peak is written down.
 const recordEvery = time.Minute
 
-// short tries whether there is enough memory, beside the loop. It is nil where there is, or where the unit's own step shall judge.
-func (s *Supervisor) short(ctx context.Context, unit string, l Load, need memory.Need, settling bool) *registry.Failure {
+// short tries whether there is enough memory, beside the loop. It is nil where there is, or where
+// the unit's own step decides.
+func (s *Supervisor) short(ctx context.Context, unit string, l Load, need memory.Need,
+	settling bool) *registry.Failure {
 	if s.o.Memory == nil || settling {
 		return nil
 	}
@@ -61,7 +66,8 @@ func (s *Supervisor) settling(r *replica, now time.Time) bool {
 	return false
 }
 
-// noteEnd records that a run ends, before its unit's change is taken: the driver gives its memory back soon, and what it used is known.
+// noteEnd records that a run ends, before its unit's change is taken: the driver releases its
+// memory soon, and what it used is known.
 func (s *Supervisor) noteEnd(r *replica, now time.Time) {
 	for _, t := range r.gpu.targets {
 		s.left[t.GPU] = now
@@ -90,7 +96,8 @@ func (s *Supervisor) noteMemory(r *replica) {
 		return
 	}
 	switch {
-	case r.job.short != nil && r.unit.phase == reconcile.Absent, r.unit.phase == reconcile.Broken && lacks(r.last.crash):
+	case r.job.short != nil && r.unit.phase == reconcile.Absent, r.unit.phase == reconcile.Broken &&
+		lacks(r.last.crash):
 		r.job.startAt = time.Time{}
 	case r.unit.phase == reconcile.Backoff && lacks(r.last.crash):
 		r.gpu.freed = true
@@ -100,10 +107,11 @@ func (s *Supervisor) noteMemory(r *replica) {
 // lacks reports whether a failure is about GPU memory.
 func lacks(f *registry.Failure) bool { return f != nil && f.Code == registry.CodeInsufficientVRAM }
 
-// lacking puts need, free memory and who has the rest into a start that failed for want of memory, as far as the newest facts tell.
+// lacking puts need, free memory and who has the rest into a start that failed for want of memory,
+// as far as the newest facts tell.
 func (s *Supervisor) lacking(r *replica, f *registry.Failure) *registry.Failure {
-	if told := memory.Refusal(r.prep.need, s.gpus.Short(r.prep.need.Devices), r.prep.planned); told != nil {
-		return told
+	if refusal := memory.Refusal(r.prep.need, s.gpus.Short(r.prep.need.Devices), r.prep.planned); refusal != nil {
+		return refusal
 	}
 	return f
 }

@@ -23,7 +23,8 @@ func (c *causes) Storm(_ registry.Pool, class string) {
 	c.of = append(c.of, class)
 }
 
-// TestRestartsAreNoted: each change of a breaker is an event, with what opened it; a storm is one, once, with its class and what to lower.
+// TestRestartsAreNoted: each change of a breaker is an event, with what opened it; a storm is one,
+// once, with its class and what to lower.
 func TestRestartsAreNoted(t *testing.T) {
 	noted := func(m *manager, kind registry.Kind) []registry.Event {
 		all, _ := m.reg.Events(0)
@@ -38,7 +39,8 @@ func TestRestartsAreNoted(t *testing.T) {
 		time.Sleep(40 * time.Second)
 		got := noted(m, registry.KindBreaker)
 		for i, want := range []string{"from closed to open", "from open to half-open", "from half-open to closed"} {
-			if i >= len(got) || got[i].Cause != "the breaker changed "+want || got[i].PoolID != "a" || got[i].ReplicaID != "r0" {
+			if i >= len(got) || got[i].Cause != "the breaker changed "+want || got[i].PoolID != "a" ||
+				got[i].ReplicaID != "r0" {
 				t.Fatalf("event %d of %+v: want the breaker %s", i+1, got, want)
 			}
 		}
@@ -66,7 +68,8 @@ func TestRestartsAreNoted(t *testing.T) {
 		}
 		m.wantState("a", registry.StateBackoff, false)
 		got := noted(m, registry.KindStorm)
-		if len(got) != 1 || !strings.Contains(got[0].Cause, "mostly by oom") || !strings.Contains(got[0].Cause, "lower ctx") || got[0].Failure.Code != registry.CodeEngineOOM {
+		if len(got) != 1 || !strings.Contains(got[0].Cause, "mostly by oom") ||
+			!strings.Contains(got[0].Cause, "lower ctx") || got[0].Failure.Code != registry.CodeEngineOOM {
 			t.Errorf("noted %+v, want one storm and its remedy", got)
 		}
 		c.mu.Lock()

@@ -75,7 +75,7 @@ func (s *Supervisor) synced(u systemd.Update) {
 	}
 }
 
-// reapply judges again which replicas are wanted: a unit that was just seen may be an orphan.
+// reapply evaluates again which replicas are wanted: a unit that was just seen may be an orphan.
 func (s *Supervisor) reapply() {
 	if !s.applied {
 		return
@@ -84,13 +84,15 @@ func (s *Supervisor) reapply() {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
 			if r.wish.asks == reconcile.Unwanted && r.unit.phase != reconcile.Absent {
-				s.o.Log.Warn("draining, then stopping a unit that no pool file asks for", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "unit", r.unit.name)
+				s.o.Log.Warn("draining, then stopping a unit that no pool file asks for", "pool_id", r.id.Pool,
+					"replica_id", r.id.Name(), "unit", r.unit.name)
 			}
 		}
 	}
 }
 
-// byUnit returns the replica of a unit's name, made if it is new, or nil for a name that is not ours.
+// byUnit returns the replica of a unit's name, made if it is new, or nil for a name that is not
+// ours.
 func (s *Supervisor) byUnit(name string) *replica {
 	id, ok := pool.ParseUnit(name)
 	if !ok {
@@ -144,8 +146,8 @@ func (r *replica) takeStatus(st systemd.Status, phase reconcile.Phase) {
 	}
 }
 
-// followRun ends a run when its unit leaves "active", and replaces it when the unit has another invocation: the end may have gone
-// unseen while the connection was lost.
+// followRun ends a run when its unit leaves "active", and replaces it when the unit has another
+// invocation: the end may have gone unseen while the connection was lost.
 func (s *Supervisor) followRun(r *replica, id string, before reconcile.Phase) {
 	if goesOn := before != reconcile.Active || r.unit.phase == reconcile.Active; goesOn && id == r.run.id {
 		return
@@ -160,7 +162,8 @@ func (s *Supervisor) followRun(r *replica, id string, before reconcile.Phase) {
 
 // countRun counts what PID 1 started or ended by itself.
 func (s *Supervisor) countRun(r *replica, was systemd.Status, before reconcile.Phase) {
-	if other := r.unit.status.InvocationID != was.InvocationID && was.InvocationID != ""; other && has(r.unit.phase) && r.job.action != reconcile.Start {
+	if other := r.unit.status.InvocationID != was.InvocationID && was.InvocationID != ""; other && has(r.unit.phase) &&
+		r.job.action != reconcile.Start {
 		s.beginRun(r) // PID 1's own restart, or an administrator's
 	}
 	ended := r.unit.phase == reconcile.Exited && before != reconcile.Exited
@@ -177,7 +180,7 @@ func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.
 	switch r.job.action {
 	case reconcile.Stop: // a load that is cut by our own stop ends as failed, and is no failure
 		s.stoppedLate(r, st)
-	case reconcile.Defer: // its failure is counted already; how it came about may be told only now
+	case reconcile.Defer: // its failure is counted already; how it came about may be known only now
 		if r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken {
 			s.crashed(r, st, ended)
 		}
@@ -208,8 +211,8 @@ func (r *replica) finishJob() {
 	}
 }
 
-// crashed keeps why the last run ended badly, until the engine is ready again, and has the run counted
-// whose end is new.
+// crashed keeps why the last run ended badly, until the engine is ready again, and has the run
+// counted whose end is new.
 func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 	if r.unit.phase == reconcile.Exited && !stoppedByForce(st) && !r.wait.on {
 		r.last.crash = nil // what went wrong before is not why it is stopped now
@@ -255,7 +258,7 @@ func (s *Supervisor) adoptEndpoint(r *replica) {
 	s.o.Ports.Adopt(r.id, port)
 }
 
-// countRestarts tells the metrics how often PID 1 started the engine again.
+// countRestarts reports the metrics how often PID 1 started the engine again.
 func (s *Supervisor) countRestarts(r *replica, was systemd.Status) {
 	if !was.Loaded() || was.NRestarts >= r.unit.status.NRestarts {
 		return
@@ -268,13 +271,15 @@ func (s *Supervisor) countRestarts(r *replica, was systemd.Status) {
 }
 
 // phaseOf folds ActiveState and SubState, whose words are in systemctl(1) and in
-// org.freedesktop.systemd1(5). From 254 on a unit passes failed-before-auto-restart on its way to auto-restart.
+// org.freedesktop.systemd1(5). From 254 on a unit passes failed-before-auto-restart on its way to
+// auto-restart.
 func phaseOf(st systemd.Status) reconcile.Phase {
 	if !st.Loaded() {
 		return reconcile.Absent
 	}
 	switch st.SubState {
-	case "auto-restart", "auto-restart-queued", "failed-before-auto-restart", "dead-before-auto-restart", "dead-resources-pinned":
+	case "auto-restart", "auto-restart-queued", "failed-before-auto-restart", "dead-before-auto-restart",
+		"dead-resources-pinned":
 		return reconcile.Backoff
 	}
 	switch st.ActiveState {
@@ -286,7 +291,7 @@ func phaseOf(st systemd.Status) reconcile.Phase {
 		return reconcile.Stopping
 	case "failed", "maintenance":
 		if stoppedByForce(st) {
-			return reconcile.Exited // somebody stopped it, and that is respected however it ended
+			return reconcile.Exited // someone stopped it, and that is respected however it ended
 		}
 		return reconcile.Broken
 	}
@@ -294,7 +299,7 @@ func phaseOf(st systemd.Status) reconcile.Phase {
 	case st.JobID != 0:
 		return reconcile.Starting // made a moment ago; its start job is queued
 	case st.InvocationID == "":
-		return reconcile.Absent // its job was cancelled before it ran: a name and no more
+		return reconcile.Absent // its job was cancelled before it ran: only a name
 	}
 	return reconcile.Exited
 }

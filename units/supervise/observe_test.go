@@ -7,8 +7,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// TestLoadCutByStop: a unit whose gate is told to end goes through "failed". While the manager itself stops it, that is
-// neither a crash to be told nor a broken unit to be waited for.
+// TestLoadCutByStop: a unit whose gate is reported to end goes through "failed". While the manager
+// itself stops it, that is neither a crash to be reported nor a broken unit to be waited for.
 func TestLoadCutByStop(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -28,7 +28,8 @@ func TestLoadCutByStop(t *testing.T) {
 				failed.Result, failed.ExecMainCode, failed.ExecMainStatus = "exit-code", cldExited, 1
 				m.s.observe(r, failed)
 				if told, waits := r.last.crash != nil, r.wait.on; told != c.failure || waits != c.failure {
-					t.Errorf("told as a crash: %t, waits before the next start: %t; want both %t", told, waits, c.failure)
+					t.Errorf("told as a crash: %t, waits before the next start: %t; want both %t", told, waits,
+						c.failure)
 				}
 			})
 			synctest.Wait()

@@ -74,7 +74,7 @@ func TestRestartOutlives(t *testing.T) {
 	})
 }
 
-// TestDeadlineOfWhatIsIdle: what nobody holds is not cut, however near the deadline is.
+// TestDeadlineOfWhatIsIdle: what no one holds is not cut, however near the deadline is.
 func TestDeadlineOfWhatIsIdle(t *testing.T) {
 	scenario(t, "a_drain_without_a_wait", func(t *testing.T, w *world) {
 		m, s, _ := drainable(t, w)
@@ -116,7 +116,8 @@ func TestDeadlineOfWhatIsIdle(t *testing.T) {
 	})
 }
 
-// TestRemovedWhileItIsWrittenDown: a pool whose file goes while a wish for it is being written down leaves nothing behind.
+// TestRemovedWhileItIsWrittenDown: a pool whose file goes while a wish for it is being written down
+// leaves nothing behind.
 func TestRemovedWhileItIsWrittenDown(t *testing.T) {
 	scenario(t, "resume", func(t *testing.T, w *world) {
 		m, s, _ := drainable(t, w)
@@ -169,7 +170,8 @@ func (s *stuck) Put(string, keep.Intent) error {
 	return registry.Fail(registry.CodeStateNotSaved, "no space left on device", "make room")
 }
 
-// TestNothingIsMissedWhileADiskRefuses: what happens while a wish is being written down is acted upon, written or not.
+// TestNothingIsMissedWhileADiskRefuses: what happens while a wish is being written down is acted
+// upon, written or not.
 func TestNothingIsMissedWhileADiskRefuses(t *testing.T) {
 	refused := func(t *testing.T, w *world, meanwhile func(m *manager)) *manager {
 		disk := &stuck{make(chan struct{})}
@@ -194,7 +196,7 @@ func TestNothingIsMissedWhileADiskRefuses(t *testing.T) {
 	}
 	scenario(t, "a_unit_that_goes_is_started_again", func(t *testing.T, w *world) {
 		m := refused(t, w, func(*manager) {
-			if err := w.Clear(t.Context(), unitOf("a")); err != nil { // somebody has PID 1 forget it
+			if err := w.Clear(t.Context(), unitOf("a")); err != nil { // someone has PID 1 forget it
 				t.Fatal(err)
 			}
 		})
@@ -209,7 +211,8 @@ func TestNothingIsMissedWhileADiskRefuses(t *testing.T) {
 	})
 }
 
-// TestStoppedByForce: an engine that does not end at SIGTERM has a second more at a deadline, and its own stop timeout elsewhere.
+// TestStoppedByForce: an engine that does not end at SIGTERM has a second more at a deadline, and
+// its own stop timeout elsewhere.
 func TestStoppedByForce(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -275,7 +278,8 @@ func TestTwoOperators(t *testing.T) {
 	})
 }
 
-// TestAdoptionWaitsForItsGraceAndNoLonger: one engine that does not answer keeps nobody from what is known of the others.
+// TestAdoptionWaitsForItsGraceAndNoLonger: one engine that does not answer keeps no one from what
+// is known of the others.
 func TestAdoptionWaitsForItsGraceAndNoLonger(t *testing.T) {
 	scenario(t, "an_engine_that_does_not_answer", func(t *testing.T, w *world) {
 		m, s, h := drainable(t, w)
@@ -294,7 +298,8 @@ func TestAdoptionWaitsForItsGraceAndNoLonger(t *testing.T) {
 	})
 }
 
-// TestDrainedAnewAtTheDeadline: what is asked while a disk is slow counts, and not the deadline of a drain that was taken back.
+// TestDrainedAnewAtTheDeadline: what is asked while a disk is slow counts, and not the deadline of
+// a drain that was taken back.
 func TestDrainedAnewAtTheDeadline(t *testing.T) {
 	scenario(t, "on_a_slow_disk", func(t *testing.T, w *world) {
 		m, s, h := drainable(t, w)

@@ -6,17 +6,18 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/keep"
 )
 
-// Keep writes down what operators ask for. Its calls are made beside the loop; Put returns when the intent is on disk. Its errors
-// are *registry.Failure.
+// Keep writes down what operators ask for. Its calls are made beside the loop; Put returns when the
+// intent is on disk. Its errors are *registry.Failure.
 type Keep interface {
 	Put(id string, i keep.Intent) error
 }
 
-// order is a change of what is asked of a pool: from what is asked now, what is asked next. It runs on the loop. An error refuses it; told is
-// called when it is in force.
-type order func(e *entry, was keep.Intent) (next keep.Intent, told func(), err error)
+// order is a change of what is asked of a pool: from what is asked now, what is asked next. It runs
+// on the loop. An error refuses it; reported is called when it is in force.
+type order func(e *entry, was keep.Intent) (next keep.Intent, applied func(), err error)
 
-// carryOut gives an order for a pool and returns when it is written down and in force. Orders for one pool are taken one after another.
+// carryOut gives an order for a pool and returns when it is written down and in force. Orders for
+// one pool are taken one after another.
 func (s *Supervisor) carryOut(ctx context.Context, id string, o order) error {
 	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
 		if !e.known {
@@ -27,7 +28,8 @@ func (s *Supervisor) carryOut(ctx context.Context, id string, o order) error {
 	})
 }
 
-// onLoop has the loop do something about a pool, and returns what it answers: ErrNoSuchPool where there is none, or the context's error.
+// onLoop has the loop do something about a pool, and returns what it answers: ErrNoSuchPool where
+// there is none, or the context's error.
 func (s *Supervisor) onLoop(ctx context.Context, id string, do func(e *entry, answer func(error))) error {
 	answer := make(chan error, 1)
 	take := func() {
@@ -57,14 +59,14 @@ func (s *Supervisor) queue(e *entry, o order, done func(error)) {
 		e.orders = append(e.orders, func() { s.queue(e, o, done) })
 		return
 	}
-	next, told, err := o(e, e.intent)
+	next, applied, err := o(e, e.intent)
 	if err != nil {
 		done(err)
 		return
 	}
 	s.save(e, next, func(err error) {
-		if err == nil && told != nil {
-			told()
+		if err == nil && applied != nil {
+			applied()
 		}
 		done(err)
 	})
@@ -108,7 +110,8 @@ func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(erro
 	}
 }
 
-// over reports whether nothing is left of a pool. What is being written down about it comes first, or it would stay.
+// over reports whether nothing is left of a pool. What is being written down about it comes first,
+// or it would stay.
 func (e *entry) over() bool { return len(e.replicas) == 0 && !e.wanted && !e.saving }
 
 // drop forgets a pool of which nothing is left, and what was asked of it.

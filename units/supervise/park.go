@@ -10,16 +10,18 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// Drain stops new work for a pool at once, and stops it when nothing is held any more or the deadline has passed; it stays stopped,
-// over restarts and reboots, until Resume. deadline counts from now, negative: the pool's own. Of two drains the nearer deadline holds. It
-// returns when this is written down: ErrNoSuchPool, a *registry.Failure, or the context's error say that it is not.
+// Drain stops new work for a pool at once, and stops it when no work is left or the deadline has
+// passed; it stays stopped, over restarts and reboots, until Resume. deadline counts from now,
+// negative: the pool's own. Of two drains the nearer deadline holds. It returns when this is
+// written down: ErrNoSuchPool, a *registry.Failure, or the context's error say that it is not.
 func (s *Supervisor) Drain(ctx context.Context, id string, deadline time.Duration, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		return s.draining(e, was, deadline, by, false), func() { s.reportDrain(e, "drained", by) }, nil
 	})
 }
 
-// Restart drains a pool as Drain does, and starts it again once it has stopped. A pool that is drained already stays so.
+// Restart drains a pool as Drain does, and starts it again once it has stopped. A pool that is
+// drained already stays so.
 func (s *Supervisor) Restart(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		return s.draining(e, was, -1, by, true), func() { s.reportDrain(e, "restarted", by) }, nil
@@ -48,7 +50,8 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 	return was
 }
 
-// Resume ends a drain at any point, and starts again what was stopped, by a drain or by hand. Errors are as for Drain.
+// Resume ends a drain at any point, and starts again what was stopped, by a drain or by hand.
+// Errors are as for Drain.
 func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		was.Drain, was.Rejected = nil, acknowledged(was.Rejected)
@@ -62,8 +65,9 @@ func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
 	})
 }
 
-// acknowledged forgets a reload that an operator had asked for, and that was gone back from, when somebody asks for something else. What the
-// pool's file asks for stays told: it is not in force.
+// acknowledged forgets a reload that an operator had asked for, and that was gone back from, when
+// someone asks for something else. What the pool's file asks for stays reported: it is not in
+// force.
 func acknowledged(r *keep.Rejected) *keep.Rejected {
 	if r != nil && !r.ByFile {
 		return nil
@@ -71,9 +75,10 @@ func acknowledged(r *keep.Rejected) *keep.Rejected {
 	return r
 }
 
-// reportDrain tells who drained or resumed a pool.
+// reportDrain reports who drained or resumed a pool.
 func (s *Supervisor) reportDrain(e *entry, what, by string) {
-	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: e.id, State: e.last.State, Cause: what + " by " + who(by)})
+	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: e.id, State: e.last.State, Cause: what + " by " +
+		who(by)})
 	attrs := []any{"pool_id", e.id, "identity", by}
 	if d := e.intent.Drain; d != nil {
 		attrs = append(attrs, "deadline_ms", s.o.Clock.Left(d.Deadline).Milliseconds())
@@ -81,7 +86,7 @@ func (s *Supervisor) reportDrain(e *entry, what, by string) {
 	s.o.Log.Info(fmt.Sprintf("pool %s is %s by %s", e.id, what, who(by)), attrs...)
 }
 
-// who is somebody who asks, for people.
+// who is someone who asks, for people.
 func who(by string) string {
 	if by == "" {
 		return "an operator"
@@ -105,8 +110,8 @@ func (s *Supervisor) updateDrain(e *entry) {
 // parked reports whether an operator drained the pool.
 func (e *entry) parked() bool { return e.intent.Drain != nil }
 
-// finishDrain sees to a pool whose drain has come to its end: it resumes one that was only to be restarted. Before PID 1's units are known, nothing
-// of any pool seems to run.
+// finishDrain sees to a pool whose drain has come to its end: it resumes one that was only to be
+// restarted. Before PID 1's units are known, nothing of any pool seems to run.
 func (s *Supervisor) finishDrain(e *entry) {
 	if !e.parked() || e.saving || !s.connected || time.Now().Before(e.saveAfter) {
 		return
@@ -128,7 +133,8 @@ func (s *Supervisor) finishDrain(e *entry) {
 	}
 }
 
-// killLate ends an engine whose stop at a deadline a former manager had begun, and did not live to end by force.
+// killLate ends an engine whose stop at a deadline a former manager had begun, and did not live to
+// end by force.
 func (s *Supervisor) killLate(r *replica) {
 	late := r.unit.phase == reconcile.Stopping && r.job.action == reconcile.None && r.drainCut() != nil
 	if !late || r.run.killed {
@@ -159,7 +165,8 @@ func (e *entry) showIntent(p *registry.Pool) {
 	}
 }
 
-// drainCut is what the deadline of the drain cut that the replica is stopped for; nil: nothing, or there is no such drain.
+// drainCut is what the deadline of the drain cut that the replica is stopped for; nil: nothing, or
+// there is no such drain.
 func (r *replica) drainCut() *registry.Failure {
 	if !r.wish.parked {
 		return nil

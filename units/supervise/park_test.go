@@ -18,7 +18,7 @@ import (
 // shelf is what was written down; it outlives a manager.
 type shelf struct {
 	kept map[string]keep.Intent
-	mu   sync.Mutex // for tests in which nobody waits for an answer
+	mu   sync.Mutex // for tests in which no one waits for an answer
 	err  error
 	then func() // called when something was written down
 }
@@ -141,7 +141,8 @@ func TestOperatorDrains(t *testing.T) {
 		if h.cuts.Load() != 1 {
 			t.Error("no lease was cut")
 		}
-		if s.kept["a"].Drain == nil || s.kept["a"].Drain.Timeout != "3 leases were still held at the drain deadline and were cut" {
+		if s.kept["a"].Drain == nil || s.kept["a"].Drain.Timeout != "3 leases were still held at the drain deadline "+
+			"and were cut" {
 			t.Errorf("written down: %+v", s.kept["a"].Drain)
 		}
 		m.kill()

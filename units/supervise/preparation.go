@@ -12,11 +12,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// preparation makes what a start needs: it stages the model, prepares the engine and renders the unit. It is beside the call to
-// PID 1: while a step hangs, everything else about the replica goes on. It knows no unit and no clock.
+// preparation makes what a start needs: it stages the model, prepares the engine and renders the
+// unit. It is beside the call to PID 1: while a step hangs, everything else about the replica goes
+// on. It knows no unit and no clock.
 //
-// Each step under way is known by its number, try. A result that carries another number is of a step that was given up, and
-// changes nothing. At most one step is under way that was not given up.
+// Each step under way is known by its number, try. A result that carries another number is of a
+// step that was given up, and changes nothing. At most one step is under way that was not given up.
 type preparation struct {
 	try    int
 	cancel context.CancelFunc // of the step under way; nil: none is
@@ -93,7 +94,8 @@ func (p *preparation) done(r readied, u render.Unit) {
 	p.prepare, p.failure, p.retryAt = reconcile.Done, nil, time.Time{}
 }
 
-// failed takes why a step failed, or why a start needs another preparation. The next attempt begins with the model.
+// failed takes why a step failed, or why a start needs another preparation. The next attempt begins
+// with the model.
 func (p *preparation) failed(f *registry.Failure, now time.Time) {
 	p.end()
 	p.stage, p.failure, p.retryAt = reconcile.Failed, f, now.Add(retryAfter(p.attempts))

@@ -15,15 +15,16 @@ import (
 // changedCtx is the pool a with another context length, which needs a new preparation.
 func changedCtx(p *pool.Pool) { p.Ctx = 4096 }
 
-// stagesForEver makes every later staging ignore that it is cancelled, as a read from a dead NFS mount does, until the test ends.
+// stagesForEver makes every later staging ignore that it is cancelled, as a read from a dead NFS
+// mount does, until the test ends.
 func (w *world) stagesForEver(t *testing.T) {
 	dead := make(chan struct{})
 	t.Cleanup(func() { close(dead) })
 	w.with(func() { w.stage = func(pool.Pool) error { <-dead; return nil } })
 }
 
-// TestAStageThatHangs: whatever a new version's preparation does, the engine that serves is drained, stopped, killed and held
-// back as if nothing was being prepared.
+// TestAStageThatHangs: whatever a new version's preparation does, the engine that serves is
+// drained, stopped, killed and held back as if nothing was being prepared.
 func TestAStageThatHangs(t *testing.T) {
 	scenario(t, "a_drain_ends_at_its_deadline", func(t *testing.T, w *world) {
 		m, _, h := drainable(t, w)
@@ -183,7 +184,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// FuzzPreparation holds what must be true after any order of things, results of given-up steps among them.
+// FuzzPreparation holds what must be true after any order of things, results of given-up steps
+// among them.
 func FuzzPreparation(f *testing.F) {
 	f.Add([]byte{0, 2, 1, 2})
 	f.Add([]byte{0, 5, 2, 0, 2, 6, 1, 3})
@@ -243,7 +245,8 @@ func check(t *testing.T, before, p preparation, step string, try, running int) {
 		t.Errorf("%s: failed without a reason", step)
 	case p.try < before.try:
 		t.Errorf("%s: the number of the step went back", step)
-	case (step == "result" || step == "failure") && !before.current(try) && (p.stage != before.stage || p.prepare != before.prepare):
+	case (step == "result" || step == "failure") && !before.current(try) &&
+		(p.stage != before.stage || p.prepare != before.prepare):
 		t.Errorf("%s: the result of a step that was given up counts", step)
 	}
 }

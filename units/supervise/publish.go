@@ -53,7 +53,8 @@ func (e *entry) sorted() []*replica {
 	})
 }
 
-// assess derives the replica's state, and logs what changed with its reason. It reports whether the replica is ready.
+// assess derives the replica's state, and logs what changed with its reason. It reports whether the
+// replica is ready.
 func (s *Supervisor) assess(r *replica) (ready bool) {
 	v := reconcile.Assess(r.facts())
 	if v.Failure != nil {
@@ -67,11 +68,12 @@ func (s *Supervisor) assess(r *replica) (ready bool) {
 	}
 	from := r.view.state
 	r.view.state, r.view.reason, r.view.since = v.State, v.Reason, time.Now()
-	s.o.Log.Info(fmt.Sprintf("%s: %s", r.id, v.Reason), append(s.about(r), "from", string(from), "to", string(v.State), "ready", v.Ready)...)
+	s.o.Log.Info(fmt.Sprintf("%s: %s", r.id, v.Reason),
+		append(s.about(r), "from", string(from), "to", string(v.State), "ready", v.Ready)...)
 	return v.Ready
 }
 
-// logFailure logs each new failure once, with its remedy.
+// logFailure logs each new failure once, with its hint.
 func (s *Supervisor) logFailure(r *replica, f *registry.Failure) {
 	if f == nil {
 		r.view.logged = ""
@@ -103,8 +105,8 @@ func (s *Supervisor) about(r *replica) []any {
 	return attrs
 }
 
-// version is the engine's version: of the unit that runs, else of the engine that was prepared; empty where the engine does not print
-// it, for which earlier managers labelled the unit "unknown".
+// version is the engine's version: of the unit that runs, else of the engine that was prepared;
+// empty where the engine does not print it, for which earlier managers labelled the unit "unknown".
 func (r *replica) version() string {
 	if v := r.unit.status.LogFields[render.FieldVersion]; v != "" && v != "unknown" {
 		return v
@@ -112,7 +114,7 @@ func (r *replica) version() string {
 	return r.prep.prepared.Version
 }
 
-// waits is the delay until the next start, whoever makes it; zero when none is waited for.
+// waits is the delay until the next start, by PID 1 or the manager; zero when none is waited for.
 func (r *replica) waits() time.Duration {
 	if r.wait.on && r.unit.phase != reconcile.Backoff {
 		return max(time.Until(r.wait.until), 0)
@@ -143,8 +145,9 @@ func (r *replica) backoff() time.Duration {
 	return time.Duration(usec) * time.Microsecond
 }
 
-// slotsTotal is how many requests the engine works on at once: as configured, or as it told; 0 while it was not asked. Of one that cannot be asked
-// nothing is known, and one at a time is always right.
+// slotsTotal is how many requests the engine works on at once: as configured, or as it reported; 0
+// while it was not asked. Of one that cannot be asked nothing is known, and one at a time is always
+// right.
 func (r *replica) slotsTotal() int {
 	if n := r.pool().Slots; n > 0 {
 		return n
@@ -160,7 +163,7 @@ func (r *replica) snapshot() registry.Replica {
 	v := reconcile.Assess(r.facts())
 	unit := r.unit.name
 	if r.external() {
-		unit = "" // nobody here has one
+		unit = "" // no one here has one
 	}
 	out := registry.Replica{
 		Breaker: string(r.past.State.BreakerNow()), NextStart: r.nextStart(),
@@ -175,7 +178,7 @@ func (r *replica) snapshot() registry.Replica {
 	return out
 }
 
-// report tells systemctl status how many pools there are, and how many in each state.
+// report reports systemctl status how many pools there are, and how many in each state.
 func (s *Supervisor) report() {
 	if !s.dirty || s.o.Status == nil {
 		return

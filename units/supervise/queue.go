@@ -2,7 +2,8 @@ package supervise
 
 import "context"
 
-// queue asks the engine how many requests wait inside it; nil where it does not count them, or does not answer now.
+// queue asks the engine how many requests wait inside it; nil where it does not count them, or does
+// not answer now.
 func (w *watch) queue(ctx context.Context) *int {
 	path := w.adapter.QueuePath()
 	if path == "" {
@@ -29,7 +30,8 @@ func (r *replica) queueDepth() *int {
 	return r.run.watch.queued
 }
 
-// offers is the context of one request and what the engine can be asked for, by the version that it runs or should run.
+// offers is the context of one request and what the engine can be asked for, by the version that it
+// runs or should run.
 func (r *replica) offers() (ctx int, workloads []string) {
 	p := r.pool()
 	if a, ok := r.adapter(); ok {

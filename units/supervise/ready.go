@@ -12,8 +12,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// prepareStep runs one step of a replica's preparation beside the loop. take gets the result on the loop unless the step was given up.
-func (s *Supervisor) prepareStep(r *replica, ctx context.Context, try int, step func(context.Context) (take func() error, err error)) {
+// prepareStep runs one step of a replica's preparation beside the loop. take gets the result on the
+// loop unless the step was given up.
+func (s *Supervisor) prepareStep(r *replica, ctx context.Context, try int,
+	step func(context.Context) (take func() error, err error)) {
 	finish := func(take func() error, err error, code registry.Code) {
 		if !r.prep.current(try) {
 			return
@@ -60,7 +62,8 @@ func (s *Supervisor) prepare(r *replica) {
 	})
 }
 
-// readying finds the engine and the GPUs, and what the one needs of the others. It runs beside the loop.
+// readying finds the engine and the GPUs, and what the one needs of the others. It runs beside the
+// loop.
 func (s *Supervisor) readying(
 	ctx context.Context, p pool.Pool, staged pool.Staged, mask []string, adapter engine.Adapter,
 ) (out readied, err error) {
@@ -90,7 +93,8 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 		return err
 	}
 	unit, err := render.Render(render.Input{
-		Pool: r.wish.pool, Replica: r.id.Index, Side: r.id.Side, Staged: r.prep.staged, Prepared: ready.prepared, Port: r.unit.port,
+		Pool: r.wish.pool, Replica: r.id.Index, Side: r.id.Side, Staged: r.prep.staged, Prepared: ready.prepared,
+		Port:    r.unit.port,
 		Adapter: adapter, Host: s.host, Mask: given(ready.planned),
 		Need: render.Need{Devices: ready.need.Devices, Host: ready.need.Host},
 	})
@@ -106,7 +110,8 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 	return nil
 }
 
-// choosePort claims the port that the pool's file names, or else keeps the one that the replica has, or else takes a free one.
+// choosePort claims the port that the pool's file names, or else keeps the one that the replica
+// has, or else takes a free one.
 func (s *Supervisor) choosePort(r *replica) error {
 	want := 0
 	if r.wish.pool.Port != 0 {

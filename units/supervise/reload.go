@@ -21,17 +21,21 @@ type ReloadRequest struct {
 	By       string        // who asks
 }
 
-// Reload brings a pool to another model, all or nothing, and remembers it over restarts and reboots until it is forgotten. What is served already
-// is no reload. A pool of which nothing serves takes the model at its next start. It returns when the wish is written down: ErrNoSuchPool, a
-// *registry.Failure (RELOAD_IN_PROGRESS, POLICY_DENIED, STATE_NOT_SAVED), or the context's error say that it is not.
+// Reload brings a pool to another model, all or nothing, and remembers it over restarts and reboots
+// until it is forgotten. What is served already is no reload. A pool of which nothing serves takes
+// the model at its next start. It returns when the wish is written down: ErrNoSuchPool, a
+// *registry.Failure (RELOAD_IN_PROGRESS, POLICY_DENIED, STATE_NOT_SAVED), or the context's error
+// say that it is not.
 func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		if was.Reload != nil {
 			return was, nil, registry.Fail(registry.CodeReloadInProgress,
-				fmt.Sprintf("a reload to %s is under way (%s)", was.Reload.To.Model, was.Reload.Phase), "Wait until it ends, or cancel it with poolctl drain and then poolctl resume.")
+				fmt.Sprintf("a reload to %s is under way (%s)", was.Reload.To.Model, was.Reload.Phase),
+				"Wait until it ends, or cancel it with poolctl drain and then poolctl resume.")
 		}
 		if external(e.desired) {
-			return was, nil, registry.Fail(registry.CodeInvalidParams, "the pool's engine is external: this host neither starts it nor chooses its model",
+			return was, nil, registry.Fail(registry.CodeInvalidParams,
+				"the pool's engine is external: this host neither starts it nor chooses its model",
 				"Reload the engine where it runs.")
 		}
 		over := &keep.Override{Model: ask.Model, Digest: ask.Digest, Since: time.Now().Round(0), By: ask.By}
@@ -49,7 +53,8 @@ func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) e
 }
 
 // reloading is the intent of a pool that is to serve its file's version with an override.
-func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, ask ReloadRequest) (keep.Intent, func(), error) {
+func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, ask ReloadRequest) (keep.Intent, func(),
+	error) {
 	to := over.Over(e.file)
 	if to.Model == e.file.Model && to.ModelDigest == e.file.ModelDigest {
 		over = nil
@@ -73,11 +78,13 @@ func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, a
 	next.Reload = &rec
 	return next, func() {
 		s.o.Registry.Note(reloadEvent(e, rec))
-		s.o.Log.Info(fmt.Sprintf("pool %s: a reload begins", e.id), append(e.about(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
+		s.o.Log.Info(fmt.Sprintf("pool %s: a reload begins", e.id),
+			append(e.about(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
 	}, nil
 }
 
-// serves reports whether a replica of the pool is ready, so that a change of it has something to lose.
+// serves reports whether a replica of the pool is ready, so that a change of it has something to
+// lose.
 func (e *entry) serves() bool {
 	for _, r := range e.replicas {
 		if r.wish.asks != reconcile.Unwanted && reconcile.Assess(r.facts()).Ready {

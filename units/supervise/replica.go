@@ -10,8 +10,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// replica is one engine process as the loop knows it. Each group of its data has one owner: what writes a group is in the file
-// that the group is named after, or asks it by a method. Package reconcile decides on facts, which is computed from all groups.
+// replica is one engine process as the loop knows it. Each group of its data has one owner: what
+// writes a group is in the file that the group is named after, or asks it by a method. Package
+// reconcile decides on facts, which is computed from all groups.
 type replica struct {
 	entry *entry
 	id    pool.Replica
@@ -28,8 +29,8 @@ type replica struct {
 	view shown       // what the registry, the log and the hand-off file show
 }
 
-// wish is what the pool's file, a reload and an operator want of a replica. It is computed from its pool as a whole, see wishOf,
-// but for revive.
+// wish is what the pool's file, a reload and an operator want of a replica. It is computed from its
+// pool as a whole, see wishOf, but for revive.
 type wish struct {
 	pool  pool.Pool // the version that it is to run; of the entry, but for the sides of a reload
 	known bool      // pool holds a version
@@ -45,8 +46,8 @@ type wish struct {
 	revive bool // an operator asks for what was stopped by hand to be started again
 }
 
-// wishOf is what a pool wants of one of its replicas. A replica whose pool has a broken file and no former version is left as it
-// is.
+// wishOf is what a pool wants of one of its replicas. A replica whose pool has a broken file and no
+// former version is left as it is.
 func (e *entry) wishOf(r *replica) wish {
 	order := e.order(r.id)
 	w := wish{

@@ -19,8 +19,9 @@ func gated(end func(*systemd.Status), verdict int) func(*systemd.Status) {
 	}
 }
 
-// TestLogExplainsAnEnd: the log names why a process ended that nobody ended from outside, in a load as in a run, with that cause's remedy. An end
-// that the gate or PID 1 brought about keeps their cause.
+// TestLogExplainsAnEnd: the log names why a process ended that no one ended from outside, in a load
+// as in a run, with that cause's hint. An end that the gate or PID 1 brought about keeps their
+// cause.
 func TestLogExplainsAnEnd(t *testing.T) {
 	const short, broke = "cudaMalloc failed: out of memory", "CUDA error: an illegal memory access was encountered"
 	cases := []struct {
@@ -60,7 +61,8 @@ func TestLogExplainsAnEnd(t *testing.T) {
 		time.Sleep(time.Second)
 		w.change(unitOf("a"), limited)
 		m.wantState("a", registry.StateFailed, false)
-		if f := m.pool("a").LastError; !strings.Contains(f.Message, "CUDA_OOM: "+short+"; "+gaveUp) || strings.Count(f.Message, gaveUp) != 1 {
+		if f := m.pool("a").LastError; !strings.Contains(f.Message, "CUDA_OOM: "+short+"; "+gaveUp) ||
+			strings.Count(f.Message, gaveUp) != 1 {
 			t.Errorf("%v", f)
 		}
 	})
@@ -70,13 +72,15 @@ func TestLogExplainsAnEnd(t *testing.T) {
 		w.change(unitOf("a"), limited)
 		w.change(unitOf("a"), limited)
 		time.Sleep(time.Second)
-		if f := m.pool("a").LastError; !strings.Contains(f.Message, "exited with status 1") || strings.Count(f.Message, gaveUp) != 1 {
+		if f := m.pool("a").LastError; !strings.Contains(f.Message, "exited with status 1") ||
+			strings.Count(f.Message, gaveUp) != 1 {
 			t.Errorf("%v", f)
 		}
 	})
 }
 
-// TestCrashIsLogged: the line in the log has the end by name, its last words or why there are none, the remedy, the count and the next start.
+// TestCrashIsLogged: the line in the log has the end by name, its last words or why there are none,
+// the hint, the count and the next start.
 func TestCrashIsLogged(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -101,8 +105,10 @@ func TestCrashIsLogged(t *testing.T) {
 			if len(lines) != 1 {
 				t.Fatalf("logged %q, want one warning", lines)
 			}
-			want := append(c.want, "pool_id=a", "replica_id=r0", "last_error=", "hint=\"Read journalctl", "restart_count=4 ", "uptime_ms=3000", "engine_version=b1",
-				"backoff_ms=60000", fmt.Sprint("next_restart_ms=", at.Add(time.Minute).UnixMilli()), "invocation_id="+firstRun)
+			want := append(c.want, "pool_id=a", "replica_id=r0", "last_error=", "hint=\"Read journalctl",
+				"restart_count=4 ", "uptime_ms=3000", "engine_version=b1",
+				"backoff_ms=60000", fmt.Sprint("next_restart_ms=", at.Add(time.Minute).UnixMilli()), "invocation_id="+
+					firstRun)
 			for _, attr := range want {
 				if !strings.Contains(lines[0], attr) {
 					t.Errorf("%s is not in %s", attr, lines[0])
@@ -125,7 +131,8 @@ func TestCrashIsLogged(t *testing.T) {
 	})
 }
 
-// TestTooLittleGPUMemoryIsNoCrash: a run that turns out never to have begun is withdrawn, before its log is told.
+// TestTooLittleGPUMemoryIsNoCrash: a run that turns out never to have begun is withdrawn, before
+// its log is reported.
 func TestTooLittleGPUMemoryIsNoCrash(t *testing.T) {
 	scenario(t, "told_in_parts", func(t *testing.T, w *world) {
 		m, l := told(t, w, "error: x")
@@ -149,7 +156,8 @@ func TestTooLittleGPUMemoryIsNoCrash(t *testing.T) {
 func TestExplained(t *testing.T) {
 	at := time.Now()
 	end := *registry.Fail(registry.CodeEngineCrashed, "the engine was killed by SIGABRT", "look")
-	r := &replica{last: lastEnd{fault: &fault{failure: registry.Fail(registry.CodeDriverError, "Xid 79 https://u:p@h/", "reset"), run: "one", at: at}}}
+	r := &replica{last: lastEnd{fault: &fault{failure: registry.Fail(registry.CodeDriverError, "Xid 79 https://u:p@h/",
+		"reset"), run: "one", at: at}}}
 	for _, c := range []struct {
 		name string
 		run  string
@@ -170,7 +178,8 @@ func TestExplained(t *testing.T) {
 	}
 }
 
-// TestFailedInAStop: a unit that failed was stopped where its process ran, was active, and did not end before PID 1 was asked to stop it.
+// TestFailedInAStop: a unit that failed was stopped where its process ran, was active, and did not
+// end before PID 1 was asked to stop it.
 func TestFailedInAStop(t *testing.T) {
 	was := systemd.Status{ActiveState: "failed", Result: "timeout", WasActive: true, MainRan: time.Second}
 	for _, c := range []struct {

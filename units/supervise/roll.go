@@ -11,7 +11,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/rollout"
 )
 
-// saveAgain is when a step of a reload, or the end of a restart, that could not be written down is tried again.
+// saveAgain is when a step of a reload, or the end of a restart, that could not be written down is
+// tried again.
 const saveAgain = 5 * time.Second
 
 // noteAgain is when it is tried again to write down which version serves.
@@ -57,7 +58,8 @@ func (s *Supervisor) rolled(e *entry, rec rollout.Record) keep.Intent {
 		from := rec.From
 		next.Current = &from
 		if rec.Reason != rollout.Cancelled {
-			next.Rejected = &keep.Rejected{Version: rec.To, ByFile: rec.ByFile, Reason: rec.Reason, Failure: rec.Failure, At: time.Now().Round(0)}
+			next.Rejected = &keep.Rejected{Version: rec.To, ByFile: rec.ByFile, Reason: rec.Reason,
+				Failure: rec.Failure, At: time.Now().Round(0)}
 		}
 		return next
 	}
@@ -72,22 +74,25 @@ func (s *Supervisor) rolled(e *entry, rec rollout.Record) keep.Intent {
 	return next
 }
 
-// reportReload tells how a reload ended.
+// reportReload reports how a reload ended.
 func (s *Supervisor) reportReload(e *entry, rec rollout.Record) {
 	took := time.Since(rec.Began)
 	s.o.Observer.Reloaded(e.last, took, string(rec.Reason))
 	s.o.Registry.Note(reloadEvent(e, rec))
 	if rec.Back() {
 		s.o.Log.Error(fmt.Sprintf("pool %s: the reload was rolled back; the former version is in force", e.id),
-			append(e.about(rec), "reason", string(rec.Reason), "last_error", rec.Failure.Error(), "hint", rec.Failure.Hint, "reload_ms", took.Milliseconds())...)
+			append(e.about(rec), "reason", string(rec.Reason), "last_error", rec.Failure.Error(), "hint",
+				rec.Failure.Hint, "reload_ms", took.Milliseconds())...)
 		return
 	}
-	s.o.Log.Info(fmt.Sprintf("pool %s: the reload is done", e.id), append(e.about(rec), "reload_ms", took.Milliseconds())...)
+	s.o.Log.Info(fmt.Sprintf("pool %s: the reload is done", e.id),
+		append(e.about(rec), "reload_ms", took.Milliseconds())...)
 }
 
-// reloadEvent tells of a reload, by its record.
+// reloadEvent reports of a reload, by its record.
 func reloadEvent(e *entry, rec rollout.Record) registry.Event {
-	ev := registry.Event{Kind: registry.KindReload, PoolID: e.id, State: e.last.State, Cause: fmt.Sprintf("from %s to %s: ", rec.From.Model, rec.To.Model)}
+	ev := registry.Event{Kind: registry.KindReload, PoolID: e.id, State: e.last.State,
+		Cause: fmt.Sprintf("from %s to %s: ", rec.From.Model, rec.To.Model)}
 	switch {
 	case rec.Back():
 		ev.Cause += "rolled back (" + string(rec.Reason) + "), the former version is in force"
@@ -102,7 +107,8 @@ func reloadEvent(e *entry, rec rollout.Record) registry.Event {
 
 // about is what log lines of a reload carry.
 func (e *entry) about(rec rollout.Record) []any {
-	return []any{"pool_id", e.id, "engine", rec.To.Engine, "model_id", string(rec.To.Model), "from_model_id", string(rec.From.Model), "identity", rec.By}
+	return []any{"pool_id", e.id, "engine", rec.To.Engine, "model_id", string(rec.To.Model), "from_model_id",
+		string(rec.From.Model), "identity", rec.By}
 }
 
 // rollFacts is what is known of the place that a reload works on.
@@ -115,14 +121,15 @@ func (s *Supervisor) rollFacts(e *entry, rec *rollout.Record) rollout.Facts {
 	if rec.Undo {
 		leaves, comes = comes, leaves
 	}
-	f := rollout.Facts{Leaves: e.replicas[leaves].sideFacts(), Comes: e.replicas[comes].sideFacts(), Parked: e.parked(), Before: e.replacedFails(rec)}
+	f := rollout.Facts{Leaves: e.replicas[leaves].sideFacts(), Comes: e.replicas[comes].sideFacts(), Parked: e.parked(),
+		Before: e.replacedFails(rec)}
 	if rec.Phase == rollout.Preparing && f.Comes.Prepared {
 		f.Fit, f.Short = s.fit(e, e.replicas[leaves], e.replicas[comes], rec)
 	}
 	return f
 }
 
-// replacedFails is why a replica that the reload has replaced already does not serve any more.
+// replacedFails is why a replica that the reload has replaced already no longer serves.
 func (e *entry) replacedFails(rec *rollout.Record) *registry.Failure {
 	for i := range rec.Place {
 		r := e.replicas[pool.Replica{Pool: e.id, Index: i, Side: rec.Sides[i]}.Other()]
@@ -136,9 +143,11 @@ func (e *entry) replacedFails(rec *rollout.Record) *registry.Failure {
 	return nil
 }
 
-// idle reports whether the unit has a process that serves nothing yet, or none any more, so that nothing can be held.
+// idle reports whether the unit has a process that serves nothing yet, or no longer any, so that
+// nothing can be held.
 func idle(f reconcile.Facts) bool {
-	return f.Unit == reconcile.Starting || f.Unit == reconcile.Backoff || f.Unit == reconcile.Broken || f.Unit == reconcile.Exited
+	return f.Unit == reconcile.Starting || f.Unit == reconcile.Backoff || f.Unit == reconcile.Broken ||
+		f.Unit == reconcile.Exited
 }
 
 // sideFacts is what a reload must know of one side of a place, which may not be there.
@@ -148,8 +157,9 @@ func (r *replica) sideFacts() rollout.Side {
 	}
 	f := r.facts()
 	side := rollout.Side{
-		Known:    true,
-		Exists:   f.Unit != reconcile.Absent || f.Op == reconcile.Start || f.Op == reconcile.Stop || f.Op == reconcile.Clear,
+		Known: true,
+		Exists: f.Unit != reconcile.Absent || f.Op == reconcile.Start || f.Op == reconcile.Stop ||
+			f.Op == reconcile.Clear,
 		Prepared: f.Prepare == reconcile.Done,
 		Ready:    reconcile.Assess(f).Ready,
 		Sick:     f.Unit == reconcile.Active && f.Probe == reconcile.Unhealthy,
@@ -179,22 +189,24 @@ func hasFailed(f reconcile.Facts) *registry.Failure {
 		}
 		return registry.Fail(registry.CodeEngineCrashed, "the new engine ended", "Read its log.")
 	case f.Unit == reconcile.Exited && f.Role != reconcile.Standby:
-		return registry.Fail(registry.CodeEngineStartFailed, "the new engine ended by itself, or was stopped by hand", "Read its log.")
+		return registry.Fail(registry.CodeEngineStartFailed, "the new engine ended by itself, or was stopped by hand",
+			"Read its log.")
 	}
 	return nil
 }
 
-// beginReload puts a change of a pool's file into a reload, so that a version that does not come up costs nothing. It reports whether it did: it
-// takes a former version that serves.
+// beginReload puts a change of a pool's file into a reload, so that a version that does not come up
+// costs nothing. It reports whether it did: it takes a former version that serves.
 func (s *Supervisor) beginReload(r *replica) bool {
 	e := r.entry
 	if e.intent.Reload != nil {
 		return false
 	}
 	if r.external() || e.intent.Current != nil && external(*e.intent.Current) {
-		return false // an engine of somebody else is not replaced by starting another
+		return false // an engine of another program is not replaced by starting another
 	}
-	if r.unit.phase != reconcile.Active || !r.facts().Replaced() || r.wish.parked || r.wish.asks == reconcile.Unwanted || r.gpu.blocked != nil {
+	if r.unit.phase != reconcile.Active || !r.facts().Replaced() || r.wish.parked ||
+		r.wish.asks == reconcile.Unwanted || r.gpu.blocked != nil {
 		return false
 	}
 	if s.occupied(r, r.prep.planned) != nil || s.waitedFor(r) {
@@ -213,7 +225,8 @@ func (s *Supervisor) beginReload(r *replica) bool {
 		was.Reload, was.Rejected = &rec, nil
 		return was, func() {
 			s.o.Registry.Note(reloadEvent(e, rec))
-			s.o.Log.Info(fmt.Sprintf("pool %s: its file was changed so that new engines are needed; a reload begins", e.id), e.about(rec)...)
+			s.o.Log.Info(fmt.Sprintf("pool %s: its file was changed so that new engines are needed; a reload begins",
+				e.id), e.about(rec)...)
 		}, nil
 	}, func(err error) {
 		if err != nil {
@@ -224,7 +237,8 @@ func (s *Supervisor) beginReload(r *replica) bool {
 	return true
 }
 
-// dropStale drops what does not go with the pool's file any more: a reload to another version, and the failure of one that was gone back from.
+// dropStale drops what does not go with the pool's file: a reload to another version, and the
+// failure of one that was gone back from.
 func (s *Supervisor) dropStale(e *entry, changed bool) {
 	in := e.intent
 	cancel := in.Reload != nil && !in.Reload.Back() && !e.reloadFits()
@@ -245,7 +259,8 @@ func (s *Supervisor) dropStale(e *entry, changed bool) {
 
 // cancelled is the record of a reload that goes back because of another wish.
 func cancelled(rec *rollout.Record, why string) *rollout.Record {
-	back := rec.Cancel(rollout.Cancelled, registry.Fail(registry.CodeReloadCancelled, why, "Reload the pool again if you still want the new version."))
+	back := rec.Cancel(rollout.Cancelled, registry.Fail(registry.CodeReloadCancelled, why,
+		"Reload the pool again if you still want the new version."))
 	return &back
 }
 
@@ -281,7 +296,8 @@ func (s *Supervisor) noteCurrent(e *entry) {
 		return
 	}
 	for _, r := range e.replicas {
-		if reconcile.Assess(r.facts()).Ready && r.current() && r.wish.asks != reconcile.Unwanted && samePool(r.wish.pool, e.desired) {
+		if reconcile.Assess(r.facts()).Ready && r.current() && r.wish.asks != reconcile.Unwanted &&
+			samePool(r.wish.pool, e.desired) {
 			next, version := e.intent, e.desired
 			next.Current = &version
 			s.save(e, next, func(err error) {

@@ -16,7 +16,8 @@ import (
 // reload asks for another model.
 func (m *manager) reload(name string, deadline time.Duration) {
 	m.t.Helper()
-	if err := m.s.Reload(m.t.Context(), "a", ReloadRequest{Model: pool.Model("file:/srv/models/" + name), Deadline: deadline, By: "uid:0"}); err != nil {
+	if err := m.s.Reload(m.t.Context(), "a", ReloadRequest{Model: pool.Model("file:/srv/models/" + name),
+		Deadline: deadline, By: "uid:0"}); err != nil {
 		m.t.Fatal(err)
 	}
 	synctest.Wait()
@@ -120,7 +121,8 @@ func TestOperatorReloads(t *testing.T) {
 		time.Sleep(time.Second)
 		m.wantServed("r0", "a.gguf")
 		m.wantCode("a", registry.CodeDrainTimeout)
-		if f := m.pool("a").LastError; !strings.Contains(f.Message, "2 leases were still held at the drain deadline; nothing was cut") {
+		if f := m.pool("a").LastError; !strings.Contains(f.Message,
+			"2 leases were still held at the drain deadline; nothing was cut") {
 			t.Errorf("last_error is %v", f)
 		}
 		if w.called("stop "+unitOf("a")) != 0 || h.cuts.Load() != 0 {

@@ -40,7 +40,8 @@ func TestReloadOfManyReplicas(t *testing.T) {
 		w.passGate(place(1, 1))
 		time.Sleep(time.Second)
 		m.wantState("a", registry.StateReady, true)
-		if p := m.pool("a"); len(p.Replicas) != 2 || p.ModelID != "file:/srv/models/b.gguf" || s.kept["a"].Reload != nil {
+		if p := m.pool("a"); len(p.Replicas) != 2 || p.ModelID != "file:/srv/models/b.gguf" ||
+			s.kept["a"].Reload != nil {
 			t.Errorf("model %s, replicas %+v, written down %+v", p.ModelID, p.Replicas, s.kept["a"].Reload)
 		}
 	})
@@ -95,7 +96,8 @@ func (m *manager) wantGoneBack(s *shelf, why rollout.Reason, pid int) {
 	m.t.Helper()
 	m.wantState("a", registry.StateReady, true)
 	p := m.pool("a")
-	if len(p.Replicas) != 2 || p.ModelID != "file:/srv/models/a.gguf" || p.Replicas[0].ID != "r0" || p.Replicas[1].PID != pid {
+	if len(p.Replicas) != 2 || p.ModelID != "file:/srv/models/a.gguf" || p.Replicas[0].ID != "r0" ||
+		p.Replicas[1].PID != pid {
 		m.t.Errorf("model %s, replicas %+v; the second had pid %d", p.ModelID, p.Replicas, pid)
 	}
 	if k := s.kept["a"]; k.Reload != nil || k.Rejected == nil || k.Rejected.Reason != why {
@@ -103,7 +105,8 @@ func (m *manager) wantGoneBack(s *shelf, why rollout.Reason, pid int) {
 	}
 }
 
-// TestReloadWhoseOldEngineEnds: a process that has ended holds nothing, so that nobody waits for it.
+// TestReloadWhoseOldEngineEnds: a process that has ended holds nothing, so that no one waits for
+// it.
 func TestReloadWhoseOldEngineEnds(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -136,7 +139,8 @@ func TestReloadWhoseOldEngineEnds(t *testing.T) {
 	}
 }
 
-// TestReloadInPlaceGoesBackInOrder: the new engine is gone before the old one starts, since they share a port.
+// TestReloadInPlaceGoesBackInOrder: the new engine is gone before the old one starts, since they
+// share a port.
 func TestReloadInPlaceGoesBackInOrder(t *testing.T) {
 	scenario(t, "dropping", func(t *testing.T, w *world) {
 		s, h := &shelf{kept: make(map[string]keep.Intent)}, &held{}

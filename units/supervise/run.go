@@ -7,8 +7,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// run is everything that belongs to one invocation of a replica's unit. It is replaced when the InvocationID changes: nothing of
-// it is ever carried over to the next run. It counts while the unit is active; view leaves it out otherwise.
+// run is everything that belongs to one invocation of a replica's unit. It is replaced when the
+// InvocationID changes: nothing of it is ever carried over to the next run. It counts while the
+// unit is active; view leaves it out otherwise.
 type run struct {
 	id string // the InvocationID; "": there has been none
 

@@ -12,7 +12,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// TestARunIsReplaced: nothing that was known of a run is known of the next, whatever the manager saw of the end.
+// TestARunIsReplaced: nothing that was known of a run is known of the next, whatever the manager
+// saw of the end.
 func TestARunIsReplaced(t *testing.T) {
 	again := func(st *systemd.Status) { st.InvocationID, st.MainPID = "another", 4711 }
 	for _, c := range []struct {
@@ -21,7 +22,10 @@ func TestARunIsReplaced(t *testing.T) {
 	}{
 		{"whose_end_was_seen", func(w *world) {
 			w.change(unitOf("a"), crashed)
-			w.change(unitOf("a"), func(st *systemd.Status) { again(st); st.ActiveState, st.SubState = "activating", "start-post" })
+			w.change(unitOf("a"), func(st *systemd.Status) {
+				again(st)
+				st.ActiveState, st.SubState = "activating", "start-post"
+			})
 			w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState = "active", "running" })
 		}},
 		{"whose_end_was_missed", func(w *world) { w.change(unitOf("a"), again) }},

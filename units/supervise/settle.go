@@ -6,8 +6,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// settle takes the changed data of a replica through every step, in this order: decide, then, of its whole pool, finish a drain,
-// assess, see who has run well for long enough, say who may hold leases, publish, and take the next step of a reload.
+// settle takes the changed data of a replica through every step, in this order: decide, then, of
+// its whole pool, finish a drain, assess, see who has run well for long enough, say who may hold
+// leases, publish, and take the next step of a reload.
 func (s *Supervisor) settle(r *replica) {
 	s.decide(r)
 	s.settlePool(r.entry)
@@ -28,7 +29,8 @@ func (s *Supervisor) settlePool(e *entry) {
 	}
 }
 
-// show brings what others see of a pool up to date. Leases are possible before the registry says that the pool is ready.
+// show brings what others see of a pool up to date. Leases are possible before the registry says
+// that the pool is ready.
 func (s *Supervisor) show(e *entry) {
 	for _, r := range e.replicas {
 		s.noteStable(r, s.assess(r))
@@ -58,8 +60,8 @@ func (s *Supervisor) decidePool(e *entry) {
 	s.settlePool(e)
 }
 
-// decide asks for the next action and carries it out. Nothing is decided before PID 1's units are known,
-// or else a unit that runs might be started a second time.
+// decide asks for the next action and carries it out. Nothing is decided before PID 1's units are
+// known, or else a unit that runs might be started a second time.
 func (s *Supervisor) decide(r *replica) {
 	for s.connected && s.applied {
 		s.checkDrain(r, time.Now())
@@ -78,7 +80,8 @@ func (s *Supervisor) decide(r *replica) {
 				append(s.about(r), "action", string(d.Action), "rule", d.Rule)...)
 			return
 		}
-		s.o.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule", d.Rule, "human", d.Reason)
+		s.o.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule",
+			d.Rule, "human", d.Reason)
 		s.act(r, d)
 		if r.job.action != reconcile.None || d.Action == reconcile.Forget {
 			return

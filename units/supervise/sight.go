@@ -5,15 +5,15 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
-// SightOf is what a status says of the unit's newest run, for the count of failed runs. What NRestarts
-// is in each state was recorded on systemd 262 (test/restarttrace).
+// SightOf is what a status says of the unit's newest run, for the count of failed runs. What
+// NRestarts is in each state was recorded on systemd 262 (test/restarttrace).
 func SightOf(st systemd.Status) restarts.Sight {
 	return restarts.Sight{Run: st.InvocationID, Restarts: st.NRestarts, Phase: countedPhase(st)}
 }
 
 func countedPhase(st systemd.Status) restarts.Phase {
-	// A start gives the unit its next InvocationID and the result "success" before it leaves the state of
-	// the former run (seen on 262).
+	// A start gives the unit its next InvocationID and the result "success" before it leaves the
+	// state of the former run (seen on 262).
 	begins := st.Result == "success" && st.JobID != 0
 	switch st.SubState {
 	case "auto-restart-queued":

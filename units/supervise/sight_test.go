@@ -30,7 +30,8 @@ func TestSightOf(t *testing.T) {
 		{"stopped", "inactive", "dead", "success", 0, restarts.PhaseDown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := SightOf(systemd.Status{InvocationID: "a", NRestarts: 3, ActiveState: c.active, SubState: c.sub, Result: c.result, JobID: c.job})
+			got := SightOf(systemd.Status{InvocationID: "a", NRestarts: 3, ActiveState: c.active, SubState: c.sub,
+				Result: c.result, JobID: c.job})
 			if got != (restarts.Sight{Run: "a", Restarts: 3, Phase: c.want}) {
 				t.Errorf("%+v, want phase %d", got, c.want)
 			}

@@ -118,7 +118,7 @@ func TestChangedAgain(t *testing.T) {
 		m.apply(pools(two))
 		synctest.Wait()
 		w.passGate(second)
-		close(first) // the first start's end is told only now
+		close(first) // the first start's end is reported only now
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := len(m.pool("a").Replicas); n != 2 || !m.pool("a").Replicas[1].Ready {
@@ -200,7 +200,9 @@ func TestUnhappyEnds(t *testing.T) {
 	})
 	scenario(t, "an_operators_stop_during_the_load_is_respected", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a")))
-		w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0 })
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
+		})
 		synctest.Wait()
 		w.ended[unitOf("a")] <- &systemd.JobError{Unit: unitOf("a"), Type: "start", Result: "canceled"}
 		m.wantState("a", registry.StateStopped, false)
@@ -262,7 +264,7 @@ func TestUnhappyEnds(t *testing.T) {
 	})
 }
 
-// TestRunTellsItsCause: a daemon that ends with nothing in its log is nobody's friend.
+// TestRunTellsItsCause: a daemon that ends with nothing in its log is no one's friend.
 func TestRunTellsItsCause(t *testing.T) {
 	scenario(t, "connection_given_up", func(t *testing.T, w *world) {
 		m, gone := serving(t, w), errors.New("no such bus")

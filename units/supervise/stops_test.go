@@ -9,7 +9,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// TestStopsAreBounded: of many engines that are to stop, a bounded number ends at once, and those that do not end delay the others by a bounded time.
+// TestStopsAreBounded: of many engines that are to stop, a bounded number ends at once, and those
+// that do not end delay the others by a bounded time.
 func TestStopsAreBounded(t *testing.T) {
 	scenario(t, "engines_that_take_long", func(t *testing.T, w *world) {
 		var all []pool.Pool

@@ -27,17 +27,18 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
-// PID1 is what the supervisor asks of systemd. Every call honours its context; none is made on the loop.
+// PID1 is what the supervisor asks of systemd. Every call honours its context; none is made on the
+// loop.
 type PID1 interface {
 	// Run follows units until ctx ends and delivers updates in order from one goroutine.
 	Run(ctx context.Context, deliver func(systemd.Update)) error
-	// Start makes the transient unit, in place of one that has ended, and returns when PID 1 has taken the job; wait returns when the
-	// job has ended. The job of an engine ends when its gate passed or failed, which may take as
-	// long as the model loads.
+	// Start makes the transient unit, in place of one that has ended, and returns when PID 1 has
+	// taken the job; wait returns when the job has ended. The job of an engine ends when its gate
+	// passed or failed, which may take as long as the model loads.
 	Start(ctx context.Context, unit string, props []systemd.Property) (wait func(context.Context) error, err error)
 	// Stop returns when the stop job has ended.
 	Stop(ctx context.Context, unit string) error
-	// Clear lets PID 1 forget a unit that has ended: reset-failed, and the reference given back.
+	// Clear lets PID 1 forget a unit that has ended: reset-failed, and the reference released.
 	Clear(ctx context.Context, unit string) error
 	// Adopt takes a reference, so that a unit of a former manager keeps its counters when it ends.
 	Adopt(ctx context.Context, unit string) error
@@ -45,10 +46,11 @@ type PID1 interface {
 	Unit(ctx context.Context, unit string) (systemd.Status, error)
 	// Kill sends SIGKILL to every process of a unit.
 	Kill(ctx context.Context, unit string) error
-	// ResetCounters lets a unit's restart counter and start limit begin anew, while it runs.
+	// ResetCounters lets a unit's restart counter and start limit start again from zero, while it
+	// runs.
 	ResetCounters(ctx context.Context, unit string) error
-	// StartNow asks for the start, now, of a unit that waits for its backoff. It returns when PID 1 has taken the job; what comes of it
-	// shows in the unit's changes.
+	// StartNow asks for the start, now, of a unit that waits for its backoff. It returns when PID 1
+	// has taken the job; what comes of it shows in the unit's changes.
 	StartNow(ctx context.Context, unit string) error
 }
 
@@ -69,8 +71,8 @@ type Prober interface {
 	Get(ctx context.Context, url string, limit int64) ([]byte, error)
 	// Reason folds a Probe error into one of a few words for a metric's label.
 	Reason(err error) string
-	// CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"): some engines count an idle one as work to be
-	// waited for when they stop (Triton, 30 s).
+	// CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"): some engines
+	// count an idle one as work to be waited for when they stop (Triton, 30 s).
 	CloseIdle(host string)
 }
 
@@ -91,7 +93,8 @@ type Observer interface {
 	Reloaded(p registry.Pool, took time.Duration, reason string) // a reload has ended; reason is empty for a success
 	Storm(p registry.Pool, class string)                         // an engine restarts too often in too short a time
 	Breaker(p registry.Pool, state string)                       // a replica's breaker is in another state
-	Drained(p registry.Pool, took time.Duration, forced bool)    // a drain of one replica has ended, forced: at its deadline
+	// a drain of one replica has ended, forced: at its deadline
+	Drained(p registry.Pool, took time.Duration, forced bool)
 }
 
 // Options are the supervisor's parts.
@@ -107,14 +110,15 @@ type Options struct {
 	Log      *slog.Logger
 	Host     render.Host // facts of this host, completed by what PID 1 can do
 
-	// GPUs tells what GPUs there are, Memory what engines need of them, Journal what the kernel and the engines log about them. Any may
-	// be nil: then nothing is known of it, and a pool that asks for a GPU is not started.
+	// GPUs reports what GPUs there are, Memory what engines need of them, Journal what the kernel
+	// and the engines log about them. Any may be nil: then nothing is known of it, and a pool that
+	// asks for a GPU is not started.
 	GPUs    nvml.Source
 	Memory  Memory
 	Journal Journal
 
-	// Leases counts who uses what. Keep writes down what operators ask for, Intents is what was written down before, and Clock measures
-	// its deadlines.
+	// Leases counts who uses what. Keep writes down what operators ask for, Intents is what was
+	// written down before, and Clock measures its deadlines.
 	Leases  Leases
 	Keep    Keep
 	Intents map[string]keep.Intent
@@ -124,7 +128,7 @@ type Options struct {
 	Histories      Histories
 	SavedHistories map[string]json.RawMessage
 
-	// Status is told one line for systemctl status whenever it changes; Beat is called by the
+	// Status receives one line for systemctl status whenever it changes; Beat is called by the
 	// loop at least every BeatEvery while it makes progress, to feed the watchdog.
 	Status    func(string)
 	Beat      func()
@@ -163,12 +167,12 @@ type Supervisor struct {
 	// unread are the logs of ended runs that wait to be read.
 	unread unreadLogs
 	first  sync.Once // closes gpusKnown
-	// gpusKnown is closed when the host's GPUs were told for the first time. Effects wait for it.
+	// gpusKnown is closed when the host's GPUs became known. Effects wait for it.
 	gpusKnown chan struct{}
 }
 
-// maxStarts bounds the start requests that wait for PID 1's answer at the same time, so that five hundred pools do
-// not fill the bus's queue; the loads themselves go on side by side.
+// maxStarts bounds the start requests that wait for PID 1's answer at the same time, so that five
+// hundred pools do not fill the bus's queue; the loads themselves go on side by side.
 const maxStarts = 16
 
 // adoptionGrace bounds how long adoption waits for the first probe of what already ran.
@@ -196,8 +200,8 @@ func New(o Options) *Supervisor {
 // once, or adoptionGrace has passed. What the registry says is right from then on.
 func (s *Supervisor) Adopted() <-chan struct{} { return s.adopted }
 
-// Run is the loop, with the first configuration. It returns when ctx has ended, or the connection to PID 1 for good, and every
-// effect with it; engines go on. The error is the cause.
+// Run is the loop, with the first configuration. It returns when ctx has ended, or the connection
+// to PID 1 for good, and every effect with it; engines go on. The error is the cause.
 func (s *Supervisor) Run(ctx context.Context, first Desired) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -260,7 +264,7 @@ func (s *Supervisor) post(ev func()) {
 }
 
 // effect runs f beside the loop and posts what it returns. A panic in f is posted as broken
-// instead: it is one replica's failure and nobody else's.
+// instead: it is one replica's failure and no other's.
 func (s *Supervisor) effect(f func(ctx context.Context) (done func()), broken func(error)) {
 	s.effects.Go(func() {
 		defer func() {

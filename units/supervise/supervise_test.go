@@ -122,7 +122,9 @@ func TestCrash(t *testing.T) {
 	})
 	scenario(t, "an_operators_stop_is_respected", func(t *testing.T, w *world) {
 		m := serving(t, w)
-		w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0 })
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
+		})
 		m.wantState("a", registry.StateStopped, false)
 		time.Sleep(time.Hour)
 		if w.called("start") != 1 {
@@ -180,7 +182,8 @@ func TestAdoption(t *testing.T) {
 	})
 	scenario(t, "a_file_that_names_no_pool_may_be_any_pools", func(t *testing.T, w *world) {
 		serving(t, w).kill()
-		m := w.manage(t, Desired{Problems: []registry.Problem{{File: "x y.toml", Text: "x y.toml:1:1: broken", Hint: "mend it"}}})
+		m := w.manage(t, Desired{Problems: []registry.Problem{{File: "x y.toml", Text: "x y.toml:1:1: broken",
+			Hint: "mend it"}}})
 		m.wantState("a", registry.StateReady, true)
 		m.wantCode("a", registry.CodeConfigInvalid)
 	})

@@ -24,11 +24,14 @@ func threeFailures(w *world) {
 	}
 }
 
-// TestTakenFromPID1: a unit whose next start the manager makes is one that PID 1 does not start, and its restarts count once.
+// TestTakenFromPID1: a unit whose next start the manager makes is one that PID 1 does not start,
+// and its restarts count once.
 func TestTakenFromPID1(t *testing.T) {
 	broken := func(t *testing.T, w *world, n notes) (*manager, *runLog) {
 		l := &runLog{}
-		m := w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) { o.Log = slog.New(slog.NewTextHandler(l, nil)) })
+		m := w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) {
+			o.Log = slog.New(slog.NewTextHandler(l, nil))
+		})
 		w.passGate(unitOf("a"))
 		m.wantState("a", registry.StateReady, true)
 		return m, l
@@ -67,7 +70,8 @@ func TestTakenFromPID1(t *testing.T) {
 		}
 		w.crash()
 		time.Sleep(time.Second)
-		if p := m.pool("a"); p.RestartCount != 3 || p.Breaker != "open" || !strings.Contains(p.LastError.Message, "4 failures in a row") {
+		if p := m.pool("a"); p.RestartCount != 3 || p.Breaker != "open" ||
+			!strings.Contains(p.LastError.Message, "4 failures in a row") {
 			t.Errorf("%d restarts, breaker %s, last_error %v", p.RestartCount, p.Breaker, p.LastError)
 		}
 		if got := counted(l); slices.Max(got) != 3 {
@@ -85,14 +89,16 @@ func TestTakenFromPID1(t *testing.T) {
 		m = w.manage(t, pools(llama("a", failing)), withNotes(n))
 		time.Sleep(time.Second)
 		m.wantState("a", registry.StateFailed, false)
-		if p := m.pool("a"); w.called("stop") != stops+1 || w.called("start") != 1 || p.RestartCount != 2 || p.Breaker != "open" {
-			t.Errorf("%d restarts, breaker %s, calls %v; want PID 1 kept from starting it", p.RestartCount, p.Breaker, w.calls)
+		if p := m.pool("a"); w.called("stop") != stops+1 || w.called("start") != 1 || p.RestartCount != 2 ||
+			p.Breaker != "open" {
+			t.Errorf("%d restarts, breaker %s, calls %v; want PID 1 kept from starting it", p.RestartCount, p.Breaker,
+				w.calls)
 		}
 	})
 }
 
-// TestNextStartIsLogged: the line about the next start has its wait, its moment and the count, whether PID 1 makes that start or the manager puts
-// it off.
+// TestNextStartIsLogged: the line about the next start has its wait, its moment and the count,
+// whether PID 1 makes that start or the manager puts it off.
 func TestNextStartIsLogged(t *testing.T) {
 	line := func(t *testing.T, l interface{ logged(string) []string }, text string, want ...string) {
 		t.Helper()
@@ -115,7 +121,8 @@ func TestNextStartIsLogged(t *testing.T) {
 		})
 		at := time.Now()
 		time.Sleep(time.Second)
-		line(t, l, "the next start is due in 1s", "backoff_ms=1000", "restart_count=0", "next_restart_ms=", "class=crash", "breaker=closed")
+		line(t, l, "the next start is due in 1s", "backoff_ms=1000", "restart_count=0", "next_restart_ms=",
+			"class=crash", "breaker=closed")
 		if p := m.pool("a"); p.Backoff != 4*time.Second || !p.NextStart.Equal(at.Add(4*time.Second)) {
 			t.Errorf("the API has a backoff of %s until %s, want PID 1's own 4 s", p.Backoff, p.NextStart)
 		}

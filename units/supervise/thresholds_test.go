@@ -15,7 +15,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// TestThresholds: only failures in a row take ready away, and only successes in a row give it back; the first after the gate is enough.
+// TestThresholds: only failures in a row take ready away, and only successes in a row give it back;
+// the first after the gate is enough.
 func TestThresholds(t *testing.T) {
 	// answers has the probes of a pool end one after the other as a word says: x fails, o succeeds.
 	answers := func(w *world, word string) {
@@ -57,7 +58,9 @@ func TestPhases(t *testing.T) {
 	scenario(t, "of_probes", func(t *testing.T, w *world) {
 		var d Desired
 		for i := range many {
-			d.Pools = append(d.Pools, withGeneration(fmt.Sprintf("p%02d", i), func(p *pool.Pool) { p.Health.Interval, p.Health.GenerateInterval = 40*time.Second, 0 }))
+			d.Pools = append(d.Pools, withGeneration(fmt.Sprintf("p%02d", i), func(p *pool.Pool) {
+				p.Health.Interval, p.Health.GenerateInterval = 40*time.Second, 0
+			}))
 		}
 		w.manage(t, d)
 		for _, p := range d.Pools {
@@ -80,7 +83,8 @@ func TestPhases(t *testing.T) {
 		}
 	})
 	scenario(t, "of_generations", func(t *testing.T, w *world) {
-		d := pools(withGeneration("a"), withGeneration("b"), withGeneration("c"), withGeneration("d"), withGeneration("e"), withGeneration("f"))
+		d := pools(withGeneration("a"), withGeneration("b"), withGeneration("c"), withGeneration("d"),
+			withGeneration("e"), withGeneration("f"))
 		w.manage(t, d)
 		for _, p := range d.Pools {
 			w.passGate(unitOf(p.ID))
@@ -98,7 +102,8 @@ func TestPhases(t *testing.T) {
 			})
 		}
 		if len(first) != len(d.Pools) || len(moments) < 4 {
-			t.Errorf("the first generations began in the seconds %v; want each engine asked, and not all at once", first)
+			t.Errorf("the first generations began in the seconds %v; want each engine asked, and not all at once",
+				first)
 		}
 	})
 }
@@ -122,7 +127,8 @@ func TestPhase(t *testing.T) {
 	}
 }
 
-// TestNoAnswerIsADefectForAll: whatever an engine's answer does to who reads it, the manager and the other pools go on.
+// TestNoAnswerIsADefectForAll: whatever an engine's answer does to who reads it, the manager and
+// the other pools go on.
 func TestNoAnswerIsADefectForAll(t *testing.T) {
 	scenario(t, "about_its_progress", func(t *testing.T, w *world) {
 		m := servingJudged(t, w)
@@ -142,7 +148,7 @@ func TestNoAnswerIsADefectForAll(t *testing.T) {
 	})
 }
 
-// TestGenerationsInARow: a success between failed generations has them counted anew.
+// TestGenerationsInARow: a success between failed generations has them counted again from zero.
 func TestGenerationsInARow(t *testing.T) {
 	scenario(t, "one_that_fails_now_and_then_stays_ready", func(t *testing.T, w *world) {
 		m := servingJudged(t, w, func(p *pool.Pool) { p.Health.GenerateTimeout = time.Second })
@@ -162,7 +168,8 @@ func TestGenerationsInARow(t *testing.T) {
 	})
 }
 
-// TestSickWhileItsKeysChange: how long probes have failed counts anew by the new keys, and nothing is restarted at once.
+// TestSickWhileItsKeysChange: how long probes have failed counts again by the new keys, and nothing
+// is restarted at once.
 func TestSickWhileItsKeysChange(t *testing.T) {
 	scenario(t, "escalate_after_counts_from_the_change", func(t *testing.T, w *world) {
 		m := servingJudged(t, w)
@@ -189,13 +196,15 @@ func TestGenerationOf(t *testing.T) {
 		})
 		r := &replica{wish: wish{pool: p, known: true}}
 		a, _ := r.adapter()
-		if g := generationOf(endpoint, a, p); g.URL != endpoint+"/v2/models/x/generate" || g.Close != closes || g.Timeout != 30*time.Second {
+		if g := generationOf(endpoint, a, p); g.URL != endpoint+"/v2/models/x/generate" || g.Close != closes ||
+			g.Timeout != 30*time.Second {
 			t.Errorf("%s is asked %+v", kind, g)
 		}
 	}
 }
 
-// TestResetIsPID1sToo: after a reset the backoff and the start limit of PID 1 begin anew, and the count of restarts stays.
+// TestResetIsPID1sToo: after a reset the backoff and the start limit of PID 1 start again from
+// zero, and the count of restarts stays.
 func TestResetIsPID1sToo(t *testing.T) {
 	scenario(t, "of_a_unit_that_it_has_restarted", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))
@@ -228,7 +237,8 @@ func TestResetIsPID1sToo(t *testing.T) {
 	})
 }
 
-// TestHasFailed: why a version that is tried does not come up, for the reload that goes back from it.
+// TestHasFailed: why a version that is tried does not come up, for the reload that goes back from
+// it.
 func TestHasFailed(t *testing.T) {
 	fail := func(c registry.Code) *registry.Failure { return registry.Fail(c, "x", "") }
 	for _, c := range []struct {
@@ -258,7 +268,8 @@ func TestHasFailed(t *testing.T) {
 	}
 }
 
-// TestTrialThatEndsByItself: a trial that leaves with status 0 told nothing of its engine; the next start is a trial again.
+// TestTrialThatEndsByItself: a trial that leaves with status 0 reported nothing of its engine; the
+// next start is a trial again.
 func TestTrialThatEndsByItself(t *testing.T) {
 	scenario(t, "the_breaker_is_open_again", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))

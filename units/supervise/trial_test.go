@@ -54,7 +54,9 @@ func lineOf(q systemd.JournalQuery, line string) []systemd.JournalEntry {
 func TestTrialIsOne(t *testing.T) {
 	scenario(t, "however_long_its_log_takes_to_read", func(t *testing.T, w *world) {
 		n := notes{}
-		m := w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: out of memory"} })
+		m := w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) {
+			o.Journal = &slowLog{line: "CUDA error: out of memory"}
+		})
 		w.passGate(unitOf("a"))
 		for i := range 3 {
 			w.crash()
@@ -75,7 +77,9 @@ func TestTrialIsOne(t *testing.T) {
 			t.Errorf("the breaker is %s", p.Breaker)
 		}
 		m.kill()
-		m = w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: out of memory"} })
+		m = w.manage(t, pools(llama("a", failing)), withNotes(n), func(o *Options) {
+			o.Journal = &slowLog{line: "CUDA error: out of memory"}
+		})
 		time.Sleep(100 * time.Second)
 		m.wantState("a", registry.StateFailed, false)
 	})
@@ -93,12 +97,15 @@ func TestTrialIsOne(t *testing.T) {
 		w.change(unitOf("a"), crashed)
 		w.change(unitOf("a"), func(st *systemd.Status) { st.PostCode, st.PostStatus = cldExited, exit.EngineGone })
 		time.Sleep(time.Second)
-		if f := m.pool("a").LastError; f.Code != registry.CodeBreakerOpen || !strings.Contains(f.Message, "ENGINE_START_FAILED") || !strings.Contains(f.Message, "while it loaded") {
+		if f := m.pool("a").LastError; f.Code != registry.CodeBreakerOpen ||
+			!strings.Contains(f.Message, "ENGINE_START_FAILED") || !strings.Contains(f.Message, "while it loaded") {
 			t.Errorf("last_error %v", f)
 		}
 	})
 	scenario(t, "its_log_tells_the_remedy", func(t *testing.T, w *world) {
-		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: out of memory"} })
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}), func(o *Options) {
+			o.Journal = &slowLog{line: "CUDA error: out of memory"}
+		})
 		w.passGate(unitOf("a"))
 		for range 2 {
 			w.crash()
@@ -118,7 +125,8 @@ func TestTrialIsOne(t *testing.T) {
 	})
 }
 
-// TestHoldThatIsOver: a manager that comes late finds a unit that PID 1 has started again. What held that start back must not shorten the next.
+// TestHoldThatIsOver: a manager that comes late finds a unit that PID 1 has started again. What
+// held that start back must not shorten the next.
 func TestHoldThatIsOver(t *testing.T) {
 	scenario(t, "the_next_crash_waits_its_time", func(t *testing.T, w *world) {
 		n := notes{}
@@ -138,10 +146,13 @@ func TestHoldThatIsOver(t *testing.T) {
 	})
 }
 
-// TestPID1IsFasterThanTheLog: the failure counts, and what it says of the next start comes too late to hold back the one after.
+// TestPID1IsFasterThanTheLog: the failure counts, and what it says of the next start comes too late
+// to hold back the one after.
 func TestPID1IsFasterThanTheLog(t *testing.T) {
 	scenario(t, "the_run_after_waits_its_time", func(t *testing.T, w *world) {
-		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}), func(o *Options) { o.Journal = &slowLog{line: "CUDA error: an illegal memory access was encountered"} })
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}), func(o *Options) {
+			o.Journal = &slowLog{line: "CUDA error: an illegal memory access was encountered"}
+		})
 		w.passGate(unitOf("a"))
 		w.crash()
 		w.restarted()
@@ -185,7 +196,8 @@ func TestShortBackoff(t *testing.T) {
 	}
 	scenario(t, "a_storm_is_held_back", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a", func(p *pool.Pool) {
-			p.Restart.StormRestarts, p.Restart.StormWindow, p.Restart.Initial, p.Restart.Max = 2, 5*time.Minute, 200*time.Millisecond, 200*time.Millisecond
+			p.Restart.StormRestarts, p.Restart.StormWindow, p.Restart.Initial, p.Restart.Max = 2, 5*time.Minute,
+				200*time.Millisecond, 200*time.Millisecond
 		})), withNotes(notes{}), func(o *Options) { o.Journal = &slowLog{line: "error: out of luck"} })
 		w.passGate(unitOf("a"))
 		for i := range 3 {
@@ -206,7 +218,9 @@ func TestShortBackoff(t *testing.T) {
 	scenario(t, "a_slow_class_that_the_log_tells_in_time_waits_longer", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a", func(p *pool.Pool) {
 			p.Restart.Initial, p.Restart.Factor, p.Restart.Max, p.Restart.ClassFactor = time.Second, 1, time.Second, 4
-		})), withNotes(notes{}), func(o *Options) { o.Journal = &promptLog{line: "CUDA error: an illegal memory access was encountered"} })
+		})), withNotes(notes{}), func(o *Options) {
+			o.Journal = &promptLog{line: "CUDA error: an illegal memory access was encountered"}
+		})
 		w.passGate(unitOf("a"))
 		fall(w, time.Second)
 		stops, starts := w.called("stop"), w.called("start")

@@ -28,8 +28,8 @@ func (s *Supervisor) applyFeatures(f systemd.Features) {
 	s.passesFailed = !f.Has("RestartMode")
 }
 
-// RenderUnit returns the unit files of a pool's replicas as an administrator would write them. A pool whose
-// model or engine is not there yet is shown as it would be with the paths in its file.
+// RenderUnit returns the unit files of a pool's replicas as an administrator would write them. A
+// pool whose model or engine is not there yet is shown as it would be with the paths in its file.
 func (s *Supervisor) RenderUnit(ctx context.Context, id string) (string, error) {
 	type answer struct {
 		text string
@@ -60,7 +60,8 @@ func (s *Supervisor) unitFiles(id string) (string, error) {
 			continue
 		}
 		if r.external() {
-			return "", registry.Fail(registry.CodeConfigInvalid, "the pool's engine is external: it has no unit here", "Its endpoint is "+r.wish.pool.Provisioning.URL+".")
+			return "", registry.Fail(registry.CodeConfigInvalid, "the pool's engine is external: it has no unit here",
+				"Its endpoint is "+r.wish.pool.Provisioning.URL+".")
 		}
 		unit, err := s.preview(r)
 		if err != nil {

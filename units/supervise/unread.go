@@ -12,16 +12,17 @@ import (
 )
 
 const (
-	// crashSettle is how long the end of a run is left alone before its log is read: the journal may still be taking its last lines, and
-	// what PID 1 does not signal of it is being read.
+	// crashSettle is how long the end of a run is left alone before its log is read: the journal
+	// may still be taking its last lines, and what PID 1 does not signal of it is being read.
 	crashSettle = 300 * time.Millisecond
-	// crashReading bounds one reading; its reports go out with the lines that were read by then. It waits for a transient unit on a host
-	// where an engine may just have dumped its core, and only the event and the line in the log wait with it.
+	// crashReading bounds one reading; its reports go out with the lines that were read by then. It
+	// waits for a transient unit on a host where an engine may just have dumped its core, and only
+	// the event and the line in the log wait with it.
 	crashReading = 20 * time.Second
 	// crashTail is how many of a run's newest lines are looked through.
 	crashTail = 200
-	// Readings that may begin at once, how long until one more may, and how many runs one of them reads: each costs a transient unit, and
-	// during a storm PID 1 has better things to do.
+	// Readings that may begin at once, how long until one more may, and how many runs one of them
+	// reads: each costs a transient unit, and during a storm PID 1 has better things to do.
 	readingsAtOnce = 4
 	readingEvery   = 500 * time.Millisecond
 	readTogether   = 16
@@ -38,7 +39,8 @@ type unreadLog struct {
 	end     func(lines []string, missing string)
 }
 
-// unreadLogs are the logs that wait to be read. Those of runs that ended together are read together. It belongs to the loop.
+// unreadLogs are the logs that wait to be read. Those of runs that ended together are read
+// together. It belongs to the loop.
 type unreadLogs struct {
 	waiting []*unreadLog // the oldest first, but for those to be read alone, which come before
 	due     bool         // the next reading is under way to its time
@@ -71,7 +73,7 @@ func (q *unreadLogs) take(now time.Time) (together []*unreadLog) {
 	return together
 }
 
-// forget lets former readings count no more, one each readingEvery.
+// forget lets former readings no longer count, one each readingEvery.
 func (q *unreadLogs) forget(now time.Time) {
 	back := int(now.Sub(q.at) / readingEvery)
 	if q.spent = max(q.spent-back, 0); q.spent == 0 {
@@ -81,7 +83,8 @@ func (q *unreadLogs) forget(now time.Time) {
 	}
 }
 
-// readLog has the log of a run read when it has settled, and calls end on the loop with its newest lines, or why there are none.
+// readLog has the log of a run read when it has settled, and calls end on the loop with its newest
+// lines, or why there are none.
 func (s *Supervisor) readLog(run string, end func(lines []string, missing string)) {
 	s.unread.waiting = append(s.unread.waiting, &unreadLog{run: run, settled: time.Now().Add(crashSettle), end: end})
 	s.nextReading()
@@ -124,7 +127,8 @@ func (s *Supervisor) readTogether(logs []*unreadLog) {
 	})
 }
 
-// readTails reads the newest lines of some runs; full says that there may be older ones, which had no room.
+// readTails reads the newest lines of some runs; full says that there may be older ones, which had
+// no room.
 func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[string][]string, full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, crashReading)
 	defer cancel()
@@ -137,7 +141,8 @@ func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[s
 	return tails(entries), len(entries) >= limit, err
 }
 
-// tails sorts the engines' lines by their run. Those of the gate, whose words are in the failure already, are not among them.
+// tails sorts the engines' lines by their run. Those of the gate, whose words are in the failure
+// already, are not among them.
 func tails(entries []systemd.JournalEntry) map[string][]string {
 	of := map[string][]string{}
 	for _, entry := range entries {
@@ -149,7 +154,8 @@ func tails(entries []systemd.JournalEntry) map[string][]string {
 	return of
 }
 
-// endReading tells of one run what was read of it. One that the lines of others crowded out is read again, alone.
+// endReading reports of one run what was read of it. One that the lines of others crowded out is
+// read again, alone.
 func (s *Supervisor) endReading(l *unreadLog, lines []string, full bool, err error) {
 	switch {
 	case len(lines) > 0: // some, where the reading took too long

@@ -37,7 +37,8 @@ func (w *world) run(id string) (run string) {
 	return run
 }
 
-// TestCrashStorm: the end of every engine is told with its own last words, and PID 1 is not asked for as many units as engines ended.
+// TestCrashStorm: the end of every engine is reported with its own last words, and PID 1 is not
+// asked for as many units as engines ended.
 func TestCrashStorm(t *testing.T) {
 	const many = 50
 	scenario(t, "fifty_at_once", func(t *testing.T, w *world) {
@@ -51,7 +52,8 @@ func TestCrashStorm(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		for _, id := range ids {
 			m.wantCode(id, registry.CodeCUDAOOM)
-			if e := m.pool(id).LastError.Ending; !slices.Equal(e.Lines, []string{"error: of " + id, "CUDA error: out of memory"}) {
+			if e := m.pool(id).LastError.Ending; !slices.Equal(e.Lines,
+				[]string{"error: of " + id, "CUDA error: out of memory"}) {
 				t.Errorf("%s ended with the last words %q (%s)", id, e.Lines, e.NoLines)
 			}
 		}
@@ -82,7 +84,8 @@ func TestCrashStorm(t *testing.T) {
 		if e := m.pool(loud).LastError.Ending; len(e.Lines) == 0 || e.Lines[len(e.Lines)-1] != "goroutine 999" {
 			t.Errorf("the loud one ended with the last words %q (%s)", e.Lines, e.NoLines)
 		}
-		if got := l.reads(); len(got) != 3 || strings.Count(got[0], "=") != 3 || strings.Count(got[1]+got[2], "=") != 2 {
+		if got := l.reads(); len(got) != 3 || strings.Count(got[0], "=") != 3 ||
+			strings.Count(got[1]+got[2], "=") != 2 {
 			t.Errorf("asked for %q, want all three and then two of them alone", got)
 		}
 	})

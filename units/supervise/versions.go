@@ -11,8 +11,8 @@ import (
 // asked is the version that the pool's file and an operator's override ask for together.
 func (e *entry) asked() pool.Pool { return e.intent.Override.Over(e.file) }
 
-// version is the version that the pool is to run now: what is asked for, or, while a reload is under way or after one was gone back from, the
-// version that served before.
+// version is the version that the pool is to run now: what is asked for, or, while a reload is
+// under way or after one was gone back from, the version that served before.
 func (e *entry) version() pool.Pool {
 	in := e.intent
 	switch {
@@ -24,7 +24,8 @@ func (e *entry) version() pool.Pool {
 	return e.asked()
 }
 
-// reloadFits reports whether a reload under way still goes where the pool's file and the operator want.
+// reloadFits reports whether a reload under way still goes where the pool's file and the operator
+// want.
 func (e *entry) reloadFits() bool {
 	rec := e.intent.Reload
 	to := e.asked()
@@ -47,7 +48,8 @@ func (e *entry) order(id pool.Replica) rollout.Order {
 	return rollout.Order{Version: e.desired, Wanted: id.Index < e.desired.Replicas && id.Side == e.side(id.Index)}
 }
 
-// side is the side of a place that is in use: the one that runs or is being started, or else the one that has a unit at all, or else the first.
+// side is the side of a place that is in use: the one that runs or is being started, or else the
+// one that has a unit at all, or else the first.
 func (e *entry) side(index int) int {
 	if rec := e.intent.Reload; rec != nil && index < len(rec.Sides) {
 		return rec.Sides[index]

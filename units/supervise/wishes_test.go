@@ -14,7 +14,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// slowShelf is a disk whose first write takes until it is told.
+// slowShelf is a disk whose first write takes until it is reported.
 type slowShelf struct {
 	shelf
 	once sync.Once
@@ -26,7 +26,8 @@ func (s *slowShelf) Put(id string, i keep.Intent) error {
 	return s.shelf.Put(id, i)
 }
 
-// TestWishesAreTakenOneAfterAnother: the second is made of what the first has left, and not of what was before both.
+// TestWishesAreTakenOneAfterAnother: the second is made of what the first has left, and not of what
+// was before both.
 func TestWishesAreTakenOneAfterAnother(t *testing.T) {
 	scenario(t, "a_drain_and_a_nearer_one", func(t *testing.T, w *world) {
 		version := llama("a")

@@ -16,8 +16,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/probe"
 )
 
-// world stands in for PID 1, the disk and the engines, so that the loop's order of things can be tested in
-// virtual time. The real ones are used by the tests in the machines.
+// world stands in for PID 1, the disk and the engines, so that the loop's order of things can be
+// tested in virtual time. The real ones are used by the tests in the machines.
 type world struct {
 	mu    sync.Mutex
 	queue chan systemd.Update
@@ -37,7 +37,7 @@ type world struct {
 	below254   bool
 	stopErr    error           // what every stop ends with
 	stubborn   chan struct{}   // where not nil, engines do not end at SIGTERM; closed by the kill
-	stageHangs bool            // staging goes on until it is told to end
+	stageHangs bool            // staging goes on until it is reported to end
 	probeDies  bool            // a probe is a defect
 	slotsDie   bool            // an answer about slots is one
 	mute       map[string]bool // endpoints that answer no probe
@@ -47,7 +47,7 @@ type world struct {
 	deferred   string        // what engines publish as metrics
 	deaf       error         // what a question about requests under way ends with
 	neverRun   error         // a start makes the unit, and this ends its job before it ran
-	late       chan struct{} // where not nil, a start job's end is told when it is closed
+	late       chan struct{} // where not nil, a start job's end is called when it is closed
 }
 
 func newWorld() *world {
@@ -217,16 +217,15 @@ func (w *world) Stop(ctx context.Context, unit string) error {
 		if st.ActiveState == "activating" && st.SubState != "auto-restart" {
 			select {
 			case w.ended[unit] <- &systemd.JobError{Unit: unit, Type: "start", Result: "canceled"}:
-			default: // the job of an earlier run has told its end
+			default: // the job of an earlier run has reported its end
 			}
-			// A gate that is told to end fails its unit, on the way to inactive.
+			// A gate that is reported to end fails its unit, on the way to inactive.
 			st.ActiveState, st.SubState, st.MainPID, st.Result = "failed", "failed", 0, "exit-code"
 			w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
 		}
 		waited := st.SubState == "auto-restart"
 		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
-		if waited { // its job is still there when it is told
-			st.JobID = 7
+		if waited { // its job is still there when it is reported			st.JobID = 7
 			w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
 			st.JobID = 0
 		}
