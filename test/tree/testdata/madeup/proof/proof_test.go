@@ -4,6 +4,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -31,21 +33,34 @@ func adapter(t *testing.T) engine.Adapter {
 	return a
 }
 
+// load reads a pool file as the manager does; nil where it has a problem.
+func load(t *testing.T, text string) (*pool.Pool, []config.Problem) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "p.toml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	set := config.LoadPools(dir, config.DefaultHost())
+	if len(set.Pools) != 1 || len(set.Problems) > 0 {
+		return nil, set.Problems
+	}
+	return &set.Pools[0], nil
+}
+
 func TestItsPoolFile(t *testing.T) {
-	p, problems := config.ParsePool("p.toml", []byte(file), config.DefaultHost())
+	p, problems := load(t, file)
 	if p == nil {
 		t.Fatal(problems)
 	}
 	for _, wrong := range []string{"tensor_split = [1.0]\n", "model = \"\"\n"} {
-		if p, _ := config.ParsePool("p.toml", []byte(strings.Replace(file, "model", wrong+"model", 1)),
-			config.DefaultHost()); p != nil {
+		if p, _ := load(t, strings.Replace(file, "model", wrong+"model", 1)); p != nil {
 			t.Errorf("%q is accepted", wrong)
 		}
 	}
 }
 
 func TestItsUnit(t *testing.T) {
-	p, problems := config.ParsePool("p.toml", []byte(file), config.DefaultHost())
+	p, problems := load(t, file)
 	if p == nil {
 		t.Fatal(problems)
 	}
