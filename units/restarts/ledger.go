@@ -8,9 +8,11 @@ import "slices"
 //
 // A run is identified by its InvocationID. PID 1 increments NRestarts when it queues the job of a
 // restart: after the run has failed and before the next begins, and also where its start limit then
-// refuses that job. It sets NRestarts to 0 at ResetFailedUnit, and at a start by hand after a stop
-// or a failure without a restart. Signals are merged on a busy host and the manager may be away, so
-// runs may begin and fail between two observations: of these, only the counter knows.
+// refuses that job. Below systemd 262 a unit at its start limit looks like one that failed and is
+// not restarted: a run that is first seen there is counted with the fewest runs before it, which the
+// next observation corrects. PID 1 sets NRestarts to 0 at ResetFailedUnit, and at a start by hand
+// after a stop or a failure without a restart. Signals are merged on a busy host and the manager may
+// be away, so runs may begin and fail between two observations: of these, only the counter knows.
 //
 // Failed never decreases and is never more than the truth. It is less only where NRestarts was
 // reset after a change that no observation showed: PID 1 has no other record of it.
@@ -22,6 +24,11 @@ type Ledger struct {
 	Restarts int      `json:"restarts,omitempty"` // NRestarts when it was last observed
 	End      End      `json:"end,omitempty"`      // how Run ended
 	Former   []string `json:"former,omitempty"`   // runs before Run, the newest last
+
+	// While Unsure, NRestarts may have been Counter+1 when Run began. Before is then Offset more than
+	// that, or l.Before if this is greater.
+	Unsure bool `json:"unsure,omitempty"`
+	Offset int  `json:"offset,omitempty"`
 }
 
 // End is how a run ended.
@@ -43,6 +50,7 @@ const (
 	PhaseFailed              // the newest run failed, and NRestarts does not count the restart after it
 	PhaseQueued              // the newest run failed, and NRestarts counts the restart after it
 	PhaseDown                // the newest run is over; it failed if NRestarts counts a restart after it
+	PhaseOver                // the newest run failed; whether NRestarts counts a restart after it is not known
 )
 
 // Sight is one observation of a unit: its state at one moment, which may be past.
@@ -71,8 +79,13 @@ func (l *Ledger) Observe(s Sight) Ends {
 	switch {
 	case s.Run != l.Run:
 		l.next(s, began)
-	case s.Restarts < l.Restarts: // reset during this run
-		l.Counter = began
+	case s.Restarts < l.Restarts: // reset during this run, or s is late
+		if s.Phase == PhaseOver {
+			began = s.Restarts // at most: fewer would count more
+		}
+		l.Counter, l.Unsure, l.Offset = began, false, 0
+	case l.Unsure:
+		l.ascertain(s, began)
 	}
 	l.Restarts = s.Restarts
 	ended := l.End == EndNone && s.Phase != PhaseRuns
@@ -91,27 +104,51 @@ func (l *Ledger) Observe(s Sight) Ends {
 	return e
 }
 
-// began is what NRestarts was when the run of s began.
+// began is what NRestarts was when the run of s began, at least.
 func (s Sight) began() int {
-	if s.Phase == PhaseQueued {
+	switch s.Phase {
+	case PhaseQueued:
 		return s.Restarts - 1
+	case PhaseOver:
+		return max(s.Restarts-1, 0)
 	}
 	return s.Restarts
+}
+
+// ascertain corrects the count of the runs before the newest, once it is known what NRestarts was
+// when that run began.
+func (l *Ledger) ascertain(s Sight, began int) {
+	switch {
+	case s.Restarts > l.Restarts:
+		began = l.Restarts // only the restart after a run is counted while it is the newest
+	case s.Phase == PhaseOver || s.Phase == PhaseDown:
+		return
+	}
+	l.Before = max(l.Before, l.Offset+began)
+	l.Counter, l.Unsure, l.Offset = began, false, 0
 }
 
 // next makes another run the newest. All runs before it are over, and PID 1 restarted those that
 // NRestarts counts since the last observation, l.Run at the earliest.
 func (l *Ledger) next(s Sight, began int) {
-	further := began - l.Counter
+	offset := l.Before - l.Counter
 	switch {
 	case s.Restarts < l.Restarts:
-		further = began // the counter was reset since
-	case further == 0 && began > 0 && l.End == EndNone:
+		offset = l.Before // the counter was reset since
+	case l.Unsure:
+		offset = l.Offset
+	}
+	further := offset + began - l.Before
+	if s.Restarts >= l.Restarts && further == 0 && began > 0 && l.End == EndNone {
 		further = 1 // a start by hand sets the counter to 0: l.Run failed, and the counter was reset
 	}
 	l.retire()
 	l.Run, l.Counter, l.End = s.Run, began, EndNone
 	l.Before = max(l.Failed, l.Before+further)
+	l.Unsure, l.Offset = s.Phase == PhaseOver && s.Restarts > 0, 0
+	if l.Unsure {
+		l.Offset = offset
+	}
 }
 
 // endOf is how the newest run ended, as s shows it.
@@ -134,6 +171,7 @@ func (l *Ledger) Stop() {
 func (l *Ledger) Begin() {
 	l.retire()
 	l.Run, l.Counter, l.Restarts, l.End = "", 0, 0, EndNone
+	l.Unsure, l.Offset = false, 0
 	l.Before = l.Failed
 }
 
@@ -152,5 +190,6 @@ func (l *Ledger) Waits() bool { return l.End == EndFailed || l.Run == "" && l.Fa
 // Differs reports whether there is anything to save that other does not have.
 func (l Ledger) Differs(other Ledger) bool {
 	return l.Failed != other.Failed || l.Run != other.Run || l.Before != other.Before || l.Counter != other.Counter ||
-		l.Restarts != other.Restarts || l.End != other.End || len(l.Former) != len(other.Former)
+		l.Restarts != other.Restarts || l.End != other.End || l.Unsure != other.Unsure ||
+		len(l.Former) != len(other.Former)
 }

@@ -11,7 +11,7 @@ import (
 // pid1 is a model of how PID 1 runs one unit: what it reports, and how many runs failed.
 type pid1 struct {
 	sight  Sight
-	state  string // "up", "waiting", "queued", "failed", "limit", "inactive", "gone"
+	state  string // "up", "passing", "waiting", "queued", "failed", "limit", "given up", "inactive", "gone"
 	runs   int
 	flush  bool // NRestarts is set to 0 at the next start
 	failed int  // the truth
@@ -30,7 +30,7 @@ func (p *pid1) begin() {
 func (p *pid1) to(state string) {
 	p.state = state
 	p.sight.Phase = map[string]Phase{"up": PhaseRuns, "waiting": PhaseFailed, "queued": PhaseQueued,
-		"failed": PhaseFailed, "limit": PhaseDown, "inactive": PhaseDown, "gone": PhaseRuns}[state]
+		"passing": PhaseOver, "failed": PhaseOver, "limit": PhaseDown, "given up": PhaseOver, "inactive": PhaseDown, "gone": PhaseRuns}[state]
 }
 
 // monitor is a manager that looks at the model, not always and not always in time.
@@ -82,7 +82,7 @@ func (m *monitor) happen() {
 	case n == 0: // an administrator, or the manager
 		m.dropped()
 		p.sight.Restarts, p.flush = 0, false
-		if p.state == "failed" || p.state == "limit" {
+		if p.state == "failed" || p.state == "limit" || p.state == "given up" {
 			p.to("inactive")
 		}
 	case n == 1 && (p.state == "up" || p.state == "waiting"): // stopped by hand
@@ -111,12 +111,14 @@ func (m *monitor) happen() {
 		m.save()
 	case p.state == "up":
 		p.failed++
+		p.to([]string{"waiting", "passing"}[m.r.IntN(2)]) // below 254 it passes "failed"
+	case p.state == "passing":
 		p.to("waiting")
 	case p.state == "waiting":
 		p.sight.Restarts++
 		p.to("queued")
 	case p.state == "queued" && m.r.IntN(10) == 0:
-		p.to("limit")
+		p.to([]string{"limit", "given up"}[m.r.IntN(2)]) // below 262 it is as any failure
 		p.flush = true
 	case p.state == "queued":
 		p.begin()
@@ -216,6 +218,9 @@ func (m *monitor) walk(events, rare int) {
 	}
 	if m.p.state == "gone" {
 		m.begins()
+	}
+	if m.p.state == "passing" {
+		m.p.to("waiting")
 	}
 	m.observe(m.now())
 	if m.l.Failed < m.p.failed-m.lost || m.calm && m.lost > 0 {

@@ -12,6 +12,7 @@ func up(run string, n int) Sight       { return Sight{run, n, PhaseRuns} }
 func waits(run string, n int) Sight    { return Sight{run, n, PhaseFailed} }
 func queued(run string, n int) Sight   { return Sight{run, n, PhaseQueued} }
 func down(run string, n int) Sight     { return Sight{run, n, PhaseDown} }
+func over(run string, n int) Sight     { return Sight{run, n, PhaseOver} }
 func unseen(n int) Ends                { return Ends{Unseen: n} }
 func end(run string) Ends              { return Ends{Run: run} }
 func endAfter(n int, run string) Ends  { return Ends{Unseen: n, Run: run} }
@@ -57,6 +58,12 @@ func TestLedger(t *testing.T) {
 		{"an_end_that_only_the_next_run_shows", []step{see(up("a", 0), Ends{}), see(up("b", 1), unseen(1))}, 1, false},
 		{"below_254_it_passes_failed", []step{see(up("a", 0), Ends{}), see(waits("a", 0), end("a")), see(waits("a", 0), Ends{}), see(down("a", 1), Ends{}), see(up("b", 1), Ends{})}, 1, false},
 		{"a_start_limit_counts_a_restart_that_was_not_made", []step{see(up("a", 4), unseen(4)), see(down("a", 5), end("a")), see(down("a", 5), Ends{})}, 5, true},
+		{"a_start_limit_that_looks_like_a_failure", []step{see(over("e", 5), endAfter(4, "e")), see(over("e", 5), Ends{})}, 5, true},
+		{"a_start_limit_after_a_run_that_was_seen", []step{see(up("e", 4), unseen(4)), see(over("e", 5), end("e"))}, 5, true},
+		{"below_254_it_is_first_seen_as_it_passes_failed",
+			[]step{see(over("d", 3), endAfter(2, "d")), see(waits("d", 3), unseen(1)), see(queued("d", 4), Ends{}), see(up("e", 4), Ends{})}, 4, false},
+		{"the_next_run_shows_what_a_failure_did_not", []step{see(over("d", 3), endAfter(2, "d")), see(up("e", 4), unseen(1))}, 4, false},
+		{"a_start_limit_after_it_was_seen_to_pass_failed", []step{see(over("d", 3), endAfter(2, "d")), see(over("d", 4), unseen(1))}, 4, true},
 		{"a_start_limit_of_starts_by_hand_is_no_failure", []step{see(up("a", 0), Ends{}), see(down("a", 0), Ends{})}, 0, false},
 		{"a_stop_is_no_failure", []step{see(up("a", 2), unseen(2)), see(down("a", 2), Ends{}), see(up("b", 0), Ends{})}, 2, false},
 		{"what_a_stop_comes_to_is_none", []step{see(up("a", 0), Ends{}), call(stopping), see(waits("a", 0), Ends{}), see(down("a", 0), Ends{})}, 0, false},

@@ -40,7 +40,7 @@ func countedPhase(st systemd.Status) restarts.Phase {
 		if st.Result == startLimitHit {
 			return restarts.PhaseDown // the refused restart is counted, a refused start by hand is not
 		}
-		return restarts.PhaseFailed
+		return restarts.PhaseOver // below 262 the start limit leaves the result of the last run
 	}
 	return restarts.PhaseRuns
 }

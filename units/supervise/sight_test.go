@@ -25,7 +25,7 @@ func TestSightOf(t *testing.T) {
 		{"queued_below_254", "activating", "auto-restart", "exit-code", 7, restarts.PhaseQueued},
 		{"the_next_run_begins", "activating", "auto-restart-queued", "success", 7, restarts.PhaseRuns},
 		{"the_next_run_begins_below_254", "inactive", "dead", "success", 7, restarts.PhaseRuns},
-		{"failed", "failed", "failed", "exit-code", 0, restarts.PhaseFailed},
+		{"failed", "failed", "failed", "exit-code", 0, restarts.PhaseOver},
 		{"at_its_start_limit", "failed", "failed", startLimitHit, 0, restarts.PhaseDown},
 		{"stopped", "inactive", "dead", "success", 0, restarts.PhaseDown},
 	} {
