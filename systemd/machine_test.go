@@ -256,6 +256,21 @@ func rawBus(t *testing.T) *dbus.Conn {
 	return conn
 }
 
+// nextOf waits for the next message of a sender.
+func nextOf(sent <-chan *dbus.Message, name string, within time.Duration) bool {
+	late := time.After(within)
+	for {
+		select {
+		case m := <-sent:
+			if m.Headers[dbus.FieldSender].Value() == name {
+				return true
+			}
+		case <-late:
+			return false
+		}
+	}
+}
+
 // uniqueName is the client's name on the bus.
 func (f *follower) uniqueName() string {
 	f.t.Helper()
