@@ -21,7 +21,7 @@ func (s *Supervisor) kill(r *replica) {
 func (s *Supervisor) startNow(r *replica) {
 	r.job.begin(reconcile.StartNow)
 	unit := r.unit.name
-	s.o.Log.Info("starting the engine now: the memory that it lacked is free again", s.about(r)...)
+	s.o.Log.Info("starting the engine now, before its backoff is over", s.about(r)...)
 	s.askPID1(r, func(ctx context.Context) error { return s.o.PID1.StartNow(ctx, unit) })
 }
 

@@ -119,7 +119,7 @@ func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	ended := s.countRuns(r, st)
 	s.countRun(r, was, before)
 	s.explainEnd(r, st, before, ended)
-	r.finishJob()
+	s.finishJob(r)
 	s.followHealth(r)
 }
 
@@ -193,15 +193,19 @@ func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.
 }
 
 // finishJob ends a call to PID 1 whose success shows in the unit.
-func (r *replica) finishJob() {
+func (s *Supervisor) finishJob(r *replica) {
 	switch r.job.action {
 	case reconcile.Kill:
 		if r.unit.phase != reconcile.Active {
 			r.job.end()
 		}
 	case reconcile.StartNow:
-		if r.unit.phase != reconcile.Backoff {
-			r.job.end()
+		if r.unit.phase == reconcile.Backoff {
+			return
+		}
+		r.job.end()
+		if r.runs() { // from 254 on, two starts count for the start limit: the one asked for, and the restart that it brings forward
+			s.resetCounters(r, "PID 1 has forgotten the unit's restarts, since it counts one that is brought forward twice")
 		}
 	case reconcile.Start:
 		if r.unit.phase.Exists() {

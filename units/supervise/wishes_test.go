@@ -3,6 +3,7 @@ package supervise
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -160,6 +161,9 @@ func TestResetStartsWhatWaits(t *testing.T) {
 		m.wantState("a", registry.StateStarting, false)
 		if w.called("start-now") != 1 || w.called("stop") != 0 {
 			t.Errorf("calls: %v", w.calls)
+		}
+		if n := len(w.calls); w.called("reset") != 2 || !strings.HasPrefix(w.calls[n-1], "reset") {
+			t.Errorf("PID 1's start limit still counts the start that was brought forward: %v", w.calls)
 		}
 	})
 }

@@ -259,11 +259,12 @@ func (w *world) SetProperties(_ context.Context, unit string, props []systemd.Pr
 	return nil
 }
 
-// StartNow is a start job for a unit that waits.
+// StartNow is a start job for a unit that waits. It counts as a restart.
 func (w *world) StartNow(_ context.Context, unit string) error {
 	w.mu.Lock()
 	w.note("start-now %s", unit)
 	w.mu.Unlock()
+	w.change(unit, func(st *systemd.Status) { st.SubState, st.NRestarts = "auto-restart-queued", st.NRestarts+1 })
 	w.again(unit)
 	return nil
 }
