@@ -25,6 +25,7 @@ type collector struct {
 	percent int
 	last    time.Time
 	live    []metrics.Sample
+	calm    *time.Timer // collects after gcSeldom without a collection; nil: it was never busy
 }
 
 // tuneCollector starts to adapt the limit.
@@ -44,7 +45,23 @@ func (c *collector) collected() {
 		c.percent = percent
 		debug.SetGCPercent(percent)
 	}
+	c.calmLater()
 	runtime.SetFinalizer(c, (*collector).collected)
+}
+
+// calmLater has memory collected and returned once the work is over. An idle manager would not reach
+// the higher limit for minutes, and would keep the memory until then.
+func (c *collector) calmLater() {
+	switch {
+	case c.percent == gcCalm:
+		if c.calm != nil {
+			c.calm.Stop()
+		}
+	case c.calm == nil:
+		c.calm = time.AfterFunc(gcSeldom, debug.FreeOSMemory) // it does not refer to c
+	default:
+		c.calm.Reset(gcSeldom)
+	}
 }
 
 // nextPercent returns the limit after a collection: since is the time from the one before, live the

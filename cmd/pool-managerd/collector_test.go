@@ -1,6 +1,8 @@
 package main
 
 import (
+	"runtime/debug"
+	"runtime/metrics"
 	"testing"
 	"time"
 )
@@ -29,4 +31,33 @@ func TestNextPercent(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCollectorCalms: the higher limit ends soon after the work that needed it, without another
+// allocation that would cause a collection.
+func TestCollectorCalms(t *testing.T) {
+	t.Cleanup(func() { debug.SetGCPercent(100) })
+	limit := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	until := func(what string, reached func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !reached(); {
+			if time.Now().After(deadline) {
+				t.Fatalf("the limit is %d %%, %s", limit(), what)
+			}
+		}
+	}
+	tuneCollector()
+	var garbage [][]byte
+	until("although there is much work", func() bool {
+		garbage = append(garbage[:len(garbage)%8], make([]byte, 64<<10))
+		return limit() > gcCalm
+	})
+	until("although there is no work", func() bool {
+		time.Sleep(100 * time.Millisecond)
+		return limit() == gcCalm
+	})
 }
