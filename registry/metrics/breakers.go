@@ -8,41 +8,39 @@ import (
 
 // breakers counts opened breakers and restart storms.
 type breakers struct {
-	opened  prometheus.Counter
+	opened  *prometheus.CounterVec
 	storms  *prometheus.CounterVec
 	reasons vocabulary
 }
 
 func newBreakers() breakers {
 	return breakers{
-		opened: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "circuit_breaker_open_total",
-			Help: "Times that a replica's circuit breaker opened after too many failures.",
-		}),
+		opened: counter("circuit_breaker_open_total",
+			"Times that a replica's circuit breaker opened after too many failures.", "pool_id"),
 		storms: counter("restart_storm_total", "Restart storms of an engine, by the class of most of its failures.",
-			"reason"),
+			"pool_id", "reason"),
 	}
 }
 
 // breakerLevel is a breaker's state as a number.
 func breakerLevel(state string) float64 {
 	switch state {
-	case "half-open":
-		return 1
 	case "open":
+		return 1
+	case "half-open":
 		return 2
 	}
 	return 0
 }
 
 // Breaker counts an opened breaker of a replica.
-func (m *Metrics) Breaker(_ registry.Pool, state string) {
+func (m *Metrics) Breaker(p registry.Pool, state string) {
 	if state == "open" {
-		m.breakers.opened.Inc()
+		m.breakers.opened.WithLabelValues(m.perPool.pool(p.ID)).Inc()
 	}
 }
 
 // Storm counts a restart storm, by the class of most of its failures.
-func (m *Metrics) Storm(_ registry.Pool, class string) {
-	m.breakers.storms.WithLabelValues(m.breakers.reasons.fold(class)).Inc()
+func (m *Metrics) Storm(p registry.Pool, class string) {
+	m.breakers.storms.WithLabelValues(m.perPool.pool(p.ID), m.breakers.reasons.fold(class)).Inc()
 }

@@ -14,27 +14,26 @@ var drainBuckets = []float64{100, 500, 1000, 5000, 15000, 30000, 60000, 120000, 
 
 // drains measures the drains of replicas.
 type drains struct {
-	duration prometheus.Histogram
-	forced   prometheus.Counter
+	duration *prometheus.HistogramVec
+	forced   *prometheus.CounterVec
 }
 
 func newDrains() drains {
 	return drains{
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "drain_duration_ms", Help: "Duration of a replica's drain, until its last request ended or its " +
 				"deadline passed, in milliseconds.", Buckets: drainBuckets,
-		}),
-		forced: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "drain_forced_total", Help: "Drains of a replica that reached their deadline with requests in " +
-				"progress.",
-		}),
+		}, []string{"pool_id"}),
+		forced: counter("drain_forced_total",
+			"Drains of a replica that reached their deadline with requests in progress.", "pool_id"),
 	}
 }
 
 // Drained counts a completed drain of a replica; forced: it ended at its deadline.
-func (m *Metrics) Drained(_ registry.Pool, took time.Duration, forced bool) {
-	m.drains.duration.Observe(float64(took) / float64(time.Millisecond))
+func (m *Metrics) Drained(p registry.Pool, took time.Duration, forced bool) {
+	id := m.perPool.pool(p.ID)
+	m.drains.duration.WithLabelValues(id).Observe(float64(took) / float64(time.Millisecond))
 	if forced {
-		m.drains.forced.Inc()
+		m.drains.forced.WithLabelValues(id).Inc()
 	}
 }

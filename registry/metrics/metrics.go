@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 )
@@ -34,14 +35,15 @@ type Options struct {
 
 // Metrics counts what happens. Its methods may be called from any goroutine and do not block.
 type Metrics struct {
-	prom *prometheus.Registry
-	log  *slog.Logger
+	prom    *prometheus.Registry
+	log     *slog.Logger
+	perPool *perPool
 
 	transitions   *prometheus.CounterVec
 	restarts      *prometheus.CounterVec
 	scheduled     *prometheus.CounterVec
 	probeFailures *prometheus.CounterVec
-	probeDuration prometheus.Histogram
+	probeDuration *prometheus.HistogramVec
 	verifications *prometheus.CounterVec
 	resets        *prometheus.CounterVec
 	drains        drains
@@ -71,10 +73,11 @@ func New(o Options) *Metrics {
 		transitions: counter("readiness_transitions_total",
 			"Changes of a pool's readiness, by new value (ready, unready) and reason.", "to", "reason"),
 		restarts: counter("engine_restarts_total",
-			"Engine processes restarted by PID 1, by the reason why the former process ended.", "reason"),
+			"Engine processes restarted by PID 1, by the reason why the former process ended.", "pool_id", "reason"),
 		scheduled: counter("restart_scheduled_total",
-			"Restarts of an engine scheduled after a failed run, by the class of the failure.", "reason"),
-		probeFailures: counter("health_probe_failures_total", "Failed health probes, by reason.", "reason"),
+			"Restarts of an engine scheduled after a failed run, by the class of the failure.", "pool_id", "reason"),
+		probeFailures: counter("health_probe_failures_total", "Failed health probes, by reason.", "pool_id",
+			"reason"),
 		resets: counter("driver_reset_events_total",
 			"Faults that require a reset of a GPU, by GPU and kind of fault.", "device", "kind"),
 		drains:   newDrains(),
@@ -86,11 +89,12 @@ func New(o Options) *Metrics {
 		verifications: counter("catalog_verifications_total",
 			"Verifications of a model file, by result (pass, fail), reason and engine of the pool.", "result", "reason",
 			"engine"),
-		probeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+		probeDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "health_probe_duration_ms", Help: "Duration of a health probe, in milliseconds.",
 			Buckets: probeBuckets,
-		}),
+		}, []string{"pool_id"}),
 	}
+	m.perPool = m.newPerPool(o.Registry)
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
 		m.resets,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
@@ -130,11 +134,17 @@ func buildInfo(version string) prometheus.Collector {
 
 // Handler serves the metrics in the formats that Prometheus asks for.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.prom, promhttp.HandlerOpts{
+	return promhttp.HandlerFor(prometheus.GathererFunc(m.gather), promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(m.log.Handler(), slog.LevelError),
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 8,
 	})
+}
+
+// gather collects every series.
+func (m *Metrics) gather() ([]*dto.MetricFamily, error) {
+	m.perPool.sweep()
+	return m.prom.Gather()
 }
 
 func flippedTo(ready bool) string {
@@ -152,22 +162,23 @@ func (m *Metrics) flipped(e registry.Event, _ *registry.Pool) {
 }
 
 // Restarted counts n restarts of a pool's engine by PID 1.
-func (m *Metrics) Restarted(_ registry.Pool, reason string, n int) {
+func (m *Metrics) Restarted(p registry.Pool, reason string, n int) {
 	if n > 0 { // NRestarts falls when an administrator resets it
-		m.restarts.WithLabelValues(m.restartReasons.fold(reason)).Add(float64(n))
+		m.restarts.WithLabelValues(m.perPool.pool(p.ID), m.restartReasons.fold(reason)).Add(float64(n))
 	}
 }
 
 // RestartScheduled counts a restart that was scheduled after a failed run.
-func (m *Metrics) RestartScheduled(_ registry.Pool, reason string) {
-	m.scheduled.WithLabelValues(m.scheduleReasons.fold(reason)).Inc()
+func (m *Metrics) RestartScheduled(p registry.Pool, reason string) {
+	m.scheduled.WithLabelValues(m.perPool.pool(p.ID), m.scheduleReasons.fold(reason)).Inc()
 }
 
 // Probed counts a health probe; reason is empty for a success.
-func (m *Metrics) Probed(_ registry.Pool, reason string, took time.Duration) {
-	m.probeDuration.Observe(float64(took) / float64(time.Millisecond))
+func (m *Metrics) Probed(p registry.Pool, reason string, took time.Duration) {
+	id := m.perPool.pool(p.ID)
+	m.probeDuration.WithLabelValues(id).Observe(float64(took) / float64(time.Millisecond))
 	if reason != "" {
-		m.probeFailures.WithLabelValues(m.probeReasons.fold(reason)).Inc()
+		m.probeFailures.WithLabelValues(id, m.probeReasons.fold(reason)).Inc()
 	}
 }
 

@@ -69,15 +69,17 @@ func TestGoldenScrape(t *testing.T) {
 	reg.Put(serving("gemma", 4, 3))
 	reg.Put(serving("llama3", 8, 8))
 	reg.Put(crashed("llama3"))
-	m.Restarted(registry.Pool{}, "crash", 2)
-	m.Restarted(registry.Pool{}, "crash", -3) // an administrator reset the counter
-	m.RestartScheduled(registry.Pool{}, "crash")
-	m.Probed(registry.Pool{}, "", 3*time.Millisecond)
-	m.Probed(registry.Pool{}, "timeout", 2*time.Second)
-	m.Reloaded(registry.Pool{}, time.Second, "load")
+	gemma, llama3 := registry.Pool{ID: "gemma"}, registry.Pool{ID: "llama3"}
+	m.Restarted(llama3, "crash", 2)
+	m.Restarted(llama3, "crash", -3) // an administrator reset the counter
+	m.RestartScheduled(llama3, "crash")
+	m.Probed(gemma, "", 3*time.Millisecond)
+	m.Probed(gemma, "timeout", 2*time.Second)
+	m.Reloaded(gemma, time.Second, "load")
 	m.LeaseRejected("exhausted")
-	m.Breaker(registry.Pool{}, "open")
-	m.Storm(registry.Pool{}, "oom")
+	m.Breaker(llama3, "open")
+	m.Storm(llama3, "oom")
+	m.Drained(gemma, time.Second, true)
 	m.Verified(true, "digest", "llamacpp")
 	m.Verified(false, "mismatch", "llamacpp")
 
@@ -99,9 +101,7 @@ func TestGoAndProcessCollectorsAreThere(t *testing.T) {
 func TestLint(t *testing.T) {
 	_, m := onGPUs(0)
 	m.DriverReset("GPU-1", "xid")
-	m.Probed(registry.Pool{}, "timeout", time.Second)
-	m.Restarted(registry.Pool{}, "crash", 1)
-	m.RestartScheduled(registry.Pool{}, "crash")
+	countAll(m, "gemma")
 	m.Verified(true, "digest", "llamacpp")
 	allowed := []string{
 		`backoff_delay_ms: metric names should not contain abbreviated units`,
@@ -158,17 +158,19 @@ func TestCardinality(t *testing.T) {
 		}
 	})
 	t.Run("reasons", func(t *testing.T) {
-		m := newMetrics(registry.New())
+		reg := registry.New()
+		reg.Put(serving("gemma", 1, 1))
+		m := newMetrics(reg)
 		for i := range 100 {
-			m.Probed(registry.Pool{}, fmt.Sprintf("reason %d", i), time.Millisecond)
-			m.RestartScheduled(registry.Pool{}, "") // a caller that does not know
+			m.Probed(registry.Pool{ID: "gemma"}, fmt.Sprintf("reason %d", i), time.Millisecond)
+			m.RestartScheduled(registry.Pool{ID: "gemma"}, "") // a caller that does not know
 		}
 		got := scrape(t, m)
 		if n := strings.Count(got, "\nhealth_probe_failures_total{"); n > maxReasons {
 			t.Errorf("%d reasons, budget %d", n, maxReasons)
 		}
-		if !strings.Contains(got, `health_probe_failures_total{reason="other"} 86`) ||
-			!strings.Contains(got, `restart_scheduled_total{reason="unknown"} 100`) {
+		if !strings.Contains(got, `health_probe_failures_total{pool_id="gemma",reason="other"} 86`) ||
+			!strings.Contains(got, `restart_scheduled_total{pool_id="gemma",reason="unknown"} 100`) {
 			t.Errorf("what exceeds the budget is not counted:\n%s", got)
 		}
 	})

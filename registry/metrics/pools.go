@@ -45,7 +45,7 @@ func newPools(r *registry.Registry) *pools {
 			gauge("active_leases", "Slots in use by leases.", func(p *registry.Pool) float64 { return float64(p.ActiveLeases) }),
 			gauge("backoff_delay_ms", "Current delay before PID 1 restarts a crashed engine, in milliseconds; 0 if no restart is due.",
 				func(p *registry.Pool) float64 { return float64(p.Backoff.Milliseconds()) }),
-			gauge("circuit_breaker_state", "Worst state of the circuit breakers of the pool: 0 closed, 1 half-open, 2 open.",
+			gauge("circuit_breaker_state", "Worst state of the circuit breakers of the pool: 0 closed, 1 open, 2 half-open.",
 				func(p *registry.Pool) float64 { return breakerLevel(p.Breaker) }),
 			gauge("pool_restarts", "Restarts of the pool's engines since PID 1 last reset its counter (NRestarts).",
 				func(p *registry.Pool) float64 { return float64(p.RestartCount) }),

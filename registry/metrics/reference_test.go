@@ -25,6 +25,8 @@ UUID of a GPU or MIG partition. A GPU in MIG mode has its partitions in ` + "`vr
 	` and not itself, so that a sum counts no
 memory twice.
 
+At most 256 pools have series. What is counted for pools beyond that is in the series whose ` + "`pool_id`" + ` is empty.
+
 | metric | kind | labels | what it is |
 | --- | --- | --- | --- |
 `
@@ -34,11 +36,12 @@ func TestReference(t *testing.T) {
 	reg, m := onGPUs(0)
 	reg.Put(serving("gemma2", 4, 3))
 	m.DriverReset("GPU-1", "xid")
-	m.Probed(registry.Pool{}, "timeout", time.Second)
-	m.Restarted(registry.Pool{}, "crash", 1)
-	m.RestartScheduled(registry.Pool{}, "crash")
-	m.Storm(registry.Pool{}, "crash")
-	m.Reloaded(registry.Pool{}, time.Second, "load")
+	m.Probed(registry.Pool{ID: "gemma2"}, "timeout", time.Second)
+	m.Restarted(registry.Pool{ID: "gemma2"}, "crash", 1)
+	m.RestartScheduled(registry.Pool{ID: "gemma2"}, "crash")
+	m.Drained(registry.Pool{ID: "gemma2"}, time.Second, true)
+	m.Storm(registry.Pool{ID: "gemma2"}, "crash")
+	m.Reloaded(registry.Pool{ID: "gemma2"}, time.Second, "load")
 	m.LeaseRejected("exhausted")
 	m.Verified(true, "digest", "llamacpp")
 	families, err := m.prom.Gather()

@@ -14,31 +14,30 @@ var reloadBuckets = []float64{1000, 5000, 15000, 30000, 60000, 120000, 300000, 6
 
 // reloads measures the reloads of pools.
 type reloads struct {
-	duration prometheus.Histogram
-	done     prometheus.Counter
+	duration *prometheus.HistogramVec
+	done     *prometheus.CounterVec
 	failed   *prometheus.CounterVec
 	reasons  vocabulary
 }
 
 func newReloads() reloads {
 	return reloads{
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "reload_duration_ms", Help: "Duration of a reload of a pool, until it was done or rolled back, in " +
 				"milliseconds.", Buckets: reloadBuckets,
-		}),
-		done: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "reload_success_total", Help: "Successful reloads of a pool.",
-		}),
-		failed: counter("reload_failure_total", "Reloads of a pool that were rolled back, by reason.", "reason"),
+		}, []string{"pool_id"}),
+		done:   counter("reload_success_total", "Successful reloads of a pool.", "pool_id"),
+		failed: counter("reload_failure_total", "Reloads of a pool that were rolled back, by reason.", "pool_id", "reason"),
 	}
 }
 
 // Reloaded counts a completed reload; reason is empty for a successful one.
-func (m *Metrics) Reloaded(_ registry.Pool, took time.Duration, reason string) {
-	m.reloads.duration.Observe(float64(took) / float64(time.Millisecond))
+func (m *Metrics) Reloaded(p registry.Pool, took time.Duration, reason string) {
+	id := m.perPool.pool(p.ID)
+	m.reloads.duration.WithLabelValues(id).Observe(float64(took) / float64(time.Millisecond))
 	if reason == "" {
-		m.reloads.done.Inc()
+		m.reloads.done.WithLabelValues(id).Inc()
 		return
 	}
-	m.reloads.failed.WithLabelValues(m.reloads.reasons.fold(reason)).Inc()
+	m.reloads.failed.WithLabelValues(id, m.reloads.reasons.fold(reason)).Inc()
 }

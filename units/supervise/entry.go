@@ -38,7 +38,8 @@ type entry struct {
 func (s *Supervisor) entry(id string) *entry {
 	e := s.entries[id]
 	if e == nil {
-		e = &entry{id: id, intent: s.o.Intents[id], replicas: make(map[pool.Replica]*replica)}
+		e = &entry{id: id, intent: s.o.Intents[id], replicas: make(map[pool.Replica]*replica),
+			last: registry.Pool{ID: id}}
 		s.updateDrain(e)
 		s.entries[id] = e
 	}

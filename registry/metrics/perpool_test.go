@@ -1,0 +1,114 @@
+package metrics
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// countAll counts one of everything that is counted for a pool.
+func countAll(m *Metrics, id string) {
+	p := registry.Pool{ID: id}
+	m.Restarted(p, "crash", 1)
+	m.RestartScheduled(p, "crash")
+	m.Probed(p, "timeout", time.Second)
+	m.Drained(p, time.Second, true)
+	m.Breaker(p, "open")
+	m.Storm(p, "crash")
+	m.Reloaded(p, time.Second, "")
+	m.Reloaded(p, time.Second, "load")
+}
+
+// counted are the metrics of countAll.
+var counted = []string{
+	"engine_restarts_total", "restart_scheduled_total", "health_probe_failures_total", "health_probe_duration_ms_count",
+	"drain_duration_ms_count", "drain_forced_total", "circuit_breaker_open_total", "restart_storm_total",
+	"reload_duration_ms_count", "reload_success_total", "reload_failure_total",
+}
+
+func TestWhatIsCountedForAPool(t *testing.T) {
+	t.Run("has_its_pool_id_and_goes_with_it", func(t *testing.T) {
+		reg := registry.New()
+		m := newMetrics(reg)
+		reg.Put(serving("gemma", 4, 4))
+		reg.Put(serving("llama3", 4, 4))
+		countAll(m, "gemma")
+		countAll(m, "llama3")
+		got := scrape(t, m)
+		for _, name := range counted {
+			if !strings.Contains(got, "\n"+name+`{pool_id="gemma"`) || !strings.Contains(got, "\n"+name+`{pool_id="llama3"`) {
+				t.Errorf("%s has no series of each pool", name)
+			}
+		}
+		reg.Remove("gemma")
+		if got = scrape(t, m); strings.Contains(got, "gemma") {
+			t.Errorf("series of a removed pool are left:\n%s", got)
+		}
+		for _, name := range counted {
+			if !strings.Contains(got, "\n"+name+`{pool_id="llama3"`) {
+				t.Errorf("%s of the other pool went too", name)
+			}
+		}
+	})
+	t.Run("after_its_removal_is_dropped", func(t *testing.T) {
+		reg := registry.New()
+		m := newMetrics(reg)
+		reg.Put(serving("gemma", 4, 4))
+		reg.Remove("gemma")
+		countAll(m, "gemma")
+		if got := scrape(t, m); strings.Contains(got, "gemma") {
+			t.Errorf("series of a removed pool are left:\n%s", got)
+		}
+	})
+	t.Run("is_0_before_the_first", func(t *testing.T) {
+		reg := registry.New()
+		m := newMetrics(reg)
+		reg.Put(serving("gemma", 4, 4))
+		got := scrape(t, m)
+		for _, name := range []string{"drain_forced_total", "circuit_breaker_open_total", "reload_success_total"} {
+			if !strings.Contains(got, "\n"+name+`{pool_id="gemma"} 0`+"\n") {
+				t.Errorf("%s is missing:\n%s", name, got)
+			}
+		}
+	})
+	t.Run("is_bounded_and_a_removed_pool_makes_room", func(t *testing.T) {
+		reg := registry.New()
+		m := newMetrics(reg)
+		for i := range maxPools + 44 {
+			id := fmt.Sprintf("pool-%03d", i)
+			reg.Put(serving(id, 1, 1))
+			countAll(m, id)
+		}
+		got := scrape(t, m)
+		for _, name := range counted {
+			if n := strings.Count(got, "\n"+name+"{"); n != maxPools+1 {
+				t.Errorf("%d series of %s, want %d and one of the others", n, name, maxPools)
+			}
+		}
+		if !strings.Contains(got, `circuit_breaker_open_total{pool_id=""} 44`) {
+			t.Error("what exceeds the budget is not counted")
+		}
+		reg.Remove("pool-000")
+		countAll(m, "pool-299")
+		if got := scrape(t, m); !strings.Contains(got, `circuit_breaker_open_total{pool_id="pool-299"} 1`) {
+			t.Error("a removed pool makes no room")
+		}
+	})
+}
+
+// TestBreakerState: the numbers are fixed by contract.
+func TestBreakerState(t *testing.T) {
+	for state, want := range map[string]int{"": 0, "closed": 0, "open": 1, "half-open": 2} {
+		reg := registry.New()
+		m := newMetrics(reg)
+		p := crashed("gemma")
+		p.Replicas[0].Breaker = state
+		reg.Put(registry.Aggregate(p))
+		if line := fmt.Sprintf("circuit_breaker_state{pool_id=\"gemma\"} %d\n", want); !strings.Contains(scrape(t, m), line) {
+			t.Errorf("%q: no %s", state, line)
+		}
+	}
+}
