@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// RunCapture runs a transient unit of Type=oneshot to its end and returns what it wrote to standard output
-// and standard error, at most limit bytes of it (the rest is read and dropped), and its last status. A
-// command that fails is no error: see the status. When ctx ends the unit is stopped, and the output so far
-// is returned with the context's error. The unit is collected in any case; when ctx has a deadline PID 1
-// knows it too (TimeoutStartUSec), so that the unit ends even if this process dies.
+// RunCapture runs a transient unit of Type=oneshot to its end and returns what it wrote to standard
+// output and standard error, at most limit bytes of it (the rest is read and dropped), and its last
+// status. A command that fails is no error: see the status. When ctx ends the unit is stopped, and
+// the output so far is returned with the context's error. The unit is collected in any case; when
+// ctx has a deadline PID 1 knows it too (TimeoutStartUSec), so that the unit ends even if this
+// process dies.
 //
 // Properties of the caller come first and may not set Type, CollectMode or the standard streams.
 func (c *Client) RunCapture(ctx context.Context, unit string, props []Property, limit int) ([]byte, Status, error) {
@@ -33,7 +34,7 @@ func (c *Client) RunCapture(ctx context.Context, unit string, props []Property, 
 		st, err = c.Unit(ctx, unit)
 	}
 	c.endHelper(ctx, unit, err != nil)
-	// The unit has no process any more, or is not waited for: what is in the pipe now is all.
+	// The unit has no process left, or is not waited for: what is in the pipe now is all.
 	_ = run.out.SetReadDeadline(time.Now().Add(drainTime))
 	return <-output, st, err
 }

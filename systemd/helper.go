@@ -4,8 +4,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Helper is a program that runs for a while in a transient unit of its own, fenced in: it has a user of its own, no network,
-// no capability, no device, and nothing to write to. It reads what others wrote, or is somebody else's code.
+// Helper is a program that runs for a while in a transient unit of its own, fenced in: it has a
+// user of its own, no network, no capability, no device, and nothing to write to. It reads what
+// others wrote, or runs code from elsewhere.
 type Helper struct {
 	Description string
 	Slice       string   // empty: PID 1's own choice
@@ -20,9 +21,11 @@ type Helper struct {
 
 // Needs are the lines of the sandbox that a program cannot work under. The zero value needs none.
 type Needs struct {
-	// Proc leaves /proc as it is: ProtectProc, ProtectKernelTunables, ProtectControlGroups and ProcSubset each mount it again.
+	// Proc leaves /proc as it is: ProtectProc, ProtectKernelTunables, ProtectControlGroups and
+	// ProcSubset each mount it again.
 	Proc bool
-	// Sockets lets it make sockets of the Internet's families, though there is no network behind them.
+	// Sockets lets it make sockets of the Internet's families, though there is no network behind
+	// them.
 	Sockets bool
 	// Generated lets it execute memory that it wrote: compilers at run time, libffi's closures.
 	Generated bool
@@ -30,8 +33,8 @@ type Needs struct {
 	Scheduling bool
 }
 
-// Properties are the unit's. Names and values are those of systemd.exec(5) and systemd.resource-control(5). How it is started and what
-// becomes of its output is not among them.
+// Properties are the unit's. Names and values are those of systemd.exec(5) and
+// systemd.resource-control(5). How it is started and what becomes of its output is not among them.
 func (h Helper) Properties() []Property {
 	props := []Property{
 		{Name: "Description", Value: h.Description},

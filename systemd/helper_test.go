@@ -55,7 +55,8 @@ func TestHelperIsFencedWhateverItNeeds(t *testing.T) {
 		}
 	}
 	for _, p := range journalProperties([]string{"/usr/bin/journalctl"}) {
-		if filter, ok := p.Value.(SetFilter); ok && p.Name == "RestrictAddressFamilies" && !slices.Equal(filter.Members, []string{"AF_UNIX"}) {
+		if filter, ok := p.Value.(SetFilter); ok && p.Name == "RestrictAddressFamilies" &&
+			!slices.Equal(filter.Members, []string{"AF_UNIX"}) {
 			t.Errorf("journalctl may make sockets of %v", filter.Members)
 		}
 	}

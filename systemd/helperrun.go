@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// piped is a helper's unit with its output on pipes. A caller captures what it writes, or follows it.
+// piped is a helper's unit with its output on pipes. A caller captures what it writes, or follows
+// it.
 type piped struct {
 	job  *Job     // of its start
 	out  *os.File // standard output, and standard error where it is not apart
@@ -28,9 +29,10 @@ func (p *piped) close() {
 	}
 }
 
-// startPiped starts a helper's unit, in the place of one of that name which a former manager left. The properties say how it is
-// started (Type) and fenced; those of its output, its reference and its collection are added. apart gives standard error a pipe of its
-// own. The caller closes the pipes and ends with endHelper.
+// startPiped starts a helper's unit, in the place of one of that name which a former manager left.
+// The properties say how it is started (Type) and fenced; those of its output, its reference and
+// its collection are added. apart gives standard error a pipe of its own. The caller closes the
+// pipes and ends with endHelper.
 func (c *Client) startPiped(ctx context.Context, unit string, props []Property, apart bool) (*piped, error) {
 	p := &piped{}
 	var outEnd, saidEnd *os.File
@@ -81,11 +83,12 @@ func (c *Client) startHelper(ctx context.Context, unit string, props []Property)
 // cleanupTimeout bounds the calls that end a unit whose caller has given up.
 const cleanupTimeout = 5 * time.Second
 
-// drainTime is how long the rest of the output is read after the unit ended. The end of file comes at
-// once, unless a process escaped the unit's control group with the pipe in its hands.
+// drainTime is how long the rest of the output is read after the unit ended. The end of file comes
+// at once, unless a process escaped the unit's control group with the pipe in its hands.
 const drainTime = time.Second
 
-// endHelper lets PID 1 collect the unit, and first stops it when it was given up. ctx may have ended.
+// endHelper lets PID 1 collect the unit, and first stops it when it was given up. ctx may have
+// ended.
 func (c *Client) endHelper(ctx context.Context, unit string, stop bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
@@ -97,8 +100,8 @@ func (c *Client) endHelper(ctx context.Context, unit string, stop bool) {
 	_ = c.Unref(ctx, unit)
 }
 
-// capturePipe returns a pipe whose read end the runtime can wait on with a deadline. The write end blocks,
-// as a program expects of its standard output; os.Pipe would make it non-blocking.
+// capturePipe returns a pipe whose read end the runtime can wait on with a deadline. The write end
+// blocks, as a program expects of its standard output; os.Pipe would make it non-blocking.
 func capturePipe() (read, write *os.File, err error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {

@@ -77,14 +77,14 @@ func answered(out string, st Status, err error, limit int, filter *regexp.Regexp
 }
 
 // FollowJournal delivers the entries that match, those of the past first as far as the query begins
-// in it, and then each as it comes. It returns nil when ctx ends, and an error that tells why when
+// in it, and then each as it comes. It returns nil when ctx ends, and an error with the cause when
 // journalctl's unit does; the caller begins again, with the cursor of the last entry in
 // JournalQuery.After, so that none is lost. deliver is called from one goroutine, the caller's. A
 // restart of the journal's own service is no end. One call at a time: each takes JournalUnit away
-// from whoever has it.
+// from its former user.
 //
-// The unit ends with this process, also with one that is killed: journalctl ends when nobody reads
-// its output any more.
+// The unit ends with this process, also with one that is killed: journalctl ends when no one reads
+// its output.
 func (c *Client) FollowJournal(ctx context.Context, q JournalQuery, deliver func(JournalEntry)) error {
 	q, grep, err := q.prepare(time.Now())
 	if err != nil {
@@ -147,9 +147,11 @@ func (c *Client) followingEnded(ctx context.Context, text string) error {
 	return fmt.Errorf("%s ended: %s", JournalUnit, ended(st, text))
 }
 
-// startFollowing starts the unit. Type=exec: a start job that never ends would keep the boot from being complete.
+// startFollowing starts the unit. Type=exec: a start job that never ends would keep the boot from
+// being complete.
 func (c *Client) startFollowing(ctx context.Context, argv []string) (*piped, error) {
-	run, err := c.startPiped(ctx, JournalUnit, append(journalProperties(argv), Property{Name: "Type", Value: "exec"}), true)
+	run, err := c.startPiped(ctx, JournalUnit, append(journalProperties(argv), Property{Name: "Type", Value: "exec"}),
+		true)
 	if err != nil {
 		return nil, err
 	}

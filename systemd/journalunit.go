@@ -11,20 +11,23 @@ import (
 const cldExited = 1
 
 // journalMemory is far above what journalctl needs (seen: 5 MB). The files that it maps count, and
-// are given back under pressure.
+// are released under pressure.
 const journalMemory = 256 << 20
 
-// journalProperties fence journalctl in, which parses what any local user may log: it may read the journal and nothing else.
+// journalProperties fence journalctl in, which parses what any local user may log: it may read the
+// journal and nothing else.
 //
-// It needs /proc as it is: each line that mounts it again shows, in a container, the host's boot id, and journalctl --follow of 252 then
-// waits for entries of a boot that never was (seen there under systemd-nspawn). A user without capabilities writes none of it
-// in any case, and has no one to pass on what it reads.
+// It needs /proc as it is: each line that mounts it again shows, in a container, the host's boot
+// id, and journalctl --follow of 252 then waits for entries of a boot that never was (seen there
+// under systemd-nspawn). A user without capabilities writes none of it in any case, and has no one
+// to pass on what it reads.
 func journalProperties(argv []string) []Property {
 	h := Helper{
 		Description: "Journal entries for the inference pool manager", Argv: argv, Groups: []string{"systemd-journal"},
 		Memory: journalMemory, Tasks: 8, Home: "yes", Needs: Needs{Proc: true},
 	}
-	// journalctl ends with 1 when its reader is gone, and when --grep found nothing: no failure for PID 1's log.
+	// journalctl ends with 1 when its reader is gone, and when --grep found nothing: no failure for
+	// PID 1's log.
 	return append(h.Properties(), Property{Name: "SuccessExitStatus", Value: ExitStatusSet{Statuses: []int32{1}}})
 }
 

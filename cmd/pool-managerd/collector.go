@@ -49,8 +49,8 @@ func (c *collector) collected() {
 	runtime.SetFinalizer(c, (*collector).collected)
 }
 
-// calmLater has memory collected and returned once the work is over. An idle manager would not reach
-// the higher limit for minutes, and would keep the memory until then.
+// calmLater has memory collected and returned once the work is over. An idle manager would not
+// reach the higher limit for minutes, and would keep the memory until then.
 func (c *collector) calmLater() {
 	switch {
 	case c.percent == gcCalm:

@@ -58,7 +58,8 @@ func TestLoad(t *testing.T) {
 		d.load()
 		write(t, d.o.configFile, broken)
 		got := d.load()
-		if pools, problems := names(got); got.HostInvalid || pools != "a" || problems != "" || d.settings.Host.RequireGPU {
+		if pools, problems := names(got); got.HostInvalid || pools != "a" || problems != "" ||
+			d.settings.Host.RequireGPU {
 			t.Errorf("host invalid=%t, pools %q, problems %q", got.HostInvalid, pools, problems)
 		}
 	})

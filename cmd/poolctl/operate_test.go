@@ -71,7 +71,8 @@ func TestOperate(t *testing.T) {
 		p.State, p.Ready, p.Drain, p.Reload, p.LastError = registry.StateReady, true, nil, nil, nil
 	}
 	stopped := func(p *registry.Pool) { p.State = registry.StateStopped }
-	timeout := registry.Fail(registry.CodeDrainTimeout, "3 leases were still held at the drain deadline and were cut", "")
+	timeout := registry.Fail(registry.CodeDrainTimeout, "3 leases were still held at the drain deadline and were cut",
+		"")
 	broken := registry.Fail(registry.CodeConfigInvalid, "gemma.toml:1:1: broken", "")
 	back := func(p *registry.Pool) {
 		ready(p)
@@ -126,7 +127,8 @@ func TestOperate(t *testing.T) {
 // failure of one that finds the pool stopped, as asked; a drain in progress is waited
 // for, even if another caller began it.
 func TestDrainOfADrainedPool(t *testing.T) {
-	timeout := registry.Fail(registry.CodeDrainTimeout, "3 leases were still held at the drain deadline and were cut", "")
+	timeout := registry.Fail(registry.CodeDrainTimeout, "3 leases were still held at the drain deadline and were cut",
+		"")
 	cut := func(p *registry.Pool) {
 		p.State, p.Drain, p.LastError = registry.StateStopped, &registry.Drain{}, timeout
 	}

@@ -39,7 +39,8 @@ func TestWhatIsCountedForAPool(t *testing.T) {
 		countAll(m, "llama3")
 		got := scrape(t, m)
 		for _, name := range counted {
-			if !strings.Contains(got, "\n"+name+`{pool_id="gemma"`) || !strings.Contains(got, "\n"+name+`{pool_id="llama3"`) {
+			if !strings.Contains(got, "\n"+name+`{pool_id="gemma"`) ||
+				!strings.Contains(got, "\n"+name+`{pool_id="llama3"`) {
 				t.Errorf("%s has no series of each pool", name)
 			}
 		}
@@ -107,7 +108,8 @@ func TestBreakerState(t *testing.T) {
 		p := crashed("gemma")
 		p.Replicas[0].Breaker = state
 		reg.Put(registry.Aggregate(p))
-		if line := fmt.Sprintf("circuit_breaker_state{pool_id=\"gemma\"} %d\n", want); !strings.Contains(scrape(t, m), line) {
+		if line := fmt.Sprintf("circuit_breaker_state{pool_id=\"gemma\"} %d\n", want); !strings.Contains(scrape(t, m),
+			line) {
 			t.Errorf("%q: no %s", state, line)
 		}
 	}

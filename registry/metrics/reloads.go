@@ -26,8 +26,9 @@ func newReloads() reloads {
 			Name: "reload_duration_ms", Help: "Duration of a reload of a pool, until it was done or rolled back, in " +
 				"milliseconds.", Buckets: reloadBuckets,
 		}, []string{"pool_id"}),
-		done:   counter("reload_success_total", "Successful reloads of a pool.", "pool_id"),
-		failed: counter("reload_failure_total", "Reloads of a pool that were rolled back, by reason.", "pool_id", "reason"),
+		done: counter("reload_success_total", "Successful reloads of a pool.", "pool_id"),
+		failed: counter("reload_failure_total", "Reloads of a pool that were rolled back, by reason.", "pool_id",
+			"reason"),
 	}
 }
 

@@ -45,7 +45,8 @@ func badFiles() []badFile {
 	}
 }
 
-// TestBadPoolFiles: a wrong pool file is reported with its place, fails the reload, and costs no pool that runs.
+// TestBadPoolFiles: a wrong pool file is reported with its place, fails the reload, and costs no
+// pool that runs.
 func TestBadPoolFiles(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -159,8 +160,8 @@ func (s *site) noProblems() {
 	})
 }
 
-// TestReloadExitStatus: systemctl reload fails when a file is wrong and succeeds when all are right, on each release, although
-// each goes about a reload in its own way.
+// TestReloadExitStatus: systemctl reload fails when a file is wrong and succeeds when all are
+// right, on each release, although each goes about a reload in its own way.
 func TestReloadExitStatus(t *testing.T) {
 	for _, release := range machine.Releases() {
 		t.Run(string(release), func(t *testing.T) {
@@ -268,8 +269,8 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// TestFiveHundredPools: so many pools, of which one runs and the others wait for their model, are taken in one reload, shown by
-// the API, and removed again; the one that runs is not touched.
+// TestFiveHundredPools: so many pools, of which one runs and the others wait for their model, are
+// taken in one reload, shown by the API, and removed again; the one that runs is not touched.
 func TestFiveHundredPools(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -313,7 +314,8 @@ func TestFiveHundredPools(t *testing.T) {
 	h.untouched(before)
 }
 
-// TestCPUPolicy: unless the host's configuration allows it, a pool without a GPU is refused, with the code and the hint.
+// TestCPUPolicy: unless the host's configuration allows it, a pool without a GPU is refused, with
+// the code and the hint.
 func TestCPUPolicy(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)

@@ -59,7 +59,8 @@ type gateUnit struct {
 }
 
 func (u gateUnit) String() string {
-	gate := strings.TrimSpace(fmt.Sprintf("%s --url http://127.0.0.1:%d/health --stall %s %s", gateProgram, u.port, gateStall, u.gate))
+	gate := strings.TrimSpace(fmt.Sprintf("%s --url http://127.0.0.1:%d/health --stall %s %s", gateProgram, u.port,
+		gateStall, u.gate))
 	lines := []string{
 		"[Service]", "Type=exec", "ExecStart=" + u.start, "DynamicUser=yes", "TimeoutStartSec=5min",
 		"NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes", "PrivateUsers=yes", "ProtectProc=invisible",
@@ -87,8 +88,8 @@ func (m gated) load(t *testing.T, units ...gateUnit) {
 	m.MustRun(t, "systemctl", "daemon-reload")
 }
 
-// started runs systemctl start, which lasts until the gate has decided. It returns the gate's exit status and everything in the
-// unit's log.
+// started runs systemctl start, which lasts until the gate has decided. It returns the gate's exit
+// status and everything in the unit's log.
 func (m gated) started(t *testing.T, u gateUnit) (status int, log string) {
 	t.Helper()
 	ctx, cancel := m.patience(t)
@@ -115,14 +116,16 @@ func (m gated) patience(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), 2*patience)
 }
 
-// TestGateNeedsNoManager: the gate decides inside the engine's unit, whether or not there is a manager: here there never was one.
+// TestGateNeedsNoManager: the gate decides inside the engine's unit, whether or not there is a
+// manager: here there never was one.
 func TestGateNeedsNoManager(t *testing.T) {
 	for _, release := range machine.Releases() {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			m := gateMachine(t, release)
 			stub := func(name string, port int, args string, lines ...string) gateUnit {
-				return gateUnit{name: name, port: port, lines: lines, start: fmt.Sprintf("%s --port %d %s", host.StubEngine, port, args)}
+				return gateUnit{name: name, port: port, lines: lines,
+					start: fmt.Sprintf("%s --port %d %s", host.StubEngine, port, args)}
 			}
 			old := stub("old", 21002, "--load 2s")
 			old.old = true
@@ -145,7 +148,8 @@ func TestGateNeedsNoManager(t *testing.T) {
 			for _, c := range cases {
 				m.load(t, c.unit)
 			}
-			m.MustRun(t, "systemd-run", "--quiet", "--unit=test-squatter", "--property=DynamicUser=yes", host.StubEngine, "--port", "21009")
+			m.MustRun(t, "systemd-run", "--quiet", "--unit=test-squatter", "--property=DynamicUser=yes",
+				host.StubEngine, "--port", "21009")
 			t.Run("decides", func(t *testing.T) {
 				for _, c := range cases {
 					t.Run(c.unit.name, func(t *testing.T) {
@@ -169,7 +173,8 @@ func TestGateNeedsNoManager(t *testing.T) {
 				ctx, cancel := m.patience(t)
 				defer cancel()
 				if r := m.Run(ctx, "systemctl", "start", u.unit()); r.Err != nil || r.ExitCode == 0 {
-					t.Errorf("with no other sign of life than its log, the load is not seen to move: %v, %d", r.Err, r.ExitCode)
+					t.Errorf("with no other sign of life than its log, the load is not seen to move: %v, %d", r.Err,
+						r.ExitCode)
 				}
 				log := m.MustRun(t, "/usr/bin/journalctl.away", "--no-pager", "--output=cat", "--unit="+u.unit())
 				if strings.Count(log, "could not follow the log") != 1 || !strings.Contains(log, "the load stalled") {
@@ -211,10 +216,12 @@ func (m gated) watchesWithoutRights(t *testing.T, u gateUnit) {
 	}
 	// The gate's own CPU time is separated from the engine's by this.
 	engine := m.MustRun(t, "systemctl", "show", "--value", "--property=MainPID", u.unit())
-	if own, its := m.MustRun(t, "cat", "/proc/"+gate+"/cgroup"), m.MustRun(t, "cat", "/proc/"+engine+"/cgroup"); own != its {
+	if own, its := m.MustRun(t, "cat", "/proc/"+gate+"/cgroup"),
+		m.MustRun(t, "cat", "/proc/"+engine+"/cgroup"); own != its {
 		t.Logf("PID 1 runs the gate in %q, the engine in %q", own, its)
 	}
-	if state := m.MustRun(t, "systemctl", "show", "--value", "--property=ActiveState,SubState", u.unit()); strings.Fields(state)[0] != "activating" {
+	if state := m.MustRun(t, "systemctl", "show", "--value", "--property=ActiveState,SubState",
+		u.unit()); strings.Fields(state)[0] != "activating" {
 		t.Errorf("while it loads the unit is %q", state)
 	}
 	began := time.Now()
@@ -264,13 +271,14 @@ func (m gated) guardsEveryStart(t *testing.T, u gateUnit) {
 	}
 }
 
-// TestGateWithRealEngine: when systemctl start returns, the real llama-server has its model loaded and answers; of a model that it
-// refuses the start fails at once.
+// TestGateWithRealEngine: when systemctl start returns, the real llama-server has its model loaded
+// and answers; of a model that it refuses the start fails at once.
 func TestGateWithRealEngine(t *testing.T) {
 	t.Parallel()
 	m := gateMachine(t, machine.Forky)
 	serve := func(name string, port int, model string) gateUnit {
-		return gateUnit{name: name, port: port, start: fmt.Sprintf("/usr/bin/llama-server --host 127.0.0.1 --port %d -m %s -c 128", port, model)}
+		return gateUnit{name: name, port: port,
+			start: fmt.Sprintf("/usr/bin/llama-server --host 127.0.0.1 --port %d -m %s -c 128", port, model)}
 	}
 	good, bad := serve("good", 21001, "/srv/models/tiny.gguf"), serve("bad", 21002, "/srv/models/bad.gguf")
 	m.MustShell(t, `sed 's/llama/lamal/' /srv/models/tiny.gguf >/srv/models/bad.gguf`)

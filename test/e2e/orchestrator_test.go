@@ -117,8 +117,8 @@ func TestOrchestrator(t *testing.T) {
 				t.Errorf("%s: %+v", prefix, st)
 			}
 		}
-		_, err := c.Status(ctx, "", "nobody")
-		if r := h.refused(err, 404, "POOL_NOT_FOUND"); r.Text != "pool nobody not found" {
+		_, err := c.Status(ctx, "", "absent")
+		if r := h.refused(err, 404, "POOL_NOT_FOUND"); r.Text != "pool absent not found" {
 			t.Errorf("%+v", r)
 		}
 	})

@@ -1,5 +1,5 @@
-// Package reference prints the reference pages of configuration files from the rows by which they are read, for the tests
-// that hold the pages to the rows.
+// Package reference prints the reference pages of configuration files from the rows by which they
+// are read, for the tests that hold the pages to the rows.
 package reference
 
 import (

@@ -1,6 +1,6 @@
-// Package restarttrace replays what a PID 1 signalled of units that failed again and again through the
-// count of failed runs. It owns the recorded traces and their format. It must not know how they are
-// recorded.
+// Package restarttrace replays what a PID 1 signalled of units that failed again and again through
+// the count of failed runs. It owns the recorded traces and their format. It must not know how they
+// are recorded.
 package restarttrace
 
 import (
@@ -63,7 +63,8 @@ func check(seen []line, truth line) error {
 		}
 	}
 	if all.Failed != *truth.Failed || returned != *truth.Failed {
-		return fmt.Errorf("%s: %d runs are counted and %d returned of %d: %+v", truth.Unit, all.Failed, returned, *truth.Failed, all)
+		return fmt.Errorf("%s: %d runs are counted and %d returned of %d: %+v", truth.Unit, all.Failed, returned,
+			*truth.Failed, all)
 	}
 	for every := 2; every <= 5; every++ {
 		var some restarts.Ledger
@@ -73,7 +74,8 @@ func check(seen []line, truth line) error {
 			}
 		}
 		if some.Failed > *truth.Failed || !reset(seen) && some.Failed != *truth.Failed {
-			return fmt.Errorf("%s, one signal of %d: %d runs are counted of %d: %+v", truth.Unit, every, some.Failed, *truth.Failed, some)
+			return fmt.Errorf("%s, one signal of %d: %d runs are counted of %d: %+v", truth.Unit, every, some.Failed,
+				*truth.Failed, some)
 		}
 	}
 	return nil
@@ -90,5 +92,6 @@ func reset(seen []line) bool {
 }
 
 func (l line) sight() restarts.Sight {
-	return supervise.SightOf(systemd.Status{InvocationID: l.Run, NRestarts: l.Restarts, ActiveState: l.Active, SubState: l.Sub, Result: l.Result, JobID: l.Job})
+	return supervise.SightOf(systemd.Status{InvocationID: l.Run, NRestarts: l.Restarts, ActiveState: l.Active,
+		SubState: l.Sub, Result: l.Result, JobID: l.Job})
 }

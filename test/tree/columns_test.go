@@ -13,7 +13,8 @@ const (
 )
 
 // TestColumns: a line of code can be read beside another window. Rows of tables (elements of a
-// slice, an array or a map that stretch over lines) are exempt, for a broken row is harder to read.
+// slice, an array or a map that stretch over lines) are exempt, for a broken row is harder to read,
+// and so are raw strings.
 func TestColumns(t *testing.T) {
 	for _, f := range goFiles(t) {
 		table := tableLines(f)
@@ -22,7 +23,7 @@ func TestColumns(t *testing.T) {
 			n, columns := i+1, columns(line)
 			comment := strings.HasPrefix(strings.TrimSpace(line), "//")
 			switch {
-			case table[n] || inRaw[n] || strings.HasPrefix(line, "//go:"):
+			case table[n] || inRaw[n] || directive(line):
 			case comment && columns > maxCommentColumns && strings.Contains(strings.TrimSpace(line)[2:], " "):
 				t.Errorf("%s:%d: a comment of %d columns, more than %d", f.Path, n, columns, maxCommentColumns)
 			case !comment && columns > maxColumns:
@@ -30,6 +31,12 @@ func TestColumns(t *testing.T) {
 			}
 		}
 	}
+}
+
+// directive reports whether a comment is for a program, or preformatted.
+func directive(line string) bool {
+	text, ok := strings.CutPrefix(strings.TrimSpace(line), "//")
+	return ok && (strings.HasPrefix(text, "go:") || strings.HasPrefix(text, "lint:") || strings.HasPrefix(text, "\t"))
 }
 
 func columns(line string) int {
@@ -81,11 +88,12 @@ func hasBody(f goFile, e ast.Expr) (found bool) {
 	return found
 }
 
-// rawStringLines returns the lines within string literals that stretch over lines.
+// rawStringLines returns the lines of raw string literals, which cannot be broken: scripts, JSON,
+// regular expressions.
 func rawStringLines(f goFile) map[int]bool {
 	lines := make(map[int]bool)
 	ast.Inspect(f.AST, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && f.line(lit.Pos()) != f.line(lit.End()) {
+		if lit, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(lit.Value, "`") {
 			for l := f.line(lit.Pos()); l <= f.line(lit.End()); l++ {
 				lines[l] = true
 			}

@@ -61,7 +61,7 @@ func TestRefuse(t *testing.T) {
 		p := Policy{AllowedBinaries: []string{"/opt/engines/"}}
 		if p.AllowsBinary("/opt/engines/../../bin/sh") || !p.AllowsBinary("/opt/engines//x/./y") ||
 			p.AllowsBinary("/opt/engines/") {
-			t.Error("the path is not judged by where it leads")
+			t.Error("the path is not checked by where it leads")
 		}
 	})
 }

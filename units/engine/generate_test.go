@@ -100,7 +100,7 @@ func TestProgress(t *testing.T) {
 		a, _ := engine.For(kind)
 		for _, body := range []string{"", "null", "[]", "{}", `[{"id":0,"is_processing":true}]`, "x 1\n"} {
 			if mark, err := a.Progress([]byte(body)); err == nil || mark != "" {
-				t.Errorf("%s: %q tells nothing, and is %q, %v", kind, body, mark, err)
+				t.Errorf("%s: %q has no progress, and is %q, %v", kind, body, mark, err)
 			}
 		}
 	}

@@ -124,7 +124,7 @@ func commandSuite(t *testing.T, s subject, a engine.Adapter) {
 		told := strings.Join(c.Args, " ") + " " + c.Env["PORT"] + " " + c.Env["HOST"] + " " + c.Env["MODEL"]
 		for _, want := range []string{instance.Model, instance.Host, strconv.Itoa(instance.Port)} {
 			if !strings.Contains(told, want) {
-				t.Errorf("the engine is not told %s: %q", want, told)
+				t.Errorf("the engine does not get %s: %q", want, told)
 			}
 		}
 	}

@@ -110,7 +110,7 @@ func TestMemory(t *testing.T) {
 	t.Run("stale_facts_answer_nothing", func(t *testing.T) {
 		b.Update(nvml.Update{Stale: &nvml.Stale{Since: noon, Problem: nvml.Problem{Text: "gone"}}}, noon)
 		if _, known := b.Enough(map[string]uint64{nvmltest.UUID(0): 1}); known {
-			t.Error("free memory was told from old facts")
+			t.Error("free memory was taken from old facts")
 		}
 	})
 }
@@ -145,10 +145,10 @@ func TestBlockedByAnother(t *testing.T) {
 	const own, cause = "GPU 1 (", "fallen off the bus on GPU 0 ("
 	got := b.Blocked(mask(t, b, "1"), noon)
 	if got == nil || !strings.HasPrefix(got.Message, own) || !strings.Contains(got.Message, cause+nvmltest.UUID(0)) {
-		t.Errorf("the other GPU's pool is told %v", got)
+		t.Errorf("the other GPU's pool gets %v", got)
 	}
 	if got := b.Blocked(mask(t, b, "0"), noon); got == nil || strings.Contains(got.Message, " on GPU ") {
-		t.Errorf("the pool of the GPU itself is told %v", got)
+		t.Errorf("the pool of the GPU itself gets %v", got)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestNote(t *testing.T) {
 	engine := func(line string) classify.Verdict {
 		v, ok := classify.EngineLog(line)
 		if !ok {
-			t.Fatalf("%q is judged as nothing", line)
+			t.Fatalf("%q has no verdict", line)
 		}
 		return v
 	}

@@ -47,7 +47,8 @@ func (s *Stager) verify(ctx context.Context, p pool.Pool, m model, staged *pool.
 		s.count(false, "mismatch", p.Engine)
 		hint := "Download the file again, or correct model_digest; the digest of a file is what sha256sum prints."
 		if !m.single {
-			hint = "Download the files again, or correct model_digest; the digest of several files is that of the list " +
+			hint = "Download the files again, or correct model_digest; the digest of several files is that of the " +
+				"list " +
 				"that sha256sum prints for them, sorted by name."
 		}
 		return registry.Fail(registry.CodeDigestMismatch,

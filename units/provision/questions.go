@@ -56,7 +56,8 @@ func (q *questions) enter(key string) (mine, other *question) {
 }
 
 // lead asks, and lets those that wait go on, also after a panic.
-func (q *questions) lead(ctx context.Context, key string, mine *question, f func(context.Context) (string, error)) (string, error) {
+func (q *questions) lead(ctx context.Context, key string, mine *question,
+	f func(context.Context) (string, error)) (string, error) {
 	defer func() {
 		q.mu.Lock()
 		delete(q.asked, key)

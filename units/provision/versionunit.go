@@ -8,8 +8,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// versionProperties fence the question like an engine, and tighter: no network, no device, no state, little memory. Python engines
-// import their whole framework to print a version, and it needs what it needs to run. The unit's time is bounded by RunCapture.
+// versionProperties fence the question like an engine, and tighter: no network, no device, no
+// state, little memory. Python engines import their whole framework to print a version, and it
+// needs what it needs to run. The unit's time is bounded by RunCapture.
 func versionProperties(args, readOnly []string) []systemd.Property {
 	h := systemd.Helper{
 		Description: "version of " + args[0], Slice: pool.Slice, Argv: args, Home: "tmpfs", Memory: 4 << 30, Tasks: 512,
@@ -19,11 +20,12 @@ func versionProperties(args, readOnly []string) []systemd.Property {
 	return append(h.Properties(), treeProperties(readOnly)...)
 }
 
-// emptied are the hidden trees that other properties replace: ProtectHome and PrivateTmp. /root is not among them, since
-// ProtectHome=tmpfs makes it with a mode that a dynamic user cannot pass.
+// emptied are the hidden trees that other properties replace: ProtectHome and PrivateTmp. /root is
+// not among them, since ProtectHome=tmpfs makes it with a mode that a dynamic user cannot pass.
 var emptied = []string{"/home", "/run/user", "/tmp", "/var/tmp"}
 
-// treeProperties hide what an engine may not see either, and show the engine itself where it lives in such a tree.
+// treeProperties hide what an engine may not see either, and show the engine itself where it lives
+// in such a tree.
 func treeProperties(readOnly []string) []systemd.Property {
 	var shut []string
 	var props []systemd.Property
@@ -32,14 +34,16 @@ func treeProperties(readOnly []string) []systemd.Property {
 		switch {
 		case slices.Contains(emptied, tree):
 		case holds:
-			props = append(props, systemd.Property{Name: "TemporaryFileSystem", Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}})
+			props = append(props, systemd.Property{Name: "TemporaryFileSystem",
+				Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}})
 		default:
 			shut = append(shut, "-"+tree) // "-": where it exists
 		}
 	}
 	props = append(props, systemd.Property{Name: "InaccessiblePaths", Value: shut})
 	for _, p := range readOnly {
-		props = append(props, systemd.Property{Name: "BindReadOnlyPaths", Value: []systemd.BindMount{{Source: p, Destination: p}}})
+		props = append(props, systemd.Property{Name: "BindReadOnlyPaths",
+			Value: []systemd.BindMount{{Source: p, Destination: p}}})
 	}
 	return props
 }

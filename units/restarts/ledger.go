@@ -9,10 +9,11 @@ import "slices"
 // A run is identified by its InvocationID. PID 1 increments NRestarts when it queues the job of a
 // restart: after the run has failed and before the next begins, and also where its start limit then
 // refuses that job. Below systemd 262 a unit at its start limit looks like one that failed and is
-// not restarted: a run that is first seen there is counted with the fewest runs before it, which the
-// next observation corrects. PID 1 sets NRestarts to 0 at ResetFailedUnit, and at a start by hand
-// after a stop or a failure without a restart. Signals are merged on a busy host and the manager may
-// be away, so runs may begin and fail between two observations: of these, only the counter knows.
+// not restarted: a run that is first seen there is counted with the fewest runs before it, which
+// the next observation corrects. PID 1 sets NRestarts to 0 at ResetFailedUnit, and at a start by
+// hand after a stop or a failure without a restart. Signals are merged on a busy host and the
+// manager may be away, so runs may begin and fail between two observations: of these, only the
+// counter knows.
 //
 // Failed never decreases and is never more than the truth. It is less only where NRestarts was
 // reset after a change that no observation showed: PID 1 has no other record of it.
@@ -25,8 +26,8 @@ type Ledger struct {
 	End      End      `json:"end,omitempty"`      // how Run ended
 	Former   []string `json:"former,omitempty"`   // runs before Run, the newest last
 
-	// While Unsure, NRestarts may have been Counter+1 when Run began. Before is then Offset more than
-	// that, or l.Before if this is greater.
+	// While Unsure, NRestarts may have been Counter+1 when Run began. Before is then Offset more
+	// than that, or l.Before if this is greater.
 	Unsure bool `json:"unsure,omitempty"`
 	Offset int  `json:"offset,omitempty"`
 }

@@ -200,7 +200,8 @@ func TestResetOfAFirstFailure(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if w.called("reset") != 2 || slices.Index(w.calls, "reset "+unitOf("a")) > slices.Index(w.calls, "start-now "+unitOf("a")) {
+		if w.called("reset") != 2 || slices.Index(w.calls, "reset "+unitOf("a")) > slices.Index(w.calls, "start-now "+
+			unitOf("a")) {
 			t.Errorf("calls: %v", w.calls)
 		}
 	})

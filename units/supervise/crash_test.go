@@ -73,10 +73,12 @@ func (l *runLog) logged(text string) (out []string) {
 	return out
 }
 
-// told is a manager with one ready pool, a, in a world with a log of that run.
-func told(t *testing.T, w *world, lines ...string) (*manager, *runLog) {
+// withLog is a manager with one ready pool, a, in a world with a log of that run.
+func withLog(t *testing.T, w *world, lines ...string) (*manager, *runLog) {
 	l := &runLog{lines: map[string][]string{firstRun: lines}}
-	m := w.manage(t, pools(llama("a")), func(o *Options) { o.Journal, o.Log = l, slog.New(slog.NewTextHandler(l, nil)) })
+	m := w.manage(t, pools(llama("a")), func(o *Options) {
+		o.Journal, o.Log = l, slog.New(slog.NewTextHandler(l, nil))
+	})
 	w.passGate(unitOf("a"))
 	m.wantState("a", registry.StateReady, true)
 	return m, l
@@ -133,7 +135,7 @@ func TestCrashReport(t *testing.T) {
 	}
 	for _, c := range cases {
 		scenario(t, c.name, func(t *testing.T, w *world) {
-			m, l := told(t, w, c.lines...)
+			m, l := withLog(t, w, c.lines...)
 			w.change(unitOf("a"), c.end)
 			m.wantState("a", registry.StateBackoff, false) // at once, whatever the log has
 			time.Sleep(time.Second)
@@ -148,7 +150,8 @@ func TestCrashReport(t *testing.T) {
 			}
 			noted, _ := m.reg.Events(0)
 			noted = slices.DeleteFunc(noted, func(e registry.Event) bool { return e.Kind != registry.KindCrash })
-			if len(noted) != 1 || noted[0].PoolID != "a" || noted[0].ReplicaID != "r0" || noted[0].Failure.Error() != f.Error() || noted[0].State != registry.StateBackoff {
+			if len(noted) != 1 || noted[0].PoolID != "a" || noted[0].ReplicaID != "r0" ||
+				noted[0].Failure.Error() != f.Error() || noted[0].State != registry.StateBackoff {
 				t.Errorf("noted %+v, want one crash with the same words", noted)
 			}
 			level := "level=WARN"
@@ -156,8 +159,10 @@ func TestCrashReport(t *testing.T) {
 				level = "level=ERROR"
 			}
 			lines := l.logged(level)
-			if len(lines) != 1 || !strings.Contains(lines[0], "uptime_ms=3000") || !strings.Contains(lines[0], "result="+c.ending.Result) ||
-				!strings.Contains(lines[0], "backoff_ms=60000") || !strings.Contains(lines[0], "next_restart_ms=") || !strings.Contains(lines[0], "engine_version=b1") {
+			if len(lines) != 1 || !strings.Contains(lines[0], "uptime_ms=3000") ||
+				!strings.Contains(lines[0], "result="+c.ending.Result) ||
+				!strings.Contains(lines[0], "backoff_ms=60000") || !strings.Contains(lines[0], "next_restart_ms=") ||
+				!strings.Contains(lines[0], "engine_version=b1") {
 				t.Errorf("want one warning with all of it, got %q", lines)
 			}
 		})
@@ -166,7 +171,7 @@ func TestCrashReport(t *testing.T) {
 
 func TestCrashReportOverTime(t *testing.T) {
 	scenario(t, "what_pid_1_tells_late_counts", func(t *testing.T, w *world) {
-		m, l := told(t, w)
+		m, l := withLog(t, w)
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		w.change(unitOf("a"), func(st *systemd.Status) {
 			st.PostCode, st.PostStatus, st.WasActive = cldExited, exit.EngineGone, false
@@ -178,7 +183,7 @@ func TestCrashReportOverTime(t *testing.T) {
 		}
 	})
 	scenario(t, "the_start_limit_keeps_the_cause_and_its_lines", func(t *testing.T, w *world) {
-		m, l := told(t, w, "CUDA error: out of memory")
+		m, l := withLog(t, w, "CUDA error: out of memory")
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		time.Sleep(time.Second)
 		w.change(unitOf("a"), func(st *systemd.Status) {
@@ -186,7 +191,8 @@ func TestCrashReportOverTime(t *testing.T) {
 		})
 		m.wantState("a", registry.StateFailed, false)
 		f := m.pool("a").LastError
-		if f.Code != registry.CodeBreakerOpen || !strings.Contains(f.Message, "CUDA_OOM: "+gaveUp) || len(f.Ending.Lines) != 1 {
+		if f.Code != registry.CodeBreakerOpen || !strings.Contains(f.Message, "CUDA_OOM: "+gaveUp) ||
+			len(f.Ending.Lines) != 1 {
 			t.Errorf("%v with %v", f, f.Ending)
 		}
 		if got := l.reads(); len(got) != 1 {
@@ -194,7 +200,7 @@ func TestCrashReportOverTime(t *testing.T) {
 		}
 	})
 	scenario(t, "an_engine_that_is_ready_again_has_no_last_error", func(t *testing.T, w *world) {
-		m, l := told(t, w, "error: x")
+		m, l := withLog(t, w, "error: x")
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		w.again(unitOf("a"))
 		w.change(unitOf("a"), func(st *systemd.Status) { st.ActiveState, st.SubState = "active", "running" })
@@ -209,7 +215,7 @@ func TestCrashReportOverTime(t *testing.T) {
 		}
 	})
 	scenario(t, "a_log_that_cannot_be_read_is_said_to_be", func(t *testing.T, w *world) {
-		m, l := told(t, w)
+		m, l := withLog(t, w)
 		l.err = errors.New("no journal")
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		time.Sleep(time.Second)
@@ -219,17 +225,18 @@ func TestCrashReportOverTime(t *testing.T) {
 		}
 	})
 	scenario(t, "what_was_read_of_a_log_before_time_was_up_is_told", func(t *testing.T, w *world) {
-		m, l := told(t, w, "error: no such tensor")
+		m, l := withLog(t, w, "error: no such tensor")
 		l.err = context.DeadlineExceeded
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		time.Sleep(time.Second)
 		m.wantCode("a", registry.CodeEngineCrashed)
-		if e := m.pool("a").LastError.Ending; e.NoLines != "" || !slices.Equal(e.Lines, []string{"error: no such tensor"}) {
+		if e := m.pool("a").LastError.Ending; e.NoLines != "" ||
+			!slices.Equal(e.Lines, []string{"error: no such tensor"}) {
 			t.Errorf("lines %q (%s)", e.Lines, e.NoLines)
 		}
 	})
 	scenario(t, "too_little_memory_is_no_crash", func(t *testing.T, w *world) {
-		m, l := told(t, w)
+		m, l := withLog(t, w)
 		w.change(unitOf("a"), ends("exit-code", 0, 0))
 		w.change(unitOf("a"), func(st *systemd.Status) { st.PreCode, st.PreStatus = cldExited, exit.InsufficientRAM })
 		time.Sleep(time.Second)
@@ -241,22 +248,24 @@ func TestCrashReportOverTime(t *testing.T) {
 		}
 	})
 	scenario(t, "a_process_that_the_manager_ends_has_its_reason", func(t *testing.T, w *world) {
-		m, _ := told(t, w)
+		m, _ := withLog(t, w)
 		f := registry.Fail(registry.CodeHealthFailed, "probes fail for 2m0s", "look")
 		m.s.post(func() { m.s.replica(pool.Replica{Pool: "a"}).run.fault = f })
 		w.change(unitOf("a"), ends("signal", cldKilled, 9))
 		time.Sleep(time.Second)
 		m.wantCode("a", registry.CodeHealthFailed)
-		if got := m.pool("a").LastError.Message; !strings.HasPrefix(got, "probes fail for 2m0s; the engine was killed by SIGKILL") {
+		if got := m.pool("a").LastError.Message; !strings.HasPrefix(got,
+			"probes fail for 2m0s; the engine was killed by SIGKILL") {
 			t.Errorf("message %q", got)
 		}
 	})
 }
 
-// TestStopTimeoutOfTheManagersOwnStop: the pool goes where the stop was to bring it, and the log and the API's reader are not told of a crash.
+// TestStopTimeoutOfTheManagersOwnStop: the pool goes where the stop was to bring it, and neither
+// the log nor the API reports a crash.
 func TestStopTimeoutOfTheManagersOwnStop(t *testing.T) {
 	scenario(t, "it_is_told_and_changes_nothing", func(t *testing.T, w *world) {
-		m, l := told(t, w)
+		m, l := withLog(t, w)
 		m.s.post(func() {
 			r := m.s.replica(pool.Replica{Pool: "a"})
 			r.job.action = reconcile.Stop
@@ -270,16 +279,18 @@ func TestStopTimeoutOfTheManagersOwnStop(t *testing.T) {
 		})
 		time.Sleep(time.Second)
 		got := l.logged("level=WARN")
-		if len(got) != 1 || !strings.Contains(got[0], "ENGINE_STOP_TIMEOUT: the engine did not end within 35s after SIGTERM") {
+		if len(got) != 1 || !strings.Contains(got[0],
+			"ENGINE_STOP_TIMEOUT: the engine did not end within 35s after SIGTERM") {
 			t.Errorf("logged %q", got)
 		}
 	})
 }
 
-// TestCrashLoopReadsOneLogAtATime: a replica that ends again while its log is being read waits for nobody.
+// TestCrashLoopReadsOneLogAtATime: a replica that ends again while its log is being read does not
+// wait.
 func TestCrashLoopReadsOneLogAtATime(t *testing.T) {
 	scenario(t, "again_within_the_settling_time", func(t *testing.T, w *world) {
-		m, l := told(t, w)
+		m, l := withLog(t, w)
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		w.again(unitOf("a"))
 		w.change(unitOf("a"), ends("exit-code", cldExited, 2))
@@ -287,16 +298,19 @@ func TestCrashLoopReadsOneLogAtATime(t *testing.T) {
 		if got := l.reads(); len(got) != 1 || got[0] != "_SYSTEMD_INVOCATION_ID="+firstRun {
 			t.Errorf("asked for %q", got)
 		}
-		if e := m.pool("a").LastError.Ending; e.ExitStatus != 2 || !strings.HasPrefix(e.NoLines, "the engine ended again") {
-			t.Errorf("told of the newest run: %+v", e)
+		if e := m.pool("a").LastError.Ending; e.ExitStatus != 2 ||
+			!strings.HasPrefix(e.NoLines, "the engine ended again") {
+			t.Errorf("reported for the newest run: %+v", e)
 		}
-		if got := l.logged("level=WARN"); len(got) != 2 || !strings.Contains(got[0]+got[1], "exit_status=1") || !strings.Contains(got[0]+got[1], "exit_status=2") {
+		if got := l.logged("level=WARN"); len(got) != 2 || !strings.Contains(got[0]+got[1], "exit_status=1") ||
+			!strings.Contains(got[0]+got[1], "exit_status=2") {
 			t.Errorf("logged %q, want both ends", got)
 		}
 	})
 }
 
-// TestFailedOnTheWayToARestart: below systemd 254 a unit is failed for a moment after each crash, and that opens no breaker.
+// TestFailedOnTheWayToARestart: below systemd 254 a unit is failed for a moment after each crash,
+// and that opens no breaker.
 func TestFailedOnTheWayToARestart(t *testing.T) {
 	failed := func(st *systemd.Status) {
 		ends("exit-code", cldExited, 1)(st)
@@ -304,7 +318,7 @@ func TestFailedOnTheWayToARestart(t *testing.T) {
 	}
 	scenario(t, "passing", func(t *testing.T, w *world) {
 		w.below254 = true
-		m, _ := told(t, w)
+		m, _ := withLog(t, w)
 		w.change(unitOf("a"), failed)
 		m.wantState("a", registry.StateBackoff, false)
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
@@ -317,7 +331,7 @@ func TestFailedOnTheWayToARestart(t *testing.T) {
 	})
 	scenario(t, "staying", func(t *testing.T, w *world) {
 		w.below254 = true
-		m, _ := told(t, w)
+		m, _ := withLog(t, w)
 		w.change(unitOf("a"), failed)
 		time.Sleep(time.Second)
 		m.wantState("a", registry.StateFailed, false)
@@ -325,7 +339,8 @@ func TestFailedOnTheWayToARestart(t *testing.T) {
 	})
 }
 
-// TestStopByHandIsRespected: an engine that takes too long over a stop, or ends badly of it, is stopped and not started again.
+// TestStopByHandIsRespected: an engine that takes too long over a stop, or ends badly of it, is
+// stopped and not started again.
 func TestStopByHandIsRespected(t *testing.T) {
 	for _, c := range []struct {
 		name, result string
@@ -336,7 +351,7 @@ func TestStopByHandIsRespected(t *testing.T) {
 		{"with_an_error", "exit-code", cldExited, 1, registry.CodeEngineCrashed},
 	} {
 		scenario(t, c.name, func(t *testing.T, w *world) {
-			m, _ := told(t, w)
+			m, _ := withLog(t, w)
 			w.change(unitOf("a"), func(st *systemd.Status) {
 				ends(c.result, c.code, c.status)(st)
 				st.ActiveState, st.SubState = "failed", "failed"
@@ -351,7 +366,7 @@ func TestStopByHandIsRespected(t *testing.T) {
 		})
 	}
 	scenario(t, "an_end_of_its_own_is_none", func(t *testing.T, w *world) {
-		m, _ := told(t, w)
+		m, _ := withLog(t, w)
 		w.change(unitOf("a"), func(st *systemd.Status) {
 			ends("exit-code", cldExited, 1)(st)
 			st.ActiveState, st.SubState, st.EndedFirst = "failed", "failed", true

@@ -75,7 +75,7 @@ func TestDiagnose(t *testing.T) {
 	host.Limits.MemoryMaxBytes = 0
 	if f := Diagnose(ended("oom-kill", cldKilled, 9), host); f.Code != registry.CodeEngineOOM ||
 		!strings.Contains(f.Message, "the host had no memory left") {
-		t.Errorf("an OOM kill without a limit of the pool is told as %v", f)
+		t.Errorf("an OOM kill without a limit of the pool is reported as %v", f)
 	}
 	for _, result := range []string{"", "success"} {
 		if f := Diagnose(ended(result, cldExited, 0), p); f != nil {

@@ -121,7 +121,8 @@ func (s *Supervisor) checkDrain(r *replica, now time.Time) bool {
 		first := !d.overdue
 		d.overdue, d.heldThen = true, held // the reload goes back, and nothing is cut
 		return first
-	case r.drainCut() != nil: // and not carried out: the manager that wrote it down came to its end before the engine did
+	case r.drainCut() != nil:
+		// And not carried out: the manager that recorded it ended before the engine did.
 		s.drained(r, d, s.cut(r, r.drainCut()))
 	case r.wish.parked:
 		s.cutPool(r.entry)

@@ -29,7 +29,7 @@ func TestExternal(t *testing.T) {
 		t.Helper()
 		for _, call := range []string{"start", "stop", "kill", "clear", "stage", "set", "adopt"} {
 			if w.called(call) != 0 {
-				t.Errorf("an engine of somebody else got %s: %v", call, w.calls)
+				t.Errorf("an external engine got %s: %v", call, w.calls)
 			}
 		}
 	}

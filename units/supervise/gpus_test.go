@@ -19,7 +19,8 @@ import (
 
 const gib = 1 << 30
 
-// gpuHost stands in for the GPU helper, the log and what models need. The machines' tests have the real ones.
+// gpuHost stands in for the GPU helper, the log and what models need. The machines' tests have the
+// real ones.
 type gpuHost struct {
 	updates chan nvml.Update
 	lines   chan systemd.JournalEntry
@@ -38,8 +39,10 @@ func twoGPUs() *gpuHost {
 	h.now = nvml.Snapshot{Session: "s1", Driver: nvml.Driver{Version: "550.54.14"}}
 	for i := range 2 {
 		minor := i
-		h.now.Devices = append(h.now.Devices, nvml.Device{UUID: gpu(i), Index: i, PCI: fmt.Sprintf("00000000:%02x:00.0", 0x65+i), Minor: &minor,
-			Name: "Fake 24G", Memory: &nvml.Memory{Total: 24 * gib, Free: 24 * gib}, Recovery: nvml.RecoveryNone, Nodes: []string{fmt.Sprintf("/dev/nvidia%d", i)}})
+		h.now.Devices = append(h.now.Devices,
+			nvml.Device{UUID: gpu(i), Index: i, PCI: fmt.Sprintf("00000000:%02x:00.0", 0x65+i), Minor: &minor,
+				Name: "Fake 24G", Memory: &nvml.Memory{Total: 24 * gib, Free: 24 * gib}, Recovery: nvml.RecoveryNone,
+				Nodes: []string{fmt.Sprintf("/dev/nvidia%d", i)}})
 	}
 	return h
 }
@@ -103,7 +106,8 @@ func (l logOf) Read(context.Context, systemd.JournalQuery, int) ([]systemd.Journ
 }
 
 func (h *gpuHost) engineSays(unit, line string) {
-	h.lines <- systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, "_SYSTEMD_UNIT": unit, "_TRANSPORT": "stdout"}}
+	h.lines <- systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, "_SYSTEMD_UNIT": unit,
+		"_TRANSPORT": "stdout"}}
 	synctest.Wait()
 }
 
@@ -177,7 +181,8 @@ func TestGPUMask(t *testing.T) {
 		if env := w.property(unitOf("a"), "Environment"); !strings.Contains(env, "CUDA_VISIBLE_DEVICES="+gpu(1)) {
 			t.Errorf("Environment = %s", env)
 		}
-		if allow := w.property(unitOf("a"), "DeviceAllow"); !strings.Contains(allow, "/dev/nvidia1 ") || strings.Contains(allow, "/dev/nvidia0 ") {
+		if allow := w.property(unitOf("a"), "DeviceAllow"); !strings.Contains(allow, "/dev/nvidia1 ") ||
+			strings.Contains(allow, "/dev/nvidia0 ") {
 			t.Errorf("DeviceAllow = %s", allow)
 		}
 		if p := m.pool("a"); len(p.Devices) != 1 || p.Devices[0].UUID != gpu(1) || p.DeviceMask[0] != gpu(1) {
@@ -284,7 +289,8 @@ func TestGPUHealth(t *testing.T) {
 	scenario(t, "helper_that_dies_changes_nothing_that_runs", func(t *testing.T, w *world) {
 		h := twoGPUs()
 		m := onReadyGPU(t, w, h)
-		h.updates <- nvml.Update{Stale: &nvml.Stale{Since: time.Now(), Problem: nvml.Problem{Kind: nvml.ProblemHelper, Text: "pool-gpu does not answer"}}}
+		h.updates <- nvml.Update{Stale: &nvml.Stale{Since: time.Now(),
+			Problem: nvml.Problem{Kind: nvml.ProblemHelper, Text: "pool-gpu does not answer"}}}
 		time.Sleep(10 * time.Minute)
 		m.wantState("a", registry.StateReady, true)
 		if d := m.reg.Snapshot().Devices; d.Stale == nil || len(d.Devices) != 2 {
@@ -313,7 +319,8 @@ func TestGPUHealth(t *testing.T) {
 	scenario(t, "out_of_memory_explains_the_crash", func(t *testing.T, w *world) {
 		h := twoGPUs()
 		m := onReadyGPU(t, w, h)
-		h.engineSays(unitOf("a"), "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9000 MiB on device 0: cudaMalloc failed: out of memory")
+		h.engineSays(unitOf("a"), "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9000 MiB on device 0: "+
+			"cudaMalloc failed: out of memory")
 		time.Sleep(time.Minute / 2)
 		m.wantState("a", registry.StateReady, true)
 		w.change(unitOf("a"), func(st *systemd.Status) {
@@ -378,7 +385,7 @@ func TestGPUMemory(t *testing.T) {
 		time.Sleep(time.Second)
 		m.wantState("a", registry.StateStarting, false)
 		if h.tight(true) != tries+1 { // whether both fit was asked
-			t.Error("a start was judged while the driver still gave memory back")
+			t.Error("a start was evaluated while the driver still released memory")
 		}
 	})
 	scenario(t, "the_peak_of_a_run_is_kept", func(t *testing.T, w *world) {

@@ -69,7 +69,7 @@ func TestHistoryIsKept(t *testing.T) {
 		m.wantState("a", registry.StateReady, true)
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		time.Sleep(10 * time.Second)
-		kept("a failure, and what its log tells", "closed")
+		kept("a failure, and what its log says", "closed")
 		w.restarted()
 		kept("PID 1's restart", "closed")
 		time.Sleep(11 * time.Minute)

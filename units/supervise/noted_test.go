@@ -70,7 +70,7 @@ func TestRestartsAreNoted(t *testing.T) {
 		got := noted(m, registry.KindStorm)
 		if len(got) != 1 || !strings.Contains(got[0].Cause, "mostly by oom") ||
 			!strings.Contains(got[0].Cause, "lower ctx") || got[0].Failure.Code != registry.CodeEngineOOM {
-			t.Errorf("noted %+v, want one storm and its remedy", got)
+			t.Errorf("noted %+v, want one storm and its hint", got)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -204,8 +204,11 @@ func (s *Supervisor) finishJob(r *replica) {
 			return
 		}
 		r.job.end()
-		if r.runs() { // from 254 on, two starts count for the start limit: the one asked for, and the restart that it brings forward
-			s.resetCounters(r, "PID 1 has forgotten the unit's restarts, since it counts one that is brought forward twice")
+		// from 254 on, two starts count for the start limit: the one asked for, and the restart
+		// that it brings forward
+		if r.runs() {
+			s.resetCounters(r, "PID 1 has forgotten the unit's restarts, since it counts one that is brought forward "+
+				"twice")
 		}
 	case reconcile.Start:
 		if r.unit.phase.Exists() {

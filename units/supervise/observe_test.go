@@ -28,7 +28,7 @@ func TestLoadCutByStop(t *testing.T) {
 				failed.Result, failed.ExecMainCode, failed.ExecMainStatus = "exit-code", cldExited, 1
 				m.s.observe(r, failed)
 				if told, waits := r.last.crash != nil, r.wait.on; told != c.failure || waits != c.failure {
-					t.Errorf("told as a crash: %t, waits before the next start: %t; want both %t", told, waits,
+					t.Errorf("reported as a crash: %t, waits before the next start: %t; want both %t", told, waits,
 						c.failure)
 				}
 			})

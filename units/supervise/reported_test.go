@@ -45,7 +45,7 @@ func TestLogExplainsAnEnd(t *testing.T) {
 	}
 	for _, c := range cases {
 		scenario(t, c.name, func(t *testing.T, w *world) {
-			m, _ := told(t, w, c.line)
+			m, _ := withLog(t, w, c.line)
 			w.change(unitOf("a"), c.end)
 			time.Sleep(time.Second)
 			f := m.pool("a").LastError
@@ -55,7 +55,7 @@ func TestLogExplainsAnEnd(t *testing.T) {
 		})
 	}
 	scenario(t, "that_pid_1_gave_up_after", func(t *testing.T, w *world) {
-		m, _ := told(t, w, short)
+		m, _ := withLog(t, w, short)
 		w.change(unitOf("a"), limited)
 		w.change(unitOf("a"), limited)
 		time.Sleep(time.Second)
@@ -67,7 +67,7 @@ func TestLogExplainsAnEnd(t *testing.T) {
 		}
 	})
 	scenario(t, "that_pid_1_tells_in_parts", func(t *testing.T, w *world) {
-		m, _ := told(t, w, short)
+		m, _ := withLog(t, w, short)
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		w.change(unitOf("a"), limited)
 		w.change(unitOf("a"), limited)
@@ -94,7 +94,7 @@ func TestCrashIsLogged(t *testing.T) {
 		{"silent", nil, ends("core-dump", cldDumped, 6), []string{"result=core-dump", "signal=SIGABRT", `no_lines="it logged nothing"`}},
 	} {
 		scenario(t, c.name, func(t *testing.T, w *world) {
-			m, l := told(t, w, c.lines...)
+			m, l := withLog(t, w, c.lines...)
 			at := time.Now()
 			w.change(unitOf("a"), func(st *systemd.Status) {
 				c.end(st)
@@ -120,7 +120,7 @@ func TestCrashIsLogged(t *testing.T) {
 		})
 	}
 	scenario(t, "no_next_start_where_pid_1_gave_up", func(t *testing.T, w *world) {
-		_, l := told(t, w, "error: x")
+		_, l := withLog(t, w, "error: x")
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		w.change(unitOf("a"), limited)
 		time.Sleep(time.Second)
@@ -135,7 +135,7 @@ func TestCrashIsLogged(t *testing.T) {
 // its log is reported.
 func TestTooLittleGPUMemoryIsNoCrash(t *testing.T) {
 	scenario(t, "told_in_parts", func(t *testing.T, w *world) {
-		m, l := told(t, w, "error: x")
+		m, l := withLog(t, w, "error: x")
 		w.change(unitOf("a"), ends("exit-code", 0, 0))
 		w.change(unitOf("a"), func(st *systemd.Status) { st.PreCode, st.PreStatus = cldExited, exit.InsufficientVRAM })
 		time.Sleep(time.Second)

@@ -130,7 +130,7 @@ func TestOperatorReloads(t *testing.T) {
 		}
 		m.resume()
 		if f := m.pool("a").LastError; f != nil {
-			t.Errorf("still told after another wish: %v", f)
+			t.Errorf("still reported after another request: %v", f)
 		}
 	})
 	scenario(t, "no_model_named_is_the_one_that_it_serves_with_its_digest", func(t *testing.T, w *world) {
@@ -163,7 +163,7 @@ func TestOperatorReloads(t *testing.T) {
 		m.wantCode("a", registry.CodeDrainTimeout)
 		m.reload("a.gguf", time.Minute)
 		if f := m.pool("a").LastError; f != nil {
-			t.Errorf("still told: %v", f)
+			t.Errorf("still reported: %v", f)
 		}
 	})
 	scenario(t, "one_reload_at_a_time", func(t *testing.T, w *world) {

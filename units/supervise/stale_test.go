@@ -246,7 +246,7 @@ func TestUnhappyEnds(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		m.wantState("a", registry.StateDraining, false)
 		if w.called("stop") != 0 {
-			t.Fatal("stopped although nobody said that nothing is held")
+			t.Fatal("stopped although it is unknown whether leases are held")
 		}
 		w.with(func() { w.deaf = nil })
 		time.Sleep(time.Second)

@@ -21,7 +21,7 @@ func scenario(t *testing.T, name string, f func(t *testing.T, w *world)) {
 func pools(p ...pool.Pool) Desired { return Desired{Pools: p} }
 
 func bad(id string) registry.Problem {
-	return registry.Problem{File: id + ".toml", PoolID: id, Text: id + ".toml:1:1: broken", Hint: "mend it"}
+	return registry.Problem{File: id + ".toml", PoolID: id, Text: id + ".toml:1:1: broken", Hint: "fix it"}
 }
 
 // serving is a manager with one ready pool, a.
@@ -183,7 +183,7 @@ func TestAdoption(t *testing.T) {
 	scenario(t, "a_file_that_names_no_pool_may_be_any_pools", func(t *testing.T, w *world) {
 		serving(t, w).kill()
 		m := w.manage(t, Desired{Problems: []registry.Problem{{File: "x y.toml", Text: "x y.toml:1:1: broken",
-			Hint: "mend it"}}})
+			Hint: "fix it"}}})
 		m.wantState("a", registry.StateReady, true)
 		m.wantCode("a", registry.CodeConfigInvalid)
 	})
@@ -251,7 +251,7 @@ func TestReload(t *testing.T) {
 		m.wantState("c", registry.StateInvalid, false)
 		m.apply(pools(llama("a")))
 		if p := m.pool("a"); p.LastError != nil || w.called("stop") != 0 {
-			t.Errorf("last_error = %v, calls %v after the file was mended", p.LastError, w.calls)
+			t.Errorf("last_error = %v, calls %v after the file was fixed", p.LastError, w.calls)
 		}
 	})
 	scenario(t, "removed_is_drained_to_the_deadline_then_stopped", func(t *testing.T, w *world) {

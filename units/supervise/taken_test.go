@@ -51,7 +51,7 @@ func TestTakenFromPID1(t *testing.T) {
 		time.Sleep(time.Second)
 		m.wantState("a", registry.StateFailed, false)
 		if got := counted(l); !slices.IsSorted(got) || slices.Max(got) != 2 {
-			t.Errorf("restart_count was told as %v, want it to grow to 2", got)
+			t.Errorf("restart_count was %v, want it to grow to 2", got)
 		}
 	})
 	scenario(t, "where_the_stop_fails_and_pid_1_starts_it", func(t *testing.T, w *world) {
@@ -75,7 +75,7 @@ func TestTakenFromPID1(t *testing.T) {
 			t.Errorf("%d restarts, breaker %s, last_error %v", p.RestartCount, p.Breaker, p.LastError)
 		}
 		if got := counted(l); slices.Max(got) != 3 {
-			t.Errorf("restart_count was told as %v", got)
+			t.Errorf("restart_count was %v", got)
 		}
 	})
 	scenario(t, "by_the_next_manager_where_this_one_dies_before", func(t *testing.T, w *world) {
@@ -114,7 +114,7 @@ func TestNextStartIsLogged(t *testing.T) {
 		}
 	}
 	scenario(t, "as_pid_1_makes_it", func(t *testing.T, w *world) {
-		m, l := told(t, w, "error: x")
+		m, l := withLog(t, w, "error: x")
 		w.change(unitOf("a"), func(st *systemd.Status) {
 			ends("exit-code", cldExited, 1)(st)
 			st.RestartUSec, st.RestartUSecNext = 1_000_000, 4_000_000

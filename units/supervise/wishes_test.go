@@ -201,7 +201,7 @@ func TestExternalIsNeverKilled(t *testing.T) {
 		m.wantState("a", registry.StateUnhealthy, false)
 		for _, call := range []string{"kill", "stop", "start", "start-now"} {
 			if w.called(call) != 0 {
-				t.Errorf("an engine of somebody else got %s: %v", call, w.calls)
+				t.Errorf("an external engine got %s: %v", call, w.calls)
 			}
 		}
 	})

@@ -36,7 +36,8 @@ func EngineUnit(id string) string { return "pool-engine@" + id + ".r0.service" }
 // Units returns the units of a pattern, asked from PID 1 and not from the manager.
 func (h *Host) Units(ctx context.Context, pattern string) (map[string]Unit, error) {
 	out, err := h.Run(ctx, "systemctl", "show", "--all",
-		"--property=Id,ActiveState,SubState,MainPID,InvocationID,NRestarts,Result,StatusText,ExecMainStartTimestampMonotonic", "--", pattern)
+		"--property=Id,ActiveState,SubState,MainPID,InvocationID,NRestarts,Result,StatusText",
+		"--property=ExecMainStartTimestampMonotonic", "--", pattern)
 	if err != nil {
 		return nil, err
 	}

@@ -157,7 +157,8 @@ func opensBlock(text []byte) bool {
 // keywordError begins the parser's message where a value begins like true, false, inf or nan.
 const keywordError = "expected keyword"
 
-// syntaxHint returns a hint for the most frequent mistakes, by the beginning of the parser's message.
+// syntaxHint returns a hint for the most frequent mistakes, by the beginning of the parser's
+// message.
 func syntaxHint(message string) string {
 	for _, row := range [...]struct{ begins, hint string }{
 		{"strings must be quoted", `Put the value in quotes, as "24G" or "5s".`},
