@@ -27,7 +27,7 @@ func TestDamagedStateFiles(t *testing.T) {
 		{"leases_empty", "/run/pool-managerd/leases.db", "truncate -s 0 FILE"},
 		{"leases_a_directory", "/run/pool-managerd/leases.db", "rm FILE; mkdir FILE"},
 		{"leases_of_another_user", "/run/pool-managerd/leases.db", "chown daemon FILE; chmod 600 FILE"},
-		{"noise_in_intents", "/var/lib/pool-managerd/intents.db", "dd if=/dev/urandom of=FILE bs=4096 count=1 seek=2 conv=notrunc"},
+		{"noise_in_intents", "/var/lib/pool-managerd/intents.db", "dd if=/dev/urandom of=FILE bs=4096 count=14 seek=2 conv=notrunc"},
 		{"intents_cut_off", "/var/lib/pool-managerd/intents.db", "truncate -s 6000 FILE"},
 		{"noise_in_verdicts", "/var/lib/pool-managerd/verdicts.db", "dd if=/dev/urandom of=FILE bs=4096 count=9 conv=notrunc"},
 	} {
