@@ -154,7 +154,7 @@ func TestGPUMasks(t *testing.T) {
 	h.pool("shares-too", onGPU("1", gib).with("shared = true"))
 	h.reload()
 	for id, says := range map[string]string{"missing": `"7" does not exist`, "twice": "same device", "whole-of-mig": "MIG mode",
-		"taken": "given to pool holder", "taken-part": "given to pool partition"} {
+		"taken": "in use by pool holder", "taken-part": "in use by pool partition"} {
 		if p := h.wait(id, failsWith("DEVICE_MASK_INVALID")); !strings.Contains(p.LastError, says) {
 			t.Errorf("%s: %s", id, p.LastError)
 		}

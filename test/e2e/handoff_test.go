@@ -44,7 +44,7 @@ func TestHandoffDirectoryThatCannotBeWritten(t *testing.T) {
 	}
 
 	h.shell("rm -rf " + host.HandoffDir + " && touch " + host.HandoffDir)
-	h.logs(host.ManagerUnit, "the hand-off file is not up to date", func() {
+	h.logs(host.ManagerUnit, "could not update the hand-off file", func() {
 		h.pool("a", file(0))
 		h.reload()
 	})

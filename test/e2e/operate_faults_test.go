@@ -311,7 +311,7 @@ func TestStormOfMemory(t *testing.T) {
 		t.Errorf("no event reports the storm: %s", p)
 	}
 	if log := h.must("journalctl", "--no-pager", "-u", host.ManagerUnit); !strings.Contains(log,
-		"lower ctx, slots or the model's size, or raise limits.memory_max") {
+		"lower ctx, slots or the size of the model, or raise limits.memory_max") {
 		t.Errorf("the log does not name what to lower:\n%s", log)
 	}
 	if metrics := h.must("curl", "-s", "--unix-socket", host.Socket,

@@ -79,7 +79,7 @@ func TestRealGenerations(t *testing.T) {
 	}
 	h.wait("tiny", isReady)
 	if log := h.must("journalctl", "--no-pager", "-u", "pool-managerd"); strings.Contains(log,
-		"not asked for generations") || strings.Contains(log, "did not generate") {
+		"refuses the test generation") || strings.Contains(log, "the test generation of one token failed") {
 		t.Errorf("the log:\n%s", log)
 	}
 	t.Logf("/slots is %.600s", h.must("curl", "-s", p.Replicas[0].Endpoint+"/slots"))
