@@ -220,7 +220,11 @@ func (s *site) logHas(ctx context.Context, c ending) error {
 		return fmt.Errorf("%w: %q", err, lines[0])
 	}
 	status := c.result != "exit-code" || c.code == "ENGINE_START_TIMEOUT" || e.Status == fmt.Sprint(c.status)
-	if e.Priority != "4" || !strings.HasPrefix(e.LastError, c.code+": ") || !strings.Contains(e.LastError, c.says) ||
+	priority := "4"
+	if c.code == "ENGINE_OOM" {
+		priority = "3" // an administrator must act
+	}
+	if e.Priority != priority || !strings.HasPrefix(e.LastError, c.code+": ") || !strings.Contains(e.LastError, c.says) ||
 		e.Signal != c.signal || !status || e.Uptime == "" || e.Restarts != "0" || e.Hint == "" || e.Lines == nil {
 		return fmt.Errorf("the manager's log has %+v", e)
 	}
