@@ -224,8 +224,9 @@ func (s *site) logHas(ctx context.Context, c ending) error {
 	if c.code == "ENGINE_OOM" {
 		priority = "3" // an administrator must act
 	}
-	if e.Priority != priority || !strings.HasPrefix(e.LastError, c.code+": ") || !strings.Contains(e.LastError, c.says) ||
-		e.Signal != c.signal || !status || e.Uptime == "" || e.Restarts != "0" || e.Hint == "" || e.Lines == nil {
+	says := strings.HasPrefix(e.LastError, c.code+": ") && strings.Contains(e.LastError, c.says)
+	if e.Priority != priority || !says || e.Signal != c.signal || !status ||
+		e.Uptime == "" || e.Restarts != "0" || e.Hint == "" || e.Lines == nil {
 		return fmt.Errorf("the manager's log has %+v", e)
 	}
 	return nil
