@@ -79,8 +79,24 @@ func on(b *testing.B) site {
 		b.Fatal(shared.err)
 	}
 	s := site{b, shared.host}
+	s.empty()
 	s.check(s.Reset(b.Context(), host.Config))
 	return s
+}
+
+// empty removes all pools, and returns when the manager has stopped their engines. A reset alone
+// would stop a hundred of them by one command, which then ends before they do.
+func (s site) empty() {
+	s.b.Helper()
+	s.must(fmt.Sprintf(`rm -f %s/*.toml; ! systemctl -q is-active pool-managerd || systemctl reload pool-managerd`,
+		host.PoolsDir))
+	s.until(func(ctx context.Context) error {
+		list, err := s.Pools(ctx)
+		if err == nil && len(list.Pools) > 0 {
+			err = fmt.Errorf("%d pools are left", len(list.Pools))
+		}
+		return err
+	})
 }
 
 func (d *bed) start(ctx context.Context) (*host.Host, error) {

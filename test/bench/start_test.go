@@ -40,14 +40,14 @@ func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
 		for range 2 {
 			hand = append(hand, s.hand(100).Seconds())
-			s.check(s.Reset(b.Context(), host.Config))
 			ours = append(ours, s.more(100).Seconds())
+			s.empty()
 		}
 		s.more(200)
 		third = append(third, s.more(300).Seconds())
 		s.fewer(200)
 		s.fewer(100)
-		s.check(s.Reset(b.Context(), host.Config))
+		s.empty()
 		hand = append(hand, s.hand(100).Seconds())
 	}
 	mine, peer, last := median(ours), median(hand), median(third)
