@@ -149,7 +149,8 @@ func (c *Client) Kill(ctx context.Context, unit string, who string, sig syscall.
 const unitTries = 4
 
 // Unit reads one unit's status. It is not ordered with the updates. It queries each property in a
-// call of its own, all at once: GetAll takes PID 1 ten times as long, see statusProperties.
+// call of its own, all at once: GetAll takes PID 1 ten times as long, see statusProperties. No
+// answer of PID 1 shows a unit as failed that it restarts, so nothing needs to be confirmed here.
 func (c *Client) Unit(ctx context.Context, unit string) (Status, error) {
 	// Querying the properties of a unit that is not loaded would load it. GetUnit does not.
 	if _, err := c.manager(ctx, "GetUnit", unit); err != nil {

@@ -5,7 +5,10 @@
 // It owns D-Bus: no other package imports godbus. It must not know pools, engines or GPUs.
 package systemd
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Property is one property of a transient unit, named as in org.freedesktop.systemd1(5). Value
 // has the Go type of the property's D-Bus signature: string (s), bool (b), int32 (i), uint32 (u),
@@ -71,8 +74,11 @@ type Status struct {
 	Name        string
 	LoadState   string // "loaded", "not-found", …
 	ActiveState string // "active", "activating", "deactivating", "inactive", "failed", "reloading"
-	SubState    string // "running", "start-post", "auto-restart", …
-	Result      string // "success", "exit-code", "signal", "core-dump", "oom-kill", "timeout", "start-limit-hit", …
+	// SubState is "running", "start-post", "auto-restart", … Below systemd 254, an update shows
+	// "failed-before-auto-restart" in place of "failed" until it is known that PID 1 will not restart
+	// the unit: each crash passes "failed" there.
+	SubState string
+	Result   string // "success", "exit-code", "signal", "core-dump", "oom-kill", "timeout", "start-limit-hit", …
 
 	MainPID        int
 	ExecMainCode   int // CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3 of the last main process; 0: none ended
@@ -127,6 +133,13 @@ type Status struct {
 // Running reports whether the unit has a main process that PID 1 regards as started.
 func (s Status) Running() bool {
 	return s.MainPID > 0 && (s.ActiveState == "active" || s.ActiveState == "activating" || s.ActiveState == "reloading")
+}
+
+// FailedInStop reports whether a unit failed in a stop: it was active, PID 1 began to stop it while
+// its process ran, and does not start it again. The process took too long, or ended with an error.
+func (s Status) FailedInStop() bool {
+	return s.ActiveState == "failed" && s.WasActive && s.MainRan > 0 && !s.EndedFirst &&
+		slices.Contains([]string{"timeout", "exit-code", "signal", "core-dump"}, s.Result)
 }
 
 // Loaded reports whether PID 1 knows the unit at all.

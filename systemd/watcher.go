@@ -22,6 +22,11 @@ type watcher struct {
 
 	signalled []string // what is taken out of PropertiesChanged
 
+	// passesFailed is set below systemd 254, which knows no RestartMode=: there, a unit that is
+	// restarted is "failed" first, for no longer than service_enter_dead (src/core/service.c) takes.
+	// No answer shows that state, but PID 1 may signal it: it sends a change before the end of a job.
+	passesFailed bool
+
 	units  map[string]*watched
 	checks map[string]bool // pending look-ups
 	listed bool
@@ -37,6 +42,9 @@ type watched struct {
 	shown bool     // the consumer knows it
 	last  Status   // as delivered last
 	read  *reading // the pending read, or nil
+
+	// passing is set while a signal says that the unit failed and no answer has confirmed it.
+	passing bool
 }
 
 // reading is one read of several properties; it is known by its address.
@@ -62,7 +70,11 @@ type listedUnit struct {
 	jobID                                  uint32
 }
 
-const notFound = "not-found" // the LoadState of a unit that is only a name
+const (
+	notFound            = "not-found"                  // the LoadState of a unit that is only a name
+	failedBeforeRestart = "failed-before-auto-restart" // the SubState of a unit that PID 1 will restart
+	startLimitHit       = "start-limit-hit"            // the Result of a unit at its start limit, mostly
+)
 
 // newWatcher makes an empty watcher; known reports which properties this PID 1 has.
 func newWatcher(pattern string, keep []string, known func(property string) bool) *watcher {
@@ -71,6 +83,8 @@ func newWatcher(pattern string, keep []string, known func(property string) bool)
 	return &watcher{
 		glob: globOf(pattern),
 		keep: keep,
+
+		passesFailed: missing("RestartMode"),
 
 		signalled: slices.Concat(listedProperties(), statusProperties(), keep),
 
@@ -135,6 +149,7 @@ func (w *watcher) take(l listedUnit) []action {
 		w.units[l.name] = u
 	}
 	u.props["ActiveState"], u.props["SubState"], u.props["Job"] = l.activeState, l.subState, l.jobID
+	u.passing = false
 	return w.ask(u, w.full)
 }
 
@@ -162,6 +177,9 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 	if value != nil {
 		u.props[name] = compact(name, value)
 		r.compare(name, value)
+	}
+	if name == "SubState" {
+		u.passing = false
 	}
 	if r.left--; r.left > 0 {
 		return nil
@@ -245,9 +263,15 @@ func (w *watcher) changed(name, iface string, values properties) []action {
 	if iface != unitInterface {
 		return nil
 	}
+	now, wanted := u.props.status(name, w.keep), w.rest
+	if changedState(before, now) {
+		if u.passing = w.passesFailed && mayPass(now); u.passing {
+			wanted = w.full
+		}
+	}
 	actions := w.show(u)
-	if !w.checks[name] && wantsRead(before, u.props.status(name, w.keep)) {
-		actions = append(actions, w.ask(u, w.rest)...)
+	if !w.checks[name] && wantsRead(before, now) {
+		actions = append(actions, w.ask(u, wanted)...)
 	}
 	return actions
 }
@@ -269,13 +293,21 @@ func wantsRead(before, now Status) bool {
 	if now.ControlGroup == "" && now.MainPID > 0 {
 		return true
 	}
-	// Signals are merged: of failed, started, failed again only the last may be seen.
-	if before.InvocationID == now.InvocationID && before.StateChange.Equal(now.StateChange) &&
-		before.ActiveState == now.ActiveState && before.SubState == now.SubState {
-		return false
-	}
-	return now.ActiveState == "failed" || now.ActiveState == "inactive" ||
-		strings.HasPrefix(now.SubState, "auto-restart")
+	return changedState(before, now) && (now.ActiveState == "failed" || now.ActiveState == "inactive" ||
+		strings.HasPrefix(now.SubState, "auto-restart"))
+}
+
+// changedState reports whether a unit has changed its state. Signals are merged: of failed,
+// started, failed again only the last may be seen.
+func changedState(before, now Status) bool {
+	return before.InvocationID != now.InvocationID || !before.StateChange.Equal(now.StateChange) ||
+		before.ActiveState != now.ActiveState || before.SubState != now.SubState
+}
+
+// mayPass reports whether a unit that is signalled as failed may be on its way to a restart. PID 1
+// restarts none that it was asked to stop, or whose start limit it applied.
+func mayPass(st Status) bool {
+	return st.SubState == "failed" && st.Result != startLimitHit && !st.FailedInStop()
 }
 
 // refresh reads a unit again after one of our calls changed it without a signal.
@@ -291,12 +323,22 @@ func (w *watcher) show(u *watched) []action {
 	if !w.synced || !u.whole {
 		return nil
 	}
-	st := u.props.status(u.name, w.keep)
+	st := w.status(u)
 	if u.shown && reflect.DeepEqual(st, u.last) {
 		return nil
 	}
 	u.last, u.shown = st, true
 	return []action{{deliver: &Update{Kind: Changed, Unit: st, Name: u.name}}}
+}
+
+// status is what the consumer gets of a unit: one that may be on its way to a restart has the
+// SubState that systemd 254 and later give it.
+func (w *watcher) status(u *watched) Status {
+	st := u.props.status(u.name, w.keep)
+	if u.passing {
+		st.SubState = failedBeforeRestart
+	}
+	return st
 }
 
 func (w *watcher) drop(name string) []action {
@@ -321,7 +363,7 @@ func (w *watcher) syncWhenDone() []action {
 	all := make([]Status, 0, len(w.units))
 	for _, name := range slices.Sorted(maps.Keys(w.units)) {
 		if u := w.units[name]; u.whole {
-			u.last, u.shown = u.props.status(name, w.keep), true
+			u.last, u.shown = w.status(u), true
 			all = append(all, u.last)
 		}
 	}

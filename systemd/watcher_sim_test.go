@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"math/rand/v2"
 	"reflect"
 	"testing"
 
@@ -15,6 +16,9 @@ type pid1 struct {
 	units  map[string]*simUnit
 	stream []func(w *watcher) []action // sent, not yet received
 	asked  []func()                    // received from the watcher, not yet answered
+
+	passesFailed bool            // it may signal a unit as failed that it restarts, as below systemd 254
+	passed       map[uint64]bool // the times of these states
 }
 
 type simUnit struct {
@@ -23,7 +27,7 @@ type simUnit struct {
 	pending bool // a change is to be signalled
 }
 
-func newPID1() *pid1 { return &pid1{units: make(map[string]*simUnit)} }
+func newPID1() *pid1 { return &pid1{units: make(map[string]*simUnit), passed: make(map[uint64]bool)} }
 
 // load makes a unit, empty or not.
 func (p *pid1) load(name, loadState string) *simUnit {
@@ -60,13 +64,18 @@ func (p *pid1) fail(name, sub string) {
 	if u == nil || u.props.integer("MainPID") == 0 {
 		return
 	}
-	active := "failed"
+	u.props["MainPID"], u.props["ControlGroup"] = uint32(0), ""
+	if sub == "failed" || p.passesFailed {
+		p.enter(u, "failed", "failed")
+	}
 	if sub != "failed" {
-		active = "activating"
+		if p.passesFailed && p.clock%2 == 0 {
+			p.signal(name, u) // the end of a job sends it
+			p.passed[p.clock] = true
+		}
+		p.enter(u, "activating", sub)
 		u.props["NRestarts"] = uint32(u.props.integer("NRestarts") + 1)
 	}
-	p.enter(u, active, sub)
-	u.props["MainPID"], u.props["ControlGroup"] = uint32(0), ""
 	u.props["ExecStartPostEx"] = [][]any{{"/gate", []string{}, []string{}, uint64(0), uint64(0), p.clock, p.clock,
 		uint32(1), int32(1), int32(p.clock)}}
 	if p.clock%3 == 0 { // it was the step before the start that failed
@@ -161,9 +170,10 @@ type simulation struct {
 	synced  int
 }
 
-func newSimulation(t *testing.T) *simulation {
+func newSimulation(t *testing.T, known func(property string) bool) *simulation {
 	s := &simulation{t: t, pid1: newPID1(), known: make(map[string]Status)}
-	s.watcher = newWatcher("e@*", nil, func(string) bool { return true })
+	s.pid1.passesFailed = !known("RestartMode")
+	s.watcher = newWatcher("e@*", nil, known)
 	return s
 }
 
@@ -220,9 +230,15 @@ func (s *simulation) carryOut(a action) {
 	}
 }
 
+// consume keeps what the consumer received.
 func (s *simulation) consume(u Update) {
 	if (u.Kind == Synced) != (s.synced == 0) {
 		s.t.Fatalf("%v after %d Synced", u.Kind, s.synced)
+	}
+	for _, st := range append(u.Units, u.Unit) {
+		if st.SubState == "failed" && s.pid1.passed[uint64(st.StateChange.UnixMicro())] {
+			s.t.Fatalf("%s is shown as failed on its way to a restart", st.Name)
+		}
 	}
 	switch u.Kind {
 	case Synced:
@@ -273,7 +289,8 @@ func (s *simulation) check() {
 }
 
 // FuzzWatcher plays any history and any timing of the connection: in the end the consumer has PID
-// 1's state, it never received older values after newer ones, and everything settles.
+// 1's state, it never received older values after newer ones, nor a unit as failed that PID 1
+// restarts, and everything settles.
 func FuzzWatcher(f *testing.F) {
 	f.Add([]byte{0, 9, 6, 7, 8, 8})
 	f.Add([]byte{9, 0, 1, 2, 6, 6, 7, 8, 3, 6, 8, 8, 7, 7, 7, 4, 6, 5, 6, 7, 8, 8, 8})
@@ -282,44 +299,71 @@ func FuzzWatcher(f *testing.F) {
 		if len(history) > 2000 {
 			t.Skip("long enough")
 		}
-		s := newSimulation(t)
-		connected := false
-		for _, step := range history {
-			unit := []string{"e@a", "e@b", "e@c"}[step>>4%3]
-			switch step & 15 {
-			case 0, 10:
-				s.pid1.start(unit)
-			case 1:
-				s.pid1.fail(unit, "failed")
-			case 2, 11:
-				s.pid1.fail(unit, "auto-restart")
-			case 3, 4:
-				s.pid1.stop(unit)
-			case 5:
-				s.pid1.reload()
-			case 6, 12:
-				s.pid1.flush()
-			case 7, 13:
+		play(t, history, func(string) bool { return true })
+		play(t, history, below254)
+	})
+}
+
+// TestWatcherAnyHistory plays random ones.
+func TestWatcherAnyHistory(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		history := make([]byte, 10+random.IntN(150))
+		for i := range history {
+			history[i] = byte(random.IntN(256))
+		}
+		play(t, history, below254)
+		play(t, history, func(string) bool { return true })
+	}
+}
+
+// play plays one history with a PID 1 that has the known properties.
+func play(t *testing.T, history []byte, known func(property string) bool) {
+	s := newSimulation(t, known)
+	connected := false
+	for _, step := range history {
+		unit := []string{"e@a", "e@b", "e@c"}[step>>4%3]
+		switch step & 15 {
+		case 0, 10:
+			s.pid1.start(unit)
+		case 1:
+			s.pid1.fail(unit, "failed")
+		case 2, 11:
+			s.pid1.fail(unit, "auto-restart")
+		case 3, 4:
+			s.pid1.stop(unit)
+		case 5:
+			s.pid1.reload()
+		case 6, 12:
+			s.pid1.flush()
+		case 7:
+			s.answer()
+		case 8:
+			s.receive()
+		case 13:
+			for len(s.pid1.asked) > 0 {
 				s.answer()
-			case 8, 14:
+			}
+		case 14:
+			for len(s.pid1.stream) > 0 {
 				s.receive()
-			case 9:
-				if !connected {
-					connected = true
-					s.connect()
-				}
-			case 15:
-				if s.pid1.units[unit] == nil {
-					s.pid1.load(unit, notFound)
-				}
+			}
+		case 9:
+			if !connected {
+				connected = true
+				s.connect()
+			}
+		case 15:
+			if s.pid1.units[unit] == nil {
+				s.pid1.load(unit, notFound)
 			}
 		}
-		if !connected {
-			s.connect()
-		}
-		s.settle()
-		s.check()
-	})
+	}
+	if !connected {
+		s.connect()
+	}
+	s.settle()
+	s.check()
 }
 
 // FuzzOrder delivers a stream of messages by two ways, with any timing: they come out in the order

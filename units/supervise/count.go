@@ -17,7 +17,7 @@ func (s *Supervisor) countRuns(r *replica, st systemd.Status) (ended string) {
 	if !r.wish.known || !st.Loaded() {
 		return "" // what counts is not known while the pool's file cannot be read
 	}
-	sight, byUs := SightOf(st), r.job.action == reconcile.Stop || r.job.action == reconcile.Defer || stoppedByForce(st)
+	sight, byUs := SightOf(st), r.job.action == reconcile.Stop || r.job.action == reconcile.Defer || st.FailedInStop()
 	if byUs && sight.Phase != restarts.PhaseQueued {
 		sight.Phase = restarts.PhaseRuns // the run is being stopped, however it ends
 	}

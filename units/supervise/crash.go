@@ -239,14 +239,6 @@ func (r *replica) reportPending(f *registry.Failure) bool {
 	return f.Ending != nil && r.last.report != nil && !r.last.report.read
 }
 
-// stoppedByForce reports whether a unit failed in a stop: it was active, PID 1 began to stop it
-// while its process ran, and does not start it again. The process took too long, or ended with an
-// error.
-func stoppedByForce(st systemd.Status) bool {
-	return st.ActiveState == "failed" && st.WasActive && st.MainRan > 0 && !st.EndedFirst &&
-		slices.Contains([]string{"timeout", "exit-code", "signal", "core-dump"}, st.Result)
-}
-
 // endedItself reports whether an engine that is gone left with status 0 without being asked to.
 func endedItself(phase reconcile.Phase, st systemd.Status) bool {
 	return phase == reconcile.Exited && st.EndedFirst && st.ExecMainCode == cldExited

@@ -105,9 +105,6 @@ func (s *Supervisor) byUnit(name string) *replica {
 func (s *Supervisor) observe(r *replica, st systemd.Status) {
 	was, before := r.unit.status, r.unit.phase
 	phase := phaseOf(st)
-	if s.unconfirmed(r, st) {
-		phase = reconcile.Backoff
-	}
 	if has(before) && !has(phase) {
 		s.noteEnd(r, time.Now())
 	}
@@ -221,10 +218,10 @@ func (s *Supervisor) finishJob(r *replica) {
 // crashed keeps why the last run ended badly, until the engine is ready again, and has the run
 // counted whose end is new.
 func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
-	if r.unit.phase == reconcile.Exited && !stoppedByForce(st) && !r.wait.on {
+	if r.unit.phase == reconcile.Exited && !st.FailedInStop() && !r.wait.on {
 		r.last.crash = nil // what went wrong before is not why it is stopped now
 	}
-	ended := r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken || stoppedByForce(st)
+	ended := r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken || st.FailedInStop()
 	var f *registry.Failure
 	if ended {
 		f = Diagnose(st, r.pool())
@@ -278,8 +275,7 @@ func (s *Supervisor) countRestarts(r *replica, was systemd.Status) {
 }
 
 // phaseOf folds ActiveState and SubState, whose words are in systemctl(1) and in
-// org.freedesktop.systemd1(5). From 254 on a unit passes failed-before-auto-restart on its way to
-// auto-restart.
+// org.freedesktop.systemd1(5).
 func phaseOf(st systemd.Status) reconcile.Phase {
 	if !st.Loaded() {
 		return reconcile.Absent
@@ -297,7 +293,7 @@ func phaseOf(st systemd.Status) reconcile.Phase {
 	case "deactivating":
 		return reconcile.Stopping
 	case "failed", "maintenance":
-		if stoppedByForce(st) {
+		if st.FailedInStop() {
 			return reconcile.Exited // someone stopped it, and that is respected however it ended
 		}
 		return reconcile.Broken

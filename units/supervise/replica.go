@@ -87,9 +87,6 @@ type unit struct {
 	limits   string // set since the unit was made, which its own label cannot show
 	port     int
 	endpoint string // http://127.0.0.1:PORT
-
-	broken     string // the run after which the unit stayed failed
-	confirming string // the run after which it is failed, and may not stay so
 }
 
 // gpuUse is what is known of the devices of a replica's mask.

@@ -177,31 +177,3 @@ func TestExplained(t *testing.T) {
 		})
 	}
 }
-
-// TestFailedInAStop: a unit that failed was stopped where its process ran, was active, and did not
-// end before PID 1 was asked to stop it.
-func TestFailedInAStop(t *testing.T) {
-	was := systemd.Status{ActiveState: "failed", Result: "timeout", WasActive: true, MainRan: time.Second}
-	for _, c := range []struct {
-		name   string
-		change func(*systemd.Status)
-		want   bool
-	}{
-		{"it_took_too_long", func(*systemd.Status) {}, true},
-		{"it_ended_badly_of_it", func(st *systemd.Status) { st.Result = "core-dump" }, true},
-		{"it_has_not_failed", func(st *systemd.Status) { st.ActiveState = "deactivating" }, false},
-		{"it_never_was_active", func(st *systemd.Status) { st.WasActive = false }, false},
-		{"no_process_ran", func(st *systemd.Status) { st.MainRan = 0 }, false},
-		{"its_process_had_ended_before", func(st *systemd.Status) { st.EndedFirst = true }, false},
-		{"the_kernel_ended_it", func(st *systemd.Status) { st.Result = "oom-kill" }, false},
-		{"pid_1_gave_up", func(st *systemd.Status) { st.Result = startLimitHit }, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			st := was
-			c.change(&st)
-			if got := stoppedByForce(st); got != c.want {
-				t.Errorf("%t for %+v", got, st)
-			}
-		})
-	}
-}

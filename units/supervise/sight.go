@@ -27,8 +27,11 @@ func countedPhase(st systemd.Status) restarts.Phase {
 			return restarts.PhaseQueued
 		}
 		return restarts.PhaseFailed
-	case "failed-before-auto-restart", "dead-before-auto-restart":
+	case "dead-before-auto-restart":
 		return restarts.PhaseFailed
+	case "failed-before-auto-restart":
+		// Below systemd 254 it may be a unit at its start limit, until that is known.
+		return restarts.PhaseOver
 	}
 	switch st.ActiveState {
 	case "inactive":

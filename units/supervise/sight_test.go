@@ -19,7 +19,7 @@ func TestSightOf(t *testing.T) {
 		{"running", "active", "running", "success", 0, restarts.PhaseRuns},
 		{"loading", "activating", "start-post", "success", 7, restarts.PhaseRuns},
 		{"being_stopped", "deactivating", "stop-sigterm", "success", 7, restarts.PhaseRuns},
-		{"failed_on_its_way", "activating", "failed-before-auto-restart", "exit-code", 0, restarts.PhaseFailed},
+		{"failed_on_its_way", "failed", "failed-before-auto-restart", "exit-code", 0, restarts.PhaseOver},
 		{"waiting", "activating", "auto-restart", "exit-code", 0, restarts.PhaseFailed},
 		{"queued", "activating", "auto-restart-queued", "exit-code", 7, restarts.PhaseQueued},
 		{"queued_below_254", "activating", "auto-restart", "exit-code", 7, restarts.PhaseQueued},

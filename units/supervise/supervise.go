@@ -145,18 +145,17 @@ type Supervisor struct {
 	ctx     context.Context
 
 	// The loop's own; touched by no other goroutine.
-	host         render.Host // facts of this host, and what its PID 1 can do
-	passesFailed bool        // each crash passes "failed" under this PID 1
-	entries      map[string]*entry
-	wanted       Desired
-	applied      bool // a configuration was applied at least once
-	connected    bool // PID 1's units are known
-	everSynced   bool // they were known at least once
-	adopting     map[*replica]bool
-	adopted      chan struct{} // closed when adoption is complete
-	due          dueTimes      // pools that wait for a time
-	status       string
-	dirty        bool // the status line may have changed
+	host       render.Host // facts of this host, and what its PID 1 can do
+	entries    map[string]*entry
+	wanted     Desired
+	applied    bool // a configuration was applied at least once
+	connected  bool // PID 1's units are known
+	everSynced bool // they were known at least once
+	adopting   map[*replica]bool
+	adopted    chan struct{} // closed when adoption is complete
+	due        dueTimes      // pools that wait for a time
+	status     string
+	dirty      bool // the status line may have changed
 
 	savingHistories bool // past failures are being written down
 	unsaved         map[string]json.RawMessage

@@ -25,7 +25,6 @@ func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
 	host.GatePath = s.host.GatePath
 	s.host = host
-	s.passesFailed = !f.Has("RestartMode")
 }
 
 // RenderUnit returns the unit files of a pool's replicas as an administrator would write them. A

@@ -123,7 +123,6 @@ func TestRestartsAreObserved(t *testing.T) {
 // TestBackoffIsStretched: a PID 1 whose delay does not grow is kept from starting too early.
 func TestBackoffIsStretched(t *testing.T) {
 	scenario(t, "the_second_restart_waits_two_seconds", func(t *testing.T, w *world) {
-		w.below254 = true
 		m := w.manage(t, pools(llama("a")), withNotes(notes{}))
 		w.passGate(unitOf("a"))
 		crash := func() {

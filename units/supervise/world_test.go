@@ -34,7 +34,6 @@ type world struct {
 	hang     map[string]bool // units whose start call PID 1 never answers
 	beats    int
 
-	below254   bool
 	stopErr    error           // what every stop ends with
 	stubborn   chan struct{}   // where not nil, engines do not end at SIGTERM; closed by the kill
 	stageHangs bool            // staging goes on until it is reported to end
@@ -118,9 +117,6 @@ func (w *world) sync() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u := systemd.Update{Kind: systemd.Synced}
-	if !w.below254 {
-		u.Features.Properties = map[string]string{"RestartMode": "s"}
-	}
 	for _, name := range slices.Sorted(maps.Keys(w.units)) {
 		u.Units = append(u.Units, *w.units[name])
 	}
