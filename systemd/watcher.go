@@ -23,8 +23,9 @@ type watcher struct {
 	signalled []string // what is taken out of PropertiesChanged
 
 	// passesFailed is set below systemd 254, which knows no RestartMode=: there, a unit that is
-	// restarted is "failed" first, for no longer than service_enter_dead (src/core/service.c) takes.
-	// No answer shows that state, but PID 1 may signal it: it sends a change before the end of a job.
+	// restarted is "failed" first, for no longer than service_enter_dead (src/core/service.c)
+	// takes. No answer shows that state, but PID 1 may signal it: it sends a change before the end
+	// of a job.
 	passesFailed bool
 
 	units  map[string]*watched
