@@ -71,7 +71,7 @@ func TestMachineFailedOnTheWayToARestart(t *testing.T) {
 	if !f.awaitSynced(1).Features.Has("RestartMode") && answered["failed"] > 0 {
 		t.Errorf("PID 1 answers that a unit failed that it restarts: %v", answered)
 	}
-	if passed == 0 || restarts < 5 {
+	if passed == 0 || restarts == 0 {
 		t.Errorf("%d times seen before a restart, %d restarts: nothing was tried", passed, restarts)
 	}
 	t.Logf("answers %v; %d times %s", answered, passed, failedBeforeRestart)
