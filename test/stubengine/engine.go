@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,7 +40,9 @@ func (e *engine) routes() http.Handler {
 	mux.HandleFunc("POST /v1/completions", e.complete)
 	mux.HandleFunc("POST /completion", e.complete)
 	e.controls(mux)
+	process := strconv.Itoa(os.Getpid())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Stub-Process", process)
 		if e.hung.Load() {
 			<-r.Context().Done()
 			return

@@ -1,0 +1,156 @@
+//go:build machine
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/machine"
+)
+
+// The variables of a run. make test-chaos sets them.
+const (
+	seedEnv     = "CHAOS_SEED"     // a number; "random" draws one
+	durationEnv = "CHAOS_DURATION" // of the rounds
+	stepsEnv    = "CHAOS_STEPS"    // "ROUND.INDEX …": only these steps
+	releaseEnv  = "CHAOS_RELEASE"
+	vmEnv       = "CHAOS_VM" // not empty: a virtual machine
+)
+
+// The slice that runs with the other integration tests. Its seed is fixed: a failure there is one of
+// the change that is tested.
+const (
+	sliceSeed     = 1
+	sliceDuration = 3 * time.Minute
+)
+
+// TestChaos runs rounds of faults until the time is over.
+func TestChaos(t *testing.T) {
+	seed, duration := settings(t)
+	cfg := machine.Config{Release: machine.Forky, Backend: machine.Container, Log: func(line string) { t.Log(line) }}
+	if name := os.Getenv(releaseEnv); name != "" {
+		var err error
+		if cfg.Release, err = machine.ParseRelease(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Getenv(vmEnv) != "" {
+		cfg.Backend = machine.VM
+	}
+	kinds := possible(t, cfg.Backend)
+	only := os.Getenv(stepsEnv)
+	t.Logf("%s on %s, systemd %d, for %s. The same again: SEED=%d make test-chaos", cfg.Backend, cfg.Release,
+		cfg.Release.SystemdVersion(), duration, seed)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	s, err := boot(ctx, cfg, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	t.Cleanup(func() {
+		if t.Failed() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			t.Log(s.Story(ctx, time.Time{}))
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("the machine left something behind: %v", err)
+		}
+	})
+	r, err := start(t.Context(), s, kinds, t.Logf)
+	for n := 0; err == nil && time.Since(began) < duration; n++ {
+		steps := Only(only, Round(seed, n, kinds))
+		if len(steps) > 0 {
+			err = r.round(t.Context(), n, steps)
+		}
+		if last(only) >= 0 && n >= last(only) {
+			break
+		}
+	}
+	if r != nil {
+		if stopped := r.stop(); stopped != nil {
+			t.Error(stopped)
+		}
+		report(t, r, seed, time.Since(began))
+	}
+	if err != nil {
+		t.Errorf("seed %d: %v", seed, err)
+	}
+}
+
+// settings are the seed and the duration of the run.
+func settings(t *testing.T) (uint64, time.Duration) {
+	t.Helper()
+	seed, duration := uint64(sliceSeed), sliceDuration
+	var err error
+	switch text := os.Getenv(seedEnv); text {
+	case "":
+	case "random":
+		seed = rand.Uint64N(1_000_000)
+	default:
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := os.Getenv(durationEnv); text != "" {
+		if duration, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return seed, duration
+}
+
+// possible are the kinds of faults that this machine permits; the others are named.
+func possible(t *testing.T, backend machine.Kind) []Kind {
+	var kinds []Kind
+	for _, k := range Kinds() {
+		if k.OnlyIn != "" && k.OnlyIn != backend {
+			t.Logf("%s is not possible in a %s", k.Name, backend)
+			continue
+		}
+		kinds = append(kinds, k)
+	}
+	return kinds
+}
+
+// last is the last round that a list of steps names, -1 for an empty list.
+func last(only string) int {
+	n := -1
+	for _, name := range strings.FieldsFunc(only, func(r rune) bool { return r == ' ' || r == ',' }) {
+		round, _, _ := strings.Cut(name, ".")
+		if i, err := strconv.Atoi(round); err == nil {
+			n = max(n, i)
+		}
+	}
+	return n
+}
+
+// report prints the figures of a run, and fails the test for what was found.
+func report(t *testing.T, r *run, seed uint64, took time.Duration) {
+	steps := 0
+	var kinds strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(r.counts)) {
+		steps += r.counts[name]
+		fmt.Fprintf(&kinds, "  %-18s %d\n", name, r.counts[name])
+	}
+	t.Logf("seed %d, %s: %d steps in %d rounds, %d looks, %d requests about leases, %d uses of which %d failed, "+
+		"%d events; %d violations\n%s", seed, took.Round(time.Second), steps, r.rounds, r.looks, r.leases, r.echo.Uses,
+		r.echo.Failed, r.echo.Events, len(r.found), kinds.String())
+	for _, v := range r.found {
+		t.Errorf("seed %d: %s", seed, v)
+	}
+	for _, err := range r.failures {
+		t.Errorf("seed %d: a fault could not be made: %v", seed, err)
+	}
+}

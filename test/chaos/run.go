@@ -1,0 +1,232 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/chaos/truth"
+	"github.com/pool-managerd/pool-managerd/test/machine"
+)
+
+// What a run allows. The probes of the pools need 1.5 s to find an engine that is silent, and the
+// rest is for cores that others use too.
+var bounds = truth.Bounds{
+	Late: 6 * time.Second, Reasons: 5 * time.Second, RSSKiB: 16 << 10, Descriptors: 40, Goroutines: 60,
+	JournalRound: 600, JournalSecond: 5, Memory: []truth.Group{{Pools: contenders, Fit: fit}},
+}
+
+const (
+	settleWithin = 90 * time.Second
+	actWithin    = 2 * time.Minute
+	rest         = 2500 * time.Millisecond // the manager returns memory two seconds after it needed it
+	interval     = 400 * time.Millisecond  // of looks
+)
+
+// run is one history.
+type run struct {
+	s     *site
+	kinds []Kind
+	log   func(format string, args ...any)
+
+	witness *machine.Process
+	input   io.WriteCloser
+	read    chan error // the reader of the witness has ended
+	command int
+	echoes  chan truth.Echo
+
+	mu       sync.Mutex
+	checker  *truth.Checker
+	at       time.Duration // of the newest record
+	last     truth.Look    // the newest
+	found    []truth.Violation
+	failures []error // faults that could not be made
+	counts   map[string]int
+	rounds   int
+	looks    int
+	leases   int
+	echo     truth.Echo // the newest
+}
+
+// start starts the witness, and settles once.
+func start(ctx context.Context, s *site, kinds []Kind, log func(string, ...any)) (*run, error) {
+	r := &run{s: s, kinds: kinds, log: log, checker: truth.New(bounds), counts: make(map[string]int),
+		read: make(chan error, 1), echoes: make(chan truth.Echo, 1)}
+	stdin, input := io.Pipe()
+	output, stdout := io.Pipe()
+	r.input = input
+	var err error
+	r.witness, err = s.M.Start(ctx, machine.Command{Args: []string{witnessProgram, interval.String()}, Stdin: stdin,
+		Stdout: stdout, Stderr: writer(func(text string) { log("witness: %s", text) })})
+	if err != nil {
+		return nil, err
+	}
+	go func() { r.read <- r.listen(output) }()
+	go func() {
+		_, err := r.witness.Wait()
+		stdout.CloseWithError(errors.Join(io.EOF, err))
+	}()
+	r.see(truth.Record{Begin: &truth.Begin{Round: -1}})
+	time.Sleep(5 * time.Second) // the load begins
+	return r, r.settle(ctx, -1)
+}
+
+// writer logs what a program writes.
+type writer func(text string)
+
+func (w writer) Write(p []byte) (int, error) {
+	w(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// listen hands the witness's records to the checker.
+func (r *run) listen(output io.Reader) error {
+	in := bufio.NewScanner(output)
+	in.Buffer(nil, 4<<20)
+	for in.Scan() {
+		var record truth.Record
+		if err := json.Unmarshal(in.Bytes(), &record); err != nil {
+			return fmt.Errorf("the witness wrote %.200q: %w", in.Text(), err)
+		}
+		r.see(record)
+		if record.Echo != nil {
+			r.echoes <- *record.Echo
+		}
+	}
+	return in.Err()
+}
+
+// see hands a record to the checker. One of this side is as new as the newest of the witness.
+func (r *run) see(record truth.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if record.At == 0 {
+		record.At = r.at
+	}
+	r.at = record.At
+	switch {
+	case record.Look != nil:
+		r.last = *record.Look
+		r.looks++
+	case record.Lease != nil:
+		r.leases++
+	case record.Echo != nil:
+		r.echo = *record.Echo
+	}
+	for _, v := range r.checker.See(record) {
+		r.found = append(r.found, v)
+		r.log("VIOLATION %s", v)
+	}
+}
+
+// say gives the witness a command, and waits for it to be carried out.
+func (r *run) say(ctx context.Context, word string) error {
+	r.command++
+	if _, err := fmt.Fprintln(r.input, word, r.command); err != nil {
+		return fmt.Errorf("the witness: %w", err)
+	}
+	select {
+	case e := <-r.echoes:
+		if e.Command != r.command {
+			return fmt.Errorf("the witness echoes %d, not %d", e.Command, r.command)
+		}
+		return nil
+	case err := <-r.read:
+		return fmt.Errorf("the witness has ended: %w", errors.Join(io.ErrUnexpectedEOF, err))
+	case <-time.After(actWithin):
+		return fmt.Errorf("the witness does not answer to %q", word)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// round makes the steps of one round, and settles. The error ends the run.
+func (r *run) round(ctx context.Context, n int, steps []Step) error {
+	b := begin(n, steps, r.kinds)
+	r.see(truth.Record{Begin: &b})
+	began := time.Now()
+	for _, a := range timeline(steps) {
+		k := r.kind(a.step.Kind)
+		act := k.Begin
+		if a.ends {
+			act = k.End
+		} else {
+			r.log("%6s %s", time.Since(began).Round(100*time.Millisecond), a.step)
+			r.counts[a.step.Kind]++
+		}
+		if act == nil {
+			continue
+		}
+		select {
+		case <-time.After(time.Until(began.Add(a.at))):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		acting, cancel := context.WithTimeout(ctx, actWithin)
+		err := act(acting, r.s, a.step)
+		cancel()
+		if err != nil {
+			err = fmt.Errorf("%s (ends %t): %w", a.step, a.ends, err)
+			r.log("FAILED %v", err)
+			r.failures = append(r.failures, err)
+		}
+	}
+	r.rounds++
+	return r.settle(ctx, n)
+}
+
+func (r *run) kind(name string) Kind {
+	for _, k := range r.kinds {
+		if k.Name == name {
+			return k
+		}
+	}
+	return Kind{}
+}
+
+// settle waits until all is as it should be, ends the load for a moment, and checks everything. The
+// error means that nothing can go on: something did not come back.
+func (r *run) settle(ctx context.Context, n int) error {
+	began := time.Now()
+	record := truth.Settled{Round: n, Unready: r.s.recover(ctx, settleWithin)}
+	if err := r.say(ctx, "quiet"); err != nil {
+		return err
+	}
+	if record.Unready != "" {
+		r.see(truth.Record{Settled: &record})
+		return fmt.Errorf("round %d: %s", n, record.Unready)
+	}
+	took := time.Since(began)
+	select {
+	case <-time.After(rest):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := r.s.facts(ctx, &record); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	record.Look = r.last
+	r.mu.Unlock()
+	r.log("round %d settled after %s: %+v, %d leases, %d lines", n, took.Round(100*time.Millisecond), record.Manager,
+		len(record.Held), record.Journal)
+	r.see(truth.Record{Settled: &record})
+	return r.say(ctx, "load")
+}
+
+// stop ends the witness.
+func (r *run) stop() error {
+	err := r.input.Close()
+	select {
+	case got := <-r.read:
+		return errors.Join(err, got)
+	case <-time.After(30 * time.Second):
+		return errors.Join(err, r.witness.Kill(), <-r.read)
+	}
+}
