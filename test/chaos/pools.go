@@ -107,7 +107,7 @@ func recovered(list host.PoolList) string {
 		case slices.Contains(contenders, p.ID):
 			if ready {
 				serving++
-			} else if p.State != "waiting" || p.Code() != "INSUFFICIENT_VRAM" {
+			} else if p.Code() != "INSUFFICIENT_VRAM" { // it waits, or PID 1 tries again and again
 				wrong = append(wrong, p.String())
 			}
 		case !slices.Contains(everyone(), p.ID) || !ready:

@@ -70,7 +70,7 @@ func start(ctx context.Context, s *site, kinds []Kind, log func(string, ...any))
 	go func() { r.read <- r.listen(output) }()
 	go func() {
 		_, err := r.witness.Wait()
-		stdout.CloseWithError(errors.Join(io.EOF, err))
+		stdout.CloseWithError(err) // nil is the end of the file
 	}()
 	r.see(truth.Record{Begin: &truth.Begin{Round: -1}})
 	time.Sleep(5 * time.Second) // the load begins

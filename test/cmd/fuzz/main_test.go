@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestFind: every target of the tree is found, and nothing in testdata.
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a/a_test.go":          "package a\n\nfunc FuzzOne(f *testing.F) {}\n\nfunc TestFuzz(t *testing.T) {}\n",
+		"a/b/b_test.go":        "package b\n\nfunc FuzzTwo(f *testing.F) {}\nfunc FuzzThree(f *testing.F) {}\n",
+		"a/b.go":               "package a\n\nfunc FuzzNot() {}\n",
+		"a/testdata/c_test.go": "package c\n\nfunc FuzzNot(f *testing.F) {}\n",
+		".git/d_test.go":       "package d\n\nfunc FuzzNot(f *testing.F) {}\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	found, err := find(".")
+	if got := fmt.Sprint(found); err != nil || got != "[a.FuzzOne a/b.FuzzThree a/b.FuzzTwo]" {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// TestInputs: the count is the last that go test printed.
+func TestInputs(t *testing.T) {
+	for out, want := range map[string]int{
+		"fuzz: elapsed: 3s, execs: 1200 (400/sec), new interesting: 2 (total: 9)\nfuzz: elapsed: 6s, execs: 2500 (433/sec)\nPASS\n": 2500,
+		"--- FAIL: FuzzX\n": 0,
+		"execs: 7\n":        0,
+	} {
+		if got := inputs(out); got != want {
+			t.Errorf("%d of %q, want %d", got, out, want)
+		}
+	}
+}
+
+// TestSpread: what is kept is of all sizes.
+func TestSpread(t *testing.T) {
+	list := []string{"1", "2", "3", "4", "5", "6"}
+	for n, want := range map[int]string{0: "[]", 3: "[1 3 5]", 6: "[1 2 3 4 5 6]", 9: "[1 2 3 4 5 6]"} {
+		if got := fmt.Sprint(spread(list, n)); got != want {
+			t.Errorf("%d of %v: %s, want %s", n, list, got, want)
+		}
+	}
+}
