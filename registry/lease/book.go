@@ -133,15 +133,19 @@ func (b *Book) Renew(ctx context.Context, pool, id string, ttl time.Duration) (L
 	return l, nil
 }
 
-// Release releases the slot of a lease. Releasing an unknown lease is no error.
+// Release releases the slot of a lease. Releasing an unknown lease is no error. After ErrStore the
+// slot is free too, but the lease may be there again after a restart: calling it again tries to
+// write that it has ended.
 func (b *Book) Release(ctx context.Context, pool, id string) error {
 	b.mu.Lock()
 	h := b.leases[id]
-	if h == nil || h.Pool != pool {
+	if h == nil && !b.save.owes(id) || h != nil && h.Pool != pool {
 		b.mu.Unlock()
 		return nil
 	}
-	b.remove(id)
+	if h != nil {
+		b.remove(id)
+	}
 	written := b.save.drop(id, pool)
 	b.mu.Unlock()
 	if err := wait(ctx, written); err != nil {

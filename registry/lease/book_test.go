@@ -19,6 +19,13 @@ type shelf struct {
 
 func newShelf() *shelf { return &shelf{list: make(map[string]Lease)} }
 
+// failWith has it fail until it is called with nil.
+func (s *shelf) failWith(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
+
 func (s *shelf) Load() ([]Lease, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -135,9 +135,7 @@ func TestNotWritten(t *testing.T) {
 		d := open(t, s)
 		d.set(two(2, 0))
 		l := d.must("")
-		s.mu.Lock()
-		s.fail = errors.New("no space left on device")
-		s.mu.Unlock()
+		s.failWith(errors.New("no space left on device"))
 		if _, err := d.Renew(t.Context(), "a", l.ID, time.Hour); !errors.Is(err, ErrStore) {
 			t.Errorf("err = %v", err)
 		}
@@ -166,6 +164,38 @@ func TestNotWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.lives(l, time.Minute-time.Second)
+	})
+	scenario(t, "a_release_frees_the_slot_and_is_written_when_it_is_repeated", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 0))
+		l := d.must("")
+		s.failWith(errors.New("no space left on device"))
+		for range 2 {
+			if err := d.Release(t.Context(), "a", l.ID); !errors.Is(err, ErrStore) {
+				t.Errorf("err = %v", err)
+			}
+		}
+		if n := d.Active("a", "r0"); n != 0 {
+			t.Errorf("%d slots are held", n)
+		}
+		s.failWith(nil)
+		if err := d.Release(t.Context(), "a", l.ID); err != nil || s.size() != 0 {
+			t.Errorf("err = %v, %d leases are stored", err, s.size())
+		}
+	})
+	scenario(t, "a_release_is_written_with_the_next_change", func(t *testing.T, s *shelf) {
+		d := open(t, s)
+		d.set(two(1, 0))
+		l := d.must("")
+		s.failWith(errors.New("no space left on device"))
+		if err := d.Release(t.Context(), "a", l.ID); !errors.Is(err, ErrStore) {
+			t.Errorf("err = %v", err)
+		}
+		s.failWith(nil)
+		d.must("")
+		if n := s.size(); n != 1 {
+			t.Errorf("%d leases are stored, want the second", n)
+		}
 	})
 	scenario(t, "a_lease_whose_caller_has_gone", func(t *testing.T, s *shelf) {
 		slow := slowShelf{s, make(chan struct{})}

@@ -25,6 +25,7 @@ type writer struct {
 	pending []change
 	spare   []change // the batch before, for its memory
 	ended   bool
+	owed    map[string]struct{} // leases that ended, and whose end could not be written
 
 	// Of the batch that is being written.
 	last  map[string]*Lease // by id; nil: dropped
@@ -48,7 +49,7 @@ var errEnding = errors.New("the manager is stopping")
 
 func newWriter(s Store, changed func(pool string)) *writer {
 	return &writer{store: s, changed: changed, wake: make(chan struct{}, 1),
-		last: make(map[string]*Lease), pools: make(map[string]struct{})}
+		last: make(map[string]*Lease), pools: make(map[string]struct{}), owed: make(map[string]struct{})}
 }
 
 // put queues a lease to be written. It is called under the book's lock, so that changes of one
@@ -68,6 +69,15 @@ func (w *writer) keep(l Lease) { w.queue(change{put: &l, id: l.ID, pool: l.Pool}
 // forget queues a lease to be deleted for which no caller waits. The pool may be empty if the lease
 // had no slot.
 func (w *writer) forget(id, pool string) { w.queue(change{id: id, pool: pool}) }
+
+// owes reports whether the end of a lease has still to be written. Without that the lease would be
+// there again after a restart, until it expires.
+func (w *writer) owes(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, owed := w.owed[id]
+	return owed
+}
 
 func (w *writer) queue(c change) <-chan error {
 	w.mu.Lock()
@@ -116,6 +126,7 @@ func (w *writer) write(batch []change) {
 	}
 	w.gather(batch)
 	err := w.store.Save(w.puts, w.drops)
+	w.owe(err)
 	if w.changed != nil {
 		for pool := range w.pools {
 			w.changed(pool)
@@ -127,6 +138,19 @@ func (w *writer) write(batch []change) {
 		}
 	}
 	w.reuse(batch)
+}
+
+// owe notes which ends of leases have still to be written after a batch.
+func (w *writer) owe(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		clear(w.owed) // gather adds all to each batch
+		return
+	}
+	for _, id := range w.drops {
+		w.owed[id] = struct{}{}
+	}
 }
 
 // reuse keeps the memory of a batch for the next ones.
@@ -141,7 +165,8 @@ func (w *writer) reuse(batch []change) {
 	w.mu.Unlock()
 }
 
-// gather fills puts, drops and pools with the net changes of a batch.
+// gather fills puts, drops and pools with the net changes of a batch, and with what former ones
+// owe.
 func (w *writer) gather(batch []change) {
 	clear(w.last)
 	clear(w.pools)
@@ -152,6 +177,11 @@ func (w *writer) gather(batch []change) {
 			w.pools[c.pool] = struct{}{}
 		}
 	}
+	w.mu.Lock()
+	for id := range w.owed {
+		w.last[id] = nil // the id of an ended lease is not used again
+	}
+	w.mu.Unlock()
 	w.puts, w.drops = w.puts[:0], w.drops[:0]
 	for id, l := range w.last {
 		if l != nil {

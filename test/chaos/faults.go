@@ -107,15 +107,13 @@ func exits(ctx context.Context, s *site, step Step) error {
 	return nil
 }
 
-// hostileKinds are those of test/chaos/witness.
-var hostileKinds = []string{"idle", "slow", "endless", "streams", "junk", "denied", "all"}
-
 // hostileClients has an unprivileged user misuse the API.
-func hostileClients(ctx context.Context, s *site, step Step) error {
-	kind := hostileKinds[step.Dice%uint64(len(hostileKinds))]
-	_, err := s.Run(ctx, "systemd-run", "--quiet", "--collect", "--unit=test-hostile", "--uid=65534", witnessProgram,
-		"hostile", kind, "5m")
-	return err
+func hostileClients(way string) func(context.Context, *site, Step) error {
+	return func(ctx context.Context, s *site, _ Step) error {
+		_, err := s.Run(ctx, "systemd-run", "--quiet", "--collect", "--unit=test-hostile", "--uid=65534", witnessProgram,
+			"hostile", way, "5m")
+		return err
+	}
 }
 
 // Changes of the pools' files. Each keeps the former one beside it.

@@ -19,6 +19,8 @@ type Kind struct {
 	Hits int      // how many of them at most; 0: all
 	// Runs is how many new processes each pool that it hits may have. With 0 none may be touched.
 	Runs int
+	// Unchecked: while it lasts, no one may answer for the memory of the GPUs.
+	Unchecked bool
 	// Refuses allows STATE_NOT_SAVED while it lasts.
 	Refuses bool
 
@@ -44,8 +46,8 @@ func Kinds() []Kind {
 			Begin: shell(kill("pool-managerd.service", "STOP")), End: shell(kill("pool-managerd.service", "CONT"))},
 		{Name: "manager-hang", Weight: 1, Takes: []string{"manager"}, Begin: managerHang},
 		{Name: "manager-restart", Weight: 2, Takes: []string{"manager"}, Begin: shell("systemctl restart pool-managerd.service")},
-		{Name: "helper-kill", Weight: 3, Takes: []string{"helper"}, Begin: shell(kill("pool-gpu.service", "KILL"))},
-		{Name: "helper-stop", Weight: 2, Takes: []string{"helper"}, Shortest: sec, Longest: 10 * sec,
+		{Name: "helper-kill", Weight: 3, Takes: []string{"helper"}, Unchecked: true, Begin: shell(kill("pool-gpu.service", "KILL"))},
+		{Name: "helper-stop", Weight: 2, Takes: []string{"helper"}, Shortest: sec, Longest: 10 * sec, Unchecked: true,
 			Begin: shell(kill("pool-gpu.service", "STOP")), End: shell(kill("pool-gpu.service", "CONT"))},
 		{Name: "gate-kill", Weight: 3, Takes: []string{"gate"}, Of: slow, Hits: 1, Runs: 3, Begin: shell(gate("KILL"))},
 		{Name: "gate-stop", Weight: 2, Takes: []string{"gate"}, Of: slow, Hits: 1, Runs: 3, Shortest: sec, Longest: 5 * sec,
@@ -84,11 +86,11 @@ func Kinds() []Kind {
 			Begin: gpu("lose 0"), End: gpu("restore 0")},
 		{Name: "gpu1-lost", Weight: 2, Takes: ofGPU, Of: alone, Runs: 2, Shortest: 2 * sec, Longest: 6 * sec,
 			Begin: gpu("lose 1"), End: gpu("restore 1")},
-		{Name: "driver-hang", Weight: 1, Takes: ofGPU, Shortest: 2 * sec, Longest: 6 * sec,
+		{Name: "driver-hang", Weight: 1, Takes: ofGPU, Shortest: 2 * sec, Longest: 6 * sec, Unchecked: true,
 			Begin: gpu("hang nvmlDeviceGetUtilizationRates"), End: gpu("unhang")},
 
-		{Name: "hostile-clients", Weight: 4, Takes: []string{"clients"}, Shortest: 3 * sec, Longest: 10 * sec,
-			Begin: hostileClients, End: shell("systemctl stop test-hostile.service 2>/dev/null || true")},
+		hostile("idle"), hostile("slow"), hostile("endless"), hostile("streams"), hostile("expect"), hostile("junk"),
+		hostile("denied"), hostile("all"),
 		{Name: "config-bad", Weight: 3, Takes: ofConfig, Of: quick, Hits: 2, Shortest: sec, Longest: 4 * sec,
 			Begin: shell(configBad), End: shell(configBack)},
 		{Name: "config-limits", Weight: 2, Takes: ofConfig, Of: quick, Hits: 2, Shortest: sec, Longest: 3 * sec,
@@ -103,6 +105,13 @@ func Kinds() []Kind {
 		{Name: "model", Weight: 2, Takes: []string{"operate", "disk"}, Of: quick, Hits: 1, Runs: 4, Shortest: 3 * sec, Longest: 8 * sec,
 			Begin: operate("reload", `{"new_model_ref":"file:/srv/models/b.gguf"}`),
 			End:   operate("reload", `{"new_model_ref":"file:/srv/models/tiny.gguf"}`)},
-		{Name: "package", Weight: 1, Takes: everything, Shortest: 2 * sec, Longest: 5 * sec, Begin: install(true), End: install(false)},
+		{Name: "package", Weight: 1, Takes: everything, Unchecked: true, Shortest: 2 * sec, Longest: 5 * sec, Begin: install(true), End: install(false)},
 	}
+}
+
+// hostile is an unprivileged user that misuses the API, in a way that test/chaos/witness knows.
+func hostile(way string) Kind {
+	return Kind{Name: "hostile-" + way, Weight: 1, Takes: []string{"clients"}, Shortest: 3 * time.Second,
+		Longest: 10 * time.Second, Begin: hostileClients(way),
+		End: shell("systemctl stop test-hostile.service 2>/dev/null || true")}
 }

@@ -107,20 +107,3 @@ func Only(list string, steps []Step) []Step {
 	}
 	return slices.DeleteFunc(slices.Clone(steps), func(s Step) bool { return !slices.Contains(names, s.Name()) })
 }
-
-// action is the beginning or the end of a fault.
-type action struct {
-	at   time.Duration
-	step Step
-	ends bool
-}
-
-// timeline is the beginnings and ends of a round's steps in their order.
-func timeline(steps []Step) []action {
-	var all []action
-	for _, s := range steps {
-		all = append(all, action{s.At, s, false}, action{s.At + s.Hold, s, true})
-	}
-	slices.SortStableFunc(all, func(a, b action) int { return int(a.at - b.at) })
-	return all
-}

@@ -77,18 +77,6 @@ func TestOnly(t *testing.T) {
 	}
 }
 
-// TestTimeline: each fault begins and ends once, in the order of time.
-func TestTimeline(t *testing.T) {
-	steps := []Step{{Kind: "a", At: 3, Hold: 4}, {Kind: "b", At: 1, Hold: 0}}
-	var got string
-	for _, a := range timeline(steps) {
-		got += fmt.Sprintf("%s%d%t ", a.step.Kind, a.at, a.ends)
-	}
-	if want := "b1false b1true a3false a7true "; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-}
-
 // TestBegin: a round may change what its steps hit, and nothing else.
 func TestBegin(t *testing.T) {
 	kinds := Kinds()
@@ -103,6 +91,8 @@ func TestBegin(t *testing.T) {
 			truth.Begin{May: map[string]int{"p00": 1, "p01": 2}}},
 		{"others_take_the_memory", []Step{{Kind: "crash-storm", Pools: []string{"g0"}}},
 			truth.Begin{May: map[string]int{"g0": 2, "g1": 2, "g2": 2}}},
+		{"nothing_answers_for_the_memory", []Step{{Kind: "helper-stop"}},
+			truth.Begin{May: map[string]int{}, Unchecked: []string{"g0", "g1", "g2"}}},
 		{"a_full_disk_refuses", []Step{{Kind: "state-full"}}, truth.Begin{May: map[string]int{}, Refuses: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

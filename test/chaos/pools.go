@@ -77,6 +77,9 @@ func begin(round int, steps []Step, kinds []Kind) truth.Begin {
 	for _, s := range steps {
 		k := kinds[slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == s.Kind })]
 		b.Refuses = b.Refuses || k.Refuses
+		if k.Unchecked {
+			b.Unchecked = contenders
+		}
 		if k.Runs == 0 {
 			continue
 		}

@@ -146,39 +146,46 @@ func (r *run) say(ctx context.Context, word string) error {
 	}
 }
 
-// round makes the steps of one round, and settles. The error ends the run.
+// round makes the steps of one round, and settles. The error ends the run. Each step has a goroutine
+// of its own: a fault may not be over before another one is.
 func (r *run) round(ctx context.Context, n int, steps []Step) error {
 	b := begin(n, steps, r.kinds)
 	r.see(truth.Record{Begin: &b})
 	began := time.Now()
-	for _, a := range timeline(steps) {
-		k := r.kind(a.step.Kind)
-		act := k.Begin
-		if a.ends {
-			act = k.End
-		} else {
-			r.log("%6s %s", time.Since(began).Round(100*time.Millisecond), a.step)
-			r.counts[a.step.Kind]++
-		}
-		if act == nil {
-			continue
-		}
-		select {
-		case <-time.After(time.Until(began.Add(a.at))):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		acting, cancel := context.WithTimeout(ctx, actWithin)
-		err := act(acting, r.s, a.step)
-		cancel()
-		if err != nil {
-			err = fmt.Errorf("%s (ends %t): %w", a.step, a.ends, err)
-			r.log("FAILED %v", err)
-			r.failures = append(r.failures, err)
-		}
+	var all sync.WaitGroup
+	for _, s := range steps {
+		r.log("%s", s)
+		r.counts[s.Kind]++
+		all.Go(func() {
+			k := r.kind(s.Kind)
+			r.act(ctx, s, "beginning", k.Begin, began.Add(s.At))
+			r.act(ctx, s, "end", k.End, began.Add(s.At+s.Hold))
+		})
 	}
+	all.Wait()
 	r.rounds++
 	return r.settle(ctx, n)
+}
+
+// act begins or ends a fault at its time.
+func (r *run) act(ctx context.Context, s Step, what string, act func(context.Context, *site, Step) error, at time.Time) {
+	if act == nil {
+		return
+	}
+	select {
+	case <-time.After(time.Until(at)):
+	case <-ctx.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, actWithin)
+	defer cancel()
+	if err := act(ctx, r.s, s); err != nil {
+		err = fmt.Errorf("the %s of %s: %w", what, s, err)
+		r.log("FAILED %v", err)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.failures = append(r.failures, err)
+	}
 }
 
 func (r *run) kind(name string) Kind {

@@ -8,6 +8,7 @@ type engines struct {
 	looked  bool
 	running map[string]Process // by unit
 	may     map[string]int     // of this round
+	idle    map[string]bool    // pools that do not run, and that may be tried at any time
 	started map[string]int     // in this round
 	units   map[string]Unit    // of the last settled round
 }
@@ -17,12 +18,15 @@ func newEngines() *engines { return &engines{running: make(map[string]Process)} 
 func (e *engines) see(r Record) []Violation {
 	switch {
 	case r.Begin != nil:
-		e.may, e.started = maps.Clone(r.Begin.May), make(map[string]int)
+		e.may, e.started, e.idle = maps.Clone(r.Begin.May), make(map[string]int), make(map[string]bool)
+		for _, pool := range r.Begin.Unchecked {
+			e.idle[pool] = !e.runs(pool)
+		}
 	case r.Look != nil:
 		return e.look(r.Look.Processes)
 	case r.Settled != nil:
 		found := append(e.look(r.Settled.Look.Processes), e.compare(r.Settled)...)
-		e.may = nil // until the next round begins, nothing may change
+		e.may, e.idle = nil, nil // until the next round begins, nothing may change
 		return found
 	}
 	return nil
@@ -43,7 +47,7 @@ func (e *engines) look(now []Process) (found []Violation) {
 		if is, ok := seen[unit]; ok && is == was {
 			continue
 		}
-		if _, allowed := e.may[pool]; !allowed {
+		if _, allowed := e.may[pool]; !allowed && !e.idle[pool] {
 			found = append(found, wrong(RuleEngine, pool, "process %d of %s ended, and nothing had asked for that",
 				was.PID, unit))
 		}
@@ -57,13 +61,23 @@ func (e *engines) look(now []Process) (found []Violation) {
 			e.started = make(map[string]int)
 		}
 		e.started[pool]++
-		if most := e.may[pool]; e.started[pool] > most {
+		if most := e.may[pool]; e.started[pool] > most && !e.idle[pool] {
 			found = append(found, wrong(RuleEngine, pool, "process %d of %s is execution %d of this round, at most %d "+
 				"were asked for", is.PID, unit, e.started[pool], most))
 		}
 	}
 	e.running = seen
 	return found
+}
+
+// runs reports whether a pool had a process at the last look.
+func (e *engines) runs(pool string) bool {
+	for unit := range e.running {
+		if PoolOf(unit) == pool {
+			return true
+		}
+	}
+	return false
 }
 
 // compare compares PID 1's record of each unit with that of the round before, and with /proc.
@@ -78,7 +92,7 @@ func (e *engines) compare(s *Settled) (found []Violation) {
 	}
 	for name, was := range e.units {
 		pool := PoolOf(name)
-		if _, allowed := e.may[pool]; !allowed && now[name] != was {
+		if _, allowed := e.may[pool]; !allowed && !e.idle[pool] && now[name] != was {
 			found = append(found, wrong(RuleEngine, pool, "PID 1 had %+v, and has %+v", was, now[name]))
 		}
 	}

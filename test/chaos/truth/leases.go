@@ -70,13 +70,21 @@ func (l *leases) answered(a Lease, now time.Duration) (found []Violation) {
 		if a.Code == "STATE_NOT_SAVED" && !l.refuse {
 			found = append(found, wrong(RuleLease, a.Pool, "STATE_NOT_SAVED, though no disk was full or read-only"))
 		}
-	case Unknown:
-		l.maybe[a.Holder] = true
-		if a.Asked == Released {
-			delete(l.held, a.ID)
+		if a.Asked == Released { // its slot is free, and it may be there again after a restart
+			l.open(a)
 		}
+	case Unknown:
+		l.open(a)
 	}
 	return found
+}
+
+// open leaves open whether a lease is there.
+func (l *leases) open(a Lease) {
+	l.maybe[a.Holder] = true
+	if a.Asked == Released {
+		delete(l.held, a.ID)
+	}
 }
 
 // forget is the end of a lease that its holder was informed of.

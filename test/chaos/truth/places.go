@@ -49,9 +49,14 @@ func (s *ports) see(r Record) (found []Violation) {
 type memory struct {
 	groups []Group
 	said   []string // the pools that ran out of memory at the look before
+
+	unchecked []string // of this round
 }
 
 func (s *memory) see(r Record) (found []Violation) {
+	if r.Begin != nil {
+		s.unchecked = r.Begin.Unchecked
+	}
 	if r.Look == nil {
 		return nil
 	}
@@ -72,7 +77,7 @@ func (s *memory) see(r Record) (found []Violation) {
 			continue
 		}
 		now = append(now, p.ID)
-		if !slices.Contains(s.said, p.ID) {
+		if !slices.Contains(s.said, p.ID) && !slices.Contains(s.unchecked, p.ID) {
 			found = append(found, wrong(RuleMemory, p.ID, "it was started without memory: %s", p.LastError))
 		}
 	}

@@ -39,6 +39,9 @@ type Begin struct {
 	// May has how many new engine processes each pool may have at most. The engines of all other
 	// pools stay the same processes.
 	May map[string]int
+	// Unchecked allows that these pools are started though there is no memory for them, as long as
+	// they do not run: while nothing answers for the GPUs, a start is not kept waiting.
+	Unchecked []string
 	// Refuses allows that leases and requests are refused with STATE_NOT_SAVED.
 	Refuses bool
 }

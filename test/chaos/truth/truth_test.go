@@ -208,6 +208,13 @@ func TestRules(t *testing.T) {
 		{"a_release_without_an_answer_leaves_both_open", func(h *history) {
 			h.begin(nil).lease(Granted, Granted, "l1").lease(Released, Unknown, "l1").list("l1").settle().list().settle()
 		}, "", ""},
+		{"a_release_that_is_refused_leaves_both_open", func(h *history) {
+			h.begin(nil).lease(Granted, Granted, "l1").lease(Released, Refused, "l1").settle().list("l1").settle()
+		}, "", ""},
+		{"a_release_that_was_repeated_is_one", func(h *history) {
+			h.begin(nil).lease(Granted, Granted, "l1").lease(Released, Refused, "l1").lease(Released, Released, "l1")
+			h.list("l1").settle()
+		}, RuleLease, "is listed, and ended before"},
 		{"a_lease_is_renewed_after_its_end", func(h *history) {
 			h.begin(nil).lease(Granted, Granted, "l1").lease(Renewed, Lost, "l1").lease(Renewed, Renewed, "l1")
 		}, RuleLease, "l1 was"},
@@ -262,6 +269,19 @@ func TestRules(t *testing.T) {
 			h.pools["b"] = p
 			h.begin(nil).look()
 		}, RuleMemory, "it was started without memory"},
+		{"tried_without_memory_while_nothing_answers_for_it", func(h *history) {
+			h.add(Record{Begin: &Begin{Unchecked: []string{"a", "b"}}}).run("b", 200).look()
+			p := h.pools["b"]
+			p.LastError = "CUDA_OOM: cudaMalloc failed: out of memory"
+			h.pools["b"] = p
+			delete(h.engine, "b")
+			h.look().run("b", 201).look()
+			delete(h.engine, "b")
+			h.look().settle()
+		}, "", ""},
+		{"restarted_while_nothing_answers_for_its_memory", func(h *history) {
+			h.add(Record{Begin: &Begin{Unchecked: []string{"a", "b"}}}).run("a", 101).ready("a").look()
+		}, RuleEngine, "nothing had asked for that"},
 
 		{"ready_and_silent", func(h *history) {
 			h.begin(nil)

@@ -71,8 +71,18 @@ func (w *witness) use(ctx context.Context, ask truth.Lease) bool {
 	_, err := guest.Send(working, w.c, http.MethodPost, l.Endpoint+"/v1/completions?delay=50ms")
 	cancel()
 	ask.Asked, ask.ID = truth.Released, l.ID
-	_, did = w.request(ctx, ask)
+	did = w.release(ctx, ask)
 	return err == nil && did == truth.Released
+}
+
+// release releases a lease, and repeats it for some time where it could not be saved.
+func (w *witness) release(ctx context.Context, ask truth.Lease) (did string) {
+	for range 30 {
+		if _, did = w.request(ctx, ask); did != truth.Refused || !pause(ctx, useEvery/2) {
+			break
+		}
+	}
+	return did
 }
 
 // request makes a request about a lease, and records what became of it.
