@@ -29,21 +29,33 @@ func kill(unit, signal string) string {
 	return "systemctl kill --kill-whom=main --signal=" + signal + " " + unit
 }
 
-// killEngines sends a signal to the engines of the pools that run. The unit is that of either side
-// of a reload.
-func killEngines(signal string) string {
-	return `for p in $pools; do
-		systemctl kill --kill-whom=main --signal=` + signal + ` "pool-engine@$p.r0*.service" 2>/dev/null || true
-	done`
+// pause stops the main processes of units, and keeps their numbers under a name: PID 1 may be unable
+// to send the signal that ends it.
+func pause(name, units string) string {
+	return `systemctl show -p MainPID --value ` + units + ` | grep -v -x -e 0 -e "" >/run/chaos-` + name + ` || true
+		[ ! -s /run/chaos-` + name + ` ] || kill -STOP $(cat /run/chaos-` + name + `)`
 }
+
+// resume ends a pause. A process may have been replaced meanwhile.
+func resume(name string) string {
+	return `for p in $(cat /run/chaos-` + name + `); do kill -CONT $p 2>/dev/null || true; done`
+}
+
+// engineUnits are the engines of the pools that a step hits, on either side of a reload.
+const engineUnits = `$(printf 'pool-engine@%s.r0*.service ' $pools)`
+
+// killEngines kills the engines of the pools that run.
+const killEngines = `for u in ` + engineUnits + `; do
+		systemctl kill --kill-whom=main --signal=KILL "$u" 2>/dev/null || true
+	done`
 
 // gate kills the engine, waits for the process that PID 1 runs beside the next one, the gate, and
 // sends it the signal. Where there was none in time, the crash is all that happened.
 func gate(signal string) string {
-	return killEngines("KILL") + `
+	return killEngines + `
 	: >/run/chaos-gate
 	for i in $(seq 60); do
-		c=$(systemctl show -p ControlPID --value "pool-engine@$pools.r0*.service" | grep -v '^0$' | tail -n 1 || true)
+		c=$(systemctl show -p ControlPID --value ` + engineUnits + ` | grep -v -x -e 0 -e "" | tail -n 1 || true)
 		[ -z "$c" ] || { echo "$c" >/run/chaos-gate; kill -` + signal + ` "$c" 2>/dev/null || true; break; }
 		sleep 0.05
 	done`
