@@ -1,5 +1,5 @@
 # make help lists the targets. Variables that may be set: VERSION, GOARCH, CC (for another GOARCH), DIST (where results go),
-# FUZZTIME; RELEASE and VM for machine-shell.
+# FUZZTIME and KEEP; RELEASE and VM for machine-shell and test-chaos; SEED, DURATION and STEPS for test-chaos.
 
 VERSION ?= 0.1.0
 DIST    ?= dist
@@ -126,14 +126,14 @@ integration: need-root need-go host-packages deb ## Only the integration tests, 
 test-gpu: build ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped
 	POOL_GPU=$(abspath $(GPU)) go test -tags gpu -count 1 -timeout 5m -v ./test/gpu
 
+.PHONY: test-chaos
+test-chaos: need-root need-go host-packages deb ## Random faults in a machine of 20 pools (DURATION=25m, SEED, STEPS, RELEASE, VM=1)
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) CHAOS_SEED=$(or $(SEED),random) CHAOS_DURATION=$(or $(DURATION),25m) CHAOS_STEPS='$(STEPS)' \
+	CHAOS_RELEASE=$(RELEASE) CHAOS_VM=$(VM) go test -tags machine -count 1 -timeout 0 -v -run TestChaos ./test/chaos
+
 .PHONY: fuzz
-fuzz: need-go ## Each fuzz target for a short while (FUZZTIME=10s)
-	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
-		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
-			echo "$$file $$target"; \
-			go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),10s); \
-		done; \
-	done
+fuzz: need-go ## Each fuzz target for a while (FUZZTIME=10s), and how many inputs it tried (KEEP=16: so many are kept)
+	go run ./test/cmd/fuzz -time $(or $(FUZZTIME),10s) -keep $(or $(KEEP),0)
 
 .PHONY: bench
 bench: need-root need-go host-packages deb ## The benchmarks, in a container machine: a table of figures

@@ -77,12 +77,17 @@ func LoadSettings(configFile string) (Settings, []Problem, []string) {
 }
 
 func parse(file string, data []byte) (Settings, []Problem, []string) {
+	return parseBy(schema(), file, data)
+}
+
+// parseBy is parse with a schema that is made already.
+func parseBy(known strict.Schema[Settings], file string, data []byte) (Settings, []Problem, []string) {
 	s := Default()
 	doc, problems := strict.Parse(file, data)
-	problems = append(problems, schema().Decode(doc, &s, rules()...)...)
+	problems = append(problems, known.Decode(doc, &s, rules()...)...)
 	strict.Sort(problems)
 	var notes []string
-	for _, path := range schema().Idle(doc) {
+	for _, path := range known.Idle(doc) {
 		notes = append(notes, fmt.Sprintf("%s: %s has no effect in this version", file, path))
 	}
 	return s, problems, notes

@@ -21,7 +21,8 @@ func FuzzEventQuery(f *testing.F) {
 		}
 		q, err := h.server.eventQuery(r)
 		if err != nil {
-			if e := asError(err); e.Status != http.StatusBadRequest || e.Body.Code != "INVALID_PARAMS" || e.Body.Message == "" {
+			e := asError(err)
+			if e.Status != http.StatusBadRequest || e.Body.Code != "INVALID_PARAMS" || e.Body.Message == "" {
 				t.Errorf("%q, %q: %+v", query, last, e)
 			}
 			return

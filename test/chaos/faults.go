@@ -17,9 +17,10 @@ const (
 )
 
 // shell is a fault by a script, which has the pools that it hits in $pools and a number in $dice.
-func shell(script string) func(context.Context, *site, Step) error {
+func shell(script string) action {
 	return func(ctx context.Context, s *site, step Step) error {
-		_, err := s.Shell(ctx, fmt.Sprintf("pools=%q; dice=%d\n%s", strings.Join(step.Pools, " "), step.Dice%1000, script))
+		pools := strings.Join(step.Pools, " ")
+		_, err := s.Shell(ctx, fmt.Sprintf("pools=%q; dice=%d\n%s", pools, step.Dice%1000, script))
 		return err
 	}
 }
@@ -29,8 +30,8 @@ func kill(unit, signal string) string {
 	return "systemctl kill --kill-whom=main --signal=" + signal + " " + unit
 }
 
-// pause stops the main processes of units, and keeps their numbers under a name: PID 1 may be unable
-// to send the signal that ends it.
+// pause stops the main processes of units, and keeps their numbers under a name: PID 1 may be
+// unable to send the signal that ends it.
 func pause(name, units string) string {
 	return `systemctl show -p MainPID --value ` + units + ` | grep -v -x -e 0 -e "" >/run/chaos-` + name + ` || true
 		[ ! -s /run/chaos-` + name + ` ] || kill -STOP $(cat /run/chaos-` + name + `)`
@@ -68,7 +69,8 @@ func fill(dir string) string {
 
 // readOnly makes a file system read-only. The kernel refuses that while a file is open for writing.
 func readOnly(dir string) string {
-	return "systemctl stop pool-managerd.service; mount -o remount,ro=fs " + dir + "; systemctl start pool-managerd.service"
+	return "systemctl stop pool-managerd.service; mount -o remount,ro=fs " + dir +
+		"; systemctl start pool-managerd.service"
 }
 
 // managerHang stops the manager until its watchdog has replaced it.
@@ -90,7 +92,7 @@ func managerHang(ctx context.Context, s *site, _ Step) error {
 }
 
 // clockJump sets the clock two hours ahead or back, and back again.
-func clockJump(ends bool) func(context.Context, *site, Step) error {
+func clockJump(ends bool) action {
 	return func(ctx context.Context, s *site, step Step) error {
 		by := 7200
 		if (step.Dice%2 == 0) != ends {
@@ -102,7 +104,7 @@ func clockJump(ends bool) func(context.Context, *site, Step) error {
 }
 
 // gpu has the fake driver do something.
-func gpu(command string) func(context.Context, *site, Step) error {
+func gpu(command string) action {
 	return func(ctx context.Context, s *site, _ Step) error {
 		_, err := s.GPU(ctx, command)
 		return err
@@ -120,10 +122,10 @@ func exits(ctx context.Context, s *site, step Step) error {
 }
 
 // hostileClients has an unprivileged user misuse the API.
-func hostileClients(way string) func(context.Context, *site, Step) error {
+func hostileClients(way string) action {
 	return func(ctx context.Context, s *site, _ Step) error {
-		_, err := s.Run(ctx, "systemd-run", "--quiet", "--collect", "--unit=test-hostile", "--uid=65534", witnessProgram,
-			"hostile", way, "5m")
+		_, err := s.Run(ctx, "systemd-run", "--quiet", "--collect", "--unit=test-hostile", "--uid=65534",
+			witnessProgram, "hostile", way, "5m")
 		return err
 	}
 }
@@ -160,7 +162,7 @@ func configAdd(ctx context.Context, s *site, step Step) error {
 }
 
 // operate requests something of each pool. A manager that is down or busy is asked again.
-func operate(what, body string) func(context.Context, *site, Step) error {
+func operate(what, body string) action {
 	return func(ctx context.Context, s *site, step Step) error {
 		for _, p := range step.Pools {
 			err := host.Eventually(ctx, func(ctx context.Context) error {
@@ -181,7 +183,7 @@ func operate(what, body string) func(context.Context, *site, Step) error {
 }
 
 // install installs the newer package, or the tested one again over it.
-func install(newer bool) func(context.Context, *site, Step) error {
+func install(newer bool) action {
 	return func(ctx context.Context, s *site, _ Step) error {
 		deb := s.parts.Deb
 		if newer {

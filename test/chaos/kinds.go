@@ -21,14 +21,19 @@ type Kind struct {
 	Runs int
 	// Unchecked: while it lasts, no one may answer for the memory of the GPUs.
 	Unchecked bool
+	// Lines is how many lines more than usual the manager may log.
+	Lines int
 	// Refuses allows STATE_NOT_SAVED while it lasts.
 	Refuses bool
 
 	// OnlyIn is the kind of machine that permits it, "" for both.
 	OnlyIn machine.Kind
 	// Begin makes the fault, End undoes it; nil: nothing is to be done.
-	Begin, End func(ctx context.Context, s *site, step Step) error
+	Begin, End action
 }
+
+// action is a part of a fault.
+type action func(ctx context.Context, s *site, step Step) error
 
 // What steps take.
 var (
@@ -44,7 +49,8 @@ func Kinds() []Kind {
 		{Name: "manager-kill", Weight: 6, Takes: []string{"manager"}, Begin: shell(kill("pool-managerd.service", "KILL"))},
 		{Name: "manager-stop", Weight: 4, Takes: []string{"manager"}, Shortest: sec / 2, Longest: 8 * sec,
 			Begin: shell(pause("manager", "pool-managerd.service")), End: shell(resume("manager"))},
-		{Name: "manager-hang", Weight: 1, Takes: []string{"manager"}, Begin: managerHang},
+		// When its watchdog ends it, it logs the stack of each goroutine.
+		{Name: "manager-hang", Weight: 1, Takes: []string{"manager"}, Lines: 5000, Begin: managerHang},
 		{Name: "manager-restart", Weight: 2, Takes: []string{"manager"}, Begin: shell("systemctl restart pool-managerd.service")},
 		{Name: "helper-kill", Weight: 3, Takes: []string{"helper"}, Unchecked: true, Begin: shell(kill("pool-gpu.service", "KILL"))},
 		{Name: "helper-stop", Weight: 2, Takes: []string{"helper"}, Shortest: sec, Longest: 10 * sec, Unchecked: true,
@@ -54,7 +60,7 @@ func Kinds() []Kind {
 			Begin: shell(gate("STOP")), End: shell(resume("gate"))},
 		{Name: "bus-kill", Weight: 3, Takes: []string{"bus"},
 			Begin: shell(kill("dbus.service", "KILL") + "; systemctl start dbus.service")},
-		// PID 1 subscribes again in a reload, and waits for the answer of the bus (seen with systemd 262).
+		// In a reload PID 1 subscribes again, and waits for the bus (seen with systemd 262).
 		{Name: "bus-stop", Weight: 2, Takes: []string{"bus", "pid1"}, Shortest: sec, Longest: 8 * sec,
 			Begin: shell(pause("bus", "dbus.service")), End: shell(resume("bus"))},
 		{Name: "journal-kill", Weight: 2, Takes: []string{"journal"}, Begin: shell(kill("systemd-journald.service", "KILL"))},

@@ -47,7 +47,8 @@ func TestRounds(t *testing.T) {
 					}
 				}
 				taken = append(taken, k.Takes...)
-				if s.Name() != fmt.Sprintf("%d.%d", n, i) || s.At < 0 || s.At >= latest || s.Hold < k.Shortest || s.Hold > k.Longest {
+				if s.Name() != fmt.Sprintf("%d.%d", n, i) || s.At < 0 || s.At >= latest ||
+					s.Hold < k.Shortest || s.Hold > k.Longest {
 					t.Errorf("%s of %+v", s, k)
 				}
 				if len(k.Of) > 0 && (len(s.Pools) == 0 || k.Hits > 0 && len(s.Pools) > k.Hits) {

@@ -42,9 +42,11 @@ func poolFile(id string) string {
 	case slices.Contains(slow, id):
 		args = append(args, "--load", "2s")
 	case slices.Contains(contenders, id):
-		devices, args, more = "[0]", append(args, "--vram", fmt.Sprint(need)), fmt.Sprintf("shared = true\nvram = %d\n", need)
+		devices, args = "[0]", append(args, "--vram", fmt.Sprint(need))
+		more = fmt.Sprintf("shared = true\nvram = %d\n", need)
 	case slices.Contains(alone, id):
-		devices, args, more = "[1]", append(args, "--vram", fmt.Sprint(need)), fmt.Sprintf("vram = %d\n", need)
+		devices, args = "[1]", append(args, "--vram", fmt.Sprint(need))
+		more = fmt.Sprintf("vram = %d\n", need)
 	}
 	return fmt.Sprintf(`engine = "llamacpp"
 model = "file:%s"
@@ -77,6 +79,7 @@ func begin(round int, steps []Step, kinds []Kind) truth.Begin {
 	for _, s := range steps {
 		k := kinds[slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == s.Kind })]
 		b.Refuses = b.Refuses || k.Refuses
+		b.Lines += k.Lines
 		if k.Unchecked {
 			b.Unchecked = contenders
 		}

@@ -146,8 +146,8 @@ func (r *run) say(ctx context.Context, word string) error {
 	}
 }
 
-// round makes the steps of one round, and settles. The error ends the run. Each step has a goroutine
-// of its own: a fault may not be over before another one is.
+// round makes the steps of one round, and settles. The error ends the run. Each step has a
+// goroutine of its own: a fault may not be over before another one is.
 func (r *run) round(ctx context.Context, n int, steps []Step) error {
 	b := begin(n, steps, r.kinds)
 	r.see(truth.Record{Begin: &b})
@@ -168,7 +168,7 @@ func (r *run) round(ctx context.Context, n int, steps []Step) error {
 }
 
 // act begins or ends a fault at its time.
-func (r *run) act(ctx context.Context, s Step, what string, act func(context.Context, *site, Step) error, at time.Time) {
+func (r *run) act(ctx context.Context, s Step, what string, act action, at time.Time) {
 	if act == nil {
 		return
 	}

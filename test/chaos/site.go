@@ -146,7 +146,8 @@ func (s *site) facts(ctx context.Context, r *truth.Settled) error {
 	}
 	for name, u := range units {
 		if u.ActiveState == "active" {
-			r.Units = append(r.Units, truth.Unit{Name: name, PID: u.MainPID, Invocation: u.InvocationID, Restarts: u.NRestarts})
+			r.Units = append(r.Units, truth.Unit{Name: name, PID: u.MainPID, Invocation: u.InvocationID,
+				Restarts: u.NRestarts})
 		}
 	}
 	for _, p := range everyone() {

@@ -2,8 +2,8 @@ package pool
 
 import "testing"
 
-// FuzzParseUnit: any user may give a unit a name. One that is taken for an engine's is the only name
-// of its replica.
+// FuzzParseUnit: any user may give a unit a name. One that is taken for an engine's is the only
+// name of its replica.
 func FuzzParseUnit(f *testing.F) {
 	f.Add("pool-engine@a.r0.service")
 	f.Add(`pool-engine@llama3\x2d8b.r12b.service`)

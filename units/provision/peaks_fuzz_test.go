@@ -19,7 +19,8 @@ func FuzzPeak(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, first, second uint64) {
 		var old peak
 		_ = json.Unmarshal(raw, &old) // one that cannot be read is replaced
-		sample := memory.Sample{Run: "now", Started: old.Started.Add(time.Hour), Devices: []uint64{first % (1 << 50), second % (1 << 50)}}
+		sample := memory.Sample{Run: "now", Started: old.Started.Add(time.Hour),
+			Devices: []uint64{first % (1 << 50), second % (1 << 50)}}
 		merged, changed := old.merge(sample)
 		if !changed {
 			return // an older run, or one that has it already

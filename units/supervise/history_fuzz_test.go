@@ -18,7 +18,8 @@ func FuzzHistory(f *testing.F) {
 	f.Add([]byte(`{"state":null,"runs":[]}`))
 	f.Add([]byte(`{`))
 	policy := restarts.PolicyOf(pool.Pool{Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute,
-		BreakerFailures: 3, BreakerWindow: time.Minute, BreakerTimeout: time.Minute, StormRestarts: 3, StormWindow: time.Minute}})
+		BreakerFailures: 3, BreakerWindow: time.Minute, BreakerTimeout: time.Minute, StormRestarts: 3,
+		StormWindow: time.Minute}})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var h, again history
 		if json.Unmarshal(text, &h) != nil {

@@ -3,7 +3,7 @@ package truth
 import "maps"
 
 // engines holds that an engine stays the same process unless a fault may have ended it, and is
-// executed no more often than that.
+// executed at most as often as that.
 type engines struct {
 	looked  bool
 	running map[string]Process // by unit

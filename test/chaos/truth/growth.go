@@ -2,7 +2,7 @@ package truth
 
 import "time"
 
-// growth holds that the manager uses no more at the end of a round than after the first.
+// growth holds that the manager uses as much at the end of a round than after the first.
 type growth struct {
 	bounds Bounds
 	first  *Manager
@@ -37,18 +37,23 @@ func (g *growth) see(r Record) (found []Violation) {
 type journal struct {
 	bounds Bounds
 	lines  int
+	more   int // of this round
 	at     time.Duration
 	began  bool
 }
 
 func (j *journal) see(r Record) (found []Violation) {
+	if r.Begin != nil {
+		j.more = r.Begin.Lines
+	}
 	if r.Settled == nil {
 		return nil
 	}
 	lines, passed := r.Settled.Journal-j.lines, r.At-j.at
-	atMost := j.bounds.JournalRound + j.bounds.JournalSecond*int(passed/time.Second)
+	atMost := j.bounds.JournalRound + j.bounds.JournalSecond*int(passed/time.Second) + j.more
 	if j.began && lines > atMost {
-		found = append(found, wrong(RuleJournal, "", "%d lines in %s, at most %d", lines, passed.Round(time.Second), atMost))
+		found = append(found, wrong(RuleJournal, "", "%d lines in %s, at most %d", lines, passed.Round(time.Second),
+			atMost))
 	}
 	j.lines, j.at, j.began = r.Settled.Journal, r.At, true
 	return found

@@ -62,8 +62,8 @@ func (l *leases) answered(a Lease, now time.Duration) (found []Violation) {
 		h, ok := l.held[a.ID]
 		_, allowed := l.may[a.Pool]
 		if ok && !allowed && a.Asked == Renewed && now < h.until {
-			found = append(found, wrong(RuleLease, a.Pool, "%s of %s was lost (%s) %s before it expires", a.ID, a.Holder,
-				a.Code, h.until-now))
+			found = append(found, wrong(RuleLease, a.Pool, "%s of %s was lost (%s) %s before it expires", a.ID,
+				a.Holder, a.Code, h.until-now))
 		}
 		l.forget(a)
 	case Refused:

@@ -23,7 +23,8 @@ func (s *ports) see(r Record) (found []Violation) {
 				continue
 			}
 			if other, ok := users[replica.Endpoint]; ok {
-				found = append(found, wrong(RulePort, p.ID, "%s and %s both have %s", other, replica.Unit, replica.Endpoint))
+				found = append(found, wrong(RulePort, p.ID, "%s and %s both have %s", other, replica.Unit,
+					replica.Endpoint))
 			}
 			users[replica.Endpoint] = replica.Unit
 		}
@@ -35,8 +36,8 @@ func (s *ports) see(r Record) (found []Violation) {
 		if want := process[a.Unit]; a.PID != 0 && want != 0 && a.PID != want {
 			now[a.Unit] = a.PID
 			if s.former[a.Unit] == a.PID {
-				found = append(found, wrong(RulePort, PoolOf(a.Unit), "process %d answers at %s, which is that of %s (%d)",
-					a.PID, a.Endpoint, a.Unit, want))
+				found = append(found, wrong(RulePort, PoolOf(a.Unit), "process %d answers at %s, which is that of %s "+
+					"(%d)", a.PID, a.Endpoint, a.Unit, want))
 			}
 		}
 	}
@@ -44,8 +45,8 @@ func (s *ports) see(r Record) (found []Violation) {
 	return found
 }
 
-// memory holds that no more engines of a GPU run than fit, and that none was started for which
-// there was no memory.
+// memory holds that at most as many engines of a GPU run as fit, and that none was started for
+// which there was no memory.
 type memory struct {
 	groups []Group
 	said   []string // the pools that ran out of memory at the look before
@@ -114,7 +115,8 @@ func (handOff) see(r Record) (found []Violation) {
 		case p.Ready && !ok:
 			found = append(found, wrong(RuleHandOff, p.ID, "it is ready and has no file"))
 		case p.Ready && pid != p.Replicas[0].PID:
-			found = append(found, wrong(RuleHandOff, p.ID, "its file has process %d, the API %d", pid, p.Replicas[0].PID))
+			found = append(found, wrong(RuleHandOff, p.ID, "its file has process %d, the API %d", pid,
+				p.Replicas[0].PID))
 		case !p.Ready && ok:
 			found = append(found, wrong(RuleHandOff, p.ID, "it is %s and has a file", p.State))
 		}

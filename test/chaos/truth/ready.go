@@ -49,8 +49,8 @@ func (s *readiness) see(r Record) (found []Violation) {
 		}
 		if lasted > s.late && !s.said[a.Unit] {
 			s.said[a.Unit] = true
-			found = append(found, wrong(RuleReady, PoolOf(a.Unit), "%s is called ready, and has not answered for %s: %s",
-				a.Unit, lasted.Round(time.Millisecond), a.Error))
+			found = append(found, wrong(RuleReady, PoolOf(a.Unit), "%s is called ready, and has not answered for %s: "+
+				"%s", a.Unit, lasted.Round(time.Millisecond), a.Error))
 		}
 	}
 	for unit := range s.silent {
@@ -90,8 +90,8 @@ func (s *reasons) see(r Record) (found []Violation) {
 		}
 		if lasted > s.late && !s.said[p.ID] {
 			s.said[p.ID] = true
-			found = append(found, wrong(RuleReason, p.ID, "%s and not ready for %s, last_error %q, hint %q, replicas %+v",
-				p.State, lasted.Round(time.Millisecond), p.LastError, p.Hint, p.Replicas))
+			found = append(found, wrong(RuleReason, p.ID, "%s and not ready for %s, last_error %q, hint %q, replicas "+
+				"%+v", p.State, lasted.Round(time.Millisecond), p.LastError, p.Hint, p.Replicas))
 		}
 	}
 	return found

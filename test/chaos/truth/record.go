@@ -42,6 +42,8 @@ type Begin struct {
 	// Unchecked allows that these pools are started though there is no memory for them, as long as
 	// they do not run: while nothing answers for the GPUs, a start is not kept waiting.
 	Unchecked []string
+	// Lines is how many lines more the manager may log.
+	Lines int
 	// Refuses allows that leases and requests are refused with STATE_NOT_SAVED.
 	Refuses bool
 }

@@ -39,7 +39,8 @@ func newHistory() *history {
 		manager: Manager{PID: 7, RSSKiB: 20000, Descriptors: 30, Goroutines: 40},
 	}
 	h.ready("a")
-	h.pools["b"] = Pool{ID: "b", State: "waiting", LastError: "INSUFFICIENT_VRAM: 3 GiB are free", Hint: "Wait.", Total: 4}
+	h.pools["b"] = Pool{ID: "b", State: "waiting", LastError: "INSUFFICIENT_VRAM: 3 GiB are free", Hint: "Wait.",
+		Total: 4}
 	h.begin(nil).look().settle()
 	return h
 }
@@ -49,7 +50,8 @@ func unit(pool string) string { return "pool-engine@" + pool + ".r0.service" }
 // ready shows the pool as ready with its process.
 func (h *history) ready(id string) *history {
 	h.pools[id] = Pool{ID: id, State: "ready", Ready: true, Total: 4, Free: 4, Replicas: []Replica{
-		{ID: "r0", Ready: true, State: "ready", Unit: unit(id), PID: h.engine[id].PID, Endpoint: "http://127.0.0.1:1" + id}}}
+		{ID: "r0", Ready: true, State: "ready", Unit: unit(id), PID: h.engine[id].PID,
+			Endpoint: "http://127.0.0.1:1" + id}}}
 	return h
 }
 
@@ -206,7 +208,8 @@ func TestRules(t *testing.T) {
 			h.begin(nil).lease(Granted, Granted, "l1").lease(Released, Released, "l1").list("l1").settle()
 		}, RuleLease, "l1 of holder of l1 is listed, and ended before"},
 		{"a_release_without_an_answer_leaves_both_open", func(h *history) {
-			h.begin(nil).lease(Granted, Granted, "l1").lease(Released, Unknown, "l1").list("l1").settle().list().settle()
+			h.begin(nil).lease(Granted, Granted, "l1").lease(Released, Unknown, "l1")
+			h.list("l1").settle().list().settle()
 		}, "", ""},
 		{"a_release_that_is_refused_leaves_both_open", func(h *history) {
 			h.begin(nil).lease(Granted, Granted, "l1").lease(Released, Refused, "l1").settle().list("l1").settle()
@@ -245,8 +248,8 @@ func TestRules(t *testing.T) {
 
 		{"one_port_for_two", func(h *history) {
 			h.begin(map[string]int{"b": 1}).run("b", 200)
-			h.pools["b"] = Pool{ID: "b", State: "starting", Replicas: []Replica{{Unit: unit("b"), PID: 200, Reason: "loads",
-				Endpoint: "http://127.0.0.1:1a"}}}
+			h.pools["b"] = Pool{ID: "b", State: "starting", Replicas: []Replica{{Unit: unit("b"), PID: 200,
+				Reason: "loads", Endpoint: "http://127.0.0.1:1a"}}}
 			h.look()
 		}, RulePort, "both have http://127.0.0.1:1a"},
 		{"a_stranger_answers", func(h *history) {
@@ -347,6 +350,10 @@ func TestRules(t *testing.T) {
 		}, "", ""},
 		{"a_flood_of_lines", func(h *history) { h.journal = 103; h.begin(nil).settle() }, RuleJournal, "103 lines in 2s, at most 102"},
 		{"some_lines", func(h *history) { h.journal = 102; h.begin(nil).settle() }, "", ""},
+		{"many_lines_that_were_asked_for", func(h *history) {
+			h.journal = 500
+			h.add(Record{Begin: &Begin{Lines: 400}}).settle()
+		}, "", ""},
 		{"it_did_not_come_back", func(h *history) { h.unready = "pool a is failed"; h.begin(nil).settle() }, RuleSettle,
 			"pool a is failed"},
 	} {
@@ -364,7 +371,8 @@ func TestRules(t *testing.T) {
 				}
 				return
 			}
-			if !slices.ContainsFunc(found, func(v Violation) bool { return v.Rule == c.want && strings.Contains(v.Text, c.text) }) {
+			expected := func(v Violation) bool { return v.Rule == c.want && strings.Contains(v.Text, c.text) }
+			if !slices.ContainsFunc(found, expected) {
 				t.Errorf("it found %v, want %s: %s", found, c.want, c.text)
 			}
 			if i := slices.IndexFunc(found, func(v Violation) bool { return v.Rule != c.want }); i >= 0 {

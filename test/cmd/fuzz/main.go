@@ -87,7 +87,8 @@ func find(root string) ([]target, error) {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "dist" || d.Name() == "testdata") {
+		hidden := strings.HasPrefix(d.Name(), ".")
+		if d.IsDir() && path != root && (hidden || d.Name() == "dist" || d.Name() == "testdata") {
 			return filepath.SkipDir
 		}
 		if !strings.HasSuffix(path, "_test.go") {
@@ -105,7 +106,8 @@ func find(root string) ([]target, error) {
 
 // fuzz runs the target and returns how many inputs it has tried.
 func (t target) fuzz(ctx context.Context, fuzzTime string) (int, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "./"+t.dir, "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", fuzzTime)
+	cmd := exec.CommandContext(ctx, "go", "test", "./"+t.dir, "-run", "^$", "-fuzz", "^"+t.name+"$",
+		"-fuzztime", fuzzTime)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go test ends its workers
 	out, err := cmd.CombinedOutput()
 	if err != nil {
