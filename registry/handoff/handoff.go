@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 )
@@ -77,6 +78,26 @@ func (d Dir) Read(name string) []byte {
 		return nil
 	}
 	return body
+}
+
+// Stamp identifies the content of a file, without reading it.
+type Stamp struct {
+	Inode    uint64
+	Size     int64
+	Modified int64 // ns since 1970
+}
+
+// Stamp returns the stamp of a file.
+func (d Dir) Stamp(name string) (stamp Stamp, ok bool) {
+	info, err := os.Lstat(filepath.Join(d.path, name))
+	if err != nil {
+		return Stamp{}, false
+	}
+	stamp = Stamp{Size: info.Size(), Modified: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		stamp.Inode = st.Ino
+	}
+	return stamp, true
 }
 
 // List returns the names of the hand-off files, and of the temporary files of an interrupted Write.

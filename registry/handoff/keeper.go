@@ -24,6 +24,8 @@ type Files interface {
 	Remove(name string) error
 	Read(name string) []byte
 	List() (files, left []string, err error)
+	// Stamp changes when a file is replaced or written to; ok is false where there is none.
+	Stamp(name string) (stamp Stamp, ok bool)
 }
 
 // Keeper keeps the files in step with the registry. Pass Changed to Registry.OnPool, and call Run
@@ -36,6 +38,7 @@ type Keeper struct {
 	mu      sync.Mutex
 	changed map[string]*registry.Pool // not yet handled, by id; nil: removed
 	adopted bool
+	check   bool // the files on disk are to be compared with those that were written
 
 	// Of Run's goroutine.
 	kept    map[string]*kept    // by the file's name
@@ -50,6 +53,7 @@ type kept struct {
 	want   []byte // nil: it must not exist
 	have   []byte // nil: it does not exist
 	file   *File  // have, decoded; nil where it cannot be
+	stamp  Stamp  // of have on disk; zero: not known
 	wrote  time.Time
 	failed time.Time // when the last try failed; zero: it did not
 }
@@ -74,6 +78,15 @@ func (k *Keeper) Changed(id string, p *registry.Pool) {
 func (k *Keeper) Adopted() {
 	k.mu.Lock()
 	k.adopted = true
+	k.mu.Unlock()
+	k.look()
+}
+
+// Check has the files compared with what was written: those that another process deleted or changed
+// are written again.
+func (k *Keeper) Check() {
+	k.mu.Lock()
+	k.check = true
 	k.mu.Unlock()
 	k.look()
 }
@@ -110,8 +123,8 @@ func (k *Keeper) Run(ctx context.Context) {
 // take computes the wanted content of the files.
 func (k *Keeper) take() {
 	k.mu.Lock()
-	changed, adopted := k.changed, k.adopted
-	k.changed = make(map[string]*registry.Pool)
+	changed, adopted, check := k.changed, k.adopted, k.check
+	k.changed, k.check = make(map[string]*registry.Pool), false
 	k.mu.Unlock()
 	for id, p := range changed {
 		k.pool(id, p)
@@ -119,6 +132,28 @@ func (k *Keeper) take() {
 	if adopted && !k.swept {
 		k.swept = true
 		k.sweep()
+	}
+	if check {
+		k.compare()
+	}
+}
+
+// compare finds the files that are not on disk as they were written.
+func (k *Keeper) compare() {
+	damaged := 0
+	for name, f := range k.kept {
+		if f.have == nil || f.stamp == (Stamp{}) {
+			continue
+		}
+		if now, ok := k.files.Stamp(name); !ok || now != f.stamp {
+			f.holds(k.files.Read(name))
+			f.stamp = now
+			k.pending[name] = true
+			damaged++
+		}
+	}
+	if damaged > 0 {
+		k.log.Error("another program deleted or changed hand-off files; writing them again", "files", damaged)
 	}
 }
 
@@ -177,6 +212,7 @@ func (k *Keeper) open(name, pool string) *kept {
 	if f == nil {
 		f = &kept{pool: pool}
 		f.holds(k.files.Read(name))
+		f.stamp, _ = k.files.Stamp(name)
 		k.kept[name] = f
 		k.names[pool] = append(k.names[pool], name)
 	}
@@ -248,6 +284,7 @@ func (k *Keeper) put(name string, f *kept) error {
 		f.wrote = time.Now()
 	}
 	f.holds(f.want)
+	f.stamp, _ = k.files.Stamp(name)
 	return nil
 }
 

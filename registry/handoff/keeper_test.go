@@ -52,6 +52,13 @@ func (s *shelf) Read(name string) []byte {
 	return nil
 }
 
+func (s *shelf) Stamp(name string) (Stamp, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	body, ok := s.files[name]
+	return Stamp{Inode: uint64(len(s.writes[name])), Size: int64(len(body))}, ok
+}
+
 func (s *shelf) List() (files, left []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -319,6 +326,64 @@ func TestKeeperAfterARestart(t *testing.T) {
 				t.Errorf("%v", f)
 			}
 		})
+}
+
+// TestKeeperChecks: files that another program deletes or changes are written again, and reported;
+// the others are not touched.
+func TestKeeperChecks(t *testing.T) {
+	b := serves(4, false)
+	b.ID = "b"
+	for kind, harm := range map[string]func(s *shelf){
+		"deleted": func(s *shelf) { delete(s.files, name) },
+		"changed": func(s *shelf) { s.files[name] = "{}" },
+	} {
+		keeping(t, kind, nil, func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
+			r.Put(serves(4, false))
+			r.Put(b)
+			k.Adopted()
+			after(time.Second)
+			before := s.Read(name)
+			s.mu.Lock()
+			harm(s)
+			s.mu.Unlock()
+			k.Check()
+			after(time.Second)
+			if got := s.Read(name); string(got) != string(before) || before == nil {
+				t.Errorf("the file is %s, want %s", got, before)
+			}
+			if n := strings.Count(s.log.String(), "deleted or changed hand-off files"); n != 1 {
+				t.Errorf("logged %d times: %s", n, s.log.String())
+			}
+			k.Check()
+			after(time.Second)
+			if s.written(name) != 2 || s.written("b.r0.json") != 1 {
+				t.Errorf("written %d and %d times, want 2 and 1", s.written(name), s.written("b.r0.json"))
+			}
+		})
+	}
+	keeping(t, "left_by_a_former_manager", nil, func(t *testing.T, r *registry.Registry, k *Keeper, s *shelf) {
+		r.Put(serves(4, false))
+		after(time.Second)
+		next := NewKeeper(s, slog.New(slog.DiscardHandler))
+		r.OnPool(next.Changed)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { next.Run(ctx) })
+		r.Put(serves(4, false))
+		next.Changed("a", func() *registry.Pool { p, _ := r.Pool("a"); return &p }())
+		next.Adopted()
+		after(time.Second)
+		s.mu.Lock()
+		delete(s.files, name)
+		s.mu.Unlock()
+		next.Check()
+		after(time.Second)
+		if s.Read(name) == nil {
+			t.Error("the file is not written again")
+		}
+		cancel()
+		running.Wait()
+	})
 }
 
 func TestKeeperTriesAgain(t *testing.T) {

@@ -33,6 +33,9 @@ type Report struct {
 	Damage error
 	Aside  string
 	Kept   int
+	// Gone reports that another process deleted or replaced the file while it was in use. What is
+	// there instead is kept as Aside, and the new file has all Kept entries.
+	Gone bool
 	// Refused is why the file cannot be written: the disk is full or read-only. Each Update tries
 	// again.
 	Refused error
@@ -46,7 +49,9 @@ type File struct {
 	report  func(Report)
 
 	mu     sync.Mutex
-	db     *bbolt.DB // nil: not open
+	db     *bbolt.DB   // nil: not open
+	opened os.FileInfo // which file that is
+	gaveUp bool        // the file is gone, could not be restored, and that was reported
 	closed bool
 }
 
@@ -113,6 +118,8 @@ func (f *File) writable() error {
 	switch {
 	case f.closed:
 		return os.ErrClosed
+	case f.gone():
+		return f.restore()
 	case f.db != nil && !f.db.IsReadOnly():
 		return nil
 	case f.db != nil: // its own lock would keep the second one out
@@ -167,7 +174,7 @@ func (f *File) open() Report {
 		err = nil
 	}
 	if err == nil {
-		f.db, err = open(f.path, f.buckets, nil)
+		err = f.use()
 	}
 	switch {
 	case err == nil:
@@ -177,6 +184,17 @@ func (f *File) open() Report {
 		return Report{Refused: fmt.Errorf("%s: %w", f.path, err)}
 	}
 	return f.repair(got, err)
+}
+
+// use opens the file at the path for reading and writing.
+func (f *File) use() (err error) {
+	if f.db, err = open(f.path, f.buckets, nil); err != nil {
+		return err
+	}
+	if f.opened, err = os.Stat(f.path); err != nil {
+		return errors.Join(err, f.db.Close())
+	}
+	return nil
 }
 
 // newSuffix is the suffix of a file's name until it is complete.
@@ -205,13 +223,15 @@ func (f *File) replace(got contents, to *string) error {
 		err = db.Close()
 	}
 	if err == nil {
-		*to, err = aside.Move(f.path, time.Now())
+		if _, missing := os.Lstat(f.path); !errors.Is(missing, os.ErrNotExist) {
+			*to, err = aside.Move(f.path, time.Now())
+		}
 	}
 	if err == nil {
 		err = os.Rename(fresh, f.path)
 	}
 	if err == nil {
-		f.db, err = open(f.path, f.buckets, nil)
+		err = f.use()
 	}
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(fresh))

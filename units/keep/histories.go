@@ -9,13 +9,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/google/renameio/v2"
 )
 
 // Histories is a directory of small notes, a file each, that outlive the manager and not the host:
-// it is in /run, where nothing has to be flushed. Its methods are for one goroutine at a time.
-type Histories struct{ dir string }
+// it is in /run, where nothing has to be flushed. Its methods may be called from any goroutine.
+type Histories struct {
+	dir string
+
+	mu      sync.Mutex
+	written map[string]json.RawMessage // by the file's name
+}
 
 // OpenHistories opens or makes the directory and reads what is in it. What cannot be read is
 // logged, and is all that is lost.
@@ -37,21 +43,63 @@ func OpenHistories(dir string, log *slog.Logger) (*Histories, map[string]json.Ra
 			all[strings.ReplaceAll(f.Name(), ":", "/")] = text
 		}
 	}
-	return &Histories{dir}, all
+	h := &Histories{dir: dir, written: make(map[string]json.RawMessage)}
+	for key, text := range all {
+		h.written[fileOf(key)] = text
+	}
+	return h, all
 }
+
+// fileOf returns the name of a key's file.
+func fileOf(key string) string { return strings.ReplaceAll(key, "/", ":") }
 
 // Put writes a note, in place of the one of that key. A key is a pool's id, a slash and a
 // replica's.
 func (h *Histories) Put(key string, value json.RawMessage) error {
-	if err := renameio.WriteFile(filepath.Join(h.dir, strings.ReplaceAll(key, "/", ":")), value, 0o600); err != nil {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.write(fileOf(key), value); err != nil {
 		return fmt.Errorf("note on %s: %w", key, err)
 	}
+	h.written[fileOf(key)] = value
 	return nil
+}
+
+// write replaces a file, and makes the directory where that was deleted; the caller holds the lock.
+func (h *Histories) write(name string, value json.RawMessage) error {
+	err := renameio.WriteFile(filepath.Join(h.dir, name), value, 0o600)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(h.dir, 0o700); err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(h.dir, name), value, 0o600)
+}
+
+// Check writes the notes again that another process deleted. It returns how many.
+func (h *Histories) Check() (restored int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, value := range h.written {
+		if _, gone := os.Lstat(filepath.Join(h.dir, name)); !errors.Is(gone, fs.ErrNotExist) {
+			continue
+		}
+		if failed := h.write(name, value); failed != nil {
+			err = failed
+			continue
+		}
+		restored++
+	}
+	return restored, err
 }
 
 // Drop forgets a note.
 func (h *Histories) Drop(key string) error {
-	err := os.Remove(filepath.Join(h.dir, strings.ReplaceAll(key, "/", ":")))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.written, fileOf(key))
+	err := os.Remove(filepath.Join(h.dir, fileOf(key)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -2,6 +2,7 @@ package keep
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -139,6 +140,43 @@ func TestStore(t *testing.T) {
 			t.Errorf("Intents = %v, %v", list, err)
 		}
 	})
+}
+
+// TestHistoriesThatAreDeleted: notes that another process deletes, alone or with their directory,
+// are written again; those that were dropped stay dropped.
+func TestHistoriesThatAreDeleted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "restarts")
+	log := slog.New(slog.DiscardHandler)
+	h, _ := OpenHistories(dir, log)
+	for _, key := range []string{"a/r0", "b/r0", "c/r0"} {
+		if err := h.Put(key, []byte(`{"of":"`+key+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, _ = OpenHistories(dir, log) // by another manager
+	if err := errors.Join(h.Drop("c/r0"), os.Remove(filepath.Join(dir, "a:r0"))); err != nil {
+		t.Fatal(err)
+	}
+	for round, harm := range []func() error{
+		func() error { return nil },
+		func() error { return os.RemoveAll(dir) },
+		func() error { return errors.Join(os.RemoveAll(dir), h.Put("b/r0", []byte(`{"of":"b/r0"}`))) },
+	} {
+		if err := harm(); err != nil {
+			t.Fatal(err)
+		}
+		n, err := h.Check()
+		if want := []int{1, 2, 1}[round]; err != nil || n != want {
+			t.Errorf("round %d: %d notes restored, %v; want %d", round, n, err, want)
+		}
+		if n, err := h.Check(); n != 0 || err != nil {
+			t.Errorf("round %d: %d more, %v", round, n, err)
+		}
+		_, all := OpenHistories(dir, log)
+		if len(all) != 2 || string(all["a/r0"]) != `{"of":"a/r0"}` {
+			t.Errorf("round %d: %s", round, all)
+		}
+	}
 }
 
 func TestDeadline(t *testing.T) {

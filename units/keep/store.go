@@ -39,6 +39,9 @@ func Open(path string, report func(boltfile.Report)) *Store {
 // Readable reports whether what was written before is known.
 func (s *Store) Readable() bool { return s.file.Readable() }
 
+// Check writes the file again if another process deleted or replaced it; report is called then.
+func (s *Store) Check() { s.file.Check() }
+
 // Close closes the file.
 func (s *Store) Close() error { return s.file.Close() }
 

@@ -45,6 +45,13 @@ func OpenStore(path string, report func(boltfile.Report)) *Store {
 	return &Store{file: boltfile.Open(path, buckets, report), keep: keepMost}
 }
 
+// Check writes the file again if another process deleted or replaced it; report is called then.
+func (s *Store) Check() {
+	if s != nil {
+		s.file.Check()
+	}
+}
+
 // Close closes the store.
 func (s *Store) Close() error {
 	if s == nil {

@@ -11,14 +11,17 @@ package leaselog
 import (
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 )
 
 var _ lease.Store = (*File)(nil)
 
-// File is a lease.Store. It is for one goroutine at a time.
+// File is a lease.Store. Save and Check may be called from any goroutine.
 type File struct {
+	mu     sync.Mutex
+	report func(Report)
 	path   string
 	disk   disk
 	sizes  sizes
@@ -67,8 +70,13 @@ func (f *File) Load() ([]lease.Lease, error) {
 
 // Save implements lease.Store. After an error, nothing of the batch is in force.
 func (f *File) Save(put []lease.Lease, drop []string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.closed {
 		return os.ErrClosed
+	}
+	if err := f.restore(); err != nil {
+		return err
 	}
 	if f.usage == broken {
 		if err := f.replace(); err != nil {
@@ -135,6 +143,8 @@ func (f *File) count(at int64, number int) {
 
 // Close closes the file.
 func (f *File) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.abandon()
 	f.closed = true
 	if f.cur == nil {

@@ -24,6 +24,9 @@ type Report struct {
 	// Torn is how many bytes of an incomplete write were cut off the end. It was never
 	// acknowledged.
 	Torn int64
+	// Gone reports that another process deleted or replaced the file while it was in use. What is
+	// there instead is kept as Aside, and the new file has the Kept leases.
+	Gone bool
 	// Refused is why the file cannot be written. Save tries again each time.
 	Refused error
 }
