@@ -25,7 +25,10 @@ func (w *world) Probe(ctx context.Context, c probe.Check) error {
 	if w.probeDies {
 		panic("a broken answer")
 	}
-	if w.sick["http://"+c.Host] {
+	switch {
+	case w.sickWith != "":
+		return errors.New(w.sickWith)
+	case w.sick["http://"+c.Host]:
 		return errors.New("status 500")
 	}
 	return nil

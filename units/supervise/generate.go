@@ -179,7 +179,7 @@ func (s *Supervisor) notGenerated(w *watch, g generated, now time.Time) {
 	}
 	w.hung = true
 	w.setUnhealthy(strconv.Itoa(w.failed)+" generations of one token in a row failed, though it may answer its "+
-		"health probe: "+g.err.Error(), now)
+		"health probe: "+g.err.Error(), probe.ReasonGeneration, now)
 	s.escalate(w, now)
 	s.settle(r)
 }

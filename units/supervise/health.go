@@ -5,6 +5,7 @@ import (
 	"context"
 	"hash/fnv"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,6 +88,7 @@ type watch struct {
 	generations              // of the loop
 	queued         *int      // of the loop: requests that wait inside the engine; nil: not known
 	unhealthySince time.Time // of the loop: since when probes take ready away; zero: they do not
+	causes         []string  // of the loop: why, in words of Prober.Reason; the newest last
 }
 
 // checkOf is the probe of an engine, in the pool's words or else in the adapter's.
@@ -196,7 +198,7 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 		r.run.slots = slots
 	}
 	now := time.Now()
-	changed := s.countProbe(w, err, now)
+	changed := s.countProbe(w, err, reason, now)
 	if s.escalate(w, now) || changed || err == nil {
 		s.settle(r)
 	}
@@ -209,40 +211,48 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 
 // countProbe counts towards the thresholds and reports whether the verdict changed. The first
 // success after the gate is enough: the gate has seen the engine answer already.
-func (s *Supervisor) countProbe(w *watch, err error, now time.Time) bool {
+func (s *Supervisor) countProbe(w *watch, err error, reason string, now time.Time) bool {
 	r, before := w.r, w.r.run.verdict
 	if err == nil {
 		r.run.failures, r.view.heartbeat = 0, now
 		r.run.successes++
 		if !w.hung && (before == reconcile.Unprobed || r.run.successes >= w.health.Successes) {
 			r.run.verdict, r.run.probeErr, r.last.crash = reconcile.Healthy, nil, nil
-			w.unhealthySince = time.Time{}
+			w.unhealthySince, w.causes = time.Time{}, nil
 		}
 		return r.run.verdict != before
 	}
 	r.run.successes = 0
 	r.run.failures++
+	newCause := false
 	if r.run.failures >= w.health.Failures {
-		w.setUnhealthy(strconv.Itoa(r.run.failures)+" probes in a row failed: "+err.Error(), now)
+		newCause = w.setUnhealthy(strconv.Itoa(r.run.failures)+" probes in a row failed: "+err.Error(), reason, now)
 	}
-	return r.run.verdict != before
+	return newCause || r.run.verdict != before
 }
 
-// setUnhealthy notes that probes have failed past their threshold. What was said first stays, so
-// that it is logged once.
-func (w *watch) setUnhealthy(why string, now time.Time) {
+// setUnhealthy notes that probes have failed past their threshold, and whether the cause is another
+// one than before. The newest cause is shown; each is logged once until the engine is healthy.
+func (w *watch) setUnhealthy(why, cause string, now time.Time) (changed bool) {
 	r := w.r
-	if r.run.verdict == reconcile.Unhealthy && r.run.probeErr != nil {
-		return
+	if r.run.verdict != reconcile.Unhealthy || len(w.causes) == 0 {
+		w.unhealthySince, w.causes = now, nil
+	} else if w.causes[len(w.causes)-1] == cause {
+		return false
 	}
 	next := "systemctl restart '" + r.unit.name + "' restarts it."
 	if w.escalates() {
 		next = "It is restarted if this lasts for " + rounded(w.health.EscalateAfter) + " ([health] escalate_after)."
 	}
-	w.unhealthySince = now
 	r.run.verdict = reconcile.Unhealthy
 	r.run.probeErr = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+
 		"). "+next)
+	if i := slices.Index(w.causes, cause); i >= 0 { // it comes and goes
+		w.causes = slices.Delete(w.causes, i, i+1)
+		r.view.logged = r.run.probeErr.Error()
+	}
+	w.causes = append(w.causes, cause)
+	return true
 }
 
 // escalates reports whether failing probes ever restart the engine. Where they do not even take

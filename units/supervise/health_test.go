@@ -111,6 +111,35 @@ func TestEscalation(t *testing.T) {
 			t.Errorf("%d kills, last_error %q", n, first)
 		}
 	})
+	scenario(t, "the_newest_cause_is_shown_and_each_is_logged_once", func(t *testing.T, w *world) {
+		log := &lockedLog{}
+		m := w.manage(t, pools(withGeneration("a", failOpen)), func(o *Options) {
+			o.Log = slog.New(slog.NewTextHandler(log, nil))
+		})
+		w.passGate(unitOf("a"))
+		shows := func(why string) {
+			t.Helper()
+			w.illWith(why)
+			time.Sleep(time.Minute)
+			if f := m.pool("a").LastError; f == nil || !strings.Contains(f.Message, why) {
+				t.Errorf("last_error is %v, want %q in it", f, why)
+			}
+		}
+		for range 3 {
+			shows("connection refused")
+			shows("status 500")
+		}
+		if n := strings.Count(log.String(), "level=WARN"); n != 2 {
+			t.Errorf("%d warnings, want one for each cause:\n%s", n, log.String())
+		}
+		w.illWith("")
+		time.Sleep(time.Minute)
+		m.wantState("a", registry.StateReady, true)
+		shows("status 500")
+		if n := strings.Count(log.String(), "level=WARN"); n != 3 {
+			t.Errorf("%d warnings, want another one after the engine was healthy:\n%s", n, log.String())
+		}
+	})
 	scenario(t, "a_draining_engine_is_left_to_finish", func(t *testing.T, w *world) {
 		m := servingJudged(t, w, func(p *pool.Pool) { p.Drain.Deadline = time.Hour })
 		w.working(1)

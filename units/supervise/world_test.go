@@ -29,6 +29,7 @@ type world struct {
 
 	stage    func(p pool.Pool) error
 	sick     map[string]bool // endpoints that answer 500
+	sickWith string          // how each probe fails; empty: as sick says
 	busy     map[string]int
 	portHeld map[int]bool
 	hang     map[string]bool // units whose start call PID 1 never answers
@@ -70,6 +71,9 @@ const endpoint = "http://127.0.0.1:21000"
 
 // ill makes the first replica's probes fail, or succeed again.
 func (w *world) ill(sick bool) { w.with(func() { w.sick[endpoint] = sick }) }
+
+// illWith makes each probe fail in that way; "" ends it.
+func (w *world) illWith(why string) { w.with(func() { w.sickWith = why }) }
 
 // working gives the first replica requests under way.
 func (w *world) working(n int) { w.with(func() { w.busy[endpoint] = n }) }
