@@ -105,6 +105,11 @@ func (c *Client) Restart(ctx context.Context, unit string) (*Job, error) {
 	return c.job(ctx, unit, "restart", "RestartUnit", unit, jobMode)
 }
 
+// TryRestart restarts a unit that runs, and does nothing about one that does not.
+func (c *Client) TryRestart(ctx context.Context, unit string) (*Job, error) {
+	return c.job(ctx, unit, "restart", "TryRestartUnit", unit, jobMode)
+}
+
 // ResetFailed takes a unit out of "failed" and resets its start limit and its restart counter, also
 // those of an active unit. PID 1 sends no signal for it, so the unit is read again and an update
 // follows.

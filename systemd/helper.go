@@ -39,6 +39,7 @@ func (h Helper) Properties() []Property {
 	props := []Property{
 		{Name: "Description", Value: h.Description},
 		{Name: "ExecStartEx", Value: []ExecCommand{{Path: h.Argv[0], Args: h.Argv, Flags: []string{"no-env-expand"}}}},
+		{Name: "IgnoreOnIsolate", Value: true},
 		{Name: "DynamicUser", Value: true},
 		{Name: "NoNewPrivileges", Value: true},
 		{Name: "CapabilityBoundingSet", Value: uint64(0)},

@@ -35,8 +35,7 @@ type Settings struct {
 type Config struct {
 	Settings
 	// SettingsGood reports whether config.toml has no problem. If it has one, Settings is what
-	// could be read of it, to check pool files only: keep the former Settings, and read the pools
-	// with config.LoadPools and the former Host.
+	// could be read of it, to check pool files only: keep the former Settings.
 	SettingsGood bool
 	Pools        []pool.Pool // without any problem, by id
 	Problems     []Problem   // of config.toml first, then of the pool files by file and line
@@ -53,15 +52,8 @@ func Default() Settings {
 // Load reads config.toml and every pool file. It never fails as a whole: errors are in Problems,
 // and the valid pools are returned beside them.
 func Load(configFile, poolsDir string) Config {
-	settings, problems, notes := LoadSettings(configFile)
-	set := config.LoadPools(poolsDir, settings.Host)
-	if len(problems) > 0 {
-		set.Denied = nil // the policy is unknown
-	}
-	return Config{
-		Settings: settings, SettingsGood: len(problems) == 0, Pools: set.Pools,
-		Problems: append(problems, set.Problems...), Denied: set.Denied, Notes: append(notes, set.Notes...),
-	}
+	c, _ := Former{}.Load(configFile, poolsDir, nil)
+	return c
 }
 
 // LoadSettings reads config.toml alone. A missing one is all defaults.
@@ -92,6 +84,3 @@ func parseBy(known strict.Schema[Settings], file string, data []byte) (Settings,
 	}
 	return s, problems, notes
 }
-
-// Check returns every problem of the configuration, for --check.
-func Check(configFile, poolsDir string) []Problem { return Load(configFile, poolsDir).Problems }

@@ -122,7 +122,8 @@ func TestLoad(t *testing.T) {
 		}
 		want := []string{"config.toml:1 require_gpu", "pools.d/a.toml:0 engine", "pools.d/c.toml:0 engine",
 			"pools.d/c.toml:0 model", "pools.d/c.toml:1 x"}
-		if !slices.Equal(places, want) || c.SettingsGood || len(c.Pools) != 1 || len(Check(file, pools)) != len(want) {
+		if !slices.Equal(places, want) || c.SettingsGood || len(c.Pools) != 1 ||
+			len(Check(file, pools, "/none")) != len(want) {
 			t.Errorf("problems %v, want %v; %+v", places, want, c)
 		}
 	})

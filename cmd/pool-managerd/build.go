@@ -40,6 +40,7 @@ func (d *daemon) build() error {
 	store := d.store
 	helper := gpu.New(gpu.Options{Socket: d.o.gpuSocket, Log: d.log})
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
+	d.client = client
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
 		Calls: client.Calls, Log: d.log, Usage: engineUsage})
 	beat, err := beatEvery()
@@ -72,7 +73,7 @@ func (d *daemon) build() error {
 		scrape = counts.Handler()
 	}
 	d.api, err = api.New(api.Options{
-		Registry: d.registry, Backend: backend{d.super}, Operator: operator{d.super},
+		Registry: d.registry, Backend: backend{d.super}, Operator: operator{d.super, d.reloads},
 		Leases:  &api.Leases{Book: d.leases.book, Now: bootTime, Rejected: counts.LeaseRejected},
 		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
 	})
@@ -131,7 +132,8 @@ func (b backend) RenderUnit(ctx context.Context, id string) (string, error) {
 
 // operator implements the API's changes with the supervisor.
 type operator struct {
-	super *supervise.Supervisor
+	super   *supervise.Supervisor
+	reloads chan<- reloadRequest
 }
 
 // Drain implements api.Operator.

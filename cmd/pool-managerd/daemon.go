@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"sync"
 	"syscall"
 
@@ -32,6 +31,7 @@ type daemon struct {
 	notify         *systemd.Notifier
 	registry       *registry.Registry
 	super          *supervise.Supervisor
+	client         *systemd.Client
 	api            *api.Server
 	store          *provision.Store
 	keep           *keep.Store
@@ -44,6 +44,11 @@ type daemon struct {
 	leases    leases
 	leaseFile *leaselog.File
 	settings  *hostconfig.Settings // the newest good config.toml; nil: none yet
+	reloads   chan reloadRequest   // by the API
+
+	formerMu sync.Mutex
+	former   hostconfig.Former // what there was of the configuration when it was last read
+	recorded bool              // former is in its file
 
 	mu            sync.Mutex // guards what the loop, reloads and the stores share
 	status        string
@@ -52,7 +57,8 @@ type daemon struct {
 
 // serve runs the daemon until ctx ends. Engines go on after it.
 func serve(ctx context.Context, o options) error {
-	d := &daemon{o: o, level: new(slog.LevelVar), notify: systemd.NewNotifier(), registry: registry.New()}
+	d := &daemon{o: o, level: new(slog.LevelVar), notify: systemd.NewNotifier(), registry: registry.New(),
+		reloads: make(chan reloadRequest)}
 	d.log = slog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-managerd", Level: d.level}))
 	d.registry.Observe(registry.LogEvents(d.log))
 	sockets, err := systemd.TakeActivation()
@@ -66,7 +72,8 @@ func serve(ctx context.Context, o options) error {
 	defer d.store.Close()
 	defer d.keep.Close()
 	defer d.leaseFile.Close()
-	first := d.load()
+	d.openFormer()
+	first := d.load(false)
 	if err := d.build(); err != nil {
 		return err
 	}
@@ -107,10 +114,14 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	served := make(chan error, 1)
 	all.Go(func() { served <- d.api.Serve(ctx, listeners(sockets)...) })
 	d.ready()
+	watch := newGuard(d, d.client, listeners(sockets))
+	all.Go(func() { watch.run(ctx) })
 	for {
 		select {
 		case <-reload:
-			d.reload(ctx)
+			d.reload(ctx, reloadRequest{})
+		case ask := <-d.reloads:
+			d.reload(ctx, ask)
 		case err := <-served:
 			d.stopping()
 			return errors.Join(ended(ctx), err)
@@ -150,22 +161,10 @@ func (d *daemon) setStatus(line string) {
 	}
 }
 
-// reload reads the configuration again. Valid files take effect; the others are reported, and their
-// pools keep running as before.
-func (d *daemon) reload(ctx context.Context) {
-	if err := d.notify.Reloading(); err != nil {
-		d.log.Warn("could not notify PID 1 of the reload", "err", err)
-	}
-	if err := d.super.Apply(ctx, d.load()); err != nil {
-		d.log.Error("could not apply the reload", "err", err)
-	}
-	d.ready()
-}
-
 // load reads every file of the configuration. If config.toml is invalid, the former one stays in
 // force; without a former one, nothing is started or stopped.
-func (d *daemon) load() supervise.Desired {
-	c := d.read()
+func (d *daemon) load(acceptEmpty bool) supervise.Desired {
+	c := d.read(acceptEmpty)
 	for _, p := range c.Problems {
 		d.log.Error("configuration: "+p.Error(), "hint", p.Action())
 	}
@@ -188,21 +187,24 @@ func (d *daemon) load() supervise.Desired {
 		want.HostInvalid, want.Pools = true, nil
 	}
 	if d.settings != nil {
-		want.Refuse = d.settings.Host.Refuse
+		want.Refuse, want.SoftReboot = d.settings.Host.Refuse, d.settings.Host.SurviveSoftReboot
 	}
 	return want
 }
 
-// read reads the files and checks pools against the settings that will be in force.
-func (d *daemon) read() hostconfig.Config {
-	c := hostconfig.Load(d.o.configFile, d.o.poolsDir)
-	if !c.SettingsGood && d.settings != nil {
-		// Problems of pools depend on the settings, too. A pool that is neither valid nor invalid
-		// would count as removed.
-		set := config.LoadPools(d.o.poolsDir, d.settings.Host)
-		ofPools := func(p hostconfig.Problem) bool { return p.File != d.o.configFile }
-		c.Pools, c.Problems = set.Pools, append(slices.DeleteFunc(c.Problems, ofPools), set.Problems...)
+// read reads the files and checks pools against the settings that will be in force. A part that is
+// gone since it was last read is a problem, unless it may be empty.
+func (d *daemon) read(acceptEmpty bool) hostconfig.Config {
+	former := d.former
+	if acceptEmpty {
+		former = hostconfig.Former{}
 	}
+	var inForce *config.Host
+	if d.settings != nil {
+		inForce = &d.settings.Host
+	}
+	c, next := former.Load(d.o.configFile, d.o.poolsDir, inForce)
+	d.remember(next)
 	return c
 }
 

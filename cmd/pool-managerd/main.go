@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
@@ -97,7 +98,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 
 // check prints every problem of the configuration at once.
 func check(o options, stdout, stderr io.Writer) int {
-	problems := hostconfig.Check(o.configFile, o.poolsDir)
+	problems := hostconfig.Check(o.configFile, o.poolsDir, filepath.Join(o.stateDir, hostconfig.FormerFile))
 	out := stdout
 	if len(problems) > 0 {
 		out = stderr

@@ -39,6 +39,10 @@ func (d *daemon) openStores() error {
 // reporter reports damage of a bbolt file; lost and unsaved describe the consequences.
 func (d *daemon) reporter(lost, unsaved string) func(boltfile.Report) {
 	return func(r boltfile.Report) {
+		if r.Gone {
+			d.goneReport(r, unsaved)
+			return
+		}
 		if r.Damage != nil && r.Aside != "" {
 			d.replaced(r.Path, r.Aside, r.Damage, fmt.Sprintf("%s; %d entries were kept", lost, r.Kept))
 		}
@@ -85,6 +89,7 @@ func (d *daemon) openLeases() error {
 	if r.Refused != nil {
 		d.log.Error("could not write "+path+"; no leases are granted", "err", r.Refused)
 	}
+	file.Report(d.leasesGone(path))
 	book, err := lease.Open(file, bootTime, d.registry.LeasesChanged)
 	if err != nil {
 		return errors.Join(err, file.Close())

@@ -72,14 +72,14 @@ func TestDamagedStateFiles(t *testing.T) {
 					!strings.Contains(logged.String(), aside[0]) {
 					t.Errorf("%d errors: %s", n, logged)
 				}
-				problems := d.load().HostProblems
+				problems := d.load(false).HostProblems
 				if len(problems) != 1 || problems[0].File != path || !strings.Contains(problems[0].Hint, aside[0]) {
 					t.Errorf("problems: %+v", problems)
 				}
 				if err := os.RemoveAll(aside[0]); err != nil {
 					t.Fatal(err)
 				}
-				if problems := d.load().HostProblems; len(problems) != 0 {
+				if problems := d.load(false).HostProblems; len(problems) != 0 {
 					t.Errorf("once it is removed: %+v", problems)
 				}
 			})

@@ -19,7 +19,9 @@ func newCheck(a *app) *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration files and print every problem",
 		Long: `Read config.toml and every pool file as the daemon would, print every problem with file, line and column, and exit
-with status 1 if there is one. A pool that the host's policy forbids is a problem, too. The daemon is not asked and nothing changes.`,
+with status 1 if there is one. Problems are also a pool that the host's policy forbids, a file that the daemon may not read
+though root may, and, for root, a file or directory that the daemon read before and that is gone. The daemon is not asked and
+nothing changes.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(context.Context, []string) error { return a.runCheck(o) }),
 	}
@@ -29,8 +31,7 @@ with status 1 if there is one. A pool that the host's policy forbids is a proble
 }
 
 func (a *app) runCheck(o checkOptions) error {
-	c := hostconfig.Load(o.configFile, o.poolsDir)
-	problems := append(c.Problems, c.Denied...)
+	problems := hostconfig.Check(o.configFile, o.poolsDir, hostconfig.DefaultFormer)
 	write := hostconfig.Print
 	if a.o.output == formatJSON {
 		write = hostconfig.PrintJSON

@@ -93,7 +93,7 @@ func poolctl(ctx context.Context, args ...string) result {
 	var out, errOut syncBuffer
 	a := &app{out: &out, err: &errOut, now: func() time.Time {
 		return clock
-	}, every: 5 * time.Millisecond, journalctl: "journalctl"}
+	}, every: 5 * time.Millisecond, journalctl: "journalctl", systemctl: "systemctl"}
 	code := run(ctx, a, args)
 	return result{code, out.String(), errOut.String()}
 }

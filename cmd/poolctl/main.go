@@ -1,5 +1,6 @@
 // Command poolctl shows and operates a host's engine pools. It uses the API of pool-managerd; the
-// command check reads the configuration files itself, and logs reads the journal.
+// command check reads the configuration files itself, logs reads the journal, and clean deletes
+// what removed pools left.
 //
 // It owns the command line and the output. It must not know how anything is started, and it prints
 // no control character that it received.
@@ -40,6 +41,7 @@ func start() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := &app{out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl",
+		systemctl: "systemctl",
 		available: memory.Available, clear: isTerminal(os.Stdout)}
 	return run(ctx, a, os.Args[1:])
 }

@@ -152,50 +152,6 @@ func ready(p wire.Pool) (bool, error) {
 	return p.Ready, nil
 }
 
-func newReload(a *app) *cobra.Command {
-	var o operateOptions
-	cmd := &cobra.Command{
-		Use:   "reload POOL",
-		Short: "Change to another model, all or nothing",
-		Long: `Reload a pool: the new model is staged and verified first. Where both fit, the new engine starts beside the old one,
-which is stopped when the new one is ready and no work is left on the old one; otherwise the old one is stopped first. On
-any failure, or if work is left at the deadline, the reload is rolled back to the former model, and last_error has the reason.
-
-The model replaces that of the pool's file, over restarts and reboots, until --forget. Without --model, a change of the
-pool's file that was rolled back is tried again.`,
-		Example: `  poolctl reload llama3 --model file:/srv/models/llama3-q8.gguf --wait
-  poolctl reload llama3 --forget`,
-		Args:              onePool,
-		ValidArgsFunction: a.completePool,
-	}
-	f := cmd.Flags()
-	f.StringVar(&o.model, "model", "", "what to serve, `file:/PATH`")
-	f.StringVar(&o.digest, "digest", "", "of the model, `sha256:…`; verified before the reload begins")
-	f.BoolVar(&o.forget, "forget", false, "return to the model of the pool's file")
-	o.deadlineFlag(cmd, "how long work on the old engine may continue")
-	o.waitFlag(cmd, "the reload is done")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if o.forget && (o.model != "" || o.digest != "") {
-			return usage("--forget cannot be combined with --model or --digest")
-		}
-		ms, err := o.deadlineMS(cmd)
-		if err != nil {
-			return err
-		}
-		body := wire.ReloadRequest{NewModelRef: o.model, ModelDigest: o.digest, DeadlineMS: ms, Forget: o.forget}
-		return a.operating(cmd, args[0], "reload", body, o, "serves", func(p wire.Pool) (bool, error) {
-			switch {
-			case p.Reload != nil:
-				return false, nil
-			case p.LastError != nil && p.Ready:
-				return true, errors.New("the former version serves: " + *p.LastError)
-			}
-			return ready(p)
-		})
-	}
-	return cmd
-}
-
 // operating requests a change of a pool, waits for its end with --wait, and prints the pool's
 // state.
 func (a *app) operating(cmd *cobra.Command, id, what string, body any, o operateOptions, done string,

@@ -17,6 +17,8 @@ type operators struct {
 	asked string
 	ends  func(p *registry.Pool)
 	err   error
+
+	problems []registry.Problem // of the configuration
 }
 
 func (o *operators) note(format string, args ...any) error {
@@ -64,6 +66,41 @@ func (o *operators) Reload(_ context.Context, id string, r api.ReloadRequest) er
 		o.begin(func(p *registry.Pool) { p.Reload = &registry.Reload{ModelID: r.Model, Phase: "preparing"} })
 	}
 	return o.note("reload %s model=%s digest=%s deadline=%s forget=%t", id, r.Model, r.Digest, r.Deadline, r.Forget)
+}
+
+func (o *operators) ReloadFiles(_ context.Context, acceptEmpty bool, _ string) ([]registry.Problem, error) {
+	return o.problems, o.note("reload files, accept empty: %t", acceptEmpty)
+}
+
+// TestReloadFiles: without a pool, reload is about the configuration files.
+func TestReloadFiles(t *testing.T) {
+	problems := []registry.Problem{{File: "/etc/a.toml", Text: "the file is gone", Hint: "Restore it."}}
+	for _, c := range []struct {
+		name, line string
+		problems   []registry.Problem
+		asked      string
+		code       int
+		says       string
+	}{
+		{"good", "reload", nil, "reload files, accept empty: false", exitOK, "The configuration is in force."},
+		{"problems", "reload", problems, "reload files, accept empty: false", exitFailed,
+			"CONFIG_INVALID: the file is gone\n    Restore it.\n"},
+		{"as_json", "reload -o json", problems, "reload files, accept empty: false", exitFailed, `{"problems":[{"file":"/etc/a.toml",`},
+		{"accept_empty", "reload --accept-empty", nil, "reload files, accept empty: true", exitOK, "in force"},
+		{"accept_empty_of_a_pool", "reload gemma --accept-empty", nil, "", exitUsage, "it takes no pool"},
+		{"model_without_a_pool", "reload --model file:/b", nil, "", exitUsage, "--model is about one pool"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t)
+			h.operators.problems = c.problems
+			r := h.run(strings.Fields(c.line)...)
+			if r.code != c.code || !strings.Contains(r.out+r.errOut, c.says) || h.operators.asked != c.asked {
+				t.Errorf("status %d, asked %q\n%s%s\nwant status %d, %q and %q", r.code, h.operators.asked, r.out,
+					r.errOut,
+					c.code, c.asked, c.says)
+			}
+		})
+	}
 }
 
 func TestOperate(t *testing.T) {

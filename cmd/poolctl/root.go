@@ -32,6 +32,8 @@ type app struct {
 	now        func() time.Time
 	every      time.Duration          // between refreshes with --watch
 	journalctl string                 // the program
+	systemctl  string                 // likewise
+	root       string                 // of the file system; empty: /
 	available  func() (uint64, error) // main memory of this host, in bytes
 	clear      bool                   // --watch clears the screen: out is a terminal
 	o          options
@@ -74,7 +76,8 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	_ = root.RegisterFlagCompletionFunc("output",
 		cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newEvents(a),
-		newDrain(a), newResume(a), newRestart(a), newReset(a), newReload(a), newCheck(a), newFit(a), newVersion(a))
+		newDrain(a), newResume(a), newRestart(a), newReset(a), newReload(a), newCheck(a), newClean(a), newFit(a),
+		newVersion(a))
 	return root
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
@@ -23,6 +24,9 @@ type Operator interface {
 	Restart(ctx context.Context, id, by string) error
 	Reset(ctx context.Context, id, by string) error
 	Reload(ctx context.Context, id string, ask ReloadRequest) error
+	// ReloadFiles reads the configuration again and returns its problems. With acceptEmpty, a file
+	// or directory that is gone is meant to be gone.
+	ReloadFiles(ctx context.Context, acceptEmpty bool, by string) ([]registry.Problem, error)
 }
 
 // ReloadRequest is the model that a pool should serve.
@@ -51,6 +55,7 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodPost, "/v1/pools/{id}/restart", accessWrite, s.postRestart},
 		{http.MethodPost, "/v1/pools/{id}/reset", accessWrite, s.postReset},
 		{http.MethodPost, "/v1/pools/{id}/reload", accessWrite, s.postReload},
+		{http.MethodPost, "/v1/reload", accessWrite, s.postReloadFiles},
 	}
 }
 
@@ -91,6 +96,21 @@ func (s *Server) postReload(w http.ResponseWriter, r *http.Request) error {
 		return s.operator.Reload(ctx, id, ReloadRequest{Model: body.NewModelRef, Digest: body.ModelDigest,
 			Deadline: deadline, Forget: body.Forget, By: by})
 	})
+}
+
+// postReloadFiles reads the configuration again, and answers with what is wrong with it.
+func (s *Server) postReloadFiles(w http.ResponseWriter, r *http.Request) error {
+	var body wire.FilesRequest
+	if err := readBody(w, r, &body); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	defer cancel()
+	problems, err := s.operator.ReloadFiles(ctx, body.AcceptEmpty, exchangeOf(w).caller.identity())
+	if err != nil {
+		return err
+	}
+	return answer(w, wire.FilesOf(problems))
 }
 
 // operate decodes a request about one pool, carries it out, and answers with the pool's new status.

@@ -43,6 +43,11 @@ func (o *operators) Reload(_ context.Context, id string, r ReloadRequest) error 
 	return o.err
 }
 
+func (o *operators) ReloadFiles(_ context.Context, acceptEmpty bool, by string) ([]registry.Problem, error) {
+	o.asked = fmt.Sprintf("reload files %t %s", acceptEmpty, by)
+	return []registry.Problem{{File: "/etc/a.toml", PoolID: "a", Text: "wrong", Hint: "Fix it."}}, o.err
+}
+
 // operated is a server with pool a, and who carries out what it is asked.
 func operated(t *testing.T) (*host, *operators) {
 	h := newServer(t, Settings{}, units{})
@@ -63,7 +68,9 @@ func (h *host) post(path, kind, body string, may access) *httptest.ResponseRecor
 	for _, rt := range append(h.server.operatorRoutes(), h.server.leaseRoutes()...) {
 		if pattern := strings.Replace(rt.path, "{id}", "a", 1); rt.method == http.MethodPost && pattern == path ||
 			strings.Replace(rt.path, "{id}", "b", 1) == path {
-			r.SetPathValue("id", strings.Split(path, "/")[3])
+			if parts := strings.Split(path, "/"); len(parts) > 3 {
+				r.SetPathValue("id", parts[3])
+			}
 			h.server.guarded(rt.needs, rt.serve)(&exchange{ResponseWriter: w, correlation: [1]string{"c1"},
 				caller: who}, r)
 			return w
@@ -96,6 +103,29 @@ func TestOperations(t *testing.T) {
 			}
 			if !strings.Contains(w.Body.String(), `"id":"a"`) {
 				t.Errorf("the answer is not the pool: %s", w.Body)
+			}
+		})
+	}
+}
+
+// TestReloadFiles: the configuration's problems are the answer.
+func TestReloadFiles(t *testing.T) {
+	const problem = `{"problems":[{"file":"/etc/a.toml","pool_id":"a","error":"CONFIG_INVALID: wrong","hint":"Fix it."}]}`
+	for name, c := range map[string]struct {
+		kind, body, asked string
+		status            int
+		says              string
+	}{
+		"no_body":       {"", "", "reload files false uid:7", 200, problem},
+		"accept_empty":  {"application/json", `{"accept_empty":true}`, "reload files true uid:7", 200, problem},
+		"unknown_field": {"application/json", `{"empty":true}`, "", 400, `unknown field \"empty\"`},
+		"not_declared":  {"", `{"accept_empty":true}`, "", 415, "UNSUPPORTED_MEDIA_TYPE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, o := operated(t)
+			w := h.post("/v1/reload", c.kind, c.body, accessWrite)
+			if w.Code != c.status || o.asked != c.asked || !strings.Contains(w.Body.String(), c.says) {
+				t.Errorf("%d %s, asked %q; want %d, %q and %q", w.Code, w.Body, o.asked, c.status, c.says, c.asked)
 			}
 		})
 	}

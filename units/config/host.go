@@ -17,9 +17,11 @@ type Host struct {
 	// get.
 	PortLow, PortHigh int
 	// Defaults is what each pool file starts from: the built-in defaults and [defaults].
-	Defaults     pool.Pool
-	Policy       Policy
-	Provisioning Provisioning
+	Defaults pool.Pool
+	// SurviveSoftReboot lets engines keep running over a soft-reboot, where PID 1 can do that.
+	SurviveSoftReboot bool
+	Policy            Policy
+	Provisioning      Provisioning
 }
 
 // Policy is the table [policy].
@@ -55,6 +57,8 @@ func HostKeys() []strict.Key[Host] {
 			Doc: "Refuse pools whose `devices` is empty with `POLICY_DENIED`. Set it to `false` on a host that is meant to run engines on its CPUs."},
 		{Path: "port_range", Default: `"21000-21999"`, Type: portRange(),
 			Doc: "Ports on 127.0.0.1 for the replicas of pools that name no `port`, first and last included."},
+		{Path: "survive_soft_reboot", Default: "false", Type: strict.ToBool(func(h *Host) *bool { return &h.SurviveSoftReboot }),
+			Doc: "Engines keep running over `systemctl soft-reboot` (systemd 255 or later). An engine has it from its next start on. File systems that are unmounted by the soft-reboot take the engines with them whose model or binary they hold."},
 	}
 	keys = append(keys, strict.Lift("defaults", sharedKeys(), func(h *Host) *pool.Pool { return &h.Defaults })...)
 	keys = append(keys, strict.Lift("policy", policyKeys(), func(h *Host) *Policy { return &h.Policy })...)

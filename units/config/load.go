@@ -70,11 +70,16 @@ func poolFiles(dir string) ([]string, *Problem) {
 	}
 	names := []string{}
 	for _, e := range entries {
-		if name := e.Name(); strings.HasSuffix(name, ".toml") && !strings.HasPrefix(name, ".") {
-			names = append(names, name)
+		if IsPoolFile(e.Name()) {
+			names = append(names, e.Name())
 		}
 	}
 	return names, nil
+}
+
+// IsPoolFile reports whether the name in a folder of pool files is that of one.
+func IsPoolFile(name string) bool {
+	return strings.HasSuffix(name, ".toml") && !strings.HasPrefix(name, ".")
 }
 
 func unreadableFolder(dir string, err error) *Problem {

@@ -76,6 +76,15 @@ func ParseUnit(unit string) (Replica, bool) {
 	if !ok {
 		return Replica{}, false
 	}
+	r, ok := ParseFileStem(stem)
+	if !ok || r.Unit() != unit {
+		return Replica{}, false
+	}
+	return r, true
+}
+
+// ParseFileStem is the inverse of FileStem; ok is false for a name that no replica has.
+func ParseFileStem(stem string) (Replica, bool) {
 	dot := strings.LastIndex(stem, ".r")
 	if dot < 0 {
 		return Replica{}, false
@@ -89,7 +98,7 @@ func ParseUnit(unit string) (Replica, bool) {
 	if second {
 		r.Side = 1
 	}
-	if !ValidID(r.Pool) || r.Unit() != unit {
+	if !ValidID(r.Pool) || r.FileStem() != stem {
 		return Replica{}, false
 	}
 	return r, true

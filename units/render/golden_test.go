@@ -57,6 +57,7 @@ var goldenCases = []struct {
 	{"tgi_one_gpu", input(gpus([]string{"0"}), kind(engine.TGI, "/usr/local/bin/text-generation-launcher", "/srv/models/llama3"),
 		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
 	{"triton_one_gpu", input(gpus([]string{"0"}), kind(engine.Triton, "/opt/tritonserver/bin/tritonserver", "/srv/models/repository"))},
+	{"llamacpp_survives_soft_reboot", input(systemd262, func(in *render.Input) { in.Host.SoftReboot = true })},
 	{"command_cpu", input(kind(engine.Program, "/usr/local/bin/stub", ""),
 		args("--listen", "{host}:{port}", `{"slots": {slots}}`),
 		with(func(p *pool.Pool) {

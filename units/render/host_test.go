@@ -43,10 +43,11 @@ func input(changes ...change) render.Input {
 // The three hosts.
 func systemd252(in *render.Input) { in.Host = render.Host{} }
 func systemd257(in *render.Input) {
-	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true}
+	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, SurviveFinalKill: true}
 }
 func systemd262(in *render.Input) {
-	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true}
+	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true,
+		SurviveFinalKill: true}
 }
 
 func gpus(masks ...[]string) change {

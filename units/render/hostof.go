@@ -10,5 +10,7 @@ func HostOf(has func(property string) bool) Host {
 		RestartSteps:    has("RestartSteps"),
 		RestartMaxDelay: has("RestartMaxDelayUSec"),
 		RandomizedDelay: has("RestartRandomizedDelayUSec"),
+
+		SurviveFinalKill: has("SurviveFinalKillSignal"),
 	}
 }

@@ -58,6 +58,10 @@ type Host struct {
 	RestartMaxDelay bool
 	// RandomizedDelay: PID 1 has RestartRandomizedDelaySec= (262).
 	RandomizedDelay bool
+	// SurviveFinalKill: PID 1 has SurviveFinalKillSignal= (255). SoftReboot: the host's
+	// configuration asks that engines keep running over a soft-reboot.
+	SurviveFinalKill bool
+	SoftReboot       bool
 	// GatePath is the path of the readiness gate; empty: the constant of that name.
 	GatePath string
 }
@@ -100,6 +104,7 @@ func Render(in Input) (Unit, error) {
 	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in), Args: command.Args}
 	for _, part := range [][]Line{
 		unitLines(in),
+		targetLines(in.Host),
 		restartLines(in),
 		execLines(in, command),
 		directoryLines(in),

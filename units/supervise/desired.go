@@ -18,6 +18,8 @@ type Desired struct {
 	HostProblems []registry.Problem
 	// Refuse reports why the host's policy forbids a pool, nil where it does not.
 	Refuse func(pool.Pool) *registry.Failure
+	// SoftReboot asks that engines keep running over a soft-reboot, from their next start on.
+	SoftReboot bool
 	// HostInvalid reports that the host's configuration itself cannot be read: nothing is started
 	// and nothing stopped until it can.
 	HostInvalid bool
@@ -73,6 +75,7 @@ func (s *Supervisor) apply(d Desired) {
 	s.wanted, s.applied = d, true
 	s.o.Registry.SetProblems(slices.Concat(d.HostProblems, d.Problems))
 	s.o.Ports.Reserve(d.ports())
+	s.surviveSoftReboot(d.SoftReboot)
 	faults, unnamed := d.faults()
 	seen := make(map[string]bool, len(d.Pools))
 	for _, p := range d.Pools {
@@ -101,7 +104,7 @@ func (s *Supervisor) apply(d Desired) {
 				"Run pool-managerd --check, fix the file, then run systemctl reload pool-managerd."))
 		case unnamed != nil:
 			s.invalid(e, registry.Fail(registry.CodeConfigInvalid,
-				"not removed, because an invalid file may belong to this pool: "+unnamed.Message, unnamed.Hint))
+				"not removed, because its file may be one that could not be read: "+unnamed.Message, unnamed.Hint))
 		default:
 			s.unwant(e)
 		}
@@ -127,7 +130,7 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 // known, what runs is held as it is.
 func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
 	if len(e.replicas) > 0 && (e.invalid == nil || e.invalid.Message != f.Message) {
-		s.o.Log.Warn(fmt.Sprintf("pool %s: its file is invalid; the engines keep running", e.id), "pool_id", e.id,
+		s.o.Log.Warn(fmt.Sprintf("pool %s: could not read its file; the engines keep running", e.id), "pool_id", e.id,
 			"last_error", f.Error())
 	}
 	e.invalid, e.wanted = f, true

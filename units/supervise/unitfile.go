@@ -23,8 +23,21 @@ const previewPort = 21000
 // applyFeatures notes what this PID 1 can do.
 func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
-	host.GatePath = s.host.GatePath
+	host.GatePath, host.SoftReboot = s.host.GatePath, s.host.SoftReboot
 	s.host = host
+}
+
+// surviveSoftReboot puts the host's wish in force for units that are made later.
+func (s *Supervisor) surviveSoftReboot(wish bool) {
+	if wish == s.host.SoftReboot {
+		return
+	}
+	s.host.SoftReboot = wish
+	for _, e := range s.entries {
+		for _, r := range e.replicas {
+			r.prepareAgain() // what is rendered already has the former wish
+		}
+	}
 }
 
 // RenderUnit returns the unit files of a pool's replicas as an administrator would write them. A

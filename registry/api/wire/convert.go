@@ -4,17 +4,25 @@ import "github.com/pool-managerd/pool-managerd/registry"
 
 // ListOf returns the answer of GET /v1/pools.
 func ListOf(s *registry.Snapshot) PoolList {
-	l := PoolList{Pools: make([]Pool, 0, len(s.Pools)), Problems: make([]Problem, 0, len(s.Problems))}
+	l := PoolList{Pools: make([]Pool, 0, len(s.Pools)), Problems: problemsOf(s.Problems)}
 	for _, p := range s.Pools {
 		l.Pools = append(l.Pools, PoolOf(p))
 	}
-	for _, p := range s.Problems {
-		l.Problems = append(l.Problems, Problem{
+	return l
+}
+
+// FilesOf converts the problems of the configuration.
+func FilesOf(problems []registry.Problem) Files { return Files{Problems: problemsOf(problems)} }
+
+func problemsOf(list []registry.Problem) []Problem {
+	out := make([]Problem, 0, len(list))
+	for _, p := range list {
+		out = append(out, Problem{
 			File: p.File, PoolID: optional(p.PoolID),
 			Error: string(registry.CodeConfigInvalid) + ": " + p.Text, Hint: optional(p.Hint),
 		})
 	}
-	return l
+	return out
 }
 
 // PoolOf returns a pool's summary.

@@ -150,6 +150,16 @@ type ReloadRequest struct {
 	Forget      bool   `json:"forget,omitempty"`
 }
 
+// FilesRequest is the body of POST /v1/reload.
+type FilesRequest struct {
+	AcceptEmpty bool `json:"accept_empty,omitempty"`
+}
+
+// Files is the answer of POST /v1/reload.
+type Files struct {
+	Problems []Problem `json:"problems"`
+}
+
 // LeaseRequest is the body of POST /v1/pools/{id}/leases.
 type LeaseRequest struct {
 	Holder    string `json:"holder,omitempty"`

@@ -151,6 +151,7 @@ func (h *Host) Reset(ctx context.Context, config string) error {
 		rm -rf `+PoolsDir+`; mkdir -p `+PoolsDir+`
 		systemctl daemon-reload
 		systemctl stop pool-managerd.service 2>/dev/null || true
+		rm -f /var/lib/pool-managerd/configuration.json # what is gone is meant to be gone
 		units=$(systemctl list-units --all --plain --no-legend 'pool-engine@*' 'pool-probe-*' 'test-*' | awk '{print $1}')
 		[ -z "$units" ] || systemctl stop $units || true`+unloadGPUs+`
 		systemctl reset-failed`)

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry/handoff"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
+	"github.com/pool-managerd/pool-managerd/units/keep"
+)
+
+// guarding is a daemon with its stores open and files in them, its guard, and what that restarts.
+func guarding(t *testing.T) (g *guard, logged func() string, restarted *[]string) {
+	t.Helper()
+	dir := t.TempDir()
+	d, buffer := stored(t, filepath.Join(dir, "state"), filepath.Join(dir, "run"))
+	t.Cleanup(func() { d.closeStores(t) })
+	d.handoff = handoff.NewKeeper(handoff.New(filepath.Join(dir, "run", "engines")), d.log)
+	d.load(false)
+	if err := d.keep.Put("a", keep.Intent{Drain: &keep.Drain{By: "uid:0"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.histories.Put("a/r0", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.leaseFile.Save([]lease.Lease{{ID: "l-1", Pool: "a", Replica: "r0"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	g = &guard{d: d, restart: func(_ context.Context, unit string) error {
+		*restarted = append(*restarted, unit)
+		return nil
+	}}
+	restarted = new([]string)
+	return g, buffer.String, restarted
+}
+
+// TestGuardRestoresFiles: whatever of the manager's files is deleted while it runs is there again,
+// and the log names each.
+func TestGuardRestoresFiles(t *testing.T) {
+	g, logged, _ := guarding(t)
+	d := g.d
+	files := []string{d.o.stateDir + "/intents.db", d.o.stateDir + "/verdicts.db", d.formerPath(), d.o.runtimeDir + "/leases.db",
+		d.o.runtimeDir + "/restarts/a:r0"}
+	g.look(t.Context())
+	if s := logged(); strings.Contains(s, "deleted") {
+		t.Fatalf("nothing was deleted: %s", s)
+	}
+	for _, dir := range []string{d.o.stateDir, d.o.runtimeDir} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			remove(t, filepath.Join(dir, e.Name()))
+		}
+	}
+	g.look(t.Context())
+	for _, file := range files {
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, says := range []string{"intents.db was deleted", "verdicts.db was deleted", "leases.db was deleted",
+		"configuration.json was deleted", "notes on past failures of engines were deleted"} {
+		if !strings.Contains(logged(), says) {
+			t.Errorf("not in the log: %s", says)
+		}
+	}
+	before := logged()
+	g.look(t.Context())
+	if logged() != before {
+		t.Errorf("logged again: %s", strings.TrimPrefix(logged(), before))
+	}
+}
+
+// TestGuardRestoresSockets: a socket that is gone at two looks is made again by PID 1, the
+// manager's own after the others; one that is there, or that just comes back, is left alone.
+func TestGuardRestoresSockets(t *testing.T) {
+	g, logged, restarted := guarding(t)
+	dir := t.TempDir()
+	api, gpu := filepath.Join(dir, "api.sock"), filepath.Join(dir, "gpu.sock")
+	g.sockets = []guarded{{path: api, unit: "pool-managerd.socket"}, {path: gpu, unit: "pool-gpu.socket"}}
+	for _, path := range []string{api, gpu} {
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		defer l.Close()
+	}
+	look := func(want ...string) {
+		t.Helper()
+		*restarted = nil
+		g.look(t.Context())
+		if strings.Join(*restarted, " ") != strings.Join(want, " ") {
+			t.Errorf("restarted %v, want %v", *restarted, want)
+		}
+	}
+	look()
+	look()
+	if err := os.Rename(gpu, gpu+".away"); err != nil {
+		t.Fatal(err)
+	}
+	look()
+	if err := os.Rename(gpu+".away", gpu); err != nil {
+		t.Fatal(err)
+	}
+	look()
+	remove(t, gpu)
+	remove(t, api)
+	look()
+	look("pool-gpu.socket", "pool-managerd.socket")
+	if n := strings.Count(logged(), "which makes it again"); n != 2 {
+		t.Errorf("logged %d times", n)
+	}
+	look() // the next try comes after two more looks
+	look("pool-gpu.socket", "pool-managerd.socket")
+}
