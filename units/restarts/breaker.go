@@ -141,13 +141,17 @@ func (s *State) Count(p Policy, c Class, at time.Time) (n int) {
 
 // full reports whether the failures of all classes reach PID 1's start limit.
 func (s *State) full(p Policy, at time.Time) bool {
-	n := 0
+	return p.BreakerFailures > 0 && s.counted(p, at) >= p.BreakerFailures
+}
+
+// counted is how many failures of any class are in the breaker's window.
+func (s *State) counted(p Policy, at time.Time) (n int) {
 	for _, f := range s.Recent {
 		if p.BreakerWindow <= 0 || at.Sub(f.At) < p.BreakerWindow {
 			n++
 		}
 	}
-	return p.BreakerFailures > 0 && n >= p.BreakerFailures
+	return n
 }
 
 // open sets the breaker's timeout, which doubles with each consecutive opening. Its jitter only

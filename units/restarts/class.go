@@ -77,6 +77,9 @@ func (c Class) counted() Class {
 	return c
 }
 
+// ByItself reports whether the process ended by itself, for a reason that only its log may show.
+func (c Class) ByItself() bool { return c == Crash || c == Launch }
+
 // Advice is what to do about failures of the class, a sentence for an operator.
 func (c Class) Advice() string {
 	switch c {

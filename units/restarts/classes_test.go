@@ -89,6 +89,37 @@ func TestUnreadRunOpensNothing(t *testing.T) {
 	}
 }
 
+// TestLogsAreReadInAnyOrder: the next start waits for the last log that decides whether the breaker
+// opens, also where that of the newest run is read first.
+func TestLogsAreReadInAnyOrder(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		class Class // of the run whose log is read last
+		want  Breaker
+		next  time.Duration
+	}{
+		{"it_opens_the_breaker", CUDA, Open, 5 * time.Minute},
+		{"it_does_not", Crash, Closed, 8 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var s State
+			p := usual(func(p *Policy) { p.BreakerFailures, p.Jitter = 3, 0 })
+			s.Failed(p, CUDA, noon, "u")
+			for _, run := range []string{"b", "c"} {
+				s.FailedRun(p, Failed{At: noon, Class: Crash, Run: run, Unread: true}, "u")
+			}
+			v := s.Learnt(p, "c", CUDA, noon.Add(time.Second), "u", true)
+			if v.Breaker != Closed || v.Next != noon.Add(unreadWait) {
+				t.Fatalf("before: %+v", v)
+			}
+			v = s.Learnt(p, "b", c.class, noon.Add(2*time.Second), "u", true)
+			if v.Breaker != c.want || c.want == Closed && v.Next != noon.Add(c.next) {
+				t.Errorf("after: %+v", v)
+			}
+		})
+	}
+}
+
 // TestClassFactorHoldsForTheWholeRow: each CUDA error waits longer, also those that only the log
 // shows.
 func TestClassFactorHoldsForTheWholeRow(t *testing.T) {
@@ -98,7 +129,8 @@ func TestClassFactorHoldsForTheWholeRow(t *testing.T) {
 	for n, want := range []time.Duration{2, 4, 8, 16, 32} {
 		s.FailedRun(p, Failed{At: at, Class: Crash, Run: string(rune('a' + n)), Unread: true}, "u")
 		v := s.Learnt(p, string(rune('a'+n)), CUDA, at.Add(300*time.Millisecond), "u", true)
-		if got := s.Next.Sub(at); got != want*time.Second || !v.Longer {
+		if got := s.Next.Sub(at); got != want*time.Second || !v.TooEarly(want*time.Second/2) ||
+			v.TooEarly(want*time.Second) {
 			t.Errorf("failure %d waits %v, want %d s: %+v", n+1, got, want, v)
 		}
 		at = s.Next.Add(time.Second)

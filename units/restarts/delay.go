@@ -24,11 +24,15 @@ func (p Policy) Backoff(n int) time.Duration {
 // so that replicas that failed together, and consecutive failures of one replica, restart at
 // different times; the same input gives the same delay.
 func (p Policy) backoff(failures int, c Class, seed string) time.Duration {
-	d := p.Backoff(failures - 1)
+	return scale(p.ofClass(p.Backoff(failures-1), c), 1+p.jitter()*spread(seed, failures))
+}
+
+// ofClass is a delay as failures of a class wait it.
+func (p Policy) ofClass(d time.Duration, c Class) time.Duration {
 	if c.slow() {
-		d = scale(d, atLeastOne(p.ClassFactor))
+		return scale(d, atLeastOne(p.ClassFactor))
 	}
-	return scale(d, 1+p.jitter()*spread(seed, failures))
+	return d
 }
 
 // jitter is the policy's jitter, limited to 0 to 1.

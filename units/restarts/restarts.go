@@ -95,9 +95,13 @@ type Verdict struct {
 	Delay   time.Duration
 	Next    time.Time     // the failure's time and Delay
 	Backoff time.Duration // the part that is backoff with jitter and class
-	// Longer means that Delay is more than the plain backoff of PID 1, because of the class, a
-	// storm or the breaker.
+	Least   time.Duration // the shortest backoff that the jitter allows
+	Most    time.Duration // the longest
+	// Longer means that PID 1 must not make the next start: Delay is more than the backoff, because
+	// of a storm, the breaker or a log that is not read yet, or PID 1's start limit would refuse
+	// it.
 	Longer bool
+	Unread bool // the class may change: the run's log is not read yet
 
 	Breaker  Breaker
 	Until    time.Time // of an open breaker; else zero

@@ -76,10 +76,12 @@ func TestLearntLater(t *testing.T) {
 			p := usual(c.policy)
 			s.Failed(p, Crash, noon, "a")
 			v := s.Learnt(p, "", c.class, noon, "a", c.waits)
-			if v.Delay != c.delay || v.Longer != c.longer || v.Total != 1 || s.Next != noon.Add(c.delay) {
+			if v.Delay != c.delay || v.TooEarly(time.Second) != c.longer || v.Total != 1 ||
+				s.Next != noon.Add(c.delay) {
 				t.Errorf("%+v, of %+v", v, s)
 			}
-			if again := s.Learnt(p, "", c.class, noon, "a", c.waits); again.Longer || again.Delay != c.delay {
+			again := s.Learnt(p, "", c.class, noon, "a", c.waits)
+			if again.TooEarly(time.Second) != c.longer || again.Delay != c.delay {
 				t.Errorf("learnt twice: %+v", again)
 			}
 		})
@@ -103,8 +105,8 @@ func TestBackoff(t *testing.T) {
 				if v.Delay != seconds*time.Second || v.Backoff != v.Delay || v.Failures != n+1 || v.Total != n+1 {
 					t.Errorf("failure %d: %+v, want %v s", n+1, v, int(seconds))
 				}
-				if slow := class == CUDA || class == Driver; v.Longer != slow {
-					t.Errorf("failure %d: longer than PID 1's own is %t", n+1, v.Longer)
+				if slow := class == CUDA || class == Driver; v.TooEarly(usual().Backoff(n)) != slow {
+					t.Errorf("failure %d: PID 1 would be too early is %t", n+1, !slow)
 				}
 			}
 		})

@@ -14,7 +14,7 @@ func (s *State) Failed(p Policy, c Class, at time.Time, seed string) Verdict {
 	return s.FailedRun(p, Failed{At: at, Class: c}, seed)
 }
 
-// FailedRun is Failed for a known run. If its log is still unread and its class decides whether the
+// FailedRun is Failed for a known run. If a log is still unread and its class decides whether the
 // breaker opens, the next start waits for Learnt.
 func (s *State) FailedRun(p Policy, f Failed, seed string) Verdict {
 	f.At = plain(f.At)
@@ -28,23 +28,30 @@ func (s *State) FailedRun(p Policy, f Failed, seed string) Verdict {
 	before := s.BreakerNow()
 	_ = s.move(Fail, input{p, f.At, seed}) // no row refuses a failure
 	s.Next = f.At.Add(max(backoff, wait))
-	if f.Unread && s.BreakerNow() == Closed && s.full(p, f.At) {
+	if s.BreakerNow() == Closed && s.full(p, f.At) && s.unread() {
 		s.Next = f.At.Add(max(backoff, wait, unreadWait))
 	}
 	if s.Breaker == Open && s.Until.After(s.Next) {
 		s.Next = s.Until
 	}
 	v := s.verdict(p, f.At)
-	v.Backoff, v.Began, v.Opened = backoff, began, before != Open && s.Breaker == Open
+	v.Began, v.Opened, v.Unread = began, before != Open && s.Breaker == Open, f.Unread
+	v.setBackoff(p, s.Failures, f.Class, seed)
 	// PID 1's start limit counts failures of all classes, and would give up before one class has
 	// enough.
-	v.Longer = v.Breaker == Open || wait > backoff || f.Class.slow() && atLeastOne(p.ClassFactor) > 1 || s.full(p, f.At)
+	v.Longer = v.Breaker == Open || wait > backoff || s.full(p, f.At)
 	return v
 }
 
-// Learnt records the class of a run's failure, which its log may show later. waits means that it is
-// the newest run and the next has not begun: then a class that waits longer delays it. The breaker
-// opens if the class has enough failures now.
+// setBackoff sets what the backoff is after so many failures in a row, the last of a class.
+func (v *Verdict) setBackoff(p Policy, failures int, c Class, seed string) {
+	plain := p.ofClass(p.Backoff(failures-1), c)
+	v.Backoff, v.Least, v.Most = p.backoff(failures, c, seed), scale(plain, 1-p.jitter()), scale(plain, 1+p.jitter())
+}
+
+// Learnt records the class of a run's failure, which its log may show later. waits means that no
+// run has begun since the newest failure: then a class that waits longer delays the next. The
+// breaker opens if the class has enough failures now.
 func (s *State) Learnt(p Policy, run string, c Class, at time.Time, seed string, waits bool) Verdict {
 	at = plain(at)
 	i := s.find(run)
@@ -61,32 +68,46 @@ func (s *State) Learnt(p Policy, run string, c Class, at time.Time, seed string,
 	if before == Open && newest && s.Tripped == was.Class {
 		s.Tripped = c
 	}
-	v := Verdict{Longer: false}
-	if before == Closed {
-		longer := s.putOff(p, was, c, seed, waits && newest)
-		if s.Count(p, c, at) >= p.BreakerFailures && p.BreakerFailures > 0 && was.Unread {
-			s.Breaker, s.Tripped = Open, c
-			s.open(input{p, at, seed})
-		}
-		v = s.verdict(p, at)
-		v.Longer, v.Opened = longer || v.Breaker == Open, v.Breaker == Open
-		return v
+	if before != Closed {
+		return s.verdict(p, at)
 	}
-	return s.verdict(p, at)
+	if waits {
+		s.putOff(p, was, newest, seed)
+	}
+	if s.Count(p, c, at) >= p.BreakerFailures && p.BreakerFailures > 0 && was.Unread {
+		s.Breaker, s.Tripped = Open, c
+		s.open(input{p, at, seed})
+	}
+	v := s.verdict(p, at)
+	v.Longer, v.Opened = v.Breaker == Open, v.Breaker == Open
+	if waits && newest {
+		v.setBackoff(p, s.Failures, c, seed)
+	}
+	return v
 }
 
-// putOff sets the next start by the class of the newest failure, now that it is known.
-func (s *State) putOff(p Policy, was Failed, c Class, seed string, waits bool) (longer bool) {
-	if !waits {
-		return false
+// putOff sets the next start by the class of the newest failure, now that the class of a failure is
+// known. It is not due before the last log is read that decides whether the breaker opens.
+func (s *State) putOff(p Policy, was Failed, newest bool, seed string) {
+	last := s.Recent[len(s.Recent)-1]
+	before := last.Class
+	if newest {
+		before = was.Class
 	}
-	due := was.At.Add(p.backoff(s.Failures, c, seed))
-	waited := was.Unread && s.full(p, was.At) &&
-		s.Next.Equal(was.At.Add(max(unreadWait, p.backoff(s.Failures, was.Class, seed))))
-	if longer = c.slow() && !was.Class.slow() && (waited || due.After(s.Next)); longer || waited {
+	backoff := p.backoff(s.Failures, last.Class, seed)
+	held := was.Unread && s.full(p, last.At) &&
+		s.Next.Equal(last.At.Add(max(unreadWait, p.backoff(s.Failures, before, seed))))
+	switch due := last.At.Add(backoff); {
+	case held && s.unread():
+		s.Next = last.At.Add(max(unreadWait, backoff))
+	case held, last.Class.slow() && !before.slow() && due.After(s.Next):
 		s.Next = due
 	}
-	return longer
+}
+
+// unread reports whether the log of any counted run is not read yet.
+func (s *State) unread() bool {
+	return slices.ContainsFunc(s.Recent, func(f Failed) bool { return f.Unread })
 }
 
 // find is the index of a run's failure in Recent, or -1.
