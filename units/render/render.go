@@ -78,6 +78,8 @@ type Unit struct {
 	SpecHash string   // see SpecHash
 	Args     []string // of the engine, after its binary
 	Lines    []Line   // in the order in which they are sent and printed
+
+	growth growth // of its restart delay
 }
 
 // Line is one row of a unit.
@@ -101,7 +103,7 @@ func Render(in Input) (Unit, error) {
 	at := instance(in)
 	command := in.Adapter.Command(in.Pool, at)
 	shown := shownPaths(in)
-	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in), Args: command.Args}
+	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in), Args: command.Args, growth: growthOf(in)}
 	for _, part := range [][]Line{
 		unitLines(in),
 		targetLines(in.Host),

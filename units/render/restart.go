@@ -36,13 +36,7 @@ func restartLines(in Input) []Line {
 func delayLines(in Input) []Line {
 	r := in.Pool.Restart
 	delay, why := firstDelay(in)
-	lines := []Line{span("RestartSec", "RestartUSec", delay, why)}
-	if steps := restartSteps(delay, r); steps > 0 && in.Host.RestartSteps && in.Host.RestartMaxDelay {
-		lines = append(lines,
-			number("RestartSteps", steps, "the number of restarts until the longest delay, the smallest that grows "+
-				"by at most factor"),
-			span("RestartMaxDelaySec", "RestartMaxDelayUSec", r.Max, "the longest delay"))
-	}
+	lines := growthOf(in).lines(delay, r.Max, why)
 	if jitter := scale(r.Initial, 2*r.Jitter); jitter > 0 && in.Host.RandomizedDelay {
 		lines = append(lines, span("RestartRandomizedDelaySec", "RestartRandomizedDelayUSec", jitter,
 			"a random delay up to this is added: engines that failed together do not start together"))
@@ -62,13 +56,62 @@ func firstDelay(in Input) (time.Duration, string) {
 		"the unit's name, so that engines that failed together do not start together"
 }
 
-// restartSteps returns the smallest n for which (max/delay)^(1/n) is at most factor, 0 if the delay
-// does not grow.
-func restartSteps(delay time.Duration, r pool.Restart) uint32 {
-	if delay <= 0 || r.Max <= delay || r.Factor <= 1 {
+// growth is how the delay of a unit grows.
+type growth struct {
+	factor float64
+	steps  bool // PID 1 can let it grow
+}
+
+func growthOf(in Input) growth {
+	return growth{in.Pool.Restart.Factor, in.Host.RestartSteps && in.Host.RestartMaxDelay}
+}
+
+// lines are those of a delay that grows up to the longest.
+func (g growth) lines(delay, longest time.Duration, why string) []Line {
+	lines := []Line{span("RestartSec", "RestartUSec", delay, why)}
+	if steps := restartSteps(delay, longest, g.factor); steps > 0 && g.steps {
+		lines = append(lines,
+			number("RestartSteps", steps, "the number of restarts until the longest delay, the smallest that grows "+
+				"by at most factor"),
+			span("RestartMaxDelaySec", "RestartMaxDelayUSec", longest, "the longest delay"))
+	}
+	return lines
+}
+
+// WithPolicy is the unit as it is started after failures. The spec hash stays: the pool did not
+// change.
+func (u Unit) WithPolicy(p restarts.UnitPolicy) Unit {
+	if p == (restarts.UnitPolicy{}) {
+		return u
+	}
+	lines := make([]Line, 0, len(u.Lines))
+	for _, l := range u.Lines {
+		switch l.Key {
+		case "RestartSec":
+			lines = append(lines, u.growth.lines(p.Delay.Round(time.Millisecond), p.Longest,
+				"the delay after the next failure, which is not the first; it has its jitter")...)
+		case "RestartSteps", "RestartMaxDelaySec", "RestartRandomizedDelaySec":
+		case "StartLimitBurst":
+			if p.Starts > 0 {
+				l = inUnit(number(l.Key, uint32(p.Starts),
+					"as many as the manager's breaker allows after the failures that it has counted"))
+			}
+			lines = append(lines, l)
+		default:
+			lines = append(lines, l)
+		}
+	}
+	u.Lines = lines
+	return u
+}
+
+// restartSteps returns the smallest n for which (longest/delay)^(1/n) is at most factor, 0 if the
+// delay does not grow.
+func restartSteps(delay, longest time.Duration, factor float64) uint32 {
+	if delay <= 0 || longest <= delay || factor <= 1 {
 		return 0
 	}
-	n := math.Log(float64(r.Max)/float64(delay)) / math.Log(r.Factor)
+	n := math.Log(float64(longest)/float64(delay)) / math.Log(factor)
 	// Tolerate rounding errors: 1 s to 64 s by 2 are 6 steps, not 7.
 	return uint32(min(max(math.Ceil(n-1e-9), 1), 1000))
 }

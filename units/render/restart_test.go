@@ -1,7 +1,9 @@
 package render_test
 
 import (
+	"maps"
 	"math"
+	"reflect"
 	"testing"
 	"time"
 
@@ -208,4 +210,61 @@ func TestStartTimeout(t *testing.T) {
 			t.Errorf("%d bytes: %v µs, want %v", bytes, got, want)
 		}
 	}
+}
+
+// TestWithPolicy: a unit that is started after failures has PID 1 go on where they ended, and is
+// the same unit otherwise.
+func TestWithPolicy(t *testing.T) {
+	row := restarts.UnitPolicy{Delay: 4 * time.Second, Longest: 2 * time.Minute, Starts: 3}
+	for _, c := range []struct {
+		name   string
+		host   change
+		policy restarts.UnitPolicy
+		want   map[string]any // what differs; nil: it is absent
+	}{
+		{"from_the_beginning", systemd262, restarts.UnitPolicy{}, map[string]any{}},
+		{"where_the_delay_is_constant", systemd252, row, map[string]any{
+			"RestartUSec": uint64(4_000_000), "StartLimitBurst": uint32(3)}},
+		{"where_it_grows", systemd257, row, map[string]any{"RestartUSec": uint64(4_000_000), "StartLimitBurst": uint32(3),
+			"RestartSteps": uint32(5), "RestartMaxDelayUSec": uint64(120_000_000)}},
+		{"where_pid_1_has_its_own_jitter", systemd262, row, map[string]any{"RestartUSec": uint64(4_000_000),
+			"StartLimitBurst": uint32(3), "RestartSteps": uint32(5), "RestartMaxDelayUSec": uint64(120_000_000),
+			"RestartRandomizedDelayUSec": nil}},
+		{"at_the_longest_delay", systemd257, restarts.UnitPolicy{Delay: time.Minute, Longest: time.Minute, Starts: 1},
+			map[string]any{"RestartUSec": uint64(60_000_000), "StartLimitBurst": uint32(1), "RestartSteps": nil,
+				"RestartMaxDelayUSec": nil}},
+		{"without_a_breaker", systemd252, restarts.UnitPolicy{Delay: time.Second, Longest: time.Minute}, map[string]any{
+			"RestartUSec": uint64(1_000_000)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			unit, err := render.Render(input(c.host))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := unit.WithPolicy(c.policy)
+			want := maps.Clone(values(unit))
+			for name, value := range c.want {
+				if want[name] = value; value == nil {
+					delete(want, name)
+				}
+			}
+			is := values(got)
+			if !reflect.DeepEqual(is, want) || got.Name != unit.Name || got.SpecHash != unit.SpecHash {
+				t.Errorf("got %v\nwant %v", is, want)
+			}
+			if again := values(unit); !reflect.DeepEqual(values(got.WithPolicy(restarts.UnitPolicy{})), values(got)) ||
+				again["StartLimitBurst"] != property(t, input(c.host), "StartLimitBurst") {
+				t.Error("the unit that it was made of has changed")
+			}
+		})
+	}
+}
+
+// values are a unit's properties by name.
+func values(u render.Unit) map[string]any {
+	out := make(map[string]any)
+	for _, p := range u.Properties() {
+		out[p.Name] = p.Value
+	}
+	return out
 }
