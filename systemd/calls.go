@@ -10,8 +10,12 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// jobMode "replace" lets a new job replace a queued one that conflicts with it.
-const jobMode = "replace"
+// jobMode "replace" lets a new job replace a queued one that conflicts with it. With "fail" PID 1
+// refuses it.
+const (
+	jobMode     = "replace"
+	jobModeFail = "fail"
+)
 
 // unreferenceMost bounds how many of our references to a replaced unit are dropped.
 const unreferenceMost = 16
@@ -98,6 +102,12 @@ func (c *Client) Start(ctx context.Context, unit string) (*Job, error) {
 // Stop stops a unit; one that is not loaded is ErrNoSuchUnit.
 func (c *Client) Stop(ctx context.Context, unit string) (*Job, error) {
 	return c.job(ctx, unit, "stop", "StopUnit", unit, jobMode)
+}
+
+// StopWaiting stops a unit that waits for its restart. If PID 1 has begun the restart, the error is
+// ErrJobExists and the restart goes on: its job exists until the unit is active.
+func (c *Client) StopWaiting(ctx context.Context, unit string) (*Job, error) {
+	return c.job(ctx, unit, "stop", "StopUnit", unit, jobModeFail)
 }
 
 // Restart stops a unit if it runs, and starts it.

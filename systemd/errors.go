@@ -24,6 +24,9 @@ var (
 	// ErrNotReferenced means that this connection has no reference to drop.
 	ErrNotReferenced = errors.New("the unit is not referenced by this connection")
 
+	// ErrJobExists means that another job of the unit is queued or runs, and goes on.
+	ErrJobExists = errors.New("the unit has another job")
+
 	// ErrAccessDenied means that the bus, PID 1 or polkit refuses this caller.
 	ErrAccessDenied = errors.New("access denied by PID 1 or the message bus")
 )
@@ -51,6 +54,8 @@ func (e *CallError) Is(target error) bool {
 		return target == ErrNotReferenced
 	case "org.freedesktop.systemd1.UnitExists":
 		return target == ErrUnitExists
+	case "org.freedesktop.systemd1.TransactionIsDestructive":
+		return target == ErrJobExists
 	case "org.freedesktop.DBus.Error.AccessDenied",
 		"org.freedesktop.DBus.Error.AuthFailed",
 		"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":

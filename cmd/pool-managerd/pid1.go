@@ -30,6 +30,17 @@ func (c pid1) Start(ctx context.Context, unit string, props []systemd.Property) 
 // Stop implements supervise.PID1. A unit that is gone already is stopped.
 func (c pid1) Stop(ctx context.Context, unit string) error {
 	job, err := c.client.Stop(ctx, unit)
+	return stopped(ctx, job, err)
+}
+
+// StopWaiting implements supervise.PID1.
+func (c pid1) StopWaiting(ctx context.Context, unit string) error {
+	job, err := c.client.StopWaiting(ctx, unit)
+	return stopped(ctx, job, err)
+}
+
+// stopped waits for a stop job.
+func stopped(ctx context.Context, job *systemd.Job, err error) error {
 	if errors.Is(err, systemd.ErrNoSuchUnit) {
 		return nil
 	}
@@ -48,12 +59,6 @@ func (c pid1) Adopt(ctx context.Context, unit string) error { return c.client.Re
 // SetProperties implements supervise.PID1.
 func (c pid1) SetProperties(ctx context.Context, unit string, props []systemd.Property) error {
 	return c.client.SetProperties(ctx, unit, props)
-}
-
-// StartNow implements supervise.PID1: a start job starts a unit that waits for its restart at once.
-func (c pid1) StartNow(ctx context.Context, unit string) error {
-	_, err := c.client.Start(ctx, unit)
-	return err
 }
 
 // Kill implements supervise.PID1.

@@ -57,7 +57,8 @@ var stateTable = []stateRow{
 		}},
 	{registry.StateBackoff, false, false, "the engine crashed, and the manager waits before the next start",
 		func(f Facts) bool {
-			return f.Op == Defer || f.Delayed && f.Unit == Absent && f.startable() && !f.parked() && f.Op != Start
+			return f.Op == Defer || f.Delayed && (f.Unit == Absent || f.Unit == Broken) && f.startable() &&
+				!f.parked() && f.Op != Start
 		},
 		"the engine crashed; it is started again later", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateBackoff, false, false, "the engine crashed and PID 1 waits before the next start",

@@ -111,22 +111,20 @@ type Facts struct {
 	StopAt  time.Time
 
 	// GPU is why a device of the mask is unusable: it needs a reset, or is lost. Short is set when
-	// the last start found too little memory, until a start finds enough. Freed reports that there
-	// is enough again for a unit in PID 1's backoff.
+	// the last start found too little memory, until a start finds enough.
 	GPU   *registry.Failure
 	Short *registry.Failure
-	Freed bool
 	// Fault is why the running engine's process is unusable though it has not ended: a GPU error,
 	// or a health probe that has failed for too long.
 	Fault *registry.Failure
 
 	// Delayed reports that failures delay the next start until DelayedUntil. BreakerErr is set
-	// where the breaker is open. TooEarly reports that PID 1 would start the unit before that, and
-	// must not.
+	// where the breaker is open. Ours reports that the manager makes the next start, and PID 1 must
+	// not: it would be too early or too late.
 	Delayed      bool
 	DelayedUntil time.Time
 	BreakerErr   *registry.Failure
-	TooEarly     bool
+	Ours         bool
 
 	// Parked reports that an operator drained the pool: what runs is drained and stopped, and
 	// nothing is started until it is resumed. DrainErr is set when the drain reached its deadline.

@@ -27,7 +27,6 @@ var moves = []move{
 	{Stop, []registry.State{registry.StateDraining, registry.StateStarting, registry.StateBackoff, registry.StateFailed}, "`stopping`, then `stopped` or the next start"},
 	{Kill, []registry.State{registry.StateUnhealthy}, "`backoff`"},
 	{Defer, []registry.State{registry.StateBackoff, registry.StateFailed}, "`backoff`, or `failed` while the breaker is open"},
-	{StartNow, []registry.State{registry.StateBackoff}, "`starting`"},
 	{SetLimits, []registry.State{registry.StateStarting, registry.StateReady, registry.StateProbing, registry.StateUnhealthy, registry.StateDraining,
 		registry.StateBackoff, registry.StateFailed}, "the same state, in the same process"},
 	{Clear, []registry.State{registry.StateFailed, registry.StateStopped, registry.StateRefused}, "`stopped`, without a unit"},

@@ -17,13 +17,13 @@ func everyFacts(do func(f *Facts)) {
 	flags := []func(f *Facts, on bool){
 		func(f *Facts, on bool) { f.Refusal = failure(on) },
 		func(f *Facts, on bool) { f.GPU = failure(on) },
-		func(f *Facts, on bool) { f.Fault, f.Short, f.Freed = failure(on), failure(on), on },
+		func(f *Facts, on bool) { f.Fault, f.Short = failure(on), failure(on) },
 		func(f *Facts, on bool) { f.Parked = on },
 		func(f *Facts, on bool) { f.BreakerErr = failure(on) },
 		func(f *Facts, on bool) { f.Rolling = on },
 		func(f *Facts, on bool) { f.Spec.Identity += suffix(on) },
 		func(f *Facts, on bool) { f.Spec.Limits += suffix(on) },
-		func(f *Facts, on bool) { f.TooEarly, f.Revive, f.EndedItself = on, on, !on }, // of Backoff and of Exited
+		func(f *Facts, on bool) { f.Ours, f.Revive, f.EndedItself = on, on, !on }, // of Backoff and of Exited
 	}
 	for base := range everyUnit() {
 		for role := Serve; role <= Suspend; role++ {

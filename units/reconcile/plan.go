@@ -18,8 +18,7 @@ const (
 	SetLimits Action = "set-limits" // change cgroup limits of the running unit
 	Forget    Action = "forget"     // nothing is left: drop the replica
 	Kill      Action = "kill"       // have PID 1 end the process; its backoff and a new process follow
-	Defer     Action = "defer"      // stop a unit in PID 1's backoff: the manager starts it later
-	StartNow  Action = "start-now"  // ask PID 1 to start the unit before its backoff is over
+	Defer     Action = "defer"      // stop a unit in PID 1's backoff: the manager makes the next start
 )
 
 // Decision is the next action, and why.
@@ -126,10 +125,10 @@ var planRules = []rule{
 		return f.mayStart() && f.serving() && f.Fault != nil && f.Drain == NotDrained
 	},
 		Kill, "the engine's process is unusable"},
-	{"backoff/defer", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Backoff && f.TooEarly },
-		Defer, "PID 1 would start it again too early; the manager starts it later"},
-	{"backoff/start-now", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Backoff && f.Freed && !f.open() },
-		StartNow, "the memory that its last start lacked is free now"},
+	{"backoff/defer", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Backoff && f.Ours },
+		Defer, "PID 1 would start it again too early or too late; the manager starts it"},
+	{"exited/ours", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Exited && f.Ours },
+		Clear, "the manager stopped it to make the next start itself"},
 	{"limits", func(f Facts, _ time.Time) bool {
 		return f.startable() && f.Exists() && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits
 	}, SetLimits, "only limits were changed"},

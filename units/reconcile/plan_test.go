@@ -64,7 +64,7 @@ func faulty(f *Facts) {
 func short(f *Facts) {
 	f.Short = registry.Fail(registry.CodeInsufficientVRAM, "8 GiB are missing", "")
 }
-func freed(f *Facts) { f.Freed = true }
+func ours(f *Facts) { f.Ours = true }
 func failing(f *Facts) {
 	f.Stage, f.Failure = Failed, registry.Fail(registry.CodeModelNotFound, "no such file", "")
 }
@@ -148,8 +148,9 @@ func TestPlan(t *testing.T) {
 		{"fault/unusable_gpu_goes_before", replica(faulty, gpuUnusable), Drain, "gpu/drain"},
 		{"memory/short_start_waits", replica(fresh, short, retryIn(time.Second)), None, "waiting"},
 		{"memory/short_start_is_tried_when_due", replica(fresh, short, retryIn(0)), Start, "start"},
-		{"memory/freed_cuts_the_backoff", replica(unit(Backoff), freed), StartNow, "backoff/start-now"},
-		{"memory/freed_is_nothing_to_a_unit_that_runs", replica(freed), None, "settled"},
+		{"backoff/pid_1s_start_would_not_suit", replica(unit(Backoff), ours), Defer, "backoff/defer"},
+		{"backoff/stopped_for_the_managers_start", replica(unit(Exited), ours), Clear, "exited/ours"},
+		{"backoff/one_that_runs_is_left_alone", replica(ours), None, "settled"},
 
 		{"refused/runs_and_is_drained", replica(refused), Drain, "forbidden/drain"},
 		{"refused/then_stopped", replica(refused, drained), Stop, "forbidden/stop"},
@@ -239,7 +240,7 @@ func factsFrom(b []byte) Facts {
 	if at(20, 2) == 1 {
 		short(&f)
 	}
-	f.Freed, f.Parked, f.Revive = at(21, 2) == 1, at(22, 2) == 1, at(23, 2) == 1
+	f.Ours, f.Parked, f.Revive = at(21, 2) == 1, at(22, 2) == 1, at(23, 2) == 1
 	if n := at(17, 4); n > 0 {
 		stopFailed(time.Duration(n-2) * time.Second)(&f)
 	}
@@ -283,7 +284,7 @@ func FuzzPlan(f *testing.F) {
 				t.Errorf("%+v: a replica with an invalid file was touched by %s", facts, d.Action)
 			}
 		}
-		if facts.GPU != nil && (d.Action == Start || d.Action == StartNow || d.Action == Kill || d.Action == Resume &&
+		if facts.GPU != nil && (d.Action == Start || d.Action == Kill || d.Action == Resume &&
 			facts.Wish != Unknown || v.Ready) {
 			t.Errorf("%+v: an unusable GPU is used: %s, ready=%t", facts, d.Action, v.Ready)
 		}

@@ -49,8 +49,6 @@ func (s *Supervisor) act(r *replica, d reconcile.Decision) {
 		s.forget(r)
 	case reconcile.Kill:
 		s.kill(r)
-	case reconcile.StartNow:
-		s.startNow(r)
 	}
 }
 
@@ -73,9 +71,9 @@ func (s *Supervisor) start(r *replica) {
 		r.wait.set(until, s.o.Clock.SinceBoot())
 		return
 	}
-	s.beginUnit(r)
+	rendered := s.beginUnit(r)
 	seq, try := r.job.begin(reconcile.Start), r.prep.try
-	unit, props, port := r.unit.name, r.prep.rendered.Properties(), r.unit.port
+	unit, props, port := r.unit.name, rendered.Properties(), r.unit.port
 	r.unit.endpoint = render.Endpoint(port)
 	s.o.Ports.Adopt(r.id, port)
 	r.unit.phase, r.job.startAt = reconcile.Absent, time.Time{}
@@ -177,35 +175,33 @@ func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd
 	return wait(ctx)
 }
 
-// deferStart ends a unit's wait for its restart: the manager starts it when its time has come.
-func (s *Supervisor) deferStart(r *replica) {
-	s.stopAndReset(r, reconcile.Defer)
-}
-
 func (s *Supervisor) stop(r *replica, why string) {
 	s.o.Log.Info("stopping the engine: "+why, s.about(r)...)
 	s.endRun(r)
 	r.past.Runs.Stop()
 	s.saveHistory(r)
-	s.stopAndReset(r, reconcile.Stop)
-}
-
-// stopAndReset has PID 1 stop and forget a unit.
-func (s *Supervisor) stopAndReset(r *replica, as reconcile.Action) {
-	r.job.begin(as)
 	unit := r.unit.name
 	s.closeIdle(r)
 	force := r.run.drain != nil && r.run.drain.forced
-	s.effect(func(ctx context.Context) func() {
-		ctx, cancel := context.WithTimeout(ctx, stopWait)
-		defer cancel()
+	s.stopAndReset(r, reconcile.Stop, func(ctx context.Context) error {
 		defer s.mayStop(ctx)()
 		if force {
 			stopped := make(chan struct{})
 			defer close(stopped)
 			s.effects.Go(func() { s.killAfter(ctx, forceAfter, stopped, unit) })
 		}
-		err := s.o.PID1.Stop(ctx, unit)
+		return s.o.PID1.Stop(ctx, unit)
+	})
+}
+
+// stopAndReset has PID 1 stop and forget a unit.
+func (s *Supervisor) stopAndReset(r *replica, as reconcile.Action, stop func(context.Context) error) {
+	r.job.begin(as)
+	unit, run := r.unit.name, r.unit.status.InvocationID
+	s.effect(func(ctx context.Context) func() {
+		ctx, cancel := context.WithTimeout(ctx, stopWait)
+		defer cancel()
+		err := stop(ctx)
 		if err == nil {
 			err = s.o.PID1.Clear(ctx, unit)
 		}
@@ -218,13 +214,16 @@ func (s *Supervisor) stopAndReset(r *replica, as reconcile.Action) {
 			r.job.end()
 			switch {
 			case lost:
+				r.wait.ours = r.wait.ours || as == reconcile.Defer // what is found stopped, this manager stopped
+			case as == reconcile.Defer && errors.Is(err, systemd.ErrJobExists):
+				s.restartBegan(r, run)
 			case err != nil:
 				s.stopFailed(r, err)
 			default:
 				r.job.stopErr = nil
 				r.started()
 			}
-			if readErr == nil && (err == nil || lost) {
+			if readErr == nil && (err == nil || lost || errors.Is(err, systemd.ErrJobExists)) {
 				s.observe(r, st)
 			}
 			s.settle(r)
@@ -317,7 +316,10 @@ func (s *Supervisor) forget(r *replica) {
 	s.stopHealth(r)
 	r.run.endDrain()
 	s.o.Ports.Release(r.id)
-	r.carryOver()
+	s.carryOver(r)
+	if run := r.past.Runs.Run; run != "" {
+		s.forgotten[r.unit.name] = run
+	}
 	s.dropHistory(r)
 	delete(r.entry.replicas, r.id)
 }

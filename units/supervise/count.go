@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/lastwords"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/render"
 	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
@@ -17,7 +20,7 @@ func (s *Supervisor) countRuns(r *replica, st systemd.Status) (ended string) {
 	if !r.wish.known || !st.Loaded() {
 		return "" // what counts is not known while the pool's file cannot be read
 	}
-	sight, byUs := SightOf(st), r.job.action == reconcile.Stop || r.job.action == reconcile.Defer || st.FailedInStop()
+	sight, byUs := SightOf(st), r.job.action == reconcile.Stop || st.FailedInStop()
 	if byUs && sight.Phase != restarts.PhaseQueued {
 		sight.Phase = restarts.PhaseRuns // the run is being stopped, however it ends
 	}
@@ -46,24 +49,23 @@ func (s *Supervisor) failedRun(r *replica, run string, f *registry.Failure, unre
 }
 
 // reclassify completes the failure of a run that was counted before its log was read.
-func (s *Supervisor) reclassify(r *replica, run string, f *registry.Failure) {
+func (s *Supervisor) reclassify(r *replica, run string, class restarts.Class, f *registry.Failure) {
 	if run == "" || !r.wish.known {
 		return
 	}
-	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
-	class, unread := restarts.ClassOf(f.Code), r.past.State.Unread(run)
-	waits := r.past.Runs.Run == run && r.past.Runs.Waits() && r.job.action != reconcile.Start
+	now, was, unread := s.o.Clock.SinceBoot(), r.past.State.BreakerNow(), r.past.State.Unread(run)
+	waits := r.past.Runs.Waits() && r.job.action != reconcile.Start
 	v := r.past.State.Learnt(r.policy(), run, class, now, r.unit.name, waits)
 	switch {
 	case v.Opened:
 		s.delayStart(r, v, was, f, now)
 	case v.Breaker == restarts.Open && r.wait.err != nil:
 		r.wait.err = openErr(v, f, r.id.Pool)
-	case v.Longer || unread && waits && r.wait.on:
-		early := r.wait.early || v.Longer
+	case waits && r.wait.on:
+		ours, until := r.wait.ours, r.wait.until
 		r.wait.set(v.Next, now)
-		r.wait.early = r.wait.on && early
-		if v.Longer {
+		r.wait.ours = ours || s.startsItself(r, v)
+		if r.wait.until.After(until) {
 			s.o.Log.Info(fmt.Sprintf("%s: the next start is delayed; it is due in %s", r.id, rounded(v.Delay)),
 				s.aboutStart(r, v, f)...)
 		}
@@ -72,6 +74,31 @@ func (s *Supervisor) reclassify(r *replica, run string, f *registry.Failure) {
 		s.countScheduled(r, v, class)
 	}
 	s.saveHistory(r)
+}
+
+// readFormer has the logs read of runs whose class a former manager did not live to learn.
+func (s *Supervisor) readFormer(r *replica) {
+	if s.o.Journal == nil {
+		return
+	}
+	for _, run := range r.past.State.Recent {
+		if !run.Unread || run.Run == "" {
+			continue
+		}
+		s.readLog(run.Run, func(lines []string, _ string) {
+			if r.entry.replicas[r.id] != r || !r.past.State.Unread(run.Run) {
+				return
+			}
+			class, f := run.Class, registry.Fail(registry.CodeEngineCrashed, "the engine ended", "Read journalctl -u '"+
+				r.unit.name+"'.")
+			if v, ok := classify.Reason(lines); ok && class.ByItself() {
+				f = registry.Fail(registry.Code(v.Code), lastwords.Clean(v.Text), v.Hint)
+				class = restarts.ClassOf(f.Code)
+			}
+			s.reclassify(r, run.Run, class, f)
+			s.settle(r)
+		})
+	}
 }
 
 // countScheduled counts a restart that will be made, by the class of the failure before it.
@@ -93,7 +120,7 @@ func (s *Supervisor) aboutStart(r *replica, v restarts.Verdict, f *registry.Fail
 func (s *Supervisor) delayStart(r *replica, v restarts.Verdict, was restarts.Breaker, f *registry.Failure,
 	now time.Time) {
 	r.wait.set(v.Next, now)
-	r.wait.early = v.Longer || tooEarly(v.Backoff, r.backoff())
+	r.wait.ours = s.startsItself(r, v) || r.job.action == reconcile.Defer // whose stop may come in the next wait
 	r.wait.err = nil
 	if v.Breaker == restarts.Open {
 		r.wait.err = openErr(v, f, r.id.Pool)
@@ -108,6 +135,14 @@ func (s *Supervisor) delayStart(r *replica, v restarts.Verdict, was restarts.Bre
 	}
 	s.reportBreaker(r, was)
 	s.saveHistory(r)
+}
+
+// startsItself reports whether the manager makes the next start, because PID 1 would make it too
+// early: below systemd 254 its delay does not grow, and it knows no classes. It would be too late
+// for a unit that was started in a row of failures which are over since. A delay that an
+// administrator made longer is left alone.
+func (s *Supervisor) startsItself(r *replica, v restarts.Verdict) bool {
+	return v.TooEarly(r.backoff()) || r.past.InRow && v.TooLate(r.backoff())
 }
 
 // storm reports that an engine restarts too often.
@@ -147,10 +182,14 @@ func levelOf(b restarts.Breaker) slog.Level {
 	return slog.LevelInfo
 }
 
-// beginUnit records that the engine gets a new unit, whose counter begins at 0.
-func (s *Supervisor) beginUnit(r *replica) {
+// beginUnit records that the engine gets a new unit, whose counter begins at 0, and returns the
+// unit with which PID 1 goes on from the failures so far.
+func (s *Supervisor) beginUnit(r *replica) render.Unit {
 	r.past.Runs.Begin()
+	policy := r.past.State.UnitPolicy(r.policy(), s.o.Clock.SinceBoot(), r.unit.name)
+	r.past.InRow = policy != restarts.UnitPolicy{}
 	s.saveHistory(r)
+	return r.prep.rendered.WithPolicy(policy)
 }
 
 // restarts is how often the engine was started again after a run that failed, by PID 1 or the
@@ -162,11 +201,12 @@ func (r *replica) restarts() int { return r.past.Carried + r.past.Runs.Before }
 func (r *replica) sinceSteady() int { return r.restarts() - r.past.Steady }
 
 // carryOver gives the restarts of a replica that leaves to the side that stays.
-func (r *replica) carryOver() {
+func (s *Supervisor) carryOver(r *replica) {
 	for _, other := range r.entry.replicas {
 		if other != r && other.id.Index == r.id.Index {
 			other.past.Carried += r.restarts()
 			other.past.Steady += r.restarts()
+			s.saveHistory(other)
 		}
 	}
 }

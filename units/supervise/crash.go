@@ -135,20 +135,11 @@ func rounded(d time.Duration) string {
 
 // readEnd has the log of a run that has ended read, and completes its report.
 func (s *Supervisor) readEnd(r *replica, e *ended) {
-	why := ""
-	switch {
-	case s.o.Journal == nil || e.run == "":
-		why = "the run has no log"
-	case r.last.reading:
-		why = "the engine ended again while the log of its former run was read; see journalctl"
-	default:
-		r.last.reading = true
-		s.readLog(e.run, func(lines []string, missing string) {
-			r.last.reading = false
-			s.finishReport(r, e, lines, missing)
-		})
+	if s.o.Journal != nil && e.run != "" {
+		s.readLog(e.run, func(lines []string, missing string) { s.finishReport(r, e, lines, missing) })
 		return
 	}
+	const why = "the run has no log"
 	s.effect(func(ctx context.Context) func() {
 		sleep(ctx, crashSettle) // PID 1 may not have reported everything of the end
 		return func() { s.finishReport(r, e, nil, why) }
@@ -173,7 +164,7 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 		defer func() { r.last.report = later }()
 	}
 	f := r.endFailure(time.Now())
-	s.reclassify(r, e.run, f)
+	s.reclassify(r, e.run, restarts.ClassOf(f.Code), f)
 	s.logCrash(r, e, f)
 	if newest && r.last.crash != nil {
 		r.last.crash, r.view.logged = f, f.Error()

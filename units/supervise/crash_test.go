@@ -286,20 +286,19 @@ func TestStopTimeoutOfTheManagersOwnStop(t *testing.T) {
 	})
 }
 
-// TestCrashLoopReadsOneLogAtATime: a replica that ends again while its log is being read does not
-// wait.
-func TestCrashLoopReadsOneLogAtATime(t *testing.T) {
+// TestCrashLoopReadsEachLog: of a replica that ends again before its log is read, both logs are
+// read at once: each run has its own class.
+func TestCrashLoopReadsEachLog(t *testing.T) {
 	scenario(t, "again_within_the_settling_time", func(t *testing.T, w *world) {
 		m, l := withLog(t, w)
 		w.change(unitOf("a"), ends("exit-code", cldExited, 1))
 		w.again(unitOf("a"))
 		w.change(unitOf("a"), ends("exit-code", cldExited, 2))
 		time.Sleep(time.Second)
-		if got := l.reads(); len(got) != 1 || got[0] != "_SYSTEMD_INVOCATION_ID="+firstRun {
-			t.Errorf("asked for %q", got)
+		if got := l.reads(); len(got) != 1 || !strings.HasPrefix(got[0], "_SYSTEMD_INVOCATION_ID="+firstRun+" _") {
+			t.Errorf("asked for %q, want both runs in one reading", got)
 		}
-		if e := m.pool("a").LastError.Ending; e.ExitStatus != 2 ||
-			!strings.HasPrefix(e.NoLines, "the engine ended again") {
+		if e := m.pool("a").LastError.Ending; e.ExitStatus != 2 || e.NoLines != "it logged nothing" {
 			t.Errorf("reported for the newest run: %+v", e)
 		}
 		if got := l.logged("level=WARN"); len(got) != 2 || !strings.Contains(got[0]+got[1], "exit_status=1") ||

@@ -85,8 +85,8 @@ func (s *Supervisor) actExternal(r *replica, a reconcile.Action) bool {
 		}
 		s.closeIdle(r)
 		s.observe(r, systemd.Status{Name: r.unit.name})
-	case reconcile.Kill, reconcile.StartNow, reconcile.SetLimits:
-		r.run.fault, r.gpu.freed = nil, false // its operator must handle it
+	case reconcile.Kill, reconcile.SetLimits:
+		r.run.fault = nil // its operator must handle it
 		r.unit.spec.Limits = r.prep.spec.Limits
 	default:
 		return false

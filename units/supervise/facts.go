@@ -19,9 +19,9 @@ func (r *replica) facts() reconcile.Facts {
 
 		Unit: r.unit.phase, UnitSpec: r.unit.spec, EndedItself: endedItself(r.unit.phase, r.unit.status),
 
-		GPU: r.gpu.blocked, Freed: r.gpu.freed,
+		GPU: r.gpu.blocked,
 
-		Delayed: r.wait.on, DelayedUntil: r.wait.until, BreakerErr: r.wait.err, TooEarly: r.wait.early,
+		Delayed: r.wait.on, DelayedUntil: r.wait.until, BreakerErr: r.wait.err, Ours: r.wait.ours,
 
 		Crash: r.last.crash, DrainErr: r.last.cut,
 	}

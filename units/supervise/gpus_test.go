@@ -372,7 +372,7 @@ func TestGPUMemory(t *testing.T) {
 		m.wantCode("a", registry.CodeInsufficientVRAM)
 		h.tell(free(22 * gib))
 		m.wantState("a", registry.StateStarting, false)
-		if w.called("start-now") != 1 {
+		if w.called("stop-waiting") != 1 || w.called("start") != 2 {
 			t.Errorf("calls: %v", w.calls)
 		}
 	})

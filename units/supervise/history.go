@@ -27,6 +27,8 @@ type history struct {
 	Runs    restarts.Ledger `json:"runs"`
 	Steady  int             `json:"steady,omitempty"`  // restarts when failures were last forgotten
 	Carried int             `json:"carried,omitempty"` // restarts of the replica's former side
+	InRow   bool            `json:"in_row,omitempty"`  // the unit was started after failures: PID 1 goes on with them
+	Ours    bool            `json:"ours,omitempty"`    // the manager makes the next start
 
 	policy policyOf // not written down
 }
@@ -61,7 +63,8 @@ func (s *Supervisor) loadHistory(r *replica) {
 	}
 	now := s.o.Clock.SinceBoot()
 	r.wait.set(r.past.State.Next, now)
-	r.wait.early = r.wait.on
+	r.wait.ours = r.past.Ours
+	s.readFormer(r)
 	if st := r.past.State; st.BreakerNow() == restarts.Open && r.wait.on {
 		r.wait.err = registry.Fail(registry.CodeBreakerOpen,
 			fmt.Sprintf("%s in a row, mostly by %s", count(st.Failures, "failure"), st.By()),
@@ -75,6 +78,7 @@ func (s *Supervisor) saveHistory(r *replica) {
 	if s.o.Histories == nil {
 		return
 	}
+	r.past.Ours = r.wait.ours || r.job.action == reconcile.Defer
 	text, err := json.Marshal(r.past)
 	if err != nil {
 		s.o.Log.Error("could not encode the replica's past failures", append(s.about(r), "err", err)...)
@@ -137,9 +141,11 @@ func (s *Supervisor) writeHistories() {
 	}, func(error) { s.savingHistories = false })
 }
 
-// gaveUp notes that PID 1 starts the unit no longer: the breaker opens, if it has not already.
+// gaveUp notes that PID 1 starts the unit no longer: the breaker opens, if it has not already. A
+// unit that was started after failures has fewer starts in PID 1 than the policy, and the failures
+// before it may no longer count, or be of another class: then the manager makes the next start.
 func (s *Supervisor) gaveUp(r *replica) {
-	if r.wait.early || !r.wish.known {
+	if r.wait.ours || r.past.InRow || !r.wish.known {
 		return // it was taken from PID 1 already, or it is not known what would be due
 	}
 	f := r.last.crash
@@ -151,10 +157,6 @@ func (s *Supervisor) gaveUp(r *replica) {
 	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()
 	s.delayStart(r, r.past.State.Gave(r.policy(), now, r.unit.name), was, f, now)
 }
-
-// tooEarly reports whether PID 1 would start a unit clearly before it is due: below systemd 254 its
-// delay does not grow. One that is not known is left alone.
-func tooEarly(due, pid1 time.Duration) bool { return pid1 > 0 && due > pid1+pid1/4 }
 
 // openErr says that the breaker is open, and after which failure.
 func openErr(v restarts.Verdict, f *registry.Failure, pool string) *registry.Failure {
@@ -260,8 +262,9 @@ func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
 		s.o.Log.Info(fmt.Sprintf("pool %s: failure counts reset by %s", id, who(by)), "pool_id", id, "identity", by)
 		for _, r := range e.sorted() {
 			s.resetFailures(r)
-			// or its start limit would open the breaker at once
-			s.resetCounters(r, "the unit's restart counter in PID 1 is reset, too")
+			if r.unit.phase != reconcile.Backoff { // or its start limit would open the breaker at once
+				s.resetCounters(r, "the unit's restart counter in PID 1 is reset, too")
+			}
 			s.settle(r)
 		}
 		answer(nil)
@@ -274,10 +277,11 @@ func (s *Supervisor) resetFailures(r *replica) {
 	was := r.past.State.BreakerNow()
 	r.past.State.Reset()
 	r.past.Steady = r.restarts()
-	r.wait.end()
+	if r.wait.end(); r.unit.phase == reconcile.Backoff {
+		r.wait.take()
+	}
 	r.prep.forgetAttempts()
 	r.job.forgetAttempts()
-	r.gpu.freed = r.unit.phase == reconcile.Backoff
 	s.reportBreaker(r, was)
 	s.saveHistory(r)
 }

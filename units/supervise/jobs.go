@@ -14,30 +14,18 @@ func (s *Supervisor) kill(r *replica) {
 	unit := r.unit.name
 	r.last.fault = &fault{failure: r.run.fault, run: r.unit.status.InvocationID, at: time.Now()}
 	s.o.Log.Warn("killing the engine's process, so that PID 1 starts it again: "+r.run.fault.Message, s.about(r)...)
-	s.askPID1(r, func(ctx context.Context) error { return s.o.PID1.Kill(ctx, unit) })
-}
-
-// startNow has PID 1 start a unit now that waits for its backoff.
-func (s *Supervisor) startNow(r *replica) {
-	r.job.begin(reconcile.StartNow)
-	unit := r.unit.name
-	s.o.Log.Info("starting the engine now, before its backoff is over", s.about(r)...)
-	s.askPID1(r, func(ctx context.Context) error { return s.o.PID1.StartNow(ctx, unit) })
-}
-
-// askPID1 makes a call whose success shows as a change of the unit, which ends the action
-// (observe). A failure ends it here.
-func (s *Supervisor) askPID1(r *replica, call func(context.Context) error) {
+	// Success shows as a change of the unit, which ends the action (observe). A failure ends it
+	// here.
 	seq := r.job.seq
 	s.effect(func(ctx context.Context) func() {
-		err := call(ctx)
+		err := s.o.PID1.Kill(ctx, unit)
 		return func() {
 			if err == nil || r.job.seq != seq || r.job.action == reconcile.None {
 				return
 			}
 			r.job.end()
 			s.o.Log.Error("PID 1 refused the job", append(s.about(r), "err", err)...)
-			r.run.fault, r.gpu.freed = nil, false
+			r.run.fault = nil
 			s.settle(r)
 		}
 	}, s.broke(r))

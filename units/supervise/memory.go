@@ -99,8 +99,11 @@ func (s *Supervisor) noteMemory(r *replica) {
 	case r.job.short != nil && r.unit.phase == reconcile.Absent, r.unit.phase == reconcile.Broken &&
 		lacks(r.last.crash):
 		r.job.startAt = time.Time{}
-	case r.unit.phase == reconcile.Backoff && lacks(r.last.crash):
-		r.gpu.freed = true
+	case r.unit.phase == reconcile.Backoff && lacks(r.last.crash) && r.wait.err == nil:
+		s.o.Log.Info("the memory that the engine lacked is free; it is started before its backoff is over",
+			s.about(r)...)
+		r.wait.take()
+		s.saveHistory(r)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
-	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -56,10 +55,7 @@ func TestRestartsAreNoted(t *testing.T) {
 		m := w.manage(t, pools(llama("a", stormy)), withNotes(notes{}), func(o *Options) { o.Observer = c })
 		w.passGate(unitOf("a"))
 		for range 5 {
-			w.change(unitOf("a"), func(st *systemd.Status) {
-				ends("oom-kill", cldKilled, 9)(st)
-				st.RestartUSec = 10_000_000
-			})
+			w.change(unitOf("a"), ends("oom-kill", cldKilled, 9))
 			time.Sleep(600 * time.Millisecond)
 			if w.called("stop") > 0 {
 				break

@@ -20,11 +20,15 @@ func (s *Supervisor) update(u systemd.Update) {
 	case systemd.Synced:
 		s.synced(u)
 	case systemd.Changed:
+		if run, gone := s.forgotten[u.Unit.Name]; gone && run == u.Unit.InvocationID {
+			return // a replica made of it would count its runs once more
+		}
 		if r := s.byUnit(u.Unit.Name); r != nil {
 			s.observe(r, u.Unit)
 			s.settle(r)
 		}
 	case systemd.Removed:
+		delete(s.forgotten, u.Name)
 		if r := s.byUnit(u.Name); r != nil {
 			s.observe(r, systemd.Status{Name: u.Name})
 			s.settle(r)
@@ -39,6 +43,7 @@ func (s *Supervisor) update(u systemd.Update) {
 func (s *Supervisor) synced(u systemd.Update) {
 	first := !s.isAdopted()
 	s.connected, s.everSynced = true, true
+	clear(s.forgotten)
 	s.applyFeatures(u.Features)
 	there := make(map[*replica]bool, len(u.Units))
 	for _, st := range u.Units {
@@ -135,9 +140,6 @@ func (r *replica) takeStatus(st systemd.Status, phase reconcile.Phase) {
 	if !r.unit.phase.Exists() {
 		r.job.stopErr = nil
 	}
-	if phase != reconcile.Backoff {
-		r.gpu.freed = false
-	}
 	if phase != reconcile.Exited {
 		r.wish.revive = false // the wish is granted: the next stop is another
 	}
@@ -196,17 +198,6 @@ func (s *Supervisor) finishJob(r *replica) {
 		if r.unit.phase != reconcile.Active {
 			r.job.end()
 		}
-	case reconcile.StartNow:
-		if r.unit.phase == reconcile.Backoff {
-			return
-		}
-		r.job.end()
-		// from 254 on, two starts count for the start limit: the one asked for, and the restart
-		// that it brings forward
-		if r.runs() {
-			s.resetCounters(r, "PID 1 has forgotten the unit's restarts, since it counts one that is brought forward "+
-				"twice")
-		}
 	case reconcile.Start:
 		if r.unit.phase.Exists() {
 			r.job.end()
@@ -243,7 +234,7 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 	case counted != "":
 		s.failedRun(r, counted, f, r.reportPending(f))
 	case lacks(f):
-		s.reclassify(r, st.InvocationID, f)
+		s.reclassify(r, st.InvocationID, restarts.ClassOf(f.Code), f)
 	}
 	r.last.crash = f
 }

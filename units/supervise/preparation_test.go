@@ -86,7 +86,7 @@ func TestAStageThatHangs(t *testing.T) {
 				w.restarted()
 			}
 		}
-		if w.called("stop "+unitOf("a")) == 0 {
+		if w.called("stop-waiting "+unitOf("a")) == 0 {
 			t.Errorf("PID 1's restart was not held back: %v", w.calls)
 		}
 	})

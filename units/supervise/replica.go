@@ -94,16 +94,14 @@ type gpuUse struct {
 	targets []devices.Target  // the mask of what runs; where nothing runs, of what is prepared
 	blocked *registry.Failure // why one of them may not be used now
 	enough  bool              // the newest report shows as much free memory as the replica needs
-	freed   bool              // it came to be enough while PID 1 waits before the next start
 }
 
 // lastEnd is why the newest run that ended badly did so.
 type lastEnd struct {
-	crash   *registry.Failure // shown until the engine is ready again
-	report  *ended            // as far as it is complete; nil: none
-	reading bool              // the log of a run that ended is being read
-	fault   *fault            // a GPU error, or the manager's own reason to end the process
-	cut     *registry.Failure // what the deadline of an operator's drain cut
+	crash  *registry.Failure // shown until the engine is ready again
+	report *ended            // as far as it is complete; nil: none
+	fault  *fault            // a GPU error, or the manager's own reason to end the process
+	cut    *registry.Failure // what the deadline of an operator's drain cut
 }
 
 // pause is how long the next start is held back after failures.
@@ -111,7 +109,7 @@ type pause struct {
 	on    bool
 	until time.Time
 	err   *registry.Failure // the breaker is open
-	early bool              // PID 1 would start the unit before that, and must not
+	ours  bool              // the manager makes the next start: PID 1's would be too early, or too late
 }
 
 // set holds the next start back until a time on the clock since the boot, of which it is now.
@@ -126,6 +124,9 @@ func (p *pause) set(until, now time.Time) {
 
 // end lets the next start be made.
 func (p *pause) end() { *p = pause{} }
+
+// take has the manager make the next start, at once.
+func (p *pause) take() { *p = pause{ours: true} }
 
 // shown is what was published and logged of a replica last.
 type shown struct {

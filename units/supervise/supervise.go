@@ -38,6 +38,9 @@ type PID1 interface {
 	Start(ctx context.Context, unit string, props []systemd.Property) (wait func(context.Context) error, err error)
 	// Stop returns when the stop job has ended.
 	Stop(ctx context.Context, unit string) error
+	// StopWaiting is Stop for a unit that waits for its restart. systemd.ErrJobExists: PID 1 has
+	// begun the restart, which goes on.
+	StopWaiting(ctx context.Context, unit string) error
 	// Clear lets PID 1 forget a unit that has ended: reset-failed, and the reference released.
 	Clear(ctx context.Context, unit string) error
 	// Adopt takes a reference, so that a unit of a former manager keeps its counters when it ends.
@@ -49,9 +52,6 @@ type PID1 interface {
 	// ResetCounters lets a unit's restart counter and start limit start again from zero, while it
 	// runs.
 	ResetCounters(ctx context.Context, unit string) error
-	// StartNow asks for the start, now, of a unit that waits for its backoff. It returns when PID 1
-	// has taken the job; what comes of it shows in the unit's changes.
-	StartNow(ctx context.Context, unit string) error
 }
 
 // Stager makes the model present; Preparer the engine. Both fail with a *registry.Failure.
@@ -157,7 +157,8 @@ type Supervisor struct {
 	status     string
 	dirty      bool // the status line may have changed
 
-	savingHistories bool // past failures are being written down
+	forgotten       map[string]string // the last run of units that are gone, whose last signals may still come
+	savingHistories bool              // past failures are being written down
 	unsaved         map[string]json.RawMessage
 
 	gpus *gpus.Board
@@ -188,6 +189,7 @@ func New(o Options) *Supervisor {
 		entries:   make(map[string]*entry),
 		adopting:  make(map[*replica]bool),
 		adopted:   make(chan struct{}),
+		forgotten: make(map[string]string),
 		unsaved:   make(map[string]json.RawMessage),
 		gpus:      gpus.New(time.Now()),
 		left:      make(map[string]time.Time),

@@ -3,7 +3,6 @@ package supervise
 import (
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -158,11 +157,25 @@ func TestResetStartsWhatWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.wantState("a", registry.StateStarting, false)
-		if w.called("start-now") != 1 || w.called("stop") != 0 {
-			t.Errorf("calls: %v", w.calls)
+		if w.called("stop-waiting") != 1 || w.called("clear") != 1 || w.called("start") != 2 {
+			t.Errorf("calls %v, want a new unit, for which PID 1 has counted nothing", w.calls)
 		}
-		if n := len(w.calls); w.called("reset") != 2 || !strings.HasPrefix(w.calls[n-1], "reset") {
-			t.Errorf("PID 1's start limit still counts the start that was brought forward: %v", w.calls)
+	})
+	scenario(t, "while_pid_1_starts_it", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))
+		w.passGate(unitOf("a"))
+		w.crash()
+		m.wantState("a", registry.StateBackoff, false)
+		w.with(func() { w.units[unitOf("a")].JobID = 7 }) // queued, and not signalled yet
+		if err := m.s.Reset(t.Context(), "a", "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		w.change(unitOf("a"), func(st *systemd.Status) { st.JobID = 0 })
+		w.restarted()
+		m.wantState("a", registry.StateReady, true)
+		if w.called("reset "+unitOf("a")) != 1 || w.called("start") != 1 {
+			t.Errorf("calls %v, want the failures before the run to be forgotten by PID 1 too", w.calls)
 		}
 	})
 }
@@ -198,7 +211,7 @@ func TestExternalIsNeverKilled(t *testing.T) {
 		w.ill(true)
 		time.Sleep(time.Hour)
 		m.wantState("a", registry.StateUnhealthy, false)
-		for _, call := range []string{"kill", "stop", "start", "start-now"} {
+		for _, call := range []string{"kill", "stop", "start"} {
 			if w.called(call) != 0 {
 				t.Errorf("an external engine got %s: %v", call, w.calls)
 			}

@@ -34,6 +34,7 @@ type world struct {
 	portHeld map[int]bool
 	hang     map[string]bool // units whose start call PID 1 never answers
 	beats    int
+	below254 bool // the delay of a unit does not grow
 
 	stopErr    error           // what every stop ends with
 	stubborn   chan struct{}   // where not nil, engines do not end at SIGTERM; closed by the kill
@@ -121,6 +122,10 @@ func (w *world) sync() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u := systemd.Update{Kind: systemd.Synced}
+	u.Features.Properties = map[string]string{}
+	if !w.below254 {
+		u.Features.Properties["RestartSteps"], u.Features.Properties["RestartMaxDelayUSec"] = "u", "t"
+	}
 	for _, name := range slices.Sorted(maps.Keys(w.units)) {
 		u.Units = append(u.Units, *w.units[name])
 	}
@@ -132,7 +137,16 @@ func (w *world) change(name string, f func(*systemd.Status)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st := w.units[name]
+	was := *st
+	st.RestartUSec, st.RestartUSecNext = 0, 0
 	f(st)
+	switch waits := st.SubState == "auto-restart" && was.SubState != st.SubState; {
+	case st.RestartUSec != 0: // f sets them
+	case waits:
+		st.RestartUSec, st.RestartUSecNext = w.delays(name, st.NRestarts)
+	default:
+		st.RestartUSec, st.RestartUSecNext = was.RestartUSec, was.RestartUSecNext
+	}
 	w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: name}
 }
 
@@ -199,8 +213,14 @@ func (w *world) passGate(unit string) {
 
 func (w *world) Stop(ctx context.Context, unit string) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.note("stop %s", unit)
+	w.mu.Unlock()
+	return w.stop(ctx, unit)
+}
+
+func (w *world) stop(ctx context.Context, unit string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if killed := w.stubborn; killed != nil {
 		w.mu.Unlock()
 		w.change(unit, stopping)
@@ -259,14 +279,17 @@ func (w *world) SetProperties(_ context.Context, unit string, props []systemd.Pr
 	return nil
 }
 
-// StartNow is a start job for a unit that waits. It counts as a restart.
-func (w *world) StartNow(_ context.Context, unit string) error {
+// StopWaiting is refused where PID 1 has begun the restart.
+func (w *world) StopWaiting(ctx context.Context, unit string) error {
 	w.mu.Lock()
-	w.note("start-now %s", unit)
+	w.note("stop-waiting %s", unit)
+	st := w.units[unit]
+	begun := st != nil && (st.JobID != 0 || st.ActiveState == "activating" && st.SubState != "auto-restart")
 	w.mu.Unlock()
-	w.change(unit, func(st *systemd.Status) { st.SubState, st.NRestarts = "auto-restart-queued", st.NRestarts+1 })
-	w.again(unit)
-	return nil
+	if begun {
+		return systemd.ErrJobExists
+	}
+	return w.stop(ctx, unit)
 }
 
 // again gives a unit its next run.
