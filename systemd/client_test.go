@@ -280,10 +280,11 @@ func TestRunRefusesABadPattern(t *testing.T) {
 }
 
 func TestCallErrorIs(t *testing.T) {
-	targets := []error{ErrNoSuchUnit, ErrUnitExists, ErrAccessDenied, ErrDisconnected, ErrNotReferenced}
+	targets := []error{ErrNoSuchUnit, ErrUnitExists, ErrJobExists, ErrAccessDenied, ErrDisconnected, ErrNotReferenced}
 	for name, want := range map[string]error{
 		"org.freedesktop.systemd1.NoSuchUnit":                         ErrNoSuchUnit,
 		"org.freedesktop.systemd1.UnitExists":                         ErrUnitExists,
+		"org.freedesktop.systemd1.TransactionIsDestructive":           ErrJobExists,
 		"org.freedesktop.DBus.Error.AccessDenied":                     ErrAccessDenied,
 		"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired": ErrAccessDenied,
 		"org.freedesktop.DBus.Error.NoReply":                          ErrDisconnected,

@@ -10,8 +10,8 @@ import (
 )
 
 // TestRestartsAreCarriedOver: a reload that changes sides (r0, r0b, r0 again) loses no restart and
-// counts none twice, over a restart of the manager too; what failed before it counts neither for the
-// breaker nor as a restart since the pool was stable.
+// counts none twice, over a restart of the manager too; what failed before it counts neither for
+// the breaker nor as a restart since the pool was stable.
 func TestRestartsAreCarriedOver(t *testing.T) {
 	scenario(t, "to_the_other_side_and_back", func(t *testing.T, w *world) {
 		n, s := notes{}, &shelf{kept: make(map[string]keep.Intent)}
