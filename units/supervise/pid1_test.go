@@ -208,7 +208,7 @@ func (j *logs) Read(ctx context.Context, q systemd.JournalQuery, _ int) (out []s
 // meanwhile, the engine is executed as often as breaker_failures says, each run counts once, and
 // none is cut.
 func TestBreakerOpensAfterExactlyItsRuns(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(60) {
 		name := fmt.Sprintf("seed_%d", seed)
 		scenario(t, name, func(t *testing.T, w *world) {
 			ctx, cancel := context.WithCancel(t.Context())
