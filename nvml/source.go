@@ -11,6 +11,9 @@ type Source interface {
 	// Follow delivers updates until ctx ends, in order, from one goroutine, also after the helper
 	// dies or hangs. The first update comes at once, even if nothing is known yet.
 	Follow(ctx context.Context, deliver func(Update)) error
+	// Fresh has all GPUs sampled now and returns the sample, beside the updates of Follow. It
+	// returns an error if NVML does not answer until ctx ends.
+	Fresh(ctx context.Context) (*Snapshot, error)
 }
 
 // Update is one change. Exactly one of its fields is set.

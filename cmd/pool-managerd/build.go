@@ -13,6 +13,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	gpu "github.com/pool-managerd/pool-managerd/nvml/client"
+	"github.com/pool-managerd/pool-managerd/nvml/health"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
@@ -42,7 +43,7 @@ func (d *daemon) build() error {
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	d.client = client
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
-		Calls: client.Calls, Log: d.log, Usage: engineUsage})
+		LogAnswers: logAnswers(), Calls: client.Calls, Log: d.log, Usage: engineUsage})
 	beat, err := beatEvery()
 	if err != nil {
 		return err
@@ -81,6 +82,15 @@ func (d *daemon) build() error {
 		return err
 	}
 	return nil
+}
+
+// logAnswers are NVML's possible answers about lines of the kernel's log.
+func logAnswers() []string {
+	var out []string
+	for _, a := range health.Answers() {
+		out = append(out, string(a))
+	}
+	return out
 }
 
 // beatEvery returns a third of the watchdog's interval, so that one late beat is harmless.

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
 type logsOptions struct {
@@ -24,9 +23,10 @@ func newLogs(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs POOL [-f] [-n LINES] [-- JOURNALCTL-ARGUMENTS]",
 		Short: "Show the journal of a pool's engines, and of the daemon about them",
-		Long: `Show what a pool's engines wrote to the journal, and what the daemon wrote about the pool. It runs journalctl with
-POOL_ID=POOL; arguments after -- are passed to journalctl unchanged. The journal is read with the rights of the caller,
-who must be root or in the group systemd-journal or adm.`,
+		Long: `Show what a pool's engines wrote to the journal, and what PID 1 and the daemon wrote about them. It runs journalctl
+with matches on fields that no other program can set, such as _SYSTEMD_UNIT: any user may write POOL_ID=POOL into the journal.
+Arguments after -- are passed to journalctl; FIELD=value terms among them must hold for every line. The journal is read
+with the rights of the caller, who must be root or in the group systemd-journal or adm.`,
 		Example: `  poolctl logs llama3 -f
   poolctl logs llama3 -n all -- --since today --output json
   poolctl logs llama3 -- REPLICA_ID=r1`,
@@ -47,17 +47,21 @@ who must be root or in the group systemd-journal or adm.`,
 }
 
 func (a *app) runLogs(ctx context.Context, o logsOptions, id string, further []string) error {
-	a.noteUnknown(ctx, id)
+	options, terms, err := splitFurther(further)
+	if err != nil {
+		return err
+	}
+	units := a.unitsOf(ctx, id)
 	args := []string{"--no-pager", "--lines=" + o.lines}
 	if o.follow {
 		args = append(args, "--follow")
 	}
-	args = append(append(args, "POOL_ID="+id), further...)
+	args = slices.Concat(args, options, matchesOf(id, units, terms))
 	cmd := exec.CommandContext(ctx, a.journalctl, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, a.out, a.err
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	err = cmd.Run()
 	if ctx.Err() != nil {
 		return nil // Ctrl-C ends following
 	}
@@ -78,22 +82,4 @@ func journalFailed(err error) error {
 				"-aG systemd-journal USER, then log in again)."}
 	}
 	return fmt.Errorf("journalctl: %w", err)
-}
-
-// noteTimeout bounds the request whether the pool exists; the journal does not need the answer.
-const noteTimeout = time.Second
-
-// noteUnknown prints a note if there is no such pool now. The journal may still have its lines.
-func (a *app) noteUnknown(ctx context.Context, id string) {
-	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
-	defer cancel()
-	c, err := newClient(a.o)
-	if err != nil {
-		return
-	}
-	_, _, err = read[wire.Pool](ctx, c, poolPath(id, ""))
-	var e *exitError
-	if err = c.withNearest(ctx, id, err); errors.As(err, &e) && e.code == exitNoPool {
-		fmt.Fprintf(a.err, "poolctl: %s; the journal may have earlier lines of it. %s\n", clean(e.text), clean(e.hint))
-	}
 }

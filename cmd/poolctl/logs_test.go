@@ -31,11 +31,22 @@ func TestLogs(t *testing.T) {
 	h := newHost(t)
 	h.fill()
 	program := journal(t, "")
+	// lines are the matches for a pool of one replica; more holds in each group.
+	lines := func(id, more string) string {
+		first, second := "pool-engine@"+id+".r0.service", "pool-engine@"+id+".r0b.service"
+		each := func(field string) string { return field + "=" + first + " " + field + "=" + second }
+		return each("_SYSTEMD_UNIT") + more + " + " + each("UNIT") + " _PID=1" + more + " + " + each("OBJECT_SYSTEMD_UNIT") +
+			" _UID=0" + more + " + " + each("COREDUMP_UNIT") + " _UID=0 MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1" + more +
+			" + _SYSTEMD_UNIT=pool-managerd.service POOL_ID=" + id + more
+	}
 	cases := []struct{ name, line, want string }{
-		{"the_newest_lines", "gemma", "--no-pager --lines=100 POOL_ID=gemma"},
-		{"all", "gemma -n all", "--no-pager --lines=all POOL_ID=gemma"},
-		{"follow", "-f gemma", "--no-pager --lines=100 --follow POOL_ID=gemma"},
-		{"further_arguments_go_on_as_they_are", "gemma -- --since today -f", "--no-pager --lines=100 POOL_ID=gemma --since today -f"},
+		{"the_newest_lines", "gemma", "--no-pager --lines=100 " + lines("gemma", "")},
+		{"all", "gemma -n all", "--no-pager --lines=all " + lines("gemma", "")},
+		{"follow", "-f gemma", "--no-pager --lines=100 --follow " + lines("gemma", "")},
+		{"further_options_come_before_the_matches", "gemma -- --since today -f", "--no-pager --lines=100 --since today -f " + lines("gemma", "")},
+		{"further_terms_hold_for_every_line", "gemma -- REPLICA_ID=r0 -o json PRIORITY=3", "--no-pager --lines=100 -o json " +
+			lines("gemma", " REPLICA_ID=r0 PRIORITY=3")},
+		{"a_value_that_looks_like_a_term", "gemma -- --grep A=b -g C=d", "--no-pager --lines=100 --grep A=b -g C=d " + lines("gemma", "")},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -46,8 +57,20 @@ func TestLogs(t *testing.T) {
 			}
 		})
 	}
+	// The journal's units of the pool are added, and no other's, whatever is in it.
+	t.Run("replicas_that_are_gone", func(t *testing.T) {
+		program := journal(t, `[ "$2" = --field=_SYSTEMD_UNIT ] || exit 0
+			printf '%s\n' 'pool-engine@gemma.r7.service' 'pool-engine@gemma2.r0.service' 'pool-engine@gemma.r7.service' \
+				'pool-engine@gemma.rx.service' 'user@1000.service' '+' '-f' '_UID=0'`)
+		r := h.logs(t.Context(), program, "gemma")
+		if n := strings.Count(r.out, "_SYSTEMD_UNIT=pool-engine@"); n != 3+3 || // OBJECT_SYSTEMD_UNIT holds the name, too
+			!strings.Contains(r.out, "\nUNIT=pool-engine@gemma.r7.service\n") || strings.Contains(r.out, "gemma2") {
+			t.Errorf("%d units in\n%s", n, r.out)
+		}
+	})
 	t.Run("wrong_use", func(t *testing.T) {
-		for _, line := range []string{"", "gemma phi", "-- gemma phi", "--since=today gemma", "../x"} {
+		for _, line := range []string{"", "gemma phi", "-- gemma phi", "--since=today gemma", "../x", "gemma -- A=b + C=d",
+			"gemma -- /usr/bin/x"} {
 			if r := h.logs(t.Context(), program, strings.Fields(line)...); r.code != exitUsage || r.out != "" {
 				t.Errorf("logs %s: exit status %d, %s", line, r.code, r.out)
 			}
@@ -55,7 +78,7 @@ func TestLogs(t *testing.T) {
 	})
 	t.Run("a_pool_of_former_times", func(t *testing.T) {
 		r := h.logs(t.Context(), program, "gema")
-		if r.code != exitOK || !strings.Contains(r.out, "POOL_ID=gema\n") ||
+		if r.code != exitOK || !strings.Contains(r.out, "POOL_ID=gema\n") || !strings.Contains(r.out, "pool-engine@gema.r0.service") ||
 			!strings.Contains(r.errOut, "Did you mean gemma?") {
 			t.Errorf("%d %s%s", r.code, r.out, r.errOut)
 		}
@@ -73,7 +96,7 @@ func TestLogs(t *testing.T) {
 		}
 	})
 	t.Run("journalctl_fails", func(t *testing.T) {
-		r := h.logs(t.Context(), journal(t, "exit 1"), "gemma")
+		r := h.logs(t.Context(), journal(t, `[ "$2" != --field=_SYSTEMD_UNIT ] || exit 0; exit 1`), "gemma")
 		if r.code != exitFailed || !strings.Contains(r.errOut, "journalctl: exit status 1") {
 			t.Errorf("%d %s", r.code, r.errOut)
 		}
@@ -85,7 +108,8 @@ func TestFollowEndsWithCtrlC(t *testing.T) {
 	h.fill()
 	ctx, cancel := context.WithCancel(t.Context())
 	var out, errOut syncBuffer
-	a := &app{out: &out, err: &errOut, now: time.Now, journalctl: journal(t, "exec sleep 100")}
+	a := &app{out: &out, err: &errOut, now: time.Now, journalctl: journal(t,
+		`[ "$2" != --field=_SYSTEMD_UNIT ] || exit 0; exec sleep 100`)}
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, a, []string{"--socket", h.socket, "logs", "-f", "gemma"}) }()
 	for !strings.Contains(out.String(), "POOL_ID=gemma") {

@@ -2,6 +2,7 @@ package classify
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -9,7 +10,7 @@ import (
 // or Retried recognise, and few others. It begins with (?i), since journalctl would otherwise
 // choose case sensitivity by itself.
 func Grep() string {
-	parts := []string{`NVRM:`, `SXid \(`, regexp.QuoteMeta(retryPhrase)}
+	parts := append(slices.Clone(kernelStarts), regexp.QuoteMeta(retryPhrase))
 	for _, p := range enginePhrases {
 		parts = append(parts, regexp.QuoteMeta(p.phrase))
 	}

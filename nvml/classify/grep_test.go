@@ -28,7 +28,11 @@ func TestGrepInPCRE(t *testing.T) {
 	if out, err := exec.Command("grep", "-cvP", "x", "/dev/null").Output(); strings.TrimSpace(string(out)) != "0" {
 		t.Skipf("no grep that knows -P: %v", err)
 	}
-	lines := classified()
+	var lines []string
+	for _, record := range classified() {
+		line, _, _ := strings.Cut(record, "\n") // grep's ^ would match within a record
+		lines = append(lines, line)
+	}
 	cmd := exec.Command("grep", "-cP", classify.Grep())
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	out, err := cmd.Output()
@@ -49,8 +53,8 @@ func FuzzGrep(f *testing.F) {
 	}
 	pattern := regexp.MustCompile(classify.Grep())
 	f.Fuzz(func(t *testing.T, line string) {
-		if strings.ContainsAny(line, "\n\x00") || !utf8.ValidString(line) {
-			t.Skip("the journal hands over one line of text")
+		if strings.Contains(line, "\x00") || !utf8.ValidString(line) {
+			t.Skip("the journal hands over text")
 		}
 		k, isKernel := classify.Kernel(line)
 		e, isEngine := classify.EngineLog(line)

@@ -6,31 +6,53 @@ import (
 	"strings"
 )
 
-// xidLine is what the driver prints (krcReportXid in NVIDIA's open kernel modules,
-// src/nvidia/src/kernel/gpu/rc/kernel_rc.c):
+// The forms in which NVIDIA's kernel modules write a line: version 595.45.04 of the open ones, and
+// those that older drivers are known to have. Each is anchored at the beginning of the record.
 //
-//	NVRM: Xid (PCI:%04x:%02x:%02x GPU-I:%02u GPU-CI:%02u): %d, pid=%s, name=%s, %s
-//
-// without the MIG numbers on a whole GPU, and without pid and name in some places of the driver.
-// Drivers before 300 leave out "PCI:".
-var xidLine = regexp.MustCompile(`NVRM: Xid \((?:PCI:)?([0-9A-Fa-f:.]+)(?: GPU-I:(\d{1,4}))?` +
-	`(?: GPU-CI:(\d{1,4}))?\): (\d{1,5})(?:,|$)\s*(.*)`)
+// The kernel also logs what users choose: the name of a process ("NAME[12]: segfault at"), of a
+// control group, of a mount. Behind a fixed beginning no form here can match such a text, and a
+// name of a process at the beginning has 15 bytes, which are fewer than each form fixes. A user can
+// still begin a record: pr_cont_cgroup_name prints a name of 255 bytes by itself, and it becomes a
+// record of its own when another processor logs in between. So a line proves nothing: package
+// health takes it as a reason to ask NVML.
+const (
+	pciForm = `([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-7])?)`
+	// The driver breaks long messages into lines of one record.
+	gapForm = `[ \n]+(?:NVRM: +)?`
+)
+
+var (
+	// krcReportXid (src/nvidia/src/kernel/gpu/rc/kernel_rc.c):
+	//
+	//	NVRM: Xid (PCI:%04x:%02x:%02x GPU-I:%02u GPU-CI:%02u): %d, pid=%s, name=%s, %s
+	//
+	// without the MIG numbers on a whole GPU, and without pid and name in some places of the driver.
+	xidLine = regexp.MustCompile(`^NVRM: Xid \(PCI:` + pciForm + `(?: GPU-I:(\d{1,4}))?(?: GPU-CI:(\d{1,4}))?\): ` +
+		`(\d{1,5})(?:,|$) *(.*)`)
+	// osHandleGpuLost (src/nvidia/arch/nvalloc/unix/src/osinit.c), and its form before 400.
+	offBusLine = regexp.MustCompile(`^NVRM: GPU (?:at )?(?:PCI:)?` + pciForm + `:? (?:GPU )?has fallen off the bus`)
+	// rm_is_supported_device (src/nvidia/arch/nvalloc/unix/src/osapi.c), in three lines or one.
+	neverUpLine = regexp.MustCompile(`^NVRM: The NVIDIA GPU ` + pciForm + gapForm +
+		`\(PCI ID: [0-9a-fA-F]{4}:[0-9a-fA-F]{4}\)` + gapForm + `installed in this system has` + gapForm +
+		`fallen off the bus`)
+	// RmInitAdapter (src/nvidia/arch/nvalloc/unix/src/osinit.c). Older drivers do not name the GPU
+	// there; a line that names no GPU is ignored.
+	initLine = regexp.MustCompile(`^NVRM: GPU (?:at )?(?:PCI:)?` + pciForm + `:? RmInitAdapter failed!`)
+	// rm_perform_version_check (src/nvidia/arch/nvalloc/unix/src/osapi.c).
+	mismatchLine = regexp.MustCompile(`^NVRM: API mismatch: the client `)
+	// NVSWITCH_PRINT_SXID (src/common/nvswitch/kernel/inc/common_nvswitch.h): "nvidia-nvswitch0:
+	// SXid (PCI:0000:c1:00.0): 12028, Non-fatal, Link 32 egress …".
+	sxidLine = regexp.MustCompile(`^nvidia-nvswitch\d{1,3}: SXid \(PCI:` + pciForm + `\): (\d{1,6})(?:,|$) *(.*)`)
+)
+
+// kernelStarts are the beginnings of all those forms, for Grep.
+var kernelStarts = []string{`^NVRM: `, `^nvidia-nvswitch\d{1,3}: SXid \(`}
 
 // xidProcess is the part of the detail that names a process. The pid is '<unknown>' if the driver
 // does not know it. The process chooses its own name, so it may hold anything; a comma ends it.
 var xidProcess = regexp.MustCompile(`^pid=(?:'?<unknown>'?|(\d{1,10}))(?:, ?name=[^,]*)?(?:,|$)\s*(.*)`)
 
-var (
-	offBusLine   = regexp.MustCompile(`NVRM: .*has fallen off the bus`)
-	initLine     = regexp.MustCompile(`NVRM: .*RmInitAdapter failed!`)
-	gpuAddress   = regexp.MustCompile(`GPU (?:at )?(?:PCI:)?([0-9A-Fa-f]+:[0-9A-Fa-f:.]+)`)
-	mismatchLine = regexp.MustCompile(`NVRM: API mismatch`)
-	// "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 12028, Non-fatal, Link 32 egress …" (NVIDIA's
-	// fabric manager guide, "SXid errors")
-	sxidLine = regexp.MustCompile(`SXid \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d{1,6})(?:,|$)\s*(.*)`)
-)
-
-// Kernel classifies a line of the kernel's log. ok is false for a line that is not about a GPU's
+// Kernel classifies a record of the kernel's log. ok is false for one that is not about a GPU's
 // health.
 func Kernel(line string) (v Verdict, ok bool) {
 	if m := xidLine.FindStringSubmatch(line); m != nil {
@@ -39,20 +61,25 @@ func Kernel(line string) (v Verdict, ok bool) {
 	if m := sxidLine.FindStringSubmatch(line); m != nil {
 		return sxidVerdict(m), true
 	}
-	switch {
-	case offBusLine.MatchString(line):
-		v = rowOffBus.verdict("a GPU has fallen off the bus")
-	case initLine.MatchString(line):
-		v = rowInit.verdict("the driver could not initialise the GPU")
-	case mismatchLine.MatchString(line):
+	if mismatchLine.MatchString(line) {
 		return rowMismatch.verdict("a program's NVIDIA library and the kernel module have different versions"), true
-	default:
-		return Verdict{}, false
 	}
-	if m := gpuAddress.FindStringSubmatch(line); m != nil {
-		v.PCI, _ = Address(m[1])
+	for _, form := range []struct {
+		pattern *regexp.Regexp
+		row     row
+		text    string
+	}{
+		{offBusLine, rowOffBus, "the GPU has fallen off the bus"},
+		{neverUpLine, rowOffBus, "the GPU has fallen off the bus"},
+		{initLine, rowInit, "the driver could not initialise the GPU"},
+	} {
+		if m := form.pattern.FindStringSubmatch(line); m != nil {
+			v = form.row.verdict(form.text)
+			v.PCI, ok = Address(m[1])
+			return v, ok
+		}
 	}
-	return v, true
+	return Verdict{}, false
 }
 
 func xidVerdict(m []string) (Verdict, bool) {

@@ -31,7 +31,7 @@ var (
 		ClassLog, ScopeHost, ActionNone, "", "see the log of pool-gpu.service"}
 	rowUnknownEvent = row{SourceEvent, "unknown", "an event of an unknown kind", ClassDegraded,
 		ScopeGPU, ActionWatch, CodeDriver,
-		"see the kernel's log: journalctl -k -g NVRM"}
+		"see the kernel's log: journalctl -k -g '^NVRM'"}
 
 	rowRecoveryNone = row{SourceDevice, "recovery-none", "recovery action 0, none", ClassLog, ScopeGPU, ActionNone,
 		"", ""}
@@ -63,7 +63,9 @@ var (
 		ActionReset, CodeDriver,
 		"reset the GPU when it is idle, so that the bad row is replaced"}
 
-	rowOffBus = row{SourceKernel, "off-bus", "`has fallen off the bus`, without an Xid", ClassHost, ScopeHost,
+	// The kernel's log alone: of the one GPU that the line names, and only where NVML does not
+	// answer for it (package health).
+	rowOffBus = row{SourceKernel, "off-bus", "`has fallen off the bus`, without an Xid", ClassReset, ScopeGPU,
 		ActionReboot, CodeUnavailable, hintReboot}
 	rowInit = row{SourceKernel, "init-failed", "`RmInitAdapter failed!`", ClassReset, ScopeGPU, ActionReset,
 		CodeUnavailable,
@@ -75,7 +77,8 @@ var (
 		CodeDriver,
 		"the NVIDIA library of a program and the kernel module have different versions; after a driver upgrade load " +
 			"the new module, or reboot"}
-	rowSXidFatal = row{SourceKernel, "sxid-fatal", "`SXid (`, with `Fatal`", ClassHost, ScopeHost, ActionReboot,
+	// It names no GPU; what it does to the GPUs behind the switch, NVML reports of each.
+	rowSXidFatal = row{SourceKernel, "sxid-fatal", "`SXid (`, with `Fatal`", ClassLog, ScopeHost, ActionReboot,
 		CodeUnavailable,
 		"an NVSwitch has failed: reset all GPUs and switches together, or reboot the host"}
 	rowSXid = row{SourceKernel, "sxid", "`SXid (`, other", ClassLog, ScopeHost, ActionNone, CodeDriver,

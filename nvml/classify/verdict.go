@@ -106,6 +106,21 @@ type Verdict struct {
 	Hint   string // what to do
 }
 
+// Hearsay reports whether the verdict comes from text alone that a user of the host may have
+// brought into the kernel's log.
+func (v Verdict) Hearsay() bool { return v.Source == SourceKernel }
+
+// OfOneGPU restricts a verdict to the GPU that it names.
+func (v Verdict) OfOneGPU() Verdict {
+	if v.Class == ClassHost {
+		v.Class = ClassReset
+	}
+	if v.Scope == ScopeHost {
+		v.Scope = ScopeGPU
+	}
+	return v
+}
+
 // verdict returns the verdict of a row.
 func (r row) verdict(text string) Verdict {
 	return Verdict{Source: r.source, Class: r.class, Scope: r.scope, Action: r.action, Code: r.code, Kind: r.kind,

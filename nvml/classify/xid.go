@@ -115,7 +115,9 @@ func recoveryOf(xid int, detail string) (row, bool) {
 	if xid != 154 {
 		return row{}, false
 	}
-	_, to, ok := strings.Cut(detail, " to 0x")
+	// The name of a process may come before it, and hold the same words.
+	const change = "GPU recovery action changed from 0x"
+	_, to, ok := strings.Cut(detail[max(strings.LastIndex(detail, change), 0):], " to 0x")
 	if !ok || to == "" {
 		return row{}, false
 	}

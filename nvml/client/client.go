@@ -73,6 +73,15 @@ func (c *Client) Ask(ctx context.Context, req wire.Request) (wire.Reply, error) 
 	return Ask(ctx, c.socket, req)
 }
 
+// Fresh implements nvml.Source.
+func (c *Client) Fresh(ctx context.Context) (*nvml.Snapshot, error) {
+	reply, err := c.Ask(ctx, wire.Request{Op: wire.OpSnapshot})
+	if err != nil {
+		return nil, err
+	}
+	return reply.Snapshot, nil
+}
+
 // silence is the longest time without a line on a live connection. PID 1 accepts connections for a
 // helper that is dead or hangs, so nothing else shows it.
 func (c *Client) silence() time.Duration { return max(c.interval, wire.Heartbeat) + grace }

@@ -37,6 +37,11 @@ func page() string {
 	var b strings.Builder
 	b.WriteString("## Health of a GPU\n\nA GPU has the worst health of its known faults. Verdicts only make it " +
 		"worse; only the conditions in the table make it better. Nothing is kept over a restart of the daemon.\n\n" +
+		"A line of the kernel's log is text that a local user may have written: it has no effect by itself. NVML is " +
+		"asked at once, and `gpu_log_reports_total` counts what it answered: `denied`, after a clean re-probe, and the " +
+		"line is ignored; `confirmed`, where its event or its sample shows a fault of that GPU; `unanswered`, after " +
+		fmt.Sprintf("%s without a sample, and the line counts for that GPU; `unlisted`, for a GPU that NVML never ", patience) +
+		"listed, and the line is ignored.\n\n" +
 		fmt.Sprintf("A clean re-probe is %d samples in a row, the first and the last at least %s apart, all taken "+
 			"after the last verdict that disables the GPU, in each of which the GPU answers without an error and "+
 			"the driver's recovery action is none or unknown. A gap in the facts restarts it.\n\n",
@@ -60,14 +65,18 @@ func page() string {
 func TestClearings(t *testing.T) {
 	rules := map[string]int{}
 	for _, c := range clearings {
-		rules[fmt.Sprintf("%s %t", c.Health, c.Factual)]++
-		if c.Health == Degraded && !c.Factual &&
+		rules[fmt.Sprintf("%s %t %t", c.Health, c.Factual, c.Text)]++
+		if c.Text && (patience.Seconds() != 10 || !strings.Contains(c.Entered, "10 seconds")) {
+			t.Errorf("NVML has %s to answer, the table says %q", patience, c.Entered)
+		}
+		if c.Health == Degraded && !c.Factual && !c.Text &&
 			(quiet.Minutes() != 10 || !strings.Contains(c.Cleared, "ten minutes")) {
 			t.Errorf("the quiet time is %s, the table says %q", quiet, c.Cleared)
 		}
 	}
-	want := map[string]int{"degraded false": 1, "degraded true": 1, "needs-reset false": 1, "needs-reset true": 1,
-		"lost true": 1, "host false": 1, "host true": 1}
+	want := map[string]int{"degraded false false": 1, "degraded true false": 1, "degraded false true": 1,
+		"needs-reset false false": 1, "needs-reset true false": 1, "needs-reset false true": 1, "lost true false": 1,
+		"host false false": 1, "host true false": 1}
 	if fmt.Sprint(rules) != fmt.Sprint(want) {
 		t.Errorf("rules = %v, want %v", rules, want)
 	}

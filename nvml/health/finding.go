@@ -43,6 +43,7 @@ func (r *run) clean() bool { return r.n >= cleanProbes && r.last.Sub(r.first) >=
 type clearing struct {
 	Health  Health
 	Factual bool   // found in a sample, not in a report
+	Text    bool   // by a line of the kernel's log alone
 	Entered string // in words, for the printed table
 	Cleared string
 	// met reports whether a finding that had its clean re-probe is cleared.
@@ -51,28 +52,34 @@ type clearing struct {
 
 // clearings is the table. The first matching row is a finding's rule.
 var clearings = []clearing{
-	{Degraded, false, "a verdict of class degraded",
+	{Degraded, false, false, "a verdict of class degraded",
 		"a clean re-probe, and ten minutes without another such verdict",
 		func(m *finding, _ string) bool { return m.run.last.Sub(m.at) >= quiet }},
-	{Degraded, true, "seen in a sample: another error of NVML, row remapping pending or failed, recovery action drain P2P",
+	{Degraded, true, false, "seen in a sample: another error of NVML, row remapping pending or failed, recovery action drain P2P",
 		"a clean re-probe without it",
 		func(*finding, string) bool { return true }},
-	{Reset, false, "a verdict of class reset",
+	{Reset, false, false, "a verdict of class reset",
 		"a clean re-probe in which the driver reports the recovery action none; if it reports no action at all, one in a new session of NVML or after the GPU was lost or absent",
 		func(m *finding, session string) bool { return m.run.none || m.renewed(session) }},
-	{Reset, true, "seen in a sample: RESET_REQUIRED, recovery action reset or drain and reset",
+	{Reset, true, false, "seen in a sample: RESET_REQUIRED, recovery action reset or drain and reset",
 		"a clean re-probe without it",
 		func(*finding, string) bool { return true }},
-	{Lost, true, "seen in a sample: GPU_IS_LOST, or a GPU that was there is missing",
+	{Degraded, false, true, "a line of the kernel's log of class degraded that names the GPU, while NVML does not answer for it for 10 seconds, or returns an error",
+		"a clean re-probe",
+		func(*finding, string) bool { return true }},
+	{Reset, false, true, "a line of the kernel's log of class reset or host that names the GPU, while NVML does not answer for it for 10 seconds, or returns an error",
+		"a clean re-probe",
+		func(*finding, string) bool { return true }},
+	{Lost, true, false, "seen in a sample: GPU_IS_LOST, or a GPU that was there is missing",
 		"a clean re-probe: it answers again",
 		func(*finding, string) bool { return true }},
 	// A GPU that fell off the bus returns only after a new enumeration, which NVML shows as a
 	// return from lost or in a new session; a recovery action `none` from a driver that has just
 	// lost the GPU proves nothing.
-	{Host, false, "a verdict of class host: all GPUs of the host if its scope is the host",
+	{Host, false, false, "a verdict of class host: all GPUs of the host if its scope is the host",
 		"a clean re-probe of the GPU that caused it (of all GPUs if none is named), in a new session of NVML or after it was lost or absent; a reboot is a new daemon",
 		func(m *finding, session string) bool { return m.renewed(session) }},
-	{Host, true, "seen in a sample: recovery action reboot",
+	{Host, true, false, "seen in a sample: recovery action reboot",
 		"a clean re-probe without it",
 		func(*finding, string) bool { return true }},
 }
@@ -96,7 +103,7 @@ func (m *finding) cleared(key findingKey, session string) bool {
 		return false
 	}
 	for _, c := range clearings {
-		if c.Health == key.health && c.Factual == key.factual {
+		if c.Health == key.health && c.Factual == key.factual && c.Text == key.text {
 			return c.met(m, session)
 		}
 	}

@@ -95,8 +95,9 @@ func (l *life) step(t *testing.T, b byte) {
 		xids := []int{119, 95, 79, 94, 31, 48, 63, 14}
 		v := classify.Event(nvml.Event{Kind: nvml.EventXid, Device: nvmltest.UUID(i), Code: xids[how]})
 		l.verdict(t, v, l.now, before)
-	case 3: // reported late, by the kernel's log
-		v, _ := classify.Kernel("NVRM: Xid (PCI:0000:66:00 GPU-I:03): 119, pid=1, name=x, late")
+	case 3: // reported late
+		gi := 3
+		v := classify.Event(nvml.Event{Kind: nvml.EventXid, Device: nvmltest.UUID(1), Code: 119, GI: &gi})
 		l.verdict(t, v, l.now.Add(-time.Duration(how)*time.Second), before)
 	case 4, 5, 6, 7:
 		l.now = l.now.Add(time.Duration(how) * 700 * time.Millisecond)

@@ -2,7 +2,8 @@
 // sample.
 //
 // It owns the states and the rules that change them: verdicts only make a GPU's health worse, and
-// only a clean re-probe makes it better. It is pure: no clock, no goroutine, no I/O; the owner of a
+// only a clean re-probe makes it better. A verdict that is text alone has no effect while NVML
+// answers for the GPU (hints.go). It is pure: no clock, no goroutine, no I/O; the owner of a
 // Tracker calls it from one goroutine. It must not know pools, nor decide what happens to engines.
 // Nothing is kept over a restart of the daemon: the next sample and the kernel's log of this boot
 // report what is still wrong.
@@ -98,4 +99,6 @@ type Noted struct {
 	// as an event and in the kernel's log). Only fresh ones are counted.
 	Fresh   bool
 	Changes []Change
+	// Asks: it is text alone and changes nothing yet; NVML should be asked now.
+	Asks bool
 }

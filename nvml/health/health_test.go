@@ -176,7 +176,7 @@ func TestGPU(t *testing.T) {
 			h.is(0, health.OK)
 		}},
 		{"host/all_gpus_are_shut_and_none_is_not_believed", func(h *host) {
-			h.kernel("NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.")
+			h.xid(0, 79)
 			h.is(0, health.Host)
 			h.is(1, health.Host)
 			h.samples(100, time.Second)
@@ -199,14 +199,6 @@ func TestGPU(t *testing.T) {
 			h.facts.Session = "b"
 			h.samples(100, time.Second)
 			h.is(1, health.Host)
-		}},
-		{"host/switch_has_failed_then_a_new_session_is_clean", func(h *host) {
-			h.kernel("nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 24007, Fatal, Link 28 sourcetrack timeout error " +
-				"(First)")
-			h.is(0, health.Host)
-			h.facts.Session = "b"
-			h.samples(6, time.Second)
-			h.is(0, health.OK)
 		}},
 		{"host/driver_asks_for_a_reboot_and_takes_it_back", func(h *host) {
 			h.facts.Devices[1].Recovery = nvml.RecoveryReboot
@@ -278,12 +270,15 @@ func TestGPU(t *testing.T) {
 func TestPartitions(t *testing.T) {
 	h := newHost(t, nvmltest.MIG(0, 2))
 	first, second := nvmltest.PartitionUUID(0, 0), nvmltest.PartitionUUID(0, 1)
-	h.kernel("NVRM: Xid (PCI:0000:65:00 GPU-I:07): 94, pid=7194, Contained: CE User Channel (0x9). RST: No, D-RST: No")
+	instance := func(xid, gi int) {
+		h.note(classify.Event(nvml.Event{Kind: nvml.EventXid, Device: nvmltest.UUID(0), Code: xid, GI: &gi}))
+	}
+	instance(94, 7)
 	h.shows(first, health.Degraded)
 	h.shows(second, health.OK)
 	h.is(0, health.Degraded)
 
-	h.kernel("NVRM: Xid (PCI:0000:65:00 GPU-I:07): 95, pid=7062, Uncontained: LTC TAG (0x2,0x1). RST: Yes, D-RST: No")
+	instance(95, 7)
 	h.shows(first, health.Reset)
 	h.shows(second, health.Reset)
 	h.samples(6, time.Second)
@@ -339,24 +334,6 @@ func TestCountedOnce(t *testing.T) {
 	say(h.xid(0, 79))
 	if want := "[true false false true true true]"; fmt.Sprint(fresh) != want {
 		t.Errorf("fresh = %v, want %s", fresh, want)
-	}
-}
-
-// TestBeforeTheFirstSample: the kernel's log speaks before the helper does.
-func TestBeforeTheFirstSample(t *testing.T) {
-	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	tracker := health.New(start)
-	v, _ := classify.Kernel("NVRM: Xid (PCI:0000:66:00): 119, pid=1, name=x, Timeout waiting for RPC from GSP0!")
-	if n := tracker.Note(v, start); len(n.Changes) != 0 || !n.Fresh {
-		t.Errorf("Note = %+v", n)
-	}
-	s := &nvml.Snapshot{Taken: start.Add(time.Second), Session: "a",
-		Devices: []nvml.Device{nvmltest.GPU(0), nvmltest.GPU(1)}}
-	tracker.Snapshot(s, s.Taken)
-	all := tracker.All(s.Taken)
-	if all[nvmltest.UUID(0)].Health != health.OK || all[nvmltest.UUID(1)].Health != health.Reset ||
-		all[nvmltest.UUID(1)].Cause.Xid != 119 {
-		t.Errorf("All = %+v", all)
 	}
 }
 

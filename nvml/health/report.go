@@ -44,6 +44,12 @@ func (r reports) fresh(v classify.Verdict, at time.Time) bool {
 	return true
 }
 
+// reported reports whether NVML reported the same fault shortly before.
+func (r reports) reported(v classify.Verdict, at time.Time) bool {
+	before, ok := r[faultOf(v)]
+	return ok && before.source != v.Source && at.Sub(before.at).Abs() < sameFault
+}
+
 // faultOf identifies the fault apart from its source. A GPU that is in no sample yet is identified
 // by its address.
 func faultOf(v classify.Verdict) report {

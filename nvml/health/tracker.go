@@ -12,8 +12,9 @@ import (
 // it.
 type findingKey struct {
 	health  Health
-	factual bool
-	gi, ci  int // the MIG instance; whole: the whole GPU
+	factual bool // found in a sample, not in a report
+	text    bool // by a line of the kernel's log alone
+	gi, ci  int  // the MIG instance; whole: the whole GPU
 }
 
 const whole = -1
@@ -50,7 +51,9 @@ type Tracker struct {
 	host     map[string]*finding
 	session  string
 	stale    time.Time // when facts became old; zero: they are fresh
-	waiting  []waiting
+	waiting  []waiting // verdicts of lines that name a GPU which is in no sample yet
+	hints    map[hintKey]*hint
+	resolved []Resolved // since Resolved was called last
 	reports  reports
 	nameless *finding // of the worst GPU without a UUID in the last sample; nil: none
 }
@@ -58,16 +61,20 @@ type Tracker struct {
 // New returns a Tracker that knows no GPU. start is the current time.
 func New(start time.Time) *Tracker {
 	return &Tracker{gpus: map[string]*gpu{}, partitions: map[string]place{}, byPCI: map[string]string{},
-		host:  map[string]*finding{},
+		host: map[string]*finding{}, hints: map[hintKey]*hint{},
 		stale: start, reports: reports{}}
 }
 
-// Note records a verdict of that time.
+// Note records a verdict of that time. One that is text alone changes nothing: see hint.
 func (t *Tracker) Note(v classify.Verdict, at time.Time) Noted {
 	if v.Device == "" && v.PCI != "" {
 		v.Device = t.byPCI[v.PCI]
 	}
+	if v.Hearsay() {
+		return t.hear(v, at)
+	}
 	n := Noted{Verdict: v, Fresh: t.reports.fresh(v, at)}
+	t.confirm(v)
 	t.record(v, at)
 	n.Changes = t.settle(at)
 	return n
@@ -76,7 +83,7 @@ func (t *Tracker) Note(v classify.Verdict, at time.Time) Noted {
 // record adds the verdict's finding to the GPUs or the host that it concerns.
 func (t *Tracker) record(v classify.Verdict, at time.Time) {
 	h := of(v)
-	if !h.Usable() && (v.Device != "" || v.PCI == "") {
+	if !h.Usable() {
 		t.interrupt(v.Device, at)
 	}
 	switch {
@@ -89,11 +96,6 @@ func (t *Tracker) record(v classify.Verdict, at time.Time) {
 		}
 	case v.Device != "":
 		t.recordOne(v.Device, v, at, false)
-	case v.PCI != "":
-		t.waiting = append(t.waiting, waiting{v, at})
-		if len(t.waiting) > maxWaiting {
-			t.waiting = t.waiting[1:]
-		}
 	default:
 		t.recordAll(v, at)
 	}
@@ -172,6 +174,7 @@ func (t *Tracker) Stale(since time.Time) {
 	for _, m := range t.host {
 		m.run = run{}
 	}
+	t.interruptHints()
 }
 
 // Snapshot evaluates a sample that arrived at that time and returns what changed.
@@ -194,6 +197,7 @@ func (t *Tracker) Snapshot(s *nvml.Snapshot, at time.Time) []Change {
 		t.facts(uuid, g, d, s.Taken)
 	}
 	t.probeHost(s)
+	t.answer(s, at)
 	return t.settle(at)
 }
 
@@ -256,7 +260,7 @@ func (t *Tracker) facts(uuid string, g *gpu, d *nvml.Device, taken time.Time) {
 	switch {
 	case !wrong:
 	case v.Scope == classify.ScopeHost:
-		renew(g.findings, findingKey{of(v), true, whole, whole}, v, taken, t.session) // hostFinding finds it
+		renew(g.findings, findingKey{health: of(v), factual: true, gi: whole, ci: whole}, v, taken, t.session) // hostFinding finds it
 	default:
 		t.recordOne(uuid, v, taken, true)
 	}

@@ -97,6 +97,19 @@ func (f *follower) add(u nvml.Update) {
 	}
 }
 
+// Fresh implements nvml.Source.
+func (h *Host) Fresh(context.Context) (*nvml.Snapshot, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stale != nil {
+		p := h.stale.Problem
+		return nil, &p
+	}
+	s := h.copied()
+	s.Taken = time.Now()
+	return s, nil
+}
+
 // Now returns a copy of the current facts.
 func (h *Host) Now() *nvml.Snapshot {
 	h.mu.Lock()

@@ -23,10 +23,12 @@ import (
 // Options are the sources of the metrics.
 type Options struct {
 	Registry *registry.Registry
-	Version  string        // of the daemon
-	Engines  []string      // every kind that a pool may have: the values of the label engine
-	Calls    func() uint64 // method calls made to PID 1 so far; nil: no such metric
-	Log      *slog.Logger  // for errors of a scrape
+	Version  string   // of the daemon
+	Engines  []string // every kind that a pool may have: the values of the label engine
+	// LogAnswers are NVML's possible answers about lines of the kernel's log.
+	LogAnswers []string
+	Calls      func() uint64 // method calls made to PID 1 so far; nil: no such metric
+	Log        *slog.Logger  // for errors of a scrape
 	// Usage reads the memory of a unit's cgroup, false if the unit does not run. It is called at
 	// each scrape; nil: no such metrics.
 	Usage func(unit string) (Usage, bool)
@@ -46,6 +48,7 @@ type Metrics struct {
 	probeDuration *prometheus.HistogramVec
 	verifications *prometheus.CounterVec
 	resets        *prometheus.CounterVec
+	trust         trust
 	drains        drains
 	breakers      breakers
 
@@ -80,6 +83,7 @@ func New(o Options) *Metrics {
 			"reason"),
 		resets: counter("driver_reset_events_total",
 			"Faults that require a reset of a GPU, by GPU and kind of fault.", "device", "kind"),
+		trust:    newTrust(o.LogAnswers),
 		drains:   newDrains(),
 		breakers: newBreakers(),
 
@@ -96,7 +100,7 @@ func New(o Options) *Metrics {
 	}
 	m.perPool = m.newPerPool(o.Registry)
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
-		m.resets,
+		m.resets, m.trust.logReports, m.trust.answers,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
 		m.reloads.done, m.reloads.failed,
 		newPools(o.Registry), newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),

@@ -30,6 +30,7 @@ func (m *Metrics) newPerPool(r *registry.Registry) *perPool {
 		series: []deletable{
 			m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.drains.duration, m.drains.forced,
 			m.breakers.opened, m.breakers.storms, m.reloads.duration, m.reloads.done, m.reloads.failed,
+			m.trust.answers,
 		},
 		counters: []*prometheus.CounterVec{m.drains.forced, m.breakers.opened, m.reloads.done},
 	}

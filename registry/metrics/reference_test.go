@@ -36,6 +36,8 @@ func TestReference(t *testing.T) {
 	reg, m := onGPUs(0)
 	reg.Put(serving("gemma2", 4, 3))
 	m.DriverReset("GPU-1", "xid")
+	m.LogReport("denied")
+	m.AnswerRefused(registry.Pool{ID: "gemma2"}, "slots")
 	m.Probed(registry.Pool{ID: "gemma2"}, "timeout", time.Second)
 	m.Restarted(registry.Pool{ID: "gemma2"}, "crash", 1)
 	m.RestartScheduled(registry.Pool{ID: "gemma2"}, "crash")

@@ -59,9 +59,9 @@ func TestFirstLight(t *testing.T) {
 			"active (running)") || !strings.Contains(out, "llama-server") {
 			t.Errorf("systemctl status:\n%s", out)
 		}
-		if out := h.must("journalctl", "--no-pager", "POOL_ID=tiny", "_SYSTEMD_UNIT="+
+		if out := h.must("poolctl", "logs", "tiny", "-n", "all", "--", "POOL_ID=tiny", "_SYSTEMD_UNIT="+
 			host.EngineUnit("tiny")); !strings.Contains(out, "model") {
-			t.Errorf("journalctl POOL_ID=tiny shows nothing of the engine:\n%s", out)
+			t.Errorf("poolctl logs tiny shows nothing of the engine:\n%s", out)
 		}
 		if out := h.must("systemctl", "show", "-p", "Slice", "--value",
 			host.EngineUnit("tiny")); out != "pool-engines.slice" {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
-	"github.com/pool-managerd/pool-managerd/test/fakenvml"
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
@@ -43,20 +42,44 @@ func TestGPUKernelAndNodes(t *testing.T) {
 		h.must("systemctl", "daemon-reload")
 		look()
 	})
-	// An Xid that only the kernel's log has: the driver's event was missed. journald takes the
-	// first word of what a program writes there for its name.
-	t.Run("the_kernels_log_alone_is_enough", func(t *testing.T) {
-		h := h.in(t)
-		h.shell(`echo "<3>kernel: NVRM: Xid (PCI:0000:41:00): 95, pid='<unknown>', name=<unknown>, Uncontained memory error" >/dev/kmsg`)
-		p := h.waitFor(emulated, "a", inState("waiting"), failsWith("GPU_UNAVAILABLE"))
-		if !strings.Contains(p.LastError, "Xid 95") || !strings.Contains(p.LastError, fakenvml.UUID(0)) {
-			t.Errorf("last_error %s", p.LastError)
+	t.Run("attacks_of_a_local_user", func(t *testing.T) { attackedByAUser(t, h.in(t)) })
+}
+
+// attackedByAUser has an ordinary user bring the driver's words into the log of a real kernel: by
+// the name of a control group in which a process runs out of memory, by the name of a process that
+// breaks, and by writing to the log.
+func attackedByAUser(t *testing.T, h *site) {
+	before := h.engines()
+	h.write("/run/attack", `set -eu
+name="$1"
+own="/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)"
+mkdir "$own/leaf"; echo $$ >"$own/leaf/cgroup.procs"
+echo +memory >"$own/cgroup.subtree_control"
+mkdir "$own/$name"; echo 16M >"$own/$name/memory.max"
+sh -c 'echo $$ >"$1/cgroup.procs"; exec tail /dev/zero' sh "$own/$name" || true
+dir=$(mktemp -d); cp /usr/bin/perl "$dir/NVRM: Xid (PCI:"
+"$dir/NVRM: Xid (PCI:" -e 'unpack("p", pack("L!", 1))' || true
+logger -t kernel -p kern.err "$name" || true
+`)
+	name := strings.TrimSuffix(strings.ReplaceAll(xid79, "'", ""), ".")
+	h.must("systemd-run", "--quiet", "--wait", "--property=Delegate=yes", "--property=MemorySwapMax=0", "--uid=4242",
+		"sh", "/run/attack", name)
+	h.shell("journalctl --sync")
+	for _, proof := range []string{"oom.*" + `NVRM: Xid \(PCI:0000:41:00\): 79`, `^NVRM: Xid \(PCI:\[[0-9]+\]: segfault at`} {
+		if out := h.shell("journalctl --quiet -k --output=cat --grep '" + proof + "' || true"); out == "" {
+			t.Errorf("the attack did not take place: the kernel's log has no %s:\n%s", proof,
+				h.shell("journalctl -k --no-pager --lines=60"))
 		}
-		h.waitFor(emulated, "a", isReady) // the driver requires no action, so the GPU is used again
-		if metrics := h.shell("curl -sS --unix-socket " + host.Socket +
-			" http://localhost/metrics | grep ^driver_reset_events_total"); !strings.Contains(metrics,
-			fakenvml.UUID(0)) {
-			t.Errorf("metrics: %s", metrics)
-		}
-	})
+	}
+	// Only root can write to the kernel's log, and that is no kernel's record either.
+	h.shell(`echo "<3>kernel: ` + xid79 + `" >/dev/kmsg`)
+	time.Sleep(20 * time.Second) // longer than NVML may take to answer
+	for i := range 2 {
+		h.health(i, "healthy")
+	}
+	h.waitFor(emulated, "a", isReady)
+	h.untouched(before)
+	if log := h.shell("journalctl --quiet --output=cat -u " + host.ManagerUnit + " --grep 'GPU error' || true"); log != "" {
+		t.Errorf("the manager took a user's text for the driver's: %s", log)
+	}
 }

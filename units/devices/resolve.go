@@ -77,7 +77,7 @@ func DriverHint(kind nvml.ProblemKind) string {
 		return "Install the NVIDIA driver with its library libnvidia-ml.so.1; a host without GPUs needs devices = [] " +
 			"and require_gpu = false."
 	case nvml.ProblemNoDriver:
-		return "Load the driver (modprobe nvidia) and read journalctl -k | grep NVRM."
+		return "Load the driver (modprobe nvidia) and read journalctl -k -g '^NVRM'."
 	case nvml.ProblemMismatch:
 		return "The driver's library and its kernel module are of different versions: reboot, or unload and load the " +
 			"nvidia modules."

@@ -327,7 +327,7 @@ func TestFollower(t *testing.T) {
 	f.stop()
 	argv, err := os.ReadFile(args.Name())
 	if err != nil || !strings.Contains(string(argv), "--follow --no-tail") ||
-		!strings.Contains(string(argv), "_SYSTEMD_INVOCATION_ID=abc") {
+		!strings.Contains(string(argv), "_SYSTEMD_SLICE=pool-engines.slice _SYSTEMD_INVOCATION_ID=abc") {
 		t.Errorf("journalctl was called with %q, %v", argv, err)
 	}
 }

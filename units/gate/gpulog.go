@@ -84,7 +84,7 @@ func (g *gpuLog) follow() (*os.File, *exec.Cmd, error) {
 	}
 	defer end.Close()
 	cmd := exec.Command(g.journalctl, "--quiet", "--follow", "--no-tail", "--all", "--output=json",
-		"--output-fields=_PID,MESSAGE", "_SYSTEMD_INVOCATION_ID="+g.invocation)
+		"--output-fields=_PID,MESSAGE", inSlice, "_SYSTEMD_INVOCATION_ID="+g.invocation)
 	cmd.Stdout = end
 	if err := cmd.Start(); err != nil {
 		out.Close()

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // follower counts the engine's log lines by running journalctl; the format of the journal's files
@@ -31,6 +33,11 @@ type follower struct {
 	done   sync.WaitGroup
 }
 
+// inSlice matches lines of engines. The invocation alone is no proof: journald reads that of a unit
+// of a user's own manager from a link below /run/user, which the user may point at any invocation
+// (client_context_read_invocation_id in journald-context.c).
+const inSlice = "_SYSTEMD_SLICE=" + pool.Slice
+
 // patience: after one tenth of the stall time without other progress, the log is followed.
 const patience = 10
 
@@ -46,7 +53,7 @@ func (f *follower) start(exclude []int) (pid int) {
 		return 0
 	}
 	cmd := exec.Command(f.journalctl, "--quiet", "--follow", "--no-tail", "--output=json",
-		"--output-fields=_PID", "_SYSTEMD_INVOCATION_ID="+f.invocation)
+		"--output-fields=_PID", inSlice, "_SYSTEMD_INVOCATION_ID="+f.invocation)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

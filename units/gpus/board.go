@@ -25,6 +25,7 @@ type Board struct {
 	snapshot *nvml.Snapshot // nil: none yet
 	stale    *nvml.Stale    // nil: the snapshot is fresh
 	health   *health.Tracker
+	proven   proven
 }
 
 // New makes a board that knows nothing yet, at the time when it begins to look.

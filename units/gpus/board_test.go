@@ -1,12 +1,14 @@
 package gpus
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/nvml/health"
 	"github.com/pool-managerd/pool-managerd/nvml/nvmltest"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/devices"
@@ -174,17 +176,70 @@ func TestNote(t *testing.T) {
 			t.Errorf("outcome %+v", out)
 		}
 	})
-	t.Run("the_kernels_line_names_the_process", func(t *testing.T) {
-		b := told(using(nvmltest.GPU(0), unit, 4711, gib))
-		place := strings.TrimSuffix(b.Snapshot().Devices[0].PCI[4:], ".0")
-		v, ok := classify.Kernel("NVRM: Xid (PCI:" + place + "): 31, pid=4711, name=llama-server, Ch 00000008")
-		out := b.Note(v, "", noon)
-		if !ok || out.Fault == nil || out.Fault.PID != 4711 || out.Verdict.Device != nvmltest.UUID(0) ||
-			b.Unit(4711) != unit {
-			t.Errorf("ok=%t outcome %+v, unit %q", ok, out, b.Unit(4711))
+	t.Run("the_kernels_line_names_the_process_of_an_event", func(t *testing.T) {
+		event := classify.Event(nvml.Event{Kind: nvml.EventXid, Device: nvmltest.UUID(0), Code: 31})
+		for name, c := range map[string]struct {
+			first, second classify.Verdict
+			pause         time.Duration
+			found         bool
+		}{
+			"line_then_event":  {xid31(t, 0), event, time.Second, true},
+			"event_then_line":  {event, xid31(t, 0), time.Second, true},
+			"line_twice":       {xid31(t, 0), xid31(t, 0), time.Second, false},
+			"event_far_later":  {xid31(t, 0), event, 11 * time.Second, false},
+			"line_far_later":   {event, xid31(t, 0), 11 * time.Second, false},
+			"of_another_gpu":   {xid31(t, 1), event, time.Second, false},
+			"of_another_fault": {xid31(t, 0), classify.Event(nvml.Event{Kind: nvml.EventXid, Device: nvmltest.UUID(0), Code: 13}), time.Second, false},
+			"no_xid":           {xid31(t, 0), classify.Event(nvml.Event{Kind: nvml.EventMissed, Device: nvmltest.UUID(0)}), time.Second, false},
+		} {
+			t.Run(name, func(t *testing.T) {
+				b := told(using(nvmltest.GPU(0), unit, 4711, gib), nvmltest.GPU(1))
+				if out := b.Note(c.first, "", noon); out.Fault != nil {
+					t.Errorf("one report alone is held against a process: %+v", out.Fault)
+				}
+				out := b.Note(c.second, "", noon.Add(c.pause))
+				if (out.Fault != nil) != c.found {
+					t.Fatalf("fault %+v, want one: %t", out.Fault, c.found)
+				}
+				if f := out.Fault; c.found && (f.PID != 4711 || f.Device != nvmltest.UUID(0) || !f.Fatal ||
+					b.Unit(4711) != unit || !strings.Contains(f.Failure.Message, "GPU 0")) {
+					t.Errorf("fault %+v, unit %q", f, b.Unit(4711))
+				}
+			})
 		}
-		if !strings.Contains(out.Fault.Failure.Message, "GPU 0") {
-			t.Errorf("message %q", out.Fault.Failure.Message)
+	})
+	t.Run("lines_without_end", func(t *testing.T) {
+		b := told(nvmltest.GPU(0))
+		for i := range 10_000 {
+			b.Note(lineOf(t, 0, i, 1), "", noon)
+		}
+		if n := len(b.proven.lines); n > mostProven {
+			t.Errorf("%d lines are kept", n)
+		}
+	})
+	t.Run("a_line_counts_where_nvml_does_not_answer", func(t *testing.T) {
+		b := told(nvmltest.GPU(0))
+		out := b.Note(lineOf(t, 0, 119, 1), "", noon)
+		if !out.Asks || out.Kind != "" || len(out.Changes) != 0 || !b.Asks() {
+			t.Errorf("outcome %+v", out)
+		}
+		if changes := b.Overdue(noon.Add(time.Minute)); len(changes) != 1 || b.Blocked(mask(t, b, "0"), noon) == nil {
+			t.Errorf("changes %+v", changes)
+		}
+		if got := b.Answers(); len(got) != 1 || got[0].Kind != "xid" || got[0].Device != nvmltest.UUID(0) || b.Asks() {
+			t.Errorf("answers %+v", got)
+		}
+	})
+	t.Run("a_line_is_ignored_where_nvml_answers", func(t *testing.T) {
+		b := told(nvmltest.GPU(0))
+		b.Note(lineOf(t, 0, 79, 1), "", noon)
+		for i := range 6 {
+			at := noon.Add(time.Duration(i+1) * time.Second)
+			b.Asked(&nvml.Snapshot{Taken: at, Devices: []nvml.Device{nvmltest.GPU(0)}}, at)
+		}
+		if got := b.Answers(); len(got) != 1 || got[0].Kind != "" || got[0].Answer != health.Denied || b.Asks() ||
+			b.Blocked(mask(t, b, "0"), noon) != nil {
+			t.Errorf("answers %+v", got)
 		}
 	})
 	t.Run("told_twice_is_counted_once", func(t *testing.T) {
@@ -200,6 +255,19 @@ func TestNote(t *testing.T) {
 		}
 	})
 }
+
+// lineOf is a line of the kernel's log about an Xid on a GPU by its number, which names a process.
+func lineOf(t *testing.T, index, xid, pid int) classify.Verdict {
+	t.Helper()
+	place := strings.TrimSuffix(nvmltest.GPU(index).PCI[4:], ".0")
+	v, ok := classify.Kernel(fmt.Sprintf("NVRM: Xid (PCI:%s): %d, pid=%d, name=x, y", place, xid, pid))
+	if !ok {
+		t.Fatal("no verdict")
+	}
+	return v
+}
+
+func xid31(t *testing.T, index int) classify.Verdict { return lineOf(t, index, 31, 4711) }
 
 func TestShow(t *testing.T) {
 	unit := pool.Replica{Pool: "a", Index: 1}.Unit()

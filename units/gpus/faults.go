@@ -13,6 +13,7 @@ import (
 type Fault struct {
 	Unit    string // the engine's unit; empty where only PID is known
 	PID     int    // 0: unknown
+	Device  string // the UUID of the GPU that PID uses; empty where Unit is set
 	Failure *registry.Failure
 	// Fatal says that the process is unusable even where it goes on: its CUDA context is broken.
 	Fatal bool
@@ -23,24 +24,42 @@ type Outcome struct {
 	Changes []health.Change
 	Fault   *Fault // nil: it is no one's in particular
 	// Device and Kind are set where a GPU or its driver must be reset: what
-	// driver_reset_events_total counts. The same error, reported	// twice by two sources, is
-	// counted once.
+	// driver_reset_events_total counts. The same error, reported twice by two sources, is counted
+	// once.
 	Device, Kind string
 	Verdict      classify.Verdict // with the device filled in where it was named by its place on the bus
+	// Asks: it is a line of the kernel's log, which proves nothing. NVML should be asked now, and
+	// its answer is noted by Asked and Overdue.
+	Asks bool
 }
 
 // Note takes a verdict. unit is that of the log line, empty for one of the driver or the kernel.
 func (b *Board) Note(v classify.Verdict, unit string, now time.Time) Outcome {
 	noted := b.health.Note(v, now)
 	v = noted.Verdict
-	out := Outcome{Changes: noted.Changes, Verdict: v}
-	if noted.Fresh && (v.Class == classify.ClassReset || v.Class == classify.ClassHost) {
-		out.Device, out.Kind = v.Device, v.Kind
+	out := Outcome{Changes: noted.Changes, Verdict: v, Asks: noted.Asks}
+	if noted.Fresh && !v.Hearsay() {
+		out.Device, out.Kind = resetOf(v)
 	}
-	if v.Code != "" && (unit != "" || v.PID != 0) {
-		out.Fault = &Fault{Unit: unit, PID: v.PID, Failure: b.faultOf(v), Fatal: v.Action.RestartsEngine()}
+	switch {
+	case v.Hearsay() || v.Source == classify.SourceEvent:
+		out.Fault = b.proven.note(v, now, func() *Fault { return b.newFault(v, "") })
+	case unit != "" && v.Code != "":
+		out.Fault = b.newFault(v, unit)
 	}
 	return out
+}
+
+// resetOf returns the GPU and the kind of a verdict by which it must be reset; empty: it need not.
+func resetOf(v classify.Verdict) (device, kind string) {
+	if v.Class == classify.ClassReset || v.Class == classify.ClassHost {
+		return v.Device, v.Kind
+	}
+	return "", ""
+}
+
+func (b *Board) newFault(v classify.Verdict, unit string) *Fault {
+	return &Fault{Unit: unit, PID: v.PID, Device: v.Device, Failure: b.faultOf(v), Fatal: v.Action.RestartsEngine()}
 }
 
 func (b *Board) faultOf(v classify.Verdict) *registry.Failure {

@@ -195,7 +195,7 @@ const (
 )
 
 func logLines(in Input, hash string) []Line {
-	const why = "journalctl " + FieldPool + "=… finds the pool's lines; " +
+	const why = "the pool's lines can be found by " + FieldPool + " (with _SYSTEMD_UNIT: poolctl logs); " +
 		"the manager recognises its units by them after a restart"
 	fields := [][2]string{
 		{FieldPool, in.Pool.ID},

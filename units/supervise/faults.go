@@ -3,12 +3,15 @@ package supervise
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/nvml/health"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/gpus"
 	"github.com/pool-managerd/pool-managerd/units/lastwords"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -47,18 +50,33 @@ type fault struct {
 func classifyEvent(e nvml.Event) classify.Verdict { return classify.Event(e) }
 
 // watchLogs follows the kernel's and the engines' log once there are GPUs that lines could be
-// about.
+// about. All fields of the query are journald's own (systemd.journal-fields(7)), which no client
+// can set: the slice of a user's own manager is in another field, and a program that writes to
+// /dev/kmsg never has the facility of the kernel.
 func (s *Supervisor) watchLogs() {
 	if s.o.Journal == nil || s.logs || !s.gpus.Any() {
 		return
 	}
 	s.logs = true
 	query := systemd.JournalQuery{
-		Matches: []string{"_TRANSPORT=kernel", "+", "_SYSTEMD_SLICE=" + pool.Slice},
-		Grep:    classify.Grep(), Fields: []string{"MESSAGE", "_TRANSPORT", "_SYSTEMD_UNIT"},
+		Matches: []string{transportField + "=kernel", facilityField + "=0", "+", sliceMatch},
+		Grep:    classify.Grep(), Fields: []string{"MESSAGE", transportField, facilityField, unitField},
 	}
-	s.effects.Go(func() { followLog(s.ctx, s.o.Journal, s.o.Log, query, s.logLine) })
+	limit := newLineLimit(s.o.Log)
+	s.effects.Go(func() {
+		followLog(s.ctx, s.o.Journal, s.o.Log, query, func(e systemd.JournalEntry) { s.logLine(e, limit) })
+	})
 }
+
+// The journal's fields for where an entry comes from.
+const (
+	transportField = "_TRANSPORT"
+	facilityField  = "SYSLOG_FACILITY" // of _TRANSPORT=kernel only journald's own
+	unitField      = "_SYSTEMD_UNIT"
+)
+
+// sliceMatch matches the entries of all engines.
+const sliceMatch = "_SYSTEMD_SLICE=" + pool.Slice
 
 // followLog follows until ctx ends. After a break it goes on behind the last line that it has seen,
 // so that what was logged meanwhile comes late and is not lost.
@@ -89,20 +107,23 @@ func followLog(ctx context.Context, j Journal, log *slog.Logger, query systemd.J
 }
 
 // logLine classifies one line, beside the loop: most are about nothing.
-func (s *Supervisor) logLine(e systemd.JournalEntry) {
-	var v classify.Verdict
-	var ok bool
-	unit, line := e.Fields["_SYSTEMD_UNIT"], e.Message()
-	if e.Fields["_TRANSPORT"] == "kernel" {
-		unit = ""
-		v, ok = classify.Kernel(line)
-	} else {
-		v, ok = classify.EngineLog(line)
+func (s *Supervisor) logLine(e systemd.JournalEntry, limit *lineLimit) {
+	line := e.Message()
+	if e.Fields[transportField] == "kernel" {
+		if v, ok := classify.Kernel(line); ok && e.Fields[facilityField] == "0" && limit.take("", time.Now()) {
+			s.post(func() { s.gpuVerdict(v, "", time.Now()) })
+		}
+		return
 	}
-	switch {
-	case ok:
-		s.post(func() { s.gpuVerdict(v, unit, time.Now()) })
-	case unit != "" && classify.Retried(line):
+	unit := e.Fields[unitField]
+	if _, ours := pool.ParseUnit(unit); !ours {
+		return
+	}
+	if v, ok := classify.EngineLog(line); ok {
+		if limit.take(unit, time.Now()) {
+			s.post(func() { s.gpuVerdict(v, unit, time.Now()) })
+		}
+	} else if classify.Retried(line) && limit.take(unit, time.Now()) {
 		s.post(func() { s.clearOOM(unit) })
 	}
 }
@@ -116,17 +137,34 @@ func (s *Supervisor) clearOOM(unit string) {
 
 // gpuVerdict takes one classified error on the loop.
 func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) {
+	asking := s.gpus.Asks()
 	out := s.gpus.Note(v, unit, now)
 	v = out.Verdict
-	s.o.Log.Warn("GPU error: "+v.Text, "class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit",
-		unit, "hint", v.Hint)
+	attrs := []any{"class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint", v.Hint}
+	switch {
+	case !v.Hearsay():
+		s.o.Log.Warn("GPU error: "+v.Text, attrs...)
+	case !out.Asks: // NVML has reported it, or it concerns no GPU's health
+		s.o.Log.Info("the kernel's log reports a GPU error: "+v.Text, attrs...)
+	case !asking: // further lines until the answer are counted
+		s.o.Log.Warn("the kernel's log reports a GPU error, asking NVML: "+v.Text, append(attrs, "pci", v.PCI)...)
+	}
 	if out.Kind != "" {
 		s.o.Observer.DriverReset(out.Device, out.Kind)
 	}
 	if out.Fault != nil {
 		s.noteFault(*out.Fault, now)
 	}
-	if len(out.Changes) == 0 {
+	if out.Asks {
+		s.askNVML()
+	}
+	s.healthChanged(out.Changes, now)
+	s.noteAnswers()
+}
+
+// healthChanged has pools leave GPUs that may no longer be used, and return to those that may.
+func (s *Supervisor) healthChanged(changes []health.Change, now time.Time) {
+	if len(changes) == 0 {
 		return
 	}
 	for _, r := range s.masked() {
@@ -172,12 +210,20 @@ func (s *Supervisor) culprit(f gpus.Fault) *replica {
 		unit = s.gpus.Unit(f.PID)
 	}
 	if unit != "" {
-		return s.byUnitName(unit)
+		return onDevice(s.byUnitName(unit), f.Device)
 	}
 	for _, r := range s.masked() {
 		if r.unit.status.MainPID == f.PID && f.PID != 0 {
-			return r
+			return onDevice(r, f.Device)
 		}
+	}
+	return nil
+}
+
+// onDevice returns the replica if the GPU is in its mask; an empty uuid is in every mask.
+func onDevice(r *replica, uuid string) *replica {
+	if r == nil || uuid == "" || slices.ContainsFunc(r.gpu.targets, func(t devices.Target) bool { return t.GPU == uuid }) {
+		return r
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ func (s *Supervisor) gpuUpdate(u nvml.Update) {
 		return
 	}
 	_, moved := s.gpus.Update(u, time.Now())
+	s.noteAnswers()
 	if s.gpus.Known() {
 		s.first.Do(func() { close(s.gpusKnown) })
 	}

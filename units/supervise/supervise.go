@@ -90,6 +90,7 @@ type Observer interface {
 	RestartScheduled(p registry.Pool, reason string)
 	Probed(p registry.Pool, reason string, took time.Duration)   // reason is empty for a success
 	DriverReset(device, kind string)                             // a GPU or its driver must be reset
+	LogReport(answer string)                                     // NVML's answer about a line of the kernel's log
 	Reloaded(p registry.Pool, took time.Duration, reason string) // a reload has ended; reason is empty for a success
 	Storm(p registry.Pool, class string)                         // an engine restarts too often in too short a time
 	Breaker(p registry.Pool, state string)                       // a replica's breaker is in another state
@@ -164,6 +165,8 @@ type Supervisor struct {
 	gpus *gpus.Board
 	left map[string]time.Time // when an engine last ended on a GPU, by UUID
 	logs bool                 // the log is followed
+	// asking: NVML is being asked about lines of the kernel's log.
+	asking bool
 	// unread are the logs of ended runs that wait to be read.
 	unread unreadLogs
 	first  sync.Once // closes gpusKnown

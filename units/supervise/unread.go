@@ -132,10 +132,12 @@ func (s *Supervisor) readTogether(logs []*unreadLog) {
 func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[string][]string, full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, crashReading)
 	defer cancel()
+	// The slice is needed: the invocation of a unit of a user's own manager is what the user says.
 	q := systemd.JournalQuery{Fields: []string{"MESSAGE", invocationField}}
 	for _, l := range logs {
 		q.Matches = append(q.Matches, invocationField+"="+l.run)
 	}
+	q.Matches = append(q.Matches, sliceMatch)
 	limit := crashTail * len(logs)
 	entries, err := s.o.Journal.Read(ctx, q, limit)
 	return tails(entries), len(entries) >= limit, err

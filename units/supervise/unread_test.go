@@ -84,8 +84,8 @@ func TestCrashStorm(t *testing.T) {
 		if e := m.pool(loud).LastError.Ending; len(e.Lines) == 0 || e.Lines[len(e.Lines)-1] != "goroutine 999" {
 			t.Errorf("the loud one ended with the last words %q (%s)", e.Lines, e.NoLines)
 		}
-		if got := l.reads(); len(got) != 3 || strings.Count(got[0], "=") != 3 ||
-			strings.Count(got[1]+got[2], "=") != 2 {
+		if got := l.reads(); len(got) != 3 || strings.Count(got[0], invocationField) != 3 ||
+			strings.Count(got[1]+got[2], invocationField) != 2 {
 			t.Errorf("asked for %q, want all three and then two of them alone", got)
 		}
 	})

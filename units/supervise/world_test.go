@@ -380,6 +380,7 @@ type noObserver struct{}
 func (noObserver) Restarted(registry.Pool, string, int)          {}
 func (noObserver) RestartScheduled(registry.Pool, string)        {}
 func (noObserver) DriverReset(string, string)                    {}
+func (noObserver) LogReport(string)                              {}
 func (noObserver) Reloaded(registry.Pool, time.Duration, string) {}
 func (noObserver) Storm(registry.Pool, string)                   {}
 func (noObserver) Breaker(registry.Pool, string)                 {}
