@@ -46,7 +46,7 @@ func sameReplicaState(a, b Replica) bool {
 func sameReplicaCounts(a, b Replica) bool {
 	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
 		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
-		a.RestartsSinceStable == b.RestartsSinceStable
+		a.RestartsSinceStable == b.RestartsSinceStable && slices.Equal(a.RefusedAnswers, b.RefusedAnswers)
 }
 
 // sameReplicaRun compares which process the replica is, and what it runs.

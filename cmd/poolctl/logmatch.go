@@ -21,7 +21,8 @@ const managerUnit = "pool-managerd.service"
 // matchesOf returns journalctl's matches for the lines of a pool. Each group has a field that
 // journald sets itself, from the sender's control group or credentials (systemd.journal-fields(7)):
 // any local user, and any engine, can log with POOL_ID=, UNIT= or OBJECT_SYSTEMD_UNIT= of others.
-// The groups are those of journalctl --unit, and the daemon's own lines. terms hold in each of them.
+// The groups are those of journalctl --unit, and the daemon's own lines. terms hold in each of
+// them.
 func matchesOf(id string, units, terms []string) []string {
 	each := func(field string) []string {
 		var out []string

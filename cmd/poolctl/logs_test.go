@@ -35,8 +35,10 @@ func TestLogs(t *testing.T) {
 	lines := func(id, more string) string {
 		first, second := "pool-engine@"+id+".r0.service", "pool-engine@"+id+".r0b.service"
 		each := func(field string) string { return field + "=" + first + " " + field + "=" + second }
-		return each("_SYSTEMD_UNIT") + more + " + " + each("UNIT") + " _PID=1" + more + " + " + each("OBJECT_SYSTEMD_UNIT") +
-			" _UID=0" + more + " + " + each("COREDUMP_UNIT") + " _UID=0 MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1" + more +
+		return each("_SYSTEMD_UNIT") + more + " + " + each("UNIT") + " _PID=1" + more + " + " +
+			each("OBJECT_SYSTEMD_UNIT") +
+			" _UID=0" + more + " + " + each("COREDUMP_UNIT") + " _UID=0 MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1" +
+			more +
 			" + _SYSTEMD_UNIT=pool-managerd.service POOL_ID=" + id + more
 	}
 	cases := []struct{ name, line, want string }{
@@ -63,7 +65,8 @@ func TestLogs(t *testing.T) {
 			printf '%s\n' 'pool-engine@gemma.r7.service' 'pool-engine@gemma2.r0.service' 'pool-engine@gemma.r7.service' \
 				'pool-engine@gemma.rx.service' 'user@1000.service' '+' '-f' '_UID=0'`)
 		r := h.logs(t.Context(), program, "gemma")
-		if n := strings.Count(r.out, "_SYSTEMD_UNIT=pool-engine@"); n != 3+3 || // OBJECT_SYSTEMD_UNIT holds the name, too
+		// OBJECT_SYSTEMD_UNIT holds the name, too
+		if n := strings.Count(r.out, "_SYSTEMD_UNIT=pool-engine@"); n != 3+3 ||
 			!strings.Contains(r.out, "\nUNIT=pool-engine@gemma.r7.service\n") || strings.Contains(r.out, "gemma2") {
 			t.Errorf("%d units in\n%s", n, r.out)
 		}
@@ -78,7 +81,8 @@ func TestLogs(t *testing.T) {
 	})
 	t.Run("a_pool_of_former_times", func(t *testing.T) {
 		r := h.logs(t.Context(), program, "gema")
-		if r.code != exitOK || !strings.Contains(r.out, "POOL_ID=gema\n") || !strings.Contains(r.out, "pool-engine@gema.r0.service") ||
+		if r.code != exitOK || !strings.Contains(r.out, "POOL_ID=gema\n") ||
+			!strings.Contains(r.out, "pool-engine@gema.r0.service") ||
 			!strings.Contains(r.errOut, "Did you mean gemma?") {
 			t.Errorf("%d %s%s", r.code, r.out, r.errOut)
 		}

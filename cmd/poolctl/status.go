@@ -201,6 +201,12 @@ func printReasons(w io.Writer, p wire.Pool) error {
 				return err
 			}
 		}
+		for _, refused := range r.RefusedAnswers {
+			if _, err := fmt.Fprintf(w, "%s: an answer of the engine is not believed: %s\n", clean(r.ID),
+				clean(refused)); err != nil {
+				return err
+			}
+		}
 		if r.LastError == nil || text(r.LastError) == text(p.LastError) {
 			continue
 		}

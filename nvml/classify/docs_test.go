@@ -47,8 +47,8 @@ func page() string {
 		"| `reset` | every pool on the GPU becomes unready, drains and waits |\n" +
 		"| `host` | the same for all GPUs of the host if the scope is the host |\n\n" +
 		"Only NVML's events and samples have these effects. A line of the kernel's log has them on no other GPU than " +
-		"the one that it names, and only where NVML does not answer for that GPU: see the end of this page. A line of " +
-		"an engine's log concerns that engine alone.\n")
+		"the one that it names, and only where NVML does not answer for that GPU: see the end of this page. A line " +
+		"of an engine's log concerns that engine alone.\n")
 	b.WriteString("\n## Xids\n\nAfter NVIDIA's Xid catalogue, <https://docs.nvidia.com/deploy/xid-errors/>. The " +
 		"driver reports them as events and in the kernel's log. " +
 		"In a MIG instance, class `degraded` or lower concerns that instance only.\n\n" +

@@ -26,7 +26,8 @@ var (
 	//
 	//	NVRM: Xid (PCI:%04x:%02x:%02x GPU-I:%02u GPU-CI:%02u): %d, pid=%s, name=%s, %s
 	//
-	// without the MIG numbers on a whole GPU, and without pid and name in some places of the driver.
+	// without the MIG numbers on a whole GPU, and without pid and name in some places of the
+	// driver.
 	xidLine = regexp.MustCompile(`^NVRM: Xid \(PCI:` + pciForm + `(?: GPU-I:(\d{1,4}))?(?: GPU-CI:(\d{1,4}))?\): ` +
 		`(\d{1,5})(?:,|$) *(.*)`)
 	// osHandleGpuLost (src/nvidia/arch/nvalloc/unix/src/osinit.c), and its form before 400.

@@ -178,13 +178,15 @@ func TestTextAloneIsBounded(t *testing.T) {
 			t.Errorf("%s is not text alone", c.name)
 		}
 		one := v.OfOneGPU()
-		if one.Class == classify.ClassHost || one.Scope == classify.ScopeHost && one.Class != classify.ClassLog && one.PCI == "" {
+		if one.Class == classify.ClassHost || one.Scope == classify.ScopeHost && one.Class != classify.ClassLog &&
+			one.PCI == "" {
 			t.Errorf("%s: class %s, scope %s", c.name, one.Class, one.Scope)
 		}
 	}
 	for _, c := range engineCases {
 		v, _ := classify.EngineLog(c.line)
-		if v.Class.Rank() > classify.ClassApplication.Rank() || v.Scope != classify.ScopeProcess || v.Device != "" || v.PCI != "" || v.PID != 0 {
+		if v.Class.Rank() > classify.ClassApplication.Rank() || v.Scope != classify.ScopeProcess || v.Device != "" ||
+			v.PCI != "" || v.PID != 0 {
 			t.Errorf("%q reaches beyond its engine: %+v", c.line, v)
 		}
 	}

@@ -37,11 +37,11 @@ func page() string {
 	var b strings.Builder
 	b.WriteString("## Health of a GPU\n\nA GPU has the worst health of its known faults. Verdicts only make it " +
 		"worse; only the conditions in the table make it better. Nothing is kept over a restart of the daemon.\n\n" +
-		"A line of the kernel's log is text that a local user may have written: it has no effect by itself. NVML is " +
-		"asked at once, and `gpu_log_reports_total` counts what it answered: `denied`, after a clean re-probe, and the " +
-		"line is ignored; `confirmed`, where its event or its sample shows a fault of that GPU; `unanswered`, after " +
-		fmt.Sprintf("%s without a sample, and the line counts for that GPU; `unlisted`, for a GPU that NVML never ", patience) +
-		"listed, and the line is ignored.\n\n" +
+		"A line of the kernel's log is text that a local user may have written: it has no effect by itself. " +
+		"NVML is asked at once, and `gpu_log_reports_total` counts what it answered: `denied`, after a clean " +
+		"re-probe, and the line is ignored; `confirmed`, where its event or its sample shows a fault of that GPU; " +
+		"`unanswered`, after " + patience.String() + " without a sample, and the line counts for that GPU; " +
+		"`unlisted`, for a GPU that NVML never listed, and the line is ignored.\n\n" +
 		fmt.Sprintf("A clean re-probe is %d samples in a row, the first and the last at least %s apart, all taken "+
 			"after the last verdict that disables the GPU, in each of which the GPU answers without an error and "+
 			"the driver's recovery action is none or unknown. A gap in the facts restarts it.\n\n",

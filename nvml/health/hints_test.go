@@ -14,11 +14,12 @@ import (
 
 // Lines of the kernel's log about the GPU 0, each of a class of its own.
 const (
-	saysHost     = "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
-	saysOffBus   = "NVRM: GPU 0000:65:00.0: GPU has fallen off the bus."
-	saysReset    = "NVRM: Xid (PCI:0000:65:00): 119, pid=1, name=x, Timeout waiting for RPC from GSP0!"
-	saysInit     = "NVRM: GPU 0000:65:00.0: RmInitAdapter failed! (0x26:0x56:1474)"
-	saysReboot   = "NVRM: Xid (PCI:0000:65:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)"
+	saysHost   = "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
+	saysOffBus = "NVRM: GPU 0000:65:00.0: GPU has fallen off the bus."
+	saysReset  = "NVRM: Xid (PCI:0000:65:00): 119, pid=1, name=x, Timeout waiting for RPC from GSP0!"
+	saysInit   = "NVRM: GPU 0000:65:00.0: RmInitAdapter failed! (0x26:0x56:1474)"
+	saysReboot = "NVRM: Xid (PCI:0000:65:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot " +
+		"Required)"
 	saysDegraded = "NVRM: Xid (PCI:0000:65:00): 63, Row remapping pending"
 	saysSwitch   = "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 24007, Fatal, Link 28 sourcetrack timeout error (First)"
 )
@@ -294,7 +295,8 @@ func FuzzTextAlone(f *testing.F) {
 			for i := range gpus {
 				a, b := attacked.State(nvmltest.UUID(i), now), alone.State(nvmltest.UUID(i), now)
 				if a.Health != b.Health || !a.Since.Equal(b.Since) {
-					t.Fatalf("GPU %d is %s since %s with lines, %s since %s without", i, a.Health, a.Since, b.Health, b.Since)
+					t.Fatalf("GPU %d is %s since %s with lines, %s since %s without", i, a.Health, a.Since, b.Health,
+						b.Since)
 				}
 			}
 		}

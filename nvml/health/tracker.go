@@ -260,7 +260,8 @@ func (t *Tracker) facts(uuid string, g *gpu, d *nvml.Device, taken time.Time) {
 	switch {
 	case !wrong:
 	case v.Scope == classify.ScopeHost:
-		renew(g.findings, findingKey{health: of(v), factual: true, gi: whole, ci: whole}, v, taken, t.session) // hostFinding finds it
+		// hostFinding finds it
+		renew(g.findings, findingKey{health: of(v), factual: true, gi: whole, ci: whole}, v, taken, t.session)
 	default:
 		t.recordOne(uuid, v, taken, true)
 	}

@@ -17,8 +17,9 @@ import (
 // xid79 is the worst that the driver prints of a GPU of the fake driver.
 const xid79 = "NVRM: Xid (PCI:0000:41:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
 
-// kmsg appends a record of the kernel's own to the log of a container: its /dev/kmsg is a FIFO, from
-// which journald reads "PRIORITY and facility,sequence number,time,-;text" as from the real one.
+// kmsg appends a record of the kernel's own to the log of a container: its /dev/kmsg is a FIFO,
+// from which journald reads "PRIORITY and facility,sequence number,time,-;text" as from the real
+// one.
 func (s *site) kmsg(records ...string) {
 	s.t.Helper()
 	for _, text := range records {
@@ -26,7 +27,8 @@ func (s *site) kmsg(records ...string) {
 		s.write("/tmp/kmsg", fmt.Sprintf("3,%d,1,-;%s\n", sequence, text))
 		s.shell("timeout 5 sh -c 'cat /tmp/kmsg >/dev/kmsg'")
 		s.eventually(func(ctx context.Context) error {
-			out, err := s.Host.Shell(ctx, "journalctl --quiet --output=cat _TRANSPORT=kernel SYSLOG_FACILITY=0 | tail -1")
+			out, err := s.Host.Shell(ctx, "journalctl --quiet --output=cat _TRANSPORT=kernel SYSLOG_FACILITY=0 | "+
+				"tail -1")
 			if first, _, _ := strings.Cut(text, `\x0a`); err == nil && !strings.Contains(out, first) {
 				err = fmt.Errorf("the journal has not taken the record %q: %s", text, out)
 			}
@@ -38,12 +40,13 @@ func (s *site) kmsg(records ...string) {
 // reports is how often NVML gave an answer about lines of the kernel's log.
 func (s *site) reports(answer string) string {
 	s.t.Helper()
-	return s.shell("curl -sS --unix-socket " + host.Socket + " http://localhost/metrics | grep '^gpu_log_reports_total{answer=\"" +
+	return s.shell("curl -sS --unix-socket " + host.Socket +
+		" http://localhost/metrics | grep '^gpu_log_reports_total{answer=\"" +
 		answer + "\"}' | cut -d' ' -f2")
 }
 
 // TestKernelLogAlone: what the kernel's log says of a GPU makes the manager ask NVML. While NVML
-// answers and finds the GPU well, no record takes it away, whoever wrote it.
+// answers and finds the GPU well, no record takes it away, no matter who wrote it.
 func TestKernelLogAlone(t *testing.T) {
 	t.Parallel()
 	for _, release := range []machine.Release{machine.Bookworm, machine.Forky} {
@@ -57,7 +60,9 @@ func TestKernelLogAlone(t *testing.T) {
 			h.wait("b", isReady)
 			t.Run("what_users_write_into_it", func(t *testing.T) { writtenByUsers(t, h.in(t)) })
 			t.Run("what_the_driver_writes_and_nvml_denies", func(t *testing.T) { deniedByNVML(t, h.in(t)) })
-			t.Run("what_the_driver_writes_and_nvml_does_not_answer", func(t *testing.T) { unansweredByNVML(t, h.in(t)) })
+			t.Run("what_the_driver_writes_and_nvml_does_not_answer", func(t *testing.T) {
+				unansweredByNVML(t, h.in(t))
+			})
 		})
 	}
 }
@@ -66,7 +71,8 @@ func TestKernelLogAlone(t *testing.T) {
 func writtenByUsers(t *testing.T, h *site) {
 	before := h.engines()
 	comm := xid79[:15] // as long as the name of a process can be
-	h.kmsg("oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset="+xid79+",mems_allowed=0,oom_memcg=/user.slice/"+xid79,
+	h.kmsg("oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset="+xid79+
+		",mems_allowed=0,oom_memcg=/user.slice/"+xid79,
 		"Memory cgroup stats for /user.slice/user-1000.slice/user@1000.service/"+xid79+":",
 		"cgroup: fork rejected by pids controller in /user.slice/"+xid79,
 		"overlayfs: upperdir is in-use as upperdir/workdir of another mount, mount with '"+xid79+"'",
@@ -163,7 +169,8 @@ func (s *site) forge(pool, invocation string, lines ...string) {
 			done`, pool, unit, line), "INVOCATION="+invocation)
 	}
 	s.shell("journalctl --sync")
-	if out := s.shell("journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID=" + invocation); !strings.Contains(out, lines[0]) {
+	if out := s.shell("journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID=" + invocation); !strings.Contains(out,
+		lines[0]) {
 		s.t.Errorf("the user could not forge an invocation, so that this test proves nothing: %s", out)
 	}
 }
@@ -192,8 +199,9 @@ func TestForgedLogs(t *testing.T) {
 func notShown(t *testing.T, h *site) {
 	h.forge("a", h.engine("a").Invocation, "FORGED by a user")
 	// An engine that was taken over can log with any field that journald does not set.
-	h.must("systemd-run", "--quiet", "--wait", "--slice=pool-engines.slice", "--uid="+mallory, "sh", "-c",
-		`printf '%s\n' "MESSAGE=FORGED by a neighbour" POOL_ID=a UNIT=`+host.EngineUnit("a")+` | logger --journald; sleep 1`)
+	h.must("systemd-run", "--quiet", "--wait", "--slice=pool-engines.slice", "setpriv", "--reuid="+mallory,
+		"--clear-groups", "sh", "-c", `printf '%s\n' "MESSAGE=FORGED by a neighbour" POOL_ID=a UNIT=`+
+			host.EngineUnit("a")+` | logger --journald; sleep 1`)
 	h.shell("journalctl --sync")
 	for name, command := range map[string]string{
 		"poolctl":           "poolctl logs a -n all",
@@ -264,7 +272,8 @@ func notReported(t *testing.T, h *site) {
 
 // notReadByTheGate: the gate looks for a line by which the engine says that it has no GPU.
 func notReadByTheGate(t *testing.T, h *site) {
-	h.pool("slow", onGPU("1", gib, "--load", "8s", "--say", "load_tensors: offloaded 33/33 layers to GPU").with("shared = true"))
+	h.pool("slow", onGPU("1", gib, "--load", "8s", "--say",
+		"load_tensors: offloaded 33/33 layers to GPU").with("shared = true"))
 	h.reload()
 	var invocation string
 	h.eventually(func(ctx context.Context) error {
@@ -274,7 +283,8 @@ func notReadByTheGate(t *testing.T, h *site) {
 		}
 		return err
 	})
-	h.forge("slow", invocation, "warning: no usable GPU found, FORGED", "ggml_cuda_init: failed to initialize CUDA: FORGED")
+	h.forge("slow", invocation, "warning: no usable GPU found, FORGED",
+		"ggml_cuda_init: failed to initialize CUDA: FORGED")
 	h.wait("slow", isReady)
 	if now := h.engine("slow"); now.Invocation != invocation {
 		t.Errorf("it was started again: %s", h.shell("journalctl --no-pager -u "+host.EngineUnit("slow")))

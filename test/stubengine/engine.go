@@ -75,6 +75,10 @@ func (e *engine) serveHealth(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (e *engine) serveProps(w http.ResponseWriter, _ *http.Request) {
+	if e.o.Props != "" {
+		fmt.Fprint(w, e.o.Props)
+		return
+	}
 	answer(w, http.StatusOK, map[string]any{"total_slots": len(e.slots), "build_info": version,
 		"model_path": e.o.Model})
 }
@@ -94,6 +98,10 @@ func (e *engine) serveSlots(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (e *engine) serveMetrics(w http.ResponseWriter, _ *http.Request) {
+	if e.o.Metrics != "" {
+		fmt.Fprintln(w, e.o.Metrics)
+		return
+	}
 	e.mu.Lock()
 	busy, done := 0, e.answered
 	for _, b := range e.slots {

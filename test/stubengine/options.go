@@ -33,10 +33,14 @@ type options struct {
 	GRPC       bool          // --grpc: the port serves gRPC's health protocol, and no HTTP
 	Version    bool          // --version
 
-	VRAM   uint64 // --vram: bytes of each device in $CUDA_VISIBLE_DEVICES that it takes from the fake driver, and holds
-	Driver string // --fake-driver: the socket of the fake driver
-	Say    string // --say: a line that it logs before it is loaded, as an engine's own
-	Masked string // $CUDA_VISIBLE_DEVICES
+	// --vram: bytes of each device in $CUDA_VISIBLE_DEVICES that it takes from the fake driver, and
+	// holds
+	VRAM    uint64
+	Driver  string // --fake-driver: the socket of the fake driver
+	Say     string // --say: a line that it logs before it is loaded, as an engine's own
+	Props   string // --lie-props: what /props answers instead of the truth
+	Metrics string // --lie-metrics: the same of /metrics
+	Masked  string // $CUDA_VISIBLE_DEVICES
 }
 
 // switches are llama-server's flags without a value that a test may pass; they change nothing here.
@@ -122,6 +126,10 @@ func (o *options) set(name, value string) (err error) {
 		o.Driver = value
 	case "--say":
 		o.Say = value
+	case "--lie-props":
+		o.Props = value
+	case "--lie-metrics":
+		o.Metrics = value
 	}
 	return err
 }

@@ -191,22 +191,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, kind := range engine.Kinds() {
 			a, _ := engine.For(kind)
-			for name, read := range map[string]func([]byte) (int, error){"slots": a.Slots, "busy": a.Busy,
-				"queue": a.Queue} {
-				n, err := read(body)
-				if n < 0 || n > 1<<31-1 || name == "slots" && n > engine.MaxSlots || err != nil && n != 0 {
-					t.Errorf("%s %s(%q) = %d, %v", kind, name, body, n, err)
-				}
-			}
-			if mark, err := a.Progress(body); len(mark) > engine.MaxMark || (mark == "") != (err != nil) {
-				t.Errorf("%s progress %q, %v out of %q", kind, mark, err, body)
-			}
-			_ = a.Generated(body)
-			if v := a.ParseVersion(body); len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool {
-				return r <= ' ' || r > '~'
-			}) {
-				t.Errorf("%s version %q", kind, v)
-			}
+			believed(t, a, body)
 		}
 	})
 }

@@ -7,39 +7,33 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
-// Bounds of an engine's answer. An engine may be broken or malicious.
-const (
-	// MaxSlots is the most requests at the same time.
-	MaxSlots = 1 << 16
-	// MaxMark is the longest mark of progress, in bytes.
-	MaxMark = 1024
-	// maxVersion is the longest version, in bytes.
-	maxVersion = 64
-)
-
-// errNotReported is returned for a value that an engine does not report.
+// errNotReported is returned for a value that an engine does not report. An answer that reports an
+// impossible one is a *bounds.Refused.
 var errNotReported = errors.New("the engine does not report it")
 
-// firstMatch returns the first group of the pattern's first match, at most maxVersion bytes of it,
-// and "" where it is not printable ASCII: it becomes a label and a field of the journal.
+// firstMatch returns the first group of the pattern's first match, and "" where it is longer than
+// its bound or not printable ASCII: it becomes a label and a field of the journal.
 func firstMatch(pattern *regexp.Regexp, out []byte) string {
 	m := pattern.FindSubmatch(out)
-	if m == nil || bytes.ContainsFunc(m[1], func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+	if m == nil || len(m[1]) > bounds.Version || bytes.ContainsFunc(m[1], func(r rune) bool {
+		return r <= ' ' || r >= 0x7f
+	}) {
 		return ""
 	}
-	return string(m[1][:min(len(m[1]), maxVersion)])
+	return string(m[1])
 }
 
-// short returns a mark of at most MaxMark bytes; marks that differ still do.
+// short returns a mark of at most bounds.Mark bytes; marks that differ still do.
 func short(mark string) string {
-	if len(mark) <= MaxMark {
+	if len(mark) <= bounds.Mark {
 		return mark
 	}
 	sum := sha256.Sum256([]byte(mark))
@@ -50,64 +44,53 @@ func short(mark string) string {
 func slotsField(body []byte, field string) (int, error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(body, &object); err != nil {
-		return 0, fmt.Errorf("read %s: %w", field, err)
+		return 0, bounds.Refuse(bounds.OfSlots, "no JSON object: %s", bounds.Quote(err.Error()))
 	}
 	raw, ok := object[field]
 	if !ok {
-		return 0, fmt.Errorf("read %s: the answer has no such field", field)
+		return 0, fmt.Errorf("read %s: %w", field, errNotReported)
 	}
-	var n int
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return 0, fmt.Errorf("read %s: %w", field, err)
-	}
-	if n < 1 || n > MaxSlots {
-		return 0, fmt.Errorf("read %s: it is %d, want 1 to %d", field, n, MaxSlots)
-	}
-	return n, nil
+	return bounds.Int(bounds.OfSlots, string(raw), 1, bounds.Slots)
 }
 
 // sumGauges adds up every sample of the named gauges in Prometheus's text format
 // (https://prometheus.io/docs/instrumenting/exposition_formats/). An engine that publishes none of
 // them is an error: absent is not idle.
-func sumGauges(body []byte, names ...string) (int, error) {
-	total, seen := 0.0, false
-	for line := range bytes.Lines(body) {
-		name, value, ok := sample(strings.TrimSpace(string(line)))
-		if !ok || !slices.Contains(names, name) {
-			continue
-		}
-		if math.IsNaN(value) || value < 0 || value > math.MaxInt32 {
-			return 0, fmt.Errorf("read metrics: %s is %v", name, value)
-		}
-		total, seen = total+value, true
+func sumGauges(subject bounds.Subject, body []byte, names ...string) (int, error) {
+	sum, err := sumOf(bounds.Sum{Subject: subject, Most: bounds.Requests}, body, names)
+	if err != nil {
+		return 0, err
 	}
-	if !seen {
-		return 0, fmt.Errorf("read metrics: none of %s is published", strings.Join(names, ", "))
-	}
-	if total > math.MaxInt32 {
-		return 0, fmt.Errorf("read metrics: %s add up to %v", strings.Join(names, ", "), total)
-	}
-	return int(math.Ceil(total)), nil
+	return sum.Int(), nil
 }
 
 // counted sums counters in Prometheus's text format, under any of the names that a client library
 // gives them, into a mark of progress.
 func counted(body []byte, names ...string) (string, error) {
-	total, seen := 0.0, false
+	sum, err := sumOf(bounds.Sum{Subject: bounds.OfProgress, Most: bounds.Tokens}, body, names)
+	if err != nil {
+		return "", err
+	}
+	return sum.Text(), nil
+}
+
+// sumOf adds the samples of these names to a sum.
+func sumOf(sum bounds.Sum, body []byte, names []string) (bounds.Sum, error) {
+	seen := false
 	for line := range bytes.Lines(body) {
 		name, value, ok := sample(strings.TrimSpace(string(line)))
 		if !ok || !slices.Contains(names, name) {
 			continue
 		}
-		if math.IsNaN(value) || math.IsInf(value, 0) || value < 0 {
-			return "", fmt.Errorf("read metrics: %s is %v", name, value)
+		if err := sum.Add(name, value); err != nil {
+			return sum, err
 		}
-		total, seen = total+value, true
+		seen = true
 	}
 	if !seen {
-		return "", fmt.Errorf("read metrics: none of %s is published", strings.Join(names, ", "))
+		return sum, fmt.Errorf("read metrics: none of %s is published: %w", strings.Join(names, ", "), errNotReported)
 	}
-	return strconv.FormatFloat(total, 'g', -1, 64), nil
+	return sum, nil
 }
 
 // sample splits one line of the text format into the metric's name and value.
@@ -130,5 +113,5 @@ func sample(line string) (name string, value float64, ok bool) {
 		return "", 0, false
 	}
 	value, err := strconv.ParseFloat(fields[0], 64)
-	return name, value, err == nil
+	return name, value, err == nil || errors.Is(err, strconv.ErrRange) // infinite then
 }

@@ -53,14 +53,15 @@ type starting interface {
 	Relax(at Instance) []Relaxation
 }
 
-// serving is how an engine reports that it serves, and what it works on.
+// serving is how an engine reports that it serves, and what it works on. An answer that is not
+// believed is a *bounds.Refused; any other error is one that lacks the value.
 type serving interface {
 	// HealthPath answers HealthStatus once the model is loaded and requests are served.
 	HealthPath() string
 	HealthStatus() int
 	// SlotsPath is asked once after ready, "" when the engine does not report its concurrency.
 	SlotsPath() string
-	// Slots reads the body of SlotsPath: 1 to MaxSlots.
+	// Slots reads the body of SlotsPath: 1 to bounds.Slots.
 	Slots(body []byte) (int, error)
 	// BusyPath reports the requests in flight, "" when the engine does not.
 	BusyPath() string
@@ -81,9 +82,9 @@ type serving interface {
 	Generated(body []byte) error
 	// ProgressPath reports whether the engine works on requests, "" when it does not.
 	ProgressPath() string
-	// Progress reads the body of ProgressPath into a mark of at most MaxMark bytes, which changes
-	// with each step of the model, and stays the same while there is none and no request ends. It
-	// is an error if the body does not report it.
+	// Progress reads the body of ProgressPath into a mark of at most bounds.Mark bytes, which
+	// changes with each step of the model, and stays the same while there is none and no request
+	// ends. It is an error if the body does not report it.
 	Progress(body []byte) (string, error)
 }
 

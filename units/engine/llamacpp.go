@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -158,15 +159,15 @@ func (llamaCpp) Busy(body []byte) (int, error) {
 		Processing *bool `json:"is_processing"`
 	}
 	if err := json.Unmarshal(body, &slots); err != nil {
-		return 0, fmt.Errorf("read slots: %w", err)
+		return 0, bounds.Refuse(bounds.OfBusy, "no list of slots: %s", bounds.Quote(err.Error()))
 	}
-	if slots == nil || len(slots) > MaxSlots {
-		return 0, fmt.Errorf("read slots: a list of %d", len(slots))
+	if slots == nil || len(slots) > bounds.Slots {
+		return 0, bounds.Refuse(bounds.OfBusy, "a list of %d slots, want 1 to %d", len(slots), bounds.Slots)
 	}
 	busy := 0
 	for _, s := range slots {
 		if s.Processing == nil {
-			return 0, errors.New("read slots: a slot without is_processing")
+			return 0, bounds.Refuse(bounds.OfBusy, "a slot without is_processing")
 		}
 		if *s.Processing {
 			busy++
@@ -198,10 +199,10 @@ func (llamaCpp) Progress(body []byte) (string, error) {
 		Next   json.RawMessage `json:"next_token"`
 	}
 	if err := json.Unmarshal(body, &slots); err != nil {
-		return "", fmt.Errorf("read slots: %w", err)
+		return "", bounds.Refuse(bounds.OfProgress, "no list of slots: %s", bounds.Quote(err.Error()))
 	}
-	if len(slots) > MaxSlots {
-		return "", fmt.Errorf("read slots: a list of %d", len(slots))
+	if len(slots) > bounds.Slots {
+		return "", bounds.Refuse(bounds.OfProgress, "a list of %d slots, want at most %d", len(slots), bounds.Slots)
 	}
 	var mark strings.Builder
 	reported := false
@@ -212,9 +213,14 @@ func (llamaCpp) Progress(body []byte) (string, error) {
 		text := strings.Trim(strings.TrimSpace(string(s.Next)), "[]")
 		if text != "" && text != "null" {
 			if err := json.Unmarshal([]byte(text), &next); err != nil {
-				return "", fmt.Errorf("read next_token of a slot: %w", err)
+				return "", bounds.Refuse(bounds.OfProgress, "next_token of a slot: %s", bounds.Quote(err.Error()))
 			}
 			reported = true
+		}
+		for _, n := range []int{s.Prompt, next.Decoded} {
+			if n < 0 || n > bounds.Tokens {
+				return "", bounds.Refuse(bounds.OfProgress, "%d tokens of a slot, want 0 to %d", n, bounds.Tokens)
+			}
 		}
 		reported = reported || s.Prompt > 0
 		mark.WriteString(strconv.Itoa(s.Prompt) + "+" + strconv.Itoa(next.Decoded) + " ")
@@ -335,7 +341,9 @@ func llamaDevices(r *Run, f flagSet, devices int) error {
 // QueuePath is served because Command adds --metrics.
 func (llamaCpp) QueuePath() string { return "/metrics" }
 
-func (llamaCpp) Queue(body []byte) (int, error) { return sumGauges(body, "llamacpp:requests_deferred") }
+func (llamaCpp) Queue(body []byte) (int, error) {
+	return sumGauges(bounds.OfQueue, body, "llamacpp:requests_deferred")
+}
 
 // Workloads depend on the mode in which the server was started: for embeddings or for ranks it
 // serves nothing else.

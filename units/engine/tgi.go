@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -82,7 +83,7 @@ func (tgi) Slots(body []byte) (int, error) {
 func (tgi) BusyPath() string { return "/metrics" }
 
 func (tgi) Busy(body []byte) (int, error) {
-	return sumGauges(body, "tgi_batch_current_size", "tgi_queue_size")
+	return sumGauges(bounds.OfBusy, body, "tgi_batch_current_size", "tgi_queue_size")
 }
 
 // GeneratePath is TGI's own request: /v1/completions came later.
@@ -124,7 +125,7 @@ func (tgi) CountsIdle() bool { return false }
 
 func (tgi) QueuePath() string { return "/metrics" }
 
-func (tgi) Queue(body []byte) (int, error) { return sumGauges(body, "tgi_queue_size") }
+func (tgi) Queue(body []byte) (int, error) { return sumGauges(bounds.OfQueue, body, "tgi_queue_size") }
 
 func (tgi) Workloads(pool.Pool) []string { return []string{WorkCompletion} }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -90,7 +91,7 @@ func (vllm) SlotsPath() string         { return "" }
 func (vllm) Slots([]byte) (int, error) { return 0, errNotReported }
 func (vllm) BusyPath() string          { return "/metrics" }
 func (vllm) Busy(body []byte) (int, error) {
-	return sumGauges(body, "vllm:num_requests_running", "vllm:num_requests_waiting")
+	return sumGauges(bounds.OfBusy, body, "vllm:num_requests_running", "vllm:num_requests_waiting")
 }
 
 func (vllm) GeneratePath() string { return "/v1/completions" }
@@ -164,7 +165,9 @@ func (vllm) CountsIdle() bool { return false }
 
 func (vllm) QueuePath() string { return "/metrics" }
 
-func (vllm) Queue(body []byte) (int, error) { return sumGauges(body, "vllm:num_requests_waiting") }
+func (vllm) Queue(body []byte) (int, error) {
+	return sumGauges(bounds.OfQueue, body, "vllm:num_requests_waiting")
+}
 
 // Workloads are known only of a server without a flag for them: it then generates text, or chooses
 // by the model, which is not read here.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -41,8 +42,8 @@ func answersSuite(t *testing.T, s subject, a engine.Adapter) {
 				t.Errorf("%s: %d, %v; want %d", c.recorded.file, n, err, c.recorded.want)
 			}
 			for _, lie := range lies(body) {
-				if n, err := c.read(lie); n < 0 || n > 1<<31-1 || err != nil && n != 0 || c.name == "slots" &&
-					n > engine.MaxSlots {
+				if n, err := c.read(lie); n < 0 || n > bounds.Requests || err != nil && n != 0 || c.name == "slots" &&
+					n > bounds.Slots {
 					t.Errorf("%d, %v out of %q", n, err, lie)
 				}
 			}
@@ -72,7 +73,7 @@ func answersSuite(t *testing.T, s subject, a engine.Adapter) {
 			t.Errorf("%q, %v; %q, %v", first, err, second, err2)
 		}
 		for _, lie := range append(lies(one), []byte(strings.Repeat(string(one), 3))) {
-			if mark, err := a.Progress(lie); len(mark) > engine.MaxMark || (mark == "") != (err != nil) {
+			if mark, err := a.Progress(lie); len(mark) > bounds.Mark || (mark == "") != (err != nil) {
 				t.Errorf("%d bytes, %v out of %q", len(mark), err, lie)
 			}
 		}

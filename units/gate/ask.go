@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/listen"
 	"github.com/pool-managerd/pool-managerd/units/probe/grpchealth"
 )
@@ -106,9 +107,6 @@ func (e endpoint) listener(uid int) Answer {
 	return Healthy
 }
 
-// bodyLimit is how much of a response body is read, in bytes.
-const bodyLimit = 64 << 10
-
 // get sends a GET and reports whether the response means healthy. It implements just enough HTTP
 // (RFC 9112) for that, so that a hundred waiting gates need little memory. If the body matters it
 // uses HTTP/1.0, whose bodies are not chunked and end with the connection.
@@ -130,7 +128,7 @@ func (e endpoint) get(conn net.Conn, address string, expect int) (bool, error) {
 	if err != nil || status != expect || e.body == nil {
 		return err == nil && status == expect, err
 	}
-	rest, err := io.ReadAll(io.LimitReader(answer, bodyLimit))
+	rest, err := io.ReadAll(io.LimitReader(answer, bounds.HealthBody))
 	if err != nil {
 		return false, err
 	}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"regexp"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
 // Kind is the protocol of a probe.
@@ -18,9 +20,6 @@ const (
 	// a connection only: weak evidence, since the kernel accepts it even if the process hangs
 	TCP Kind = "tcp"
 )
-
-// bodyLimit is how much of a body is matched, in bytes.
-const bodyLimit = 64 << 10
 
 // Check is one probe of one engine, as a value.
 type Check struct {
@@ -57,7 +56,7 @@ func (p *Prober) askHTTP(ctx context.Context, c Check) error {
 	defer s.release()
 	// A body of usual size is read completely, so that the connection can be reused.
 	a, err := p.ask(ctx, question{method: http.MethodGet, host: c.Host, target: c.Path, close: c.Close,
-		limit: bodyLimit}, s)
+		limit: bounds.HealthBody}, s)
 	switch {
 	case err != nil:
 		return failed(err, c.Timeout)

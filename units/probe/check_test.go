@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/health"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
 func TestBody(t *testing.T) {
@@ -35,7 +37,7 @@ func TestBody(t *testing.T) {
 // bound matches nothing.
 func TestBodyIsMatchedToABound(t *testing.T) {
 	url := engine(t, func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, "near", strings.Repeat(" ", bodyLimit), "far")
+		fmt.Fprint(w, "near", strings.Repeat(" ", bounds.HealthBody), "far")
 	})
 	p := New()
 	defer p.Close()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
 // Generation is a request for one token.
@@ -35,9 +37,6 @@ const (
 	Unfit
 )
 
-// generationLimit is how much of a response to a generation is read, in bytes.
-const generationLimit = 1 << 20
-
 // Generate requests a generation. The error is nil for Generated, otherwise an *Error.
 func (p *Prober) Generate(ctx context.Context, g Generation) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
@@ -46,7 +45,7 @@ func (p *Prober) Generate(ctx context.Context, g Generation) (Outcome, error) {
 	if err != nil {
 		return Unfit, failed(err, g.Timeout)
 	}
-	q.method, q.json, q.close, q.limit = http.MethodPost, g.Body, g.Close, generationLimit
+	q.method, q.json, q.close, q.limit = http.MethodPost, g.Body, g.Close, bounds.Generation
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	a, err := p.ask(ctx, q, s)

@@ -8,11 +8,9 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/probe/grpchealth"
 )
-
-// answerLimit bounds a HealthCheckResponse with its frame, in bytes. A real one has seven.
-const answerLimit = 4 << 10
 
 func (p *Prober) askGRPC(ctx context.Context, c Check) error {
 	req, err := request(ctx, http.MethodPost, "http://"+c.Host+grpchealth.Method,
@@ -29,7 +27,7 @@ func (p *Prober) askGRPC(ctx context.Context, c Check) error {
 		return failedGRPC(err, c)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, bounds.GRPC))
 	if err != nil {
 		return failedGRPC(err, c)
 	}
@@ -40,7 +38,7 @@ func (p *Prober) askGRPC(ctx context.Context, c Check) error {
 	// headers.
 	if status := cmp.Or(resp.Trailer.Get("Grpc-Status"), resp.Header.Get("Grpc-Status")); status != "0" {
 		said := cmp.Or(resp.Trailer.Get("Grpc-Message"), resp.Header.Get("Grpc-Message"))
-		return wrongGRPC(fmt.Sprintf("gRPC status %q%s", status, quoted([]byte(said))))
+		return wrongGRPC(fmt.Sprintf("gRPC status %s%s", bounds.Quote(status), quoted([]byte(said))))
 	}
 	state, err := grpchealth.Status(body)
 	if err != nil {
@@ -58,7 +56,7 @@ func wrongGRPC(text string) *Error { return &Error{Reason: ReasonGRPC, Text: tex
 func failedGRPC(err error, c Check) *Error {
 	f := failed(err, c.Timeout)
 	if f.Reason == ReasonHTTP {
-		f.Reason, f.Text = ReasonGRPC, "the answer is not gRPC: "+cause(err).Error()
+		f.Reason, f.Text = ReasonGRPC, "the answer is not gRPC: "+brief(cause(err))
 	}
 	return f
 }

@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
-// Bounds of a response apart from its body. Reading stops beyond them.
-const (
-	headLimit = 16 << 10 // bytes of a header, of trailers, and of chunk framing
-	mostHeads = 6        // informational answers (1xx) and the final one
-)
+// mostHeads bounds the headers of a response: informational answers (1xx) and the final one.
+const mostHeads = 6
 
 // errMalformed: a response is not valid HTTP/1.x (RFC 9112).
 var errMalformed = errors.New("malformed HTTP")
@@ -47,7 +46,7 @@ func readHead(r *bufio.Reader) (h head, err error) {
 }
 
 func readOneHead(r *bufio.Reader) (h head, err error) {
-	left := headLimit
+	left := bounds.Header
 	line, err := readLine(r, &left)
 	if err != nil {
 		return head{}, err
@@ -74,12 +73,12 @@ func statusLine(line []byte) (head, error) {
 	rest, ok := bytes.CutPrefix(line, []byte("HTTP/1."))
 	if !ok || len(rest) < len("1 200") || rest[0] < '0' || rest[0] > '9' || rest[1] != ' ' || len(rest) > 5 &&
 		rest[5] != ' ' {
-		return head{}, malformed("status line %q", line[:min(len(line), excerpt)])
+		return head{}, malformed("status line %q", line[:min(len(line), bounds.Excerpt)])
 	}
 	status := 0
 	for _, digit := range rest[2:5] {
 		if digit < '0' || digit > '9' {
-			return head{}, malformed("status line %q", line[:min(len(line), excerpt)])
+			return head{}, malformed("status line %q", line[:min(len(line), bounds.Excerpt)])
 		}
 		status = status*10 + int(digit-'0')
 	}
@@ -96,7 +95,7 @@ func (h *head) field(line []byte, whole bool) error {
 		return malformed("a folded header field")
 	}
 	if !found || len(name) == 0 || bytes.ContainsAny(name, " \t") {
-		return malformed("header field %q", line[:min(len(line), excerpt)])
+		return malformed("header field %q", line[:min(len(line), bounds.Excerpt)])
 	}
 	value = bytes.Trim(value, " \t")
 	take := h.taker(name)
@@ -125,12 +124,12 @@ func (h *head) taker(name []byte) func(value []byte) error {
 func (h *head) takeLength(value []byte) error {
 	for _, c := range value {
 		if c < '0' || c > '9' {
-			return malformed("Content-Length %q", value)
+			return malformed("Content-Length %s", bounds.Quote(string(value)))
 		}
 	}
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil || h.sized && n != h.length {
-		return malformed("Content-Length %q", value)
+		return malformed("Content-Length %s", bounds.Quote(string(value)))
 	}
 	h.length, h.sized = n, true
 	return nil
@@ -138,7 +137,7 @@ func (h *head) takeLength(value []byte) error {
 
 func (h *head) takeEncoding(value []byte) error {
 	if h.chunked || !bytes.EqualFold(value, []byte("chunked")) {
-		return malformed("Transfer-Encoding %q", value)
+		return malformed("Transfer-Encoding %s", bounds.Quote(string(value)))
 	}
 	h.chunked = true
 	return nil
@@ -195,7 +194,7 @@ func readSome(r *bufio.Reader, dst []byte, n int) ([]byte, error) {
 
 // readChunks reads a body in chunks; whole reports whether it ended within the limit.
 func readChunks(r *bufio.Reader, dst []byte, limit int) (body []byte, whole bool, err error) {
-	extra := headLimit
+	extra := bounds.Header
 	for {
 		line, err := readLine(r, &extra)
 		if err != nil {
@@ -215,7 +214,7 @@ func readChunks(r *bufio.Reader, dst []byte, limit int) (body []byte, whole bool
 		if limit -= n; uint64(n) < size || limit == 0 {
 			return dst, false, nil
 		}
-		extra = min(extra+2*n, headLimit) // large chunks may have more framing
+		extra = min(extra+2*n, bounds.Header) // large chunks may have more framing
 		if line, err := readLine(r, &extra); err != nil {
 			return dst, false, cutShort(err)
 		} else if len(line) > 0 {
@@ -230,13 +229,13 @@ func chunkSize(line []byte) (uint64, error) {
 	digits = bytes.TrimRight(digits, " \t")
 	size, err := strconv.ParseUint(string(digits), 16, 63)
 	if err != nil || digits[0] == '+' {
-		return 0, malformed("chunk size %q", line[:min(len(line), excerpt)])
+		return 0, malformed("chunk size %q", line[:min(len(line), bounds.Excerpt)])
 	}
 	return size, nil
 }
 
 func skipTrailers(r *bufio.Reader) error {
-	left := headLimit
+	left := bounds.Header
 	for {
 		line, _, err := readField(r, &left)
 		if err != nil || len(line) == 0 {
@@ -268,14 +267,14 @@ func readLine(r *bufio.Reader, left *int) ([]byte, error) {
 func readField(r *bufio.Reader, left *int) (line []byte, whole bool, err error) {
 	line, err = r.ReadSlice('\n')
 	if *left -= len(line); *left < 0 {
-		return nil, false, malformed("a header of more than %d bytes", headLimit)
+		return nil, false, malformed("a header of more than %d bytes", bounds.Header)
 	}
 	if errors.Is(err, bufio.ErrBufferFull) {
 		begin := bytes.Clone(line)
 		for errors.Is(err, bufio.ErrBufferFull) {
 			line, err = r.ReadSlice('\n')
 			if *left -= len(line); *left < 0 {
-				return nil, false, malformed("a header of more than %d bytes", headLimit)
+				return nil, false, malformed("a header of more than %d bytes", bounds.Header)
 			}
 		}
 		return begin, false, cutShort(err)

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
 // parsed is what the parser makes of a stream of answers: its first one.
@@ -73,7 +75,7 @@ func TestAnswers(t *testing.T) {
 		{"a_chunk_longer_than_it_says", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nok\r\n0\r\n\r\n", 200, "o", false, errMalformed},
 		{"endless_informational", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100), 0, "", false, errMalformed},
 		{"an_endless_header", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 10_000), 0, "", false, errMalformed},
-		{"an_endless_line", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 2*headLimit), 0, "", false, errMalformed},
+		{"an_endless_line", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 2*bounds.Header), 0, "", false, errMalformed},
 		{"chunks_of_extensions", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
 			strings.Repeat("1;"+strings.Repeat("e", 1500)+"\r\ny\r\n", 99), 200, strings.Repeat("y", 10), false, errMalformed},
 	}

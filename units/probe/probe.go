@@ -20,6 +20,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
 // The reasons of a failed probe, a closed list for the label of a metric.
@@ -37,9 +40,6 @@ const (
 	ReasonOther      = "other"
 )
 
-// excerpt is how many bytes of an unexpected response are shown.
-const excerpt = 160
-
 // Error is a probe that failed.
 type Error struct {
 	Reason string // one of the reasons above
@@ -51,6 +51,9 @@ func (e *Error) Error() string { return e.Text }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// ErrTooLong is wrapped by an error of Get: the answer is longer than the limit.
+var ErrTooLong = errors.New("the answer is too long")
 
 // userAgent appears in an engine's access log.
 const userAgent = "pool-managerd"
@@ -91,7 +94,8 @@ func client(t *http.Transport) *http.Client {
 func (p *Prober) transport() *http.Transport {
 	return &http.Transport{
 		DialContext: p.dialed.dial, MaxIdleConnsPerHost: 1, MaxConnsPerHost: maxConns, IdleConnTimeout: idleMax,
-		DisableCompression: true, ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, MaxResponseHeaderBytes: headLimit,
+		DisableCompression: true, ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10,
+		MaxResponseHeaderBytes: bounds.Header,
 	}
 }
 
@@ -124,7 +128,7 @@ func (p *Prober) Get(ctx context.Context, url string, limit int64) ([]byte, erro
 		return nil, &Error{Reason: ReasonStatus, Text: fmt.Sprintf("status %d%s", a.status, quoted(a.body))}
 	}
 	if int64(len(a.body)) > limit {
-		return nil, &Error{Reason: ReasonOther, Text: fmt.Sprintf("the answer is longer than %d bytes", limit)}
+		return nil, &Error{ReasonOther, fmt.Sprintf("the answer is longer than %d bytes", limit), ErrTooLong}
 	}
 	return bytes.Clone(a.body), nil
 }
@@ -183,7 +187,22 @@ func failed(err error, timeout time.Duration) *Error {
 	case errors.Is(err, context.Canceled), errors.Is(err, errNotHere), errors.As(err, &system):
 		return &Error{ReasonOther, cause(err).Error(), err}
 	}
-	return &Error{ReasonHTTP, "the answer is not HTTP: " + cause(err).Error(), err}
+	return &Error{ReasonHTTP, "the answer is not HTTP: " + brief(cause(err)), err}
+}
+
+// brief is the text of an error of a client of HTTP, which may quote the engine at any length.
+func brief(err error) string {
+	const most = 2 * bounds.Excerpt
+	text := strings.ToValidUTF8(err.Error(), "")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
 }
 
 // cause returns an error without the method and the URL that http.Client adds.
@@ -197,7 +216,7 @@ func cause(err error) error {
 
 // quoted formats the beginning of a response on one line.
 func quoted(body []byte) string {
-	text := strings.TrimSpace(string(body[:min(len(body), excerpt)]))
+	text := strings.TrimSpace(string(body[:min(len(body), bounds.Excerpt)]))
 	if text == "" {
 		return ""
 	}

@@ -15,15 +15,13 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // versionTimeout bounds one question: a Python engine imports for many seconds before it prints a
 // line.
 const versionTimeout = 60 * time.Second
-
-// versionOutput is how much of the answer is read, in bytes.
-const versionOutput = 16 << 10
 
 // Capture runs a command in a transient unit of its own and returns what it printed
 // (systemd.Client).
@@ -59,7 +57,7 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs()...)
 	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key), versionProperties(args, prepared.ReadOnly),
-		versionOutput)
+		bounds.VersionOut)
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()

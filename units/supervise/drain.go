@@ -2,11 +2,13 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -50,12 +52,12 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	s.wakeAt(r.entry, d.until)
 	s.o.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", d.until.Sub(now).Milliseconds())...)
 	adapter, ok := r.adapter()
-	endpoint := r.unit.endpoint
+	endpoint, run := r.unit.endpoint, r.run.id
 	s.effects.Go(func() {
 		for ctx.Err() == nil {
 			busy := 0
 			if ok {
-				_ = s.guard(func() error { busy = s.busy(ctx, adapter, endpoint); return nil })
+				_ = s.guard(func() error { busy = s.busy(ctx, r, run, adapter, endpoint); return nil })
 			}
 			s.post(func() { s.drainAnswered(r, d, busy) })
 			select {
@@ -69,24 +71,19 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 // busy returns the number of requests that an engine works on, 0 where it cannot tell: then its own
 // graceful stop is all there is. An answer that was lost on its way reports nothing, and counts as
 // one request until the question was put again.
-func (s *Supervisor) busy(ctx context.Context, a engine.Adapter, endpoint string) int {
-	if a.BusyPath() == "" {
-		return 0
+func (s *Supervisor) busy(ctx context.Context, r *replica, run string, a engine.Adapter, endpoint string) (n int) {
+	err := s.askEngine(ctx, r, run, question{bounds.OfBusy, endpoint, a.BusyPath(), askTimeout,
+		func(body []byte) (err error) {
+			n, err = a.Busy(body)
+			return err
+		}})
+	if err == nil || errors.Is(err, errNotAsked) {
+		return n
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	body, err := s.o.Prober.Get(ctx, endpoint+a.BusyPath(), askLimit)
-	if err != nil {
-		if why := s.o.Prober.Reason(err); why == probe.ReasonReset || why == probe.ReasonTimeout {
-			return 1
-		}
-		return 0
+	if why := s.o.Prober.Reason(err); why == probe.ReasonReset || why == probe.ReasonTimeout {
+		return 1
 	}
-	n, err := a.Busy(body)
-	if err != nil {
-		return 0
-	}
-	return n
+	return 0
 }
 
 // drainAnswered takes the engine's answer on the loop.

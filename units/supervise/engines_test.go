@@ -77,6 +77,9 @@ func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
 	if w.slotsDie {
 		panic("a broken answer")
 	}
+	if w.answers != "" {
+		return []byte(w.answers), nil
+	}
 	return []byte(`{"total_slots":4}`), nil
 }
 

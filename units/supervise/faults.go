@@ -140,7 +140,8 @@ func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) 
 	asking := s.gpus.Asks()
 	out := s.gpus.Note(v, unit, now)
 	v = out.Verdict
-	attrs := []any{"class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint", v.Hint}
+	attrs := []any{"class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint",
+		v.Hint}
 	switch {
 	case !v.Hearsay():
 		s.o.Log.Warn("GPU error: "+v.Text, attrs...)
@@ -222,7 +223,9 @@ func (s *Supervisor) culprit(f gpus.Fault) *replica {
 
 // onDevice returns the replica if the GPU is in its mask; an empty uuid is in every mask.
 func onDevice(r *replica, uuid string) *replica {
-	if r == nil || uuid == "" || slices.ContainsFunc(r.gpu.targets, func(t devices.Target) bool { return t.GPU == uuid }) {
+	if r == nil || uuid == "" || slices.ContainsFunc(r.gpu.targets, func(t devices.Target) bool {
+		return t.GPU == uuid
+	}) {
 		return r
 	}
 	return nil

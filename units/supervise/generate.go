@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 )
@@ -124,21 +125,11 @@ func (w *watch) moves(ctx context.Context) (mark string, known bool) {
 }
 
 // progress is the engine's mark of what it has worked on, "" where it does not tell.
-func (w *watch) progress(ctx context.Context) string {
-	path := w.adapter.ProgressPath()
-	if path == "" {
-		return ""
-	}
-	ctx, cancel := context.WithTimeout(ctx, w.health.Timeout)
-	defer cancel()
-	body, err := w.s.o.Prober.Get(ctx, w.endpoint+path, askLimit)
-	if err != nil {
-		return ""
-	}
-	mark, err := w.adapter.Progress(body)
-	if err != nil {
-		return ""
-	}
+func (w *watch) progress(ctx context.Context) (mark string) {
+	_ = w.ask(ctx, bounds.OfProgress, w.adapter.ProgressPath(), func(body []byte) (err error) {
+		mark, err = w.adapter.Progress(body)
+		return err
+	}) // "" then
 	return mark
 }
 

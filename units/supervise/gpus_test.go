@@ -91,33 +91,6 @@ func (h *gpuHost) Follow(ctx context.Context, deliver func(nvml.Update)) error {
 	}
 }
 
-func (h *gpuHost) Fresh(ctx context.Context) (*nvml.Snapshot, error) {
-	h.mu.Lock()
-	hung, s := h.hung, h.now
-	h.asked++
-	h.mu.Unlock()
-	if hung {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	s.Taken = time.Now()
-	return &s, nil
-}
-
-// times is how often NVML was asked for a sample.
-func (h *gpuHost) times() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.asked
-}
-
-// hang has NVML stop answering, or answer again.
-func (h *gpuHost) hang(on bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.hung = on
-}
-
 // log is the Journal side of the host.
 type logOf struct{ *gpuHost }
 
@@ -139,21 +112,6 @@ func (l logOf) Read(context.Context, systemd.JournalQuery, int) ([]systemd.Journ
 func (h *gpuHost) engineSays(unit, line string) {
 	h.lines <- systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, "_SYSTEMD_UNIT": unit,
 		"_TRANSPORT": "stdout"}}
-	synctest.Wait()
-}
-
-// kernelSays is a record of the kernel's log, with the fields that journald gives it.
-func (h *gpuHost) kernelSays(line string) {
-	h.entry(line, "_TRANSPORT", "kernel", "SYSLOG_FACILITY", "0")
-}
-
-// entry is an entry of the journal with these fields.
-func (h *gpuHost) entry(line string, fields ...string) {
-	e := systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line}}
-	for i := 0; i < len(fields); i += 2 {
-		e.Fields[fields[i]] = fields[i+1]
-	}
-	h.lines <- e
 	synctest.Wait()
 }
 

@@ -12,13 +12,11 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
-
-// askLimit bounds what is read of an engine's answer, in bytes.
-const askLimit = 1 << 20
 
 // followHealth has exactly one watcher for each run of an engine that passed its gate.
 func (s *Supervisor) followHealth(r *replica) {
@@ -155,22 +153,17 @@ func onGrid(now time.Time, wait, interval time.Duration) time.Duration {
 }
 
 // slots asks the engine how many requests it takes at once; 0 when it does not tell.
-func (w *watch) slots(ctx context.Context) int {
-	path := w.adapter.SlotsPath()
-	if path == "" {
-		return 0
-	}
-	ctx, cancel := context.WithTimeout(ctx, w.health.Timeout)
-	defer cancel()
-	body, err := w.s.o.Prober.Get(ctx, w.endpoint+path, askLimit)
-	if err != nil {
-		return 0
-	}
-	n, err := w.adapter.Slots(body)
-	if err != nil {
-		w.s.o.Log.Debug("could not parse the engine's answer about its slots", "endpoint", w.endpoint, "err", err)
-	}
+func (w *watch) slots(ctx context.Context) (n int) {
+	_ = w.ask(ctx, bounds.OfSlots, w.adapter.SlotsPath(), func(body []byte) (err error) {
+		n, err = w.adapter.Slots(body)
+		return err
+	}) // 0 then
 	return n
+}
+
+// ask puts a question to the engine of this run.
+func (w *watch) ask(ctx context.Context, s bounds.Subject, path string, read func([]byte) error) error {
+	return w.s.askEngine(ctx, w.r, w.run, question{s, w.endpoint, path, w.health.Timeout, read})
 }
 
 // phase spreads names evenly over a span.

@@ -200,3 +200,45 @@ func (q queried) Follow(ctx context.Context, query systemd.JournalQuery, deliver
 	q.asked <- query
 	return q.logOf.Follow(ctx, query, deliver)
 }
+
+func (h *gpuHost) Fresh(ctx context.Context) (*nvml.Snapshot, error) {
+	h.mu.Lock()
+	hung, s := h.hung, h.now
+	h.asked++
+	h.mu.Unlock()
+	if hung {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	s.Taken = time.Now()
+	return &s, nil
+}
+
+// times is how often NVML was asked for a sample.
+func (h *gpuHost) times() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked
+}
+
+// hang has NVML stop answering, or answer again.
+func (h *gpuHost) hang(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hung = on
+}
+
+// kernelSays is a record of the kernel's log, with the fields that journald gives it.
+func (h *gpuHost) kernelSays(line string) {
+	h.entry(line, "_TRANSPORT", "kernel", "SYSLOG_FACILITY", "0")
+}
+
+// entry is an entry of the journal with these fields.
+func (h *gpuHost) entry(line string, fields ...string) {
+	e := systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line}}
+	for i := 0; i < len(fields); i += 2 {
+		e.Fields[fields[i]] = fields[i+1]
+	}
+	h.lines <- e
+	synctest.Wait()
+}

@@ -1,21 +1,19 @@
 package supervise
 
-import "context"
+import (
+	"context"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+)
 
 // queue asks the engine how many requests wait inside it; nil where it does not count them, or does
 // not answer now.
 func (w *watch) queue(ctx context.Context) *int {
-	path := w.adapter.QueuePath()
-	if path == "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, w.health.Timeout)
-	defer cancel()
-	body, err := w.s.o.Prober.Get(ctx, w.endpoint+path, askLimit)
-	if err != nil {
-		return nil
-	}
-	n, err := w.adapter.Queue(body)
+	var n int
+	err := w.ask(ctx, bounds.OfQueue, w.adapter.QueuePath(), func(body []byte) (err error) {
+		n, err = w.adapter.Queue(body)
+		return err
+	})
 	if err != nil {
 		return nil
 	}

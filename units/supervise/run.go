@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
@@ -18,10 +19,11 @@ type run struct {
 	failures  int               // probes that failed in a row
 	successes int               // and that succeeded
 
-	watch      *watch            // its probes and generations; nil: not probed
-	drain      *drain            // nil: takes work
-	fault      *registry.Failure // why its process must be ended; nil: it need not
-	slots      int               // requests at once, as the engine says; 0: not asked yet
+	watch      *watch                    // its probes and generations; nil: not probed
+	drain      *drain                    // nil: takes work
+	fault      *registry.Failure         // why its process must be ended; nil: it need not
+	slots      int                       // requests at once, as the engine says; 0: not asked yet
+	refused    map[bounds.Subject]string // answers of the engine that are not believed, and why
 	peaks      peaks
 	readySince time.Time // on the clock since the boot; zero: it is not ready
 	killed     bool      // in a stop that a former manager had begun

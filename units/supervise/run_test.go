@@ -8,6 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
@@ -66,6 +67,7 @@ func fill(r *replica, s *Supervisor) {
 	u := &r.run
 	u.verdict, u.probeErr = reconcile.Unhealthy, registry.Fail(registry.CodeHealthFailed, "ill", "")
 	u.failures, u.successes, u.slots, u.killed = 3, 4, 5, true
+	u.refused = map[bounds.Subject]string{bounds.OfSlots: "it is -2"}
 	u.fault = registry.Fail(registry.CodeHealthFailed, "ill for long", "")
 	u.peaks = peaks{bytes: []uint64{1}, began: time.Now()}
 	u.readySince = s.o.Clock.SinceBoot()

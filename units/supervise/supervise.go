@@ -91,6 +91,7 @@ type Observer interface {
 	Probed(p registry.Pool, reason string, took time.Duration)   // reason is empty for a success
 	DriverReset(device, kind string)                             // a GPU or its driver must be reset
 	LogReport(answer string)                                     // NVML's answer about a line of the kernel's log
+	AnswerRefused(p registry.Pool, subject string)               // an answer of an engine is not believed
 	Reloaded(p registry.Pool, took time.Duration, reason string) // a reload has ended; reason is empty for a success
 	Storm(p registry.Pool, class string)                         // an engine restarts too often in too short a time
 	Breaker(p registry.Pool, state string)                       // a replica's breaker is in another state

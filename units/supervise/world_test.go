@@ -46,6 +46,7 @@ type world struct {
 	generation probe.Outcome // of every generation
 	progress   func() int    // tokens that a slot has decoded; nil: it does not tell
 	deferred   string        // what engines publish as metrics
+	answers    string        // what engines answer of their slots; empty: the truth
 	deaf       error         // what a question about requests under way ends with
 	neverRun   error         // a start makes the unit, and this ends its job before it ran
 	late       chan struct{} // where not nil, a start job's end is called when it is closed
@@ -381,6 +382,7 @@ func (noObserver) Restarted(registry.Pool, string, int)          {}
 func (noObserver) RestartScheduled(registry.Pool, string)        {}
 func (noObserver) DriverReset(string, string)                    {}
 func (noObserver) LogReport(string)                              {}
+func (noObserver) AnswerRefused(registry.Pool, string)           {}
 func (noObserver) Reloaded(registry.Pool, time.Duration, string) {}
 func (noObserver) Storm(registry.Pool, string)                   {}
 func (noObserver) Breaker(registry.Pool, string)                 {}

@@ -66,8 +66,8 @@ func replicaOf(r *registry.Replica) Replica {
 		Endpoint: optional(r.Endpoint), PID: optional(r.PID), InvocationID: optional(r.InvocationID),
 		SpecHash: optional(r.SpecHash), DeviceMask: list(r.DeviceMask), EngineVersion: optional(r.EngineVersion),
 		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
-		RestartsSinceStable: r.RestartsSinceStable,
-		BackoffMS:           r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
+		RestartsSinceStable: r.RestartsSinceStable, RefusedAnswers: r.RefusedAnswers,
+		BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
 		LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}

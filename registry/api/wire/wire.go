@@ -105,6 +105,7 @@ type Replica struct {
 	ActiveLeases        int      `json:"active_leases"`
 	RestartCount        int      `json:"restart_count"`
 	RestartsSinceStable int      `json:"restarts_since_stable"`
+	RefusedAnswers      []string `json:"refused_answers,omitempty"` // of the engine, not believed
 	BackoffMS           int64    `json:"backoff_ms"`
 	Breaker             *string  `json:"breaker"`
 	NextRestartMS       *int64   `json:"next_restart_ms"`
