@@ -17,19 +17,32 @@ import (
 // xid79 is the worst that the driver prints of a GPU of the fake driver.
 const xid79 = "NVRM: Xid (PCI:0000:41:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
 
-// kmsg appends a record of the kernel's own to the log of a container: its /dev/kmsg is a FIFO,
-// from which journald reads "PRIORITY and facility,sequence number,time,-;text" as from the real
-// one.
+// fakeKmsg gives a container's journald a log of the kernel that the test writes: a container has
+// none. It is a FIFO that one process holds open, so that no other waits for a reader, and only
+// journald sees it in the place of /dev/kmsg.
+const fakeKmsg = `set -e
+	d=/run/systemd/system/systemd-journald.service.d; mkdir -p $d; mkfifo -m 666 /run/kmsg
+	systemd-run --quiet --unit=test-kmsg sh -c 'exec sleep infinity <>/run/kmsg'; sleep 0.5
+	printf '[Service]\nBindPaths=/run/kmsg:/dev/kmsg\n' >$d/kmsg.conf
+	systemctl daemon-reload; systemctl restart systemd-journald`
+
+// trueKmsg undoes it.
+const trueKmsg = `rm -rf /run/systemd/system/systemd-journald.service.d /dev/kmsg
+	systemctl daemon-reload; systemctl restart systemd-journald; systemctl stop test-kmsg; rm -f /run/kmsg`
+
+// kmsg appends records of the kernel's own to its log, as the kernel writes them: "PRIORITY and
+// facility,sequence number,time,-;text".
 func (s *site) kmsg(records ...string) {
 	s.t.Helper()
 	for _, text := range records {
-		sequence := time.Now().UnixMicro() // each above the last
-		s.write("/tmp/kmsg", fmt.Sprintf("3,%d,1,-;%s\n", sequence, text))
-		s.shell("timeout 5 sh -c 'cat /tmp/kmsg >/dev/kmsg'")
+		// Each number is above the last.
+		s.write("/run/record", fmt.Sprintf("3,%d,1,-;%s\n", time.Now().UnixMicro(), text))
+		s.shell("timeout 5 sh -c 'cat /run/record >/run/kmsg'")
+		first, _, _ := strings.Cut(text, `\x0a`)
 		s.eventually(func(ctx context.Context) error {
-			out, err := s.Host.Shell(ctx, "journalctl --quiet --output=cat _TRANSPORT=kernel SYSLOG_FACILITY=0 | "+
-				"tail -1")
-			if first, _, _ := strings.Cut(text, `\x0a`); err == nil && !strings.Contains(out, first) {
+			out, err := s.Host.Shell(ctx,
+				"journalctl --quiet --output=cat _TRANSPORT=kernel SYSLOG_FACILITY=0 | tail -2")
+			if err == nil && !strings.Contains(out, first) {
 				err = fmt.Errorf("the journal has not taken the record %q: %s", text, out)
 			}
 			return err
@@ -53,6 +66,8 @@ func TestKernelLogAlone(t *testing.T) {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			h := withGPUs(t, release)
+			h.shell(fakeKmsg)
+			t.Cleanup(func() { _, _ = h.Host.Shell(context.Background(), trueKmsg) })
 			h.pool("a", onGPU("0", gib))
 			h.pool("b", onGPU("1", gib))
 			h.reload()
