@@ -17,6 +17,7 @@ var isTest = regexp.MustCompile("^(?:Test|Fuzz|Benchmark)")
 
 // TestChecklist: every promise names a test, and every named test exists.
 func TestChecklist(t *testing.T) {
+	t.Parallel()
 	known := tests(t)
 	for n, line := range strings.Split(read(t, checklist), "\n") {
 		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| promise") || strings.HasPrefix(line, "| ---") {

@@ -16,10 +16,11 @@ const (
 // slice, an array or a map that stretch over lines) are exempt, for a broken row is harder to read,
 // and so are raw strings.
 func TestColumns(t *testing.T) {
+	t.Parallel()
 	for _, f := range goFiles(t) {
 		table := tableLines(f)
 		inRaw := rawStringLines(f)
-		for i, line := range strings.Split(read(t, f.Path), "\n") {
+		for i, line := range strings.Split(f.Source, "\n") {
 			n, columns := i+1, columns(line)
 			comment := strings.HasPrefix(strings.TrimSpace(line), "//")
 			switch {

@@ -13,6 +13,7 @@ const maxBranches = 20
 
 // TestBranches: no function has more conditions than a reader can keep in mind.
 func TestBranches(t *testing.T) {
+	t.Parallel()
 	for _, f := range goFiles(t) {
 		if f.Test() {
 			continue
@@ -54,6 +55,7 @@ func branches(fn *ast.FuncDecl) int {
 }
 
 func TestBranchesCounts(t *testing.T) {
+	t.Parallel()
 	for body, want := range map[string]int{
 		`x()`:                    1,
 		`if a && b || c { x() }`: 4,

@@ -25,9 +25,10 @@ var generic = []string{"command"}
 
 // engineNames are the words for engines, read from the adapters, so that a new one counts at once.
 type engineNames struct {
-	kinds     []string // as pool files name them
-	constants []string // of the kinds
-	binaries  []string // as they are looked up on PATH
+	text      *regexp.Regexp // matches a text that names an engine
+	kinds     []string       // as pool files name them
+	constants []string       // of the kinds
+	binaries  []string       // as they are looked up on PATH
 }
 
 func namesOf(t *testing.T) (n engineNames) {
@@ -74,6 +75,7 @@ func namesOf(t *testing.T) (n engineNames) {
 	if len(n.kinds) < 5 || len(n.binaries) < 4 || slices.Contains(n.kinds, "") {
 		t.Fatalf("the adapters' names were not found: %+v", n)
 	}
+	n.text = n.pattern()
 	return n
 }
 
@@ -101,6 +103,7 @@ func (n engineNames) pattern() *regexp.Regexp {
 // TestEnginesAreKnownInOnePlace: only an engine's adapter knows its properties. A package that
 // knew one by name would be silently wrong about the next.
 func TestEnginesAreKnownInOnePlace(t *testing.T) {
+	t.Parallel()
 	names := namesOf(t)
 	used := make(map[string]bool)
 	for _, f := range goFiles(t) {
@@ -129,13 +132,12 @@ type finding struct {
 
 // in lists the literals and names of a file that name an engine.
 func (n engineNames) in(file *ast.File) (found []finding) {
-	text := n.pattern()
 	ast.Inspect(file, func(node ast.Node) bool {
 		switch node := node.(type) {
 		case *ast.ImportSpec:
 			return false
 		case *ast.BasicLit:
-			if s, ok := literal(node); ok && (text.MatchString(s) || slices.Contains(generic, s)) {
+			if s, ok := literal(node); ok && (n.text.MatchString(s) || slices.Contains(generic, s)) {
 				found = append(found, finding{node.Pos(), s})
 			}
 		case *ast.SelectorExpr:
@@ -162,6 +164,7 @@ func (n engineNames) in(file *ast.File) (found []finding) {
 
 // TestEnginesRule shows that the rule would find what it is for.
 func TestEnginesRule(t *testing.T) {
+	t.Parallel()
 	names := namesOf(t)
 	for _, c := range []struct {
 		name, code string

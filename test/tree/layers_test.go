@@ -65,6 +65,7 @@ var exceptions = map[string][]string{
 }
 
 func TestLayers(t *testing.T) {
+	t.Parallel()
 	for _, f := range goFiles(t) {
 		for _, imported := range f.Imports {
 			p := strings.TrimPrefix(imported, module+"/")
@@ -106,6 +107,7 @@ func listed(p string, imports []string) bool {
 
 // TestLayersRules shows that the rules would find what they are for.
 func TestLayersRules(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, file, imported string
 		want                 string // "" when it is allowed

@@ -23,6 +23,7 @@ var foreignDocs = []string{"docs/gguf.md"} // ggml's description of the model fo
 
 // TestLinks: links of the docs lead to a file of the tree, and to a heading in it.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	for _, name := range files(t, func(p string) bool {
 		return path.Ext(p) == ".md" && !strings.Contains(p, "/testdata/")
 	}) {
@@ -46,6 +47,7 @@ func TestLinks(t *testing.T) {
 
 // TestNamedDocs: a document that code or a unit file names exists.
 func TestNamedDocs(t *testing.T) {
+	t.Parallel()
 	sources := func(p string) bool {
 		return path.Ext(p) == ".go" || strings.HasPrefix(p, "packaging/") &&
 			!strings.HasPrefix(p, "packaging/tools/") || p == "Makefile"

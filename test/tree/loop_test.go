@@ -11,6 +11,7 @@ const maxParts = 12
 // TestReplicaHasParts: what the loop knows of a replica is in parts with an owner, and not in one
 // long list.
 func TestReplicaHasParts(t *testing.T) {
+	t.Parallel()
 	for _, f := range goFiles(t) {
 		if f.Path != "units/supervise/replica.go" {
 			continue
@@ -45,6 +46,7 @@ func fieldsOf(file *ast.File, name string) int {
 // TestFactsHaveOneWriter: one function computes what is decided on, so that no fact is set in one
 // place and forgotten in another.
 func TestFactsHaveOneWriter(t *testing.T) {
+	t.Parallel()
 	makers := 0
 	for _, f := range goFiles(t) {
 		if f.Test() || f.Dir == "units/reconcile" {

@@ -13,6 +13,7 @@ import (
 // writing to the tree, and looks at what the rest of the program makes of it: its pool file, its
 // unit with probe, sandbox and shutdown, its memory, its log lines and its metrics.
 func TestAMadeUpEngine(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds the packages that know engines")
 	}

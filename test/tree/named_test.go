@@ -14,6 +14,7 @@ var sourceOnly = regexp.MustCompile(`(^|[^a-z/])(docs|packaging|test|cmd|units|r
 // TestMessagesNameNoSource: what a program prints names nothing that only the source tree has. A
 // reader of a hint has the installed package.
 func TestMessagesNameNoSource(t *testing.T) {
+	t.Parallel()
 	found := 0
 	for _, f := range goFiles(t) {
 		if f.Test() || !inside(f.Dir, ours) {

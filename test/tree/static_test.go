@@ -16,6 +16,7 @@ import (
 // forbids to execute anything but the daemon, so that not even a loader would run there. pool-gpu
 // has to open NVIDIA's library, and is the exception.
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds the programs")
 	}
@@ -162,6 +163,7 @@ func countPrefix(symbols []elf.ImportedSymbol, prefix string) int {
 // TestNobodyElseLinksNVML: the layers forbid it file by file; this is about what is linked in the
 // end.
 func TestNobodyElseLinksNVML(t *testing.T) {
+	t.Parallel()
 	deps := func(program string) []string {
 		list := exec.Command("go", "list", "-deps", "./cmd/"+program)
 		list.Dir = root

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -27,8 +29,8 @@ var notSource = []string{".git", "dist", "bin", "build"}
 type goFile struct {
 	Path    string // from the root, with slashes
 	Dir     string // the folder of it
+	Source  string
 	Imports []string
-	Lines   int
 	AST     *ast.File
 	Fset    *token.FileSet
 }
@@ -42,6 +44,14 @@ func (f goFile) line(p token.Pos) int { return f.Fset.Position(p).Line }
 // files returns the paths of all files of the tree that keep accepts.
 func files(t *testing.T, keep func(path string) bool) []string {
 	t.Helper()
+	found, err := walk(keep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func walk(keep func(path string) bool) ([]string, error) {
 	var found []string
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -60,13 +70,10 @@ func files(t *testing.T, keep func(path string) bool) []string {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
+	if err == nil && len(found) == 0 {
+		err = errors.New("no file found: the test looks in the wrong place")
 	}
-	if len(found) == 0 {
-		t.Fatal("no file found: the test looks in the wrong place")
-	}
-	return found
+	return found, err
 }
 
 // read returns the content of a file of the tree.
@@ -79,30 +86,48 @@ func read(t *testing.T, name string) string {
 	return string(content)
 }
 
-// goFiles parses every Go file of this module, with any build tags.
+// parsedOnce holds what goFiles has parsed, for all tests: none changes it.
+var parsedOnce = sync.OnceValues(parseTree)
+
+// goFiles returns every Go file of this module, with any build tags.
 func goFiles(t *testing.T) []goFile {
 	t.Helper()
-	var all []goFile
-	for _, name := range files(t, func(p string) bool {
+	all, err := parsedOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func parseTree() ([]goFile, error) {
+	names, err := walk(func(p string) bool {
 		return path.Ext(p) == ".go" && !strings.HasPrefix(p, "packaging/tools/") && !strings.Contains(p, "/testdata/")
-	}) {
-		src := read(t, name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]goFile, 0, len(names))
+	for _, name := range names {
+		src, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+		if err != nil {
+			return nil, err
+		}
 		fset := token.NewFileSet()
 		file, err := parser.ParseFile(fset, name, src, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
-		f := goFile{Path: name, Dir: path.Dir(name), Lines: strings.Count(src, "\n"), AST: file, Fset: fset}
+		f := goFile{Path: name, Dir: path.Dir(name), Source: string(src), AST: file, Fset: fset}
 		for _, spec := range file.Imports {
 			p, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
-				t.Fatal(err)
+				return nil, err
 			}
 			f.Imports = append(f.Imports, p)
 		}
 		all = append(all, f)
 	}
-	return all
+	return all, nil
 }
 
 // within reports whether a package path is dir or below it.
