@@ -70,7 +70,8 @@ func (c *Client) StartTransient(ctx context.Context, unit string, props []Proper
 }
 
 // Clear makes PID 1 unload a unit that has ended; after nil it may be gone. It does not touch a
-// running unit, because ResetFailed would reset its restart counter.
+// running unit, because ResetFailed would reset its restart counter. It returns when the updates
+// that are older than that were delivered.
 func (c *Client) Clear(ctx context.Context, unit string) error {
 	st, err := c.Unit(ctx, unit)
 	if errors.Is(err, ErrNoSuchUnit) {
@@ -91,7 +92,11 @@ func (c *Client) Clear(ctx context.Context, unit string) error {
 			break
 		}
 	}
-	return nil
+	l, err := c.current("Unref")
+	if err != nil {
+		return err
+	}
+	return l.pass(ctx, "Unref")
 }
 
 // Start starts a loaded unit.
@@ -163,37 +168,64 @@ func (c *Client) Kill(ctx context.Context, unit string, who string, sig syscall.
 // unitTries bounds the reads of a unit that changes during each.
 const unitTries = 4
 
-// Unit reads one unit's status. It is not ordered with the updates. It queries each property in a
-// call of its own, all at once: GetAll takes PID 1 ten times as long, see statusProperties. No
-// answer of PID 1 shows a unit as failed that it restarts, so nothing needs to be confirmed here.
+// Unit reads one unit's status. It returns when the updates that are older were delivered; a newer
+// one may be delivered before the caller has the answer, which its Position then shows, also with
+// ErrNoSuchUnit. So it must not be called by the consumer of the updates.
+//
+// It queries each property in a call of its own, all at once: GetAll takes PID 1 ten times as long,
+// see statusProperties. No answer of PID 1 shows a unit as failed that it restarts, so nothing
+// needs to be confirmed here.
 func (c *Client) Unit(ctx context.Context, unit string) (Status, error) {
-	// Querying the properties of a unit that is not loaded would load it. GetUnit does not.
-	if _, err := c.manager(ctx, "GetUnit", unit); err != nil {
+	l, err := c.current("GetUnit")
+	if err != nil {
 		return Status{}, fmt.Errorf("%s: %w", unit, err)
 	}
-	l, err := c.current("Get")
-	if err != nil {
-		return Status{}, err
+	st, err := l.unit(ctx, unit, append([]string{}, c.options.Keep...))
+	if err == nil || errors.Is(err, ErrNoSuchUnit) {
+		if late := l.pass(ctx, "GetUnit"); late != nil {
+			err = late
+		}
 	}
-	keep := append([]string{}, c.options.Keep...)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", unit, err)
+	}
+	return st, err
+}
+
+func (l *link) unit(ctx context.Context, unit string, keep []string) (Status, error) {
+	// Querying the properties of a unit that is not loaded would load it. GetUnit does not.
+	there, err := l.callAll(ctx, managerPath, managerInterface, "GetUnit", [][]any{{unit}})
+	if err == nil {
+		err = there[0].err
+	}
+	if err != nil {
+		st := Status{Name: unit}
+		if there != nil {
+			st.Position = l.positionOf(there[0].seq)
+		}
+		return st, err
+	}
 	for range unitTries {
 		var r reading
-		values, err := l.read(ctx, unit, keep, &r)
+		values, at, err := l.read(ctx, unit, keep, &r)
 		if err != nil {
-			return Status{}, fmt.Errorf("%s: %w", unit, err)
+			return Status{}, err
 		}
-		if st := values.status(unit, keep); !st.Loaded() {
-			return Status{}, fmt.Errorf("%s: %w", unit, ErrNoSuchUnit)
-		} else if !r.torn {
+		st := values.status(unit, keep)
+		st.Position = l.positionOf(at)
+		if !st.Loaded() {
+			return Status{Name: unit, Position: st.Position}, ErrNoSuchUnit
+		}
+		if !r.torn {
 			return st, nil
 		}
 	}
-	return Status{}, fmt.Errorf("%s: it changed during each of %d reads", unit, unitTries)
+	return Status{}, fmt.Errorf("it changed during each of %d reads", unitTries)
 }
 
-// read asks for each property of a status. The properties that identify a run are queried twice,
-// and compared in r.
-func (l *link) read(ctx context.Context, unit string, keep []string, r *reading) (properties, error) {
+// read asks for each property of a status, which is as old as the first answer. The properties that
+// identify a run are queried twice, and compared in r.
+func (l *link) read(ctx context.Context, unit string, keep []string, r *reading) (properties, dbus.Sequence, error) {
 	names := slices.Concat(statusProperties(), runProperties(), keep, []string{"LoadState"})
 	names = slices.DeleteFunc(names, func(name string) bool { return l.interfaces[name] == "" })
 	calls := make([][]any, len(names))
@@ -202,7 +234,7 @@ func (l *link) read(ctx context.Context, unit string, keep []string, r *reading)
 	}
 	answers, err := l.callAll(ctx, unitPath(unit), propsInterface, "Get", calls)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	values := make(properties, len(names))
 	for i, name := range names {
@@ -210,13 +242,13 @@ func (l *link) read(ctx context.Context, unit string, keep []string, r *reading)
 		switch err := store(answers[i].body, answers[i].err, &value); {
 		case absent(answers[i].err): // unknown to this PID 1, or the unit is gone
 		case err != nil:
-			return nil, err
+			return nil, 0, err
 		default:
 			values[name] = compact(name, value.Value())
 			r.compare(name, value.Value())
 		}
 	}
-	return values, nil
+	return values, answers[0].seq, nil
 }
 
 // touch makes the session read a watched unit again.

@@ -50,9 +50,10 @@ func (k UpdateKind) String() string {
 	return fmt.Sprintf("UpdateKind(%d)", int(k))
 }
 
-// Update is a change of the watched units.
+// Update is a change of the watched units. Of two updates the later has the greater Position.
 type Update struct {
 	Kind     UpdateKind
+	Position Position
 	Units    []Status
 	Unit     Status
 	Name     string
@@ -60,11 +61,26 @@ type Update struct {
 	Err      error
 }
 
+// Position orders what PID 1 reported, updates and answers alike: the greater one is newer. It
+// continues over a reconnection.
+type Position uint64
+
+// positionBits are those of a position within one connection.
+const positionBits = 40
+
+// delivery is an update for the consumer, or, where passed is set, the news that the consumer has
+// every update before it.
+type delivery struct {
+	update Update
+	passed chan<- struct{}
+}
+
 // Client is a client of PID 1. Its methods may be called from any goroutine while Run runs; before
 // the first Synced, and between Lost and the next Synced, they return ErrDisconnected at once.
 type Client struct {
 	options Options
 	calls   atomic.Uint64
+	dials   Position // counts connections; of Run's goroutine
 
 	mu   sync.Mutex
 	link *link // nil while there is no synchronised connection
@@ -96,18 +112,20 @@ func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 	if _, err := path.Match(globOf(c.options.Pattern), ""); err != nil || c.options.Pattern == "" {
 		return fmt.Errorf("pattern %q of the units to watch is not a valid glob", c.options.Pattern)
 	}
-	updates := newQueue[Update]()
+	updates := newQueue[delivery]()
 	var consumer sync.WaitGroup
 	consumer.Go(func() { pump(ctx, updates, deliver) })
 	defer consumer.Wait()
 
 	lost := false
-	emit := func(u Update) {
-		if u.Kind == Lost && lost {
-			return
+	emit := func(d delivery) {
+		if d.passed == nil {
+			if d.update.Kind == Lost && lost {
+				return
+			}
+			lost = d.update.Kind == Lost
 		}
-		lost = u.Kind == Lost
-		updates.push(u)
+		updates.push(d)
 	}
 	delay := reconnectFirst
 	for {
@@ -120,7 +138,7 @@ func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 			level = slog.LevelDebug // a further attempt that failed
 		}
 		c.options.Log.Log(ctx, level, "connection to PID 1 lost", "error", err)
-		emit(Update{Kind: Lost, Err: err})
+		emit(delivery{update: Update{Kind: Lost, Position: (c.dials + 1) << positionBits, Err: err}})
 		if synced {
 			delay = reconnectFirst
 		}
@@ -134,34 +152,40 @@ func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 }
 
 // pump delivers updates until ctx ends.
-func pump(ctx context.Context, updates *queue[Update], deliver func(Update)) {
+func pump(ctx context.Context, updates *queue[delivery], deliver func(Update)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-updates.wake:
 		}
-		for _, u := range updates.take() {
-			if ctx.Err() != nil {
+		for _, d := range updates.take() {
+			switch {
+			case ctx.Err() != nil:
 				return
+			case d.passed != nil:
+				close(d.passed)
+			default:
+				deliver(d.update)
 			}
-			deliver(u)
 		}
 	}
 }
 
 // connectOnce runs one connection; synced reports whether it came as far as a Synced update.
-func (c *Client) connectOnce(ctx context.Context, emit func(Update)) (synced bool, err error) {
+func (c *Client) connectOnce(ctx context.Context, emit func(delivery)) (synced bool, err error) {
+	c.dials++
 	l, err := dial(ctx, c.options.Address, &c.calls)
 	if err != nil {
 		return false, err
 	}
 	defer l.close()
+	l.position = c.dials << positionBits
 	s := &session{
 		link: l, log: c.options.Log, pattern: c.options.Pattern, keep: c.options.Keep,
-		emit: func(u Update) {
-			synced = synced || u.Kind == Synced
-			emit(u)
+		emit: func(d delivery) {
+			synced = synced || d.update.Kind == Synced
+			emit(d)
 		},
 		publish:  c.publish,
 		replies:  make(chan *dbus.Call, window),

@@ -119,7 +119,7 @@ func TestNoJobIsExpectedOfALinkTakenAway(t *testing.T) {
 	c := NewClient(Options{})
 	l := &link{jobs: newJobTable()}
 	c.publish(l)
-	s := &session{link: l, owner: ":1.1", emit: func(Update) {}}
+	s := &session{link: l, owner: ":1.1", emit: func(delivery) {}}
 	s.publish = func(l *link) {
 		if s.link.jobs.epoch != 0 {
 			t.Error("the jobs are lost while calls can still expect some")

@@ -52,10 +52,12 @@ type link struct {
 	cancel context.CancelFunc
 	calls  *atomic.Uint64
 
+	position   Position          // of the connection's begin
 	interfaces map[string]string // of each property of a service unit; known before callers get the link
 
 	signals *queue[message]
-	touched *queue[string] // units that one of our calls changed without a signal
+	touched *queue[string]          // units that one of our calls changed without a signal
+	passing *queue[chan<- struct{}] // callers that wait until the consumer has what is older than their answer
 	jobs    *jobTable
 	budget  *semaphore.Weighted
 
@@ -71,7 +73,7 @@ func dial(ctx context.Context, address string, calls *atomic.Uint64) (*link, err
 	ctx, cancel := context.WithCancel(ctx)
 	l := &link{
 		ctx: ctx, cancel: cancel, calls: calls,
-		signals: newQueue[message](), touched: newQueue[string](),
+		signals: newQueue[message](), touched: newQueue[string](), passing: newQueue[chan<- struct{}](),
 		jobs: newJobTable(), budget: semaphore.NewWeighted(callBudget),
 	}
 	timeout := time.AfterFunc(handshakeTimeout, cancel)
@@ -163,8 +165,26 @@ func (l *link) call(ctx context.Context, path dbus.ObjectPath, iface, member str
 	}
 }
 
+// positionOf is the position of a message.
+func (l *link) positionOf(seq dbus.Sequence) Position { return l.position + Position(seq) }
+
+// pass waits until the consumer has every update that is older than the answers received so far.
+func (l *link) pass(ctx context.Context, member string) error {
+	passed := make(chan struct{})
+	l.passing.push(passed)
+	select {
+	case <-passed:
+		return nil
+	case <-l.ctx.Done():
+		return fmt.Errorf("%s: %w", member, ErrDisconnected)
+	case <-ctx.Done():
+		return callEnded(ctx, member)
+	}
+}
+
 // reply is the answer to one of several calls.
 type reply struct {
+	seq  dbus.Sequence
 	body []any
 	err  error
 }
@@ -195,7 +215,7 @@ func (l *link) callAll(ctx context.Context, path dbus.ObjectPath, iface, member 
 		all := make([]reply, len(pending))
 		for i, call := range pending {
 			<-call.Done
-			all[i] = reply{call.Body, callFailed(member, call.Err)}
+			all[i] = reply{call.ResponseSequence, call.Body, callFailed(member, call.Err)}
 		}
 		answers <- all
 	}()

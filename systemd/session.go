@@ -19,15 +19,16 @@ type session struct {
 	log      *slog.Logger
 	pattern  string
 	keep     []string
-	emit     func(Update)
+	emit     func(delivery)
 	publish  func(*link) // makes the link usable for callers; nil removes it
 	order    order
 	replies  chan *dbus.Call
 	inflight map[*dbus.Call]request
 	backlog  []request
 
-	owner    string // unique name of PID 1; empty while its name has no owner
-	epoch    int    // counts owners: answers of an earlier one are ignored
+	at       dbus.Sequence // of the message that is handled
+	owner    string        // unique name of PID 1; empty while its name has no owner
+	epoch    int           // counts owners: answers of an earlier one are ignored
 	watch    *watcher
 	features Features
 }
@@ -58,6 +59,11 @@ func (s *session) run(ctx context.Context) error {
 		case <-s.link.signals.wake:
 		case <-s.link.touched.wake:
 			s.handleTouched()
+			continue
+		case <-s.link.passing.wake:
+			if err := s.pass(); err != nil {
+				return err
+			}
 			continue
 		case call := <-s.replies:
 			s.order.held = append(s.order.held, message{seq: call.ResponseSequence, reply: call})
@@ -93,7 +99,21 @@ func (s *session) takeReplies() []message {
 	}
 }
 
+// pass handles what had arrived before a caller's answer did, and then tells the caller when the
+// consumer has the updates of it: godbus hands out each message before it reads the following one.
+func (s *session) pass() error {
+	waiting := s.link.passing.take()
+	if err := s.handleMessages(); err != nil {
+		return err
+	}
+	for _, passed := range waiting {
+		s.emit(delivery{passed: passed})
+	}
+	return nil
+}
+
 func (s *session) handle(m message) error {
+	s.at = m.seq
 	if m.signal != nil {
 		return s.handleSignal(m.signal)
 	}
@@ -178,7 +198,7 @@ func (s *session) ownerChanged(owner string) {
 	if s.owner != "" {
 		s.publish(nil) // before the loss, see Client.expectJob
 		s.link.jobs.lose()
-		s.emit(Update{Kind: Lost, Err: fmt.Errorf("PID 1 left the message bus: %w", ErrDisconnected)})
+		s.deliver(Update{Kind: Lost, Err: fmt.Errorf("PID 1 left the message bus: %w", ErrDisconnected)})
 	}
 	s.owner, s.watch = "", nil
 	s.epoch++
@@ -278,7 +298,8 @@ func (s *session) deliver(u Update) {
 		s.link.interfaces = s.features.interfaces
 		s.publish(s.link)
 	}
-	s.emit(u)
+	u.Position = s.link.positionOf(s.at)
+	s.emit(delivery{update: u})
 }
 
 // requestRead requests each property of a read.

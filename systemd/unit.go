@@ -72,8 +72,9 @@ type DevicePermission struct {
 // Status is PID 1's state of one unit. It is a value; an update carries a new one.
 type Status struct {
 	Name        string
-	LoadState   string // "loaded", "not-found", …
-	ActiveState string // "active", "activating", "deactivating", "inactive", "failed", "reloading"
+	Position    Position // in an answer of Client.Unit: what is newer may be missing. Zero in an update
+	LoadState   string   // "loaded", "not-found", …
+	ActiveState string   // "active", "activating", "deactivating", "inactive", "failed", "reloading"
 	// SubState is "running", "start-post", "auto-restart", … Below systemd 254, an update shows
 	// "failed-before-auto-restart" in place of "failed" until it is known that PID 1 will not
 	// restart the unit: each crash passes "failed" there.

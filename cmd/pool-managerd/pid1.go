@@ -76,7 +76,7 @@ func (c pid1) ResetCounters(ctx context.Context, unit string) error {
 func (c pid1) Unit(ctx context.Context, unit string) (systemd.Status, error) {
 	st, err := c.client.Unit(ctx, unit)
 	if errors.Is(err, systemd.ErrNoSuchUnit) {
-		return systemd.Status{Name: unit}, nil
+		return systemd.Status{Name: unit, Position: st.Position}, nil
 	}
 	return st, err
 }

@@ -101,7 +101,7 @@ func (s *Supervisor) start(r *replica) {
 			}
 			r.job.end()
 			if readErr == nil && st.Loaded() {
-				s.observe(r, st)
+				s.read(r, st)
 			}
 			switch {
 			case errors.Is(err, systemd.ErrDisconnected):
@@ -224,7 +224,7 @@ func (s *Supervisor) stopAndReset(r *replica, as reconcile.Action, stop func(con
 				r.started()
 			}
 			if readErr == nil && (err == nil || lost || errors.Is(err, systemd.ErrJobExists)) {
-				s.observe(r, st)
+				s.read(r, st)
 			}
 			s.settle(r)
 		}

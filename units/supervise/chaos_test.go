@@ -80,7 +80,7 @@ func (c *chaos) engines(which func(*systemd.Status) bool, change func(*systemd.S
 	for _, name := range slices.Sorted(maps.Keys(c.w.units)) {
 		if st := c.w.units[name]; which(st) {
 			change(st)
-			c.w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: name}
+			c.w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: name})
 		}
 	}
 }

@@ -24,12 +24,14 @@ func (s *Supervisor) update(u systemd.Update) {
 			return // a replica made of it would count its runs once more
 		}
 		if r := s.byUnit(u.Unit.Name); r != nil {
+			r.unit.position = u.Position
 			s.observe(r, u.Unit)
 			s.settle(r)
 		}
 	case systemd.Removed:
 		delete(s.forgotten, u.Name)
 		if r := s.byUnit(u.Name); r != nil {
+			r.unit.position = u.Position
 			s.observe(r, systemd.Status{Name: u.Name})
 			s.settle(r)
 		}
@@ -52,6 +54,7 @@ func (s *Supervisor) synced(u systemd.Update) {
 			continue
 		}
 		there[r] = true
+		r.unit.position = u.Position
 		s.observe(r, st)
 		s.takeReference(r)
 		if first && r.unit.phase == reconcile.Active {
@@ -61,6 +64,7 @@ func (s *Supervisor) synced(u systemd.Update) {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
 			if !there[r] && r.unit.phase != reconcile.Absent && r.unit.status.SubState != "external" {
+				r.unit.position = u.Position
 				s.observe(r, systemd.Status{Name: r.unit.name})
 			}
 		}
@@ -104,6 +108,13 @@ func (s *Supervisor) byUnit(name string) *replica {
 		return nil
 	}
 	return s.replica(id)
+}
+
+// read takes what PID 1 answered about a replica's unit, unless an update was newer.
+func (s *Supervisor) read(r *replica, st systemd.Status) {
+	if st.Position >= r.unit.position {
+		s.observe(r, st)
+	}
 }
 
 // observe takes what PID 1 says of a replica's unit.

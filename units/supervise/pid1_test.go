@@ -239,7 +239,7 @@ func TestBreakerOpensAfterExactlyItsRuns(t *testing.T) {
 					m = manage()
 				}
 				if seed%4 == 2 && l.one(4) {
-					w.queue <- systemd.Update{Kind: systemd.Lost, Err: errors.New("gone")}
+					w.with(func() { w.send(systemd.Update{Kind: systemd.Lost, Err: errors.New("gone")}) })
 					l.upTo(time.Second)
 					w.sync()
 				}

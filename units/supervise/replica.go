@@ -83,6 +83,7 @@ type unit struct {
 	name     string
 	phase    reconcile.Phase
 	status   systemd.Status
+	position systemd.Position // of the newest update
 	spec     reconcile.Spec
 	limits   string // set since the unit was made, which its own label cannot show
 	port     int

@@ -188,7 +188,7 @@ func TestUnhappyEnds(t *testing.T) {
 		w.working(1)
 		m.apply(pools())
 		m.wantState("a", registry.StateDraining, false)
-		w.queue <- systemd.Update{Kind: systemd.Lost, Err: errors.New("bus gone")}
+		w.with(func() { w.send(systemd.Update{Kind: systemd.Lost, Err: errors.New("bus gone")}) })
 		synctest.Wait()
 		w.with(func() { st := w.units[unitOf("a")]; st.InvocationID, st.NRestarts = "second", 1 })
 		w.sync()
@@ -268,7 +268,7 @@ func TestUnhappyEnds(t *testing.T) {
 func TestRunTellsItsCause(t *testing.T) {
 	scenario(t, "connection_given_up", func(t *testing.T, w *world) {
 		m, gone := serving(t, w), errors.New("no such bus")
-		w.queue <- systemd.Update{Err: gone}
+		w.with(func() { w.send(systemd.Update{Err: gone}) })
 		<-m.done
 		if !errors.Is(m.err, gone) || errors.Is(m.err, context.Canceled) {
 			t.Errorf("Run = %v, want %v", m.err, gone)

@@ -41,11 +41,13 @@ type PID1 interface {
 	// StopWaiting is Stop for a unit that waits for its restart. systemd.ErrJobExists: PID 1 has
 	// begun the restart, which goes on.
 	StopWaiting(ctx context.Context, unit string) error
-	// Clear lets PID 1 forget a unit that has ended: reset-failed, and the reference released.
+	// Clear lets PID 1 forget a unit that has ended: reset-failed, and the reference released. As
+	// with Unit, the updates that are older were delivered when it returns.
 	Clear(ctx context.Context, unit string) error
 	// Adopt takes a reference, so that a unit of a former manager keeps its counters when it ends.
 	Adopt(ctx context.Context, unit string) error
 	SetProperties(ctx context.Context, unit string, props []systemd.Property) error
+	// Unit returns when the updates that are older than the answer were delivered.
 	Unit(ctx context.Context, unit string) (systemd.Status, error)
 	// Kill sends SIGKILL to every process of a unit.
 	Kill(ctx context.Context, unit string) error

@@ -329,7 +329,7 @@ func TestOneFaultOnePool(t *testing.T) {
 func TestLostConnection(t *testing.T) {
 	scenario(t, "nothing_is_started_before_the_units_are_known_again", func(t *testing.T, w *world) {
 		m := serving(t, w)
-		w.queue <- systemd.Update{Kind: systemd.Lost, Err: errors.New("bus gone")}
+		w.with(func() { w.send(systemd.Update{Kind: systemd.Lost, Err: errors.New("bus gone")}) })
 		synctest.Wait()
 		m.apply(pools(llama("a"), llama("b")))
 		if w.called("start "+unitOf("b")) != 0 {

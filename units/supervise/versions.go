@@ -48,13 +48,14 @@ func (e *entry) order(id pool.Replica) rollout.Order {
 	return rollout.Order{Version: e.desired, Wanted: id.Index < e.desired.Replicas && id.Side == e.side(id.Index)}
 }
 
-// side is the side of a place that is in use: the one that runs or is being started, or else the
-// one that has a unit at all, or else the first.
+// side is the side of a place that is in use: the one that serves, or else the one that runs or is
+// being started, or else the one that has a unit at all, or else the first.
 func (e *entry) side(index int) int {
 	if rec := e.intent.Reload; rec != nil && index < len(rec.Sides) {
 		return rec.Sides[index]
 	}
 	for _, inUse := range []func(reconcile.Facts) bool{
+		func(f reconcile.Facts) bool { return f.Unit == reconcile.Active },
 		func(f reconcile.Facts) bool { return f.Exists() || f.Op == reconcile.Start },
 		func(f reconcile.Facts) bool { return f.Unit != reconcile.Absent },
 	} {

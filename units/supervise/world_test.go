@@ -20,7 +20,8 @@ import (
 // tested in virtual time. The real ones are used by the tests in the machines.
 type world struct {
 	mu    sync.Mutex
-	queue chan systemd.Update
+	queue chan delivery
+	sent  systemd.Position // of the newest update
 	units map[string]*systemd.Status
 	props map[string][]systemd.Property
 	ended map[string]chan error // start jobs
@@ -43,18 +44,19 @@ type world struct {
 	slotsDie   bool            // an answer about slots is one
 	mute       map[string]bool // endpoints that answer no probe
 	probes     []probed
-	generation probe.Outcome // of every generation
-	progress   func() int    // tokens that a slot has decoded; nil: it does not tell
-	deferred   string        // what engines publish as metrics
-	answers    string        // what engines answer of their slots; empty: the truth
-	deaf       error         // what a question about requests under way ends with
-	neverRun   error         // a start makes the unit, and this ends its job before it ran
-	late       chan struct{} // where not nil, a start job's end is called when it is closed
+	generation probe.Outcome        // of every generation
+	progress   func() int           // tokens that a slot has decoded; nil: it does not tell
+	deferred   string               // what engines publish as metrics
+	answers    string               // what engines answer of their slots; empty: the truth
+	deaf       error                // what a question about requests under way ends with
+	neverRun   error                // a start makes the unit, and this ends its job before it ran
+	late       chan struct{}        // where not nil, a start job's end is called when it is closed
+	lag        func() time.Duration // where not nil: how long each update, and each call, is under way
 }
 
 func newWorld() *world {
 	return &world{
-		queue: make(chan systemd.Update, 1024),
+		queue: make(chan delivery, 1024),
 		units: make(map[string]*systemd.Status), props: make(map[string][]systemd.Property),
 		ended: make(map[string]chan error), sick: make(map[string]bool), busy: make(map[string]int),
 		portHeld: make(map[int]bool), hang: make(map[string]bool),
@@ -103,21 +105,6 @@ func (w *world) called(prefix string) int {
 	return n
 }
 
-func (w *world) Run(ctx context.Context, deliver func(systemd.Update)) error {
-	w.sync()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case u := <-w.queue:
-			if u.Kind == 0 {
-				return u.Err
-			}
-			deliver(u)
-		}
-	}
-}
-
 // sync is a full listing, as after a connection.
 func (w *world) sync() {
 	w.mu.Lock()
@@ -130,7 +117,7 @@ func (w *world) sync() {
 	for _, name := range slices.Sorted(maps.Keys(w.units)) {
 		u.Units = append(u.Units, *w.units[name])
 	}
-	w.queue <- u
+	w.send(u)
 }
 
 // change alters a unit's status, as PID 1 does, and signals it.
@@ -148,7 +135,7 @@ func (w *world) change(name string, f func(*systemd.Status)) {
 	default:
 		st.RestartUSec, st.RestartUSecNext = was.RestartUSec, was.RestartUSecNext
 	}
-	w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: name}
+	w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: name})
 }
 
 func (w *world) Start(ctx context.Context, unit string, props []systemd.Property) (func(context.Context) error, error) {
@@ -171,13 +158,13 @@ func (w *world) Start(ctx context.Context, unit string, props []systemd.Property
 	w.units[unit], w.props[unit] = st, props
 	if err := w.neverRun; err != nil {
 		st.ActiveState, st.SubState, st.MainPID, st.InvocationID = "inactive", "dead", 0, ""
-		w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+		w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit})
 		return func(context.Context) error { return err }, nil
 	}
 	late := w.late
 	end := make(chan error, 1)
 	w.ended[unit] = end
-	w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+	w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit})
 	return func(ctx context.Context) error {
 		select {
 		case err := <-end:
@@ -213,6 +200,8 @@ func (w *world) passGate(unit string) {
 }
 
 func (w *world) Stop(ctx context.Context, unit string) error {
+	w.delay()
+	defer w.delay()
 	w.mu.Lock()
 	w.note("stop %s", unit)
 	w.mu.Unlock()
@@ -242,25 +231,28 @@ func (w *world) stop(ctx context.Context, unit string) error {
 			}
 			// A gate that is reported to end fails its unit, on the way to inactive.
 			st.ActiveState, st.SubState, st.MainPID, st.Result = "failed", "failed", 0, "exit-code"
-			w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+			w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit})
 		}
 		waited := st.SubState == "auto-restart"
 		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
-		if waited { // its job is still there when it is reported			st.JobID = 7
-			w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+		if waited { // its job is still there when it is reported
+			st.JobID = 7
+			w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit})
 			st.JobID = 0
 		}
-		w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+		w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit})
 	}
 	return nil
 }
 
-func (w *world) Clear(_ context.Context, unit string) error {
+func (w *world) Clear(ctx context.Context, unit string) error {
+	w.delay()
+	defer w.pass(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("clear %s", unit)
 	delete(w.units, unit)
-	w.queue <- systemd.Update{Kind: systemd.Removed, Name: unit}
+	w.send(systemd.Update{Kind: systemd.Removed, Name: unit})
 	return nil
 }
 
@@ -276,7 +268,7 @@ func (w *world) SetProperties(_ context.Context, unit string, props []systemd.Pr
 	defer w.mu.Unlock()
 	w.note("set %s %d", unit, len(props))
 	st := w.units[unit]
-	w.queue <- systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit}
+	w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit})
 	return nil
 }
 
@@ -334,13 +326,18 @@ func (w *world) Kill(_ context.Context, unit string) error {
 	return nil
 }
 
-func (w *world) Unit(_ context.Context, unit string) (systemd.Status, error) {
+func (w *world) Unit(ctx context.Context, unit string) (systemd.Status, error) {
+	w.delay()
+	defer w.delay()
+	defer w.pass(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if st := w.units[unit]; st != nil {
-		return *st, nil
+	st := systemd.Status{Name: unit}
+	if have := w.units[unit]; have != nil {
+		st = *have
 	}
-	return systemd.Status{Name: unit}, nil
+	st.Position = w.sent
+	return st, nil
 }
 
 func (w *world) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
