@@ -99,8 +99,9 @@ func (s *session) takeReplies() []message {
 	}
 }
 
-// pass handles what had arrived before a caller's answer did, and then tells the caller when the
-// consumer has the updates of it: godbus hands out each message before it reads the following one.
+// pass handles what had arrived before a caller's answer did, and then lets the caller know when
+// the consumer has the updates of it: godbus hands out each message before it reads the following
+// one.
 func (s *session) pass() error {
 	waiting := s.link.passing.take()
 	if err := s.handleMessages(); err != nil {
