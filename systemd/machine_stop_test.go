@@ -45,11 +45,10 @@ func TestMachineStopWaiting(t *testing.T) {
 		const unit = "pmd-test@begins.service"
 		dir := t.TempDir()
 		f.cleanup(unit)
-		// The second run is active when a file is there.
-		script := "[ -e " + dir + "/second ] && exec sleep 1000; touch " + dir + "/second; exit 1"
-		gate := Property{"ExecStartPost", []PlainCommand{{Path: "/bin/sh",
-			Args: []string{"sh", "-c", "until [ -e " + dir + "/go ]; do sleep 0.1; done"}}}}
-		if _, err := f.StartTransient(timeout(t), unit, service(script, append(restart(100*time.Millisecond),
+		// Of the first run it fails, and of the second it waits for a file.
+		gate := Property{"ExecStartPost", []PlainCommand{{Path: "/bin/sh", Args: []string{"sh", "-c",
+			"cd " + dir + " && [ -e first ] || { touch first; exit 1; }; until [ -e go ]; do sleep 0.1; done"}}}}
+		if _, err := f.StartTransient(timeout(t), unit, service("exec sleep 1000", append(restart(100*time.Millisecond),
 			gate)...)); err != nil {
 			t.Fatal(err)
 		}
