@@ -43,8 +43,8 @@ func TestRecordRestarts(t *testing.T) {
 	fails := func(name, script string, more ...Property) string {
 		unit := "pmd-test@" + name + ".service"
 		f.cleanup(unit)
-		// 252 loses ExecStartEx= at a daemon-reload, and reads another command where there is a semicolon
-		// in it. Then it restarts the unit no longer, and unloads it at a reset-failed.
+		// 252 loses ExecStartEx= at a daemon-reload, and reads another command where there is a
+		// semicolon in it. Then it restarts the unit no longer, and unloads it at a reset-failed.
 		file := filepath.Join(dir, name+".sh")
 		text := fmt.Sprintf("%s; echo >>%s; exit 1\n", script, filepath.Join(dir, name))
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
