@@ -151,6 +151,11 @@ func (o operator) Drain(ctx context.Context, id string, deadline time.Duration, 
 	return known(id, o.super.Drain(ctx, id, deadline, by))
 }
 
+// DrainUntilRestart implements api.Operator.
+func (o operator) DrainUntilRestart(ctx context.Context, id string, deadline time.Duration, by string) error {
+	return known(id, o.super.DrainUntilRestart(ctx, id, deadline, by))
+}
+
 // Resume implements api.Operator.
 func (o operator) Resume(ctx context.Context, id, by string) error {
 	return known(id, o.super.Resume(ctx, id, by))

@@ -69,6 +69,14 @@ func (d *daemon) openIntents() (err error) {
 	if d.intents, err = d.keep.Intents(); err != nil {
 		d.log.Error("could not read some requests of operators; they are not in force", "err", err)
 	}
+	for id, i := range d.intents {
+		if left := i.AtStart(); left != i {
+			d.intents[id] = left
+			if err := d.keep.Put(id, left); err != nil { // it ends again at the next start
+				d.log.Warn("could not delete a drain that ended with the former manager", "pool_id", id, "err", err)
+			}
+		}
+	}
 	return nil
 }
 

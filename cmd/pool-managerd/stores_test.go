@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/pool-managerd/pool-managerd/registry/lease"
+	"github.com/pool-managerd/pool-managerd/units/keep"
 )
 
 // stored is a daemon with its stores open, and what it logs.
@@ -85,6 +86,29 @@ func TestDamagedStateFiles(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDrainsUntilRestart: a drain that was to last until the next manager is over when that starts,
+// and in the file too; other requests stay.
+func TestDrainsUntilRestart(t *testing.T) {
+	state, run := t.TempDir(), t.TempDir()
+	d, _ := stored(t, state, run)
+	for id, drain := range map[string]*keep.Drain{"a": {UntilRestart: true}, "b": {}} {
+		if err := d.keep.Put(id, keep.Intent{Drain: drain, Override: &keep.Override{Model: "file:/m"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		d.closeStores(t)
+		d, _ = stored(t, state, run)
+		if a, b := d.intents["a"], d.intents["b"]; a.Drain != nil || a.Override == nil || b.Drain == nil {
+			t.Errorf("a: %+v, b: %+v", a, b)
+		}
+		if list, err := d.keep.Intents(); err != nil || list["a"].Drain != nil || list["b"].Drain == nil {
+			t.Errorf("in the file: %+v, %v", list, err)
+		}
+	}
+	d.closeStores(t)
 }
 
 // TestFormerLeases: leases of version 0.1.0, which kept them in a bbolt file, are held on.

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
@@ -45,42 +43,6 @@ func (o *operateOptions) deadlineMS(cmd *cobra.Command) (*int64, error) {
 	}
 	ms := o.deadline.Milliseconds()
 	return &ms, nil
-}
-
-func newDrain(a *app) *cobra.Command {
-	var o operateOptions
-	cmd := &cobra.Command{
-		Use:   "drain POOL",
-		Short: "Accept no new work, let running work finish, then stop a pool",
-		Long: `Drain a pool: it accepts no new work. When no work is left, or at the deadline, its engines are stopped; work that is left
-at the deadline is cut. The pool stays stopped, over restarts and reboots, until poolctl resume. A second drain can only
-bring the deadline nearer, and changes nothing once the pool has stopped.`,
-		Example:           "  poolctl drain llama3 --deadline 2m --wait",
-		Args:              onePool,
-		ValidArgsFunction: a.completePool,
-	}
-	o.deadlineFlag(cmd, "how long running work may continue")
-	o.waitFlag(cmd, "the pool has stopped")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ms, err := o.deadlineMS(cmd)
-		if err != nil {
-			return err
-		}
-		o.already = func(p wire.Pool) bool { return p.Drain != nil && !p.Drain.Restart && p.State == "stopped" }
-		return a.operating(cmd, args[0], "drain", wire.DrainRequest{DeadlineMS: ms}, o, "is drained",
-			func(p wire.Pool) (bool, error) {
-				switch {
-				case p.Drain == nil:
-					return true, errors.New("it was resumed meanwhile")
-				case p.State != "stopped":
-					return false, nil
-				case p.LastError != nil && strings.HasPrefix(*p.LastError, string(registry.CodeDrainTimeout)):
-					return true, errors.New(*p.LastError)
-				}
-				return true, nil // drained, even with another error
-			})
-	}
-	return cmd
 }
 
 func newResume(a *app) *cobra.Command {

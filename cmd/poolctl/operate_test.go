@@ -49,6 +49,11 @@ func (o *operators) Drain(_ context.Context, id string, deadline time.Duration, 
 	return o.note("drain %s %s", id, deadline)
 }
 
+func (o *operators) DrainUntilRestart(_ context.Context, id string, deadline time.Duration, _ string) error {
+	o.begin(func(p *registry.Pool) { p.Drain, p.State, p.Ready = &registry.Drain{}, registry.StateDraining, false })
+	return o.note("drain until restart %s %s", id, deadline)
+}
+
 func (o *operators) Resume(_ context.Context, id, _ string) error {
 	o.begin(func(p *registry.Pool) { p.State, p.Ready = registry.StateStaging, false })
 	return o.note("resume %s", id)
@@ -103,6 +108,46 @@ func TestReloadFiles(t *testing.T) {
 	}
 }
 
+// TestDrainAll: every pool is drained, also beside one that refuses; with --wait the command ends
+// when nothing runs, and names what was cut.
+func TestDrainAll(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ends func(p *registry.Pool)
+		err  error
+		code int
+		says string
+	}{
+		{"drained", func(p *registry.Pool) { p.State = registry.StateStopped }, nil, exitOK, "all pools are drained"},
+		{"refused", func(p *registry.Pool) { p.State = registry.StateRefused }, nil, exitOK, "all pools are drained"},
+		{"cut", func(p *registry.Pool) {
+			p.State = registry.StateStopped
+			p.LastError = registry.Fail(registry.CodeDrainTimeout, "1 lease was still held", "")
+		}, nil, exitFailed, "gemma: DRAIN_TIMEOUT: 1 lease was still held"},
+		{"not_taken", nil, registry.Fail(registry.CodeStateNotSaved, "the disk is full", ""), exitFailed, "gemma: STATE_NOT_SAVED"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t)
+			h.reg.Put(registry.Pool{ID: "gemma", State: registry.StateReady, Ready: true, Live: true, ActiveLeases: 2})
+			h.operators.err = c.err
+			h.operators.ends = func(p *registry.Pool) { p.Live, p.Ready = false, false; c.ends(p) }
+			if c.err != nil {
+				h.operators.ends = nil
+			}
+			args := []string{"drain", "--all", "--until-restart"}
+			if c.err == nil {
+				args = append(args, "--wait")
+			}
+			r := h.run(args...)
+			if r.code != c.code || !strings.Contains(r.out+r.errOut, c.says) ||
+				!strings.Contains(r.out, "draining 1 pool; 2 leases held") ||
+				h.operators.asked != "drain until restart gemma -1ns" {
+				t.Errorf("status %d, asked %q\n%s%s", r.code, h.operators.asked, r.out, r.errOut)
+			}
+		})
+	}
+}
+
 func TestOperate(t *testing.T) {
 	ready := func(p *registry.Pool) {
 		p.State, p.Ready, p.Drain, p.Reload, p.LastError = registry.StateReady, true, nil, nil, nil
@@ -131,6 +176,9 @@ func TestOperate(t *testing.T) {
 		{"drain/resumed_by_another", "drain gemma --wait", ready, nil, "drain gemma -1ns", exitFailed, "it was resumed meanwhile"},
 		{"drain/bad_deadline", "drain gemma --deadline -5s", nil, nil, "", exitUsage, "--deadline is -5s"},
 		{"drain/no_such_pool", "drain gema", nil, nil, "", exitNoPool, "Did you mean gemma?"},
+		{"drain/until_restart", "drain gemma --until-restart", nil, nil, "drain until restart gemma -1ns", exitOK, "in progress"},
+		{"drain/all_or_one", "drain gemma --all", nil, nil, "", exitUsage, "one pool, or --all"},
+		{"drain/none", "drain", nil, nil, "", exitUsage, "one pool, or --all"},
 		{"resume", "resume gemma --wait", ready, nil, "resume gemma", exitOK, "gemma is ready"},
 		{"resume/in_vain", "resume gemma --wait", func(p *registry.Pool) { ready(p); p.State, p.Ready, p.LastError = registry.StateInvalid, false, broken }, nil,
 			"resume gemma", exitFailed, "it is invalid: CONFIG_INVALID: gemma.toml:1:1: broken"},

@@ -20,6 +20,7 @@ import (
 // the context's. A negative deadline is the pool's own; by is the caller.
 type Operator interface {
 	Drain(ctx context.Context, id string, deadline time.Duration, by string) error
+	DrainUntilRestart(ctx context.Context, id string, deadline time.Duration, by string) error
 	Resume(ctx context.Context, id, by string) error
 	Restart(ctx context.Context, id, by string) error
 	Reset(ctx context.Context, id, by string) error
@@ -65,6 +66,9 @@ func (s *Server) postDrain(w http.ResponseWriter, r *http.Request) error {
 		deadline, err := deadlineOf(body.DeadlineMS)
 		if err != nil {
 			return err
+		}
+		if body.UntilRestart {
+			return s.operator.DrainUntilRestart(ctx, id, deadline, by)
 		}
 		return s.operator.Drain(ctx, id, deadline, by)
 	})

@@ -23,6 +23,11 @@ func (o *operators) Drain(_ context.Context, id string, deadline time.Duration, 
 	return o.err
 }
 
+func (o *operators) DrainUntilRestart(_ context.Context, id string, deadline time.Duration, by string) error {
+	o.asked = fmt.Sprintf("drain until restart %s %s %s", id, deadline, by)
+	return o.err
+}
+
 func (o *operators) Resume(_ context.Context, id, by string) error {
 	o.asked = fmt.Sprintf("resume %s %s", id, by)
 	return o.err
@@ -86,6 +91,7 @@ func TestOperations(t *testing.T) {
 		{"drain_with_the_pools_deadline", "/v1/pools/a/drain", "", "", "drain a -1ns uid:7"},
 		{"drain_by_a_deadline", "/v1/pools/a/drain", kind, `{"deadline_ms":2500}`, "drain a 2.5s uid:7"},
 		{"drain_now", "/v1/pools/a/drain", kind + "; charset=utf-8", `{"deadline_ms":0}`, "drain a 0s uid:7"},
+		{"drain_until_restart", "/v1/pools/a/drain", kind, `{"until_restart":true}`, "drain until restart a -1ns uid:7"},
 		{"resume", "/v1/pools/a/resume", "", "", "resume a uid:7"},
 		{"resume_with_an_empty_object", "/v1/pools/a/resume", kind, "{}\n", "resume a uid:7"},
 		{"restart", "/v1/pools/a/restart", "", "", "restart a uid:7"},

@@ -49,6 +49,17 @@ type Drain struct {
 	By       string    `json:"by,omitempty"`      // who asked
 	Restart  bool      `json:"restart,omitempty"` // it is resumed by itself once it has stopped
 	Timeout  string    `json:"timeout,omitempty"` // what was still held at the deadline, in words; empty: nothing
+	// UntilRestart ends the drain when another manager starts: what empties a host, such as the
+	// removal of the package, asks for nothing beyond that.
+	UntilRestart bool `json:"until_restart,omitempty"`
+}
+
+// AtStart returns what is left of the intent when a manager starts.
+func (i Intent) AtStart() Intent {
+	if i.Drain != nil && i.Drain.UntilRestart {
+		i.Drain = nil
+	}
+	return i
 }
 
 // Override asks that a pool serves another model than its file says.

@@ -15,8 +15,17 @@ import (
 // negative: the pool's own. Of two drains the nearer deadline holds. It returns when this is
 // written down: ErrNoSuchPool, a *registry.Failure, or the context's error say that it is not.
 func (s *Supervisor) Drain(ctx context.Context, id string, deadline time.Duration, by string) error {
+	return s.drainAs(ctx, id, deadline, keep.Drain{By: by})
+}
+
+// DrainUntilRestart drains a pool as Drain does, until another manager starts.
+func (s *Supervisor) DrainUntilRestart(ctx context.Context, id string, deadline time.Duration, by string) error {
+	return s.drainAs(ctx, id, deadline, keep.Drain{By: by, UntilRestart: true})
+}
+
+func (s *Supervisor) drainAs(ctx context.Context, id string, deadline time.Duration, ask keep.Drain) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		return s.draining(e, was, deadline, by, false), func() { s.reportDrain(e, "drained", by) }, nil
+		return s.draining(e, was, deadline, ask), func() { s.reportDrain(e, "drained", ask.By) }, nil
 	})
 }
 
@@ -24,21 +33,22 @@ func (s *Supervisor) Drain(ctx context.Context, id string, deadline time.Duratio
 // drained already stays so.
 func (s *Supervisor) Restart(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		return s.draining(e, was, -1, by, true), func() { s.reportDrain(e, "restarted", by) }, nil
+		return s.draining(e, was, -1, keep.Drain{By: by, Restart: true}), func() { s.reportDrain(e, "restarted", by) }, nil
 	})
 }
 
 // draining is the intent of a pool that is drained, too.
-func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration, by string, restart bool) keep.Intent {
+func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration, ask keep.Drain) keep.Intent {
 	if deadline < 0 {
 		deadline = e.desired.Drain.Deadline
 	}
-	d := &keep.Drain{Since: time.Now().Round(0), Deadline: s.o.Clock.In(deadline), By: by, Restart: restart}
+	d := &ask
+	d.Since, d.Deadline = time.Now().Round(0), s.o.Clock.In(deadline)
 	if was.Drain != nil {
 		kept := *was.Drain
-		kept.Restart = kept.Restart && restart
+		kept.Restart, kept.UntilRestart = kept.Restart && ask.Restart, kept.UntilRestart && ask.UntilRestart
 		if s.o.Clock.Left(d.Deadline) < s.o.Clock.Left(kept.Deadline) {
-			kept.Deadline, kept.By = d.Deadline, by
+			kept.Deadline, kept.By = d.Deadline, ask.By
 		}
 		d = &kept
 	}

@@ -115,6 +115,25 @@ func TestOperatorDrains(t *testing.T) {
 		time.Sleep(time.Hour)
 		m.wantState("a", registry.StateStopped, false)
 	})
+	scenario(t, "until_a_restart_and_then_for_good", func(t *testing.T, w *world) {
+		m, s, _ := drainable(t, w)
+		drain := func(ask func(context.Context, string, time.Duration, string) error, want bool) {
+			t.Helper()
+			if err := ask(t.Context(), "a", time.Minute, "uid:0"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			m.wantState("a", registry.StateStopped, false)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if d := s.kept["a"].Drain; d == nil || d.UntilRestart != want {
+				t.Errorf("written down: %+v, want until a restart: %t", d, want)
+			}
+		}
+		drain(m.s.DrainUntilRestart, true)
+		drain(m.s.Drain, false) // an operator's drain is not forgotten
+		drain(m.s.DrainUntilRestart, false)
+	})
 	scenario(t, "a_lease_may_finish", func(t *testing.T, w *world) {
 		m, _, h := drainable(t, w)
 		h.n.Store(1)

@@ -140,7 +140,8 @@ type Reload struct {
 
 // DrainRequest is the body of POST /v1/pools/{id}/drain.
 type DrainRequest struct {
-	DeadlineMS *int64 `json:"deadline_ms,omitempty"`
+	DeadlineMS   *int64 `json:"deadline_ms,omitempty"`
+	UntilRestart bool   `json:"until_restart,omitempty"`
 }
 
 // ReloadRequest is the body of POST /v1/pools/{id}/reload.
