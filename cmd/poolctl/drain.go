@@ -112,8 +112,8 @@ func (a *app) awaitAll(ctx context.Context, c *client, pools []wire.Pool) error 
 	return err
 }
 
-// emptied ends a wait for a pool of which nothing runs: one that the policy refuses, or whose file is
-// wrong, does not become stopped.
+// emptied ends a wait for a pool of which nothing runs: one that the policy refuses, or whose file
+// is wrong, does not become stopped.
 func emptied(p wire.Pool) (bool, error) {
 	if p.State == "refused" || p.State == "invalid" {
 		return !p.Live, nil

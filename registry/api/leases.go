@@ -161,7 +161,7 @@ func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) err
 	case errors.Is(err, lease.ErrNotReady):
 		reason, e = "unready", problem(http.StatusServiceUnavailable, "POOL_UNREADY",
 			fmt.Sprintf("no replica of pool %s is ready (%s)", p.ID, p.State), unreadyHint(p))
-		e.Body.Retriable = p.State != registry.StateStopped // only an operator starts it
+		e.Body.Retriable = !waitsForAnOperator(p.State)
 	case errors.Is(err, lease.ErrExhausted):
 		reason, e = "exhausted", problem(http.StatusTooManyRequests, "SLOTS_EXHAUSTED",
 			fmt.Sprintf("every slot of pool %s is in use", p.ID), "Try again when a request has ended.")
@@ -187,17 +187,22 @@ func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) err
 	return e
 }
 
+// waitsForAnOperator reports whether a pool in a state starts only when someone changes something.
+func waitsForAnOperator(s registry.State) bool {
+	return s == registry.StateStopped || s == registry.StateRefused || s == registry.StateInvalid
+}
+
 // unreadyHint is what to do about a pool that is not ready.
 func unreadyHint(p *registry.Pool) string {
 	switch {
-	case p.LastError != nil:
-		return p.LastError.Error() + ". " + p.LastError.Hint
 	case p.State == registry.StateStopped:
 		why := ""
 		if len(p.Replicas) > 0 && p.Replicas[0].Reason != "" {
 			why = " (" + p.Replicas[0].Reason + ")"
 		}
 		return "The pool is stopped" + why + " and does not start by itself; poolctl resume " + p.ID + " starts it."
+	case p.LastError != nil:
+		return p.LastError.Error() + ". " + p.LastError.Hint
 	case p.State == registry.StateStopping, p.State == registry.StateDraining:
 		return "The pool is being stopped; use another one."
 	}

@@ -33,7 +33,9 @@ func (s *Supervisor) drainAs(ctx context.Context, id string, deadline time.Durat
 // drained already stays so.
 func (s *Supervisor) Restart(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		return s.draining(e, was, -1, keep.Drain{By: by, Restart: true}), func() { s.reportDrain(e, "restarted", by) }, nil
+		return s.draining(e, was, -1, keep.Drain{By: by, Restart: true}), func() {
+			s.reportDrain(e, "restarted", by)
+		}, nil
 	})
 }
 
