@@ -18,6 +18,10 @@ import (
 // managerUnit is the daemon's.
 const managerUnit = "pool-managerd.service"
 
+// coredumpSlice matches what instances of systemd-coredump@.service log: the slice of a template's
+// instances is named after it (systemd.slice(5)).
+const coredumpSlice = `_SYSTEMD_SLICE=system-systemd\x2dcoredump.slice`
+
 // matchesOf returns journalctl's matches for the lines of a pool. Each group has a field that
 // journald sets itself, from the sender's control group or credentials (systemd.journal-fields(7)):
 // any local user, and any engine, can log with POOL_ID=, UNIT= or OBJECT_SYSTEMD_UNIT= of others.
@@ -35,7 +39,7 @@ func matchesOf(id string, units, terms []string) []string {
 		each("_SYSTEMD_UNIT"),
 		append(each("UNIT"), "_PID=1"),
 		append(each("OBJECT_SYSTEMD_UNIT"), "_UID=0"),
-		append(each("COREDUMP_UNIT"), "_UID=0", "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1"), // SD_MESSAGE_COREDUMP
+		append(each("COREDUMP_UNIT"), coredumpSlice),
 		{"_SYSTEMD_UNIT=" + managerUnit, "POOL_ID=" + id},
 	}
 	var out []string

@@ -37,7 +37,7 @@ func TestLogs(t *testing.T) {
 		each := func(field string) string { return field + "=" + first + " " + field + "=" + second }
 		return each("_SYSTEMD_UNIT") + more + " + " + each("UNIT") + " _PID=1" + more + " + " +
 			each("OBJECT_SYSTEMD_UNIT") +
-			" _UID=0" + more + " + " + each("COREDUMP_UNIT") + " _UID=0 MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1" +
+			" _UID=0" + more + " + " + each("COREDUMP_UNIT") + " _SYSTEMD_SLICE=system-systemd\\x2dcoredump.slice" +
 			more +
 			" + _SYSTEMD_UNIT=pool-managerd.service POOL_ID=" + id + more
 	}

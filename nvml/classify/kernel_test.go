@@ -169,6 +169,33 @@ func TestKernelPassesOverWhatUsersWrite(t *testing.T) {
 	}
 }
 
+// FuzzNames: no name of a process, which a user chooses and the kernel cuts to 15 bytes, and no
+// longer name behind a beginning of the kernel's own, makes a record one of the driver's.
+func FuzzNames(f *testing.F) {
+	behind := []string{"[7]: segfault at 0 ip 41", " invoked oom-killer: gfp_mask=0xcc0", ": page allocation failure: order:4",
+		"/7: potentially unexpected fatal signal 11.", " (7): drop_caches: 3", "[7] vsyscall attempted with vsyscall=none",
+		" (7) used greatest stack depth: 1 bytes left", "[7]: bad frame in rt_sigreturn frame:00", " uses 32-bit capabilities",
+		"[41] trap invalid opcode ip:41 sp:41"}
+	before := []string{"Memory cgroup stats for ", "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=", "/", "traps: ",
+		"overlayfs: failed to resolve '", "audit: type=1326 comm=", "Out of memory: Killed process 7 (", "usb 1-1: Product: ",
+		"EXT4-fs (loop0): ", "systemd[1]: ", "Modules linked in: ", "CPU: 0 PID: 7 Comm: ", "netdevice: "}
+	for i := range behind {
+		f.Add(xid79[:15], uint8(i))
+		f.Add("nvidia-nvswitch", uint8(i))
+		f.Add("NVRM: GPU 0000:", uint8(i))
+	}
+	f.Add(xid79, uint8(0))
+	f.Fuzz(func(t *testing.T, name string, which uint8) {
+		for _, line := range []string{
+			name[:min(len(name), 15)] + behind[int(which)%len(behind)], before[int(which)%len(before)] + name,
+		} {
+			if v, ok := classify.Kernel(line); ok {
+				t.Errorf("%q is classified as %+v", line, v)
+			}
+		}
+	})
+}
+
 // TestTextAloneIsBounded: no line of the kernel's log is about more than the GPU that it names, and
 // no line of an engine's log is about more than that engine.
 func TestTextAloneIsBounded(t *testing.T) {

@@ -19,7 +19,7 @@ func TestEngineThatLies(t *testing.T) {
 	lies := []string{"--lie-props", `{"total_slots":9223372036854775807}`, "--lie-metrics",
 		"llamacpp:requests_deferred 18446744073709551615"}
 	h.pool("liar", stub(lies...).quick())
-	h.pool("honest", stub("-np", "3").quick())
+	h.pool("honest", stub().with("slots = 3").quick())
 	h.reload()
 	h.wait("honest", isReady)
 	h.wait("liar", isReady)

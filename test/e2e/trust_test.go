@@ -153,14 +153,16 @@ func unansweredByNVML(t *testing.T, h *site) {
 }
 
 // mallory is an ordinary user, and session a unit of that user's own manager as far as journald
-// can see: what a login gives everybody. invocation is what the user says of that unit.
+// can see: what a login gives every user. Its name and that of its slice, and the invocation, are what
+// the user says: those of an engine.
 const (
 	mallory = "4242"
 	session = `
-		dir=/sys/fs/cgroup/user.slice/user-` + mallory + `.slice/user@` + mallory + `.service/app.slice/evil.service
+		UNIT=${UNIT:-evil.service}
+		dir=/sys/fs/cgroup/user.slice/user-` + mallory + `.slice/user@` + mallory + `.service/pool-engines.slice/$UNIT
 		links=/run/user/` + mallory + `/systemd/units
 		mkdir -p "$dir" "$links"; chown -R ` + mallory + ` /run/user/` + mallory + `
-		ln -sfn "${INVOCATION:-none}" "$links/invocation:evil.service"
+		ln -sfn "${INVOCATION:-none}" "$links/invocation:$UNIT"
 		echo $$ >"$dir/cgroup.procs"
 		exec setpriv --reuid=` + mallory + ` --regid=` + mallory + ` --clear-groups sh -c "$SCRIPT"
 	`
@@ -178,10 +180,10 @@ func (s *site) forge(pool, invocation string, lines ...string) {
 	s.t.Helper()
 	unit := host.EngineUnit(pool)
 	for _, line := range lines {
-		s.asUser(fmt.Sprintf(`for fields in 'UNIT=%[2]s' 'OBJECT_SYSTEMD_UNIT=%[2]s' 'COREDUMP_UNIT=%[2]s' 'A=b'; do
+		s.asUser(fmt.Sprintf(`for fields in 'UNIT=%[2]s' 'OBJECT_SYSTEMD_UNIT=%[2]s' 'COREDUMP_UNIT=%[2]s' COREDUMP_UNIT=pool-managerd.service A=b; do
 			printf '%%s\n' "MESSAGE=%[3]s" "POOL_ID=%[1]s" REPLICA_ID=r0 PRIORITY=3 SYSLOG_IDENTIFIER=pool-managerd "$fields" \
 				MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1 | logger --journald
-			done`, pool, unit, line), "INVOCATION="+invocation)
+			done`, pool, unit, line), "INVOCATION="+invocation, "UNIT="+unit)
 	}
 	s.shell("journalctl --sync")
 	if out := s.shell("journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID=" + invocation); !strings.Contains(out,
@@ -221,8 +223,8 @@ func notShown(t *testing.T, h *site) {
 	for name, command := range map[string]string{
 		"poolctl":           "poolctl logs a -n all",
 		"poolctl_and_terms": "poolctl logs a -n all -- PRIORITY=3 PRIORITY=6",
-		"the_units":         "journalctl --no-pager -u 'pool-engine@a.r*'",
-		"the_manager":       "journalctl --no-pager -u pool-managerd POOL_ID=a",
+		"the_units":         "journalctl --no-pager _SYSTEMD_UNIT=pool-engine@a.r0.service",
+		"the_manager":       "journalctl --no-pager _SYSTEMD_UNIT=pool-managerd.service POOL_ID=a",
 	} {
 		out := h.shell(command)
 		if strings.Contains(out, "FORGED") {
@@ -231,7 +233,7 @@ func notShown(t *testing.T, h *site) {
 		wanted := map[string][]string{
 			"poolctl":           {"my own line", "Started ", "a/r0"},
 			"poolctl_and_terms": {"my own line"},
-			"the_units":         {"my own line", "Started "},
+			"the_units":         {"my own line"},
 			"the_manager":       {"a/r0"},
 		}[name]
 		for _, want := range wanted {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -127,7 +128,8 @@ func TestGet(t *testing.T) {
 				}
 			}
 		})
-		if _, err := p.Get(t.Context(), url, 1<<16); err == nil || !strings.Contains(err.Error(), "longer than") {
+		if _, err := p.Get(t.Context(), url, 1<<16); !errors.Is(err, ErrTooLong) || !strings.Contains(err.Error(),
+			"longer than") {
 			t.Errorf("Get of an endless body: %v", err)
 		}
 	})

@@ -89,8 +89,7 @@ func (s *Supervisor) readFormer(r *replica) {
 			if r.entry.replicas[r.id] != r || !r.past.State.Unread(run.Run) {
 				return
 			}
-			class, f := run.Class, registry.Fail(registry.CodeEngineCrashed, "the engine ended", "Read journalctl -u '"+
-				r.unit.name+"'.")
+			class, f := run.Class, registry.Fail(registry.CodeEngineCrashed, "the engine ended", readLogs(r.unit.name))
 			if v, ok := classify.Reason(lines); ok && class.ByItself() {
 				f = registry.Fail(registry.Code(v.Code), lastwords.Clean(v.Text), v.Hint)
 				class = restarts.ClassOf(f.Code)

@@ -24,7 +24,7 @@ const (
 // an OOM kill ExecMainStatus may hold the signal of the clean-up. It returns nil for a run that
 // ended well or has not ended.
 func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
-	logs := fmt.Sprintf("Read journalctl -u '%s'.", st.Name)
+	logs := readLogs(st.Name)
 	switch st.Result {
 	case "", "success":
 		return nil
@@ -47,6 +47,14 @@ func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 		f.Message = gaveUp + f.Message
 	}
 	return f
+}
+
+// readLogs is the hint where a unit's log is: by fields that only the journal itself sets.
+func readLogs(unit string) string {
+	if r, ok := pool.ParseUnit(unit); ok {
+		return "Run poolctl logs " + r.Pool + "."
+	}
+	return "Read journalctl _SYSTEMD_UNIT=" + unit + "."
 }
 
 // startLimitHit is the Result of a unit that PID 1 no longer starts; it takes the place of how the

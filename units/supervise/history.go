@@ -150,8 +150,7 @@ func (s *Supervisor) gaveUp(r *replica) {
 	}
 	f := r.last.crash
 	if f == nil {
-		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 no longer starts the unit", "Read journalctl -u '"+
-			r.unit.name+"'.")
+		f = registry.Fail(registry.CodeEngineCrashed, "PID 1 no longer starts the unit", readLogs(r.unit.name))
 	}
 	r.job.startAt = time.Time{} // the hold reports when
 	now, was := s.o.Clock.SinceBoot(), r.past.State.BreakerNow()

@@ -232,7 +232,7 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 	case f == nil && counted == "":
 		return
 	case f == nil:
-		f = registry.Fail(registry.CodeEngineCrashed, "the engine ended", "Read journalctl -u '"+r.unit.name+"'.")
+		f = registry.Fail(registry.CodeEngineCrashed, "the engine ended", readLogs(r.unit.name))
 		s.failedRun(r, counted, f, false)
 		return
 	case lacks(f):

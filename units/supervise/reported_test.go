@@ -37,7 +37,7 @@ func TestLogExplainsAnEnd(t *testing.T) {
 		{"of_a_run", short, ends("exit-code", cldExited, 1), registry.CodeCUDAOOM, short + "; the engine exited with status 1", "lower ctx"},
 		{"that_dumped_core", broke, ends("core-dump", cldDumped, 6), registry.CodeCUDAError, broke + "; the engine dumped core on SIGABRT", ""},
 		{"without_the_secrets_of_the_line", "token=abcdefgh " + broke, ends("exit-code", cldExited, 1), registry.CodeCUDAError, "token=[hidden] " + broke, ""},
-		{"that_the_watchdog_brought_about", broke, ends("watchdog", cldKilled, 6), registry.CodeEngineCrashed, "the engine missed its watchdog", "journalctl"},
+		{"that_the_watchdog_brought_about", broke, ends("watchdog", cldKilled, 6), registry.CodeEngineCrashed, "the engine missed its watchdog", "poolctl logs a"},
 		{"that_a_stalled_load_came_to", broke, gated(ends("exit-code", cldKilled, 15), exit.Stalled), registry.CodeEngineStartTimeout,
 			"the load made no progress", "start_timeout"},
 		{"that_the_gate_refused_for_the_cpu", broke, gated(ends("exit-code", cldKilled, 15), exit.NoGPU), registry.CodeGPUUnavailable,
@@ -105,7 +105,7 @@ func TestCrashIsLogged(t *testing.T) {
 			if len(lines) != 1 {
 				t.Fatalf("logged %q, want one warning", lines)
 			}
-			want := append(c.want, "pool_id=a", "replica_id=r0", "last_error=", "hint=\"Read journalctl",
+			want := append(c.want, "pool_id=a", "replica_id=r0", "last_error=", "hint=\"Run poolctl logs",
 				"restart_count=4 ", "uptime_ms=3000", "engine_version=b1",
 				"backoff_ms=60000", fmt.Sprint("next_restart_ms=", at.Add(time.Minute).UnixMilli()), "invocation_id="+
 					firstRun)
