@@ -152,8 +152,8 @@ func unansweredByNVML(t *testing.T, h *site) {
 	}
 }
 
-// mallory is an ordinary user, and session a unit of that user's own manager as far as journald
-// can see: what a login gives every user. Its name and that of its slice, and the invocation, are what
+// mallory is an ordinary user, and session a unit of that user's own manager as far as journald can
+// see: what a login gives every user. Its name and that of its slice, and the invocation, are what
 // the user says: those of an engine.
 const (
 	mallory = "4242"

@@ -177,7 +177,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(`[{"is_processing":true}]`))
 	f.Add([]byte("vllm:num_requests_running{a=\"}\"} 2\n"))
 	f.Add([]byte("tgi_queue_size{ 3"))
-	files, err := filepath.Glob(filepath.Join("testdata", "*", "*"))
+	files, err := filepath.Glob(filepath.Join("testdata", "*", "*.*"))
 	if err != nil || len(files) < 10 {
 		f.Fatal(files, err)
 	}
