@@ -22,6 +22,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/memory"
+	"github.com/pool-managerd/pool-managerd/units/memory/ram"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/provision"
@@ -58,7 +59,7 @@ func (d *daemon) build() error {
 		Registry: d.registry,
 		Observer: counts,
 		Log:      d.log,
-		Host:     render.Host{GatePath: d.o.gate},
+		Host:     render.Host{GatePath: d.o.gate, MemoryBytes: ram.Total()},
 		GPUs:     helper,
 		Memory:   weigher{estimator: memory.New(store, d.log), peaks: store, ask: helper.Ask, log: d.log},
 		Journal:  journal{client},

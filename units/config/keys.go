@@ -89,5 +89,8 @@ func sharedKeys() []strict.Key[pool.Pool] {
 	keys = append(keys, strict.Lift("restart", restartKeys(), func(p *pool.Pool) *pool.Restart {
 		return &p.Restart
 	})...)
-	return append(keys, strict.Lift("drain", drainKeys(), func(p *pool.Pool) *pool.Drain { return &p.Drain })...)
+	keys = append(keys, strict.Lift("drain", drainKeys(), func(p *pool.Pool) *pool.Drain { return &p.Drain })...)
+	return append(keys, strict.Lift("sandbox", sandboxKeys(), func(p *pool.Pool) *pool.Sandbox {
+		return &p.Sandbox
+	})...)
 }

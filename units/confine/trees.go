@@ -12,13 +12,18 @@ func ShutTrees() []string {
 	return []string{
 		"/srv", "/mnt", "/media",
 		"/etc/pool-managerd", "/run/pool-managerd", "/var/lib/pool-managerd", "/var/cache/pool-managerd",
-		"/run/dbus",
 	}
 }
 
-// ReplacedTrees returns the trees that other lines of the sandbox make empty: ProtectHome= and
-// PrivateTmp=.
-func ReplacedTrees() []string { return []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp"} }
+// Run is the runtime directory of the host. Engines have an empty one: the sockets in the host's
+// lead to PID 1, to resolvers, to the message bus and to container engines.
+const Run = "/run"
+
+// ReplacedTrees returns the trees that other lines of the sandbox make empty: ProtectHome=,
+// PrivateTmp= and the empty /run.
+func ReplacedTrees() []string {
+	return []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp", Run}
+}
 
 // HiddenTrees returns the trees in which an engine sees only what the unit binds into them: a
 // binary below one needs a path in Prepared.ReadOnly that covers its libraries.

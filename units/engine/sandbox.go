@@ -16,6 +16,8 @@ const (
 	// ResourceCalls lets the system call group @resources (scheduling, affinity, memory policy)
 	// pass.
 	ResourceCalls SandboxLine = "SystemCallFilter=@resources"
+	// HostAddress lets it use 127.0.1.1 too.
+	HostAddress SandboxLine = "IPAddressAllow=127.0.1.1"
 	// WholeProc shows the files of /proc that are no processes (ProcSubset=all).
 	WholeProc SandboxLine = "ProcSubset"
 )
@@ -38,6 +40,7 @@ func pythonRelaxations() []Relaxation {
 	return []Relaxation{
 		{WriteExecute, "PyTorch and Triton compile kernels at run time, and libffi makes its closures executable"},
 		{ResourceCalls, "PyTorch pins its workers and sets their priority and memory policy"},
+		{HostAddress, "the processes of PyTorch find each other by the host's name, which Debian and Ubuntu give this address"},
 		{WholeProc, "psutil reads /proc/meminfo and /proc/stat and fails without them"},
 	}
 }

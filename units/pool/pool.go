@@ -59,6 +59,7 @@ type Pool struct {
 	Health       Health
 	Restart      Restart
 	Drain        Drain
+	Sandbox      Sandbox
 }
 
 // Model names the weights: a scheme and the rest, "file:/srv/models/a.gguf".
@@ -132,6 +133,11 @@ type Restart struct {
 // Drain bounds how long running work may continue when a replica must stop.
 type Drain struct {
 	Deadline time.Duration
+}
+
+// Sandbox is what a pool chooses of its engines' sandbox.
+type Sandbox struct {
+	ShmBytes uint64 // size of /dev/shm; 0: the default
 }
 
 // Staged is a model that is present and, where a digest was given, verified.

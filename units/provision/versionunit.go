@@ -30,7 +30,7 @@ func treeProperties(readOnly []string) []systemd.Property {
 	var shut []string
 	var props []systemd.Property
 	for _, tree := range confine.HiddenTrees() {
-		holds := slices.ContainsFunc(readOnly, func(p string) bool { return below(p, tree) })
+		holds := tree == confine.Run || slices.ContainsFunc(readOnly, func(p string) bool { return below(p, tree) })
 		switch {
 		case slices.Contains(emptied, tree):
 		case holds:

@@ -31,6 +31,7 @@ type identity struct {
 	GRPCService  string            `json:"grpc_service,omitempty"`
 	StartTimeout int64             `json:"start_timeout_ms,omitempty"`
 	Restart      restartIdentity   `json:"restart,omitzero"`
+	Shm          uint64            `json:"shm_bytes,omitempty"`
 }
 
 // restartIdentity is the part of [restart] that PID 1 implements. It leaves out what the manager
@@ -64,6 +65,7 @@ func identityOf(in Input) identity {
 		Digest:       p.ModelDigest,
 		Port:         in.Port,
 		StartTimeout: p.Health.StartTimeout.Milliseconds(),
+		Shm:          p.Sandbox.ShmBytes,
 		Restart: restartIdentity{
 			Initial: r.Initial.Milliseconds(), Factor: r.Factor, Max: r.Max.Milliseconds(), Jitter: r.Jitter,
 			Failures: r.BreakerFailures, Window: r.BreakerWindow.Milliseconds(),

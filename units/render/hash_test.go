@@ -62,6 +62,8 @@ func TestSpecHash(t *testing.T) {
 		{"breaker_failures", process, with(func(p *pool.Pool) { p.Restart.BreakerFailures = 9 })},
 		{"breaker_window", process, with(func(p *pool.Pool) { p.Restart.BreakerWindow = time.Hour })},
 
+		{"sandbox_shm", process, with(func(p *pool.Pool) { p.Sandbox.ShmBytes = 1 << 30 })},
+
 		{"memory_max", live, with(func(p *pool.Pool) { p.Limits.MemoryMaxBytes = 1 << 31 })},
 		{"memory_high", live, with(func(p *pool.Pool) { p.Limits.MemoryHighBytes = 1 << 29 })},
 		{"cpu_quota", live, with(func(p *pool.Pool) { p.Limits.CPUQuotaPercent = 50 })},
@@ -111,6 +113,7 @@ func TestSpecHash(t *testing.T) {
 		{"model_size", nothing, func(in *render.Input) { in.Staged.SizeBytes++ }},
 		{"model_files", nothing, func(in *render.Input) { in.Staged.Files = append(in.Staged.Files, "/srv/models/x") }},
 		{"systemd_upgrade", nothing, func(in *render.Input) { in.Host = render.Host{} }},
+		{"host_memory", nothing, func(in *render.Input) { in.Host.MemoryBytes = 1 << 40 }},
 		{"gate_path", nothing, func(in *render.Input) { in.Host.GatePath = "/opt/gate" }},
 		{"memory_need_learnt", nothing, func(in *render.Input) { in.Need = render.Need{Devices: map[string]uint64{gpuOf("0"): 1}, Host: 1} }},
 		{"devices_spelled_otherwise", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{gpuOf("0"), "65:00.0"}} })},

@@ -29,26 +29,19 @@ func listen(t *testing.T, address string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
+	go accept(l)
 	return l.Addr().String()
 }
 
-// TestEnforcedEgress: the engine reaches the loopback's addresses and no other, also after a
-// daemon-reload.
+// TestEnforcedEgress: the engine reaches 127.0.0.1 and ::1 and no other address, also after a
+// daemon-reload: not the ones where local resolvers listen.
 func TestEnforcedEgress(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
 	shell(t, "ip address add 10.99.0.1/32 dev lo; ip -6 address add fd99::1/128 dev lo")
-	near := []string{listen(t, "127.0.0.1:0"), listen(t, "127.9.9.9:0"), listen(t, "[::1]:0")}
-	far := []string{listen(t, "10.99.0.1:0"), listen(t, "[fd99::1]:0")}
+	near := []string{listen(t, "127.0.0.1:0"), listen(t, "[::1]:0")}
+	far := []string{listen(t, "10.99.0.1:0"), listen(t, "[fd99::1]:0"), listen(t, "127.0.0.53:53"), listen(t, "127.0.0.54:53"),
+		listen(t, "127.9.9.9:0"), listen(t, "127.0.1.1:0")}
 	for _, address := range append(near, far...) {
 		c, err := net.DialTimeout("tcp", address, 5*time.Second)
 		if err != nil {

@@ -227,13 +227,14 @@ func TestMachineGate(t *testing.T) {
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
 	put(t, "/etc/pool-managerd/config.toml", "", 0o600)
 	os.Remove(gateReport)
+	serveUnix(t, "/run/pool-managerd/gpu.sock")
 	r := w.start(t, input())
 	for _, when := range []string{"first start", "restart after daemon-reload"} {
 		text, err := os.ReadFile(gateReport)
 		if err != nil {
 			t.Fatalf("%s: the gate could not write: %v", when, err)
 		}
-		if want := "uid 0 caps true sees true pid true"; string(text) != want {
+		if want := "uid 0 caps true sees true pid true socket true"; string(text) != want {
 			t.Errorf("%s: gate: %s, want %s", when, text, want)
 		}
 		os.Remove(gateReport)

@@ -50,14 +50,15 @@ func gate(url string) int {
 	return 4
 }
 
-// gateReport is where the gate says what it may.
-const gateReport = "/run/render-gate"
+// gateReport is where the gate says what it may. /run is empty and read-only for the commands of
+// root too.
+const gateReport = "/var/log/render-gate"
 
 func reportGate() int {
 	status := self().Status
 	_, err := os.Stat("/etc/pool-managerd/config.toml")
-	text := fmt.Sprintf("uid %d caps %t sees %t pid %t", os.Getuid(), status["CapEff"] != "0000000000000000",
-		err == nil, os.Getenv("MAINPID") != "")
+	text := fmt.Sprintf("uid %d caps %t sees %t pid %t socket %t", os.Getuid(), status["CapEff"] != "0000000000000000",
+		err == nil, os.Getenv("MAINPID") != "", connects("/run/pool-managerd/gpu.sock"))
 	if os.WriteFile(gateReport, []byte(text), 0o644) != nil {
 		return 2
 	}
@@ -65,7 +66,7 @@ func reportGate() int {
 }
 
 // stepReport is where the steps that reserve memory report their privileges.
-const stepReport = "/run/render-steps"
+const stepReport = "/var/log/render-steps"
 
 func step() int {
 	f, err := os.OpenFile(stepReport, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -153,6 +154,15 @@ func try(what, on string) (string, error) {
 			names = append(names, e.Name())
 		}
 		return strings.Join(names, " "), err
+	case "size":
+		var fs syscall.Statfs_t
+		err := syscall.Statfs(on, &fs)
+		return strconv.FormatInt(int64(fs.Blocks)*fs.Bsize, 10), err
+	case "fill":
+		defer os.Remove(on)
+		return "", os.WriteFile(on, make([]byte, 64<<20), 0o600)
+	case "sockets":
+		return openSockets()
 	case "write":
 		return "", os.WriteFile(on, []byte("x"), 0o600)
 	case "dial":

@@ -5,6 +5,7 @@ package render_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/memory/ram"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -62,7 +64,7 @@ func enter(t *testing.T) world {
 	select {
 	case features := <-synced:
 		host := render.HostOf(features.Has)
-		host.GatePath = stubPath
+		host.GatePath, host.MemoryBytes = stubPath, ram.Total()
 		return world{client, host}
 	case <-time.After(30 * time.Second):
 		t.Fatal("no connection to PID 1")
@@ -155,6 +157,9 @@ func (r running) stop() {
 	r.client.Unref(ctx, r.unit.Name)
 }
 
+// errTry is that the sandbox forbade it.
+var errTry = errors.New("in the sandbox")
+
 // try makes the engine do something, and returns its output and what forbade it.
 func (r running) try(what, on string) (string, error) {
 	r.t.Helper()
@@ -169,7 +174,7 @@ func (r running) try(what, on string) (string, error) {
 		r.t.Fatal(err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s", body)
+		return "", fmt.Errorf("%w: %s", errTry, body)
 	}
 	return string(body), nil
 }

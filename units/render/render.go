@@ -62,6 +62,8 @@ type Host struct {
 	// configuration asks that engines keep running over a soft-reboot.
 	SurviveFinalKill bool
 	SoftReboot       bool
+	// MemoryBytes is the host's main memory; 0: unknown.
+	MemoryBytes uint64
 	// GatePath is the path of the readiness gate; empty: the constant of that name.
 	GatePath string
 }
@@ -114,8 +116,8 @@ func Render(in Input) (Unit, error) {
 		logLines(in, u.SpecHash),
 		accountingLines(),
 		sandboxLines(in.Adapter.Relax(at), shown),
-		treeLines(shown),
-		networkLines(),
+		treeLines(in, shown),
+		networkLines(in.Adapter.Relax(at)),
 		deviceLines(masked),
 	} {
 		u.Lines = append(u.Lines, part...)
@@ -157,6 +159,8 @@ func join(a, b systemd.Property) (any, bool) {
 		return append(v[:len(v):len(v)], b.Value.([][]byte)...), true
 	case []systemd.BindMount:
 		return append(v[:len(v):len(v)], b.Value.([]systemd.BindMount)...), true
+	case []systemd.AddressPrefix:
+		return append(v[:len(v):len(v)], b.Value.([]systemd.AddressPrefix)...), true
 	case []systemd.PathOptions:
 		return append(v[:len(v):len(v)], b.Value.([]systemd.PathOptions)...), true
 	case []systemd.DevicePermission:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
@@ -189,6 +190,7 @@ func TestShownTrees(t *testing.T) {
 		{"binary_covered_by_its_prefix", func(in *render.Input) {
 			in.Prepared.Binary, in.Prepared.ReadOnly = "/home/ann/venv/bin/vllm", []string{"/home/ann/venv"}
 		}, "/srv", "/home/ann/venv /srv/models/llama3.gguf", "tmpfs"},
+		{"removable_disk", modelAt("/run/media/ann/disk/a"), "", "/run/media/ann/disk/a", "yes"},
 		{"no_model", kind(engine.Program, "/usr/bin/stub", ""), "", "", "yes"},
 	}
 	for _, c := range cases {
@@ -197,12 +199,16 @@ func TestShownTrees(t *testing.T) {
 			var empty, bound []string
 			if v, ok := property(t, in, "TemporaryFileSystem").([]systemd.PathOptions); ok {
 				for _, p := range v {
-					empty = append(empty, p.Path)
+					if p.Path != confine.Run && p.Path != "/dev/shm" {
+						empty = append(empty, p.Path)
+					}
 				}
 			}
 			if v, ok := property(t, in, "BindReadOnlyPaths").([]systemd.BindMount); ok {
 				for _, p := range v {
-					bound = append(bound, p.Source)
+					if !p.IgnoreMissing { // those of /run, see TestRuntimeDirectory
+						bound = append(bound, p.Source)
+					}
 				}
 			}
 			if got := strings.Join(empty, " "); got != c.empty {

@@ -17,7 +17,7 @@ var sharedParents = []string{"/", "/opt", "/var", "/var/lib", "/var/cache", "/va
 
 // systemTrees are never hidden around a model: they contain programs and libraries.
 var systemTrees = []string{
-	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr",
+	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/proc", "/sbin", "/sys", "/usr",
 }
 
 // mSRec is MS_REC of mount(2): mounts below the source are included, as in a unit file.
@@ -99,15 +99,16 @@ func protectHome(s shown) Line {
 }
 
 // treeLines returns the rows that hide trees and bind paths.
-func treeLines(s shown) []Line {
+func treeLines(in Input, s shown) []Line {
 	var lines []Line
 	for _, tree := range confine.ShutTrees() {
 		if slices.Contains(s.Empty, tree) {
 			continue
 		}
 		lines = append(lines, list("InaccessiblePaths", "-"+tree,
-			"other data, the manager's own files, and the message bus"))
+			"other data, and the manager's own files"))
 	}
+	lines = append(lines, list("InaccessiblePaths", "-"+journalTree, "the journal"), runtimeTree(), sharedMemory(in))
 	for _, tree := range s.Empty {
 		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(tree) +
 			":ro",
@@ -115,6 +116,7 @@ func treeLines(s shown) []Line {
 			Property: systemd.Property{Name: "TemporaryFileSystem",
 				Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}}})
 	}
+	lines = append(lines, runtimeBinds(len(in.Mask) > 0)...)
 	for _, p := range s.Bound {
 		lines = append(lines, Line{Section: sectionService, Key: "BindReadOnlyPaths", Text: escapeSpecifiers(p),
 			Why: "the model, and an engine in a hidden tree; the engine's user needs no permission on the parents",

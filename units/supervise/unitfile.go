@@ -23,7 +23,7 @@ const previewPort = 21000
 // applyFeatures notes what this PID 1 can do.
 func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
-	host.GatePath, host.SoftReboot = s.host.GatePath, s.host.SoftReboot
+	host.GatePath, host.SoftReboot, host.MemoryBytes = s.host.GatePath, s.host.SoftReboot, s.host.MemoryBytes
 	s.host = host
 }
 

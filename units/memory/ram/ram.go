@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"syscall"
 )
 
 // meminfo is proc_meminfo(5).
@@ -23,6 +24,15 @@ func Available() (uint64, error) {
 		return 0, fmt.Errorf("main memory: %w", err)
 	}
 	return parseAvailable(text)
+}
+
+// Total returns the host's main memory in bytes; 0 if the kernel does not report it.
+func Total() uint64 {
+	var info syscall.Sysinfo_t
+	if syscall.Sysinfo(&info) != nil {
+		return 0
+	}
+	return uint64(info.Totalram) * uint64(info.Unit)
 }
 
 // errNoAvailable: the line is missing, as in kernels before 3.14.

@@ -57,3 +57,14 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+// TestTotal: the host has more memory than it has available.
+func TestTotal(t *testing.T) {
+	available, err := Available()
+	if err != nil {
+		t.Skip(err) // a kernel without MemAvailable
+	}
+	if total := Total(); total < available {
+		t.Errorf("%d bytes in total, %d available", total, available)
+	}
+}
