@@ -17,6 +17,7 @@ const (
 	CodeEngineStopTimeout  Code = "ENGINE_STOP_TIMEOUT"
 	CodeEngineCrashed      Code = "ENGINE_CRASHED"
 	CodeEngineOOM          Code = "ENGINE_OOM"
+	CodePortInUse          Code = "PORT_IN_USE" // of another process
 	CodeInsufficientVRAM   Code = "INSUFFICIENT_VRAM"
 	CodeInsufficientRAM    Code = "INSUFFICIENT_RAM"
 	CodeGPUUnavailable     Code = "GPU_UNAVAILABLE"

@@ -56,7 +56,7 @@ type Replica struct {
 	Live                bool
 	Ready               bool
 	Unit                string
-	Endpoint            string // http://127.0.0.1:PORT, empty until a port is chosen
+	Endpoint            string // http://127.0.0.1:PORT, empty while the engine was not found to answer there
 	PID                 int    // 0: no process
 	InvocationID        string // 32 hex digits, empty while the unit never ran
 	SpecHash            string

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"regexp"
+	"strings"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 )
@@ -47,4 +48,12 @@ func torchFallbacks() []classify.Fallback {
 		fallback(`No CUDA GPUs are available`, "PyTorch found no GPU"),
 		fallback(`Torch not compiled with CUDA enabled`, "PyTorch was built without CUDA"),
 	}
+}
+
+// addressInUse matches what strerror(3) says of EADDRINUSE in C, Python and Rust, and the name of
+// the error in Rust and Node. llama-server logs only that it "couldn't bind": the gate finds out
+// who has its port.
+func addressInUse(line string) bool {
+	l := strings.ToLower(line)
+	return strings.Contains(l, "address already in use") || strings.Contains(l, "addrinuse")
 }

@@ -96,3 +96,22 @@ func page() string {
 	b.WriteString("\n")
 	return b.String()
 }
+
+// TestPortTaken: what engines log when a port that they want to listen on is in use.
+func TestPortTaken(t *testing.T) {
+	for line, want := range map[string]bool{
+		"ERROR: [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use": true,
+		"OSError: [Errno 98] Address already in use":                                                              true,
+		"thread 'main' panicked: Os { code: 98, kind: AddrInUse, message: \"Address already in use\" }":           true,
+		"E0101 failed to bind to 127.0.0.1:8001: Address already in use":                                          true,
+		"main: HTTP server is listening, hostname: 127.0.0.1, port: 8080":                                         false,
+		"": false,
+	} {
+		for _, kind := range engine.Kinds() {
+			a, _ := engine.For(kind)
+			if got := a.PortTaken(line); got != want {
+				t.Errorf("%s: PortTaken(%q) = %t", kind, line, got)
+			}
+		}
+	}
+}

@@ -371,3 +371,5 @@ func (llamaCpp) Fallbacks() []classify.Fallback {
 		cudaFallback(),
 	}
 }
+
+func (llamaCpp) PortTaken(line string) bool { return addressInUse(line) }

@@ -111,3 +111,5 @@ func (triton) Fallbacks() []classify.Fallback {
 		containerFallback(), cudaFallback(),
 	}
 }
+
+func (triton) PortTaken(line string) bool { return addressInUse(line) }

@@ -187,3 +187,5 @@ func (vllm) Fallbacks() []classify.Fallback {
 		fallback(`vLLM is running on UnspecifiedPlatform`, "vLLM found no GPU"),
 		containerFallback(), cudaFallback())
 }
+
+func (vllm) PortTaken(line string) bool { return addressInUse(line) }

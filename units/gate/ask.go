@@ -107,6 +107,24 @@ func (e endpoint) listener(uid int) Answer {
 	return Healthy
 }
 
+// The users that PID 1 gives to units with DynamicUser= (systemd's UIDS-GIDS document).
+const (
+	dynamicFirst = 61184
+	dynamicLast  = 65519
+)
+
+// strangers reports whether only users listen on the port that no engine runs as. It is for an
+// engine whose user is unknown, because it has ended: a process that it left behind is no stranger.
+func (e endpoint) strangers() bool {
+	users, err := listen.Users(e.port)
+	return err == nil && allStrangers(users)
+}
+
+func allStrangers(users []int) bool {
+	return len(users) > 0 &&
+		!slices.ContainsFunc(users, func(u int) bool { return dynamicFirst <= u && u <= dynamicLast })
+}
+
 // get sends a GET and reports whether the response means healthy. It implements just enough HTTP
 // (RFC 9112) for that, so that a hundred waiting gates need little memory. If the body matters it
 // uses HTTP/1.0, whose bodies are not chunked and end with the connection.

@@ -63,6 +63,9 @@ func Run(ctx context.Context, o Options) int {
 	}
 	w, err := watch(o.MainPID)
 	if errors.Is(err, errGone) {
+		if at.strangers() {
+			return o.failed(ForeignPort, Sample{}, at)
+		}
 		o.Log.Println("the engine ended before it listened")
 		return exit.EngineGone
 	}
@@ -115,6 +118,11 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 		case Wait:
 		case Ready:
 			return o.answered(ctx, s, w, lines.journalctl)
+		case EngineGone:
+			if at.listener(w.uid) == Foreign { // which is why it could not listen
+				v = ForeignPort
+			}
+			return o.failed(v, s, at)
 		default:
 			return o.failed(v, s, at)
 		}

@@ -288,7 +288,28 @@ func TestGateOnRealProcesses(t *testing.T) {
 		if got := Run(t.Context(), o); got != exit.EngineGone {
 			t.Errorf("exit %d, want %d", got, exit.EngineGone)
 		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		o.URL = "http://" + l.Addr().String() + "/"
+		if got := Run(t.Context(), o); got != exit.ForeignPort {
+			t.Errorf("with another program on its port: exit %d, want %d", got, exit.ForeignPort)
+		}
 	})
+}
+
+// TestStrangers: of an engine that has ended, what listens may be what it left behind.
+func TestStrangers(t *testing.T) {
+	for _, c := range []struct {
+		users []int
+		want  bool
+	}{{nil, false}, {[]int{0}, true}, {[]int{1000, 0}, true}, {[]int{61184}, false}, {[]int{1000, 65519}, false}} {
+		if got := allStrangers(c.users); got != c.want {
+			t.Errorf("allStrangers(%v) = %t", c.users, got)
+		}
+	}
 }
 
 // program writes a shell script.

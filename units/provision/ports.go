@@ -3,6 +3,7 @@ package provision
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"syscall"
@@ -12,23 +13,27 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Ports assigns each replica its TCP port on the loopback. It only counts its own assignments, does
-// not ask the kernel, and belongs to one goroutine.
+// Ports assigns each replica its TCP port on the loopback. It belongs to one goroutine.
 type Ports struct {
 	low, high int
 	holder    map[int]pool.Replica
 	port      map[pool.Replica]int
 	reserved  map[int]bool // configured by a pool: not assigned to others
-	next      int          // where the search continues after a port that was in use
+
+	order func(n int) []int   // in which the n ports of the range are tried
+	taken func(port int) bool // whether another process listens on it now
 }
 
-// NewPorts makes an allocator for the ports from low to high, both included.
+// NewPorts makes an allocator for the ports from low to high, both included. They are assigned at
+// random: no other program of the host knows which one an engine will have, and takes it before.
 func NewPorts(low, high int) *Ports {
-	return &Ports{low: low, high: high, next: low, holder: make(map[int]pool.Replica), port: make(map[pool.Replica]int)}
+	return &Ports{low: low, high: high, holder: make(map[int]pool.Replica), port: make(map[pool.Replica]int),
+		order: rand.Perm, taken: func(port int) bool { return PortFree(port) != nil }}
 }
 
-// Claim assigns a replica the port want, or, if want is 0, the one it has, else a free one of the
-// range. The error is a *registry.Failure.
+// Claim assigns a replica the port want, or, if want is 0, the one it has, else one of the range
+// that is neither assigned nor in use: it binds a port for a moment to find out. The error is a
+// *registry.Failure.
 func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 	if have, ok := p.port[r]; ok && (want == 0 || want == have) {
 		return have, nil
@@ -42,19 +47,27 @@ func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 		p.take(r, want)
 		return want, nil
 	}
-	for range p.high - p.low + 1 {
-		port := p.next
-		if p.next++; p.next > p.high {
-			p.next = p.low
+	strangers := 0
+	for _, i := range p.order(p.high - p.low + 1) {
+		port := p.low + i
+		if _, held := p.holder[port]; held || p.reserved[port] {
+			continue
 		}
-		if _, taken := p.holder[port]; !taken && !p.reserved[port] {
+		if !p.taken(port) {
 			p.take(r, port)
 			return port, nil
 		}
+		strangers++
+	}
+	const widen = `Widen port_range in config.toml, as "21000-23999".`
+	if strangers > 0 {
+		return 0, registry.Fail(registry.CodePortInUse,
+			fmt.Sprintf("every port from %d to %d is assigned to a replica or in use, %d of them by other programs",
+				p.low, p.high,
+				strangers), "See who holds them with ss -ltnp. "+widen)
 	}
 	return 0, registry.Fail(registry.CodeEngineStartFailed,
-		fmt.Sprintf("every port from %d to %d is assigned to a replica", p.low, p.high),
-		`Widen port_range in config.toml, as "21000-23999".`)
+		fmt.Sprintf("every port from %d to %d is assigned to a replica", p.low, p.high), widen)
 }
 
 // Reserve keeps ports for the pools that configure them, and replaces the earlier reservations. A
@@ -92,7 +105,7 @@ func PortFree(port int) error {
 		return l.Close()
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is in use%s", port, heldBy(port)),
+		return registry.Fail(registry.CodePortInUse, fmt.Sprintf("port %d is in use%s", port, heldBy(port)),
 			fmt.Sprintf("See who holds it with ss -ltnp 'sport = :%d'; stop that program, or give the pool another "+
 				"port.", port))
 	}

@@ -194,8 +194,21 @@ func TestPorts(t *testing.T) {
 			t.Fatalf("Claim(%s, %d) = %d, %v, want %d", r, want, got, err, port)
 		}
 	}
+	// The ports in their order, none in use.
+	sorted := func(low, high int) *Ports {
+		p := NewPorts(low, high)
+		p.order = func(n int) []int {
+			all := make([]int, n)
+			for i := range all {
+				all[i] = i
+			}
+			return all
+		}
+		p.taken = func(int) bool { return false }
+		return p
+	}
 	t.Run("each_its_own_and_the_same_again", func(t *testing.T) {
-		p := NewPorts(21000, 21001)
+		p := sorted(21000, 21001)
 		claim(t, p, a, 0, 21000)
 		claim(t, p, b, 0, 21001)
 		claim(t, p, a, 0, 21000)
@@ -206,13 +219,13 @@ func TestPorts(t *testing.T) {
 		claim(t, p, c, 0, 21000)
 	})
 	t.Run("adopted_ports_are_respected", func(t *testing.T) {
-		p := NewPorts(21000, 21009)
+		p := sorted(21000, 21009)
 		p.Adopt(b, 21000)
 		claim(t, p, a, 0, 21001)
 		claim(t, p, b, 0, 21000)
 	})
 	t.Run("a_port_that_another_adopted_is_not_taken_back", func(t *testing.T) {
-		p := NewPorts(21000, 21009)
+		p := sorted(21000, 21009)
 		claim(t, p, a, 0, 21000)
 		p.Adopt(b, 21000)
 		p.Release(a)
@@ -221,7 +234,7 @@ func TestPorts(t *testing.T) {
 		}
 	})
 	t.Run("a_wanted_port_is_given_or_refused", func(t *testing.T) {
-		p := NewPorts(21000, 21009)
+		p := sorted(21000, 21009)
 		claim(t, p, a, 8080, 8080)
 		if _, err := p.Claim(b, 8080); err == nil || !strings.Contains(err.Error(), "already assigned to a/r0") {
 			t.Errorf("the same port again: %v", err)
@@ -230,16 +243,43 @@ func TestPorts(t *testing.T) {
 		claim(t, p, b, 8080, 8080)
 	})
 	t.Run("a_port_that_a_pool_names_is_kept_for_it", func(t *testing.T) {
-		p := NewPorts(21000, 21009)
+		p := sorted(21000, 21009)
 		p.Reserve([]int{21000})
 		claim(t, p, a, 0, 21001)
 		claim(t, p, b, 21000, 21000)
 	})
-	t.Run("after_a_taken_port_the_next_is_tried", func(t *testing.T) {
-		p := NewPorts(21000, 21009)
-		claim(t, p, a, 0, 21000)
+	t.Run("a_port_in_use_is_passed_over", func(t *testing.T) {
+		p := sorted(21000, 21009)
+		p.taken = func(port int) bool { return port < 21007 }
+		claim(t, p, a, 0, 21007)
 		p.Release(a)
-		claim(t, p, a, 0, 21001)
+		claim(t, p, a, 0, 21007)
+	})
+	t.Run("all_in_use", func(t *testing.T) {
+		p := sorted(21000, 21001)
+		claim(t, p, a, 0, 21000)
+		p.taken = func(int) bool { return true }
+		_, err := p.Claim(b, 0)
+		var f *registry.Failure
+		if !errors.As(err, &f) || f.Code != registry.CodePortInUse ||
+			!strings.Contains(f.Message, "1 of them by other") {
+			t.Errorf("Claim: %v", err)
+		}
+	})
+	t.Run("not_the_same_each_time", func(t *testing.T) {
+		seen := map[int]bool{}
+		for range 20 {
+			p := NewPorts(21000, 60999)
+			p.taken = func(int) bool { return false }
+			port, err := p.Claim(a, 0)
+			if err != nil || port < 21000 || port > 60999 {
+				t.Fatalf("port %d, %v", port, err)
+			}
+			seen[port] = true
+		}
+		if len(seen) < 2 {
+			t.Errorf("20 times the same port: %v", seen)
+		}
 	})
 }
 

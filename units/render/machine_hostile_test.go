@@ -166,11 +166,11 @@ func TestMachineSharedMemory(t *testing.T) {
 		t.Errorf("the host's /dev/shm holds %q", got)
 	}
 	half := w.start(t, input())
-	whole, err := strconv.ParseInt(strings.TrimSpace(shell(t, "awk '/MemTotal/ {print $2 * 1024}' /proc/meminfo")), 10,
-		64)
+	kib, err := strconv.ParseInt(strings.TrimSpace(shell(t, "awk '/MemTotal/ {print $2}' /proc/meminfo")), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
+	whole := kib * 1024
 	got, err := half.try("size", "/dev/shm")
 	if size, _ := strconv.ParseInt(got, 10, 64); err != nil || size < whole*4/10 || size > whole*6/10 {
 		t.Errorf("the default is %s of %d bytes, %v", got, whole, err)

@@ -35,6 +35,7 @@ func classes() map[registry.Code]Class {
 		registry.CodeInsufficientVRAM:   Memory,
 		registry.CodeInsufficientRAM:    Memory,
 		registry.CodeEngineStartFailed:  Launch,
+		registry.CodePortInUse:          Launch,
 		registry.CodeEngineStartTimeout: Load,
 		registry.CodeEngineStopTimeout:  Halt,
 		registry.CodeHealthFailed:       Health,

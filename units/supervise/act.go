@@ -74,7 +74,7 @@ func (s *Supervisor) start(r *replica) {
 	rendered := s.beginUnit(r)
 	seq, try := r.job.begin(reconcile.Start), r.prep.try
 	unit, props, port := r.unit.name, rendered.Properties(), r.unit.port
-	r.unit.endpoint = render.Endpoint(port)
+	r.unit.endpoint, r.unit.moving = render.Endpoint(port), false
 	s.o.Ports.Adopt(r.id, port)
 	r.unit.phase, r.job.startAt = reconcile.Absent, time.Time{}
 	if f := s.occupied(r, r.gpu.targets); f != nil {
@@ -147,6 +147,9 @@ func (r *replica) started() {
 func (s *Supervisor) startFailed(r *replica, err error) {
 	s.endRun(r)
 	f := registry.AsFailure(err, registry.CodeEngineStartFailed, "Read journalctl -u pool-managerd.")
+	if s.move(r, f) {
+		return
+	}
 	r.prep.failed(f, time.Now())
 	if r.wish.known && r.wish.pool.Port == 0 {
 		s.o.Ports.Release(r.id)

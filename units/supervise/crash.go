@@ -156,6 +156,8 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 	e.lastLine = lastwords.LastError(lines)
 	if v, ok := classify.Reason(lines); ok {
 		e.verdict = &v
+	} else if v, ok := portVerdict(r, lines); ok && e.failure.Code == registry.CodeEngineStartFailed {
+		e.verdict = &v
 	}
 	newest := r.last.report == e && r.entry.replicas[r.id] == r
 	if r.last.report != e { // it has ended again since; this report is of the former run all the same
@@ -168,6 +170,9 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 	s.logCrash(r, e, f)
 	if newest && r.last.crash != nil {
 		r.last.crash, r.view.logged = f, f.Error()
+		if r.wait.err == nil && s.move(r, f) {
+			r.wait.end() // the run is counted, and the next does not end as this one did
+		}
 		s.settle(r)
 	}
 	s.o.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(),

@@ -115,7 +115,7 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 		return registry.Fail(registry.CodeGPUUnavailable, "the engine runs on the CPU although the pool gives it a GPU",
 			"Its log shows why CUDA could not be used. To run on the CPU, set devices = []. "+logs)
 	case exit.ForeignPort:
-		return registry.Fail(registry.CodeEngineStartFailed, "another process uses the engine's port",
+		return registry.Fail(registry.CodePortInUse, "another process uses the engine's port",
 			"Stop that process (ss -ltnp shows it), or give the pool another port.")
 	}
 	return nil

@@ -39,7 +39,7 @@ func TestDiagnose(t *testing.T) {
 		{"sandbox", ended("exit-code", cldExited, 226), registry.CodeEngineStartFailed, "226/NAMESPACE"},
 		{"died_while_loading", gated(ended("exit-code", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "status 1 while it loaded"},
 		{"stalled", gated(ended("exit-code", cldKilled, 15), exit.Stalled), registry.CodeEngineStartTimeout, "no progress for 3s"},
-		{"foreign_listener", gated(ended("exit-code", 0, 0), exit.ForeignPort), registry.CodeEngineStartFailed, "another process uses the engine's port"},
+		{"foreign_listener", gated(ended("exit-code", 0, 0), exit.ForeignPort), registry.CodePortInUse, "another process uses the engine's port"},
 		{"silent_cpu_fallback", gated(ended("exit-code", cldKilled, 15), exit.NoGPU), registry.CodeGPUUnavailable, "runs on the CPU"},
 		{"too_little_gpu_memory", short(exit.InsufficientVRAM), registry.CodeInsufficientVRAM, "GPU had too little"},
 		{"too_little_main_memory", short(exit.InsufficientRAM), registry.CodeInsufficientRAM, "host had too little"},

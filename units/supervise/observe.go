@@ -151,6 +151,9 @@ func (r *replica) takeStatus(st systemd.Status, phase reconcile.Phase) {
 	if !r.unit.phase.Exists() {
 		r.job.stopErr = nil
 	}
+	if phase == reconcile.Active {
+		r.unit.moves = 0
+	}
 	if phase != reconcile.Exited {
 		r.wish.revive = false // the wish is granted: the next stop is another
 	}
@@ -242,6 +245,7 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 		f = s.reportCrash(r, st, f)
 	}
 	switch {
+	case s.move(r, f):
 	case counted != "":
 		s.failedRun(r, counted, f, r.reportPending(f))
 	case lacks(f):

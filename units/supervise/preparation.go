@@ -124,6 +124,13 @@ func (p *preparation) restart() {
 	p.forgetAttempts()
 }
 
+// again asks for another rendering of what is staged.
+func (p *preparation) again() {
+	p.giveUp()
+	p.prepare, p.failure = reconcile.Pending, nil
+	p.forgetAttempts()
+}
+
 // forgetAttempts makes the next attempt due at once, and its wait the shortest.
 func (p *preparation) forgetAttempts() { p.attempts, p.retryAt = 0, time.Time{} }
 

@@ -162,6 +162,16 @@ func (r *replica) slotsTotal() int {
 	return r.run.slots
 }
 
+// publicEndpoint is where the engine serves; empty until the gate and the manager's probe have
+// found that it is the engine that answers there, and once its process has ended: another program
+// may have the port.
+func (r *replica) publicEndpoint() string {
+	if r.external() || r.unit.phase == reconcile.Active && r.run.verdict != reconcile.Unprobed {
+		return r.unit.endpoint
+	}
+	return ""
+}
+
 // snapshot is the replica as the registry shows it.
 func (r *replica) snapshot() registry.Replica {
 	v := reconcile.Assess(r.facts())
@@ -172,7 +182,7 @@ func (r *replica) snapshot() registry.Replica {
 	out := registry.Replica{
 		Breaker: string(r.past.State.BreakerNow()), NextStart: r.nextStart(),
 		ID: r.id.Name(), Name: r.id.Stable(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.view.reason,
-		Unit: unit, Endpoint: r.unit.endpoint, PID: r.unit.status.MainPID, InvocationID: r.unit.status.InvocationID,
+		Unit: unit, Endpoint: r.publicEndpoint(), PID: r.unit.status.MainPID, InvocationID: r.unit.status.InvocationID,
 		SpecHash: r.unit.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
 		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(),
 		RefusedAnswers: r.refusedAnswers(),

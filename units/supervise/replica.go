@@ -88,6 +88,8 @@ type unit struct {
 	limits   string // set since the unit was made, which its own label cannot show
 	port     int
 	endpoint string // http://127.0.0.1:PORT
+	moves    int    // to another port, in a row
+	moving   bool   // port is the next unit's: another process has that of this one
 }
 
 // gpuUse is what is known of the devices of a replica's mask.

@@ -76,7 +76,7 @@ func TestReadiness(t *testing.T) {
 		w.portHeld[21000] = true
 		m := w.manage(t, pools(llama("a", func(p *pool.Pool) { p.Port = 21000 })))
 		m.wantState("a", registry.StateFailed, false)
-		m.wantCode("a", registry.CodeEngineStartFailed)
+		m.wantCode("a", registry.CodePortInUse)
 		if w.called("start") != 0 {
 			t.Error("started although its port is taken")
 		}

@@ -368,7 +368,7 @@ func (w *world) portFree(port int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.portHeld[port] {
-		return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d is taken", port), "free it")
+		return registry.Fail(registry.CodePortInUse, fmt.Sprintf("port %d is taken", port), "free it")
 	}
 	return nil
 }

@@ -1,0 +1,58 @@
+package supervise
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// mostMoves bounds how often in a row a replica is given another port at once. After that a port in
+// use is a failed start as any other: a program that takes each port as soon as an engine has it
+// must not keep the manager busy.
+const mostMoves = 16
+
+// move gives a replica another port if a start failed because another process has the one that it
+// was given, and reports whether the start is made again with that one. Such a start costs nothing:
+// no failed run is counted and nothing is waited for. A port that the pool's file names is not
+// changed.
+func (s *Supervisor) move(r *replica, f *registry.Failure) bool {
+	if f == nil || f.Code != registry.CodePortInUse || !r.wish.known || r.wish.pool.Port != 0 {
+		return false
+	}
+	if r.unit.moving {
+		return true // the rest of what PID 1 reports of the same start
+	}
+	if r.unit.moves >= mostMoves {
+		return false
+	}
+	former := r.unit.port
+	s.o.Ports.Release(r.id)
+	port, err := s.o.Ports.Claim(r.id, 0)
+	if err != nil {
+		s.o.Ports.Adopt(r.id, former)
+		return false
+	}
+	r.unit.port, r.unit.moving = port, true
+	r.unit.moves++
+	r.prep.again()
+	s.o.Log.Warn(fmt.Sprintf("%s: another process uses port %d; the engine starts on port %d", r.id, former, port),
+		append(withValues(s.about(r), "last_error", f.Error()), "hint", f.Hint)...)
+	return true
+}
+
+// portVerdict finds the line in a log by which an engine reports that a port is in use. It may be
+// its second port, of which the gate knows nothing.
+func portVerdict(r *replica, lines []string) (v classify.Verdict, found bool) {
+	adapter, ok := r.adapter()
+	if !ok {
+		return v, false
+	}
+	i := slices.IndexFunc(lines, adapter.PortTaken)
+	if i < 0 {
+		return v, false
+	}
+	return classify.Verdict{Code: string(registry.CodePortInUse), Text: lines[i],
+		Hint: "See who holds the ports with ss -ltnp."}, true
+}
