@@ -1,7 +1,9 @@
 package render
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -131,12 +133,29 @@ func cacheDirectory(in Input) string { return "/var/cache/" + directoryName(in) 
 func directoryLines(in Input) []Line {
 	return []Line{
 		yes("DynamicUser", "a dedicated user, which exists only while the engine runs"),
+		text("User", userName(in), "a user for each replica: without a name PID 1 takes the part of the unit's name before the @, "+
+			"and all engines are one user, who may kill each of them"),
 		list("StateDirectory", directoryName(in), "the only directories that the engine may write to, besides a private /tmp"),
 		mode("StateDirectoryMode", 0o700, "not readable by other engines"),
 		list("CacheDirectory", directoryName(in), "caches, such as compiled kernels, survive a restart"),
 		mode("CacheDirectoryMode", 0o700, "not readable by other engines"),
 		text("WorkingDirectory", stateDirectory(in), "files in the current directory go to the state directory"),
 	}
+}
+
+// userName returns the name of the replica's dynamic user: at most 31 characters of those that PID 1
+// accepts (systemd.exec(5), useradd(8)), and another for each replica and side.
+func userName(in Input) string {
+	const mostOfID = 16
+	stem := replica(in).FileStem()
+	sum := sha256.Sum256([]byte(stem))
+	readable := strings.Map(func(r rune) rune {
+		if 'a' <= r && r <= 'z' || '0' <= r && r <= '9' {
+			return r
+		}
+		return '-'
+	}, in.Pool.ID[:min(len(in.Pool.ID), mostOfID)])
+	return "pe-" + readable + "-" + hex.EncodeToString(sum[:4])
 }
 
 // list returns a row of a property that is a list of strings, with one element.

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
 // serveUnix listens on a unix socket that every user may connect to, until the test ends.
@@ -174,5 +175,56 @@ func TestMachineSharedMemory(t *testing.T) {
 	got, err := half.try("size", "/dev/shm")
 	if size, _ := strconv.ParseInt(got, 10, 64); err != nil || size < whole*4/10 || size > whole*6/10 {
 		t.Errorf("the default is %s of %d bytes, %v", got, whole, err)
+	}
+}
+
+// TestMachineNeighbours: two engines are two users. One does not signal the other, and does not
+// read or write its files. A neighbour with another side of the same replica is another user too.
+func TestMachineNeighbours(t *testing.T) {
+	w := enter(t)
+	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
+	at := func(port int, change change) running {
+		in := input(change)
+		in.Port = port
+		return w.start(t, in)
+	}
+	r := at(21000, func(*render.Input) {})
+	others := map[string]running{
+		"pool":    at(21001, with(func(p *pool.Pool) { p.ID = "neighbour" })),
+		"replica": at(21002, func(in *render.Input) { in.Replica = 1 }),
+		"side":    at(21003, func(in *render.Input) { in.Side = 1 }),
+	}
+	own := r.report().UID
+	for name, other := range others {
+		if uid := other.report().UID; uid == own {
+			t.Errorf("another %s runs as the same user %d", name, uid)
+		}
+		status, err := w.client.Unit(t.Context(), other.unit.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.try("signal", strconv.Itoa(status.MainPID)); err == nil {
+			t.Errorf("the engine may signal that of another %s", name)
+		}
+		dir := "/var/lib/pool-engine/" + strings.TrimSuffix(strings.TrimPrefix(other.unit.Name, "pool-engine@"),
+			".service")
+		put(t, strings.Replace(dir, "/var/lib/", "/var/lib/private/", 1)+"/secret", "secret", 0o644)
+		for _, name := range []string{dir, strings.Replace(dir, "/var/lib/", "/var/lib/private/", 1)} {
+			if got, err := r.try("list", name); err == nil {
+				t.Errorf("the engine lists %s: %q", name, got)
+			}
+		}
+	}
+}
+
+// TestMachineUnnamedUsersAreShared is why units have User=: without it, PID 1 runs all instances of
+// a unit name as one user.
+func TestMachineUnnamedUsersAreShared(t *testing.T) {
+	enter(t)
+	const script = `for i in a b; do systemd-run --quiet --unit=shared@$i.service -p DynamicUser=yes sleep 60; done
+for i in a b; do stat -c %u /proc/$(systemctl show --value -p MainPID shared@$i.service); done | sort -u
+systemctl stop shared@a.service shared@b.service`
+	if users := strings.Fields(shell(t, script)); len(users) != 1 {
+		t.Errorf("two instances run as the users %v: User= is no longer needed", users)
 	}
 }

@@ -189,6 +189,12 @@ func try(what, on string) (string, error) {
 // tryCall makes one system call that an engine has no business with.
 func tryCall(what, on string) error {
 	switch what {
+	case "signal":
+		pid, err := strconv.Atoi(on)
+		if err != nil {
+			return err
+		}
+		return syscall.Kill(pid, 0)
 	case "socket":
 		family, err := strconv.Atoi(on)
 		if err != nil {

@@ -2,6 +2,7 @@ package render_test
 
 import (
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -87,5 +88,30 @@ func TestAddresses(t *testing.T) {
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %q, want %s", name, got, c.want)
 		}
+	}
+}
+
+// TestUserNames: each replica and side has a user of its own, by a name that PID 1 accepts.
+func TestUserNames(t *testing.T) {
+	named := func(id string) change { return with(func(p *pool.Pool) { p.ID = id }) }
+	seen := map[string]string{}
+	for name, in := range map[string]render.Input{
+		"llama3/r0":   input(),
+		"llama3/r0b":  input(func(in *render.Input) { in.Side = 1 }),
+		"llama3/r1":   input(func(in *render.Input) { in.Replica = 1 }),
+		"dots":        input(named("a.b_c-d")),
+		"like_dots":   input(named("a-b-c-d")),
+		"longest":     input(named(strings.Repeat("x", 63)), func(in *render.Input) { in.Replica = 63 }),
+		"longest_too": input(named(strings.Repeat("x", 62)+"y"), func(in *render.Input) { in.Replica = 63 }),
+		"digits":      input(named("0")),
+	} {
+		user := property(t, in, "User").(string)
+		if !regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`).MatchString(user) {
+			t.Errorf("%s: user %q", name, user)
+		}
+		if other, twice := seen[user]; twice {
+			t.Errorf("%s and %s are one user, %s", name, other, user)
+		}
+		seen[user] = name
 	}
 }
