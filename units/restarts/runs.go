@@ -86,6 +86,23 @@ func (s *State) Learnt(p Policy, run string, c Class, at time.Time, seed string,
 	return v
 }
 
+// Withdraw takes back a run that was counted before it was known that it does not count, and reports
+// whether the next start may be made at once. It changes nothing once the breaker is open.
+func (s *State) Withdraw(run string) bool {
+	if s.BreakerNow() == Open {
+		return false
+	}
+	if i := s.find(run); i >= 0 && run != "" {
+		s.Recent = slices.Delete(s.Recent, i, i+1)
+		s.Failures, s.Total = max(s.Failures-1, 0), max(s.Total-1, 0)
+		if len(s.Recent) == 0 {
+			s.Recent = nil // as decoded from JSON
+		}
+	}
+	s.Next = time.Time{}
+	return true
+}
+
 // putOff sets the next start by the class of the newest failure, now that the class of a failure is
 // known. It is not due before the last log is read that decides whether the breaker opens.
 func (s *State) putOff(p Policy, was Failed, newest bool, seed string) {

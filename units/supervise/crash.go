@@ -166,13 +166,12 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 		defer func() { r.last.report = later }()
 	}
 	f := r.endFailure(time.Now())
-	s.reclassify(r, e.run, restarts.ClassOf(f.Code), f)
+	if moved := newest && r.last.crash != nil && s.move(r, f); !moved {
+		s.reclassify(r, e.run, restarts.ClassOf(f.Code), f)
+	}
 	s.logCrash(r, e, f)
 	if newest && r.last.crash != nil {
 		r.last.crash, r.view.logged = f, f.Error()
-		if r.wait.err == nil && s.move(r, f) {
-			r.wait.end() // the run is counted, and the next does not end as this one did
-		}
 		s.settle(r)
 	}
 	s.o.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(),

@@ -24,7 +24,7 @@ func (s *Supervisor) move(r *replica, f *registry.Failure) bool {
 	if r.unit.moving {
 		return true // the rest of what PID 1 reports of the same start
 	}
-	if r.unit.moves >= mostMoves {
+	if r.unit.moves >= mostMoves || !r.withdrawRun() {
 		return false
 	}
 	former := r.unit.port
@@ -34,11 +34,26 @@ func (s *Supervisor) move(r *replica, f *registry.Failure) bool {
 		s.o.Ports.Adopt(r.id, former)
 		return false
 	}
+	s.saveHistory(r)
 	r.unit.port, r.unit.moving = port, true
 	r.unit.moves++
 	r.prep.again()
 	s.o.Log.Warn(fmt.Sprintf("%s: another process uses port %d; the engine starts on port %d", r.id, former, port),
 		append(withValues(s.about(r), "last_error", f.Error()), "hint", f.Hint)...)
+	return true
+}
+
+// withdrawRun takes back that the newest run failed, which may be counted before its cause is known,
+// and what it holds back. It reports false while the breaker is open.
+func (r *replica) withdrawRun() bool {
+	run := ""
+	if r.last.report != nil {
+		run = r.last.report.run
+	}
+	if !r.past.State.Withdraw(run) {
+		return false
+	}
+	r.wait.end()
 	return true
 }
 

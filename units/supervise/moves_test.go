@@ -79,6 +79,19 @@ func TestPortsInUse(t *testing.T) {
 			t.Errorf("it serves on %s", got)
 		}
 	})
+	scenario(t, "what_pid_1_reports_late_takes_the_failure_back", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", failing)), withNotes(notes{}))
+		for range 5 {
+			w.change(unitOf("a"), func(st *systemd.Status) {
+				ends("exit-code", cldExited, 1)(st)
+				st.WasActive = false
+			})
+			w.change(unitOf("a"), taken)
+			time.Sleep(time.Second)
+			m.wantState("a", registry.StateStarting, false)
+		}
+		unharmed(t, w, m, "http://127.0.0.1:21005")
+	})
 	scenario(t, "the_engines_log_says_that_its_second_port_is_taken", func(t *testing.T, w *world) {
 		m, _ := withLog(t, w, "loading", "error: bind: Address already in use (os error 98)")
 		w.change(unitOf("a"), func(st *systemd.Status) {
