@@ -143,8 +143,8 @@ func directoryLines(in Input) []Line {
 	}
 }
 
-// userName returns the name of the replica's dynamic user: at most 31 characters of those that PID 1
-// accepts (systemd.exec(5), useradd(8)), and another for each replica and side.
+// userName returns the name of the replica's dynamic user: at most 31 characters of those that PID
+// 1 accepts (systemd.exec(5), useradd(8)), and another for each replica and side.
 func userName(in Input) string {
 	const mostOfID = 16
 	stem := replica(in).FileStem()

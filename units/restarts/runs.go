@@ -86,8 +86,8 @@ func (s *State) Learnt(p Policy, run string, c Class, at time.Time, seed string,
 	return v
 }
 
-// Withdraw takes back a run that was counted before it was known that it does not count, and reports
-// whether the next start may be made at once. It changes nothing once the breaker is open.
+// Withdraw takes back a run that was counted before it was known that it does not count, and
+// reports whether the next start may be made at once. It changes nothing once the breaker is open.
 func (s *State) Withdraw(run string) bool {
 	if s.BreakerNow() == Open {
 		return false

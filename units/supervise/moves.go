@@ -43,8 +43,8 @@ func (s *Supervisor) move(r *replica, f *registry.Failure) bool {
 	return true
 }
 
-// withdrawRun takes back that the newest run failed, which may be counted before its cause is known,
-// and what it holds back. It reports false while the breaker is open.
+// withdrawRun takes back that the newest run failed, which may be counted before its cause is
+// known, and what it holds back. It reports false while the breaker is open.
 func (r *replica) withdrawRun() bool {
 	run := ""
 	if r.last.report != nil {
