@@ -77,5 +77,3 @@ func (command) Workloads(pool.Pool) []string { return nil }
 
 // Fallbacks are those of all engines: the program may be any of them behind a script.
 func (command) Fallbacks() []classify.Fallback { return everyFallback() }
-
-func (command) PortTaken(line string) bool { return addressInUse(line) }

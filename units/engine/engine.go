@@ -108,8 +108,6 @@ type logging interface {
 	// Fallbacks are the lines by which it reports that it runs, or is about to run, without its
 	// GPU; nil: there are none.
 	Fallbacks() []classify.Fallback
-	// PortTaken reports whether a line says that a port it was to listen on is in use.
-	PortTaken(line string) bool
 }
 
 // ending is how an engine ends.

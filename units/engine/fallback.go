@@ -50,10 +50,10 @@ func torchFallbacks() []classify.Fallback {
 	}
 }
 
-// addressInUse matches what strerror(3) says of EADDRINUSE in C, Python and Rust, and the name of
-// the error in Rust and Node. llama-server logs only that it "couldn't bind": the gate finds out
-// who has its port.
-func addressInUse(line string) bool {
+// PortTaken reports whether a line of an engine's log says that a port is in use: by what
+// strerror(3) says of EADDRINUSE in C, Python and Rust, and by the name of the error in Rust and
+// Node. llama-server logs only that it "couldn't bind": the gate finds out who has its port.
+func PortTaken(line string) bool {
 	l := strings.ToLower(line)
 	return strings.Contains(l, "address already in use") || strings.Contains(l, "addrinuse")
 }

@@ -371,5 +371,3 @@ func (llamaCpp) Fallbacks() []classify.Fallback {
 		cudaFallback(),
 	}
 }
-
-func (llamaCpp) PortTaken(line string) bool { return addressInUse(line) }

@@ -132,5 +132,3 @@ func (tgi) Workloads(pool.Pool) []string { return []string{WorkCompletion} }
 func (tgi) Fallbacks() []classify.Fallback {
 	return append(torchFallbacks(), containerFallback(), cudaFallback())
 }
-
-func (tgi) PortTaken(line string) bool { return addressInUse(line) }

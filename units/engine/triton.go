@@ -111,5 +111,3 @@ func (triton) Fallbacks() []classify.Fallback {
 		containerFallback(), cudaFallback(),
 	}
 }
-
-func (triton) PortTaken(line string) bool { return addressInUse(line) }

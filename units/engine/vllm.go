@@ -187,5 +187,3 @@ func (vllm) Fallbacks() []classify.Fallback {
 		fallback(`vLLM is running on UnspecifiedPlatform`, "vLLM found no GPU"),
 		containerFallback(), cudaFallback())
 }
-
-func (vllm) PortTaken(line string) bool { return addressInUse(line) }

@@ -147,7 +147,7 @@ func (r *replica) started() {
 func (s *Supervisor) startFailed(r *replica, err error) {
 	s.endRun(r)
 	f := registry.AsFailure(err, registry.CodeEngineStartFailed, "Read journalctl -u pool-managerd.")
-	if s.move(r, f) {
+	if s.move(r, "", f) {
 		return
 	}
 	r.prep.failed(f, time.Now())

@@ -156,7 +156,7 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 	e.lastLine = lastwords.LastError(lines)
 	if v, ok := classify.Reason(lines); ok {
 		e.verdict = &v
-	} else if v, ok := portVerdict(r, lines); ok && e.failure.Code == registry.CodeEngineStartFailed {
+	} else if v, ok := portVerdict(lines); ok && e.failure.Code == registry.CodeEngineStartFailed {
 		e.verdict = &v
 	}
 	newest := r.last.report == e && r.entry.replicas[r.id] == r
@@ -166,7 +166,7 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 		defer func() { r.last.report = later }()
 	}
 	f := r.endFailure(time.Now())
-	if moved := newest && r.last.crash != nil && s.move(r, f); !moved {
+	if moved := newest && r.last.crash != nil && s.move(r, e.run, f); !moved {
 		s.reclassify(r, e.run, restarts.ClassOf(f.Code), f)
 	}
 	s.logCrash(r, e, f)

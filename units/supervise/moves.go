@@ -6,6 +6,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 )
 
 // mostMoves bounds how often in a row a replica is given another port at once. After that a port in
@@ -17,25 +18,26 @@ const mostMoves = 16
 // was given, and reports whether the start is made again with that one. Such a start costs nothing:
 // no failed run is counted and nothing is waited for. A port that the pool's file names is not
 // changed.
-func (s *Supervisor) move(r *replica, f *registry.Failure) bool {
+func (s *Supervisor) move(r *replica, run string, f *registry.Failure) bool {
 	if f == nil || f.Code != registry.CodePortInUse || !r.wish.known || r.wish.pool.Port != 0 {
 		return false
 	}
-	if r.unit.moving {
-		return true // the rest of what PID 1 reports of the same start
+	if r.unit.moving || run != "" && run == r.unit.left {
+		return true // the rest of what is reported of the same start
 	}
-	if r.unit.moves >= mostMoves || !r.withdrawRun() {
+	if r.unit.moves >= mostMoves {
 		return false
 	}
 	former := r.unit.port
 	s.o.Ports.Release(r.id)
 	port, err := s.o.Ports.Claim(r.id, 0)
-	if err != nil {
+	if err != nil || !r.past.State.Withdraw(run) {
 		s.o.Ports.Adopt(r.id, former)
 		return false
 	}
+	r.wait.end()
 	s.saveHistory(r)
-	r.unit.port, r.unit.moving = port, true
+	r.unit.port, r.unit.moving, r.unit.left = port, true, run
 	r.unit.moves++
 	r.prep.again()
 	s.o.Log.Warn(fmt.Sprintf("%s: another process uses port %d; the engine starts on port %d", r.id, former, port),
@@ -43,28 +45,10 @@ func (s *Supervisor) move(r *replica, f *registry.Failure) bool {
 	return true
 }
 
-// withdrawRun takes back that the newest run failed, which may be counted before its cause is
-// known, and what it holds back. It reports false while the breaker is open.
-func (r *replica) withdrawRun() bool {
-	run := ""
-	if r.last.report != nil {
-		run = r.last.report.run
-	}
-	if !r.past.State.Withdraw(run) {
-		return false
-	}
-	r.wait.end()
-	return true
-}
-
 // portVerdict finds the line in a log by which an engine reports that a port is in use. It may be
 // its second port, of which the gate knows nothing.
-func portVerdict(r *replica, lines []string) (v classify.Verdict, found bool) {
-	adapter, ok := r.adapter()
-	if !ok {
-		return v, false
-	}
-	i := slices.IndexFunc(lines, adapter.PortTaken)
+func portVerdict(lines []string) (v classify.Verdict, found bool) {
+	i := slices.IndexFunc(lines, engine.PortTaken)
 	if i < 0 {
 		return v, false
 	}

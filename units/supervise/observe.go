@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -245,7 +246,7 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 		f = s.reportCrash(r, st, f)
 	}
 	switch {
-	case s.move(r, f):
+	case s.move(r, cmp.Or(counted, st.InvocationID), f):
 	case counted != "":
 		s.failedRun(r, counted, f, r.reportPending(f))
 	case lacks(f):

@@ -90,6 +90,7 @@ type unit struct {
 	endpoint string // http://127.0.0.1:PORT
 	moves    int    // to another port, in a row
 	moving   bool   // port is the next unit's: another process has that of this one
+	left     string // the run whose port was left last; empty: it had no run
 }
 
 // gpuUse is what is known of the devices of a replica's mask.

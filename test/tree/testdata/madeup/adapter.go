@@ -58,5 +58,3 @@ func (madeUp) Fallbacks() []classify.Fallback {
 
 func (madeUp) StopTimeout() time.Duration { return 77 * time.Second }
 func (madeUp) CountsIdle() bool           { return true }
-
-func (madeUp) PortTaken(line string) bool { return addressInUse(line) }
