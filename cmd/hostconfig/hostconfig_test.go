@@ -312,3 +312,14 @@ func TestManualPage(t *testing.T) {
 		}
 	}
 }
+
+// TestManualDefaults holds the defaults in pool-managerd.toml(5) to those of the keys.
+func TestManualDefaults(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "man", "pool-managerd.toml.5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range reference.Differences(string(page), schema().Keys) {
+		t.Error(wrong)
+	}
+}

@@ -40,7 +40,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // unrouted returns the error for a request without a route. The mux has already answered, into the
 // exchange, which did not send it.
 func (s *Server) unrouted(x *exchange, r *http.Request) {
-	_, pattern := s.mux.Handler(r)
 	s.guarded(accessRead, func(w http.ResponseWriter, r *http.Request) error {
 		switch {
 		case x.ownStatus == http.StatusMethodNotAllowed:
@@ -51,12 +50,8 @@ func (s *Server) unrouted(x *exchange, r *http.Request) {
 				return nil
 			}
 			return wrongMethod(r.Method, allow)
-		case x.ownHeader.Get("Location") != "" && pattern != "": // of a route, by a path with // or .. in it
-			w.Header().Set("Location", x.ownHeader.Get("Location"))
-			w.WriteHeader(x.ownStatus)
-			return nil
 		}
-		return noSuchRoute()
+		return noSuchRoute() // also for a path with // or .. in it, which the mux would redirect
 	})(x, r)
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -138,11 +139,32 @@ func buildInfo(version string) prometheus.Collector {
 
 // Handler serves the metrics in the formats that Prometheus asks for.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(prometheus.GathererFunc(m.gather), promhttp.HandlerOpts{
+	scrape := promhttp.HandlerFor(prometheus.GathererFunc(m.gather), promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(m.log.Handler(), slog.LevelError),
 		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: 8,
+		MaxRequestsInFlight: scrapes,
 	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		plainEncoding(r)
+		scrape.ServeHTTP(w, r)
+	})
+}
+
+// scrapes is how many may be made at the same time; more are refused with 503.
+const scrapes = 8
+
+// plainEncoding leaves gzip or nothing of what the caller asks for: promhttp logs an error about a
+// header that it does not understand, and anyone can send one.
+func plainEncoding(r *http.Request) {
+	asked := strings.Join(r.Header.Values("Accept-Encoding"), ",")
+	r.Header.Del("Accept-Encoding")
+	for part := range strings.SplitSeq(asked, ",") {
+		name, weight, _ := strings.Cut(strings.ReplaceAll(part, " ", ""), ";")
+		if strings.EqualFold(name, "gzip") && strings.TrimRight(weight, "0.") != "q=" {
+			r.Header.Set("Accept-Encoding", "gzip")
+			return
+		}
+	}
 }
 
 // gather collects every series.

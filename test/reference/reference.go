@@ -60,7 +60,7 @@ func row[T any](table string, k strict.Key[T]) string {
 
 // startsValue reports whether a default is a value as TOML writes it, and not a description.
 func startsValue(s string) bool {
-	return strings.ContainsRune(`"0123456789[`, rune(s[0])) || s == "true" || s == "false"
+	return s != "" && strings.ContainsRune(`"0123456789[`, rune(s[0])) || s == "true" || s == "false"
 }
 
 // cell keeps a text from ending its cell.

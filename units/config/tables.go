@@ -36,7 +36,7 @@ func limitKeys() []strict.Key[pool.Limits] {
 			Doc: "Share of the CPU when there is not enough for all."},
 		{Path: "io_weight", Default: "the kernel's, 100", Type: weight(func(l *pool.Limits) *uint64 { return &l.IOWeight }),
 			Doc: "Share of the disks when there is not enough for all."},
-		{Path: "tasks_max", Default: "PID 1's default", Type: strict.ToInt(1, 1<<22, func(l *pool.Limits) *uint64 { return &l.TasksMax }),
+		{Path: "tasks_max", Default: "16384", Type: strict.ToInt(1, 1<<22, func(l *pool.Limits) *uint64 { return &l.TasksMax }),
 			Doc: "Processes and threads of each replica."},
 	}
 }
