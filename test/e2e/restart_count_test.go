@@ -63,6 +63,7 @@ func TestEachRunIsCountedOnce(t *testing.T) {
 			t.Run("a_storm_is_one_failure_above_its_limit", func(t *testing.T) { h.in(t).stormAtItsLimit() })
 			t.Run("cuda_errors_wait_longer_each_time", func(t *testing.T) { h.in(t).cudaWaitsDouble() })
 			t.Run("each_class_has_its_own_breaker", func(t *testing.T) { h.in(t).twoOfEachClass() })
+			t.Run("a_reload_beside_keeps_the_count", func(t *testing.T) { h.in(t).reloadKeepsTheCount() })
 			t.Run("a_reset_forgets_what_failed_before", func(t *testing.T) { h.in(t).singleCrashAfterReset() })
 		})
 	}
@@ -184,6 +185,28 @@ func (s *site) twoOfEachClass() {
 		s.t.Errorf("%s\n%s", p, s.storyOf("mixed"))
 	}
 	s.removePool("mixed")
+	s.reload()
+}
+
+// reloadKeepsTheCount: restarts of the engine that a reload replaced count once in the total.
+func (s *site) reloadKeepsTheCount() {
+	s.t.Helper()
+	s.pool("sides", stub().table("restart", `initial = "300ms"`, `max = "300ms"`, `jitter = 0.0`))
+	s.reload()
+	for i := range 2 {
+		s.wait("sides", restarted(i))
+		s.control("sides", "/stub/crash")
+	}
+	s.wait("sides", restarted(2))
+	s.must("cp", host.TinyModel, "/srv/models/other.gguf")
+	for range 2 { // to the other side, and back
+		for _, model := range []string{"/srv/models/other.gguf", host.TinyModel} {
+			s.must("poolctl", "reload", "sides", "--wait", "--model", "file:"+model)
+			s.wait("sides", condition{"the new model", func(p host.Pool) bool { return p.ModelID == "file:"+model }},
+				restarted(2))
+		}
+	}
+	s.removePool("sides")
 	s.reload()
 }
 
