@@ -56,7 +56,7 @@ func HostKeys() []strict.Key[Host] {
 		{Path: "require_gpu", Default: "true", Type: strict.ToBool(func(h *Host) *bool { return &h.RequireGPU }),
 			Doc: "Refuse pools whose `devices` is empty with `POLICY_DENIED`. Set it to `false` on a host that is meant to run engines on its CPUs."},
 		{Path: "port_range", Default: `"21000-21999"`, Type: portRange(),
-			Doc: "Ports on 127.0.0.1 for the replicas of pools that name no `port`, first and last included."},
+			Doc: "Ports on 127.0.0.1 for the replicas of pools that name no `port`, first and last included; each is chosen at random."},
 		{Path: "survive_soft_reboot", Default: "false", Type: strict.ToBool(func(h *Host) *bool { return &h.SurviveSoftReboot }),
 			Doc: "Engines keep running over `systemctl soft-reboot` (systemd 255 or later). An engine has it from its next start on. File systems that are unmounted by the soft-reboot take the engines with them whose model or binary they hold."},
 	}
