@@ -47,7 +47,7 @@ func newPools(r *registry.Registry) *pools {
 				func(p *registry.Pool) float64 { return float64(p.Backoff.Milliseconds()) }),
 			gauge("circuit_breaker_state", "Worst state of the circuit breakers of the pool: 0 closed, 1 open, 2 half-open.",
 				func(p *registry.Pool) float64 { return breakerLevel(p.Breaker) }),
-			gauge("pool_restarts", "Restarts of the pool's engines since PID 1 last reset its counter (NRestarts).",
+			gauge("pool_restarts", "Starts of the pool's engines after a failed run, in all.",
 				func(p *registry.Pool) float64 { return float64(p.RestartCount) }),
 		},
 		model: prometheus.NewDesc("model_state",
