@@ -86,7 +86,7 @@ type watch struct {
 	generations              // of the loop
 	queued         *int      // of the loop: requests that wait inside the engine; nil: not known
 	unhealthySince time.Time // of the loop: since when probes take ready away; zero: they do not
-	causes         []string  // of the loop: why, in words of Prober.Reason; the newest last
+	causes         []string  // of the loop: why, see causeOf; the newest last
 }
 
 // checkOf is the probe of an engine, in the pool's words or else in the adapter's.
@@ -191,7 +191,7 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 		r.run.slots = slots
 	}
 	now := time.Now()
-	changed := s.countProbe(w, err, reason, now)
+	changed := s.countProbe(w, err, now)
 	if s.escalate(w, now) || changed || err == nil {
 		s.settle(r)
 	}
@@ -204,7 +204,7 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 
 // countProbe counts towards the thresholds and reports whether the verdict changed. The first
 // success after the gate is enough: the gate has seen the engine answer already.
-func (s *Supervisor) countProbe(w *watch, err error, reason string, now time.Time) bool {
+func (s *Supervisor) countProbe(w *watch, err error, now time.Time) bool {
 	r, before := w.r, w.r.run.verdict
 	if err == nil {
 		r.run.failures, r.view.heartbeat = 0, now
@@ -219,7 +219,8 @@ func (s *Supervisor) countProbe(w *watch, err error, reason string, now time.Tim
 	r.run.failures++
 	newCause := false
 	if r.run.failures >= w.health.Failures {
-		newCause = w.setUnhealthy(strconv.Itoa(r.run.failures)+" probes in a row failed: "+err.Error(), reason, now)
+		why := strconv.Itoa(r.run.failures) + " probes in a row failed: " + err.Error()
+		newCause = w.setUnhealthy(why, causeOf(err), now)
 	}
 	return newCause || r.run.verdict != before
 }
@@ -243,9 +244,21 @@ func (w *watch) setUnhealthy(why, cause string, now time.Time) (changed bool) {
 	if i := slices.Index(w.causes, cause); i >= 0 { // it comes and goes
 		w.causes = slices.Delete(w.causes, i, i+1)
 		r.view.logged = r.run.probeErr.Error()
+	} else if len(w.causes) == maxCauses {
+		w.causes = w.causes[1:]
+		r.view.logged = r.run.probeErr.Error()
 	}
 	w.causes = append(w.causes, cause)
 	return true
+}
+
+// maxCauses is how many causes of failed probes are logged until the engine is healthy.
+const maxCauses = 16
+
+// causeOf is why a probe failed, without what the engine wrote, which may differ each time.
+func causeOf(err error) string {
+	cause, _, _ := strings.Cut(err.Error(), `"`)
+	return strings.TrimRight(cause[:min(len(cause), 80)], " (")
 }
 
 // escalates reports whether failing probes ever restart the engine. Where they do not even take

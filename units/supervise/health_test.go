@@ -129,6 +129,10 @@ func TestEscalation(t *testing.T) {
 			shows("connection refused")
 			shows("status 500")
 		}
+		w.illWith(`status 500 ("another body")`)
+		time.Sleep(time.Minute)
+		w.illWith(`status 500 ("and another")`)
+		time.Sleep(time.Minute)
 		if n := strings.Count(log.String(), "level=WARN"); n != 2 {
 			t.Errorf("%d warnings, want one for each cause:\n%s", n, log.String())
 		}
