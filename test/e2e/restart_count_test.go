@@ -69,6 +69,19 @@ func TestEachRunIsCountedOnce(t *testing.T) {
 	}
 }
 
+// longest is how long a row of failures may take on a host that is busy with those of other tests.
+const longest = 6 * patience
+
+// atLast waits until look returns nil.
+func (s *site) atLast(look func(context.Context) error) {
+	s.t.Helper()
+	ctx, cancel := s.within(longest)
+	defer cancel()
+	if err := host.Eventually(ctx, look); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // exactRuns: a breaker opens after as many runs as it says, of one engine that fails as fast as it
 // can and of thirty at once, and nothing is executed after that.
 func (s *site) exactRuns() {
@@ -82,7 +95,7 @@ func (s *site) exactRuns() {
 	}
 	s.reload()
 	for _, id := range pools {
-		s.waitFor(6*patience, id, breaker("open"))
+		s.waitFor(longest, id, breaker("open"))
 	}
 	for _, id := range pools {
 		if runs, p := len(s.runs(id)), s.get(id); runs != 5 || p.RestartCount != 4 || p.Breaker != "open" ||
@@ -108,7 +121,7 @@ func (s *site) stormAtItsLimit() {
 		`storm_restarts = 10`, `storm_window = "20m"`, `breaker_failures = 50`))
 	s.reload()
 	var storms string
-	s.eventually(func(ctx context.Context) (err error) {
+	s.atLast(func(ctx context.Context) (err error) {
 		storms, err = s.Host.Run(ctx, "journalctl", "--no-pager", "-p", "err", "-o", "cat", "--output-fields=MESSAGE",
 			"-u", host.ManagerUnit, "POOL_ID=storm")
 		if err == nil && storms == "" {
@@ -121,7 +134,7 @@ func (s *site) stormAtItsLimit() {
 		s.t.Errorf("logged %q, want one storm, of 11 failures: a limit of 10 allows 10 restarts", storms)
 	}
 	// PID 1 may have begun one more restart before the manager's stop, which counts like any other.
-	p := s.wait("storm", inState("backoff"), condition{"a long wait", func(p host.Pool) bool {
+	p := s.waitFor(longest, "storm", inState("backoff"), condition{"a long wait", func(p host.Pool) bool {
 		return p.BackoffMS > 60_000
 	}})
 	if runs := len(s.runs("storm")); runs < 11 || runs > 12 || p.RestartCount != runs-1 {
@@ -138,17 +151,13 @@ func (s *site) cudaWaitsDouble() {
 		`initial = "4s"`, `factor = 2.0`, `max = "64s"`, `jitter = 0.0`, `class_factor = 2.0`, `breaker_failures = 20`))
 	s.reload()
 	runs := func(want int) []time.Duration {
-		ctx, cancel := s.within(3 * patience)
-		defer cancel()
 		var at []time.Duration
-		if err := host.Eventually(ctx, func(context.Context) error {
+		s.atLast(func(context.Context) error {
 			if at = s.runs("cuda"); len(at) < want {
 				return fmt.Errorf("%d runs, want %d: %s", len(at), want, s.get("cuda"))
 			}
 			return nil
-		}); err != nil {
-			s.t.Fatal(err)
-		}
+		})
 		return at
 	}
 	runs(2)
@@ -174,13 +183,13 @@ func (s *site) twoOfEachClass() {
 	s.reload()
 	say := "/stub/say?line=" + url.QueryEscape("CUDA error: an illegal memory access was encountered")
 	for i, cuda := range []bool{true, true, false, false, true, true} {
-		s.waitFor(2*patience, "mixed", restarted(i), breaker("closed"))
+		s.waitFor(longest, "mixed", restarted(i), breaker("closed"))
 		if cuda {
 			s.control("mixed", say)
 		}
 		s.control("mixed", "/stub/exit?code=1")
 	}
-	p := s.wait("mixed", failsWith("BREAKER_OPEN"), breaker("open"))
+	p := s.waitFor(longest, "mixed", failsWith("BREAKER_OPEN"), breaker("open"))
 	if p.RestartCount != 5 || !strings.Contains(p.LastError, "6 failures in a row, 4 by cuda") {
 		s.t.Errorf("%s\n%s", p, s.storyOf("mixed"))
 	}
@@ -194,16 +203,17 @@ func (s *site) reloadKeepsTheCount() {
 	s.pool("sides", stub().table("restart", `initial = "300ms"`, `max = "300ms"`, `jitter = 0.0`))
 	s.reload()
 	for i := range 2 {
-		s.wait("sides", restarted(i))
+		s.waitFor(longest, "sides", restarted(i))
 		s.control("sides", "/stub/crash")
 	}
-	s.wait("sides", restarted(2))
+	s.waitFor(longest, "sides", restarted(2))
 	s.must("cp", host.TinyModel, "/srv/models/other.gguf")
 	for range 2 { // to the other side, and back
 		for _, model := range []string{"/srv/models/other.gguf", host.TinyModel} {
 			s.must("poolctl", "reload", "sides", "--wait", "--model", "file:"+model)
-			s.wait("sides", condition{"the new model", func(p host.Pool) bool { return p.ModelID == "file:"+model }},
-				restarted(2))
+			s.waitFor(longest, "sides", restarted(2), condition{"the new model", func(p host.Pool) bool {
+				return p.ModelID == "file:"+model
+			}})
 		}
 	}
 	s.removePool("sides")
@@ -220,7 +230,7 @@ func (s *site) singleCrashAfterReset() {
 	restarts := 0 // a start by hand after a reset is one, too
 	crash := func() {
 		s.t.Helper()
-		s.waitFor(2*patience, "again", restarted(restarts), breaker("closed"))
+		s.waitFor(longest, "again", restarted(restarts), breaker("closed"))
 		s.control("again", "/stub/crash")
 		restarts++
 	}
@@ -228,13 +238,13 @@ func (s *site) singleCrashAfterReset() {
 		for range 3 {
 			crash()
 		}
-		s.wait("again", failsWith("BREAKER_OPEN"), breaker("open"))
+		s.waitFor(longest, "again", failsWith("BREAKER_OPEN"), breaker("open"))
 		s.must("poolctl", "reset", "again", "--wait")
 		crash() // at once
 		crash()
 		s.must("poolctl", "reset", "again", "--wait")
 	}
-	s.waitFor(2*patience, "again", restarted(restarts), breaker("closed"))
+	s.waitFor(longest, "again", restarted(restarts), breaker("closed"))
 	s.removePool("again")
 	s.reload()
 }
