@@ -63,14 +63,7 @@ var aggregateTable = []aggregateRow{
 				}
 			}
 		}},
-	{"last_heartbeat_ms", "the newest of the replicas", func(p *Pool, _ *Replica) {
-		p.LastHeartbeat = time.Time{}
-		for _, r := range p.Replicas {
-			if r.LastHeartbeat.After(p.LastHeartbeat) {
-				p.LastHeartbeat = r.LastHeartbeat
-			}
-		}
-	}},
+	{"last_heartbeat_ms", "the newest of the replicas", aggregateHeartbeat},
 	{"last_error", "the pool's own, if it serves or no run of its engine ended; else that of the replica whose state changed last", aggregateError},
 	{"engine_version", "that of the best replica, else the first known one", aggregateVersion},
 	{"device_mask", "the devices of all replicas, each once, in order", func(p *Pool, _ *Replica) {
@@ -136,6 +129,15 @@ func aggregateFree(p *Pool, _ *Replica) {
 	p.SlotsFree = 0
 	if !p.Draining {
 		p.SlotsFree = sum(p.Replicas, func(r Replica) int { return r.SlotsFree })
+	}
+}
+
+func aggregateHeartbeat(p *Pool, _ *Replica) {
+	p.LastHeartbeat = time.Time{}
+	for _, r := range p.Replicas {
+		if r.LastHeartbeat.After(p.LastHeartbeat) {
+			p.LastHeartbeat = r.LastHeartbeat
+		}
 	}
 }
 

@@ -97,8 +97,8 @@ func (r *Registry) wrote(id string, p *Pool) {
 // Put replaces the status of one pool. The registry keeps the value's slices: the caller must not
 // change them afterwards. A change of ready, of the pool or of a replica, becomes an event. A
 // status that differs from the former one only in heartbeats is no change: readers see the
-// heartbeats, and the version stays.
-func (r *Registry) Put(p Pool) {
+// heartbeats, and the version stays. It returns the status as readers see it.
+func (r *Registry) Put(p Pool) *Pool {
 	r.write.Lock()
 	defer r.write.Unlock()
 	r.counted(&p)
@@ -111,9 +111,10 @@ func (r *Registry) Put(p Pool) {
 		r.version.Add(1)
 		r.wrote(p.ID, &p)
 		r.record(flips(nil, &p, time.Now()), &p)
-		return
+		return &p
 	}
 	r.replace((*r.pools.Load())[at], &p)
+	return &p
 }
 
 // replace stores a pool's new status; the caller holds the write lock.

@@ -17,15 +17,23 @@ func BenchmarkAmongHung(b *testing.B) {
 	for _, hung := range []int{1, 100} {
 		b.Run(strconv.Itoa(hung), func(b *testing.B) {
 			h := hosts(b, 1000)
-			p := New()
+			p, results := New(), make(chan []Result, 1000)
 			defer p.Close()
-			h.probeAll(b, p) // connections are made
+			s := p.Schedule(unguarded, func(batch []Result) { results <- batch })
+			runs(b, s)
+			var all []*Watch
+			for _, name := range h.names {
+				c := Check{Kind: HTTP, Host: name, Path: "/health", Status: 200, Timeout: 500 * time.Millisecond}
+				all = append(all, s.Add(Target{Interval: time.Hour, Check: c}))
+			}
+			for n := 0; n < len(all); n += len(<-results) { // connections are made
+			}
 			var well, beside []time.Duration
 			for b.Loop() {
 				h.hang(0)
-				well = append(well, h.probeAll(b, p)...)
+				well = append(well, h.probeAll(b, s, results, all)...)
 				h.hang(hung)
-				beside = append(beside, h.probeAll(b, p)...)
+				beside = append(beside, h.probeAll(b, s, results, all)...)
 			}
 			before, after := percentile(well, 99), percentile(beside, 99)
 			b.ReportMetric(float64(before)/1e6, "p99-well-ms")
@@ -87,25 +95,24 @@ func (h *manyHosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, `{"status":"ok"}`)
 }
 
-// probeAll asks every host once, from a goroutine each as the manager does, and returns how long
-// those took that answered.
-func (h *manyHosts) probeAll(b *testing.B, p *Prober) (took []time.Duration) {
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	for i, name := range h.names {
-		all.Go(func() {
-			time.Sleep(time.Duration(i) * time.Second / time.Duration(len(h.names)))
-			began := time.Now()
-			err := p.Probe(b.Context(), Check{Kind: HTTP, Host: name, Path: "/health", Status: 200,
-				Timeout: 500 * time.Millisecond})
-			if err == nil {
-				mu.Lock()
-				took = append(took, time.Since(began))
-				mu.Unlock()
+// probeAll has every host probed once, as the manager does, each at its own time within a second,
+// and returns how long those took that answered.
+func (h *manyHosts) probeAll(b *testing.B, s *Schedule, results <-chan []Result, all []*Watch) (took []time.Duration) {
+	began := time.Now()
+	s.order(func() {
+		for i, w := range all {
+			s.due.drop(w)
+			w.at = began.Add(time.Duration(i) * time.Second / time.Duration(len(all)))
+			s.due.add(w)
+		}
+	})
+	for left := len(all); left > 0; {
+		for _, r := range <-results {
+			if left--; r.Err == nil {
+				took = append(took, r.Took)
 			}
-		})
+		}
 	}
-	all.Wait()
 	return took
 }
 

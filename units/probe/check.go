@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
@@ -54,9 +55,23 @@ func (p *Prober) Probe(ctx context.Context, c Check) error {
 func (p *Prober) askHTTP(ctx context.Context, c Check) error {
 	s := scratches.Get().(*scratch)
 	defer s.release()
-	// A body of usual size is read completely, so that the connection can be reused.
-	a, err := p.ask(ctx, question{method: http.MethodGet, host: c.Host, target: c.Path, close: c.Close,
-		limit: bounds.HealthBody}, s)
+	a, err := p.ask(ctx, c.question(), s)
+	return c.verdict(a, err)
+}
+
+// question is the request of an HTTP probe. A body of usual size is read completely, so that the
+// connection can be reused.
+func (c *Check) question() question {
+	return question{method: http.MethodGet, host: c.Host, target: c.Path, close: c.Close, limit: bounds.HealthBody}
+}
+
+// plain reports whether a check is one request over HTTP/1.1 on a connection that is kept.
+func (c *Check) plain() bool {
+	return c.Kind != GRPC && c.Kind != TCP && !c.Close && !strings.HasPrefix(c.Host, tlsPrefix)
+}
+
+// verdict is the result of an HTTP probe.
+func (c *Check) verdict(a answer, err error) error {
 	switch {
 	case err != nil:
 		return failed(err, c.Timeout)

@@ -66,20 +66,19 @@ func served(b *testing.B, n int) (hosts []string) {
 // way is one way to ask an engine for its health.
 type way struct {
 	name  string
-	ask   func(ctx context.Context, host string) error
+	ask   func(ctx context.Context, host string) error // nil: all are asked by tick
+	tick  func(hosts []string)
 	close func()
 }
 
 // ways are this package's, the library's, and the least that one could do.
-func ways() []way {
+func ways(b *testing.B) []way {
 	p := New()
 	library := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	r := &rawClient{conns: make(map[string]net.Conn)}
 	return []way{
-		{"ours", func(ctx context.Context, host string) error {
-			return p.Probe(ctx, Check{Kind: HTTP, Host: host, Path: "/health", Status: 200, Timeout: 5 * time.Second})
-		}, p.Close},
-		{"net_http", func(ctx context.Context, host string) error {
+		{name: "ours", tick: scheduled(b, p), close: p.Close},
+		{name: "net_http", ask: func(ctx context.Context, host string) error {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/health", nil)
@@ -93,8 +92,38 @@ func ways() []way {
 			defer resp.Body.Close()
 			_, err = io.Copy(io.Discard, resp.Body)
 			return err
-		}, library.CloseIdleConnections},
-		{"raw", r.ask, r.close},
+		}, close: library.CloseIdleConnections},
+		{name: "raw", ask: r.ask, close: r.close},
+	}
+}
+
+// scheduled has a schedule probe hosts, all at the same moment.
+func scheduled(b *testing.B, p *Prober) func(hosts []string) {
+	results := make(chan []Result, 1000)
+	s := p.Schedule(unguarded, func(batch []Result) { results <- batch })
+	runs(b, s)
+	var all []*Watch
+	return func(hosts []string) {
+		if all != nil {
+			s.order(func() {
+				for _, w := range all {
+					s.due.drop(w)
+				}
+				s.begin(all...)
+			})
+		} else {
+			for _, host := range hosts {
+				all = append(all, s.Add(Target{Interval: time.Hour,
+					Check: Check{Kind: HTTP, Host: host, Path: "/health", Status: 200, Timeout: 5 * time.Second}}))
+			}
+		}
+		for got := 0; got < len(hosts); {
+			for _, r := range <-results {
+				if got++; r.Err != nil {
+					b.Error(r.Err)
+				}
+			}
+		}
 	}
 }
 
@@ -135,9 +164,9 @@ func (r *rawClient) close() {
 // library's client and the least possible. A hundred engines are asked at the same moment, as on a
 // common grid; the sides take turns.
 func BenchmarkCost(b *testing.B) {
-	hosts, all := served(b, 100), ways()
+	hosts, all := served(b, 100), ways(b)
 	const rounds = 20
-	spent, bytes := make([]time.Duration, len(all)), make([]uint64, len(all))
+	spent, bytes := make([]time.Duration, len(all)), make([]int64, len(all))
 	for i, w := range all {
 		before := heldBytes()
 		tick(b, hosts, w)
@@ -165,8 +194,12 @@ func BenchmarkCost(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// tick asks every host once, from a goroutine each.
+// tick asks every host once, where the way has none of its own from a goroutine each.
 func tick(b *testing.B, hosts []string, w way) {
+	if w.tick != nil {
+		w.tick(hosts)
+		return
+	}
 	var all sync.WaitGroup
 	for _, host := range hosts {
 		all.Go(func() {
@@ -179,12 +212,12 @@ func tick(b *testing.B, hosts []string, w way) {
 }
 
 // heldBytes is what the heap and the stacks of live goroutines hold.
-func heldBytes() uint64 {
+func heldBytes() int64 {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.GC()
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc + m.StackInuse
+	return int64(m.HeapAlloc + m.StackInuse)
 }
 
 func processorTime() time.Duration {

@@ -45,6 +45,9 @@ type connection struct {
 	in      *dialed
 	address string
 
+	raw  syscall.RawConn // of a schedule's lines
+	line uint64          // its number there; 0: it is not watched
+
 	// Guarded by in.mu.
 	idle  bool // kept for reuse, not used by an exchange
 	since time.Time

@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// tlsPrefix is before a host that is asked with TLS.
+const tlsPrefix = "https://"
+
 // readSize is the size of the read buffer, in bytes.
 const readSize = 2 << 10
 
@@ -43,7 +46,9 @@ type scratch struct {
 	body []byte
 }
 
-var scratches = sync.Pool{New: func() any { return &scratch{in: bufio.NewReaderSize(nil, readSize)} }}
+func newScratch() *scratch { return &scratch{in: bufio.NewReaderSize(nil, readSize)} }
+
+var scratches = sync.Pool{New: func() any { return newScratch() }}
 
 // mostKept is the largest body buffer that a scratch keeps, in bytes.
 const mostKept = 4 << 10
@@ -63,7 +68,7 @@ func (s *scratch) release() {
 // The engine may close an idle connection just as it is used: a GET is then sent once more over a
 // new one, if no byte of a response was received.
 func (p *Prober) ask(ctx context.Context, q question, s *scratch) (answer, error) {
-	if strings.HasPrefix(q.host, "https://") {
+	if strings.HasPrefix(q.host, tlsPrefix) {
 		return p.askTLS(ctx, q)
 	}
 	if err := q.clean(); err != nil {
@@ -71,7 +76,7 @@ func (p *Prober) ask(ctx context.Context, q question, s *scratch) (answer, error
 	}
 	s.write(q)
 	if conn := p.dialed.take(q.host); conn != nil {
-		a, err := p.exchange(ctx, conn, q, s)
+		a, err := p.exchange(ctx, conn, q, s, nil)
 		if q.method != http.MethodGet || !errors.As(err, new(unanswered)) {
 			return a, err
 		}
@@ -80,7 +85,7 @@ func (p *Prober) ask(ctx context.Context, q question, s *scratch) (answer, error
 	if err != nil {
 		return answer{}, err
 	}
-	return p.exchange(ctx, conn, q, s)
+	return p.exchange(ctx, conn, q, s, nil)
 }
 
 // unanswered: the connection ended before the first byte of a response.
@@ -127,8 +132,10 @@ func (s *scratch) write(q question) {
 	s.out = append(append(b, "\r\n"...), q.json...)
 }
 
-// exchange sends the request in out and reads the response. It keeps or closes the connection.
-func (p *Prober) exchange(ctx context.Context, conn *connection, q question, s *scratch) (a answer, err error) {
+// exchange sends the request in out and reads the response, or, where some of the response was
+// received already, only the rest of it. It keeps or closes the connection.
+func (p *Prober) exchange(ctx context.Context, conn *connection, q question, s *scratch, got []byte) (a answer,
+	err error) {
 	again := false
 	defer func() {
 		if again {
@@ -147,14 +154,19 @@ func (p *Prober) exchange(ctx context.Context, conn *connection, q question, s *
 			again = false // its deadline is in the past, or is about to be
 		}
 	}()
-	a, again, err = s.roundTrip(conn, q)
+	if got == nil {
+		a, again, err = s.roundTrip(conn, q)
+	} else {
+		s.in.Reset(io.MultiReader(bytes.NewReader(got), conn))
+		a, again, err = s.read(q)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	return a, err
 }
 
-// roundTrip writes and reads. An error means that no complete header was received.
+// roundTrip writes and reads.
 func (s *scratch) roundTrip(conn net.Conn, q question) (a answer, again bool, err error) {
 	if _, err := conn.Write(s.out); err != nil {
 		return answer{}, false, beforeAnswer(err)
@@ -163,6 +175,11 @@ func (s *scratch) roundTrip(conn net.Conn, q question) (a answer, again bool, er
 	if _, err := s.in.Peek(1); err != nil {
 		return answer{}, false, beforeAnswer(err)
 	}
+	return s.read(q)
+}
+
+// read reads a response. An error means that no complete header was received.
+func (s *scratch) read(q question) (a answer, again bool, err error) {
 	h, err := readHead(s.in)
 	if err != nil {
 		return answer{}, false, err

@@ -23,6 +23,12 @@ type scripted struct {
 	seen []string // "connection method", a request each
 }
 
+// What an answer in a script holds beside what is sent.
+const (
+	pieceMark = "\x00" // what follows is sent a moment later
+	cutMark   = "\x01" // at its end: the connection is closed
+)
+
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 func script(t *testing.T, connections ...[]string) *scripted {
@@ -60,7 +66,15 @@ func (s *scripted) serve(n int, c net.Conn, answers []string) {
 		if len(answers) == 0 {
 			return
 		}
-		_, _ = io.WriteString(c, answers[0])
+		for i, piece := range strings.Split(answers[0], pieceMark) {
+			if i > 0 {
+				time.Sleep(20 * time.Millisecond) // the first has arrived by itself
+			}
+			_, _ = io.WriteString(c, strings.TrimSuffix(piece, cutMark))
+		}
+		if strings.HasSuffix(answers[0], cutMark) {
+			return
+		}
 		answers = answers[1:]
 	}
 }

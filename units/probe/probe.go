@@ -109,7 +109,7 @@ func (p *Prober) Close() {
 // CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"), those in use as well.
 // It is called before the engine is stopped: a server that ends gracefully waits for idle clients
 // (Triton: up to 30 s).
-func (p *Prober) CloseIdle(host string) { p.dialed.close(strings.TrimPrefix(host, "https://")) }
+func (p *Prober) CloseIdle(host string) { p.dialed.close(strings.TrimPrefix(host, tlsPrefix)) }
 
 // Get returns the body of a 200 answer, at most limit bytes of it.
 func (p *Prober) Get(ctx context.Context, url string, limit int64) ([]byte, error) {
@@ -143,7 +143,7 @@ func questionOf(text string) (question, error) {
 	case "http":
 		return question{host: u.Host, target: u.RequestURI()}, nil
 	case "https":
-		return question{host: "https://" + u.Host, target: u.RequestURI()}, nil
+		return question{host: tlsPrefix + u.Host, target: u.RequestURI()}, nil
 	}
 	return question{}, fmt.Errorf("%q is not a URL of http or https", text)
 }

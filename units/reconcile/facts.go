@@ -145,6 +145,13 @@ type Facts struct {
 	FailOpen bool // health.mode = "fail-open"
 }
 
+// Settled reports whether the replica serves as it is wanted, and nothing else is known of it: Plan
+// has nothing for it at any time, and Assess no failure.
+func (f Facts) Settled() bool {
+	return f == Facts{Wish: Wanted, Stage: Done, Prepare: Done, Unit: Active, Probe: Healthy, Spec: f.Spec,
+		UnitSpec: f.Spec, FailOpen: f.FailOpen}
+}
+
 // serving reports whether the unit may hold requests that a stop would cut.
 func (f Facts) serving() bool { return f.Unit == Active }
 

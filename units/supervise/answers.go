@@ -65,7 +65,7 @@ func (s *Supervisor) refused(r *replica, run string, subject bounds.Subject, tex
 	r.run.refused[subject] = text
 	s.o.Log.Warn(fmt.Sprintf("an answer of the engine about its %s is not believed: %s", subject, text),
 		append(s.about(r), "subject", string(subject), "hint", refusedHint)...)
-	s.o.Observer.AnswerRefused(r.entry.last, string(subject))
+	s.o.Observer.AnswerRefused(*r.entry.last, string(subject))
 	s.settle(r)
 }
 

@@ -103,7 +103,7 @@ func (s *Supervisor) readFormer(r *replica) {
 // countScheduled counts a restart that will be made, by the class of the failure before it.
 func (s *Supervisor) countScheduled(r *replica, v restarts.Verdict, c restarts.Class) {
 	if v.Breaker != restarts.Open {
-		s.o.Observer.RestartScheduled(r.entry.last, string(c))
+		s.o.Observer.RestartScheduled(*r.entry.last, string(c))
 	}
 }
 
@@ -153,7 +153,7 @@ func (s *Supervisor) storm(r *replica, v restarts.Verdict, f *registry.Failure) 
 		append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted)...)
 	s.o.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
 		State: r.view.state, Cause: cause, Failure: f})
-	s.o.Observer.Storm(r.entry.last, string(v.Cause))
+	s.o.Observer.Storm(*r.entry.last, string(v.Cause))
 }
 
 // reportBreaker reports that the breaker is in another state.
@@ -170,7 +170,7 @@ func (s *Supervisor) reportBreaker(r *replica, was restarts.Breaker) {
 	s.o.Log.Log(s.ctx, levelOf(is), fmt.Sprintf("%s: %s", r.id, cause), append(s.about(r), attrs...)...)
 	s.o.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
 		State: r.view.state, Cause: cause, Failure: r.wait.err})
-	s.o.Observer.Breaker(r.entry.last, string(is))
+	s.o.Observer.Breaker(*r.entry.last, string(is))
 }
 
 // levelOf is the level at which a breaker's new state is logged.

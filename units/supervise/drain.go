@@ -203,7 +203,7 @@ func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 	}
 	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
 		State: r.view.state, Cause: cause, Failure: f})
-	s.o.Observer.Drained(r.entry.last, took, f != nil)
+	s.o.Observer.Drained(*r.entry.last, took, f != nil)
 }
 
 // leasesOf is how many leases the replica has.

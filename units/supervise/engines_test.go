@@ -12,6 +12,10 @@ import (
 
 // The engines of the world: what a probe or a question finds.
 
+func (w *world) Schedule(guard func(func() error) error, deliver func([]probe.Result)) *probe.Schedule {
+	return probe.NewSchedule(w.Probe, guard, deliver)
+}
+
 func (w *world) Probe(ctx context.Context, c probe.Check) error {
 	w.mu.Lock()
 	mute := w.mute["http://"+c.Host]
@@ -59,8 +63,12 @@ func (w *world) Generate(ctx context.Context, g probe.Generation) (probe.Outcome
 }
 
 func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
+	if strings.HasSuffix(url, "/metrics") {
+		time.Sleep(w.metricsTake)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.note("get %s", url)
 	if strings.HasSuffix(url, "/slots") {
 		if w.progress != nil {
 			return fmt.Appendf(nil, `[{"is_processing":true,"next_token":{"n_decoded":%d}}]`, w.progress()), nil

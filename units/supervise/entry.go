@@ -23,14 +23,15 @@ type entry struct {
 	refusal *registry.Failure
 
 	replicas map[pool.Replica]*replica
-	last     registry.Pool // as published
+	last     *registry.Pool // as published
 
 	intent     keep.Intent // what operators ask for beside the file, as it is written down
 	drainUntil time.Time   // the deadline of intent.Drain
 	cutting    bool        // what that deadline cuts is being written down
 	saving     bool        // an intent is being written down
 	due        due         // when to decide on it again
-	saveAfter  time.Time   // not to be tried again before, since the last write failed
+	saveAfter  time.Time   // not to be tried again before, since the last write failed; zero: at once
+	noted      bool        // the version that serves is written down
 	orders     []func()    // wait for that
 	fit        fitOf
 }
@@ -39,7 +40,7 @@ func (s *Supervisor) entry(id string) *entry {
 	e := s.entries[id]
 	if e == nil {
 		e = &entry{id: id, intent: s.o.Intents[id], replicas: make(map[pool.Replica]*replica),
-			last: registry.Pool{ID: id}}
+			last: &registry.Pool{ID: id}}
 		s.updateDrain(e)
 		s.entries[id] = e
 	}

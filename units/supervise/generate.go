@@ -162,7 +162,7 @@ func (s *Supervisor) generated(w *watch, g generated) {
 // notGenerated counts a failed generation towards its threshold.
 func (s *Supervisor) notGenerated(w *watch, g generated, now time.Time) {
 	r := w.r
-	s.o.Observer.Probed(r.entry.last, probe.ReasonGeneration, g.took)
+	s.o.Observer.Probed(*r.entry.last, probe.ReasonGeneration, g.took)
 	w.failed++
 	if w.failed < w.health.GenerateFailures {
 		s.o.Log.Warn("the test generation of one token failed: "+g.err.Error(), s.about(r)...)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
-	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -36,9 +35,8 @@ func (s *Supervisor) followHealth(r *replica) {
 	p, now := r.pool(), time.Now()
 	w := &watch{
 		s: s, r: r, ctx: ctx, cancel: cancel, run: r.unit.status.InvocationID, endpoint: r.unit.endpoint,
-		adapter: adapter, health: p.Health,
-		askSlots: p.Slots == 0, check: checkOf(r.unit.endpoint, adapter, p.Health),
-		generation: generationOf(r.unit.endpoint, adapter, p),
+		adapter: adapter, health: p.Health, generation: generationOf(r.unit.endpoint, adapter, p),
+		questions: questions{askSlots: p.Slots == 0 && adapter.SlotsPath() != ""},
 	}
 	if r.run.verdict == reconcile.Unhealthy {
 		w.unhealthySince = now
@@ -47,11 +45,15 @@ func (s *Supervisor) followHealth(r *replica) {
 		w.due = now.Add(phase(w.run, p.Health.GenerateInterval))
 	}
 	r.run.watch = w
-	s.effects.Go(w.probes)
+	w.probes = s.probes.Add(probe.Target{
+		Key: w, Check: checkOf(w.endpoint, adapter, p.Health), Interval: p.Health.Interval,
+		Early: phase(w.run, p.Health.Interval/4),
+	})
 }
 
 func (s *Supervisor) stopHealth(r *replica) {
 	if r.run.watch != nil {
+		r.run.watch.probes.Stop()
 		r.run.watch.cancel()
 		s.closeIdle(r)
 	}
@@ -72,21 +74,20 @@ type watch struct {
 	r      *replica // its goroutines only name it in events
 	ctx    context.Context
 	cancel context.CancelFunc
+	probes *probe.Watch
 
 	// Copies, which no one changes: the goroutines read nothing of the loop's.
 	run        string
 	endpoint   string
 	adapter    engine.Adapter
 	health     pool.Health
-	check      probe.Check
 	generation probe.Generation // without a URL: none is asked for
 
-	askSlots bool // of the goroutine that probes
-
-	generations              // of the loop
-	queued         *int      // of the loop: requests that wait inside the engine; nil: not known
-	unhealthySince time.Time // of the loop: since when probes take ready away; zero: they do not
-	causes         []string  // of the loop: why, see causeOf; the newest last
+	// Of the loop.
+	generations
+	questions
+	unhealthySince time.Time // since when probes take ready away; zero: they do not
+	causes         []string  // why, see causeOf; the newest last
 }
 
 // checkOf is the probe of an engine, in the pool's words or else in the adapter's.
@@ -106,66 +107,6 @@ func checkOf(endpoint string, a engine.Adapter, h pool.Health) probe.Check {
 	return c
 }
 
-// probes asks at once, then at the interval. The first wait is cut by a share of it that differs
-// from unit to unit, so that a hundred engines that became ready together are not probed together
-// for ever.
-func (w *watch) probes() {
-	ctx := w.ctx
-	wait := w.health.Interval - phase(w.run, w.health.Interval/4)
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := w.s.guard(func() error { return w.s.o.Prober.Probe(ctx, w.check) })
-		took := time.Since(began)
-		if ctx.Err() != nil {
-			return
-		}
-		slots := 0
-		if err == nil && w.askSlots {
-			err = w.s.guard(func() error { slots = w.slots(ctx); return nil })
-			w.askSlots = slots == 0
-		}
-		var queued *int
-		if err == nil {
-			_ = w.s.guard(func() error { queued = w.queue(ctx); return nil }) // it is logged, and the queue unknown
-		}
-		w.s.post(func() {
-			w.queued = queued
-			w.s.probed(w, err, took, slots)
-		})
-		select {
-		case <-ctx.Done():
-		case <-time.After(onGrid(time.Now(), wait, w.health.Interval)):
-		}
-		wait = w.health.Interval
-	}
-}
-
-// gridMax is the widest grid. Probes of many engines that fall on the same moments wake the process
-// once for all of them: that is most of what an idle manager costs, a probe by itself costs little.
-const gridMax = time.Second
-
-// onGrid returns the wait until the point of a common grid that is nearest to now+wait. The grid is
-// a quarter of the interval, at most gridMax, so that a probe moves by no more than an eighth of
-// its interval.
-func onGrid(now time.Time, wait, interval time.Duration) time.Duration {
-	at := now.Add(wait)
-	return max(at.Round(min(interval/4, gridMax)).Sub(now.Round(0)), 0)
-}
-
-// slots asks the engine how many requests it takes at once; 0 when it does not tell.
-func (w *watch) slots(ctx context.Context) (n int) {
-	_ = w.ask(ctx, bounds.OfSlots, w.adapter.SlotsPath(), func(body []byte) (err error) {
-		n, err = w.adapter.Slots(body)
-		return err
-	}) // 0 then
-	return n
-}
-
-// ask puts a question to the engine of this run.
-func (w *watch) ask(ctx context.Context, s bounds.Subject, path string, read func([]byte) error) error {
-	return w.s.askEngine(ctx, w.r, w.run, question{s, w.endpoint, path, w.health.Timeout, read})
-}
-
 // phase spreads names evenly over a span.
 func phase(name string, span time.Duration) time.Duration {
 	if span <= 0 {
@@ -176,8 +117,21 @@ func phase(name string, span time.Duration) time.Duration {
 	return time.Duration(h.Sum64() % uint64(span))
 }
 
+// results takes the results of probes from their schedule.
+func (s *Supervisor) results(batch []probe.Result) {
+	s.post(func() {
+		for _, p := range batch {
+			w := p.Key.(*watch)
+			w.later = true // than the questions that may be under way
+			if p.Err != nil || !s.ask(w, p.Took) {
+				s.probed(w, p.Err, p.Took)
+			}
+		}
+	})
+}
+
 // probed takes a probe's result on the loop.
-func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) {
+func (s *Supervisor) probed(w *watch, err error, took time.Duration) {
 	r := w.r
 	if r.run.watch != w {
 		return
@@ -186,14 +140,17 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration, slots int) 
 	if err != nil {
 		reason = s.o.Prober.Reason(err)
 	}
-	s.o.Observer.Probed(r.entry.last, reason, took)
-	if slots > 0 {
-		r.run.slots = slots
-	}
+	s.o.Observer.Probed(*r.entry.last, reason, took)
 	now := time.Now()
-	changed := s.countProbe(w, err, now)
-	if s.escalate(w, now) || changed || err == nil {
-		s.settle(r)
+	switch {
+	case err == nil && s.onlyBeats(w):
+		s.beat(r, now)
+	default:
+		w.news = false
+		changed := s.countProbe(w, err, now)
+		if s.escalate(w, now) || changed || err == nil {
+			s.settle(r)
+		}
 	}
 	if s.adopting[r] {
 		delete(s.adopting, r)
@@ -215,6 +172,7 @@ func (s *Supervisor) countProbe(w *watch, err error, now time.Time) bool {
 		}
 		return r.run.verdict != before
 	}
+	w.forgetQueue()
 	r.run.successes = 0
 	r.run.failures++
 	newCause := false

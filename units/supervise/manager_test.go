@@ -17,21 +17,23 @@ import (
 
 // manager is one supervisor in a world.
 type manager struct {
-	t      *testing.T
-	w      *world
-	s      *Supervisor
-	reg    *registry.Registry
-	stop   context.CancelFunc
-	done   chan struct{}
-	err    error // of Run, once done is closed
-	status string
+	t         *testing.T
+	w         *world
+	s         *Supervisor
+	reg       *registry.Registry
+	stop      context.CancelFunc
+	done      chan struct{}
+	err       error // of Run, once done is closed
+	status    string
+	spared    int    // times that a good probe was said to change nothing since the last change
+	checkedAt uint64 // the registry's version then
 }
 
 // start runs a manager in the world; a second one in the same world is a restarted manager.
 func (w *world) manage(t *testing.T, d Desired, parts ...func(*Options)) *manager {
 	m := &manager{t: t, w: w, reg: registry.New(), done: make(chan struct{})}
 	o := Options{
-		PID1: w, Stager: w, Preparer: w, Prober: w, Ports: &listPorts{by: make(map[pool.Replica]int)},
+		PID1: w, Stager: w, Preparer: w, Prober: checked{w, m}, Ports: &listPorts{by: make(map[pool.Replica]int)},
 		PortFree: w.portFree,
 		Registry: m.reg, Observer: noObserver{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Clock: keep.ClockOf("this", func() (int64, time.Time) { return time.Now().UnixNano(), time.Now() }),

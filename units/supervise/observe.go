@@ -278,7 +278,7 @@ func (s *Supervisor) countRestarts(r *replica, was systemd.Status) {
 	if r.last.crash != nil {
 		reason = strings.ToLower(string(r.last.crash.Code))
 	}
-	s.o.Observer.Restarted(r.entry.last, reason, r.unit.status.NRestarts-was.NRestarts)
+	s.o.Observer.Restarted(*r.entry.last, reason, r.unit.status.NRestarts-was.NRestarts)
 }
 
 // phaseOf folds ActiveState and SubState, whose words are in systemctl(1) and in

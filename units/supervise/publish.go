@@ -33,8 +33,7 @@ func (s *Supervisor) publish(e *entry) {
 	p.Devices = s.poolDevices(e)
 	p = registry.Aggregate(p)
 	s.dirty = s.dirty || p.State != e.last.State
-	e.last = p
-	s.o.Registry.Put(p)
+	e.last = s.o.Registry.Put(p)
 }
 
 // exists reports whether PID 1 has anything of the pool that must be stopped.

@@ -77,7 +77,7 @@ func (s *Supervisor) rolled(e *entry, rec rollout.Record) keep.Intent {
 // reportReload reports how a reload ended.
 func (s *Supervisor) reportReload(e *entry, rec rollout.Record) {
 	took := time.Since(rec.Began)
-	s.o.Observer.Reloaded(e.last, took, string(rec.Reason))
+	s.o.Observer.Reloaded(*e.last, took, string(rec.Reason))
 	s.o.Registry.Note(reloadEvent(e, rec))
 	if rec.Back() {
 		s.o.Log.Error(fmt.Sprintf("pool %s: the reload was rolled back; the former version is in force", e.id),
@@ -287,13 +287,14 @@ func (e *entry) sides() []int {
 	return out
 }
 
-// noteCurrent writes down which version serves, the first time that it does.
-func (s *Supervisor) noteCurrent(e *entry) {
+// noteCurrent writes down which version serves, the first time that it does. It reports whether
+// that version is written down.
+func (s *Supervisor) noteCurrent(e *entry) bool {
 	if e.intent.Reload != nil || e.saving || !e.known || !e.wanted || time.Now().Before(e.saveAfter) {
-		return
+		return false
 	}
 	if c := e.intent.Current; c != nil && samePool(*c, e.desired) {
-		return
+		return true
 	}
 	for _, r := range e.replicas {
 		if reconcile.Assess(r.facts()).Ready && r.current() && r.wish.asks != reconcile.Unwanted &&
@@ -305,7 +306,8 @@ func (s *Supervisor) noteCurrent(e *entry) {
 					e.saveAfter = time.Now().Add(noteAgain) // only a later reload needs it
 				}
 			})
-			return
+			break
 		}
 	}
+	return false
 }

@@ -22,10 +22,12 @@ func (s *Supervisor) settlePool(e *entry) {
 	}
 	s.finishDrain(e)
 	s.show(e)
-	s.noteCurrent(e)
+	e.noted = s.noteCurrent(e)
 	s.follow(e)
 	if e.saveAfter.After(time.Now()) {
 		s.wakeAt(e, e.saveAfter) // what could not be written down is tried again
+	} else {
+		e.saveAfter = time.Time{}
 	}
 }
 

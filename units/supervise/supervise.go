@@ -68,10 +68,12 @@ type (
 
 // Prober asks an engine whether it serves, and over HTTP what it does.
 type Prober interface {
-	Probe(ctx context.Context, c probe.Check) error
+	// Schedule returns a schedule of probes. It runs each step by guard, which converts a panic to
+	// an error, and calls deliver from its goroutine.
+	Schedule(guard func(func() error) error, deliver func([]probe.Result)) *probe.Schedule
 	Generate(ctx context.Context, g probe.Generation) (probe.Outcome, error)
 	Get(ctx context.Context, url string, limit int64) ([]byte, error)
-	// Reason folds a Probe error into one of a few words for a metric's label.
+	// Reason folds a probe's error into one of a few words for a metric's label.
 	Reason(err error) string
 	// CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"): some engines
 	// count an idle one as work to be waited for when they stop (Triton, 30 s).
@@ -158,6 +160,7 @@ type Supervisor struct {
 	adopting   map[*replica]bool
 	adopted    chan struct{} // closed when adoption is complete
 	due        dueTimes      // pools that wait for a time
+	probes     *probe.Schedule
 	status     string
 	dirty      bool // the status line may have changed
 
@@ -186,7 +189,7 @@ const adoptionGrace = 800 * time.Millisecond
 
 // New makes a supervisor that knows no pools yet.
 func New(o Options) *Supervisor {
-	return &Supervisor{
+	s := &Supervisor{
 		o:         o,
 		host:      o.Host,
 		events:    make(chan func(), 64),
@@ -201,6 +204,8 @@ func New(o Options) *Supervisor {
 		left:      make(map[string]time.Time),
 		gpusKnown: make(chan struct{}),
 	}
+	s.probes = o.Prober.Schedule(s.guard, s.results)
+	return s
 }
 
 // Adopted is closed once the units that ran before this manager are known and each was probed
@@ -220,6 +225,7 @@ func (s *Supervisor) Run(ctx context.Context, first Desired) error {
 			cancel(fmt.Errorf("lost the connection to PID 1: %w", err))
 		}
 	})
+	s.effects.Go(func() { s.probes.Run(ctx) })
 	s.followGPUs(ctx)
 	s.loop(ctx)
 	cancel(nil)

@@ -52,6 +52,8 @@ type world struct {
 	neverRun   error                // a start makes the unit, and this ends its job before it ran
 	late       chan struct{}        // where not nil, a start job's end is called when it is closed
 	lag        func() time.Duration // where not nil: how long each update, and each call, is under way
+
+	metricsTake time.Duration // how long that takes; not changed after the first engine is ready
 }
 
 func newWorld() *world {

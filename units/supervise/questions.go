@@ -1,0 +1,145 @@
+package supervise
+
+import (
+	"context"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+)
+
+// An engine is asked for its queue with each good probe while leases of it are held, for a while
+// after that, and while requests wait; else with each of so many good probes.
+const queueSeldom = 6
+
+// questions is what a run's engine is asked for beside its health. The questions begin with a good
+// probe, whose result waits for the answers.
+type questions struct {
+	asking   bool // questions are under way
+	later    bool // a later probe has ended meanwhile
+	askSlots bool // how many requests at once the engine takes is not known yet
+	queued   *int // requests that wait inside the engine; nil: not known
+	queueIn  int  // good probes until the queue is asked for again
+	used     int  // good probes for which leases that are over still count
+	news     bool // an answer has changed what is published
+}
+
+// ask asks what is due after a good probe, and reports whether there is anything. The probe counts
+// once the answers are there.
+func (s *Supervisor) ask(w *watch, took time.Duration) bool {
+	if w.r.run.watch != w || w.asking {
+		return false
+	}
+	askSlots, askQueue := w.askSlots, s.queueDue(w)
+	if !askSlots && !askQueue {
+		return false
+	}
+	w.asking, w.later = true, false
+	s.effects.Go(func() {
+		slots, queued, err := 0, (*int)(nil), error(nil)
+		if askSlots {
+			err = s.guard(func() error { slots = w.slots(w.ctx); return nil })
+		}
+		if err == nil && askQueue {
+			_ = s.guard(func() error { queued = w.queue(w.ctx); return nil }) // it is logged, and the queue unknown
+		}
+		s.post(func() {
+			w.asking = false
+			if askQueue {
+				w.setQueue(queued)
+			}
+			s.answered(w, slots, err, took)
+		})
+	})
+	return true
+}
+
+// answered takes the answers, and the probe that they were asked with unless another has ended
+// since.
+func (s *Supervisor) answered(w *watch, slots int, err error, took time.Duration) {
+	if w.r.run.watch != w {
+		return
+	}
+	if slots > 0 {
+		w.r.run.slots, w.askSlots, w.news = slots, false, true
+	}
+	if w.later {
+		s.settle(w.r)
+		return
+	}
+	s.probed(w, err, took)
+}
+
+// queueDue counts a good probe, and reports whether the engine is to be asked for its queue.
+func (s *Supervisor) queueDue(w *watch) bool {
+	if w.adapter.QueuePath() == "" {
+		return false
+	}
+	w.queueIn--
+	w.used--
+	if s.leasesOf(w.r) > 0 {
+		w.used = queueSeldom
+	}
+	if waits := w.queued != nil && *w.queued > 0; !waits && w.used <= 0 && w.queueIn > 0 {
+		return false
+	}
+	w.queueIn = queueSeldom
+	return true
+}
+
+// forgetQueue makes the queue unknown, and asked for with the next good probe.
+func (q *questions) forgetQueue() {
+	q.setQueue(nil)
+	q.queueIn = 0
+}
+
+// setQueue takes how many requests wait; nil: not known.
+func (q *questions) setQueue(n *int) {
+	if same := n == q.queued || n != nil && q.queued != nil && *n == *q.queued; !same {
+		q.queued, q.news = n, true
+	}
+}
+
+// slots asks the engine how many requests it takes at once; 0 when it does not tell.
+func (w *watch) slots(ctx context.Context) (n int) {
+	_ = w.ask(ctx, bounds.OfSlots, w.adapter.SlotsPath(), func(body []byte) (err error) {
+		n, err = w.adapter.Slots(body)
+		return err
+	}) // 0 then
+	return n
+}
+
+// queue asks the engine how many requests wait inside it; nil where it does not answer now.
+func (w *watch) queue(ctx context.Context) *int {
+	var n int
+	err := w.ask(ctx, bounds.OfQueue, w.adapter.QueuePath(), func(body []byte) (err error) {
+		n, err = w.adapter.Queue(body)
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	return &n
+}
+
+// ask puts a question to the engine of this run.
+func (w *watch) ask(ctx context.Context, s bounds.Subject, path string, read func([]byte) error) error {
+	return w.s.askEngine(ctx, w.r, w.run, question{s, w.endpoint, path, w.health.Timeout, read})
+}
+
+// queueDepth is what the engine that runs now said last of its queue; nil: not known.
+func (r *replica) queueDepth() *int {
+	if r.run.watch == nil {
+		return nil
+	}
+	return r.run.watch.queued
+}
+
+// offers is the context of one request and what the engine can be asked for, by the version that it
+// runs or should run.
+func (r *replica) offers() (ctx int, workloads []string) {
+	p := r.pool()
+	if a, ok := r.adapter(); ok {
+		workloads = a.Workloads(p)
+	}
+	return p.Ctx, workloads
+}
