@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -147,9 +148,11 @@ func TestAGoodProbeChangesNothing(t *testing.T) {
 	scenario(t, "it_beats", func(t *testing.T, w *world) {
 		m := serving(t, w)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		was, beats := m.spared, m.beats()
 		version, _ := m.reg.Version()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if n := m.spared - was; n < 11 {
 			t.Errorf("only %d of the probes of a minute changed nothing", n)
 		}
@@ -182,6 +185,7 @@ func TestAGoodProbeChangesNothing(t *testing.T) {
 	scenario(t, "with_gpus_all_is_settled", func(t *testing.T, w *world) {
 		m := w.manage(t, pools(llama("a", func(p *pool.Pool) { p.Devices = [][]string{{"0"}} })))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if m.spared > 0 {
 			t.Errorf("%d probes of a pool with a GPU were said to change nothing", m.spared)
 		}
