@@ -54,8 +54,8 @@ func (m *manager) checkBeats(w *watch) {
 	}
 }
 
-// dump is everything that the loop knows of a pool, and what was published of it, as text. An effect
-// that a settle begins shows in what the loop knows.
+// dump is everything that the loop knows of a pool, and what was published of it, as text. An
+// effect that a settle begins shows in what the loop knows.
 func (m *manager) dump(e *entry) string {
 	published, _ := m.reg.Find(e.id)
 	version, _ := m.reg.Version()
