@@ -41,9 +41,10 @@ func (m *manager) checkBeats(w *watch) {
 		return
 	}
 	if version, _ := m.reg.Version(); version != m.checkedAt {
-		m.checkedAt, m.spared = version, 0
+		m.checkedAt = version
+		m.spared.Store(0)
 	}
-	if m.spared++; m.spared > 2 && m.spared%16 != 0 {
+	if n := m.spared.Add(1); n > 2 && n%16 != 0 {
 		return // a dump takes long
 	}
 	before := m.dump(w.r.entry)
@@ -149,11 +150,11 @@ func TestAGoodProbeChangesNothing(t *testing.T) {
 		m := serving(t, w)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		was, beats := m.spared, m.beats()
+		was, beats := m.spared.Load(), m.beats()
 		version, _ := m.reg.Version()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := m.spared - was; n < 11 {
+		if n := m.spared.Load() - was; n < 11 {
 			t.Errorf("only %d of the probes of a minute changed nothing", n)
 		}
 		if now, _ := m.reg.Version(); now != version || m.beats() < beats+11 {
@@ -186,8 +187,8 @@ func TestAGoodProbeChangesNothing(t *testing.T) {
 		m := w.manage(t, pools(llama("a", func(p *pool.Pool) { p.Devices = [][]string{{"0"}} })))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if m.spared > 0 {
-			t.Errorf("%d probes of a pool with a GPU were said to change nothing", m.spared)
+		if n := m.spared.Load(); n > 0 {
+			t.Errorf("%d probes of a pool with a GPU were said to change nothing", n)
 		}
 	})
 }

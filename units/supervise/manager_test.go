@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,16 +18,18 @@ import (
 
 // manager is one supervisor in a world.
 type manager struct {
-	t         *testing.T
-	w         *world
-	s         *Supervisor
-	reg       *registry.Registry
-	stop      context.CancelFunc
-	done      chan struct{}
-	err       error // of Run, once done is closed
-	status    string
-	spared    int    // times that a good probe was said to change nothing since the last change
-	checkedAt uint64 // the registry's version then
+	t      *testing.T
+	w      *world
+	s      *Supervisor
+	reg    *registry.Registry
+	stop   context.CancelFunc
+	done   chan struct{}
+	err    error // of Run, once done is closed
+	status string
+	// how often a good probe was said to change nothing since the last change, and of the loop: the
+	// registry's version at that change
+	spared    atomic.Int64
+	checkedAt uint64
 }
 
 // start runs a manager in the world; a second one in the same world is a restarted manager.
