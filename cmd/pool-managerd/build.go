@@ -34,7 +34,7 @@ import (
 const beatDefault = 10 * time.Second
 
 // build makes the parts and connects them. Nothing runs yet.
-func (d *daemon) build() error {
+func (d *daemon) build(sockets *systemd.Activation) error {
 	settings := hostconfig.Default()
 	if d.settings != nil {
 		settings = *d.settings
@@ -44,7 +44,8 @@ func (d *daemon) build() error {
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	d.client = client
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
-		LogAnswers: logAnswers(), Calls: client.Calls, Log: d.log, Usage: engineUsage})
+		LogAnswers: logAnswers(), Calls: client.Calls, Log: d.log, Usage: engineUsage,
+		Open: func() (requests, streams int) { return d.api.Open() }})
 	beat, err := beatEvery()
 	if err != nil {
 		return err
@@ -78,6 +79,8 @@ func (d *daemon) build() error {
 		Registry: d.registry, Backend: backend{d.super}, Operator: operator{d.super, d.reloads},
 		Leases:  &api.Leases{Book: d.leases.book, Now: bootTime, Rejected: counts.LeaseRejected},
 		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
+		Peers:  newPeers(listeners(sockets), sockets.Others, d.log),
+		Counts: api.Counts{Crowded: counts.APICrowded, Denied: counts.APIDenied},
 	})
 	if err != nil {
 		return err

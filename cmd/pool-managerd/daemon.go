@@ -74,7 +74,7 @@ func serve(ctx context.Context, o options) error {
 	defer d.leaseFile.Close()
 	d.openFormer()
 	first := d.load(false)
-	if err := d.build(); err != nil {
+	if err := d.build(sockets); err != nil {
 		return err
 	}
 	return d.run(ctx, sockets, first)

@@ -37,6 +37,8 @@ type Options struct {
 	Operator Operator     // nil: pools are read-only
 	Leases   *Leases      // nil: no leases
 	Metrics  http.Handler // serves /metrics; nil: there is no such route
+	Peers    Peers        // nil: who opens a TCP connection is not known, and AuthOptional admits no one
+	Counts   Counts
 	Settings Settings
 	Version  string // of the daemon, for GET /health
 	Log      *slog.Logger
@@ -57,7 +59,12 @@ type Server struct {
 	auth     atomic.Pointer[gate]
 	list     atomic.Pointer[encodedList]
 	epoch    string // of this server's events: each server numbers its events from 1
-	streams  atomic.Int32
+	peers    Peers
+	count    Counts
+	conns    *table // open connections, without those of event streams
+	streams  *table
+	refused  refusals
+	repeats  repeats
 	frames   frames
 	health   *answers // of each pool
 	status   *answers
@@ -76,7 +83,8 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("api: a server needs a registry, a backend and a log")
 	}
 	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, leases: o.Leases, version: o.Version,
-		log: o.Log, now: o.Now, mux: http.NewServeMux()}
+		log: o.Log, now: o.Now, mux: http.NewServeMux(), peers: o.Peers, count: o.Counts,
+		conns: newTable(connLimits()), streams: newTable(streamLimits())}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -88,8 +96,8 @@ func New(o Options) (*Server, error) {
 		f := registry.AsFailure(err, registry.CodeConfigInvalid, "")
 		s.log.Error("the token file is unusable; no token is accepted over TCP: "+f.Message, "last_error", f.Error(),
 			"hint", f.Hint)
-		s.auth.Store(&gate{settings: Settings{AuthOptional: o.Settings.AuthOptional,
-			TrustProxyAuth: o.Settings.TrustProxyAuth}, group: lookupGroup(Group)})
+		s.auth.Store(newGate(Settings{AuthOptional: o.Settings.AuthOptional,
+			TrustProxyAuth: o.Settings.TrustProxyAuth}))
 	}
 	s.addRoutes(o.Metrics)
 	return s, nil

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -350,12 +351,18 @@ func TestAPanicAfterTheAnswerBegan(t *testing.T) {
 		panic("halfway")
 	})
 	s, err := New(Options{Registry: registry.New(), Backend: units{}, Metrics: half,
-		Settings: Settings{AuthOptional: true},
-		Log:      slog.New(slog.NewJSONHandler(log, nil))})
+		Settings: Settings{AuthOptional: true}, Peers: &peers{},
+		Log: slog.New(slog.NewJSONHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(s)
+	srv := httptest.NewUnstartedServer(s)
+	srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		known := &connection{uncount: func() {}}
+		known.tcp, known.account = s.identifyTCP(c)
+		return context.WithValue(ctx, connectionKey{}, known)
+	}
+	srv.Start()
 	defer srv.Close()
 	resp, err := srv.Client().Get(srv.URL + "/metrics")
 	if err != nil {

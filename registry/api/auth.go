@@ -29,10 +29,16 @@ type Settings struct {
 type access int
 
 const (
-	accessNone  access = iota // nothing but a connection
-	accessRead                // status
-	accessWrite               // anything that changes what runs
+	accessRefused access = iota - 1 // not even what needs nothing
+	accessNone                      // nothing but a connection
+	accessRead                      // status
+	accessDetails                   // also log lines, and engines' command lines and environment
+	accessWrite                     // anything that changes what runs
 )
+
+// journalGroups are the groups whose members may read the system's journal (journalctl(1), ACCESS
+// CONTROL): the details of a failure are in it.
+func journalGroups() []string { return []string{"systemd-journal", "adm", "wheel"} }
 
 // Group is the system group whose members may do everything over the unix socket.
 const Group = "pool-managerd"
@@ -46,12 +52,22 @@ type gate struct {
 	hasToken bool
 	token    [sha256.Size]byte // SHA-256 of the token: comparing hashes of one length leaks nothing
 	group    groupLookup
+	readers  []groupLookup // of the journal
+}
+
+// newGate returns the gate without a token.
+func newGate(settings Settings) *gate {
+	g := &gate{settings: settings, group: lookupGroup(Group)}
+	for _, name := range journalGroups() {
+		g.readers = append(g.readers, lookupGroup(name))
+	}
+	return g
 }
 
 // Apply applies settings and reads the token file again. On an error the former settings stay. It
 // returns a *BindError if a listener is reachable from other hosts and there would be no token.
 func (s *Server) Apply(settings Settings) error {
-	g := &gate{settings: settings, group: lookupGroup(Group)}
+	g := newGate(settings)
 	if settings.TokenFile != "" {
 		token, err := readToken(settings.TokenFile)
 		if err != nil {
@@ -127,10 +143,8 @@ func (g *gate) fromThisHost(r *http.Request) bool {
 	if err != nil || !addr.Addr().Unmap().IsLoopback() {
 		return false
 	}
-	for _, h := range proxyHeaders {
-		if r.Header.Get(h) != "" {
-			return g.settings.TrustProxyAuth
-		}
+	if proxied(r) {
+		return g.settings.TrustProxyAuth
 	}
 	return loopbackName(r.Host)
 }

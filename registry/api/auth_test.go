@@ -35,8 +35,12 @@ func timedOut(t *testing.T) context.Context {
 // TestWhoMayCall is the table of the contract, each row asked with a made-up request.
 func TestWhoMayCall(t *testing.T) {
 	token := tokenFile(t, secret+"\n")
+	from := func(r *http.Request, c *connection) *http.Request {
+		return r.WithContext(context.WithValue(r.Context(), connectionKey{}, c))
+	}
 	remote := func(addr string, header ...string) *http.Request {
-		r := httptest.NewRequest("GET", "http://localhost:9200/v1/pools", nil)
+		r := from(httptest.NewRequest("GET", "http://localhost:9200/v1/pools", nil),
+			&connection{tcp: tcpPeer{known: true}})
 		r.RemoteAddr = addr
 		for i := 0; i+1 < len(header); i += 2 {
 			r.Header.Set(header[i], header[i+1])
@@ -47,11 +51,10 @@ func TestWhoMayCall(t *testing.T) {
 		return r
 	}
 	local := func(p peer) *http.Request {
-		r := httptest.NewRequest("GET", "/v1/pools", nil)
-		return r.WithContext(context.WithValue(r.Context(), connectionKey{}, &connection{local: true, peer: p}))
+		return from(httptest.NewRequest("GET", "/v1/pools", nil), &connection{local: true, peer: p})
 	}
 	const here, there = "127.0.0.1:40000", "192.0.2.7:40000"
-	group := groupLookup{gid: 990, found: true}
+	group, journal := groupLookup{gid: 990, found: true}, groupLookup{gid: 4, found: true}
 	cases := []struct {
 		name     string
 		settings Settings
@@ -63,6 +66,7 @@ func TestWhoMayCall(t *testing.T) {
 		{"socket/root", Settings{}, local(peer{}), "uid:0", accessWrite, ""},
 		{"socket/primary_group", Settings{}, local(peer{uid: 1000, gid: 990}), "uid:1000", accessWrite, ""},
 		{"socket/member", Settings{}, local(peer{uid: 1000, gid: 1000, groups: []uint32{27, 990}}), "uid:1000", accessWrite, ""},
+		{"socket/reads_the_journal", Settings{}, local(peer{uid: 1000, gid: 1000, groups: []uint32{4}}), "uid:1000", accessDetails, "FORBIDDEN"},
 		{"socket/anybody_reads", Settings{}, local(peer{uid: 1000, gid: 1000, groups: []uint32{27}}), "uid:1000", accessRead, "FORBIDDEN"},
 		{"socket/the_kernel_does_not_tell", Settings{}, local(peer{err: errors.New("x")}), "uid:unknown", accessNone, "FORBIDDEN"},
 		{"socket/a_token_changes_nothing", Settings{TokenFile: token}, func() *http.Request {
@@ -88,17 +92,20 @@ func TestWhoMayCall(t *testing.T) {
 		{"optional/not_through_a_proxy_rfc7239", Settings{AuthOptional: true}, remote(here, "Forwarded", "for=192.0.2.7"), "anonymous", accessNone, "MISSING_TOKEN"},
 		{"optional/through_a_trusted_proxy", Settings{AuthOptional: true, TrustProxyAuth: true}, remote(here, "X-Forwarded-For", "192.0.2.7", "Host", "pools.example"), "localhost", accessWrite, ""},
 		{"optional/trust_gives_nothing_by_itself", Settings{TrustProxyAuth: true}, remote(here, "X-Forwarded-For", "127.0.0.1"), "anonymous", accessNone, "MISSING_TOKEN"},
+		{"optional/not_where_the_process_is_not_known", Settings{AuthOptional: true}, from(remote(here), &connection{}), "anonymous", accessNone, "MISSING_TOKEN"},
+		{"engine/not_where_tokens_are_optional", Settings{AuthOptional: true}, from(remote(here), &connection{tcp: tcpPeer{known: true, engine: true}}), "engine", accessRefused, "FORBIDDEN"},
+		{"engine/not_with_a_token", Settings{TokenFile: token}, from(remote(here, "Authorization", "Bearer "+secret), &connection{tcp: tcpPeer{known: true, engine: true}}), "engine", accessRefused, "FORBIDDEN"},
 		{"optional/not_from_a_web_page", Settings{AuthOptional: true}, remote(here, "Host", "evil.example:9200"), "anonymous", accessNone, "MISSING_TOKEN"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			h := newServer(t, c.settings, units{})
 			g := *h.server.auth.Load()
-			g.group = group
-			got := g.identify(c.r)
+			g.group, g.readers = group, []groupLookup{{}, journal}
+			got := g.identify(c.r, connectionOf(c.r))
 			code := ""
 			if got.may < accessWrite {
-				code = got.denied().Body.Code
+				code = got.denied(accessWrite).Body.Code
 			}
 			if got.identity() != c.identity || got.may != c.may || code != c.code {
 				t.Errorf("%s may %d, denied %q; want %s may %d, denied %q", got.identity(), got.may, code, c.identity,
@@ -230,7 +237,7 @@ func TestTokenFiles(t *testing.T) {
 			r.RemoteAddr = "127.0.0.1:4000"
 			for _, given := range []string{"x", "a b", strings.Repeat("x", 5000)} {
 				r.Header.Set("Authorization", "Bearer "+given)
-				if got := h.server.auth.Load().identify(r); got.may != accessNone {
+				if got := h.server.auth.Load().identify(r, &connection{}); got.may != accessNone {
 					t.Errorf("a token is accepted: %+v", got)
 				}
 			}

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 )
 
 // caller is the sender of a request. Its name and the reason of a refusal are built only when used:
@@ -26,21 +28,29 @@ const (
 	callerUnknown                     // the unix socket, without credentials from the kernel
 	callerToken                       // TCP, with the right token
 	callerBadToken                    // TCP, with a wrong one
-	callerLocal                       // TCP over the loopback, where no token is needed
+	callerLocal                       // TCP from this host, where no token is needed
+	callerUnseen                      // as callerLocal, but its process is not known
+	callerEngine                      // TCP, from an engine of this host
 )
 
 // identify returns the caller of the request and its access.
 //
-//	where from                      identity      may
-//	unix: root, group pool-managerd uid:N         everything
-//	unix: any other user            uid:N         read
-//	TCP, the right token            token:<6 hex> everything
-//	TCP, a wrong token              token:<6 hex> nothing: 401 BAD_TOKEN
-//	loopback, auth_optional         localhost     everything
-//	TCP, no token                   anonymous     nothing: 401 MISSING_TOKEN
-func (g *gate) identify(r *http.Request) caller {
-	if c := connectionOf(r); c.local {
-		return g.local(&c.peer)
+//	where from                        identity      may
+//	unix: root, group pool-managerd   uid:N         everything
+//	unix: may read the journal        uid:N         read, with details
+//	unix: any other user              uid:N         read
+//	TCP, an engine of this host       engine        nothing: 403 FORBIDDEN
+//	TCP, the right token              token:<6 hex> everything
+//	TCP, a wrong token                token:<6 hex> nothing: 401 BAD_TOKEN
+//	loopback, auth_optional           localhost     everything
+//	the same, process not known       anonymous     nothing: 401 MISSING_TOKEN
+//	TCP, no token                     anonymous     nothing: 401 MISSING_TOKEN
+func (g *gate) identify(r *http.Request, from *connection) caller {
+	if from.local {
+		return g.local(&from.peer)
+	}
+	if from.tcp.engine {
+		return caller{kind: callerEngine, may: accessRefused}
 	}
 	if given, ok := bearer(r); ok {
 		sum := sha256.Sum256([]byte(given))
@@ -50,10 +60,13 @@ func (g *gate) identify(r *http.Request) caller {
 		}
 		return c
 	}
-	if g.settings.AuthOptional && g.fromThisHost(r) {
-		return caller{kind: callerLocal, may: accessWrite}
+	if !g.settings.AuthOptional || !g.fromThisHost(r) {
+		return caller{kind: callerAnonymous}
 	}
-	return caller{kind: callerAnonymous}
+	if !from.tcp.known {
+		return caller{kind: callerUnseen}
+	}
+	return caller{kind: callerLocal, may: accessWrite}
 }
 
 func (g *gate) local(p *peer) caller {
@@ -62,9 +75,23 @@ func (g *gate) local(p *peer) caller {
 		return caller{kind: callerUnknown}
 	case p.uid == 0 || p.in(g.group):
 		return caller{kind: callerUser, uid: p.uid, may: accessWrite}
+	case slices.ContainsFunc(g.readers, p.in):
+		return caller{kind: callerUser, uid: p.uid, may: accessDetails}
 	}
 	return caller{kind: callerUser, uid: p.uid, may: accessRead}
 }
+
+// localAccount returns what a connection over the unix socket counts for.
+func (g *gate) localAccount(p *peer) account {
+	if p.err != nil {
+		return account{}
+	}
+	return account{kind: accountUser, uid: p.uid, privileged: p.uid == 0 || p.in(g.group)}
+}
+
+// anonymous reports whether the caller has no access of its own: its connection is closed after the
+// answer.
+func (c caller) anonymous() bool { return c.may < accessRead }
 
 // identity is the caller's name in logs.
 func (c caller) identity() string {
@@ -77,22 +104,53 @@ func (c caller) identity() string {
 		return "token:" + hex.EncodeToString(c.sum[:])
 	case callerLocal:
 		return "localhost"
+	case callerEngine:
+		return "engine"
 	}
 	return "anonymous"
 }
 
 // denied returns the error for a caller without the required access.
-func (c caller) denied() *Error {
+func (c caller) denied(needs access) *Error {
 	switch c.kind {
 	case callerUser:
-		return problem(http.StatusForbidden, "FORBIDDEN", fmt.Sprintf("user id %d has read access only", c.uid),
+		if needs == accessDetails {
+			return forbidden(fmt.Sprintf("user id %d may not read the unit of an engine, which has its environment",
+				c.uid),
+				"Call as root, or as a member of one of the groups "+Group+", "+strings.Join(journalGroups(), ", ")+".")
+		}
+		return forbidden(fmt.Sprintf("user id %d has read access only", c.uid),
 			"Call as root, or as a member of the group "+Group+" (usermod -aG "+Group+" USER, then log in again).")
 	case callerUnknown:
-		return problem(http.StatusForbidden, "FORBIDDEN", "the kernel did not report the caller's credentials", "")
+		return forbidden("the kernel did not report the caller's credentials", "")
+	case callerEngine:
+		return forbidden("engines may not call the API",
+			"A program that manages pools runs outside of pool-engines.slice.")
 	case callerBadToken:
 		return unauthorized(40102, "BAD_TOKEN", "the bearer token is wrong")
+	case callerUnseen:
+		return unauthorized(40101, "MISSING_TOKEN",
+			"a bearer token is required, since the process that sent the request "+
+				"is not known")
 	}
 	return unauthorized(40101, "MISSING_TOKEN", "a bearer token is required")
+}
+
+// reason is why a caller is denied, as a metric's label.
+func (c caller) reason() string {
+	switch c.kind {
+	case callerEngine:
+		return "engine"
+	case callerBadToken:
+		return "bad_token"
+	case callerUser, callerUnknown:
+		return "forbidden"
+	}
+	return "missing_token"
+}
+
+func forbidden(message, hint string) *Error {
+	return problem(http.StatusForbidden, "FORBIDDEN", message, hint)
 }
 
 // unauthorized has the code as a number too, for clients that compare numbers.

@@ -17,38 +17,40 @@ const (
 	// streamWrite is the timeout of one write: a reader that does not read is dropped, and can
 	// reconnect with the id of its last event.
 	streamWrite = 10 * time.Second
-	// maxStreams is the limit of concurrent streams. They do not count as connections of requests:
-	// see limited.
-	maxStreams = 1000
 )
+
+// streamLimits are those of open streams. They do not count as connections of requests.
+func streamLimits() limits { return limits{all: 1000, ordinary: 900, each: 300} }
 
 // getEvents streams events (https://html.spec.whatwg.org/multipage/server-sent-events.html). A
 // reader that sends the id of its last event gets those after it, or the event "gap" if some are no
 // longer kept.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
+	// net/http notices the end of a connection only after the request's body, which a caller could
+	// leave unfinished.
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		w.Header().Set("Connection", "close")
+		return invalidParams("a request for events has no body",
+			"Send it without Content-Length and Transfer-Encoding.")
+	}
 	q, err := s.eventQuery(r)
 	if err != nil {
 		return err
 	}
-	if s.streams.Add(1) > maxStreams {
-		s.streams.Add(-1)
-		e := problem(http.StatusTooManyRequests, "TOO_MANY_STREAMS",
-			fmt.Sprintf("%d event streams are open already", maxStreams), "Close some, or read GET /v1/pools.")
-		e.Body.RetryAfterMS = time.Second.Milliseconds()
-		return e
-	}
-	defer s.streams.Add(-1)
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
+	w.Header().Set("Content-Type", "text/event-stream")
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	if q.follow {
-		h.Set("Connection", "close") // the connection no longer counts against maxConns
-		connectionOf(r).uncount()
-	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	if q.follow {
+		leave, err := s.admitStream(connectionOf(r), cancel)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		w.Header().Set("Connection", "close")
+	}
 	stop := context.AfterFunc(s.streaming, cancel) // the server's shutdown ends its streams
 	defer stop()
 	out := &stream{w: w, control: http.NewResponseController(w)}
@@ -56,6 +58,26 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		s.log.Debug("an event stream ended", "err", err)
 	}
 	return nil
+}
+
+// admitStream moves a connection from the table of requests to that of streams.
+func (s *Server) admitStream(c *connection, cancel func()) (leave func(), err error) {
+	began := time.Now().UnixNano()
+	e := &entry{account: c.account, idle: func() (int64, bool) { return began, true }, close: cancel}
+	evicted, ok := s.streams.admit(e, began)
+	if evicted != nil {
+		evicted.close()
+		s.crowded(subjectStreams, closedForOthers, evicted.account)
+	}
+	if !ok {
+		s.crowded(subjectStreams, refusedNew, e.account)
+		e := problem(http.StatusTooManyRequests, "TOO_MANY_STREAMS", "too many event streams are open",
+			"Close some, or read GET /v1/pools.")
+		e.Body.RetryAfterMS = time.Second.Milliseconds()
+		return nil, e
+	}
+	c.uncount()
+	return func() { s.streams.leave(e) }, nil
 }
 
 // eventQuery is what a reader asks for.
@@ -144,6 +166,13 @@ func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 		}
 		if err := out.flush(); err != nil {
 			return err
+		}
+		select {
+		case <-beat.C: // however many events there are
+			if err := out.comment("alive"); err != nil {
+				return err
+			}
+		default:
 		}
 		select {
 		case <-ctx.Done():

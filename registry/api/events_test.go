@@ -172,7 +172,7 @@ func TestEvents(t *testing.T) {
 	}
 	t.Run("too_many", func(t *testing.T) {
 		h := serve(t, Settings{}, units{})
-		h.server.streams.Store(maxStreams)
+		h.server.streams.limits = limits{}
 		if r := h.get("/v1/events"); r.status != http.StatusTooManyRequests || r.json["code"] != "TOO_MANY_STREAMS" {
 			t.Errorf("%d %s", r.status, r.body)
 		}

@@ -19,8 +19,10 @@ type exchange struct {
 
 	correlation [1]string // its id, as a header's value
 	caller      caller
-	status      int  // 0: nothing was sent
-	reads       bool // the route only reads
+	from        *connection
+	denied      string // why the caller was denied, as a metric's label; empty: it was not
+	status      int    // 0: nothing was sent
+	reads       bool   // the route only reads
 
 	// The mux itself answers requests without a route, in plain text. Until a route has the
 	// request, a response is kept here and not sent.
@@ -34,7 +36,7 @@ func exchangeOf(w http.ResponseWriter) *exchange {
 	if x, ok := w.(*exchange); ok {
 		return x
 	}
-	return &exchange{ResponseWriter: w, routed: true}
+	return &exchange{ResponseWriter: w, from: &connection{uncount: func() {}}, routed: true}
 }
 
 // Header is the answer's.

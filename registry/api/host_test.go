@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/sockdiag"
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
@@ -52,8 +54,35 @@ type host struct {
 	socket string
 	tcp    string // host:port
 	log    *logBuffer
+	peers  peers
 	stop   context.CancelFunc
 	ended  chan error
+}
+
+// peers answers for the host: every TCP connection is of the user that the test sets.
+type peers struct {
+	mu     sync.Mutex
+	owner  sockdiag.Owner
+	engine bool
+	err    error
+}
+
+func (p *peers) set(owner sockdiag.Owner, engine bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.owner, p.engine, p.err = owner, engine, err
+}
+
+func (p *peers) Peer(_, _ netip.AddrPort) (sockdiag.Owner, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.owner, p.err
+}
+
+func (p *peers) Engine(sockdiag.Owner) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.engine, nil
 }
 
 type logBuffer struct {
@@ -102,7 +131,8 @@ func newServer(t testing.TB, settings Settings, backend Backend) *host {
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "pool_ready 1\n")
 		}),
-		Log: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Peers: &h.peers,
+		Log:   slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)

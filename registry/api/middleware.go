@@ -21,20 +21,38 @@ var (
 // ServeHTTP answers one request: it assigns an id, finds the route, checks access, and logs it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	x := &exchange{ResponseWriter: w, caller: s.auth.Load().identify(r)}
+	from := connectionOf(r)
+	from.last.Store(began.UnixNano())
+	from.busy.Store(true)
+	defer from.busy.Store(false)
+	x := &exchange{ResponseWriter: w, from: from, caller: s.auth.Load().identify(r, from)}
 	x.correlation[0] = correlationOf(r)
 	h := w.Header()
 	h[correlationHeader] = x.correlation[:]
 	h["X-Content-Type-Options"] = nosniff
 	h["Cache-Control"] = noStore
-	if s.ending.Load() {
+	if s.ending.Load() || x.caller.anonymous() {
 		h["Connection"] = closing
 	}
 	defer s.finish(x, r, began)
+	if refusal := s.unwelcome(x, r); refusal != nil {
+		x.routed, x.denied = true, "origin"
+		h["Connection"] = closing
+		refusal.write(x)
+		return
+	}
 	s.mux.ServeHTTP(x, r)
 	if !x.routed {
 		s.unrouted(x, r)
 	}
+}
+
+// unwelcome returns the refusal of a request that a web page made a browser send, for every route.
+func (s *Server) unwelcome(x *exchange, r *http.Request) *Error {
+	if refusal := fromForeignPage(r); refusal != nil {
+		return refusal
+	}
+	return s.misdirected(r, x.from, &x.caller)
 }
 
 // unrouted returns the error for a request without a route. The mux has already answered, into the
@@ -66,14 +84,22 @@ func withOptions(allow string) string {
 func (s *Server) guarded(needs access, serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(w)
-		x.routed, x.reads = true, needs <= accessRead
+		x.routed, x.reads = true, needs < accessWrite
 		if x.caller.may < needs {
-			denied := x.caller.denied()
+			denied := x.caller.denied(needs)
+			x.denied = x.caller.reason()
 			if denied.Status == http.StatusUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="pool-managerd"`) // RFC 9110 11.6.1
 			}
 			denied.write(w)
 			return
+		}
+		if needs == accessWrite {
+			if refusal := isForm(r, &x.caller); refusal != nil {
+				x.denied = "origin"
+				refusal.write(w)
+				return
+			}
 		}
 		if err := serve(w, r); err != nil {
 			e := asError(err)
@@ -102,18 +128,26 @@ func (s *Server) finish(x *exchange, r *http.Request, began time.Time) {
 }
 
 // logRequest logs frequent successful requests at debug level: reads, and taking, renewing and
-// releasing leases.
+// releasing leases. Denied requests have a line a minute for each caller, with their number.
 func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 	level := slog.LevelInfo
 	switch {
 	case x.status >= 500:
 		level = slog.LevelError
-	case x.status == http.StatusUnauthorized, x.status == http.StatusForbidden:
+	case x.denied != "", x.status == http.StatusForbidden:
 		level = slog.LevelWarn
 	case x.reads:
 		level = slog.LevelDebug
 	case x.status < 400 && strings.Contains(r.Pattern, "/leases"):
 		level = slog.LevelDebug
+	}
+	denied := 0
+	if x.denied != "" {
+		s.count.denied(x.denied)
+		var log bool
+		if denied, log = s.repeats.pass(repeatKey{subjectDenied, x.from.account}, began); !log {
+			return
+		}
 	}
 	if !s.log.Enabled(r.Context(), level) {
 		return
@@ -123,6 +157,9 @@ func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 		slog.String("correlation_id", x.correlation[0]), slog.String("identity", identity),
 		slog.String("method", r.Method), slog.String("path", path),
 		slog.Int("status", x.status), slog.Int64("duration_ms", time.Since(began).Milliseconds()),
+	}
+	if denied > 0 {
+		attrs = append(attrs, slog.Int("count", denied))
 	}
 	if p, ok := s.registry.Find(r.PathValue("id")); ok {
 		attrs = append(attrs, slog.String("pool_id", p.ID))

@@ -22,27 +22,15 @@ type peer struct {
 	err    error    // the kernel reported no credentials
 }
 
-// connection has facts about a connection, read once for all its requests.
-type connection struct {
-	local   bool // over the unix socket; TCP connections have no peer
-	peer    peer
-	uncount func() // stop counting against maxConns
-}
-
 // connectionKey is the context key of a request's connection.
 type connectionKey struct{}
 
 // withConnection is http.Server's ConnContext.
 func withConnection(ctx context.Context, c net.Conn) context.Context {
-	known := &connection{uncount: func() {}}
 	if p, ok := c.(*placed); ok {
-		known.uncount = p.leave
-		c = p.Conn
+		return context.WithValue(ctx, connectionKey{}, p.known)
 	}
-	if uc, ok := c.(*net.UnixConn); ok {
-		known.local, known.peer = true, peerOf(uc)
-	}
-	return context.WithValue(ctx, connectionKey{}, known)
+	return ctx
 }
 
 // connectionOf returns the request's connection, an empty one for a request that did not pass

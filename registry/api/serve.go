@@ -19,10 +19,15 @@ const (
 	readTimeout       = 10 * time.Second // of a whole request
 	writeTimeout      = 30 * time.Second // from the request's header to the end of the answer
 	idleTimeout       = 75 * time.Second // above the 60 s after which most clients close an idle connection
-	// maxConns is the limit of open connections for each listener, without event streams; more wait
-	// in the socket's backlog.
-	maxConns = 512
+	// slowRequest is how long a request may take before its connection may be closed for another
+	// caller's: a caller that sends its body, or reads its answer, in small pieces holds no place.
+	slowRequest = time.Second
+	// connLinger is how long a refused connection's answer may take to be written.
+	connLinger = 10 * time.Millisecond
 )
+
+// connLimits are those of open connections, of all listeners together and without event streams.
+func connLimits() limits { return limits{all: 512, ordinary: 384, each: 256, swap: true} }
 
 // Limits of the shutdown.
 const (
@@ -64,7 +69,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		if ul, ok := l.(*net.UnixListener); ok {
 			ul.SetUnlinkOnClose(false)
 		}
-		open = append(open, limit(l, maxConns))
+		open = append(open, &limited{Listener: l, server: s})
 	}
 	if err := s.admit(listeners); err != nil {
 		closeAll(open)
@@ -77,6 +82,8 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, len(open))
+	stop := s.tidy(context.WithoutCancel(ctx))
+	defer stop()
 	var accepting sync.WaitGroup
 	for _, l := range open {
 		accepting.Go(func() {
@@ -96,7 +103,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	// Each accept loop returns after it has handed over its last connection: none is missed between
 	// the end of accepting and the count of open connections.
 	accepting.Wait()
-	return errors.Join(err, s.end(srv, open))
+	return errors.Join(err, s.end(srv))
 }
 
 // admit refuses listeners that other hosts can reach while there is no token, and records that
@@ -116,8 +123,8 @@ func (s *Server) admit(listeners []net.Listener) error {
 }
 
 // end waits for accepted requests to finish.
-func (s *Server) end(srv *http.Server, listeners []*limited) error {
-	for i := 0; i < lingerLooks && connections(listeners) > 0; i++ {
+func (s *Server) end(srv *http.Server) error {
+	for i := 0; i < lingerLooks && s.conns.size() > 0; i++ {
 		time.Sleep(lingerPause)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
@@ -129,81 +136,4 @@ func (s *Server) end(srv *http.Server, listeners []*limited) error {
 		return srv.Close()
 	}
 	return err
-}
-
-// connections counts those that are open, without those of event streams, which end by themselves.
-func connections(listeners []*limited) int {
-	n := 0
-	for _, l := range listeners {
-		n += len(l.places)
-	}
-	return n
-}
-
-func closeAll(open []*limited) {
-	for _, l := range open {
-		_ = l.Close() // closed already at worst
-	}
-}
-
-// limited is a listener with a limit of open connections.
-type limited struct {
-	net.Listener
-	places chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func limit(l net.Listener, n int) *limited {
-	return &limited{Listener: l, places: make(chan struct{}, n), closed: make(chan struct{})}
-}
-
-// Accept waits until it is below the limit, then for a connection.
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.places <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.places
-		return nil, err
-	}
-	p := &placed{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}
-	p.read.set, p.write.set = c.SetReadDeadline, c.SetWriteDeadline
-	return p, nil
-}
-
-// Close ends accepting; open connections stay open.
-func (l *limited) Close() error {
-	err := net.ErrClosed
-	l.once.Do(func() {
-		close(l.closed)
-		err = l.Listener.Close()
-	})
-	return err
-}
-
-// placed is a connection that counts against the limit, until it is closed or becomes an event
-// stream.
-type placed struct {
-	net.Conn
-	leave       func()
-	read, write deadline
-}
-
-// Close closes the connection and stops counting it.
-func (c *placed) Close() error {
-	defer c.leave()
-	c.read.stop()
-	c.write.stop()
-	return c.Conn.Close()
-}
-
-func (c *placed) SetReadDeadline(t time.Time) error  { return c.read.Set(t) }
-func (c *placed) SetWriteDeadline(t time.Time) error { return c.write.Set(t) }
-
-func (c *placed) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }

@@ -260,65 +260,6 @@ func TestASlowReaderDelaysNoOther(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreBounded: more connections than places wait, and get their turn.
-func TestConnectionsAreBounded(t *testing.T) {
-	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bounded := limit(l, 2)
-	defer bounded.Close()
-	accepted := make(chan net.Conn, 8)
-	go func() {
-		for {
-			c, err := bounded.Accept()
-			if err != nil {
-				close(accepted)
-				return
-			}
-			accepted <- c
-		}
-	}()
-	for range 3 {
-		c, err := net.Dial("unix", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	first, second := <-accepted, <-accepted
-	if n := len(bounded.places); n != 2 || len(accepted) != 0 {
-		t.Fatalf("%d places taken of 2, %d connections more", n, len(accepted))
-	}
-	first.Close()
-	first.Close() // http.Server closes more than once; it is counted once
-	third := <-accepted
-	second.Close()
-	third.Close()
-	bounded.Close()
-	if _, open := <-accepted; open {
-		t.Error("accepted after Close")
-	}
-	if n := len(bounded.places); n != 0 {
-		t.Errorf("%d places are still taken", n)
-	}
-}
-
-// TestAFullHouseCanBeLeft: Close ends an Accept that waits for a place.
-func TestAFullHouseCanBeLeft(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	full := limit(l, 0)
-	ended := make(chan error, 1)
-	go func() { _, err := full.Accept(); ended <- err }()
-	full.Close()
-	if err := <-ended; err == nil {
-		t.Error("Accept returned a connection")
-	}
-}
-
 // TestDescriptorsAreGivenBack: nothing of a request stays open.
 func TestDescriptorsAreGivenBack(t *testing.T) {
 	h := serve(t, Settings{}, units{})

@@ -20,7 +20,8 @@ func onGPUs(age time.Duration) (*registry.Registry, *Metrics) {
 	reg := registry.New()
 	facts := registrytest.Devices()
 	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"llamacpp", "vllm"},
-		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }, Usage: sameUsage})
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }, Usage: sameUsage,
+		Open: func() (requests, streams int) { return 3, 1 }})
 	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma(), registrytest.Llama()}) {
 		reg.Put(p)
 	}

@@ -33,7 +33,9 @@ type Options struct {
 	// Usage reads the memory of a unit's cgroup, false if the unit does not run. It is called at
 	// each scrape; nil: no such metrics.
 	Usage func(unit string) (Usage, bool)
-	Now   func() time.Time // the clock for the age of facts; nil: time.Now
+	// Open returns how many connections and event streams the API has open; nil: no such metric.
+	Open func() (requests, streams int)
+	Now  func() time.Time // the clock for the age of facts; nil: time.Now
 }
 
 // Metrics counts what happens. Its methods may be called from any goroutine and do not block.
@@ -56,6 +58,7 @@ type Metrics struct {
 	leaseRejections *prometheus.CounterVec
 	leaseReasons    vocabulary
 	reloads         reloads
+	api             apiCounts
 
 	resetDevices, resetKinds                                     vocabulary
 	restartReasons, scheduleReasons, probeReasons, verifyReasons vocabulary
@@ -90,6 +93,7 @@ func New(o Options) *Metrics {
 
 		leaseRejections: counter("lease_rejections_total", "Lease calls refused, by reason.", "reason"),
 		reloads:         newReloads(),
+		api:             newAPICounts(),
 		resetDevices:    vocabulary{limit: maxDevices},
 		verifications: counter("catalog_verifications_total",
 			"Verifications of a model file, by result (pass, fail), reason and engine of the pool.", "result", "reason",
@@ -103,13 +107,16 @@ func New(o Options) *Metrics {
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
 		m.resets, m.trust.logReports, m.trust.answers,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
-		m.reloads.done, m.reloads.failed,
+		m.reloads.done, m.reloads.failed, m.api.crowded, m.api.denied,
 		newPools(o.Registry), newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {
 		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "systemd_calls_total", Help: "Method calls to PID 1 over D-Bus.",
 		}, func() float64 { return float64(o.Calls()) }))
+	}
+	if o.Open != nil {
+		m.prom.MustRegister(openConnections(o.Open))
 	}
 	if o.Usage != nil {
 		used := newUsage(o.Registry, o.Engines, o.Usage)

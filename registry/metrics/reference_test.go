@@ -25,7 +25,8 @@ UUID of a GPU or MIG partition. A GPU in MIG mode has its partitions in ` + "`vr
 	` and not itself, so that a sum counts no
 memory twice.
 
-At most 256 pools have series. What is counted for pools beyond that is in the series whose ` + "`pool_id`" + ` is empty.
+At most 256 pools have series. What is counted for pools beyond that is in the series whose ` + "`pool_id`" +
+	` is empty.
 
 | metric | kind | labels | what it is |
 | --- | --- | --- | --- |
@@ -45,6 +46,8 @@ func TestReference(t *testing.T) {
 	m.Storm(registry.Pool{ID: "gemma2"}, "crash")
 	m.Reloaded(registry.Pool{ID: "gemma2"}, time.Second, "load")
 	m.LeaseRejected("exhausted")
+	m.APICrowded("request", "closed")
+	m.APIDenied("missing_token")
 	m.Verified(true, "digest", "llamacpp")
 	families, err := m.prom.Gather()
 	if err != nil {

@@ -28,6 +28,8 @@ type Parts struct {
 	Stub  string // the stand-in engine
 	Model string // the generated GGUF model
 
+	Hostile string // the hostile client of the API
+
 	NVML    string // the fake libnvidia-ml.so.1
 	FakeGPU string // the fake driver behind it
 }
@@ -46,6 +48,10 @@ func Build(ctx context.Context, dir string) (Parts, error) {
 		}
 	}
 	if err := goBuild(ctx, root, p.Stub, "./test/stubengine"); err != nil {
+		return p, err
+	}
+	p.Hostile = filepath.Join(dir, "hostileload")
+	if err := goBuild(ctx, root, p.Hostile, "./test/bench/hostileload"); err != nil {
 		return p, err
 	}
 	p.FakeGPU = filepath.Join(dir, "fakegpu")
