@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
@@ -39,10 +40,7 @@ func newClient(o options) (*client, error) {
 		if o.tokenFile != "" {
 			return nil, usage("--token-file goes with --url; the unix socket needs no token")
 		}
-		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", o.socket)
-		}
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dialSocket(ctx, o.socket) }
 		return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
 			base: "http://pool-managerd", addr: o.socket}, nil
 	}
@@ -62,6 +60,26 @@ func newClient(o options) (*client, error) {
 	return c, nil
 }
 
+// dialPause is the pause before a full socket is tried again.
+const dialPause = 5 * time.Millisecond
+
+// dialSocket connects to the daemon's socket. While more callers wait there than it has room for,
+// the kernel refuses a connection at once (EAGAIN): it is tried again until ctx ends.
+func dialSocket(ctx context.Context, socket string) (net.Conn, error) {
+	var d net.Dialer
+	for {
+		c, err := d.DialContext(ctx, "unix", socket)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		case <-time.After(dialPause):
+		}
+	}
+}
+
 // get returns the body of a successful answer. An error with an exit status of its own is an
 // *exitError, with a hint.
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
@@ -76,7 +94,7 @@ func (c *client) ask(ctx context.Context, method, path string, content []byte) (
 	if err != nil {
 		return nil, fmt.Errorf("request: %w", err)
 	}
-	if content != nil {
+	if method != http.MethodGet { // a POST without a body needs it too where there is no token
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.token != "" {

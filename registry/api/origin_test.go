@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -220,5 +221,21 @@ func TestDenied(t *testing.T) {
 	}
 	if lines != 1 || len(denied) != 300 || denied[0] != "missing_token" {
 		t.Errorf("%d lines, %d counted", lines, len(denied))
+	}
+}
+
+// TestUnitsAreForReadersOfTheJournal: a rendered unit has the engine's environment.
+func TestUnitsAreForReadersOfTheJournal(t *testing.T) {
+	h := openToAll(t, Settings{})
+	h.reg.Put(registrytest.Llama())
+	if r := h.get("/v1/pools/llama3-8b/unit"); r.status != 200 {
+		t.Errorf("root: %d %s", r.status, r.body)
+	}
+	d := asUser(t.Context(), t, 61300, "unix", h.socket)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dial(ctx) }}}
+	h.do(client, http.MethodGet, "http://socket/v1/pools/llama3-8b/unit").wantError(t, 403, "FORBIDDEN")
+	if r := h.do(client, http.MethodGet, "http://socket/v1/pools/llama3-8b"); r.status != 200 {
+		t.Errorf("another user's read: %d %s", r.status, r.body)
 	}
 }

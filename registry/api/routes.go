@@ -29,7 +29,7 @@ func (s *Server) table(metrics http.Handler) []route {
 		{http.MethodGet, "/v1/pools", accessRead, s.getPools},
 		{http.MethodGet, "/v1/pools/{id}", accessRead, s.getPool},
 		{http.MethodGet, "/v1/pools/{id}/health", accessRead, s.getPoolHealth},
-		{http.MethodGet, "/v1/pools/{id}/unit", accessRead, s.getPoolUnit},
+		{http.MethodGet, "/v1/pools/{id}/unit", accessDetails, s.getPoolUnit},
 		{http.MethodGet, "/v1/pools/{id}/status", accessRead, s.getPoolStatus},
 		{http.MethodPost, "/v1/pools/{id}/status", accessRead, s.postPoolStatus},
 		{http.MethodGet, "/v1/devices", accessRead, s.getDevices},

@@ -156,10 +156,15 @@ func (t *table) swapped(own []*entry) (*entry, bool) {
 	return e, e != nil
 }
 
-// largest returns the entries of the account with the most of them, if they are more than n.
+// largest returns the entries of the account with the most of them, if they are more than n. Of two
+// with as many, it is one that may not write.
 func (t *table) largest(n int, ordinary bool) (most []*entry) {
 	for _, list := range t.open {
-		if len(list) > max(n, len(most)) && (!ordinary || !list[0].account.privileged) {
+		if len(list) <= n || ordinary && list[0].account.privileged {
+			continue
+		}
+		tie := len(list) == len(most) && most[0].account.privileged && !list[0].account.privileged
+		if len(list) > len(most) || tie {
 			most = list
 		}
 	}
