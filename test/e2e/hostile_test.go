@@ -93,7 +93,8 @@ func TestEnginesMayNotCall(t *testing.T) {
 					t.Errorf("%v: %s", who, out)
 				}
 			}
-			if out := h.shell("journalctl -u pool-managerd -o cat | grep -c 'could not ask the kernel' || true"); out != "0" {
+			const asked = "journalctl -u pool-managerd -o cat | grep -c 'could not ask the kernel' || true"
+			if out := h.shell(asked); out != "0" {
 				t.Errorf("the kernel was not asked: %s", h.shell("journalctl -u pool-managerd -o cat | tail -20"))
 			}
 			if out := h.must("systemctl", "show", "-P", "RestrictAddressFamilies",
