@@ -16,6 +16,9 @@ type secret struct {
 
 // secrets are the patterns, each with its origin.
 var secrets = []secret{
+	// RFC 7468: a key in PEM, and a line of one, which is 64 characters of base64
+	{regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*KEY-----.*`), hidden},
+	{regexp.MustCompile(`^\s*[A-Za-z0-9+/]{64}\s*$`), hidden},
 	// RFC 3986, 3.2.1: userinfo, with or without a password
 	{regexp.MustCompile(`(://)[^/\s@"']+@`), "${1}" + hidden + "@"},
 	// RFC 9110, 11.4 and RFC 6750: credentials of a header
@@ -26,28 +29,59 @@ var secrets = []secret{
 	{regexp.MustCompile(`\b(?:hf_|api_org_|sk-|ghp_|gho_|ghu_|ghs_|ghr_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza)[A-Za-z0-9_-]{12,}`), hidden},
 }
 
-// named matches a name whose value is a secret, and the value: in a query, an assignment, JSON or a
-// flag.
-var named = regexp.MustCompile(`(?i)([\w-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|` +
-	`authorization|credentials?|signature)[\w-]*["']?\s*(?:[=:]\s*|\s+))(["']?)([^\s"'&,;]+)`)
+// named matches a name whose value is a secret, what is between them, and the value: in a query, an
+// assignment, JSON, a flag or a sentence.
+var named = regexp.MustCompile(`(?i)((?:[\w-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|` +
+	`private[_-]?key|authorization|credentials?|signature)[\w-]*|\b(?:[\w-]*[_-])?(?:pass|pwd))["']?)` +
+	`(\s*[=:]\s*|\s+is:?\s+|\s+)("[^"]*"?|'[^']*'?|[^\s"'&,;]+)`)
 
 // number matches the counts of an engine: its log has many tokens that are not secrets.
 var number = regexp.MustCompile(`^[-+]?[0-9][0-9.,:/%()]*[a-z]{0,4}$`)
 
+// variable is the name of an environment variable of several words.
+var variable = regexp.MustCompile(`^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$`)
+
+// remark is a word about a secret that is none: "password is required", "HF_TOKEN not set".
+var remark = regexp.MustCompile(`(?i)^(?:not|no|missing|required|needed|invalid|wrong|incorrect|expired|empty|unset|set|too|` +
+	`unknown|ignored|deprecated|disabled|enabled|is|was|has|for|in|from|of|and|or)$`)
+
 // Redact replaces what looks like a secret in a log line. It is not a guarantee: a secret that an
-// engine prints as plain words is not recognised.
+// engine prints among plain words is not recognised.
 func Redact(line string) string {
 	for _, s := range secrets {
 		line = s.pattern.ReplaceAllString(line, s.keep)
 	}
 	return named.ReplaceAllStringFunc(line, func(match string) string {
 		m := named.FindStringSubmatch(match)
-		name, quote, value := m[1], m[2], m[3]
-		assigned := strings.ContainsAny(name, "=:")
-		flag := strings.HasPrefix(name, "-")
-		if value == hidden || number.MatchString(value) || !assigned && !flag {
+		name, between, value := m[1], m[2], m[3]
+		quote := strings.Trim(value[:1], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+		if quote != `"` && quote != "'" {
+			quote = ""
+		}
+		bare := strings.Trim(value, quote)
+		if bare == "" || strings.Contains(bare, hidden) || !isSecret(name, between, bare, quote != "") {
 			return match
 		}
-		return name + quote + hidden
+		return name + between + quote + hidden + quote
 	})
+}
+
+// isSecret reports whether a value is the secret that its name indicates.
+func isSecret(name, between, value string, quoted bool) bool {
+	name = strings.Trim(name, `"'`)
+	lower := strings.ToLower(name)
+	assigned := strings.ContainsAny(between, "=:")
+	switch {
+	case remark.MatchString(value) && !assigned:
+		return false
+	case number.MatchString(value):
+		return assigned && (strings.Contains(lower, "passw") || strings.HasSuffix(lower, "pwd") ||
+			strings.Contains(lower, "secret"))
+	case assigned, strings.HasPrefix(name, "-"), variable.MatchString(name):
+		return true
+	case strings.TrimSpace(between) != "": // "is"
+		return true
+	}
+	// a parser quotes the token that it did not expect
+	return quoted && !strings.HasPrefix(lower, "token") && lower != "signature"
 }
