@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -57,16 +58,16 @@ type Server struct {
 	mux      *http.ServeMux
 	routes   []route
 	auth     atomic.Pointer[gate]
-	list     atomic.Pointer[encodedList]
-	epoch    string // of this server's events: each server numbers its events from 1
+	list     [2]atomic.Pointer[encodedList] // with details, and without
+	epoch    string                         // of this server's events: each server numbers its events from 1
 	peers    Peers
 	count    Counts
 	conns    *table // open connections, without those of event streams
 	streams  *table
 	refused  refusals
 	repeats  repeats
-	frames   frames
-	health   *answers // of each pool
+	frames   [2]frames   // with details, and without
+	health   [2]*answers // of each pool, with details, and without
 	status   *answers
 	// streaming is cancelled by endStreams when the shutdown begins.
 	streaming  context.Context
@@ -88,7 +89,8 @@ func New(o Options) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.health = newAnswers(func(p *registry.Pool) any { return wire.HealthOf(p) })
+	s.health[0] = newAnswers(func(p *registry.Pool) any { return wire.HealthOf(p) })
+	s.health[1] = newAnswers(func(p *registry.Pool) any { return wire.HealthOf(p.Public()) })
 	s.status = newAnswers(func(p *registry.Pool) any { return wire.StatusOf(p) })
 	s.epoch = strconv.FormatInt(time.Now().UnixMilli(), 36)
 	s.streaming, s.endStreams = context.WithCancel(context.Background())
@@ -120,17 +122,44 @@ func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
 	version, beats := s.registry.Version()
 	now := s.now()
 	old := s.registry.Devices().Old(now)
-	cached := s.list.Load()
+	which := audience(w)
+	cached := s.list[which].Load()
 	if cached == nil || cached.version != version || cached.beats != beats || cached.old != old {
-		body, err := encodeOnce(wire.ListOf(s.registry.Snapshot().At(now)))
+		shown := s.registry.Snapshot().At(now)
+		if which != 0 {
+			shown = public(shown)
+		}
+		body, err := encodeOnce(wire.ListOf(shown))
 		if err != nil {
 			return err
 		}
 		// The version was read before the encoding: a write in between costs one more encoding.
 		cached = &encodedList{version, beats, old, body}
-		s.list.Store(cached)
+		s.list[which].Store(cached)
 	}
 	return cached.body.write(w)
+}
+
+// audience returns 0 for a caller that sees the details of failures, and 1 for any other.
+func audience(w http.ResponseWriter) int {
+	if exchangeOf(w).caller.may >= accessDetails {
+		return 0
+	}
+	return 1
+}
+
+// public returns a snapshot without the details of failures.
+func public(s *registry.Snapshot) *registry.Snapshot {
+	out := *s
+	out.Pools = slices.Clone(s.Pools)
+	for i, p := range out.Pools {
+		out.Pools[i] = p.Public()
+	}
+	out.Problems = slices.Clone(s.Problems)
+	for i, p := range out.Problems {
+		out.Problems[i] = p.Public()
+	}
+	return &out
 }
 
 // pool returns the pool in the path, or the 404.
@@ -147,11 +176,14 @@ func (s *Server) getPool(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if audience(w) != 0 {
+		p = p.Public()
+	}
 	return answer(w, wire.PoolOf(p))
 }
 
 func (s *Server) getPoolHealth(w http.ResponseWriter, r *http.Request) error {
-	return s.health.serve(s, w, r)
+	return s.health[audience(w)].serve(s, w, r)
 }
 
 func (s *Server) getPoolStatus(w http.ResponseWriter, r *http.Request) error {

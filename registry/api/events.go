@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
 )
 
 const (
@@ -53,7 +55,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	stop := context.AfterFunc(s.streaming, cancel) // the server's shutdown ends its streams
 	defer stop()
-	out := &stream{w: w, control: http.NewResponseController(w)}
+	out := &stream{w: w, audience: audience(w), control: http.NewResponseController(w)}
 	if err := s.stream(ctx, out, q); err != nil && ctx.Err() == nil {
 		s.log.Debug("an event stream ended", "err", err)
 	}
@@ -153,7 +155,7 @@ func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 			if q.pool != "" && list[i].PoolID != q.pool {
 				continue
 			}
-			text, err := s.frames.of(s.epoch, &list[i])
+			text, err := s.frame(out.audience, &list[i])
 			if err != nil {
 				return err
 			}
@@ -186,11 +188,20 @@ func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 	}
 }
 
+// frame returns an event as an audience sees it.
+func (s *Server) frame(which int, e *registry.Event) ([]byte, error) {
+	if which != 0 {
+		e = e.Public()
+	}
+	return s.frames[which].of(s.epoch, e)
+}
+
 // stream is the reader's end.
 type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	pending bool // something was written since the last flush
+	w        http.ResponseWriter
+	audience int
+	control  *http.ResponseController
+	pending  bool // something was written since the last flush
 }
 
 func (o *stream) write(text []byte) error {
