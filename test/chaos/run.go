@@ -50,13 +50,13 @@ type run struct {
 	counts   map[string]int
 	rounds   int
 	looks    int
-	leases   int
-	echo     truth.Echo // the newest
+	leases   map[string]int // requests about leases, by what became of them
+	echo     truth.Echo     // the newest
 }
 
 // start starts the witness, and settles once.
 func start(ctx context.Context, s *site, kinds []Kind, log func(string, ...any)) (*run, error) {
-	r := &run{s: s, kinds: kinds, log: log, checker: truth.New(bounds), counts: make(map[string]int),
+	r := &run{s: s, kinds: kinds, log: log, checker: truth.New(bounds), counts: make(map[string]int), leases: make(map[string]int),
 		read: make(chan error, 1), echoes: make(chan truth.Echo, 1)}
 	stdin, input := io.Pipe()
 	output, stdout := io.Pipe()
@@ -115,7 +115,10 @@ func (r *run) see(record truth.Record) {
 		r.last = *record.Look
 		r.looks++
 	case record.Lease != nil:
-		r.leases++
+		r.leases[record.Lease.Did]++
+		if record.Lease.Did == truth.Refused {
+			r.leases[record.Lease.Code]++
+		}
 	case record.Echo != nil:
 		r.echo = *record.Echo
 	}
