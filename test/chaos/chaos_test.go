@@ -57,15 +57,9 @@ func TestChaos(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	s, err := boot(ctx, cfg, t.TempDir())
+	s, err := boot(ctx, cfg, t.TempDir(), comesUp("package", seed, int(duration/shortestRound), only, kinds))
 	if err != nil {
 		t.Fatal(err)
-	}
-	if comesUp("package", seed, int(duration/shortestRound), only, kinds) { // it is built before the time runs
-		if _, err := s.newer(ctx); err != nil {
-			t.Error(errors.Join(err, s.Close()))
-			return
-		}
 	}
 	began := time.Now()
 	t.Cleanup(func() {

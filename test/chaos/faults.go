@@ -185,13 +185,9 @@ func operate(what, body string) action {
 // install installs the newer package, or the tested one again over it.
 func install(newer bool) action {
 	return func(ctx context.Context, s *site, _ Step) error {
-		deb := s.parts.Deb
 		if newer {
-			var err error
-			if deb, err = s.newer(ctx); err != nil {
-				return err
-			}
+			return s.Upgrade(ctx, s.newer)
 		}
-		return s.Upgrade(ctx, deb)
+		return s.Upgrade(ctx, s.parts.Deb)
 	}
 }

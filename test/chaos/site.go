@@ -25,20 +25,24 @@ const witnessProgram = "/usr/local/bin/witness"
 type site struct {
 	*host.Host
 	parts host.Parts
-	dir   string // for what is built
-
-	newerDeb string // built when it is first needed
+	newer string // the package of a newer version, "" where the run needs none
 
 	lines   int       // of the manager's log so far
 	counted time.Time // until when, by the clock of the machine
 }
 
 // boot boots a machine with the package and the twenty pools. Its state and runtime directories are
-// small file systems, so that they can be full.
-func boot(ctx context.Context, cfg machine.Config, dir string) (*site, error) {
+// small file systems, so that they can be full. What has to be built is in dir.
+func boot(ctx context.Context, cfg machine.Config, dir string, upgrades bool) (*site, error) {
 	parts, err := host.Build(ctx, dir)
 	if err != nil {
 		return nil, err
+	}
+	s := &site{parts: parts}
+	if upgrades {
+		if s.newer, err = host.BuildNewer(ctx, dir); err != nil {
+			return nil, err
+		}
 	}
 	program := filepath.Join(dir, "witness")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "./witness")
@@ -47,13 +51,11 @@ func boot(ctx context.Context, cfg machine.Config, dir string) (*site, error) {
 		return nil, fmt.Errorf("build the witness: %w\n%s", err, out)
 	}
 	cfg.Files = []machine.File{{Guest: witnessProgram, Host: program, Mode: 0o755}}
-	h, err := host.Boot(ctx, cfg, parts)
-	if err != nil {
+	if s.Host, err = host.Boot(ctx, cfg, parts); err != nil {
 		return nil, err
 	}
-	s := &site{Host: h, parts: parts, dir: dir}
 	if err := s.furnish(ctx); err != nil {
-		return nil, errors.Join(err, errors.New(h.Story(ctx, time.Time{})), h.Close())
+		return nil, errors.Join(err, errors.New(s.Story(ctx, time.Time{})), s.Close())
 	}
 	return s, nil
 }
@@ -88,18 +90,6 @@ func (s *site) furnish(ctx context.Context) error {
 		return errors.New(text)
 	}
 	return nil
-}
-
-// newer returns the package of a newer version.
-func (s *site) newer(ctx context.Context) (string, error) {
-	if s.newerDeb != "" {
-		return s.newerDeb, nil
-	}
-	deb, err := host.BuildNewer(ctx, s.dir)
-	if err == nil {
-		s.newerDeb = deb
-	}
-	return deb, err
 }
 
 // recover waits until all pools serve that can, and returns what did not come back in time.

@@ -147,7 +147,7 @@ func Boot(ctx context.Context, cfg machine.Config, parts Parts) (*Host, error) {
 		err = h.Reset(ctx, Config)
 	}
 	if err != nil {
-		return nil, errors.Join(err, errors.New(h.Story(ctx, time.Time{})), m.Close())
+		return nil, errors.Join(err, errors.New(New(m).Story(ctx, time.Time{})), m.Close())
 	}
 	return h, nil
 }
