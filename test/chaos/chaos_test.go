@@ -55,7 +55,7 @@ func TestChaos(t *testing.T) {
 	t.Logf("%s on %s, systemd %d, for %s. The same again: SEED=%d make test-chaos", cfg.Backend, cfg.Release,
 		cfg.Release.SystemdVersion(), duration, seed)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	defer cancel()
 	s, err := boot(ctx, cfg, t.TempDir(), comesUp("package", seed, int(duration/shortestRound), only, kinds))
 	if err != nil {

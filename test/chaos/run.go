@@ -15,23 +15,40 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// What a run allows. The probes of the pools need 1.5 s to find an engine that is silent, and the
-// rest is for cores that others use too.
-var bounds = truth.Bounds{
-	Late: 6 * time.Second, Reasons: 5 * time.Second, RSSKiB: 16 << 10, Descriptors: 40, Goroutines: 60,
-	JournalRound: 600, JournalSecond: 5, Memory: []truth.Group{{Pools: contenders, Fit: fit}},
+// bounds are what a run allows. The probes of the pools need 1.5 s to find an engine that is silent,
+// and the rest is for cores that others use too.
+func bounds(p pace) truth.Bounds {
+	return truth.Bounds{
+		Late: p.times(6 * time.Second), Reasons: p.times(5 * time.Second), RSSKiB: 16 << 10, Descriptors: 40,
+		Goroutines: 60, JournalRound: 600, JournalSecond: 5, Memory: []truth.Group{{Pools: contenders, Fit: fit}},
+	}
 }
 
+// How long a container may need.
 const (
 	settleWithin = 90 * time.Second
 	actWithin    = 2 * time.Minute
 	rest         = 2500 * time.Millisecond // the manager returns memory two seconds after it needed it
 	interval     = 400 * time.Millisecond  // of looks
+	between      = time.Second             // two uses of a pool
 )
+
+// pace is how much slower than a container a machine is.
+type pace int
+
+func paceOf(k machine.Kind) pace {
+	if k == machine.VM {
+		return 5 // it may have to translate each instruction
+	}
+	return 1
+}
+
+func (p pace) times(d time.Duration) time.Duration { return time.Duration(p) * d }
 
 // run is one history.
 type run struct {
 	s     *site
+	pace  pace
 	kinds []Kind
 	log   func(format string, args ...any)
 
@@ -56,14 +73,16 @@ type run struct {
 
 // start starts the witness, and settles once.
 func start(ctx context.Context, s *site, kinds []Kind, log func(string, ...any)) (*run, error) {
-	r := &run{s: s, kinds: kinds, log: log, checker: truth.New(bounds), counts: make(map[string]int), leases: make(map[string]int),
+	pace := paceOf(s.M.Backend())
+	r := &run{s: s, pace: pace, kinds: kinds, log: log, checker: truth.New(bounds(pace)), counts: make(map[string]int), leases: make(map[string]int),
 		read: make(chan error, 1), echoes: make(chan truth.Echo, 1)}
 	stdin, input := io.Pipe()
 	output, stdout := io.Pipe()
 	r.input = input
 	var err error
-	r.witness, err = s.M.Start(ctx, machine.Command{Args: []string{witnessProgram, interval.String()}, Stdin: stdin,
-		Stdout: stdout, Stderr: writer(func(text string) { log("witness: %s", text) })})
+	r.witness, err = s.M.Start(ctx, machine.Command{Stdin: stdin, Stdout: stdout,
+		Args:   []string{witnessProgram, pace.times(interval).String(), pace.times(between).String()},
+		Stderr: writer(func(text string) { log("witness: %s", text) })})
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +92,7 @@ func start(ctx context.Context, s *site, kinds []Kind, log func(string, ...any))
 		stdout.CloseWithError(err) // nil is the end of the file
 	}()
 	r.see(truth.Record{Begin: &truth.Begin{Round: -1}})
-	time.Sleep(5 * time.Second) // the load begins
+	time.Sleep(pace.times(5 * time.Second)) // the load begins
 	return r, r.settle(ctx, -1)
 }
 
@@ -142,7 +161,7 @@ func (r *run) say(ctx context.Context, word string) error {
 		return nil
 	case err := <-r.read:
 		return fmt.Errorf("the witness has ended: %w", errors.Join(io.ErrUnexpectedEOF, err))
-	case <-time.After(actWithin):
+	case <-time.After(r.pace.times(actWithin)):
 		return fmt.Errorf("the witness does not answer to %q", word)
 	case <-ctx.Done():
 		return ctx.Err()
@@ -180,7 +199,7 @@ func (r *run) act(ctx context.Context, s Step, what string, act action, at time.
 	case <-ctx.Done():
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, actWithin)
+	ctx, cancel := context.WithTimeout(ctx, r.pace.times(actWithin))
 	defer cancel()
 	if err := act(ctx, r.s, s); err != nil {
 		err = fmt.Errorf("the %s of %s: %w", what, s, err)
@@ -204,7 +223,7 @@ func (r *run) kind(name string) Kind {
 // error means that nothing can go on: something did not come back.
 func (r *run) settle(ctx context.Context, n int) error {
 	began := time.Now()
-	record := truth.Settled{Round: n, Unready: r.s.recover(ctx, settleWithin)}
+	record := truth.Settled{Round: n, Unready: r.s.recover(ctx, r.pace.times(settleWithin))}
 	if err := r.say(ctx, "quiet"); err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (s *site) furnish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if text := s.recover(ctx, time.Minute*5); text != "" {
+	if text := s.recover(ctx, 10*time.Minute); text != "" {
 		return errors.New(text)
 	}
 	return nil
@@ -97,7 +97,7 @@ func (s *site) recover(ctx context.Context, within time.Duration) string {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not within %s", within))
 	defer cancel()
 	err := host.Eventually(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		list, err := s.Pools(ctx)
 		if err != nil {

@@ -17,7 +17,6 @@ import (
 
 // The load of each pool, and how many read all events.
 const (
-	useEvery   = time.Second
 	renewEvery = 3 * time.Second
 	useTTL     = 30 * time.Second
 	keepTTL    = time.Minute
@@ -51,7 +50,7 @@ func (w *witness) keep(ctx context.Context, pool string) {
 
 // useOften uses a pool again and again: a lease, a request to the engine, and the lease back.
 func (w *witness) useOften(ctx context.Context, pool string) {
-	for n := 0; pause(ctx, useEvery); n++ {
+	for n := 0; pause(ctx, w.between); n++ {
 		w.busy.RLock()
 		w.uses.Add(1)
 		if !w.use(ctx, truth.Lease{Pool: pool, Holder: fmt.Sprintf("user-%s-%d", pool, n), TTL: useTTL}) {
@@ -78,7 +77,7 @@ func (w *witness) use(ctx context.Context, ask truth.Lease) bool {
 // release releases a lease, and repeats it for some time where it could not be saved.
 func (w *witness) release(ctx context.Context, ask truth.Lease) (did string) {
 	for range 30 {
-		if _, did = w.request(ctx, ask); did != truth.Refused || !pause(ctx, useEvery/2) {
+		if _, did = w.request(ctx, ask); did != truth.Refused || !pause(ctx, time.Second/2) {
 			break
 		}
 	}

@@ -3,7 +3,8 @@
 // a few times a second, from the API, the engines themselves and /proc, and prints what it sees as
 // one truth.Record a line.
 //
-// Usage: witness INTERVAL. A line "quiet N" on standard input ends the requests under way and
+// Usage: witness INTERVAL PAUSE. It looks at everything with the interval, and uses each pool with
+// the pause between two uses. A line "quiet N" on standard input ends the requests under way and
 // begins no other until a line "load N" comes; each is echoed when it has been carried out. It ends
 // with its input.
 //
@@ -37,21 +38,25 @@ func run(args []string) error {
 		}
 		return hostile(args[1], d)
 	}
-	if len(args) != 1 {
-		return errors.New("usage: witness INTERVAL | witness hostile KIND DURATION")
+	if len(args) != 2 {
+		return errors.New("usage: witness INTERVAL PAUSE | witness hostile KIND DURATION")
 	}
+	w := &witness{c: guest.NewClient(), began: time.Now(), out: json.NewEncoder(os.Stdout)}
 	interval, err := time.ParseDuration(args[0])
 	if err != nil {
 		return err
 	}
-	w := &witness{c: guest.NewClient(), began: time.Now(), out: json.NewEncoder(os.Stdout)}
+	if w.between, err = time.ParseDuration(args[1]); err != nil {
+		return err
+	}
 	return w.run(interval)
 }
 
 // witness is the state that its goroutines share.
 type witness struct {
-	c     *http.Client
-	began time.Time
+	c       *http.Client
+	began   time.Time
+	between time.Duration // two uses of a pool
 
 	mu  sync.Mutex
 	out *json.Encoder
