@@ -25,9 +25,9 @@ func shell(script string) action {
 	}
 }
 
-// kill sends a signal to the main process of a unit.
-func kill(unit, signal string) string {
-	return "systemctl kill --kill-whom=main --signal=" + signal + " " + unit
+// kill kills the main process of a unit. PID 1 may be executing itself again at the moment.
+func kill(unit string) string {
+	return "for i in 1 2 3 4 5; do systemctl kill --kill-whom=main --signal=KILL " + unit + " && break; sleep 0.3; done"
 }
 
 // pause stops the main processes of units, and keeps their numbers under a name: PID 1 may be
@@ -79,7 +79,7 @@ func managerHang(ctx context.Context, s *site, _ Step) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Shell(ctx, kill(host.ManagerUnit, "STOP")); err != nil {
+	if _, err := s.Shell(ctx, pause("hang", host.ManagerUnit)); err != nil {
 		return err
 	}
 	return host.Eventually(ctx, func(ctx context.Context) error {

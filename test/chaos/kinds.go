@@ -46,24 +46,24 @@ var (
 func Kinds() []Kind {
 	sec := time.Second
 	return []Kind{
-		{Name: "manager-kill", Weight: 6, Takes: []string{"manager"}, Begin: shell(kill("pool-managerd.service", "KILL"))},
+		{Name: "manager-kill", Weight: 6, Takes: []string{"manager"}, Begin: shell(kill("pool-managerd.service"))},
 		{Name: "manager-stop", Weight: 4, Takes: []string{"manager"}, Shortest: sec / 2, Longest: 8 * sec,
 			Begin: shell(pause("manager", "pool-managerd.service")), End: shell(resume("manager"))},
 		// When its watchdog ends it, it logs the stack of each goroutine.
 		{Name: "manager-hang", Weight: 1, Takes: []string{"manager"}, Lines: 5000, Begin: managerHang},
 		{Name: "manager-restart", Weight: 2, Takes: []string{"manager"}, Begin: shell("systemctl restart pool-managerd.service")},
-		{Name: "helper-kill", Weight: 3, Takes: []string{"helper"}, Unchecked: true, Begin: shell(kill("pool-gpu.service", "KILL"))},
+		{Name: "helper-kill", Weight: 3, Takes: []string{"helper"}, Unchecked: true, Begin: shell(kill("pool-gpu.service"))},
 		{Name: "helper-stop", Weight: 2, Takes: []string{"helper"}, Shortest: sec, Longest: 10 * sec, Unchecked: true,
 			Begin: shell(pause("helper", "pool-gpu.service")), End: shell(resume("helper"))},
 		{Name: "gate-kill", Weight: 3, Takes: []string{"gate"}, Of: slow, Hits: 1, Runs: 3, Begin: shell(gate("KILL"))},
 		{Name: "gate-stop", Weight: 2, Takes: []string{"gate"}, Of: slow, Hits: 1, Runs: 3, Shortest: sec, Longest: 5 * sec,
 			Begin: shell(gate("STOP")), End: shell(resume("gate"))},
 		{Name: "bus-kill", Weight: 3, Takes: []string{"bus"},
-			Begin: shell(kill("dbus.service", "KILL") + "; systemctl start dbus.service")},
+			Begin: shell(kill("dbus.service") + "; systemctl start dbus.service")},
 		// In a reload PID 1 subscribes again, and waits for the bus (seen with systemd 262).
 		{Name: "bus-stop", Weight: 2, Takes: []string{"bus", "pid1"}, Shortest: sec, Longest: 8 * sec,
 			Begin: shell(pause("bus", "dbus.service")), End: shell(resume("bus"))},
-		{Name: "journal-kill", Weight: 2, Takes: []string{"journal"}, Begin: shell(kill("systemd-journald.service", "KILL"))},
+		{Name: "journal-kill", Weight: 2, Takes: []string{"journal"}, Begin: shell(kill("systemd-journald.service"))},
 		{Name: "journal-stop", Weight: 2, Takes: []string{"journal"}, Shortest: sec, Longest: 8 * sec,
 			Begin: shell(pause("journal", "systemd-journald.service")), End: shell(resume("journal"))},
 		{Name: "daemon-reload", Weight: 2, Takes: []string{"pid1"}, Begin: shell("systemctl daemon-reload")},

@@ -48,6 +48,9 @@ var planRules = []rule{
 	{"stop/wait", func(f Facts, now time.Time) bool { return f.StopErr != nil && f.Exists() && now.Before(f.StopAt) },
 		None, "the unit could not be stopped; the next attempt is not due yet"},
 
+	{"stop/clear", func(f Facts, _ time.Time) bool { return f.Unsure && (f.Unit == Broken || f.Unit == Exited) },
+		Clear, "it was to be stopped, and has ended; PID 1's answer was lost"},
+
 	// An invalid file must not stop what runs.
 	{"unknown/resume", func(f Facts, _ time.Time) bool { return f.Wish == Unknown && f.serving() && f.Drain != NotDrained },
 		Resume, "the pool's file cannot be read, so what runs is left as it is"},

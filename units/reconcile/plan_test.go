@@ -55,6 +55,7 @@ func stopFailed(d time.Duration) is {
 		f.StopErr, f.StopAt = registry.Fail(registry.CodeEngineStartFailed, "access denied", ""), noon.Add(d)
 	}
 }
+func unsure(f *Facts) { f.Unsure = true }
 func gpuUnusable(f *Facts) {
 	f.GPU = registry.Fail(registry.CodeGPUUnavailable, "GPU 0 needs a reset", "")
 }
@@ -102,6 +103,10 @@ func TestPlan(t *testing.T) {
 		{"unknown/a_drain_that_was_begun_ends", replica(unknown, draining), Resume, "unknown/resume"},
 		{"unwanted/stop_that_failed_waits", replica(unwanted, drained, stopFailed(time.Second)), None, "stop/wait"},
 		{"unwanted/stop_that_failed_is_tried_again", replica(unwanted, drained, stopFailed(0)), Stop, "unwanted/stop"},
+		{"unsure/it_has_ended", replica(unsure, unit(Exited)), Clear, "stop/clear"},
+		{"unsure/it_has_failed_in_its_stop", replica(unsure, gpuUnusable, unit(Broken)), Clear, "stop/clear"},
+		{"unsure/it_runs_on", replica(unsure, gpuUnusable, drained), Stop, "gpu/stop"},
+		{"unsure/it_is_being_stopped", replica(unsure, unit(Stopping)), None, "stopping"},
 		{"changed/then_stopped", replica(oldSpec, drained), Stop, "replace/stop"},
 		{"changed/not_serving_is_stopped_at_once", replica(oldSpec, unit(Starting)), Stop, "replace/stop"},
 		{"changed/backoff_is_stopped_at_once", replica(oldSpec, unit(Backoff)), Stop, "replace/stop"},

@@ -215,6 +215,7 @@ func (s *Supervisor) stopAndReset(r *replica, as reconcile.Action, stop func(con
 		st, readErr := s.o.PID1.Unit(ctx, unit)
 		return func() {
 			r.job.end()
+			r.job.unsure = lost
 			switch {
 			case lost:
 				r.wait.ours = r.wait.ours || as == reconcile.Defer // what is found stopped, this manager stopped

@@ -16,6 +16,7 @@ func (r *replica) facts() reconcile.Facts {
 		Stage: r.prep.stage, Prepare: r.prep.prepare, Failure: r.prep.failure, Spec: r.prep.spec,
 
 		Op: r.job.action, Short: r.job.short, StopErr: r.job.stopErr, StopAt: r.job.stopAt, RetryAt: r.job.startAt,
+		Unsure: r.job.unsure,
 
 		Unit: r.unit.phase, UnitSpec: r.unit.spec, EndedItself: endedItself(r.unit.phase, r.unit.status),
 

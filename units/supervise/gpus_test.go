@@ -278,6 +278,30 @@ func TestGPUHealth(t *testing.T) {
 		h.tellFor(20 * time.Second)
 		m.wantState("a", registry.StateStarting, false)
 	})
+	scenario(t, "comes_back_though_the_answer_to_its_stop_was_lost", func(t *testing.T, w *world) {
+		h := twoGPUs()
+		m := onReadyGPU(t, w, h)
+		w.with(func() { w.stopLost = fmt.Errorf("stop job: %w", systemd.ErrDisconnected) })
+		h.event(xid(95))
+		h.tell(func(s *nvml.Snapshot) { s.Devices[0].Recovery = nvml.RecoveryReset })
+		time.Sleep(10 * time.Second)
+		m.wantState("a", registry.StateWaiting, false)
+		m.wantCode("a", registry.CodeGPUUnavailable)
+		w.with(func() { w.stopLost = nil })
+		h.tell(func(s *nvml.Snapshot) { s.Devices[0].Recovery = nvml.RecoveryNone })
+		h.tellFor(20 * time.Second)
+		m.wantState("a", registry.StateStarting, false)
+		if w.called("stop") != 1 || w.called("clear") != 1 {
+			t.Errorf("calls %v, want one stop and one clear", w.calls)
+		}
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		w.change(unitOf("a"), func(st *systemd.Status) { // by an operator
+			st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
+		})
+		time.Sleep(time.Hour)
+		m.wantState("a", registry.StateStopped, false)
+	})
 	scenario(t, "other_gpus_go_on", func(t *testing.T, w *world) {
 		h := twoGPUs()
 		m := w.manage(t, pools(onGPU("a", "0"), onGPU("b", "1")), withGPUs(h))

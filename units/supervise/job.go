@@ -17,6 +17,7 @@ type job struct {
 	short    *registry.Failure // what the newest start lacked: memory, or a GPU that another engine is on
 	stopErr  *registry.Failure // of a stop that PID 1 did not carry out
 	stopAt   time.Time         // when the next stop is due
+	unsure   bool              // the answer to the last stop was lost, and the unit was not seen to run since
 	attempts int               // that failed in a row
 }
 

@@ -155,6 +155,9 @@ func (r *replica) takeStatus(st systemd.Status, phase reconcile.Phase) {
 	if phase == reconcile.Active {
 		r.unit.moves = 0
 	}
+	if phase == reconcile.Absent || has(phase) {
+		r.job.unsure = false
+	}
 	if phase != reconcile.Exited {
 		r.wish.revive = false // the wish is granted: the next stop is another
 	}

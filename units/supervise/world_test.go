@@ -38,6 +38,7 @@ type world struct {
 	below254 bool // the delay of a unit does not grow
 
 	stopErr    error           // what every stop ends with
+	stopLost   error           // what every stop ends with after PID 1 has carried it out
 	stubborn   chan struct{}   // where not nil, engines do not end at SIGTERM; closed by the kill
 	stageHangs bool            // staging goes on until it is reported to end
 	probeDies  bool            // a probe is a defect
@@ -244,7 +245,7 @@ func (w *world) stop(ctx context.Context, unit string) error {
 		}
 		w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit})
 	}
-	return nil
+	return w.stopLost
 }
 
 func (w *world) Clear(ctx context.Context, unit string) error {

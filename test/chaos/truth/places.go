@@ -96,7 +96,7 @@ func (handOff) see(r Record) (found []Violation) {
 	if r.Look != nil {
 		return whole(r.Look.Files)
 	}
-	if r.Settled == nil || r.Settled.Unready != "" {
+	if r.Settled == nil {
 		return nil
 	}
 	look := r.Settled.Look

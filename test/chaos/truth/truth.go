@@ -72,13 +72,18 @@ type rule interface {
 func New(b Bounds) *Checker {
 	return &Checker{rules: []rule{
 		newEngines(), newLeases(), &ports{}, &memory{groups: b.Memory}, newReadiness(b.Late), newReasons(b.Reasons),
-		&handOff{}, &growth{bounds: b}, &journal{bounds: b}, settled{},
+		&handOff{}, &growth{bounds: b}, &journal{bounds: b},
 	}}
 }
 
 // See takes the next record, and returns what it shows to be wrong.
 func (c *Checker) See(r Record) []Violation {
 	var all []Violation
+	if r.Settled != nil && r.Settled.Unready != "" { // there is nothing to compare
+		v := wrong(RuleSettle, "", "round %d: %s", r.Settled.Round, r.Settled.Unready)
+		v.At = r.At
+		return []Violation{v}
+	}
 	for _, rule := range c.rules {
 		for _, v := range rule.see(r) {
 			v.At = r.At
@@ -90,14 +95,4 @@ func (c *Checker) See(r Record) []Violation {
 
 func wrong(rule, pool, format string, args ...any) Violation {
 	return Violation{Rule: rule, Pool: pool, Text: fmt.Sprintf(format, args...)}
-}
-
-// settled reports what did not come back.
-type settled struct{}
-
-func (settled) see(r Record) []Violation {
-	if r.Settled == nil || r.Settled.Unready == "" {
-		return nil
-	}
-	return []Violation{wrong(RuleSettle, "", "round %d: %s", r.Settled.Round, r.Settled.Unready)}
 }

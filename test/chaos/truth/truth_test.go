@@ -27,7 +27,6 @@ type history struct {
 	manager Manager
 	journal int
 	units   map[string]Unit // instead of the right one
-	unready string
 }
 
 // newHistory has two pools, of which "a" is ready and "b" waits for memory, and a settled round.
@@ -115,7 +114,7 @@ func (h *history) settle() *history {
 		units = append(units, u)
 	}
 	return h.add(Record{Settled: &Settled{Look: h.view(), Units: units, Held: h.held, Manager: h.manager,
-		Journal: h.journal, Unready: h.unready}})
+		Journal: h.journal}})
 }
 
 // lease records an answer about a lease of pool "a", of ten seconds.
@@ -354,7 +353,9 @@ func TestRules(t *testing.T) {
 			h.journal = 500
 			h.add(Record{Begin: &Begin{Lines: 400}}).settle()
 		}, "", ""},
-		{"it_did_not_come_back", func(h *history) { h.unready = "pool a is failed"; h.begin(nil).settle() }, RuleSettle,
+		{"it_did_not_come_back", func(h *history) {
+			h.begin(nil).lease(Granted, Granted, "l1").add(Record{Settled: &Settled{Unready: "pool a is failed"}})
+		}, RuleSettle,
 			"pool a is failed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
