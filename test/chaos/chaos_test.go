@@ -163,9 +163,9 @@ func report(t *testing.T, r *run, seed uint64, took time.Duration) {
 		steps += r.counts[name]
 		fmt.Fprintf(&kinds, "  %-18s %d\n", name, r.counts[name])
 	}
-	t.Logf("seed %d, %s: %d steps in %d rounds, %d looks, %d uses of which %d failed, %d events, requests about leases "+
-		"%v; %d violations\n%s", seed, took.Round(time.Second), steps, r.rounds, r.looks, r.echo.Uses, r.echo.Failed,
-		r.echo.Events, r.leases, len(r.found), kinds.String())
+	t.Logf("seed %d, %s: %d steps in %d rounds, %d looks, %d uses of which %d failed, %d events, requests about "+
+		"leases %v; %d violations\n%s", seed, took.Round(time.Second), steps, r.rounds, r.looks, r.echo.Uses,
+		r.echo.Failed, r.echo.Events, r.leases, len(r.found), kinds.String())
 	for _, v := range r.found {
 		t.Errorf("seed %d: %s", seed, v)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// bounds are what a run allows. The probes of the pools need 1.5 s to find an engine that is silent,
-// and the rest is for cores that others use too.
+// bounds are what a run allows. The probes of the pools need 1.5 s to find an engine that is
+// silent, and the rest is for cores that others use too.
 func bounds(p pace) truth.Bounds {
 	return truth.Bounds{
 		Late: p.times(6 * time.Second), Reasons: p.times(5 * time.Second), RSSKiB: 16 << 10, Descriptors: 40,
@@ -74,7 +74,8 @@ type run struct {
 // start starts the witness, and settles once.
 func start(ctx context.Context, s *site, kinds []Kind, log func(string, ...any)) (*run, error) {
 	pace := paceOf(s.M.Backend())
-	r := &run{s: s, pace: pace, kinds: kinds, log: log, checker: truth.New(bounds(pace)), counts: make(map[string]int), leases: make(map[string]int),
+	r := &run{s: s, pace: pace, kinds: kinds, log: log, checker: truth.New(bounds(pace)),
+		counts: make(map[string]int), leases: make(map[string]int),
 		read: make(chan error, 1), echoes: make(chan truth.Echo, 1)}
 	stdin, input := io.Pipe()
 	output, stdout := io.Pipe()

@@ -109,8 +109,8 @@ type Facts struct {
 
 	StopErr *registry.Failure // of a stop that PID 1 did not carry out; the next attempt is due at StopAt
 	StopAt  time.Time
-	// Unsure reports that the manager had the unit stopped, and that PID 1's answer was lost: a unit
-	// that has ended since was not stopped by an operator.
+	// Unsure reports that the manager had the unit stopped, and that PID 1's answer was lost: a
+	// unit that has ended since was not stopped by an operator.
 	Unsure bool
 
 	// GPU is why a device of the mask is unusable: it needs a reset, or is lost. Short is set when
