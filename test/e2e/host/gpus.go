@@ -12,6 +12,9 @@ const (
 	fakeDriver  = "/usr/local/bin/fakegpu"
 	fakeLibrary = "/usr/local/share/fakegpu/libnvidia-ml.so.1"
 	driverUnit  = "test-fakegpu.service"
+
+	// Engines have an empty /run. A real driver is reached by device nodes, this one by a socket.
+	driverInside = "/run/systemd/system/pool-engine@.service.d/50-fakegpu.conf"
 )
 
 // HelperUnit is the GPU helper's.
@@ -28,6 +31,8 @@ func (h *Host) LoadGPUs(ctx context.Context, args string) error {
 		[ -e /dev/nvidiactl ] || mknod -m 666 /dev/nvidiactl c 195 255 2>/dev/null || true
 		[ -e /dev/nvidia-uvm ] || mknod -m 666 /dev/nvidia-uvm c 511 0 2>/dev/null || true
 		[ -e /dev/nvidia-uvm-tools ] || mknod -m 666 /dev/nvidia-uvm-tools c 511 1 2>/dev/null || true
+		mkdir -p "$(dirname `+driverInside+`)"; printf '[Service]\nBindPaths=-/run/fakegpu\n' >`+driverInside+`
+		systemctl daemon-reload
 		systemd-run --quiet --collect --unit=`+driverUnit+` `+fakeDriver+` serve `+args+`
 		for i in $(seq 100); do [ -e /run/fakegpu/ctl.sock ] && break; sleep 0.05; done
 		systemctl stop `+HelperUnit)
@@ -39,7 +44,8 @@ const unloadGPUs = `
 		find /usr/lib -name libnvidia-ml.so.1 -delete
 		systemctl stop ` + driverUnit + ` 2>/dev/null || true
 		systemctl stop ` + HelperUnit + ` || true
-		rm -rf /run/fakegpu`
+		rm -rf /run/fakegpu
+		[ ! -e ` + driverInside + ` ] || { rm ` + driverInside + `; systemctl daemon-reload; }`
 
 // GPU has the fake driver do something, for example "xid 0 79"; the commands are in
 // test/fakegpu/commands.go.
