@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -217,7 +218,15 @@ func shown(t *testing.T, r running, name string) string {
 			t.Errorf("PID 1 does not know the property %s", property)
 		}
 	}
-	return text
+	return regexp.MustCompile(`(?m)^(After|Before|Conflicts)=.*$`).ReplaceAllStringFunc(text, sorted)
+}
+
+// sorted puts the units of a dependency, which PID 1 says in any order, in order.
+func sorted(line string) string {
+	property, units, _ := strings.Cut(line, "=")
+	names := strings.Fields(units)
+	slices.Sort(names)
+	return property + "=" + strings.Join(names, " ")
 }
 
 // TestMachineGate: the gate runs as root, with capabilities and without the sandbox, on every
