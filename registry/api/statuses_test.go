@@ -49,6 +49,7 @@ func attempts() []attempt {
 		{name: "no_json", slots: 2, kind: kind, body: "{"},
 		{name: "unknown_field", slots: 2, kind: kind, body: `{"x":1}`},
 		{name: "not_declared", slots: 2, body: `{}`},
+		{name: "another_type", slots: 2, kind: "text/plain", body: `{}`},
 		{name: "too_long", slots: 2, kind: kind, body: strings.Repeat(" ", bodyLimit+1)},
 		{name: "accept_encoding", slots: 2, header: http.Header{"Accept-Encoding": {"nonsense;q=1, *;q=0"}}},
 		{name: "conditional", slots: 2, header: http.Header{"If-None-Match": {"*"}, "Range": {"bytes=0-3"}}},
