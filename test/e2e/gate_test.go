@@ -63,6 +63,7 @@ func (u gateUnit) String() string {
 		gateStall, u.gate))
 	lines := []string{
 		"[Service]", "Type=exec", "ExecStart=" + u.start, "DynamicUser=yes", "TimeoutStartSec=5min",
+		"Slice=pool-engines.slice", // the gate believes only lines from there
 		"NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes", "PrivateUsers=yes", "ProtectProc=invisible",
 		"SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources", "SystemCallErrorNumber=EPERM",
 		"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6", "IOAccounting=yes", "CPUAccounting=yes",
