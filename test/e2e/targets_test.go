@@ -133,7 +133,11 @@ func TestSoftReboot(t *testing.T) {
 // softReboot replaces everything but the kernel, and waits until the manager answers again.
 func (s *site) softReboot() {
 	s.t.Helper()
+	// A question that PID 1 takes while it executes itself again is never answered.
+	const answerWait = 5 * time.Second
 	count := func(ctx context.Context) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, answerWait)
+		defer cancel()
 		return s.Host.Run(ctx, "systemctl", "show", "-p", "SoftRebootsCount", "--value")
 	}
 	ctx, cancel := s.within(2 * patience)
@@ -143,7 +147,9 @@ func (s *site) softReboot() {
 		s.t.Fatal(err)
 	}
 	// The shell that asks for it is ended with everything else.
-	s.M.Run(ctx, "systemctl", "soft-reboot")
+	asked, stop := context.WithTimeout(ctx, answerWait)
+	s.M.Run(asked, "systemctl", "soft-reboot")
+	stop()
 	err = host.Eventually(ctx, func(ctx context.Context) error {
 		after, err := count(ctx)
 		if err == nil && after == before {
