@@ -126,7 +126,7 @@ func deniedByNVML(t *testing.T, h *site) {
 		h.kmsg(xid79, "NVRM: GPU 0000:41:00.0: GPU has fallen off the bus.",
 			"NVRM: Xid (PCI:0000:42:00): 119, pid=1, name=x, Timeout waiting for RPC from GSP0!",
 			"nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 24007, Fatal, Link 28 sourcetrack timeout error (First)")
-		// A line that names the engine's process is no more than one that names the GPU.
+		// A line that names the engine's process counts like one that names the GPU.
 		h.kmsg(fmt.Sprintf("NVRM: Xid (PCI:0000:41:00): 31, pid=%d, name=llama-server, Ch 00000008",
 			before[host.EngineUnit("a")].PID))
 	})
