@@ -120,7 +120,7 @@ test: need-root need-go host-packages lint unit integration ## All tests: lint, 
 
 .PHONY: integration
 integration: need-root need-go host-packages deb ## Only the integration tests, inside machines with a real systemd
-	POOL_MANAGERD_DEB=$(abspath $(DEB)) go test -tags machine -p 1 -count 1 -timeout 75m ./test/...
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) go test -tags machine -p 1 -parallel 4 -count 1 -timeout 75m ./test/...
 
 .PHONY: test-gpu
 test-gpu: build ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped
