@@ -7,6 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
 // Host is the part of config.toml that pools depend on.
@@ -30,6 +31,7 @@ type Policy struct {
 	AllowedModelSources []string // prefixes of model references; nil: any
 	AllowedBinaries     []string // absolute paths, or folders ending in "/"; nil: any
 	AllowedImages       []string // prefixes of image references; nil: none
+	AllowedRelaxations  []string // names of relaxations of the sandbox that pool files may allow; nil: any
 	AllowPreload        bool     // POST /pools/{id}/preload is served
 }
 
@@ -80,6 +82,9 @@ func policyKeys() []strict.Key[Policy] {
 		{Path: "allowed_images", Default: "none",
 			Type: strict.ToList("beginnings of image references", strict.OneLine, func(p *Policy) *[]string { return &p.AllowedImages }), Later: later,
 			Doc: "Which container images may run."},
+		{Path: "allowed_relaxations", Default: "any",
+			Type: strict.ToList(strict.OneOf(relax.Names()), relaxation, func(p *Policy) *[]string { return &p.AllowedRelaxations }),
+			Doc:  "What a pool file may relax of the sandbox by `[sandbox] allow`; other pools are refused with `POLICY_DENIED`. `[limits] memlock` counts as `mlock`. What an engine's kind needs by itself is not refused."},
 		{Path: "allow_preload", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowPreload }), Later: later,
 			Doc: "Serve `POST /pools/{id}/preload`."},
 	}
@@ -148,6 +153,7 @@ func modelSource(s string) string {
 func HostRules() []func(*Host, *strict.Report) {
 	return []func(*Host, *strict.Report){
 		func(h *Host, r *strict.Report) { limitsOrdered(&h.Defaults, r, "defaults.") },
+		func(h *Host, r *strict.Report) { nodesFit(&h.Defaults.Process, r, "defaults.") },
 	}
 }
 

@@ -108,6 +108,7 @@ func parse(path string, data []byte, h Host) *file {
 	}
 	d := draft{Pool: h.Defaults}
 	d.Source, d.Env, d.Args = path, maps.Clone(h.Defaults.Env), slices.Clone(h.Defaults.Args)
+	d.Sandbox.Allow = slices.Clone(h.Defaults.Sandbox.Allow)
 	problems = append(problems, schema().Decode(doc, &d, rules()...)...)
 	if !d.named {
 		d.ID = stemID(path)

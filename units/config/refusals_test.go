@@ -38,6 +38,7 @@ var refusalCases = []refusalCase{
 	{"provisioning.binary %q %s", "[provisioning]\nbinary = \"/home/a b/llama-server\"", ""},
 	{"%s %s", `args = ["a\u0000b"]`, `args\[0\] is .* has a NUL character`},
 	{"env holds %s, which pool-managerd sets", "env = { HOME = \"/root\" }", ""},
+	{"env holds %s, whose every value", "env = { GGML_CUDA_ENABLE_UNIFIED_MEMORY = \"0\" }", ""},
 	{"env key %q is no name", "env = { A-B = \"\" }", `env\.A-B is not the name of a variable`},
 	{"env %s %s", "env = { A = \"a\\u0000b\" }", `env\.A has a line break or a NUL`},
 	{"health.path %q is no path", "[health]\npath = \"a b\"", "health.path .* does not begin with /"},

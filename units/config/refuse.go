@@ -3,10 +3,12 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
 const policyFile = "/etc/pool-managerd/config.toml"
@@ -30,7 +32,8 @@ type policyRule struct {
 
 func (h Host) policyRules() []policyRule {
 	return []policyRule{{"devices", h.refuseCPU}, {"model", h.Policy.refuseModel},
-		{"provisioning.binary", h.Policy.refuseBinary}}
+		{"provisioning.binary", h.Policy.refuseBinary}, {"sandbox.allow", h.Policy.refuseRelaxation},
+		{"limits.memlock", h.Policy.refuseMemlock}}
 }
 
 // denials returns a problem for each rule of the policy that forbids the pool of a file.
@@ -93,6 +96,31 @@ func (p Policy) refuseBinary(of pool.Pool) *registry.Failure {
 	return registry.Fail(registry.CodePolicyDenied,
 		fmt.Sprintf("the binary %q is not allowed on this host", of.Provisioning.Binary),
 		"Choose another, or add it to [policy] allowed_binaries in "+policyFile+".")
+}
+
+func (p Policy) refuseRelaxation(of pool.Pool) *registry.Failure {
+	if of.Provisioning.Mode == pool.ModeExternal || p.AllowedRelaxations == nil {
+		return nil
+	}
+	for _, name := range of.Sandbox.Allow {
+		if !slices.Contains(p.AllowedRelaxations, name) {
+			return registry.Fail(registry.CodePolicyDenied,
+				fmt.Sprintf("the pool relaxes %q of the sandbox, which this host does not allow", name),
+				fmt.Sprintf("Remove %q from [sandbox] allow of the pool's file, or add it to [policy] "+
+					"allowed_relaxations in %s.", name, policyFile))
+		}
+	}
+	return nil
+}
+
+func (p Policy) refuseMemlock(of pool.Pool) *registry.Failure {
+	if of.Provisioning.Mode == pool.ModeExternal || of.Process.MemlockBytes == 0 || p.AllowedRelaxations == nil ||
+		slices.Contains(p.AllowedRelaxations, relax.Mlock) {
+		return nil
+	}
+	return registry.Fail(registry.CodePolicyDenied, "the pool locks memory, which this host does not allow",
+		fmt.Sprintf("Remove [limits] memlock from the pool's file, or add %q to [policy] allowed_relaxations in %s.",
+			relax.Mlock, policyFile))
 }
 
 // AllowsBinary reports whether an absolute path may be run: an entry names it, or its folder with a

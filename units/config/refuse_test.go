@@ -5,6 +5,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
 func TestRefuse(t *testing.T) {
@@ -15,6 +16,12 @@ func TestRefuse(t *testing.T) {
 	half.Devices = [][]string{{"0"}, {}}
 	named.Provisioning.Binary = "llama-server"
 	modelless.Model = ""
+	relaxed, locked := gpu, gpu
+	relaxed.Sandbox.Allow = []string{relax.Netlink, relax.JIT}
+	locked.Process.MemlockBytes = 1 << 30
+	external := relaxed
+	external.Provisioning.Mode = pool.ModeExternal
+	relaxations := func(list ...string) Host { return Host{Policy: Policy{AllowedRelaxations: list}} }
 	free, bare := DefaultHost(), DefaultHost()
 	free.RequireGPU = false
 	bare.Policy.AllowedBinaries = []string{}
@@ -45,6 +52,14 @@ func TestRefuse(t *testing.T) {
 		{"binaries/another_path", binaries("/usr/bin/llama"), gpu, `the binary "/usr/bin/llama-server" is not allowed on this host`},
 		{"binaries/a_bare_name_is_no_path", binaries("/usr/bin/"), named, "this host allows certain binaries only, and the pool names none by its path"},
 		{"binaries/an_empty_list_allows_none", bare, gpu, `the binary "/usr/bin/llama-server" is not allowed on this host`},
+		{"relaxations/any_where_the_host_names_none", free, relaxed, ""},
+		{"relaxations/one_that_is_named", relaxations(relax.Netlink, relax.JIT), relaxed, ""},
+		{"relaxations/one_that_is_not", relaxations(relax.Netlink), relaxed, `the pool relaxes "jit" of the sandbox, which this host does not allow`},
+		{"relaxations/an_empty_list_allows_none", relaxations([]string{}...), relaxed, `the pool relaxes "netlink" of the sandbox, which this host does not allow`},
+		{"relaxations/what_the_engine_needs_by_itself_is_not_asked_for", relaxations([]string{}...), gpu, ""},
+		{"relaxations/an_external_engine_has_no_sandbox", relaxations([]string{}...), external, ""},
+		{"relaxations/memlock_is_mlock", relaxations(relax.Mlock), locked, ""},
+		{"relaxations/memlock_without_mlock", relaxations(relax.JIT), locked, "the pool locks memory, which this host does not allow"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := c.host.Refuse(c.pool)

@@ -17,6 +17,7 @@ func rules() []func(*draft, *strict.Report) {
 	return []func(*draft, *strict.Report){
 		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone,
 		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
+		func(d *draft, r *strict.Report) { nodesFit(&d.Process, r, "") },
 		func(d *draft, r *strict.Report) { probeAgrees(&d.Pool.Health, r) },
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
 // Variables of an engine's environment that the unit sets.
@@ -83,6 +84,12 @@ func variables(p pool.Pool) []pool.Refusal {
 		if instead, ok := managed[name]; ok {
 			refused = append(refused, pool.Refuse(key, "Remove it from env and "+instead+".",
 				"env holds %s, which pool-managerd sets itself", name))
+		}
+		if slices.Contains(relax.UnifiedMemoryVariables(), name) &&
+			!slices.Contains(p.Sandbox.Allow, relax.UnifiedMemory) {
+			hint := fmt.Sprintf("Remove it, or consent by [sandbox] allow = [%q].", relax.UnifiedMemory)
+			refused = append(refused, pool.Refuse(key, hint,
+				"env holds %s, whose every value lets CUDA move what does not fit into the GPU to main memory", name))
 		}
 		if !variableName(name) {
 			refused = append(refused, pool.Refuse(key, "Use letters, digits and underscores, no digit first.",

@@ -56,6 +56,7 @@ type Pool struct {
 
 	Provisioning Provisioning
 	Limits       Limits
+	Process      Process
 	Health       Health
 	Restart      Restart
 	Drain        Drain
@@ -88,6 +89,24 @@ type Limits struct {
 	CPUWeight       uint64 // CPUWeight=, 1..10000
 	IOWeight        uint64 // IOWeight=, 1..10000
 	TasksMax        uint64 // TasksMax=
+}
+
+// Policies of NUMA memory that a pool file may name.
+const (
+	NUMABind       = "bind"
+	NUMAInterleave = "interleave"
+	NUMAPreferred  = "preferred"
+	NUMALocal      = "local"
+)
+
+// Process are the limits of the engine's process itself, which only a new process takes. They are
+// keys of [limits], too. A zero value leaves the line out, or its default.
+type Process struct {
+	MemlockBytes uint64 // LimitMEMLOCK=
+	OpenFiles    uint64 // LimitNOFILE=
+	Nice         int    // Nice=, -20..19
+	NUMAPolicy   string // NUMAPolicy=
+	NUMANodes    string // NUMAMask=, as "0-1,3"
 }
 
 // Health configures the health probe.
@@ -137,7 +156,8 @@ type Drain struct {
 
 // Sandbox is what a pool chooses of its engines' sandbox.
 type Sandbox struct {
-	ShmBytes uint64 // size of /dev/shm; 0: the default
+	ShmBytes uint64   // size of /dev/shm; 0: the default
+	Allow    []string // relaxations, by their names in relax.Table, as written
 }
 
 // Staged is a model that is present and, where a digest was given, verified.

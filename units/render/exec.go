@@ -35,14 +35,15 @@ func execLines(in Input, command engine.Command) []Line {
 	}
 	lines = append(lines, commandLines(in.Host,
 		commands{engine: argv, gate: gateArgv(in), memory: memoryArgv(in), release: releaseArgv(in)})...)
-	return append(lines,
+	lines = append(lines,
 		text("KillMode", "mixed", "SIGTERM to the main process, which stops its workers, then SIGKILL to "+
 			"all that remain"),
 		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit running"),
 		text("OOMPolicy", "kill", "when the kernel kills one process of the engine, kill all at once: \"continue\" "+
 			"would leave a server without its workers, \"stop\" would wait for their clean-up"),
-		number("LimitNOFILE", uint64(65536), "one file descriptor per connection and per model shard: more "+
-			"than the usual 1024"),
+	)
+	lines = append(lines, processLines(in)...)
+	return append(lines,
 		number("LimitCORE", uint64(0), "a core dump of a loaded model delays the restart by minutes and "+
 			"contains prompts"),
 		mode("UMask", 0o077, "files of the engine are private"),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
@@ -41,6 +42,11 @@ var goldenCases = []struct {
 	{"llamacpp_all_limits", input(with(func(p *pool.Pool) {
 		p.Limits = pool.Limits{MemoryMaxBytes: 24 << 30, MemoryHighBytes: 20 << 30, CPUQuotaPercent: 250, CPUs: "0-3,8",
 			CPUWeight: 200, IOWeight: 50, TasksMax: 512}
+	}))},
+	{"llamacpp_all_relaxations", input(with(func(p *pool.Pool) { p.Sandbox.Allow = relax.Names() }))},
+	{"llamacpp_all_process_limits", input(with(func(p *pool.Pool) {
+		p.Process = pool.Process{MemlockBytes: 8 << 30, OpenFiles: 4096, Nice: -5, NUMAPolicy: pool.NUMABind,
+			NUMANodes: "0-1,3"}
 	}))},
 	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a-50%.gguf"))},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"reflect"
+	"slices"
 
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -32,6 +33,8 @@ type identity struct {
 	StartTimeout int64             `json:"start_timeout_ms,omitempty"`
 	Restart      restartIdentity   `json:"restart,omitzero"`
 	Shm          uint64            `json:"shm_bytes,omitempty"`
+	Allow        []string          `json:"allow,omitempty"`
+	Process      processIdentity   `json:"process,omitzero"`
 }
 
 // restartIdentity is the part of [restart] that PID 1 implements. It leaves out what the manager
@@ -44,6 +47,15 @@ type restartIdentity struct {
 	Jitter   float64 `json:"jitter,omitempty"`
 	Failures int     `json:"breaker_failures,omitempty"`
 	Window   int64   `json:"breaker_window_ms,omitempty"`
+}
+
+// processIdentity is pool.Process as the hash has it.
+type processIdentity struct {
+	MemlockBytes uint64 `json:"memlock_bytes,omitempty"`
+	OpenFiles    uint64 `json:"nofile,omitempty"`
+	Nice         int    `json:"nice,omitempty"`
+	NUMAPolicy   string `json:"numa_policy,omitempty"`
+	NUMANodes    string `json:"numa_nodes,omitempty"`
 }
 
 // SpecHash returns "<identity>-<limits>", two times 12 hexadecimal digits of a SHA-256. Units whose
@@ -66,6 +78,8 @@ func identityOf(in Input) identity {
 		Port:         in.Port,
 		StartTimeout: p.Health.StartTimeout.Milliseconds(),
 		Shm:          p.Sandbox.ShmBytes,
+		Allow:        inOrder(p.Sandbox.Allow),
+		Process:      processIdentity(p.Process),
 		Restart: restartIdentity{
 			Initial: r.Initial.Milliseconds(), Factor: r.Factor, Max: r.Max.Milliseconds(), Jitter: r.Jitter,
 			Failures: r.BreakerFailures, Window: r.BreakerWindow.Milliseconds(),
@@ -95,6 +109,13 @@ func identityOf(in Input) identity {
 		id.TensorSplit = p.TensorSplit
 	}
 	return id
+}
+
+// inOrder returns a list whose order and repetitions mean nothing in one form. What the engine has
+// by itself stays in it: which that is may change with an upgrade of this program.
+func inOrder(list []string) []string {
+	sorted := slices.Sorted(slices.Values(list))
+	return slices.Compact(sorted)
 }
 
 // onCommandLine reports whether a change of the pool shows in the engine's arguments or

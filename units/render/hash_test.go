@@ -10,6 +10,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
@@ -63,6 +64,13 @@ func TestSpecHash(t *testing.T) {
 		{"breaker_window", process, with(func(p *pool.Pool) { p.Restart.BreakerWindow = time.Hour })},
 
 		{"sandbox_shm", process, with(func(p *pool.Pool) { p.Sandbox.ShmBytes = 1 << 30 })},
+
+		{"sandbox_allow", process, with(func(p *pool.Pool) { p.Sandbox.Allow = []string{relax.Netlink} })},
+		{"memlock", process, with(func(p *pool.Pool) { p.Process.MemlockBytes = 1 << 30 })},
+		{"nofile", process, with(func(p *pool.Pool) { p.Process.OpenFiles = 4096 })},
+		{"nice", process, with(func(p *pool.Pool) { p.Process.Nice = 5 })},
+		{"numa_policy", process, with(func(p *pool.Pool) { p.Process.NUMAPolicy = pool.NUMALocal })},
+		{"numa_nodes", process, with(func(p *pool.Pool) { p.Process.NUMANodes = "0" })},
 
 		{"memory_max", live, with(func(p *pool.Pool) { p.Limits.MemoryMaxBytes = 1 << 31 })},
 		{"memory_high", live, with(func(p *pool.Pool) { p.Limits.MemoryHighBytes = 1 << 29 })},
@@ -175,6 +183,20 @@ func TestSpecHashOfKeysThatTheEngineIsNotTold(t *testing.T) {
 				t.Errorf("%s and %s", a, b)
 			}
 		})
+	}
+}
+
+// TestSpecHashOfAllow: order and repetitions of [sandbox] allow mean nothing.
+func TestSpecHashOfAllow(t *testing.T) {
+	allow := func(names ...string) string {
+		identity, _ := halves(t, input(with(func(p *pool.Pool) { p.Sandbox.Allow = names })))
+		return identity
+	}
+	if allow(relax.JIT, relax.Proc) != allow(relax.Proc, relax.JIT, relax.Proc) || allow() != allow([]string{}...) {
+		t.Error("another order is another spec")
+	}
+	if allow(relax.JIT) == allow(relax.Proc) {
+		t.Error("another relaxation is the same spec")
 	}
 }
 

@@ -62,6 +62,12 @@ func number[T uint32 | uint64](key string, value T, why string) Line {
 		Property: systemd.Property{Name: key, Value: value}}
 }
 
+// signed returns a row whose property is a signed number.
+func signed(key string, value int, why string) Line {
+	return Line{Section: sectionService, Key: key, Text: strconv.Itoa(value), Why: why,
+		Property: systemd.Property{Name: key, Value: int32(value)}}
+}
+
 // mode returns a row whose property is a file mode.
 func mode(key string, value uint32, why string) Line {
 	line := number(key, value, why)

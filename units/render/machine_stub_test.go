@@ -16,6 +16,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // The test binary is three programs in a machine: the tests, which run as root, the engine that the
@@ -161,6 +164,10 @@ func try(what, on string) (string, error) {
 	case "fill":
 		defer os.Remove(on)
 		return "", os.WriteFile(on, make([]byte, 64<<20), 0o600)
+	case "niceness":
+		return niceness()
+	case "policy":
+		return policy()
 	case "sockets":
 		return openSockets()
 	case "write":
@@ -184,6 +191,40 @@ func try(what, on string) (string, error) {
 		return strconv.Itoa(int(block[n-1])), nil
 	}
 	return "", tryCall(what, on)
+}
+
+// executeFile maps a new file as code.
+func executeFile(name string) error {
+	if err := os.WriteFile(name, make([]byte, 4096), 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(name)
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	page, err := syscall.Mmap(int(f.Fd()), 0, 4096, syscall.PROT_READ|syscall.PROT_EXEC, syscall.MAP_PRIVATE)
+	if err != nil {
+		return err
+	}
+	return syscall.Munmap(page)
+}
+
+// policy returns the NUMA policy of the process.
+func policy() (string, error) {
+	mode := uint32(0)
+	if _, _, errno := syscall.Syscall6(unix.SYS_GET_MEMPOLICY, uintptr(unsafe.Pointer(&mode)), 0, 0, 0, 0,
+		0); errno != 0 {
+		return "", errno
+	}
+	return map[uint32]string{0: "default", 1: "preferred", 2: "bind", 3: "interleave", 4: "local"}[mode&0xff], nil
+}
+
+// niceness returns the priority of the process, as nice(1) prints it.
+func niceness() (string, error) {
+	n, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	return strconv.Itoa(20 - n), err // the system call returns 1 to 40
 }
 
 // tryCall makes one system call that an engine has no business with.
@@ -219,8 +260,33 @@ func tryCall(what, on string) error {
 		}
 		defer syscall.Munmap(page)
 		return syscall.Mprotect(page, syscall.PROT_READ|syscall.PROT_EXEC)
+	case "affinity":
+		var set unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &set); err != nil {
+			return err
+		}
+		return unix.SchedSetaffinity(0, &set)
+	case "memory_policy":
+		const mpolDefault = 0
+		if _, _, errno := syscall.Syscall(unix.SYS_SET_MEMPOLICY, mpolDefault, 0, 0); errno != 0 {
+			return errno
+		}
+		return nil
+	case "lock":
+		n, err := strconv.Atoi(on)
+		if err != nil {
+			return err
+		}
+		block, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		if err != nil {
+			return err
+		}
+		defer syscall.Munmap(block)
+		return syscall.Mlock(block)
+	case "execute_file":
+		return executeFile(on)
 	case "nice":
-		return syscall.Setpriority(syscall.PRIO_PROCESS, 0, 5)
+		return syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19) // lower than any, which takes no privilege
 	case "chmod_suid":
 		return syscall.Chmod(on, 0o4700)
 	}

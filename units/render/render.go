@@ -104,7 +104,7 @@ func Render(in Input) (Unit, error) {
 	masked := in.Mask
 	at := instance(in)
 	command := in.Adapter.Command(in.Pool, at)
-	shown := shownPaths(in)
+	shown, relaxed := shownPaths(in), allowed(in)
 	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in), Args: command.Args, growth: growthOf(in)}
 	for _, part := range [][]Line{
 		unitLines(in),
@@ -115,9 +115,9 @@ func Render(in Input) (Unit, error) {
 		environmentLines(in, command, masked),
 		logLines(in, u.SpecHash),
 		accountingLines(),
-		sandboxLines(in.Adapter.Relax(at), shown),
+		sandboxLines(relaxed, shown),
 		treeLines(in, shown),
-		networkLines(in.Adapter.Relax(at)),
+		networkLines(relaxed),
 		deviceLines(masked),
 	} {
 		u.Lines = append(u.Lines, part...)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/confine"
-	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
 // runtimePath is a path of the host's /run that is bound into the unit's empty one, where it
@@ -74,7 +74,10 @@ func runtimeBinds(gpu bool) []Line {
 func sharedMemory(in Input) Line {
 	const path = "/dev/shm"
 	options := "mode=1777,nosuid,nodev"
-	if relaxed(in.Adapter.Relax(instance(in)), engine.WriteExecute) == "" {
+	why := "shared memory of its own, with a size: the host's is one for all, and has no bound for each"
+	if r := allowed(in)[relax.ShmExec]; r != "" {
+		why += "; noexec is " + r
+	} else {
 		options += ",noexec"
 	}
 	// In bytes: systemd 252 loses the whole line with "50%" at the next daemon-reload.
@@ -82,7 +85,7 @@ func sharedMemory(in Input) Line {
 		options += ",size=" + strconv.FormatUint(size, 10)
 	}
 	return Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(path + ":" + options),
-		Why: "shared memory of its own, with a size: the host's is one for all, and has no bound for each",
+		Why: why,
 		Property: systemd.Property{Name: "TemporaryFileSystem",
 			Value: []systemd.PathOptions{{Path: path, Options: options}}}}
 }

@@ -1,11 +1,11 @@
 package render
 
 import (
-	"slices"
+	"fmt"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
-	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
 // Address families of socket(2).
@@ -21,7 +21,7 @@ const ePerm = 1
 // docs/sandbox.md explains each line. ProtectHostname= is not among them: the system call filter
 // blocks the same calls, and the line would add a seccomp program for each architecture
 // (docs/adr/0015-seccomp-programs-cost.md).
-func sandboxLines(relax []engine.Relaxation, s shown) []Line {
+func sandboxLines(why allowance, s shown) []Line {
 	lines := []Line{
 		yes("NoNewPrivileges", "set-user-id programs gain no privileges"),
 		{Section: sectionService, Key: "CapabilityBoundingSet", Why: "no capabilities",
@@ -33,7 +33,7 @@ func sandboxLines(relax []engine.Relaxation, s shown) []Line {
 		protectHome(s),
 		yes("PrivateTmp", "a private /tmp, removed with the unit"),
 		text("ProtectProc", "invisible", "only its own processes are visible"),
-		procSubset(relax),
+		procSubset(why),
 		yes("ProtectKernelTunables", "no sysctl is written"),
 		yes("ProtectKernelModules", "no module is loaded"),
 		yes("ProtectKernelLogs", "the kernel's log holds addresses"),
@@ -43,11 +43,11 @@ func sandboxLines(relax []engine.Relaxation, s shown) []Line {
 		yes("RestrictRealtime", "no real-time priority that starves the host"),
 		yes("RestrictSUIDSGID", "it cannot create set-user-id files"),
 		yes("LockPersonality", "no other execution domain"),
-		writeExecute(relax),
+		writeExecute(why),
 		{Section: sectionService, Key: "SystemCallArchitectures", Text: "native", Why: "no 32-bit calls that bypass the filter",
 			Property: systemd.Property{Name: "SystemCallArchitectures", Value: []string{"native"}}},
 	}
-	lines = append(lines, callFilter(relax)...)
+	lines = append(lines, callFilter(why)...)
 	return append(lines,
 		text("KeyringMode", "private", "no keys of other services"),
 		yes("RemoveIPC", "shared memory is removed with the engine"),
@@ -67,43 +67,52 @@ func restrictNamespaces() Line {
 		Property: systemd.Property{Name: "RestrictNamespaces", Value: uint64(cloneNewUTS)}}
 }
 
-// relaxed returns why a line is relaxed; "": it is not.
-func relaxed(relax []engine.Relaxation, line engine.SandboxLine) string {
-	i := slices.IndexFunc(relax, func(r engine.Relaxation) bool { return r.Line == line })
-	if i < 0 {
-		return ""
+// allowance is why each relaxed part of the sandbox is relaxed, by its name in relax.Table.
+type allowance map[string]string
+
+// allowed is what the engine needs, and what the pool file allows beyond it.
+func allowed(in Input) allowance {
+	why := allowance{}
+	for _, name := range in.Pool.Sandbox.Allow {
+		r, _ := relax.Find(name)
+		why[name] = fmt.Sprintf("relaxed by [sandbox] allow = [%q] of the pool file: %s", name, r.Why)
 	}
-	return "relaxed for this engine: " + relax[i].Why
+	for _, r := range in.Adapter.Relax(instance(in)) {
+		why[r.Name] = "relaxed for this engine: " + r.Why
+	}
+	return why
 }
 
-func procSubset(relax []engine.Relaxation) Line {
-	if why := relaxed(relax, engine.WholeProc); why != "" {
+func procSubset(why allowance) Line {
+	if why := why[relax.Proc]; why != "" {
 		return text("ProcSubset", "all", why)
 	}
 	return text("ProcSubset", "pid", "/proc shows processes only")
 }
 
-func writeExecute(relax []engine.Relaxation) Line {
-	if why := relaxed(relax, engine.WriteExecute); why != "" {
+func writeExecute(why allowance) Line {
+	if why := why[relax.JIT]; why != "" {
 		return no("MemoryDenyWriteExecute", why)
 	}
 	return yes("MemoryDenyWriteExecute", "code generated at run time cannot be executed")
 }
 
-// callFilter allows what services need, except the privileged calls.
-func callFilter(relax []engine.Relaxation) []Line {
-	deny := []string{"@privileged", "@resources"}
-	why := "calls that only administrative tools need"
-	if r := relaxed(relax, engine.ResourceCalls); r != "" {
-		deny, why = deny[:1], why+"; @resources is "+r
-	}
-	return []Line{
+// callFilter allows what services need, except the privileged calls and those of @resources that
+// are not relaxed. PID 1 applies the rows in order.
+func callFilter(why allowance) []Line {
+	lines := []Line{
 		filter("SystemCallFilter", true, []string{"@system-service"}, "the calls of an ordinary service"),
-		filter("SystemCallFilter", false, deny, why),
-		{Section: sectionService, Key: "SystemCallErrorNumber", Text: "EPERM",
-			Why:      "a blocked call fails and does not kill the engine, which can do without it",
-			Property: systemd.Property{Name: "SystemCallErrorNumber", Value: int32(ePerm)}},
+		filter("SystemCallFilter", false, []string{"@privileged", "@resources"},
+			"calls that only administrative tools need"),
 	}
+	for _, r := range relax.Table() {
+		if why := why[r.Name]; why != "" && len(r.Calls) > 0 {
+			lines = append(lines, filter("SystemCallFilter", true, r.Calls, why))
+		}
+	}
+	return append(lines, Line{Section: sectionService, Key: "SystemCallErrorNumber", Text: "EPERM",
+		Why:      "a blocked call fails and does not kill the engine, which can do without it",
+		Property: systemd.Property{Name: "SystemCallErrorNumber", Value: int32(ePerm)}})
 }
 
 func filter(key string, allow bool, members []string, why string) Line {
@@ -119,11 +128,11 @@ func filter(key string, allow bool, members []string, why string) Line {
 // include 127.0.0.53, where systemd-resolved sends a question out to any name server.
 // SocketBindAllow= would also restrict it to its port, but set over D-Bus it is lost at the next
 // daemon-reload on systemd 249 to 253.
-func networkLines(relax []engine.Relaxation) []Line {
-	const why = "only the loopback: the engine cannot send prompts or weights to other hosts"
+func networkLines(why allowance) []Line {
+	const loopback = "only the loopback: the engine cannot send prompts or weights to other hosts"
 	lines := []Line{
-		filter("RestrictAddressFamilies", true, []string{"AF_UNIX", "AF_INET", "AF_INET6"}, "no packet, netlink or exotic socket"),
-		{Section: sectionService, Key: "IPAddressDeny", Text: "any", Why: why,
+		addressFamilies(why),
+		{Section: sectionService, Key: "IPAddressDeny", Text: "any", Why: loopback,
 			Property: systemd.Property{Name: "IPAddressDeny", Value: []systemd.AddressPrefix{
 				{Family: afInet, Address: make([]byte, 4), Prefix: 0},
 				{Family: afInet6, Address: make([]byte, 16), Prefix: 0},
@@ -131,12 +140,20 @@ func networkLines(relax []engine.Relaxation) []Line {
 		allowAddress(Loopback+"/32", afInet, []byte{127, 0, 0, 1},
 			"this address of the loopback and ::1 alone: local resolvers listen on others (127.0.0.53), and ask "+
 				"any name server"),
-		allowAddress("::1/128", afInet6, append(make([]byte, 15), 1), why),
+		allowAddress("::1/128", afInet6, append(make([]byte, 15), 1), loopback),
 	}
-	if r := relaxed(relax, engine.HostAddress); r != "" {
+	if r := why[relax.HostAddress]; r != "" {
 		lines = append(lines, allowAddress("127.0.1.1/32", afInet, []byte{127, 0, 1, 1}, r))
 	}
 	return lines
+}
+
+func addressFamilies(why allowance) Line {
+	families, reason := []string{"AF_UNIX", "AF_INET", "AF_INET6"}, "no packet, netlink or exotic socket"
+	if r := why[relax.Netlink]; r != "" {
+		families, reason = append(families, "AF_NETLINK"), "no packet or exotic socket; AF_NETLINK is "+r
+	}
+	return filter("RestrictAddressFamilies", true, families, reason)
 }
 
 // allowAddress returns a row that allows one address.

@@ -24,6 +24,9 @@ func ToBool[T any](field func(*T) *bool) Type[T] {
 // ToInt reads a whole number from low to high, both included.
 func ToInt[T any, N int | uint64](low, high int64, field func(*T) *N) Type[T] {
 	allowed := fmt.Sprintf("%d-%d", low, high)
+	if low < 0 {
+		allowed = fmt.Sprintf("%d to %d", low, high)
+	}
 	return Type[T]{Name: "integer", Allowed: allowed, Set: func(dst *T, v *Value, at At) {
 		switch {
 		case v.Kind != Integer:

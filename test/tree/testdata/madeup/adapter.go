@@ -6,6 +6,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
 // MadeUp is an engine that does not exist: the whole of what it takes to add one.
@@ -29,7 +30,7 @@ func (madeUp) Command(p pool.Pool, at Instance) Command {
 }
 
 func (madeUp) Relax(Instance) []Relaxation {
-	return []Relaxation{{WriteExecute, "it compiles what it makes up at run time"}}
+	return []Relaxation{{relax.JIT, "it compiles what it makes up at run time"}}
 }
 
 func (madeUp) HealthPath() string                   { return "/made/up" }
