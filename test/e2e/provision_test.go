@@ -86,8 +86,8 @@ func TestModelsAsPeopleKeepThem(t *testing.T) {
 }
 
 // TestEnginesAsPeopleKeepThem: an engine that was built in a home serves; one that cannot run is
-// reported before any model is loaded, with the loader's own words; and asking for a version shows
-// the engine nothing.
+// reported, with the loader's own words; libraries that only [env] leads to are found; and asking
+// for a version shows the engine nothing.
 func TestEnginesAsPeopleKeepThem(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)
@@ -96,6 +96,8 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 		cp /usr/bin/llama-server /home/ann/llama/build/bin/; ln -sf /home/ann/llama/build/bin/llama-server /usr/local/bin/my-llama
 		cp /usr/bin/llama-server /root/llama-server
 		sed 's/libllama\([.-]\)/libmissi\1/g' /usr/bin/llama-server >/home/ann/bad/no-library
+		mkdir -p /opt/llama/gpu/bin /opt/llama/gpu/lib64; cp /home/ann/bad/no-library /opt/llama/gpu/bin/llama-server
+		for l in /usr/lib/*/libllama[.-]*; do n=${l##*/libllama}; cp $l /opt/llama/gpu/lib64/libmissi$n; done
 		cp /usr/bin/llama-server /home/ann/bad/foreign; printf '\267' | dd of=/home/ann/bad/foreign bs=1 seek=18 conv=notrunc status=none
 		cat >/home/ann/bad/curious <<-'END'
 			#!/bin/sh
@@ -105,16 +107,18 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 			echo "curious: uid $(test $(id -u) -gt 1000 && echo dynamic), $(grep -c : /proc/net/dev) interfaces, $files bytes of files, $api of the API"
 		END
 		echo secret >/home/ann/secret; chmod 755 /home/ann/bad/*`)
-	defer h.shell("rm -rf /home/ann /usr/local/bin/my-llama /root/llama-server")
+	defer h.shell("rm -rf /home/ann /usr/local/bin/my-llama /root/llama-server /opt/llama")
 	with := func(binary string) poolFile { return llama().quick().table("provisioning", `binary = "`+binary+`"`) }
 	good := map[string]string{"home": "/home/ann/llama/build/bin/llama-server", "link": "my-llama",
 		"root": "/root/llama-server"}
 	for id, binary := range good {
 		h.pool(id, with(binary))
 	}
-	bad := []struct{ id, binary, says string }{
-		{"no-library", "/home/ann/bad/no-library", "libmissi"},
-		{"foreign", "/home/ann/bad/foreign", "cannot be executed"},
+	good["lib64"] = "/opt/llama/gpu/bin/llama-server"
+	h.pool("lib64", with(good["lib64"]).table("env", `LD_LIBRARY_PATH = "/opt/llama/gpu/lib64"`))
+	bad := []struct{ id, binary, code, says string }{
+		{"no-library", "/home/ann/bad/no-library", "ENGINE_START_FAILED", "libmissi"},
+		{"foreign", "/home/ann/bad/foreign", "PROVISION_FAILED", "cannot be executed"},
 	}
 	for _, c := range bad {
 		h.pool(c.id, with(c.binary))
@@ -130,7 +134,7 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 	}
 	for _, c := range bad {
 		t.Run(c.id, func(t *testing.T) {
-			if p := h.in(t).wait(c.id, failsWith("PROVISION_FAILED")); !strings.Contains(p.LastError, c.says) {
+			if p := h.in(t).wait(c.id, failsWith(c.code)); !strings.Contains(p.LastError, c.says) {
 				t.Errorf("the error lacks %q: %s", c.says, p)
 			}
 		})

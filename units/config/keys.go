@@ -79,7 +79,7 @@ func sharedKeys() []strict.Key[pool.Pool] {
 		{Path: "args", Default: "[]", Type: strict.ToList("strings, one argument each", strict.Any, func(p *pool.Pool) *[]string { return &p.Args }),
 			Doc: "Appended to the engine's own arguments unchanged: nothing is expanded, and there is no shell. A file's list replaces that of `[defaults]`."},
 		{Path: "env.*", Type: envType(),
-			Doc: "Environment of the engine. Keys of a file are added to those of `[defaults]`."},
+			Doc: "Environment of the engine, and of the question for its version. Keys of a file are added to those of `[defaults]`."},
 	}
 	keys = append(keys, strict.Lift("provisioning", provisionKeys(), func(p *pool.Pool) *pool.Provisioning {
 		return &p.Provisioning

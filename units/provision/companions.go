@@ -4,15 +4,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/confine"
 )
 
 // companions returns what an engine in a hidden tree needs to see: its folder, a lib folder beside
 // a bin folder, and the whole of a Python environment, with the interpreter that this was made
-// from, which may live in a home as well.
-func companions(binary, interpreter string) []string {
-	var need []string
+// from, which may live in a home as well; and what the pool's variables name of libraries.
+func companions(binary, interpreter string, env map[string]string) []string {
+	need := searched(env)
 	for _, program := range []string{binary, interpreter} {
 		for _, p := range chain(program) {
 			if hidden(p) {
@@ -22,6 +23,23 @@ func companions(binary, interpreter string) []string {
 	}
 	slices.Sort(need)
 	return slices.Compact(need)
+}
+
+// pathVariables name files and folders that the dynamic loader (ld.so(8)) and Python read before
+// they run anything of the engine's own.
+var pathVariables = []string{"LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH"}
+
+// searched returns what these variables name in hidden trees and exists there.
+func searched(env map[string]string) []string {
+	var found []string
+	for _, name := range pathVariables {
+		for _, p := range strings.FieldsFunc(env[name], func(r rune) bool { return strings.ContainsRune(":; ", r) }) {
+			if p = filepath.Clean(p); filepath.IsAbs(p) && hidden(p) && exists(p) && !personal(p) {
+				found = append(found, p)
+			}
+		}
+	}
+	return found
 }
 
 // chain returns a path and what it leads to, link by link: an engine that is started by a link

@@ -43,11 +43,11 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	if err != nil {
 		return pool.Prepared{}, err
 	}
-	prepared := pool.Prepared{Binary: path, ReadOnly: companions(path, interpreter)}
+	prepared := pool.Prepared{Binary: path, ReadOnly: companions(path, interpreter, p.Env)}
 	if a.VersionArgs() == nil {
 		return prepared, nil
 	}
-	prepared.Version, err = pr.version(ctx, prepared, a)
+	prepared.Version, err = pr.version(ctx, prepared, p, a)
 	if err != nil {
 		return pool.Prepared{}, err
 	}

@@ -25,10 +25,13 @@ type said struct {
 	result string
 	err    error
 	asked  int
+	props  []systemd.Property // of the newest question
 }
 
-func (s *said) RunCapture(context.Context, string, []systemd.Property, int) ([]byte, systemd.Status, error) {
+func (s *said) RunCapture(_ context.Context, _ string, props []systemd.Property, _ int) ([]byte, systemd.Status,
+	error) {
 	s.asked++
+	s.props = props
 	return []byte(s.out), systemd.Status{ExecMainCode: max(s.code, cldExited), ExecMainStatus: s.status,
 		Result: s.result}, s.err
 }
@@ -52,13 +55,13 @@ func TestPrepare(t *testing.T) {
 		{"no_program", func(d disk) string { return d.file("e", "hello", 0o755) }, said{}, registry.CodeProvisionFailed, "neither a program nor a script"},
 		{"interpreter_missing", func(d disk) string { return d.file("e", "#!/no/python3 -I\n", 0o755) }, said{}, registry.CodeProvisionFailed, `"/no/python3", which does not exist`},
 		{"library_missing", func(d disk) string { return d.file("e", elf, 0o755) },
-			said{out: "e: error while loading shared libraries: libcudart.so.12: cannot open shared object file", status: 127}, registry.CodeProvisionFailed, "libcudart.so.12"},
+			said{out: "e: error while loading shared libraries: libcudart.so.12: cannot open shared object file", status: 127}, "", ""},
 		{"system_too_old", func(d disk) string { return d.file("e", elf, 0o755) },
-			said{out: "e: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by e)\n", status: 1}, registry.CodeProvisionFailed, "GLIBC_2.38' not found"},
+			said{out: "e: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by e)\n", status: 1}, "", ""},
 		{"wrong_architecture", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "cannot be executed"},
 		{"another_processor", func(d disk) string { return d.file("e", elf, 0o755) }, said{code: 3, status: 4}, registry.CodeProvisionFailed, "another processor"},
-		{"sandbox_not_made", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 226}, registry.CodeProvisionFailed, "status 226"},
-		{"no_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{result: "timeout", code: 2, status: 15}, registry.CodeProvisionFailed, "did not end within"},
+		{"sandbox_not_made", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 226}, "", ""},
+		{"no_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{result: "timeout", code: 2, status: 15}, "", ""},
 		{"script_that_cannot_be_read", func(d disk) string { return d.file("e", "#!/bin/sh\n", 0o711) }, said{}, registry.CodeProvisionFailed, "cannot read it"},
 		{"closed_folder", func(d disk) string {
 			path := d.file("bin/e", elf, 0o755)
@@ -150,7 +153,8 @@ func TestCompanions(t *testing.T) {
 			for _, name := range c.want {
 				want = append(want, d.path(name))
 			}
-			if got := companions(c.setup(d)); !slices.Equal(got, want) {
+			binary, interpreter := c.setup(d)
+			if got := companions(binary, interpreter, nil); !slices.Equal(got, want) {
 				t.Errorf("companions = %v, want %v", got, want)
 			}
 		})
@@ -158,11 +162,39 @@ func TestCompanions(t *testing.T) {
 	t.Run("of_a_home_only_the_program", func(t *testing.T) {
 		for _, path := range []string{"/home/no-such-user/llama-server", "/root/no-such-engine",
 			"/srv/no-such-engine"} {
-			if got := companions(path, ""); !slices.Equal(got, []string{path}) {
+			if got := companions(path, "", nil); !slices.Equal(got, []string{path}) {
 				t.Errorf("companions(%s) = %v", path, got)
 			}
 		}
 	})
+}
+
+// TestEnvironmentHoldsForTheVersion: a library that only [env] leads to is found when the version
+// is asked for, and another environment is another question.
+func TestEnvironmentHoldsForTheVersion(t *testing.T) {
+	adapter, _ := engine.For(engine.LlamaCpp)
+	d := newDisk(t)
+	d.file("lib64/libggml.so.0", elf, 0o644)
+	asked := &said{out: "version: 8533 (1a2b3c4)\n"}
+	pr := &Preparer{Store: d.store(), Capture: asked, Log: slog.New(slog.DiscardHandler)}
+	search := d.path("lib64") + ":/no/such"
+	p := pool.Pool{ID: "a", Engine: engine.LlamaCpp,
+		Provisioning: pool.Provisioning{Binary: d.file("bin/e", elf, 0o755)},
+		Env:          map[string]string{"LD_LIBRARY_PATH": search, "TOKEN": "a"}}
+	for range 2 {
+		got, err := pr.Prepare(t.Context(), p, adapter)
+		if err != nil || got.Version != "8533" || !slices.Contains(got.ReadOnly, d.path("lib64")) {
+			t.Fatalf("Prepare = %+v, %v", got, err)
+		}
+	}
+	i := slices.IndexFunc(asked.props, func(p systemd.Property) bool { return p.Name == "Environment" })
+	if env, _ := asked.props[i].Value.([]string); !slices.Contains(env, "LD_LIBRARY_PATH="+search) {
+		t.Errorf("the question's environment is %v", env)
+	}
+	p.Env = map[string]string{"TOKEN": "b"}
+	if _, err := pr.Prepare(t.Context(), p, adapter); err != nil || asked.asked != 2 {
+		t.Errorf("another environment: %v, asked %d times, want twice", err, asked.asked)
+	}
 }
 
 func TestVersionIsAskedOnceForEachBinary(t *testing.T) {

@@ -1,12 +1,13 @@
 package provision
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,16 +30,18 @@ type Capture interface {
 	RunCapture(ctx context.Context, unit string, props []systemd.Property, limit int) ([]byte, systemd.Status, error)
 }
 
-// version asks the engine's binary for its version, once for each version of the file. If the
-// answer cannot be parsed, the version is empty; a binary that cannot be executed is a failure,
-// since it cannot serve either.
-func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engine.Adapter) (string, error) {
+// version asks the engine's binary for its version, once for each version of the file and each
+// environment. If there is no answer or it cannot be parsed, a warning is logged and the version is
+// empty: the unit that asks differs from the engine's, for which an administrator may have written
+// drop-ins. Only a file that cannot be executed at all is a failure.
+func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.Pool, a engine.Adapter) (string,
+	error) {
 	info, err := os.Stat(prepared.Binary)
 	if err != nil {
 		return "", registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("binary %s: %v", prepared.Binary, cause(err)), "Install the engine again.")
 	}
-	key := a.Kind() + "|" + identity(prepared.Binary, info)
+	key := a.Kind() + "|" + identity(prepared.Binary, info) + environmentKey(p.Env)
 	if v, ok := pr.Store.get(bucketVersions, key); ok {
 		return v, nil
 	}
@@ -46,36 +49,51 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, a engin
 		if v, ok := pr.Store.get(bucketVersions, key); ok { // answered since
 			return v, nil
 		}
-		return pr.askVersion(ctx, key, prepared, a)
+		return pr.askVersion(ctx, key, prepared, p.Env, a)
 	})
 }
 
+// environmentKey distinguishes the answers that a binary gives under different variables, by which
+// it may load other libraries. It does not contain their values, which may be secrets.
+func environmentKey(env map[string]string) string {
+	if len(env) == 0 {
+		return ""
+	}
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		fmt.Fprintf(sum, "%s=%s\x00", name, env[name])
+	}
+	return "|" + hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
 // askVersion asks, in a unit of its own.
-func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, a engine.Adapter) (string,
-	error) {
+func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, env map[string]string,
+	a engine.Adapter) (string, error) {
 	asked, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs()...)
-	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key), versionProperties(args, prepared.ReadOnly),
+	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key), versionProperties(args, prepared.ReadOnly, env),
 		bounds.VersionOut)
+	unknown := func(why string) (string, error) {
+		pr.Log.Warn("the engine's version is unknown: "+why, "engine", a.Kind(), "binary", prepared.Binary, "output",
+			lastLine(out), "result", st.Result)
+		return "", nil
+	}
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil && asked.Err() != nil, err == nil && st.Result == "timeout":
-		return "", registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("%s did not end within %s", strings.Join(args, " "), versionTimeout), "Run it by hand.")
+		return unknown(fmt.Sprintf("%s did not end within %s", strings.Join(args, " "), versionTimeout))
 	case err != nil:
 		return "", registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("could not query the engine's version: %v", err), "Read journalctl -u pool-managerd.")
 	}
-	if f := unusable(args, out, st); f != nil {
+	if f := unusable(args[0], st); f != nil {
 		return "", f
 	}
 	v := a.ParseVersion(out)
 	if v == "" {
-		pr.Log.Warn("could not parse the engine's version", "engine", a.Kind(), "binary", prepared.Binary, "output",
-			lastLine(out), "result", st.Result)
-		return "", nil
+		return unknown(unanswered(args, st))
 	}
 	if err := pr.Store.put(bucketVersions, key, v); err != nil {
 		pr.Log.Warn("could not store the engine's version", "err", err)
@@ -83,42 +101,43 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 	return v, nil
 }
 
-// glibcTooOld is what the dynamic loader prints about a program that was built on a newer system;
-// it exits with 1 then.
-const glibcTooOld = "version `GLIBC"
-
-// unusable reports an engine that cannot be executed at all, not one that lacks the option: 203 is
-// PID 1's "could not execute" and the rest of 200 to 245 its other steps (systemd.exec(5), "Process
-// Exit Codes"), 127 the dynamic loader's "a shared library is missing".
-func unusable(args []string, out []byte, st systemd.Status) *registry.Failure {
-	if st.ExecMainCode != cldExited {
-		if unix.Signal(st.ExecMainStatus) == unix.SIGILL && st.ExecMainCode != 0 {
-			return registry.Fail(registry.CodeProvisionFailed,
-				fmt.Sprintf("%s was killed by SIGILL: it was built for another processor", args[0]),
-				"Install a build for this machine's processor.")
-		}
-		return nil
-	}
-	switch status := st.ExecMainStatus; {
-	case status == 127, status != 0 && bytes.Contains(out, []byte(glibcTooOld)):
-		return registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("%s cannot be loaded: %s", args[0], lastLine(out)),
-			"Install the missing library, or a build for this system. The engine sees nothing of /home, /root and "+
-				"/srv but the folder of its binary.")
-	case status == 126, status == 203:
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be executed", args[0]),
+// unusable reports a file that PID 1 or the processor cannot execute, whatever its libraries and
+// its environment: 203 is PID 1's "could not execute" (systemd.exec(5), "Process Exit Codes").
+func unusable(binary string, st systemd.Status) *registry.Failure {
+	switch {
+	case st.ExecMainCode == cldExited && st.ExecMainStatus == statusExec:
+		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be executed", binary),
 			"Check its architecture, and run it by hand.")
-	case status >= 200 && status <= 245:
+	case st.ExecMainCode > cldExited && unix.Signal(st.ExecMainStatus) == unix.SIGILL:
 		return registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("PID 1 could not set up the unit that asks %s for its version (status %d of systemd.exec(5))",
-				args[0], status),
-			"Read the journal of the unit: journalctl -u 'pool-probe-*'.")
+			fmt.Sprintf("%s was killed by SIGILL: it was built for another processor", binary),
+			"Install a build for this machine's processor.")
 	}
 	return nil
 }
 
-// cldExited is CLD_EXITED of waitid(2), as ExecMainCode has it.
-const cldExited = 1
+// unanswered reports why there is no version: 127 is the dynamic loader's "a shared library is
+// missing", and the rest of 200 to 245 are steps of PID 1.
+func unanswered(args []string, st systemd.Status) string {
+	status := st.ExecMainStatus
+	switch {
+	case st.ExecMainCode > cldExited:
+		return fmt.Sprintf("%s was ended by signal %d", args[0], status)
+	case status == 127:
+		return args[0] + " cannot be loaded"
+	case status >= 200 && status <= 245:
+		return fmt.Sprintf("PID 1 could not set up the unit that asks %s (status %d of systemd.exec(5))", args[0],
+			status)
+	case status != 0:
+		return fmt.Sprintf("%s exited with status %d", strings.Join(args, " "), status)
+	}
+	return "could not parse what it printed"
+}
+
+const (
+	cldExited  = 1   // CLD_EXITED of waitid(2), as ExecMainCode has it
+	statusExec = 203 // EXIT_EXEC of systemd.exec(5)
+)
 
 func lastLine(out []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")

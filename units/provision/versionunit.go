@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
@@ -10,11 +11,16 @@ import (
 
 // versionProperties fence the question like an engine, and tighter: no network, no device, no
 // state, little memory. Python engines import their whole framework to print a version, and it
-// needs what it needs to run. The unit's time is bounded by RunCapture.
-func versionProperties(args, readOnly []string) []systemd.Property {
+// needs what it needs to run, the pool's variables included. The unit's time is bounded by
+// RunCapture.
+func versionProperties(args, readOnly []string, env map[string]string) []systemd.Property {
+	variables := []string{"HOME=/tmp", "XDG_CACHE_HOME=/tmp", "CUDA_VISIBLE_DEVICES="}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		variables = append(variables, name+"="+env[name]) // none of the three above: confine refuses them
+	}
 	h := systemd.Helper{
 		Description: "version of " + args[0], Slice: pool.Slice, Argv: args, Home: "tmpfs", Memory: 4 << 30, Tasks: 512,
-		Environment: []string{"HOME=/tmp", "XDG_CACHE_HOME=/tmp", "CUDA_VISIBLE_DEVICES="},
+		Environment: variables,
 		Needs:       systemd.Needs{Sockets: true, Generated: true, Scheduling: true},
 	}
 	return append(h.Properties(), treeProperties(readOnly)...)
