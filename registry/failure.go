@@ -16,6 +16,7 @@ const (
 	CodeEngineStartTimeout Code = "ENGINE_START_TIMEOUT"
 	CodeEngineStopTimeout  Code = "ENGINE_STOP_TIMEOUT"
 	CodeEngineCrashed      Code = "ENGINE_CRASHED"
+	CodeEngineExited       Code = "ENGINE_EXITED" // without an error, and without a request to stop
 	CodeEngineOOM          Code = "ENGINE_OOM"
 	CodePortInUse          Code = "PORT_IN_USE" // of another process
 	CodeInsufficientVRAM   Code = "INSUFFICIENT_VRAM"

@@ -40,19 +40,23 @@ func TestRecordRestarts(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	fails := func(name, script string, more ...Property) string {
+	ends := func(status int, name, script string, more ...Property) string {
 		unit := "pmd-test@" + name + ".service"
 		f.cleanup(unit)
 		// 252 loses ExecStartEx= at a daemon-reload, and reads another command where there is a
 		// semicolon in it. Then it restarts the unit no longer, and unloads it at a reset-failed.
 		file := filepath.Join(dir, name+".sh")
-		text := fmt.Sprintf("%s; echo >>%s; exit 1\n", script, filepath.Join(dir, name))
+		text := fmt.Sprintf("%s; echo >>%s; exit %d\n", script, filepath.Join(dir, name), status)
+		restart := "on-failure"
+		if status == 0 {
+			restart = "always"
+		}
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Error(err)
 		}
 		job, err := f.StartTransient(timeout(t), unit, append([]Property{{"Type", "exec"},
 			{"ExecStart", []PlainCommand{{Path: "/bin/sh", Args: []string{"sh", file}}}},
-			{"Restart", "on-failure"}, {"RestartUSec", uint64(100_000)}, {"StartLimitIntervalUSec", uint64(0)}}, more...))
+			{"Restart", restart}, {"RestartUSec", uint64(100_000)}, {"StartLimitIntervalUSec", uint64(0)}}, more...))
 		if err != nil {
 			t.Error(err)
 			return unit
@@ -60,11 +64,13 @@ func TestRecordRestarts(t *testing.T) {
 		_ = job.Wait(timeout(t)) // the process may end before the job does
 		return unit
 	}
+	fails := func(name, script string, more ...Property) string { return ends(1, name, script, more...) }
 	const burst = 5 // the restart after so many failed runs is counted, and refused
 	limit := []Property{{"StartLimitIntervalUSec", uint64(60_000_000)}, {"StartLimitBurst", uint32(burst)}}
 	var wg sync.WaitGroup
 	var units []string
 	units = append(units, fails("at_once", "true", limit...))
+	units = append(units, ends(0, "status_0", "true", limit...))
 	for i := range 20 {
 		name := fmt.Sprintf("many%d", i)
 		units = append(units, "pmd-test@"+name+".service")
@@ -78,7 +84,7 @@ func TestRecordRestarts(t *testing.T) {
 		})
 	}
 	later := []string{fails("after_a_while", "sleep 0.3"), fails("with_reexec", "sleep 0.2"),
-		fails("with_resets", "sleep 0.2")}
+		fails("with_resets", "sleep 0.2"), ends(0, "status_0_after_a_while", "sleep 0.3")}
 	for i := range 3 {
 		time.Sleep(900 * time.Millisecond)
 		run(t, "systemctl", "reset-failed", later[2])

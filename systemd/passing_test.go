@@ -98,6 +98,26 @@ func TestWatcherConfirmsFailed(t *testing.T) {
 			},
 			[]string{"changed e@a=failed pid=7 post=0", "reread e@a"},
 		},
+		"passing/without_an_error": {
+			func(s *story) {
+				s.serviceChanged("e@a", properties{"Result": "success",
+					"ExecMainStartTimestampMonotonic": uint64(1), "ExecMainExitTimestampMonotonic": uint64(5)})
+				s.unitChanged("e@a", properties{"ActiveState": "inactive", "SubState": "dead",
+					"ActiveEnterTimestampMonotonic": uint64(2), "ActiveExitTimestampMonotonic": uint64(5)})
+				s.answer("e@a", waits)
+			},
+			[]string{"changed e@a=dead-before-auto-restart pid=7 post=0", "read e@a",
+				"changed e@a=auto-restart pid=0 post=0"},
+		},
+		"staying/a_stop_without_an_error_is_certain": {
+			func(s *story) {
+				s.serviceChanged("e@a", properties{"Result": "success",
+					"ExecMainStartTimestampMonotonic": uint64(1), "ExecMainExitTimestampMonotonic": uint64(9)})
+				s.unitChanged("e@a", properties{"ActiveState": "inactive", "SubState": "dead",
+					"ActiveEnterTimestampMonotonic": uint64(2), "ActiveExitTimestampMonotonic": uint64(5)})
+			},
+			[]string{"changed e@a=dead pid=7 post=0", "reread e@a"},
+		},
 		"over/the_next_run_is_no_failure": {
 			func(s *story) {
 				s.unitChanged("e@a", properties{"ActiveState": "failed", "SubState": "failed"})

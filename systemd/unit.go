@@ -76,8 +76,9 @@ type Status struct {
 	LoadState   string   // "loaded", "not-found", …
 	ActiveState string   // "active", "activating", "deactivating", "inactive", "failed", "reloading"
 	// SubState is "running", "start-post", "auto-restart", … Below systemd 254, an update shows
-	// "failed-before-auto-restart" in place of "failed" until it is known that PID 1 will not
-	// restart the unit: each crash passes "failed" there.
+	// "failed-before-auto-restart" in place of "failed", and "dead-before-auto-restart" in place of
+	// "dead", until it is known that PID 1 will not restart the unit: each end on the way to a
+	// restart passes one of them there.
 	SubState string
 	Result   string // "success", "exit-code", "signal", "core-dump", "oom-kill", "timeout", "start-limit-hit", …
 

@@ -72,9 +72,11 @@ type listedUnit struct {
 }
 
 const (
-	notFound            = "not-found"                  // the LoadState of a unit that is only a name
-	failedBeforeRestart = "failed-before-auto-restart" // the SubState of a unit that PID 1 will restart
-	startLimitHit       = "start-limit-hit"            // the Result of a unit at its start limit, mostly
+	notFound = "not-found" // the LoadState of a unit that is only a name
+	// The SubState of a unit that PID 1 will restart.
+	failedBeforeRestart = "failed-before-auto-restart"
+	deadBeforeRestart   = "dead-before-auto-restart"
+	startLimitHit       = "start-limit-hit" // the Result of a unit at its start limit, mostly
 )
 
 // newWatcher makes an empty watcher; known reports which properties this PID 1 has.
@@ -305,9 +307,13 @@ func changedState(before, now Status) bool {
 		before.ActiveState != now.ActiveState || before.SubState != now.SubState
 }
 
-// mayPass reports whether a unit that is signalled as failed may be on its way to a restart. PID 1
-// restarts none that it was asked to stop, or whose start limit it applied.
+// mayPass reports whether a unit that is signalled as failed, or as dead after its process ended by
+// itself, may be on its way to a restart. PID 1 restarts none that it was asked to stop, or whose
+// start limit it applied.
 func mayPass(st Status) bool {
+	if st.SubState == "dead" {
+		return st.EndedFirst && st.Result == "success" && st.JobID == 0
+	}
 	return st.SubState == "failed" && st.Result != startLimitHit && !st.FailedInStop()
 }
 
@@ -338,6 +344,9 @@ func (w *watcher) status(u *watched) Status {
 	st := u.props.status(u.name, w.keep)
 	if u.passing {
 		st.SubState = failedBeforeRestart
+		if st.ActiveState == "inactive" {
+			st.SubState = deadBeforeRestart
+		}
 	}
 	return st
 }

@@ -12,18 +12,25 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestStraySIGTERM: an engine that someone ends by SIGTERM is stopped, and what callers get is
-// true: it does not start by itself. restart_count is a total over a stop and a resume.
+// TestStraySIGTERM: an engine that someone ends by SIGTERM is started again, unless its pool's file
+// says that this is a stop: then what callers get is true, that it does not start by itself.
+// restart_count is a total over a stop and a resume.
 func TestStraySIGTERM(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
-	h.pool("a", stub().quick())
+	h.pool("a", stub().table("restart", `initial = "300ms"`, `on_exit = "stop"`))
+	h.pool("again", stub().quick())
 	h.reload()
 	h.wait("a", isReady)
 	h.control("a", "/stub/crash")
 	h.wait("a", restarted(1))
 	h.must("kill", "-TERM", fmt.Sprint(h.engine("a").PID))
-	h.wait("a", inState("stopped"))
+	h.wait("a", inState("stopped"), failsWith("ENGINE_EXITED"))
+	h.wait("again", isReady)
+	h.must("kill", "-TERM", fmt.Sprint(h.engine("again").PID))
+	h.wait("again", restarted(1))
+	h.must("systemctl", "stop", host.EngineUnit("again"))
+	h.wait("again", inState("stopped"))
 	refused := h.answer(503, "POST", "/v1/pools/a/leases", "")
 	if hint := fmt.Sprint(refused["hint"]); refused["code"] != "POOL_UNREADY" || refused["retriable"] != false ||
 		!strings.Contains(hint, "does not start by itself; poolctl resume a starts it") {

@@ -50,6 +50,8 @@ func endings() []ending {
 			code: "CUDA_OOM", says: "cudaMalloc failed: out of memory; the engine exited with status 1", result: "exit-code", status: 1, line: "cudaMalloc failed"},
 		{name: "cuda-error", pool: stub().rare(), end: []string{say("CUDA error: an illegal memory access was encountered"), "/stub/crash?signal=KILL"},
 			code: "CUDA_ERROR", says: "illegal memory access was encountered; the engine was killed by SIGKILL", result: "signal", signal: "SIGKILL"},
+		{name: "status-0", pool: stub().rare(), end: []string{say("EngineDeadError: the core has died"), "/stub/exit?code=0"},
+			code: "ENGINE_EXITED", says: "exited with status 0 without a request to stop", result: "success", line: "EngineDeadError"},
 		{name: "driver-error", pool: stub().rare(), end: []string{say("CUDA driver version is insufficient for CUDA runtime version"), "/stub/exit?code=1"},
 			code: "DRIVER_ERROR", says: "driver version is insufficient", result: "exit-code", status: 1},
 		{name: "load-failure", pool: stub("--load", "1h", "--crash-after", "300ms", "--exit-code", "3").rare(),
@@ -77,7 +79,7 @@ func crashIsReported(t *testing.T, release machine.Release) {
 	}
 	h.write("/run/systemd/system/"+host.EngineUnit("watched")+".d/50-watchdog.conf", "[Service]\nWatchdogSec=2s\n")
 	h.must("systemctl", "daemon-reload")
-	h.pool("itself", stub().rare())
+	h.pool("itself", stub().table("restart", `on_exit = "stop"`))
 	h.pool("byhand", stub().rare())
 	h.pool("deaf", command("--ignore-term").rare())
 	h.reload()
@@ -106,11 +108,11 @@ func crashIsReported(t *testing.T, release machine.Release) {
 		h.isReported(ending{name: "watched", code: "ENGINE_CRASHED", says: "missed its watchdog", result: "watchdog",
 			status: 2})
 	})
-	t.Run("an_end_with_status_0_is_a_stop", func(t *testing.T) {
+	t.Run("an_end_with_status_0_is_a_stop_where_its_file_says_so", func(t *testing.T) {
 		h := h.in(t)
 		h.wait("itself", isReady)
 		h.control("itself", "/stub/exit?code=0")
-		h.stoppedBecause("itself", "exited by itself with status 0")
+		h.stoppedBecause("itself", "ended by itself")
 	})
 	t.Run("a_stop_by_hand_is_one", func(t *testing.T) {
 		h := h.in(t)

@@ -155,7 +155,7 @@ func (s *site) handedOff(id string, want bool) {
 
 // TestCrash: a crash of a ready engine takes ready and the hand-off file away at once, is reported
 // with its cause, and PID 1 starts the engine again after the delay of the pool file; an engine
-// that ends with status 0 is stopped, not crashed.
+// that ends with status 0 has failed, too. A start script must not leave its server behind.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
@@ -180,10 +180,23 @@ func TestCrash(t *testing.T) {
 		h.wait("killed", restarted(1), condition{"no error", func(p host.Pool) bool { return p.LastError == "" }})
 		h.handedOff("killed", true)
 	})
-	t.Run("status_0_is_a_stop", func(t *testing.T) {
+	t.Run("status_0_is_a_failure", func(t *testing.T) {
 		h := h.in(t)
 		h.control("ended", "/stub/exit?code=0")
-		h.wait("ended", inState("stopped"))
+		h.wait("ended", restarted(1))
+	})
+	t.Run("a_server_in_the_background_is_reported", func(t *testing.T) {
+		h := h.in(t)
+		h.write("/usr/local/bin/background", "#!/bin/sh\n"+host.StubEngine+" --load 1h \"$@\" &\n")
+		h.must("chmod", "0755", "/usr/local/bin/background")
+		script := command()
+		script.tables = []string{"[provisioning]\nbinary = \"/usr/local/bin/background\""}
+		h.pool("script", script)
+		h.reload()
+		p := h.wait("script", failsWith("ENGINE_START_FAILED"))
+		if !strings.Contains(p.LastError, "left a process in the background") {
+			t.Error(p)
+		}
 	})
 	t.Run("a_crash_loop_is_given_up", func(t *testing.T) {
 		h := h.in(t)

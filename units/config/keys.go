@@ -21,7 +21,7 @@ func builtin() pool.Pool {
 		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1,
 			StartTimeout: 5 * time.Minute, Mode: pool.FailFast, Probe: pool.ProbeHTTP, EscalateAfter: 2 * time.Minute,
 			GenerateInterval: time.Minute, GenerateTimeout: time.Minute, GenerateFailures: 2},
-		Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute, Jitter: 0.1, ClassFactor: 2,
+		Restart: pool.Restart{OnExit: pool.ExitRestarts, Initial: time.Second, Factor: 2, Max: time.Minute, Jitter: 0.1, ClassFactor: 2,
 			ResetAfter: 10 * time.Minute, StormRestarts: 10, StormWindow: time.Minute,
 			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute, BreakerMax: time.Hour,
 			BreakerStable: time.Minute},

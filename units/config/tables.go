@@ -90,6 +90,8 @@ func generateKeys() []strict.Key[pool.Health] {
 
 func restartKeys() []strict.Key[pool.Restart] {
 	return []strict.Key[pool.Restart]{
+		{Path: "on_exit", Default: `"restart"`, Type: strict.ToWord([]string{pool.ExitRestarts, pool.ExitStops}, func(r *pool.Restart) *string { return &r.OnExit }),
+			Doc: "What follows when the engine ends by itself with exit status 0, or by a SIGTERM that neither systemd nor the manager sent: `restart` starts it again, as after a crash; `stop` leaves it stopped. Other ends are always crashes, and an engine that `systemctl stop` stopped stays stopped."},
 		{Path: "initial", Default: `"1s"`, Type: strict.ToDuration(100*time.Millisecond, time.Hour, func(r *pool.Restart) *time.Duration { return &r.Initial }),
 			Doc: "Time from a crash to the next start."},
 		{Path: "factor", Default: "2", Type: strict.ToFloat(1, 10, func(r *pool.Restart) *float64 { return &r.Factor }),

@@ -52,6 +52,14 @@ func (w *watched) processes() []int {
 	return pids
 }
 
+// left is how many processes the engine has besides its main process, which has ended.
+func (w *watched) left() int {
+	if w.cgroup == "" {
+		return 0
+	}
+	return len(slices.DeleteFunc(w.processes(), func(pid int) bool { return pid == w.pid }))
+}
+
 // groupCPU reads usage_usec of cpu.stat (cgroup-v2 document), which every cgroup has, even without
 // the cpu controller.
 func (w *watched) groupCPU() (time.Duration, bool) {

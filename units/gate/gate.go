@@ -16,6 +16,7 @@ import (
 	"log"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	engines "github.com/pool-managerd/pool-managerd/units/engine"
@@ -39,6 +40,7 @@ type Options struct {
 	Invocation string
 
 	logWithin time.Duration // overrides the constant in tests; 0: the constant
+	group     string        // overrides the gate's own control group in tests
 }
 
 // errGone: the main process ended before it could be watched.
@@ -66,8 +68,9 @@ func Run(ctx context.Context, o Options) int {
 		if at.strangers() {
 			return o.failed(ForeignPort, Sample{}, at)
 		}
-		o.Log.Println("the engine ended before it listened")
-		return exit.EngineGone
+		w = &watched{cgroup: cmp.Or(o.group, strings.TrimSuffix(cgroupOf(os.Getpid()), "/.control"))}
+		w.exclude(os.Getpid())
+		return o.gone("the engine ended before it listened", w)
 	}
 	if err == nil {
 		defer w.close()
@@ -120,9 +123,9 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 			return o.answered(ctx, s, w, lines.journalctl)
 		case EngineGone:
 			if at.listener(w.uid) == Foreign { // which is why it could not listen
-				v = ForeignPort
+				return o.failed(ForeignPort, s, at)
 			}
-			return o.failed(v, s, at)
+			return o.gone(fmt.Sprintf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond)), w)
 		default:
 			return o.failed(v, s, at)
 		}
@@ -144,13 +147,21 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 	return exit.Failed
 }
 
+// gone logs that the main process ended, and whether it left others running: a script that starts
+// the server in the background does.
+func (o Options) gone(text string, w *watched) int {
+	left := w.left()
+	if left == 0 {
+		o.Log.Println(text)
+		return exit.EngineGone
+	}
+	o.Log.Printf("%s; processes that it started and that still run: %d", text, left)
+	return exit.Background
+}
+
 // failed logs the verdict in one line and returns its exit status.
 func (o Options) failed(v Verdict, s Sample, at endpoint) int {
-	switch v {
-	case EngineGone:
-		o.Log.Printf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond))
-		return exit.EngineGone
-	case ForeignPort:
+	if v == ForeignPort {
 		o.Log.Printf("port %d is in use by another user's process, not by the engine; see ss -ltnp 'sport = :%d'",
 			at.port, at.port)
 		return exit.ForeignPort
@@ -166,7 +177,7 @@ func Usage() string {
        pool-gate release [--socket PATH]
 
 PID 1 runs it in an engine's unit: as ExecStartPost=, and for its memory as ExecStartPre= and a second ExecStartPost=. Exit status: %d ready,
-%d engine gone, %d stalled, %d port in use by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use.`,
-		exit.Ready, exit.EngineGone, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM, exit.InsufficientRAM,
-		exit.NoGPU)
+%d engine gone, %d engine gone with processes left behind, %d stalled, %d port in use by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use.`,
+		exit.Ready, exit.EngineGone, exit.Background, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM,
+		exit.InsufficientRAM, exit.NoGPU)
 }

@@ -284,7 +284,19 @@ func TestGateOnRealProcesses(t *testing.T) {
 		if err := cmd.Run(); err != nil {
 			t.Fatal(err)
 		}
-		o := Options{URL: "http://127.0.0.1:1/", Log: log.New(io.Discard, "", 0), MainPID: cmd.Process.Pid}
+		group := t.TempDir()
+		o := Options{URL: "http://127.0.0.1:1/", Log: log.New(io.Discard, "", 0), MainPID: cmd.Process.Pid, group: group}
+		procs := func(pids ...int) {
+			text := strings.Trim(fmt.Sprint(pids), "[]")
+			if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		procs(1)
+		if got := Run(t.Context(), o); got != exit.Background {
+			t.Errorf("with a process that it left: exit %d, want %d", got, exit.Background)
+		}
+		procs()
 		if got := Run(t.Context(), o); got != exit.EngineGone {
 			t.Errorf("exit %d, want %d", got, exit.EngineGone)
 		}

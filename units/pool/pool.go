@@ -132,8 +132,16 @@ type Health struct {
 	EscalateAfter time.Duration // with failing probes, until the engine is restarted; 0: never
 }
 
+// What follows when an engine ends by itself without an error: exit status 0, or SIGTERM from
+// another program.
+const (
+	ExitRestarts = "restart" // it is started again, as after a crash
+	ExitStops    = "stop"    // it stays stopped
+)
+
 // Restart is what follows a crash: the backoff, the limit of storms, and the breaker.
 type Restart struct {
+	OnExit          string // ExitRestarts or ExitStops; empty: ExitRestarts
 	Initial         time.Duration
 	Factor          float64
 	Max             time.Duration

@@ -91,9 +91,9 @@ var stateTable = []stateRow{
 	{registry.StateFailed, false, false, "the unit failed and PID 1 gave up on it; tried again later",
 		func(f Facts) bool { return f.Unit == Broken },
 		"the engine failed too often: PID 1 reached the start limit", func(f Facts) *registry.Failure { return f.Crash }},
-	{registry.StateStopped, false, false, "the engine exited with status 0 without a request to stop",
+	{registry.StateStopped, false, false, "the engine ended by itself without an error, and on_exit says that this is a stop",
 		func(f Facts) bool { return f.wanted() && f.Unit == Exited && f.EndedItself },
-		"the engine exited by itself with status 0, which is not a crash", noFailure},
+		"the engine ended by itself, and [restart] on_exit is \"stop\"", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateStopped, false, false, "the unit was stopped, or no pool file asks for it",
 		func(f Facts) bool { return f.Unit == Exited || !f.wanted() },
 		"the engine was stopped", func(f Facts) *registry.Failure {

@@ -17,13 +17,15 @@ var update = flag.Bool("update", false, "write the generated tables")
 // TestAssessReportsWhoEndedIt: both are stopped, for different reasons.
 func TestAssessReportsWhoEndedIt(t *testing.T) {
 	byHand := Assess(replica(unit(Exited)))
-	itself := Assess(replica(unit(Exited), func(f *Facts) { f.EndedItself = true }))
+	itself := Assess(replica(unit(Exited), func(f *Facts) {
+		f.EndedItself, f.Crash = true, registry.Fail(registry.CodeEngineExited, "status 0", "")
+	}))
 	if byHand.State != registry.StateStopped || itself.State != registry.StateStopped || byHand.Failure != nil ||
-		itself.Failure != nil {
-		t.Errorf("a stop is %s (%v), an end with status 0 %s (%v); want both stopped, without a failure", byHand.State,
-			byHand.Failure, itself.State, itself.Failure)
+		itself.Failure == nil || itself.Failure.Code != registry.CodeEngineExited {
+		t.Errorf("a stop is %s (%v), an end with status 0 %s (%v); want both stopped, the second with its cause",
+			byHand.State, byHand.Failure, itself.State, itself.Failure)
 	}
-	if byHand.Reason != "the engine was stopped" || !strings.Contains(itself.Reason, "by itself with status 0") {
+	if byHand.Reason != "the engine was stopped" || !strings.Contains(itself.Reason, "ended by itself") {
 		t.Errorf("reasons %q and %q", byHand.Reason, itself.Reason)
 	}
 }

@@ -34,7 +34,7 @@ const (
 	Backoff               // crashed; PID 1 waits before it starts it again
 	Stopping              // being stopped
 	Broken                // failed, and PID 1 gave up on it
-	Exited                // ended without a failure: stopped by an operator, or exit status 0
+	Exited                // ended without a failure, and is not started again
 )
 
 // Probe is the verdict of the manager's own health probes since the unit became active.
@@ -103,8 +103,8 @@ type Facts struct {
 	Unit     Phase
 	UnitSpec Spec              // what the unit was started with
 	Crash    *registry.Failure // why the unit's last run ended badly
-	// EndedItself reports that the process of an Exited unit exited with status 0 without a request
-	// to stop.
+	// EndedItself reports that the process of an Exited unit ended by itself without an error, and
+	// that its pool's file says that this is a stop.
 	EndedItself bool
 
 	StopErr *registry.Failure // of a stop that PID 1 did not carry out; the next attempt is due at StopAt

@@ -47,6 +47,7 @@ type restartIdentity struct {
 	Jitter   float64 `json:"jitter,omitempty"`
 	Failures int     `json:"breaker_failures,omitempty"`
 	Window   int64   `json:"breaker_window_ms,omitempty"`
+	OnExit   string  `json:"on_exit,omitempty"` // empty for the default
 }
 
 // processIdentity is pool.Process as the hash has it.
@@ -84,6 +85,9 @@ func identityOf(in Input) identity {
 			Initial: r.Initial.Milliseconds(), Factor: r.Factor, Max: r.Max.Milliseconds(), Jitter: r.Jitter,
 			Failures: r.BreakerFailures, Window: r.BreakerWindow.Milliseconds(),
 		},
+	}
+	if r.OnExit != pool.ExitRestarts {
+		id.Restart.OnExit = r.OnExit
 	}
 	for _, d := range in.Mask {
 		id.Devices = append(id.Devices, d.Visible) // resolved: an index may mean another GPU after a reboot

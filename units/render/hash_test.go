@@ -61,6 +61,8 @@ func TestSpecHash(t *testing.T) {
 		{"restart_max", process, with(func(p *pool.Pool) { p.Restart.Max = 2 * time.Minute })},
 		{"restart_jitter", process, with(func(p *pool.Pool) { p.Restart.Jitter = 0.1 })},
 		{"breaker_failures", process, with(func(p *pool.Pool) { p.Restart.BreakerFailures = 9 })},
+		{"restart_on_exit", process, with(func(p *pool.Pool) { p.Restart.OnExit = pool.ExitStops })},
+		{"restart_on_exit_that_is_the_default", nothing, with(func(p *pool.Pool) { p.Restart.OnExit = pool.ExitRestarts })},
 		{"breaker_window", process, with(func(p *pool.Pool) { p.Restart.BreakerWindow = time.Hour })},
 
 		{"sandbox_shm", process, with(func(p *pool.Pool) { p.Sandbox.ShmBytes = 1 << 30 })},

@@ -18,7 +18,7 @@ func restartLines(in Input) []Line {
 			"long enough for the delays and stalled loads of the burst, or the limit would never be reached")),
 		inUnit(number("StartLimitBurst", uint32(max(r.BreakerFailures, 0)),
 			"after so many starts PID 1 stops restarting, like the manager's breaker; the manager retries after breaker_timeout")),
-		text("Restart", "on-failure", "restart after a crash, a failed gate and an OOM kill; an exit with status 0 is a stop"),
+		restartLine(r),
 	}
 	lines = append(lines, delayLines(in)...)
 	return append(lines,
@@ -28,6 +28,17 @@ func restartLines(in Input) []Line {
 		span("TimeoutStopSec", "TimeoutStopUSec", in.Adapter.StopTimeout(),
 			"how long this engine needs after SIGTERM; requests were drained before"),
 	)
+}
+
+// restartLine says which ends are followed by a restart. With either value, PID 1 restarts no unit
+// that it was asked to stop.
+func restartLine(r pool.Restart) Line {
+	if r.OnExit == pool.ExitStops {
+		return text("Restart", "on-failure",
+			"restart after a crash, a failed gate and an OOM kill; on_exit says that an exit with status 0 is a stop")
+	}
+	return text("Restart", "always",
+		"restart however the engine ended, with status 0 or by a stray SIGTERM, too; systemctl stop is respected")
 }
 
 // delayLines configure the backoff. PID 1 waits RestartSec= before the first restart; the delay

@@ -27,6 +27,7 @@ const (
 func classes() map[registry.Code]Class {
 	return map[registry.Code]Class{
 		registry.CodeEngineCrashed:      Crash,
+		registry.CodeEngineExited:       Crash,
 		registry.CodeEngineOOM:          OOM,
 		registry.CodeCUDAOOM:            CUDAOOM,
 		registry.CodeCUDAError:          CUDA,

@@ -93,6 +93,9 @@ func (l *Ledger) Observe(s Sight) Ends {
 	if ended {
 		l.End = l.endOf(s)
 	}
+	if l.End == EndStopped && !l.Unsure && s.Restarts > l.Counter {
+		l.End, ended = EndFailed, true // below systemd 254 it may have been seen "dead" on its way to a restart
+	}
 	counted := l.Before
 	if l.End == EndFailed {
 		counted++

@@ -12,6 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/lastwords"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
@@ -112,8 +113,9 @@ func (r *replica) endFailure(now time.Time) *registry.Failure {
 
 // withLogVerdict lets the log of the run say why a process ended that no one ended from outside.
 func (e *ended) withLogVerdict(f registry.Failure) registry.Failure {
-	byItself := slices.Contains([]string{"exit-code", "signal", "core-dump", startLimitHit}, e.ending.Result)
-	open := f.Code == registry.CodeEngineCrashed || f.Code == registry.CodeEngineStartFailed
+	byItself := slices.Contains([]string{"success", "exit-code", "signal", "core-dump", startLimitHit}, e.ending.Result)
+	open := slices.Contains([]registry.Code{registry.CodeEngineCrashed, registry.CodeEngineExited,
+		registry.CodeEngineStartFailed}, f.Code)
 	if e.verdict == nil || !byItself || !open {
 		return f
 	}
@@ -186,7 +188,7 @@ func (s *Supervisor) logCrash(r *replica, e *ended, f *registry.Failure) {
 	switch {
 	case e.ending.Signal != "":
 		attrs = append(attrs, "signal", e.ending.Signal)
-	case e.ending.Result == "exit-code":
+	case e.ending.Result == "exit-code", f.Code == registry.CodeEngineExited:
 		attrs = append(attrs, "exit_status", e.ending.ExitStatus)
 	}
 	if e.ending.Uptime > 0 {
@@ -234,9 +236,12 @@ func (r *replica) reportPending(f *registry.Failure) bool {
 	return f.Ending != nil && r.last.report != nil && !r.last.report.read
 }
 
-// endedItself reports whether an engine that is gone left with status 0 without being asked to.
-func endedItself(phase reconcile.Phase, st systemd.Status) bool {
-	return phase == reconcile.Exited && st.EndedFirst && st.ExecMainCode == cldExited
+// endedItself reports whether an engine is stopped because it ended by itself, without an error,
+// and its pool's file says that this is a stop. Otherwise PID 1 starts it again, and it is stopped
+// because someone stopped it in that wait.
+func (r *replica) endedItself() bool {
+	return r.unit.phase == reconcile.Exited && r.unit.status.EndedFirst && endedWell(r.unit.status) &&
+		r.pool().Restart.OnExit == pool.ExitStops
 }
 
 // explainBy keeps why the manager ends a process, as the reason of the end that PID 1 will tell.

@@ -376,29 +376,70 @@ func TestStopByHandIsRespected(t *testing.T) {
 	})
 }
 
+// TestEndsByItself: an engine that ends without an error, and was not asked to, has failed, once. With
+// on_exit = "stop" it is stopped, for a reason of its own. A stop through systemd is one, also in the
+// wait before a restart.
 func TestEndsByItself(t *testing.T) {
 	stopped := func(first bool, code int) func(*systemd.Status) {
 		return func(st *systemd.Status) {
 			st.ActiveState, st.SubState, st.MainPID, st.Result = "inactive", "dead", 0, "success"
 			st.ExecMainCode, st.EndedFirst = code, first
+			if code == cldKilled {
+				st.ExecMainStatus = 15
+			}
 		}
 	}
+	const itself = "the engine ended by itself, and [restart] on_exit is \"stop\""
 	for _, c := range []struct {
 		name   string
+		onExit string
 		end    func(*systemd.Status)
 		reason string
+		code   registry.Code
 	}{
-		{"status_0", stopped(true, cldExited), "the engine exited by itself with status 0, which is not a crash"},
-		{"stopped_through_systemd", stopped(false, cldExited), "the engine was stopped"},
-		{"asked_to_end_by_a_signal", stopped(true, cldKilled), "the engine was stopped"},
+		{"status_0", pool.ExitStops, stopped(true, cldExited), itself, registry.CodeEngineExited},
+		{"a_stray_signal", pool.ExitStops, stopped(true, cldKilled), itself, registry.CodeEngineExited},
+		{"stopped_through_systemd", pool.ExitStops, stopped(false, cldExited), "the engine was stopped", ""},
+		{"stopped_while_it_waits", pool.ExitRestarts, stopped(true, cldExited), "the engine was stopped", ""},
 	} {
 		scenario(t, c.name, func(t *testing.T, w *world) {
-			m := serving(t, w)
+			m := w.manage(t, pools(llama("a", func(p *pool.Pool) { p.Restart.OnExit = c.onExit })))
+			w.passGate(unitOf("a"))
+			m.wantState("a", registry.StateReady, true)
 			w.change(unitOf("a"), c.end)
+			time.Sleep(time.Second)
 			m.wantState("a", registry.StateStopped, false)
-			if p := m.pool("a"); p.Replicas[0].Reason != c.reason || p.LastError != nil {
-				t.Errorf("reason %q, last_error %v; want %q and none", p.Replicas[0].Reason, p.LastError, c.reason)
+			p := m.pool("a")
+			if p.Replicas[0].Reason != c.reason || (p.LastError == nil) != (c.code == "") {
+				t.Errorf("reason %q, last_error %v; want %q and %q", p.Replicas[0].Reason, p.LastError, c.reason, c.code)
+			}
+			if c.code != "" {
+				m.wantCode("a", c.code)
+			}
+			time.Sleep(time.Hour)
+			m.wantState("a", registry.StateStopped, false)
+			if w.called("start") != 1 {
+				t.Errorf("it was started again: %v", w.calls)
 			}
 		})
 	}
+	scenario(t, "it_failed", func(t *testing.T, w *world) {
+		m, l := withLog(t, w)
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			ends("success", cldExited, 0)(st)
+			st.EndedFirst = true
+		})
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateBackoff, false)
+		m.wantCode("a", registry.CodeEngineExited)
+		queued := func(st *systemd.Status) { st.SubState, st.JobID, st.NRestarts = "auto-restart-queued", 7, 1 }
+		w.change(unitOf("a"), queued)
+		m.wantCode("a", registry.CodeEngineExited)
+		w.again(unitOf("a"))
+		w.passGate(unitOf("a"))
+		time.Sleep(time.Second)
+		if got := m.pool("a").RestartCount; got != 1 || len(l.logged("level=WARN")) != 1 {
+			t.Errorf("%d failed runs are counted, logged %q", got, l.logged("level=WARN"))
+		}
+	})
 }

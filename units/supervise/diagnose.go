@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 // How a main process ended, as ExecMainCode has it: si_code of waitid(2).
@@ -26,8 +28,10 @@ const (
 func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 	logs := readLogs(st.Name)
 	switch st.Result {
-	case "", "success":
+	case "":
 		return nil
+	case "success":
+		return exitVerdict(st, logs)
 	case "oom-kill":
 		return oomVerdict(p)
 	case "timeout":
@@ -40,7 +44,11 @@ func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 			fmt.Sprintf("Read systemctl status '%s'.", st.Name))
 	}
 	f := gateVerdict(st, p, logs)
-	if f == nil {
+	switch {
+	case f != nil:
+	case st.Result == startLimitHit && st.WasActive && endedWell(st):
+		f = exited(st, logs)
+	default:
 		f = registry.Fail(registry.CodeEngineCrashed, "the engine "+ending(st), logs)
 	}
 	if st.Result == startLimitHit {
@@ -91,6 +99,57 @@ func timeoutVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failu
 		" after SIGTERM, and was killed", "Requests that take longer are cut. "+logs)
 }
 
+// endedWell reports whether the main process ended in a way that PID 1 takes for a success: exit
+// status 0, or one of the signals that ask a daemon to end (systemd.service(5), "Restart=").
+func endedWell(st systemd.Status) bool {
+	switch st.ExecMainCode {
+	case cldExited:
+		return st.ExecMainStatus == 0
+	case cldKilled:
+		return slices.Contains([]int{int(unix.SIGHUP), int(unix.SIGINT), int(unix.SIGTERM), int(unix.SIGPIPE)},
+			st.ExecMainStatus)
+	}
+	return false
+}
+
+// exitVerdict is why a unit without an error is about to be started again: its process ended by
+// itself. It is nil for a unit that was stopped, runs, or is about to begin its next run, whose
+// result is not that of the run before.
+func exitVerdict(st systemd.Status, logs string) *registry.Failure {
+	waits := phaseOf(st) == reconcile.Backoff && st.SubState != "auto-restart-queued"
+	if !endedWell(st) || !waits && !st.EndedFirst {
+		return nil
+	}
+	return exited(st, logs)
+}
+
+// exited is the failure of an engine that ended without an error while no one had asked for it.
+func exited(st systemd.Status, logs string) *registry.Failure {
+	if st.ExecMainCode == cldKilled {
+		return registry.Fail(registry.CodeEngineExited,
+			"the engine was ended by "+signalName(st.ExecMainStatus)+" of another program, which is not a stop",
+			"Find what sent the signal (earlyoom, a script, kill); systemctl stop stops an engine. "+logs)
+	}
+	return registry.Fail(registry.CodeEngineExited, "the engine exited with status 0 without a request to stop",
+		"Its log shows why; an engine must serve until it is stopped, and a start script must stay in the foreground "+
+			"(exec, without &). "+logs)
+}
+
+// loadVerdict reports an engine that ended while it loaded. One that ended without an error is
+// often a script that left the server running in the background.
+func loadVerdict(st systemd.Status, logs string) *registry.Failure {
+	message := "the engine " + ending(st) + " while it loaded"
+	switch well := st.ExecMainCode == cldExited && st.ExecMainStatus == 0; {
+	case well && st.PostStatus == exit.Background:
+		return registry.Fail(registry.CodeEngineStartFailed, message+" and left a process in the background",
+			"A start script must stay in the foreground: end it with exec and the server's command, without &. "+logs)
+	case well:
+		return registry.Fail(registry.CodeEngineStartFailed, message,
+			"An engine must stay in the foreground: let a start script end with exec and the server's command. "+logs)
+	}
+	return registry.Fail(registry.CodeEngineStartFailed, message, logs)
+}
+
 // gateVerdict reads what the readiness gate of a failed start said by its exit status.
 func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
 	if st.ExecMainCode == cldExited && st.ExecMainStatus >= 200 && st.ExecMainStatus <= 245 {
@@ -104,8 +163,8 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 		return nil
 	}
 	switch st.PostStatus {
-	case exit.EngineGone:
-		return registry.Fail(registry.CodeEngineStartFailed, "the engine "+ending(st)+" while it loaded", logs)
+	case exit.EngineGone, exit.Background:
+		return loadVerdict(st, logs)
 	case exit.Stalled:
 		return registry.Fail(registry.CodeEngineStartTimeout,
 			fmt.Sprintf("the load made no progress for %s: no log line, no CPU time and no input",

@@ -20,6 +20,10 @@ func TestDiagnose(t *testing.T) {
 		st.PostCode, st.PostStatus = cldExited, verdict
 		return st
 	}
+	waiting := func(st systemd.Status) systemd.Status {
+		st.LoadState, st.ActiveState, st.SubState, st.WasActive = "loaded", "activating", "auto-restart", true
+		return st
+	}
 	short := func(verdict int) systemd.Status {
 		st := ended("exit-code", 0, 0)
 		st.PreCode, st.PreStatus = cldExited, verdict
@@ -51,6 +55,21 @@ func TestDiagnose(t *testing.T) {
 		}(), registry.CodeEngineCrashed, "exited with status 7"},
 		{"start_limit", ended("start-limit-hit", cldKilled, 9), registry.CodeEngineCrashed, "gave up after too many failures in a short time, the last one: the engine was killed by SIGKILL"},
 		{"start_limit_of_loads", gated(ended("start-limit-hit", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "gave up"},
+		{"start_limit_of_ends_without_an_error", func() systemd.Status {
+			st := ended("start-limit-hit", cldExited, 0)
+			st.WasActive = true
+			return st
+		}(), registry.CodeEngineExited, "the last one: the engine exited with status 0 without a request to stop"},
+		{"status_0", waiting(ended("success", cldExited, 0)), registry.CodeEngineExited, "exited with status 0 without a request"},
+		{"a_stray_signal", waiting(ended("success", cldKilled, 15)), registry.CodeEngineExited, "ended by SIGTERM of another program"},
+		{"a_gate_that_was_killed", func() systemd.Status {
+			st := waiting(ended("exit-code", cldKilled, 15))
+			st.WasActive = false
+			return st
+		}(), registry.CodeEngineCrashed, "killed by SIGTERM"},
+		{"status_0_while_loading", gated(ended("exit-code", cldExited, 0), exit.EngineGone), registry.CodeEngineStartFailed, "exited with status 0 while it loaded"},
+		{"a_server_in_the_background", gated(ended("exit-code", cldExited, 0), exit.Background), registry.CodeEngineStartFailed, "while it loaded and left a process in the background"},
+		{"a_worker_that_is_left", gated(ended("exit-code", cldExited, 1), exit.Background), registry.CodeEngineStartFailed, "exited with status 1 while it loaded"},
 		{"start_timeout", ended("timeout", cldKilled, 9), registry.CodeEngineStartTimeout, "did not finish loading"},
 		{"stop_timeout", func() systemd.Status {
 			st := ended("timeout", cldKilled, 9)

@@ -18,7 +18,7 @@ func (r *replica) facts() reconcile.Facts {
 		Op: r.job.action, Short: r.job.short, StopErr: r.job.stopErr, StopAt: r.job.stopAt, RetryAt: r.job.startAt,
 		Unsure: r.job.unsure,
 
-		Unit: r.unit.phase, UnitSpec: r.unit.spec, EndedItself: endedItself(r.unit.phase, r.unit.status),
+		Unit: r.unit.phase, UnitSpec: r.unit.spec, EndedItself: r.endedItself(),
 
 		GPU: r.gpu.blocked,
 

@@ -227,10 +227,10 @@ func (s *Supervisor) finishJob(r *replica) {
 // crashed keeps why the last run ended badly, until the engine is ready again, and has the run
 // counted whose end is new.
 func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
-	if r.unit.phase == reconcile.Exited && !st.FailedInStop() && !r.wait.on {
+	if r.unit.phase == reconcile.Exited && !st.FailedInStop() && !r.endedItself() && !r.wait.on {
 		r.last.crash = nil // what went wrong before is not why it is stopped now
 	}
-	ended := r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken || st.FailedInStop()
+	ended := r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken || st.FailedInStop() || r.endedItself()
 	var f *registry.Failure
 	if ended {
 		f = Diagnose(st, r.pool())

@@ -7,19 +7,21 @@ import (
 
 // SightOf is what a status says of the unit's newest run, for the count of failed runs. What
 // NRestarts is in each state was recorded on systemd 262 (test/restarttrace).
+//
+// It is empty while it is unknown whose state it is. A start gives the unit its next InvocationID
+// and the result "success" before it leaves the state of the former run (seen on 262), and a run
+// that ended with status 0 has this result, too.
 func SightOf(st systemd.Status) restarts.Sight {
+	if st.Result == "success" && st.JobID != 0 &&
+		(st.SubState == "auto-restart-queued" || st.ActiveState == "inactive") {
+		return restarts.Sight{}
+	}
 	return restarts.Sight{Run: st.InvocationID, Restarts: st.NRestarts, Phase: countedPhase(st)}
 }
 
 func countedPhase(st systemd.Status) restarts.Phase {
-	// A start gives the unit its next InvocationID and the result "success" before it leaves the
-	// state of the former run (seen on 262).
-	begins := st.Result == "success" && st.JobID != 0
 	switch st.SubState {
 	case "auto-restart-queued":
-		if begins {
-			return restarts.PhaseRuns
-		}
 		return restarts.PhaseQueued
 	case "auto-restart":
 		// Below systemd 254 a queued restart has no state of its own: its job shows.
@@ -35,9 +37,6 @@ func countedPhase(st systemd.Status) restarts.Phase {
 	}
 	switch st.ActiveState {
 	case "inactive":
-		if begins {
-			return restarts.PhaseRuns
-		}
 		return restarts.PhaseDown
 	case "failed", "maintenance":
 		if st.Result == startLimitHit {

@@ -14,7 +14,7 @@ func TestSightOf(t *testing.T) {
 		active, sub string
 		result      string
 		job         uint32
-		want        restarts.Phase
+		want        restarts.Phase // -1: none
 	}{
 		{"running", "active", "running", "success", 0, restarts.PhaseRuns},
 		{"loading", "activating", "start-post", "success", 7, restarts.PhaseRuns},
@@ -23,8 +23,9 @@ func TestSightOf(t *testing.T) {
 		{"waiting", "activating", "auto-restart", "exit-code", 0, restarts.PhaseFailed},
 		{"queued", "activating", "auto-restart-queued", "exit-code", 7, restarts.PhaseQueued},
 		{"queued_below_254", "activating", "auto-restart", "exit-code", 7, restarts.PhaseQueued},
-		{"the_next_run_begins", "activating", "auto-restart-queued", "success", 7, restarts.PhaseRuns},
-		{"the_next_run_begins_below_254", "inactive", "dead", "success", 7, restarts.PhaseRuns},
+		{"waiting_after_status_0", "activating", "auto-restart", "success", 0, restarts.PhaseFailed},
+		{"queued_after_status_0_or_the_next_run_begins", "activating", "auto-restart-queued", "success", 7, -1},
+		{"the_same_below_254", "inactive", "dead", "success", 7, -1},
 		{"failed", "failed", "failed", "exit-code", 0, restarts.PhaseOver},
 		{"at_its_start_limit", "failed", "failed", startLimitHit, 0, restarts.PhaseDown},
 		{"stopped", "inactive", "dead", "success", 0, restarts.PhaseDown},
@@ -32,8 +33,12 @@ func TestSightOf(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := SightOf(systemd.Status{InvocationID: "a", NRestarts: 3, ActiveState: c.active, SubState: c.sub,
 				Result: c.result, JobID: c.job})
-			if got != (restarts.Sight{Run: "a", Restarts: 3, Phase: c.want}) {
-				t.Errorf("%+v, want phase %d", got, c.want)
+			want := restarts.Sight{Run: "a", Restarts: 3, Phase: c.want}
+			if c.want < 0 {
+				want = restarts.Sight{}
+			}
+			if got != want {
+				t.Errorf("%+v, want %+v", got, want)
 			}
 		})
 	}

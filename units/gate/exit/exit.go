@@ -17,6 +17,8 @@ const (
 	InsufficientVRAM = 6 // the step before the engine: a GPU has too little free memory
 	InsufficientRAM  = 7 // the host has too little free main memory
 	NoGPU            = 8 // the engine was given a GPU and runs on the CPU
+
+	Background = 9 // as EngineGone, and processes that it had started still run
 )
 
 // LogPrefix begins each line that the gate logs. The engine's lines have the same identifier in the
