@@ -68,6 +68,7 @@ type Replica struct {
 	QueueDepth          *int // requests that wait inside the engine; nil: not known
 	RestartCount        int
 	RestartsSinceStable int
+	Unanswered          []string      // what the engine does not report in this run, why, and what follows
 	RefusedAnswers      []string      // answers of the engine in this run that are not believed, and why
 	Backoff             time.Duration // the current restart delay, zero without one
 	NextStart           time.Time     // when it is over; zero if it is not known

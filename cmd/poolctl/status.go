@@ -207,6 +207,12 @@ func printReasons(w io.Writer, p wire.Pool) error {
 				return err
 			}
 		}
+		for _, unknown := range r.Unanswered {
+			if _, err := fmt.Fprintf(w, "%s: the engine does not report its %s\n", clean(r.ID),
+				clean(unknown)); err != nil {
+				return err
+			}
+		}
 		if r.LastError == nil || text(r.LastError) == text(p.LastError) {
 			continue
 		}

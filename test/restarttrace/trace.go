@@ -69,8 +69,9 @@ func check(seen []line, truth line) error {
 	for every := 2; every <= 5; every++ {
 		var some restarts.Ledger
 		for i, l := range seen {
-			// A stop in the wait after a failed run looks like one of a run: the two last belong together.
-			if i%every == 0 || i >= len(seen)-2 {
+			// A stop in the wait after a failed run looks like one of a run: the last
+			// observations belong together.
+			if i%every == 0 || i >= len(seen)-4 {
 				some.Observe(l.sight())
 			}
 		}

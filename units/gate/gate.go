@@ -125,7 +125,8 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 			if at.listener(w.uid) == Foreign { // which is why it could not listen
 				return o.failed(ForeignPort, s, at)
 			}
-			return o.gone(fmt.Sprintf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond)), w)
+			return o.gone(fmt.Sprintf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond)),
+				w)
 		default:
 			return o.failed(v, s, at)
 		}

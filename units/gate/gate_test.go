@@ -285,7 +285,8 @@ func TestGateOnRealProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 		group := t.TempDir()
-		o := Options{URL: "http://127.0.0.1:1/", Log: log.New(io.Discard, "", 0), MainPID: cmd.Process.Pid, group: group}
+		o := Options{URL: "http://127.0.0.1:1/", Log: log.New(io.Discard, "", 0), MainPID: cmd.Process.Pid,
+			group: group}
 		procs := func(pids ...int) {
 			text := strings.Trim(fmt.Sprint(pids), "[]")
 			if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(text), 0o644); err != nil {

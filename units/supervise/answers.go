@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
@@ -39,7 +40,77 @@ func (s *Supervisor) askEngine(ctx context.Context, r *replica, run string, q qu
 	if text := s.refusal(err); text != "" {
 		s.post(func() { s.refused(r, run, q.subject, text) })
 	}
+	if q.subject == bounds.OfSlots || q.subject == bounds.OfBusy {
+		why := whyUnanswered(q.path, err)
+		s.post(func() { s.unanswered(r, run, q.subject, why) })
+	}
 	return err
+}
+
+// whyUnanswered is why a question has no answer, "" where it has one.
+func whyUnanswered(path string, err error) string {
+	if err == nil {
+		return ""
+	}
+	text, _, _ := strings.Cut(err.Error(), `"`) // without what the engine wrote, which may differ each time
+	return path + ": " + strings.TrimRight(text[:min(len(text), 120)], " (,:")
+}
+
+// unanswered records, on the loop, that an engine could not be asked for something, or that it
+// could be again. It is logged once for each subject and cause in a run.
+func (s *Supervisor) unanswered(r *replica, run string, subject bounds.Subject, why string) {
+	if r.run.id != run || r.run.unanswered[subject] == why {
+		return
+	}
+	if why == "" {
+		delete(r.run.unanswered, subject)
+		s.settle(r)
+		return
+	}
+	if r.run.unanswered == nil {
+		r.run.unanswered = make(map[bounds.Subject]string)
+	}
+	r.run.unanswered[subject] = why
+	// What is not believed is logged by itself, and an engine that changes its mind is not logged
+	// each time.
+	if said := string(subject) + " " + why; r.run.refused[subject] == "" && !slices.Contains(r.run.reported, said) &&
+		len(r.run.reported) < maxCauses {
+		r.run.reported = append(r.run.reported, said)
+		s.o.Log.Warn("the engine does not report its "+subjectName(subject)+" ("+why+"); "+assumed(subject),
+			append(s.about(r), "subject", string(subject), "hint", unansweredHint)...)
+	}
+	s.settle(r)
+}
+
+// subjectName is what an engine is asked for, in words.
+func subjectName(of bounds.Subject) string {
+	if of == bounds.OfBusy {
+		return "requests under way"
+	}
+	return "number of slots"
+}
+
+// assumed is what follows where an engine does not report it.
+func assumed(of bounds.Subject) string {
+	if of == bounds.OfBusy {
+		return "a drain waits for its deadline"
+	}
+	return "one request at a time is assumed unless slots is set"
+}
+
+const unansweredHint = "A status 401 wants a key that the manager does not have (an --api-key in args); 404 or 501 " +
+	"means that a flag turned the endpoint off or moved it. Set slots, and take that flag out of args."
+
+// unansweredQuestions lists what the engine does not report in this run, and what follows. What it
+// reports and is not believed is in refusedAnswers.
+func (r *replica) unansweredQuestions() []string {
+	var out []string
+	for _, subject := range slices.Sorted(maps.Keys(r.run.unanswered)) {
+		if r.run.refused[subject] == "" {
+			out = append(out, subjectName(subject)+" ("+r.run.unanswered[subject]+"): "+assumed(subject))
+		}
+	}
+	return out
 }
 
 // refusal returns why an answer is not believed, "" where it is, or where there is none.

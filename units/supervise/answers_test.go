@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -103,4 +104,63 @@ func TestRefusal(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
+}
+
+// TestEngineThatCannotBeAsked: what an engine does not report is unknown, and never none: one slot
+// is assumed, and a drain waits for its deadline. The replica shows what is unknown, and why, for
+// as long as it is.
+func TestEngineThatCannotBeAsked(t *testing.T) {
+	refuses := func(status int) error {
+		return &probe.Error{Reason: probe.ReasonStatus, Text: fmt.Sprintf(`status %d ("no")`, status)}
+	}
+	for name, err := range map[string]error{
+		"key": refuses(401), "no_such_path": refuses(404), "broken": refuses(500),
+		"silent": &probe.Error{Reason: probe.ReasonTimeout, Text: "no answer within 2s"},
+		"closed": &probe.Error{Reason: probe.ReasonRefused, Text: "nothing listens on the engine's port"},
+	} {
+		scenario(t, name, func(t *testing.T, w *world) {
+			w.keyless, w.deaf = err, err
+			m, _, _ := drainable(t, w)
+			time.Sleep(time.Minute)
+			p := m.pool("a")
+			if p.SlotsTotal != 1 || len(p.Replicas[0].Unanswered) != 1 ||
+				!strings.HasPrefix(p.Replicas[0].Unanswered[0], "number of slots (/props: ") {
+				t.Errorf("slots %d, unknown %q", p.SlotsTotal, p.Replicas[0].Unanswered)
+			}
+			m.drain(20 * time.Second)
+			time.Sleep(19 * time.Second)
+			m.wantState("a", registry.StateDraining, false)
+			if got := m.pool("a").Replicas[0].Unanswered; len(got) != 2 || !strings.Contains(got[0], "/slots: ") {
+				t.Errorf("unknown %q, want the requests, too", got)
+			}
+			time.Sleep(2 * time.Second)
+			m.wantState("a", registry.StateStopped, false)
+			m.wantCode("a", registry.CodeDrainTimeout)
+			if f := m.pool("a").LastError; !strings.Contains(f.Message, "it is unknown whether requests") {
+				t.Error(f)
+			}
+		})
+	}
+	scenario(t, "it_can_be_asked_again", func(t *testing.T, w *world) {
+		w.keyless = refuses(503)
+		m, _, _ := drainable(t, w)
+		time.Sleep(time.Minute)
+		w.with(func() { w.keyless = nil })
+		time.Sleep(time.Minute)
+		if p := m.pool("a"); p.SlotsTotal != 4 || len(p.Replicas[0].Unanswered) != 0 {
+			t.Errorf("slots %d, unknown %q", p.SlotsTotal, p.Replicas[0].Unanswered)
+		}
+	})
+	scenario(t, "its_reload_goes_on_at_the_deadline_without_a_kill", func(t *testing.T, w *world) {
+		m, _, _ := drainable(t, w)
+		w.with(func() { w.deaf = refuses(401) })
+		m.reload("b.gguf", time.Minute)
+		w.passGate(besideOf("a"))
+		time.Sleep(50 * time.Second)
+		if w.called("stop") != 0 {
+			t.Errorf("stopped before the deadline: %v", w.calls)
+		}
+		time.Sleep(20 * time.Second)
+		m.wantServed("r0b", "b.gguf")
+	})
 }

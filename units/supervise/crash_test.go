@@ -376,9 +376,9 @@ func TestStopByHandIsRespected(t *testing.T) {
 	})
 }
 
-// TestEndsByItself: an engine that ends without an error, and was not asked to, has failed, once. With
-// on_exit = "stop" it is stopped, for a reason of its own. A stop through systemd is one, also in the
-// wait before a restart.
+// TestEndsByItself: an engine that ends without an error, and was not asked to, has failed, once.
+// With on_exit = "stop" it is stopped, for a reason of its own. A stop through systemd is one, also
+// in the wait before a restart.
 func TestEndsByItself(t *testing.T) {
 	stopped := func(first bool, code int) func(*systemd.Status) {
 		return func(st *systemd.Status) {
@@ -411,7 +411,8 @@ func TestEndsByItself(t *testing.T) {
 			m.wantState("a", registry.StateStopped, false)
 			p := m.pool("a")
 			if p.Replicas[0].Reason != c.reason || (p.LastError == nil) != (c.code == "") {
-				t.Errorf("reason %q, last_error %v; want %q and %q", p.Replicas[0].Reason, p.LastError, c.reason, c.code)
+				t.Errorf("reason %q, last_error %v; want %q and %q", p.Replicas[0].Reason, p.LastError, c.reason,
+					c.code)
 			}
 			if c.code != "" {
 				m.wantCode("a", c.code)

@@ -10,7 +10,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/keep"
-	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
@@ -31,9 +30,10 @@ type drain struct {
 	over   bool // no work is left, or the deadline has passed
 	forced bool // at the deadline: the stop does not wait for the engine
 
-	overdue  bool // what it holds was still held at the deadline of a reload
-	heldThen int  // leases, at that deadline
-	busy     int  // requests that the engine works on, as it said last; -1: it has not been asked yet
+	overdue  bool   // what it holds was still held at the deadline of a reload
+	heldThen int    // leases, at that deadline
+	busy     int    // requests that the engine works on, as it said last; -1: it has not been asked yet
+	unknown  string // why it cannot say; busy is 1 then
 }
 
 // beginDrain stops new work, and waits until no one holds a lease and the engine says that it is
@@ -55,11 +55,14 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	endpoint, run := r.unit.endpoint, r.run.id
 	s.effects.Go(func() {
 		for ctx.Err() == nil {
-			busy := 0
+			busy, unknown := 0, ""
 			if ok {
-				_ = s.guard(func() error { busy = s.busy(ctx, r, run, adapter, endpoint); return nil })
+				err := s.guard(func() error { busy, unknown = s.busy(ctx, r, run, adapter, endpoint); return nil })
+				if err != nil {
+					busy, unknown = 1, err.Error()
+				}
 			}
-			s.post(func() { s.drainAnswered(r, d, busy) })
+			s.post(func() { s.drainAnswered(r, d, busy, unknown) })
 			select {
 			case <-ctx.Done():
 			case <-time.After(drainPoll):
@@ -68,30 +71,28 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	})
 }
 
-// busy returns the number of requests that an engine works on, 0 where it cannot tell: then its own
-// graceful stop is all there is. An answer that was lost on its way reports nothing, and counts as
-// one request until the question was put again.
-func (s *Supervisor) busy(ctx context.Context, r *replica, run string, a engine.Adapter, endpoint string) (n int) {
+// busy returns the number of requests that an engine works on: 0 for a kind of engine that has no
+// such endpoint, whose leases and graceful stop are all there is. One that does not answer, or not
+// with a number, may work on some: it counts as one request, and unknown is why.
+func (s *Supervisor) busy(ctx context.Context, r *replica, run string, a engine.Adapter,
+	endpoint string) (n int, unknown string) {
 	err := s.askEngine(ctx, r, run, question{bounds.OfBusy, endpoint, a.BusyPath(), askTimeout,
 		func(body []byte) (err error) {
 			n, err = a.Busy(body)
 			return err
 		}})
 	if err == nil || errors.Is(err, errNotAsked) {
-		return n
+		return n, ""
 	}
-	if why := s.o.Prober.Reason(err); why == probe.ReasonReset || why == probe.ReasonTimeout {
-		return 1
-	}
-	return 0
+	return 1, whyUnanswered(a.BusyPath(), err)
 }
 
 // drainAnswered takes the engine's answer on the loop.
-func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int) {
+func (s *Supervisor) drainAnswered(r *replica, d *drain, busy int, unknown string) {
 	if r.run.drain != d {
 		return
 	}
-	d.busy = busy
+	d.busy, d.unknown = busy, unknown
 	if s.checkDrain(r, time.Now()) {
 		s.settle(r)
 	}
@@ -114,6 +115,8 @@ func (s *Supervisor) checkDrain(r *replica, now time.Time) bool {
 	case held == 0 && d.busy < 0 && now.Before(d.began.Add(askTimeout+drainPoll)):
 		s.wakeAt(r.entry, d.began.Add(askTimeout+drainPoll))
 		return false // it may well be idle: its first answer is on its way
+	case r.wish.role == reconcile.Yield && held == 0 && d.unknown != "":
+		s.drained(r, d, nil) // or an engine that cannot be asked could never be reloaded; its stop is graceful
 	case r.wish.role == reconcile.Yield:
 		first := !d.overdue
 		d.overdue, d.heldThen = true, held // the reload goes back, and nothing is cut
@@ -125,7 +128,7 @@ func (s *Supervisor) checkDrain(r *replica, now time.Time) bool {
 		s.cutPool(r.entry)
 		return false
 	default:
-		s.drained(r, d, s.cut(r, cutShort(held, d.busy)))
+		s.drained(r, d, s.cut(r, cutShort(held, d.busy, d.unknown)))
 	}
 	return true
 }
@@ -137,13 +140,18 @@ func (s *Supervisor) cutPool(e *entry) {
 		return
 	}
 	due := func(r *replica) bool { return r.wish.parked && r.run.draining() && !r.run.drained() }
-	leases, requests := 0, 0
+	leases, requests, unknown := 0, 0, ""
 	for _, r := range e.replicas {
 		if due(r) {
-			leases, requests = leases+s.leasesOf(r), requests+max(r.run.drain.busy, 0)
+			leases += s.leasesOf(r)
+			if d := r.run.drain; d.unknown != "" {
+				unknown = d.unknown
+			} else {
+				requests += max(d.busy, 0)
+			}
 		}
 	}
-	f := cutShort(leases, requests)
+	f := cutShort(leases, requests, unknown)
 	since := e.intent.Drain.Since
 	meant := func(d *keep.Drain) bool {
 		return d != nil && d.Since.Equal(since)
@@ -169,10 +177,17 @@ func (s *Supervisor) cutPool(e *entry) {
 	})
 }
 
-// cutShort says what was still held at a deadline.
-func cutShort(leases, requests int) *registry.Failure {
+// cutShort says what was still held at a deadline, or why it is unknown.
+func cutShort(leases, requests int, unknown string) *registry.Failure {
 	what := fmt.Sprintf("%s still held at the drain deadline and were cut", were(leases, "lease"))
-	if leases == 0 {
+	switch {
+	case leases > 0:
+	case unknown != "" && requests == 0:
+		return registry.Fail(registry.CodeDrainTimeout,
+			"it is unknown whether requests were still under way at the drain deadline: the engine does not report "+
+				"them ("+
+				unknown+")", unansweredHint)
+	default:
 		what = fmt.Sprintf("%s still under way at the drain deadline", were(max(requests, 1), "request"))
 	}
 	return registry.Fail(registry.CodeDrainTimeout, what, drainHint)
@@ -190,14 +205,17 @@ func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 	d.cancel()
 	d.over, d.forced, r.last.cut = true, f != nil, f
 	took := time.Since(d.began)
+	cause := "no leases or requests are left"
+	if d.unknown != "" {
+		cause = "no leases are left; it is unknown whether requests are (" + d.unknown + ")"
+	}
 	if f != nil {
 		r.view.lastErr = f
 		s.o.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds())...)
 	} else {
-		s.o.Log.Info("the engine is drained: no leases or requests are left",
+		s.o.Log.Info("the engine is drained: "+cause,
 			append(s.about(r), "drain_ms", took.Milliseconds())...)
 	}
-	cause := "no leases or requests are left"
 	if f != nil {
 		cause = f.Message
 	}

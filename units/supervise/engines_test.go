@@ -82,6 +82,9 @@ func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
 	if strings.HasSuffix(url, "/metrics") {
 		return []byte(w.deferred), nil
 	}
+	if w.keyless != nil {
+		return nil, w.keyless
+	}
 	if w.slotsDie {
 		panic("a broken answer")
 	}

@@ -230,7 +230,8 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 	if r.unit.phase == reconcile.Exited && !st.FailedInStop() && !r.endedItself() && !r.wait.on {
 		r.last.crash = nil // what went wrong before is not why it is stopped now
 	}
-	ended := r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken || st.FailedInStop() || r.endedItself()
+	ended := r.unit.phase == reconcile.Backoff || r.unit.phase == reconcile.Broken || st.FailedInStop() ||
+		r.endedItself()
 	var f *registry.Failure
 	if ended {
 		f = Diagnose(st, r.pool())

@@ -146,8 +146,8 @@ func (r *replica) backoff() time.Duration {
 }
 
 // slotsTotal is how many requests the engine works on at once: as configured, or as it reported; 0
-// while it was not asked. Of one that cannot be asked, or is not believed, nothing is known, and
-// one at a time is always right.
+// while it was not asked. Of one that cannot be asked, does not answer, or is not believed, nothing
+// is known, and one at a time is always right.
 func (r *replica) slotsTotal() int {
 	if n := r.pool().Slots; n > 0 {
 		return n
@@ -155,7 +155,7 @@ func (r *replica) slotsTotal() int {
 	if a, ok := r.adapter(); ok && a.SlotsPath() == "" {
 		return 1
 	}
-	if r.run.slots == 0 && r.run.refused[bounds.OfSlots] != "" {
+	if r.run.slots == 0 && r.run.refused[bounds.OfSlots]+r.run.unanswered[bounds.OfSlots] != "" {
 		return 1
 	}
 	return r.run.slots
@@ -184,8 +184,8 @@ func (r *replica) snapshot() registry.Replica {
 		Unit: unit, Endpoint: r.publicEndpoint(), PID: r.unit.status.MainPID, InvocationID: r.unit.status.InvocationID,
 		SpecHash: r.unit.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
 		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(),
-		RefusedAnswers: r.refusedAnswers(),
-		RestartCount:   r.restarts(), RestartsSinceStable: r.sinceSteady(), Backoff: r.waits(),
+		RefusedAnswers: r.refusedAnswers(), Unanswered: r.unansweredQuestions(),
+		RestartCount: r.restarts(), RestartsSinceStable: r.sinceSteady(), Backoff: r.waits(),
 		LastError: r.view.lastErr,
 		Since:     r.view.since, LastHeartbeat: r.view.heartbeat,
 	}

@@ -24,6 +24,8 @@ type run struct {
 	fault      *registry.Failure         // why its process must be ended; nil: it need not
 	slots      int                       // requests at once, as the engine says; 0: not asked yet
 	refused    map[bounds.Subject]string // answers of the engine that are not believed, and why
+	unanswered map[bounds.Subject]string // what it was asked for last without an answer, and why
+	reported   []string                  // of these, what was logged
 	peaks      peaks
 	readySince time.Time // on the clock since the boot; zero: it is not ready
 	killed     bool      // in a stop that a former manager had begun

@@ -68,6 +68,7 @@ func fill(r *replica, s *Supervisor) {
 	u.verdict, u.probeErr = reconcile.Unhealthy, registry.Fail(registry.CodeHealthFailed, "ill", "")
 	u.failures, u.successes, u.slots, u.killed = 3, 4, 5, true
 	u.refused = map[bounds.Subject]string{bounds.OfSlots: "it is -2"}
+	u.unanswered, u.reported = map[bounds.Subject]string{bounds.OfSlots: "status 401"}, []string{"slots"}
 	u.fault = registry.Fail(registry.CodeHealthFailed, "ill for long", "")
 	u.peaks = peaks{bytes: []uint64{1}, began: time.Now()}
 	u.readySince = s.o.Clock.SinceBoot()

@@ -254,12 +254,17 @@ func TestUnhappyEnds(t *testing.T) {
 			t.Errorf("calls %v, want a stop when it says that it is idle", w.calls)
 		}
 	})
-	scenario(t, "an_engine_that_cannot_tell_is_not_waited_for", func(t *testing.T, w *world) {
+	scenario(t, "an_engine_that_cannot_tell_is_waited_for_up_to_the_deadline", func(t *testing.T, w *world) {
 		m := serving(t, w)
-		w.with(func() { w.deaf = errors.New("status") })
+		w.with(func() { w.deaf = errors.New("status 401") })
 		m.apply(pools())
+		time.Sleep(29 * time.Second)
+		if w.called("stop") != 0 {
+			t.Errorf("calls %v, want no stop before the deadline", w.calls)
+		}
+		time.Sleep(2 * time.Second)
 		if w.called("stop") != 1 {
-			t.Errorf("calls %v, want a stop at once", w.calls)
+			t.Errorf("calls %v, want a stop at the deadline", w.calls)
 		}
 	})
 }

@@ -49,6 +49,7 @@ type world struct {
 	progress   func() int           // tokens that a slot has decoded; nil: it does not tell
 	deferred   string               // what engines publish as metrics
 	answers    string               // what engines answer of their slots; empty: the truth
+	keyless    error                // what a question about slots ends with
 	deaf       error                // what a question about requests under way ends with
 	neverRun   error                // a start makes the unit, and this ends its job before it ran
 	late       chan struct{}        // where not nil, a start job's end is called when it is closed

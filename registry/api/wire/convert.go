@@ -67,7 +67,8 @@ func replicaOf(r *registry.Replica) Replica {
 		SpecHash: optional(r.SpecHash), DeviceMask: list(r.DeviceMask), EngineVersion: optional(r.EngineVersion),
 		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
 		RestartsSinceStable: r.RestartsSinceStable, RefusedAnswers: r.RefusedAnswers,
-		BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
+		Unanswered: r.Unanswered,
+		BackoffMS:  r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
 		LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}

@@ -106,6 +106,7 @@ type Replica struct {
 	RestartCount        int      `json:"restart_count"`
 	RestartsSinceStable int      `json:"restarts_since_stable"`
 	RefusedAnswers      []string `json:"refused_answers,omitempty"` // of the engine, not believed
+	Unanswered          []string `json:"unanswered,omitempty"`      // what the engine does not report
 	BackoffMS           int64    `json:"backoff_ms"`
 	Breaker             *string  `json:"breaker"`
 	NextRestartMS       *int64   `json:"next_restart_ms"`
