@@ -221,7 +221,9 @@ func TestMachineNeighbours(t *testing.T) {
 // a unit name as one user.
 func TestMachineUnnamedUsersAreShared(t *testing.T) {
 	enter(t)
-	const script = `for i in a b; do systemd-run --quiet --unit=shared@$i.service -p DynamicUser=yes sleep 60; done
+	// Type=exec: the process has its user by then.
+	const script = `for i in a b
+do systemd-run --quiet --unit=shared@$i.service -p Type=exec -p DynamicUser=yes sleep 60; done
 for i in a b; do stat -c %u /proc/$(systemctl show --value -p MainPID shared@$i.service); done | sort -u
 systemctl stop shared@a.service shared@b.service`
 	if users := strings.Fields(shell(t, script)); len(users) != 1 {

@@ -211,10 +211,11 @@ func shell(t *testing.T, script string) string {
 	return string(out)
 }
 
-// eventually waits for something that PID 1 does in its own time.
+// eventually waits for something that PID 1 does in its own time: in an emulated machine on a busy
+// host one start took 45 s.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if done() {
 			return
 		}
