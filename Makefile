@@ -102,7 +102,7 @@ lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode ## gof
 	$(TOOLS)/staticcheck -tags machine,gpu ./...
 	@unreachable=$$($(TOOLS)/deadcode ./cmd/pool-managerd ./cmd/poolctl ./cmd/pool-gate ./cmd/pool-gpu); \
 	if [ -n "$$unreachable" ]; then echo "no program calls, though tests may:"; echo "$$unreachable"; exit 1; fi
-	@for script in .ci/run packaging/stage packaging/third-party-licenses packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
+	@for script in .ci/run test/gpu/run packaging/stage packaging/third-party-licenses packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
 	@! command -v mandoc >/dev/null || mandoc -Tlint -W warning $(MAN)
 	@status=0; $(TOOLS)/govulncheck ./... >$(DIST)/govulncheck.out 2>&1 || status=$$?; \
 	case $$status in \
@@ -125,6 +125,12 @@ integration: need-root need-go host-packages deb ## Only the integration tests, 
 .PHONY: test-gpu
 test-gpu: build ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped
 	POOL_GPU=$(abspath $(GPU)) go test -tags gpu -count 1 -timeout 5m -v ./test/gpu
+
+BUNDLE := $(DIST)/gpu-bundle-$(VERSION)-$(GOARCH).tar.xz
+
+.PHONY: gpu-bundle
+gpu-bundle: need-root host-packages stage ## An archive that tries all this on a host with a GPU: dist/gpu-bundle-VERSION-ARCH.tar.xz, and in it ./run
+	go run ./test/cmd/gpubundle --stage $(STAGE) --out $(BUNDLE)
 
 .PHONY: test-chaos
 test-chaos: need-root need-go host-packages deb ## Random faults in a machine of 20 pools (DURATION=25m, SEED, STEPS, RELEASE, VM=1)
