@@ -76,10 +76,9 @@ type Device struct {
 
 // Unit is a rendered unit.
 type Unit struct {
-	Name     string   // pool-engine@….service
-	SpecHash string   // see SpecHash
-	Args     []string // of the engine, after its binary
-	Lines    []Line   // in the order in which they are sent and printed
+	Name     string // pool-engine@….service
+	SpecHash string // see SpecHash
+	Lines    []Line // in the order in which they are sent and printed
 
 	growth growth // of its restart delay
 }
@@ -93,41 +92,6 @@ type Line struct {
 	// Property is what is sent to PID 1. Rows of one list property are adjacent, each with its own
 	// element.
 	Property systemd.Property
-}
-
-// Render returns the replica's unit. An error is a *registry.Failure if a change of the pool file
-// fixes it, and a plain error if the caller passed invalid values.
-func Render(in Input) (Unit, error) {
-	if err := check(in); err != nil {
-		return Unit{}, err
-	}
-	masked := in.Mask
-	at := instance(in)
-	command := in.Adapter.Command(in.Pool, at)
-	shown, relaxed := shownPaths(in), allowed(in)
-	u := Unit{Name: replica(in).Unit(), SpecHash: SpecHash(in), Args: command.Args, growth: growthOf(in)}
-	for _, part := range [][]Line{
-		unitLines(in),
-		targetLines(in.Host),
-		restartLines(in),
-		execLines(in, command),
-		directoryLines(in),
-		environmentLines(in, command, masked),
-		logLines(in, u.SpecHash),
-		accountingLines(),
-		sandboxLines(relaxed, shown),
-		treeLines(in, shown),
-		networkLines(relaxed),
-		deviceLines(masked),
-	} {
-		u.Lines = append(u.Lines, part...)
-	}
-	limits, err := limitLines(in.Pool)
-	if err != nil {
-		return Unit{}, err
-	}
-	u.Lines = append(u.Lines, limits...)
-	return u, nil
 }
 
 // Properties returns the arguments of StartTransientUnit, with the rows of a list property joined.

@@ -284,7 +284,7 @@ func (s *Supervisor) clear(r *replica) {
 func (s *Supervisor) setLimits(r *replica) {
 	r.job.begin(reconcile.SetLimits)
 	unit := r.unit.name
-	props, limits := r.prep.rendered.LimitProperties(), r.prep.spec.Limits
+	props, limits := r.prep.plan.Unit().LimitProperties(), r.prep.spec.Limits
 	s.effect(func(ctx context.Context) func() {
 		err := s.o.PID1.SetProperties(ctx, unit, props)
 		return func() {

@@ -188,7 +188,7 @@ func (s *Supervisor) beginUnit(r *replica) render.Unit {
 	policy := r.past.State.UnitPolicy(r.policy(), s.o.Clock.SinceBoot(), r.unit.name)
 	r.past.InRow = policy != restarts.UnitPolicy{}
 	s.saveHistory(r)
-	return r.prep.rendered.WithPolicy(policy)
+	return r.prep.plan.Unit().WithPolicy(policy)
 }
 
 // restarts is how often the engine was started again after a run that failed, by PID 1 or the

@@ -22,7 +22,7 @@ func (r *replica) external() bool { return r.wish.known && external(r.wish.pool)
 // prepareExternal is all that there is to prepare: where the engine serves.
 func (s *Supervisor) prepareExternal(r *replica) {
 	r.prep.stageDone(pool.Staged{})
-	r.prep.done(readied{}, render.Unit{SpecHash: externalHash(r.wish.pool)})
+	r.prep.external(externalHash(r.wish.pool))
 	r.updateMask()
 }
 

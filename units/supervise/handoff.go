@@ -16,6 +16,8 @@ func (r *replica) describe(out *registry.Replica) {
 	out.ModelPath = pool.Model(model).Path()
 	if r.current() {
 		out.ModelPath = r.prep.staged.Path
-		out.Flags = lastwords.RedactArgs(r.prep.rendered.Args)
+		if r.prep.plan != nil {
+			out.Flags = lastwords.RedactArgs(r.prep.plan.Args())
+		}
 	}
 }

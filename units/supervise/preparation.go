@@ -30,8 +30,8 @@ type preparation struct {
 
 	staged pool.Staged
 	readied
-	rendered render.Unit
-	spec     reconcile.Spec // of rendered; empty until there is one
+	plan *render.Plan   // of the unit, rendered for each call to PID 1; nil: no unit is made
+	spec reconcile.Spec // of the plan, or of an external engine; empty until there is one
 }
 
 // readied is what a unit is rendered from, beside its pool file and its model.
@@ -87,10 +87,16 @@ func (p *preparation) stageDone(staged pool.Staged) {
 	p.staged, p.stage = staged, reconcile.Done
 }
 
-// done takes a rendered unit, after which the replica may start.
-func (p *preparation) done(r readied, u render.Unit) {
+// done takes the plan of a unit, after which the replica may start.
+func (p *preparation) done(r readied, plan *render.Plan) {
+	p.external(plan.SpecHash)
+	p.readied, p.plan = r, plan
+}
+
+// external is done without a plan: the engine is not run here. The hash stands for that of a plan.
+func (p *preparation) external(hash string) {
 	p.end()
-	p.readied, p.rendered, p.spec = r, u, parseSpec(u.SpecHash)
+	p.readied, p.plan, p.spec = readied{}, nil, parseSpec(hash)
 	p.prepare, p.failure, p.retryAt = reconcile.Done, nil, time.Time{}
 }
 

@@ -127,7 +127,7 @@ var prepSteps = []prepStep{
 		case p.stage == reconcile.Running:
 			p.stageDone(pool.Staged{Path: "/srv/models/a.gguf"})
 		default:
-			p.done(readied{}, render.Unit{SpecHash: "a-b"})
+			p.done(readied{}, &render.Plan{SpecHash: "a-b"})
 		}
 	}},
 	{"failure", func(p *preparation, try int) {

@@ -84,7 +84,7 @@ func (s *Supervisor) readying(
 	return out, devices.CheckSplit(p, out.planned, out.need.Total())
 }
 
-// rendering chooses the port and renders the unit that is now wanted.
+// rendering chooses the port and plans the unit that is now wanted.
 func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter) error {
 	if f := s.overlap(r, ready.planned); f != nil {
 		return f
@@ -92,7 +92,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 	if err := s.choosePort(r); err != nil {
 		return err
 	}
-	unit, err := render.Render(render.Input{
+	plan, err := render.NewPlan(render.Input{
 		Pool: r.wish.pool, Replica: r.id.Index, Side: r.id.Side, Staged: r.prep.staged, Prepared: ready.prepared,
 		Port:    r.unit.port,
 		Adapter: adapter, Host: s.host, Mask: given(ready.planned),
@@ -101,7 +101,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 	if err != nil {
 		return err
 	}
-	r.prep.done(ready, unit)
+	r.prep.done(ready, plan)
 	r.updateMask()
 	r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, time.Now())
 	if !r.run.draining() && r.unit.phase != reconcile.Broken {

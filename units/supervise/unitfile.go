@@ -87,7 +87,7 @@ func (s *Supervisor) unitFiles(id string) (string, error) {
 // preview is the unit that is wanted, as far as it is known.
 func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 	if r.prep.prepare == reconcile.Done {
-		return r.prep.rendered, nil
+		return r.prep.plan.Unit(), nil
 	}
 	p := r.wish.pool
 	adapter, ok := engine.For(p.Engine)

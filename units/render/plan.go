@@ -1,0 +1,64 @@
+package render
+
+import "github.com/pool-managerd/pool-managerd/units/engine"
+
+// Plan is a unit whose input was checked, and which can be rendered. The rendered unit takes ten
+// times its memory: the manager keeps a plan for each engine, and renders it for a call to PID 1.
+type Plan struct {
+	SpecHash string // see SpecHash
+
+	in      Input
+	command engine.Command
+	limits  []Line
+}
+
+// NewPlan checks what a unit depends on. An error is a *registry.Failure if a change of the pool
+// file fixes it, and a plain error if the caller passed invalid values. The plan refers to the
+// slices and maps of its input, which must not be changed afterwards.
+func NewPlan(in Input) (*Plan, error) {
+	if err := check(in); err != nil {
+		return nil, err
+	}
+	limits, err := limitLines(in.Pool)
+	if err != nil {
+		return nil, err
+	}
+	command := in.Adapter.Command(in.Pool, instance(in))
+	return &Plan{SpecHash: SpecHash(in), in: in, command: command, limits: limits}, nil
+}
+
+// Args are the arguments of the engine, after its binary.
+func (p *Plan) Args() []string { return p.command.Args }
+
+// Unit renders the unit, the same each time.
+func (p *Plan) Unit() Unit {
+	in, shown, relaxed := p.in, shownPaths(p.in), allowed(p.in)
+	u := Unit{Name: replica(in).Unit(), SpecHash: p.SpecHash, growth: growthOf(in)}
+	for _, part := range [][]Line{
+		unitLines(in),
+		targetLines(in.Host),
+		restartLines(in),
+		execLines(in, p.command),
+		directoryLines(in),
+		environmentLines(in, p.command, in.Mask),
+		logLines(in, p.SpecHash),
+		accountingLines(),
+		sandboxLines(relaxed, shown),
+		treeLines(in, shown),
+		networkLines(relaxed),
+		deviceLines(in.Mask),
+		p.limits,
+	} {
+		u.Lines = append(u.Lines, part...)
+	}
+	return u
+}
+
+// Render returns the replica's unit, or the error of NewPlan.
+func Render(in Input) (Unit, error) {
+	p, err := NewPlan(in)
+	if err != nil {
+		return Unit{}, err
+	}
+	return p.Unit(), nil
+}
