@@ -16,8 +16,10 @@ BIN   := $(DIST)/bin/$(GOARCH)
 STAGE := $(DIST)/stage/$(GOARCH)
 TOOLS := $(DIST)/tools
 
+# stdjson: gguf-parser-go leaves out json-iterator, whose way to call methods by name makes the linker keep every exported
+# method of the whole program (docs/dependencies.md).
 PROGRAMS := ./cmd/pool-managerd ./cmd/poolctl ./cmd/pool-gate
-GO_BUILD := CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+GO_BUILD := CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -tags stdjson -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 # pool-gpu alone is linked with C, for NVIDIA's library, which it opens when it runs. Some 400 of the library's symbols stay undefined in
 # it: bound at the start (-z now) instead of at the first call (-z lazy), it could not even print its version where no driver is.

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"cmp"
+	"debug/buildinfo"
 	"debug/elf"
 	"os"
 	"os/exec"
@@ -38,6 +39,7 @@ func TestPrograms(t *testing.T) {
 			}
 		})
 	}
+	t.Run("methods", func(t *testing.T) { testNoMethodsByName(t, program("pool-managerd")) })
 	t.Run("pool-gpu", func(t *testing.T) { testHelper(t, program("pool-gpu")) })
 	help := func(name string, args ...string) string {
 		out, err := exec.Command(program(name), append(args, "--help")...).CombinedOutput()
@@ -55,6 +57,20 @@ func TestPrograms(t *testing.T) {
 		t.Run("man_poolctl_"+command, func(t *testing.T) {
 			testManFlags(t, "docs/man/poolctl.1", help("poolctl", command))
 		})
+	}
+}
+
+// testNoMethodsByName: no module looks methods up by name in the manager, whose linker would then
+// keep every exported method of every type: a fifth of the program, of which much is resident.
+func testNoMethodsByName(t *testing.T, name string) {
+	info, err := buildinfo.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range info.Deps {
+		if m.Path == "github.com/json-iterator/go" || m.Path == "github.com/modern-go/reflect2" {
+			t.Errorf("%s is linked: build with -tags stdjson", m.Path)
+		}
 	}
 }
 
