@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // The forms in which NVIDIA's kernel modules write a line: version 595.45.04 of the open ones, and
@@ -28,45 +29,51 @@ var (
 	//
 	// without the MIG numbers on a whole GPU, and without pid and name in some places of the
 	// driver.
-	xidLine = regexp.MustCompile(`^NVRM: Xid \(PCI:` + pciForm + `(?: GPU-I:(\d{1,4}))?(?: GPU-CI:(\d{1,4}))?\): ` +
+	xidLine = lazy(`^NVRM: Xid \(PCI:` + pciForm + `(?: GPU-I:(\d{1,4}))?(?: GPU-CI:(\d{1,4}))?\): ` +
 		`(\d{1,5})(?:,|$) *(.*)`)
 	// osHandleGpuLost (src/nvidia/arch/nvalloc/unix/src/osinit.c), and its form before 400.
-	offBusLine = regexp.MustCompile(`^NVRM: GPU (?:at )?(?:PCI:)?` + pciForm + `:? (?:GPU )?has fallen off the bus`)
+	offBusLine = lazy(`^NVRM: GPU (?:at )?(?:PCI:)?` + pciForm + `:? (?:GPU )?has fallen off the bus`)
 	// rm_is_supported_device (src/nvidia/arch/nvalloc/unix/src/osapi.c), in three lines or one.
-	neverUpLine = regexp.MustCompile(`^NVRM: The NVIDIA GPU ` + pciForm + gapForm +
+	neverUpLine = lazy(`^NVRM: The NVIDIA GPU ` + pciForm + gapForm +
 		`\(PCI ID: [0-9a-fA-F]{4}:[0-9a-fA-F]{4}\)` + gapForm + `installed in this system has` + gapForm +
 		`fallen off the bus`)
 	// RmInitAdapter (src/nvidia/arch/nvalloc/unix/src/osinit.c). Older drivers do not name the GPU
 	// there; a line that names no GPU is ignored.
-	initLine = regexp.MustCompile(`^NVRM: GPU (?:at )?(?:PCI:)?` + pciForm + `:? RmInitAdapter failed!`)
+	initLine = lazy(`^NVRM: GPU (?:at )?(?:PCI:)?` + pciForm + `:? RmInitAdapter failed!`)
 	// rm_perform_version_check (src/nvidia/arch/nvalloc/unix/src/osapi.c).
-	mismatchLine = regexp.MustCompile(`^NVRM: API mismatch: the client `)
+	mismatchLine = lazy(`^NVRM: API mismatch: the client `)
 	// NVSWITCH_PRINT_SXID (src/common/nvswitch/kernel/inc/common_nvswitch.h): "nvidia-nvswitch0:
 	// SXid (PCI:0000:c1:00.0): 12028, Non-fatal, Link 32 egress …".
-	sxidLine = regexp.MustCompile(`^nvidia-nvswitch\d{1,3}: SXid \(PCI:` + pciForm + `\): (\d{1,6})(?:,|$) *(.*)`)
+	sxidLine = lazy(`^nvidia-nvswitch\d{1,3}: SXid \(PCI:` + pciForm + `\): (\d{1,6})(?:,|$) *(.*)`)
 )
+
+// lazy compiles a pattern when it is first used: a manager without GPUs and the gate of each engine
+// never use one.
+func lazy(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // kernelStarts are the beginnings of all those forms, for Grep.
 var kernelStarts = []string{`^NVRM: `, `^nvidia-nvswitch\d{1,3}: SXid \(`}
 
 // xidProcess is the part of the detail that names a process. The pid is '<unknown>' if the driver
 // does not know it. The process chooses its own name, so it may hold anything; a comma ends it.
-var xidProcess = regexp.MustCompile(`^pid=(?:'?<unknown>'?|(\d{1,10}))(?:, ?name=[^,]*)?(?:,|$)\s*(.*)`)
+var xidProcess = lazy(`^pid=(?:'?<unknown>'?|(\d{1,10}))(?:, ?name=[^,]*)?(?:,|$)\s*(.*)`)
 
 // Kernel classifies a record of the kernel's log. ok is false for one that is not about a GPU's
 // health.
 func Kernel(line string) (v Verdict, ok bool) {
-	if m := xidLine.FindStringSubmatch(line); m != nil {
+	if m := xidLine().FindStringSubmatch(line); m != nil {
 		return xidVerdict(m)
 	}
-	if m := sxidLine.FindStringSubmatch(line); m != nil {
+	if m := sxidLine().FindStringSubmatch(line); m != nil {
 		return sxidVerdict(m), true
 	}
-	if mismatchLine.MatchString(line) {
+	if mismatchLine().MatchString(line) {
 		return rowMismatch.verdict("a program's NVIDIA library and the kernel module have different versions"), true
 	}
 	for _, form := range []struct {
-		pattern *regexp.Regexp
+		pattern func() *regexp.Regexp
 		row     row
 		text    string
 	}{
@@ -74,7 +81,7 @@ func Kernel(line string) (v Verdict, ok bool) {
 		{neverUpLine, rowOffBus, "the GPU has fallen off the bus"},
 		{initLine, rowInit, "the driver could not initialise the GPU"},
 	} {
-		if m := form.pattern.FindStringSubmatch(line); m != nil {
+		if m := form.pattern().FindStringSubmatch(line); m != nil {
 			v = form.row.verdict(form.text)
 			v.PCI, ok = Address(m[1])
 			return v, ok
@@ -93,7 +100,7 @@ func xidVerdict(m []string) (Verdict, bool) {
 		return Verdict{}, false
 	}
 	detail, pid := m[5], 0
-	if p := xidProcess.FindStringSubmatch(detail); p != nil {
+	if p := xidProcess().FindStringSubmatch(detail); p != nil {
 		pid, _ = strconv.Atoi(p[1]) // 0: unknown
 		detail = p[2]
 	}
@@ -112,12 +119,12 @@ func sxidVerdict(m []string) Verdict {
 	return v
 }
 
-var address = regexp.MustCompile(`^(?:([0-9a-f]{1,8}):)?([0-9a-f]{2}):([0-9a-f]{2})(?:\.([0-7]))?$`)
+var address = lazy(`^(?:([0-9a-f]{1,8}):)?([0-9a-f]{2}):([0-9a-f]{2})(?:\.([0-7]))?$`)
 
 // Address normalises a PCI address to the form of nvml.Device.PCI: a domain of eight digits, lower
 // case, with a function. The kernel's log has "0000:65:00", lspci "65:00.0".
 func Address(s string) (string, bool) {
-	m := address.FindStringSubmatch(strings.ToLower(strings.TrimRight(s, ":.")))
+	m := address().FindStringSubmatch(strings.ToLower(strings.TrimRight(s, ":.")))
 	if m == nil {
 		return "", false
 	}

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -18,13 +17,24 @@ const (
 	unitSuffix = ".service"
 )
 
-var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-
 // IDRule is the rule for pool ids, for messages.
 const IDRule = "1 to 63 of a-z, 0-9, dot, underscore and dash, beginning with a letter or digit"
 
+// maxID is the longest pool id in bytes.
+const maxID = 63
+
 // ValidID reports whether id may name a pool.
-func ValidID(id string) bool { return idPattern.MatchString(id) }
+func ValidID(id string) bool {
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return id != "" && len(id) <= maxID
+}
 
 // Replica names one engine process of a pool. Each slot index of a pool has two sides, like a
 // blue/green deployment, so that a reload can start a new engine beside the one that serves.
