@@ -151,3 +151,52 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 		}
 	})
 }
+
+// TestReplacedModel: a link that is swapped and a file that is replaced in place are a new version
+// at the next reload, and a file that is gone is reported while the engine serves on.
+func TestReplacedModel(t *testing.T) {
+	t.Parallel()
+	h := installed(t, machine.Forky)
+	h.shell(`cd /srv/models; cp tiny.gguf a.gguf; cp tiny.gguf b.gguf; printf x >>b.gguf; ln -sfn a.gguf current.gguf`)
+	defer h.shell("rm -f /srv/models/[!t]*.gguf")
+	h.pool("a", llama().quick().with(`model = "file:/srv/models/current.gguf"`))
+	h.reload()
+	h.wait("a", isReady)
+	serves := func(t *testing.T, was int, model string) int {
+		t.Helper()
+		h := h.in(t)
+		h.wait("a", isReady, condition{"another process", func(host.Pool) bool { return h.engine("a").PID != was }})
+		pid := h.engine("a").PID
+		h.must("cmp", fmt.Sprintf("/proc/%d/root/srv/models/current.gguf", pid), model)
+		return pid
+	}
+	pid := serves(t, 0, "/srv/models/a.gguf")
+	t.Run("a_link_is_swapped", func(t *testing.T) {
+		h.in(t).shell("ln -sfn b.gguf /srv/models/current.gguf; poolctl reload a --wait")
+		pid = serves(t, pid, "/srv/models/b.gguf")
+	})
+	t.Run("a_file_is_replaced_in_place", func(t *testing.T) {
+		h := h.in(t)
+		h.shell("cp /srv/models/a.gguf /srv/models/b.new; mv /srv/models/b.new /srv/models/b.gguf")
+		h.reload()
+		pid = serves(t, pid, "/srv/models/a.gguf")
+	})
+	t.Run("nothing_changed", func(t *testing.T) {
+		h := h.in(t)
+		h.reload()
+		h.shell("poolctl reload a --wait")
+		if now := h.engine("a").PID; now != pid {
+			t.Errorf("process %d, was %d", now, pid)
+		}
+	})
+	t.Run("it_is_gone", func(t *testing.T) {
+		h := h.in(t)
+		out := h.shell("rm /srv/models/b.gguf; poolctl reload a --wait 2>&1 && echo done; true")
+		if !strings.Contains(out, "MODEL_NOT_FOUND") || strings.Contains(out, "done") {
+			t.Errorf("poolctl reload printed %q", out)
+		}
+		if p := h.wait("a", isReady); h.engine("a").PID != pid {
+			t.Errorf("the engine was replaced: %s", p)
+		}
+	})
+}

@@ -39,6 +39,9 @@ type Pool struct {
 
 	Model       Model
 	ModelDigest string // "sha256:" and 64 hex digits, or empty
+	// Contents identifies the files that the model was found to be: it belongs to the version, so
+	// that replaced files are another version. Empty: not looked at yet.
+	Contents string
 
 	Replicas int        // ≥ 1
 	Devices  [][]string // one mask per replica, as written; an empty mask is a CPU replica
@@ -62,6 +65,9 @@ type Pool struct {
 	Drain        Drain
 	Sandbox      Sandbox
 }
+
+// AbsentContents are the Contents of a model of which a file is missing.
+const AbsentContents = "absent"
 
 // Model names the weights: a scheme and the rest, "file:/srv/models/a.gguf".
 type Model string
@@ -174,6 +180,7 @@ type Staged struct {
 	Files     []string // every file or directory to show to the engine read-only
 	SizeBytes int64
 	Digest    string // "sha256:…", empty where none was computed
+	Contents  string // as in Pool; empty where nothing certain could be found out
 	Verified  bool   // true only when a configured digest was compared and matched
 }
 

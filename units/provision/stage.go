@@ -44,7 +44,7 @@ func (s *Stager) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 	if err != nil {
 		return pool.Staged{}, err
 	}
-	staged := pool.Staged{Path: m.path, Files: m.shown}
+	staged := pool.Staged{Path: m.path, Files: m.shown, Contents: s.Identify(ctx, p)}
 	for _, f := range m.files {
 		staged.SizeBytes += f.info.Size()
 	}

@@ -21,6 +21,7 @@ type identity struct {
 	Env          map[string]string `json:"env,omitempty"`
 	Model        string            `json:"model,omitempty"`
 	Digest       string            `json:"digest,omitempty"`
+	Contents     string            `json:"contents,omitempty"`
 	Devices      []string          `json:"devices,omitempty"`
 	Port         int               `json:"port"`
 	Ctx          int               `json:"ctx,omitempty"`
@@ -76,6 +77,7 @@ func identityOf(in Input) identity {
 		Env:          p.Env,
 		Model:        in.Staged.Path,
 		Digest:       p.ModelDigest,
+		Contents:     p.Contents,
 		Port:         in.Port,
 		StartTimeout: p.Health.StartTimeout.Milliseconds(),
 		Shm:          p.Sandbox.ShmBytes,

@@ -49,6 +49,7 @@ func TestSpecHash(t *testing.T) {
 		{"env_key", process, with(func(p *pool.Pool) { p.Env = map[string]string{"B": "1"} })},
 		{"model_path", process, func(in *render.Input) { in.Staged.Path = "/srv/models/b.gguf" }},
 		{"model_digest_demanded", process, with(func(p *pool.Pool) { p.ModelDigest = "sha256:01" })},
+		{"model_replaced", process, with(func(p *pool.Pool) { p.Contents = "0a1b" })},
 		{"devices", process, gpus([]string{"1", "0"})},
 		{"port", process, func(in *render.Input) { in.Port++ }},
 		{"ctx", process, with(func(p *pool.Pool) { p.Ctx = 8192 })},

@@ -124,6 +124,7 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 	}
 	s.assign(e)
 	s.dropStale(e, changed)
+	s.look(e)
 }
 
 // invalid keeps the former version of a pool whose file went wrong; where no former version is

@@ -34,6 +34,9 @@ type entry struct {
 	noted      bool        // the version that serves is written down
 	orders     []func()    // wait for that
 	fit        fitOf
+
+	seen    seen // the model's files
+	looking bool // they are being looked at
 }
 
 func (s *Supervisor) entry(id string) *entry {
@@ -41,6 +44,7 @@ func (s *Supervisor) entry(id string) *entry {
 	if e == nil {
 		e = &entry{id: id, intent: s.o.Intents[id], replicas: make(map[pool.Replica]*replica),
 			last: &registry.Pool{ID: id}}
+		e.seen = e.seenBefore()
 		s.updateDrain(e)
 		s.entries[id] = e
 	}

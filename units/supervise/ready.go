@@ -42,7 +42,7 @@ func (s *Supervisor) stage(r *replica) {
 	try, p := r.prep.beginStage(cancel), r.wish.pool
 	s.prepareStep(r, ctx, try, func(ctx context.Context) (func() error, error) {
 		staged, err := s.o.Stager.Stage(ctx, p)
-		return func() error { r.prep.stageDone(staged); return nil }, err
+		return func() error { s.fill(r.entry, staged); r.prep.stageDone(staged); return nil }, err
 	})
 }
 

@@ -27,7 +27,43 @@ type ReloadRequest struct {
 // *registry.Failure (RELOAD_IN_PROGRESS, POLICY_DENIED, STATE_NOT_SAVED), or the context's error
 // say that it is not.
 func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) error {
-	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
+	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
+		if !e.known {
+			answer(e.invalid)
+			return
+		}
+		of := ask.over(e).Over(e.file)
+		s.effect(func(ctx context.Context) func() {
+			found := s.o.Stager.Identify(ctx, of)
+			return func() {
+				if s.entries[e.id] != e {
+					answer(ErrNoSuchPool)
+					return
+				}
+				s.queue(e, s.reloadOrder(ask, seen{of: of.Model, contents: found}), answer)
+			}
+		}, answer)
+	})
+}
+
+// over is what the request asks for beside the pool's file; nil: nothing.
+func (ask ReloadRequest) over(e *entry) *keep.Override {
+	if ask.Forget {
+		return nil
+	}
+	over := &keep.Override{Model: ask.Model, Digest: ask.Digest, Since: time.Now().Round(0), By: ask.By}
+	if asked := e.asked(); ask.Model == "" {
+		over.Model = asked.Model
+		if ask.Digest == "" {
+			over.Digest = asked.ModelDigest
+		}
+	}
+	return over
+}
+
+// reloadOrder is the order of a request; found is which files the model was found to be.
+func (s *Supervisor) reloadOrder(ask ReloadRequest, found seen) order {
+	return func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		if was.Reload != nil {
 			return was, nil, registry.Fail(registry.CodeReloadInProgress,
 				fmt.Sprintf("a reload to %s is under way (%s)", was.Reload.To.Model, was.Reload.Phase),
@@ -38,24 +74,17 @@ func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) e
 				"the pool's engine is external: this host neither starts it nor chooses its model",
 				"Reload the engine where it runs.")
 		}
-		over := &keep.Override{Model: ask.Model, Digest: ask.Digest, Since: time.Now().Round(0), By: ask.By}
-		switch asked := e.asked(); {
-		case ask.Forget:
-			over = nil
-		case ask.Model == "":
-			over.Model = asked.Model
-			if ask.Digest == "" {
-				over.Digest = asked.ModelDigest
-			}
-		}
-		return s.reloading(e, was, over, ask)
-	})
+		return s.reloading(e, was, ask, found)
+	}
 }
 
 // reloading is the intent of a pool that is to serve its file's version with an override.
-func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, ask ReloadRequest) (keep.Intent, func(),
-	error) {
-	to := over.Over(e.file)
+func (s *Supervisor) reloading(e *entry, was keep.Intent, ask ReloadRequest, found seen) (keep.Intent, func(), error) {
+	over := ask.over(e)
+	to := e.seen.over(over.Over(e.file))
+	if found.of == to.Model && found.contents != "" {
+		to.Contents = found.contents
+	}
 	if to.Model == e.file.Model && to.ModelDigest == e.file.ModelDigest {
 		over = nil
 	}
@@ -71,6 +100,9 @@ func (s *Supervisor) reloading(e *entry, was keep.Intent, over *keep.Override, a
 	next.Rejected = nil
 	if samePool(to, e.desired) || !e.serves() {
 		next.Override = over // nothing runs that would have to be kept
+		if to.Contents != pool.AbsentContents {
+			e.seen = seenOf(to)
+		}
 		return next, nil, nil
 	}
 	rec := rollout.Begin(e.desired, to, e.sides(), ask.Deadline, time.Now())

@@ -64,6 +64,7 @@ func (s *Supervisor) rolled(e *entry, rec rollout.Record) keep.Intent {
 		return next
 	}
 	to := rec.To
+	e.seen = seenOf(to)
 	next.Current, next.Rejected = &to, nil
 	if !rec.ByFile {
 		next.Override = &keep.Override{Model: to.Model, Digest: to.ModelDigest, Since: time.Now().Round(0), By: rec.By}
@@ -93,6 +94,9 @@ func (s *Supervisor) reportReload(e *entry, rec rollout.Record) {
 func reloadEvent(e *entry, rec rollout.Record) registry.Event {
 	ev := registry.Event{Kind: registry.KindReload, PoolID: e.id, State: e.last.State,
 		Cause: fmt.Sprintf("from %s to %s: ", rec.From.Model, rec.To.Model)}
+	if rec.From.Model == rec.To.Model && rec.From.Contents != rec.To.Contents {
+		ev.Cause = fmt.Sprintf("to new files of %s: ", rec.To.Model)
+	}
 	switch {
 	case rec.Back():
 		ev.Cause += "rolled back (" + string(rec.Reason) + "), the former version is in force"
@@ -222,11 +226,14 @@ func (s *Supervisor) beginReload(r *replica) bool {
 	s.queue(e, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		rec := rollout.Begin(*from, e.asked(), e.sides(), e.desired.Drain.Deadline, time.Now())
 		rec.ByFile, rec.By = true, "the pool's file"
+		if rec.From.Contents != rec.To.Contents {
+			rec.By = "the model's files"
+		}
 		was.Reload, was.Rejected = &rec, nil
 		return was, func() {
 			s.o.Registry.Note(reloadEvent(e, rec))
-			s.o.Log.Info(fmt.Sprintf("pool %s: its file was changed so that new engines are needed; a reload begins",
-				e.id), e.about(rec)...)
+			s.o.Log.Info(fmt.Sprintf("pool %s: %s changed so that new engines are needed; a reload begins",
+				e.id, rec.By), e.about(rec)...)
 		}, nil
 	}, func(err error) {
 		if err != nil {

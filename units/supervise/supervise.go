@@ -60,6 +60,8 @@ type PID1 interface {
 type (
 	Stager interface {
 		Stage(ctx context.Context, p pool.Pool) (pool.Staged, error)
+		// Identify returns the Contents of a pool's model as it is now.
+		Identify(ctx context.Context, p pool.Pool) string
 	}
 	Preparer interface {
 		Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) (pool.Prepared, error)

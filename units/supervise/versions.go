@@ -9,7 +9,7 @@ import (
 )
 
 // asked is the version that the pool's file and an operator's override ask for together.
-func (e *entry) asked() pool.Pool { return e.intent.Override.Over(e.file) }
+func (e *entry) asked() pool.Pool { return e.seen.over(e.intent.Override.Over(e.file)) }
 
 // version is the version that the pool is to run now: what is asked for, or, while a reload is
 // under way or after one was gone back from, the version that served before.
@@ -31,7 +31,7 @@ func (e *entry) reloadFits() bool {
 	to := e.asked()
 	if !rec.ByFile {
 		to = e.file
-		to.Model, to.ModelDigest = rec.To.Model, rec.To.ModelDigest
+		to.Model, to.ModelDigest, to.Contents = rec.To.Model, rec.To.ModelDigest, rec.To.Contents
 	}
 	return samePool(to, rec.To)
 }

@@ -37,13 +37,14 @@ type world struct {
 	beats    int
 	below254 bool // the delay of a unit does not grow
 
-	stopErr    error           // what every stop ends with
-	stopLost   error           // what every stop ends with after PID 1 has carried it out
-	stubborn   chan struct{}   // where not nil, engines do not end at SIGTERM; closed by the kill
-	stageHangs bool            // staging goes on until it is reported to end
-	probeDies  bool            // a probe is a defect
-	slotsDie   bool            // an answer about slots is one
-	mute       map[string]bool // endpoints that answer no probe
+	stopErr    error             // what every stop ends with
+	stopLost   error             // what every stop ends with after PID 1 has carried it out
+	stubborn   chan struct{}     // where not nil, engines do not end at SIGTERM; closed by the kill
+	contents   map[string]string // which files a model is, by its path
+	stageHangs bool              // staging goes on until it is reported to end
+	probeDies  bool              // a probe is a defect
+	slotsDie   bool              // an answer about slots is one
+	mute       map[string]bool   // endpoints that answer no probe
 	probes     []probed
 	generation probe.Outcome        // of every generation
 	progress   func() int           // tokens that a slot has decoded; nil: it does not tell
@@ -64,7 +65,7 @@ func newWorld() *world {
 		units: make(map[string]*systemd.Status), props: make(map[string][]systemd.Property),
 		ended: make(map[string]chan error), sick: make(map[string]bool), busy: make(map[string]int),
 		portHeld: make(map[int]bool), hang: make(map[string]bool),
-		mute: make(map[string]bool),
+		mute: make(map[string]bool), contents: make(map[string]string),
 	}
 }
 
@@ -358,7 +359,14 @@ func (w *world) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 			return pool.Staged{}, err
 		}
 	}
-	return pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}}, nil
+	return pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}, Contents: w.Identify(ctx, p)}, nil
+}
+
+// Identify returns what a test says of the model's files; by default nothing is known of them.
+func (w *world) Identify(_ context.Context, p pool.Pool) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.contents[p.Model.Path()]
 }
 
 func (w *world) Prepare(context.Context, pool.Pool, engine.Adapter) (pool.Prepared, error) {
