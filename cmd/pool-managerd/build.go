@@ -55,6 +55,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Stager:   &provision.Stager{Store: store, Log: d.log, Verified: counts.Verified},
 		Preparer: &provision.Preparer{Store: store, Capture: client, Log: d.log},
 		Prober:   probe.New(),
+		Activity: engineActivity,
 		Ports:    provision.NewPorts(settings.Host.PortLow, settings.Host.PortHigh),
 		PortFree: provision.PortFree,
 		Registry: d.registry,

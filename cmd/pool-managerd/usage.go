@@ -6,10 +6,23 @@ import (
 	"github.com/pool-managerd/pool-managerd/cgroups"
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/supervise"
 )
 
 // engineUsage reads the memory of an engine from its cgroup, false if it has none.
 func engineUsage(unit string) (metrics.Usage, bool) { return usageBelow(cgroups.Root, unit) }
+
+// engineActivity reads what an engine has used so far, false if it has no cgroup.
+func engineActivity(unit string) (supervise.Activity, bool) { return activityBelow(cgroups.Root, unit) }
+
+// activityBelow reads it below the root of a cgroup tree, as usageBelow does.
+func activityBelow(root, unit string) (supervise.Activity, bool) {
+	read, err := cgroups.ReadActivity(root, path.Join("/pool.slice", pool.Slice, unit))
+	if err != nil {
+		return supervise.Activity{}, false
+	}
+	return supervise.Activity{CPU: read.CPU, IOBytes: read.IOBytes}, true
+}
 
 // usageBelow reads it below the root of a cgroup tree. A dash in a slice's name nests:
 // pool-engines.slice is in pool.slice.

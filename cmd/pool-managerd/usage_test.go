@@ -4,6 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/supervise"
 )
 
 func TestUsageBelow(t *testing.T) {
@@ -14,6 +17,7 @@ func TestUsageBelow(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
+		"cpu.stat": "usage_usec 1000000\n", "io.stat": "8:0 rbytes=1 wbytes=2\n",
 		"memory.current": "1048576\n", "memory.events": "low 0\noom_kill 3\n",
 		"memory.pressure": "some avg10=12.50 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
 	} {
@@ -24,6 +28,12 @@ func TestUsageBelow(t *testing.T) {
 	used, ok := usageBelow(root, unit)
 	if !ok || used.Cgroup == 0 || *used.MemoryBytes != 1<<20 || *used.OOMKills != 3 || *used.Pressure != 0.125 {
 		t.Errorf("%+v %t", used, ok)
+	}
+	if a, ok := activityBelow(root, unit); !ok || a != (supervise.Activity{CPU: time.Second, IOBytes: 3}) {
+		t.Errorf("%+v %t", a, ok)
+	}
+	if a, ok := activityBelow(root, "pool-engine@gone.r0.service"); ok {
+		t.Errorf("a unit that does not run has used %+v", a)
 	}
 	if used, ok := usageBelow(root, "pool-engine@gone.r0.service"); ok {
 		t.Errorf("a unit that does not run uses %+v", used)

@@ -122,3 +122,24 @@ func TestHungButHealthy(t *testing.T) {
 		t.Error("an engine was restarted that fails open, or that is well")
 	}
 }
+
+// TestBusyIsNotDead: an engine that no longer answers, as behind a long prefill, is not killed
+// while it uses CPU time, up to its limit.
+func TestBusyIsNotDead(t *testing.T) {
+	t.Parallel()
+	h := installed(t, machine.Trixie)
+	h.pool("busy", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`,
+		`escalate_after = "2s"`, `escalate_limit = "20s"`, `generate_interval = "0s"`).
+		table("restart", `initial = "300ms"`, `max = "1s"`))
+	h.reload()
+	h.wait("busy", isReady)
+	pid := h.engine("busy").PID
+	h.control("busy", "/stub/spin")
+	h.control("busy", "/stub/hang")
+	h.wait("busy", inState("unhealthy"))
+	time.Sleep(8 * time.Second)
+	if p := h.get("busy"); p.State != "unhealthy" || h.engine("busy").PID != pid {
+		t.Errorf("an engine that works was ended: %s", p)
+	}
+	h.wait("busy", restarted(1))
+}

@@ -20,6 +20,7 @@ import (
 //	POST /stub/exit?code=3         ends with the status
 //	POST /stub/alloc?bytes=N       takes N bytes more of memory and touches each page
 //	POST /stub/hang                no further request is answered, this one apart
+//	POST /stub/spin                one core is used from now on, as by an engine that computes
 //	POST /stub/mute                no further completion is answered, everything else is
 //	POST /stub/say?line=TEXT       logs the line
 //	POST /stub/open?path=/dev/x    200 with what came of opening it for reading and writing as text
@@ -30,6 +31,7 @@ func (e *engine) controls(mux *http.ServeMux) {
 	mux.HandleFunc("POST /stub/exit", exit)
 	mux.HandleFunc("POST /stub/alloc", e.alloc)
 	mux.HandleFunc("POST /stub/hang", func(http.ResponseWriter, *http.Request) { e.hung.Store(true) })
+	mux.HandleFunc("POST /stub/spin", func(http.ResponseWriter, *http.Request) { go spin() })
 	mux.HandleFunc("POST /stub/mute", func(http.ResponseWriter, *http.Request) { e.mute.Store(true) })
 	mux.HandleFunc("POST /stub/dial", dial)
 	mux.HandleFunc("POST /stub/say", func(_ http.ResponseWriter, r *http.Request) {
@@ -104,4 +106,11 @@ func dial(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "connected")
+}
+
+// spin uses one core for as long as the engine runs.
+func spin() {
+	for n := uint64(1); n != 0; n |= 1 {
+		n *= 6364136223846793005
+	}
 }

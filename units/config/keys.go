@@ -20,6 +20,7 @@ func builtin() pool.Pool {
 		Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
 		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1,
 			StartTimeout: 5 * time.Minute, Mode: pool.FailFast, Probe: pool.ProbeHTTP, EscalateAfter: 2 * time.Minute,
+			EscalateLimit:    30 * time.Minute,
 			GenerateInterval: time.Minute, GenerateTimeout: time.Minute, GenerateFailures: 2},
 		Restart: pool.Restart{OnExit: pool.ExitRestarts, Initial: time.Second, Factor: 2, Max: time.Minute, Jitter: 0.1,
 			ClassFactor: 2,

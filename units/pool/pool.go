@@ -136,6 +136,7 @@ type Health struct {
 	GenerateBody     string        // the JSON that is sent; empty: the engine's own
 
 	EscalateAfter time.Duration // with failing probes, until the engine is restarted; 0: never
+	EscalateLimit time.Duration // the same for an engine that answers late and works; 0: never
 }
 
 // What follows when an engine ends by itself without an error: exit status 0, or SIGTERM from

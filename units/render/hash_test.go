@@ -88,6 +88,7 @@ func TestSpecHash(t *testing.T) {
 		{"health_body", process, with(func(p *pool.Pool) { p.Health.Body = "ok" })},
 		{"health_probe_that_is_the_default", nothing, with(func(p *pool.Pool) { p.Health.Probe = pool.ProbeHTTP })},
 		{"health_grpc_service_of_another_probe", nothing, with(func(p *pool.Pool) { p.Health.GRPCService = "a.B" })},
+		{"health_limit", nothing, with(func(p *pool.Pool) { p.Health.EscalateLimit = time.Hour })},
 		{"health_generations", nothing, with(func(p *pool.Pool) { p.Health.GenerateInterval, p.Health.EscalateAfter = time.Hour, time.Hour })},
 		{"health_interval", nothing, with(func(p *pool.Pool) { p.Health.Interval = time.Hour })},
 		{"health_timeout", nothing, with(func(p *pool.Pool) { p.Health.Timeout = time.Hour })},

@@ -41,6 +41,7 @@ type generated struct {
 	verdict verdict
 	err     error  // nil for generates
 	answer  bool   // what failed was answered with an error, and not late
+	still   bool   // and the engine reports that it makes no progress
 	seen    string // for generates
 	took    time.Duration
 }
@@ -99,7 +100,7 @@ func (w *watch) generate(ctx context.Context, seen string) generated {
 	case out == probe.Overloaded && !known:
 		g.verdict = nothing
 	default:
-		g.verdict, g.answer = fails, out == probe.Wrong
+		g.verdict, g.answer, g.still = fails, out == probe.Wrong, known
 	}
 	return g
 }
@@ -168,7 +169,7 @@ func (s *Supervisor) notGenerated(w *watch, g generated, now time.Time) {
 		s.o.Log.Warn("the test generation of one token failed: "+g.err.Error(), s.about(r)...)
 		return
 	}
-	w.hung = true
+	w.hung, w.late = true, !g.answer && !g.still
 	w.setUnhealthy(strconv.Itoa(w.failed)+" generations of one token in a row failed, though it may answer its "+
 		"health probe: "+g.err.Error(), probe.ReasonGeneration, now)
 	s.escalate(w, now)

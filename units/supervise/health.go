@@ -86,6 +86,7 @@ type watch struct {
 	// Of the loop.
 	generations
 	questions
+	works
 	unhealthySince time.Time // since when probes take ready away; zero: they do not
 	causes         []string  // why, see causeOf; the newest last
 }
@@ -147,7 +148,9 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration) {
 		s.beat(r, now)
 	default:
 		w.news = false
+		w.noteLateness(reason)
 		changed := s.countProbe(w, err, now)
+		s.lookAtWork(w)
 		if s.escalate(w, now) || changed || err == nil {
 			s.settle(r)
 		}
@@ -168,7 +171,7 @@ func (s *Supervisor) countProbe(w *watch, err error, now time.Time) bool {
 		r.run.successes++
 		if !w.hung && (before == reconcile.Unprobed || r.run.successes >= w.health.Successes) {
 			r.run.verdict, r.run.probeErr, r.last.crash = reconcile.Healthy, nil, nil
-			w.unhealthySince, w.causes = time.Time{}, nil
+			w.unhealthySince, w.causes, w.works = time.Time{}, nil, works{looking: w.looking}
 		}
 		return r.run.verdict != before
 	}
@@ -194,7 +197,11 @@ func (w *watch) setUnhealthy(why, cause string, now time.Time) (changed bool) {
 	}
 	next := "systemctl restart '" + r.unit.name + "' restarts it."
 	if w.escalates() {
-		next = "It is restarted if this lasts for " + rounded(w.health.EscalateAfter) + " ([health] escalate_after)."
+		next = "It is restarted if this lasts for " + rounded(w.health.EscalateAfter) + " ([health] escalate_after)"
+		if w.late {
+			next += " in which it does not work"
+		}
+		next += "."
 	}
 	r.run.verdict = reconcile.Unhealthy
 	r.run.probeErr = registry.Fail(registry.CodeHealthFailed, why, "Read the engine's log (poolctl logs "+r.id.Pool+
@@ -226,16 +233,25 @@ func (w *watch) escalates() bool {
 }
 
 // escalate gives an engine up whose probes have failed for too long: its process is ended, and PID
-// 1's backoff follows. It reports whether it did, which it does once in a run, since the fault
-// stays for as long as the run.
+// 1's backoff follows. One that only answers late is not given up while it works, up to a limit. It
+// reports whether it did, which it does once in a run, since the fault stays for as long as the
+// run.
 func (s *Supervisor) escalate(w *watch, now time.Time) bool {
 	r := w.r
-	if !w.escalates() || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() ||
-		now.Sub(w.unhealthySince) < w.health.EscalateAfter {
+	if !w.escalates() || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() {
 		return false
 	}
+	failing, limit := now.Sub(w.unhealthySince), w.health.EscalateLimit
+	why, key := "so the engine is restarted", "escalate_after"
+	if now.Sub(w.idleSince()) < w.health.EscalateAfter {
+		if limit <= 0 || failing < max(limit, w.health.EscalateAfter) {
+			s.spare(w, now)
+			return false
+		}
+		why, key = "so the engine is restarted although it works", "escalate_limit"
+	}
 	r.run.fault = registry.Fail(registry.CodeHealthFailed,
-		r.run.probeErr.Message+"; this lasted for "+rounded(now.Sub(w.unhealthySince))+", so the engine is restarted",
-		"Read the engine's log (poolctl logs "+r.id.Pool+"). [health] escalate_after sets this time.")
+		r.run.probeErr.Message+"; this lasted for "+rounded(failing)+", "+why,
+		"Read the engine's log (poolctl logs "+r.id.Pool+"). [health] "+key+" sets this time.")
 	return true
 }

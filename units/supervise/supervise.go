@@ -125,6 +125,9 @@ type Options struct {
 	Memory  Memory
 	Journal Journal
 
+	// Activity reads what a unit's processes have used, false if unknown. It may be nil.
+	Activity func(unit string) (Activity, bool)
+
 	// Leases counts who uses what. Keep writes down what operators ask for, Intents is what was
 	// written down before, and Clock measures its deadlines.
 	Leases  Leases
