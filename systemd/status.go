@@ -212,7 +212,7 @@ func unwrapWanted(values map[string]dbus.Variant, wanted []string) properties {
 }
 
 // compact copies what would keep the whole message in memory: godbus cuts the strings of one
-// message out of shared buffers of 4 KiB.
+// message out of shared buffers of 4 KiB, and lists of bytes out of the message itself.
 func compact(name string, value any) any {
 	switch v := value.(type) {
 	case string:
@@ -221,6 +221,14 @@ func compact(name string, value any) any {
 		out := make([]string, len(v))
 		for i := range v {
 			out[i] = strings.Clone(v[i])
+		}
+		return out
+	case []byte:
+		return slices.Clone(v)
+	case [][]byte:
+		out := make([][]byte, len(v))
+		for i := range v {
+			out[i] = slices.Clone(v[i])
 		}
 		return out
 	case [][]any:

@@ -57,6 +57,20 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestCompact: what a watcher keeps refers to no byte of the message that it came in.
+func TestCompact(t *testing.T) {
+	message := []byte("POOL_ID=a")
+	one := compact("InvocationID", message)
+	list := compact("LogExtraFields", [][]byte{message})
+	message[0] = 'X'
+	if diff := cmp.Diff([]byte("POOL_ID=a"), one); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([][]byte{[]byte("POOL_ID=a")}, list); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestStatusOfARun(t *testing.T) {
 	const began, ended = uint64(5_000_000), uint64(8_500_000)
 	run := func(start, exit, enter, leave uint64) Status {

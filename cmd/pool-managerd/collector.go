@@ -10,11 +10,13 @@ import (
 // How far the heap may grow between two collections, in percent of what is in use (runtime/debug,
 // SetGCPercent). The manager mostly does little, and what it leaves of the memory is for engines:
 // it grows by half. While callers ask many thousand times a second, that would be a hundred
-// collections a second and more work than the answers: then it may grow by gcBusyBytes.
+// collections a second and more work than the answers: then it may grow by gcBusyBytes. That is
+// not more, because Go never moves an object: what is kept of a hundred pools that start at the
+// same time lies scattered over the largest heap of that time, and keeps much of it resident.
 const (
 	gcCalm      = 50
 	gcBusyMost  = 400
-	gcBusyBytes = 16 << 20
+	gcBusyBytes = 6 << 20
 	gcOften     = 100 * time.Millisecond // between two collections: busy
 	gcSeldom    = 2 * time.Second        // between two collections: calm again
 )

@@ -18,11 +18,13 @@ func TestNextPercent(t *testing.T) {
 	}{
 		{"idle", gcCalm, time.Minute, 4 * mib, gcCalm},
 		{"now_and_then", gcCalm, time.Second, 4 * mib, gcCalm},
-		{"busy", gcCalm, 10 * time.Millisecond, 4 * mib, gcBusyMost},
-		{"busy_with_much_in_use", gcCalm, 10 * time.Millisecond, 16 * mib, 100},
+		{"busy", gcCalm, 10 * time.Millisecond, 1 * mib, gcBusyMost},
+		{"busy_with_a_hundred_pools", gcCalm, 10 * time.Millisecond, 4 * mib, 150},
+		{"busy_with_much_in_use", gcCalm, 10 * time.Millisecond, 6 * mib, 100},
+		{"busy_with_more_than_the_calm_limit_allows", gcCalm, 10 * time.Millisecond, 16 * mib, gcCalm},
 		{"busy_with_very_much_in_use", gcCalm, 10 * time.Millisecond, 500 * mib, gcCalm},
 		{"busy_with_next_to_nothing_in_use", gcCalm, 10 * time.Millisecond, 0, gcBusyMost},
-		{"still_busy_with_the_higher_limit", gcBusyMost, time.Second, 4 * mib, gcBusyMost},
+		{"still_busy_with_the_higher_limit", gcBusyMost, time.Second, 1 * mib, gcBusyMost},
 		{"calm_again", gcBusyMost, gcSeldom, 4 * mib, gcCalm},
 	} {
 		t.Run(c.name, func(t *testing.T) {
