@@ -164,11 +164,7 @@ func (e *Estimator) byEngine(ctx context.Context, p pool.Pool, staged pool.Stage
 // gguf estimates a GGUF model with the parser and assigns each device its parts.
 func (e *Estimator) gguf(ctx context.Context, a engine.Adapter, p pool.Pool, staged pool.Staged,
 	targets []devices.Target) (Need, error) {
-	totals := make([]uint64, len(targets))
-	for i, t := range targets {
-		totals[i] = t.Total
-	}
-	r, err := readRun(a, p, staged.Path, totals)
+	r, err := readRun(a, p, staged.Path, targets)
 	if err != nil {
 		return Need{}, err
 	}

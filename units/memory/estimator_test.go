@@ -143,7 +143,8 @@ func partsAddUp(t *testing.T, n Need) {
 func TestLlamaFlags(t *testing.T) {
 	model := tiny(t, 8*mib)
 	draft := tiny(t, 3*mib).Path
-	one, two := gpus(8*gib), gpus(8*gib, 8*gib)
+	one, two, hopper := gpus(8*gib), gpus(8*gib, 8*gib), gpus(8*gib)
+	hopper[0].ComputeCapability = "9.0"
 	get := func(t *testing.T, p pool.Pool, targets []devices.Target) Need {
 		t.Helper()
 		p.Engine = engine.LlamaCpp
@@ -181,7 +182,11 @@ func TestLlamaFlags(t *testing.T) {
 		{"no_mmap_is_not_mapped", get(t, args("--no-mmap"), nil), func(n Need) bool { return n.Mapped == 0 && n.Host == plainCPU.Host }},
 		{"one_device_has_all", get(t, args("-sm", "none", "-mg", "1"), two), func(n Need) bool { return weights(n, "GPU-a") == 0 && weights(n, "GPU-b") == weights(plain, "GPU-a") }},
 		{"split_over_two", get(t, pool.Pool{TensorSplit: []float64{0.3, 0.7}}, two), func(n Need) bool { return weights(n, "GPU-a") > 0 && weights(n, "GPU-b") > 0 }},
-		{"each_visible_gpu_has_a_context", plain, func(n Need) bool { return part(n, PartRuntime, "GPU-a") == cudaContext }},
+		{"each_visible_gpu_has_a_context", plain, func(n Need) bool { return part(n, PartRuntime, "GPU-a") == usualContext }},
+		{"a_context_is_larger_on_newer_gpus", get(t, args(), hopper), func(n Need) bool {
+			return part(n, PartRuntime, "GPU-a") == hopperContext &&
+				n.Devices["GPU-a"]-plain.Devices["GPU-a"] == hopperContext-usualContext
+		}},
 		{"smaller_batch", get(t, args("-ub", "64"), one), func(n Need) bool { return part(n, PartCompute, "GPU-a") < part(plain, PartCompute, "GPU-a")/2 }},
 		{"draft_model", get(t, args("-md", draft), one), func(n Need) bool { return weights(n, "GPU-a") > weights(plain, "GPU-a")+3*mib }},
 	}
@@ -282,7 +287,7 @@ func FuzzArguments(f *testing.F) {
 	f.Add("--n-gpu-layers", 1e300)
 	f.Fuzz(func(t *testing.T, args string, weight float64) {
 		o, err := readRun(ggufAdapter(), pool.Pool{Args: strings.Fields(args), TensorSplit: []float64{weight, 1}}, "/m",
-			[]uint64{gib, gib})
+			gpus(gib, gib))
 		if err != nil {
 			return
 		}

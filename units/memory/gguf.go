@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	gguf "github.com/gpustack/gguf-parser-go"
@@ -157,7 +159,7 @@ func hostCompute(file *gguf.GGUFFile, e gguf.LLaMACppRunEstimate, r run) uint64 
 // onDevice returns the need on the device at a position of the mask.
 func onDevice(e gguf.LLaMACppRunEstimate, r run, i int, width uint64) deviceUsage {
 	// also without a part of the model: CUDA is initialised on all visible devices
-	part := deviceUsage{Runtime: cudaContext}
+	part := deviceUsage{Runtime: r.Contexts[i]}
 	if r.Single {
 		if i != r.Main {
 			return part
@@ -185,12 +187,24 @@ func maskInHalf(ctx, width uint64) float64 {
 }
 
 // What CUDA itself takes in a process: the context and the kernels on the GPU, the driver's
-// libraries in main memory. The library's command line assumes the same (--platform-footprint
-// 150,250); a recent GPU takes up to twice that, an old one half.
+// libraries in main memory. The library's command line assumes 150 and 250 MiB for all
+// (--platform-footprint). On an H100 with driver 580 a C++ program was seen with 518 MiB on the GPU
+// and the driver with 9 more; a program with kernels of its own and cuBLAS, such as PyTorch, with
+// 612.
 const (
-	cudaContext = 250 << 20
-	cudaHost    = 150 << 20
+	usualContext  = 250 << 20
+	hopperContext = 620 << 20
+	cudaHost      = 150 << 20
 )
+
+// cudaContext returns what CUDA takes of a GPU of that compute capability ("9.0"; empty: unknown).
+func cudaContext(capability string) uint64 {
+	major, _, _ := strings.Cut(capability, ".")
+	if n, err := strconv.Atoi(major); err == nil && n >= 9 {
+		return hopperContext
+	}
+	return usualContext
+}
 
 // sum returns the total.
 func (d deviceUsage) sum() uint64 {

@@ -194,7 +194,7 @@ func FuzzModel(f *testing.F) {
 		if err := os.Truncate(path, int64(len(content))+mib); err != nil {
 			t.Fatal(err)
 		}
-		o, err := readRun(ggufAdapter(), pool.Pool{Ctx: 512, Slots: 2}, path, []uint64{gib, gib})
+		o, err := readRun(ggufAdapter(), pool.Pool{Ctx: 512, Slots: 2}, path, gpus(gib, gib))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func BenchmarkEstimate(b *testing.B) {
 	if err := os.Truncate(path, 40<<30); err != nil {
 		b.Fatal(err)
 	}
-	o, err := readRun(ggufAdapter(), pool.Pool{Ctx: 8192, Slots: 4}, path, []uint64{24 * gib})
+	o, err := readRun(ggufAdapter(), pool.Pool{Ctx: 8192, Slots: 4}, path, gpus(24*gib))
 	if err != nil {
 		b.Fatal(err)
 	}

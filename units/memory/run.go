@@ -6,6 +6,7 @@ import (
 
 	gguf "github.com/gpustack/gguf-parser-go"
 
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -15,12 +16,18 @@ type run struct {
 	engine.Run
 	K, V  gguf.GGMLType
 	Split []float64 // the share of each device, adding up to 1; empty: a CPU replica
+	// Contexts are what CUDA itself takes of each device, in bytes.
+	Contexts []uint64
 }
 
-// readRun returns how the adapter would load the model on targets of these sizes. Without a
-// tensor_split, the totals are used in place of the free memory, which is unknown.
-func readRun(a engine.Adapter, p pool.Pool, model string, totals []uint64) (r run, err error) {
-	names := make([]string, len(totals)) // only their number counts
+// readRun returns how the adapter would load the model on these targets. Without a tensor_split,
+// their totals are used in place of the free memory, which is unknown.
+func readRun(a engine.Adapter, p pool.Pool, model string, targets []devices.Target) (r run, err error) {
+	names := make([]string, len(targets)) // only their number counts
+	totals, contexts := make([]uint64, len(targets)), make([]uint64, len(targets))
+	for i, t := range targets {
+		totals[i], contexts[i] = t.Total, cudaContext(t.ComputeCapability)
+	}
 	if r.Run, err = a.Run(p, engine.Instance{Model: model, Devices: names}); err != nil {
 		return run{}, err
 	}
@@ -31,7 +38,7 @@ func readRun(a engine.Adapter, p pool.Pool, model string, totals []uint64) (r ru
 		return run{}, err
 	}
 	if len(totals) > 0 {
-		r.Split = shares(p.TensorSplit, totals)
+		r.Split, r.Contexts = shares(p.TensorSplit, totals), contexts
 	}
 	return r, nil
 }
