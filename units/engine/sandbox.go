@@ -15,7 +15,9 @@ func cudaRelaxations(at Instance) []Relaxation {
 	if !at.GPU() {
 		return nil
 	}
-	return []Relaxation{{relax.JIT, "the CUDA driver compiles PTX at run time, and drivers before 580 were not tried without this"}}
+	return []Relaxation{
+		{relax.JIT, "the CUDA driver compiles PTX at run time, and drivers before 580 were not tried without this"},
+	}
 }
 
 // pythonRelaxations are the lines that PyTorch cannot work under, on a CPU and on a GPU.
