@@ -32,6 +32,7 @@ type Policy struct {
 	AllowedBinaries     []string // absolute paths, or folders ending in "/"; nil: any
 	AllowedImages       []string // prefixes of image references; nil: none
 	AllowedRelaxations  []string // names of relaxations of the sandbox that pool files may allow; nil: any
+	AllowAgentTools     bool     // engines may be given tools that run programs
 	AllowPreload        bool     // POST /pools/{id}/preload is served
 }
 
@@ -85,6 +86,8 @@ func policyKeys() []strict.Key[Policy] {
 		{Path: "allowed_relaxations", Default: "any",
 			Type: strict.ToList(strict.OneOf(relax.Names()), relaxation, func(p *Policy) *[]string { return &p.AllowedRelaxations }),
 			Doc:  "What a pool file may relax of the sandbox by `[sandbox] allow`; other pools are refused with `POLICY_DENIED`. `[limits] memlock` counts as `mlock`. What an engine's kind needs by itself is not refused."},
+		{Path: "allow_agent_tools", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowAgentTools }),
+			Doc: "Pools may give their engines tools (`--tools`, `--agent`, `--mcp-servers-config`, `--mcp-servers-json`, `--ui-mcp-proxy`, `--tools-runtime`, and their variables), by which every caller of the engine runs programs in its unit. Other pools are refused with `POLICY_DENIED`."},
 		{Path: "allow_preload", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowPreload }), Later: later,
 			Doc: "Serve `POST /pools/{id}/preload`."},
 	}

@@ -25,12 +25,12 @@ const least = "model = \"file:/srv/a.gguf\"\nengine = \"llamacpp\"\n"
 // refusalCases has a case for each place in the source that refuses a key of a pool: some of them
 // the check finds by the key's own type, before the engine is asked.
 var refusalCases = []refusalCase{
-	{"args[%d] is %s, which pool-managerd sets", `args = ["--flash-attn", "--host=0.0.0.0"]`, `args\[1\] is --host, which pool-managerd sets`},
+	{"%s, which pool-managerd sets for engine %q", `args = ["--flash-attn", "--host=0.0.0.0"]`, `args\[1\] is --host, which pool-managerd sets`},
 	{"args[%d] is %s %d, and replica", "devices = [0, 1]\nargs = [\"-mg\", \"2\"]", ""},
 	{"engine %q needs a model", "model = \"\"", "model does not begin with a scheme"},
 	{"tensor_split has no meaning", "engine = \"vllm\"\ndevices = [0]\ntensor_split = [1.0]", ""},
 	{"tensor_split has %d shares", "devices = [0, 1]\ntensor_split = [1.0]", "tensor_split has 1 shares and"},
-	{"env holds %s, which pool-managerd sets for", "env = { LLAMA_ARG_DEVICE = \"none\" }", ""},
+	{"%s, which %s", `args = ["--reuse-port"]`, `args\[0\] is --reuse-port, which lets two engines listen`},
 	{"ctx has no meaning", "engine = \"triton\"\nctx = 1024", ""},
 	{"model %q %s", `model = "file:/srv/my models/a.gguf"`, "model is .* holds a space"},
 	{"path %q %s", `model = "file:/srv/it's/a.gguf"`, "model is .* holds a space, a colon, a quote"},

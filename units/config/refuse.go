@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/relax"
 )
@@ -33,7 +34,7 @@ type policyRule struct {
 func (h Host) policyRules() []policyRule {
 	return []policyRule{{"devices", h.refuseCPU}, {"model", h.Policy.refuseModel},
 		{"provisioning.binary", h.Policy.refuseBinary}, {"sandbox.allow", h.Policy.refuseRelaxation},
-		{"limits.memlock", h.Policy.refuseMemlock}}
+		{"limits.memlock", h.Policy.refuseMemlock}, {"args", h.Policy.refuseAgentTools}}
 }
 
 // denials returns a problem for each rule of the policy that forbids the pool of a file.
@@ -121,6 +122,20 @@ func (p Policy) refuseMemlock(of pool.Pool) *registry.Failure {
 	return registry.Fail(registry.CodePolicyDenied, "the pool locks memory, which this host does not allow",
 		fmt.Sprintf("Remove [limits] memlock from the pool's file, or add %q to [policy] allowed_relaxations in %s.",
 			relax.Mlock, policyFile))
+}
+
+func (p Policy) refuseAgentTools(of pool.Pool) *registry.Failure {
+	if of.Provisioning.Mode == pool.ModeExternal || p.AllowAgentTools {
+		return nil
+	}
+	tools := engine.AgentTools(of)
+	if len(tools) == 0 {
+		return nil
+	}
+	return registry.Fail(registry.CodePolicyDenied,
+		fmt.Sprintf("the pool sets %s, by which every caller of its engine runs programs and reaches other services",
+			strings.Join(tools, ", ")),
+		"Remove it from the pool's file, or set [policy] allow_agent_tools = true in "+policyFile+".")
 }
 
 // AllowsBinary reports whether an absolute path may be run: an entry names it, or its folder with a

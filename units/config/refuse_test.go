@@ -22,6 +22,8 @@ func TestRefuse(t *testing.T) {
 	external := relaxed
 	external.Provisioning.Mode = pool.ModeExternal
 	relaxations := func(list ...string) Host { return Host{Policy: Policy{AllowedRelaxations: list}} }
+	armed, tools := gpu, DefaultHost()
+	armed.Args, tools.Policy.AllowAgentTools = []string{"--tools", "all", "--agent"}, true
 	free, bare := DefaultHost(), DefaultHost()
 	free.RequireGPU = false
 	bare.Policy.AllowedBinaries = []string{}
@@ -52,6 +54,8 @@ func TestRefuse(t *testing.T) {
 		{"binaries/another_path", binaries("/usr/bin/llama"), gpu, `the binary "/usr/bin/llama-server" is not allowed on this host`},
 		{"binaries/a_bare_name_is_no_path", binaries("/usr/bin/"), named, "this host allows certain binaries only, and the pool names none by its path"},
 		{"binaries/an_empty_list_allows_none", bare, gpu, `the binary "/usr/bin/llama-server" is not allowed on this host`},
+		{"tools/refused_by_default", DefaultHost(), armed, "the pool sets --tools, --agent, by which every caller of its engine runs programs and reaches other services"},
+		{"tools/where_the_host_allows_them", tools, armed, ""},
 		{"relaxations/any_where_the_host_names_none", free, relaxed, ""},
 		{"relaxations/one_that_is_named", relaxations(relax.Netlink, relax.JIT), relaxed, ""},
 		{"relaxations/one_that_is_not", relaxations(relax.Netlink), relaxed, `the pool relaxes "jit" of the sandbox, which this host does not allow`},

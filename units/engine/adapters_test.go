@@ -89,6 +89,13 @@ func TestCheckRefusesKeysWithoutMeaning(t *testing.T) {
 		{"main_gpu_behind_the_mask", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Args: []string{"-mg", "3"},
 			Devices: [][]string{{"3", "4"}}}, "args[0] is -mg 3, and replica r0 has 2 devices"},
 		{"device_by_variable", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_DEVICE": "none"}}, "env holds LLAMA_ARG_DEVICE"},
+		{"two_engines_on_one_port", llamaWith("--reuse-port"), "two engines listen on one port"},
+		{"the_same_by_variable", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_REUSE_PORT": "1"}},
+			"env holds LLAMA_ARG_REUSE_PORT, which lets two engines"},
+		{"router_mode", llamaWith("--models-preset=/m.ini"), "router mode, which is not supported"},
+		{"router_mode_by_variable", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_MODELS_DIR": "/m"}}, "router mode"},
+		{"other_paths", llamaWith("--api-prefix", "/x"), "moves the paths"},
+		{"tls_by_variable", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_SSL_KEY_FILE": "/k"}}, "env holds LLAMA_ARG_SSL_KEY_FILE"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -102,6 +109,49 @@ func TestCheckRefusesKeysWithoutMeaning(t *testing.T) {
 	command, _ := engine.For(engine.Program)
 	if refused := command.Check(pool.Pool{Engine: engine.Program}); len(refused) > 0 {
 		t.Errorf("a command without a model: %v", refused)
+	}
+}
+
+func llamaWith(args ...string) pool.Pool {
+	return pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Args: args}
+}
+
+// TestEveryBadFlagIsNamed: not only the first.
+func TestEveryBadFlagIsNamed(t *testing.T) {
+	a, _ := engine.For(engine.LlamaCpp)
+	refused := a.Check(llamaWith("-c", "4096", "--host=0.0.0.0", "--reuse-port"))
+	var keys []string
+	for _, r := range refused {
+		keys = append(keys, r.Key)
+	}
+	if got := strings.Join(keys, " "); got != "args[0] args[2] args[3]" {
+		t.Errorf("refused: %s", got)
+	}
+}
+
+func TestAgentTools(t *testing.T) {
+	with := func(name, value string) pool.Pool {
+		return pool.Pool{Engine: engine.LlamaCpp, Env: map[string]string{name: value}}
+	}
+	cases := []struct {
+		name string
+		pool pool.Pool
+		want string
+	}{
+		{"none", llamaWith("--jinja"), ""},
+		{"tools", llamaWith("--tools", "all"), "--tools"},
+		{"each_once", llamaWith("--tools=all", "-ag", "--tools", "x"), "--tools -ag"},
+		{"servers", llamaWith("--mcp-servers-json", "{}", "--mcp-servers-config", "/x"), "--mcp-servers-config --mcp-servers-json"},
+		{"by_variable", with("LLAMA_ARG_AGENT", "1"), "LLAMA_ARG_AGENT"},
+		{"a_variable_that_is_off", with("LLAMA_ARG_AGENT", "0"), ""},
+		{"of_another_engine", pool.Pool{Engine: engine.Program, Args: []string{"--tools"}}, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got := strings.Join(engine.AgentTools(c.pool), " "); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 type managedFlag struct {
 	Spellings []string // every spelling the engine takes, with its dashes
 	Instead   string   // what to do instead, for the hint
+	Variables []string // of the environment, with the same effect
+	Why       string   // why the flag is refused, if the adapter does not write it itself
 }
 
 // flagSyntax is how an engine's argument parser reads a flag, beyond "--flag value".
@@ -41,8 +43,9 @@ func (s flagSyntax) has(args []string, flags ...string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(flags, s.name(arg)) })
 }
 
-// refuse returns every argument of the operator that repeats a managed flag: the engine would use
-// one of the two values, and the manager might assume the other.
+// refuse returns every argument of the operator that repeats a managed flag, and every variable
+// with the effect of one: the engine would use one of the two values, and the manager might assume
+// the other.
 func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) []pool.Refusal {
 	var refused []pool.Refusal
 	for i, arg := range p.Args {
@@ -52,13 +55,32 @@ func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) []pool.Refusal {
 		}
 		for _, m := range table {
 			if slices.Contains(m.Spellings, name) {
-				refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i), "Remove it from args and "+m.Instead+
-					".",
-					"args[%d] is %s, which pool-managerd sets for engine %q", i, name, p.Engine))
+				refused = append(refused, m.refuse(fmt.Sprintf("args[%d]", i), "args", name, p.Engine))
+			}
+		}
+	}
+	for _, m := range table {
+		for _, name := range m.Variables {
+			if _, set := p.Env[name]; set {
+				refused = append(refused, m.refuse("env."+name, "env", name, p.Engine))
 			}
 		}
 	}
 	return refused
+}
+
+// refuse returns the refusal of a key that holds the flag or its variable; table is "args" or
+// "env".
+func (m managedFlag) refuse(key, table, name, engine string) pool.Refusal {
+	what := key + " is " + name
+	if table == "env" {
+		what = "env holds " + name
+	}
+	hint := "Remove it from " + table + " and " + m.Instead + "."
+	if m.Why != "" {
+		return pool.Refuse(key, hint, "%s, which %s", what, m.Why)
+	}
+	return pool.Refuse(key, hint, "%s, which pool-managerd sets for engine %q", what, engine)
 }
 
 // Hints that several engines share.

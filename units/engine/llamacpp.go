@@ -37,21 +37,8 @@ var llamaVersion = regexp.MustCompile(`(?m)^version:[ \t]+(\S+)`)
 
 func (llamaCpp) ParseVersion(out []byte) string { return firstMatch(llamaVersion, out) }
 
-var llamaManaged = []managedFlag{
-	{[]string{"-m", "--model", "-mu", "--model-url", "-dr", "--docker-repo", "-hf", "-hfr", "--hf-repo",
-		"-hff", "--hf-file", "--models-dir", "--models-preset"}, useModel},
-	{[]string{"--host"}, useHost},
-	{[]string{"--port"}, usePort},
-	{[]string{"-c", "--ctx-size"}, useCtx},
-	{[]string{"-np", "--parallel"}, useSlots},
-	{[]string{"-ts", "--tensor-split"}, "set the key tensor_split"},
-	{[]string{"-dev", "--device"}, "set the key devices"},
-	{[]string{"--ssl-key-file", "--ssl-cert-file"}, noTLS},
-}
-
 func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
-	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), llamaVariables(p),
-		flagSyntax{}.refuse(p, llamaManaged))
+	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), flagSyntax{}.refuse(p, llamaManaged))
 }
 
 // mainGPUFits refuses a main GPU that is not in the mask. Its number is a position in the mask:
@@ -71,20 +58,6 @@ func mainGPUFits(p pool.Pool) []pool.Refusal {
 			refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i),
 				fmt.Sprintf("It is a position in the key devices: 0 to %d.", len(p.Devices[r])-1),
 				"args[%d] is %s %d, and replica r%d has %d devices", i, arg, n, r, len(p.Devices[r])))
-		}
-	}
-	return refused
-}
-
-// llamaVariables refuses the variables by which llama-server would use other devices or another
-// split than the keys. The command line overrides the other variables.
-func llamaVariables(p pool.Pool) []pool.Refusal {
-	var refused []pool.Refusal
-	for _, v := range [...]struct{ name, key string }{{"LLAMA_ARG_DEVICE", "devices"},
-		{"LLAMA_ARG_TENSOR_SPLIT", "tensor_split"}} {
-		if _, set := p.Env[v.name]; set {
-			refused = append(refused, pool.Refuse("env."+v.name, "Remove it from env and set the key "+v.key+".",
-				"env holds %s, which pool-managerd sets for engine %q", v.name, p.Engine))
 		}
 	}
 	return refused
@@ -280,7 +253,8 @@ var llamaUnforeseen = []string{"-ot", "--override-tensor", "-cmoe", "--cpu-moe",
 
 // llamaBesides are flags that name a further file of weights, with the variable first.
 var llamaBesides = [][]string{
-	{"LLAMA_ARG_MODEL_DRAFT", "-md", "--model-draft", "--spec-draft-model"},
+	{"LLAMA_ARG_MODEL_DRAFT"}, // versions before 0.1
+	{"LLAMA_ARG_SPEC_DRAFT_MODEL", "-md", "--model-draft", "--spec-draft-model"},
 	{"LLAMA_ARG_MMPROJ", "-mm", "--mmproj"},
 	{"LLAMA_ARG_LORA", "--lora"},
 }

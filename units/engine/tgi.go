@@ -31,12 +31,12 @@ var tgiVersion = regexp.MustCompile(`(?m)^text-generation-launcher[ \t]+(\S+)`)
 func (tgi) ParseVersion(out []byte) string { return firstMatch(tgiVersion, out) }
 
 var tgiManaged = []managedFlag{
-	{[]string{"--model-id"}, useModel},
-	{[]string{"--hostname"}, useHost},
-	{[]string{"-p", "--port"}, usePort},
-	{[]string{"--max-total-tokens"}, useCtx},
-	{[]string{"--max-concurrent-requests"}, useSlots},
-	{[]string{"--ngrok", "--ngrok-authtoken", "--ngrok-edge"}, useHost},
+	{Spellings: []string{"--model-id"}, Instead: useModel},
+	{Spellings: []string{"--hostname"}, Instead: useHost},
+	{Spellings: []string{"-p", "--port"}, Instead: usePort},
+	{Spellings: []string{"--max-total-tokens"}, Instead: useCtx},
+	{Spellings: []string{"--max-concurrent-requests"}, Instead: useSlots},
+	{Spellings: []string{"--ngrok", "--ngrok-authtoken", "--ngrok-edge"}, Instead: useHost},
 }
 
 var tgiSyntax = flagSyntax{ShortValue: true}

@@ -31,10 +31,10 @@ func (triton) VersionArgs() []string { return nil }
 func (triton) ParseVersion([]byte) string { return "" }
 
 var tritonManaged = []managedFlag{
-	{[]string{"--model-repository", "--model-store"}, useModel},
-	{[]string{"--http-address", "--grpc-address", "--metrics-address"}, useHost},
-	{[]string{"--http-port"}, usePort},
-	{[]string{"--allow-http"}, "leave it out: the health probe is HTTP"},
+	{Spellings: []string{"--model-repository", "--model-store"}, Instead: useModel},
+	{Spellings: []string{"--http-address", "--grpc-address", "--metrics-address"}, Instead: useHost},
+	{Spellings: []string{"--http-port"}, Instead: usePort},
+	{Spellings: []string{"--allow-http"}, Instead: "leave it out: the health probe is HTTP"},
 }
 
 func (triton) Check(p pool.Pool) []pool.Refusal {

@@ -35,13 +35,13 @@ var vllmVersion = regexp.MustCompile(`(?m)^(?:vllm )?v?(\d+\.\d+[0-9A-Za-z.+_-]*
 func (vllm) ParseVersion(out []byte) string { return firstMatch(vllmVersion, out) }
 
 var vllmManaged = []managedFlag{
-	{[]string{"--model"}, useModel},
-	{[]string{"--host", "--uds"}, useHost},
-	{[]string{"--port"}, usePort},
-	{[]string{"--max-model-len"}, useCtx},
-	{[]string{"--max-num-seqs"}, useSlots},
-	{[]string{"--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"}, noTLS},
-	{[]string{"--config"}, "give each option in args: a file could change the port without the manager's knowledge"},
+	{Spellings: []string{"--model"}, Instead: useModel},
+	{Spellings: []string{"--host", "--uds"}, Instead: useHost},
+	{Spellings: []string{"--port"}, Instead: usePort},
+	{Spellings: []string{"--max-model-len"}, Instead: useCtx},
+	{Spellings: []string{"--max-num-seqs"}, Instead: useSlots},
+	{Spellings: []string{"--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"}, Instead: noTLS},
+	{Spellings: []string{"--config"}, Instead: "give each option in args: a file could change the port without the manager's knowledge"},
 }
 
 var vllmSyntax = flagSyntax{Underscores: true}

@@ -53,6 +53,8 @@ func (d Desired) faults() (byPool map[string]*registry.Failure, unnamed *registr
 			unnamed = f
 		case byPool[p.PoolID] == nil:
 			byPool[p.PoolID] = f
+		default:
+			byPool[p.PoolID].Message += "; " + p.Text
 		}
 	}
 	return byPool, unnamed

@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// llamaManaged are the flags of llama-server that a pool may not give it. Of those that Command
+// writes, the variables are left out: the command line overrides them.
+var llamaManaged = []managedFlag{
+	{Spellings: []string{"-m", "--model", "-mu", "--model-url", "-dr", "--docker-repo", "-hf", "-hfr", "--hf-repo",
+		"-hff", "--hf-file"}, Instead: useModel,
+		Variables: []string{"LLAMA_ARG_MODEL_URL", "LLAMA_ARG_DOCKER_REPO", "LLAMA_ARG_HF_REPO", "LLAMA_ARG_HF_FILE"}},
+	{Spellings: []string{"--host"}, Instead: useHost},
+	{Spellings: []string{"--port"}, Instead: usePort},
+	{Spellings: []string{"--reuse-port"}, Instead: usePort, Variables: []string{"LLAMA_ARG_REUSE_PORT"},
+		Why: "lets two engines listen on one port, so that each gets some of the other's requests"},
+	{Spellings: []string{"--api-prefix"}, Instead: "have the proxy in front of the engine add it",
+		Variables: []string{"LLAMA_ARG_API_PREFIX"}, Why: "moves the paths that pool-managerd asks"},
+	{Spellings: []string{"-c", "--ctx-size"}, Instead: useCtx},
+	{Spellings: []string{"-np", "--parallel"}, Instead: useSlots},
+	{Spellings: []string{"-ts", "--tensor-split"}, Instead: "set the key tensor_split",
+		Variables: []string{"LLAMA_ARG_TENSOR_SPLIT"}},
+	{Spellings: []string{"-dev", "--device"}, Instead: "set the key devices", Variables: []string{"LLAMA_ARG_DEVICE"}},
+	{Spellings: []string{"--ssl-key-file", "--ssl-cert-file"}, Instead: noTLS,
+		Variables: []string{"LLAMA_ARG_SSL_KEY_FILE", "LLAMA_ARG_SSL_CERT_FILE"}},
+	{Spellings: []string{"--models-dir", "--models-preset", "--models-max", "--models-autoload", "--no-models-autoload"},
+		Instead: "write a pool file for each model",
+		Variables: []string{"LLAMA_ARG_MODELS_DIR", "LLAMA_ARG_MODELS_PRESET", "LLAMA_ARG_MODELS_MAX",
+			"LLAMA_ARG_MODELS_AUTOLOAD"},
+		Why: "belongs to the router mode, which is not supported: an engine of a pool serves one model"},
+}
+
+// llamaTools let a request run programs on the host, or reach others from it.
+var llamaTools = []managedFlag{
+	{Spellings: []string{"--tools"}, Variables: []string{"LLAMA_ARG_TOOLS"}},
+	{Spellings: []string{"-ag", "--agent"}, Variables: []string{"LLAMA_ARG_AGENT"}},
+	{Spellings: []string{"--mcp-servers-config"}, Variables: []string{"LLAMA_ARG_MCP_SERVERS_CONFIG"}},
+	{Spellings: []string{"--mcp-servers-json"}, Variables: []string{"LLAMA_ARG_MCP_SERVERS_JSON"}},
+	{Spellings: []string{"--ui-mcp-proxy", "--webui-mcp-proxy"}, Variables: []string{"LLAMA_ARG_UI_MCP_PROXY"}},
+	{Spellings: []string{"--tools-runtime"}, Variables: []string{"LLAMA_ARG_TOOLS_RUNTIME"}},
+}
+
+// AgentTools are the flags and variables of a pool by which any caller of its engine may run
+// programs in the unit, or have it connect to other services; nil: there are none.
+func AgentTools(p pool.Pool) []string {
+	if p.Engine != LlamaCpp {
+		return nil
+	}
+	var found []string
+	for _, m := range llamaTools {
+		for _, arg := range p.Args {
+			name := (flagSyntax{}).name(arg)
+			if slices.Contains(m.Spellings, name) && !slices.Contains(found, name) {
+				found = append(found, name)
+			}
+		}
+		for _, name := range m.Variables {
+			if v, set := p.Env[name]; set && !isFalse(v) {
+				found = append(found, name)
+			}
+		}
+	}
+	return found
+}
