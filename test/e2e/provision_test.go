@@ -96,8 +96,8 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 		cp /usr/bin/llama-server /home/ann/llama/build/bin/; ln -sf /home/ann/llama/build/bin/llama-server /usr/local/bin/my-llama
 		cp /usr/bin/llama-server /root/llama-server
 		sed 's/libllama\([.-]\)/libmissi\1/g' /usr/bin/llama-server >/home/ann/bad/no-library
-		mkdir -p /opt/llama/gpu/bin /opt/llama/gpu/lib64; cp /home/ann/bad/no-library /opt/llama/gpu/bin/llama-server
-		for l in /usr/lib/*/libllama[.-]*; do n=${l##*/libllama}; cp $l /opt/llama/gpu/lib64/libmissi$n; done
+		mkdir -p /opt/llama/gpu/bin /opt/llama/gpu/lib64; cp /home/ann/bad/no-library /opt/llama/gpu/bin/llama-server; chmod 755 /opt/llama/gpu/bin/*
+		for l in /usr/lib/*/libllama[.-]* /usr/lib/*/llama/libllama[.-]*; do n=${l##*/libllama}; cp $l /opt/llama/gpu/lib64/libmissi$n; done
 		cp /usr/bin/llama-server /home/ann/bad/foreign; printf '\267' | dd of=/home/ann/bad/foreign bs=1 seek=18 conv=notrunc status=none
 		cat >/home/ann/bad/curious <<-'END'
 			#!/bin/sh
@@ -159,7 +159,10 @@ func TestReplacedModel(t *testing.T) {
 	h := installed(t, machine.Forky)
 	h.shell(`cd /srv/models; cp tiny.gguf a.gguf; cp tiny.gguf b.gguf; printf x >>b.gguf; ln -sfn a.gguf current.gguf`)
 	defer h.shell("rm -f /srv/models/[!t]*.gguf")
-	h.pool("a", llama().quick().with(`model = "file:/srv/models/current.gguf"`))
+	file := llama().quick()
+	file.keys = slices.DeleteFunc(file.keys, func(key string) bool { return strings.HasPrefix(key, "model = ") })
+	file = file.with(`model = "file:/srv/models/current.gguf"`)
+	h.pool("a", file)
 	h.reload()
 	h.wait("a", isReady)
 	serves := func(t *testing.T, was int, model string) int {
