@@ -26,6 +26,7 @@ type observed struct {
 	Result   string `json:"result,omitempty"`
 	Job      uint32 `json:"job,omitempty"`
 	Failed   *int   `json:"failed,omitempty"` // the last line of a unit: how many of its runs failed
+	Met      int    `json:"met,omitempty"`    // … and how often a stop, a reset or a new PID 1 met it
 }
 
 // TestRecordRestarts writes down what this PID 1 signals of units that fail again and again, and
@@ -103,11 +104,13 @@ func TestRecordRestarts(t *testing.T) {
 		})
 	}
 	time.Sleep(500 * time.Millisecond)
-	write(t, f.all(), append(units, later...), dir)
+	// Each of these was stopped and met PID 1's reexec and reload, and one also six resets.
+	met := map[string]int{later[0]: 3, later[1]: 3, later[2]: 9, later[3]: 3}
+	write(t, f.all(), append(units, later...), met, dir)
 }
 
 // write writes the trace of some units, each with its final state.
-func write(t *testing.T, all []Update, units []string, dir string) {
+func write(t *testing.T, all []Update, units []string, met map[string]int, dir string) {
 	var out []byte
 	line := func(o observed) {
 		text, err := json.Marshal(o)
@@ -127,7 +130,7 @@ func write(t *testing.T, all []Update, units []string, dir string) {
 			t.Fatal(err)
 		}
 		failed := strings.Count(string(text), "\n")
-		line(observed{Unit: name, Failed: &failed})
+		line(observed{Unit: name, Failed: &failed, Met: met[unit]})
 	}
 	if err := os.WriteFile(*traceFile, out, 0o644); err != nil {
 		t.Fatal(err)

@@ -40,3 +40,24 @@ func TestCheckFinds(t *testing.T) {
 		})
 	}
 }
+
+// TestCheckLive: a live trace may be off by what met the unit, and by nothing more.
+func TestCheckLive(t *testing.T) {
+	const seen = `{"unit":"a","run":"1","active":"activating","sub":"auto-restart"} {"unit":"a","failed":2`
+	for _, c := range []struct {
+		name, trace string
+		good        bool
+	}{
+		{"met_by_a_stop", seen + `,"met":1}`, true},
+		{"met_by_nothing", seen + `}`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := CheckLive([]byte(c.trace)); (err == nil) != c.good {
+				t.Errorf("CheckLive = %v", err)
+			}
+			if Check([]byte(c.trace)) == nil {
+				t.Error("a recorded trace is off, and no error is returned")
+			}
+		})
+	}
+}
