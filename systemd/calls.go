@@ -44,10 +44,16 @@ func (c *Client) job(ctx context.Context, unit, kind, member string, args ...any
 	return l.jobs.claim(epoch, path, unit, kind), nil
 }
 
+// Auxiliary is a unit that is created together with another, and is not started.
+type Auxiliary struct {
+	Name       string
+	Properties []Property
+}
+
 // StartTransient creates a unit with the properties and starts it. PID 1 checks all properties
 // before it creates anything. A failed or stopped unit of the same name is cleared first, once; if
-// another unit has the name, the error is ErrUnitExists.
-func (c *Client) StartTransient(ctx context.Context, unit string, props []Property) (*Job, error) {
+// another unit has the name, or that of an auxiliary unit, the error is ErrUnitExists.
+func (c *Client) StartTransient(ctx context.Context, unit string, props []Property, with ...Auxiliary) (*Job, error) {
 	wire, err := wireProperties(props)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", unit, err)
@@ -56,8 +62,15 @@ func (c *Client) StartTransient(ctx context.Context, unit string, props []Proper
 		Name       string
 		Properties []wireProperty
 	}
+	beside := make([]auxiliary, len(with))
+	for i, a := range with {
+		beside[i].Name = a.Name
+		if beside[i].Properties, err = wireProperties(a.Properties); err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Name, err)
+		}
+	}
 	start := func() (*Job, error) {
-		return c.job(ctx, unit, "start", "StartTransientUnit", unit, jobMode, wire, []auxiliary{})
+		return c.job(ctx, unit, "start", "StartTransientUnit", unit, jobMode, wire, beside)
 	}
 	job, err := start()
 	if !errors.Is(err, ErrUnitExists) {
@@ -97,6 +110,26 @@ func (c *Client) Clear(ctx context.Context, unit string) error {
 		return err
 	}
 	return l.pass(ctx, "Unref")
+}
+
+// Listed is a unit as a list shows it.
+type Listed struct {
+	Name        string
+	ActiveState string
+}
+
+// List returns the loaded units whose names match a pattern (glob(7)).
+func (c *Client) List(ctx context.Context, pattern string) ([]Listed, error) {
+	body, err := c.manager(ctx, "ListUnitsByPatterns", []string{}, []string{pattern})
+	rows, err := listedRows(body, err)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", pattern, err)
+	}
+	units := make([]Listed, len(rows))
+	for i, r := range rows {
+		units[i] = Listed{r.Name, r.Active}
+	}
+	return units, nil
 }
 
 // Start starts a loaded unit.

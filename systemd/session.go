@@ -259,14 +259,8 @@ func (s *session) requestFeatures(done func()) {
 
 func (s *session) requestList(pattern string, done func([]listedUnit) []action) {
 	s.request(managerPath, managerInterface, "ListUnitsByPatterns", func(body []any, err error) error {
-		var rows []struct {
-			Name, Description, Load, Active, Sub, Following string
-			Path                                            dbus.ObjectPath
-			JobID                                           uint32
-			JobType                                         string
-			JobPath                                         dbus.ObjectPath
-		}
-		if err := store(body, err, &rows); err != nil {
+		rows, err := listedRows(body, err)
+		if err != nil {
 			return err
 		}
 		units := make([]listedUnit, 0, len(rows))
@@ -276,6 +270,20 @@ func (s *session) requestList(pattern string, done func([]listedUnit) []action) 
 		s.act(done(units))
 		return nil
 	}, []string{}, []string{pattern})
+}
+
+// listedRow is an element of the answer of ListUnitsByPatterns (org.freedesktop.systemd1(5)).
+type listedRow struct {
+	Name, Description, Load, Active, Sub, Following string
+	Path                                            dbus.ObjectPath
+	JobID                                           uint32
+	JobType                                         string
+	JobPath                                         dbus.ObjectPath
+}
+
+func listedRows(body []any, err error) (rows []listedRow, _ error) {
+	err = store(body, err, &rows)
+	return rows, err
 }
 
 // act executes the watcher's actions.

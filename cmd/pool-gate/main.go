@@ -57,6 +57,7 @@ func ready(ctx context.Context, args []string, stderr io.Writer, logger *log.Log
 	o := gate.Options{Log: logger}
 	f := flags(stderr)
 	f.StringVar(&o.URL, "url", "", "health endpoint of the engine")
+	f.StringVar(&o.Unix, "unix", "", "unix socket of the engine, which is asked instead of the port")
 	f.StringVar(&o.Body, "body", "", "regular expression, in base64, that the body of a healthy answer matches")
 	f.IntVar(&o.Expect, "expect", 200, "status that means healthy")
 	f.DurationVar(&o.Stall, "stall", 5*time.Minute, "time without progress until the load counts as stalled")

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -61,7 +62,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Registry: d.registry,
 		Observer: counts,
 		Log:      d.log,
-		Host:     render.Host{GatePath: d.o.gate, MemoryBytes: ram.Total()},
+		Host:     render.Host{GatePath: d.o.gate, MemoryBytes: ram.Total(), Forwarder: forwarder()},
 		GPUs:     helper,
 		Memory:   weigher{estimator: memory.New(store, d.log), peaks: store, ask: helper.Ask, log: d.log},
 		Journal:  journal{client},
@@ -203,4 +204,15 @@ func listeners(a *systemd.Activation) []net.Listener {
 		all = append(all, a.Listeners[name]...)
 	}
 	return all
+}
+
+// forwarder returns the path of systemd's program that forwards connections; "": the host has none.
+// It is a part of systemd, at a path that older distributions have below /lib.
+func forwarder() string {
+	for _, path := range []string{"/usr/lib/systemd/systemd-socket-proxyd", "/lib/systemd/systemd-socket-proxyd"} {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	return ""
 }

@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/render"
 )
 
 // pid1 implements supervise.PID1 with systemd's client.
@@ -79,4 +81,41 @@ func (c pid1) Unit(ctx context.Context, unit string) (systemd.Status, error) {
 		return systemd.Status{Name: unit, Position: st.Position}, nil
 	}
 	return st, err
+}
+
+// HoldPort implements supervise.PID1.
+func (c pid1) HoldPort(ctx context.Context, p *render.Port) error {
+	job, err := c.client.StartTransient(ctx, p.Socket.Name, p.Socket.Properties(),
+		systemd.Auxiliary{Name: p.Service.Name, Properties: p.Service.Properties()})
+	if err == nil {
+		return job.Wait(ctx)
+	}
+	if !errors.Is(err, systemd.ErrUnitExists) {
+		return err
+	}
+	there, listed := c.client.List(ctx, p.Socket.Name)
+	for _, u := range there {
+		if u.ActiveState == "active" {
+			return nil
+		}
+	}
+	return errors.Join(err, listed)
+}
+
+// HeldPorts implements supervise.PID1.
+func (c pid1) HeldPorts(ctx context.Context) ([]pool.Port, error) {
+	units, err := c.client.List(ctx, pool.PortPattern)
+	var held []pool.Port
+	for _, u := range units {
+		if p, ok := pool.ParsePort(u.Name); ok {
+			held = append(held, p)
+		}
+	}
+	return held, err
+}
+
+// ReleasePort implements supervise.PID1. The service ends with the socket; its name is free for the
+// next only when it has ended.
+func (c pid1) ReleasePort(ctx context.Context, p pool.Port) error {
+	return errors.Join(c.Stop(ctx, p.Socket()), c.Stop(ctx, p.Service()))
 }

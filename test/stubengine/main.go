@@ -19,7 +19,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -85,7 +84,7 @@ func run(o options) error {
 	if o.ListenLate {
 		<-loaded
 	}
-	address := net.JoinHostPort(o.Host, strconv.Itoa(o.Port))
+	address := o.address()
 	if o.GRPC {
 		return serveGRPC(ctx, loaded, address)
 	}
@@ -114,7 +113,7 @@ func end(status int) {
 }
 
 func serve(ctx context.Context, e *engine, address string) error {
-	l, err := net.Listen("tcp", address)
+	l, err := net.Listen(networkOf(address), address)
 	if err != nil {
 		return err
 	}

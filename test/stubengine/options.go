@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,10 +74,26 @@ func parse(args []string, getenv func(string) string) (options, error) {
 			return options{}, fmt.Errorf("%s %q: %w", name, value, err)
 		}
 	}
-	if !o.Version && (o.Port < 1 || o.Port > 65535) {
+	if !o.Version && networkOf(o.Host) == "tcp" && (o.Port < 1 || o.Port > 65535) {
 		return options{}, fmt.Errorf("--port is %d, want 1 to 65535", o.Port)
 	}
 	return o, nil
+}
+
+// address is where it listens. As llama-server's, a host that ends in .sock is a unix socket.
+func (o options) address() string {
+	if networkOf(o.Host) == "unix" {
+		return o.Host
+	}
+	return net.JoinHostPort(o.Host, strconv.Itoa(o.Port))
+}
+
+// networkOf is the network of an address, as net.Listen takes it.
+func networkOf(address string) string {
+	if strings.HasSuffix(address, ".sock") {
+		return "unix"
+	}
+	return "tcp"
 }
 
 // setSwitch takes a flag that has no value.

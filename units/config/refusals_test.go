@@ -31,6 +31,8 @@ var refusalCases = []refusalCase{
 	{"tensor_split has no meaning", "engine = \"vllm\"\ndevices = [0]\ntensor_split = [1.0]", ""},
 	{"tensor_split has %d shares", "devices = [0, 1]\ntensor_split = [1.0]", "tensor_split has 1 shares and"},
 	{"%s, which %s", `args = ["--reuse-port"]`, `args\[0\] is --reuse-port, which lets two engines listen`},
+	{"[sandbox] network is none, and engine %q", "engine = \"triton\"\ndevices = [0]\n[sandbox]\nnetwork = \"none\"", ""},
+	{"[sandbox] network is none, and PID 1", "[health]\nprobe = \"tcp\"\n[sandbox]\nnetwork = \"none\"", ""},
 	{"ctx has no meaning", "engine = \"triton\"\nctx = 1024", ""},
 	{"model %q %s", `model = "file:/srv/my models/a.gguf"`, "model is .* holds a space"},
 	{"path %q %s", `model = "file:/srv/it's/a.gguf"`, "model is .* holds a space, a colon, a quote"},

@@ -24,6 +24,14 @@ func sandboxKeys() []strict.Key[pool.Sandbox] {
 			Doc: "What to relax of the sandbox beyond what the engine's kind needs by itself; " +
 				"[the sandbox](../sandbox.md#what-a-pool-file-may-relax) has what each permits and costs. " +
 				"`[policy] allowed_relaxations` of the host may refuse it."},
+		{Path: "network",
+			Default: "`\"none\"` where the engine is known to serve on a unix socket, else `\"loopback\"`",
+			Type: strict.ToWord([]string{pool.NetworkNone, pool.NetworkLoopback}, func(s *pool.Sandbox) *string {
+				return &s.Network
+			}),
+			Doc: "What the engine reaches. `none`: nothing, not even its own host; it serves on a unix socket, and " +
+				"PID 1 forwards its port there. `loopback`: 127.0.0.1 and ::1 of the host, as any local user. " +
+				"See [the sandbox](../sandbox.md#the-network)."},
 	}
 }
 

@@ -44,7 +44,7 @@ func Refusals(p pool.Pool, a engine.Adapter) []pool.Refusal {
 	if p.Provisioning.Mode == pool.ModeExternal {
 		return nil
 	}
-	return slices.Concat(a.Check(p), paths(p), arguments(p), variables(p), healthPath(p))
+	return slices.Concat(a.Check(p), paths(p), arguments(p), variables(p), healthPath(p), network(p, a))
 }
 
 func paths(p pool.Pool) []pool.Refusal {
@@ -146,3 +146,20 @@ func variableName(s string) bool {
 }
 
 func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }
+
+// network refuses a pool without a network whose engine cannot serve so, or whose probe would prove
+// nothing.
+func network(p pool.Pool, a engine.Adapter) []pool.Refusal {
+	const key, useLoopback = "sandbox.network", `Set network = "loopback" in [sandbox], or leave it out.`
+	switch {
+	case p.Sandbox.Network != pool.NetworkNone:
+		return nil
+	case a.UnixSocket(p, "") == engine.SocketNever:
+		return []pool.Refusal{pool.Refuse(key, useLoopback,
+			"[sandbox] network is none, and engine %q cannot serve on a unix socket", p.Engine)}
+	case p.Health.Probe == pool.ProbeTCP:
+		return []pool.Refusal{pool.Refuse(key, "Use probe http or grpc in [health]. "+useLoopback,
+			"[sandbox] network is none, and PID 1 accepts its connections: probe tcp would always succeed")}
+	}
+	return nil
+}

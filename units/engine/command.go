@@ -20,7 +20,8 @@ var _ Adapter = command{}
 
 func (command) Kind() string { return Program }
 func (command) Doc() string {
-	return "any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{model}`, `{ctx}` and `{slots}`"
+	return "any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{socket}`, `{model}`, `{ctx}` and " +
+		"`{slots}`"
 }
 func (command) Weights() Weights           { return Anything }
 func (command) DefaultBinary() string      { return "" }
@@ -29,21 +30,28 @@ func (command) ParseVersion([]byte) string { return "" }
 
 func (command) Check(p pool.Pool) []pool.Refusal { return noTensorSplit(p) }
 
-// Command fills {host}, {port}, {model}, {ctx} and {slots} in the arguments; other braces stay as
-// they are, so that JSON needs no escape. A ctx or slots that the pool leaves out is 0. The program
-// also finds HOST, PORT and MODEL in its environment.
+// Command fills {host}, {port}, {socket}, {model}, {ctx} and {slots} in the arguments; other braces
+// stay as they are, so that JSON needs no escape. A ctx or slots that the pool leaves out is 0. The
+// program also finds HOST, PORT and MODEL in its environment, and without a network SOCKET.
 func (command) Command(p pool.Pool, at Instance) Command {
 	port := strconv.Itoa(at.Port)
 	fill := strings.NewReplacer(
-		"{host}", at.Host, "{port}", port, "{model}", at.Model,
+		"{host}", at.Host, "{port}", port, "{socket}", at.Socket, "{model}", at.Model,
 		"{ctx}", strconv.Itoa(p.Ctx), "{slots}", strconv.Itoa(p.Slots),
 	)
 	args := make([]string, len(p.Args))
 	for i, arg := range p.Args {
 		args[i] = fill.Replace(arg)
 	}
-	return Command{Args: args, Env: map[string]string{"HOST": at.Host, "PORT": port, "MODEL": at.Model}}
+	env := map[string]string{"HOST": at.Host, "PORT": port, "MODEL": at.Model}
+	if at.Socket != "" {
+		env["SOCKET"] = at.Socket
+	}
+	return Command{Args: args, Env: env}
 }
+
+// UnixSocket: its operator knows what the program can do.
+func (command) UnixSocket(pool.Pool, string) UnixSocket { return SocketUntested }
 
 func (command) HealthPath() string { return "/health" }
 func (command) HealthStatus() int  { return http.StatusOK }

@@ -49,6 +49,9 @@ type starting interface {
 	// Command is what follows the binary on the command line, and the environment that the engine
 	// needs. The operator's own arguments come last, his environment is not in it.
 	Command(p pool.Pool, at Instance) Command
+	// UnixSocket reports whether it can serve on a unix socket instead of a port, in this version
+	// ("": unknown).
+	UnixSocket(p pool.Pool, version string) UnixSocket
 	// Relax names the sandbox lines that this engine cannot work under, at this instance.
 	Relax(at Instance) []Relaxation
 }
@@ -143,11 +146,23 @@ type Claim struct {
 	Flag  string  // the flag that lowers it
 }
 
+// UnixSocket is whether an engine can serve on a unix socket instead of a port, which it needs to
+// run without a network.
+type UnixSocket int
+
+// What is known of it.
+const (
+	SocketNever    UnixSocket = iota // the engine has no such option
+	SocketUntested                   // it has one; used where the pool asks for it
+	SocketTested                     // it serves so in the tests of this program; used by default
+)
+
 // Instance is where and on what one engine process runs.
 type Instance struct {
 	Model   string   // path of what it loads, "" for an engine without a model
 	Host    string   // the address to listen on
 	Port    int      // the TCP port to listen on
+	Socket  string   // the unix socket to listen on instead; "": none. Host and Port are its forwarder's then
 	Devices []string // what CUDA_VISIBLE_DEVICES will hold, in order; empty: a CPU replica
 }
 

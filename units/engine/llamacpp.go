@@ -83,6 +83,9 @@ func splitFitsDevices(p pool.Pool) []pool.Refusal {
 // either has one, or lets all share one buffer of -c tokens: ctx is right as it is.
 func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 	args := []string{"-m", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
+	if at.Socket != "" {
+		args = []string{"-m", at.Model, "--host", at.Socket} // one that ends in .sock is a unix socket
+	}
 	if p.Ctx > 0 {
 		args = append(args, "-c", strconv.Itoa(p.Ctx*max(p.Slots, 1)))
 	}
@@ -108,6 +111,23 @@ func joinFloats(values []float64) string {
 		texts[i] = strconv.FormatFloat(v, 'f', -1, 64)
 	}
 	return strings.Join(texts, ",")
+}
+
+// llamaSocketBuild is a build of llama.cpp that has the option: it came with ggml-org/llama.cpp
+// #12613 in March 2025. llamaSocketRelease is the same for versions with a number of their own,
+// such as Debian's "0.7.0".
+const llamaSocketBuild = 5000
+
+var llamaSocketRelease = regexp.MustCompile(`^(?:0\.(?:[7-9]|\d\d+)|[1-9]\d*\.\d+)\.\d+$`)
+
+// UnixSocket: an engine that computes on other hosts (--rpc) needs its network.
+func (llamaCpp) UnixSocket(p pool.Pool, version string) UnixSocket {
+	build, err := strconv.Atoi(version)
+	known := err == nil && build >= llamaSocketBuild || llamaSocketRelease.MatchString(version)
+	if !known || (flagSyntax{}).has(p.Args, "--rpc") || p.Env["LLAMA_ARG_RPC"] != "" {
+		return SocketUntested
+	}
+	return SocketTested
 }
 
 func (llamaCpp) HealthPath() string { return "/health" }

@@ -66,6 +66,9 @@ func (tgi) Command(p pool.Pool, at Instance) Command {
 	return Command{Args: append(args, p.Args...), Env: env}
 }
 
+// UnixSocket: TGI's router listens on a port only.
+func (tgi) UnixSocket(pool.Pool, string) UnixSocket { return SocketNever }
+
 func (tgi) HealthPath() string { return "/health" }
 func (tgi) HealthStatus() int  { return http.StatusOK }
 

@@ -66,6 +66,9 @@ func (triton) Command(p pool.Pool, at Instance) Command {
 	return Command{Args: append(args, p.Args...)}
 }
 
+// UnixSocket: tritonserver listens on ports only.
+func (triton) UnixSocket(pool.Pool, string) UnixSocket { return SocketNever }
+
 func (triton) HealthPath() string { return "/v2/health/ready" }
 func (triton) HealthStatus() int  { return http.StatusOK }
 

@@ -57,6 +57,9 @@ func (vllm) Check(p pool.Pool) []pool.Refusal {
 // outside of it for vLLM itself.
 func (vllm) Command(p pool.Pool, at Instance) Command {
 	args := []string{"serve", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
+	if at.Socket != "" {
+		args = []string{"serve", at.Model, "--uds", at.Socket}
+	}
 	if !vllmSyntax.has(p.Args, "--served-model-name") {
 		// A request names the model, and the pool's id is a better name than a path.
 		args = append(args, "--served-model-name", p.ID)
@@ -78,6 +81,9 @@ func (vllm) Command(p pool.Pool, at Instance) Command {
 	env["VLLM_NO_USAGE_STATS"] = "1"
 	return Command{Args: append(args, p.Args...), Env: env}
 }
+
+// UnixSocket: vLLM has --uds; it was not tried without a network.
+func (vllm) UnixSocket(pool.Pool, string) UnixSocket { return SocketUntested }
 
 func (vllm) HealthPath() string { return "/health" }
 func (vllm) HealthStatus() int  { return http.StatusOK }

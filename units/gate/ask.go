@@ -27,6 +27,7 @@ type endpoint struct {
 	scheme string // "http", "grpc" for gRPC's health protocol, "tcp" for a connection
 	host   string
 	port   int
+	unix   string         // the engine's socket, which is connected to instead of host and port; empty: none
 	path   string         // http: the path; grpc: a slash and the name of the service
 	body   *regexp.Regexp // http: must match the response body; nil: any body
 }
@@ -34,7 +35,7 @@ type endpoint struct {
 // parseEndpoint accepts a URL of these schemes with a port on 127.0.0.1, where engines listen, and
 // rejects everything else. pattern is a regular expression in base64 (RFC 4648, section 5, without
 // padding), or empty. It is encoded because PID 1 would lose a $ in it.
-func parseEndpoint(text, pattern string) (endpoint, error) {
+func parseEndpoint(text, unix, pattern string) (endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return endpoint{}, err
@@ -44,7 +45,7 @@ func parseEndpoint(text, pattern string) (endpoint, error) {
 	if !slices.Contains([]string{"http", "grpc", "tcp"}, u.Scheme) || !ip.Equal(net.IPv4(127, 0, 0, 1)) || err != nil {
 		return endpoint{}, fmt.Errorf("%q is not of the form http://127.0.0.1:PORT/PATH", text)
 	}
-	e := endpoint{scheme: u.Scheme, host: u.Hostname(), port: port, path: u.RequestURI()}
+	e := endpoint{scheme: u.Scheme, host: u.Hostname(), port: port, unix: unix, path: u.RequestURI()}
 	if pattern == "" {
 		return e, nil
 	}
@@ -59,12 +60,13 @@ func parseEndpoint(text, pattern string) (endpoint, error) {
 }
 
 // ask sends one request to the engine. Before and after it checks the user of the listening socket:
-// an answer from another user's process proves nothing.
+// an answer from another user's process proves nothing. A unix socket is checked as it is connected
+// to.
 func (e endpoint) ask(uid, expect int) Answer {
 	if before := e.listener(uid); before != Healthy {
 		return before
 	}
-	healthy, err := e.answer(expect)
+	healthy, err := e.answer(uid, expect)
 	switch {
 	case err != nil:
 		return Silent
@@ -75,9 +77,9 @@ func (e endpoint) ask(uid, expect int) Answer {
 }
 
 // answer reports whether the response means healthy.
-func (e endpoint) answer(expect int) (bool, error) {
+func (e endpoint) answer(uid, expect int) (bool, error) {
 	address := net.JoinHostPort(e.host, strconv.Itoa(e.port))
-	conn, err := net.DialTimeout("tcp", address, askTimeout)
+	conn, err := e.dial(uid, address)
 	if err != nil {
 		return false, err
 	}
@@ -95,8 +97,20 @@ func (e endpoint) answer(expect int) (bool, error) {
 	return e.get(conn, address, expect)
 }
 
-// listener returns Healthy if only the engine's user listens on the port.
+// dial connects to the engine.
+func (e endpoint) dial(uid int, address string) (net.Conn, error) {
+	if e.unix != "" {
+		return dialUnix(e.unix, uid)
+	}
+	return net.DialTimeout("tcp", address, askTimeout)
+}
+
+// listener returns Healthy if only the engine's user listens on the port, or the engine has a unix
+// socket.
 func (e endpoint) listener(uid int) Answer {
+	if e.unix != "" {
+		return Healthy
+	}
 	users, err := listen.Users(e.port)
 	switch {
 	case err != nil, len(users) == 0:
@@ -116,6 +130,9 @@ const (
 // strangers reports whether only users listen on the port that no engine runs as. It is for an
 // engine whose user is unknown, because it has ended: a process that it left behind is no stranger.
 func (e endpoint) strangers() bool {
+	if e.unix != "" {
+		return false
+	}
 	users, err := listen.Users(e.port)
 	return err == nil && allStrangers(users)
 }

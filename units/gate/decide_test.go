@@ -177,12 +177,12 @@ func TestParsers(t *testing.T) {
 	}
 	for _, u := range []string{"https://127.0.0.1:1/", "http://10.0.0.1:80/", "http://127.0.0.1/", "grpc://10.0.0.1:80",
 		"udp://127.0.0.1:1", "x", ""} {
-		if e, err := parseEndpoint(u, ""); err == nil {
+		if e, err := parseEndpoint(u, "", ""); err == nil {
 			t.Errorf("parseEndpoint(%q) = %+v", u, e)
 		}
 	}
 	for _, pattern := range []string{"=", "KG9r"} { // no base64, and "(ok"
-		if e, err := parseEndpoint("http://127.0.0.1:1/", pattern); err == nil {
+		if e, err := parseEndpoint("http://127.0.0.1:1/", "", pattern); err == nil {
 			t.Errorf("pattern %q = %+v", pattern, e)
 		}
 	}

@@ -28,6 +28,7 @@ type Options struct {
 	// the health endpoint, http://127.0.0.1:PORT/PATH, grpc://127.0.0.1:PORT/SERVICE or
 	// tcp://127.0.0.1:PORT
 	URL    string
+	Unix   string        // the engine's unix socket, which is asked instead of the port; empty: none
 	Body   string        // regular expression for the HTTP body, in base64; empty: any body
 	Expect int           // the status that means healthy
 	Stall  time.Duration // time without progress after which the load is stalled
@@ -58,7 +59,7 @@ func (o *Options) FromEnvironment() error {
 
 // Run drops its privileges, waits for a verdict and returns the exit status for it.
 func Run(ctx context.Context, o Options) int {
-	at, err := parseEndpoint(o.URL, o.Body)
+	at, err := parseEndpoint(o.URL, o.Unix, o.Body)
 	if err != nil {
 		o.Log.Println(err)
 		return exit.Usage
@@ -77,7 +78,7 @@ func Run(ctx context.Context, o Options) int {
 		if o.GPU {
 			w.stream = journalStream(w.pidfd, journalSocket)
 		}
-		err = dropPrivileges()
+		err = dropPrivileges(w.uid)
 	}
 	if err != nil {
 		o.Log.Println(err)
@@ -173,7 +174,7 @@ func (o Options) failed(v Verdict, s Sample, at endpoint) int {
 
 // Usage is the text for an invalid command line.
 func Usage() string {
-	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
+	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
        pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
 

@@ -129,7 +129,7 @@ func decideWith(t *testing.T, o Options, journalctl string) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	at, err := parseEndpoint(o.URL, o.Body)
+	at, err := parseEndpoint(o.URL, o.Unix, o.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 			t.Errorf("own listener: answer %d, want healthy", got)
 		}
 		for pattern, want := range map[string]Answer{"^o.$": Healthy, "loaded": Loading} {
-			at, err := parseEndpoint("http://"+l.Addr().String()+"/health",
+			at, err := parseEndpoint("http://"+l.Addr().String()+"/health", "",
 				base64.RawURLEncoding.EncodeToString([]byte(pattern)))
 			if err != nil {
 				t.Fatal(err)
@@ -263,7 +263,7 @@ func TestGateOnRealProcesses(t *testing.T) {
 		}
 		defer w.close()
 		w.uid++
-		at, err := parseEndpoint(o.URL, o.Body)
+		at, err := parseEndpoint(o.URL, o.Unix, o.Body)
 		if err != nil {
 			t.Fatal(err)
 		}

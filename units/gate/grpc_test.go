@@ -38,7 +38,7 @@ func TestGRPC(t *testing.T) {
 		"grpc://127.0.0.1:" + port + "/down": Loading,
 		"tcp://127.0.0.1:" + port:            Healthy,
 	} {
-		at, err := parseEndpoint(url, "")
+		at, err := parseEndpoint(url, "", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestGRPC(t *testing.T) {
 			t.Errorf("%s: answer %d, want %d", url, got, want)
 		}
 	}
-	at, err := parseEndpoint("grpc://127.0.0.1:"+port+"/nobody", "")
+	at, err := parseEndpoint("grpc://127.0.0.1:"+port+"/nobody", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -173,7 +173,14 @@ type Drain struct {
 type Sandbox struct {
 	ShmBytes uint64   // size of /dev/shm; 0: the default
 	Allow    []string // relaxations, by their names in relax.Table, as written
+	Network  string   // NetworkNone or NetworkLoopback; empty: what the engine is known to work with
 }
+
+// Networks of an engine.
+const (
+	NetworkNone     = "none"     // no network: it serves on a unix socket, behind a port of PID 1
+	NetworkLoopback = "loopback" // it listens on its port, and connects to 127.0.0.1 and ::1
+)
 
 // Staged is a model that is present and, where a digest was given, verified.
 type Staged struct {

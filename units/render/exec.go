@@ -80,6 +80,9 @@ func memoryArgv(in Input) []string {
 // gateArgv is the command line of the readiness gate.
 func gateArgv(in Input) []string {
 	argv := []string{gatePath(in), "--url", gateURL(in)}
+	if socket := engineSocket(in); socket != "" {
+		argv = append(argv, "--unix", socket)
+	}
 	if in.Pool.Health.Body != "" && !otherProbe(in.Pool) {
 		// In base64: older versions of PID 1 lose a $.
 		argv = append(argv, "--body", base64.RawURLEncoding.EncodeToString([]byte(in.Pool.Health.Body)))
@@ -127,12 +130,13 @@ func healthPath(in Input) string {
 }
 
 // Directories of an engine, as StateDirectory= and CacheDirectory= make them.
-func directoryName(in Input) string  { return "pool-engine/" + replica(in).FileStem() }
-func stateDirectory(in Input) string { return "/var/lib/" + directoryName(in) }
-func cacheDirectory(in Input) string { return "/var/cache/" + directoryName(in) }
+func directoryName(in Input) string    { return "pool-engine/" + replica(in).FileStem() }
+func runtimeDirectory(in Input) string { return "/run/" + directoryName(in) }
+func stateDirectory(in Input) string   { return "/var/lib/" + directoryName(in) }
+func cacheDirectory(in Input) string   { return "/var/cache/" + directoryName(in) }
 
 func directoryLines(in Input) []Line {
-	return []Line{
+	return append([]Line{
 		yes("DynamicUser", "a dedicated user, which exists only while the engine runs"),
 		text("User", userName(in), "a user for each replica: without a name PID 1 takes the part of the unit's name before the @, "+
 			"and all engines are one user, who may kill each of them"),
@@ -141,7 +145,7 @@ func directoryLines(in Input) []Line {
 		list("CacheDirectory", directoryName(in), "caches, such as compiled kernels, survive a restart"),
 		mode("CacheDirectoryMode", 0o700, "not readable by other engines"),
 		text("WorkingDirectory", stateDirectory(in), "files in the current directory go to the state directory"),
-	}
+	}, socketDirectoryLines(in)...)
 }
 
 // userName returns the name of the replica's dynamic user: at most 31 characters of those that PID
@@ -212,6 +216,7 @@ const (
 	FieldModel    = "MODEL_ID"
 	FieldEndpoint = "ENDPOINT"
 	FieldSpecHash = "SPEC_HASH"
+	FieldSocket   = "ENGINE_SOCKET" // of an engine without a network
 )
 
 func logLines(in Input, hash string) []Line {
@@ -225,11 +230,12 @@ func logLines(in Input, hash string) []Line {
 		{FieldModel, string(in.Pool.Model)},
 		{FieldEndpoint, Endpoint(in.Port)},
 		{FieldSpecHash, hash},
+		{FieldSocket, engineSocket(in)},
 	}
 	lines := []Line{text("SyslogIdentifier", replica(in).FileStem(), "the identifier of each line in the journal")}
 	for _, f := range fields {
-		if f[0] == FieldVersion && f[1] == "" {
-			continue // the engine does not print its version
+		if (f[0] == FieldVersion || f[0] == FieldSocket) && f[1] == "" {
+			continue // the engine does not print its version, or has no such socket
 		}
 		assignment := f[0] + "=" + f[1]
 		lines = append(lines, Line{Section: sectionService, Key: "LogExtraFields", Text: word(assignment), Why: why,

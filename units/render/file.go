@@ -1,6 +1,7 @@
 package render
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -8,7 +9,8 @@ import (
 const commentWidth = 100
 
 // File returns the unit as an administrator would write it: a unit file with a comment above each
-// line. It passes systemd-analyze verify and behaves like the transient unit.
+// line. It passes systemd-analyze verify and behaves like the transient unit. The units of its port
+// follow, if it has any.
 func (u Unit) File() string {
 	var b strings.Builder
 	b.WriteString("# " + u.Name + ", as pool-managerd asks PID 1 to run it (spec " + u.SpecHash + ").\n")
@@ -16,11 +18,24 @@ func (u Unit) File() string {
 		"name that "+
 		"does not begin with \"pool-engine@\", then systemctl daemon-reload and systemctl start NAME.service. "+
 		"For a lasting change of the pool's own unit, change the pool file instead.")
-	for _, section := range []string{sectionUnit, sectionService} {
-		b.WriteString("\n[" + section + "]\n")
-		u.section(&b, section)
+	u.sections(&b)
+	if u.Port != nil {
+		for _, of := range []Unit{u.Port.Socket, u.Port.Service} {
+			b.WriteString("\n# " + of.Name + ", of its port.\n")
+			of.sections(&b)
+		}
 	}
 	return b.String()
+}
+
+// sections writes the sections that have rows.
+func (u Unit) sections(b *strings.Builder) {
+	for _, section := range []string{sectionUnit, sectionService, sectionSocket} {
+		if slices.ContainsFunc(u.Lines, func(l Line) bool { return l.Section == section }) {
+			b.WriteString("\n[" + section + "]\n")
+			u.section(b, section)
+		}
+	}
 }
 
 // section writes the rows of one section. A comment is not repeated for rows with the same one.

@@ -64,6 +64,9 @@ var goldenCases = []struct {
 		with(func(p *pool.Pool) { p.Ctx, p.Slots = 8192, 64 }))},
 	{"triton_one_gpu", input(gpus([]string{"0"}), kind(engine.Triton, "/opt/tritonserver/bin/tritonserver", "/srv/models/repository"))},
 	{"llamacpp_survives_soft_reboot", input(systemd262, func(in *render.Input) { in.Host.SoftReboot = true })},
+	{"llamacpp_without_network_252", input(systemd252, alone)},
+	{"llamacpp_without_network_262", input(systemd262, alone, func(in *render.Input) { in.Host.SoftReboot = true })},
+	{"vllm_without_network", input(gpus([]string{"0"}), kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"), alone)},
 	{"command_cpu", input(kind(engine.Program, "/usr/local/bin/stub", ""),
 		args("--listen", "{host}:{port}", `{"slots": {slots}}`),
 		with(func(p *pool.Pool) {
@@ -84,12 +87,25 @@ func TestRenderGolden(t *testing.T) {
 	}
 }
 
+// alone asks for no network, on a host that can forward the port.
+func alone(in *render.Input) {
+	in.Pool.Sandbox.Network, in.Host.Forwarder = pool.NetworkNone, "/usr/lib/systemd/systemd-socket-proxyd"
+}
+
 // dump prints the properties as sent, one a line, and the live limits.
 func dump(t *testing.T, unit render.Unit) string {
 	t.Helper()
 	var b strings.Builder
 	for _, p := range unit.Properties() {
 		fmt.Fprintf(&b, "%s %T %s\n", p.Name, p.Value, value(t, p.Value))
+	}
+	if unit.Port != nil {
+		for _, of := range []render.Unit{unit.Port.Socket, unit.Port.Service} {
+			fmt.Fprintf(&b, "\n%s:\n", of.Name)
+			for _, p := range of.Properties() {
+				fmt.Fprintf(&b, "%s %T %s\n", p.Name, p.Value, value(t, p.Value))
+			}
+		}
 	}
 	b.WriteString("\nSetUnitProperties:\n")
 	for _, p := range unit.LimitProperties() {

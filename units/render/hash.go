@@ -36,6 +36,7 @@ type identity struct {
 	Shm          uint64            `json:"shm_bytes,omitempty"`
 	Allow        []string          `json:"allow,omitempty"`
 	Process      processIdentity   `json:"process,omitzero"`
+	Network      string            `json:"network,omitempty"`
 }
 
 // restartIdentity is the part of [restart] that PID 1 implements. It leaves out what the manager
@@ -83,6 +84,7 @@ func identityOf(in Input) identity {
 		Shm:          p.Sandbox.ShmBytes,
 		Allow:        inOrder(p.Sandbox.Allow),
 		Process:      processIdentity(p.Process),
+		Network:      p.Sandbox.Network, // not what it defaults to: an upgrade may change that
 		Restart: restartIdentity{
 			Initial: r.Initial.Milliseconds(), Factor: r.Factor, Max: r.Max.Milliseconds(), Jitter: r.Jitter,
 			Failures: r.BreakerFailures, Window: r.BreakerWindow.Milliseconds(),

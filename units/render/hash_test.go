@@ -75,6 +75,9 @@ func TestSpecHash(t *testing.T) {
 		{"numa_policy", process, with(func(p *pool.Pool) { p.Process.NUMAPolicy = pool.NUMALocal })},
 		{"numa_nodes", process, with(func(p *pool.Pool) { p.Process.NUMANodes = "0" })},
 
+		{"sandbox_network", process, with(func(p *pool.Pool) { p.Sandbox.Network = pool.NetworkNone })},
+		{"sandbox_network_that_is_the_default", process, with(func(p *pool.Pool) { p.Sandbox.Network = pool.NetworkLoopback })},
+		{"forwarder_of_the_host", nothing, func(in *render.Input) { in.Host.Forwarder, in.Prepared.Version = "/usr/lib/x", "0.7.0" }},
 		{"memory_max", live, with(func(p *pool.Pool) { p.Limits.MemoryMaxBytes = 1 << 31 })},
 		{"memory_high", live, with(func(p *pool.Pool) { p.Limits.MemoryHighBytes = 1 << 29 })},
 		{"cpu_quota", live, with(func(p *pool.Pool) { p.Limits.CPUQuotaPercent = 50 })},

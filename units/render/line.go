@@ -11,6 +11,7 @@ import (
 const (
 	sectionUnit    = "Unit"
 	sectionService = "Service"
+	sectionSocket  = "Socket"
 )
 
 // text returns a row whose property is a string, as in the unit file.

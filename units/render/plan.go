@@ -30,10 +30,13 @@ func NewPlan(in Input) (*Plan, error) {
 // Args are the arguments of the engine, after its binary.
 func (p *Plan) Args() []string { return p.command.Args }
 
+// Port renders the units of the port; nil: the engine listens on its port itself.
+func (p *Plan) Port() *Port { return portOf(p.in) }
+
 // Unit renders the unit, the same each time.
 func (p *Plan) Unit() Unit {
 	in, shown, relaxed := p.in, shownPaths(p.in), allowed(p.in)
-	u := Unit{Name: replica(in).Unit(), SpecHash: p.SpecHash, growth: growthOf(in)}
+	u := Unit{Name: replica(in).Unit(), SpecHash: p.SpecHash, Port: portOf(in), growth: growthOf(in)}
 	for _, part := range [][]Line{
 		unitLines(in),
 		targetLines(in.Host),
@@ -45,7 +48,7 @@ func (p *Plan) Unit() Unit {
 		accountingLines(),
 		sandboxLines(relaxed, shown),
 		treeLines(in, shown),
-		networkLines(relaxed),
+		networkLines(in, relaxed),
 		deviceLines(in.Mask),
 		p.limits,
 	} {

@@ -8,6 +8,7 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -66,6 +67,8 @@ type Host struct {
 	MemoryBytes uint64
 	// GatePath is the path of the readiness gate; empty: the constant of that name.
 	GatePath string
+	// Forwarder is the path of systemd-socket-proxyd; empty: the host has none.
+	Forwarder string
 }
 
 // Device is a GPU or a MIG partition of an engine.
@@ -79,13 +82,14 @@ type Unit struct {
 	Name     string // pool-engine@….service
 	SpecHash string // see SpecHash
 	Lines    []Line // in the order in which they are sent and printed
+	Port     *Port  // of an engine without a network; nil: it listens on its port itself
 
 	growth growth // of its restart delay
 }
 
 // Line is one row of a unit.
 type Line struct {
-	Section string // "Unit" or "Service"
+	Section string // "Unit", "Service" or "Socket"
 	Key     string // the key in a unit file; empty: only D-Bus has it
 	Text    string // the value in a unit file, escaped
 	Why     string // the comment, one sentence
@@ -127,6 +131,8 @@ func join(a, b systemd.Property) (any, bool) {
 		return append(v[:len(v):len(v)], b.Value.([]systemd.AddressPrefix)...), true
 	case []systemd.PathOptions:
 		return append(v[:len(v):len(v)], b.Value.([]systemd.PathOptions)...), true
+	case []systemd.PathString:
+		return append(v[:len(v):len(v)], b.Value.([]systemd.PathString)...), true
 	case []systemd.DevicePermission:
 		return append(v[:len(v):len(v)], b.Value.([]systemd.DevicePermission)...), true
 	case []systemd.ExecCommand:
@@ -142,7 +148,7 @@ func replica(in Input) pool.Replica {
 }
 
 func instance(in Input) engine.Instance {
-	at := engine.Instance{Model: in.Staged.Path, Host: Loopback, Port: in.Port}
+	at := engine.Instance{Model: in.Staged.Path, Host: Loopback, Port: in.Port, Socket: engineSocket(in)}
 	for _, d := range in.Mask {
 		at.Devices = append(at.Devices, d.Visible)
 	}
@@ -164,7 +170,7 @@ func check(in Input) error {
 	case in.Port < 1 || in.Port > 65535:
 		return fmt.Errorf("render %s: port %d is not between 1 and 65535", replica(in), in.Port)
 	}
-	if err := checkMask(in); err != nil {
+	if err := errors.Join(checkMask(in), checkForwarder(in)); err != nil {
 		return err
 	}
 	refused, err := checkPaths(in)

@@ -8,12 +8,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
-// Address families of socket(2).
-const (
-	afInet  = 2
-	afInet6 = 10
-)
-
 // ePerm is EPERM of errno(3): a blocked system call fails with it and does not kill the engine.
 const ePerm = 1
 
@@ -122,44 +116,4 @@ func filter(key string, allow bool, members []string, why string) Line {
 	}
 	return Line{Section: sectionService, Key: key, Text: t, Why: why,
 		Property: systemd.Property{Name: key, Value: systemd.SetFilter{Allow: allow, Members: members}}}
-}
-
-// networkLines restrict the engine to two addresses of the loopback. A whole 127.0.0.0/8 would
-// include 127.0.0.53, where systemd-resolved sends a question out to any name server.
-// SocketBindAllow= would also restrict it to its port, but set over D-Bus it is lost at the next
-// daemon-reload on systemd 249 to 253.
-func networkLines(why allowance) []Line {
-	const loopback = "only the loopback: the engine cannot send prompts or weights to other hosts"
-	lines := []Line{
-		addressFamilies(why),
-		{Section: sectionService, Key: "IPAddressDeny", Text: "any", Why: loopback,
-			Property: systemd.Property{Name: "IPAddressDeny", Value: []systemd.AddressPrefix{
-				{Family: afInet, Address: make([]byte, 4), Prefix: 0},
-				{Family: afInet6, Address: make([]byte, 16), Prefix: 0},
-			}}},
-		allowAddress(Loopback+"/32", afInet, []byte{127, 0, 0, 1},
-			"this address of the loopback and ::1 alone: local resolvers listen on others (127.0.0.53), and ask "+
-				"any name server"),
-		allowAddress("::1/128", afInet6, append(make([]byte, 15), 1), loopback),
-	}
-	if r := why[relax.HostAddress]; r != "" {
-		lines = append(lines, allowAddress("127.0.1.1/32", afInet, []byte{127, 0, 1, 1}, r))
-	}
-	return lines
-}
-
-func addressFamilies(why allowance) Line {
-	families, reason := []string{"AF_UNIX", "AF_INET", "AF_INET6"}, "no packet, netlink or exotic socket"
-	if r := why[relax.Netlink]; r != "" {
-		families, reason = append(families, "AF_NETLINK"), "no packet or exotic socket; AF_NETLINK is "+r
-	}
-	return filter("RestrictAddressFamilies", true, families, reason)
-}
-
-// allowAddress returns a row that allows one address.
-func allowAddress(text string, family int32, address []byte, why string) Line {
-	return Line{Section: sectionService, Key: "IPAddressAllow", Text: text, Why: why,
-		Property: systemd.Property{Name: "IPAddressAllow", Value: []systemd.AddressPrefix{
-			{Family: family, Address: address, Prefix: uint32(8 * len(address))},
-		}}}
 }

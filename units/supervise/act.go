@@ -73,7 +73,7 @@ func (s *Supervisor) start(r *replica) {
 	}
 	rendered := s.beginUnit(r)
 	seq, try := r.job.begin(reconcile.Start), r.prep.try
-	unit, props, port := r.unit.name, rendered.Properties(), r.unit.port
+	unit, id, props, port, hold := r.unit.name, r.id, rendered.Properties(), r.unit.port, rendered.Port
 	r.unit.endpoint, r.unit.moving = render.Endpoint(port), false
 	s.o.Ports.Adopt(r.id, port)
 	r.unit.phase, r.job.startAt = reconcile.Absent, time.Time{}
@@ -91,7 +91,7 @@ func (s *Supervisor) start(r *replica) {
 			}
 		}
 		s.post(func() { s.memoryFound(r, seq) })
-		err := s.startUnit(ctx, unit, props, port)
+		err := s.startUnit(ctx, unit, props, func() error { return s.takePort(ctx, id, port, hold) })
 		st, readErr := s.o.PID1.Unit(ctx, unit)
 		return func() {
 			// The job of an engine ends long after PID 1 took it. By then the unit's changes have
@@ -159,14 +159,16 @@ func (s *Supervisor) startFailed(r *replica, err error) {
 
 // startUnit runs beside the loop. A former unit of the name that has ended is replaced by
 // PID1.Start.
-func (s *Supervisor) startUnit(ctx context.Context, unit string, props []systemd.Property, port int) error {
+func (s *Supervisor) startUnit(
+	ctx context.Context, unit string, props []systemd.Property, takePort func() error,
+) error {
 	select {
 	case s.starts <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	release := func() { <-s.starts }
-	if err := s.o.PortFree(port); err != nil {
+	if err := takePort(); err != nil {
 		release()
 		return err
 	}
@@ -320,6 +322,7 @@ func (s *Supervisor) forget(r *replica) {
 	s.stopHealth(r)
 	r.run.endDrain()
 	s.o.Ports.Release(r.id)
+	s.releasePortsOf(r.id)
 	s.carryOver(r)
 	if run := r.past.Runs.Run; run != "" {
 		s.forgotten[r.unit.name] = run

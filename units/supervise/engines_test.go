@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/probe"
@@ -30,6 +31,8 @@ func (w *world) Probe(ctx context.Context, c probe.Check) error {
 		panic("a broken answer")
 	}
 	switch {
+	case w.ports.refuses(c.Host):
+		return fmt.Errorf("nothing listens: %w", syscall.ECONNREFUSED)
 	case w.sickWith != "":
 		return errors.New(w.sickWith)
 	case w.sick["http://"+c.Host]:

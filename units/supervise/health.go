@@ -140,6 +140,7 @@ func (s *Supervisor) probed(w *watch, err error, took time.Duration) {
 	reason := ""
 	if err != nil {
 		reason = s.o.Prober.Reason(err)
+		s.holdAgain(r, err)
 	}
 	s.o.Observer.Probed(*r.entry.last, reason, took)
 	now := time.Now()

@@ -346,5 +346,6 @@ func (s *Supervisor) endAdoption() {
 	}
 	clear(s.adopting)
 	close(s.adopted)
+	s.sweepPorts()
 	s.o.Log.Info("adoption is complete", "pools", len(s.entries))
 }

@@ -51,6 +51,12 @@ type PID1 interface {
 	Unit(ctx context.Context, unit string) (systemd.Status, error)
 	// Kill sends SIGKILL to every process of a unit.
 	Kill(ctx context.Context, unit string) error
+	// HoldPort starts the socket unit of a port, unless it listens already. HeldPorts are the ports
+	// with such a unit, of former managers too. ReleasePort returns when both units of a port have
+	// ended.
+	HoldPort(ctx context.Context, p *render.Port) error
+	HeldPorts(ctx context.Context) ([]pool.Port, error)
+	ReleasePort(ctx context.Context, p pool.Port) error
 	// ResetCounters lets a unit's restart counter and start limit start again from zero, while it
 	// runs.
 	ResetCounters(ctx context.Context, unit string) error

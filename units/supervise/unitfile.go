@@ -24,6 +24,7 @@ const previewPort = 21000
 func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
 	host.GatePath, host.SoftReboot, host.MemoryBytes = s.host.GatePath, s.host.SoftReboot, s.host.MemoryBytes
+	host.Forwarder = s.host.Forwarder
 	s.host = host
 }
 

@@ -56,6 +56,8 @@ type world struct {
 	late       chan struct{}        // where not nil, a start job's end is called when it is closed
 	lag        func() time.Duration // where not nil: how long each update, and each call, is under way
 
+	ports // that PID 1 holds
+
 	metricsTake time.Duration // how long that takes; not changed after the first engine is ready
 }
 
@@ -66,6 +68,7 @@ func newWorld() *world {
 		ended: make(map[string]chan error), sick: make(map[string]bool), busy: make(map[string]int),
 		portHeld: make(map[int]bool), hang: make(map[string]bool),
 		mute: make(map[string]bool), contents: make(map[string]string),
+		ports: ports{held: make(map[pool.Port]bool)},
 	}
 }
 
@@ -379,7 +382,7 @@ func (w *world) Reason(err error) string { return err.Error() }
 func (w *world) portFree(port int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.portHeld[port] {
+	if w.portHeld[port] || w.ports.has(port) {
 		return registry.Fail(registry.CodePortInUse, fmt.Sprintf("port %d is taken", port), "free it")
 	}
 	return nil

@@ -33,6 +33,9 @@ func (madeUp) Relax(Instance) []Relaxation {
 	return []Relaxation{{relax.JIT, "it compiles what it makes up at run time"}}
 }
 
+// UnixSocket: it listens on ports only.
+func (madeUp) UnixSocket(pool.Pool, string) UnixSocket { return SocketNever }
+
 func (madeUp) HealthPath() string                   { return "/made/up" }
 func (madeUp) HealthStatus() int                    { return 204 }
 func (madeUp) SlotsPath() string                    { return "" }
