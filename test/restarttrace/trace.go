@@ -32,10 +32,10 @@ type line struct {
 // not the truth. Every second observation is also left out once, as if the signals were merged.
 func Check(trace []byte) error { return check(trace, false) }
 
-// CheckLive is Check for a trace that is not in testdata. What a unit wrote and what PID 1 signalled
-// of it may be a run apart each time that a stop, a reset or another execution of PID 1 met it: a
-// script that has written is ended before it exits, and a reset is not signalled. On a busy host
-// that happens.
+// CheckLive is Check for a trace that is not in testdata. What a unit wrote and what PID 1
+// signalled of it may be a run apart each time that a stop, a reset or another execution of PID 1
+// met it: a script that has written is ended before it exits, and a reset is not signalled. On a
+// busy host that happens.
 func CheckLive(trace []byte) error { return check(trace, true) }
 
 func check(trace []byte, live bool) error {
