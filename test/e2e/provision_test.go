@@ -134,9 +134,9 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 	}
 	for _, c := range bad {
 		t.Run(c.id, func(t *testing.T) {
-			if p := h.in(t).wait(c.id, failsWith(c.code)); !strings.Contains(p.LastError, c.says) {
-				t.Errorf("the error lacks %q: %s", c.says, p)
-			}
+			h.in(t).wait(c.id, failsWith(c.code), condition{"an error with " + c.says, func(p host.Pool) bool {
+				return strings.Contains(p.LastError, c.says) // of a run that has ended, once its log is read
+			}})
 		})
 	}
 	t.Run("asked_in_the_dark", func(t *testing.T) {
@@ -168,8 +168,10 @@ func TestReplacedModel(t *testing.T) {
 	serves := func(t *testing.T, was int, model string) int {
 		t.Helper()
 		h := h.in(t)
-		h.wait("a", isReady, condition{"another process", func(host.Pool) bool { return h.engine("a").PID != was }})
-		pid := h.engine("a").PID
+		// The new engine has another side of the replica, and is alone when the reload is done.
+		pid := h.wait("a", isReady, condition{"another process alone", func(p host.Pool) bool {
+			return p.Reload == nil && len(p.Replicas) == 1 && p.Replicas[0].PID != was && p.Replicas[0].PID != 0
+		}}).Replicas[0].PID
 		h.must("cmp", fmt.Sprintf("/proc/%d/root/srv/models/current.gguf", pid), model)
 		return pid
 	}
@@ -188,7 +190,7 @@ func TestReplacedModel(t *testing.T) {
 		h := h.in(t)
 		h.reload()
 		h.shell("poolctl reload a --wait")
-		if now := h.engine("a").PID; now != pid {
+		if now := h.get("a").Replicas[0].PID; now != pid {
 			t.Errorf("process %d, was %d", now, pid)
 		}
 	})
@@ -198,7 +200,7 @@ func TestReplacedModel(t *testing.T) {
 		if !strings.Contains(out, "MODEL_NOT_FOUND") || strings.Contains(out, "done") {
 			t.Errorf("poolctl reload printed %q", out)
 		}
-		if p := h.wait("a", isReady); h.engine("a").PID != pid {
+		if p := h.wait("a", isReady); p.Replicas[0].PID != pid {
 			t.Errorf("the engine was replaced: %s", p)
 		}
 	})
