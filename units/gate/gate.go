@@ -78,7 +78,11 @@ func Run(ctx context.Context, o Options) int {
 		if o.GPU {
 			w.stream = journalStream(w.pidfd, journalSocket)
 		}
-		err = dropPrivileges(w.uid)
+		saved := overflowID
+		if o.Unix != "" {
+			saved = w.uid
+		}
+		err = dropPrivileges(saved)
 	}
 	if err != nil {
 		o.Log.Println(err)

@@ -16,11 +16,12 @@ const overflowID = 65534
 // dropPrivileges changes to an unprivileged user that may read the journal, before the process
 // connects to the engine. A process that is not root keeps its user.
 //
-// The engine's user stays its saved user, which connects to a unix socket of the engine (dialUnix)
-// and gives no other right. The engine may signal the gate then, and so fail its own start; it may
-// not trace it or write to its memory, for which all three user ids would have to be its own
-// (ptrace(2)), and the programs that the gate executes have no saved user but their own.
-func dropPrivileges(engine int) error {
+// saved becomes its saved user: overflowID, or the engine's user, which connects to a unix socket
+// of the engine (dialUnix) and gives no other right. The engine may signal the gate then, and so
+// fail its own start; it may not trace it or write to its memory, for which all three user ids
+// would have to be its own (ptrace(2)), and the programs that the gate executes have no saved user
+// but their own.
+func dropPrivileges(saved int) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -37,7 +38,7 @@ func dropPrivileges(engine int) error {
 	if err := syscall.Setresgid(overflowID, overflowID, overflowID); err != nil {
 		return fmt.Errorf("setresgid: %w", err)
 	}
-	if err := syscall.Setresuid(overflowID, overflowID, engine); err != nil {
+	if err := syscall.Setresuid(overflowID, overflowID, saved); err != nil {
 		return fmt.Errorf("setresuid: %w", err)
 	}
 	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 &&
