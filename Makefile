@@ -139,6 +139,10 @@ test-chaos: need-root need-go host-packages deb ## Random faults in a machine of
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) CHAOS_SEED=$(or $(SEED),random) CHAOS_DURATION=$(or $(DURATION),25m) CHAOS_STEPS='$(STEPS)' \
 	CHAOS_RELEASE=$(RELEASE) CHAOS_VM=$(VM) go test -tags machine -count 1 -timeout 0 -v -run TestChaos ./test/chaos
 
+.PHONY: sandbox-table
+sandbox-table: need-root need-go host-packages ## What PyTorch, node and others need of the sandbox, each relaxation tried (ONLY=REGEXP)
+	go test -tags machine -count 1 -timeout 90m -v -run TestTable ./test/sandbox -args -whole -only '$(ONLY)'
+
 .PHONY: fuzz
 fuzz: need-go ## Each fuzz target for a while (FUZZTIME=10s), and how many inputs it tried (KEEP=16: so many are kept)
 	go run ./test/cmd/fuzz -time $(or $(FUZZTIME),10s) -keep $(or $(KEEP),0)

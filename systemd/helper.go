@@ -24,8 +24,8 @@ type Needs struct {
 	// Proc leaves /proc as it is: ProtectProc, ProtectKernelTunables, ProtectControlGroups and
 	// ProcSubset each mount it again.
 	Proc bool
-	// Sockets lets it make sockets of the Internet's families, though there is no network behind
-	// them.
+	// Sockets lets it make sockets of the Internet's families and of netlink, though there is no
+	// network behind them.
 	Sockets bool
 	// Generated lets it execute memory that it wrote: compilers at run time, libffi's closures.
 	Generated bool
@@ -87,7 +87,7 @@ func (h Helper) Properties() []Property {
 func (n Needs) properties() []Property {
 	families, refused := []string{"AF_UNIX"}, []string{"@privileged", "@resources"}
 	if n.Sockets {
-		families = append(families, "AF_INET", "AF_INET6")
+		families = append(families, "AF_INET", "AF_INET6", "AF_NETLINK")
 	}
 	if n.Scheduling {
 		refused = refused[:1]

@@ -33,6 +33,7 @@ type Policy struct {
 	AllowedImages       []string // prefixes of image references; nil: none
 	AllowedRelaxations  []string // names of relaxations of the sandbox that pool files may allow; nil: any
 	AllowAgentTools     bool     // engines may be given tools that run programs
+	AllowedWritable     []string // absolute paths, or folders ending in "/", that engines may write to; nil: any
 	AllowPreload        bool     // POST /pools/{id}/preload is served
 }
 
@@ -88,6 +89,9 @@ func policyKeys() []strict.Key[Policy] {
 			Doc:  "What a pool file may relax of the sandbox by `[sandbox] allow`; other pools are refused with `POLICY_DENIED`. `[limits] memlock` counts as `mlock`. What an engine's kind needs by itself is not refused."},
 		{Path: "allow_agent_tools", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowAgentTools }),
 			Doc: "Pools may give their engines tools (`--tools`, `--agent`, `--mcp-servers-config`, `--mcp-servers-json`, `--ui-mcp-proxy`, `--tools-runtime`, and their variables), by which every caller of the engine runs programs in its unit. Other pools are refused with `POLICY_DENIED`."},
+		{Path: "allowed_writable", Default: "any",
+			Type: strict.ToList(`absolute paths, folders with a "/" at the end`, strict.Absolute, func(p *Policy) *[]string { return &p.AllowedWritable }),
+			Doc:  "What a pool's `writable` may name: an absolute path, or a folder with a `/` at its end. Other pools are refused with `POLICY_DENIED`."},
 		{Path: "allow_preload", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowPreload }), Later: later,
 			Doc: "Serve `POST /pools/{id}/preload`."},
 	}

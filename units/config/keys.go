@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -64,6 +65,8 @@ func identityKeys() []strict.Key[draft] {
 			Doc: "How much of the model each device of the mask holds, in the order of `devices`: one share for each, and they sum to 1. " + splitting()},
 		{Path: "vram", Default: "estimated", Type: strict.ToSize(1<<20, 1<<50, func(d *draft) *uint64 { return &d.VRAMBytes }),
 			Doc: "GPU memory that each replica needs."},
+		{Path: "writable", Default: "[]", Type: strict.ToList("absolute paths outside of the system's directories", confine.Unwritable, func(d *draft) *[]string { return &d.Writable }),
+			Doc: "Directories and files of the host that the engine may write to, beside its state directory: for `--slot-save-path`, `--log-file` and the like. They must exist, and others must be able to write to them (`install -d -m 1777 /srv/slots`). `[policy] allowed_writable` of the host may refuse one."},
 		{Path: "port", Default: "one of `port_range`", Type: strict.ToInt(minPort, maxPort, func(d *draft) *int { return &d.Port }),
 			Doc: "TCP port on 127.0.0.1 of the first replica; the next has the next port. Two pools may not overlap."},
 	}

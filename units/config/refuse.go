@@ -34,7 +34,7 @@ type policyRule struct {
 func (h Host) policyRules() []policyRule {
 	return []policyRule{{"devices", h.refuseCPU}, {"model", h.Policy.refuseModel},
 		{"provisioning.binary", h.Policy.refuseBinary}, {"sandbox.allow", h.Policy.refuseRelaxation},
-		{"limits.memlock", h.Policy.refuseMemlock}, {"args", h.Policy.refuseAgentTools}}
+		{"writable", h.Policy.refuseWritable}, {"limits.memlock", h.Policy.refuseMemlock}, {"args", h.Policy.refuseAgentTools}}
 }
 
 // denials returns a problem for each rule of the policy that forbids the pool of a file.
@@ -114,6 +114,20 @@ func (p Policy) refuseRelaxation(of pool.Pool) *registry.Failure {
 	return nil
 }
 
+func (p Policy) refuseWritable(of pool.Pool) *registry.Failure {
+	if of.Provisioning.Mode == pool.ModeExternal || p.AllowedWritable == nil {
+		return nil
+	}
+	for _, path := range of.Writable {
+		if !listed(p.AllowedWritable, path) {
+			return registry.Fail(registry.CodePolicyDenied,
+				fmt.Sprintf("the pool's engine may not write to %q on this host", path),
+				"Remove it from writable of the pool's file, or add it to [policy] allowed_writable in "+policyFile+".")
+		}
+	}
+	return nil
+}
+
 func (p Policy) refuseMemlock(of pool.Pool) *registry.Failure {
 	if of.Provisioning.Mode == pool.ModeExternal || of.Process.MemlockBytes == 0 || p.AllowedRelaxations == nil ||
 		slices.Contains(p.AllowedRelaxations, relax.Mlock) {
@@ -145,11 +159,16 @@ func (p Policy) AllowsBinary(path string) bool {
 	if p.AllowedBinaries == nil {
 		return true
 	}
+	return listed(p.AllowedBinaries, path)
+}
+
+// listed reports whether an absolute path is in a list of paths and folders.
+func listed(entries []string, path string) bool {
 	if !filepath.IsAbs(path) {
 		return false
 	}
 	path = filepath.Clean(path)
-	for _, entry := range p.AllowedBinaries {
+	for _, entry := range entries {
 		folder := strings.HasSuffix(entry, "/")
 		entry = filepath.Clean(entry)
 		if folder && strings.HasPrefix(path, strings.TrimSuffix(entry, "/")+"/") || !folder && path == entry {

@@ -19,7 +19,8 @@ func TestRefuse(t *testing.T) {
 	relaxed, locked := gpu, gpu
 	relaxed.Sandbox.Allow = []string{relax.Netlink, relax.JIT}
 	locked.Process.MemlockBytes = 1 << 30
-	external := relaxed
+	external, writer := relaxed, gpu
+	writer.Writable = []string{"/srv/slots"}
 	external.Provisioning.Mode = pool.ModeExternal
 	relaxations := func(list ...string) Host { return Host{Policy: Policy{AllowedRelaxations: list}} }
 	armed, tools := gpu, DefaultHost()
@@ -64,6 +65,9 @@ func TestRefuse(t *testing.T) {
 		{"relaxations/an_external_engine_has_no_sandbox", relaxations([]string{}...), external, ""},
 		{"relaxations/memlock_is_mlock", relaxations(relax.Mlock), locked, ""},
 		{"relaxations/memlock_without_mlock", relaxations(relax.JIT), locked, "the pool locks memory, which this host does not allow"},
+		{"writable/any_where_the_host_names_none", free, writer, ""},
+		{"writable/in_a_folder_that_is_named", Host{Policy: Policy{AllowedWritable: []string{"/srv/"}}}, writer, ""},
+		{"writable/elsewhere", Host{Policy: Policy{AllowedWritable: []string{"/srv/slot"}}}, writer, `the pool's engine may not write to "/srv/slots" on this host`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := c.host.Refuse(c.pool)

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -17,6 +18,11 @@ func rules() []func(*draft, *strict.Report) {
 	return []func(*draft, *strict.Report){
 		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone,
 		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
+		func(d *draft, _ *strict.Report) {
+			for i, p := range d.Writable {
+				d.Writable[i] = path.Clean(p)
+			}
+		},
 		func(d *draft, r *strict.Report) { nodesFit(&d.Process, r, "") },
 		func(d *draft, r *strict.Report) { probeAgrees(&d.Pool.Health, r) },
 	}

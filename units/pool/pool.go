@@ -53,6 +53,7 @@ type Pool struct {
 	Args        []string          // appended to the engine's own
 	Env         map[string]string // added to the engine's environment
 	VRAMBytes   uint64            // 0: estimated
+	Writable    []string          // absolute paths that the engine may write to
 
 	// Port is the TCP port on 127.0.0.1 of replica r0 (r1 has Port+1, …); 0: one of port_range.
 	Port int

@@ -43,6 +43,9 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	if err != nil {
 		return pool.Prepared{}, err
 	}
+	if err := writable(p.Writable); err != nil {
+		return pool.Prepared{}, err
+	}
 	prepared := pool.Prepared{Binary: path, ReadOnly: companions(path, interpreter, p.Env)}
 	if a.VersionArgs() == nil {
 		return prepared, nil

@@ -107,7 +107,7 @@ func unusable(binary string, st systemd.Status) *registry.Failure {
 	switch {
 	case st.ExecMainCode == cldExited && st.ExecMainStatus == statusExec:
 		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be executed", binary),
-			"Check its architecture, and run it by hand.")
+			"Check its architecture, and whether its file system is mounted noexec; run it by hand.")
 	case st.ExecMainCode > cldExited && unix.Signal(st.ExecMainStatus) == unix.SIGILL:
 		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("%s was killed by SIGILL: it was built for another processor", binary),

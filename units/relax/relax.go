@@ -31,6 +31,10 @@ type Relaxation struct {
 	Cost  string
 	Why   string   // a clause: what it is for and what it permits
 	Calls []string // system calls of @resources that it permits
+	// Denied is what a process cannot do without it, for "the sandbox forbids it …".
+	Denied string
+	// Instead is a sentence about what does the same without the relaxation; "": nothing does.
+	Instead string
 }
 
 // Table returns every relaxation, in the order of the documentation.
@@ -38,32 +42,42 @@ func Table() []Relaxation {
 	return []Relaxation{
 		{Name: Netlink, Lines: []string{"RestrictAddressFamilies+=AF_NETLINK"}, Cost: "0.0",
 			Why: "the process may read the host's network interfaces and routes (getifaddrs), which " +
-				"torch.distributed does to choose an address. Without a capability it changes none of them"},
+				"torch.distributed does to choose an address. Without a capability it changes none of them",
+			Denied: "to use netlink, the list of network interfaces"},
 		{Name: JIT, Lines: []string{"MemoryDenyWriteExecute=no"}, Cost: "0.0",
-			Why: "the process may execute code that it generated: compilers at run time, JavaScript, closures of libffi"},
+			Why:    "the process may execute code that it generated: compilers at run time, JavaScript, closures of libffi",
+			Denied: "to execute code that it generates"},
 		{Name: ShmExec, Lines: []string{"TemporaryFileSystem=/dev/shm:… without noexec"}, Cost: "0.0",
-			Why: "a file in /dev/shm may be mapped as code"},
+			Why:    "a file in /dev/shm may be mapped as code",
+			Denied: "to execute a file of /dev/shm"},
 		{Name: Proc, Lines: []string{"ProcSubset=all"}, Cost: "0.0",
 			Why: "the process may read the figures of the host in /proc: meminfo, stat, cpuinfo, driver. " +
-				"Other processes stay hidden"},
+				"Other processes stay hidden",
+			Denied: "to read the host's figures in /proc"},
 		{Name: Affinity, Lines: []string{"SystemCallFilter+=sched_setaffinity"}, Cost: "0.1",
-			Why:   "threads may be pinned to CPUs, of those that [limits] cpus leaves",
-			Calls: []string{"sched_setaffinity"}},
+			Why:    "threads may be pinned to CPUs, of those that [limits] cpus leaves",
+			Calls:  []string{"sched_setaffinity"},
+			Denied: "to pin threads to CPUs", Instead: "[limits] cpus = \"0-3\" restricts the engine to CPUs without that call."},
 		{Name: NUMA, Lines: []string{"SystemCallFilter+=mbind set_mempolicy migrate_pages move_pages"}, Cost: "0.1",
-			Why:   "the process may choose the NUMA node of its own memory",
-			Calls: []string{"mbind", "set_mempolicy", "migrate_pages", "move_pages"}},
+			Why:    "the process may choose the NUMA node of its own memory",
+			Calls:  []string{"mbind", "set_mempolicy", "migrate_pages", "move_pages"},
+			Denied: "to choose NUMA nodes", Instead: "[limits] numa_policy and numa_nodes place the memory of the whole engine."},
 		{Name: Priority, Lines: []string{
 			"SystemCallFilter+=setpriority sched_setscheduler sched_setparam sched_setattr ioprio_set"}, Cost: "0.1",
-			Why:   "the process may lower its own priority; no real-time priority, and not above [limits] nice",
-			Calls: []string{"setpriority", "sched_setscheduler", "sched_setparam", "sched_setattr", "ioprio_set"}},
+			Why:    "the process may lower its own priority; no real-time priority, and not above [limits] nice",
+			Calls:  []string{"setpriority", "sched_setscheduler", "sched_setparam", "sched_setattr", "ioprio_set"},
+			Denied: "to change its priority", Instead: "[limits] nice sets the priority of the whole engine."},
 		{Name: Mlock, Lines: []string{"LimitMEMLOCK=infinity"}, Cost: "0.0",
-			Why: "memory may be locked without a bound but [limits] memory_max; [limits] memlock sets one"},
+			Why:    "memory may be locked without a bound but [limits] memory_max; [limits] memlock sets one",
+			Denied: "to lock memory beyond 8 MiB", Instead: "[limits] memlock = \"16G\" sets a bound."},
 		{Name: HostAddress, Lines: []string{"IPAddressAllow+=127.0.1.1"}, Cost: "0.0",
 			Why: "processes of one engine may find each other by the host's name, which Debian and Ubuntu give " +
-				"this address"},
+				"this address",
+			Denied: "to use 127.0.1.1"},
 		{Name: UnifiedMemory, Lines: []string{"Environment=GGML_CUDA_ENABLE_UNIFIED_MEMORY=…"}, Cost: "0.0",
 			Why: "CUDA may move what does not fit into the GPU's memory to the host's, where it is slow, " +
-				"instead of failing"},
+				"instead of failing",
+			Denied: "to use CUDA's unified memory"},
 	}
 }
 
@@ -78,12 +92,12 @@ func Names() []string {
 
 // Find returns a relaxation by its name.
 func Find(name string) (Relaxation, bool) {
-	table := Table()
-	i := slices.IndexFunc(table, func(r Relaxation) bool { return r.Name == name })
+	all := Table()
+	i := slices.IndexFunc(all, func(r Relaxation) bool { return r.Name == name })
 	if i < 0 {
 		return Relaxation{}, false
 	}
-	return table[i], true
+	return all[i], true
 }
 
 // UnifiedMemoryVariables are variables of an engine's environment that turn on CUDA's unified

@@ -48,6 +48,7 @@ var goldenCases = []struct {
 		p.Process = pool.Process{MemlockBytes: 8 << 30, OpenFiles: 4096, Nice: -5, NUMAPolicy: pool.NUMABind,
 			NUMANodes: "0-1,3"}
 	}))},
+	{"llamacpp_writable", input(with(func(p *pool.Pool) { p.Writable = []string{"/srv/slots", "/data/a/cache", "/home/ann/log"} }))},
 	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a-50%.gguf"))},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {
 		in.Prepared.Binary = "/home/ann/llama.cpp/build/bin/llama-server"

@@ -35,6 +35,7 @@ type identity struct {
 	Restart      restartIdentity   `json:"restart,omitzero"`
 	Shm          uint64            `json:"shm_bytes,omitempty"`
 	Allow        []string          `json:"allow,omitempty"`
+	Writable     []string          `json:"writable,omitempty"`
 	Process      processIdentity   `json:"process,omitzero"`
 	Network      string            `json:"network,omitempty"`
 }
@@ -83,6 +84,7 @@ func identityOf(in Input) identity {
 		StartTimeout: p.Health.StartTimeout.Milliseconds(),
 		Shm:          p.Sandbox.ShmBytes,
 		Allow:        inOrder(p.Sandbox.Allow),
+		Writable:     inOrder(p.Writable),
 		Process:      processIdentity(p.Process),
 		Network:      p.Sandbox.Network, // not what it defaults to: an upgrade may change that
 		Restart: restartIdentity{

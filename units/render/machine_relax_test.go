@@ -129,3 +129,34 @@ func TestMachineProcessLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestMachineWritable: an engine writes to what its pool lists, and sees nothing else around it.
+func TestMachineWritable(t *testing.T) {
+	w := enter(t)
+	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
+	put(t, "/srv/other/x", "secret", 0o644)
+	places := []string{"/srv/slots", "/data/engine/cache", "/var/lib/slots", "/home/ann/slots"}
+	for _, dir := range places {
+		shell(t, "install -d -m 1777 "+dir)
+	}
+	r := w.start(t, input(with(func(p *pool.Pool) { p.Writable = places })))
+	for _, when := range []string{"first start", "restart after daemon-reload"} {
+		for _, dir := range places {
+			if _, err := r.try("write", dir+"/x"); err != nil {
+				t.Errorf("%s: %s cannot be written: %v", when, dir, err)
+			}
+		}
+		for _, other := range []string{"/srv/x", "/srv/other/y", "/data/x", "/data/engine/x", "/home/ann/x",
+			"/srv/models/x"} {
+			if _, err := r.try("write", other); err == nil {
+				t.Errorf("%s: %s can be written", when, other)
+			}
+		}
+		if got, err := r.try("list", "/srv"); err != nil || got != "models slots" {
+			t.Errorf("%s: /srv holds %q, %v", when, got, err)
+		}
+		if when == "first start" {
+			shell(t, "systemctl daemon-reload; systemctl restart '"+r.unit.Name+"'")
+		}
+	}
+}

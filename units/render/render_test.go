@@ -77,6 +77,27 @@ func TestPropertiesAreSentOnce(t *testing.T) {
 	}
 }
 
+// TestHides: a path of the host that the engine does not see, and those that it does.
+func TestHides(t *testing.T) {
+	unit, err := render.Render(input(modelAt("/data/models/a.gguf"), with(func(p *pool.Pool) {
+		p.Writable = []string{"/srv/slots"}
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/srv/slots": "", "/srv/slots/x": "", "/srv/x": "/srv", "/srv/slots2": "/srv", "/home/ann/x": "/home", "/tmp/x": "/tmp",
+		"/data/models/a.gguf": "", "/data/models/b.gguf": "/data", "/etc/x": "", "/dev/shm/x": "", "/run/x": "/run",
+	} {
+		if got := unit.Hides(path); got != want {
+			t.Errorf("Hides(%s) = %q, want %q", path, got, want)
+		}
+	}
+	if got := (render.Unit{}).Hides("/srv/x"); got != "/srv" {
+		t.Errorf("of a unit that is not known: %q", got)
+	}
+}
+
 // TestRenderRefuses: what PID 1 would reject or lose is rejected, with the key to change.
 func TestRenderRefuses(t *testing.T) {
 	env := func(key, value string) change {

@@ -67,12 +67,14 @@ func runtimeBinds(gpu bool) []Line {
 	return lines
 }
 
+// sharedMemoryPath is where POSIX shared memory is.
+const sharedMemoryPath = "/dev/shm"
+
 // sharedMemory replaces /dev/shm, which is writable for everyone on the host. Its size is that of
 // the engine's memory, since what is in it counts for the engine's cgroup; where that is not
 // limited, half of the host's, which is the kernel's own default; where that is unknown, PID 1
 // chooses. A change of memory_max applies to it at the next start.
 func sharedMemory(in Input) Line {
-	const path = "/dev/shm"
 	options := "mode=1777,nosuid,nodev"
 	why := "shared memory of its own, with a size: the host's is one for all, and has no bound for each"
 	if r := allowed(in)[relax.ShmExec]; r != "" {
@@ -84,8 +86,9 @@ func sharedMemory(in Input) Line {
 	if size := cmp.Or(in.Pool.Sandbox.ShmBytes, in.Pool.Limits.MemoryMaxBytes, in.Host.MemoryBytes/2); size > 0 {
 		options += ",size=" + strconv.FormatUint(size, 10)
 	}
-	return Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(path + ":" + options),
-		Why: why,
+	return Line{Section: sectionService, Key: "TemporaryFileSystem",
+		Text: escapeSpecifiers(sharedMemoryPath + ":" + options),
+		Why:  why,
 		Property: systemd.Property{Name: "TemporaryFileSystem",
-			Value: []systemd.PathOptions{{Path: path, Options: options}}}}
+			Value: []systemd.PathOptions{{Path: sharedMemoryPath, Options: options}}}}
 }

@@ -15,11 +15,6 @@ import (
 // directly below one of them is a separate tree, and is hidden around a model.
 var sharedParents = []string{"/", "/opt", "/var", "/var/lib", "/var/cache", "/var/local", "/var/opt"}
 
-// systemTrees are never hidden around a model: they contain programs and libraries.
-var systemTrees = []string{
-	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/proc", "/sbin", "/sys", "/usr",
-}
-
 // mSRec is MS_REC of mount(2): mounts below the source are included, as in a unit file.
 const mSRec = 16384
 
@@ -30,20 +25,22 @@ var homes = []string{"/home", "/root", "/run/user"}
 type shown struct {
 	Empty []string // trees that become an empty file system, sorted
 	Bound []string // paths bound into the empty trees, sorted
+	// Writable are paths that the engine may write to, sorted. They are bound too.
+	Writable []string
 }
 
 // shownPaths plans the mounts of the model, its files and an engine below a hidden tree. PID 1
 // creates the parent directories inside an empty tree, so the engine's user needs no permission on
 // the host's parents.
 func shownPaths(in Input) shown {
-	var s shown
-	for _, p := range wantedPaths(in) {
+	s := shown{Writable: inOrder(in.Pool.Writable)}
+	for _, p := range slices.Concat(wantedPaths(in), s.Writable) {
 		tree := emptyTree(p, in.Prepared.Binary)
 		if tree == "" {
 			continue
 		}
 		// In sorted order a directory comes before its contents.
-		if confine.Within(p, s.Bound) == "" {
+		if confine.Within(p, s.Bound) == "" && !slices.Contains(s.Writable, p) {
 			s.Bound = append(s.Bound, p)
 		}
 		// ProtectHome=tmpfs creates /root with mode 0700, which the engine's user cannot enter.
@@ -74,7 +71,7 @@ func emptyTree(p, binary string) string {
 	if tree := confine.Within(p, confine.HiddenTrees()); tree != "" {
 		return tree
 	}
-	if confine.Within(p, systemTrees) != "" {
+	if confine.Within(p, confine.SystemTrees()) != "" {
 		return ""
 	}
 	tree := "/"
@@ -92,7 +89,9 @@ func emptyTree(p, binary string) string {
 
 // protectHome makes the homes inaccessible, or empty if a path in them is bound.
 func protectHome(s shown) Line {
-	if slices.ContainsFunc(s.Bound, func(p string) bool { return confine.Within(p, homes) != "" }) {
+	if slices.ContainsFunc(slices.Concat(s.Bound, s.Writable), func(p string) bool {
+		return confine.Within(p, homes) != ""
+	}) {
 		return text("ProtectHome", "tmpfs", "/home, /root and /run/user are empty, except for what is bound below")
 	}
 	return text("ProtectHome", "yes", "/home, /root and /run/user are inaccessible")
@@ -121,6 +120,12 @@ func treeLines(in Input, s shown) []Line {
 		lines = append(lines, Line{Section: sectionService, Key: "BindReadOnlyPaths", Text: escapeSpecifiers(p),
 			Why: "the model, and an engine in a hidden tree; the engine's user needs no permission on the parents",
 			Property: systemd.Property{Name: "BindReadOnlyPaths",
+				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
+	}
+	for _, p := range s.Writable {
+		lines = append(lines, Line{Section: sectionService, Key: "BindPaths", Text: escapeSpecifiers(p),
+			Why: "writable of the pool file",
+			Property: systemd.Property{Name: "BindPaths",
 				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
 	}
 	return lines

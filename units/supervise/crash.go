@@ -14,6 +14,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/lastwords"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
 
@@ -29,6 +30,7 @@ type ended struct {
 
 	verdict  *classify.Verdict // what the log says of it; nil: nothing
 	lastLine string            // the line that reports most, "" for none
+	blocked  *relax.Finding    // how the sandbox explains it; nil: not at all
 	read     bool              // the log was read, or will not be
 }
 
@@ -96,7 +98,7 @@ func (e *ended) take(st systemd.Status, f *registry.Failure) {
 // endFailure is the failure of the newest run that ended badly, in all words that are known.
 func (r *replica) endFailure(now time.Time) *registry.Failure {
 	e := r.last.report
-	f := e.withLogVerdict(r.explained(e.run, *e.failure, now))
+	f := e.withFinding(e.withLogVerdict(r.explained(e.run, *e.failure, now)))
 	if e.ending.Uptime > 0 {
 		f.Message += "; it had run for " + rounded(e.ending.Uptime)
 	}
@@ -161,6 +163,7 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 	} else if v, ok := portVerdict(lines); ok && e.failure.Code == registry.CodeEngineStartFailed {
 		e.verdict = &v
 	}
+	e.blocked = r.blocked(lines, e.ending.Signal)
 	newest := r.last.report == e && r.entry.replicas[r.id] == r
 	if r.last.report != e { // it has ended again since; this report is of the former run all the same
 		later := r.last.report

@@ -229,13 +229,16 @@ func execStep(status int) string {
 	case 200:
 		return "200/CHDIR: its working directory"
 	case 203:
-		return "203/EXEC: the binary is missing, not executable, or its interpreter is"
+		return "203/EXEC: the binary is missing, not executable, or its interpreter is, or it is on a file system " +
+			"that is mounted noexec"
 	case 217:
 		return "217/USER: its dynamic user"
 	case 226:
 		return "226/NAMESPACE: a path that its sandbox needs"
 	case 228:
 		return "228/SECCOMP: its system call filter"
+	case 242:
+		return "242/NUMA_POLICY: [limits] numa_policy and numa_nodes"
 	case 238, 239:
 		return "its state or cache directory"
 	}

@@ -1,0 +1,2 @@
+# What psutil reads of the host's memory, with the standard library alone.
+print(open("/proc/meminfo").readline())

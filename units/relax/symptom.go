@@ -1,0 +1,106 @@
+package relax
+
+import "regexp"
+
+// symptom is a phrase of a log by which a program shows that the sandbox stopped it.
+type symptom struct {
+	pattern *regexp.Regexp
+	// find is the finding for a line that matches; ok is false if it does not explain this run.
+	find    func(run Run, line string) (f Finding, ok bool)
+	manners manner
+}
+
+// manner is how a symptom shows.
+type manner int
+
+// The manners, in the order of their precedence.
+const (
+	named  manner = 1 << iota // one line names the call or the file, and the error
+	nearby                    // a line has the error, and one shortly before it the call
+	vague                     // a line has the error alone, which may have another cause
+)
+
+// missing is the finding that a relaxation is missing.
+func missing(name string) func(Run, string) (Finding, bool) {
+	return func(run Run, _ string) (Finding, bool) { return run.relaxation(name) }
+}
+
+// always is the same finding for each run.
+func always(text, hint string) func(Run, string) (Finding, bool) {
+	return func(Run, string) (Finding, bool) { return Finding{text, hint}, true }
+}
+
+// denied are the phrases of EPERM and EACCES in glibc, Python, node and Go.
+const denied = `(?:operation not permitted|permission denied|EPERM|EACCES|not allowed)`
+
+var deniedPattern = regexp.MustCompile(`(?i)` + denied)
+
+// failed are those, and what programs write instead of the error.
+const failed = `(?:` + denied + `|failed|failure|cannot|could not|unable)`
+
+// absent are the phrases of a file that is not there.
+const absent = `(?:no such file|ENOENT|not found|does not exist|not exist|not a directory|not a file|cannot open|could not open|` +
+	`unable to open|failed to open|can't open|failed to read|failed to parse|could not read|cannot read|FileNotFound|cannot access|` +
+	`permission denied|EACCES)`
+
+// figures are the files of /proc that are no processes.
+const figures = `/proc/(?:meminfo|stat|cpuinfo|loadavg|vmstat|uptime|version|swaps|partitions|diskstats|devices|driver|modules|` +
+	`filesystems|buddyinfo|zoneinfo|mounts|net|sys)\b`
+
+// table is what Explain looks for.
+var table = symptoms()
+
+// symptoms are in the order of their precedence: those that name a call or a file before those
+// that name an error alone.
+func symptoms() []symptom {
+	on := func(text string, find func(Run, string) (Finding, bool)) symptom {
+		return symptom{pattern: regexp.MustCompile(`(?i)` + text), find: find, manners: named}
+	}
+	call := func(text string, find func(Run, string) (Finding, bool)) symptom {
+		s := on(text, find)
+		s.manners |= nearby
+		return s
+	}
+	alone := func(text string, find func(Run, string) (Finding, bool)) symptom {
+		s := on(text, find)
+		s.manners = vague
+		return s
+	}
+	return []symptom{
+		on(figures+`.*`+absent+`|`+absent+`.*`+figures, missing(Proc)),
+		call(`(?:affinity|taskset).*`+failed+`|`+failed+`.*affinity`, missing(Affinity)),
+		call(`(?:set_mempolicy|\bmbind\b|move_pages|migrate_pages|libnuma|numactl|numa_).*`+failed+
+			`|`+failed+`.*(?:set_mempolicy|\bmbind\b)`, missing(NUMA)),
+		call(`(?:setpriority|sched_setscheduler|sched_setparam|ioprio_set|process priority|thread priority|\bnice\b).*`+failed+
+			`|`+failed+`.*(?:setpriority|sched_setscheduler|process priority|thread priority|niceness)`, missing(Priority)),
+		on(`getifaddrs|rtnetlink|netlink.*(?:`+failed+`|not supported)|uv_interface_addresses`, missing(Netlink)),
+		on(`address family not supported|EAFNOSUPPORT`, Run.family),
+		on(`/dev/shm/.*(?:failed to map segment|`+denied+`)`, missing(ShmExec)),
+		on(`executable (?:memory|stack|page)|page as executable|JIT session error|failed to materialize symbols|code (?:cache|range|page).*`+failed+`|SetPermissions|PROT_EXEC|`+
+			`cannot make segment writable for relocation|Fatal process o(?:ut of|om).*Code|`+
+			`Check failed: (?:.*permission|.*mprotect|.*allocat)|ffi_prep_closure|libffi.*`+failed, missing(JIT)),
+		call(`(?:unshare|new namespace|user namespace|CLONE_NEW|bwrap|setuid sandbox|SUID sandbox).*`+failed+
+			`|`+failed+`.*(?:unshare|namespace)`, always(
+			"the sandbox lets no process make a namespace (RestrictNamespaces=)",
+			"Turn the sandbox of the program itself off, as --no-sandbox does: an engine is in one already.")),
+		call(`(?:setuid|setgid|setgroups|setresuid|\bchown|\bsudo\b|\bgosu\b|su-exec).*`+denied+
+			`|`+denied+`.*(?:setuid|setgid|setgroups|chown)|no new privileges`, always(
+			"the sandbox lets no process become another user (NoNewPrivileges=, DynamicUser=)",
+			"Leave sudo, gosu or chown out of the command: an engine runs as a user of its own.")),
+		on(`read-only file system|EROFS`, Run.readOnly),
+		on(absent, Run.hidden),
+		on(`temporary failure in name resolution|could not resolve host|EAI_AGAIN|NameResolutionError|getaddrinfo.*(?:ENOTFOUND|failed)|`+
+			`network is unreachable|ENETUNREACH|max retries exceeded with url|we couldn't connect to`, always(
+			"the sandbox lets no engine reach another host (IPAddressDeny=)",
+			"Download models and tokenizers to this host before, and name their path: an engine fetches nothing.")),
+		on(`failed to map segment from shared object`, func(_ Run, line string) (Finding, bool) {
+			return Finding{"a library lies on a file system that is mounted noexec: " + pathIn(line),
+				"Move it, or mount its file system with exec."}, true
+		}),
+		on(`mlock|RLIMIT_MEMLOCK|ulimit -l`, missing(Mlock)),
+		alone(`operation not permitted|EPERM`, always(
+			"the sandbox may have blocked a call (SystemCallFilter=)",
+			`If its log names no call, try [sandbox] allow = ["affinity", "numa", "priority", "netlink"] in the pool's file, and `+
+				"take out one at a time.")),
+	}
+}
