@@ -47,7 +47,7 @@ func TestNotReadyHasAReason(t *testing.T) {
 		{"unreadable-model", model("locked"), "MODEL_NOT_FOUND", "/srv/models/locked.gguf", "chmod o+r", "chmod o+r /srv/models/locked.gguf"},
 		{"wrong-digest", llama().with(`model_digest = "` + wrong + `"`), "MODEL_DIGEST_MISMATCH", right[:20], "", ""},
 		{"no-binary", llama().table("provisioning", `binary = "/usr/local/bin/none"`), "PROVISION_FAILED", "/usr/local/bin/none", "", "ln -s /usr/bin/llama-server /usr/local/bin/none"},
-		{"port-taken", llama().with("port = 23456"), "ENGINE_START_FAILED", "23456", "port", "systemctl stop test-squatter"},
+		{"port-taken", llama().with("port = 23456"), "PORT_IN_USE", "23456", "port", "systemctl stop test-squatter"},
 		{"torn-model", model("torn"), "PROVISION_FAILED", "is incomplete", "Download", "cp " + host.TinyModel + " /srv/models/torn.gguf"},
 		{"crash-during-load", stub("--load", "1h", "--crash-after", "300ms", "--exit-code", "3").stallAfter2s(), "ENGINE_START_FAILED", "status 3", "", ""},
 		{"stalled-load", stub("--load", "1h", "--load-mode", "stall").stallAfter2s(), "ENGINE_START_TIMEOUT", "no progress for 2s", "start_timeout", ""},
