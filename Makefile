@@ -79,7 +79,7 @@ rpm: stage $(TOOLS)/nfpm ## The same as an RPM package
 	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) GLIBC=$(GLIBC) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p rpm -t $(DIST)/
 
 # All tools of packaging/tools/go.mod in the versions that it pins.
-$(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode &: packaging/tools/go.mod packaging/tools/go.sum | need-go
+$(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode $(TOOLS)/gotestsum &: packaging/tools/go.mod packaging/tools/go.sum | need-go
 	@mkdir -p $(TOOLS)
 	GOARCH= go -C packaging/tools build -o $(abspath $(TOOLS))/ tool
 	@touch $(TOOLS)/*
@@ -113,16 +113,25 @@ lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode ## gof
 	*) echo "govulncheck: skipped, its database cannot be reached from here" ;; \
 	esac
 
+# A test that fails runs once more, alone. One that passes then has not failed the run, and is listed in dist/flaky.txt and at the end:
+# it is a fault of the test or of the product, to be found. More than ten failures (a test and its parts count each), or a data race, are no
+# accident.
+TESTS = rm -f $(DIST)/flaky.txt; $(TOOLS)/gotestsum --format standard-quiet --hide-summary skipped --rerun-fails=1 --rerun-fails-run-root-test \
+	--rerun-fails-max-failures 10 --rerun-fails-abort-on-data-race --rerun-fails-report $(DIST)/flaky.txt
+FLAKY = @! test -s $(DIST)/flaky.txt || { echo "these tests failed at first, and passed when they ran alone:"; cat $(DIST)/flaky.txt; }
+
 .PHONY: unit
-unit: need-go need-cc ## Unit tests, with the race detector
-	go test -race ./...
+unit: need-go need-cc $(TOOLS)/gotestsum ## Unit tests, with the race detector
+	$(TESTS) --packages ./... -- -race
+	$(FLAKY)
 
 .PHONY: test
 test: need-root need-go host-packages lint unit integration ## All tests: lint, unit tests, and the integration tests in the machines
 
 .PHONY: integration
-integration: need-root need-go host-packages deb ## Only the integration tests, inside machines with a real systemd
-	POOL_MANAGERD_DEB=$(abspath $(DEB)) go test -tags machine -p 1 -parallel 4 -count 1 -timeout 75m ./test/...
+integration: need-root need-go host-packages deb $(TOOLS)/gotestsum ## Only the integration tests, inside machines with a real systemd
+	export POOL_MANAGERD_DEB=$(abspath $(DEB)); $(TESTS) --packages ./test/... -- -tags machine -p 1 -parallel 4 -count 1 -timeout 75m
+	$(FLAKY)
 
 .PHONY: test-gpu
 test-gpu: build ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped
