@@ -5,27 +5,60 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/config"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // Check returns every problem of the configuration, and every pool that the host's policy forbids,
-// for --check and poolctl check. Files are read with the rights of the manager: root without
+// for --check. Files are read with the rights of the manager: root without
 // capabilities. formerFile is the manager's record of what was there before; a caller who may not
 // read it learns nothing of what is gone.
 func Check(configFile, poolsDir, formerFile string) []Problem {
+	return check(configFile, poolsDir, formerFile, false)
+}
+
+// CheckFiles is Check for poolctl check, with every file beside a model that an engine could not
+// read. A reload of the manager does not fail for these: a file may be copied later, like a model.
+func CheckFiles(configFile, poolsDir, formerFile string) []Problem {
+	return check(configFile, poolsDir, formerFile, true)
+}
+
+func check(configFile, poolsDir, formerFile string, files bool) []Problem {
 	former, err := ReadFormer(formerFile)
 	if err != nil {
 		former = Former{}
 	}
 	var c Config
-	withoutCapabilities(func() { c, _ = former.Load(configFile, poolsDir, nil) })
-	problems := append(c.Problems, c.Denied...)
+	var unusable []Problem
+	withoutCapabilities(func() {
+		c, _ = former.Load(configFile, poolsDir, nil)
+		if files {
+			unusable = unusableFiles(c.Pools)
+		}
+	})
+	problems := slices.Concat(c.Problems, c.Denied, unusable)
 	if os.Geteuid() != 0 {
 		problems = append(problems, unreadableForRoot(configFile, poolsDir, problems)...)
+	}
+	return problems
+}
+
+// unusableFiles returns a problem for each file beside a model that an engine could not read. What
+// the manager as root may see and another user does not is no problem for that user's check.
+func unusableFiles(pools []pool.Pool) []Problem {
+	var problems []Problem
+	for _, p := range pools {
+		for _, f := range bring.Check(p) {
+			if !f.Closed || os.Geteuid() == 0 {
+				problems = append(problems, config.Locate(p, f.Key, f.Message, f.Hint))
+			}
+		}
 	}
 	return problems
 }

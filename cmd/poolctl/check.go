@@ -20,8 +20,8 @@ func newCheck(a *app) *cobra.Command {
 		Short: "Check the configuration files and print every problem",
 		Long: `Read config.toml and every pool file as the daemon would, print every problem with file, line and column, and exit
 with status 1 if there is one. Problems are also a pool that the host's policy forbids, a file that the daemon may not read
-though root may, and, for root, a file or directory that the daemon read before and that is gone. The daemon is not asked and
-nothing changes.`,
+though root may, a file beside a model that is missing or that the engine cannot read, and, for root, a file or directory that
+the daemon read before and that is gone. The daemon is not asked and nothing changes.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(context.Context, []string) error { return a.runCheck(o) }),
 	}
@@ -31,7 +31,7 @@ nothing changes.`,
 }
 
 func (a *app) runCheck(o checkOptions) error {
-	problems := hostconfig.Check(o.configFile, o.poolsDir, hostconfig.DefaultFormer)
+	problems := hostconfig.CheckFiles(o.configFile, o.poolsDir, hostconfig.DefaultFormer)
 	write := hostconfig.Print
 	if a.o.output == formatJSON {
 		write = hostconfig.PrintJSON

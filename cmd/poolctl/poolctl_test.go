@@ -262,6 +262,21 @@ func TestCheck(t *testing.T) {
 	if r := check(); r.code != exitOK || r.errOut != "" {
 		t.Errorf("nothing to complain about: %d %s%s", r.code, r.out, r.errOut)
 	}
+	write(config, "require_gpu = false\n")
+	template := filepath.Join(dir, "chat.jinja")
+	write(filepath.Join(pools, "f.toml"), "engine = \"llamacpp\"\nmodel = \"file:/srv/a.gguf\"\n"+
+		"args = [\"--jinja\",\n  \"--chat-template-file\", \""+template+"\"]\n")
+	if r := check(); r.code != exitFailed || !strings.Contains(r.out, "f.toml:4:27: file "+template+
+		" of args[2] (--chat-template-file) does not exist\n    Copy it there") {
+		t.Errorf("a template that is missing: %d %s%s", r.code, r.out, r.errOut)
+	}
+	write(template, "{{ x }}")
+	if r := check(); r.code != exitOK {
+		t.Errorf("a template that is there: %d %s%s", r.code, r.out, r.errOut)
+	}
+	if err := os.Remove(filepath.Join(pools, "f.toml")); err != nil {
+		t.Fatal(err)
+	}
 	write(config, "requiregpu = false\n")
 	write(filepath.Join(pools, "a.toml"), "engine = \"llamacpp\"\nslotz = 3\n")
 	write(filepath.Join(pools, "b.toml"), "engine = \n")

@@ -54,6 +54,19 @@ func TestEncode(t *testing.T) {
 	})
 }
 
+// TestEncodeAdapter: an adapter is a file of its own kind with two matrices for each layer.
+func TestEncodeAdapter(t *testing.T) {
+	var out bytes.Buffer
+	if err := tinymodel.EncodeAdapter(&out, 1); err != nil {
+		t.Fatal(err)
+	}
+	b := out.Bytes()
+	if string(b[:4]) != "GGUF" || binary.LittleEndian.Uint64(b[8:]) != 4 ||
+		!bytes.Contains(b, []byte("adapter.lora.alpha")) {
+		t.Errorf("%q", b[:64])
+	}
+}
+
 func TestWrite(t *testing.T) {
 	t.Run("is_readable_by_all", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "tiny.gguf")

@@ -33,7 +33,8 @@ func endpointURL(s string) string {
 
 // startedKeys are keys about a process that is started here.
 var startedKeys = [...]string{"provisioning.binary", "replicas", "devices", "shared", "tensor_split", "vram", "port", "args", "env", "ctx",
-	"model_digest", "limits", "restart", "sandbox", "health.start_timeout"}
+	"model_digest", "limits", "restart", "sandbox", "files",
+	"health.start_timeout"}
 
 // externalAlone requires the endpoint of an engine that another program runs, and refuses keys that
 // cannot affect it.

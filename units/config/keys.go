@@ -65,6 +65,8 @@ func identityKeys() []strict.Key[draft] {
 			Doc: "How much of the model each device of the mask holds, in the order of `devices`: one share for each, and they sum to 1. " + splitting()},
 		{Path: "vram", Default: "estimated", Type: strict.ToSize(1<<20, 1<<50, func(d *draft) *uint64 { return &d.VRAMBytes }),
 			Doc: "GPU memory that each replica needs."},
+		{Path: "files", Default: "[]", Type: strict.ToList("absolute paths of files and directories", confine.Unshown, func(d *draft) *[]string { return &d.Files }),
+			Doc: "Files and directories of the host that the engine sees read-only, beside its model. Those that known options name (`--mmproj`, `--lora`, `--chat-template`, …) are found by themselves: see [Files of a pool](../admin-guide.md#files-of-a-pool). The engine's user, which is its own, must be able to read them. The engine does not start without them, and a file that was replaced is another version at the next reload."},
 		{Path: "writable", Default: "[]", Type: strict.ToList("absolute paths outside of the system's directories", confine.Unwritable, func(d *draft) *[]string { return &d.Writable }),
 			Doc: "Directories and files of the host that the engine may write to, beside its state directory: for `--slot-save-path`, `--log-file` and the like. They must exist, and others must be able to write to them (`install -d -m 1777 /srv/slots`). `[policy] allowed_writable` of the host may refuse one."},
 		{Path: "port", Default: "one of `port_range`", Type: strict.ToInt(minPort, maxPort, func(d *draft) *int { return &d.Port }),

@@ -130,6 +130,24 @@ func parse(path string, data []byte, h Host) *file {
 	return f
 }
 
+// Locate returns a problem of a pool at the place in its file where a key is, or an item of its
+// list ("args[2]").
+func Locate(p pool.Pool, key, message, hint string) Problem {
+	about := pool.Refusal{Key: key}
+	problem := Problem{File: p.Source, Key: about.Base(), PoolID: p.ID, Message: message, Hint: hint}
+	data, unread := strict.ReadFile(p.Source)
+	if unread != nil {
+		return problem
+	}
+	doc, _ := strict.Parse(p.Source, data)
+	problem.Line, problem.Column = doc.PlaceOf(about.Base(), "engine") // which it has, if the key is of [defaults]
+	list := doc.Find(strings.Split(about.Base(), ".")...)
+	if at := about.Item(); list != nil && at >= 0 && at < len(list.Items) {
+		problem.Line, problem.Column = doc.Place(list.Items[at].At)
+	}
+	return problem
+}
+
 func schema() strict.Schema[draft] {
 	return strict.Schema[draft]{Keys: poolKeys(), Page: "pool-file(5)", Misplaced: map[string]string{
 		"require_gpu": "It is a key of the host: write it in config.toml.",

@@ -39,6 +39,8 @@ var refusalCases = []refusalCase{
 	{"provisioning.binary %s", "[provisioning]\nbinary = \"/usr/\\u0000\"", "provisioning.binary is .* has a control character"},
 	{"provisioning.binary %q %s", "[provisioning]\nbinary = \"/home/a b/llama-server\"", ""},
 	{"%s %s", `args = ["a\u0000b"]`, `args\[0\] is .* has a NUL character`},
+	{"%s is %q, a relative path", `args = ["--jinja", "--mmproj", "mmproj.gguf"]`, `args\[2\] \(--mmproj\) is "mmproj.gguf", a relative`},
+	{"%s is %q, which %s", "env = { LLAMA_ARG_MMPROJ = \"/run/a.gguf\" }", `env.LLAMA_ARG_MMPROJ is "/run/a.gguf", which is in /run`},
 	{"env holds %s, which pool-managerd sets", "env = { HOME = \"/root\" }", ""},
 	{"env holds %s, whose every value", "env = { GGML_CUDA_ENABLE_UNIFIED_MEMORY = \"0\" }", ""},
 	{"env key %q is no name", "env = { A-B = \"\" }", `env\.A-B is not the name of a variable`},

@@ -19,8 +19,10 @@ func rules() []func(*draft, *strict.Report) {
 		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone,
 		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
 		func(d *draft, _ *strict.Report) {
-			for i, p := range d.Writable {
-				d.Writable[i] = path.Clean(p)
+			for _, paths := range [][]string{d.Writable, d.Files} {
+				for i, p := range paths {
+					paths[i] = path.Clean(p)
+				}
 			}
 		},
 		func(d *draft, r *strict.Report) { nodesFit(&d.Process, r, "") },

@@ -30,6 +30,9 @@ func (command) ParseVersion([]byte) string { return "" }
 
 func (command) Check(p pool.Pool) []pool.Refusal { return noTensorSplit(p) }
 
+// Files: what the arguments of any program mean is unknown; its files are in the key files.
+func (command) Files(pool.Pool) []File { return nil }
+
 // Command fills {host}, {port}, {socket}, {model}, {ctx} and {slots} in the arguments; other braces
 // stay as they are, so that JSON needs no escape. A ctx or slots that the pool leaves out is 0. The
 // program also finds HOST, PORT and MODEL in its environment, and without a network SOCKET.

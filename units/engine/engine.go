@@ -46,6 +46,9 @@ type starting interface {
 	// Check returns every key of a pool that contradicts this engine, each with the key to use
 	// instead.
 	Check(p pool.Pool) []pool.Refusal
+	// Files are what the pool's arguments and variables name for the engine to read, beside its
+	// model, as written.
+	Files(p pool.Pool) []File
 	// Command is what follows the binary on the command line, and the environment that the engine
 	// needs. The operator's own arguments come last, his environment is not in it.
 	Command(p pool.Pool, at Instance) Command

@@ -260,9 +260,9 @@ func (l llamaCpp) Run(p pool.Pool, at Instance) (Run, error) {
 	if v, ok := f.value("LLAMA_ARG_FLASH_ATTN", "-fa", "--flash-attn"); ok {
 		r.Flash = !isFalse(v) // older versions have no value there, and it is on
 	}
-	for _, flags := range llamaBesides {
-		if path, ok := f.value(flags[0], flags[1:]...); ok {
-			r.Beside = append(r.Beside, path)
+	for _, beside := range Brought(p) {
+		if beside.Weights {
+			r.Beside = append(r.Beside, beside.Path)
 		}
 	}
 	return r, errors.Join(llamaCache(&r, f), llamaDevices(&r, f, len(at.Devices)))
@@ -270,14 +270,6 @@ func (l llamaCpp) Run(p pool.Pool, at Instance) (Run, error) {
 
 // llamaUnforeseen are flags that move single tensors between devices and host.
 var llamaUnforeseen = []string{"-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe", "--rpc"}
-
-// llamaBesides are flags that name a further file of weights, with the variable first.
-var llamaBesides = [][]string{
-	{"LLAMA_ARG_MODEL_DRAFT"}, // versions before 0.1
-	{"LLAMA_ARG_SPEC_DRAFT_MODEL", "-md", "--model-draft", "--spec-draft-model"},
-	{"LLAMA_ARG_MMPROJ", "-mm", "--mmproj"},
-	{"LLAMA_ARG_LORA", "--lora"},
-}
 
 // CacheTypes are those of --help, -ctk.
 func (llamaCpp) CacheTypes() []string {

@@ -32,6 +32,32 @@ var llamaManaged = []managedFlag{
 		Why: "belongs to the router mode, which is not supported: an engine of a pool serves one model"},
 }
 
+// llamaFiles are the options by which llama-server is given files and directories to read, of
+// --help of 0.7.0, of versions before it, and of its vocoder (-mv).
+var llamaFiles = []fileFlag{
+	{Spellings: []string{"-mm", "--mmproj"}, Variables: []string{"LLAMA_ARG_MMPROJ"}, Weights: true},
+	{Spellings: []string{"-md", "--model-draft", "--spec-draft-model"},
+		Variables: []string{"LLAMA_ARG_SPEC_DRAFT_MODEL", "LLAMA_ARG_MODEL_DRAFT"}, Weights: true},
+	{Spellings: []string{"-mv", "--model-vocoder"}, Variables: []string{"LLAMA_ARG_MODEL_VOCODER"}, Weights: true},
+	{Spellings: []string{"--lora"}, Variables: []string{"LLAMA_ARG_LORA"}, Paths: inCommas, Weights: true},
+	{Spellings: []string{"--control-vector"}, Paths: inCommas, Weights: true},
+	{Spellings: []string{"--lora-scaled", "--control-vector-scaled"}, Paths: scaled, Weights: true},
+	{Spellings: []string{"--chat-template-file"}, Variables: []string{"LLAMA_ARG_CHAT_TEMPLATE_FILE"}},
+	{Spellings: []string{"--grammar-file"}},
+	{Spellings: []string{"-jf", "--json-schema-file"}},
+	{Spellings: []string{"--api-key-file"}, Variables: []string{"LLAMA_ARG_API_KEY_FILE"}},
+	{Spellings: []string{"-lcs", "--lookup-cache-static"}},
+	{Spellings: []string{"--path"}, Variables: []string{"LLAMA_ARG_STATIC_PATH"}},
+	{Spellings: []string{"--media-path"}, Variables: []string{"LLAMA_ARG_MEDIA_PATH"}},
+	{Spellings: []string{"--ui-config-file", "--webui-config-file"},
+		Variables: []string{"LLAMA_ARG_UI_CONFIG_FILE", "LLAMA_ARG_WEBUI_CONFIG_FILE"}},
+	{Spellings: []string{"--mcp-servers-config"}, Variables: []string{"LLAMA_ARG_MCP_SERVERS_CONFIG"}},
+	{Spellings: []string{"--video-ffmpeg-dir"}, Variables: []string{"LLAMA_ARG_VIDEO_FFMPEG_DIR"}},
+}
+
+// Files: llama-server takes no "--flag=value", but a person who writes it so means the same.
+func (llamaCpp) Files(p pool.Pool) []File { return flagSyntax{}.files(p, llamaFiles) }
+
 // llamaTools let a request run programs on the host, or reach others from it.
 var llamaTools = []managedFlag{
 	{Spellings: []string{"--tools"}, Variables: []string{"LLAMA_ARG_TOOLS"}},

@@ -45,6 +45,21 @@ func (tgi) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), noTensorSplit(p), tgiSyntax.refuse(p, tgiManaged))
 }
 
+// tgiFiles are the options of text-generation-launcher, with their variables, that may name a file
+// or a directory to read.
+var tgiFiles = []fileFlag{
+	{Spellings: []string{"--tokenizer-config-path"}, Variables: []string{"TOKENIZER_CONFIG_PATH"}, Paths: absolute},
+	{Spellings: []string{"--lora-adapters"}, Variables: []string{"LORA_ADAPTERS"}, Weights: true,
+		Paths: func(value string) (found []string) {
+			for _, adapter := range inCommas(value) {
+				found = append(found, named(adapter)...)
+			}
+			return found
+		}},
+}
+
+func (tgi) Files(p pool.Pool) []File { return tgiSyntax.files(p, tgiFiles) }
+
 func (tgi) Command(p pool.Pool, at Instance) Command {
 	args := []string{"--model-id", at.Model, "--hostname", at.Host, "--port", strconv.Itoa(at.Port)}
 	if p.Ctx > 0 {

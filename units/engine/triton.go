@@ -46,6 +46,14 @@ func (triton) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(refused, needModel(p), noTensorSplit(p), flagSyntax{}.refuse(p, tritonManaged))
 }
 
+// tritonFiles are the options of tritonserver that name a file or a directory to read.
+var tritonFiles = []fileFlag{
+	{Spellings: []string{"--backend-directory", "--repoagent-directory", "--cache-directory", "--grpc-server-cert",
+		"--grpc-server-key", "--grpc-root-cert"}, Paths: absolute},
+}
+
+func (triton) Files(p pool.Pool) []File { return flagSyntax{}.files(p, tritonFiles) }
+
 // Command turns gRPC off unless args say otherwise: its default port is the same for every replica.
 // Slots are only counted: the concurrency of Triton is set in its models.
 func (triton) Command(p pool.Pool, at Instance) Command {

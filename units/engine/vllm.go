@@ -50,6 +50,19 @@ func (vllm) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), noTensorSplit(p), vllmSyntax.refuse(p, vllmManaged))
 }
 
+// vllmFiles are the options of "vllm serve --help" that may name a file or a directory to read. In
+// the place of most of them a name on Hugging Face or the text itself may be given.
+var vllmFiles = []fileFlag{
+	{Spellings: []string{"--chat-template", "--generation-config", "--hf-config-path", "--tool-parser-plugin",
+		"--reasoning-parser-plugin", "--allowed-local-media-path", "--quantization-param-path"}, Paths: absolute},
+	{Spellings: []string{"--tokenizer"}, Paths: absolute},
+	{Spellings: []string{"--lora-modules"}, Paths: named, Weights: true, Many: true},
+	{Spellings: []string{"--speculative-config", "-sc"}, Paths: inJSON("model"), Weights: true},
+	{Spellings: []string{"--speculative-config.model", "--speculative-model"}, Paths: absolute, Weights: true},
+}
+
+func (vllm) Files(p pool.Pool) []File { return vllmSyntax.files(p, vllmFiles) }
+
 // Command splits the model evenly over the mask unless args split it. Versions that read
 // CUDA_VISIBLE_DEVICES as numbers fail on the UUIDs that it holds ("invalid literal for int()",
 // vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md describes it for operators.

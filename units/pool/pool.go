@@ -54,6 +54,7 @@ type Pool struct {
 	Env         map[string]string // added to the engine's environment
 	VRAMBytes   uint64            // 0: estimated
 	Writable    []string          // absolute paths that the engine may write to
+	Files       []string          // absolute paths that the engine sees read-only
 
 	// Port is the TCP port on 127.0.0.1 of replica r0 (r1 has Port+1, …); 0: one of port_range.
 	Port int

@@ -11,21 +11,33 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Identify returns which files a pool's model is at this moment, without reading them: it changes
-// when a link leads elsewhere and when a file is replaced or written to. Without a model it is
-// empty, and also where nothing certain can be found out.
+// Identify returns which files a pool's model, and what it brings along, are at this moment,
+// without reading them: it changes when a link leads elsewhere and when a file is replaced or
+// written to. Without any file it is empty, and also where nothing certain can be found out.
 func (*Stager) Identify(_ context.Context, p pool.Pool) string {
-	if p.Model.Scheme() != "file" {
-		return ""
+	var names []string
+	var err error
+	if p.Model != "" {
+		if p.Model.Scheme() != "file" {
+			return ""
+		}
+		names, err = identified(filepath.Clean(p.Model.Path()))
 	}
-	names, err := identified(filepath.Clean(p.Model.Path()))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return pool.AbsentContents
 	case err != nil:
+		return ""
+	}
+	brought, err := bring.Look(p)
+	if err != nil {
+		return pool.AbsentContents // to the engine, which cannot read it
+	}
+	if names = append(names, brought.Names...); len(names) == 0 {
 		return ""
 	}
 	return contents(names)

@@ -58,6 +58,30 @@ func TestContents(t *testing.T) {
 			}
 		})
 	}
+	t.Run("what_it_brings_along_belongs_to_it", func(t *testing.T) {
+		d, s := newDisk(t), &Stager{}
+		d.file("a.gguf", "one", 0o644)
+		p := pool.Pool{ID: "a", Engine: engine.LlamaCpp, Model: pool.Model("file:" + d.path("a.gguf"))}
+		alone := s.Identify(t.Context(), p)
+		d.file("mmproj.gguf", "one", 0o644)
+		p.Args, p.Files = []string{"--mmproj", d.path("mmproj.gguf")}, []string{d.path("a.jinja")}
+		if got := s.Identify(t.Context(), p); got != pool.AbsentContents {
+			t.Errorf("with a file that is missing: %q", got)
+		}
+		d.file("a.jinja", "x", 0o644)
+		with := s.Identify(t.Context(), p)
+		replace(d, "mmproj.gguf", "two")
+		other := s.Identify(t.Context(), p)
+		replace(d, "a.jinja", "y")
+		if last := s.Identify(t.Context(), p); alone == with || with == other || other == last {
+			t.Errorf("alone %q, with a projector %q, with another %q, with another template %q", alone, with, other,
+				last)
+		}
+		p.Model, p.Engine = "", engine.Program
+		if got := s.Identify(t.Context(), p); got == "" {
+			t.Error("files of a pool without a model are nothing")
+		}
+	})
 	t.Run("of_what_is_gone", func(t *testing.T) {
 		d, s := newDisk(t), &Stager{}
 		d.file("m-00001-of-00002.gguf", "one", 0o644)

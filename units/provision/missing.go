@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 )
 
 // notThere explains why a model's path could not be looked at.
@@ -30,7 +31,7 @@ func notThere(path string, err error) *registry.Failure {
 		return registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s is a symbolic link to %s, which does not exist", path, link), hint)
 	}
-	if above := nearest(path); above != filepath.Dir(path) {
+	if above := bring.Nearest(path); above != filepath.Dir(path) {
 		return registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s does not exist; the path exists only up to %s", path, above), hint)
 	}
@@ -47,28 +48,8 @@ func cause(err error) error {
 	return err
 }
 
-// nearest returns the deepest folder above a path that exists.
-func nearest(path string) string {
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(dir); err == nil || dir == "/" || dir == "." {
-			return dir
-		}
-	}
-}
-
 // closedAbove returns the first folder on the way to a path that cannot be looked into.
-func closedAbove(path string) string {
-	at := "/"
-	for name := range strings.SplitSeq(strings.Trim(filepath.Dir(path), "/"), "/") {
-		next := filepath.Join(at, name)
-		// The trailing "/." asks for the right to enter next, not only for its existence.
-		if _, err := os.Stat(next + "/."); errors.Is(err, fs.ErrPermission) {
-			return next
-		}
-		at = next
-	}
-	return at
-}
+func closedAbove(path string) string { return bring.ClosedAbove(path) }
 
 // maxSuggestions is how many names a hint may hold, and maxListed how many of a folder are looked
 // at for it.

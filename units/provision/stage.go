@@ -8,10 +8,12 @@ import (
 	"sync"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// Stager ensures that a pool's model is present. Its method may be called from many goroutines.
+// Stager ensures that a pool's model, and what it brings along, are present. Its method may be
+// called from many goroutines.
 type Stager struct {
 	Store *Store
 	Log   *slog.Logger
@@ -23,9 +25,10 @@ type Stager struct {
 	advised sync.Map // identities for which the advisory line was logged
 }
 
-// Stage finds the model's files, checks that the engine's dynamic user can read them, and verifies
-// the digest where one is given. Nothing is copied: the engine reads the files where they are. The
-// error is a *registry.Failure, or that of the context.
+// Stage finds the files of the model and those that the pool brings along, checks that the engine's
+// dynamic user can read them, and verifies the model's digest where one is given. Nothing is
+// copied: the engine reads the files where they are. The error is a *registry.Failure, or that of
+// the context.
 //
 // Of a file, Staged.Path is the path as the operator wrote it, links and all: llama.cpp finds the
 // further parts of a model by the name of the first, and a link's target may have any name. PID 1
@@ -33,7 +36,8 @@ type Stager struct {
 // a directory it is the real path, because links inside may be relative.
 func (s *Stager) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 	if p.Model == "" {
-		return pool.Staged{}, nil
+		brought, err := bring.Look(p)
+		return pool.Staged{Files: brought.Shown, Contents: s.Identify(ctx, p)}, err
 	}
 	if p.Model.Scheme() != "file" {
 		return pool.Staged{}, registry.Fail(registry.CodeProvisionFailed,
@@ -44,7 +48,11 @@ func (s *Stager) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 	if err != nil {
 		return pool.Staged{}, err
 	}
-	staged := pool.Staged{Path: m.path, Files: m.shown, Contents: s.Identify(ctx, p)}
+	brought, err := bring.Look(p)
+	if err != nil {
+		return pool.Staged{}, err
+	}
+	staged := pool.Staged{Path: m.path, Files: append(m.shown, brought.Shown...), Contents: s.Identify(ctx, p)}
 	for _, f := range m.files {
 		staged.SizeBytes += f.info.Size()
 	}

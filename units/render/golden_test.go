@@ -49,6 +49,9 @@ var goldenCases = []struct {
 			NUMANodes: "0-1,3"}
 	}))},
 	{"llamacpp_writable", input(with(func(p *pool.Pool) { p.Writable = []string{"/srv/slots", "/data/a/cache", "/home/ann/log"} }))},
+	{"llamacpp_files", input(args("--jinja", "--chat-template-file", "/srv/chat.jinja", "--mmproj", "/data/v/mmproj.gguf"),
+		with(func(p *pool.Pool) { p.Files = []string{"/home/ann/schemas", "/etc/pool-managerd/a.gbnf"} }),
+		shows("/srv/chat.jinja", "/data/v/mmproj.gguf", "/home/ann/schemas", "/etc/pool-managerd/a.gbnf"))},
 	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a-50%.gguf"))},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {
 		in.Prepared.Binary = "/home/ann/llama.cpp/build/bin/llama-server"

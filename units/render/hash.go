@@ -36,6 +36,7 @@ type identity struct {
 	Shm          uint64            `json:"shm_bytes,omitempty"`
 	Allow        []string          `json:"allow,omitempty"`
 	Writable     []string          `json:"writable,omitempty"`
+	Files        []string          `json:"files,omitempty"`
 	Process      processIdentity   `json:"process,omitzero"`
 	Network      string            `json:"network,omitempty"`
 }
@@ -85,6 +86,7 @@ func identityOf(in Input) identity {
 		Shm:          p.Sandbox.ShmBytes,
 		Allow:        inOrder(p.Sandbox.Allow),
 		Writable:     inOrder(p.Writable),
+		Files:        inOrder(p.Files),
 		Process:      processIdentity(p.Process),
 		Network:      p.Sandbox.Network, // not what it defaults to: an upgrade may change that
 		Restart: restartIdentity{

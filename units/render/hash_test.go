@@ -69,6 +69,7 @@ func TestSpecHash(t *testing.T) {
 		{"sandbox_shm", process, with(func(p *pool.Pool) { p.Sandbox.ShmBytes = 1 << 30 })},
 
 		{"sandbox_allow", process, with(func(p *pool.Pool) { p.Sandbox.Allow = []string{relax.Netlink} })},
+		{"files", process, with(func(p *pool.Pool) { p.Files = []string{"/srv/a.jinja"} })},
 		{"writable", process, with(func(p *pool.Pool) { p.Writable = []string{"/srv/slots"} })},
 		{"memlock", process, with(func(p *pool.Pool) { p.Process.MemlockBytes = 1 << 30 })},
 		{"nofile", process, with(func(p *pool.Pool) { p.Process.OpenFiles = 4096 })},

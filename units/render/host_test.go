@@ -99,6 +99,11 @@ func kind(kind, binary, model string) change {
 	}
 }
 
+// shows adds files that were found beside the model.
+func shows(files ...string) change {
+	return func(in *render.Input) { in.Staged.Files = append(in.Staged.Files, files...) }
+}
+
 func modelAt(path string, files ...string) change {
 	return func(in *render.Input) {
 		in.Pool.Model, in.Staged.Path, in.Staged.Files = pool.Model("file:"+path), path, files

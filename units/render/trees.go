@@ -8,6 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/confine"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -116,10 +117,17 @@ func treeLines(in Input, s shown) []Line {
 				Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}}})
 	}
 	lines = append(lines, runtimeBinds(len(in.Mask) > 0)...)
+	var brought []string
+	for _, f := range engine.Brought(in.Pool) {
+		brought = append(brought, f.Path)
+	}
 	for _, p := range s.Bound {
+		why := "the model, and an engine in a hidden tree; the engine's user needs no permission on the parents"
+		if confine.Within(p, brought) != "" {
+			why = "a file that the pool's file names"
+		}
 		lines = append(lines, Line{Section: sectionService, Key: "BindReadOnlyPaths", Text: escapeSpecifiers(p),
-			Why: "the model, and an engine in a hidden tree; the engine's user needs no permission on the parents",
-			Property: systemd.Property{Name: "BindReadOnlyPaths",
+			Why: why, Property: systemd.Property{Name: "BindReadOnlyPaths",
 				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
 	}
 	for _, p := range s.Writable {

@@ -4,24 +4,25 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// seen is which files a pool's model was found to be, when that was looked at last: at the start of
-// the manager, at a reload, and when the model was staged for the first time. Between them, files
-// may be replaced without effect.
+// seen is which files a pool's model, and what it brings along, were found to be, when that was
+// looked at last: at the start of the manager, at a reload, and when they were staged for the first
+// time. Between them, files may be replaced without effect.
 type seen struct {
-	of       pool.Model
+	of       string // bring.Sources
 	contents string // empty: not known yet
 }
 
-func seenOf(p pool.Pool) seen { return seen{of: p.Model, contents: p.Contents} }
+func seenOf(p pool.Pool) seen { return seen{of: bring.Sources(p), contents: p.Contents} }
 
-// over returns the pool's version with these files, if they are its model's.
+// over returns the pool's version with these files, if they are its own.
 func (s seen) over(p pool.Pool) pool.Pool {
 	p.Contents = ""
-	if s.of == p.Model {
+	if s.contents != "" && s.of == bring.Sources(p) {
 		p.Contents = s.contents
 	}
 	return p
@@ -58,13 +59,13 @@ func (s *Supervisor) look(e *entry) {
 // them open, and serves.
 func (s *Supervisor) looked(e *entry, p pool.Pool, found string) {
 	before := e.asked()
-	if found == "" || found == pool.AbsentContents || before.Model != p.Model || before.Contents == found ||
-		!e.known || s.entries[e.id] != e {
+	if found == "" || found == pool.AbsentContents || before.Contents == found || !e.known ||
+		s.entries[e.id] != e || bring.Sources(before) != bring.Sources(p) {
 		return
 	}
-	s.o.Log.Info(fmt.Sprintf("pool %s: the files of its model were replaced", e.id), "pool_id", e.id, "model_id",
-		string(p.Model))
-	e.seen = seen{of: p.Model, contents: found}
+	s.o.Log.Info(fmt.Sprintf("pool %s: the files of its model, or others that it brings along, were replaced", e.id),
+		"pool_id", e.id, "model_id", string(p.Model))
+	e.seen = seen{of: bring.Sources(p), contents: found}
 	s.assign(e)
 	s.dropStale(e, true)
 	for _, r := range e.sorted() {
@@ -78,11 +79,11 @@ func (s *Supervisor) looked(e *entry, p pool.Pool, found string) {
 // same version as before. One that a reload works on has a record of its own, which stays as it is.
 func (s *Supervisor) fill(e *entry, staged pool.Staged) {
 	if p := e.asked(); e.intent.Reload != nil || staged.Contents == "" || p.Contents != "" ||
-		p.Model != e.desired.Model || staged.Path == "" {
+		bring.Sources(p) != bring.Sources(e.desired) {
 		return
 	}
 	was := e.desired
-	e.seen = seen{of: was.Model, contents: staged.Contents}
+	e.seen = seen{of: bring.Sources(was), contents: staged.Contents}
 	e.desired.Contents = staged.Contents
 	for _, r := range e.replicas {
 		if samePool(r.wish.pool, was) && r.wish.asks != reconcile.Unwanted {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -40,7 +41,7 @@ func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) e
 					answer(ErrNoSuchPool)
 					return
 				}
-				s.queue(e, s.reloadOrder(ask, seen{of: of.Model, contents: found}), answer)
+				s.queue(e, s.reloadOrder(ask, seen{of: bring.Sources(of), contents: found}), answer)
 			}
 		}, answer)
 	})
@@ -82,7 +83,7 @@ func (s *Supervisor) reloadOrder(ask ReloadRequest, found seen) order {
 func (s *Supervisor) reloading(e *entry, was keep.Intent, ask ReloadRequest, found seen) (keep.Intent, func(), error) {
 	over := ask.over(e)
 	to := e.seen.over(over.Over(e.file))
-	if found.of == to.Model && found.contents != "" {
+	if found.of == bring.Sources(to) && found.contents != "" {
 		to.Contents = found.contents
 	}
 	if to.Model == e.file.Model && to.ModelDigest == e.file.ModelDigest {

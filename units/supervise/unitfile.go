@@ -107,6 +107,9 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 	if in.Staged.Path == "" {
 		in.Staged.Files = nil
 	}
+	for _, f := range engine.Brought(p) {
+		in.Staged.Files = append(in.Staged.Files, f.Path)
+	}
 	if in.Prepared.Binary == "" {
 		in.Prepared.Binary = adapter.DefaultBinary()
 	}

@@ -25,6 +25,10 @@ func (madeUp) Weights() Weights           { return Safetensors }
 
 func (madeUp) Check(p pool.Pool) []pool.Refusal { return append(needModel(p), noTensorSplit(p)...) }
 
+func (madeUp) Files(p pool.Pool) []File {
+	return flagSyntax{}.files(p, []fileFlag{{Spellings: []string{"--rules"}}})
+}
+
 func (madeUp) Command(p pool.Pool, at Instance) Command {
 	return Command{Args: append([]string{"--load", at.Model}, p.Args...), Env: map[string]string{"MADEUP": "1"}}
 }

@@ -1,0 +1,163 @@
+package bring_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// disk makes files below a directory of the test.
+type disk struct {
+	t   *testing.T
+	dir string
+}
+
+func (d disk) file(name, text string, mode os.FileMode) string {
+	d.t.Helper()
+	path := filepath.Join(d.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), mode),
+		os.Chmod(path, mode)); err != nil {
+		d.t.Fatal(err)
+	}
+	return path
+}
+
+func (d disk) link(target, name string) string {
+	d.t.Helper()
+	path := filepath.Join(d.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(target, path)); err != nil {
+		d.t.Fatal(err)
+	}
+	return path
+}
+
+// TestLook: what an engine reads beside its model is shown to it, or the pool waits and its status
+// names the file, what names it, and what to do.
+func TestLook(t *testing.T) {
+	cases := []struct {
+		name  string
+		setup func(d disk) pool.Pool
+		shown []string // names below the directory; nil: it fails
+		code  registry.Code
+		says  string // with {dir} for the directory
+		hint  string
+	}{
+		{"a_template", func(d disk) pool.Pool { return with("--chat-template-file", d.file("a.jinja", "", 0o644)) },
+			[]string{"a.jinja"}, "", "", ""},
+		{"a_file_of_files", func(d disk) pool.Pool {
+			return pool.Pool{Engine: engine.Program, Files: []string{d.file("a", "", 0o644)}}
+		},
+			[]string{"a"}, "", "", ""},
+		{"a_link", func(d disk) pool.Pool {
+			d.file("real/a", "x", 0o644)
+			return with("--mmproj", d.link("real/a", "a.gguf"))
+		}, []string{"a.gguf"}, "", "", ""},
+		{"a_directory_with_a_link_out_of_it", func(d disk) pool.Pool {
+			d.file("hub/blobs/x", "x", 0o644)
+			d.file("hub/snapshots/1/own", "x", 0o644)
+			d.link("../../blobs/x", "hub/snapshots/1/adapter.safetensors")
+			return pool.Pool{Engine: engine.VLLM, Args: []string{"--lora-modules", "a=" + d.dir + "/hub/snapshots/1"}}
+		}, []string{"hub/snapshots/1", "hub/blobs/x"}, "", "", ""},
+		{"what_the_engine_makes_itself", func(d disk) pool.Pool {
+			p := with("--lora", filepath.Join(d.dir, "w/later.gguf"))
+			p.Writable = []string{filepath.Join(d.dir, "w")}
+			return p
+		}, []string{}, "", "", ""},
+
+		{"missing", func(d disk) pool.Pool { return with("--chat-template-file", d.dir+"/a.jinja") }, nil,
+			registry.CodeProvisionFailed, "file {dir}/a.jinja of args[1] (--chat-template-file) does not exist",
+			"starts by itself"},
+		{"missing_with_its_folder", func(d disk) pool.Pool { return with("--grammar-file", d.dir+"/b/c/a.gbnf") }, nil,
+			registry.CodeProvisionFailed, "does not exist; the path exists only up to {dir}", "starts by itself"},
+		{"missing_weights", func(d disk) pool.Pool { return with("-md", d.dir+"/draft.gguf") }, nil,
+			registry.CodeModelNotFound, "file {dir}/draft.gguf of args[1] (-md) does not exist", "starts by itself"},
+		{"a_link_to_nothing", func(d disk) pool.Pool { return with("--mmproj", d.link("nowhere", "a.gguf")) }, nil,
+			registry.CodeModelNotFound, "is a symbolic link to nowhere, which does not exist", "starts by itself"},
+		{"not_readable", func(d disk) pool.Pool { return with("--json-schema-file", d.file("a.json", "{}", 0o600)) }, nil,
+			registry.CodeProvisionFailed, "has mode 0600: the engine runs as a dynamic user, which cannot read it",
+			"chmod o+r '{dir}/a.json'"},
+		{"empty_weights", func(d disk) pool.Pool { return with("--lora", d.file("a.gguf", "", 0o644)) }, nil,
+			registry.CodeModelNotFound, "is empty", "Copy the file again."},
+		{"no_file", func(d disk) pool.Pool {
+			if err := os.Mkdir(d.dir+"/m", 0o755); err != nil {
+				d.t.Fatal(err)
+			}
+			return with("--mmproj", d.link("/dev/null", "m/a"))
+		}, nil, registry.CodeModelNotFound, "is neither a file nor a directory", "Name the file itself."},
+		{"a_closed_directory", func(d disk) pool.Pool {
+			d.file("m/a", "x", 0o644)
+			if err := os.Chmod(d.dir+"/m", 0o750); err != nil {
+				d.t.Fatal(err)
+			}
+			return pool.Pool{Engine: engine.Program, Files: []string{d.dir + "/m"}}
+		}, nil, registry.CodeProvisionFailed, "file {dir}/m of files[0] has mode 0750", "chmod -R o+rX '{dir}/m'"},
+		{"a_closed_file_in_a_directory", func(d disk) pool.Pool {
+			d.file("m/a", "x", 0o640)
+			return pool.Pool{Engine: engine.Program, Files: []string{d.dir + "/m"}}
+		}, nil, registry.CodeProvisionFailed, "of files[0] has {dir}/m/a, which has mode 0640",
+			"chmod o+r '{dir}/m/a'"},
+		{"a_loop_of_links", func(d disk) pool.Pool {
+			d.link("..", "m/up")
+			return pool.Pool{Engine: engine.Program, Files: []string{d.dir + "/m"}}
+		}, nil, registry.CodeProvisionFailed, "", ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			d := disk{t, t.TempDir()}
+			p := c.setup(d)
+			in := strings.NewReplacer("{dir}", d.dir)
+			found, err := bring.Look(p)
+			faults := bring.Check(p)
+			if c.shown != nil {
+				var want []string
+				for _, name := range c.shown {
+					want = append(want, filepath.Join(d.dir, name))
+				}
+				if err != nil || len(faults) > 0 || !slices.Equal(found.Shown, want) {
+					t.Errorf("%v, %v, %q, want %q", err, faults, found.Shown, want)
+				}
+				return
+			}
+			var f *registry.Failure
+			if !errors.As(err, &f) || f.Code != c.code || !strings.Contains(f.Message, in.Replace(c.says)) ||
+				!strings.Contains(f.Hint, in.Replace(c.hint)) {
+				t.Fatalf("%v (%+v)", err, f)
+			}
+			if len(faults) != 1 || faults[0].Message != f.Message || faults[0].Key == "" || faults[0].Closed {
+				t.Errorf("check finds %+v", faults)
+			}
+		})
+	}
+}
+
+func with(args ...string) pool.Pool { return pool.Pool{Engine: engine.LlamaCpp, Args: args} }
+
+// TestCheckFindsAll: a check names each file, a start the first.
+func TestCheckFindsAll(t *testing.T) {
+	p := with("--mmproj", "/nowhere/a", "--lora", "/nowhere/b")
+	p.Files = []string{"/nowhere/c"}
+	var keys []string
+	for _, f := range bring.Check(p) {
+		keys = append(keys, f.Key)
+	}
+	if want := []string{"files[0]", "args[1]", "args[3]"}; !slices.Equal(keys, want) {
+		t.Errorf("%q, want %q", keys, want)
+	}
+}
+
+// TestSources: what is looked at of two pools differs where their files do.
+func TestSources(t *testing.T) {
+	a, b := with("--mmproj", "/a"), with("--mmproj", "/b")
+	c := with("--seed", "1", "--mmproj", "/a")
+	if bring.Sources(a) == bring.Sources(b) || bring.Sources(a) != bring.Sources(c) {
+		t.Errorf("%q %q %q", bring.Sources(a), bring.Sources(b), bring.Sources(c))
+	}
+}
