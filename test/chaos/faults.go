@@ -67,9 +67,12 @@ func fill(dir string) string {
 	return "{ head -c 64M /dev/zero >" + dir + "/.filler; } 2>/dev/null || true"
 }
 
-// readOnly makes a file system read-only. The kernel refuses that while a file is open for writing.
+// readOnly makes a file system read-only, and leaves its mount read-write: a unit that starts now
+// has a mount of its own, which the end of the fault does not reach. The mount(8) of systemd 252's
+// release has no option for that, and takes two calls. The kernel refuses the first while a file is
+// open for writing.
 func readOnly(dir string) string {
-	return "systemctl stop pool-managerd.service; mount -o remount,ro=fs " + dir +
+	return "systemctl stop pool-managerd.service; mount -o remount,ro " + dir + "; mount -o remount,bind,rw " + dir +
 		"; systemctl start pool-managerd.service"
 }
 

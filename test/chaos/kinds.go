@@ -74,9 +74,9 @@ func Kinds() []Kind {
 		{Name: "run-full", Weight: 2, Takes: []string{"disk"}, Shortest: 2 * sec, Longest: 8 * sec, Refuses: true,
 			Begin: shell(fill(runDir)), End: shell("rm -f " + runDir + "/.filler")},
 		{Name: "state-read-only", Weight: 1, Takes: []string{"disk", "manager"}, Shortest: 2 * sec, Longest: 8 * sec, Refuses: true,
-			Begin: shell(readOnly(stateDir)), End: shell("mount -o remount,rw=fs " + stateDir)},
+			Begin: shell(readOnly(stateDir)), End: shell("mount -o remount,rw " + stateDir)},
 		{Name: "run-read-only", Weight: 1, Takes: []string{"disk", "manager"}, Shortest: 2 * sec, Longest: 8 * sec, Refuses: true,
-			Begin: shell(readOnly(runDir)), End: shell("mount -o remount,rw=fs " + runDir)},
+			Begin: shell(readOnly(runDir)), End: shell("mount -o remount,rw " + runDir)},
 		// A container has the clock of the host of the tests.
 		{Name: "clock-jump", Weight: 2, Takes: []string{"clock"}, Shortest: 2 * sec, Longest: 10 * sec, OnlyIn: machine.VM,
 			Begin: clockJump(false), End: clockJump(true)},

@@ -34,10 +34,19 @@ func TestRenderRealEngine(t *testing.T) {
 }
 
 // TestRenderEnforced runs what only a machine with controllers and BPF can show: nothing but the
-// loopback is reached, no device but the replica's own is opened, and limits are kept.
+// loopback is reached, no device but the replica's own is opened, limits are kept, and each line of
+// docs/sandbox.md that takes a kernel is true on every release.
 func TestRenderEnforced(t *testing.T) {
+	const promises = "^TestMachinePromises$/^by_a_kernel$"
 	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
-	m := machine.Start(t, machine.Config{Backend: machine.VM})
-	m.Require(t, machine.Controllers("cpu", "cpuset", "io", "memory", "pids"), machine.BPF())
-	m.RunTestBinary(t.Context(), t, binary, "-machine", "-test.run=^TestEnforced", "-test.timeout=10m")
+	for release, tests := range map[machine.Release][]string{
+		machine.Forky: {"^TestEnforced", promises}, machine.Trixie: {promises}, machine.Bookworm: {promises}} {
+		t.Run(string(release), func(t *testing.T) {
+			m := machine.Start(t, machine.Config{Release: release, Backend: machine.VM})
+			m.Require(t, machine.Controllers("cpu", "cpuset", "io", "memory", "pids"), machine.BPF())
+			for _, run := range tests {
+				m.RunTestBinary(t.Context(), t, binary, "-machine", "-test.run="+run, "-test.timeout=10m")
+			}
+		})
+	}
 }

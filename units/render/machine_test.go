@@ -113,7 +113,9 @@ type running struct {
 // start renders the input for this machine and starts it; it is active, or the test ends.
 func (w world) start(t *testing.T, in render.Input) running {
 	t.Helper()
+	forwarder := in.Host.Forwarder // the machine's would take the network from every engine of these tests
 	in.Host = w.host
+	in.Host.Forwarder = forwarder
 	if in.Prepared.Binary == "/usr/bin/llama-server" {
 		in.Prepared.Binary = stubPath
 	}
@@ -164,7 +166,7 @@ var errTry = errors.New("in the sandbox")
 func (r running) try(what, on string) (string, error) {
 	r.t.Helper()
 	q := url.Values{"what": {what}, "on": {on}}
-	resp, err := http.Get(render.Endpoint(r.in.Port) + "/try?" + q.Encode())
+	resp, err := clientOf(r.socket()).Get(render.Endpoint(r.in.Port) + "/try?" + q.Encode())
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -177,6 +179,15 @@ func (r running) try(what, on string) (string, error) {
 		return "", fmt.Errorf("%w: %s", errTry, body)
 	}
 	return string(body), nil
+}
+
+// socket is where an engine without a network listens; "": it has one.
+func (r running) socket() string {
+	if r.in.Pool.Sandbox.Network != pool.NetworkNone {
+		return ""
+	}
+	instance := strings.TrimSuffix(strings.TrimPrefix(r.unit.Name, "pool-engine@"), ".service")
+	return "/run/pool-engine/" + instance + "/engine.sock"
 }
 
 func fetchReport(t *testing.T, port int) report {
