@@ -19,6 +19,7 @@ func TestRender(t *testing.T) {
 	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
 	for _, release := range machine.Releases() {
 		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
 			m := machine.Start(t, machine.Config{Release: release})
 			m.RunTestBinary(t.Context(), t, binary, "-machine", "-test.run=^TestMachine", "-test.timeout=5m")
 		})
@@ -28,6 +29,7 @@ func TestRender(t *testing.T) {
 // TestRenderRealEngine serves a model with the real llama-server in the sandbox that the pool file
 // leads to.
 func TestRenderRealEngine(t *testing.T) {
+	t.Parallel()
 	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
 	m := machine.Start(t, machine.Config{Release: machine.Forky})
 	m.RunTestBinary(t.Context(), t, binary, "-machine", "-test.run=^TestRealLlamaServer$", "-test.timeout=5m")
@@ -37,6 +39,7 @@ func TestRenderRealEngine(t *testing.T) {
 // loopback is reached, no device but the replica's own is opened, limits are kept, and each line of
 // docs/sandbox.md that takes a kernel is true on every release.
 func TestRenderEnforced(t *testing.T) {
+	t.Parallel() // but one machine after the other: each takes a core where there is no KVM
 	const promises = "^TestMachinePromises$/^by_a_kernel$"
 	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
 	for release, tests := range map[machine.Release][]string{
