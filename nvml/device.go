@@ -82,6 +82,9 @@ type Device struct {
 	MIG        *bool       `json:"mig,omitempty"` // whether MIG mode is on; nil: the GPU has no MIG mode
 	Partitions []Partition `json:"partitions,omitempty"`
 	Processes  []Process   `json:"processes,omitempty"`
+	// Listed reports that the driver lists the processes with a compute context; without it an
+	// empty list means nothing.
+	Listed bool `json:"processes_listed,omitempty"`
 	// Nodes are the device files of this GPU alone, "/dev/nvidia0".
 	Nodes []string `json:"nodes,omitempty"`
 }
@@ -131,6 +134,7 @@ type Partition struct {
 	Profile   string    `json:"profile,omitempty"`
 	Memory    *Memory   `json:"memory,omitempty"`
 	Processes []Process `json:"processes,omitempty"`
+	Listed    bool      `json:"processes_listed,omitempty"` // as of a Device
 	// Nodes are the device files that it needs: its GPU's, and its own two below /dev/nvidia-caps.
 	Nodes []string `json:"nodes,omitempty"`
 }

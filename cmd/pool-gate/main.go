@@ -1,6 +1,7 @@
 // Command pool-gate is the gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit
-// becomes active when it exits with 0. "pool-gate memory" is the step before the engine, and
-// "pool-gate release" the one after the gate. It owns flags only; the rules are in package gate.
+// becomes active when it exits with 0. "pool-gate memory" is the step before the engine,
+// "pool-gate gpu" the one after the gate for an engine with GPUs, and "pool-gate release" that of
+// units of former versions. It owns flags only; the rules are in package gate.
 package main
 
 import (
@@ -12,12 +13,16 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gate"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // gcPercent keeps the heap small: a hundred gates may wait at the same time, each with very little
@@ -37,6 +42,8 @@ func run(args []string, stderr io.Writer) int {
 		switch args[0] {
 		case "memory":
 			return memory(ctx, args[1:], stderr, logger)
+		case "gpu":
+			return gpu(ctx, args[1:], stderr, logger)
 		case "release":
 			return release(ctx, args[1:], stderr, logger)
 		}
@@ -97,6 +104,38 @@ func memory(ctx context.Context, args []string, stderr io.Writer, logger *log.Lo
 		return exit.Usage
 	}
 	return gate.Memory(ctx, o)
+}
+
+// gpu is the step after the readiness gate of an engine with GPUs.
+func gpu(ctx context.Context, args []string, stderr io.Writer, logger *log.Logger) int {
+	var env gate.Options
+	o := gate.GPUOptions{Log: logger}
+	f := flags(stderr)
+	f.Func("devices", "UUIDs of the engine's GPUs", func(text string) error {
+		o.Devices = strings.Split(text, ",")
+		return nil
+	})
+	f.StringVar(&o.Engine, "engine", "", "kind of the engine")
+	f.StringVar(&o.Proof, "proof", pool.ProofAll, "GPUs that the engine must hold memory of: all, any, or off")
+	f.IntVar(&o.Layers.Model, "layers", engine.AllLayers, "layers that the pool asks to have on its GPUs")
+	f.IntVar(&o.Layers.Draft, "draft-layers", engine.AllLayers, "the same of a draft model")
+	f.BoolVar(&o.Whole, "whole", false, "refuse an engine that leaves more to the CPU")
+	f.DurationVar(&o.Wait, "wait", 5*time.Second, "how long the engine may take to hold memory")
+	f.StringVar(&o.Socket, "socket", wire.Socket, "socket of pool-gpu")
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	if f.NArg() > 0 || o.Engine == "" || len(o.Devices) == 0 || slices.Contains(o.Devices, "") || o.Wait < 0 ||
+		!slices.Contains(pool.Proofs(), o.Proof) {
+		f.Usage()
+		return exit.Usage
+	}
+	if err := env.FromEnvironment(); err != nil {
+		logger.Println(err)
+		return exit.Usage
+	}
+	o.MainPID, o.Invocation = env.MainPID, env.Invocation
+	return gate.GPU(ctx, o)
 }
 
 // release ends the reservation that memory made.

@@ -38,10 +38,10 @@ func TestDiscovery(t *testing.T) {
 			ECC:      &nvml.ECC{Enabled: true, Corrected: new(uint64(3)), Uncorrectable: new(uint64(1))},
 			Remap:    &nvml.Remap{Corrected: 1, Uncorrectable: 2, Pending: true},
 			Recovery: nvml.RecoveryReset, MIG: new(false), Nodes: []string{"/dev/nvidia0"},
-			Processes: []nvml.Process{{PID: os.Getpid(), Used: new(gib)}},
+			Processes: []nvml.Process{{PID: os.Getpid(), Used: new(gib)}}, Listed: true,
 		}, {
 			UUID: fakenvml.UUID(1), Index: 1, PCI: "00010000:65:00.0", Name: "small",
-			Memory: &nvml.Memory{Total: 8 * gib, Free: 8 * gib, Reserved: new(uint64(0))},
+			Memory: &nvml.Memory{Total: 8 * gib, Free: 8 * gib, Reserved: new(uint64(0))}, Listed: true,
 		}},
 	}
 	ignore := cmpopts.IgnoreFields(nvml.Snapshot{}, "Taken", "Session")
@@ -71,8 +71,32 @@ func TestMIG(t *testing.T) {
 	if got, want := p.Legacy(parent.UUID), "MIG-"+parent.UUID+"/8/0"; got != want {
 		t.Errorf("legacy name %q, want %q", got, want)
 	}
+	if !p.Listed || !parent.Partitions[0].Listed || len(parent.Partitions[0].Processes) != 0 {
+		t.Errorf("processes of the partitions: %+v", parent.Partitions)
+	}
 	if len(s.Devices[1].Partitions) != 0 || s.Devices[1].MIG != nil {
 		t.Errorf("the other GPU has no such mode: %+v", s.Devices[1])
+	}
+}
+
+// TestUnlisted: a list that the driver does not have is another thing than an empty one.
+func TestUnlisted(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		list   int
+		listed bool
+		want   int
+	}{{"shown", fakenvml.Shown, true, 1}, {"hidden", fakenvml.Hidden, true, 0}, {"not_supported", 3, false, 0},
+		{"no_permission", 4, false, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			state := fakenvml.Default(1, 24*gib)
+			state.GPUs[0].List, state.GPUs[0].Processes = c.list, []fakenvml.Process{{PID: os.Getpid(), Used: gib}}
+			d := start(t, built.library, &state).snapshot().Devices[0]
+			if d.Listed != c.listed || len(d.Processes) != c.want || d.Problem != nil || d.Memory.Used != gib {
+				t.Errorf("got %+v", d)
+			}
+		})
 	}
 }
 

@@ -187,7 +187,8 @@ func (d *daemon) load(acceptEmpty bool) supervise.Desired {
 		want.HostInvalid, want.Pools = true, nil
 	}
 	if d.settings != nil {
-		want.Refuse, want.SoftReboot = d.settings.Host.Refuse, d.settings.Host.SurviveSoftReboot
+		host := &d.settings.Host
+		want.Refuse, want.SoftReboot, want.VRAMOnly = host.Refuse, host.SurviveSoftReboot, host.Policy.VRAMOnly
 	}
 	return want
 }

@@ -59,6 +59,8 @@ func check(req wire.Request, r wire.Reply) error {
 		return fmt.Errorf("%w: no snapshot in the answer", ErrNoAnswer)
 	case req.Op == wire.OpReserve && !r.Granted && len(r.Short) == 0:
 		return fmt.Errorf("%w: the reservation was neither granted nor refused", ErrNoAnswer)
+	case req.Op == wire.OpHeld && len(r.Held) != len(req.Devices):
+		return fmt.Errorf("%w: %d devices in the answer for %d", ErrNoAnswer, len(r.Held), len(req.Devices))
 	}
 	return nil
 }

@@ -22,9 +22,9 @@ func (r *reading) mig(h gonvml.Device) *bool {
 	return new(*mode == gonvml.DEVICE_MIG_ENABLE)
 }
 
-// partitions lists the MIG devices of a GPU. NVML reuses their handles, so nothing is kept between
-// samples.
-func (r *reading) partitions(parent nvml.Device, h gonvml.Device) []nvml.Partition {
+// partitions lists the MIG devices of a GPU with those users. NVML reuses their handles, so nothing
+// is kept between samples.
+func (r *reading) partitions(parent nvml.Device, h gonvml.Device, users contexts) []nvml.Partition {
 	most := get(r, "nvmlDeviceGetMaxMigDeviceCount", h.GetMaxMigDeviceCount)
 	if most == nil {
 		return nil
@@ -37,22 +37,28 @@ func (r *reading) partitions(parent nvml.Device, h gonvml.Device) []nvml.Partiti
 		if m == nil {
 			continue // NOT_FOUND: no partition has this number
 		}
-		if p, ok := r.partition(parent, *m); ok {
+		if p, ok := r.partition(parent, *m, users); ok {
 			all = append(all, p)
 		}
 	}
 	return all
 }
 
-// partition reads one MIG device; ok is false without its UUID and ids.
-func (r *reading) partition(parent nvml.Device, h gonvml.Device) (nvml.Partition, bool) {
+// partition reads one MIG device; ok is false without its UUID and ids. Where the driver lists
+// processes by the GPU only, their instance is in that list.
+func (r *reading) partition(parent nvml.Device, h gonvml.Device, users contexts) (nvml.Partition, bool) {
 	uuid := get(r, "nvmlDeviceGetUUID", h.GetUUID)
 	gi := get(r, "nvmlDeviceGetGpuInstanceId", h.GetGpuInstanceId)
 	ci := get(r, "nvmlDeviceGetComputeInstanceId", h.GetComputeInstanceId)
 	if uuid == nil || gi == nil || ci == nil {
 		return nvml.Partition{}, false
 	}
-	p := nvml.Partition{UUID: *uuid, GI: *gi, CI: *ci, Memory: r.memory(h), Processes: r.processes(h)}
+	own := r.contexts(h)
+	if !own.listed {
+		own = users.in(*gi, *ci)
+	}
+	p := nvml.Partition{UUID: *uuid, GI: *gi, CI: *ci, Memory: r.memory(h), Processes: r.processes(own),
+		Listed: own.listed}
 	p.Profile = r.profile(parent, h)
 	p.Nodes = r.d.minors.nodes(parent, p.GI, p.CI)
 	return p, true

@@ -115,9 +115,10 @@ func (r *reading) device(index int) nvml.Device {
 	dev.Remap = r.remap(h)
 	dev.Recovery = r.recovery(h)
 	dev.MIG = r.mig(h)
-	dev.Processes = r.processes(h)
+	users := r.contexts(h)
+	dev.Processes, dev.Listed = r.processes(users), users.listed
 	if dev.MIG != nil && *dev.MIG {
-		dev.Partitions = r.partitions(dev, h)
+		dev.Partitions = r.partitions(dev, h, users)
 	}
 	return dev
 }
@@ -262,10 +263,10 @@ func (r *roster) settle(devices []nvml.Device) []nvml.Device {
 // which change.
 func asBefore(last, now nvml.Device) nvml.Device {
 	last.Index, last.Problem = now.Index, now.Problem
-	last.Processes = nil
+	last.Processes, last.Listed = nil, false
 	last.Partitions = slices.Clone(last.Partitions)
 	for i := range last.Partitions {
-		last.Partitions[i].Processes = nil
+		last.Partitions[i].Processes, last.Partitions[i].Listed = nil, false
 	}
 	return last
 }

@@ -7,6 +7,7 @@
 package owner
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -89,15 +90,21 @@ type Tree struct {
 // Of returns the control group of a process; the zero Group if the process has ended or is in no
 // unit.
 func (t Tree) Of(pid int) Group {
-	proc := t.Proc
-	if proc == "" {
-		proc = "/proc"
-	}
-	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cgroup"))
+	text, err := os.ReadFile(filepath.Join(cmp.Or(t.Proc, "/proc"), strconv.Itoa(pid), "cgroup"))
 	if err != nil {
 		return Group{}
 	}
 	return Parse(string(text))
+}
+
+// Lives reports whether the tree has a process of that number. A driver reports processes of other
+// PID namespaces by numbers that mean nothing here.
+func (t Tree) Lives(pid int) bool {
+	if pid <= 0 {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(cmp.Or(t.Proc, "/proc"), strconv.Itoa(pid)))
+	return err == nil
 }
 
 // Populated reports whether the unit's control group or one below it has a process (cgroup.events,

@@ -85,6 +85,11 @@ func TestTree(t *testing.T) {
 	if got := tree.Of(8); got != (Group{}) {
 		t.Errorf("a process that is gone: got %+v", got)
 	}
+	for pid, want := range map[int]bool{7: true, 8: false, 0: false, -7: false} {
+		if got := tree.Lives(pid); got != want {
+			t.Errorf("process %d lives: %t", pid, got)
+		}
+	}
 	for _, c := range []struct {
 		name, path string
 		mounts     []string

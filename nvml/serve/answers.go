@@ -35,6 +35,9 @@ func (h *hub) answer(c *client, now time.Time) wire.Reply {
 	if c.req.Op == wire.OpSnapshot {
 		return wire.Reply{Snapshot: h.last}
 	}
+	if c.req.Op == wire.OpHeld {
+		return wire.Reply{Held: held(h.last, c.group.Unit, c.req.Devices, h.o.Lives)}
+	}
 	if h.problem != nil {
 		return wire.Reply{Error: "could not reserve memory: " + h.problem.Text}
 	}

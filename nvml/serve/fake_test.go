@@ -192,6 +192,7 @@ func start(t *testing.T, f *fakeLibrary) *host {
 			Peer:      func(net.Conn) (Peer, error) { return h.peer, nil },
 			Group:     func(int) owner.Group { return h.group },
 			Populated: func(g owner.Group) bool { return h.populated(g) },
+			Lives:     func(pid int) bool { return pid > 0 && pid < 1000 },
 		})
 	}()
 	return h

@@ -134,20 +134,24 @@ func add(a, b uint64) uint64 {
 type deviceMemory struct {
 	memory    *nvml.Memory
 	processes []nvml.Process
+	listed    bool          // processes is what the driver lists
+	problem   *nvml.Problem // of the GPU
 	covers    map[string]bool
 	parts     map[string][]nvml.Process // of partitions
 }
 
 func memoryOf(s *nvml.Snapshot, uuid string) (deviceMemory, bool) {
-	if p, _, ok := s.Partition(uuid); ok {
-		return deviceMemory{memory: p.Memory, processes: p.Processes, covers: map[string]bool{uuid: true}}, true
+	if p, d, ok := s.Partition(uuid); ok {
+		return deviceMemory{memory: p.Memory, processes: p.Processes, listed: p.Listed, problem: d.Problem,
+			covers: map[string]bool{uuid: true}}, true
 	}
 	d, ok := s.Device(uuid)
 	if !ok {
 		return deviceMemory{}, false
 	}
-	h := deviceMemory{memory: d.Memory, processes: d.Processes, covers: map[string]bool{uuid: true},
-		parts: make(map[string][]nvml.Process)}
+	h := deviceMemory{memory: d.Memory, processes: d.Processes, listed: d.Listed, problem: d.Problem,
+		covers: map[string]bool{uuid: true},
+		parts:  make(map[string][]nvml.Process)}
 	for _, p := range d.Partitions {
 		h.covers[p.UUID] = true
 		h.parts[p.UUID] = p.Processes

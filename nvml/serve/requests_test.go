@@ -18,6 +18,8 @@ func TestRequests(t *testing.T) {
 		{"operation", `{"pool_gpu":1,"op":"explode"}` + "\n", `unknown operation "explode"`},
 		{"no_json", "GET / HTTP/1.1\n", "not a JSON object of protocol 1"},
 		{"no_needs", `{"pool_gpu":1,"op":"reserve"}` + "\n", "names no device"},
+		{"no_devices", `{"pool_gpu":1,"op":"held"}` + "\n", "names no device"},
+		{"held_by_no_unit", `{"pool_gpu":1,"op":"held","devices":["G0"]}` + "\n", "process 1000 is not in a unit of pool-engines.slice"},
 		{"no_unit", `{"pool_gpu":1,"op":"reserve","needs":{"G0":1}}` + "\n", "process 1000 is not in a unit of pool-engines.slice"},
 		{"unknown_device", `{"pool_gpu":1,"op":"reserve","unit":"x","needs":{"G7":1}}` + "\n", "no device G7; there are: G0"},
 		{"too_long", strings.Repeat("x", wire.MaxLine), "longer than 1048576 bytes"},

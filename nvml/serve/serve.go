@@ -64,6 +64,7 @@ type Options struct {
 	Peer      func(net.Conn) (Peer, error) // nil: PeerOf
 	Group     func(pid int) owner.Group    // nil: of this host
 	Populated func(owner.Group) bool       // nil: of this host
+	Lives     func(pid int) bool           // nil: of this host
 }
 
 func (o Options) withDefaults() Options {
@@ -78,6 +79,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Populated == nil {
 		o.Populated = owner.Tree{}.Populated
+	}
+	if o.Lives == nil {
+		o.Lives = owner.Tree{}.Lives
 	}
 	return o
 }
@@ -241,6 +245,10 @@ func parse(line []byte) (wire.Request, error) {
 		if len(req.Needs) == 0 {
 			return req, errors.New("the request names no device")
 		}
+	case wire.OpHeld:
+		if len(req.Devices) == 0 {
+			return req, errors.New("the request names no device")
+		}
 	default:
 		return req, fmt.Errorf("unknown operation %q", req.Op)
 	}
@@ -254,12 +262,12 @@ func (h *hub) admit(c *client, peer Peer) error {
 	if writes && peer.UID != 0 {
 		return fmt.Errorf("only root may %s memory; the caller is user %d", c.req.Op, peer.UID)
 	}
-	if c.req.Op == wire.OpReserve || c.req.Op == wire.OpRelease {
+	if writes || c.req.Op == wire.OpReserve || c.req.Op == wire.OpHeld {
 		c.group = h.o.Group(peer.PID)
 		if !c.group.Engine {
 			c.group = owner.Group{Unit: c.req.Unit}
 		}
-		if writes && c.group.Unit == "" {
+		if (writes || c.req.Op == wire.OpHeld) && c.group.Unit == "" {
 			return fmt.Errorf("process %d is not in a unit of %s, and the request names no unit", peer.PID, owner.Slice)
 		}
 	}

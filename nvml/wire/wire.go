@@ -33,6 +33,7 @@ const (
 	OpSnapshot = "snapshot" // one snapshot, freshly sampled
 	OpReserve  = "reserve"  // reserve memory for the caller's unit, if there is enough
 	OpRelease  = "release"  // end the reservation: the engine has its memory, or will not start
+	OpHeld     = "held"     // which of Devices the processes of the caller's unit hold memory on
 )
 
 // Request is the line that a client sends.
@@ -47,6 +48,8 @@ type Request struct {
 	// unit (the daemon's own dry run).
 	Needs map[string]uint64 `json:"needs,omitempty"`
 	Unit  string            `json:"unit,omitempty"`
+	// Devices are UUIDs of GPUs or MIG partitions, for OpHeld.
+	Devices []string `json:"devices,omitempty"`
 	// DryRun only checks whether the memory could be reserved.
 	DryRun bool `json:"dry_run,omitempty"`
 }
@@ -60,7 +63,17 @@ type Reply struct {
 	Stalled  *Stalled       `json:"stalled,omitempty"`
 	Granted  bool           `json:"granted,omitempty"`
 	Short    []Short        `json:"short,omitempty"` // why OpReserve was refused: each device with too little memory
+	Held     []Held         `json:"held,omitempty"`  // the answer to OpHeld, in the order of its Devices
 	Error    string         `json:"error,omitempty"` // the request was invalid
+}
+
+// Held is what the processes of a unit, those in control groups below it included, hold of one
+// device.
+type Held struct {
+	Device    string  `json:"device"`
+	Processes int     `json:"processes"`            // of the unit; 0: none is listed
+	Used      *uint64 `json:"used_bytes,omitempty"` // by those whose use the driver reports; nil: of none
+	Unknown   string  `json:"unknown,omitempty"`    // why the absence of a process proves nothing; a clause
 }
 
 // Stalled reports that an NVML call does not return. Snapshots follow after it does.

@@ -23,6 +23,8 @@ unavailable GPU             the event that the GPU cannot be reached
 recovery GPU ACTION         what the driver advises (0 none, 1 reset, 2 reboot), with its event
 lose GPU | restore GPU      every call says GPU_IS_LOST, or works again
 hog GPU BYTES | unhog GPU   a foreign process holds memory, or no longer
+hold GPU BYTES PID          the process holds memory | drop GPU PID: no longer
+list GPU MODE               its processes are listed: 0 all, 1 none, 3 not supported, 4 no permission
 late DURATION               memory is released so long after a process ended
 hang CALL | unhang          an NVML call does not return
 latency DURATION            each NVML call takes so long
@@ -109,7 +111,7 @@ func (d *driver) runTimed(command, value string) error {
 
 // operands are the least and the most numbers that a command takes behind the GPU's index.
 var operands = map[string][2]int{
-	"xid": {1, 4}, "ecc": {0, 0}, "unavailable": {0, 0}, "recovery": {1, 1}, "lose": {0, 0}, "restore": {0, 0}, "hog": {1, 1}, "unhog": {0, 0},
+	"xid": {1, 4}, "ecc": {0, 0}, "unavailable": {0, 0}, "recovery": {1, 1}, "lose": {0, 0}, "restore": {0, 0}, "hog": {1, 1}, "unhog": {0, 0}, "hold": {2, 2}, "drop": {1, 1}, "list": {1, 1},
 }
 
 // numbers reads the operands of a command.
@@ -188,18 +190,24 @@ func alter(command string, g *fakenvml.GPU, values []uint64) fakenvml.Event {
 		none := 0
 		g.Problem, g.Recovery = 0, &none
 	case "hog":
-		releaseGPU(g)
+		releaseGPU(g, hogPID)
 		g.Processes = append(g.Processes, fakenvml.Process{PID: hogPID, Used: values[0]})
 	case "unhog":
-		releaseGPU(g)
+		releaseGPU(g, hogPID)
+	case "hold":
+		g.Processes = append(g.Processes, fakenvml.Process{PID: int(values[1]), Used: values[0]})
+	case "drop":
+		releaseGPU(g, int(values[0]))
+	case "list":
+		g.List = int(values[0])
 	}
 	return event
 }
 
-func releaseGPU(g *fakenvml.GPU) {
+func releaseGPU(g *fakenvml.GPU, pid int) {
 	var others []fakenvml.Process
 	for _, p := range g.Processes {
-		if p.PID != hogPID {
+		if p.PID != pid {
 			others = append(others, p)
 		}
 	}

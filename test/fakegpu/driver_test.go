@@ -139,6 +139,8 @@ func TestCommands(t *testing.T) {
 	for _, c := range []struct{ command, in, file string }{
 		{"hog 1 1000", "process 1 1000", "state"},
 		{"lose 0", "problem 15", "state"},
+		{"hold 1 2000 4711", "process 4711 2000", "state"},
+		{"list 1 3", "list 3", "state"},
 		{"recovery 1 1", "recovery 1\n", "state"},
 		{"hang nvmlInit_v2", "hang nvmlInit_v2", "state"},
 		{"replace 999.1", "driver 999.1", "state"},

@@ -48,9 +48,17 @@ type GPU struct {
 	Recovery                        *int    // NVML_GPU_RECOVERY_ACTION_*
 	MIG                             *bool
 	Problem                         int // what every call about it returns: 15 is lost
+	List                            int // how its processes are listed: Shown, Hidden, or what the calls return
 	Partitions                      []Partition
 	Processes                       []Process
 }
+
+// How a GPU's processes are listed, those of its partitions included. Another number is an
+// nvmlReturn_t: 3 is not supported, 4 no permission.
+const (
+	Shown  = 0
+	Hidden = 1 // the list is empty, as in a container; their memory is in use all the same
+)
 
 // ECC is error correction with its volatile counters.
 type ECC struct {
@@ -125,6 +133,9 @@ func (g GPU) write(line func(string, ...any)) {
 		line("mig", number(*g.MIG))
 	}
 	line("problem", g.Problem)
+	if g.List != Shown {
+		line("list", g.List)
+	}
 	processes(line, g.Processes)
 	for _, p := range g.Partitions {
 		line("partition")

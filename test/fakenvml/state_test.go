@@ -105,6 +105,7 @@ func full() State {
 		g := &s.GPUs[i]
 		g.ECC, g.Problem = &ECC{On: true, Corrected: 1 << 40, Uncorrectable: 2}, i
 		g.Processes = []Process{{PID: 1<<22 - 1, Used: 1 << 33}, {PID: 1}}
+		g.List = i
 		g.Cut(7)
 		g.Partitions[6].Processes = []Process{{PID: 77, Used: 5}}
 	}
@@ -204,7 +205,8 @@ func FuzzState(f *testing.F) {
 		if number < 0 || number > 1<<30 || processes < 0 || processes > 128 || partitions < 0 || partitions > 7 {
 			t.Skip("more than the library takes")
 		}
-		g := GPU{UUID: uuid, Name: name, PCI: pci, Total: total, Reserved: used, Problem: number}
+		g := GPU{UUID: uuid, Name: name, PCI: pci, Total: total, Reserved: used, Problem: number,
+			List: number}
 		for bit, field := range []**int{&g.Minor, &g.Utilization, &g.Temperature, &g.State, &g.Power, &g.Recovery} {
 			if has&(1<<bit) != 0 {
 				*field = new(number)

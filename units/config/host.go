@@ -34,6 +34,7 @@ type Policy struct {
 	AllowedRelaxations  []string // names of relaxations of the sandbox that pool files may allow; nil: any
 	AllowAgentTools     bool     // engines may be given tools that run programs
 	AllowedWritable     []string // absolute paths, or folders ending in "/", that engines may write to; nil: any
+	VRAMOnly            bool     // engines that leave more of a model to the CPU than the pool asks for are refused
 	AllowPreload        bool     // POST /pools/{id}/preload is served
 }
 
@@ -92,6 +93,8 @@ func policyKeys() []strict.Key[Policy] {
 		{Path: "allowed_writable", Default: "any",
 			Type: strict.ToList(`absolute paths, folders with a "/" at the end`, strict.Absolute, func(p *Policy) *[]string { return &p.AllowedWritable }),
 			Doc:  "What a pool's `writable` may name: an absolute path, or a folder with a `/` at its end. Other pools are refused with `POLICY_DENIED`."},
+		{Path: "vram_only", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.VRAMOnly }),
+			Doc: "An engine that logs that it left layers of a model to the CPU (`offloaded 10/33 layers to GPU`) does not become ready: `GPU_UNAVAILABLE`. A pool whose own arguments ask for that (`-ngl 10`, `-ngld 0`; `--cpu-moe`, `--n-cpu-moe` and `-ot` leave tensors, not layers) is not refused. An engine has it from its next start on. CUDA's unified memory needs the relaxation `unified-memory`, which `allowed_relaxations` may refuse."},
 		{Path: "allow_preload", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowPreload }), Later: later,
 			Doc: "Serve `POST /pools/{id}/preload`."},
 	}

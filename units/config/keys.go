@@ -28,7 +28,7 @@ func builtin() pool.Pool {
 			ResetAfter:  10 * time.Minute, StormRestarts: 10, StormWindow: time.Minute,
 			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute, BreakerMax: time.Hour,
 			BreakerStable: time.Minute},
-		Drain: pool.Drain{Deadline: 30 * time.Second},
+		Drain: pool.Drain{Deadline: 30 * time.Second}, GPUProof: pool.ProofAll,
 	}
 }
 
@@ -85,6 +85,8 @@ func sharedKeys() []strict.Key[pool.Pool] {
 			Doc: "Requests that one replica works on at the same time; with 0 the engine decides, and reports the number once it is ready."},
 		{Path: "args", Default: "[]", Type: strict.ToList("strings, one argument each", strict.Any, func(p *pool.Pool) *[]string { return &p.Args }),
 			Doc: "Appended to the engine's own arguments unchanged: nothing is expanded, and there is no shell. A file's list replaces that of `[defaults]`."},
+		{Path: "gpu_proof", Default: `"all"`, Type: strict.ToWord(pool.Proofs(), func(p *pool.Pool) *string { return &p.GPUProof }),
+			Doc: "What proves that the engine uses its GPUs: NVML lists a process of its unit with memory on `all` devices, or on `any` one, within five seconds after it answers; otherwise the start fails with `GPU_UNAVAILABLE`. `off` is for an engine that takes GPU memory with its first request only, or is meant to run on the CPU. Without effect where `devices` is empty. See [GPUs](../gpus.md#proof-of-the-gpu)."},
 		{Path: "env.*", Type: envType(),
 			Doc: "Environment of the engine, and of the question for its version. Keys of a file are added to those of `[defaults]`."},
 	}

@@ -79,8 +79,9 @@ func TestTableInDocs(t *testing.T) {
 
 func page() string {
 	var b strings.Builder
-	b.WriteString("## Engines that run without their GPU\n\nA start whose log has one of these lines fails with " +
-		"`GPU_UNAVAILABLE`.\n\n" +
+	b.WriteString("## Engines that run without their GPU\n\n[NVML decides](../gpus.md#proof-of-the-gpu) whether an " +
+		"engine uses its GPUs. One of these lines explains why it does not; where NVML cannot tell, a start " +
+		"whose log has one fails with `GPU_UNAVAILABLE`.\n\n" +
 		"| engine | line (regular expression) | meaning |\n| --- | --- | --- |\n")
 	for _, kind := range engine.Kinds() {
 		a, _ := engine.For(kind)

@@ -34,7 +34,9 @@ type Options struct {
 	Stall  time.Duration // time without progress after which the load is stalled
 	Log    *log.Logger   // goes to the unit's log
 	Engine string        // the kind of engine, as in a pool file
-	GPU    bool          // the engine was given a GPU and is not ready without it
+	// GPU: the engine was given a GPU, and its log decides whether it uses it. Units of former
+	// versions have it; those of this one run the step GPU.
+	GPU bool
 
 	// MainPID and Invocation are MAINPID and INVOCATION_ID of systemd.exec(5).
 	MainPID    int
@@ -100,10 +102,10 @@ func (o Options) answered(ctx context.Context, s Sample, w *watched, journalctl 
 		o.Log.Println(text)
 		return exit.Ready
 	}
-	g := &gpuLog{fallbacks: engines.Fallbacks(o.Engine), invocation: o.Invocation, journalctl: journalctl,
-		stream: w.stream,
-		within: cmp.Or(o.logWithin, logWithin), log: o.Log}
-	if why := g.fallback(ctx, text); why != "" {
+	g := &gpuLog{kind: o.Engine, fallbacks: engines.Fallbacks(o.Engine), invocation: o.Invocation,
+		journalctl: journalctl, stream: w.stream, within: cmp.Or(o.logWithin, logWithin), log: o.Log}
+	found := g.search(ctx, text)
+	if why := cmp.Or(found.onCPU, found.none()); why != "" {
 		o.Log.Println("the engine was given a GPU and runs without it: " + why)
 		return exit.NoGPU
 	}
@@ -180,10 +182,11 @@ func (o Options) failed(v Verdict, s Sample, at endpoint) int {
 func Usage() string {
 	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
        pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
+       pool-gate gpu --devices UUID[,…] --engine KIND [--proof all|any|off] [--layers N] [--draft-layers N] [--whole] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
 
-PID 1 runs it in an engine's unit: as ExecStartPost=, and for its memory as ExecStartPre= and a second ExecStartPost=. Exit status: %d ready,
-%d engine gone, %d engine gone with processes left behind, %d stalled, %d port in use by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use.`,
+PID 1 runs it in an engine's unit: as ExecStartPost=, and for its memory and its GPUs as ExecStartPre= and a second ExecStartPost=. Exit status: %d ready,
+%d engine gone, %d engine gone with processes left behind, %d stalled, %d port in use by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use, %d no memory of a GPU held, %d a part of the model on the CPU.`,
 		exit.Ready, exit.EngineGone, exit.Background, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM,
-		exit.InsufficientRAM, exit.NoGPU)
+		exit.InsufficientRAM, exit.NoGPU, exit.HoldsNoGPU, exit.PartOnCPU)
 }

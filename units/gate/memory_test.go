@@ -66,8 +66,9 @@ func (h *gpuHelper) answer(t *testing.T, conn net.Conn, replies []*wire.Reply) {
 		_, _ = in.ReadByte() // until the other side gives up
 		return
 	}
-	reply.Version = wire.Version
-	_ = json.NewEncoder(conn).Encode(reply)
+	answer := *reply // tests share replies
+	answer.Version = wire.Version
+	_ = json.NewEncoder(conn).Encode(answer)
 }
 
 func (h *gpuHelper) questions() []wire.Request {

@@ -53,6 +53,7 @@ type Pool struct {
 	Args        []string          // appended to the engine's own
 	Env         map[string]string // added to the engine's environment
 	VRAMBytes   uint64            // 0: estimated
+	GPUProof    string            // one of Proofs; empty: ProofAll
 	Writable    []string          // absolute paths that the engine may write to
 	Files       []string          // absolute paths that the engine sees read-only
 
@@ -67,6 +68,17 @@ type Pool struct {
 	Drain        Drain
 	Sandbox      Sandbox
 }
+
+// What proves that an engine uses its GPUs before it is ready: a process of its unit with memory on
+// them.
+const (
+	ProofAll = "all" // on every device of the mask
+	ProofAny = "any" // on one of them
+	ProofOff = "off" // nothing: it may run on the CPU
+)
+
+// Proofs returns the values of gpu_proof.
+func Proofs() []string { return []string{ProofAll, ProofAny, ProofOff} }
 
 // AbsentContents are the Contents of a model of which a file is missing.
 const AbsentContents = "absent"

@@ -12,15 +12,15 @@ const (
 	whyEngine = `the engine; ":" disables the expansion of $, which chat templates contain`
 	whyMemory = `checks and reserves the memory, also before PID 1's own restarts; ` +
 		`"+" since only root may use the GPU helper's socket`
-	whyRelease = `the engine has its memory now: releases the rest of the reservation. ` +
-		`A separate command, since the gate has dropped the privileges for it`
+	whyGPU = `the unit becomes active only when NVML lists the engine on its GPUs; releases the rest of the ` +
+		`reservation. A separate command, since the gate has dropped the privileges for pool-gpu's socket`
 	whyGate = `the unit becomes active only when the engine answers; "+" lets the gate ` +
 		`read the unit's cgroup and journal before it drops its privileges`
 )
 
-// commands are the command lines of a unit; memory and release are nil if there is nothing to
-// reserve.
-type commands struct{ engine, gate, memory, release []string }
+// commands are the command lines of a unit; memory is nil if there is nothing to reserve, gpu for
+// an engine without GPUs.
+type commands struct{ engine, gate, memory, gpu []string }
 
 // commandLines returns the rows of these commands. Over D-Bus they are sent with flags if PID 1
 // keeps them, else without.
@@ -32,7 +32,7 @@ func commandLines(h Host, c commands) []Line {
 	lines := privileged(h, "ExecStartPre", c.memory, whyMemory)
 	start := Line{Section: sectionService, Key: "ExecStart", Text: ":" + words(c.engine), Why: whyEngine}
 	post := append(privileged(h, "ExecStartPost", c.gate, whyGate),
-		privileged(h, "ExecStartPost", c.release, whyRelease)...)
+		privileged(h, "ExecStartPost", c.gpu, whyGPU)...)
 	if h.ExecFlags {
 		start.Property = flagged("ExecStartEx", c.engine, "no-env-expand")
 		return slices.Concat(lines, []Line{start}, post)

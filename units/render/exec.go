@@ -34,7 +34,7 @@ func execLines(in Input, command engine.Command) []Line {
 		text("Type", "exec", "started means executed: a missing or broken binary fails the start"),
 	}
 	lines = append(lines, commandLines(in.Host,
-		commands{engine: argv, gate: gateArgv(in), memory: memoryArgv(in), release: releaseArgv(in)})...)
+		commands{engine: argv, gate: gateArgv(in), memory: memoryArgv(in), gpu: gpuArgv(in)})...)
 	lines = append(lines,
 		text("KillMode", "mixed", "SIGTERM to the main process, which stops its workers, then SIGKILL to "+
 			"all that remain"),
@@ -91,19 +91,34 @@ func gateArgv(in Input) []string {
 		"--expect", strconv.Itoa(in.Adapter.HealthStatus()),
 		"--stall", in.Pool.Health.StartTimeout.String(),
 	)
-	if len(in.Mask) > 0 {
-		argv = append(argv, "--engine", in.Pool.Engine, "--gpu")
-	}
 	return argv
 }
 
-// releaseArgv is the command after the gate that releases the rest of the reservation; nil without
-// a reservation.
-func releaseArgv(in Input) []string {
-	if len(in.Need.Devices) == 0 {
+// gpuArgv is the command after the gate that proves that the engine uses its GPUs, and releases the
+// rest of the reservation; nil without GPUs.
+func gpuArgv(in Input) []string {
+	if len(in.Mask) == 0 {
 		return nil
 	}
-	return []string{gatePath(in), "release"}
+	names := make([]string, len(in.Mask))
+	for i, d := range in.Mask {
+		names[i] = d.Visible
+	}
+	argv := []string{gatePath(in), "gpu", "--devices", strings.Join(names, ","), "--engine", in.Pool.Engine}
+	if proof := in.Pool.GPUProof; proof != "" && proof != pool.ProofAll {
+		argv = append(argv, "--proof", proof)
+	}
+	asked := engine.AskedLayers(in.Pool)
+	if asked.Model < engine.AllLayers {
+		argv = append(argv, "--layers", strconv.Itoa(asked.Model))
+	}
+	if asked.Draft < engine.AllLayers {
+		argv = append(argv, "--draft-layers", strconv.Itoa(asked.Draft))
+	}
+	if in.Host.VRAMOnly {
+		argv = append(argv, "--whole")
+	}
+	return argv
 }
 
 // gateURL returns the URL of the gate's requests, the same as the manager's probe uses.

@@ -39,6 +39,7 @@ type identity struct {
 	Files        []string          `json:"files,omitempty"`
 	Process      processIdentity   `json:"process,omitzero"`
 	Network      string            `json:"network,omitempty"`
+	GPUProof     string            `json:"gpu_proof,omitempty"` // empty for the default
 }
 
 // restartIdentity is the part of [restart] that PID 1 implements. It leaves out what the manager
@@ -96,6 +97,9 @@ func identityOf(in Input) identity {
 	}
 	if r.OnExit != pool.ExitRestarts {
 		id.Restart.OnExit = r.OnExit
+	}
+	if len(in.Mask) > 0 && p.GPUProof != pool.ProofAll {
+		id.GPUProof = p.GPUProof
 	}
 	for _, d := range in.Mask {
 		id.Devices = append(id.Devices, d.Visible) // resolved: an index may mean another GPU after a reboot

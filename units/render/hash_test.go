@@ -70,6 +70,7 @@ func TestSpecHash(t *testing.T) {
 
 		{"sandbox_allow", process, with(func(p *pool.Pool) { p.Sandbox.Allow = []string{relax.Netlink} })},
 		{"files", process, with(func(p *pool.Pool) { p.Files = []string{"/srv/a.jinja"} })},
+		{"gpu_proof", process, with(func(p *pool.Pool) { p.GPUProof = pool.ProofOff })},
 		{"writable", process, with(func(p *pool.Pool) { p.Writable = []string{"/srv/slots"} })},
 		{"memlock", process, with(func(p *pool.Pool) { p.Process.MemlockBytes = 1 << 30 })},
 		{"nofile", process, with(func(p *pool.Pool) { p.Process.OpenFiles = 4096 })},
@@ -131,6 +132,7 @@ func TestSpecHash(t *testing.T) {
 		{"model_files", nothing, func(in *render.Input) { in.Staged.Files = append(in.Staged.Files, "/srv/models/x") }},
 		{"systemd_upgrade", nothing, func(in *render.Input) { in.Host = render.Host{} }},
 		{"host_memory", nothing, func(in *render.Input) { in.Host.MemoryBytes = 1 << 40 }},
+		{"vram_only", nothing, func(in *render.Input) { in.Host.VRAMOnly = true }},
 		{"gate_path", nothing, func(in *render.Input) { in.Host.GatePath = "/opt/gate" }},
 		{"memory_need_learnt", nothing, func(in *render.Input) { in.Need = render.Need{Devices: map[string]uint64{gpuOf("0"): 1}, Host: 1} }},
 		{"devices_spelled_otherwise", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{gpuOf("0"), "65:00.0"}} })},

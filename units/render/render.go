@@ -63,6 +63,8 @@ type Host struct {
 	// configuration asks that engines keep running over a soft-reboot.
 	SurviveFinalKill bool
 	SoftReboot       bool
+	// VRAMOnly: the host's policy refuses engines that leave a part of a model to the CPU.
+	VRAMOnly bool
 	// MemoryBytes is the host's main memory; 0: unknown.
 	MemoryBytes uint64
 	// GatePath is the path of the readiness gate; empty: the constant of that name.

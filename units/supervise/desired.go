@@ -20,6 +20,9 @@ type Desired struct {
 	Refuse func(pool.Pool) *registry.Failure
 	// SoftReboot asks that engines keep running over a soft-reboot, from their next start on.
 	SoftReboot bool
+	// VRAMOnly has engines refused that leave a part of a model to the CPU, from their next start
+	// on.
+	VRAMOnly bool
 	// HostInvalid reports that the host's configuration itself cannot be read: nothing is started
 	// and nothing stopped until it can.
 	HostInvalid bool
@@ -77,7 +80,7 @@ func (s *Supervisor) apply(d Desired) {
 	s.wanted, s.applied = d, true
 	s.o.Registry.SetProblems(slices.Concat(d.HostProblems, d.Problems))
 	s.o.Ports.Reserve(d.ports())
-	s.surviveSoftReboot(d.SoftReboot)
+	s.hostWishes(d.SoftReboot, d.VRAMOnly)
 	faults, unnamed := d.faults()
 	seen := make(map[string]bool, len(d.Pools))
 	for _, p := range d.Pools {

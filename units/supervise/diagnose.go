@@ -173,6 +173,16 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 	case exit.NoGPU:
 		return registry.Fail(registry.CodeGPUUnavailable, "the engine runs on the CPU although the pool gives it a GPU",
 			"Its log shows why CUDA could not be used. To run on the CPU, set devices = []. "+logs)
+	case exit.HoldsNoGPU:
+		return registry.Fail(registry.CodeGPUUnavailable,
+			"the engine answers, and does not use every GPU that the pool gives it: NVML lists no process of it there",
+			"Its log shows why CUDA could not be used. To run on the CPU, set devices = []; for an engine that uses "+
+				`fewer devices, or takes GPU memory with its first request, set gpu_proof = "any" or "off". `+logs)
+	case exit.PartOnCPU:
+		return registry.Fail(registry.CodeGPUUnavailable,
+			"the engine left a part of the model to the CPU, and [policy] vram_only of the host is true",
+			"Free memory of the GPU (poolctl fit shows what the model needs), lower ctx or slots, or ask for a part "+
+				`in the pool's args ("-ngl", "20"). `+logs)
 	case exit.ForeignPort:
 		return registry.Fail(registry.CodePortInUse, "another process uses the engine's port",
 			"Stop that process (ss -ltnp shows it), or give the pool another port.")

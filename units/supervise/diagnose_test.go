@@ -44,6 +44,8 @@ func TestDiagnose(t *testing.T) {
 		{"died_while_loading", gated(ended("exit-code", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "status 1 while it loaded"},
 		{"stalled", gated(ended("exit-code", cldKilled, 15), exit.Stalled), registry.CodeEngineStartTimeout, "no progress for 3s"},
 		{"foreign_listener", gated(ended("exit-code", 0, 0), exit.ForeignPort), registry.CodePortInUse, "another process uses the engine's port"},
+		{"no_memory_of_its_gpu", gated(ended("exit-code", cldKilled, 15), exit.HoldsNoGPU), registry.CodeGPUUnavailable, "NVML lists no process of it"},
+		{"a_part_on_the_cpu", gated(ended("exit-code", cldKilled, 15), exit.PartOnCPU), registry.CodeGPUUnavailable, "[policy] vram_only"},
 		{"silent_cpu_fallback", gated(ended("exit-code", cldKilled, 15), exit.NoGPU), registry.CodeGPUUnavailable, "runs on the CPU"},
 		{"too_little_gpu_memory", short(exit.InsufficientVRAM), registry.CodeInsufficientVRAM, "GPU had too little"},
 		{"too_little_main_memory", short(exit.InsufficientRAM), registry.CodeInsufficientRAM, "host had too little"},

@@ -24,16 +24,16 @@ const previewPort = 21000
 func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
 	host.GatePath, host.SoftReboot, host.MemoryBytes = s.host.GatePath, s.host.SoftReboot, s.host.MemoryBytes
-	host.Forwarder = s.host.Forwarder
+	host.Forwarder, host.VRAMOnly = s.host.Forwarder, s.host.VRAMOnly
 	s.host = host
 }
 
-// surviveSoftReboot puts the host's wish in force for units that are made later.
-func (s *Supervisor) surviveSoftReboot(wish bool) {
-	if wish == s.host.SoftReboot {
+// hostWishes puts the host's wishes in force for units that are made later.
+func (s *Supervisor) hostWishes(softReboot, vramOnly bool) {
+	if softReboot == s.host.SoftReboot && vramOnly == s.host.VRAMOnly {
 		return
 	}
-	s.host.SoftReboot = wish
+	s.host.SoftReboot, s.host.VRAMOnly = softReboot, vramOnly
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
 			r.prepareAgain() // what is rendered already has the former wish

@@ -33,8 +33,10 @@ static nvmlReturn_t processes(const char *call, nvmlDevice_t device, unsigned in
 
 	if (r != NVML_SUCCESS)
 		return done(r);
+	if (g->list > 1)
+		return done(g->list);
 	list = p ? p->processes : g->processes;
-	n = p ? p->nprocesses : g->nprocesses;
+	n = g->list ? 0 : p ? p->nprocesses : g->nprocesses;
 	if (*count < (unsigned int)n) {
 		*count = (unsigned int)n;
 		return done(NVML_ERROR_INSUFFICIENT_SIZE);

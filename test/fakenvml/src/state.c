@@ -54,6 +54,7 @@ static void read_gpu(struct gpu *g, const char *key, const char *value)
 	else if (!strcmp(key, "recovery")) g->recovery = atoi(value);
 	else if (!strcmp(key, "mig")) g->mig = atoi(value);
 	else if (!strcmp(key, "problem")) g->problem = atoi(value);
+	else if (!strcmp(key, "list")) g->list = atoi(value);
 	else if (!strcmp(key, "process")) add_process(g->processes, &g->nprocesses, value);
 }
 

@@ -35,6 +35,7 @@ struct gpu {
 	int recovery; /* -1: not supported */
 	int mig;      /* -1: not supported, 0 off, 1 on */
 	int problem;  /* nvmlReturn_t of every call about it, 0: none */
+	int list;     /* 0: its processes are listed, 1: the list is empty, else the nvmlReturn_t of the calls */
 	struct partition partitions[MAX_PARTITIONS];
 	int npartitions;
 	struct process processes[MAX_PROCESSES];

@@ -39,6 +39,8 @@ static void gpu(const struct gpu *g)
 	optional("recovery", g->recovery);
 	optional("mig", g->mig);
 	printf("problem %d\n", g->problem);
+	if (g->list)
+		printf("list %d\n", g->list);
 	processes(g->processes, g->nprocesses);
 	for (int i = 0; i < g->npartitions; i++)
 		partition(&g->partitions[i]);

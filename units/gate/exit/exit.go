@@ -19,6 +19,9 @@ const (
 	NoGPU            = 8 // the engine was given a GPU and runs on the CPU
 
 	Background = 9 // as EngineGone, and processes that it had started still run
+
+	HoldsNoGPU = 12 // NVML lists no process of the engine on a GPU that it was given
+	PartOnCPU  = 13 // the engine left layers to the CPU, which the host's policy forbids
 )
 
 // LogPrefix begins each line that the gate logs. The engine's lines have the same identifier in the

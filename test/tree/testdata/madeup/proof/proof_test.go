@@ -77,7 +77,7 @@ func TestItsUnit(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"command": "/usr/bin/madeup-server --load /srv/models/m", "probe": "--url http://127.0.0.1:21000/made/up --expect 204",
-		"fallback": "--engine madeup --gpu", "sandbox": "it compiles what it makes up at run time", "environment": "MADEUP=1", "shutdown": "77",
+		"fallback": "--engine madeup", "sandbox": "it compiles what it makes up at run time", "environment": "MADEUP=1", "shutdown": "77",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%s: %q is not in the unit:\n%s", name, want, &text)
