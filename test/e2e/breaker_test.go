@@ -150,7 +150,7 @@ func TestEngineThatIgnoresSIGTERM(t *testing.T) {
 // TestClockJump: a clock that is set moves no deadline.
 func TestClockJump(t *testing.T) {
 	t.Parallel()
-	h := lend(t, kind{machine.Trixie, machine.VM})
+	h := lend(t, kind{release: machine.Trixie, backend: machine.VM})
 	h.pool("a", stub().with("slots = 2").quick())
 	h.reload()
 	h.wait("a", isReady)

@@ -134,7 +134,7 @@ func crashIsReported(t *testing.T, release machine.Release) {
 // TestCrashNeedsAKernel: what only a kernel of its own does to an engine.
 func TestCrashNeedsAKernel(t *testing.T) {
 	t.Parallel()
-	h := lend(t, kind{machine.Trixie, machine.VM})
+	h := lend(t, kind{release: machine.Trixie, backend: machine.VM})
 	h.M.Require(t, machine.Controllers("memory"))
 	// A core dump goes to a program regardless of the limit of the process: that is how
 	// systemd-coredump gets them.

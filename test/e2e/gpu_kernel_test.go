@@ -19,7 +19,7 @@ const emulated = 4 * time.Minute
 // for device nodes.
 func TestGPUKernelAndNodes(t *testing.T) {
 	t.Parallel()
-	h := lend(t, kind{machine.Trixie, machine.VM})
+	h := lend(t, kind{release: machine.Trixie, backend: machine.VM})
 	h.M.Require(t, machine.BPF())
 	h.loadGPUs("--gpus 2 --vram 8589934592")
 	h.pool("a", onGPU("0", gib))

@@ -37,7 +37,7 @@ func (s *site) in(t *testing.T) *site {
 // of these tests and no pools.
 func installed(t *testing.T, release machine.Release) *site {
 	t.Helper()
-	return lend(t, kind{release, machine.Container})
+	return lend(t, kind{release: release, backend: machine.Container})
 }
 
 func lend(t *testing.T, k kind) *site {

@@ -17,7 +17,7 @@ import (
 // filter: in a container these promises would pass without meaning anything.
 func TestLimitsAreReal(t *testing.T) {
 	t.Parallel()
-	h := lend(t, kind{machine.Trixie, machine.VM})
+	h := lend(t, kind{release: machine.Trixie, backend: machine.VM})
 	h.M.Require(t, machine.Controllers("cpu", "io", "memory", "pids"), machine.BPF())
 	h.pool("a", stub().quick().table("limits", `memory_max = "128M"`, `tasks_max = 200`))
 	h.reload()

@@ -50,6 +50,7 @@ func run(m *testing.M) int {
 type kind struct {
 	release machine.Release
 	backend machine.Kind
+	extra   string // a package of Debian beyond those that every machine has
 }
 
 // park lends installed machines to tests.
@@ -113,7 +114,11 @@ func (p *park) take(ctx context.Context, k kind, log func(string)) (*host.Host, 
 		return h, nil
 	}
 	p.mu.Unlock()
-	h, err := host.Boot(ctx, machine.Config{Release: k.release, Backend: k.backend, Log: log}, p.parts)
+	cfg := machine.Config{Release: k.release, Backend: k.backend, Log: log}
+	if k.extra != "" {
+		cfg.Packages = []string{k.extra}
+	}
+	h, err := host.Boot(ctx, cfg, p.parts)
 	if err != nil {
 		<-p.cap(k)
 		return nil, err

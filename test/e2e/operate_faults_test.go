@@ -294,7 +294,7 @@ func TestExternal(t *testing.T) {
 // with what to lower.
 func TestStormOfMemory(t *testing.T) {
 	t.Parallel()
-	h := lend(t, kind{machine.Trixie, machine.VM})
+	h := lend(t, kind{release: machine.Trixie, backend: machine.VM})
 	h.M.Require(t, machine.Controllers("memory"))
 	// A start by PID 1 is not stopped once it has begun, and an emulated machine is slow.
 	h.pool("greedy", stub().table("limits", `memory_max = "64M"`).table("restart",

@@ -166,7 +166,7 @@ func packageGPUApart(t *testing.T, p packaged) {
 // device filter would let anything pass.
 func TestGPUHelperDevices(t *testing.T) {
 	t.Parallel()
-	h := lend(t, kind{machine.Trixie, machine.VM})
+	h := lend(t, kind{release: machine.Trixie, backend: machine.VM})
 	h.M.Require(t, machine.BPF())
 	p := packaged{h.M, h.Host}
 	p.helper(t)

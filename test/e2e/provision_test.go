@@ -117,8 +117,8 @@ func TestEnginesAsPeopleKeepThem(t *testing.T) {
 	good["lib64"] = "/opt/llama/gpu/bin/llama-server"
 	h.pool("lib64", with(good["lib64"]).table("env", `LD_LIBRARY_PATH = "/opt/llama/gpu/lib64"`))
 	bad := []struct{ id, binary, code, says string }{
-		{"no-library", "/home/ann/bad/no-library", "ENGINE_START_FAILED", "libmissi"},
-		{"foreign", "/home/ann/bad/foreign", "PROVISION_FAILED", "cannot be executed"},
+		{"no-library", "/home/ann/bad/no-library", "PROVISION_FAILED", "library libmissi"},
+		{"foreign", "/home/ann/bad/foreign", "PROVISION_FAILED", "it was built for aarch64"},
 	}
 	for _, c := range bad {
 		h.pool(c.id, with(c.binary))

@@ -210,5 +210,6 @@ type Staged struct {
 type Prepared struct {
 	Binary   string   // absolute path
 	Version  string   // as the engine prints it; empty where it does not
-	ReadOnly []string // further paths that the engine needs to see although their tree is hidden
+	Programs []string // Binary, links that lead to it, interpreters, and what a wrapper script executes
+	ReadOnly []string // paths outside of the system's trees that the engine needs to see if their tree is hidden
 }

@@ -1,88 +1,82 @@
 package provision
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/confine"
+	"github.com/pool-managerd/pool-managerd/units/programs"
 )
 
-// companions returns what an engine in a hidden tree needs to see: its folder, a lib folder beside
-// a bin folder, and the whole of a Python environment, with the interpreter that this was made
-// from, which may live in a home as well; and what the pool's variables name of libraries.
-func companions(binary, interpreter string, env map[string]string) []string {
-	need := searched(env)
-	for _, program := range []string{binary, interpreter} {
-		for _, p := range chain(program) {
-			if hidden(p) {
-				need = append(need, around(p)...)
-			}
+// host is the host's file system.
+func host() fs.ReadLinkFS {
+	return os.DirFS("/").(fs.ReadLinkFS) // os.DirFS promises it
+}
+
+// companions returns what an engine needs to see outside of the trees of the system: its programs
+// with what is around them, its libraries, and what the search paths name. Of each library the
+// whole folder is shown: it holds those that the engine loads later, by name (dlopen).
+func companions(files fs.ReadLinkFS, needs programs.Needs) []string {
+	var need []string
+	for _, p := range needs.Programs {
+		if !ofSystem(p) {
+			need = append(need, around(files, p)...)
+		}
+	}
+	for _, p := range needs.Libraries {
+		switch dir := filepath.Dir(p); {
+		case ofSystem(p):
+		case personal(dir):
+			need = append(need, p)
+		default:
+			need = append(need, dir)
+		}
+	}
+	for _, p := range needs.Folders {
+		if !ofSystem(p) && !personal(p) {
+			need = append(need, p)
 		}
 	}
 	slices.Sort(need)
-	return slices.Compact(need)
-}
-
-// pathVariables name files and folders that the dynamic loader (ld.so(8)) and Python read before
-// they run anything of the engine's own.
-var pathVariables = []string{"LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH"}
-
-// searched returns what these variables name in hidden trees and exists there.
-func searched(env map[string]string) []string {
-	var found []string
-	for _, name := range pathVariables {
-		for _, p := range strings.FieldsFunc(env[name], func(r rune) bool { return strings.ContainsRune(":; ", r) }) {
-			if p = filepath.Clean(p); filepath.IsAbs(p) && hidden(p) && exists(p) && !personal(p) {
-				found = append(found, p)
-			}
+	var outer []string
+	for _, p := range slices.Compact(need) {
+		if !ofSystem(p) && confine.Within(p, outer) == "" {
+			outer = append(outer, p)
 		}
 	}
-	return found
-}
-
-// chain returns a path and what it leads to, link by link: an engine that is started by a link
-// looks for its files beside the link (Python), beside the target (the dynamic loader's $ORIGIN),
-// or both.
-func chain(path string) []string {
-	if path == "" {
-		return nil
-	}
-	all := []string{path}
-	for at := path; len(all) <= maxHops; {
-		target, err := os.Readlink(at)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(at), target)
-		}
-		at = filepath.Clean(target)
-		all = append(all, at)
-	}
-	if real, err := filepath.EvalSymlinks(path); err == nil && !slices.Contains(all, real) {
-		all = append(all, real)
-	}
-	return all
+	return outer
 }
 
 // around returns what belongs to one program.
-func around(program string) []string {
-	dir := filepath.Dir(program)
-	up := filepath.Dir(dir)
-	if exists(filepath.Join(up, "pyvenv.cfg")) {
-		return []string{up}
-	}
-	if personal(dir) {
-		libraries, _ := filepath.Glob(filepath.Join(dir, "lib*.so*"))
-		return append(libraries, program)
-	}
-	need := []string{dir}
-	if lib := filepath.Join(up, "lib"); filepath.Base(dir) == "bin" && isDir(lib) {
-		need = append(need, lib)
+func around(files fs.ReadLinkFS, program string) (need []string) {
+	for _, dir := range programs.Around(files, program) {
+		if !personal(dir) {
+			need = append(need, dir)
+			continue
+		}
+		libraries, _ := filepath.Glob(filepath.Join(filepath.Dir(program), "lib*.so*"))
+		need = append(append(need, libraries...), program)
 	}
 	return need
+}
+
+// notLinked returns a path of the binary that is shown as it is. Of a hidden tree's or a home's own
+// folder the engine sees single files: a link there would be a file, and the libraries that are
+// searched beside its target ($ORIGIN) would not be found. So its target is executed.
+func notLinked(binary string) string {
+	for range maxHops {
+		target, err := os.Readlink(binary)
+		if err != nil || !personal(filepath.Dir(binary)) {
+			return binary
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(binary), target)
+		}
+		binary = filepath.Clean(target)
+	}
+	return binary
 }
 
 // personal reports whether a folder is a hidden tree itself or a user's home: of that, an engine
@@ -91,17 +85,10 @@ func personal(dir string) bool {
 	return slices.Contains(confine.HiddenTrees(), dir) || filepath.Dir(dir) == "/home"
 }
 
+// ofSystem reports whether the path is in a tree that every engine sees.
+func ofSystem(path string) bool {
+	return confine.Within(path, confine.SystemTrees()) != "" && !hidden(path)
+}
+
 // hidden reports whether the engine's sandbox shows an empty folder in the path's place.
-func hidden(path string) bool {
-	return slices.ContainsFunc(confine.HiddenTrees(), func(tree string) bool { return below(path, tree) })
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
+func hidden(path string) bool { return confine.Within(path, confine.HiddenTrees()) != "" }

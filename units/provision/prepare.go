@@ -2,17 +2,20 @@ package provision
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/programs"
 )
 
 // searchPath is where a binary without a folder is looked for: the path that systemd gives to
@@ -39,18 +42,26 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	if err := executable(path); err != nil {
 		return pool.Prepared{}, err
 	}
-	interpreter, err := interpreterOf(path)
-	if err != nil {
+	if err := recognised(path); err != nil {
+		return pool.Prepared{}, err
+	}
+	path = notLinked(path)
+	files := host()
+	needs := programs.Resolve(files, path, p.Env)
+	if err := pr.lacking(needs); err != nil {
+		return pool.Prepared{}, err
+	}
+	if err := reachable(path, needs); err != nil {
 		return pool.Prepared{}, err
 	}
 	if err := writable(p.Writable); err != nil {
 		return pool.Prepared{}, err
 	}
-	prepared := pool.Prepared{Binary: path, ReadOnly: companions(path, interpreter, p.Env)}
+	prepared := pool.Prepared{Binary: path, Programs: needs.Programs, ReadOnly: companions(files, needs)}
 	if a.VersionArgs() == nil {
 		return prepared, nil
 	}
-	prepared.Version, err = pr.version(ctx, prepared, p, a)
+	prepared.Version, err = pr.version(ctx, prepared, p, a, foreign(needs.Machine))
 	if err != nil {
 		return pool.Prepared{}, err
 	}
@@ -104,23 +115,24 @@ func executable(path string) error {
 			fmt.Sprintf("binary %s has mode %04o: the engine's user cannot execute it", path, info.Mode().Perm()),
 			fmt.Sprintf("chmod o+rx '%s'", path))
 	}
-	return reachable(path)
+	return nil
 }
 
-// reachable checks the folders above the binary as the engine's user passes them. In a hidden tree
-// that is only the binary's own folder, which PID 1 binds there; PID 1 creates the ones above it.
-func reachable(path string) error {
-	for _, p := range chain(path) {
+// reachable checks the folders above the files of a binary as the engine's user passes them. In a
+// hidden tree that is only the file's own folder, which PID 1 binds there; PID 1 creates the ones
+// above it.
+func reachable(binary string, needs programs.Needs) error {
+	for _, p := range slices.Concat(needs.Programs, needs.Libraries) {
 		dir := filepath.Dir(p)
-		if personal(dir) {
+		if personal(dir) || ofSystem(p) {
 			continue
 		}
 		for above := dir; above != "/" && (above == dir || !hidden(p)); above = filepath.Dir(above) {
 			info, err := os.Stat(above)
 			if err == nil && info.Mode().Perm()&0o001 == 0 {
 				return registry.Fail(registry.CodeProvisionFailed,
-					fmt.Sprintf("binary %s: its folder %s has mode %04o, and the engine's user cannot enter it", path,
-						above, info.Mode().Perm()),
+					fmt.Sprintf("binary %s: folder %s has mode %04o, and the engine's user cannot enter it for %s",
+						binary, above, info.Mode().Perm(), filepath.Base(p)),
 					fmt.Sprintf("chmod o+rx '%s'", above))
 			}
 		}
@@ -128,33 +140,23 @@ func reachable(path string) error {
 	return nil
 }
 
-// interpreterOf returns the interpreter of a script, "" for a program, and checks that it exists:
-// execve(2) would only report "no such file".
-func interpreterOf(path string) (string, error) {
-	head, err := firstBytes(path, 256) // BINPRM_BUF_SIZE of linux/binfmts.h: the kernel reads this much
-	if err != nil {
-		return "", nil // executable but not readable is fine for a program
-	}
-	if strings.HasPrefix(string(head), "\x7fELF") {
-		return "", nil
-	}
-	line, script := strings.CutPrefix(string(head), "#!")
-	if !script {
-		return "", registry.Fail(registry.CodeProvisionFailed,
+// recognised checks that the kernel can tell what a file is: a program, or a script that the
+// engine's user can read.
+func recognised(path string) error {
+	head, err := firstBytes(path, 4)
+	switch {
+	case err != nil: // executable but not readable is fine for a program
+		return nil
+	case string(head) == elf.ELFMAG:
+		return nil
+	case !strings.HasPrefix(string(head), "#!"):
+		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("binary %s is neither a program nor a script", path), "Name the engine's program.")
 	}
-	line, _, _ = strings.Cut(line, "\n")
-	program, _, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
-	program = strings.TrimRight(program, "\r\t")
-	if info, err := os.Stat(program); err != nil || !info.Mode().IsRegular() {
-		return "", registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("script %s needs the interpreter %q, which does not exist", path, program),
-			"Install the interpreter, or install the engine again.")
-	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 == 0 {
-		return "", registry.Fail(registry.CodeProvisionFailed,
+		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("script %s has mode %04o: the engine's user cannot read it", path, info.Mode().Perm()),
 			fmt.Sprintf("chmod o+rx '%s'", path))
 	}
-	return program, nil
+	return nil
 }

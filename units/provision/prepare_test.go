@@ -36,7 +36,12 @@ func (s *said) RunCapture(_ context.Context, _ string, props []systemd.Property,
 		Result: s.result}, s.err
 }
 
-const elf = "\x7fELF and so on"
+const elfHead = "\x7fELF and so on"
+
+// foreignELF is a static program for another machine (EM_ALPHA).
+const foreignELF = "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00" + "\x02\x00\x26\x90\x01\x00\x00\x00" +
+	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
+	"\x00\x00\x00\x00\x40\x00\x38\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 func TestPrepare(t *testing.T) {
 	adapter, _ := engine.For(engine.LlamaCpp)
@@ -49,39 +54,40 @@ func TestPrepare(t *testing.T) {
 	}{
 		{"no_such_binary", func(d disk) string { return d.path("llama-server") }, said{}, registry.CodeProvisionFailed, "does not exist"},
 		{"no_such_name", func(disk) string { return "no-such-engine" }, said{}, registry.CodeProvisionFailed, "no binary no-such-engine in /usr/local/sbin"},
-		{"not_executable", func(d disk) string { return d.file("e", elf, 0o644) }, said{}, registry.CodeProvisionFailed, "mode 0644"},
-		{"executable_for_its_owner_only", func(d disk) string { return d.file("e", elf, 0o700) }, said{}, registry.CodeProvisionFailed, "cannot execute it"},
-		{"a_directory", func(d disk) string { d.file("e/x", elf, 0o755); return d.path("e") }, said{}, registry.CodeProvisionFailed, "not a regular file"},
+		{"not_executable", func(d disk) string { return d.file("e", elfHead, 0o644) }, said{}, registry.CodeProvisionFailed, "mode 0644"},
+		{"executable_for_its_owner_only", func(d disk) string { return d.file("e", elfHead, 0o700) }, said{}, registry.CodeProvisionFailed, "cannot execute it"},
+		{"a_directory", func(d disk) string { d.file("e/x", elfHead, 0o755); return d.path("e") }, said{}, registry.CodeProvisionFailed, "not a regular file"},
 		{"no_program", func(d disk) string { return d.file("e", "hello", 0o755) }, said{}, registry.CodeProvisionFailed, "neither a program nor a script"},
 		{"interpreter_missing", func(d disk) string { return d.file("e", "#!/no/python3 -I\n", 0o755) }, said{}, registry.CodeProvisionFailed, `"/no/python3", which does not exist`},
-		{"library_missing", func(d disk) string { return d.file("e", elf, 0o755) },
+		{"library_missing", func(d disk) string { return d.file("e", elfHead, 0o755) },
 			said{out: "e: error while loading shared libraries: libcudart.so.12: cannot open shared object file", status: 127}, "", ""},
-		{"system_too_old", func(d disk) string { return d.file("e", elf, 0o755) },
+		{"system_too_old", func(d disk) string { return d.file("e", elfHead, 0o755) },
 			said{out: "e: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by e)\n", status: 1}, "", ""},
-		{"wrong_architecture", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "cannot be executed"},
-		{"another_processor", func(d disk) string { return d.file("e", elf, 0o755) }, said{code: 3, status: 4}, registry.CodeProvisionFailed, "another processor"},
-		{"sandbox_not_made", func(d disk) string { return d.file("e", elf, 0o755) }, said{status: 226}, "", ""},
-		{"no_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{result: "timeout", code: 2, status: 15}, "", ""},
+		{"wrong_architecture", func(d disk) string { return d.file("e", foreignELF, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "it was built for alpha"},
+		{"noexec_mount", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "permission denied; is"},
+		{"another_processor", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{code: 3, status: 4}, registry.CodeProvisionFailed, "another processor"},
+		{"sandbox_not_made", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{status: 226}, "", ""},
+		{"no_answer", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{result: "timeout", code: 2, status: 15}, "", ""},
 		{"script_that_cannot_be_read", func(d disk) string { return d.file("e", "#!/bin/sh\n", 0o711) }, said{}, registry.CodeProvisionFailed, "cannot read it"},
 		{"closed_folder", func(d disk) string {
-			path := d.file("bin/e", elf, 0o755)
+			path := d.file("bin/e", elfHead, 0o755)
 			if err := os.Chmod(d.path("bin"), 0o750); err != nil {
 				d.t.Fatal(err)
 			}
 			return path
 		}, said{}, registry.CodeProvisionFailed, "bin has mode 0750"},
 		{"link_into_a_closed_folder", func(d disk) string {
-			d.file("bin/e", elf, 0o755)
+			d.file("bin/e", elfHead, 0o755)
 			if err := os.Chmod(d.path("bin"), 0o750); err != nil {
 				d.t.Fatal(err)
 			}
 			d.link("bin/e", "e")
 			return d.path("e")
 		}, said{}, registry.CodeProvisionFailed, "bin has mode 0750"},
-		{"crashes_when_asked", func(d disk) string { return d.file("e", elf, 0o755) }, said{code: 3, status: 11}, "", ""},
+		{"crashes_when_asked", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{code: 3, status: 11}, "", ""},
 		{"script", func(d disk) string { return d.file("e", "#! /bin/sh -e\n", 0o755) }, said{out: "version: 1 (a)"}, "", "1"},
-		{"pid_1_does_not_answer", func(d disk) string { return d.file("e", elf, 0o755) }, said{err: systemd.ErrDisconnected}, registry.CodeProvisionFailed, "could not query"},
-		{"version_not_understood", func(d disk) string { return d.file("e", elf, 0o755) }, said{out: "?"}, "", ""},
+		{"pid_1_does_not_answer", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{err: systemd.ErrDisconnected}, registry.CodeProvisionFailed, "could not query"},
+		{"version_not_understood", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{out: "?"}, "", ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -111,62 +117,10 @@ func TestPrepareEndsWithItsContext(t *testing.T) {
 	cancel()
 	pr := &Preparer{Capture: &said{err: context.Canceled}, Log: slog.New(slog.DiscardHandler)}
 	var f *registry.Failure
-	_, err := pr.Prepare(ctx, pool.Pool{Provisioning: pool.Provisioning{Binary: d.file("e", elf, 0o755)}}, adapter)
+	_, err := pr.Prepare(ctx, pool.Pool{Provisioning: pool.Provisioning{Binary: d.file("e", elfHead, 0o755)}}, adapter)
 	if !errors.Is(err, context.Canceled) || errors.As(err, &f) {
 		t.Errorf("Prepare: %v, want canceled and no verdict on the binary", err)
 	}
-}
-
-// TestCompanions: what an engine in a hidden tree is shown. Test directories lie below /tmp, which
-// is one.
-func TestCompanions(t *testing.T) {
-	cases := []struct {
-		name  string
-		setup func(d disk) (binary, interpreter string)
-		want  []string // relative to the test's folder
-	}{
-		{"in_a_visible_tree", func(disk) (string, string) { return "/usr/bin/env", "" }, nil},
-		{"its_folder", func(d disk) (string, string) { return d.file("build/e", elf, 0o755), "" }, []string{"build"}},
-		{"lib_beside_bin", func(d disk) (string, string) {
-			d.file("lib/libggml.so", elf, 0o644)
-			return d.file("bin/e", elf, 0o755), ""
-		}, []string{"bin", "lib"}},
-		{"target_of_a_link", func(d disk) (string, string) {
-			d.file("build/e", elf, 0o755)
-			d.file("links/x", "", 0o644)
-			d.link("../build/e", "links/e")
-			return d.path("links/e"), ""
-		}, []string{"build", "links"}},
-		{"python_environment_and_what_it_was_made_from", func(d disk) (string, string) {
-			d.file("venv/pyvenv.cfg", "", 0o644)
-			d.file("python/bin/python3.12", elf, 0o755)
-			d.file("python/lib/os.py", "", 0o644)
-			binary := d.file("venv/bin/vllm", "#!", 0o755)
-			d.link("../../python/bin/python3.12", "venv/bin/python")
-			return binary, d.path("venv/bin/python")
-		}, []string{"python/bin", "python/lib", "venv"}},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			d := newDisk(t)
-			var want []string
-			for _, name := range c.want {
-				want = append(want, d.path(name))
-			}
-			binary, interpreter := c.setup(d)
-			if got := companions(binary, interpreter, nil); !slices.Equal(got, want) {
-				t.Errorf("companions = %v, want %v", got, want)
-			}
-		})
-	}
-	t.Run("of_a_home_only_the_program", func(t *testing.T) {
-		for _, path := range []string{"/home/no-such-user/llama-server", "/root/no-such-engine",
-			"/srv/no-such-engine"} {
-			if got := companions(path, "", nil); !slices.Equal(got, []string{path}) {
-				t.Errorf("companions(%s) = %v", path, got)
-			}
-		}
-	})
 }
 
 // TestEnvironmentHoldsForTheVersion: a library that only [env] leads to is found when the version
@@ -174,12 +128,12 @@ func TestCompanions(t *testing.T) {
 func TestEnvironmentHoldsForTheVersion(t *testing.T) {
 	adapter, _ := engine.For(engine.LlamaCpp)
 	d := newDisk(t)
-	d.file("lib64/libggml.so.0", elf, 0o644)
+	d.file("lib64/libggml.so.0", elfHead, 0o644)
 	asked := &said{out: "version: 8533 (1a2b3c4)\n"}
 	pr := &Preparer{Store: d.store(), Capture: asked, Log: slog.New(slog.DiscardHandler)}
 	search := d.path("lib64") + ":/no/such"
 	p := pool.Pool{ID: "a", Engine: engine.LlamaCpp,
-		Provisioning: pool.Provisioning{Binary: d.file("bin/e", elf, 0o755)},
+		Provisioning: pool.Provisioning{Binary: d.file("bin/e", elfHead, 0o755)},
 		Env:          map[string]string{"LD_LIBRARY_PATH": search, "TOKEN": "a"}}
 	for range 2 {
 		got, err := pr.Prepare(t.Context(), p, adapter)
@@ -202,7 +156,8 @@ func TestVersionIsAskedOnceForEachBinary(t *testing.T) {
 	d := newDisk(t)
 	asked := &said{out: "version: 8533 (1a2b3c4)\nbuilt with gcc\n"}
 	pr := &Preparer{Store: d.store(), Capture: asked, Log: slog.New(slog.DiscardHandler)}
-	p := pool.Pool{ID: "a", Engine: engine.LlamaCpp, Provisioning: pool.Provisioning{Binary: d.file("e", elf, 0o755)}}
+	p := pool.Pool{ID: "a", Engine: engine.LlamaCpp,
+		Provisioning: pool.Provisioning{Binary: d.file("e", elfHead, 0o755)}}
 	for range 3 {
 		got, err := pr.Prepare(t.Context(), p, adapter)
 		if err != nil || !strings.Contains(got.Version, "8533") {
@@ -212,7 +167,7 @@ func TestVersionIsAskedOnceForEachBinary(t *testing.T) {
 	if asked.asked != 1 {
 		t.Errorf("asked %d times, want once", asked.asked)
 	}
-	d.file("e", elf+" newer", 0o755)
+	d.file("e", elfHead+" newer", 0o755)
 	if _, err := pr.Prepare(t.Context(), p, adapter); err != nil || asked.asked != 2 {
 		t.Errorf("a new binary: %v, asked %d times, want twice", err, asked.asked)
 	}

@@ -158,7 +158,7 @@ func (s *slow) RunCapture(_ context.Context, unit string, _ []systemd.Property, 
 func TestEightPoolsAskOnce(t *testing.T) {
 	adapter, _ := engine.For(engine.LlamaCpp)
 	d := newDisk(t)
-	binary, store := d.file("e", elf, 0o755), d.store()
+	binary, store := d.file("e", elfHead, 0o755), d.store()
 	s := &slow{units: make(map[string]bool)}
 	pr := &Preparer{Store: store, Capture: s, Log: slog.New(slog.DiscardHandler)}
 	var all sync.WaitGroup

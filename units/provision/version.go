@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -34,8 +36,8 @@ type Capture interface {
 // environment. If there is no answer or it cannot be parsed, a warning is logged and the version is
 // empty: the unit that asks differs from the engine's, for which an administrator may have written
 // drop-ins. Only a file that cannot be executed at all is a failure.
-func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.Pool, a engine.Adapter) (string,
-	error) {
+func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.Pool, a engine.Adapter,
+	foreign string) (string, error) {
 	info, err := os.Stat(prepared.Binary)
 	if err != nil {
 		return "", registry.Fail(registry.CodeProvisionFailed,
@@ -49,7 +51,7 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.
 		if v, ok := pr.Store.get(bucketVersions, key); ok { // answered since
 			return v, nil
 		}
-		return pr.askVersion(ctx, key, prepared, p.Env, a)
+		return pr.askVersion(ctx, key, prepared, p.Env, a, foreign)
 	})
 }
 
@@ -68,7 +70,7 @@ func environmentKey(env map[string]string) string {
 
 // askVersion asks, in a unit of its own.
 func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, env map[string]string,
-	a engine.Adapter) (string, error) {
+	a engine.Adapter, foreign string) (string, error) {
 	asked, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs()...)
@@ -88,7 +90,7 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 		return "", registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("could not query the engine's version: %v", err), "Read journalctl -u pool-managerd.")
 	}
-	if f := unusable(args[0], st); f != nil {
+	if f := unusable(args[0], foreign, st); f != nil {
 		return "", f
 	}
 	v := a.ParseVersion(out)
@@ -102,12 +104,22 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 }
 
 // unusable reports a file that PID 1 or the processor cannot execute, whatever its libraries and
-// its environment: 203 is PID 1's "could not execute" (systemd.exec(5), "Process Exit Codes").
-func unusable(binary string, st systemd.Status) *registry.Failure {
+// its environment: 203 is PID 1's "could not execute" (systemd.exec(5), "Process Exit Codes"). The
+// mode, the architecture and the loader of the binary were checked, so that what is left is the
+// mount: the manager cannot look at its options, since its own sandbox changes them.
+func unusable(binary, foreign string, st systemd.Status) *registry.Failure {
 	switch {
+	case st.ExecMainCode == cldExited && st.ExecMainStatus == statusExec && foreign != "":
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("%s cannot be executed: it was built for %s, and this host is %s", binary, foreign,
+				runtime.GOARCH),
+			"Install a build for this architecture.")
 	case st.ExecMainCode == cldExited && st.ExecMainStatus == statusExec:
-		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("%s cannot be executed", binary),
-			"Check its architecture, and whether its file system is mounted noexec; run it by hand.")
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("%s cannot be executed: permission denied; is %s on a file system that is mounted noexec?",
+				binary, filepath.Dir(binary)),
+			fmt.Sprintf("findmnt --target '%s' shows the mount's options: mount it with exec, or install the engine "+
+				"elsewhere.", binary))
 	case st.ExecMainCode > cldExited && unix.Signal(st.ExecMainStatus) == unix.SIGILL:
 		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("%s was killed by SIGILL: it was built for another processor", binary),

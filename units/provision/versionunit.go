@@ -48,6 +48,9 @@ func treeProperties(readOnly []string) []systemd.Property {
 	}
 	props = append(props, systemd.Property{Name: "InaccessiblePaths", Value: shut})
 	for _, p := range readOnly {
+		if !hidden(p) {
+			continue
+		}
 		props = append(props, systemd.Property{Name: "BindReadOnlyPaths",
 			Value: []systemd.BindMount{{Source: p, Destination: p}}})
 	}

@@ -205,6 +205,20 @@ func TestShownTrees(t *testing.T) {
 			modelAt("/data/models/a")(in)
 			in.Prepared.Binary = "/data/bin/llama-server"
 		}, "", "", "yes"},
+		{"what_a_link_leads_to_lives_there", func(in *render.Input) {
+			modelAt("/opt/llama.cpp/models/a")(in)
+			in.Prepared.Binary = "/usr/local/bin/llama-server"
+			in.Prepared.Programs = []string{"/usr/local/bin/llama-server", "/opt/llama.cpp/build/bin/llama-server"}
+			in.Prepared.ReadOnly = []string{"/opt/llama.cpp/build/bin"}
+		}, "", "", "yes"},
+		{"only_libraries_live_there", func(in *render.Input) {
+			modelAt("/data/models/a")(in)
+			in.Prepared.ReadOnly = []string{"/data/lib", "/opt/cuda/lib64"}
+		}, "/data", "/data/lib /data/models/a", "yes"},
+		{"all_of_it_holds_libraries", func(in *render.Input) {
+			modelAt("/data/models/a")(in)
+			in.Prepared.ReadOnly = []string{"/data"}
+		}, "", "", "yes"},
 		{"a_directory_covers_its_files", modelAt("/srv/m", "/srv/m", "/srv/m/1", "/srv/m/2"), "/srv", "/srv/m", "yes"},
 		{"binary_below_a_hidden_tree", func(in *render.Input) { in.Prepared.Binary = "/srv/llama/bin/llama-server" },
 			"/srv", "/srv/llama/bin /srv/models/llama3.gguf", "yes"},

@@ -35,8 +35,9 @@ type shown struct {
 // the host's parents.
 func shownPaths(in Input) shown {
 	s := shown{Writable: inOrder(in.Pool.Writable)}
+	trees := emptyTrees(in, slices.Concat(dataPaths(in), s.Writable))
 	for _, p := range slices.Concat(wantedPaths(in), s.Writable) {
-		tree := emptyTree(p, in.Prepared.Binary)
+		tree := confine.Within(p, trees)
 		if tree == "" {
 			continue
 		}
@@ -53,12 +54,17 @@ func shownPaths(in Input) shown {
 	return s
 }
 
+// dataPaths returns the paths of the model. Everything beside them is hidden.
+func dataPaths(in Input) []string {
+	if in.Staged.Path == "" {
+		return in.Staged.Files
+	}
+	return slices.Concat(in.Staged.Files, []string{in.Staged.Path})
+}
+
 // wantedPaths returns the paths that the engine needs, sorted.
 func wantedPaths(in Input) []string {
-	want := slices.Concat(in.Staged.Files, in.Prepared.ReadOnly)
-	if in.Staged.Path != "" {
-		want = append(want, in.Staged.Path)
-	}
+	want := slices.Concat(dataPaths(in), in.Prepared.ReadOnly)
 	binary := in.Prepared.Binary
 	if confine.Within(binary, confine.HiddenTrees()) != "" && confine.Within(binary, in.Prepared.ReadOnly) == "" {
 		want = append(want, path.Dir(binary))
@@ -67,25 +73,32 @@ func wantedPaths(in Input) []string {
 	return slices.Compact(want)
 }
 
-// emptyTree returns the tree around p that is empty in the unit; "": p is visible.
-func emptyTree(p, binary string) string {
-	if tree := confine.Within(p, confine.HiddenTrees()); tree != "" {
-		return tree
-	}
-	if confine.Within(p, confine.SystemTrees()) != "" {
-		return ""
-	}
-	tree := "/"
-	for _, name := range strings.Split(strings.Trim(p, "/"), "/") {
-		if !slices.Contains(sharedParents, tree) {
-			break
+// emptyTrees returns the trees that are empty in the unit: the hidden ones, and those around data.
+// A tree that holds one of the engine's programs stays visible, since what a program needs of the
+// folders beside it is not known; of a tree with libraries alone, these are bound.
+func emptyTrees(in Input, data []string) []string {
+	trees := confine.HiddenTrees()
+	for _, p := range data {
+		if confine.Within(p, slices.Concat(confine.SystemTrees(), trees)) != "" {
+			continue
 		}
-		tree = path.Join(tree, name)
+		tree := "/"
+		for _, name := range strings.Split(strings.Trim(p, "/"), "/") {
+			if !slices.Contains(sharedParents, tree) {
+				break
+			}
+			tree = path.Join(tree, name)
+		}
+		holds := func(program string) bool { return confine.Within(program, []string{tree}) != "" }
+		switch {
+		case tree == p: // nothing around it to hide
+		case holds(in.Prepared.Binary), slices.ContainsFunc(in.Prepared.Programs, holds):
+		case slices.Contains(in.Prepared.ReadOnly, tree): // the engine needs all of it
+		default:
+			trees = append(trees, tree)
+		}
 	}
-	if tree == p || confine.Within(binary, []string{tree}) != "" {
-		return "" // nothing around it to hide, or the engine itself is there
-	}
-	return tree
+	return trees
 }
 
 // protectHome makes the homes inaccessible, or empty if a path in them is bound.
@@ -149,7 +162,7 @@ func checkPaths(in Input) ([]pool.Refusal, error) {
 			return nil, fmt.Errorf("render %s: path %q is not absolute and clean", replica(in), p)
 		}
 	}
-	for _, p := range wanted {
+	for _, p := range inOrder(slices.Concat(dataPaths(in), shownPaths(in).Bound)) {
 		if why := confine.Path(p); why != "" && p != in.Pool.Model.Path() {
 			refused = append(refused, pool.Refuse("model", "Rename the file or directory.", "path %q %s", p, why))
 		}

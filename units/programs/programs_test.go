@@ -1,0 +1,288 @@
+package programs
+
+import (
+	"debug/elf"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// needs are those of a test case, without what every program of the system has.
+func needs(n Needs) (programs, libraries string) {
+	outside := func(list []string) string {
+		return strings.Join(slices.DeleteFunc(slices.Clone(list), func(p string) bool {
+			return within(p, []string{"/usr/bin", "/bin", "/usr/lib", "/usr/lib64", "/lib", "/lib64"})
+		}), " ")
+	}
+	return outside(n.Programs), outside(n.Libraries)
+}
+
+func missing(n Needs) string {
+	var all []string
+	for _, m := range n.Missing {
+		s := fmt.Sprintf("%s for %s", m.Name, m.By)
+		if len(m.Searched) > 0 {
+			s += " in " + strings.Join(m.Searched, ":")
+		}
+		if m.Closed != "" {
+			s += " closed " + m.Closed
+		}
+		all = append(all, s)
+	}
+	return strings.Join(all, "; ")
+}
+
+// What llama-server of Homebrew needs.
+const (
+	brew         = "/home/linuxbrew/.linuxbrew/"
+	brewPrograms = brew + "bin/llama-server " + brew + "Cellar/llama.cpp/7/bin/llama-server"
+
+	brewLibraries = brew + "lib/ld.so " + brew + "lib/libllama.so " + brew + "Cellar/llama.cpp/7/lib/libllama.so " +
+		brew + "opt/ggml/lib/libggml.so.0 " + brew + "Cellar/ggml/1/lib/libggml.so.0"
+)
+
+// TestResolve: a program is resolved as the kernel and ld.so(8) do it, in the layouts that people
+// install engines in.
+func TestResolve(t *testing.T) {
+	needsGGML := library{interp: loader, needed: []string{"libggml.so.0", "libc.so.6"}}
+	with := func(l library, change func(*library)) library { change(&l); return l }
+	cases := []struct {
+		name      string
+		setup     func(d disk)
+		program   string
+		env       map[string]string
+		programs  string
+		libraries string
+		missing   string
+	}{
+		{"of_the_system", func(d disk) { d.elf("/usr/bin/llama-server", library{interp: loader, needed: []string{"libc.so.6"}}) },
+			"/usr/bin/llama-server", nil, "", "", ""},
+		{"link_into_a_build", func(d disk) {
+			d.elf("/opt/llama.cpp/build/bin/llama-server", with(needsGGML, func(l *library) { l.runpath = "$ORIGIN" }))
+			d.elf("/opt/llama.cpp/build/bin/libggml.so.0.1", library{})
+			d.link("/opt/llama.cpp/build/bin/libggml.so.0", "libggml.so.0.1")
+			d.link("/usr/local/bin/llama-server", "/opt/llama.cpp/build/bin/llama-server")
+		}, "/usr/local/bin/llama-server", nil, "/usr/local/bin/llama-server /opt/llama.cpp/build/bin/llama-server",
+			"/opt/llama.cpp/build/bin/libggml.so.0 /opt/llama.cpp/build/bin/libggml.so.0.1", ""},
+		{"homebrew", func(d disk) {
+			d.link(brew+"lib/ld.so", "/lib64/ld-linux-x86-64.so.2")
+			d.elf(brew+"Cellar/llama.cpp/7/bin/llama-server", library{interp: brew + "lib/ld.so",
+				needed: []string{"libllama.so", "libc.so.6"}, runpath: brew + "lib"})
+			d.elf(brew+"Cellar/llama.cpp/7/lib/libllama.so", library{needed: []string{"libggml.so.0"},
+				runpath: "$ORIGIN:" + brew + "opt/ggml/lib"})
+			d.elf(brew+"Cellar/ggml/1/lib/libggml.so.0", library{})
+			d.link(brew+"bin/llama-server", "../Cellar/llama.cpp/7/bin/llama-server")
+			d.link(brew+"lib/libllama.so", "../Cellar/llama.cpp/7/lib/libllama.so")
+			d.link(brew+"opt/ggml", "../Cellar/ggml/1")
+		}, brew + "bin/llama-server", nil,
+			brewPrograms, brewLibraries, ""},
+		{"relative_link_behind_a_linked_folder", func(d disk) {
+			d.elf("/srv/v2/libexec/e", library{interp: loader})
+			d.link("/srv/v2/bin/e", "../libexec/e")
+			d.link("/srv/cur", "v2")
+		}, "/srv/cur/bin/e", nil, "/srv/cur/bin/e /srv/cur/libexec/e /srv/v2/libexec/e", "", ""},
+		{"rpath_holds_for_the_libraries_of_libraries", func(d disk) {
+			d.elf("/opt/e/bin/e", library{interp: loader, needed: []string{"liba.so"},
+				rpath: "$ORIGIN/../lib"})
+			d.elf("/opt/e/lib/liba.so", library{needed: []string{"libb.so"}})
+			d.elf("/opt/e/lib/libb.so", library{})
+		}, "/opt/e/bin/e", nil, "/opt/e/bin/e", "/opt/e/lib/liba.so /opt/e/lib/libb.so", ""},
+		{"runpath_does_not", func(d disk) {
+			d.elf("/opt/e/bin/e", library{interp: loader, needed: []string{"liba.so"},
+				runpath: "${ORIGIN}/../lib", rpath: "/opt/e/lib"})
+			d.elf("/opt/e/lib/liba.so", library{needed: []string{"libb.so"}})
+			d.elf("/opt/e/lib/libb.so", library{})
+		}, "/opt/e/bin/e", nil, "/opt/e/bin/e", "/opt/e/lib/liba.so", "libb.so for /opt/e/lib/liba.so"},
+		{"by_environment", func(d disk) {
+			d.elf("/opt/e/e", needsGGML)
+			d.elf("/opt/l/libggml.so.0", library{})
+		}, "/opt/e/e", map[string]string{"LD_LIBRARY_PATH": "/no/such:/opt/l"}, "/opt/e/e", "/opt/l/libggml.so.0", ""},
+		{"by_the_cache", func(d disk) {
+			d.elf("/opt/e/e", needsGGML)
+			d.elf("/opt/cuda/lib/libggml.so.0", library{})
+			now := cache(map[string]string{"libggml.so.0": "/opt/cuda/lib/libggml.so.0"})
+			d.file("/etc/ld.so.cache", cacheOld+"\x00\x00\x00\x00\x00"+string(now), 0o644)
+		}, "/opt/e/e", nil, "/opt/e/e", "/opt/cuda/lib/libggml.so.0", ""},
+		{"a_library_for_another_machine_is_passed_over", func(d disk) {
+			d.elf("/opt/e/e", with(needsGGML, func(l *library) { l.runpath = "/opt/a:/opt/b" }))
+			d.elf("/opt/a/libggml.so.0", library{machine: elf.EM_AARCH64})
+			d.elf("/opt/b/libggml.so.0", library{})
+		}, "/opt/e/e", nil, "/opt/e/e", "/opt/b/libggml.so.0", ""},
+		{"a_library_is_missing", func(d disk) {
+			d.elf("/opt/e/e", with(needsGGML, func(l *library) { l.runpath = "$ORIGIN/lib:/opt/b" }))
+		}, "/opt/e/e", nil, "/opt/e/e", "", "libggml.so.0 for /opt/e/e in /opt/e/lib:/opt/b"},
+		{"a_library_is_closed", func(d disk) {
+			d.elf("/opt/e/e", with(needsGGML, func(l *library) { l.runpath = "$ORIGIN" }))
+			d.file("/opt/e/libggml.so.0", string(library{}.bytes()), 0o640)
+		}, "/opt/e/e", nil, "/opt/e/e", "", "libggml.so.0 for /opt/e/e in /opt/e closed /opt/e/libggml.so.0"},
+		{"without_a_cache_nothing_is_missing_for_certain", func(d disk) {
+			d.elf("/opt/e/e", needsGGML)
+			delete(d.MapFS, "etc/ld.so.cache")
+		}, "/opt/e/e", nil, "/opt/e/e", "", ""},
+		{"with_another_loader_neither", func(d disk) {
+			d.elf("/opt/musl/ld-musl-x86_64.so.1", library{})
+			d.elf("/opt/e/e", with(needsGGML, func(l *library) { l.interp = "/opt/musl/ld-musl-x86_64.so.1" }))
+		}, "/opt/e/e", nil, "/opt/e/e", "/opt/musl/ld-musl-x86_64.so.1", ""},
+		{"the_loader_is_missing", func(d disk) {
+			d.elf("/opt/e/e", with(needsGGML, func(l *library) { l.interp = "/lib/ld-musl-x86_64.so.1" }))
+		}, "/opt/e/e", nil, "/opt/e/e", "", "/lib/ld-musl-x86_64.so.1 for /opt/e/e"},
+		{"links_in_a_loop", func(d disk) { d.link("/opt/a", "b"); d.link("/opt/b", "a") }, "/opt/a", nil, "", "", ""},
+		{"neither_program_nor_script", func(d disk) { d.file("/opt/e", "hello", 0o755) }, "/opt/e", nil, "/opt/e", "", ""},
+		{"not_there", func(disk) {}, "/opt/e", nil, "", "", ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			d := host()
+			c.setup(d)
+			got := Resolve(d, c.program, c.env)
+			programs, libraries := needs(got)
+			if programs != c.programs {
+				t.Errorf("programs %q, want %q", programs, c.programs)
+			}
+			if libraries != c.libraries {
+				t.Errorf("libraries %q, want %q", libraries, c.libraries)
+			}
+			if m := missing(got); m != c.missing {
+				t.Errorf("missing %q, want %q", m, c.missing)
+			}
+		})
+	}
+}
+
+// TestScripts: what a script needs is its interpreter, and what it executes.
+func TestScripts(t *testing.T) {
+	engine := func(d disk) { d.elf("/opt/llama/bin/llama-server", library{interp: loader}) }
+	python := func(p string) func(disk) {
+		return func(d disk) { d.elf(p, library{interp: loader}) }
+	}
+	const long = "/home/ann/a-folder-with-a-long-name/venv/bin/python3"
+	const found = "/usr/local/bin/run /opt/llama/bin/llama-server"
+	cases := []struct {
+		name     string
+		setup    func(d disk)
+		lines    []string
+		programs string
+		folders  string
+		missing  string
+	}{
+		{"interpreter", python("/opt/venv/bin/python"), []string{"#!/opt/venv/bin/python -I"}, "/usr/local/bin/run /opt/venv/bin/python", "", ""},
+		{"interpreter_missing", engine, []string{"#! /opt/no/python"}, "/usr/local/bin/run", "", "/opt/no/python for /usr/local/bin/run"},
+		{"by_env", engine, []string{"#!/usr/bin/env python3"}, "/usr/local/bin/run", "", ""},
+		{"by_env_with_options", python("/usr/local/bin/python9"), []string{"#!/usr/bin/env -S -i A=b python9 -u"}, "/usr/local/bin/run /usr/local/bin/python9", "", ""},
+		{"by_env_missing", engine, []string{"#!/usr/bin/env python9"}, "/usr/local/bin/run", "",
+			"python9 for /usr/local/bin/run in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"},
+		{"launcher_of_pip", python(long), []string{"#!/bin/sh", `'''exec' "` + long + `" "$0" "$@"`, "' '''", "import sys # it's"}, "/usr/local/bin/run " + long, "", ""},
+		{"launcher_of_pip_missing", engine, []string{"#!/bin/sh", `'''exec' "/home/a/python" "$0" "$@"`, "' '''"}, "/usr/local/bin/run", "", "/home/a/python for /usr/local/bin/run"},
+		{"launcher_of_uv_that_can_be_moved", python("/usr/local/bin/python"), []string{"#!/bin/sh", `'''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"`, "' '''"},
+			"/usr/local/bin/run /usr/local/bin/python", "", ""},
+		{"wrapper", engine, []string{"#!/bin/sh", "# starts the engine", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"without_exec", engine, []string{"#!/bin/sh", `mkdir -p /tmp/x; "/opt/llama/bin/llama-server" "$@"`}, found, "", ""},
+		{"through_other_programs", engine, []string{"#!/bin/sh", `exec nice -n 5 env A=b taskset -c 0-3 /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"by_a_variable", engine, []string{"#!/bin/sh", "ROOT=/opt/llama", `exec "${ROOT}/bin/llama-server" "$@"`}, found, "", ""},
+		{"with_a_default", engine, []string{"#!/bin/sh", `exec "${ROOT:-/opt/llama}"/bin/llama-server`}, found, "", ""},
+		{"by_path", engine, []string{"#!/bin/sh", "export PATH=/opt/llama/bin:$PATH", `llama-server "$@"`}, found, "", ""},
+		{"by_the_folder_it_changes_to", engine, []string{"#!/bin/bash", "#", "cd /opt/llama/bin || exit 1", `exec ./llama-server "$@"`}, "/usr/local/bin/run", "", "/bin/bash for /usr/local/bin/run"},
+		{"by_the_folder_it_changes_to_in_sh", engine, []string{"#!/bin/sh", "cd /opt/llama/bin || exit 1", `exec ./llama-server "$@"`}, found, "", ""},
+		{"beside_the_script", python("/usr/local/lib/e/e"), []string{"#!/bin/sh", `here=$(cd "$(dirname "$0")/.." && pwd)`, `exec "$here/lib/e/e"`}, "/usr/local/bin/run /usr/local/lib/e/e", "", ""},
+		{"environment_of_python", python("/opt/venv/bin/vllm"), []string{"#!/bin/sh", ". /opt/venv/bin/activate", "exec vllm serve"}, "/usr/local/bin/run /opt/venv/bin/activate /opt/venv/bin/vllm", "", ""},
+		{"file_that_it_reads", func(d disk) {
+			engine(d)
+			d.file("/opt/llama/env.sh", "SERVER=/opt/llama/bin/llama-server\n", 0o644)
+		}, []string{"#!/bin/sh", "source /opt/llama/env.sh", "exec $SERVER"},
+			"/usr/local/bin/run /opt/llama/env.sh /opt/llama/bin/llama-server", "", ""},
+		{"search_paths", engine, []string{"#!/bin/sh", "export LD_LIBRARY_PATH=/opt/llama/bin${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}", `exec /opt/llama/bin/llama-server "$@"`}, found, "/opt/llama/bin", ""},
+		{"in_a_branch", engine, []string{"#!/bin/sh", "if [ -x /opt/llama/bin/llama-server ]; then", "  exec /opt/llama/bin/llama-server", "fi", "exec /opt/no/such"}, found, "", ""},
+		{"target_missing", engine, []string{"#!/bin/sh", "exec 2>/dev/null", "exec /opt/no/such"}, "/usr/local/bin/run", "", "/opt/no/such for /usr/local/bin/run"},
+		{"by_a_variable_that_nothing_sets", engine, []string{"#!/bin/sh", "exec $WHERE/no/such"}, "/usr/local/bin/run", "", ""},
+		{"in_the_home_of_the_engine", engine, []string{"#!/bin/sh", "exec $HOME/no/such"}, "/usr/local/bin/run", "", ""},
+		{"target_closed", func(d disk) { d.file("/opt/e", "x", 0o644) }, []string{"#!/bin/sh", "exec /opt/e"}, "/usr/local/bin/run", "", "/opt/e for /usr/local/bin/run closed /opt/e"},
+		{"nothing_after_its_end", engine, []string{"#!/bin/sh", "exec sleep 9", "exec /opt/llama/bin/llama-server"}, "/usr/local/bin/run", "", "sleep for /usr/local/bin/run in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"},
+		{"text_that_names_it", engine, []string{"#!/bin/sh", "echo /opt/llama/bin/llama-server", `X="/opt/llama"`}, "/usr/local/bin/run", "", ""},
+		{"executes_itself", engine, []string{"#!/bin/sh", "exec /usr/local/bin/run"}, "/usr/local/bin/run", "", ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			d := host()
+			c.setup(d)
+			d.script("/usr/local/bin/run", c.lines...)
+			got := Resolve(d, "/usr/local/bin/run", nil)
+			if programs, _ := needs(got); programs != c.programs {
+				t.Errorf("programs %q, want %q", programs, c.programs)
+			}
+			if folders := strings.Join(got.Folders, " "); folders != c.folders {
+				t.Errorf("folders %q, want %q", folders, c.folders)
+			}
+			if m := missing(got); m != c.missing {
+				t.Errorf("missing %q, want %q", m, c.missing)
+			}
+		})
+	}
+}
+
+// TestAround: what a program finds by its own path.
+func TestAround(t *testing.T) {
+	cases := []struct {
+		name    string
+		setup   func(d disk)
+		program string
+		want    string
+	}{
+		{"its_folder", func(d disk) { d.script("/srv/e/e") }, "/srv/e/e", "/srv/e"},
+		{"prefix", func(d disk) { d.script("/srv/e/bin/e"); d.file("/srv/e/lib64/x.so", "", 0o644) }, "/srv/e/bin/e", "/srv/e/bin /srv/e/lib64"},
+		{"keg", func(d disk) { d.script("/b/Cellar/ggml/1/bin/e"); d.file("/b/Cellar/ggml/1/libexec/x.so", "", 0o644) },
+			"/b/Cellar/ggml/1/bin/e", "/b/Cellar/ggml/1"},
+		{"conda", func(d disk) {
+			d.script("/srv/conda/envs/x/bin/e")
+			d.file("/srv/conda/envs/x/conda-meta/history", "", 0o644)
+		},
+			"/srv/conda/envs/x/bin/e", "/srv/conda/envs/x"},
+		{"environment_of_uv", func(d disk) {
+			d.script("/home/ann/.venv/bin/vllm")
+			d.file("/home/ann/.venv/pyvenv.cfg", "home = /home/ann/.local/share/uv/python/3/bin\nuv = 0.9\n", 0o644)
+			d.file("/home/ann/.local/share/uv/python/3.12.1/bin/python3", "", 0o755)
+			d.file("/home/ann/.local/share/uv/python/3.12.1/lib/python3.12/os.py", "", 0o644)
+			d.link("/home/ann/.local/share/uv/python/3", "3.12.1")
+		}, "/home/ann/.venv/bin/vllm",
+			"/home/ann/.venv /home/ann/.local/share/uv/python/3/bin /home/ann/.local/share/uv/python/3/lib"},
+		{"installation_that_can_be_edited", func(d disk) {
+			d.script("/srv/v/bin/vllm")
+			d.file("/srv/v/pyvenv.cfg", "home=/usr/bin\n", 0o644)
+			d.file("/srv/v/lib/python3.12/site-packages/__editable__.vllm.pth",
+				"import x; y()\n/srv/src/vllm\n/no/such\nrelative\n", 0o644)
+			d.file("/srv/src/vllm/vllm/__init__.py", "", 0o644)
+		}, "/srv/v/bin/vllm", "/srv/v /srv/src/vllm /usr/bin /usr/lib /usr/lib64"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			d := host()
+			c.setup(d)
+			if got := strings.Join(Around(d, c.program), " "); got != c.want {
+				t.Errorf("Around = %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestBounds: a file system that leads nowhere ends, and proves nothing.
+func TestBounds(t *testing.T) {
+	d := host()
+	var dirs []string
+	for i := range 1000 {
+		dirs = append(dirs, fmt.Sprintf("/opt/%d", i))
+	}
+	l := library{interp: loader, runpath: strings.Join(dirs, ":")}
+	for i := range 400 {
+		l.needed = append(l.needed, fmt.Sprintf("lib%d.so", i))
+	}
+	d.elf("/opt/e", l)
+	got := Resolve(d, "/opt/e", nil)
+	if n := len(got.Missing); n > 64 {
+		t.Errorf("%d are missing", n)
+	}
+	for _, m := range got.Missing {
+		if len(m.Searched) > maxFolders {
+			t.Errorf("%d folders for %s", len(m.Searched), m.Name)
+		}
+	}
+}

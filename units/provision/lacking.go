@@ -1,0 +1,120 @@
+package provision
+
+import (
+	"debug/elf"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/programs"
+)
+
+// dropIns are where an administrator changes the units of engines. Their variables may lead to
+// libraries that are not found without them.
+var dropIns = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"}
+
+// lacking reports the first need of a binary that is missing: the engine could not start.
+func (pr *Preparer) lacking(needs programs.Needs) error {
+	for _, m := range needs.Missing {
+		f := failureOf(m)
+		if m.Kind == programs.Library && foreign(needs.Machine) != "" {
+			continue // PID 1 will not execute it, and that is what is wrong
+		}
+		if m.Kind == programs.Library && m.Closed == "" && changedByDropIns() {
+			pr.Log.Warn(f.Message+"; starting it anyway, since a drop-in of its unit may name the folder", "library",
+				m.Name, "needed_by", m.By)
+			continue
+		}
+		return f
+	}
+	return nil
+}
+
+func changedByDropIns() bool {
+	for _, dir := range dropIns {
+		if found, _ := filepath.Glob(filepath.Join(dir, "pool-engine@*.service.d", "*.conf")); len(found) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// failureOf describes what is missing: its name, what needs it, and where it was searched.
+func failureOf(m programs.Missing) *registry.Failure {
+	fail := func(hint, format string, args ...any) *registry.Failure {
+		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf(format, args...), hint)
+	}
+	if m.Closed != "" {
+		return closed(m)
+	}
+	switch m.Kind {
+	case programs.Loader:
+		return fail("Install a build for this system: the loader's name shows the one that it was built for.",
+			"binary %s needs the dynamic loader %s, which does not exist", m.By, m.Name)
+	case programs.Interpreter:
+		if len(m.Searched) > 0 {
+			return fail("Install it, or set PATH in [env].", "script %s needs the interpreter %q, which is not in %s",
+				m.By, m.Name, strings.Join(m.Searched, ", "))
+		}
+		return fail("Install the interpreter, or install the engine again.",
+			"script %s needs the interpreter %q, which does not exist", m.By, m.Name)
+	case programs.Program:
+		if len(m.Searched) > 0 {
+			return fail("Write its path in the script, or set PATH in [env].",
+				"script %s executes %s, which is not in %s", m.By, m.Name, strings.Join(m.Searched, ", "))
+		}
+		return fail("Correct the script, or install the engine again.",
+			"script %s executes %s, which does not exist", m.By, m.Name)
+	}
+	searched := "the folders of the system"
+	if len(m.Searched) > 0 {
+		searched = named(m.Searched) + ", and " + searched
+	}
+	return fail(libraryHint(m), "library %s, which %s needs, was not found; searched: %s", m.Name, m.By, searched)
+}
+
+func closed(m programs.Missing) *registry.Failure {
+	mode, right := "unknown", "read"
+	if info, err := os.Stat(m.Closed); err == nil {
+		mode = fmt.Sprintf("%04o", info.Mode().Perm())
+	}
+	if m.Kind != programs.Library {
+		right = "execute"
+	}
+	return registry.Fail(registry.CodeProvisionFailed,
+		fmt.Sprintf("%s, which %s needs, has mode %s: the engine's user cannot %s it", m.Closed, m.By, mode, right),
+		fmt.Sprintf("chmod o+rx '%s'", m.Closed))
+}
+
+// libraryHint names the folder beside the program that has the library, or whose it is.
+func libraryHint(m programs.Missing) string {
+	by := m.By
+	if real, err := filepath.EvalSymlinks(by); err == nil {
+		by = real
+	}
+	dir := filepath.Dir(by)
+	for _, d := range []string{".", "lib", "../lib", "../lib64"} {
+		d = filepath.Join(dir, d)
+		if _, err := os.Stat(filepath.Join(d, m.Name)); err == nil {
+			return fmt.Sprintf("There is one in %s: [env] LD_LIBRARY_PATH = %q.", d, d)
+		}
+	}
+	switch name, _, _ := strings.Cut(m.Name, ".so"); name {
+	case "libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler":
+		return "It belongs to the NVIDIA driver: install that."
+	}
+	return "Install the package that has it, or name its folder: [env] LD_LIBRARY_PATH = \"/…\"."
+}
+
+// foreign returns the architecture that a binary was built for if it is not this host's; "": it is,
+// or it is unknown.
+func foreign(m elf.Machine) string {
+	own := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]
+	if m == own || m == elf.EM_NONE || own == elf.EM_NONE {
+		return ""
+	}
+	return strings.ToLower(strings.TrimPrefix(m.String(), "EM_"))
+}
