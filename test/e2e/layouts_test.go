@@ -55,18 +55,19 @@ const layOut = `
 		esac
 	done
 	printf '%s\n' '#!/bin/sh' "root=$llama" 'export LD_LIBRARY_PATH=$root/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}' \
-		'exec nice -n 1 "$root/bin/llama-server" "$@"' >/usr/local/bin/run-llama; chmod 755 /usr/local/bin/run-llama
+		'exec "$root/bin/llama-server" "$@"' >/usr/local/bin/run-llama; chmod 755 /usr/local/bin/run-llama
 	rm -rf /tmp/opt /tmp/brew /tmp/srv
 
 	mkdir -p /mnt/usb; mount -t tmpfs -o noexec,mode=755 tmpfs /mnt/usb; cp ` + host.StubEngine + ` /mnt/usb/engine
 	for d in /home/ann /home/linuxbrew /srv/other; do mkdir -p $d; echo secret >$d/secret; done`
 
-// layPython makes an environment of a Python that is itself a copy in a home, with a server behind
-// a launcher, as pip and uv write it where the path of the interpreter is too long for a "#!" line.
+// layPython makes an environment, at $venv, of a Python that is itself a copy in a home, with a
+// server behind a launcher, as pip and uv write it where the path of the interpreter is too long
+// for a "#!" line.
 const layPython = `
 	python=/home/ann/python; mkdir -p $python/bin $python/lib; chmod 711 /home/ann
 	cp -L /usr/bin/python3 $python/bin/python3; cp -r /usr/lib/python3.* $python/lib/
-	venv=/home/ann/` + longName + `/venv; $python/bin/python3 -m venv --without-pip $venv
+	$python/bin/python3 -m venv --without-pip $venv
 	cat >$(echo $venv/lib/python3.*/site-packages)/standin.py <<-'END'
 		import sys
 		from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -82,8 +83,11 @@ const layPython = `
 	END
 	printf '%s\n' '#!/bin/sh' "'''exec' \"$venv/bin/python3\" \"\$0\" \"\$@\"" "' '''" 'from standin import main' 'main()' >$venv/bin/standin; chmod 755 $venv/bin/standin`
 
-// longName makes a path longer than BINPRM_BUF_SIZE would allow in a "#!" line before Linux 5.1.
-const longName = "a-folder-whose-name-is-long-enough-that-the-interpreter-does-not-fit-into-the-first-line-of-a-script-by-far-and-then-some-more"
+// longName makes a path longer than the 256 bytes that Linux reads of a "#!" line.
+const (
+	longPart = "a-folder-with-a-long-name-that-people-have-"
+	longName = longPart + longPart + longPart + longPart + longPart
+)
 
 // TestEngineLayouts: the real llama-server, moved into the layouts that people install engines in,
 // and a server in a Python environment serve, on each systemd.
@@ -115,10 +119,10 @@ func layouts(t *testing.T, release machine.Release, moved map[string]string) {
 		}
 	}
 	h.shell(layOut)
-	h.shell(layPython)
-	defer h.shell("umount /mnt/usb; rm -rf /opt/llama.cpp /home/linuxbrew /home/ann /srv/engines /srv/other /usr/local/bin/*llama* /mnt/usb")
-	binary := func(path string) string { return `binary = "` + path + `"` }
 	venv := "/home/ann/" + longName + "/venv"
+	h.shell("venv=" + venv + layPython)
+	defer h.shell("umount /mnt/usb; rm -rf /opt/llama.cpp /home/* /srv/engines /srv/other /usr/local/bin/*llama*")
+	binary := func(path string) string { return `binary = "` + path + `"` }
 	h.pool("case4", text(strings.ReplaceAll(llama().quick().String(), host.TinyModel, "/opt/llama.cpp/models/x.gguf")))
 	h.pool("case15", llama().quick().table("provisioning", binary("/home/linuxbrew/.linuxbrew/bin/llama-server")))
 	h.pool("wrapper", llama().quick().table("provisioning", binary("/usr/local/bin/run-llama")))
