@@ -31,6 +31,7 @@ var enginePhrases = []enginePhrase{
 	phrase("unable to allocate CUDA", "cuda-oom", ClassLog, ActionNone, CodeCUDAMemory, hintMemory),
 	phrase("is less than desired GPU memory utilization", "cuda-oom", ClassLog, ActionNone, CodeCUDAMemory, hintMemory),
 	phrase("No available memory for the cache blocks", "cuda-oom", ClassLog, ActionNone, CodeCUDAMemory, hintMemory),
+	phrase("Please try to increase --mem-fraction-static", "cuda-oom", ClassLog, ActionNone, CodeCUDAMemory, hintMemory),
 	phrase("uncorrectable ECC error encountered", "cuda-ecc", ClassApplication, ActionRestart, CodeCUDA,
 		"the memory of the GPU has an error: check `poolctl devices`, and reset the GPU if it happens again"),
 	phrase("an illegal memory access was encountered", "cuda-error", ClassApplication, ActionRestart, CodeCUDA, hintApplication),

@@ -4,13 +4,113 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
+
+// version is an engine of that version on a GPU.
+func version(text string) engine.Instance {
+	instance := at("0")
+	instance.Version = text
+	return instance
+}
+
+func deadline(d time.Duration) func(*pool.Pool) {
+	return func(p *pool.Pool) { p.Drain.Deadline = d }
+}
+
+// TestStopTimeout: an engine that finishes its requests after SIGTERM has the drain's deadline for
+// it, and time to clean up.
+func TestStopTimeout(t *testing.T) {
+	for _, c := range []struct {
+		kind  string
+		args  []string
+		least time.Duration
+	}{
+		{engine.VLLM, nil, 10*time.Minute + 10*time.Second},
+		{engine.VLLM, []string{"--shutdown-timeout", "1200"}, 20*time.Minute + 10*time.Second},
+		{engine.SGLang, nil, 10*time.Minute + 10*time.Second},
+		{engine.TRTLLM, nil, 10*time.Minute + 10*time.Second},
+	} {
+		a, _ := engine.For(c.kind)
+		p := wanted(c.kind, c.args...)
+		p.Drain.Deadline = 10 * time.Minute
+		if got := a.StopTimeout(p); got < c.least || got > c.least+time.Minute {
+			t.Errorf("%s %v: %v, want a little more than %v", c.kind, c.args, got, c.least)
+		}
+	}
+}
+
+// TestServed: --api-prefix moves each path that llama-server is asked, and no flag moves those of
+// the others.
+func TestServed(t *testing.T) {
+	paths := func(a engine.Adapter) []string {
+		return []string{a.HealthPath(), a.SlotsPath(), a.BusyPath(), a.QueuePath(), a.GeneratePath(), a.ProgressPath()}
+	}
+	for _, kind := range engine.Kinds() {
+		own, _ := engine.For(kind)
+		for _, p := range []pool.Pool{
+			wanted(kind, "--api-prefix", "/x/y"),
+			{Engine: kind, Env: map[string]string{"LLAMA_ARG_API_PREFIX": "/x/y"}},
+		} {
+			got := engine.Served(own, p)
+			for i, path := range paths(own) {
+				if path != "" && kind == engine.LlamaCpp {
+					path = "/x/y" + path
+				}
+				if paths(got)[i] != path {
+					t.Errorf("%s: %q, want %q", kind, paths(got)[i], path)
+				}
+			}
+			if refused := own.Check(p); kind == engine.LlamaCpp && p.Model != "" && len(refused) > 0 {
+				t.Error(refused)
+			}
+		}
+		if got := engine.Served(own, wanted(kind)); !reflect.DeepEqual(paths(got), paths(own)) {
+			t.Errorf("%s: %q without a prefix", kind, paths(got))
+		}
+	}
+}
+
+// TestVisibleNumbers: vLLM before 0.24 gets numbers, in the order of the bus, and no partition.
+func TestVisibleNumbers(t *testing.T) {
+	for _, c := range []struct {
+		name, version string
+		devices       []string
+		indices       []int
+		want          string // joined; "": the UUIDs
+		refused       string
+	}{
+		{"a_version_that_reads_uuids", "0.24.0", []string{"GPU-a", "GPU-b"}, []int{2, 1}, "", ""},
+		{"an_unknown_version", "", []string{"GPU-a"}, []int{2}, "", ""},
+		{"one_gpu_is_the_first", "0.23.1", []string{"GPU-a"}, []int{5}, "0", ""},
+		{"two_gpus_in_the_order_of_the_bus", "0.9.2", []string{"GPU-a", "GPU-b"}, []int{5, 7}, "0,1", ""},
+		{"three_in_another_order", "0.20.1", []string{"GPU-a", "GPU-b", "GPU-c"}, []int{7, 2, 5}, "2,0,1", ""},
+		{"a_partition", "0.20.1", []string{"MIG-a"}, []int{0}, "", "cannot use the partition MIG-a"},
+		{"a_partition_of_a_newer_version", "1.0.0", []string{"MIG-a"}, []int{0}, "", ""},
+		{"the_cpu", "0.20.1", nil, nil, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, _ := engine.For(engine.VLLM)
+			instance := at(c.devices...)
+			instance.Version, instance.Indices = c.version, c.indices
+			got := a.Command(wanted(engine.VLLM), instance)
+			if strings.Join(got.Visible, ",") != c.want || (got.Refused == nil) != (c.refused == "") {
+				t.Fatalf("visible %q, refused %+v", got.Visible, got.Refused)
+			}
+			if got.Refused != nil && (!strings.Contains(got.Refused.Message, c.refused) ||
+				!strings.Contains(got.Refused.Hint, "0.24")) {
+				t.Errorf("%+v", got.Refused)
+			}
+		})
+	}
+}
 
 // TestCommandLine says what each key of a pool file becomes on the command line.
 func TestCommandLine(t *testing.T) {
@@ -43,6 +143,21 @@ func TestCommandLine(t *testing.T) {
 		{"vllm/model_is_served_under_the_pool_id", engine.VLLM, at("0"), nil, "--served-model-name demo", nil},
 		{"vllm/operator_names_the_model", engine.VLLM, at("0"), func(p *pool.Pool) { p.Args = []string{"--served-model-name", "x"} },
 			"--served-model-name x", []string{"demo"}},
+		{"sglang/gpus_are_split_evenly", engine.SGLang, at("0", "1"), nil,
+			"serve --model-path /srv/models/a --host 127.0.0.1 --port 21007 --served-model-name demo --tp-size 2 --enable-metrics", nil},
+		{"sglang/one_gpu_is_not_split", engine.SGLang, at("0"), func(p *pool.Pool) { p.Ctx, p.Slots = 4096, 7 },
+			"--context-length 4096 --max-running-requests 7 --enable-metrics", []string{"--tp"}},
+		{"sglang/operator_splits", engine.SGLang, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--pp-size", "2"} }, "--pp-size 2", []string{"--tp"}},
+		{"sglang/as_a_module_of_a_python", engine.SGLang, at("0"),
+			func(p *pool.Pool) { p.Provisioning.Binary = "/opt/sglang/bin/python3.12" }, "-m sglang.launch_server --model-path /srv/models/a", []string{"serve "}},
+		{"trtllm/gpus_are_split_evenly", engine.TRTLLM, at("0", "1"), func(p *pool.Pool) { p.Ctx, p.Slots = 4096, 7 },
+			"/srv/models/a --host 127.0.0.1 --port 21007 --max_seq_len 4096 --max_batch_size 7 --tp_size 2", nil},
+		{"trtllm/operator_splits", engine.TRTLLM, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--pp_size=2"} }, "--pp_size=2", []string{"--tp"}},
+		{"vllm/a_version_that_drains_gets_the_deadline", engine.VLLM, version("0.18.0"), deadline(90 * time.Second), "--shutdown-timeout 90", nil},
+		{"vllm/an_older_version_does_not", engine.VLLM, version("0.17.1"), deadline(90 * time.Second), "serve", []string{"shutdown"}},
+		{"vllm/an_unknown_version_does_not", engine.VLLM, at("0"), deadline(90 * time.Second), "serve", []string{"shutdown"}},
+		{"vllm/operator_sets_the_deadline", engine.VLLM, version("0.32.0"),
+			func(p *pool.Pool) { p.Drain.Deadline, p.Args = time.Minute, []string{"--shutdown_timeout=5"} }, "--shutdown_timeout=5", []string{"--shutdown-timeout"}},
 		{"tgi/gpus_are_split_evenly", engine.TGI, at("0", "1"), nil, "--num-shard 2", nil},
 		{"tgi/operator_splits", engine.TGI, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--sharded", "false"} }, "--sharded false", []string{"--num-shard"}},
 		{"tgi/ctx_and_slots", engine.TGI, at("0"), func(p *pool.Pool) { p.Ctx, p.Slots = 4096, 7 },
@@ -94,7 +209,9 @@ func TestCheckRefusesKeysWithoutMeaning(t *testing.T) {
 			"env holds LLAMA_ARG_REUSE_PORT, which lets two engines"},
 		{"router_mode", llamaWith("--models-preset=/m.ini"), "router mode, which is not supported"},
 		{"router_mode_by_variable", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_MODELS_DIR": "/m"}}, "router mode"},
-		{"other_paths", llamaWith("--api-prefix", "/x"), "moves the paths"},
+		{"prefix_without_a_slash", llamaWith("--api-prefix", "x"), `--api-prefix "x" is no path`},
+		{"prefix_that_ends_with_one", llamaWith("--api-prefix", "/x/"), `--api-prefix "/x/" is no path`},
+		{"prefix_by_variable", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_API_PREFIX": "/a b"}}, `"/a b" is no path`},
 		{"tls_by_variable", pool.Pool{Engine: engine.LlamaCpp, Model: "file:/m", Env: map[string]string{"LLAMA_ARG_SSL_KEY_FILE": "/k"}}, "env holds LLAMA_ARG_SSL_KEY_FILE"},
 	}
 	for _, c := range cases {
@@ -248,7 +365,7 @@ func FuzzAnswers(f *testing.F) {
 
 // TestEnvironmentStaysOnTheLoopback: no engine of several processes looks for a network.
 func TestEnvironmentStaysOnTheLoopback(t *testing.T) {
-	for _, kind := range []string{engine.VLLM, engine.TGI} {
+	for _, kind := range []string{engine.VLLM, engine.SGLang, engine.TRTLLM, engine.TGI} {
 		a, _ := engine.For(kind)
 		env := a.Command(wanted(kind), at("0", "1")).Env
 		for key, want := range map[string]string{"HF_HUB_OFFLINE": "1", "NCCL_SOCKET_IFNAME": "lo",

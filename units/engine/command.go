@@ -23,10 +23,10 @@ func (command) Doc() string {
 	return "any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{socket}`, `{model}`, `{ctx}` and " +
 		"`{slots}`"
 }
-func (command) Weights() Weights           { return Anything }
-func (command) DefaultBinary() string      { return "" }
-func (command) VersionArgs() []string      { return nil }
-func (command) ParseVersion([]byte) string { return "" }
+func (command) Weights() Weights            { return Anything }
+func (command) DefaultBinary() string       { return "" }
+func (command) VersionArgs(string) []string { return nil }
+func (command) ParseVersion([]byte) string  { return "" }
 
 func (command) Check(p pool.Pool) []pool.Refusal { return noTensorSplit(p) }
 
@@ -61,7 +61,7 @@ func (command) HealthStatus() int  { return http.StatusOK }
 
 func (command) Relax(at Instance) []Relaxation { return cudaRelaxations(at) }
 
-func (command) StopTimeout() time.Duration { return 30 * time.Second }
+func (command) StopTimeout(pool.Pool) time.Duration { return 30 * time.Second }
 
 func (command) SlotsPath() string         { return "" }
 func (command) Slots([]byte) (int, error) { return 0, errNotReported }

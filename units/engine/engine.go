@@ -37,7 +37,7 @@ type starting interface {
 	// DefaultBinary is the name looked up on PATH, "" when the pool must name one.
 	DefaultBinary() string
 	// VersionArgs make the binary print its version and exit; nil when it has no such option.
-	VersionArgs() []string
+	VersionArgs(binary string) []string
 	// ParseVersion reads what VersionArgs printed on standard output and error, in the order of
 	// arrival; "" when no version is in it.
 	ParseVersion(out []byte) string
@@ -119,7 +119,7 @@ type logging interface {
 // ending is how an engine ends.
 type ending interface {
 	// StopTimeout is how long after SIGTERM the engine may take to end by itself.
-	StopTimeout() time.Duration
+	StopTimeout(p pool.Pool) time.Duration
 	// CountsIdle reports whether the engine waits for idle connections when it is stopped.
 	CountsIdle() bool
 }
@@ -166,7 +166,9 @@ type Instance struct {
 	Host    string   // the address to listen on
 	Port    int      // the TCP port to listen on
 	Socket  string   // the unix socket to listen on instead; "": none. Host and Port are its forwarder's then
-	Devices []string // what CUDA_VISIBLE_DEVICES will hold, in order; empty: a CPU replica
+	Devices []string // full UUIDs, as CUDA_VISIBLE_DEVICES will hold them, in order; empty: a CPU replica
+	Indices []int    // NVML's numbers of their GPUs, in the same order
+	Version string   // of the engine, as ParseVersion returned it; "": unknown
 }
 
 // GPU reports whether the instance has any device.
@@ -176,12 +178,23 @@ func (at Instance) GPU() bool { return len(at.Devices) > 0 }
 type Command struct {
 	Args []string
 	Env  map[string]string
+	// Visible replaces what CUDA_VISIBLE_DEVICES holds, for a version that cannot read UUIDs; nil:
+	// the UUIDs.
+	Visible []string
+	// Refused is why this version of the engine cannot serve the instance; nil: it can.
+	Refused *Refused
+}
+
+// Refused is why a version of an engine cannot serve an instance.
+type Refused struct {
+	Message string // a clause
+	Hint    string // a sentence
 }
 
 // adapters are all kinds, in the order in which messages list them. The first is the one that
 // examples in messages name.
 func adapters() []Adapter {
-	return []Adapter{llamaCpp{}, vllm{}, tgi{}, triton{}, command{}}
+	return []Adapter{llamaCpp{}, vllm{}, sglang{}, trtllm{}, tgi{}, triton{}, command{}}
 }
 
 // For returns the adapter of a kind as a pool file names it.

@@ -53,6 +53,11 @@ func TestBrought(t *testing.T) {
 			"--speculative-config.model", "/e", "--tokenizer", "/t"}, nil, []engine.File{
 			weights("args[1]", "--speculative-config", "/d"), weights("args[3]", "--speculative-config.model", "/e"),
 			file("args[5]", "--tokenizer", "/t")}},
+		{"sglang/template_adapters_and_draft", engine.SGLang, []string{"--chat-template", "/a.jinja", "--lora-paths", "x=/x", "/y", "--speculative-draft-model-path", "/d"},
+			nil, []engine.File{file("args[1]", "--chat-template", "/a.jinja"), weights("args[3]", "--lora-paths", "/x"),
+				weights("args[4]", "--lora-paths", "/y"), weights("args[6]", "--speculative-draft-model-path", "/d")}},
+		{"trtllm/options_and_template", engine.TRTLLM, []string{"--extra_llm_api_options", "/o.yaml", "--chat_template", "/a.jinja", "--tokenizer", "org/name"},
+			nil, []engine.File{file("args[1]", "--extra-llm-api-options", "/o.yaml"), file("args[3]", "--chat-template", "/a.jinja")}},
 		{"vllm/bad_json", engine.VLLM, []string{"--speculative-config", `{"model": `}, nil, nil},
 		{"tgi/adapters", engine.TGI, []string{"--lora-adapters", "a=/x,b=org/y,/z"}, nil, []engine.File{
 			weights("args[1]", "--lora-adapters", "/x"), weights("args[1]", "--lora-adapters", "/z")}},

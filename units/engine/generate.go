@@ -43,3 +43,9 @@ func hasChoice(body []byte) error {
 	}
 	return nil
 }
+
+// completionBody asks for one token in the format of OpenAI's completions.
+func completionBody(model string) []byte {
+	body, _ := json.Marshal(map[string]any{"model": model, "prompt": "a", "max_tokens": 1, "temperature": 0})
+	return body // of strings and numbers: no error
+}

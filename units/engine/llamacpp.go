@@ -25,11 +25,11 @@ type llamaCpp struct{}
 
 var _ Adapter = llamaCpp{}
 
-func (llamaCpp) Kind() string          { return LlamaCpp }
-func (llamaCpp) Doc() string           { return "`llama-server` of llama.cpp" }
-func (llamaCpp) Weights() Weights      { return GGUF }
-func (llamaCpp) DefaultBinary() string { return "llama-server" }
-func (llamaCpp) VersionArgs() []string { return []string{"--version"} }
+func (llamaCpp) Kind() string                { return LlamaCpp }
+func (llamaCpp) Doc() string                 { return "`llama-server` of llama.cpp" }
+func (llamaCpp) Weights() Weights            { return GGUF }
+func (llamaCpp) DefaultBinary() string       { return "llama-server" }
+func (llamaCpp) VersionArgs(string) []string { return []string{"--version"} }
 
 // llamaVersion matches the line "version: 0.7.0 (build 11669, commit Debian)" or "version: 6123
 // (abcdef1)"; a CUDA build prints its devices before it.
@@ -38,7 +38,8 @@ var llamaVersion = regexp.MustCompile(`(?m)^version:[ \t]+(\S+)`)
 func (llamaCpp) ParseVersion(out []byte) string { return firstMatch(llamaVersion, out) }
 
 func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
-	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), flagSyntax{}.refuse(p, llamaManaged))
+	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), prefixFits(p),
+		flagSyntax{}.refuse(p, llamaManaged))
 }
 
 // mainGPUFits refuses a main GPU that is not in the mask. Its number is a position in the mask:
@@ -137,7 +138,7 @@ func (llamaCpp) Relax(at Instance) []Relaxation { return cudaRelaxations(at) }
 
 // StopTimeout is above the 30 s that llama-server 0.7.0 was seen to take with a stream open. A
 // drain comes first; with a queued request it would not end by itself at all.
-func (llamaCpp) StopTimeout() time.Duration { return 35 * time.Second }
+func (llamaCpp) StopTimeout(pool.Pool) time.Duration { return 35 * time.Second }
 
 func (llamaCpp) SlotsPath() string { return "/props" }
 

@@ -16,8 +16,6 @@ var llamaManaged = []managedFlag{
 	{Spellings: []string{"--port"}, Instead: usePort},
 	{Spellings: []string{"--reuse-port"}, Instead: usePort, Variables: []string{"LLAMA_ARG_REUSE_PORT"},
 		Why: "lets two engines listen on one port, so that each gets some of the other's requests"},
-	{Spellings: []string{"--api-prefix"}, Instead: "have the proxy in front of the engine add it",
-		Variables: []string{"LLAMA_ARG_API_PREFIX"}, Why: "moves the paths that pool-managerd asks"},
 	{Spellings: []string{"-c", "--ctx-size"}, Instead: useCtx},
 	{Spellings: []string{"-np", "--parallel"}, Instead: useSlots},
 	{Spellings: []string{"-ts", "--tensor-split"}, Instead: "set the key tensor_split",

@@ -53,6 +53,24 @@ var subjects = []subject{
 		},
 	},
 	{
+		kind: engine.SGLang, slots: recorded{"sglang-server-info.json", 32},
+		busy: recorded{"sglang-loads.json", 5}, queue: recorded{"sglang-loads.json", 2},
+		generated: "vllm-completion.json", before: "sglang-metrics.txt", after: "sglang-metrics-later.txt",
+		versions: map[string]string{"sglang-0.5.23.txt": "0.5.23"},
+		managed: map[string]string{
+			"--port": "port", "--port=80": "port", "--host=0.0.0.0": "127.0.0.1", "--model-path": "model", "--model": "model",
+			"--context-length": "ctx", "--max-running-requests=4": "slots", "--config": "args", "--enable-metrics": "leave it out",
+			"--grpc-mode": "HTTP", "--nnodes": "one host", "--enable-http-worker-reuseport": "port", "--ssl-keyfile": "HTTP",
+		},
+	},
+	{
+		kind: engine.TRTLLM, generated: "vllm-completion.json", versions: map[string]string{"trtllm-1.2.1.txt": "1.2.1"},
+		managed: map[string]string{
+			"--port": "port", "--host=0.0.0.0": "127.0.0.1", "--max_seq_len": "ctx", "--max_batch_size=4": "slots",
+			"--server_role": "one host", "--disagg_cluster_uri": "one host", "--metadata_server_config_file": "one host",
+		},
+	},
+	{
 		kind:  engine.TGI,
 		slots: recorded{"tgi-info.json", 128}, busy: recorded{"tgi-metrics.txt", 5}, queue: recorded{"tgi-metrics.txt", 2},
 		generated: "tgi-generate.json", before: "tgi-metrics.txt", after: "tgi-metrics-later.txt",
@@ -132,8 +150,8 @@ func commandSuite(t *testing.T, s subject, a engine.Adapter) {
 	if !strings.HasPrefix(a.HealthPath(), "/") || a.HealthStatus() != 200 {
 		t.Errorf("health is %s with %d", a.HealthPath(), a.HealthStatus())
 	}
-	if a.StopTimeout() <= 0 {
-		t.Errorf("StopTimeout is %v", a.StopTimeout())
+	if a.StopTimeout(p) <= 0 {
+		t.Errorf("StopTimeout is %v", a.StopTimeout(p))
 	}
 	if a.DefaultBinary() == "" && s.kind != engine.Program {
 		t.Error("no default binary")
@@ -167,8 +185,8 @@ func managedSuite(t *testing.T, s subject, a engine.Adapter) {
 }
 
 func versionSuite(t *testing.T, s subject, a engine.Adapter) {
-	if (a.VersionArgs() == nil) != (len(s.versions) == 0) {
-		t.Errorf("version arguments %q, and %d recorded outputs", a.VersionArgs(), len(s.versions))
+	if (a.VersionArgs("/usr/bin/x") == nil) != (len(s.versions) == 0) {
+		t.Errorf("version arguments %q, and %d recorded outputs", a.VersionArgs("/usr/bin/x"), len(s.versions))
 	}
 	for file, want := range s.versions {
 		out, err := os.ReadFile(filepath.Join("testdata", "version", file))

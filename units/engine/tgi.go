@@ -15,16 +15,17 @@ import (
 // TGI is Text Generation Inference in a pool file.
 const TGI = "tgi"
 
-// tgi is text-generation-launcher of Text Generation Inference. Its port opens after the warm-up.
+// tgi is text-generation-launcher of Text Generation Inference, whose repository was archived in
+// March 2026. Its port opens after the warm-up.
 type tgi struct{}
 
 var _ Adapter = tgi{}
 
-func (tgi) Kind() string          { return TGI }
-func (tgi) Doc() string           { return "Text Generation Inference" }
-func (tgi) Weights() Weights      { return Safetensors }
-func (tgi) DefaultBinary() string { return "text-generation-launcher" }
-func (tgi) VersionArgs() []string { return []string{"--version"} }
+func (tgi) Kind() string                { return TGI }
+func (tgi) Doc() string                 { return "Text Generation Inference, which is no longer developed" }
+func (tgi) Weights() Weights            { return Safetensors }
+func (tgi) DefaultBinary() string       { return "text-generation-launcher" }
+func (tgi) VersionArgs(string) []string { return []string{"--version"} }
 
 var tgiVersion = regexp.MustCompile(`(?m)^text-generation-launcher[ \t]+(\S+)`)
 
@@ -90,7 +91,7 @@ func (tgi) HealthStatus() int  { return http.StatusOK }
 func (tgi) Relax(Instance) []Relaxation { return pythonRelaxations() }
 
 // StopTimeout is above the 90 s that the launcher gives its router and shards.
-func (tgi) StopTimeout() time.Duration { return 100 * time.Second }
+func (tgi) StopTimeout(pool.Pool) time.Duration { return 100 * time.Second }
 
 func (tgi) SlotsPath() string { return "/info" }
 

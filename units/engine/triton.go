@@ -26,7 +26,7 @@ func (triton) DefaultBinary() string { return "tritonserver" }
 
 // VersionArgs is nil: tritonserver has no option that prints its version
 // (triton-inference-server/server#5393).
-func (triton) VersionArgs() []string { return nil }
+func (triton) VersionArgs(string) []string { return nil }
 
 func (triton) ParseVersion([]byte) string { return "" }
 
@@ -84,7 +84,7 @@ func (triton) HealthStatus() int  { return http.StatusOK }
 func (triton) Relax(Instance) []Relaxation { return pythonRelaxations() }
 
 // StopTimeout is above the 30 s of --exit-timeout-secs.
-func (triton) StopTimeout() time.Duration { return 40 * time.Second }
+func (triton) StopTimeout(pool.Pool) time.Duration { return 40 * time.Second }
 
 func (triton) SlotsPath() string         { return "" }
 func (triton) Slots([]byte) (int, error) { return 0, errNotReported }

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -22,11 +22,11 @@ type vllm struct{}
 
 var _ Adapter = vllm{}
 
-func (vllm) Kind() string          { return VLLM }
-func (vllm) Doc() string           { return "vLLM" }
-func (vllm) Weights() Weights      { return Safetensors }
-func (vllm) DefaultBinary() string { return "vllm" }
-func (vllm) VersionArgs() []string { return []string{"--version"} }
+func (vllm) Kind() string                { return VLLM }
+func (vllm) Doc() string                 { return "vLLM" }
+func (vllm) Weights() Weights            { return Safetensors }
+func (vllm) DefaultBinary() string       { return "vllm" }
+func (vllm) VersionArgs(string) []string { return []string{"--version"} }
 
 // vllmVersion matches a line that holds a Python version and nothing else ("0.9.2",
 // "0.7.4.dev390+gdebd6bbf0"); log lines about the platform come before it.
@@ -63,11 +63,7 @@ var vllmFiles = []fileFlag{
 
 func (vllm) Files(p pool.Pool) []File { return vllmSyntax.files(p, vllmFiles) }
 
-// Command splits the model evenly over the mask unless args split it. Versions that read
-// CUDA_VISIBLE_DEVICES as numbers fail on the UUIDs that it holds ("invalid literal for int()",
-// vllm-project/vllm#13815 and #32569; 0.20.1 still does): docs/gpus.md describes it for operators.
-// A number in its place would be one of CUDA's inside the sandbox for PyTorch, and one of NVML's
-// outside of it for vLLM itself.
+// Command splits the model evenly over the mask unless args split it.
 func (vllm) Command(p pool.Pool, at Instance) Command {
 	args := []string{"serve", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
 	if at.Socket != "" {
@@ -88,11 +84,52 @@ func (vllm) Command(p pool.Pool, at Instance) Command {
 	if len(at.Devices) > 1 && !split {
 		args = append(args, "--tensor-parallel-size", strconv.Itoa(len(at.Devices)))
 	}
+	// Whatever stops the unit, systemctl or a shutdown of the host, finishes the requests within
+	// the drain's deadline. The manager drains before, and kills at its deadline.
+	if seconds := int(p.Drain.Deadline.Seconds()); seconds > 0 && vllmDrains.reached(at.Version) &&
+		!vllmSyntax.has(p.Args, vllmDrainFlag) {
+		args = append(args, vllmDrainFlag, strconv.Itoa(seconds))
+	}
 	env := offlinePython()
 	// vLLM's processes find each other by the host's own address, which the unit may not use.
 	env["VLLM_HOST_IP"] = at.Host
 	env["VLLM_NO_USAGE_STATS"] = "1"
-	return Command{Args: append(args, p.Args...), Env: env}
+	c := Command{Args: append(args, p.Args...), Env: env}
+	if vllmUUIDs.before(at.Version) {
+		c.Visible, c.Refused = numbered(p, at)
+	}
+	return c
+}
+
+// vllmUUIDs is the first version that reads UUIDs in CUDA_VISIBLE_DEVICES. Those before take its
+// entries for numbers and end with "invalid literal for int()" (vllm-project/vllm#13815, #32569).
+var vllmUUIDs = release{0, 24}
+
+// numbered returns the devices as numbers for a version that cannot read UUIDs. The unit shows an
+// engine no other GPU, and so CUDA and NVML count those of the mask alone in it, in the order of
+// their bus. No number means a partition.
+func numbered(p pool.Pool, at Instance) ([]string, *Refused) {
+	var numbers []string
+	for i, uuid := range at.Devices {
+		if strings.HasPrefix(uuid, "MIG-") {
+			return nil, &Refused{
+				fmt.Sprintf("%s %s cannot use the partition %s: it reads CUDA_VISIBLE_DEVICES as numbers", p.Engine,
+					at.Version, uuid),
+				fmt.Sprintf("Install version %d.%d or newer, or give the pool whole GPUs.", vllmUUIDs.major,
+					vllmUUIDs.minor)}
+		}
+		before := i
+		if len(at.Indices) == len(at.Devices) {
+			before = 0
+			for _, other := range at.Indices {
+				if other < at.Indices[i] {
+					before++
+				}
+			}
+		}
+		numbers = append(numbers, strconv.Itoa(before))
+	}
+	return numbers, nil
 }
 
 // UnixSocket: vLLM has --uds; it was not tried without a network.
@@ -103,8 +140,24 @@ func (vllm) HealthStatus() int  { return http.StatusOK }
 
 func (vllm) Relax(Instance) []Relaxation { return pythonRelaxations() }
 
-// StopTimeout is for the workers' clean-up: vLLM aborts what is in flight at SIGTERM.
-func (vllm) StopTimeout() time.Duration { return 30 * time.Second }
+// vllmDrains is the first version that can finish its requests after SIGTERM. Without the flag it
+// aborts them.
+var vllmDrains = release{0, 18}
+
+const vllmDrainFlag = "--shutdown-timeout"
+
+// StopTimeout is for the requests that vLLM finishes after SIGTERM, and for the workers' clean-up.
+func (vllm) StopTimeout(p pool.Pool) time.Duration {
+	f := flagSet{args: p.Args, underscores: true, equals: true}
+	drain := p.Drain.Deadline
+	if seconds, ok := f.integer(maxDrainSeconds, "", vllmDrainFlag); ok {
+		drain = time.Duration(seconds) * time.Second
+	}
+	return drain + 30*time.Second
+}
+
+// maxDrainSeconds is a bound for what an operator may write.
+const maxDrainSeconds = 30 * 24 * 3600
 
 func (vllm) SlotsPath() string         { return "" }
 func (vllm) Slots([]byte) (int, error) { return 0, errNotReported }
@@ -117,8 +170,7 @@ func (vllm) GeneratePath() string { return "/v1/completions" }
 
 // GenerateBody names the model as Command does.
 func (vllm) GenerateBody(p pool.Pool) []byte {
-	body, _ := json.Marshal(map[string]any{"model": servedName(p), "prompt": "a", "max_tokens": 1, "temperature": 0})
-	return body // of strings and numbers: no error
+	return completionBody(servedName(p))
 }
 
 func (vllm) Generated(body []byte) error { return hasChoice(body) }
@@ -165,11 +217,7 @@ func (vllm) Claim(p pool.Pool, version string) Claim {
 // vllmDefaultShare returns the share that this version takes; the smaller one for an unknown
 // version.
 func vllmDefaultShare(version string) float64 {
-	major, rest, _ := strings.Cut(version, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	a, errA := strconv.Atoi(major)
-	b, errB := strconv.Atoi(minor)
-	if errA == nil && errB == nil && (a > 0 || b >= 21) {
+	if (release{0, 21}).reached(version) {
 		return vllmShareSince
 	}
 	return vllmShare

@@ -58,7 +58,7 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 		return pool.Prepared{}, err
 	}
 	prepared := pool.Prepared{Binary: path, Programs: needs.Programs, ReadOnly: companions(files, needs)}
-	if a.VersionArgs() == nil {
+	if a.VersionArgs(prepared.Binary) == nil {
 		return prepared, nil
 	}
 	prepared.Version, err = pr.version(ctx, prepared, p, a, foreign(needs.Machine))

@@ -24,7 +24,7 @@ import (
 
 // versionTimeout bounds one question: a Python engine imports for many seconds before it prints a
 // line.
-const versionTimeout = 60 * time.Second
+const versionTimeout = 3 * time.Minute
 
 // Capture runs a command in a transient unit of its own and returns what it printed
 // (systemd.Client).
@@ -73,7 +73,7 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 	a engine.Adapter, foreign string) (string, error) {
 	asked, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
-	args := append([]string{prepared.Binary}, a.VersionArgs()...)
+	args := append([]string{prepared.Binary}, a.VersionArgs(prepared.Binary)...)
 	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key), versionProperties(args, prepared.ReadOnly, env),
 		bounds.VersionOut)
 	unknown := func(why string) (string, error) {

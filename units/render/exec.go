@@ -141,7 +141,7 @@ func healthPath(in Input) string {
 	if in.Pool.Health.Path != "" {
 		return in.Pool.Health.Path
 	}
-	return in.Adapter.HealthPath()
+	return engine.Served(in.Adapter, in.Pool).HealthPath()
 }
 
 // Directories of an engine, as StateDirectory= and CacheDirectory= make them.
@@ -191,7 +191,7 @@ func environmentLines(in Input, command engine.Command, devices []Device) []Line
 		variable(confine.EnvHome, stateDirectory(in), "for libraries that write to the home directory"),
 		variable(confine.EnvCache, cacheDirectory(in), "caches go where they survive a restart"),
 		variable(confine.EnvDeviceOrder, "PCI_BUS_ID", "device numbers as nvidia-smi prints them, not the fastest first"),
-		visibleLine(devices),
+		visibleLine(devices, command.Visible),
 	}
 	for _, key := range slices.Sorted(maps.Keys(command.Env)) {
 		if _, own := in.Pool.Env[key]; !own {
@@ -204,9 +204,13 @@ func environmentLines(in Input, command engine.Command, devices []Device) []Line
 	return lines
 }
 
-func visibleLine(devices []Device) Line {
+func visibleLine(devices []Device, numbers []string) Line {
 	if len(devices) == 0 {
 		return variable(confine.EnvVisible, "", "empty hides every GPU; without the variable all would be visible")
+	}
+	if numbers != nil {
+		return variable(confine.EnvVisible, strings.Join(numbers, ","),
+			"the replica's device mask, as numbers, which is all that this version of the engine reads")
 	}
 	names := make([]string, len(devices))
 	for i, d := range devices {

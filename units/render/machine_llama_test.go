@@ -58,7 +58,7 @@ func TestRealLlamaServer(t *testing.T) {
 	}
 	began := time.Now()
 	shell(t, "systemctl stop '"+r.unit.Name+"'")
-	if took := time.Since(began); took > r.in.Adapter.StopTimeout() {
+	if took := time.Since(began); took > r.in.Adapter.StopTimeout(r.in.Pool) {
 		t.Errorf("an idle engine took %v to stop", took)
 	}
 	if result := strings.TrimSpace(shell(t, "systemctl show --value --property=Result '"+r.unit.Name+

@@ -1,6 +1,9 @@
 package render
 
-import "github.com/pool-managerd/pool-managerd/units/engine"
+import (
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+)
 
 // Plan is a unit whose input was checked, and which can be rendered. The rendered unit takes ten
 // times its memory: the manager keeps a plan for each engine, and renders it for a call to PID 1.
@@ -24,6 +27,9 @@ func NewPlan(in Input) (*Plan, error) {
 		return nil, err
 	}
 	command := in.Adapter.Command(in.Pool, instance(in))
+	if r := command.Refused; r != nil {
+		return nil, registry.Fail(registry.CodeDeviceMaskInvalid, r.Message, r.Hint)
+	}
 	return &Plan{SpecHash: SpecHash(in), in: in, command: command, limits: limits}, nil
 }
 

@@ -76,6 +76,7 @@ type Host struct {
 // Device is a GPU or a MIG partition of an engine.
 type Device struct {
 	Visible string   // its entry in CUDA_VISIBLE_DEVICES: a full UUID
+	Index   int      // NVML's number of the GPU
 	Nodes   []string // its own device nodes, without the shared ones
 }
 
@@ -150,9 +151,10 @@ func replica(in Input) pool.Replica {
 }
 
 func instance(in Input) engine.Instance {
-	at := engine.Instance{Model: in.Staged.Path, Host: Loopback, Port: in.Port, Socket: engineSocket(in)}
+	at := engine.Instance{Model: in.Staged.Path, Host: Loopback, Port: in.Port, Socket: engineSocket(in),
+		Version: in.Prepared.Version}
 	for _, d := range in.Mask {
-		at.Devices = append(at.Devices, d.Visible)
+		at.Devices, at.Indices = append(at.Devices, d.Visible), append(at.Indices, d.Index)
 	}
 	return at
 }

@@ -25,7 +25,7 @@ func restartLines(in Input) []Line {
 		span("TimeoutStartSec", "TimeoutStartUSec", startTimeout(in),
 			"only for a gate that hangs: the gate itself fails a load that stalls. Half an hour, the stall time, and "+
 				"the model read at 5 MB/s"),
-		span("TimeoutStopSec", "TimeoutStopUSec", in.Adapter.StopTimeout(),
+		span("TimeoutStopSec", "TimeoutStopUSec", in.Adapter.StopTimeout(in.Pool),
 			"how long this engine needs after SIGTERM; requests were drained before"),
 	)
 }

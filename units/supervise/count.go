@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/lastwords"
@@ -90,7 +89,7 @@ func (s *Supervisor) readFormer(r *replica) {
 				return
 			}
 			class, f := run.Class, registry.Fail(registry.CodeEngineCrashed, "the engine ended", readLogs(r.unit.name))
-			if v, ok := classify.Reason(lines); ok && class.ByItself() {
+			if v, ok := r.reason(lines); ok && class.ByItself() {
 				f = registry.Fail(registry.Code(v.Code), lastwords.Clean(v.Text), v.Hint)
 				class = restarts.ClassOf(f.Code)
 			}

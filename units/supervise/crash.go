@@ -158,7 +158,7 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 	}
 	e.ending.Lines, e.ending.NoLines = lastwords.Choose(lines), missing
 	e.lastLine = lastwords.LastError(lines)
-	if v, ok := classify.Reason(lines); ok {
+	if v, ok := r.reason(lines); ok {
 		e.verdict = &v
 	} else if v, ok := portVerdict(lines); ok && e.failure.Code == registry.CodeEngineStartFailed {
 		e.verdict = &v
@@ -182,6 +182,21 @@ func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing 
 	s.o.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
 		State: r.view.state, Ready: !r.run.readySince.IsZero(),
 		Reason: registry.ReasonOf(f), Cause: f.Message, Failure: f})
+}
+
+// absenceLines is how near the end of its log an engine without a GPU has to report that absence
+// for it to be why it ended.
+const absenceLines = 3
+
+// reason is what an engine's log says of its GPU. A build for GPUs reports their absence in each
+// start on the CPU: it is the reason only of a run that ends with it.
+func (r *replica) reason(lines []string) (classify.Verdict, bool) {
+	v, ok := classify.Reason(lines)
+	absent := v.Code == classify.CodeDriver || v.Code == classify.CodeUnavailable
+	if ok && absent && r.wish.known && len(r.asked()) == 0 {
+		return classify.Reason(lines[max(0, len(lines)-absenceLines):])
+	}
+	return v, ok
 }
 
 // logCrash logs the end of a run, with everything that is known of it.

@@ -93,7 +93,7 @@ func timeoutVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failu
 	}
 	within := ""
 	if a, ok := engine.For(p.Engine); ok {
-		within = fmt.Sprintf(" within %s", a.StopTimeout())
+		within = fmt.Sprintf(" within %s", a.StopTimeout(p))
 	}
 	return registry.Fail(registry.CodeEngineStopTimeout, "the engine did not end"+within+
 		" after SIGTERM, and was killed", "Requests that take longer are cut. "+logs)

@@ -71,7 +71,11 @@ func (r *replica) adapter() (engine.Adapter, bool) {
 	if !r.wish.known || r.unit.phase != reconcile.Absent && r.unit.status.LogFields[render.FieldEngine] != "" {
 		kind = r.unit.status.LogFields[render.FieldEngine]
 	}
-	return engine.For(kind)
+	a, ok := engine.For(kind)
+	if !ok {
+		return nil, false
+	}
+	return engine.Served(a, r.pool()), true
 }
 
 // pool returns the pool that the replica runs or should run; for an orphan, what its unit reports.

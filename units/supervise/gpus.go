@@ -206,7 +206,7 @@ func sameMask(a, b []devices.Target) bool {
 func given(mask []devices.Target) []render.Device {
 	var out []render.Device
 	for _, t := range mask {
-		out = append(out, render.Device{Visible: t.UUID, Nodes: t.Nodes})
+		out = append(out, render.Device{Visible: t.UUID, Index: t.Index, Nodes: t.Nodes})
 	}
 	return out
 }

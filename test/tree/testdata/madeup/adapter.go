@@ -16,12 +16,12 @@ type madeUp struct{}
 
 var _ Adapter = madeUp{}
 
-func (madeUp) Kind() string               { return MadeUp }
-func (madeUp) Doc() string                { return "an engine that does not exist" }
-func (madeUp) DefaultBinary() string      { return "madeup-server" }
-func (madeUp) VersionArgs() []string      { return nil }
-func (madeUp) ParseVersion([]byte) string { return "" }
-func (madeUp) Weights() Weights           { return Safetensors }
+func (madeUp) Kind() string                { return MadeUp }
+func (madeUp) Doc() string                 { return "an engine that does not exist" }
+func (madeUp) DefaultBinary() string       { return "madeup-server" }
+func (madeUp) VersionArgs(string) []string { return nil }
+func (madeUp) ParseVersion([]byte) string  { return "" }
+func (madeUp) Weights() Weights            { return Safetensors }
 
 func (madeUp) Check(p pool.Pool) []pool.Refusal { return append(needModel(p), noTensorSplit(p)...) }
 
@@ -64,5 +64,5 @@ func (madeUp) Fallbacks() []classify.Fallback {
 	return []classify.Fallback{fallback(`making it up on the CPU`, "it makes up on the CPU")}
 }
 
-func (madeUp) StopTimeout() time.Duration { return 77 * time.Second }
-func (madeUp) CountsIdle() bool           { return true }
+func (madeUp) StopTimeout(pool.Pool) time.Duration { return 77 * time.Second }
+func (madeUp) CountsIdle() bool                    { return true }
