@@ -124,7 +124,7 @@ func (p parser) dynamic(s elf.Prog64, o *object) error {
 		if t.Val >= length {
 			return fmt.Errorf("a name at %d of %d bytes: %w", t.Val, length, errNotELF)
 		}
-		text, err := p.text(table+t.Val, min(length-t.Val, maxElement*8))
+		text, err := p.text(table+t.Val, min(length-t.Val, maxValue))
 		if err != nil {
 			return err
 		}

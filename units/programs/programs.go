@@ -28,6 +28,7 @@ const (
 	maxFolders  = 256       // folders of one search path
 	maxCacheLen = 16 << 20  // bytes of ld.so.cache
 	maxElement  = 4096      // bytes of a path or a name in an ELF file: PATH_MAX
+	maxValue    = 32 << 10  // bytes of a search path, in an ELF file or a variable
 	maxDynamic  = 256 << 10 // bytes of the dynamic section
 	maxSegments = 256       // program headers
 	maxHops     = 40        // links that lead to one another: MAXSYMLINKS of path_resolution(7)
@@ -43,6 +44,9 @@ type Needs struct {
 	// Folders are what LD_LIBRARY_PATH, LD_PRELOAD, PYTHONPATH and PYTHONUSERBASE name and exists,
 	// in the environment and in wrapper scripts.
 	Folders []string
+	// Certain are those of Programs and Libraries that are needed for certain. The others follow
+	// from commands that a script may not come to.
+	Certain []string
 	Missing []Missing
 	// Machine is what the first executable in ELF is built for; EM_NONE: unknown.
 	Machine elf.Machine
@@ -93,6 +97,7 @@ type resolver struct {
 	env     map[string]string // of the program, as wrapper scripts change it
 	seen    map[string]bool   // programs that were resolved, by path
 	objects int               // ELF files that were read
+	guesses int               // more than 0: what is found now may not be needed
 	cache   *loaderCache      // read at the first need
 	needs   Needs
 }
@@ -101,6 +106,9 @@ func (r *resolver) show(list *[]string, paths ...string) {
 	for _, p := range paths {
 		if !slices.Contains(*list, p) {
 			*list = append(*list, p)
+		}
+		if r.guesses == 0 && !slices.Contains(r.needs.Certain, p) {
+			r.needs.Certain = append(r.needs.Certain, p)
 		}
 	}
 }

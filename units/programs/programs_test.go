@@ -220,6 +220,25 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// TestGuesses: what a script may not come to is shown, and neither required nor missing.
+func TestGuesses(t *testing.T) {
+	d := host()
+	lacking := library{interp: loader, needed: []string{"libno.so"}}
+	d.elf("/opt/old/e", lacking)
+	d.elf("/opt/new/e", lacking)
+	d.script("/opt/branch", "#!/bin/sh", "if [ -x /opt/old/e ]; then exec /opt/old/e; fi", "exec /opt/new/e")
+	d.script("/opt/straight", "#!/bin/sh", "exec /opt/new/e")
+	for program, certain := range map[string]bool{"/opt/branch": false, "/opt/straight": true} {
+		got := Resolve(d, program, nil)
+		if !slices.Contains(got.Programs, "/opt/new/e") {
+			t.Errorf("%s: programs %q", program, got.Programs)
+		}
+		if slices.Contains(got.Certain, "/opt/new/e") != certain || (len(got.Missing) > 0) != certain {
+			t.Errorf("%s: certain %q, missing %q", program, got.Certain, missing(got))
+		}
+	}
+}
+
 // TestAround: what a program finds by its own path.
 func TestAround(t *testing.T) {
 	cases := []struct {
@@ -276,6 +295,12 @@ func TestBounds(t *testing.T) {
 		l.needed = append(l.needed, fmt.Sprintf("lib%d.so", i))
 	}
 	d.elf("/opt/e", l)
+	lines := []string{"#!/bin/sh"}
+	for range maxCommands {
+		lines = append(lines, "PATH+=:/opt/e:$PATH", "x")
+	}
+	d.script("/opt/grows", lines...)
+	Resolve(d, "/opt/grows", nil) // in memory and time that a test has
 	got := Resolve(d, "/opt/e", nil)
 	if n := len(got.Missing); n > 64 {
 		t.Errorf("%d are missing", n)

@@ -215,7 +215,7 @@ func (s *search) fromCache(name string) []string {
 
 func (r *resolver) missing(m Missing) {
 	const most = 64
-	if len(r.needs.Missing) < most {
+	if len(r.needs.Missing) < most && r.guesses == 0 {
 		r.needs.Missing = append(r.needs.Missing, m)
 	}
 }

@@ -23,7 +23,7 @@ type shellScript struct {
 }
 
 // maxCommands is how many commands of a script are looked at.
-const maxCommands = 2000
+const maxCommands = 500
 
 // wrappers execute the rest of their command line.
 var wrappers = []string{"env", "nice", "ionice", "taskset", "numactl", "nohup", "setsid", "stdbuf", "chrt", "timeout",
@@ -175,6 +175,9 @@ func (s *shellScript) assignment(w word) bool {
 			value = strings.SplitN(w.text, "=", 2)[1]
 		}
 	}
+	if len(value) > maxValue {
+		value = unknown
+	}
 	if len(s.vars) < maxCommands {
 		s.vars[name] = value
 		if value != unknown {
@@ -203,8 +206,12 @@ func (s *shellScript) source(w word) {
 		return
 	}
 	if path.Base(file) == "activate" && path.Base(path.Dir(file)) == "bin" {
-		s.env["PATH"] = path.Dir(file) + ":" + s.env["PATH"]
+		if extended := path.Dir(file) + ":" + s.env["PATH"]; len(extended) <= maxValue {
+			s.env["PATH"] = extended
+		}
+		s.guesses++
 		s.show(&s.needs.Programs, file)
+		s.guesses--
 		return
 	}
 	real, err := s.resolver.real(file)
@@ -215,7 +222,9 @@ func (s *shellScript) source(w word) {
 	if err != nil {
 		return
 	}
+	s.guesses++
 	s.show(&s.needs.Programs, s.chain(file)...)
+	s.guesses--
 	s.sourced++
 	s.run(string(text))
 	s.sourced--
@@ -237,21 +246,30 @@ func (s *shellScript) execute(c []word) (ends bool) {
 	if len(c) == 0 || !c[0].known {
 		return ends
 	}
-	program := s.target(c[0].text, replaced)
+	s.runs(c[0].text, replaced, certain)
+	return ends
+}
+
+// runs follows a program by the name that a command has for it.
+func (s *shellScript) runs(name string, replaced, certain bool) {
+	program := s.target(name, replaced)
 	is, open := s.file(program, 0o001)
 	switch {
-	case is && open:
+	case is && open && certain:
 		s.program(program, s.depth+1)
+	case is && open:
+		s.guesses++
+		s.program(program, s.depth+1)
+		s.guesses--
 	case certain && program != "":
 		m := Missing{Kind: Program, Name: program, By: s.self}
 		if is {
 			m.Closed = program
 		}
 		s.missing(m)
-	case certain && !strings.Contains(c[0].text, "/"):
-		s.missing(Missing{Kind: Program, Name: c[0].text, By: s.self, Searched: split(s.env["PATH"], ":")})
+	case certain && !strings.Contains(name, "/"):
+		s.missing(Missing{Kind: Program, Name: name, By: s.self, Searched: split(s.env["PATH"], ":")})
 	}
-	return ends
 }
 
 // withoutOptions drops the options of exec.

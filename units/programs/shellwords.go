@@ -97,7 +97,7 @@ func (w *words) word(ends func(byte) bool) word {
 			b.WriteByte(c)
 			w.at++
 		}
-		if b.Len() > maxElement*8 {
+		if b.Len() > maxValue {
 			out.known = false
 			b.Reset()
 		}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -122,7 +121,7 @@ func executable(path string) error {
 // hidden tree that is only the file's own folder, which PID 1 binds there; PID 1 creates the ones
 // above it.
 func reachable(binary string, needs programs.Needs) error {
-	for _, p := range slices.Concat(needs.Programs, needs.Libraries) {
+	for _, p := range needs.Certain {
 		dir := filepath.Dir(p)
 		if personal(dir) || ofSystem(p) {
 			continue
