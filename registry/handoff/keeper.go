@@ -15,7 +15,7 @@ import (
 const (
 	minGap = 250 * time.Millisecond // between two writes of one file, at least
 	pause  = 10 * time.Millisecond  // between two reads of the changes, at least
-	again  = 5 * time.Second        // until a file that could not be written or removed is tried again
+	again  = time.Second            // until a file that could not be written or removed is tried again
 )
 
 // Files is what the keeper does to the directory; Dir implements it.
