@@ -70,6 +70,7 @@ type Replica struct {
 	RestartsSinceStable int
 	Unanswered          []string      // what the engine does not report in this run, why, and what follows
 	RefusedAnswers      []string      // answers of the engine in this run that are not believed, and why
+	GPULayers           []Layers      // of each model of the engine that runs, the pool's first; nil: not known
 	Backoff             time.Duration // the current restart delay, zero without one
 	NextStart           time.Time     // when it is over; zero if it is not known
 	Breaker             string        // closed, open or half-open
@@ -86,3 +87,6 @@ type Replica struct {
 	Since         time.Time // when State was entered
 	LastHeartbeat time.Time
 }
+
+// Layers are how many layers of a model are on the GPUs of its engine.
+type Layers struct{ OnGPU, Of int }

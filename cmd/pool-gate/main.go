@@ -93,6 +93,8 @@ func memory(ctx context.Context, args []string, stderr io.Writer, logger *log.Lo
 		return err
 	})
 	f.Uint64Var(&o.Host, "host", 0, "bytes of main memory")
+	f.Uint64Var(&o.Mapped, "mapped", 0, "part of it that the kernel may read again")
+	f.BoolVar(&o.Warn, "warn", false, "too little main memory is no reason not to start")
 	f.Uint64Var(&o.MemoryMax, "memory-max", 0, "limit of the unit's main memory")
 	f.DurationVar(&o.Wait, "wait", 10*time.Second, "how long to retry while there is too little memory")
 	f.StringVar(&o.Socket, "socket", wire.Socket, "socket of pool-gpu")

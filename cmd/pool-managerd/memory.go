@@ -28,8 +28,10 @@ func (w weigher) Need(ctx context.Context, l supervise.Load) (memory.Need, error
 func (w weigher) Try(ctx context.Context, unit string, l supervise.Load, need memory.Need) *registry.Failure {
 	if available, err := memory.Available(); err != nil {
 		w.log.Warn("could not read the host's free memory; starting the engine anyway", "err", err)
-	} else if f := memory.CheckHost(need, available, l.Pool.Limits.MemoryMaxBytes); f != nil {
+	} else if f, warning := memory.CheckHost(need, available, l.Pool); f != nil {
 		return f
+	} else if warning != "" {
+		w.log.Warn("the engine is started although it "+warning, "pool_id", l.Pool.ID)
 	}
 	if len(need.Devices) == 0 {
 		return nil

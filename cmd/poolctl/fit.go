@@ -162,7 +162,10 @@ type subject struct {
 
 // name returns the subject's name for the first line.
 func (s subject) name() string {
-	if s.pool.ID != "" {
+	switch {
+	case s.staged.Path == "":
+		return "pool " + s.pool.ID
+	case s.pool.ID != "":
 		return fmt.Sprintf("pool %s, %s", s.pool.ID, s.staged.Path)
 	}
 	return s.staged.Path

@@ -59,6 +59,10 @@ func newFitHost(t *testing.T, d registry.Devices) *fitHost {
 	}
 	file("split", "devices = [0, 1]\ntensor_split = [0.7, 0.3]\nctx = 512\nslots = 2\n")
 	file("twice", "devices = [[0], [1]]\nreplicas = 2\nvram = \"1G\"\n")
+	write(filepath.Join(h.pools, "lazy.toml"), "engine = \"command\"\ndevices = [0]\nvram = \"1G\"\n"+
+		"args = [\"--port\", \"{port}\"]\n[provisioning]\nbinary = \"/usr/bin/server\"\n")
+	write(filepath.Join(h.pools, "bare.toml"), "engine = \"command\"\ndevices = [0]\n"+
+		"args = [\"--port\", \"{port}\"]\n[provisioning]\nbinary = \"/usr/bin/server\"\n")
 	write(filepath.Join(h.pools, "wrong.toml"), "engine = 5\n")
 	return h
 }
@@ -111,6 +115,8 @@ func TestFit(t *testing.T) {
 		{"fit-missing", h, "MODELS/none.gguf", exitFailed},
 		{"fit-pool", h, "split", exitOK},
 		{"fit-pool-with-vram", h, "twice", exitOK},
+		{"fit-pool-without-model", h, "lazy", exitOK},
+		{"fit-pool-without-model-or-vram", h, "bare", exitFailed},
 		{"fit-pool-unknown", h, "splat", exitNoPool},
 		{"fit-pool-wrong", h, "wrong", exitFailed},
 		{"fit-no-driver", none, "MODELS/tiny.gguf", exitFailed},

@@ -29,6 +29,9 @@ func subjectOf(model string, o fitOptions) (subject, error) {
 		if p.Replicas > 1 {
 			s.note = fmt.Sprintf("This is replica r0 of %d; the others need as much on their own devices.", p.Replicas)
 		}
+		if p.Model == "" {
+			return s, s.override(o) // the need is the key vram, or unknown
+		}
 		if path, isPath = modelPath(string(p.Model)); !isPath {
 			return subject{}, fmt.Errorf("pool %s has no model file: its model is %q", p.ID, p.Model)
 		}

@@ -123,7 +123,8 @@ func (l looker) room(n memory.Need, targets []devices.Target) bool {
 			return false
 		}
 	}
-	return l.available == 0 || memory.CheckHost(n, l.available, l.pool.Limits.MemoryMaxBytes) == nil
+	refused, _ := memory.CheckHost(n, l.available, l.pool)
+	return l.available == 0 || refused == nil
 }
 
 // add appends the rows of one replica.
@@ -152,9 +153,9 @@ func (r *fitReport) add(l looker, n memory.Need, targets []devices.Target) {
 	host.parts(n, "")
 	if l.available > 0 {
 		host.Available = &l.available
-		f := memory.CheckHost(n, l.available, l.pool.Limits.MemoryMaxBytes)
+		f, warning := memory.CheckHost(n, l.available, l.pool)
 		fits := f == nil
-		host.Fits = &fits
+		host.Fits, host.Why = &fits, warning
 		if !fits {
 			host.Why = f.Message
 		}

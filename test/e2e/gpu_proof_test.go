@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -133,4 +134,50 @@ func TestGPUProofIsUnknown(t *testing.T) {
 			t.Errorf("nothing of it in the log:\n%s", text)
 		}
 	})
+}
+
+// TestGPUPartly: an engine that leaves layers to the CPU is reported, and refused where the host
+// says so, unless its pool asks for it (case 35 of the field).
+func TestGPUPartly(t *testing.T) {
+	t.Parallel()
+	h := withGPUs(t, machine.Trixie)
+	part := func(args ...string) poolFile {
+		return shared("0", gib/4, append([]string{"--say", partOnGPU}, args...)...)
+	}
+	h.pool("part", part())
+	h.pool("asked", part("-ngl", "10"))
+	h.pool("draft", shared("0", gib/4, "-ngld", "0", "--say", allOnGPU+"\n"+draftOnCPU))
+	h.pool("whole", shared("0", gib/4, "--say", allOnGPU))
+	h.reload()
+	for id, says := range map[string]string{
+		"part": "10 of 33 layers are on the GPU", "asked": "10 of 33 layers are on the GPU",
+		"draft": "33 of 33 and 0 of 17 layers are on the GPU", "whole": "",
+	} {
+		h.wait(id, isReady, restarted(0))
+		h.eventually(func(context.Context) error { // the log is read with the first probe
+			out := h.must("poolctl", "status", id)
+			if strings.Contains(out, "layers") != (says != "") || !strings.Contains(out, says) {
+				return fmt.Errorf("poolctl status %s:\n%s", id, out)
+			}
+			return nil
+		})
+	}
+	if out := h.must("poolctl", "status", "part", "--json"); !strings.Contains(out, `"on_gpu": 10`) &&
+		!strings.Contains(out, `"on_gpu":10`) {
+		t.Errorf("poolctl status part --json:\n%s", out)
+	}
+	h.shell(`printf '[policy]\nvram_only = true\n' >>/etc/pool-managerd/config.toml`)
+	for _, id := range []string{"part", "asked", "draft", "whole"} {
+		h.removePool(id)
+	}
+	h.reload()
+	h.pool("part", part())
+	h.pool("asked", part("-ngl", "10"))
+	h.pool("draft", shared("0", gib/4, "-ngld", "0", "--say", allOnGPU+"\n"+draftOnCPU))
+	h.reload()
+	if p := h.wait("part", failsWith("GPU_UNAVAILABLE")); !strings.Contains(p.LastError, "vram_only") {
+		t.Errorf("last_error %s", p.LastError)
+	}
+	h.wait("asked", isReady)
+	h.wait("draft", isReady)
 }

@@ -80,6 +80,23 @@ func Encode(w io.Writer, opts Options) error {
 	return out.Flush()
 }
 
+// EncodeHeader writes all but the data of the tensors to w, and returns how many bytes the file has
+// with them: truncate(1) makes it one that takes no room, for a model that is larger than a disk.
+func EncodeHeader(w io.Writer, opts Options) (size int64, err error) {
+	out := bufio.NewWriter(w)
+	e := &encoder{out: out}
+	ff := feedForwardFor(opts.Size)
+	tensors := tensorsOf(ff)
+	e.header(len(tensors), metadata(ff))
+	e.tensorInfos(tensors)
+	e.pad()
+	size = e.size
+	for _, t := range tensors {
+		size += int64((t.elements()*f32Bytes + ggufAlignment - 1) / ggufAlignment * ggufAlignment)
+	}
+	return size, errors.Join(e.err, out.Flush())
+}
+
 // feedForwardFor is the width of the feed-forward layers with which the weights alone take up size
 // bytes.
 func feedForwardFor(size int64) int {

@@ -95,3 +95,17 @@ func TestWrite(t *testing.T) {
 		}
 	})
 }
+
+// TestEncodeHeader: it is the beginning of the whole file, whose size it knows.
+func TestEncodeHeader(t *testing.T) {
+	opts := tinymodel.Options{Seed: 1, Size: 1 << 20}
+	whole := encode(t, opts)
+	var head bytes.Buffer
+	size, err := tinymodel.EncodeHeader(&head, opts)
+	if err != nil || !bytes.HasPrefix(whole, head.Bytes()) {
+		t.Fatalf("%d bytes, %v: not the beginning of the file", head.Len(), err)
+	}
+	if over := size - int64(len(whole)); over < 0 || over >= 32 { // the last tensor is not padded
+		t.Errorf("size %d, the file has %d", size, len(whole))
+	}
+}

@@ -87,6 +87,8 @@ func sharedKeys() []strict.Key[pool.Pool] {
 			Doc: "Appended to the engine's own arguments unchanged: nothing is expanded, and there is no shell. A file's list replaces that of `[defaults]`."},
 		{Path: "gpu_proof", Default: `"all"`, Type: strict.ToWord(pool.Proofs(), func(p *pool.Pool) *string { return &p.GPUProof }),
 			Doc: "What proves that the engine uses its GPUs: NVML lists a process of its unit with memory on `all` devices, or on `any` one, within five seconds after it answers; otherwise the start fails with `GPU_UNAVAILABLE`. `off` is for an engine that takes GPU memory with its first request only, or is meant to run on the CPU. Without effect where `devices` is empty. See [GPUs](../gpus.md#proof-of-the-gpu)."},
+		{Path: "memory_check", Default: "by the model", Type: strict.ToWord(pool.MemoryChecks(), func(p *pool.Pool) *string { return &p.MemoryCheck }),
+			Doc: "What follows where the engine needs more main memory than is available, or than `memory_max` allows: `refuse` (the pool waits with `INSUFFICIENT_RAM`), `warn` (it is started, with a warning in the log), or `off` (not checked). Without the key, the part of a model that the engine maps only warns, since the kernel reads again what does not fit, and the rest is refused. See [memory](memory.md)."},
 		{Path: "env.*", Type: envType(),
 			Doc: "Environment of the engine, and of the question for its version. Keys of a file are added to those of `[defaults]`."},
 	}

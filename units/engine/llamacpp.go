@@ -256,7 +256,7 @@ func (l llamaCpp) Run(p pool.Pool, at Instance) (Run, error) {
 	f.positive(&r.Batch, maxBatch, "LLAMA_ARG_BATCH", "-b", "--batch-size")
 	f.positive(&r.UBatch, maxBatch, "LLAMA_ARG_UBATCH", "-ub", "--ubatch-size")
 	r.UBatch = min(r.UBatch, r.Batch)
-	r.Mapped = !f.given("LLAMA_ARG_NO_MMAP", "--no-mmap", "-dio", "--direct-io") && !isFalse(p.Env["LLAMA_ARG_MMAP"])
+	r.Mapped = llamaMapped(f)
 	r.FullSWA = f.given("LLAMA_ARG_SWA_FULL", "--swa-full")
 	if v, ok := f.value("LLAMA_ARG_FLASH_ATTN", "-fa", "--flash-attn"); ok {
 		r.Flash = !isFalse(v) // older versions have no value there, and it is on
@@ -267,6 +267,16 @@ func (l llamaCpp) Run(p pool.Pool, at Instance) (Run, error) {
 		}
 	}
 	return r, errors.Join(llamaCache(&r, f), llamaDevices(&r, f, len(at.Devices)))
+}
+
+// llamaMapped reports whether the model's file is mapped and its pages may be dropped: not where it
+// is read, or locked into memory. Newer versions have one option for that, older ones one for each.
+func llamaMapped(f flagSet) bool {
+	if mode, ok := f.value("LLAMA_ARG_LOAD_MODE", "-lm", "--load-mode"); ok && mode != "auto" {
+		return mode == "mmap"
+	}
+	return !f.given("LLAMA_ARG_NO_MMAP", "--no-mmap", "-dio", "--direct-io") && !isFalse(f.env["LLAMA_ARG_MMAP"]) &&
+		!f.given("LLAMA_ARG_MLOCK", "--mlock")
 }
 
 // llamaUnforeseen are flags that move single tensors between devices and host.

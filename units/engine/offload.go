@@ -11,6 +11,9 @@ import (
 // Offload is how many of a model's layers an engine has put on its GPUs.
 type Offload struct{ On, Of int }
 
+// Whole reports whether no layer is left to the CPU.
+func (o Offload) Whole() bool { return o.On >= o.Of }
+
 // Layers are how many layers of the pool's model, and of a draft model, the pool's own arguments
 // have the engine put on its GPUs: AllLayers where they ask for no less.
 type Layers struct{ Model, Draft int }

@@ -181,7 +181,7 @@ func (o Options) failed(v Verdict, s Sample, at endpoint) int {
 // Usage is the text for an invalid command line.
 func Usage() string {
 	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
-       pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
+       pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES [--mapped BYTES] [--warn]] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
        pool-gate gpu --devices UUID[,…] --engine KIND [--proof all|any|off] [--layers N] [--draft-layers N] [--whole] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
 

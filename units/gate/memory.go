@@ -22,6 +22,8 @@ import (
 type MemoryOptions struct {
 	Need      map[string]uint64 // bytes by the UUID of a GPU or MIG partition
 	Host      uint64            // bytes of main memory; 0: not checked
+	Mapped    uint64            // the part of Host that the kernel may drop and read again: it is not needed at once
+	Warn      bool              // too little main memory is logged, and does not keep the engine from starting
 	MemoryMax uint64            // the unit's own limit in bytes; 0: none
 	// how long to retry: a driver releases the memory of a process some time after its end
 	Wait   time.Duration
@@ -73,11 +75,15 @@ func after(waited time.Duration) string {
 
 // ask checks once; final reports that a retry would not help.
 func (o MemoryOptions) ask(ctx context.Context) (status int, text string, final bool) {
-	if text, final := o.host(); text != "" {
-		return exit.InsufficientRAM, text, final
+	low, refused, final := o.host()
+	if refused {
+		return exit.InsufficientRAM, low, final
+	}
+	if low != "" {
+		low += "; starting the engine all the same"
 	}
 	if len(o.Need) == 0 {
-		return exit.Ready, "", true
+		return exit.Ready, low, true
 	}
 	asked, cancel := context.WithTimeout(ctx, reserveWithin)
 	defer cancel()
@@ -87,6 +93,8 @@ func (o MemoryOptions) ask(ctx context.Context) (status int, text string, final 
 		return exit.Failed, "no answer yet", true
 	case err != nil:
 		return exit.Ready, "could not check free GPU memory; starting the engine anyway: " + err.Error(), true
+	case reply.Granted && low != "":
+		return exit.Ready, low + "; reserved GPU memory: " + o.reserved(), true
 	case reply.Granted:
 		return exit.Ready, "reserved GPU memory: " + o.reserved(), true
 	}
@@ -94,21 +102,23 @@ func (o MemoryOptions) ask(ctx context.Context) (status int, text string, final 
 	return exit.InsufficientVRAM, text, final
 }
 
-// host checks the main memory, if it can be read.
-func (o MemoryOptions) host() (text string, final bool) {
+// host checks the main memory, if it can be read. It returns what is too little, whether that keeps
+// the engine from starting, and whether a retry would not help.
+func (o MemoryOptions) host() (text string, refused, final bool) {
 	if o.Host == 0 {
-		return "", false
+		return "", false, false
 	}
+	firm := o.Host - min(o.Host, o.Mapped)
 	if o.MemoryMax > 0 && o.Host > o.MemoryMax {
 		return fmt.Sprintf("too little main memory: the engine needs %s, and its memory_max is %s",
-			ram.Size(o.Host), ram.Size(o.MemoryMax)), true
+			ram.Size(o.Host), ram.Size(o.MemoryMax)), !o.Warn && firm > o.MemoryMax, true
 	}
 	available, err := ram.Available()
 	if err != nil || o.Host <= available {
-		return "", false
+		return "", false, false
 	}
 	return fmt.Sprintf("too little main memory: the engine needs %s, and %s is available",
-		ram.Size(o.Host), ram.Size(available)), false
+		ram.Size(o.Host), ram.Size(available)), !o.Warn && firm > available, false
 }
 
 func (o MemoryOptions) reserved() string {

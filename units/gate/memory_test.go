@@ -113,6 +113,13 @@ func TestMemory(t *testing.T) {
 		{"main_memory_alone_needs_no_helper", []*wire.Reply{granted}, MemoryOptions{Host: 1 << 20}, exit.Ready, "", 0},
 		{"above_memory_max", []*wire.Reply{granted}, MemoryOptions{Need: need, Host: 3 * gib, MemoryMax: 2 * gib, Wait: time.Hour}, exit.InsufficientRAM,
 			"too little main memory: the engine needs 3.0 GiB, and its memory_max is 2.0 GiB", 0},
+		{"mapped_above_memory_max", []*wire.Reply{granted}, MemoryOptions{Host: 3 << 20, Mapped: 2 << 20, MemoryMax: 2 << 20}, exit.Ready,
+			"too little main memory: the engine needs 3.0 MiB, and its memory_max is 2.0 MiB; starting the engine all the same", 0},
+		{"what_is_not_mapped_above_memory_max", []*wire.Reply{granted}, MemoryOptions{Host: 3 << 20, Mapped: 1 << 19, MemoryMax: 2 << 20}, exit.InsufficientRAM,
+			"too little main memory: the engine needs 3.0 MiB", 0},
+		{"mapped_above_what_is_available", []*wire.Reply{granted}, MemoryOptions{Need: need, Host: 1 << 60, Mapped: 1<<60 - 1}, exit.Ready,
+			" is available; starting the engine all the same; reserved GPU memory: 6.0 GiB of GPU-a", 1},
+		{"a_warning_alone", []*wire.Reply{granted}, MemoryOptions{Host: 1 << 60, Warn: true}, exit.Ready, " is available; starting the engine all the same", 0},
 		{"too_little_main_memory_reserves_no_GPU_memory", []*wire.Reply{granted}, MemoryOptions{Need: need, Host: 1 << 60}, exit.InsufficientRAM,
 			"too little main memory: the engine needs 1.0 EiB, and ", 0},
 	}

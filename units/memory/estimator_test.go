@@ -180,6 +180,10 @@ func TestLlamaFlags(t *testing.T) {
 		{"nothing_is_offloaded", get(t, args("-ngl", "0"), one), func(n Need) bool { return weights(n, "") == weights(plainCPU, "") && kv(n, "GPU-a") == 0 }},
 		{"all_on_the_cpu_is_the_files_size", plainCPU, func(n Need) bool { return n.Mapped > 8*mib && n.Mapped <= uint64(model.SizeBytes) }},
 		{"no_mmap_is_not_mapped", get(t, args("--no-mmap"), nil), func(n Need) bool { return n.Mapped == 0 && n.Host == plainCPU.Host }},
+		{"locked_is_not_mapped", get(t, args("--mlock"), nil), func(n Need) bool { return n.Mapped == 0 && n.Host == plainCPU.Host }},
+		{"nor_is_a_mode_that_locks", get(t, args("--load-mode", "mmap+mlock"), nil), func(n Need) bool { return n.Mapped == 0 }},
+		{"nor_one_that_reads", get(t, args("--load-mode", "dio"), nil), func(n Need) bool { return n.Mapped == 0 }},
+		{"the_mode_mmap_is_mapped", get(t, args("--load-mode", "mmap"), nil), func(n Need) bool { return n.Mapped == plainCPU.Mapped }},
 		{"one_device_has_all", get(t, args("-sm", "none", "-mg", "1"), two), func(n Need) bool { return weights(n, "GPU-a") == 0 && weights(n, "GPU-b") == weights(plain, "GPU-a") }},
 		{"split_over_two", get(t, pool.Pool{TensorSplit: []float64{0.3, 0.7}}, two), func(n Need) bool { return weights(n, "GPU-a") > 0 && weights(n, "GPU-b") > 0 }},
 		{"each_visible_gpu_has_a_context", plain, func(n Need) bool { return part(n, PartRuntime, "GPU-a") == usualContext }},
@@ -238,7 +242,7 @@ func TestUnknown(t *testing.T) {
 			if err != nil || need.Source != Unknown || need.Known() || !strings.Contains(need.Why, c.want) {
 				t.Errorf("%+v, %v; want unknown because of %q", need, err, c.want)
 			}
-			if f := CheckHost(need, 0, 1); f != nil {
+			if f, _ := CheckHost(need, 0, pool.Pool{Limits: pool.Limits{MemoryMaxBytes: 1}}); f != nil {
 				t.Errorf("an unknown need is refused: %v", f)
 			}
 		})

@@ -54,6 +54,7 @@ type Pool struct {
 	Env         map[string]string // added to the engine's environment
 	VRAMBytes   uint64            // 0: estimated
 	GPUProof    string            // one of Proofs; empty: ProofAll
+	MemoryCheck string            // one of MemoryChecks; empty: MemoryRefuse, for a mapped model MemoryWarn
 	Writable    []string          // absolute paths that the engine may write to
 	Files       []string          // absolute paths that the engine sees read-only
 
@@ -79,6 +80,16 @@ const (
 
 // Proofs returns the values of gpu_proof.
 func Proofs() []string { return []string{ProofAll, ProofAny, ProofOff} }
+
+// What follows where an engine needs more main memory than there is.
+const (
+	MemoryRefuse = "refuse" // it is not started
+	MemoryWarn   = "warn"   // it is started, with a line in the log
+	MemoryOff    = "off"    // nothing is checked
+)
+
+// MemoryChecks returns the values of memory_check.
+func MemoryChecks() []string { return []string{MemoryRefuse, MemoryWarn, MemoryOff} }
 
 // AbsentContents are the Contents of a model of which a file is missing.
 const AbsentContents = "absent"

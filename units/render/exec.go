@@ -60,7 +60,11 @@ func gatePath(in Input) string {
 // memoryArgv is the command that reserves the engine's memory before the start; nil if the need is
 // unknown. It leaves out the unit's memory limit, which can change while the unit runs.
 func memoryArgv(in Input) []string {
-	if len(in.Need.Devices) == 0 && in.Need.Host == 0 {
+	host := in.Need.Host
+	if in.Pool.MemoryCheck == pool.MemoryOff {
+		host = 0
+	}
+	if len(in.Need.Devices) == 0 && host == 0 {
 		return nil
 	}
 	argv := []string{gatePath(in), "memory"}
@@ -71,8 +75,14 @@ func memoryArgv(in Input) []string {
 		}
 		argv = append(argv, "--need", strings.Join(needs, ","))
 	}
-	if in.Need.Host > 0 {
-		argv = append(argv, "--host", strconv.FormatUint(in.Need.Host, 10))
+	if host > 0 {
+		argv = append(argv, "--host", strconv.FormatUint(host, 10))
+		switch {
+		case in.Pool.MemoryCheck == pool.MemoryWarn:
+			argv = append(argv, "--warn")
+		case in.Pool.MemoryCheck == "" && in.Need.Mapped > 0:
+			argv = append(argv, "--mapped", strconv.FormatUint(in.Need.Mapped, 10))
+		}
 	}
 	return argv
 }

@@ -133,6 +133,7 @@ func TestSpecHash(t *testing.T) {
 		{"systemd_upgrade", nothing, func(in *render.Input) { in.Host = render.Host{} }},
 		{"host_memory", nothing, func(in *render.Input) { in.Host.MemoryBytes = 1 << 40 }},
 		{"vram_only", nothing, func(in *render.Input) { in.Host.VRAMOnly = true }},
+		{"memory_check", nothing, with(func(p *pool.Pool) { p.MemoryCheck = pool.MemoryWarn })},
 		{"gate_path", nothing, func(in *render.Input) { in.Host.GatePath = "/opt/gate" }},
 		{"memory_need_learnt", nothing, func(in *render.Input) { in.Need = render.Need{Devices: map[string]uint64{gpuOf("0"): 1}, Host: 1} }},
 		{"devices_spelled_otherwise", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{gpuOf("0"), "65:00.0"}} })},

@@ -1,6 +1,8 @@
 package render
 
 import (
+	"slices"
+
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 )
@@ -30,6 +32,8 @@ func NewPlan(in Input) (*Plan, error) {
 	if r := command.Refused; r != nil {
 		return nil, registry.Fail(registry.CodeDeviceMaskInvalid, r.Message, r.Hint)
 	}
+	command.Args = slices.Concat(command.Args,
+		engine.PromptCacheArgs(in.Pool, in.Prepared.Version, in.Pool.Limits.MemoryMaxBytes, in.Need.Host))
 	return &Plan{SpecHash: SpecHash(in), in: in, command: command, limits: limits}, nil
 }
 

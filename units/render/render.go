@@ -48,6 +48,7 @@ type Input struct {
 type Need struct {
 	Devices map[string]uint64 // by the UUID of a GPU or MIG partition
 	Host    uint64            // main memory; 0: unknown
+	Mapped  uint64            // the part of Host that is mapped
 }
 
 // Host describes the machine. The zero value is a host with systemd 252.

@@ -36,7 +36,7 @@ func (s *Supervisor) followHealth(r *replica) {
 	w := &watch{
 		s: s, r: r, ctx: ctx, cancel: cancel, run: r.unit.status.InvocationID, endpoint: r.unit.endpoint,
 		adapter: adapter, health: p.Health, generation: generationOf(r.unit.endpoint, adapter, p),
-		questions: questions{askSlots: p.Slots == 0 && adapter.SlotsPath() != ""},
+		questions: questions{askSlots: p.Slots == 0 && adapter.SlotsPath() != "", askLayers: s.readsOffload(r)},
 	}
 	if r.run.verdict == reconcile.Unhealthy {
 		w.unhealthySince = now

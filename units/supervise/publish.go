@@ -180,7 +180,8 @@ func (r *replica) snapshot() registry.Replica {
 	}
 	out := registry.Replica{
 		Breaker: string(r.past.State.BreakerNow()), NextStart: r.nextStart(),
-		ID: r.id.Name(), Name: r.id.Stable(), State: v.State, Live: v.Live, Ready: v.Ready, Reason: r.view.reason,
+		ID: r.id.Name(), Name: r.id.Stable(), State: v.State, Live: v.Live, Ready: v.Ready,
+		Reason: r.view.reason + r.partly(), GPULayers: r.gpuLayers(),
 		Unit: unit, Endpoint: r.publicEndpoint(), PID: r.unit.status.MainPID, InvocationID: r.unit.status.InvocationID,
 		SpecHash: r.unit.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
 		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(),

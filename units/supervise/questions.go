@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
@@ -17,10 +18,12 @@ type questions struct {
 	asking   bool // questions are under way
 	later    bool // a later probe has ended meanwhile
 	askSlots bool // how many requests at once the engine takes is not known yet
-	queued   *int // requests that wait inside the engine; nil: not known
-	queueIn  int  // good probes until the queue is asked for again
-	used     int  // good probes for which leases that are over still count
-	news     bool // an answer has changed what is published
+	// how many layers are on the GPUs is not read from the log yet
+	askLayers bool
+	queued    *int // requests that wait inside the engine; nil: not known
+	queueIn   int  // good probes until the queue is asked for again
+	used      int  // good probes for which leases that are over still count
+	news      bool // an answer has changed what is published
 }
 
 // ask asks what is due after a good probe, and reports whether there is anything. The probe counts
@@ -29,13 +32,18 @@ func (s *Supervisor) ask(w *watch, took time.Duration) bool {
 	if w.r.run.watch != w || w.asking {
 		return false
 	}
-	askSlots, askQueue := w.askSlots, s.queueDue(w)
-	if !askSlots && !askQueue {
+	askSlots, askLayers, askQueue := w.askSlots, w.askLayers, s.queueDue(w)
+	if !askSlots && !askLayers && !askQueue {
 		return false
 	}
 	w.asking, w.later = true, false
+	kind, _ := w.r.serves()
 	s.effects.Go(func() {
 		slots, queued, err := 0, (*int)(nil), error(nil)
+		var layers []engine.Offload
+		if askLayers {
+			_ = s.guard(func() error { layers = s.offloads(w.ctx, kind, w.run); return nil }) // it only explains
+		}
 		if askSlots {
 			err = s.guard(func() error { slots = w.slots(w.ctx); return nil })
 		}
@@ -44,6 +52,10 @@ func (s *Supervisor) ask(w *watch, took time.Duration) bool {
 		}
 		s.post(func() {
 			w.asking = false
+			if askLayers && w.r.run.watch == w {
+				w.askLayers, w.news = false, true
+				s.noteOffload(w.r, layers)
+			}
 			if askQueue {
 				w.setQueue(queued)
 			}

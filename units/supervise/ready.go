@@ -96,7 +96,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 		Pool: r.wish.pool, Replica: r.id.Index, Side: r.id.Side, Staged: r.prep.staged, Prepared: ready.prepared,
 		Port:    r.unit.port,
 		Adapter: adapter, Host: s.host, Mask: given(ready.planned),
-		Need: render.Need{Devices: ready.need.Devices, Host: ready.need.Host},
+		Need: render.Need{Devices: ready.need.Devices, Host: ready.need.Host, Mapped: ready.need.Mapped},
 	})
 	if err != nil {
 		return err

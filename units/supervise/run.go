@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
@@ -22,6 +23,7 @@ type run struct {
 	watch      *watch                    // its probes and generations; nil: not probed
 	drain      *drain                    // nil: takes work
 	fault      *registry.Failure         // why its process must be ended; nil: it need not
+	offload    []engine.Offload          // layers of each of its models on the GPUs; nil: not known
 	slots      int                       // requests at once, as the engine says; 0: not asked yet
 	refused    map[bounds.Subject]string // answers of the engine that are not believed, and why
 	unanswered map[bounds.Subject]string // what it was asked for last without an answer, and why

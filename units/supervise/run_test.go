@@ -8,6 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -70,6 +71,7 @@ func fill(r *replica, s *Supervisor) {
 	u.refused = map[bounds.Subject]string{bounds.OfSlots: "it is -2"}
 	u.unanswered, u.reported = map[bounds.Subject]string{bounds.OfSlots: "status 401"}, []string{"slots"}
 	u.fault = registry.Fail(registry.CodeHealthFailed, "ill for long", "")
+	u.offload = []engine.Offload{{On: 1, Of: 2}}
 	u.peaks = peaks{bytes: []uint64{1}, began: time.Now()}
 	u.readySince = s.o.Clock.SinceBoot()
 	s.beginDrain(r, "a test")

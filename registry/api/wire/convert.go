@@ -67,11 +67,19 @@ func replicaOf(r *registry.Replica) Replica {
 		SpecHash: optional(r.SpecHash), DeviceMask: list(r.DeviceMask), EngineVersion: optional(r.EngineVersion),
 		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
 		RestartsSinceStable: r.RestartsSinceStable, RefusedAnswers: r.RefusedAnswers,
-		Unanswered: r.Unanswered,
-		BackoffMS:  r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
+		Unanswered: r.Unanswered, GPULayers: layersOf(r.GPULayers),
+		BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
 		LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}
+}
+
+func layersOf(of []registry.Layers) []Layers {
+	var all []Layers
+	for _, l := range of {
+		all = append(all, Layers(l))
+	}
+	return all
 }
 
 // HealthOf returns the answer of GET /v1/pools/{id}/health.

@@ -107,6 +107,7 @@ type Replica struct {
 	RestartsSinceStable int      `json:"restarts_since_stable"`
 	RefusedAnswers      []string `json:"refused_answers,omitempty"` // of the engine, not believed
 	Unanswered          []string `json:"unanswered,omitempty"`      // what the engine does not report
+	GPULayers           []Layers `json:"gpu_layers,omitempty"`      // of each model
 	BackoffMS           int64    `json:"backoff_ms"`
 	Breaker             *string  `json:"breaker"`
 	NextRestartMS       *int64   `json:"next_restart_ms"`
@@ -115,6 +116,12 @@ type Replica struct {
 	Details             *Ending  `json:"details"`
 	SinceMS             *int64   `json:"since_ms"`
 	LastHeartbeatMS     *int64   `json:"last_heartbeat_ms"`
+}
+
+// Layers are how many layers of a model are on the GPUs.
+type Layers struct {
+	OnGPU int `json:"on_gpu"`
+	Of    int `json:"of"`
 }
 
 // Drain is a drain by an operator.
