@@ -125,7 +125,7 @@ func opensOnly(t *testing.T, r running, when string, own []string) {
 	}
 }
 
-// TestMachineMemorySteps: the steps that reserve memory and release the reservation run as root
+// TestMachineMemorySteps: the steps that reserve memory, and prove the use of the GPU, run as root
 // with capabilities, once each and in their order, on every systemd, and also when PID 1 starts the
 // unit from what it wrote itself.
 func TestMachineMemorySteps(t *testing.T) {
@@ -135,7 +135,8 @@ func TestMachineMemorySteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := w.start(t, input(gpus([]string{"0"}), need(5<<20, 3<<20)))
-	want := "memory --need " + gpuOf("0") + "=3145728 --host 5242880 uid 0 caps true\nrelease uid 0 caps true\n"
+	want := "memory --need " + gpuOf("0") + "=3145728 --host 5242880 uid 0 caps true\n" +
+		"gpu --devices " + gpuOf("0") + " --engine llamacpp uid 0 caps true\n"
 	for _, when := range []string{"first start", "restart after daemon-reload"} {
 		got, err := os.ReadFile(stepReport)
 		if err != nil || string(got) != want {

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(stubVariable) != "" && len(os.Args) > 1 && os.Args[1] == "--url":
 		os.Exit(gate(os.Args[2], flagValue("--unix")))
-	case os.Getenv(stubVariable) != "" && len(os.Args) > 1 && (os.Args[1] == "memory" || os.Args[1] == "release"):
+	case os.Getenv(stubVariable) != "" && len(os.Args) > 1 && (os.Args[1] == "memory" || os.Args[1] == "gpu"):
 		os.Exit(step())
 	case os.Getenv(stubVariable) != "":
 		os.Exit(stub())
