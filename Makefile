@@ -100,8 +100,8 @@ lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode ## gof
 	@unformatted=$$(gofmt -l $(wildcard cmd units systemd cgroups nvml registry packaging test)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags machine,gpu ./...
-	$(TOOLS)/staticcheck -tags machine,gpu ./...
+	go vet -tags machine,gpu,engines ./...
+	$(TOOLS)/staticcheck -tags machine,gpu,engines ./...
 	@unreachable=$$($(TOOLS)/deadcode ./cmd/pool-managerd ./cmd/poolctl ./cmd/pool-gate ./cmd/pool-gpu); \
 	if [ -n "$$unreachable" ]; then echo "no program calls, though tests may:"; echo "$$unreachable"; exit 1; fi
 	@for script in .ci/run test/gpu/run packaging/stage packaging/third-party-licenses packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
@@ -132,6 +132,10 @@ test: need-root need-go host-packages lint unit integration ## All tests: lint, 
 integration: need-root need-go host-packages deb $(TOOLS)/gotestsum ## Only the integration tests, inside machines with a real systemd
 	export POOL_MANAGERD_DEB=$(abspath $(DEB)); $(TESTS) --packages ./test/... -- -tags machine -p 1 -parallel 4 -count 1 -timeout 75m
 	$(FLAKY)
+
+.PHONY: test-engines
+test-engines: need-root need-go host-packages deb ## Real vLLM and Triton from PyPI, installed once (6 GB), through the package in a machine (ONLY=REGEXP)
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) nice go test -tags machine,engines -count 1 -timeout 90m -v -run '^TestInstalled$(ONLY)' ./test/e2e
 
 .PHONY: test-gpu
 test-gpu: build ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped

@@ -29,6 +29,10 @@ type Config struct {
 	// Files are in place before PID 1 starts. Missing directories are made with mode 0755.
 	Files []File
 
+	// Binds are directories of the host that a container shows read-only: what is too large to be
+	// copied.
+	Binds []Bind
+
 	MemoryMiB int // main memory of a VM; 1536 when 0. A container has the host's.
 	CPUs      int // processors of a VM; 2 when 0. A container has the host's.
 
@@ -44,6 +48,12 @@ type File struct {
 	Data  []byte      // used when Host is empty
 	Host  string      // path on the host; a directory is copied whole
 	Mode  fs.FileMode // permissions; when 0, those of Host, or 0644 for Data
+}
+
+// Bind is a directory of the host in a machine, read-only.
+type Bind struct {
+	Guest string // absolute path in the machine
+	Host  string
 }
 
 // filled returns the configuration with its defaults, or what is wrong with it.
@@ -69,6 +79,15 @@ func (c Config) filled() (Config, error) {
 	for _, f := range c.Files {
 		if !path.IsAbs(f.Guest) {
 			return c, fmt.Errorf("file %q: the path in the machine is not absolute", f.Guest)
+		}
+	}
+	for _, b := range c.Binds {
+		if c.Backend == VM {
+			return c, fmt.Errorf("bind %q: only a container shows a directory of the host", b.Guest)
+		}
+		if !path.IsAbs(b.Guest) || !path.IsAbs(b.Host) || strings.ContainsAny(b.Guest+b.Host, ": \\") {
+			return c, fmt.Errorf("bind %q to %q: want two absolute paths without colon, space and backslash", b.Host,
+				b.Guest)
 		}
 	}
 	return c, nil

@@ -3,10 +3,11 @@
 # own, so that nothing started or mounted here outlives it. (The container's own PID 1 does outlive systemd-nspawn when that is
 # killed with SIGKILL: it has no parent-death signal.)
 #
-# $1 directory of the machine, $2 root file system below (shared, only read), $3 cgroup of the machine as a directory.
+# $1 directory of the machine, $2 root file system below (shared, only read), $3 options for directories of the host,
+# $4 cgroup of the machine as a directory.
 set -eu
 umask 022
-dir=$1 lower=$2 cgroup=$3
+dir=$1 lower=$2 binds=$3 cgroup=$4
 
 # The private copy: an overlay whose upper layer is memory; a plain copy where overlayfs is not to be had.
 mkdir "$dir/fs"
@@ -31,7 +32,8 @@ while :; do
 	(
 		sh -c 'echo $PPID' >"$cgroup/boot-$boot/cgroup.procs"
 		export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 NOTIFY_SOCKET="$dir/notify"
-		exec systemd-nspawn --quiet --settings=no --register=no --keep-unit --boot \
+		# shellcheck disable=SC2086 # one word each
+		exec systemd-nspawn $binds --quiet --settings=no --register=no --keep-unit --boot \
 			--directory="$root" --machine="pool-machine-${dir##*/}" --hostname=machine --link-journal=no \
 			--private-network --console=pipe --notify-ready=yes --kill-signal=SIGRTMIN+3 \
 			--resolv-conf=off --timezone=off </dev/null

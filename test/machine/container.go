@@ -74,14 +74,14 @@ func (c *container) boot(ctx context.Context, cfg Config, root string) error {
 	if c.notify, err = listenNotify(c.dir.file("notify")); err != nil {
 		return err
 	}
-	if err := c.launch(root); err != nil {
+	if err := c.launch(root, cfg.Binds); err != nil {
 		return err
 	}
 	return c.notify.waitReady(ctx, 1, c.ended)
 }
 
 // launch starts the launcher and a goroutine that waits for its end.
-func (c *container) launch(root string) error {
+func (c *container) launch(root string, binds []Bind) error {
 	mount, err := cgroup2Mount()
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (c *container) launch(root string) error {
 		return err
 	}
 	args := append(scope, "sh", "-c", enterScript, "enter", c.dir.path, cgroup, mount,
-		"sh", "-c", launchScript, "launch", c.dir.path, root)
+		"sh", "-c", launchScript, "launch", c.dir.path, root, bindOptions(binds))
 	console, err := os.Create(c.dir.file("console"))
 	if err != nil {
 		return err
@@ -115,6 +115,15 @@ func (c *container) launch(root string) error {
 		close(c.ended)
 	}()
 	return nil
+}
+
+// bindOptions are the options of systemd-nspawn for binds; their paths have no space.
+func bindOptions(binds []Bind) string {
+	options := make([]string, len(binds))
+	for i, b := range binds {
+		options[i] = "--bind-ro=" + b.Host + ":" + b.Guest
+	}
+	return strings.Join(options, " ")
 }
 
 // bootedWithSystemd reports whether the host's PID 1 is systemd (sd_booted(3)).
