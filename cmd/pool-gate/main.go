@@ -1,7 +1,8 @@
 // Command pool-gate is the gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit
 // becomes active when it exits with 0. "pool-gate memory" is the step before the engine,
-// "pool-gate gpu" the one after the gate for an engine with GPUs, and "pool-gate release" that of
-// units of former versions. It owns flags only; the rules are in package gate.
+// "pool-gate gpu" the one after the gate for an engine with GPUs, "pool-gate release" that of units
+// of former versions, and "pool-gate exec" executes an engine. It owns flags only; the rules are in
+// package gate.
 package main
 
 import (
@@ -44,6 +45,8 @@ func run(args []string, stderr io.Writer) int {
 			return memory(ctx, args[1:], stderr, logger)
 		case "gpu":
 			return gpu(ctx, args[1:], stderr, logger)
+		case "exec":
+			return execute(args[1:], stderr, logger)
 		case "release":
 			return release(ctx, args[1:], stderr, logger)
 		}
@@ -65,6 +68,7 @@ func ready(ctx context.Context, args []string, stderr io.Writer, logger *log.Log
 	f := flags(stderr)
 	f.StringVar(&o.URL, "url", "", "health endpoint of the engine")
 	f.StringVar(&o.Unix, "unix", "", "unix socket of the engine, which is asked instead of the port")
+	f.BoolVar(&o.Key, "key", false, "send the engine's key, a credential of the unit")
 	f.StringVar(&o.Body, "body", "", "regular expression, in base64, that the body of a healthy answer matches")
 	f.IntVar(&o.Expect, "expect", 200, "status that means healthy")
 	f.DurationVar(&o.Stall, "stall", 5*time.Minute, "time without progress until the load counts as stalled")
@@ -138,6 +142,20 @@ func gpu(ctx context.Context, args []string, stderr io.Writer, logger *log.Logge
 	}
 	o.MainPID, o.Invocation = env.MainPID, env.Invocation
 	return gate.GPU(ctx, o)
+}
+
+// execute becomes the engine.
+func execute(args []string, stderr io.Writer, logger *log.Logger) int {
+	f := flags(stderr)
+	variable := f.String("key", "", "variable that gets the engine's key")
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	if *variable == "" || f.NArg() == 0 {
+		f.Usage()
+		return exit.Usage
+	}
+	return gate.Exec(*variable, f.Args(), logger)
 }
 
 // release ends the reservation that memory made.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,6 +30,8 @@ func TestCommandLine(t *testing.T) {
 		{"memory_of_no_number", []string{"memory", "--need", "GPU-a=5G"}, "", "is not of the form DEVICE=BYTES"},
 		{"memory_with_a_stray_word", []string{"memory", "--host", "5", "word"}, "", "usage: pool-gate"},
 		{"release_with_a_stray_word", []string{"release", "word"}, "", "usage: pool-gate"},
+		{"exec_of_nothing", []string{"exec", "--key", "A"}, "", "usage: pool-gate"},
+		{"exec_without_a_variable", []string{"exec", "--", "/bin/true"}, "", "usage: pool-gate"},
 		{"unknown_command", []string{"forget"}, "", "usage: pool-gate"},
 		{"another_host", []string{"--url", "http://192.0.2.1:1/health"}, strconv.Itoa(os.Getpid()), "is not of the form"},
 	}
@@ -39,6 +43,34 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("exit %d, want %d, and %q in:\n%s", got, exit.Usage, c.says, &stderr)
 			}
 		})
+	}
+}
+
+// TestExec: the program gets the key in its environment, and PID 1 its own status for one that
+// cannot be executed.
+func TestExec(t *testing.T) {
+	if os.Getenv("POOL_GATE_TEST_EXEC") != "" {
+		os.Exit(run([]string{"exec", "--key", "SECRET", "--", "/bin/sh", "-c", `echo "$SECRET $0 $1"`, "one", "two three"},
+			os.Stderr))
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "api-key"), []byte("sk-1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestExec$")
+	cmd.Env = append(os.Environ(), "POOL_GATE_TEST_EXEC=1")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "sk-1 one two three\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	var stderr strings.Builder
+	if got := run([]string{"exec", "--key", "SECRET", "--", "/nowhere"}, &stderr); got != exit.NotExecuted ||
+		!strings.Contains(stderr.String(), "could not execute /nowhere") || strings.Contains(stderr.String(), "sk-1") {
+		t.Errorf("exit %d:\n%s", got, &stderr)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	if got := run([]string{"exec", "--key", "SECRET", "--", "/bin/true"}, &stderr); got != exit.Failed {
+		t.Errorf("without credentials: exit %d:\n%s", got, &stderr)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,8 +48,18 @@ func (e *engine) routes() http.Handler {
 			<-r.Context().Done()
 			return
 		}
+		if !e.admits(r) {
+			fail(w, http.StatusUnauthorized, "Invalid API Key", "authentication_error")
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// admits reports whether a request has the key that the engine was started with, or needs none.
+func (e *engine) admits(r *http.Request) bool {
+	open := r.URL.Path == "/health" || r.URL.Path == "/metrics" || strings.HasPrefix(r.URL.Path, "/stub/")
+	return open || e.o.Key == "" || r.Header.Get("Authorization") == "Bearer "+e.o.Key
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ type options struct {
 	Props   string // --lie-props: what /props answers instead of the truth
 	Metrics string // --lie-metrics: the same of /metrics
 	Masked  string // $CUDA_VISIBLE_DEVICES
+	Key     string // $VLLM_API_KEY, or in --api-key-file: all but /health, /metrics and /stub/ asks for it
 }
 
 // switches are llama-server's flags without a value that a test may pass; they change nothing here.
@@ -51,7 +53,7 @@ var switches = []string{"--metrics", "--slots", "--no-webui", "--flash-attn", "-
 // that any llama-server command line is taken; a wrong value of a known one is an error.
 func parse(args []string, getenv func(string) string) (options, error) {
 	o := options{Host: "127.0.0.1", Slots: 1, LoadMode: loadCPU, CrashAfter: -1, ExitCode: 1, Driver: fakeDriver,
-		Masked: getenv("CUDA_VISIBLE_DEVICES")}
+		Masked: getenv("CUDA_VISIBLE_DEVICES"), Key: getenv("VLLM_API_KEY")}
 	if h := getenv("HOST"); h != "" {
 		o.Host = h
 	}
@@ -143,6 +145,10 @@ func (o *options) set(name, value string) (err error) {
 		o.Driver = value
 	case "--say":
 		o.Say = value
+	case "--api-key-file":
+		var key []byte
+		key, err = os.ReadFile(value)
+		o.Key = strings.TrimSpace(string(key))
 	case "--lie-props":
 		o.Props = value
 	case "--lie-metrics":

@@ -88,6 +88,25 @@ func call(t *testing.T, h http.Handler, method, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
+func TestKey(t *testing.T) {
+	env := map[string]string{"VLLM_API_KEY": "k"}
+	o, err := parse([]string{"--port", "1"}, func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newEngine(o).routes()
+	for path, want := range map[string]int{"/health": 503, "/metrics": 200, "/props": 401, "/slots": 401} {
+		if code, _ := call(t, h, "GET", path); code != want {
+			t.Errorf("%s: %d, want %d", path, code, want)
+		}
+	}
+	w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/props", nil)
+	r.Header.Set("Authorization", "Bearer k")
+	if h.ServeHTTP(w, r); w.Code != 200 {
+		t.Errorf("with the key: %d", w.Code)
+	}
+}
+
 func TestHealthFollowsLoadAndControl(t *testing.T) {
 	o, err := parse([]string{"--port", "1", "-np", "3"}, noEnv)
 	if err != nil {

@@ -2,7 +2,8 @@
 // and those that its arguments and variables name.
 //
 // It owns whether an engine could read them, and which files they are at a moment. It looks at the
-// disk and reads no content. It must not know units, or what an engine does with a file.
+// disk and reads no content but that of secrets. It must not know units, or what an engine does
+// with a file.
 package bring
 
 import (
@@ -44,6 +45,11 @@ func Look(p pool.Pool) (Found, error) {
 		}
 		all.Shown, all.Names = append(all.Shown, found.Shown...), append(all.Names, found.Names...)
 	}
+	names, fault := lookAtKey(p)
+	if fault != nil {
+		return Found{}, fault.Failure
+	}
+	all.Names = append(all.Names, names...)
 	return all, nil
 }
 
@@ -55,6 +61,9 @@ func Check(p pool.Pool) []Fault {
 			faults = append(faults, *fault)
 		}
 	}
+	if _, fault := lookAtKey(p); fault != nil {
+		faults = append(faults, *fault)
+	}
 	return faults
 }
 
@@ -64,6 +73,9 @@ func Sources(p pool.Pool) string {
 	text := string(p.Model)
 	for _, f := range looked(p) {
 		text += "\x00" + f.Path
+	}
+	if p.APIKeyFile != "" {
+		text += "\x00key " + p.APIKeyFile
 	}
 	return text
 }

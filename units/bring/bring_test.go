@@ -104,6 +104,14 @@ func TestLook(t *testing.T) {
 			return pool.Pool{Engine: engine.Program, Files: []string{d.dir + "/m"}}
 		}, nil, registry.CodeProvisionFailed, "of files[0] has {dir}/m/a, which has mode 0640",
 			"chmod o+r '{dir}/m/a'"},
+		{"a_key", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.file("key", "sk-1\n", 0o600)} }, []string{},
+			"", "", ""},
+		{"no_key", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.dir + "/key"} }, nil,
+			registry.CodeProvisionFailed, "api_key_file {dir}/key does not exist", "owned by root with mode 0600"},
+		{"a_key_for_all", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.file("key", "sk-1\n", 0o644)} }, nil,
+			registry.CodeProvisionFailed, "api_key_file {dir}/key has mode 0644: every user", "chmod o-rwx '{dir}/key'"},
+		{"an_empty_key", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.file("key", "\n", 0o600)} }, nil,
+			registry.CodeProvisionFailed, "api_key_file {dir}/key holds no key", "openssl rand -hex 32"},
 		{"a_loop_of_links", func(d disk) pool.Pool {
 			d.link("..", "m/up")
 			return pool.Pool{Engine: engine.Program, Files: []string{d.dir + "/m"}}
@@ -157,7 +165,10 @@ func TestCheckFindsAll(t *testing.T) {
 func TestSources(t *testing.T) {
 	a, b := with("--mmproj", "/a"), with("--mmproj", "/b")
 	c := with("--seed", "1", "--mmproj", "/a")
-	if bring.Sources(a) == bring.Sources(b) || bring.Sources(a) != bring.Sources(c) {
+	d := a
+	d.APIKeyFile = "/k"
+	if bring.Sources(a) == bring.Sources(b) || bring.Sources(a) == bring.Sources(d) ||
+		bring.Sources(a) != bring.Sources(c) {
 		t.Errorf("%q %q %q", bring.Sources(a), bring.Sources(b), bring.Sources(c))
 	}
 }

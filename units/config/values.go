@@ -12,6 +12,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/cgroups"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -150,6 +151,14 @@ func unavailable[T any](name, mode string) strict.Type[T] {
 		at.Say(v, fmt.Sprintf("belongs to mode %q, which is not available in this version", mode), "",
 			"Remove the line.")
 	}}
+}
+
+// keyFile is the check of a path that PID 1 reads.
+func keyFile(s string) string {
+	if wrong := strict.Absolute(s); wrong != "" {
+		return wrong
+	}
+	return confine.Path(s)
 }
 
 func binary(s string) string {

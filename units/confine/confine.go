@@ -44,7 +44,8 @@ func Refusals(p pool.Pool, a engine.Adapter) []pool.Refusal {
 	if p.Provisioning.Mode == pool.ModeExternal {
 		return nil
 	}
-	return slices.Concat(a.Check(p), paths(p), arguments(p), brought(p), variables(p), healthPath(p), network(p, a))
+	return slices.Concat(a.Check(p), paths(p), arguments(p), brought(p), variables(p), healthPath(p), network(p, a),
+		apiKey(p, a))
 }
 
 func paths(p pool.Pool) []pool.Refusal {

@@ -20,8 +20,8 @@ var _ Adapter = command{}
 
 func (command) Kind() string { return Program }
 func (command) Doc() string {
-	return "any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{socket}`, `{model}`, `{ctx}` and " +
-		"`{slots}`"
+	return "any program that serves HTTP: `args` may hold `{host}`, `{port}`, `{socket}`, `{model}`, `{ctx}`, " +
+		"`{slots}` and `{api_key_file}`"
 }
 func (command) Weights() Weights            { return Anything }
 func (command) DefaultBinary() string       { return "" }
@@ -33,14 +33,18 @@ func (command) Check(p pool.Pool) []pool.Refusal { return noTensorSplit(p) }
 // Files: what the arguments of any program mean is unknown; its files are in the key files.
 func (command) Files(pool.Pool) []File { return nil }
 
-// Command fills {host}, {port}, {socket}, {model}, {ctx} and {slots} in the arguments; other braces
-// stay as they are, so that JSON needs no escape. A ctx or slots that the pool leaves out is 0. The
-// program also finds HOST, PORT and MODEL in its environment, and without a network SOCKET.
+// APIKey: the program finds the path in API_KEY_FILE, too.
+func (command) APIKey() APIKey { return APIKey{File: true, Others: []string{"API_KEY_FILE"}} }
+
+// Command fills {host}, {port}, {socket}, {model}, {ctx}, {slots} and {api_key_file} in the
+// arguments; other braces stay as they are, so that JSON needs no escape. A ctx or slots that the
+// pool leaves out is 0. The program also finds HOST, PORT and MODEL in its environment, without a
+// network SOCKET, and with a key API_KEY_FILE.
 func (command) Command(p pool.Pool, at Instance) Command {
 	port := strconv.Itoa(at.Port)
 	fill := strings.NewReplacer(
 		"{host}", at.Host, "{port}", port, "{socket}", at.Socket, "{model}", at.Model,
-		"{ctx}", strconv.Itoa(p.Ctx), "{slots}", strconv.Itoa(p.Slots),
+		"{ctx}", strconv.Itoa(p.Ctx), "{slots}", strconv.Itoa(p.Slots), "{api_key_file}", at.KeyFile,
 	)
 	args := make([]string, len(p.Args))
 	for i, arg := range p.Args {
@@ -49,6 +53,9 @@ func (command) Command(p pool.Pool, at Instance) Command {
 	env := map[string]string{"HOST": at.Host, "PORT": port, "MODEL": at.Model}
 	if at.Socket != "" {
 		env["SOCKET"] = at.Socket
+	}
+	if at.KeyFile != "" {
+		env["API_KEY_FILE"] = at.KeyFile
 	}
 	return Command{Args: args, Env: env}
 }

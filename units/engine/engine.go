@@ -52,6 +52,9 @@ type starting interface {
 	// Command is what follows the binary on the command line, and the environment that the engine
 	// needs. The operator's own arguments come last, his environment is not in it.
 	Command(p pool.Pool, at Instance) Command
+	// APIKey is how the engine is given the key that its callers must send; zero: it checks none,
+	// or takes it only where others can read it.
+	APIKey() APIKey
 	// UnixSocket reports whether it can serve on a unix socket instead of a port, in this version
 	// ("": unknown).
 	UnixSocket(p pool.Pool, version string) UnixSocket
@@ -160,12 +163,24 @@ const (
 	SocketTested                     // it serves so in the tests of this program; used by default
 )
 
+// APIKey is how an engine is given the key that its callers must send.
+type APIKey struct {
+	// File: Command passes Instance.KeyFile, the path of a file that holds it.
+	File bool
+	// Variable is one of its environment that holds the key. The unit's own environment is public,
+	// so that pool-gate sets it when it executes the engine.
+	Variable string
+	// Others are the flags and variables by which a pool would give it another key.
+	Others []string
+}
+
 // Instance is where and on what one engine process runs.
 type Instance struct {
 	Model   string   // path of what it loads, "" for an engine without a model
 	Host    string   // the address to listen on
 	Port    int      // the TCP port to listen on
 	Socket  string   // the unix socket to listen on instead; "": none. Host and Port are its forwarder's then
+	KeyFile string   // path of the file with the key that it must ask for, inside its unit; "": none
 	Devices []string // full UUIDs, as CUDA_VISIBLE_DEVICES will hold them, in order; empty: a CPU replica
 	Indices []int    // NVML's numbers of their GPUs, in the same order
 	Version string   // of the engine, as ParseVersion returned it; "": unknown

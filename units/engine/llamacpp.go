@@ -102,6 +102,9 @@ func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 	if at.GPU() && len(p.TensorSplit) > 0 {
 		args = append(args, "-ts", joinFloats(p.TensorSplit))
 	}
+	if at.KeyFile != "" {
+		args = append(args, "--api-key-file", at.KeyFile)
+	}
 	args = append(args, "--metrics", "--slots")
 	return Command{Args: append(args, p.Args...)}
 }
@@ -112,6 +115,11 @@ func joinFloats(values []float64) string {
 		texts[i] = strconv.FormatFloat(v, 'f', -1, 64)
 	}
 	return strings.Join(texts, ",")
+}
+
+func (llamaCpp) APIKey() APIKey {
+	return APIKey{File: true,
+		Others: []string{"--api-key", "--api-key-file", "LLAMA_API_KEY", "LLAMA_ARG_API_KEY_FILE"}}
 }
 
 // llamaSocketBuild is a build of llama.cpp that has the option: it came with ggml-org/llama.cpp

@@ -75,6 +75,9 @@ var sglangFiles = []fileFlag{
 	{Spellings: []string{"--speculative-draft-model-path", "--speculative-draft-model"}, Paths: absolute, Weights: true},
 }
 
+// APIKey: SGLang takes a key on its command line only, where every user of the host could read it.
+func (sglang) APIKey() APIKey { return APIKey{} }
+
 func (sglang) Files(p pool.Pool) []File { return flagSyntax{}.files(p, sglangFiles) }
 
 // Command splits the model evenly over the mask unless args split it.

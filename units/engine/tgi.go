@@ -82,6 +82,10 @@ func (tgi) Command(p pool.Pool, at Instance) Command {
 	return Command{Args: append(args, p.Args...), Env: env}
 }
 
+// APIKey: the launcher passes its key on the command line of the router, where every user of the
+// host could read it.
+func (tgi) APIKey() APIKey { return APIKey{} }
+
 // UnixSocket: TGI's router listens on a port only.
 func (tgi) UnixSocket(pool.Pool, string) UnixSocket { return SocketNever }
 

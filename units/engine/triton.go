@@ -74,6 +74,9 @@ func (triton) Command(p pool.Pool, at Instance) Command {
 	return Command{Args: append(args, p.Args...)}
 }
 
+// APIKey: Triton asks for no key.
+func (triton) APIKey() APIKey { return APIKey{} }
+
 // UnixSocket: tritonserver listens on ports only.
 func (triton) UnixSocket(pool.Pool, string) UnixSocket { return SocketNever }
 

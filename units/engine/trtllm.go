@@ -62,6 +62,9 @@ var trtllmFiles = []fileFlag{
 	{Spellings: []string{"--config", "--extra-llm-api-options"}},
 }
 
+// APIKey: trtllm-serve asks for no key.
+func (trtllm) APIKey() APIKey { return APIKey{} }
+
 func (trtllm) Files(p pool.Pool) []File { return trtllmSyntax.files(p, trtllmFiles) }
 
 // Command splits the model evenly over the mask unless args split it.

@@ -132,6 +132,12 @@ func numbered(p pool.Pool, at Instance) ([]string, *Refused) {
 	return numbers, nil
 }
 
+// APIKey: vLLM reads a key from no file. It protects /v1 and what generates, and neither /health
+// nor /metrics.
+func (vllm) APIKey() APIKey {
+	return APIKey{Variable: "VLLM_API_KEY", Others: []string{"--api-key", "VLLM_API_KEY"}}
+}
+
 // UnixSocket: vLLM has --uds; it was not tried without a network.
 func (vllm) UnixSocket(pool.Pool, string) UnixSocket { return SocketUntested }
 

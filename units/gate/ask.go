@@ -29,6 +29,7 @@ type endpoint struct {
 	port   int
 	unix   string         // the engine's socket, which is connected to instead of host and port; empty: none
 	path   string         // http: the path; grpc: a slash and the name of the service
+	key    string         // http: sent as a bearer token; empty: none
 	body   *regexp.Regexp // http: must match the response body; nil: any body
 }
 
@@ -150,8 +151,13 @@ func (e endpoint) get(conn net.Conn, address string, expect int) (bool, error) {
 	if e.body != nil {
 		version = "1.0"
 	}
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/%s\r\nHost: %s\r\nUser-Agent: pool-gate\r\nConnection: close\r\n\r\n",
-		e.path, version, address); err != nil {
+	bearer := ""
+	if e.key != "" {
+		bearer = "Authorization: Bearer " + e.key + "\r\n"
+	}
+	if _, err := fmt.Fprintf(conn,
+		"GET %s HTTP/%s\r\nHost: %s\r\nUser-Agent: pool-gate\r\n%sConnection: close\r\n\r\n",
+		e.path, version, address, bearer); err != nil {
 		return false, err
 	}
 	answer := bufio.NewReaderSize(conn, 256)

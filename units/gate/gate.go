@@ -34,6 +34,7 @@ type Options struct {
 	Stall  time.Duration // time without progress after which the load is stalled
 	Log    *log.Logger   // goes to the unit's log
 	Engine string        // the kind of engine, as in a pool file
+	Key    bool          // the engine asks for the key that is a credential of the unit
 	// GPU: the engine was given a GPU, and its log decides whether it uses it. Units of former
 	// versions have it; those of this one run the step GPU.
 	GPU bool
@@ -77,6 +78,14 @@ func Run(ctx context.Context, o Options) int {
 	}
 	if err == nil {
 		defer w.close()
+		if o.Key {
+			at.key, err = Key(o.MainPID)
+			if gone, _ := w.sleep(0); err != nil && gone {
+				return o.gone("the engine ended before it listened", w)
+			}
+		}
+	}
+	if err == nil {
 		if o.GPU {
 			w.stream = journalStream(w.pidfd, journalSocket)
 		}
@@ -180,12 +189,14 @@ func (o Options) failed(v Verdict, s Sample, at endpoint) int {
 
 // Usage is the text for an invalid command line.
 func Usage() string {
-	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
+	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--key] [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
        pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES [--mapped BYTES] [--warn]] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
        pool-gate gpu --devices UUID[,…] --engine KIND [--proof all|any|off] [--layers N] [--draft-layers N] [--whole] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
+       pool-gate exec --key VARIABLE -- PROGRAM [ARGUMENT…]
 
-PID 1 runs it in an engine's unit: as ExecStartPost=, and for its memory and its GPUs as ExecStartPre= and a second ExecStartPost=. Exit status: %d ready,
+PID 1 runs it in an engine's unit: as ExecStartPost=, for its memory and its GPUs as ExecStartPre= and a second ExecStartPost=,
+and as ExecStart= to execute an engine that takes its key as a variable. Exit status: %d ready,
 %d engine gone, %d engine gone with processes left behind, %d stalled, %d port in use by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use, %d no memory of a GPU held, %d a part of the model on the CPU.`,
 		exit.Ready, exit.EngineGone, exit.Background, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM,
 		exit.InsufficientRAM, exit.NoGPU, exit.HoldsNoGPU, exit.PartOnCPU)

@@ -27,6 +27,47 @@ import (
 // user's.
 const engineVariable = "POOL_GATE_TEST_ENGINE"
 
+// TestKey: the gate sends the key that PID 1 has for the unit. Where its own view has none, it
+// takes that of the engine's main process.
+func TestKey(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "api-key"), []byte("sk-1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	if key, err := Key(0); key != "sk-1" || err != nil {
+		t.Errorf("%q, %v", key, err)
+	}
+	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer sk-1" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close(); <-done })
+	for key, want := range map[string]Answer{"": Loading, "sk-2": Loading, "sk-1": Healthy} {
+		at, err := parseEndpoint("http://"+l.Addr().String()+"/props", "", "")
+		if at.key = key; err != nil || at.ask(os.Getuid(), 200) != want {
+			t.Errorf("with the key %q: %v, want %v", key, at.ask(os.Getuid(), 200), want)
+		}
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", filepath.Join(dir, "none"))
+	for _, pid := range []int{0, os.Getpid()} {
+		if key, err := Key(pid); err == nil {
+			t.Errorf("of process %d: %q", pid, key)
+		}
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	if _, err := Key(0); err == nil || !strings.Contains(err.Error(), "CREDENTIALS_DIRECTORY is not set") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestMain(m *testing.M) {
 	if script := os.Getenv(engineVariable); script != "" {
 		engine(script)

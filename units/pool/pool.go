@@ -57,6 +57,7 @@ type Pool struct {
 	MemoryCheck string            // one of MemoryChecks; empty: MemoryRefuse, for a mapped model MemoryWarn
 	Writable    []string          // absolute paths that the engine may write to
 	Files       []string          // absolute paths that the engine sees read-only
+	APIKeyFile  string            // absolute path of a file with the key that the engine asks for; empty: none
 
 	// Port is the TCP port on 127.0.0.1 of replica r0 (r1 has Port+1, …); 0: one of port_range.
 	Port int

@@ -28,6 +28,7 @@ type question struct {
 	host   string // "127.0.0.1:21000"; with the prefix "https://": TLS
 	target string // the path and the query
 	json   []byte // the body of a POST
+	key    string // sent as a bearer token; empty: none
 	close  bool   // no connection stays open
 	limit  int    // how much of the answer's body is read, in bytes
 }
@@ -64,10 +65,30 @@ func (s *scratch) release() {
 	scratches.Put(s)
 }
 
-// ask sends a request and reads the response, over the engine's idle connection if there is one.
-// The engine may close an idle connection just as it is used: a GET is then sent once more over a
-// new one, if no byte of a response was received.
+// ask sends a request with the engine's key. One that is refused is sent once more if another key
+// was written down since.
 func (p *Prober) ask(ctx context.Context, q question, s *scratch) (answer, error) {
+	k := p.keys.at(q.host)
+	q.key = k.use()
+	a, err := p.askOnce(ctx, q, s)
+	if k == nil || err != nil || !wantsKey(a.status) {
+		return a, err
+	}
+	other := k.other(q.key)
+	if other == "" {
+		return a, err
+	}
+	q.key = other
+	if a, err = p.askOnce(ctx, q, s); err == nil && !wantsKey(a.status) {
+		k.took(other)
+	}
+	return a, err
+}
+
+// askOnce sends a request and reads the response, over the engine's idle connection if there is
+// one. The engine may close an idle connection just as it is used: a GET is then sent once more
+// over a new one, if no byte of a response was received.
+func (p *Prober) askOnce(ctx context.Context, q question, s *scratch) (answer, error) {
 	if strings.HasPrefix(q.host, tlsPrefix) {
 		return p.askTLS(ctx, q)
 	}
@@ -125,6 +146,9 @@ func (s *scratch) write(q question) {
 	if q.method != http.MethodGet {
 		b = append(b, "Content-Type: application/json\r\nContent-Length: "...)
 		b = append(strconv.AppendInt(b, int64(len(q.json)), 10), "\r\n"...)
+	}
+	if q.key != "" {
+		b = append(append(append(b, "Authorization: Bearer "...), q.key...), "\r\n"...)
 	}
 	if q.close {
 		b = append(b, "Connection: close\r\n"...)
@@ -201,6 +225,9 @@ func (p *Prober) askTLS(ctx context.Context, q question) (answer, error) {
 	req.Header.Set("User-Agent", userAgent)
 	if q.method != http.MethodGet {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if q.key != "" {
+		req.Header.Set("Authorization", "Bearer "+q.key)
 	}
 	req.Close = q.close
 	resp, err := p.client.Do(req)

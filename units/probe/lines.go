@@ -44,6 +44,7 @@ func (l *lines) send(c Check) (line uint64) {
 		_ = conn.Close()
 		return 0
 	}
+	q.key = l.p.keys.at(c.Host).use()
 	l.parse.write(q)
 	// An idle connection has room for it: everything that was sent before was answered.
 	if _, err := conn.Write(l.parse.out); err != nil {
@@ -98,6 +99,9 @@ func (l *lines) receive(line uint64, check Check) (complete bool, rest func(cont
 	}
 	if !again || !l.p.dialed.kept(conn) {
 		_ = conn.Close()
+	}
+	if err == nil && wantsKey(a.status) && l.p.keys.at(check.Host) != nil {
+		return false, func(ctx context.Context) error { return l.p.Probe(ctx, check) }, nil // with the newest key
 	}
 	return true, nil, check.verdict(a, err)
 }

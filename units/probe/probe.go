@@ -69,6 +69,7 @@ type Prober struct {
 	client *http.Client // for TLS
 	h2     *http.Client // HTTP/2 without TLS, for gRPC
 	dialed dialed
+	keys   keys
 }
 
 // maxConns bounds the connections of each of the two clients to one engine.

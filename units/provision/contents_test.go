@@ -77,6 +77,15 @@ func TestContents(t *testing.T) {
 			t.Errorf("alone %q, with a projector %q, with another %q, with another template %q", alone, with, other,
 				last)
 		}
+		p.APIKeyFile = d.file("key", "sk-1", 0o600)
+		one := s.Identify(t.Context(), p)
+		d.file("key.new", "sk-2", 0o600)
+		if err := os.Rename(d.path("key.new"), d.path("key")); err != nil {
+			t.Fatal(err)
+		}
+		if two := s.Identify(t.Context(), p); one == two {
+			t.Errorf("with a key %q, with another %q", one, two)
+		}
 		p.Model, p.Engine = "", engine.Program
 		if got := s.Identify(t.Context(), p); got == "" {
 			t.Error("files of a pool without a model are nothing")

@@ -28,7 +28,7 @@ func unitLines(in Input) []Line {
 
 // execLines describe the process and its gate.
 func execLines(in Input, command engine.Command) []Line {
-	argv := append([]string{in.Prepared.Binary}, command.Args...)
+	argv := engineArgv(in, command.Args)
 	lines := []Line{
 		text("Slice", pool.Slice, "all engines in one slice, for systemd-cgtop and common limits"),
 		text("Type", "exec", "started means executed: a missing or broken binary fails the start"),
@@ -92,6 +92,9 @@ func gateArgv(in Input) []string {
 	argv := []string{gatePath(in), "--url", gateURL(in)}
 	if socket := engineSocket(in); socket != "" {
 		argv = append(argv, "--unix", socket)
+	}
+	if in.Pool.APIKeyFile != "" {
+		argv = append(argv, "--key")
 	}
 	if in.Pool.Health.Body != "" && !otherProbe(in.Pool) {
 		// In base64: older versions of PID 1 lose a $.

@@ -52,6 +52,9 @@ var goldenCases = []struct {
 	{"llamacpp_files", input(args("--jinja", "--chat-template-file", "/srv/chat.jinja", "--mmproj", "/data/v/mmproj.gguf"),
 		with(func(p *pool.Pool) { p.Files = []string{"/home/ann/schemas", "/etc/pool-managerd/a.gbnf"} }),
 		shows("/srv/chat.jinja", "/data/v/mmproj.gguf", "/home/ann/schemas", "/etc/pool-managerd/a.gbnf"))},
+	{"llamacpp_api_key_file", input(keyFile)},
+	{"llamacpp_api_key_file_252", input(systemd252, alone, keyFile)},
+	{"vllm_api_key_file", input(gpus([]string{"0"}), kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"), keyFile)},
 	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a-50%.gguf"))},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {
 		in.Prepared.Binary = "/home/ann/llama.cpp/build/bin/llama-server"

@@ -37,6 +37,7 @@ type identity struct {
 	Allow        []string          `json:"allow,omitempty"`
 	Writable     []string          `json:"writable,omitempty"`
 	Files        []string          `json:"files,omitempty"`
+	APIKeyFile   string            `json:"api_key_file,omitempty"`
 	Process      processIdentity   `json:"process,omitzero"`
 	Network      string            `json:"network,omitempty"`
 	GPUProof     string            `json:"gpu_proof,omitempty"` // empty for the default
@@ -88,6 +89,7 @@ func identityOf(in Input) identity {
 		Allow:        inOrder(p.Sandbox.Allow),
 		Writable:     inOrder(p.Writable),
 		Files:        inOrder(p.Files),
+		APIKeyFile:   p.APIKeyFile,
 		Process:      processIdentity(p.Process),
 		Network:      p.Sandbox.Network, // not what it defaults to: an upgrade may change that
 		Restart: restartIdentity{

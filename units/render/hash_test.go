@@ -69,6 +69,7 @@ func TestSpecHash(t *testing.T) {
 		{"sandbox_shm", process, with(func(p *pool.Pool) { p.Sandbox.ShmBytes = 1 << 30 })},
 
 		{"sandbox_allow", process, with(func(p *pool.Pool) { p.Sandbox.Allow = []string{relax.Netlink} })},
+		{"api_key_file", process, with(func(p *pool.Pool) { p.APIKeyFile = "/etc/key" })},
 		{"files", process, with(func(p *pool.Pool) { p.Files = []string{"/srv/a.jinja"} })},
 		{"gpu_proof", process, with(func(p *pool.Pool) { p.GPUProof = pool.ProofOff })},
 		{"writable", process, with(func(p *pool.Pool) { p.Writable = []string{"/srv/slots"} })},

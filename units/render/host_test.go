@@ -99,6 +99,9 @@ func kind(kind, binary, model string) change {
 	}
 }
 
+// keyFile gives the engine a key.
+func keyFile(in *render.Input) { in.Pool.APIKeyFile = "/etc/llm/key" }
+
 // shows adds files that were found beside the model.
 func shows(files ...string) change {
 	return func(in *render.Input) { in.Staged.Files = append(in.Staged.Files, files...) }

@@ -53,6 +53,7 @@ func (p *Plan) Unit() Unit {
 		restartLines(in),
 		execLines(in, p.command),
 		directoryLines(in),
+		credentialLines(in),
 		environmentLines(in, p.command, in.Mask),
 		logLines(in, p.SpecHash),
 		accountingLines(),

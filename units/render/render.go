@@ -153,7 +153,7 @@ func replica(in Input) pool.Replica {
 
 func instance(in Input) engine.Instance {
 	at := engine.Instance{Model: in.Staged.Path, Host: Loopback, Port: in.Port, Socket: engineSocket(in),
-		Version: in.Prepared.Version}
+		Version: in.Prepared.Version, KeyFile: credentialPath(in)}
 	for _, d := range in.Mask {
 		at.Devices, at.Indices = append(at.Devices, d.Visible), append(at.Indices, d.Index)
 	}

@@ -98,8 +98,9 @@ func assumed(of bounds.Subject) string {
 	return "one request at a time is assumed unless slots is set"
 }
 
-const unansweredHint = "A status 401 wants a key that the manager does not have (an --api-key in args); 404 or 501 " +
-	"means that a flag turned the endpoint off or moved it. Set slots, and take that flag out of args."
+const unansweredHint = "A status 401 wants a key that the manager does not have: give it to the engine as " +
+	"api_key_file instead of in args. 404 or 501 means that a flag turned the endpoint off or moved it: take that " +
+	"flag out of args. Or set slots."
 
 // unansweredQuestions lists what the engine does not report in this run, and what follows. What it
 // reports and is not believed is in refusedAnswers.

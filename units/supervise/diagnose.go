@@ -249,6 +249,8 @@ func execStep(status int) string {
 		return "228/SECCOMP: its system call filter"
 	case 242:
 		return "242/NUMA_POLICY: [limits] numa_policy and numa_nodes"
+	case 243:
+		return "243/CREDENTIALS: api_key_file, which PID 1 reads at each start"
 	case 238, 239:
 		return "its state or cache directory"
 	}

@@ -97,6 +97,14 @@ func (w *world) Get(_ context.Context, url string, _ int64) ([]byte, error) {
 	return []byte(`{"total_slots":4}`), nil
 }
 
+func (w *world) UseKey(host string, read func() string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if read != nil {
+		w.note("key %s", host)
+	}
+}
+
 func (w *world) CloseIdle(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

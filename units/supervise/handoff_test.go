@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,17 @@ func TestDescribe(t *testing.T) {
 		h.n.Store(0)
 		time.Sleep(time.Second)
 		want(t, m.wantServed("r0b", "b.gguf"), "r0b", "r0", "/srv/models/b.gguf")
+	})
+	scenario(t, "an_engine_with_a_key_is_asked_with_it", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", func(p *pool.Pool) { p.APIKeyFile = "/etc/llm/key" }), llama("b")))
+		w.passGate(unitOf("a"))
+		w.passGate(unitOf("b"))
+		m.wantState("a", registry.StateReady, true)
+		m.wantState("b", registry.StateReady, true)
+		host := strings.TrimPrefix(m.pool("a").Replicas[0].Endpoint, "http://")
+		if w.called("key "+host) != 1 || w.called("key ") != 1 {
+			t.Errorf("%d engines have a key, %d of them the right one", w.called("key "), w.called("key "+host))
+		}
 	})
 	scenario(t, "arguments_are_those_of_what_runs_and_hide_secrets", func(t *testing.T, w *world) {
 		w.stage = nil

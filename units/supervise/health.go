@@ -15,6 +15,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
+	"github.com/pool-managerd/pool-managerd/units/secret"
 )
 
 // followHealth has exactly one watcher for each run of an engine that passed its gate.
@@ -45,6 +46,7 @@ func (s *Supervisor) followHealth(r *replica) {
 		w.due = now.Add(phase(w.run, p.Health.GenerateInterval))
 	}
 	r.run.watch = w
+	s.o.Prober.UseKey(hostOf(r.unit.endpoint), keyOf(p))
 	w.probes = s.probes.Add(probe.Target{
 		Key: w, Check: checkOf(w.endpoint, adapter, p.Health), Interval: p.Health.Interval,
 		Early: phase(w.run, p.Health.Interval/4),
@@ -63,6 +65,18 @@ func (s *Supervisor) stopHealth(r *replica) {
 // closeIdle lets an engine that is stopping not wait for us.
 func (s *Supervisor) closeIdle(r *replica) {
 	s.o.Prober.CloseIdle(hostOf(r.unit.endpoint))
+}
+
+// keyOf reads the key of a pool's engine, nil if it asks for none. What is wrong with the file was
+// found when it was staged, or shows as a refused question.
+func keyOf(p pool.Pool) func() string {
+	if p.APIKeyFile == "" {
+		return nil
+	}
+	return func() string {
+		key, _ := secret.Key(p.APIKeyFile)
+		return key
+	}
 }
 
 // hostOf is an endpoint's host and port.

@@ -81,6 +81,9 @@ type Prober interface {
 	Schedule(guard func(func() error) error, deliver func([]probe.Result)) *probe.Schedule
 	Generate(ctx context.Context, g probe.Generation) (probe.Outcome, error)
 	Get(ctx context.Context, url string, limit int64) ([]byte, error)
+	// UseKey has requests to the engine at host carry a key, which read returns; nil: they have
+	// none.
+	UseKey(host string, read func() string)
 	// Reason folds a probe's error into one of a few words for a metric's label.
 	Reason(err error) string
 	// CloseIdle closes the connections to the engine at host ("127.0.0.1:21000"): some engines

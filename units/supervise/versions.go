@@ -91,7 +91,8 @@ func (s *Supervisor) assign(e *entry) {
 	for _, r := range e.replicas {
 		version := e.order(r.id).Version
 		changed := !r.wish.known || !samePool(r.wish.pool, version)
-		probing := r.wish.known && r.wish.pool.Health != version.Health
+		probing := r.wish.known && (r.wish.pool.Health != version.Health ||
+			r.wish.pool.APIKeyFile != version.APIKeyFile)
 		r.wish.pool, r.wish.known = version, true
 		r.updateWish()
 		if changed {

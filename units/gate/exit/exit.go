@@ -22,6 +22,8 @@ const (
 
 	HoldsNoGPU = 12 // NVML lists no process of the engine on a GPU that it was given
 	PartOnCPU  = 13 // the engine left layers to the CPU, which the host's policy forbids
+
+	NotExecuted = 203 // the engine could not be executed: PID 1's own status for it (systemd.exec(5))
 )
 
 // LogPrefix begins each line that the gate logs. The engine's lines have the same identifier in the

@@ -29,6 +29,8 @@ func (madeUp) Files(p pool.Pool) []File {
 	return flagSyntax{}.files(p, []fileFlag{{Spellings: []string{"--rules"}}})
 }
 
+func (madeUp) APIKey() APIKey { return APIKey{Variable: "MADEUP_KEY", Others: []string{"MADEUP_KEY"}} }
+
 func (madeUp) Command(p pool.Pool, at Instance) Command {
 	return Command{Args: append([]string{"--load", at.Model}, p.Args...), Env: map[string]string{"MADEUP": "1"}}
 }

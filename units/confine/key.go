@@ -1,0 +1,41 @@
+package confine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// apiKey refuses a key that the engine cannot be given, and a second one beside it.
+func apiKey(p pool.Pool, a engine.Adapter) []pool.Refusal {
+	if p.APIKeyFile == "" {
+		return nil
+	}
+	by := a.APIKey()
+	if !by.File && by.Variable == "" {
+		return []pool.Refusal{pool.Refuse("api_key_file",
+			"Remove it, and let a proxy in front of the engine check the key.",
+			"api_key_file is set, and engine %q cannot be given a key that stays secret", p.Engine)}
+	}
+	const one = "Remove it: the key in api_key_file is the only one."
+	var refused []pool.Refusal
+	for i, arg := range p.Args {
+		name, _, _ := strings.Cut(arg, "=")
+		if strings.HasPrefix(name, "--") {
+			name = strings.ReplaceAll(name, "_", "-")
+		}
+		if slices.Contains(by.Others, name) {
+			refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i), one,
+				"args[%d] is %s beside api_key_file", i, name))
+		}
+	}
+	for _, name := range by.Others {
+		if _, set := p.Env[name]; set {
+			refused = append(refused, pool.Refuse("env."+name, one, "env holds %s beside api_key_file", name))
+		}
+	}
+	return refused
+}
