@@ -27,6 +27,22 @@ type Driver struct {
 	Problem *Problem `json:"problem,omitempty"` // nil: it works
 	// Missing are the NVML functions that this library lacks; what they would report is absent.
 	Missing []string `json:"missing,omitempty"`
+	// NodeFaults are the device nodes that engines need and could not use. They are no fault of the
+	// driver's: what has them open goes on.
+	NodeFaults []NodeFault `json:"node_faults,omitempty"`
+}
+
+// The device nodes that every CUDA program opens.
+const (
+	ControlNode = "/dev/nvidiactl"
+	MemoryNode  = "/dev/nvidia-uvm" // unified memory; the driver does not make it at boot by itself
+)
+
+// NodeFault is a device node that does not exist, or that engines may not open.
+type NodeFault struct {
+	Path    string `json:"path"`
+	Missing bool   `json:"missing,omitempty"`
+	Mode    uint32 `json:"mode,omitempty"` // its permissions where it is not missing, 0600
 }
 
 // ProblemKind is why a driver, or one device, cannot be read.

@@ -68,6 +68,9 @@ type Replica struct {
 	QueueDepth          *int // requests that wait inside the engine; nil: not known
 	RestartCount        int
 	RestartsSinceStable int
+	Asleep              bool          // the engine has given up its memory until it is used again
+	Ctx                 int           // context of one request that it reports, tokens; 0: not known
+	CtxAsked            int           // and that it was asked for; 0: its own default
 	Unanswered          []string      // what the engine does not report in this run, why, and what follows
 	RefusedAnswers      []string      // answers of the engine in this run that are not believed, and why
 	GPULayers           []Layers      // of each model of the engine that runs, the pool's first; nil: not known

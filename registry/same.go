@@ -47,7 +47,8 @@ func sameReplicaCounts(a, b Replica) bool {
 	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
 		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
 		a.RestartsSinceStable == b.RestartsSinceStable && slices.Equal(a.RefusedAnswers, b.RefusedAnswers) &&
-		slices.Equal(a.Unanswered, b.Unanswered) && slices.Equal(a.GPULayers, b.GPULayers)
+		slices.Equal(a.Unanswered, b.Unanswered) && slices.Equal(a.GPULayers, b.GPULayers) &&
+		a.Asleep == b.Asleep && a.Ctx == b.Ctx && a.CtxAsked == b.CtxAsked
 }
 
 // sameReplicaRun compares which process the replica is, and what it runs.

@@ -72,12 +72,13 @@ func ready(ctx context.Context, args []string, stderr io.Writer, logger *log.Log
 	f.StringVar(&o.Body, "body", "", "regular expression, in base64, that the body of a healthy answer matches")
 	f.IntVar(&o.Expect, "expect", 200, "status that means healthy")
 	f.DurationVar(&o.Stall, "stall", 5*time.Minute, "time without progress until the load counts as stalled")
+	f.DurationVar(&o.Deadline, "deadline", 0, "the longest time that the load may take; 0: any time")
 	f.StringVar(&o.Engine, "engine", "", "kind of the engine")
 	f.BoolVar(&o.GPU, "gpu", false, "the engine has a GPU and is not ready without it")
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
 	}
-	if o.URL == "" || f.NArg() > 0 || o.Stall <= 0 || o.GPU && o.Engine == "" {
+	if o.URL == "" || f.NArg() > 0 || o.Stall <= 0 || o.Deadline < 0 || o.GPU && o.Engine == "" {
 		f.Usage()
 		return exit.Usage
 	}

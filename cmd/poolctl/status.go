@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,6 +67,9 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 		t.row("VRAM:", poolVRAM(p.Devices))
 	}
 	t.row("Slots:", slotLine(p))
+	if line := contextLine(p); line != "" {
+		t.row("Context:", line)
+	}
 	t.row("Leases:", strconv.Itoa(p.ActiveLeases))
 	t.row("Restarts:", restarts(p.RestartCount, p.RestartsSinceStable))
 	if p.BackoffMS > 0 {
@@ -120,6 +124,9 @@ func lastWords(t *table, e *wire.Ending) {
 
 func stateLine(p wire.Pool) string {
 	line := p.State
+	if asleep := slices.IndexFunc(p.Replicas, func(r wire.Replica) bool { return r.Asleep }); asleep >= 0 {
+		line += " (asleep)"
+	}
 	if n := len(p.Replicas); n > 1 {
 		line += fmt.Sprintf(", %d of %d replicas ready", readyOnes(p), n)
 	}
@@ -154,6 +161,20 @@ func slotLine(p wire.Pool) string {
 	return fmt.Sprintf("%d free of %d", p.SlotsFree, p.SlotsTotal)
 }
 
+// contextLine is the context of one request that the engines report.
+func contextLine(p wire.Pool) string {
+	least := 0
+	for _, r := range p.Replicas {
+		if r.Ctx > 0 && (least == 0 || r.Ctx < least) {
+			least = r.Ctx
+		}
+	}
+	if least == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d tokens", least)
+}
+
 func heartbeat(now time.Time, ms *int64) string {
 	if ms == nil {
 		return ""
@@ -175,6 +196,9 @@ func (a *app) replicaTable(p wire.Pool) *table {
 			pid = strconv.Itoa(*r.PID)
 		}
 		state := r.State
+		if r.Asleep {
+			state += " (asleep)"
+		}
 		if r.BackoffMS > 0 {
 			state += " " + span(time.Duration(r.BackoffMS)*time.Millisecond)
 		}
@@ -204,6 +228,12 @@ func printReasons(w io.Writer, p wire.Pool) error {
 		for _, refused := range r.RefusedAnswers {
 			if _, err := fmt.Fprintf(w, "%s: an answer of the engine is not believed: %s\n", clean(r.ID),
 				clean(refused)); err != nil {
+				return err
+			}
+		}
+		if r.Ctx > 0 && r.Ctx < r.CtxAsked {
+			if _, err := fmt.Fprintf(w, "%s: the engine serves a context of %d tokens, less than the %d of the pool "+
+				"file\n", clean(r.ID), r.Ctx, r.CtxAsked); err != nil {
 				return err
 			}
 		}

@@ -39,6 +39,7 @@ func (d *Driver) Sample() (*nvml.Snapshot, error) {
 	}
 	s.Devices = d.seen.settle(s.Devices)
 	s.Driver.Missing = slices.Sorted(maps.Keys(d.missing))
+	s.Driver.NodeFaults = nodeFaults(s.Devices, lookAt, videoGID)
 	return s, nil
 }
 

@@ -11,6 +11,7 @@ func (h *Host) copied() *nvml.Snapshot {
 	s := h.now
 	s.Driver.Problem = pointer(s.Driver.Problem)
 	s.Driver.Missing = slices.Clone(s.Driver.Missing)
+	s.Driver.NodeFaults = slices.Clone(s.Driver.NodeFaults)
 	s.Devices = slices.Clone(s.Devices)
 	for i := range s.Devices {
 		copyDevice(&s.Devices[i])

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -34,7 +35,7 @@ func newEngine(o options) *engine {
 
 func (e *engine) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", e.serveHealth)
+	mux.HandleFunc("GET "+cmp.Or(e.o.HealthPath, "/health"), e.serveHealth)
 	mux.HandleFunc("GET /props", e.serveProps)
 	mux.HandleFunc("GET /slots", e.serveSlots)
 	mux.HandleFunc("GET /metrics", e.serveMetrics)
@@ -44,6 +45,9 @@ func (e *engine) routes() http.Handler {
 	process := strconv.Itoa(os.Getpid())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Stub-Process", process)
+		if e.o.AccessLog {
+			fmt.Printf("INFO:     %s - \"%s %s HTTP/1.1\"\n", r.RemoteAddr, r.Method, r.URL.Path)
+		}
 		if e.hung.Load() {
 			<-r.Context().Done()
 			return

@@ -37,13 +37,16 @@ type options struct {
 
 	// --vram: bytes of each device in $CUDA_VISIBLE_DEVICES that it takes from the fake driver, and
 	// holds
-	VRAM    uint64
-	Driver  string // --fake-driver: the socket of the fake driver
-	Say     string // --say: a line that it logs before it is loaded, as an engine's own
-	Props   string // --lie-props: what /props answers instead of the truth
-	Metrics string // --lie-metrics: the same of /metrics
-	Masked  string // $CUDA_VISIBLE_DEVICES
-	Key     string // $VLLM_API_KEY, or in --api-key-file: all but /health, /metrics and /stub/ asks for it
+	VRAM       uint64
+	Driver     string // --fake-driver: the socket of the fake driver
+	Say        string // --say: a line that it logs before it is loaded, as an engine's own
+	Props      string // --lie-props: what /props answers instead of the truth
+	Metrics    string // --lie-metrics: the same of /metrics
+	HealthPath string // --health-path: where /health is instead
+	AccessLog  bool   // --access-log: a line for each request, as uvicorn writes it
+
+	Masked string // $CUDA_VISIBLE_DEVICES
+	Key    string // $VLLM_API_KEY, or in --api-key-file: all but /health, /metrics and /stub/ asks for it
 }
 
 // switches are llama-server's flags without a value that a test may pass; they change nothing here.
@@ -107,6 +110,8 @@ func (o *options) setSwitch(name string) bool {
 		o.GRPC = true
 	case "--listen-late":
 		o.ListenLate = true
+	case "--access-log":
+		o.AccessLog = true
 	case "--version":
 		o.Version = true
 	default:
@@ -149,6 +154,8 @@ func (o *options) set(name, value string) (err error) {
 		var key []byte
 		key, err = os.ReadFile(value)
 		o.Key = strings.TrimSpace(string(key))
+	case "--health-path":
+		o.HealthPath = value
 	case "--lie-props":
 		o.Props = value
 	case "--lie-metrics":

@@ -4,17 +4,21 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/listen"
 	"github.com/pool-managerd/pool-managerd/units/probe/grpchealth"
 )
@@ -60,42 +64,57 @@ func parseEndpoint(text, unix, pattern string) (endpoint, error) {
 	return e, nil
 }
 
+// heard is the result of one request.
+type heard struct {
+	answer  Answer
+	reached bool       // the engine may have noticed the request
+	what    exit.Heard // what it explains
+	text    string     // the same in words; "" where the answer is that of an engine that loads
+}
+
 // ask sends one request to the engine. Before and after it checks the user of the listening socket:
 // an answer from another user's process proves nothing. A unix socket is checked as it is connected
 // to.
-func (e endpoint) ask(uid, expect int) Answer {
+func (e endpoint) ask(uid, expect int) heard {
 	if before := e.listener(uid); before != Healthy {
-		return before
+		return heard{answer: before}
 	}
-	healthy, err := e.answer(uid, expect)
-	switch {
-	case err != nil:
-		return Silent
-	case healthy:
-		return e.listener(uid)
+	h := e.answer(uid, expect)
+	if h.answer == Healthy {
+		h.answer = e.listener(uid)
 	}
-	return Loading
+	return h
 }
 
-// answer reports whether the response means healthy.
-func (e endpoint) answer(uid, expect int) (bool, error) {
+// answer sends the request.
+func (e endpoint) answer(uid, expect int) heard {
 	address := net.JoinHostPort(e.host, strconv.Itoa(e.port))
 	conn, err := e.dial(uid, address)
 	if err != nil {
-		return false, err
+		return heard{reached: !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist)}
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(askTimeout)); err != nil {
-		return false, err
+		return heard{reached: true}
 	}
 	switch e.scheme {
 	case "tcp":
-		return true, nil
+		return heard{answer: Healthy, reached: true}
 	case "grpc":
 		status, err := askGRPC(conn, address, strings.TrimPrefix(e.path, "/"))
-		return status == grpchealth.Serving, err
+		switch {
+		case err != nil:
+			return e.unanswered(err, "gRPC")
+		case status == grpchealth.Serving:
+			return heard{answer: Healthy, reached: true}
+		}
+		return heard{answer: Loading, reached: true}
 	}
-	return e.get(conn, address, expect)
+	h, err := e.get(conn, address, expect)
+	if err != nil {
+		return e.unanswered(err, "HTTP")
+	}
+	return h
 }
 
 // dial connects to the engine.
@@ -143,10 +162,10 @@ func allStrangers(users []int) bool {
 		!slices.ContainsFunc(users, func(u int) bool { return dynamicFirst <= u && u <= dynamicLast })
 }
 
-// get sends a GET and reports whether the response means healthy. It implements just enough HTTP
-// (RFC 9112) for that, so that a hundred waiting gates need little memory. If the body matters it
-// uses HTTP/1.0, whose bodies are not chunked and end with the connection.
-func (e endpoint) get(conn net.Conn, address string, expect int) (bool, error) {
+// get sends a GET and reads the response. It implements just enough HTTP (RFC 9112) for that, so
+// that a hundred waiting gates need little memory. If the body matters it uses HTTP/1.0, whose
+// bodies are not chunked and end with the connection.
+func (e endpoint) get(conn net.Conn, address string, expect int) (heard, error) {
 	version := "1.1"
 	if e.body != nil {
 		version = "1.0"
@@ -158,34 +177,42 @@ func (e endpoint) get(conn net.Conn, address string, expect int) (bool, error) {
 	if _, err := fmt.Fprintf(conn,
 		"GET %s HTTP/%s\r\nHost: %s\r\nUser-Agent: pool-gate\r\n%sConnection: close\r\n\r\n",
 		e.path, version, address, bearer); err != nil {
-		return false, err
+		return heard{}, err
 	}
 	answer := bufio.NewReaderSize(conn, 256)
 	line, err := answer.ReadSlice('\n')
-	if err != nil {
-		return false, err
+	if err != nil && len(line) == 0 {
+		return heard{}, err
 	}
 	status, err := parseStatus(string(line))
-	if err != nil || status != expect || e.body == nil {
-		return err == nil && status == expect, err
+	switch {
+	case err != nil:
+		return heard{}, err
+	case status != expect:
+		return e.status(status, answer), nil
+	case e.body == nil:
+		return heard{answer: Healthy, reached: true}, nil
 	}
 	rest, err := io.ReadAll(io.LimitReader(answer, bounds.HealthBody))
 	if err != nil {
-		return false, err
+		return heard{}, err
 	}
-	_, body, _ := bytes.Cut(rest, []byte("\r\n\r\n"))
-	return e.body.Match(body), nil
+	if _, body, _ := bytes.Cut(rest, []byte("\r\n\r\n")); e.body.Match(body) {
+		return heard{answer: Healthy, reached: true}, nil
+	}
+	return heard{Loading, true, exit.OtherBody,
+		fmt.Sprintf("status %d at %s, and a body that does not match [health] body", status, e.path)}, nil
 }
 
 // parseStatus reads "HTTP/1.1 200 OK".
 func parseStatus(line string) (int, error) {
 	f := strings.Fields(line)
 	if len(f) < 2 || !strings.HasPrefix(f[0], "HTTP/1.") {
-		return 0, fmt.Errorf("not HTTP: %q", line)
+		return 0, notHTTP(line)
 	}
 	status, err := strconv.Atoi(f[1])
 	if err != nil || status < 100 || status > 599 {
-		return 0, fmt.Errorf("no status in %q", line)
+		return 0, notHTTP(line)
 	}
 	return status, nil
 }

@@ -33,7 +33,7 @@ func (w *watched) counters(s *Sample) {
 	if total, ok := w.groupCPU(); ok {
 		s.CPU = max(total-own, 0)
 	}
-	s.IO = w.groupIO()
+	s.Read, s.Written = w.groupIO()
 }
 
 // processes returns the engine's processes, or the main process if the cgroup cannot be read.
@@ -84,28 +84,27 @@ func parseCPUStat(text string) (time.Duration, bool) {
 }
 
 // groupIO reads rbytes and wbytes of io.stat; a cgroup without the io controller has no such file.
-func (w *watched) groupIO() uint64 {
+func (w *watched) groupIO() (read, written uint64) {
 	if w.cgroup == "" {
-		return 0
+		return 0, 0
 	}
 	data, err := os.ReadFile(filepath.Join(w.cgroup, "io.stat"))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	return parseIOStat(string(data))
 }
 
-func parseIOStat(text string) uint64 {
-	var sum uint64
+func parseIOStat(text string) (read, written uint64) {
 	for _, field := range strings.Fields(text) {
-		for _, key := range []string{"rbytes=", "wbytes="} {
+		for key, sum := range map[string]*uint64{"rbytes=": &read, "wbytes=": &written} {
 			if value, ok := strings.CutPrefix(field, key); ok {
 				n, _ := strconv.ParseUint(value, 10, 64)
-				sum += n
+				*sum += n
 			}
 		}
 	}
-	return sum
+	return read, written
 }
 
 // usage is what one process has used so far, and its resident memory in bytes.

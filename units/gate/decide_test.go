@@ -8,12 +8,18 @@ import (
 
 const stallTime = 10 * time.Second
 
-// play takes a sample each second until there is a verdict, and returns it and its time.
+// play takes a sample each second until there is a verdict, and returns it and its time. An engine
+// that answers is reached by each request.
 func play(at func(second int) Sample) (Verdict, time.Duration) {
-	j := NewDecider(stallTime)
+	j := NewDecider(stallTime, 0)
 	for second := range 600 {
 		s := at(second)
 		s.At = time.Duration(second) * time.Second
+		if !j.Due(s.At) {
+			s.Answer = Silent
+		} else if s.Answer == Loading {
+			s.Asked, s.Reached = s.At+time.Millisecond, true
+		}
 		if v := j.Next(s); v != Wait {
 			return v, s.At
 		}
@@ -29,6 +35,12 @@ func TestDecider(t *testing.T) {
 		}
 		return s
 	}
+	silentUntil := func(n int, s Sample, second int) Sample { // no listener before
+		if second >= n {
+			s.Answer = Healthy
+		}
+		return s
+	}
 	cases := []struct {
 		name string
 		at   func(second int) Sample
@@ -38,23 +50,27 @@ func TestDecider(t *testing.T) {
 		{"ready_when_it_answers", func(s int) Sample { return healthyAt(3, Sample{}, s) }, Ready, 3 * time.Second},
 		{"no_listener_and_no_progress_is_a_stall", func(int) Sample { return Sample{} }, Stalled, stallTime},
 		{"loading_without_progress_is_a_stall", func(int) Sample { return Sample{Answer: Loading} }, Stalled, stallTime},
-		{"log_lines_alone_are_progress", func(s int) Sample { return healthyAt(60, Sample{Lines: uint64(s / 9)}, s) }, Ready, 60 * time.Second},
-		{"input_alone_is_progress", func(s int) Sample { return healthyAt(60, Sample{IO: uint64(s) * 4096}, s) }, Ready, 60 * time.Second},
-		{"page_faults_alone_are_progress", func(s int) Sample { return healthyAt(60, Sample{Faults: uint64(s)}, s) }, Ready, 60 * time.Second},
+		{"log_lines_alone_are_progress", func(s int) Sample { return silentUntil(60, Sample{Lines: uint64(s / 9)}, s) }, Ready, 60 * time.Second},
+		{"input_alone_is_progress", func(s int) Sample { return silentUntil(60, Sample{Read: uint64(s) * 4096}, s) }, Ready, 60 * time.Second},
+		{"page_faults_alone_are_progress", func(s int) Sample { return silentUntil(60, Sample{Faults: uint64(s)}, s) }, Ready, 60 * time.Second},
 		{"cpu_alone_is_progress", func(s int) Sample {
 			return healthyAt(60, Sample{CPU: time.Duration(s) * 100 * time.Millisecond}, s)
 		}, Ready, 60 * time.Second},
+		{"output_alone_is_progress", func(s int) Sample { return healthyAt(60, Sample{Written: uint64(s) << 20}, s) }, Ready, 60 * time.Second},
+		{"a_log_file_that_the_kernel_writes_back_is_no_progress", func(s int) Sample {
+			return Sample{Answer: Loading, Written: uint64(s/30) * 8192}
+		}, Stalled, stallTime},
 		{"answering_the_gate_is_no_progress", func(s int) Sample {
 			return Sample{Answer: Loading, CPU: time.Duration(s) * 2 * time.Millisecond}
 		}, Stalled, stallTime},
-		{"less_than_a_page_is_no_progress", func(s int) Sample { return Sample{IO: uint64(s) * 100} }, Stalled, stallTime},
+		{"less_than_a_page_is_no_progress", func(s int) Sample { return Sample{Read: uint64(s) * 100} }, Stalled, stallTime},
 		// A helper's own counters go with it: what the others do afterwards is progress all the
 		// same.
 		{"page_faults_count_on_after_a_helper_has_ended", func(s int) Sample {
 			if s < 5 {
 				return Sample{Faults: 1000}
 			}
-			return healthyAt(60, Sample{Faults: uint64(s)}, s)
+			return silentUntil(60, Sample{Faults: uint64(s)}, s)
 		}, Ready, 60 * time.Second},
 		{"cpu_counts_on_after_a_helper_has_ended", func(s int) Sample {
 			if s < 5 {
@@ -119,13 +135,17 @@ func TestPause(t *testing.T) {
 func FuzzDecider(f *testing.F) {
 	f.Add([]byte{1, 0, 0, 3})
 	f.Fuzz(func(t *testing.T, script []byte) {
-		j := NewDecider(stallTime)
+		j := NewDecider(stallTime, 0)
 		var s Sample
 		for _, b := range script {
 			s.At += time.Duration(b>>4) * time.Second
 			s.Answer = Answer(b & 3)
 			s.Gone = b&15 == 15
 			s.Lines += uint64(b >> 2 & 1)
+			s.Reached = s.Answer == Loading
+			if s.Asked = 0; s.Reached {
+				s.Asked = s.At
+			}
 			idle := j.Idle(s)
 			switch v := j.Next(s); {
 			case v == Ready && (s.Gone || s.Answer != Healthy):
@@ -149,8 +169,9 @@ func TestParsers(t *testing.T) {
 		}
 	})
 	t.Run("io_stat", func(t *testing.T) {
-		if got := parseIOStat("8:0 rbytes=100 wbytes=20 rios=1\n8:16 rbytes=3 dbytes=9\n"); got != 123 {
-			t.Errorf("parseIOStat = %d, want 123", got)
+		if read, written := parseIOStat("8:0 rbytes=100 wbytes=20 rios=1\n8:16 rbytes=3 dbytes=9\n"); read != 103 ||
+			written != 20 {
+			t.Errorf("parseIOStat = %d, %d, want 103, 20", read, written)
 		}
 	})
 	t.Run("proc_stat_with_a_nasty_name", func(t *testing.T) {
@@ -160,11 +181,15 @@ func TestParsers(t *testing.T) {
 		}
 	})
 	t.Run("journal_line", func(t *testing.T) {
-		if got := linePID([]byte(`{"_PID":"77","MESSAGE":[1,2]}`)); got != 77 {
-			t.Errorf("linePID = %d", got)
+		line := `{"_PID":"77","MESSAGE":[1,2],"__MONOTONIC_TIMESTAMP":"1500000"}`
+		if pid, at := lineOrigin([]byte(line)); pid != 77 || at != 1500*time.Millisecond {
+			t.Errorf("lineOrigin = %d, %s", pid, at)
 		}
-		if got := linePID([]byte("not json")); got != 0 {
-			t.Errorf("linePID of garbage = %d", got)
+		before := monotonic()
+		for _, line := range []string{"not json", `{"_PID":"x"}`} {
+			if pid, at := lineOrigin([]byte(line)); pid != 0 || at < before || at > monotonic() {
+				t.Errorf("lineOrigin of %q = %d, %s", line, pid, at)
+			}
 		}
 	})
 	for _, c := range []struct {

@@ -3,9 +3,9 @@
 // ExecStartPost=, it watches the main process, the endpoint, the unit's control group and its log:
 // the unit becomes active when it succeeds. It works without the manager.
 //
-// A load may take any time while it makes progress. It is stalled if there was no log line, no CPU
-// time and no input for a while. The package owns that rule. It must not know pools, units or
-// D-Bus.
+// A load may take any time while it makes progress, or up to a deadline. It is stalled if there was
+// no log line, no CPU time and no input for a while, those that the gate's own requests cause left
+// out. The package owns that rule. It must not know pools, units or D-Bus.
 package gate
 
 import (
@@ -32,9 +32,11 @@ type Options struct {
 	Body   string        // regular expression for the HTTP body, in base64; empty: any body
 	Expect int           // the status that means healthy
 	Stall  time.Duration // time without progress after which the load is stalled
-	Log    *log.Logger   // goes to the unit's log
-	Engine string        // the kind of engine, as in a pool file
-	Key    bool          // the engine asks for the key that is a credential of the unit
+	// Deadline is the longest time that the load may take, with progress or without; 0: any time.
+	Deadline time.Duration
+	Log      *log.Logger // goes to the unit's log
+	Engine   string      // the kind of engine, as in a pool file
+	Key      bool        // the engine asks for the key that is a credential of the unit
 	// GPU: the engine was given a GPU, and its log decides whether it uses it. Units of former
 	// versions have it; those of this one run the step GPU.
 	GPU bool
@@ -70,7 +72,7 @@ func Run(ctx context.Context, o Options) int {
 	w, err := watch(o.MainPID)
 	if errors.Is(err, errGone) {
 		if at.strangers() {
-			return o.failed(ForeignPort, Sample{}, at)
+			return o.failed(ForeignPort, Sample{}, at, heard{})
 		}
 		w = &watched{cgroup: cmp.Or(o.group, strings.TrimSuffix(cgroupOf(os.Getpid()), "/.control"))}
 		w.exclude(os.Getpid())
@@ -124,13 +126,16 @@ func (o Options) answered(ctx context.Context, s Sample, w *watched, journalctl 
 // wait samples the engine until there is a verdict.
 func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follower) int {
 	began, reports, gone := time.Now(), report{}, false
-	decider := NewDecider(o.Stall)
+	decider := NewDecider(o.Stall, o.Deadline)
+	lines.requests.echoes = Echo(o.Stall)
+	var newest heard
 	for ctx.Err() == nil {
 		s := Sample{At: time.Since(began), Gone: gone, Lines: lines.seen()}
 		if !gone {
-			s.Answer = at.ask(w.uid, o.Expect)
-			if s.Answer == Silent || s.Answer == Loading { // any other answer decides by itself
-				w.counters(&s)
+			w.counters(&s)
+			if decider.Due(s.At) {
+				newest = lines.requests.time(func() heard { return at.ask(w.uid, o.Expect) })
+				s.Answer, s.Asked, s.Reached = newest.answer, time.Since(began), newest.reached
 			}
 		}
 		switch v := decider.Next(s); v {
@@ -139,23 +144,26 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 			return o.answered(ctx, s, w, lines.journalctl)
 		case EngineGone:
 			if at.listener(w.uid) == Foreign { // which is why it could not listen
-				return o.failed(ForeignPort, s, at)
+				return o.failed(ForeignPort, s, at, heard{})
 			}
 			return o.gone(fmt.Sprintf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond)),
 				w)
 		default:
-			return o.failed(v, s, at)
+			if newest == (heard{}) {
+				newest = at.elsewhere(w.uid)
+			}
+			return o.failed(v, s, at, newest)
 		}
 		if lines.due(decider.Idle(s), o.Stall) {
 			if pid := lines.start(w.excluded); pid != 0 {
 				w.exclude(pid)
 			}
 		}
-		if text := reports.next(s, decider.Idle(s)); text != "" {
+		if text := reports.next(s, decider.Idle(s), newest.text); text != "" {
 			o.Log.Println(text)
 		}
 		var err error
-		if gone, err = w.sleep(Pause(s.At)); err != nil {
+		if gone, err = w.sleep(decider.Pause(time.Since(began))); err != nil {
 			o.Log.Println(err)
 			return exit.Failed
 		}
@@ -177,19 +185,27 @@ func (o Options) gone(text string, w *watched) int {
 }
 
 // failed logs the verdict in one line and returns its exit status.
-func (o Options) failed(v Verdict, s Sample, at endpoint) int {
+func (o Options) failed(v Verdict, s Sample, at endpoint, newest heard) int {
 	if v == ForeignPort {
 		o.Log.Printf("port %d is in use by another user's process, not by the engine; see ss -ltnp 'sport = :%d'",
 			at.port, at.port)
 		return exit.ForeignPort
 	}
-	o.Log.Printf("the load stalled: no log line, no CPU time and no input for %s (in total: %s)", o.Stall, used(s))
-	return exit.Stalled
+	status, text := exit.Stalled, fmt.Sprintf("the load stalled: no log line, no CPU time and no input for %s", o.Stall)
+	if v == Late {
+		status, text = exit.Late, "the load took longer than its deadline of "+o.Deadline.String()
+	}
+	text += " (in total: " + used(s) + ")"
+	if newest.text != "" {
+		text += exit.HeardSeparator + newest.text
+	}
+	o.Log.Println(text)
+	return exit.With(status, newest.what)
 }
 
 // Usage is the text for an invalid command line.
 func Usage() string {
-	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--key] [--body BASE64] --expect STATUS --stall DURATION [--engine KIND --gpu]
+	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--key] [--body BASE64] --expect STATUS --stall DURATION [--deadline DURATION] [--engine KIND --gpu]
        pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES [--mapped BYTES] [--warn]] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
        pool-gate gpu --devices UUID[,…] --engine KIND [--proof all|any|off] [--layers N] [--draft-layers N] [--whole] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
@@ -197,7 +213,7 @@ func Usage() string {
 
 PID 1 runs it in an engine's unit: as ExecStartPost=, for its memory and its GPUs as ExecStartPre= and a second ExecStartPost=,
 and as ExecStart= to execute an engine that takes its key as a variable. Exit status: %d ready,
-%d engine gone, %d engine gone with processes left behind, %d stalled, %d port in use by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use, %d no memory of a GPU held, %d a part of the model on the CPU.`,
-		exit.Ready, exit.EngineGone, exit.Background, exit.Stalled, exit.ForeignPort, exit.InsufficientVRAM,
+%d engine gone, %d engine gone with processes left behind, %d stalled, %d deadline passed (with what the engine answered: above 20, above 40), %d port in use by another process, %d too little GPU memory, %d too little main memory, %d no GPU in use, %d no memory of a GPU held, %d a part of the model on the CPU.`,
+		exit.Ready, exit.EngineGone, exit.Background, exit.Stalled, exit.Late, exit.ForeignPort, exit.InsufficientVRAM,
 		exit.InsufficientRAM, exit.NoGPU, exit.HoldsNoGPU, exit.PartOnCPU)
 }

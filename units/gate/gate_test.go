@@ -25,7 +25,10 @@ import (
 
 // The test binary plays the engine in a process of its own, so that it can die, and can be another
 // user's.
-const engineVariable = "POOL_GATE_TEST_ENGINE"
+const (
+	engineVariable = "POOL_GATE_TEST_ENGINE"
+	accessVariable = "POOL_GATE_TEST_ACCESS"
+)
 
 // TestKey: the gate sends the key that PID 1 has for the unit. Where its own view has none, it
 // takes that of the engine's main process.
@@ -52,7 +55,7 @@ func TestKey(t *testing.T) {
 	t.Cleanup(func() { server.Close(); <-done })
 	for key, want := range map[string]Answer{"": Loading, "sk-2": Loading, "sk-1": Healthy} {
 		at, err := parseEndpoint("http://"+l.Addr().String()+"/props", "", "")
-		if at.key = key; err != nil || at.ask(os.Getuid(), 200) != want {
+		if at.key = key; err != nil || at.ask(os.Getuid(), 200).answer != want {
 			t.Errorf("with the key %q: %v, want %v", key, at.ask(os.Getuid(), 200), want)
 		}
 	}
@@ -85,7 +88,8 @@ func TestMain(m *testing.M) {
 const together = "6"
 
 // engine listens on the port and does as the script says: "healthy-after 200ms", "die-after 200ms",
-// "burn 4s" and "fill 4s" (healthy after that, with CPU time or memory until then), "idle".
+// "burn 4s" and "fill 4s" (healthy after that, with CPU time or memory until then), "idle", and
+// "answers 404", with an access log in accessVariable's file.
 func engine(script string) {
 	var kept [][]byte
 	f := strings.Fields(script)
@@ -117,6 +121,16 @@ func engine(script string) {
 		}()
 	}
 	_ = http.ListenAndServe("127.0.0.1:"+f[0], http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if f[1] == "answers" {
+			status, _ := strconv.Atoi(f[2])
+			if access := os.Getenv(accessVariable); access != "" {
+				log, _ := os.OpenFile(access, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+				fmt.Fprintln(log, `{"_PID":"1","MESSAGE":"GET /health"}`)
+				log.Close()
+			}
+			w.WriteHeader(status)
+			return
+		}
 		if !loaded.Load() {
 			http.Error(w, "Loading model", http.StatusServiceUnavailable)
 			return
@@ -143,13 +157,13 @@ func freePort(t *testing.T) int {
 }
 
 // start runs an engine and returns the gate's options for it.
-func start(t *testing.T, port int, script string) (Options, *exec.Cmd) {
+func start(t *testing.T, port int, script string, env ...string) (Options, *exec.Cmd) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, "-test.run=^$")
-	cmd.Env = append(os.Environ(), engineVariable+"="+strconv.Itoa(port)+" "+script)
+	cmd.Env = append(append(os.Environ(), env...), engineVariable+"="+strconv.Itoa(port)+" "+script)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -281,8 +295,9 @@ func TestGateOnRealProcesses(t *testing.T) {
 		go func() { _ = srv.Serve(l) }()
 		defer srv.Close()
 		port := l.Addr().(*net.TCPAddr).Port
-		if got := (endpoint{host: "127.0.0.1", port: port, path: "/health"}).ask(os.Getuid(), 200); got != Healthy {
-			t.Errorf("own listener: answer %d, want healthy", got)
+		own := endpoint{host: "127.0.0.1", port: port, path: "/health"}
+		if got := own.ask(os.Getuid(), 200); got.answer != Healthy {
+			t.Errorf("own listener: %+v, want healthy", got)
 		}
 		for pattern, want := range map[string]Answer{"^o.$": Healthy, "loaded": Loading} {
 			at, err := parseEndpoint("http://"+l.Addr().String()+"/health", "",
@@ -290,8 +305,8 @@ func TestGateOnRealProcesses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := at.ask(os.Getuid(), 200); got != want {
-				t.Errorf("body %q: answer %d, want %d", pattern, got, want)
+			if got := at.ask(os.Getuid(), 200); got.answer != want {
+				t.Errorf("body %q: %+v, want %d", pattern, got, want)
 			}
 		}
 		// The listener is this test's own; the engine is another user's process, or is made to look
@@ -404,34 +419,6 @@ func TestFollower(t *testing.T) {
 	if err != nil || !strings.Contains(string(argv), "--follow --no-tail") ||
 		!strings.Contains(string(argv), "_SYSTEMD_SLICE=pool-engines.slice _SYSTEMD_INVOCATION_ID=abc") {
 		t.Errorf("journalctl was called with %q, %v", argv, err)
-	}
-}
-
-func TestReport(t *testing.T) {
-	var r report
-	if text := r.next(Sample{At: 59 * time.Second}, 0); text != "" {
-		t.Errorf("after 59 s: %q", text)
-	}
-	s := Sample{At: 62 * time.Second, CPU: 3100 * time.Millisecond, Memory: 2_140_000_000}
-	if text, want := r.next(s, 4*time.Second),
-		"still loading after 1m2s: CPU 3.1 s, memory 2.1 GB; last progress 4s ago"; text != want {
-		t.Errorf("%q, want %q", text, want)
-	}
-	if text := r.next(Sample{At: 100 * time.Second}, 0); text != "" {
-		t.Errorf("less than a minute later: %q", text)
-	}
-	if text := r.next(Sample{At: 130 * time.Second, IO: 4_200_000}, 0); !strings.Contains(text,
-		"input and output 4.2 MB") {
-		t.Errorf("with input: %q", text)
-	}
-}
-
-func TestSize(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0 bytes", 999: "999 bytes", 1000: "1.0 kB", 9_960: "10 kB",
-		999_600: "1.0 MB", 2_140_000_000: "2.1 GB", 1 << 62: "4611686 TB"} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d) = %q, want %q", n, got, want)
-		}
 	}
 }
 

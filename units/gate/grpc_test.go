@@ -42,15 +42,15 @@ func TestGRPC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := at.ask(os.Getuid(), 200); got != want {
-			t.Errorf("%s: answer %d, want %d", url, got, want)
+		if got := at.ask(os.Getuid(), 200); got.answer != want {
+			t.Errorf("%s: answer %+v, want %d", url, got, want)
 		}
 	}
 	at, err := parseEndpoint("grpc://127.0.0.1:"+port+"/nobody", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := at.ask(os.Getuid(), 200); got == Healthy {
+	if got := at.ask(os.Getuid(), 200); got.answer == Healthy {
 		t.Error("a service that is not there is healthy")
 	}
 }

@@ -15,7 +15,8 @@ import (
 )
 
 // follower counts the engine's log lines by running journalctl; the format of the journal's files
-// is not a stable interface.
+// is not a stable interface. Lines within the echo of a request of the gate do not count: the
+// engine may have an access log, in any form.
 //
 // It starts only when no other counter has changed for a while: most loads use CPU time
 // continuously, and a hundred waiting gates would each run a journalctl for nothing. It misses no
@@ -24,6 +25,7 @@ type follower struct {
 	invocation string
 	journalctl string // the program
 	log        func(...any)
+	requests   requests
 
 	cmd    *exec.Cmd
 	tried  bool
@@ -82,7 +84,7 @@ func (f *follower) count(out io.Reader, exclude []int) {
 	scanner := bufio.NewScanner(out)
 	scanner.Buffer(make([]byte, 0, 4096), 1<<20)
 	for scanner.Scan() {
-		if pid := linePID(scanner.Bytes()); !slices.Contains(exclude, pid) {
+		if pid, at := lineOrigin(scanner.Bytes()); !slices.Contains(exclude, pid) && !f.requests.echo(at) {
 			f.lines.Add(1)
 		}
 	}
@@ -91,16 +93,22 @@ func (f *follower) count(out io.Reader, exclude []int) {
 	_, _ = io.Copy(io.Discard, out)
 }
 
-// linePID returns _PID of one JSON line, or 0.
-func linePID(line []byte) int {
+// lineOrigin returns _PID of one JSON line, or 0, and when the journal received it, since the start
+// of the host (CLOCK_MONOTONIC); now, where the line does not have it.
+func lineOrigin(line []byte) (pid int, at time.Duration) {
 	var fields struct {
 		PID string `json:"_PID"`
+		At  string `json:"__MONOTONIC_TIMESTAMP"`
 	}
 	if json.Unmarshal(line, &fields) != nil {
-		return 0
+		return 0, monotonic()
 	}
-	pid, _ := strconv.Atoi(fields.PID)
-	return pid
+	pid, _ = strconv.Atoi(fields.PID)
+	usec, err := strconv.ParseInt(fields.At, 10, 64)
+	if err != nil {
+		return pid, monotonic()
+	}
+	return pid, time.Duration(usec) * time.Microsecond
 }
 
 // seen returns the number of lines so far.

@@ -25,14 +25,17 @@ func FuzzGet(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200"))
 	f.Add([]byte("HTTP/1.1 +200 OK\n"))
 	f.Add([]byte("SSH-2.0-OpenSSH_9.2\r\n"))
+	f.Add([]byte("HTTP/1.1 307 Temporary Redirect\r\nLocation: /x\r\n\r\n"))
+	f.Add([]byte("\x15\x03\x01\x00\x02\x02\x46"))
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		plain := endpoint{path: "/health"}
-		healthy, err := plain.get(said{in: bytes.NewReader(answer)}, "127.0.0.1:1", 200)
+		h, err := plain.get(said{in: bytes.NewReader(answer)}, "127.0.0.1:1", 200)
+		healthy := h.answer == Healthy
 		if healthy && (err != nil || !bytes.HasPrefix(bytes.TrimSpace(answer), []byte("HTTP/1."))) {
 			t.Errorf("%q is healthy, %v", answer, err)
 		}
 		matched := endpoint{path: "/health", body: regexp.MustCompile("ok")}
-		if with, err := matched.get(said{in: bytes.NewReader(answer)}, "127.0.0.1:1", 200); with {
+		if h, err := matched.get(said{in: bytes.NewReader(answer)}, "127.0.0.1:1", 200); h.answer == Healthy {
 			_, body, _ := bytes.Cut(answer, []byte("\r\n\r\n"))
 			if err != nil || !healthy || !bytes.Contains(body, []byte("ok")) {
 				t.Errorf("%q matches, %v", answer, err)
@@ -48,7 +51,7 @@ func FuzzLinePID(f *testing.F) {
 	f.Add([]byte(`{"_PID":"-17"}`))
 	f.Add([]byte(`{"_PID":`))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		if pid := linePID(line); pid != 0 && !bytes.Contains(line, []byte("_PID")) && !bytes.Contains(line, []byte(`\u`)) &&
+		if pid, _ := lineOrigin(line); pid != 0 && !bytes.Contains(line, []byte("_PID")) && !bytes.Contains(line, []byte(`\u`)) &&
 			!strings.Contains(strings.ToUpper(string(line)), "_PID") {
 			t.Errorf("%q has process %d", line, pid)
 		}

@@ -3,6 +3,8 @@ package gate
 import (
 	"fmt"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
 // reportEvery is the time between log lines about a long load.
@@ -13,22 +15,27 @@ type report struct {
 	last time.Duration // time of the last line, since the gate began
 }
 
-// next returns the line to log at a sample, or "" if none is due.
-func (r *report) next(s Sample, idle time.Duration) string {
+// next returns the line to log at a sample, with what the engine answered last, or "" if none is
+// due.
+func (r *report) next(s Sample, idle time.Duration, heard string) string {
 	if s.At-r.last < reportEvery {
 		return ""
 	}
 	r.last = s.At
-	return fmt.Sprintf("still loading after %s: %s; last progress %s ago", s.At.Round(time.Second), used(s),
+	text := fmt.Sprintf("still loading after %s: %s; last progress %s ago", s.At.Round(time.Second), used(s),
 		idle.Round(time.Second))
+	if heard != "" {
+		text += exit.HeardSeparator + heard
+	}
+	return text
 }
 
 // used describes what the engine has used so far. The kernel often has no counter of input; the
 // memory shows it then.
 func used(s Sample) string {
 	text := fmt.Sprintf("CPU %.1f s, memory %s", s.CPU.Seconds(), size(s.Memory))
-	if s.IO > 0 {
-		text += ", input and output " + size(s.IO)
+	if all := s.Read + s.Written; all > 0 {
+		text += ", input and output " + size(all)
 	}
 	return text
 }

@@ -37,11 +37,11 @@ func TestUnixSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := at.ask(os.Getuid(), 200); got != Healthy {
-		t.Errorf("answer %d, want healthy", got)
+	if got := at.ask(os.Getuid(), 200); got.answer != Healthy {
+		t.Errorf("answer %+v, want healthy", got)
 	}
-	if got := at.ask(os.Getuid(), 204); got != Loading {
-		t.Errorf("another status: answer %d, want loading", got)
+	if got := at.ask(os.Getuid(), 204); got.answer != Loading {
+		t.Errorf("another status: answer %+v, want loading", got)
 	}
 	if conn, err := dialUnix(path, os.Getuid()+1); err == nil {
 		conn.Close()
@@ -51,8 +51,8 @@ func TestUnixSocket(t *testing.T) {
 		t.Error("strangers at a socket")
 	}
 	at.unix = path + ".none"
-	if got := at.ask(os.Getuid(), 200); got != Silent {
-		t.Errorf("no socket: answer %d, want silent", got)
+	if got := at.ask(os.Getuid(), 200); got.answer != Silent {
+		t.Errorf("no socket: answer %+v, want silent", got)
 	}
 }
 

@@ -1,8 +1,10 @@
 package listen
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -100,4 +102,43 @@ func FuzzUsersIn(f *testing.F) {
 			t.Errorf("%d users in %q", len(users), s)
 		}
 	})
+}
+
+func TestListeners(t *testing.T) {
+	var got []string
+	for _, text := range []string{table, table6} {
+		err := listeners(strings.NewReader(text), func(address string, port, uid int) {
+			if at, ok := parseAddress(address); ok {
+				got = append(got, fmt.Sprintf("%s %d", netip.AddrPortFrom(at, uint16(port)), uid))
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"127.0.0.1:21000 61184", "0.0.0.0:22 0", "127.0.0.2:21000 1000", "10.10.10.10:21000 1001",
+		"127.0.0.1:8080 1002", "[::]:21000 104", "[::1]:8080 105", "[::ffff:127.0.0.1]:80 106"}
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 && !slices.Equal(got, want) { // as the tables above are written
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, bad := range []string{"", "01", "0100007", "0100007G"} {
+		if at, ok := parseAddress(bad); ok {
+			t.Errorf("parseAddress(%q) = %s", bad, at)
+		}
+	}
+}
+
+func TestOfARealListener(t *testing.T) {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skip("no IPv6 here: ", err)
+	}
+	defer l.Close()
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	if got, err := Of(os.Getuid()); err != nil || !slices.Contains(got, at) {
+		t.Errorf("Of = %v, %v, want %s among them", got, err, at)
+	}
+	if got, err := Of(os.Getuid() + 1); err != nil || slices.Contains(got, at) {
+		t.Errorf("another user listens on %v, %v", got, err)
+	}
 }

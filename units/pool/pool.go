@@ -149,7 +149,9 @@ type Health struct {
 	Failures     int           // consecutive failures until ready=false
 	Successes    int           // consecutive successes until ready=true again
 	StartTimeout time.Duration // without any progress of a load, until it counts as stalled
-	Mode         string        // FailFast or FailOpen
+	// StartDeadline bounds a load, with progress or without; 0: it takes what it takes.
+	StartDeadline time.Duration
+	Mode          string // FailFast or FailOpen
 
 	Probe       string // one of the probe kinds above, empty: ProbeHTTP
 	Body        string // a regular expression (RE2) that the body of an HTTP answer must match; empty: any body

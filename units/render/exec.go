@@ -104,6 +104,9 @@ func gateArgv(in Input) []string {
 		"--expect", strconv.Itoa(in.Adapter.HealthStatus()),
 		"--stall", in.Pool.Health.StartTimeout.String(),
 	)
+	if in.Pool.Health.StartDeadline > 0 {
+		argv = append(argv, "--deadline", in.Pool.Health.StartDeadline.String())
+	}
 	return argv
 }
 

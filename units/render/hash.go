@@ -32,6 +32,7 @@ type identity struct {
 	HealthBody   string            `json:"health_body,omitempty"`
 	GRPCService  string            `json:"grpc_service,omitempty"`
 	StartTimeout int64             `json:"start_timeout_ms,omitempty"`
+	StartLimit   int64             `json:"start_deadline_ms,omitempty"`
 	Restart      restartIdentity   `json:"restart,omitzero"`
 	Shm          uint64            `json:"shm_bytes,omitempty"`
 	Allow        []string          `json:"allow,omitempty"`
@@ -85,6 +86,7 @@ func identityOf(in Input) identity {
 		Contents:     p.Contents,
 		Port:         in.Port,
 		StartTimeout: p.Health.StartTimeout.Milliseconds(),
+		StartLimit:   p.Health.StartDeadline.Milliseconds(),
 		Shm:          p.Sandbox.ShmBytes,
 		Allow:        inOrder(p.Sandbox.Allow),
 		Writable:     inOrder(p.Writable),

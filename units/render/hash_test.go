@@ -57,6 +57,7 @@ func TestSpecHash(t *testing.T) {
 		{"tensor_split", process, with(func(p *pool.Pool) { p.TensorSplit = []float64{0.5, 0.5} })},
 		{"health_path", process, with(func(p *pool.Pool) { p.Health.Path = "/ready" })},
 		{"start_timeout", process, with(func(p *pool.Pool) { p.Health.StartTimeout = time.Minute })},
+		{"start_deadline", process, with(func(p *pool.Pool) { p.Health.StartDeadline = time.Hour })},
 		{"restart_initial", process, with(func(p *pool.Pool) { p.Restart.Initial = 2 * time.Second })},
 		{"restart_factor", process, with(func(p *pool.Pool) { p.Restart.Factor = 3 })},
 		{"restart_max", process, with(func(p *pool.Pool) { p.Restart.Max = 2 * time.Minute })},

@@ -84,12 +84,12 @@ func (s *Supervisor) readFormer(r *replica) {
 		if !run.Unread || run.Run == "" {
 			continue
 		}
-		s.readLog(run.Run, func(lines []string, _ string) {
+		s.readLog(run.Run, func(t tail, _ string) {
 			if r.entry.replicas[r.id] != r || !r.past.State.Unread(run.Run) {
 				return
 			}
 			class, f := run.Class, registry.Fail(registry.CodeEngineCrashed, "the engine ended", readLogs(r.unit.name))
-			if v, ok := r.reason(lines); ok && class.ByItself() {
+			if v, ok := r.reason(t.lines); ok && class.ByItself() {
 				f = registry.Fail(registry.Code(v.Code), lastwords.Clean(v.Text), v.Hint)
 				class = restarts.ClassOf(f.Code)
 			}

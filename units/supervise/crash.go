@@ -30,6 +30,7 @@ type ended struct {
 
 	verdict  *classify.Verdict // what the log says of it; nil: nothing
 	lastLine string            // the line that reports most, "" for none
+	heard    string            // what the gate heard of it before it gave up, "" for nothing
 	blocked  *relax.Finding    // how the sandbox explains it; nil: not at all
 	read     bool              // the log was read, or will not be
 }
@@ -102,6 +103,9 @@ func (r *replica) endFailure(now time.Time) *registry.Failure {
 	if e.ending.Uptime > 0 {
 		f.Message += "; it had run for " + rounded(e.ending.Uptime)
 	}
+	if e.heard != "" && f.Code == registry.CodeEngineStartTimeout && !strings.Contains(f.Message, e.heard) {
+		f.Message += "; the gate saw: " + e.heard
+	}
 	if e.lastLine != "" && !strings.Contains(f.Message, e.lastLine) {
 		f.Message += "; last log line: " + e.lastLine
 	}
@@ -140,19 +144,20 @@ func rounded(d time.Duration) string {
 // readEnd has the log of a run that has ended read, and completes its report.
 func (s *Supervisor) readEnd(r *replica, e *ended) {
 	if s.o.Journal != nil && e.run != "" {
-		s.readLog(e.run, func(lines []string, missing string) { s.finishReport(r, e, lines, missing) })
+		s.readLog(e.run, func(t tail, missing string) { s.finishReport(r, e, t, missing) })
 		return
 	}
 	const why = "the run has no log"
 	s.effect(func(ctx context.Context) func() {
 		sleep(ctx, crashSettle) // PID 1 may not have reported everything of the end
-		return func() { s.finishReport(r, e, nil, why) }
-	}, func(error) { s.finishReport(r, e, nil, why) })
+		return func() { s.finishReport(r, e, tail{}, why) }
+	}, func(error) { s.finishReport(r, e, tail{}, why) })
 }
 
 // finishReport completes the report of a run.
-func (s *Supervisor) finishReport(r *replica, e *ended, lines []string, missing string) {
-	e.read = true
+func (s *Supervisor) finishReport(r *replica, e *ended, t tail, missing string) {
+	lines := t.lines
+	e.read, e.heard = true, lastwords.Clean(t.heard)
 	if e.withdrawn {
 		return
 	}

@@ -3,7 +3,6 @@ package supervise
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -162,14 +161,12 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 	if st.PostCode != cldExited {
 		return nil
 	}
-	switch st.PostStatus {
+	base, heard := exit.Parse(st.PostStatus)
+	switch base {
 	case exit.EngineGone, exit.Background:
 		return loadVerdict(st, logs)
-	case exit.Stalled:
-		return registry.Fail(registry.CodeEngineStartTimeout,
-			fmt.Sprintf("the load made no progress for %s: no log line, no CPU time and no input",
-				p.Health.StartTimeout.Round(time.Millisecond)),
-			"Look at the engine's log; raise [health] start_timeout if this engine pauses for longer. "+logs)
+	case exit.Stalled, exit.Late:
+		return slowVerdict(base, heard, p, logs)
 	case exit.NoGPU:
 		return registry.Fail(registry.CodeGPUUnavailable, "the engine runs on the CPU although the pool gives it a GPU",
 			"Its log shows why CUDA could not be used. To run on the CPU, set devices = []. "+logs)

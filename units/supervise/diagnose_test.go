@@ -43,6 +43,10 @@ func TestDiagnose(t *testing.T) {
 		{"sandbox", ended("exit-code", cldExited, 226), registry.CodeEngineStartFailed, "226/NAMESPACE"},
 		{"died_while_loading", gated(ended("exit-code", cldExited, 1), exit.EngineGone), registry.CodeEngineStartFailed, "status 1 while it loaded"},
 		{"stalled", gated(ended("exit-code", cldKilled, 15), exit.Stalled), registry.CodeEngineStartTimeout, "no progress for 3s"},
+		{"stalled_at_another_path", gated(ended("exit-code", cldKilled, 15), exit.With(exit.Stalled, exit.NotFound)), registry.CodeEngineStartTimeout,
+			"no progress for 3s: no log line, no CPU time and no input; status 404 at /health"},
+		{"late", gated(ended("exit-code", cldKilled, 15), exit.Late), registry.CodeEngineStartTimeout, "not ready within 1m0s ([health] start_deadline)"},
+		{"late_with_a_key", gated(ended("exit-code", cldKilled, 15), exit.With(exit.Late, exit.Unauthorized)), registry.CodeEngineStartTimeout, "; status 401 or 403 at /health"},
 		{"foreign_listener", gated(ended("exit-code", 0, 0), exit.ForeignPort), registry.CodePortInUse, "another process uses the engine's port"},
 		{"no_memory_of_its_gpu", gated(ended("exit-code", cldKilled, 15), exit.HoldsNoGPU), registry.CodeGPUUnavailable, "NVML lists no process of it"},
 		{"a_part_on_the_cpu", gated(ended("exit-code", cldKilled, 15), exit.PartOnCPU), registry.CodeGPUUnavailable, "[policy] vram_only"},
@@ -82,7 +86,8 @@ func TestDiagnose(t *testing.T) {
 		{"a_result_that_is_not_known", ended("protocol", 0, 0), registry.CodeEngineCrashed, "ended (protocol)"},
 		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set up the unit"},
 	}
-	p := pool.Pool{ID: "a", Engine: "llamacpp", Health: pool.Health{StartTimeout: 3 * time.Second},
+	p := pool.Pool{ID: "a", Engine: "llamacpp",
+		Health: pool.Health{StartTimeout: 3 * time.Second, StartDeadline: time.Minute},
 		Limits: pool.Limits{MemoryMaxBytes: 1024}}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

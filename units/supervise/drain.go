@@ -52,11 +52,14 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 	s.wakeAt(r.entry, d.until)
 	s.o.Log.Info("draining the engine: "+why, append(s.about(r), "deadline_ms", d.until.Sub(now).Milliseconds())...)
 	adapter, ok := r.adapter()
-	endpoint, run := r.unit.endpoint, r.run.id
+	endpoint, run, sleeps := r.unit.endpoint, r.run.id, engine.Sleep{}
+	if ok {
+		sleeps = engine.SleepOf(adapter, r.pool())
+	}
 	s.effects.Go(func() {
 		for ctx.Err() == nil {
 			busy, unknown := 0, ""
-			if ok {
+			if ok && s.wakefulness(ctx, r, run, endpoint, sleeps) != isAsleep {
 				err := s.guard(func() error { busy, unknown = s.busy(ctx, r, run, adapter, endpoint); return nil })
 				if err != nil {
 					busy, unknown = 1, err.Error()

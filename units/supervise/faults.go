@@ -169,7 +169,7 @@ func (s *Supervisor) healthChanged(changes []health.Change, now time.Time) {
 		return
 	}
 	for _, r := range s.masked() {
-		r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, now)
+		s.updateBlocked(r, now)
 		s.settle(r)
 	}
 	s.showGPUs()

@@ -62,6 +62,10 @@ func (s *Supervisor) mayGenerate(w *watch, now time.Time) {
 	if w.due.IsZero() || w.underWay || now.Before(w.due) || w.r.run.draining() {
 		return
 	}
+	if w.sparesSleep() {
+		w.due = now.Add(w.health.GenerateInterval)
+		return
+	}
 	w.underWay = true
 	seen := w.seen
 	s.effects.Go(func() {
@@ -78,6 +82,9 @@ func (s *Supervisor) mayGenerate(w *watch, now time.Time) {
 // generate runs beside the loop. An engine that has made progress since the last look needs no
 // generation of ours: it would only take a slot from someone.
 func (w *watch) generate(ctx context.Context, seen string) generated {
+	if w.isAsleep(ctx) != isAwake {
+		return generated{verdict: nothing}
+	}
 	if seen != "" {
 		if now := w.progress(ctx); now != "" && now != seen {
 			return generated{seen: now}

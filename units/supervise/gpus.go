@@ -48,11 +48,20 @@ func (s *Supervisor) gpuUpdate(u nvml.Update) {
 			s.resolveMask(r)
 		}
 		s.noteMemory(r)
-		r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, time.Now())
+		s.updateBlocked(r, time.Now())
 		s.settle(r)
 	}
 	s.watchLogs()
 	s.showGPUs()
+}
+
+// updateBlocked finds out why a replica may not use its GPUs now. A device node that is missing
+// keeps back only starts: what runs has its nodes open.
+func (s *Supervisor) updateBlocked(r *replica, now time.Time) {
+	r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, now)
+	if r.gpu.blocked == nil && !has(r.unit.phase) && r.unit.phase != reconcile.Stopping {
+		r.gpu.blocked = s.gpus.NoNode(r.gpu.targets)
+	}
 }
 
 // masked are the replicas that are given GPUs, or ask for some.

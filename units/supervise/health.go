@@ -37,8 +37,11 @@ func (s *Supervisor) followHealth(r *replica) {
 	w := &watch{
 		s: s, r: r, ctx: ctx, cancel: cancel, run: r.unit.status.InvocationID, endpoint: r.unit.endpoint,
 		adapter: adapter, health: p.Health, generation: generationOf(r.unit.endpoint, adapter, p),
-		questions: questions{askSlots: p.Slots == 0 && adapter.SlotsPath() != "", askLayers: s.readsOffload(r)},
+		questions: questions{askSlots: p.Slots == 0 && adapter.SlotsPath() != "", askLayers: s.readsOffload(r),
+			sleeps: engine.SleepOf(adapter, p)},
 	}
+	path, _ := engine.ContextOf(adapter)
+	w.askCtx = path != ""
 	if r.run.verdict == reconcile.Unhealthy {
 		w.unhealthySince = now
 	}

@@ -190,6 +190,12 @@ func (r *replica) snapshot() registry.Replica {
 		LastError: r.view.lastErr,
 		Since:     r.view.since, LastHeartbeat: r.view.heartbeat,
 	}
+	if out.Asleep = r.asleep(); out.Asleep && v.Ready {
+		out.Reason = r.asleepReason()
+	}
+	if out.Ctx = r.servedContext(); out.Ctx > 0 {
+		out.CtxAsked = r.pool().Ctx
+	}
 	r.describe(&out)
 	return out
 }

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -20,10 +21,13 @@ type questions struct {
 	askSlots bool // how many requests at once the engine takes is not known yet
 	// how many layers are on the GPUs is not read from the log yet
 	askLayers bool
-	queued    *int // requests that wait inside the engine; nil: not known
-	queueIn   int  // good probes until the queue is asked for again
-	used      int  // good probes for which leases that are over still count
-	news      bool // an answer has changed what is published
+	askCtx    bool         // the context that it serves is not known yet
+	sleeps    engine.Sleep // how it sleeps; without a path: not at all
+	asleep    bool         // it reported so with the newest good probe
+	queued    *int         // requests that wait inside the engine; nil: not known
+	queueIn   int          // good probes until the queue is asked for again
+	used      int          // good probes for which leases that are over still count
+	news      bool         // an answer has changed what is published
 }
 
 // ask asks what is due after a good probe, and reports whether there is anything. The probe counts
@@ -33,18 +37,25 @@ func (s *Supervisor) ask(w *watch, took time.Duration) bool {
 		return false
 	}
 	askSlots, askLayers, askQueue := w.askSlots, w.askLayers, s.queueDue(w)
-	if !askSlots && !askLayers && !askQueue {
+	askCtx, askSleep := w.askCtx, w.sleeps.Path != ""
+	if !askSlots && !askLayers && !askQueue && !askCtx && !askSleep {
 		return false
 	}
 	w.asking, w.later = true, false
 	kind, _ := w.r.serves()
 	s.effects.Go(func() {
-		slots, queued, err := 0, (*int)(nil), error(nil)
+		slots, queued, ctx, asleep, err := 0, (*int)(nil), 0, false, error(nil)
 		var layers []engine.Offload
 		if askLayers {
 			_ = s.guard(func() error { layers = s.offloads(w.ctx, kind, w.run); return nil }) // it only explains
 		}
-		if askSlots {
+		if askSleep {
+			err = s.guard(func() error { asleep = w.isAsleep(w.ctx) == isAsleep; return nil })
+		}
+		if err == nil && askCtx {
+			_ = s.guard(func() error { ctx = w.served(w.ctx); return nil }) // it is logged, and the context unknown
+		}
+		if err == nil && askSlots {
 			err = s.guard(func() error { slots = w.slots(w.ctx); return nil })
 		}
 		if err == nil && askQueue {
@@ -59,6 +70,10 @@ func (s *Supervisor) ask(w *watch, took time.Duration) bool {
 			if askQueue {
 				w.setQueue(queued)
 			}
+			if askCtx {
+				s.contextKnown(w, ctx)
+			}
+			w.setAsleep(asleep)
 			s.answered(w, slots, err, took)
 		})
 	})
@@ -153,5 +168,5 @@ func (r *replica) offers() (ctx int, workloads []string) {
 	if a, ok := r.adapter(); ok {
 		workloads = a.Workloads(p)
 	}
-	return p.Ctx, workloads
+	return cmp.Or(r.servedContext(), p.Ctx), workloads
 }

@@ -103,7 +103,7 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 	}
 	r.prep.done(ready, plan)
 	r.updateMask()
-	r.gpu.blocked = s.gpus.Blocked(r.gpu.targets, time.Now())
+	s.updateBlocked(r, time.Now())
 	if !r.run.draining() && r.unit.phase != reconcile.Broken {
 		r.job.startAt = time.Time{}
 	}

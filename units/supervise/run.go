@@ -24,6 +24,7 @@ type run struct {
 	drain      *drain                    // nil: takes work
 	fault      *registry.Failure         // why its process must be ended; nil: it need not
 	offload    []engine.Offload          // layers of each of its models on the GPUs; nil: not known
+	ctx        int                       // tokens of one request, as the engine says; 0: not known
 	slots      int                       // requests at once, as the engine says; 0: not asked yet
 	refused    map[bounds.Subject]string // answers of the engine that are not believed, and why
 	unanswered map[bounds.Subject]string // what it was asked for last without an answer, and why

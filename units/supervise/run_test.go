@@ -67,7 +67,7 @@ func TestARunIsReplaced(t *testing.T) {
 func fill(r *replica, s *Supervisor) {
 	u := &r.run
 	u.verdict, u.probeErr = reconcile.Unhealthy, registry.Fail(registry.CodeHealthFailed, "ill", "")
-	u.failures, u.successes, u.slots, u.killed = 3, 4, 5, true
+	u.failures, u.successes, u.slots, u.ctx, u.killed = 3, 4, 5, 6, true
 	u.refused = map[bounds.Subject]string{bounds.OfSlots: "it is -2"}
 	u.unanswered, u.reported = map[bounds.Subject]string{bounds.OfSlots: "status 401"}, []string{"slots"}
 	u.fault = registry.Fail(registry.CodeHealthFailed, "ill for long", "")

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -36,7 +37,13 @@ type unreadLog struct {
 	run     string    // the invocation
 	settled time.Time // when it may be
 	alone   bool      // the others of a reading left no room for it
-	end     func(lines []string, missing string)
+	end     func(t tail, missing string)
+}
+
+// tail is what is read of a run's log.
+type tail struct {
+	lines []string // the engine's newest lines
+	heard string   // what the gate heard of the engine last; "": nothing
 }
 
 // unreadLogs are the logs that wait to be read. Those of runs that ended together are read
@@ -85,7 +92,7 @@ func (q *unreadLogs) forget(now time.Time) {
 
 // readLog has the log of a run read when it has settled, and calls end on the loop with its newest
 // lines, or why there are none.
-func (s *Supervisor) readLog(run string, end func(lines []string, missing string)) {
+func (s *Supervisor) readLog(run string, end func(t tail, missing string)) {
 	s.unread.waiting = append(s.unread.waiting, &unreadLog{run: run, settled: time.Now().Add(crashSettle), end: end})
 	s.nextReading()
 }
@@ -122,14 +129,14 @@ func (s *Supervisor) readTogether(logs []*unreadLog) {
 		}
 	}, func(err error) {
 		for _, l := range logs {
-			l.end(nil, err.Error())
+			l.end(tail{}, err.Error())
 		}
 	})
 }
 
 // readTails reads the newest lines of some runs; full says that there may be older ones, which had
 // no room.
-func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[string][]string, full bool, err error) {
+func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[string]tail, full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, crashReading)
 	defer cancel()
 	// The slice is needed: the invocation of a unit of a user's own manager is what the user says.
@@ -143,31 +150,36 @@ func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[s
 	return tails(entries), len(entries) >= limit, err
 }
 
-// tails sorts the engines' lines by their run. Those of the gate, whose words are in the failure
-// already, are not among them.
-func tails(entries []systemd.JournalEntry) map[string][]string {
-	of := map[string][]string{}
+// tails sorts the engines' lines by their run. Those of the gate are not among them; of these only
+// what it heard counts, whose other words are in the failure already.
+func tails(entries []systemd.JournalEntry) map[string]tail {
+	of := map[string]tail{}
 	for _, entry := range entries {
-		if run, line := entry.Fields[invocationField], entry.Message(); !strings.HasPrefix(line, exit.LogPrefix) {
-			lines := append(of[run], line)
-			of[run] = lines[max(len(lines)-crashTail, 0):]
+		run, line := entry.Fields[invocationField], entry.Message()
+		t := of[run]
+		if strings.HasPrefix(line, exit.LogPrefix) {
+			t.heard = cmp.Or(gateHeard(line), t.heard)
+		} else {
+			t.lines = append(t.lines, line)
+			t.lines = t.lines[max(len(t.lines)-crashTail, 0):]
 		}
+		of[run] = t
 	}
 	return of
 }
 
 // endReading reports of one run what was read of it. One that the lines of others crowded out is
 // read again, alone.
-func (s *Supervisor) endReading(l *unreadLog, lines []string, full bool, err error) {
+func (s *Supervisor) endReading(l *unreadLog, t tail, full bool, err error) {
 	switch {
-	case len(lines) > 0: // some, where the reading took too long
-		l.end(lines, "")
+	case len(t.lines) > 0: // some, where the reading took too long
+		l.end(t, "")
 	case err != nil:
-		l.end(nil, fmt.Sprintf("could not read its log: %v", err))
+		l.end(tail{}, fmt.Sprintf("could not read its log: %v", err))
 	case full:
 		l.alone = true
 		s.unread.waiting = slices.Insert(s.unread.waiting, 0, l)
 	default:
-		l.end(nil, "it logged nothing")
+		l.end(t, "it logged nothing")
 	}
 }

@@ -163,15 +163,17 @@ func TestTails(t *testing.T) {
 	for i := range crashTail + 1 {
 		entries = append(entries, entry("a", fmt.Sprint(i)))
 	}
-	entries = append(entries, entry("b", "pool-gate: waits"), entry("c", "one"), entry("c", "pool-gate: waits"))
+	entries = append(entries, entry("b", "pool-gate: waits"), entry("c", "one"),
+		entry("c", "pool-gate: stalled; seen: status 503 at /health"),
+		entry("c", "pool-gate: stalled; seen: status 404 at /health"), entry("c", "pool-gate: waits"))
 	got := tails(entries)
-	if a := got["a"]; len(a) != crashTail || a[0] != "1" {
+	if a := got["a"].lines; len(a) != crashTail || a[0] != "1" {
 		t.Errorf("a has %d lines from %q on, want the newest", len(a), a[0])
 	}
-	if b := got["b"]; len(b) != 0 {
-		t.Errorf("b has %q, which is the gate's", b)
+	if b := got["b"]; len(b.lines) != 0 || b.heard != "" {
+		t.Errorf("b has %+v, which is the gate's", b)
 	}
-	if c := got["c"]; !slices.Equal(c, []string{"one"}) {
-		t.Errorf("c has %q, want the engine's own line", c)
+	if c := got["c"]; !slices.Equal(c.lines, []string{"one"}) || c.heard != "status 404 at /health" {
+		t.Errorf("c has %+v, want the engine's own line and what the gate heard last", c)
 	}
 }

@@ -108,6 +108,9 @@ type Replica struct {
 	RefusedAnswers      []string `json:"refused_answers,omitempty"` // of the engine, not believed
 	Unanswered          []string `json:"unanswered,omitempty"`      // what the engine does not report
 	GPULayers           []Layers `json:"gpu_layers,omitempty"`      // of each model
+	Asleep              bool     `json:"asleep,omitempty"`          // it has given up its memory until it is used again
+	Ctx                 int      `json:"ctx,omitempty"`             // context of one request that it reports, tokens
+	CtxAsked            int      `json:"ctx_asked,omitempty"`       // and that it was asked for
 	BackoffMS           int64    `json:"backoff_ms"`
 	Breaker             *string  `json:"breaker"`
 	NextRestartMS       *int64   `json:"next_restart_ms"`

@@ -51,6 +51,8 @@ type Replica struct {
 	RestartCount int    `json:"restart_count"`
 	LastError    string `json:"last_error"`
 	Hint         string `json:"hint"`
+	Asleep       bool   `json:"asleep"`
+	Ctx          int    `json:"ctx"`
 }
 
 // Ending is how the run ended that last_error is about.

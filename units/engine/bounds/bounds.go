@@ -21,6 +21,8 @@ const (
 	// Requests is the most requests that one engine has accepted. The sum over all engines of a
 	// host, and its product with Slots, fit into an int.
 	Requests = 1 << 20
+	// Context is the longest context of one request, tokens.
+	Context = 1 << 28
 	// Tokens is the most tokens, or steps, that one engine counts: years of work.
 	Tokens = 1 << 50
 )
@@ -51,6 +53,8 @@ const (
 	OfBusy     Subject = "busy"
 	OfQueue    Subject = "queue"
 	OfProgress Subject = "progress"
+	OfSleep    Subject = "sleep"
+	OfContext  Subject = "context"
 )
 
 // Refused is an answer that is not believed: a value beyond its bound, or a form that cannot be
