@@ -38,7 +38,7 @@ func listen(t *testing.T, address string) string {
 func TestEnforcedEgress(t *testing.T) {
 	w := enter(t)
 	put(t, "/srv/models/llama3.gguf", "GGUF", 0o644)
-	shell(t, "ip address add 10.99.0.1/32 dev lo; ip -6 address add fd99::1/128 dev lo")
+	shell(t, "ip address replace 10.99.0.1/32 dev lo; ip -6 address replace fd99::1/128 dev lo")
 	near := []string{listen(t, "127.0.0.1:0"), listen(t, "[::1]:0")}
 	far := []string{listen(t, "10.99.0.1:0"), listen(t, "[fd99::1]:0"), listen(t, "127.0.0.53:53"), listen(t, "127.0.0.54:53"),
 		listen(t, "127.9.9.9:0"), listen(t, "127.0.1.1:0")}

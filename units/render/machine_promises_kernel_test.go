@@ -17,7 +17,7 @@ import (
 )
 
 func sendsOut(t *testing.T, _ *scene) []attack {
-	shell(t, "ip address add 10.99.0.1/32 dev lo; ip -6 address add fd99::1/128 dev lo")
+	shell(t, "ip address replace 10.99.0.1/32 dev lo; ip -6 address replace fd99::1/128 dev lo")
 	t.Cleanup(func() { shell(t, "ip address del 10.99.0.1/32 dev lo; ip -6 address del fd99::1/128 dev lo") })
 	return append(each("dial", "tcp!"+listen(t, "10.99.0.1:0"), "tcp!"+listen(t, "[fd99::1]:0"), "tcp!"+
 		listen(t, "127.0.1.1:0")),
