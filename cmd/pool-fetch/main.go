@@ -1,0 +1,211 @@
+// Command pool-fetch prepares and checks fetches of models. It owns flags only; the rules are in
+// package fetch.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/pool-managerd/pool-managerd/units/fetch"
+	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
+)
+
+// version is set by the build.
+var version = "devel"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := program{os.Stdin, os.Stdout, os.Stderr}.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// program is what the command reads and prints to.
+type program struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+const usage = `Usage:
+  pool-fetch request [OPTION...] REF   print a request for REF, with the addresses of its hosts
+  pool-fetch resolve HOST...           print the addresses of hosts, as an event
+  pool-fetch check [FILE]              check events on standard input, as another program prints them for
+                                       the request in FILE
+  pool-fetch --version
+
+Options of request:
+  --cache-dir DIR     the cache (/var/cache/pool-managerd/models)
+  --endpoint URL      the hub, or the object store (https://huggingface.co)
+  --digest SHA256     sha256:... of the file
+  --ca-file FILE      certificates to trust, instead of the host's
+  --connections N     at the same time (8)
+  --max-bytes N       refuse what is larger
+  --rate-limit N      bytes a second
+  --host NAME         another host that redirects may lead to; may be repeated
+`
+
+func (p program) run(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		return p.usage(wire.ExitUsage)
+	}
+	switch args[0] {
+	case "request":
+		return p.request(ctx, args[1:])
+	case "resolve":
+		return p.resolve(ctx, args[1:])
+	case "check":
+		return p.check(args[1:])
+	case "--version", "-version":
+		fmt.Fprintln(p.out, "pool-fetch", version)
+		return wire.ExitDone
+	case "--help", "-help", "-h":
+		return p.usage(wire.ExitDone)
+	}
+	return p.usage(wire.ExitUsage)
+}
+
+func (p program) usage(code int) int {
+	to := p.err
+	if code == wire.ExitDone {
+		to = p.out
+	}
+	fmt.Fprint(to, usage)
+	return code
+}
+
+// print prints an event. One that cannot be printed is lost, as is all else that could be reported.
+func (p program) print(e wire.Event) { _, _ = p.out.Write(e.Append(nil)) }
+
+func (p program) fail(err error) int {
+	f := fetch.AsFailure(err)
+	p.print(f.Event())
+	return f.Reason.Exit()
+}
+
+// resolve prints addresses; it is the only command that asks nameservers.
+func (p program) resolve(ctx context.Context, hosts []string) int {
+	if len(hosts) == 0 {
+		return p.usage(wire.ExitUsage)
+	}
+	found, err := fetch.Resolve(ctx, hosts)
+	if err != nil {
+		return p.fail(err)
+	}
+	p.print(wire.Event{Kind: wire.Hosts, Hosts: found})
+	return wire.ExitDone
+}
+
+// request prints a request, to fetch something by hand.
+func (p program) request(ctx context.Context, args []string) int {
+	r := wire.Request{Version: wire.Version}
+	var hosts []string
+	f := flag.NewFlagSet("pool-fetch request", flag.ContinueOnError)
+	f.SetOutput(p.err)
+	f.Usage = func() { fmt.Fprint(p.err, usage) }
+	f.StringVar(&r.CacheDir, "cache-dir", "/var/cache/pool-managerd/models", "")
+	f.StringVar(&r.Endpoint, "endpoint", "https://huggingface.co", "")
+	f.StringVar(&r.Digest, "digest", "", "")
+	f.StringVar(&r.CAFile, "ca-file", "", "")
+	f.IntVar(&r.Connections, "connections", 8, "")
+	f.Int64Var(&r.MaxBytes, "max-bytes", 0, "")
+	f.Int64Var(&r.RateLimit, "rate-limit", 0, "")
+	f.Func("host", "", func(name string) error {
+		hosts = append(hosts, name)
+		return nil
+	})
+	if err := f.Parse(args); err != nil {
+		return wire.ExitUsage
+	}
+	if f.NArg() != 1 {
+		return p.usage(wire.ExitUsage)
+	}
+	ref, err := modelref.Parse(f.Arg(0))
+	if err != nil {
+		return p.wrong(err)
+	}
+	if !ref.Remote() {
+		return p.wrong(fmt.Errorf("%s is on this host", ref))
+	}
+	r.Ref, r.Directory = ref.String(), ref.Directory()
+	first, err := ref.Hosts(r.Endpoint)
+	if err != nil {
+		return p.wrong(err)
+	}
+	if r.Hosts, err = fetch.Resolve(ctx, append(first, hosts...)); err != nil {
+		return p.fail(err)
+	}
+	if err := r.Check(); err != nil {
+		return p.wrong(err)
+	}
+	to := json.NewEncoder(p.out)
+	to.SetEscapeHTML(false)
+	if err := to.Encode(r); err != nil {
+		return p.fail(err)
+	}
+	return wire.ExitDone
+}
+
+func (p program) wrong(err error) int {
+	fmt.Fprintln(p.err, "pool-fetch:", err)
+	return wire.ExitUsage
+}
+
+// check reads what another program prints, in the way the manager does.
+func (p program) check(args []string) int {
+	var asked *wire.Request
+	switch len(args) {
+	case 0:
+	case 1:
+		r, err := requestIn(args[0])
+		if err != nil {
+			return p.wrong(err)
+		}
+		asked = &r
+	default:
+		return p.usage(wire.ExitUsage)
+	}
+	var d wire.Decoder
+	var last wire.Event
+	n := 0
+	buffer := make([]byte, wire.MaxLine)
+	for {
+		k, err := p.in.Read(buffer)
+		for _, e := range d.Feed(buffer[:k]) {
+			n++
+			last = e
+		}
+		if err != nil {
+			break
+		}
+	}
+	bad, problem := d.Bad()
+	final := last.Kind == wire.Result || last.Kind == wire.Failed
+	fmt.Fprintf(p.out, "%d events, %d lines that are none; the last event is %q\n", n, bad, string(last.Kind))
+	switch {
+	case bad > 0:
+		fmt.Fprintln(p.err, "pool-fetch: the last wrong line is", problem)
+	case !final:
+		fmt.Fprintln(p.err, `pool-fetch: the last event is neither "result" nor "error"`)
+	case last.Kind == wire.Result && asked != nil && !last.In(*asked):
+		fmt.Fprintln(p.err, "pool-fetch: the result is outside of the snapshots of the directory:", last.Path)
+	default:
+		return wire.ExitDone
+	}
+	return wire.ExitFailed
+}
+
+func requestIn(name string) (wire.Request, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return wire.Request{}, err
+	}
+	defer f.Close()
+	return wire.ReadRequest(f)
+}
