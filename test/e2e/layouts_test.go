@@ -83,6 +83,13 @@ const layPython = `
 	END
 	printf '%s\n' '#!/bin/sh' "'''exec' \"$venv/bin/python3\" \"\$0\" \"\$@\"" "' '''" 'from standin import main' 'main()' >$venv/bin/standin; chmod 755 $venv/bin/standin`
 
+// layUser installs the same server as pip --user does: its script names the Python of the system,
+// and its modules are in the user's home.
+const layUser = `
+	user=/home/ann/.local; version=$(basename "$(realpath /usr/bin/python3)"); mkdir -p $user/bin $user/lib/$version/site-packages
+	cp $(echo $venv/lib/python3.*/site-packages)/standin.py $user/lib/$version/site-packages/
+	printf '%s\n' '#!/usr/bin/python3' 'from standin import main' 'main()' >$user/bin/standin; chmod 755 $user/bin/standin`
+
 // longName makes a path longer than the 256 bytes that Linux reads of a "#!" line.
 const (
 	longPart = "a-folder-with-a-long-name-that-people-have-"
@@ -120,7 +127,7 @@ func layouts(t *testing.T, release machine.Release, moved map[string]string) {
 	}
 	h.shell(layOut)
 	venv := "/home/ann/" + longName + "/venv"
-	h.shell("venv=" + venv + layPython)
+	h.shell("venv=" + venv + layPython + layUser)
 	defer h.shell("umount /mnt/usb; rm -rf /opt/llama.cpp /home/* /srv/engines /srv/other /usr/local/bin/*llama*")
 	binary := func(path string) string { return `binary = "` + path + `"` }
 	h.pool("case4", text(strings.ReplaceAll(llama().quick().String(), host.TinyModel, "/opt/llama.cpp/models/x.gguf")))
@@ -128,11 +135,12 @@ func layouts(t *testing.T, release machine.Release, moved map[string]string) {
 	h.pool("wrapper", llama().quick().table("provisioning", binary("/usr/local/bin/run-llama")))
 	python := poolFile{keys: []string{`engine = "command"`, `devices = []`, `args = ["{port}"]`}}
 	h.pool("python", python.quick().table("provisioning", binary(venv+"/bin/standin")))
+	h.pool("user", python.quick().table("provisioning", binary("/home/ann/.local/bin/standin")))
 	noexec := stub().quick()
 	noexec.tables[0] = "[provisioning]\n" + binary("/mnt/usb/engine")
 	h.pool("case24", noexec)
 	h.reload()
-	for _, id := range []string{"case4", "case15", "wrapper", "python"} {
+	for _, id := range []string{"case4", "case15", "wrapper", "python", "user"} {
 		t.Run(id, func(t *testing.T) {
 			h := h.in(t)
 			h.wait(id, isReady, restarted(0))

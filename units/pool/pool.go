@@ -226,4 +226,6 @@ type Prepared struct {
 	Version  string   // as the engine prints it; empty where it does not
 	Programs []string // Binary, links that lead to it, interpreters, and what a wrapper script executes
 	ReadOnly []string // paths outside of the system's trees that the engine needs to see if their tree is hidden
+	// Env are variables by which the program finds its own parts. The pool's own win.
+	Env map[string]string
 }

@@ -283,6 +283,49 @@ func TestAround(t *testing.T) {
 	}
 }
 
+// TestUserBase: the modules of pip's --user and --prefix are found by the Python of the system only
+// if a variable names the folder.
+func TestUserBase(t *testing.T) {
+	const site = "/home/ann/.local/lib/python3.13/site-packages/vllm/__init__.py"
+	for _, c := range []struct {
+		name, script string
+		setup        func(d disk)
+		want         string
+	}{
+		{"user", "/home/ann/.local/bin/vllm", func(d disk) { d.file(site, "", 0o644) }, "/home/ann/.local"},
+		{"by_a_link", "/usr/local/bin/vllm", func(d disk) {
+			d.file(site, "", 0o644)
+			d.script("/home/ann/.local/bin/vllm", "#!/usr/bin/python3")
+			d.link("/usr/local/bin/vllm", "/home/ann/.local/bin/vllm")
+		}, "/home/ann/.local"},
+		{"modules_of_another_python", "/home/ann/.local/bin/vllm", func(d disk) {
+			d.file("/home/ann/.local/lib/python3.11/site-packages/vllm/__init__.py", "", 0o644)
+		}, ""},
+		{"environment", "/srv/v/bin/vllm", func(d disk) {
+			d.file("/srv/v/lib/python3.13/site-packages/vllm/__init__.py", "", 0o644)
+			d.file("/srv/v/pyvenv.cfg", "home = /usr/bin\n", 0o644)
+		}, ""},
+		{"python_of_its_own", "/srv/v/bin/vllm", func(d disk) {
+			d.file("/srv/v/lib/python3.13/site-packages/vllm/__init__.py", "", 0o644)
+			d.elf("/srv/v/bin/python3", library{interp: loader})
+		}, ""},
+		{"no_bin", "/home/ann/vllm/vllm", func(d disk) { d.file("/home/lib/python3.13/site-packages/x", "", 0o644) }, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := host()
+			d.elf("/usr/bin/python3.13", library{interp: loader})
+			d.link("/usr/bin/python3", "python3.13")
+			c.setup(d)
+			if c.name != "by_a_link" {
+				d.script(c.script, "#!/usr/bin/python3")
+			}
+			if got := UserBase(d, Resolve(d, c.script, nil)); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 // TestBounds: a file system that leads nowhere ends, and proves nothing.
 func TestBounds(t *testing.T) {
 	d := host()

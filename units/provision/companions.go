@@ -49,6 +49,15 @@ func companions(files fs.ReadLinkFS, needs programs.Needs) []string {
 	return outer
 }
 
+// partsOf returns the variables by which a program finds its own parts: the modules of pip's --user
+// are searched in the home of the user who runs it, which an engine's user does not have.
+func partsOf(files fs.ReadLinkFS, needs programs.Needs) map[string]string {
+	if base := programs.UserBase(files, needs); base != "" && !ofSystem(base) && !personal(base) {
+		return map[string]string{"PYTHONUSERBASE": base}
+	}
+	return nil
+}
+
 // around returns what belongs to one program.
 func around(files fs.ReadLinkFS, program string) (need []string) {
 	for _, dir := range programs.Around(files, program) {

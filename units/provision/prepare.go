@@ -56,7 +56,8 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	if err := writable(p.Writable); err != nil {
 		return pool.Prepared{}, err
 	}
-	prepared := pool.Prepared{Binary: path, Programs: needs.Programs, ReadOnly: companions(files, needs)}
+	prepared := pool.Prepared{Binary: path, Programs: needs.Programs, ReadOnly: companions(files, needs),
+		Env: partsOf(files, needs)}
 	if a.VersionArgs(prepared.Binary) == nil {
 		return prepared, nil
 	}

@@ -151,6 +151,29 @@ func TestEnvironmentHoldsForTheVersion(t *testing.T) {
 	}
 }
 
+// TestModulesOfAUser: a script of pip's --user gets the folder of its modules, for its version as
+// for its start, unless the pool names another.
+func TestModulesOfAUser(t *testing.T) {
+	adapter, _ := engine.For(engine.VLLM)
+	d := newDisk(t)
+	d.file("ann/.local/lib/python3.13/site-packages/vllm/__init__.py", "", 0o644)
+	script := d.file("ann/.local/bin/vllm", "#!"+d.file("system/bin/python3.13", elfHead, 0o755)+"\n", 0o755)
+	asked := &said{out: "0.24.0\n"}
+	pr := &Preparer{Store: d.store(), Capture: asked, Log: slog.New(slog.DiscardHandler)}
+	for want, env := range map[string]map[string]string{d.path("ann/.local"): nil,
+		"/srv/other": {"PYTHONUSERBASE": "/srv/other"}} {
+		got, err := pr.Prepare(t.Context(), pool.Pool{ID: "a", Engine: engine.VLLM, Env: env,
+			Provisioning: pool.Provisioning{Binary: script}}, adapter)
+		if err != nil || got.Env["PYTHONUSERBASE"] != d.path("ann/.local") {
+			t.Fatalf("Prepare = %+v, %v", got, err)
+		}
+		i := slices.IndexFunc(asked.props, func(p systemd.Property) bool { return p.Name == "Environment" })
+		if env, _ := asked.props[i].Value.([]string); !slices.Contains(env, "PYTHONUSERBASE="+want) {
+			t.Errorf("the question's environment is %v, want %s", env, want)
+		}
+	}
+}
+
 func TestVersionIsAskedOnceForEachBinary(t *testing.T) {
 	adapter, _ := engine.For(engine.LlamaCpp)
 	d := newDisk(t)

@@ -43,7 +43,10 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.
 		return "", registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("binary %s: %v", prepared.Binary, cause(err)), "Install the engine again.")
 	}
-	key := a.Kind() + "|" + identity(prepared.Binary, info) + environmentKey(p.Env)
+	env := make(map[string]string)
+	maps.Copy(env, prepared.Env)
+	maps.Copy(env, p.Env) // the pool's own win
+	key := a.Kind() + "|" + identity(prepared.Binary, info) + environmentKey(env)
 	if v, ok := pr.Store.get(bucketVersions, key); ok {
 		return v, nil
 	}
@@ -51,7 +54,7 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.
 		if v, ok := pr.Store.get(bucketVersions, key); ok { // answered since
 			return v, nil
 		}
-		return pr.askVersion(ctx, key, prepared, p.Env, a, foreign)
+		return pr.askVersion(ctx, key, prepared, env, a, foreign)
 	})
 }
 

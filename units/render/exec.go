@@ -209,6 +209,11 @@ func environmentLines(in Input, command engine.Command, devices []Device) []Line
 		variable(confine.EnvDeviceOrder, "PCI_BUS_ID", "device numbers as nvidia-smi prints them, not the fastest first"),
 		visibleLine(devices, command.Visible),
 	}
+	for _, key := range slices.Sorted(maps.Keys(in.Prepared.Env)) {
+		if _, own := in.Pool.Env[key]; !own {
+			lines = append(lines, variable(key, in.Prepared.Env[key], "the program's modules are there"))
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(command.Env)) {
 		if _, own := in.Pool.Env[key]; !own {
 			lines = append(lines, variable(key, command.Env[key], "set for this engine"))

@@ -327,6 +327,20 @@ func TestOperatorsEnvironmentWins(t *testing.T) {
 	}
 }
 
+// TestProgramsEnvironment: what a program needs to find its parts is set, unless the pool sets it.
+func TestProgramsEnvironment(t *testing.T) {
+	const name = "PYTHONUSERBASE"
+	for want, env := range map[string]map[string]string{"/home/ann/.local": nil, "/srv/x": {name: "/srv/x"}} {
+		in := input(kind(engine.VLLM, "/usr/bin/vllm", "/srv/models/a"), with(func(p *pool.Pool) { p.Env = env }),
+			func(in *render.Input) { in.Prepared.Env = map[string]string{name: "/home/ann/.local"} })
+		got := property(t, in, "Environment").([]string)
+		set := slices.DeleteFunc(slices.Clone(got), func(v string) bool { return !strings.HasPrefix(v, name+"=") })
+		if !slices.Equal(set, []string{name + "=" + want}) {
+			t.Errorf("%q, want %s", set, want)
+		}
+	}
+}
+
 // TestLogFieldsAreOneWord: PID 1 cuts a field at a space when it reads the unit again.
 func TestLogFieldsAreOneWord(t *testing.T) {
 	in := input(func(in *render.Input) { in.Prepared.Version = "0.7.0 (build 1)\n\"x\"\xff" })
