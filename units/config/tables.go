@@ -80,7 +80,7 @@ func probeKeys() []strict.Key[pool.Health] {
 func generateKeys() []strict.Key[pool.Health] {
 	return []strict.Key[pool.Health]{
 		{Path: "generate_interval", Default: `"1m"`, Type: strict.ToDuration(0, 24*time.Hour, func(h *pool.Health) *time.Duration { return &h.GenerateInterval }),
-			Doc: "Time between two generations of one token, which find an engine that answers its probe and hangs; none is made if other requests made progress since. `\"0s\"`: none. " + withoutGeneration()},
+			Doc: "Time between two generations of one token, which find an engine that answers its probe and hangs; none is made if other requests made progress since. An engine that serves embeddings or ranks alone is asked for one of those. `\"0s\"`: none. " + withoutGeneration()},
 		{Path: "generate_timeout", Default: `"1m"`, Type: strict.ToDuration(100*time.Millisecond, time.Hour, func(h *pool.Health) *time.Duration { return &h.GenerateTimeout }),
 			Doc: "How long such a generation may take, waiting for a slot included."},
 		{Path: "generate_failures", Default: "2", Type: strict.ToInt(1, 1000, func(h *pool.Health) *int { return &h.GenerateFailures }),

@@ -49,6 +49,34 @@ func TestGeneration(t *testing.T) {
 	}
 }
 
+// TestGenerationOfAWorkload: an engine that serves no completions is asked for what it serves,
+// below its prefix.
+func TestGenerationOfAWorkload(t *testing.T) {
+	for _, c := range []struct {
+		kind       string
+		args       []string
+		path, body string
+		good, bad  string
+	}{
+		{engine.LlamaCpp, []string{"--embeddings"}, "/v1/embeddings", `{"input":"a","model":"demo"}`, `{"data":[{"embedding":[0.5]}]}`, `{"data":[]}`},
+		{engine.LlamaCpp, []string{"--reranking", "--api-prefix", "/x"}, "/x/v1/rerank", `{"documents":["a"],"model":"demo","query":"a"}`,
+			`{"results":[{"index":0,"relevance_score":-1.5}]}`, `{"content":""}`},
+		{engine.LlamaCpp, []string{"--api-prefix", "/x"}, "/x/completion", "", `{"content":""}`, `{"data":[{}]}`},
+		{engine.SGLang, []string{"--is-embedding"}, "/v1/embeddings", `{"input":"a","model":"demo"}`, `{"data":[{"embedding":[0.5]}]}`, `{"choices":[{}]}`},
+		{engine.VLLM, []string{"--task", "score", "--served-model-name", "m"}, "/v1/rerank", `{"documents":["a"],"model":"m","query":"a"}`, `{"results":[{}]}`, `{}`},
+	} {
+		p := wanted(c.kind, c.args...)
+		a, _ := engine.For(c.kind)
+		path, body, read := engine.Generation(engine.Served(a, p), p)
+		if path != c.path || c.body != "" && string(body) != c.body {
+			t.Errorf("%s %q: %s with %s, want %s with %s", c.kind, c.args, path, body, c.path, c.body)
+		}
+		if err := read([]byte(c.good)); err != nil || read([]byte(c.bad)) == nil || read(nil) == nil {
+			t.Errorf("%s %q: %v", c.kind, c.args, err)
+		}
+	}
+}
+
 // TestServedName: a request to vLLM names the model as its command line does.
 func TestServedName(t *testing.T) {
 	a, _ := engine.For(engine.VLLM)

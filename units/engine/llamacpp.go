@@ -351,12 +351,15 @@ func (llamaCpp) Queue(body []byte) (int, error) {
 }
 
 // Workloads depend on the mode in which the server was started: for embeddings or for ranks it
-// serves nothing else.
+// serves nothing else. Embeddings that are pooled to ranks are the mode for ranks.
 func (llamaCpp) Workloads(p pool.Pool) []string {
-	switch syntax := (flagSyntax{}); {
-	case syntax.has(p.Args, "--rerank", "--reranking"):
+	f := flagSet{args: p.Args, env: p.Env}
+	pooling, _ := f.value("LLAMA_ARG_POOLING", "--pooling")
+	embeddings := f.given("LLAMA_ARG_EMBEDDINGS", "--embedding", "--embeddings")
+	switch {
+	case f.given("LLAMA_ARG_RERANKING", "--rerank", "--reranking"), embeddings && pooling == "rank":
 		return []string{WorkRerank}
-	case syntax.has(p.Args, "--embedding", "--embeddings"):
+	case embeddings:
 		return []string{WorkEmbedding}
 	}
 	return []string{WorkCompletion}

@@ -47,8 +47,15 @@ func TestWorkloads(t *testing.T) {
 		{engine.LlamaCpp, nil, []string{engine.WorkCompletion}},
 		{engine.LlamaCpp, []string{"--embeddings", "--pooling", "mean"}, []string{engine.WorkEmbedding}},
 		{engine.LlamaCpp, []string{"--embedding", "--reranking"}, []string{engine.WorkRerank}},
+		{engine.LlamaCpp, []string{"--embeddings", "--pooling", "rank"}, []string{engine.WorkRerank}},
+		{engine.LlamaCpp, []string{"--pooling", "rank"}, []string{engine.WorkCompletion}},
 		{engine.VLLM, nil, []string{engine.WorkCompletion}},
-		{engine.VLLM, []string{"--task=embed"}, nil},
+		{engine.VLLM, []string{"--task=embed"}, []string{engine.WorkEmbedding}},
+		{engine.VLLM, []string{"--runner", "pooling", "--convert", "embed"}, []string{engine.WorkEmbedding}},
+		{engine.VLLM, []string{"--task", "score"}, []string{engine.WorkRerank}},
+		{engine.VLLM, []string{"--task", "generate"}, []string{engine.WorkCompletion}},
+		{engine.VLLM, []string{"--runner", "pooling"}, nil},
+		{engine.SGLang, []string{"--is-embedding"}, []string{engine.WorkEmbedding}},
 		{engine.TGI, nil, []string{engine.WorkCompletion}},
 		{engine.Triton, nil, nil},
 		{engine.Program, nil, nil},
@@ -56,6 +63,15 @@ func TestWorkloads(t *testing.T) {
 		a, _ := engine.For(c.kind)
 		if got := a.Workloads(wanted(c.kind, c.args...)); !slices.Equal(got, c.want) {
 			t.Errorf("%s %q: %v, want %v", c.kind, c.args, got, c.want)
+		}
+	}
+	a, _ := engine.For(engine.LlamaCpp)
+	for variable, want := range map[string]string{"LLAMA_ARG_EMBEDDINGS": engine.WorkEmbedding,
+		"LLAMA_ARG_RERANKING": engine.WorkRerank} {
+		p := wanted(engine.LlamaCpp)
+		p.Env = map[string]string{variable: "1"}
+		if got := a.Workloads(p); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %v, want %s", variable, got, want)
 		}
 	}
 }

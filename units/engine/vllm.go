@@ -242,13 +242,22 @@ func (vllm) Queue(body []byte) (int, error) {
 	return sumGauges(bounds.OfQueue, body, "vllm:num_requests_waiting")
 }
 
-// Workloads are known only of a server without a flag for them: it then generates text, or chooses
-// by the model, which is not read here.
+// Workloads are unknown where the server chooses by the model, which is not read here, and where it
+// serves what is neither text nor a vector nor a rank.
 func (vllm) Workloads(p pool.Pool) []string {
-	if vllmSyntax.has(p.Args, "--task", "--runner", "--convert") {
-		return nil
+	f := flagSet{args: p.Args, env: p.Env, underscores: true, equals: true}
+	task, _ := f.value("", "--task")
+	convert, _ := f.value("", "--convert")
+	runner, _ := f.value("", "--runner")
+	switch {
+	case task == "embed", task == "embedding", convert == "embed":
+		return []string{WorkEmbedding}
+	case task == "score":
+		return []string{WorkRerank}
+	case task == "" && convert == "" && runner == "", task == "generate", runner == "generate":
+		return []string{WorkCompletion}
 	}
-	return []string{WorkCompletion}
+	return nil
 }
 
 func (vllm) Fallbacks() []classify.Fallback {
