@@ -3,14 +3,12 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 	"github.com/pool-managerd/pool-managerd/test/machine"
-	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 )
 
 // TestFilesOfAPool: the engine sees the files that its pool names and nothing around them. While
@@ -60,13 +58,9 @@ func TestFilesOfAPool(t *testing.T) {
 func TestCase2(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Forky)
-	var adapter bytes.Buffer
-	if err := tinymodel.EncodeAdapter(&adapter, 1); err != nil {
-		t.Fatal(err)
-	}
 	defer h.shell("rm -rf /srv/x")
-	h.shell("mkdir -p /srv/x; cp " + host.TinyModel + " /srv/x/draft.gguf; echo none >/srv/x/mmproj.gguf")
-	h.write("/srv/x/lora.gguf", adapter.String())
+	h.writeParts("/srv/x")
+	h.shell("cp " + host.TinyModel + " /srv/x/draft.gguf; echo none >/srv/x/mmproj.gguf")
 	h.write("/srv/x/chat.jinja", "{% for m in messages %}[said] {{ m['content'] }}{% endfor %}")
 	h.write("/srv/x/a.gbnf", `root ::= "yes" | "no"`)
 	h.write("/srv/x/a.json", `{"type": "integer"}`)
@@ -74,7 +68,7 @@ func TestCase2(t *testing.T) {
 	h.pool("variable", llama().with(`env = { LLAMA_ARG_CHAT_TEMPLATE_FILE = "/srv/x/chat.jinja" }`))
 	h.pool("grammar", llama().with(`args = ["--grammar-file", "/srv/x/a.gbnf"]`))
 	h.pool("schema", llama().with(`args = ["-jf", "/srv/x/a.json"]`))
-	h.pool("draft", llama().with(`args = ["-md", "/srv/x/draft.gguf"]`))
+	h.pool("draft", llama().with(`args = ["-md", "/srv/x/draft.gguf", "--spec-type", "draft-simple"]`))
 	h.pool("lora", llama().with(`args = ["--lora", "/srv/x/lora.gguf"]`))
 	h.pool("mmproj", llama().with(`args = ["--mmproj", "/srv/x/mmproj.gguf"]`))
 	h.reload()
@@ -97,10 +91,37 @@ func TestCase2(t *testing.T) {
 			}
 		}
 	}
+	h.draftsAndAdapts()
 	// It is opened, and is no projector: the engine's own words say so.
 	h.wait("mmproj", failsWith("ENGINE_START_FAILED"))
 	if out := h.must("poolctl", "logs", "mmproj", "-n", "all"); strings.Contains(out, "No such file") ||
 		!strings.Contains(out, "/srv/x/mmproj.gguf") {
 		t.Errorf("poolctl logs mmproj:\n%s", out)
+	}
+}
+
+// draftsAndAdapts: a draft model proposes tokens, which the model takes, since it is the same one;
+// and an adapter changes what the model says, by as much as a request asks for.
+func (s *site) draftsAndAdapts() {
+	s.t.Helper()
+	say := func(id, more string) (text string, drafted, taken int) {
+		var answer struct {
+			Content string
+			Timings struct {
+				Drafted int `json:"draft_n"`
+				Taken   int `json:"draft_n_accepted"`
+			}
+		}
+		s.engineAnswer(id, "/completion", `{"prompt":"hello there","n_predict":24,"temperature":0`+more+`}`, &answer)
+		return answer.Content, answer.Timings.Drafted, answer.Timings.Taken
+	}
+	plain, n, _ := say("template", "")
+	if text, drafted, taken := say("draft", ""); text != plain || n != 0 || drafted == 0 || taken != drafted {
+		s.t.Errorf("with a draft model: %q, %d tokens drafted, %d taken; without: %q", text, drafted, taken, plain)
+	}
+	adapted, _, _ := say("lora", "")
+	without, _, _ := say("lora", `,"lora":[{"id":0,"scale":0}]`)
+	if adapted == plain || without != plain {
+		s.t.Errorf("with the adapter %q, at scale 0 %q, without it %q", adapted, without, plain)
 	}
 }

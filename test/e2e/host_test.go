@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,13 @@ func failsWith(code string) condition {
 func restarted(n int) condition {
 	return condition{fmt.Sprintf("ready with restart_count %d", n), func(p host.Pool) bool {
 		return isReady.holds(p) && p.RestartCount == n
+	}}
+}
+
+// newRun is a pool that is ready in another process than that one.
+func newRun(pid int) condition {
+	return condition{"ready in another process than " + strconv.Itoa(pid), func(p host.Pool) bool {
+		return isReady.holds(p) && p.Replicas[0].PID != pid
 	}}
 }
 

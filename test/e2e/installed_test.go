@@ -109,13 +109,6 @@ func (s *site) signal(id, name, pattern string) {
 	done; [ -n "$found" ]`, host.EngineUnit(id), name, pattern))
 }
 
-// newRun is a pool that is ready in another process than that one.
-func newRun(pid int) condition {
-	return condition{"ready in another process than " + strconv.Itoa(pid), func(p host.Pool) bool {
-		return isReady.holds(p) && p.Replicas[0].PID != pid
-	}}
-}
-
 // sampled returns the sum of a metric's samples of the engine.
 func (s *site) sampled(id, name string) float64 {
 	s.t.Helper()

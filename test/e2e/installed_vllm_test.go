@@ -95,8 +95,9 @@ func TestInstalledVLLM(t *testing.T) {
 		h.signal("v", "KILL", "VLLM::EngineCore")
 		p := h.waitFor(2*time.Minute, "v", failsWith("ENGINE_EXITED"))
 		h.took("the end of vLLM after its core's", began)
-		if !strings.Contains(p.LastError, "status 0") || !strings.Contains(p.LastError, "EngineDeadError") {
-			t.Errorf("%s", p.LastError)
+		if !strings.Contains(p.LastError, "status 0") || p.Details == nil ||
+			!strings.Contains(strings.Join(p.Details.Lines, "\n"), "EngineDeadError") {
+			t.Errorf("%s\n%+v", p.LastError, p.Details)
 		}
 		h.waitFor(loading, "v", newRun(run))
 	})
@@ -113,14 +114,16 @@ func TestInstalledVLLM(t *testing.T) {
 	})
 	t.Run("a_reload_to_another_model", func(t *testing.T) {
 		h := h.in(t)
-		h.pool("v", vllmPool("/srv/models/b"))
 		ctx, cancel := h.within(2 * loading)
 		defer cancel()
-		if out, err := h.Host.Run(ctx, "poolctl", "reload", "v", "--wait"); err != nil {
+		run, began := h.get("v").Replicas[0].PID, time.Now()
+		out, err := h.Host.Run(ctx, "poolctl", "reload", "v", "--model", "file:/srv/models/b", "--wait")
+		if err != nil {
 			t.Fatalf("%s %v", out, err)
 		}
-		if p := h.waitFor(loading, "v", isReady); p.ModelID != "file:/srv/models/b" {
-			t.Errorf("it serves %s", p.ModelID)
+		h.took("a reload beside the former vLLM", began)
+		if p := h.waitFor(loading, "v", newRun(run)); p.ModelID != "file:/srv/models/b" || p.Replicas[0].ID != "r0b" {
+			t.Errorf("it serves %s", p)
 		}
 	})
 	t.Run("systemctl_stop_lets_the_stream_finish", func(t *testing.T) {

@@ -123,13 +123,10 @@ func (e *encoder) tensorInfos(tensors []tensor) {
 	offset := 0
 	for _, t := range tensors {
 		e.string(t.name)
-		if t.rows == 0 {
-			e.uint32(1)
-			e.uint64(uint64(t.cols))
-		} else {
-			e.uint32(2)
-			e.uint64(uint64(t.cols))
-			e.uint64(uint64(t.rows))
+		dimensions := t.dimensions()
+		e.uint32(uint32(len(dimensions)))
+		for _, n := range dimensions {
+			e.uint64(uint64(n))
 		}
 		e.uint32(tensorF32)
 		e.uint64(uint64(offset))

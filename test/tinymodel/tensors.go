@@ -11,6 +11,18 @@ type tensor struct {
 	name       string
 	cols, rows int
 	fill       func(e *encoder, random *rand.Rand, t tensor)
+	shape      []int // of more than two dimensions, the one that changes fastest first; nil: cols and rows
+}
+
+// dimensions are what the file says of the tensor: those that change fastest first.
+func (t tensor) dimensions() []int {
+	switch {
+	case t.shape != nil:
+		return t.shape
+	case t.rows == 0:
+		return []int{t.cols}
+	}
+	return []int{t.cols, t.rows}
 }
 
 // elements is how many numbers the tensor has.
@@ -20,9 +32,9 @@ func (t tensor) elements() int { return t.cols * max(1, t.rows) }
 func tensorsOf(ff int) []tensor {
 	tokens, _ := vocabulary()
 	list := []tensor{
-		{"token_embd.weight", embedding, len(tokens), fillEmbedding},
-		{"output_norm.weight", embedding, 0, fillOnes},
-		{"output.weight", embedding, len(tokens), fillOutput},
+		{name: "token_embd.weight", cols: embedding, rows: len(tokens), fill: fillEmbedding},
+		{name: "output_norm.weight", cols: embedding, fill: fillOnes},
+		{name: "output.weight", cols: embedding, rows: len(tokens), fill: fillOutput},
 	}
 	for layer := range layers {
 		add := func(name string, cols, rows int) {
@@ -30,7 +42,8 @@ func tensorsOf(ff int) []tensor {
 			if rows == 0 {
 				fill = fillOnes
 			}
-			list = append(list, tensor{fmt.Sprintf("blk.%d.%s.weight", layer, name), cols, rows, fill})
+			name = fmt.Sprintf("blk.%d.%s.weight", layer, name)
+			list = append(list, tensor{name: name, cols: cols, rows: rows, fill: fill})
 		}
 		add("attn_norm", embedding, 0)
 		add("attn_q", embedding, embedding)
@@ -54,6 +67,13 @@ func fillRandom(e *encoder, random *rand.Rand, t tensor) {
 	scale := float32(math.Sqrt(feedForward / float64(max(feedForward, t.cols))))
 	for range t.elements() {
 		e.float32(small(random) * scale)
+	}
+}
+
+// fillStrong has weights whose product is no small one.
+func fillStrong(e *encoder, random *rand.Rand, t tensor) {
+	for range t.elements() {
+		e.float32(small(random) * 15)
 	}
 }
 
@@ -89,6 +109,19 @@ func fillOutput(e *encoder, random *rand.Rand, t tensor) {
 		}
 		for range t.cols - 1 {
 			e.float32(small(random) * 15)
+		}
+	}
+}
+
+// fillPrintable changes what the output layer says of printable characters alone.
+func fillPrintable(e *encoder, random *rand.Rand, t tensor) {
+	for token := range t.rows {
+		for range t.cols {
+			weight := small(random) * 15
+			if token < firstPrintable {
+				weight = 0
+			}
+			e.float32(weight)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package tinymodel_test
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -54,16 +55,36 @@ func TestEncode(t *testing.T) {
 	})
 }
 
-// TestEncodeAdapter: an adapter is a file of its own kind with two matrices for each layer.
-func TestEncodeAdapter(t *testing.T) {
-	var out bytes.Buffer
-	if err := tinymodel.EncodeAdapter(&out, 1); err != nil {
-		t.Fatal(err)
-	}
-	b := out.Bytes()
-	if string(b[:4]) != "GGUF" || binary.LittleEndian.Uint64(b[8:]) != 4 ||
-		!bytes.Contains(b, []byte("adapter.lora.alpha")) {
-		t.Errorf("%q", b[:64])
+// TestEncodeParts: each of the files that go with a model, or beside it, is a GGUF of its own kind
+// that follows its seed.
+func TestEncodeParts(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		encode  func(io.Writer, uint64) error
+		tensors uint64
+		key     string
+	}{
+		{"adapter", tinymodel.EncodeAdapter, 6, "adapter.lora.alpha"},
+		{"projector", tinymodel.EncodeProjector, 23, "clip.vision.projection_dim"},
+		{"reranker", tinymodel.EncodeReranker, 41, "bert.pooling_type"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			of := func(seed uint64) []byte {
+				var out bytes.Buffer
+				if err := c.encode(&out, seed); err != nil {
+					t.Fatal(err)
+				}
+				return out.Bytes()
+			}
+			b := of(1)
+			if n := binary.LittleEndian.Uint64(b[8:]); string(b[:4]) != "GGUF" || n != c.tensors ||
+				!bytes.Contains(b, []byte(c.key)) {
+				t.Errorf("%d tensors, want %d with %s: %q", n, c.tensors, c.key, b[:64])
+			}
+			if other := of(2); !bytes.Equal(b, of(1)) || bytes.Equal(b, other) || len(b) != len(other) {
+				t.Error("it does not follow its seed alone")
+			}
+		})
 	}
 }
 
