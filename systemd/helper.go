@@ -13,6 +13,8 @@ type Helper struct {
 	Argv        []string // with the program's path
 	Groups      []string // beside its own
 	Environment []string // KEY=value
+	// EnvironmentFiles are paths of more variables, which PID 1 has win over Environment.
+	EnvironmentFiles []string
 	Memory      uint64   // bytes
 	Tasks       uint64
 	Home        string // ProtectHome: "yes" or "tmpfs"
@@ -79,6 +81,13 @@ func (h Helper) Properties() []Property {
 	}
 	if len(h.Environment) > 0 {
 		props = append(props, Property{Name: "Environment", Value: h.Environment})
+	}
+	if len(h.EnvironmentFiles) > 0 {
+		files := make([]EnvironmentFile, len(h.EnvironmentFiles))
+		for i, path := range h.EnvironmentFiles {
+			files[i].Path = path
+		}
+		props = append(props, Property{Name: "EnvironmentFiles", Value: files})
 	}
 	return append(props, h.Needs.properties()...)
 }

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -149,14 +150,22 @@ func gpu(ctx context.Context, args []string, stderr io.Writer, logger *log.Logge
 func execute(args []string, stderr io.Writer, logger *log.Logger) int {
 	f := flags(stderr)
 	variable := f.String("key", "", "variable that gets the engine's key")
+	var set []string
+	f.Func("set", "variable and value that replace an inherited one, as NAME=value", func(text string) error {
+		if name, _, found := strings.Cut(text, "="); !found || name == "" {
+			return errors.New("want NAME=value")
+		}
+		set = append(set, text)
+		return nil
+	})
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
 	}
-	if *variable == "" || f.NArg() == 0 {
+	if *variable == "" && set == nil || f.NArg() == 0 {
 		f.Usage()
 		return exit.Usage
 	}
-	return gate.Exec(*variable, f.Args(), logger)
+	return gate.Exec(*variable, set, f.Args(), logger)
 }
 
 // release ends the reservation that memory made.

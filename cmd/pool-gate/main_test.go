@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ func TestCommandLine(t *testing.T) {
 		{"memory_with_a_stray_word", []string{"memory", "--host", "5", "word"}, "", "usage: pool-gate"},
 		{"release_with_a_stray_word", []string{"release", "word"}, "", "usage: pool-gate"},
 		{"exec_of_nothing", []string{"exec", "--key", "A"}, "", "usage: pool-gate"},
+		{"exec_sets_no_assignment", []string{"exec", "--set", "A", "--", "/bin/true"}, "", "want NAME=value"},
 		{"exec_without_a_variable", []string{"exec", "--", "/bin/true"}, "", "usage: pool-gate"},
 		{"unknown_command", []string{"forget"}, "", "usage: pool-gate"},
 		{"another_host", []string{"--url", "http://192.0.2.1:1/health"}, strconv.Itoa(os.Getpid()), "is not of the form"},
@@ -71,6 +73,21 @@ func TestExec(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	if got := run([]string{"exec", "--key", "SECRET", "--", "/bin/true"}, &stderr); got != exit.Failed {
 		t.Errorf("without credentials: exit %d:\n%s", got, &stderr)
+	}
+}
+
+// TestExecSets: variables that are set replace inherited ones, and others stay.
+func TestExecSets(t *testing.T) {
+	if os.Getenv("POOL_GATE_TEST_EXEC") != "" {
+		os.Exit(run([]string{"exec", "--set", "A=1=2 3", "--set", "B=", "--", "/usr/bin/env"}, os.Stderr))
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestExecSets$")
+	cmd.Env = []string{"POOL_GATE_TEST_EXEC=1", "A=0", "AA=0", "B=0"}
+	out, err := cmd.CombinedOutput()
+	got := strings.Split(strings.TrimSpace(string(out)), "\n")
+	slices.Sort(got)
+	if want := []string{"A=1=2 3", "AA=0", "B=", "POOL_GATE_TEST_EXEC=1"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v, want %q", got, err, want)
 	}
 }
 

@@ -54,7 +54,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 	d.super = supervise.New(supervise.Options{
 		PID1:     pid1{client},
 		Stager:   &provision.Stager{Store: store, Log: d.log, Verified: counts.Verified},
-		Preparer: &provision.Preparer{Store: store, Capture: client, Log: d.log},
+		Preparer: &provision.Preparer{Store: store, Capture: client, Gate: d.o.gate, Log: d.log},
 		Prober:   probe.New(),
 		Activity: engineActivity,
 		Ports:    provision.NewPorts(settings.Host.PortLow, settings.Host.PortHigh),

@@ -25,6 +25,8 @@ import (
 type Found struct {
 	Shown []string // paths that must be visible for the engine to read all of them
 	Names []string // one for each file, another where its content may be another
+	// Environment is what the pool's files of variables hold.
+	Environment map[string]pool.FileVariable
 }
 
 // Fault is why a file cannot be used.
@@ -38,6 +40,11 @@ type Fault struct {
 // engine could not read.
 func Look(p pool.Pool) (Found, error) {
 	var all Found
+	variables, faults := Environment(p)
+	if len(faults) > 0 {
+		return Found{}, faults[0].Failure
+	}
+	p.FileEnv, all.Environment = variables, variables
 	for _, f := range looked(p) {
 		found, fault := look(f)
 		if fault != nil {
@@ -49,13 +56,14 @@ func Look(p pool.Pool) (Found, error) {
 	if fault != nil {
 		return Found{}, fault.Failure
 	}
-	all.Names = append(all.Names, names...)
+	all.Names = append(append(all.Names, names...), environmentNames(p)...)
 	return all, nil
 }
 
 // Check returns a fault for each file of a pool that its engine could not read.
 func Check(p pool.Pool) []Fault {
-	var faults []Fault
+	variables, faults := Environment(p)
+	p.FileEnv = variables
 	for _, f := range looked(p) {
 		if _, fault := look(f); fault != nil {
 			faults = append(faults, *fault)
@@ -68,14 +76,18 @@ func Check(p pool.Pool) []Fault {
 }
 
 // Sources names everything that is looked at of a pool: another value means that Contents of the
-// one say nothing of the other.
+// one say nothing of the other. What a file of variables names is looked at because of that file.
 func Sources(p pool.Pool) string {
+	p.FileEnv = nil
 	text := string(p.Model)
 	for _, f := range looked(p) {
 		text += "\x00" + f.Path
 	}
 	if p.APIKeyFile != "" {
 		text += "\x00key " + p.APIKeyFile
+	}
+	for _, path := range p.EnvFiles {
+		text += "\x00env " + path
 	}
 	return text
 }

@@ -112,6 +112,26 @@ func TestLook(t *testing.T) {
 			registry.CodeProvisionFailed, "api_key_file {dir}/key has mode 0644: every user", "chmod o-rwx '{dir}/key'"},
 		{"an_empty_key", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.file("key", "\n", 0o600)} }, nil,
 			registry.CodeProvisionFailed, "api_key_file {dir}/key holds no key", "openssl rand -hex 32"},
+		{"variables", func(d disk) pool.Pool {
+			file := d.file("env", "LLAMA_ARG_MMPROJ="+d.file("a.gguf", "x", 0o644)+"\n", 0o600)
+			return pool.Pool{Engine: engine.LlamaCpp, EnvFiles: []string{file}}
+		}, []string{"a.gguf"}, "", "", ""},
+		{"no_variables", func(d disk) pool.Pool { return pool.Pool{EnvFiles: []string{d.dir + "/env"}} }, nil,
+			registry.CodeProvisionFailed, "env_file {dir}/env does not exist", "starts by itself"},
+		{"variables_with_a_mistake", func(d disk) pool.Pool {
+			return pool.Pool{EnvFiles: []string{d.file("env", "A=1\nexport B=hf_secret\n", 0o600)}}
+		}, nil, registry.CodeProvisionFailed, "env_file {dir}/env is refused: line 2 begins with export",
+			"NAME=value alone"},
+		{"variables_of_another_encoding", func(d disk) pool.Pool {
+			return pool.Pool{EnvFiles: []string{d.file("env", "A=\xe9\n", 0o600)}}
+		}, nil, registry.CodeProvisionFailed, "env_file {dir}/env is not UTF-8", "Save it as UTF-8."},
+		{"variables_that_are_a_directory", func(d disk) pool.Pool { return pool.Pool{EnvFiles: []string{d.dir}} }, nil,
+			registry.CodeProvisionFailed, "env_file {dir} is not a regular file", "NAME=value"},
+		{"variables_that_name_nothing", func(d disk) pool.Pool {
+			file := d.file("env", "LLAMA_ARG_MMPROJ="+d.dir+"/a.gguf\n", 0o600)
+			return pool.Pool{Engine: engine.LlamaCpp, EnvFiles: []string{file}}
+		}, nil, registry.CodeModelNotFound, "file {dir}/a.gguf of env_file[0] (LLAMA_ARG_MMPROJ) does not exist",
+			"starts by itself"},
 		{"a_loop_of_links", func(d disk) pool.Pool {
 			d.link("..", "m/up")
 			return pool.Pool{Engine: engine.Program, Files: []string{d.dir + "/m"}}
@@ -167,6 +187,13 @@ func TestSources(t *testing.T) {
 	c := with("--seed", "1", "--mmproj", "/a")
 	d := a
 	d.APIKeyFile = "/k"
+	e := a
+	e.EnvFiles = []string{"/env"}
+	f := e
+	f.FileEnv = map[string]pool.FileVariable{"LLAMA_ARG_MMPROJ": {Value: "/c"}}
+	if bring.Sources(a) == bring.Sources(e) || bring.Sources(e) != bring.Sources(f) {
+		t.Errorf("with variables %q, as read %q", bring.Sources(e), bring.Sources(f))
+	}
 	if bring.Sources(a) == bring.Sources(b) || bring.Sources(a) == bring.Sources(d) ||
 		bring.Sources(a) != bring.Sources(c) {
 		t.Errorf("%q %q %q", bring.Sources(a), bring.Sources(b), bring.Sources(c))

@@ -32,7 +32,7 @@ func endpointURL(s string) string {
 }
 
 // startedKeys are keys about a process that is started here.
-var startedKeys = [...]string{"provisioning.binary", "replicas", "devices", "shared", "tensor_split", "vram", "port", "args", "env", "ctx",
+var startedKeys = [...]string{"provisioning.binary", "replicas", "devices", "shared", "tensor_split", "vram", "port", "args", "env", "env_file", "ctx",
 	"model_digest", "limits", "restart", "sandbox", "files",
 	"health.start_timeout"}
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
@@ -192,6 +193,7 @@ func engineAgrees(d *draft, r *strict.Report) {
 	if !ok || r.Failed("engine") {
 		return
 	}
+	d.FileEnv, _ = bring.Environment(d.Pool) // one that cannot be read now is waited for
 	known := func(refused pool.Refusal) bool { return r.Failed(refused.Base()) }
 	for _, refused := range slices.DeleteFunc(confine.Refusals(d.Pool, adapter), known) {
 		hint := refused.Hint

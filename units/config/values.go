@@ -161,6 +161,34 @@ func keyFile(s string) string {
 	return confine.Path(s)
 }
 
+// envFileType reads one path, or a list of them. PID 1 takes a path as a pattern of the shell.
+func envFileType() strict.Type[pool.Pool] {
+	const allowed = "an absolute path, or a list of them"
+	check := func(s string) string {
+		if wrong := keyFile(s); wrong != "" {
+			return wrong
+		}
+		if strings.ContainsAny(s, "*?[]%") {
+			return "holds *, ?, [, ] or %, which PID 1 replaces"
+		}
+		return ""
+	}
+	list := strict.ToList("absolute paths", check, func(p *pool.Pool) *[]string { return &p.EnvFiles })
+	return strict.Type[pool.Pool]{Name: "path or list of paths", Allowed: allowed,
+		Set: func(p *pool.Pool, v *strict.Value, at strict.At) {
+			switch v.Kind {
+			case strict.String:
+				if path, ok := strict.Text(v, at, allowed, check); ok {
+					p.EnvFiles = []string{path}
+				}
+			case strict.Array:
+				list.Set(p, v, at)
+			default:
+				at.Wrong(v, allowed, "Write it in quotes.")
+			}
+		}}
+}
+
 func binary(s string) string {
 	switch wrong := strict.OneLine(s); {
 	case s == "":

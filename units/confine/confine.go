@@ -80,23 +80,25 @@ func arguments(p pool.Pool) []pool.Refusal {
 func variables(p pool.Pool) []pool.Refusal {
 	var refused []pool.Refusal
 	managed := managedVariables()
-	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
-		key := "env." + name
+	all := p.Variables()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		key, where := p.Variable(name)
 		if instead, ok := managed[name]; ok {
-			refused = append(refused, pool.Refuse(key, "Remove it from env and "+instead+".",
-				"env holds %s, which pool-managerd sets itself", name))
+			refused = append(refused, pool.Refuse(key, "Remove it from "+where+" and "+instead+".",
+				"%s holds %s, which pool-managerd sets itself", where, name))
 		}
 		if slices.Contains(relax.UnifiedMemoryVariables(), name) &&
 			!slices.Contains(p.Sandbox.Allow, relax.UnifiedMemory) {
 			hint := fmt.Sprintf("Remove it, or consent by [sandbox] allow = [%q].", relax.UnifiedMemory)
 			refused = append(refused, pool.Refuse(key, hint,
-				"env holds %s, whose every value lets CUDA move what does not fit into the GPU to main memory", name))
+				"%s holds %s, whose every value lets CUDA move what does not fit into the GPU to main memory",
+				where, name))
 		}
 		if !variableName(name) {
 			refused = append(refused, pool.Refuse(key, "Use letters, digits and underscores, no digit first.",
 				"env key %q is no name of a variable", name))
-		} else if why := unfit(p.Env[name]); why != "" {
-			refused = append(refused, pool.Refuse(key, "Correct env.", "env %s %s", name, why))
+		} else if why := unfit(all[name]); why != "" {
+			refused = append(refused, pool.Refuse(key, "Correct "+where+".", "variable %s of %s %s", name, where, why))
 		}
 	}
 	return refused

@@ -33,8 +33,9 @@ func apiKey(p pool.Pool, a engine.Adapter) []pool.Refusal {
 		}
 	}
 	for _, name := range by.Others {
-		if _, set := p.Env[name]; set {
-			refused = append(refused, pool.Refuse("env."+name, one, "env holds %s beside api_key_file", name))
+		if _, set := p.Variables()[name]; set {
+			key, where := p.Variable(name)
+			refused = append(refused, pool.Refuse(key, one, "%s holds %s beside api_key_file", where, name))
 		}
 	}
 	return refused

@@ -25,7 +25,7 @@ func (f File) What() string {
 	if f.Flag == "" {
 		return f.Key
 	}
-	if strings.HasPrefix(f.Key, "env") {
+	if strings.HasPrefix(f.Key, "env.") {
 		return f.Key
 	}
 	return f.Key + " (" + f.Flag + ")"
@@ -88,8 +88,9 @@ func (s flagSyntax) files(p pool.Pool, table []fileFlag) []File {
 	}
 	for _, f := range table {
 		for _, name := range f.Variables {
-			if value := p.Env[name]; value != "" {
-				found = append(found, f.in("env."+name, name, value)...)
+			if value := p.Variables()[name]; value != "" {
+				key, _ := p.Variable(name)
+				found = append(found, f.in(key, name, value)...)
 			}
 		}
 	}

@@ -61,22 +61,23 @@ func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) []pool.Refusal {
 	}
 	for _, m := range table {
 		for _, name := range m.Variables {
-			if _, set := p.Env[name]; set {
-				refused = append(refused, m.refuse("env."+name, "env", name, p.Engine))
+			if _, set := p.Variables()[name]; set {
+				key, where := p.Variable(name)
+				refused = append(refused, m.refuse(key, where, name, p.Engine))
 			}
 		}
 	}
 	return refused
 }
 
-// refuse returns the refusal of a key that holds the flag or its variable; table is "args" or
-// "env".
-func (m managedFlag) refuse(key, table, name, engine string) pool.Refusal {
-	what := key + " is " + name
-	if table == "env" {
-		what = "env holds " + name
+// refuse returns the refusal of a key that holds the flag or its variable; where is
+// "args", or as Pool.Variable returns it.
+func (m managedFlag) refuse(key, where, name, engine string) pool.Refusal {
+	what := where + " holds " + name
+	if where == "args" {
+		what = key + " is " + name
 	}
-	hint := "Remove it from " + table + " and " + m.Instead + "."
+	hint := "Remove it from " + where + " and " + m.Instead + "."
 	if m.Why != "" {
 		return pool.Refuse(key, hint, "%s, which %s", what, m.Why)
 	}

@@ -95,7 +95,7 @@ func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 	}
 	// Every layer on the GPU, or a failed start: a model that only half fits must not be served
 	// slowly without notice. An operator who wants it split sets it in args.
-	_, layers := p.Env["LLAMA_ARG_N_GPU_LAYERS"] // a flag of ours would win over it
+	_, layers := p.Variables()["LLAMA_ARG_N_GPU_LAYERS"] // a flag of ours would win over it
 	if at.GPU() && !layers && !(flagSyntax{}).has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
 		args = append(args, "-ngl", strconv.Itoa(AllLayers))
 	}
@@ -133,7 +133,7 @@ var llamaSocketRelease = regexp.MustCompile(`^(?:0\.(?:[7-9]|\d\d+)|[1-9]\d*\.\d
 func (llamaCpp) UnixSocket(p pool.Pool, version string) UnixSocket {
 	build, err := strconv.Atoi(version)
 	known := err == nil && build >= llamaSocketBuild || llamaSocketRelease.MatchString(version)
-	if !known || (flagSyntax{}).has(p.Args, "--rpc") || p.Env["LLAMA_ARG_RPC"] != "" {
+	if !known || (flagSyntax{}).has(p.Args, "--rpc") || p.Variables()["LLAMA_ARG_RPC"] != "" {
 		return SocketUntested
 	}
 	return SocketTested
@@ -253,7 +253,7 @@ func (llamaCpp) SplitsByShare() bool { return true }
 // Run reads the options from the command line that Command writes. It returns an error for options
 // that it cannot estimate; the replica's need is unknown then.
 func (l llamaCpp) Run(p pool.Pool, at Instance) (Run, error) {
-	f := flagSet{args: l.Command(p, at).Args, env: p.Env}
+	f := flagSet{args: l.Command(p, at).Args, env: p.Variables()}
 	if f.given("", llamaUnforeseen...) || f.given("LLAMA_ARG_OVERRIDE_TENSOR") {
 		return Run{}, fmt.Errorf("args place single tensors (%s), which the estimate does not follow",
 			strings.Join(llamaUnforeseen, ", "))

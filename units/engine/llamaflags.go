@@ -82,7 +82,7 @@ func AgentTools(p pool.Pool) []string {
 			}
 		}
 		for _, name := range m.Variables {
-			if v, set := p.Env[name]; set && !isFalse(v) {
+			if v, set := p.Variables()[name]; set && !isFalse(v) {
 				found = append(found, name)
 			}
 		}

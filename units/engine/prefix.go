@@ -43,7 +43,7 @@ func (x prefixed) path(own string) string {
 
 // prefix is what --api-prefix puts before every path.
 func (llamaCpp) prefix(p pool.Pool) string {
-	f := flagSet{args: p.Args, env: p.Env}
+	f := flagSet{args: p.Args, env: p.Variables()}
 	prefix, _ := f.value("LLAMA_ARG_API_PREFIX", "--api-prefix")
 	return prefix
 }
@@ -57,7 +57,7 @@ func prefixFits(p pool.Pool) []pool.Refusal {
 	}
 	key := "args"
 	if _, given := (flagSet{args: p.Args}).value("", "--api-prefix"); !given {
-		key = "env.LLAMA_ARG_API_PREFIX"
+		key, _ = p.Variable("LLAMA_ARG_API_PREFIX")
 	}
 	return []pool.Refusal{pool.Refuse(key, `Begin it with a slash, and end it without one: "/llama3".`,
 		"--api-prefix %q is no path of a URL", prefix)}

@@ -48,7 +48,7 @@ var llamaCacheRelease = regexp.MustCompile(`^\d+\.\d+\.\d+$`)
 func (llamaCpp) promptCache(p pool.Pool, version string) (bytes uint64, flag string) {
 	build, err := strconv.Atoi(version)
 	has := err == nil && build >= llamaCacheBuild || llamaCacheRelease.MatchString(version)
-	f := flagSet{args: p.Args, env: p.Env}
+	f := flagSet{args: p.Args, env: p.Variables()}
 	if _, own := f.value("LLAMA_ARG_CACHE_RAM", "-cram", "--cache-ram"); !has || own {
 		return 0, ""
 	}

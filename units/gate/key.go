@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
@@ -36,15 +38,24 @@ func Key(mainPID int) (string, error) {
 	return key, nil
 }
 
-// Exec executes an engine with its key in a variable. It returns only if that fails, with the exit
-// status that PID 1 has for it.
-func Exec(variable string, argv []string, l *log.Logger) int {
-	key, err := Key(0)
-	if err != nil {
-		l.Println(err)
-		return exit.Failed
+// Exec executes an engine with its key in a variable, if there is one, and with assignments that
+// replace what it inherits. It returns only if that fails, with the exit status that PID 1 has for
+// it.
+func Exec(variable string, set, argv []string, l *log.Logger) int {
+	env := os.Environ()
+	if variable != "" {
+		key, err := Key(0)
+		if err != nil {
+			l.Println(err)
+			return exit.Failed
+		}
+		set = append(set, variable+"="+key)
 	}
-	env := append(os.Environ(), variable+"="+key)
+	for _, assignment := range set {
+		name, _, _ := strings.Cut(assignment, "=")
+		env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	}
+	env = append(env, set...)
 	// PID 1 starts a service with SIGPIPE ignored (IgnoreSIGPIPE=); the Go runtime has caught it.
 	signal.Ignore(syscall.SIGPIPE)
 	l.Printf("could not execute %s: %v", argv[0], syscall.Exec(argv[0], argv, env))

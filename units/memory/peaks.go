@@ -41,7 +41,7 @@ func Key(p pool.Pool, staged pool.Staged, version string, targets []devices.Targ
 		totals[i] = t.Total
 	}
 	text, err := json.Marshal([]any{ // maps are written sorted
-		"v1", p.Engine, version, identity(staged), p.Ctx, p.Slots, p.TensorSplit, p.Args, p.Env, p.Provisioning.Binary, totals,
+		"v1", p.Engine, version, identity(staged), p.Ctx, p.Slots, p.TensorSplit, p.Args, p.Variables(), p.Provisioning.Binary, totals,
 	})
 	if err != nil {
 		return "" // no value above can fail: a NaN in tensor_split is rejected when the file is read

@@ -52,12 +52,17 @@ type Pool struct {
 	TensorSplit []float64
 	Args        []string          // appended to the engine's own
 	Env         map[string]string // added to the engine's environment
+	EnvFiles    []string          // absolute paths of files with more of it, as EnvironmentFile= reads them
 	VRAMBytes   uint64            // 0: estimated
 	GPUProof    string            // one of Proofs; empty: ProofAll
 	MemoryCheck string            // one of MemoryChecks; empty: MemoryRefuse, for a mapped model MemoryWarn
 	Writable    []string          // absolute paths that the engine may write to
 	Files       []string          // absolute paths that the engine sees read-only
 	APIKeyFile  string            // absolute path of a file with the key that the engine asks for; empty: none
+
+	// FileEnv is what EnvFiles held when they were read last. It is not a part of the version, whose
+	// Contents identify the files, and it is not written to the disk.
+	FileEnv map[string]FileVariable `json:"-"`
 
 	// Port is the TCP port on 127.0.0.1 of replica r0 (r1 has Port+1, …); 0: one of port_range.
 	Port int
@@ -215,9 +220,10 @@ type Staged struct {
 	Path      string   // what the engine has to load; empty for an engine without a model
 	Files     []string // every file or directory to show to the engine read-only
 	SizeBytes int64
-	Digest    string // "sha256:…", empty where none was computed
-	Contents  string // as in Pool; empty where nothing certain could be found out
-	Verified  bool   // true only when a configured digest was compared and matched
+	Digest    string                  // "sha256:…", empty where none was computed
+	Contents  string                  // as in Pool; empty where nothing certain could be found out
+	FileEnv   map[string]FileVariable // as in Pool
+	Verified  bool                    // true only when a configured digest was compared and matched
 }
 
 // Prepared is an engine that could be executed.

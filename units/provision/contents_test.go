@@ -86,6 +86,16 @@ func TestContents(t *testing.T) {
 		if two := s.Identify(t.Context(), p); one == two {
 			t.Errorf("with a key %q, with another %q", one, two)
 		}
+		p.EnvFiles = []string{d.file("env", "LLAMA_ARG_MMPROJ="+d.path("nowhere"), 0o600)}
+		if got := s.Identify(t.Context(), p); got != pool.AbsentContents {
+			t.Errorf("with a file that a file of variables names, and that is missing: %q", got)
+		}
+		d.file("env", "HF_TOKEN=a", 0o600)
+		before := s.Identify(t.Context(), p)
+		d.file("env", "HF_TOKEN=ab", 0o600)
+		if after := s.Identify(t.Context(), p); before == after || before == pool.AbsentContents {
+			t.Errorf("with a file of variables %q, with another %q", before, after)
+		}
 		p.Model, p.Engine = "", engine.Program
 		if got := s.Identify(t.Context(), p); got == "" {
 			t.Error("files of a pool without a model are nothing")

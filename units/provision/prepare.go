@@ -26,6 +26,7 @@ var searchPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/us
 type Preparer struct {
 	Store   *Store
 	Capture Capture
+	Gate    string // path of pool-gate
 	Log     *slog.Logger
 
 	versions questions
@@ -46,7 +47,7 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	}
 	path = notLinked(path)
 	files := host()
-	needs := programs.Resolve(files, path, p.Env)
+	needs := programs.Resolve(files, path, p.Variables())
 	if err := pr.lacking(needs); err != nil {
 		return pool.Prepared{}, err
 	}

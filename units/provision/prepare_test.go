@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -171,6 +172,41 @@ func TestModulesOfAUser(t *testing.T) {
 		if env, _ := asked.props[i].Value.([]string); !slices.Contains(env, "PYTHONUSERBASE="+want) {
 			t.Errorf("the question's environment is %v, want %s", env, want)
 		}
+	}
+}
+
+// TestFilesOfVariablesHoldForTheVersion: PID 1 reads them for the question too, so that no value of
+// them is in its unit, and what the pool file sets wins over them.
+func TestFilesOfVariablesHoldForTheVersion(t *testing.T) {
+	adapter, _ := engine.For(engine.LlamaCpp)
+	d := newDisk(t)
+	d.file("lib64/libggml.so.0", elfHead, 0o644)
+	asked := &said{out: "version: 8533 (1a2b3c4)\n"}
+	pr := &Preparer{Store: d.store(), Capture: asked, Gate: "/gate", Log: slog.New(slog.DiscardHandler)}
+	binary := d.file("bin/e", elfHead, 0o755)
+	p := pool.Pool{ID: "a", Engine: engine.LlamaCpp, Provisioning: pool.Provisioning{Binary: binary},
+		Env: map[string]string{"A": "1 2"}, EnvFiles: []string{"/etc/llm/a", "/etc/llm/b"},
+		FileEnv: map[string]pool.FileVariable{"LD_LIBRARY_PATH": {Value: pool.Hidden(d.path("lib64"))},
+			"HF_TOKEN": {Value: "hf_secret"}}}
+	got, err := pr.Prepare(t.Context(), p, adapter)
+	if err != nil || !slices.Contains(got.ReadOnly, d.path("lib64")) {
+		t.Fatalf("Prepare = %+v, %v", got, err)
+	}
+	props := fmt.Sprintf("%+v", asked.props)
+	for _, want := range []string{
+		"{Name:EnvironmentFiles Value:[{Path:/etc/llm/a IgnoreMissing:false} {Path:/etc/llm/b IgnoreMissing:false}]}",
+		"[/gate exec --set HOME=/tmp --set XDG_CACHE_HOME=/tmp --set CUDA_VISIBLE_DEVICES= --set A=1 2 -- " + binary + " --version]",
+	} {
+		if !strings.Contains(props, want) {
+			t.Errorf("no %s in %s", want, props)
+		}
+	}
+	if strings.Contains(props, "hf_secret") {
+		t.Errorf("the question's unit holds a value of a file: %s", props)
+	}
+	p.FileEnv = map[string]pool.FileVariable{"HF_TOKEN": {Value: "hf_other"}}
+	if _, err := pr.Prepare(t.Context(), p, adapter); err != nil || asked.asked != 2 {
+		t.Errorf("another value: %v, asked %d times, want twice", err, asked.asked)
 	}
 }
 

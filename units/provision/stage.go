@@ -37,7 +37,7 @@ type Stager struct {
 func (s *Stager) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 	if p.Model == "" {
 		brought, err := bring.Look(p)
-		return pool.Staged{Files: brought.Shown, Contents: s.Identify(ctx, p)}, err
+		return pool.Staged{Files: brought.Shown, Contents: s.Identify(ctx, p), FileEnv: brought.Environment}, err
 	}
 	if p.Model.Scheme() != "file" {
 		return pool.Staged{}, registry.Fail(registry.CodeProvisionFailed,
@@ -52,7 +52,8 @@ func (s *Stager) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 	if err != nil {
 		return pool.Staged{}, err
 	}
-	staged := pool.Staged{Path: m.path, Files: append(m.shown, brought.Shown...), Contents: s.Identify(ctx, p)}
+	staged := pool.Staged{Path: m.path, Files: append(m.shown, brought.Shown...), Contents: s.Identify(ctx, p),
+		FileEnv: brought.Environment}
 	for _, f := range m.files {
 		staged.SizeBytes += f.info.Size()
 	}

@@ -43,10 +43,7 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.
 		return "", registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("binary %s: %v", prepared.Binary, cause(err)), "Install the engine again.")
 	}
-	env := make(map[string]string)
-	maps.Copy(env, prepared.Env)
-	maps.Copy(env, p.Env) // the pool's own win
-	key := a.Kind() + "|" + identity(prepared.Binary, info) + environmentKey(env)
+	key := a.Kind() + "|" + identity(prepared.Binary, info) + environmentKey(variables(prepared, p))
 	if v, ok := pr.Store.get(bucketVersions, key); ok {
 		return v, nil
 	}
@@ -54,8 +51,16 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.
 		if v, ok := pr.Store.get(bucketVersions, key); ok { // answered since
 			return v, nil
 		}
-		return pr.askVersion(ctx, key, prepared, env, a, foreign)
+		return pr.askVersion(ctx, key, prepared, p, a, foreign)
 	})
+}
+
+// variables are those of a program, over which the pool's own win.
+func variables(prepared pool.Prepared, p pool.Pool) map[string]string {
+	all := make(map[string]string)
+	maps.Copy(all, prepared.Env)
+	maps.Copy(all, p.Variables())
+	return all
 }
 
 // environmentKey distinguishes the answers that a binary gives under different variables, by which
@@ -72,13 +77,13 @@ func environmentKey(env map[string]string) string {
 }
 
 // askVersion asks, in a unit of its own.
-func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, env map[string]string,
+func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, p pool.Pool,
 	a engine.Adapter, foreign string) (string, error) {
 	asked, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs(prepared.Binary)...)
-	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key), versionProperties(args, prepared.ReadOnly, env),
-		bounds.VersionOut)
+	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key),
+		versionProperties(pr.Gate, args, prepared, p), bounds.VersionOut)
 	unknown := func(why string) (string, error) {
 		pr.Log.Warn("the engine's version is unknown: "+why, "engine", a.Kind(), "binary", prepared.Binary, "output",
 			lastLine(out), "result", st.Result)

@@ -13,17 +13,30 @@ import (
 // state, little memory. Python engines import their whole framework to print a version, and it
 // needs what it needs to run, the pool's variables included. The unit's time is bounded by
 // RunCapture.
-func versionProperties(args, readOnly []string, env map[string]string) []systemd.Property {
-	variables := []string{"HOME=/tmp", "XDG_CACHE_HOME=/tmp", "CUDA_VISIBLE_DEVICES="}
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		variables = append(variables, name+"="+env[name]) // none of the three above: confine refuses them
+func versionProperties(gate string, args []string, prepared pool.Prepared, p pool.Pool) []systemd.Property {
+	fixed := []string{"HOME=/tmp", "XDG_CACHE_HOME=/tmp", "CUDA_VISIBLE_DEVICES="}
+	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
+		fixed = append(fixed, name+"="+p.Env[name]) // none of the three above: confine refuses them
+	}
+	var variables []string
+	for _, name := range slices.Sorted(maps.Keys(prepared.Env)) {
+		if _, own := p.Env[name]; !own {
+			variables = append(variables, name+"="+prepared.Env[name])
+		}
 	}
 	h := systemd.Helper{
 		Description: "version of " + args[0], Slice: pool.Slice, Argv: args, Home: "tmpfs", Memory: 4 << 30, Tasks: 512,
-		Environment: variables,
-		Needs:       systemd.Needs{Sockets: true, Generated: true, Scheduling: true},
+		Environment: append(variables, fixed...), EnvironmentFiles: p.EnvFiles,
+		Needs: systemd.Needs{Sockets: true, Generated: true, Scheduling: true},
 	}
-	return append(h.Properties(), treeProperties(readOnly)...)
+	if len(p.EnvFiles) > 0 { // whose variables win for PID 1; the engine is executed so, too
+		h.Argv = []string{gate, "exec"}
+		for _, assignment := range fixed {
+			h.Argv = append(h.Argv, "--set", assignment)
+		}
+		h.Argv = append(append(h.Argv, "--"), args...)
+	}
+	return append(h.Properties(), treeProperties(prepared.ReadOnly)...)
 }
 
 // emptied are the hidden trees that other properties replace: ProtectHome and PrivateTmp. /root is

@@ -26,14 +26,3 @@ func credentialLines(in Input) []Line {
 		Property: systemd.Property{Name: "LoadCredential",
 			Value: []systemd.PathString{{First: secret.Credential, Second: in.Pool.APIKeyFile}}}}}
 }
-
-// engineArgv is the command line of the engine. One that takes its key as a variable only is
-// executed by pool-gate, which sets it.
-func engineArgv(in Input, args []string) []string {
-	argv := append([]string{in.Prepared.Binary}, args...)
-	variable := in.Adapter.APIKey().Variable
-	if in.Pool.APIKeyFile == "" || variable == "" {
-		return argv
-	}
-	return append([]string{gatePath(in), "exec", "--key", variable, "--"}, argv...)
-}

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
-	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -28,7 +27,7 @@ func unitLines(in Input) []Line {
 
 // execLines describe the process and its gate.
 func execLines(in Input, command engine.Command) []Line {
-	argv := engineArgv(in, command.Args)
+	argv := engineArgv(in, command)
 	lines := []Line{
 		text("Slice", pool.Slice, "all engines in one slice, for systemd-cgtop and common limits"),
 		text("Type", "exec", "started means executed: a missing or broken binary fails the start"),
@@ -198,53 +197,6 @@ func userName(in Input) string {
 func list(key, value, why string) Line {
 	return Line{Section: sectionService, Key: key, Text: escapeSpecifiers(value), Why: why,
 		Property: systemd.Property{Name: key, Value: []string{value}}}
-}
-
-// environmentLines returns the manager's variables, then the engine's, then the operator's: later
-// ones win.
-func environmentLines(in Input, command engine.Command, devices []Device) []Line {
-	lines := []Line{
-		variable(confine.EnvHome, stateDirectory(in), "for libraries that write to the home directory"),
-		variable(confine.EnvCache, cacheDirectory(in), "caches go where they survive a restart"),
-		variable(confine.EnvDeviceOrder, "PCI_BUS_ID", "device numbers as nvidia-smi prints them, not the fastest first"),
-		visibleLine(devices, command.Visible),
-	}
-	for _, key := range slices.Sorted(maps.Keys(in.Prepared.Env)) {
-		if _, own := in.Pool.Env[key]; !own {
-			lines = append(lines, variable(key, in.Prepared.Env[key], "the program's modules are there"))
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(command.Env)) {
-		if _, own := in.Pool.Env[key]; !own {
-			lines = append(lines, variable(key, command.Env[key], "set for this engine"))
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(in.Pool.Env)) {
-		lines = append(lines, variable(key, in.Pool.Env[key], "env of the pool file"))
-	}
-	return lines
-}
-
-func visibleLine(devices []Device, numbers []string) Line {
-	if len(devices) == 0 {
-		return variable(confine.EnvVisible, "", "empty hides every GPU; without the variable all would be visible")
-	}
-	if numbers != nil {
-		return variable(confine.EnvVisible, strings.Join(numbers, ","),
-			"the replica's device mask, as numbers, which is all that this version of the engine reads")
-	}
-	names := make([]string, len(devices))
-	for i, d := range devices {
-		names[i] = d.Visible
-	}
-	return variable(confine.EnvVisible, strings.Join(names, ","),
-		"the replica's device mask, in the order of the pool file")
-}
-
-func variable(key, value, why string) Line {
-	line := list("Environment", key+"="+value, why)
-	line.Text = word(key + "=" + value)
-	return line
 }
 
 // Fields of every journal line, by which the manager recognises a running unit.

@@ -54,6 +54,7 @@ var goldenCases = []struct {
 		shows("/srv/chat.jinja", "/data/v/mmproj.gguf", "/home/ann/schemas", "/etc/pool-managerd/a.gbnf"))},
 	{"llamacpp_api_key_file", input(keyFile)},
 	{"llamacpp_api_key_file_252", input(systemd252, alone, keyFile)},
+	{"llamacpp_env_file", input(gpus([]string{"0"}), envFiles)},
 	{"vllm_api_key_file", input(gpus([]string{"0"}), kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"), keyFile)},
 	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a-50%.gguf"))},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {

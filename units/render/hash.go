@@ -39,6 +39,7 @@ type identity struct {
 	Writable     []string          `json:"writable,omitempty"`
 	Files        []string          `json:"files,omitempty"`
 	APIKeyFile   string            `json:"api_key_file,omitempty"`
+	EnvFiles     []string          `json:"env_file,omitempty"` // in their order: later ones win
 	Process      processIdentity   `json:"process,omitzero"`
 	Network      string            `json:"network,omitempty"`
 	GPUProof     string            `json:"gpu_proof,omitempty"` // empty for the default
@@ -92,6 +93,7 @@ func identityOf(in Input) identity {
 		Writable:     inOrder(p.Writable),
 		Files:        inOrder(p.Files),
 		APIKeyFile:   p.APIKeyFile,
+		EnvFiles:     p.EnvFiles,
 		Process:      processIdentity(p.Process),
 		Network:      p.Sandbox.Network, // not what it defaults to: an upgrade may change that
 		Restart: restartIdentity{

@@ -70,6 +70,10 @@ func TestSpecHash(t *testing.T) {
 		{"sandbox_shm", process, with(func(p *pool.Pool) { p.Sandbox.ShmBytes = 1 << 30 })},
 
 		{"sandbox_allow", process, with(func(p *pool.Pool) { p.Sandbox.Allow = []string{relax.Netlink} })},
+		{"env_file", process, with(func(p *pool.Pool) { p.EnvFiles = []string{"/etc/llm/env"} })},
+		{"env_file_value", nothing, with(func(p *pool.Pool) { // which is another version by Contents
+			p.FileEnv = map[string]pool.FileVariable{"B": {Value: "2"}}
+		})},
 		{"api_key_file", process, with(func(p *pool.Pool) { p.APIKeyFile = "/etc/key" })},
 		{"files", process, with(func(p *pool.Pool) { p.Files = []string{"/srv/a.jinja"} })},
 		{"gpu_proof", process, with(func(p *pool.Pool) { p.GPUProof = pool.ProofOff })},

@@ -102,6 +102,12 @@ func kind(kind, binary, model string) change {
 // keyFile gives the engine a key.
 func keyFile(in *render.Input) { in.Pool.APIKeyFile = "/etc/llm/key" }
 
+// envFiles gives the engine variables from two files, and one of its pool file.
+func envFiles(in *render.Input) {
+	in.Pool.EnvFiles, in.Pool.Env = []string{"/etc/llm/a.env", "/etc/llm/b.env"}, map[string]string{"A": "1 2"}
+	in.Pool.FileEnv = map[string]pool.FileVariable{"A": {Value: "2"}, "HF_TOKEN": {Value: "hf_secret", Item: 1}}
+}
+
 // shows adds files that were found beside the model.
 func shows(files ...string) change {
 	return func(in *render.Input) { in.Staged.Files = append(in.Staged.Files, files...) }

@@ -54,7 +54,7 @@ func (p *Plan) Unit() Unit {
 		execLines(in, p.command),
 		directoryLines(in),
 		credentialLines(in),
-		environmentLines(in, p.command, in.Mask),
+		environmentLines(in, p.command),
 		logLines(in, p.SpecHash),
 		accountingLines(),
 		sandboxLines(relaxed, shown),

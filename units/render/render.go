@@ -135,6 +135,8 @@ func join(a, b systemd.Property) (any, bool) {
 		return append(v[:len(v):len(v)], b.Value.([]systemd.AddressPrefix)...), true
 	case []systemd.PathOptions:
 		return append(v[:len(v):len(v)], b.Value.([]systemd.PathOptions)...), true
+	case []systemd.EnvironmentFile:
+		return append(v[:len(v):len(v)], b.Value.([]systemd.EnvironmentFile)...), true
 	case []systemd.PathString:
 		return append(v[:len(v):len(v)], b.Value.([]systemd.PathString)...), true
 	case []systemd.DevicePermission:

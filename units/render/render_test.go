@@ -114,7 +114,7 @@ func TestRenderRefuses(t *testing.T) {
 		{"variable_name", env("A-B", ""), `env key "A-B"`},
 		{"variable_name_empty", env("", ""), `env key ""`},
 		{"variable_name_digit", env("1A", ""), `env key "1A"`},
-		{"variable_with_nul", env("A", "\x00"), "env A holds a NUL"},
+		{"variable_with_nul", env("A", "\x00"), "variable A of env holds a NUL"},
 		{"visible_devices", env("CUDA_VISIBLE_DEVICES", "1"), "env holds CUDA_VISIBLE_DEVICES"},
 		{"device_order", env("CUDA_DEVICE_ORDER", "FASTEST_FIRST"), "env holds CUDA_DEVICE_ORDER"},
 		{"home", env("HOME", "/root"), "env holds HOME"},

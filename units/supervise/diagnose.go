@@ -38,9 +38,12 @@ func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
 	case "watchdog":
 		return registry.Fail(registry.CodeEngineCrashed, "the engine missed its watchdog", logs)
 	case "resources":
-		return registry.Fail(registry.CodeEngineStartFailed,
-			"PID 1 could not set up the unit (a directory, a limit, or a process)",
-			fmt.Sprintf("Read systemctl status '%s'.", st.Name))
+		const message = "PID 1 could not set up the unit (a directory, a limit, or a process)"
+		hint := fmt.Sprintf("Read systemctl status '%s'.", st.Name)
+		if len(p.EnvFiles) > 0 { // of a missing one PID 1 reports this
+			hint = "Check that env_file is there, which PID 1 reads at each start: poolctl check. " + hint
+		}
+		return registry.Fail(registry.CodeEngineStartFailed, message, hint)
 	}
 	f := gateVerdict(st, p, logs)
 	switch {

@@ -86,6 +86,10 @@ func TestDiagnose(t *testing.T) {
 		{"a_result_that_is_not_known", ended("protocol", 0, 0), registry.CodeEngineCrashed, "ended (protocol)"},
 		{"no_directory", ended("resources", 0, 0), registry.CodeEngineStartFailed, "set up the unit"},
 	}
+	f := Diagnose(ended("resources", 0, 0), pool.Pool{EnvFiles: []string{"/env"}})
+	if !strings.Contains(f.Hint, "env_file") {
+		t.Errorf("with files of variables: %+v", f)
+	}
 	p := pool.Pool{ID: "a", Engine: "llamacpp",
 		Health: pool.Health{StartTimeout: 3 * time.Second, StartDeadline: time.Minute},
 		Limits: pool.Limits{MemoryMaxBytes: 1024}}

@@ -109,8 +109,9 @@ func (r *replica) serves() (kind, model string) {
 }
 
 // samePool reports whether two versions of a pool ask for the same; a renamed file does not matter.
+// Other contents of a file of variables are another version by Contents.
 func samePool(a, b pool.Pool) bool {
-	a.Source, b.Source = "", ""
+	a.Source, b.Source, a.FileEnv, b.FileEnv = "", "", nil, nil
 	return reflect.DeepEqual(a, b)
 }
 

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -42,8 +43,21 @@ func (s *Supervisor) stage(r *replica) {
 	try, p := r.prep.beginStage(cancel), r.wish.pool
 	s.prepareStep(r, ctx, try, func(ctx context.Context) (func() error, error) {
 		staged, err := s.o.Stager.Stage(ctx, p)
-		return func() error { s.fill(r.entry, staged); r.prep.stageDone(staged); return nil }, err
+		return func() error { s.staged(r, staged); return nil }, err
 	})
+}
+
+// staged takes a staged model, and what the pool's files of variables hold: an engine that was
+// adopted may be asked elsewhere because of them.
+func (s *Supervisor) staged(r *replica, staged pool.Staged) {
+	s.fill(r.entry, staged)
+	r.prep.stageDone(staged)
+	if maps.Equal(r.wish.pool.FileEnv, staged.FileEnv) {
+		return
+	}
+	r.wish.pool.FileEnv = staged.FileEnv
+	s.stopHealth(r)
+	s.followHealth(r)
 }
 
 func (s *Supervisor) prepare(r *replica) {

@@ -93,6 +93,9 @@ func (s *Supervisor) assign(e *entry) {
 		changed := !r.wish.known || !samePool(r.wish.pool, version)
 		probing := r.wish.known && (r.wish.pool.Health != version.Health ||
 			r.wish.pool.APIKeyFile != version.APIKeyFile)
+		if !changed {
+			version.FileEnv = r.wish.pool.FileEnv // as staged; a version that was stored has none
+		}
 		r.wish.pool, r.wish.known = version, true
 		r.updateWish()
 		if changed {

@@ -41,10 +41,11 @@ type world struct {
 	stopLost   error             // what every stop ends with after PID 1 has carried it out
 	stubborn   chan struct{}     // where not nil, engines do not end at SIGTERM; closed by the kill
 	contents   map[string]string // which files a model is, by its path
-	stageHangs bool              // staging goes on until it is reported to end
-	probeDies  bool              // a probe is a defect
-	slotsDie   bool              // an answer about slots is one
-	mute       map[string]bool   // endpoints that answer no probe
+	fileEnv    map[string]pool.FileVariable
+	stageHangs bool            // staging goes on until it is reported to end
+	probeDies  bool            // a probe is a defect
+	slotsDie   bool            // an answer about slots is one
+	mute       map[string]bool // endpoints that answer no probe
 	probes     []probed
 	generation probe.Outcome        // of every generation
 	progress   func() int           // tokens that a slot has decoded; nil: it does not tell
@@ -362,7 +363,8 @@ func (w *world) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
 			return pool.Staged{}, err
 		}
 	}
-	return pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}, Contents: w.Identify(ctx, p)}, nil
+	return pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}, Contents: w.Identify(ctx, p),
+		FileEnv: w.fileEnv}, nil
 }
 
 // Identify returns what a test says of the model's files; by default nothing is known of them.
