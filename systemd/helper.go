@@ -15,10 +15,10 @@ type Helper struct {
 	Environment []string // KEY=value
 	// EnvironmentFiles are paths of more variables, which PID 1 has win over Environment.
 	EnvironmentFiles []string
-	Memory      uint64   // bytes
-	Tasks       uint64
-	Home        string // ProtectHome: "yes" or "tmpfs"
-	Needs       Needs
+	Memory           uint64 // bytes
+	Tasks            uint64
+	Home             string // ProtectHome: "yes" or "tmpfs"
+	Needs            Needs
 }
 
 // Needs are the lines of the sandbox that a program cannot work under. The zero value needs none.
