@@ -60,8 +60,8 @@ type Pool struct {
 	Files       []string          // absolute paths that the engine sees read-only
 	APIKeyFile  string            // absolute path of a file with the key that the engine asks for; empty: none
 
-	// FileEnv is what EnvFiles held when they were read last. It is not a part of the version, whose
-	// Contents identify the files, and it is not written to the disk.
+	// FileEnv is what EnvFiles held when they were read last. It is not a part of the version,
+	// whose Contents identify the files, and it is not written to the disk.
 	FileEnv map[string]FileVariable `json:"-"`
 
 	// Port is the TCP port on 127.0.0.1 of replica r0 (r1 has Port+1, …); 0: one of port_range.
