@@ -1,5 +1,6 @@
-// Command pool-fetch prepares and checks fetches of models. It owns flags only; the rules are in
-// package fetch.
+// Command pool-fetch fetches one model, as a request on standard input asks, and prints events as
+// JSON lines: see pool-fetch(8). It owns flags, credentials and signals; the rules are in package
+// fetch.
 package main
 
 import (
@@ -8,9 +9,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/fetch"
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
@@ -21,11 +26,27 @@ import (
 var version = "devel"
 
 func main() {
+	syscall.Umask(0o022) // engines, which run as other users, read the cache
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	code := program{os.Stdin, os.Stdout, os.Stderr}.run(ctx, os.Args[1:])
-	stop()
-	os.Exit(code)
+	done := make(chan int, 1)
+	p := program{os.Stdin, os.Stdout, os.Stderr}
+	go func() { done <- p.run(ctx, os.Args[1:]) }()
+	select {
+	case code := <-done:
+		stop()
+		os.Exit(code)
+	case <-ctx.Done():
+	}
+	select {
+	case code := <-done:
+		os.Exit(code)
+	case <-time.After(grace): // a disk that takes its time
+		os.Exit(p.fail(context.Canceled))
+	}
 }
+
+// grace is how long a fetch may take to end after a signal. What it has written is kept anyway.
+const grace = 800 * time.Millisecond
 
 // program is what the command reads and prints to.
 type program struct {
@@ -34,6 +55,7 @@ type program struct {
 }
 
 const usage = `Usage:
+  pool-fetch                           fetch what the request on standard input asks for
   pool-fetch request [OPTION...] REF   print a request for REF, with the addresses of its hosts
   pool-fetch resolve HOST...           print the addresses of hosts, as an event
   pool-fetch check [FILE]              check events on standard input, as another program prints them for
@@ -53,7 +75,7 @@ Options of request:
 
 func (p program) run(ctx context.Context, args []string) int {
 	if len(args) == 0 {
-		return p.usage(wire.ExitUsage)
+		return p.fetch(ctx)
 	}
 	switch args[0] {
 	case "request":
@@ -87,6 +109,51 @@ func (p program) fail(err error) int {
 	f := fetch.AsFailure(err)
 	p.print(f.Event())
 	return f.Reason.Exit()
+}
+
+// fetch is the command without arguments.
+func (p program) fetch(ctx context.Context) int {
+	r, err := wire.ReadRequest(p.in)
+	if err != nil {
+		return p.fail(&fetch.Failure{Reason: wire.BadRequest, Message: err.Error(), Hint: "See pool-fetch(8)."})
+	}
+	o := fetch.Options{Print: p.print, Log: log.New(p.err, "", 0)}
+	if o.Secrets, err = secrets(os.Getenv("CREDENTIALS_DIRECTORY")); err != nil {
+		return p.fail(&fetch.Failure{Reason: wire.BadRequest, Message: "a credential cannot be read", Err: err,
+			Hint: "Check LoadCredential= of the unit."})
+	}
+	if err := fetch.Run(ctx, r, o); err != nil {
+		return p.fail(err)
+	}
+	return wire.ExitDone
+}
+
+// maxSecret is the size of a credential, in bytes.
+const maxSecret = 64 << 10
+
+// secrets reads the credentials of the unit (systemd.exec(5), Credentials). None has to be there.
+func secrets(dir string) (s fetch.Secrets, err error) {
+	if dir == "" {
+		return s, nil
+	}
+	for name, to := range map[string]*string{"token": &s.HubToken} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return s, err
+		}
+		data, err := io.ReadAll(io.LimitReader(f, maxSecret))
+		f.Close()
+		if err != nil {
+			return s, err
+		}
+		if *to = strings.TrimSpace(string(data)); strings.ContainsAny(*to, "\r\n\x00") {
+			return s, fmt.Errorf("%s has more than one line", name)
+		}
+	}
+	return s, nil
 }
 
 // resolve prints addresses; it is the only command that asks nameservers.

@@ -1,0 +1,105 @@
+// Command hub serves a directory as a repository of an imitated hub, with faults: for tests of
+// machines, where it runs beside an engine.
+//
+//	hub -dir /srv/models -repo org/name -listen 127.0.0.1:8080 -cdn http://cdn.test:8081 -fault 'cdn:cut=1000000*3'
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/pool-managerd/pool-managerd/test/hub"
+)
+
+func main() {
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
+	dir := flag.String("dir", "", "directory whose files are served")
+	repo := hub.Repo{}
+	flag.StringVar(&repo.Name, "repo", "org/name", "name of the repository")
+	flag.StringVar(&repo.Token, "token", "", "token that readers need")
+	flag.BoolVar(&repo.Gated, "gated", false, "no reader was accepted yet")
+	listen := flag.String("listen", "127.0.0.1:8080", "address of the hub")
+	endpoint := flag.String("endpoint", "", "URL of the hub, as clients name it (http://LISTEN)")
+	cdn := flag.String("cdn", "http://127.0.0.1:8081", "URL of the host of large files, as clients name it")
+	lfs := flag.Int64("lfs", 1<<20, "bytes from which a file is a large one")
+	var faults []*hub.Fault
+	flag.Func("fault", "PLACE:KIND[=N][*TIMES][@TO]; may be repeated", func(text string) error {
+		f, err := hub.ParseFault(text)
+		faults = append(faults, f)
+		return err
+	})
+	flag.Parse()
+	if err := add(&repo, *dir, *lfs); err != nil {
+		return err
+	}
+	h, err := hub.New(&repo)
+	if err != nil {
+		return err
+	}
+	h.Add(faults...)
+	h.Endpoint, h.CDN = *endpoint, *cdn
+	if h.Endpoint == "" {
+		h.Endpoint = "http://" + *listen
+	}
+	other, err := url.Parse(*cdn)
+	if err != nil {
+		return err
+	}
+	first, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(*listen)
+	if err != nil {
+		return err
+	}
+	second, err := net.Listen("tcp", net.JoinHostPort(host, other.Port()))
+	if err != nil {
+		return err
+	}
+	fmt.Println(h.Endpoint, repo.Name, repo.Commit)
+	ended := make(chan error, 2)
+	go func() { ended <- hub.Server(h.Handler()).Serve(first) }()
+	go func() { ended <- hub.Server(h.CDNHandler()).Serve(second) }()
+	return <-ended
+}
+
+// add adds all files of a directory.
+func add(repo *hub.Repo, dir string, lfs int64) error {
+	if dir == "" {
+		return errors.New("-dir is missing")
+	}
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path) // open as long as it is served
+		if err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		repo.Files = append(repo.Files, hub.File{Path: name, Size: info.Size(), LFS: info.Size() >= lfs,
+			Open: func() io.ReadSeeker { return io.NewSectionReader(f, 0, info.Size()) }})
+		return nil
+	})
+}
