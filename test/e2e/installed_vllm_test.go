@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 	"github.com/pool-managerd/pool-managerd/test/machine"
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 )
@@ -47,6 +46,7 @@ func TestInstalledVLLM(t *testing.T) {
 	h.reload()
 	first := h.waitFor(loading, "v", isReady)
 	h.took("the first start of vLLM, with the question for its version,", began)
+	t.Log(h.shell("systemd-analyze security --no-pager '" + first.Replicas[0].Unit + "' | tail -n 1"))
 
 	t.Run("version_and_slots", func(t *testing.T) {
 		version := strings.TrimSuffix(first.EngineVersion, "+cpu")
@@ -93,9 +93,9 @@ func TestInstalledVLLM(t *testing.T) {
 		h := h.in(t)
 		run, began := h.get("v").Replicas[0].PID, time.Now()
 		h.signal("v", "KILL", "VLLM::EngineCore")
-		p := h.waitFor(2*time.Minute, "v", failsWith("ENGINE_EXITED"))
+		p := h.waitFor(2*time.Minute, "v", failsWith("ENGINE_EXITED"), reported)
 		h.took("the end of vLLM after its core's", began)
-		if !strings.Contains(p.LastError, "status 0") || p.Details == nil ||
+		if !strings.Contains(p.LastError, "status 0") ||
 			!strings.Contains(strings.Join(p.Details.Lines, "\n"), "EngineDeadError") {
 			t.Errorf("%s\n%+v", p.LastError, p.Details)
 		}
@@ -140,7 +140,6 @@ func TestInstalledVLLM(t *testing.T) {
 		h.took("systemctl stop with a stream under way", began)
 		finished(t, h.answered())
 	})
-	t.Log(h.must("systemd-analyze", "security", "--no-pager", host.EngineUnit("v")))
 }
 
 // vllmStream asks for exactly so many tokens, one at a time.

@@ -69,6 +69,7 @@ func TestVariants(t *testing.T) {
 		`args = ["--context-shift"]`)})
 	h.pool("kept", llama().with(`args = ["--slot-save-path", "/var/lib/pool-engine/kept.r0/"]`))
 	h.pool("shared", llama().with(`args = ["--slot-save-path", "/srv/slots/"]`, `writable = ["/srv/slots"]`))
+	h.pool("below", llama().with(`args = ["--api-prefix", "/models/below"]`))
 	h.reload()
 	for _, c := range []struct {
 		name string
@@ -80,6 +81,7 @@ func TestVariants(t *testing.T) {
 		{"four_streams_at_once", (*site).fourAtOnce},
 		{"prompts_in_the_state_directory", func(s *site) { s.keepsPrompts("kept") }},
 		{"prompts_in_a_directory_of_the_host", func(s *site) { s.keepsPrompts("shared") }},
+		{"paths_below_a_prefix", (*site).isBelow},
 		{"are_asked_for_what_they_serve", (*site).refusesNoGeneration},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.try(h.in(t)) })
@@ -237,6 +239,17 @@ func (s *site) keepsPrompts(id string) {
 	s.engineAnswer(id, "/completion", prompt, &done)
 	if done.Saved < 40 || done.Restored != done.Saved || done.Timings.Cached < 40 || done.Content != said {
 		s.t.Errorf("%+v, it said %q before", done, said)
+	}
+}
+
+// isBelow: a client needs nothing but the endpoint that the API and the hand-off file have.
+func (s *site) isBelow() {
+	p := s.wait("below", isReady)
+	completes(s.t, s, "below")
+	endpoint := p.Replicas[0].Endpoint
+	if out := s.shell("cat /run/pool-managerd/engines/below.r0.json"); !strings.HasSuffix(endpoint, "/models/below") ||
+		!strings.Contains(out, `"url": "`+endpoint+`"`) {
+		s.t.Errorf("the endpoint is %s, the hand-off file:\n%s", endpoint, out)
 	}
 }
 

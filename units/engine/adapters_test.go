@@ -60,6 +60,9 @@ func TestServed(t *testing.T) {
 			{Engine: kind, Env: map[string]string{"LLAMA_ARG_API_PREFIX": "/x/y"}},
 		} {
 			got := engine.Served(own, p)
+			if below := engine.Below(got); (below == "/x/y") != (kind == engine.LlamaCpp) || engine.Below(own) != "" {
+				t.Errorf("%s: below %q", kind, below)
+			}
 			for i, path := range paths(own) {
 				if path != "" && kind == engine.LlamaCpp {
 					path = "/x/y" + path

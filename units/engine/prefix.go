@@ -20,6 +20,13 @@ func Served(a Adapter, p pool.Pool) Adapter {
 	return prefixed{a, prefix}
 }
 
+// Below returns what comes before every path of an adapter that Served has returned: "/x", or
+// nothing.
+func Below(a Adapter) string {
+	moved, _ := a.(prefixed)
+	return moved.below
+}
+
 // prefixed is an adapter whose engine serves below a path.
 type prefixed struct {
 	Adapter

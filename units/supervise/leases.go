@@ -52,7 +52,7 @@ func (s *Supervisor) renewUntil(e *entry) lease.Moment {
 // seat is the replica as leases are counted.
 func (r *replica) seat() lease.Seat {
 	seat := lease.Seat{
-		Replica: r.id.Name(), Stable: r.id.Stable(), Endpoint: r.unit.endpoint, Slots: r.slotsTotal(),
+		Replica: r.id.Name(), Stable: r.id.Stable(), Endpoint: r.servedAt(), Slots: r.slotsTotal(),
 		Open: reconcile.Assess(r.facts()).Ready,
 	}
 	if r.external() && !r.wish.parked {

@@ -18,6 +18,9 @@ func TestPathsBelowAPrefix(t *testing.T) {
 		if !p.Ready || p.SlotsTotal != 4 || p.QueueDepth == nil || *p.QueueDepth != 3 {
 			t.Errorf("ready %t, %d slots, queue depth %v", p.Ready, p.SlotsTotal, p.QueueDepth)
 		}
+		if got := p.Replicas[0].Endpoint; got != endpoint+"/x" {
+			t.Errorf("clients find it at %s, want %s", got, endpoint+"/x")
+		}
 		below, all := w.called("get "+endpoint+"/x/"), w.called("get ")
 		if below == 0 || below != all {
 			t.Errorf("%d of %d questions below the prefix", below, all)

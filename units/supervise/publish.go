@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/render"
@@ -166,9 +167,18 @@ func (r *replica) slotsTotal() int {
 // may have the port.
 func (r *replica) publicEndpoint() string {
 	if r.external() || r.unit.phase == reconcile.Active && r.run.verdict != reconcile.Unprobed {
-		return r.unit.endpoint
+		return r.servedAt()
 	}
 	return ""
+}
+
+// servedAt is what clients put before the engine's own paths.
+func (r *replica) servedAt() string {
+	a, ok := r.adapter()
+	if !ok || r.unit.endpoint == "" {
+		return r.unit.endpoint
+	}
+	return r.unit.endpoint + engine.Below(a)
 }
 
 // snapshot is the replica as the registry shows it.
