@@ -56,6 +56,10 @@ var neverThere = []never{
 	{"units/engine", []string{"os", "net", "context"}, "an adapter describes how to talk to an engine, and does not talk to it"},
 	{"cmd/poolctl", []string{"units/supervise", "units/reconcile", "units/render", "units/provision", "units/gate", "systemd", "cgroups"}, "poolctl asks the daemon"},
 	{"cmd/pool-gate", []string{"units/supervise", "units/reconcile", "units/render", "units/config", "registry/api", "systemd"}, "the gate works with no manager"},
+	{"units/modelref", append([]string{"os", "net", "net/http", "context"}, ours...), "a reference is a text"},
+	{"units/fetch/wire", append([]string{"os", "net", "net/http", "context"}, ours...), "a protocol is data"},
+	{"units/fetch", []string{"units/pool", "units/config", "units/engine", "units/provision", "units/render", "units/supervise", "systemd", "cgroups", "nvml", "registry"}, "a fetch has a request, and knows nothing of who made it"},
+	{"cmd/pool-fetch", []string{"units/pool", "units/config", "units/engine", "units/provision", "units/render", "units/supervise", "systemd", "cgroups", "nvml", "registry"}, "a fetch works with no manager"},
 	{"cmd/pool-gpu", []string{"units", "systemd", "cgroups", "registry"}, "the helper is small, and has no client of the bus"},
 	{"test/tree", ours, "a rule about the tree does not depend on the code"},
 }

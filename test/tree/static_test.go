@@ -29,7 +29,7 @@ func TestPrograms(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("make build: %v\n%s", err, out)
 	}
-	for _, name := range []string{"pool-managerd", "poolctl", "pool-gate"} {
+	for _, name := range []string{"pool-managerd", "poolctl", "pool-gate", "pool-fetch"} {
 		t.Run(name, func(t *testing.T) {
 			file := stripped(t, program(name))
 			for _, p := range file.Progs {
@@ -49,6 +49,7 @@ func TestPrograms(t *testing.T) {
 		return string(out)
 	}
 	t.Run("man_pool-gpu", func(t *testing.T) { testManFlags(t, "docs/man/pool-gpu.8", help("pool-gpu")) })
+	t.Run("man_pool-fetch", func(t *testing.T) { testManFlags(t, "docs/man/pool-fetch.8", help("pool-fetch")) })
 	t.Run("man_pool-managerd", func(t *testing.T) {
 		testManFlags(t, "docs/man/pool-managerd.8", help("pool-managerd"))
 	})
@@ -194,7 +195,7 @@ func TestNobodyElseLinksNVML(t *testing.T) {
 	if !slices.Contains(deps("pool-gpu"), library) {
 		t.Errorf("pool-gpu does not link %s: this test looks for the wrong name", library)
 	}
-	for _, program := range []string{"pool-managerd", "poolctl", "pool-gate"} {
+	for _, program := range []string{"pool-managerd", "poolctl", "pool-gate", "pool-fetch"} {
 		if slices.Contains(deps(program), library) {
 			t.Errorf("%s links %s, and would die where the driver is sick", program, library)
 		}

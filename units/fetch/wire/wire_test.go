@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -186,6 +188,28 @@ func TestExit(t *testing.T) {
 		"whim": ExitFailed} {
 		if got := reason.Exit(); got != want || reason.Temporary() != (want == ExitLater) {
 			t.Errorf("%s: exit status %d, temporary %v", reason, got, reason.Temporary())
+		}
+	}
+}
+
+// TestPage: the documentation of the protocol has each reason with its exit status, and each field
+// of a request and of an event.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/provisioners.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, status := range exits {
+		if row := fmt.Sprintf("| `%s` | %d |", reason, status); !strings.Contains(string(page), row) {
+			t.Errorf("the page has no row %s", row)
+		}
+	}
+	for _, of := range []reflect.Type{reflect.TypeFor[Request](), reflect.TypeFor[Event]()} {
+		for field := range of.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if name != "hosts" && !strings.Contains(string(page), "`"+name+"`") {
+				t.Errorf("the page does not name %s", name)
+			}
 		}
 	}
 }
