@@ -1,12 +1,14 @@
 package systemd
 
 import (
+	"fmt"
+
 	"golang.org/x/sys/unix"
 )
 
 // Helper is a program that runs for a while in a transient unit of its own, fenced in: it has a
-// user of its own, no network, no capability, no device, and nothing to write to. It reads what
-// others wrote, or runs code from elsewhere.
+// user of its own, no network, no capability, no device, and nothing to write to but a small file
+// system in memory. It reads what others wrote, or runs code from elsewhere.
 type Helper struct {
 	Description string
 	Slice       string   // empty: PID 1's own choice
@@ -48,7 +50,11 @@ func (h Helper) Properties() []Property {
 		{Name: "AmbientCapabilities", Value: uint64(0)},
 		{Name: "ProtectSystem", Value: "strict"},
 		{Name: "ProtectHome", Value: h.Home},
+		// PrivateTmp=yes is the host's disk, and PrivateDevices= leaves the host's shared memory: what it
+		// writes goes into a file system of its own, which counts for MemoryMax and has a size.
 		{Name: "PrivateTmp", Value: true},
+		{Name: "ReadOnlyPaths", Value: []string{"/tmp", "/var/tmp"}},
+		{Name: "TemporaryFileSystem", Value: []PathOptions{{Path: helperScratch, Options: h.scratchOptions()}}},
 		{Name: "PrivateDevices", Value: true},
 		{Name: "PrivateNetwork", Value: true},
 		{Name: "IPAddressDeny", Value: []AddressPrefix{
@@ -79,9 +85,6 @@ func (h Helper) Properties() []Property {
 	if len(h.Groups) > 0 {
 		props = append(props, Property{Name: "SupplementaryGroups", Value: h.Groups})
 	}
-	if len(h.Environment) > 0 {
-		props = append(props, Property{Name: "Environment", Value: h.Environment})
-	}
 	if len(h.EnvironmentFiles) > 0 {
 		files := make([]EnvironmentFile, len(h.EnvironmentFiles))
 		for i, path := range h.EnvironmentFiles {
@@ -89,7 +92,22 @@ func (h Helper) Properties() []Property {
 		}
 		props = append(props, Property{Name: "EnvironmentFiles", Value: files})
 	}
+	// The caller's variables come later, and win.
+	props = append(props, Property{Name: "Environment", Value: append([]string{"TMPDIR=" + helperScratch}, h.Environment...)})
 	return append(props, h.Needs.properties()...)
+}
+
+// helperScratch is the only directory that a helper can write to.
+const helperScratch = "/dev/shm"
+
+// scratchOptions are the mount options of helperScratch: a quarter of its memory. The size is in
+// bytes, since systemd 252 loses a percentage at a daemon-reload.
+func (h Helper) scratchOptions() string {
+	options := fmt.Sprintf("mode=1777,nosuid,nodev,size=%d,nr_inodes=10k", h.Memory/4)
+	if !h.Needs.Generated {
+		options += ",noexec"
+	}
+	return options
 }
 
 // properties are the lines of the sandbox that depend on what the program needs.

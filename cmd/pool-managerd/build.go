@@ -62,12 +62,13 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Registry: d.registry,
 		Observer: counts,
 		Log:      d.log,
-		Host:     render.Host{GatePath: d.o.gate, MemoryBytes: ram.Total(), Forwarder: forwarder()},
-		GPUs:     helper,
-		Memory:   weigher{estimator: memory.New(store, d.log), peaks: store, ask: helper.Ask, log: d.log},
-		Journal:  journal{client},
-		Leases:   d.leases,
-		Keep:     d.keep, Intents: d.intents, Clock: d.clock,
+		Host: render.Host{GatePath: d.o.gate, MemoryBytes: ram.Total(), Forwarder: forwarder(),
+			StagingRoot: stagingRoot()},
+		GPUs:    helper,
+		Memory:  weigher{estimator: memory.New(store, d.log), peaks: store, ask: helper.Ask, log: d.log},
+		Journal: journal{client},
+		Leases:  d.leases,
+		Keep:    d.keep, Intents: d.intents, Clock: d.clock,
 		Histories: d.histories, SavedHistories: d.savedHistories,
 		Status: d.setStatus, Beat: d.beat, BeatEvery: beat,
 	})
@@ -204,6 +205,17 @@ func listeners(a *systemd.Activation) []net.Listener {
 		all = append(all, a.Listeners[name]...)
 	}
 	return all
+}
+
+// stagingRoot returns where PID 1 builds the file systems of units. This program's own was built
+// there.
+func stagingRoot() string {
+	for _, path := range render.StagingRoots() {
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			return path
+		}
+	}
+	return ""
 }
 
 // forwarder returns the path of systemd's program that forwards connections; "": the host has none.

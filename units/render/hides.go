@@ -15,13 +15,13 @@ func (u Unit) Hides(path string) (tree string) {
 		switch v := line.Property.Value.(type) {
 		case []systemd.BindMount:
 			for _, mount := range v {
-				if confine.Within(path, []string{mount.Destination}) != "" {
+				if mount.Source == mount.Destination && confine.Within(path, []string{mount.Destination}) != "" {
 					return ""
 				}
 			}
 		case []systemd.PathOptions:
 			for _, tree := range v {
-				if tree.Path != sharedMemoryPath {
+				if tree.Path != sharedMemoryPath && tree.Path != stagedTemp {
 					hidden = append(hidden, tree.Path)
 				}
 			}

@@ -41,13 +41,16 @@ func input(changes ...change) render.Input {
 }
 
 // The three hosts.
-func systemd252(in *render.Input) { in.Host = render.Host{} }
+func systemd252(in *render.Input) {
+	in.Host = render.Host{StagingRoot: render.StagingRoots()[0], MemoryBytes: 64 << 30}
+}
 func systemd257(in *render.Input) {
-	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, SurviveFinalKill: true}
+	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, SurviveFinalKill: true,
+		TemporaryInMemory: true}
 }
 func systemd262(in *render.Input) {
 	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true,
-		SurviveFinalKill: true}
+		SurviveFinalKill: true, TemporaryInMemory: true}
 }
 
 func gpus(masks ...[]string) change {

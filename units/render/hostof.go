@@ -12,5 +12,7 @@ func HostOf(has func(property string) bool) Host {
 		RandomizedDelay: has("RestartRandomizedDelayUSec"),
 
 		SurviveFinalKill: has("SurviveFinalKillSignal"),
+
+		TemporaryInMemory: has("PrivateTmpEx"),
 	}
 }

@@ -3,6 +3,7 @@
 package render_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -27,6 +28,17 @@ func tryAttack(what, on string) (out string, known bool, err error) {
 		args := strings.Fields(on)
 		b, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 		return strings.TrimSpace(string(b)), true, err
+	case "space":
+		return "", true, space(on)
+	case "filesystem":
+		var fs unix.Statfs_t
+		if err := unix.Statfs(on, &fs); err != nil {
+			return "", true, err
+		}
+		if fs.Type == unix.TMPFS_MAGIC {
+			return "tmpfs", true, nil
+		}
+		return strconv.FormatInt(int64(fs.Type), 16), true, nil
 	case "userns":
 		cmd := exec.Command("/bin/true")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
@@ -64,6 +76,20 @@ func errnoOf(errno syscall.Errno) error {
 		return nil
 	}
 	return errno
+}
+
+// space fails for a file system that holds no more than a tenth of the host's memory.
+func space(on string) error {
+	var fs unix.Statfs_t
+	var host unix.Sysinfo_t
+	if err := errors.Join(unix.Statfs(on, &fs), unix.Sysinfo(&host)); err != nil {
+		return err
+	}
+	size, most := fs.Blocks*uint64(fs.Bsize), host.Totalram*uint64(host.Unit)/10
+	if size <= most+most/10 {
+		return fmt.Errorf("%s holds %d bytes, a tenth of the memory is %d", on, size, most)
+	}
+	return nil
 }
 
 // send sends one datagram.

@@ -105,7 +105,7 @@ func TestMachineRuntimeDirectory(t *testing.T) {
 			t.Errorf("%s: the engine reaches %q, %v; want %q", when, got, err, journal)
 		}
 		// Some are PID 1's own mount points, and what is inaccessible.
-		for dir, known := range map[string]string{"/run": "credentials log pool-managerd systemd user",
+		for dir, known := range map[string]string{"/run": "credentials log pool-engine-tmp pool-managerd systemd user",
 			"/run/systemd": "incoming journal", "/run/systemd/journal": "dev-log socket stdout"} {
 			got, err := r.try("list", dir)
 			if err != nil {

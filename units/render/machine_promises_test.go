@@ -47,7 +47,8 @@ func promises() []promise {
 	return []promise{
 		{row: rowUser, attacks: becomesUser}, {row: rowNeighbour, attacks: meddles}, {row: rowHomes, attacks: seesHomes},
 		{row: rowModels, attacks: seesModels}, {row: rowManager, attacks: seesManager}, {row: rowSockets, attacks: reachesSockets},
-		{row: rowWrite, attacks: writesElsewhere}, {row: rowShm, attacks: usesSharedMemory}, {row: rowProcesses, attacks: seesProcesses},
+		{row: rowWrite, attacks: writesElsewhere}, {row: rowShm, attacks: usesSharedMemory},
+		{row: rowTemporary, attacks: fillsTemporary}, {row: rowProcesses, attacks: seesProcesses},
 		{row: rowNetwork, kernel: true, attacks: sendsOut}, {row: rowLoopback, attacks: reachesNeighbours},
 		{row: rowResolver, kernel: true, attacks: resolves}, {row: rowHardware, kernel: true, attacks: touchesHardware},
 		{row: rowKernel, kernel: true, attacks: callsKernel}, {row: rowCode, attacks: runsCode}, {row: rowStarve, kernel: true, attacks: starves},
@@ -302,6 +303,23 @@ func writesElsewhere(t *testing.T, s *scene) []attack {
 func usesSharedMemory(t *testing.T, s *scene) []attack {
 	put(t, "/dev/shm/of-the-host", "secret", 0o666)
 	return append(each("read", "/dev/shm/of-the-host"), each("fill", "/dev/shm/full")...)
+}
+
+// fillsTemporary: a file system of more than a tenth of the memory is not that of the engine.
+func fillsTemporary(*testing.T, *scene) []attack {
+	return append(each("space", "/tmp", "/var/tmp"), attack{what: "write to a disk", check: func(t *testing.T, s *scene) bool {
+		disk := false
+		for _, dir := range []string{"/tmp", "/var/tmp"} {
+			if _, err := s.engine.try("write", dir+"/own"); err != nil {
+				t.Errorf("its own %s: %v", dir, err)
+			}
+			if kind, err := s.engine.try("filesystem", dir); err != nil || kind != "tmpfs" {
+				t.Errorf("%s is %q, %v", dir, kind, err)
+				disk = true
+			}
+		}
+		return disk
+	}})
 }
 
 func seesProcesses(_ *testing.T, s *scene) []attack {

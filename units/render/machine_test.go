@@ -65,6 +65,12 @@ func enter(t *testing.T) world {
 	case features := <-synced:
 		host := render.HostOf(features.Has)
 		host.GatePath, host.MemoryBytes = stubPath, ram.Total()
+		for _, root := range render.StagingRoots() {
+			if _, err := os.Stat(root); err == nil {
+				host.StagingRoot = root
+				break
+			}
+		}
 		return world{client, host}
 	case <-time.After(30 * time.Second):
 		t.Fatal("no connection to PID 1")

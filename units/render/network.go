@@ -128,12 +128,20 @@ func socketDirectoryLines(in Input) []Line {
 		return nil
 	}
 	const why = "the directory of its socket, new at each start: an engine fails where a former run left one"
-	path := runtimeDirectory(in)
 	return []Line{
 		list("RuntimeDirectory", directoryName(in), why),
 		mode("RuntimeDirectoryMode", 0o700, "no other user connects to the engine"),
-		{Section: sectionService, Key: "BindPaths", Text: path, Why: "the same in the engine's empty /run",
-			Property: systemd.Property{Name: "BindPaths",
-				Value: []systemd.BindMount{{Source: path, Destination: path, Flags: mSRec}}}},
 	}
+}
+
+// socketBinds show that directory.
+func socketBinds(in Input) []Line {
+	if !withoutNetwork(in) {
+		return nil
+	}
+	path := runtimeDirectory(in)
+	return []Line{{Section: sectionService, Key: "BindPaths", Text: path,
+		Why: "the directory of its socket in the engine's empty /run",
+		Property: systemd.Property{Name: "BindPaths",
+			Value: []systemd.BindMount{{Source: path, Destination: path, Flags: mSRec}}}}}
 }

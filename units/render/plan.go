@@ -57,7 +57,7 @@ func (p *Plan) Unit() Unit {
 		environmentLines(in, p.command),
 		logLines(in, p.SpecHash),
 		accountingLines(),
-		sandboxLines(relaxed, shown),
+		sandboxLines(in.Host, relaxed, shown),
 		treeLines(in, shown),
 		networkLines(in, relaxed),
 		deviceLines(in.Mask),

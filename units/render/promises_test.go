@@ -19,6 +19,7 @@ const (
 		"engine or any other socket of the host but the journal's"
 	rowWrite     = "write anywhere else"
 	rowShm       = "use the host's shared memory, or fill it"
+	rowTemporary = "fill the host's disk with temporary files"
 	rowProcesses = "see other processes or the machine's figures"
 	rowNetwork   = "send a prompt or a weight over the network, or fetch code"
 	rowLoopback  = "connect to another engine, the API, or any other service of the host, abstract unix sockets " +
@@ -33,8 +34,8 @@ const (
 )
 
 // promisedRows are those for which there are attacks, in the page's order.
-var promisedRows = []string{rowUser, rowNeighbour, rowHomes, rowModels, rowManager, rowSockets, rowWrite, rowShm, rowProcesses,
-	rowNetwork, rowLoopback, rowResolver, rowHardware, rowKernel, rowCode, rowStarve, rowTraces}
+var promisedRows = []string{rowUser, rowNeighbour, rowHomes, rowModels, rowManager, rowSockets, rowWrite, rowShm,
+	rowTemporary, rowProcesses, rowNetwork, rowLoopback, rowResolver, rowHardware, rowKernel, rowCode, rowStarve, rowTraces}
 
 // TestPromisedRows: a row that is added to the page needs an attack.
 func TestPromisedRows(t *testing.T) {

@@ -64,6 +64,10 @@ type Host struct {
 	// configuration asks that engines keep running over a soft-reboot.
 	SurviveFinalKill bool
 	SoftReboot       bool
+	// TemporaryInMemory: PID 1 has PrivateTmp=disconnected (257). StagingRoot is where an older one
+	// builds the file system of a unit; empty: unknown.
+	TemporaryInMemory bool
+	StagingRoot       string
 	// VRAMOnly: the host's policy refuses engines that leave a part of a model to the CPU.
 	VRAMOnly bool
 	// MemoryBytes is the host's main memory; 0: unknown.

@@ -376,6 +376,7 @@ func TestHostOf(t *testing.T) {
 		"254":            {has("ExecStartEx", "RestartSteps", "RestartMaxDelayUSec"), render.Host{RestartSteps: true, RestartMaxDelay: true}},
 		"262": {has("ExecStartEx", "RestartSteps", "RestartMaxDelayUSec", "ExtraFileDescriptors", "RestartRandomizedDelayUSec"),
 			render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true}},
+		"257": {has("ExecStartEx", "PrivateTmpEx"), render.Host{TemporaryInMemory: true}},
 		"255": {has("ExecStartEx", "SurviveFinalKillSignal"), render.Host{SurviveFinalKill: true}},
 	}
 	for name, c := range cases {

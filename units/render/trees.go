@@ -122,6 +122,7 @@ func treeLines(in Input, s shown) []Line {
 			"other data, and the manager's own files"))
 	}
 	lines = append(lines, list("InaccessiblePaths", "-"+journalTree, "the journal"), runtimeTree(), sharedMemory(in))
+	lines = append(lines, stagedTree(in.Host)...)
 	for _, tree := range s.Empty {
 		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(tree) +
 			":ro",
@@ -143,6 +144,8 @@ func treeLines(in Input, s shown) []Line {
 			Why: why, Property: systemd.Property{Name: "BindReadOnlyPaths",
 				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
 	}
+	lines = append(lines, socketBinds(in)...)
+	lines = append(lines, temporaryBinds(in.Host)...)
 	for _, p := range s.Writable {
 		lines = append(lines, Line{Section: sectionService, Key: "BindPaths", Text: escapeSpecifiers(p),
 			Why: "writable of the pool file",
