@@ -34,6 +34,7 @@ const (
 	CodeReloadInProgress   Code = "RELOAD_IN_PROGRESS"
 	CodeReloadCancelled    Code = "RELOAD_CANCELLED"
 	CodeStateNotSaved      Code = "STATE_NOT_SAVED"
+	CodeStateTooLarge      Code = "STATE_TOO_LARGE" // an engine has more on the disk than it may
 )
 
 // Failure is what went wrong: a stable code, what happened, and what to do about it. It is an

@@ -48,7 +48,7 @@ func sameReplicaCounts(a, b Replica) bool {
 		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
 		a.RestartsSinceStable == b.RestartsSinceStable && slices.Equal(a.RefusedAnswers, b.RefusedAnswers) &&
 		slices.Equal(a.Unanswered, b.Unanswered) && slices.Equal(a.GPULayers, b.GPULayers) &&
-		a.Asleep == b.Asleep && a.Ctx == b.Ctx && a.CtxAsked == b.CtxAsked
+		a.Asleep == b.Asleep && a.Ctx == b.Ctx && a.CtxAsked == b.CtxAsked && a.DiskBytes == b.DiskBytes
 }
 
 // sameReplicaRun compares which process the replica is, and what it runs.

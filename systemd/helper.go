@@ -33,6 +33,9 @@ type Needs struct {
 	Sockets bool
 	// Generated lets it execute memory that it wrote: compilers at run time, libffi's closures.
 	Generated bool
+	// Search lets it list every directory and see the size of every file of the host, whatever their
+	// modes, and also read them: no lesser capability exists for that.
+	Search bool
 	// Scheduling lets it set its affinity, priority and memory policy (@resources).
 	Scheduling bool
 }
@@ -46,21 +49,20 @@ func (h Helper) Properties() []Property {
 		{Name: "IgnoreOnIsolate", Value: true},
 		{Name: "DynamicUser", Value: true},
 		{Name: "NoNewPrivileges", Value: true},
-		{Name: "CapabilityBoundingSet", Value: uint64(0)},
-		{Name: "AmbientCapabilities", Value: uint64(0)},
+		{Name: "CapabilityBoundingSet", Value: h.Needs.capabilities()},
+		{Name: "AmbientCapabilities", Value: h.Needs.capabilities()},
 		{Name: "ProtectSystem", Value: "strict"},
 		{Name: "ProtectHome", Value: h.Home},
 		// PrivateTmp=yes is the host's disk, and PrivateDevices= leaves the host's shared memory: what it
 		// writes goes into a file system of its own, which counts for MemoryMax and has a size.
 		{Name: "PrivateTmp", Value: true},
 		{Name: "ReadOnlyPaths", Value: []string{"/tmp", "/var/tmp"}},
-		{Name: "TemporaryFileSystem", Value: []PathOptions{{Path: helperScratch, Options: h.scratchOptions()}}},
+		{Name: "TemporaryFileSystem", Value: []PathOptions{{Path: HelperScratch, Options: h.scratchOptions()}}},
 		{Name: "PrivateDevices", Value: true},
 		{Name: "PrivateNetwork", Value: true},
 		{Name: "IPAddressDeny", Value: []AddressPrefix{
 			{Family: unix.AF_INET, Address: make([]byte, 4)}, {Family: unix.AF_INET6, Address: make([]byte, 16)},
 		}},
-		{Name: "PrivateUsers", Value: true},
 		{Name: "ProtectKernelModules", Value: true},
 		{Name: "ProtectKernelLogs", Value: true},
 		{Name: "ProtectClock", Value: true},
@@ -93,14 +95,14 @@ func (h Helper) Properties() []Property {
 		props = append(props, Property{Name: "EnvironmentFiles", Value: files})
 	}
 	// The caller's variables come later, and win.
-	props = append(props, Property{Name: "Environment", Value: append([]string{"TMPDIR=" + helperScratch}, h.Environment...)})
+	props = append(props, Property{Name: "Environment", Value: append([]string{"TMPDIR=" + HelperScratch}, h.Environment...)})
 	return append(props, h.Needs.properties()...)
 }
 
-// helperScratch is the only directory that a helper can write to.
-const helperScratch = "/dev/shm"
+// HelperScratch is the only directory that a helper can write to.
+const HelperScratch = "/dev/shm"
 
-// scratchOptions are the mount options of helperScratch: a quarter of its memory. The size is in
+// scratchOptions are the mount options of HelperScratch: a quarter of its memory. The size is in
 // bytes, since systemd 252 loses a percentage at a daemon-reload.
 func (h Helper) scratchOptions() string {
 	options := fmt.Sprintf("mode=1777,nosuid,nodev,size=%d,nr_inodes=10k", h.Memory/4)
@@ -108,6 +110,14 @@ func (h Helper) scratchOptions() string {
 		options += ",noexec"
 	}
 	return options
+}
+
+// capabilities are the bits that it has, and no others.
+func (n Needs) capabilities() uint64 {
+	if n.Search {
+		return 1 << unix.CAP_DAC_READ_SEARCH
+	}
+	return 0
 }
 
 // properties are the lines of the sandbox that depend on what the program needs.
@@ -123,6 +133,9 @@ func (n Needs) properties() []Property {
 		{Name: "RestrictAddressFamilies", Value: SetFilter{Allow: true, Members: families}},
 		{Name: "SystemCallFilter", Value: SetFilter{Allow: true, Members: []string{"@system-service"}}},
 		{Name: "SystemCallFilter", Value: SetFilter{Members: refused}},
+	}
+	if !n.Search { // a capability counts in the host's user namespace alone
+		props = append(props, Property{Name: "PrivateUsers", Value: true})
 	}
 	if !n.Generated {
 		props = append(props, Property{Name: "MemoryDenyWriteExecute", Value: true})

@@ -46,6 +46,7 @@ func TestHelperIsFencedWhateverItNeeds(t *testing.T) {
 		{Needs{Proc: true}, []string{"ProtectProc", "ProtectKernelTunables", "ProtectControlGroups"}},
 		{Needs{Generated: true}, []string{"MemoryDenyWriteExecute"}},
 		{Needs{Sockets: true, Scheduling: true}, nil},
+		{Needs{Search: true}, []string{"PrivateUsers"}},
 	} {
 		have := names(c.needs)
 		for _, name := range strict {

@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"fmt"
+	"math"
 	"os"
 
 	"github.com/godbus/dbus/v5"
@@ -21,6 +22,16 @@ type PlainCommand struct {
 	Args          []string // with argv[0]
 	IgnoreFailure bool
 }
+
+// DirectoryQuota is the value of StateDirectoryQuota and CacheDirectoryQuota: (tus) on the bus.
+type DirectoryQuota struct {
+	Bytes   uint64
+	Scale   uint32 // as a part of the file system; NoScale: Bytes counts
+	Enforce string // "yes" or "no"
+}
+
+// NoScale is UINT32_MAX.
+const NoScale = math.MaxUint32
 
 // EnvironmentFile is an element of EnvironmentFiles: a(sb) on the bus.
 type EnvironmentFile struct {
@@ -85,6 +96,8 @@ func wireValue(value any) (dbus.Variant, error) {
 		return dbus.MakeVariant(notNil(v)), nil
 	case []DeviceWeight:
 		return dbus.MakeVariant(notNil(v)), nil
+	case DirectoryQuota:
+		return dbus.MakeVariant(v), nil
 	case SetFilter:
 		v.Members = notNil(v.Members)
 		return dbus.MakeVariant(v), nil

@@ -1,7 +1,8 @@
 // Command pool-gate is the gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit
 // becomes active when it exits with 0. "pool-gate memory" is the step before the engine,
 // "pool-gate gpu" the one after the gate for an engine with GPUs, "pool-gate release" that of units
-// of former versions, and "pool-gate exec" executes an engine. It owns flags only; the rules are in
+// of former versions, "pool-gate exec" executes an engine, and "pool-gate disk" counts for the
+// manager what engines have on the disk. It owns flags only; the rules are in
 // package gate.
 package main
 
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
+	"github.com/pool-managerd/pool-managerd/units/disk"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gate"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
@@ -48,6 +50,8 @@ func run(args []string, stderr io.Writer) int {
 			return gpu(ctx, args[1:], stderr, logger)
 		case "exec":
 			return execute(args[1:], stderr, logger)
+		case "disk":
+			return usage(ctx, args[1:], os.Stdout, stderr, logger)
 		case "release":
 			return release(ctx, args[1:], stderr, logger)
 		}
@@ -144,6 +148,30 @@ func gpu(ctx context.Context, args []string, stderr io.Writer, logger *log.Logge
 	}
 	o.MainPID, o.Invocation = env.MainPID, env.Invocation
 	return gate.GPU(ctx, o)
+}
+
+// usage counts what is in directories of engines.
+func usage(ctx context.Context, args []string, stdout, stderr io.Writer, logger *log.Logger) int {
+	f := flags(stderr)
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	if f.NArg() == 0 {
+		f.Usage()
+		return exit.Usage
+	}
+	for _, root := range f.Args() {
+		err := disk.Walk(ctx, root, func(name string, u disk.Usage) error { return disk.Print(stdout, name, u) })
+		if err != nil {
+			logger.Println(err)
+			return exit.Failed
+		}
+	}
+	if _, err := fmt.Fprintln(stdout, disk.Done); err != nil {
+		logger.Println(err)
+		return exit.Failed
+	}
+	return exit.Ready
 }
 
 // execute becomes the engine.

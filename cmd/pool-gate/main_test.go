@@ -31,6 +31,7 @@ func TestCommandLine(t *testing.T) {
 		{"memory_of_no_number", []string{"memory", "--need", "GPU-a=5G"}, "", "is not of the form DEVICE=BYTES"},
 		{"memory_with_a_stray_word", []string{"memory", "--host", "5", "word"}, "", "usage: pool-gate"},
 		{"release_with_a_stray_word", []string{"release", "word"}, "", "usage: pool-gate"},
+		{"disk_of_nothing", []string{"disk"}, "", "usage: pool-gate"},
 		{"exec_of_nothing", []string{"exec", "--key", "A"}, "", "usage: pool-gate"},
 		{"exec_sets_no_assignment", []string{"exec", "--set", "A", "--", "/bin/true"}, "", "want NAME=value"},
 		{"exec_without_a_variable", []string{"exec", "--", "/bin/true"}, "", "usage: pool-gate"},

@@ -63,7 +63,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Observer: counts,
 		Log:      d.log,
 		Host: render.Host{GatePath: d.o.gate, MemoryBytes: ram.Total(), Forwarder: forwarder(),
-			StagingRoot: stagingRoot()},
+			StagingRoot: stagingRoot(), StateBytes: stateBytes()},
 		GPUs:    helper,
 		Memory:  weigher{estimator: memory.New(store, d.log), peaks: store, ask: helper.Ask, log: d.log},
 		Journal: journal{client},

@@ -116,6 +116,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	d.ready()
 	watch := newGuard(d, d.client, listeners(sockets))
 	all.Go(func() { watch.run(ctx) })
+	all.Go(func() { d.watchDisk(ctx) })
 	for {
 		select {
 		case <-reload:

@@ -23,6 +23,7 @@ func onGPUs(age time.Duration) (*registry.Registry, *Metrics) {
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }, Usage: sameUsage,
 		Open: func() (requests, streams int) { return 3, 1 }})
 	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma(), registrytest.Llama()}) {
+		p.Replicas[0].DiskBytes = 5 << 20
 		reg.Put(p)
 	}
 	reg.SetDevices(facts)

@@ -24,7 +24,7 @@ type usage struct {
 	engines  []string // the values of the label engine
 	read     func(unit string) (Usage, bool)
 
-	memory, pressure, kills, omitted *prometheus.Desc
+	memory, pressure, kills, disk, omitted *prometheus.Desc
 
 	mu     sync.Mutex
 	killed map[replicaKey]*kills
@@ -51,6 +51,8 @@ func newUsage(r *registry.Registry, engines []string, read func(unit string) (Us
 		kills: prometheus.NewDesc("engine_oom_kills_total",
 			"Processes of the replica's engine killed by the kernel for lack of memory, since the manager started.", of,
 			nil),
+		disk: prometheus.NewDesc("engine_disk_bytes",
+			"Disk space in use by the replica's state and cache directory, in bytes.", of, nil),
 		omitted: prometheus.NewDesc("engine_replicas_omitted",
 			"Replicas without series of their engine's memory, beyond the limit of 1024.", nil, nil),
 	}
@@ -58,7 +60,7 @@ func newUsage(r *registry.Registry, engines []string, read func(unit string) (Us
 
 // Describe implements prometheus.Collector.
 func (c *usage) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.memory, c.pressure, c.kills, c.omitted} {
+	for _, d := range []*prometheus.Desc{c.memory, c.pressure, c.kills, c.disk, c.omitted} {
 		ch <- d
 	}
 }
@@ -81,7 +83,11 @@ func (c *usage) Collect(ch chan<- prometheus.Metric) {
 				continue
 			}
 			shown++
-			c.collect(ch, r.Unit, []string{p.Engine, versions.fold(r.EngineVersion), p.ID, r.ID})
+			labels := []string{p.Engine, versions.fold(r.EngineVersion), p.ID, r.ID}
+			c.collect(ch, r.Unit, labels)
+			if r.DiskBytes > 0 {
+				ch <- prometheus.MustNewConstMetric(c.disk, prometheus.GaugeValue, float64(r.DiskBytes), labels...)
+			}
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(c.omitted, prometheus.GaugeValue, float64(omitted))

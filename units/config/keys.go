@@ -101,6 +101,7 @@ func sharedKeys() []strict.Key[pool.Pool] {
 	})...)
 	keys = append(keys, strict.Lift("limits", limitKeys(), func(p *pool.Pool) *pool.Limits { return &p.Limits })...)
 	keys = append(keys, strict.Lift("limits", processKeys(), func(p *pool.Pool) *pool.Process { return &p.Process })...)
+	keys = append(keys, stateKey())
 	keys = append(keys, strict.Lift("health", healthKeys(), func(p *pool.Pool) *pool.Health { return &p.Health })...)
 	keys = append(keys, strict.Lift("restart", restartKeys(), func(p *pool.Pool) *pool.Restart {
 		return &p.Restart

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/cgroups"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/disk"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/relax"
 )
@@ -57,6 +58,26 @@ func processKeys() []strict.Key[pool.Process] {
 		{Path: "numa_nodes", Default: "none", Type: strict.ToString("string", `a list of NUMA nodes, as "0-1"`, nodeList, func(p *pool.Process) *string { return &p.NUMANodes }),
 			Doc: "The nodes of `numa_policy`; `numactl --hardware` shows them."},
 	}
+}
+
+// stateKey bounds the disk. It is a key of [limits], of which neither the unit's cgroup nor its
+// process knows: a change applies at once.
+func stateKey() strict.Key[pool.Pool] {
+	size := strict.ToSize(1<<20, 1<<50, func(p *pool.Pool) *uint64 { return &p.StateMaxBytes })
+	set := size.Set
+	size.Allowed += ", or \"none\""
+	size.Set = func(p *pool.Pool, v *strict.Value, at strict.At) {
+		if v.Kind == strict.String && v.Str == "none" || v.Kind == strict.Integer && v.Int == 0 {
+			p.StateMaxBytes = disk.Off
+			return
+		}
+		set(p, v, at)
+	}
+	return strict.Key[pool.Pool]{Path: "limits.state_max", Type: size,
+		Default: "a quarter of the file system, at most 32G",
+		Doc: "What each replica may have on the disk, in its state and its cache directory together; `\"none\"` or 0: anything. It is counted every five minutes, and sooner " +
+			"where a file system loses space fast. An engine with more goes on, with `STATE_TOO_LARGE` as its error; at twice of it, or where the file system is nearly full, it is stopped " +
+			"until it is within the bound. systemd from 258 on enforces it for each of the two directories where the file system has project quotas. See [disk space](../sandbox.md#disk-space)."}
 }
 
 // maxNode is the highest number of a NUMA node that a kernel can have.

@@ -210,6 +210,7 @@ func Usage() string {
        pool-gate gpu --devices UUID[,…] --engine KIND [--proof all|any|off] [--layers N] [--draft-layers N] [--whole] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
        pool-gate exec --key VARIABLE -- PROGRAM [ARGUMENT…]
+       pool-gate disk DIRECTORY…
 
 PID 1 runs it in an engine's unit: as ExecStartPost=, for its memory and its GPUs as ExecStartPre= and a second ExecStartPost=,
 and as ExecStart= to execute an engine that takes its key as a variable. Exit status: %d ready,

@@ -67,6 +67,10 @@ type Pool struct {
 	// Port is the TCP port on 127.0.0.1 of replica r0 (r1 has Port+1, …); 0: one of port_range.
 	Port int
 
+	// StateMaxBytes bounds what a replica has in its state and its cache directory; 0: the default,
+	// and disk.Off: no bound.
+	StateMaxBytes uint64
+
 	Provisioning Provisioning
 	Limits       Limits
 	Process      Process

@@ -14,7 +14,8 @@ import (
 // needs what it needs to run, the pool's variables included. The unit's time is bounded by
 // RunCapture.
 func versionProperties(gate string, args []string, prepared pool.Prepared, p pool.Pool) []systemd.Property {
-	fixed := []string{"HOME=/tmp", "XDG_CACHE_HOME=/tmp", "CUDA_VISIBLE_DEVICES="}
+	fixed := []string{"HOME=" + systemd.HelperScratch, "XDG_CACHE_HOME=" + systemd.HelperScratch,
+		"CUDA_VISIBLE_DEVICES="}
 	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
 		fixed = append(fixed, name+"="+p.Env[name]) // none of the three above: confine refuses them
 	}

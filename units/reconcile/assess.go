@@ -32,6 +32,9 @@ var stateTable = []stateRow{
 	{registry.StateDraining, true, false, "the unit runs and a drain was begun",
 		func(f Facts) bool { return f.serving() && f.Drain != NotDrained },
 		"no new work is taken; work in progress may finish", noFailure},
+	{registry.StateUnhealthy, true, false, "the unit runs and its directories hold far more than `state_max`",
+		func(f Facts) bool { return f.serving() && f.Disk != nil },
+		"it has far too much on the disk and is being stopped", func(f Facts) *registry.Failure { return f.Disk }},
 	{registry.StateUnhealthy, true, false, "the unit runs and a GPU of its device mask is unusable",
 		func(f Facts) bool { return f.serving() && f.GPU != nil },
 		"a GPU of its device mask is unusable", func(f Facts) *registry.Failure { return f.GPU }},
@@ -85,6 +88,11 @@ var stateTable = []stateRow{
 	{registry.StateFailed, false, false, "staging, preparing or the start failed; tried again later",
 		func(f Facts) bool { return f.wanted() && (f.Stage == Failed || f.Prepare == Failed) },
 		"the engine could not be prepared", func(f Facts) *registry.Failure { return f.Failure }},
+	{registry.StateWaiting, false, false, "nothing runs, and its directories hold far more than `state_max`",
+		func(f Facts) bool {
+			return f.startable() && f.Disk != nil && !f.parked() && (f.Unit == Absent || f.Unit == Broken)
+		},
+		"it has far too much on the disk to be started", func(f Facts) *registry.Failure { return f.Disk }},
 	{registry.StateWaiting, false, false, "nothing runs, and a GPU of its device mask is unusable",
 		func(f Facts) bool { return f.startable() && f.GPU != nil && (f.Unit == Absent || f.Unit == Broken) },
 		"a GPU of its device mask is unusable", func(f Facts) *registry.Failure { return f.GPU }},
@@ -138,10 +146,14 @@ func withPendingChange(f Facts, v Verdict) Verdict {
 		v.Failure = f.Invalid
 	case f.Refusal != nil:
 		v.Failure = f.Refusal
+	case f.Disk != nil:
+		v.Failure = f.Disk
 	case f.GPU != nil:
 		v.Failure = f.GPU
 	case f.Stage == Failed || f.Prepare == Failed:
 		v.Failure = f.Failure
+	case f.DiskOver != nil:
+		v.Failure = f.DiskOver
 	}
 	return v
 }

@@ -117,6 +117,10 @@ type Facts struct {
 	// the last start found too little memory, until a start finds enough.
 	GPU   *registry.Failure
 	Short *registry.Failure
+	// Disk is set where the replica has far more on the disk than it may, so that it must not run,
+	// and DiskOver where it has more, which is only reported.
+	Disk     *registry.Failure
+	DiskOver *registry.Failure
 	// Fault is why the running engine's process is unusable though it has not ended: a GPU error,
 	// or a health probe that has failed for too long.
 	Fault *registry.Failure
@@ -176,7 +180,7 @@ func (f Facts) wanted() bool { return f.Wish != Unwanted }
 
 // mayStart reports whether it may run now.
 func (f Facts) mayStart() bool {
-	return f.startable() && f.GPU == nil && !f.parked() && f.Role != Standby
+	return f.startable() && f.GPU == nil && f.Disk == nil && !f.parked() && f.Role != Standby
 }
 
 // delayed reports whether the next start is not due yet.

@@ -24,7 +24,7 @@ var moves = []move{
 	{Start, []registry.State{registry.StatePreparing, registry.StateWaiting, registry.StateBackoff, registry.StateFailed, registry.StateStopped}, "`starting`"},
 	{Drain, []registry.State{registry.StateReady, registry.StateProbing, registry.StateUnhealthy}, "`draining`"},
 	{Resume, []registry.State{registry.StateDraining}, "`probing`, then `ready`"},
-	{Stop, []registry.State{registry.StateDraining, registry.StateStarting, registry.StateBackoff, registry.StateFailed}, "`stopping`, then `stopped` or the next start"},
+	{Stop, []registry.State{registry.StateUnhealthy, registry.StateDraining, registry.StateStarting, registry.StateBackoff, registry.StateFailed}, "`stopping`, then `stopped` or the next start"},
 	{Kill, []registry.State{registry.StateUnhealthy}, "`backoff`"},
 	{Defer, []registry.State{registry.StateBackoff, registry.StateFailed}, "`backoff`, or `failed` while the breaker is open"},
 	{SetLimits, []registry.State{registry.StateStarting, registry.StateReady, registry.StateProbing, registry.StateUnhealthy, registry.StateDraining,

@@ -15,7 +15,6 @@ import (
 // that never matter in the same phase of a unit change together.
 func everyFacts(do func(f *Facts)) {
 	flags := []func(f *Facts, on bool){
-		func(f *Facts, on bool) { f.Refusal = failure(on) },
 		func(f *Facts, on bool) { f.GPU = failure(on) },
 		func(f *Facts, on bool) { f.Fault, f.Short = failure(on), failure(on) },
 		func(f *Facts, on bool) { f.Parked = on },
@@ -34,6 +33,11 @@ func everyFacts(do func(f *Facts)) {
 					set(&f, n>>i&1 == 1)
 				}
 				do(&f)
+				// What is refused has nothing to do with the disk.
+				refused, full := f, f
+				refused.Refusal, full.Disk = aFailure, aFailure
+				do(&refused)
+				do(&full)
 			}
 		}
 	}
@@ -137,6 +141,8 @@ func happenings() []happening {
 		{"PID 1 gives up", phase(Starting, Active, Backoff), to(Broken)},
 		{"it exits with status 0, or is stopped by hand", phase(Starting, Active, Backoff), to(Exited)},
 		{"a GPU of its device mask becomes unusable", func(f *Facts) bool { return f.GPU == nil }, func(f *Facts) { f.GPU = aFailure }},
+		{"it has far too much on the disk", func(f *Facts) bool { return f.Disk == nil }, func(f *Facts) { f.Disk = aFailure }},
+		{"its files were deleted", func(f *Facts) bool { return f.Disk != nil }, func(f *Facts) { f.Disk = nil }},
 		{"the GPU is usable again", func(f *Facts) bool { return f.GPU != nil }, func(f *Facts) { f.GPU = nil }},
 	}
 }

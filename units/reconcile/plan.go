@@ -74,6 +74,10 @@ var planRules = []rule{
 		return f.Refusal != nil && f.Exists() && (f.Drain == Drained || !f.serving())
 	}, Stop, "the host's policy refuses this pool, and no work is left"},
 
+	// Without a drain: what it writes while others wait may be the rest of the disk.
+	{"disk/stop", func(f Facts, _ time.Time) bool { return f.startable() && f.Disk != nil && f.Exists() },
+		Stop, "its directories hold far more than [limits] state_max"},
+
 	// An engine on an unusable GPU serves no requests, and a GPU can be reset only when no process
 	// has it open.
 	{"gpu/drain", func(f Facts, _ time.Time) bool {

@@ -59,6 +59,12 @@ func unsure(f *Facts) { f.Unsure = true }
 func gpuUnusable(f *Facts) {
 	f.GPU = registry.Fail(registry.CodeGPUUnavailable, "GPU 0 needs a reset", "")
 }
+func fillsDisk(f *Facts) {
+	f.Disk = registry.Fail(registry.CodeStateTooLarge, "its directories hold 70000 MiB", "")
+}
+func large(f *Facts) {
+	f.DiskOver = registry.Fail(registry.CodeStateTooLarge, "its directories hold 40000 MiB", "")
+}
 func faulty(f *Facts) {
 	f.Fault = registry.Fail(registry.CodeCUDAError, "Xid 31", "")
 }
@@ -139,6 +145,14 @@ func TestPlan(t *testing.T) {
 		{"parked/resumed_after_the_stop", replica(fresh), Start, "start"},
 		{"stopped/by_hand_and_resumed", replica(unit(Exited), revive), Start, "exited/resume"},
 
+		{"disk/one_far_over_is_stopped_at_once", replica(fillsDisk), Stop, "disk/stop"},
+		{"disk/also_while_it_drains", replica(fillsDisk, draining), Stop, "disk/stop"},
+		{"disk/also_while_it_loads", replica(fillsDisk, unit(Starting)), Stop, "disk/stop"},
+		{"disk/in_backoff_it_is_not_left_to_pid_1", replica(fillsDisk, unit(Backoff)), Stop, "disk/stop"},
+		{"disk/it_is_not_started", replica(fresh, fillsDisk), None, "settled"},
+		{"disk/one_over_goes_on", replica(large), None, "settled"},
+		{"disk/one_over_is_started", replica(fresh, large), Start, "start"},
+		{"disk/a_held_pool_is_left_alone", replica(unknown, fillsDisk), None, "unknown"},
 		{"gpu/unusable_is_drained", replica(gpuUnusable), Drain, "gpu/drain"},
 		{"gpu/unusable_and_drained_is_stopped", replica(gpuUnusable, drained), Stop, "gpu/stop"},
 		{"gpu/unusable_while_loading_is_stopped_at_once", replica(gpuUnusable, unit(Starting)), Stop, "gpu/stop"},
@@ -274,7 +288,7 @@ func FuzzPlan(f *testing.F) {
 				t.Errorf("%+v: started although not wanted, refused or not prepared", facts)
 			}
 		case Stop:
-			if facts.Unit == Active && facts.Drain != Drained {
+			if facts.Unit == Active && facts.Drain != Drained && facts.Disk == nil {
 				t.Errorf("%+v: an engine that serves was stopped without a drain", facts)
 			}
 			if facts.StopErr != nil && facts.StopAt.After(noon) {
@@ -292,6 +306,9 @@ func FuzzPlan(f *testing.F) {
 		if facts.GPU != nil && (d.Action == Start || d.Action == Kill || d.Action == Resume &&
 			facts.Wish != Unknown || v.Ready) {
 			t.Errorf("%+v: an unusable GPU is used: %s, ready=%t", facts, d.Action, v.Ready)
+		}
+		if facts.Disk != nil && (d.Action == Start || v.Ready) {
+			t.Errorf("%+v: an engine that fills the disk goes on: %s, ready=%t", facts, d.Action, v.Ready)
 		}
 		if facts.Wish == Unknown && d.Action != None && d.Action != Resume {
 			t.Errorf("%+v: a replica with an invalid file got %s", facts, d.Action)

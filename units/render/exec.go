@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/disk"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -166,7 +167,7 @@ func stateDirectory(in Input) string   { return "/var/lib/" + directoryName(in) 
 func cacheDirectory(in Input) string   { return "/var/cache/" + directoryName(in) }
 
 func directoryLines(in Input) []Line {
-	return append([]Line{
+	lines := []Line{
 		yes("DynamicUser", "a dedicated user, which exists only while the engine runs"),
 		text("User", userName(in), "a user for each replica: without a name PID 1 takes the part of the unit's name before the @, "+
 			"and all engines are one user, who may kill each of them"),
@@ -175,7 +176,24 @@ func directoryLines(in Input) []Line {
 		list("CacheDirectory", directoryName(in), "caches, such as compiled kernels, survive a restart"),
 		mode("CacheDirectoryMode", 0o700, "not readable by other engines"),
 		text("WorkingDirectory", stateDirectory(in), "files in the current directory go to the state directory"),
-	}, socketDirectoryLines(in)...)
+	}
+	return slices.Concat(lines, quotaLines(in), socketDirectoryLines(in))
+}
+
+// quotaLines bound each of the two directories, where the host's file system has project quotas.
+// Elsewhere PID 1 starts the unit without them (seen on 262), and the manager counts.
+func quotaLines(in Input) []Line {
+	bound := disk.Bound(in.Pool.StateMaxBytes, in.Host.StateBytes)
+	if !in.Host.DirectoryQuota || bound == disk.Off {
+		return nil
+	}
+	quota := func(key string) Line {
+		return Line{Section: sectionService, Key: key, Text: strconv.FormatUint(bound, 10),
+			Why: "[limits] state_max: it cannot fill the disk, where the file system has project quotas",
+			Property: systemd.Property{Name: key,
+				Value: systemd.DirectoryQuota{Bytes: bound, Scale: systemd.NoScale, Enforce: "yes"}}}
+	}
+	return []Line{quota("StateDirectoryQuota"), quota("CacheDirectoryQuota")}
 }
 
 // userName returns the name of the replica's dynamic user: at most 31 characters of those that PID

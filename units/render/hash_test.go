@@ -116,6 +116,7 @@ func TestSpecHash(t *testing.T) {
 		{"class_factor", nothing, with(func(p *pool.Pool) { p.Restart.ClassFactor = 3 })},
 		{"storm_restarts", nothing, with(func(p *pool.Pool) { p.Restart.StormRestarts = 3 })},
 		{"storm_window", nothing, with(func(p *pool.Pool) { p.Restart.StormWindow = time.Hour })},
+		{"state_max", nothing, with(func(p *pool.Pool) { p.StateMaxBytes = 1 << 30 })},
 		{"vram", nothing, with(func(p *pool.Pool) { p.VRAMBytes = 1 << 30 })},
 		{"shared", nothing, with(func(p *pool.Pool) { p.Shared = true })},
 		{"health_generation", nothing, with(func(p *pool.Pool) {

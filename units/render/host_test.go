@@ -50,7 +50,7 @@ func systemd257(in *render.Input) {
 }
 func systemd262(in *render.Input) {
 	in.Host = render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true,
-		SurviveFinalKill: true, TemporaryInMemory: true}
+		SurviveFinalKill: true, TemporaryInMemory: true, DirectoryQuota: true, StateBytes: 40 << 30}
 }
 
 func gpus(masks ...[]string) change {

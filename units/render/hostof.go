@@ -14,5 +14,6 @@ func HostOf(has func(property string) bool) Host {
 		SurviveFinalKill: has("SurviveFinalKillSignal"),
 
 		TemporaryInMemory: has("PrivateTmpEx"),
+		DirectoryQuota:    has("StateDirectoryQuota"),
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/confine"
+	"github.com/pool-managerd/pool-managerd/units/disk"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
@@ -362,6 +363,35 @@ func TestNoVersionIsNoField(t *testing.T) {
 	}
 }
 
+// TestQuota: PID 1 is given the bound of the disk where it takes one, and none where there is none.
+func TestQuota(t *testing.T) {
+	lines := func(changes ...change) string {
+		unit, err := render.Render(input(append([]change{systemd262}, changes...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []string
+		for _, l := range unit.Lines {
+			if strings.HasSuffix(l.Key, "Quota") {
+				found = append(found, l.Key+"="+l.Text)
+			}
+		}
+		return strings.Join(found, " ")
+	}
+	for name, c := range map[string]struct {
+		got, want string
+	}{
+		"default":          {lines(), "StateDirectoryQuota=10737418240 CacheDirectoryQuota=10737418240"},
+		"asked":            {lines(with(func(p *pool.Pool) { p.StateMaxBytes = 1 << 30 })), "StateDirectoryQuota=1073741824 CacheDirectoryQuota=1073741824"},
+		"none":             {lines(with(func(p *pool.Pool) { p.StateMaxBytes = disk.Off })), ""},
+		"an_older_systemd": {lines(systemd257), ""},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %q, want %q", name, c.got, c.want)
+		}
+	}
+}
+
 // TestHostOf: features are detected by PID 1's properties.
 func TestHostOf(t *testing.T) {
 	has := func(names ...string) func(string) bool {
@@ -377,6 +407,7 @@ func TestHostOf(t *testing.T) {
 		"262": {has("ExecStartEx", "RestartSteps", "RestartMaxDelayUSec", "ExtraFileDescriptors", "RestartRandomizedDelayUSec"),
 			render.Host{ExecFlags: true, RestartSteps: true, RestartMaxDelay: true, RandomizedDelay: true}},
 		"257": {has("ExecStartEx", "PrivateTmpEx"), render.Host{TemporaryInMemory: true}},
+		"258": {has("StateDirectoryQuota"), render.Host{DirectoryQuota: true}},
 		"255": {has("ExecStartEx", "SurviveFinalKillSignal"), render.Host{SurviveFinalKill: true}},
 	}
 	for name, c := range cases {

@@ -26,6 +26,7 @@ func (r *replica) facts() reconcile.Facts {
 
 		Crash: r.last.crash, DrainErr: r.last.cut,
 	}
+	f.DiskOver, f.Disk = r.diskFailures()
 	if r.prep.hasFailed() {
 		f.RetryAt = r.prep.retryAt
 	}

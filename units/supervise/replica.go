@@ -23,6 +23,7 @@ type replica struct {
 	unit unit        // what PID 1 has of it
 	run  run         // the invocation of the unit
 	gpu  gpuUse      // the devices of its mask
+	disk diskUse     // what it has on the disk
 	past history     // its failures
 	wait pause       // how long the next start is held back after them
 	last lastEnd     // why its newest run ended

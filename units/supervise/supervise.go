@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
@@ -183,8 +184,10 @@ type Supervisor struct {
 	unsaved         map[string]json.RawMessage
 
 	gpus *gpus.Board
-	left map[string]time.Time // when an engine last ended on a GPU, by UUID
-	logs bool                 // the log is followed
+	// diskOver: an engine has more on the disk than it may. Other goroutines read it.
+	diskOver atomic.Bool
+	left     map[string]time.Time // when an engine last ended on a GPU, by UUID
+	logs     bool                 // the log is followed
 	// asking: NVML is being asked about lines of the kernel's log.
 	asking bool
 	// unread are the logs of ended runs that wait to be read.

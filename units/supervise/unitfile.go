@@ -24,7 +24,8 @@ const previewPort = 21000
 func (s *Supervisor) applyFeatures(f systemd.Features) {
 	host := render.HostOf(f.Has)
 	host.GatePath, host.SoftReboot, host.MemoryBytes = s.host.GatePath, s.host.SoftReboot, s.host.MemoryBytes
-	host.Forwarder, host.VRAMOnly, host.StagingRoot = s.host.Forwarder, s.host.VRAMOnly, s.host.StagingRoot
+	host.Forwarder, host.VRAMOnly = s.host.Forwarder, s.host.VRAMOnly
+	host.StagingRoot, host.StateBytes = s.host.StagingRoot, s.host.StateBytes
 	s.host = host
 }
 

@@ -111,6 +111,7 @@ type Replica struct {
 	Asleep              bool     `json:"asleep,omitempty"`          // it has given up its memory until it is used again
 	Ctx                 int      `json:"ctx,omitempty"`             // context of one request that it reports, tokens
 	CtxAsked            int      `json:"ctx_asked,omitempty"`       // and that it was asked for
+	DiskBytes           uint64   `json:"disk_bytes,omitempty"`      // in its state and cache directory
 	BackoffMS           int64    `json:"backoff_ms"`
 	Breaker             *string  `json:"breaker"`
 	NextRestartMS       *int64   `json:"next_restart_ms"`

@@ -53,6 +53,7 @@ type Replica struct {
 	Hint         string `json:"hint"`
 	Asleep       bool   `json:"asleep"`
 	Ctx          int    `json:"ctx"`
+	DiskBytes    uint64 `json:"disk_bytes"`
 }
 
 // Ending is how the run ended that last_error is about.
