@@ -68,7 +68,7 @@ type Replica struct {
 	QueueDepth          *int // requests that wait inside the engine; nil: not known
 	RestartCount        int
 	RestartsSinceStable int
-	DiskBytes           uint64        // what its state and cache directory held when they were counted last; 0: not known
+	DiskBytes           uint64        // in its state and cache directory, when counted last; 0: not known
 	Asleep              bool          // the engine has given up its memory until it is used again
 	Ctx                 int           // context of one request that it reports, tokens; 0: not known
 	CtxAsked            int           // and that it was asked for; 0: its own default

@@ -33,8 +33,8 @@ type Needs struct {
 	Sockets bool
 	// Generated lets it execute memory that it wrote: compilers at run time, libffi's closures.
 	Generated bool
-	// Search lets it list every directory and see the size of every file of the host, whatever their
-	// modes, and also read them: no lesser capability exists for that.
+	// Search lets it list every directory and see the size of every file of the host, whatever
+	// their modes, and also read them: no lesser capability exists for that.
 	Search bool
 	// Scheduling lets it set its affinity, priority and memory policy (@resources).
 	Scheduling bool
@@ -53,8 +53,9 @@ func (h Helper) Properties() []Property {
 		{Name: "AmbientCapabilities", Value: h.Needs.capabilities()},
 		{Name: "ProtectSystem", Value: "strict"},
 		{Name: "ProtectHome", Value: h.Home},
-		// PrivateTmp=yes is the host's disk, and PrivateDevices= leaves the host's shared memory: what it
-		// writes goes into a file system of its own, which counts for MemoryMax and has a size.
+		// PrivateTmp=yes is the host's disk, and PrivateDevices= leaves the host's shared memory:
+		// what it writes goes into a file system of its own, with a size, which counts for
+		// MemoryMax.
 		{Name: "PrivateTmp", Value: true},
 		{Name: "ReadOnlyPaths", Value: []string{"/tmp", "/var/tmp"}},
 		{Name: "TemporaryFileSystem", Value: []PathOptions{{Path: HelperScratch, Options: h.scratchOptions()}}},
@@ -95,7 +96,8 @@ func (h Helper) Properties() []Property {
 		props = append(props, Property{Name: "EnvironmentFiles", Value: files})
 	}
 	// The caller's variables come later, and win.
-	props = append(props, Property{Name: "Environment", Value: append([]string{"TMPDIR=" + HelperScratch}, h.Environment...)})
+	environment := append([]string{"TMPDIR=" + HelperScratch}, h.Environment...)
+	props = append(props, Property{Name: "Environment", Value: environment})
 	return append(props, h.Needs.properties()...)
 }
 

@@ -20,16 +20,19 @@ done
 head -c 100M /dev/zero >/dev/shm/large 2>/dev/null || echo "$(wc -c </dev/shm/large) bytes"
 test -e /dev/shm/of-the-host && echo "sees the host's"
 echo "$TMPDIR"`
-	for name, needs := range map[string]Needs{"strict": {}, "needy": {Proc: true, Sockets: true, Generated: true, Scheduling: true}} {
+	all := Needs{Proc: true, Sockets: true, Generated: true, Scheduling: true}
+	for name, needs := range map[string]Needs{"strict": {}, "needy": all} {
 		t.Run(name, func(t *testing.T) {
 			const unit = "pmd-disk.service"
 			f.cleanup(unit)
-			h := Helper{Description: "disk", Argv: []string{"/bin/sh", "-c", script}, Home: "yes", Memory: 64 << 20, Tasks: 16, Needs: needs}
+			h := Helper{Description: "disk", Argv: []string{"/bin/sh", "-c", script}, Home: "yes", Memory: 64 << 20,
+				Tasks: 16, Needs: needs}
 			out, st, err := f.RunCapture(timeout(t), unit, h.Properties(), 1000)
 			if err != nil || st.ExecMainStatus != 0 {
 				t.Fatalf("%s, %v: %s", brief(st), err, out)
 			}
-			if got, want := strings.TrimSpace(string(out)), "writes to /dev/shm\n16777216 bytes\n/dev/shm"; got != want {
+			const want = "writes to /dev/shm\n16777216 bytes\n/dev/shm"
+			if got := strings.TrimSpace(string(out)); got != want {
 				t.Errorf("it reports %q, want %q", got, want)
 			}
 		})

@@ -75,9 +75,12 @@ func stateKey() strict.Key[pool.Pool] {
 	}
 	return strict.Key[pool.Pool]{Path: "limits.state_max", Type: size,
 		Default: "a quarter of the file system, at most 32G",
-		Doc: "What each replica may have on the disk, in its state and its cache directory together; `\"none\"` or 0: anything. It is counted every five minutes, and sooner " +
-			"where a file system loses space fast. An engine with more goes on, with `STATE_TOO_LARGE` as its error; at twice of it, or where the file system is nearly full, it is stopped " +
-			"until it is within the bound. systemd from 258 on enforces it for each of the two directories where the file system has project quotas. See [disk space](../sandbox.md#disk-space)."}
+		Doc: "What each replica may have on the disk, in its state and its cache directory together; `\"none\"` " +
+			"or 0: anything. It is counted every five minutes, and sooner where a file system loses space fast. " +
+			"An engine with more goes on, with `STATE_TOO_LARGE` as its error; at twice of it, or where the file " +
+			"system is nearly full, it is stopped until it is within the bound. systemd from 258 on enforces it " +
+			"for each of the two directories where the file system has project quotas. " +
+			"See [disk space](../sandbox.md#disk-space)."}
 }
 
 // maxNode is the highest number of a NUMA node that a kernel can have.

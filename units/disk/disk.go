@@ -82,10 +82,11 @@ const (
 	FarOver         // the engine is stopped, and not started again
 )
 
-// Judge compares a usage with its bound. An engine is stopped at twice its bound, or above it where
-// the disk is nearly full, and may start again only when it is within the bound (stopped): one byte
-// over must not stop an engine that serves, and two bytes less not start one that fills the disk.
-func Judge(u Usage, bound uint64, full, stopped bool) Verdict {
+// Evaluate compares a usage with its bound. An engine is stopped at twice its bound, or above it
+// where the disk is nearly full, and may start again only when it is within the bound (stopped):
+// one byte over must not stop an engine that serves, and two bytes less not start one that fills
+// the disk.
+func Evaluate(u Usage, bound uint64, full, stopped bool) Verdict {
 	over := bound != Off && (u.Bytes > bound || u.More)
 	switch {
 	case !over:

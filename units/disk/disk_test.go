@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,8 +28,8 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestJudge: a little over is reported, twice as much is too much, and on a full disk a little is.
-func TestJudge(t *testing.T) {
+// TestEvaluate: a little over is reported; twice as much is too much, and on a full disk a little.
+func TestEvaluate(t *testing.T) {
 	const bound = 1000
 	for _, c := range []struct {
 		name          string
@@ -48,7 +49,7 @@ func TestJudge(t *testing.T) {
 		{"countless", Usage{Bytes: 1, More: true}, bound, false, false, Over},
 		{"no_bound", Usage{Bytes: math.MaxUint64, More: true}, Off, true, true, Within},
 	} {
-		if got := Judge(c.used, c.bound, c.full, c.stopped); got != c.want {
+		if got := Evaluate(c.used, c.bound, c.full, c.stopped); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}
@@ -110,7 +111,8 @@ func TestWalk(t *testing.T) {
 	write(t, 1<<20, a, "other name\n\x01")
 	write(t, 8<<20, outside)
 	write(t, 1<<20, root, "no-directory")
-	for name, target := range map[string]string{"link": outside, "linked": filepath.Dir(outside), "up": "..", "dangling": "/no/such"} {
+	for name, target := range map[string]string{"link": outside, "linked": filepath.Dir(outside), "up": "..",
+		"dangling": "/no/such"} {
 		if err := os.Symlink(target, filepath.Join(a, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +160,7 @@ func TestWalkIsBounded(t *testing.T) {
 		for i := range 50 {
 			write(t, 0, root, "a.r0", fmt.Sprint(i))
 		}
-		tr := tree{seen: make(map[uint64]bool)}
+		tr := tree{seen: make(map[[2]uint64]bool)}
 		dir, err := os.Open(filepath.Join(root, "a.r0"))
 		if err != nil {
 			t.Fatal(err)
@@ -190,7 +192,8 @@ func TestParse(t *testing.T) {
 	if want := (Usage{11, 3, true}); err != nil || len(of) != 2 || of["a.r0"] != want {
 		t.Errorf("%+v, %v", of, err)
 	}
-	for _, bad := range []string{"", "a.r0 10 2 false\n", "a.r0 10 2\ndone\n", "a.r0 -1 2 false\ndone\n", "pool-gate: no\ndone\n", "done"} {
+	for _, bad := range []string{"", "a.r0 10 2 false\n", "a.r0 10 2\ndone\n", "a.r0 -1 2 false\ndone\n",
+		"pool-gate: no\ndone\n", "done"} {
 		if of, err := Parse(bad); err == nil {
 			t.Errorf("%q: %+v", bad, of)
 		}
@@ -215,11 +218,24 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// lockedLog is a log that a test reads while it is written.
+type lockedLog struct {
+	mu *sync.Mutex
+	w  *strings.Builder
+}
+
+func (l lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
 // TestWatch: it counts every five minutes, and soon where it matters; not without engines, and not
 // all the time.
 func TestWatch(t *testing.T) {
 	const size = 1000 << 30
 	type state struct {
+		mu       sync.Mutex // held by the test but for the time that passes
 		w        *Watch
 		free     uint64
 		counted  int
@@ -235,28 +251,40 @@ func TestWatch(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &state{free: size / 2, engines: true}
 				s.w = &Watch{
-					Engines: func() bool { return s.engines }, Urgent: func() bool { return s.urgent },
+					Engines: func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.engines },
+					Urgent:  func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.urgent },
 					Space: func() ([]Space, error) {
+						s.mu.Lock()
+						defer s.mu.Unlock()
 						return []Space{{Bytes: size, Free: s.free}, {Bytes: size, Free: size / 2}}, s.spaceErr
 					},
 					Count: func(context.Context) (map[string]Usage, error) {
+						s.mu.Lock()
+						defer s.mu.Unlock()
 						s.counted++
 						return map[string]Usage{"a.r0": {Bytes: 5}}, s.countErr
 					},
-					Deliver: func(r Report) { s.reports = append(s.reports, r) },
-					Log:     slog.New(slog.NewTextHandler(&s.log, nil)),
+					Deliver: func(r Report) { s.mu.Lock(); defer s.mu.Unlock(); s.reports = append(s.reports, r) },
+					Log:     slog.New(slog.NewTextHandler(lockedLog{&s.mu, &s.log}, nil)),
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan struct{})
 				go func() { defer close(done); s.w.Run(ctx) }()
 				synctest.Wait()
+				s.mu.Lock()
 				test(t, s)
+				s.mu.Unlock()
 				cancel()
 				<-done
 			})
 		})
 	}
-	pass := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
+	pass := func(s *state, d time.Duration) {
+		s.mu.Unlock()
+		time.Sleep(d)
+		synctest.Wait()
+		s.mu.Lock()
+	}
 	want := func(t *testing.T, s *state, n int) {
 		t.Helper()
 		if s.counted != n {
@@ -265,62 +293,62 @@ func TestWatch(t *testing.T) {
 	}
 	run("every_five_minutes", func(t *testing.T, s *state) {
 		want(t, s, 1)
-		pass(4 * time.Minute)
+		pass(s, 4*time.Minute)
 		want(t, s, 1)
-		pass(time.Hour)
+		pass(s, time.Hour)
 		want(t, s, 13)
 		if r := s.reports[0]; r.Of["a.r0"].Bytes != 5 || r.Space.Bytes != size || r.Full {
 			t.Errorf("report %+v", r)
 		}
 	})
 	run("where_space_is_lost", func(t *testing.T, s *state) {
-		pass(time.Minute)
+		pass(s, time.Minute)
 		want(t, s, 1)
 		s.free -= size/lossShare + 1
-		pass(lookEvery)
+		pass(s, lookEvery)
 		want(t, s, 2)
-		pass(time.Minute) // not lost again
+		pass(s, time.Minute) // not lost again
 		want(t, s, 2)
 		s.free -= size / 2 / lossShare
-		pass(time.Minute)
+		pass(s, time.Minute)
 		want(t, s, 2)
 	})
 	run("where_little_is_left", func(t *testing.T, s *state) {
 		s.free = size / 25
-		pass(countAtMost)
+		pass(s, countAtMost)
 		want(t, s, 2)
 		if r := s.reports[1]; !r.Full {
 			t.Errorf("report %+v", r)
 		}
-		pass(time.Minute)
+		pass(s, time.Minute)
 		want(t, s, 2)
 		s.free -= size/scarceLossShare + 1
-		pass(lookEvery)
+		pass(s, lookEvery)
 		want(t, s, 3)
 	})
 	run("while_one_is_over", func(t *testing.T, s *state) {
 		s.urgent = true
-		pass(5*time.Minute - time.Second)
+		pass(s, 5*time.Minute-time.Second)
 		want(t, s, 10)
 	})
 	run("without_engines", func(t *testing.T, s *state) {
 		s.engines = false
-		pass(time.Hour)
+		pass(s, time.Hour)
 		want(t, s, 1)
 	})
 	run("a_failure_is_logged_once", func(t *testing.T, s *state) {
 		s.countErr = errors.New("no unit")
-		pass(time.Hour)
+		pass(s, time.Hour)
 		if n := strings.Count(s.log.String(), "no unit"); n != 1 || len(s.reports) != 1 {
 			t.Errorf("%d lines, %d reports:\n%s", n, len(s.reports), &s.log)
 		}
 		s.countErr, s.spaceErr = nil, errors.New("no file system")
-		pass(time.Minute)
+		pass(s, time.Minute)
 		if n := strings.Count(s.log.String(), "no file system"); n != 1 {
 			t.Errorf("%d lines:\n%s", n, &s.log)
 		}
 		s.spaceErr = nil
-		pass(10 * time.Minute)
+		pass(s, 10*time.Minute)
 		if len(s.reports) < 2 {
 			t.Error("it did not go on")
 		}

@@ -53,7 +53,7 @@ func Walk(ctx context.Context, root string, count func(name string, u Usage) err
 type tree struct {
 	used   Usage
 	device uint64
-	seen   map[uint64]bool // files with several names, by inode
+	seen   map[[2]uint64]bool // files with several names, by device and inode
 }
 
 func countTree(ctx context.Context, path string) (Usage, error) {
@@ -67,7 +67,7 @@ func countTree(ctx context.Context, path string) (Usage, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return Usage{}, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	t := tree{device: st.Dev, seen: make(map[uint64]bool)}
+	t := tree{device: st.Dev, seen: make(map[[2]uint64]bool)}
 	t.add(&st)
 	err = t.list(ctx, dir, 0)
 	return t.used, err
@@ -96,12 +96,17 @@ func (t *tree) list(ctx context.Context, dir *os.File, depth int) error {
 
 func (t *tree) entry(ctx context.Context, dir *os.File, name string, depth int) error {
 	var st unix.Stat_t
-	if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Dev != t.device {
+	if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return ctx.Err()
+	}
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	// An overlay shows files with the device of the file system below it.
+	if isDir && st.Dev != t.device {
+		return nil
 	}
 	t.add(&st)
 	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+	case !isDir:
 		return nil
 	case depth >= mostDepth:
 		t.used.More = true
@@ -119,10 +124,11 @@ func (t *tree) entry(ctx context.Context, dir *os.File, name string, depth int) 
 // add counts a file once, whichever names it has.
 func (t *tree) add(st *unix.Stat_t) {
 	if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		if t.seen[st.Ino] {
+		id := [2]uint64{st.Dev, st.Ino}
+		if t.seen[id] {
 			return
 		}
-		t.seen[st.Ino] = true
+		t.seen[id] = true
 	}
 	const block = 512 // of st_blocks, see stat(2)
 	t.used = t.used.add(Usage{Bytes: uint64(st.Blocks) * block, Files: 1})

@@ -307,7 +307,7 @@ func usesSharedMemory(t *testing.T, s *scene) []attack {
 
 // fillsTemporary: a file system of more than a tenth of the memory is not that of the engine.
 func fillsTemporary(*testing.T, *scene) []attack {
-	return append(each("space", "/tmp", "/var/tmp"), attack{what: "write to a disk", check: func(t *testing.T, s *scene) bool {
+	writesToDisk := func(t *testing.T, s *scene) bool {
 		disk := false
 		for _, dir := range []string{"/tmp", "/var/tmp"} {
 			if _, err := s.engine.try("write", dir+"/own"); err != nil {
@@ -319,7 +319,8 @@ func fillsTemporary(*testing.T, *scene) []attack {
 			}
 		}
 		return disk
-	}})
+	}
+	return append(each("space", "/tmp", "/var/tmp"), attack{what: "write to a disk", check: writesToDisk})
 }
 
 func seesProcesses(_ *testing.T, s *scene) []attack {

@@ -68,8 +68,8 @@ type Host struct {
 	// builds the file system of a unit; empty: unknown.
 	TemporaryInMemory bool
 	StagingRoot       string
-	// DirectoryQuota: PID 1 has StateDirectoryQuota= (258). StateBytes is the size of the file system
-	// with the state directories; 0: unknown.
+	// DirectoryQuota: PID 1 has StateDirectoryQuota= (258). StateBytes is the size of the file
+	// system with the state directories; 0: unknown.
 	DirectoryQuota bool
 	StateBytes     uint64
 	// VRAMOnly: the host's policy refuses engines that leave a part of a model to the CPU.

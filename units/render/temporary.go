@@ -41,8 +41,9 @@ func stagedTree(h Host) []Line {
 	if size := h.MemoryBytes / temporaryShare; size > 0 {
 		options += ",size=" + strconv.FormatUint(size, 10) // in bytes, as in sharedMemory
 	}
-	return []Line{{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(stagedTemp + ":" + options),
-		Why: "/tmp and /var/tmp, see BindPaths: a tenth of the host's memory at most, which counts for the engine",
+	return []Line{{Section: sectionService, Key: "TemporaryFileSystem",
+		Text: escapeSpecifiers(stagedTemp + ":" + options),
+		Why:  "/tmp and /var/tmp, see BindPaths: a tenth of the host's memory at most, which counts for the engine",
 		Property: systemd.Property{Name: "TemporaryFileSystem",
 			Value: []systemd.PathOptions{{Path: stagedTemp, Options: options}}}}}
 }

@@ -24,9 +24,9 @@ func (s *Supervisor) DiskUrgent() bool { return s.diskOver.Load() }
 func (s *Supervisor) diskCounted(rep disk.Report) {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
-			r.disk.used = rep.Of[r.id.FileStem()]
-			r.disk.size, r.disk.full = rep.Space.Bytes, rep.Full
-			r.disk.stopped = r.diskVerdict() == disk.FarOver
+			r.unit.disk.used = rep.Of[r.id.FileStem()]
+			r.unit.disk.size, r.unit.disk.full = rep.Space.Bytes, rep.Full
+			r.unit.disk.stopped = r.diskVerdict() == disk.FarOver
 		}
 		s.decidePool(e)
 	}
@@ -45,13 +45,13 @@ func (s *Supervisor) noteDisk() {
 }
 
 // diskBound is how much the replica may have on the disk.
-func (r *replica) diskBound() uint64 { return disk.Bound(r.wish.pool.StateMaxBytes, r.disk.size) }
+func (r *replica) diskBound() uint64 { return disk.Bound(r.wish.pool.StateMaxBytes, r.unit.disk.size) }
 
 func (r *replica) diskVerdict() disk.Verdict {
-	if r.disk.used.Bytes == 0 || r.external() || !r.wish.known {
+	if r.unit.disk.used.Bytes == 0 || r.external() || !r.wish.known {
 		return disk.Within // nothing was counted, or no file says how much it may be
 	}
-	return disk.Judge(r.disk.used, r.diskBound(), r.disk.full, r.disk.stopped)
+	return disk.Evaluate(r.unit.disk.used, r.diskBound(), r.unit.disk.full, r.unit.disk.stopped)
 }
 
 // diskFailures returns that it has more on the disk than it may, and that it has so much more that
@@ -61,9 +61,9 @@ func (r *replica) diskFailures() (over, far *registry.Failure) {
 	if verdict == disk.Within {
 		return nil, nil
 	}
-	held := fmt.Sprintf("%d MiB", r.disk.used.Bytes>>20)
-	if r.disk.used.More {
-		held = fmt.Sprintf("more than %d files", r.disk.used.Files)
+	held := fmt.Sprintf("%d MiB", r.unit.disk.used.Bytes>>20)
+	if r.unit.disk.used.More {
+		held = fmt.Sprintf("more than %d files", r.unit.disk.used.Files)
 	}
 	state, cache := "/var/lib/private/pool-engine/"+r.id.FileStem(), "/var/cache/private/pool-engine/"+r.id.FileStem()
 	message := fmt.Sprintf("its directories hold %s; [limits] state_max is %d MiB", held, r.diskBound()>>20)
@@ -73,8 +73,9 @@ func (r *replica) diskFailures() (over, far *registry.Failure) {
 			hint+" At twice of it, or where the disk is nearly full, the engine is stopped."), nil
 	}
 	why := ", and it is stopped at twice of that"
-	if r.disk.used.Bytes/2 <= r.diskBound() {
+	if r.unit.disk.used.Bytes/2 <= r.diskBound() {
 		why = ", and the disk was nearly full"
 	}
-	return nil, registry.Fail(registry.CodeStateTooLarge, message+why, hint+" It is started again within a minute after that.")
+	return nil, registry.Fail(registry.CodeStateTooLarge, message+why,
+		hint+" It is started again within a minute after that.")
 }

@@ -17,8 +17,8 @@ func (m *manager) counts(used disk.Usage, full bool) {
 	synctest.Wait()
 }
 
-// TestDisk: an engine with more on the disk than it may have goes on, and this is reported; one with
-// far more is stopped at once, and started when its files are gone.
+// TestDisk: an engine with more on the disk than it may have goes on, and this is reported; one
+// with far more is stopped at once, and started when its files are gone.
 func TestDisk(t *testing.T) {
 	const mib = 1 << 20
 	bounded := llama("a", func(p *pool.Pool) { p.StateMaxBytes = 100 * mib })

@@ -197,7 +197,7 @@ func (r *replica) snapshot() registry.Replica {
 		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(),
 		RefusedAnswers: r.refusedAnswers(), Unanswered: r.unansweredQuestions(),
 		RestartCount: r.restarts(), RestartsSinceStable: r.sinceSteady(), Backoff: r.waits(),
-		DiskBytes: r.disk.used.Bytes,
+		DiskBytes: r.unit.disk.used.Bytes,
 		LastError: r.view.lastErr,
 		Since:     r.view.since, LastHeartbeat: r.view.heartbeat,
 	}

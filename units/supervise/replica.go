@@ -23,7 +23,6 @@ type replica struct {
 	unit unit        // what PID 1 has of it
 	run  run         // the invocation of the unit
 	gpu  gpuUse      // the devices of its mask
-	disk diskUse     // what it has on the disk
 	past history     // its failures
 	wait pause       // how long the next start is held back after them
 	last lastEnd     // why its newest run ended
@@ -91,6 +90,7 @@ type unit struct {
 	endpoint string // http://127.0.0.1:PORT
 	moves    int    // to another port, in a row
 	moving   bool   // port is the next unit's: another process has that of this one
+	disk     diskUse
 	left     string // the run whose port was left last; empty: it had no run
 }
 

@@ -68,7 +68,8 @@ func replicaOf(r *registry.Replica) Replica {
 		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
 		RestartsSinceStable: r.RestartsSinceStable, RefusedAnswers: r.RefusedAnswers,
 		Unanswered: r.Unanswered, GPULayers: layersOf(r.GPULayers), Asleep: r.Asleep, Ctx: r.Ctx, CtxAsked: r.CtxAsked,
-		DiskBytes: r.DiskBytes, BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
+		DiskBytes: r.DiskBytes,
+		BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
 		LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}
