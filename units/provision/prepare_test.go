@@ -195,7 +195,7 @@ func TestFilesOfVariablesHoldForTheVersion(t *testing.T) {
 	props := fmt.Sprintf("%+v", asked.props)
 	for _, want := range []string{
 		"{Name:EnvironmentFiles Value:[{Path:/etc/llm/a IgnoreMissing:false} {Path:/etc/llm/b IgnoreMissing:false}]}",
-		"[/gate exec --set HOME=/tmp --set XDG_CACHE_HOME=/tmp --set CUDA_VISIBLE_DEVICES= --set A=1 2 -- " + binary + " --version]",
+		"[/gate exec --set HOME=/dev/shm --set XDG_CACHE_HOME=/dev/shm --set CUDA_VISIBLE_DEVICES= --set A=1 2 -- " + binary + " --version]",
 	} {
 		if !strings.Contains(props, want) {
 			t.Errorf("no %s in %s", want, props)
