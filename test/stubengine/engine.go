@@ -36,9 +36,7 @@ func newEngine(o options) *engine {
 func (e *engine) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+cmp.Or(e.o.HealthPath, "/health"), e.serveHealth)
-	mux.HandleFunc("GET /props", e.serveProps)
-	mux.HandleFunc("GET /slots", e.serveSlots)
-	mux.HandleFunc("GET /metrics", e.serveMetrics)
+	e.o.Kind.answers(e, mux)
 	mux.HandleFunc("POST /v1/completions", e.complete)
 	mux.HandleFunc("POST /completion", e.complete)
 	e.controls(mux)
@@ -117,15 +115,20 @@ func (e *engine) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, e.o.Metrics)
 		return
 	}
+	busy, done := e.work()
+	fmt.Fprintf(w, "llamacpp:requests_processing %d\nllamacpp:tokens_predicted_total %d\n", busy, done)
+}
+
+// work is how many completions are under way, and how many have been answered.
+func (e *engine) work() (busy, done int) {
 	e.mu.Lock()
-	busy, done := 0, e.answered
+	defer e.mu.Unlock()
 	for _, b := range e.slots {
 		if b {
 			busy++
 		}
 	}
-	e.mu.Unlock()
-	fmt.Fprintf(w, "llamacpp:requests_processing %d\nllamacpp:tokens_predicted_total %d\n", busy, done)
+	return busy, e.answered
 }
 
 // complete answers with one word, after the time that the query's "delay" asks for; a slot is busy

@@ -6,6 +6,9 @@
 //
 // It takes llama-server's flags (-m, -c, -np, …) and ignores those that mean nothing to it, so that
 // a pool of engine "llamacpp" runs it as it is; a pool of engine "command" passes --port {port}.
+// Executed by the name standin-sglang or standin-trtllm-serve, it stands in for one of those
+// instead (kind.go).
+//
 // Its own flags are in options.go. While it runs, POST requests below /stub/ control it; they are
 // in control.go.
 package main
@@ -31,11 +34,17 @@ const version = "1.0.0-stub (0000000)"
 const stopPatience = 30 * time.Second
 
 func main() {
+	kind := kindOf(os.Args[0])
+	if kind.printsVersion(os.Args[1:], os.Stdout) {
+		return
+	}
 	o, err := parse(os.Args[1:], os.Getenv)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "stubengine:", err)
 		os.Exit(1)
 	}
+	// Those of Python listen when the model is loaded.
+	o.Kind, o.ListenLate = kind, o.ListenLate || kind != likeLlama
 	if o.Version {
 		// llama-server prints its version on standard error.
 		fmt.Fprintln(os.Stderr, "version: "+version)

@@ -45,12 +45,14 @@ type options struct {
 	HealthPath string // --health-path: where /health is instead
 	AccessLog  bool   // --access-log: a line for each request, as uvicorn writes it
 
+	Kind   kind   // by the name of the program
 	Masked string // $CUDA_VISIBLE_DEVICES
 	Key    string // $VLLM_API_KEY, or in --api-key-file: all but /health, /metrics and /stub/ asks for it
 }
 
-// switches are llama-server's flags without a value that a test may pass; they change nothing here.
-var switches = []string{"--metrics", "--slots", "--no-webui", "--flash-attn", "-fa", "--no-mmap", "--mlock"}
+// switches are engines' flags without a value that a test may pass; they change nothing here.
+var switches = []string{"--metrics", "--slots", "--no-webui", "--flash-attn", "-fa", "--no-mmap", "--mlock",
+	"--enable-metrics"}
 
 // parse reads the arguments. An unknown flag is skipped together with a value that follows it, so
 // that any llama-server command line is taken; a wrong value of a known one is an error.
@@ -127,9 +129,9 @@ func (o *options) set(name, value string) (err error) {
 		o.Host = value
 	case "--port":
 		o.Port, err = strconv.Atoi(value)
-	case "-m", "--model":
+	case "-m", "--model", "--model-path":
 		o.Model = value
-	case "-np", "--parallel":
+	case "-np", "--parallel", "--max-running-requests", "--max_batch_size":
 		o.Slots, err = strconv.Atoi(value)
 	case "--load":
 		o.Load, err = time.ParseDuration(value)
