@@ -172,7 +172,7 @@ def probe_gloo():
 def serve(o):
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-    held, facts = take(o.gib)
+    held, facts = (bytes(1024), dict(ok=True)) if o.cpu else take(o.gib)
     say(**facts)
 
     class Handler(BaseHTTPRequestHandler):
@@ -191,7 +191,7 @@ def serve(o):
 
         def do_POST(self):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.answer({"ok": True, "sum": int(held[:1024].sum())})
+            self.answer({"ok": True, "sum": sum(held[:1024]) if o.cpu else int(held[:1024].sum())})
 
         def log_message(self, *args):
             pass
@@ -217,6 +217,7 @@ def main():
     p.add_argument("what", choices=["hold", "serve", "probe"])
     p.add_argument("name", nargs="?")
     p.add_argument("--gib", type=float, default=1)
+    p.add_argument("--cpu", action="store_true", help="serve without a GPU")
     p.add_argument("--host", default="127.0.0.1")
     p.add_argument("--port", type=int, default=8000)
     o = p.parse_args()

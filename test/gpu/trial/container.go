@@ -243,7 +243,7 @@ const service = `[Unit]
 After=dbus.socket
 [Service]
 Type=exec
-Environment=PATH=%s PYTHON=%s
+Environment=PATH=%s PYTHON=%s LLAMA_SERVER=%s
 ExecStart=%s
 TimeoutStopSec=2
 `
@@ -263,11 +263,12 @@ func (c *container) unit(t Tools) error {
 	}
 	path := Home + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:" + strings.Join(t.directories(), ":")
 	for name, text := range map[string]string{
-		"usr/lib/systemd/system/gputrial.target":  target,
-		"usr/lib/systemd/system/gputrial.service": fmt.Sprintf(service, path, python, strings.Join(command, " ")),
-		"etc/pool-managerd/config.toml":           config,
-		"etc/systemd/journald.conf":               "[Journal]\nStorage=volatile\nAudit=no\nForwardToSyslog=no\n",
-		"etc/systemd/system.conf":                 "[Manager]\nShowStatus=no\n",
+		"usr/lib/systemd/system/gputrial.target": target,
+		"usr/lib/systemd/system/gputrial.service": fmt.Sprintf(service, path, python, t.Llama,
+			strings.Join(command, " ")),
+		"etc/pool-managerd/config.toml": config,
+		"etc/systemd/journald.conf":     "[Journal]\nStorage=volatile\nAudit=no\nForwardToSyslog=no\n",
+		"etc/systemd/system.conf":       "[Manager]\nShowStatus=no\n",
 	} {
 		file := filepath.Join(c.root, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text),
@@ -281,7 +282,7 @@ func (c *container) unit(t Tools) error {
 // directories are those of the tools.
 func (t Tools) directories() []string {
 	var all []string
-	for _, p := range []string{t.Python, t.NVCC, t.SMI} {
+	for _, p := range []string{t.Python, t.NVCC, t.SMI, t.Llama} {
 		if p != "" {
 			all = append(all, filepath.Dir(p))
 		}

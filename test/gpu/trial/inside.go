@@ -30,6 +30,14 @@ func insideSteps(tools Tools) []Step {
 			return wholePool(ctx, t,
 				tools)
 		}},
+		{"Proof of the GPU", 70 * time.Second, func(ctx context.Context,
+			t *Table) error {
+			return proof(ctx, t, tools)
+		}},
+		{"llama-server with CUDA", 100 * time.Second, func(ctx context.Context,
+			t *Table) error {
+			return llama(ctx, t, tools)
+		}},
 		{"Masks and device fences", 45 * time.Second, func(ctx context.Context,
 			t *Table) error {
 			return masks(ctx, t, tools)

@@ -19,6 +19,7 @@ type Tools struct {
 	Python string // one that imports torch
 	NVCC   string
 	SMI    string // nvidia-smi
+	Llama  string // llama-server, with CUDA
 	CUDA   string // directory of the compiled share/cuda.cu programs
 	Fake   bool   // the GPUs are those of the fake library
 }
@@ -27,6 +28,7 @@ type Tools struct {
 func Find(ctx context.Context, dir, out string, fake bool) Tools {
 	t := Tools{Dir: dir, Out: out, Fake: fake, CUDA: filepath.Join(out, "cuda")}
 	t.SMI = program("nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi")
+	t.Llama = program(os.Getenv("LLAMA_SERVER"), "llama-server")
 	t.NVCC = program("nvcc", "/usr/local/cuda/bin/nvcc")
 	for _, p := range []string{os.Getenv("PYTHON"), "python3", "/opt/torch/.venv/bin/python3",
 		"/opt/venv/bin/python3"} {

@@ -17,7 +17,7 @@ const (
 )
 
 // insideLimit bounds the steps in the container, and its boot.
-const insideLimit = 240 * time.Second
+const insideLimit = 330 * time.Second
 
 // Run makes the whole trial on this host and writes the report to the tools' directory for results.
 // say is called with each table as soon as it is there.

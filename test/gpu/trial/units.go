@@ -202,6 +202,8 @@ type pool struct {
 		PID      int    `json:"pid"`
 		Unit     string `json:"unit"`
 		Endpoint string `json:"endpoint"`
+		// How many layers of each model are on the GPU, as the API has it.
+		GPULayers json.RawMessage `json:"gpu_layers"`
 	} `json:"replicas"`
 }
 
