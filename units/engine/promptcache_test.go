@@ -18,6 +18,7 @@ func TestPromptCacheArgs(t *testing.T) {
 		want                string
 	}{
 		{"three_quarters_of_the_rest", "llamacpp", "0.7.0", nil, nil, 4 * gib, 2 * gib, "--cache-ram 1536"},
+		{"of_a_build_by_hand", "llamacpp", "0.6.0-dev", nil, nil, 4 * gib, 2 * gib, "--cache-ram 1536"},
 		{"of_a_build", "llamacpp", "11669", nil, nil, 4 * gib, 2 * gib, "--cache-ram 1536"},
 		{"nothing_is_left", "llamacpp", "0.7.0", nil, nil, 2 * gib, 3 * gib, "--cache-ram 0"},
 		{"unknown_need", "llamacpp", "0.7.0", nil, nil, 4 * gib, 0, "--cache-ram 1024"},

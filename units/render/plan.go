@@ -33,7 +33,8 @@ func NewPlan(in Input) (*Plan, error) {
 		return nil, registry.Fail(registry.CodeDeviceMaskInvalid, r.Message, r.Hint)
 	}
 	command.Args = slices.Concat(command.Args,
-		engine.PromptCacheArgs(in.Pool, in.Prepared.Version, in.Pool.Limits.MemoryMaxBytes, in.Need.Host))
+		engine.PromptCacheArgs(in.Pool, in.Prepared.Version, in.Pool.Limits.MemoryMaxBytes, in.Need.Host),
+		engine.LayerLogArgs(in.Pool, in.Prepared.Version, len(in.Mask)))
 	return &Plan{SpecHash: SpecHash(in), in: in, command: command, limits: limits}, nil
 }
 
