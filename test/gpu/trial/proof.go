@@ -76,7 +76,9 @@ func (t *Table) noteProof(ctx context.Context, id string) {
 
 // llamaFile is a pool of llama-server.
 func llamaFile(tools Tools, lines []string, args ...string) string {
-	return fmt.Sprintf("engine = \"llamacpp\"\nmodel = \"file:%s/share/tiny.gguf\"\ndevices = [0]\nctx = 512\nslots = 2\n"+
-		"args = %s\n%s\n[provisioning]\nbinary = %q\n[health]\ninterval = \"1s\"\n[restart]\ninitial = \"500ms\"\n"+
-		"[drain]\ndeadline = \"2s\"\n", Home, quoted(args...), strings.Join(lines, "\n"), tools.Llama)
+	return strings.Join(append([]string{
+		`engine = "llamacpp"`, `model = "file:` + Home + `/share/tiny.gguf"`, "devices = [0]", "ctx = 512", "slots = 2",
+		"args = " + quoted(args...)}, append(lines,
+		"[provisioning]", fmt.Sprintf("binary = %q", tools.Llama), "[health]", `interval = "1s"`,
+		"[restart]", `initial = "500ms"`, "[drain]", `deadline = "2s"`)...), "\n") + "\n"
 }
