@@ -17,6 +17,7 @@ const (
 	KindLease   Kind = "lease"   // a lease ended before its holder released it
 	KindBreaker Kind = "breaker" // a circuit breaker opened, is half-open, or closed
 	KindStorm   Kind = "storm"   // an engine restarts too often in too short a time
+	KindFetch   Kind = "fetch"   // a download of a pool's model began, or has ended
 	KindCrash   Kind = "crash"   // a run of an engine failed, by Failure; Ready and State are the replica's now
 )
 

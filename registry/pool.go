@@ -35,6 +35,7 @@ type Pool struct {
 	Drain    *Drain    // a drain by an operator; nil: none
 	Override *Override // a model in place of its file's; nil: none
 	Reload   *Reload   // a reload in progress; nil: none
+	Staging  *Staging  // a download of the model in progress; nil: none
 
 	LastHeartbeat time.Time // of the newest successful probe; zero: none yet
 	RestartCount  int       // starts after a run that failed, in all: it never decreases; summed over replicas

@@ -60,6 +60,7 @@ const usage = `Usage:
   pool-fetch resolve HOST...           print the addresses of hosts, as an event
   pool-fetch check [FILE]              check events on standard input, as another program prints them for
                                        the request in FILE
+  pool-fetch directory CACHE NAME USER make the directory of an artefact, for a user; as root
   pool-fetch --version
 
 Options of request:
@@ -82,6 +83,8 @@ func (p program) run(ctx context.Context, args []string) int {
 		return p.request(ctx, args[1:])
 	case "resolve":
 		return p.resolve(ctx, args[1:])
+	case "directory":
+		return p.directory(args[1:])
 	case "check":
 		return p.check(args[1:])
 	case "--version", "-version":
@@ -166,6 +169,17 @@ func (p program) resolve(ctx context.Context, hosts []string) int {
 		return p.fail(err)
 	}
 	p.print(wire.Event{Kind: wire.Hosts, Hosts: found})
+	return wire.ExitDone
+}
+
+// directory makes a directory. It is the step of the unit that runs as root.
+func (p program) directory(args []string) int {
+	if len(args) != 3 {
+		return p.usage(wire.ExitUsage)
+	}
+	if err := fetch.MakeDirectory(args[0], args[1], args[2]); err != nil {
+		return p.fail(err)
+	}
 	return wire.ExitDone
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/memory/ram"
+	"github.com/pool-managerd/pool-managerd/units/obtain"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/provision"
@@ -47,13 +48,17 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
 		LogAnswers: logAnswers(), Calls: client.Calls, Log: d.log, Usage: engineUsage,
 		Open: func() (requests, streams int) { return d.api.Open() }})
+	d.obtainer = obtain.New(obtain.Options{PID1: fetches{client}, Program: d.o.fetch,
+		Nameservers: obtain.HostNameservers, Output: filepath.Join(d.o.runtimeDir, "fetch"), Log: d.log,
+		Ended: counts.Fetched})
+	d.configureFetches(settings.Host)
 	beat, err := beatEvery()
 	if err != nil {
 		return err
 	}
 	d.super = supervise.New(supervise.Options{
 		PID1:     pid1{client},
-		Stager:   &provision.Stager{Store: store, Log: d.log, Verified: counts.Verified},
+		Stager:   &provision.Stager{Store: store, Log: d.log, Verified: counts.Verified, Remote: d.obtainer},
 		Preparer: &provision.Preparer{Store: store, Capture: client, Gate: d.o.gate, Log: d.log},
 		Prober:   probe.New(),
 		Activity: engineActivity,

@@ -19,6 +19,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/keep"
+	"github.com/pool-managerd/pool-managerd/units/obtain"
 	"github.com/pool-managerd/pool-managerd/units/provision"
 	"github.com/pool-managerd/pool-managerd/units/supervise"
 )
@@ -40,6 +41,7 @@ type daemon struct {
 	histories      *keep.Histories
 	savedHistories map[string]json.RawMessage
 
+	obtainer  *obtain.Obtainer
 	handoff   *handoff.Keeper
 	leases    leases
 	leaseFile *leaselog.File
@@ -97,6 +99,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 			cancel(fmt.Errorf("the main loop ended: %w", err))
 		}
 	})
+	all.Go(func() { d.obtainer.Run(superCtx) })
 	// Leases end after the server, so that the last answer is on disk.
 	leaseCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLeases()
@@ -217,6 +220,9 @@ func (d *daemon) settle(s hostconfig.Settings) {
 		if err := d.api.Apply(apiSettings(s)); err != nil {
 			d.log.Error("could not apply the settings of the API; the former ones stay in force", "err", err)
 		}
+	}
+	if d.obtainer != nil {
+		d.configureFetches(s.Host)
 	}
 	d.settings = &s
 }

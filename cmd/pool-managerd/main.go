@@ -17,6 +17,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
+	"github.com/pool-managerd/pool-managerd/units/fetchunit"
 )
 
 // version is set at link time (-X main.version=…).
@@ -35,6 +36,7 @@ type options struct {
 	runtimeDir string
 	stateDir   string
 	gate       string
+	fetch      string
 	gpuSocket  string
 	check      bool
 	version    bool
@@ -78,6 +80,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run/pool-managerd", "hand-off files")
 	f.StringVar(&o.stateDir, "state-dir", "/var/lib/pool-managerd", "verified digests and engine versions")
 	f.StringVar(&o.gate, "gate", "/usr/lib/pool-managerd/pool-gate", "the readiness gate that engine units run")
+	f.StringVar(&o.fetch, "fetch", fetchunit.Program, "the program that downloads models, in units of its own")
 	f.StringVar(&o.gpuSocket, "gpu-socket", wire.Socket, "where the GPU helper, pool-gpu, listens")
 	f.BoolVar(&o.check, "check", false, "check the configuration, print every problem, and exit")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")

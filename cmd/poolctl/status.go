@@ -59,6 +59,9 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	if p.Reload != nil {
 		t.row("Reload:", reloadLine(*p.Reload))
 	}
+	if p.Staging != nil {
+		t.row("Download:", strings.TrimSuffix(p.Staging.Progress()+"; "+text(p.Staging.File), "; "))
+	}
 	if p.Drain != nil {
 		t.row("Drain:", a.drainLine(p))
 	}

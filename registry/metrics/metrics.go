@@ -58,6 +58,7 @@ type Metrics struct {
 	leaseRejections *prometheus.CounterVec
 	leaseReasons    vocabulary
 	reloads         reloads
+	fetches         fetches
 	api             apiCounts
 
 	resetDevices, resetKinds                                     vocabulary
@@ -93,6 +94,7 @@ func New(o Options) *Metrics {
 
 		leaseRejections: counter("lease_rejections_total", "Lease calls refused, by reason.", "reason"),
 		reloads:         newReloads(),
+		fetches:         newFetches(),
 		api:             newAPICounts(),
 		resetDevices:    vocabulary{limit: maxDevices},
 		verifications: counter("catalog_verifications_total",
@@ -107,7 +109,8 @@ func New(o Options) *Metrics {
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
 		m.resets, m.trust.logReports, m.trust.answers,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
-		m.reloads.done, m.reloads.failed, m.api.crowded, m.api.denied,
+		m.reloads.done, m.reloads.failed, m.fetches.duration, m.fetches.bytes, m.fetches.failed,
+		m.api.crowded, m.api.denied,
 		newPools(o.Registry), newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {

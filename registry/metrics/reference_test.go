@@ -45,6 +45,8 @@ func TestReference(t *testing.T) {
 	m.Drained(registry.Pool{ID: "gemma2"}, time.Second, true)
 	m.Storm(registry.Pool{ID: "gemma2"}, "crash")
 	m.Reloaded(registry.Pool{ID: "gemma2"}, time.Second, "load")
+	m.Fetched("", 1<<30, time.Minute)
+	m.Fetched("not_found", 0, time.Second)
 	m.LeaseRejected("exhausted")
 	m.APICrowded("request", "closed")
 	m.APIDenied("missing_token")

@@ -52,6 +52,8 @@ var neverThere = []never{
 	{"units/reconcile", []string{"os", "net", "net/http", "context", "math/rand", "math/rand/v2"}, "decisions are pure: facts and the time are arguments"},
 	{"units/restarts", []string{"units/config", "units/supervise", "units/render", "units/reconcile", "systemd", "os", "net", "context", "math/rand", "math/rand/v2"}, "when a start may be is pure: the time and the jitter's seed are arguments"},
 	{"units/gguf", ours, "a file's format knows nothing of what is done with it"},
+	{"units/fetchunit", []string{"os", "net", "net/http", "context"}, "a unit is described by its arguments alone"},
+	{"units/egress", []string{"os", "net/http", "context", "systemd"}, "the policy is pure: names and settings are arguments"},
 	{"units/programs", append([]string{"os", "net", "context"}, ours...), "what a program needs is a function of a file system, which is an argument"},
 	{"units/engine", []string{"os", "net", "context"}, "an adapter describes how to talk to an engine, and does not talk to it"},
 	{"cmd/poolctl", []string{"units/supervise", "units/reconcile", "units/render", "units/provision", "units/gate", "systemd", "cgroups"}, "poolctl asks the daemon"},

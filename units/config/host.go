@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/egress"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/relax"
 )
@@ -27,7 +28,8 @@ type Host struct {
 
 // Policy is the table [policy].
 type Policy struct {
-	Egress              bool     // provisioners may reach the network
+	Egress              string   // of downloads: one of egress.Deny and its like
+	AllowedHosts        []string // that downloads connect to; nil: those of hf_endpoint
 	AllowedModelSources []string // prefixes of model references; nil: any
 	AllowedBinaries     []string // absolute paths, or folders ending in "/"; nil: any
 	AllowedImages       []string // prefixes of image references; nil: none
@@ -38,7 +40,7 @@ type Policy struct {
 	AllowPreload        bool     // POST /pools/{id}/preload is served
 }
 
-// Provisioning is the table [provisioning] of config.toml. Nothing in it has an effect yet.
+// Provisioning is the table [provisioning] of config.toml. ModelRoot has no effect yet.
 type Provisioning struct {
 	CacheDir        string
 	ModelRoot       string
@@ -51,6 +53,7 @@ type Provisioning struct {
 func DefaultHost() Host {
 	return Host{
 		RequireGPU: true, PortLow: 21000, PortHigh: 21999, Defaults: builtin(),
+		Policy:       Policy{Egress: egress.Deny},
 		Provisioning: Provisioning{CacheDir: "/var/cache/pool-managerd/models", HFEndpoint: "https://huggingface.co"},
 	}
 }
@@ -74,8 +77,11 @@ func HostKeys() []strict.Key[Host] {
 
 func policyKeys() []strict.Key[Policy] {
 	return []strict.Key[Policy]{
-		{Path: "egress", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.Egress }), Later: later,
-			Doc: "Provisioners may reach the network. Engines never do."},
+		{Path: "egress", Default: `"deny"`, Type: egressType(),
+			Doc: "Whether models are downloaded: `deny` never; `fetch` from the hosts of `allowed_hosts`; `allow` from any host. A download is a unit of its own, which reaches those hosts and nothing else; engines reach none, whatever is set here. `false` and `true`, as in former versions, are `deny` and `fetch`."},
+		{Path: "allowed_hosts", Default: "the host of `hf_endpoint`; of huggingface.co, also `*.huggingface.co` and `*.hf.co`",
+			Type: strict.ToList(`host names, or "*.example.org" for all below`, hostPattern, func(p *Policy) *[]string { return &p.AllowedHosts }),
+			Doc:  "The hosts that downloads may connect to, redirects included. A model that needs another is refused with `POLICY_DENIED`."},
 		{Path: "allowed_model_sources", Default: "any",
 			Type: strict.ToList(`beginnings of model references, as "file:/srv/models/"`, modelSource, func(p *Policy) *[]string { return &p.AllowedModelSources }),
 			Doc:  "What a pool's `model` may begin with. Other pools are refused with `POLICY_DENIED`."},
@@ -103,15 +109,15 @@ func policyKeys() []strict.Key[Policy] {
 func provisioningKeys() []strict.Key[Provisioning] {
 	const path = "an absolute path"
 	return []strict.Key[Provisioning]{
-		{Path: "cache_dir", Default: `"/var/cache/pool-managerd/models"`, Later: later, Doc: "Directory of downloaded models.",
+		{Path: "cache_dir", Default: `"/var/cache/pool-managerd/models"`, Doc: "Directory of downloaded models, in the layout of Hugging Face's tools: a cache that they filled is used as it is.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.CacheDir })},
 		{Path: "model_root", Later: later, Doc: "Directory of models that an administrator installed.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.ModelRoot })},
-		{Path: "hf_endpoint", Default: `"https://huggingface.co"`, Later: later, Doc: "Where `hf:` models come from.",
+		{Path: "hf_endpoint", Default: `"https://huggingface.co"`, Doc: "Where `hf:` models come from.",
 			Type: strict.ToURL(func(p *Provisioning) *string { return &p.HFEndpoint })},
-		{Path: "hf_token_file", Later: later, Doc: "File that holds the token for `hf_endpoint`.",
+		{Path: "hf_token_file", Doc: "File that holds the token for `hf_endpoint`. Only PID 1 reads it, for the unit of a download.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.HFTokenFile })},
-		{Path: "size_budget", Default: "none", Later: later, Doc: "Size of `cache_dir` above which the oldest models are removed.",
+		{Path: "size_budget", Default: "none", Doc: "The most that one model may have: a larger one is not downloaded.",
 			Type: strict.ToSize(1<<20, 1<<60, func(p *Provisioning) *uint64 { return &p.SizeBudgetBytes })},
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/test/golden"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -307,6 +308,13 @@ Source: "one.toml"
 	})
 }
 
+// isReference reports whether a model is a path of this host, or a reference to another that is
+// written in its own form.
+func isReference(m pool.Model) bool {
+	r, err := modelref.Parse(string(m))
+	return strings.HasPrefix(string(m), "file:/") || err == nil && r.Remote() && r.String() == string(m)
+}
+
 // FuzzParsePool holds the promise that callers build on: a problem means no pool, and the reverse;
 // and what is a pool keeps its invariants.
 func FuzzParsePool(f *testing.F) {
@@ -333,7 +341,7 @@ func FuzzParsePool(f *testing.F) {
 		if !pool.ValidID(p.ID) || p.Replicas < 1 || len(p.Devices) != p.Replicas ||
 			p.Health.Timeout > p.Health.Interval ||
 			p.Restart.Initial > p.Restart.Max || p.Restart.Factor < 1 || p.Port+p.Replicas > maxPort+1 ||
-			p.Engine != engine.Program && !strings.HasPrefix(string(p.Model), "file:/") {
+			p.Engine != engine.Program && !isReference(p.Model) {
 			t.Errorf("an invariant is broken: %+v", p)
 		}
 		again, _ := ParsePool("fuzz.toml", data, DefaultHost())

@@ -1,18 +1,24 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 	"github.com/pool-managerd/pool-managerd/units/confine"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // modelAllowed describes a model reference for messages.
-const modelAllowed = `"file:" and an absolute path`
+const modelAllowed = `"file:" and an absolute path, or "hf:org/name/file.gguf" and the like`
+
+// downloaded are the schemes of models that are downloaded.
+var downloaded = []string{modelref.HF, modelref.HTTPS}
 
 // wrongModel is why a text names no model: what continues "model …", and the hint.
 type wrongModel struct{ what, hint string }
@@ -26,7 +32,9 @@ func modelOf(ref, described string) (pool.Model, *wrongModel) {
 	case !found || !known(scheme):
 		return "", &wrongModel{"does not begin with a scheme of models",
 			"Write a model as \"file:/srv/models/a.gguf\"."}
-	case scheme != "file":
+	case slices.Contains(downloaded, scheme):
+		return remoteModel(ref, described)
+	case scheme != modelref.File:
 		return "", &wrongModel{fmt.Sprintf("has the scheme %q, which is not available in this version", scheme),
 			"Fetch the model by other means and name the file."}
 	}
@@ -41,6 +49,16 @@ func modelOf(ref, described string) (pool.Model, *wrongModel) {
 		return "", &wrongModel{"is " + described + ", which " + why, "Rename the file or directory."}
 	}
 	return pool.Model("file:" + clean), nil
+}
+
+// remoteModel reads a reference to a model of another host.
+func remoteModel(ref, described string) (pool.Model, *wrongModel) {
+	r, err := modelref.Parse(ref)
+	var e *modelref.Error
+	if errors.As(err, &e) {
+		return "", &wrongModel{"is " + described + ", which " + e.Problem, e.Hint}
+	}
+	return pool.Model(r.String()), nil
 }
 
 // Reference reads a model's reference and its digest from a request, by the rules of a pool file;

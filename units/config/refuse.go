@@ -79,10 +79,18 @@ func (p Policy) refuseModel(of pool.Pool) *registry.Failure {
 }
 
 // covers reports whether a reference lies under a source: the source itself, or what follows it
-// behind a "/" or a scheme's colon, so that "file:/srv/a" does not cover "file:/srv/ab".
+// behind a "/" or a scheme's colon, so that "file:/srv/a" does not cover "file:/srv/ab". Of a
+// repository, each revision and quantisation lies under it.
 func covers(source, reference string) bool {
 	rest, found := strings.CutPrefix(reference, source)
-	return found && (rest == "" || strings.HasSuffix(source, "/") || strings.HasSuffix(source, ":") || rest[0] == '/')
+	return found && (rest == "" || strings.HasSuffix(source, "/") || strings.HasSuffix(source, ":") || rest[0] == '/' ||
+		named(source) && (rest[0] == '@' || rest[0] == ':'))
+}
+
+// named reports whether a source is a repository's name, behind which "@" and ":" begin a revision
+// and the like.
+func named(source string) bool {
+	return strings.HasPrefix(source, "hf:") || strings.HasPrefix(source, "oci:") && strings.Contains(source, "/")
 }
 
 func (p Policy) refuseBinary(of pool.Pool) *registry.Failure {

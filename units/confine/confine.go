@@ -51,7 +51,7 @@ func Refusals(p pool.Pool, a engine.Adapter) []pool.Refusal {
 func paths(p pool.Pool) []pool.Refusal {
 	const renameIt = "Rename the file or directory."
 	var refused []pool.Refusal
-	if why := Path(p.Model.Path()); why != "" {
+	if why := Path(p.Model.Path()); why != "" && p.Model.Scheme() == "file" {
 		refused = append(refused, pool.Refuse("model", renameIt, "model %q %s", p.Model, why))
 	}
 	binary := p.Provisioning.Binary

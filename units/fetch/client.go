@@ -63,7 +63,7 @@ func (c *client) allowed(host string) error {
 	if len(c.pins[strings.ToLower(host)]) > 0 {
 		return nil
 	}
-	return &Failure{Reason: wire.HostDenied,
+	return &Failure{Reason: wire.HostDenied, Host: strings.ToLower(host),
 		Message: fmt.Sprintf("the download leads to %s, which is not allowed", host),
 		Hint:    fmt.Sprintf("Add %q to allowed_hosts in [policy] of config.toml.", host)}
 }

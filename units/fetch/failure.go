@@ -17,6 +17,7 @@ type Failure struct {
 	Reason  wire.Reason
 	Message string
 	Hint    string
+	Host    string        // host_denied: which one
 	Pause   time.Duration // that the other side asked for; 0: none
 	Err     error         // the cause; nil if there is none
 
@@ -34,7 +35,7 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // Event returns the failure as an event.
 func (f *Failure) Event() wire.Event {
-	return wire.Event{Kind: wire.Failed, Reason: f.Reason, Message: f.Error(), Hint: f.Hint,
+	return wire.Event{Kind: wire.Failed, Reason: f.Reason, Message: f.Error(), Hint: f.Hint, Host: f.Host,
 		RetryAfterMS: f.Pause.Milliseconds()}
 }
 

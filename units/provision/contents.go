@@ -18,14 +18,15 @@ import (
 // Identify returns which files a pool's model, and what it brings along, are at this moment,
 // without reading them: it changes when a link leads elsewhere and when a file is replaced or
 // written to. Without any file it is empty, and also where nothing certain can be found out.
-func (*Stager) Identify(_ context.Context, p pool.Pool) string {
+func (s *Stager) Identify(_ context.Context, p pool.Pool) string {
 	var names []string
 	var err error
 	if p.Model != "" {
-		if p.Model.Scheme() != "file" {
+		path := s.localPath(p)
+		if path == "" {
 			return ""
 		}
-		names, err = identified(filepath.Clean(p.Model.Path()))
+		names, err = identified(path)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -22,7 +22,7 @@ func TestDigest(t *testing.T) {
 	stage := func(t *testing.T, store *Store, p pool.Pool) (pool.Staged, string, error) {
 		var log bytes.Buffer
 		s := &Stager{Store: store, Log: slog.New(slog.NewTextHandler(&log, nil))}
-		staged, err := s.Stage(t.Context(), p)
+		staged, err := s.Stage(t.Context(), p, nil)
 		return staged, log.String(), err
 	}
 	t.Run("a_verified_file_is_not_read_again", func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestDigest(t *testing.T) {
 		s := &Stager{Log: slog.New(slog.NewTextHandler(&log, nil))}
 		p := llama(d.file("a.gguf", weights, 0o644))
 		for range 3 {
-			if staged, err := s.Stage(t.Context(), p); err != nil || staged.Verified {
+			if staged, err := s.Stage(t.Context(), p, nil); err != nil || staged.Verified {
 				t.Fatalf("Stage = %+v, %v", staged, err)
 			}
 		}
@@ -101,7 +101,7 @@ func TestDigest(t *testing.T) {
 		p.ModelDigest = "sha256:" + sha(weights)
 		var all errgroup.Group
 		for range 8 {
-			all.Go(func() error { _, err := s.Stage(t.Context(), p); return err })
+			all.Go(func() error { _, err := s.Stage(t.Context(), p, nil); return err })
 		}
 		if err := all.Wait(); err != nil {
 			t.Fatal(err)
@@ -121,7 +121,7 @@ func TestDigest(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		var f *registry.Failure
-		if _, err := s.Stage(ctx, p); !errors.Is(err, context.Canceled) || errors.As(err, &f) {
+		if _, err := s.Stage(ctx, p, nil); !errors.Is(err, context.Canceled) || errors.As(err, &f) {
 			t.Errorf("Stage: %v, want canceled and no verdict on the model", err)
 		}
 	})
@@ -157,7 +157,7 @@ func TestDigestOfRewrittenFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.ModelDigest = "sha256:" + sha(content)
-		if _, err := s.Stage(t.Context(), p); err != nil {
+		if _, err := s.Stage(t.Context(), p, nil); err != nil {
 			t.Fatalf("rewrite %d: %v", i, err)
 		}
 	}

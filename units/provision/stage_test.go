@@ -220,7 +220,7 @@ func TestStage(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDisk(t)
 			s := &Stager{Log: slog.New(slog.DiscardHandler)}
-			staged, err := s.Stage(t.Context(), c.setup(d))
+			staged, err := s.Stage(t.Context(), c.setup(d), nil)
 			if c.code == "" {
 				if err != nil || len(staged.Files) != c.files {
 					t.Fatalf("Stage = %+v, %v, want %d files", staged, err, c.files)
@@ -247,7 +247,7 @@ func TestClosedFolder(t *testing.T) {
 	t.Cleanup(func() { _ = os.Chmod(d.path("x/closed"), 0o755) })
 	asNobody(t, func() {
 		s := &Stager{Log: slog.New(slog.DiscardHandler)}
-		_, err := s.Stage(t.Context(), llama(d.path("x/closed/deep/a.gguf")))
+		_, err := s.Stage(t.Context(), llama(d.path("x/closed/deep/a.gguf")), nil)
 		var f *registry.Failure
 		if !errors.As(err, &f) || f.Code != registry.CodeModelNotFound || !strings.HasSuffix(f.Message,
 			"cannot enter "+d.path("x/closed")) || !strings.Contains(f.Hint, "chmod o+x") {

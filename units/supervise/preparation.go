@@ -28,7 +28,8 @@ type preparation struct {
 	retryAt  time.Time         // of a failed attempt: when the next is due; zero: at once
 	attempts int               // failed in a row
 
-	staged pool.Staged
+	download *registry.Staging // of the stage under way; nil: none has begun
+	staged   pool.Staged
 	readied
 	plan *render.Plan   // of the unit, rendered for each call to PID 1; nil: no unit is made
 	spec reconcile.Spec // of the plan, or of an external engine; empty until there is one
@@ -75,6 +76,7 @@ func (p *preparation) current(try int) bool { return p.try == try && p.cancel !=
 
 // end lets go of the step under way.
 func (p *preparation) end() {
+	p.download = nil
 	if p.cancel != nil {
 		p.cancel()
 		p.cancel = nil

@@ -31,6 +31,7 @@ func (s *Supervisor) publish(e *entry) {
 		}
 	}
 	e.showIntent(&p)
+	e.showDownload(&p)
 	p.Devices = s.poolDevices(e)
 	p = registry.Aggregate(p)
 	s.dirty = s.dirty || p.State != e.last.State
@@ -203,6 +204,9 @@ func (r *replica) snapshot() registry.Replica {
 	}
 	if out.Asleep = r.asleep(); out.Asleep && v.Ready {
 		out.Reason = r.asleepReason()
+	}
+	if v.State == registry.StateStaging && r.prep.download != nil {
+		out.Reason = r.stagingReason()
 	}
 	if out.Ctx = r.servedContext(); out.Ctx > 0 {
 		out.CtxAsked = r.pool().Ctx

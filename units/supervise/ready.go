@@ -42,8 +42,8 @@ func (s *Supervisor) stage(r *replica) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	try, p := r.prep.beginStage(cancel), r.wish.pool
 	s.prepareStep(r, ctx, try, func(ctx context.Context) (func() error, error) {
-		staged, err := s.o.Stager.Stage(ctx, p)
-		return func() error { s.staged(r, staged); return nil }, err
+		staged, err := s.o.Stager.Stage(ctx, p, func(p pool.Staging) { s.post(func() { s.downloading(r, try, p) }) })
+		return func() error { s.downloaded(r); s.staged(r, staged); return nil }, err
 	})
 }
 

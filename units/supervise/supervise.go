@@ -66,7 +66,8 @@ type PID1 interface {
 // Stager makes the model present; Preparer the engine. Both fail with a *registry.Failure.
 type (
 	Stager interface {
-		Stage(ctx context.Context, p pool.Pool) (pool.Staged, error)
+		// Stage calls report, from any goroutine, with the progress of a download.
+		Stage(ctx context.Context, p pool.Pool, report func(pool.Staging)) (pool.Staged, error)
 		// Identify returns the Contents of a pool's model as it is now.
 		Identify(ctx context.Context, p pool.Pool) string
 	}

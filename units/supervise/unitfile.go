@@ -97,7 +97,7 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 		return render.Unit{}, errors.New("no adapter for engine " + p.Engine)
 	}
 	in := render.Input{Pool: p, Replica: r.id.Index, Side: r.id.Side, Adapter: adapter, Host: s.host, Port: r.unit.port,
-		Staged:   pool.Staged{Path: p.Model.Path(), Files: []string{p.Model.Path()}},
+		Staged:   previewed(p),
 		Prepared: pool.Prepared{Binary: p.Provisioning.Binary},
 	}
 	if p.Port != 0 {
@@ -118,4 +118,13 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 		in.Prepared.Binary = filepath.Join("/usr/bin", in.Prepared.Binary)
 	}
 	return render.Render(in)
+}
+
+// previewed is the model as far as it is known before it was staged. Where a download leads is not.
+func previewed(p pool.Pool) pool.Staged {
+	path := p.Model.Path()
+	if p.Model != "" && p.Model.Scheme() != "file" {
+		path = "/var/cache/pool-managerd/models/MODEL"
+	}
+	return pool.Staged{Path: path, Files: []string{path}}
 }

@@ -43,6 +43,7 @@ type world struct {
 	contents   map[string]string // which files a model is, by its path
 	fileEnv    map[string]pool.FileVariable
 	stageHangs bool            // staging goes on until it is reported to end
+	download   []pool.Staging  // what staging reports, one a second
 	probeDies  bool            // a probe is a defect
 	slotsDie   bool            // an answer about slots is one
 	mute       map[string]bool // endpoints that answer no probe
@@ -349,11 +350,15 @@ func (w *world) Unit(ctx context.Context, unit string) (systemd.Status, error) {
 	return st, nil
 }
 
-func (w *world) Stage(ctx context.Context, p pool.Pool) (pool.Staged, error) {
+func (w *world) Stage(ctx context.Context, p pool.Pool, report func(pool.Staging)) (pool.Staged, error) {
 	w.mu.Lock()
-	stage, hangs := w.stage, w.stageHangs
+	stage, hangs, download := w.stage, w.stageHangs, w.download
 	w.note("stage %s", p.ID)
 	w.mu.Unlock()
+	for _, p := range download {
+		report(p)
+		sleep(ctx, time.Second)
+	}
 	if hangs {
 		<-ctx.Done()
 		return pool.Staged{}, ctx.Err()

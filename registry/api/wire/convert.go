@@ -50,6 +50,9 @@ func PoolOf(p *registry.Pool) Pool {
 	if r := p.Reload; r != nil {
 		w.Reload = &Reload{ModelID: r.ModelID, Phase: r.Phase, SinceMS: r.Since.UnixMilli(), RollingBack: r.Back}
 	}
+	if p.Staging != nil {
+		w.Staging = StagingOf(*p.Staging)
+	}
 	for _, d := range p.Devices {
 		w.Devices = append(w.Devices, deviceOf(d))
 	}
@@ -57,6 +60,29 @@ func PoolOf(p *registry.Pool) Pool {
 		w.Replicas = append(w.Replicas, replicaOf(&p.Replicas[i]))
 	}
 	return w
+}
+
+// StagingOf converts the progress of a download.
+func StagingOf(s registry.Staging) *Staging {
+	out := &Staging{Bytes: s.Bytes, Total: optional(s.Total), Rate: optional(s.Rate), File: optional(s.File),
+		Note: optional(s.Note), Next: moment(s.Until)}
+	if left, ok := s.Left(); ok && s.Note == "" {
+		ms := left.Milliseconds()
+		out.Left = &ms
+	}
+	return out
+}
+
+// Progress is a download as people read it: "41 %, 310 MB/s, 2 min left".
+func (s Staging) Progress() string {
+	r := registry.Staging{Bytes: s.Bytes, Note: text(s.Note)}
+	if s.Total != nil {
+		r.Total = *s.Total
+	}
+	if s.Rate != nil {
+		r.Rate = *s.Rate
+	}
+	return r.String()
 }
 
 func replicaOf(r *registry.Replica) Replica {

@@ -66,6 +66,7 @@ type Pool struct {
 	Drain               *Drain    `json:"drain"`
 	Override            *Override `json:"override"`
 	Reload              *Reload   `json:"reload"`
+	Staging             *Staging  `json:"staging"`
 	Replicas            []Replica `json:"replicas"`
 }
 
@@ -126,6 +127,17 @@ type Replica struct {
 type Layers struct {
 	OnGPU int `json:"on_gpu"`
 	Of    int `json:"of"`
+}
+
+// Staging is a download of the model in progress.
+type Staging struct {
+	Bytes int64   `json:"bytes"` // on disk
+	Total *int64  `json:"total_bytes"`
+	Rate  *int64  `json:"rate_bytes_per_s"`
+	Left  *int64  `json:"left_ms"`
+	File  *string `json:"file"`    // the one that is written
+	Note  *string `json:"waits"`   // why nothing is written until next_ms
+	Next  *int64  `json:"next_ms"` // the next attempt
 }
 
 // Drain is a drain by an operator.

@@ -29,6 +29,7 @@ type Parts struct {
 	Model string // the generated GGUF model
 
 	Hostile string // the hostile client of the API
+	Hub     string // the imitation of a hub of models
 
 	NVML    string // the fake libnvidia-ml.so.1
 	FakeGPU string // the fake driver behind it
@@ -52,6 +53,10 @@ func Build(ctx context.Context, dir string) (Parts, error) {
 	}
 	p.Hostile = filepath.Join(dir, "hostileload")
 	if err := goBuild(ctx, root, p.Hostile, "./test/bench/hostileload"); err != nil {
+		return p, err
+	}
+	p.Hub = filepath.Join(dir, "hub")
+	if err := goBuild(ctx, root, p.Hub, "./test/cmd/hub"); err != nil {
 		return p, err
 	}
 	p.FakeGPU = filepath.Join(dir, "fakegpu")
@@ -130,6 +135,7 @@ func (p Parts) Files() []machine.File {
 	return []machine.File{
 		{Guest: StubEngine, Host: p.Stub, Mode: 0o755},
 		{Guest: TinyModel, Host: p.Model, Mode: 0o644},
+		{Guest: Hub, Host: p.Hub, Mode: 0o755},
 		{Guest: fakeDriver, Host: p.FakeGPU, Mode: 0o755},
 		{Guest: fakeLibrary, Host: p.NVML, Mode: 0o644},
 	}

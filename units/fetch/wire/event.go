@@ -80,6 +80,7 @@ type Event struct {
 	Digest  string `json:"digest,omitempty"`           // result: of the only file
 
 	Reason       Reason `json:"reason,omitempty"`
+	Host         string `json:"host,omitempty"` // host_denied: the host that was not in the request
 	Message      string `json:"message,omitempty"`
 	Hint         string `json:"hint,omitempty"`
 	RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
@@ -158,7 +159,7 @@ func (e *Event) check() error {
 	if e.Files < 0 || e.Files > maxFiles || e.RetryAfterMS < 0 || e.RetryAfterMS > maxPause {
 		return fmt.Errorf("%.20q has a number out of bounds", e.Kind)
 	}
-	for _, s := range []string{e.Commit, e.File, e.Path, e.Digest, string(e.Reason), e.Message, e.Hint} {
+	for _, s := range []string{e.Commit, e.File, e.Path, e.Digest, string(e.Reason), e.Message, e.Hint, e.Host} {
 		if !isText(s, MaxLine) {
 			return fmt.Errorf("%.20q has a text with control characters", e.Kind)
 		}

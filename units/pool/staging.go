@@ -1,0 +1,13 @@
+package pool
+
+import "time"
+
+// Staging is how far the download of a model is.
+type Staging struct {
+	Bytes int64     // on disk
+	Total int64     // of all files; 0: not known yet
+	Rate  int64     // bytes a second; 0: not known
+	File  string    // the one that is written; empty: not known
+	Note  string    // why nothing happens until Until; empty: it goes on
+	Until time.Time // the next attempt
+}
