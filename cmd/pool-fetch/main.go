@@ -139,7 +139,8 @@ func secrets(dir string) (s fetch.Secrets, err error) {
 	if dir == "" {
 		return s, nil
 	}
-	for name, to := range map[string]*string{"token": &s.HubToken} {
+	for name, to := range map[string]*string{"token": &s.HubToken, "s3-access-key": &s.Store.Access,
+		"s3-secret-key": &s.Store.Secret, "s3-session-token": &s.Store.Session, "registry-auth": &s.Registry} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if os.IsNotExist(err) {
 			continue
@@ -152,7 +153,7 @@ func secrets(dir string) (s fetch.Secrets, err error) {
 		if err != nil {
 			return s, err
 		}
-		if *to = strings.TrimSpace(string(data)); strings.ContainsAny(*to, "\r\n\x00") {
+		if *to = strings.TrimSpace(string(data)); name != "registry-auth" && strings.ContainsAny(*to, "\r\n\x00") {
 			return s, fmt.Errorf("%s has more than one line", name)
 		}
 	}

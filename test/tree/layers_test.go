@@ -21,6 +21,8 @@ var onlyThere = []only{
 	{"github.com/prometheus/client_golang", []string{"registry/metrics", "registry/api", "cmd/pool-managerd"}, "counting is a view of the registry, not part of a rule"},
 	{"go.etcd.io/bbolt", []string{"units/boltfile", "units/keep", "units/provision", "test/bench"}, "a file on disk has one owner each: intents, verdicts; units/boltfile opens and heals them"},
 	{"github.com/gpustack/gguf-parser-go", []string{"units/memory"}, "it panics on what it does not like; one place guards it"},
+	{"github.com/google/go-containerregistry", []string{"units/fetch"}, "the manager opens no connection outside of the host"},
+	{"github.com/minio/minio-go/v7", []string{"units/fetch"}, "the manager opens no connection outside of the host"},
 	{"github.com/spf13/cobra", []string{"cmd/poolctl"}, "the daemon has a handful of flags"},
 	{"os/exec", []string{"cmd/poolctl", "units/gate", "test"}, "the daemon executes nothing: PID 1 does, in a sandbox"},
 	{"github.com/NVIDIA/go-nvml", []string{"nvml/driver"}, "the daemon must not load NVIDIA's library"},

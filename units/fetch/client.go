@@ -103,22 +103,27 @@ var errStalled = errors.New("stalled")
 // do sends one request, and follows nothing. Reads of the answer fail once no byte came for a
 // while.
 func (c *client) do(ctx context.Context, method string, u *url.URL, header http.Header) (*http.Response, error) {
-	if err := c.allowed(u.Hostname()); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
-		cancel(nil)
 		return nil, badAnswer(u.Hostname(), "leads to an address that is none")
 	}
-	req.Header = header.Clone()
-	if req.Header == nil {
-		req.Header = make(http.Header)
+	if header != nil {
+		req.Header = header.Clone()
 	}
+	return c.send(req)
+}
+
+// send sends a request, and watches over its answer.
+func (c *client) send(req *http.Request) (*http.Response, error) {
+	host := req.URL.Hostname()
+	if err := c.allowed(host); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	req = req.Clone(ctx)
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "pool-fetch")
-	w := &watched{host: u.Hostname(), ctx: ctx, stall: c.set.stall, cancel: cancel}
+	w := &watched{host: host, ctx: ctx, stall: c.set.stall, cancel: cancel}
 	w.timer = time.AfterFunc(c.set.stall+c.set.connect, func() { cancel(errStalled) })
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {

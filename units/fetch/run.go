@@ -22,6 +22,8 @@ import (
 // Secrets are the credentials of a fetch. None is ever sent to another host than the one it is for.
 type Secrets struct {
 	HubToken string
+	Store    StoreKeys
+	Registry string // of oci, in the form of auth.json (containers-auth.json(5))
 }
 
 // Options are what a fetch has beside its request.
@@ -90,9 +92,10 @@ func (f *fetcher) newSource() (source, error) {
 		return newHub(f)
 	case modelref.HTTPS:
 		return newWeb(f)
+	case modelref.S3:
+		return newStore(f)
 	}
-	return nil, &Failure{Reason: wire.BadRequest, Message: "pool-fetch does not fetch from " + f.ref.Scheme + ":",
-		Hint: "Name a provisioner that does."}
+	return newRegistry(f)
 }
 
 func (f *fetcher) fetch(ctx context.Context) error {

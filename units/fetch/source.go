@@ -35,6 +35,8 @@ type file struct {
 	sum  sum
 	git  string // hf: name of git's object, for trees
 	xet  string // hf: name in Xet, for trees
+	key  string // s3: of the object
+	etag string // s3: of the object
 
 	restarts int // from the beginning
 }

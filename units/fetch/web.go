@@ -52,18 +52,22 @@ func (w *webSource) plan(ctx context.Context) (p plan, err error) {
 		if p.commit == "" {
 			f.blob = identity(w.url, resp.Header, f.size)
 			p.commit = f.blob
-			w.known(p.commit, f)
+			w.cache.known(p.commit, p.files)
 		}
 		return false, err
 	})
 	return p, err
 }
 
-// known takes over what a former run found out about the same file.
-func (w *webSource) known(commit string, f *file) {
-	for _, k := range w.cache.tree(commit) {
-		if k.path == f.path && k.size == f.size && w.cache.has(k) {
-			*f = *k
+// known takes over what a former run found out about the same files.
+func (c *cache) known(commit string, files []*file) {
+	before := make(map[string]*file)
+	for _, k := range c.tree(commit) {
+		before[k.path] = k
+	}
+	for _, f := range files {
+		if k := before[f.path]; k != nil && k.size == f.size && c.has(k) {
+			f.blob, f.sum = k.blob, k.sum
 		}
 	}
 }
