@@ -3,7 +3,9 @@
 // of that model, and must not know who serves it or how.
 //
 // The model babbles: it answers any prompt with printable ASCII characters, one per token, and
-// never ends by itself, so that a request for n tokens yields n.
+// never ends by itself, so that a request for n tokens yields n. What goes with it is written too:
+// a LoRA adapter, a projector for images (parts.go), and beside it a model that ranks documents
+// (reranker.go) and one for the engines of Python (directory.go).
 package tinymodel
 
 import (
@@ -38,7 +40,12 @@ const (
 )
 
 // Write writes the model to a file at path, which appears whole or not at all.
-func Write(path string, opts Options) (err error) {
+func Write(path string, opts Options) error {
+	return WriteWith(path, func(w io.Writer) error { return Encode(w, opts) })
+}
+
+// WriteWith writes a file at path by a function, such as EncodeProjector.
+func WriteWith(path string, encode func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("write a model: %w", err)
@@ -48,7 +55,7 @@ func Write(path string, opts Options) (err error) {
 			err = errors.Join(fmt.Errorf("write the model %s: %w", path, err), f.Close(), os.Remove(f.Name()))
 		}
 	}()
-	if err := Encode(f, opts); err != nil {
+	if err := encode(f); err != nil {
 		return err
 	}
 	// A model is read by the engine's own user.
