@@ -26,8 +26,8 @@ import (
 // files have many.
 func quick() settings {
 	s := defaults()
-	s.stall, s.backoff, s.tick, s.lockWait, s.piece = 300*time.Millisecond, time.Millisecond, 10*time.Millisecond,
-		5*time.Second, 16<<10
+	s.stall, s.backoff, s.tick, s.lockWait, s.piece = time.Second, time.Millisecond, 10*time.Millisecond,
+		time.Minute, 16<<10
 	return s
 }
 
