@@ -221,6 +221,13 @@ func (s *Server) getPoolUnit(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), renderTimeout)
 	defer cancel()
 	text, err := s.backend.RenderUnit(ctx, p.ID)
+	var f *registry.Failure
+	if errors.As(err, &f) && f.Code == registry.CodeGPUUnavailable {
+		// Not the pool is at fault, and it may be over soon: pool-gpu has not answered yet.
+		e := problem(http.StatusServiceUnavailable, string(f.Code), f.Message, f.Hint)
+		e.Body.RetryAfterMS = time.Second.Milliseconds()
+		return e
+	}
 	if err != nil {
 		return err
 	}

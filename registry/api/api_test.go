@@ -205,10 +205,11 @@ func (h *host) wantAllowed(t *testing.T, path, allowed string, refused ...string
 func TestUnit(t *testing.T) {
 	h := serve(t, Settings{}, units{
 		"unprepared": registry.Fail(registry.CodeModelNotFound, "/srv/m.gguf: no such file", "Copy it there."),
+		"gpus":       registry.Fail(registry.CodeGPUUnavailable, "the GPUs of this host are unknown", "See pool-gpu."),
 		"defect":     errors.New("secret detail"),
 		"panics":     errPanic,
 	})
-	for _, id := range []string{"good", "unprepared", "defect", "panics"} {
+	for _, id := range []string{"good", "unprepared", "gpus", "defect", "panics"} {
 		h.reg.Put(registry.Pool{ID: id})
 	}
 	if r := h.get("/v1/pools/good/unit"); r.status != 200 || !strings.Contains(r.body, "Type=exec") {
@@ -218,6 +219,11 @@ func TestUnit(t *testing.T) {
 	r.wantError(t, 409, "MODEL_NOT_FOUND")
 	if r.json["hint"] != "Copy it there." {
 		t.Errorf("hint %q", r.json["hint"])
+	}
+	r = h.get("/v1/pools/gpus/unit") // they may be known soon
+	r.wantError(t, 503, "GPU_UNAVAILABLE")
+	if r.json["hint"] != "See pool-gpu." || r.json["retriable"] != true || r.header.Get("Retry-After") == "" {
+		t.Errorf("%v %s", r.header, r.body)
 	}
 	r = h.get("/v1/pools/defect/unit")
 	r.wantError(t, 500, "INTERNAL")

@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/programs"
 )
 
@@ -126,7 +127,7 @@ func TestLacking(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			pr := &Preparer{Log: slog.New(slog.DiscardHandler)}
 			var f *registry.Failure
-			err := pr.lacking(programs.Needs{Missing: []programs.Missing{c.m}})
+			err := pr.lacking(pool.Pool{ID: "a", Replicas: 1}, programs.Needs{Missing: []programs.Missing{c.m}})
 			if !errors.As(err, &f) || f.Code != registry.CodeProvisionFailed || !strings.Contains(f.Message, c.says) ||
 				!strings.Contains(f.Hint, c.hint) {
 				t.Errorf("lacking = %v (%+v), want %q with the hint %q", err, f, c.says, c.hint)

@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/programs"
 )
 
@@ -16,14 +18,14 @@ import (
 // libraries that are not found without them.
 var dropIns = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"}
 
-// lacking reports the first need of a binary that is missing: the engine could not start.
-func (pr *Preparer) lacking(needs programs.Needs) error {
+// lacking reports the first need of a pool's binary that is missing: the engine could not start.
+func (pr *Preparer) lacking(p pool.Pool, needs programs.Needs) error {
 	for _, m := range needs.Missing {
 		f := failureOf(m)
 		if m.Kind == programs.Library && foreign(needs.Machine) != "" {
 			continue // PID 1 will not execute it, and that is what is wrong
 		}
-		if m.Kind == programs.Library && m.Closed == "" && changedByDropIns() {
+		if m.Kind == programs.Library && m.Closed == "" && changedByDropIns(dropIns, p) {
 			pr.Log.Warn(f.Message+"; starting it anyway, since a drop-in of its unit may name the folder", "library",
 				m.Name, "needed_by", m.By)
 			continue
@@ -33,10 +35,21 @@ func (pr *Preparer) lacking(needs programs.Needs) error {
 	return nil
 }
 
-func changedByDropIns() bool {
-	for _, dir := range dropIns {
-		if found, _ := filepath.Glob(filepath.Join(dir, "pool-engine@*.service.d", "*.conf")); len(found) > 0 {
-			return true
+// changedByDropIns reports whether a drop-in changes the pool's units: one of its own, of all
+// engines, or of more units still (systemd.unit(5)). Those of another pool change nothing here.
+func changedByDropIns(roots []string, p pool.Pool) bool {
+	units := []string{"pool-engine@.service", "pool-.service", "service"}
+	for i := range p.Replicas {
+		for side := range 2 {
+			units = append(units, pool.Replica{Pool: p.ID, Index: i, Side: side}.Unit())
+		}
+	}
+	for _, root := range roots {
+		for _, unit := range units {
+			files, _ := os.ReadDir(filepath.Join(root, unit+".d")) // most do not exist
+			if slices.ContainsFunc(files, func(e os.DirEntry) bool { return strings.HasSuffix(e.Name(), ".conf") }) {
+				return true
+			}
 		}
 	}
 	return false

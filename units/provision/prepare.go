@@ -48,7 +48,7 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	path = notLinked(path)
 	files := host()
 	needs := programs.Resolve(files, path, p.Variables())
-	if err := pr.lacking(needs); err != nil {
+	if err := pr.lacking(p, needs); err != nil {
 		return pool.Prepared{}, err
 	}
 	if err := reachable(path, needs); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -100,6 +101,11 @@ func (s *Supervisor) preview(r *replica) (render.Unit, error) {
 		Staged:   previewed(p),
 		Prepared: pool.Prepared{Binary: p.Provisioning.Binary},
 	}
+	planned, err := devices.Resolve(r.asked(), s.gpus.Snapshot())
+	if err != nil {
+		return render.Unit{}, err
+	}
+	in.Mask = given(planned)
 	if p.Port != 0 {
 		in.Port = p.Port + r.id.Index
 	} else if in.Port == 0 {
