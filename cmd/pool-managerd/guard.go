@@ -24,6 +24,7 @@ type guard struct {
 	d       *daemon
 	restart func(ctx context.Context, unit string) error // of a socket unit that runs
 	sockets []guarded
+	rescued bool // the leases' directory was gone at the last look
 }
 
 // guarded is a listening socket, which PID 1 owns.
@@ -69,7 +70,7 @@ func (g *guard) run(ctx context.Context) {
 func (g *guard) look(ctx context.Context) {
 	g.d.store.Check()
 	g.d.keep.Check()
-	g.d.leaseFile.Check()
+	g.checkLeases()
 	g.d.handoff.Check()
 	if n, err := g.d.histories.Check(); n > 0 || err != nil {
 		g.d.log.Error("notes on past failures of engines were deleted; they are written again", "files", n, "err", err)
@@ -78,6 +79,25 @@ func (g *guard) look(ctx context.Context) {
 	for i := len(g.sockets) - 1; i >= 0; i-- {
 		g.checkSocket(ctx, &g.sockets[i])
 	}
+}
+
+// checkLeases writes the leases again. Where their directory is gone, this program cannot make it
+// again: its sandbox shows /run read-only, and PID 1 gives the directory to the next process, which
+// the restart of the API's socket starts. Until then the leases are among the state.
+func (g *guard) checkLeases() {
+	g.d.leaseFile.Check()
+	to := g.d.rescuePath()
+	kept, gone, err := g.d.leaseFile.Rescue(to)
+	switch {
+	case err != nil:
+		g.d.log.Error(fmt.Sprintf("%s was deleted, and its leases could not be kept", g.d.o.runtimeDir), "err", err,
+			"hint", "A restart of the manager makes the directory again, and ends these leases.")
+	case gone && !g.rescued:
+		g.d.log.Error(fmt.Sprintf("%s was deleted; its leases are kept, and the manager restarts", g.d.o.runtimeDir),
+			"leases", kept, "file", to, "hint",
+			"Find out which program deletes files below /run. Engines are not affected.")
+	}
+	g.rescued = gone
 }
 
 // checkSocket has PID 1 make a socket again that is gone. One look later, so that a socket unit

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -74,6 +75,35 @@ func TestGuardRestoresFiles(t *testing.T) {
 	g.look(t.Context())
 	if logged() != before {
 		t.Errorf("logged again: %s", strings.TrimPrefix(logged(), before))
+	}
+}
+
+// TestGuardRescuesLeases: where the runtime directory itself is gone and cannot be made again, its
+// leases are in force with the next manager, once, and the log has one line.
+func TestGuardRescuesLeases(t *testing.T) {
+	g, logged, _ := guarding(t)
+	d := g.d
+	// A file in its place, as the read-only /run of the manager's sandbox, refuses a directory.
+	if err := errors.Join(os.RemoveAll(d.o.runtimeDir), os.WriteFile(d.o.runtimeDir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	g.look(t.Context())
+	g.look(t.Context())
+	if n := strings.Count(logged(), "its leases are kept, and the manager restarts"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, logged())
+	}
+	if err := d.leaseFile.Save([]lease.Lease{{ID: "l-2", Pool: "a", Replica: "r0"}}, nil); err == nil {
+		t.Error("a lease was granted that the next manager does not know")
+	}
+	d.closeStores(t)
+	remove(t, d.o.runtimeDir)
+	next, said := stored(t, d.o.stateDir, d.o.runtimeDir)
+	defer next.closeStores(t)
+	if n := next.leases.book.Active("a", "r0"); n != 1 || !strings.Contains(said.String(), "whose directory was deleted") {
+		t.Errorf("%d leases; log: %s", n, said)
+	}
+	if _, err := os.Lstat(next.rescuePath()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the rescued file remains: %v", err)
 	}
 }
 

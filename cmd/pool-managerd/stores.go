@@ -83,6 +83,13 @@ func (d *daemon) openIntents() (err error) {
 // openLeases reads the leases that a former manager granted since boot.
 func (d *daemon) openLeases() error {
 	path := filepath.Join(d.o.runtimeDir, "leases.db")
+	switch recovered, err := leaselog.Recover(path, d.rescuePath()); {
+	case err != nil:
+		d.log.Error("could not read the leases of the former manager, whose directory was deleted", "file",
+			d.rescuePath(), "err", err)
+	case recovered:
+		d.log.Info("read the leases of the former manager, whose directory was deleted")
+	}
 	file, r := leaselog.Open(path, formerLeases)
 	switch {
 	case r.Damage != nil && r.Aside != "":
@@ -105,6 +112,12 @@ func (d *daemon) openLeases() error {
 	d.leaseFile, d.leases = file, leases{book, d.registry, d.log}
 	d.registry.CountLeases(book.Active)
 	return nil
+}
+
+// rescuePath is where leases are while the directory of their file is gone. It is of one boot:
+// after another, no lease is in force.
+func (d *daemon) rescuePath() string {
+	return filepath.Join(d.o.stateDir, "leases-"+d.clock.Boot()+".db")
 }
 
 // formerLeases reads the file of version 0.1.0, a bbolt file.

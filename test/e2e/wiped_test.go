@@ -81,6 +81,20 @@ func TestWipedState(t *testing.T) {
 		}
 		h.must("systemctl", "start", "pool-gpu.socket")
 	})
+	t.Run("runtime_directory", func(t *testing.T) {
+		h := h.in(t)
+		h.shell("rm -rf /run/pool-managerd")
+		h.logged("/run/pool-managerd was deleted; its leases are kept, and the manager restarts")
+		h.logged("read the leases of the former manager, whose directory was deleted")
+		h.eventually(func(ctx context.Context) error {
+			_, err := h.Host.Run(ctx, "sh", "-c",
+				"cd /run/pool-managerd && ls api.sock gpu.sock leases.db engines/a.r0.json")
+			return err
+		})
+		h.wait("a", isReady)
+		h.answer(http.StatusOK, "PUT", lease, `{"ttl_ms":3600000}`)
+		h.untouched(before)
+	})
 	t.Run("a_file_moved_away", func(t *testing.T) {
 		h := h.in(t)
 		h.shell("cd /run/pool-managerd && mv leases.db /var/tmp/; echo x >engines/a.r0.json; rm -r restarts")

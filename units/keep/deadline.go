@@ -45,6 +45,9 @@ func NewClock() (Clock, error) {
 // the wall clock's.
 func ClockOf(boot string, now func() (bootTime int64, wall time.Time)) Clock { return Clock{boot, now} }
 
+// Boot returns the id of this boot.
+func (c Clock) Boot() string { return c.boot }
+
 // SinceBoot returns the time since the boot, as the time since 1970: a clock that cannot be set. It
 // compares with itself, within one boot.
 func (c Clock) SinceBoot() time.Time {
