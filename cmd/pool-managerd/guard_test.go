@@ -99,7 +99,8 @@ func TestGuardRescuesLeases(t *testing.T) {
 	remove(t, d.o.runtimeDir)
 	next, said := stored(t, d.o.stateDir, d.o.runtimeDir)
 	defer next.closeStores(t)
-	if n := next.leases.book.Active("a", "r0"); n != 1 || !strings.Contains(said.String(), "whose directory was deleted") {
+	if n := next.leases.book.Active("a", "r0"); n != 1 ||
+		!strings.Contains(said.String(), "whose directory was deleted") {
 		t.Errorf("%d leases; log: %s", n, said)
 	}
 	if _, err := os.Lstat(next.rescuePath()); !errors.Is(err, os.ErrNotExist) {
