@@ -85,7 +85,8 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, leases: o.Leases, version: o.Version,
 		log: o.Log, now: o.Now, mux: http.NewServeMux(), peers: o.Peers, count: o.Counts,
-		conns: newTable(connLimits()), streams: newTable(streamLimits())}
+		conns: newTable(connLimits()), streams: newTable(streamLimits()),
+		refused: refusals{wake: make(chan struct{}, 1)}}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -51,15 +51,21 @@ func (s *Server) tidy(ctx context.Context) (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		refused, repeated := time.NewTicker(refusedTime), time.NewTicker(repeatEvery)
-		defer refused.Stop()
+		repeated := time.NewTicker(repeatEvery)
 		defer repeated.Stop()
+		sweeps := time.NewTicker(time.Hour) // it ticks while there is something to sweep
+		sweeps.Stop()
+		defer sweeps.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case now := <-refused.C:
-				s.refused.sweep(now)
+			case <-s.refused.wake:
+				sweeps.Reset(sweepEvery)
+			case <-sweeps.C:
+				if !s.refused.sweep() {
+					sweeps.Stop()
+				}
 			case now := <-repeated.C:
 				for k, n := range s.repeats.due(now) {
 					s.logRepeats(k, n)
@@ -70,7 +76,7 @@ func (s *Server) tidy(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		<-ended
-		s.refused.sweep(time.Now().Add(refusedTime))
+		s.refused.closeAll()
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *Server) place(c net.Conn) *placed {
 	}
 	if !ok {
 		s.crowded(subjectConnections, refusedNew, e.account)
-		s.refused.add(now, refuseConn(c))
+		s.refused.add(refuseConn(c))
 		return nil
 	}
 	return p
@@ -93,49 +93,6 @@ func refuseConn(c net.Conn) net.Conn {
 	_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"+
 		"Connection: close\r\nRetry-After: 1\r\n"+fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body))+body)
 	return c
-}
-
-// refusals are connections that have been refused. Each stays open for a while, so that a caller
-// that opens the next one when the last was closed does so once in that time.
-type refusals struct {
-	mu   sync.Mutex
-	list []refusal // oldest first
-}
-
-type refusal struct {
-	net.Conn
-	at time.Time
-}
-
-// refusedTime is how long a refused connection stays open, and refusedMost how many do.
-const (
-	refusedTime = time.Second
-	refusedMost = 1024
-)
-
-func (r *refusals) add(now time.Time, c net.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.list = append(r.list, refusal{c, now})
-	r.drop(now)
-}
-
-// drop closes those whose time is over; the caller holds the lock.
-func (r *refusals) drop(now time.Time) {
-	n := 0
-	for n < len(r.list) && (len(r.list)-n > refusedMost || now.Sub(r.list[n].at) >= refusedTime) {
-		_ = r.list[n].Close()
-		r.list[n] = refusal{}
-		n++
-	}
-	r.list = r.list[n:]
-}
-
-// sweep is called about once in refusedTime.
-func (r *refusals) sweep(now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.drop(now)
 }
 
 // connection has facts about a connection, read once for all its requests.
