@@ -76,7 +76,8 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	_ = root.RegisterFlagCompletionFunc("output",
 		cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newEvents(a),
-		newDrain(a), newResume(a), newRestart(a), newReset(a), newReload(a), newCheck(a), newClean(a), newFit(a),
+		newDrain(a), newResume(a), newRestart(a), newReset(a), newReload(a), newCheck(a), newClean(a), newModels(a),
+		newFit(a),
 		newVersion(a))
 	return root
 }

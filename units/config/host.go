@@ -117,7 +117,7 @@ func provisioningKeys() []strict.Key[Provisioning] {
 			Type: strict.ToURL(func(p *Provisioning) *string { return &p.HFEndpoint })},
 		{Path: "hf_token_file", Doc: "File that holds the token for `hf_endpoint`. Only PID 1 reads it, for the unit of a download.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.HFTokenFile })},
-		{Path: "size_budget", Default: "none", Doc: "The most that one model may have: a larger one is not downloaded.",
+		{Path: "size_budget", Default: "none", Doc: "Size to which `poolctl models prune` reduces `cache_dir`. A model that is larger is not downloaded.",
 			Type: strict.ToSize(1<<20, 1<<60, func(p *Provisioning) *uint64 { return &p.SizeBudgetBytes })},
 	}
 }

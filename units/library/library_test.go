@@ -1,10 +1,16 @@
 package library_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pool-managerd/pool-managerd/units/library"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
@@ -127,5 +133,115 @@ func TestFindOfOtherSources(t *testing.T) {
 	if want := filepath.Join(c.dir, dir, "snapshots", "c0ffee", "a.gguf"); got.Path != want ||
 		got.Whole != library.Yes {
 		t.Errorf("got %+v, want %s", got, want)
+	}
+}
+
+// blobOf is the name that a file of a repository has by its content.
+func blobOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// TestList: each model is listed with its size, what is not whole apart, and with its last use.
+func TestList(t *testing.T) {
+	c := cache{t, t.TempDir()}
+	uses := t.TempDir()
+	if all, err := library.List(filepath.Join(c.dir, "none"), uses); err != nil || len(all) != 0 {
+		t.Errorf("no cache: %v, %v", all, err)
+	}
+	c.write(repo+"/blobs/"+blobOf("GGUF"), "GGUF")
+	c.write(repo+"/blobs/"+blobOf("x")+".706f6f6c.incomplete", "half")
+	c.write("https--files.example--a.gguf--0011/blobs/abc", "12345678")
+	c.write("https--files.example--a.gguf--0011/blobs/def", "12345678")
+	c.write(".locks/x", "of another program")
+	c.write("version.txt", "1")
+	if err := os.Symlink("/etc", filepath.Join(c.dir, "models--evil--link")); err != nil {
+		t.Fatal(err)
+	}
+	library.Used(uses, repo)
+	later := time.Now().Add(time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(filepath.Join(uses, repo), later, later); err != nil {
+		t.Fatal(err)
+	}
+	all, err := library.List(c.dir, uses)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("got %+v, %v", all, err)
+	}
+	tiny, web := all[0], all[1]
+	if tiny.Name != "hf:acme/tiny" || tiny.Bytes != 4 || tiny.Files != 1 || tiny.Partial == 0 ||
+		!tiny.Used.Equal(later) || tiny.Digest != "sha256:"+blobOf("GGUF") {
+		t.Errorf("got %+v", tiny)
+	}
+	if web.Bytes != 16 || web.Files != 2 || web.Digest != "" || web.Used.IsZero() {
+		t.Errorf("got %+v", web)
+	}
+}
+
+// TestVerifyAndRemove: a file that is not what its name says is found; what is being downloaded is
+// not removed, and a link leads a removal nowhere.
+func TestVerifyAndRemove(t *testing.T) {
+	c := cache{t, t.TempDir()}
+	c.write(repo+"/blobs/"+blobOf("GGUF"), "GGUF")
+	c.write(repo+"/blobs/"+blobOf("other"), "broken")
+	c.write(repo+"/blobs/b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0", "hello") // git hash-object
+	c.write(repo+"/blobs/etag", "x")
+	got := make(map[string]library.Checked)
+	if err := library.Verify(t.Context(), c.dir, repo, func(c library.Checked) { got[c.File] = c }); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][2]bool{ // known, wrong
+		blobOf("GGUF"): {true, false}, blobOf("other"): {true, true}, "etag": {false, false},
+		"b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0": {true, false},
+	} {
+		if is := got[name]; is.Known != want[0] || is.Wrong != want[1] {
+			t.Errorf("%s: %+v, want known and wrong %v", name, is, want)
+		}
+	}
+	c.write(repo+"/.pool-fetch.lock", "")
+	lock, err := os.Open(filepath.Join(c.dir, repo, ".pool-fetch.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := library.Remove(c.dir, repo); !errors.Is(err, library.ErrBusy) {
+		t.Errorf("while it is downloaded: %v", err)
+	}
+	lock.Close()
+	kept := filepath.Join(t.TempDir(), "kept")
+	out := filepath.Join(c.dir, repo, "out")
+	if err := errors.Join(os.WriteFile(kept, nil, 0o644), os.Symlink(filepath.Dir(kept), out)); err != nil {
+		t.Fatal(err)
+	}
+	if err := library.Remove(c.dir, repo); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(c.dir, repo)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("a link led the removal out: %v", err)
+	}
+	for _, name := range []string{"", ".", "..", "../x", "a/b"} {
+		if err := library.Remove(c.dir, name); err == nil {
+			t.Errorf("%q was removed", name)
+		}
+	}
+}
+
+// BenchmarkList lists a cache of 1000 models of three files each.
+func BenchmarkList(b *testing.B) {
+	c := cache{b, b.TempDir()}
+	for i := range 1000 {
+		for j := range 3 {
+			c.write(fmt.Sprintf("models--acme--m%d/blobs/%s", i, blobOf(fmt.Sprint(i, j))), "x")
+		}
+	}
+	uses := b.TempDir()
+	for b.Loop() {
+		if all, err := library.List(c.dir, uses); err != nil || len(all) != 1000 {
+			b.Fatal(len(all), err)
+		}
 	}
 }

@@ -27,7 +27,7 @@ var hints = map[wire.Reason]string{
 	wire.Unauthorized:   "Write a token that may read it into a file, and set hf_token_file under [provisioning] in " + egress.PolicyFile + ".",
 	wire.Gated:          "Accept the model's terms on its page as the user of the token in hf_token_file.",
 	wire.RateLimited:    "It is tried again by itself. With a token (hf_token_file) the limits are higher.",
-	wire.NoSpace:        "Free space on the disk of cache_dir.",
+	wire.NoSpace:        "Free space on the disk of cache_dir: poolctl models prune --to SIZE lists what no pool names.",
 	wire.DigestMismatch: "Correct model_digest, or find out who changed the file.",
 	wire.TooLarge:       "Raise size_budget under [provisioning] in " + egress.PolicyFile + ".",
 	wire.AddressStale:   "Check this host's network. It is tried again by itself.",
@@ -108,6 +108,6 @@ func unusable(ref modelref.Ref, path, why string) *registry.Failure {
 	return registry.Fail(
 		registry.CodeProvisionFailed,
 		fmt.Sprintf("model %s in the cache at %s cannot be used: %s", ref, path, why),
-		fmt.Sprintf("Remove its directory, %s, and it is downloaded again.", ref.Directory()),
+		fmt.Sprintf("Remove it, and it is downloaded again: poolctl models rm '%s'.", ref.Directory()),
 	)
 }

@@ -1,0 +1,136 @@
+package library
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Artefact is a directory of the cache: all revisions and files of one repository, or one file of a
+// web server.
+type Artefact struct {
+	Directory string    // its name
+	Name      string    // for people: "hf:org/name", or the directory's name
+	Bytes     int64     // of whole files
+	Partial   int64     // of files that are not whole, on disk
+	Files     int       // whole ones
+	Digest    string    // sha256:… of the only file; empty: of several, or not known
+	Used      time.Time // when a pool last staged it, or else when it was written; zero: not known
+}
+
+// repositoryPrefix begins the directory of a repository of the hub.
+const repositoryPrefix = "models--"
+
+// nameOf is what a directory is of, for people.
+func nameOf(directory string) string {
+	if repo, ok := strings.CutPrefix(directory, repositoryPrefix); ok {
+		return "hf:" + strings.Replace(repo, "--", "/", 1)
+	}
+	return directory
+}
+
+// List returns what is in a cache, by name; of a cache that does not exist, nothing. uses is the
+// directory of notes that Used writes; empty, or not readable: when something was written counts.
+func List(cacheDir, uses string) ([]Artefact, error) {
+	entries, err := os.ReadDir(cacheDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*Artefact, len(entries))
+	errs := make([]error, len(entries))
+	var group sync.WaitGroup
+	next := make(chan int)
+	for range listers {
+		group.Go(func() {
+			for i := range next {
+				found[i], errs[i] = look(cacheDir, entries[i].Name(), uses)
+			}
+		})
+	}
+	for i, e := range entries {
+		if e.IsDir() {
+			next <- i
+		}
+	}
+	close(next)
+	group.Wait()
+	all := make([]Artefact, 0, len(entries))
+	for _, a := range found {
+		if a != nil {
+			all = append(all, *a)
+		}
+	}
+	slices.SortFunc(all, func(a, b Artefact) int { return cmp.Compare(a.Name, b.Name) })
+	return all, errors.Join(errs...)
+}
+
+// listers is how many directories are read at once.
+const listers = 8
+
+// look reads the directory of one artefact; nil: it is another program's.
+func look(cacheDir, name, uses string) (*Artefact, error) {
+	blobs, err := os.Open(filepath.Join(cacheDir, name, "blobs"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer blobs.Close()
+	a := &Artefact{Directory: name, Name: nameOf(name)}
+	if err := a.count(blobs); err != nil {
+		return nil, err
+	}
+	if uses != "" {
+		if info, err := os.Stat(filepath.Join(uses, name)); err == nil {
+			a.Used = info.ModTime()
+		}
+	}
+	return a, nil
+}
+
+// count adds up the files of an artefact.
+func (a *Artefact) count(blobs *os.File) error {
+	names, err := blobs.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	only := ""
+	for _, name := range names {
+		var st unix.Stat_t
+		err := unix.Fstatat(int(blobs.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue // gone meanwhile, or no file
+		}
+		if written := time.Unix(st.Mtim.Unix()); written.After(a.Used) {
+			a.Used = written
+		}
+		if strings.Contains(name, ".") {
+			a.Partial += st.Blocks * 512 // one that is not whole has holes
+			continue
+		}
+		a.Bytes += st.Size
+		a.Files++
+		only = name
+	}
+	if a.Files == 1 && hexDigits(only, 64) {
+		a.Digest = "sha256:" + only
+	}
+	return nil
+}
+
+// hexDigits reports whether a name is n hexadecimal digits.
+func hexDigits(name string, n int) bool {
+	return len(name) == n && strings.Trim(name, "0123456789abcdef") == ""
+}
