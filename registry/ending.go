@@ -16,4 +16,7 @@ type Ending struct {
 	// being read.
 	Lines   []string
 	NoLines string
+	// Suppressed is how many lines of it journald did not take, since the engine wrote too many;
+	// those at the end of the run before may be among them.
+	Suppressed uint64
 }

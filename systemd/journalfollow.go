@@ -21,7 +21,8 @@ const readJournalBytes = 8 << 20
 // ReadJournal returns the newest entries that match, at most limit, in the order of the journal.
 // journalctl(1) reads them in a unit of its own, so that the caller needs neither the right to
 // execute nor a way to the journal's files. When ctx ends first, the entries that were read by then
-// come with its error: the newest, for they are read from the end. A query that begins after a
+// come with its error: the newest, for they are read from the end. What was written before the call
+// is among them, unless journald is far behind, or does not answer. A query that begins after a
 // cursor is refused.
 func (c *Client) ReadJournal(ctx context.Context, q JournalQuery, limit int) ([]JournalEntry, error) {
 	q, grep, err := q.prepare(time.Now())
@@ -31,6 +32,7 @@ func (c *Client) ReadJournal(ctx context.Context, q JournalQuery, limit int) ([]
 	if err != nil {
 		return nil, err
 	}
+	_ = syncJournal(ctx, journaldSocket) // what journald has is read all the same
 	entries, err := c.readJournal(ctx, q, limit, nil)
 	if errors.Is(err, errJournalctl) && grep != nil {
 		return c.readJournal(ctx, q, limit, grep)

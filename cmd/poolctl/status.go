@@ -123,6 +123,10 @@ func lastWords(t *table, e *wire.Ending) {
 	if len(e.Lines) == 0 && e.NoLines != "" {
 		t.row("Last words:", "none: "+e.NoLines)
 	}
+	if e.Suppressed > 0 {
+		t.row("Lost lines:", fmt.Sprintf("%d lines were suppressed by journald, of this run or the end of the one "+
+			"before", e.Suppressed))
+	}
 }
 
 func stateLine(p wire.Pool) string {

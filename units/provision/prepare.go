@@ -30,6 +30,7 @@ type Preparer struct {
 	Log     *slog.Logger
 
 	versions questions
+	silent   silence
 }
 
 // Prepare finds the pool's binary, checks that it could be executed by the engine's user, and asks

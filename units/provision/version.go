@@ -22,10 +22,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// versionTimeout bounds one question: a Python engine imports for many seconds before it prints a
-// line.
-const versionTimeout = 3 * time.Minute
-
 // Capture runs a command in a transient unit of its own and returns what it printed
 // (systemd.Client).
 type Capture interface {
@@ -46,6 +42,9 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.
 	key := a.Kind() + "|" + identity(prepared.Binary, info) + environmentKey(variables(prepared, p))
 	if v, ok := pr.Store.get(bucketVersions, key); ok {
 		return v, nil
+	}
+	if pr.silent.has(key, time.Now()) {
+		return "", nil // a warning was logged
 	}
 	return pr.versions.ask(ctx, key, func(ctx context.Context) (string, error) {
 		if v, ok := pr.Store.get(bucketVersions, key); ok { // answered since
@@ -79,7 +78,8 @@ func environmentKey(env map[string]string) string {
 // askVersion asks, in a unit of its own.
 func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, p pool.Pool,
 	a engine.Adapter, foreign string) (string, error) {
-	asked, cancel := context.WithTimeout(ctx, versionTimeout)
+	timeout := questionTimeout(prepared.Binary)
+	asked, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs(prepared.Binary)...)
 	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key),
@@ -93,7 +93,9 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil && asked.Err() != nil, err == nil && st.Result == "timeout":
-		return unknown(fmt.Sprintf("%s did not end within %s", strings.Join(args, " "), versionTimeout))
+		pr.silent.add(key, time.Now())
+		return unknown(fmt.Sprintf("%s did not end within %s; it is asked again after %s", strings.Join(args, " "),
+			timeout, askAgain))
 	case err != nil:
 		return "", registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("could not query the engine's version: %v", err), "Read journalctl -u pool-managerd.")

@@ -229,6 +229,10 @@ const (
 	FieldSocket   = "ENGINE_SOCKET" // of an engine without a network
 )
 
+// logBurst is how many lines of an engine journald takes in 30 seconds, and up to six times as many
+// where its disk has much space (journald.conf(5)).
+const logBurst = 100_000
+
 func logLines(in Input, hash string) []Line {
 	const why = "the pool's lines can be found by " + FieldPool + " (with _SYSTEMD_UNIT: poolctl logs); " +
 		"the manager recognises its units by them after a restart"
@@ -242,7 +246,14 @@ func logLines(in Input, hash string) []Line {
 		{FieldSpecHash, hash},
 		{FieldSocket, engineSocket(in)},
 	}
-	lines := []Line{text("SyslogIdentifier", replica(in).FileStem(), "the identifier of each line in the journal")}
+	lines := []Line{
+		text("SyslogIdentifier", replica(in).FileStem(), "the identifier of each line in the journal"),
+		{Section: sectionService, Key: "LogRateLimitIntervalSec", Text: "30s",
+			Why:      "an engine that ends after many lines logs why in the last one, which must not be suppressed",
+			Property: systemd.Property{Name: "LogRateLimitIntervalUSec", Value: uint64(30e6)}},
+		number("LogRateLimitBurst", uint32(logBurst), "ten times journald's own limit, and still a limit: the journal "+
+			"is shared"),
+	}
 	for _, f := range fields {
 		if (f[0] == FieldVersion || f[0] == FieldSocket) && f[1] == "" {
 			continue // the engine does not print its version, or has no such socket

@@ -109,6 +109,10 @@ func (r *replica) endFailure(now time.Time) *registry.Failure {
 	if e.lastLine != "" && !strings.Contains(f.Message, e.lastLine) {
 		f.Message += "; last log line: " + e.lastLine
 	}
+	if e.ending.Suppressed > 0 {
+		f.Message += fmt.Sprintf("; journald suppressed %d lines of this run or the end of the one before",
+			e.ending.Suppressed)
+	}
 	if e.atLimit {
 		f.Message = gaveUp + f.Message
 	}
@@ -161,7 +165,7 @@ func (s *Supervisor) finishReport(r *replica, e *ended, t tail, missing string) 
 	if e.withdrawn {
 		return
 	}
-	e.ending.Lines, e.ending.NoLines = lastwords.Choose(lines), missing
+	e.ending.Lines, e.ending.NoLines, e.ending.Suppressed = lastwords.Choose(lines), missing, t.dropped
 	e.lastLine = lastwords.LastError(lines)
 	if v, ok := r.reason(lines); ok {
 		e.verdict = &v
@@ -227,6 +231,9 @@ func (s *Supervisor) logCrash(r *replica, e *ended, f *registry.Failure) {
 		attrs = append(attrs, "no_lines", e.ending.NoLines)
 	} else {
 		attrs = append(attrs, "lines", strings.Join(e.ending.Lines, "\n"))
+	}
+	if e.ending.Suppressed > 0 {
+		attrs = append(attrs, "lines_suppressed", e.ending.Suppressed)
 	}
 	level := slog.LevelWarn
 	if c := restarts.ClassOf(f.Code); c == restarts.OOM {

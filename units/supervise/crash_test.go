@@ -24,6 +24,7 @@ import (
 type runLog struct {
 	mu    sync.Mutex
 	lines map[string][]string // by the run
+	drops map[string][]string // what journald reports to have suppressed, by the run
 	err   error
 	asked []string
 	out   bytes.Buffer // what the manager logs
@@ -41,6 +42,12 @@ func (l *runLog) Read(_ context.Context, q systemd.JournalQuery, limit int) (out
 	l.asked = append(l.asked, strings.Join(q.Matches, " "))
 	for _, match := range q.Matches {
 		field, run, _ := strings.Cut(match, "=")
+		if field == droppedOfField {
+			for _, n := range l.drops[run] {
+				out = append(out, systemd.JournalEntry{Fields: map[string]string{droppedField: n, field: run}})
+			}
+			continue
+		}
 		for _, line := range l.lines[run] {
 			out = append(out, systemd.JournalEntry{Fields: map[string]string{"MESSAGE": line, field: run}})
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,9 +18,9 @@ const (
 	// may still be taking its last lines, and what PID 1 does not signal of it is being read.
 	crashSettle = 300 * time.Millisecond
 	// crashReading bounds one reading; its reports go out with the lines that were read by then. It
-	// waits for a transient unit on a host where an engine may just have dumped its core, and only
-	// the event and the line in the log wait with it.
-	crashReading = 20 * time.Second
+	// waits for a transient unit on a host where an engine may just have dumped its core, or have
+	// written more than journald reads at once; only the event and the line in the log wait for it.
+	crashReading = 30 * time.Second
 	// crashTail is how many of a run's newest lines are looked through.
 	crashTail = 200
 	// Readings that may begin at once, how long until one more may, and how many runs one of them
@@ -42,8 +43,9 @@ type unreadLog struct {
 
 // tail is what is read of a run's log.
 type tail struct {
-	lines []string // the engine's newest lines
-	heard string   // what the gate heard of the engine last; "": nothing
+	lines   []string // the engine's newest lines
+	heard   string   // what the gate heard of the engine last; "": nothing
+	dropped uint64   // how many lines journald suppressed, as far as it has reported that
 }
 
 // unreadLogs are the logs that wait to be read. Those of runs that ended together are read
@@ -139,15 +141,49 @@ func (s *Supervisor) readTogether(logs []*unreadLog) {
 func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[string]tail, full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, crashReading)
 	defer cancel()
-	// The slice is needed: the invocation of a unit of a user's own manager is what the user says.
 	q := systemd.JournalQuery{Fields: []string{"MESSAGE", invocationField}}
+	var reports []string
 	for _, l := range logs {
 		q.Matches = append(q.Matches, invocationField+"="+l.run)
+		reports = append(reports, droppedOfField+"="+l.run)
 	}
+	// The slice is needed: the invocation of a unit of a user's own manager is what the user says.
 	q.Matches = append(q.Matches, sliceMatch)
 	limit := crashTail * len(logs)
 	entries, err := s.o.Journal.Read(ctx, q, limit)
-	return tails(entries), len(entries) >= limit, err
+	of, full = tails(entries), len(entries) >= limit
+	if err != nil || !slices.ContainsFunc(logs, func(l *unreadLog) bool { return len(of[l.run].lines) == crashTail }) {
+		return of, full, err // too little was logged to be suppressed
+	}
+	q = systemd.JournalQuery{Fields: []string{droppedField, droppedOfField},
+		Matches: append(reports, droppedMatch, transportField+"=driver")}
+	entries, err = s.o.Journal.Read(ctx, q, limit)
+	if err != nil {
+		s.o.Log.Warn("could not read how many lines of engines journald suppressed", "err", err)
+	}
+	countDropped(of, entries)
+	return of, full, nil
+}
+
+// journald's report of lines that it suppressed because of a unit's rate limit
+// (LogRateLimitBurst=): it writes one before the unit's next line after the interval, about the
+// process of that line. So what a run wrote last may be reported with the next run. Only journald
+// sets the transport.
+const (
+	droppedMatch   = "MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e" // SD_MESSAGE_JOURNAL_DROPPED
+	droppedField   = "N_DROPPED"
+	droppedOfField = "OBJECT_SYSTEMD_INVOCATION_ID"
+)
+
+// countDropped adds up what journald reported of each run.
+func countDropped(of map[string]tail, entries []systemd.JournalEntry) {
+	for _, entry := range entries {
+		n, err := strconv.ParseUint(entry.Fields[droppedField], 10, 32)
+		if t, known := of[entry.Fields[droppedOfField]]; known && err == nil {
+			t.dropped += n
+			of[entry.Fields[droppedOfField]] = t
+		}
+	}
 }
 
 // tails sorts the engines' lines by their run. Those of the gate are not among them; of these only

@@ -84,9 +84,32 @@ func TestCrashStorm(t *testing.T) {
 		if e := m.pool(loud).LastError.Ending; len(e.Lines) == 0 || e.Lines[len(e.Lines)-1] != "goroutine 999" {
 			t.Errorf("the loud one ended with the last words %q (%s)", e.Lines, e.NoLines)
 		}
-		if got := l.reads(); len(got) != 3 || strings.Count(got[0], invocationField) != 3 ||
+		got := l.reads()
+		got = slices.DeleteFunc(got, func(q string) bool { return strings.Contains(q, droppedMatch) })
+		if len(got) != 3 || strings.Count(got[0], invocationField) != 3 ||
 			strings.Count(got[1]+got[2], invocationField) != 2 {
 			t.Errorf("asked for %q, want all three and then two of them alone", got)
+		}
+	})
+	scenario(t, "suppressed_lines_are_counted", func(t *testing.T, w *world) {
+		m, l, ids := readyPools(t, w, 2)
+		run, other := w.run(ids[0]), w.run(ids[1])
+		l.lines[run], l.lines[other] = slices.Repeat([]string{"noise"}, 5000), []string{"one"}
+		l.drops = map[string][]string{run: {"40000", "2", "many"}, other: {"7"}}
+		for _, id := range ids {
+			w.change(unitOf(id), ends("exit-code", cldExited, 3))
+			time.Sleep(5 * time.Second)
+		}
+		const says = "; journald suppressed 40002 lines of this run or the end of the one before"
+		if f := m.pool(ids[0]).LastError; f.Ending.Suppressed != 40002 || !strings.Contains(f.Message, says) {
+			t.Errorf("%+v, %+v", f, f.Ending)
+		}
+		if len(l.logged("lines_suppressed=40002")) != 1 {
+			t.Errorf("not in the log")
+		}
+		// One that logs little is not asked about.
+		if f := m.pool(ids[1]).LastError; f.Ending.Suppressed != 0 || len(l.reads()) != 3 {
+			t.Errorf("%+v, %q", f.Ending, l.reads())
 		}
 	})
 	scenario(t, "a_log_that_cannot_be_read_is_so_for_all", func(t *testing.T, w *world) {

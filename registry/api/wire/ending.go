@@ -10,8 +10,9 @@ type Ending struct {
 	UptimeMS      *int64   `json:"uptime_ms,omitempty"`   // of the process; absent where none ran
 	RestartCount  int      `json:"restart_count"`         // restarts by PID 1 before
 	EngineVersion string   `json:"engine_version,omitempty"`
-	Lines         []string `json:"lines"`              // of its log, at most five
-	NoLines       string   `json:"no_lines,omitempty"` // why there are none
+	Lines         []string `json:"lines"`                      // of its log, at most five
+	NoLines       string   `json:"no_lines,omitempty"`         // why there are none
+	Suppressed    uint64   `json:"lines_suppressed,omitempty"` // by journald, of this run or the end of the one before
 }
 
 // endingOf returns the details of a failure, nil where it is not of a run that ended.
@@ -21,7 +22,7 @@ func endingOf(f *registry.Failure) *Ending {
 	}
 	e := f.Ending
 	w := &Ending{Result: e.Result, Signal: e.Signal, RestartCount: e.RestartCount, EngineVersion: e.EngineVersion,
-		Lines: list(e.Lines), NoLines: e.NoLines}
+		Lines: list(e.Lines), NoLines: e.NoLines, Suppressed: e.Suppressed}
 	if e.Result == "exit-code" && e.Signal == "" {
 		w.ExitStatus = &e.ExitStatus
 	}

@@ -66,6 +66,7 @@ type Ending struct {
 	EngineVersion string   `json:"engine_version"`
 	Lines         []string `json:"lines"`
 	NoLines       string   `json:"no_lines"`
+	Suppressed    int      `json:"lines_suppressed"`
 }
 
 // Code is the stable code that last_error begins with, "" when there is none.
