@@ -20,6 +20,8 @@ type Pool struct {
 	Wanted        bool         // a pool file asks for it; false while an orphan is drained and stopped
 	Ctx           int          // context length of one request, tokens; 0: the engine's own default
 	Workloads     []string     // completion, embedding, rerank; empty: not known
+	Model         Model        // as the model's files describe it
+	Features      []string     // what the engine can do with the model, sorted
 
 	SlotsTotal   int // 0: not known
 	SlotsFree    int
@@ -91,6 +93,16 @@ type Replica struct {
 	LastError     *Failure
 	Since         time.Time // when State was entered
 	LastHeartbeat time.Time
+}
+
+// Model is what the files of a model say of it. A field is its zero value where they do not.
+type Model struct {
+	Architecture string // llama, qwen3, LlamaForCausalLM, …
+	Quantization string // Q4_K_M, BF16, awq, …
+	Parameters   uint64 // weights, of all parts
+	CtxTrained   int    // tokens of context that it was trained for
+	ChatTemplate bool   // it brings its form of conversations along
+	Workload     string // completion, embedding or rerank: what it was made for
 }
 
 // Layers are how many layers of a model are on the GPUs of its engine.

@@ -52,6 +52,9 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	t.row("State:", stateLine(p))
 	t.row("Engine:", strings.TrimSpace(p.Engine+" "+text(p.EngineVersion)))
 	t.row("Model:", text(p.ModelID))
+	if line := modelLine(p.Model); line != "" {
+		t.row("", line)
+	}
 	if p.Override != nil {
 		t.row("Override:", fmt.Sprintf("%s in place of the pool file's model, since %s ago; poolctl reload %s "+
 			"--forget ends it", p.Override.ModelID, ago(a.now(), &p.Override.SinceMS), p.ID))

@@ -115,7 +115,7 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("the states are %s, want %s", got, want)
 		}
 	})
-	for _, v := range []any{wire.Health{}, wire.Version{}, wire.Capabilities{}, wire.EngineCapability{}, wire.PoolList{}, wire.Problem{}, wire.Pool{}, wire.Drain{}, wire.Override{}, wire.Reload{}, wire.DrainRequest{}, wire.Event{}, wire.LeaseRequest{}, wire.RenewRequest{}, wire.Lease{}, wire.LeaseList{}, wire.ReloadRequest{}, wire.FilesRequest{}, wire.Files{}, wire.Device{}, wire.Supports{},
+	for _, v := range []any{wire.Health{}, wire.Version{}, wire.Capabilities{}, wire.EngineCapability{}, wire.PoolList{}, wire.Problem{}, wire.Pool{}, wire.Drain{}, wire.Override{}, wire.Reload{}, wire.DrainRequest{}, wire.Event{}, wire.LeaseRequest{}, wire.RenewRequest{}, wire.Lease{}, wire.LeaseList{}, wire.ReloadRequest{}, wire.FilesRequest{}, wire.Files{}, wire.Device{}, wire.Supports{}, wire.Model{},
 		wire.Replica{}, wire.Ending{}, wire.PoolHealth{}, wire.PoolMetrics{}, wire.PoolStatus{}, wire.Error{}, wire.DeviceList{}, wire.Driver{}, wire.Stale{},
 		wire.GPUDevice{}, wire.ECC{}, wire.RowRemap{}, wire.MIGPartition{}, wire.GPUProcess{}} {
 		kind := reflect.TypeOf(v)

@@ -52,6 +52,18 @@ func TestFirstLight(t *testing.T) {
 			t.Errorf("the file has %+v, the API has %s", f, tiny)
 		}
 	})
+	t.Run("the_models_own_description_is_published", func(t *testing.T) {
+		h := h.in(t)
+		m := tiny.Model
+		if m.Architecture != "llama" || m.Quantization != "F32" || m.CtxTrained != 512 || m.Workload != "completion" ||
+			m.Parameters < 100_000 {
+			t.Errorf("%+v", m)
+		}
+		if got := h.must("curl", "-s", "--unix-socket", "/run/pool-managerd/api.sock",
+			"http://localhost/v1/capabilities"); !strings.Contains(got, `"quantizations":["F32"]`) {
+			t.Errorf("capabilities: %s", got)
+		}
+	})
 	t.Run("poolctl_shows_it", func(t *testing.T) { poolctlShows(t, h.in(t), tiny) })
 	t.Run("systemctl_and_journalctl_show_it", func(t *testing.T) {
 		h := h.in(t)

@@ -39,7 +39,8 @@ var (
 // Header is a file's description of itself.
 type Header struct {
 	Version uint32
-	Pairs   []Pair // in the order of the file, without what is too long to be kept
+	Pairs   []Pair   // in the order of the file, without what is too long to be kept
+	Long    []string // keys of the pairs that are too long
 	Tensors []Tensor
 	Bytes   uint64 // of the header; the tensors' data begin at the next multiple of Align
 	Align   uint64

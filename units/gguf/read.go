@@ -53,6 +53,8 @@ func Read(ctx context.Context, in io.Reader, size uint64) (Header, error) {
 		}
 		if keep {
 			h.Pairs = append(h.Pairs, p)
+		} else {
+			h.Long = append(h.Long, p.Key)
 		}
 	}
 	for i := uint64(0); i < tensors && r.err == nil; i++ {

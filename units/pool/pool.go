@@ -228,6 +228,17 @@ type Staged struct {
 	Contents  string                  // as in Pool; empty where nothing certain could be found out
 	FileEnv   map[string]FileVariable // as in Pool
 	Verified  bool                    // true only when a configured digest was compared and matched
+	Model     Description             // as its files describe it
+}
+
+// Description is what the files of a model say of it. A field is its zero value where they do not.
+type Description struct {
+	Architecture string // llama, qwen3, LlamaForCausalLM, …
+	Quantization string // Q4_K_M, BF16, awq, …
+	Parameters   uint64 // weights, of all parts
+	CtxTrained   int    // tokens of context that it was trained for
+	ChatTemplate bool   // it brings its form of conversations along
+	Workload     string // completion, embedding or rerank: what it was made for
 }
 
 // Prepared is an engine that could be executed.

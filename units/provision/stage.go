@@ -24,6 +24,7 @@ type Stager struct {
 
 	hashes  hashing
 	advised sync.Map // identities for which the advisory line was logged
+	models  descriptions
 }
 
 // Remote makes models of other hosts present (obtain.Obtainer).
@@ -68,5 +69,6 @@ func (s *Stager) Stage(ctx context.Context, p pool.Pool, report func(pool.Stagin
 	if err := s.verify(ctx, p, m, &staged); err != nil {
 		return pool.Staged{}, err
 	}
+	staged.Model = s.models.get(ctx, m, staged.Contents)
 	return staged, nil
 }

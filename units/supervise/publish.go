@@ -26,7 +26,7 @@ func (s *Supervisor) publish(e *entry) {
 		p.Replicas = append(p.Replicas, r.snapshot())
 		if p.Engine == "" || !named && r.view.state == registry.StateReady {
 			p.Engine, p.ModelID = r.serves()
-			p.Ctx, p.Workloads = r.offers()
+			r.offer(&p)
 			named = r.view.state == registry.StateReady
 		}
 	}

@@ -5,8 +5,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
 // An engine is asked for its queue with each good probe while leases of it are held, for a while
@@ -161,12 +164,14 @@ func (r *replica) queueDepth() *int {
 	return r.run.watch.queued
 }
 
-// offers is the context of one request and what the engine can be asked for, by the version that it
-// runs or should run.
-func (r *replica) offers() (ctx int, workloads []string) {
+// offer fills in the context of one request, the model, and what the engine can be asked for, by
+// the version that it runs or should run. The model's description is of the files that are staged.
+func (r *replica) offer(out *registry.Pool) {
 	p := r.pool()
-	if a, ok := r.adapter(); ok {
-		workloads = a.Workloads(p)
+	var model pool.Description
+	if r.unit.phase == reconcile.Absent || r.current() {
+		model = r.prep.staged.Model
 	}
-	return cmp.Or(r.servedContext(), p.Ctx), workloads
+	out.Ctx, out.Model = cmp.Or(r.servedContext(), p.Ctx), registry.Model(model)
+	out.Workloads, out.Features = engine.Offered(p, model), engine.Features(p, model)
 }

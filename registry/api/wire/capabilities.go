@@ -30,6 +30,7 @@ type EngineCapability struct {
 	SlotsTotal         int      `json:"slots_total"`
 	SupportedWorkloads []string `json:"supported_workloads"`
 	Features           []string `json:"features"`
+	Quantizations      []string `json:"quantizations"`
 	Pools              []string `json:"pools"`
 }
 
@@ -49,7 +50,8 @@ func CapabilitiesOf(pools []*registry.Pool) Capabilities {
 			at[key] = i
 			out.Engines = append(out.Engines,
 				EngineCapability{Engine: p.Engine, EngineVersion: optional(p.EngineVersion),
-					SupportedWorkloads: []string{}, Features: []string{}, Pools: []string{}})
+					SupportedWorkloads: []string{}, Features: []string{}, Quantizations: []string{},
+					Pools: []string{}})
 		}
 		out.Engines[i].add(p)
 	}
@@ -65,12 +67,24 @@ func (c *EngineCapability) add(p *registry.Pool) {
 	if p.Ctx > 0 && (c.CtxMax == nil || *c.CtxMax < p.Ctx) {
 		c.CtxMax = &p.Ctx
 	}
-	for _, w := range p.Workloads {
-		if !slices.Contains(c.SupportedWorkloads, w) {
-			c.SupportedWorkloads = append(c.SupportedWorkloads, w)
-		}
+	c.SupportedWorkloads = union(c.SupportedWorkloads, p.Workloads...)
+	c.Features = union(c.Features, p.Features...)
+	c.Quantizations = union(c.Quantizations, some(p.Model.Quantization)...)
+}
+
+// union adds what is missing, sorted.
+func union(to []string, add ...string) []string {
+	to = append(to, add...)
+	slices.Sort(to)
+	return slices.Compact(to)
+}
+
+// some is a list of the text, without it if it is empty.
+func some(text string) []string {
+	if text == "" {
+		return []string{}
 	}
-	slices.Sort(c.SupportedWorkloads)
+	return []string{text}
 }
 
 func text(s *string) string {

@@ -38,7 +38,8 @@ func PoolOf(p *registry.Pool) Pool {
 		LastError: text, Hint: hint, Details: endingOf(p.LastError), LastHeartbeatMS: moment(p.LastHeartbeat),
 		RestartCount: p.RestartCount, RestartsSinceStable: p.RestartsSinceStable,
 		BackoffMS: p.Backoff.Milliseconds(), Breaker: optional(p.Breaker), NextRestartMS: moment(p.NextStart),
-		Supports: Supports{Quantizations: []string{}, Features: []string{}},
+		Supports: Supports{Quantizations: some(p.Model.Quantization), Features: list(p.Features)},
+		Model:    modelOf(p.Model),
 		Replicas: make([]Replica, 0, len(p.Replicas)),
 	}
 	if d := p.Drain; d != nil {

@@ -63,6 +63,7 @@ type Pool struct {
 	PerfTokensPerS      *float64  `json:"perf_tokens_per_s"`
 	FirstTokenMS        *float64  `json:"first_token_ms"`
 	Supports            Supports  `json:"supports"`
+	Model               Model     `json:"model"`
 	Drain               *Drain    `json:"drain"`
 	Override            *Override `json:"override"`
 	Reload              *Reload   `json:"reload"`
@@ -85,6 +86,20 @@ type Device struct {
 type Supports struct {
 	Quantizations []string `json:"quantizations"`
 	Features      []string `json:"features"`
+}
+
+// Model is what the files of the pool's model say of it. A field is null where they do not.
+type Model struct {
+	Architecture *string `json:"architecture"`
+	Quantization *string `json:"quantization"`
+	Parameters   *uint64 `json:"parameters"`
+	CtxTrained   *int    `json:"ctx_trained"` // tokens
+	Workload     *string `json:"workload"`
+}
+
+func modelOf(m registry.Model) Model {
+	return Model{Architecture: optional(m.Architecture), Quantization: optional(m.Quantization),
+		Parameters: optional(m.Parameters), CtxTrained: optional(m.CtxTrained), Workload: optional(m.Workload)}
 }
 
 // Replica is one engine process.

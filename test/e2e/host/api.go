@@ -15,6 +15,7 @@ type Pool struct {
 	Engine        string `json:"engine"`
 	EngineVersion string `json:"engine_version"`
 	ModelID       string `json:"model_id"`
+	Model         Model  `json:"model"`
 	SlotsTotal    int    `json:"slots_total"`
 	SlotsFree     int    `json:"slots_free"`
 	Live          bool   `json:"live"`
@@ -36,6 +37,15 @@ type Pool struct {
 	RestartCount  int       `json:"restart_count"`
 	BackoffMS     int64     `json:"backoff_ms"`
 	Replicas      []Replica `json:"replicas"`
+}
+
+// Model is what a model's files say of it.
+type Model struct {
+	Architecture string `json:"architecture"`
+	Quantization string `json:"quantization"`
+	Parameters   uint64 `json:"parameters"`
+	CtxTrained   int    `json:"ctx_trained"`
+	Workload     string `json:"workload"`
 }
 
 // Replica is one engine process of a Pool.
