@@ -55,6 +55,7 @@ func classes() map[registry.Code]Class {
 		registry.CodeReloadInProgress: Unknown,
 		registry.CodeReloadCancelled:  Unknown,
 		registry.CodeStateNotSaved:    Unknown,
+		registry.CodeStateTooLarge:    Unknown,
 	}
 }
 
