@@ -53,7 +53,7 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	t.row("Engine:", strings.TrimSpace(p.Engine+" "+text(p.EngineVersion)))
 	t.row("Model:", text(p.ModelID))
 	if line := modelLine(p.Model); line != "" {
-		t.row("", line)
+		t.row("Weights:", line)
 	}
 	if p.Override != nil {
 		t.row("Override:", fmt.Sprintf("%s in place of the pool file's model, since %s ago; poolctl reload %s "+

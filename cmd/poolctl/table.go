@@ -82,10 +82,10 @@ func code(lastError *string) string {
 	return c
 }
 
-// base returns the last part of a model reference.
+// base returns the last part of a model reference: "tiny:Q8_0" of "hf:acme/tiny:Q8_0".
 func base(model *string) string {
-	m := text(model)
-	return m[strings.LastIndexAny(m, "/:")+1:]
+	_, rest, _ := strings.Cut(text(model), ":")
+	return rest[strings.LastIndexByte(rest, '/')+1:]
 }
 
 // ago formats the time since a moment, in at most two units; "" if unknown.
