@@ -95,10 +95,20 @@ func TestQuietMinute(t *testing.T) {
 		return nil
 	})
 	first := h.get("a").LastHeartbeat
-	h.must2min("systemd-run", "--quiet", "--wait", "--unit=test-minute", "sleep", "60")
-	if calls := log.calls(); len(calls) > 0 {
-		t.Errorf("%d calls in a quiet minute:\n%s", len(calls), strings.Join(calls, "\n"))
+	// What engines have on the disk is counted every five minutes, by a unit: in one of two minutes
+	// at most.
+	for minute := range 2 {
+		before := len(log.calls())
+		h.must2min("systemd-run", "--quiet", "--wait", fmt.Sprintf("--unit=test-minute-%d", minute), "sleep", "60")
+		calls := log.calls()[before:]
+		if len(calls) == 0 {
+			break
+		}
+		if minute > 0 {
+			t.Errorf("%d calls in a quiet minute:\n%s", len(calls), strings.Join(calls, "\n"))
+		}
 	}
+	asked := len(log.calls())
 	if last := h.get("a").LastHeartbeat; last-first < 50_000 {
 		t.Errorf("the engine was not probed for the whole minute: heartbeats from %d to %d ms", first, last)
 	}
@@ -106,7 +116,7 @@ func TestQuietMinute(t *testing.T) {
 	h.reload()
 	h.wait("d", isReady)
 	h.eventually(func(context.Context) error {
-		if len(log.calls()) == 0 {
+		if len(log.calls()) == asked {
 			return fmt.Errorf("dbus-monitor saw no call of a start: it has watched nothing")
 		}
 		return nil

@@ -47,7 +47,9 @@ type blob struct {
 }
 
 // header is the first line of a state file.
-func stateHeader(size, piece int64) string { return fmt.Sprintf("pool-fetch 1 %d %d\n", size, piece) }
+func stateHeader(size, piece int64) string {
+	return fmt.Sprintf("pool-fetch ranges %d %d\n", size, piece)
+}
 
 // openBlob opens what a former run left of a file, or begins it.
 func openBlob(c *cache, f *file, piece int64) (*blob, error) {

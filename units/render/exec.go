@@ -180,11 +180,13 @@ func directoryLines(in Input) []Line {
 	return slices.Concat(lines, quotaLines(in), socketDirectoryLines(in))
 }
 
-// quotaLines bound each of the two directories, where the host's file system has project quotas.
-// Elsewhere PID 1 starts the unit without them (seen on 262), and the manager counts.
+// quotaLines bound each of the two directories, where the pool sets state_max and the host's file
+// system has project quotas. Elsewhere PID 1 starts the unit without them (seen on 262), and the
+// manager counts. They are not in every unit: with them PID 1 does not show the properties of a
+// unit whose directories were deleted (262).
 func quotaLines(in Input) []Line {
 	bound := disk.Bound(in.Pool.StateMaxBytes, in.Host.StateBytes)
-	if !in.Host.DirectoryQuota || bound == disk.Off {
+	if !in.Host.DirectoryQuota || bound == disk.Off || in.Pool.StateMaxBytes == 0 {
 		return nil
 	}
 	quota := func(key string) Line {
