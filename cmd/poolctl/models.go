@@ -278,7 +278,7 @@ func (a *app) removeOne(s shelf, m model) error {
 	return err
 }
 
-// surplus returns the models to remove so that the rest takes no more than a size: of those that no
+// surplus returns the models to remove so that the rest takes at most a size: of those that no
 // pool names, the ones first that were not used for the longest time.
 func surplus(models []model, to int64) (out []model, left int64) {
 	for _, m := range models {

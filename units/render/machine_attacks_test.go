@@ -78,7 +78,7 @@ func errnoOf(errno syscall.Errno) error {
 	return errno
 }
 
-// space fails for a file system that holds no more than a tenth of the host's memory.
+// space fails for a file system that holds at most a tenth of the host's memory.
 func space(on string) error {
 	var fs unix.Statfs_t
 	var host unix.Sysinfo_t
