@@ -1,5 +1,5 @@
 # make help lists the targets. Variables that may be set: VERSION, GOARCH, CC (for another GOARCH), DIST (where results go),
-# FUZZTIME and KEEP; RELEASE and VM for machine-shell and test-chaos; SEED, DURATION and STEPS for test-chaos.
+# FUZZTIME, KEEP and RECORD; RELEASE and VM for machine-shell and test-chaos; SEED, DURATION and STEPS for test-chaos.
 
 VERSION ?= 0.1.0
 DIST    ?= dist
@@ -78,6 +78,11 @@ deb: stage $(TOOLS)/nfpm ## The Debian package: dist/pool-managerd_VERSION_ARCH.
 rpm: stage $(TOOLS)/nfpm ## The same as an RPM package
 	@STAGE=$(STAGE) VERSION=$(VERSION) GOARCH=$(GOARCH) GLIBC=$(GLIBC) $(TOOLS)/nfpm package -f packaging/nfpm.yaml -p rpm -t $(DIST)/
 
+.PHONY: repo
+repo: deb ## A repository for apt in dist/repo with the Debian package (REPO_KEY=ID: signed with that key of gpg)
+	packaging/repo $(DIST)/repo $(DEB)
+	@echo "deb $(if $(REPO_KEY),[signed-by=$(abspath $(DIST))/repo/key.asc],[trusted=yes]) file:$(abspath $(DIST))/repo ./"
+
 # All tools of packaging/tools/go.mod in the versions that it pins.
 $(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode $(TOOLS)/gotestsum &: packaging/tools/go.mod packaging/tools/go.sum | need-go
 	@mkdir -p $(TOOLS)
@@ -100,11 +105,12 @@ lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode ## gof
 	@unformatted=$$(gofmt -l $(wildcard cmd units systemd cgroups nvml registry packaging test)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags machine,gpu,engines ./...
-	$(TOOLS)/staticcheck -tags machine,gpu,engines ./...
-	@unreachable=$$($(TOOLS)/deadcode $(PROGRAMS) ./cmd/pool-gpu); \
+	go vet -tags machine,gpu,engines,web ./...
+	$(TOOLS)/staticcheck -tags machine,gpu,engines,web ./...
+	@# The tables of registry/catalogue are what its tests write the journal's catalogue and the reference of the log from.
+	@unreachable=$$($(TOOLS)/deadcode $(PROGRAMS) ./cmd/pool-gpu | sed '\,^registry/catalogue/,d'); \
 	if [ -n "$$unreachable" ]; then echo "no program calls, though tests may:"; echo "$$unreachable"; exit 1; fi
-	@for script in .ci/run test/gpu/run packaging/stage packaging/third-party-licenses packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
+	@for script in .ci/run test/gpu/run packaging/stage packaging/third-party-licenses packaging/repo packaging/scripts/* packaging/systemd/*-generator; do sh -n $$script; done
 	@! command -v mandoc >/dev/null || mandoc -Tlint -W warning $(MAN)
 	@status=0; $(TOOLS)/govulncheck ./... >$(DIST)/govulncheck.out 2>&1 || status=$$?; \
 	case $$status in \
@@ -116,13 +122,19 @@ lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode ## gof
 # A test that fails runs once more, alone. One that passes then has not failed the run, and is listed in dist/flaky.txt and at the end:
 # it is a fault of the test or of the product, to be found. More than ten failures (a test and its parts count each), or a data race, are no
 # accident.
-TESTS = rm -f $(DIST)/flaky.txt; $(TOOLS)/gotestsum --format standard-quiet --hide-summary skipped --rerun-fails=1 --rerun-fails-run-root-test \
-	--rerun-fails-max-failures 10 --rerun-fails-abort-on-data-race --rerun-fails-report $(DIST)/flaky.txt
+#
+# How long each test took is in dist/unit.json and dist/integration.json; the twenty slowest are printed at the end.
+TIMES = $(DIST)/$@.json
+TESTS = rm -f $(DIST)/flaky.txt; mkdir -p $(DIST); $(TOOLS)/gotestsum --format standard-quiet --hide-summary skipped --rerun-fails=1 \
+	--rerun-fails-run-root-test --rerun-fails-max-failures 10 --rerun-fails-abort-on-data-race --rerun-fails-report $(DIST)/flaky.txt \
+	--jsonfile-timing-events $(TIMES)
+SLOW = @echo "the twenty slowest tests:"; $(TOOLS)/gotestsum tool slowest --jsonfile $(TIMES) --num 20
 FLAKY = @! test -s $(DIST)/flaky.txt || { echo "these tests failed at first, and passed when they ran alone:"; cat $(DIST)/flaky.txt; }
 
 .PHONY: unit
 unit: need-go need-cc $(TOOLS)/gotestsum ## Unit tests, with the race detector
 	$(TESTS) --packages ./... -- -race
+	$(SLOW)
 	$(FLAKY)
 
 .PHONY: test
@@ -131,11 +143,18 @@ test: need-root need-go host-packages lint unit integration ## All tests: lint, 
 .PHONY: integration
 integration: need-root need-go host-packages deb $(TOOLS)/gotestsum ## Only the integration tests, inside machines with a real systemd
 	export POOL_MANAGERD_DEB=$(abspath $(DEB)); $(TESTS) --packages ./test/... -- -tags machine -p 1 -parallel 4 -count 1 -timeout 75m
+	$(SLOW)
 	$(FLAKY)
 
 .PHONY: test-engines
 test-engines: need-root need-go host-packages deb ## Real vLLM and Triton from PyPI, installed once (6 GB), through the package in a machine (ONLY=REGEXP)
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) nice go test -tags machine,engines -count 1 -timeout 90m -v -run '^TestInstalled$(ONLY)' ./test/e2e
+
+.PHONY: test-web
+test-web: need-root need-go ## The web page in a real browser, Debian's headless Chromium, which is installed (PICTURES=DIR: write those of docs/web.md)
+	@command -v chromium-headless-shell >/dev/null || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium-headless-shell fonts-dejavu-core >/dev/null; }
+	go test -tags web -count 1 -timeout 15m -v ./test/web $(if $(PICTURES),-args -pictures $(abspath $(PICTURES)) -minutes 12)
 
 .PHONY: test-gpu
 test-gpu: build ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped
@@ -156,9 +175,13 @@ test-chaos: need-root need-go host-packages deb ## Random faults in a machine of
 sandbox-table: need-root need-go host-packages ## What PyTorch, node and others need of the sandbox, each relaxation tried (ONLY=REGEXP)
 	go test -tags machine -count 1 -timeout 90m -v -run TestTable ./test/sandbox -args -whole -only '$(ONLY)'
 
+.PHONY: generate
+generate: need-go ## The client of the API again, from docs/openapi.yaml
+	go generate ./registry/client
+
 .PHONY: fuzz
-fuzz: need-go ## Each fuzz target for a while (FUZZTIME=10s), and how many inputs it tried (KEEP=16: so many are kept)
-	go run ./test/cmd/fuzz -time $(or $(FUZZTIME),10s) -keep $(or $(KEEP),0)
+fuzz: need-go ## Each fuzz target for a while (FUZZTIME=10s), and how many inputs it tried (KEEP=16: so many are kept; ONLY=REGEXP; RECORD=1: counted)
+	go run ./test/cmd/fuzz -time $(or $(FUZZTIME),10s) -keep $(or $(KEEP),0) -run '$(ONLY)' $(if $(RECORD),-record docs/reference/fuzz.md)
 
 .PHONY: bench
 bench: need-root need-go host-packages deb ## The benchmarks, in a container machine: a table of figures
@@ -177,9 +200,11 @@ machine-shell: need-root need-go host-packages deb ## A shell in a test machine,
 	go run ./test/cmd/machine shell -release $(or $(RELEASE),forky) $(if $(VM),-vm) -file /root/pool-managerd.deb=$(DEB)
 
 .PHONY: lint-package
-lint-package: deb ## lintian on the package, where lintian is installed
+lint-package: deb rpm ## lintian and rpmlint on the packages, where they are installed
 	@command -v lintian >/dev/null || { echo "make $@ needs lintian: apt-get install lintian"; exit 1; }
+	@command -v rpmlint >/dev/null || { echo "make $@ needs rpmlint: apt-get install rpmlint"; exit 1; }
 	lintian --fail-on error,warning --tag-display-limit 0 --allow-root $(DEB)
+	rpmlint --strict --config packaging/doc/rpmlint.toml $(DIST)/*.rpm
 
 ##
 ## What the targets above need; each says in one line what is missing

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// Members knows which cgroups are a directory of the tree or below it, by their ids, as the kernel
-// reports them of a socket. Its methods may be called from any goroutine.
+// Members knows which cgroups are one of some directories of the tree or below it, by their ids, as
+// the kernel reports them of a socket. Its methods may be called from any goroutine.
 type Members struct {
 	dirs  []string
 	mu    sync.Mutex
@@ -24,11 +24,14 @@ const (
 	walkLimit  = 65536
 )
 
-// NewMembers returns the members of controlGroup below root. Where root has cgroup v1 controllers
-// too, the v2 tree is in its directory unified (systemd's hybrid hierarchy).
-func NewMembers(root, controlGroup string) *Members {
-	return &Members{known: make(map[uint64]bool), dirs: []string{
-		filepath.Join(root, controlGroup), filepath.Join(root, "unified", controlGroup)}}
+// NewMembers returns the members of the control groups below root. Where root has cgroup v1
+// controllers too, the v2 tree is in its directory unified (systemd's hybrid hierarchy).
+func NewMembers(root string, controlGroups ...string) *Members {
+	m := &Members{known: make(map[uint64]bool)}
+	for _, group := range controlGroups {
+		m.dirs = append(m.dirs, filepath.Join(root, group), filepath.Join(root, "unified", group))
+	}
+	return m
 }
 
 // Has reports whether a cgroup that exists is a member. The kernel uses an id once, and cgroups are

@@ -29,7 +29,7 @@ func TestMembers(t *testing.T) {
 		}
 		return idOf(t, full)
 	}
-	m := NewMembers(root, "/pool.slice/pool-engines.slice")
+	m := NewMembers(root, "/pool.slice/pool-engines.slice", "/pool.slice/pool-fetch.slice")
 	check := func(name string, id uint64, want bool) {
 		t.Helper()
 		for range 2 { // the second time from memory
@@ -43,6 +43,7 @@ func TestMembers(t *testing.T) {
 	check("the_slice", made("pool.slice/pool-engines.slice"), true)
 	check("an_engine", made("pool.slice/pool-engines.slice/pool-engine@a.r0.service"), true)
 	check("what_an_engine_made", made("pool.slice/pool-engines.slice/pool-engine@a.r0.service/a/b"), true)
+	check("of_another_slice", made("pool.slice/pool-fetch.slice/pool-fetch-1.service"), true)
 	check("hybrid", made("unified/pool.slice/pool-engines.slice/pool-engine@b.r0.service"), true)
 	check("beside_the_slice", made("pool.slice/other.service"), false)
 	check("a_file", idOf(t, filepath.Join(root, "pool.slice/pool-engines.slice/cgroup.procs")), false)

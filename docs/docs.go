@@ -1,4 +1,5 @@
-// Package docs is the project's documentation, of which the daemon serves a part. It owns no code.
+// Package docs is the project's documentation, of which the daemon serves a part, and poolctl
+// prints another. It owns no code.
 package docs
 
 import _ "embed" // for the documents below
@@ -7,3 +8,8 @@ import _ "embed" // for the documents below
 //
 //go:embed openapi.yaml
 var OpenAPI string
+
+// Failures has what each code of an error means.
+//
+//go:embed failures.md
+var Failures string

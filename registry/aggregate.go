@@ -34,6 +34,8 @@ var aggregateTable = []aggregateRow{
 	{"slots_free", "sum over the ready replicas of `slots_total` less their leases; 0 while the pool is draining", aggregateFree},
 	{"active_leases", "sum over the replicas", aggregateLeases},
 	{"metrics.queue_depth", "sum over the ready replicas whose engine reports it; null if none does", aggregateQueue},
+	{"metrics.tokens_in_flight", "sum over the ready replicas whose engine reports it; null if none does", aggregateWork},
+	{"metrics.kv_cache_usage_ratio", "mean over the ready replicas whose engine reports it; null if none does", aggregateCache},
 	{"restart_count", "sum over the replicas", func(p *Pool, _ *Replica) {
 		p.RestartCount = sum(p.Replicas, func(r Replica) int { return r.RestartCount })
 	}},
@@ -146,17 +148,7 @@ func aggregateLeases(p *Pool, _ *Replica) {
 }
 
 func aggregateQueue(p *Pool, _ *Replica) {
-	p.QueueDepth = nil
-	for _, r := range p.Replicas {
-		if !r.Ready || r.QueueDepth == nil {
-			continue
-		}
-		n := *r.QueueDepth
-		if p.QueueDepth != nil {
-			n += *p.QueueDepth
-		}
-		p.QueueDepth = &n
-	}
+	p.QueueDepth = sumKnown(p.Replicas, func(r Replica) *int { return r.QueueDepth })
 }
 
 // aggregateError prefers the pool's own failure, except for a pool that stopped serving when a run

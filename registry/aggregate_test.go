@@ -68,18 +68,21 @@ func asked(p Pool) Pool { p.Draining = true; return p }
 func TestAggregateFields(t *testing.T) {
 	five, four := 5, 4
 	t0 := time.UnixMilli(1_700_000_000_000)
+	half := 0.5
 	crash, oom := Fail(CodeEngineCrashed, "exit 1", ""), Fail(CodeEngineOOM, "killed", "")
 	in := Pool{ID: "p", Wanted: true, Replicas: []Replica{
-		{ID: "r0", State: StateBackoff, SlotsTotal: 4, RestartCount: 3, Backoff: 5 * time.Second, LastError: oom, QueueDepth: &five,
+		{ID: "r0", State: StateBackoff, SlotsTotal: 4, RestartCount: 3, Backoff: 5 * time.Second, LastError: oom, QueueDepth: &five, Work: Work{TokensInFlight: &five},
 			Since: t0.Add(time.Second), DeviceMask: []string{"0", "1"}, EngineVersion: "b1", LastHeartbeat: t0},
-		{ID: "r1", State: StateReady, Ready: true, Live: true, SlotsTotal: 2, SlotsFree: 9, ActiveLeases: 1, RestartCount: 1, LastError: crash, QueueDepth: &four,
+		{ID: "r1", State: StateReady, Ready: true, Live: true, SlotsTotal: 2, SlotsFree: 9, ActiveLeases: 1, RestartCount: 1, LastError: crash, QueueDepth: &four, Work: Work{InProgress: &five, TokensInFlight: &four, KVCacheUsage: &half},
 			Since: t0, DeviceMask: []string{"1", "2"}, EngineVersion: "b2", LastHeartbeat: t0.Add(time.Minute)},
 	}}
 	p := Aggregate(in)
 	want := Pool{
 		ID: "p", Wanted: true, State: StateReady, Live: true, Ready: true, EngineVersion: "b2",
 		DeviceMask: []string{"0", "1", "2"},
-		SlotsTotal: 6, SlotsFree: 1, ActiveLeases: 1, QueueDepth: &four, RestartCount: 4, Backoff: 5 * time.Second,
+		SlotsTotal: 6, SlotsFree: 1, ActiveLeases: 1, QueueDepth: &four,
+		Work:         Work{InProgress: &five, TokensInFlight: &four, KVCacheUsage: &half},
+		RestartCount: 4, Backoff: 5 * time.Second,
 		LastError: oom, LastHeartbeat: t0.Add(time.Minute),
 		Replicas: slices.Clone(in.Replicas),
 	}

@@ -18,14 +18,21 @@ const (
 	KindBreaker Kind = "breaker" // a circuit breaker opened, is half-open, or closed
 	KindStorm   Kind = "storm"   // an engine restarts too often in too short a time
 	KindFetch   Kind = "fetch"   // a download of a pool's model began, or has ended
+	KindPreload Kind = "preload" // another program asked for a pool, or for its removal, or it did not become ready
 	KindCrash   Kind = "crash"   // a run of an engine failed, by Failure; Ready and State are the replica's now
 )
+
+// Kinds lists the closed list.
+func Kinds() []Kind {
+	return []Kind{KindReady, KindDevice, KindDrain, KindReload, KindLease, KindBreaker, KindStorm, KindFetch,
+		KindPreload, KindCrash}
+}
 
 // Event is a change of ready of a pool or replica, a change of a GPU's health, or one that a writer
 // records, with its cause. Events of a pool, and of a GPU, are in order; those of a pool's replicas
 // come before that of the pool.
 type Event struct {
-	Seq       uint64 // grows by one with each event, from 1
+	Seq       uint64 // grows by one with each event, also over a restart of the manager
 	At        time.Time
 	Kind      Kind
 	PoolID    string // empty: the event is of a GPU
@@ -148,7 +155,7 @@ func flips(was, is *Pool, at time.Time) []Event {
 		state = StateStopping
 	}
 	return append(out, Event{At: at, PoolID: is.ID, Ready: is.Ready, State: state,
-		Reason: reasonOf(state, is.LastError), Cause: is.cause(), Failure: failureOf(is.Ready, is.LastError)})
+		Reason: reasonOf(state, is.LastError), Cause: is.Cause(), Failure: failureOf(is.Ready, is.LastError)})
 }
 
 func removed(was *Pool, at time.Time) []Event {
@@ -184,8 +191,8 @@ func (p *Pool) replicaReady(id string) bool {
 	return false
 }
 
-// cause is the reason of the replica that gives the pool its state.
-func (p *Pool) cause() string {
+// Cause is the reason of the replica that gives the pool its state.
+func (p *Pool) Cause() string {
 	for _, r := range p.Replicas {
 		if r.State == p.State {
 			return r.Reason

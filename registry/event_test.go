@@ -72,9 +72,9 @@ func TestReadinessEvents(t *testing.T) {
 					r.Put(Aggregate(p))
 				}
 			}
-			kept, complete := r.Events(0)
-			if got := flipNames(kept); !slices.Equal(got, c.want) || !complete {
-				t.Errorf("events = %q, complete=%t\nwant     %q", got, complete, c.want)
+			kept, missed := r.Events(0)
+			if got := flipNames(kept); !slices.Equal(got, c.want) || missed != 0 {
+				t.Errorf("events = %q, missed %d\nwant     %q", got, missed, c.want)
 			}
 			if !slices.Equal(flipNames(observed), c.want) {
 				t.Errorf("observed %q", flipNames(observed))
@@ -96,20 +96,20 @@ func TestEventsAreBounded(t *testing.T) {
 		r.Put(Aggregate(replicas(StateUnhealthy)))
 		flips += 4
 	}
-	kept, complete := r.Events(0)
-	if len(kept) != ringSize || complete {
-		t.Errorf("%d events kept, complete=%t; want %d and false", len(kept), complete, ringSize)
+	kept, missed := r.Events(0)
+	if len(kept) != ringSize || missed != int64(flips-ringSize) {
+		t.Errorf("%d events kept, %d missed; want %d and %d", len(kept), missed, ringSize, flips-ringSize)
 	}
 	newest := kept[len(kept)-1].Seq
 	if newest != uint64(flips) || kept[0].Seq != newest-ringSize+1 {
 		t.Errorf("kept %d to %d of %d", kept[0].Seq, newest, flips)
 	}
-	rest, complete := r.Events(newest - 3)
-	if len(rest) != 3 || !complete || rest[0].Seq != newest-2 {
-		t.Errorf("after %d: %d events, complete=%t", newest-3, len(rest), complete)
+	rest, missed := r.Events(newest - 3)
+	if len(rest) != 3 || missed != 0 || rest[0].Seq != newest-2 {
+		t.Errorf("after %d: %d events, %d missed", newest-3, len(rest), missed)
 	}
-	if none, complete := r.Events(newest); len(none) != 0 || !complete {
-		t.Errorf("after the newest: %d events, complete=%t", len(none), complete)
+	if none, missed := r.Events(newest); len(none) != 0 || missed != 0 {
+		t.Errorf("after the newest: %d events, %d missed", len(none), missed)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 )
 
 // LogEvents returns an observer that logs one line for each change of a pool's ready and of a GPU's
@@ -18,14 +20,15 @@ func LogEvents(log *slog.Logger) Observer {
 		if e.ReplicaID != "" || e.Kind != KindReady {
 			return
 		}
-		level, to, text := slog.LevelInfo, "ready", "is ready"
+		level, to, text, id := slog.LevelInfo, "ready", "is ready", catalogue.PoolReady
 		if !e.Ready {
-			to, text = "unready", "is not ready"
+			to, text, id = "unready", "is not ready", catalogue.PoolUnready
 			if e.Failure != nil {
 				level = slog.LevelWarn
 			}
 		}
-		attrs := append(p.logAttrs(), slog.String("to", to), slog.String("state", string(e.State)),
+		attrs := append(p.logAttrs(), slog.String(catalogue.Key, id), slog.String("to", to),
+			slog.String("state", string(e.State)),
 			slog.String("reason", string(e.Reason)))
 		if e.Failure != nil {
 			attrs = append(attrs, slog.String("last_error", e.Failure.Error()), slog.String("hint", e.Failure.Hint))
@@ -44,6 +47,13 @@ func logDevice(log *slog.Logger, e Event) {
 			level = slog.LevelWarn
 		}
 		attrs = append(attrs, slog.String("last_error", e.Failure.Error()), slog.String("hint", e.Failure.Hint))
+	}
+	switch e.Health {
+	case HealthOK:
+		attrs = append(attrs, slog.String(catalogue.Key, catalogue.GPUBack))
+	case HealthUnknown:
+	default:
+		attrs = append(attrs, slog.String(catalogue.Key, catalogue.GPUUnusable))
 	}
 	log.LogAttrs(context.Background(), level, fmt.Sprintf("%s %s: %s", e.Title, e.Health.Clause(), e.Cause), attrs...)
 }

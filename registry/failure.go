@@ -31,6 +31,8 @@ const (
 	CodeBreakerOpen        Code = "BREAKER_OPEN"
 	CodeInvalidParams      Code = "INVALID_PARAMS" // of a request
 	CodePoolNotFound       Code = "POOL_NOT_FOUND"
+	CodePoolExists         Code = "POOL_EXISTS"    // another one, of the id of a preload
+	CodePoolFromFile       Code = "POOL_FROM_FILE" // a request is about preloaded pools only
 	CodeReloadInProgress   Code = "RELOAD_IN_PROGRESS"
 	CodeReloadCancelled    Code = "RELOAD_CANCELLED"
 	CodeStateNotSaved      Code = "STATE_NOT_SAVED"

@@ -9,6 +9,12 @@ package registry
 
 import "time"
 
+// Sources of a pool: what asks for it.
+const (
+	SourceFile    = "file"
+	SourcePreload = "preload" // another program, by the API
+)
+
 // Pool is one pool's status. A value from the registry is read-only.
 type Pool struct {
 	ID            string
@@ -17,7 +23,8 @@ type Pool struct {
 	ModelID       string // the reference as written in the pool file
 	DeviceMask    []string
 	Devices       []PoolDevice // of all replicas, each once; empty for a pool without GPUs
-	Wanted        bool         // a pool file asks for it; false while an orphan is drained and stopped
+	Wanted        bool         // a pool file or a preload asks for it; false while an orphan is drained and stopped
+	Source        string       // SourceFile or SourcePreload; empty while it is not wanted
 	Ctx           int          // context length of one request, tokens; 0: the engine's own default
 	Workloads     []string     // completion, embedding, rerank; empty: not known
 	Model         Model        // as the model's files describe it
@@ -27,6 +34,8 @@ type Pool struct {
 	SlotsFree    int
 	ActiveLeases int
 	QueueDepth   *int // requests that wait inside the engines, by their own counters; nil: not known
+
+	Work Work // of the ready replicas together
 
 	State     State
 	Live      bool     // the manager is up and the pool serves or is starting
@@ -69,6 +78,7 @@ type Replica struct {
 	SlotsFree           int
 	ActiveLeases        int
 	QueueDepth          *int // requests that wait inside the engine; nil: not known
+	Work                Work
 	RestartCount        int
 	RestartsSinceStable int
 	DiskBytes           uint64        // in its state and cache directory, when counted last; 0: not known
@@ -78,6 +88,7 @@ type Replica struct {
 	Unanswered          []string      // what the engine does not report in this run, why, and what follows
 	RefusedAnswers      []string      // answers of the engine in this run that are not believed, and why
 	GPULayers           []Layers      // of each model of the engine that runs, the pool's first; nil: not known
+	Need                *Need         // memory of its next or present run; nil: not known
 	Backoff             time.Duration // the current restart delay, zero without one
 	NextStart           time.Time     // when it is over; zero if it is not known
 	Breaker             string        // closed, open or half-open
@@ -103,6 +114,15 @@ type Model struct {
 	CtxTrained   int    // tokens of context that it was trained for
 	ChatTemplate bool   // it brings its form of conversations along
 	Workload     string // completion, embedding or rerank: what it was made for
+}
+
+// Need is the memory that a replica needs, with which its start is decided.
+type Need struct {
+	Source      string // of VRAM; of Host on the CPU: configured, claimed, measured, estimated or unknown
+	VRAM        uint64 // bytes of all its devices together; 0: unknown, or none
+	Host        uint64 // bytes of main memory; 0: unknown
+	RaisedAfter Code   // the failure of the load before, by which it was raised; empty: it was not
+	RaisedUntil time.Time
 }
 
 // Layers are how many layers of a model are on the GPUs of its engine.

@@ -11,10 +11,12 @@ const ringSize = 1024
 // ring keeps the newest ringSize events. It has a lock of its own, so that readers of events and
 // writers of pools do not wait for each other.
 type ring struct {
-	mu   sync.Mutex
-	last uint64 // Seq of the newest
-	kept []Event
-	next chan struct{} // closed and replaced at each event
+	mu     sync.Mutex
+	last   uint64 // Seq of the newest
+	origin uint64 // the Seq before that of kept[0], when that was added first
+	doubt  uint64 // not all numbers up to this one were given to an event
+	kept   []Event
+	next   chan struct{} // closed and replaced at each event
 }
 
 func (g *ring) add(e Event) Event {
@@ -25,10 +27,13 @@ func (g *ring) add(e Event) Event {
 	if len(g.kept) < ringSize {
 		g.kept = append(g.kept, e)
 	} else {
-		g.kept[(e.Seq-1)%ringSize] = e
+		*g.at(e.Seq) = e
 	}
 	return e
 }
+
+// at returns where an event is kept.
+func (g *ring) at(seq uint64) *Event { return &g.kept[(seq-1-g.origin)%ringSize] }
 
 // wake wakes all readers that wait for an event.
 func (g *ring) wake() {
@@ -86,16 +91,58 @@ func (r *Registry) NextEvent() <-chan struct{} {
 	return r.events.next
 }
 
-// Events returns the kept events after the given sequence number, oldest first. complete is false
-// when some of those after it are no longer kept.
-func (r *Registry) Events(after uint64) (list []Event, complete bool) {
+// Events returns the kept events after the given sequence number, oldest first. missed is how many
+// of those after it are no longer kept, and MissedUnknown if some are not and their number is
+// unknown.
+func (r *Registry) Events(after uint64) (list []Event, missed int64) {
 	g := &r.events
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	oldest := g.last - uint64(len(g.kept)) + 1
-	complete = after+1 >= oldest
-	for seq := max(after+1, oldest); seq <= g.last; seq++ {
-		list = append(list, g.kept[(seq-1)%ringSize])
+	switch {
+	case after+1 >= oldest:
+	case after < g.doubt:
+		missed = MissedUnknown
+	default:
+		missed = int64(oldest - after - 1)
 	}
-	return list, complete
+	for seq := max(after+1, oldest); seq <= g.last; seq++ {
+		list = append(list, *g.at(seq))
+	}
+	return list, missed
+}
+
+// MissedUnknown is a number of missed events that is not known.
+const MissedUnknown = -1
+
+// Past is what a manager leaves of its events to the next one.
+type Past struct {
+	Last   uint64  // the newest sequence number
+	Doubt  uint64  // not all numbers up to this one were given to an event
+	Events []Event // the newest, without a gap up to Last
+}
+
+// Continue numbers later events behind those of a former manager, and keeps its events for readers.
+// It is called before the first event. Events that do not end at Last are left out.
+func (r *Registry) Continue(p Past) {
+	g := &r.events
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	kept := p.Events[max(0, len(p.Events)-ringSize):]
+	for i := range kept {
+		if kept[i].Seq != p.Last-uint64(len(kept)-1-i) {
+			kept = nil
+			break
+		}
+	}
+	g.kept = append([]Event(nil), kept...)
+	g.last, g.origin, g.doubt = p.Last, p.Last-uint64(len(kept)), min(p.Doubt, p.Last)
+}
+
+// Past returns what the next manager needs.
+func (r *Registry) Past() Past {
+	list, _ := r.Events(0)
+	r.events.mu.Lock()
+	defer r.events.mu.Unlock()
+	return Past{Last: r.events.last, Doubt: r.events.doubt, Events: list}
 }

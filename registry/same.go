@@ -13,7 +13,7 @@ func sameButHeartbeat(a, b *Pool) bool {
 func samePoolOffer(a, b *Pool) bool {
 	return a.ID == b.ID && a.Engine == b.Engine && a.EngineVersion == b.EngineVersion && a.ModelID == b.ModelID &&
 		slices.Equal(a.DeviceMask, b.DeviceMask) && slices.EqualFunc(a.Devices, b.Devices, samePoolDevice) &&
-		a.Wanted == b.Wanted && a.Ctx == b.Ctx && slices.Equal(a.Workloads, b.Workloads) &&
+		a.Wanted == b.Wanted && a.Source == b.Source && a.Ctx == b.Ctx && slices.Equal(a.Workloads, b.Workloads) &&
 		a.Model == b.Model && slices.Equal(a.Features, b.Features)
 }
 
@@ -28,8 +28,8 @@ func samePoolState(a, b *Pool) bool {
 // samePoolCounts compares the counts of the pool.
 func samePoolCounts(a, b *Pool) bool {
 	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
-		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
-		a.RestartsSinceStable == b.RestartsSinceStable && a.Backoff == b.Backoff
+		sameValue(a.QueueDepth, b.QueueDepth) && SameWork(a.Work, b.Work) &&
+		a.RestartCount == b.RestartCount && a.RestartsSinceStable == b.RestartsSinceStable && a.Backoff == b.Backoff
 }
 
 func sameReplica(a, b Replica) bool {
@@ -46,10 +46,12 @@ func sameReplicaState(a, b Replica) bool {
 // sameReplicaCounts compares the counts of the replica.
 func sameReplicaCounts(a, b Replica) bool {
 	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
-		sameValue(a.QueueDepth, b.QueueDepth) && a.RestartCount == b.RestartCount &&
-		a.RestartsSinceStable == b.RestartsSinceStable && slices.Equal(a.RefusedAnswers, b.RefusedAnswers) &&
+		sameValue(a.QueueDepth, b.QueueDepth) && SameWork(a.Work, b.Work) &&
+		a.RestartCount == b.RestartCount && a.RestartsSinceStable == b.RestartsSinceStable &&
+		slices.Equal(a.RefusedAnswers, b.RefusedAnswers) &&
 		slices.Equal(a.Unanswered, b.Unanswered) && slices.Equal(a.GPULayers, b.GPULayers) &&
-		a.Asleep == b.Asleep && a.Ctx == b.Ctx && a.CtxAsked == b.CtxAsked && a.DiskBytes == b.DiskBytes
+		a.Asleep == b.Asleep && a.Ctx == b.Ctx && a.CtxAsked == b.CtxAsked && a.DiskBytes == b.DiskBytes &&
+		sameValue(a.Need, b.Need)
 }
 
 // sameReplicaRun compares which process the replica is, and what it runs.

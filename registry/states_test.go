@@ -11,25 +11,7 @@ import (
 
 // TestStatesHasEachState: the list holds each constant of the package once.
 func TestStatesHasEachState(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "states.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var declared []State
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
-			return true
-		}
-		if kind, named := spec.Type.(*ast.Ident); named && kind.Name == "State" {
-			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			declared = append(declared, State(value))
-		}
-		return true
-	})
+	declared := constantsOf[State](t, "states.go", "State")
 	if got := States(); !slices.Equal(got, declared) || len(got) < 10 {
 		t.Errorf("States() is %v, and the constants are %v: keep one order", got, declared)
 	}
@@ -38,4 +20,28 @@ func TestStatesHasEachState(t *testing.T) {
 			t.Errorf("%s is there twice", s)
 		}
 	}
+}
+
+// constantsOf returns the values of a file's constants of a type, in their order.
+func constantsOf[T ~string](t *testing.T, name, kind string) (declared []T) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if of, named := spec.Type.(*ast.Ident); named && of.Name == kind {
+			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			declared = append(declared, T(value))
+		}
+		return true
+	})
+	return declared
 }

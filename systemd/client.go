@@ -80,7 +80,8 @@ type delivery struct {
 type Client struct {
 	options Options
 	calls   atomic.Uint64
-	dials   Position // counts connections; of Run's goroutine
+	lost    atomic.Uint64 // times that a connection, or PID 1 on it, had served and was gone
+	dials   Position      // counts connections; of Run's goroutine
 
 	mu   sync.Mutex
 	link *link // nil while there is no synchronised connection
@@ -93,6 +94,10 @@ func NewClient(o Options) *Client {
 	}
 	return &Client{options: o}
 }
+
+// Lost returns how often PID 1 could no longer be followed: the connection ended, or PID 1 executed
+// itself again.
+func (c *Client) Lost() uint64 { return c.lost.Load() }
 
 // Calls returns the number of method calls made so far, to PID 1 and to the bus.
 func (c *Client) Calls() uint64 { return c.calls.Load() }
@@ -117,13 +122,16 @@ func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 	consumer.Go(func() { pump(ctx, updates, deliver) })
 	defer consumer.Wait()
 
-	lost := false
+	lost, served := false, false
 	emit := func(d delivery) {
 		if d.passed == nil {
 			if d.update.Kind == Lost && lost {
 				return
 			}
-			lost = d.update.Kind == Lost
+			if lost = d.update.Kind == Lost; lost && served {
+				c.lost.Add(1)
+			}
+			served = !lost && (served || d.update.Kind == Synced)
 		}
 		updates.push(d)
 	}

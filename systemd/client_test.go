@@ -196,6 +196,9 @@ func TestClientOwnerChange(t *testing.T) {
 	}
 	expect(t, updates, Lost)
 	expect(t, updates, Synced)
+	if n := c.Lost(); n != 1 {
+		t.Errorf("%d connections lost, want 1", n)
+	}
 }
 
 func TestClientWithoutABus(t *testing.T) {

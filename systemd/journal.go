@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -18,11 +19,25 @@ type LogOptions struct {
 	Identifier string       // SYSLOG_IDENTIFIER in the journal: the program's name
 	Level      slog.Leveler // nil: info
 	Stderr     io.Writer    // for JSON lines; nil: os.Stderr
+	Form       *LogForm     // nil: LogAuto
 }
+
+// LogForm is how entries are written. It may be changed while a handler writes.
+type LogForm struct{ chosen atomic.Int32 }
+
+// Forms of entries. The journal has its native fields also where standard error is something else.
+const (
+	LogAuto int32 = iota
+	LogLines
+	LogJournal
+)
+
+// Set chooses one of the forms.
+func (f *LogForm) Set(form int32) { f.chosen.Store(form) }
 
 // NewLogHandler writes native journal fields when standard error is connected to the journal
 // (JOURNAL_STREAM names its device and inode, systemd.exec(5)), else one JSON object a line on
-// standard error.
+// standard error, unless one of the two was chosen.
 //
 // Attribute keys stay as they are given in JSON and are in upper case in the journal (pool_id,
 // POOL_ID); keys of groups are joined by "_". The message is the field "human", and MESSAGE in the
@@ -35,13 +50,13 @@ func NewLogHandler(o LogOptions) slog.Handler {
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr
 	}
-	h := &logHandler{level: o.Level, lines: jsonLines(o.Stderr)}
-	// A malformed JOURNAL_STREAM is not fatal: standard error always works.
-	if ours, err := journal.StderrIsJournalStream(); err == nil && ours {
-		h.identifier = o.Identifier
-		h.journal = journal.Send
+	if o.Form == nil {
+		o.Form = new(LogForm)
 	}
-	return h
+	// A malformed JOURNAL_STREAM is not fatal: standard error always works.
+	ours, err := journal.StderrIsJournalStream()
+	return &logHandler{level: o.Level, lines: jsonLines(o.Stderr), identifier: o.Identifier, journal: journal.Send,
+		form: o.Form, connected: err == nil && ours}
 }
 
 // logHandler flattens attributes, so that both forms of a line have the same names.
@@ -49,7 +64,9 @@ type logHandler struct {
 	level      slog.Leveler
 	lines      slog.Handler
 	identifier string
-	journal    func(message string, priority journal.Priority, fields map[string]string) error // nil: lines only
+	journal    func(message string, priority journal.Priority, fields map[string]string) error
+	form       *LogForm
+	connected  bool // standard error is the journal
 
 	prefix string
 	attrs  []slog.Attr // flat
@@ -91,7 +108,7 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 		attrs[i] = slog.String(slog.MessageKey, r.Message)
 		r.Message = human
 	}
-	if h.journal != nil && h.journal(r.Message, priority(r.Level), h.fields(r.Message, attrs)) == nil {
+	if h.native() && h.journal(r.Message, priority(r.Level), h.fields(r.Message, attrs)) == nil {
 		return nil
 	}
 	line := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
@@ -102,6 +119,17 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 		line.AddAttrs(a)
 	}
 	return h.lines.Handle(ctx, line)
+}
+
+// native reports whether entries go to the journal's own socket.
+func (h *logHandler) native() bool {
+	switch h.form.chosen.Load() {
+	case LogLines:
+		return false
+	case LogJournal:
+		return true
+	}
+	return h.connected
 }
 
 // flatten appends an attribute, or the members of a group, with full keys.

@@ -65,6 +65,7 @@ func TestLogHandlerJournal(t *testing.T) {
 	}
 	var got []entry
 	h := &logHandler{level: slog.LevelDebug, identifier: "pool-managerd", lines: slog.DiscardHandler,
+		form: new(LogForm), connected: true,
 		journal: func(m string, p journal.Priority, f map[string]string) error {
 			got = append(got, entry{m, p, f})
 			return nil
@@ -98,11 +99,39 @@ func TestLogHandlerJournal(t *testing.T) {
 
 func TestLogHandlerFallsBackToStderr(t *testing.T) {
 	var out bytes.Buffer
-	h := &logHandler{level: slog.LevelInfo, lines: jsonLines(&out),
+	h := &logHandler{level: slog.LevelInfo, lines: jsonLines(&out), form: new(LogForm), connected: true,
 		journal: func(string, journal.Priority, map[string]string) error { return errors.New("no journal") }}
 	slog.New(h).Info("kept")
 	if !strings.Contains(out.String(), `"human":"kept"`) {
 		t.Errorf("an entry that the journal refused is lost: %q", out.String())
+	}
+}
+
+// TestLogForm: what config.toml chooses wins over what standard error is, from the next entry on.
+func TestLogForm(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		form      int32
+		connected bool
+		native    bool
+	}{
+		{"auto/in_the_journal", LogAuto, true, true},
+		{"auto/on_a_terminal", LogAuto, false, false},
+		{"lines/in_the_journal", LogLines, true, false},
+		{"journal/on_a_terminal", LogJournal, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			native, form := 0, new(LogForm)
+			h := &logHandler{level: slog.LevelInfo, lines: jsonLines(&out), form: form, connected: c.connected,
+				journal: func(string, journal.Priority, map[string]string) error { native++; return nil }}
+			log := slog.New(h).With("pool_id", "a")
+			form.Set(c.form)
+			log.Info("ready")
+			if (native == 1) != c.native || (out.Len() == 0) != c.native {
+				t.Errorf("%d entries to the journal, and lines %q", native, out.String())
+			}
+		})
 	}
 }
 

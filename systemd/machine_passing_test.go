@@ -62,8 +62,8 @@ func TestMachineFailedOnTheWayToARestart(t *testing.T) {
 			switch st.SubState {
 			case "failed":
 				t.Errorf("shown as failed on its way to a restart: %s", brief(st))
-			case failedBeforeRestart:
-				passed++
+			case failedBeforeRestart, "auto-restart", "auto-restart-queued":
+				passed++ // the first is over where why the start failed was read by then
 			}
 			restarts = max(restarts, st.NRestarts)
 		}
@@ -74,5 +74,5 @@ func TestMachineFailedOnTheWayToARestart(t *testing.T) {
 	if passed == 0 || restarts == 0 {
 		t.Errorf("%d times seen before a restart, %d restarts: nothing was tried", passed, restarts)
 	}
-	t.Logf("answers %v; %d times %s", answered, passed, failedBeforeRestart)
+	t.Logf("answers %v; %d times on the way to a restart", answered, passed)
 }

@@ -46,6 +46,10 @@ type watched struct {
 
 	// passing is set while a signal says that the unit failed and no answer has confirmed it.
 	passing bool
+
+	// held is set from the failure of a start until why it failed is read: the exit status of the
+	// readiness gate is not signalled, and without it the failure has a wrong reason.
+	held bool
 }
 
 // reading is one read of several properties; it is known by its address.
@@ -196,7 +200,7 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 	if r.torn {
 		return w.ask(u, w.full)
 	}
-	u.whole = true
+	u.whole, u.held = true, false
 	delete(w.first, u.name)
 	actions := w.show(u)
 	if r.next != nil {
@@ -272,11 +276,18 @@ func (w *watcher) changed(name, iface string, values properties) []action {
 			wanted = w.full
 		}
 	}
+	reads := !w.checks[name] && wantsRead(before, now)
+	u.held = (u.held || reads) && failedInStart(now)
 	actions := w.show(u)
-	if !w.checks[name] && wantsRead(before, now) {
+	if reads {
 		actions = append(actions, w.ask(u, wanted)...)
 	}
 	return actions
+}
+
+// failedInStart reports whether a unit's last run ended badly before it was active.
+func failedInStart(st Status) bool {
+	return !st.WasActive && (st.ActiveState == "failed" || strings.HasPrefix(st.SubState, "auto-restart"))
 }
 
 // changedUnknown looks up a unit that changed although it was not known.
@@ -327,7 +338,7 @@ func (w *watcher) refresh(name string) []action {
 
 // show delivers a unit that is known whole and whose status differs from the one delivered last.
 func (w *watcher) show(u *watched) []action {
-	if !w.synced || !u.whole {
+	if !w.synced || !u.whole || u.held {
 		return nil
 	}
 	st := w.status(u)
@@ -358,6 +369,7 @@ func (w *watcher) drop(name string) []action {
 	}
 	delete(w.units, name)
 	delete(w.first, name)
+	u.held = false
 	if u.shown {
 		return []action{{deliver: &Update{Kind: Removed, Name: name}}}
 	}

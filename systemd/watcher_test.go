@@ -107,9 +107,18 @@ func (s *story) serviceChanged(name string, values properties) {
 	s.do(s.w.changed(name, serviceInterface, values))
 }
 
+// state is that of a unit whose last run has been active.
 func state(active, sub string, pid int) properties {
 	return properties{"LoadState": "loaded", "ActiveState": active, "SubState": sub, "MainPID": uint32(pid),
-		"ControlGroup": "/x", "InvocationID": []byte{1}}
+		"ControlGroup": "/x", "InvocationID": []byte{1},
+		"ExecMainStartTimestampMonotonic": uint64(1), "ActiveEnterTimestampMonotonic": uint64(2)}
+}
+
+// loading is that of a unit whose engine loads its model.
+func loading(pid int) properties {
+	p := state("activating", "start-post", pid)
+	delete(p, "ActiveEnterTimestampMonotonic")
+	return p
 }
 
 func post(status int) any {
@@ -211,54 +220,6 @@ func TestWatcher(t *testing.T) {
 				s.unitChanged("e@a", properties{"SubState": "running"})
 			},
 			[]string{"read e@a", "synced [e@a=running]"},
-		},
-		"failure/is_delivered_at_once_and_again_with_details": {
-			func(s *story) {
-				s.list("e@a")
-				s.answer("e@a", running)
-				s.unitChanged("e@a", properties{"ActiveState": "failed", "SubState": "failed"})
-				s.answer("e@a", state("failed", "failed", 0).with("ExecStartPostEx", post(4)))
-			},
-			[]string{"read e@a", "synced [e@a=running]", "changed e@a=failed pid=7 post=0", "reread e@a",
-				"changed e@a=failed pid=7 post=4"},
-		},
-		"failure/reads_are_coalesced_to_one_more": {
-			func(s *story) {
-				s.list("e@a")
-				s.answer("e@a", running)
-				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "auto-restart"})
-				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "auto-restart-queued"})
-				s.unitChanged("e@a", properties{"ActiveState": "failed", "SubState": "failed"})
-				s.answer("e@a", failed)
-				s.answer("e@a", failed)
-			},
-			[]string{"read e@a", "synced [e@a=running]", "changed e@a=auto-restart pid=7 post=0", "reread e@a",
-				"changed e@a=auto-restart-queued pid=7 post=0", "changed e@a=failed pid=7 post=0", "reread e@a"},
-		},
-		"failure/a_new_start_forgets_the_details": {
-			func(s *story) {
-				s.list("e@a=failed")
-				s.answer("e@a", state("failed", "failed", 0).with("ExecStartPostEx", post(4)))
-				s.unitChanged("e@a", properties{"SubState": "dead-but-why"})
-				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start",
-					"InvocationID": []byte{2}})
-			},
-			[]string{"read e@a", "synced [e@a=failed]", "changed e@a=dead-but-why pid=0 post=4", "reread e@a",
-				"changed e@a=start pid=0 post=0"},
-		},
-		"failure/before_the_start_tells_its_status_until_the_next_start": {
-			func(s *story) {
-				s.list("e@a")
-				s.answer("e@a", running)
-				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "auto-restart",
-					"InvocationID": []byte{2}})
-				s.answer("e@a", state("activating", "auto-restart", 0).with("InvocationID",
-					[]byte{2}).with("ExecStartPreEx", post(6)))
-				s.unitChanged("e@a", properties{"ActiveState": "activating", "SubState": "start-pre",
-					"InvocationID": []byte{3}})
-			},
-			[]string{"read e@a", "synced [e@a=running]", "changed e@a=auto-restart pid=7 post=0", "reread e@a",
-				"changed e@a=auto-restart pid=7 post=0 pre=6", "changed e@a=start-pre pid=7 post=0"},
 		},
 		"removed/known": {
 			func(s *story) {

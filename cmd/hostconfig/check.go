@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pool-managerd/pool-managerd/units/bring"
+	"github.com/pool-managerd/pool-managerd/units/cdi"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -20,16 +21,27 @@ import (
 // capabilities. formerFile is the manager's record of what was there before; a caller who may not
 // read it learns nothing of what is gone.
 func Check(configFile, poolsDir, formerFile string) []Problem {
-	return check(configFile, poolsDir, formerFile, false)
+	return check(configFile, poolsDir, formerFile, false).Problems
+}
+
+// Report is the result of a check. Warnings are models and programs that are not there, for which
+// a pool waits: the check may be made on another host than the pool's, or before they are
+// installed.
+type Report struct {
+	Problems []Problem
+	Warnings []Problem
 }
 
 // CheckFiles is Check for poolctl check, with every file beside a model that an engine could not
-// read. A reload of the manager does not fail for these: a file may be copied later, like a model.
-func CheckFiles(configFile, poolsDir, formerFile string) []Problem {
+// read, or not write to, every model and image that is not in the cache and that the host does not
+// permit to download, every GPU that an image would not get, and every program of config.toml that
+// would not be executed. A reload of the manager does not fail for these: a file may be copied
+// later, like a model.
+func CheckFiles(configFile, poolsDir, formerFile string) Report {
 	return check(configFile, poolsDir, formerFile, true)
 }
 
-func check(configFile, poolsDir, formerFile string, files bool) []Problem {
+func check(configFile, poolsDir, formerFile string, files bool) (r Report) {
 	former, err := ReadFormer(formerFile)
 	if err != nil {
 		former = Former{}
@@ -39,14 +51,16 @@ func check(configFile, poolsDir, formerFile string, files bool) []Problem {
 	withoutCapabilities(func() {
 		c, _ = former.Load(configFile, poolsDir, nil)
 		if files {
-			unusable = unusableFiles(c.Pools)
+			unusable = slices.Concat(unusableFiles(c.Pools), refusedDownloads(c), missingDrivers(c, cdi.Dirs()),
+				unusablePrograms(configFile, c))
+			r.Warnings = awaited(c.Pools)
 		}
 	})
-	problems := slices.Concat(c.Problems, c.Denied, unusable)
+	r.Problems = slices.Concat(c.Problems, c.Denied, unusable)
 	if os.Geteuid() != 0 {
-		problems = append(problems, unreadableForRoot(configFile, poolsDir, problems)...)
+		r.Problems = append(r.Problems, unreadableForRoot(configFile, poolsDir, r.Problems)...)
 	}
-	return problems
+	return r
 }
 
 // unusableFiles returns a problem for each file beside a model that an engine could not read. What

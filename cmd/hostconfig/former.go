@@ -166,6 +166,7 @@ func (f Former) Load(configFile, poolsDir string, inForce *config.Host) (Config,
 	}
 	if host != nil && len(gone) == 0 {
 		set := config.LoadPools(poolsDir, *host)
+		c.Binaries = set.Binaries
 		c.Pools, c.Problems, c.Notes = set.Pools, append(c.Problems, set.Problems...), append(c.Notes, set.Notes...)
 		if c.SettingsGood {
 			c.Denied = set.Denied // else the policy is unknown

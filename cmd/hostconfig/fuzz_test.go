@@ -15,8 +15,8 @@ func FuzzParse(f *testing.F) {
 	known := schema()
 	const file = "/etc/config.toml"
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, problems, _ := parseBy(known, file, data)
-		_, again, _ := parseBy(known, file, data)
+		_, problems := parseBy(known, file, data)
+		_, again := parseBy(known, file, data)
 		if len(problems) != len(again) {
 			t.Errorf("%q has %d problems, then %d", data, len(problems), len(again))
 		}

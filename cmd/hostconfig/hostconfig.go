@@ -28,7 +28,6 @@ type Settings struct {
 	Auth    Auth
 	Log     Log
 	Metrics Metrics
-	Etcd    Etcd
 }
 
 // Config is the whole configuration, read at one time.
@@ -41,12 +40,14 @@ type Config struct {
 	Problems     []Problem   // of config.toml first, then of the pool files by file and line
 	Denied       []Problem   // why the host's policy forbids pools of Pools, by file and line
 	Notes        []string    // to be logged; not problems
+
+	Binaries config.Binaries // what the pools execute, for the policy
 }
 
 // Default returns the settings without a config.toml.
 func Default() Settings {
 	return Settings{Host: config.DefaultHost(), Log: Log{Level: "info", Format: FormatAuto},
-		Metrics: Metrics{Enabled: true}, Etcd: Etcd{Prefix: "/pool-managerd/", TTL: defaultTTL}}
+		Metrics: Metrics{Enabled: true}}
 }
 
 // Load reads config.toml and every pool file. It never fails as a whole: errors are in Problems,
@@ -65,22 +66,19 @@ func LoadSettings(configFile string) (Settings, []Problem, []string) {
 	if problem != nil {
 		return Default(), []Problem{*problem}, nil
 	}
-	return parse(configFile, data)
+	s, problems := parse(configFile, data)
+	return s, problems, nil
 }
 
-func parse(file string, data []byte) (Settings, []Problem, []string) {
+func parse(file string, data []byte) (Settings, []Problem) {
 	return parseBy(schema(), file, data)
 }
 
 // parseBy is parse with a schema that is made already.
-func parseBy(known strict.Schema[Settings], file string, data []byte) (Settings, []Problem, []string) {
+func parseBy(known strict.Schema[Settings], file string, data []byte) (Settings, []Problem) {
 	s := Default()
 	doc, problems := strict.Parse(file, data)
 	problems = append(problems, known.Decode(doc, &s, rules()...)...)
 	strict.Sort(problems)
-	var notes []string
-	for _, path := range known.Idle(doc) {
-		notes = append(notes, fmt.Sprintf("%s: %s has no effect in this version", file, path))
-	}
-	return s, problems, notes
+	return s, problems
 }

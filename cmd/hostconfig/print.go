@@ -8,47 +8,63 @@ import (
 
 // Print writes the result of a check for people: each problem on a line that editors can jump to,
 // the hint below it, and how many there are.
-func Print(w io.Writer, problems []Problem) error {
-	for _, p := range problems {
-		if _, err := fmt.Fprintln(w, p.Error()); err != nil {
-			return err
-		}
-		if p.Hint == "" {
-			continue
-		}
-		if _, err := fmt.Fprintln(w, "    "+p.Hint); err != nil {
+func Print(w io.Writer, r Report) error {
+	for _, p := range r.Problems {
+		if err := printOne(w, p); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintln(w, summary(problems))
+	for _, p := range r.Warnings {
+		p.Message = "warning: " + p.Message
+		if err := printOne(w, p); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(w, summary(r))
 	return err
 }
 
-func summary(problems []Problem) string {
-	files := make(map[string]bool)
-	for _, p := range problems {
-		files[p.File] = true
+func printOne(w io.Writer, p Problem) error {
+	if _, err := fmt.Fprintln(w, p.Error()); err != nil || p.Hint == "" {
+		return err
 	}
-	switch {
-	case len(problems) == 0:
-		return "The configuration is good."
-	case len(problems) == 1:
-		return "1 problem."
-	case len(files) == 1:
-		return fmt.Sprintf("%d problems in one file.", len(problems))
-	}
-	return fmt.Sprintf("%d problems in %d files.", len(problems), len(files))
+	_, err := fmt.Fprintln(w, "    "+p.Hint)
+	return err
 }
 
-// PrintJSON writes the result of a check for programs: {"ok":false,"problems":[…]}.
-func PrintJSON(w io.Writer, problems []Problem) error {
-	if problems == nil {
-		problems = []Problem{}
+// summary counts the problems, and the warnings where there are any.
+func summary(r Report) string {
+	files := make(map[string]bool)
+	for _, p := range r.Problems {
+		files[p.File] = true
 	}
+	text := "The configuration is good"
+	switch n := len(r.Problems); {
+	case n == 1:
+		text = "1 problem"
+	case n > 1 && len(files) == 1:
+		text = fmt.Sprintf("%d problems in one file", n)
+	case n > 1:
+		text = fmt.Sprintf("%d problems in %d files", n, len(files))
+	}
+	switch n := len(r.Warnings); n {
+	case 0:
+		return text + "."
+	case 1:
+		return text + ", with one warning."
+	default:
+		return fmt.Sprintf("%s, with %d warnings.", text, n)
+	}
+}
+
+// PrintJSON writes the result of a check for programs:
+// {"ok":false,"problems":[…],"warnings":[…]}.
+func PrintJSON(w io.Writer, r Report) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(struct {
 		OK       bool      `json:"ok"`
 		Problems []Problem `json:"problems"`
-	}{len(problems) == 0, problems})
+		Warnings []Problem `json:"warnings"`
+	}{len(r.Problems) == 0, append([]Problem{}, r.Problems...), append([]Problem{}, r.Warnings...)})
 }

@@ -66,6 +66,7 @@ const usage = `Usage:
 Options of request:
   --cache-dir DIR     the cache (/var/cache/pool-managerd/models)
   --endpoint URL      the hub, or the object store (https://huggingface.co)
+  --region NAME       of the object store, where its URL does not have it
   --digest SHA256     sha256:... of the file
   --ca-file FILE      certificates to trust, instead of the host's
   --connections N     at the same time (8)
@@ -134,13 +135,21 @@ func (p program) fetch(ctx context.Context) int {
 // maxSecret is the size of a credential, in bytes.
 const maxSecret = 64 << 10
 
+// Credentials of more than one line: a file of ~/.aws/credentials' form, and one of auth.json's.
+const (
+	storeKeys    = "s3-credentials"
+	registryAuth = "registry-auth"
+)
+
 // secrets reads the credentials of the unit (systemd.exec(5), Credentials). None has to be there.
 func secrets(dir string) (s fetch.Secrets, err error) {
 	if dir == "" {
 		return s, nil
 	}
+	var store string
 	for name, to := range map[string]*string{"token": &s.HubToken, "s3-access-key": &s.Store.Access,
-		"s3-secret-key": &s.Store.Secret, "s3-session-token": &s.Store.Session, "registry-auth": &s.Registry} {
+		"s3-secret-key": &s.Store.Secret, "s3-session-token": &s.Store.Session, storeKeys: &store,
+		registryAuth: &s.Registry} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if os.IsNotExist(err) {
 			continue
@@ -153,8 +162,14 @@ func secrets(dir string) (s fetch.Secrets, err error) {
 		if err != nil {
 			return s, err
 		}
-		if *to = strings.TrimSpace(string(data)); name != "registry-auth" && strings.ContainsAny(*to, "\r\n\x00") {
+		*to = strings.TrimSpace(string(data))
+		if name != registryAuth && name != storeKeys && strings.ContainsAny(*to, "\r\n\x00") {
 			return s, fmt.Errorf("%s has more than one line", name)
+		}
+	}
+	if store != "" {
+		if s.Store, err = fetch.ParseStoreKeys(store); err != nil {
+			return s, fmt.Errorf("%s: %w", storeKeys, err)
 		}
 	}
 	return s, nil
@@ -193,6 +208,7 @@ func (p program) request(ctx context.Context, args []string) int {
 	f.Usage = func() { fmt.Fprint(p.err, usage) }
 	f.StringVar(&r.CacheDir, "cache-dir", "/var/cache/pool-managerd/models", "")
 	f.StringVar(&r.Endpoint, "endpoint", "https://huggingface.co", "")
+	f.StringVar(&r.Region, "region", "", "")
 	f.StringVar(&r.Digest, "digest", "", "")
 	f.StringVar(&r.CAFile, "ca-file", "", "")
 	f.IntVar(&r.Connections, "connections", 8, "")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pool-managerd/pool-managerd/units/fetch"
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
 )
 
@@ -35,6 +36,34 @@ func TestRequest(t *testing.T) {
 		Endpoint: "http://127.0.0.1:8080", Hosts: map[string][]string{"127.0.0.1": {"127.0.0.1"}, "::1": {"::1"}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestSecrets: the credentials of a unit are read in each of their forms, and a file that is none
+// is named.
+func TestSecrets(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("token", "hf_x\n")
+	write("registry-auth", "{\n}\n")
+	write("s3-credentials", "[default]\naws_access_key_id = A\naws_secret_access_key = S\n")
+	got, err := secrets(dir)
+	want := fetch.Secrets{HubToken: "hf_x", Registry: "{\n}", Store: fetch.StoreKeys{Access: "A", Secret: "S"}}
+	if err != nil || got != want {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	write("s3-credentials", "A:S")
+	if _, err := secrets(dir); err == nil || !strings.Contains(err.Error(), "s3-credentials") {
+		t.Errorf("a file that is none: %v", err)
+	}
+	write("token", "a\nb")
+	write("s3-credentials", "")
+	if _, err := secrets(dir); err == nil || !strings.Contains(err.Error(), "token has more than one line") {
+		t.Errorf("a token of two lines: %v", err)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
+	"github.com/pool-managerd/pool-managerd/units/library"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
 
 // provision runs a script as a provisioner, and reads what it prints as the manager does.
@@ -83,7 +85,11 @@ func TestExternalProvisioner(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(nas, "org", "model", "x.gguf"), []byte("weights"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := wire.Request{Version: 1, Ref: "hf:org/model", CacheDir: t.TempDir(), Directory: "models--org--model"}
+	ref, err := modelref.Parse("nas:org/model")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := wire.Request{Version: 1, Ref: ref.String(), CacheDir: t.TempDir(), Directory: ref.Directory()}
 	for range 2 { // the second replaces the first
 		events, bad, code := provision(t, documented(t), r, "NAS="+nas)
 		if code != wire.ExitDone || bad != 0 || len(events) != 2 {
@@ -96,9 +102,13 @@ func TestExternalProvisioner(t *testing.T) {
 		if data, err := os.ReadFile(filepath.Join(result.Path, "x.gguf")); err != nil || string(data) != "weights" {
 			t.Errorf("the model is %q (%v)", data, err)
 		}
+		there := library.Find(r.CacheDir, ref)
+		if there.Whole != library.Yes || there.Path != filepath.Join(result.Path, "x.gguf") {
+			t.Errorf("the cache has %+v", there)
+		}
 	}
-	for ref, reason := range map[string]wire.Reason{"hf:org/other": wire.NotFound,
-		"hf:org/model:Q4_0": wire.BadRequest} {
+	for ref, reason := range map[string]wire.Reason{"nas:org/other": wire.NotFound,
+		"nas:org": wire.BadRequest} {
 		r.Ref = ref
 		events, _, code := provision(t, documented(t), r, "NAS="+nas)
 		if len(events) != 1 || events[0].Reason != reason || code != reason.Exit() {

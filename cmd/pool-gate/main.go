@@ -102,6 +102,10 @@ func memory(ctx context.Context, args []string, stderr io.Writer, logger *log.Lo
 		o.Need, err = gate.ParseNeeds(text)
 		return err
 	})
+	f.Func("nodes", "device nodes that the engine is going to open", func(text string) error {
+		o.Nodes = strings.Split(text, ",")
+		return nil
+	})
 	f.Uint64Var(&o.Host, "host", 0, "bytes of main memory")
 	f.Uint64Var(&o.Mapped, "mapped", 0, "part of it that the kernel may read again")
 	f.BoolVar(&o.Warn, "warn", false, "too little main memory is no reason not to start")
@@ -111,7 +115,7 @@ func memory(ctx context.Context, args []string, stderr io.Writer, logger *log.Lo
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
 	}
-	if f.NArg() > 0 || len(o.Need) == 0 && o.Host == 0 || o.Wait < 0 {
+	if f.NArg() > 0 || len(o.Need) == 0 && o.Host == 0 && len(o.Nodes) == 0 || o.Wait < 0 {
 		f.Usage()
 		return exit.Usage
 	}

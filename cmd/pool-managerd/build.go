@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
@@ -17,13 +18,16 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/health"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/registry/api/history"
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/cdi"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/memory/ram"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 	"github.com/pool-managerd/pool-managerd/units/obtain"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
@@ -46,20 +50,32 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	d.client = client
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
-		LogAnswers: logAnswers(), Calls: client.Calls, Log: d.log, Usage: engineUsage,
+		LogAnswers: logAnswers(), Reasons: countedReasons(), Preloads: supervise.PreloadOutcomes(),
+		Calls: client.Calls, Log: d.log, Usage: engineUsage,
+		Lost: client.Lost, InProgress: func() int { return d.super.InProgress() },
 		Open: func() (requests, streams int) { return d.api.Open() }})
 	d.obtainer = obtain.New(obtain.Options{PID1: fetches{client}, Program: d.o.fetch,
 		Nameservers: obtain.HostNameservers, Output: filepath.Join(d.o.runtimeDir, "fetch"), Log: d.log,
-		Ended: counts.Fetched})
+		Ended: counts.Fetched, Refuse: func(program string) *registry.Failure {
+			return d.inForce.Load().Policy.RefuseExecuted(program)
+		}})
 	d.configureFetches(settings.Host)
+	d.pulls = obtain.NewPulls(d.obtainer, obtain.PullOptions{
+		File: filepath.Join(d.o.stateDir, "pulls.json"), Log: d.log,
+		Allowed: func(ref modelref.Ref) *registry.Failure {
+			return d.inForce.Load().Policy.RefuseSource(ref.String())
+		}})
 	beat, err := beatEvery()
 	if err != nil {
 		return err
 	}
 	d.super = supervise.New(supervise.Options{
-		PID1:     pid1{client},
-		Stager:   &provision.Stager{Store: store, Log: d.log, Verified: counts.Verified, Remote: d.obtainer},
-		Preparer: &provision.Preparer{Store: store, Capture: client, Gate: d.o.gate, Log: d.log},
+		PID1:   pid1{client},
+		Stager: &provision.Stager{Store: store, Log: d.log, Verified: counts.Verified, Remote: d.obtainer},
+		Preparer: &provision.Preparer{Store: store, Capture: client, Gate: d.o.gate, Log: d.log, Images: d.obtainer,
+			CDI: cdi.Dirs(), Refuse: func(binary string) *registry.Failure {
+				return d.inForce.Load().Policy.RefuseExecuted(binary)
+			}},
 		Prober:   probe.New(),
 		Activity: engineActivity,
 		Ports:    provision.NewPorts(settings.Host.PortLow, settings.Host.PortHigh),
@@ -69,8 +85,9 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Log:      d.log,
 		Host: render.Host{GatePath: d.o.gate, MemoryBytes: ram.Total(), Forwarder: forwarder(),
 			StagingRoot: stagingRoot(), StateBytes: stateBytes()},
-		GPUs:    helper,
-		Memory:  weigher{estimator: memory.New(store, d.log), peaks: store, ask: helper.Ask, log: d.log},
+		GPUs: helper,
+		Memory: weigher{estimator: memory.New(store, d.log), peaks: store, ask: helper.Ask, available: memory.Available,
+			log: d.log},
 		Journal: journal{client},
 		Leases:  d.leases,
 		Keep:    d.keep, Intents: d.intents, Clock: d.clock,
@@ -83,16 +100,23 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 	if settings.Metrics.Enabled {
 		scrape = counts.Handler()
 	}
+	d.history = history.New(d.registry)
 	d.api, err = api.New(api.Options{
-		Registry: d.registry, Backend: backend{d.super}, Operator: operator{d.super, d.reloads},
+		Registry: d.registry, Backend: backend{d.super},
+		Operator: operator{d.super, d.reloads, &d.inForce, &d.sources, d.registry,
+			filepath.Join(d.o.runtimeDir, "engines")},
+		Library: shelf{d.pulls},
 		Leases:  &api.Leases{Book: d.leases.book, Now: bootTime, Rejected: counts.LeaseRejected},
-		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log,
+		History: d.history,
+		Memory:  engineMemory,
+		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log, Epoch: d.eventFile.Epoch(),
 		Peers:  newPeers(listeners(sockets), sockets.Others, d.log),
 		Counts: api.Counts{Crowded: counts.APICrowded, Denied: counts.APIDenied},
 	})
 	if err != nil {
 		return err
 	}
+	tuneCollector(d.api.Answered)
 	return nil
 }
 
@@ -154,8 +178,12 @@ func (b backend) RenderUnit(ctx context.Context, id string) (string, error) {
 
 // operator implements the API's changes with the supervisor.
 type operator struct {
-	super   *supervise.Supervisor
-	reloads chan<- reloadRequest
+	super    *supervise.Supervisor
+	reloads  chan<- reloadRequest
+	inForce  *atomic.Pointer[config.Host]
+	sources  *atomic.Pointer[sources]
+	registry *registry.Registry
+	handoff  string // the directory of hand-off files
 }
 
 // Drain implements api.Operator.
@@ -185,7 +213,12 @@ func (o operator) Reset(ctx context.Context, id, by string) error {
 
 // Reload implements api.Operator.
 func (o operator) Reload(ctx context.Context, id string, ask api.ReloadRequest) error {
-	model, err := config.Reference(ask.Model, ask.Digest)
+	if read := o.sources.Load(); read != nil && ask.Model == "" && !ask.Forget {
+		if f := read.changed(id); f != nil {
+			return f
+		}
+	}
+	model, err := config.Reference(ask.Model, ask.Digest, o.inForce.Load().Provisioning)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -14,21 +15,24 @@ func TestNextPercent(t *testing.T) {
 		percent int
 		since   time.Duration
 		live    uint64
+		answers uint64
 		want    int
 	}{
-		{"idle", gcCalm, time.Minute, 4 * mib, gcCalm},
-		{"now_and_then", gcCalm, time.Second, 4 * mib, gcCalm},
-		{"busy", gcCalm, 10 * time.Millisecond, 1 * mib, gcBusyMost},
-		{"busy_with_a_hundred_pools", gcCalm, 10 * time.Millisecond, 4 * mib, 150},
-		{"busy_with_much_in_use", gcCalm, 10 * time.Millisecond, 6 * mib, 100},
-		{"busy_with_more_than_the_calm_limit_allows", gcCalm, 10 * time.Millisecond, 16 * mib, gcCalm},
-		{"busy_with_very_much_in_use", gcCalm, 10 * time.Millisecond, 500 * mib, gcCalm},
-		{"busy_with_next_to_nothing_in_use", gcCalm, 10 * time.Millisecond, 0, gcBusyMost},
-		{"still_busy_with_the_higher_limit", gcBusyMost, time.Second, 1 * mib, gcBusyMost},
-		{"calm_again", gcBusyMost, gcSeldom, 4 * mib, gcCalm},
+		{"idle", gcCalm, time.Minute, 4 * mib, gcAnswers, gcCalm},
+		{"now_and_then", gcCalm, time.Second, 4 * mib, gcAnswers, gcCalm},
+		{"busy", gcCalm, 10 * time.Millisecond, 1 * mib, gcAnswers, gcBusyMost},
+		{"busy_with_a_hundred_pools", gcCalm, 10 * time.Millisecond, 4 * mib, gcAnswers, 150},
+		{"busy_with_much_in_use", gcCalm, 10 * time.Millisecond, 6 * mib, gcAnswers, 100},
+		{"busy_with_more_than_the_calm_limit_allows", gcCalm, 10 * time.Millisecond, 16 * mib, gcAnswers, gcCalm},
+		{"busy_with_very_much_in_use", gcCalm, 10 * time.Millisecond, 500 * mib, gcAnswers, gcCalm},
+		{"busy_with_next_to_nothing_in_use", gcCalm, 10 * time.Millisecond, 0, gcAnswers, gcBusyMost},
+		{"still_busy_with_the_higher_limit", gcBusyMost, time.Second, 1 * mib, gcAnswers, gcBusyMost},
+		{"many_pools_start", gcCalm, 10 * time.Millisecond, 4 * mib, gcAnswers - 1, gcCalm},
+		{"many_pools_start_and_nobody_asks", gcBusyMost, time.Second, 4 * mib, 0, gcCalm},
+		{"calm_again", gcBusyMost, gcSeldom, 4 * mib, gcAnswers, gcCalm},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := nextPercent(c.percent, c.since, c.live); got != c.want {
+			if got := nextPercent(c.percent, c.since, c.live, c.answers); got != c.want {
 				t.Errorf("%d, want %d", got, c.want)
 			}
 		})
@@ -52,7 +56,8 @@ func TestCollectorCalms(t *testing.T) {
 			}
 		}
 	}
-	tuneCollector()
+	var answers atomic.Uint64
+	tuneCollector(func() uint64 { return answers.Add(gcAnswers) })
 	var garbage [][]byte
 	until("although there is much work", func() bool {
 		garbage = append(garbage[:len(garbage)%8], make([]byte, 64<<10))

@@ -9,17 +9,22 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/registry/api/history"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
+	"github.com/pool-managerd/pool-managerd/registry/eventfile"
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/obtain"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/provision"
 	"github.com/pool-managerd/pool-managerd/units/supervise"
 )
@@ -28,6 +33,7 @@ import (
 type daemon struct {
 	o              options
 	level          *slog.LevelVar
+	form           systemd.LogForm
 	log            *slog.Logger
 	notify         *systemd.Notifier
 	registry       *registry.Registry
@@ -42,9 +48,14 @@ type daemon struct {
 	savedHistories map[string]json.RawMessage
 
 	obtainer  *obtain.Obtainer
+	history   *history.Book
+	pulls     *obtain.Pulls
+	inForce   atomic.Pointer[config.Host] // of settings, for requests of the API
+	sources   atomic.Pointer[sources]     // the same
 	handoff   *handoff.Keeper
 	leases    leases
 	leaseFile *leaselog.File
+	eventFile *eventfile.File
 	settings  *hostconfig.Settings // the newest good config.toml; nil: none yet
 	reloads   chan reloadRequest   // by the API
 
@@ -61,7 +72,8 @@ type daemon struct {
 func serve(ctx context.Context, o options) error {
 	d := &daemon{o: o, level: new(slog.LevelVar), notify: systemd.NewNotifier(), registry: registry.New(),
 		reloads: make(chan reloadRequest)}
-	d.log = slog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-managerd", Level: d.level}))
+	d.log = slog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-managerd", Level: d.level,
+		Form: &d.form}))
 	d.registry.Observe(registry.LogEvents(d.log))
 	sockets, err := systemd.TakeActivation()
 	if err != nil {
@@ -74,6 +86,8 @@ func serve(ctx context.Context, o options) error {
 	defer d.store.Close()
 	defer d.keep.Close()
 	defer d.leaseFile.Close()
+	d.openEvents()
+	defer d.saveEvents()
 	d.openFormer()
 	first := d.load(false)
 	if err := d.build(sockets); err != nil {
@@ -100,6 +114,8 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 		}
 	})
 	all.Go(func() { d.obtainer.Run(superCtx) })
+	d.pulls.Prefetch(prefetched(first))
+	all.Go(func() { d.pulls.Run(superCtx) })
 	// Leases end after the server, so that the last answer is on disk.
 	leaseCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLeases()
@@ -117,9 +133,10 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	served := make(chan error, 1)
 	all.Go(func() { served <- d.api.Serve(ctx, listeners(sockets)...) })
 	d.ready()
-	watch := newGuard(d, d.client, listeners(sockets))
+	watch := newGuard(d, d.client, sockets)
 	all.Go(func() { watch.run(ctx) })
 	all.Go(func() { d.watchDisk(ctx) })
+	all.Go(func() { d.history.Run(ctx) })
 	for {
 		select {
 		case <-reload:
@@ -170,7 +187,7 @@ func (d *daemon) setStatus(line string) {
 func (d *daemon) load(acceptEmpty bool) supervise.Desired {
 	c := d.read(acceptEmpty)
 	for _, p := range c.Problems {
-		d.log.Error("configuration: "+p.Error(), "hint", p.Action())
+		d.log.Error("configuration: "+p.Error(), "hint", p.Action(), catalogue.Key, catalogue.FileRefused)
 	}
 	for _, n := range c.Notes {
 		d.log.Info("configuration: " + n)
@@ -192,7 +209,12 @@ func (d *daemon) load(acceptEmpty bool) supervise.Desired {
 	}
 	if d.settings != nil {
 		host := &d.settings.Host
-		want.Refuse, want.SoftReboot, want.VRAMOnly = host.Refuse, host.SurviveSoftReboot, host.Policy.VRAMOnly
+		want.Preload = host.Preload
+		want.Refuse = func(p pool.Pool) *registry.Failure { return host.Refuse(p, c.Binaries) }
+		want.SoftReboot, want.VRAMOnly = host.SurviveSoftReboot, host.Policy.VRAMOnly
+	}
+	if d.pulls != nil {
+		d.pulls.Prefetch(prefetched(want))
 	}
 	return want
 }
@@ -210,15 +232,19 @@ func (d *daemon) read(acceptEmpty bool) hostconfig.Config {
 	}
 	c, next := former.Load(d.o.configFile, d.o.poolsDir, inForce)
 	d.remember(next)
+	read := sourcesOf(c)
+	d.sources.Store(&read)
 	return c
 }
 
 // settle puts a good config.toml in force.
 func (d *daemon) settle(s hostconfig.Settings) {
 	d.level.Set(s.Log.Slog())
+	d.form.Set(logForm(s.Log.Format))
 	if d.api != nil {
 		if err := d.api.Apply(apiSettings(s)); err != nil {
-			d.log.Error("could not apply the settings of the API; the former ones stay in force", "err", err)
+			d.log.Error("could not apply the settings of the API; the former ones stay in force", "err", err,
+				catalogue.Key, catalogue.AccessRefused)
 		}
 	}
 	if d.obtainer != nil {
@@ -227,6 +253,19 @@ func (d *daemon) settle(s hostconfig.Settings) {
 	d.settings = &s
 }
 
+// logForm is the form of the log's entries by its name in config.toml.
+func logForm(format string) int32 {
+	switch format {
+	case hostconfig.FormatJSON:
+		return systemd.LogLines
+	case hostconfig.FormatJournal:
+		return systemd.LogJournal
+	}
+	return systemd.LogAuto
+}
+
 func apiSettings(s hostconfig.Settings) api.Settings {
-	return api.Settings{TokenFile: s.Auth.TokenFile, AuthOptional: s.Auth.Optional, TrustProxyAuth: s.Auth.TrustProxy}
+	return api.Settings{TokenFile: s.Auth.TokenFile, AuthOptional: s.Auth.Optional, TrustProxyAuth: s.Auth.TrustProxy,
+		CertFile: s.Auth.CertFile, KeyFile: s.Auth.KeyFile, InsecurePublic: s.Auth.Insecure,
+		HostNames: s.Auth.HostNames}
 }

@@ -79,7 +79,8 @@ func TestGuardRestoresFiles(t *testing.T) {
 }
 
 // TestGuardRescuesLeases: where the runtime directory itself is gone and cannot be made again, its
-// leases are in force with the next manager, once, and the log has one line.
+// leases are in force with the next manager, once, notes on past failures are known to it, and the
+// log has one line.
 func TestGuardRescuesLeases(t *testing.T) {
 	g, logged, _ := guarding(t)
 	d := g.d
@@ -103,8 +104,13 @@ func TestGuardRescuesLeases(t *testing.T) {
 		!strings.Contains(said.String(), "whose directory was deleted") {
 		t.Errorf("%d leases; log: %s", n, said)
 	}
-	if _, err := os.Lstat(next.rescuePath()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the rescued file remains: %v", err)
+	if note := next.savedHistories["a/r0"]; string(note) != "{}" {
+		t.Errorf("the note is %q", note)
+	}
+	for _, file := range []string{next.rescuePath(), next.rescuedNotes()} {
+		if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the rescued file remains: %v", err)
+		}
 	}
 }
 
@@ -113,9 +119,12 @@ func TestGuardRescuesLeases(t *testing.T) {
 func TestGuardRestoresSockets(t *testing.T) {
 	g, logged, restarted := guarding(t)
 	dir := t.TempDir()
-	api, gpu := filepath.Join(dir, "api.sock"), filepath.Join(dir, "gpu.sock")
-	g.sockets = []guarded{{path: api, unit: "pool-managerd.socket"}, {path: gpu, unit: "pool-gpu.socket"}}
-	for _, path := range []string{api, gpu} {
+	admin, api, gpu := filepath.Join(dir, "admin.sock"), filepath.Join(dir, "api.sock"), filepath.Join(dir, "gpu.sock")
+	g.sockets = []guarded{{path: admin, unit: adminUnit, with: apiUnit}, {path: api, unit: apiUnit},
+		{path: gpu, unit: "pool-gpu.socket"}}
+	stopped := ""
+	g.running = func(_ context.Context, unit string) (bool, error) { return unit != stopped, nil }
+	for _, path := range []string{admin, api, gpu} {
 		l, err := net.Listen("unix", path)
 		if err != nil {
 			t.Fatal(err)
@@ -141,11 +150,24 @@ func TestGuardRestoresSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	look()
+	// Without the socket of administrators they have the other one: a stop of its unit by hand
+	// restarts nothing.
+	remove(t, admin)
+	stopped = adminUnit
+	logs := logged()
+	look()
+	look()
+	if logged() != logs {
+		t.Errorf("a unit that was stopped was logged: %s", strings.TrimPrefix(logged(), logs))
+	}
+	stopped = ""
+	look()
+	look("pool-managerd.socket")
 	remove(t, gpu)
-	remove(t, api)
+	remove(t, api) // both are made again by one restart
 	look()
 	look("pool-gpu.socket", "pool-managerd.socket")
-	if n := strings.Count(logged(), "which makes it again"); n != 2 {
+	if n := strings.Count(logged(), "which makes it again"); n != 3 {
 		t.Errorf("logged %d times", n)
 	}
 	look() // the next try comes after two more looks

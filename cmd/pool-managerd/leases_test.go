@@ -38,7 +38,7 @@ func TestLeasesAreShown(t *testing.T) {
 		}
 	}
 	runs("run1")
-	l, err := d.leases.book.Acquire(t.Context(), "a", "", "orchestrator/7", time.Hour)
+	l, err := d.leases.book.Acquire(t.Context(), lease.Ask{Pool: "a", Holder: "orchestrator/7", TTL: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

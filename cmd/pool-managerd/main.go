@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
@@ -43,7 +44,7 @@ type options struct {
 }
 
 func main() {
-	tuneCollector()
+	debug.SetGCPercent(gcCalm)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -106,7 +107,7 @@ func check(o options, stdout, stderr io.Writer) int {
 	if len(problems) > 0 {
 		out = stderr
 	}
-	if err := hostconfig.Print(out, problems); err != nil || len(problems) > 0 {
+	if err := hostconfig.Print(out, hostconfig.Report{Problems: problems}); err != nil || len(problems) > 0 {
 		return exitFailed
 	}
 	return exitOK

@@ -16,6 +16,7 @@ type weigher struct {
 	estimator *memory.Estimator
 	peaks     memory.Peaks
 	ask       func(context.Context, wire.Request) (wire.Reply, error) // of the GPU helper
+	available func() (uint64, error)                                  // main memory of the host, in bytes
 	log       *slog.Logger
 }
 
@@ -26,7 +27,7 @@ func (w weigher) Need(ctx context.Context, l supervise.Load) (memory.Need, error
 
 // Try implements supervise.Memory.
 func (w weigher) Try(ctx context.Context, unit string, l supervise.Load, need memory.Need) *registry.Failure {
-	if available, err := memory.Available(); err != nil {
+	if available, err := w.available(); err != nil {
 		w.log.Warn("could not read the host's free memory; starting the engine anyway", "err", err)
 	} else if f, warning := memory.CheckHost(need, available, l.Pool); f != nil {
 		return f
@@ -49,5 +50,28 @@ func (w weigher) Try(ctx context.Context, unit string, l supervise.Load, need me
 func (w weigher) Record(_ context.Context, l supervise.Load, s memory.Sample) {
 	if err := w.peaks.Record(memory.Key(l.Pool, l.Staged, l.Version, l.Mask), s); err != nil {
 		w.log.Warn("could not save how much GPU memory the engine used", "pool_id", l.Pool.ID, "err", err)
+	}
+}
+
+// Raise implements supervise.Memory.
+func (w weigher) Raise(_ context.Context, l supervise.Load, end memory.End) bool {
+	if end.Code == registry.CodeEngineOOM && end.MemoryMax == 0 {
+		end.Room, _ = w.available() // unknown: nothing is raised
+	}
+	raised, ok := end.Raise()
+	if !ok || l.Pool.VRAMBytes > 0 && raised.Host == 0 {
+		return false
+	}
+	if err := w.peaks.Raise(memory.Key(l.Pool, l.Staged, l.Version, l.Mask), raised); err != nil {
+		w.log.Warn("could not save how much memory the engine lacked", "pool_id", l.Pool.ID, "err", err)
+		return false
+	}
+	return true
+}
+
+// Lower implements supervise.Memory.
+func (w weigher) Lower(_ context.Context, l supervise.Load) {
+	if err := w.peaks.Lower(memory.Key(l.Pool, l.Staged, l.Version, l.Mask)); err != nil {
+		w.log.Warn("could not forget that the engine lacked memory", "pool_id", l.Pool.ID, "err", err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -96,20 +97,24 @@ func TestPeers(t *testing.T) {
 
 func TestEngineSockets(t *testing.T) {
 	root := t.TempDir()
-	dir := filepath.Join(root, "pool.slice/pool-engines.slice/pool-engine@a.r0.service")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
+	id := func(dir string) uint64 {
+		dir = filepath.Join(root, "pool.slice", dir)
+		var st syscall.Stat_t
+		if err := errors.Join(os.MkdirAll(dir, 0o755), syscall.Stat(dir, &st)); err != nil {
+			t.Fatal(err)
+		}
+		return st.Ino
 	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(dir, &st); err != nil {
-		t.Fatal(err)
-	}
-	p := peers{engines: cgroups.NewMembers(root, "/pool.slice/pool-engines.slice")}
+	const fetcher = 990
+	p := peers{engines: cgroups.NewMembers(root, ourSlices()...), fetcher: fetcher}
 	for name, c := range map[string]struct {
 		owner  sockdiag.Owner
 		engine bool
 	}{
-		"by_its_control_group":               {sockdiag.Owner{UID: 0, Cgroup: st.Ino}, true},
+		"by_its_control_group":               {sockdiag.Owner{Cgroup: id("pool-engines.slice/pool-engine@a.r0.service")}, true},
+		"a_download":                         {sockdiag.Owner{UID: fetcher, Cgroup: id("pool-fetch.slice/x.service")}, true},
+		"a_download_by_its_user":             {sockdiag.Owner{UID: fetcher}, true},
+		"beside_the_slices":                  {sockdiag.Owner{UID: 1000, Cgroup: id("pool-other.slice")}, false},
 		"a_dynamic_user_of_another_service":  {sockdiag.Owner{UID: 61190, Cgroup: 1}, false},
 		"where_only_the_user_is_known":       {sockdiag.Owner{UID: 61190}, true},
 		"a_person_where_only_that_is_known":  {sockdiag.Owner{UID: 1000}, false},

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
 	"github.com/pool-managerd/pool-managerd/units/boltfile"
@@ -65,19 +66,38 @@ func (d *daemon) openIntents() (err error) {
 	if !d.keep.Readable() {
 		d.log.Error("could not read the requests of operators: drained pools start, models are those of the pool files")
 	}
-	d.histories, d.savedHistories = keep.OpenHistories(filepath.Join(d.o.runtimeDir, "restarts"), d.log)
+	d.openHistories()
 	if d.intents, err = d.keep.Intents(); err != nil {
 		d.log.Error("could not read some requests of operators; they are not in force", "err", err)
 	}
 	for id, i := range d.intents {
-		if left := i.AtStart(); left != i {
-			d.intents[id] = left
-			if err := d.keep.Put(id, left); err != nil { // it ends again at the next start
-				d.log.Warn("could not delete a drain that ended with the former manager", "pool_id", id, "err", err)
-			}
+		left := i.AtStart(d.clock.Boot())
+		if left == i {
+			continue
+		}
+		if d.intents[id] = left; left.Empty() {
+			delete(d.intents, id)
+		}
+		if err := d.keep.Put(id, left); err != nil { // it ends again at the next start
+			d.log.Warn("could not delete what ended with the former manager or the former boot", "pool_id", id,
+				"err", err)
 		}
 	}
 	return nil
+}
+
+// openHistories reads the notes on past failures.
+func (d *daemon) openHistories() {
+	dir := filepath.Join(d.o.runtimeDir, "restarts")
+	switch n, err := keep.RecoverHistories(dir, d.rescuedNotes()); {
+	case err != nil:
+		d.log.Warn("could not read all notes on past failures of engines of the former manager, whose directory was "+
+			"deleted", "file", d.rescuedNotes(), "err", err)
+	case n > 0:
+		d.log.Info("read the notes on past failures of engines of the former manager, whose directory was deleted",
+			"files", n)
+	}
+	d.histories, d.savedHistories = keep.OpenHistories(dir, d.log)
 }
 
 // openLeases reads the leases that a former manager granted since boot.
@@ -120,6 +140,12 @@ func (d *daemon) rescuePath() string {
 	return filepath.Join(d.o.stateDir, "leases-"+d.clock.Boot()+".db")
 }
 
+// rescuedNotes is where the notes on past failures are while their directory is gone. They are of
+// one boot as well: times in them are since the boot.
+func (d *daemon) rescuedNotes() string {
+	return filepath.Join(d.o.stateDir, "restarts-"+d.clock.Boot()+".json")
+}
+
 // formerLeases reads the file of version 0.1.0, a bbolt file.
 func formerLeases(path string) (map[string][]byte, error) { return boltfile.Values(path, "leases") }
 
@@ -129,7 +155,7 @@ func (d *daemon) replaced(path, aside string, damage error, consequence string) 
 	hint := fmt.Sprintf("Check the disk; the damaged file is %s. "+
 		"Remove it and run systemctl reload pool-managerd to clear this message.", aside)
 	d.log.Error(fmt.Sprintf("%s was damaged and replaced: %s", path, consequence),
-		"err", damage, "moved_to", aside, "hint", hint)
+		"err", damage, "moved_to", aside, "hint", hint, catalogue.Key, catalogue.StateReplaced)
 	text := fmt.Sprintf("%s was damaged (%v) and replaced: %s", filepath.Base(path), damage, consequence)
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"path"
 
 	"github.com/pool-managerd/pool-managerd/cgroups"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/supervise"
@@ -11,6 +12,12 @@ import (
 
 // engineUsage reads the memory of an engine from its cgroup, false if it has none.
 func engineUsage(unit string) (metrics.Usage, bool) { return usageBelow(cgroups.Root, unit) }
+
+// engineMemory is of engineUsage what GET /v1/usage shows.
+func engineMemory(unit string) wire.Memory {
+	used, _ := engineUsage(unit)
+	return wire.Memory{Bytes: used.MemoryBytes, Pressure: used.Pressure}
+}
 
 // engineActivity reads what an engine has used so far, false if it has no cgroup.
 func engineActivity(unit string) (supervise.Activity, bool) { return activityBelow(cgroups.Root, unit) }

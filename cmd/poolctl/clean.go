@@ -1,71 +1,24 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/safe"
 )
 
-// Text in an answer may come from an engine (an error message, a version), from a file or from
-// another caller. None of it may move the cursor, change the window's title or reorder the text.
+// Everything that is printed and not poolctl's own passes through one of these.
 
-// clean makes text safe to print on one line of a terminal: control characters and those that
-// change the direction of text become "?", line breaks a space.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\r' || r == '\t':
-			return ' '
-		case unsafeRune(r):
-			return '?'
-		}
-		return r
-	}, s)
-}
+// clean makes text safe to print on one line of a terminal.
+func clean(s string) string { return safe.Line(s) }
 
-// cleanText is clean for text of several lines.
-func cleanText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && r != '\t' && unsafeRune(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
+// cleanJSON escapes what is not safe.
+func cleanJSON(b []byte) []byte { return safe.JSON(b) }
 
-// cleanJSON escapes such characters, which valid JSON has in strings only. Those below U+0020 are
-// escaped already.
-func cleanJSON(b []byte) []byte {
-	if !strings.ContainsFunc(string(b), func(r rune) bool { return r != '\n' && unsafeRune(r) }) {
-		return b
-	}
-	out := make([]byte, 0, len(b)+16)
-	for len(b) > 0 {
-		r, n := utf8.DecodeRune(b)
-		if unsafeRune(r) && !strings.ContainsRune("\n\r\t", r) { // those three are JSON's own white space
-			out = fmt.Appendf(out, `\u%04x`, r)
-		} else {
-			out = append(out, b[:n]...)
-		}
-		b = b[n:]
-	}
-	return out
-}
-
-// unsafeRune reports whether r is a control character (C0, DEL, C1) or an invisible one that
-// changes the order of text. All of them are below U+10000.
-func unsafeRune(r rune) bool {
-	return unicode.IsControl(r) || r == utf8.RuneError ||
-		r >= 0x200b && r <= 0x200f || r >= 0x2028 && r <= 0x202e || r >= 0x2060 && r <= 0x206f || r == 0xfeff
-}
-
-// cleaner writes text of several lines through cleanText. Each Write must hold whole characters.
+// cleaner writes text of several lines and makes it safe. Each Write must hold whole characters.
 type cleaner struct{ to io.Writer }
 
 func (c cleaner) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(c.to, cleanText(string(p))); err != nil {
+	if _, err := io.WriteString(c.to, safe.Text(string(p))); err != nil {
 		return 0, err
 	}
 	return len(p), nil

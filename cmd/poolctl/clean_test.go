@@ -1,59 +1,9 @@
 package main
 
 import (
-	"encoding/json"
-	"reflect"
-	"strings"
 	"testing"
 	"time"
 )
-
-func TestClean(t *testing.T) {
-	cases := []struct{ name, in, want string }{
-		{"plain", "exit 1: größer als 6 GiB 🙂", "exit 1: größer als 6 GiB 🙂"},
-		{"colour", "\x1b[31mred\x1b[0m", "?[31mred?[0m"},
-		{"title", "\x1b]0;x\a", "?]0;x?"},
-		{"c1", "a\u009b31mb", "a?31mb"},
-		{"lines", "a\nb\r\nc\td", "a b  c d"},
-		{"direction", "a\u202eb\u2066c", "a?b?c"},
-		{"not_utf8", "a\xff\xfeb", "a??b"},
-		{"delete", "a\x7f", "a?"},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			if got := clean(c.in); got != c.want {
-				t.Errorf("clean(%q) = %q, want %q", c.in, got, c.want)
-			}
-		})
-	}
-}
-
-// FuzzCleanJSON: what is printed means the same and moves nothing.
-func FuzzCleanJSON(f *testing.F) {
-	for _, s := range []string{"", "plain", "\x1b[2J", "\u009b", "\u202e", "a\xffb", "\u2028", "\\u001b", "\ufffd"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		in, err := json.Marshal(map[string]string{"v": s})
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := cleanJSON(in)
-		if strings.ContainsFunc(string(out), unsafeRune) {
-			t.Errorf("%q", out)
-		}
-		var before, after map[string]string
-		if err := json.Unmarshal(in, &before); err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(out, &after); err != nil {
-			t.Fatalf("%q: %v", out, err)
-		}
-		if !reflect.DeepEqual(before, after) {
-			t.Errorf("%q became %q", before, after)
-		}
-	})
-}
 
 func TestNearest(t *testing.T) {
 	names := []string{"gemma", "llama3-8b", "llama3-70b", "phi"}

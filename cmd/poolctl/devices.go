@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/client"
 )
 
 type devicesOptions struct {
@@ -42,7 +43,7 @@ func (a *app) runDevices(ctx context.Context, o devicesOptions) error {
 		return err
 	}
 	look := func(ctx context.Context) (frame, error) {
-		list, raw, err := read[wire.DeviceList](ctx, c, "/v1/devices")
+		list, raw, err := got(c.GetDevices(ctx, client.GetDevicesParams{}))
 		if err != nil {
 			return frame{}, err
 		}

@@ -42,7 +42,7 @@ func unreachable(addr string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		e.text = fmt.Sprintf("pool-managerd cannot be reached: there is no socket %s", addr)
 		e.hint = "Is it installed and started? systemctl status pool-managerd.socket. Another address is given by " +
-			"--socket or --url."
+			"--host."
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.text = fmt.Sprintf("pool-managerd cannot be reached: nothing listens on %s", addr)
 		e.hint = "systemctl status pool-managerd.socket; systemctl start pool-managerd.socket"

@@ -1,26 +1,25 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
+	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/client"
 )
-
-// eventLine bounds one line of a stream, in bytes. An event with the last log lines of an engine
-// has a few thousand.
-const eventLine = 1 << 20
 
 func newEvents(a *app) *cobra.Command {
 	var follow bool
+	var kinds []string
 	cmd := &cobra.Command{
 		Use:   "events [POOL]",
 		Short: "Show the events of all pools and GPUs, or of one pool",
@@ -34,31 +33,71 @@ With -f, print new events as they happen.`,
 		},
 		ValidArgsFunction: a.completePool,
 		RunE: do(func(ctx context.Context, args []string) error {
-			return a.runEvents(ctx, strings.Join(args, ""), follow)
+			if err := validKinds(kinds); err != nil {
+				return err
+			}
+			return a.runEvents(ctx, eventQuery{strings.Join(args, ""), kinds, follow})
 		}),
 	}
+	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "show only events of these `kinds`, as ready,crash")
+	_ = cmd.RegisterFlagCompletionFunc("kind",
+		func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return completeList(kindNames(), typed)
+		})
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new events as they happen")
 	return cmd
 }
 
+// eventQuery is which events to print.
+type eventQuery struct {
+	pool   string   // empty: of all
+	kinds  []string // empty: of all
+	follow bool
+}
+
+// kindNames are the kinds of events.
+func kindNames() []string {
+	var names []string
+	for _, k := range registry.Kinds() {
+		names = append(names, string(k))
+	}
+	return names
+}
+
+// validKinds refuses words that are no kind.
+func validKinds(kinds []string) error {
+	for _, k := range kinds {
+		if slices.Contains(kindNames(), k) {
+			continue
+		}
+		e := &exitError{code: exitUsage, text: fmt.Sprintf("there is no kind of events %q", k),
+			hint: "The kinds are " + strings.Join(kindNames(), ", ") + "."}
+		if near := nearest(k, kindNames()); near != "" {
+			e.hint = "Did you mean " + near + "? " + e.hint
+		}
+		return e
+	}
+	return nil
+}
+
 // runEvents prints a stream. With follow, a broken stream is resumed after the last printed event.
-func (a *app) runEvents(ctx context.Context, pool string, follow bool) error {
+func (a *app) runEvents(ctx context.Context, q eventQuery) error {
 	c, err := newClient(a.o)
 	if err != nil {
 		return err
 	}
-	if pool != "" {
-		if _, err := c.get(ctx, poolPath(pool, "")); err != nil {
-			return c.withNearest(ctx, pool, err)
+	if q.pool != "" {
+		if _, _, err := got(c.GetPool(ctx, q.pool)); err != nil {
+			return withNearest(ctx, c, q.pool, err)
 		}
 	}
 	last := ""
 	for {
-		err := a.readEvents(ctx, c, pool, follow, &last)
+		err := a.readEvents(ctx, c, q, &last)
 		switch {
 		case ctx.Err() != nil:
 			return nil // Ctrl-C
-		case err != nil && !isGone(err), !follow:
+		case err != nil && !isGone(err), !q.follow:
 			return err
 		}
 		select {
@@ -70,63 +109,39 @@ func (a *app) runEvents(ctx context.Context, pool string, follow bool) error {
 }
 
 // readEvents prints one stream until it ends; last is the id of the newest printed event.
-func (a *app) readEvents(ctx context.Context, c *client, pool string, follow bool, last *string) error {
-	q := url.Values{"follow": {fmt.Sprint(follow)}}
-	if *last == "" {
-		q.Set("replay", "true")
-	}
-	if pool != "" {
-		q.Set("pool", pool)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/events?"+q.Encode(), nil)
+func (a *app) readEvents(ctx context.Context, c *client.Client, which eventQuery, last *string) error {
+	whole := *last == ""
+	stream, err := c.GetEvents(ctx, client.GetEventsParams{Pool: which.pool, Kind: strings.Join(which.kinds, ","),
+		Replay: &whole, Follow: &which.follow, LastEventID: *last})
 	if err != nil {
-		return fmt.Errorf("request: %w", err)
+		return explain(err)
 	}
-	if *last != "" {
-		req.Header.Set("Last-Event-ID", *last)
-	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return c.noAnswer(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		_, err := c.ask(ctx, http.MethodGet, "/v1/events?"+q.Encode(), nil) // the same answer, as an error
-		return err
-	}
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, eventLine)
-	kind := ""
-	for lines.Scan() {
-		switch name, value, _ := strings.Cut(lines.Text(), ": "); name {
-		case "id":
-			*last = value
-		case "event":
-			kind = value
-		case "data":
-			if err := a.printEvent(kind, value); err != nil {
-				return err
-			}
+	defer stream.Close()
+	for {
+		e, err := stream.Next()
+		if errors.Is(err, io.EOF) {
+			return nil // the caller resumes a broken stream
+		} else if err != nil {
+			return explain(err)
+		}
+		*last = e.ID
+		if err := a.printEvent(e.Kind, e.Data); err != nil {
+			return err
 		}
 	}
-	return nil // the caller resumes a broken stream
 }
 
-func (a *app) printEvent(kind, data string) error {
+func (a *app) printEvent(kind string, data []byte) error {
 	if a.o.output == formatJSON {
-		_, err := fmt.Fprintln(a.out, strings.TrimSpace(string(cleanJSON([]byte(data)))))
+		_, err := fmt.Fprintln(a.out, strings.TrimSpace(string(cleanJSON(data))))
 		return err
-	}
-	var e wire.Event
-	if err := json.Unmarshal([]byte(data), &e); err != nil {
-		return fmt.Errorf("an event is not what this version of poolctl expects: %w", err)
 	}
 	if kind == "gap" {
-		_, err := fmt.Fprintln(a.out, "(events are missing here: the daemon was restarted, or no longer keeps them)")
-		return err
+		return a.printGap(data)
+	}
+	var e wire.Event
+	if err := json.Unmarshal(data, &e); err != nil {
+		return fmt.Errorf("an event is not what this version of poolctl expects: %w", err)
 	}
 	of := e.PoolID
 	switch {
@@ -138,6 +153,24 @@ func (a *app) printEvent(kind, data string) error {
 	line := fmt.Sprintf("%s  %-8s %s  %s", time.UnixMilli(e.AtMS).Format(time.DateTime), clean(kind), clean(of),
 		clean(eventText(e)))
 	_, err := fmt.Fprintln(a.out, strings.TrimRight(line, " "))
+	return err
+}
+
+// printGap prints how many events are missing.
+func (a *app) printGap(data []byte) error {
+	var g wire.Gap
+	if err := json.Unmarshal(data, &g); err != nil {
+		return fmt.Errorf("a gap is not what this version of poolctl expects: %w", err)
+	}
+	how := "events are"
+	switch {
+	case g.Missed == nil:
+	case *g.Missed == 1:
+		how = "1 event is"
+	default:
+		how = fmt.Sprintf("%d events are", *g.Missed)
+	}
+	_, err := fmt.Fprintf(a.out, "(%s missing here: the daemon was restarted, or no longer keeps them)\n", how)
 	return err
 }
 

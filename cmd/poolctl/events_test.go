@@ -42,3 +42,18 @@ func TestEvents(t *testing.T) {
 		}
 	})
 }
+
+// TestGapOfEvents: the line of a gap has how many events are missing.
+func TestGapOfEvents(t *testing.T) {
+	for _, c := range []struct{ data, want string }{
+		{`{"missed":null,"up_to_seq":7,"cause":"c"}`, "(events are missing here: "},
+		{`{"missed":1,"up_to_seq":7,"cause":"c"}`, "(1 event is missing here: "},
+		{`{"missed":12,"up_to_seq":7,"cause":"c"}`, "(12 events are missing here: "},
+	} {
+		var out syncBuffer
+		a := &app{out: &out}
+		if err := a.printEvent("gap", []byte(c.data)); err != nil || !strings.HasPrefix(out.String(), c.want) {
+			t.Errorf("%s: %q (%v)", c.data, out.String(), err)
+		}
+	}
+}

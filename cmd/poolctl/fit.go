@@ -34,8 +34,8 @@ func newFit(a *app) *cobra.Command {
 		Long: `Print how much memory a model needs, part by part, beside what each GPU has and what is free now. Nothing is started.
 
 MODEL is a path (with a slash, or file:…), or a pool of this host, whose settings are taken from its file; flags go before them.
-Without --devices, each GPU is looked at alone. The need is computed from the model's files: a peak that the daemon measured in an
-earlier run is not known here, and may be nearer to the truth.
+Without --devices, each GPU is looked at alone. The need is computed from the model's files. What the daemon has
+measured of a pool in earlier runs, or raised after one that lacked memory, is printed below the table where it answers.
 
 Exit status: 0 it fits; 1 it does not, or this is unknown; 4 the daemon, which knows the GPUs, cannot be reached.`,
 		Example: `  poolctl fit /srv/models/llama3-8b-q4.gguf --ctx 8192 --slots 4
@@ -61,6 +61,7 @@ Exit status: 0 it fits; 1 it does not, or this is unknown; 4 the daemon, which k
 		strings.Join(withCacheTypes(), ", "), strings.Join(engine.CacheTypes(), ", ")))
 	f.StringVar(&o.configFile, "config", hostconfig.DefaultFile, "the host's configuration `file`")
 	f.StringVar(&o.poolsDir, "pools-dir", hostconfig.DefaultPools, "the `directory` of pool files")
+	_ = cmd.RegisterFlagCompletionFunc("devices", a.completeDevices)
 	_ = cmd.RegisterFlagCompletionFunc("engine",
 		cobra.FixedCompletions(engine.Kinds(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("kv-type",
@@ -98,6 +99,7 @@ func (a *app) runFit(ctx context.Context, model string, o fitOptions) error {
 	if err != nil {
 		return err
 	}
+	r.Notes = append(r.Notes, a.needNotes(ctx, s.pool.ID)...)
 	if a.o.output == formatJSON {
 		err = r.printJSON(a.out)
 	} else {

@@ -26,7 +26,7 @@ func (a *app) gpusNow(ctx context.Context) hostGPUs {
 	if err != nil {
 		return hostGPUs{err: err}
 	}
-	list, _, err := read[wire.DeviceList](ctx, c, "/v1/devices")
+	list, err := devicesOf(ctx, c)
 	if err != nil {
 		return hostGPUs{err: err}
 	}

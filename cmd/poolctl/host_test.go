@@ -43,6 +43,7 @@ type host struct {
 	token  string // file
 
 	operators *operators
+	shelf     stockpile
 }
 
 func newHost(t *testing.T) *host {
@@ -53,7 +54,8 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	h.operators = &operators{reg: h.reg}
-	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Operator: h.operators, Version: "1.2.3",
+	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Operator: h.operators, Library: &h.shelf,
+		Version: "1.2.3",
 		Now: func() time.Time {
 			return clock
 		},

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/client"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -93,8 +95,8 @@ func (a *app) runClean(ctx context.Context, remove bool) error {
 }
 
 // stillGone returns an error if a pool was added since it was listed.
-func stillGone(ctx context.Context, c *client, id string) error {
-	_, _, err := read[wire.Pool](ctx, c, poolPath(id, ""))
+func stillGone(ctx context.Context, c *client.Client, id string) error {
+	_, _, err := got(c.GetPool(ctx, id))
 	var e *exitError
 	switch {
 	case errors.As(err, &e) && e.code == exitNoPool:
@@ -112,8 +114,8 @@ func ofState(p wire.Problem) bool {
 }
 
 // keptPools returns the pools that are configured, or of which a unit is loaded.
-func (a *app) keptPools(ctx context.Context, c *client) (map[string]bool, error) {
-	list, _, err := read[wire.PoolList](ctx, c, "/v1/pools")
+func (a *app) keptPools(ctx context.Context, c *client.Client) (map[string]bool, error) {
+	list, err := poolsOf(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -174,16 +176,24 @@ func leftovers(root string, kept map[string]bool) ([]leftover, error) {
 	return found, nil
 }
 
-// sizeBelow is how much is in a file or directory. Links are not followed: an engine may have made
-// one to anywhere.
+// sizeBelow is how much is in a file or directory, in bytes: of a file with holes what it takes on
+// the disk, of which its length says nothing. Links are not followed: an engine may have made one
+// to anywhere.
 func sizeBelow(path string) (bytes uint64) {
 	_ = filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return nil // what cannot be read is not counted
 		}
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			bytes += uint64(max(info.Size(), 0))
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			return nil
 		}
+		held := info.Size()
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			const block = 512 // of st_blocks, see stat(2)
+			held = min(held, st.Blocks*block)
+		}
+		bytes += uint64(max(held, 0))
 		return nil
 	})
 	return bytes

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -144,4 +145,17 @@ func TestCleanOfRemovedPools(t *testing.T) {
 			t.Error(fmt.Errorf("%s was deleted", want[0]))
 		}
 	})
+}
+
+// TestSizeOfAFileWithHoles is what it takes on the disk.
+func TestSizeOfAFileWithHoles(t *testing.T) {
+	dir := t.TempDir()
+	hollow := filepath.Join(dir, "hollow")
+	if err := errors.Join(os.WriteFile(hollow, []byte("begins"), 0o600), os.Truncate(hollow, 1<<40),
+		os.WriteFile(filepath.Join(dir, "small"), []byte("12345"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if n := sizeBelow(dir); n < 5+6 || n > 1<<20 {
+		t.Errorf("%d bytes, want what is on the disk", n)
+	}
 }

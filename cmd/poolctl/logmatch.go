@@ -123,9 +123,9 @@ func (a *app) replicasOf(ctx context.Context, id string) []wire.Replica {
 	if err != nil {
 		return nil
 	}
-	p, _, err := read[wire.Pool](ctx, c, poolPath(id, ""))
+	p, _, err := got(c.GetPool(ctx, id))
 	var e *exitError
-	if err = c.withNearest(ctx, id, err); errors.As(err, &e) && e.code == exitNoPool {
+	if err = withNearest(ctx, c, id, err); errors.As(err, &e) && e.code == exitNoPool {
 		fmt.Fprintf(a.err, "poolctl: %s; the journal may have earlier lines of it. %s\n", clean(e.text), clean(e.hint))
 	}
 	return p.Replicas

@@ -1,6 +1,6 @@
 // Command poolctl shows and operates a host's engine pools. It uses the API of pool-managerd; the
-// command check reads the configuration files itself, logs reads the journal, and clean deletes
-// what removed pools left.
+// command check reads the configuration files itself, import translates those of other programs,
+// logs reads the journal, and clean deletes what removed pools left.
 //
 // It owns the command line and the output. It must not know how anything is started, and it prints
 // no control character that it received.
@@ -40,9 +40,9 @@ func main() { os.Exit(start()) }
 func start() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl",
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl",
 		systemctl: "systemctl",
-		available: memory.Available, clear: isTerminal(os.Stdout)}
+		available: memory.Available, clear: isTerminal(os.Stdout), bar: isTerminal(os.Stderr)}
 	return run(ctx, a, os.Args[1:])
 }
 
@@ -51,6 +51,11 @@ func run(ctx context.Context, a *app, args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if w, is := a.out.(interface{ flush() error }); is {
+		if flushed := w.flush(); err == nil && flushed != nil {
+			err = &failed{flushed}
+		}
+	}
 	code := exitOf(err)
 	report(a.err, err, code)
 	return code

@@ -49,12 +49,13 @@ them (which only root can read; else when they were written). The commands below
 	f.StringVar(&o.poolsDir, "pools-dir", hostconfig.DefaultPools, "the `directory` of pool files")
 	verify := &cobra.Command{
 		Use: "verify [MODEL]", Short: "Read the files of a model, or of all, and compare them with their digests",
-		Args: cobra.MaximumNArgs(1),
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeCached(&o),
 		RunE: do(func(ctx context.Context, args []string) error { return a.verifyModels(ctx, o, args) }),
 	}
 	rm := &cobra.Command{
 		Use: "rm MODEL", Short: "Remove a model that no pool names", Args: cobra.ExactArgs(1),
-		RunE: do(func(ctx context.Context, args []string) error { return a.removeModel(ctx, o, args[0]) }),
+		ValidArgsFunction: a.completeCached(&o),
+		RunE:              do(func(ctx context.Context, args []string) error { return a.removeModel(ctx, o, args[0]) }),
 	}
 	prune := &cobra.Command{
 		Use:   "prune",
@@ -66,7 +67,7 @@ them (which only root can read; else when they were written). The commands below
 	}
 	prune.Flags().StringVar(&o.to, "to", "", "`size` of what is left, as 500G (default size_budget)")
 	prune.Flags().BoolVar(&o.remove, "remove", false, "remove what is listed")
-	cmd.AddCommand(verify, rm, prune)
+	cmd.AddCommand(newPull(a), newExport(a, &o), newModelImport(a, &o), verify, rm, prune)
 	return cmd
 }
 
@@ -133,19 +134,22 @@ func (a *app) users(ctx context.Context, o modelOptions, sure bool) (map[string]
 			users[dir] = append(users[dir], id)
 		}
 	}
-	c := hostconfig.Load(o.configFile, o.poolsDir)
-	if sure && len(c.Problems) > 0 {
+	files := hostconfig.Load(o.configFile, o.poolsDir)
+	if sure && len(files.Problems) > 0 {
 		return nil, errors.New("the configuration has problems, and a pool file that cannot be read may name a " +
 			"model; poolctl check lists them")
 	}
-	for _, p := range c.Pools {
-		add(string(p.Model), p.ID)
+	for _, p := range files.Pools {
+		for _, model := range append([]string{string(p.Model)}, p.Prefetch...) {
+			add(model, p.ID)
+		}
+		add(modelref.Image+":"+p.Provisioning.Image, p.ID)
 	}
-	client, err := newClient(a.o)
+	c, err := newClient(a.o)
 	if err != nil {
 		return nil, err
 	}
-	list, _, err := read[wire.PoolList](ctx, client, "/v1/pools")
+	list, err := poolsOf(ctx, c)
 	if err != nil && sure {
 		return nil, err
 	}
@@ -261,7 +265,7 @@ func (a *app) removeModel(ctx context.Context, o modelOptions, arg string) error
 		return err
 	}
 	if len(m.Pools) > 0 {
-		return fmt.Errorf("%s is the model of %s; remove or change the pool first", m.Name, strings.Join(m.Pools, ", "))
+		return fmt.Errorf("%s is in use by %s; remove or change the pool first", m.Name, strings.Join(m.Pools, ", "))
 	}
 	return a.removeOne(s, m)
 }

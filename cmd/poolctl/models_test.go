@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/image"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
 
 // shelved is a host with four models in its cache: one that a pool file names, one that a pool
@@ -68,6 +71,54 @@ func TestModels(t *testing.T) {
 			t.Errorf("the cache has %s, want %s", got, want)
 		}
 	}
+	t.Run("images", func(t *testing.T) {
+		_, cache, ctl := shelved(t)
+		const digest = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+		for _, name := range []string{"used", "unused"} {
+			ref, err := modelref.ParseImage("registry.example/acme/" + name + ":1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := image.Info{Ref: ref.String(), Digest: digest, Bytes: 3000, Entries: 7}.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := filepath.Join(cache, ref.Directory(), "snapshots", "commit")
+			err = errors.Join(os.MkdirAll(image.Root(at), 0o755),
+				os.Mkdir(filepath.Join(cache, ref.Directory(), "blobs"), 0o755),
+				os.WriteFile(filepath.Join(at, image.FileName), data, 0o644))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		pools := filepath.Join(strings.TrimSuffix(cache, "/var/cache/pool-managerd/models"), "pools.d")
+		file := "engine = \"llamacpp\"\nmodel = \"file:/a.gguf\"\ndevices = []\n" +
+			"[provisioning]\nmode = \"container\"\nimage = \"registry.example/acme/used:2\"\n"
+		if err := os.WriteFile(filepath.Join(pools, "c.toml"), []byte(file), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r := ctl("-o", "json")
+		var models []model
+		if err := json.Unmarshal([]byte(r.out), &models); err != nil || r.code != exitOK {
+			t.Fatalf("%v, %+v", err, r)
+		}
+		got := make(map[string]string)
+		for _, m := range models {
+			got[m.Name] = fmt.Sprintf("%d %d %s %v", m.Bytes, m.Files, text(m.Digest), m.Pools)
+		}
+		for name, pools := range map[string]string{"used": "[c]", "unused": "[]"} {
+			if row := got["image:registry.example/acme/"+name]; row != "3000 7 "+digest+" "+pools {
+				t.Errorf("%s: %q of %v", name, row, got)
+			}
+		}
+		if r := ctl("rm", "image:registry.example/acme/used:1"); r.code == exitOK ||
+			!strings.Contains(r.errOut, "in use by c") {
+			t.Errorf("an image that a pool names: %+v", r)
+		}
+		if r := ctl("rm", "image:registry.example/acme/unused"); r.code != exitOK {
+			t.Errorf("%+v", r)
+		}
+	})
 	t.Run("list", func(t *testing.T) {
 		_, _, ctl := shelved(t)
 		r := ctl("-o", "json")

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/client"
 )
 
 // operateOptions are the flags of the commands that change a pool.
@@ -46,124 +46,186 @@ func (o *operateOptions) deadlineMS(cmd *cobra.Command) (*int64, error) {
 }
 
 func newResume(a *app) *cobra.Command {
-	var o operateOptions
-	cmd := &cobra.Command{
-		Use:   "resume POOL",
+	ch := change{what: "resume", done: "is ready", over: wire.Served,
+		send: func(ctx context.Context, c *client.Client, id string) (client.Answer[wire.Pool], error) {
+			return c.PostResume(ctx, id, client.PostResumeParams{})
+		}}
+	return a.changing(ch, "the pool is ready", &cobra.Command{
+		Use:   "resume POOL...|--all",
 		Short: "End a drain, and start what was stopped",
 		Long: `Resume a pool: a drain in progress ends and the engine keeps running; a pool that was stopped, by a drain or by systemctl
 stop, is started again.`,
-		Args:              onePool,
-		ValidArgsFunction: a.completePool,
-	}
-	o.waitFlag(cmd, "the pool is ready")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.operating(cmd, args[0], "resume", nil, o, "is ready", ready)
-	}
-	return cmd
+	})
 }
 
 func newRestart(a *app) *cobra.Command {
-	var o operateOptions
-	cmd := &cobra.Command{
-		Use:   "restart POOL",
+	ch := change{what: "restart", done: "is ready again", over: wire.Served,
+		send: func(ctx context.Context, c *client.Client, id string) (client.Answer[wire.Pool], error) {
+			return c.PostRestart(ctx, id, client.PostRestartParams{})
+		}}
+	return a.changing(ch, "the pool is ready again", &cobra.Command{
+		Use:   "restart POOL...|--all",
 		Short: "Drain a pool, and start it again with new processes",
 		Long: `Restart a pool: it is drained as by poolctl drain, with the pool's own deadline, and started again. To change to another
 version without an interruption, use poolctl reload.`,
-		Args:              onePool,
-		ValidArgsFunction: a.completePool,
-	}
-	o.waitFlag(cmd, "the pool is ready again")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.operating(cmd, args[0], "restart", nil, o, "is ready again", ready)
-	}
-	return cmd
+	})
 }
 
 func newReset(a *app) *cobra.Command {
-	var o operateOptions
-	cmd := &cobra.Command{
-		Use:   "reset POOL",
+	ch := change{what: "reset", done: "is ready", over: wire.Served,
+		send: func(ctx context.Context, c *client.Client, id string) (client.Answer[wire.Pool], error) {
+			return c.PostReset(ctx, id, client.PostResetParams{})
+		}}
+	return a.changing(ch, "the pool is ready", &cobra.Command{
+		Use:   "reset POOL...|--all",
 		Short: "Clear a pool's failures, close its breaker, and start now what waits",
 		Long: `Reset a pool that failed too often, once its cause is fixed: its breaker closes, its failures are cleared, and replicas
 that wait for their backoff are started now.`,
-		Args:              onePool,
-		ValidArgsFunction: a.completePool,
-	}
-	o.waitFlag(cmd, "the pool is ready")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.operating(cmd, args[0], "reset", nil, o, "is ready", ready)
-	}
+	})
+}
+
+// changing completes a command that requests one change of the pools it names.
+func (a *app) changing(ch change, until string, cmd *cobra.Command) *cobra.Command {
+	var s selection
+	cmd.Args, cmd.ValidArgsFunction = s.args, a.completePools
+	s.allFlag(cmd, ch.what+" every pool of this host")
+	ch.o.waitFlag(cmd, until)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.operating(cmd, s, ch) }
 	return cmd
 }
 
-// ready ends a wait for a pool that serves. A pool that waits for its backoff or for memory may
-// still become ready; one that has failed counts as an error.
-func ready(p wire.Pool) (bool, error) {
-	switch {
-	case p.Drain != nil && !p.Drain.Restart:
-		return true, errors.New("it was drained meanwhile")
-	case p.Drain != nil:
-		return false, nil
-	case slices.Contains([]string{"failed", "invalid", "refused"}, p.State):
-		why := "it is " + clean(p.State)
-		if p.LastError != nil {
-			why += ": " + clean(*p.LastError)
-		}
-		return true, errors.New(why)
-	}
-	return p.Ready, nil
+// change is what an operator asks of a pool.
+type change struct {
+	what string // the verb
+	send func(ctx context.Context, c *client.Client, id string) (client.Answer[wire.Pool], error)
+	o    operateOptions
+	done string // what a pool is then
+	over wire.Ended
+	gone bool // a pool that is not there any longer is done
 }
 
-// operating requests a change of a pool, waits for its end with --wait, and prints the pool's
-// state.
-func (a *app) operating(cmd *cobra.Command, id, what string, body any, o operateOptions, done string,
-	over func(wire.Pool) (bool, error)) error {
+// operating requests a change of each pool that is named, waits for its end with --wait, and prints
+// what became of it.
+func (a *app) operating(cmd *cobra.Command, s selection, ch change) error {
 	return do(func(ctx context.Context, _ []string) error {
 		c, err := newClient(a.o)
 		if err != nil {
 			return err
 		}
-		was := o.isAlready(ctx, c, id)
-		p, raw, err := send[wire.Pool](ctx, c, poolPath(id, "/"+what), body)
+		ids, err := s.ids(ctx, c)
 		if err != nil {
-			return c.withNearest(ctx, id, err)
-		}
-		if was && o.already(p) {
-			return a.say(raw, fmt.Sprintf("%s %s", clean(id), done))
-		}
-		if !o.wait {
-			return a.say(raw, fmt.Sprintf("%s: %s in progress; the pool is %s", clean(id), what, clean(p.State)))
-		}
-		if raw, err = a.await(ctx, c, id, over); err != nil {
 			return err
 		}
-		return a.say(raw, fmt.Sprintf("%s %s", clean(id), done))
+		one := len(ids) == 1
+		type begun struct {
+			id  string
+			raw []byte
+		}
+		var waiting []begun
+		failed := false
+		for _, id := range ids {
+			raw, wait, err := a.request(ctx, c, id, ch)
+			switch {
+			case err != nil && (one || isGone(err) || ctx.Err() != nil):
+				return err
+			case err != nil: // the others are changed all the same
+				failed = true
+				a.reportOf(id, err)
+			case wait:
+				waiting = append(waiting, begun{id, raw})
+			}
+		}
+		for _, w := range waiting {
+			err := a.finish(ctx, c, w.id, w.raw, ch)
+			switch {
+			case err != nil && (one || errors.Is(err, errSilent)):
+				return err
+			case err != nil:
+				failed = true
+				report(a.err, err, exitFailed)
+			}
+		}
+		if failed {
+			return errSilent
+		}
+		return nil
 	})(cmd, nil)
+}
+
+// reportOf prints an error that concerns one of several pools.
+func (a *app) reportOf(id string, err error) {
+	var e *exitError
+	if errors.As(err, &e) {
+		err = &exitError{code: e.code, text: id + ": " + e.text, hint: e.hint, err: err}
+	} else {
+		err = fmt.Errorf("%s: %w", id, err)
+	}
+	report(a.err, err, exitFailed)
+}
+
+// request asks for a change of one pool, and reports whether its end is to be waited for; raw is
+// the answer.
+func (a *app) request(ctx context.Context, c *client.Client, id string, ch change) (raw []byte, wait bool, err error) {
+	was := ch.o.isAlready(ctx, c, id)
+	p, raw, err := got(ch.send(ctx, c, id))
+	if err != nil {
+		return nil, false, withNearest(ctx, c, id, err)
+	}
+	switch {
+	case was && ch.o.already(p):
+		return raw, false, a.say(raw, fmt.Sprintf("%s %s", clean(id), ch.done))
+	case !ch.o.wait:
+		return raw, false, a.say(raw, fmt.Sprintf("%s: %s in progress; the pool is %s", clean(id), ch.what,
+			clean(p.State)))
+	}
+	return raw, true, nil
+}
+
+// finish waits for the end of a change and prints it. Interrupted, it says that the change goes on.
+func (a *app) finish(ctx context.Context, c *client.Client, id string, begun []byte, ch change) error {
+	raw, err := a.await(ctx, c, id, ch.over)
+	var e *exitError
+	switch {
+	case err != nil && ctx.Err() != nil:
+		fmt.Fprintf(a.err, "The %s of %s goes on. poolctl status %s --watch shows it.\n", ch.what, clean(id), clean(id))
+		return errSilent
+	case ch.gone && errors.As(err, &e) && e.code == exitNoPool:
+		return a.say(begun, clean(id)+" "+ch.done)
+	case err != nil:
+		return err
+	}
+	return a.say(raw, fmt.Sprintf("%s %s", clean(id), ch.done))
 }
 
 // isAlready reports whether the pool is in the requested state now. If that cannot be read, the
 // request itself returns the error.
-func (o *operateOptions) isAlready(ctx context.Context, c *client, id string) bool {
+func (o *operateOptions) isAlready(ctx context.Context, c *client.Client, id string) bool {
 	if !o.wait || o.already == nil {
 		return false
 	}
-	p, _, err := read[wire.Pool](ctx, c, poolPath(id, ""))
+	p, _, err := got(c.GetPool(ctx, id))
 	return err == nil && o.already(p)
 }
 
-// await polls a pool until the request is done, also while the daemon restarts.
-func (a *app) await(ctx context.Context, c *client, id string, over func(wire.Pool) (bool, error)) ([]byte, error) {
+// await polls a pool until the request is done, also while the daemon restarts, and shows meanwhile
+// what the pool does.
+func (a *app) await(ctx context.Context, c *client.Client, id string, over wire.Ended) ([]byte, error) {
+	shown := newBar(a.err, a.bar, a.now)
+	defer shown.end()
 	for {
-		p, raw, err := read[wire.Pool](ctx, c, poolPath(id, ""))
+		p, raw, err := got(c.GetPool(ctx, id))
 		switch {
 		case err == nil:
 			if done, why := over(p); done && why != nil {
-				return nil, fmt.Errorf("%s: %w", clean(id), why)
+				return nil, fmt.Errorf("%s: %s", clean(id), clean(why.Error()))
 			} else if done {
 				return raw, nil
 			}
+			shown.pool(p)
 		case !isGone(err):
 			return nil, err
+		case ctx.Err() == nil:
+			shown.line(id, "the manager does not answer now; its request is kept", nil)
 		}
 		select {
 		case <-ctx.Done():

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
 // operators notes what is asked, and lets the pool come to an end a moment later, as a daemon does.
@@ -73,6 +75,18 @@ func (o *operators) Reload(_ context.Context, id string, r api.ReloadRequest) er
 	return o.note("reload %s model=%s digest=%s deadline=%s forget=%t", id, r.Model, r.Digest, r.Deadline, r.Forget)
 }
 
+func (o *operators) Preload(context.Context, string, api.PreloadRequest) (wire.Preloaded, error) {
+	return wire.Preloaded{}, errors.New("poolctl preloads nothing")
+}
+
+func (o *operators) Unload(_ context.Context, id, _ string) error {
+	err := o.note("unload %s", id)
+	if err == nil && o.ends == nil {
+		o.reg.Remove(id)
+	}
+	return err
+}
+
 func (o *operators) ReloadFiles(_ context.Context, acceptEmpty bool, _ string) ([]registry.Problem, error) {
 	return o.problems, o.note("reload files, accept empty: %t", acceptEmpty)
 }
@@ -93,7 +107,7 @@ func TestReloadFiles(t *testing.T) {
 		{"as_json", "reload -o json", problems, "reload files, accept empty: false", exitFailed, `{"problems":[{"file":"/etc/a.toml",`},
 		{"accept_empty", "reload --accept-empty", nil, "reload files, accept empty: true", exitOK, "in force"},
 		{"accept_empty_of_a_pool", "reload gemma --accept-empty", nil, "", exitUsage, "it takes no pool"},
-		{"model_without_a_pool", "reload --model file:/b", nil, "", exitUsage, "--model is about one pool"},
+		{"model_without_a_pool", "reload --model file:/b", nil, "", exitUsage, "--model is about a pool"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t)
@@ -177,13 +191,19 @@ func TestOperate(t *testing.T) {
 		{"drain/bad_deadline", "drain gemma --deadline -5s", nil, nil, "", exitUsage, "--deadline is -5s"},
 		{"drain/no_such_pool", "drain gema", nil, nil, "", exitNoPool, "Did you mean gemma?"},
 		{"drain/until_restart", "drain gemma --until-restart", nil, nil, "drain until restart gemma -1ns", exitOK, "in progress"},
-		{"drain/all_or_one", "drain gemma --all", nil, nil, "", exitUsage, "one pool, or --all"},
-		{"drain/none", "drain", nil, nil, "", exitUsage, "one pool, or --all"},
+		{"drain/all_or_one", "drain gemma --all", nil, nil, "", exitUsage, "--all is every pool"},
+		{"drain/none", "drain", nil, nil, "", exitUsage, "drain needs a pool"},
+		{"resume/several", "resume gem* --wait", ready, nil, "resume gemma", exitOK, "gemma is ready"},
 		{"resume", "resume gemma --wait", ready, nil, "resume gemma", exitOK, "gemma is ready"},
 		{"resume/in_vain", "resume gemma --wait", func(p *registry.Pool) { ready(p); p.State, p.Ready, p.LastError = registry.StateInvalid, false, broken }, nil,
 			"resume gemma", exitFailed, "it is invalid: CONFIG_INVALID: gemma.toml:1:1: broken"},
 		{"reset", "reset gemma --wait", ready, nil, "reset gemma", exitOK, "gemma is ready"},
 		{"restart", "restart gemma --wait", ready, nil, "restart gemma", exitOK, "gemma is ready again"},
+		{"unload", "unload gemma", ready, nil, "unload gemma", exitOK, "gemma: removal in progress; the pool is"},
+		{"unload/wait", "unload gemma --wait", nil, nil, "unload gemma", exitOK, "gemma is gone"},
+		{"unload/of_a_file", "unload gemma", nil, registry.Fail(registry.CodePoolFromFile, "pool gemma is that of a pool file", "Remove it."),
+			"unload gemma", exitFailed, "POOL_FROM_FILE"},
+		{"unload/no_such_pool", "unload gema", nil, nil, "", exitNoPool, "Did you mean gemma?"},
 		{"reload", "reload gemma --model file:/srv/b.gguf --digest sha256:00 --wait", ready, nil,
 			"reload gemma model=file:/srv/b.gguf digest=sha256:00 deadline=-1ns forget=false", exitOK, "gemma serves"},
 		{"reload/rolled_back", "reload gemma --model file:/srv/b.gguf --wait", back, nil,

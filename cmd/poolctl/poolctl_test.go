@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/safe"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/test/golden"
 )
@@ -47,10 +48,30 @@ func TestGolden(t *testing.T) {
 		{"usage-no-pool", "status"},
 		{"usage-two-pools", "render gemma phi"},
 		{"usage-bad-id", "status ../etc"},
-		{"usage-bad-form", "list -o yaml"},
+		{"usage-bad-form", "list -o xml"},
+		{"usage-name", "status gemma -o name"},
+		{"list-name", "list -o name"},
+		{"list-yaml", "list -o yaml"},
+		{"usage-flag-typo", "list --wacth"},
 		{"usage-unknown-flag", "list --colour"},
 		{"usage-unknown-command", "lsit"},
 		{"usage-two-places", "list --url http://127.0.0.1:9200"},
+		{"usage-glob", "list gem[ma"},
+		{"usage-all-and-one", "status --all gemma"},
+		{"usage-state", "list --state redy"},
+		{"usage-kind", "events --kind crashes"},
+		{"usage-template", "list -o jsonpath={.pools[*.id}"},
+		{"list-glob", "list llama* typo"},
+		{"list-state", "list --state failed,invalid"},
+		{"list-no-state", "list --state staging"},
+		{"list-no-match", "list zz*"},
+		{"list-typo", "list gemma gema"},
+		{"list-template", "list -o jsonpath={.pools[?(@.ready==true)].id}"},
+		{"list-no-field", "list -o jsonpath={.pools[*].stat}"},
+		{"status-several", "status gemma ph?"},
+		{"status-template", "status gemma -o jsonpath={.id}:{.slots_free}/{.slots_total}"},
+		{"drain-several", "drain gemma llama*"},
+		{"drain-glob-no-match", "drain zz*"},
 		{"usage-two-forms", "list --json -o wide"},
 		{"usage-token-for-socket", "list --token-file x"},
 	}
@@ -222,7 +243,7 @@ func TestNothingMovesTheCursor(t *testing.T) {
 				t.Fatalf("%d %s", r.code, r.errOut)
 			}
 			for _, c := range r.out {
-				if c != '\n' && unsafeRune(c) {
+				if c != '\n' && safe.Unsafe(c) {
 					t.Fatalf("%U is in the output: %q", c, r.out)
 				}
 			}
@@ -271,7 +292,8 @@ func TestCheck(t *testing.T) {
 		t.Errorf("a template that is missing: %d %s%s", r.code, r.out, r.errOut)
 	}
 	write(template, "{{ x }}")
-	if r := check(); r.code != exitOK {
+	if r := check(); r.code != exitOK ||
+		!strings.Contains(r.out, "f.toml:2:9: warning: model /srv/a.gguf does not exist") {
 		t.Errorf("a template that is there: %d %s%s", r.code, r.out, r.errOut)
 	}
 	if err := os.Remove(filepath.Join(pools, "f.toml")); err != nil {
@@ -299,7 +321,7 @@ func TestCheck(t *testing.T) {
 	}
 	write(filepath.Join(pools, "b.toml"), "engine = \"vllm\"\nmodel = \"file:/srv/a\"\ndevices = []\n")
 	if r := check(); r.code != exitFailed || !strings.Contains(r.out, "b.toml:3:11: the pool has no devices") ||
-		!strings.Contains(r.out, "\n1 problem.\n") {
+		!strings.Contains(r.out, "\n1 problem, with 6 warnings.\n") {
 		t.Errorf("a pool that the policy forbids: exit status %d, %s", r.code, r.out)
 	}
 	write(filepath.Join(pools, "b.toml"), "engine = \n")
@@ -324,8 +346,14 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%s", r.out)
 		}
 	})
-	t.Run("no_second_pool", func(t *testing.T) {
+	t.Run("no_pool_twice", func(t *testing.T) {
 		if r := poolctl(t.Context(), "__complete", "--socket", h.socket, "status", "gemma",
+			""); strings.Contains(r.out, "gemma") || !strings.Contains(r.out, "llama3-8b\tready\n") {
+			t.Errorf("%s", r.out)
+		}
+	})
+	t.Run("no_second_pool_of_a_command_on_one", func(t *testing.T) {
+		if r := poolctl(t.Context(), "__complete", "--socket", h.socket, "render", "gemma",
 			""); !strings.HasPrefix(r.out, ":4\n") {
 			t.Errorf("%s", r.out)
 		}
@@ -334,6 +362,28 @@ func TestCompletion(t *testing.T) {
 		if r := poolctl(t.Context(), "__complete", "--socket", "/nowhere", "status", ""); !strings.HasPrefix(r.out,
 			":4\n") {
 			t.Errorf("%s", r.out)
+		}
+	})
+	h.fillGPUs()
+	for _, c := range []struct{ name, line, want string }{
+		{"states", "list --state in", "invalid\n:4\n"},
+		{"states_behind_a_comma", "list --state failed,inv", "failed,invalid\n:4\n"},
+		{"kinds", "events --kind cr", "crash\n:4\n"},
+		{"models", "reload gemma --model file:/srv/models/ge", "file:/srv/models/gemma-2b-q4.gguf\n"},
+		{"devices", "fit x --devices GPU-c0", "GPU-c0ffee12-3456-4789-abcd-ef0123456789\tNVIDIA H100 80GB HBM3\n"},
+		{"partitions", "fit x --devices MIG-1f", "MIG-1f2e3d4c-5b6a-4978-8695-a4b3c2d1e0f0\tNVIDIA H100 80GB HBM3 MIG 3g.40gb\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			words := append([]string{"__complete", "--socket", h.socket}, strings.Fields(c.line)...)
+			if r := poolctl(t.Context(), words...); !strings.HasPrefix(r.out, c.want) {
+				t.Errorf("%v: %s%s", words, r.out, r.errOut)
+			}
+		})
+	}
+	t.Run("over_tcp", func(t *testing.T) {
+		if r := poolctl(t.Context(), "__complete", "--host", h.url, "--token-file", h.token, "status",
+			"g"); !strings.HasPrefix(r.out, "gemma\tready\n") {
+			t.Errorf("%s%s", r.out, r.errOut)
 		}
 	})
 	t.Run("forms", func(t *testing.T) {

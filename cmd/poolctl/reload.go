@@ -2,26 +2,28 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/client"
 )
 
 func newReload(a *app) *cobra.Command {
 	var o operateOptions
 	var acceptEmpty bool
+	var named selection
 	cmd := &cobra.Command{
-		Use:   "reload [POOL]",
+		Use:   "reload [POOL...|--all]",
 		Short: "Change a pool to another model, all or nothing; or read the configuration files again",
 		Long: `Reload a pool: the new model is staged and verified first. Where both fit, the new engine starts beside the old one,
 which is stopped when the new one is ready and no work is left on the old one; otherwise the old one is stopped first. On
 any failure, or if work is left at the deadline, the reload is rolled back to the former model, and last_error has the reason.
 
 The model replaces that of the pool's file, over restarts and reboots, until --forget. Without --model, a change of the
-pool's file that was rolled back is tried again.
+pool's file that was rolled back is tried again. A file that was changed since it was read is not read by this:
+systemctl reload pool-managerd does that, and reloads the pools that differ.
 
 Without a pool, the configuration files are read again, as by systemctl reload pool-managerd, and their problems are printed. A
 config.toml or a directory of pool files that was there before and is gone changes nothing and is a problem, since a file
@@ -29,19 +31,26 @@ system may not be mounted. --accept-empty says that it is meant.`,
 		Example: `  poolctl reload llama3 --model file:/srv/models/llama3-q8.gguf --wait
   poolctl reload llama3 --forget
   poolctl reload --accept-empty`,
-		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completePool,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && !named.all {
+				return nil
+			}
+			return named.args(cmd, args)
+		},
+		ValidArgsFunction: a.completePools,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.model, "model", "", "what to serve, `file:/PATH`")
+	_ = cmd.RegisterFlagCompletionFunc("model", a.completeModels)
 	f.StringVar(&o.digest, "digest", "", "of the model, `sha256:…`; verified before the reload begins")
 	f.BoolVar(&o.forget, "forget", false, "return to the model of the pool's file")
 	f.BoolVar(&acceptEmpty, "accept-empty", false,
 		"without a pool: a configuration file or directory that is gone is meant to be gone")
+	named.allFlag(cmd, "reload every pool, instead of the configuration files")
 	o.deadlineFlag(cmd, "how long work on the old engine may continue")
 	o.waitFlag(cmd, "the reload is done")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
+		if len(args) == 0 && !named.all {
 			return a.reloadFiles(cmd, acceptEmpty)
 		}
 		if acceptEmpty {
@@ -55,15 +64,10 @@ system may not be mounted. --accept-empty says that it is meant.`,
 			return err
 		}
 		body := wire.ReloadRequest{NewModelRef: o.model, ModelDigest: o.digest, DeadlineMS: ms, Forget: o.forget}
-		return a.operating(cmd, args[0], "reload", body, o, "serves", func(p wire.Pool) (bool, error) {
-			switch {
-			case p.Reload != nil:
-				return false, nil
-			case p.LastError != nil && p.Ready:
-				return true, errors.New("the former version serves: " + *p.LastError)
-			}
-			return ready(p)
-		})
+		return a.operating(cmd, named, change{what: "reload", o: o, done: "serves", over: wire.Reloaded,
+			send: func(ctx context.Context, c *client.Client, id string) (client.Answer[wire.Pool], error) {
+				return c.PostReload(ctx, id, body, client.PostReloadParams{})
+			}})
 	}
 	return cmd
 }
@@ -72,7 +76,7 @@ system may not be mounted. --accept-empty says that it is meant.`,
 func (a *app) reloadFiles(cmd *cobra.Command, acceptEmpty bool) error {
 	for _, name := range []string{"model", "digest", "forget", "deadline", "wait"} {
 		if cmd.Flags().Changed(name) {
-			return usage("--%s is about one pool; name it", name)
+			return usage("--%s is about a pool; name it", name)
 		}
 	}
 	return do(func(ctx context.Context, _ []string) error {
@@ -80,7 +84,7 @@ func (a *app) reloadFiles(cmd *cobra.Command, acceptEmpty bool) error {
 		if err != nil {
 			return err
 		}
-		files, raw, err := send[wire.Files](ctx, c, "/v1/reload", wire.FilesRequest{AcceptEmpty: acceptEmpty})
+		files, raw, err := got(c.PostReloadFiles(ctx, wire.FilesRequest{AcceptEmpty: acceptEmpty}))
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/safe"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
@@ -26,17 +27,18 @@ func (a *app) runRender(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.get(ctx, poolPath(id, "/unit"))
+	text, _, err := got(c.GetPoolUnit(ctx, id))
 	if err != nil {
-		return c.withNearest(ctx, id, err)
+		return withNearest(ctx, c, id, err)
 	}
 	if a.o.output == formatJSON {
-		if body, err = wire.Encode(map[string]string{"id": id, "unit": string(body)}); err != nil {
+		body, err := wire.Encode(map[string]string{"id": id, "unit": text})
+		if err != nil {
 			return err
 		}
 		_, err = a.out.Write(cleanJSON(body))
 		return err
 	}
-	_, err = io.WriteString(a.out, cleanText(string(body)))
+	_, err = io.WriteString(a.out, safe.Text(text))
 	return err
 }

@@ -11,23 +11,33 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-
-	"github.com/pool-managerd/pool-managerd/registry/api/wire"
-	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
-// defaultSocket is the first listener of pool-managerd.socket.
-const defaultSocket = "/run/pool-managerd/api.sock"
+// The API's unix sockets: of every user, and of root and the group pool-managerd alone.
+const (
+	defaultSocket      = "/run/pool-managerd/api.sock"
+	defaultAdminSocket = "/run/pool-managerd/admin.sock"
+)
 
 // Forms of output.
 const (
 	formatTable = "table"
 	formatWide  = "wide"
 	formatJSON  = "json"
+	formatYAML  = "yaml"
+	formatName  = "name"
+	formatPath  = "jsonpath=" // and a template
 )
+
+// forms are all, in the order in which messages list them.
+var forms = []string{formatTable, formatWide, formatJSON, formatYAML, formatName, formatPath}
+
+// listsNames marks the commands that have -o name.
+const listsNames = "lists-names"
 
 // app is what commands share: the output, the clock and the global options.
 type app struct {
+	in         io.Reader
 	out, err   io.Writer
 	now        func() time.Time
 	every      time.Duration          // between refreshes with --watch
@@ -36,12 +46,15 @@ type app struct {
 	root       string                 // of the file system; empty: /
 	available  func() (uint64, error) // main memory of this host, in bytes
 	clear      bool                   // --watch clears the screen: out is a terminal
+	bar        bool                   // progress is written over: err is a terminal
 	o          options
 }
 
 // options are the global flags.
 type options struct {
+	host      string // instead of socket or url
 	socket    string
+	admin     string // the socket that is tried first; empty: none
 	url       string
 	tokenFile string
 	output    string
@@ -67,24 +80,34 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	}
 	root.SetOut(a.out)
 	root.SetErr(a.err)
+	root.SetFlagErrorFunc(flagError)
 	f := root.PersistentFlags()
-	f.StringVar(&a.o.socket, "socket", defaultSocket, "the API's unix socket")
+	f.StringVar(&a.o.socket, "socket", defaultSocket, "the API's unix `file`; by default admin.sock beside it is "+
+		"tried first")
+	f.StringVar(&a.o.host, "host", "",
+		"ask the manager at `ADDRESS`: unix:/PATH, http://HOST:PORT or https://HOST:PORT")
 	f.StringVar(&a.o.url, "url", "", "ask over TCP instead, `http://HOST:PORT`")
-	f.StringVar(&a.o.tokenFile, "token-file", "", "`file` that holds the bearer token for --url")
-	f.StringVarP(&a.o.output, "output", "o", formatTable, "`form` of the output: table, wide or json")
+	f.StringVar(&a.o.tokenFile, "token-file", "", "`file` that holds the bearer token for --host and --url")
+	f.StringVarP(&a.o.output, "output", "o", formatTable,
+		"`form` of the output: table, wide, json, yaml, jsonpath=TEMPLATE or, of list, name")
 	f.BoolVar(&a.o.json, "json", false, "short for -o json")
 	_ = root.RegisterFlagCompletionFunc("output",
-		cobra.FixedCompletions([]string{formatTable, formatWide, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
+		cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("host", cobra.FixedCompletions([]string{"unix:/", "http://", "https://"},
+		cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newEvents(a),
-		newDrain(a), newResume(a), newRestart(a), newReset(a), newReload(a), newCheck(a), newClean(a), newModels(a),
-		newFit(a),
-		newVersion(a))
+		newDrain(a), newResume(a), newRestart(a), newReset(a), newUnload(a), newReload(a), newCheck(a), newClean(a),
+		newModels(a), newFit(a), newImport(a), newExplain(a),
+		newTop(a), newVersion(a))
 	return root
 }
 
 func (a *app) checkOptions(cmd *cobra.Command) error {
-	if cmd.Flags().Changed("socket") && cmd.Flags().Changed("url") {
-		return usage("--socket and --url exclude each other; give one")
+	if err := a.o.address(cmd.Flags().Changed); err != nil {
+		return err
+	}
+	if a.root != "" && a.o.admin != "" {
+		a.o.socket, a.o.admin = a.root+a.o.socket, a.root+a.o.admin
 	}
 	if a.o.json {
 		if cmd.Flags().Changed("output") && a.o.output != formatJSON {
@@ -92,8 +115,45 @@ func (a *app) checkOptions(cmd *cobra.Command) error {
 		}
 		a.o.output = formatJSON
 	}
-	if !slices.Contains([]string{formatTable, formatWide, formatJSON}, a.o.output) {
-		return usage("--output is %q; want table, wide or json", a.o.output)
+	template, isPath := strings.CutPrefix(a.o.output, formatPath)
+	switch {
+	case isPath:
+		t, err := parseTemplate(template)
+		if err != nil {
+			return &exitError{code: exitUsage, text: "--output jsonpath: " + err.Error(), err: err,
+				hint: "For example: poolctl list -o jsonpath='{.pools[*].id}'; poolctl list -o json shows the names."}
+		}
+		a.o.output, a.out = formatJSON, &pathWriter{to: a.out, template: t}
+	case !slices.Contains(forms, a.o.output):
+		return usage("--output is %q; want table, wide, json, yaml, jsonpath=TEMPLATE or name", a.o.output)
+	case a.o.output == formatName && cmd.Annotations[listsNames] == "":
+		return usage("--output name is for poolctl list; %s has none", cmd.CommandPath())
+	case a.o.output == formatYAML:
+		a.o.output, a.out = formatJSON, &yamlWriter{to: a.out}
+	}
+	return nil
+}
+
+// address turns --host into a socket or a URL; changed reports which options were given.
+func (o *options) address(changed func(name string) bool) error {
+	given := slices.DeleteFunc([]string{"host", "socket", "url"}, func(name string) bool { return !changed(name) })
+	if len(given) > 1 {
+		return usage("--%s exclude each other; give one", strings.Join(given, " and --"))
+	}
+	if len(given) == 0 {
+		o.admin = defaultAdminSocket
+	}
+	if !changed("host") {
+		return nil
+	}
+	socket, isUnix := strings.CutPrefix(o.host, "unix:")
+	switch {
+	case isUnix && strings.HasPrefix(socket, "/"):
+		o.socket = "/" + strings.TrimLeft(socket, "/") // unix:///PATH is a form of it
+	case strings.HasPrefix(o.host, "http://"), strings.HasPrefix(o.host, "https://"):
+		o.url = o.host
+	default:
+		return usage("--host is %q; want unix:/PATH, http://HOST:PORT or https://HOST:PORT", o.host)
 	}
 	return nil
 }
@@ -108,48 +168,6 @@ func do(f func(ctx context.Context, args []string) error) func(*cobra.Command, [
 		}
 		return &failed{err}
 	}
-}
-
-// onePool are the positional arguments of a command on one pool.
-func onePool(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return usage("want one pool, have %d arguments", len(args))
-	}
-	return validPool(args[0])
-}
-
-func validPool(id string) error {
-	if !pool.ValidID(id) {
-		return usage("%q is not a pool id; want %s", id, pool.IDRule)
-	}
-	return nil
-}
-
-// completeTimeout bounds how long a shell waits for pool ids.
-const completeTimeout = time.Second
-
-// completePool offers the pools of the host that begin with what was typed.
-func (a *app) completePool(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-	defer cancel()
-	c, err := newClient(a.o)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	list, _, err := read[wire.PoolList](ctx, c, "/v1/pools")
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var ids []string
-	for _, p := range list.Pools {
-		if strings.HasPrefix(p.ID, typed) {
-			ids = append(ids, clean(p.ID)+"\t"+clean(p.State))
-		}
-	}
-	return ids, cobra.ShellCompDirectiveNoFileComp
 }
 
 // isTerminal reports whether a file is a terminal.

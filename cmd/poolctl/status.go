@@ -12,38 +12,76 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/client"
 )
 
 type statusOptions struct {
 	watch bool
+	named selection
 }
 
 func newStatus(a *app) *cobra.Command {
 	var o statusOptions
 	cmd := &cobra.Command{
-		Use:               "status POOL",
-		Short:             "Show one pool, why it is not ready, and what to do",
-		Args:              onePool,
-		ValidArgsFunction: a.completePool,
-		RunE:              do(func(ctx context.Context, args []string) error { return a.runStatus(ctx, o, args[0]) }),
+		Use:   "status POOL...|--all",
+		Short: "Show one pool, why it is not ready, and what to do",
+		Long: `Show a pool with its replicas and GPUs, why it is not ready, and what to do. Of several, one after another; as JSON or YAML
+they have the form of poolctl list.
+
+Where the manager does not answer, what PID 1 and the hand-off files say of the pool's engines is shown.`,
+		Args:              o.named.args,
+		ValidArgsFunction: a.completePools,
+		RunE:              do(func(ctx context.Context, _ []string) error { return a.runStatus(ctx, o) }),
 	}
+	o.named.allFlag(cmd, "show every pool of this host")
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "refresh every second, and print again when something changed")
 	return cmd
 }
 
-func (a *app) runStatus(ctx context.Context, o statusOptions, id string) error {
+func (a *app) runStatus(ctx context.Context, o statusOptions) error {
 	c, err := newClient(a.o)
 	if err != nil {
 		return err
 	}
-	look := func(ctx context.Context) (frame, error) {
-		p, raw, err := read[wire.Pool](ctx, c, poolPath(id, ""))
-		if err != nil {
-			return frame{}, c.withNearest(ctx, id, err)
+	look := func(ctx context.Context) (frame, error) { return a.lookAtSeveral(ctx, c, o.named) }
+	if id, one := o.named.one(); one {
+		look = func(ctx context.Context) (frame, error) {
+			p, raw, err := got(c.GetPool(ctx, id))
+			if err != nil {
+				return a.aside(ctx, withNearest(ctx, c, id, err), o.named.has, a.printSeenPool)
+			}
+			return a.frame(raw, withoutHeartbeat(p), func(w io.Writer) error { return a.printStatus(w, p) })
 		}
-		return a.frame(raw, withoutHeartbeat(p), func(w io.Writer) error { return a.printStatus(w, p) })
 	}
 	return a.show(ctx, o.watch, look)
+}
+
+// lookAtSeveral shows several pools, with an empty line between them.
+func (a *app) lookAtSeveral(ctx context.Context, c *client.Client, s selection) (frame, error) {
+	list, err := poolsOf(ctx, c)
+	if err != nil {
+		return a.aside(ctx, err, func(id string) bool { return s.all || s.has(id) }, a.printSeenPool)
+	}
+	if list, err = s.filtered(list, nil); err != nil {
+		return frame{}, err
+	}
+	raw, err := wire.Encode(list)
+	if err != nil {
+		return frame{}, err
+	}
+	return a.frame(raw, withoutHeartbeats(list), func(w io.Writer) error {
+		for i, p := range list.Pools {
+			if i > 0 {
+				if _, err := fmt.Fprintln(w); err != nil {
+					return err
+				}
+			}
+			if err := a.printStatus(w, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (a *app) printStatus(w io.Writer, p wire.Pool) error {
@@ -55,10 +93,7 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	if line := modelLine(p.Model); line != "" {
 		t.row("Weights:", line)
 	}
-	if p.Override != nil {
-		t.row("Override:", fmt.Sprintf("%s in place of the pool file's model, since %s ago; poolctl reload %s "+
-			"--forget ends it", p.Override.ModelID, ago(a.now(), &p.Override.SinceMS), p.ID))
-	}
+	a.sourceRows(t, p)
 	if p.Reload != nil {
 		t.row("Reload:", reloadLine(*p.Reload))
 	}
@@ -72,6 +107,7 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	if len(p.Devices) > 0 {
 		t.row("VRAM:", poolVRAM(p.Devices))
 	}
+	a.needRows(t, p)
 	t.row("Slots:", slotLine(p))
 	if line := contextLine(p); line != "" {
 		t.row("Context:", line)
@@ -109,6 +145,17 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 		return err
 	}
 	return a.poolDeviceTable(p.Devices).print(w)
+}
+
+// sourceRows adds what asks for the pool beside a file.
+func (a *app) sourceRows(t *table, p wire.Pool) {
+	if preloaded(p) {
+		t.row("Source:", "another program, by a preload; poolctl unload "+p.ID+" removes it")
+	}
+	if p.Override != nil {
+		t.row("Override:", fmt.Sprintf("%s in place of the pool file's model, since %s ago; poolctl reload %s "+
+			"--forget ends it", p.Override.ModelID, ago(a.now(), &p.Override.SinceMS), p.ID))
+	}
 }
 
 // lastWords adds the last log lines of the run that the last error is about.

@@ -30,7 +30,7 @@ func (a *app) runVersion(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
-	daemon, _, err := read[wire.Health](ctx, c, "/health")
+	daemon, _, err := got(c.GetHealth(ctx))
 	if a.o.output == formatJSON {
 		out := struct {
 			Poolctl string  `json:"poolctl"`

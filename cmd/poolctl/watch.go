@@ -39,10 +39,12 @@ func (a *app) frame(raw []byte, key any, table func(io.Writer) error) (frame, er
 func (a *app) show(ctx context.Context, watch bool, look func(context.Context) (frame, error)) error {
 	if !watch {
 		f, err := look(ctx)
-		if err != nil {
+		if f.body == nil {
 			return err
 		}
-		_, err = a.out.Write(f.body)
+		if _, writeErr := a.out.Write(f.body); err == nil { // an error may have a frame, see aside
+			err = writeErr
+		}
 		return err
 	}
 	last, down := "", false
@@ -53,13 +55,21 @@ func (a *app) show(ctx context.Context, watch bool, look func(context.Context) (
 			return nil
 		case isGone(err):
 			if !down {
+				down, last = true, ""
 				report(a.err, err, exitUnreachable)
 			}
-			down, last = true, ""
+			if f.body != nil {
+				if err := a.next(f, last); err != nil {
+					return err
+				}
+			}
+			last = f.key
 		case err != nil:
 			return err
 		default:
-			down = false
+			if down {
+				down, last = false, ""
+			}
 			if err := a.next(f, last); err != nil {
 				return err
 			}

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"hash/maphash"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -35,6 +38,7 @@ type encodedPool struct {
 type encoded struct {
 	body   []byte
 	length []string
+	tag    []string // ETag, of a list only
 }
 
 func newAnswers(encode func(*registry.Pool) any) *answers {
@@ -75,7 +79,7 @@ func encodeOnce(v any) (encoded, error) {
 	if err != nil {
 		return encoded{}, err
 	}
-	return encoded{body, []string{strconv.Itoa(len(body))}}, nil
+	return encoded{body: body, length: []string{strconv.Itoa(len(body))}}, nil
 }
 
 // write sends it with status 200. For a body that net/http buffers until the handler returns,
@@ -88,6 +92,48 @@ func (e encoded) write(w http.ResponseWriter) error {
 	}
 	_, _ = w.Write(e.body) // the caller is gone if this fails
 	return nil
+}
+
+// encodeList is encodeOnce for a list, which callers ask for again and again: with an ETag.
+func encodeList(v any) (encoded, error) {
+	e, err := encodeOnce(v)
+	if err != nil {
+		return e, err
+	}
+	sum := sha256.Sum256(e.body)
+	e.tag = []string{`"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+	return e, nil
+}
+
+// writeUnlessKnown sends a list, or status 304 to a caller that has it already.
+func (e encoded) writeUnlessKnown(w http.ResponseWriter, r *http.Request) error {
+	w.Header()["Etag"] = e.tag
+	if knows(r, e.tag[0]) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return e.write(w)
+}
+
+// knows reports whether If-None-Match has a tag (RFC 9110 13.1.2), weak or not.
+func knows(r *http.Request, tag string) bool {
+	for _, line := range r.Header["If-None-Match"] {
+		for given := range strings.SplitSeq(line, ",") {
+			if given = strings.TrimSpace(given); given == "*" || strings.TrimPrefix(given, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// answerList sends a list that is not cached.
+func answerList(w http.ResponseWriter, r *http.Request, v any) error {
+	e, err := encodeList(v)
+	if err != nil {
+		return err
+	}
+	return e.writeUnlessKnown(w, r)
 }
 
 // heldBack is how much of an answer net/http buffers before it sends the header (net/http:

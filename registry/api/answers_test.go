@@ -72,3 +72,31 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestListsHaveTags: a caller that sends the tag of its list gets no body until the list changes.
+func TestListsHaveTags(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	h.reg.Put(registrytest.Llama())
+	for _, path := range []string{"/v1/pools", "/v1/devices", "/v1/capabilities", "/v1/downloads",
+		"/v1/pools/llama3-8b/leases"} {
+		t.Run(strings.Trim(path, "/"), func(t *testing.T) {
+			tag := h.get(path).header.Get("ETag")
+			if len(tag) < 10 {
+				t.Fatalf("the tag is %q", tag)
+			}
+			for given, status := range map[string]int{tag: 304, "W/" + tag: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200,
+				strings.Trim(tag, `"`): 200, "": 200} {
+				r := h.get(path, "If-None-Match", given)
+				if r.status != status || (r.body == "") != (status == 304) || r.header.Get("ETag") != tag {
+					t.Errorf("If-None-Match: %s: %d, %d bytes, tag %s", given, r.status, len(r.body),
+						r.header.Get("ETag"))
+				}
+			}
+		})
+	}
+	before := h.get("/v1/pools").header.Get("ETag")
+	h.reg.Put(registry.Pool{ID: "another", State: registry.StateStopped})
+	if r := h.get("/v1/pools", "If-None-Match", before); r.status != 200 || !strings.Contains(r.body, "another") {
+		t.Errorf("after a change: %d %s", r.status, r.body)
+	}
+}

@@ -20,7 +20,10 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/history"
+	"github.com/pool-managerd/pool-managerd/registry/api/page"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 )
 
 // Backend is what the API needs from the daemon besides the registry. Its methods are called from
@@ -35,13 +38,18 @@ type Backend interface {
 type Options struct {
 	Registry *registry.Registry
 	Backend  Backend
-	Operator Operator     // nil: pools are read-only
-	Leases   *Leases      // nil: no leases
+	Operator Operator      // nil: pools are read-only
+	Library  Library       // nil: models are downloaded for pools alone
+	Leases   *Leases       // nil: no leases
+	History  *history.Book // nil: none is kept
+	// Memory is that of a unit; nil: not known.
+	Memory   func(unit string) wire.Memory
 	Metrics  http.Handler // serves /metrics; nil: there is no such route
 	Peers    Peers        // nil: who opens a TCP connection is not known, and AuthOptional admits no one
 	Counts   Counts
 	Settings Settings
 	Version  string // of the daemon, for GET /health
+	Epoch    string // of the row of numbers of events; empty: they begin with this server
 	Log      *slog.Logger
 	Now      func() time.Time // the clock for the age of facts; nil: time.Now
 }
@@ -51,7 +59,9 @@ type Server struct {
 	registry *registry.Registry
 	backend  Backend
 	operator Operator
+	library  Library
 	leases   *Leases
+	history  *history.Book
 	version  string
 	log      *slog.Logger
 	now      func() time.Time
@@ -59,20 +69,26 @@ type Server struct {
 	routes   []route
 	auth     atomic.Pointer[gate]
 	list     [2]atomic.Pointer[encodedList] // with details, and without
-	epoch    string                         // of this server's events: each server numbers its events from 1
+	epoch    string                         // of the row of numbers of events
 	peers    Peers
 	count    Counts
 	conns    *table // open connections, without those of event streams
 	streams  *table
 	refused  refusals
 	repeats  repeats
-	frames   [2]frames   // with details, and without
-	health   [2]*answers // of each pool, with details, and without
-	status   *answers
+	usage    usages
+	leased   leaseTally
+
+	operations operations // with an Idempotency-Key
+	pace       pacer
+	frames     [2]frames   // with details, and without
+	health     [2]*answers // of each pool, with details, and without
+	status     *answers
 	// streaming is cancelled by endStreams when the shutdown begins.
 	streaming  context.Context
 	endStreams context.CancelFunc
 	ending     atomic.Bool // answers have Connection: close
+	answered   atomic.Uint64
 	exposed    atomic.Bool // a listener is reachable from other hosts
 }
 
@@ -83,26 +99,36 @@ func New(o Options) (*Server, error) {
 	if o.Registry == nil || o.Backend == nil || o.Log == nil {
 		return nil, errors.New("api: a server needs a registry, a backend and a log")
 	}
-	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, leases: o.Leases, version: o.Version,
+	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, library: o.Library, leases: o.Leases,
+		history: o.History, version: o.Version,
 		log: o.Log, now: o.Now, mux: http.NewServeMux(), peers: o.Peers, count: o.Counts,
 		conns: newTable(connLimits()), streams: newTable(streamLimits()),
-		refused: refusals{wake: make(chan struct{}, 1)}}
+		refused: refusals{wake: make(chan struct{}, 1)}, pace: newPacer()}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.usage.read = o.Memory; s.usage.read == nil {
+		s.usage.read = func(string) wire.Memory { return wire.Memory{} }
 	}
 	s.health[0] = newAnswers(func(p *registry.Pool) any { return wire.HealthOf(p) })
 	s.health[1] = newAnswers(func(p *registry.Pool) any { return wire.HealthOf(p.Public()) })
 	s.status = newAnswers(func(p *registry.Pool) any { return wire.StatusOf(p) })
-	s.epoch = strconv.FormatInt(time.Now().UnixMilli(), 36)
+	if s.epoch = o.Epoch; s.epoch == "" {
+		s.epoch = strconv.FormatInt(time.Now().UnixMilli(), 36)
+	}
 	s.streaming, s.endStreams = context.WithCancel(context.Background())
 	if err := s.Apply(o.Settings); err != nil {
 		f := registry.AsFailure(err, registry.CodeConfigInvalid, "")
-		s.log.Error("the token file is unusable; no token is accepted over TCP: "+f.Message, "last_error", f.Error(),
-			"hint", f.Hint)
+		s.log.Error("a file of the API's access is unusable; no token is accepted over TCP: "+f.Message,
+			"last_error", f.Error(), "hint", f.Hint, catalogue.Key, catalogue.AccessRefused)
 		s.auth.Store(newGate(Settings{AuthOptional: o.Settings.AuthOptional,
 			TrustProxyAuth: o.Settings.TrustProxyAuth}))
 	}
-	s.addRoutes(o.Metrics)
+	files, err := page.Load()
+	if err != nil {
+		return nil, err
+	}
+	s.addRoutes(o.Metrics, files)
 	return s, nil
 }
 
@@ -119,7 +145,7 @@ type encodedList struct {
 	body           encoded
 }
 
-func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) getPools(w http.ResponseWriter, r *http.Request) error {
 	version, beats := s.registry.Version()
 	now := s.now()
 	old := s.registry.Devices().Old(now)
@@ -130,7 +156,7 @@ func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
 		if which != 0 {
 			shown = public(shown)
 		}
-		body, err := encodeOnce(wire.ListOf(shown))
+		body, err := encodeList(wire.ListOf(shown))
 		if err != nil {
 			return err
 		}
@@ -138,7 +164,7 @@ func (s *Server) getPools(w http.ResponseWriter, _ *http.Request) error {
 		cached = &encodedList{version, beats, old, body}
 		s.list[which].Store(cached)
 	}
-	return cached.body.write(w)
+	return cached.body.writeUnlessKnown(w, r)
 }
 
 // audience returns 0 for a caller that sees the details of failures, and 1 for any other.
@@ -203,12 +229,12 @@ func (s *Server) getVersion(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, wire.Version{APIVersion: wire.APIVersion, Version: s.version})
 }
 
-func (s *Server) getCapabilities(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, wire.CapabilitiesOf(s.registry.Snapshot().Pools))
+func (s *Server) getCapabilities(w http.ResponseWriter, r *http.Request) error {
+	return answerList(w, r, wire.CapabilitiesOf(s.registry.Snapshot().Pools))
 }
 
-func (s *Server) getDevices(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, wire.DevicesOf(s.registry.Devices(), s.now()))
+func (s *Server) getDevices(w http.ResponseWriter, r *http.Request) error {
+	return answerList(w, r, wire.DevicesOf(s.registry.Devices(), s.now()))
 }
 
 // renderTimeout is how long a request waits for the daemon's loop to render.

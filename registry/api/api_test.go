@@ -82,7 +82,7 @@ func TestEmptyListsAreLists(t *testing.T) {
 	if r := h.get("/v1/pools"); r.body != `{"pools":[],"problems":[]}`+"\n" {
 		t.Errorf("no pools: %s", r.body)
 	}
-	h.reg.Put(registry.Pool{ID: "bare"})
+	h.reg.Put(registry.Pool{ID: "bare", State: registry.StateStopped})
 	if r := h.get("/v1/pools/bare"); strings.Contains(strings.ReplaceAll(r.body, `":null`, ""), "null") ||
 		strings.Contains(r.body, `"replicas":null`) {
 		t.Errorf("a list is null: %s", r.body)
@@ -92,7 +92,7 @@ func TestEmptyListsAreLists(t *testing.T) {
 func TestTheListIsNeverOld(t *testing.T) {
 	h := serve(t, Settings{}, units{})
 	for i := range 5 {
-		h.reg.Put(registry.Pool{ID: "p", RestartCount: i})
+		h.reg.Put(registry.Pool{ID: "p", State: registry.StateStopped, RestartCount: i})
 		if want := fmt.Sprintf(`"restart_count":%d`, i); !strings.Contains(h.get("/v1/pools").body, want) {
 			t.Fatalf("the list is older than the registry: no %s", want)
 		}
@@ -137,8 +137,9 @@ func TestNoSuchThing(t *testing.T) {
 	notFound("POOL_NOT_FOUND", "/v1/pools/nobody", "/v1/pools/nobody/health", "/v1/pools/nobody/unit",
 		"/pools/nobody/status",
 		"/v1/pools/..%2F..%2Fetc", "/v1/pools/"+strings.Repeat("x", 5000))
-	notFound("NOT_FOUND", "/", "/v1", "/v1/pools/", "/v1/pools/llama3-8b/x", "/v2/pools", "/v2/pools/llama3-8b/drain/x",
-		"/pools/llama3-8b", "/metrics/x")
+	notFound("NOT_FOUND", "/page/", "/page/x.js", "/index.html")
+	notFound("NOT_FOUND", "/v1", "/v1/pools/", "/v1/pools/llama3-8b/x", "/v2/pools", "/v2/pools/llama3-8b/drain/x",
+		"/pools/llama3-8b/x", "/metrics/x")
 	t.Run("the_message_names_the_pool", func(t *testing.T) {
 		if r := h.get("/v1/pools/absent"); r.json["message"] != "pool absent not found" {
 			t.Errorf("message %q", r.json["message"])
@@ -157,7 +158,8 @@ func TestMethods(t *testing.T) {
 		}
 	}
 	for pattern, methods := range takes {
-		path := strings.NewReplacer("{id}", "llama3-8b", "{lease}", "x").Replace(pattern)
+		path := strings.NewReplacer("{id}", "llama3-8b", "{lease}", "x", "{file}", "main.js", "{$}", "").
+			Replace(pattern)
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
 			methods = append(methods, http.MethodOptions)
 			slices.Sort(methods)

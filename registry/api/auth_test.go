@@ -17,8 +17,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/pool-managerd/pool-managerd/registry"
 )
 
 // withCaller makes a request one of root over the unix socket.
@@ -90,7 +88,10 @@ func TestWhoMayCall(t *testing.T) {
 		{"optional/a_wrong_token_is_still_wrong", Settings{TokenFile: token, AuthOptional: true}, remote(here, "Authorization", "Bearer nope"), "token:ca3704", accessNone, "BAD_TOKEN"},
 		{"optional/not_through_a_proxy", Settings{AuthOptional: true}, remote(here, "X-Forwarded-For", "192.0.2.7"), "anonymous", accessNone, "MISSING_TOKEN"},
 		{"optional/not_through_a_proxy_rfc7239", Settings{AuthOptional: true}, remote(here, "Forwarded", "for=192.0.2.7"), "anonymous", accessNone, "MISSING_TOKEN"},
-		{"optional/through_a_trusted_proxy", Settings{AuthOptional: true, TrustProxyAuth: true}, remote(here, "X-Forwarded-For", "192.0.2.7", "Host", "pools.example"), "localhost", accessWrite, ""},
+		{"optional/through_a_trusted_proxy", Settings{AuthOptional: true, TrustProxyAuth: true, HostNames: []string{"pools.example"}}, remote(here, "X-Forwarded-For", "192.0.2.7", "Host", "Pools.Example:9200"), "localhost", accessWrite, ""},
+		{"optional/through_a_trusted_proxy_that_names_an_address", Settings{AuthOptional: true, TrustProxyAuth: true}, remote(here, "X-Forwarded-For", "192.0.2.7", "Host", "127.0.0.1:9200"), "localhost", accessWrite, ""},
+		{"optional/a_page_that_claims_to_be_a_proxy", Settings{AuthOptional: true, TrustProxyAuth: true}, remote(here, "X-Forwarded-For", "192.0.2.7", "Host", "evil.example"), "anonymous", accessNone, "MISSING_TOKEN"},
+		{"optional/by_a_configured_name", Settings{AuthOptional: true, HostNames: []string{"pools.example"}}, remote(here, "Host", "pools.example"), "localhost", accessWrite, ""},
 		{"optional/trust_gives_nothing_by_itself", Settings{TrustProxyAuth: true}, remote(here, "X-Forwarded-For", "127.0.0.1"), "anonymous", accessNone, "MISSING_TOKEN"},
 		{"optional/not_where_the_process_is_not_known", Settings{AuthOptional: true}, from(remote(here), &connection{}), "anonymous", accessNone, "MISSING_TOKEN"},
 		{"engine/not_where_tokens_are_optional", Settings{AuthOptional: true}, from(remote(here), &connection{tcp: tcpPeer{known: true, engine: true}}), "engine", accessRefused, "FORBIDDEN"},
@@ -209,42 +210,6 @@ func socketPair(t *testing.T) (*net.UnixConn, *net.UnixConn) {
 	return here.(*net.UnixConn), there.(*net.UnixConn)
 }
 
-func TestTokenFiles(t *testing.T) {
-	cases := []struct {
-		name, path, want string
-	}{
-		{"missing", filepath.Join(t.TempDir(), "none"), "cannot be read: no such file or directory"},
-		{"empty", tokenFile(t, " \n"), "is empty"},
-		{"two_words", tokenFile(t, "a b"), "more than one word"},
-		{"two_lines", tokenFile(t, "a\nb\n"), "more than one word"},
-		{"not_text", tokenFile(t, "\xff\xfe"), "header does not allow"},
-		{"too_large", tokenFile(t, strings.Repeat("x", 5000)), "regular file of at most"},
-		{"a_directory", t.TempDir(), "regular file"},
-		{"a_device_that_never_ends", "/dev/zero", "regular file"},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			h := newServer(t, Settings{TokenFile: c.path}, units{})
-			err := h.server.Apply(Settings{TokenFile: c.path})
-			var f *registry.Failure
-			if !errors.As(err, &f) || f.Code != registry.CodeConfigInvalid || !strings.Contains(f.Message, c.want) ||
-				!strings.Contains(f.Message, c.path) {
-				t.Errorf("%v, want CONFIG_INVALID with the path and %q", err, c.want)
-			}
-			// The server made with it runs, logs why, and accepts no token, not even an empty one.
-			h.logged("no token is accepted over TCP", c.path, c.want, "openssl rand")
-			r := httptest.NewRequest("GET", "http://localhost/v1/pools", nil)
-			r.RemoteAddr = "127.0.0.1:4000"
-			for _, given := range []string{"x", "a b", strings.Repeat("x", 5000)} {
-				r.Header.Set("Authorization", "Bearer "+given)
-				if got := h.server.auth.Load().identify(r, &connection{}); got.may != accessNone {
-					t.Errorf("a token is accepted: %+v", got)
-				}
-			}
-		})
-	}
-}
-
 func TestReload(t *testing.T) {
 	file := tokenFile(t, secret)
 	h := serve(t, Settings{TokenFile: file}, units{})
@@ -292,14 +257,32 @@ func TestBindNeedsAToken(t *testing.T) {
 			}
 		})
 	}
-	t.Run("with_a_token", func(t *testing.T) {
-		h := newServer(t, Settings{TokenFile: tokenFile(t, secret)}, units{})
+	t.Run("with_a_token_alone", func(t *testing.T) {
 		l, err := net.Listen("tcp4", "0.0.0.0:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.tcp = strings.Replace(l.Addr().String(), "0.0.0.0", "127.0.0.1", 1)
-		h.run(l)
+		h := newServer(t, Settings{TokenFile: tokenFile(t, secret)}, units{})
+		var refused *BindError
+		if err := h.server.Serve(t.Context(), l); !errors.As(err, &refused) ||
+			!strings.Contains(err.Error(), "40301") ||
+			!strings.Contains(err.Error(), "tls_cert_file") || !strings.Contains(err.Error(), "insecure_public") {
+			t.Errorf("Serve = %v", err)
+		}
+	})
+	t.Run("without_a_token_where_it_may_be_insecure", func(t *testing.T) {
+		l, err := net.Listen("tcp4", "0.0.0.0:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *BindError
+		if err := newServer(t, Settings{InsecurePublic: true, AuthOptional: true}, units{}).server.Serve(t.Context(),
+			l); !errors.As(err, &refused) {
+			t.Errorf("Serve = %v", err)
+		}
+	})
+	t.Run("with_a_token_where_it_may_be_insecure", func(t *testing.T) {
+		h := reachableHost(t, Settings{TokenFile: tokenFile(t, secret), InsecurePublic: true})
 		h.getTCP("/v1/pools").wantError(t, 401, "MISSING_TOKEN")
 		var refused *BindError
 		if err := h.server.Apply(Settings{AuthOptional: true}); !errors.As(err, &refused) {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
 	"net/http"
@@ -17,6 +16,7 @@ type caller struct {
 	may  access
 	uid  uint32  // of callerUser
 	sum  [3]byte // of callerToken and callerBadToken: the first bytes of the token's SHA-256
+	with *token  // of callerToken
 }
 
 // callerKind is how a caller was identified.
@@ -30,7 +30,7 @@ const (
 	callerBadToken                    // TCP, with a wrong one
 	callerLocal                       // TCP from this host, where no token is needed
 	callerUnseen                      // as callerLocal, but its process is not known
-	callerEngine                      // TCP, from an engine of this host
+	callerEngine                      // TCP, from an engine of this host, or a download for one
 )
 
 // identify returns the caller of the request and its access.
@@ -40,7 +40,7 @@ const (
 //	unix: may read the journal        uid:N         read, with details
 //	unix: any other user              uid:N         read
 //	TCP, an engine of this host       engine        nothing: 403 FORBIDDEN
-//	TCP, the right token              token:<6 hex> everything
+//	TCP, a right token                token:<6 hex> its scope, for its pools
 //	TCP, a wrong token                token:<6 hex> nothing: 401 BAD_TOKEN
 //	loopback, auth_optional           localhost     everything
 //	the same, process not known       anonymous     nothing: 401 MISSING_TOKEN
@@ -55,8 +55,8 @@ func (g *gate) identify(r *http.Request, from *connection) caller {
 	if given, ok := bearer(r); ok {
 		sum := sha256.Sum256([]byte(given))
 		c := caller{kind: callerBadToken, sum: [3]byte(sum[:3])}
-		if g.hasToken && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1 {
-			c.kind, c.may = callerToken, accessWrite
+		if t := g.tokens.find(sum); t != nil {
+			c.kind, c.may, c.with = callerToken, t.may, t
 		}
 		return c
 	}
@@ -110,6 +110,22 @@ func (c caller) identity() string {
 	return "anonymous"
 }
 
+// tokenName is the name of the caller's token; empty for any other caller.
+func (c caller) tokenName() string {
+	if c.with == nil {
+		return ""
+	}
+	return c.with.name
+}
+
+// pools are the only ones that the caller may ask about; nil: all.
+func (c caller) pools() []string {
+	if c.with == nil {
+		return nil
+	}
+	return c.with.pools
+}
+
 // denied returns the error for a caller without the required access.
 func (c caller) denied(needs access) *Error {
 	switch c.kind {
@@ -124,8 +140,10 @@ func (c caller) denied(needs access) *Error {
 	case callerUnknown:
 		return forbidden("the kernel did not report the caller's credentials", "")
 	case callerEngine:
-		return forbidden("engines may not call the API",
-			"A program that manages pools runs outside of pool-engines.slice.")
+		return forbidden("engines, and downloads for them, may not call the API",
+			"A program that manages pools runs outside of pool-engines.slice and pool-fetch.slice.")
+	case callerToken:
+		return forbidden("this token may read only", "Use a token with scope=write in auth_token_file.")
 	case callerBadToken:
 		return unauthorized(40102, "BAD_TOKEN", "the bearer token is wrong")
 	case callerUnseen:
@@ -136,6 +154,11 @@ func (c caller) denied(needs access) *Error {
 	return unauthorized(40101, "MISSING_TOKEN", "a bearer token is required")
 }
 
+// DenialReasons are the reasons with which requests are denied, for a metric's label.
+func DenialReasons() []string {
+	return []string{"missing_token", "bad_token", "forbidden", "engine", "origin"}
+}
+
 // reason is why a caller is denied, as a metric's label.
 func (c caller) reason() string {
 	switch c.kind {
@@ -143,7 +166,7 @@ func (c caller) reason() string {
 		return "engine"
 	case callerBadToken:
 		return "bad_token"
-	case callerUser, callerUnknown:
+	case callerUser, callerUnknown, callerToken:
 		return "forbidden"
 	}
 	return "missing_token"

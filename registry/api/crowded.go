@@ -45,7 +45,7 @@ func (s *Server) logRepeats(k repeatKey, n int) {
 }
 
 // tidy closes refused connections, and logs what was counted and not logged, until the returned
-// function is called.
+// function is called. Then it logs what is left of leases.
 func (s *Server) tidy(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -67,6 +67,7 @@ func (s *Server) tidy(ctx context.Context) (stop func()) {
 					sweeps.Stop()
 				}
 			case now := <-repeated.C:
+				s.logLeases()
 				for k, n := range s.repeats.due(now) {
 					s.logRepeats(k, n)
 				}
@@ -76,6 +77,7 @@ func (s *Server) tidy(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		<-ended
+		s.logLeases()
 		s.refused.closeAll()
 	}
 }

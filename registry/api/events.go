@@ -1,15 +1,18 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
 const (
@@ -85,50 +88,69 @@ func (s *Server) admitStream(c *connection, cancel func()) (leave func(), err er
 // eventQuery is what a reader asks for.
 type eventQuery struct {
 	pool   string // empty: every pool, and the GPUs
+	kinds  []registry.Kind
 	after  uint64
-	gap    bool // the reader's last event is of an earlier daemon
+	gap    bool // the reader's last event is of another row of numbers
+	replay bool // from the oldest that is kept
 	follow bool
 }
 
 func (s *Server) eventQuery(r *http.Request) (eventQuery, error) {
 	q := eventQuery{follow: true, after: s.registry.LastEvent()}
-	for name, values := range r.URL.Query() {
-		value := values[len(values)-1]
-		switch name {
-		case "pool":
-			q.pool = value
-		case "replay":
-			if yes, err := strconv.ParseBool(value); err != nil {
-				return q, invalidParams("replay must be true or false", "")
-			} else if yes {
-				q.after = 0
-			}
-		case "follow":
-			follow, err := strconv.ParseBool(value)
-			if err != nil {
-				return q, invalidParams("follow must be true or false", "")
-			}
-			q.follow = follow
-		default:
-			return q, invalidParams(fmt.Sprintf("unknown parameter %.40q", name), lists+"pool, replay and follow.")
+	for name, given := range r.URL.Query() {
+		if err := q.set(name, given[0]); err != nil {
+			return q, err
 		}
 	}
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
+		if q.replay {
+			q.after = 0
+		}
 		return q, nil
 	}
+	q.replay = false
 	epoch, number, _ := strings.Cut(last, "-")
 	seq, err := strconv.ParseUint(number, 10, 64)
 	switch {
 	case err != nil:
 		return q, invalidParams("Last-Event-ID was not issued by this daemon",
 			"Omit it, or send the id of the last event unchanged.")
-	case epoch != s.epoch:
+	case epoch != s.epoch, seq > s.registry.LastEvent():
 		q.after, q.gap = 0, true
 	default:
 		q.after = seq
 	}
 	return q, nil
+}
+
+// set applies a parameter.
+func (q *eventQuery) set(name, value string) (err error) {
+	switch name {
+	case "pool":
+		q.pool = value
+	case "kind":
+		for kind := range strings.SplitSeq(value, ",") {
+			if !slices.Contains(registry.Kinds(), registry.Kind(kind)) {
+				return invalidParams(fmt.Sprintf("unknown kind %.40q", kind), lists+"the kinds.")
+			}
+			q.kinds = append(q.kinds, registry.Kind(kind))
+		}
+	case "replay":
+		if q.replay, err = strconv.ParseBool(value); err != nil {
+			return invalidParams("replay must be true or false", "")
+		}
+	case "follow":
+		if q.follow, err = strconv.ParseBool(value); err != nil {
+			return invalidParams("follow must be true or false", "")
+		}
+	}
+	return nil
+}
+
+// wants reports whether the reader asked for an event.
+func (q *eventQuery) wants(e *registry.Event) bool {
+	return (q.pool == "" || e.PoolID == q.pool) && (q.kinds == nil || slices.Contains(q.kinds, e.Kind))
 }
 
 // stream writes events until ctx ends or a write fails. Only events and its own heartbeat wake it.
@@ -143,16 +165,23 @@ func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 	}
 	for {
 		more := s.registry.NextEvent()
-		list, complete := s.registry.Events(q.after)
-		if q.gap || !complete {
+		list, missed := s.registry.Events(q.after)
+		switch {
+		case q.gap:
+			missed = registry.MissedUnknown
+		case q.replay:
+			missed = 0
+		}
+		q.replay = false
+		if missed != 0 {
 			q.gap = false
-			if err := out.gap(); err != nil {
+			if err := out.gap(s.epoch, s.registry.LastEvent()-uint64(len(list)), missed); err != nil {
 				return err
 			}
 		}
 		for i := range list {
 			q.after = list[i].Seq
-			if q.pool != "" && list[i].PoolID != q.pool {
+			if !q.wants(&list[i]) {
 				continue
 			}
 			text, err := s.frame(out.audience, &list[i])
@@ -231,8 +260,16 @@ func (o *stream) comment(text string) error {
 	return o.flush()
 }
 
-// gap reports to the reader that events were lost.
-func (o *stream) gap() error {
-	const cause = "some events before the next one are no longer kept; read the current state with GET /v1/pools"
-	return o.write([]byte("event: gap\ndata: {\"cause\":\"" + cause + "\"}\n\n"))
+// gap reports to the reader that events are missing, up to the given number, and how many.
+func (o *stream) gap(epoch string, upTo uint64, missed int64) error {
+	g := wire.Gap{UpToSeq: upTo,
+		Cause: "some events before the next one are no longer kept; read the current state with GET /v1/pools"}
+	if missed != registry.MissedUnknown {
+		g.Missed = &missed
+	}
+	body, err := wire.Encode(g)
+	if err != nil {
+		return err
+	}
+	return o.write(fmt.Appendf(nil, "id: %s-%d\nevent: gap\ndata: %s\n\n", epoch, upTo, bytes.TrimSpace(body)))
 }

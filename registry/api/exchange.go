@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
@@ -20,9 +21,11 @@ type exchange struct {
 	correlation [1]string // its id, as a header's value
 	caller      caller
 	from        *connection
-	denied      string // why the caller was denied, as a metric's label; empty: it was not
-	status      int    // 0: nothing was sent
-	reads       bool   // the route only reads
+	operation   string            // that changes something; empty: none
+	denied      string            // why the caller was denied, as a metric's label; empty: it was not
+	status      int               // 0: nothing was sent
+	reads       bool              // the route only reads
+	body        [sha256.Size]byte // SHA-256 of the request's, where it has an Idempotency-Key
 
 	// The mux itself answers requests without a route, in plain text. Until a route has the
 	// request, a response is kept here and not sent.

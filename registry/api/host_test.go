@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/history"
 	"github.com/pool-managerd/pool-managerd/registry/api/sockdiag"
 	"github.com/pool-managerd/pool-managerd/registry/lease"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
@@ -122,7 +123,7 @@ func newServer(t testing.TB, settings Settings, backend Backend) *host {
 		t.Fatal(err)
 	}
 	h.server, err = New(Options{
-		Registry: h.reg, Backend: backend, Operator: &operators{},
+		Registry: h.reg, History: history.New(h.reg), Backend: backend, Operator: &operators{}, Library: &libraries{},
 		Leases: &Leases{Book: book, Now: func() lease.Moment {
 			return lease.Moment(time.Now().UnixNano())
 		}}, Settings: settings, Version: "1.2.3", Now: func() time.Time {
@@ -161,18 +162,24 @@ func (h *host) runBook(t testing.TB, book *lease.Book) {
 func serve(t testing.TB, settings Settings, backend Backend) *host {
 	t.Helper()
 	h := newServer(t, settings, backend)
-	h.socket = filepath.Join(t.TempDir(), "api.sock")
+	h.listen()
+	return h
+}
+
+// listen starts the server on a socket and a port of its own.
+func (h *host) listen() {
+	h.t.Helper()
+	h.socket = filepath.Join(h.t.TempDir(), "api.sock")
 	ul, err := net.Listen("unix", h.socket)
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	tl, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	h.tcp = tl.Addr().String()
 	h.run(ul, tl)
-	return h
 }
 
 func (h *host) run(listeners ...net.Listener) {
@@ -243,6 +250,7 @@ func (h *host) ask(c *http.Client, method, url, body string, header ...string) r
 	if err != nil {
 		h.t.Fatalf("%s %s: %v", method, url, err)
 	}
+	wantDescribed(h.t, method, url, resp.StatusCode, resp.Header.Get("Content-Type"), got)
 	r := reply{status: resp.StatusCode, header: resp.Header, body: string(got)}
 	if err := json.Unmarshal(got, &r.json); err != nil {
 		r.json = nil

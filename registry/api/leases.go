@@ -48,7 +48,7 @@ func (s *Server) getLeases(w http.ResponseWriter, r *http.Request) error {
 	for _, l := range s.leases.Book.Leases(p.ID) {
 		list.Leases = append(list.Leases, s.leaseOf(l))
 	}
-	return answer(w, list)
+	return answerList(w, r, list)
 }
 
 func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
@@ -72,7 +72,13 @@ func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
 		return invalidParams(fmt.Sprintf("pool %s has no replica %.20q", p.ID, body.ReplicaID),
 			"Omit replica_id for the least loaded replica; GET /v1/pools/"+p.ID+" lists them.")
 	}
-	l, err := s.leases.Book.Acquire(r.Context(), p.ID, body.ReplicaID, body.Holder, ttl)
+	key, err := onceOf(w, r, exchangeOf(w).body)
+	if err != nil {
+		return err
+	}
+	ask := lease.Ask{Pool: p.ID, Replica: body.ReplicaID, Holder: body.Holder, TTL: ttl}
+	ask.Key, ask.Sum = key.lease()
+	l, err := s.leases.Book.Acquire(r.Context(), ask)
 	if err != nil {
 		if errors.Is(err, lease.ErrStore) { // it was counted meanwhile
 			s.registry.LeasesChanged(p.ID)
@@ -145,6 +151,11 @@ func (s *Server) leaseOf(l lease.Lease) wire.Lease {
 		ExpiresAtMS: s.now().Add(l.Expires.Sub(s.leases.Now())).UnixMilli()}
 }
 
+// RejectionReasons are the reasons with which lease calls are refused, for a metric's label.
+func RejectionReasons() []string {
+	return []string{"draining", "unready", "exhausted", "lost", "unknown", "store"}
+}
+
 // noLease returns the response to a refused call: the reason, and when to retry.
 func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) error {
 	var lost *lease.LostError
@@ -153,6 +164,8 @@ func (s *Server) noLease(w http.ResponseWriter, p *registry.Pool, err error) err
 	switch {
 	case errors.Is(err, lease.ErrNoPool):
 		return noSuchPool(p.ID)
+	case errors.Is(err, lease.ErrKeyUsed):
+		return keyReused()
 	case errors.Is(err, lease.ErrDraining):
 		reason, e = "draining", problem(http.StatusConflict, "POOL_DRAINING",
 			fmt.Sprintf("pool %s is draining and takes no new work", p.ID),

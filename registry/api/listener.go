@@ -45,7 +45,7 @@ func (l *limited) Close() error {
 
 // place finds out who opened a connection and adds it to the table; nil: it was refused.
 func (s *Server) place(c net.Conn) *placed {
-	p := &placed{Conn: c, known: &connection{}}
+	p := &placed{Conn: c, known: &connection{hung: make(chan struct{})}}
 	if uc, ok := c.(*net.UnixConn); ok {
 		p.known.local, p.known.peer = true, peerOf(uc)
 		p.known.account = s.auth.Load().localAccount(&p.known.peer)
@@ -55,12 +55,15 @@ func (s *Server) place(c net.Conn) *placed {
 	now := time.Now()
 	p.known.last.Store(now.UnixNano())
 	p.read.set, p.write.set = c.SetReadDeadline, c.SetWriteDeadline
-	e := &entry{account: p.known.account, idle: p.known.idle, close: func() { hangUp(c) }}
+	e := &entry{account: p.known.account, idle: p.known.idle, close: func() { p.known.hangUp(c) }}
 	p.known.uncount = func() { s.conns.leave(e) }
 	evicted, ok := s.conns.admit(e, now.UnixNano())
 	if evicted != nil {
 		evicted.close()
 		s.crowded(subjectConnections, closedForOthers, evicted.account)
+	}
+	if !ok || evicted != nil && evicted.account == e.account {
+		s.pace.crowds(e.account, now)
 	}
 	if !ok {
 		s.crowded(subjectConnections, refusedNew, e.account)
@@ -101,7 +104,8 @@ type connection struct {
 	peer    peer    // of the unix socket
 	tcp     tcpPeer // of TCP
 	account account
-	uncount func() // take it out of the table
+	uncount func()        // take it out of the table
+	hung    chan struct{} // closed with hangUp; nil: there is none
 
 	last atomic.Int64 // when its last request began, or it was accepted, in ns since 1970
 	busy atomic.Bool  // a request is being handled
@@ -112,6 +116,13 @@ type connection struct {
 func (c *connection) idle() (since int64, is bool) {
 	last := c.last.Load()
 	return last, !c.busy.Load() || time.Now().UnixNano()-last > slowRequest.Nanoseconds()
+}
+
+// hangUp ends the connection, and the wait of its request for a turn: net/http notices the end only
+// where it has read the request's body. It is called once.
+func (c *connection) hangUp(conn net.Conn) {
+	close(c.hung)
+	hangUp(conn)
 }
 
 // placed is a connection in the table, until it is closed or becomes an event stream.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 )
 
 // Values of headers that every answer shares. They are never changed.
@@ -35,6 +37,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h["Connection"] = closing
 	}
 	defer s.finish(x, r, began)
+	s.await(r.Context(), x, began)
 	if refusal := s.unwelcome(x, r); refusal != nil {
 		x.routed, x.denied = true, "origin"
 		h["Connection"] = closing
@@ -94,6 +97,11 @@ func (s *Server) guarded(needs access, serve func(http.ResponseWriter, *http.Req
 			denied.write(w)
 			return
 		}
+		if refusal := x.caller.with.outside(r); refusal != nil {
+			x.denied = "forbidden"
+			refusal.write(w)
+			return
+		}
 		if needs == accessWrite {
 			if refusal := isForm(r, &x.caller); refusal != nil {
 				x.denied = "origin"
@@ -125,10 +133,15 @@ func (s *Server) finish(x *exchange, r *http.Request, began time.Time) {
 		broken().write(x)
 	}
 	s.logRequest(x, r, began)
+	s.answered.Add(1)
 }
 
-// logRequest logs frequent successful requests at debug level: reads, and taking, renewing and
-// releasing leases. Denied requests have a line a minute for each caller, with their number.
+// Answered returns how many requests the server has answered. It may be called from any goroutine.
+func (s *Server) Answered() uint64 { return s.answered.Load() }
+
+// logRequest logs a request: one that asks for a change at info level, with the operation. Reads
+// are logged at debug level, and leases, which are counted for an entry a minute. Denied requests
+// have a line a minute for each caller, with their number.
 func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 	level := slog.LevelInfo
 	switch {
@@ -138,7 +151,8 @@ func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 		level = slog.LevelWarn
 	case x.reads:
 		level = slog.LevelDebug
-	case x.status < 400 && strings.Contains(r.Pattern, "/leases"):
+	case x.ofLeases():
+		s.leased.add(x.caller.identity(), x.operation, x.status)
 		level = slog.LevelDebug
 	}
 	denied := 0
@@ -157,6 +171,13 @@ func (s *Server) logRequest(x *exchange, r *http.Request, began time.Time) {
 		slog.String("correlation_id", x.correlation[0]), slog.String("identity", identity),
 		slog.String("method", r.Method), slog.String("path", path),
 		slog.Int("status", x.status), slog.Int64("duration_ms", time.Since(began).Milliseconds()),
+	}
+	if name := x.caller.tokenName(); name != "" {
+		attrs = append(attrs, slog.String("token_name", name))
+	}
+	if x.operation != "" {
+		attrs = append(attrs, slog.String("operation", x.operation),
+			slog.String(catalogue.Key, catalogue.ChangeRequested))
 	}
 	if denied > 0 {
 		attrs = append(attrs, slog.Int("count", denied))

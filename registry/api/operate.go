@@ -2,7 +2,7 @@ package api
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +24,10 @@ type Operator interface {
 	Restart(ctx context.Context, id, by string) error
 	Reset(ctx context.Context, id, by string) error
 	Reload(ctx context.Context, id string, ask ReloadRequest) error
+	// Preload returns when the pool is ready, or its engine has failed and is gone; Unload when the
+	// removal of a preloaded pool is saved.
+	Preload(ctx context.Context, id string, ask PreloadRequest) (wire.Preloaded, error)
+	Unload(ctx context.Context, id, by string) error
 	// ReloadFiles reads the configuration again and returns its problems. With acceptEmpty, a file
 	// or directory that is gone is meant to be gone.
 	ReloadFiles(ctx context.Context, acceptEmpty bool, by string) ([]registry.Problem, error)
@@ -55,13 +59,15 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodPost, "/v1/pools/{id}/restart", accessWrite, s.postRestart},
 		{http.MethodPost, "/v1/pools/{id}/reset", accessWrite, s.postReset},
 		{http.MethodPost, "/v1/pools/{id}/reload", accessWrite, s.postReload},
+		{http.MethodPost, "/v1/pools/{id}/preload", accessWrite, s.postPreload},
+		{http.MethodDelete, "/v1/pools/{id}", accessWrite, s.deletePool},
 		{http.MethodPost, "/v1/reload", accessWrite, s.postReloadFiles},
 	}
 }
 
 func (s *Server) postDrain(w http.ResponseWriter, r *http.Request) error {
 	var body wire.DrainRequest
-	return s.operate(w, r, &body, func(ctx context.Context, id, by string) error {
+	return s.operate(w, r, &body, wire.Drained, func(ctx context.Context, id, by string) error {
 		deadline, err := deadlineOf(body.DeadlineMS)
 		if err != nil {
 			return err
@@ -74,20 +80,20 @@ func (s *Server) postDrain(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) postResume(w http.ResponseWriter, r *http.Request) error {
-	return s.operate(w, r, &struct{}{}, s.operator.Resume)
+	return s.operate(w, r, &struct{}{}, wire.Served, s.operator.Resume)
 }
 
 func (s *Server) postRestart(w http.ResponseWriter, r *http.Request) error {
-	return s.operate(w, r, &struct{}{}, s.operator.Restart)
+	return s.operate(w, r, &struct{}{}, wire.Served, s.operator.Restart)
 }
 
 func (s *Server) postReset(w http.ResponseWriter, r *http.Request) error {
-	return s.operate(w, r, &struct{}{}, s.operator.Reset)
+	return s.operate(w, r, &struct{}{}, wire.Served, s.operator.Reset)
 }
 
 func (s *Server) postReload(w http.ResponseWriter, r *http.Request) error {
 	var body wire.ReloadRequest
-	return s.operate(w, r, &body, func(ctx context.Context, id, by string) error {
+	return s.operate(w, r, &body, wire.Reloaded, func(ctx context.Context, id, by string) error {
 		deadline, err := deadlineOf(body.DeadlineMS)
 		if err != nil {
 			return err
@@ -116,26 +122,56 @@ func (s *Server) postReloadFiles(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, wire.FilesOf(problems))
 }
 
-// operate decodes a request about one pool, carries it out, and answers with the pool's new status.
-func (s *Server) operate(w http.ResponseWriter, r *http.Request, body any,
+// operate decodes a request about one pool, carries it out, and answers with the pool's new status,
+// with ?wait= when the operation is over.
+func (s *Server) operate(w http.ResponseWriter, r *http.Request, body any, ended wire.Ended,
 	carryOut func(ctx context.Context, id, by string) error) error {
 	p, err := s.pool(r)
+	if err != nil {
+		return err
+	}
+	within, err := waitOf(r)
 	if err != nil {
 		return err
 	}
 	if err := readBody(w, r, body); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
-	defer cancel()
-	if err := carryOut(ctx, p.ID, exchangeOf(w).caller.identity()); err != nil {
+	if err := s.carryOutOnce(w, r, p.ID, carryOut); err != nil {
 		return err
 	}
 	if p, err = s.pool(r); err != nil {
 		return err
 	}
-	return answerStatus(w, http.StatusAccepted, wire.PoolOf(p))
+	return s.answerOperation(w, r, p, result{within: within, ended: ended})
 }
+
+// carryOutOnce carries a request out, unless it was already under the same key.
+func (s *Server) carryOutOnce(w http.ResponseWriter, r *http.Request, id string,
+	carryOut func(ctx context.Context, id, by string) error) error {
+	x := exchangeOf(w)
+	key, err := onceOf(w, r, x.body)
+	if err != nil {
+		return err
+	}
+	if key != nil {
+		done, err := s.operations.begin(key)
+		if done || err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	defer cancel()
+	err = errPanicked // unless it returns
+	if key != nil {
+		defer func() { s.operations.end(key, err) }()
+	}
+	err = carryOut(ctx, id, x.caller.identity())
+	return err
+}
+
+// errPanicked is the outcome of a request whose handler did not return.
+var errPanicked = errors.New("the handler panicked")
 
 // deadlineOf validates a deadline; an absent one is negative.
 func deadlineOf(ms *int64) (time.Duration, error) {
@@ -163,41 +199,25 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 			fmt.Sprintf("the body is longer than %d bytes", large.Limit), "")
 	case err != nil:
 		return invalidParams("could not read the body: "+err.Error(), "")
-	case len(strings.TrimSpace(string(body))) == 0:
+	}
+	x := exchangeOf(w)
+	if len(r.Header[keyHeader]) > 0 {
+		x.body = sha256.Sum256(body)
+	}
+	if len(strings.TrimSpace(string(body))) == 0 {
 		return nil
 	}
 	// An object without a content type is accepted where it changes nothing: clients exist that ask
 	// for a pool's status so.
-	if !isJSON(r) && !(exchangeOf(w).reads && len(r.Header["Content-Type"]) == 0) {
+	if !isJSON(r) && !(x.reads && len(r.Header["Content-Type"]) == 0) {
 		return problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE",
-			"the content type of the body is not JSON", "Send Content-Type: application/json.")
+			"the content type of the body is not JSON in UTF-8", "Send Content-Type: application/json.")
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE",
+			"the body is compressed", "Send it without Content-Encoding.")
 	}
 	return decodeStrict(body, into)
-}
-
-// decodeStrict decodes exactly one JSON object and refuses unknown fields.
-func decodeStrict(body []byte, into any) error {
-	d := json.NewDecoder(strings.NewReader(string(body)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		var syntax *json.SyntaxError
-		var kind *json.UnmarshalTypeError
-		switch {
-		case errors.As(err, &syntax):
-			return invalidParams(fmt.Sprintf("the body is not valid JSON at byte %d: %v", syntax.Offset, err), "")
-		case errors.As(err, &kind) && kind.Field != "":
-			return invalidParams(fmt.Sprintf("%s is a %s; it must be a %s", kind.Field, kind.Value,
-				jsonKind(kind.Type.Kind().String())), lists+"the fields.")
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			return invalidParams("the body ends inside its JSON", "")
-		}
-		return invalidParams("the body does not match the schema of this path: "+
-			strings.TrimPrefix(err.Error(), "json: "), lists+"the fields.")
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return invalidParams(fmt.Sprintf("unexpected data after the JSON object at byte %d", d.InputOffset()), "")
-	}
-	return nil
 }
 
 // jsonKind is the JSON word for a Go kind.

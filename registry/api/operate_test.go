@@ -10,12 +10,16 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
 // operators notes what it is asked, and answers with err.
 type operators struct {
 	asked string
 	err   error
+
+	prepared wire.Prepared
+	hangs    chan struct{} // where not nil: closed when a preload waits, which it does until its context ends
 }
 
 func (o *operators) Drain(_ context.Context, id string, deadline time.Duration, by string) error {
@@ -45,6 +49,22 @@ func (o *operators) Reset(_ context.Context, id, by string) error {
 
 func (o *operators) Reload(_ context.Context, id string, r ReloadRequest) error {
 	o.asked = fmt.Sprintf("reload %s %s %s %s %t %s", id, r.Model, r.Digest, r.Deadline, r.Forget, r.By)
+	return o.err
+}
+
+func (o *operators) Preload(ctx context.Context, id string, r PreloadRequest) (wire.Preloaded, error) {
+	o.asked = fmt.Sprintf("preload %s %s %v %s", id, r.Prepared.BinaryPath, r.Within, r.By)
+	o.prepared = r.Prepared
+	if o.hangs != nil {
+		close(o.hangs)
+		<-ctx.Done()
+		return wire.Preloaded{}, ctx.Err()
+	}
+	return wire.Preloaded{PoolID: id, PID: 7, HandoffPath: "/run/" + id + ".r0.json"}, o.err
+}
+
+func (o *operators) Unload(_ context.Context, id, by string) error {
+	o.asked = fmt.Sprintf("unload %s %s", id, by)
 	return o.err
 }
 

@@ -3,7 +3,6 @@ package api
 import (
 	"mime"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 )
@@ -30,30 +29,6 @@ func sameOrigin(origin, host string) bool {
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
 }
 
-// misdirected returns the refusal of a request over the loopback that names another host: a page
-// whose name was made to resolve to 127.0.0.1 has this origin (DNS rebinding). Only what needs no
-// token is left to refuse: fromThisHost has the same rule.
-func (s *Server) misdirected(r *http.Request, from *connection, c *caller) *Error {
-	if from.local || c.kind != callerAnonymous || s.exposed.Load() || loopbackName(r.Host) {
-		return nil
-	}
-	addr, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !addr.Addr().Unmap().IsLoopback() || proxied(r) {
-		return nil
-	}
-	return forbidden("the request names another host in Host", "Use http://localhost or http://127.0.0.1.")
-}
-
-// proxied reports whether a request came through a proxy.
-func proxied(r *http.Request) bool {
-	for _, h := range proxyHeaders {
-		if r.Header.Get(h) != "" {
-			return true
-		}
-	}
-	return false
-}
-
 // explicitHeaders are headers that a browser does not send for a page of another site without
 // asking before (https://fetch.spec.whatwg.org/#http-cors-protocol), which this API never allows.
 var explicitHeaders = [...]string{"X-Requested-With", correlationHeader}
@@ -74,7 +49,9 @@ func isForm(r *http.Request, c *caller) *Error {
 		"Send Content-Type: application/json, also without a body.")
 }
 
+// isJSON reports whether the body is declared as JSON, which is UTF-8 (RFC 8259 8.1).
 func isJSON(r *http.Request) bool {
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	return err == nil && kind == "application/json"
+	kind, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := parameters["charset"]
+	return err == nil && kind == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))
 }

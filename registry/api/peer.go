@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -27,6 +28,9 @@ type connectionKey struct{}
 
 // withConnection is http.Server's ConnContext.
 func withConnection(ctx context.Context, c net.Conn) context.Context {
+	if encrypted, ok := c.(*tls.Conn); ok {
+		c = encrypted.NetConn()
+	}
 	if p, ok := c.(*placed); ok {
 		return context.WithValue(ctx, connectionKey{}, p.known)
 	}

@@ -19,12 +19,17 @@ type refusals struct {
 	wake  chan struct{} // has an element while there is something to sweep, until tidy took it
 }
 
-// Of each refused connection: it stays open for refusedLeast to refusedSlots sweeps, half a second
-// to one and a half. At most refusedMost are open, far fewer than the files of the manager.
+// Of each refused connection: it stays open for refusedLeast to refusedLate sweeps, half a second
+// to one and a half. While more than refusedMany are open, it is four times as long: a thousand
+// callers that wait for the end of one connection to open the next cost a quarter then. A caller
+// that reads the answer need not wait for it. At most refusedMost are open, far fewer than the
+// files of the manager.
 const (
 	sweepEvery   = 25 * time.Millisecond
 	refusedLeast = 20
-	refusedSlots = 60
+	refusedLate  = 60
+	refusedMany  = 256
+	refusedSlots = 4 * refusedLate
 	refusedMost  = 8192
 )
 
@@ -36,7 +41,11 @@ func (r *refusals) add(c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	slot := (r.next + refusedLeast + rand.IntN(refusedSlots-refusedLeast)) % refusedSlots
+	late := refusedLeast + rand.IntN(refusedLate-refusedLeast)
+	if r.open >= refusedMany {
+		late *= refusedSlots / refusedLate
+	}
+	slot := (r.next + late) % refusedSlots
 	r.slots[slot] = append(r.slots[slot], c)
 	if r.open++; r.open == 1 {
 		select {

@@ -41,21 +41,6 @@ const (
 	endTimeout = 5 * time.Second
 )
 
-// BindError means that a listener is reachable from other hosts while there is no token.
-type BindError struct {
-	Addr string // empty: a listener that is open already
-}
-
-// Error carries the code 40301 of the contract.
-func (e *BindError) Error() string {
-	where := "a listener on a non-loopback address"
-	if e.Addr != "" {
-		where = "listening on " + e.Addr
-	}
-	return "40301 BIND_REFUSED: " + where + " needs a token: set auth_token_file in config.toml, or listen on " +
-		"127.0.0.1 only"
-}
-
 // Serve answers on the listeners until ctx ends, then shuts down without losing a request, and
 // returns nil. It owns the listeners.
 //
@@ -87,7 +72,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	var accepting sync.WaitGroup
 	for _, l := range open {
 		accepting.Go(func() {
-			if err := srv.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
+			if err := srv.Serve(s.secure(l)); err != nil && !errors.Is(err, net.ErrClosed) {
 				failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
 			}
 		})
@@ -104,22 +89,6 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	// the end of accepting and the count of open connections.
 	accepting.Wait()
 	return errors.Join(err, s.end(srv))
-}
-
-// admit refuses listeners that other hosts can reach while there is no token, and records that
-// there are some.
-func (s *Server) admit(listeners []net.Listener) error {
-	for _, l := range listeners {
-		addr, ok := l.Addr().(*net.TCPAddr)
-		if !ok || addr.IP.IsLoopback() {
-			continue
-		}
-		if !s.auth.Load().hasToken {
-			return &BindError{Addr: addr.String()}
-		}
-		s.exposed.Store(true)
-	}
-	return nil
 }
 
 // end waits for accepted requests to finish.

@@ -66,7 +66,7 @@ func TestAliases(t *testing.T) {
 	for path, others := range aliases {
 		for _, other := range others {
 			t.Run(strings.ReplaceAll(other, "/", "_"), func(t *testing.T) {
-				for _, method := range []string{http.MethodGet, http.MethodPost} {
+				for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 					a, served := needs[method+" "+path]
 					if b, also := needs[method+" "+other]; also != served || a != b {
 						t.Errorf("%s: served %t and %t, needs %d and %d", method, served, also, a, b)
@@ -75,7 +75,11 @@ func TestAliases(t *testing.T) {
 						continue
 					}
 					at := func(p string) string { return "http://socket" + strings.Replace(p, "{id}", "llama3-8b", 1) }
-					want, got := h.send(method, at(path), "{}"), h.send(method, at(other), "{}")
+					body := "{}"
+					if strings.HasSuffix(path, "/preload") {
+						body = `{"prepared":{"binary_path":"/usr/bin/x"}}`
+					}
+					want, got := h.send(method, at(path), body), h.send(method, at(other), body)
 					if got.status != want.status || got.body != want.body || got.status/100 != 2 {
 						t.Errorf("%s: %d %s, want %d %s", method, got.status, got.body, want.status, want.body)
 					}

@@ -24,6 +24,7 @@ type attempt struct {
 	lease  string // in the path; empty: one that is held, "lost": one that was
 	kind   string // Content-Type
 	body   string
+	query  string
 	header http.Header
 	slots  int   // of the pool's replica, one of them in use; 0: it does not serve
 	drains bool  // the pool takes no new work
@@ -51,13 +52,16 @@ func attempts() []attempt {
 		{name: "not_declared", slots: 2, body: `{}`},
 		{name: "another_type", slots: 2, kind: "text/plain", body: `{}`},
 		{name: "too_long", slots: 2, kind: kind, body: strings.Repeat(" ", bodyLimit+1)},
+		{name: "unknown_parameter", slots: 2, query: "?waits=1s"},
+		{name: "wait", slots: 2, query: "?wait=10ms"},
 		{name: "accept_encoding", slots: 2, header: http.Header{"Accept-Encoding": {"nonsense;q=1, *;q=0"}}},
 		{name: "conditional", slots: 2, header: http.Header{"If-None-Match": {"*"}, "Range": {"bytes=0-3"}}},
 		{name: "last_event", slots: 2, header: http.Header{"Last-Event-Id": {"nonsense"}}},
 		{name: "late", slots: 2, fails: context.DeadlineExceeded},
 	}
 	for _, code := range []registry.Code{registry.CodeInvalidParams, registry.CodePoolNotFound, registry.CodePolicyDenied,
-		registry.CodeStateNotSaved, registry.CodeConfigInvalid, registry.CodeReloadInProgress} {
+		registry.CodeStateNotSaved, registry.CodeConfigInvalid, registry.CodeReloadInProgress, registry.CodeProvisionFailed,
+		registry.CodeEngineCrashed, registry.CodeEngineStartTimeout} {
 		list = append(list, attempt{name: string(code), slots: 2, fails: registry.Fail(code, "m", "h")})
 	}
 	for i := range list {
@@ -79,7 +83,7 @@ func TestStatuses(t *testing.T) {
 	for _, a := range attempts() {
 		t.Run(a.name, func(t *testing.T) {
 			for i, rt := range newServer(t, Settings{}, units{}).server.routes {
-				operation := strings.ToLower(rt.method) + " " + rt.path
+				operation := strings.ToLower(rt.method) + " " + strings.TrimSuffix(rt.path, "{$}")
 				if a.cannot(operation) {
 					continue
 				}
@@ -117,6 +121,8 @@ func (a attempt) cannot(operation string) bool {
 	switch operation {
 	case "post /v1/reload": // its problems are an answer, and no failure
 		return true
+	case "post /v1/downloads": // it is about no pool
+		return f.Code == registry.CodePoolNotFound
 	case "get /v1/pools/{id}/unit": // it takes no parameters, and any caller may read it
 		return f.Code == registry.CodeInvalidParams || f.Code == registry.CodePolicyDenied
 	}
@@ -125,8 +131,32 @@ func (a attempt) cannot(operation string) bool {
 
 // elsewhere are the statuses that another test provokes.
 var elsewhere = map[string]string{
-	"get /v1/events 429": "TestEvents",
-	"get /metrics 503":   "registry/metrics: TestHandler",
+	"get /v1/events 429":              "TestEvents",
+	"post /v1/pools/{id}/preload 429": "TestEvents",
+	"post /pools/{id}/preload 429":    "TestEvents",
+	"post /v2/pools/{id}/preload 429": "TestEvents",
+	"post /v1/pools/{id}/drain 422":   "TestOperationsWithAKey",
+	"post /pools/{id}/drain 422":      "TestOperationsWithAKey",
+	"post /v2/pools/{id}/drain 422":   "TestOperationsWithAKey",
+	"post /v1/pools/{id}/resume 422":  "TestOperationsWithAKey",
+	"post /v1/pools/{id}/restart 422": "TestOperationsWithAKey",
+	"post /v1/pools/{id}/reset 422":   "TestOperationsWithAKey",
+	"post /v1/pools/{id}/reload 422":  "TestOperationsWithAKey",
+	"post /pools/{id}/reload 422":     "TestOperationsWithAKey",
+	"post /v2/pools/{id}/reload 422":  "TestOperationsWithAKey",
+	"post /v1/pools/{id}/leases 422":  "TestLeasesWithAKey",
+	"delete /v1/pools/{id} 200":       "TestWait",
+	"delete /pools/{id} 200":          "TestWait",
+	"delete /v2/pools/{id} 200":       "TestWait",
+	"post /v1/pools/{id}/reload 200":  "TestWait",
+	"post /pools/{id}/reload 200":     "TestWait",
+	"post /v2/pools/{id}/reload 200":  "TestWait",
+	"post /v1/pools/{id}/resume 200":  "TestWait",
+	"post /v1/pools/{id}/restart 200": "TestWait",
+	"post /v1/pools/{id}/reset 200":   "TestWait",
+	"post /v1/downloads 200":          "TestWaitOfADownload",
+	"get /page/{file} 404":            "TestNoSuchThing",
+	"get /metrics 503":                "registry/metrics: TestHandler",
 }
 
 // statusesOf are the statuses that the description has of an operation, by its own path or that of
@@ -145,28 +175,33 @@ func (a attempt) make(t *testing.T, at int) int {
 	t.Helper()
 	h := newServer(t, Settings{}, failing{a.fails})
 	rt := h.server.routes[at]
-	h.server.operator = &operators{err: a.fails}
+	h.server.operator, h.server.library = &operators{err: a.fails}, &libraries{err: a.fails}
 	h.reg.Put(registry.Pool{ID: "a", State: registry.StateStopped})
 	id, pool := h.held(t, a), a.pool
 	if pool == "" {
 		pool = "a"
 	}
-	path := strings.NewReplacer("{id}", pool, "{lease}", id).Replace(rt.path)
+	path := strings.NewReplacer("{id}", pool, "{lease}", id, "{$}", "").Replace(rt.path)
+	if a.body == "" && strings.HasSuffix(rt.path, "/preload") { // which has no default
+		a.body, a.kind = `{"prepared":{"binary_path":"/usr/bin/x"}}`, "application/json"
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // ends a stream of events
 	defer cancel()
-	r := httptest.NewRequestWithContext(ctx, rt.method, path, strings.NewReader(a.body))
+	r := httptest.NewRequestWithContext(ctx, rt.method, path+a.query, strings.NewReader(a.body))
 	maps.Copy(r.Header, a.header)
 	if a.kind != "" {
 		r.Header.Set("Content-Type", a.kind)
 	}
 	r.SetPathValue("id", pool)
 	r.SetPathValue("lease", id)
+	r.SetPathValue("file", "main.js")
 	w := httptest.NewRecorder()
 	x := &exchange{ResponseWriter: w, correlation: [1]string{"c1"}, caller: a.who}
 	h.server.guarded(rt.needs, rt.serve)(x, r)
 	if w.Code == http.StatusInternalServerError {
 		t.Errorf("%s %s: %s", rt.method, rt.path, w.Body)
 	}
+	checkRecorded(t, r, w)
 	return w.Code
 }
 
@@ -182,7 +217,7 @@ func (h *host) held(t *testing.T, a attempt) string {
 	h.runBook(t, book)
 	open := lease.Pool{Seats: []lease.Seat{{Replica: "r0", Run: "run", Slots: max(a.slots, 1), Open: true}}}
 	h.book.SetPool("a", open, nil)
-	l, err := h.book.Acquire(t.Context(), "a", "", "me", time.Minute)
+	l, err := h.book.Acquire(t.Context(), lease.Ask{Pool: "a", Holder: "me", TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

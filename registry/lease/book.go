@@ -18,6 +18,7 @@ type Book struct {
 	mu     sync.Mutex
 	pools  map[string]*ledger
 	leases map[string]*held
+	keys   map[string]string // the id of the lease of each key
 	due    deadlines
 	lost   reasons
 	wakes  Moment        // when Run checks the deadlines next
@@ -39,7 +40,7 @@ func Open(store Store, now func() Moment, changed func(pool string)) (*Book, err
 		return nil, fmt.Errorf("read the leases: %w", err)
 	}
 	b := &Book{now: now, save: newWriter(store, changed), pools: make(map[string]*ledger),
-		leases: make(map[string]*held), wakes: never, wake: make(chan struct{}, 1)}
+		leases: make(map[string]*held), keys: make(map[string]string), wakes: never, wake: make(chan struct{}, 1)}
 	// This is roughly the order in which they were lost.
 	slices.SortFunc(list, func(x, y Lease) int { return cmp.Compare(x.Expires, y.Expires) })
 	for _, l := range list {
@@ -53,12 +54,25 @@ func Open(store Store, now func() Moment, changed func(pool string)) (*Book, err
 }
 
 // Acquire takes a slot of the pool: of the named replica, or of the least loaded open one (the
-// first of equals by name). ttl is limited to MinTTL and MaxTTL, 0 is DefaultTTL. It returns when
-// the lease is written. Errors are ErrNoPool, ErrDraining, ErrNotReady, ErrExhausted and ErrStore;
+// first of equals by name). The TTL is limited to MinTTL and MaxTTL. It returns when the lease is
+// written. Errors are ErrNoPool, ErrDraining, ErrNotReady, ErrExhausted, ErrKeyUsed and ErrStore;
 // no slot is taken after an error.
-func (b *Book) Acquire(ctx context.Context, pool, replica, holder string, ttl time.Duration) (Lease, error) {
+//
+// A caller that did not get the answer asks again with the same key: while the lease is held, the
+// same request returns that lease, by the next manager too.
+func (b *Book) Acquire(ctx context.Context, ask Ask) (Lease, error) {
 	b.mu.Lock()
-	l, err := b.take(pool, replica, holder, bounded(ttl))
+	if h := b.leases[b.keys[ask.Key]]; h != nil && ask.Key != "" {
+		l := h.Lease
+		if l.Sum != ask.Sum || l.Pool != ask.Pool {
+			b.mu.Unlock()
+			return Lease{}, ErrKeyUsed
+		}
+		written := b.save.put(l) // the first request may not have written it yet
+		b.mu.Unlock()
+		return l, b.stillHeld(l, wait(ctx, written))
+	}
+	l, err := b.take(ask)
 	if err != nil {
 		b.mu.Unlock()
 		return Lease{}, err
@@ -68,11 +82,26 @@ func (b *Book) Acquire(ctx context.Context, pool, replica, holder string, ttl ti
 	if err := wait(ctx, written); err != nil {
 		b.mu.Lock()
 		b.remove(l.ID) // its caller does not have it
-		b.save.forget(l.ID, pool)
+		b.save.forget(l.ID, l.Pool)
 		b.mu.Unlock()
 		return Lease{}, fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	return l, nil
+}
+
+// stillHeld returns why a lease that was held before it was written again cannot be returned: it
+// could not be written, or the first request could not write it and has taken it back.
+func (b *Book) stillHeld(l Lease, err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrStore, err)
+	case b.leases[l.ID] == nil:
+		b.save.forget(l.ID, l.Pool)
+		return fmt.Errorf("%w: it has ended meanwhile", ErrStore)
+	}
+	return nil
 }
 
 func wait(ctx context.Context, written <-chan error) error {
@@ -85,20 +114,20 @@ func wait(ctx context.Context, written <-chan error) error {
 }
 
 // take counts a new lease; the caller holds the lock.
-func (b *Book) take(pool, replica, holder string, ttl time.Duration) (Lease, error) {
-	p := b.pools[pool]
+func (b *Book) take(ask Ask) (Lease, error) {
+	p := b.pools[ask.Pool]
 	if p == nil || !p.known {
 		return Lease{}, ErrNoPool
 	}
 	if p.state.Draining {
 		return Lease{}, ErrDraining
 	}
-	seat, err := p.choose(replica)
+	seat, err := p.choose(ask.Replica)
 	if err != nil {
 		return Lease{}, err
 	}
-	l := Lease{ID: newID(), Pool: pool, Replica: seat.Replica, Run: seat.Run, Holder: holder,
-		Endpoint: seat.Endpoint, Expires: b.now().Add(ttl)}
+	l := Lease{ID: newID(), Pool: ask.Pool, Replica: seat.Replica, Run: seat.Run, Holder: ask.Holder,
+		Endpoint: seat.Endpoint, Expires: b.now().Add(bounded(ask.TTL)), Key: ask.Key, Sum: ask.Sum}
 	b.insert(l)
 	return l, nil
 }
@@ -169,6 +198,9 @@ func (b *Book) find(pool, id string) (*held, error) {
 func (b *Book) insert(l Lease) {
 	h := &held{Lease: l, at: -1}
 	b.leases[l.ID] = h
+	if l.Key != "" {
+		b.keys[l.Key] = l.ID
+	}
 	b.ledger(l.Pool).add(h)
 	b.schedule(h)
 }
@@ -180,6 +212,9 @@ func (b *Book) remove(id string) {
 		return
 	}
 	delete(b.leases, id)
+	if b.keys[h.Key] == id {
+		delete(b.keys, h.Key)
+	}
 	heap.Remove(&b.due, h.at)
 	b.pools[h.Pool].drop(h)
 }

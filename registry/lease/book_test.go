@@ -113,7 +113,7 @@ func (d *desk) set(p Pool) []Ended {
 }
 
 func (d *desk) take(replica string) (Lease, error) {
-	return d.Acquire(d.t.Context(), "a", replica, "me", 30*time.Second)
+	return d.Acquire(d.t.Context(), Ask{Pool: "a", Replica: replica, Holder: "me", TTL: 30 * time.Second})
 }
 
 func (d *desk) must(replica string) Lease {
@@ -296,7 +296,7 @@ func TestThousandCallers(t *testing.T) {
 	got := make(map[string]bool)
 	for range callers {
 		wg.Go(func() {
-			l, err := d.Acquire(t.Context(), "a", "", "me", time.Minute)
+			l, err := d.Acquire(t.Context(), Ask{Pool: "a", Holder: "me", TTL: time.Minute})
 			if err != nil {
 				if !errors.Is(err, ErrExhausted) {
 					t.Error(err)

@@ -24,6 +24,17 @@ type Lease struct {
 	// Lost is why it ended before it was released. Such a lease has no slot: it is stored so that
 	// the next manager knows the reason, too.
 	Lost string `json:"lost,omitempty"`
+	// Key is what its caller chose so that the same request again is this lease; empty: none. Sum
+	// is of the request: another one with the key differs in it.
+	Key string `json:"key,omitempty"`
+	Sum string `json:"sum,omitempty"`
+}
+
+// Ask is a request for a lease.
+type Ask struct {
+	Pool, Replica, Holder string        // Replica is empty for the least loaded one
+	TTL                   time.Duration // 0: DefaultTTL
+	Key, Sum              string        // as in Lease
 }
 
 // Moment is a time since boot that includes suspend (CLOCK_BOOTTIME of clock_gettime(2)): neither
@@ -73,6 +84,7 @@ var (
 	ErrUnknown   = errors.New("no such lease")
 	ErrLost      = errors.New("the lease is lost")
 	ErrStore     = errors.New("the lease could not be saved")
+	ErrKeyUsed   = errors.New("another request has the key")
 )
 
 // LostError is why a lease ended before its holder released it.

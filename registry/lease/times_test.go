@@ -54,7 +54,7 @@ func TestTimes(t *testing.T) {
 		scenario(t, c.name, func(t *testing.T, s *shelf) {
 			d := open(t, s)
 			d.set(two(1, 1))
-			l, err := d.Acquire(t.Context(), "a", "", "me", c.asked)
+			l, err := d.Acquire(t.Context(), Ask{Pool: "a", Holder: "me", TTL: c.asked})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,12 +64,12 @@ func TestTimes(t *testing.T) {
 	scenario(t, "a_short_one_after_a_long_one", func(t *testing.T, s *shelf) {
 		d := open(t, s)
 		d.set(two(2, 0))
-		long, err := d.Acquire(t.Context(), "a", "", "me", time.Hour)
+		long, err := d.Acquire(t.Context(), Ask{Pool: "a", Holder: "me", TTL: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait() // the one that waits for the first deadline sleeps
-		short, err := d.Acquire(t.Context(), "a", "", "me", 2*time.Second)
+		short, err := d.Acquire(t.Context(), Ask{Pool: "a", Holder: "me", TTL: 2 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestNotWritten(t *testing.T) {
 		d.set(two(1, 0))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := d.Acquire(ctx, "a", "", "me", time.Hour); !errors.Is(err, ErrStore) {
+		if _, err := d.Acquire(ctx, Ask{Pool: "a", Holder: "me", TTL: time.Hour}); !errors.Is(err, ErrStore) {
 			t.Errorf("err = %v", err)
 		}
 		close(slow.open)
@@ -221,7 +221,7 @@ func TestForget(t *testing.T) {
 		d.set(two(1, 1))
 		d.SetPool("b", two(1, 1), nil)
 		ours := d.must("")
-		theirs, err := d.Acquire(t.Context(), "b", "", "me", time.Minute)
+		theirs, err := d.Acquire(t.Context(), Ask{Pool: "b", Holder: "me", TTL: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,4 +253,36 @@ func TestMoment(t *testing.T) {
 	if got := Moment(10).Add(5).Sub(Moment(3)); got != 12 {
 		t.Errorf("10 ns and 5 ns, from 3 ns on, are %d ns", got)
 	}
+}
+
+// TestAKeySurvivesTheManager: the next manager knows the key of a lease that is held, and no key of
+// one that has ended.
+func TestAKeySurvivesTheManager(t *testing.T) {
+	scenario(t, "restart", func(t *testing.T, s *shelf) {
+		ask := Ask{Pool: "a", Holder: "me", TTL: time.Minute, Key: "k", Sum: "s"}
+		d := open(t, s)
+		d.set(two(2, 2))
+		first, err := d.Acquire(t.Context(), ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.stop()
+		d = open(t, s)
+		d.set(two(2, 2))
+		again, err := d.Acquire(t.Context(), ask)
+		if err != nil || again.ID != first.ID {
+			t.Errorf("%v %v, want %s", again, err, first.ID)
+		}
+		other := ask
+		other.Sum = "t"
+		if _, err := d.Acquire(t.Context(), other); !errors.Is(err, ErrKeyUsed) {
+			t.Errorf("another request: %v", err)
+		}
+		if err := d.Release(t.Context(), "a", first.ID); err != nil {
+			t.Fatal(err)
+		}
+		if next, err := d.Acquire(t.Context(), ask); err != nil || next.ID == first.ID {
+			t.Errorf("after its release: %v %v", next, err)
+		}
+	})
 }

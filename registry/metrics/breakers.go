@@ -8,17 +8,16 @@ import (
 
 // breakers counts opened breakers and restart storms.
 type breakers struct {
-	opened  *prometheus.CounterVec
-	storms  *prometheus.CounterVec
-	reasons vocabulary
+	opened *prometheus.CounterVec
+	storms *reasonCounter
 }
 
 func newBreakers() breakers {
 	return breakers{
 		opened: counter("circuit_breaker_open_total",
 			"Times that a replica's circuit breaker opened after too many failures.", "pool_id"),
-		storms: counter("restart_storm_total", "Restart storms of an engine, by the class of most of its failures.",
-			"pool_id", "reason"),
+		storms: byReason("restart_storm_total", "Restart storms of an engine, by the class of most of its failures.",
+			"reason", nil),
 	}
 }
 
@@ -42,5 +41,5 @@ func (m *Metrics) Breaker(p registry.Pool, state string) {
 
 // Storm counts a restart storm, by the class of most of its failures.
 func (m *Metrics) Storm(p registry.Pool, class string) {
-	m.breakers.storms.WithLabelValues(m.perPool.pool(p.ID), m.breakers.reasons.fold(class)).Inc()
+	m.breakers.storms.add(m.perPool.pool(p.ID), class, 1)
 }

@@ -21,9 +21,11 @@ func onGPUs(age time.Duration) (*registry.Registry, *Metrics) {
 	facts := registrytest.Devices()
 	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"llamacpp", "vllm"},
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }, Usage: sameUsage,
-		Open: func() (requests, streams int) { return 3, 1 }})
+		Open: func() (requests, streams int) { return 3, 1 }, Lost: func() uint64 { return 1 },
+		InProgress: func() int { return 5 }})
 	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma(), registrytest.Llama()}) {
 		p.Replicas[0].DiskBytes = 5 << 20
+		p.Replicas[0].GPULayers = []registry.Layers{{OnGPU: 10, Of: 33}, {OnGPU: 17, Of: 17}}
 		reg.Put(p)
 	}
 	reg.SetDevices(facts)

@@ -10,7 +10,7 @@ import (
 
 // drainBuckets are the bounds of drain_duration_ms, in milliseconds: from an idle engine to the
 // longest generations.
-var drainBuckets = []float64{100, 500, 1000, 5000, 15000, 30000, 60000, 120000, 300000, 900000}
+var drainBuckets = []float64{100, 1000, 5000, 30000, 120000, 600000}
 
 // drains measures the drains of replicas.
 type drains struct {

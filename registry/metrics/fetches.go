@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,8 +19,10 @@ type fetches struct {
 	reasons  vocabulary
 }
 
-func newFetches() fetches {
-	return fetches{
+// newFetches counts failures by reason, each from 0, so that the first one is an increase. Of too
+// many reasons, and of any that is not in the list then, the rest is counted as other.
+func newFetches(reasons []string) *fetches {
+	f := &fetches{
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "model_fetch_duration_seconds", Buckets: fetchBuckets,
 			Help: "Duration of a download of a model that was successful, in seconds.",
@@ -29,6 +32,10 @@ func newFetches() fetches {
 		}),
 		failed: counter("model_fetch_failures_total", "Failed attempts to download a model, by reason.", "reason"),
 	}
+	for _, reason := range append(slices.Clone(reasons), otherReason) {
+		f.failed.WithLabelValues(f.reasons.fold(reason))
+	}
+	return f
 }
 
 // Fetched counts a run of a download; reason is empty for a successful one.

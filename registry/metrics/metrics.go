@@ -28,7 +28,11 @@ type Options struct {
 	Engines  []string // every kind that a pool may have: the values of the label engine
 	// LogAnswers are NVML's possible answers about lines of the kernel's log.
 	LogAnswers []string
+	Reasons    Reasons
+	Preloads   []string      // outcomes of preloads
 	Calls      func() uint64 // method calls made to PID 1 so far; nil: no such metric
+	Lost       func() uint64 // how often PID 1 was lost so far; nil: no such metric
+	InProgress func() int    // work beside the manager's loop; nil: no such metric
 	Log        *slog.Logger  // for errors of a scrape
 	// Usage reads the memory of a unit's cgroup, false if the unit does not run. It is called at
 	// each scrape; nil: no such metrics.
@@ -45,9 +49,9 @@ type Metrics struct {
 	perPool *perPool
 
 	transitions   *prometheus.CounterVec
-	restarts      *prometheus.CounterVec
-	scheduled     *prometheus.CounterVec
-	probeFailures *prometheus.CounterVec
+	restarts      *reasonCounter
+	scheduled     *reasonCounter
+	probeFailures *reasonCounter
 	probeDuration *prometheus.HistogramVec
 	verifications *prometheus.CounterVec
 	resets        *prometheus.CounterVec
@@ -58,11 +62,14 @@ type Metrics struct {
 	leaseRejections *prometheus.CounterVec
 	leaseReasons    vocabulary
 	reloads         reloads
-	fetches         fetches
+	fetches         *fetches
+	preloads        *prometheus.CounterVec
 	api             apiCounts
+	engines         *engines
+	backoff         *prometheus.HistogramVec
+	loop            prometheus.Histogram
 
-	resetDevices, resetKinds                                     vocabulary
-	restartReasons, scheduleReasons, probeReasons, verifyReasons vocabulary
+	resetDevices, resetKinds, verifyReasons vocabulary
 }
 
 // probeBuckets are the bounds of health_probe_duration_ms, in milliseconds: an engine on this host
@@ -80,12 +87,13 @@ func New(o Options) *Metrics {
 		log:  o.Log,
 		transitions: counter("readiness_transitions_total",
 			"Changes of a pool's readiness, by new value (ready, unready) and reason.", "to", "reason"),
-		restarts: counter("engine_restarts_total",
-			"Engine processes restarted by PID 1, by the reason why the former process ended.", "pool_id", "reason"),
-		scheduled: counter("restart_scheduled_total",
-			"Restarts of an engine scheduled after a failed run, by the class of the failure.", "pool_id", "reason"),
-		probeFailures: counter("health_probe_failures_total", "Failed health probes, by reason.", "pool_id",
-			"reason"),
+		restarts: byReason("engine_restarts_total",
+			"Engine processes restarted by PID 1, by the reason why the former process ended.", "reason", nil),
+		scheduled: byReason("restart_scheduled_total",
+			"Restarts of an engine scheduled after a failed run, by the class of the failure.", "reason",
+			o.Reasons.Restarts),
+		probeFailures: byReason("health_probe_failures_total", "Failed health probes, by reason.", "reason",
+			o.Reasons.Probes),
 		resets: counter("driver_reset_events_total",
 			"Faults that require a reset of a GPU, by GPU and kind of fault.", "device", "kind"),
 		trust:    newTrust(o.LogAnswers),
@@ -93,8 +101,9 @@ func New(o Options) *Metrics {
 		breakers: newBreakers(),
 
 		leaseRejections: counter("lease_rejections_total", "Lease calls refused, by reason.", "reason"),
-		reloads:         newReloads(),
-		fetches:         newFetches(),
+		reloads:         newReloads(o.Reasons.Reloads),
+		fetches:         newFetches(o.Reasons.Fetches),
+		preloads:        newPreloads(o.Preloads),
 		api:             newAPICounts(),
 		resetDevices:    vocabulary{limit: maxDevices},
 		verifications: counter("catalog_verifications_total",
@@ -105,18 +114,32 @@ func New(o Options) *Metrics {
 			Buckets: probeBuckets,
 		}, []string{"pool_id"}),
 	}
+	m.backoff, m.loop = newBackoff(), newLoop()
+	m.engines = newEngines(o.Registry, o.Engines)
 	m.perPool = m.newPerPool(o.Registry)
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
 		m.resets, m.trust.logReports, m.trust.answers,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
-		m.reloads.done, m.reloads.failed, m.fetches.duration, m.fetches.bytes, m.fetches.failed,
-		m.api.crowded, m.api.denied,
-		newPools(o.Registry), newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
+		m.reloads.done, m.reloads.failed, m.fetches.duration, m.fetches.bytes, m.fetches.failed, m.preloads,
+		m.api.crowded, m.api.denied, m.backoff, m.loop,
+		newPools(o.Registry), m.engines, newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {
 		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "systemd_calls_total", Help: "Method calls to PID 1 over D-Bus.",
 		}, func() float64 { return float64(o.Calls()) }))
+	}
+	if o.Lost != nil {
+		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "systemd_connections_lost_total",
+			Help: "Times that PID 1 was lost over D-Bus: its connection ended, or it executed itself again.",
+		}, func() float64 { return float64(o.Lost()) }))
+	}
+	if o.InProgress != nil {
+		m.prom.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "pool_managerd_effects_in_progress",
+			Help: "Work beside the manager's loop: starts, stops, questions to engines, downloads.",
+		}, func() float64 { return float64(o.InProgress()) }))
 	}
 	if o.Open != nil {
 		m.prom.MustRegister(openConnections(o.Open))
@@ -125,6 +148,17 @@ func New(o Options) *Metrics {
 		used := newUsage(o.Registry, o.Engines, o.Usage)
 		m.prom.MustRegister(used)
 		o.Registry.Observe(used.crashed)
+	}
+	for _, r := range o.Reasons.Leases {
+		m.leaseRejections.WithLabelValues(m.leaseReasons.fold(r))
+	}
+	for _, r := range o.Reasons.Denials {
+		m.api.denied.WithLabelValues(m.api.reasons.fold(r))
+	}
+	for _, kind := range []string{"request", "stream"} {
+		for _, outcome := range []string{"closed", "refused"} {
+			m.api.crowded.WithLabelValues(m.api.kinds.fold(kind), m.api.kinds.fold(outcome))
+		}
 	}
 	// Every possible label pair starts at 0, so that the first change is an increase.
 	for _, r := range registry.Reasons() {
@@ -200,13 +234,15 @@ func (m *Metrics) flipped(e registry.Event, _ *registry.Pool) {
 // Restarted counts n restarts of a pool's engine by PID 1.
 func (m *Metrics) Restarted(p registry.Pool, reason string, n int) {
 	if n > 0 { // NRestarts falls when an administrator resets it
-		m.restarts.WithLabelValues(m.perPool.pool(p.ID), m.restartReasons.fold(reason)).Add(float64(n))
+		m.restarts.add(m.perPool.pool(p.ID), reason, n)
 	}
 }
 
-// RestartScheduled counts a restart that was scheduled after a failed run.
-func (m *Metrics) RestartScheduled(p registry.Pool, reason string) {
-	m.scheduled.WithLabelValues(m.perPool.pool(p.ID), m.scheduleReasons.fold(reason)).Inc()
+// RestartScheduled counts a restart that was scheduled after a failed run, and its delay.
+func (m *Metrics) RestartScheduled(p registry.Pool, reason string, delay time.Duration) {
+	id := m.perPool.pool(p.ID)
+	m.scheduled.add(id, reason, 1)
+	m.backoff.WithLabelValues(id).Observe(delay.Seconds())
 }
 
 // Probed counts a health probe; reason is empty for a success.
@@ -214,7 +250,7 @@ func (m *Metrics) Probed(p registry.Pool, reason string, took time.Duration) {
 	id := m.perPool.pool(p.ID)
 	m.probeDuration.WithLabelValues(id).Observe(float64(took) / float64(time.Millisecond))
 	if reason != "" {
-		m.probeFailures.WithLabelValues(id, m.probeReasons.fold(reason)).Inc()
+		m.probeFailures.add(id, reason, 1)
 	}
 }
 

@@ -72,7 +72,7 @@ func TestGoldenScrape(t *testing.T) {
 	gemma, llama3 := registry.Pool{ID: "gemma"}, registry.Pool{ID: "llama3"}
 	m.Restarted(llama3, "crash", 2)
 	m.Restarted(llama3, "crash", -3) // an administrator reset the counter
-	m.RestartScheduled(llama3, "crash")
+	m.RestartScheduled(llama3, "crash", time.Second)
 	m.Probed(gemma, "", 3*time.Millisecond)
 	m.Probed(gemma, "timeout", 2*time.Second)
 	m.Reloaded(gemma, time.Second, "load")
@@ -163,7 +163,7 @@ func TestCardinality(t *testing.T) {
 		m := newMetrics(reg)
 		for i := range 100 {
 			m.Probed(registry.Pool{ID: "gemma"}, fmt.Sprintf("reason %d", i), time.Millisecond)
-			m.RestartScheduled(registry.Pool{ID: "gemma"}, "") // a caller that does not know
+			m.RestartScheduled(registry.Pool{ID: "gemma"}, "", time.Second) // a caller that does not know
 		}
 		got := scrape(t, m)
 		if n := strings.Count(got, "\nhealth_probe_failures_total{"); n > maxReasons {

@@ -13,7 +13,10 @@ import (
 type perPool struct {
 	registry *registry.Registry
 	series   []deletable
-	counters []*prometheus.CounterVec // labelled pool_id alone: 0 from the start, so that the first count is a rise
+	// What is 0 from the start, so that the first count is a rise: counters labelled pool_id alone,
+	// and those by reason.
+	counters []*prometheus.CounterVec
+	reasons  []*reasonCounter
 
 	mu    sync.Mutex
 	known map[string]bool // pools with series of their own
@@ -30,8 +33,9 @@ func (m *Metrics) newPerPool(r *registry.Registry) *perPool {
 		series: []deletable{
 			m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.drains.duration, m.drains.forced,
 			m.breakers.opened, m.breakers.storms, m.reloads.duration, m.reloads.done, m.reloads.failed,
-			m.trust.answers,
+			m.trust.answers, m.backoff,
 		},
+		reasons:  []*reasonCounter{m.scheduled, m.probeFailures, m.reloads.failed},
 		counters: []*prometheus.CounterVec{m.drains.forced, m.breakers.opened, m.reloads.done},
 	}
 	r.OnPool(p.follow)
@@ -52,6 +56,9 @@ func (p *perPool) pool(id string) string {
 	p.known[id] = true
 	for _, c := range p.counters {
 		c.WithLabelValues(id)
+	}
+	for _, c := range p.reasons {
+		c.begin(id)
 	}
 	return id
 }

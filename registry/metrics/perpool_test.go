@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 func countAll(m *Metrics, id string) {
 	p := registry.Pool{ID: id}
 	m.Restarted(p, "crash", 1)
-	m.RestartScheduled(p, "crash")
+	m.RestartScheduled(p, "crash", time.Second)
 	m.Probed(p, "timeout", time.Second)
 	m.Drained(p, time.Second, true)
 	m.Breaker(p, "open")
@@ -26,7 +27,7 @@ func countAll(m *Metrics, id string) {
 var counted = []string{
 	"engine_restarts_total", "restart_scheduled_total", "health_probe_failures_total", "health_probe_duration_ms_count",
 	"drain_duration_ms_count", "drain_forced_total", "circuit_breaker_open_total", "restart_storm_total",
-	"reload_duration_ms_count", "reload_success_total", "reload_failure_total",
+	"reload_duration_ms_count", "reload_success_total", "reload_failure_total", "backoff_delay_seconds_count",
 }
 
 func TestWhatIsCountedForAPool(t *testing.T) {
@@ -112,5 +113,48 @@ func TestBreakerState(t *testing.T) {
 			line) {
 			t.Errorf("%q: no %s", state, line)
 		}
+	}
+}
+
+func TestReasonsBeginWithZero(t *testing.T) {
+	reg, m := ofEngines()
+	reg.Put(engineOf("a"))
+	for name, want := range map[string]int{
+		"restart_scheduled_total": len(someReasons().Restarts), "health_probe_failures_total": len(someReasons().Probes),
+		"reload_failure_total": len(someReasons().Reloads), "lease_rejections_total": len(someReasons().Leases),
+		"api_requests_denied_total": len(someReasons().Denials), "api_connections_limited_total": 4,
+	} {
+		if got := lines(t, m, name); strings.Count(got, "} 0") != want {
+			t.Errorf("want %d series of %s that are 0:\n%s", want, name, got)
+		}
+	}
+	for i := range 100 {
+		m.RestartScheduled(registry.Pool{ID: "a"}, fmt.Sprintf("new %d", i), time.Second)
+	}
+	m.RestartScheduled(registry.Pool{ID: "a"}, "oom", time.Second)
+	got := lines(t, m, "restart_scheduled_total")
+	if n := strings.Count(got, "\n") + 1; n > maxReasons ||
+		!strings.Contains(got, `reason="oom"} 1`) || !strings.Contains(got, `reason="other"} 98`) {
+		t.Errorf("%d series, want at most %d:\n%s", n, maxReasons, got)
+	}
+}
+
+// TestFailedDownloadsBeginWithZero: rate() sees the first failure, and one of a reason that is not
+// in the list is counted with others.
+func TestFailedDownloadsBeginWithZero(t *testing.T) {
+	list := []string{"r01", "r02", "r03", "r04", "r05", "r06", "r07", "r08", "r09", "r10", "r11", "r12", "r13", "r14"}
+	m := New(Options{Registry: registry.New(), Reasons: Reasons{Fetches: list}, Log: slog.New(slog.DiscardHandler)})
+	got := lines(t, m, "model_fetch_failures_total")
+	if strings.Count(got, " 0") != len(list)+1 || !strings.Contains(got, `{reason="r14"} 0`) ||
+		!strings.Contains(got, `{reason="other"} 0`) {
+		t.Errorf("at the beginning:\n%s", got)
+	}
+	for _, reason := range []string{"r14", "internal", "unit"} {
+		m.Fetched(reason, 0, time.Second)
+	}
+	got = lines(t, m, "model_fetch_failures_total")
+	if !strings.Contains(got, `{reason="r14"} 1`) || !strings.Contains(got, `{reason="other"} 2`) ||
+		strings.Contains(got, "internal") {
+		t.Errorf("after three failures:\n%s", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 )
@@ -72,8 +73,9 @@ func (c *pools) Collect(ch chan<- prometheus.Metric) {
 	shown := list[:min(len(list), maxPools)]
 	models := make(map[string]bool)
 	for _, p := range shown {
+		labels := []*dto.LabelPair{pair("pool_id", p.ID)}
 		for _, g := range c.gauges {
-			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.of(p), p.ID)
+			ch <- &series{g.desc, false, g.of(p), labels}
 		}
 		if p.ModelID != "" {
 			// labels must be valid UTF-8, and the unit of an orphan may have any text
@@ -98,6 +100,20 @@ func truth(b bool) float64 {
 	return 0
 }
 
+// What is counted without a word, and what exceeds the limit of a label.
+const (
+	unknownReason = "unknown"
+	otherReason   = "other"
+)
+
+// printable returns a word as a label's value, "unknown" for an empty one.
+func printable(word string) string {
+	if word == "" {
+		return unknownReason
+	}
+	return strings.ToValidUTF8(word, "?")
+}
+
 // vocabulary enforces the limit of a label: the first values are kept, all later ones are "other".
 type vocabulary struct {
 	limit int // values that the label may have; 0: maxReasons
@@ -106,7 +122,7 @@ type vocabulary struct {
 }
 
 func (v *vocabulary) fold(word string) string {
-	word = strings.ToValidUTF8(word, "?")
+	word = printable(word)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	limit := v.limit
@@ -114,11 +130,11 @@ func (v *vocabulary) fold(word string) string {
 		limit = maxReasons
 	}
 	switch {
-	case word == "":
-		return "unknown"
 	case v.words[word]:
+	case word == unknownReason:
+		return word
 	case len(v.words) >= limit-2: // "unknown" and "other" count too
-		return "other"
+		return otherReason
 	default:
 		if v.words == nil {
 			v.words = make(map[string]bool)

@@ -28,6 +28,30 @@ memory twice.
 At most 256 pools have series. What is counted for pools beyond that is in the series whose ` + "`pool_id`" +
 	` is empty.
 
+Counters begin with 0 for each known value of their labels, so that ` + "`rate()`" + ` sees the first that is counted: with the pool those that have
+` + "`pool_id`" + ` alone, ` + "`restart_scheduled_total`, `health_probe_failures_total` and `reload_failure_total`" + `; with the manager those of leases, of denied requests,
+of limited connections and of readiness. The others by reason begin with their first count: a dozen series more of each pool would be 0 for ever.
+
+What engines count of their work is read from their own endpoints with health probes, never by a scrape: with each probe while an engine
+works, else with each sixth. The label ` + "`priority`" + ` is always ` + "`any`" + `: no engine counts by it.
+
+| metric | llama-server | vLLM | SGLang | TensorRT-LLM | TGI |
+| --- | --- | --- | --- | --- | --- |
+| ` + "`tokens_in_total`, `tokens_out_total`" + ` | when a request ends | yes | when a request ends | yes | when a request ends |
+| ` + "`queue_depth`" + ` | yes | yes | yes | yes | yes |
+| ` + "`requests_in_progress`" + ` | yes | yes | yes, some seconds old | yes | yes |
+| ` + "`tokens_in_flight`" + ` | yes | by the size of its cache | yes | no | no |
+| ` + "`kv_cache_usage_ratio`" + ` | builds before summer 2025 | yes | yes | yes | no |
+| ` + "`latency_first_token_ms`" + ` | no | yes | yes | yes | no |
+| ` + "`latency_decode_ms`" + ` | no | yes | no | yes | no |
+
+TensorRT-LLM publishes them where ` + "`return_perf_metrics: true`" + ` is in the file of ` + "`--config`" + `; Triton and other programs do not. What an engine
+does not publish has no series. Engines have other buckets than these metrics: a request counts in the bucket of which it is certain, and
+so may be shown slower than it was by up to one bucket of its engine (vLLM: 0.1, 0.25, 0.5, 0.75, 1, 2.5 s), never faster. Token counters go
+on over restarts of an engine. They start from 0 with the manager, with a replica and with another version of the engine, and what an
+engine counted while no manager ran is in none of them. An engine whose counters are impossible (negative, not a number, faster than
+16 million tokens a second) has none, and ` + "`engine_answers_refused_total` with `subject=\"metrics\"`" + ` counts it.
+
 | metric | kind | labels | what it is |
 | --- | --- | --- | --- |
 `
@@ -41,16 +65,19 @@ func TestReference(t *testing.T) {
 	m.AnswerRefused(registry.Pool{ID: "gemma2"}, "slots")
 	m.Probed(registry.Pool{ID: "gemma2"}, "timeout", time.Second)
 	m.Restarted(registry.Pool{ID: "gemma2"}, "crash", 1)
-	m.RestartScheduled(registry.Pool{ID: "gemma2"}, "crash")
+	m.RestartScheduled(registry.Pool{ID: "gemma2"}, "crash", time.Second)
 	m.Drained(registry.Pool{ID: "gemma2"}, time.Second, true)
 	m.Storm(registry.Pool{ID: "gemma2"}, "crash")
 	m.Reloaded(registry.Pool{ID: "gemma2"}, time.Second, "load")
+	m.Preloaded("ready")
 	m.Fetched("", 1<<30, time.Minute)
 	m.Fetched("not_found", 0, time.Second)
+	m.Turned(time.Millisecond)
 	m.LeaseRejected("exhausted")
 	m.APICrowded("request", "closed")
 	m.APIDenied("missing_token")
 	m.Verified(true, "digest", "llamacpp")
+	m.Counted(registry.Pool{ID: "gemma"}, "r0", "b5000", counts(11))
 	families, err := m.prom.Gather()
 	if err != nil {
 		t.Fatal(err)

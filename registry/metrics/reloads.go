@@ -10,25 +10,24 @@ import (
 
 // reloadBuckets are the bounds of reload_duration_ms, in milliseconds: a small model from the page
 // cache up to a large one from a slow disk.
-var reloadBuckets = []float64{1000, 5000, 15000, 30000, 60000, 120000, 300000, 600000, 1800000}
+var reloadBuckets = []float64{1000, 5000, 15000, 60000, 300000, 1800000}
 
 // reloads measures the reloads of pools.
 type reloads struct {
 	duration *prometheus.HistogramVec
 	done     *prometheus.CounterVec
-	failed   *prometheus.CounterVec
-	reasons  vocabulary
+	failed   *reasonCounter
 }
 
-func newReloads() reloads {
+func newReloads(reasons []string) reloads {
 	return reloads{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "reload_duration_ms", Help: "Duration of a reload of a pool, until it was done or rolled back, in " +
 				"milliseconds.", Buckets: reloadBuckets,
 		}, []string{"pool_id"}),
 		done: counter("reload_success_total", "Successful reloads of a pool.", "pool_id"),
-		failed: counter("reload_failure_total", "Reloads of a pool that were rolled back, by reason.", "pool_id",
-			"reason"),
+		failed: byReason("reload_failure_total", "Reloads of a pool that were rolled back, by reason.", "reason",
+			reasons),
 	}
 }
 
@@ -40,5 +39,5 @@ func (m *Metrics) Reloaded(p registry.Pool, took time.Duration, reason string) {
 		m.reloads.done.WithLabelValues(id).Inc()
 		return
 	}
-	m.reloads.failed.WithLabelValues(id, m.reloads.reasons.fold(reason)).Inc()
+	m.reloads.failed.add(id, reason, 1)
 }

@@ -9,16 +9,16 @@ import (
 // trust counts what was not believed: text that users may have written, and answers of engines.
 type trust struct {
 	logReports *prometheus.CounterVec
-	answers    *prometheus.CounterVec
+	answers    *reasonCounter
 }
 
 func newTrust(logAnswers []string) trust {
 	t := trust{
 		logReports: counter("gpu_log_reports_total",
 			"Faults of a GPU that the kernel's log reported, by the answer of NVML.", "answer"),
-		answers: counter("engine_answers_refused_total",
+		answers: byReason("engine_answers_refused_total",
 			"Answers of an engine that were refused for an impossible value or form, once in a run for each subject.",
-			"pool_id", "subject"),
+			"subject", nil),
 	}
 	for _, a := range logAnswers {
 		t.logReports.WithLabelValues(a)
@@ -32,5 +32,5 @@ func (m *Metrics) LogReport(answer string) { m.trust.logReports.WithLabelValues(
 // AnswerRefused counts an answer of an engine that was not believed. subject is one of the closed
 // list of package engine.
 func (m *Metrics) AnswerRefused(p registry.Pool, subject string) {
-	m.trust.answers.WithLabelValues(m.perPool.pool(p.ID), subject).Inc()
+	m.trust.answers.add(m.perPool.pool(p.ID), subject, 1)
 }

@@ -24,7 +24,7 @@ type usage struct {
 	engines  []string // the values of the label engine
 	read     func(unit string) (Usage, bool)
 
-	memory, pressure, kills, disk, omitted *prometheus.Desc
+	memory, pressure, kills, disk, onGPU, layers, omitted *prometheus.Desc
 
 	mu     sync.Mutex
 	killed map[replicaKey]*kills
@@ -42,6 +42,7 @@ type kills struct {
 
 func newUsage(r *registry.Registry, engines []string, read func(unit string) (Usage, bool)) *usage {
 	of := []string{"engine", "engine_version", "pool_id", "replica_id"}
+	ofModel := append(slices.Clone(of), "model") // model, or draft
 	return &usage{
 		registry: r, engines: engines, read: read, killed: make(map[replicaKey]*kills),
 		memory: prometheus.NewDesc("engine_memory_bytes",
@@ -53,6 +54,10 @@ func newUsage(r *registry.Registry, engines []string, read func(unit string) (Us
 			nil),
 		disk: prometheus.NewDesc("engine_disk_bytes",
 			"Disk space in use by the replica's state and cache directory, in bytes.", of, nil),
+		onGPU: prometheus.NewDesc("engine_gpu_layers",
+			"Layers of the model that the replica's engine has on its GPUs, as it logged.", ofModel, nil),
+		layers: prometheus.NewDesc("engine_model_layers",
+			"Layers of the model that the replica's engine has loaded, as it logged.", ofModel, nil),
 		omitted: prometheus.NewDesc("engine_replicas_omitted",
 			"Replicas without series of their engine's memory, beyond the limit of 1024.", nil, nil),
 	}
@@ -60,7 +65,7 @@ func newUsage(r *registry.Registry, engines []string, read func(unit string) (Us
 
 // Describe implements prometheus.Collector.
 func (c *usage) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.memory, c.pressure, c.kills, c.disk, c.omitted} {
+	for _, d := range []*prometheus.Desc{c.memory, c.pressure, c.kills, c.disk, c.onGPU, c.layers, c.omitted} {
 		ch <- d
 	}
 }
@@ -88,10 +93,24 @@ func (c *usage) Collect(ch chan<- prometheus.Metric) {
 			if r.DiskBytes > 0 {
 				ch <- prometheus.MustNewConstMetric(c.disk, prometheus.GaugeValue, float64(r.DiskBytes), labels...)
 			}
+			c.collectLayers(ch, r.GPULayers, labels)
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(c.omitted, prometheus.GaugeValue, float64(omitted))
 	c.forget(known)
+}
+
+// collectLayers sends where the layers of a replica's models are. An engine has a model and at most
+// one beside it that matters, a draft model.
+func (c *usage) collectLayers(ch chan<- prometheus.Metric, models []registry.Layers, labels []string) {
+	for i, name := range []string{"model", "draft"} {
+		if i == len(models) {
+			return
+		}
+		of := append(slices.Clone(labels), name)
+		ch <- prometheus.MustNewConstMetric(c.onGPU, prometheus.GaugeValue, float64(models[i].OnGPU), of...)
+		ch <- prometheus.MustNewConstMetric(c.layers, prometheus.GaugeValue, float64(models[i].Of), of...)
+	}
 }
 
 // collect sends the series of one replica; labels are those of its descriptions.

@@ -37,7 +37,7 @@ func sameUsage(unit string) (Usage, bool) {
 func withUsage() (*registry.Registry, *tree, *Metrics) {
 	reg, cgroups := registry.New(), &tree{used: make(map[string]Usage)}
 	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"llamacpp"}, Log: slog.New(slog.DiscardHandler),
-		Usage: cgroups.read})
+		Usage: cgroups.read, Reasons: someReasons()})
 	return reg, cgroups, m
 }
 
@@ -46,8 +46,8 @@ func engineOf(id string) registry.Pool {
 		{ID: "r0", Unit: id + ".service", State: registry.StateReady, Ready: true, Live: true, EngineVersion: "b1"}}})
 }
 
-// series returns the lines of a scrape that begin with a name.
-func series(t *testing.T, m *Metrics, name string) string {
+// lines returns the lines of a scrape that begin with a name.
+func lines(t *testing.T, m *Metrics, name string) string {
 	t.Helper()
 	var found []string
 	for line := range strings.Lines(scrape(t, m)) {
@@ -69,23 +69,23 @@ func TestEngineMemory(t *testing.T) {
 		t.Error("cgroups are read while nothing scrapes")
 	}
 	want := "engine_memory_bytes" + labelsOfA + " 1.048576e+06\nengine_memory_pressure_ratio" + labelsOfA + " 0.25"
-	if got := series(t, m, "engine_memory"); got != want {
+	if got := lines(t, m, "engine_memory"); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
-	if got := series(t, m, "engine_oom"); got != "engine_oom_kills_total"+labelsOfA+" 0" {
+	if got := lines(t, m, "engine_oom"); got != "engine_oom_kills_total"+labelsOfA+" 0" {
 		t.Error(got)
 	}
 	cgroups.used["a.service"] = Usage{Cgroup: 1}
-	if got := series(t, m, "engine_memory"); got != "" {
+	if got := lines(t, m, "engine_memory"); got != "" {
 		t.Errorf("a host without the controller: %s", got)
 	}
 	reg.Remove("a")
-	if got := series(t, m, "engine_oom"); got != "" {
+	if got := lines(t, m, "engine_oom"); got != "" {
 		t.Errorf("of a removed pool: %s", got)
 	}
 	reg.Put(engineOf("a"))
 	cgroups.set("a.service", 9, 0)
-	if got := series(t, m, "engine_oom"); got != "engine_oom_kills_total"+labelsOfA+" 0" {
+	if got := lines(t, m, "engine_oom"); got != "engine_oom_kills_total"+labelsOfA+" 0" {
 		t.Errorf("of a pool that came again: %s", got)
 	}
 }
@@ -126,7 +126,7 @@ func TestOOMKills(t *testing.T) {
 			for _, step := range c.steps {
 				step(reg, cgroups, m)
 			}
-			if got, want := series(t, m, "engine_oom"),
+			if got, want := lines(t, m, "engine_oom"),
 				fmt.Sprintf("engine_oom_kills_total%s %d", labelsOfA, c.want); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
@@ -141,10 +141,60 @@ func TestEngineMemoryIsBounded(t *testing.T) {
 		reg.Put(engineOf(id))
 		cgroups.set(id+".service", uint64(i+1), 0)
 	}
-	if got := strings.Count(series(t, m, "engine_memory_bytes"), "\n") + 1; got != maxPools {
+	if got := strings.Count(lines(t, m, "engine_memory_bytes"), "\n") + 1; got != maxPools {
 		t.Errorf("%d series", got)
 	}
-	if got := series(t, m, "engine_replicas_omitted"); got != "engine_replicas_omitted 3" {
+	if got := lines(t, m, "engine_replicas_omitted"); got != "engine_replicas_omitted 3" {
 		t.Error(got)
+	}
+}
+
+// someReasons are as many, and as long, as those of pool-managerd.
+func someReasons() Reasons {
+	return Reasons{
+		Leases:  []string{"draining", "unready", "exhausted", "lost", "unknown", "store"},
+		Denials: []string{"missing_token", "bad_token", "forbidden", "engine", "origin"},
+		Fetches: []string{"killed", "not_found", "network"},
+		Restarts: []string{"crash", "oom", "cuda_oom", "cuda", "driver", "memory", "load", "start", "stop", "health",
+			"model", "config"},
+		Probes: []string{"refused", "timeout", "status", "reset", "http", "body", "grpc", "tcp", "generation",
+			"other"},
+		Reloads: []string{"staging", "fit", "load", "health", "drain_timeout", "cancelled"},
+	}
+}
+
+// TestLayersOnGPUs: how much of a model and of its draft model is on the GPUs can be watched, for
+// as long as the engine that logged it runs.
+func TestLayersOnGPUs(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		layers []registry.Layers
+		want   []string // values by the model: on the GPUs, of all
+	}{
+		{"nothing_was_logged", nil, nil},
+		{"a_part_is_on_the_gpu", []registry.Layers{{OnGPU: 10, Of: 33}}, []string{"model 10 33"}},
+		{"none_is", []registry.Layers{{OnGPU: 0, Of: 33}}, []string{"model 0 33"}},
+		{"with_a_draft_model", []registry.Layers{{OnGPU: 33, Of: 33}, {OnGPU: 0, Of: 17}}, []string{"draft 0 17", "model 33 33"}},
+		{"further_models_have_no_series", make([]registry.Layers, 9), []string{"draft 0 0", "model 0 0"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			reg, _, m := withUsage()
+			p := engineOf("a")
+			p.Replicas[0].GPULayers = c.layers
+			reg.Put(p)
+			var onGPU, all []string
+			for _, w := range c.want {
+				f := strings.Fields(w)
+				labels := `{engine="llamacpp",engine_version="b1",model="` + f[0] + `",pool_id="a",replica_id="r0"} `
+				onGPU = append(onGPU, "engine_gpu_layers"+labels+f[1])
+				all = append(all, "engine_model_layers"+labels+f[2])
+			}
+			if got := lines(t, m, "engine_gpu_layers"); got != strings.Join(onGPU, "\n") {
+				t.Errorf("on the GPUs:\n%s", got)
+			}
+			if got := lines(t, m, "engine_model_layers"); got != strings.Join(all, "\n") {
+				t.Errorf("of all:\n%s", got)
+			}
+		})
 	}
 }

@@ -31,6 +31,7 @@ func Pools() []registry.Pool {
 
 // Gemma returns a pool of one ready replica on device 0.
 func Gemma() registry.Pool {
+	one, tokens, quarter := 1, 327, 0.25
 	return registry.Aggregate(registry.Pool{ID: "gemma", Engine: "llamacpp",
 		ModelID: "file:/srv/models/gemma-2b-q4.gguf", Wanted: true,
 		Ctx: 8192, Workloads: []string{"completion"}, Replicas: []registry.Replica{
@@ -39,6 +40,7 @@ func Gemma() registry.Pool {
 				Endpoint: "http://127.0.0.1:21000", PID: 4711, InvocationID: "ab12ab12ab12ab12ab12ab12ab12ab12",
 				SpecHash:   "0123456789ab-ba9876543210",
 				DeviceMask: []string{"0"}, EngineVersion: "b5000", SlotsTotal: 4, QueueDepth: new(int),
+				Work:  registry.Work{InProgress: &one, TokensInFlight: &tokens, KVCacheUsage: &quarter},
 				Since: after(-7000), LastHeartbeat: after(57)},
 		}})
 }

@@ -20,6 +20,10 @@ import (
 var (
 	//go:embed testdata/engines/vllm.txt
 	vllmRequirements string
+	// nameVLLM gives the package the name by which the vllm command asks for its version: the build
+	// for the CPU lacks it, and every vllm command would end.
+	//go:embed testdata/engines/vllm-after.sh
+	nameVLLM string
 	//go:embed testdata/engines/triton.txt
 	tritonRequirements string
 )

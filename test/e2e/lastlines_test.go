@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 	"github.com/pool-managerd/pool-managerd/test/machine"
@@ -59,6 +60,40 @@ func TestCase17(t *testing.T) {
 			if out := h.shell("poolctl logs many -n all | grep -a 'Suppressed' | head -3"); !strings.Contains(out,
 				"messages from "+host.EngineUnit("many")) {
 				t.Errorf("poolctl logs:\n%s", out)
+			}
+		})
+	}
+}
+
+// TestLastWordsOfAProcessThatIsGone: what an engine wrote right before its end is in its report,
+// and decides its class, also where journald reads it when the process is gone: it knows of the
+// line only the unit then, and neither the slice nor the invocation.
+func TestLastWordsOfAProcessThatIsGone(t *testing.T) {
+	t.Parallel()
+	for _, release := range machine.Releases() {
+		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
+			h := installed(t, release)
+			defer h.shell("rm -f /usr/local/bin/dies")
+			const words = "CUDA error: an illegal memory access was encountered"
+			h.write("/usr/local/bin/dies", "#!/bin/sh\necho '"+words+"'\nexit 1\n")
+			h.shell("chmod 755 /usr/local/bin/dies")
+			h.pool("gone", poolFile{keys: []string{`engine = "command"`, `devices = []`},
+				tables: []string{"[provisioning]\nbinary = \"/usr/local/bin/dies\""}}.rare())
+			stopped := time.Now()
+			h.shell("pkill -STOP -x systemd-journal")
+			h.shell("kill -HUP $(systemctl show -P MainPID " + host.ManagerUnit + ")")
+			h.eventually(func(ctx context.Context) error {
+				sub, err := h.Host.Run(ctx, "systemctl", "show", "-P", "SubState", host.EngineUnit("gone"))
+				if err != nil || strings.TrimSpace(sub) != "auto-restart" {
+					return fmt.Errorf("the unit is %s (%w)", sub, err)
+				}
+				return nil
+			})
+			h.shell("pkill -CONT -x systemd-journal")
+			p := h.wait("gone", reported)
+			if !strings.Contains(p.LastError, words) || p.Code() != "CUDA_ERROR" {
+				t.Errorf("journald was stopped for %s: %s", time.Since(stopped), p)
 			}
 		})
 	}

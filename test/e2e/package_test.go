@@ -135,6 +135,11 @@ func packageInstalled(t *testing.T, p packaged) {
 	p.is(t, wantType, "systemctl show --property=Type --value pool-managerd.service")
 	p.is(t, "30s", "systemctl show --property=WatchdogUSec --value pool-managerd.service")
 	p.is(t, "srw-rw-rw- root root", "stat -c '%A %U %G' /run/pool-managerd/api.sock")
+	p.is(t, "srw-rw---- root pool-managerd", "stat -c '%A %U %G' /run/pool-managerd/admin.sock")
+	p.is(t, "404", "setpriv --reuid=nobody --regid=pool-managerd --clear-groups curl -s -o /dev/null "+
+		"-w '%{http_code}' --unix-socket /run/pool-managerd/admin.sock http://localhost/v1/pools/none/unit")
+	p.is(t, "7", "setpriv --reuid=nobody --regid=nogroup --clear-groups curl -s -o /dev/null "+
+		"--unix-socket /run/pool-managerd/admin.sock http://localhost/v1/pools || echo $?")
 	p.is(t, "127.0.0.1:9200", "ss --tcp --listening --numeric --no-header 'sport = 9200' | awk '{ print $4 }'")
 	p.is(t, "200", "setpriv --reuid=nobody --regid=nogroup --clear-groups curl -s -o /dev/null -w '%{http_code}' "+
 		"--unix-socket /run/pool-managerd/api.sock http://localhost/v1/pools")
@@ -144,6 +149,10 @@ func packageInstalled(t *testing.T, p packaged) {
 	for _, page := range []string{"man1/poolctl.1", "man5/pool-managerd.toml.5", "man5/pool-file.5",
 		"man8/pool-managerd.8", "man8/pool-gpu.8"} {
 		p.MustShell(t, "gzip -dc /usr/share/man/"+page+".gz | grep -q '^\\.Sh NAME'")
+	}
+	for page, word := range map[string]string{"failures": "MODEL_NOT_FOUND", "states": "unhealthy",
+		"metrics": "tokens_out_total", "sandbox": "DynamicUser", "log": "MESSAGE_ID"} {
+		p.MustShell(t, "gzip -dc /usr/share/man/man7/pool-managerd-"+page+".7.gz | grep "+word+" >/dev/null")
 	}
 	// What comes with the package is not a pool, and PID 1 logs no warning about the units.
 	p.is(t, "", "find /etc/pool-managerd/pools.d -name '*.toml'")
@@ -205,10 +214,14 @@ func packageUpgraded(t *testing.T, p packaged) {
 	sockets := "systemctl show --property=InvocationID pool-managerd.socket pool-gpu.socket; stat -c %i " +
 		"/run/pool-managerd/api.sock " + gpuSocket
 	before := p.MustShell(t, sockets)
+	// As after a version that had no socket for administrators.
+	p.MustRun(t, "systemctl", "stop", "pool-managerd-admin.socket")
+	p.MustRun(t, "poolctl", "list")
 
 	p.MustRun(t, "dpkg", "--install", "/root/newer.deb")
 
 	p.answers(t)
+	p.MustShell(t, "curl -sS --max-time 10 --unix-socket /run/pool-managerd/admin.sock http://localhost/health")
 	if got := p.MustRun(t, "pool-managerd", "--version"); !strings.Contains(got, "999.0.0") {
 		t.Errorf("the program is %s", got)
 	}

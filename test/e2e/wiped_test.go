@@ -61,9 +61,10 @@ func TestWipedState(t *testing.T) {
 		h.shell("rm -rf /run/pool-managerd/*")
 		h.eventually(func(ctx context.Context) error {
 			_, err := h.Host.Run(ctx, "sh", "-c",
-				"cd /run/pool-managerd && ls api.sock gpu.sock leases.db engines/a.r0.json")
+				"cd /run/pool-managerd && ls admin.sock api.sock gpu.sock leases.db engines/a.r0.json")
 			return err
 		})
+		h.must("curl", "-sS", "--max-time", "10", "--unix-socket", adminSocket, "http://localhost/health")
 		h.untouched(before)
 		h.wait("a", isReady)
 		h.answer(http.StatusOK, "PUT", lease, `{"ttl_ms":3600000}`)

@@ -15,11 +15,12 @@ import (
 // qemu; qemu 7.2 with the kernels of newer releases crashes in half of its boots without KVM.
 const kernelRelease = Bookworm
 
-// kernelModules are the drivers of the agent's port, in the order to load them in. What the kernel
-// needs to find its root file system, NVMe and ext4, is built into it.
+// kernelModules are the drivers of the agent's port, in the order to load them in, and what a file
+// system with quotas takes that a test makes in a file. What the kernel needs to find its root file
+// system, NVMe and ext4, is built into it.
 func kernelModules() []string {
 	return []string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
-		"virtio_console"}
+		"virtio_console", "loop", "quota_tree", "quota_v2"}
 }
 
 // The image of a root file system: a disk with one partition, which the kernel finds by its

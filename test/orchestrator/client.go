@@ -130,6 +130,42 @@ func (c *Client) Reload(ctx context.Context, prefix, pool, model string) error {
 		http.StatusAccepted, nil)
 }
 
+// Prepared is an engine that the orchestrator has prepared, as the host starts it.
+type Prepared struct {
+	BinaryPath    string   `json:"binary_path"`
+	Flags         []string `json:"flags"`
+	Host          string   `json:"host"`
+	Port          int      `json:"port"`
+	ModelPath     string   `json:"model_path"`
+	EngineVersion *string  `json:"engine_version"`
+	PoolID        string   `json:"pool_id"`
+	ReplicaID     string   `json:"replica_id"`
+	DeviceMask    *string  `json:"device_mask"`
+}
+
+// Preloaded is where an engine that was preloaded is found.
+type Preloaded struct {
+	PoolID      string `json:"pool_id"`
+	PID         int    `json:"pid"`
+	HandoffPath string `json:"handoff_path"`
+}
+
+// Preload has the host start a prepared engine, and waits until it is ready.
+func (c *Client) Preload(ctx context.Context, prefix string, p Prepared) (Preloaded, error) {
+	var is Preloaded
+	err := c.do(ctx, http.MethodPost, prefix+"/pools/"+p.PoolID+"/preload", map[string]any{"prepared": p},
+		http.StatusOK, &is)
+	if err == nil && (is.PoolID != p.PoolID || is.PID <= 0 || is.HandoffPath == "") {
+		err = fmt.Errorf("the answer lacks something: %+v", is)
+	}
+	return is, err
+}
+
+// Remove has the host drain and remove a pool that was preloaded.
+func (c *Client) Remove(ctx context.Context, prefix, pool string) error {
+	return c.do(ctx, http.MethodDelete, prefix+"/pools/"+pool, nil, http.StatusAccepted, nil)
+}
+
 // do sends a request and decodes the answer; another status than want is a *Refused.
 func (c *Client) do(ctx context.Context, method, path string, body any, want int, into any) error {
 	var sent io.Reader = http.NoBody

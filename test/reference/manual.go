@@ -23,7 +23,6 @@ func Differences[T any](page string, keys []strict.Key[T]) []string {
 		}
 		values := defaultsIn(item)
 		switch {
-		case k.Later != "" && len(values) == 0: // it has no effect yet
 		case startsValue(k.Default) && k.Default != "[]" && !slices.Contains(values, k.Default):
 			wrong = append(wrong, fmt.Sprintf("%s: the default is %s, the page has %q", k.Path, k.Default, values))
 		case !startsValue(k.Default) && len(values) > 0:

@@ -51,11 +51,7 @@ func row[T any](table string, k strict.Key[T]) string {
 	case startsValue(fallback):
 		fallback = "`" + fallback + "`"
 	}
-	doc := k.Doc
-	if k.Later != "" {
-		doc += " (" + strings.ToUpper(k.Later[:1]) + k.Later[1:] + ".)"
-	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s |\n", name, k.Type.Name, fallback, cell(k.Type.Allowed), cell(doc))
+	return fmt.Sprintf("| %s | %s | %s | %s | %s |\n", name, k.Type.Name, fallback, cell(k.Type.Allowed), cell(k.Doc))
 }
 
 // startsValue reports whether a default is a value as TOML writes it, and not a description.

@@ -13,23 +13,45 @@ import (
 type Program struct {
 	Name string
 	Argv []string
+	// Kind is the kind of engine whose arguments and environment it gets beside its own; "": it is
+	// an engine of the kind command.
+	Kind  string
+	Model string // the path of its model; "": it has none
+	Env   map[string]string
 }
 
 // UnitName is the name of the unit that File is for.
 const UnitName = "sandboxed.service"
 
-// File returns the unit in which the manager would run a program as engine, with these relaxations:
-// its sandbox without the gate and the restarts.
+// strict is an adapter that relaxes nothing by itself.
+type strict struct{ engine.Adapter }
+
+func (strict) Relax(engine.Instance) []engine.Relaxation { return nil }
+
+// File returns the unit in which the manager would run a program as engine, with these relaxations
+// alone: its sandbox without the gate and the restarts.
 func File(p Program, allow []string) (string, error) {
-	adapter, _ := engine.For(engine.Program)
-	unit, err := render.Render(render.Input{
-		Pool: pool.Pool{ID: "sandboxed", Engine: engine.Program, Replicas: 1, Args: p.Argv[1:],
+	kind := p.Kind
+	if kind == "" {
+		kind = engine.Program
+	}
+	adapter, ok := engine.For(kind)
+	if !ok {
+		return "", fmt.Errorf("render %s: no engine %q", p.Name, kind)
+	}
+	in := render.Input{
+		Pool: pool.Pool{ID: "sandboxed", Engine: kind, Replicas: 1, Args: p.Argv[1:], Env: p.Env,
 			Sandbox: pool.Sandbox{Allow: allow}},
 		Prepared: pool.Prepared{Binary: p.Argv[0]},
 		Port:     21000,
-		Adapter:  adapter,
+		Adapter:  strict{adapter},
 		Host:     render.Host{ExecFlags: true, MemoryBytes: 1 << 30},
-	})
+	}
+	if p.Model != "" {
+		in.Pool.Model = pool.Model("file:" + p.Model)
+		in.Staged = pool.Staged{Path: p.Model, Files: []string{p.Model}}
+	}
+	unit, err := render.Render(in)
 	if err != nil {
 		return "", fmt.Errorf("render %s: %w", p.Name, err)
 	}

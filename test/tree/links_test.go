@@ -45,6 +45,24 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestOrderOfReading: docs/README.md leads to each page that people read.
+func TestOrderOfReading(t *testing.T) {
+	t.Parallel()
+	const first = "docs/README.md"
+	linked := make(map[string]bool)
+	for _, m := range link.FindAllStringSubmatch(read(t, first), -1) {
+		linked[path.Join("docs", m[1])] = true
+	}
+	for _, name := range files(t, func(p string) bool {
+		dir := path.Dir(p)
+		return path.Ext(p) == ".md" && (dir == "docs" || dir == "docs/reference") && p != first
+	}) {
+		if !linked[name] {
+			t.Errorf("%s does not link to %s", first, name)
+		}
+	}
+}
+
 // TestNamedDocs: a document that code or a unit file names exists.
 func TestNamedDocs(t *testing.T) {
 	t.Parallel()

@@ -54,7 +54,7 @@ func TestPrograms(t *testing.T) {
 		testManFlags(t, "docs/man/pool-managerd.8", help("pool-managerd"))
 	})
 	for _, command := range []string{"list", "status", "render", "logs", "events", "drain", "resume", "restart",
-		"reset", "reload", "check", "version"} {
+		"reset", "reload", "check", "import", "explain", "version"} {
 		t.Run("man_poolctl_"+command, func(t *testing.T) {
 			testManFlags(t, "docs/man/poolctl.1", help("poolctl", command))
 		})

@@ -19,6 +19,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // Found is what a pool's files were found to be.
@@ -60,7 +61,7 @@ func Look(p pool.Pool) (Found, error) {
 	return all, nil
 }
 
-// Check returns a fault for each file of a pool that its engine could not read.
+// Check returns a fault for each file of a pool that its engine could not read, or not write to.
 func Check(p pool.Pool) []Fault {
 	variables, faults := Environment(p)
 	p.FileEnv = variables
@@ -71,6 +72,22 @@ func Check(p pool.Pool) []Fault {
 	}
 	if _, fault := lookAtKey(p); fault != nil {
 		faults = append(faults, *fault)
+	}
+	return append(faults, unwritable(p)...)
+}
+
+// unwritable returns a fault for each path that a flag names for the engine to write to, and that
+// it may not write to. A relative one is in its state directory.
+func unwritable(p pool.Pool) (faults []Fault) {
+	own := slices.Concat(confine.OwnTrees(), []string{"/tmp", "/var/tmp"}, p.Writable)
+	for _, f := range engine.Written(p) {
+		if !filepath.IsAbs(f.Path) || confine.Within(filepath.Clean(f.Path), own) != "" {
+			continue
+		}
+		faults = append(faults, *fail(f, "Write a path without a / at its beginning, which is below its state "+
+			"directory, or one in a directory that the key writable of the pool's file names. poolctl render "+
+			p.ID+" shows what it may write to.",
+			"is where the engine may not write"))
 	}
 	return faults
 }
@@ -125,7 +142,7 @@ func look(f engine.File) (Found, *Fault) {
 		return Found{}, fault
 	}
 	if f.Weights && info.Size() == 0 {
-		return Found{}, fail(f, "Copy the file again.", "is empty")
+		return Found{}, fail(f, "Copy the file again: ls -l "+shell.Quote(f.Path), "is empty")
 	}
 	return Found{Shown: []string{f.Path}, Names: []string{Identity(f.Path, info)}}, nil
 }
@@ -137,8 +154,8 @@ func missing(f engine.File, path string, err error) *Fault {
 		in = fmt.Sprintf("has %s, which ", path)
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		fault := fail(f, "The manager is root without capabilities: let others enter the folders above it (chmod o+x).",
-			"%scannot be looked at: the manager cannot enter %s", in, ClosedAbove(path))
+		fault := fail(f, "The manager is root without capabilities. Let others enter the folder: chmod o+x "+
+			shell.Quote(ClosedAbove(path)), "%scannot be looked at: the manager cannot enter %s", in, ClosedAbove(path))
 		fault.Closed = true
 		return fault
 	}
@@ -147,9 +164,10 @@ func missing(f engine.File, path string, err error) *Fault {
 		if errors.As(err, &cause) {
 			err = cause.Err
 		}
-		return fail(f, "Name a file that can be read.", "%scannot be looked at: %v", in, err)
+		return fail(f, "Name a file that can be read: namei -l "+shell.Quote(path), "%scannot be looked at: %v",
+			in, err)
 	}
-	hint := "Copy it there; the pool starts by itself once it is."
+	hint := "Copy it there; the pool starts by itself once it is. This shows the path: namei -l " + shell.Quote(path)
 	if link, err := os.Readlink(path); err == nil {
 		return fail(f, hint, "%sis a symbolic link to %s, which does not exist", in, link)
 	}
@@ -167,10 +185,12 @@ func readable(f engine.File, path string, info fs.FileInfo) *Fault {
 		in = fmt.Sprintf("has %s, which ", path)
 	}
 	if !info.Mode().IsRegular() {
-		return fail(f, "Name the file itself.", "%sis neither a file nor a directory (%s)", in, info.Mode().Type())
+		return fail(f, "Name the file itself: ls -ld "+shell.Quote(path),
+			"%sis neither a file nor a directory (%s)", in,
+			info.Mode().Type())
 	}
 	if perm := info.Mode().Perm(); perm&0o004 == 0 {
-		hint := cmp.Or(f.Instead, fmt.Sprintf("chmod o+r '%s'; the engine sees only this file.", path))
+		hint := cmp.Or(f.Instead, "The engine sees only this file: chmod o+r "+shell.Quote(path))
 		return fail(f, hint, "%shas mode %04o: the engine runs as a dynamic user, which cannot read it", in, perm)
 	}
 	return nil

@@ -85,13 +85,13 @@ func TestLook(t *testing.T) {
 			registry.CodeProvisionFailed, "has mode 0600: the engine runs as a dynamic user, which cannot read it",
 			"chmod o+r '{dir}/a.json'"},
 		{"empty_weights", func(d disk) pool.Pool { return with("--lora", d.file("a.gguf", "", 0o644)) }, nil,
-			registry.CodeModelNotFound, "is empty", "Copy the file again."},
+			registry.CodeModelNotFound, "is empty", "Copy the file again"},
 		{"no_file", func(d disk) pool.Pool {
 			if err := os.Mkdir(d.dir+"/m", 0o755); err != nil {
 				d.t.Fatal(err)
 			}
 			return with("--mmproj", d.link("/dev/null", "m/a"))
-		}, nil, registry.CodeModelNotFound, "is neither a file nor a directory", "Name the file itself."},
+		}, nil, registry.CodeModelNotFound, "is neither a file nor a directory", "Name the file itself"},
 		{"a_closed_directory", func(d disk) pool.Pool {
 			d.file("m/a", "x", 0o644)
 			if err := os.Chmod(d.dir+"/m", 0o750); err != nil {
@@ -107,7 +107,7 @@ func TestLook(t *testing.T) {
 		{"a_key", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.file("key", "sk-1\n", 0o600)} }, []string{},
 			"", "", ""},
 		{"no_key", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.dir + "/key"} }, nil,
-			registry.CodeProvisionFailed, "api_key_file {dir}/key does not exist", "owned by root with mode 0600"},
+			registry.CodeProvisionFailed, "api_key_file {dir}/key does not exist", "openssl rand -hex 32 >'{dir}/key'"},
 		{"a_key_for_all", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.file("key", "sk-1\n", 0o644)} }, nil,
 			registry.CodeProvisionFailed, "api_key_file {dir}/key has mode 0644: every user", "chmod o-rwx '{dir}/key'"},
 		{"an_empty_key", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.file("key", "\n", 0o600)} }, nil,
@@ -178,6 +178,38 @@ func TestCheckFindsAll(t *testing.T) {
 	}
 	if want := []string{"files[0]", "args[1]", "args[3]"}; !slices.Equal(keys, want) {
 		t.Errorf("%q, want %q", keys, want)
+	}
+}
+
+// TestCheckOfWhatIsWritten: a path to write to is below the state directory, in memory, or in what
+// writable names.
+func TestCheckOfWhatIsWritten(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		pool pool.Pool
+		want []string
+	}{
+		{"elsewhere", with("--log-file", "/var/log/a.log", "--slot-save-path=/srv/slots/"), []string{"args[1]", "args[2]"}},
+		{"variable", pool.Pool{Engine: engine.LlamaCpp, Env: map[string]string{"LLAMA_ARG_LOG_FILE": "/srv/a.log"}},
+			[]string{"env.LLAMA_ARG_LOG_FILE"}},
+		{"a_name_that_only_begins_alike", pool.Pool{Engine: engine.LlamaCpp, Writable: []string{"/srv/slots"},
+			Args: []string{"--slot-save-path", "/srv/slots2"}}, []string{"args[1]"}},
+		{"relative", with("--log-file", "a.log", "--slot-save-path", "slots/"), nil},
+		{"own", with("--log-file", "/tmp/a.log", "--slot-save-path", "/var/lib/pool-engine/a.r0/slots"), nil},
+		{"standard_error", with("--log-file", "/dev/stderr"), nil},
+		{"writable", pool.Pool{Engine: engine.LlamaCpp, Writable: []string{"/srv/slots"},
+			Args: []string{"--slot-save-path", "/srv/slots/"}}, nil},
+		{"another_engine", pool.Pool{Engine: engine.Program, Args: []string{"--log-file", "/var/log/a.log"}}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var keys []string
+			for _, f := range bring.Check(c.pool) {
+				keys = append(keys, f.Key)
+			}
+			if !slices.Equal(keys, c.want) {
+				t.Errorf("%q, want %q", keys, c.want)
+			}
+		})
 	}
 }
 

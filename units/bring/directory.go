@@ -10,6 +10,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // Bounds of a directory: one that was named by mistake may hold the whole disk, or a loop of links.
@@ -49,11 +50,11 @@ func (w *walk) directory(path string, depth int) *Fault {
 		if path != w.of.Path {
 			in = fmt.Sprintf("has %s, which ", path)
 		}
-		return fail(w.of, fmt.Sprintf("chmod -R o+rX '%s'", path),
+		return fail(w.of, "chmod -R o+rX "+shell.Quote(path),
 			"%shas mode %04o: the engine runs as a dynamic user, which cannot enter it", in, perm)
 	}
 	if depth > maxDepth {
-		return fail(w.of, "Remove the link that leads back to a directory above it.",
+		return fail(w.of, "Remove the link that leads back to a directory above it: ls -ld "+shell.Quote(path),
 			"is more than %d directories deep", maxDepth)
 	}
 	entries, err := os.ReadDir(path)
@@ -81,7 +82,8 @@ func (w *walk) entry(path string, depth int) *Fault {
 		return fault
 	}
 	if len(w.found.Names) == maxFiles {
-		return fail(w.of, "Name a directory of its own.", "contains more than %d files", maxFiles)
+		return fail(w.of, "Name a directory of its own: ls "+shell.Quote(w.of.Path),
+			"contains more than %d files", maxFiles)
 	}
 	w.found.Names = append(w.found.Names, Identity(path, info))
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/secret"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // Environment reads the pool's files of variables: of two that set the same one, the later counts,
@@ -43,11 +44,12 @@ func environmentFault(item int, path string, err error) *Fault {
 	case errors.As(err, &line):
 		return fail(line.Hint, "%v", line)
 	case errors.Is(err, fs.ErrNotExist):
-		return fail("Write it, owned by root with mode 0600; the pool starts by itself once it is there.",
+		return fail("Write it; the pool starts by itself once it is there. This makes an empty one: "+
+			"install -m 0600 /dev/null "+shell.Quote(path),
 			"does not exist")
 	case errors.Is(err, fs.ErrPermission):
-		fault := fail(fmt.Sprintf("The manager is root without capabilities: chown root '%s' and let it enter the "+
-			"folders above.", path), "cannot be read")
+		fault := fail("The manager is root without capabilities, which must own the file and be let into the folders "+
+			"above: chown root "+shell.Quote(path)+"; chmod o+x "+shell.Quote(ClosedAbove(path)), "cannot be read")
 		fault.Closed = true
 		return fault
 	}
@@ -55,7 +57,7 @@ func environmentFault(item int, path string, err error) *Fault {
 	if errors.As(err, &cause) {
 		err = fmt.Errorf("cannot be read: %w", cause.Err)
 	}
-	return fail("Name a file of lines NAME=value.", "%v", err)
+	return fail("Name a file of lines NAME=value: ls -ld "+shell.Quote(path), "%v", err)
 }
 
 // environmentNames names the versions of the pool's files of variables, which were readable.

@@ -9,6 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/secret"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // lookAtKey checks the file of the pool's key, and names it.
@@ -24,10 +25,10 @@ func lookAtKey(p pool.Pool) (names []string, fault *Fault) {
 	_, err := secret.Key(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fail("Write the key there as one line, owned by root with mode 0600.", "does not exist")
+		return nil, fail(writeKey(path), "does not exist")
 	case errors.Is(err, fs.ErrPermission):
-		fault := fail(fmt.Sprintf("The manager is root without capabilities: chown root '%s' and let it enter the "+
-			"folders above.", path), "cannot be read")
+		fault := fail("The manager is root without capabilities, which must own the file and be let into the folders "+
+			"above: chown root "+shell.Quote(path)+"; chmod o+x "+shell.Quote(ClosedAbove(path)), "cannot be read")
 		fault.Closed = true
 		return nil, fault
 	case err != nil:
@@ -35,15 +36,20 @@ func lookAtKey(p pool.Pool) (names []string, fault *Fault) {
 		if errors.As(err, &cause) {
 			err = fmt.Errorf("cannot be read: %w", cause.Err)
 		}
-		return nil, fail("Write the key as one line without spaces, as openssl rand -hex 32 prints it.", "%v", err)
+		return nil, fail("It is one line without spaces. "+writeKey(path), "%v", err)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fail("Write the key there again.", "is gone")
+		return nil, fail(writeKey(path), "is gone")
 	}
 	if perm := info.Mode().Perm(); perm&0o007 != 0 {
-		return nil, fail(fmt.Sprintf("chmod o-rwx '%s'; PID 1 hands the key to the engine.", path),
+		return nil, fail("PID 1 hands the key to the engine: chmod o-rwx "+shell.Quote(path),
 			"has mode %04o: every user of the host can read the key", perm)
 	}
 	return []string{Identity(path, info)}, nil
+}
+
+// writeKey is how a key is made.
+func writeKey(path string) string {
+	return "Write the key there, or make one: (umask 077; openssl rand -hex 32 >" + shell.Quote(path) + ")"
 }

@@ -70,10 +70,3 @@ func flatten(into map[string]string, name string, v reflect.Value) {
 		flatten(into, strings.TrimPrefix(name+"."+v.Type().Field(i).Name, "."), v.Field(i))
 	}
 }
-
-// ParsePool reads one pool file that is in memory already. The pool is nil where there is a
-// problem.
-func ParsePool(path string, data []byte, h Host) (*pool.Pool, []Problem) {
-	f := parse(path, data, h)
-	return f.pool, f.problems
-}

@@ -21,4 +21,5 @@ type Set struct {
 	Problems []Problem   // by file and line
 	Denied   []Problem   // why the host's policy forbids pools of Pools, by file and line
 	Notes    []string    // to be logged; not problems
+	Binaries Binaries    // what the pools execute
 }

@@ -2,12 +2,12 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 )
 
 const deviceForms = `an index as 0, "GPU-<uuid>" or at least four digits of it, "MIG-<uuid>" likewise, or a PCI bus id as "0000:01:00.0"`
@@ -15,10 +15,10 @@ const deviceForms = `an index as 0, "GPU-<uuid>" or at least four digits of it, 
 // Forms of device names. A shortened UUID is resolved on the host, where it must name one device.
 // The full UUID is used after that, so that a GPU that is added later cannot replace it.
 var (
-	uuidForm  = regexp.MustCompile(`^(GPU|MIG)-[0-9a-fA-F]{4}[0-9a-fA-F-]{0,32}$`)
-	oldMIG    = regexp.MustCompile(`^MIG-(GPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/[0-9]{1,3}/[0-9]{1,3}$`)
-	pciForm   = regexp.MustCompile(`^(?:([0-9a-fA-F]{4}|[0-9a-fA-F]{8}):)?([0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])$`)
-	indexForm = regexp.MustCompile(`^[0-9]{1,4}$`)
+	uuidForm  = pattern.Lazy(`^(GPU|MIG)-[0-9a-fA-F]{4}[0-9a-fA-F-]{0,32}$`)
+	oldMIG    = pattern.Lazy(`^MIG-(GPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/[0-9]{1,3}/[0-9]{1,3}$`)
+	pciForm   = pattern.Lazy(`^(?:([0-9a-fA-F]{4}|[0-9a-fA-F]{8}):)?([0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])$`)
+	indexForm = pattern.Lazy(`^[0-9]{1,4}$`)
 )
 
 // uuidDashes are where a UUID has its dashes; its length is 36 (RFC 9562, section 4).
@@ -26,7 +26,7 @@ const uuidDashes = "........-....-....-....-............"
 
 // uuidLike reports whether s is "GPU-" or "MIG-" and a UUID or the beginning of one.
 func uuidLike(s string) bool {
-	if !uuidForm.MatchString(s) {
+	if !uuidForm().MatchString(s) {
 		return false
 	}
 	for i, c := range s[len("GPU-"):] {
@@ -108,18 +108,18 @@ func device(v *strict.Value) (string, bool) {
 		return strconv.FormatInt(v.Int, 10), v.Int >= 0 && v.Int <= maxIndex
 	case strict.String:
 		s := v.Str
-		if indexForm.MatchString(s) {
+		if indexForm().MatchString(s) {
 			n, _ := strconv.Atoi(s) // four digits fit
 			return strconv.Itoa(n), true
 		}
-		return s, uuidLike(s) || oldMIG.MatchString(s) || pciForm.MatchString(s)
+		return s, uuidLike(s) || oldMIG().MatchString(s) || pciForm().MatchString(s)
 	}
 	return "", false
 }
 
 // canonical makes the spellings of one name equal: case, and the PCI domain's width.
 func canonical(name string) string {
-	if m := pciForm.FindStringSubmatch(name); m != nil {
+	if m := pciForm().FindStringSubmatch(name); m != nil {
 		domain, _ := strconv.ParseUint(m[1], 16, 32) // no domain is domain 0
 		return fmt.Sprintf("%08x:%s", domain, strings.ToLower(m[2]))
 	}
@@ -144,10 +144,10 @@ func overlapping(a, b string) bool {
 		return true
 	}
 	parent := func(name string) string {
-		if m := oldMIG.FindStringSubmatch(name); m != nil {
+		if m := oldMIG().FindStringSubmatch(name); m != nil {
 			return m[1]
 		}
 		return name
 	}
-	return oldMIG.MatchString(a) != oldMIG.MatchString(b) && sameDevice(parent(a), parent(b))
+	return oldMIG().MatchString(a) != oldMIG().MatchString(b) && sameDevice(parent(a), parent(b))
 }

@@ -54,9 +54,20 @@ func label(s string) bool {
 	})
 }
 
+// region is the check of s3_region.
+func region(s string) string {
+	if !label(s) {
+		return "is no name of a region"
+	}
+	return ""
+}
+
 // Fetching returns the settings of downloads.
 func (h Host) Fetching() egress.Settings {
 	return egress.Settings{CacheDir: h.Provisioning.CacheDir, Endpoint: h.Provisioning.HFEndpoint,
 		TokenFile: h.Provisioning.HFTokenFile, MaxBytes: h.Provisioning.SizeBudgetBytes, Egress: h.Policy.Egress,
-		AllowedHosts: h.Policy.AllowedHosts}
+		Programs: h.Provisioning.Programs, AllowedHosts: h.Policy.AllowedHosts,
+		RegistryAuth: h.Provisioning.RegistryAuth,
+		Store: egress.Store{Endpoint: h.Provisioning.S3Endpoint, Region: h.Provisioning.S3Region,
+			Credentials: h.Provisioning.S3Credentials}}
 }

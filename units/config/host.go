@@ -7,6 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 	"github.com/pool-managerd/pool-managerd/units/egress"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/relax"
 )
@@ -40,13 +41,18 @@ type Policy struct {
 	AllowPreload        bool     // POST /pools/{id}/preload is served
 }
 
-// Provisioning is the table [provisioning] of config.toml. ModelRoot has no effect yet.
+// Provisioning is the table [provisioning] of config.toml.
 type Provisioning struct {
 	CacheDir        string
 	ModelRoot       string
 	HFEndpoint      string
 	HFTokenFile     string
+	S3Endpoint      string
+	S3Region        string
+	S3Credentials   string // file
+	RegistryAuth    string // file
 	SizeBudgetBytes uint64
+	Programs        map[string]egress.Program // of the host's own, by the scheme that they fetch
 }
 
 // DefaultHost returns the settings of an empty config.toml.
@@ -79,18 +85,18 @@ func policyKeys() []strict.Key[Policy] {
 	return []strict.Key[Policy]{
 		{Path: "egress", Default: `"deny"`, Type: egressType(),
 			Doc: "Whether models are downloaded: `deny` never; `fetch` from the hosts of `allowed_hosts`; `allow` from any host. A download is a unit of its own, which reaches those hosts and nothing else; engines reach none, whatever is set here. `false` and `true`, as in former versions, are `deny` and `fetch`."},
-		{Path: "allowed_hosts", Default: "the host of `hf_endpoint`; of huggingface.co, also `*.huggingface.co` and `*.hf.co`",
+		{Path: "allowed_hosts", Default: "the hosts of `hf_endpoint` and `s3_endpoint`; of huggingface.co, also `*.huggingface.co` and `*.hf.co`",
 			Type: strict.ToList(`host names, or "*.example.org" for all below`, hostPattern, func(p *Policy) *[]string { return &p.AllowedHosts }),
 			Doc:  "The hosts that downloads may connect to, redirects included. A model that needs another is refused with `POLICY_DENIED`."},
 		{Path: "allowed_model_sources", Default: "any",
 			Type: strict.ToList(`beginnings of model references, as "file:/srv/models/"`, modelSource, func(p *Policy) *[]string { return &p.AllowedModelSources }),
-			Doc:  "What a pool's `model` may begin with. Other pools are refused with `POLICY_DENIED`."},
+			Doc:  "What a pool's `model` may begin with, and `file:` with the path of each other file of weights that its `args`, `env` and `files` name: projectors, adapters, control vectors, draft models, tokenizers. Other pools are refused with `POLICY_DENIED`."},
 		{Path: "allowed_binaries", Default: "any",
 			Type: strict.ToList(`absolute paths, folders with a "/" at the end`, strict.Absolute, func(p *Policy) *[]string { return &p.AllowedBinaries }),
-			Doc:  "Which engine binaries may run: an absolute path, or a folder with a `/` at its end. Pools must name their binary by its absolute path then; other pools are refused with `POLICY_DENIED`."},
+			Doc:  "Which engine binaries may run: an absolute path, or a folder with a `/` at its end. What is executed decides, not a link that leads to it ([Policy](../policy.md#which-binaries)); other pools are refused with `POLICY_DENIED`."},
 		{Path: "allowed_images", Default: "none",
-			Type: strict.ToList("beginnings of image references", strict.OneLine, func(p *Policy) *[]string { return &p.AllowedImages }), Later: later,
-			Doc: "Which container images may run."},
+			Type: strict.ToList("beginnings of image references", strict.OneLine, func(p *Policy) *[]string { return &p.AllowedImages }),
+			Doc:  "Which container images may run: a repository as `ghcr.io/org/name`, of which each tag and digest may, or the beginning of several, as `ghcr.io/org/`. Other pools are refused with `POLICY_DENIED`."},
 		{Path: "allowed_relaxations", Default: "any",
 			Type: strict.ToList(strict.OneOf(relax.Names()), relaxation, func(p *Policy) *[]string { return &p.AllowedRelaxations }),
 			Doc:  "What a pool file may relax of the sandbox by `[sandbox] allow`; other pools are refused with `POLICY_DENIED`. `[limits] memlock` counts as `mlock`. What an engine's kind needs by itself is not refused."},
@@ -101,8 +107,8 @@ func policyKeys() []strict.Key[Policy] {
 			Doc:  "What a pool's `writable` may name: an absolute path, or a folder with a `/` at its end. Other pools are refused with `POLICY_DENIED`."},
 		{Path: "vram_only", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.VRAMOnly }),
 			Doc: "An engine that logs that it left layers of a model to the CPU (`offloaded 10/33 layers to GPU`) does not become ready: `GPU_UNAVAILABLE`. A pool whose own arguments ask for that (`-ngl 10`, `-ngld 0`; `--cpu-moe`, `--n-cpu-moe` and `-ot` leave tensors, not layers) is not refused. An engine has it from its next start on. CUDA's unified memory needs the relaxation `unified-memory`, which `allowed_relaxations` may refuse."},
-		{Path: "allow_preload", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowPreload }), Later: later,
-			Doc: "Serve `POST /pools/{id}/preload`."},
+		{Path: "allow_preload", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowPreload }),
+			Doc: "Other programs that may write to the API can start pools by `POST /v1/pools/{id}/preload`, of binaries that `allowed_binaries` names: without that key, none. When it is set to `false`, pools that were started so are drained and stopped. See [Preload](../preload.md)."},
 	}
 }
 
@@ -111,19 +117,26 @@ func provisioningKeys() []strict.Key[Provisioning] {
 	return []strict.Key[Provisioning]{
 		{Path: "cache_dir", Default: `"/var/cache/pool-managerd/models"`, Doc: "Directory of downloaded models, in the layout of Hugging Face's tools: a cache that they filled is used as it is.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.CacheDir })},
-		{Path: "model_root", Later: later, Doc: "Directory of models that an administrator installed.",
+		{Path: "model_root", Doc: "Directory of models that an administrator installed: `model = \"file:llama/a.gguf\"` of a pool file is `llama/a.gguf` below it. Without it, paths must be absolute.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.ModelRoot })},
 		{Path: "hf_endpoint", Default: `"https://huggingface.co"`, Doc: "Where `hf:` models come from.",
 			Type: strict.ToURL(func(p *Provisioning) *string { return &p.HFEndpoint })},
 		{Path: "hf_token_file", Doc: "File that holds the token for `hf_endpoint`. Only PID 1 reads it, for the unit of a download.",
 			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.HFTokenFile })},
+		{Path: "s3_endpoint", Default: "none", Doc: "The store that `s3:` models come from: `https://s3.REGION.amazonaws.com`, or that of another store. The bucket is a part of the path.",
+			Type: strict.ToURL(func(p *Provisioning) *string { return &p.S3Endpoint })},
+		{Path: "s3_region", Default: "that of `s3_endpoint`, else us-east-1", Doc: "The region that requests to `s3_endpoint` are signed for.",
+			Type: strict.ToString("string", "a name", region, func(p *Provisioning) *string { return &p.S3Region })},
+		{Path: "s3_credentials_file", Doc: "File that holds the keys for `s3_endpoint`, in the form of `~/.aws/credentials`. Without it, requests are not signed. Only PID 1 reads it, for the unit of a download.",
+			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.S3Credentials })},
+		{Path: "registry_auth_file", Doc: "File that holds the credentials for registries of `oci:` models and of images, as `podman login --authfile` writes it (containers-auth.json(5)). Only PID 1 reads it, for the unit of a download.",
+			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.RegistryAuth })},
+		{Path: "programs.*", Default: "none", Type: programType(),
+			Doc: "A program that fetches models of a scheme of this host's own: with `programs.nas = \"/usr/libexec/nas-provisioner\"`, pools may name `model = \"nas:NAME\"`. As a table `[provisioning.programs.nas]` it has the keys `path`, `hosts` and `files` (what it may reach and read), `credentials_file` and `silence` (the longest time without an event, 30 minutes). `egress`, `allowed_hosts`, `allowed_model_sources` and `allowed_binaries` hold for it. See [Provisioners](../provisioners.md#a-provisioner-of-your-own)."},
 		{Path: "size_budget", Default: "none", Doc: "Size to which `poolctl models prune` reduces `cache_dir`. A model that is larger is not downloaded.",
 			Type: strict.ToSize(1<<20, 1<<60, func(p *Provisioning) *uint64 { return &p.SizeBudgetBytes })},
 	}
 }
-
-// later marks keys that are accepted and not used yet.
-const later = "accepted, without effect in this version"
 
 // Ports outside this range are not for engines: lower ones are the system's.
 const (
@@ -159,7 +172,7 @@ func portRange() strict.Type[Host] {
 // modelSource is the check of an entry of allowed_model_sources.
 func modelSource(s string) string {
 	scheme, _, found := strings.Cut(s, ":")
-	if !found || !known(scheme) {
+	if !found || !known(scheme) && modelref.OwnScheme(scheme) != "" {
 		return "does not begin with a scheme of models (file:, hf:, https:, s3:, oci:)"
 	}
 	return strict.OneLine(s)
@@ -170,6 +183,7 @@ func HostRules() []func(*Host, *strict.Report) {
 	return []func(*Host, *strict.Report){
 		func(h *Host, r *strict.Report) { limitsOrdered(&h.Defaults, r, "defaults.") },
 		func(h *Host, r *strict.Report) { nodesFit(&h.Defaults.Process, r, "defaults.") },
+		programsWhole,
 	}
 }
 

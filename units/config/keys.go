@@ -38,7 +38,8 @@ type draft struct {
 	named   bool       // the file has the key id
 	masks   [][]string // devices as written: one flat mask, or one for each replica
 	nested  bool
-	devices bool // devices was given and good
+	devices bool         // devices was given and good
+	host    Provisioning // of config.toml
 }
 
 func poolKeys() []strict.Key[draft] {
@@ -52,7 +53,9 @@ func identityKeys() []strict.Key[draft] {
 		{Path: "id", Default: "the file's name without `.toml`", Type: idType(),
 			Doc: "Name of the pool in units, logs, metrics and the API."},
 		{Path: "model", Default: "required, but for engine " + code(engine.WithoutModel()), Type: modelType(),
-			Doc: "What to serve: `file:` and an absolute path to a file or a directory. Every user must be able to read it. The schemes `hf:`, `https:`, `s3:` and `oci:` are not available in this version."},
+			Doc: "What to serve: `file:` and an absolute path to a file or a directory, which every user must be able to read; or a model that is downloaded: `hf:org/name:Q4_K_M`, `https://host/a.gguf`, `s3://bucket/a.gguf`, `oci:host/name:tag` ([all forms](../models.md))."},
+		{Path: "prefetch", Default: "none", Type: strict.ToList("models that are downloaded", prefetched, func(d *draft) *[]string { return &d.Prefetch }),
+			Doc: "Models that the pool will change to (`poolctl reload POOL --model …`, or by its file): they are downloaded into the cache beforehand, while the pool serves, and are kept there as long as this names them."},
 		{Path: "model_digest", Type: strict.ToString("string", `"sha256:" and 64 hex digits`, digest, func(d *draft) *string { return &d.ModelDigest }),
 			Doc: "Verified before the engine starts, once for each version of the file; a mismatch is `MODEL_DIGEST_MISMATCH`. Without it the log notes that the model is not verified."},
 		{Path: "devices", Default: "[]", Type: devicesType(),

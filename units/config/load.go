@@ -50,7 +50,12 @@ func LoadPools(dir string, h Host) Set {
 		}
 		if f.pool != nil {
 			s.Pools = append(s.Pools, *f.pool)
-			s.Denied = append(s.Denied, f.denials(h)...)
+		}
+	}
+	s.Binaries = h.Policy.Binaries(s.Pools)
+	for _, f := range files {
+		if f.pool != nil {
+			s.Denied = append(s.Denied, f.denials(h, s.Binaries)...)
 		}
 	}
 	slices.SortFunc(s.Pools, func(a, b pool.Pool) int { return strings.Compare(a.ID, b.ID) })
@@ -98,6 +103,13 @@ func readPool(path string, h Host) *file {
 	return parse(path, data, h)
 }
 
+// ParsePool reads one pool file that is in memory already. The pool is nil where there is a
+// problem.
+func ParsePool(path string, data []byte, h Host) (*pool.Pool, []Problem) {
+	f := parse(path, data, h)
+	return f.pool, f.problems
+}
+
 func parse(path string, data []byte, h Host) *file {
 	doc, problems := strict.Parse(path, data)
 	if len(doc.Root.Entries()) == 0 && !doc.Broken {
@@ -106,7 +118,7 @@ func parse(path string, data []byte, h Host) *file {
 				Hint: fmt.Sprintf(`Write at least engine = %q, model = "file:/…" and devices = [0], or remove the file.`,
 					engine.Kinds()[0])}}}
 	}
-	d := draft{Pool: h.Defaults}
+	d := draft{Pool: h.Defaults, host: h.Provisioning}
 	d.Source, d.Env, d.Args = path, maps.Clone(h.Defaults.Env), slices.Clone(h.Defaults.Args)
 	d.Sandbox.Allow = slices.Clone(h.Defaults.Sandbox.Allow)
 	problems = append(problems, schema().Decode(doc, &d, rules()...)...)
@@ -237,4 +249,14 @@ func others(files []*file, but *file) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 	}
 	return strings.Join(names, ", ")
+}
+
+// LocateIn makes a problem with the place of a key of a file.
+func LocateIn(file, key, message, hint string) Problem {
+	problem := Problem{File: file, Key: key, Message: message, Hint: hint}
+	if data, unread := strict.ReadFile(file); unread == nil {
+		doc, _ := strict.Parse(file, data)
+		problem.Line, problem.Column = doc.PlaceOf(key)
+	}
+	return problem
 }

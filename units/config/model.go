@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
+	"path/filepath"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -17,31 +17,39 @@ import (
 // modelAllowed describes a model reference for messages.
 const modelAllowed = `"file:" and an absolute path, or "hf:org/name/file.gguf" and the like`
 
-// downloaded are the schemes of models that are downloaded.
-var downloaded = []string{modelref.HF, modelref.HTTPS}
-
 // wrongModel is why a text names no model: what continues "model …", and the hint.
 type wrongModel struct{ what, hint string }
 
 // modelOf reads a reference; described is the text as messages show it.
-func modelOf(ref, described string) (pool.Model, *wrongModel) {
+func (p Provisioning) modelOf(ref, described string) (pool.Model, *wrongModel) {
 	scheme, rest, found := strings.Cut(ref, ":")
 	switch {
 	case strings.HasPrefix(ref, "/") && strict.OneLine(ref) == "":
 		return "", &wrongModel{"is " + described, fmt.Sprintf("Write %s.", strict.Quote("file:"+ref))}
-	case !found || !known(scheme):
-		return "", &wrongModel{"does not begin with a scheme of models",
-			"Write a model as \"file:/srv/models/a.gguf\"."}
-	case slices.Contains(downloaded, scheme):
-		return remoteModel(ref, described)
+	case !found || !p.fetches(scheme):
+		return "", &wrongModel{"does not begin with a scheme of models", unknownScheme(ref)}
 	case scheme != modelref.File:
-		return "", &wrongModel{fmt.Sprintf("has the scheme %q, which is not available in this version", scheme),
-			"Fetch the model by other means and name the file."}
+		return remoteModel(ref, described)
 	}
-	if wrong := strict.Absolute(filePath(rest)); wrong != "" {
+	return fileModel(filePath(rest), described, p.ModelRoot)
+}
+
+// fileModel reads the path of a file: absolute, or below the host's model_root.
+func fileModel(name, described, root string) (pool.Model, *wrongModel) {
+	if below := name != "" && !strings.HasPrefix(name, "/"); below && root != "" {
+		if !filepath.IsLocal(name) {
+			return "", &wrongModel{"is " + described + ", which leads out of model_root, " + root, ""}
+		}
+		name = path.Join(root, name)
+	} else if below {
+		return "", &wrongModel{"is " + described + ", which is not an absolute path",
+			"Write the absolute path, or set model_root under [provisioning] in config.toml, below which a name " +
+				"without a / at its beginning is."}
+	}
+	if wrong := strict.Absolute(name); wrong != "" {
 		return "", &wrongModel{"is " + described + ", which " + wrong, ""}
 	}
-	clean := path.Clean(filePath(rest))
+	clean := path.Clean(name)
 	if clean == "/" {
 		return "", &wrongModel{"is the root of the file system", ""}
 	}
@@ -49,6 +57,19 @@ func modelOf(ref, described string) (pool.Model, *wrongModel) {
 		return "", &wrongModel{"is " + described + ", which " + why, "Rename the file or directory."}
 	}
 	return pool.Model("file:" + clean), nil
+}
+
+// prefetched is the check of an entry of prefetch.
+func prefetched(s string) string {
+	scheme, _, found := strings.Cut(s, ":")
+	if !found || scheme == modelref.File || scheme == modelref.Image {
+		return "is no model that is downloaded (hf:, https:, s3:, oci:)"
+	}
+	var e *modelref.Error
+	if _, err := modelref.Parse(s); errors.As(err, &e) {
+		return e.Problem
+	}
+	return ""
 }
 
 // remoteModel reads a reference to a model of another host.
@@ -61,9 +82,10 @@ func remoteModel(ref, described string) (pool.Model, *wrongModel) {
 	return pool.Model(r.String()), nil
 }
 
-// Reference reads a model's reference and its digest from a request, by the rules of a pool file;
-// both may be empty. The error is a *registry.Failure with code INVALID_PARAMS.
-func Reference(ref, sum string) (pool.Model, error) {
+// Reference reads a model's reference and its digest from a request, by the rules of a pool file
+// and of the host; both may be empty. The error is a *registry.Failure with code
+// INVALID_PARAMS.
+func Reference(ref, sum string, h Provisioning) (pool.Model, error) {
 	if sum != "" {
 		if wrong := digest(sum); wrong != "" {
 			return "", registry.Fail(registry.CodeInvalidParams, "model_digest "+wrong,
@@ -73,7 +95,7 @@ func Reference(ref, sum string) (pool.Model, error) {
 	if ref == "" {
 		return "", nil
 	}
-	model, wrong := modelOf(ref, strict.Quote(ref))
+	model, wrong := h.modelOf(ref, strict.Quote(ref))
 	if wrong != nil {
 		hint := wrong.hint
 		if hint == "" {

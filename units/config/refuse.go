@@ -15,12 +15,44 @@ import (
 const policyFile = "/etc/pool-managerd/config.toml"
 
 // Refuse returns why the host's policy forbids a pool, nil if it does not. It is pure: it does not
-// look at the disk.
-func (h Host) Refuse(p pool.Pool) *registry.Failure {
-	for _, rule := range h.policyRules() {
-		if f := rule.refuse(p); f != nil {
-			return f
+// look at the disk, and what was found there about binaries is an argument.
+func (h Host) Refuse(p pool.Pool, found Binaries) *registry.Failure {
+	for _, rule := range h.policyRules(found) {
+		f := rule.refuse(p)
+		if f == nil {
+			continue
 		}
+		if hint := preloadHints()[rule.key]; hint != "" && p.Preloaded() {
+			return registry.Fail(f.Code, f.Message, hint)
+		}
+		return f
+	}
+	return nil
+}
+
+// preloadHints are what to do about rules that forbid a pool without a file, where that differs
+// from what to do about a file.
+func preloadHints() map[string]string {
+	return map[string]string{
+		"devices": "Name one in device_mask, or set require_gpu = false in " + policyFile + ".",
+		"args":    "Remove it from flags, or set [policy] allow_agent_tools = true in " + policyFile + ".",
+	}
+}
+
+// refusePreload is about pools of other programs alone. Which programs of the host such a request
+// may execute is up to the administrator: without allowed_binaries it would be all of them.
+func (p Policy) refusePreload(of pool.Pool) *registry.Failure {
+	switch {
+	case !of.Preloaded():
+		return nil
+	case !p.AllowPreload:
+		return registry.Fail(registry.CodePolicyDenied, "this host takes no preloaded pools",
+			"Set [policy] allow_preload = true and allowed_binaries in "+policyFile+", and reload.")
+	case p.AllowedBinaries == nil:
+		return registry.Fail(registry.CodePolicyDenied,
+			"this host names no binaries that preloaded pools may run",
+			fmt.Sprintf("Add allowed_binaries = [%q] under [policy] in %s, and reload.", of.Provisioning.Binary,
+				policyFile))
 	}
 	return nil
 }
@@ -29,21 +61,39 @@ func (h Host) Refuse(p pool.Pool) *registry.Failure {
 type policyRule struct {
 	key    string
 	refuse func(pool.Pool) *registry.Failure
+	named  func(pool.Pool) string // the key that is refused, where it is not always the same
 }
 
-func (h Host) policyRules() []policyRule {
-	return []policyRule{{"devices", h.refuseCPU}, {"model", h.Policy.refuseModel},
-		{"provisioning.binary", h.Policy.refuseBinary}, {"sandbox.allow", h.Policy.refuseRelaxation},
-		{"writable", h.Policy.refuseWritable}, {"limits.memlock", h.Policy.refuseMemlock}, {"args", h.Policy.refuseAgentTools}}
+func (h Host) policyRules(found Binaries) []policyRule {
+	return []policyRule{
+		{key: "allow_preload", refuse: h.Policy.refusePreload},
+		{key: "devices", refuse: h.refuseCPU},
+		{key: "model", refuse: h.Policy.refuseModel},
+		{key: "prefetch", refuse: h.Policy.refusePrefetch},
+		{key: "args", refuse: h.Policy.refuseWeights, named: h.Policy.forbiddenWeights},
+		{key: "args", refuse: h.Policy.refuseRemote, named: h.Policy.forbiddenRemote},
+		{key: "provisioning.binary", refuse: func(of pool.Pool) *registry.Failure {
+			return h.Policy.refuseBinary(of, found)
+		}},
+		{key: "provisioning.image", refuse: h.Policy.refuseImage},
+		{key: "sandbox.allow", refuse: h.Policy.refuseRelaxation},
+		{key: "writable", refuse: h.Policy.refuseWritable},
+		{key: "limits.memlock", refuse: h.Policy.refuseMemlock},
+		{key: "args", refuse: h.Policy.refuseAgentTools},
+	}
 }
 
 // denials returns a problem for each rule of the policy that forbids the pool of a file.
-func (f *file) denials(h Host) []Problem {
+func (f *file) denials(h Host, found Binaries) []Problem {
 	var denied []Problem
-	for _, rule := range h.policyRules() {
+	for _, rule := range h.policyRules(found) {
 		if no := rule.refuse(*f.pool); no != nil {
-			line, column := f.doc.PlaceOf(rule.key, "engine")
-			denied = append(denied, Problem{File: f.path, Line: line, Column: column, Key: rule.key, PoolID: f.id,
+			key := rule.key
+			if rule.named != nil {
+				key = rule.named(*f.pool)
+			}
+			line, column := f.doc.PlaceOf(key, rule.key, "engine")
+			denied = append(denied, Problem{File: f.path, Line: line, Column: column, Key: key, PoolID: f.id,
 				Message: no.Message, Hint: no.Hint})
 		}
 	}
@@ -64,17 +114,24 @@ func (h Host) refuseCPU(p pool.Pool) *registry.Failure {
 	return nil
 }
 
-func (p Policy) refuseModel(of pool.Pool) *registry.Failure {
-	if of.Model == "" || p.AllowedModelSources == nil {
-		return nil
-	}
-	for _, source := range p.AllowedModelSources {
-		if covers(source, string(of.Model)) {
-			return nil
+func (p Policy) refuseModel(of pool.Pool) *registry.Failure { return p.RefuseSource(string(of.Model)) }
+
+func (p Policy) refusePrefetch(of pool.Pool) *registry.Failure {
+	for _, model := range of.Prefetch {
+		if f := p.RefuseSource(model); f != nil {
+			return f
 		}
 	}
+	return nil
+}
+
+// RefuseSource returns why the policy forbids a model, by its reference; nil if it does not.
+func (p Policy) RefuseSource(model string) *registry.Failure {
+	if model == "" || p.allowsSource(model) {
+		return nil
+	}
 	return registry.Fail(registry.CodePolicyDenied,
-		fmt.Sprintf("the model %q is not from a source that this host allows", of.Model),
+		fmt.Sprintf("the model %q is not from a source that this host allows", model),
 		"Move the model, or add its source to [policy] allowed_model_sources in "+policyFile+".")
 }
 
@@ -91,20 +148,6 @@ func covers(source, reference string) bool {
 // and the like.
 func named(source string) bool {
 	return strings.HasPrefix(source, "hf:") || strings.HasPrefix(source, "oci:") && strings.Contains(source, "/")
-}
-
-func (p Policy) refuseBinary(of pool.Pool) *registry.Failure {
-	if of.Provisioning.Mode == pool.ModeExternal || p.AllowedBinaries == nil || p.AllowsBinary(of.Provisioning.Binary) {
-		return nil
-	}
-	if !filepath.IsAbs(of.Provisioning.Binary) {
-		return registry.Fail(registry.CodePolicyDenied,
-			"this host allows certain binaries only, and the pool names none by its path",
-			`Write the absolute path in the pool's file, as [provisioning] binary = "/usr/bin/…".`)
-	}
-	return registry.Fail(registry.CodePolicyDenied,
-		fmt.Sprintf("the binary %q is not allowed on this host", of.Provisioning.Binary),
-		"Choose another, or add it to [policy] allowed_binaries in "+policyFile+".")
 }
 
 func (p Policy) refuseRelaxation(of pool.Pool) *registry.Failure {
@@ -158,16 +201,6 @@ func (p Policy) refuseAgentTools(of pool.Pool) *registry.Failure {
 		fmt.Sprintf("the pool sets %s, by which every caller of its engine runs programs and reaches other services",
 			strings.Join(tools, ", ")),
 		"Remove it from the pool's file, or set [policy] allow_agent_tools = true in "+policyFile+".")
-}
-
-// AllowsBinary reports whether an absolute path may be run: an entry names it, or its folder with a
-// "/" at the end. Symbolic links are not followed: a user who can create one below an allowed
-// folder can create a binary there, too.
-func (p Policy) AllowsBinary(path string) bool {
-	if p.AllowedBinaries == nil {
-		return true
-	}
-	return listed(p.AllowedBinaries, path)
 }
 
 // listed reports whether an absolute path is in a list of paths and folders.

@@ -17,7 +17,8 @@ import (
 // rules between keys, in the order of their evaluation.
 func rules() []func(*draft, *strict.Report) {
 	return []func(*draft, *strict.Report){
-		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone,
+		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone, containerWhole,
+		prefetchKnown,
 		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
 		func(d *draft, _ *strict.Report) {
 			for _, paths := range [][]string{d.Writable, d.Files} {
@@ -177,7 +178,9 @@ func engineHasAll(d *draft, r *strict.Report) {
 	if !ok || r.Failed("engine") {
 		return
 	}
-	if adapter.DefaultBinary() == "" && !external && d.Provisioning.Binary == "" && !r.Failed("provisioning.binary") {
+	image := d.Provisioning.Mode == pool.ModeContainer // whose entry point may do
+	if adapter.DefaultBinary() == "" && !external && !image && d.Provisioning.Binary == "" &&
+		!r.Failed("provisioning.binary") {
 		r.Rule(fmt.Sprintf("provisioning.binary is missing, and engine %q has no default", d.Engine),
 			"an absolute path",
 			`Add [provisioning] and, below it, binary = "/usr/bin/…".`, "provisioning.binary")

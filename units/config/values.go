@@ -46,7 +46,7 @@ func modelType() strict.Type[draft] {
 				at.Wrong(v, modelAllowed, "Write it in quotes.")
 				return
 			}
-			model, wrong := modelOf(v.Str, v.Describe())
+			model, wrong := d.host.modelOf(v.Str, v.Describe())
 			if wrong != nil {
 				at.Say(v, wrong.what, modelAllowed, wrong.hint)
 				return
@@ -131,26 +131,7 @@ func envType() strict.Type[pool.Pool] {
 
 func modeType() strict.Type[pool.Provisioning] {
 	words := []string{pool.ModeBinary, pool.ModeContainer, pool.ModeExternal}
-	word := strict.ToWord(words, func(p *pool.Provisioning) *string { return &p.Mode })
-	word.Allowed = `"binary" or "external"`
-	set := word.Set
-	word.Set = func(p *pool.Provisioning, v *strict.Value, at strict.At) {
-		if v.Kind == strict.String && v.Str == pool.ModeContainer {
-			at.Say(v, "is "+v.Describe()+", which is not available in this version", word.Allowed,
-				"Install the engine on this host and name its binary.")
-			return
-		}
-		set(p, v, at)
-	}
-	return word
-}
-
-// unavailable is the type of a key of a mode that is not available yet.
-func unavailable[T any](name, mode string) strict.Type[T] {
-	return strict.Type[T]{Name: name, Allowed: "nothing", Set: func(_ *T, v *strict.Value, at strict.At) {
-		at.Say(v, fmt.Sprintf("belongs to mode %q, which is not available in this version", mode), "",
-			"Remove the line.")
-	}}
+	return strict.ToWord(words, func(p *pool.Provisioning) *string { return &p.Mode })
 }
 
 // keyFile is the check of a path that PID 1 reads.

@@ -57,7 +57,7 @@ func paths(p pool.Pool) []pool.Refusal {
 	binary := p.Provisioning.Binary
 	if why := unfit(binary); why != "" {
 		refused = append(refused, pool.Refuse("provisioning.binary", "Rename it.", "provisioning.binary %s", why))
-	} else if Within(path.Clean(binary), HiddenTrees()) != "" {
+	} else if p.Provisioning.Mode != pool.ModeContainer && Within(path.Clean(binary), HiddenTrees()) != "" {
 		if why := Path(path.Dir(path.Clean(binary))); why != "" {
 			refused = append(refused, pool.Refuse("provisioning.binary", renameIt, "provisioning.binary %q %s", binary,
 				why))
@@ -146,6 +146,13 @@ func variableName(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// Variable reports whether a unit can hold a variable.
+func Variable(name, value string) bool {
+	return variableName(name) && unfit(value) == "" && !strings.ContainsFunc(value, func(r rune) bool {
+		return r < ' ' && r != '\t' || r == 0x7f
+	})
 }
 
 func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }

@@ -60,7 +60,8 @@ func against(c Claim, granted []Claim) *registry.Failure {
 				if overlap(mine, theirs) {
 					return invalid(fmt.Sprintf("device %q (%s) is in use by pool %s, replica r%d",
 						mine.Entry, mine.UUID, g.Pool, g.Replica),
-						"Give the pools different devices, or set shared = true in both.")
+						"Give the pools different devices, or set shared = true in both; poolctl devices shows "+
+							"who has which.")
 				}
 			}
 		}

@@ -7,12 +7,12 @@ package devices
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 )
 
 // Target is one entry of a mask, resolved.
@@ -48,7 +48,7 @@ func Resolve(mask []string, s *nvml.Snapshot) ([]Target, error) {
 		}
 		if before, twice := first[t.UUID]; twice {
 			return nil, invalid(fmt.Sprintf("%q and %q are the same device, %s", before, entry, t.UUID),
-				"Name each device once.")
+				"Name each device once; poolctl devices lists them.")
 		}
 		first[t.UUID] = entry
 		out = append(out, t)
@@ -75,14 +75,14 @@ func DriverHint(kind nvml.ProblemKind) string {
 	switch kind {
 	case nvml.ProblemNoLibrary:
 		return "Install the NVIDIA driver with its library libnvidia-ml.so.1; a host without GPUs needs devices = [] " +
-			"and require_gpu = false."
+			"and require_gpu = false. nvidia-smi shows whether it works."
 	case nvml.ProblemNoDriver:
 		return "Load the driver (modprobe nvidia) and read journalctl -k -g '^NVRM'."
 	case nvml.ProblemMismatch:
 		return "The driver's library and its kernel module are of different versions: reboot, or unload and load the " +
-			"nvidia modules."
+			"nvidia modules. The module's is in cat /proc/driver/nvidia/version."
 	case nvml.ProblemNoPermission:
-		return "Look at the modes of /dev/nvidia*; pool-gpu runs as root, so that something else forbids it."
+		return "Look at the modes: ls -l /dev/nvidia*; pool-gpu runs as root, so that something else forbids it."
 	case nvml.ProblemHung:
 		return "A call into the driver does not return: read journalctl -k; such a host often needs a reboot."
 	}
@@ -95,10 +95,10 @@ func invalid(message, hint string) *registry.Failure {
 
 // Names whose form shows their kind.
 var (
-	indexForm  = regexp.MustCompile(`^[0-9]{1,4}$`)
-	pciForm    = regexp.MustCompile(`^(?:([0-9a-fA-F]{4}|[0-9a-fA-F]{8}):)?([0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])$`)
-	legacyForm = regexp.MustCompile(`^(?i:mig-gpu-)([0-9a-fA-F-]{36})/([0-9]{1,3})/([0-9]{1,3})$`)
-	prefixForm = regexp.MustCompile(`^(?i:(gpu|mig)-)[0-9a-fA-F]{4}[0-9a-fA-F-]*$`)
+	indexForm  = pattern.Lazy(`^[0-9]{1,4}$`)
+	pciForm    = pattern.Lazy(`^(?:([0-9a-fA-F]{4}|[0-9a-fA-F]{8}):)?([0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])$`)
+	legacyForm = pattern.Lazy(`^(?i:mig-gpu-)([0-9a-fA-F-]{36})/([0-9]{1,3})/([0-9]{1,3})$`)
+	prefixForm = pattern.Lazy(`^(?i:(gpu|mig)-)[0-9a-fA-F]{4}[0-9a-fA-F-]*$`)
 )
 
 // find returns the device that an entry names.
@@ -130,17 +130,17 @@ func find(entry string, s *nvml.Snapshot) (Target, error) {
 func matcher(entry string) func(nvml.Device, *nvml.Partition) bool {
 	nothing := func(nvml.Device, *nvml.Partition) bool { return false }
 	switch {
-	case indexForm.MatchString(entry):
+	case indexForm().MatchString(entry):
 		n, _ := strconv.Atoi(entry) // four digits fit
 		return func(d nvml.Device, p *nvml.Partition) bool { return p == nil && d.Index == n }
-	case pciForm.MatchString(entry):
+	case pciForm().MatchString(entry):
 		want := CanonicalPCI(entry)
 		return func(d nvml.Device, p *nvml.Partition) bool { return p == nil && CanonicalPCI(d.PCI) == want }
-	case legacyForm.MatchString(entry):
+	case legacyForm().MatchString(entry):
 		return func(d nvml.Device, p *nvml.Partition) bool {
 			return p != nil && strings.EqualFold(p.Legacy(d.UUID), entry)
 		}
-	case prefixForm.MatchString(entry):
+	case prefixForm().MatchString(entry):
 		want := strings.ToLower(entry)
 		return func(d nvml.Device, p *nvml.Partition) bool {
 			uuid := d.UUID
@@ -156,7 +156,7 @@ func matcher(entry string) func(nvml.Device, *nvml.Partition) bool {
 // CanonicalPCI writes a PCI bus id as NVML does, with eight digits of domain and in lower case;
 // anything else is returned unchanged.
 func CanonicalPCI(id string) string {
-	m := pciForm.FindStringSubmatch(id)
+	m := pciForm().FindStringSubmatch(id)
 	if m == nil {
 		return id
 	}
@@ -216,10 +216,10 @@ func mixed(mask []Target) error {
 	switch {
 	case partitions > 0 && partitions < len(mask):
 		return invalid("the mask has a MIG partition and a whole GPU; CUDA supports only one or the other in a process",
-			"Give one partition or whole GPUs.")
+			"Give one partition or whole GPUs; poolctl devices lists them.")
 	case partitions > 1:
 		return invalid(fmt.Sprintf("the mask has %d MIG partitions; CUDA supports one in a process", partitions),
-			"Use replicas with one partition each.")
+			"Use replicas with one partition each; poolctl devices lists them.")
 	}
 	return nil
 }
@@ -227,7 +227,7 @@ func mixed(mask []Target) error {
 // thereIs lists the devices that a mask can name.
 func thereIs(s *nvml.Snapshot) string {
 	if len(s.Devices) == 0 {
-		return "This host has no NVIDIA GPU."
+		return "This host has no NVIDIA GPU: see poolctl devices."
 	}
 	var list []string
 	for _, d := range s.Devices {
@@ -236,5 +236,5 @@ func thereIs(s *nvml.Snapshot) string {
 			list = append(list, strings.TrimSpace(fmt.Sprintf("%s %s", p.UUID, p.Profile)))
 		}
 	}
-	return "There is: " + strings.Join(list, "; ") + "."
+	return "There is: " + strings.Join(list, "; ") + ". See poolctl devices."
 }

@@ -23,7 +23,7 @@ func CheckSplit(p pool.Pool, mask []Target, need uint64) error {
 	if len(p.TensorSplit) != len(mask) {
 		return registry.Fail(registry.CodeConfigInvalid,
 			fmt.Sprintf("tensor_split has %d shares for %d devices", len(p.TensorSplit), len(mask)),
-			"Give one share for each device of the mask, in its order.")
+			"Give one share for each device of the mask, in its order; poolctl devices lists them.")
 	}
 	sum := 0.0
 	for _, share := range p.TensorSplit {
@@ -31,7 +31,7 @@ func CheckSplit(p pool.Pool, mask []Target, need uint64) error {
 	}
 	if math.Abs(sum-1) > splitTolerance {
 		return registry.Fail(registry.CodeConfigInvalid, fmt.Sprintf("tensor_split adds up to %.2f", sum),
-			"The shares must add up to 1.")
+			"The shares must add up to 1; poolctl devices lists the devices.")
 	}
 	for i, t := range mask {
 		if t.Total > 0 && float64(need)*p.TensorSplit[i] > float64(t.Total) {
@@ -50,7 +50,7 @@ func tooLarge(p pool.Pool, mask []Target, need uint64, at int) *registry.Failure
 		room += share
 		largest[i] = strconv.FormatFloat(math.Floor(share*100)/100, 'f', 2, 64)
 	}
-	hint := "The largest shares that fit are [" + strings.Join(largest, ", ") + "]."
+	hint := "The largest shares that fit are [" + strings.Join(largest, ", ") + "]; poolctl devices has the sizes."
 	if room < 1 {
 		hint = "No split fits: all devices together hold less than the model needs. " + hint
 	}

@@ -148,7 +148,7 @@ func TestWalk(t *testing.T) {
 func TestWalkIsBounded(t *testing.T) {
 	t.Run("deep", func(t *testing.T) {
 		root := t.TempDir()
-		if err := os.MkdirAll(filepath.Join(root, "a.r0", strings.Repeat("x/", mostDepth+2)), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(root, "a.r0", strings.Repeat("x/", MostDepth+2)), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if u := walk(t, root)["a.r0"]; !u.More {
@@ -170,8 +170,8 @@ func TestWalkIsBounded(t *testing.T) {
 		if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 			t.Fatal(err)
 		}
-		tr.device, tr.used.Files = st.Dev, mostFiles-10
-		if err := tr.list(t.Context(), dir, 0); err != nil || !tr.used.More || tr.used.Files > mostFiles+1 {
+		tr.device, tr.used.Files = st.Dev, MostFiles-10
+		if err := tr.list(t.Context(), dir, 0); err != nil || !tr.used.More || tr.used.Files > MostFiles+1 {
 			t.Errorf("counted %+v, %v", tr.used, err)
 		}
 	})

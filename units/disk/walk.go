@@ -15,10 +15,11 @@ import (
 
 // Bounds of one engine's directory, which may be made to be counted for ever.
 const (
-	mostFiles = 200_000
-	mostDepth = 64
-	batch     = 1024 // names that are read at once
+	MostFiles = 200_000
+	MostDepth = 64 // directories within one another
 )
+
+const batch = 1024 // names that are read at once
 
 // Walk counts each directory directly below root, and calls count with its name. Directories of an
 // engine are its own to change while they are counted: no link is followed, no other file system
@@ -83,7 +84,7 @@ func (t *tree) list(ctx context.Context, dir *os.File, depth int) error {
 			if err := t.entry(ctx, dir, name, depth); err != nil {
 				return err
 			}
-			if t.used.Files > mostFiles {
+			if t.used.Files > MostFiles {
 				t.used.More = true
 				return nil
 			}
@@ -108,7 +109,7 @@ func (t *tree) entry(ctx context.Context, dir *os.File, name string, depth int) 
 	switch {
 	case !isDir:
 		return nil
-	case depth >= mostDepth:
+	case depth >= MostDepth:
 		t.used.More = true
 		return nil
 	}

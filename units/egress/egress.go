@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
@@ -26,12 +27,33 @@ type Settings struct {
 	CacheDir  string
 	Endpoint  string // of hf:
 	TokenFile string // for Endpoint; empty: none
-	MaxBytes  uint64 // of one model; 0: no bound
-	Egress    string
-	// AllowedHosts are names, or "*.name" for every name below; nil: Endpoint's and those that the
-	// Hugging Face hub hands its files out from.
+	Store     Store
+	// RegistryAuth has the credentials of registries in the form of auth.json; empty: none.
+	RegistryAuth string
+	MaxBytes     uint64 // of one model; 0: no bound
+	Egress       string
+	// AllowedHosts are names, or "*.name" for every name below; nil: those of the endpoints, and
+	// those that the Hugging Face hub hands its files out from.
 	AllowedHosts []string
-	Uses         string // directory with a note of when each model was last used; empty: none
+	// Programs are those of the host's own, by the schemes of their references.
+	Programs map[string]Program
+	Uses     string // directory with a note of when each model was last used; empty: none
+}
+
+// Program is a provisioner of the host's own: it fetches the models of one scheme.
+type Program struct {
+	Path        string
+	Hosts       []string      // that it connects to, as allowed_hosts permits
+	Files       []string      // paths that it reads beside what every service does
+	Credentials string        // file; empty: none
+	Silence     time.Duration // how long it may print no event
+}
+
+// Store is where s3: models come from.
+type Store struct {
+	Endpoint    string // URL; empty: there is none
+	Region      string // empty: that of the endpoint
+	Credentials string // file in the form of ~/.aws/credentials; empty: none
 }
 
 // PolicyFile is where the policy is.
@@ -48,14 +70,18 @@ func (s *Settings) allowed() []string {
 	if s.AllowedHosts != nil {
 		return s.AllowedHosts
 	}
-	u, err := url.Parse(s.Endpoint)
-	switch {
-	case err != nil:
-		return nil
-	case strings.EqualFold(u.Hostname(), hub):
-		return hubHosts
+	var all []string
+	for _, endpoint := range []string{s.Endpoint, s.Store.Endpoint} {
+		u, err := url.Parse(endpoint)
+		switch {
+		case err != nil || u.Hostname() == "":
+		case strings.EqualFold(u.Hostname(), hub):
+			all = append(all, hubHosts...)
+		default:
+			all = append(all, strings.ToLower(u.Hostname()))
+		}
 	}
-	return []string{strings.ToLower(u.Hostname())}
+	return all
 }
 
 // Allows reports whether the policy lets downloads connect to a host.
@@ -78,39 +104,98 @@ func covers(pattern, host string) bool {
 	return pattern == host
 }
 
-// available are the sources that this version can download from.
-var available = []string{modelref.HF, modelref.HTTPS}
+// EndpointOf returns the URL that a reference is asked for at; empty for one that has its host.
+func (s *Settings) EndpointOf(ref modelref.Ref) string {
+	switch ref.Scheme {
+	case modelref.HF:
+		return s.Endpoint
+	case modelref.S3:
+		return s.Store.Endpoint
+	}
+	return ""
+}
+
+// HostsOf returns the names of the hosts that a download of a reference connects to first.
+func (s *Settings) HostsOf(ref modelref.Ref) ([]string, error) {
+	if ref.Own() {
+		return slices.Clone(s.Programs[ref.Scheme].Hosts), nil
+	}
+	return ref.Hosts(s.EndpointOf(ref))
+}
+
+// Credential is a file that only PID 1 reads, for the unit of a download.
+type Credential struct {
+	Name string // that the unit knows it by
+	File string // empty: there is none
+	Key  string // of config.toml
+	Hint string // what to write into the file
+}
+
+// CredentialOf returns the credential of a reference. Its secret is for the source of that alone.
+func (s *Settings) CredentialOf(ref modelref.Ref) Credential {
+	switch ref.Scheme {
+	case modelref.HF:
+		return Credential{"token", s.TokenFile, "hf_token_file", "Write the token into it"}
+	case modelref.S3:
+		return Credential{"s3-credentials", s.Store.Credentials, "s3_credentials_file",
+			"Write aws_access_key_id and aws_secret_access_key into it, as in ~/.aws/credentials"}
+	case modelref.OCI, modelref.Image:
+		return Credential{"registry-auth", s.RegistryAuth, "registry_auth_file",
+			"Write it with podman login --authfile"}
+	}
+	if p := s.Programs[ref.Scheme]; ref.Own() {
+		return Credential{"credentials", p.Credentials, "programs." + ref.Scheme + ".credentials_file",
+			"Write into it what " + p.Path + " reads"}
+	}
+	return Credential{}
+}
 
 // Refuse returns why the host's policy forbids a download; nil if it does not.
 func (s *Settings) Refuse(ref modelref.Ref) *registry.Failure {
-	if !slices.Contains(available, ref.Scheme) {
-		return registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("model %s: the source %q is not available in this version", ref, ref.Scheme),
-			`Download the model by other means, and name the file: model = "file:/srv/models/…".`)
-	}
 	if s.Egress != Fetch && s.Egress != Allow {
 		return registry.Fail(registry.CodePolicyDenied,
-			fmt.Sprintf("the model %s is not in the cache %s, and this host downloads nothing", ref, s.CacheDir),
+			fmt.Sprintf("the %s is not in the cache %s, and this host downloads nothing", What(ref), s.CacheDir),
 			fmt.Sprintf(`Set egress = "fetch" under [policy] in %s, and reload.`, PolicyFile))
 	}
-	hosts, err := ref.Hosts(s.Endpoint)
+	if ref.Scheme == modelref.S3 && s.Store.Endpoint == "" {
+		return registry.Fail(registry.CodeConfigInvalid,
+			fmt.Sprintf("the model %s has no store: s3_endpoint is not set", ref),
+			`Set s3_endpoint = "https://s3.REGION.amazonaws.com", or that of another store, under [provisioning] in `+
+				PolicyFile+", and reload.")
+	}
+	if _, there := s.Programs[ref.Scheme]; ref.Own() && !there {
+		return registry.Fail(registry.CodeConfigInvalid,
+			fmt.Sprintf("the model %s has an unknown scheme: no program is set for it", ref),
+			fmt.Sprintf("Correct the scheme, or set programs.%s = \"/path/of/the/program\" under [provisioning] "+
+				"in %s, and reload.", ref.Scheme, PolicyFile))
+	}
+	hosts, err := s.HostsOf(ref)
 	if err != nil {
 		return registry.Fail(registry.CodeConfigInvalid, err.Error(),
-			"Correct hf_endpoint under [provisioning] in "+PolicyFile+".")
+			"Correct hf_endpoint and s3_endpoint under [provisioning] in "+PolicyFile+".")
 	}
-	for _, host := range hosts {
-		if !s.Allows(host) {
-			return s.Denied(ref, host)
-		}
+	hosts = slices.DeleteFunc(hosts, s.Allows)
+	if len(hosts) > 0 {
+		return s.Denied(ref, hosts...)
 	}
 	return nil
 }
 
-// Denied is the refusal of a host.
-func (s *Settings) Denied(ref modelref.Ref, host string) *registry.Failure {
-	line := fmt.Sprintf("%q", append(slices.Clone(s.allowed()), host))
+// What is what a reference refers to, for messages: "model hf:…", or "image …" as a pool file names
+// it.
+func What(ref modelref.Ref) string {
+	if ref.Scheme == modelref.Image {
+		return "image " + strings.TrimPrefix(ref.String(), modelref.Image+":")
+	}
+	return "model " + ref.String()
+}
+
+// Denied is the refusal of hosts.
+func (s *Settings) Denied(ref modelref.Ref, hosts ...string) *registry.Failure {
+	line := fmt.Sprintf("%q", append(slices.Clone(s.allowed()), hosts...))
 	line = strings.ReplaceAll(line, `" "`, `", "`)
 	return registry.Fail(registry.CodePolicyDenied,
-		fmt.Sprintf("the model %s needs a connection to %s, which this host does not allow", ref, host),
+		fmt.Sprintf("the %s needs a connection to %s, which this host does not allow", What(ref),
+			strings.Join(hosts, " and ")),
 		fmt.Sprintf("Set allowed_hosts = %s under [policy] in %s, and reload.", line, PolicyFile))
 }

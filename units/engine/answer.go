@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/engine/exposition"
 )
 
 // errNotReported is returned for a value that an engine does not report. An answer that reports an
@@ -77,41 +77,19 @@ func counted(body []byte, names ...string) (string, error) {
 // sumOf adds the samples of these names to a sum.
 func sumOf(sum bounds.Sum, body []byte, names []string) (bounds.Sum, error) {
 	seen := false
-	for line := range bytes.Lines(body) {
-		name, value, ok := sample(strings.TrimSpace(string(line)))
-		if !ok || !slices.Contains(names, name) {
-			continue
-		}
-		if err := sum.Add(name, value); err != nil {
-			return sum, err
-		}
+	err := exposition.Read(body, func(name []byte) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return n == string(name) })
+	}, func(s exposition.Sample) error {
 		seen = true
-	}
-	if !seen {
+		return sum.Add(s.Name, s.Value)
+	})
+	switch {
+	case errors.Is(err, exposition.ErrMalformed):
+		return sum, bounds.Refuse(sum.Subject, "%s", err)
+	case err != nil:
+		return sum, err
+	case !seen:
 		return sum, fmt.Errorf("read metrics: none of %s is published: %w", strings.Join(names, ", "), errNotReported)
 	}
 	return sum, nil
-}
-
-// sample splits one line of the text format into the metric's name and value.
-func sample(line string) (name string, value float64, ok bool) {
-	end := strings.IndexAny(line, "{ \t")
-	if end <= 0 || line[0] == '#' {
-		return "", 0, false
-	}
-	name, rest := line[:end], line[end:]
-	if rest[0] == '{' {
-		// A label's value may hold a brace, but nothing behind the labels does.
-		closing := strings.LastIndexByte(rest, '}')
-		if closing < 0 {
-			return "", 0, false
-		}
-		rest = rest[closing+1:]
-	}
-	fields := strings.Fields(rest) // a value, and sometimes a timestamp
-	if len(fields) == 0 {
-		return "", 0, false
-	}
-	value, err := strconv.ParseFloat(fields[0], 64)
-	return name, value, err == nil || errors.Is(err, strconv.ErrRange) // infinite then
 }

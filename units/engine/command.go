@@ -28,6 +28,19 @@ func (command) DefaultBinary() string       { return "" }
 func (command) VersionArgs(string) []string { return nil }
 func (command) ParseVersion([]byte) string  { return "" }
 
+// Given leaves the arguments of a program as they are: only it knows which of them it needs. Their
+// usual flags for an address are read, so that the port is that of the pool.
+func (command) Given(args []string) Given {
+	g := flagSyntax{}.given(args, []managedFlag{
+		{Spellings: []string{"--host"}, Key: keyHost}, {Spellings: []string{"--port"}, Key: keyPort},
+	})
+	kept := Given{Host: g.Host, Port: g.Port, Wrong: g.Wrong}
+	for i, arg := range args {
+		kept.keep(arg, i)
+	}
+	return kept
+}
+
 func (command) Check(p pool.Pool) []pool.Refusal { return noTensorSplit(p) }
 
 // Files: what the arguments of any program mean is unknown; its files are in the key files.

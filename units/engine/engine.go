@@ -46,12 +46,16 @@ type starting interface {
 	// Check returns every key of a pool that contradicts this engine, each with the key to use
 	// instead.
 	Check(p pool.Pool) []pool.Refusal
+	// Given takes a whole command line apart that another program prepared, without the binary.
+	Given(args []string) Given
 	// Files are what the pool's arguments and variables name for the engine to read, beside its
 	// model, as written.
 	Files(p pool.Pool) []File
 	// Command is what follows the binary on the command line, and the environment that the engine
 	// needs. The operator's own arguments come last, his environment is not in it.
 	Command(p pool.Pool, at Instance) Command
+	// Foreign is how others start it; zero: it is not recognised.
+	Foreign() Foreign
 	// APIKey is how the engine is given the key that its callers must send; zero: it checks none,
 	// or takes it only where others can read it.
 	APIKey() APIKey

@@ -17,8 +17,14 @@ type File struct {
 	Flag    string // the flag or variable that names it; empty: it is in the key files
 	Path    string // as written
 	Weights bool   // it is loaded whole, beside the model
+	Model   bool   // it is a part of a model, or may be one, by its name
 	Instead string // a better way to give it to the engine, for a hint; empty: none
+	Remote  bool   // it is on another host: Path is its name or address there
 }
+
+// IsModel reports whether it is a model or a part of one, of which the host's policy says where it
+// may be from.
+func (f File) IsModel() bool { return f.Weights || f.Model }
 
 // What describes it in a message.
 func (f File) What() string {
@@ -39,10 +45,11 @@ func Brought(p pool.Pool) []File {
 	}
 	var all []File
 	for i, named := range p.Files {
-		all = append(all, File{Key: fmt.Sprintf("files[%d]", i), Path: named})
+		model := slices.Contains(weightSuffixes, strings.ToLower(path.Ext(named)))
+		all = append(all, File{Key: fmt.Sprintf("files[%d]", i), Path: named, Model: model})
 	}
 	if a, ok := For(p.Engine); ok {
-		all = append(all, a.Files(p)...)
+		all = slices.DeleteFunc(append(all, a.Files(p)...), func(f File) bool { return f.Remote })
 	}
 	kept := all[:0]
 	for _, f := range all {
@@ -51,11 +58,52 @@ func Brought(p pool.Pool) []File {
 		}
 		if i := slices.IndexFunc(kept, func(k File) bool { return k.Path == f.Path }); i >= 0 {
 			kept[i].Weights = kept[i].Weights || f.Weights
+			kept[i].Model = kept[i].Model || f.Model
+			if kept[i].Flag == "" {
+				kept[i].Key, kept[i].Flag = f.Key, f.Flag
+			}
 			continue
 		}
 		kept = append(kept, f)
 	}
 	return kept
+}
+
+// weightSuffixes are those of files that hold weights, whatever reads them.
+var weightSuffixes = []string{".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx", ".plan", ".engine"}
+
+// Remote returns what the arguments and variables of a pool name on other hosts: the engine would
+// download it, or look for it in its cache.
+func Remote(p pool.Pool) []File {
+	a, ok := For(p.Engine)
+	if !ok || p.Provisioning.Mode == pool.ModeExternal {
+		return nil
+	}
+	return slices.DeleteFunc(a.Files(p), func(f File) bool { return !f.Remote })
+}
+
+// Written returns what the arguments and variables of a pool name for its engine to write to. Each
+// path is as written.
+func Written(p pool.Pool) []File {
+	a, _ := For(p.Engine)
+	w, writes := a.(interface{ Written(p pool.Pool) []File })
+	if !writes || p.Provisioning.Mode == pool.ModeExternal {
+		return nil
+	}
+	return w.Written(p)
+}
+
+// OfflineBy is how a pool does what Offline reports, for hints.
+const OfflineBy = "HF_HUB_OFFLINE in [env]; of llama-server --offline"
+
+// Offline reports whether a pool has its engine use what a cache holds, and download nothing.
+func Offline(p pool.Pool) bool {
+	for _, name := range []string{"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "LLAMA_ARG_OFFLINE", "LLAMA_OFFLINE"} {
+		if v := strings.ToLower(p.Variables()[name]); v != "" && !isFalse(v) && v != "no" {
+			return true
+		}
+	}
+	return p.Engine == LlamaCpp && slices.Contains(p.Args, "--offline")
 }
 
 // fileFlag is a flag by which an engine is given files to read.
@@ -64,6 +112,9 @@ type fileFlag struct {
 	Variables []string                    // of the environment, with the same effect
 	Paths     func(value string) []string // in its value; nil: the value is a path
 	Weights   bool                        // as in File
+	Model     bool                        // as in File
+	Remote    func(value string) []string // names and addresses on other hosts in its value; nil: none
+	Alone     bool                        // it has no value, and stands for a model of another host
 	Many      bool                        // every argument up to the next flag is a value
 	Instead   string                      // as in File
 }
@@ -75,6 +126,11 @@ func (s flagSyntax) files(p pool.Pool, table []fileFlag) []File {
 		name := s.name(arg)
 		for _, f := range table {
 			if name == "" || !slices.Contains(f.Spellings, name) {
+				continue
+			}
+			if f.Alone {
+				found = append(found,
+					File{Key: fmt.Sprintf("args[%d]", i), Flag: name, Path: name, Model: true, Remote: true})
 				continue
 			}
 			if _, value, joined := strings.Cut(arg, "="); joined {
@@ -106,10 +162,36 @@ func (f fileFlag) in(key, flag, value string) []File {
 	var found []File
 	for _, named := range paths(value) {
 		if named != "" {
-			found = append(found, File{Key: key, Flag: flag, Path: named, Weights: f.Weights, Instead: f.Instead})
+			found = append(found, File{Key: key, Flag: flag, Path: named, Weights: f.Weights,
+				Model: f.Model, Instead: f.Instead})
+		}
+	}
+	if f.Remote != nil {
+		for _, name := range f.Remote(value) {
+			found = append(found, File{Key: key, Flag: flag, Path: name, Model: true, Remote: true})
 		}
 	}
 	return found
+}
+
+// wholly and nothing are for values that are one name on another host, and no path.
+func wholly(value string) []string { return []string{value} }
+func nothing(string) []string      { return nil }
+
+// hubName are the characters of names on a hub.
+const hubName = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+// onHub is a value that names a repository of a hub, "org/name", or is an address: where an engine
+// takes paths too, it looks for a path of that name first, which is relative and so is none.
+func onHub(value string) []string {
+	org, name, found := strings.Cut(value, "/")
+	plain := func(s string) bool {
+		return s != "" && s != "." && s != ".." && strings.Trim(s, hubName) == ""
+	}
+	if found && plain(org) && plain(name) || strings.Contains(value, "://") {
+		return []string{value}
+	}
+	return nil
 }
 
 // inCommas are the paths of "a.gguf,b.gguf".
@@ -137,20 +219,23 @@ func absolute(value string) []string {
 	return nil
 }
 
-// named are the paths of "name=/path", or of JSON with a member "path", as vLLM reads adapters.
-func named(value string) []string {
-	if strings.HasPrefix(value, "{") || strings.HasPrefix(value, "[") {
-		return inJSON("path")(value)
+// named are the values of "name=value", or of the member "path" of JSON, as vLLM reads adapters,
+// that take accepts.
+func named(take func(string) []string) func(value string) []string {
+	return func(value string) []string {
+		if strings.HasPrefix(value, "{") || strings.HasPrefix(value, "[") {
+			return inJSON(take, "path")(value)
+		}
+		if _, after, found := strings.Cut(value, "="); found {
+			return take(after)
+		}
+		return take(value)
 	}
-	if _, after, found := strings.Cut(value, "="); found {
-		return absolute(after)
-	}
-	return absolute(value)
 }
 
-// inJSON returns a function that finds absolute paths in members of an object, or of the objects of
-// a list.
-func inJSON(members ...string) func(string) []string {
+// inJSON returns a function that finds what take accepts in members of an object, or of the objects
+// of a list.
+func inJSON(take func(string) []string, members ...string) func(string) []string {
 	return func(value string) []string {
 		var list []map[string]json.RawMessage
 		if json.Unmarshal([]byte(value), &list) != nil {
@@ -165,9 +250,19 @@ func inJSON(members ...string) func(string) []string {
 			for _, name := range members {
 				var text string
 				if json.Unmarshal(object[name], &text) == nil {
-					found = append(found, absolute(text)...)
+					found = append(found, take(text)...)
 				}
 			}
+		}
+		return found
+	}
+}
+
+// listed returns a function that finds what take accepts in "a,b".
+func listed(take func(string) []string) func(string) []string {
+	return func(value string) (found []string) {
+		for _, part := range inCommas(value) {
+			found = append(found, take(part)...)
 		}
 		return found
 	}

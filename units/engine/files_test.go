@@ -52,7 +52,7 @@ func TestBrought(t *testing.T) {
 		{"vllm/speculation", engine.VLLM, []string{"--speculative-config", `{"model": "/d", "num_speculative_tokens": 3}`,
 			"--speculative-config.model", "/e", "--tokenizer", "/t"}, nil, []engine.File{
 			weights("args[1]", "--speculative-config", "/d"), weights("args[3]", "--speculative-config.model", "/e"),
-			file("args[5]", "--tokenizer", "/t")}},
+			{Key: "args[5]", Flag: "--tokenizer", Path: "/t", Model: true}}},
 		{"sglang/template_adapters_and_draft", engine.SGLang, []string{"--chat-template", "/a.jinja", "--lora-paths", "x=/x", "/y", "--speculative-draft-model-path", "/d"},
 			nil, []engine.File{file("args[1]", "--chat-template", "/a.jinja"), weights("args[3]", "--lora-paths", "/x"),
 				weights("args[4]", "--lora-paths", "/y"), weights("args[6]", "--speculative-draft-model-path", "/d")}},

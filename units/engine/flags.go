@@ -15,6 +15,7 @@ type managedFlag struct {
 	Instead   string   // what to do instead, for the hint
 	Variables []string // of the environment, with the same effect
 	Why       string   // why the flag is refused, if the adapter does not write it itself
+	Key       flagKey  // of which its value is, in a command line of another program
 }
 
 // flagSyntax is how an engine's argument parser reads a flag, beyond "--flag value".

@@ -39,7 +39,7 @@ func (llamaCpp) layerLog(p pool.Pool, version string) []string {
 	own = own || f.given("", "-v", "--verbose", "--log-verbose", "--log-disable")
 	keyed := p.APIKeyFile != "" || f.given("LLAMA_API_KEY", "--api-key", "--api-key-file") ||
 		f.given("LLAMA_ARG_API_KEY_FILE")
-	if own || keyed || !(err == nil && build >= llamaTraceBuild || llamaRelease.MatchString(version)) {
+	if own || keyed || !(err == nil && build >= llamaTraceBuild || llamaRelease().MatchString(version)) {
 		return nil
 	}
 	return []string{"--verbosity", "4"}

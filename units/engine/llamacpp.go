@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -33,9 +33,19 @@ func (llamaCpp) VersionArgs(string) []string { return []string{"--version"} }
 
 // llamaVersion matches the line "version: 0.7.0 (build 11669, commit Debian)" or "version: 6123
 // (abcdef1)"; a CUDA build prints its devices before it.
-var llamaVersion = regexp.MustCompile(`(?m)^version:[ \t]+(\S+)`)
+var llamaVersion = pattern.Lazy(`(?m)^version:[ \t]+(\S+)`)
 
-func (llamaCpp) ParseVersion(out []byte) string { return firstMatch(llamaVersion, out) }
+func (llamaCpp) ParseVersion(out []byte) string { return firstMatch(llamaVersion(), out) }
+
+// Given: -c is of all slots together.
+func (llamaCpp) Given(args []string) Given {
+	g := flagSyntax{}.given(args, llamaManaged)
+	g.without("--metrics", "--slots") // which are written anyway
+	if g.Slots > 1 && g.Ctx > 0 {
+		g.Ctx = max(g.Ctx/g.Slots, 1)
+	}
+	return g
+}
 
 func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), prefixFits(p),
@@ -127,12 +137,12 @@ func (llamaCpp) APIKey() APIKey {
 // such as Debian's "0.7.0".
 const llamaSocketBuild = 5000
 
-var llamaSocketRelease = regexp.MustCompile(`^(?:0\.(?:[7-9]|\d\d+)|[1-9]\d*\.\d+)\.\d+$`)
+var llamaSocketRelease = pattern.Lazy(`^(?:0\.(?:[7-9]|\d\d+)|[1-9]\d*\.\d+)\.\d+$`)
 
 // UnixSocket: an engine that computes on other hosts (--rpc) needs its network.
 func (llamaCpp) UnixSocket(p pool.Pool, version string) UnixSocket {
 	build, err := strconv.Atoi(version)
-	known := err == nil && build >= llamaSocketBuild || llamaSocketRelease.MatchString(version)
+	known := err == nil && build >= llamaSocketBuild || llamaSocketRelease().MatchString(version)
 	if !known || (flagSyntax{}).has(p.Args, "--rpc") || p.Variables()["LLAMA_ARG_RPC"] != "" {
 		return SocketUntested
 	}
@@ -209,28 +219,38 @@ func (llamaCpp) Progress(body []byte) (string, error) {
 	var mark strings.Builder
 	reported := false
 	for _, s := range slots {
-		var next struct {
-			Decoded int `json:"n_decoded"`
+		decoded, known, err := decodedOf(s.Next)
+		if err != nil {
+			return "", err
 		}
-		text := strings.Trim(strings.TrimSpace(string(s.Next)), "[]")
-		if text != "" && text != "null" {
-			if err := json.Unmarshal([]byte(text), &next); err != nil {
-				return "", bounds.Refuse(bounds.OfProgress, "next_token of a slot: %s", bounds.Quote(err.Error()))
-			}
-			reported = true
-		}
-		for _, n := range []int{s.Prompt, next.Decoded} {
+		reported = reported || known
+		for _, n := range []int{s.Prompt, decoded} {
 			if n < 0 || n > bounds.Tokens {
 				return "", bounds.Refuse(bounds.OfProgress, "%d tokens of a slot, want 0 to %d", n, bounds.Tokens)
 			}
 		}
 		reported = reported || s.Prompt > 0
-		mark.WriteString(strconv.Itoa(s.Prompt) + "+" + strconv.Itoa(next.Decoded) + " ")
+		mark.WriteString(strconv.Itoa(s.Prompt) + "+" + strconv.Itoa(decoded) + " ")
 	}
 	if !reported {
 		return "", errNotReported
 	}
 	return short(mark.String()), nil
+}
+
+// decodedOf reads how many tokens a slot has decoded from its next_token.
+func decodedOf(next json.RawMessage) (n int, known bool, err error) {
+	var token struct {
+		Decoded int `json:"n_decoded"`
+	}
+	text := strings.Trim(strings.TrimSpace(string(next)), "[]")
+	if text == "" || text == "null" {
+		return 0, false, nil
+	}
+	if err := json.Unmarshal([]byte(text), &token); err != nil {
+		return 0, false, bounds.Refuse(bounds.OfProgress, "next_token of a slot: %s", bounds.Quote(err.Error()))
+	}
+	return token.Decoded, true, nil
 }
 
 func (llamaCpp) CountsIdle() bool { return false }

@@ -9,16 +9,17 @@ import (
 // llamaManaged are the flags of llama-server that a pool may not give it. Of those that Command
 // writes, the variables are left out: the command line overrides them.
 var llamaManaged = []managedFlag{
-	{Spellings: []string{"-m", "--model", "-mu", "--model-url", "-dr", "--docker-repo", "-hf", "-hfr", "--hf-repo",
-		"-hff", "--hf-file"}, Instead: useModel,
+	{Spellings: []string{"-m", "--model"}, Instead: useModel, Key: keyModel},
+	{Spellings: []string{"-mu", "--model-url", "-dr", "--docker-repo", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"},
+		Instead:   useModel,
 		Variables: []string{"LLAMA_ARG_MODEL_URL", "LLAMA_ARG_DOCKER_REPO", "LLAMA_ARG_HF_REPO", "LLAMA_ARG_HF_FILE"}},
-	{Spellings: []string{"--host"}, Instead: useHost},
-	{Spellings: []string{"--port"}, Instead: usePort},
+	{Spellings: []string{"--host"}, Instead: useHost, Key: keyHost},
+	{Spellings: []string{"--port"}, Instead: usePort, Key: keyPort},
 	{Spellings: []string{"--reuse-port"}, Instead: usePort, Variables: []string{"LLAMA_ARG_REUSE_PORT"},
 		Why: "lets two engines listen on one port, so that each gets some of the other's requests"},
-	{Spellings: []string{"-c", "--ctx-size"}, Instead: useCtx},
-	{Spellings: []string{"-np", "--parallel"}, Instead: useSlots},
-	{Spellings: []string{"-ts", "--tensor-split"}, Instead: "set the key tensor_split",
+	{Spellings: []string{"-c", "--ctx-size"}, Instead: useCtx, Key: keyCtx},
+	{Spellings: []string{"-np", "--parallel"}, Instead: useSlots, Key: keySlots},
+	{Spellings: []string{"-ts", "--tensor-split"}, Instead: "set the key tensor_split", Key: keySplit,
 		Variables: []string{"LLAMA_ARG_TENSOR_SPLIT"}},
 	{Spellings: []string{"-dev", "--device"}, Instead: "set the key devices", Variables: []string{"LLAMA_ARG_DEVICE"}},
 	{Spellings: []string{"--ssl-key-file", "--ssl-cert-file"}, Instead: noTLS,
@@ -52,10 +53,28 @@ var llamaFiles = []fileFlag{
 		Variables: []string{"LLAMA_ARG_UI_CONFIG_FILE", "LLAMA_ARG_WEBUI_CONFIG_FILE"}},
 	{Spellings: []string{"--mcp-servers-config"}, Variables: []string{"LLAMA_ARG_MCP_SERVERS_CONFIG"}},
 	{Spellings: []string{"--video-ffmpeg-dir"}, Variables: []string{"LLAMA_ARG_VIDEO_FFMPEG_DIR"}},
+
+	{Spellings: []string{"-mmu", "--mmproj-url"}, Variables: []string{"LLAMA_ARG_MMPROJ_URL"}, Paths: nothing, Remote: wholly},
+	{Spellings: []string{"-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"},
+		Variables: []string{"LLAMA_ARG_SPEC_DRAFT_HF_REPO", "LLAMA_ARG_HFD_REPO"}, Paths: nothing, Remote: wholly},
+	{Spellings: []string{"-hfv", "-hfrv", "--hf-repo-v"}, Variables: []string{"LLAMA_ARG_HF_REPO_V"}, Paths: nothing, Remote: wholly},
+	{Spellings: []string{"--embd-gemma-default", "--fim-qwen-1.5b-default", "--fim-qwen-3b-default", "--fim-qwen-7b-default",
+		"--fim-qwen-7b-spec", "--fim-qwen-14b-spec", "--fim-qwen-30b-default", "--gpt-oss-20b-default", "--gpt-oss-120b-default",
+		"--vision-gemma-4b-default", "--vision-gemma-12b-default", "--tts-oute-default"}, Alone: true},
 }
 
 // Files: llama-server takes no "--flag=value", but a person who writes it so means the same.
 func (llamaCpp) Files(p pool.Pool) []File { return flagSyntax{}.files(p, llamaFiles) }
+
+// llamaWritten are flags of what llama-server writes to.
+var llamaWritten = []fileFlag{
+	{Spellings: []string{"--log-file"}, Variables: []string{"LLAMA_ARG_LOG_FILE", "LLAMA_LOG_FILE"}},
+	{Spellings: []string{"--slot-save-path"}, Variables: []string{"LLAMA_ARG_SLOT_SAVE_PATH"}},
+	{Spellings: []string{"-lcd", "--lookup-cache-dynamic"}},
+}
+
+// Written: without its log file llama-server serves, and says nothing of it.
+func (llamaCpp) Written(p pool.Pool) []File { return flagSyntax{}.files(p, llamaWritten) }
 
 // llamaTools let a request run programs on the host, or reach others from it.
 var llamaTools = []managedFlag{

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -87,9 +88,9 @@ func offloadings(kind string) []offloading {
 
 // llamaOffloaded is src/llama-model.cpp, load_tensors: "%s: offloaded %d/%d layers to GPU". There
 // is one for each model: that of the pool, then a draft model's.
-var llamaOffloaded = regexp.MustCompile(`(?i)\boffloaded (\d{1,6})/(\d{1,6}) layers to GPU`)
+var llamaOffloaded = pattern.Lazy(`(?i)\boffloaded (\d{1,6})/(\d{1,6}) layers to GPU`)
 
-func (llamaCpp) offloaded() *regexp.Regexp { return llamaOffloaded }
+func (llamaCpp) offloaded() *regexp.Regexp { return llamaOffloaded() }
 
 // layers: "auto", "all" and negative numbers leave the choice to the engine, and ask for no part.
 func (llamaCpp) layers(p pool.Pool) Layers {

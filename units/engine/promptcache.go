@@ -1,9 +1,9 @@
 package engine
 
 import (
-	"regexp"
 	"strconv"
 
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -44,11 +44,11 @@ const (
 )
 
 // llamaRelease is a version with a number of its own; "0.6.0-dev" is that of a build by hand.
-var llamaRelease = regexp.MustCompile(`^\d+\.\d+\.\d+(?:-|$)`)
+var llamaRelease = pattern.Lazy(`^\d+\.\d+\.\d+(?:-|$)`)
 
 func (llamaCpp) promptCache(p pool.Pool, version string) (bytes uint64, flag string) {
 	build, err := strconv.Atoi(version)
-	has := err == nil && build >= llamaCacheBuild || llamaRelease.MatchString(version)
+	has := err == nil && build >= llamaCacheBuild || llamaRelease().MatchString(version)
 	f := flagSet{args: p.Args, env: p.Variables()}
 	if _, own := f.value("LLAMA_ARG_CACHE_RAM", "-cram", "--cache-ram"); !has || own {
 		return 0, ""

@@ -1,18 +1,19 @@
 package engine
 
 import (
-	"regexp"
 	"strconv"
+
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 )
 
 // release is the first version with some property.
 type release struct{ major, minor int }
 
-var releaseNumber = regexp.MustCompile(`^v?(\d{1,6})\.(\d{1,6})(?:\D|$)`)
+var releaseNumber = pattern.Lazy(`^v?(\d{1,6})\.(\d{1,6})(?:\D|$)`)
 
 // compare reports whether a version is known, and whether it is this release or a later one.
 func (r release) compare(version string) (known, reached bool) {
-	m := releaseNumber.FindStringSubmatch(version)
+	m := releaseNumber().FindStringSubmatch(version)
 	if m == nil {
 		return false, false
 	}

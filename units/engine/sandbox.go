@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/pool-managerd/pool-managerd/units/relax"
+import (
+	"slices"
+
+	"github.com/pool-managerd/pool-managerd/units/relax"
+)
 
 // Relaxation is a part of the sandbox that an engine cannot work under.
 type Relaxation struct {
@@ -22,15 +26,22 @@ func cudaRelaxations(at Instance) []Relaxation {
 
 // pythonRelaxations are the lines that PyTorch cannot work under, on a CPU and on a GPU.
 func pythonRelaxations() []Relaxation {
-	const policy = "PyTorch pins its workers and sets their priority and memory policy"
+	const policy = "PyTorch pins its workers and sets their memory policy"
 	return []Relaxation{
 		{relax.Netlink, "torch.distributed lists the network interfaces by a netlink socket, on one GPU too"},
 		{relax.JIT, "PyTorch and Triton compile kernels at run time, and libffi makes its closures executable"},
 		{relax.ShmExec, "the same"},
 		{relax.Affinity, policy},
 		{relax.NUMA, policy},
-		{relax.Priority, policy},
+		{relax.Priority, "ZeroMQ sets the scheduling of its threads, and ends the process where it may not"},
 		{relax.HostAddress, "the processes of PyTorch find each other by the host's name, which Debian and Ubuntu give this address"},
 		{relax.Proc, "psutil reads /proc/meminfo and /proc/stat and fails without them"},
 	}
+}
+
+// vllmRelaxations are those of PyTorch without what vLLM was seen to work without, on a CPU and in
+// its parts on a GPU (docs/sandbox.md). Without numa it binds no memory to the node of its threads,
+// and goes on; jit is for numba, which compiles its n-gram speculation, and was not tried.
+func vllmRelaxations() []Relaxation {
+	return slices.DeleteFunc(pythonRelaxations(), func(r Relaxation) bool { return r.Name == relax.ShmExec })
 }

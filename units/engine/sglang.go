@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -37,9 +37,9 @@ func (sglang) VersionArgs(binary string) []string {
 	return []string{"version"}
 }
 
-var sglangVersion = regexp.MustCompile(`(?m)^sglang version:[ \t]+(\S+)`)
+var sglangVersion = pattern.Lazy(`(?m)^sglang version:[ \t]+(\S+)`)
 
-func (sglang) ParseVersion(out []byte) string { return firstMatch(sglangVersion, out) }
+func (sglang) ParseVersion(out []byte) string { return firstMatch(sglangVersion(), out) }
 
 // isPython reports whether a binary is a Python interpreter, by its name.
 func isPython(binary string) bool {
@@ -47,11 +47,11 @@ func isPython(binary string) bool {
 }
 
 var sglangManaged = []managedFlag{
-	{Spellings: []string{"--model-path", "--model"}, Instead: useModel},
-	{Spellings: []string{"--host"}, Instead: useHost},
-	{Spellings: []string{"--port"}, Instead: usePort},
-	{Spellings: []string{"--context-length"}, Instead: useCtx},
-	{Spellings: []string{"--max-running-requests"}, Instead: useSlots},
+	{Spellings: []string{"--model-path", "--model"}, Instead: useModel, Key: keyModel},
+	{Spellings: []string{"--host"}, Instead: useHost, Key: keyHost},
+	{Spellings: []string{"--port"}, Instead: usePort, Key: keyPort},
+	{Spellings: []string{"--context-length"}, Instead: useCtx, Key: keyCtx},
+	{Spellings: []string{"--max-running-requests"}, Instead: useSlots, Key: keySlots},
 	{Spellings: []string{"--enable-metrics"}, Instead: "leave it out"},
 	{Spellings: []string{"--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"}, Instead: noTLS},
 	{Spellings: []string{"--enable-http-worker-reuseport"}, Instead: usePort,
@@ -63,16 +63,24 @@ var sglangManaged = []managedFlag{
 	{Spellings: []string{"--config"}, Instead: "give each option in args: a file could change the port without the manager's knowledge"},
 }
 
+// Given: a command line of it has --enable-metrics, which is written anyway.
+func (sglang) Given(args []string) Given {
+	g := flagSyntax{}.given(args, sglangManaged, "serve", "-m", "sglang.launch_server")
+	g.without("--enable-metrics")
+	return g
+}
+
 func (sglang) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), noTensorSplit(p), flagSyntax{}.refuse(p, sglangManaged))
 }
 
 // sglangFiles are the options that may name a file or a directory to read.
 var sglangFiles = []fileFlag{
-	{Spellings: []string{"--tokenizer-path", "--chat-template", "--completion-template", "--quantization-param-path",
+	{Spellings: []string{"--chat-template", "--completion-template", "--quantization-param-path",
 		"--lmcache-config-file", "--flexkv-config-file"}, Paths: absolute},
-	{Spellings: []string{"--lora-paths"}, Paths: named, Weights: true, Many: true},
-	{Spellings: []string{"--speculative-draft-model-path", "--speculative-draft-model"}, Paths: absolute, Weights: true},
+	{Spellings: []string{"--tokenizer-path"}, Paths: absolute, Remote: onHub, Model: true},
+	{Spellings: []string{"--lora-paths"}, Paths: named(absolute), Remote: named(onHub), Weights: true, Many: true},
+	{Spellings: []string{"--speculative-draft-model-path", "--speculative-draft-model"}, Paths: absolute, Remote: onHub, Weights: true},
 }
 
 // APIKey: SGLang takes a key on its command line only, where every user of the host could read it.

@@ -64,7 +64,8 @@ var subjects = []subject{
 		},
 	},
 	{
-		kind: engine.TRTLLM, generated: "vllm-completion.json", versions: map[string]string{"trtllm-1.2.1.txt": "1.2.1"},
+		kind: engine.TRTLLM, queue: recorded{"trtllm-metrics.txt", 2}, generated: "vllm-completion.json",
+		versions: map[string]string{"trtllm-1.2.1.txt": "1.2.1"},
 		managed: map[string]string{
 			"--port": "port", "--host=0.0.0.0": "127.0.0.1", "--max_seq_len": "ctx", "--max_batch_size=4": "slots",
 			"--server_role": "one host", "--disagg_cluster_uri": "one host", "--metadata_server_config_file": "one host",
@@ -111,6 +112,7 @@ func TestEveryAdapter(t *testing.T) {
 				t.Fatalf("For(%q) = %v, %t; Kinds()[%d] = %s", s.kind, adapter, ok, i, engine.Kinds()[i])
 			}
 			t.Run("command", func(t *testing.T) { commandSuite(t, s, adapter) })
+			t.Run("given", func(t *testing.T) { givenSuite(t, s, adapter) })
 			t.Run("managed_flags", func(t *testing.T) { managedSuite(t, s, adapter) })
 			t.Run("version", func(t *testing.T) { versionSuite(t, s, adapter) })
 			t.Run("bad_answers", func(t *testing.T) { badAnswersSuite(t, adapter) })

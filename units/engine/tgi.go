@@ -2,13 +2,13 @@ package engine
 
 import (
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -27,20 +27,22 @@ func (tgi) Weights() Weights            { return Safetensors }
 func (tgi) DefaultBinary() string       { return "text-generation-launcher" }
 func (tgi) VersionArgs(string) []string { return []string{"--version"} }
 
-var tgiVersion = regexp.MustCompile(`(?m)^text-generation-launcher[ \t]+(\S+)`)
+var tgiVersion = pattern.Lazy(`(?m)^text-generation-launcher[ \t]+(\S+)`)
 
-func (tgi) ParseVersion(out []byte) string { return firstMatch(tgiVersion, out) }
+func (tgi) ParseVersion(out []byte) string { return firstMatch(tgiVersion(), out) }
 
 var tgiManaged = []managedFlag{
-	{Spellings: []string{"--model-id"}, Instead: useModel},
-	{Spellings: []string{"--hostname"}, Instead: useHost},
-	{Spellings: []string{"-p", "--port"}, Instead: usePort},
-	{Spellings: []string{"--max-total-tokens"}, Instead: useCtx},
-	{Spellings: []string{"--max-concurrent-requests"}, Instead: useSlots},
+	{Spellings: []string{"--model-id"}, Instead: useModel, Key: keyModel},
+	{Spellings: []string{"--hostname"}, Instead: useHost, Key: keyHost},
+	{Spellings: []string{"-p", "--port"}, Instead: usePort, Key: keyPort},
+	{Spellings: []string{"--max-total-tokens"}, Instead: useCtx, Key: keyCtx},
+	{Spellings: []string{"--max-concurrent-requests"}, Instead: useSlots, Key: keySlots},
 	{Spellings: []string{"--ngrok", "--ngrok-authtoken", "--ngrok-edge"}, Instead: useHost},
 }
 
 var tgiSyntax = flagSyntax{ShortValue: true}
+
+func (tgi) Given(args []string) Given { return tgiSyntax.given(args, tgiManaged) }
 
 func (tgi) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), noTensorSplit(p), tgiSyntax.refuse(p, tgiManaged))
@@ -51,12 +53,7 @@ func (tgi) Check(p pool.Pool) []pool.Refusal {
 var tgiFiles = []fileFlag{
 	{Spellings: []string{"--tokenizer-config-path"}, Variables: []string{"TOKENIZER_CONFIG_PATH"}, Paths: absolute},
 	{Spellings: []string{"--lora-adapters"}, Variables: []string{"LORA_ADAPTERS"}, Weights: true,
-		Paths: func(value string) (found []string) {
-			for _, adapter := range inCommas(value) {
-				found = append(found, named(adapter)...)
-			}
-			return found
-		}},
+		Paths: listed(named(absolute)), Remote: listed(named(onHub))},
 }
 
 func (tgi) Files(p pool.Pool) []File { return tgiSyntax.files(p, tgiFiles) }

@@ -31,10 +31,17 @@ func (triton) VersionArgs(string) []string { return nil }
 func (triton) ParseVersion([]byte) string { return "" }
 
 var tritonManaged = []managedFlag{
-	{Spellings: []string{"--model-repository", "--model-store"}, Instead: useModel},
-	{Spellings: []string{"--http-address", "--grpc-address", "--metrics-address"}, Instead: useHost},
-	{Spellings: []string{"--http-port"}, Instead: usePort},
+	{Spellings: []string{"--model-repository", "--model-store"}, Instead: useModel, Key: keyModel},
+	{Spellings: []string{"--http-address"}, Instead: useHost, Key: keyHost},
+	{Spellings: []string{"--grpc-address", "--metrics-address"}, Instead: useHost},
+	{Spellings: []string{"--http-port"}, Instead: usePort, Key: keyPort},
 	{Spellings: []string{"--allow-http"}, Instead: "leave it out: the health probe is HTTP"},
+}
+
+func (triton) Given(args []string) Given {
+	g := flagSyntax{}.given(args, tritonManaged)
+	g.without("--allow-grpc=false") // which is written anyway
+	return g
 }
 
 func (triton) Check(p pool.Pool) []pool.Refusal {

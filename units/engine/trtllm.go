@@ -3,12 +3,13 @@ package engine
 import (
 	"net/http"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -30,15 +31,15 @@ func (trtllm) DefaultBinary() string { return "trtllm-serve" }
 // VersionArgs: there is no option for it, and any command prints the version first.
 func (trtllm) VersionArgs(string) []string { return []string{"--help"} }
 
-var trtllmVersion = regexp.MustCompile(`(?m)^\[TensorRT[- ]LLM\] TensorRT[- ]LLM version:[ \t]+(\S+)`)
+var trtllmVersion = pattern.Lazy(`(?m)^\[TensorRT[- ]LLM\] TensorRT[- ]LLM version:[ \t]+(\S+)`)
 
-func (trtllm) ParseVersion(out []byte) string { return firstMatch(trtllmVersion, out) }
+func (trtllm) ParseVersion(out []byte) string { return firstMatch(trtllmVersion(), out) }
 
 var trtllmManaged = []managedFlag{
-	{Spellings: []string{"--host"}, Instead: useHost},
-	{Spellings: []string{"--port"}, Instead: usePort},
-	{Spellings: []string{"--max-seq-len"}, Instead: useCtx},
-	{Spellings: []string{"--max-batch-size"}, Instead: useSlots},
+	{Spellings: []string{"--host"}, Instead: useHost, Key: keyHost},
+	{Spellings: []string{"--port"}, Instead: usePort, Key: keyPort},
+	{Spellings: []string{"--max-seq-len"}, Instead: useCtx, Key: keyCtx},
+	{Spellings: []string{"--max-batch-size"}, Instead: useSlots, Key: keySlots},
 	{Spellings: []string{"--metadata-server-config-file", "--server-role", "--disagg-cluster-uri"},
 		Instead: "serve the model with the GPUs of one host",
 		Why:     "belongs to a server of several hosts, and an engine has no network"},
@@ -46,6 +47,8 @@ var trtllmManaged = []managedFlag{
 
 // trtllmSyntax: the options have underscores, and newer versions know both spellings.
 var trtllmSyntax = flagSyntax{Underscores: true}
+
+func (trtllm) Given(args []string) Given { return trtllmSyntax.given(args, trtllmManaged, "serve") }
 
 func (trtllm) Check(p pool.Pool) []pool.Refusal {
 	refused := slices.Concat(needModel(p), noTensorSplit(p), trtllmSyntax.refuse(p, trtllmManaged))
@@ -58,7 +61,8 @@ func (trtllm) Check(p pool.Pool) []pool.Refusal {
 
 // trtllmFiles are the options that may name a file or a directory to read.
 var trtllmFiles = []fileFlag{
-	{Spellings: []string{"--tokenizer", "--chat-template", "--custom-module-dirs"}, Paths: absolute},
+	{Spellings: []string{"--tokenizer"}, Paths: absolute, Remote: onHub, Model: true},
+	{Spellings: []string{"--chat-template", "--custom-module-dirs"}, Paths: absolute},
 	{Spellings: []string{"--config", "--extra-llm-api-options"}},
 }
 
@@ -103,13 +107,18 @@ func (trtllm) SlotsPath() string         { return "" }
 func (trtllm) Slots([]byte) (int, error) { return 0, errNotReported }
 
 // BusyPath is empty: /metrics has statistics of iterations, each once, and only where
-// enable_iter_perf_stats of --config turns them on. The server waits for its requests when it is
-// stopped.
+// enable_iter_perf_stats of --config turns them on, and the metrics of QueuePath are
+// off by default. The server waits for its requests when it is stopped.
 func (trtllm) BusyPath() string         { return "" }
 func (trtllm) Busy([]byte) (int, error) { return 0, errNotReported }
 
-func (trtllm) QueuePath() string            { return "" }
-func (trtllm) Queue([]byte) (int, error)    { return 0, errNotReported }
+// QueuePath answers where return_perf_metrics of --config turns the metrics on.
+func (trtllm) QueuePath() string { return "/prometheus/metrics" }
+
+func (trtllm) Queue(body []byte) (int, error) {
+	return sumGauges(bounds.OfQueue, body, "trtllm_num_requests_waiting")
+}
+
 func (trtllm) Workloads(pool.Pool) []string { return []string{WorkCompletion} }
 
 func (trtllm) GeneratePath() string { return "/v1/completions" }

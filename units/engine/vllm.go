@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -30,21 +30,24 @@ func (vllm) VersionArgs(string) []string { return []string{"--version"} }
 
 // vllmVersion matches a line that holds a Python version and nothing else ("0.9.2",
 // "0.7.4.dev390+gdebd6bbf0"); log lines about the platform come before it.
-var vllmVersion = regexp.MustCompile(`(?m)^(?:vllm )?v?(\d+\.\d+[0-9A-Za-z.+_-]*)[ \t\r]*$`)
+var vllmVersion = pattern.Lazy(`(?m)^(?:vllm )?v?(\d+\.\d+[0-9A-Za-z.+_-]*)[ \t\r]*$`)
 
-func (vllm) ParseVersion(out []byte) string { return firstMatch(vllmVersion, out) }
+func (vllm) ParseVersion(out []byte) string { return firstMatch(vllmVersion(), out) }
 
 var vllmManaged = []managedFlag{
-	{Spellings: []string{"--model"}, Instead: useModel},
-	{Spellings: []string{"--host", "--uds"}, Instead: useHost},
-	{Spellings: []string{"--port"}, Instead: usePort},
-	{Spellings: []string{"--max-model-len"}, Instead: useCtx},
-	{Spellings: []string{"--max-num-seqs"}, Instead: useSlots},
+	{Spellings: []string{"--model"}, Instead: useModel, Key: keyModel},
+	{Spellings: []string{"--host"}, Instead: useHost, Key: keyHost},
+	{Spellings: []string{"--uds"}, Instead: useHost},
+	{Spellings: []string{"--port"}, Instead: usePort, Key: keyPort},
+	{Spellings: []string{"--max-model-len"}, Instead: useCtx, Key: keyCtx},
+	{Spellings: []string{"--max-num-seqs"}, Instead: useSlots, Key: keySlots},
 	{Spellings: []string{"--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"}, Instead: noTLS},
 	{Spellings: []string{"--config"}, Instead: "give each option in args: a file could change the port without the manager's knowledge"},
 }
 
 var vllmSyntax = flagSyntax{Underscores: true}
+
+func (vllm) Given(args []string) Given { return vllmSyntax.given(args, vllmManaged, "serve") }
 
 func (vllm) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), noTensorSplit(p), vllmSyntax.refuse(p, vllmManaged))
@@ -55,10 +58,10 @@ func (vllm) Check(p pool.Pool) []pool.Refusal {
 var vllmFiles = []fileFlag{
 	{Spellings: []string{"--chat-template", "--generation-config", "--hf-config-path", "--tool-parser-plugin",
 		"--reasoning-parser-plugin", "--allowed-local-media-path", "--quantization-param-path"}, Paths: absolute},
-	{Spellings: []string{"--tokenizer"}, Paths: absolute},
-	{Spellings: []string{"--lora-modules"}, Paths: named, Weights: true, Many: true},
-	{Spellings: []string{"--speculative-config", "-sc"}, Paths: inJSON("model"), Weights: true},
-	{Spellings: []string{"--speculative-config.model", "--speculative-model"}, Paths: absolute, Weights: true},
+	{Spellings: []string{"--tokenizer"}, Paths: absolute, Remote: onHub, Model: true},
+	{Spellings: []string{"--lora-modules"}, Paths: named(absolute), Remote: named(onHub), Weights: true, Many: true},
+	{Spellings: []string{"--speculative-config", "-sc"}, Paths: inJSON(absolute, "model"), Remote: inJSON(onHub, "model"), Weights: true},
+	{Spellings: []string{"--speculative-config.model", "--speculative-model"}, Paths: absolute, Remote: onHub, Weights: true},
 }
 
 func (vllm) Files(p pool.Pool) []File { return vllmSyntax.files(p, vllmFiles) }
@@ -144,7 +147,7 @@ func (vllm) UnixSocket(pool.Pool, string) UnixSocket { return SocketUntested }
 func (vllm) HealthPath() string { return "/health" }
 func (vllm) HealthStatus() int  { return http.StatusOK }
 
-func (vllm) Relax(Instance) []Relaxation { return pythonRelaxations() }
+func (vllm) Relax(Instance) []Relaxation { return vllmRelaxations() }
 
 // vllmDrains is the first version that can finish its requests after SIGTERM. Without the flag it
 // aborts them.

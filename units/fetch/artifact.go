@@ -3,8 +3,6 @@ package fetch
 import (
 	"encoding/json"
 	"fmt"
-	"path"
-	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
@@ -24,6 +22,10 @@ type layer struct {
 	Digest      string            `json:"digest"`
 	Size        int64             `json:"size"`
 	Annotations map[string]string `json:"annotations"`
+	Platform    struct {
+		OS           string `json:"os"`
+		Architecture string `json:"architecture"`
+	} `json:"platform"`
 }
 
 // Types of models as artifacts: the CNCF's ModelPack and Docker's.
@@ -120,27 +122,4 @@ func (l layer) unnamed(n, of int) string {
 		return fmt.Sprintf("%s-%05d-of-%05d%s", base, n, of, end)
 	}
 	return fmt.Sprintf("%s-%d%s", base, n, end)
-}
-
-// opened returns the file that an engine opens: the only model in GGUF, or its first part; "" for
-// the whole directory.
-func opened(files []*file) string {
-	var models []string
-	first := ""
-	for _, f := range files {
-		model := modelName(f.path)
-		if model == "" || strings.HasPrefix(path.Base(f.path), "lora") {
-			continue
-		}
-		if !slices.Contains(models, model) {
-			models = append(models, model)
-		}
-		if first == "" || f.path < first {
-			first = f.path
-		}
-	}
-	if len(models) != 1 {
-		return ""
-	}
-	return first
 }

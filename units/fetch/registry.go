@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
 
 // registry is a registry of OCI artifacts. Tokens are those of go-containerregistry; what is large
@@ -154,7 +155,8 @@ func (r *registry) refused(resp *http.Response) error {
 	case f.Reason == wire.Unauthorized:
 		f.Message = fmt.Sprintf("%s: %s does not exist, or may not be read (%d)", r.repo.RegistryStr(),
 			r.repo.RepositoryStr(), resp.StatusCode)
-		f.Hint = "Check the name; for a private repository, log in with podman and name its auth.json."
+		f.Hint = "Check the name; for a private repository, log in with podman and name its auth.json by " +
+			"registry_auth_file."
 	case f.Reason == wire.NotFound:
 		f.Message = fmt.Sprintf("%s does not exist (%d)", r.ref, resp.StatusCode)
 		f.Hint = "Check the name and the tag."
@@ -166,11 +168,9 @@ func (r *registry) refused(resp *http.Response) error {
 const maxManifest = 4 << 20
 
 // manifest reads a manifest by its tag or digest.
-func (r *registry) manifest(ctx context.Context, by string) (data []byte, digest string, err error) {
+func (r *registry) manifest(ctx context.Context, by, types string) (data []byte, digest string, err error) {
 	err = r.retry(ctx, func() (bool, error) {
-		resp, err := r.ask(ctx, http.MethodGet, "manifests/"+by, http.Header{"Accept": {
-			"application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, " +
-				"application/vnd.oci.image.index.v1+json"}})
+		resp, err := r.ask(ctx, http.MethodGet, "manifests/"+by, http.Header{"Accept": {types}})
 		if err != nil {
 			return false, err
 		}
@@ -195,27 +195,29 @@ func (r *registry) manifest(ctx context.Context, by string) (data []byte, digest
 	return data, digest, err
 }
 
+// artifactTypes are the manifests of models that are accepted.
+const artifactTypes = "application/vnd.oci.image.manifest.v1+json, " +
+	"application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.index.v1+json"
+
 func (r *registry) plan(ctx context.Context) (p plan, err error) {
 	by := r.ref.Digest
 	if by == "" {
-		if by = r.ref.Revision; by == "" {
-			by = "latest"
-		}
+		by = r.ref.Branch()
 		p.revision = by
-	} else if p.commit = commitOf(by); r.cached(&p) {
+	} else if p.commit = modelref.CommitOf(by); r.cached(&p) {
 		return p, nil
 	}
-	data, digest, err := r.manifest(ctx, by)
+	data, digest, err := r.manifest(ctx, by, artifactTypes)
 	if err != nil {
 		return p, err
 	}
-	p.commit = commitOf(digest)
-	if p.files, err = artifact(r.ref.String(), data); err != nil {
+	p.commit = modelref.CommitOf(digest)
+	if p.tree, err = artifact(r.ref.String(), data); err != nil {
 		return p, err
 	}
-	sortFiles(p.files)
-	p.tree, p.open = p.files, opened(p.files)
-	return p, nil
+	sortFiles(p.tree)
+	p.files, p.open, err = choose(r.ref, p.tree)
+	return p, err
 }
 
 // cached takes what a former run listed of the same digest.
@@ -223,12 +225,10 @@ func (r *registry) cached(p *plan) bool {
 	if p.tree = r.cache.tree(p.commit); p.tree == nil {
 		return false
 	}
-	p.files, p.open = p.tree, opened(p.tree)
-	return true
+	var err error
+	p.files, p.open, err = choose(r.ref, p.tree)
+	return err == nil
 }
-
-// commitOf names a snapshot by a digest, in the length that tools expect of a commit.
-func commitOf(digest string) string { return strings.TrimPrefix(digest, "sha256:")[:40] }
 
 // place asks where a layer is: at the registry itself, with its token, or where it redirects to.
 func (r *registry) place(ctx context.Context, f *file) (place, error) {

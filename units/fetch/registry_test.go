@@ -1,112 +1,44 @@
 package fetch
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
-	"io"
-	"log"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
-
-	testregistry "github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/pool-managerd/pool-managerd/test/hub"
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
 
-// shelf is the registry of go-containerregistry with what real ones have in front: tokens that
-// expire, and another host for blobs.
+// shelf is the imitation of a registry, of which a test puts models into ai/m.
 type shelf struct {
-	t       *testing.T
-	handler http.Handler
-	base    string
-	cdn     string // URL of the other host; "": none
-	auth    string // "user:password" that a token takes; "": none
-	tokens  int    // uses of each token
-
-	mu    sync.Mutex
-	given int
-	used  int
-	leaks []string
-	blobs map[string][]byte
+	*hub.Registry
+	t *testing.T
 }
 
 func newShelf(t *testing.T) *shelf {
-	quiet := testregistry.Logger(log.New(io.Discard, "", 0))
-	s := &shelf{t: t, handler: testregistry.New(quiet), blobs: map[string][]byte{}}
-	s.base = serve(t, "registry.localhost", s)
+	s := &shelf{hub.NewRegistry(), t}
+	s.Base = serve(t, "registry.localhost", s)
 	return s
 }
 
-func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case r.URL.Path == "/token":
-		if user, password, _ := r.BasicAuth(); user+":"+password != s.auth {
-			http.Error(w, "no", http.StatusUnauthorized)
-			return
-		}
-		s.given++
-		s.used = 0
-		fmt.Fprintf(w, `{"token":"t%d"}`, s.given)
-		return
-	case s.auth != "":
-		s.used++
-		if r.Header.Get("Authorization") != fmt.Sprintf("Bearer t%d", s.given) || s.tokens > 0 && s.used > s.tokens {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="`+s.base+`/token",service="registry.localhost"`)
-			http.Error(w, "no", http.StatusUnauthorized)
-			return
-		}
-	}
-	if _, digest, found := strings.Cut(r.URL.Path, "/blobs/"); found && s.cdn != "" && s.blobs[digest] != nil {
-		http.Redirect(w, r, s.cdn+"/"+digest, http.StatusTemporaryRedirect)
-		return
-	}
-	s.handler.ServeHTTP(w, r)
-}
-
 // elsewhere serves blobs on another host.
-func (s *shelf) elsewhere() {
-	s.cdn = serve(s.t, "cdn.test", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		if r.Header.Get("Authorization") != "" {
-			s.leaks = append(s.leaks, r.URL.Path)
-		}
-		data := s.blobs[strings.TrimPrefix(r.URL.Path, "/")]
-		s.mu.Unlock()
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
-	}))
-}
+func (s *shelf) elsewhere() { s.CDN = serve(s.t, "cdn.test", s.CDNHandler()) }
 
 // blob puts a blob into the registry, and returns it as a layer of a manifest.
 func (s *shelf) blob(mediaType, name string, data []byte) layer {
-	l := layer{MediaType: mediaType, Digest: "sha256:" + hub.Bytes("", data, true).SHA256(), Size: int64(len(data))}
+	s.t.Helper()
+	digest, err := s.Blob("ai/m", data)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	l := layer{MediaType: mediaType, Digest: digest, Size: int64(len(data))}
 	if name != "" {
 		l.Annotations = map[string]string{fileName: name}
 	}
-	s.do(http.MethodPost, "/v2/ai/m/blobs/uploads/?digest="+l.Digest, "", data)
-	s.blobs[l.Digest] = data
 	return l
-}
-
-func (s *shelf) do(method, path, mediaType string, data []byte) {
-	s.t.Helper()
-	r := httptest.NewRequest(method, path, bytes.NewReader(data))
-	r.Header.Set("Content-Type", mediaType)
-	w := httptest.NewRecorder()
-	s.handler.ServeHTTP(w, r)
-	if w.Code != http.StatusCreated {
-		s.t.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)
-	}
 }
 
 // tag puts a manifest into the registry.
@@ -117,12 +49,14 @@ func (s *shelf) tag(config string, layers ...layer) (digest string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.do(http.MethodPut, "/v2/ai/m/manifests/v1", mediaType, data)
-	return "sha256:" + hub.Bytes("", data, true).SHA256()
+	if digest, err = s.Manifest("ai/m", "v1", mediaType, data); err != nil {
+		s.t.Fatal(err)
+	}
+	return digest
 }
 
 func (s *shelf) site(ref string) (*site, wire.Request) {
-	ref = "oci:" + strings.TrimPrefix(s.base, "http://") + "/ai/m" + ref
+	ref = "oci:" + strings.TrimPrefix(s.Base, "http://") + "/ai/m" + ref
 	parsed, err := modelref.Parse(ref)
 	if err != nil {
 		s.t.Fatal(err)
@@ -193,21 +127,21 @@ func TestRegistryTokens(t *testing.T) {
 		s := newShelf(t)
 		data := hub.Data(1, 500_000)
 		s.tag(packConfig, s.blob(pack+"v1.raw", "x.gguf", data))
-		s.auth, s.tokens = "user:pass", 4
+		s.Auth, s.Tokens = "user:pass", 4
 		if cdn {
 			s.elsewhere()
 		}
 		at, r := s.site(":v1")
 		at.fetch(t.Context(), r, Options{}, quick()).failed(t, wire.Unauthorized, "does not exist, or may not be read")
-		host := strings.TrimPrefix(s.base, "http://")
+		host := strings.TrimPrefix(s.Base, "http://")
 		auth := `{"auths":{"` + host + `":{"auth":"dXNlcjpwYXNz"}}}`
 		got := at.fetch(t.Context(), r, Options{Secrets: Secrets{Registry: auth}}, quick()).result(t)
 		same(t, filepath.Dir(got.Path), hub.Bytes("x.gguf", data, true))
-		if len(s.leaks) > 0 {
-			t.Errorf("a token reached the other host: %q", s.leaks)
+		if len(s.Leaks()) > 0 {
+			t.Errorf("a token reached the other host: %q", s.Leaks())
 		}
-		if cdn && s.given > 3 || !cdn && s.given < 2 {
-			t.Errorf("other host %v: %d tokens", cdn, s.given)
+		if cdn && s.Given() > 3 || !cdn && s.Given() < 2 {
+			t.Errorf("other host %v: %d tokens", cdn, s.Given())
 		}
 	}
 }
@@ -255,6 +189,29 @@ func TestRegistryRefuses(t *testing.T) {
 	at.fetch(t.Context(), r, Options{}, quick()).failed(t, wire.HostDenied, "registry.localhost")
 }
 
+// TestTokensFromAnotherHost: the host that a registry names for its tokens has to be allowed, too,
+// as the one that it redirects to for blobs has.
+func TestTokensFromAnotherHost(t *testing.T) {
+	s := newShelf(t)
+	s.tag(packConfig, s.blob(pack+"v1.raw", "x.gguf", []byte("GGUF")))
+	s.elsewhere()
+	s.Auth = "user:secret"
+	s.Realm = serve(t, "auth.test", s)
+	o := Options{Secrets: Secrets{Registry: `{"auths":{"` + strings.TrimPrefix(s.Base, "http://") + `":{"auth":"dXNlcjpzZWNyZXQ="}}}`}}
+	at, r := s.site(":v1")
+	for _, host := range []string{"auth.test", "cdn.test"} {
+		delete(r.Hosts, host)
+		if f := at.fetch(t.Context(), r, o, quick()).failed(t, wire.HostDenied, host); f.Host != host {
+			t.Errorf("it names %q, not %s", f.Host, host)
+		}
+		r.Hosts[host] = []string{"127.0.0.1"}
+	}
+	at.fetch(t.Context(), r, o, quick()).result(t)
+	if len(s.Leaks()) > 0 {
+		t.Errorf("the token reached the other host: %q", s.Leaks())
+	}
+}
+
 // FuzzArtifact: whatever a registry sends, each file of it stays below its snapshot and has a
 // digest.
 func FuzzArtifact(f *testing.F) {
@@ -273,8 +230,12 @@ func FuzzArtifact(f *testing.F) {
 				t.Errorf("%+v", file)
 			}
 		}
-		if open := opened(files); open != "" && !slices.Contains(paths, open) {
-			t.Errorf("opens %q of %q", open, paths)
+		if err != nil {
+			return
+		}
+		_, open, err := choose(modelref.Ref{Scheme: modelref.OCI}, files)
+		if err != nil || open != "" && !slices.Contains(paths, open) {
+			t.Errorf("opens %q of %q (%v)", open, paths, err)
 		}
 	})
 }

@@ -56,8 +56,13 @@ func Run(ctx context.Context, r wire.Request, o Options) error { return run(ctx,
 
 func run(ctx context.Context, r wire.Request, o Options, set settings) error {
 	ref, err := modelref.Parse(r.Ref)
-	if err == nil && !ref.Remote() {
+	switch {
+	case err != nil:
+	case !ref.Remote():
 		err = &modelref.Error{Text: r.Ref, Problem: "is on this host"}
+	case ref.Own():
+		err = &modelref.Error{Text: r.Ref, Problem: "is for another program",
+			Hint: "Set [provisioning] programs." + ref.Scheme + " in config.toml."}
 	}
 	if err != nil {
 		f := &Failure{Reason: wire.BadRequest, Message: err.Error()}
@@ -94,6 +99,8 @@ func (f *fetcher) newSource() (source, error) {
 		return newWeb(f)
 	case modelref.S3:
 		return newStore(f)
+	case modelref.Image:
+		return newImage(f)
 	}
 	return newRegistry(f)
 }
@@ -113,6 +120,11 @@ func (f *fetcher) fetch(ctx context.Context) error {
 	sortFiles(missing)
 	if err := f.download(ctx, p, missing); err != nil {
 		return err
+	}
+	if s, ok := f.source.(finisher); ok {
+		if err := s.finish(ctx, p); err != nil {
+			return err
+		}
 	}
 	return f.result(p)
 }
@@ -146,10 +158,10 @@ func (f *fetcher) missing(p plan) (missing []*file, err error) {
 		switch {
 		case f.cache.has(file):
 			f.complete.Add(file.size)
-			if err := f.cache.link(p.commit, file); err != nil {
+			if err := f.cache.link(p.linked(), file); err != nil {
 				return nil, err
 			}
-		case f.cache.placed(p.commit, file):
+		case f.cache.placed(p.linked(), file):
 			f.complete.Add(file.size)
 		default:
 			need += max(file.size-f.cache.begun(file), 0)
@@ -263,7 +275,7 @@ func (f *fetcher) follow(ctx context.Context, p plan, q *queue, b *blob) error {
 	if err := b.finish(sum); err != nil {
 		return err
 	}
-	if err := f.cache.link(p.commit, b.file); err != nil {
+	if err := f.cache.link(p.linked(), b.file); err != nil {
 		return err
 	}
 	f.complete.Add(b.file.size)
@@ -273,8 +285,10 @@ func (f *fetcher) follow(ctx context.Context, p plan, q *queue, b *blob) error {
 
 // result records the snapshot and prints where it is.
 func (f *fetcher) result(p plan) error {
-	if err := f.cache.saveTree(p.commit, p.tree); err != nil {
-		return err
+	if p.links == "" {
+		if err := f.cache.saveTree(p.commit, p.tree); err != nil {
+			return err
+		}
 	}
 	if p.revision != "" {
 		if err := f.cache.ref(p.revision, p.commit); err != nil {
@@ -286,7 +300,7 @@ func (f *fetcher) result(p plan) error {
 	}
 	e := wire.Event{Kind: wire.Result, Commit: p.commit, Files: len(p.files), Bytes: f.complete.Load(),
 		Path: filepath.Join(f.cache.dir, "snapshots", p.commit, p.open)}
-	if len(p.files) == 1 && p.files[0].sum.algorithm == bySHA256 {
+	if p.links == "" && len(p.files) == 1 && p.files[0].sum.algorithm == bySHA256 {
 		e.Digest = p.files[0].sum.String()
 	}
 	f.print(e)

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -18,14 +19,24 @@ type source interface {
 	place(ctx context.Context, f *file) (place, error)
 }
 
+// finisher is a source that makes something else of its files.
+type finisher interface {
+	// finish makes the snapshot, once all files are there.
+	finish(ctx context.Context, p plan) error
+}
+
 // plan is what a reference means.
 type plan struct {
 	commit   string // name of the snapshot
 	revision string // that led to it, and is kept in refs; "" for a commit
 	open     string // path in the snapshot that an engine opens; "" for the whole snapshot
+	links    string // where the files are linked to instead; "" for the snapshot
 	files    []*file
 	tree     []*file // all files of the snapshot, of which files are some
 }
+
+// linked is where files are linked to, in snapshots.
+func (p plan) linked() string { return cmp.Or(p.links, p.commit) }
 
 // file is one file of a snapshot.
 type file struct {

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -43,13 +44,14 @@ func newStore(f *fetcher) (*store, error) {
 		return nil, &Failure{Reason: wire.BadRequest, Message: "endpoint is no URL",
 			Hint: "Write https://s3.eu-west-1.amazonaws.com, with the bucket's region, or the URL of another store."}
 	}
-	s := &store{fetcher: f, endpoint: u, region: s3utils.GetRegionFromURL(*u), keys: f.secrets.Store}
+	s := &store{fetcher: f, endpoint: u, region: cmp.Or(f.request.Region, s3utils.GetRegionFromURL(*u)),
+		keys: f.secrets.Store}
 	if s.region == "" {
 		s.region = "us-east-1" // what stores that know no regions expect
 	}
 	if (s.keys.Access == "") != (s.keys.Secret == "") {
 		return nil, &Failure{Reason: wire.BadRequest, Message: "there is one half of the store's credentials",
-			Hint: "Set both, s3-access-key and s3-secret-key."}
+			Hint: "Write both, aws_access_key_id and aws_secret_access_key."}
 	}
 	return s, nil
 }
@@ -108,9 +110,9 @@ func (s *store) refused(resp *http.Response) error {
 		return nil
 	case resp.StatusCode < 400:
 		f.Message = fmt.Sprintf("%s says that the bucket %s is elsewhere", s.endpoint.Hostname(), s.ref.Repo)
-		f.Hint = "Set the endpoint to that of the bucket's region: https://s3." + s.region + ".amazonaws.com."
+		f.Hint = "Set s3_endpoint to that of the bucket's region: https://s3." + s.region + ".amazonaws.com."
 	case f.Reason == wire.Unauthorized && s.keys.Access == "":
-		f.Hint = "Set s3-access-key and s3-secret-key, or allow everyone to read the object. " +
+		f.Hint = "Name a file with keys by s3_credentials_file, or allow everyone to read the object. " +
 			"An object that does not exist is refused too."
 	case f.Reason == wire.Unauthorized:
 		f.Hint = "Check the keys, the host's clock, and that they may read the bucket. " +

@@ -92,7 +92,7 @@ func TestStoreRefuses(t *testing.T) {
 		"no_object":  {"s3://models/llama/9b.gguf", keys, wire.NotFound, "s3://models/llama/9b.gguf"},
 		"no_bucket":  {"s3://other/x", keys, wire.NotFound, "s3://other/x"},
 		"no_folder":  {"s3://models/mistral/", keys, wire.NotFound, "has no objects"},
-		"no_keys":    {"s3://models/llama/8b.gguf", StoreKeys{}, wire.Unauthorized, "s3-access-key"},
+		"no_keys":    {"s3://models/llama/8b.gguf", StoreKeys{}, wire.Unauthorized, "s3_credentials_file"},
 		"wrong_keys": {"s3://models/llama/8b.gguf", StoreKeys{Access: "AKIA", Secret: "x"}, wire.Unauthorized, "the host's clock"},
 		"half":       {"s3://models/llama/8b.gguf", StoreKeys{Access: "AKIA"}, wire.BadRequest, "one half"},
 	} {

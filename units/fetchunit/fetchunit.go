@@ -8,6 +8,7 @@ package fetchunit
 import (
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,7 @@ const (
 // Fetch is a download of one artefact.
 type Fetch struct {
 	Program   string // path of pool-fetch
+	Own       *Own   // another program that fetches; nil: pool-fetch
 	ID        string // the instance: see Unit
 	Ref       string // what is downloaded, for people
 	CacheDir  string
@@ -47,13 +49,22 @@ type Fetch struct {
 	Credentials []systemd.PathString
 }
 
+// Own is a program of the host's own that fetches.
+type Own struct {
+	Path  string
+	Files []string // what it reads beside what every service does
+}
+
 // Unit returns the name of the unit that has an ID.
 func Unit(id string) string { return "pool-fetch@" + id + ".service" }
 
 // Properties are those of the unit. It is of Type=oneshot, so that its start job ends when the
 // download does: a manager that started or found it waits for the job's signal.
 func (f Fetch) Properties() []systemd.Property {
-	directory := path.Join(f.CacheDir, f.Directory)
+	directory, program := path.Join(f.CacheDir, f.Directory), f.Program
+	if f.Own != nil {
+		program = f.Own.Path
+	}
 	props := []systemd.Property{
 		{Name: "Description", Value: "Download of " + oneLine(f.Ref)},
 		{Name: "Type", Value: "oneshot"},
@@ -64,7 +75,7 @@ func (f Fetch) Properties() []systemd.Property {
 		// directory and hands it to the user.
 		{Name: "ExecStartPreEx", Value: []systemd.ExecCommand{{Path: f.Program,
 			Args: []string{f.Program, "directory", f.CacheDir, f.Directory, User}, Flags: []string{"privileged"}}}},
-		{Name: "ExecStartEx", Value: []systemd.ExecCommand{{Path: f.Program, Args: []string{f.Program}}}},
+		{Name: "ExecStartEx", Value: []systemd.ExecCommand{{Path: program, Args: []string{program}}}},
 		{Name: "User", Value: User},
 		{Name: "Group", Value: User},
 		{Name: "StandardInput", Value: "data"},
@@ -85,8 +96,49 @@ func (f Fetch) Properties() []systemd.Property {
 	if len(f.Credentials) > 0 {
 		props = append(props, systemd.Property{Name: "LoadCredential", Value: f.Credentials})
 	}
-	return append(props, confined(f.Program, f.CacheDir, f.Addresses)...)
+	return append(props, f.confined()...)
 }
+
+// installed are the trees of what packages install, which a program of the host's own may execute:
+// a script needs a shell. What it downloads it may not.
+var installed = []string{"/usr", "-/bin", "-/sbin", "-/lib", "-/lib32", "-/lib64"}
+
+// confined is the sandbox of the program that fetches.
+func (f Fetch) confined() []systemd.Property {
+	props := confined(f.Program, f.CacheDir, f.Addresses)
+	i := slices.IndexFunc(props, func(p systemd.Property) bool { return p.Name == "NoExecPaths" })
+	// A mount of its own, which the line for "/" does not reach (seen on 257).
+	props[i].Value = []string{"/", "-" + path.Join(f.CacheDir, f.Directory)}
+	if f.Own == nil {
+		return props
+	}
+	shut, empty := hidden(f.CacheDir), []systemd.PathOptions(nil)
+	var binds []systemd.BindMount
+	for _, p := range slices.Sorted(slices.Values(append(slices.Clone(f.Own.Files), f.Own.Path))) {
+		binds = append(binds, systemd.BindMount{Source: p, Destination: p, Flags: unix.MS_REC})
+		i := slices.IndexFunc(shut, func(tree string) bool { return below(p, tree[1:]) })
+		if i < 0 {
+			continue // it is seen as it is, or its tree is empty already
+		}
+		empty = append(empty, systemd.PathOptions{Path: shut[i][1:], Options: "ro"})
+		shut = slices.Delete(shut, i, i+1)
+	}
+	for i := range props {
+		switch props[i].Name {
+		case "InaccessiblePaths":
+			props[i].Value = shut
+		case "ExecPaths":
+			props[i].Value = slices.Concat(installed, []string{f.Program, f.Own.Path})
+		}
+	}
+	if len(empty) > 0 {
+		props = append(props, systemd.Property{Name: "TemporaryFileSystem", Value: empty})
+	}
+	return append(props, systemd.Property{Name: "BindReadOnlyPaths", Value: binds})
+}
+
+// below reports whether a path is a tree or in it.
+func below(p, tree string) bool { return p == tree || strings.HasPrefix(p, tree+"/") }
 
 // Resolve asks for the addresses of hosts.
 type Resolve struct {
@@ -192,7 +244,7 @@ var private = []string{
 func hidden(cache string) []string {
 	var shut []string
 	for _, tree := range private {
-		if cache != tree && !strings.HasPrefix(cache, tree+"/") {
+		if !below(cache, tree) {
 			shut = append(shut, "-"+tree) // "-": where it exists
 		}
 	}

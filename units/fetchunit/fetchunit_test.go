@@ -37,12 +37,18 @@ func TestGolden(t *testing.T) {
 	token := fetch
 	token.Credentials = []systemd.PathString{{First: "token", Second: "/etc/pool-managerd/hub-token"}}
 	token.CacheDir = "/srv/hub"
+	own := fetch
+	own.Request, own.Addresses = []byte(`{"version":1,"ref":"nas:acme/tiny"}`), nil
+	own.Own = &fetchunit.Own{Path: "/opt/site/nas-provisioner",
+		Files: []string{"/mnt/models", "/mnt/more", "/home/nas"}}
+	own.Credentials = []systemd.PathString{{First: "credentials", Second: "/etc/pool-managerd/nas"}}
 	for _, c := range []struct {
 		name  string
 		props []systemd.Property
 	}{
 		{"fetch", fetch.Properties()},
 		{"fetch_with_token_in_srv", token.Properties()},
+		{"program_of_the_host", own.Properties()},
 		{"resolve", fetchunit.Resolve{Program: fetchunit.Program, Hosts: []string{"hub.example", "cdn.example"},
 			Nameservers: addresses("192.0.2.53", "::1")}.Properties()},
 	} {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/listen"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 )
 
 // notHTTP is the first line of an answer that is not HTTP.
@@ -27,10 +27,10 @@ func (n notHTTP) Error() string {
 const moreOf = 2 << 10
 
 var (
-	location = regexp.MustCompile(`(?im)^location:[ \t]*([!-~]{1,100})`)
+	location = pattern.Lazy(`(?im)^location:[ \t]*([!-~]{1,100})`)
 	// "Client sent an HTTP request to an HTTPS server." of Go, "The plain HTTP request was sent to
 	// HTTPS port" of nginx, "speaking plain HTTP to an SSL-enabled server port" of Apache.
-	wantsTLS = regexp.MustCompile(`(?i)\bHTTP\b.*\b(?:HTTPS|SSL|TLS)\b`)
+	wantsTLS = pattern.Lazy(`(?i)\bHTTP\b.*\b(?:HTTPS|SSL|TLS)\b`)
 )
 
 // status explains an answer with another status than the expected one. An engine that loads answers
@@ -45,13 +45,13 @@ func (e endpoint) status(status int, rest io.Reader) heard {
 	case 300 <= status && status < 400:
 		h.what = exit.Redirect
 		more, _ := io.ReadAll(io.LimitReader(rest, moreOf)) // what there is of it
-		if m := location.FindSubmatch(more); m != nil {
+		if m := location().FindSubmatch(more); m != nil {
 			h.text += ", a redirect to " + string(m[1])
 		}
 	case status == 400:
 		h.what = exit.OtherStatus
 		more, _ := io.ReadAll(io.LimitReader(rest, moreOf)) // what there is of it
-		if wantsTLS.Match(more) {
+		if wantsTLS().Match(more) {
 			h.what, h.text = exit.TLS, e.speaksTLS()
 		}
 	case status < 500:

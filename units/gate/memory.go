@@ -2,15 +2,19 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"maps"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/nvml/client"
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
@@ -20,6 +24,7 @@ import (
 
 // MemoryOptions are the options of Memory.
 type MemoryOptions struct {
+	Nodes     []string          // device nodes that the engine is going to open
 	Need      map[string]uint64 // bytes by the UUID of a GPU or MIG partition
 	Host      uint64            // bytes of main memory; 0: not checked
 	Mapped    uint64            // the part of Host that the kernel may drop and read again: it is not needed at once
@@ -40,7 +45,14 @@ const reserveAgain = 500 * time.Millisecond
 // Memory runs as ExecStartPre= of an engine's unit, as root, since only root may use the socket. It
 // reserves the memory that the engine needs and returns an exit status: ready if the engine may
 // start, also if the memory could not be checked; otherwise which memory is short.
+//
+// A device node that is missing is not waited for here: PID 1 made the rules of the unit's devices
+// before this step, and they have no number for a node that comes later. The next start has.
 func Memory(ctx context.Context, o MemoryOptions) int {
+	if node := missingNode(nvml.ControlNode, o.Nodes); node != "" {
+		o.Log.Printf("the device node %s does not exist; the engine could not use its GPU", node)
+		return exit.NoNode
+	}
 	began := time.Now()
 	for {
 		status, text, final := o.ask(ctx)
@@ -63,6 +75,32 @@ func Memory(ctx context.Context, o MemoryOptions) int {
 		case <-time.After(reserveAgain):
 		}
 	}
+}
+
+// missingNode returns the first of some device nodes that does not exist; "": all do, or none is
+// known. Where not even the control node is seen, the host has its nodes elsewhere, as a container.
+func missingNode(control string, nodes []string) string {
+	if len(nodes) == 0 || !isNode(control) {
+		return ""
+	}
+	for _, node := range nodes {
+		if !isNode(node) {
+			return node
+		}
+	}
+	return ""
+}
+
+// isNode reports whether a path is a character device, or this is not known.
+func isNode(path string) bool {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false
+	case err != nil:
+		return true
+	}
+	return info.Mode().Type() == fs.ModeDevice|fs.ModeCharDevice
 }
 
 // after returns how long it took, if that is worth a mention.

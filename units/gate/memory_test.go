@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -212,5 +213,31 @@ func TestParseNeeds(t *testing.T) {
 		if (err == nil) != (want != nil) || !maps.Equal(got, want) {
 			t.Errorf("ParseNeeds(%q) = %v, %v, want %v", text, got, err, want)
 		}
+	}
+}
+
+// TestMissingNode: a start ends before the engine where a node is missing, and only where nodes of
+// this host are seen at all.
+func TestMissingNode(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, control string
+		nodes         []string
+		want          string
+	}{
+		{"all_are_there", "/dev/null", []string{"/dev/zero", "/dev/null"}, ""},
+		{"none_is_needed", "/dev/null", nil, ""},
+		{"one_is_missing", "/dev/null", []string{"/dev/zero", "/nowhere/nvidia-uvm"}, "/nowhere/nvidia-uvm"},
+		{"a_file_is_no_node", "/dev/null", []string{file}, file},
+		{"no_control_node", "/nowhere/nvidiactl", []string{"/nowhere/nvidia-uvm"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := missingNode(c.control, c.nodes); got != c.want {
+				t.Errorf("= %q, want %q", got, c.want)
+			}
+		})
 	}
 }

@@ -164,3 +164,15 @@ func (b *Board) Used(unit, uuid string) uint64 {
 	}
 	return sum
 }
+
+// Most returns what a GPU or partition has to give when no process uses it, in bytes; 0: unknown.
+func (b *Board) Most(uuid string) uint64 {
+	m := b.memory(uuid)
+	switch {
+	case m == nil:
+		return 0
+	case m.Reserved == nil:
+		return m.Total
+	}
+	return m.Total - min(m.Total, *m.Reserved)
+}

@@ -58,11 +58,61 @@ func fileOf(key string) string { return strings.ReplaceAll(key, "/", ":") }
 func (h *Histories) Put(key string, value json.RawMessage) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.written[fileOf(key)] = value // also if it cannot be written: it is what Check and Rescue write
 	if err := h.write(fileOf(key), value); err != nil {
 		return fmt.Errorf("note on %s: %w", key, err)
 	}
-	h.written[fileOf(key)] = value
 	return nil
+}
+
+// Rescue writes all notes to a file elsewhere, if their directory is gone and cannot be made again:
+// /run is read-only to the manager, and PID 1 makes the directory for the next process. It returns
+// whether that was necessary.
+func (h *Histories) Rescue(to string) (needed bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.written) == 0 {
+		return false, nil
+	}
+	if err := os.MkdirAll(h.dir, 0o700); err == nil {
+		return false, nil // Check writes them there
+	}
+	text, err := json.Marshal(h.written)
+	if err == nil {
+		err = renameio.WriteFile(to, text, 0o600)
+	}
+	if err != nil {
+		return true, fmt.Errorf("rescue notes on past failures: %w", err)
+	}
+	return true, nil
+}
+
+// RecoverHistories writes the notes of a rescued file into their directory, and removes the file. A
+// note that is there is newer. It returns how many were written.
+func RecoverHistories(dir, rescued string) (recovered int, err error) {
+	text, err := os.ReadFile(rescued)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	var notes map[string]json.RawMessage
+	if err == nil {
+		err = json.Unmarshal(text, &notes)
+	}
+	h := &Histories{dir: dir}
+	for name, value := range notes {
+		if name != filepath.Base(name) {
+			continue // no name of a note
+		}
+		if _, gone := os.Lstat(filepath.Join(dir, name)); !errors.Is(gone, fs.ErrNotExist) {
+			continue
+		}
+		if failed := h.write(name, value); failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		recovered++
+	}
+	return recovered, errors.Join(err, os.Remove(rescued))
 }
 
 // write replaces a file, and makes the directory where that was deleted; the caller holds the lock.

@@ -25,6 +25,21 @@ type Intent struct {
 	Reload      *rollout.Record `json:"reload,omitempty"`
 	ReloadUntil Deadline        `json:"reload_until,omitzero"`
 	Rejected    *Rejected       `json:"rejected,omitempty"`
+
+	// Preload is why the pool exists at all, where no file asks for it.
+	Preload *Preload `json:"preload,omitempty"`
+}
+
+// Preload is a pool that another program asked for. It ends with the boot in which it was asked
+// for, as its engine does.
+type Preload struct {
+	Ask   pool.Preload `json:"ask"`
+	Boot  string       `json:"boot"`
+	Since time.Time    `json:"since"`
+	By    string       `json:"by,omitempty"`
+	// Until is when it is given up, unless it was ready before.
+	Until Deadline `json:"until,omitzero"`
+	Ready bool     `json:"ready,omitempty"` // it was, so that a later failure is one as of any pool
 }
 
 // Rejected is a version that failed. It is not tried again until the pool's file changes or an
@@ -39,7 +54,8 @@ type Rejected struct {
 
 // Empty reports whether nothing is asked.
 func (i Intent) Empty() bool {
-	return i.Drain == nil && i.Override == nil && i.Current == nil && i.Reload == nil && i.Rejected == nil
+	return i.Drain == nil && i.Override == nil && i.Current == nil && i.Reload == nil && i.Rejected == nil &&
+		i.Preload == nil
 }
 
 // Drain asks that a pool is emptied, stopped, and not started until it is resumed.
@@ -54,8 +70,12 @@ type Drain struct {
 	UntilRestart bool `json:"until_restart,omitempty"`
 }
 
-// AtStart returns what is left of the intent when a manager starts.
-func (i Intent) AtStart() Intent {
+// AtStart returns what is left of the intent when a manager starts, in the boot of that name. With
+// a preload of an earlier boot, all that was asked of its pool ends.
+func (i Intent) AtStart(boot string) Intent {
+	if i.Preload != nil && i.Preload.Boot != boot {
+		return Intent{}
+	}
 	if i.Drain != nil && i.Drain.UntilRestart {
 		i.Drain = nil
 	}

@@ -179,6 +179,67 @@ func TestHistoriesThatAreDeleted(t *testing.T) {
 	}
 }
 
+// TestHistoriesAreRescued: where the directory of the notes is gone and cannot be made again, they
+// are in a file elsewhere, the newest included, and with the next manager in their directory. A
+// note that is there already stays.
+func TestHistoriesAreRescued(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "run")
+	dir, rescued := filepath.Join(parent, "restarts"), filepath.Join(t.TempDir(), "restarts.json")
+	log := slog.New(slog.DiscardHandler)
+	h, _ := OpenHistories(dir, log)
+	rescue := func(want bool) {
+		t.Helper()
+		if needed, err := h.Rescue(rescued); needed != want || err != nil {
+			t.Errorf("rescued: %t %v, want %t", needed, err, want)
+		}
+	}
+	if err := errors.Join(h.Put("a/r0", []byte(`1`)), h.Put("b/r0", []byte(`2`))); err != nil {
+		t.Fatal(err)
+	}
+	rescue(false)
+	// A file in its place, as a read-only /run, refuses a directory.
+	if err := errors.Join(os.RemoveAll(parent), os.WriteFile(parent, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	rescue(true)
+	if err := h.Put("a/r0", []byte(`3`)); err == nil {
+		t.Error("a note that is not in its directory was reported as written")
+	}
+	rescue(true)
+	if err := os.Remove(parent); err != nil {
+		t.Fatal(err)
+	}
+	next, _ := OpenHistories(dir, log)
+	if err := next.Put("b/r0", []byte(`4`)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := RecoverHistories(dir, rescued); n != 1 || err != nil {
+		t.Errorf("%d recovered, %v", n, err)
+	}
+	_, all := OpenHistories(dir, log)
+	if string(all["a/r0"]) != "3" || string(all["b/r0"]) != "4" || len(all) != 2 {
+		t.Errorf("%s", all)
+	}
+	if n, err := RecoverHistories(dir, rescued); n != 0 || err != nil {
+		t.Errorf("again: %d %v", n, err)
+	}
+	if err := os.WriteFile(rescued, []byte(`{"../x":1,`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := RecoverHistories(dir, rescued); n != 0 || err == nil {
+		t.Errorf("a broken file: %d %v", n, err)
+	}
+	if err := os.WriteFile(rescued, []byte(`{"../x":1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := RecoverHistories(dir, rescued); n != 0 || err != nil {
+		t.Errorf("a foreign name: %d %v", n, err)
+	}
+	if left, err := filepath.Glob(parent + "/x"); len(left) > 0 || err != nil {
+		t.Errorf("written outside of the directory: %v", left)
+	}
+}
+
 func TestDeadline(t *testing.T) {
 	at, wall := int64(1000), time.Unix(5000, 0)
 	clock := Clock{boot: "one", now: func() (int64, time.Time) { return at, wall }}
@@ -217,5 +278,35 @@ func TestOverride(t *testing.T) {
 	got := (&Override{Model: "file:/b"}).Over(p)
 	if got.Model != "file:/b" || got.ModelDigest != "" || got.Ctx != 9 {
 		t.Errorf("the override gave %+v; the file's digest is of another model", got)
+	}
+}
+
+// TestPreloadEndsWithTheBoot: with the pool that was preloaded, all that was asked of it ends.
+func TestPreloadEndsWithTheBoot(t *testing.T) {
+	asked := Intent{Preload: &Preload{Ask: pool.Preload{Binary: "/usr/bin/llama-server", Flags: []string{"-ngl", "99"}},
+		Boot: "now", By: "uid:7"}, Override: &Override{Model: "file:/m/b.gguf"}}
+	path := filepath.Join(t.TempDir(), "intents.db")
+	s := reopened(t, path)
+	if err := s.Put("a", asked); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = reopened(t, path)
+	defer s.Close()
+	all, err := s.Intents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(asked, all["a"].AtStart("now")); diff != "" {
+		t.Errorf("in the same boot (-want +got):\n%s", diff)
+	}
+	if left := all["a"].AtStart("next"); !left.Empty() {
+		t.Errorf("in the next boot: %+v", left)
+	}
+	drained := Intent{Drain: &Drain{By: "uid:0"}}
+	if left := drained.AtStart("next"); left.Drain == nil {
+		t.Error("a drain of a pool file ended with the boot")
 	}
 }

@@ -6,13 +6,13 @@
 package lastwords
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 )
 
 // Most and Longest bound the number of lines and their length in bytes. They are kept in memory for
@@ -24,7 +24,7 @@ const (
 
 // errorWords are words of lines that report an error, as engines, the Python and C++ runtimes and
 // the kernel write them.
-var errorWords = regexp.MustCompile(`(?i)\b(?:errors?|fatal|fail(?:ed|ure|s)?|exception|\w+error|traceback|panic|` +
+var errorWords = pattern.Lazy(`(?i)\b(?:errors?|fatal|fail(?:ed|ure|s)?|exception|\w+error|traceback|panic|` +
 	`abort(?:ed|ing)?|assert(?:ion)?|terminate called|segmentation fault|core dumped|killed|cannot|could not|` +
 	`unable to|out of memory|no such file|denied|refused|invalid)\b`)
 
@@ -73,17 +73,17 @@ func isError(line string) bool {
 	if _, ok := classify.EngineLog(line); ok {
 		return true
 	}
-	return errorWords.MatchString(line)
+	return errorWords().MatchString(line)
 }
 
 // escapes are terminal control sequences (ECMA-48, 5.4), which some engines write into a log too.
-var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
+var escapes = pattern.Lazy("\x1b\\[[0-9;?]*[ -/]*[@-~]")
 
 // Clean makes a line safe to show: no control characters, no secrets, valid UTF-8, at most Longest
 // bytes.
 func Clean(line string) string {
 	line = clip(strings.ToValidUTF8(line, "\uFFFD"), scanned)
-	line = escapes.ReplaceAllString(line, "")
+	line = escapes().ReplaceAllString(line, "")
 	line = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):

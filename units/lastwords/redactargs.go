@@ -8,7 +8,7 @@ func RedactArgs(args []string) []string {
 	out := make([]string, len(args))
 	for i, arg := range args {
 		out[i] = Redact(arg)
-		if i > 0 && takesSecret(args[i-1]) && !strings.HasPrefix(arg, "-") && !number.MatchString(arg) {
+		if i > 0 && takesSecret(args[i-1]) && !strings.HasPrefix(arg, "-") && !number().MatchString(arg) {
 			out[i] = hidden
 		}
 	}

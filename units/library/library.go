@@ -14,7 +14,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/modelref"
@@ -37,9 +36,6 @@ type Found struct {
 	Whole  Whole
 }
 
-// mainRevision is the revision of a reference that names none.
-const mainRevision = "main"
-
 // Find looks for a model in the cache. It opens the lists of files that are there and no content,
 // and believes neither: a name that leads out of the artefact's directory is not followed.
 func Find(cacheDir string, ref modelref.Ref) Found {
@@ -56,18 +52,18 @@ func Find(cacheDir string, ref modelref.Ref) Found {
 	if !isDir(snapshot) {
 		return Found{}
 	}
+	if ref.Scheme == modelref.Image {
+		return findImage(snapshot, commit, ref)
+	}
 	files, listed := readTree(dir, commit)
 	return find(snapshot, commit, ref, files, listed)
 }
 
 // commitOf returns the snapshot that a reference means; empty: none is known.
 func commitOf(dir string, ref modelref.Ref) string {
-	revision := ref.Revision
-	if ref.Digest != "" {
-		revision = ref.Digest
-	}
+	revision := ref.Commit()
 	if revision == "" {
-		revision = mainRevision
+		revision = ref.Branch()
 	}
 	if text, err := readSmall(filepath.Join(dir, "refs", filepath.FromSlash(revision))); err == nil {
 		if commit := strings.TrimSpace(string(text)); plain(commit) {
@@ -128,19 +124,15 @@ func readTree(dir, commit string) (map[string]listedFile, bool) {
 
 // find evaluates a snapshot.
 func find(snapshot, commit string, ref modelref.Ref, files map[string]listedFile, listed bool) Found {
-	if ref.Scheme != modelref.HF && !listed {
+	if ref.Scheme != modelref.HF && !ref.Own() && !listed {
 		return Found{}
 	}
-	wanted := wantedFiles(snapshot, ref, files, listed)
-	if len(wanted) == 0 {
+	wanted := chosen(snapshot, ref, files, listed)
+	if len(wanted.Files) == 0 {
 		return Found{}
 	}
-	found := Found{Commit: commit, Whole: Yes, Path: filepath.Join(snapshot, filepath.FromSlash(wanted[0]))}
-	if ref.Path == "" && ref.Quant == "" && len(wanted) != 1 ||
-		ref.Scheme == modelref.HF && ref.Path == "" && ref.Quant == "" {
-		found.Path = snapshot
-	}
-	for _, name := range wanted {
+	found := Found{Commit: commit, Whole: Yes, Path: filepath.Join(snapshot, filepath.FromSlash(wanted.Open))}
+	for _, name := range wanted.Files {
 		switch size, err := sizeOf(filepath.Join(snapshot, filepath.FromSlash(name))); {
 		case errors.Is(err, fs.ErrNotExist), listed && err == nil && size != files[name].Size:
 			return Found{Commit: commit}
@@ -148,15 +140,15 @@ func find(snapshot, commit string, ref modelref.Ref, files map[string]listedFile
 			return Found{Commit: commit}
 		}
 	}
-	if !listed && found.Path == snapshot {
+	// A program of the host's own names the snapshot in refs when all of it is there.
+	if !listed && !ref.Own() && (wanted.Open == "" || wanted.Loose) {
 		found.Whole = Unknown
 	}
 	return found
 }
 
-// wantedFiles are the files of a snapshot that a reference means, the one that an engine opens
-// first.
-func wantedFiles(snapshot string, ref modelref.Ref, files map[string]listedFile, listed bool) []string {
+// chosen is what a reference means of a snapshot; nothing where that is not there.
+func chosen(snapshot string, ref modelref.Ref, files map[string]listedFile, listed bool) modelref.Choice {
 	names := make([]string, 0, len(files))
 	for name := range files {
 		if filepath.IsLocal(name) {
@@ -166,8 +158,8 @@ func wantedFiles(snapshot string, ref modelref.Ref, files map[string]listedFile,
 	if !listed {
 		names = namesIn(snapshot)
 	}
-	slices.Sort(names)
-	return selected(ref, names)
+	c, _ := ref.Choose(names) // the zero Choice with an error
+	return c
 }
 
 // namesMost bounds the files of a snapshot.

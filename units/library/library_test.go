@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,41 @@ func ref(t testing.TB, text string) modelref.Ref {
 }
 
 const repo = "models--acme--tiny"
+
+// TestFindOfOtherSources: what was downloaded of a store or a registry is found offline: by its
+// tag, or by the digest of its manifest; and an engine opens the same as after the download.
+func TestFindOfOtherSources(t *testing.T) {
+	sum := sha256.Sum256(nil)
+	digest := "sha256:" + hex.EncodeToString(sum[:])
+	commit := hex.EncodeToString(sum[:])[:40]
+	for _, c := range []struct{ name, ref, branch, commit, files, path string }{
+		{"an_object", "s3://models/a/x.gguf", "main", "c0", "x.gguf", "/x.gguf"},
+		{"a_folder_of_objects", "s3://models/a/", "main", "c0", "x.gguf", ""},
+		{"a_tag", "oci:r.example/m:v1", "v1", "c0", "model.gguf LICENSE", "/model.gguf"},
+		{"no_tag", "oci:r.example/m", "latest", "c0", "config.json w.safetensors", ""},
+		{"a_digest", "oci:r.example/m@" + digest, "", commit, "model.gguf", "/model.gguf"},
+		{"a_file_of_a_web_server", "https://h.example/x.gguf", "main", "c0", "x.gguf", "/x.gguf"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			on, r := cache{t, t.TempDir()}, ref(t, c.ref)
+			dir := r.Directory()
+			var list []string
+			for _, f := range strings.Fields(c.files) {
+				on.write(dir+"/blobs/"+f+"-blob", "x")
+				on.write(dir+"/snapshots/"+c.commit+"/"+f, "x")
+				list = append(list, fmt.Sprintf(`"%s":{"size":1}`, f))
+			}
+			on.write(dir+"/trees/"+c.commit+".json", `{"files":{`+strings.Join(list, ",")+`}}`)
+			if c.branch != "" {
+				on.write(dir+"/refs/"+c.branch, c.commit)
+			}
+			want := filepath.Join(on.dir, dir, "snapshots", c.commit) + c.path
+			if got := library.Find(on.dir, r); got.Path != want || got.Whole != library.Yes {
+				t.Errorf("got %+v, want %s", got, want)
+			}
+		})
+	}
+}
 
 // TestFind: what is in the cache is found offline, and is whole only when everything that the
 // reference means is there with its size.
@@ -118,24 +154,6 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestFindOfOtherSources: a file of the web lies in the same layout, with a list.
-func TestFindOfOtherSources(t *testing.T) {
-	c := cache{t, t.TempDir()}
-	r := ref(t, "https://files.example/a.gguf")
-	if got := library.Find(c.dir, r); got.Path != "" {
-		t.Errorf("nothing is there: %+v", got)
-	}
-	dir := r.Directory()
-	c.file(dir, "a.gguf", "abc", "GGUF")
-	c.write(dir+"/refs/main", "c0ffee")
-	c.write(dir+"/trees/c0ffee.json", `{"format_version":1,"files":{"a.gguf":{"size":4,"blob_id":"abc"}}}`)
-	got := library.Find(c.dir, r)
-	if want := filepath.Join(c.dir, dir, "snapshots", "c0ffee", "a.gguf"); got.Path != want ||
-		got.Whole != library.Yes {
-		t.Errorf("got %+v, want %s", got, want)
-	}
-}
-
 // blobOf is the name that a file of a repository has by its content.
 func blobOf(text string) string {
 	sum := sha256.Sum256([]byte(text))
@@ -154,6 +172,9 @@ func TestList(t *testing.T) {
 	c.write("https--files.example--a.gguf--0011/blobs/abc", "12345678")
 	c.write("https--files.example--a.gguf--0011/blobs/def", "12345678")
 	c.write(".locks/x", "of another program")
+	if err := os.MkdirAll(filepath.Join(c.dir, "models--acme--failed", "blobs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	c.write("version.txt", "1")
 	if err := os.Symlink("/etc", filepath.Join(c.dir, "models--evil--link")); err != nil {
 		t.Fatal(err)
@@ -242,6 +263,51 @@ func BenchmarkList(b *testing.B) {
 	for b.Loop() {
 		if all, err := library.List(c.dir, uses); err != nil || len(all) != 1000 {
 			b.Fatal(len(all), err)
+		}
+	}
+}
+
+// TestModelsOfOtherPrograms: what a program of the host's own names in refs/main is its model, and
+// is listed; before that there is nothing.
+func TestModelsOfOtherPrograms(t *testing.T) {
+	c := cache{t, t.TempDir()}
+	nas := ref(t, "nas:acme/tiny")
+	dir := nas.Directory()
+	c.write(dir+"/snapshots/1/tiny.gguf", "GGUF")
+	c.write(dir+"/snapshots/1/LICENSE", "free")
+	if found := library.Find(c.dir, nas); found != (library.Found{}) {
+		t.Errorf("before refs/main: %+v", found)
+	}
+	if all, err := library.List(c.dir, ""); err != nil || len(all) != 0 {
+		t.Errorf("before refs/main: %+v (%v)", all, err)
+	}
+	c.write(dir+"/refs/main", "1\n")
+	want := library.Found{Path: filepath.Join(c.dir, dir, "snapshots/1/tiny.gguf"), Commit: "1", Whole: library.Yes}
+	if found := library.Find(c.dir, nas); found != want {
+		t.Errorf("%+v, want %+v", found, want)
+	}
+	all, err := library.List(c.dir, "")
+	if err != nil || len(all) != 1 || all[0].Directory != dir || all[0].Bytes != 8 || all[0].Files != 2 ||
+		all[0].Used.IsZero() {
+		t.Errorf("%+v (%v)", all, err)
+	}
+	var checked []string
+	if err := library.Verify(t.Context(), c.dir, dir, func(c library.Checked) {
+		checked = append(checked, fmt.Sprintf("%s %t %t", c.File, c.Known, c.Wrong))
+	}); err != nil || fmt.Sprint(checked) != "[snapshots/1/LICENSE false false snapshots/1/tiny.gguf false false]" {
+		t.Errorf("%v (%v)", checked, err)
+	}
+	c.write(dir+"/snapshots/2/config.json", "{}")
+	c.write(dir+"/snapshots/2/model.safetensors", "weights")
+	c.write(dir+"/refs/main", "2")
+	want = library.Found{Path: filepath.Join(c.dir, dir, "snapshots/2"), Commit: "2", Whole: library.Yes}
+	if found := library.Find(c.dir, nas); found != want {
+		t.Errorf("%+v, want %+v", found, want)
+	}
+	for _, commit := range []string{"../../etc", "3", ""} {
+		c.write(dir+"/refs/main", commit)
+		if found := library.Find(c.dir, nas); found.Path != "" {
+			t.Errorf("refs/main has %q: %+v", commit, found)
 		}
 	}
 }

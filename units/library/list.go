@@ -12,16 +12,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
 
-// Artefact is a directory of the cache: all revisions and files of one repository, or one file of a
-// web server.
+// Artefact is a directory of the cache: all revisions and files of one repository, one file of a
+// web server, or the images of a repository.
 type Artefact struct {
 	Directory string    // its name
 	Name      string    // for people: "hf:org/name", or the directory's name
 	Bytes     int64     // of whole files
 	Partial   int64     // of files that are not whole, on disk
-	Files     int       // whole ones
+	Files     int       // whole ones; of images: entries of their layers
 	Digest    string    // sha256:… of the only file; empty: of several, or not known
 	Used      time.Time // when a pool last staged it, or else when it was written; zero: not known
 }
@@ -78,19 +80,29 @@ func List(cacheDir, uses string) ([]Artefact, error) {
 // listers is how many directories are read at once.
 const listers = 8
 
-// look reads the directory of one artefact; nil: it is another program's.
+// look reads the directory of one artefact; nil: it is another program's, or there is nothing in it
+// because its download failed before the first byte.
 func look(cacheDir, name, uses string) (*Artefact, error) {
 	blobs, err := os.Open(filepath.Join(cacheDir, name, "blobs"))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer blobs.Close()
 	a := &Artefact{Directory: name, Name: nameOf(name)}
-	if err := a.count(blobs); err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		a.countSnapshots(filepath.Join(cacheDir, name))
+	case errors.Is(err, unix.ENOTDIR):
+		return nil, nil
+	case err != nil:
 		return nil, err
+	default:
+		defer blobs.Close()
+		if err := a.count(blobs); err != nil {
+			return nil, err
+		}
+	}
+	if strings.HasPrefix(name, imagePrefix) {
+		a.countImages(filepath.Join(cacheDir, name))
+	}
+	if a.Files == 0 && a.Partial == 0 {
+		return nil, nil
 	}
 	if uses != "" {
 		if info, err := os.Stat(filepath.Join(uses, name)); err == nil {
@@ -128,6 +140,41 @@ func (a *Artefact) count(blobs *os.File) error {
 		a.Digest = "sha256:" + only
 	}
 	return nil
+}
+
+// countSnapshots adds up the files of an artefact that has them in its snapshots, as programs of
+// the host's own may write it. It is one only where refs names a snapshot.
+func (a *Artefact) countSnapshots(dir string) {
+	if commitOf(dir, modelref.Ref{}) == "" {
+		return
+	}
+	_ = walkSnapshots(dir, func(_ string, info fs.FileInfo) { // what can be read counts
+		a.Files, a.Bytes = a.Files+1, a.Bytes+info.Size()
+		if info.ModTime().After(a.Used) {
+			a.Used = info.ModTime().Truncate(time.Second)
+		}
+	})
+}
+
+// walkSnapshots calls report for the files of an artefact that has them in its snapshots, by their
+// paths below it; for so many at most.
+func walkSnapshots(dir string, report func(name string, info fs.FileInfo)) error {
+	files := 0
+	return filepath.WalkDir(filepath.Join(dir, "snapshots"), func(p string, e fs.DirEntry, err error) error {
+		if err != nil || files == namesMost {
+			return cmp.Or(err, fs.SkipAll)
+		}
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			return nil // gone meanwhile, or no file
+		}
+		files++
+		name, err := filepath.Rel(dir, p)
+		if err == nil {
+			report(name, info)
+		}
+		return err
+	})
 }
 
 // hexDigits reports whether a name is n hexadecimal digits.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
@@ -44,10 +45,24 @@ func New(peaks Peaks, log *slog.Logger) *Estimator {
 // Estimate returns what a replica of the pool on those targets (none: a CPU replica) needs. It
 // reads the headers of the model's files, and remembers what it found as long as they do not
 // change. If the need cannot be determined, it is Unknown with the reason in Why; the only error is
-// the context's.
+// the context's. A load that ended for want of memory raises it, but not one that the pool file
+// sets.
 func (e *Estimator) Estimate(ctx context.Context, p pool.Pool, staged pool.Staged, version string,
 	targets []devices.Target) (Need, error) {
 	key := Key(p, staged, version, targets)
+	need, err := e.usual(ctx, key, p, staged, version, targets)
+	if err != nil || e.peaks == nil || need.Source == Configured {
+		return need, err
+	}
+	if r, ok := e.peaks.Raised(key); ok {
+		need = need.raise(r, targets, time.Now())
+	}
+	return need, nil
+}
+
+// usual returns the need from the first source that applies.
+func (e *Estimator) usual(ctx context.Context, key string, p pool.Pool, staged pool.Staged, version string,
+	targets []devices.Target) (Need, error) {
 	model, err := e.fromFiles(ctx, key, p, staged, targets)
 	if err != nil {
 		return Need{}, err

@@ -55,6 +55,9 @@ type fixedPeaks []uint64
 
 func (p fixedPeaks) Peak(string) ([]uint64, bool) { return p, p != nil }
 func (fixedPeaks) Record(string, Sample) error    { return nil }
+func (fixedPeaks) Raised(string) (Raised, bool)   { return Raised{}, false }
+func (fixedPeaks) Raise(string, Raised) error     { return nil }
+func (fixedPeaks) Lower(string) error             { return nil }
 
 // TestSource checks which source wins.
 func TestSource(t *testing.T) {

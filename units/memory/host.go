@@ -21,18 +21,18 @@ func CheckHost(need Need, available uint64, p pool.Pool) (refused *registry.Fail
 	if p.MemoryCheck == pool.MemoryOff {
 		return nil, ""
 	}
-	f := shortOfHost(need, need.Host, available, p.Limits.MemoryMaxBytes)
+	f := shortOfHost(need, need.MainMemory(), available, p.Limits.MemoryMaxBytes)
 	if f == nil {
 		return nil, ""
 	}
-	firm := need.Host
-	if p.MemoryCheck == "" {
+	firm := need.MainMemory()
+	if p.MemoryCheck == "" && firm == need.Host { // what a load lacked was not mapped
 		firm -= min(firm, need.Mapped)
 	}
 	if p.MemoryCheck != pool.MemoryWarn && shortOfHost(need, firm, available, p.Limits.MemoryMaxBytes) != nil {
 		return f, ""
 	}
-	if firm < need.Host {
+	if firm < need.MainMemory() {
 		return nil, f.Message + "; the kernel reads what does not fit from the disk again and again"
 	}
 	return nil, f.Message
@@ -47,15 +47,16 @@ func shortOfHost(need Need, bytes, available, memoryMax uint64) *registry.Failur
 	switch {
 	case memoryMax > 0 && bytes > memoryMax:
 		return registry.Fail(registry.CodeInsufficientRAM,
-			fmt.Sprintf("needs %s of main memory%s, and its memory_max is %s", Size(need.Host), mapped,
+			fmt.Sprintf("needs %s of main memory%s, and its memory_max is %s", Size(need.MainMemory()), mapped,
 				Size(memoryMax)),
 			"Raise memory_max of the pool's [limits], lower ctx or slots, or use a smaller model; "+
-				`memory_check = "warn" starts it all the same.`)
+				`memory_check = "warn" starts it all the same.`+need.raisedClause())
 	case bytes > available:
 		return registry.Fail(registry.CodeInsufficientRAM,
-			fmt.Sprintf("needs %s of main memory%s, and %s is available", Size(need.Host), mapped, Size(available)),
+			fmt.Sprintf("needs %s of main memory%s, and %s is available", Size(need.MainMemory()), mapped,
+				Size(available)),
 			"Stop what takes the memory, lower ctx or slots, or use a smaller model. The pool starts by itself when "+
-				`there is enough; memory_check = "warn" starts it now.`)
+				`there is enough; memory_check = "warn" starts it now.`+need.raisedClause())
 	}
 	return nil
 }

@@ -41,6 +41,9 @@ type Need struct {
 	ClaimFlag string
 	// Why describes what the source could not determine; empty: nothing.
 	Why string
+	// Raised is set where the load before ended for want of memory, and more is needed than Source
+	// says. Devices is that need then; Host is not, see MainMemory.
+	Raised *RaisedNeed
 }
 
 // Part is one component that takes memory.
@@ -59,7 +62,7 @@ const (
 )
 
 // Known reports whether there is anything to check.
-func (n Need) Known() bool { return len(n.Devices) > 0 || n.Host > 0 }
+func (n Need) Known() bool { return len(n.Devices) > 0 || n.MainMemory() > 0 }
 
 // Total returns the need of all devices together, in bytes.
 func (n Need) Total() uint64 {

@@ -5,7 +5,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/devices"
@@ -22,6 +25,13 @@ type Peaks interface {
 	// later run replaces it, so that a need can also fall. Samples of earlier runs are dropped, so
 	// replicas of one key do not overwrite each other's.
 	Record(key string, s Sample) error
+	// Raised returns by what the need of a key was raised; ok is false if it was not. Whether that
+	// still holds, its time says.
+	Raised(key string) (r Raised, ok bool)
+	// Raise keeps a raised need in place of a former one, and counts how often in a row there was
+	// one. Lower forgets it: a run has served.
+	Raise(key string, r Raised) error
+	Lower(key string) error
 }
 
 // Sample is how much memory of its devices one run of a replica uses.
@@ -50,16 +60,58 @@ func Key(p pool.Pool, staged pool.Staged, version string, targets []devices.Targ
 	return hex.EncodeToString(sum[:])
 }
 
-// identity returns the model's digest, or path, size and time of each of its files.
+// identity returns what the files are from which a need follows: the model by its digest where one
+// was computed, else by path, size and time of each of its files; what the pool brings along always
+// so, since no digest covers it.
 func identity(staged pool.Staged) []string {
-	if staged.Digest != "" {
-		return []string{staged.Digest}
+	own, brought := staged.Files, []string(nil)
+	if n := len(staged.Files) - len(staged.Brought); n >= 0 && slices.Equal(staged.Files[n:], staged.Brought) {
+		own, brought = staged.Files[:n], staged.Brought
 	}
-	id := []string{staged.Path, fmt.Sprint(staged.SizeBytes)}
-	for _, path := range staged.Files {
-		if info, err := os.Stat(path); err == nil {
-			id = append(id, fmt.Sprintf("%s|%d|%d", path, info.Size(), info.ModTime().UnixNano()))
+	var id []string
+	if staged.Digest != "" {
+		id = append(id, staged.Digest)
+	} else {
+		id = append(id, staged.Path, fmt.Sprint(staged.SizeBytes))
+		for _, path := range own {
+			id = appendStats(id, path)
 		}
 	}
+	for _, path := range brought {
+		id = appendStats(id, path)
+	}
 	return id
+}
+
+// maxStats bounds the files of one identity. A model has fewer; what comes after it does not count.
+const maxStats = 4096
+
+// appendStats appends path, size and time of a file, or of each file below a directory. Links are
+// followed, since an engine does so, but for those to directories below the first.
+func appendStats(id []string, path string) []string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return id
+	}
+	id = append(id, stat(path, info))
+	if !info.IsDir() {
+		return id
+	}
+	_ = filepath.WalkDir(path+"/.", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case len(id) >= maxStats:
+			return fs.SkipAll
+		case err != nil || entry.IsDir(): // one that cannot be read has no file that counts
+			return nil
+		}
+		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
+			id = append(id, stat(name, info))
+		}
+		return nil
+	})
+	return id
+}
+
+func stat(path string, info fs.FileInfo) string {
+	return fmt.Sprintf("%s|%d|%d", path, info.Size(), info.ModTime().UnixNano())
 }

@@ -64,7 +64,17 @@ func hint(need Need, short []wire.Short, fits bool) string {
 		fmt.Fprintf(&b, " The engine claims this share of the device whatever the model: lower it in args (%s).",
 			need.ClaimFlag)
 	}
+	b.WriteString(need.raisedClause())
 	return b.String()
+}
+
+// raisedClause is the sentence about a raised need, "" without one.
+func (n Need) raisedClause() string {
+	if n.Raised == nil {
+		return ""
+	}
+	return fmt.Sprintf(" It was raised after %s of the load before, until %s at the latest.", n.Raised.Code,
+		n.Raised.Until.Format("15:04:05"))
 }
 
 // foreign reports whether a process other than our engines uses memory of a device that is short.

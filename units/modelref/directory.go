@@ -26,10 +26,12 @@ func (r Ref) Directory() string {
 		return named(HTTPS, r.String(), r.Host, path.Base(file))
 	case S3:
 		return named(S3, r.Repo+"/"+r.Path, r.Repo, path.Base(r.Path))
-	case OCI:
-		return named(OCI, r.Host+"/"+r.Repo, r.Host, r.Repo)
+	case OCI, Image:
+		return named(r.Scheme, r.Host+"/"+r.Repo, r.Host, r.Repo)
+	case File, "":
+		return ""
 	}
-	return ""
+	return named(r.Scheme, r.String(), r.Path)
 }
 
 // named joins what a person recognises, in letters that need no quoting, and a hash of the whole.

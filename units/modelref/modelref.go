@@ -8,6 +8,7 @@ package modelref
 import (
 	"encoding/hex"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -17,8 +18,14 @@ const (
 	HTTPS = "https" // one file: https://host[:port]/path
 	S3    = "s3"    // an object, or with a "/" at its end all objects below: s3://bucket/key
 	OCI   = "oci"   // an artifact of a registry: oci:registry/repo[:tag|@sha256:…]
+	Image = "image" // a container image: image:registry/repo[:tag][@sha256:…]; no model
 	File  = "file"  // a file or a directory of this host: file:/path
 )
+
+// A reference of any other scheme is fetched by a program of the host's own: NAME:TEXT. Only the
+// host's configuration knows whether there is such a program.
+
+var schemes = [...]string{HF, HTTPS, S3, OCI, Image, File}
 
 // Ref is a reference, checked. The zero value refers to nothing.
 type Ref struct {
@@ -27,7 +34,7 @@ type Ref struct {
 	Repo     string // hf: org/name; s3: bucket; oci: repository
 	Revision string // hf: branch, tag or commit, "" for main; oci: tag
 	Digest   string // oci: sha256:…
-	Path     string // hf: file in the repository; https: path and query; s3: key; file: absolute path
+	Path     string // hf: file in the repository; https: path and query; s3: key; file: absolute path; own: all
 	Quant    string // hf: quantisation of GGUF files
 }
 
@@ -84,13 +91,15 @@ func parse(text string) (r Ref, problem, hint string) {
 	case S3:
 		return parseS3(rest)
 	case OCI:
-		return parseOCI(rest)
+		return parseOCI(OCI, rest)
+	case Image:
+		return parseOCI(Image, rest)
 	case File:
 		return parseFile(rest)
 	case "http":
 		return r, "is not encrypted", "Write https:."
 	}
-	return r, "has an unknown scheme", "Begin it with file:, hf:, https:, s3: or oci:."
+	return parseOwn(scheme, rest)
 }
 
 // String returns the reference in the form that Parse reads.
@@ -112,8 +121,8 @@ func (r Ref) String() string {
 		return HTTPS + "://" + r.Host + r.Path
 	case S3:
 		return S3 + "://" + r.Repo + "/" + r.Path
-	case OCI:
-		s := OCI + ":" + r.Host + "/" + r.Repo
+	case OCI, Image:
+		s := r.Scheme + ":" + r.Host + "/" + r.Repo
 		if r.Revision != "" {
 			s += ":" + r.Revision
 		}
@@ -121,18 +130,21 @@ func (r Ref) String() string {
 			s += "@" + r.Digest
 		}
 		return s
-	case File:
-		return File + ":" + r.Path
+	case "":
+		return ""
 	}
-	return ""
+	return r.Scheme + ":" + r.Path
 }
+
+// Own reports whether a program of the host's own fetches the model.
+func (r Ref) Own() bool { return r.Scheme != "" && !slices.Contains(schemes[:], r.Scheme) }
 
 // Remote reports whether the model has to be fetched.
 func (r Ref) Remote() bool { return r.Scheme != "" && r.Scheme != File }
 
 // Pinned reports whether the reference always means the same bytes: a commit, or a digest.
 func (r Ref) Pinned() bool {
-	return r.Scheme == OCI && r.Digest != "" || r.Scheme == HF && isHex(r.Revision, 40)
+	return (r.Scheme == OCI || r.Scheme == Image) && r.Digest != "" || r.Scheme == HF && isHex(r.Revision, 40)
 }
 
 // isHex reports whether s is n lower-case hexadecimal digits.
@@ -141,11 +153,18 @@ func isHex(s string, n int) bool {
 	return len(s) == n && err == nil && strings.ToLower(s) == s
 }
 
+// isDigest reports whether s is sha256: and 64 hexadecimal digits.
+func isDigest(s string) bool {
+	digits, found := strings.CutPrefix(s, "sha256:")
+	return found && isHex(digits, 64)
+}
+
 // dockerHub are the names of Docker's registry, whose API is at none of the first two.
 var dockerHub = map[string]string{"docker.io": "index.docker.io", "registry-1.docker.io": "index.docker.io"}
 
 // Hosts returns the names of the hosts that the first request goes to, without ports. endpoint is
-// the URL of the hub for hf and of the object store for s3; the others have it in the reference.
+// the URL of the hub for hf and of the object store for s3; the others have it in the reference,
+// and those of a program of the host's own are in its configuration.
 func (r Ref) Hosts(endpoint string) ([]string, error) {
 	host := r.Host
 	switch r.Scheme {
@@ -155,11 +174,12 @@ func (r Ref) Hosts(endpoint string) ([]string, error) {
 			return nil, &Error{endpoint, "is no endpoint", "An endpoint is a URL, as https://huggingface.co."}
 		}
 		host = u.Host
-	case OCI:
+	case OCI, Image:
 		if hub, ok := dockerHub[host]; ok {
 			return []string{hub, "auth.docker.io"}, nil
 		}
-	case File, "":
+	case HTTPS:
+	default:
 		return nil, nil
 	}
 	u := url.URL{Host: host}

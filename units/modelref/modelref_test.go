@@ -31,6 +31,8 @@ func TestParse(t *testing.T) {
 		"oci:localhost:5000/m":                {Scheme: OCI, Host: "localhost:5000", Repo: "m"},
 		"oci:r.example/m:v1@" + digest:        {Scheme: OCI, Host: "r.example", Repo: "m", Revision: "v1", Digest: digest},
 		"file:/srv/models/a b.gguf":           {Scheme: File, Path: "/srv/models/a b.gguf"},
+		"nas:acme/tiny":                       {Scheme: "nas", Path: "acme/tiny"},
+		"team-store://x@v1:2?y=%20":           {Scheme: "team-store", Path: "//x@v1:2?y=%20"},
 	} {
 		got, err := Parse(text)
 		if err != nil {
@@ -88,6 +90,15 @@ func TestParseRefuses(t *testing.T) {
 		"oci:r.example/a:b:c":               "no registry can have",
 		"oci:r.example/a@sha256:12":         "64 hexadecimal digits",
 		"file:model.gguf":                   "no absolute path",
+		"nas:":                              "names nothing after nas:",
+		"nas:a b":                           "has a space",
+		"nas:a'b":                           "a quote",
+		"nas:a\"b":                          "a quote",
+		"nas:a\\b":                          "a backslash",
+		"n:a":                               "unknown scheme",
+		"NAS:a":                             "unknown scheme",
+		"nas--x:a":                          "unknown scheme",
+		"models:a":                          "unknown scheme",
 		"hf:a/" + strings.Repeat("b", 3000): "too long",
 	} {
 		r, err := Parse(text)
@@ -108,6 +119,8 @@ func TestDirectory(t *testing.T) {
 		"s3://models/llama/8b/":           "s3--models--8b--3ea1f57e536b",
 		"oci:docker.io/ai/smollm2:latest": "oci--docker.io--ai--smollm2--e5b852fa57cc",
 		"file:/srv/x.gguf":                "",
+		"nas:acme/tiny":                   "nas--acme--tiny--6febe26d3dc7",
+		"nas:../..":                       "nas--..--..--d8a5d6fad07f",
 	} {
 		r, err := Parse(text)
 		if err != nil {

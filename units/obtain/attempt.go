@@ -19,6 +19,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/egress"
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
 	"github.com/pool-managerd/pool-managerd/units/fetchunit"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -43,12 +44,15 @@ func again(reason, message, hint string) ended {
 
 // attempt runs the unit once, or joins the run that a former manager began.
 func (f *flight) attempt(ctx context.Context, hosts *hostSet) ended {
-	if f.settings.TokenFile != "" && f.forEndpoint() {
-		if _, err := os.Stat(f.settings.TokenFile); err != nil {
+	if c := f.settings.CredentialOf(f.want.Ref); c.File != "" {
+		if _, err := os.Stat(c.File); err != nil {
 			return ended{reason: "token", failure: registry.Fail(registry.CodeProvisionFailed,
-				fmt.Sprintf("hf_token_file %s cannot be used: %v", f.settings.TokenFile, cause(err)),
-				"Write the token into it, readable by root, or remove hf_token_file from "+egress.PolicyFile+".")}
+				fmt.Sprintf("%s %s cannot be used: %v", c.Key, c.File, cause(err)),
+				fmt.Sprintf("%s, readable by root, or remove %s from %s.", c.Hint, c.Key, egress.PolicyFile))}
 		}
+	}
+	if failure := f.unusableProgram(); failure != nil {
+		return ended{reason: "program", failure: failure}
 	}
 	pins, end := f.pins(ctx, hosts)
 	if end != nil {
@@ -71,6 +75,8 @@ func (f *flight) attempt(ctx context.Context, hosts *hostSet) ended {
 type seen struct {
 	bytes, total int64
 	end          *wire.Event // the result, or the error; nil: none yet
+	silent       bool        // it printed nothing for so long that it was stopped
+	bad          string      // lines that were no events; empty: there were none
 }
 
 func (s *seen) take(e wire.Event) {
@@ -102,8 +108,10 @@ func (f *flight) follow(ctx context.Context, unit fetchunit.Fetch) (seen, system
 	defer tick.Stop()
 	var s seen
 	out := tail{path: unit.Output}
+	patience := newPatience(f.own())
 	look := func() {
 		events := out.read()
+		patience.heard(len(events))
 		for _, e := range events {
 			s.take(e)
 		}
@@ -115,9 +123,14 @@ func (f *flight) follow(ctx context.Context, unit fetchunit.Fetch) (seen, system
 		select {
 		case a := <-ended:
 			look()
+			s.bad = badLines(out.decoder.Bad())
 			return s, a.st, a.err
 		case <-tick.C:
 			look()
+			if s.end == nil && patience.over() {
+				s.silent = true
+				_ = f.halt(ctx) // where PID 1 does not answer, it is asked again
+			}
 		}
 	}
 }
@@ -146,7 +159,7 @@ func (f *flight) unit(pins map[string][]string) (fetchunit.Fetch, error) {
 	if err != nil {
 		return fetchunit.Fetch{}, err
 	}
-	u := fetchunit.Fetch{Program: f.o.o.Program, ID: f.id, Ref: ref.String(), CacheDir: s.CacheDir,
+	u := fetchunit.Fetch{Program: f.o.o.Program, Own: f.ownUnit(), ID: f.id, Ref: ref.String(), CacheDir: s.CacheDir,
 		Directory: ref.Directory(), Request: text, Output: filepath.Join(f.o.o.Output, f.id+".jsonl")}
 	for _, list := range pins {
 		for _, text := range list {
@@ -156,21 +169,22 @@ func (f *flight) unit(pins map[string][]string) (fetchunit.Fetch, error) {
 		}
 	}
 	slices.SortFunc(u.Addresses, netip.Addr.Compare)
-	if s.TokenFile != "" && f.forEndpoint() {
-		u.Credentials = []systemd.PathString{{First: "token", Second: s.TokenFile}}
+	if c := s.CredentialOf(ref); c.File != "" {
+		u.Credentials = []systemd.PathString{{First: c.Name, Second: c.File}}
 	}
 	return u, nil
 }
 
 func (f *flight) request(pins map[string][]string) wire.Request {
-	s := f.settings
-	return wire.Request{Version: wire.Version, Ref: f.want.Ref.String(), Digest: f.want.Digest, CacheDir: s.CacheDir,
-		Directory: f.want.Ref.Directory(), Endpoint: s.Endpoint, Hosts: pins,
+	s, ref := f.settings, f.want.Ref
+	r := wire.Request{Version: wire.Version, Ref: ref.String(), Digest: f.want.Digest, CacheDir: s.CacheDir,
+		Directory: ref.Directory(), Endpoint: s.EndpointOf(ref), Hosts: pins,
 		MaxBytes: int64(min(s.MaxBytes, math.MaxInt64))}
+	if ref.Scheme == modelref.S3 {
+		r.Region = s.Store.Region
+	}
+	return r
 }
-
-// forEndpoint reports whether the model comes from the endpoint, for which the token is.
-func (f *flight) forEndpoint() bool { return f.want.Ref.Scheme == "hf" }
 
 // outcome evaluates how a run ended.
 func (f *flight) outcome(s seen, st systemd.Status, err error) ended {
@@ -178,7 +192,7 @@ func (f *flight) outcome(s seen, st systemd.Status, err error) ended {
 	case errors.Is(err, systemd.ErrDisconnected):
 		return again(
 			"manager",
-			"the connection to PID 1 was lost while the model was downloaded",
+			"the connection to PID 1 was lost during the download",
 			"The download goes on.",
 		)
 	case err != nil:
@@ -191,8 +205,13 @@ func (f *flight) outcome(s seen, st systemd.Status, err error) ended {
 		out.bytes = s.bytes
 		return out
 	}
-	out := again("killed", fmt.Sprintf("the download of %s ended without a result (%s)", f.want.Ref, howEnded(st)),
-		"Read journalctl -u '"+fetchunit.Unit(f.id)+"'.")
+	if s.silent {
+		out := f.silent()
+		out.bytes = s.bytes
+		return out
+	}
+	out := again("killed", fmt.Sprintf("the download of %s ended without a result (%s)%s", f.want.Ref, howEnded(st),
+		s.bad), "Read journalctl -u '"+fetchunit.Unit(f.id)+"'.")
 	out.bytes = s.bytes
 	return out
 }
@@ -209,6 +228,9 @@ func (f *flight) result(e wire.Event) ended {
 			),
 			"Report this defect.",
 		)}
+	}
+	if f.want.Ref.Own() {
+		return f.ownResult(e)
 	}
 	if failure := contained(f.settings.CacheDir, f.want.Ref, e.Path); failure != nil {
 		return ended{reason: string(wire.BadAnswer), failure: failure}

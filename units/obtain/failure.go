@@ -11,6 +11,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/egress"
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
+	"github.com/pool-managerd/pool-managerd/units/image"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
 
@@ -24,7 +25,7 @@ var codes = map[wire.Reason]registry.Code{
 // hints are what to do where the program has no hint of its own.
 var hints = map[wire.Reason]string{
 	wire.NotFound:       "Correct the model in the pool's file.",
-	wire.Unauthorized:   "Write a token that may read it into a file, and set hf_token_file under [provisioning] in " + egress.PolicyFile + ".",
+	wire.Unauthorized:   "Write the credentials of one who may read it into a file, and name that under [provisioning] in " + egress.PolicyFile + ".",
 	wire.Gated:          "Accept the model's terms on its page as the user of the token in hf_token_file.",
 	wire.RateLimited:    "It is tried again by itself. With a token (hf_token_file) the limits are higher.",
 	wire.NoSpace:        "Free space on the disk of cache_dir: poolctl models prune --to SIZE lists what no pool names.",
@@ -32,8 +33,20 @@ var hints = map[wire.Reason]string{
 	wire.TooLarge:       "Raise size_budget under [provisioning] in " + egress.PolicyFile + ".",
 	wire.AddressStale:   "Check this host's network. It is tried again by itself.",
 	wire.Network:        "Check this host's network. It is tried again by itself.",
-	wire.BadAnswer:      "Check hf_endpoint, and whether a proxy changes what is downloaded.",
+	wire.BadAnswer:      "Check the endpoint under [provisioning], and whether a proxy changes what is downloaded.",
 	wire.CacheFailed:    "Check the disk and the owner of cache_dir: the user pool-fetch must be able to write there.",
+}
+
+// Reasons are those of failed downloads that are counted by themselves, at most as many as a label
+// may have; the rest are counted together.
+func Reasons() []string {
+	out := []string{"killed", "resolve"}
+	for _, r := range []wire.Reason{wire.NotFound, wire.Unauthorized, wire.Gated, wire.RateLimited, wire.NoSpace,
+		wire.DigestMismatch, wire.HostDenied, wire.TooLarge, wire.Network, wire.BadAnswer, wire.BadRequest,
+		wire.CacheFailed} {
+		out = append(out, string(r))
+	}
+	return out
 }
 
 // failed converts the error that a program reported.
@@ -50,12 +63,12 @@ func (f *flight) failed(e wire.Event) ended {
 		}
 	}
 	code, known := codes[e.Reason]
-	if !known {
+	if !known || code == registry.CodeModelNotFound && f.want.Ref.Scheme == modelref.Image {
 		code = registry.CodeProvisionFailed
 	}
 	out.failure = registry.Fail(
 		code,
-		fmt.Sprintf("model %s: %s", f.want.Ref, e.Message),
+		fmt.Sprintf("%s: %s", egress.What(f.want.Ref), e.Message),
 		cmp.Or(e.Hint, hints[e.Reason]),
 	)
 	return out
@@ -81,6 +94,9 @@ func contained(cacheDir string, ref modelref.Ref, path string) *registry.Failure
 	if err != nil {
 		return unusable(ref, path, cause(err).Error())
 	}
+	if ref.Scheme == modelref.Image {
+		return containedImage(own, ref, path)
+	}
 	files := 0
 	err = filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -104,10 +120,26 @@ func contained(cacheDir string, ref modelref.Ref, path string) *registry.Failure
 	return nil
 }
 
+// containedImage checks where an unpacked image is, and what is said of it. Links in it lead where
+// they like: whatever follows them has the image as its root.
+func containedImage(own string, ref modelref.Ref, path string) *registry.Failure {
+	real, err := filepath.EvalSymlinks(image.Root(path))
+	if err != nil {
+		return unusable(ref, path, cause(err).Error())
+	}
+	if filepath.Dir(filepath.Dir(filepath.Dir(real))) != own {
+		return unusable(ref, path, "it leads out of its directory, to "+real)
+	}
+	if _, err := image.Read(path); err != nil {
+		return unusable(ref, path, cause(err).Error())
+	}
+	return nil
+}
+
 func unusable(ref modelref.Ref, path, why string) *registry.Failure {
 	return registry.Fail(
 		registry.CodeProvisionFailed,
-		fmt.Sprintf("model %s in the cache at %s cannot be used: %s", ref, path, why),
+		fmt.Sprintf("%s in the cache at %s cannot be used: %s", egress.What(ref), path, why),
 		fmt.Sprintf("Remove it, and it is downloaded again: poolctl models rm '%s'.", ref.Directory()),
 	)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 	"github.com/pool-managerd/pool-managerd/units/egress"
 	"github.com/pool-managerd/pool-managerd/units/fetchunit"
 	"github.com/pool-managerd/pool-managerd/units/library"
@@ -44,6 +45,8 @@ type flight struct {
 	done    chan struct{}
 	got     Got
 	failure *registry.Failure
+	// temporary: a further attempt may succeed without a change.
+	temporary bool
 }
 
 func newFlight(o *Obtainer, w Want, s *egress.Settings) *flight {
@@ -135,13 +138,18 @@ func (f *flight) run(ctx context.Context) {
 
 // stop ends the unit. What it has downloaded stays.
 func (f *flight) stop(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, stopWait)
-	defer cancel()
-	if err := f.o.o.PID1.Stop(ctx, fetchunit.Unit(f.id)); err != nil && ctx.Err() == nil {
+	if err := f.halt(ctx); err != nil && ctx.Err() == nil {
 		f.o.o.Log.Warn("could not stop a download that is no longer wanted", "unit", fetchunit.Unit(f.id), "err", err)
 		return
 	}
 	f.o.o.Log.Info("stopped a download that is no longer wanted", "model_id", f.want.Ref.String())
+}
+
+// halt ends the unit.
+func (f *flight) halt(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopWait)
+	defer cancel()
+	return f.o.o.PID1.Stop(ctx, fetchunit.Unit(f.id))
 }
 
 // Waits between attempts, doubled each time, and how many fail in a row without a byte of progress
@@ -162,7 +170,7 @@ func (f *flight) attempts(ctx context.Context) (Got, *registry.Failure) {
 	defer done()
 	set, err := hosts(f.settings, f.want.Ref, f.o.hostsSeen())
 	if err != nil {
-		return Got{}, registry.AsFailure(err, registry.CodeProvisionFailed, "Correct hf_endpoint.")
+		return Got{}, registry.AsFailure(err, registry.CodeProvisionFailed, "Correct hf_endpoint and s3_endpoint.")
 	}
 	best, pause := int64(0), pauseFirst
 	for tries := 1; ; tries++ {
@@ -181,12 +189,13 @@ func (f *flight) attempts(ctx context.Context) (Got, *registry.Failure) {
 		}
 		if !end.temporary || tries >= triesMost {
 			f.o.refuse(f, end)
+			f.temporary = end.temporary
 			return Got{}, end.failure
 		}
 		wait := min(max(pause, end.after), pauseMost)
 		pause = min(2*pause, pauseLast)
 		f.o.o.Log.Warn("a download failed; it is tried again: "+end.failure.Message, "model_id", f.want.Ref.String(),
-			"retry_in_ms", wait.Milliseconds(), "hint", end.failure.Hint)
+			"retry_in_ms", wait.Milliseconds(), "hint", end.failure.Hint, catalogue.Key, catalogue.DownloadFailed)
 		f.waitFor(ctx, wait, end)
 	}
 }

@@ -131,7 +131,13 @@ func (h *host) settings() egress.Settings {
 
 // start runs an Obtainer on the host until the test ends.
 func (h *host) start(s egress.Settings) *Obtainer {
-	o := New(
+	o, _ := h.begin(s)
+	return o
+}
+
+// begin is start; stop ends the Obtainer.
+func (h *host) begin(s egress.Settings) (o *Obtainer, stop func()) {
+	o = New(
 		Options{
 			PID1:        h,
 			Program:     "/pool-fetch",
@@ -149,8 +155,9 @@ func (h *host) start(s egress.Settings) *Obtainer {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	ended := make(chan struct{})
 	go func() { o.Run(ctx); close(ended) }()
-	h.t.Cleanup(func() { cancel(); <-ended })
-	return o
+	stop = func() { cancel(); <-ended }
+	h.t.Cleanup(stop)
+	return o, stop
 }
 
 func newHost(t *testing.T) *host { return &host{t: t, dir: t.TempDir()} }

@@ -21,7 +21,7 @@ const mostHosts = 64
 // hosts returns the hosts of a reference, and those that files came from before. Others are added
 // when a redirect names them.
 func hosts(s *egress.Settings, ref modelref.Ref, seen []string) (*hostSet, error) {
-	needed, err := ref.Hosts(s.Endpoint)
+	needed, err := s.HostsOf(ref)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,9 @@ type Options struct {
 	Log     *slog.Logger
 	// Nameservers returns the addresses in /etc/resolv.conf.
 	Nameservers Nameservers
+	// Refuse returns why the policy forbids to execute a program of the host's own; nil: it does
+	// not.
+	Refuse func(program string) *registry.Failure
 	// Ended is called after each run of a download: its reason is empty for a success.
 	Ended func(reason string, bytes int64, took time.Duration)
 }
@@ -119,30 +122,38 @@ func (o *Obtainer) Run(ctx context.Context) {
 // for any longer is stopped, and goes on where it was when it is wanted again. The error is a
 // *registry.Failure, or the context's.
 func (o *Obtainer) Obtain(ctx context.Context, w Want, report func(pool.Staging)) (Got, error) {
+	got, _, err := o.obtain(ctx, w, report)
+	return got, err
+}
+
+// obtain is Obtain; temporary is whether a further attempt may succeed without a change.
+func (o *Obtainer) obtain(ctx context.Context, w Want, report func(pool.Staging)) (got Got, temporary bool, err error) {
 	s := o.settings.Load()
 	there := library.Find(s.CacheDir, w.Ref)
 	if !w.Fresh && there.Whole == library.Yes {
-		return o.present(s, w, there)
+		got, err = o.present(s, w, there)
+		return got, false, err
 	}
 	if f := s.Refuse(w.Ref); f != nil {
 		if !w.Fresh && there.Whole == library.Unknown { // what there is will have to do
-			return o.present(s, w, there)
+			got, err = o.present(s, w, there)
+			return got, false, err
 		}
-		return Got{}, f
+		return Got{}, false, f
 	}
 	if f := o.refusedOfLate(w, s); f != nil && !w.Fresh {
-		return Got{}, f
+		return Got{}, false, f
 	}
 	f, leave := o.join(w, s, report)
 	defer leave()
 	select {
 	case <-f.done:
 		if f.failure != nil {
-			return Got{}, f.failure
+			return Got{}, f.temporary, f.failure
 		}
-		return f.got, nil
+		return f.got, false, nil
 	case <-ctx.Done():
-		return Got{}, ctx.Err()
+		return Got{}, false, ctx.Err()
 	}
 }
 

@@ -76,6 +76,11 @@ func TestPolicy(t *testing.T) {
 	}{
 		{"nothing_is_downloaded", "hf:acme/tiny/tiny.gguf", func(s *egress.Settings) { s.Egress = egress.Deny }, "downloads nothing", `egress = "fetch"`},
 		{"a_host_that_is_not_listed", "https://files.example/a.gguf", func(*egress.Settings) {}, "files.example", `allowed_hosts = ["hub.example", "files.example"]`},
+		{"a_registry", "oci:registry.example/ai/m:v1", func(*egress.Settings) {}, "registry.example", `allowed_hosts = ["hub.example", "registry.example"]`},
+		{"a_registry_with_two_hosts", "oci:docker.io/ai/m", func(*egress.Settings) {}, "index.docker.io and auth.docker.io", `"index.docker.io", "auth.docker.io"]`},
+		{"a_store_that_is_not_listed", "s3://models/a.gguf", func(s *egress.Settings) {
+			s.Store.Endpoint, s.AllowedHosts = "https://s3.example", []string{"hub.example"}
+		}, "s3.example", `["hub.example", "s3.example"]`},
 		{"the_hub_is_not_listed", "hf:acme/tiny/tiny.gguf", func(s *egress.Settings) { s.AllowedHosts = []string{"files.example"} }, "hub.example", `["files.example", "hub.example"]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/units/egress"
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
 	"github.com/pool-managerd/pool-managerd/units/fetchunit"
 )
@@ -52,7 +53,7 @@ func (f *flight) pins(ctx context.Context, hosts *hostSet) (map[string][]string,
 		pins, why = f.addresses(ctx, hosts.needed)
 	}
 	if why != "" {
-		end := again("resolve", fmt.Sprintf("the host of the model %s has no address: %s", f.want.Ref, why),
+		end := again("resolve", fmt.Sprintf("the host of the %s has no address: %s", egress.What(f.want.Ref), why),
 			"Check /etc/resolv.conf and this host's network. It is tried again by itself.")
 		return nil, &end
 	}

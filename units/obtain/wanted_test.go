@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,6 +126,60 @@ func TestOneDirectoryAtATime(t *testing.T) {
 		all.Wait()
 		if most != 1 || len(h.requests) != 3 {
 			t.Errorf("%d at once, %d in all", most, len(h.requests))
+		}
+	})
+}
+
+// TestSources: each source has its own endpoint, region and secret, and never those of another.
+func TestSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.run = func(_ context.Context, _ int, r wire.Request, print func(wire.Event)) (systemd.Status, error) {
+			return failing(print, wire.Event{Reason: wire.NotFound, Message: "no"})
+		}
+		s := h.settings()
+		s.Egress = egress.Allow
+		s.TokenFile, s.RegistryAuth = filepath.Join(h.dir, "token"), filepath.Join(h.dir, "auth.json")
+		s.Store = egress.Store{Endpoint: "https://s3.example", Region: "eu-1",
+			Credentials: filepath.Join(h.dir, "keys")}
+		for _, file := range []string{s.TokenFile, s.RegistryAuth, s.Store.Credentials} {
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := h.start(s)
+		for _, c := range []struct{ ref, endpoint, region, host, credential, file string }{
+			{"hf:acme/tiny/a.gguf", "https://hub.example", "", "hub.example", "token", s.TokenFile},
+			{"s3://models/a.gguf", "https://s3.example", "eu-1", "s3.example", "s3-credentials", s.Store.Credentials},
+			{"oci:registry.example/m:v1", "", "", "registry.example", "registry-auth", s.RegistryAuth},
+			{"https://files.example/a.gguf", "", "", "files.example", "", ""},
+		} {
+			_, _ = o.Obtain(t.Context(), want(t, c.ref), quiet)
+			r, props := h.requests[len(h.requests)-1], h.props[len(h.props)-1]
+			if r.Endpoint != c.endpoint || r.Region != c.region || len(r.Hosts) != 1 || r.Hosts[c.host] == nil {
+				t.Errorf("%s: request %+v", c.ref, r)
+			}
+			var secrets []systemd.PathString
+			if v := value(props, "LoadCredential"); v != nil {
+				secrets = v.([]systemd.PathString)
+			}
+			if c.file == "" && len(secrets) > 0 ||
+				c.file != "" && !slices.Equal(secrets, []systemd.PathString{{First: c.credential, Second: c.file}}) {
+				t.Errorf("%s: credentials %v", c.ref, secrets)
+			}
+		}
+		s.Store.Endpoint = ""
+		o.Configure(s)
+		_, err := o.Obtain(t.Context(), want(t, "s3://models/b.gguf"), quiet)
+		if f := registry.AsFailure(err, "", ""); f == nil || !strings.Contains(f.Message+f.Hint, "s3_endpoint") {
+			t.Errorf("without a store: %v", err)
+		}
+		s.RegistryAuth += ".gone"
+		o.Configure(s)
+		_, err = o.Obtain(t.Context(), want(t, "oci:registry.example/m:v2"), quiet)
+		if f := registry.AsFailure(err, "", ""); f == nil || !strings.Contains(f.Message, "registry_auth_file") ||
+			!strings.Contains(f.Hint, "podman login") {
+			t.Errorf("without the file: %v", err)
 		}
 	})
 }

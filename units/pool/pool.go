@@ -58,6 +58,7 @@ type Pool struct {
 	MemoryCheck string            // one of MemoryChecks; empty: MemoryRefuse, for a mapped model MemoryWarn
 	Writable    []string          // absolute paths that the engine may write to
 	Files       []string          // absolute paths that the engine sees read-only
+	Prefetch    []string          // references of models that it will change to
 	APIKeyFile  string            // absolute path of a file with the key that the engine asks for; empty: none
 
 	// FileEnv is what EnvFiles held when they were read last. It is not a part of the version,
@@ -117,8 +118,10 @@ func (m Model) Path() string { _, p, _ := strings.Cut(string(m), ":"); return p 
 type Provisioning struct {
 	Mode   string
 	Binary string // absolute, or a name looked up on PATH; empty: the engine's usual name
-	Image  string // container mode
+	Image  string // container mode: host/name[:tag][@sha256:…]
 	URL    string // external mode
+	// Version of the engine, by who prepared it; used where the binary does not print one.
+	Version string
 }
 
 // Limits are the cgroup limits of each replica. A nil pointer or zero value leaves the line out.
@@ -223,6 +226,7 @@ const (
 type Staged struct {
 	Path      string   // what the engine has to load; empty for an engine without a model
 	Files     []string // every file or directory to show to the engine read-only
+	Brought   []string // the last of Files: what the pool brings along beside the model
 	SizeBytes int64
 	Digest    string                  // "sha256:…", empty where none was computed
 	Contents  string                  // as in Pool; empty where nothing certain could be found out
@@ -247,6 +251,22 @@ type Prepared struct {
 	Version  string   // as the engine prints it; empty where it does not
 	Programs []string // Binary, links that lead to it, interpreters, and what a wrapper script executes
 	ReadOnly []string // paths outside of the system's trees that the engine needs to see if their tree is hidden
-	// Env are variables by which the program finds its own parts. The pool's own win.
+	// Env are variables by which the program finds its own parts, and those of its image. The
+	// pool's own win.
 	Env map[string]string
+	// Image is what the paths above are in; nil: the host's file system.
+	Image *Image
+}
+
+// Image is a container image that was unpacked.
+type Image struct {
+	Root   string // its root directory on the host, absolute
+	Digest string // sha256:…
+	// Driver is the GPU driver's part in it: where files of the host are in the image.
+	Driver []Mount
+}
+
+// Mount is a file or directory of the host, and where it is in an image.
+type Mount struct {
+	Host, Inside string
 }

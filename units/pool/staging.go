@@ -2,8 +2,9 @@ package pool
 
 import "time"
 
-// Staging is how far the download of a model is.
+// Staging is how far the download of a model, or of an image, is.
 type Staging struct {
+	Ref   string    // what is downloaded; empty: the pool's model
 	Bytes int64     // on disk
 	Total int64     // of all files; 0: not known yet
 	Rate  int64     // bytes a second; 0: not known

@@ -40,6 +40,12 @@ const (
 	ReasonOther      = "other"
 )
 
+// Reasons returns all of them.
+func Reasons() []string {
+	return []string{ReasonRefused, ReasonTimeout, ReasonStatus, ReasonReset, ReasonHTTP, ReasonBody, ReasonGRPC,
+		ReasonTCP, ReasonGeneration, ReasonOther}
+}
+
 // Error is a probe that failed.
 type Error struct {
 	Reason string // one of the reasons above

@@ -127,6 +127,27 @@ func TestResolve(t *testing.T) {
 		{"the_loader_is_missing", func(d disk) {
 			d.elf("/opt/e/e", with(needsGGML, func(l *library) { l.interp = "/lib/ld-musl-x86_64.so.1" }))
 		}, "/opt/e/e", nil, "/opt/e/e", "", "/lib/ld-musl-x86_64.so.1 for /opt/e/e"},
+		{"relative_link_in_a_home_behind_a_link", func(d disk) {
+			d.elf("/data/apps/e", library{interp: loader})
+			d.link("/home/ann", "/data/ann")
+			d.link("/data/ann/e", "../apps/e")
+		}, "/home/ann/e", nil, "/home/ann/e /data/apps/e", "", ""},
+		{"links_of_several_levels", func(d disk) {
+			d.elf("/data/v2/bin/e", library{interp: loader})
+			d.link("/home/ann", "/data/ann")
+			d.link("/data/ann/e", "cur/e")
+			d.link("/data/ann/cur", "../links/cur")
+			d.link("/data/links/cur", "../v2/bin")
+		}, "/home/ann/e", nil, "/home/ann/e /home/ann/cur/e /data/ann/cur/e /data/v2/bin/e", "", ""},
+		{"above_a_folder_that_is_a_link", func(d disk) {
+			d.elf("/data/v2/lib/e", library{interp: loader})
+			d.link("/opt/bin", "/data/v2/bin")
+			d.file("/data/v2/bin/x", "", 0o644)
+			d.link("/opt/e", "bin/../lib/e")
+		}, "/opt/e", nil, "/opt/e /data/v2/lib/e", "", ""},
+		{"through_a_folder_that_leads_nowhere", func(d disk) { d.link("/opt/e", "no/../e2"); d.file("/opt/e2", "x", 0o755) },
+			"/opt/e", nil, "", "", ""},
+		{"dangling_behind_a_link", func(d disk) { d.link("/home/ann", "/data/ann"); d.link("/data/ann/e", "../gone/e") }, "/home/ann/e", nil, "", "", ""},
 		{"links_in_a_loop", func(d disk) { d.link("/opt/a", "b"); d.link("/opt/b", "a") }, "/opt/a", nil, "", "", ""},
 		{"neither_program_nor_script", func(d disk) { d.file("/opt/e", "hello", 0o755) }, "/opt/e", nil, "/opt/e", "", ""},
 		{"not_there", func(disk) {}, "/opt/e", nil, "", "", ""},
@@ -193,6 +214,13 @@ func TestScripts(t *testing.T) {
 			"/usr/local/bin/run /opt/llama/env.sh /opt/llama/bin/llama-server", "", ""},
 		{"search_paths", engine, []string{"#!/bin/sh", "export LD_LIBRARY_PATH=/opt/llama/bin${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}", `exec /opt/llama/bin/llama-server "$@"`}, found, "/opt/llama/bin", ""},
 		{"in_a_branch", engine, []string{"#!/bin/sh", "if [ -x /opt/llama/bin/llama-server ]; then", "  exec /opt/llama/bin/llama-server", "fi", "exec /opt/no/such"}, found, "", ""},
+		{"errors_to_its_output", engine, []string{"#!/bin/sh", "exec 2>&1", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"output_to_a_file_then_errors", engine, []string{"#!/bin/sh", "exec >/tmp/log 2>&1", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"errors_to_its_output_first", engine, []string{"#!/bin/sh", "exec 2>&1 >$LOG", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"over_a_file", engine, []string{"#!/bin/sh", "exec >|/tmp/log", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"closes_its_input", engine, []string{"#!/bin/sh", "exec <&-", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"both_to_a_file", engine, []string{"#!/bin/sh", "exec &>/tmp/log", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"by_a_named_descriptor", engine, []string{"#!/bin/sh", "exec {log}>/tmp/log", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
 		{"target_missing", engine, []string{"#!/bin/sh", "exec 2>/dev/null", "exec /opt/no/such"}, "/usr/local/bin/run", "", "/opt/no/such for /usr/local/bin/run"},
 		{"by_a_variable_that_nothing_sets", engine, []string{"#!/bin/sh", "exec $WHERE/no/such"}, "/usr/local/bin/run", "", ""},
 		{"in_the_home_of_the_engine", engine, []string{"#!/bin/sh", "exec $HOME/no/such"}, "/usr/local/bin/run", "", ""},

@@ -46,7 +46,10 @@ func (s *shellScript) run(text string) {
 			continue
 		case strings.ContainsAny(operator, "<>"):
 			command = withoutNumber(command, text[:w.at-len(operator)])
-			w.next() // the file of a redirection, or the & before its number
+			// The file of a redirection, or what follows the & of >&1 or the | of >|file.
+			if follows, _, _ := w.next(); follows == "&" || follows == "|" {
+				w.next()
+			}
 			continue
 		}
 		s.commands++
@@ -62,10 +65,16 @@ func (s *shellScript) run(text string) {
 	}
 }
 
-// withoutNumber drops the descriptor of a redirection, the 2 of "2>file", which is no word.
+// withoutNumber drops the descriptor of a redirection, the 2 of "2>file" or the {log} of
+// "{log}>file", which is no word.
 func withoutNumber(c []word, before string) []word {
-	if n := len(c); n > 0 && c[n-1].bare && strings.Trim(c[n-1].text, "0123456789") == "" &&
-		strings.HasSuffix(before, c[n-1].text) {
+	n := len(c)
+	if n == 0 || !c[n-1].bare || !strings.HasSuffix(before, c[n-1].text) {
+		return c
+	}
+	text := c[n-1].text
+	named := strings.HasPrefix(text, "{") && strings.HasSuffix(text, "}") && len(text) > 2
+	if named || strings.Trim(text, "0123456789") == "" {
 		return c[:n-1]
 	}
 	return c

@@ -64,10 +64,48 @@ func (t *tree) step(p string, hops int) (string, error) {
 			return "", err
 		}
 		return at, nil
-	case !path.IsAbs(target):
-		target = path.Join(dir, target)
 	}
-	return t.follow(path.Clean(target), hops+1)
+	return t.along(dir, target, hops+1)
+}
+
+// along follows a link's target from a real folder. As for the kernel, ".." is the folder above the
+// one that was reached, not the name before it.
+func (t *tree) along(dir, target string, hops int) (at string, err error) {
+	at = dir
+	if path.IsAbs(target) {
+		at = "/"
+	}
+	for part := range strings.SplitSeq(target, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			at = path.Dir(at)
+		default:
+			if at, err = t.follow(path.Join(at, part), hops); err != nil {
+				return "", err
+			}
+		}
+	}
+	return at, nil
+}
+
+// next returns where a link in a real folder leads, by the names in its target where ".." follows
+// none of them.
+func (t *tree) next(dir, target string) string {
+	named := target
+	for strings.HasPrefix(named, "../") { // from the real folder
+		named = strings.TrimLeft(named[len("../"):], "/")
+	}
+	if strings.Contains("/"+named+"/", "/../") {
+		folder, file := path.Split(target)
+		if real, err := t.along(dir, folder, 0); err == nil {
+			return path.Join(real, file)
+		}
+	}
+	if path.IsAbs(target) {
+		return path.Clean(target)
+	}
+	return path.Join(dir, target)
 }
 
 // chain returns a path and what it leads to, link by link, then the path without links. A relative
@@ -84,14 +122,10 @@ func (t *tree) chain(p string) []string {
 		if err != nil || target == "" {
 			break
 		}
-		if path.IsAbs(target) {
-			at = path.Clean(target)
-		} else {
-			if named := path.Join(path.Dir(at), target); t.exists(named) {
-				all = append(all, named)
-			}
-			at = path.Join(dir, target)
+		if named := path.Join(path.Dir(at), target); !path.IsAbs(target) && t.exists(named) {
+			all = append(all, named)
 		}
+		at = t.next(dir, target)
 		all = append(all, at)
 	}
 	if real, err := t.real(p); err == nil {

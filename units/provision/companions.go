@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/programs"
@@ -73,19 +74,46 @@ func around(files fs.ReadLinkFS, program string) (need []string) {
 
 // notLinked returns a path of the binary that is shown as it is. Of a hidden tree's or a home's own
 // folder the engine sees single files: a link there would be a file, and the libraries that are
-// searched beside its target ($ORIGIN) would not be found. So its target is executed.
+// searched beside its target ($ORIGIN) would not be found. So its target is executed. The folder
+// may itself be behind a link, from either side: a home that is a link to another disk, or a link
+// that leads into a home.
 func notLinked(binary string) string {
 	for range maxHops {
 		target, err := os.Readlink(binary)
-		if err != nil || !personal(filepath.Dir(binary)) {
+		if err != nil {
 			return binary
 		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(binary), target)
+		dir := filepath.Dir(binary)
+		real, err := filepath.EvalSymlinks(dir)
+		if err != nil || !personal(dir) && !personal(real) {
+			return binary
 		}
-		binary = filepath.Clean(target)
+		next, err := besides(real, target)
+		if err != nil {
+			return binary
+		}
+		binary = next
 	}
 	return binary
+}
+
+// besides returns where a link in a real folder leads, by the names of the link where these say it:
+// as the kernel does, ".." is the folder above the one that was reached, not the name before it.
+func besides(real, target string) (string, error) {
+	if !filepath.IsAbs(target) {
+		target = real + "/" + target
+	}
+	at := strings.LastIndexByte(strings.TrimRight(target, "/"), '/')
+	folder, name := target[:at+1], target[at+1:]
+	clean := filepath.Clean(target)
+	if !strings.Contains(folder+name+"/", "/../") {
+		return clean, nil
+	}
+	reached, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(reached, name), nil
 }
 
 // personal reports whether a folder is a hidden tree itself or a user's home: of that, an engine

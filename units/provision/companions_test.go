@@ -2,6 +2,7 @@ package provision
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -93,6 +94,48 @@ func TestBinaryBehindALinkInATreesOwnFolder(t *testing.T) {
 	}
 	if got := notLinked(real); got != real {
 		t.Errorf("notLinked(%s) = %s", real, got)
+	}
+}
+
+// TestBinaryBehindLinkedFolders: a link is followed as the kernel does it, whatever the folders
+// above it are called.
+func TestBinaryBehindLinkedFolders(t *testing.T) {
+	if !personal(os.TempDir()) {
+		t.Skip("the directory of temporary files is not one of which engines see single files")
+	}
+	d := newDisk(t)
+	real := d.file("data/build/e", elfHead, 0o755)
+	d.link(filepath.Join(d.dir, "data/build"), "cur")
+	d.link(os.TempDir(), "home") // a folder that leads to one of which engines see single files
+	for i, c := range []struct{ name, target, want string }{
+		{"a_link_to_the_file", real, real},
+		{"relative", "REAL/data/build/e", real},
+		{"through_a_linked_folder", "REAL/cur/e", d.path("cur/e")},
+		{"above_a_linked_folder", "REAL/cur/../build/e", real},
+		{"dangling", "REAL/data/none", d.path("data/none")},
+		{"through_a_folder_that_is_missing", "REAL/none/../data/build/e", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			name := fmt.Sprintf("%s-%s-%d", filepath.Base(filepath.Dir(d.dir)), filepath.Base(d.dir), i)
+			link := filepath.Join(os.TempDir(), name)
+			within, err := filepath.Rel(os.TempDir(), d.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(strings.Replace(c.target, "REAL", within, 1), link); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.Remove(link) })
+			for _, binary := range []string{link, filepath.Join(d.path("home"), name)} {
+				want := c.want
+				if want == "" {
+					want = binary
+				}
+				if got := notLinked(binary); got != want {
+					t.Errorf("notLinked(%s) = %s, want %s", binary, got, want)
+				}
+			}
+		})
 	}
 }
 

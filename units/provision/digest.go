@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // settleTime is how old a file's change time must be before the file is read. The kernel takes that
@@ -41,15 +43,14 @@ func (s *Stager) verify(ctx context.Context, p pool.Pool, m model, staged *pool.
 	}
 	if err != nil {
 		return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s cannot be read to its end: %v",
-			staged.Path, err), "Check the disk, and that others may read the file.")
+			staged.Path, err), "See whether the disk has errors: journalctl -k -p err")
 	}
 	if digest != p.ModelDigest {
 		s.count(false, "mismatch", p.Engine)
-		hint := "Download the file again, or correct model_digest; the digest of a file is what sha256sum prints."
+		hint := "Download the file again, or correct model_digest: sha256sum " + shell.Quote(staged.Path)
 		if !m.single {
 			hint = "Download the files again, or correct model_digest; the digest of several files is that of the " +
-				"list " +
-				"that sha256sum prints for them, sorted by name."
+				"list that sha256sum prints for them, sorted by name: " + sumOfList(m)
 		}
 		return registry.Fail(registry.CodeDigestMismatch,
 			fmt.Sprintf("model %s has the digest %s; the pool requires %s", staged.Path, digest, p.ModelDigest), hint)
@@ -125,4 +126,14 @@ func (s *Stager) fileDigest(ctx context.Context, f file) (string, error) {
 		s.Log.Warn("could not store the digest; it will be computed again", "model_file", f.path, "err", err)
 	}
 	return sum, nil
+}
+
+// sumOfList is the command that prints the digest of a model in several files.
+func sumOfList(m model) string {
+	if of := shardName.FindStringSubmatch(filepath.Base(m.path)); of != nil {
+		return "cd " + shell.Quote(filepath.Dir(m.path)) + " && sha256sum " + shell.Quote(of[1]) + "-*-of-" +
+			shell.Quote(of[3]+of[4]) + " | sha256sum"
+	}
+	return "cd " + shell.Quote(m.path) + ` && find -L . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' ` +
+		"sha256sum | sha256sum"
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // maxModelFiles bounds a model directory: a large model has some hundred files, and a path that was
@@ -30,7 +32,7 @@ type walk struct {
 func findInDirectory(path string) (model, error) {
 	root, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return model{}, notThere(path, err)
+		return model{}, bring.NoModel(path, err)
 	}
 	w := walk{root: root}
 	if err := w.directory(root, ""); err != nil {
@@ -39,7 +41,8 @@ func findInDirectory(path string) (model, error) {
 	if !slices.ContainsFunc(w.files, func(f file) bool { return f.info.Size() > 0 }) {
 		return model{}, registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model directory %s contains no files", root),
-			"Name the directory with the weights and config.json.")
+			"Name the directory with the weights and config.json: find "+shell.Quote(filepath.Dir(root))+
+				" -name config.json")
 	}
 	slices.Sort(w.beside)
 	return model{path: root, files: w.files, shown: append([]string{root}, slices.Compact(w.beside)...)}, nil
@@ -48,19 +51,19 @@ func findInDirectory(path string) (model, error) {
 func (w *walk) directory(path, name string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return notThere(path, err)
+		return bring.NoModel(path, err)
 	}
 	if slices.Contains(w.above, real) {
 		return registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model directory %s: the link %s leads back to a directory above it", w.root, path),
-			"Remove the link.")
+			"Remove the link: rm "+shell.Quote(path))
 	}
 	if err := enterable(path); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return notThere(path, err)
+		return bring.NoModel(path, err)
 	}
 	w.above = append(w.above, real)
 	defer func() { w.above = w.above[:len(w.above)-1] }()
@@ -77,7 +80,7 @@ func (w *walk) entry(path, name string, e fs.DirEntry) error {
 	if e.Type() == fs.ModeSymlink {
 		info, err := os.Stat(path)
 		if err != nil {
-			return notThere(path, err)
+			return bring.NoModel(path, err)
 		}
 		dir = info.IsDir()
 		if err := w.link(path); err != nil {
@@ -94,7 +97,7 @@ func (w *walk) entry(path, name string, e fs.DirEntry) error {
 	if len(w.files) == maxModelFiles {
 		return registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model directory %s contains more than %d files", w.root, maxModelFiles),
-			"Name the directory of one model.")
+			"Name the directory of one model: find "+shell.Quote(w.root)+" -name config.json")
 	}
 	w.files = append(w.files, file{path, name, info})
 	return nil
@@ -115,7 +118,7 @@ func (w *walk) link(path string) error {
 		if !filepath.IsAbs(target) {
 			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 			if err != nil {
-				return notThere(path, err)
+				return bring.NoModel(path, err)
 			}
 			target = filepath.Join(dir, target)
 		}
@@ -135,13 +138,13 @@ func below(path, dir string) bool {
 func enterable(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return notThere(path, err)
+		return bring.NoModel(path, err)
 	}
 	if info.Mode().Perm()&0o005 != 0o005 {
 		return registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model directory %s has mode %04o: the engine runs as a dynamic user, which cannot enter it",
 				path, info.Mode().Perm()),
-			fmt.Sprintf("chmod -R o+rX '%s'", path))
+			"chmod -R o+rX "+shell.Quote(path))
 	}
 	return nil
 }

@@ -9,7 +9,9 @@ import (
 	"os"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/gguf"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // checkGGUF reports a file that is not a model: a failed or unfinished download.
@@ -18,17 +20,20 @@ func checkGGUF(files []file) error {
 		head, err := firstBytes(f.path, 64)
 		if err != nil {
 			return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s cannot be read: %v", f.path, err),
-				"The manager is root without capabilities; the file must be readable by others (chmod o+r).")
+				"The manager is root without capabilities; others must be able to read the file: chmod o+r "+
+					shell.Quote(f.path))
 		}
 		if !bytes.HasPrefix(head, []byte(gguf.Magic)) {
 			return registry.Fail(registry.CodeProvisionFailed,
-				fmt.Sprintf("model %s is not a GGUF file: %s", f.path, otherThanGGUF(head)), "Download the file again.")
+				fmt.Sprintf("model %s is not a GGUF file: %s", f.path, otherThanGGUF(head)),
+				"Download the file again; this shows what it is: file "+shell.Quote(f.path))
 		}
 		need, err := ggufLength(f.path, f.info.Size())
 		if err != nil {
 			return registry.Fail(registry.CodeProvisionFailed,
 				fmt.Sprintf("model %s is incomplete: %s", f.path, missingBytes(need, f.info.Size())),
-				"Download the file again. If a copy is still running, the pool starts when it is complete.")
+				"Download the file again. If a copy is still running, the pool starts when it is complete; this shows "+
+					"whether it grows: ls -l "+shell.Quote(f.path))
 		}
 	}
 	return nil
@@ -57,13 +62,13 @@ func missingBytes(need uint64, size int64) string {
 func firstBytes(path string, n int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, cause(err)
+		return nil, bring.Cause(err)
 	}
 	defer f.Close()
 	head := make([]byte, n)
 	got, err := io.ReadFull(f, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return nil, cause(err)
+		return nil, bring.Cause(err)
 	}
 	return head[:got], nil
 }

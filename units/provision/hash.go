@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/units/bring"
 )
 
 // A file is read by one goroutine and hashed by another, hashAhead chunks ahead at most. A chunk is
@@ -56,7 +58,7 @@ func (s *Stager) hashFile(ctx context.Context, path string, size int64) (string,
 		case errors.Is(c.err, io.EOF):
 			return hex.EncodeToString(sum.Sum(nil)), nil
 		case c.err != nil:
-			return "", cause(c.err)
+			return "", bring.Cause(c.err)
 		}
 		used <- c.data[:cap(c.data)]
 		if now := time.Now(); now.After(mention) {

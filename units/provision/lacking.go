@@ -4,14 +4,17 @@ import (
 	"debug/elf"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/binaries"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/programs"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // dropIns are where an administrator changes the units of engines. Their variables may lead to
@@ -65,21 +68,23 @@ func failureOf(m programs.Missing) *registry.Failure {
 	}
 	switch m.Kind {
 	case programs.Loader:
-		return fail("Install a build for this system: the loader's name shows the one that it was built for.",
+		return fail("Install a build for this system; this shows what it was built for: file "+shell.Quote(m.By),
 			"binary %s needs the dynamic loader %s, which does not exist", m.By, m.Name)
 	case programs.Interpreter:
 		if len(m.Searched) > 0 {
-			return fail("Install it, or set PATH in [env].", "script %s needs the interpreter %q, which is not in %s",
+			return fail("Install it, or set PATH in [env]: "+binaries.SearchFor(m.Name),
+				"script %s needs the interpreter %q, which is not in %s",
 				m.By, m.Name, strings.Join(m.Searched, ", "))
 		}
-		return fail("Install the interpreter, or install the engine again.",
+		return fail("Install the interpreter, or install the engine again: head -n 1 "+shell.Quote(m.By),
 			"script %s needs the interpreter %q, which does not exist", m.By, m.Name)
 	case programs.Program:
 		if len(m.Searched) > 0 {
-			return fail("Write its path in the script, or set PATH in [env].",
+			return fail("Write its path in the script, or set PATH in [env]: "+binaries.SearchFor(m.Name),
 				"script %s executes %s, which is not in %s", m.By, m.Name, strings.Join(m.Searched, ", "))
 		}
-		return fail("Correct the script, or install the engine again.",
+		return fail("Correct the script, or install the engine again: grep -n "+shell.Quote(path.Base(m.Name))+" "+
+			shell.Quote(m.By),
 			"script %s executes %s, which does not exist", m.By, m.Name)
 	}
 	searched := "the folders of the system"
@@ -99,7 +104,7 @@ func closed(m programs.Missing) *registry.Failure {
 	}
 	return registry.Fail(registry.CodeProvisionFailed,
 		fmt.Sprintf("%s, which %s needs, has mode %s: the engine's user cannot %s it", m.Closed, m.By, mode, right),
-		fmt.Sprintf("chmod o+rx '%s'", m.Closed))
+		"chmod o+rx "+shell.Quote(m.Closed))
 }
 
 // libraryHint names the folder beside the program that has the library, or whose it is.
@@ -112,14 +117,15 @@ func libraryHint(m programs.Missing) string {
 	for _, d := range []string{".", "lib", "../lib", "../lib64"} {
 		d = filepath.Join(dir, d)
 		if _, err := os.Stat(filepath.Join(d, m.Name)); err == nil {
-			return fmt.Sprintf("There is one in %s: [env] LD_LIBRARY_PATH = %q.", d, d)
+			return fmt.Sprintf("There is one in %s, seen by ls -l %s: [env] LD_LIBRARY_PATH = %q.", d,
+				shell.Quote(filepath.Join(d, m.Name)), d)
 		}
 	}
 	switch name, _, _ := strings.Cut(m.Name, ".so"); name {
 	case "libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler":
-		return "It belongs to the NVIDIA driver: install that."
+		return "It belongs to the NVIDIA driver: install that; nvidia-smi shows whether it works."
 	}
-	return "Install the package that has it, or name its folder: [env] LD_LIBRARY_PATH = \"/…\"."
+	return "Install the package that has it, or name its folder as [env] LD_LIBRARY_PATH: " + binaries.SearchFor(m.Name)
 }
 
 // foreign returns the architecture that a binary was built for if it is not this host's; "": it is,

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // file is one regular file of a model.
@@ -44,14 +46,15 @@ func loadedBy(kind string) loads {
 func findModel(path string, a loads) (model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return model{}, notThere(path, err)
+		return model{}, bring.NoModel(path, err)
 	}
 	if info.IsDir() {
 		if a.weights == engine.GGUF {
 			return model{}, registry.Fail(registry.CodeModelNotFound,
 				fmt.Sprintf("model %s is a directory; engine %q loads a file", path, a.kind),
 				"Name the .gguf file in it; of a model in parts, the first part."+
-					suggestion(filepath.Join(path, "x.gguf")))
+					bring.Suggestion(filepath.Join(path, "x.gguf"))+" All of them: find "+shell.Quote(path)+
+					" -name '*.gguf'")
 		}
 		return findInDirectory(path)
 	}
@@ -67,7 +70,7 @@ func findModel(path string, a loads) (model, error) {
 		}
 		if info.Size() == 0 {
 			return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is empty", p),
-				"Copy the file again.")
+				"Copy the file again: ls -l "+shell.Quote(p))
 		}
 		m.files = append(m.files, file{p, filepath.Base(p), info})
 	}
@@ -83,18 +86,18 @@ func findModel(path string, a loads) (model, error) {
 func readable(path string) (fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, notThere(path, err)
+		return nil, bring.NoModel(path, err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s is not a regular file (%s)", path, info.Mode().Type()),
-			"Name the file that holds the weights.")
+			"Name the file that holds the weights: ls -ld "+shell.Quote(path))
 	}
 	if info.Mode().Perm()&0o004 == 0 {
 		return nil, registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it", path,
 				info.Mode().Perm()),
-			fmt.Sprintf("chmod o+r '%s'; the engine sees only this file.", path))
+			"The engine sees only this file: chmod o+r "+shell.Quote(path))
 	}
 	return info, nil
 }

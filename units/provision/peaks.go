@@ -93,3 +93,41 @@ func (p peak) merge(s memory.Sample) (merged peak, changed bool) {
 	}
 	return peak{Run: p.Run, Started: p.Started, Devices: rounded}, changed
 }
+
+// raisedKey is where the raised need of a key is, beside its peak.
+func raisedKey(key string) string { return key + ".raised" }
+
+// Raised implements memory.Peaks. A nil Store knows none.
+func (s *Store) Raised(key string) (r memory.Raised, ok bool) {
+	raw, ok := s.get(bucketPeaks, raisedKey(key))
+	if !ok || json.Unmarshal([]byte(raw), &r) != nil {
+		return memory.Raised{}, false
+	}
+	return r, true
+}
+
+// Raise implements memory.Peaks. A nil Store drops it. The same run is counted once.
+func (s *Store) Raise(key string, r memory.Raised) error {
+	if key == "" {
+		return errors.New("a raised need needs a key")
+	}
+	if old, ok := s.Raised(key); ok {
+		r.Times = max(old.Times, 1)
+		if old.Run != r.Run {
+			r.Times++
+		}
+	}
+	value, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return s.put(bucketPeaks, raisedKey(key), string(value))
+}
+
+// Lower implements memory.Peaks. It writes to the disk only where there is something to forget.
+func (s *Store) Lower(key string) error {
+	if _, ok := s.get(bucketPeaks, raisedKey(key)); !ok {
+		return nil
+	}
+	return s.update(bucketPeaks, func(b *bbolt.Bucket) error { return b.Delete([]byte(raisedKey(key))) })
+}

@@ -118,3 +118,52 @@ func TestPeaksStore(t *testing.T) {
 		}
 	})
 }
+
+// TestRaisedNeeds: a raised need survives the manager, counts the ends in a row, and is forgotten
+// with a run that serves. The peak beside it stays.
+func TestRaisedNeeds(t *testing.T) {
+	disk := newDisk(t)
+	s := disk.store()
+	if err := s.Record("k", memory.Sample{Run: "z", Started: time.Unix(1, 0), Devices: []uint64{1 << 20}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		run   string
+		times int
+	}{{"a", 1}, {"a", 1}, {"b", 2}, {"c", 3}} {
+		up := memory.Raised{Run: c.run, Code: "CUDA_OOM", At: time.Unix(int64(i), 0), Times: 1,
+			Devices: []uint64{uint64(i + 1)}}
+		if err := s.Raise("k", up); err != nil {
+			t.Fatal(err)
+		}
+		got, ok := s.Raised("k")
+		if !ok || got.Times != c.times || got.Devices[0] != uint64(i+1) || !got.At.Equal(up.At) {
+			t.Errorf("after %s: %+v, %t", c.run, got, ok)
+		}
+	}
+	if _, ok := s.Raised("another"); ok {
+		t.Error("another key was raised")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = disk.store()
+	if got, ok := s.Raised("k"); !ok || got.Times != 3 {
+		t.Errorf("after a restart: %+v, %t", got, ok)
+	}
+	for range 2 {
+		if err := s.Lower("k"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ok := s.Raised("k"); ok {
+		t.Error("not forgotten")
+	}
+	if peak, ok := s.Peak("k"); !ok || peak[0] != 1<<20 {
+		t.Errorf("peak %v, %t", peak, ok)
+	}
+	var none *Store
+	if _, ok := none.Raised("k"); ok || none.Raise("k", memory.Raised{}) != nil || none.Lower("k") != nil {
+		t.Error("a store that is none remembers or fails")
+	}
+}

@@ -42,7 +42,8 @@ func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 		if other, taken := p.holder[want]; taken {
 			return 0, registry.Fail(registry.CodeEngineStartFailed,
 				fmt.Sprintf("port %d is already assigned to %s", want, other),
-				"Give one of the two pools another port; a pool without a port gets a free one.")
+				"Give one of the two pools another port; a pool without a port gets a free one. Who has which: "+
+					"grep -n port /etc/pool-managerd/pools.d/*.toml")
 		}
 		p.take(r, want)
 		return want, nil
@@ -59,12 +60,12 @@ func (p *Ports) Claim(r pool.Replica, want int) (int, error) {
 		}
 		strangers++
 	}
-	const widen = `Widen port_range in config.toml, as "21000-23999".`
+	const widen = `Widen port_range in config.toml, as "21000-23999": grep -n port_range /etc/pool-managerd/config.toml`
 	if strangers > 0 {
 		return 0, registry.Fail(registry.CodePortInUse,
 			fmt.Sprintf("every port from %d to %d is assigned to a replica or in use, %d of them by other programs",
 				p.low, p.high,
-				strangers), "See who holds them with ss -ltnp. "+widen)
+				strangers), "This shows who holds them: ss -ltnp. "+widen)
 	}
 	return 0, registry.Fail(registry.CodeEngineStartFailed,
 		fmt.Sprintf("every port from %d to %d is assigned to a replica", p.low, p.high), widen)
@@ -110,7 +111,7 @@ func PortFree(port int) error {
 				"port.", port))
 	}
 	return registry.Fail(registry.CodeEngineStartFailed, fmt.Sprintf("port %d cannot be used: %v", port, err),
-		"Give the pool another port.")
+		"Give the pool another port; these are in use: ss -ltn")
 }
 
 // heldBy names the user who listens on a port.

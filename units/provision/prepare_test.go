@@ -105,8 +105,9 @@ func TestPrepare(t *testing.T) {
 			}
 			var f *registry.Failure
 			if !errors.As(err, &f) || f.Code != c.code || !strings.Contains(f.Message, c.says) || f.Hint == "" {
-				t.Errorf("Prepare: %+v (%v), want %s with %q", f, err, c.code, c.says)
+				t.Fatalf("Prepare: %+v (%v), want %s with %q", f, err, c.code, c.says)
 			}
+			pasted(t, f.Hint)
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
@@ -19,8 +20,9 @@ func (s *Stager) obtain(ctx context.Context, p pool.Pool, report func(pool.Stagi
 	ref, err := modelref.Parse(string(p.Model))
 	if err != nil || s.Remote == nil {
 		return obtain.Got{}, registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("model %s: the source %q is not available in this version", p.Model, p.Model.Scheme()),
-			"Download the model, and name the file: model = \"file:/srv/models/…\".")
+			fmt.Sprintf("model %s: nothing downloads models here", p.Model),
+			"Download the model to this host, and name it as model = \"file:/srv/models/…\"; these are "+
+				"there: find /srv -name '*.gguf'")
 	}
 	want := obtain.Want{Ref: ref}
 	if oneFile(ref) {
@@ -32,7 +34,8 @@ func (s *Stager) obtain(ctx context.Context, p pool.Pool, report func(pool.Stagi
 // oneFile reports whether a reference names one file, whose digest model_digest then is. That of
 // several is of their list, which a download does not know.
 func oneFile(ref modelref.Ref) bool {
-	return ref.Path != "" && ref.Scheme != modelref.S3 && shardName.FindStringSubmatch(filepath.Base(ref.Path)) == nil
+	return ref.Path != "" && !ref.Own() && !strings.HasSuffix(ref.Path, "/") &&
+		shardName.FindStringSubmatch(filepath.Base(ref.Path)) == nil
 }
 
 // believe remembers a digest that was compared while the file was written, so that it is not read

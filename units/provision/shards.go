@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // shardName is how llama.cpp names the parts of a model (llama_split_path: "%s-%05d-of-%05d.gguf").
@@ -29,7 +30,7 @@ func shards(path string) ([]string, error) {
 	if m[2] != "00001" {
 		return nil, registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s is part %s of %s; the engine needs the first part", path, m[2], m[3]),
-			fmt.Sprintf("Name %s-00001-of-%s%s.", m[1], m[3], m[4]))
+			fmt.Sprintf("Name %s-00001-of-%s%s: ls -l %s", m[1], m[3], m[4], shell.Quote(filepath.Dir(path))))
 	}
 	var paths, missing []string
 	for i := 1; i <= count; i++ {
@@ -43,7 +44,8 @@ func shards(path string) ([]string, error) {
 	if len(missing) > 0 {
 		return nil, registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s: %d of its %d parts are missing: %s", path, len(missing), count, named(missing)),
-			"Copy the missing parts into the same folder; the pool starts by itself once they are there.")
+			"Copy the missing parts into the same folder; the pool starts by itself once they are there. It has: "+
+				"ls -l "+shell.Quote(filepath.Dir(path)))
 	}
 	return paths, nil
 }

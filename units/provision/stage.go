@@ -44,9 +44,13 @@ type Remote interface {
 // follows a link when it binds it, so the engine finds the real file under the configured name. Of
 // a directory it is the real path, because links inside may be relative.
 func (s *Stager) Stage(ctx context.Context, p pool.Pool, report func(pool.Staging)) (pool.Staged, error) {
+	if err := s.image(ctx, p, report); err != nil {
+		return pool.Staged{}, err
+	}
 	if p.Model == "" {
 		brought, err := bring.Look(p)
-		return pool.Staged{Files: brought.Shown, Contents: s.Identify(ctx, p), FileEnv: brought.Environment}, err
+		return pool.Staged{Files: brought.Shown, Brought: brought.Shown, Contents: s.Identify(ctx, p),
+			FileEnv: brought.Environment}, err
 	}
 	got, err := s.obtain(ctx, p, report)
 	if err != nil {
@@ -61,8 +65,8 @@ func (s *Stager) Stage(ctx context.Context, p pool.Pool, report func(pool.Stagin
 	if err != nil {
 		return pool.Staged{}, err
 	}
-	staged := pool.Staged{Path: m.path, Files: append(m.shown, brought.Shown...), Contents: s.Identify(ctx, p),
-		FileEnv: brought.Environment}
+	staged := pool.Staged{Path: m.path, Files: append(m.shown, brought.Shown...), Brought: brought.Shown,
+		Contents: s.Identify(ctx, p), FileEnv: brought.Environment}
 	for _, f := range m.files {
 		staged.SizeBytes += f.info.Size()
 	}

@@ -209,7 +209,7 @@ func TestStage(t *testing.T) {
 		{"a_git_lfs_pointer", func(d disk) pool.Pool {
 			return llama(d.file("a.gguf", "version https://git-lfs.github.com/spec/v1\n", 0o644))
 		}, registry.CodeProvisionFailed, "git-lfs pointer", "Download", 0},
-		{"another_source", func(disk) pool.Pool { return pool.Pool{ID: "a", Model: "hf:org/name"} }, registry.CodeProvisionFailed, `"hf" is not available`, "file:", 0},
+		{"another_source", func(disk) pool.Pool { return pool.Pool{ID: "a", Model: "hf:org/name"} }, registry.CodeProvisionFailed, `nothing downloads models`, "file:", 0},
 		{"wrong_digest", func(d disk) pool.Pool {
 			p := llama(d.file("a.gguf", weights, 0o644))
 			p.ModelDigest = "sha256:" + strings.Repeat("0", 64)

@@ -17,9 +17,11 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // Capture runs a command in a transient unit of its own and returns what it printed
@@ -34,12 +36,11 @@ type Capture interface {
 // drop-ins. Only a file that cannot be executed at all is a failure.
 func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.Pool, a engine.Adapter,
 	foreign string) (string, error) {
-	info, err := os.Stat(prepared.Binary)
+	file, err := identityOf(prepared)
 	if err != nil {
-		return "", registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("binary %s: %v", prepared.Binary, cause(err)), "Install the engine again.")
+		return "", err
 	}
-	key := a.Kind() + "|" + identity(prepared.Binary, info) + environmentKey(variables(prepared, p))
+	key := a.Kind() + "|" + file + environmentKey(variables(prepared, p))
 	if v, ok := pr.Store.get(bucketVersions, key); ok {
 		return v, nil
 	}
@@ -52,6 +53,20 @@ func (pr *Preparer) version(ctx context.Context, prepared pool.Prepared, p pool.
 		}
 		return pr.askVersion(ctx, key, prepared, p, a, foreign)
 	})
+}
+
+// identityOf is what changes with the binary's content.
+func identityOf(prepared pool.Prepared) (string, error) {
+	if prepared.Image != nil {
+		return prepared.Image.Digest + " " + prepared.Binary, nil
+	}
+	info, err := os.Stat(prepared.Binary)
+	if err != nil {
+		return "", registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("binary %s: %v", prepared.Binary, bring.Cause(err)),
+			"Install the engine again: namei -l "+shell.Quote(prepared.Binary))
+	}
+	return identity(prepared.Binary, info), nil
 }
 
 // variables are those of a program, over which the pool's own win.
@@ -78,7 +93,10 @@ func environmentKey(env map[string]string) string {
 // askVersion asks, in a unit of its own.
 func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Prepared, p pool.Pool,
 	a engine.Adapter, foreign string) (string, error) {
-	timeout := questionTimeout(prepared.Binary)
+	timeout := scriptTimeout // in an image, whose files are not in memory yet
+	if prepared.Image == nil {
+		timeout = questionTimeout(prepared.Binary)
+	}
 	asked, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	args := append([]string{prepared.Binary}, a.VersionArgs(prepared.Binary)...)
@@ -98,7 +116,7 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 			timeout, askAgain))
 	case err != nil:
 		return "", registry.Fail(registry.CodeProvisionFailed,
-			fmt.Sprintf("could not query the engine's version: %v", err), "Read journalctl -u pool-managerd.")
+			fmt.Sprintf("could not query the engine's version: %v", err), "See why: journalctl -b -u pool-managerd")
 	}
 	if f := unusable(args[0], foreign, st); f != nil {
 		return "", f
@@ -123,17 +141,17 @@ func unusable(binary, foreign string, st systemd.Status) *registry.Failure {
 		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("%s cannot be executed: it was built for %s, and this host is %s", binary, foreign,
 				runtime.GOARCH),
-			"Install a build for this architecture.")
+			"Install a build for this architecture: file "+shell.Quote(binary))
 	case st.ExecMainCode == cldExited && st.ExecMainStatus == statusExec:
 		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("%s cannot be executed: permission denied; is %s on a file system that is mounted noexec?",
 				binary, filepath.Dir(binary)),
-			fmt.Sprintf("findmnt --target '%s' shows the mount's options: mount it with exec, or install the engine "+
-				"elsewhere.", binary))
+			"Mount it with exec, or install the engine elsewhere. The mount and its options: findmnt --target "+
+				shell.Quote(binary))
 	case st.ExecMainCode > cldExited && unix.Signal(st.ExecMainStatus) == unix.SIGILL:
 		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("%s was killed by SIGILL: it was built for another processor", binary),
-			"Install a build for this machine's processor.")
+			"Install a build for this machine's processor: lscpu")
 	}
 	return nil
 }

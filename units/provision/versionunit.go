@@ -37,7 +37,32 @@ func versionProperties(gate string, args []string, prepared pool.Prepared, p poo
 		}
 		h.Argv = append(append(h.Argv, "--"), args...)
 	}
-	return append(h.Properties(), treeProperties(prepared.ReadOnly)...)
+	if prepared.Image == nil {
+		return append(h.Properties(), treeProperties(prepared.ReadOnly)...)
+	}
+	h.Home = "read-only" // the image's own
+	return append(h.Properties(), rootProperties(gate, prepared.Image, len(p.EnvFiles) > 0)...)
+}
+
+// rootProperties have the question asked in an image.
+func rootProperties(gate string, in *pool.Image, byGate bool) []systemd.Property {
+	var binds []systemd.BindMount
+	if byGate {
+		binds = append(binds, systemd.BindMount{Source: gate, Destination: gate})
+	}
+	for _, m := range in.Driver { // a program may be linked with its libraries
+		binds = append(binds, systemd.BindMount{Source: m.Host, Destination: m.Inside})
+	}
+	props := []systemd.Property{
+		{Name: "RootDirectory", Value: in.Root},
+		{Name: "MountAPIVFS", Value: true},
+		{Name: "ReadOnlyPaths", Value: []string{"+/tmp", "+/var/tmp"}}, // "+": of the image
+		{Name: "TemporaryFileSystem", Value: []systemd.PathOptions{{Path: confine.Run, Options: "ro"}}},
+	}
+	if len(binds) > 0 {
+		props = append(props, systemd.Property{Name: "BindReadOnlyPaths", Value: binds})
+	}
+	return props
 }
 
 // emptied are the hidden trees that other properties replace: ProtectHome and PrivateTmp. /root is

@@ -61,15 +61,15 @@ var stateTable = []stateRow{
 	{registry.StateBackoff, false, false, "the engine crashed, and the manager waits before the next start",
 		func(f Facts) bool {
 			return f.Op == Defer || f.Delayed && (f.Unit == Absent || f.Unit == Broken) && f.startable() &&
-				!f.parked() && f.Op != Start
+				!f.parked() && f.Op != Start && f.GPU == nil // whose cause and hint are worth more
 		},
 		"the engine crashed; it is started again later", func(f Facts) *registry.Failure { return f.Crash }},
 	{registry.StateBackoff, false, false, "the engine crashed and PID 1 waits before the next start",
 		func(f Facts) bool { return f.Unit == Backoff },
 		"the engine crashed; PID 1 will start it again", func(f Facts) *registry.Failure { return f.Crash }},
-	{registry.StateWaiting, false, false, "nothing runs, and the last attempt to start found too little memory",
+	{registry.StateWaiting, false, false, "nothing runs, and the last attempt to start lacked memory or a device",
 		func(f Facts) bool { return f.startable() && f.Unit == Absent && f.Short != nil },
-		"there is too little memory for the engine", func(f Facts) *registry.Failure { return f.Short }},
+		"the last attempt to start lacked memory or a device", func(f Facts) *registry.Failure { return f.Short }},
 	{registry.StateStarting, true, false, "PID 1 has the start job, or the engine loads its model",
 		func(f Facts) bool { return f.Unit == Starting || f.Op == Start },
 		"the engine is loading its model", func(f Facts) *registry.Failure { return f.Crash }},

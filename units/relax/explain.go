@@ -2,9 +2,10 @@ package relax
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pool-managerd/pool-managerd/units/pattern"
 )
 
 // Run is how a run of an engine ended, and what it was in.
@@ -15,6 +16,8 @@ type Run struct {
 	// Hides returns the tree around a path that the unit hides from the engine; "": it hides none.
 	Hides func(path string) string
 	Home  string // the engine's state directory, which it may write to
+	// Unwritable returns why the key writable may not name a path; "": it may, as where it is nil.
+	Unwritable func(path string) string
 	// NoInternet is whether the unit refuses sockets of the Internet's families too.
 	NoInternet bool
 }
@@ -26,7 +29,8 @@ type Finding struct {
 }
 
 // Explain returns how the sandbox explains the end of a run; ok is false if nothing in its log or
-// its signal does. The newest line that shows a symptom decides, and of a line the first symptom.
+// its signal does. The newest line that shows a symptom decides, an error before a warning, and of
+// a line the first symptom.
 func Explain(run Run) (f Finding, ok bool) {
 	if f, ok := run.bySignal(); ok {
 		return f, true
@@ -35,31 +39,53 @@ func Explain(run Run) (f Finding, ok bool) {
 	for i, line := range run.Lines {
 		run.Lines[i] = line[:min(len(line), longest)]
 	}
-	for _, how := range []manner{named, nearby, vague} {
+	for _, look := range []struct {
+		how      manner
+		survived bool
+	}{{named, false}, {nearby, false}, {named, true}, {vague, false}} {
 		for i, line := range slices.Backward(run.Lines) {
-			text := line
-			if how == nearby {
-				if !deniedPattern.MatchString(line) {
-					continue
-				}
-				text = strings.Join(run.Lines[max(i-traceback, 0):i+1], " ")
+			if survived().MatchString(line) != look.survived || supposed().MatchString(line) {
+				continue
 			}
-			for _, s := range table {
-				if s.manners&how == 0 || !s.pattern.MatchString(text) {
-					continue
-				}
-				if f, ok := s.find(run, line); ok {
-					return f, true
-				}
+			if f, ok := run.matches(look.how, i); ok {
+				return f, true
 			}
 		}
 	}
 	return Finding{}, false
 }
 
+// matches returns the finding of the first symptom that a line shows in this manner.
+func (run Run) matches(how manner, at int) (f Finding, ok bool) {
+	line := run.Lines[at]
+	text := line
+	if how == nearby {
+		if !unnamed().MatchString(line) {
+			return f, false
+		}
+		text = strings.Join(run.Lines[max(at-traceback, 0):at+1], " ")
+	}
+	for _, s := range table() {
+		if s.manners&how == 0 || !s.pattern.MatchString(text) {
+			continue
+		}
+		if f, ok := s.find(run, line); ok {
+			return f, true
+		}
+	}
+	return f, false
+}
+
+// survived are lines that a program writes and goes on: they explain its end only where no error
+// does.
+var survived = pattern.Lazy(`\b(?:WARNING|WARN|INFO|DEBUG|NOTICE)\b|\b\w*Warning:|(?i:^\W*(?:warn|warning|info|debug)\b)`)
+
+// supposed are lines about what may happen later, as vLLM's about its limit of open files.
+var supposed = pattern.Lazy(`(?i)\b(?:can|may|could|might) (?:cause|lead to|result in)\b`)
+
 // traceback is how many lines before an error may name the call that failed: Python prints the
-// line of the program and a line of marks.
-const traceback = 3
+// line of the program and a line of marks, and three lines for each library between them.
+const traceback = 8
 
 // newest is how many lines of a log are examined: a runtime writes its stack behind the reason.
 const newest = 40
@@ -97,7 +123,11 @@ func (run Run) relaxation(name string) (f Finding, ok bool) {
 
 // family explains a socket that the unit refuses. Programs do not say of which family it was: it is
 // one of netlink, which lists interfaces, or, for an engine without a network, of the Internet.
-func (run Run) family(string) (f Finding, ok bool) {
+func (run Run) family(line string) (f Finding, ok bool) {
+	if other := run.otherFamily(line); other != "" {
+		return Finding{"the sandbox lets no engine make a socket of " + other + " (RestrictAddressFamilies=)",
+			notPermitted}, true
+	}
 	f, ok = run.relaxation(Netlink)
 	if !run.NoInternet {
 		return f, ok
@@ -117,11 +147,11 @@ func (r Relaxation) blocks() string {
 }
 
 // absolute finds the first absolute path in a line.
-var absolute = regexp.MustCompile(`(?:^|[\s'"=:(\x60])(/[^\s'"\x60:,;()\[\]]+)`)
+var absolute = pattern.Lazy(`(?:^|[\s'"=:(\x60])(/[^\s'"\x60:,;()\[\]]+)`)
 
 // pathIn returns the first absolute path in a line, without a slash at its end; "": none.
 func pathIn(line string) string {
-	m := absolute.FindStringSubmatch(line)
+	m := absolute().FindStringSubmatch(line)
 	if m == nil {
 		return ""
 	}
@@ -138,14 +168,22 @@ func (run Run) hidden(line string) (f Finding, ok bool) {
 	if tree == "" {
 		return f, false
 	}
+	write := fmt.Sprintf("To write there, add writable = [%q] to the pool's file, or name a path below its state "+
+		"directory, %s. ", path, run.Home)
+	if run.unwritable(path) {
+		write = fmt.Sprintf("To write, name a path below its state directory, %s. ", run.Home)
+	}
 	return Finding{
 		fmt.Sprintf("the sandbox hides %s from the engine, even where ls shows it: of %s it sees only its model (%s)",
 			path, tree,
 			"TemporaryFileSystem=, InaccessiblePaths="),
-		fmt.Sprintf("To write there, add writable = [%q] to the pool's file, or name a path below its state "+
-			"directory, %s. "+
-			"A file to read can be copied to a directory of the system, such as /usr/local/share.", path, run.Home),
+		write + "A file to read can be copied to a directory of the system, such as /usr/local/share.",
 	}, true
+}
+
+// unwritable reports whether the key writable may not name a path.
+func (run Run) unwritable(path string) bool {
+	return path != "" && run.Unwritable != nil && run.Unwritable(path) != ""
 }
 
 // readOnly explains a path that the engine may not write to.
@@ -154,6 +192,15 @@ func (run Run) readOnly(line string) (Finding, bool) {
 	what := "the file system"
 	if path != "" {
 		what, key = path, path
+	}
+	switch {
+	case strings.HasPrefix(path, "/proc/sys/"), strings.HasPrefix(path, "/sys/"):
+		return Finding{path + " is read-only for the engine (ProtectKernelTunables=, ProtectControlGroups=)",
+			"Set it on the host, as in /etc/sysctl.d: no engine may."}, true
+	case run.unwritable(path):
+		return Finding{fmt.Sprintf("%s is read-only for the engine (ProtectSystem=strict)", what),
+			fmt.Sprintf("Let it write to its state directory, %s: %s may not be named in writable.", run.Home,
+				path)}, true
 	}
 	return Finding{
 		fmt.Sprintf("%s is read-only for the engine (ProtectSystem=strict)", what),

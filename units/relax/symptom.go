@@ -1,6 +1,11 @@
 package relax
 
-import "regexp"
+import (
+	"regexp"
+	"sync"
+
+	"github.com/pool-managerd/pool-managerd/units/pattern"
+)
 
 // symptom is a phrase of a log by which a program shows that the sandbox stopped it.
 type symptom struct {
@@ -31,9 +36,10 @@ func always(text, hint string) func(Run, string) (Finding, bool) {
 }
 
 // denied are the phrases of EPERM and EACCES in glibc, Python, node and Go.
-const denied = `(?:operation not permitted|permission denied|EPERM|EACCES|not allowed)`
+const denied = `(?:operation not permitted|permission denied|EPERM|EACCES|not allowed|errno[:= ]{1,3}(?:1|13)\b)`
 
-var deniedPattern = regexp.MustCompile(`(?i)` + denied)
+// unnamed are errors of which Python prints the call some lines before.
+var unnamed = pattern.Lazy(`(?i)` + denied + `|no such file or directory$`)
 
 // failed are those, and what programs write instead of the error.
 const failed = `(?:` + denied + `|failed|failure|cannot|could not|unable)`
@@ -47,8 +53,9 @@ const absent = `(?:no such file|ENOENT|not found|does not exist|not exist|not a 
 const figures = `/proc/(?:meminfo|stat|cpuinfo|loadavg|vmstat|uptime|version|swaps|partitions|diskstats|devices|driver|modules|` +
 	`filesystems|buddyinfo|zoneinfo|mounts|net|sys)\b`
 
-// table is what Explain looks for.
-var table = symptoms()
+// table is what Explain looks for. Its patterns take half a megabyte, so they are compiled when an
+// engine's end is first explained.
+var table = sync.OnceValue(symptoms)
 
 // symptoms are in the order of their precedence: those that name a call or a file before those
 // that name an error alone.
@@ -66,41 +73,60 @@ func symptoms() []symptom {
 		s.manners = vague
 		return s
 	}
-	return []symptom{
+	known := []symptom{
 		on(figures+`.*`+absent+`|`+absent+`.*`+figures, missing(Proc)),
 		call(`(?:affinity|taskset).*`+failed+`|`+failed+`.*affinity`, missing(Affinity)),
 		call(`(?:set_mempolicy|\bmbind\b|move_pages|migrate_pages|libnuma|numactl|numa_).*`+failed+
 			`|`+failed+`.*(?:set_mempolicy|\bmbind\b)`, missing(NUMA)),
-		call(`(?:setpriority|sched_setscheduler|sched_setparam|ioprio_set|process priority|thread priority|\bnice\b).*`+failed+
+		call(`(?:setpriority|sched_?setscheduler|setschedparam|sched_setparam|sched_setattr|ioprio_set|process priority|thread priority|\bnice\b).*`+failed+
 			`|`+failed+`.*(?:setpriority|sched_setscheduler|process priority|thread priority|niceness)`, missing(Priority)),
+		// ZeroMQ, which vLLM and SGLang use, ends the process where it may not set the scheduling
+		// of its threads, and names its own source alone.
+		on(denied+` \(\S*thread\.cpp:\d+\)`, missing(Priority)),
 		on(`getifaddrs|rtnetlink|netlink.*(?:`+failed+`|not supported)|uv_interface_addresses`, missing(Netlink)),
 		on(`address family not supported|EAFNOSUPPORT`, Run.family),
-		on(`/dev/shm/.*(?:failed to map segment|`+denied+`)`, missing(ShmExec)),
-		on(`executable (?:memory|stack|page)|page as executable|JIT session error|failed to materialize symbols|code (?:cache|range|page).*`+failed+`|SetPermissions|PROT_EXEC|`+
+		on(`/dev/shm/.*(?:failed to map segment|`+denied+`)|`+denied+`.*/dev/shm/`, missing(ShmExec)),
+		call(`(?:/var)?/run/\S+.*(?:`+absent+`|connection refused)|(?:`+absent+`).*/run/|failed to connect to bus|`+
+			`connect to the docker daemon`, Run.outside),
+		on(`/dev/\w+.*(?:`+absent+`|`+denied+`)|(?:`+absent+`|`+denied+`).*/dev/\w+`, Run.device),
+		on(`can't start new thread|(?:pthread_create|create (?:a |native )?thread|thread constructor).*`+
+			`(?:failed|EAGAIN|unable|temporarily unavailable)|(?:unable|failed) to create (?:a |native |new )?thread|`+
+			`\bfork\b.*resource temporarily unavailable`, limit("processes and threads", "TasksMax=", "tasks_max")),
+		on(`too many open files|\bEMFILE\b`, limit("open files", "LimitNOFILE=", "nofile")),
+		on(`not allowed to raise maximum limit|(?:setrlimit|ulimit).*`+denied, always(
+			"the sandbox lets no process raise its own limits (CapabilityBoundingSet=)",
+			"Set the limit in the pool's file: [limits] nofile, memlock or tasks_max.")),
+		on(`executable (?:memory|stack|page)|page as executable|runtime code generation failed|JIT session error|failed to materialize symbols|code (?:cache|range|page).*`+failed+`|SetPermissions|PROT_EXEC|`+
 			`cannot make segment writable for relocation|Fatal process o(?:ut of|om).*Code|`+
+			`\bm(?:protect|map)\b.*`+denied+`|unable to allocate section memory|memory (?:readonly and )?executable|`+
 			`Check failed: (?:.*permission|.*mprotect|.*allocat)|ffi_prep_closure|libffi.*`+failed, missing(JIT)),
-		call(`(?:unshare|new namespace|user namespace|CLONE_NEW|bwrap|setuid sandbox|SUID sandbox).*`+failed+
+		call(`(?:unshare|\bsetns\b|new namespace|user namespace|CLONE_NEW|bwrap|setuid sandbox|SUID sandbox).*`+failed+
 			`|`+failed+`.*(?:unshare|namespace)`, always(
 			"the sandbox lets no process make a namespace (RestrictNamespaces=)",
 			"Turn the sandbox of the program itself off, as --no-sandbox does: an engine is in one already.")),
 		call(`(?:setuid|setgid|setgroups|setresuid|\bchown|\bsudo\b|\bgosu\b|su-exec).*`+denied+
-			`|`+denied+`.*(?:setuid|setgid|setgroups|chown)|no new privileges`, always(
+			`|`+denied+`.*(?:setuid|setgid|setgroups|chown)|no new privileges|\bsudo: effective uid|\bsu: (?:authentication|must|cannot|permission)`, always(
 			"the sandbox lets no process become another user (NoNewPrivileges=, DynamicUser=)",
 			"Leave sudo, gosu or chown out of the command: an engine runs as a user of its own.")),
 		on(`read-only file system|EROFS`, Run.readOnly),
 		on(absent, Run.hidden),
 		on(`temporary failure in name resolution|could not resolve host|EAI_AGAIN|NameResolutionError|getaddrinfo.*(?:ENOTFOUND|failed)|`+
-			`network is unreachable|ENETUNREACH|max retries exceeded with url|we couldn't connect to`, always(
-			"the sandbox lets no engine reach another host (IPAddressDeny=)",
-			"Download models and tokenizers to this host before, and name their path: an engine fetches nothing.")),
+			`network is unreachable|ENETUNREACH|max retries exceeded with url|we couldn't connect to|`+
+			`connect\w* (?:timed out|timeout)|ConnectTimeout|\bETIMEDOUT\b`, Run.elsewhere),
 		on(`failed to map segment from shared object`, func(_ Run, line string) (Finding, bool) {
 			return Finding{"a library lies on a file system that is mounted noexec: " + pathIn(line),
 				"Move it, or mount its file system with exec."}, true
 		}),
 		on(`mlock|RLIMIT_MEMLOCK|ulimit -l`, missing(Mlock)),
+	}
+	for _, f := range denials() {
+		known = append(known, call(`(?:`+f.calls+`).*`+denied+`|`+denied+`.*(?:`+f.calls+`)`,
+			func(Run, string) (Finding, bool) { return f.finding(), true }))
+	}
+	return append(known,
 		alone(`operation not permitted|EPERM`, always(
 			"the sandbox may have blocked a call (SystemCallFilter=)",
 			`If its log names no call, try [sandbox] allow = ["affinity", "numa", "priority", "netlink"] in the pool's file, and `+
-				"take out one at a time.")),
-	}
+				"take out one at a time. Mounts, clocks, debuggers and raw sockets are permitted to no engine.")),
+	)
 }

@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
@@ -50,6 +51,21 @@ func deviceLines(devices []Device) []Line {
 		}
 	}
 	return lines
+}
+
+// neededNodes are those without which no CUDA program can use its devices.
+func neededNodes(devices []Device) (nodes []string) {
+	for _, d := range devices {
+		for _, node := range d.Nodes {
+			if !slices.Contains(nodes, node) {
+				nodes = append(nodes, node)
+			}
+		}
+	}
+	if len(nodes) > 0 {
+		nodes = append(nodes, sharedNodes[1])
+	}
+	return nodes
 }
 
 func deviceLine(node, why string) Line {

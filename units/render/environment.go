@@ -26,7 +26,11 @@ func environmentLines(in Input, command engine.Command) []Line {
 	lines := managedVariables(in, command)
 	for _, key := range slices.Sorted(maps.Keys(in.Prepared.Env)) {
 		if _, own := in.Pool.Env[key]; !own {
-			lines = append(lines, variable(key, in.Prepared.Env[key], "the program's modules are there"))
+			why := "the program's modules are there"
+			if in.Prepared.Image != nil {
+				why = "of the image"
+			}
+			lines = append(lines, variable(key, in.Prepared.Env[key], why))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(command.Env)) {

@@ -13,6 +13,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/disk"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/image"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -60,14 +61,21 @@ func gatePath(in Input) string {
 // memoryArgv is the command that reserves the engine's memory before the start; nil if the need is
 // unknown. It leaves out the unit's memory limit, which can change while the unit runs.
 func memoryArgv(in Input) []string {
-	host := in.Need.Host
+	host, mapped := in.Need.Host, in.Need.Mapped
+	if in.Need.Lacked > host {
+		host, mapped = in.Need.Lacked, 0
+	}
 	if in.Pool.MemoryCheck == pool.MemoryOff {
 		host = 0
 	}
-	if len(in.Need.Devices) == 0 && host == 0 {
+	nodes := neededNodes(in.Mask)
+	if len(in.Need.Devices) == 0 && host == 0 && len(nodes) == 0 {
 		return nil
 	}
 	argv := []string{gatePath(in), "memory"}
+	if len(nodes) > 0 {
+		argv = append(argv, "--nodes", strings.Join(nodes, ","))
+	}
 	if len(in.Need.Devices) > 0 {
 		var needs []string
 		for _, uuid := range slices.Sorted(maps.Keys(in.Need.Devices)) {
@@ -80,8 +88,8 @@ func memoryArgv(in Input) []string {
 		switch {
 		case in.Pool.MemoryCheck == pool.MemoryWarn:
 			argv = append(argv, "--warn")
-		case in.Pool.MemoryCheck == "" && in.Need.Mapped > 0:
-			argv = append(argv, "--mapped", strconv.FormatUint(in.Need.Mapped, 10))
+		case in.Pool.MemoryCheck == "" && mapped > 0:
+			argv = append(argv, "--mapped", strconv.FormatUint(mapped, 10))
 		}
 	}
 	return argv
@@ -175,9 +183,19 @@ func directoryLines(in Input) []Line {
 		mode("StateDirectoryMode", 0o700, "not readable by other engines"),
 		list("CacheDirectory", directoryName(in), "caches, such as compiled kernels, survive a restart"),
 		mode("CacheDirectoryMode", 0o700, "not readable by other engines"),
-		text("WorkingDirectory", stateDirectory(in), "files in the current directory go to the state directory"),
+		workingDirectory(in),
 	}
 	return slices.Concat(lines, quotaLines(in), socketDirectoryLines(in))
+}
+
+// workingDirectory is where the engine begins. Of a unit with a root directory PID 1 makes the
+// state directory's name there alone: the commands of root, in the host's, do not have it.
+func workingDirectory(in Input) Line {
+	const why = "files in the current directory go to the state directory"
+	if in.Prepared.Image != nil {
+		return text("WorkingDirectory", "-"+stateDirectory(in), why+`; "-" for the commands of root, which do not have it`)
+	}
+	return text("WorkingDirectory", stateDirectory(in), why)
 }
 
 // quotaLines bound each of the two directories, where the pool sets state_max and the host's file
@@ -242,7 +260,7 @@ func logLines(in Input, hash string) []Line {
 		{FieldPool, in.Pool.ID},
 		{FieldReplica, replica(in).Name()},
 		{FieldEngine, in.Pool.Engine},
-		{FieldVersion, oneWord(in.Prepared.Version)},
+		{FieldVersion, oneWord(publishedVersion(in.Prepared))},
 		{FieldModel, string(in.Pool.Model)},
 		{FieldEndpoint, Endpoint(in.Port)},
 		{FieldSpecHash, hash},
@@ -265,6 +283,14 @@ func logLines(in Input, hash string) []Line {
 			Property: systemd.Property{Name: "LogExtraFields", Value: [][]byte{[]byte(assignment)}}})
 	}
 	return lines
+}
+
+// publishedVersion is the engine's version, and the image that it comes from.
+func publishedVersion(p pool.Prepared) string {
+	if p.Image == nil {
+		return p.Version
+	}
+	return strings.TrimSpace(p.Version + " (" + image.Short(p.Image.Digest) + ")")
 }
 
 // oneWord replaces what PID 1 would lose from a log field at the next daemon-reload: it truncates

@@ -57,6 +57,17 @@ var goldenCases = []struct {
 	{"llamacpp_env_file", input(gpus([]string{"0"}), envFiles)},
 	{"vllm_api_key_file", input(gpus([]string{"0"}), kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"), keyFile)},
 	{"llamacpp_model_in_home", input(modelAt("/home/ann/models/a-50%.gguf"))},
+	{"container_252", input(systemd252, contained)},
+	{"container_257", input(systemd257, contained, keyFile)},
+	{"container_262_without_network", input(systemd262, contained, alone)},
+	{"container_engine_in_home", input(contained, modelAt("/home/ann/models/a.gguf"), envFiles, func(in *render.Input) {
+		in.Prepared.Binary, in.Prepared.Programs = "/home/app/llama-server", []string{"/home/app/llama-server"}
+	})},
+	{"container_model_beside_engine", input(contained, modelAt("/app/models/a.gguf"))},
+	{"container_one_gpu", input(contained, gpus([]string{"0"}), func(in *render.Input) {
+		in.Prepared.Image.Driver = []pool.Mount{{Host: "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.14",
+			Inside: "/usr/lib64/libcuda.so.1"}}
+	})},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {
 		in.Prepared.Binary = "/home/ann/llama.cpp/build/bin/llama-server"
 		in.Prepared.ReadOnly = []string{"/home/ann/llama.cpp/build/bin"}
@@ -99,6 +110,17 @@ func TestRenderGolden(t *testing.T) {
 			golden(t, c.name+".properties", dump(t, unit))
 		})
 	}
+}
+
+// contained has the engine in an image.
+func contained(in *render.Input) {
+	in.Pool.Provisioning = pool.Provisioning{Mode: pool.ModeContainer, Image: "registry.example/llama:1"}
+	const hex = "00112233445566778899aabbccddeeff00112233"
+	in.Prepared = pool.Prepared{Binary: "/app/llama-server", Version: "0.7.0", Programs: []string{"/app/llama-server"},
+		Env: map[string]string{"PATH": "/app:/usr/bin", "LLAMA_ARG_THREADS": "4"},
+		Image: &pool.Image{Digest: "sha256:" + hex + "445566778899aabbccddeeff",
+			Root: "/var/cache/pool-managerd/models/image--registry.example--llama--0123456789ab/snapshots/" + hex +
+				"/rootfs"}}
 }
 
 // alone asks for no network, on a host that can forward the port.

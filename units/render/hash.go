@@ -43,6 +43,7 @@ type identity struct {
 	Process      processIdentity   `json:"process,omitzero"`
 	Network      string            `json:"network,omitempty"`
 	GPUProof     string            `json:"gpu_proof,omitempty"` // empty for the default
+	Image        string            `json:"image,omitempty"`     // its digest
 }
 
 // restartIdentity is the part of [restart] that PID 1 implements. It leaves out what the manager
@@ -103,6 +104,9 @@ func identityOf(in Input) identity {
 	}
 	if r.OnExit != pool.ExitRestarts {
 		id.Restart.OnExit = r.OnExit
+	}
+	if in.Prepared.Image != nil {
+		id.Image = in.Prepared.Image.Digest
 	}
 	if len(in.Mask) > 0 && p.GPUProof != pool.ProofAll {
 		id.GPUProof = p.GPUProof

@@ -43,6 +43,12 @@ func TestSpecHash(t *testing.T) {
 	}{
 		{"engine", process, func(in *render.Input) { in.Pool.Engine = engine.Program }},
 		{"binary", process, func(in *render.Input) { in.Prepared.Binary = "/opt/llama-server" }},
+		{"image", process, func(in *render.Input) { in.Prepared.Image = &pool.Image{Digest: "sha256:aa"} }},
+		{"driver_in_an_image", nothing, func(in *render.Input) {
+			in.Prepared.Image = &pool.Image{Driver: []pool.Mount{{Host: "/a", Inside: "/b"}}}
+		}},
+		{"variables_of_an_image", nothing, func(in *render.Input) { in.Prepared.Env = map[string]string{"A": "b"} }},
+		{"version_by_who_prepared_it", nothing, with(func(p *pool.Pool) { p.Provisioning.Version = "b6123" })},
 		{"args", process, args("--jinja", "-v")},
 		{"args_order", process, args("-v", "--jinja")},
 		{"env", process, with(func(p *pool.Pool) { p.Env = map[string]string{"A": "2"} })},
@@ -136,6 +142,7 @@ func TestSpecHash(t *testing.T) {
 		{"engine_version", nothing, func(in *render.Input) { in.Prepared.Version = "9.9" }},
 		{"model_digest_learnt", nothing, func(in *render.Input) { in.Staged.Digest, in.Staged.Verified = "sha256:00", true }},
 		{"model_size", nothing, func(in *render.Input) { in.Staged.SizeBytes++ }},
+		{"prefetch", nothing, with(func(p *pool.Pool) { p.Prefetch = []string{"hf:a/b"} })},
 		{"model_files", nothing, func(in *render.Input) { in.Staged.Files = append(in.Staged.Files, "/srv/models/x") }},
 		{"systemd_upgrade", nothing, func(in *render.Input) { in.Host = render.Host{} }},
 		{"host_memory", nothing, func(in *render.Input) { in.Host.MemoryBytes = 1 << 40 }},

@@ -27,7 +27,7 @@ func (u Unit) Hides(path string) (tree string) {
 			}
 		case []string:
 			if line.Key == "InaccessiblePaths" {
-				hidden = append(hidden, strings.TrimPrefix(v[0], "-"))
+				hidden = append(hidden, strings.TrimLeft(v[0], "-+"))
 			}
 		}
 	}

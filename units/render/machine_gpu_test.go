@@ -135,7 +135,8 @@ func TestMachineMemorySteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := w.start(t, input(gpus([]string{"0"}), need(5<<20, 3<<20)))
-	want := "memory --need " + gpuOf("0") + "=3145728 --host 5242880 uid 0 caps true\n" +
+	want := "memory --nodes /dev/nvidia0,/dev/nvidia-uvm" +
+		" --need " + gpuOf("0") + "=3145728 --host 5242880 uid 0 caps true\n" +
 		"gpu --devices " + gpuOf("0") + " --engine llamacpp uid 0 caps true\n"
 	for _, when := range []string{"first start", "restart after daemon-reload"} {
 		got, err := os.ReadFile(stepReport)

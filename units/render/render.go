@@ -49,6 +49,9 @@ type Need struct {
 	Devices map[string]uint64 // by the UUID of a GPU or MIG partition
 	Host    uint64            // main memory; 0: unknown
 	Mapped  uint64            // the part of Host that is mapped
+	// Lacked is main memory in place of Host where a load was killed for want of it, none of it
+	// mapped. The command line follows Host, so that this changes no unit's identity.
+	Lacked uint64
 }
 
 // Host describes the machine. The zero value is a host with systemd 252.

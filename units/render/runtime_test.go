@@ -58,8 +58,10 @@ func TestSharedMemory(t *testing.T) {
 		"memory_max": {input(hostMemory, limited), "mode=1777,nosuid,nodev,noexec,size=25769803776"},
 		"key":        {input(limited, with(func(p *pool.Pool) { p.Sandbox.ShmBytes = 1 << 30 })), "mode=1777,nosuid,nodev,noexec,size=1073741824"},
 		"a_gpu":      {input(hostMemory, gpus([]string{"0"})), "mode=1777,nosuid,nodev,noexec,size=34359738368"},
-		"generating_code": {input(hostMemory, kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3")),
+		"generating_code": {input(hostMemory, kind(engine.SGLang, "/opt/sglang/bin/sglang", "/srv/models/llama3")),
 			"mode=1777,nosuid,nodev,size=34359738368"},
+		"vllm": {input(hostMemory, kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3")),
+			"mode=1777,nosuid,nodev,noexec,size=34359738368"},
 		"nothing_is_known": {input(), "mode=1777,nosuid,nodev,noexec"},
 	} {
 		trees := property(t, c.in, "TemporaryFileSystem").([]systemd.PathOptions)

@@ -15,7 +15,7 @@ const ePerm = 1
 // docs/sandbox.md explains each line. ProtectHostname= is not among them: the system call filter
 // blocks the same calls, and the line would add a seccomp program for each architecture
 // (docs/adr/0015-seccomp-programs-cost.md).
-func sandboxLines(h Host, why allowance, s shown) []Line {
+func sandboxLines(in Input, why allowance, s shown) []Line {
 	lines := []Line{
 		yes("NoNewPrivileges", "set-user-id programs gain no privileges"),
 		{Section: sectionService, Key: "CapabilityBoundingSet", Why: "no capabilities",
@@ -24,8 +24,8 @@ func sandboxLines(h Host, why allowance, s shown) []Line {
 			Property: systemd.Property{Name: "AmbientCapabilities", Value: uint64(0)}},
 		yes("PrivateUsers", "a separate user namespace: root inside is an unprivileged user outside"),
 		text("ProtectSystem", "strict", "the whole file system is read-only, except for the directories above"),
-		protectHome(s),
-		temporary(h),
+		protectHome(in, s),
+		temporary(in.Host),
 		text("ProtectProc", "invisible", "only its own processes are visible"),
 		procSubset(why),
 		yes("ProtectKernelTunables", "no sysctl is written"),

@@ -4,11 +4,12 @@ import (
 	"strconv"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/image"
 )
 
 // stagedTemp is where the file system for /tmp and /var/tmp is mounted first on a host without
 // PrivateTmpEx=.
-const stagedTemp = "/run/pool-engine-tmp"
+const stagedTemp = image.Scratch
 
 // StagingRoots are where a PID 1 before PrivateTmpEx= builds the file system of a unit, from 252
 // on. It has made one of them as soon as one unit with a sandbox was started.
@@ -32,13 +33,27 @@ func temporary(h Host) Line {
 	return yes("PrivateTmp", why)
 }
 
+// staging is where PID 1 builds the unit's file system, "" if /tmp is in memory without that or it
+// is not known. It builds that of a unit with a root directory there (setup_namespace of systemd
+// 252 to 256), but for the commands of root, which have none.
+func staging(in Input) string {
+	switch {
+	case in.Host.TemporaryInMemory:
+		return ""
+	case in.Prepared.Image != nil:
+		return in.Prepared.Image.Root
+	default:
+		return in.Host.StagingRoot
+	}
+}
+
 // stagedTree is the file system that temporaryBinds binds over /tmp and /var/tmp.
-func stagedTree(h Host) []Line {
-	if h.TemporaryInMemory || h.StagingRoot == "" {
+func stagedTree(in Input) []Line {
+	if staging(in) == "" {
 		return nil
 	}
 	options := "mode=1777,nosuid,nodev,nr_inodes=400k"
-	if size := h.MemoryBytes / temporaryShare; size > 0 {
+	if size := in.Host.MemoryBytes / temporaryShare; size > 0 {
 		options += ",size=" + strconv.FormatUint(size, 10) // in bytes, as in sharedMemory
 	}
 	return []Line{{Section: sectionService, Key: "TemporaryFileSystem",
@@ -52,15 +67,17 @@ func stagedTree(h Host) []Line {
 // PrivateTmp=, and its source is looked up while PID 1 builds the unit's file system, in the order
 // of the paths (seen on 252, 257 and 262): what the unit itself mounts can be named below the
 // staging root.
-func temporaryBinds(h Host) []Line {
-	if h.TemporaryInMemory || h.StagingRoot == "" {
+func temporaryBinds(in Input) []Line {
+	root := staging(in)
+	if root == "" {
 		return nil
 	}
 	lines := make([]Line, 0, 2)
 	for _, dir := range []string{"/tmp", "/var/tmp"} {
-		source := h.StagingRoot + stagedTemp
-		lines = append(lines, Line{Section: sectionService, Key: "BindPaths", Text: source + ":" + dir,
-			Why: "in memory and with a size: PrivateTmp= of this PID 1 is the host's disk, without a bound",
+		source := root + stagedTemp
+		lines = append(lines, Line{Section: sectionService, Key: "BindPaths",
+			Text: escapeSpecifiers(source) + ":" + dir,
+			Why:  "in memory and with a size: PrivateTmp= of this PID 1 is the host's disk, without a bound",
 			Property: systemd.Property{Name: "BindPaths",
 				Value: []systemd.BindMount{{Source: source, Destination: dir, Flags: mSRec}}}})
 	}

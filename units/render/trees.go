@@ -38,14 +38,17 @@ func shownPaths(in Input) shown {
 	trees := emptyTrees(in, slices.Concat(dataPaths(in), s.Writable))
 	for _, p := range slices.Concat(wantedPaths(in), s.Writable) {
 		tree := confine.Within(p, trees)
-		if tree == "" {
-			continue
+		if tree == "" && in.Prepared.Image == nil {
+			continue // it is seen as it is
 		}
 		// In sorted order a directory comes before its contents.
 		if confine.Within(p, s.Bound) == "" && !slices.Contains(s.Writable, p) {
 			s.Bound = append(s.Bound, p)
 		}
 		// ProtectHome=tmpfs creates /root with mode 0700, which the engine's user cannot enter.
+		if tree == "" {
+			continue
+		}
 		if (confine.Within(tree, confine.ReplacedTrees()) == "" || tree == "/root") && !slices.Contains(s.Empty, tree) {
 			s.Empty = append(s.Empty, tree)
 		}
@@ -66,7 +69,8 @@ func dataPaths(in Input) []string {
 func wantedPaths(in Input) []string {
 	want := slices.Concat(dataPaths(in), in.Prepared.ReadOnly)
 	binary := in.Prepared.Binary
-	if confine.Within(binary, confine.HiddenTrees()) != "" && confine.Within(binary, in.Prepared.ReadOnly) == "" {
+	if in.Prepared.Image == nil && confine.Within(binary, confine.HiddenTrees()) != "" &&
+		confine.Within(binary, in.Prepared.ReadOnly) == "" {
 		want = append(want, path.Dir(binary))
 	}
 	slices.Sort(want)
@@ -98,11 +102,19 @@ func emptyTrees(in Input, data []string) []string {
 			trees = append(trees, tree)
 		}
 	}
+	if in.Prepared.Image != nil {
+		trees = slices.DeleteFunc(trees, func(tree string) bool { return holdsProgram(in, tree) })
+	}
 	return trees
 }
 
-// protectHome makes the homes inaccessible, or empty if a path in them is bound.
-func protectHome(s shown) Line {
+// protectHome makes the homes inaccessible, or empty if a path in them is bound. Those of an image
+// are not the host's: where its engine is in one, they stay.
+func protectHome(in Input, s shown) Line {
+	holds := func(tree string) bool { return holdsProgram(in, tree) }
+	if in.Prepared.Image != nil && slices.ContainsFunc(homes, holds) {
+		return text("ProtectHome", "read-only", "the image's own /home and /root, where its engine is")
+	}
 	if slices.ContainsFunc(slices.Concat(s.Bound, s.Writable), func(p string) bool {
 		return confine.Within(p, homes) != ""
 	}) {
@@ -112,17 +124,23 @@ func protectHome(s shown) Line {
 }
 
 // treeLines returns the rows that hide trees and bind paths.
-func treeLines(in Input, s shown) []Line {
+func treeLines(in Input, command engine.Command, s shown) []Line {
 	var lines []Line
+	where := "-" // where it exists
+	if in.Prepared.Image != nil {
+		where += "+" // in the root directory; without it, such a path is the host's
+	}
 	for _, tree := range confine.ShutTrees() {
-		if slices.Contains(s.Empty, tree) {
+		// What an image has in such a tree is not the host's.
+		images := in.Prepared.Image != nil && confine.Within(tree, []string{confine.Run}) == ""
+		if slices.Contains(s.Empty, tree) || images {
 			continue
 		}
-		lines = append(lines, list("InaccessiblePaths", "-"+tree,
+		lines = append(lines, list("InaccessiblePaths", where+tree,
 			"other data, and the manager's own files"))
 	}
-	lines = append(lines, list("InaccessiblePaths", "-"+journalTree, "the journal"), runtimeTree(), sharedMemory(in))
-	lines = append(lines, stagedTree(in.Host)...)
+	lines = append(lines, list("InaccessiblePaths", where+journalTree, "the journal"), runtimeTree(), sharedMemory(in))
+	lines = append(lines, stagedTree(in)...)
 	for _, tree := range s.Empty {
 		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(tree) +
 			":ro",
@@ -131,6 +149,8 @@ func treeLines(in Input, s shown) []Line {
 				Value: []systemd.PathOptions{{Path: tree, Options: "ro"}}}})
 	}
 	lines = append(lines, runtimeBinds(len(in.Mask) > 0)...)
+	lines = append(lines, gateBind(in, command)...)
+	lines = append(lines, driverBinds(in)...)
 	var brought []string
 	for _, f := range engine.Brought(in.Pool) {
 		brought = append(brought, f.Path)
@@ -145,7 +165,7 @@ func treeLines(in Input, s shown) []Line {
 				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
 	}
 	lines = append(lines, socketBinds(in)...)
-	lines = append(lines, temporaryBinds(in.Host)...)
+	lines = append(lines, temporaryBinds(in)...)
 	for _, p := range s.Writable {
 		lines = append(lines, Line{Section: sectionService, Key: "BindPaths", Text: escapeSpecifiers(p),
 			Why: "writable of the pool file",
@@ -169,6 +189,10 @@ func checkPaths(in Input) ([]pool.Refusal, error) {
 		if why := confine.Path(p); why != "" && p != in.Pool.Model.Path() {
 			refused = append(refused, pool.Refuse("model", "Rename the file or directory.", "path %q %s", p, why))
 		}
+	}
+	if i := in.Prepared.Image; i != nil && confine.Path(i.Root) != "" {
+		refused = append(refused, pool.Refuse("provisioning.image", "Set another cache_dir in config.toml.",
+			"path %q %s", i.Root, confine.Path(i.Root)))
 	}
 	return refused, nil
 }

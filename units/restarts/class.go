@@ -23,6 +23,11 @@ const (
 	Unknown Class = "unknown"  // not known, or not the end of a run
 )
 
+// Classes returns every class that the end of a run can have.
+func Classes() []Class {
+	return []Class{Crash, OOM, CUDAOOM, CUDA, Driver, Memory, Load, Launch, Halt, Health, Model, Config}
+}
+
 // classes has the class of each code.
 func classes() map[registry.Code]Class {
 	return map[registry.Code]Class{
@@ -52,6 +57,8 @@ func classes() map[registry.Code]Class {
 		registry.CodeBreakerOpen:      Unknown,
 		registry.CodeInvalidParams:    Unknown,
 		registry.CodePoolNotFound:     Unknown,
+		registry.CodePoolExists:       Unknown,
+		registry.CodePoolFromFile:     Unknown,
 		registry.CodeReloadInProgress: Unknown,
 		registry.CodeReloadCancelled:  Unknown,
 		registry.CodeStateNotSaved:    Unknown,

@@ -68,6 +68,17 @@ func TestEveryCodeHasAClass(t *testing.T) {
 			t.Errorf("%s has no class", code)
 		}
 	}
+	ends := map[Class]bool{}
+	for _, class := range classes() {
+		if class != Unknown {
+			ends[class] = true
+		}
+	}
+	if listed := Classes(); len(listed) != len(ends) || slices.ContainsFunc(listed, func(c Class) bool {
+		return !ends[c]
+	}) {
+		t.Errorf("Classes lists %q, and the codes have %v", listed, ends)
+	}
 	if got := ClassOf("SOMETHING_NEW"); got != Unknown {
 		t.Errorf("an unknown code is %q", got)
 	}

@@ -49,6 +49,9 @@ const (
 	Cancelled    Reason = "cancelled"     // an operator drained the pool, or the wanted version changed
 )
 
+// Reasons returns all of them.
+func Reasons() []Reason { return []Reason{Staging, TooBig, Load, Health, DrainTimeout, Cancelled} }
+
 // Record is a reload under way, as it is kept on disk.
 type Record struct {
 	From  pool.Pool `json:"from"`

@@ -19,14 +19,41 @@ type Variable struct {
 type Fault struct {
 	Line int // 0: the file as a whole
 	What string
-	Hint string
+	Hint string  // for all of them
+	Also []Fault // further lines, in order
+	More int     // of which so many are left out
 }
 
 func (f *Fault) Error() string {
 	if f.Line == 0 {
 		return f.What
 	}
-	return fmt.Sprintf("line %d %s", f.Line, f.What)
+	text := fmt.Sprintf("line %d %s", f.Line, f.What)
+	for i := range f.Also {
+		text += "; " + f.Also[i].Error()
+	}
+	if f.More > 0 {
+		text += fmt.Sprintf("; and %d more", f.More)
+	}
+	return text
+}
+
+// maxFaults is how many lines of a file are named.
+const maxFaults = 8
+
+// add notes a further line; the first one is the fault itself.
+func (f *Fault) add(next *Fault) *Fault {
+	switch {
+	case f == nil:
+		return next
+	case len(f.Also) == maxFaults-1:
+		f.More++
+		return f
+	case !strings.Contains(f.Hint, next.Hint):
+		f.Hint += " " + next.Hint
+	}
+	f.Also = append(f.Also, *next)
+	return f
 }
 
 // Environment reads a file in the format of EnvironmentFile= (systemd.exec(5)). Each name is
@@ -56,10 +83,14 @@ func ParseEnvironment(data []byte) ([]Variable, error) {
 			Hint: "Save it without one."}
 	}
 	s := scanner{text: string(data), line: 1}
+	var fault *Fault
 	for s.at < len(s.text) {
 		if f := s.statement(); f != nil {
-			return nil, f
+			fault = fault.add(f)
 		}
+	}
+	if fault != nil {
+		return nil, fault
 	}
 	return s.found, nil
 }
@@ -90,7 +121,7 @@ func (s *scanner) more() bool { return s.at < len(s.text) }
 func isEnd(c byte) bool   { return c == '\n' || c == '\r' }
 func isBlank(c byte) bool { return c == ' ' || c == '\t' || isEnd(c) }
 
-// statement consumes white space, a comment, or an assignment.
+// statement consumes white space, a comment, or an assignment, also one that is refused.
 func (s *scanner) statement() *Fault {
 	switch c := s.text[s.at]; {
 	case isBlank(c):
@@ -134,17 +165,11 @@ func (s *scanner) assignment() *Fault {
 		return &Fault{Line: line, What: "is no assignment: PID 1 would ignore it",
 			Hint: "Write NAME=value; a line that begins with # is a comment."}
 	}
-	if !variableName(name) {
-		if word, _, _ := strings.Cut(name, " "); word == "export" {
-			return &Fault{Line: line, What: "begins with export, which PID 1 does not know: it would ignore the line",
-				Hint: "Write NAME=value alone."}
-		}
-		return &Fault{Line: line, What: "assigns to something that is no name of a variable: PID 1 would ignore it",
-			Hint: "Write NAME=value, with letters, digits and underscores in the name, no digit first; put a value " +
-				"of several lines in quotes."}
-	}
 	s.at++ // the sign
 	value, fault := s.value(line)
+	if refused := refusedName(name, line); refused != nil {
+		return refused
+	}
 	if fault != nil {
 		return fault
 	}
@@ -156,6 +181,21 @@ func (s *scanner) assignment() *Fault {
 	}
 	s.found = append(s.found, Variable{name, value, line})
 	return nil
+}
+
+// refusedName is why something is no name of a variable; nil: it is one.
+func refusedName(name string, line int) *Fault {
+	word, _, _ := strings.Cut(name, " ")
+	switch {
+	case variableName(name):
+		return nil
+	case word == "export":
+		return &Fault{Line: line, What: "begins with export, which PID 1 does not know: it would ignore the line",
+			Hint: "Write NAME=value alone."}
+	}
+	return &Fault{Line: line, What: "assigns to something that is no name of a variable: PID 1 would ignore it",
+		Hint: "Write NAME=value, with letters, digits and underscores in the name, no digit first; put a value " +
+			"of several lines in quotes."}
 }
 
 // value consumes what follows the sign. Quotes are special only where a value, or what follows a

@@ -94,6 +94,39 @@ func TestEnvironmentLines(t *testing.T) {
 	}
 }
 
+// TestEveryBadLineIsNamed: of a file, each line that is refused is named, up to a bound, and a
+// value of several lines is no line of its own.
+func TestEveryBadLineIsNamed(t *testing.T) {
+	for _, c := range []struct{ name, text, says, hint string }{
+		{"kinds", "A=1\nexport B=hid\n1C=hid\nhid\n# ok\nD=2\n",
+			"line 2 begins with export, which PID 1 does not know: it would ignore the line; " +
+				"line 3 assigns to something that is no name of a variable: PID 1 would ignore it; line 4 is no assignment: PID 1 would ignore it",
+			"Write NAME=value alone. Write NAME=value, with letters, digits and underscores in the name, no digit first; put a value of several " +
+				"lines in quotes. Write NAME=value; a line that begins with # is a comment."},
+		{"one_hint_for_all", "export A=hid\nexport B=hid\n",
+			"line 1 begins with export, which PID 1 does not know: it would ignore the line; " +
+				"line 2 begins with export, which PID 1 does not know: it would ignore the line", "Write NAME=value alone."},
+		{"a_value_of_several_lines_is_a_part_of_its_line", "export A=\"hid\nhid\nhid\"\nhid\n",
+			"line 1 begins with export, which PID 1 does not know: it would ignore the line; line 4 is no assignment: PID 1 would ignore it", ""},
+		{"a_comment_that_goes_on", "# x\\\nhid\n", "line 1 is a comment that ends in a backslash, which continues it before systemd 254 only; " +
+			"line 2 is no assignment: PID 1 would ignore it", ""},
+		{"an_open_quote_ends_it", "hid\nA=\"hid\nexport B=1\n", "line 1 is no assignment: PID 1 would ignore it; line 2 opens a quote that is not closed", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			found, err := ParseEnvironment([]byte(c.text))
+			var f *Fault
+			if !errors.As(err, &f) || found != nil || err.Error() != c.says || c.hint != "" && f.Hint != c.hint {
+				t.Errorf("%v, %v\nhint %q", found, err, f.Hint)
+			}
+		})
+	}
+	_, err := ParseEnvironment([]byte(strings.Repeat("hid\n", 1000)))
+	if err == nil || strings.Count(err.Error(), "; ") != maxFaults ||
+		!strings.HasSuffix(err.Error(), "; and 992 more") {
+		t.Errorf("of a thousand: %v", err)
+	}
+}
+
 // FuzzParseEnvironment: what is accepted is a list of different names, which is the same after it
 // was written in quotes; an error goes without variables.
 func FuzzParseEnvironment(f *testing.F) {

@@ -67,6 +67,10 @@ func (s *Supervisor) broke(r *replica) func(error) {
 }
 
 func (s *Supervisor) start(r *replica) {
+	if r.prep.need.Over(time.Now()) {
+		r.prep.again()
+		return
+	}
 	if until := s.beginRun(r); !until.IsZero() {
 		r.wait.set(until, s.o.Clock.SinceBoot())
 		return
@@ -74,7 +78,7 @@ func (s *Supervisor) start(r *replica) {
 	rendered := s.beginUnit(r)
 	seq, try := r.job.begin(reconcile.Start), r.prep.try
 	unit, id, props, port, hold := r.unit.name, r.id, rendered.Properties(), r.unit.port, rendered.Port
-	r.unit.endpoint, r.unit.moving = render.Endpoint(port), false
+	r.unit.endpoint, r.unit.moving, r.unit.raised = render.Endpoint(port), false, r.prep.need.Raised != nil
 	s.o.Ports.Adopt(r.id, port)
 	r.unit.phase, r.job.startAt = reconcile.Absent, time.Time{}
 	if f := s.occupied(r, r.gpu.targets); f != nil {

@@ -35,14 +35,22 @@ func (s *Supervisor) askEngine(ctx context.Context, r *replica, run string, q qu
 	defer cancel()
 	body, err := s.o.Prober.Get(ctx, q.endpoint+q.path, bounds.Answer)
 	if err == nil {
-		err = bounds.About(q.subject, q.read(body))
+		err = q.read(body)
 	}
-	if text := s.refusal(err); text != "" {
-		s.post(func() { s.refused(r, run, q.subject, text) })
-	}
+	err = s.believe(r, run, q.subject, err)
 	if q.subject == bounds.OfSlots || q.subject == bounds.OfBusy {
 		why := whyUnanswered(q.path, err)
 		s.post(func() { s.unanswered(r, run, q.subject, why) })
+	}
+	return err
+}
+
+// believe runs beside the loop. It returns the error of an answer as one of the subject, and has an
+// answer that is not believed recorded for the run.
+func (s *Supervisor) believe(r *replica, run string, subject bounds.Subject, err error) error {
+	err = bounds.About(subject, err)
+	if text := s.refusal(err); text != "" {
+		s.post(func() { s.refused(r, run, subject, text) })
 	}
 	return err
 }

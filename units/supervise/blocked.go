@@ -6,6 +6,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/relax"
@@ -27,7 +28,8 @@ func (r *replica) blocked(lines []string, signal string) *relax.Finding {
 			}
 			return r.prep.plan.Unit().Hides(path)
 		},
-		Home: "/var/lib/pool-engine/" + r.id.FileStem(),
+		Home:       "/var/lib/pool-engine/" + r.id.FileStem(),
+		Unwritable: confine.Unwritable,
 	})
 	if !ok {
 		return nil

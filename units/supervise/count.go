@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/lastwords"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -84,7 +85,7 @@ func (s *Supervisor) readFormer(r *replica) {
 		if !run.Unread || run.Run == "" {
 			continue
 		}
-		s.readLog(run.Run, func(t tail, _ string) {
+		s.readLog(logOrigin{unit: r.unit.name}, run.Run, func(t tail, _ string) {
 			if r.entry.replicas[r.id] != r || !r.past.State.Unread(run.Run) {
 				return
 			}
@@ -102,7 +103,7 @@ func (s *Supervisor) readFormer(r *replica) {
 // countScheduled counts a restart that will be made, by the class of the failure before it.
 func (s *Supervisor) countScheduled(r *replica, v restarts.Verdict, c restarts.Class) {
 	if v.Breaker != restarts.Open {
-		s.o.Observer.RestartScheduled(*r.entry.last, string(c))
+		s.o.Observer.RestartScheduled(*r.entry.last, string(c), v.Delay)
 	}
 }
 
@@ -149,7 +150,8 @@ func (s *Supervisor) storm(r *replica, v restarts.Verdict, f *registry.Failure) 
 	cause := fmt.Sprintf("%s within %s, mostly by %s; restarts are delayed. %s", count(v.Counted, "failure"), window,
 		v.Cause, v.Advice)
 	s.o.Log.Error(fmt.Sprintf("%s: %s", r.id, cause),
-		append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted)...)
+		append(s.aboutStart(r, v, f), "window_ms", window.Milliseconds(), "count", v.Counted,
+			catalogue.Key, catalogue.EngineStorm)...)
 	s.o.Registry.Note(registry.Event{Kind: registry.KindStorm, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
 		State: r.view.state, Cause: cause, Failure: f})
 	s.o.Observer.Storm(*r.entry.last, string(v.Cause))
@@ -165,6 +167,12 @@ func (s *Supervisor) reportBreaker(r *replica, was restarts.Breaker) {
 	attrs := []any{"old_state", string(was), "new_state", string(is), "failures", r.past.State.Failures}
 	if by := r.past.State.By(); by != "" {
 		attrs = append(attrs, "class", string(by))
+	}
+	switch is {
+	case restarts.Open:
+		attrs = append(attrs, catalogue.Key, catalogue.BreakerOpened)
+	case restarts.Closed:
+		attrs = append(attrs, catalogue.Key, catalogue.BreakerClosed)
 	}
 	s.o.Log.Log(s.ctx, levelOf(is), fmt.Sprintf("%s: %s", r.id, cause), append(s.about(r), attrs...)...)
 	s.o.Registry.Note(registry.Event{Kind: registry.KindBreaker, PoolID: r.id.Pool, ReplicaID: r.id.Name(),

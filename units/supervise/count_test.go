@@ -18,7 +18,7 @@ type schedules struct {
 	of []string
 }
 
-func (c *schedules) RestartScheduled(_ registry.Pool, reason string) {
+func (c *schedules) RestartScheduled(_ registry.Pool, reason string, _ time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.of = append(c.of, reason)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/lastwords"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -21,6 +22,7 @@ import (
 // ended is what is known of the newest run of a replica that ended badly. It belongs to the loop.
 type ended struct {
 	run       string            // the invocation
+	origin    logOrigin         // of its lines
 	failure   *registry.Failure // as PID 1 reports it
 	atLimit   bool              // PID 1 starts the unit no longer
 	withdrawn bool              // it was no crash after all
@@ -33,6 +35,7 @@ type ended struct {
 	heard    string            // what the gate heard of it before it gave up, "" for nothing
 	blocked  *relax.Finding    // how the sandbox explains it; nil: not at all
 	read     bool              // the log was read, or will not be
+	lack     *lack             // what it had of the memory; nil: it had loaded
 }
 
 // reportCrash takes what PID 1 says of a run that ended badly, and returns why in all words that
@@ -43,7 +46,7 @@ func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Fail
 	e := r.last.report
 	first := e == nil || e.run != st.InvocationID
 	if first {
-		e = &ended{run: st.InvocationID}
+		e = &ended{run: st.InvocationID, origin: originOf(r.unit.name, st), lack: s.lackOf(r, st)}
 		r.last.report = e
 	}
 	e.take(st, f)
@@ -148,7 +151,7 @@ func rounded(d time.Duration) string {
 // readEnd has the log of a run that has ended read, and completes its report.
 func (s *Supervisor) readEnd(r *replica, e *ended) {
 	if s.o.Journal != nil && e.run != "" {
-		s.readLog(e.run, func(t tail, missing string) { s.finishReport(r, e, t, missing) })
+		s.readLog(e.origin, e.run, func(t tail, missing string) { s.finishReport(r, e, t, missing) })
 		return
 	}
 	const why = "the run has no log"
@@ -186,6 +189,7 @@ func (s *Supervisor) finishReport(r *replica, e *ended, t tail, missing string) 
 	s.logCrash(r, e, f)
 	if newest && r.last.crash != nil {
 		r.last.crash, r.view.logged = f, f.Error()
+		s.raiseNeed(r, e, f, lines)
 		s.settle(r)
 	}
 	s.o.Registry.Note(registry.Event{Kind: registry.KindCrash, PoolID: r.id.Pool, ReplicaID: r.id.Name(),
@@ -241,6 +245,7 @@ func (s *Supervisor) logCrash(r *replica, e *ended, f *registry.Failure) {
 		attrs = append(attrs, "window_ms", r.policy().BreakerWindow.Milliseconds(),
 			"count", r.past.State.Count(r.policy(), c, s.o.Clock.SinceBoot()))
 	}
+	attrs = append(attrs, catalogue.Key, catalogue.EngineEnded)
 	s.o.Log.Log(s.ctx, level, fmt.Sprintf("%s: %s", r.id, f.Message), attrs...)
 }
 

@@ -241,7 +241,7 @@ func TestCrashLoopReadsEachLog(t *testing.T) {
 		w.change(unitOf("a"), ends("exit-code", cldExited, 2))
 		time.Sleep(time.Second)
 		if got := l.reads(); len(got) != 1 || !strings.HasPrefix(got[0], "_SYSTEMD_INVOCATION_ID="+firstRun+" _") ||
-			strings.Count(got[0], invocationField) != 2 || !strings.HasSuffix(got[0], " "+sliceMatch) {
+			strings.Count(got[0], invocationField) != 2 || !strings.HasSuffix(got[0], " _SYSTEMD_UNIT="+unitOf("a")) {
 			t.Errorf("asked for %q, want both runs in one reading", got)
 		}
 		if e := m.pool("a").LastError.Ending; e.ExitStatus != 2 || e.NoLines != "it logged nothing" {

@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -18,6 +19,9 @@ type Desired struct {
 	HostProblems []registry.Problem
 	// Refuse reports why the host's policy forbids a pool, nil where it does not.
 	Refuse func(pool.Pool) *registry.Failure
+	// Preload returns the pool that another program asks for; nil where the host's configuration
+	// cannot be read.
+	Preload func(id string, ask pool.Preload) (pool.Pool, error)
 	// SoftReboot asks that engines keep running over a soft-reboot, from their next start on.
 	SoftReboot bool
 	// VRAMOnly has engines refused that leave a part of a model to the CPU, from their next start
@@ -87,8 +91,10 @@ func (s *Supervisor) apply(d Desired) {
 		seen[p.ID] = true
 		s.want(p, d.Refuse)
 	}
+	named := maps.Clone(seen)
+	s.applyPreloads(d, seen)
 	for id, f := range faults {
-		if !seen[id] {
+		if !named[id] {
 			s.invalid(s.entry(id), f)
 		}
 	}

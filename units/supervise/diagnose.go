@@ -199,6 +199,10 @@ func memoryVerdict(st systemd.Status, logs string) *registry.Failure {
 	case exit.InsufficientVRAM:
 		return registry.Fail(registry.CodeInsufficientVRAM, "a GPU had too little free memory for the engine to start",
 			"Run poolctl devices --processes to list its users, and poolctl fit for what the model needs. "+logs)
+	case exit.NoNode:
+		return registry.Fail(registry.CodeGPUUnavailable,
+			"a device node of its GPUs did not exist when the engine was to start",
+			"Run nvidia-modprobe -u -c0, and have it run at each boot; the engine starts when the node appears. "+logs)
 	case exit.InsufficientRAM:
 		return registry.Fail(registry.CodeInsufficientRAM,
 			"the host had too little free memory for the engine to start",

@@ -15,6 +15,14 @@ type diskUse struct {
 	stopped bool   // the engine was to be stopped for it, and may start only within its bound
 }
 
+// heldDisk is why an engine may not start, as it is written down: the next manager has counted
+// nothing yet, and would start it for some seconds.
+type heldDisk struct {
+	Used disk.Usage `json:"used"`
+	Size uint64     `json:"size"`
+	Full bool       `json:"full,omitempty"`
+}
+
 // DiskCounted takes what engines have on the disk. Any goroutine may call it.
 func (s *Supervisor) DiskCounted(rep disk.Report) { s.post(func() { s.diskCounted(rep) }) }
 
@@ -24,13 +32,26 @@ func (s *Supervisor) DiskUrgent() bool { return s.diskOver.Load() }
 func (s *Supervisor) diskCounted(rep disk.Report) {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
-			r.unit.disk.used = rep.Of[r.id.FileStem()]
-			r.unit.disk.size, r.unit.disk.full = rep.Space.Bytes, rep.Full
-			r.unit.disk.stopped = r.diskVerdict() == disk.FarOver
+			use := &r.unit.disk
+			use.used, use.size, use.full = rep.Of[r.id.FileStem()], rep.Space.Bytes, rep.Full
+			use.stopped = r.diskVerdict() == disk.FarOver
+			s.keepHeld(r)
 		}
 		s.decidePool(e)
 	}
 	s.noteDisk()
+}
+
+// keepHeld writes down that the engine is held back, or no longer.
+func (s *Supervisor) keepHeld(r *replica) {
+	use := r.unit.disk
+	if use.stopped == (r.past.Disk != nil) {
+		return
+	}
+	if r.past.Disk = nil; use.stopped {
+		r.past.Disk = &heldDisk{use.used, use.size, use.full}
+	}
+	s.saveHistory(r)
 }
 
 // noteDisk notes whether any engine is over its bound.
@@ -54,6 +75,17 @@ func (r *replica) diskVerdict() disk.Verdict {
 	return disk.Evaluate(r.unit.disk.used, r.diskBound(), r.unit.disk.full, r.unit.disk.stopped)
 }
 
+// heldOnDisk is what is known of a usage, as far as it was counted.
+func heldOnDisk(u disk.Usage) string {
+	switch {
+	case u.More && u.Files > disk.MostFiles:
+		return fmt.Sprintf("more than %d files", disk.MostFiles)
+	case u.More:
+		return fmt.Sprintf("more than %d directories within one another", disk.MostDepth)
+	}
+	return fmt.Sprintf("%d MiB", u.Bytes>>20)
+}
+
 // diskFailures returns that it has more on the disk than it may, and that it has so much more that
 // it must not run.
 func (r *replica) diskFailures() (over, far *registry.Failure) {
@@ -61,10 +93,7 @@ func (r *replica) diskFailures() (over, far *registry.Failure) {
 	if verdict == disk.Within {
 		return nil, nil
 	}
-	held := fmt.Sprintf("%d MiB", r.unit.disk.used.Bytes>>20)
-	if r.unit.disk.used.More {
-		held = fmt.Sprintf("more than %d files", r.unit.disk.used.Files)
-	}
+	held := heldOnDisk(r.unit.disk.used)
 	state, cache := "/var/lib/private/pool-engine/"+r.id.FileStem(), "/var/cache/private/pool-engine/"+r.id.FileStem()
 	message := fmt.Sprintf("its directories hold %s; [limits] state_max is %d MiB", held, r.diskBound()>>20)
 	hint := fmt.Sprintf("Delete what it does not need below %s and %s, or raise state_max.", state, cache)

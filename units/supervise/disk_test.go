@@ -79,6 +79,31 @@ func TestDisk(t *testing.T) {
 			}
 		})
 	}
+	scenario(t, "the_next_manager_does_not_start_it_before_it_has_counted", func(t *testing.T, w *world) {
+		n := make(notes)
+		m := w.manage(t, pools(bounded), withNotes(n))
+		w.passGate(unitOf("a"))
+		time.Sleep(time.Second)
+		m.counts(disk.Usage{Bytes: 300 * mib, Files: 3}, false)
+		time.Sleep(time.Minute)
+		m.wantState("a", registry.StateWaiting, false)
+		m.kill()
+		starts := w.called("start")
+		m = w.manage(t, pools(bounded), withNotes(n))
+		time.Sleep(10 * time.Minute)
+		m.wantState("a", registry.StateWaiting, false)
+		m.wantCode("a", registry.CodeStateTooLarge)
+		if n := w.called("start"); n != starts {
+			t.Errorf("%d starts before anything was counted", n-starts)
+		}
+		m.counts(disk.Usage{Bytes: 90 * mib, Files: 3}, false)
+		w.passGate(unitOf("a"))
+		time.Sleep(time.Second)
+		m.wantState("a", registry.StateReady, true)
+		m.kill()
+		m = w.manage(t, pools(bounded), withNotes(n))
+		m.wantState("a", registry.StateReady, true) // the note is gone
+	})
 	scenario(t, "a_larger_bound_counts_at_once", func(t *testing.T, w *world) {
 		m := begin(t, w)
 		m.counts(disk.Usage{Bytes: 300 * mib, Files: 3}, false)
@@ -100,4 +125,17 @@ func TestDisk(t *testing.T) {
 		m.wantState("a", registry.StateReady, true)
 		m.wantCode("a", registry.CodeStateTooLarge)
 	})
+}
+
+// TestHeldOnDisk: what was not counted to its end is named by the bound that ended it.
+func TestHeldOnDisk(t *testing.T) {
+	for want, u := range map[string]disk.Usage{
+		"200 MiB":                {Bytes: 200 << 20, Files: 3},
+		"more than 200000 files": {Bytes: 1, Files: disk.MostFiles + 1, More: true},
+		"more than 64 directories within one another": {Bytes: 1, Files: 77, More: true},
+	} {
+		if got := heldOnDisk(u); got != want {
+			t.Errorf("%+v: %q, want %q", u, got, want)
+		}
+	}
 }

@@ -1,7 +1,7 @@
 package supervise
 
 import (
-	"fmt"
+	"cmp"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -21,23 +21,23 @@ func (s *Supervisor) downloading(r *replica, try int, p pool.Staging) {
 		Note:  p.Note,
 		Until: p.Until,
 	}
-	if e := r.entry; e.fetching != r.wish.pool.Model {
-		e.fetching = r.wish.pool.Model
-		s.noteDownload(r, "the download of %s has begun")
+	if e, ref := r.entry, cmp.Or(p.Ref, string(r.wish.pool.Model)); e.fetching != ref {
+		s.downloaded(r) // the image, where its model follows
+		e.fetching = ref
+		s.noteDownload(r, "the download of "+ref+" has begun")
 	}
 	s.show(r.entry)
 }
 
-// downloaded records, once for all replicas, that the download has ended with the whole model.
+// downloaded records, once for all replicas, that the download has ended with all of it.
 func (s *Supervisor) downloaded(r *replica) {
-	if e := r.entry; r.prep.download != nil && e.fetching == r.wish.pool.Model {
+	if e := r.entry; r.prep.download != nil && e.fetching != "" {
+		s.noteDownload(r, e.fetching+" is downloaded")
 		e.fetching = ""
-		s.noteDownload(r, "%s is downloaded")
 	}
 }
 
-func (s *Supervisor) noteDownload(r *replica, format string) {
-	cause := fmt.Sprintf(format, r.wish.pool.Model)
+func (s *Supervisor) noteDownload(r *replica, cause string) {
 	s.o.Registry.Note(
 		registry.Event{Kind: registry.KindFetch, PoolID: r.id.Pool, State: r.entry.last.State, Cause: cause},
 	)

@@ -49,6 +49,24 @@ func TestDownload(t *testing.T) {
 			}
 		})
 	})
+	t.Run("an_image_and_its_model", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.download = []pool.Staging{{Ref: "image:registry.example/llama:1", Bytes: 1}, {Bytes: 41, Total: 100}}
+			one := remote
+			one.Replicas, one.Devices = 1, one.Devices[:1]
+			m := w.manage(t, Desired{Pools: []pool.Pool{one}})
+			w.sync()
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			const want = "the download of image:registry.example/llama:1 has begun; " +
+				"image:registry.example/llama:1 is downloaded; " +
+				"the download of hf:acme/tiny/tiny.gguf has begun; hf:acme/tiny/tiny.gguf is downloaded"
+			if got := m.causes(registry.KindFetch); got != want {
+				t.Errorf("events: %s", got)
+			}
+		})
+	})
 	t.Run("for_a_reload", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 	"github.com/pool-managerd/pool-managerd/units/keep"
@@ -214,10 +215,11 @@ func (s *Supervisor) drained(r *replica, d *drain, f *registry.Failure) {
 	}
 	if f != nil {
 		r.view.lastErr = f
-		s.o.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds())...)
+		s.o.Log.Warn(f.Message, append(s.about(r), "last_error", f.Error(), "drain_ms", took.Milliseconds(),
+			catalogue.Key, catalogue.DrainCut)...)
 	} else {
 		s.o.Log.Info("the engine is drained: "+cause,
-			append(s.about(r), "drain_ms", took.Milliseconds())...)
+			append(s.about(r), "drain_ms", took.Milliseconds(), catalogue.Key, catalogue.DrainDone)...)
 	}
 	if f != nil {
 		cause = f.Message

@@ -38,7 +38,9 @@ type entry struct {
 	seen    seen // the model's files
 	looking bool // they are being looked at
 
-	fetching pool.Model // whose download was noted to have begun, and not yet to have ended
+	preload preloading // beside intent.Preload
+
+	fetching string // the model or image whose download was noted to have begun, and not yet to have ended
 }
 
 func (s *Supervisor) entry(id string) *entry {

@@ -71,7 +71,7 @@ func (s *Supervisor) fitKnown(e *entry, about fitOf, short *registry.Failure) {
 // known to.
 func (s *Supervisor) tooLarge(leaves, comes *replica) *registry.Failure {
 	for _, t := range comes.prep.planned {
-		need := comes.prep.need.Devices[t.UUID]
+		need := comes.prep.need.Usual().Devices[t.UUID]
 		free, known := s.gpus.Free(t.UUID)
 		if most := free + s.gpus.Used(leaves.unit.name, t.UUID); known && need > most {
 			return registry.Fail(registry.CodeInsufficientVRAM,

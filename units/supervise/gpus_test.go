@@ -143,6 +143,10 @@ func (h *gpuHost) Record(_ context.Context, _ Load, s memory.Sample) {
 	h.peaks = append(h.peaks, s.Devices)
 }
 
+func (h *gpuHost) Raise(context.Context, Load, memory.End) bool { return false }
+
+func (h *gpuHost) Lower(context.Context, Load) {}
+
 // onGPU is a pool of one replica on these devices.
 func onGPU(id string, mask ...string) pool.Pool {
 	return llama(id, func(p *pool.Pool) { p.Devices = [][]string{mask} })

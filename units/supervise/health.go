@@ -40,6 +40,8 @@ func (s *Supervisor) followHealth(r *replica) {
 		questions: questions{askSlots: p.Slots == 0 && adapter.SlotsPath() != "", askLayers: s.readsOffload(r),
 			sleeps: engine.SleepOf(adapter, p)},
 	}
+	w.since, w.began = now, s.isAdopted() && !r.external()
+	w.figuresPath, w.readFigures = engine.FiguresOf(adapter, r.version())
 	path, _ := engine.ContextOf(adapter)
 	w.askCtx = path != ""
 	if r.run.verdict == reconcile.Unhealthy {
@@ -99,11 +101,18 @@ type watch struct {
 	adapter    engine.Adapter
 	health     pool.Health
 	generation probe.Generation // without a URL: none is asked for
+	// of what the engine publishes of its work; no path: nothing
+	figuresPath string
+	readFigures func(body []byte) (engine.Figures, error)
 
 	// Of the loop.
 	generations
 	questions
 	works
+	since time.Time // when the run was first seen to serve
+	// began: its process began under this manager, so that all that it counts is new. What an
+	// adopted engine has counted before is in the counters of the former manager.
+	began          bool
 	unhealthySince time.Time // since when probes take ready away; zero: they do not
 	causes         []string  // why, see causeOf; the newest last
 }

@@ -29,6 +29,7 @@ type history struct {
 	Carried int             `json:"carried,omitempty"` // restarts of the replica's former side
 	InRow   bool            `json:"in_row,omitempty"`  // the unit was started after failures: PID 1 goes on with them
 	Ours    bool            `json:"ours,omitempty"`    // the manager makes the next start
+	Disk    *heldDisk       `json:"disk,omitempty"`    // it was stopped for what it has on the disk
 
 	policy policyOf // not written down
 }
@@ -60,6 +61,9 @@ func (s *Supervisor) loadHistory(r *replica) {
 		s.o.Log.Warn("could not read the replica's past failures; they no longer count", "pool_id", r.id.Pool,
 			"replica_id", r.id.Name(), "err", err)
 		r.past = history{}
+	}
+	if held := r.past.Disk; held != nil {
+		r.unit.disk = diskUse{held.Used, held.Size, held.Full, true}
 	}
 	now := s.o.Clock.SinceBoot()
 	r.wait.set(r.past.State.Next, now)
@@ -165,13 +169,14 @@ func openErr(v restarts.Verdict, f *registry.Failure, pool string) *registry.Fai
 	return open
 }
 
-// hintOf is the hint of an open breaker.
-func hintOf(v restarts.Verdict, f *registry.Failure, pool string) string {
-	hint := v.Advice
-	if hint == "" {
-		hint = f.Hint
+// hintOf is the hint of an open breaker: that of the last failure, which knows the line and the
+// key, or, where that only names the log, the advice about its class.
+func hintOf(v restarts.Verdict, f *registry.Failure, id string) string {
+	hint := f.Hint
+	if v.Advice != "" && (hint == "" || hint == readLogs(pool.Replica{Pool: id}.Unit())) {
+		hint = v.Advice
 	}
-	return hint + " poolctl reset " + pool + " closes the breaker."
+	return hint + " poolctl reset " + id + " closes the breaker."
 }
 
 // runs reports whether the engine has a process, so that its next start is not held back yet. A
@@ -213,6 +218,7 @@ func (s *Supervisor) noteStable(r *replica, ready bool) {
 		r.run.readySince = time.Time{}
 	case r.run.readySince.IsZero():
 		r.run.readySince = s.o.Clock.SinceBoot()
+		s.lowerNeed(r)
 	}
 	if !ready || !r.wish.known {
 		return

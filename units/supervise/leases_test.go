@@ -64,7 +64,7 @@ func (l *leased) again(d Desired, s *shelf) *leased {
 
 func (l *leased) acquire() lease.Lease {
 	l.t.Helper()
-	got, err := l.book.Acquire(l.t.Context(), "a", "", "me", time.Hour)
+	got, err := l.book.Acquire(l.t.Context(), lease.Ask{Pool: "a", Holder: "me", TTL: time.Hour})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -99,7 +99,8 @@ func TestLeasesOfAPool(t *testing.T) {
 		held := l.acquire()
 		began := time.Now()
 		l.drain(time.Minute)
-		if _, err := l.book.Acquire(t.Context(), "a", "", "me", time.Hour); !errors.Is(err, lease.ErrDraining) {
+		ask := lease.Ask{Pool: "a", Holder: "me", TTL: time.Hour}
+		if _, err := l.book.Acquire(t.Context(), ask); !errors.Is(err, lease.ErrDraining) {
 			t.Errorf("acquire while it drains: %v", err)
 		}
 		got, err := l.renew(held.ID)

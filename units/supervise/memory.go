@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -23,6 +22,10 @@ type Memory interface {
 	Try(ctx context.Context, unit string, l Load, need memory.Need) *registry.Failure
 	// Record keeps the most that a run has used of each device.
 	Record(ctx context.Context, l Load, s memory.Sample)
+	// Raise keeps what a load lacked, for the need of the next start. It reports whether that is
+	// more than was known. Lower forgets it, since a run serves.
+	Raise(ctx context.Context, l Load, end memory.End) bool
+	Lower(ctx context.Context, l Load)
 }
 
 // Load is what takes memory: a replica with its model, engine and devices.
@@ -56,8 +59,12 @@ func (s *Supervisor) short(ctx context.Context, unit string, l Load, need memory
 	return s.o.Memory.Try(ctx, unit, l, need)
 }
 
-// settling reports whether a device of the mask was left by another engine a moment ago.
+// settling reports whether a device of the mask was left by another engine a moment ago. A need
+// that was raised after the last load is compared all the same: its start is not worth a try.
 func (s *Supervisor) settling(r *replica, now time.Time) bool {
+	if r.prep.need.Raised != nil {
+		return false
+	}
 	for _, t := range r.gpu.targets {
 		if now.Sub(s.left[t.GPU]) < driverGrace {
 			return true
@@ -83,7 +90,7 @@ func (s *Supervisor) noteEnd(r *replica, now time.Time) {
 
 // noteMemory takes new facts: the peak of what runs, and whether there is enough for what waits.
 func (s *Supervisor) noteMemory(r *replica) {
-	if r.unit.phase == reconcile.Active && r.run.verdict == reconcile.Healthy {
+	if has(r.unit.phase) {
 		s.notePeak(r)
 	}
 	enough, known := s.gpus.Enough(r.prep.need.Devices)
@@ -119,20 +126,30 @@ func (s *Supervisor) lacking(r *replica, f *registry.Failure) *registry.Failure 
 	return f
 }
 
-// notePeak keeps the most that this run has used of each device.
+// notePeak keeps the most that this run has used of each device, and the least that it could have
+// got. A run that has not served yet is not recorded: its peak may still grow.
 func (s *Supervisor) notePeak(r *replica) {
 	if len(r.gpu.targets) == 0 {
 		return
 	}
 	p := &r.run.peaks
-	if len(p.bytes) != len(r.gpu.targets) {
-		*p = peaks{bytes: make([]uint64, len(r.gpu.targets)), began: time.Now()}
+	if len(p.seen) != len(r.gpu.targets) {
+		*p = peaks{seen: make([]memory.DeviceUse, len(r.gpu.targets))}
 	}
 	grown := false
 	for i, t := range r.gpu.targets {
-		if used := s.gpus.Used(r.unit.name, t.UUID); used > p.bytes[i] {
-			p.bytes[i], grown = used, true
+		seen, used := &p.seen[i], s.gpus.Used(r.unit.name, t.UUID)
+		if used > seen.Used {
+			seen.Used, grown = used, true
 		}
+		seen.Most = s.gpus.Most(t.UUID)
+		// one that releases its memory says nothing: the driver shows that later as free
+		if free, known := s.gpus.Free(t.UUID); known && used == seen.Used && (seen.Room == 0 || used+free < seen.Room) {
+			seen.Room = used + free
+		}
+	}
+	if p.began.IsZero() && r.unit.phase == reconcile.Active && r.run.verdict == reconcile.Healthy {
+		p.began, grown = time.Now(), true
 	}
 	if grown && time.Since(p.recorded) >= recordEvery {
 		s.record(r)
@@ -142,11 +159,14 @@ func (s *Supervisor) notePeak(r *replica) {
 // record writes the peaks of the run down, beside the loop, where they are of what is wanted.
 func (s *Supervisor) record(r *replica) {
 	p := &r.run.peaks
-	if s.o.Memory == nil || !r.current() || len(p.bytes) == 0 {
+	if s.o.Memory == nil || !r.current() || p.began.IsZero() {
 		return
 	}
 	p.recorded = time.Now()
-	load, sample := r.load(), memory.Sample{Run: r.run.id, Started: p.began, Devices: slices.Clone(p.bytes)}
+	load, sample := r.load(), memory.Sample{Run: r.run.id, Started: p.began}
+	for _, d := range p.seen {
+		sample.Devices = append(sample.Devices, d.Used)
+	}
 	s.effect(func(ctx context.Context) func() {
 		s.o.Memory.Record(ctx, load, sample)
 		return func() {}

@@ -19,6 +19,11 @@ func taken(st *systemd.Status) {
 	st.PostCode, st.PostStatus, st.WasActive = cldExited, exit.ForeignPort, false
 }
 
+// atLimit is a unit that PID 1 starts no longer.
+func atLimit(st *systemd.Status) {
+	st.ActiveState, st.SubState, st.Result = "failed", "failed", startLimitHit
+}
+
 // TestPortsInUse: a port of another process costs no failed run and no wait. A port that the pool's
 // file names is not left.
 func TestPortsInUse(t *testing.T) {
@@ -91,6 +96,26 @@ func TestPortsInUse(t *testing.T) {
 			m.wantState("a", registry.StateStarting, false)
 		}
 		unharmed(t, w, m, "http://127.0.0.1:21005")
+	})
+	scenario(t, "pid_1_gives_up_after_a_start_that_costs_nothing", func(t *testing.T, w *world) {
+		m := w.manage(t, pools(llama("a", func(p *pool.Pool) { failing(p); p.Restart.BreakerFailures = 2 })),
+			withNotes(notes{}))
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		w.change(unitOf("a"), ends("signal", cldKilled, 9))
+		m.wantState("a", registry.StateBackoff, false)
+		time.Sleep(time.Second)
+		w.again(unitOf("a"))
+		w.change(unitOf("a"), taken)
+		w.change(unitOf("a"), atLimit) // the second start of this unit: there is no third
+		time.Sleep(10 * time.Millisecond)
+		m.wantState("a", registry.StateStarting, false)
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		if got := m.pool("a"); got.Breaker != string(restarts.Closed) ||
+			got.Replicas[0].Endpoint != "http://127.0.0.1:21001" {
+			t.Errorf("it serves on %s, breaker %s", got.Replicas[0].Endpoint, got.Breaker)
+		}
 	})
 	scenario(t, "the_engines_log_says_that_its_second_port_is_taken", func(t *testing.T, w *world) {
 		m, _ := withLog(t, w, "loading", "error: bind: Address already in use (os error 98)")

@@ -3,10 +3,13 @@ package supervise
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
 // TestDeviceNodes: a start waits for the device nodes that it needs, and is no failure meanwhile.
@@ -48,6 +51,63 @@ func TestDeviceNodes(t *testing.T) {
 			}
 		})
 	}
+	failures := func(m *manager) (n int) {
+		m.s.post(func() {
+			for _, r := range m.s.entries["a"].replicas {
+				n += r.past.State.Failures
+			}
+		})
+		synctest.Wait()
+		return n
+	}
+	refused := func(st *systemd.Status) {
+		ends("exit-code", 0, 0)(st)
+		st.WasActive, st.MainRan, st.PreCode, st.PreStatus = false, 0, cldExited, exit.NoNode
+	}
+	scenario(t, "nor_is_it_a_failure_at_pid_1s_start_limit", func(t *testing.T, w *world) {
+		h := twoGPUs()
+		m := onReadyGPU(t, w, h)
+		w.change(unitOf("a"), func(st *systemd.Status) { refused(st); atLimit(st) })
+		h.tell(without(missing))
+		h.tellFor(50 * time.Second)
+		m.wantState("a", registry.StateWaiting, false)
+		h.tell(without())
+		m.wantState("a", registry.StateStarting, false)
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		if p := m.pool("a"); p.Breaker != "closed" || failures(m) != 0 {
+			t.Errorf("breaker %s, %d failures", p.Breaker, failures(m))
+		}
+	})
+	scenario(t, "a_restart_of_pid_1_without_the_node_is_a_wait", func(t *testing.T, w *world) {
+		h := twoGPUs()
+		m := onReadyGPU(t, w, h)
+		w.change(unitOf("a"), refused)
+		h.tell(without(missing))
+		h.tellFor(50 * time.Second)
+		m.wantState("a", registry.StateWaiting, false)
+		m.wantCode("a", registry.CodeGPUUnavailable)
+		starts := w.called("start")
+		h.tell(without())
+		m.wantState("a", registry.StateStarting, false)
+		w.passGate(unitOf("a"))
+		m.wantState("a", registry.StateReady, true)
+		if p := m.pool("a"); w.called("start") != starts+1 || p.Breaker != "closed" || failures(m) != 0 {
+			t.Errorf("calls %v, breaker %s, %d failures", w.calls, p.Breaker, failures(m))
+		}
+	})
+	scenario(t, "no_breaker_opens_where_no_one_reports_the_node", func(t *testing.T, w *world) {
+		h := twoGPUs()
+		m := onReadyGPU(t, w, h)
+		for range 20 {
+			w.change(unitOf("a"), refused)
+			time.Sleep(time.Minute)
+			m.wantState("a", registry.StateStarting, false)
+		}
+		if p := m.pool("a"); p.Breaker != "closed" || failures(m) != 0 {
+			t.Errorf("breaker %s, %d failures", p.Breaker, failures(m))
+		}
+	})
 	scenario(t, "what_runs_goes_on_without", func(t *testing.T, w *world) {
 		h := twoGPUs()
 		m := onReadyGPU(t, w, h)

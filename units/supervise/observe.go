@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -203,7 +204,8 @@ func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.
 		}
 	default:
 		s.crashed(r, st, ended)
-		if r.unit.phase == reconcile.Broken && before != reconcile.Broken {
+		again := r.unit.moving || noNode(st) // no failure: the manager makes the next start, whatever PID 1's limit
+		if r.unit.phase == reconcile.Broken && before != reconcile.Broken && !again {
 			s.gaveUp(r)
 		}
 	}
@@ -237,6 +239,9 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 		f = Diagnose(st, r.pool())
 	}
 	switch {
+	case noNode(st):
+		s.awaitNode(r, st, counted, f)
+		return
 	case f == nil && counted == "":
 		return
 	case f == nil:
@@ -257,6 +262,7 @@ func (s *Supervisor) crashed(r *replica, st systemd.Status, counted string) {
 		s.reclassify(r, st.InvocationID, restarts.ClassOf(f.Code), f)
 	}
 	r.last.crash = f
+	s.renewStale(r, f)
 }
 
 // adoptEndpoint reads the port back that a unit of ours was given.
@@ -347,5 +353,5 @@ func (s *Supervisor) endAdoption() {
 	clear(s.adopting)
 	close(s.adopted)
 	s.sweepPorts()
-	s.o.Log.Info("adoption is complete", "pools", len(s.entries))
+	s.o.Log.Info("adoption is complete", "pools", len(s.entries), catalogue.Key, catalogue.Adopted)
 }

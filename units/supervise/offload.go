@@ -25,11 +25,11 @@ func (s *Supervisor) readsOffload(r *replica) bool {
 
 // offloads reads from a run's log how many layers of each model are on the GPUs; nil where the log
 // does not report it, or cannot be read: it only explains.
-func (s *Supervisor) offloads(ctx context.Context, kind, run string) (of []engine.Offload) {
+func (s *Supervisor) offloads(ctx context.Context, kind, unit, run string) (of []engine.Offload) {
 	ctx, cancel := context.WithTimeout(ctx, offloadWithin)
 	defer cancel()
 	entries, err := s.o.Journal.Read(ctx, systemd.JournalQuery{Grep: engine.OffloadGrep, Fields: []string{"MESSAGE"},
-		Matches: []string{invocationField + "=" + run, sliceMatch}}, offloadLines)
+		Matches: []string{invocationField + "=" + run, unitField + "=" + unit}}, offloadLines)
 	if err != nil {
 		s.o.Log.Warn("could not read from the engine's log how much of its model is on the GPU", "err", err)
 	}

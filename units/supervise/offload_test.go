@@ -25,7 +25,8 @@ type offloadLog struct {
 
 func (l offloadLog) Read(_ context.Context, q systemd.JournalQuery, _ int) ([]systemd.JournalEntry, error) {
 	*l.reads++
-	if q.Grep == "" || !slices.Contains(q.Matches, sliceMatch) {
+	ofUnit := func(m string) bool { return strings.HasPrefix(m, "_SYSTEMD_UNIT=pool-engine@") }
+	if q.Grep == "" || !slices.ContainsFunc(q.Matches, ofUnit) {
 		return nil, errors.New("the query takes any line")
 	}
 	var entries []systemd.JournalEntry

@@ -123,21 +123,25 @@ func (s *Supervisor) drop(e *entry) {
 		s.o.Leases.Forget(e.id)
 	}
 	s.o.Registry.Remove(e.id)
+	s.preloadGone(e)
 	s.dirty = true
 	if s.o.Keep == nil || e.intent.Empty() {
 		return
 	}
+	s.clearing[e.id] = true
 	s.effect(func(context.Context) func() {
 		if err := s.o.Keep.Put(e.id, keep.Intent{}); err != nil {
 			s.o.Log.Error("could not delete the saved requests of a pool that was removed", "pool_id", e.id, "err", err)
 		}
-		return func() {}
-	}, func(error) {})
+		return func() { delete(s.clearing, e.id) }
+	}, func(error) { delete(s.clearing, e.id) })
 }
 
 // inForce lets every replica follow what is asked of its pool now.
 func (s *Supervisor) inForce(e *entry, next keep.Intent) {
+	former := e.intent.Preload
 	e.intent = next
+	s.preloadInForce(e, former)
 	s.updateDrain(e)
 	s.assign(e)
 	for _, r := range e.sorted() {
@@ -147,4 +151,5 @@ func (s *Supervisor) inForce(e *entry, next keep.Intent) {
 	}
 	s.show(e)
 	s.follow(e)
+	s.followPreload(e)
 }

@@ -17,7 +17,8 @@ import (
 
 // publish writes a pool's status to the registry: the one place where ready is set.
 func (s *Supervisor) publish(e *entry) {
-	p := registry.Pool{ID: e.id, Wanted: e.wanted, LastError: e.invalid, Draining: e.parked() && e.exists()}
+	p := registry.Pool{ID: e.id, Wanted: e.wanted, Source: e.source(), LastError: e.invalid, Draining: e.parked() &&
+		e.exists()}
 	named := false // by what serves
 	for _, r := range e.sorted() {
 		if r.wish.role == reconcile.Standby && r.unit.phase == reconcile.Absent {
@@ -195,10 +196,10 @@ func (r *replica) snapshot() registry.Replica {
 		Reason: r.view.reason + r.partly(), GPULayers: r.gpuLayers(),
 		Unit: unit, Endpoint: r.publicEndpoint(), PID: r.unit.status.MainPID, InvocationID: r.unit.status.InvocationID,
 		SpecHash: r.unit.status.LogFields[render.FieldSpecHash], DeviceMask: r.mask(), EngineVersion: r.version(),
-		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(),
+		SlotsTotal: r.slotsTotal(), SlotsFree: r.slotsTotal(), QueueDepth: r.queueDepth(), Work: r.work(),
 		RefusedAnswers: r.refusedAnswers(), Unanswered: r.unansweredQuestions(),
 		RestartCount: r.restarts(), RestartsSinceStable: r.sinceSteady(), Backoff: r.waits(),
-		DiskBytes: r.unit.disk.used.Bytes,
+		DiskBytes: r.unit.disk.used.Bytes, Need: r.shownNeed(),
 		LastError: r.view.lastErr,
 		Since:     r.view.since, LastHeartbeat: r.view.heartbeat,
 	}

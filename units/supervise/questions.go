@@ -12,8 +12,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
-// An engine is asked for its queue with each good probe while leases of it are held, for a while
-// after that, and while requests wait; else with each of so many good probes.
+// An engine is asked for its queue and figures with each good probe while leases of it are held,
+// for a while after that, while requests wait, and for a while after it counted something; else
+// with each of so many good probes.
 const queueSeldom = 6
 
 // questions is what a run's engine is asked for beside its health. The questions begin with a good
@@ -28,9 +29,10 @@ type questions struct {
 	sleeps    engine.Sleep // how it sleeps; without a path: not at all
 	asleep    bool         // it reported so with the newest good probe
 	queued    *int         // requests that wait inside the engine; nil: not known
-	queueIn   int          // good probes until the queue is asked for again
-	used      int          // good probes for which leases that are over still count
-	news      bool         // an answer has changed what is published
+	work      registry.Work
+	queueIn   int  // good probes until the queue is asked for again
+	used      int  // good probes for which leases that are over still count
+	news      bool // an answer has changed what is published
 }
 
 // ask asks what is due after a good probe, and reports whether there is anything. The probe counts
@@ -46,11 +48,12 @@ func (s *Supervisor) ask(w *watch, took time.Duration) bool {
 	}
 	w.asking, w.later = true, false
 	kind, _ := w.r.serves()
+	unit := w.r.unit.name
 	s.effects.Go(func() {
-		slots, queued, ctx, asleep, err := 0, (*int)(nil), 0, false, error(nil)
+		slots, answer, ctx, asleep, err := 0, reading{}, 0, false, error(nil)
 		var layers []engine.Offload
 		if askLayers {
-			_ = s.guard(func() error { layers = s.offloads(w.ctx, kind, w.run); return nil }) // it only explains
+			_ = s.guard(func() error { layers = s.offloads(w.ctx, kind, unit, w.run); return nil }) // it only explains
 		}
 		if askSleep {
 			err = s.guard(func() error { asleep = w.isAsleep(w.ctx) == isAsleep; return nil })
@@ -62,7 +65,7 @@ func (s *Supervisor) ask(w *watch, took time.Duration) bool {
 			err = s.guard(func() error { slots = w.slots(w.ctx); return nil })
 		}
 		if err == nil && askQueue {
-			_ = s.guard(func() error { queued = w.queue(w.ctx); return nil }) // it is logged, and the queue unknown
+			_ = s.guard(func() error { answer = w.figures(w.ctx); return nil }) // it is logged, and unknown
 		}
 		s.post(func() {
 			w.asking = false
@@ -71,7 +74,8 @@ func (s *Supervisor) ask(w *watch, took time.Duration) bool {
 				s.noteOffload(w.r, layers)
 			}
 			if askQueue {
-				w.setQueue(queued)
+				w.setQueue(answer.queued)
+				s.figuresKnown(w, answer.figures)
 			}
 			if askCtx {
 				s.contextKnown(w, ctx)
@@ -99,9 +103,10 @@ func (s *Supervisor) answered(w *watch, slots int, err error, took time.Duration
 	s.probed(w, err, took)
 }
 
-// queueDue counts a good probe, and reports whether the engine is to be asked for its queue.
+// queueDue counts a good probe, and reports whether the engine is to be asked for its queue and its
+// figures.
 func (s *Supervisor) queueDue(w *watch) bool {
-	if w.adapter.QueuePath() == "" {
+	if w.adapter.QueuePath() == "" && w.figuresPath == "" {
 		return false
 	}
 	w.queueIn--
@@ -116,9 +121,10 @@ func (s *Supervisor) queueDue(w *watch) bool {
 	return true
 }
 
-// forgetQueue makes the queue unknown, and asked for with the next good probe.
+// forgetQueue makes the queue and the work unknown, and asked for with the next good probe.
 func (q *questions) forgetQueue() {
 	q.setQueue(nil)
+	q.setWork(registry.Work{})
 	q.queueIn = 0
 }
 
@@ -136,19 +142,6 @@ func (w *watch) slots(ctx context.Context) (n int) {
 		return err
 	}) // 0 then
 	return n
-}
-
-// queue asks the engine how many requests wait inside it; nil where it does not answer now.
-func (w *watch) queue(ctx context.Context) *int {
-	var n int
-	err := w.ask(ctx, bounds.OfQueue, w.adapter.QueuePath(), func(body []byte) (err error) {
-		n, err = w.adapter.Queue(body)
-		return err
-	})
-	if err != nil {
-		return nil
-	}
-	return &n
 }
 
 // ask puts a question to the engine of this run.

@@ -95,7 +95,7 @@ func (s *Supervisor) readying(
 			return out, err
 		}
 	}
-	return out, devices.CheckSplit(p, out.planned, out.need.Total())
+	return out, devices.CheckSplit(p, out.planned, out.need.Usual().Total())
 }
 
 // rendering chooses the port and plans the unit that is now wanted.
@@ -110,12 +110,14 @@ func (s *Supervisor) rendering(r *replica, ready readied, adapter engine.Adapter
 		Pool: r.wish.pool, Replica: r.id.Index, Side: r.id.Side, Staged: r.prep.staged, Prepared: ready.prepared,
 		Port:    r.unit.port,
 		Adapter: adapter, Host: s.host, Mask: given(ready.planned),
-		Need: render.Need{Devices: ready.need.Devices, Host: ready.need.Host, Mapped: ready.need.Mapped},
+		Need: render.Need{Devices: ready.need.Devices, Host: ready.need.Host, Mapped: ready.need.Mapped,
+			Lacked: ready.need.MainMemory()},
 	})
 	if err != nil {
 		return err
 	}
 	r.prep.done(ready, plan)
+	r.gpu.enough, _ = s.gpus.Enough(ready.need.Devices)
 	r.updateMask()
 	s.updateBlocked(r, time.Now())
 	if !r.run.draining() && r.unit.phase != reconcile.Broken {

@@ -92,6 +92,7 @@ type unit struct {
 	moving   bool   // port is the next unit's: another process has that of this one
 	disk     diskUse
 	left     string // the run whose port was left last; empty: it had no run
+	raised   bool   // its first step waits for a raised need
 }
 
 // gpuUse is what is known of the devices of a replica's mask.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
@@ -83,7 +84,7 @@ func (s *Supervisor) reportReload(e *entry, rec rollout.Record) {
 	if rec.Back() {
 		s.o.Log.Error(fmt.Sprintf("pool %s: the reload was rolled back; the former version is in force", e.id),
 			append(e.about(rec), "reason", string(rec.Reason), "last_error", rec.Failure.Error(), "hint",
-				rec.Failure.Hint, "reload_ms", took.Milliseconds())...)
+				rec.Failure.Hint, "reload_ms", took.Milliseconds(), catalogue.Key, catalogue.ReloadRolledBack)...)
 		return
 	}
 	s.o.Log.Info(fmt.Sprintf("pool %s: the reload is done", e.id),

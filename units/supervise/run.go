@@ -6,6 +6,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
 
@@ -29,6 +30,7 @@ type run struct {
 	refused    map[bounds.Subject]string // answers of the engine that are not believed, and why
 	unanswered map[bounds.Subject]string // what it was asked for last without an answer, and why
 	reported   []string                  // of these, what was logged
+	tally      tally                     // what the engine has counted
 	peaks      peaks
 	readySince time.Time // on the clock since the boot; zero: it is not ready
 	killed     bool      // in a stop that a former manager had begun
@@ -36,9 +38,9 @@ type run struct {
 
 // peaks is the most memory that a run has used of each device of its mask.
 type peaks struct {
-	bytes    []uint64
-	began    time.Time // when the run was first seen to serve
-	recorded time.Time // when they were written down last
+	seen     []memory.DeviceUse // by the position in the mask
+	began    time.Time          // when the run was first seen to serve; zero: it was not
+	recorded time.Time          // when they were written down last
 }
 
 // drainage is how far the drain has come.

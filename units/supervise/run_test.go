@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
@@ -72,7 +73,8 @@ func fill(r *replica, s *Supervisor) {
 	u.unanswered, u.reported = map[bounds.Subject]string{bounds.OfSlots: "status 401"}, []string{"slots"}
 	u.fault = registry.Fail(registry.CodeHealthFailed, "ill for long", "")
 	u.offload = []engine.Offload{{On: 1, Of: 2}}
-	u.peaks = peaks{bytes: []uint64{1}, began: time.Now()}
+	u.tally = tally{at: time.Now()}
+	u.peaks = peaks{seen: []memory.DeviceUse{{Used: 1}}, began: time.Now()}
 	u.readySince = s.o.Clock.SinceBoot()
 	s.beginDrain(r, "a test")
 	for f := range reflect.ValueOf(*u).NumField() {

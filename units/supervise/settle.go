@@ -24,6 +24,7 @@ func (s *Supervisor) settlePool(e *entry) {
 	s.show(e)
 	e.noted = s.noteCurrent(e)
 	s.follow(e)
+	s.followPreload(e)
 	if e.saveAfter.After(time.Now()) {
 		s.wakeAt(e, e.saveAfter) // what could not be written down is tried again
 	} else {

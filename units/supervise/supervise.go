@@ -104,14 +104,18 @@ type Ports interface {
 // Observer counts what happens, for metrics. Calls come from the loop and must not block.
 type Observer interface {
 	Restarted(p registry.Pool, reason string, n int)
-	RestartScheduled(p registry.Pool, reason string)
-	Probed(p registry.Pool, reason string, took time.Duration)   // reason is empty for a success
-	DriverReset(device, kind string)                             // a GPU or its driver must be reset
-	LogReport(answer string)                                     // NVML's answer about a line of the kernel's log
-	AnswerRefused(p registry.Pool, subject string)               // an answer of an engine is not believed
+	RestartScheduled(p registry.Pool, reason string, delay time.Duration)
+	Probed(p registry.Pool, reason string, took time.Duration) // reason is empty for a success
+	DriverReset(device, kind string)                           // a GPU or its driver must be reset
+	LogReport(answer string)                                   // NVML's answer about a line of the kernel's log
+	AnswerRefused(p registry.Pool, subject string)             // an answer of an engine is not believed
+	// what the engine of a replica, of that version, counted since it was last asked
+	Counted(p registry.Pool, replica, version string, c registry.Counted)
 	Reloaded(p registry.Pool, took time.Duration, reason string) // a reload has ended; reason is empty for a success
 	Storm(p registry.Pool, class string)                         // an engine restarts too often in too short a time
 	Breaker(p registry.Pool, state string)                       // a replica's breaker is in another state
+	Turned(took time.Duration)                                   // the loop has taken what was queued
+	Preloaded(outcome string)                                    // a preload has ended; one of PreloadOutcomes
 	// a drain of one replica has ended, forced: at its deadline
 	Drained(p registry.Pool, took time.Duration, forced bool)
 }
@@ -161,7 +165,7 @@ type Options struct {
 type Supervisor struct {
 	o       Options
 	events  chan func()
-	effects sync.WaitGroup
+	effects effects
 	starts  chan struct{} // bounds the start jobs that PID 1 is asked for at once
 	stops   chan struct{} // bounds the engines that end at once
 	ctx     context.Context
@@ -189,6 +193,7 @@ type Supervisor struct {
 	diskOver atomic.Bool
 	left     map[string]time.Time // when an engine last ended on a GPU, by UUID
 	logs     bool                 // the log is followed
+	clearing map[string]bool      // pools that are gone and whose record is being deleted
 	// asking: NVML is being asked about lines of the kernel's log.
 	asking bool
 	// unread are the logs of ended runs that wait to be read.
@@ -217,6 +222,7 @@ func New(o Options) *Supervisor {
 		adopting:  make(map[*replica]bool),
 		adopted:   make(chan struct{}),
 		forgotten: make(map[string]string),
+		clearing:  make(map[string]bool),
 		unsaved:   make(map[string]json.RawMessage),
 		gpus:      gpus.New(time.Now()),
 		left:      make(map[string]time.Time),
@@ -247,7 +253,7 @@ func (s *Supervisor) Run(ctx context.Context, first Desired) error {
 	s.followGPUs(ctx)
 	s.loop(ctx)
 	cancel(nil)
-	s.effects.Wait()
+	s.effects.all.Wait()
 	return context.Cause(ctx)
 }
 
@@ -262,12 +268,16 @@ func (s *Supervisor) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case ev := <-s.events:
+			began := time.Now()
 			ev()
 			s.drainEvents()
 			s.arm(timer)
+			s.o.Observer.Turned(time.Since(began))
 		case <-timer.C:
-			s.decideDue(time.Now())
+			began := time.Now()
+			s.decideDue(began)
 			s.arm(timer)
+			s.o.Observer.Turned(time.Since(began))
 		case <-beat.C:
 			s.o.Beat()
 		}
@@ -293,6 +303,25 @@ func (s *Supervisor) post(ev func()) {
 	case <-s.ctx.Done():
 	}
 }
+
+// effects are the goroutines beside the loop.
+type effects struct {
+	all  sync.WaitGroup
+	runs atomic.Int64
+}
+
+// Go runs f in a goroutine of its own.
+func (e *effects) Go(f func()) {
+	e.runs.Add(1)
+	e.all.Go(func() {
+		defer e.runs.Add(-1)
+		f()
+	})
+}
+
+// InProgress is how many goroutines run beside the loop: starts, stops, questions to engines,
+// downloads, and a few that follow PID 1, the GPUs and the schedule of probes.
+func (s *Supervisor) InProgress() int { return int(s.effects.runs.Load()) }
 
 // effect runs f beside the loop and posts what it returns. A panic in f is posted as broken
 // instead: it is one replica's failure and no other's.

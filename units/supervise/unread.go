@@ -36,10 +36,30 @@ const invocationField = "_SYSTEMD_INVOCATION_ID"
 // unreadLog is the log of one run that is to be read.
 type unreadLog struct {
 	run     string    // the invocation
+	origin  logOrigin // whose it is
 	settled time.Time // when it may be
 	alone   bool      // the others of a reading left no room for it
 	end     func(t tail, missing string)
 }
+
+// logOrigin is what a run's lines are known by beside its invocation.
+type logOrigin struct {
+	unit  string
+	began time.Time // CLOCK_REALTIME of its main process; zero: not known, or the clock was set since
+}
+
+// originOf returns the origin of the lines of the unit's last run.
+func originOf(unit string, st systemd.Status) logOrigin {
+	o := logOrigin{unit: unit, began: st.MainStarted}
+	if jump := st.MainExited.Sub(st.MainStarted) - st.MainRan; jump.Abs() > clockSlack {
+		o.began = time.Time{}
+	}
+	return o
+}
+
+// clockSlack is by how much CLOCK_REALTIME may be adjusted during a run, and lines be logged before
+// the main process is noted as started.
+const clockSlack = time.Second
 
 // tail is what is read of a run's log.
 type tail struct {
@@ -94,8 +114,9 @@ func (q *unreadLogs) forget(now time.Time) {
 
 // readLog has the log of a run read when it has settled, and calls end on the loop with its newest
 // lines, or why there are none.
-func (s *Supervisor) readLog(run string, end func(t tail, missing string)) {
-	s.unread.waiting = append(s.unread.waiting, &unreadLog{run: run, settled: time.Now().Add(crashSettle), end: end})
+func (s *Supervisor) readLog(of logOrigin, run string, end func(t tail, missing string)) {
+	s.unread.waiting = append(s.unread.waiting, &unreadLog{run: run, origin: of,
+		settled: time.Now().Add(crashSettle), end: end})
 	s.nextReading()
 }
 
@@ -141,17 +162,10 @@ func (s *Supervisor) readTogether(logs []*unreadLog) {
 func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[string]tail, full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, crashReading)
 	defer cancel()
-	q := systemd.JournalQuery{Fields: []string{"MESSAGE", invocationField}}
-	var reports []string
-	for _, l := range logs {
-		q.Matches = append(q.Matches, invocationField+"="+l.run)
-		reports = append(reports, droppedOfField+"="+l.run)
-	}
-	// The slice is needed: the invocation of a unit of a user's own manager is what the user says.
-	q.Matches = append(q.Matches, sliceMatch)
+	q, reports := tailQuery(logs)
 	limit := crashTail * len(logs)
 	entries, err := s.o.Journal.Read(ctx, q, limit)
-	of, full = tails(entries), len(entries) >= limit
+	of, full = tails(entries, logs), len(entries) >= limit
 	if err != nil || !slices.ContainsFunc(logs, func(l *unreadLog) bool { return len(of[l.run].lines) == crashTail }) {
 		return of, full, err // too little was logged to be suppressed
 	}
@@ -163,6 +177,37 @@ func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[s
 	}
 	countDropped(of, entries)
 	return of, full, nil
+}
+
+// tailQuery asks for the lines of some runs; reports match those on lines that were suppressed.
+//
+// The unit is matched beside the invocation: that of a unit of a user's own manager is what the
+// user says. The slice would not do: journald takes it from the control group of the process. Of
+// one that is gone by then, as after an engine's last words, it knows the unit alone, from PID 1,
+// and no invocation either once the unit has ended (client_context_read_cgroup and _invocation_id
+// in journald-context.c). So all lines of the units since the runs began are read, where that is
+// known.
+func tailQuery(logs []*unreadLog) (q systemd.JournalQuery, reports []string) {
+	q.Fields = []string{"MESSAGE", invocationField, unitField}
+	var units []string
+	since, known := time.Now(), true
+	for _, l := range logs {
+		q.Matches = append(q.Matches, invocationField+"="+l.run)
+		units = append(units, unitField+"="+l.origin.unit)
+		reports = append(reports, droppedOfField+"="+l.run)
+		known = known && !l.origin.began.IsZero()
+		if l.origin.began.Before(since) {
+			since = l.origin.began
+		}
+	}
+	slices.Sort(units)
+	units = slices.Compact(units)
+	if known {
+		q.Matches, q.Since = units, since.Add(-clockSlack)
+		return q, reports
+	}
+	q.Matches = append(q.Matches, units...)
+	return q, reports
 }
 
 // journald's report of lines that it suppressed because of a unit's rate limit
@@ -188,10 +233,10 @@ func countDropped(of map[string]tail, entries []systemd.JournalEntry) {
 
 // tails sorts the engines' lines by their run. Those of the gate are not among them; of these only
 // what it heard counts, whose other words are in the failure already.
-func tails(entries []systemd.JournalEntry) map[string]tail {
+func tails(entries []systemd.JournalEntry, logs []*unreadLog) map[string]tail {
 	of := map[string]tail{}
 	for _, entry := range entries {
-		run, line := entry.Fields[invocationField], entry.Message()
+		run, line := cmp.Or(entry.Fields[invocationField], runOf(entry, logs)), entry.Message()
 		t := of[run]
 		if strings.HasPrefix(line, exit.LogPrefix) {
 			t.heard = cmp.Or(gateHeard(line), t.heard)
@@ -202,6 +247,21 @@ func tails(entries []systemd.JournalEntry) map[string]tail {
 		of[run] = t
 	}
 	return of
+}
+
+// runOf returns the run of a line without an invocation: the newest of its unit that had begun; ""
+// for none.
+func runOf(entry systemd.JournalEntry, logs []*unreadLog) (run string) {
+	var began time.Time
+	for _, l := range logs {
+		o := l.origin
+		switch {
+		case o.unit != entry.Fields[unitField] || o.began.IsZero():
+		case !entry.At.Before(o.began.Add(-clockSlack)) && !o.began.Before(began):
+			run, began = l.run, o.began
+		}
+	}
+	return run
 }
 
 // endReading reports of one run what was read of it. One that the lines of others crowded out is

@@ -189,7 +189,7 @@ func TestTails(t *testing.T) {
 	entries = append(entries, entry("b", "pool-gate: waits"), entry("c", "one"),
 		entry("c", "pool-gate: stalled; seen: status 503 at /health"),
 		entry("c", "pool-gate: stalled; seen: status 404 at /health"), entry("c", "pool-gate: waits"))
-	got := tails(entries)
+	got := tails(entries, nil)
 	if a := got["a"].lines; len(a) != crashTail || a[0] != "1" {
 		t.Errorf("a has %d lines from %q on, want the newest", len(a), a[0])
 	}
@@ -198,5 +198,66 @@ func TestTails(t *testing.T) {
 	}
 	if c := got["c"]; !slices.Equal(c.lines, []string{"one"}) || c.heard != "status 404 at /health" {
 		t.Errorf("c has %+v, want the engine's own line and what the gate heard last", c)
+	}
+}
+
+// TestLinesWithoutAnInvocation: journald knows the unit alone of a process that is gone; its lines
+// are those of the newest run that had begun.
+func TestLinesWithoutAnInvocation(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(1_000_000, 0).Add(time.Duration(s) * time.Second) }
+	origin := func(unit string, s int) logOrigin { return logOrigin{unit: unit, began: at(s)} }
+	logs := []*unreadLog{
+		{run: "a1", origin: origin("a", 10)}, {run: "a2", origin: origin("a", 20)}, {run: "b1", origin: origin("b", 15)},
+		{run: "c1", origin: logOrigin{unit: "c"}},
+	}
+	line := func(unit string, s int, text string) systemd.JournalEntry {
+		return systemd.JournalEntry{At: at(s), Fields: map[string]string{"MESSAGE": text, unitField: unit}}
+	}
+	got := tails([]systemd.JournalEntry{
+		line("a", 5, "of an earlier run"), line("a", 12, "first"), line("a", 21, "second"), line("b", 22, "other"),
+		line("c", 22, "of a run whose beginning is not known"), line("d", 22, "of no pool"),
+	}, logs)
+	want := map[string][]string{"a1": {"first"}, "a2": {"second"}, "b1": {"other"}, "c1": nil}
+	for run, lines := range want {
+		if !slices.Equal(got[run].lines, lines) {
+			t.Errorf("%s has %q, want %q", run, got[run].lines, lines)
+		}
+	}
+}
+
+// TestTailQuery: all lines of the units since the oldest run began, or by invocation where that is
+// not known.
+func TestTailQuery(t *testing.T) {
+	began := time.Unix(1_000_000, 0)
+	known := []*unreadLog{{run: "a1", origin: logOrigin{unit: "a", began: began.Add(time.Hour)}},
+		{run: "b1", origin: logOrigin{unit: "b", began: began}}, {run: "a2", origin: logOrigin{unit: "a", began: began}}}
+	q, _ := tailQuery(known)
+	if want := []string{"_SYSTEMD_UNIT=a", "_SYSTEMD_UNIT=b"}; !slices.Equal(q.Matches, want) ||
+		!q.Since.Equal(began.Add(-clockSlack)) {
+		t.Errorf("asks for %q since %s", q.Matches, q.Since)
+	}
+	q, _ = tailQuery(append(known, &unreadLog{run: "c1", origin: logOrigin{unit: "c"}}))
+	want := []string{"_SYSTEMD_INVOCATION_ID=a1", "_SYSTEMD_INVOCATION_ID=b1", "_SYSTEMD_INVOCATION_ID=a2",
+		"_SYSTEMD_INVOCATION_ID=c1", "_SYSTEMD_UNIT=a", "_SYSTEMD_UNIT=b", "_SYSTEMD_UNIT=c"}
+	if !slices.Equal(q.Matches, want) || !q.Since.IsZero() {
+		t.Errorf("asks for %q since %s, want by invocation", q.Matches, q.Since)
+	}
+}
+
+// TestOriginOfARun: where the clock was set during a run, its beginning is not known.
+func TestOriginOfARun(t *testing.T) {
+	began := time.Unix(1_000_000, 0)
+	for name, c := range map[string]struct {
+		st   systemd.Status
+		want time.Time
+	}{
+		"ended":              {systemd.Status{MainStarted: began, MainExited: began.Add(time.Minute), MainRan: time.Minute}, began},
+		"clock_set_back":     {systemd.Status{MainStarted: began, MainExited: began.Add(-time.Hour), MainRan: time.Minute}, time.Time{}},
+		"no_main_process":    {systemd.Status{}, time.Time{}},
+		"its_end_is_unknown": {systemd.Status{MainStarted: began}, time.Time{}},
+	} {
+		if o := originOf("u", c.st); !o.began.Equal(c.want) || o.unit != "u" {
+			t.Errorf("%s: %+v, want %s", name, o, c.want)
+		}
 	}
 }

@@ -397,16 +397,19 @@ func (w *world) portFree(port int) error {
 
 type noObserver struct{}
 
-func (noObserver) Restarted(registry.Pool, string, int)          {}
-func (noObserver) RestartScheduled(registry.Pool, string)        {}
-func (noObserver) DriverReset(string, string)                    {}
-func (noObserver) LogReport(string)                              {}
-func (noObserver) AnswerRefused(registry.Pool, string)           {}
-func (noObserver) Reloaded(registry.Pool, time.Duration, string) {}
-func (noObserver) Storm(registry.Pool, string)                   {}
-func (noObserver) Breaker(registry.Pool, string)                 {}
-func (noObserver) Drained(registry.Pool, time.Duration, bool)    {}
-func (noObserver) Probed(registry.Pool, string, time.Duration)   {}
+func (noObserver) Restarted(registry.Pool, string, int)                    {}
+func (noObserver) RestartScheduled(registry.Pool, string, time.Duration)   {}
+func (noObserver) Turned(time.Duration)                                    {}
+func (noObserver) DriverReset(string, string)                              {}
+func (noObserver) LogReport(string)                                        {}
+func (noObserver) AnswerRefused(registry.Pool, string)                     {}
+func (noObserver) Counted(registry.Pool, string, string, registry.Counted) {}
+func (noObserver) Reloaded(registry.Pool, time.Duration, string)           {}
+func (noObserver) Storm(registry.Pool, string)                             {}
+func (noObserver) Breaker(registry.Pool, string)                           {}
+func (noObserver) Drained(registry.Pool, time.Duration, bool)              {}
+func (noObserver) Probed(registry.Pool, string, time.Duration)             {}
+func (noObserver) Preloaded(string)                                        {}
 
 // listPorts hands out 21000, 21001, … and none twice, as long as there are others.
 type listPorts struct {

@@ -35,6 +35,7 @@ func PoolOf(p *registry.Pool) Pool {
 		VRAMTotalBytes: has.total, VRAMFreeBytes: has.free,
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
 		Live: p.Live, Ready: p.Ready, Draining: p.Draining, State: string(p.State), Wanted: p.Wanted,
+		Source:    optional(p.Source),
 		LastError: text, Hint: hint, Details: endingOf(p.LastError), LastHeartbeatMS: moment(p.LastHeartbeat),
 		RestartCount: p.RestartCount, RestartsSinceStable: p.RestartsSinceStable,
 		BackoffMS: p.Backoff.Milliseconds(), Breaker: optional(p.Breaker), NextRestartMS: moment(p.NextStart),
@@ -95,11 +96,19 @@ func replicaOf(r *registry.Replica) Replica {
 		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
 		RestartsSinceStable: r.RestartsSinceStable, RefusedAnswers: r.RefusedAnswers,
 		Unanswered: r.Unanswered, GPULayers: layersOf(r.GPULayers), Asleep: r.Asleep, Ctx: r.Ctx, CtxAsked: r.CtxAsked,
-		DiskBytes: r.DiskBytes,
+		DiskBytes: r.DiskBytes, MemoryNeed: needOf(r.Need),
 		BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
 		LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),
 	}
+}
+
+func needOf(n *registry.Need) *Need {
+	if n == nil {
+		return nil
+	}
+	return &Need{Source: n.Source, VRAM: n.VRAM, Host: n.Host, RaisedAfter: optional(string(n.RaisedAfter)),
+		RaisedUntilMS: moment(n.RaisedUntil)}
 }
 
 func layersOf(of []registry.Layers) []Layers {
@@ -120,7 +129,8 @@ func HealthOf(p *registry.Pool) PoolHealth {
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
 		VRAMTotalBytes: has.total, VRAMFreeBytes: has.free, ComputeCapability: has.compute,
 		DeviceMask: list(p.DeviceMask), LastHeartbeatMS: moment(p.LastHeartbeat),
-		Metrics: PoolMetrics{QueueDepth: p.QueueDepth},
+		Metrics: PoolMetrics{QueueDepth: p.QueueDepth, TokensInFlight: p.Work.TokensInFlight,
+			KVCacheUsageRatio: p.Work.KVCacheUsage},
 	}
 }
 

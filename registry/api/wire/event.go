@@ -35,3 +35,10 @@ func EventOf(e *registry.Event) Event {
 	}
 	return w
 }
+
+// Gap is the data of the event gap of GET /v1/events: some events before the next one are not sent.
+type Gap struct {
+	Missed  *int64 `json:"missed"` // how many, of any pool and kind; null: unknown
+	UpToSeq uint64 `json:"up_to_seq"`
+	Cause   string `json:"cause"`
+}

@@ -51,6 +51,7 @@ type Pool struct {
 	Draining            bool      `json:"draining"`
 	State               string    `json:"state"`
 	Wanted              bool      `json:"wanted"`
+	Source              *string   `json:"source"`     // file or preload; null: nothing asks for it
 	LastError           *string   `json:"last_error"` // begins with its code
 	Hint                *string   `json:"hint"`
 	Details             *Ending   `json:"details"`
@@ -69,6 +70,8 @@ type Pool struct {
 	Reload              *Reload   `json:"reload"`
 	Staging             *Staging  `json:"staging"`
 	Replicas            []Replica `json:"replicas"`
+	// Operation is only in the answer to a request that waited for its end.
+	Operation *Operation `json:"operation,omitempty"`
 }
 
 // Device is a GPU or MIG partition as a pool sees it. What is not known of it is absent.
@@ -128,6 +131,7 @@ type Replica struct {
 	Ctx                 int      `json:"ctx,omitempty"`             // context of one request that it reports, tokens
 	CtxAsked            int      `json:"ctx_asked,omitempty"`       // and that it was asked for
 	DiskBytes           uint64   `json:"disk_bytes,omitempty"`      // in its state and cache directory
+	MemoryNeed          *Need    `json:"memory_need,omitempty"`     // of its next or present run
 	BackoffMS           int64    `json:"backoff_ms"`
 	Breaker             *string  `json:"breaker"`
 	NextRestartMS       *int64   `json:"next_restart_ms"`
@@ -136,6 +140,15 @@ type Replica struct {
 	Details             *Ending  `json:"details"`
 	SinceMS             *int64   `json:"since_ms"`
 	LastHeartbeatMS     *int64   `json:"last_heartbeat_ms"`
+}
+
+// Need is the memory that a replica needs.
+type Need struct {
+	Source        string  `json:"source"`
+	VRAM          uint64  `json:"vram_bytes"` // of all its devices together
+	Host          uint64  `json:"host_bytes"`
+	RaisedAfter   *string `json:"raised_after"` // the failure of the load before, by which it was raised
+	RaisedUntilMS *int64  `json:"raised_until_ms"`
 }
 
 // Layers are how many layers of a model are on the GPUs.
@@ -250,7 +263,9 @@ type PoolHealth struct {
 
 // PoolMetrics are the figures that placement reads.
 type PoolMetrics struct {
-	QueueDepth *int `json:"queue_depth"`
+	QueueDepth        *int     `json:"queue_depth"`
+	TokensInFlight    *int     `json:"tokens_in_flight"`
+	KVCacheUsageRatio *float64 `json:"kv_cache_usage_ratio"`
 }
 
 // PoolStatus is the answer of GET /pools/{id}/status, with the field names of an existing

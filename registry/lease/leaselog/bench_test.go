@@ -45,7 +45,7 @@ func BenchmarkLease(b *testing.B) {
 			b.SetParallelism(callers)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					l, err := book.Acquire(ctx, "a", "", "me", time.Minute)
+					l, err := book.Acquire(ctx, lease.Ask{Pool: "a", Holder: "me", TTL: time.Minute})
 					if err != nil {
 						b.Error(err)
 						return

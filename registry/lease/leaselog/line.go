@@ -65,7 +65,9 @@ func appendRecord(buf []byte, r record) ([]byte, error) {
 		buf = appendOptional(buf, `,"holder":`, l.Holder)
 		buf = appendOptional(buf, `,"endpoint":`, l.Endpoint)
 		buf = strconv.AppendInt(append(buf, `,"expires":`...), int64(l.Expires), 10)
-		buf = append(appendOptional(buf, `,"lost":`, l.Lost), '}')
+		buf = appendOptional(buf, `,"lost":`, l.Lost)
+		buf = appendOptional(buf, `,"key":`, l.Key)
+		buf = append(appendOptional(buf, `,"sum":`, l.Sum), '}')
 	} else {
 		buf = appendText(buf, `"drop":`, r.Drop)
 	}

@@ -2,22 +2,22 @@
 // users do, and measures what an administrator sees meanwhile.
 //
 // Usage: hostileload attack NETWORK ADDRESS CLIENTS EACH SECONDS prints how many connections were
-// opened. hostileload time N COMMAND… runs a command N times and prints one JSON object: its
-// quantiles in milliseconds and how often it failed. hostileload get URL prints the status and the
-// body of an answer.
+// opened. hostileload time N WHAT [-- WHAT…] does several things in turn, N times each, and prints
+// one JSON object for each, in their order: its quantiles in milliseconds and how often it failed.
+// WHAT is a command with its arguments, or "ask SOCKET PATH": one request over a connection of its
+// own, by this process. hostileload get URL prints the status and the body of an answer.
+// hostileload fill SOCKET SECONDS [MOST] connects to a unix socket until that is refused, prints
+// how many connections it has and why the next one failed, and holds them.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"slices"
 	"strconv"
 	"time"
 
@@ -35,8 +35,45 @@ func run(args []string) error {
 		return measure(args[1], args[2:])
 	case len(args) == 2 && args[0] == "get":
 		return get(args[1])
+	case len(args) >= 3 && args[0] == "fill":
+		return fill(args[1], args[2:])
 	}
-	return errors.New("usage: hostileload attack NETWORK ADDRESS CLIENTS EACH SECONDS, time N COMMAND…, or get URL")
+	return errors.New("usage: hostileload attack NETWORK ADDRESS CLIENTS EACH SECONDS, time N WHAT [-- WHAT…], " +
+		"get URL, or fill SOCKET SECONDS [MOST]")
+}
+
+// fill connects without sending anything, as long as there is room.
+func fill(socket string, numbers []string) error {
+	seconds, err := strconv.Atoi(numbers[0])
+	most := 1 << 16
+	if err == nil && len(numbers) > 1 {
+		most, err = strconv.Atoi(numbers[1])
+	}
+	if err != nil {
+		return err
+	}
+	var held []net.Conn
+	var refused error
+	for len(held) < most && refused == nil {
+		var c net.Conn
+		if c, refused = net.Dial("unix", socket); refused == nil {
+			held = append(held, c)
+		}
+	}
+	fmt.Println(len(held), refused)
+	defer func() {
+		for _, c := range held {
+			c.Close()
+		}
+	}()
+	if n, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET")); err == nil { // where a service waits for it
+		_, err = n.Write([]byte("READY=1"))
+		if err := errors.Join(err, n.Close()); err != nil {
+			return err
+		}
+	}
+	time.Sleep(time.Duration(seconds) * time.Second)
+	return nil
 }
 
 func attack(network, address string, numbers []string) error {
@@ -55,28 +92,6 @@ func attack(network, address string, numbers []string) error {
 	})
 	fmt.Println(opened)
 	return nil
-}
-
-func measure(times string, command []string) error {
-	n, err := strconv.Atoi(times)
-	if err != nil || n < 1 {
-		return fmt.Errorf("%q is no number of runs", times)
-	}
-	var took []float64
-	var failures []string
-	for range n {
-		began := time.Now()
-		out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
-		took = append(took, float64(time.Since(began).Microseconds())/1000)
-		if err != nil {
-			failures = append(failures, fmt.Sprintf("%v: %s", err, out))
-		}
-	}
-	slices.Sort(took)
-	at := func(q float64) float64 { return took[int(q*float64(n-1))] }
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1), "failed": len(failures), "failures": failures[:min(3, len(failures))],
-	})
 }
 
 func get(url string) error {

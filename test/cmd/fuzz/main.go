@@ -1,9 +1,10 @@
 // Command fuzz runs every fuzz target of the tree for a while each, and prints how many inputs each
 // has tried. An input that fails is where go test leaves it, in testdata/fuzz of its package.
 //
-// Usage: fuzz [-time 10s] [-keep 16] [-run REGEXP]. With -keep, the shortest of the inputs that
-// reached new code are copied from Go's cache into testdata/fuzz, so that each target has at least
-// so many of them there: all later test runs try those first.
+// Usage: fuzz [-time 10s] [-keep 16] [-run REGEXP] [-record PAGE]. With -keep, the shortest of the
+// inputs that reached new code are copied from Go's cache into testdata/fuzz, so that each target
+// has at least so many of them there: all later test runs try those first. With -record, what was
+// tried is added to the totals of a page.
 package main
 
 import (
@@ -26,25 +27,26 @@ func main() {
 	fuzzTime := flag.String("time", "10s", "how long each target runs, as -fuzztime of go test: 10s, or 1000000x")
 	keep := flag.Int("keep", 0, "how many inputs of each target to have in testdata/fuzz at least")
 	only := flag.String("run", "", "only targets whose `PACKAGE.NAME` matches this regular expression")
+	page := flag.String("record", "", "the `PAGE` with the inputs that were tried in all, to add these to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *fuzzTime, *keep, *only); err != nil {
+	if err := run(ctx, *fuzzTime, *keep, *only, *page); err != nil {
 		fmt.Fprintln(os.Stderr, "fuzz:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, fuzzTime string, keep int, only string) error {
+func run(ctx context.Context, fuzzTime string, keep int, only, page string) error {
 	pattern, err := regexp.Compile(only)
 	if err != nil {
 		return err
 	}
-	targets, err := find(".")
+	all, err := find(".")
 	if err != nil {
 		return err
 	}
-	targets = slices.DeleteFunc(targets, func(t target) bool { return !pattern.MatchString(t.String()) })
+	targets := slices.DeleteFunc(slices.Clone(all), func(t target) bool { return !pattern.MatchString(t.String()) })
 	if len(targets) == 0 {
 		return fmt.Errorf("no target matches %q", only)
 	}
@@ -62,6 +64,11 @@ func run(ctx context.Context, fuzzTime string, keep int, only string) error {
 			return err
 		}
 		fmt.Printf("%s: %d inputs\n", t, t.inputs)
+		if page != "" { // after each, for a run may be interrupted
+			if err := record(page, all, *t); err != nil {
+				return err
+			}
+		}
 	}
 	table(targets)
 	if failed > 0 {
@@ -104,10 +111,14 @@ func find(root string) ([]target, error) {
 	return found, err
 }
 
+// minimizeTime bounds how long each input that reaches new code is made smaller. Go's own is a
+// minute, in which a target with inputs of some kilobytes tries none.
+const minimizeTime = "200x"
+
 // fuzz runs the target and returns how many inputs it has tried.
 func (t target) fuzz(ctx context.Context, fuzzTime string) (int, error) {
 	cmd := exec.CommandContext(ctx, "go", "test", "./"+t.dir, "-run", "^$", "-fuzz", "^"+t.name+"$",
-		"-fuzztime", fuzzTime)
+		"-fuzztime", fuzzTime, "-fuzzminimizetime", minimizeTime)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go test ends its workers
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -45,6 +45,31 @@ func TestInputs(t *testing.T) {
 	}
 }
 
+// TestRecord: what was tried is added to the totals; each target of the tree has a row, and one
+// that is gone has none.
+func TestRecord(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "fuzz.md")
+	a, b, c := target{"a", "FuzzOne", 7}, target{"a", "FuzzTwo", 0}, target{"b/c", "FuzzThree", 1}
+	for _, step := range []struct {
+		all   []target
+		tried target
+	}{{[]target{a, b, c}, a}, {[]target{a, b, c}, c}, {[]target{a, b, c}, a}, {[]target{a, b}, b}} {
+		if err := record(page, step.all, step.tried); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(page)
+	if want := recordHead + "| a.FuzzOne | 14 |\n| a.FuzzTwo | 0 |\n"; err != nil || string(text) != want {
+		t.Errorf("%s, %v, want %s", text, err, want)
+	}
+	if err := os.WriteFile(page, []byte("| a.FuzzOne | 99999999999999999999 |\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := record(page, []target{a}, a); err == nil {
+		t.Error("a number that cannot be read was replaced")
+	}
+}
+
 // TestSpread: what is kept is of all sizes.
 func TestSpread(t *testing.T) {
 	list := []string{"1", "2", "3", "4", "5", "6"}

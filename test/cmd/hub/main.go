@@ -1,7 +1,12 @@
 // Command hub serves a directory as a repository of an imitated hub, with faults: for tests of
-// machines, where it runs beside an engine.
+// machines, where it runs beside an engine. The same files can be a bucket and an artefact.
 //
-//	hub -dir /srv/models -repo org/name -listen 127.0.0.1:8080 -cdn http://cdn.test:8081 -fault 'cdn:cut=1000000*3'
+//	hub -dir /srv/models -repo org/name -listen 127.0.0.1:8080 -cdn http://cdn.test:8081 -fault 'cdn:cut=1000000*3' \
+//	    -s3 127.0.0.1:8082 -keys AKIA:secret -registry http://registry.localhost:8083 -blobs http://blobs.test:8084
+//
+// With -images it serves container images instead.
+//
+//	hub -images 127.0.0.1:5000 -image acme/llama:1=/srv/images/1
 package main
 
 import (
@@ -15,6 +20,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pool-managerd/pool-managerd/test/hub"
 )
@@ -41,7 +47,20 @@ func run() error {
 		faults = append(faults, f)
 		return err
 	})
+	var also others
+	also.flags()
+	images := flag.String("images", "", "address of a registry of container images, which is then all that is served")
+	rate := flag.Int("slow", 0, "bytes a second of that registry, 0: no limit")
+	named := make(map[string]string)
+	flag.Func("image", "NAME:TAG=DIRECTORY of its layers; may be repeated", func(text string) error {
+		name, dir, _ := strings.Cut(text, "=")
+		named[name] = dir
+		return nil
+	})
 	flag.Parse()
+	if *images != "" {
+		return serveImages(*images, named, *rate)
+	}
 	if err := add(&repo, *dir, *lfs); err != nil {
 		return err
 	}
@@ -71,10 +90,32 @@ func run() error {
 		return err
 	}
 	fmt.Println(h.Endpoint, repo.Name, repo.Commit)
-	ended := make(chan error, 2)
+	ended := make(chan error, 8)
+	if err := also.serve(*dir, ended); err != nil {
+		return err
+	}
 	go func() { ended <- hub.Server(h.Handler()).Serve(first) }()
 	go func() { ended <- hub.Server(h.CDNHandler()).Serve(second) }()
 	return <-ended
+}
+
+func serveImages(address string, named map[string]string, rate int) error {
+	registry := hub.NewRegistry()
+	for name, dir := range named {
+		digest, err := registry.Image(name, dir)
+		if err != nil {
+			return err
+		}
+		fmt.Println(name, digest)
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	if rate > 0 {
+		return hub.Server(hub.Slowly(registry, rate)).Serve(listener)
+	}
+	return hub.Server(registry).Serve(listener)
 }
 
 // add adds all files of a directory.

@@ -98,9 +98,16 @@ type Document struct {
 func (d *Document) Place(offset int) (line, column int) { return d.lines.place(offset) }
 
 // PlaceOf returns line and column of the value of the first of some dotted keys in the file, zeroes
-// if none is.
+// if none is. "args[3]" is an item of a list.
 func (d *Document) PlaceOf(keys ...string) (line, column int) {
 	for _, key := range keys {
+		list, index, found := strings.Cut(strings.TrimSuffix(key, "]"), "[")
+		if n, err := strconv.Atoi(index); found && err == nil {
+			if v := d.Find(strings.Split(list, ".")...); v != nil && n >= 0 && n < len(v.Items) {
+				return d.Place(v.Items[n].At)
+			}
+			continue
+		}
 		if v := d.Find(strings.Split(key, ".")...); v != nil {
 			return d.Place(v.At)
 		}

@@ -11,8 +11,6 @@ type Key[T any] struct {
 	Type    Type[T]
 	Default string // for the reference, as TOML writes it or in words; empty: none
 	Doc     string // for the reference: what it does
-	// Later is set where the key is accepted and has no effect in this version; when it will.
-	Later string
 }
 
 // Type reads the values of one key.
@@ -45,17 +43,6 @@ func (s Schema[T]) Decode(d *Document, dst *T, rules ...func(dst *T, r *Report))
 		rule(dst, r)
 	}
 	return r.problems
-}
-
-// Idle returns the dotted paths in the document that are accepted without having an effect yet.
-func (s Schema[T]) Idle(d *Document) []string {
-	var idle []string
-	for _, k := range s.Keys {
-		if k.Later != "" && d.Find(strings.Split(k.Path, ".")...) != nil {
-			idle = append(idle, k.Path)
-		}
-	}
-	return idle
 }
 
 type walk[T any] struct {
@@ -152,10 +139,27 @@ func Lift[T, U any](prefix string, keys []Key[T], get func(*U) *T) []Key[U] {
 		}
 		set := k.Type.Set
 		lifted[i] = Key[U]{
-			Path: path, Default: k.Default, Doc: k.Doc, Later: k.Later,
+			Path: path, Default: k.Default, Doc: k.Doc,
 			Type: Type[U]{Name: k.Type.Name, Allowed: k.Type.Allowed,
 				Set: func(dst *U, v *Value, at At) { set(get(dst), v, at) }},
 		}
 	}
 	return lifted
+}
+
+// ToTable reads the tables of a key that takes any name, such as "programs.*", each by its own
+// keys. put takes what was read, under its name.
+func ToTable[T, U any](name, allowed string, keys []Key[U], page string, start func() U,
+	put func(dst *T, name string, u U)) Type[T] {
+	return Type[T]{Name: name, Allowed: allowed, Set: func(dst *T, v *Value, at At) {
+		if v.Kind != TableKind {
+			at.Wrong(v, allowed, "Write it as ["+at.key+"] with its keys on the lines below.")
+			return
+		}
+		one := start()
+		w := &walk[U]{schema: Schema[U]{Keys: Lift(at.key, keys, func(u *U) *U { return u }), Page: page}, dst: &one,
+			report: at.report}
+		w.table(v.Table, at.key)
+		put(dst, at.last, one)
+	}}
 }

@@ -233,25 +233,6 @@ func ToURL[T any](field func(*T) *string) Type[T] {
 	}}
 }
 
-// ToURLs reads a list of URLs as ToURL does one.
-func ToURLs[T any](field func(*T) *[]string) Type[T] {
-	const allowed = "URLs without credentials, http:// or https://"
-	return Type[T]{Name: "list of URLs", Allowed: allowed, Set: func(dst *T, v *Value, at At) {
-		if v.Kind != Array {
-			at.Wrong(v, "a list: "+allowed, "Put it in square brackets.")
-			return
-		}
-		list, good := make([]string, 0, len(v.Items)), true
-		for i, item := range v.Items {
-			s, ok := webAddress(item, at.Item(i), allowed)
-			list, good = append(list, s), good && ok
-		}
-		if good {
-			*field(dst) = list
-		}
-	}}
-}
-
 // webAddress returns the URL of a value, or reports what is wrong with it.
 func webAddress(v *Value, at At, allowed string) (string, bool) {
 	if v.Kind != String {

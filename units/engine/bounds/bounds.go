@@ -25,6 +25,11 @@ const (
 	Context = 1 << 28
 	// Tokens is the most tokens, or steps, that one engine counts: years of work.
 	Tokens = 1 << 50
+	// TokensPerSecond is the most that one engine counts in a second. What exceeds it since the
+	// last answer was not worked, so that a sum over years stays exact.
+	TokensPerSecond = 1 << 24
+	// Requests that one engine answers in a second, likewise.
+	RequestsPerSecond = 1 << 16
 )
 
 // Texts that an engine reports, in bytes.
@@ -55,6 +60,7 @@ const (
 	OfProgress Subject = "progress"
 	OfSleep    Subject = "sleep"
 	OfContext  Subject = "context"
+	OfFigures  Subject = "metrics"
 )
 
 // Refused is an answer that is not believed: a value beyond its bound, or a form that cannot be
@@ -116,6 +122,9 @@ func (s *Sum) Add(name string, value float64) error {
 	}
 	return nil
 }
+
+// Value returns the sum.
+func (s *Sum) Value() float64 { return s.total }
 
 // Int returns the sum as a whole number, rounded up.
 func (s *Sum) Int() int { return int(math.Ceil(s.total)) }

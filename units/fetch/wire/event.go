@@ -44,12 +44,13 @@ const (
 	Interrupted    Reason = "interrupted"  // by a signal
 	Busy           Reason = "busy"         // another program fetches into the same directory
 	CacheFailed    Reason = "cache_failed" // the cache cannot be read or written
+	BadImage       Reason = "bad_image"    // a container image that is not unpacked
 )
 
 // exits is the exit status that goes with each reason.
 var exits = map[Reason]int{
 	NotFound: ExitFailed, Unauthorized: ExitFailed, Gated: ExitFailed, DigestMismatch: ExitFailed, HostDenied: ExitFailed,
-	TooLarge: ExitFailed, BadRequest: ExitUsage, CacheFailed: ExitFailed,
+	TooLarge: ExitFailed, BadRequest: ExitUsage, CacheFailed: ExitFailed, BadImage: ExitFailed,
 	RateLimited: ExitLater, NoSpace: ExitLater, AddressStale: ExitLater, Network: ExitLater, BadAnswer: ExitLater,
 	Interrupted: ExitLater, Busy: ExitLater,
 }
@@ -192,7 +193,7 @@ func (e *Event) checkSnapshot() error {
 		return errors.New("a result without a commit")
 	case !filepath.IsAbs(e.Path) || filepath.Clean(e.Path) != e.Path:
 		return errors.New("a result whose path is not absolute and plain")
-	case e.Digest != "" && !digestForm.MatchString(e.Digest):
+	case e.Digest != "" && !isDigest(e.Digest):
 		return errors.New("a result whose digest is not sha256: and 64 hexadecimal digits")
 	}
 	return nil

@@ -14,7 +14,6 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -43,6 +42,7 @@ type Request struct {
 	CacheDir    string              `json:"cache_dir"`                        // absolute
 	Directory   string              `json:"directory"`                        // the artefact's in cache_dir
 	Endpoint    string              `json:"endpoint,omitempty"`               // URL of the hub or the object store
+	Region      string              `json:"region,omitempty"`                 // of the object store; empty: that of its URL
 	Hosts       map[string][]string `json:"hosts,omitempty"`                  // the only hosts to connect to, with addresses
 	Connections int                 `json:"connections,omitempty"`            // at the same time; 0: 8
 	RateLimit   int64               `json:"rate_limit_bytes_per_s,omitempty"` // 0: none
@@ -53,10 +53,33 @@ type Request struct {
 // MaxConnections is the most that a request may ask for.
 const MaxConnections = 64
 
-var (
-	digestForm    = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	directoryForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$`)
-)
+// isDigest reports whether s is sha256: and 64 lower-case hexadecimal digits.
+func isDigest(s string) bool {
+	digits, found := strings.CutPrefix(s, "sha256:")
+	return found && len(digits) == 64 && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// maxName is the longest name of a file, in bytes.
+const maxName = 255
+
+// isPlainName reports whether s is one name of letters, digits and _.-, which does not begin with a
+// dot or a dash.
+func isPlainName(s string) bool {
+	return s != "" && len(s) <= maxName && s[0] != '.' && s[0] != '-' && isOf(s, "_.-")
+}
+
+// maxRegion is the longest name of a region, in bytes.
+const maxRegion = 64
+
+// isRegion reports whether s is one of letters, digits, _ and -.
+func isRegion(s string) bool { return s != "" && len(s) <= maxRegion && isOf(s, "_-") }
+
+// isOf reports whether s has nothing but ASCII letters, digits and those of others.
+func isOf(s, others string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune(others, c)
+	})
+}
 
 // ReadRequest reads one request, strictly: unknown fields are refused, so that a field of a later
 // version is not ignored.
@@ -87,16 +110,18 @@ func (r *Request) Check() error {
 		return fmt.Errorf("version is %d; this program speaks %d", r.Version, Version)
 	case r.Ref == "":
 		return errors.New("ref is missing")
-	case r.Digest != "" && !digestForm.MatchString(r.Digest):
+	case r.Digest != "" && !isDigest(r.Digest):
 		return errors.New("digest is not sha256: and 64 hexadecimal digits")
 	case !filepath.IsAbs(r.CacheDir):
 		return errors.New("cache_dir is no absolute path")
-	case !directoryForm.MatchString(r.Directory):
+	case !isPlainName(r.Directory):
 		return errors.New("directory is not one plain name")
 	case r.Connections < 0 || r.Connections > MaxConnections:
 		return fmt.Errorf("connections is not in 0 to %d", MaxConnections)
 	case r.RateLimit < 0 || r.MaxBytes < 0:
 		return errors.New("a limit is negative")
+	case r.Region != "" && !isRegion(r.Region):
+		return errors.New("region is not one plain name")
 	case r.CAFile != "" && !filepath.IsAbs(r.CAFile):
 		return errors.New("ca_file is no absolute path")
 	}

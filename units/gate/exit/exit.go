@@ -23,6 +23,7 @@ const (
 
 	HoldsNoGPU = 12 // NVML lists no process of the engine on a GPU that it was given
 	PartOnCPU  = 13 // the engine left layers to the CPU, which the host's policy forbids
+	NoNode     = 14 // the step before the engine: a device node of a GPU does not exist
 
 	NotExecuted = 203 // the engine could not be executed: PID 1's own status for it (systemd.exec(5))
 )

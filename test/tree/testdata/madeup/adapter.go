@@ -23,6 +23,7 @@ func (madeUp) VersionArgs(string) []string { return nil }
 func (madeUp) ParseVersion([]byte) string  { return "" }
 func (madeUp) Weights() Weights            { return Safetensors }
 
+func (madeUp) Given(args []string) Given        { return Given{Args: args} }
 func (madeUp) Check(p pool.Pool) []pool.Refusal { return append(needModel(p), noTensorSplit(p)...) }
 
 func (madeUp) Files(p pool.Pool) []File {
@@ -30,6 +31,8 @@ func (madeUp) Files(p pool.Pool) []File {
 }
 
 func (madeUp) APIKey() APIKey { return APIKey{Variable: "MADEUP_KEY", Others: []string{"MADEUP_KEY"}} }
+
+func (madeUp) Foreign() Foreign { return Foreign{Programs: []string{"madeup-server"}} }
 
 func (madeUp) Command(p pool.Pool, at Instance) Command {
 	return Command{Args: append([]string{"--load", at.Model}, p.Args...), Env: map[string]string{"MADEUP": "1"}}

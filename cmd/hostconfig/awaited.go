@@ -1,0 +1,71 @@
+package hostconfig
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/binaries"
+	"github.com/pool-managerd/pool-managerd/units/bring"
+	"github.com/pool-managerd/pool-managerd/units/config"
+	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+// awaited returns a warning for each model and each program that a pool would wait for. Of an image
+// the program is not looked for.
+func awaited(pools []pool.Pool) []Problem {
+	var warnings []Problem
+	for _, p := range pools {
+		if f := noModel(p); f != nil {
+			warnings = append(warnings, config.Locate(p, "model", f.Message, f.Hint))
+		}
+		if f := noProgram(p); f != nil {
+			warnings = append(warnings, config.Locate(p, "provisioning.binary", f.Message, f.Hint))
+		}
+	}
+	return warnings
+}
+
+// noModel is why a model that is a path of this host cannot be loaded; nil: it is there, or it is
+// fetched.
+func noModel(p pool.Pool) *registry.Failure {
+	path, local := strings.CutPrefix(string(p.Model), "file:")
+	if !local {
+		return nil
+	}
+	if _, err := os.Stat(path); err != nil && !onlyForRoot(err) {
+		return bring.NoModel(path, err)
+	}
+	return nil
+}
+
+// noProgram is why the program of a pool cannot be executed; nil: it can, as far as that is seen
+// without asking it.
+func noProgram(p pool.Pool) *registry.Failure {
+	adapter, known := engine.For(p.Engine)
+	if !known || p.Provisioning.Mode == pool.ModeContainer {
+		return nil
+	}
+	name := p.Provisioning.Binary
+	if name == "" {
+		name = adapter.DefaultBinary()
+	}
+	path, missing := binaries.Named(name, p.Engine)
+	if missing != nil {
+		return missing
+	}
+	if _, err := os.Stat(path); err != nil && onlyForRoot(err) {
+		return nil
+	}
+	if f := binaries.Executable(path); f != nil {
+		return f
+	}
+	return binaries.Recognised(path)
+}
+
+// onlyForRoot reports whether an error shows nothing about the manager, since it is one of the
+// rights of another user.
+func onlyForRoot(err error) bool { return os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestCheckOfWhatIsAwaited: a model and a program that are not there are warnings, with place and
+// hint: the check may be made on another host. --strict makes them count.
+func TestCheckOfWhatIsAwaited(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string, mode os.FileMode) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	config := write("config.toml", "require_gpu = false\n", 0o644)
+	model := write("a.gguf", "GGUF", 0o644)
+	there := dir + "/llama-server"
+	good := write("good", "#!/bin/sh\n", 0o755)
+	for _, c := range []struct {
+		name, binary, model string
+		warning, hint       string // "": none
+	}{
+		{"good", good, model, "", ""},
+		{"no_program", there, model, ":4:10: warning: binary " + there + " does not exist",
+			"correct [provisioning] binary: find /usr /opt /srv -name 'llama-server'"},
+		{"no_program_of_that_name", "no-such-engine", model, ":4:10: warning: no binary no-such-engine in /usr/local/sbin",
+			"Install the engine, or name its path"},
+		{"a_directory", dir, model, "is not a regular file", "ls -ld"},
+		{"no_program_but_data", write("data", "hello", 0o755), model, "neither a program nor a script", "file '"},
+		{"not_executable", write("closed", "#!/bin/sh\n", 0o700), model, "the engine's user cannot execute it", "chmod o+rx"},
+		{"no_model", good, dir + "/b.gguf", ":2:9: warning: model " + dir + "/b.gguf does not exist", "There is a.gguf."},
+		{"without_a_model", good, "", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := "engine = \"llamacpp\"\nmodel = \"file:" + c.model + "\"\n"
+			if c.model == "" {
+				file = "engine = \"command\"\n"
+			}
+			write("pools.d/f.toml", file+"[provisioning]\nbinary = \""+c.binary+"\"\n", 0o644)
+			args := []string{"check", "--config", config, "--pools-dir", filepath.Join(dir, "pools.d")}
+			plain := poolctl(t.Context(), args...)
+			strict := poolctl(t.Context(), append(args, "--strict")...)
+			if plain.code != exitOK || !strings.Contains(plain.out, c.warning) || !strings.Contains(plain.out, c.hint) {
+				t.Errorf("%d %s%s", plain.code, plain.out, plain.errOut)
+			}
+			counted := exitFailed
+			if c.warning == "" {
+				counted = exitOK
+			}
+			if strict.code != counted || strict.out != plain.out {
+				t.Errorf("--strict: %d %s%s", strict.code, strict.out, strict.errOut)
+			}
+			if c.warning == "" && plain.out != "The configuration is good.\n" {
+				t.Errorf("a warning of nothing: %s", plain.out)
+			}
+		})
+	}
+}

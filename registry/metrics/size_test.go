@@ -1,0 +1,153 @@
+package metrics
+
+import (
+	"fmt"
+	"io"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+)
+
+// busyHost is a host with so many pools of so many replicas that have counted one of everything.
+// Their engines publish what llama-server does, or with latencies what vLLM does.
+func busyHost(pools, replicas int, latencies bool) (*registry.Registry, *Metrics) {
+	reg, _, m := withUsage()
+	one, half := 1, 0.5
+	for i := range pools {
+		p := engineOf(fmt.Sprintf("llama-3-70b-%03d", i))
+		p.ModelID = fmt.Sprintf("file:/srv/models/llama-3-70b-instruct-q4_k_m-%03d.gguf", i)
+		first := p.Replicas[0]
+		first.QueueDepth, first.Work = &one, registry.Work{InProgress: &one, TokensInFlight: &one, KVCacheUsage: &half}
+		p.Replicas = nil
+		for n := range replicas {
+			r := first
+			r.ID = fmt.Sprintf("r%d", n)
+			p.Replicas = append(p.Replicas, r)
+		}
+		reg.Put(registry.Aggregate(p))
+		for _, r := range p.Replicas {
+			c := counts(1)
+			if !latencies {
+				c.FirstToken, c.Decode = nil, nil
+			}
+			m.Counted(p, r.ID, r.EngineVersion, c)
+		}
+		countAll(m, p.ID)
+	}
+	return reg, m
+}
+
+// scraped is how large the answer to a scrape is, in bytes.
+func scraped(m *Metrics) int {
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	return w.Body.Len()
+}
+
+// TestSizeOfAScrape: 250 pools of llama-server that each have counted everything once.
+func TestSizeOfAScrape(t *testing.T) {
+	const most = 3 << 19 // 1.5 MiB
+	_, m := busyHost(250, 1, false)
+	if n := scraped(m); n > most {
+		t.Errorf("a scrape of 250 pools has %d bytes, want at most %d", n, most)
+	} else {
+		t.Logf("%d bytes", n)
+	}
+}
+
+// BenchmarkScrape250Pools also reports the size of the answer, and what the metrics hold in memory.
+func BenchmarkScrape250Pools(b *testing.B) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	_, m := busyHost(250, 1, false)
+	h := m.Handler()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		_, _ = io.Copy(io.Discard, w.Body)
+	}
+	b.ReportMetric(float64(scraped(m)), "bytes/scrape")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc), "held-bytes")
+}
+
+// TestBudget: a host at the limits has at most so many series, whatever its pools have counted, and
+// none of them is left when the pools are gone.
+func TestBudget(t *testing.T) {
+	reg, m := busyHost(maxPools, 4, true)
+	families, err := m.gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, total := make(map[string]map[string]bool), 0
+	for _, f := range families {
+		total += len(f.GetMetric())
+		for _, s := range f.GetMetric() {
+			for _, l := range s.GetLabel() {
+				if values[l.GetName()] == nil {
+					values[l.GetName()] = make(map[string]bool)
+				}
+				values[l.GetName()][l.GetValue()] = true
+			}
+			if s.GetCounter().GetExemplar() != nil {
+				t.Errorf("%s has an exemplar", f.GetName())
+			}
+			for _, b := range s.GetHistogram().GetBucket() {
+				if b.GetExemplar() != nil {
+					t.Errorf("%s has an exemplar", f.GetName())
+				}
+			}
+		}
+	}
+	for label, most := range map[string]int{"engine": 8, "engine_version": maxVersions, "pool_id": maxPools,
+		"replica_id": maxReplicas, "reason": 3 * maxReasons, "priority": 1} {
+		if n := len(values[label]); n == 0 || n > most {
+			t.Errorf("%d values of %s, want 1 to %d", n, label, most)
+		}
+	}
+	// 36 series of a pool and 9 of a replica, a histogram as one.
+	if most := maxPools*36 + maxReplicas*9 + 200; total > most {
+		t.Errorf("%d series, want at most %d", total, most)
+	} else {
+		t.Logf("%d series", total)
+	}
+	for _, p := range reg.Pools() {
+		reg.Remove(p.ID)
+	}
+	if got := scrape(t, m); strings.Contains(got, "pool_id=") || strings.Contains(got, "llama-3-70b") {
+		t.Errorf("series of removed pools:\n%.2000s", got)
+	}
+}
+
+// TestCountersSurviveAReload: a pool whose file changed is published with other values, and goes on
+// counting.
+func TestCountersSurviveAReload(t *testing.T) {
+	reg, m := busyHost(1, 1, true)
+	counters := func() string {
+		var out []string
+		for line := range strings.Lines(scrape(t, m)) {
+			if name, _, _ := strings.Cut(line, "{"); strings.Contains(line, "pool_id") &&
+				(strings.HasSuffix(name, "_total") || strings.HasSuffix(name, "_count")) && name != "slots_total" {
+				out = append(out, line)
+			}
+		}
+		return strings.Join(out, "")
+	}
+	before := counters()
+	p := reg.Pools()[0]
+	p.ModelID, p.Ctx, p.Replicas = "file:/srv/models/other.gguf", 4096, slices.Clone(p.Replicas)
+	p.Replicas[0].State, p.Replicas[0].Ready, p.Replicas[0].SpecHash = registry.StateStarting, false, "another"
+	reg.Put(registry.Aggregate(p))
+	if diff := cmp.Diff(before, counters()); diff != "" || strings.Count(before, "\n") < 30 {
+		t.Errorf("counters over a reload (-before +after):\n%s", diff)
+	}
+}

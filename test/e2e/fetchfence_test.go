@@ -1,0 +1,89 @@
+//go:build machine
+
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/e2e/host"
+	"github.com/pool-managerd/pool-managerd/test/machine"
+)
+
+// serveFarHub runs the hub's imitation at one address, and other servers at another one.
+const serveFarHub = `
+	ip addr add 10.9.8.7/32 dev lo; ip addr add 10.9.8.8/32 dev lo
+	echo '10.9.8.7 hub.test cdn.test' >>/etc/hosts
+	mkdir -p /srv/hub /srv/other; cp /srv/models/tiny.gguf /srv/other/
+	cp /srv/models/tiny.gguf /srv/hub/big.gguf; truncate -s 4M /srv/hub/big.gguf
+	systemd-run --quiet --unit=hub --service-type=exec /usr/local/bin/hub -dir /srv/hub -repo acme/tiny \
+		-listen 10.9.8.7:8080 -endpoint http://hub.test:8080 -cdn http://cdn.test:8081 -lfs 100000 -fault cdn:slow=2000
+	systemd-run --quiet --unit=other --service-type=exec /usr/local/bin/hub -dir /srv/other -repo acme/tiny \
+		-listen 10.9.8.8:8080 -endpoint http://10.9.8.8:8080 -cdn http://10.9.8.8:8081
+	until curl --silent --output /dev/null http://hub.test:8080/ &&
+		curl --silent --output /dev/null http://10.9.8.8:8080/; do sleep 0.2; done`
+
+const endFarHub = `
+	systemctl stop hub other 'pool-fetch@*' || true; systemctl reset-failed || true
+	sed -i /hub.test/d /etc/hosts; ip addr del 10.9.8.7/32 dev lo; ip addr del 10.9.8.8/32 dev lo
+	rm -rf /srv/hub /srv/other /var/cache/pool-managerd/models`
+
+// TestDownloadsAreFenced: PID 1 enforces, in a virtual machine with a kernel of its own, that the
+// unit of a download reaches the address that was found for its host and nothing else, no name
+// server either, and that an engine reaches neither. Each connection is made by another program in
+// the unit's control group, which has none of the checks of pool-fetch.
+func TestDownloadsAreFenced(t *testing.T) {
+	t.Parallel()
+	h := lend(t, kind{release: machine.Trixie, backend: machine.VM})
+	h.M.Require(t, machine.BPF())
+	h.shell(serveFarHub)
+	defer h.shell(endFarHub)
+	h.write(host.ConfigFile, fetching("hub.test", "cdn.test"))
+	h.pool("a", stub().quick())
+	h.pool("b", from("big.gguf"))
+	h.reload()
+	h.wait("a", isReady)
+	h.wait("b", progressing)
+	unit := h.download()
+	if allowed := h.must("systemctl", "show", "-P", "IPAddressAllow", unit); allowed != "10.9.8.7/32" {
+		t.Errorf("IPAddressAllow is %q", allowed)
+	}
+	groups := map[string]string{
+		"download": h.must("systemctl", "show", "-P", "ControlGroup", unit),
+		"engine":   h.must("systemctl", "show", "-P", "ControlGroup", host.EngineUnit("a")),
+	}
+	const get, udp = "curl --silent --output /dev/null --max-time 4 http://%s/", "bash -c 'echo x >/dev/udp/%s'"
+	for _, c := range []struct {
+		name, in, command, address string
+		passes                     bool
+	}{
+		{"the_hub", "download", get, "10.9.8.7:8080", true},
+		{"another_host", "download", get, "10.9.8.8:8080", false},
+		{"a_name_server", "download", udp, "10.9.8.8/53", false},
+		{"a_name_server_of_this_host", "download", udp, "127.0.0.53/53", false},
+		{"the_hub_from_an_engine", "engine", get, "10.9.8.7:8080", false},
+		{"another_host_from_an_engine", "engine", get, "10.9.8.8:8080", false},
+		{"a_name_server_from_an_engine", "engine", udp, "10.9.8.8/53", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
+			command := strings.Replace(c.command, "%s", c.address, 1)
+			h.shell(command) // it passes outside of the unit
+			out := h.shell("sh -c 'echo $$ >/sys/fs/cgroup" + groups[c.in] + "/cgroup.procs; exec \"$@\"' sh " +
+				command + " 2>&1 && echo passed || echo failed")
+			if passed := strings.HasSuffix(strings.TrimSpace(out), "passed"); passed != c.passes {
+				t.Errorf("%s: %s", command, out)
+			}
+		})
+	}
+	t.Run("an_engine_reaches_nothing_by_itself", func(t *testing.T) {
+		h := h.in(t)
+		ctx, cancel := h.within()
+		defer cancel()
+		a, err := h.Engine(ctx, "a", http.MethodPost, "/stub/dial?network=tcp&address=10.9.8.7:8080", nil)
+		if err != nil || strings.Contains(string(a.Body), "connected") {
+			t.Errorf("%s (%v)", a.Body, err)
+		}
+	})
+}

