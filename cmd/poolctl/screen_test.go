@@ -69,9 +69,7 @@ func newScreen(t *testing.T, width, height int, kind string, env ...string) *scr
 	s := &screen{t, dir}
 	t.Cleanup(func() {
 		_ = exec.Command("tmux", "-S", s.socket(), "kill-server").Run() // it may be gone
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
+		s.remove()
 	})
 	conf := "set -g status off\nset -sg escape-time 0\nset -g default-terminal \"tmux-256color\"\n"
 	if err := os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600); err != nil {
@@ -85,6 +83,23 @@ func newScreen(t *testing.T, width, height int, kind string, env ...string) *scr
 	s.tmux(append(args, "bash", "--norc", "--noprofile", "-i")...)
 	s.waitFor("shell>")
 	return s
+}
+
+// remove deletes the folder of the terminal. The shell in it, and what that started, end after
+// tmux has answered, and may write there until then.
+func (s *screen) remove() {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		err := os.RemoveAll(s.dir)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Error(err)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func (s *screen) socket() string { return filepath.Join(s.dir, "s") }

@@ -97,7 +97,7 @@ func packageRepository(t *testing.T, p packaged) {
 func packageARM64(t *testing.T, p packaged) {
 	for script, want := range map[string]string{
 		"pool-managerd --version":                "arm64-test",
-		"poolctl version --client":               "arm64-test",
+		"poolctl version":                        "arm64-test",
 		"pool-gate --version":                    "arm64-test",
 		"pool-fetch --version":                   "arm64-test",
 		"poolctl explain MODEL_NOT_FOUND":        "MODEL_NOT_FOUND",
