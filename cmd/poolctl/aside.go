@@ -31,7 +31,7 @@ const (
 )
 
 // asideTimeout bounds the question to PID 1.
-const asideTimeout = 5 * time.Second
+const asideTimeout = 2 * time.Second
 
 // seen is one engine as it is seen without the manager. What is not known is null.
 type seen struct {
@@ -77,6 +77,15 @@ func (a *app) aside(ctx context.Context, err error, keep func(id string) bool,
 		return frame{}, err
 	}
 	return f, err
+}
+
+// instead adds to the error of a manager that does not answer what shows the same without it.
+func (a *app) instead(err error, what string) error {
+	var e *exitError
+	if a.o.admin != "" && isGone(err) && errors.As(err, &e) && !errors.Is(err, fs.ErrPermission) {
+		e.hint += "\n" + what
+	}
+	return err
 }
 
 // enginesOfPID1 asks PID 1 for the units of engines, and reads their hand-off files.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/registry/client"
 	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
@@ -98,7 +99,7 @@ func TestWithoutTheManager(t *testing.T) {
 	})
 	t.Run("not_where_the_socket_is_forbidden", func(t *testing.T) {
 		a := &app{o: options{admin: defaultAdminSocket}, systemctl: "/bin/false"}
-		err := unreachable("/run/pool-managerd/admin.sock", fs.ErrPermission)
+		err := unreachable(&client.Unreachable{Addr: "/run/pool-managerd/admin.sock", Err: fs.ErrPermission})
 		f, got := a.aside(t.Context(), err, nil, nil)
 		var e *exitError
 		if f.body != nil || !errors.As(got, &e) || !strings.Contains(e.hint, "group pool-managerd") ||

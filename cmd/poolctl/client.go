@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/client"
@@ -16,7 +18,8 @@ import (
 // there is one and this user may, since no other users wait in its queue. Each request has its own
 // connection: a daemon that restarts need not wait for an idle connection of a watch.
 func newClient(o options) (*client.Client, error) {
-	ask := client.Options{OneShot: true, Timeout: requestTimeout}
+	ask := client.Options{OneShot: true, Timeout: cmp.Or(o.timeout, requestTimeout),
+		ReadTimeout: cmp.Or(o.timeout, readTimeout)}
 	if o.url == "" {
 		if o.tokenFile != "" {
 			return nil, usage("--token-file goes with --host http://… and --url; the unix socket needs no token")
@@ -42,8 +45,12 @@ func newClient(o options) (*client.Client, error) {
 	return client.New(ask)
 }
 
-// requestTimeout bounds one request.
-const requestTimeout = client.Timeout
+// requestTimeout bounds a request that changes something, and readTimeout any other: a manager that
+// hangs is no reason to wait, since what it would say is known elsewhere.
+const (
+	requestTimeout = client.Timeout
+	readTimeout    = 3 * time.Second
+)
 
 // got returns what an answer has, and the answer as it was sent. An error with an exit status of
 // its own is an *exitError, with a hint.
@@ -63,7 +70,7 @@ func explain(err error) error {
 	case errors.As(err, &refusal):
 		return refused(refusal.Status, &refusal.Answer)
 	case errors.As(err, &silent):
-		return unreachable(silent.Addr, silent.Err)
+		return unreachable(silent)
 	}
 	if errors.As(err, &other) && other.Err != nil {
 		return fmt.Errorf("%s: the answer is not what this version of poolctl expects: %w", other.Addr, other.Err)

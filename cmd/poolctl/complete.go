@@ -2,25 +2,29 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/client"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
 // completeTimeout bounds how long a shell waits for names of the host.
-const completeTimeout = time.Second
+const completeTimeout = 300 * time.Millisecond
 
 // completing asks the daemon within the time that a shell waits; ok is false without an answer.
 func completing[T any](cmd *cobra.Command, a *app,
 	ask func(context.Context, *client.Client) (T, error)) (v T, ok bool) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 	defer cancel()
-	if a.o.address(cmd.Flags().Changed) != nil {
+	if a.locate(cmd) != nil {
 		return v, false
 	}
 	c, err := newClient(a.o)
@@ -41,7 +45,10 @@ func (a *app) completePool(cmd *cobra.Command, args []string, typed string) ([]s
 
 // completePools offers those that were not named before.
 func (a *app) completePools(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	list, _ := completing(cmd, a, poolsOf)
+	list, ok := completing(cmd, a, poolsOf)
+	if !ok {
+		list.Pools = a.filedPools()
+	}
 	var ids []string
 	for _, p := range list.Pools {
 		if strings.HasPrefix(p.ID, typed) && !slices.Contains(args, p.ID) {
@@ -49,6 +56,21 @@ func (a *app) completePools(cmd *cobra.Command, args []string, typed string) ([]
 		}
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// filedPools are the pools by the names of their files, for a shell whose manager does not answer;
+// none where the address may be another host's.
+func (a *app) filedPools() (pools []wire.Pool) {
+	if a.o.admin == "" {
+		return nil
+	}
+	files, _ := filepath.Glob(filepath.Join(a.root, hostconfig.DefaultPools, "*.toml")) // the pattern is good
+	for _, file := range files {
+		if id := strings.TrimSuffix(filepath.Base(file), ".toml"); pool.ValidID(id) {
+			pools = append(pools, wire.Pool{ID: id, State: "no answer"})
+		}
+	}
+	return pools
 }
 
 // completeModels offers the models that pools name, as a reload takes them.
@@ -67,7 +89,9 @@ func (a *app) completeModels(cmd *cobra.Command, _ []string, typed string) ([]st
 // completeCached offers the models of the cache.
 func (a *app) completeCached(o *modelOptions) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		s, err := a.shelf(cmd.Context(), *o, false)
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+		defer cancel()
+		s, err := a.shelf(ctx, *o, false)
 		if len(args) > 0 || err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -45,7 +45,7 @@ func (a *app) runDevices(ctx context.Context, o devicesOptions) error {
 	look := func(ctx context.Context) (frame, error) {
 		list, raw, err := got(c.GetDevices(ctx, client.GetDevicesParams{}))
 		if err != nil {
-			return frame{}, err
+			return frame{}, a.instead(err, "Without the manager, nvidia-smi shows the GPUs.")
 		}
 		return a.frame(raw, withoutReadings(list), func(w io.Writer) error {
 			return a.printDevices(w, list, o.processes)

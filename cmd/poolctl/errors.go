@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/client"
 )
 
 // errSilent ends a command with status 1 when everything was printed already.
@@ -35,8 +36,9 @@ func usage(format string, args ...any) error {
 	return &exitError{code: exitUsage, text: fmt.Sprintf(format, args...)}
 }
 
-// unreachable explains why the daemon did not answer at addr.
-func unreachable(addr string, err error) error {
+// unreachable explains why the daemon did not answer.
+func unreachable(silent *client.Unreachable) error {
+	addr, err := silent.Addr, silent.Err
 	e := &exitError{code: exitUnreachable, err: err}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -51,8 +53,12 @@ func unreachable(addr string, err error) error {
 		e.hint = "Run poolctl as root, or as a member of the group pool-managerd (usermod -aG pool-managerd USER, " +
 			"then log in again)."
 	case errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
-		e.text = fmt.Sprintf("pool-managerd at %s did not answer within %s", addr, requestTimeout)
-		e.hint = "It may be starting, or hang: systemctl status pool-managerd; journalctl -u pool-managerd"
+		e.text = fmt.Sprintf("pool-managerd at %s did not answer", addr)
+		if silent.Within > 0 {
+			e.text += " within " + silent.Within.String()
+		}
+		e.hint = "It hangs, or is starting; engines go on without it. --timeout waits longer.\n" +
+			"systemctl status pool-managerd; journalctl -u pool-managerd"
 	default:
 		e.text = fmt.Sprintf("pool-managerd at %s cannot be reached: %v", addr, err)
 		e.hint = "systemctl status pool-managerd.socket pool-managerd.service"

@@ -88,7 +88,8 @@ func (a *app) runEvents(ctx context.Context, q eventQuery) error {
 	}
 	if q.pool != "" {
 		if _, _, err := got(c.GetPool(ctx, q.pool)); err != nil {
-			return withNearest(ctx, c, q.pool, err)
+			return a.instead(withNearest(ctx, c, q.pool, err), "Without the manager, its log has them: poolctl logs "+
+				q.pool)
 		}
 	}
 	last := ""
@@ -98,7 +99,7 @@ func (a *app) runEvents(ctx context.Context, q eventQuery) error {
 		case ctx.Err() != nil:
 			return nil // Ctrl-C
 		case err != nil && !isGone(err), !q.follow:
-			return err
+			return a.instead(err, "Without the manager, its log has them: journalctl -u pool-managerd")
 		}
 		select {
 		case <-ctx.Done():

@@ -170,7 +170,7 @@ func (a *app) explainPool(ctx context.Context, id string) error {
 	}
 	p, _, err := got(c.GetPool(ctx, id))
 	if err != nil {
-		return withNearest(ctx, c, id, err)
+		return a.explainAside(ctx, id, withNearest(ctx, c, id, err))
 	}
 	out := explained{ID: p.ID, Ready: p.Ready, State: p.State}
 	replicas := p.Replicas
@@ -184,6 +184,13 @@ func (a *app) explainPool(ctx context.Context, id string) error {
 		return a.printJSON(out)
 	}
 	return a.printExplained(p, out)
+}
+
+// explainAside shows what is known of a pool without the manager.
+func (a *app) explainAside(ctx context.Context, id string, err error) error {
+	return a.show(ctx, false, func(ctx context.Context) (frame, error) {
+		return a.aside(ctx, err, func(of string) bool { return of == id }, a.printSeenPool)
+	})
 }
 
 func explainReplica(p wire.Pool, r wire.Replica) explainedReplica {

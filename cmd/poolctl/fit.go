@@ -99,7 +99,9 @@ func (a *app) runFit(ctx context.Context, model string, o fitOptions) error {
 	if err != nil {
 		return err
 	}
-	r.Notes = append(r.Notes, a.needNotes(ctx, s.pool.ID)...)
+	if !isGone(gpus.err) { // one that is silent is not waited for twice
+		r.Notes = append(r.Notes, a.needNotes(ctx, s.pool.ID)...)
+	}
 	if a.o.output == formatJSON {
 		err = r.printJSON(a.out)
 	} else {

@@ -9,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
+	"github.com/pool-managerd/pool-managerd/registry/lease"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
 )
 
@@ -44,7 +46,29 @@ type host struct {
 
 	operators *operators
 	shelf     stockpile
+	leases    *lease.Book
+	store     leaseStore
+	passed    leaseClock
 }
+
+// leaseStore keeps nothing: a test has one manager. It fails while it is broken.
+type leaseStore struct{ broken atomic.Bool }
+
+func (*leaseStore) Load() ([]lease.Lease, error) { return nil, nil }
+
+func (s *leaseStore) Save([]lease.Lease, []string) error {
+	if s.broken.Load() {
+		return errBroken
+	}
+	return nil
+}
+
+// leaseClock is the time of leases: it stands still unless a test moves it.
+type leaseClock struct{ at atomic.Int64 }
+
+func (c *leaseClock) now() lease.Moment { return lease.Moment(c.at.Load()).Add(time.Hour) }
+
+func (c *leaseClock) advance(d time.Duration) { c.at.Add(int64(d)) }
 
 func newHost(t *testing.T) *host {
 	t.Helper()
@@ -54,11 +78,17 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	h.operators = &operators{reg: h.reg}
+	book, err := lease.Open(&h.store, h.passed.now, h.reg.LeasesChanged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.leases = book
 	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Operator: h.operators, Library: &h.shelf,
 		Version: "1.2.3",
 		Now: func() time.Time {
 			return clock
 		},
+		Leases:   &api.Leases{Book: book, Now: h.passed.now},
 		Settings: api.Settings{TokenFile: h.token}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -73,10 +103,12 @@ func newHost(t *testing.T) *host {
 	}
 	h.url = "http://" + tl.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
+	ended, written := make(chan error, 1), make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, ul, tl) }()
+	go func() { written <- book.Run(ctx, func([]lease.Ended) {}) }()
 	t.Cleanup(func() {
 		cancel()
+		<-written
 		if err := <-ended; err != nil {
 			t.Errorf("Serve: %v", err)
 		}

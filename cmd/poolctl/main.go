@@ -83,7 +83,9 @@ func report(w io.Writer, err error, code int) {
 	fmt.Fprintln(w, "poolctl:", text)
 	var e *exitError
 	if errors.As(err, &e) && e.hint != "" {
-		fmt.Fprintln(w, "  "+clean(e.hint))
+		for line := range strings.SplitSeq(e.hint, "\n") {
+			fmt.Fprintln(w, "  "+clean(line))
+		}
 	}
 	if code == exitUsage {
 		fmt.Fprintln(w, "  poolctl --help explains the commands.")

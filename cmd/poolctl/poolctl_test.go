@@ -18,6 +18,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/safe"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/client"
 	"github.com/pool-managerd/pool-managerd/test/golden"
 )
 
@@ -45,6 +46,10 @@ func TestGolden(t *testing.T) {
 		{"render-unknown", "render gamma"},
 		{"version", "version"},
 		{"version-json", "version -o json"},
+		{"version-flag", "--version"},
+		{"version-flag-json", "--version -o json"},
+		{"usage-timeout", "list --timeout 0s"},
+		{"usage-timeout-negative", "list --timeout=-1s"},
 		{"usage-no-pool", "status"},
 		{"usage-two-pools", "render gemma phi"},
 		{"usage-bad-id", "status ../etc"},
@@ -183,15 +188,15 @@ func TestUnreachable(t *testing.T) {
 		})
 	}
 	t.Run("forbidden", func(t *testing.T) {
-		err := unreachable("/s", &net.OpError{Op: "dial",
-			Err: &os.SyscallError{Syscall: "connect", Err: syscall.EACCES}})
+		err := unreachable(&client.Unreachable{Addr: "/s", Err: &net.OpError{Op: "dial",
+			Err: &os.SyscallError{Syscall: "connect", Err: syscall.EACCES}}})
 		if exitOf(err) != exitUnreachable || !strings.Contains(err.Error(), "permission denied on the socket /s") {
 			t.Errorf("%d %v", exitOf(err), err)
 		}
 	})
 	t.Run("no_answer", func(t *testing.T) {
-		if err := unreachable("/s", context.DeadlineExceeded); !strings.Contains(err.Error(),
-			"did not answer within 15s") {
+		silent := &client.Unreachable{Addr: "/s", Err: context.DeadlineExceeded, Within: 3 * time.Second}
+		if err := unreachable(silent); !strings.Contains(err.Error(), "did not answer within 3s") {
 			t.Errorf("%v", err)
 		}
 	})
@@ -423,7 +428,7 @@ func TestExitStatuses(t *testing.T) {
 		{usage("x"), exitUsage},
 		{fs.ErrInvalid, exitUsage}, // cobra's own
 		{&exitError{code: exitNoPool}, exitNoPool},
-		{unreachable("/s", fs.ErrNotExist), exitUnreachable},
+		{unreachable(&client.Unreachable{Addr: "/s", Err: fs.ErrNotExist}), exitUnreachable},
 	}
 	for _, c := range cases {
 		if got := exitOf(c.err); got != c.want {

@@ -49,16 +49,13 @@ disk is kept. Without REF, list the downloads that no pool waits for.`,
 
 // completeDownload offers the models whose download is under way.
 func (a *app) completeDownload(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-	defer cancel()
-	c, err := newClient(a.o)
-	if len(args) > 0 || err != nil {
+	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	list, _, err := got(c.GetDownloads(ctx, client.GetDownloadsParams{}))
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
+	list, _ := completing(cmd, a, func(ctx context.Context, c *client.Client) (wire.DownloadList, error) {
+		list, _, err := got(c.GetDownloads(ctx, client.GetDownloadsParams{}))
+		return list, err
+	})
 	var models []string
 	for _, d := range list.Downloads {
 		if strings.HasPrefix(d.Model, typed) {

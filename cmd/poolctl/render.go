@@ -29,7 +29,8 @@ func (a *app) runRender(ctx context.Context, id string) error {
 	}
 	text, _, err := got(c.GetPoolUnit(ctx, id))
 	if err != nil {
-		return withNearest(ctx, c, id, err)
+		return a.instead(withNearest(ctx, c, id, err),
+			"Without the manager: systemctl cat 'pool-engine@"+id+".*', of engines that run.")
 	}
 	if a.o.output == formatJSON {
 		body, err := wire.Encode(map[string]string{"id": id, "unit": text})

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -57,6 +60,8 @@ type options struct {
 	admin     string // the socket that is tried first; empty: none
 	url       string
 	tokenFile string
+	plain     bool // the token may be sent over http:// to another host
+	timeout   time.Duration
 	output    string
 	json      bool // short for output
 }
@@ -88,26 +93,34 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 		"ask the manager at `ADDRESS`: unix:/PATH, http://HOST:PORT or https://HOST:PORT")
 	f.StringVar(&a.o.url, "url", "", "ask over TCP instead, `http://HOST:PORT`")
 	f.StringVar(&a.o.tokenFile, "token-file", "", "`file` that holds the bearer token for --host and --url")
+	f.BoolVar(&a.o.plain, "token-over-http", false, "do not warn that a token is sent unencrypted to another host")
+	f.DurationVar(&a.o.timeout, "timeout", 0, "how long to wait for an answer of the manager, `5s` for example "+
+		"(default 3s, and 15s where something is changed)")
 	f.StringVarP(&a.o.output, "output", "o", formatTable,
-		"`form` of the output: table, wide, json, yaml, jsonpath=TEMPLATE or, of list, name")
+		"`form` of the output: table, wide, json, yaml, jsonpath=TEMPLATE or, of lists, name")
 	f.BoolVar(&a.o.json, "json", false, "short for -o json")
 	_ = root.RegisterFlagCompletionFunc("output",
 		cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("host", cobra.FixedCompletions([]string{"unix:/", "http://", "https://"},
 		cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(newList(a), newStatus(a), newDevices(a), newRender(a), newLogs(a), newEvents(a),
+	root.AddCommand(newList(a), newStatus(a), newDevices(a), newLeases(a), newRender(a), newLogs(a), newEvents(a),
 		newDrain(a), newResume(a), newRestart(a), newReset(a), newUnload(a), newReload(a), newCheck(a), newClean(a),
 		newModels(a), newFit(a), newImport(a), newExplain(a),
 		newTop(a), newVersion(a))
+	a.versionFlag(root)
 	return root
 }
 
 func (a *app) checkOptions(cmd *cobra.Command) error {
-	if err := a.o.address(cmd.Flags().Changed); err != nil {
+	if err := a.locate(cmd); err != nil {
 		return err
 	}
-	if a.root != "" && a.o.admin != "" {
-		a.o.socket, a.o.admin = a.root+a.o.socket, a.root+a.o.admin
+	if cmd.Flags().Changed("timeout") && a.o.timeout <= 0 {
+		return usage("--timeout is %s; want a time above zero, as 5s", a.o.timeout)
+	}
+	if host := a.o.plainHost(); host != "" {
+		fmt.Fprintf(a.err, "poolctl: warning: the token is sent unencrypted to %s\n"+
+			"  Use https:// or ssh -L; --token-over-http accepts it, for a network that encrypts.\n", clean(host))
 	}
 	if a.o.json {
 		if cmd.Flags().Changed("output") && a.o.output != formatJSON {
@@ -127,9 +140,20 @@ func (a *app) checkOptions(cmd *cobra.Command) error {
 	case !slices.Contains(forms, a.o.output):
 		return usage("--output is %q; want table, wide, json, yaml, jsonpath=TEMPLATE or name", a.o.output)
 	case a.o.output == formatName && cmd.Annotations[listsNames] == "":
-		return usage("--output name is for poolctl list; %s has none", cmd.CommandPath())
+		return usage("--output name is for poolctl list and poolctl leases; %s has none", cmd.CommandPath())
 	case a.o.output == formatYAML:
 		a.o.output, a.out = formatJSON, &yamlWriter{to: a.out}
+	}
+	return nil
+}
+
+// locate finds out where the manager is, below the root that tests have.
+func (a *app) locate(cmd *cobra.Command) error {
+	if err := a.o.address(cmd.Flags().Changed); err != nil {
+		return err
+	}
+	if a.root != "" && a.o.admin != "" {
+		a.o.socket, a.o.admin = a.root+defaultSocket, a.root+defaultAdminSocket
 	}
 	return nil
 }
@@ -140,7 +164,7 @@ func (o *options) address(changed func(name string) bool) error {
 	if len(given) > 1 {
 		return usage("--%s exclude each other; give one", strings.Join(given, " and --"))
 	}
-	if len(given) == 0 {
+	if o.admin = ""; len(given) == 0 {
 		o.admin = defaultAdminSocket
 	}
 	if !changed("host") {
@@ -156,6 +180,18 @@ func (o *options) address(changed func(name string) bool) error {
 		return usage("--host is %q; want unix:/PATH, http://HOST:PORT or https://HOST:PORT", o.host)
 	}
 	return nil
+}
+
+// plainHost is the host to which a token would be sent unencrypted over a network; empty: none.
+func (o options) plainHost() string {
+	u, err := url.Parse(o.url)
+	if err != nil || o.tokenFile == "" || o.plain || u.Scheme != "http" {
+		return ""
+	}
+	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsLoopback() || strings.EqualFold(u.Hostname(), "localhost") {
+		return ""
+	}
+	return u.Hostname()
 }
 
 // do makes a command's RunE: plain errors of f are failures, not wrong use.

@@ -18,15 +18,18 @@ import (
 // patience is how long a test waits for what should happen at once.
 const patience = 60 * time.Second
 
-// TestMain lets this program be poolctl itself, in the terminal of a test, with a fixed time.
+// TestMain lets this program be poolctl itself, in the terminal or the shell of a test, with a
+// fixed time.
 func TestMain(m *testing.M) {
-	line := os.Getenv("POOLCTL_ARGS")
-	if line == "" {
+	args, line := os.Args[1:], os.Getenv("POOLCTL_ARGS")
+	switch {
+	case os.Getenv("POOLCTL_TYPED") != "":
+	case line == "":
 		os.Exit(m.Run())
-	}
-	var args []string
-	if err := json.Unmarshal([]byte(line), &args); err != nil {
-		panic(err)
+	default:
+		if err := json.Unmarshal([]byte(line), &args); err != nil {
+			panic(err)
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

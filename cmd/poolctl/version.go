@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
-
-// versionTimeout bounds the request to the daemon; its version is optional.
-const versionTimeout = 2 * time.Second
 
 func newVersion(a *app) *cobra.Command {
 	return &cobra.Command{
@@ -23,13 +19,23 @@ func newVersion(a *app) *cobra.Command {
 	}
 }
 
+// versionFlag has poolctl --version print what poolctl version prints.
+func (a *app) versionFlag(root *cobra.Command) {
+	var asked bool
+	root.Flags().BoolVar(&asked, "version", false, "print the versions of poolctl and of the daemon")
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if !asked {
+			return cmd.Help()
+		}
+		return do(func(ctx context.Context, _ []string) error { return a.runVersion(ctx) })(cmd, args)
+	}
+}
+
 func (a *app) runVersion(ctx context.Context) error {
 	c, err := newClient(a.o)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
-	defer cancel()
 	daemon, _, err := got(c.GetHealth(ctx))
 	if a.o.output == formatJSON {
 		out := struct {

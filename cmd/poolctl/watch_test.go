@@ -22,11 +22,16 @@ type watching struct {
 
 func watch(t *testing.T, clear bool, args ...string) *watching {
 	t.Helper()
+	return watchOn(t, &app{clear: clear}, args...)
+}
+
+// watchOn is the same on a host.
+func watchOn(t *testing.T, a *app, args ...string) *watching {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watching{t: t, out: &syncBuffer{}, errOut: &syncBuffer{}, cancel: cancel, ended: make(chan int, 1)}
-	a := &app{out: w.out, err: w.errOut, now: func() time.Time {
-		return clock.UTC()
-	}, every: time.Millisecond, clear: clear}
+	a.out, a.err, a.every = w.out, w.errOut, time.Millisecond
+	a.now = func() time.Time { return clock.UTC() }
 	go func() { w.ended <- run(ctx, a, args) }()
 	t.Cleanup(func() { cancel() })
 	return w

@@ -176,8 +176,6 @@ func (a *app) eventNotes(ctx context.Context, id string) ([]note, error) {
 	if _, _, err := got(c.GetPool(ctx, id)); err != nil {
 		return nil, withNearest(ctx, c, id, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	kept, now := true, false
 	stream, err := c.GetEvents(ctx, client.GetEventsParams{Pool: id, Replay: &kept, Follow: &now})
 	if err != nil {

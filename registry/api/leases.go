@@ -147,8 +147,13 @@ func hasReplica(p *registry.Pool, id string) bool {
 
 // leaseOf returns a lease for callers, with its expiry on the wall clock.
 func (s *Server) leaseOf(l lease.Lease) wire.Lease {
-	return wire.Lease{LeaseID: l.ID, PoolID: l.Pool, ReplicaID: l.Replica, Endpoint: l.Endpoint, Holder: l.Holder,
-		ExpiresAtMS: s.now().Add(l.Expires.Sub(s.leases.Now())).UnixMilli()}
+	now, wall := s.leases.Now(), s.now()
+	out := wire.Lease{LeaseID: l.ID, PoolID: l.Pool, ReplicaID: l.Replica, Endpoint: l.Endpoint, Holder: l.Holder,
+		ExpiresAtMS: wall.Add(l.Expires.Sub(now)).UnixMilli()}
+	if l.Taken != 0 {
+		out.TakenAtMS = new(wall.Add(l.Taken.Sub(now)).UnixMilli())
+	}
+	return out
 }
 
 // RejectionReasons are the reasons with which lease calls are refused, for a metric's label.

@@ -198,6 +198,10 @@ func TestLeases(t *testing.T) {
 			time.UnixMilli(int64(got)).Before(end.Add(-10*time.Second)) || time.UnixMilli(int64(got)).After(end) {
 			t.Errorf("expires_at_ms is %v, want about %d", r.json["expires_at_ms"], end.UnixMilli())
 		}
+		life, ok := r.json["taken_at_ms"].(float64)
+		if life = r.json["expires_at_ms"].(float64) - life; !ok || life != 3600000 {
+			t.Errorf("taken_at_ms is %v, %v before its end", r.json["taken_at_ms"], life)
+		}
 	})
 	for _, c := range []struct{ name, body, says string }{
 		{"short_ttl", `{"ttl_ms":999}`, "ttl_ms is 999; it must be 1000 to 86400000"},

@@ -14,6 +14,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -46,8 +47,11 @@ type Options struct {
 	// connection.
 	OneShot bool
 	// Timeout bounds a request, without the time that it waits for the end of an operation; 0:
-	// Timeout of this package. Event streams and preloads have their context alone.
+	// Timeout of this package. Preloads have their context alone.
 	Timeout time.Duration
+	// ReadTimeout is the same for requests that change nothing, and how long a stream of events may
+	// be silent that is not followed; 0: as Timeout.
+	ReadTimeout time.Duration
 	// CorrelationID identifies the requests of this client in the manager's log; empty: each has an
 	// id of its own.
 	CorrelationID string
@@ -61,6 +65,7 @@ type Client struct {
 	token       string
 	correlation string
 	timeout     time.Duration
+	readTimeout time.Duration
 }
 
 // New returns a client. Nothing is connected to yet.
@@ -71,9 +76,8 @@ func New(o Options) (*Client, error) {
 		// the API redirects nowhere: what does is another program, which gets no token
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	if c.timeout == 0 {
-		c.timeout = Timeout
-	}
+	c.timeout = cmp.Or(c.timeout, Timeout)
+	c.readTimeout = cmp.Or(o.ReadTimeout, c.timeout)
 	switch {
 	case (len(o.Sockets) > 0) == (o.URL != ""):
 		return nil, errors.New("the API is reached by its sockets or by a URL: one of them is needed")
@@ -167,7 +171,7 @@ func send[T any](ctx context.Context, c *Client, r request) (Answer[T], error) {
 	var a Answer[T]
 	if !r.unbounded {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.timeout+r.wait)
+		ctx, cancel = context.WithTimeoutCause(ctx, c.within(r), &silence{c.within(r)})
 		defer cancel()
 	}
 	resp, err := c.do(ctx, r)
@@ -192,6 +196,14 @@ func send[T any](ctx context.Context, c *Client, r request) (Answer[T], error) {
 		}
 	}
 	return a, nil
+}
+
+// within is how long a request may take.
+func (c *Client) within(r request) time.Duration {
+	if r.method == http.MethodGet {
+		return c.readTimeout
+	}
+	return c.timeout + r.wait
 }
 
 // do sends a request. The answer is one of success, or 304; any other is the error.

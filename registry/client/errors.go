@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
@@ -26,6 +27,9 @@ func (f *Failure) Unwrap() error { return &f.Answer }
 type Unreachable struct {
 	Addr string // the socket, or host and port
 	Err  error  // as the system or the context has it
+	// Within is how long an answer was waited for; 0 where that was not its end, or where the
+	// context of the caller ended it.
+	Within time.Duration
 }
 
 // Error names the address.
@@ -56,6 +60,10 @@ func (u *Unexpected) Unwrap() error { return u.Err }
 // noAnswer is the error of a request that got none, or none in time. One that its caller gave up
 // is not the manager's fault.
 func (c *Client) noAnswer(ctx context.Context, err error) error {
+	var s *silence
+	if errors.As(context.Cause(ctx), &s) {
+		return &Unreachable{c.addr, s, s.within}
+	}
 	if errors.Is(context.Cause(ctx), context.Canceled) || errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -63,5 +71,13 @@ func (c *Client) noAnswer(ctx context.Context, err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	return &Unreachable{c.addr, err}
+	return &Unreachable{Addr: c.addr, Err: err}
 }
+
+// silence is the end of a request that got no answer in its time.
+type silence struct{ within time.Duration }
+
+func (s *silence) Error() string { return fmt.Sprintf("none within %s", s.within) }
+
+// Unwrap makes it the error of a context.
+func (s *silence) Unwrap() error { return context.DeadlineExceeded }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 )
 
 // eventLine bounds one line of a stream, in bytes. An event with the last log lines of an engine
@@ -19,21 +20,37 @@ type Event struct {
 	Data []byte // JSON: a wire.Event, or of a gap a wire.Gap
 }
 
+// silent is how long a stream that is followed may have no line: the manager sends one at least
+// every 15 seconds.
+const silent = 45 * time.Second
+
 // Stream is a stream of events. It is of one goroutine.
 type Stream struct {
 	body  io.Closer
 	lines *bufio.Scanner
 	last  Event // its id stays until another one comes
 	broke func(error) error
+	heard func()
+	end   func()
 }
 
-// stream opens a stream.
+// stream opens a stream. It breaks when the manager is silent for too long.
 func stream(ctx context.Context, c *Client, r request) (*Stream, error) {
+	limit := c.within(r)
+	ctx, cancel := context.WithCancelCause(ctx)
+	quiet := time.AfterFunc(limit, func() { cancel(&silence{limit}) })
+	end := func() { quiet.Stop(); cancel(nil) }
 	resp, err := c.do(ctx, r)
 	if err != nil {
+		end()
 		return nil, err
 	}
-	s := &Stream{body: resp.Body, lines: bufio.NewScanner(resp.Body),
+	if r.query.Get("follow") != "false" {
+		limit = silent
+	}
+	quiet.Reset(limit)
+	s := &Stream{body: resp.Body, lines: bufio.NewScanner(resp.Body), end: end,
+		heard: func() { quiet.Reset(limit) },
 		broke: func(err error) error { return c.noAnswer(ctx, err) }}
 	s.lines.Buffer(nil, eventLine)
 	return s, nil
@@ -43,6 +60,7 @@ func stream(ctx context.Context, c *Client, r request) (*Stream, error) {
 // reader that follows resumes it after the last id.
 func (s *Stream) Next() (Event, error) {
 	for s.lines.Scan() {
+		s.heard()
 		switch name, value, _ := strings.Cut(s.lines.Text(), ": "); name {
 		case "id":
 			s.last.ID = value
@@ -63,4 +81,7 @@ func (s *Stream) Next() (Event, error) {
 }
 
 // Close ends the stream.
-func (s *Stream) Close() error { return s.body.Close() }
+func (s *Stream) Close() error {
+	s.end()
+	return s.body.Close()
+}

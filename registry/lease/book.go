@@ -126,8 +126,9 @@ func (b *Book) take(ask Ask) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
+	now := b.now()
 	l := Lease{ID: newID(), Pool: ask.Pool, Replica: seat.Replica, Run: seat.Run, Holder: ask.Holder,
-		Endpoint: seat.Endpoint, Expires: b.now().Add(bounded(ask.TTL)), Key: ask.Key, Sum: ask.Sum}
+		Endpoint: seat.Endpoint, Expires: now.Add(bounded(ask.TTL)), Taken: now, Key: ask.Key, Sum: ask.Sum}
 	b.insert(l)
 	return l, nil
 }

@@ -21,6 +21,7 @@ type Lease struct {
 	Holder   string `json:"holder,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
 	Expires  Moment `json:"expires"`
+	Taken    Moment `json:"taken,omitempty"` // 0: by a manager that did not note it
 	// Lost is why it ended before it was released. Such a lease has no slot: it is stored so that
 	// the next manager knows the reason, too.
 	Lost string `json:"lost,omitempty"`

@@ -233,6 +233,7 @@ type Lease struct {
 	ReplicaID   string `json:"replica_id"`
 	Endpoint    string `json:"endpoint"`
 	ExpiresAtMS int64  `json:"expires_at_ms"`
+	TakenAtMS   *int64 `json:"taken_at_ms"`
 	Holder      string `json:"holder"`
 }
 

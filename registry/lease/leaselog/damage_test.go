@@ -384,7 +384,7 @@ func TestRecord(t *testing.T) {
 	}
 	for name, r := range map[string]record{
 		"every_field":    {Put: &full},
-		"as_usual":       {Put: &lease.Lease{ID: "l-1", Pool: "a", Replica: "r0", Run: "0123", Endpoint: "http://127.0.0.1:1", Expires: 7}},
+		"as_usual":       {Put: &lease.Lease{ID: "l-1", Pool: "a", Replica: "r0", Run: "0123", Endpoint: "http://127.0.0.1:1", Expires: 7, Taken: 6}},
 		"no_utf8":        {Put: &lease.Lease{ID: "l-1", Pool: "a\ufffd"}},
 		"dropped":        {Drop: "l-1"},
 		"dropped/quoted": {Drop: `"`},

@@ -65,6 +65,9 @@ func appendRecord(buf []byte, r record) ([]byte, error) {
 		buf = appendOptional(buf, `,"holder":`, l.Holder)
 		buf = appendOptional(buf, `,"endpoint":`, l.Endpoint)
 		buf = strconv.AppendInt(append(buf, `,"expires":`...), int64(l.Expires), 10)
+		if l.Taken != 0 {
+			buf = strconv.AppendInt(append(buf, `,"taken":`...), int64(l.Taken), 10)
+		}
 		buf = appendOptional(buf, `,"lost":`, l.Lost)
 		buf = appendOptional(buf, `,"key":`, l.Key)
 		buf = append(appendOptional(buf, `,"sum":`, l.Sum), '}')
