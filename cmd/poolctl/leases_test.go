@@ -19,7 +19,8 @@ func (h *host) hold() (ids []string) {
 	h.fill()
 	h.reg.CountLeases(h.leases.Active)
 	for _, id := range []string{"gemma", "llama3-8b"} {
-		seat := lease.Seat{Replica: "r0", Stable: "r0", Run: "1", Slots: 4, Open: true, Endpoint: "http://127.0.0.1:21000"}
+		seat := lease.Seat{Replica: "r0", Stable: "r0", Run: "1", Slots: 4, Open: true,
+			Endpoint: "http://127.0.0.1:21000"}
 		h.leases.SetPool(id, lease.Pool{Seats: []lease.Seat{seat}}, func(string) string { return "" })
 	}
 	for i, ask := range []lease.Ask{

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/golden"
 	"github.com/pool-managerd/pool-managerd/units/image"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
@@ -53,6 +54,13 @@ func shelved(t *testing.T) (h *host, cache string, ctl func(args ...string) resu
 		code := run(t.Context(), a, append(args, "--config", config, "--pools-dir", pools, "--socket", h.socket))
 		return result{code, out.String(), errOut.String()}
 	}
+}
+
+// TestListOfModels shows the list as a person sees it.
+func TestListOfModels(t *testing.T) {
+	_, _, ctl := shelved(t)
+	r := ctl()
+	golden.File(t, filepath.Join("testdata", "models.golden"), "$ poolctl models\n"+r.out, *update)
 }
 
 // TestModels: what is downloaded is listed with its pools, and only what no pool names is removed.

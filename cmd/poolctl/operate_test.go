@@ -270,4 +270,10 @@ func TestStatusOfOperations(t *testing.T) {
 	p.Drain = &registry.Drain{Since: clock, Until: clock.Add(30 * time.Second)}
 	h.reg.Put(p)
 	h.golden(t, "status-operated", "status gemma")
+	staged := single(registry.StateStaging, 1)
+	staged.ModelID, staged.Engine = "hf:Qwen/Qwen3-8B-GGUF:Q4_K_M", "llamacpp"
+	staged.Staging = &registry.Staging{Bytes: 2_050_000_000, Total: 5_000_000_000, Rate: 310_000_000,
+		File: "Qwen3-8B-Q4_K_M.gguf"}
+	h.reg.Put(registry.Aggregate(staged))
+	h.golden(t, "status-downloading", "status gemma")
 }

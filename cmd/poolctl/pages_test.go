@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -85,4 +86,48 @@ func typed(page string) map[string]bool {
 		}
 	}
 	return commands
+}
+
+// longest is how many words a sentence may have that is read at night.
+const longest = 25
+
+// Parts of a page that count as one word, or as the words that they show.
+var (
+	pageLinks = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
+	stops     = regexp.MustCompile(`[.!?]\s+`)
+	cellStops = regexp.MustCompile(`[.!?;:]\s+`)
+)
+
+// TestSentencesAreShort: the two pages that are read when something is wrong have sentences of at
+// most 25 words. A cell of a table may be a list, whose parts are counted.
+func TestSentencesAreShort(t *testing.T) {
+	for _, file := range []string{trouble, "../../docs/failures.md"} {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for block := range strings.SplitSeq(string(page), "\n\n") {
+			block = pageLinks.ReplaceAllString(inTicks.ReplaceAllString(strings.TrimPrefix(block, "\n"), "X"), "$1")
+			var sentences []string
+			switch {
+			case strings.HasPrefix(block, "    "):
+			case strings.HasPrefix(block, "|"):
+				for cell := range strings.SplitSeq(block, "|") {
+					sentences = append(sentences, cellStops.Split(cell, -1)...)
+				}
+			default:
+				sentences = stops.Split(block, -1)
+			}
+			for _, s := range sentences {
+				n++
+				if words := strings.Fields(s); len(words) > longest {
+					t.Errorf("%s: %d words: %s", file, len(words), strings.Join(words, " "))
+				}
+			}
+		}
+		if n < 100 {
+			t.Errorf("%s: %d sentences", file, n)
+		}
+	}
 }

@@ -53,6 +53,9 @@ func firstPaint(t *testing.T, b *browser) {
 		tb.eval(`Math.round(performance.getEntriesByName("first-contentful-paint")[0]?.startTime)`))
 	tb.until(`document.getElementById("connection").textContent.includes("Live")`)
 	tb.until(`document.querySelectorAll("#event-list li").length > 0`)
+	if got := tb.eval(`[...document.querySelectorAll("#event-list li")].find(l => /\b(\S+) \1\b/.test(l.textContent)) ?? ""`); got != `""` {
+		t.Errorf("an event has a word twice: %s", got)
+	}
 	for _, request := range tb.requests {
 		if !strings.HasPrefix(request, s.url("localhost")+"/") {
 			t.Errorf("it asked for %s", request)

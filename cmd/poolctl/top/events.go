@@ -13,7 +13,8 @@ import (
 // tail is the header and the newest events that there is room for.
 func (m *Model) tail() []term.Line {
 	lines := []term.Line{m.bar("EVENTS", 0)}
-	room := m.tailLines(m.size.Height-4) - 1
+	gpus, pools := m.parts()
+	room := max(1, m.size.Height-4-gpus-pools-1)
 	for _, t := range m.events[max(0, len(m.events)-room):] {
 		lines = append(lines, m.event(t))
 	}

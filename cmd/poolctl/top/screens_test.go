@@ -131,6 +131,7 @@ func TestScreens(t *testing.T) {
 		{"80x24-filter-without-a-match", view(small, picture(), "/ z z enter"), false, false},
 		{"80x24-no-pools", view(small, Picture{At: now}), false, false},
 		{"200x50", view(large, picture(many(250)...), events(), "> > > > > > > > > G"), false, false},
+		{"100x30", view(Size{100, 30}, picture(), events()), false, false},
 		{"60x12", view(Size{60, 12}, picture(), events()), false, false},
 		{"too-small", view(Size{40, 10}, picture()), false, false},
 	} {

@@ -119,14 +119,16 @@ func (m *Model) footer() term.Line {
 // parts divides the lines of the list page: those of GPUs with their header, and of pools.
 func (m *Model) parts() (gpus, pools int) {
 	left := m.size.Height - 4 // title, second, header, footer
+	needed := max(1, len(m.rows), len(m.picture.Pools.Pools)) // a filter moves nothing
 	if n := m.gpuRows(); n > 0 {
-		gpus = 1 + min(n, max(1, left/5))
+		gpus = 1 + min(n, max(1, left/5, left-1-needed-leastTail(left)))
 	}
-	return gpus, max(1, left-gpus-m.tailLines(left))
+	return gpus, min(max(1, left-gpus-leastTail(left)), needed)
 }
 
-// tailLines is how many lines the tail of events has, with its header.
-func (m *Model) tailLines(left int) int { return 1 + max(1, left/5) }
+// leastTail is how many lines the tail of events has at least, with its header. What pools do not
+// need is for it, too.
+func leastTail(left int) int { return 1 + max(1, left/5) }
 
 // troubled reports whether a pool in this state needs someone to look at it.
 func troubled(state string) bool {
@@ -156,10 +158,12 @@ func stateStyle(state string) term.Style {
 // dropped are the columns that a narrow terminal has no room for, the first one first.
 func dropped() []string { return []string{"pressure", "first token", "RAM", "tokens", "VRAM"} }
 
-// The widths of a pool's name.
+// The widths of a pool's name, and of engine, model and error together, of which fewer columns show
+// nothing.
 const (
-	leastName = 16
-	mostName  = 40
+	leastName    = 16
+	mostName     = 40
+	leastFurther = 30
 )
 
 // layout are the columns that there is room for, and what is left of the terminal beside them: for
@@ -177,8 +181,12 @@ func (m *Model) layout() (cs []column, rest int) {
 			cs = slices.Delete(cs, at, at+1)
 		}
 	}
-	cs[0].width = min(left, mostName)
-	return cs, left - cs[0].width
+	if left < mostName+leastFurther {
+		cs[0].width = left
+		return cs, 0
+	}
+	cs[0].width = mostName
+	return cs, left - mostName
 }
 
 // table is the header and the visible rows of pools.

@@ -134,7 +134,8 @@ export class Detail {
 
   drawHistory() {
     const changes = [...this.history.changes].reverse();
-    this.past.replaceChildren(strip(this.history.points), make("ol", { className: "changes" }, ...changes.map((c) =>
+    const minutes = this.history.points.length > 0 ? [strip(this.history.points)] : [];
+    this.past.replaceChildren(...minutes, make("ol", { className: "changes" }, ...changes.map((c) =>
       make("li", {}, make("time", { dateTime: new Date(c.at_ms).toISOString() }, clock(c.at_ms)), " ", badge(c.state), " " + c.reason,
         c.code ? make("span", { className: "error" }, " " + c.code) : null))));
     this.drawCharts();

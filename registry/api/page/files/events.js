@@ -11,7 +11,8 @@ function line(kind, e) {
   const li = make("li", {}, make("time", { dateTime: new Date(e.at_ms).toISOString() }, clock(e.at_ms)), " ");
   if (e.health) li.append(badge(e.health, healthGroup(e.health)));
   else li.append(badge(e.state || kind, e.state ? undefined : "off"));
-  li.append(" ", make("b", {}, kind), " ");
+  li.append(" ");
+  if (kind !== "ready" && (e.health || e.state)) li.append(make("b", {}, kind), " "); // the badge has the others
   if (e.pool_id) {
     li.append(make("a", { href: "#pool=" + encodeURIComponent(e.pool_id) }, e.pool_id + (e.replica_id ? "/" + e.replica_id : "")));
   } else if (e.device) {
