@@ -118,7 +118,7 @@ func (m *Model) footer() term.Line {
 
 // parts divides the lines of the list page: those of GPUs with their header, and of pools.
 func (m *Model) parts() (gpus, pools int) {
-	left := m.size.Height - 4 // title, second, header, footer
+	left := m.size.Height - 4                                 // title, second, header, footer
 	needed := max(1, len(m.rows), len(m.picture.Pools.Pools)) // a filter moves nothing
 	if n := m.gpuRows(); n > 0 {
 		gpus = 1 + min(n, max(1, left/5, left-1-needed-leastTail(left)))
