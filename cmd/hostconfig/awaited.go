@@ -29,15 +29,23 @@ func awaited(pools []pool.Pool) []Problem {
 	return warnings
 }
 
-// noModel is why a model that is a path of this host cannot be loaded; nil: it is there, or it is
-// fetched.
+// noModel is why a model that is a path of this host cannot be loaded; nil: it is there and looks
+// like one, or it is fetched.
 func noModel(p pool.Pool) *registry.Failure {
 	path, local := strings.CutPrefix(string(p.Model), "file:")
 	if !local {
 		return nil
 	}
-	if _, err := os.Stat(path); err != nil && !onlyForRoot(err) {
+	if _, err := os.Stat(path); err != nil {
+		if onlyForRoot(err) {
+			return nil
+		}
 		return bring.NoModel(path, err)
+	}
+	a, known := engine.For(p.Engine)
+	var f *registry.Failure
+	if known && errors.As(bring.UnusableModel(path, a.Weights(), p.Engine), &f) {
+		return f
 	}
 	return nil
 }

@@ -26,8 +26,8 @@ to, a model or an image that is not in the cache and that the host's policy does
 with an image that no file of the container device interface describes, and, for root, a file or directory that the daemon
 read before and that is gone. The daemon is not asked and nothing changes.
 
-A model or an engine's program that is not on this host, or that an engine could not execute, is a warning: its pool waits
-until it is there. With --strict the exit status is 1 for a warning too.`,
+A model or an engine's program that is not on this host, a model that is a directory, a web page or cut off, or a program
+that an engine could not execute, is a warning: its pool waits until it is there. With --strict the exit status is 1 for a warning too.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(context.Context, []string) error { return a.runCheck(o) }),
 	}

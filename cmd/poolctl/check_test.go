@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -23,7 +24,11 @@ func TestCheckOfWhatIsAwaited(t *testing.T) {
 		return path
 	}
 	config := write("config.toml", "require_gpu = false\n", 0o644)
-	model := write("a.gguf", "GGUF", 0o644)
+	model := write("a.gguf", "GGUF and the rest", 0o644)
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	there := dir + "/llama-server"
 	good := write("good", "#!/bin/sh\n", 0o755)
 	for _, c := range []struct {
@@ -39,6 +44,15 @@ func TestCheckOfWhatIsAwaited(t *testing.T) {
 		{"no_program_but_data", write("data", "hello", 0o755), model, "neither a program nor a script", "file '"},
 		{"not_executable", write("closed", "#!/bin/sh\n", 0o700), model, "the engine's user cannot execute it", "chmod o+rx"},
 		{"no_model", good, dir + "/b.gguf", ":2:9: warning: model " + dir + "/b.gguf does not exist", "There is a.gguf."},
+		{"model_is_a_directory", good, dir, ":2:9: warning: model " + dir + " is a directory", "Name the .gguf file in it"},
+		{"model_is_a_device", good, "/dev/null", "model /dev/null is not a regular file", "ls -ld"},
+		{"model_is_a_pipe", good, fifo, "fifo is not a regular file", "ls -ld"},
+		{"model_is_empty", good, write("x/empty.gguf", "", 0o644), "is empty", "Copy the file again"},
+		{"model_is_closed", good, write("x/closed.gguf", "GGUF and the rest", 0o640), "has mode 0640", "chmod o+r"},
+		{"model_is_a_pointer", good, write("x/pointer.gguf", "version https://git-lfs.github.com/spec/v1\n", 0o644),
+			"is a git-lfs pointer", "lfs pull"},
+		{"model_is_a_web_page", good, write("x/page.gguf", "<!DOCTYPE html>", 0o644), "is not a GGUF file: it is a web page", "Download"},
+		{"model_is_cut", good, write("x/cut.gguf", "GGUF\x03\x00\x00\x00", 0o644), "is incomplete", "Download the file again"},
 		{"without_a_model", good, "", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

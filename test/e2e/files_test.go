@@ -60,17 +60,19 @@ func TestCase2(t *testing.T) {
 	h := installed(t, machine.Forky)
 	defer h.shell("rm -rf /srv/x")
 	h.writeParts("/srv/x")
-	h.shell("cp " + host.TinyModel + " /srv/x/draft.gguf; echo none >/srv/x/mmproj.gguf")
+	h.shell("cp " + host.TinyModel + " /srv/x/draft.gguf; cp /srv/x/draft.gguf /srv/x/mmproj.gguf")
 	h.write("/srv/x/chat.jinja", "{% for m in messages %}[said] {{ m['content'] }}{% endfor %}")
 	h.write("/srv/x/a.gbnf", `root ::= "yes" | "no"`)
 	h.write("/srv/x/a.json", `{"type": "integer"}`)
-	h.pool("template", llama().with(`args = ["--jinja", "--chat-template-file", "/srv/x/chat.jinja"]`))
+	h.pool("template", llama().with(`args = ["--jinja", "--chat_template_file", "/srv/x/chat.jinja"]`))
 	h.pool("variable", llama().with(`env = { LLAMA_ARG_CHAT_TEMPLATE_FILE = "/srv/x/chat.jinja" }`))
 	h.pool("grammar", llama().with(`args = ["--grammar-file", "/srv/x/a.gbnf"]`))
 	h.pool("schema", llama().with(`args = ["-jf", "/srv/x/a.json"]`))
 	h.pool("draft", llama().with(`args = ["-md", "/srv/x/draft.gguf", "--spec-type", "draft-simple"]`))
 	h.pool("lora", llama().with(`args = ["--lora", "/srv/x/lora.gguf"]`))
 	h.pool("mmproj", llama().with(`args = ["--mmproj", "/srv/x/mmproj.gguf"]`))
+	h.pool("pointer", llama().with(`args = ["--mmproj", "/srv/x/pointer.gguf"]`))
+	h.write("/srv/x/pointer.gguf", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 	h.reload()
 	for _, id := range []string{"template", "variable", "grammar", "schema", "draft", "lora"} {
 		p := h.wait(id, isReady)
@@ -92,6 +94,7 @@ func TestCase2(t *testing.T) {
 		}
 	}
 	h.draftsAndAdapts()
+	h.wait("pointer", failsWith("PROVISION_FAILED"))
 	// It is opened, and is no projector: the engine's own words say so.
 	h.wait("mmproj", failsWith("ENGINE_START_FAILED"))
 	if out := h.must("poolctl", "logs", "mmproj", "-n", "all"); strings.Contains(out, "No such file") ||

@@ -2,8 +2,8 @@
 // and those that its arguments and variables name.
 //
 // It owns whether an engine could read them, and which files they are at a moment. It looks at the
-// disk and reads no content but that of secrets. It must not know units, or what an engine does
-// with a file.
+// disk and reads no content but that of secrets and the beginning of weights. It must not
+// know units, or what an engine does with a file.
 package bring
 
 import (
@@ -28,6 +28,15 @@ type Found struct {
 	Names []string // one for each file, another where its content may be another
 	// Environment is what the pool's files of variables hold.
 	Environment map[string]pool.FileVariable
+
+	weights []weight
+}
+
+// weight is a file of weights that was found.
+type weight struct {
+	of   engine.File
+	path string
+	size int64
 }
 
 // Fault is why a file cannot be used.
@@ -52,6 +61,7 @@ func Look(p pool.Pool) (Found, error) {
 			return Found{}, fault.Failure
 		}
 		all.Shown, all.Names = append(all.Shown, found.Shown...), append(all.Names, found.Names...)
+		all.weights = append(all.weights, found.weights...)
 	}
 	names, fault := lookAtKey(p)
 	if fault != nil {
@@ -66,7 +76,9 @@ func Check(p pool.Pool) []Fault {
 	variables, faults := Environment(p)
 	p.FileEnv = variables
 	for _, f := range looked(p) {
-		if _, fault := look(f); fault != nil {
+		if found, fault := look(f); fault != nil {
+			faults = append(faults, *fault)
+		} else if fault := found.damaged(loadedBy(p)); fault != nil {
 			faults = append(faults, *fault)
 		}
 	}
@@ -129,6 +141,14 @@ func fail(f engine.File, hint, format string, args ...any) *Fault {
 	return &Fault{Key: f.Key, Failure: registry.Fail(code, what(f)+" "+fmt.Sprintf(format, args...), hint)}
 }
 
+// loadedBy is the kind of weights that the pool's engine loads.
+func loadedBy(p pool.Pool) engine.Weights {
+	if a, ok := engine.For(p.Engine); ok {
+		return a.Weights()
+	}
+	return engine.Anything
+}
+
 // look finds one file, or those of a directory.
 func look(f engine.File) (Found, *Fault) {
 	info, err := os.Stat(f.Path)
@@ -141,10 +161,9 @@ func look(f engine.File) (Found, *Fault) {
 	if fault := readable(f, f.Path, info); fault != nil {
 		return Found{}, fault
 	}
-	if f.Weights && info.Size() == 0 {
-		return Found{}, fail(f, "Copy the file again: ls -l "+shell.Quote(f.Path), "is empty")
-	}
-	return Found{Shown: []string{f.Path}, Names: []string{Identity(f.Path, info)}}, nil
+	found := Found{Shown: []string{f.Path}, Names: []string{Identity(f.Path, info)}}
+	found.weigh(f, f.Path, info)
+	return found, nil
 }
 
 // missing explains why a path could not be looked at.

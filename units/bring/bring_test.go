@@ -57,7 +57,7 @@ func TestLook(t *testing.T) {
 		},
 			[]string{"a"}, "", "", ""},
 		{"a_link", func(d disk) pool.Pool {
-			d.file("real/a", "x", 0o644)
+			d.file("real/a", "GGUF and the rest", 0o644)
 			return with("--mmproj", d.link("real/a", "a.gguf"))
 		}, []string{"a.gguf"}, "", "", ""},
 		{"a_directory_with_a_link_out_of_it", func(d disk) pool.Pool {
@@ -113,7 +113,7 @@ func TestLook(t *testing.T) {
 		{"an_empty_key", func(d disk) pool.Pool { return pool.Pool{APIKeyFile: d.file("key", "\n", 0o600)} }, nil,
 			registry.CodeProvisionFailed, "api_key_file {dir}/key holds no key", "openssl rand -hex 32"},
 		{"variables", func(d disk) pool.Pool {
-			file := d.file("env", "LLAMA_ARG_MMPROJ="+d.file("a.gguf", "x", 0o644)+"\n", 0o600)
+			file := d.file("env", "LLAMA_ARG_MMPROJ="+d.file("a.gguf", "GGUF and the rest", 0o644)+"\n", 0o600)
 			return pool.Pool{Engine: engine.LlamaCpp, EnvFiles: []string{file}}
 		}, []string{"a.gguf"}, "", "", ""},
 		{"no_variables", func(d disk) pool.Pool { return pool.Pool{EnvFiles: []string{d.dir + "/env"}} }, nil,
@@ -143,6 +143,9 @@ func TestLook(t *testing.T) {
 			p := c.setup(d)
 			in := strings.NewReplacer("{dir}", d.dir)
 			found, err := bring.Look(p)
+			if err == nil {
+				err = found.Damaged(p)
+			}
 			faults := bring.Check(p)
 			if c.shown != nil {
 				var want []string

@@ -86,6 +86,7 @@ func (w *walk) entry(path string, depth int) *Fault {
 			"contains more than %d files", maxFiles)
 	}
 	w.found.Names = append(w.found.Names, Identity(path, info))
+	w.found.weigh(w.of, path, info)
 	return nil
 }
 

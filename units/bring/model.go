@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
@@ -37,6 +38,55 @@ func NoModel(path string, err error) *registry.Failure {
 			fmt.Sprintf("model %s does not exist; the path exists only up to %s", path, above), hint)
 	}
 	return registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s does not exist", path), hint)
+}
+
+// ModelFile checks one file of a model: a regular one that the engine's user can read. That user is
+// dynamic and in no group, so that only the mode for others counts. The directories above do not
+// matter to it: PID 1 binds the file itself into the engine's view.
+func ModelFile(path string) (fs.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, NoModel(path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s is not a regular file (%s)", path, info.Mode().Type()),
+			"Name the file that holds the weights: ls -ld "+shell.Quote(path))
+	}
+	if info.Mode().Perm()&0o004 == 0 {
+		return nil, registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it", path,
+				info.Mode().Perm()),
+			"The engine sees only this file: chmod o+r "+shell.Quote(path))
+	}
+	return info, nil
+}
+
+// UnusableModel is why a path that exists is no model for an engine that loads such weights, as far
+// as one look at it shows; nil: it may be one.
+func UnusableModel(path string, by engine.Weights, kind string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		if by == engine.GGUF {
+			return NoFile(path, kind)
+		}
+		return nil
+	}
+	if info, err = ModelFile(path); err != nil {
+		return err
+	}
+	if flaw := Damaged(path, info.Size(), by); flaw != nil {
+		return registry.Fail(registry.CodeProvisionFailed, "model "+path+" "+flaw.Text, flaw.Hint)
+	}
+	return nil
+}
+
+// NoFile is the failure of a directory where an engine loads a file.
+func NoFile(path, kind string) *registry.Failure {
+	return registry.Fail(registry.CodeModelNotFound,
+		fmt.Sprintf("model %s is a directory; engine %q loads a file", path, kind),
+		"Name the .gguf file in it; of a model in parts, the first part."+
+			Suggestion(filepath.Join(path, "x.gguf"))+" All of them: find "+shell.Quote(path)+" -name '*.gguf'")
 }
 
 // maxSuggestions is how many names a hint may hold, and maxListed how many of a folder are looked

@@ -28,6 +28,7 @@ var refusalCases = []refusalCase{
 	{"%s, which pool-managerd sets for engine %q", `args = ["--flash-attn", "--host=0.0.0.0"]`, `args\[1\] is --host, which pool-managerd sets`},
 	{"args[%d] is %s %d, and replica", "devices = [0, 1]\nargs = [\"-mg\", \"2\"]", ""},
 	{"engine %q needs a model", "model = \"\"", "model does not begin with a scheme"},
+	{"args[%d] is %s, and llama-server reads no value", `args = ["--mmproj=/srv/x.gguf"]`, ""},
 	{"--api-prefix %q is no path", `args = ["--api-prefix", "x"]`, ""},
 	{"engine %q runs on GPUs only", "engine = \"trtllm\"\ndevices = []", ""},
 	{"tensor_split has no meaning", "engine = \"vllm\"\ndevices = [0]\ntensor_split = [1.0]", ""},

@@ -54,7 +54,9 @@ func (f flagSet) switches(by featureFlag) bool {
 	return given || slices.ContainsFunc(by.variables, func(v string) bool { return f.env[v] != "" })
 }
 
-func (llamaCpp) flags(p pool.Pool) flagSet { return flagSet{args: p.Args, env: p.Variables()} }
+func (llamaCpp) flags(p pool.Pool) flagSet {
+	return flagSet{args: p.Args, env: p.Variables(), syntax: llamaSyntax}
+}
 
 func (llamaCpp) featureFlags() map[string]featureFlag {
 	return map[string]featureFlag{
@@ -86,7 +88,7 @@ func Offered(p pool.Pool, m pool.Description) []string {
 }
 
 func (vllm) flags(p pool.Pool) flagSet {
-	return flagSet{args: p.Args, env: p.Variables(), underscores: true, equals: true}
+	return flagSet{args: p.Args, env: p.Variables(), syntax: vllmSyntax}
 }
 
 func (v vllm) detects(p pool.Pool) bool {
@@ -102,7 +104,7 @@ func (vllm) featureFlags() map[string]featureFlag {
 }
 
 func (sglang) flags(p pool.Pool) flagSet {
-	return flagSet{args: p.Args, env: p.Variables(), underscores: true, equals: true}
+	return flagSet{args: p.Args, env: p.Variables(), syntax: sglangSyntax}
 }
 
 func (sglang) featureFlags() map[string]featureFlag {

@@ -45,8 +45,7 @@ func Brought(p pool.Pool) []File {
 	}
 	var all []File
 	for i, named := range p.Files {
-		model := slices.Contains(weightSuffixes, strings.ToLower(path.Ext(named)))
-		all = append(all, File{Key: fmt.Sprintf("files[%d]", i), Path: named, Model: model})
+		all = append(all, File{Key: fmt.Sprintf("files[%d]", i), Path: named, Model: HoldsWeights(named)})
 	}
 	if a, ok := For(p.Engine); ok {
 		all = slices.DeleteFunc(append(all, a.Files(p)...), func(f File) bool { return f.Remote })
@@ -71,6 +70,11 @@ func Brought(p pool.Pool) []File {
 
 // weightSuffixes are those of files that hold weights, whatever reads them.
 var weightSuffixes = []string{".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx", ".plan", ".engine"}
+
+// HoldsWeights reports whether a file's name is one of files of weights.
+func HoldsWeights(name string) bool {
+	return slices.Contains(weightSuffixes, strings.ToLower(path.Ext(name)))
+}
 
 // Remote returns what the arguments and variables of a pool name on other hosts: the engine would
 // download it, or look for it in its cache.
@@ -103,7 +107,7 @@ func Offline(p pool.Pool) bool {
 			return true
 		}
 	}
-	return p.Engine == LlamaCpp && slices.Contains(p.Args, "--offline")
+	return p.Engine == LlamaCpp && llamaSyntax.has(p.Args, "--offline")
 }
 
 // fileFlag is a flag by which an engine is given files to read.
@@ -125,7 +129,7 @@ func (s flagSyntax) files(p pool.Pool, table []fileFlag) []File {
 	for i, arg := range p.Args {
 		name := s.name(arg)
 		for _, f := range table {
-			if name == "" || !slices.Contains(f.Spellings, name) {
+			if s.means(name, f.Spellings...) == "" {
 				continue
 			}
 			if f.Alone {

@@ -20,8 +20,12 @@ type managedFlag struct {
 
 // flagSyntax is how an engine's argument parser reads a flag, beyond "--flag value".
 type flagSyntax struct {
-	Underscores bool // "--max_model_len" is "--max-model-len" (vLLM's parser)
+	Underscores bool // "--max_model_len" is "--max-model-len" (vLLM's parser, and llama.cpp's)
 	ShortValue  bool // "-p80" is "-p 80" (clap)
+	NoEquals    bool // "--flag=value" is not known (llama.cpp's parser)
+	// Shortened: "--hos" is "--host" where no other option begins so (argparse of Python, and
+	// getopt_long(3)).
+	Shortened bool
 }
 
 // name returns the flag in arg as a managedFlag spells it, or "" when arg is no flag.
@@ -39,9 +43,31 @@ func (s flagSyntax) name(arg string) string {
 	return name
 }
 
+// minShortened is the length of the shortest beginning that is taken for its option, with the
+// dashes: those that are shorter begin several, which the parsers refuse.
+const minShortened = len("--ho")
+
+// means returns the spelling that a name, as name returns it, is read for; empty: it is none of
+// them.
+func (s flagSyntax) means(name string, spellings ...string) string {
+	if name == "" || slices.Contains(spellings, name) {
+		return name
+	}
+	if !s.Shortened || len(name) < minShortened || !strings.HasPrefix(name, "--") {
+		return ""
+	}
+	for _, spelling := range spellings {
+		// vLLM reads "--option.member" by itself, before its parser completes anything.
+		if strings.HasPrefix(spelling, name) && !strings.Contains(spelling, ".") {
+			return spelling
+		}
+	}
+	return ""
+}
+
 // has reports whether the operator's arguments hold one of the flags.
 func (s flagSyntax) has(args []string, flags ...string) bool {
-	return slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(flags, s.name(arg)) })
+	return slices.ContainsFunc(args, func(arg string) bool { return s.means(s.name(arg), flags...) != "" })
 }
 
 // refuse returns every argument of the operator that repeats a managed flag, and every variable
@@ -55,9 +81,15 @@ func (s flagSyntax) refuse(p pool.Pool, table []managedFlag) []pool.Refusal {
 			continue
 		}
 		for _, m := range table {
-			if slices.Contains(m.Spellings, name) {
-				refused = append(refused, m.refuse(fmt.Sprintf("args[%d]", i), "args", name, p.Engine))
+			switch spelling := s.means(name, m.Spellings...); spelling {
+			case "":
+				continue
+			case name:
+			default:
+				name += ", short for " + spelling
 			}
+			refused = append(refused, m.refuse(fmt.Sprintf("args[%d]", i), "args", name, p.Engine))
+			break
 		}
 	}
 	for _, m := range table {

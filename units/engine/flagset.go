@@ -10,10 +10,9 @@ import (
 // "--flag=value" is "--flag value", and a variable of the environment counts where no flag is
 // given.
 type flagSet struct {
-	args        []string
-	env         map[string]string
-	underscores bool // "--max_num_seqs" is "--max-num-seqs" (vLLM's parser)
-	equals      bool // the parser knows "--flag=value" (llama.cpp's does not)
+	args   []string
+	env    map[string]string
+	syntax flagSyntax
 }
 
 // value returns what follows the last of the spellings, or the variable's value; ok is false where
@@ -21,15 +20,12 @@ type flagSet struct {
 func (f flagSet) value(variable string, spellings ...string) (value string, ok bool) {
 	value, ok = f.env[variable]
 	for i, arg := range f.args {
-		name, inline, has := arg, "", false
-		if f.equals && strings.HasPrefix(arg, "--") {
-			name, inline, has = strings.Cut(arg, "=")
+		name := f.name(arg)
+		if f.syntax.means(name, spellings...) == "" {
+			continue
 		}
-		if f.underscores && strings.HasPrefix(name, "--") {
-			name = strings.ReplaceAll(name, "_", "-")
-		}
+		inline, has := f.syntax.inline(arg, name)
 		switch {
-		case !slices.Contains(spellings, name):
 		case has:
 			value, ok = inline, true
 		case i+1 < len(f.args):
@@ -41,13 +37,21 @@ func (f flagSet) value(variable string, spellings ...string) (value string, ok b
 	return value, ok
 }
 
+// name is the flag in an argument, "" where it is none or none that the parser knows.
+func (f flagSet) name(arg string) string {
+	if f.syntax.NoEquals && strings.Contains(arg, "=") {
+		return ""
+	}
+	return f.syntax.name(arg)
+}
+
 // given reports whether one of the spellings is on the command line, or the variable is set to
 // something true.
 func (f flagSet) given(variable string, spellings ...string) bool {
 	if v, ok := f.env[variable]; ok && variable != "" && !isFalse(v) {
 		return true
 	}
-	return slices.ContainsFunc(f.args, func(arg string) bool { return slices.Contains(spellings, arg) })
+	return f.syntax.has(f.args, spellings...)
 }
 
 // integer returns a whole number from 0 to limit; ok is false where none is given, or something

@@ -3,7 +3,8 @@ package engine
 // Foreign: the variables are those of llama-server --help. A repository without a quantisation is
 // loaded as Q4_K_M, by the help of -hf.
 func (llamaCpp) Foreign() Foreign {
-	return Foreign{Programs: []string{"llama-server"}, Images: []string{"llama.cpp"}, SharedCtx: true, Quant: "Q4_K_M",
+	return Foreign{Programs: []string{"llama-server"}, Images: []string{"llama.cpp"}, Underscores: true,
+		SharedCtx: true, Quant: "Q4_K_M",
 		Options: []ForeignOption{
 			{MeansModel, []string{"-m", "--model"}, []string{"LLAMA_ARG_MODEL"}},
 			{MeansURL, []string{"-mu", "--model-url"}, []string{"LLAMA_ARG_MODEL_URL"}},

@@ -51,7 +51,7 @@ func (s flagSyntax) given(args []string, table []managedFlag, words ...string) G
 	var g Given
 	for i := 0; i < len(args); i++ {
 		name := s.name(args[i])
-		key := keyOf(table, name)
+		key := s.keyOf(table, name)
 		if key == keyNone {
 			g.keep(args[i], i)
 			continue
@@ -75,9 +75,9 @@ func (s flagSyntax) given(args []string, table []managedFlag, words ...string) G
 }
 
 // keyOf is the key that a flag gives the value of.
-func keyOf(table []managedFlag, name string) flagKey {
+func (s flagSyntax) keyOf(table []managedFlag, name string) flagKey {
 	for _, m := range table {
-		if name != "" && slices.Contains(m.Spellings, name) {
+		if s.means(name, m.Spellings...) != "" {
 			return m.Key
 		}
 	}

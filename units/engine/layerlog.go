@@ -34,7 +34,7 @@ const llamaTraceBuild = 9254
 // (tools/server/server-http.cpp).
 func (llamaCpp) layerLog(p pool.Pool, version string) []string {
 	build, err := strconv.Atoi(version)
-	f := flagSet{args: p.Args, env: p.Variables()}
+	f := llamaCpp{}.flags(p)
 	_, own := f.value("LLAMA_ARG_LOG_VERBOSITY", "-lv", "--verbosity", "--log-verbosity")
 	own = own || f.given("", "-v", "--verbose", "--log-verbose", "--log-disable")
 	keyed := p.APIKeyFile != "" || f.given("LLAMA_API_KEY", "--api-key", "--api-key-file") ||

@@ -39,7 +39,7 @@ func (llamaCpp) ParseVersion(out []byte) string { return firstMatch(llamaVersion
 
 // Given: -c is of all slots together.
 func (llamaCpp) Given(args []string) Given {
-	g := flagSyntax{}.given(args, llamaManaged)
+	g := llamaSyntax.given(args, llamaManaged)
 	g.without("--metrics", "--slots") // which are written anyway
 	if g.Slots > 1 && g.Ctx > 0 {
 		g.Ctx = max(g.Ctx/g.Slots, 1)
@@ -49,7 +49,7 @@ func (llamaCpp) Given(args []string) Given {
 
 func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
 	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), prefixFits(p),
-		flagSyntax{}.refuse(p, llamaManaged))
+		llamaSyntax.refuse(p, llamaManaged), filesApart(p))
 }
 
 // mainGPUFits refuses a main GPU that is not in the mask. Its number is a position in the mask:
@@ -57,7 +57,7 @@ func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
 func mainGPUFits(p pool.Pool) []pool.Refusal {
 	var refused []pool.Refusal
 	for i, arg := range p.Args[:max(len(p.Args)-1, 0)] {
-		if arg != "-mg" && arg != "--main-gpu" {
+		if llamaSyntax.means(llamaSyntax.name(arg), "-mg", "--main-gpu") == "" {
 			continue
 		}
 		n, err := strconv.Atoi(p.Args[i+1])
@@ -106,7 +106,7 @@ func (llamaCpp) Command(p pool.Pool, at Instance) Command {
 	// Every layer on the GPU, or a failed start: a model that only half fits must not be served
 	// slowly without notice. An operator who wants it split sets it in args.
 	_, layers := p.Variables()["LLAMA_ARG_N_GPU_LAYERS"] // a flag of ours would win over it
-	if at.GPU() && !layers && !(flagSyntax{}).has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
+	if at.GPU() && !layers && !llamaSyntax.has(p.Args, "-ngl", "--gpu-layers", "--n-gpu-layers") {
 		args = append(args, "-ngl", strconv.Itoa(AllLayers))
 	}
 	if at.GPU() && len(p.TensorSplit) > 0 {
@@ -143,7 +143,7 @@ var llamaSocketRelease = pattern.Lazy(`^(?:0\.(?:[7-9]|\d\d+)|[1-9]\d*\.\d+)\.\d
 func (llamaCpp) UnixSocket(p pool.Pool, version string) UnixSocket {
 	build, err := strconv.Atoi(version)
 	known := err == nil && build >= llamaSocketBuild || llamaSocketRelease().MatchString(version)
-	if !known || (flagSyntax{}).has(p.Args, "--rpc") || p.Variables()["LLAMA_ARG_RPC"] != "" {
+	if !known || llamaSyntax.has(p.Args, "--rpc") || p.Variables()["LLAMA_ARG_RPC"] != "" {
 		return SocketUntested
 	}
 	return SocketTested
@@ -273,7 +273,7 @@ func (llamaCpp) SplitsByShare() bool { return true }
 // Run reads the options from the command line that Command writes. It returns an error for options
 // that it cannot estimate; the replica's need is unknown then.
 func (l llamaCpp) Run(p pool.Pool, at Instance) (Run, error) {
-	f := flagSet{args: l.Command(p, at).Args, env: p.Variables()}
+	f := flagSet{args: l.Command(p, at).Args, env: p.Variables(), syntax: llamaSyntax}
 	if f.given("", llamaUnforeseen...) || f.given("LLAMA_ARG_OVERRIDE_TENSOR") {
 		return Run{}, fmt.Errorf("args place single tensors (%s), which the estimate does not follow",
 			strings.Join(llamaUnforeseen, ", "))
@@ -373,7 +373,7 @@ func (llamaCpp) Queue(body []byte) (int, error) {
 // Workloads depend on the mode in which the server was started: for embeddings or for ranks it
 // serves nothing else. Embeddings that are pooled to ranks are the mode for ranks.
 func (llamaCpp) Workloads(p pool.Pool) []string {
-	f := flagSet{args: p.Args, env: p.Env}
+	f := flagSet{args: p.Args, env: p.Env, syntax: llamaSyntax}
 	pooling, _ := f.value("LLAMA_ARG_POOLING", "--pooling")
 	embeddings := f.given("LLAMA_ARG_EMBEDDINGS", "--embedding", "--embeddings")
 	switch {

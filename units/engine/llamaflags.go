@@ -1,10 +1,16 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
+
+// llamaSyntax: of an argument that begins with two dashes, each underscore is a dash
+// (common/arg.cpp).
+var llamaSyntax = flagSyntax{Underscores: true, NoEquals: true}
 
 // llamaManaged are the flags of llama-server that a pool may not give it. Of those that Command
 // writes, the variables are left out: the command line overrides them.
@@ -63,8 +69,8 @@ var llamaFiles = []fileFlag{
 		"--vision-gemma-4b-default", "--vision-gemma-12b-default", "--tts-oute-default"}, Alone: true},
 }
 
-// Files: llama-server takes no "--flag=value", but a person who writes it so means the same.
-func (llamaCpp) Files(p pool.Pool) []File { return flagSyntax{}.files(p, llamaFiles) }
+// Files: a script in the place of llama-server may take "--flag=value".
+func (llamaCpp) Files(p pool.Pool) []File { return llamaSyntax.files(p, llamaFiles) }
 
 // llamaWritten are flags of what llama-server writes to.
 var llamaWritten = []fileFlag{
@@ -74,7 +80,26 @@ var llamaWritten = []fileFlag{
 }
 
 // Written: without its log file llama-server serves, and says nothing of it.
-func (llamaCpp) Written(p pool.Pool) []File { return flagSyntax{}.files(p, llamaWritten) }
+func (llamaCpp) Written(p pool.Pool) []File { return llamaSyntax.files(p, llamaWritten) }
+
+// filesApart refuses "--flag=value" of a flag that names a file: llama-server ends with "invalid
+// argument" for it. A script of another name in its place may read it.
+func filesApart(p pool.Pool) []pool.Refusal {
+	if p.Provisioning.Binary != "" && OfBinary(p.Provisioning.Binary) != LlamaCpp {
+		return nil
+	}
+	var refused []pool.Refusal
+	for i, arg := range p.Args {
+		flag, value, found := strings.Cut(arg, "=")
+		of := func(f fileFlag) bool { return slices.Contains(f.Spellings, llamaSyntax.name(arg)) }
+		if found && (slices.ContainsFunc(llamaFiles, of) || slices.ContainsFunc(llamaWritten, of)) {
+			refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i),
+				fmt.Sprintf("Write the flag and its value as two arguments: %q, %q.", flag, value),
+				"args[%d] is %s, and llama-server reads no value behind an equals sign", i, arg))
+		}
+	}
+	return refused
+}
 
 // llamaTools let a request run programs on the host, or reach others from it.
 var llamaTools = []managedFlag{
@@ -95,7 +120,7 @@ func AgentTools(p pool.Pool) []string {
 	var found []string
 	for _, m := range llamaTools {
 		for _, arg := range p.Args {
-			name := (flagSyntax{}).name(arg)
+			name := llamaSyntax.name(arg)
 			if slices.Contains(m.Spellings, name) && !slices.Contains(found, name) {
 				found = append(found, name)
 			}

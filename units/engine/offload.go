@@ -94,7 +94,7 @@ func (llamaCpp) offloaded() *regexp.Regexp { return llamaOffloaded() }
 
 // layers: "auto", "all" and negative numbers leave the choice to the engine, and ask for no part.
 func (llamaCpp) layers(p pool.Pool) Layers {
-	f := flagSet{args: p.Args, env: p.Variables()}
+	f := llamaCpp{}.flags(p)
 	asked := func(variable string, flags ...string) int {
 		if n, ok := f.integer(AllLayers, variable, flags...); ok {
 			return n

@@ -50,7 +50,7 @@ func (x prefixed) path(own string) string {
 
 // prefix is what --api-prefix puts before every path.
 func (llamaCpp) prefix(p pool.Pool) string {
-	f := flagSet{args: p.Args, env: p.Variables()}
+	f := llamaCpp{}.flags(p)
 	prefix, _ := f.value("LLAMA_ARG_API_PREFIX", "--api-prefix")
 	return prefix
 }
@@ -63,7 +63,7 @@ func prefixFits(p pool.Pool) []pool.Refusal {
 		return nil
 	}
 	key := "args"
-	if _, given := (flagSet{args: p.Args}).value("", "--api-prefix"); !given {
+	if _, given := (flagSet{args: p.Args, syntax: llamaSyntax}).value("", "--api-prefix"); !given {
 		key, _ = p.Variable("LLAMA_ARG_API_PREFIX")
 	}
 	return []pool.Refusal{pool.Refuse(key, `Begin it with a slash, and end it without one: "/llama3".`,

@@ -49,7 +49,7 @@ var llamaRelease = pattern.Lazy(`^\d+\.\d+\.\d+(?:-|$)`)
 func (llamaCpp) promptCache(p pool.Pool, version string) (bytes uint64, flag string) {
 	build, err := strconv.Atoi(version)
 	has := err == nil && build >= llamaCacheBuild || llamaRelease().MatchString(version)
-	f := flagSet{args: p.Args, env: p.Variables()}
+	f := llamaCpp{}.flags(p)
 	if _, own := f.value("LLAMA_ARG_CACHE_RAM", "-cram", "--cache-ram"); !has || own {
 		return 0, ""
 	}

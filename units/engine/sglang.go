@@ -65,13 +65,16 @@ var sglangManaged = []managedFlag{
 
 // Given: a command line of it has --enable-metrics, which is written anyway.
 func (sglang) Given(args []string) Given {
-	g := flagSyntax{}.given(args, sglangManaged, "serve", "-m", "sglang.launch_server")
+	g := sglangSyntax.given(args, sglangManaged, "serve", "-m", "sglang.launch_server")
 	g.without("--enable-metrics")
 	return g
 }
 
+// sglangSyntax is argparse's of Python.
+var sglangSyntax = flagSyntax{Shortened: true}
+
 func (sglang) Check(p pool.Pool) []pool.Refusal {
-	return slices.Concat(needModel(p), noTensorSplit(p), flagSyntax{}.refuse(p, sglangManaged))
+	return slices.Concat(needModel(p), noTensorSplit(p), sglangSyntax.refuse(p, sglangManaged))
 }
 
 // sglangFiles are the options that may name a file or a directory to read.
@@ -86,7 +89,7 @@ var sglangFiles = []fileFlag{
 // APIKey: SGLang takes a key on its command line only, where every user of the host could read it.
 func (sglang) APIKey() APIKey { return APIKey{} }
 
-func (sglang) Files(p pool.Pool) []File { return flagSyntax{}.files(p, sglangFiles) }
+func (sglang) Files(p pool.Pool) []File { return sglangSyntax.files(p, sglangFiles) }
 
 // Command splits the model evenly over the mask unless args split it.
 func (sglang) Command(p pool.Pool, at Instance) Command {
@@ -95,7 +98,7 @@ func (sglang) Command(p pool.Pool, at Instance) Command {
 		args = []string{"-m", "sglang.launch_server"}
 	}
 	args = append(args, "--model-path", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port))
-	syntax := flagSyntax{}
+	syntax := sglangSyntax
 	if !syntax.has(p.Args, "--served-model-name") {
 		args = append(args, "--served-model-name", p.ID)
 	}
@@ -207,7 +210,7 @@ func sglangLoads(subject bounds.Subject, body []byte, fields ...string) (int, er
 }
 
 func (sglang) Workloads(p pool.Pool) []string {
-	if (flagSyntax{}).has(p.Args, "--is-embedding") {
+	if sglangSyntax.has(p.Args, "--is-embedding") {
 		return []string{WorkEmbedding}
 	}
 	return []string{WorkCompletion}
@@ -232,7 +235,7 @@ const sglangShare = 0.9
 // Claim is not firm: SGLang takes its share of what is free when it starts.
 func (sglang) Claim(p pool.Pool, _ string) Claim {
 	const flag = "--mem-fraction-static"
-	f := flagSet{args: p.Args, equals: true}
+	f := flagSet{args: p.Args, syntax: sglangSyntax}
 	return Claim{Share: f.share(sglangShare, "", flag), Flag: flag}
 }
 

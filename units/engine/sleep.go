@@ -37,7 +37,7 @@ func SleepOf(a Adapter, p pool.Pool) Sleep {
 // sleep: since 2026, with --sleep-idle-seconds. GET /slots wakes llama-server and restarts its
 // time; /health, /metrics and /props do neither (seen on 0.7.0).
 func (llamaCpp) sleep(p pool.Pool) Sleep {
-	f := flagSet{args: p.Args, env: p.Variables()}
+	f := llamaCpp{}.flags(p)
 	if n, ok := f.integer(1<<30, "LLAMA_ARG_SLEEP_IDLE_SECONDS", "--sleep-idle-seconds"); !ok || n == 0 {
 		return Sleep{}
 	}
@@ -46,7 +46,7 @@ func (llamaCpp) sleep(p pool.Pool) Sleep {
 
 // sleep: by POST /sleep, which --enable-sleep-mode and the development mode of the server open.
 func (vllm) sleep(p pool.Pool) Sleep {
-	if !(flagSyntax{Underscores: true}).has(p.Args, "--enable-sleep-mode") ||
+	if !vllmSyntax.has(p.Args, "--enable-sleep-mode") ||
 		p.Variables()["VLLM_SERVER_DEV_MODE"] != "1" {
 		return Sleep{}
 	}

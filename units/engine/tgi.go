@@ -132,7 +132,7 @@ const (
 // Claim is not firm: TGI fills what is free of its share with its cache.
 func (tgi) Claim(p pool.Pool, _ string) Claim {
 	const flag = "--cuda-memory-fraction"
-	f := flagSet{args: p.Args, env: p.Variables(), equals: true}
+	f := flagSet{args: p.Args, env: p.Variables(), syntax: tgiSyntax}
 	return Claim{Share: tgiHeadroom * f.share(tgiShare, "CUDA_MEMORY_FRACTION", flag), Flag: flag}
 }
 

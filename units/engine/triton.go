@@ -39,7 +39,7 @@ var tritonManaged = []managedFlag{
 }
 
 func (triton) Given(args []string) Given {
-	g := flagSyntax{}.given(args, tritonManaged)
+	g := tritonSyntax.given(args, tritonManaged)
 	g.without("--allow-grpc=false") // which is written anyway
 	return g
 }
@@ -50,7 +50,7 @@ func (triton) Check(p pool.Pool) []pool.Refusal {
 		refused = append(refused, pool.Refuse("ctx", "Remove ctx; a Triton model's limits are in its own config.pbtxt.",
 			"ctx has no meaning for engine %q", p.Engine))
 	}
-	return slices.Concat(refused, needModel(p), noTensorSplit(p), flagSyntax{}.refuse(p, tritonManaged))
+	return slices.Concat(refused, needModel(p), noTensorSplit(p), tritonSyntax.refuse(p, tritonManaged))
 }
 
 // tritonFiles are the options of tritonserver that name a file or a directory to read.
@@ -59,7 +59,10 @@ var tritonFiles = []fileFlag{
 		"--grpc-server-key", "--grpc-root-cert"}, Paths: absolute},
 }
 
-func (triton) Files(p pool.Pool) []File { return flagSyntax{}.files(p, tritonFiles) }
+// tritonSyntax is getopt_long(3)'s.
+var tritonSyntax = flagSyntax{Shortened: true}
+
+func (triton) Files(p pool.Pool) []File { return tritonSyntax.files(p, tritonFiles) }
 
 // Command turns gRPC off unless args say otherwise: its default port is the same for every replica.
 // Slots are only counted: the concurrency of Triton is set in its models.
@@ -69,7 +72,7 @@ func (triton) Command(p pool.Pool, at Instance) Command {
 		"--http-address=" + at.Host,
 		"--http-port=" + strconv.Itoa(at.Port),
 	}
-	syntax := flagSyntax{}
+	syntax := tritonSyntax
 	if syntax.has(p.Args, "--grpc-port", "--allow-grpc") {
 		args = append(args, "--grpc-address="+at.Host)
 	} else {

@@ -137,7 +137,7 @@ const trtllmShare = 0.9
 // Claim is not firm: the cache takes its share of what is free. The flag has a shorter spelling in
 // newer versions, and its old one in all.
 func (trtllm) Claim(p pool.Pool, _ string) Claim {
-	f := flagSet{args: p.Args, underscores: true, equals: true}
+	f := flagSet{args: p.Args, syntax: trtllmSyntax}
 	share := f.share(trtllmShare, "", "--kv-cache-free-gpu-memory-fraction", "--free-gpu-memory-fraction")
 	return Claim{Share: share, Flag: "--kv_cache_free_gpu_memory_fraction"}
 }

@@ -45,7 +45,7 @@ var vllmManaged = []managedFlag{
 	{Spellings: []string{"--config"}, Instead: "give each option in args: a file could change the port without the manager's knowledge"},
 }
 
-var vllmSyntax = flagSyntax{Underscores: true}
+var vllmSyntax = flagSyntax{Underscores: true, Shortened: true}
 
 func (vllm) Given(args []string) Given { return vllmSyntax.given(args, vllmManaged, "serve") }
 
@@ -157,7 +157,7 @@ const vllmDrainFlag = "--shutdown-timeout"
 
 // StopTimeout is for the requests that vLLM finishes after SIGTERM, and for the workers' clean-up.
 func (vllm) StopTimeout(p pool.Pool) time.Duration {
-	f := flagSet{args: p.Args, underscores: true, equals: true}
+	f := flagSet{args: p.Args, syntax: vllmSyntax}
 	drain := p.Drain.Deadline
 	if seconds, ok := f.integer(maxDrainSeconds, "", vllmDrainFlag); ok {
 		drain = time.Duration(seconds) * time.Second
@@ -194,12 +194,14 @@ func (vllm) Progress(body []byte) (string, error) {
 // pool's id.
 func servedName(p pool.Pool) string {
 	for i, arg := range p.Args {
-		name, value, joined := strings.Cut(arg, "=")
-		switch {
-		case strings.ReplaceAll(name, "_", "-") != "--served-model-name":
-		case joined:
+		name := vllmSyntax.name(arg)
+		if vllmSyntax.means(name, "--served-model-name") == "" {
+			continue
+		}
+		if value, joined := vllmSyntax.inline(arg, name); joined {
 			return value
-		case i+1 < len(p.Args):
+		}
+		if i+1 < len(p.Args) {
 			return p.Args[i+1]
 		}
 	}
@@ -216,7 +218,7 @@ const (
 // cache it does not look at the share.
 func (vllm) Claim(p pool.Pool, version string) Claim {
 	const flag = "--gpu-memory-utilization"
-	f := flagSet{args: p.Args, underscores: true, equals: true}
+	f := flagSet{args: p.Args, syntax: vllmSyntax}
 	if f.given("", "--kv-cache-memory-bytes", "--kv-cache-memory") {
 		return Claim{}
 	}
@@ -248,7 +250,7 @@ func (vllm) Queue(body []byte) (int, error) {
 // Workloads are unknown where the server chooses by the model, which is not read here, and where it
 // serves what is neither text nor a vector nor a rank.
 func (vllm) Workloads(p pool.Pool) []string {
-	f := flagSet{args: p.Args, env: p.Env, underscores: true, equals: true}
+	f := flagSet{args: p.Args, env: p.Env, syntax: vllmSyntax}
 	task, _ := f.value("", "--task")
 	convert, _ := f.value("", "--convert")
 	runner, _ := f.value("", "--runner")

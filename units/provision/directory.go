@@ -90,7 +90,7 @@ func (w *walk) entry(path, name string, e fs.DirEntry) error {
 	if dir {
 		return w.directory(path, name)
 	}
-	info, err := readable(path)
+	info, err := bring.ModelFile(path)
 	if err != nil {
 		return err
 	}

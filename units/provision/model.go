@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,7 +8,6 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/engine"
-	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
 // file is one regular file of a model.
@@ -50,13 +48,13 @@ func findModel(path string, a loads) (model, error) {
 	}
 	if info.IsDir() {
 		if a.weights == engine.GGUF {
-			return model{}, registry.Fail(registry.CodeModelNotFound,
-				fmt.Sprintf("model %s is a directory; engine %q loads a file", path, a.kind),
-				"Name the .gguf file in it; of a model in parts, the first part."+
-					bring.Suggestion(filepath.Join(path, "x.gguf"))+" All of them: find "+shell.Quote(path)+
-					" -name '*.gguf'")
+			return model{}, bring.NoFile(path, a.kind)
 		}
-		return findInDirectory(path)
+		m, err := findInDirectory(path)
+		if err != nil {
+			return model{}, err
+		}
+		return m, undamaged(m.files, a.weights)
 	}
 	paths, err := shards(path)
 	if err != nil {
@@ -64,40 +62,28 @@ func findModel(path string, a loads) (model, error) {
 	}
 	m := model{path: path, shown: paths, single: len(paths) == 1}
 	for _, p := range paths {
-		info, err := readable(p)
+		info, err := bring.ModelFile(p)
 		if err != nil {
 			return model{}, err
 		}
-		if info.Size() == 0 {
-			return model{}, registry.Fail(registry.CodeModelNotFound, fmt.Sprintf("model %s is empty", p),
-				"Copy the file again: ls -l "+shell.Quote(p))
-		}
 		m.files = append(m.files, file{p, filepath.Base(p), info})
 	}
-	if a.weights == engine.GGUF {
-		return m, checkGGUF(m.files)
-	}
-	return m, nil
+	return m, undamaged(m.files, a.weights)
 }
 
-// readable checks one file: a regular one that the engine's user can read. That user is dynamic and
-// in no group, so that only the mode for others counts. The directories above do not matter to it:
-// PID 1 binds the file itself into the engine's view.
-func readable(path string) (fs.FileInfo, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, bring.NoModel(path, err)
+// undamaged reports a file that does not hold weights: what a failed or unfinished download left.
+// One of a directory may be empty, as a marker of a Python package is.
+func undamaged(files []file, by engine.Weights) error {
+	for _, f := range files {
+		flaw := bring.Damaged(f.path, f.info.Size(), by)
+		if flaw == nil || f.info.Size() == 0 && len(files) > 1 && !engine.HoldsWeights(f.name) {
+			continue
+		}
+		code := registry.CodeProvisionFailed
+		if f.info.Size() == 0 {
+			code = registry.CodeModelNotFound
+		}
+		return registry.Fail(code, "model "+f.path+" "+flaw.Text, flaw.Hint)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s is not a regular file (%s)", path, info.Mode().Type()),
-			"Name the file that holds the weights: ls -ld "+shell.Quote(path))
-	}
-	if info.Mode().Perm()&0o004 == 0 {
-		return nil, registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it", path,
-				info.Mode().Perm()),
-			"The engine sees only this file: chmod o+r "+shell.Quote(path))
-	}
-	return info, nil
+	return nil
 }

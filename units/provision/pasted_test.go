@@ -68,14 +68,14 @@ func TestHints(t *testing.T) {
 		{"model/incomplete", func(d disk) pool.Pool { return llama(d.file("a.gguf", tiny(d.t)[:4000], 0o644)) }, "ls -l 'DIR/a.gguf'", false},
 		{"model/parts_missing", func(d disk) pool.Pool { return llama(d.file("a-00001-of-00002.gguf", tiny(d.t), 0o644)) }, "ls -l 'DIR'", false},
 		{"model/closed_directory", func(d disk) pool.Pool {
-			d.file("m/a.safetensors", weights, 0o644)
+			d.file("m/a.safetensors", "weights", 0o644)
 			if err := os.Chmod(d.path("m"), 0o750); err != nil {
 				d.t.Fatal(err)
 			}
 			return vllm(d.path("m"))
 		}, "chmod -R o+rX 'DIR/m'", true},
 		{"model/circle", func(d disk) pool.Pool {
-			d.file("m/a.safetensors", weights, 0o644)
+			d.file("m/a.safetensors", "weights", 0o644)
 			d.link(".", "m/m")
 			return vllm(d.path("m"))
 		}, "rm 'DIR/m/m'", true},

@@ -1,10 +1,13 @@
 package provision
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/bring"
 )
 
 // Bounds of one question for a version. A program prints it as soon as it is loaded. A script,
@@ -21,11 +24,20 @@ const askAgain = 10 * time.Minute
 // questionTimeout returns the bound for an engine's binary: a script, or an interpreter of Python
 // that is given what to import, has the long one.
 func questionTimeout(binary string) time.Duration {
-	head, err := firstBytes(binary, 2)
-	if err == nil && string(head) == "#!" || strings.HasPrefix(filepath.Base(binary), "python") {
+	if isScript(binary) || strings.HasPrefix(filepath.Base(binary), "python") {
 		return scriptTimeout
 	}
 	return programTimeout
+}
+
+func isScript(binary string) bool {
+	f, err := os.Open(binary)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head, err := bring.Head(f, 2)
+	return err == nil && string(head) == "#!"
 }
 
 // silence holds the questions that had no answer in time, so that the next preparations of an

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -50,7 +51,7 @@ func (s *Stager) Stage(ctx context.Context, p pool.Pool, report func(pool.Stagin
 	if p.Model == "" {
 		brought, err := bring.Look(p)
 		return pool.Staged{Files: brought.Shown, Brought: brought.Shown, Contents: s.Identify(ctx, p),
-			FileEnv: brought.Environment}, err
+			FileEnv: brought.Environment}, cmp.Or(err, brought.Damaged(p))
 	}
 	got, err := s.obtain(ctx, p, report)
 	if err != nil {
@@ -63,6 +64,9 @@ func (s *Stager) Stage(ctx context.Context, p pool.Pool, report func(pool.Stagin
 	s.believe(got, m)
 	brought, err := bring.Look(p)
 	if err != nil {
+		return pool.Staged{}, err
+	}
+	if err := brought.Damaged(p); err != nil {
 		return pool.Staged{}, err
 	}
 	staged := pool.Staged{Path: m.path, Files: append(m.shown, brought.Shown...), Brought: brought.Shown,
