@@ -105,8 +105,8 @@ lint: need-go $(TOOLS)/staticcheck $(TOOLS)/govulncheck $(TOOLS)/deadcode ## gof
 	@unformatted=$$(gofmt -l $(wildcard cmd units systemd cgroups nvml registry packaging test)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go vet -tags machine,gpu,engines,web ./...
-	$(TOOLS)/staticcheck -tags machine,gpu,engines,web ./...
+	go vet -tags machine,gpu,engines,web,apifuzz ./...
+	$(TOOLS)/staticcheck -tags machine,gpu,engines,web,apifuzz ./...
 	@# The tables of registry/catalogue are what its tests write the journal's catalogue and the reference of the log from.
 	@unreachable=$$($(TOOLS)/deadcode $(PROGRAMS) ./cmd/pool-gpu | sed '\,^registry/catalogue/,d'); \
 	if [ -n "$$unreachable" ]; then echo "no program calls, though tests may:"; echo "$$unreachable"; exit 1; fi
@@ -158,6 +158,19 @@ test-web: need-root need-go ## The web page in a real browser, Debian's headless
 	@command -v chromium-headless-shell >/dev/null || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium-headless-shell fonts-dejavu-core >/dev/null; }
 	go test -tags web -count 1 -timeout 15m -v ./test/web $(if $(PICTURES),-args -pictures $(abspath $(PICTURES)) -minutes 12)
+
+SCHEMATHESIS := $(DIST)/schemathesis
+
+$(SCHEMATHESIS)/bin/schemathesis: registry/api/testdata/schemathesis.txt
+	@command -v python3 >/dev/null || { echo "make test-api-fuzz needs python3 with venv: apt-get install python3-venv"; exit 1; }
+	python3 -m venv $(SCHEMATHESIS)
+	$(SCHEMATHESIS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.PHONY: test-api-fuzz
+test-api-fuzz: $(SCHEMATHESIS)/bin/schemathesis | need-go ## Requests made up from the served description, by schemathesis from PyPI (LIMIT=120 seconds, SEED)
+	SCHEMATHESIS=$(abspath $<) SCHEMATHESIS_ARGS='--max-time $(or $(LIMIT),120) $(if $(SEED),--seed $(SEED))' \
+	go test -tags apifuzz -count 1 -timeout 30m -v -run '^TestSchemathesis$$' ./registry/api
 
 .PHONY: test-gpu
 test-gpu: build ## The tests on the GPUs of this host, through the real driver; where there is none, each says so and is skipped

@@ -42,6 +42,8 @@ type Event struct {
 	Reason    Reason   // one of a few words, for programs and metrics
 	Cause     string   // one sentence, for people
 	Failure   *Failure // nil where nothing went wrong
+	// Correlation is the id of the request that caused it; empty: none did.
+	Correlation string `json:",omitempty"`
 
 	// Of a GPU; empty for a pool. Ready, State and Reason are then not set.
 	Device      string // UUID, or the PCI bus id of a GPU that does not report one

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 )
@@ -27,11 +26,14 @@ func LogEvents(log *slog.Logger) Observer {
 				level = slog.LevelWarn
 			}
 		}
-		attrs := append(p.logAttrs(), slog.String(catalogue.Key, id), slog.String("to", to),
+		attrs := append(p.LogFields(), slog.String(catalogue.Key, id), slog.String("to", to),
 			slog.String("state", string(e.State)),
 			slog.String("reason", string(e.Reason)))
 		if e.Failure != nil {
 			attrs = append(attrs, slog.String("last_error", e.Failure.Error()), slog.String("hint", e.Failure.Hint))
+		}
+		if e.Correlation != "" {
+			attrs = append(attrs, slog.String("correlation_id", e.Correlation))
 		}
 		log.LogAttrs(context.Background(), level, fmt.Sprintf("pool %s %s: %s", e.PoolID, text, e.Cause), attrs...)
 	}
@@ -56,18 +58,4 @@ func logDevice(log *slog.Logger, e Event) {
 		attrs = append(attrs, slog.String(catalogue.Key, catalogue.GPUUnusable))
 	}
 	log.LogAttrs(context.Background(), level, fmt.Sprintf("%s %s: %s", e.Title, e.Health.Clause(), e.Cause), attrs...)
-}
-
-// logAttrs are the known attributes of every log line about a pool.
-func (p *Pool) logAttrs() []slog.Attr {
-	attrs := []slog.Attr{slog.String("pool_id", p.ID), slog.String("engine", p.Engine)}
-	for _, a := range []slog.Attr{
-		slog.String("engine_version", p.EngineVersion), slog.String("model_id", p.ModelID),
-		slog.String("device_mask", strings.Join(p.DeviceMask, ",")),
-	} {
-		if a.Value.String() != "" {
-			attrs = append(attrs, a)
-		}
-	}
-	return append(attrs, slog.Int("restart_count", p.RestartCount), slog.Int64("backoff_ms", p.Backoff.Milliseconds()))
 }

@@ -47,6 +47,8 @@ type Pool struct {
 	Override *Override // a model in place of its file's; nil: none
 	Reload   *Reload   // a reload in progress; nil: none
 	Staging  *Staging  // a download of the model in progress; nil: none
+	// Correlation is the id of the request that a drain, reload or preload in progress is for.
+	Correlation string
 
 	LastHeartbeat time.Time // of the newest successful probe; zero: none yet
 	RestartCount  int       // starts after a run that failed, in all: it never decreases; summed over replicas

@@ -54,6 +54,9 @@ func (r *Registry) record(events []Event, p *Pool) {
 		default:
 			e.Kind = KindReady
 		}
+		if e.Correlation == "" && p != nil {
+			e.Correlation = p.Correlation
+		}
 		e = r.events.add(e)
 		for _, observe := range r.observe {
 			observe(e, p)

@@ -22,7 +22,7 @@ func samePoolState(a, b *Pool) bool {
 	return a.State == b.State && a.Live == b.Live && a.Ready == b.Ready && a.Draining == b.Draining &&
 		a.Breaker == b.Breaker && a.NextStart.Equal(b.NextStart) &&
 		sameValue(a.LastError, b.LastError) && sameValue(a.Drain, b.Drain) && sameValue(a.Override, b.Override) &&
-		sameValue(a.Reload, b.Reload) && sameValue(a.Staging, b.Staging)
+		sameValue(a.Reload, b.Reload) && sameValue(a.Staging, b.Staging) && a.Correlation == b.Correlation
 }
 
 // samePoolCounts compares the counts of the pool.

@@ -103,6 +103,7 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 		attrs = flatten(attrs, h.prefix, a)
 		return true
 	})
+	attrs = lastOfEach(attrs)
 	if i := slices.IndexFunc(attrs, func(a slog.Attr) bool { return a.Key == "human" }); i >= 0 {
 		human := attrs[i].Value.String()
 		attrs[i] = slog.String(slog.MessageKey, r.Message)
@@ -119,6 +120,19 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 		line.AddAttrs(a)
 	}
 	return h.lines.Handle(ctx, line)
+}
+
+// lastOfEach leaves out attributes of which a later one has the name: what a caller adds to the
+// attributes that each of its lines has is the newer value, and an object with a field twice is
+// read in different ways.
+func lastOfEach(attrs []slog.Attr) []slog.Attr {
+	kept := attrs[:0]
+	for i, a := range attrs {
+		if !slices.ContainsFunc(attrs[i+1:], func(later slog.Attr) bool { return later.Key == a.Key }) {
+			kept = append(kept, a)
+		}
+	}
+	return kept
 }
 
 // native reports whether entries go to the journal's own socket.

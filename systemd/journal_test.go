@@ -35,6 +35,10 @@ func TestLogHandlerJSON(t *testing.T) {
 			func(l *slog.Logger) { l.With("a", 1).With("b", 2).Info("x", "c", 3) },
 			`{"time":T,"level":"info","human":"x","a":1,"b":2,"c":3}`,
 		},
+		"the_last_of_a_name_counts": {
+			func(l *slog.Logger) { l.With("a", 1, "b", 2).Info("x", "b", 3, "a", 4, "a", 5) },
+			`{"time":T,"level":"info","human":"x","b":3,"a":5}`,
+		},
 		"values": {
 			func(l *slog.Logger) {
 				l.Info("x", "took", 1500*time.Millisecond, "error", errors.New("two\nlines"), "msg", "kept")

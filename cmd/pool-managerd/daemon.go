@@ -20,6 +20,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/eventfile"
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
+	"github.com/pool-managerd/pool-managerd/registry/poollog"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/keep"
@@ -35,6 +36,7 @@ type daemon struct {
 	level          *slog.LevelVar
 	form           systemd.LogForm
 	log            *slog.Logger
+	lines          *poollog.Handler // of log
 	notify         *systemd.Notifier
 	registry       *registry.Registry
 	super          *supervise.Supervisor
@@ -72,8 +74,9 @@ type daemon struct {
 func serve(ctx context.Context, o options) error {
 	d := &daemon{o: o, level: new(slog.LevelVar), notify: systemd.NewNotifier(), registry: registry.New(),
 		reloads: make(chan reloadRequest)}
-	d.log = slog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-managerd", Level: d.level,
-		Form: &d.form}))
+	d.lines = poollog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-managerd", Level: d.level,
+		Form: &d.form}), d.registry)
+	d.log = slog.New(d.lines)
 	d.registry.Observe(registry.LogEvents(d.log))
 	sockets, err := systemd.TakeActivation()
 	if err != nil {
@@ -113,6 +116,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 			cancel(fmt.Errorf("the main loop ended: %w", err))
 		}
 	})
+	all.Go(func() { d.lines.Run(superCtx) })
 	all.Go(func() { d.obtainer.Run(superCtx) })
 	d.pulls.Prefetch(prefetched(first))
 	all.Go(func() { d.pulls.Run(superCtx) })

@@ -28,7 +28,8 @@ func (w weigher) Need(ctx context.Context, l supervise.Load) (memory.Need, error
 // Try implements supervise.Memory.
 func (w weigher) Try(ctx context.Context, unit string, l supervise.Load, need memory.Need) *registry.Failure {
 	if available, err := w.available(); err != nil {
-		w.log.Warn("could not read the host's free memory; starting the engine anyway", "err", err)
+		w.log.Warn("could not read the host's free memory; starting the engine anyway",
+			"pool_id", l.Pool.ID, "err", err)
 	} else if f, warning := memory.CheckHost(need, available, l.Pool); f != nil {
 		return f
 	} else if warning != "" {
@@ -40,7 +41,8 @@ func (w weigher) Try(ctx context.Context, unit string, l supervise.Load, need me
 	reply, err := w.ask(ctx, wire.Request{Op: wire.OpReserve, Unit: unit, Needs: need.Devices, DryRun: true})
 	if err != nil {
 		// The unit's own step checks again, and the engine itself fails if there is too little.
-		w.log.Warn("could not check free GPU memory; starting the engine anyway", "unit", unit, "err", err)
+		w.log.Warn("could not check free GPU memory; starting the engine anyway",
+			"pool_id", l.Pool.ID, "unit", unit, "err", err)
 		return nil
 	}
 	return memory.Refusal(need, reply.Short, l.Mask)

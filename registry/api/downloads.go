@@ -39,10 +39,13 @@ func (s *Server) postDownload(w http.ResponseWriter, r *http.Request) error {
 	if err := readBody(w, r, &body); err != nil {
 		return err
 	}
+	if body.Model == "" {
+		return invalidParams("model is missing", lists+"the fields.")
+	}
 	if body.Cancel && body.Digest != "" {
 		return invalidParams("cancel cannot be combined with model_digest", "cancel needs the model alone.")
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	ctx, cancel := context.WithTimeout(ofRequest(w, r), operatorTimeout)
 	defer cancel()
 	by := exchangeOf(w).caller.identity()
 	var d registry.Download

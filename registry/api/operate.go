@@ -113,7 +113,7 @@ func (s *Server) postReloadFiles(w http.ResponseWriter, r *http.Request) error {
 	if err := readBody(w, r, &body); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	ctx, cancel := context.WithTimeout(ofRequest(w, r), operatorTimeout)
 	defer cancel()
 	problems, err := s.operator.ReloadFiles(ctx, body.AcceptEmpty, exchangeOf(w).caller.identity())
 	if err != nil {
@@ -146,6 +146,11 @@ func (s *Server) operate(w http.ResponseWriter, r *http.Request, body any, ended
 	return s.answerOperation(w, r, p, result{within: within, ended: ended})
 }
 
+// ofRequest is the context of what a request causes, with the request's id.
+func ofRequest(w http.ResponseWriter, r *http.Request) context.Context {
+	return registry.WithCorrelation(r.Context(), exchangeOf(w).correlation[0])
+}
+
 // carryOutOnce carries a request out, unless it was already under the same key.
 func (s *Server) carryOutOnce(w http.ResponseWriter, r *http.Request, id string,
 	carryOut func(ctx context.Context, id, by string) error) error {
@@ -160,7 +165,7 @@ func (s *Server) carryOutOnce(w http.ResponseWriter, r *http.Request, id string,
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	ctx, cancel := context.WithTimeout(ofRequest(w, r), operatorTimeout)
 	defer cancel()
 	err = errPanicked // unless it returns
 	if key != nil {

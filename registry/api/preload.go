@@ -135,7 +135,7 @@ func (s *Server) deletePool(w http.ResponseWriter, r *http.Request) error {
 	if err := readBody(w, r, &struct{}{}); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
+	ctx, cancel := context.WithTimeout(ofRequest(w, r), operatorTimeout)
 	defer cancel()
 	if err := s.operator.Unload(ctx, p.ID, exchangeOf(w).caller.identity()); err != nil {
 		return err

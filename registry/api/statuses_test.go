@@ -185,6 +185,9 @@ func (a attempt) make(t *testing.T, at int) int {
 	if a.body == "" && strings.HasSuffix(rt.path, "/preload") { // which has no default
 		a.body, a.kind = `{"prepared":{"binary_path":"/usr/bin/x"}}`, "application/json"
 	}
+	if a.body == "" && rt.method == http.MethodPost && strings.HasSuffix(rt.path, "/downloads") {
+		a.body, a.kind = `{"model":"hf:org/name"}`, "application/json"
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // ends a stream of events
 	defer cancel()
 	r := httptest.NewRequestWithContext(ctx, rt.method, path+a.query, strings.NewReader(a.body))

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -29,7 +31,7 @@ func decodeStrict(body []byte, into any) error {
 	if _, err := w.d.Token(); !errors.Is(err, io.EOF) {
 		return invalidParams(fmt.Sprintf("unexpected data after the JSON object at byte %d", w.d.InputOffset()), "")
 	}
-	if err := json.Unmarshal(body, into); err != nil {
+	if err := json.Unmarshal(w.written(body), into); err != nil {
 		return asInvalid(err)
 	}
 	return nil
@@ -59,6 +61,13 @@ func asInvalid(err error) error {
 type walker struct {
 	d     *json.Decoder
 	depth int
+	whole []replacement
+}
+
+// replacement is another spelling of a number, between two offsets of the body.
+type replacement struct {
+	from, to int64
+	text     string
 }
 
 // object reads the body's only value, which must be an object.
@@ -79,13 +88,46 @@ func (w *walker) value(t reflect.Type) error {
 	if err != nil {
 		return err
 	}
-	switch token {
-	case json.Delim('{'):
-		return w.fields(t)
-	case json.Delim('['):
+	switch token := token.(type) {
+	case json.Delim:
+		if token == '{' {
+			return w.fields(t)
+		}
 		return w.items(t)
+	case json.Number:
+		if t = plain(t); t != nil && t.Kind() >= reflect.Int && t.Kind() <= reflect.Int64 {
+			w.number(token.String())
+		}
 	}
 	return nil
+}
+
+// number notes how a whole number is written without a fraction or an exponent, which encoding/json
+// takes for no integer, though JSON has one type of numbers: several languages write 60000.0.
+func (w *walker) number(text string) {
+	mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
+	f, err := strconv.ParseFloat(text, 64)
+	isPlain := !strings.ContainsAny(text, ".eE")
+	rounds := len(mantissa) > 15 || f == 0 && strings.ContainsAny(mantissa, "123456789")
+	if isPlain || rounds || err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+		return
+	}
+	end := w.d.InputOffset()
+	w.whole = append(w.whole, replacement{end - int64(len(text)), end, strconv.FormatInt(int64(f), 10)})
+}
+
+// written returns the body with its whole numbers as encoding/json reads them.
+func (w *walker) written(body []byte) []byte {
+	if len(w.whole) == 0 {
+		return body
+	}
+	var out []byte
+	last := int64(0)
+	for _, r := range w.whole {
+		out = append(append(out, body[last:r.from]...), r.text...)
+		last = r.to
+	}
+	return append(out, body[last:]...)
 }
 
 // fields reads an object behind its brace.

@@ -32,6 +32,9 @@ func TestStrictBodies(t *testing.T) {
 		{"a_number_for_a_string", `{"holder":5}`, "holder is a number; it must be a string"},
 		{"beyond_64_bits", `{"ttl_ms":9223372036854775808}`, "ttl_ms is a number 9223372036854775808"},
 		{"a_fraction", `{"ttl_ms":1000.5}`, "ttl_ms is a number 1000.5"},
+		{"a_fraction_beyond_what_floats_can_tell", `{"ttl_ms":1000.0000000000000000001}`, "ttl_ms is a number 1000.00"},
+		{"a_tiny_fraction", `{"ttl_ms":1e-400}`, "ttl_ms is a number 1e-400"},
+		{"a_huge_exponent", `{"ttl_ms":1e999999999}`, "ttl_ms is a number 1e999999999"},
 		{"an_object_for_a_string", `{"holder":{}}`, "holder is a object"},
 		{"cut", `{"holder":"a"`, "the body ends inside its JSON"},
 		{"trailing", `{} x`, "unexpected data"},
@@ -42,6 +45,8 @@ func TestStrictBodies(t *testing.T) {
 		{"an_absent_field", `{"holder":null,"ttl_ms":null}`, ""},
 		{"escaped", `{"hold\u0065r":"\ud83d\ude00 \\ud800"}`, ""},
 		{"the_largest_number", `{"ttl_ms":9223372036854775807}`, ""},
+		{"a_whole_number_as_other_languages_write_it", `{"ttl_ms":60000.0}`, ""},
+		{"a_whole_number_with_an_exponent", `{"ttl_ms":6E+4,"holder":"1.0"}`, ""},
 		{"spaces", " \r\n\t{ \"holder\" : \"a\" } \n", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -86,6 +91,23 @@ func TestDeclaredBodies(t *testing.T) {
 			"Content-Type", "application/json", c.header, c.value)
 		if r.status != c.status {
 			t.Errorf("%s: %s: %d %s, want %d", c.header, c.value, r.status, r.body, c.status)
+		}
+	}
+}
+
+// TestWholeNumbers: whatever the spelling of a number, the field has its value, and texts that look
+// like numbers stay.
+func TestWholeNumbers(t *testing.T) {
+	for body, want := range map[string]int64{
+		`{"ttl_ms":60000.0}`: 60000, `{"ttl_ms":6e4,"holder":"6e4"}`: 60000, `{"holder":"1.0","ttl_ms":-1.50E2}`: -150,
+		`{"ttl_ms":0.0}`: 0, ` { "ttl_ms" : 9007199254740.0 } `: 9007199254740,
+	} {
+		var into wire.LeaseRequest
+		if err := decodeStrict([]byte(body), &into); err != nil || into.TTLMS == nil || *into.TTLMS != want {
+			t.Errorf("%s: %+v, %v; want %d", body, into.TTLMS, err, want)
+		}
+		if into.Holder != "" && !strings.Contains(body, `"`+into.Holder+`"`) {
+			t.Errorf("%s: the holder is %q", body, into.Holder)
 		}
 	}
 }

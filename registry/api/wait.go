@@ -48,7 +48,7 @@ func waitOf(r *http.Request) (time.Duration, error) {
 // with the server. done gives the place back, and limits the time in which the answer is written.
 func (s *Server) linger(w http.ResponseWriter, r *http.Request, within time.Duration) (
 	ctx context.Context, done func(), err error) {
-	ctx, cancel := context.WithTimeout(r.Context(), within)
+	ctx, cancel := context.WithTimeout(ofRequest(w, r), within)
 	leave, err := s.admitStream(connectionOf(r), cancel)
 	if err != nil {
 		cancel()

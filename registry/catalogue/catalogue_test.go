@@ -51,6 +51,13 @@ A field is absent where it is not known, or has no meaning for the line. Every l
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Name, mark, f.Text)
 	}
 	b.WriteString(`
+## How many lines
+
+A pool writes at most 20 lines a minute, and 30 with those that have a ` + "`message_id`" + `; all pools together write 400 and 600. Fifty pools in a crash loop write
+600 lines a minute, and one more at level warning, with ` + "`count`" + ` and the pools that would have written most. Not counted, and never left out: lines of requests
+(` + "`identity`" + `), of the host, and those at level debug. The state of a pool and its events are complete in the API and in ` + "`poolctl events`" + `.
+What engines write themselves is not the manager's: PID 1 passes it to the journal, which has its own limit for each unit (` + "`RateLimitBurst=` in journald.conf(5)" + `).
+
 ## Messages
 
 An id is the same in every version, whatever the sentence is. The texts are those that ` + "`journalctl -x`" + ` prints:

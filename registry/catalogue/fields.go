@@ -20,7 +20,7 @@ func Fields() []Field {
 		{"backoff_ms", true, "the delay before the next start"},
 		{"last_error", true, "a stable code, a colon and a sentence"},
 		{"hint", false, "what to do about `last_error`"},
-		{"correlation_id", false, "of the request that caused the line"},
+		{"correlation_id", false, "of the request that caused the line; of a pool, of that for which a drain, reload or preload is in progress"},
 		{"human", false, "the sentence; `MESSAGE=` in the journal"},
 		{Key, false, "the id of a message, below"},
 		{"identity", false, "the caller: `uid:N`, `localhost`, or `token:` and six digits of its SHA-256"},

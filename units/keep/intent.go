@@ -39,7 +39,9 @@ type Preload struct {
 	By    string       `json:"by,omitempty"`
 	// Until is when it is given up, unless it was ready before.
 	Until Deadline `json:"until,omitzero"`
-	Ready bool     `json:"ready,omitempty"` // it was, so that a later failure is one as of any pool
+	// Correlation is the id of the request, here and in the other requests.
+	Correlation string `json:"correlation_id,omitempty"`
+	Ready       bool   `json:"ready,omitempty"` // it was, so that a later failure is one as of any pool
 }
 
 // Rejected is a version that failed. It is not tried again until the pool's file changes or an
@@ -67,7 +69,8 @@ type Drain struct {
 	Timeout  string    `json:"timeout,omitempty"` // what was still held at the deadline, in words; empty: nothing
 	// UntilRestart ends the drain when another manager starts: what empties a host, such as the
 	// removal of the package, asks for nothing beyond that.
-	UntilRestart bool `json:"until_restart,omitempty"`
+	UntilRestart bool   `json:"until_restart,omitempty"`
+	Correlation  string `json:"correlation_id,omitempty"`
 }
 
 // AtStart returns what is left of the intent when a manager starts, in the boot of that name. With

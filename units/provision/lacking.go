@@ -29,8 +29,8 @@ func (pr *Preparer) lacking(p pool.Pool, needs programs.Needs) error {
 			continue // PID 1 will not execute it, and that is what is wrong
 		}
 		if m.Kind == programs.Library && m.Closed == "" && changedByDropIns(dropIns, p) {
-			pr.Log.Warn(f.Message+"; starting it anyway, since a drop-in of its unit may name the folder", "library",
-				m.Name, "needed_by", m.By)
+			pr.Log.Warn(f.Message+"; starting it anyway, since a drop-in of its unit may name the folder", "pool_id",
+				p.ID, "library", m.Name, "needed_by", m.By)
 			continue
 		}
 		return f

@@ -103,8 +103,8 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 	out, st, err := pr.Capture.RunCapture(asked, versionUnit(key),
 		versionProperties(pr.Gate, args, prepared, p), bounds.VersionOut)
 	unknown := func(why string) (string, error) {
-		pr.Log.Warn("the engine's version is unknown: "+why, "engine", a.Kind(), "binary", prepared.Binary, "output",
-			lastLine(out), "result", st.Result)
+		pr.Log.Warn("the engine's version is unknown: "+why, "pool_id", p.ID, "engine", a.Kind(),
+			"binary", prepared.Binary, "output", lastLine(out), "result", st.Result)
 		return "", nil
 	}
 	switch {
@@ -126,7 +126,7 @@ func (pr *Preparer) askVersion(ctx context.Context, key string, prepared pool.Pr
 		return unknown(unanswered(args, st))
 	}
 	if err := pr.Store.put(bucketVersions, key, v); err != nil {
-		pr.Log.Warn("could not store the engine's version", "err", err)
+		pr.Log.Warn("could not store the engine's version", "pool_id", p.ID, "err", err)
 	}
 	return v, nil
 }

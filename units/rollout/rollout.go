@@ -63,12 +63,15 @@ type Record struct {
 	// roles, and Place counts down.
 	Undo bool `json:"undo,omitempty"`
 
-	Deadline time.Duration     `json:"deadline_ns"` // of each drain
-	Began    time.Time         `json:"began"`
-	ByFile   bool              `json:"by_file,omitempty"` // a pool file was changed; else an operator asked for it
-	By       string            `json:"by,omitempty"`
-	Reason   Reason            `json:"reason,omitempty"` // why it rolls back
-	Failure  *registry.Failure `json:"failure,omitempty"`
+	Deadline time.Duration `json:"deadline_ns"` // of each drain
+	Began    time.Time     `json:"began"`
+	ByFile   bool          `json:"by_file,omitempty"` // a pool file was changed; else an operator asked for it
+	By       string        `json:"by,omitempty"`
+	// Correlation is the id of the request that asked for it.
+	Correlation string `json:"correlation_id,omitempty"`
+
+	Reason  Reason            `json:"reason,omitempty"` // why it rolls back
+	Failure *registry.Failure `json:"failure,omitempty"`
 }
 
 // Begin returns the record of a new reload. sides are those of the old engines, by slot index.

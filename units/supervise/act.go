@@ -315,7 +315,7 @@ func (s *Supervisor) takeReference(r *replica) {
 		err := s.o.PID1.Adopt(ctx, unit)
 		return func() {
 			if err != nil {
-				s.o.Log.Debug("could not take a reference to the unit", "unit", unit, "err", err)
+				s.o.Log.Debug("could not take a reference to the unit", append(s.about(r), "unit", unit, "err", err)...)
 			}
 		}
 	}, func(error) {})

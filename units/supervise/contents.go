@@ -64,7 +64,7 @@ func (s *Supervisor) looked(e *entry, p pool.Pool, found string) {
 		return
 	}
 	s.o.Log.Info(fmt.Sprintf("pool %s: the files of its model, or others that it brings along, were replaced", e.id),
-		"pool_id", e.id, "model_id", string(p.Model))
+		e.about()...)
 	e.seen = seen{of: bring.Sources(p), contents: found}
 	s.assign(e)
 	s.dropStale(e, true)

@@ -142,8 +142,8 @@ func (s *Supervisor) want(p pool.Pool, refuse func(pool.Pool) *registry.Failure)
 // known, what runs is held as it is.
 func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
 	if len(e.replicas) > 0 && (e.invalid == nil || e.invalid.Message != f.Message) {
-		s.o.Log.Warn(fmt.Sprintf("pool %s: could not read its file; the engines keep running", e.id), "pool_id", e.id,
-			"last_error", f.Error())
+		s.o.Log.Warn(fmt.Sprintf("pool %s: could not read its file; the engines keep running", e.id),
+			withValues(e.about(), "last_error", f.Error())...)
 	}
 	e.invalid, e.wanted = f, true
 	for _, r := range e.replicas {
@@ -154,7 +154,7 @@ func (s *Supervisor) invalid(e *entry, f *registry.Failure) {
 
 func (s *Supervisor) unwant(e *entry) {
 	if e.wanted {
-		s.o.Log.Info(fmt.Sprintf("pool %s was removed", e.id), "pool_id", e.id)
+		s.o.Log.Info(fmt.Sprintf("pool %s was removed", e.id), e.about()...)
 	}
 	e.wanted, e.invalid, e.refusal = false, nil, nil
 	for _, r := range e.replicas {

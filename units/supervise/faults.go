@@ -140,8 +140,8 @@ func (s *Supervisor) gpuVerdict(v classify.Verdict, unit string, now time.Time) 
 	asking := s.gpus.Asks()
 	out := s.gpus.Note(v, unit, now)
 	v = out.Verdict
-	attrs := []any{"class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "unit", unit, "hint",
-		v.Hint}
+	attrs := append(aboutUnit(unit), "class", string(v.Class), "device", v.Device, "xid", v.Xid, "pid", v.PID, "hint",
+		v.Hint)
 	switch {
 	case !v.Hearsay():
 		s.o.Log.Warn("GPU error: "+v.Text, attrs...)

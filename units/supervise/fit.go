@@ -62,7 +62,7 @@ func (s *Supervisor) fitKnown(e *entry, about fitOf, short *registry.Failure) {
 	if short != nil {
 		e.fit.answer = rollout.FitAfter
 		s.o.Log.Info("the new engine does not fit beside the old one, which is stopped first: "+short.Message,
-			"pool_id", e.id)
+			e.about()...)
 	}
 	s.follow(e)
 }

@@ -58,8 +58,8 @@ func (s *Supervisor) loadHistory(r *replica) {
 		return
 	}
 	if err := json.Unmarshal(text, &r.past); err != nil {
-		s.o.Log.Warn("could not read the replica's past failures; they no longer count", "pool_id", r.id.Pool,
-			"replica_id", r.id.Name(), "err", err)
+		s.o.Log.Warn("could not read the replica's past failures; they no longer count",
+			append(r.entry.about(), "replica_id", r.id.Name(), "err", err)...)
 		r.past = history{}
 	}
 	if held := r.past.Disk; held != nil {
@@ -264,7 +264,8 @@ func (s *Supervisor) resetCounters(r *replica, why string) {
 // returns when the loop has taken it: ErrNoSuchPool or the context's error.
 func (s *Supervisor) Reset(ctx context.Context, id, by string) error {
 	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
-		s.o.Log.Info(fmt.Sprintf("pool %s: failure counts reset by %s", id, who(by)), "pool_id", id, "identity", by)
+		s.o.Log.Info(fmt.Sprintf("pool %s: failure counts reset by %s", id, who(by)),
+			append(caused(e.about(), registry.Correlation(ctx)), "identity", by)...)
 		for _, r := range e.sorted() {
 			s.resetFailures(r)
 			if r.unit.phase != reconcile.Backoff { // or its start limit would open the breaker at once

@@ -43,8 +43,8 @@ func (l *lineLimit) take(unit string, now time.Time) bool {
 func (l *lineLimit) report() {
 	for unit, n := range l.taken {
 		if n > linesMost {
-			l.log.Warn("log lines about GPU errors were not handled: too many in a short time", "unit", unit,
-				"log_lines", n-linesMost, "window_ms", linesEvery.Milliseconds())
+			l.log.Warn("log lines about GPU errors were not handled: too many in a short time",
+				append(aboutUnit(unit), "log_lines", n-linesMost, "window_ms", linesEvery.Milliseconds())...)
 		}
 	}
 }

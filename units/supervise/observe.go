@@ -95,8 +95,8 @@ func (s *Supervisor) reapply() {
 	for _, e := range s.entries {
 		for _, r := range e.replicas {
 			if r.wish.asks == reconcile.Unwanted && r.unit.phase != reconcile.Absent {
-				s.o.Log.Warn("draining, then stopping a unit that no pool file asks for", "pool_id", r.id.Pool,
-					"replica_id", r.id.Name(), "unit", r.unit.name)
+				s.o.Log.Warn("draining, then stopping a unit that no pool file asks for",
+					append(s.about(r), "unit", r.unit.name)...)
 			}
 		}
 	}

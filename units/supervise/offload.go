@@ -31,7 +31,8 @@ func (s *Supervisor) offloads(ctx context.Context, kind, unit, run string) (of [
 	entries, err := s.o.Journal.Read(ctx, systemd.JournalQuery{Grep: engine.OffloadGrep, Fields: []string{"MESSAGE"},
 		Matches: []string{invocationField + "=" + run, unitField + "=" + unit}}, offloadLines)
 	if err != nil {
-		s.o.Log.Warn("could not read from the engine's log how much of its model is on the GPU", "err", err)
+		s.o.Log.Warn("could not read from the engine's log how much of its model is on the GPU",
+			append(aboutUnit(unit), "err", err)...)
 	}
 	for _, e := range entries {
 		if o, ok := engine.Offloaded(kind, e.Message()); ok {

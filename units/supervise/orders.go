@@ -91,7 +91,7 @@ func (s *Supervisor) saved(e *entry, next keep.Intent, err error, done func(erro
 	if err == nil {
 		s.inForce(e, next)
 	} else {
-		s.o.Log.Error("could not save the request for the pool, so it has no effect", "pool_id", e.id, "err", err)
+		s.o.Log.Error("could not save the request for the pool, so it has no effect", append(e.about(), "err", err)...)
 	}
 	done(err)
 	for len(e.orders) > 0 && !e.saving {
@@ -129,9 +129,11 @@ func (s *Supervisor) drop(e *entry) {
 		return
 	}
 	s.clearing[e.id] = true
+	about := e.about()
 	s.effect(func(context.Context) func() {
 		if err := s.o.Keep.Put(e.id, keep.Intent{}); err != nil {
-			s.o.Log.Error("could not delete the saved requests of a pool that was removed", "pool_id", e.id, "err", err)
+			s.o.Log.Error("could not delete the saved requests of a pool that was removed",
+				append(about, "err", err)...)
 		}
 		return func() { delete(s.clearing, e.id) }
 	}, func(error) { delete(s.clearing, e.id) })

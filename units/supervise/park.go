@@ -15,26 +15,28 @@ import (
 // negative: the pool's own. Of two drains the nearer deadline holds. It returns when this is
 // written down: ErrNoSuchPool, a *registry.Failure, or the context's error say that it is not.
 func (s *Supervisor) Drain(ctx context.Context, id string, deadline time.Duration, by string) error {
-	return s.drainAs(ctx, id, deadline, keep.Drain{By: by})
+	return s.drainAs(ctx, id, deadline, keep.Drain{By: by, Correlation: registry.Correlation(ctx)})
 }
 
 // DrainUntilRestart drains a pool as Drain does, until another manager starts.
 func (s *Supervisor) DrainUntilRestart(ctx context.Context, id string, deadline time.Duration, by string) error {
-	return s.drainAs(ctx, id, deadline, keep.Drain{By: by, UntilRestart: true})
+	return s.drainAs(ctx, id, deadline, keep.Drain{By: by, UntilRestart: true,
+		Correlation: registry.Correlation(ctx)})
 }
 
 func (s *Supervisor) drainAs(ctx context.Context, id string, deadline time.Duration, ask keep.Drain) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		return s.draining(e, was, deadline, ask), func() { s.reportDrain(e, "drained", ask.By) }, nil
+		return s.draining(e, was, deadline, ask), func() { s.reportDrain(e, "drained", ask.By, ask.Correlation) }, nil
 	})
 }
 
 // Restart drains a pool as Drain does, and starts it again once it has stopped. A pool that is
 // drained already stays so.
 func (s *Supervisor) Restart(ctx context.Context, id, by string) error {
+	ask := keep.Drain{By: by, Restart: true, Correlation: registry.Correlation(ctx)}
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
-		return s.draining(e, was, -1, keep.Drain{By: by, Restart: true}), func() {
-			s.reportDrain(e, "restarted", by)
+		return s.draining(e, was, -1, ask), func() {
+			s.reportDrain(e, "restarted", by, ask.Correlation)
 		}, nil
 	})
 }
@@ -50,7 +52,7 @@ func (s *Supervisor) draining(e *entry, was keep.Intent, deadline time.Duration,
 		kept := *was.Drain
 		kept.Restart, kept.UntilRestart = kept.Restart && ask.Restart, kept.UntilRestart && ask.UntilRestart
 		if s.o.Clock.Left(d.Deadline) < s.o.Clock.Left(kept.Deadline) {
-			kept.Deadline, kept.By = d.Deadline, ask.By
+			kept.Deadline, kept.By, kept.Correlation = d.Deadline, ask.By, ask.Correlation
 		}
 		d = &kept
 	}
@@ -68,7 +70,7 @@ func (s *Supervisor) Resume(ctx context.Context, id, by string) error {
 	return s.carryOut(ctx, id, func(e *entry, was keep.Intent) (keep.Intent, func(), error) {
 		was.Drain, was.Rejected = nil, acknowledged(was.Rejected)
 		return was, func() {
-			s.reportDrain(e, "resumed", by)
+			s.reportDrain(e, "resumed", by, registry.Correlation(ctx))
 			for _, r := range e.sorted() {
 				r.wish.revive = r.unit.phase == reconcile.Exited
 				s.settle(r)
@@ -88,10 +90,10 @@ func acknowledged(r *keep.Rejected) *keep.Rejected {
 }
 
 // reportDrain reports who drained or resumed a pool.
-func (s *Supervisor) reportDrain(e *entry, what, by string) {
-	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: e.id, State: e.last.State, Cause: what + " by " +
-		who(by)})
-	attrs := []any{"pool_id", e.id, "identity", by}
+func (s *Supervisor) reportDrain(e *entry, what, by, correlation string) {
+	s.o.Registry.Note(registry.Event{Kind: registry.KindDrain, PoolID: e.id, State: e.last.State,
+		Cause: what + " by " + who(by), Correlation: correlation})
+	attrs := append(caused(e.about(), correlation), "identity", by)
 	if d := e.intent.Drain; d != nil {
 		attrs = append(attrs, "deadline_ms", s.o.Clock.Left(d.Deadline).Milliseconds())
 	}
@@ -158,7 +160,7 @@ func (s *Supervisor) killLate(r *replica) {
 		err := s.o.PID1.Kill(ctx, unit)
 		return func() {
 			if err != nil { // gone already, or PID 1's own stop timeout ends it
-				s.o.Log.Debug("could not kill the engine", "unit", unit, "err", err)
+				s.o.Log.Debug("could not kill the engine", append(s.about(r), "unit", unit, "err", err)...)
 			}
 		}
 	}, func(error) {})
@@ -166,6 +168,7 @@ func (s *Supervisor) killLate(r *replica) {
 
 // showIntent publishes what operators ask of a pool, and how far a reload has come.
 func (e *entry) showIntent(p *registry.Pool) {
+	p.Correlation = e.correlation()
 	if d := e.intent.Drain; d != nil {
 		p.Drain = &registry.Drain{Since: d.Since, Until: e.drainUntil, Restart: d.Restart}
 	}

@@ -22,6 +22,8 @@ type PreloadRequest struct {
 	Ask    pool.Preload
 	Within time.Duration // in which it must be ready
 	By     string        // who asks
+
+	correlation string // the id of the request
 }
 
 // How a preload ended, as the metric counts it.
@@ -55,6 +57,7 @@ type preloading struct {
 // comes after its unit is gone. The same request again is about the same pool. An end of ctx ends
 // the wait, and nothing else. Errors are a *registry.Failure or the context's.
 func (s *Supervisor) Preload(ctx context.Context, id string, ask PreloadRequest) error {
+	ask.correlation = registry.Correlation(ctx)
 	answered := make(chan error, 1)
 	answer := func(err error) {
 		select {
@@ -81,7 +84,7 @@ func (s *Supervisor) Unload(ctx context.Context, id, by string) error {
 	answered := make(chan error, 1)
 	answer := func(err error) { answered <- err }
 	select {
-	case s.events <- func() { s.unload(id, by, answer) }:
+	case s.events <- func() { s.unload(id, asker{by, registry.Correlation(ctx)}, answer) }:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -122,9 +125,9 @@ func (s *Supervisor) preload(id string, ask PreloadRequest, answer func(error)) 
 	e := s.entry(id)
 	s.queue(e, func(_ *entry, was keep.Intent) (keep.Intent, func(), error) {
 		was.Preload = &keep.Preload{Ask: ask.Ask, Boot: s.o.Clock.Boot(), Since: time.Now().Round(0), By: ask.By,
-			Until: s.o.Clock.In(ask.Within)}
+			Until: s.o.Clock.In(ask.Within), Correlation: ask.correlation}
 		return was, func() {
-			s.reportPreload(e, "asked for by "+who(ask.By), ask.By, nil)
+			s.reportPreload(e, "asked for by "+who(ask.By), asker{ask.By, ask.correlation}, nil)
 			e.preload.waiting = append(e.preload.waiting, answer)
 			s.decidePool(e)
 		}, nil
@@ -198,7 +201,7 @@ func (s *Supervisor) unwelcome(p pool.Pool) (*registry.Failure, string) {
 }
 
 // unload takes a removal on the loop.
-func (s *Supervisor) unload(id, by string, answer func(error)) {
+func (s *Supervisor) unload(id string, by asker, answer func(error)) {
 	e := s.entries[id]
 	switch {
 	case e == nil:
@@ -211,13 +214,13 @@ func (s *Supervisor) unload(id, by string, answer func(error)) {
 		answer(fromFile(e, "Remove its file, then run systemctl reload pool-managerd."))
 	default:
 		s.removePreload(e, PreloadRemoved, registry.Fail(registry.CodePoolNotFound,
-			fmt.Sprintf("pool %s was removed by %s before it was ready", id, who(by)), ""), by, answer)
+			fmt.Sprintf("pool %s was removed by %s before it was ready", id, who(by.name)), ""), by, answer)
 	}
 }
 
 // removePreload ends a preload; the pool drains and goes. Callers that wait for it get the failure
 // once it is gone.
-func (s *Supervisor) removePreload(e *entry, outcome string, f *registry.Failure, by string, done func(error)) {
+func (s *Supervisor) removePreload(e *entry, outcome string, f *registry.Failure, by asker, done func(error)) {
 	pending := !e.intent.Preload.Ready
 	s.save(e, keep.Intent{Drain: e.intent.Drain}, func(err error) {
 		if err != nil {
@@ -232,7 +235,7 @@ func (s *Supervisor) removePreload(e *entry, outcome string, f *registry.Failure
 		}
 		switch {
 		case outcome == PreloadRemoved:
-			s.reportPreload(e, "removed by "+who(by), by, nil)
+			s.reportPreload(e, "removed by "+who(by.name), by, nil)
 		default:
 			s.reportPreload(e, "given up: "+f.Message, by, f)
 		}
@@ -281,13 +284,13 @@ func (s *Supervisor) applyPreloads(d Desired, seen map[string]bool) {
 				was.Preload = nil
 				return was, func() {
 					s.o.Log.Info(fmt.Sprintf("pool %s: it was preloaded, and a pool file has taken it over", id),
-						"pool_id", id)
+						e.about()...)
 					s.answerPreload(e, fromFile(e, "GET /v1/pools/"+id+" shows it."))
 				}, nil
 			}, func(err error) {
 				if err != nil {
-					s.o.Log.Warn("could not note that a pool file has taken a preloaded pool over", "pool_id", id,
-						"err", err)
+					s.o.Log.Warn("could not note that a pool file has taken a preloaded pool over",
+						append(e.about(), "err", err)...)
 				}
 			})
 		}
@@ -313,11 +316,11 @@ func (s *Supervisor) followPreload(e *entry) {
 	left := s.o.Clock.Left(of.Until)
 	switch f := e.comesNot(); {
 	case f != nil:
-		s.removePreload(e, PreloadFailed, ofRequest(f), of.By, func(error) {})
+		s.removePreload(e, PreloadFailed, ofRequest(f), askerOf(of), func(error) {})
 	case left <= 0:
 		s.removePreload(e, PreloadTimeout, registry.Fail(registry.CodeEngineStartTimeout,
 			fmt.Sprintf("it was not ready within %s", time.Since(of.Since).Round(time.Second)),
-			"Send a longer deadline_ms; the engine's log is in poolctl logs "+e.id+"."), of.By, func(error) {})
+			"Send a longer deadline_ms; the engine's log is in poolctl logs "+e.id+"."), askerOf(of), func(error) {})
 	default:
 		s.wakeAt(e, time.Now().Add(left))
 	}
@@ -335,7 +338,7 @@ func (s *Supervisor) preloadReady(e *entry) {
 			return
 		}
 		s.o.Observer.Preloaded(PreloadReady)
-		s.reportPreload(e, "ready", noted.By, nil)
+		s.reportPreload(e, "ready", askerOf(&noted), nil)
 	})
 }
 
@@ -372,11 +375,10 @@ func (s *Supervisor) preloadGone(e *entry) {
 }
 
 // reportPreload writes the line of the audit, and the event.
-func (s *Supervisor) reportPreload(e *entry, what, by string, f *registry.Failure) {
+func (s *Supervisor) reportPreload(e *entry, what string, by asker, f *registry.Failure) {
 	s.o.Registry.Note(registry.Event{Kind: registry.KindPreload, PoolID: e.id, State: e.last.State, Cause: what,
-		Failure: f})
-	attrs := []any{"pool_id", e.id, "identity", by, "engine", e.file.Engine, "model_id", string(e.file.Model),
-		"binary", e.file.Provisioning.Binary}
+		Failure: f, Correlation: by.correlation})
+	attrs := append(caused(e.about(), by.correlation), "identity", by.name, "binary", e.file.Provisioning.Binary)
 	if f != nil {
 		s.o.Log.Warn(fmt.Sprintf("pool %s: the preload is %s", e.id, what),
 			append(attrs, "last_error", f.Error(), "hint", f.Hint)...)

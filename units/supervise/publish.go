@@ -88,26 +88,6 @@ func (s *Supervisor) logFailure(r *replica, f *registry.Failure) {
 	}
 }
 
-// about is what every log line of a replica carries.
-func (s *Supervisor) about(r *replica) []any {
-	kind, model := r.serves()
-	attrs := []any{"pool_id", r.id.Pool, "replica_id", r.id.Name(), "engine", kind, "model_id", model}
-	if v := r.version(); v != "" {
-		attrs = append(attrs, "engine_version", v)
-	}
-	if mask := r.mask(); len(mask) > 0 {
-		attrs = append(attrs, "device_mask", strings.Join(mask, ","))
-	}
-	attrs = append(attrs, "restart_count", r.restarts())
-	if d := r.backoff(); d > 0 {
-		attrs = append(attrs, "backoff_ms", d.Milliseconds())
-	}
-	if r.view.lastErr != nil {
-		attrs = append(attrs, "last_error", r.view.lastErr.Error())
-	}
-	return attrs
-}
-
 // version is the engine's version: of the unit that runs, else of the engine that was prepared;
 // empty where the engine does not print it, for which earlier managers labelled the unit "unknown".
 func (r *replica) version() string {

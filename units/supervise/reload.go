@@ -20,6 +20,8 @@ type ReloadRequest struct {
 	Deadline time.Duration // of each drain; negative: the pool's own
 	Forget   bool          // serve what the pool's file says again
 	By       string        // who asks
+
+	correlation string // the id of the request
 }
 
 // Reload brings a pool to another model, all or nothing, and remembers it over restarts and reboots
@@ -28,6 +30,7 @@ type ReloadRequest struct {
 // *registry.Failure (RELOAD_IN_PROGRESS, POLICY_DENIED, STATE_NOT_SAVED), or the context's error
 // say that it is not.
 func (s *Supervisor) Reload(ctx context.Context, id string, ask ReloadRequest) error {
+	ask.correlation = registry.Correlation(ctx)
 	return s.onLoop(ctx, id, func(e *entry, answer func(error)) {
 		if !e.known {
 			answer(e.invalid)
@@ -107,12 +110,12 @@ func (s *Supervisor) reloading(e *entry, was keep.Intent, ask ReloadRequest, fou
 		return next, nil, nil
 	}
 	rec := rollout.Begin(e.desired, to, e.sides(), ask.Deadline, time.Now())
-	rec.By = ask.By
+	rec.By, rec.Correlation = ask.By, ask.correlation
 	next.Reload = &rec
 	return next, func() {
 		s.o.Registry.Note(reloadEvent(e, rec))
 		s.o.Log.Info(fmt.Sprintf("pool %s: a reload begins", e.id),
-			append(e.about(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
+			append(e.aboutReload(rec), "deadline_ms", ask.Deadline.Milliseconds())...)
 	}, nil
 }
 

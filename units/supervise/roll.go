@@ -37,7 +37,8 @@ func (s *Supervisor) follow(e *entry) {
 		if p := step.Record.Phase; p == rollout.Handing || p == rollout.Yielding {
 			next.ReloadUntil = s.o.Clock.In(step.Record.Deadline)
 		}
-		s.o.Log.Info("reload: "+string(step.Record.Phase), append(e.about(step.Record), "place", step.Record.Place)...)
+		s.o.Log.Info("reload: "+string(step.Record.Phase),
+			append(e.aboutReload(step.Record), "place", step.Record.Place)...)
 	}
 	s.save(e, next, func(err error) {
 		if err != nil {
@@ -83,17 +84,17 @@ func (s *Supervisor) reportReload(e *entry, rec rollout.Record) {
 	s.o.Registry.Note(reloadEvent(e, rec))
 	if rec.Back() {
 		s.o.Log.Error(fmt.Sprintf("pool %s: the reload was rolled back; the former version is in force", e.id),
-			append(e.about(rec), "reason", string(rec.Reason), "last_error", rec.Failure.Error(), "hint",
+			append(e.aboutReload(rec), "reason", string(rec.Reason), "last_error", rec.Failure.Error(), "hint",
 				rec.Failure.Hint, "reload_ms", took.Milliseconds(), catalogue.Key, catalogue.ReloadRolledBack)...)
 		return
 	}
 	s.o.Log.Info(fmt.Sprintf("pool %s: the reload is done", e.id),
-		append(e.about(rec), "reload_ms", took.Milliseconds())...)
+		append(e.aboutReload(rec), "reload_ms", took.Milliseconds())...)
 }
 
 // reloadEvent reports of a reload, by its record.
 func reloadEvent(e *entry, rec rollout.Record) registry.Event {
-	ev := registry.Event{Kind: registry.KindReload, PoolID: e.id, State: e.last.State,
+	ev := registry.Event{Kind: registry.KindReload, PoolID: e.id, State: e.last.State, Correlation: rec.Correlation,
 		Cause: fmt.Sprintf("from %s to %s: ", rec.From.Model, rec.To.Model)}
 	if rec.From.Model == rec.To.Model && rec.From.Contents != rec.To.Contents {
 		ev.Cause = fmt.Sprintf("to new files of %s: ", rec.To.Model)
@@ -110,10 +111,10 @@ func reloadEvent(e *entry, rec rollout.Record) registry.Event {
 	return ev
 }
 
-// about is what log lines of a reload carry.
-func (e *entry) about(rec rollout.Record) []any {
-	return []any{"pool_id", e.id, "engine", rec.To.Engine, "model_id", string(rec.To.Model), "from_model_id",
-		string(rec.From.Model), "identity", rec.By}
+// aboutReload is what log lines of a reload carry.
+func (e *entry) aboutReload(rec rollout.Record) []any {
+	about := withValues(e.about(), "engine", rec.To.Engine, "model_id", string(rec.To.Model))
+	return append(caused(about, rec.Correlation), "from_model_id", string(rec.From.Model), "identity", rec.By)
 }
 
 // rollFacts is what is known of the place that a reload works on.
@@ -234,7 +235,7 @@ func (s *Supervisor) beginReload(r *replica) bool {
 		return was, func() {
 			s.o.Registry.Note(reloadEvent(e, rec))
 			s.o.Log.Info(fmt.Sprintf("pool %s: %s changed so that new engines are needed; a reload begins",
-				e.id, rec.By), e.about(rec)...)
+				e.id, rec.By), e.aboutReload(rec)...)
 		}, nil
 	}, func(err error) {
 		if err != nil {

@@ -83,8 +83,7 @@ func (s *Supervisor) decide(r *replica) {
 				append(s.about(r), "action", string(d.Action), "rule", d.Rule)...)
 			return
 		}
-		s.o.Log.Debug("decided", "pool_id", r.id.Pool, "replica_id", r.id.Name(), "action", string(d.Action), "rule",
-			d.Rule, "human", d.Reason)
+		s.o.Log.Debug("decided", append(s.about(r), "action", string(d.Action), "rule", d.Rule, "human", d.Reason)...)
 		s.act(r, d)
 		if r.job.action != reconcile.None || d.Action == reconcile.Forget {
 			return

@@ -78,8 +78,8 @@ func (s *Supervisor) assign(e *entry) {
 		return
 	}
 	if version := e.version(); !samePool(version, e.desired) {
-		s.o.Log.Info(fmt.Sprintf("pool %s was changed", e.id), "pool_id", e.id, "model_id", string(version.Model))
 		e.desired = version
+		s.o.Log.Info(fmt.Sprintf("pool %s was changed", e.id), e.about()...)
 	}
 	for i := range e.desired.Replicas {
 		id := pool.Replica{Pool: e.id, Index: i, Side: e.side(i)}

@@ -19,6 +19,8 @@ type Event struct {
 	Device    string  `json:"device,omitempty"`
 	Health    string  `json:"health,omitempty"`
 	Was       string  `json:"was,omitempty"`
+
+	CorrelationID string `json:"correlation_id,omitempty"`
 }
 
 // EventOf returns an event as readers get it.
@@ -28,7 +30,7 @@ func EventOf(e *registry.Event) Event {
 		Seq: e.Seq, AtMS: e.At.UnixMilli(), Kind: string(e.Kind), PoolID: e.PoolID, ReplicaID: e.ReplicaID,
 		State: string(e.State), Reason: string(e.Reason),
 		Cause: e.Cause, LastError: text, Hint: hint, Details: endingOf(e.Failure), Device: e.Device,
-		Health: string(e.Health), Was: string(e.Was),
+		Health: string(e.Health), Was: string(e.Was), CorrelationID: e.Correlation,
 	}
 	if e.Kind == registry.KindReady || e.Kind == registry.KindCrash {
 		w.Ready = &e.Ready
