@@ -21,6 +21,10 @@ type Reasons struct {
 	Reloads  []string // reload_failure_total
 }
 
+// zerosUpTo is the number of pools up to which each known reason has a series that begins with 0.
+// With more of them, those were a quarter of a scrape: 1.6 kB a pool that stays 0.
+const zerosUpTo = 128
+
 // reasonCounter is a counter by pool and reason. A CounterVec takes 600 bytes for each series,
 // which is too much for a dozen reasons of each pool that are 0.
 type reasonCounter struct {
@@ -97,10 +101,11 @@ func (c *reasonCounter) Collect(ch chan<- prometheus.Metric) {
 	for i, w := range c.words {
 		words[i] = pair(c.label, w)
 	}
+	zeros := len(c.pools) <= zerosUpTo
 	for pool, counts := range c.pools {
 		of := pair("pool_id", pool)
 		for i, n := range counts {
-			if n > 0 || i < c.first && pool != "" {
+			if n > 0 || zeros && i < c.first && pool != "" {
 				ch <- &series{c.desc, true, float64(n), []*dto.LabelPair{of, words[i]}}
 			}
 		}

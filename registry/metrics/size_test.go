@@ -3,11 +3,13 @@ package metrics
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -50,33 +52,82 @@ func scraped(m *Metrics) int {
 	return w.Body.Len()
 }
 
-// TestSizeOfAScrape: 250 pools of llama-server that each have counted everything once.
+// measuringHost is a host with 250 pools of an engine that measures latencies, as vLLM does. They
+// serve, are probed, and none has failed.
+func measuringHost() *Metrics {
+	reg := registry.New()
+	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"vllm"}, Log: slog.New(slog.DiscardHandler),
+		Usage: sameUsage, Reasons: someReasons()})
+	one, half := 1, 0.5
+	for i := range 250 {
+		p := engineOf(fmt.Sprintf("llama-3-70b-%03d", i))
+		p.Engine, p.ModelID = "vllm", fmt.Sprintf("hf:org/llama-3-70b-instruct-awq-%03d", i)
+		r := &p.Replicas[0]
+		r.EngineVersion, r.QueueDepth = "0.11.0", &one
+		r.Work = registry.Work{InProgress: &one, TokensInFlight: &one, KVCacheUsage: &half}
+		reg.Put(registry.Aggregate(p))
+		m.Counted(p, r.ID, r.EngineVersion, counts(1))
+		m.Probed(p, "", 3*time.Millisecond)
+	}
+	return m
+}
+
+// TestSizeOfAScrape: 250 pools of llama-server that each have counted everything once, and of an
+// engine that measures latencies.
 func TestSizeOfAScrape(t *testing.T) {
 	const most = 3 << 19 // 1.5 MiB
-	_, m := busyHost(250, 1, false)
-	if n := scraped(m); n > most {
-		t.Errorf("a scrape of 250 pools has %d bytes, want at most %d", n, most)
-	} else {
-		t.Logf("%d bytes", n)
+	_, busy := busyHost(250, 1, false)
+	for name, m := range map[string]*Metrics{"counted_everything": busy, "measures_latencies": measuringHost()} {
+		if n := scraped(m); n > most {
+			t.Errorf("%s: a scrape of 250 pools has %d bytes, want at most %d", name, n, most)
+		} else {
+			t.Logf("%s: %d bytes", name, n)
+		}
 	}
 }
 
-// BenchmarkScrape250Pools also reports the size of the answer, and what the metrics hold in memory.
-func BenchmarkScrape250Pools(b *testing.B) {
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	_, m := busyHost(250, 1, false)
-	h := m.Handler()
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	b.ReportAllocs()
-	for b.Loop() {
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-		_, _ = io.Copy(io.Discard, w.Body)
+// TestZerosOfManyPools: beyond a number of pools, only reasons that were counted have series.
+func TestZerosOfManyPools(t *testing.T) {
+	for pools, want := range map[int]int{zerosUpTo: zerosUpTo * len(someReasons().Restarts), zerosUpTo + 1: 1} {
+		reg, _, m := withUsage()
+		for i := range pools {
+			reg.Put(engineOf(fmt.Sprintf("p%03d", i)))
+		}
+		m.RestartScheduled(registry.Pool{ID: "p000"}, "oom", time.Second)
+		if got := strings.Count(lines(t, m, "restart_scheduled_total"), "pool_id="); got != want {
+			t.Errorf("%d pools: %d series, want %d", pools, got, want)
+		}
 	}
-	b.ReportMetric(float64(scraped(m)), "bytes/scrape")
+}
+
+// BenchmarkScrape250Pools also reports the size of the answer.
+func BenchmarkScrape250Pools(b *testing.B) {
+	_, busy := busyHost(250, 1, false)
+	for name, m := range map[string]*Metrics{"counted_everything": busy, "measures_latencies": measuringHost()} {
+		b.Run(name, func(b *testing.B) {
+			h := m.Handler()
+			b.ReportAllocs()
+			for b.Loop() {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+				_, _ = io.Copy(io.Discard, w.Body)
+			}
+			b.ReportMetric(float64(scraped(m)), "bytes/scrape")
+		})
+	}
+}
+
+// BenchmarkHeldBy250Pools reports what the metrics hold in memory.
+func BenchmarkHeldBy250Pools(b *testing.B) {
+	var before, after runtime.MemStats
+	for b.Loop() {
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		_, m := busyHost(250, 1, false)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(m)
+	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc), "held-bytes")
 }
 
