@@ -1,6 +1,9 @@
 package cgroups
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -19,6 +22,18 @@ type Stall struct {
 	Avg60     float64 // percent of the last 60 s
 	Avg300    float64 // percent of the last 300 s
 	TotalUSec uint64  // since the cgroup was made
+}
+
+// CPU reads the pressure file of the whole host, nil where the kernel has none.
+func CPU(path string) (*Pressure, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errors.ErrUnsupported) {
+		return nil, nil // without CONFIG_PSI; with psi=0 it cannot be opened
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parsePressure(path, string(text))
 }
 
 func readPressure(r *reader, u *Usage) error {

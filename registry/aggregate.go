@@ -36,6 +36,8 @@ var aggregateTable = []aggregateRow{
 	{"metrics.queue_depth", "sum over the ready replicas whose engine reports it; null if none does", aggregateQueue},
 	{"metrics.tokens_in_flight", "sum over the ready replicas whose engine reports it; null if none does", aggregateWork},
 	{"metrics.kv_cache_usage_ratio", "mean over the ready replicas whose engine reports it; null if none does", aggregateCache},
+	{"perf_tokens_per_s", "the lowest of the ready replicas of which it is known; null if it is of none", aggregateTokensPerS},
+	{"first_token_ms", "the highest of the ready replicas of which it is known; null if it is of none", aggregateFirstToken},
 	{"restart_count", "sum over the replicas", func(p *Pool, _ *Replica) {
 		p.RestartCount = sum(p.Replicas, func(r Replica) int { return r.RestartCount })
 	}},

@@ -20,12 +20,13 @@ const (
 	KindFetch   Kind = "fetch"   // a download of a pool's model began, or has ended
 	KindPreload Kind = "preload" // another program asked for a pool, or for its removal, or it did not become ready
 	KindCrash   Kind = "crash"   // a run of an engine failed, by Failure; Ready and State are the replica's now
+	KindSlower  Kind = "slower"  // an engine was measured, and is much slower than the pool's was before
 )
 
 // Kinds lists the closed list.
 func Kinds() []Kind {
 	return []Kind{KindReady, KindDevice, KindDrain, KindReload, KindLease, KindBreaker, KindStorm, KindFetch,
-		KindPreload, KindCrash}
+		KindPreload, KindCrash, KindSlower}
 }
 
 // Event is a change of ready of a pool or replica, a change of a GPU's health, or one that a writer

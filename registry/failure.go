@@ -36,7 +36,10 @@ const (
 	CodeReloadInProgress   Code = "RELOAD_IN_PROGRESS"
 	CodeReloadCancelled    Code = "RELOAD_CANCELLED"
 	CodeStateNotSaved      Code = "STATE_NOT_SAVED"
-	CodeStateTooLarge      Code = "STATE_TOO_LARGE" // an engine has more on the disk than it may
+	CodeStateTooLarge      Code = "STATE_TOO_LARGE"   // an engine has more on the disk than it may
+	CodeBenchRefused       Code = "BENCH_REFUSED"     // not now: leases are held, or it does not serve
+	CodeBenchUnsupported   Code = "BENCH_UNSUPPORTED" // the engine has no request that can be measured
+	CodeBenchFailed        Code = "BENCH_FAILED"      // a benchmark ended without a result
 )
 
 // Failure is what went wrong: a stable code, what happened, and what to do about it. It is an

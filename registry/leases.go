@@ -15,17 +15,20 @@ func (r *Registry) CountLeases(count Counter) {
 }
 
 // LeasesChanged counts a pool's leases again. An unknown pool is ignored.
-func (r *Registry) LeasesChanged(id string) {
+func (r *Registry) LeasesChanged(id string) { r.refresh(id, r.counted) }
+
+// refresh writes a pool's status again after fill has changed what it is asked for.
+func (r *Registry) refresh(id string, fill func(*Pool)) {
 	r.write.Lock()
 	defer r.write.Unlock()
 	pools := *r.pools.Load()
 	at, found := pools.search(id)
-	if !found || r.count == nil {
+	if !found {
 		return
 	}
 	p := *pools[at].now.Load()
 	p.Replicas = slices.Clone(p.Replicas)
-	r.counted(&p)
+	fill(&p)
 	r.replace(pools[at], &p)
 }
 

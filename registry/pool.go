@@ -37,6 +37,9 @@ type Pool struct {
 
 	Work Work // of the ready replicas together
 
+	TokensPerS   float64 // of one stream of the slowest ready replica; 0: not known
+	FirstTokenMS float64 // of the slowest; 0: not known
+
 	State     State
 	Live      bool     // the manager is up and the pool serves or is starting
 	Ready     bool     // at least one replica serves, and the pool is not draining
@@ -81,6 +84,7 @@ type Replica struct {
 	ActiveLeases        int
 	QueueDepth          *int // requests that wait inside the engine; nil: not known
 	Work                Work
+	Perf                *Perf // nil: not known
 	RestartCount        int
 	RestartsSinceStable int
 	DiskBytes           uint64        // in its state and cache directory, when counted last; 0: not known

@@ -10,7 +10,7 @@ const publicHint = "Callers that may read the journal see the details: root, and
 // the others may quote an engine's log, a file or a program.
 func ownWords() []Code {
 	return []Code{CodeInsufficientVRAM, CodeInsufficientRAM, CodeDeviceMaskInvalid, CodeDrainTimeout, CodeEngineStopTimeout,
-		CodeReloadInProgress, CodeReloadCancelled}
+		CodeReloadInProgress, CodeReloadCancelled, CodeBenchRefused, CodeBenchUnsupported}
 }
 
 // sentences say in general what failed.
@@ -37,6 +37,7 @@ func sentences() map[Code]string {
 		CodeDrainTimeout:       "the drain did not end in time",
 		CodeBreakerOpen:        "the engine failed too often",
 		CodeStateNotSaved:      "it could not be saved",
+		CodeBenchFailed:        "the benchmark ended without a result",
 	}
 }
 

@@ -24,6 +24,7 @@ type Registry struct {
 	observe []Observer
 	onPool  []func(id string, p *Pool)
 	count   Counter // nil: there are no leases
+	hints   Hinter  // nil: no engine is measured
 
 	events ring
 }
@@ -102,6 +103,7 @@ func (r *Registry) Put(p Pool) *Pool {
 	r.write.Lock()
 	defer r.write.Unlock()
 	r.counted(&p)
+	r.hinted(&p)
 	at, found := r.pools.Load().search(p.ID)
 	if !found {
 		s := &slot{id: p.ID}

@@ -29,6 +29,7 @@ func samePoolState(a, b *Pool) bool {
 func samePoolCounts(a, b *Pool) bool {
 	return a.SlotsTotal == b.SlotsTotal && a.SlotsFree == b.SlotsFree && a.ActiveLeases == b.ActiveLeases &&
 		sameValue(a.QueueDepth, b.QueueDepth) && SameWork(a.Work, b.Work) &&
+		a.TokensPerS == b.TokensPerS && a.FirstTokenMS == b.FirstTokenMS &&
 		a.RestartCount == b.RestartCount && a.RestartsSinceStable == b.RestartsSinceStable && a.Backoff == b.Backoff
 }
 
@@ -50,6 +51,7 @@ func sameReplicaCounts(a, b Replica) bool {
 		a.RestartCount == b.RestartCount && a.RestartsSinceStable == b.RestartsSinceStable &&
 		slices.Equal(a.RefusedAnswers, b.RefusedAnswers) &&
 		slices.Equal(a.Unanswered, b.Unanswered) && slices.Equal(a.GPULayers, b.GPULayers) &&
+		sameValue(a.Perf, b.Perf) &&
 		a.Asleep == b.Asleep && a.Ctx == b.Ctx && a.CtxAsked == b.CtxAsked && a.DiskBytes == b.DiskBytes &&
 		sameValue(a.Need, b.Need)
 }

@@ -57,6 +57,8 @@ func TestEveryFieldIsAChange(t *testing.T) {
 			v.SetBool(true)
 		case reflect.Int, reflect.Int64:
 			v.SetInt(1)
+		case reflect.Float64:
+			v.SetFloat(1)
 		case reflect.Uint64:
 			v.SetUint(1)
 		default:

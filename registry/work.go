@@ -18,6 +18,7 @@ func SameWork(a, b Work) bool {
 type Counted struct {
 	TokensIn, TokensOut *uint64
 	FirstToken, Decode  *Latency
+	DecodeMS            *float64 // in which tokens were generated, of all requests, where Decode is nil
 }
 
 // Latency is a histogram of one phase of requests.

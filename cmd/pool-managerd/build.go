@@ -22,6 +22,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/bench"
 	"github.com/pool-managerd/pool-managerd/units/cdi"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/engine"
@@ -51,7 +52,8 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 	d.client = client
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
 		LogAnswers: logAnswers(), Reasons: countedReasons(), Preloads: supervise.PreloadOutcomes(),
-		Calls: client.Calls, Log: d.log, Usage: engineUsage,
+		Benchmarks: bench.Outcomes(),
+		Calls:      client.Calls, Log: d.log, Usage: engineUsage,
 		Lost: client.Lost, InProgress: func() int { return d.super.InProgress() },
 		Open: func() (requests, streams int) { return d.api.Open() }})
 	d.obtainer = obtain.New(obtain.Options{PID1: fetches{client}, Program: d.o.fetch,
@@ -65,6 +67,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Allowed: func(ref modelref.Ref) *registry.Failure {
 			return d.inForce.Load().Policy.RefuseSource(ref.String())
 		}})
+	d.buildBench(counts)
 	beat, err := beatEvery()
 	if err != nil {
 		return err
@@ -81,7 +84,8 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Ports:    provision.NewPorts(settings.Host.PortLow, settings.Host.PortHigh),
 		PortFree: provision.PortFree,
 		Registry: d.registry,
-		Observer: counts,
+		Observer: observer{counts, d.bench},
+		Measure:  d.bench.Serves,
 		Log:      d.log,
 		Host: render.Host{GatePath: d.o.gate, MemoryBytes: ram.Total(), Forwarder: forwarder(),
 			StagingRoot: stagingRoot(), StateBytes: stateBytes()},
@@ -106,7 +110,9 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Operator: operator{d.super, d.reloads, &d.inForce, &d.sources, d.registry,
 			filepath.Join(d.o.runtimeDir, "engines")},
 		Library: shelf{d.pulls},
-		Leases:  &api.Leases{Book: d.leases.book, Now: bootTime, Rejected: counts.LeaseRejected},
+		Leases: &api.Leases{Book: d.leases.book, Now: bootTime, Rejected: counts.LeaseRejected,
+			Wanted: d.bench.Wanted},
+		Bench:   measurements{d.bench},
 		History: d.history,
 		Memory:  engineMemory,
 		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log, Epoch: d.eventFile.Epoch(),

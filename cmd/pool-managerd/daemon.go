@@ -22,9 +22,11 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
 	"github.com/pool-managerd/pool-managerd/registry/poollog"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/bench"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/keep"
 	"github.com/pool-managerd/pool-managerd/units/obtain"
+	"github.com/pool-managerd/pool-managerd/units/perf/baselines"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/provision"
 	"github.com/pool-managerd/pool-managerd/units/supervise"
@@ -49,6 +51,8 @@ type daemon struct {
 	histories      *keep.Histories
 	savedHistories map[string]json.RawMessage
 
+	measured  *baselines.Store
+	bench     *bench.Bench
 	obtainer  *obtain.Obtainer
 	history   *history.Book
 	pulls     *obtain.Pulls
@@ -89,6 +93,7 @@ func serve(ctx context.Context, o options) error {
 	defer d.store.Close()
 	defer d.keep.Close()
 	defer d.leaseFile.Close()
+	defer d.measured.Close()
 	d.openEvents()
 	defer d.saveEvents()
 	d.openFormer()
@@ -141,6 +146,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	all.Go(func() { watch.run(ctx) })
 	all.Go(func() { d.watchDisk(ctx) })
 	all.Go(func() { d.history.Run(ctx) })
+	all.Go(func() { d.bench.Run(ctx) })
 	for {
 		select {
 		case <-reload:

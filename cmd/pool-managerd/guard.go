@@ -96,6 +96,7 @@ func (g *guard) run(ctx context.Context) {
 func (g *guard) look(ctx context.Context) {
 	g.d.store.Check()
 	g.d.keep.Check()
+	g.d.measured.Check()
 	g.checkLeases()
 	g.d.handoff.Check()
 	g.checkNotes()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/catalogue"
@@ -13,6 +14,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
 	"github.com/pool-managerd/pool-managerd/units/boltfile"
 	"github.com/pool-managerd/pool-managerd/units/keep"
+	"github.com/pool-managerd/pool-managerd/units/perf/baselines"
 	"github.com/pool-managerd/pool-managerd/units/provision"
 )
 
@@ -34,6 +36,9 @@ func (d *daemon) openStores() error {
 	if err := d.openLeases(); err != nil {
 		return errors.Join(err, d.store.Close(), d.keep.Close())
 	}
+	d.measured = baselines.Open(filepath.Join(d.o.stateDir, "performance.db"), time.Now, d.reporter(
+		"measurements of engines that could not be read are made again",
+		"engines are measured again after each start"))
 	return nil
 }
 

@@ -31,7 +31,7 @@ func stored(t *testing.T, stateDir, runtimeDir string) (*daemon, *bytes.Buffer) 
 
 func (d *daemon) closeStores(t *testing.T) {
 	t.Helper()
-	if err := errors.Join(d.leaseFile.Close(), d.keep.Close(), d.store.Close()); err != nil {
+	if err := errors.Join(d.leaseFile.Close(), d.keep.Close(), d.store.Close(), d.measured.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -53,7 +53,7 @@ func TestDamagedStateFiles(t *testing.T) {
 		"empty":       func(path string) error { return os.Truncate(path, 0) },
 		"a_directory": func(path string) error { return errors.Join(os.Remove(path), os.MkdirAll(path+"/sub", 0o700)) },
 	}
-	for _, name := range []string{"state/verdicts.db", "state/intents.db", "run/leases.db"} {
+	for _, name := range []string{"state/verdicts.db", "state/intents.db", "state/performance.db", "run/leases.db"} {
 		for kind, damage := range damages {
 			t.Run(filepath.Base(name)+"/"+kind, func(t *testing.T) {
 				dir := t.TempDir()

@@ -49,6 +49,7 @@ type host struct {
 	leases    *lease.Book
 	store     leaseStore
 	passed    leaseClock
+	bench     benches
 }
 
 // leaseStore keeps nothing: a test has one manager. It fails while it is broken.
@@ -84,6 +85,7 @@ func newHost(t *testing.T) *host {
 	}
 	h.leases = book
 	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Operator: h.operators, Library: &h.shelf,
+		Bench:   &h.bench,
 		Version: "1.2.3",
 		Now: func() time.Time {
 			return clock

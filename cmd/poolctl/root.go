@@ -105,7 +105,7 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 		cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(newList(a), newStatus(a), newDevices(a), newLeases(a), newRender(a), newLogs(a), newEvents(a),
 		newDrain(a), newResume(a), newRestart(a), newReset(a), newUnload(a), newReload(a), newCheck(a), newClean(a),
-		newModels(a), newFit(a), newImport(a), newExplain(a),
+		newModels(a), newFit(a), newBench(a), newImport(a), newExplain(a),
 		newTop(a), newVersion(a))
 	a.versionFlag(root)
 	return root

@@ -112,6 +112,9 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	if line := contextLine(p); line != "" {
 		t.row("Context:", line)
 	}
+	if line := performanceLine(a.now(), p); line != "" {
+		t.row("Performance:", line)
+	}
 	t.row("Leases:", strconv.Itoa(p.ActiveLeases))
 	t.row("Restarts:", restarts(p.RestartCount, p.RestartsSinceStable))
 	if p.BackoffMS > 0 {

@@ -42,6 +42,7 @@ type Options struct {
 	Library  Library       // nil: models are downloaded for pools alone
 	Leases   *Leases       // nil: no leases
 	History  *history.Book // nil: none is kept
+	Bench    Bench         // nil: engines are not measured
 	// Memory is that of a unit; nil: not known.
 	Memory   func(unit string) wire.Memory
 	Metrics  http.Handler // serves /metrics; nil: there is no such route
@@ -62,6 +63,7 @@ type Server struct {
 	library  Library
 	leases   *Leases
 	history  *history.Book
+	bench    Bench
 	version  string
 	log      *slog.Logger
 	now      func() time.Time
@@ -100,7 +102,7 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("api: a server needs a registry, a backend and a log")
 	}
 	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, library: o.Library, leases: o.Leases,
-		history: o.History, version: o.Version,
+		history: o.History, bench: o.Bench, version: o.Version,
 		log: o.Log, now: o.Now, mux: http.NewServeMux(), peers: o.Peers, count: o.Counts,
 		conns: newTable(connLimits()), streams: newTable(streamLimits()),
 		refused: refusals{wake: make(chan struct{}, 1)}, pace: newPacer()}

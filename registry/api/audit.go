@@ -20,6 +20,7 @@ var changes = map[string]string{
 	"POST /v1/pools/{id}/reset":            "reset",
 	"POST /v1/pools/{id}/reload":           "reload",
 	"POST /v1/pools/{id}/preload":          "preload",
+	"POST /v1/pools/{id}/bench":            "bench",
 	"DELETE /v1/pools/{id}":                "unload",
 	"POST /v1/reload":                      "reload_files",
 	"POST /v1/downloads":                   "download",

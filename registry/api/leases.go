@@ -20,6 +20,9 @@ type Leases struct {
 	// Rejected counts a refused call, by reason: draining, unready, exhausted, lost, unknown or
 	// store. It may be nil.
 	Rejected func(reason string)
+	// Wanted is called with the pool before a lease of it is taken. It must return at once, and may
+	// be nil.
+	Wanted func(pool string)
 }
 
 // backoff is the Retry-After for a caller without a slot. A slot is released when a request ends,
@@ -78,6 +81,9 @@ func (s *Server) postLease(w http.ResponseWriter, r *http.Request) error {
 	}
 	ask := lease.Ask{Pool: p.ID, Replica: body.ReplicaID, Holder: body.Holder, TTL: ttl}
 	ask.Key, ask.Sum = key.lease()
+	if s.leases.Wanted != nil {
+		s.leases.Wanted(p.ID)
+	}
 	l, err := s.leases.Book.Acquire(r.Context(), ask)
 	if err != nil {
 		if errors.Is(err, lease.ErrStore) { // it was counted meanwhile

@@ -18,6 +18,7 @@ var queries = map[string][]string{
 	"POST /v1/pools/{id}/restart": {waitParameter},
 	"POST /v1/pools/{id}/reset":   {waitParameter},
 	"POST /v1/pools/{id}/reload":  {waitParameter},
+	"POST /v1/pools/{id}/bench":   {waitParameter},
 	"DELETE /v1/pools/{id}":       {waitParameter},
 	"POST /v1/downloads":          {waitParameter},
 }

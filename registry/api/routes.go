@@ -53,6 +53,9 @@ func (s *Server) table(metrics http.Handler) []route {
 	if s.history != nil {
 		routes = append(routes, route{http.MethodGet, "/v1/pools/{id}/history", accessRead, s.getHistory})
 	}
+	if s.bench != nil {
+		routes = append(routes, s.benchRoutes()...)
+	}
 	if s.leases != nil {
 		routes = append(routes, s.leaseRoutes()...)
 	}

@@ -145,6 +145,8 @@ var elsewhere = map[string]string{
 	"post /pools/{id}/reload 422":     "TestOperationsWithAKey",
 	"post /v2/pools/{id}/reload 422":  "TestOperationsWithAKey",
 	"post /v1/pools/{id}/leases 422":  "TestLeasesWithAKey",
+	"post /v1/pools/{id}/bench 422":   "TestBenchWithAKey",
+	"post /v1/pools/{id}/bench 200":   "TestBench",
 	"delete /v1/pools/{id} 200":       "TestWait",
 	"delete /pools/{id} 200":          "TestWait",
 	"delete /v2/pools/{id} 200":       "TestWait",
@@ -176,6 +178,10 @@ func (a attempt) make(t *testing.T, at int) int {
 	h := newServer(t, Settings{}, failing{a.fails})
 	rt := h.server.routes[at]
 	h.server.operator, h.server.library = &operators{err: a.fails}, &libraries{err: a.fails}
+	h.server.bench = &benches{}
+	if f := registry.AsFailure(a.fails, "", ""); f != nil && f.Code == registry.CodeEngineCrashed {
+		h.server.bench = &benches{err: f}
+	}
 	h.reg.Put(registry.Pool{ID: "a", State: registry.StateStopped})
 	id, pool := h.held(t, a), a.pool
 	if pool == "" {

@@ -157,6 +157,32 @@ func (c *Client) GetPool(ctx context.Context, id string) (Answer[wire.Pool], err
 	return send[wire.Pool](ctx, c, r)
 }
 
+// GetBench sends GET /v1/pools/{id}/bench: how fast the pool's engines were
+// measured to be.
+func (c *Client) GetBench(ctx context.Context, id string) (Answer[wire.Bench], error) {
+	r := request{method: http.MethodGet, path: pathOf("/v1/pools/{id}/bench", id)}
+	return send[wire.Bench](ctx, c, r)
+}
+
+// PostBenchParams are the optional parameters of PostBench.
+type PostBenchParams struct {
+	// IdempotencyKey: of the caller's choice, for a request that is sent again
+	// because its answer was lost; at most 128 printable ASCII characters.
+	IdempotencyKey string
+	// Wait: the answer comes when the operation is over, but after this time at the
+	// latest: a duration of at most 60 s, with its unit.
+	Wait time.Duration
+}
+
+// PostBench sends POST /v1/pools/{id}/bench: measure the pool's engines now.
+func (c *Client) PostBench(ctx context.Context, id string, body wire.BenchRequest,
+	p PostBenchParams) (Answer[wire.Bench], error) {
+	r := request{method: http.MethodPost, path: pathOf("/v1/pools/{id}/bench", id), body: body}
+	r.setHeader("Idempotency-Key", p.IdempotencyKey)
+	r.setWait("wait", p.Wait)
+	return send[wire.Bench](ctx, c, r)
+}
+
 // PostDrainParams are the optional parameters of PostDrain.
 type PostDrainParams struct {
 	// IdempotencyKey: of the caller's choice, for a request that is sent again

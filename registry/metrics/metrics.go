@@ -30,6 +30,7 @@ type Options struct {
 	LogAnswers []string
 	Reasons    Reasons
 	Preloads   []string      // outcomes of preloads
+	Benchmarks []string      // outcomes of measurements of engines
 	Calls      func() uint64 // method calls made to PID 1 so far; nil: no such metric
 	Lost       func() uint64 // how often PID 1 was lost so far; nil: no such metric
 	InProgress func() int    // work beside the manager's loop; nil: no such metric
@@ -64,6 +65,7 @@ type Metrics struct {
 	reloads         reloads
 	fetches         *fetches
 	preloads        *prometheus.CounterVec
+	benchmarks      *prometheus.CounterVec
 	api             apiCounts
 	engines         *engines
 	backoff         *prometheus.HistogramVec
@@ -105,6 +107,7 @@ func New(o Options) *Metrics {
 		reloads:         newReloads(o.Reasons.Reloads),
 		fetches:         newFetches(o.Reasons.Fetches),
 		preloads:        newPreloads(o.Preloads),
+		benchmarks:      newBenchmarks(o.Benchmarks),
 		api:             newAPICounts(),
 		resetDevices:    vocabulary{limit: maxDevices},
 		verifications: counter("catalog_verifications_total",
@@ -122,7 +125,7 @@ func New(o Options) *Metrics {
 		m.resets, m.trust.logReports, m.trust.answers,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
 		m.reloads.done, m.reloads.failed, m.fetches.duration, m.fetches.bytes, m.fetches.failed, m.preloads,
-		m.api.crowded, m.api.denied, m.backoff, m.loop,
+		m.api.crowded, m.api.denied, m.backoff, m.loop, m.benchmarks,
 		newPools(o.Registry), m.engines, newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Calls != nil {

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -27,6 +28,7 @@ type poolGauge struct {
 type pools struct {
 	registry *registry.Registry
 	gauges   []poolGauge
+	hints    []poolGauge // without a series where the value is 0, which means that it is not known
 	model    *prometheus.Desc
 	omitted  *prometheus.Desc
 }
@@ -51,6 +53,12 @@ func newPools(r *registry.Registry) *pools {
 			gauge("pool_restarts", "Starts of the pool's engines after a failed run, in all.",
 				func(p *registry.Pool) float64 { return float64(p.RestartCount) }),
 		},
+		hints: []poolGauge{
+			gauge("perf_tokens_per_s", "Tokens per second of one stream, of the slowest ready replica, as measured and by the engine's own counters.",
+				func(p *registry.Pool) float64 { return p.TokensPerS }),
+			gauge("perf_first_token_ms", "Time from a request to its first output, of the slowest ready replica, as measured and by the engine's own counters, in milliseconds.",
+				func(p *registry.Pool) float64 { return p.FirstTokenMS }),
+		},
 		model: prometheus.NewDesc("model_state",
 			"State of a model: 1 if a pool serves it in this state, 0 if a pool only asks for it.",
 			[]string{"model_id", "state"}, nil),
@@ -60,7 +68,7 @@ func newPools(r *registry.Registry) *pools {
 
 // Describe implements prometheus.Collector.
 func (c *pools) Describe(ch chan<- *prometheus.Desc) {
-	for _, g := range c.gauges {
+	for _, g := range slices.Concat(c.gauges, c.hints) {
 		ch <- g.desc
 	}
 	ch <- c.model
@@ -76,6 +84,11 @@ func (c *pools) Collect(ch chan<- prometheus.Metric) {
 		labels := []*dto.LabelPair{pair("pool_id", p.ID)}
 		for _, g := range c.gauges {
 			ch <- &series{g.desc, false, g.of(p), labels}
+		}
+		for _, g := range c.hints {
+			if v := g.of(p); v > 0 {
+				ch <- &series{g.desc, false, v, labels}
+			}
 		}
 		if p.ModelID != "" {
 			// labels must be valid UTF-8, and the unit of an orphan may have any text

@@ -61,6 +61,9 @@ engine counted while no manager ran is in none of them. An engine whose counters
 // TestReference prints the metrics of a host with everything into the docs.
 func TestReference(t *testing.T) {
 	reg, m := onGPUs(0)
+	reg.Hint(func(string, *registry.Replica) *registry.Perf {
+		return &registry.Perf{TokensPerS: 41.7, FirstTokenMS: 183}
+	})
 	reg.Put(serving("gemma2", 4, 3))
 	m.DriverReset("GPU-1", "xid")
 	m.LogReport("denied")
@@ -72,6 +75,7 @@ func TestReference(t *testing.T) {
 	m.Storm(registry.Pool{ID: "gemma2"}, "crash")
 	m.Reloaded(registry.Pool{ID: "gemma2"}, time.Second, "load")
 	m.Preloaded("ready")
+	m.Measured("done")
 	m.Fetched("", 1<<30, time.Minute)
 	m.Fetched("not_found", 0, time.Second)
 	m.Turned(time.Millisecond)

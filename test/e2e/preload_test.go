@@ -22,7 +22,7 @@ const llamaServer = "/usr/bin/llama-server"
 func preloading(binaries ...string) string {
 	list := strings.ReplaceAll(fmt.Sprintf("%q", binaries), `" "`, `", "`)
 	return host.Config + "policy.allow_preload = true\npolicy.allowed_binaries = " + list +
-		"\n[defaults.drain]\ndeadline = \"4s\"\n"
+		"\ndefaults.drain.deadline = \"4s\"\n"
 }
 
 // prepared is what an orchestrator sends of a real llama-server.

@@ -28,7 +28,7 @@ func builtin() pool.Pool {
 			ResetAfter:  10 * time.Minute, StormRestarts: 10, StormWindow: time.Minute,
 			BreakerFailures: 5, BreakerWindow: 10 * time.Minute, BreakerTimeout: 5 * time.Minute, BreakerMax: time.Hour,
 			BreakerStable: time.Minute},
-		Drain: pool.Drain{Deadline: 30 * time.Second}, GPUProof: pool.ProofAll,
+		Drain: pool.Drain{Deadline: 30 * time.Second}, GPUProof: pool.ProofAll, Hints: pool.Hints{Benchmark: true},
 	}
 }
 
@@ -110,6 +110,7 @@ func sharedKeys() []strict.Key[pool.Pool] {
 		return &p.Restart
 	})...)
 	keys = append(keys, strict.Lift("drain", drainKeys(), func(p *pool.Pool) *pool.Drain { return &p.Drain })...)
+	keys = append(keys, strict.Lift("hints", hintKeys(), func(p *pool.Pool) *pool.Hints { return &p.Hints })...)
 	return append(keys, strict.Lift("sandbox", sandboxKeys(), func(p *pool.Pool) *pool.Sandbox {
 		return &p.Sandbox
 	})...)

@@ -137,3 +137,14 @@ func drainKeys() []strict.Key[pool.Drain] {
 			Doc: "How long running requests may continue when a replica must stop."},
 	}
 }
+
+func hintKeys() []strict.Key[pool.Hints] {
+	const doc = "Whether the engine is measured by some requests of the manager's own, once after a new " +
+		"combination of engine, version, model, settings and devices serves for the first time: see " +
+		"[performance](../performance.md). Not while leases are held; an external engine never. With `false`, " +
+		"performance hints follow the engine's own counters alone, and `poolctl bench` measures when it is asked to."
+	return []strict.Key[pool.Hints]{
+		{Path: "benchmark", Default: "true", Type: strict.ToBool(func(h *pool.Hints) *bool { return &h.Benchmark }),
+			Doc: doc},
+	}
+}

@@ -12,6 +12,7 @@ import (
 type Counted struct {
 	TokensIn, TokensOut *uint64
 	FirstToken, Decode  *Latency
+	DecodeMS            *float64
 }
 
 // Since returns what was counted since an earlier reading of the same unit, elapsed ago; nil: since
@@ -30,6 +31,11 @@ func (f Figures) Since(before *Figures, elapsed time.Duration) (Counted, error) 
 		}
 	}
 	c.FirstToken, c.Decode = f.FirstToken.since(before.FirstToken), f.Decode.since(before.Decode)
+	if c.DecodeMS = riseMS(before.DecodeMS, f.DecodeMS); c.DecodeMS != nil &&
+		*c.DecodeMS > 1000*float64(most)*bounds.RequestsPerSecond {
+		return Counted{}, bounds.Refuse(bounds.OfFigures, "%v ms of generation in %s", *c.DecodeMS,
+			elapsed.Round(time.Second))
+	}
 	for _, l := range []*Latency{c.FirstToken, c.Decode} {
 		if l != nil && (l.Count > most*bounds.RequestsPerSecond ||
 			l.SumMS > float64(l.Count)*float64(longestMean.Milliseconds())) {
@@ -53,6 +59,18 @@ func rise(before, now *uint64) *uint64 {
 		n -= *before
 	}
 	return &n
+}
+
+// riseMS is rise of a time.
+func riseMS(before, now *float64) *float64 {
+	if now == nil {
+		return nil
+	}
+	ms := *now
+	if before != nil && *before <= ms {
+		ms -= *before
+	}
+	return &ms
 }
 
 // since returns the requests that came after an earlier reading; all of them where a count fell.

@@ -18,6 +18,7 @@ type Figures struct {
 	// Counted since the engine's process began.
 	TokensIn, TokensOut *uint64
 	FirstToken, Decode  *Latency
+	DecodeMS            *float64 // in which tokens were generated, of all requests
 
 	// Of this moment.
 	InProgress     *int     // requests that it works on
@@ -209,6 +210,10 @@ func figuresOf(of [figuresLength]*gathered) (f Figures, err error) {
 		return &n
 	}
 	f.TokensIn, f.TokensOut = counted(tokensIn), counted(tokensOut)
+	if of[decodeTime] != nil {
+		ms := 1000 * of[decodeTime].sum.Value()
+		f.DecodeMS = &ms
+	}
 	f.InProgress, f.TokensInFlight = number(inProgress), number(tokensHeld)
 	if g := of[kvUsage]; g != nil {
 		mean := g.count / float64(g.seen)

@@ -17,6 +17,7 @@ const (
 	inProgress                  // a gauge
 	tokensHeld                  // a gauge
 	kvUsage                     // a gauge, 0 to 1; the mean where an engine has several caches
+	decodeTime                  // a counter, in seconds
 	kvBlocks                    // labels block_size and num_gpu_blocks: tokens that the cache has room for
 	figuresLength               // how many there are
 )
@@ -51,6 +52,7 @@ func (llamaCpp) published() []published {
 	return []published{
 		{as: tokensIn, name: "llamacpp:prompt_tokens_total"},
 		{as: tokensOut, name: "llamacpp:tokens_predicted_total"},
+		{as: decodeTime, name: "llamacpp:tokens_predicted_seconds_total"},
 		{as: inProgress, name: "llamacpp:requests_processing"},
 		{as: kvUsage, name: "llamacpp:kv_cache_usage_ratio"},
 	}

@@ -61,5 +61,20 @@ func (i Identity) Changed(from Identity) []string {
 type Row struct {
 	Identity Identity `json:"identity"`
 	Last     Result   `json:"last"`
-	Former   *Result  `json:"former,omitempty"` // the measurement before
+	Former   *Result  `json:"former,omitempty"` // the one before, see Best
+}
+
+// Best returns the measurement that counts: the last, unless it was disturbed and the one before
+// was not.
+func (r Row) Best() Result {
+	if r.Last.Disturbed != "" && r.Former != nil && r.Former.Disturbed == "" {
+		return *r.Former
+	}
+	return r.Last
+}
+
+// With returns the row after another measurement. The one that counted until then is its former.
+func (r Row) With(next Result) Row {
+	former := r.Best()
+	return Row{Identity: r.Identity, Last: next, Former: &former}
 }

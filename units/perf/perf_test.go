@@ -58,7 +58,8 @@ func near(a, b perf.Figures) bool {
 }
 
 func run(rate float64) perf.Figures {
-	return perf.Figures{Streams: 1, FirstTokenMS: 1000 / rate, TokensPerS: rate, TotalTokensPerS: rate, PromptTokensPerS: rate}
+	return perf.Figures{Streams: 1, FirstTokenMS: 1000 / rate, TokensPerS: rate, TotalTokensPerS: rate,
+		PromptTokensPerS: rate}
 }
 
 func TestMedianAndSpread(t *testing.T) {

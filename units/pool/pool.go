@@ -79,6 +79,7 @@ type Pool struct {
 	Restart      Restart
 	Drain        Drain
 	Sandbox      Sandbox
+	Hints        Hints
 }
 
 // What proves that an engine uses its GPUs before it is ready: a process of its unit with memory on
@@ -207,6 +208,11 @@ type Restart struct {
 // Drain bounds how long running work may continue when a replica must stop.
 type Drain struct {
 	Deadline time.Duration
+}
+
+// Hints is how performance hints are come by.
+type Hints struct {
+	Benchmark bool // the engine is measured once after a new combination serves for the first time
 }
 
 // Sandbox is what a pool chooses of its engines' sandbox.

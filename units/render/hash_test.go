@@ -115,6 +115,7 @@ func TestSpecHash(t *testing.T) {
 		{"health_mode", nothing, with(func(p *pool.Pool) { p.Health.Mode = pool.FailOpen })},
 		{"health_path_that_is_the_engines_own", nothing, with(func(p *pool.Pool) { p.Health.Path = "/health" })},
 		{"drain_deadline", nothing, with(func(p *pool.Pool) { p.Drain.Deadline = time.Hour })},
+		{"hints_benchmark", nothing, with(func(p *pool.Pool) { p.Hints.Benchmark = !p.Hints.Benchmark })},
 		{"restart_reset_after", nothing, with(func(p *pool.Pool) { p.Restart.ResetAfter = time.Hour })},
 		{"breaker_timeout", nothing, with(func(p *pool.Pool) { p.Restart.BreakerTimeout = time.Hour })},
 		{"breaker_max", nothing, with(func(p *pool.Pool) { p.Restart.BreakerMax = time.Hour })},

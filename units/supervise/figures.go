@@ -112,6 +112,7 @@ func (s *Supervisor) figuresKnown(w *watch, f *engine.Figures) {
 	s.o.Observer.Counted(*r.entry.last, r.id.Name(), r.version(), registry.Counted{
 		TokensIn: counted.TokensIn, TokensOut: counted.TokensOut,
 		FirstToken: (*registry.Latency)(counted.FirstToken), Decode: (*registry.Latency)(counted.Decode),
+		DecodeMS: counted.DecodeMS,
 	})
 }
 

@@ -34,6 +34,7 @@ type run struct {
 	peaks      peaks
 	readySince time.Time // on the clock since the boot; zero: it is not ready
 	killed     bool      // in a stop that a former manager had begun
+	measured   measured
 }
 
 // peaks is the most memory that a run has used of each device of its mask.

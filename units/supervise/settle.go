@@ -40,6 +40,7 @@ func (s *Supervisor) show(e *entry) {
 	}
 	s.lease(e)
 	s.publish(e)
+	s.measure(e)
 }
 
 // decideAll decides for every replica, and drops the pools of which nothing is left.

@@ -20,6 +20,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/bench"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gpus"
 	"github.com/pool-managerd/pool-managerd/units/keep"
@@ -142,6 +143,10 @@ type Options struct {
 
 	// Activity reads what a unit's processes have used, false if unknown. It may be nil.
 	Activity func(unit string) (Activity, bool)
+
+	// Measure receives each run of an engine that serves. It is called on the loop and must not
+	// block. It may be nil.
+	Measure func(bench.Target)
 
 	// Leases counts who uses what. Keep writes down what operators ask for, Intents is what was
 	// written down before, and Clock measures its deadlines.

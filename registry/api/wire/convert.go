@@ -39,8 +39,9 @@ func PoolOf(p *registry.Pool) Pool {
 		LastError: text, Hint: hint, Details: endingOf(p.LastError), LastHeartbeatMS: moment(p.LastHeartbeat),
 		RestartCount: p.RestartCount, RestartsSinceStable: p.RestartsSinceStable,
 		BackoffMS: p.Backoff.Milliseconds(), Breaker: optional(p.Breaker), NextRestartMS: moment(p.NextStart),
-		Supports: Supports{Quantizations: some(p.Model.Quantization), Features: list(p.Features)},
-		Model:    modelOf(p.Model),
+		Supports:       Supports{Quantizations: some(p.Model.Quantization), Features: list(p.Features)},
+		Model:          modelOf(p.Model),
+		PerfTokensPerS: optional(p.TokensPerS), FirstTokenMS: optional(p.FirstTokenMS),
 		Replicas: make([]Replica, 0, len(p.Replicas)),
 	}
 	if d := p.Drain; d != nil {
@@ -96,7 +97,7 @@ func replicaOf(r *registry.Replica) Replica {
 		SlotsTotal: r.SlotsTotal, SlotsFree: r.SlotsFree, ActiveLeases: r.ActiveLeases, RestartCount: r.RestartCount,
 		RestartsSinceStable: r.RestartsSinceStable, RefusedAnswers: r.RefusedAnswers,
 		Unanswered: r.Unanswered, GPULayers: layersOf(r.GPULayers), Asleep: r.Asleep, Ctx: r.Ctx, CtxAsked: r.CtxAsked,
-		DiskBytes: r.DiskBytes, MemoryNeed: needOf(r.Need),
+		DiskBytes: r.DiskBytes, MemoryNeed: needOf(r.Need), Performance: performanceOf(r.Perf),
 		BackoffMS: r.Backoff.Milliseconds(), Breaker: optional(r.Breaker), NextRestartMS: moment(r.NextStart),
 		LastError: text, Hint: hint, Details: endingOf(r.LastError),
 		SinceMS: moment(r.Since), LastHeartbeatMS: moment(r.LastHeartbeat),

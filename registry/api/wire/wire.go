@@ -107,39 +107,40 @@ func modelOf(m registry.Model) Model {
 
 // Replica is one engine process.
 type Replica struct {
-	ID                  string   `json:"id"`
-	State               string   `json:"state"`
-	Reason              string   `json:"reason"`
-	Live                bool     `json:"live"`
-	Ready               bool     `json:"ready"`
-	Unit                string   `json:"unit"`
-	Endpoint            *string  `json:"endpoint"`
-	PID                 *int     `json:"pid"`
-	InvocationID        *string  `json:"invocation_id"`
-	SpecHash            *string  `json:"spec_hash"`
-	DeviceMask          []string `json:"device_mask"`
-	EngineVersion       *string  `json:"engine_version"`
-	SlotsTotal          int      `json:"slots_total"`
-	SlotsFree           int      `json:"slots_free"`
-	ActiveLeases        int      `json:"active_leases"`
-	RestartCount        int      `json:"restart_count"`
-	RestartsSinceStable int      `json:"restarts_since_stable"`
-	RefusedAnswers      []string `json:"refused_answers,omitempty"` // of the engine, not believed
-	Unanswered          []string `json:"unanswered,omitempty"`      // what the engine does not report
-	GPULayers           []Layers `json:"gpu_layers,omitempty"`      // of each model
-	Asleep              bool     `json:"asleep,omitempty"`          // it has given up its memory until it is used again
-	Ctx                 int      `json:"ctx,omitempty"`             // context of one request that it reports, tokens
-	CtxAsked            int      `json:"ctx_asked,omitempty"`       // and that it was asked for
-	DiskBytes           uint64   `json:"disk_bytes,omitempty"`      // in its state and cache directory
-	MemoryNeed          *Need    `json:"memory_need,omitempty"`     // of its next or present run
-	BackoffMS           int64    `json:"backoff_ms"`
-	Breaker             *string  `json:"breaker"`
-	NextRestartMS       *int64   `json:"next_restart_ms"`
-	LastError           *string  `json:"last_error"`
-	Hint                *string  `json:"hint"`
-	Details             *Ending  `json:"details"`
-	SinceMS             *int64   `json:"since_ms"`
-	LastHeartbeatMS     *int64   `json:"last_heartbeat_ms"`
+	ID                  string       `json:"id"`
+	State               string       `json:"state"`
+	Reason              string       `json:"reason"`
+	Live                bool         `json:"live"`
+	Ready               bool         `json:"ready"`
+	Unit                string       `json:"unit"`
+	Endpoint            *string      `json:"endpoint"`
+	PID                 *int         `json:"pid"`
+	InvocationID        *string      `json:"invocation_id"`
+	SpecHash            *string      `json:"spec_hash"`
+	DeviceMask          []string     `json:"device_mask"`
+	EngineVersion       *string      `json:"engine_version"`
+	SlotsTotal          int          `json:"slots_total"`
+	SlotsFree           int          `json:"slots_free"`
+	ActiveLeases        int          `json:"active_leases"`
+	RestartCount        int          `json:"restart_count"`
+	RestartsSinceStable int          `json:"restarts_since_stable"`
+	RefusedAnswers      []string     `json:"refused_answers,omitempty"` // of the engine, not believed
+	Unanswered          []string     `json:"unanswered,omitempty"`      // what the engine does not report
+	GPULayers           []Layers     `json:"gpu_layers,omitempty"`      // of each model
+	Asleep              bool         `json:"asleep,omitempty"`          // it has given up its memory until it is used again
+	Ctx                 int          `json:"ctx,omitempty"`             // context of one request that it reports, tokens
+	CtxAsked            int          `json:"ctx_asked,omitempty"`       // and that it was asked for
+	DiskBytes           uint64       `json:"disk_bytes,omitempty"`      // in its state and cache directory
+	MemoryNeed          *Need        `json:"memory_need,omitempty"`     // of its next or present run
+	Performance         *Performance `json:"performance,omitempty"`     // absent: nothing is known
+	BackoffMS           int64        `json:"backoff_ms"`
+	Breaker             *string      `json:"breaker"`
+	NextRestartMS       *int64       `json:"next_restart_ms"`
+	LastError           *string      `json:"last_error"`
+	Hint                *string      `json:"hint"`
+	Details             *Ending      `json:"details"`
+	SinceMS             *int64       `json:"since_ms"`
+	LastHeartbeatMS     *int64       `json:"last_heartbeat_ms"`
 }
 
 // Need is the memory that a replica needs.

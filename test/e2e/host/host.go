@@ -30,7 +30,8 @@ const (
 	TinyModel   = "/srv/models/tiny.gguf"     // where Models puts the generated model
 	Hub         = "/usr/local/bin/hub"        // the imitation of a hub of models
 	debInside   = "/root/pool-managerd.deb"   // where Install copies the package
-	Config      = "# CPU inference is refused unless the host says that it is meant.\nrequire_gpu = false\n# Local " +
+	Config      = "# CPU inference is refused unless the host says that it is meant.\nrequire_gpu = false\n" +
+		"# Tests count what engines do: TestPerformance measures.\ndefaults.hints.benchmark = false\n# Local " +
 		"callers need no token in these tests.\nauth_optional = true\n"
 )
 

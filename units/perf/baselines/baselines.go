@@ -147,7 +147,8 @@ func (s *Store) Put(i perf.Identity, r perf.Result) error {
 		row := perf.Row{Identity: i, Last: r}
 		if raw := rows.Get([]byte(key)); raw != nil {
 			if e, ok := parse(bucketRows, raw); ok {
-				row.Former = &e.Row.Last
+				row = e.Row.With(r)
+				row.Identity = i // the same files may have another name
 			}
 		}
 		return put(rows, key, entry{Used: now, Row: &row})

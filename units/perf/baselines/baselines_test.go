@@ -28,8 +28,8 @@ func identity(n int) perf.Identity {
 }
 
 func result(rate float64) perf.Result {
-	return perf.Result{At: began, One: perf.Figures{Streams: 1, FirstTokenMS: 5, TokensPerS: rate, TotalTokensPerS: rate,
-		PromptTokensPerS: 9}}
+	return perf.Result{At: began, One: perf.Figures{Streams: 1, FirstTokenMS: 5, TokensPerS: rate,
+		TotalTokensPerS: rate, PromptTokensPerS: 9}}
 }
 
 func TestKept(t *testing.T) {
