@@ -165,13 +165,18 @@ export class Detail {
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
     const words = name + ": newest " + figure(values[values.length - 1], unit) + ", lowest " + figure(Math.min(...known), unit) +
-      ", highest " + figure(Math.max(...known), unit) + ", " + points.length + " minutes.";
+      ", highest " + figure(Math.max(...known), unit) + ", " + points.length + (points.length === 1 ? " minute." : " minutes.");
     const box = make("div", { className: "chart", role: "img", "aria-label": words });
     into.replaceChildren(box, make("p", { className: "dim" }, words));
     const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line } };
+    const hours = { ...axis, values: (u, at) => at.map((s) => new Date(s * 1000).toTimeString().slice(0, 5)) };
     this.charts.push(new uPlot({
       width: Math.max(240, box.clientWidth), height: 150, legend: { show: false }, cursor: { show: false },
-      scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] } }, axes: [axis, { ...axis, size: 56 }],
+      scales: {
+        x: { range: (u, low, high) => [Math.min(low, high - 300), high] }, // of a single point uPlot shows years
+        y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] },
+      },
+      axes: [hours, { ...axis, size: 56 }],
       series: [{}, { stroke: style.getPropertyValue("--accent").trim(), width: 2, spanGaps: false, points: { show: points.length < 3 } }],
     }, [points.map((p) => p.at_ms / 1000), values], box));
   }
