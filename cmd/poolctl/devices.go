@@ -131,7 +131,7 @@ func driverLine(list wire.DeviceList) string {
 }
 
 func (a *app) deviceTable(list []wire.GPUDevice, short func(uuid, pci string) string) *table {
-	t := &table{}
+	t := &table{colour: a.colour}
 	wide := a.o.output == formatWide
 	head := []string{"GPU", "NAME", "UUID", "PCI", "VRAM", "UTIL", "TEMP", "HEALTH", "POOLS"}
 	if wide {

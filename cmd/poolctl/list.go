@@ -107,7 +107,7 @@ func (a *app) printList(w io.Writer, list wire.PoolList, states []string) error 
 }
 
 func (a *app) poolTable(pools []wire.Pool) *table {
-	t := &table{}
+	t := &table{colour: a.colour}
 	wide := a.o.output == formatWide
 	head := []string{"POOL", "STATE", "READY", "SLOTS", "RESTARTS", "ENGINE", "MODEL", "ERROR"}
 	if wide {

@@ -42,7 +42,8 @@ func start() int {
 	defer stop()
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, every: time.Second, journalctl: "journalctl",
 		systemctl: "systemctl",
-		available: memory.Available, clear: isTerminal(os.Stdout), bar: isTerminal(os.Stderr)}
+		available: memory.Available, clear: isTerminal(os.Stdout), bar: isTerminal(os.Stderr),
+		colour: isTerminal(os.Stdout) && colours(os.Getenv)}
 	return run(ctx, a, os.Args[1:])
 }
 

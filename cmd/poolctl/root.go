@@ -50,6 +50,7 @@ type app struct {
 	available  func() (uint64, error) // main memory of this host, in bytes
 	clear      bool                   // --watch clears the screen: out is a terminal
 	bar        bool                   // progress is written over: err is a terminal
+	colour     bool                   // states have colours: out is a terminal that shows them
 	o          options
 }
 
@@ -99,6 +100,7 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 	f.StringVarP(&a.o.output, "output", "o", formatTable,
 		"`form` of the output: table, wide, json, yaml, jsonpath=TEMPLATE or, of lists, name")
 	f.BoolVar(&a.o.json, "json", false, "short for -o json")
+	f.Bool("no-pager", false, "nothing is paged; taken for those who type it with systemctl")
 	_ = root.RegisterFlagCompletionFunc("output",
 		cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("host", cobra.FixedCompletions([]string{"unix:/", "http://", "https://"},

@@ -85,7 +85,7 @@ func (a *app) lookAtSeveral(ctx context.Context, c *client.Client, s selection) 
 }
 
 func (a *app) printStatus(w io.Writer, p wire.Pool) error {
-	t := &table{}
+	t := &table{colour: a.colour}
 	t.row("Pool:", p.ID)
 	t.row("State:", stateLine(p))
 	t.row("Engine:", strings.TrimSpace(p.Engine+" "+text(p.EngineVersion)))
@@ -243,7 +243,7 @@ func heartbeat(now time.Time, ms *int64) string {
 }
 
 func (a *app) replicaTable(p wire.Pool) *table {
-	t := &table{}
+	t := &table{colour: a.colour}
 	wide := a.o.output == formatWide
 	head := []string{"REPLICA", "STATE", "SINCE", "PID", "ENDPOINT", "SLOTS", "RESTARTS", "UNIT"}
 	if wide {

@@ -12,6 +12,8 @@ import (
 type table struct {
 	rows [][]string
 	part map[int]bool // rows that are parts of the row above
+	// colour: it is for a terminal that shows states in colour
+	colour bool
 }
 
 func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
@@ -27,6 +29,18 @@ func (t *table) below(cells ...string) {
 }
 
 func (t *table) print(w io.Writer) error {
+	if !t.colour {
+		return t.layOut(w)
+	}
+	var b strings.Builder
+	if err := t.layOut(&b); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, inColour(b.String()))
+	return err
+}
+
+func (t *table) layOut(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for n, r := range t.rows {
 		for i, cell := range r {

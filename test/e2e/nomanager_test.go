@@ -12,8 +12,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// TestLookingWithoutTheManager: engines outlive the manager, and so does looking at them; what
-// ended an engine is known after restarts of the manager.
+// TestLookingWithoutTheManager: engines outlive the manager, and so does looking at them, where it
+// hangs too; what ended an engine is known after restarts of the manager.
 func TestLookingWithoutTheManager(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Bookworm)
@@ -33,6 +33,17 @@ func TestLookingWithoutTheManager(t *testing.T) {
 			}
 		}
 	}
+	// One that hangs, as by SIGSTOP, is as good as none, after the time of a read.
+	h.must("systemctl", "kill", "--signal=STOP", host.ManagerUnit)
+	h.withoutManager("list", "active (running)", "did not answer within 3s")
+	h.withoutManager("explain a", host.EngineUnit("a")+", active (running)", "did not answer within 3s")
+	h.withoutManager("events a --timeout 1s", "did not answer within 1s", "poolctl logs a")
+	if out := h.shell("time -p timeout 2 poolctl __complete status '' 2>&1"); !strings.Contains(out, "a\tno answer\n") {
+		t.Errorf("completion while the manager hangs:\n%s", out)
+	}
+	h.must("systemctl", "kill", "--signal=CONT", host.ManagerUnit)
+	h.wait("a", isReady)
+
 	h.must("systemctl", "stop", "pool-managerd.socket", "pool-managerd-admin.socket", host.ManagerUnit)
 	h.withoutManager("list", "active (running)", fmt.Sprint(p.Replicas[0].PID), "yes",
 		strings.TrimPrefix(p.Replicas[0].Endpoint, "http://"), "pool-managerd does not answer")
@@ -46,7 +57,7 @@ func TestLookingWithoutTheManager(t *testing.T) {
 func (s *site) withoutManager(line string, parts ...string) {
 	s.t.Helper()
 	s.eventually(func(ctx context.Context) error {
-		out, err := s.Shell(ctx, "poolctl "+line+" || [ $? = 4 ]")
+		out, err := s.Shell(ctx, "poolctl "+line+" 2>&1 || [ $? = 4 ]")
 		if err != nil {
 			return err
 		}
