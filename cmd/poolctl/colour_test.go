@@ -52,7 +52,8 @@ func TestColours(t *testing.T) {
 
 // TestEveryStateHasAColour, but for those that an operator asked for.
 func TestEveryStateHasAColour(t *testing.T) {
-	asked := map[registry.State]bool{registry.StateDraining: true, registry.StateStopping: true, registry.StateStopped: true}
+	asked := map[registry.State]bool{registry.StateDraining: true, registry.StateStopping: true,
+		registry.StateStopped: true}
 	for _, s := range registry.States() {
 		if (colourOf(string(s)) == "") != asked[s] {
 			t.Errorf("%s: %q", s, colourOf(string(s)))

@@ -106,8 +106,8 @@ func (a *app) hostName() string {
 // colours reports whether a terminal has colours and the user wants them (https://no-color.org).
 func colours(getenv func(string) string) bool {
 	kind := getenv("TERM")
-	return getenv("NO_COLOR") == "" && kind != "" && kind != "dumb" && !strings.HasPrefix(kind, "vt") && !strings.HasSuffix(kind, "-m") &&
-		!strings.HasSuffix(kind, "-mono")
+	return getenv("NO_COLOR") == "" && kind != "" && kind != "dumb" && !strings.HasPrefix(kind, "vt") &&
+		!strings.HasSuffix(kind, "-m") && !strings.HasSuffix(kind, "-mono")
 }
 
 // utf8Locale reports whether the user's characters are UTF-8 (locale(7)).
