@@ -17,7 +17,7 @@ func TestColours(t *testing.T) {
 	h := newHost(t)
 	h.fillGPUs()
 	h.reg.Put(registry.Aggregate(registry.Pool{ID: "evil", Wanted: true, Engine: "\x1b[31mready",
-		ModelID: "file:/ready",
+		ModelID:  "file:/ready",
 		Replicas: []registry.Replica{{ID: "r0", State: registry.StateFailed, Reason: "State: ready"}}}))
 	for _, c := range []struct {
 		line string
