@@ -75,6 +75,7 @@ func fill(r *replica, s *Supervisor) {
 	u.offload = []engine.Offload{{On: 1, Of: 2}}
 	u.tally = tally{at: time.Now()}
 	u.peaks = peaks{seen: []memory.DeviceUse{{Used: 1}}, began: time.Now()}
+	u.measured = measured{reported: true}
 	u.readySince = s.o.Clock.SinceBoot()
 	s.beginDrain(r, "a test")
 	for f := range reflect.ValueOf(*u).NumField() {
