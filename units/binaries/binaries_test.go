@@ -157,3 +157,34 @@ func TestProgram(t *testing.T) {
 		})
 	}
 }
+
+// TestRecognised: the kernel has to know what a file is, and find the interpreter of a script.
+func TestRecognised(t *testing.T) {
+	for _, c := range []struct{ name, text, want, hint string }{
+		{"program", "\x7fELF\x02\x01\x01", "", ""},
+		{"script", "#!/bin/sh\nexec x\n", "", ""},
+		{"by_env", "#! /usr/bin/env -S python3 -u\n", "", ""},
+		{"long_line", "#!/usr/bin/env" + strings.Repeat(" ", 300), "", ""},
+		{"text", "exec llama-server\n", "is neither a program nor a script", "file "},
+		{"empty", "", "is neither a program nor a script", "file "},
+		{"line_ends_of_windows", "#!/bin/sh\r\nexec x\r\n", "has the line ends of Windows", `sed -i 's/\r$//'`},
+		{"after_an_option", "#!/usr/bin/env bash\r\n", "has the line ends of Windows", "sed -i"},
+		{"in_the_second_line", "#!/bin/sh\nexec x\r\n", "", ""},
+		{"without_a_path", "#!python3\n", `names its interpreter "python3" without a path`, "#!/usr/bin/env"},
+		{"without_an_interpreter", "#!\nexec x\n", `names its interpreter "" without a path`, "#!/usr/bin/env"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "engine")
+			if err := os.WriteFile(path, []byte(c.text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			f := Recognised(path)
+			if (f == nil) != (c.want == "") {
+				t.Fatalf("%+v, want %q", f, c.want)
+			}
+			if f != nil && (!strings.Contains(f.Message, c.want) || !strings.Contains(f.Hint, c.hint)) {
+				t.Errorf("%+v, want %q", f, c.want)
+			}
+		})
+	}
+}

@@ -65,9 +65,9 @@ func Recognised(path string) *registry.Failure {
 	switch {
 	case err != nil: // executable but not readable is fine for a program
 		return nil
-	case string(head) == elf.ELFMAG:
+	case strings.HasPrefix(head, elf.ELFMAG):
 		return nil
-	case !strings.HasPrefix(string(head), "#!"):
+	case !strings.HasPrefix(head, "#!"):
 		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("binary %s is neither a program nor a script", path),
 			"Name the engine's program as [provisioning] binary: file "+shell.Quote(path))
@@ -77,22 +77,39 @@ func Recognised(path string) *registry.Failure {
 			fmt.Sprintf("script %s has mode %04o: the engine's user cannot read it", path, info.Mode().Perm()),
 			"chmod o+rx "+shell.Quote(path))
 	}
+	return firstLine(path, head)
+}
+
+// firstLine checks that the kernel finds the interpreter of a script.
+func firstLine(path, head string) *registry.Failure {
+	line, _, _ := strings.Cut(strings.TrimPrefix(head, "#!"), "\n")
+	interpreter, _, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
+	switch {
+	case strings.HasSuffix(line, "\r"):
+		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf("script %s has the line ends of Windows, and "+
+			"the kernel takes the first for a part of the name or argument of its interpreter", path),
+			`Remove them: sed -i 's/\r$//' `+shell.Quote(path))
+	case !strings.HasPrefix(interpreter, "/"):
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("script %s names its interpreter %q without a path", path, interpreter),
+			"Begin it with #! and the interpreter's path, or #!/usr/bin/env and its name: head -n 1 "+shell.Quote(path))
+	}
 	return nil
 }
 
+// headLen is how much of a script the kernel reads for its first line: BINPRM_BUF_SIZE of
+// linux/binfmts.h.
+const headLen = 256
+
 // start returns the first bytes of a file, which decide how the kernel executes it.
-func start(path string) ([]byte, error) {
+func start(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer f.Close()
-	head := make([]byte, len(elf.ELFMAG))
-	n, err := io.ReadFull(f, head)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
-	}
-	return head[:n], err
+	head, err := io.ReadAll(io.LimitReader(f, headLen))
+	return string(head), err
 }
 
 // SearchFor is the command that looks for a file where programs are installed.

@@ -132,6 +132,13 @@ func TestLook(t *testing.T) {
 			return pool.Pool{Engine: engine.LlamaCpp, EnvFiles: []string{file}}
 		}, nil, registry.CodeModelNotFound, "file {dir}/a.gguf of env_file[0] (LLAMA_ARG_MMPROJ) does not exist",
 			"starts by itself"},
+		{"a_key_of_windows", func(d disk) pool.Pool {
+			return pool.Pool{Engine: engine.LlamaCpp, APIKeyFile: d.file("key", "sk-1\r\n", 0o600)}
+		}, nil, registry.CodeProvisionFailed, "api_key_file {dir}/key has blanks or the line ends of Windows",
+			"sed -i"},
+		{"a_key_of_windows_that_the_engine_does_not_read", func(d disk) pool.Pool {
+			return pool.Pool{Engine: engine.VLLM, APIKeyFile: d.file("key", "sk-1 \r\n", 0o600)}
+		}, []string{}, "", "", ""},
 		{"a_loop_of_links", func(d disk) pool.Pool {
 			d.link("..", "m/up")
 			return pool.Pool{Engine: engine.Program, Files: []string{d.dir + "/m"}}

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/secret"
 	"github.com/pool-managerd/pool-managerd/units/shell"
@@ -37,6 +38,10 @@ func lookAtKey(p pool.Pool) (names []string, fault *Fault) {
 			err = fmt.Errorf("cannot be read: %w", cause.Err)
 		}
 		return nil, fail("It is one line without spaces. "+writeKey(path), "%v", err)
+	}
+	if a, ok := engine.For(p.Engine); ok && a.APIKey().File && secret.Padded(path) {
+		return nil, fail("Remove them: sed -i 's/^[[:space:]]*//; s/[[:space:]]*$//' "+shell.Quote(path),
+			"has blanks or the line ends of Windows around a key, which the engine would take for a part of it")
 	}
 	info, err := os.Stat(path)
 	if err != nil {

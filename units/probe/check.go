@@ -79,7 +79,11 @@ func (c *Check) verdict(a answer, err error) error {
 		return &Error{Reason: ReasonStatus, Text: fmt.Sprintf("status %d%s, want %d", a.status, quoted(a.body),
 			c.Status)}
 	case a.err != nil:
-		return failed(a.err, c.Timeout)
+		f := failed(a.err, c.Timeout)
+		if f.Reason == ReasonTimeout {
+			f.Text = fmt.Sprintf("status %d, and an answer that did not end within %s", a.status, c.Timeout)
+		}
+		return f
 	case c.Body != nil && !c.Body.Match(a.body):
 		return &Error{Reason: ReasonBody, Text: fmt.Sprintf("the body%s does not match %q", quoted(a.body), c.Body)}
 	}

@@ -84,7 +84,7 @@ func TestProbe(t *testing.T) {
 		{"an_answer_that_stops", raw(t, func(c net.Conn) {
 			heard(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok")
-		}), ReasonTimeout, "no answer within"},
+		}), ReasonTimeout, "status 200, and an answer that did not end within 200ms"},
 		{"endless_header", raw(t, func(c net.Conn) {
 			heard(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 10_000)+"\r\n")

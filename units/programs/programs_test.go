@@ -174,6 +174,11 @@ func TestResolve(t *testing.T) {
 // TestScripts: what a script needs is its interpreter, and what it executes.
 func TestScripts(t *testing.T) {
 	engine := func(d disk) { d.elf("/opt/llama/bin/llama-server", library{interp: loader}) }
+	bash := func(d disk) {
+		engine(d)
+		d.elf("/usr/bin/bash", library{interp: loader})
+		d.elf("/bin/bash", library{interp: loader})
+	}
 	python := func(p string) func(disk) {
 		return func(d disk) { d.elf(p, library{interp: loader}) }
 	}
@@ -227,6 +232,17 @@ func TestScripts(t *testing.T) {
 		{"target_closed", func(d disk) { d.file("/opt/e", "x", 0o644) }, []string{"#!/bin/sh", "exec /opt/e"}, "/usr/local/bin/run", "", "/opt/e for /usr/local/bin/run closed /opt/e"},
 		{"nothing_after_its_end", engine, []string{"#!/bin/sh", "exec sleep 9", "exec /opt/llama/bin/llama-server"}, "/usr/local/bin/run", "", "sleep for /usr/local/bin/run in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"},
 		{"text_that_names_it", engine, []string{"#!/bin/sh", "echo /opt/llama/bin/llama-server", `X="/opt/llama"`}, "/usr/local/bin/run", "", ""},
+		{"bash_by_env_that_changes_its_folder_first", bash, []string{"#!/usr/bin/env bash", "set -euo pipefail",
+			`cd "$(dirname "$0")/../../../opt/llama"`, `exec ./bin/llama-server "$@"`}, found, "", ""},
+		{"under_another_name", bash, []string{"#!/bin/bash", `exec -a "$0" /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"wrapper_of_nix", bash, []string{"#! /bin/bash -e", "export LD_LIBRARY_PATH=/opt/llama/bin${LD_LIBRARY_PATH:+':'}$LD_LIBRARY_PATH",
+			`exec -a "$0" "/opt/llama/bin/llama-server"  "$@"`}, found, "/opt/llama/bin", ""},
+		{"its_arguments", engine, []string{"#!/bin/sh", `set -- /opt/llama/bin/llama-server "$@"`, `exec "$@"`}, found, "", ""},
+		{"only_its_arguments", engine, []string{"#!/bin/sh", `exec "$@"`}, "/usr/local/bin/run", "", ""},
+		{"env_with_options_of_the_shell", bash, []string{"#!/usr/bin/env -S bash -eu", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"env_with_variables_and_a_path", engine, []string{"#!/usr/bin/env -S LD_LIBRARY_PATH=/opt/llama/bin /opt/llama/bin/llama-server"}, found, "", ""},
+		{"long_options_of_env", bash, []string{"#!/usr/bin/env --split-string=bash -e", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"options_of_env_in_one", bash, []string{"#!/usr/bin/env -iS bash -e", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
 		{"executes_itself", engine, []string{"#!/bin/sh", "exec /usr/local/bin/run"}, "/usr/local/bin/run", "", ""},
 	}
 	for _, c := range cases {

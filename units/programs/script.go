@@ -68,9 +68,9 @@ func (r *resolver) throughEnv(argument, by string, depth int) string {
 		words = words[:1] // the kernel passes the rest of the line as one argument
 	}
 	for i := 0; i < len(words); i++ {
-		word, joined := strings.CutPrefix(words[i], "-S")
+		word, joined := splitString(words[i])
 		switch {
-		case joined && word == "", words[i] == "--split-string", words[i] == "-i", words[i] == "-":
+		case joined && word == "", words[i] == "-i", words[i] == "-":
 			continue
 		case words[i] == "-u" || words[i] == "-C":
 			i++
@@ -86,6 +86,18 @@ func (r *resolver) throughEnv(argument, by string, depth int) string {
 		return ""
 	}
 	return ""
+}
+
+// splitString returns what env(1) splits of an option: "-Sbash", "-iS", "--split-string=bash".
+func splitString(option string) (rest string, is bool) {
+	if rest, long := strings.CutPrefix(option, "--split-string"); long {
+		return strings.TrimPrefix(rest, "="), true
+	}
+	if flags, rest, short := strings.Cut(option, "S"); short && len(flags) > 0 && flags[0] == '-' &&
+		strings.Trim(flags[1:], "iv0") == "" {
+		return rest, true
+	}
+	return option, false
 }
 
 // lookPath returns the first executable of a name in PATH; "": there is none.

@@ -126,6 +126,11 @@ func (s *shellScript) command(c []word) (ends bool) {
 			s.folder = s.absolute(c[1].text)
 		}
 		return false
+	case "set": // "set -- program", and later exec "$@"
+		if len(c) > 2 && c[1].text == "--" {
+			s.execute(c[2:])
+		}
+		return false
 	case ".", "source":
 		if len(c) > 1 {
 			s.source(c[1])

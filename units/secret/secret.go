@@ -39,6 +39,23 @@ func Key(path string) (string, error) {
 	return "", errors.New("holds no key")
 }
 
+// Padded reports whether a line of the file has white space before or behind it, as one that was
+// written on Windows has: an engine that reads the file itself may take that for a part of its key,
+// as llama-server does (common/arg.cpp).
+func Padded(path string) bool {
+	data, err := read(path)
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		if len(bytes.TrimSpace(line)) < len(line) && line[0] != '#' {
+			return true
+		}
+	}
+	return false
+}
+
 // read reads a regular file without waiting, whatever is there.
 func read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)

@@ -46,6 +46,23 @@ func TestKey(t *testing.T) {
 	}
 }
 
+// TestPadded: a key is what a line of the file is, without white space that no one sees.
+func TestPadded(t *testing.T) {
+	for text, want := range map[string]bool{"sk-1\n": false, "sk-1": false, "# ours \r\n\nsk-1\nsk-2\n": false,
+		"sk-1\r\n": true, "sk-1 \n": true, " sk-1": true, "sk-1\n  # ours\n": true, "sk-1\n\t\n": true, "'sk-1'\n": false} {
+		path := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := Padded(path); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+	}
+	if Padded("/nowhere/key") {
+		t.Error("a missing file")
+	}
+}
+
 // FuzzKey: a key fits into one header, and an error goes without a key.
 func FuzzKey(f *testing.F) {
 	for _, seed := range []string{"sk-1\n", "# a\nsk", "a b", "\x00", "\r\n\r\nx"} {
