@@ -47,7 +47,8 @@ func (l Log) Slog() slog.Level {
 
 // Metrics is the table [metrics].
 type Metrics struct {
-	Enabled bool // GET /metrics is served
+	Enabled   bool // GET /metrics is served
+	OTelNames bool // what engines count has OpenTelemetry's names too
 }
 
 func schema() strict.Schema[Settings] {
@@ -128,5 +129,9 @@ func metricsKeys() []strict.Key[Metrics] {
 		{Path: "enabled", Default: "true", Type: strict.ToBool(func(m *Metrics) *bool {
 			return &m.Enabled
 		}), Doc: "Serve `GET /metrics`. A change takes effect at the manager's next start."},
+		{Path: "otel_names", Default: "false", Type: strict.ToBool(func(m *Metrics) *bool {
+			return &m.OTelNames
+		}), Doc: "Serve what engines count under the names of OpenTelemetry's conventions for generative AI, too. A " +
+			"change takes effect at the manager's next start."},
 	}
 }

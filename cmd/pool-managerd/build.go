@@ -55,7 +55,8 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Benchmarks: bench.Outcomes(),
 		Calls:      client.Calls, Log: d.log, Usage: engineUsage,
 		Lost: client.Lost, InProgress: func() int { return d.super.InProgress() },
-		Open: func() (requests, streams int) { return d.api.Open() }})
+		OTelNames: settings.Metrics.OTelNames,
+		Open:      func() (requests, streams int) { return d.api.Open() }})
 	d.obtainer = obtain.New(obtain.Options{PID1: fetches{client}, Program: d.o.fetch,
 		Nameservers: obtain.HostNameservers, Output: filepath.Join(d.o.runtimeDir, "fetch"), Log: d.log,
 		Ended: counts.Fetched, Refuse: func(program string) *registry.Failure {

@@ -25,6 +25,7 @@ type engines struct {
 	queue                                        *prometheus.Desc // of a pool
 	firstToken, decode                           latencyDesc
 	omitted                                      *prometheus.Desc
+	otel                                         *otelNames // nil: not asked for
 
 	mu      sync.Mutex
 	workers map[replicaKey]*worked
@@ -137,6 +138,10 @@ func (c *engines) Describe(ch chan<- *prometheus.Desc) {
 		c.firstToken.Desc, c.decode.Desc, c.omitted} {
 		ch <- d
 	}
+	if c.otel != nil {
+		ch <- c.otel.firstToken.Desc
+		ch <- c.otel.tokens
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -150,6 +155,7 @@ func (c *engines) Collect(ch chan<- prometheus.Metric) {
 	for i, p := range s.Pools {
 		queued := make(map[string]int)
 		running := make(map[string]bool)
+		var all generated
 		for j := range p.Replicas {
 			r := &p.Replicas[j]
 			workers[replicaKey{p.ID, r.ID}] = true
@@ -162,13 +168,20 @@ func (c *engines) Collect(ch chan<- prometheus.Metric) {
 			if r.Ready && r.QueueDepth != nil {
 				queued[r.EngineVersion] += *r.QueueDepth
 			}
-			c.collect(ch, c.workers[replicaKey{p.ID, r.ID}], r,
-				[]string{p.Engine, versions.fold(r.EngineVersion), p.ID, r.ID})
+			w := c.workers[replicaKey{p.ID, r.ID}]
+			c.collect(ch, w, r, []string{p.Engine, versions.fold(r.EngineVersion), p.ID, r.ID})
+			all.add(w, r)
 		}
 		for _, v := range slices.Sorted(maps.Keys(running)) {
 			key := poolVersion{p.ID, v}
 			pools[key] = true
 			c.collectPool(ch, key, queued, []string{p.Engine, versions.fold(v), p.ID, anyPriority})
+			if l := c.pools[key]; l != nil {
+				all.firstToken = merged(all.firstToken, l.firstToken)
+			}
+		}
+		if c.otel != nil {
+			c.otel.collect(ch, p, all)
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(c.omitted, prometheus.GaugeValue, float64(omitted))

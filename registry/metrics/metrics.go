@@ -40,7 +40,9 @@ type Options struct {
 	Usage func(unit string) (Usage, bool)
 	// Open returns how many connections and event streams the API has open; nil: no such metric.
 	Open func() (requests, streams int)
-	Now  func() time.Time // the clock for the age of facts; nil: time.Now
+	// OTelNames has what engines count under the names of OpenTelemetry too.
+	OTelNames bool
+	Now       func() time.Time // the clock for the age of facts; nil: time.Now
 }
 
 // Metrics counts what happens. Its methods may be called from any goroutine and do not block.
@@ -120,6 +122,9 @@ func New(o Options) *Metrics {
 	}
 	m.backoff, m.loop = newBackoff(), newLoop()
 	m.engines = newEngines(o.Registry, o.Engines)
+	if o.OTelNames {
+		m.engines.otel = newOTelNames(m.engines.firstToken.bounds)
+	}
 	m.perPool = m.newPerPool(o.Registry)
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
 		m.resets, m.trust.logReports, m.trust.answers,

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/test/golden"
 )
@@ -94,12 +96,39 @@ func TestReference(t *testing.T) {
 		if strings.HasPrefix(f.GetName(), "go_") || strings.HasPrefix(f.GetName(), "process_") {
 			continue
 		}
-		var labels []string
-		for _, l := range f.GetMetric()[0].GetLabel() {
-			labels = append(labels, "`"+l.GetName()+"`")
+		page.WriteString(row(f))
+	}
+	page.WriteString(otelHead)
+	reg, m = withOTelNames()
+	reg.Put(engineOf("gemma"))
+	m.Counted(registry.Pool{ID: "gemma"}, "r0", "b1", counts(11))
+	if families, err = m.prom.Gather(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "gen_ai_") {
+			page.WriteString(row(f))
 		}
-		fmt.Fprintf(&page, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()),
-			strings.Join(labels, ", "), f.GetHelp())
 	}
 	golden.File(t, filepath.Join("..", "..", "docs", "reference", "metrics.md"), page.String(), *update)
 }
+
+// row describes a metric.
+func row(f *dto.MetricFamily) string {
+	var labels []string
+	for _, l := range f.GetMetric()[0].GetLabel() {
+		labels = append(labels, "`"+l.GetName()+"`")
+	}
+	return fmt.Sprintf("| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()),
+		strings.Join(labels, ", "), f.GetHelp())
+}
+
+const otelHead = `
+## OpenTelemetry's names
+
+With ` + "`[metrics] otel_names = true`" + ` there are two more. ` + "`gen_ai_provider_name`" + ` is the kind of engine and ` + "`gen_ai_request_model`" + ` the reference of the model. ` + "`gen_ai_operation_name`" + ` is absent, since
+engines do not count by it. An engine that does not measure the first token has neither metric. The conventions have no name for a queue or a KV cache, and no engine here measures the time per token.
+
+| metric | kind | labels | what it is |
+| --- | --- | --- | --- |
+`
