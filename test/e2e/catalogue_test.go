@@ -36,6 +36,10 @@ func TestCatalogue(t *testing.T) {
 	if out := read(catalogue.DrainDone, "-x"); !strings.Contains(out, "poolctl resume a") {
 		t.Errorf("%s", out)
 	}
+	if out := read(catalogue.DrainDone, "-o", "json"); !strings.Contains(out, `"CORRELATION_ID":"`) ||
+		!strings.Contains(out, `"ENGINE":"command"`) || !strings.Contains(out, `"RESTART_COUNT":"0"`) {
+		t.Errorf("%s", out)
+	}
 	if out := read(catalogue.Adopted); !strings.Contains(out, "adoption is complete") {
 		t.Errorf("%s", out)
 	}
