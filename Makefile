@@ -18,7 +18,7 @@ TOOLS := $(DIST)/tools
 
 # stdjson: gguf-parser-go leaves out json-iterator, whose way to call methods by name makes the linker keep every exported
 # method of the whole program (docs/dependencies.md).
-PROGRAMS := ./cmd/pool-managerd ./cmd/poolctl ./cmd/pool-gate ./cmd/pool-fetch
+PROGRAMS := ./cmd/pool-managerd ./cmd/poolctl ./cmd/pool-gate ./cmd/pool-fetch ./cmd/pool-fleet
 GO_BUILD := CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -tags stdjson -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 # pool-gpu alone is linked with C, for NVIDIA's library, which it opens when it runs. Some 400 of the library's symbols stay undefined in
@@ -58,7 +58,7 @@ help: ## Explain every target
 ##
 
 .PHONY: build
-build: need-go need-cc ## The five programs into dist/bin: four static, and pool-gpu, which links libc
+build: need-go need-cc ## The six programs into dist/bin: five static, and pool-gpu, which links libc
 	@mkdir -p $(BIN)
 	$(GO_BUILD) -o $(BIN)/ $(PROGRAMS)
 	$(GPU_BUILD) -o $(GPU) ./cmd/pool-gpu

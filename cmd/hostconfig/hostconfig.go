@@ -28,6 +28,7 @@ type Settings struct {
 	Auth    Auth
 	Log     Log
 	Metrics Metrics
+	Fleet   Fleet
 }
 
 // Config is the whole configuration, read at one time.
@@ -47,7 +48,7 @@ type Config struct {
 // Default returns the settings without a config.toml.
 func Default() Settings {
 	return Settings{Host: config.DefaultHost(), Log: Log{Level: "info", Format: FormatAuto},
-		Metrics: Metrics{Enabled: true}}
+		Metrics: Metrics{Enabled: true}, Fleet: fleetDefaults()}
 }
 
 // Load reads config.toml and every pool file. It never fails as a whole: errors are in Problems,

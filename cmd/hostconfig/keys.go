@@ -56,6 +56,7 @@ func schema() strict.Schema[Settings] {
 	keys = append(keys, authKeys()...)
 	keys = append(keys, strict.Lift("log", logKeys(), func(s *Settings) *Log { return &s.Log })...)
 	keys = append(keys, strict.Lift("metrics", metricsKeys(), func(s *Settings) *Metrics { return &s.Metrics })...)
+	keys = append(keys, fleetKeys()...)
 	misplaced := config.HostMisplaced()
 	misplaced["etcd"] = "This version publishes to no cluster: remove the table. GET /metrics of each host has its " +
 		"state."
@@ -68,7 +69,7 @@ func rules() []func(*Settings, *strict.Report) {
 	for _, rule := range config.HostRules() {
 		lifted = append(lifted, func(s *Settings, r *strict.Report) { rule(&s.Host, r) })
 	}
-	return append(lifted, certificateHasKey)
+	return append(lifted, certificateHasKey, orchestratorReachesBack)
 }
 
 // certificateHasKey: neither is of use without the other.

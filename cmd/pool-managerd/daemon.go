@@ -63,7 +63,8 @@ type daemon struct {
 	leaseFile *leaselog.File
 	eventFile *eventfile.File
 	settings  *hostconfig.Settings // the newest good config.toml; nil: none yet
-	reloads   chan reloadRequest   // by the API
+	publish   func(hostconfig.Fleet)
+	reloads   chan reloadRequest // by the API
 
 	formerMu sync.Mutex
 	former   hostconfig.Former // what there was of the configuration when it was last read
@@ -142,6 +143,10 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	served := make(chan error, 1)
 	all.Go(func() { served <- d.api.Serve(ctx, listeners(sockets)...) })
 	d.ready()
+	publish := newPublisher(d.client, d.log)
+	d.publish = publish.apply
+	d.publishHost()
+	all.Go(func() { publish.run(ctx) })
 	watch := newGuard(d, d.client, sockets)
 	all.Go(func() { watch.run(ctx) })
 	all.Go(func() { d.watchDisk(ctx) })
@@ -157,6 +162,13 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 			d.stopping()
 			return errors.Join(ended(ctx), err)
 		}
+	}
+}
+
+// publishHost has this host published as the settings in force want it.
+func (d *daemon) publishHost() {
+	if d.settings != nil {
+		d.publish(d.settings.Fleet)
 	}
 }
 

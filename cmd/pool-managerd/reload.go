@@ -30,6 +30,7 @@ func (d *daemon) reload(ctx context.Context, ask reloadRequest) {
 	if err := d.super.Apply(ctx, d.load(ask.acceptEmpty)); err != nil {
 		d.log.Error("could not apply the reload", "err", err)
 	}
+	d.publishHost()
 	if ask.done != nil {
 		ask.done <- d.registry.Snapshot().Problems
 	}

@@ -70,6 +70,8 @@ var neverThere = []never{
 	{"units/fetch", []string{"units/pool", "units/config", "units/engine", "units/provision", "units/render", "units/supervise", "systemd", "cgroups", "nvml", "registry"}, "a fetch has a request, and knows nothing of who made it"},
 	{"cmd/pool-fetch", []string{"units/pool", "units/config", "units/engine", "units/provision", "units/render", "units/supervise", "systemd", "cgroups", "nvml", "registry"}, "a fetch works with no manager"},
 	{"cmd/pool-gpu", []string{"units", "systemd", "cgroups", "registry"}, "the helper is small, and has no client of the bus"},
+	{"registry/fleet", []string{"registry/lease", "registry/metrics", "registry/handoff", "cmd"}, "a host is published as a reader of its API sees it"},
+	{"cmd/pool-fleet", []string{"units", "cgroups", "nvml", "registry/api", "registry/lease", "registry/metrics"}, "the publisher is a reader of the API"},
 	{"test/tree", ours, "a rule about the tree does not depend on the code"},
 }
 

@@ -29,7 +29,7 @@ func TestPrograms(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("make build: %v\n%s", err, out)
 	}
-	for _, name := range []string{"pool-managerd", "poolctl", "pool-gate", "pool-fetch"} {
+	for _, name := range []string{"pool-managerd", "poolctl", "pool-gate", "pool-fetch", "pool-fleet"} {
 		t.Run(name, func(t *testing.T) {
 			file := stripped(t, program(name))
 			for _, p := range file.Progs {
@@ -50,6 +50,7 @@ func TestPrograms(t *testing.T) {
 	}
 	t.Run("man_pool-gpu", func(t *testing.T) { testManFlags(t, "docs/man/pool-gpu.8", help("pool-gpu")) })
 	t.Run("man_pool-fetch", func(t *testing.T) { testManFlags(t, "docs/man/pool-fetch.8", help("pool-fetch")) })
+	t.Run("man_pool-fleet", func(t *testing.T) { testManFlags(t, "docs/man/pool-fleet.8", help("pool-fleet")) })
 	t.Run("man_pool-managerd", func(t *testing.T) {
 		testManFlags(t, "docs/man/pool-managerd.8", help("pool-managerd"))
 	})

@@ -20,17 +20,18 @@ import (
 
 // Where things are in an installed machine.
 const (
-	ConfigFile  = "/etc/pool-managerd/config.toml"
-	PoolsDir    = "/etc/pool-managerd/pools.d"
-	HandoffDir  = "/run/pool-managerd/engines"
-	Socket      = "/run/pool-managerd/api.sock"
-	TCPAddress  = "127.0.0.1:9200"
-	ManagerUnit = "pool-managerd.service"
-	StubEngine  = "/usr/local/bin/stubengine" // where Stub puts the stand-in engine
-	TinyModel   = "/srv/models/tiny.gguf"     // where Models puts the generated model
-	Hub         = "/usr/local/bin/hub"        // the imitation of a hub of models
-	debInside   = "/root/pool-managerd.deb"   // where Install copies the package
-	Config      = "# CPU inference is refused unless the host says that it is meant.\nrequire_gpu = false\n" +
+	ConfigFile   = "/etc/pool-managerd/config.toml"
+	PoolsDir     = "/etc/pool-managerd/pools.d"
+	HandoffDir   = "/run/pool-managerd/engines"
+	Socket       = "/run/pool-managerd/api.sock"
+	TCPAddress   = "127.0.0.1:9200"
+	ManagerUnit  = "pool-managerd.service"
+	StubEngine   = "/usr/local/bin/stubengine"       // where Stub puts the stand-in engine
+	TinyModel    = "/srv/models/tiny.gguf"           // where Models puts the generated model
+	Orchestrator = "/usr/local/bin/fakeorchestrator" // the imitation of an orchestrator's registry of nodes
+	Hub          = "/usr/local/bin/hub"              // the imitation of a hub of models
+	debInside    = "/root/pool-managerd.deb"         // where Install copies the package
+	Config       = "# CPU inference is refused unless the host says that it is meant.\nrequire_gpu = false\n" +
 		"# Tests count what engines do: TestPerformance measures.\ndefaults.hints.benchmark = false\n# Local " +
 		"callers need no token in these tests.\nauth_optional = true\n"
 )

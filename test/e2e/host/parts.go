@@ -31,6 +31,8 @@ type Parts struct {
 	Hostile string // the hostile client of the API
 	Hub     string // the imitation of a hub of models
 
+	Orchestrator string // the imitation of an orchestrator's registry of nodes
+
 	NVML    string // the fake libnvidia-ml.so.1
 	FakeGPU string // the fake driver behind it
 }
@@ -57,6 +59,10 @@ func Build(ctx context.Context, dir string) (Parts, error) {
 	}
 	p.Hub = filepath.Join(dir, "hub")
 	if err := goBuild(ctx, root, p.Hub, "./test/cmd/hub"); err != nil {
+		return p, err
+	}
+	p.Orchestrator = filepath.Join(dir, "fakeorchestrator")
+	if err := goBuild(ctx, root, p.Orchestrator, "./test/cmd/fakeorchestrator"); err != nil {
 		return p, err
 	}
 	p.FakeGPU = filepath.Join(dir, "fakegpu")
@@ -136,6 +142,7 @@ func (p Parts) Files() []machine.File {
 		{Guest: StubEngine, Host: p.Stub, Mode: 0o755},
 		{Guest: TinyModel, Host: p.Model, Mode: 0o644},
 		{Guest: Hub, Host: p.Hub, Mode: 0o755},
+		{Guest: Orchestrator, Host: p.Orchestrator, Mode: 0o755},
 		{Guest: fakeDriver, Host: p.FakeGPU, Mode: 0o755},
 		{Guest: fakeLibrary, Host: p.NVML, Mode: 0o644},
 	}

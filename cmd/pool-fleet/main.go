@@ -1,0 +1,94 @@
+// Command pool-fleet publishes this host: it follows the manager by its API and reports to the
+// orchestrator that config.toml names. It may be killed at any time; no engine, lease or request
+// depends on it.
+//
+// It owns flags, files, signals and wiring; the rules are in registry/fleet.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/systemd"
+)
+
+// version is set at link time (-X main.version=…).
+var version = "0.0.0-dev"
+
+// Exit statuses.
+const (
+	exitOK     = 0 // ended as asked, or to read its configuration again
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// defaultSocket is the manager's, where any user may read.
+const defaultSocket = "/run/pool-managerd/api.sock"
+
+type options struct {
+	config  string
+	socket  string
+	root    string // below which the host's own files are
+	version bool
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		return exitUsage
+	case o.version:
+		fmt.Fprintln(stdout, "pool-fleet", version)
+		return exitOK
+	}
+	log := slog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-fleet", Stderr: stderr}))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	defer signal.Stop(again)
+	settings, problems, _ := hostconfig.LoadSettings(o.config)
+	if len(problems) > 0 {
+		for _, p := range problems {
+			log.Error("configuration: "+p.Error(), "hint", p.Action())
+		}
+		return exitFailed
+	}
+	p, err := newProgram(o, settings.Fleet, log)
+	if err != nil {
+		log.Error("could not start: " + err.Error())
+		return exitFailed
+	}
+	p.run(ctx, again)
+	return exitOK
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("pool-fleet", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.config, "config", hostconfig.DefaultFile, "read the configuration from `FILE`")
+	flags.StringVar(&o.socket, "socket", defaultSocket, "follow the manager at the unix socket `PATH`")
+	flags.StringVar(&o.root, "root", "/", "find machine-id, boot id and memory below `DIR`")
+	flags.BoolVar(&o.version, "version", false, "print the version and exit")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "pool-fleet: unexpected argument %q\n", flags.Arg(0))
+		return o, errors.New("unexpected argument")
+	}
+	return o, nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSecrets: a file below /etc/pool-managerd/fleet is read as the credential that PID 1 passes,
+// any other one by its path; what cannot be a token is refused without repeating it.
+func TestSecrets(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	put := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	put("fleet_token", "s3cret\n")
+	put("fleet_sub_token", "deeper")
+	elsewhere := put("elsewhere", " other \r\n")
+	for _, c := range []struct{ name, path, want, wrong string }{
+		{"none", "", "", ""},
+		{"of_the_directory", "/etc/pool-managerd/fleet/token", "s3cret", ""},
+		{"of_a_directory_below", "/etc/pool-managerd/fleet/sub/token", "deeper", ""},
+		{"of_another_place", elsewhere, "other", ""},
+		{"missing", "/etc/pool-managerd/fleet/none", "", "does not exist"},
+		{"empty", put("empty", "\n"), "", "not one token"},
+		{"two_lines", put("two", "hunter2\nhunter3\n"), "", "not one token"},
+		{"not_printable", put("binary", "hunter2\x00"), "", "not one token"},
+		{"directory", dir, "", "token_file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := readToken(c.path)
+			switch {
+			case c.wrong == "" && (err != nil || got != c.want):
+				t.Errorf("%q, %v; want %q", got, err, c.want)
+			case c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong) ||
+				strings.Contains(err.Error(), "hunter")):
+				t.Errorf("%v; want %q in it, and no secret", err, c.wrong)
+			}
+		})
+	}
+}
+
+// TestRun has what an administrator can get wrong.
+func TestRun(t *testing.T) {
+	config := func(text string) string {
+		path := filepath.Join(t.TempDir(), "config.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const reports = "advertise_url = \"http://a:9200\"\n[orchestrator]\nurl = \"https://b\"\n"
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"version", []string{"--version"}, exitOK, version},
+		{"unknown_flag", []string{"--nope"}, exitUsage, "nope"},
+		{"argument", []string{"now"}, exitUsage, "now"},
+		{"no_one_to_report_to", []string{"--config", config("")}, exitFailed, "[orchestrator] url"},
+		{"wrong_configuration", []string{"--config", config("orchestrator.url = 1\n")}, exitFailed, "config.toml:1:20"},
+		{"no_address", []string{"--config", config("orchestrator.url = \"http://b\"\n")}, exitFailed, "advertise_url"},
+		{"no_token_file", []string{"--config", config(reports + "token_file = \"/none\"\n")}, exitFailed, "/none does not exist"},
+		{"no_certificates", []string{"--config", config(reports + "ca_file = \"/etc/hostname\"\n")}, exitFailed, "no certificate"},
+		{"no_machine_id", []string{"--root", "/none", "--config", config(reports)}, exitFailed, "who this host is"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out strings.Builder
+			if code := run(c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.want) {
+				t.Errorf("exit %d, want %d; printed %q, want %q in it", code, c.code, out.String(), c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/systemd"
+)
+
+// fleetUnit is the unit of pool-fleet, which publishes this host. The manager opens no connection
+// outside of the host, and needs nothing of what this unit does.
+const fleetUnit = "pool-fleet.service"
+
+const (
+	fleetCalls = 5 * time.Second  // bounds the calls to PID 1 of one attempt
+	fleetRetry = 30 * time.Second // before the next attempt
+)
+
+// fleetUnits is what is needed of PID 1; *systemd.Client is one.
+type fleetUnits interface {
+	List(ctx context.Context, pattern string) ([]systemd.Listed, error)
+	Start(ctx context.Context, unit string) (*systemd.Job, error)
+	Stop(ctx context.Context, unit string) (*systemd.Job, error)
+	Kill(ctx context.Context, unit, who string, sig syscall.Signal) error
+}
+
+// publisher has pool-fleet run exactly while config.toml has an orchestrator. It waits
+// for none of its jobs: PID 1 starts the program again when it ends.
+type publisher struct {
+	units fleetUnits
+	log   *slog.Logger
+	asked chan bool // the newest request: is it to run; one that was not taken is replaced
+}
+
+func newPublisher(units fleetUnits, log *slog.Logger) *publisher {
+	return &publisher{units, log, make(chan bool, 1)}
+}
+
+// apply asks for what a configuration wants. It never waits, and has one caller.
+func (p *publisher) apply(f hostconfig.Fleet) {
+	select {
+	case <-p.asked:
+	default:
+	}
+	p.asked <- f.Wanted()
+}
+
+// run carries requests out until ctx ends.
+func (p *publisher) run(ctx context.Context) {
+	var retry <-chan time.Time
+	wanted, failing := false, false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case wanted = <-p.asked:
+		case <-retry:
+		}
+		retry = nil
+		err := p.carryOut(ctx, wanted)
+		if err == nil || ctx.Err() != nil {
+			failing = false
+			continue
+		}
+		if !failing {
+			p.log.Warn("could not start or stop "+fleetUnit+"; this host is published as before", "err", err,
+				"hint", "Is the package installed whole? systemctl status "+fleetUnit)
+		}
+		failing, retry = true, time.After(fleetRetry)
+	}
+}
+
+// carryOut starts or stops the unit. One that runs reads its configuration again: at SIGHUP it ends
+// without taking the host back, and PID 1 starts it again.
+func (p *publisher) carryOut(ctx context.Context, wanted bool) error {
+	ctx, cancel := context.WithTimeout(ctx, fleetCalls)
+	defer cancel()
+	units, err := p.units.List(ctx, fleetUnit)
+	if err != nil {
+		return err
+	}
+	runs := slices.ContainsFunc(units, func(u systemd.Listed) bool {
+		return u.ActiveState != "inactive" && u.ActiveState != "failed"
+	})
+	switch {
+	case wanted && runs:
+		return p.units.Kill(ctx, fleetUnit, "main", syscall.SIGHUP)
+	case wanted:
+		_, err = p.units.Start(ctx, fleetUnit)
+	case runs:
+		_, err = p.units.Stop(ctx, fleetUnit)
+	}
+	return err
+}
