@@ -60,7 +60,11 @@ func (b *Bench) measure(ctx context.Context, m *measurement) (perf.Result, error
 		}
 		result.All, result.Spread = &all, max(result.Spread, spread)
 	}
-	if result.Disturbed == "" && result.Spread > perf.SpreadBound {
+	switch {
+	case result.Disturbed != "":
+	case one.Late || result.All != nil && result.All.Late:
+		result.Disturbed = "the engine's outputs could not be read as they came"
+	case result.Spread > perf.SpreadBound:
 		result.Disturbed = fmt.Sprintf("the runs differ by %.0f %%", 100*result.Spread)
 	}
 	return result, nil

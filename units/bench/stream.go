@@ -59,15 +59,28 @@ func (b *Bench) stream(ctx context.Context, t Target, body []byte) (perf.Stream,
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, lineMost)) // it only explains
 		return perf.Stream{}, &refusedError{resp.StatusCode, string(bytes.TrimSpace(text))}
 	}
-	return s, readStream(resp.Body, &s, time.Now)
+	err = readStream(resp.Body, &s, time.Now)
+	return s, err
+}
+
+// counted counts reads, of which each may bring several outputs.
+type counted struct {
+	from io.Reader
+	n    int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	c.n++
+	return c.from.Read(p)
 }
 
 // readStream reads events until the engine ends the stream, and fills in when its outputs arrived
 // and how many tokens there were. An engine that does not count them sends one with each output.
 func readStream(body io.Reader, s *perf.Stream, now func() time.Time) error {
-	lines := bufio.NewScanner(io.LimitReader(body, answerMost))
+	reads := &counted{from: io.LimitReader(body, answerMost)}
+	lines := bufio.NewScanner(reads)
 	lines.Buffer(make([]byte, 4096), lineMost)
-	outputs, ended := 0, false
+	outputs, ended, read := 0, false, 0 // read: the read that brought the last output
 	for lines.Scan() {
 		data, is := bytes.CutPrefix(lines.Bytes(), []byte("data:"))
 		data = bytes.TrimSpace(data)
@@ -86,7 +99,10 @@ func readStream(body io.Reader, s *perf.Stream, now func() time.Time) error {
 			s.End = now()
 			if outputs == 0 {
 				s.First = s.End
+			} else if read == reads.n {
+				s.Late++
 			}
+			read = reads.n
 			outputs++
 		}
 		s.Prompt, s.Output = max(s.Prompt, c.Prompt), max(s.Output, c.Tokens)

@@ -22,7 +22,13 @@ type Stream struct {
 	End    time.Time // its last output arrived
 	Prompt int       // tokens of the prompt
 	Output int       // tokens of the output
+	// Late is how many outputs were read together with the one before: their reader was too slow,
+	// as on a busy host, and First and End are closer to each other than what they stand for.
+	Late int
 }
+
+// late reports whether the times of most outputs say nothing of when they were sent.
+func (s Stream) late() bool { return 2*s.Late > s.Output }
 
 // Figures are what so many streams at once showed.
 type Figures struct {
@@ -31,6 +37,9 @@ type Figures struct {
 	TokensPerS       float64 `json:"tokens_per_s"`        // (Output − 1)/(End − First), the median of the streams
 	TotalTokensPerS  float64 `json:"total_tokens_per_s"`  // of all Output, from the first Sent to the last End
 	PromptTokensPerS float64 `json:"prompt_tokens_per_s"` // Prompt/(First − Sent), the median of the streams
+	// Late reports that most outputs of a stream were read late. Its tokens per second are then
+	// those of its whole time: too low, where those of its outputs could be any number.
+	Late bool `json:"late,omitempty"`
 }
 
 // Result is one measurement: the median of Repeats, at one stream and at as many as there are
@@ -65,7 +74,7 @@ func Of(streams []Stream) (Figures, error) {
 		return Figures{}, errNoStream
 	}
 	var first, rate, prompt []float64
-	began, ended, tokens := streams[0].Sent, streams[0].End, 0
+	began, ended, tokens, late := streams[0].Sent, streams[0].End, 0, false
 	for _, s := range streams {
 		wait, decode := s.First.Sub(s.Sent).Seconds(), s.End.Sub(s.First).Seconds()
 		switch {
@@ -75,6 +84,8 @@ func Of(streams []Stream) (Figures, error) {
 			return Figures{}, errOrder
 		case wait == 0 || decode == 0:
 			return Figures{}, errAtOnce
+		case s.late():
+			decode, late = s.End.Sub(s.Sent).Seconds(), true
 		}
 		first, rate = append(first, wait*1000), append(rate, float64(s.Output-1)/decode)
 		prompt = append(prompt, float64(s.Prompt)/wait)
@@ -88,7 +99,7 @@ func Of(streams []Stream) (Figures, error) {
 	}
 	return Figures{Streams: len(streams), FirstTokenMS: median(first), TokensPerS: median(rate),
 		TotalTokensPerS:  float64(tokens) / ended.Sub(began).Seconds(),
-		PromptTokensPerS: median(prompt)}, nil
+		PromptTokensPerS: median(prompt), Late: late}, nil
 }
 
 // Median returns the median of each figure of several runs.
@@ -104,7 +115,8 @@ func Median(runs []Figures) Figures {
 		FirstTokenMS:     of(func(f Figures) float64 { return f.FirstTokenMS }),
 		TokensPerS:       of(func(f Figures) float64 { return f.TokensPerS }),
 		TotalTokensPerS:  of(func(f Figures) float64 { return f.TotalTokensPerS }),
-		PromptTokensPerS: of(func(f Figures) float64 { return f.PromptTokensPerS })}
+		PromptTokensPerS: of(func(f Figures) float64 { return f.PromptTokensPerS }),
+		Late:             slices.ContainsFunc(runs, func(f Figures) bool { return f.Late })}
 }
 
 // Spread returns how far runs lie apart in their tokens per second of all streams together:
@@ -138,7 +150,8 @@ func (f Figures) valid() bool {
 	return f.PromptTokensPerS >= 0 && !math.IsInf(f.PromptTokensPerS, 0)
 }
 
-// Better returns the one of two measurements of the same engine that was disturbed less.
+// Better returns the one of two measurements of the same engine that was disturbed less: of two
+// that were, the one whose runs differ less.
 func Better(a, b Result) Result {
 	if (a.Disturbed == "") != (b.Disturbed == "") {
 		if a.Disturbed == "" {
@@ -146,7 +159,7 @@ func Better(a, b Result) Result {
 		}
 		return b
 	}
-	if a.One.TokensPerS > b.One.TokensPerS {
+	if a.Spread < b.Spread {
 		return a
 	}
 	return b
