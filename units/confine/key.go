@@ -27,7 +27,7 @@ func apiKey(p pool.Pool, a engine.Adapter) []pool.Refusal {
 		if strings.HasPrefix(name, "--") {
 			name = strings.ReplaceAll(name, "_", "-")
 		}
-		if slices.Contains(by.Others, name) {
+		if slices.ContainsFunc(by.Others, func(other string) bool { return isOption(name, other) }) {
 			refused = append(refused, pool.Refuse(fmt.Sprintf("args[%d]", i), one,
 				"args[%d] is %s beside api_key_file", i, name))
 		}
@@ -39,4 +39,9 @@ func apiKey(p pool.Pool, a engine.Adapter) []pool.Refusal {
 		}
 	}
 	return refused
+}
+
+// isOption reports whether a name is an option, or the beginning of it that parsers take for it.
+func isOption(name, option string) bool {
+	return name == option || len(name) > len("--api") && strings.HasPrefix(option, name)
 }
