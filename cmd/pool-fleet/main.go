@@ -1,5 +1,5 @@
 // Command pool-fleet publishes this host: it follows the manager by its API and reports to the
-// orchestrator that config.toml names. It may be killed at any time; no engine, lease or request
+// orchestrator that its settings name. It may be killed at any time; no engine, lease or request
 // depends on it.
 //
 // It owns flags, files, signals and wiring; the rules are in registry/fleet.
@@ -16,7 +16,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
@@ -25,7 +25,7 @@ var version = "0.0.0-dev"
 
 // Exit statuses.
 const (
-	exitOK     = 0 // ended as asked, or to read its configuration again
+	exitOK     = 0 // ended as asked, or to read its settings again
 	exitFailed = 1
 	exitUsage  = 2
 )
@@ -34,10 +34,10 @@ const (
 const defaultSocket = "/run/pool-managerd/api.sock"
 
 type options struct {
-	config  string
-	socket  string
-	root    string // below which the host's own files are
-	version bool
+	settings string
+	socket   string
+	root     string // below which the host's own files are
+	version  bool
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -59,14 +59,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGHUP)
 	defer signal.Stop(again)
-	settings, problems, _ := hostconfig.LoadSettings(o.config)
-	if len(problems) > 0 {
-		for _, p := range problems {
-			log.Error("configuration: "+p.Error(), "hint", p.Action())
-		}
-		return exitFailed
-	}
-	p, err := newProgram(o, settings.Fleet, log)
+	p, err := newProgram(o, log)
 	if err != nil {
 		log.Error("could not start: " + err.Error())
 		return exitFailed
@@ -79,7 +72,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("pool-fleet", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.config, "config", hostconfig.DefaultFile, "read the configuration from `FILE`")
+	flags.StringVar(&o.settings, "settings", fleet.SettingsFile, "read from `FILE` what the manager wrote")
 	flags.StringVar(&o.socket, "socket", defaultSocket, "follow the manager at the unix socket `PATH`")
 	flags.StringVar(&o.root, "root", "/", "find machine-id, boot id and memory below `DIR`")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")

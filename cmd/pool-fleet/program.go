@@ -13,25 +13,22 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/registry/client"
 	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/registry/fleet/notify"
 )
 
-// errNoOne: there is nothing for this program to do.
-var errNoOne = errors.New("config.toml names no one to publish this host to: write [orchestrator] url")
-
-// program is one run, with one configuration.
+// program is one run, with one set of settings.
 type program struct {
 	follower *fleet.Follower
 	reporter *notify.Reporter
 	log      *slog.Logger
 }
 
-func newProgram(o options, f hostconfig.Fleet, log *slog.Logger) (*program, error) {
-	if !f.Wanted() {
-		return nil, errNoOne
+func newProgram(o options, log *slog.Logger) (*program, error) {
+	f, err := fleet.ReadSettings(o.settings)
+	if err != nil {
+		return nil, err
 	}
 	host, err := fleet.ReadHost(o.root)
 	if err != nil {
@@ -47,7 +44,7 @@ func newProgram(o options, f hostconfig.Fleet, log *slog.Logger) (*program, erro
 	return p, err
 }
 
-func newReporter(f hostconfig.Fleet, host fleet.Host, log *slog.Logger) (*notify.Reporter, error) {
+func newReporter(f fleet.Settings, host fleet.Host, log *slog.Logger) (*notify.Reporter, error) {
 	token, err := readToken(f.Orchestrator.TokenFile)
 	if err != nil {
 		return nil, err
@@ -65,12 +62,12 @@ func newReporter(f hostconfig.Fleet, host fleet.Host, log *slog.Logger) (*notify
 			"hint", "Let [orchestrator] url begin with https://, unless this network is encrypted otherwise.")
 	}
 	return notify.New(notify.Options{URL: url, Token: token, NodeID: node, Host: host,
-		Interval: f.Orchestrator.Interval,
+		Interval: f.Orchestrator.Interval(),
 		HTTP:     &http.Client{Transport: transport}, Log: log}), nil
 }
 
 // run publishes until it is to end for good (ctx), when it takes this host back, or is to read its
-// configuration again: PID 1 then starts it again, and the host stays published.
+// settings again: PID 1 then starts it again, and the host stays published.
 func (p *program) run(ctx context.Context, again <-chan os.Signal) {
 	work, cancel := context.WithCancel(ctx)
 	states := fleet.NewMailbox()

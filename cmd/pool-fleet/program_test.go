@@ -48,14 +48,16 @@ func TestSecrets(t *testing.T) {
 
 // TestRun has what an administrator can get wrong.
 func TestRun(t *testing.T) {
-	config := func(text string) string {
-		path := filepath.Join(t.TempDir(), "config.toml")
+	settings := func(text string) string {
+		path := filepath.Join(t.TempDir(), "fleet.json")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
-	const reports = "advertise_url = \"http://a:9200\"\n[orchestrator]\nurl = \"https://b\"\n"
+	reports := func(more string) string {
+		return settings(`{"advertise_url":"http://a:9200","orchestrator":{"url":"https://b","interval_ms":10000` + more + `}}`)
+	}
 	for _, c := range []struct {
 		name string
 		args []string
@@ -65,12 +67,12 @@ func TestRun(t *testing.T) {
 		{"version", []string{"--version"}, exitOK, version},
 		{"unknown_flag", []string{"--nope"}, exitUsage, "nope"},
 		{"argument", []string{"now"}, exitUsage, "now"},
-		{"no_one_to_report_to", []string{"--config", config("")}, exitFailed, "[orchestrator] url"},
-		{"wrong_configuration", []string{"--config", config("orchestrator.url = 1\n")}, exitFailed, "config.toml:1:20"},
-		{"no_address", []string{"--config", config("orchestrator.url = \"http://b\"\n")}, exitFailed, "advertise_url"},
-		{"no_token_file", []string{"--config", config(reports + "token_file = \"/none\"\n")}, exitFailed, "/none does not exist"},
-		{"no_certificates", []string{"--config", config(reports + "ca_file = \"/etc/hostname\"\n")}, exitFailed, "no certificate"},
-		{"no_machine_id", []string{"--root", "/none", "--config", config(reports)}, exitFailed, "who this host is"},
+		{"no_settings", []string{"--settings", "/none"}, exitFailed, "which the manager writes"},
+		{"no_one_to_report_to", []string{"--settings", settings("{}")}, exitFailed, "names no orchestrator"},
+		{"settings_of_another_version", []string{"--settings", settings(`{"fleet":1}`)}, exitFailed, "not of this version"},
+		{"no_token_file", []string{"--settings", reports(`,"token_file":"/none"`)}, exitFailed, "/none does not exist"},
+		{"no_certificates", []string{"--settings", reports(`,"ca_file":"/etc/hostname"`)}, exitFailed, "no certificate"},
+		{"no_machine_id", []string{"--root", "/none", "--settings", reports("")}, exitFailed, "who this host is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/history"
 	"github.com/pool-managerd/pool-managerd/registry/catalogue"
 	"github.com/pool-managerd/pool-managerd/registry/eventfile"
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/lease/leaselog"
 	"github.com/pool-managerd/pool-managerd/registry/poollog"
@@ -63,7 +65,7 @@ type daemon struct {
 	leaseFile *leaselog.File
 	eventFile *eventfile.File
 	settings  *hostconfig.Settings // the newest good config.toml; nil: none yet
-	publish   func(hostconfig.Fleet)
+	publish   func(f hostconfig.Fleet, reload bool)
 	reloads   chan reloadRequest // by the API
 
 	formerMu sync.Mutex
@@ -143,9 +145,9 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 	served := make(chan error, 1)
 	all.Go(func() { served <- d.api.Serve(ctx, listeners(sockets)...) })
 	d.ready()
-	publish := newPublisher(d.client, d.log)
+	publish := newPublisher(d.client, filepath.Join(d.o.runtimeDir, filepath.Base(fleet.SettingsFile)), d.log)
 	d.publish = publish.apply
-	d.publishHost()
+	d.publishHost(false)
 	all.Go(func() { publish.run(ctx) })
 	watch := newGuard(d, d.client, sockets)
 	all.Go(func() { watch.run(ctx) })
@@ -166,9 +168,9 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 }
 
 // publishHost has this host published as the settings in force want it.
-func (d *daemon) publishHost() {
+func (d *daemon) publishHost(reload bool) {
 	if d.settings != nil {
-		d.publish(d.settings.Fleet)
+		d.publish(d.settings.Fleet, reload)
 	}
 }
 

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"slices"
 	"syscall"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
@@ -28,31 +33,39 @@ type fleetUnits interface {
 	Kill(ctx context.Context, unit, who string, sig syscall.Signal) error
 }
 
-// publisher has pool-fleet run exactly while config.toml has an orchestrator. It waits
-// for none of its jobs: PID 1 starts the program again when it ends.
+// publisher has pool-fleet run exactly while config.toml has an orchestrator, with the settings
+// that are in force. It waits for none of its jobs: PID 1 starts the program again when it ends.
 type publisher struct {
 	units fleetUnits
+	file  string // of the settings
 	log   *slog.Logger
-	asked chan bool // the newest request: is it to run; one that was not taken is replaced
+	asked chan publishing // the newest request; one that was not taken is replaced
 }
 
-func newPublisher(units fleetUnits, log *slog.Logger) *publisher {
-	return &publisher{units, log, make(chan bool, 1)}
+// publishing is a request.
+type publishing struct {
+	fleet  hostconfig.Fleet
+	reload bool // secrets may have changed, too
 }
 
-// apply asks for what a configuration wants. It never waits, and has one caller.
-func (p *publisher) apply(f hostconfig.Fleet) {
+func newPublisher(units fleetUnits, file string, log *slog.Logger) *publisher {
+	return &publisher{units, file, log, make(chan publishing, 1)}
+}
+
+// apply asks for what the settings in force want. It never waits, and has one caller.
+func (p *publisher) apply(f hostconfig.Fleet, reload bool) {
 	select {
 	case <-p.asked:
 	default:
 	}
-	p.asked <- f.Wanted()
+	p.asked <- publishing{f, reload}
 }
 
 // run carries requests out until ctx ends.
 func (p *publisher) run(ctx context.Context) {
 	var retry <-chan time.Time
-	wanted, failing := false, false
+	var wanted publishing
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -74,11 +87,19 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// carryOut starts or stops the unit. One that runs reads its configuration again: at SIGHUP it ends
-// without taking the host back, and PID 1 starts it again.
-func (p *publisher) carryOut(ctx context.Context, wanted bool) error {
+// carryOut starts or stops the unit. One that runs reads its settings again, where there are others
+// or at a reload: at SIGHUP it ends without taking the host back, and PID 1 starts it again.
+func (p *publisher) carryOut(ctx context.Context, ask publishing) error {
 	ctx, cancel := context.WithTimeout(ctx, fleetCalls)
 	defer cancel()
+	wanted, changed := ask.fleet.Wanted(), ask.reload
+	if wanted {
+		other, err := p.write(ask.fleet)
+		if err != nil {
+			return err
+		}
+		changed = changed || other
+	}
 	units, err := p.units.List(ctx, fleetUnit)
 	if err != nil {
 		return err
@@ -87,6 +108,7 @@ func (p *publisher) carryOut(ctx context.Context, wanted bool) error {
 		return u.ActiveState != "inactive" && u.ActiveState != "failed"
 	})
 	switch {
+	case wanted && runs && !changed:
 	case wanted && runs:
 		return p.units.Kill(ctx, fleetUnit, "main", syscall.SIGHUP)
 	case wanted:
@@ -95,4 +117,18 @@ func (p *publisher) carryOut(ctx context.Context, wanted bool) error {
 		_, err = p.units.Stop(ctx, fleetUnit)
 	}
 	return err
+}
+
+// write writes the settings where they differ from those in the file.
+func (p *publisher) write(f hostconfig.Fleet) (changed bool, err error) {
+	content, err := fleet.Settings{AdvertiseURL: f.AdvertiseURL, Orchestrator: fleet.Orchestrator{
+		URL: f.Orchestrator.URL, TokenFile: f.Orchestrator.TokenFile, CAFile: f.Orchestrator.CAFile,
+		NodeID: f.Orchestrator.NodeID, IntervalMS: f.Orchestrator.Interval.Milliseconds()}}.Encode()
+	if err != nil {
+		return false, err
+	}
+	if former, err := os.ReadFile(p.file); err == nil && bytes.Equal(former, content) {
+		return false, nil
+	}
+	return true, renameio.WriteFile(p.file, content, 0o644)
 }

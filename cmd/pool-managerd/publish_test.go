@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
@@ -53,30 +55,48 @@ func (r *recordedUnits) Kill(_ context.Context, unit, who string, sig syscall.Si
 
 // TestPublisher: the unit that publishes this host runs exactly where the configuration wants it.
 func TestPublisher(t *testing.T) {
-	wanted := hostconfig.Fleet{Orchestrator: hostconfig.Orchestrator{URL: "http://orchestrator.invalid"}}
+	wanted := hostconfig.Fleet{Orchestrator: hostconfig.Orchestrator{URL: "http://orchestrator.invalid",
+		Interval: 10 * time.Second}}
 	for _, c := range []struct {
 		name, state string
 		fleet       hostconfig.Fleet
+		reload      bool
+		former      bool // the file of a manager before has the same settings
 		want        string
 	}{
-		{"not_wanted_and_never_started", "", hostconfig.Fleet{}, ""},
-		{"not_wanted_and_stopped", "inactive", hostconfig.Fleet{}, ""},
-		{"no_longer_wanted", "active", hostconfig.Fleet{}, "stop pool-fleet.service"},
-		{"no_longer_wanted_between_two_starts", "activating", hostconfig.Fleet{}, "stop pool-fleet.service"},
-		{"wanted", "", wanted, "start pool-fleet.service"},
-		{"wanted_after_a_failure", "failed", wanted, "start pool-fleet.service"},
-		{"wanted_still", "active", wanted, "hangup to main of pool-fleet.service"},
+		{"not_wanted_and_never_started", "", hostconfig.Fleet{}, false, false, ""},
+		{"not_wanted_and_stopped", "inactive", hostconfig.Fleet{}, true, false, ""},
+		{"no_longer_wanted", "active", hostconfig.Fleet{}, true, true, "stop pool-fleet.service"},
+		{"no_longer_wanted_between_two_starts", "activating", hostconfig.Fleet{}, true, true, "stop pool-fleet.service"},
+		{"wanted", "", wanted, true, false, "start pool-fleet.service"},
+		{"wanted_after_a_failure", "failed", wanted, true, false, "start pool-fleet.service"},
+		{"wanted_still", "active", wanted, true, true, "hangup to main of pool-fleet.service"},
+		{"the_manager_started_again", "active", wanted, false, true, ""},
+		{"the_manager_started_again_with_other_settings", "active", wanted, false, false,
+			"hangup to main of pool-fleet.service"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			units := &recordedUnits{state: c.state}
-			p := newPublisher(units, slog.New(slog.DiscardHandler))
-			p.apply(hostconfig.Fleet{}) // replaced before it is taken
-			p.apply(c.fleet)
+			p := newPublisher(units, filepath.Join(t.TempDir(), "fleet.json"), slog.New(slog.DiscardHandler))
+			if c.former {
+				if _, err := p.write(wanted); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.apply(hostconfig.Fleet{}, false) // replaced before it is taken
+			p.apply(c.fleet, c.reload)
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			p.run(ctx)
 			if got := strings.Join(units.calls, "; "); got != c.want {
 				t.Errorf("PID 1 was asked %q, want %q", got, c.want)
+			}
+			if !c.fleet.Wanted() {
+				return
+			}
+			if s, err := fleet.ReadSettings(p.file); err != nil || s.Orchestrator.URL != wanted.Orchestrator.URL ||
+				s.Orchestrator.Interval() != wanted.Orchestrator.Interval {
+				t.Errorf("pool-fleet reads %+v, %v", s, err)
 			}
 		})
 	}
@@ -84,10 +104,10 @@ func TestPublisher(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			units := &recordedUnits{fail: errors.New("no")}
 			var log strings.Builder
-			p := newPublisher(units, slog.New(slog.NewTextHandler(&log, nil)))
+			p := newPublisher(units, filepath.Join(t.TempDir(), "fleet.json"), slog.New(slog.NewTextHandler(&log, nil)))
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 			defer cancel()
-			p.apply(wanted)
+			p.apply(wanted, true)
 			p.run(ctx)
 			if len(units.calls) != 4 || strings.Count(log.String(), "could not start or stop") != 1 {
 				t.Errorf("asked %v; log %s", units.calls, log.String())

@@ -30,7 +30,7 @@ func (d *daemon) reload(ctx context.Context, ask reloadRequest) {
 	if err := d.super.Apply(ctx, d.load(ask.acceptEmpty)); err != nil {
 		d.log.Error("could not apply the reload", "err", err)
 	}
-	d.publishHost()
+	d.publishHost(true)
 	if ask.done != nil {
 		ask.done <- d.registry.Snapshot().Problems
 	}

@@ -157,6 +157,16 @@ func fleetSteps(t *testing.T, h *site) {
 		h.shell("systemctl kill --kill-who=main --signal=CONT pool-managerd")
 		h.orchestratorHas("a heartbeat", func(n *node) bool { return n != nil && n.AgeMS < 2000 })
 	})
+	t.Run("a_configuration_that_is_wrong_changes_nothing", func(t *testing.T) {
+		h := h.in(t)
+		h.write(host.ConfigFile, strings.Replace(reporting, `interval = "2s"`, "interval = 2", 1))
+		h.shell("! systemctl reload pool-managerd; systemctl kill --signal=KILL pool-fleet")
+		h.orchestratorHas("a heartbeat of the next process", func(n *node) bool { return n != nil && n.AgeMS < 500 })
+		h.shell("sleep 3")
+		h.orchestratorHas("a heartbeat", func(n *node) bool { return n != nil && n.AgeMS < 2500 })
+		h.write(host.ConfigFile, reporting)
+		h.reload()
+	})
 	t.Run("a_wrong_token_is_said_with_what_to_do", func(t *testing.T) {
 		h := h.in(t)
 		h.shell("echo wrong >/etc/pool-managerd/fleet/token; systemctl restart pool-fleet")
