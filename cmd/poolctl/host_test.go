@@ -38,7 +38,7 @@ func (units) RenderUnit(_ context.Context, id string) (string, error) {
 
 // host is a real API server on a unix socket and on TCP.
 type host struct {
-	t      *testing.T
+	t      testing.TB
 	reg    *registry.Registry
 	socket string
 	url    string
@@ -71,7 +71,7 @@ func (c *leaseClock) now() lease.Moment { return lease.Moment(c.at.Load()).Add(t
 
 func (c *leaseClock) advance(d time.Duration) { c.at.Add(int64(d)) }
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	h := &host{t: t, reg: registry.New(), socket: filepath.Join(t.TempDir(), "api.sock"),
 		token: filepath.Join(t.TempDir(), "token")}

@@ -19,7 +19,7 @@ var (
 )
 
 // notPackaged are named paths that an administrator or systemctl enable makes.
-var notPackaged = regexp.MustCompile(`^/etc/(pool-managerd/(token|pools\.d/[A-Za-z0-9.-]+)|systemd/system/[a-z.-]+\.wants/.*)$`)
+var notPackaged = regexp.MustCompile(`^/etc/(pool-managerd/(token|fleet/[a-z0-9.-]+|pools\.d/[A-Za-z0-9.-]+)|systemd/system/[a-z.-]+\.wants/.*)$`)
 
 // TestPackageHoldsWhatItNames: each file of the product's own, and each of its manual pages, that a
 // message, a unit or a manual page names is in the package.
