@@ -29,6 +29,9 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
+// version is set at link time (-X main.version=…).
+var version = "0.0.0-dev"
+
 // gcPercent keeps the heap small: a hundred gates may wait at the same time, each with very little
 // in memory (runtime/debug, SetGCPercent: the default of 100 lets the heap grow to 4 MiB first).
 const gcPercent = 10
@@ -52,6 +55,9 @@ func run(args []string, stderr io.Writer) int {
 			return execute(args[1:], stderr, logger)
 		case "disk":
 			return usage(ctx, args[1:], os.Stdout, stderr, logger)
+		case "--version":
+			fmt.Println("pool-gate", version)
+			return exit.Ready
 		case "release":
 			return release(ctx, args[1:], stderr, logger)
 		}

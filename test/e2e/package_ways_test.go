@@ -101,9 +101,10 @@ func packageARM64(t *testing.T, p packaged) {
 		"pool-gate --version":                    "arm64-test",
 		"pool-fetch --version":                   "arm64-test",
 		"poolctl explain MODEL_NOT_FOUND":        "MODEL_NOT_FOUND",
+		"pool-fleet --version":                   "arm64-test",
 		"poolctl --host unix:/none list || true": "/none",
 	} {
-		if got := p.MustShell(t, "qemu-aarch64 /root/arm64/"+script+" 2>&1"); !strings.Contains(got, want) {
+		if got := p.MustShell(t, "{ qemu-aarch64 /root/arm64/"+script+"; } 2>&1"); !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q in it", script, got, want)
 		}
 	}
@@ -113,7 +114,7 @@ func packageARM64(t *testing.T, p packaged) {
 func packageBill(t *testing.T, p packaged) {
 	bill := p.MustShell(t, "gzip -dc /usr/share/doc/pool-managerd/sbom.spdx.json.gz")
 	for _, program := range []string{"/usr/bin/pool-managerd", "/usr/bin/poolctl", "/usr/lib/pool-managerd/pool-gate",
-		"/usr/lib/pool-managerd/pool-gpu", "/usr/lib/pool-managerd/pool-fetch"} {
+		"/usr/lib/pool-managerd/pool-gpu", "/usr/lib/pool-managerd/pool-fetch", "/usr/lib/pool-managerd/pool-fleet"} {
 		if digest := p.MustShell(t, "sha256sum <"+program+" | cut -d' ' -f1"); !strings.Contains(bill, digest) {
 			t.Errorf("%s is not in the bill of materials with its digest %s", program, digest)
 		}
@@ -152,7 +153,7 @@ func staticARM64(t *testing.T) string {
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags",
 		"-s -w -X main.version=arm64-test", "-o", dir, "./cmd/pool-managerd", "./cmd/poolctl", "./cmd/pool-gate",
-		"./cmd/pool-fetch")
+		"./cmd/pool-fetch", "./cmd/pool-fleet")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
 	if out, err := cmd.CombinedOutput(); err != nil {
