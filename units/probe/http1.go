@@ -135,7 +135,13 @@ func (h *head) takeLength(value []byte) error {
 	return nil
 }
 
+// takeEncoding ignores the field of an HTTP/1.0 response, whose body is then what the connection
+// brings, and the connection is not used again: such framing is faulty (RFC 9112, section 6.1).
 func (h *head) takeEncoding(value []byte) error {
+	if h.minor == '0' {
+		h.closes = true
+		return nil
+	}
 	if h.chunked || !bytes.EqualFold(value, []byte("chunked")) {
 		return malformed("Transfer-Encoding %s", bounds.Quote(string(value)))
 	}

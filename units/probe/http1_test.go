@@ -41,6 +41,9 @@ func TestAnswers(t *testing.T) {
 		{"closed_by_the_engine", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: foo, Close\r\n\r\nok", 200, "ok", false, nil},
 		{"of_http_1_0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false, nil},
 		{"of_http_1_0_that_is_kept", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok", 200, "ok", true, nil},
+		{"of_http_1_0_that_says_chunked", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok", 200, "2\r\nok", false, nil},
+		{"of_http_1_0_that_says_chunked_and_sized", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n" +
+			"Content-Length: 2\r\n\r\nok", 200, "ok", false, nil},
 		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n1 \r\n!\r\n0\r\nX: y\r\n\r\n", 200, "ok!", true, nil},
 		{"chunked_and_sized", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, "ok", false, nil},
 		{"informational_first", "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true, nil},
