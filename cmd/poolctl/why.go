@@ -77,8 +77,8 @@ func outagesOf(replica string, notes []note) []outage {
 		if n.of == turnEnd && open == nil {
 			out = append(out, outage{Replica: replica, SinceMS: n.AtMS})
 			open, from = &out[len(out)-1], i
-			for k := firstWithin(notes, i); k < i; k++ {
-				if notes[k].replica == "" || notes[k].replica == replica && notes[k].of == turnNone {
+			for k := firstBefore(notes, i, replica); k < i; k++ {
+				if notes[k].replica == "" || notes[k].replica == replica {
 					open.Notes = append(open.Notes, notes[k])
 				}
 			}
@@ -97,10 +97,12 @@ func outagesOf(replica string, notes []note) []outage {
 	return out
 }
 
-// firstWithin is the first note not longer before another one than what may have led to it.
-func firstWithin(notes []note, i int) int {
-	k := i
-	for k > 0 && notes[i].At.Sub(notes[k-1].At) <= before {
+// firstBefore is the first note of what may have led to an end: shortly before it, and since the
+// replica served or was started.
+func firstBefore(notes []note, end int, replica string) int {
+	k := end
+	for k > 0 && notes[end].At.Sub(notes[k-1].At) <= before &&
+		(notes[k-1].replica != replica || notes[k-1].of == turnNone) {
 		k--
 	}
 	return k
@@ -113,11 +115,11 @@ func (o *outage) add(n note) {
 	o.Notes = append(o.Notes, n)
 }
 
-// reason sets why it began: the first error that is named, else what the manager wrote of the end,
-// else what PID 1 wrote.
+// reason sets why it began: the first error of an end, else what the manager wrote of the end, else
+// what PID 1 wrote. Other errors are beside it: a pool file that is wrong ends no engine.
 func (o *outage) reason() {
 	for _, n := range o.Notes {
-		if n.Error != "" {
+		if n.of == turnEnd && n.Error != "" {
 			o.Why, o.Hint = n.Error, n.Hint
 			return
 		}
@@ -151,7 +153,8 @@ func (o outage) restartOf() (outage, bool) {
 		}
 	}
 	o.Notes = o.Notes[from:]
-	o.SinceMS, o.Starts, o.Why, o.Hint = o.Notes[0].AtMS, 1, "", ""
+	since := max(0, slices.IndexFunc(o.Notes, func(n note) bool { return n.of == turnEnd }))
+	o.SinceMS, o.Starts, o.Why, o.Hint = o.Notes[since].AtMS, 1, "", ""
 	o.reason()
 	return o, true
 }

@@ -40,6 +40,12 @@ func (j *journalOf) request(second int, path string) *journalOf {
 		`"IDENTITY":"uid:1000","_PID":"99","_SYSTEMD_INVOCATION_ID":"one"`, path))
 }
 
+// problem is a failure that ends nothing.
+func (j *journalOf) problem(second int, run, lastError string) *journalOf {
+	return j.add(second, fmt.Sprintf(`"MESSAGE":"gemma/r0: %s","REPLICA_ID":"r0","LAST_ERROR":%q,"HINT":"Did you mean slots?",`+
+		`"_PID":"99","_SYSTEMD_INVOCATION_ID":%q`, lastError, lastError, run))
+}
+
 // starts is a start that becomes ready.
 func (j *journalOf) starts(second int, run, from string) *journalOf {
 	return j.change(second, run, from, "starting", "the engine loads its model", "").
@@ -73,6 +79,12 @@ func TestWhyStoppedAndRestarted(t *testing.T) {
 			pid1(61, messageRestart, "Scheduled restart job, restart counter is at 1.").
 			change(90, "two", "", "starting", "the engine loads its model", "").
 			change(91, "two", "starting", "ready", "the engine answers", ""), "--why-restarted"},
+		"why-restarted-beside-a-wrong-file": {crash(new(journalOf).starts(0, "one", "").
+			problem(3, "one", "CONFIG_INVALID: chat.toml:4:1: no such key: slotz"), 4, "one").starts(5, "one", "backoff"),
+			"--why-restarted"},
+		"why-stopped-by-a-drain-beside-a-wrong-file": {new(journalOf).starts(0, "one", "").request(100, "/v1/pools/gemma/drain").
+			change(100, "one", "ready", "draining", "an operator drains it", "").
+			problem(101, "one", "CONFIG_INVALID: chat.toml:4:1: no such key: slotz"), "--why-stopped"},
 		"why-stopped-never": {new(journalOf).starts(0, "one", ""), "--why-stopped"},
 		"why-stopped-json":  {crash(new(journalOf).starts(0, "one", ""), 60, "one"), "--why-stopped -o json"},
 	} {

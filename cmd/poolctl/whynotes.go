@@ -109,6 +109,9 @@ func journalNote(line []byte) (n note, ok bool) {
 	case n.replica == "":
 		return n, false // of the pool as a whole: its replicas have the same
 	case at("TO") == "":
+		if subject, text, found := strings.Cut(n.Text, ": "); found && strings.HasSuffix(subject, "/"+n.replica) {
+			n.Text = text // without POOL/REPLICA
+		}
 		return n, n.Error != "" // a failure
 	}
 	n.of = turnOf(registry.State(at("FROM")), registry.State(at("TO")))
