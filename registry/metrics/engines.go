@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 )
@@ -169,13 +170,15 @@ func (c *engines) Collect(ch chan<- prometheus.Metric) {
 				queued[r.EngineVersion] += *r.QueueDepth
 			}
 			w := c.workers[replicaKey{p.ID, r.ID}]
-			c.collect(ch, w, r, []string{p.Engine, versions.fold(r.EngineVersion), p.ID, r.ID})
+			c.collect(ch, w, r, []*dto.LabelPair{pair("engine", p.Engine),
+				pair("engine_version", versions.fold(r.EngineVersion)), pair("pool_id", p.ID), pair("replica_id", r.ID)})
 			all.add(w, r)
 		}
 		for _, v := range slices.Sorted(maps.Keys(running)) {
 			key := poolVersion{p.ID, v}
 			pools[key] = true
-			c.collectPool(ch, key, queued, []string{p.Engine, versions.fold(v), p.ID, anyPriority})
+			c.collectPool(ch, key, queued, []*dto.LabelPair{pair("engine", p.Engine),
+				pair("engine_version", versions.fold(v)), pair("pool_id", p.ID), pair("priority", anyPriority)})
 			if l := c.pools[key]; l != nil {
 				all.firstToken = merged(all.firstToken, l.firstToken)
 			}
@@ -190,33 +193,34 @@ func (c *engines) Collect(ch chan<- prometheus.Metric) {
 }
 
 // collect sends the series of one replica.
-func (c *engines) collect(ch chan<- prometheus.Metric, w *worked, r *registry.Replica, labels []string) {
-	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
-		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
+func (c *engines) collect(ch chan<- prometheus.Metric, w *worked, r *registry.Replica, labels []*dto.LabelPair) {
+	send := func(d *prometheus.Desc, counter bool, v float64) {
+		ch <- &series{d, counter, v, labels}
 	}
 	if w != nil && w.version == r.EngineVersion {
 		if w.in != nil {
-			send(c.tokensIn, prometheus.CounterValue, float64(*w.in))
+			send(c.tokensIn, true, float64(*w.in))
 		}
 		if w.out != nil {
-			send(c.tokensOut, prometheus.CounterValue, float64(*w.out))
+			send(c.tokensOut, true, float64(*w.out))
 		}
 	}
 	if n := r.Work.InProgress; n != nil {
-		send(c.inProgress, prometheus.GaugeValue, float64(*n))
+		send(c.inProgress, false, float64(*n))
 	}
 	if n := r.Work.TokensInFlight; n != nil {
-		send(c.held, prometheus.GaugeValue, float64(*n))
+		send(c.held, false, float64(*n))
 	}
 	if n := r.Work.KVCacheUsage; n != nil {
-		send(c.cache, prometheus.GaugeValue, *n)
+		send(c.cache, false, *n)
 	}
 }
 
 // collectPool sends the series of a pool's engines of one version.
-func (c *engines) collectPool(ch chan<- prometheus.Metric, of poolVersion, queued map[string]int, labels []string) {
+func (c *engines) collectPool(ch chan<- prometheus.Metric, of poolVersion, queued map[string]int,
+	labels []*dto.LabelPair) {
 	if n, known := queued[of.version]; known {
-		ch <- prometheus.MustNewConstMetric(c.queue, prometheus.GaugeValue, float64(n), labels...)
+		ch <- &series{c.queue, false, float64(n), labels}
 	}
 	l := c.pools[of]
 	if l == nil {
@@ -226,13 +230,10 @@ func (c *engines) collectPool(ch chan<- prometheus.Metric, of poolVersion, queue
 		latencyDesc
 		*registry.Latency
 	}{{c.firstToken, l.firstToken}, {c.decode, l.decode}} {
-		if h.Latency == nil {
-			continue
+		if h.Latency != nil {
+			now := *h.Latency
+			now.Buckets = slices.Clone(now.Buckets) // it is written out when engines may count again
+			ch <- &histogram{h.latencyDesc, now, labels}
 		}
-		buckets := make(map[float64]uint64, len(h.bounds))
-		for i, bound := range h.bounds {
-			buckets[bound] = h.Buckets[i]
-		}
-		ch <- prometheus.MustNewConstHistogram(h.Desc, h.Count, h.SumMS, buckets, labels...)
 	}
 }

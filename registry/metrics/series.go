@@ -3,6 +3,8 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/pool-managerd/pool-managerd/registry"
 )
 
 // series is one value of a scrape. Its labels, sorted by name, are shared with others of the same
@@ -29,5 +31,28 @@ func (s *series) Write(out *dto.Metric) error {
 	} else {
 		out.Gauge = &dto.Gauge{Value: &s.value}
 	}
+	return nil
+}
+
+// histogram is a histogram of a scrape, with labels as series has them.
+type histogram struct {
+	latencyDesc
+	registry.Latency // its buckets are cumulative
+	labels           []*dto.LabelPair
+}
+
+// Desc implements prometheus.Metric.
+func (h *histogram) Desc() *prometheus.Desc { return h.latencyDesc.Desc }
+
+// Write implements prometheus.Metric.
+func (h *histogram) Write(out *dto.Metric) error {
+	buckets := make([]dto.Bucket, len(h.bounds))
+	all := make([]*dto.Bucket, len(h.bounds))
+	for i := range h.bounds {
+		buckets[i].UpperBound, buckets[i].CumulativeCount = &h.bounds[i], &h.Buckets[i]
+		all[i] = &buckets[i]
+	}
+	out.Label = h.labels
+	out.Histogram = &dto.Histogram{SampleCount: &h.Count, SampleSum: &h.SumMS, Bucket: all}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,18 +101,30 @@ func TestZerosOfManyPools(t *testing.T) {
 	}
 }
 
-// BenchmarkScrape250Pools also reports the size of the answer.
+// cpuTime is what this process has used of the CPUs.
+func cpuTime(b *testing.B) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// BenchmarkScrape250Pools also reports the size of the answer, and the CPU time, which is what a
+// scrape takes at most where nothing else runs.
 func BenchmarkScrape250Pools(b *testing.B) {
 	_, busy := busyHost(250, 1, false)
 	for name, m := range map[string]*Metrics{"counted_everything": busy, "measures_latencies": measuringHost()} {
 		b.Run(name, func(b *testing.B) {
 			h := m.Handler()
 			b.ReportAllocs()
+			before := cpuTime(b)
 			for b.Loop() {
 				w := httptest.NewRecorder()
 				h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 				_, _ = io.Copy(io.Discard, w.Body)
 			}
+			b.ReportMetric((cpuTime(b)-before).Seconds()*1000/float64(b.N), "cpu-ms/scrape")
 			b.ReportMetric(float64(scraped(m)), "bytes/scrape")
 		})
 	}
