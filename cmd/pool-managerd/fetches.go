@@ -51,16 +51,16 @@ func prefetched(want supervise.Desired) map[modelref.Ref][]string {
 type shelf struct{ pulls *obtain.Pulls }
 
 // Pull implements api.Library.
-func (s shelf) Pull(_ context.Context, model, digest, by string) (registry.Download, error) {
+func (s shelf) Pull(ctx context.Context, model, digest, by string) (registry.Download, error) {
 	ref, err := remote(model, digest)
 	if err != nil {
 		return registry.Download{}, err
 	}
-	return s.pulls.Ask(obtain.Want{Ref: ref, Digest: digest}, by)
+	return s.pulls.Ask(ctx, obtain.Want{Ref: ref, Digest: digest}, by)
 }
 
 // CancelPull implements api.Library.
-func (s shelf) CancelPull(_ context.Context, model, _ string) (registry.Download, error) {
+func (s shelf) CancelPull(ctx context.Context, model, _ string) (registry.Download, error) {
 	ref, err := remote(model, "")
 	if err != nil {
 		return registry.Download{}, err

@@ -23,6 +23,8 @@ type remembered struct {
 	Model  string `json:"model"`
 	Digest string `json:"model_digest,omitempty"`
 	By     string `json:"by"`
+	// Request is the correlation id of what the operator sent.
+	Request string `json:"correlation_id,omitempty"`
 }
 
 // remember writes down what operators asked for and has not ended, with one that begins; nil: none
@@ -31,7 +33,7 @@ func (p *Pulls) remember(begins *pull) error {
 	var keep []remembered
 	add := func(one *pull) {
 		if one.by != "" && !one.state.Ended() {
-			keep = append(keep, remembered{one.want.Ref.String(), one.want.Digest, one.by})
+			keep = append(keep, remembered{one.want.Ref.String(), one.want.Digest, one.by, one.request})
 		}
 	}
 	for _, one := range p.all {
@@ -104,7 +106,7 @@ func (p *Pulls) recall() {
 		if one == nil {
 			one = p.make(w, nil)
 		}
-		one.by = k.By
+		one.by, one.request = k.By, k.Request
 		p.start(one)
 	}
 }

@@ -48,6 +48,7 @@ type pull struct {
 	cancel chan struct{} // closed when no one wants it
 
 	by       string   // the operator; empty: none
+	request  string   // the correlation id of what the operator sent
 	pools    []string // that name it in prefetch
 	state    registry.DownloadState
 	progress *registry.Staging
@@ -96,9 +97,10 @@ func (p *Pulls) Run(ctx context.Context) {
 	}
 }
 
-// Ask begins a download for an operator, or joins one. A model that is there is done at once. The
-// error is a *registry.Failure.
-func (p *Pulls) Ask(w Want, by string) (registry.Download, error) {
+// Ask begins a download for an operator, or joins one. A model that is there is done at once. Of
+// the context, the correlation id is used; the download goes on when it ends. The error is a
+// *registry.Failure.
+func (p *Pulls) Ask(ctx context.Context, w Want, by string) (registry.Download, error) {
 	settings := p.o.settings.Load()
 	there := library.Find(settings.CacheDir, w.Ref)
 	if f := p.opt.Allowed(w.Ref); f != nil {
@@ -118,10 +120,10 @@ func (p *Pulls) Ask(w Want, by string) (registry.Download, error) {
 	if one == nil || one.state.Ended() {
 		one = p.make(w, one)
 	}
-	was := one.by
-	one.by = by
+	by0, request0 := one.by, one.request
+	one.by, one.request = by, registry.Correlation(ctx)
 	if err := p.remember(one); err != nil {
-		one.by = was
+		one.by, one.request = by0, request0
 		return registry.Download{}, err
 	}
 	p.start(one)
@@ -132,7 +134,7 @@ func (p *Pulls) Ask(w Want, by string) (registry.Download, error) {
 func (p *Pulls) make(w Want, former *pull) *pull {
 	one := &pull{want: w, id: id(w), cancel: make(chan struct{}), state: registry.DownloadQueued, changed: time.Now()}
 	if former != nil {
-		one.pools, one.by = former.pools, former.by
+		one.pools, one.by, one.request = former.pools, former.by, former.request
 	}
 	return one
 }
@@ -232,6 +234,19 @@ func (p *Pulls) List() []registry.Download {
 	return list
 }
 
+// about returns the fields of log lines about the download: its model, who asked for it, and with
+// which request.
+func (one *pull) about(more ...any) []any {
+	fields := []any{"model_id", one.want.Ref.String()}
+	if one.by != "" {
+		fields = append(fields, "identity", one.by)
+	}
+	if one.request != "" {
+		fields = append(fields, "correlation_id", one.request)
+	}
+	return append(fields, more...)
+}
+
 func (one *pull) view() registry.Download {
 	return registry.Download{Model: one.want.Ref.String(), Pools: slices.Clone(one.pools), By: one.by, State: one.state,
 		Progress: one.progress, Path: one.path, Failure: one.failure, Changed: one.changed}
@@ -321,11 +336,11 @@ func (p *Pulls) over(one *pull, got Got, err error) {
 	p.end(one, registry.DownloadDone)
 	if one.path = got.Path; err != nil {
 		one.state, one.failure = registry.DownloadFailed, registry.AsFailure(err, registry.CodeProvisionFailed, "")
-		p.opt.Log.Warn("a download failed: "+one.failure.Message, "model_id", one.want.Ref.String(),
-			"hint", one.failure.Hint, catalogue.Key, catalogue.DownloadFailed)
+		p.opt.Log.Warn("a download failed: "+one.failure.Message, one.about("hint", one.failure.Hint, catalogue.Key,
+			catalogue.DownloadFailed)...)
 	} else {
 		one.failure = nil
-		p.opt.Log.Info("a model was downloaded", "model_id", one.want.Ref.String(), "path", got.Path)
+		p.opt.Log.Info("a model was downloaded", one.about("path", got.Path)...)
 	}
 	if err := p.remember(nil); err != nil {
 		p.opt.Log.Warn("could not note the end of a download; it is asked for again after a restart", "err", err)

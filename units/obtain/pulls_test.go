@@ -1,6 +1,7 @@
 package obtain
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,6 +26,7 @@ type keeping struct {
 	settings egress.Settings
 	denied   string // beginning of references that the policy forbids
 	gate     chan struct{}
+	log      bytes.Buffer // of the managers
 }
 
 func newKeeping(t *testing.T) *keeping {
@@ -45,7 +47,8 @@ func newKeeping(t *testing.T) *keeping {
 // manager starts a manager; stop ends it.
 func (k *keeping) manager() (p *Pulls, stop func()) {
 	o, end := k.begin(k.settings)
-	p = NewPulls(o, PullOptions{File: filepath.Join(k.dir, "state", "pulls.json"), Log: slog.New(slog.DiscardHandler),
+	log := slog.New(slog.NewTextHandler(&k.log, nil))
+	p = NewPulls(o, PullOptions{File: filepath.Join(k.dir, "state", "pulls.json"), Log: log,
 		Allowed: func(ref modelref.Ref) *registry.Failure {
 			if k.denied != "" && strings.HasPrefix(ref.String(), k.denied) {
 				return registry.Fail(registry.CodePolicyDenied, "not allowed", "Allow it.")
@@ -79,8 +82,9 @@ func TestPull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKeeping(t)
 		p, stop := k.manager()
+		asked := registry.WithCorrelation(t.Context(), "request-1")
 		for range 2 {
-			if d, err := p.Ask(want(t, tiny), "uid:0"); err != nil || d.State.Ended() {
+			if d, err := p.Ask(asked, want(t, tiny), "uid:0"); err != nil || d.State.Ended() {
 				t.Fatalf("%+v, %v", d, err)
 			}
 		}
@@ -103,7 +107,12 @@ func TestPull(t *testing.T) {
 		if _, err := os.Stat(p.opt.File); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("it is still remembered: %v", err)
 		}
-		if d, err := p.Ask(want(t, tiny), "uid:0"); err != nil || d.State != registry.DownloadDone || d.Path == "" {
+		if !strings.Contains(k.log.String(), `msg="a model was downloaded" model_id=`+tiny+
+			` identity=uid:0 correlation_id=request-1 path=`) {
+			t.Errorf("log without who asked for it:\n%s", &k.log)
+		}
+		d, err := p.Ask(t.Context(), want(t, tiny), "uid:0")
+		if err != nil || d.State != registry.DownloadDone || d.Path == "" {
 			t.Errorf("what is there: %+v, %v", d, err)
 		}
 	})
@@ -114,7 +123,7 @@ func TestPullCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKeeping(t)
 		p, _ := k.manager()
-		if _, err := p.Ask(want(t, tiny), "uid:0"); err != nil {
+		if _, err := p.Ask(t.Context(), want(t, tiny), "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 		k.is(p, registry.DownloadRunning)
@@ -132,7 +141,7 @@ func TestPullCancelled(t *testing.T) {
 		if f := registry.AsFailure(err, "", ""); f == nil || f.Code != registry.CodeModelNotFound {
 			t.Errorf("cancelled twice: %v", err)
 		}
-		if d, err := p.Ask(want(t, tiny), "uid:0"); err != nil || d.State != registry.DownloadQueued {
+		if d, err := p.Ask(t.Context(), want(t, tiny), "uid:0"); err != nil || d.State != registry.DownloadQueued {
 			t.Errorf("asked for again: %+v, %v", d, err)
 		}
 		close(k.gate)
@@ -157,7 +166,7 @@ func TestPullFails(t *testing.T) {
 			return finish(t, r, print)
 		}
 		p, _ := k.manager()
-		if _, err := p.Ask(want(t, tiny), "uid:0"); err != nil {
+		if _, err := p.Ask(t.Context(), want(t, tiny), "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(6 * time.Hour)
@@ -167,7 +176,7 @@ func TestPullFails(t *testing.T) {
 		broken.Store(false)
 		time.Sleep(pullLast + time.Minute)
 		k.is(p, registry.DownloadDone)
-		if _, err := p.Ask(want(t, "hf:acme/tiny/gone.gguf"), "uid:0"); err != nil {
+		if _, err := p.Ask(t.Context(), want(t, "hf:acme/tiny/gone.gguf"), "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -187,7 +196,7 @@ func TestPullPolicy(t *testing.T) {
 		k := newKeeping(t)
 		p, stop := k.manager()
 		for _, ref := range []string{"https://files.example/a.gguf", "s3://bucket/a.gguf"} {
-			_, err := p.Ask(want(t, ref), "uid:0")
+			_, err := p.Ask(t.Context(), want(t, ref), "uid:0")
 			if f := registry.AsFailure(err, "", ""); f == nil || f.Hint == "" {
 				t.Errorf("%s: %v", ref, err)
 			}
@@ -195,7 +204,7 @@ func TestPullPolicy(t *testing.T) {
 		if len(p.List()) != 0 {
 			t.Errorf("downloads %+v", p.List())
 		}
-		if _, err := p.Ask(want(t, tiny), "uid:0"); err != nil {
+		if _, err := p.Ask(t.Context(), want(t, tiny), "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 		k.is(p, registry.DownloadRunning)
@@ -205,7 +214,7 @@ func TestPullPolicy(t *testing.T) {
 		if d := k.is(p, registry.DownloadFailed); d.Failure.Code != registry.CodePolicyDenied {
 			t.Errorf("%+v", d)
 		}
-		if _, err := p.Ask(want(t, tiny), "uid:0"); err == nil {
+		if _, err := p.Ask(t.Context(), want(t, tiny), "uid:0"); err == nil {
 			t.Error("it is asked for again")
 		}
 	})
@@ -227,7 +236,7 @@ func TestPrefetch(t *testing.T) {
 		if _, err := os.Stat(p.opt.File); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("pool files are remembered already: %v", err)
 		}
-		if _, err := p.Ask(want(t, tiny), "uid:0"); err != nil {
+		if _, err := p.Ask(t.Context(), want(t, tiny), "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 		if d, err := p.Cancel(ref); err != nil || d.State.Ended() {
