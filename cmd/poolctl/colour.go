@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 )
@@ -64,6 +65,24 @@ func inColour(text string) string {
 		}
 		if value, is := strings.CutPrefix(line, "State:"); is {
 			line = coloured(line, len(line)-len(strings.TrimLeft(value, " ")))
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// markColours are those of the steps' marks of explain; others are as any text.
+var markColours = map[string]string{"  ok ": "32", "  now": "36", "  NO ": "1;31"}
+
+// marksInColour colours the marks of steps, and the states above them.
+func marksInColour(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if mark := line[:min(len(line), len("  now"))]; markColours[mark] != "" {
+			line = "  \x1b[" + markColours[mark] + "m" + strings.TrimSpace(mark) + "\x1b[0m" +
+				strings.TrimPrefix(line, "  "+strings.TrimSpace(mark))
+		} else if _, state, found := strings.Cut(line, ": "); found && !strings.HasPrefix(line, " ") {
+			line = coloured(line, utf8.RuneCountInString(line)-utf8.RuneCountInString(state))
 		}
 		b.WriteString(line)
 	}

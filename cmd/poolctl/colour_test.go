@@ -28,6 +28,8 @@ func TestColours(t *testing.T) {
 		{"status llama3-8b", []string{"State:       \x1b[32mready\x1b[0m, 1 of 2", "\x1b[1;33mbackoff\x1b[0m"}},
 		{"status evil", []string{"State:      \x1b[1;31mfailed\x1b[0m\n"}},
 		{"devices", []string{"\x1b[32mhealthy\x1b[0m", "\x1b[1;33mdegraded\x1b[0m", "\x1b[1;31mlost\x1b[0m"}},
+		{"explain gemma", []string{"gemma r0: \x1b[32mready\x1b[0m\n", "  \x1b[32mok\x1b[0m   pool file"}},
+		{"explain evil", []string{"evil r0: \x1b[1;31mfailed\x1b[0m\n", "  \x1b[1;31mNO\x1b[0m   "}},
 		{"list -o json", nil},
 		{"list -o name", nil},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,9 +25,8 @@ func newExplain(a *app) *cobra.Command {
 		Long: `With a pool: the steps from its file to ready, what holds, where it stands and since when, and what to type next.
 With a code, as INSUFFICIENT_VRAM: when it appears, what happens by itself, and what to do. Without either: all codes.
 
-The marks of steps are: ok, it holds; now, it is under way; NO, it is why the pool does not serve; -,
-	it was not reached;
-?, it is not known, or is looked at again at the next start.
+The marks of steps are: ok, it holds; now, it is under way; NO, it is why the pool does not serve; -, it was not
+reached; ?, it is not known, or is looked at again at the next start.
 
 With --why-stopped or --why-restarted, what led to the last end or restart of each replica, from the journal, which
 outlives the manager, or, where this user may not read it, from the manager's events.`,
@@ -152,10 +152,43 @@ func (a *app) explainCode(code string) error {
 		return printCode(a.out, r)
 	}
 	e := &exitError{code: exitFailed, text: "there is no code " + code, hint: "poolctl explain lists all codes."}
-	if near := nearest(code, names); near != "" {
+	near := nearest(code, names)
+	if near == "" {
+		near = strings.Join(sharingAWord(code, names), " or ")
+	}
+	if near != "" {
 		e.hint = fmt.Sprintf("Did you mean %s? poolctl explain lists all codes.", near)
 	}
 	return e
+}
+
+// sharingAWord returns the codes that have most words of a code in common, at most three, and none
+// where all that is common is in more of them.
+func sharingAWord(code string, codes []string) (found []string) {
+	most := 1
+	for _, c := range codes {
+		common := 0
+		for word := range strings.SplitSeq(code, "_") {
+			if slices.Contains(strings.Split(c, "_"), word) {
+				common++
+			}
+		}
+		if common > most {
+			found, most = nil, common
+		}
+		if common == most {
+			found = append(found, c)
+		}
+	}
+	if len(found) > 3 {
+		return nil
+	}
+	return found
+}
+
+// isCode reports whether a word is a code but for its case.
+func isCode(word string) bool {
+	return slices.ContainsFunc(codes(), func(r codeRow) bool { return strings.EqualFold(r.Code, word) })
 }
 
 func printCode(w io.Writer, r codeRow) error {

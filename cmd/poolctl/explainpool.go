@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -169,6 +170,9 @@ func (a *app) explainPool(ctx context.Context, id string) error {
 		return err
 	}
 	p, _, err := got(c.GetPool(ctx, id))
+	if refused := new(exitError); errors.As(err, &refused) && refused.code == exitNoPool && isCode(id) {
+		return a.explainCode(strings.ToUpper(id))
+	}
 	if err != nil {
 		return a.explainAside(ctx, id, withNearest(ctx, c, id, err))
 	}
@@ -386,6 +390,10 @@ func (a *app) printExplained(p wire.Pool, e explained) error {
 			fmt.Fprintf(&b, "It is tried again by itself in %s.\n", span(left))
 		}
 	}
-	_, err := io.WriteString(a.out, safe.Text(b.String()))
+	text := safe.Text(b.String())
+	if a.colour {
+		text = marksInColour(text)
+	}
+	_, err := io.WriteString(a.out, text)
 	return err
 }
