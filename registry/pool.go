@@ -24,6 +24,7 @@ type Pool struct {
 	DeviceMask    []string
 	Devices       []PoolDevice // of all replicas, each once; empty for a pool without GPUs
 	Wanted        bool         // a pool file or a preload asks for it; false while an orphan is drained and stopped
+	Runtime       string       // what runs the image of a container; empty: there is none
 	Source        string       // SourceFile or SourcePreload; empty while it is not wanted
 	Ctx           int          // context length of one request, tokens; 0: the engine's own default
 	Workloads     []string     // completion, embedding, rerank; empty: not known

@@ -13,7 +13,8 @@ func sameButHeartbeat(a, b *Pool) bool {
 func samePoolOffer(a, b *Pool) bool {
 	return a.ID == b.ID && a.Engine == b.Engine && a.EngineVersion == b.EngineVersion && a.ModelID == b.ModelID &&
 		slices.Equal(a.DeviceMask, b.DeviceMask) && slices.EqualFunc(a.Devices, b.Devices, samePoolDevice) &&
-		a.Wanted == b.Wanted && a.Source == b.Source && a.Ctx == b.Ctx && slices.Equal(a.Workloads, b.Workloads) &&
+		a.Wanted == b.Wanted && a.Source == b.Source && a.Runtime == b.Runtime && a.Ctx == b.Ctx &&
+		slices.Equal(a.Workloads, b.Workloads) &&
 		a.Model == b.Model && slices.Equal(a.Features, b.Features)
 }
 

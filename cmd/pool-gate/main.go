@@ -1,7 +1,8 @@
 // Command pool-gate is the gate in an engine's unit: PID 1 runs it as ExecStartPost=, and the unit
 // becomes active when it exits with 0. "pool-gate memory" is the step before the engine,
 // "pool-gate gpu" the one after the gate for an engine with GPUs, "pool-gate release" that of units
-// of former versions, "pool-gate exec" executes an engine, and "pool-gate disk" counts for the
+// of former versions, "pool-gate exec" executes an engine, "pool-gate seccomp" writes the system
+// call filter of one that podman runs, and "pool-gate disk" counts for the
 // manager what engines have on the disk. It owns flags only; the rules are in
 // package gate.
 package main
@@ -15,6 +16,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -27,6 +29,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/gate"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/seccomp"
 )
 
 // version is set at link time (-X main.version=…).
@@ -58,6 +61,8 @@ func run(args []string, stderr io.Writer) int {
 		case "--version":
 			fmt.Println("pool-gate", version)
 			return exit.Ready
+		case "seccomp":
+			return seccompFile(args[1:], stderr, logger)
 		case "release":
 			return release(ctx, args[1:], stderr, logger)
 		}
@@ -85,6 +90,7 @@ func ready(ctx context.Context, args []string, stderr io.Writer, logger *log.Log
 	f.DurationVar(&o.Stall, "stall", 5*time.Minute, "time without progress until the load counts as stalled")
 	f.DurationVar(&o.Deadline, "deadline", 0, "the longest time that the load may take; 0: any time")
 	f.StringVar(&o.Engine, "engine", "", "kind of the engine")
+	f.BoolVar(&o.Monitor, "monitor", false, "the main process is podman's monitor, and the engine its child")
 	f.BoolVar(&o.GPU, "gpu", false, "the engine has a GPU and is not ready without it")
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
@@ -218,4 +224,32 @@ func release(ctx context.Context, args []string, stderr io.Writer, logger *log.L
 		return exit.Usage
 	}
 	return gate.Release(ctx, *socket, logger)
+}
+
+// seccompFile is the step before an engine that podman runs.
+func seccompFile(args []string, stderr io.Writer, logger *log.Logger) int {
+	o, out := seccomp.Options{Arch: runtime.GOARCH}, ""
+	f := flags(stderr)
+	f.StringVar(&out, "out", "", "file to write")
+	f.Func("allow", "more system calls", func(text string) error {
+		o.Allow = strings.Split(text, ",")
+		return nil
+	})
+	f.BoolVar(&o.Netlink, "netlink", false, "allow sockets of AF_NETLINK")
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	if f.NArg() > 0 || out == "" || slices.Contains(o.Allow, "") {
+		f.Usage()
+		return exit.Usage
+	}
+	data, err := seccomp.Marshal(o)
+	if err == nil {
+		err = os.WriteFile(out, data, 0o600)
+	}
+	if err != nil {
+		logger.Println("the engine's system call filter:", err)
+		return exit.Failed
+	}
+	return exit.Ready
 }

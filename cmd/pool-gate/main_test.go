@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,5 +110,27 @@ func TestMemoryNeedsNoMainPID(t *testing.T) {
 	}
 	if got := run([]string{"release", "--socket", none}, &stderr); got != exit.Ready {
 		t.Errorf("exit %d:\n%s", got, &stderr)
+	}
+}
+
+// TestSeccomp: the filter is a file of root's alone, and a command line that is wrong writes none.
+func TestSeccomp(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "seccomp.json")
+	if code := run([]string{"seccomp"}, io.Discard); code != exit.Usage {
+		t.Errorf("without --out: exit status %d", code)
+	}
+	if code := run([]string{"seccomp", "--out", out, "--allow", "mbind,"}, io.Discard); code != exit.Usage {
+		t.Errorf("with an empty call: exit status %d", code)
+	}
+	if code := run([]string{"seccomp", "--out", filepath.Join(out, "x")}, io.Discard); code != exit.Failed {
+		t.Errorf("a directory that is not there: exit status %d", code)
+	}
+	if code := run([]string{"seccomp", "--out", out, "--allow", "mbind", "--netlink"}, io.Discard); code != exit.Ready {
+		t.Fatalf("exit status %d", code)
+	}
+	info, err := os.Stat(out)
+	data, read := os.ReadFile(out)
+	if err != nil || read != nil || info.Mode().Perm() != 0o600 || !strings.Contains(string(data), `"mbind"`) {
+		t.Errorf("%v %v %v: %.100s", err, read, info, data)
 	}
 }

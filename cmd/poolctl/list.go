@@ -111,7 +111,7 @@ func (a *app) poolTable(pools []wire.Pool) *table {
 	wide := a.o.output == formatWide
 	head := []string{"POOL", "STATE", "READY", "SLOTS", "RESTARTS", "ENGINE", "MODEL", "ERROR"}
 	if wide {
-		head = []string{"POOL", "STATE", "READY", "SLOTS", "LEASES", "RESTARTS", "ENGINE", "VERSION", "DEVICES",
+		head = []string{"POOL", "STATE", "READY", "SLOTS", "LEASES", "RESTARTS", "ENGINE", "VERSION", "RUNTIME", "DEVICES",
 			"ENDPOINTS", "HEARTBEAT", "MODEL", "ERROR"}
 	}
 	marked := wide || slices.ContainsFunc(pools, preloaded)
@@ -138,7 +138,7 @@ func (a *app) poolTable(pools []wire.Pool) *table {
 		}
 		row(p, p.ID, p.State, ready, slots(p.SlotsFree, p.SlotsTotal), strconv.Itoa(p.ActiveLeases),
 			strconv.Itoa(p.RestartCount), p.Engine,
-			text(p.EngineVersion), strings.Join(p.DeviceMask, ","), strings.Join(endpoints, ","),
+			text(p.EngineVersion), text(p.Runtime), strings.Join(p.DeviceMask, ","), strings.Join(endpoints, ","),
 			ago(a.now(), p.LastHeartbeatMS), text(p.ModelID), text(p.LastError))
 	}
 	return t

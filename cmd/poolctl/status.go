@@ -150,8 +150,12 @@ func (a *app) printStatus(w io.Writer, p wire.Pool) error {
 	return a.poolDeviceTable(p.Devices).print(w)
 }
 
-// sourceRows adds what asks for the pool beside a file.
+// sourceRows adds what runs the pool where it is not a program of the host, and what asks for it
+// beside a file.
 func (a *app) sourceRows(t *table, p wire.Pool) {
+	if p.Runtime != nil {
+		t.row("Runtime:", "a container, run by "+*p.Runtime)
+	}
 	if preloaded(p) {
 		t.row("Source:", "another program, by a preload; poolctl unload "+p.ID+" removes it")
 	}

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -50,7 +51,7 @@ func run(m *testing.M) int {
 type kind struct {
 	release machine.Release
 	backend machine.Kind
-	extra   string // a package of Debian beyond those that every machine has
+	extra   string // packages of Debian beyond those that every machine has, with commas between them
 }
 
 // park lends installed machines to tests.
@@ -116,7 +117,7 @@ func (p *park) take(ctx context.Context, k kind, log func(string)) (*host.Host, 
 	p.mu.Unlock()
 	cfg := machine.Config{Release: k.release, Backend: k.backend, Log: log}
 	if k.extra != "" {
-		cfg.Packages = []string{k.extra}
+		cfg.Packages = strings.Split(k.extra, ",")
 	}
 	h, err := host.Boot(ctx, cfg, p.parts)
 	if err != nil {

@@ -32,25 +32,46 @@ func imageType() strict.Type[pool.Provisioning] {
 		}}
 }
 
-// runtimes are what can run a container, of which this version has the first.
-var runtimes = []string{"systemd", "podman", "docker"}
-
-// runtimeType reads the name of one. It changes nothing: there is one.
+// runtimeType reads the name of what runs a container.
 func runtimeType() strict.Type[pool.Provisioning] {
-	allowed := strict.Quote(runtimes[0])
+	allowed := strict.OneOf(pool.Runtimes())
 	return strict.Type[pool.Provisioning]{Name: "string", Allowed: allowed,
-		Set: func(_ *pool.Provisioning, v *strict.Value, at strict.At) {
+		Set: func(p *pool.Provisioning, v *strict.Value, at strict.At) {
 			switch {
-			case v.Kind == strict.String && v.Str == runtimes[0]:
-			case v.Kind == strict.String && slices.Contains(runtimes, v.Str):
-				at.Say(v, "is "+v.Describe()+", which is not available in this version", allowed,
-					"Remove the line: PID 1 runs the image, and no container engine is needed.")
+			case v.Kind == strict.String && slices.Contains(pool.Runtimes(), v.Str):
+				p.Runtime = v.Str
+			case v.Kind == strict.String && v.Str == "docker":
+				at.Say(v, `is "docker", which is not supported: its containers are in docker's control group, where `+
+					"neither a limit nor a restart of the unit reaches them", allowed,
+					"Remove the line: PID 1 runs the same image, and no container engine is needed.")
 			case v.Kind == strict.String:
 				at.Say(v, "is "+v.Describe(), allowed, "")
 			default:
 				at.Wrong(v, allowed, "Write it in quotes.")
 			}
 		}}
+}
+
+// podmanWhole refuses what podman cannot give an engine.
+func podmanWhole(d *draft, r *strict.Report) {
+	if d.Provisioning.Mode != pool.ModeContainer || d.Provisioning.Runtime != pool.RuntimePodman ||
+		r.Failed("provisioning.mode", "provisioning.runtime") {
+		return
+	}
+	const hint = `Remove it, or set runtime = "systemd" in [provisioning].`
+	for key, given := range map[string]bool{
+		"env_file":     len(d.EnvFiles) > 0,
+		"api_key_file": d.APIKeyFile != "",
+	} {
+		if given {
+			r.Rule(key+` is given, and [provisioning] runtime is "podman", which has no way to pass it`,
+				`it with runtime "systemd" only`, hint, key)
+		}
+	}
+	if d.Sandbox.Network == pool.NetworkNone {
+		r.Rule(`sandbox.network is "none", and [provisioning] runtime is "podman", whose engines have the loopback`,
+			strict.Quote(pool.NetworkLoopback), hint, "sandbox.network")
+	}
 }
 
 // containerWhole requires the image of a container, and refuses one elsewhere.

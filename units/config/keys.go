@@ -18,7 +18,7 @@ const MaxReplicas = 64
 func builtin() pool.Pool {
 	return pool.Pool{
 		Replicas:     1,
-		Provisioning: pool.Provisioning{Mode: pool.ModeBinary},
+		Provisioning: pool.Provisioning{Mode: pool.ModeBinary, Runtime: pool.RuntimeSystemd},
 		Health: pool.Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Failures: 3, Successes: 1,
 			StartTimeout: 5 * time.Minute, Mode: pool.FailFast, Probe: pool.ProbeHTTP, EscalateAfter: 2 * time.Minute,
 			EscalateLimit:    30 * time.Minute,

@@ -66,7 +66,8 @@ func (r *preload) program() *registry.Failure {
 		return invalidField("Send it as the engine prints it, or leave it out.", "engine_version is not one short line")
 	}
 	r.adapter, r.pool.Engine = adapter, kind
-	r.pool.Provisioning = pool.Provisioning{Mode: pool.ModeBinary, Binary: path, Version: r.ask.Version}
+	r.pool.Provisioning = pool.Provisioning{Mode: pool.ModeBinary, Runtime: pool.RuntimeSystemd, Binary: path,
+		Version: r.ask.Version}
 	return nil
 }
 

@@ -10,13 +10,13 @@ import (
 func provisionKeys() []strict.Key[pool.Provisioning] {
 	return []strict.Key[pool.Provisioning]{
 		{Path: "mode", Default: `"binary"`, Type: modeType(),
-			Doc: "Where the engine comes from. `binary` runs a program of this host. `external` is an engine at `url` that another program runs: it is probed, leased and drained, and never started or stopped. `container` runs a program of an `image`, without a container engine: see [Containers](../containers.md)."},
+			Doc: "Where the engine comes from. `binary` runs a program of this host. `external` is an engine at `url` that another program runs: it is probed, leased and drained, and never started or stopped. `container` runs a program of an `image`, which needs no container engine: see [Containers](../containers.md)."},
 		{Path: "binary", Default: "the engine's usual name", Type: strict.ToString("path", "an absolute path, or a name that is looked up on PATH", binary, func(p *pool.Provisioning) *string { return &p.Binary }),
 			Doc: "The engine's program; in mode `container`, a program of the image: by its path there, or a name that is looked up on the image's PATH. " + withoutBinary()},
 		{Path: "image", Default: "required in mode `container`", Type: imageType(),
 			Doc: "Image of mode `container`, with the registry's host: `ghcr.io/org/name:tag`, or `@sha256:…` for certain content. It is downloaded as policy allows, and unpacked once; what a tag meant then is kept."},
 		{Path: "runtime", Default: `"systemd"`, Type: runtimeType(),
-			Doc: "What runs the image: `systemd`, a unit like that of any engine, with the image as its root directory. `podman` and `docker` are not available in this version."},
+			Doc: "What runs the image: `systemd`, a unit like that of any engine, with the image as its root directory; or `podman` in the unit, with a weaker sandbox. `[defaults.provisioning]` of config.toml sets it for all pools. See [Containers](../containers.md#podman)."},
 		{Path: "url", Default: "required in mode `external`", Type: strict.ToString("URL", `"http://" or "https://", a host and a port`, endpointURL, func(p *pool.Provisioning) *string { return &p.URL }),
 			Doc: "Where the engine of mode `external` serves."},
 	}

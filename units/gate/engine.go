@@ -42,6 +42,34 @@ func watch(pid int) (*watched, error) {
 	return w, nil
 }
 
+// watch opens the engine's process: the main process, or its child.
+func (o Options) watch() (*watched, error) {
+	if !o.Monitor {
+		return watch(o.MainPID)
+	}
+	for _, pid := range (&watched{cgroup: cgroupOf(o.MainPID)}).processes() {
+		if parentOf(pid) == o.MainPID {
+			return watch(pid)
+		}
+	}
+	return nil, errGone
+}
+
+// parentOf reads the parent of a process; 0: it has ended.
+func parentOf(pid int) int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(status) {
+		if f := strings.Fields(string(line)); len(f) == 2 && f[0] == "PPid:" {
+			parent, _ := strconv.Atoi(f[1]) // the kernel writes a number
+			return parent
+		}
+	}
+	return 0
+}
+
 // exclude leaves a process of the gate out of the engine's counters. PID 1 runs commands like this
 // one in the unit's own cgroup (seen on 252, 257 and 262), or, where a unit has Delegate=, in a
 // cgroup ".control" below it (systemd.resource-control(5)).

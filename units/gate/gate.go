@@ -40,6 +40,8 @@ type Options struct {
 	// GPU: the engine was given a GPU, and its log decides whether it uses it. Units of former
 	// versions have it; those of this one run the step GPU.
 	GPU bool
+	// Monitor: the main process is podman's monitor, and the engine its child.
+	Monitor bool
 
 	// MainPID and Invocation are MAINPID and INVOCATION_ID of systemd.exec(5).
 	MainPID    int
@@ -69,7 +71,7 @@ func Run(ctx context.Context, o Options) int {
 		o.Log.Println(err)
 		return exit.Usage
 	}
-	w, err := watch(o.MainPID)
+	w, err := o.watch()
 	if errors.Is(err, errGone) {
 		if at.strangers() {
 			return o.failed(ForeignPort, Sample{}, at, heard{})
@@ -176,7 +178,7 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 // the server in the background does.
 func (o Options) gone(text string, w *watched) int {
 	left := w.left()
-	if left == 0 {
+	if left == 0 || o.Monitor { // which outlives the engine by a moment
 		o.Log.Println(text)
 		return exit.EngineGone
 	}
@@ -205,11 +207,12 @@ func (o Options) failed(v Verdict, s Sample, at endpoint, newest heard) int {
 
 // Usage is the text for an invalid command line.
 func Usage() string {
-	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--key] [--body BASE64] --expect STATUS --stall DURATION [--deadline DURATION] [--engine KIND --gpu]
+	return fmt.Sprintf(`usage: pool-gate --url http://127.0.0.1:PORT/PATH|grpc://127.0.0.1:PORT/SERVICE|tcp://127.0.0.1:PORT [--unix PATH] [--key] [--monitor] [--body BASE64] --expect STATUS --stall DURATION [--deadline DURATION] [--engine KIND --gpu]
        pool-gate memory [--need DEVICE=BYTES[,…]] [--host BYTES [--mapped BYTES] [--warn]] [--memory-max BYTES] [--wait DURATION] [--socket PATH]
        pool-gate gpu --devices UUID[,…] --engine KIND [--proof all|any|off] [--layers N] [--draft-layers N] [--whole] [--wait DURATION] [--socket PATH]
        pool-gate release [--socket PATH]
        pool-gate exec --key VARIABLE -- PROGRAM [ARGUMENT…]
+       pool-gate seccomp --out PATH [--allow CALL[,…]] [--netlink]
        pool-gate disk DIRECTORY…
 
 PID 1 runs it in an engine's unit: as ExecStartPost=, for its memory and its GPUs as ExecStartPre= and a second ExecStartPost=,

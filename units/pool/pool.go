@@ -115,12 +115,23 @@ func (m Model) Scheme() string { s, _, _ := strings.Cut(string(m), ":"); return 
 // Path returns the part after the first colon.
 func (m Model) Path() string { _, p, _ := strings.Cut(string(m), ":"); return p }
 
+// What runs the image of a container.
+const (
+	RuntimeSystemd = "systemd" // PID 1, with the image as the root directory of the unit
+	RuntimePodman  = "podman"  // podman in the unit
+)
+
+// Runtimes returns the values of Provisioning.Runtime.
+func Runtimes() []string { return []string{RuntimeSystemd, RuntimePodman} }
+
 // Provisioning is where the engine comes from.
 type Provisioning struct {
 	Mode   string
 	Binary string // absolute, or a name looked up on PATH; empty: the engine's usual name
 	Image  string // container mode: host/name[:tag][@sha256:…]
-	URL    string // external mode
+	// Runtime is what runs the image: one of Runtimes; empty: RuntimeSystemd.
+	Runtime string
+	URL     string // external mode
 	// Version of the engine, by who prepared it; used where the binary does not print one.
 	Version string
 }
@@ -270,7 +281,12 @@ type Image struct {
 	Digest string // sha256:…
 	// Driver is the GPU driver's part in it: where files of the host are in the image.
 	Driver []Mount
+	// Podman is the path of podman, which is to run it; empty: PID 1 does.
+	Podman string
 }
+
+// ByPodman reports whether podman is to run the engine.
+func (p Prepared) ByPodman() bool { return p.Image != nil && p.Image.Podman != "" }
 
 // Mount is a file or directory of the host, and where it is in an image.
 type Mount struct {

@@ -76,6 +76,10 @@ func (c *contained) show(p string) string { return "ls -ld " + shell.Quote(path.
 
 // container finds the engine in the image of a pool.
 func (pr *Preparer) container(ctx context.Context, p pool.Pool, a engine.Adapter) (pool.Prepared, error) {
+	podman, lacks := pr.podman(p)
+	if lacks != nil {
+		return pool.Prepared{}, lacks
+	}
 	c, err := pr.open(p)
 	if err != nil {
 		return pool.Prepared{}, err
@@ -106,7 +110,7 @@ func (pr *Preparer) container(ctx context.Context, p pool.Pool, a engine.Adapter
 		return pool.Prepared{}, err
 	}
 	prepared := pool.Prepared{Binary: binary, Programs: needs.Programs, Env: c.variables(driver),
-		Image: &pool.Image{Root: c.root, Digest: c.info.Digest, Driver: driver.mounts}}
+		Image: &pool.Image{Root: c.root, Digest: c.info.Digest, Driver: driver.mounts, Podman: podman}}
 	if a.VersionArgs(binary) == nil {
 		return prepared, nil
 	}

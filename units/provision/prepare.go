@@ -23,9 +23,11 @@ type Preparer struct {
 	Log     *slog.Logger
 	Images  Images   // of containers; nil: there are none
 	CDI     []string // directories with the files of the container device interface
+	Etc     string   // directory with subuid and subgid; empty: /etc
 	// Refuse returns why the host's policy forbids to execute a file; nil: it forbids none.
 	Refuse func(binary string) *registry.Failure
 
+	find     func(program string) string // overrides binaries.Find in tests
 	versions questions
 	silent   silence
 }

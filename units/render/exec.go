@@ -98,6 +98,9 @@ func memoryArgv(in Input) []string {
 // gateArgv is the command line of the readiness gate.
 func gateArgv(in Input) []string {
 	argv := []string{gatePath(in), "--url", gateURL(in)}
+	if in.Prepared.ByPodman() {
+		argv = append(argv, "--monitor")
+	}
 	if socket := engineSocket(in); socket != "" {
 		argv = append(argv, "--unix", socket)
 	}

@@ -68,6 +68,13 @@ var goldenCases = []struct {
 		in.Prepared.Image.Driver = []pool.Mount{{Host: "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.14",
 			Inside: "/usr/lib64/libcuda.so.1"}}
 	})},
+	{"podman_257", input(systemd257, byPodman)},
+	{"podman_252_two_gpus", input(systemd252, byPodman, gpus([]string{"0", "1"}), need(3<<30, 9<<30),
+		kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"), byPodman)},
+	{"podman_what_a_pool_brings", input(systemd262, byPodman, modelAt("/home/ann/a,b.gguf"), with(func(p *pool.Pool) {
+		p.Env, p.Writable = map[string]string{"PROMPT": chatTemplate}, []string{"/srv/slots"}
+		p.Sandbox.Allow = relax.Names()
+	}))},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {
 		in.Prepared.Binary = "/home/ann/llama.cpp/build/bin/llama-server"
 		in.Prepared.ReadOnly = []string{"/home/ann/llama.cpp/build/bin"}
@@ -121,6 +128,12 @@ func contained(in *render.Input) {
 		Image: &pool.Image{Digest: "sha256:" + hex + "445566778899aabbccddeeff",
 			Root: "/var/cache/pool-managerd/models/image--registry.example--llama--0123456789ab/snapshots/" + hex +
 				"/rootfs"}}
+}
+
+// byPodman has podman run that image.
+func byPodman(in *render.Input) {
+	contained(in)
+	in.Pool.Provisioning.Runtime, in.Prepared.Image.Podman = pool.RuntimePodman, "/usr/bin/podman"
 }
 
 // alone asks for no network, on a host that can forward the port.

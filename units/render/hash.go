@@ -44,6 +44,7 @@ type identity struct {
 	Network      string            `json:"network,omitempty"`
 	GPUProof     string            `json:"gpu_proof,omitempty"` // empty for the default
 	Image        string            `json:"image,omitempty"`     // its digest
+	Runtime      string            `json:"runtime,omitempty"`   // empty for the default
 }
 
 // restartIdentity is the part of [restart] that PID 1 implements. It leaves out what the manager
@@ -107,6 +108,9 @@ func identityOf(in Input) identity {
 	}
 	if in.Prepared.Image != nil {
 		id.Image = in.Prepared.Image.Digest
+		if in.Prepared.ByPodman() {
+			id.Runtime = pool.RuntimePodman
+		}
 	}
 	if len(in.Mask) > 0 && p.GPUProof != pool.ProofAll {
 		id.GPUProof = p.GPUProof

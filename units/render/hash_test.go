@@ -137,6 +137,7 @@ func TestSpecHash(t *testing.T) {
 			p.Provisioning = pool.Provisioning{Mode: pool.ModeExternal, URL: "http://127.0.0.1:1", Image: "x",
 				Binary: p.Provisioning.Binary}
 		})},
+		{"runtime_of_another_mode", nothing, with(func(p *pool.Pool) { p.Provisioning.Runtime = pool.RuntimePodman })},
 		{"source", nothing, with(func(p *pool.Pool) { p.Source = "/elsewhere.toml" })},
 		{"another_replicas_mask", nothing, with(func(p *pool.Pool) { p.Devices = [][]string{{"0", "1"}, {"4", "5"}} })},
 		{"replicas", nothing, with(func(p *pool.Pool) { p.Replicas = 2 })},

@@ -18,6 +18,9 @@ const (
 // it has nothing, the engine is one that is known to serve on a unix socket, and the host has the
 // forwarder. A probe that only connects would always succeed at a port that PID 1 holds.
 func withoutNetwork(in Input) bool {
+	if in.Prepared.ByPodman() { // the owner of its socket would not be the forwarder's user
+		return false
+	}
 	switch in.Pool.Sandbox.Network {
 	case pool.NetworkNone:
 		return true

@@ -48,6 +48,10 @@ func (p *Plan) Port() *Port { return portOf(p.in) }
 func (p *Plan) Unit() Unit {
 	in, shown, relaxed := p.in, shownPaths(p.in), allowed(p.in)
 	u := Unit{Name: replica(in).Unit(), SpecHash: p.SpecHash, Port: portOf(in), growth: growthOf(in)}
+	if in.Prepared.ByPodman() {
+		u.Lines = podmanLines(p, shown, relaxed)
+		return u
+	}
 	for _, part := range [][]Line{
 		unitLines(in),
 		targetLines(in.Host),

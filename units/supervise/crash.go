@@ -43,6 +43,7 @@ type ended struct {
 // the failure is completed, logged and noted as an event. Further calls for the same run complete
 // it: PID 1 signals the parts of an end one by one.
 func (s *Supervisor) reportCrash(r *replica, st systemd.Status, f *registry.Failure) *registry.Failure {
+	st = throughMonitor(st, r.pool())
 	e := r.last.report
 	first := e == nil || e.run != st.InvocationID
 	if first {

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -25,6 +26,7 @@ const (
 // an OOM kill ExecMainStatus may hold the signal of the clean-up. It returns nil for a run that
 // ended well or has not ended.
 func Diagnose(st systemd.Status, p pool.Pool) *registry.Failure {
+	st = throughMonitor(st, p)
 	logs := readLogs(st.Name)
 	switch st.Result {
 	case "":
@@ -158,7 +160,7 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 		return registry.Fail(registry.CodeEngineStartFailed,
 			fmt.Sprintf("PID 1 could not execute the engine (%s)", execStep(st.ExecMainStatus)), logs)
 	}
-	if f := memoryVerdict(st, logs); f != nil {
+	if f := cmp.Or(memoryVerdict(st, logs), podmanVerdict(st, p, logs)); f != nil {
 		return f
 	}
 	if st.PostCode != cldExited {
@@ -259,4 +261,37 @@ func execStep(status int) string {
 		return "its state or cache directory"
 	}
 	return fmt.Sprintf("status %d of systemd.exec(5)", status)
+}
+
+// podmanFailed is the status of a podman that could not make the container (podman-run(1)).
+const podmanFailed = 125
+
+// throughMonitor returns the end of the engine itself where podman's monitor is the main process:
+// it ends with 128 and the number of the signal that ended the engine.
+func throughMonitor(st systemd.Status, p pool.Pool) systemd.Status {
+	signal := st.ExecMainStatus - 128
+	if byPodman(p) && st.ExecMainCode == cldExited && signal > 0 && signal <= int(unix.SIGSYS) {
+		st.ExecMainCode, st.ExecMainStatus = cldKilled, signal
+	}
+	return st
+}
+
+func byPodman(p pool.Pool) bool {
+	return p.Provisioning.Mode == pool.ModeContainer && p.Provisioning.Runtime == pool.RuntimePodman
+}
+
+// podmanVerdict reports a podman that did not start the engine.
+func podmanVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
+	if !byPodman(p) || st.ExecMainCode != cldExited {
+		return nil
+	}
+	switch st.ExecMainStatus {
+	case podmanFailed:
+		return registry.Fail(registry.CodeEngineStartFailed, "podman could not make the container",
+			"Its error is in the log; podman info shows what podman finds on this host. "+logs)
+	case podmanFailed + 1, podmanFailed + 2:
+		return registry.Fail(registry.CodeEngineStartFailed, "podman could not execute the engine in the container",
+			"Its error is in the log. "+logs)
+	}
+	return nil
 }

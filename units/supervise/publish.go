@@ -11,6 +11,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -28,6 +29,7 @@ func (s *Supervisor) publish(e *entry) {
 		if p.Engine == "" || !named && r.view.state == registry.StateReady {
 			p.Engine, p.ModelID = r.serves()
 			r.offer(&p)
+			p.Runtime = runtimeOf(r.pool())
 			named = r.view.state == registry.StateReady
 		}
 	}
@@ -37,6 +39,14 @@ func (s *Supervisor) publish(e *entry) {
 	p = registry.Aggregate(p)
 	s.dirty = s.dirty || p.State != e.last.State
 	e.last = s.o.Registry.Put(p)
+}
+
+// runtimeOf is what runs the image of a container.
+func runtimeOf(p pool.Pool) string {
+	if p.Provisioning.Mode != pool.ModeContainer {
+		return ""
+	}
+	return cmp.Or(p.Provisioning.Runtime, pool.RuntimeSystemd)
 }
 
 // exists reports whether PID 1 has anything of the pool that must be stopped.

@@ -36,6 +36,7 @@ func PoolOf(p *registry.Pool) Pool {
 		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases,
 		Live: p.Live, Ready: p.Ready, Draining: p.Draining, State: string(p.State), Wanted: p.Wanted,
 		Source:    optional(p.Source),
+		Runtime:   optional(p.Runtime),
 		LastError: text, Hint: hint, Details: endingOf(p.LastError), LastHeartbeatMS: moment(p.LastHeartbeat),
 		RestartCount: p.RestartCount, RestartsSinceStable: p.RestartsSinceStable,
 		BackoffMS: p.Backoff.Milliseconds(), Breaker: optional(p.Breaker), NextRestartMS: moment(p.NextStart),
