@@ -2,9 +2,9 @@
 // becomes active when it exits with 0. "pool-gate memory" is the step before the engine,
 // "pool-gate gpu" the one after the gate for an engine with GPUs, "pool-gate release" that of units
 // of former versions, "pool-gate exec" executes an engine, "pool-gate seccomp" writes the system
-// call filter of one that podman runs, and "pool-gate disk" counts for the
-// manager what engines have on the disk. It owns flags only; the rules are in
-// package gate.
+// call filter of one that podman runs, "pool-gate places" makes in its image the places of its
+// mounts, and "pool-gate disk" counts for the manager what engines have on the disk. It owns flags
+// only; the rules are in package gate.
 package main
 
 import (
@@ -28,6 +28,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gate"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
+	"github.com/pool-managerd/pool-managerd/units/image"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/seccomp"
 )
@@ -63,6 +64,8 @@ func run(args []string, stderr io.Writer) int {
 			return exit.Ready
 		case "seccomp":
 			return seccompFile(args[1:], stderr, logger)
+		case "places":
+			return places(args[1:], stderr, logger)
 		case "release":
 			return release(ctx, args[1:], stderr, logger)
 		}
@@ -250,6 +253,35 @@ func seccompFile(args []string, stderr io.Writer, logger *log.Logger) int {
 	if err != nil {
 		logger.Println("the engine's system call filter:", err)
 		return exit.Failed
+	}
+	return exit.Ready
+}
+
+// places makes in an image what is mounted in it: what a path is on the host, folder or file.
+func places(args []string, stderr io.Writer, logger *log.Logger) int {
+	root := ""
+	f := flags(stderr)
+	f.StringVar(&root, "root", "", "the image's file system")
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	if root == "" || f.NArg() == 0 {
+		f.Usage()
+		return exit.Usage
+	}
+	syscall.Umask(0o022) // not the unit's: the user of the container passes them
+	tree, err := image.OpenTree(root)
+	if err != nil {
+		logger.Println("the engine's image:", err)
+		return exit.Failed
+	}
+	defer tree.Close()
+	for _, path := range f.Args() {
+		info, err := os.Stat(path)
+		if err := tree.Place(path, err == nil && info.IsDir()); err != nil {
+			logger.Println("a place for a mount in the engine's image:", err)
+			return exit.Failed
+		}
 	}
 	return exit.Ready
 }

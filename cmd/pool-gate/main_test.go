@@ -134,3 +134,30 @@ func TestSeccomp(t *testing.T) {
 		t.Errorf("%v %v %v: %.100s", err, read, info, data)
 	}
 }
+
+// TestPlaces: what is a folder on the host is one in the image, everything else a file, and all can
+// be passed by other users.
+func TestPlaces(t *testing.T) {
+	root := t.TempDir()
+	none := filepath.Join(t.TempDir(), "none")
+	if code := run([]string{"places", "--root", root}, io.Discard); code != exit.Usage {
+		t.Errorf("without a path: exit status %d", code)
+	}
+	if code := run([]string{"places", "--root", none, "/etc"}, io.Discard); code != exit.Failed {
+		t.Errorf("without an image: exit status %d", code)
+	}
+	if code := run([]string{"places", "--root", root, filepath.Dir(none), none}, io.Discard); code != exit.Ready {
+		t.Fatalf("exit status %d", code)
+	}
+	folder, err := os.Stat(filepath.Join(root, filepath.Dir(none)))
+	if err != nil || !folder.IsDir() || folder.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", folder, err)
+	}
+	file, err := os.Stat(filepath.Join(root, none))
+	if err != nil || !file.Mode().IsRegular() || file.Mode().Perm() != 0o644 {
+		t.Errorf("%v, %v", file, err)
+	}
+	if code := run([]string{"places", "--root", root, filepath.Join(none, "x")}, io.Discard); code != exit.Failed {
+		t.Errorf("below a file: exit status %d", code)
+	}
+}

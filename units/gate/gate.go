@@ -213,6 +213,7 @@ func Usage() string {
        pool-gate release [--socket PATH]
        pool-gate exec --key VARIABLE -- PROGRAM [ARGUMENT…]
        pool-gate seccomp --out PATH [--allow CALL[,…]] [--netlink]
+       pool-gate places --root DIRECTORY PATH…
        pool-gate disk DIRECTORY…
 
 PID 1 runs it in an engine's unit: as ExecStartPost=, for its memory and its GPUs as ExecStartPre= and a second ExecStartPost=,

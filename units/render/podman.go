@@ -68,6 +68,9 @@ func podmanExecLines(in Input, command engine.Command, s shown) []Line {
 	}
 	lines = append(lines, privileged(in.Host, "ExecStartPre", profile,
 		"writes the engine's system call filter: the unit's own would be podman's, too")...)
+	lines = append(lines, privileged(in.Host, "ExecStartPre", placesArgv(in, s),
+		"makes in the image the places of the mounts: its folders belong to a user that the container does not have, "+
+			"so that not even its root can")...)
 	lines = append(lines, commandLines(in.Host,
 		commands{engine: podmanArgv(in, command, s), gate: gateArgv(in), memory: memoryArgv(in), gpu: gpuArgv(in)})...)
 	lines = append(lines, endLine,
@@ -103,6 +106,13 @@ func allowedCalls(in Input) []string {
 		}
 	}
 	return calls
+}
+
+// placesArgv is the step that does in the image what PID 1 does for RootDirectory=. Podman mounts
+// /etc/hostname by itself. What it mounts directly below the root can be made: that is the layer's.
+func placesArgv(in Input, s shown) []string {
+	return slices.Concat([]string{gatePath(in), "places", "--root", in.Prepared.Image.Root, "/etc/hostname", "/var/tmp",
+		stateDirectory(in), cacheDirectory(in)}, s.Bound, s.Writable)
 }
 
 // podmanArgv is the command that starts the container and ends; podman's monitor stays.
