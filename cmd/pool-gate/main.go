@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime"
@@ -259,13 +260,21 @@ func seccompFile(args []string, stderr io.Writer, logger *log.Logger) int {
 
 // places makes in an image what is mounted in it: what a path is on the host, folder or file.
 func places(args []string, stderr io.Writer, logger *log.Logger) int {
-	root := ""
+	root, at := "", make(map[string]string) // by the place, what of the host is mounted there
 	f := flags(stderr)
 	f.StringVar(&root, "root", "", "the image's file system")
+	f.Func("driver", "HOST:INSIDE, a path of the host that is mounted at another", func(text string) error {
+		host, inside, found := strings.Cut(text, ":")
+		if !found {
+			return errors.New("no colon")
+		}
+		at[inside] = host
+		return nil
+	})
 	if err := f.Parse(args); err != nil {
 		return exit.Usage
 	}
-	if root == "" || f.NArg() == 0 {
+	if root == "" || f.NArg()+len(at) == 0 {
 		f.Usage()
 		return exit.Usage
 	}
@@ -277,7 +286,10 @@ func places(args []string, stderr io.Writer, logger *log.Logger) int {
 	}
 	defer tree.Close()
 	for _, path := range f.Args() {
-		info, err := os.Stat(path)
+		at[path] = path
+	}
+	for _, path := range slices.Sorted(maps.Keys(at)) {
+		info, err := os.Stat(at[path])
 		if err := tree.Place(path, err == nil && info.IsDir()); err != nil {
 			logger.Println("a place for a mount in the engine's image:", err)
 			return exit.Failed

@@ -157,6 +157,17 @@ func TestPlaces(t *testing.T) {
 	if err != nil || !file.Mode().IsRegular() || file.Mode().Perm() != 0o644 {
 		t.Errorf("%v, %v", file, err)
 	}
+	driver := filepath.Join(none+".so", "lib.so")
+	args := []string{"places", "--root", root, "--driver", os.DevNull + ":" + driver}
+	if code := run(args, io.Discard); code != exit.Ready {
+		t.Fatalf("a driver's file: exit status %d", code)
+	}
+	if file, err := os.Stat(filepath.Join(root, driver)); err != nil || !file.Mode().IsRegular() {
+		t.Errorf("a driver's file: %v, %v", file, err)
+	}
+	if code := run([]string{"places", "--root", root, "--driver", "/a"}, io.Discard); code != exit.Usage {
+		t.Errorf("a driver's file without its place: exit status %d", code)
+	}
 	if code := run([]string{"places", "--root", root, filepath.Join(none, "x")}, io.Discard); code != exit.Failed {
 		t.Errorf("below a file: exit status %d", code)
 	}

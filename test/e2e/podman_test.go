@@ -16,10 +16,9 @@ import (
 // podmanPackages are what a host with podman has.
 const podmanPackages = "crun,podman"
 
-// readyForPodman gives a container machine what a host has by itself: a file system under podman's
-// storage on which an overlay can be laid, whole file systems of the kernel, which crun must see
-// to mount its own in a user namespace, and no use of the keyring, whose calls systemd-nspawn
-// refuses.
+// readyForPodman gives a container machine what a host has by itself: a file system for podman's
+// storage, whole file systems of the kernel, which crun must see to mount its own in a user
+// namespace, and no use of the keyring, whose calls systemd-nspawn refuses.
 const readyForPodman = `
 	mkdir -p /var/lib/containers /etc/containers /run/whole/proc /run/whole/sys
 	mount -t tmpfs tmpfs /var/lib/containers
@@ -71,7 +70,7 @@ func TestPodman(t *testing.T) {
 			t.Run("a_limit_of_the_running_engine", func(t *testing.T) { podmanLimited(h.in(t)) })
 			t.Run("another_image", func(t *testing.T) { podmanReloaded(h.in(t)) })
 			t.Run("refused", func(t *testing.T) { podmanRefused(h.in(t)) })
-			t.Run("without_a_description_of_the_gpu", func(t *testing.T) { podmanWithoutCDI(h.in(t)) })
+			t.Run("gpu", func(t *testing.T) { podmanWithGPU(h.in(t)) })
 			t.Run("nothing_is_left", func(t *testing.T) {
 				h := h.in(t)
 				h.withoutImages()
@@ -247,9 +246,12 @@ func podmanRefused(h *site) {
 	h.reload()
 }
 
-func podmanWithoutCDI(h *site) {
+// podmanWithGPU: without a description of the GPUs the engine is not started; with one it has the
+// node of its GPU and the driver's files, where the description has them, and no hook is executed.
+func podmanWithGPU(h *site) {
 	h.loadGPUs("--gpus 2 --vram 8589934592")
-	h.shell("rm -rf /etc/cdi")
+	h.shell("rm -rf /etc/cdi; mkdir -p /srv/driver; echo driver >/srv/driver/libcuda.so.550.54.14")
+	defer h.shell("rm -rf /etc/cdi /srv/driver")
 	g := byPodman("acme/llama:2").with(`gpu_proof = "off"`)
 	for i, key := range g.keys {
 		if strings.HasPrefix(key, "devices") {
@@ -261,6 +263,23 @@ func podmanWithoutCDI(h *site) {
 	p := h.wait("g", failsWith("PROVISION_FAILED"))
 	if !strings.Contains(p.LastError, "nvidia.com/gpu") || !strings.Contains(p.Hint, "nvidia-ctk cdi generate") {
 		h.t.Errorf("%s (%s)", p.LastError, p.Hint)
+	}
+	h.shell("mkdir -p /etc/cdi")
+	h.write("/etc/cdi/nvidia.json", cdiFile)
+	h.reload()
+	p = h.wait("g", isReady)
+	h.completes(p)
+	at := fmt.Sprintf("/proc/%d", h.engineOf(p))
+	out := h.shell("cat " + at + "/root/usr/lib/gpu/libcuda.so.1; ls " + at + "/root/dev; " +
+		"tr '\\0' '\n' <" + at + "/environ")
+	for _, want := range []string{"driver\n", "\nnvidia0\n", "\nnvidiactl\n", "\nLD_LIBRARY_PATH=/usr/lib/gpu\n",
+		"CUDA_VISIBLE_DEVICES=GPU-", "NVIDIA_VISIBLE_DEVICES=void"} {
+		if !strings.Contains(out, want) {
+			h.t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "\nnvidia1\n") {
+		h.t.Errorf("it has the node of another GPU:\n%s", out)
 	}
 	h.must("rm", host.PoolFile("g"))
 	h.reload()

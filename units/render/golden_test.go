@@ -64,13 +64,10 @@ var goldenCases = []struct {
 		in.Prepared.Binary, in.Prepared.Programs = "/home/app/llama-server", []string{"/home/app/llama-server"}
 	})},
 	{"container_model_beside_engine", input(contained, modelAt("/app/models/a.gguf"))},
-	{"container_one_gpu", input(contained, gpus([]string{"0"}), func(in *render.Input) {
-		in.Prepared.Image.Driver = []pool.Mount{{Host: "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.14",
-			Inside: "/usr/lib64/libcuda.so.1"}}
-	})},
+	{"container_one_gpu", input(contained, gpus([]string{"0"}), withDriver)},
 	{"podman_257", input(systemd257, byPodman)},
 	{"podman_252_two_gpus", input(systemd252, byPodman, gpus([]string{"0", "1"}), need(3<<30, 9<<30),
-		kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"), byPodman)},
+		kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"), byPodman, withDriver)},
 	{"podman_what_a_pool_brings", input(systemd262, byPodman, modelAt("/home/ann/a,b.gguf"), with(func(p *pool.Pool) {
 		p.Env, p.Writable = map[string]string{"PROMPT": chatTemplate}, []string{"/srv/slots"}
 		p.Sandbox.Allow = relax.Names()
@@ -128,6 +125,12 @@ func contained(in *render.Input) {
 		Image: &pool.Image{Digest: "sha256:" + hex + "445566778899aabbccddeeff",
 			Root: "/var/cache/pool-managerd/models/image--registry.example--llama--0123456789ab/snapshots/" + hex +
 				"/rootfs"}}
+}
+
+// withDriver gives that image the GPU driver's files.
+func withDriver(in *render.Input) {
+	in.Prepared.Image.Driver = []pool.Mount{{Host: "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.14",
+		Inside: "/usr/lib64/libcuda.so.1"}}
 }
 
 // byPodman has podman run that image.

@@ -108,11 +108,16 @@ func allowedCalls(in Input) []string {
 	return calls
 }
 
-// placesArgv is the step that does in the image what PID 1 does for RootDirectory=. Podman mounts
-// /etc/hostname by itself. What it mounts directly below the root can be made: that is the layer's.
+// places are those of what podman and crun mount by themselves, and of podmanTemporary.
+var places = []string{"/dev", "/etc/hostname", "/proc", "/run", "/sys", "/tmp", "/var/tmp"}
+
+// placesArgv is the step that does in the image what PID 1 does for RootDirectory=.
 func placesArgv(in Input, s shown) []string {
-	return slices.Concat([]string{gatePath(in), "places", "--root", in.Prepared.Image.Root, "/etc/hostname", "/var/tmp",
-		stateDirectory(in), cacheDirectory(in)}, s.Bound, s.Writable)
+	argv := []string{gatePath(in), "places", "--root", in.Prepared.Image.Root}
+	for _, m := range driverOf(in) {
+		argv = append(argv, "--driver", m.Host+":"+m.Inside)
+	}
+	return slices.Concat(argv, places, []string{stateDirectory(in), cacheDirectory(in)}, s.Bound, s.Writable)
 }
 
 // podmanArgv is the command that starts the container and ends; podman's monitor stays.
@@ -136,21 +141,34 @@ func podmanArgv(in Input, command engine.Command, s shown) []string {
 			argv = append(argv, "--env="+line.Property.Value.([]string)[0])
 		}
 	}
-	for _, d := range in.Mask {
-		argv = append(argv, "--device=nvidia.com/gpu="+d.Visible)
-	}
+	argv = append(argv, podmanDevices(in)...)
 	for _, dir := range []string{stateDirectory(in), cacheDirectory(in)} {
-		argv = append(argv, bound(dir, "U=true"))
+		argv = append(argv, bound(dir, dir, "U=true"))
 	}
 	for _, path := range s.Bound {
-		argv = append(argv, bound(path, "readonly=true"))
+		argv = append(argv, bound(path, path, "readonly=true"))
 	}
 	for _, path := range s.Writable {
-		argv = append(argv, bound(path))
+		argv = append(argv, bound(path, path))
 	}
-	// ":O": what is made for mounts is in a layer above, which is thrown away.
-	argv = append(argv, "--rootfs", in.Prepared.Image.Root+":O", in.Prepared.Binary)
+	// Without ":O", a layer above: podman before 5.5 then forgets to map the user ids.
+	argv = append(argv, "--rootfs", in.Prepared.Image.Root, in.Prepared.Binary)
 	return append(argv, command.Args...)
+}
+
+// podmanDevices are the nodes of the GPUs, and the driver's files as mounts: podman's own reading
+// of the description would execute its hooks, which write into the image.
+func podmanDevices(in Input) (argv []string) {
+	if len(in.Mask) == 0 {
+		return nil
+	}
+	for _, node := range append(neededNodes(in.Mask), sharedNodes[0]) {
+		argv = append(argv, "--device="+node)
+	}
+	for _, m := range driverOf(in) {
+		argv = append(argv, bound(m.Host, m.Inside, "readonly=true"))
+	}
+	return argv
 }
 
 // podmanTemporary are the file systems in memory.
@@ -170,10 +188,10 @@ func podmanTemporary(in Input) []string {
 }
 
 // bound is the option that shows a path of the host in the container.
-func bound(path string, options ...string) string {
+func bound(path, inside string, options ...string) string {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b) // as podman reads it: a path may have a comma
-	fields := append([]string{"type=bind", "source=" + path, "destination=" + path}, options...)
+	fields := append([]string{"type=bind", "source=" + path, "destination=" + inside}, options...)
 	// A buffer takes everything that it is given.
 	_ = w.Write(fields)
 	w.Flush()
