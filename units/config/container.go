@@ -93,17 +93,22 @@ func containerWhole(d *draft, r *strict.Report) {
 }
 
 func (p Policy) refuseImage(of pool.Pool) *registry.Failure {
-	if of.Provisioning.Mode != pool.ModeContainer || slices.ContainsFunc(p.AllowedImages, func(entry string) bool {
-		return coversImage(entry, of.Provisioning.Image)
-	}) {
+	if of.Provisioning.Mode != pool.ModeContainer {
 		return nil
 	}
-	name, _, _ := strings.Cut(of.Provisioning.Image, "@")
+	return p.refuseNamedImage(of.Provisioning.Image)
+}
+
+func (p Policy) refuseNamedImage(image string) *registry.Failure {
+	if slices.ContainsFunc(p.AllowedImages, func(entry string) bool { return coversImage(entry, image) }) {
+		return nil
+	}
+	name, _, _ := strings.Cut(image, "@")
 	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
 		name = name[:i]
 	}
 	return registry.Fail(registry.CodePolicyDenied,
-		fmt.Sprintf("the image %s is not allowed on this host", of.Provisioning.Image),
+		fmt.Sprintf("the image %s is not allowed on this host", image),
 		fmt.Sprintf("Set allowed_images = [%s] under [policy] in %s, and reload.", lineWith(p.AllowedImages, name),
 			policyFile))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/relax"
 )
@@ -125,8 +126,12 @@ func (p Policy) refusePrefetch(of pool.Pool) *registry.Failure {
 	return nil
 }
 
-// RefuseSource returns why the policy forbids a model, by its reference; nil if it does not.
+// RefuseSource returns why the policy forbids a model or an image, by its reference; nil if it
+// does not.
 func (p Policy) RefuseSource(model string) *registry.Failure {
+	if image, ok := strings.CutPrefix(model, modelref.Image+":"); ok {
+		return p.refuseNamedImage(image)
+	}
 	if model == "" || p.allowsSource(model) {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -136,6 +137,21 @@ func TestRefuse(t *testing.T) {
 			}
 		})
 	}
+	t.Run("images/a_download_without_a_pool", func(t *testing.T) {
+		p := Policy{AllowedImages: []string{"ghcr.io/org/"}, AllowedModelSources: []string{"hf:"}}
+		for model, refused := range map[string]bool{
+			"image:ghcr.io/org/llama:1": false, "image:ghcr.io/other/llama:1": true,
+			"hf:org/name": false, "oci:ghcr.io/org/m": true,
+		} {
+			if f := p.RefuseSource(model); (f != nil) != refused {
+				t.Errorf("%s: %+v", model, f)
+			}
+		}
+		f := Policy{}.RefuseSource("image:ghcr.io/org/llama:1")
+		if f == nil || !strings.Contains(f.Hint, "allowed_images") {
+			t.Errorf("without the key: %+v", f)
+		}
+	})
 	t.Run("binaries/dots_do_not_lead_out", func(t *testing.T) {
 		p := Policy{AllowedBinaries: []string{"/opt/engines/"}}
 		if listed(p.AllowedBinaries, "/opt/engines/../../bin/sh") ||
