@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
@@ -18,6 +17,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gguf"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/regular"
 	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
@@ -78,7 +78,7 @@ func Damaged(path string, size int64, by engine.Weights) *Flaw {
 	if size == 0 {
 		return &Flaw{"is empty", "Copy the file again: ls -l " + shell.Quote(path)}
 	}
-	file, err := os.Open(path)
+	file, _, err := regular.Open(path)
 	if err != nil {
 		return &Flaw{fmt.Sprintf("cannot be read: %v", Cause(err)), "The manager is root without capabilities; " +
 			"others must be able to read the file: chmod o+r " + shell.Quote(path)}

@@ -10,10 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/pool-managerd/pool-managerd/units/regular"
 )
 
 // Names in the directory of an unpacked image.
@@ -90,7 +91,7 @@ func (i Info) Marshal() ([]byte, error) {
 // Read reads the file of an unpacked image. One that is not there means that the image is not
 // whole.
 func Read(dir string) (Info, error) {
-	f, err := os.Open(filepath.Join(dir, FileName))
+	f, _, err := regular.Open(filepath.Join(dir, FileName))
 	if err != nil {
 		return Info{}, err
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/modelref"
+	"github.com/pool-managerd/pool-managerd/units/regular"
 )
 
 // An archive is a tar file without links: first its index, then each blob. What is a link in the
@@ -86,7 +87,7 @@ func Export(ctx context.Context, cacheDir string, ref modelref.Ref, to io.Writer
 }
 
 func exportFile(ctx context.Context, w *tar.Writer, name string, f indexed) error {
-	from, err := os.Open(name)
+	from, _, err := regular.Open(name)
 	if err != nil {
 		return err
 	}
@@ -153,20 +154,16 @@ func describe(ctx context.Context, own, name string) (indexed, error) {
 	if !strings.HasPrefix(real, own+"/") {
 		return indexed{}, fmt.Errorf("%s leads out of its directory, to %s", name, real)
 	}
-	info, err := os.Stat(real)
+	from, info, err := regular.Open(real)
 	if err != nil {
 		return indexed{}, err
 	}
+	defer from.Close()
 	f := indexed{Blob: filepath.Base(real), Size: info.Size()}
 	if filepath.Dir(real) == filepath.Join(own, "blobs") && hexDigits(f.Blob, 64) {
 		f.SHA256 = f.Blob
 		return f, nil
 	}
-	from, err := os.Open(real)
-	if err != nil {
-		return f, err
-	}
-	defer from.Close()
 	sum := sha256.New()
 	if _, err := io.CopyBuffer(struct{ io.Writer }{sum}, stopping{ctx, from}, make([]byte, 256<<10)); err != nil {
 		return f, fmt.Errorf("%s: %w", real, err)

@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/units/regular"
 )
 
 // ErrBusy means that a program downloads into the directory.
@@ -81,15 +83,11 @@ func unverified(dir string, report func(Checked)) error {
 
 // check compares one file with its name: the SHA-256, or the SHA-1 that git computes.
 func check(ctx context.Context, path string) (Checked, error) {
-	f, err := os.Open(path)
+	f, info, err := regular.Open(path)
 	if err != nil {
 		return Checked{}, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return Checked{}, err
-	}
 	c := Checked{File: filepath.Base(path), Bytes: info.Size()}
 	var sum hash.Hash
 	switch {

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/units/modelref"
+	"github.com/pool-managerd/pool-managerd/units/regular"
 )
 
 // Whole is whether everything of a model is there.
@@ -84,7 +85,7 @@ func plain(name string) bool {
 // readSmall reads a file of which much would be an error.
 func readSmall(name string) ([]byte, error) {
 	const most = 4096
-	f, err := os.Open(name)
+	f, _, err := regular.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ const treeMost = 16 << 20
 
 // readTree returns the files of a commit, and false where nothing lists them.
 func readTree(dir, commit string) (map[string]listedFile, bool) {
-	f, err := os.Open(filepath.Join(dir, "trees", commit+".json"))
+	f, _, err := regular.Open(filepath.Join(dir, "trees", commit+".json"))
 	if err != nil {
 		return nil, false
 	}

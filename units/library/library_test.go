@@ -98,6 +98,15 @@ func TestFind(t *testing.T) {
 	file := func(name, text string) func(c cache) {
 		return func(c cache) { c.file(repo, name, "b-"+filepath.Base(name), text) }
 	}
+	// A reader of a pipe that no one writes to waits without end.
+	pipe := func(name string) func(c cache) {
+		return func(c cache) {
+			path := filepath.Join(c.dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), unix.Mkfifo(path, 0o666)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	for _, c := range []struct {
 		name  string
 		setup []func(c cache)
@@ -116,6 +125,10 @@ func TestFind(t *testing.T) {
 		{"another_file_only", []func(cache){main, file("b.gguf", "x")}, "hf:acme/tiny/a.gguf", "", library.No},
 		{"a_link_to_nothing", []func(cache){main, file("a.gguf", "x"), func(c cache) { _ = os.Remove(filepath.Join(c.dir, repo, "blobs/b-a.gguf")) }},
 			"hf:acme/tiny/a.gguf", "", library.No},
+		{"pipes_in_the_place_of_lists", []func(cache){file("a.gguf", "x"), pipe(repo + "/refs/main"), pipe(repo + "/trees/c0ffee.json")},
+			"hf:acme/tiny/a.gguf", "", library.No},
+		{"a_pipe_in_the_place_of_the_files_list", []func(cache){main, file("a.gguf", "x"), pipe(repo + "/trees/c0ffee.json")},
+			"hf:acme/tiny/a.gguf", "c0ffee/a.gguf", library.Yes},
 		{"all_parts", []func(cache){main, file("a-00001-of-00002.gguf", "x"), file("a-00002-of-00002.gguf", "y"),
 			tree(`"a-00001-of-00002.gguf":{"size":1},"a-00002-of-00002.gguf":{"size":1},"b.gguf":{"size":9}`)},
 			"hf:acme/tiny/a-00001-of-00002.gguf", "c0ffee/a-00001-of-00002.gguf", library.Yes},

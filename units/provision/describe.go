@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gguf"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/regular"
 )
 
 // maxDescription bounds a file in JSON that describes a model; those of known models have at most
@@ -171,14 +171,11 @@ func parameters(dir string) uint64 {
 
 // readJSON reads a small file, and reports whether that worked.
 func readJSON(path string, into any) bool {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not keep it waiting
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return false
-	}
 	text, err := io.ReadAll(io.LimitReader(f, maxDescription+1))
 	return err == nil && len(text) <= maxDescription && json.Unmarshal(text, into) == nil
 }

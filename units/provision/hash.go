@@ -6,12 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pool-managerd/pool-managerd/units/bring"
+	"github.com/pool-managerd/pool-managerd/units/regular"
 )
 
 // A file is read by one goroutine and hashed by another, hashAhead chunks ahead at most. A chunk is
@@ -29,7 +29,7 @@ type chunk struct {
 
 // hashFile reads a file to its end, and reports now and then how far it is.
 func (s *Stager) hashFile(ctx context.Context, path string, size int64) (string, error) {
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}
