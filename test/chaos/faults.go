@@ -67,6 +67,15 @@ func fill(dir string) string {
 	return "{ head -c 64M /dev/zero >" + dir + "/.filler; } 2>/dev/null || true"
 }
 
+// slowDisk lets the manager write three times a second to the disk of its state, so that whatever is
+// written down takes a second or more. In a virtual machine that is a file system of its own.
+const (
+	stateDisk = `disk=$(findmnt -n -o SOURCE ` + stateDir + `)
+	`
+	slowDisk  = stateDisk + `systemctl set-property --runtime pool-managerd.service IOWriteIOPSMax="$disk 3"`
+	quickDisk = stateDisk + `systemctl set-property --runtime pool-managerd.service IOWriteIOPSMax="$disk infinity"`
+)
+
 // readOnly makes a file system read-only, and leaves its mount read-write: a unit that starts now
 // has a mount of its own, which the end of the fault does not reach. The mount(8) of systemd 252's
 // release has no option for that, and takes two calls. The kernel refuses the first while a file is

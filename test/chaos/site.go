@@ -27,6 +27,9 @@ type site struct {
 	parts host.Parts
 	newer string // the package of a newer version, "" where the run needs none
 
+	// stateMount makes the file system of the manager's state.
+	stateMount string
+
 	lines   int       // of the manager's log so far
 	counted time.Time // until when, by the clock of the machine
 }
@@ -38,7 +41,10 @@ func boot(ctx context.Context, cfg machine.Config, dir string, upgrades bool) (*
 	if err != nil {
 		return nil, err
 	}
-	s := &site{parts: parts}
+	s := &site{parts: parts, stateMount: stateInMemory}
+	if cfg.Backend == machine.VM {
+		s.stateMount = stateOnDisk
+	}
 	if upgrades {
 		if s.newer, err = host.BuildNewer(ctx, dir); err != nil {
 			return nil, err
@@ -60,11 +66,19 @@ func boot(ctx context.Context, cfg machine.Config, dir string, upgrades bool) (*
 	return s, nil
 }
 
+// The manager's state is on a small file system. Only a kernel of its own has a disk for it, which
+// can be slow.
+const (
+	stateInMemory = "mount -t tmpfs -o size=4m,mode=700 chaos-state " + stateDir
+	stateOnDisk   = "truncate -s 8M /var/tmp/state.img; mke2fs -q -F -t ext4 -m 0 /var/tmp/state.img; mount -o loop /var/tmp/state.img " +
+		stateDir + "; chmod 700 " + stateDir + "; rmdir " + stateDir + "/lost+found"
+)
+
 // furnish makes the file systems, the GPUs and the pools.
 func (s *site) furnish(ctx context.Context) error {
 	units := "pool-managerd.service pool-managerd.socket pool-gpu.service pool-gpu.socket"
 	_, err := s.Shell(ctx, `systemctl stop `+units+`
-		mount -t tmpfs -o size=4m,mode=700 chaos-state `+stateDir+`
+		`+s.stateMount+`
 		mount -t tmpfs -o size=8m,mode=755 chaos-run `+runDir+`
 		systemctl start pool-gpu.socket pool-managerd.socket pool-managerd.service
 		cp /srv/models/tiny.gguf /srv/models/b.gguf; chmod 644 /srv/models/b.gguf`)

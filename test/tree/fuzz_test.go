@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -31,6 +32,27 @@ func TestFuzzTargetsHaveSeeds(t *testing.T) {
 	}
 	if targets < 40 {
 		t.Errorf("only %d targets were found", targets)
+	}
+}
+
+// TestFuzzTotalsNameEachTarget: the page of how many inputs were tried has a row for each target,
+// also for one that was tried with none, and no row for one that is gone.
+func TestFuzzTotalsNameEachTarget(t *testing.T) {
+	const page = "docs/reference/fuzz.md"
+	rows := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^\| (\S+\.Fuzz\w+) \|`).FindAllStringSubmatch(read(t, page), -1) {
+		rows[m[1]] = true
+	}
+	for name := range tests(t) {
+		if target := strings.Replace(name, ": ", ".", 1); strings.Contains(name, ": Fuzz") {
+			if !rows[target] {
+				t.Errorf("%s has no row for %s", page, target)
+			}
+			delete(rows, target)
+		}
+	}
+	for target := range rows {
+		t.Errorf("%s has a row for %s, which is no target", page, target)
 	}
 }
 

@@ -100,6 +100,11 @@ func Read(dir string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	return parse(data)
+}
+
+// parse parses the content of the file. An image that cannot be used is none.
+func parse(data []byte) (Info, error) {
 	var i Info
 	if len(data) > maxFile {
 		return Info{}, fmt.Errorf("%s has more than %d bytes", FileName, maxFile)
@@ -107,7 +112,10 @@ func Read(dir string) (Info, error) {
 	if err := json.Unmarshal(data, &i); err != nil {
 		return Info{}, fmt.Errorf("%s: %w", FileName, err)
 	}
-	return i, i.Check()
+	if err := i.Check(); err != nil {
+		return Info{}, err
+	}
+	return i, nil
 }
 
 // Root is the file system of an unpacked image.
