@@ -67,7 +67,7 @@ func fill(dir string) string {
 	return "{ head -c 64M /dev/zero >" + dir + "/.filler; } 2>/dev/null || true"
 }
 
-// slowDisk lets the manager write three times a second to the disk of its state, so that whatever is
+// slowDisk lets the manager write three times a second to the disk of its state: whatever is
 // written down takes a second or more. In a virtual machine that is a file system of its own.
 const (
 	stateDisk = `disk=$(findmnt -n -o SOURCE ` + stateDir + `)

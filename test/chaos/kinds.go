@@ -77,7 +77,7 @@ func Kinds() []Kind {
 			Begin: shell(readOnly(stateDir)), End: shell("mount -o remount,rw " + stateDir)},
 		{Name: "run-read-only", Weight: 1, Takes: []string{"disk", "manager"}, Shortest: 2 * sec, Longest: 8 * sec, Refuses: true,
 			Begin: shell(readOnly(runDir)), End: shell("mount -o remount,rw " + runDir)},
-		// The kernel lets the manager's own writes wait: its cgroup has a limit for the disk of its state.
+		// The manager's own writes wait: its cgroup has a limit for the disk of its state.
 		{Name: "state-slow", Weight: 2, Takes: []string{"disk"}, Shortest: 4 * sec, Longest: 12 * sec, Refuses: true, OnlyIn: machine.VM,
 			Begin: shell(slowDisk), End: shell(quickDisk)},
 		// A container has the clock of the host of the tests.

@@ -70,8 +70,9 @@ func boot(ctx context.Context, cfg machine.Config, dir string, upgrades bool) (*
 // can be slow.
 const (
 	stateInMemory = "mount -t tmpfs -o size=4m,mode=700 chaos-state " + stateDir
-	stateOnDisk   = "truncate -s 8M /var/tmp/state.img; mke2fs -q -F -t ext4 -m 0 /var/tmp/state.img; mount -o loop /var/tmp/state.img " +
-		stateDir + "; chmod 700 " + stateDir + "; rmdir " + stateDir + "/lost+found"
+	stateOnDisk   = "truncate -s 8M /var/tmp/state.img; mke2fs -q -F -t ext4 -m 0 /var/tmp/state.img; " +
+		"mount -o loop /var/tmp/state.img " + stateDir + "; chmod 700 " + stateDir + "; rmdir " + stateDir +
+		"/lost+found"
 )
 
 // furnish makes the file systems, the GPUs and the pools.

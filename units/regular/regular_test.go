@@ -46,8 +46,9 @@ func TestOpen(t *testing.T) {
 			}
 		})
 	}
-	for name, want := range map[string]error{"pipe": regular.ErrOther, "written": regular.ErrOther, "link_to_pipe": regular.ErrOther,
-		"zero": regular.ErrOther, ".": regular.ErrOther, "socket": syscall.ENXIO, "dangling": os.ErrNotExist} {
+	for name, want := range map[string]error{"pipe": regular.ErrOther, "written": regular.ErrOther,
+		"link_to_pipe": regular.ErrOther, "zero": regular.ErrOther,
+		".": regular.ErrOther, "socket": syscall.ENXIO, "dangling": os.ErrNotExist} {
 		t.Run("not_"+name, func(t *testing.T) {
 			if f, _, err := regular.Open(at(name)); !errors.Is(err, want) {
 				t.Errorf("%v, want %v", err, want)
