@@ -26,6 +26,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/cdi"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/listen"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 	"github.com/pool-managerd/pool-managerd/units/memory/ram"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
@@ -82,6 +83,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 			}},
 		Prober:   probe.New(),
 		Activity: engineActivity,
+		Crowd:    listen.Crowd,
 		Ports:    provision.NewPorts(settings.Host.PortLow, settings.Host.PortHigh),
 		PortFree: provision.PortFree,
 		Registry: d.registry,

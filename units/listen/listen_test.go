@@ -101,6 +101,13 @@ func FuzzUsersIn(f *testing.F) {
 		if len(users) > strings.Count(s, stateListen) {
 			t.Errorf("%d users in %q", len(users), s)
 		}
+		connected := make(map[int]int)
+		_ = clients(strings.NewReader(s), port, connected)
+		for uid, n := range connected {
+			if uid < 0 || n > strings.Count(s, stateEstablished) {
+				t.Errorf("%d connections of user %d in %q", n, uid, s)
+			}
+		}
 	})
 }
 

@@ -144,6 +144,10 @@ type Options struct {
 	// Activity reads what a unit's processes have used, false if unknown. It may be nil.
 	Activity func(unit string) (Activity, bool)
 
+	// Crowd returns the user who has the most connections to a port of the loopback, and how many.
+	// It may be nil.
+	Crowd func(port int) (uid, connections int, err error)
+
 	// Measure receives each run of an engine that serves. It is called on the loop and must not
 	// block. It may be nil.
 	Measure func(bench.Target)

@@ -45,8 +45,9 @@ func (s *Supervisor) lookAtWork(w *watch) {
 	unit := w.r.unit.name
 	s.effects.Go(func() {
 		var a Activity
-		ok, mark := false, ""
+		ok, mark, held := false, "", ""
 		_ = s.guard(func() error { // it counts as no work
+			held = s.crowd(w.endpoint)
 			if a, ok = s.o.Activity(unit); ok {
 				mark = w.progress(w.ctx)
 			}
@@ -61,7 +62,7 @@ func (s *Supervisor) lookAtWork(w *watch) {
 			if ok {
 				w.worked(a, mark, s.leasesOf(w.r) > 0, now)
 			}
-			if s.escalate(w, now) {
+			if named := w.nameCrowd(held); s.escalate(w, now) || named {
 				s.settle(w.r)
 			}
 		})
