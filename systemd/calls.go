@@ -192,8 +192,19 @@ func (c *Client) SetProperties(ctx context.Context, unit string, props []Propert
 	return err
 }
 
-// Kill sends a signal to a unit's processes; who is "main", "control" or "all".
+// Thaw undoes systemctl freeze. It is an error for a unit that is not active.
+func (c *Client) Thaw(ctx context.Context, unit string) error {
+	_, err := c.manager(ctx, "ThawUnit", unit)
+	return err
+}
+
+// Kill sends a signal to a unit's processes; who is "main", "control" or "all". A frozen unit is
+// thawed before: PID 1 neither restarts, stops nor thaws one whose process was killed while it was
+// frozen, also after a daemon-reexec (seen on 257 and 262).
 func (c *Client) Kill(ctx context.Context, unit string, who string, sig syscall.Signal) error {
+	if err := c.Thaw(ctx, unit); errors.Is(err, ErrDisconnected) {
+		return err // any other is of a unit that cannot be thawed, or need not
+	}
 	_, err := c.manager(ctx, "KillUnit", unit, who, int32(sig))
 	return err
 }

@@ -27,6 +27,9 @@ var (
 	// ErrJobExists means that another job of the unit is queued or runs, and goes on.
 	ErrJobExists = errors.New("the unit has another job")
 
+	// ErrFrozen means that the unit is frozen (systemctl freeze): PID 1 neither stops nor starts it.
+	ErrFrozen = errors.New("the unit is frozen")
+
 	// ErrAccessDenied means that the bus, PID 1 or polkit refuses this caller.
 	ErrAccessDenied = errors.New("access denied by PID 1 or the message bus")
 )
@@ -125,3 +128,6 @@ type JobError struct {
 func (e *JobError) Error() string {
 	return fmt.Sprintf("%s job of %s ended as %q", e.Type, e.Unit, e.Result)
 }
+
+// Is classifies by the result.
+func (e *JobError) Is(target error) bool { return e.Result == "frozen" && target == ErrFrozen }

@@ -192,6 +192,48 @@ func TestMachineCrashAndRestart(t *testing.T) {
 		last := list[len(list)-1]
 		return last.NRestarts == 0 && last.Running()
 	})
+
+	// One that an administrator has frozen is restarted too.
+	third := f.awaitUnit(unit, "running", Status.Running)
+	f.freeze(unit)
+	if err := f.Kill(timeout(t), unit, "main", syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitUnit(unit, "running after it was frozen", func(s Status) bool {
+		return s.Running() && s.MainPID != third.MainPID
+	})
+	f.freeze(unit)
+	job, err := f.Stop(timeout(t), unit)
+	if err == nil {
+		err = job.Wait(timeout(t))
+	}
+	if errors.Is(err, ErrFrozen) {
+		if err = f.Thaw(timeout(t), unit); err == nil {
+			if job, err = f.Stop(timeout(t), unit); err == nil {
+				err = job.Wait(timeout(t))
+			}
+		}
+	}
+	if err != nil {
+		t.Errorf("a frozen unit was not stopped: %v", err)
+	}
+}
+
+// freeze freezes a unit, as soon as its job has ended.
+func (f *follower) freeze(unit string) {
+	f.t.Helper()
+	ctx := timeout(f.t)
+	for {
+		_, err := f.manager(ctx, "FreezeUnit", unit)
+		if err == nil {
+			return
+		}
+		var busy *CallError
+		if !errors.As(err, &busy) || busy.Name != "org.freedesktop.systemd1.UnitBusy" {
+			f.t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // TestMachineWhoEndedARun: an end by itself and a stop look alike in Result and in the exit status;

@@ -29,16 +29,33 @@ func (c pid1) Start(ctx context.Context, unit string, props []systemd.Property) 
 	return job.Wait, nil
 }
 
-// Stop implements supervise.PID1. A unit that is gone already is stopped.
+// Stop implements supervise.PID1. A unit that is gone already is stopped, and one that is frozen is
+// thawed first.
 func (c pid1) Stop(ctx context.Context, unit string) error {
-	job, err := c.client.Stop(ctx, unit)
-	return stopped(ctx, job, err)
+	return c.thawed(ctx, unit, func() error {
+		job, err := c.client.Stop(ctx, unit)
+		return stopped(ctx, job, err)
+	})
 }
 
 // StopWaiting implements supervise.PID1.
 func (c pid1) StopWaiting(ctx context.Context, unit string) error {
-	job, err := c.client.StopWaiting(ctx, unit)
-	return stopped(ctx, job, err)
+	return c.thawed(ctx, unit, func() error {
+		job, err := c.client.StopWaiting(ctx, unit)
+		return stopped(ctx, job, err)
+	})
+}
+
+// thawed stops a unit, again after it was thawed where PID 1 refuses because it is frozen.
+func (c pid1) thawed(ctx context.Context, unit string, stop func() error) error {
+	err := stop()
+	if !errors.Is(err, systemd.ErrFrozen) {
+		return err
+	}
+	if thawErr := c.client.Thaw(ctx, unit); thawErr != nil {
+		return errors.Join(err, thawErr)
+	}
+	return stop()
 }
 
 // stopped waits for a stop job.

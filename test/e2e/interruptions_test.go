@@ -169,12 +169,24 @@ func TestSystemctlOnEngines(t *testing.T) {
 	h.wait("a", isReady, condition{"a new process", func(p host.Pool) bool {
 		return p.Replicas[0].InvocationID != before.Invocation
 	}})
+	// One that was frozen is drained as any; frozen for long, it is replaced, and not stuck in PID 1.
+	h.must("systemctl", "freeze", unit)
+	h.must("poolctl", "drain", "a", "--deadline", "1s")
+	h.wait("a", inState("stopped"))
+	h.must("poolctl", "resume", "a")
+	h.wait("a", isReady)
+	h.pool("b", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `escalate_after = "5s"`).
+		table("restart", `initial = "300ms"`))
+	h.reload()
+	h.wait("b", isReady)
+	h.must("systemctl", "freeze", host.EngineUnit("b"))
+	h.wait("b", isReady, restarted(1))
 	h.must("systemctl", "stop", unit)
 	h.wait("a", inState("stopped"))
 	h.pool("a", stub().with(`env = { NEW = "1" }`).quick())
 	h.reload()
 	h.wait("a", isReady)
-	h.wait("b", restarted(0))
+	h.wait("b", restarted(1))
 }
 
 // TestReplicas: a pool of several replicas has a unit, a port and a hand-off file for each; one

@@ -267,7 +267,12 @@ func (s *Supervisor) killAfter(ctx context.Context, wait time.Duration, stopped 
 // stopFailed notes that PID 1 did not stop the unit. What runs goes on until the next attempt.
 func (s *Supervisor) stopFailed(r *replica, err error) {
 	s.o.Log.Error("could not stop the engine", append(s.about(r), "err", err)...)
-	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, "Try systemctl stop '"+r.unit.name+"'.")
+	hint := "Try systemctl stop '" + r.unit.name + "'."
+	if errors.Is(err, systemd.ErrFrozen) { // and it cannot be thawed
+		hint = "Its process ended while its unit was frozen (systemctl freeze), which PID 1 undoes at a reboot only. " +
+			"A pool with another name can serve in its place."
+	}
+	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, hint)
 	r.job.stopAt = r.job.nextAttempt(time.Now())
 }
 
