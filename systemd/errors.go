@@ -27,7 +27,7 @@ var (
 	// ErrJobExists means that another job of the unit is queued or runs, and goes on.
 	ErrJobExists = errors.New("the unit has another job")
 
-	// ErrFrozen means that the unit is frozen (systemctl freeze): PID 1 neither stops nor starts it.
+	// ErrFrozen means that the unit is frozen (systemctl freeze): PID 1 does not stop or start it.
 	ErrFrozen = errors.New("the unit is frozen")
 
 	// ErrAccessDenied means that the bus, PID 1 or polkit refuses this caller.

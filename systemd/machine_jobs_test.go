@@ -194,14 +194,12 @@ func TestMachineCrashAndRestart(t *testing.T) {
 	})
 
 	// One that an administrator has frozen is restarted too.
-	third := f.awaitUnit(unit, "running", Status.Running)
+	third := f.asked(unit, func(s Status) bool { return s.Running() && s.JobID == 0 })
 	f.freeze(unit)
 	if err := f.Kill(timeout(t), unit, "main", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	f.awaitUnit(unit, "running after it was frozen", func(s Status) bool {
-		return s.Running() && s.MainPID != third.MainPID
-	})
+	f.asked(unit, func(s Status) bool { return s.Running() && s.JobID == 0 && s.MainPID != third.MainPID })
 	f.freeze(unit)
 	job, err := f.Stop(timeout(t), unit)
 	if err == nil {
@@ -216,6 +214,22 @@ func TestMachineCrashAndRestart(t *testing.T) {
 	}
 	if err != nil {
 		t.Errorf("a frozen unit was not stopped: %v", err)
+	}
+}
+
+// asked asks for a unit's status until it is as wanted.
+func (f *follower) asked(unit string, want func(Status) bool) Status {
+	f.t.Helper()
+	ctx := timeout(f.t)
+	for {
+		st, err := f.Unit(ctx, unit)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if want(st) {
+			return st
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

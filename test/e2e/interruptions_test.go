@@ -169,7 +169,7 @@ func TestSystemctlOnEngines(t *testing.T) {
 	h.wait("a", isReady, condition{"a new process", func(p host.Pool) bool {
 		return p.Replicas[0].InvocationID != before.Invocation
 	}})
-	// One that was frozen is drained as any; frozen for long, it is replaced, and not stuck in PID 1.
+	// One that was frozen is drained as any, and one that is frozen for long is started again.
 	h.must("systemctl", "freeze", unit)
 	h.must("poolctl", "drain", "a", "--deadline", "1s")
 	h.wait("a", inState("stopped"))
