@@ -151,7 +151,8 @@ func TestSystemctlOnEngines(t *testing.T) {
 	t.Parallel()
 	h := installed(t, machine.Trixie)
 	h.pool("a", stub().quick())
-	h.pool("b", stub().quick())
+	h.pool("b", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `escalate_after = "5s"`).
+		table("restart", `initial = "300ms"`))
 	h.reload()
 	h.wait("a", isReady)
 	h.wait("b", isReady)
@@ -175,10 +176,6 @@ func TestSystemctlOnEngines(t *testing.T) {
 	h.wait("a", inState("stopped"))
 	h.must("poolctl", "resume", "a")
 	h.wait("a", isReady)
-	h.pool("b", stub().table("health", `interval = "500ms"`, `timeout = "500ms"`, `failures = 2`, `escalate_after = "5s"`).
-		table("restart", `initial = "300ms"`))
-	h.reload()
-	h.wait("b", isReady)
 	h.must("systemctl", "freeze", host.EngineUnit("b"))
 	h.wait("b", isReady, restarted(1))
 	h.must("systemctl", "stop", unit)
