@@ -79,3 +79,18 @@ func TestSpread(t *testing.T) {
 		}
 	}
 }
+
+// TestEndOfTime: the end of the time is no failure, and what a target fails with is.
+func TestEndOfTime(t *testing.T) {
+	for out, want := range map[string]bool{
+		"fuzz: elapsed: 45s, execs: 450472 (0/sec)\n--- FAIL: FuzzPressure (45.09s)\n    context deadline exceeded\nFAIL\n" +
+			"exit status 1\nFAIL\tcgroups\t45.168s\n": true,
+		"--- FAIL: FuzzOne (1.20s)\n    --- FAIL: FuzzOne (0.00s)\n        one_test.go:9: context deadline exceeded\n    \n" +
+			"    Failing input written to testdata/fuzz/FuzzOne/ab\nFAIL\n": false,
+		"--- FAIL: FuzzOne (1.20s)\n    fuzzing process hung or terminated unexpectedly\nFAIL\n": false,
+	} {
+		if got := endOfTime.MatchString(out); got != want {
+			t.Errorf("%t for\n%s", got, out)
+		}
+	}
+}
