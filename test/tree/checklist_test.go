@@ -35,6 +35,29 @@ func TestChecklist(t *testing.T) {
 	}
 }
 
+// TestPagesNameTestsThatExist: a test that another page names as its proof exists too.
+func TestPagesNameTestsThatExist(t *testing.T) {
+	t.Parallel()
+	known := tests(t)
+	named := 0
+	pages := files(t, func(p string) bool {
+		return strings.HasPrefix(p, "docs/") && path.Ext(p) == ".md" && p != checklist
+	})
+	for _, page := range pages {
+		for n, line := range strings.Split(read(t, page), "\n") {
+			for _, m := range namedTest.FindAllStringSubmatch(line, -1) {
+				named++
+				if reason := missing(known, m[1], m[2], strings.TrimPrefix(m[3], "/")); reason != "" {
+					t.Errorf("%s:%d: %s", page, n+1, reason)
+				}
+			}
+		}
+	}
+	if named < 50 {
+		t.Errorf("only %d names of tests were found", named)
+	}
+}
+
 // missing returns what is wrong with the name of a test, "" when it exists.
 func missing(known map[string]string, folder, test, subtest string) string {
 	source, ok := known[folder+": "+test]
