@@ -68,7 +68,7 @@ func fill(dir string) string {
 }
 
 // slowDisk lets the manager write three times a second to the disk of its state: whatever is
-// written down takes a second or more. In a virtual machine that is a file system of its own.
+// written down takes half a second or more. In a virtual machine that is a file system of its own.
 const (
 	stateDisk = `disk=$(findmnt -n -o SOURCE ` + stateDir + `)
 	`

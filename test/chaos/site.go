@@ -57,6 +57,15 @@ func boot(ctx context.Context, cfg machine.Config, dir string, upgrades bool) (*
 		return nil, fmt.Errorf("build the witness: %w\n%s", err, out)
 	}
 	cfg.Files = []machine.File{{Guest: witnessProgram, Host: program, Mode: 0o755}}
+	if cfg.Backend == machine.VM {
+		disk := filepath.Join(dir, "state.img")
+		makes := exec.CommandContext(ctx, "sh", "-c",
+			`truncate -s 8M "$1" && PATH=$PATH:/usr/sbin:/sbin mke2fs -q -F -t ext4 -m 0 "$1"`, "sh", disk)
+		if out, err := makes.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("make the disk of the state: %w\n%s", err, out)
+		}
+		cfg.Files = append(cfg.Files, machine.File{Guest: stateImage, Host: disk, Mode: 0o600})
+	}
 	if s.Host, err = host.Boot(ctx, cfg, parts); err != nil {
 		return nil, err
 	}
@@ -70,9 +79,9 @@ func boot(ctx context.Context, cfg machine.Config, dir string, upgrades bool) (*
 // can be slow.
 const (
 	stateInMemory = "mount -t tmpfs -o size=4m,mode=700 chaos-state " + stateDir
-	stateOnDisk   = "truncate -s 8M /var/tmp/state.img; mke2fs -q -F -t ext4 -m 0 /var/tmp/state.img; " +
-		"mount -o loop /var/tmp/state.img " + stateDir + "; chmod 700 " + stateDir + "; rmdir " + stateDir +
+	stateOnDisk   = "mount -o loop " + stateImage + " " + stateDir + "; chmod 700 " + stateDir + "; rmdir " + stateDir +
 		"/lost+found"
+	stateImage = "/root/state.img"
 )
 
 // furnish makes the file systems, the GPUs and the pools.
