@@ -138,7 +138,7 @@ unit: need-go need-cc $(TOOLS)/gotestsum ## Unit tests, with the race detector
 	$(FLAKY)
 
 # What tests ask for that are skipped without it: a terminal, the shells that complete, and what reads manual pages.
-test: HOST_PACKAGES += tmux zsh fish groff-base mandoc
+test: HOST_PACKAGES += tmux zsh fish groff-base mandoc etcd-server etcd-client
 
 .PHONY: test
 test: need-root need-go host-packages lint unit integration ## All tests: lint, unit tests, and the integration tests in the machines

@@ -12,10 +12,11 @@ import (
 type Fleet struct {
 	AdvertiseURL string // of this host's API, for other hosts; empty: none
 	Orchestrator Orchestrator
+	Etcd         Etcd
 }
 
 // Wanted reports whether there is anyone to publish to.
-func (f Fleet) Wanted() bool { return f.Orchestrator.URL != "" }
+func (f Fleet) Wanted() bool { return f.Orchestrator.URL != "" || len(f.Etcd.Endpoints) > 0 }
 
 // Orchestrator is the table [orchestrator].
 type Orchestrator struct {
@@ -26,14 +27,28 @@ type Orchestrator struct {
 	Interval  time.Duration
 }
 
+// Etcd is the table [etcd].
+type Etcd struct {
+	Endpoints    []string // URLs of its members; none: this host is published nowhere
+	Prefix       string   // of all keys
+	TTL          time.Duration
+	CAFile       string // empty: the authorities that the host trusts
+	CertFile     string // of this host as a client; empty: none
+	KeyFile      string
+	Username     string // empty: none
+	PasswordFile string
+}
+
 func fleetDefaults() Fleet {
-	return Fleet{Orchestrator: Orchestrator{Interval: 10 * time.Second}}
+	return Fleet{Orchestrator: Orchestrator{Interval: 10 * time.Second},
+		Etcd: Etcd{Prefix: "/pool-managerd", TTL: 10 * time.Second}}
 }
 
 // fleetKeys are the keys of Fleet, with their tables.
 func fleetKeys() []strict.Key[Settings] {
 	keys := strict.Lift("orchestrator", orchestratorKeys(),
 		func(s *Settings) *Orchestrator { return &s.Fleet.Orchestrator })
+	keys = append(keys, strict.Lift("etcd", etcdKeys(), func(s *Settings) *Etcd { return &s.Fleet.Etcd })...)
 	return append(keys, strict.Key[Settings]{Path: "advertise_url", Default: "none",
 		Type: strict.ToURL(func(s *Settings) *string { return &s.Fleet.AdvertiseURL }),
 		Doc: "Where other hosts reach this host's API, directly or through a proxy: " +

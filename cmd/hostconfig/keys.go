@@ -57,10 +57,7 @@ func schema() strict.Schema[Settings] {
 	keys = append(keys, strict.Lift("log", logKeys(), func(s *Settings) *Log { return &s.Log })...)
 	keys = append(keys, strict.Lift("metrics", metricsKeys(), func(s *Settings) *Metrics { return &s.Metrics })...)
 	keys = append(keys, fleetKeys()...)
-	misplaced := config.HostMisplaced()
-	misplaced["etcd"] = "This version publishes to no cluster: remove the table. GET /metrics of each host has its " +
-		"state."
-	return strict.Schema[Settings]{Keys: keys, Page: "pool-managerd.toml(5)", Misplaced: misplaced}
+	return strict.Schema[Settings]{Keys: keys, Page: "pool-managerd.toml(5)", Misplaced: config.HostMisplaced()}
 }
 
 // rules lifts the rules of the pools' part.
@@ -69,7 +66,7 @@ func rules() []func(*Settings, *strict.Report) {
 	for _, rule := range config.HostRules() {
 		lifted = append(lifted, func(s *Settings, r *strict.Report) { rule(&s.Host, r) })
 	}
-	return append(lifted, certificateHasKey, orchestratorReachesBack)
+	return append(lifted, certificateHasKey, orchestratorReachesBack, etcdIsComplete)
 }
 
 // certificateHasKey: neither is of use without the other.

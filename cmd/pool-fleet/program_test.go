@@ -28,13 +28,13 @@ func TestSecrets(t *testing.T) {
 		{"of_a_directory_below", "/etc/pool-managerd/fleet/sub/token", "deeper", ""},
 		{"of_another_place", elsewhere, "other", ""},
 		{"missing", "/etc/pool-managerd/fleet/none", "", "does not exist"},
-		{"empty", put("empty", "\n"), "", "not one token"},
-		{"two_lines", put("two", "hunter2\nhunter3\n"), "", "not one token"},
-		{"not_printable", put("binary", "hunter2\x00"), "", "not one token"},
+		{"empty", put("empty", "\n"), "", "is not one line"},
+		{"two_lines", put("two", "hunter2\nhunter3\n"), "", "is not one line"},
+		{"not_printable", put("binary", "hunter2\x00"), "", "is not one line"},
 		{"directory", dir, "", "token_file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := readToken(c.path)
+			got, err := readLine("[orchestrator] token_file", c.path)
 			switch {
 			case c.wrong == "" && (err != nil || got != c.want):
 				t.Errorf("%q, %v; want %q", got, err, c.want)

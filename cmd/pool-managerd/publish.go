@@ -33,8 +33,9 @@ type fleetUnits interface {
 	Kill(ctx context.Context, unit, who string, sig syscall.Signal) error
 }
 
-// publisher has pool-fleet run exactly while config.toml has an orchestrator, with the settings
-// that are in force. It waits for none of its jobs: PID 1 starts the program again when it ends.
+// publisher has pool-fleet run exactly while config.toml has an orchestrator or an etcd, with the
+// settings that are in force. It waits for none of its jobs: PID 1 starts the program again when it
+// ends.
 type publisher struct {
 	units fleetUnits
 	file  string // of the settings
@@ -123,7 +124,10 @@ func (p *publisher) carryOut(ctx context.Context, ask publishing) error {
 func (p *publisher) write(f hostconfig.Fleet) (changed bool, err error) {
 	content, err := fleet.Settings{AdvertiseURL: f.AdvertiseURL, Orchestrator: fleet.Orchestrator{
 		URL: f.Orchestrator.URL, TokenFile: f.Orchestrator.TokenFile, CAFile: f.Orchestrator.CAFile,
-		NodeID: f.Orchestrator.NodeID, IntervalMS: f.Orchestrator.Interval.Milliseconds()}}.Encode()
+		NodeID: f.Orchestrator.NodeID, IntervalMS: f.Orchestrator.Interval.Milliseconds()},
+		Etcd: fleet.Etcd{Endpoints: f.Etcd.Endpoints, Prefix: f.Etcd.Prefix, TTLMS: f.Etcd.TTL.Milliseconds(),
+			CAFile: f.Etcd.CAFile, CertFile: f.Etcd.CertFile, KeyFile: f.Etcd.KeyFile, Username: f.Etcd.Username,
+			PasswordFile: f.Etcd.PasswordFile}}.Encode()
 	if err != nil {
 		return false, err
 	}

@@ -16,6 +16,24 @@ const SettingsFile = "/run/pool-managerd/fleet.json"
 type Settings struct {
 	AdvertiseURL string       `json:"advertise_url"`
 	Orchestrator Orchestrator `json:"orchestrator"`
+	Etcd         Etcd         `json:"etcd"`
+}
+
+// Etcd is where this host is published.
+type Etcd struct {
+	Endpoints    []string `json:"endpoints"` // none: nowhere
+	Prefix       string   `json:"prefix"`
+	TTLMS        int64    `json:"ttl_ms"`
+	CAFile       string   `json:"ca_file"`   // empty: the authorities that the host trusts
+	CertFile     string   `json:"cert_file"` // empty: none
+	KeyFile      string   `json:"key_file"`
+	Username     string   `json:"username"` // empty: none
+	PasswordFile string   `json:"password_file"`
+}
+
+// TTL is the time of the lease, in whole seconds.
+func (e Etcd) TTL() time.Duration {
+	return (time.Duration(e.TTLMS) * time.Millisecond).Truncate(time.Second)
 }
 
 // Orchestrator is who this host is registered at.
@@ -49,8 +67,13 @@ func ReadSettings(path string) (Settings, error) {
 	if err := d.Decode(&s); err != nil {
 		return s, fmt.Errorf("%s is not of this version: %w; systemctl reload pool-managerd writes it again", path, err)
 	}
-	if s.Orchestrator.URL == "" || s.Orchestrator.Interval() < time.Second {
-		return s, fmt.Errorf("%s names no orchestrator, or no interval", path)
+	switch {
+	case s.Orchestrator.URL == "" && len(s.Etcd.Endpoints) == 0:
+		return s, fmt.Errorf("%s names no orchestrator and no etcd", path)
+	case s.Orchestrator.URL != "" && s.Orchestrator.Interval() < time.Second:
+		return s, fmt.Errorf("%s has no interval for the orchestrator", path)
+	case len(s.Etcd.Endpoints) > 0 && (s.Etcd.TTL() < time.Second || s.Etcd.Prefix == ""):
+		return s, fmt.Errorf("%s has no ttl or no prefix for etcd", path)
 	}
 	return s, nil
 }

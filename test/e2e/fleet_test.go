@@ -174,6 +174,7 @@ func fleetSteps(t *testing.T, h *site) {
 		h.shell("echo t0ken-of-root >/etc/pool-managerd/fleet/token; systemctl restart pool-fleet")
 		h.orchestratorHas("a heartbeat", func(n *node) bool { return n != nil && n.AgeMS < 2000 })
 	})
+	t.Run("in_etcd_too", func(t *testing.T) { etcdSteps(t, h.in(t)) })
 	t.Run("gone_with_its_key", func(t *testing.T) {
 		h := h.in(t)
 		h.write(host.ConfigFile, host.Config)

@@ -172,6 +172,9 @@ func (r *Reporter) Leave(ctx context.Context) {
 	}
 }
 
+// Close ends without taking the host back: there is nothing to close.
+func (r *Reporter) Close() {}
+
 // pause is the time until the next attempt: the orchestrator's wish, if it has one.
 func (r *Reporter) pause(err error) time.Duration {
 	var refused *refusal

@@ -178,6 +178,20 @@ func OneOf(words []string) string {
 
 // ToList reads a list of texts. check is as in ToString, for each of them.
 func ToList[T any](allowed string, check func(string) string, field func(*T) *[]string) Type[T] {
+	return listOf(allowed, func(v *Value, at At) (string, bool) { return Text(v, at, allowed, check) }, field)
+}
+
+// ToURLs reads a list of URLs as ToURL does one. check is as in ToString, for each of them.
+func ToURLs[T any](allowed string, check func(string) string, field func(*T) *[]string) Type[T] {
+	return listOf(allowed, func(v *Value, at At) (string, bool) {
+		if _, ok := webAddress(v, at, allowed); !ok {
+			return "", false
+		}
+		return Text(v, at, allowed, check)
+	}, field)
+}
+
+func listOf[T any](allowed string, read func(*Value, At) (string, bool), field func(*T) *[]string) Type[T] {
 	return Type[T]{Name: "list of strings", Allowed: allowed, Set: func(dst *T, v *Value, at At) {
 		if v.Kind != Array {
 			at.Wrong(v, "a list: "+allowed, "Put it in square brackets.")
@@ -185,7 +199,7 @@ func ToList[T any](allowed string, check func(string) string, field func(*T) *[]
 		}
 		list, good := make([]string, 0, len(v.Items)), true
 		for i, item := range v.Items {
-			s, ok := Text(item, at.Item(i), allowed, check)
+			s, ok := read(item, at.Item(i))
 			list, good = append(list, s), good && ok
 		}
 		if good {

@@ -1,0 +1,95 @@
+// Package etcd publishes a host in etcd: a key for the host and one for each pool, all bound to one
+// lease, so that a host which dies, hangs or is cut off vanishes within the lease's time.
+//
+// It owns what is written, when, and what follows a failure. It must not know who reads. Nothing on
+// this host waits for it.
+//
+// What makes it right:
+//   - A session is a lease and the host's key bound to it. Every write compares that the host's key
+//     is still bound to this lease, so that none of a former session can be carried out later.
+//   - A write that failed ends its session, also where etcd may have carried it out. The next one
+//     takes the host's key over by its revision, writes everything and deletes every other pool of
+//     the host. No clock of another machine is used.
+//   - The host's key of another boot is never overwritten. It goes with its lease; one that outlives
+//     that lease's time is of another host with the same machine-id, which is logged and published
+//     as a conflict.
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
+)
+
+// Options are where etcd is, and who publishes there.
+type Options struct {
+	Endpoints []string
+	Prefix    string
+	TTL       time.Duration // of the lease; whole seconds
+	TLS       *tls.Config   // nil: none
+	User      string        // empty: no password is sent
+	Password  string
+	Host      fleet.Host
+	Log       *slog.Logger
+	Status    func(string) // is called with a line for people whenever it changed
+}
+
+// Bounds of the pace.
+const (
+	// requestTime bounds a request, goodbyeTime the last one.
+	requestTime = 3 * time.Second
+	goodbyeTime = 2 * time.Second
+	// firstRetry and longestRetry bound the pause before another session. It doubles, and is
+	// shortened at random by up to a half, so that many hosts do not come back at one moment.
+	firstRetry   = 500 * time.Millisecond
+	longestRetry = 4 * time.Second
+	// checks is how often is looked whether what was written is still there: a person may delete
+	// keys.
+	checks = 30 * time.Second
+	// slack is how much longer than its lease's time the key of another boot may be there: etcd
+	// looks for leases that ended twice a second, and after an election all of them begin again.
+	slack = 2 * time.Second
+)
+
+// Reasons for which a session ended or did not begin, beside those of requests.
+var (
+	errLost    = errors.New("etcd ended the lease of this host: it was not renewed in time, or was revoked")
+	errTaken   = errors.New("the key of this host was changed or deleted by another")
+	errUnknown = errors.New("the manager does not answer")
+)
+
+// store is what is needed of etcd; *client is one.
+type store interface {
+	// look returns the host's key and the names of its pools' keys.
+	look(ctx context.Context) (found, error)
+	// grant makes the session's lease, and keeps it alive until ctx ends or lost is closed.
+	grant(ctx context.Context) (lease int64, lost <-chan struct{}, err error)
+	// begin makes changes, where the host's key is still as found; errTaken: it is not.
+	begin(ctx context.Context, revision, lease int64, changes []change) error
+	// write makes changes, where the host's key is bound to the lease; errTaken: it is not.
+	write(ctx context.Context, lease int64, changes []change) error
+	// check reports errTaken where the host's key is not bound to the lease, or there are more or
+	// fewer keys of pools.
+	check(ctx context.Context, lease int64, keys int) error
+	// conflict publishes for a while that another host has this one's machine-id.
+	conflict(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	revoke(ctx context.Context, lease int64) error
+	close()
+}
+
+// found is what etcd had of a host.
+type found struct {
+	revision int64 // of the last change of the host's key; 0: there is none
+	host     []byte
+	pools    []string // keys
+}
+
+// change is one key that is written, or deleted if the value is nil.
+type change struct {
+	key   string
+	value []byte
+}

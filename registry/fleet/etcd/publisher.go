@@ -1,0 +1,273 @@
+package etcd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
+	"github.com/pool-managerd/pool-managerd/registry/fleet/record"
+)
+
+// Publisher publishes one host. Make one with New.
+type Publisher struct {
+	o       Options
+	keys    record.Keys
+	connect func() (store, error)
+	random  func() float64 // in [0, 1)
+	self    record.Host    // without GPUs
+
+	state fleet.State
+	s     *session // nil: none
+	began time.Time
+	once  bool // this process has published the host
+
+	failed   int  // attempts in a row
+	reported bool // one of them is logged
+	held     holder
+	status   string
+}
+
+// session is a lease with the host's key bound to it.
+type session struct {
+	store store
+	lease int64
+	lost  <-chan struct{}
+	plan  *plan
+}
+
+// New returns a publisher, which writes nothing yet.
+func New(o Options) *Publisher {
+	p := &Publisher{o: o, keys: record.Below(o.Prefix), random: mathrand.Float64}
+	p.connect = func() (store, error) { return dial(o) }
+	p.self = record.HostOf(o.Host, p.state.Devices)
+	p.self.Instance, p.self.TTL = rand.Text(), o.TTL.Seconds()
+	p.self.Started = time.Now().UTC().Format(time.RFC3339)
+	return p
+}
+
+// Run publishes the states of a mailbox until ctx ends. Etcd has this host then until its lease
+// ends or the next process takes it over; call Leave or Close.
+func (p *Publisher) Run(ctx context.Context, states fleet.Mailbox) {
+	for ctx.Err() == nil {
+		if !p.state.Known {
+			p.show("etcd: nothing is published while the manager does not answer")
+			p.wait(ctx, states, 0)
+			continue
+		}
+		err := p.begin(ctx)
+		if err == nil {
+			p.succeeded()
+			err = p.serve(ctx, states)
+		}
+		if ctx.Err() == nil {
+			p.wait(ctx, states, p.ended(ctx, err))
+		}
+	}
+}
+
+// Leave takes this host back from etcd. It takes goodbyeTime at most. Call it after Run, and not
+// where this program is only replaced by another one.
+func (p *Publisher) Leave(ctx context.Context) {
+	if p.s != nil && p.s.lease != 0 {
+		ctx, cancel := context.WithTimeout(ctx, goodbyeTime)
+		defer cancel()
+		if err := p.s.store.revoke(ctx, p.s.lease); err != nil {
+			p.o.Log.Warn("could not take this host back from etcd, which drops it when its lease ends: "+err.Error(),
+				"ttl_ms", p.o.TTL.Milliseconds())
+		}
+	}
+	p.Close()
+}
+
+// Close ends the connection, after Run. Etcd keeps this host until its lease ends.
+func (p *Publisher) Close() {
+	if p.s != nil {
+		p.s.store.close()
+		p.s = nil
+	}
+}
+
+// wait takes states for a while, or until the next one if d is 0.
+func (p *Publisher) wait(ctx context.Context, states fleet.Mailbox, d time.Duration) {
+	var over <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-over:
+			return
+		case p.state = <-states:
+			if over == nil {
+				return
+			}
+		}
+	}
+}
+
+// begin makes a session: a lease, the host's key bound to it, and every pool.
+func (p *Publisher) begin(ctx context.Context) error {
+	st, err := p.connect()
+	if err != nil {
+		return err
+	}
+	s := &session{store: st}
+	p.s = s
+	f, err := st.look(ctx)
+	if err != nil {
+		return err
+	}
+	if by, is := p.holderOf(f); is {
+		return &by
+	}
+	if s.lease, s.lost, err = st.grant(ctx); err != nil {
+		return err
+	}
+	s.plan = newPlan(f.pools, time.Now())
+	s.plan.set(p.keys.Host(p.self.MachineID), p.host(), nil)
+	s.plan.wantPools(p.pools())
+	for i, batch := range s.plan.whole(p.keys.Host(p.self.MachineID)) {
+		if i == 0 {
+			err = st.begin(ctx, f.revision, s.lease, batch)
+		} else {
+			err = st.write(ctx, s.lease, batch)
+		}
+		if err != nil {
+			return err
+		}
+		s.plan.wrote(batch, time.Now())
+	}
+	return nil
+}
+
+// serve writes what changes until the session ends, and returns why it did.
+func (p *Publisher) serve(ctx context.Context, states fleet.Mailbox) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	look := time.NewTicker(checks)
+	defer look.Stop()
+	for {
+		batch, again := p.s.plan.next(time.Now())
+		if len(batch) > 0 {
+			if err := p.s.store.write(ctx, p.s.lease, batch); err != nil {
+				return err
+			}
+			p.s.plan.wrote(batch, time.Now())
+			continue
+		}
+		timer.Stop()
+		if !again.IsZero() {
+			timer.Reset(time.Until(again))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.s.lost:
+			return errLost
+		case <-timer.C:
+		case <-look.C:
+			if err := p.s.store.check(ctx, p.s.lease, p.s.plan.pools()); err != nil {
+				return err
+			}
+		case p.state = <-states:
+			if !p.state.Known {
+				return errUnknown
+			}
+			p.s.plan.set(p.keys.Host(p.self.MachineID), p.host(), nil)
+			p.s.plan.wantPools(p.pools())
+			p.showPools()
+		}
+	}
+}
+
+// host is the value of the host's key.
+func (p *Publisher) host() []byte {
+	h := p.self
+	seen := record.HostOf(p.o.Host, p.state.Devices)
+	h.GPUs, h.Driver = seen.GPUs, seen.Driver
+	return record.Encode(h)
+}
+
+// pools are the records of all pools, by key.
+func (p *Publisher) pools() map[string]*record.Pool {
+	all := make(map[string]*record.Pool, len(p.state.Pools))
+	for i := range p.state.Pools {
+		r := record.PoolOf(&p.state.Pools[i])
+		all[p.keys.Pool(p.self.MachineID, r.ID)] = &r
+	}
+	return all
+}
+
+// succeeded is a session that began.
+func (p *Publisher) succeeded() {
+	if !p.once {
+		p.o.Log.Info("this host is published in etcd", "prefix", p.o.Prefix, "pools", len(p.state.Pools))
+	} else if p.reported {
+		p.o.Log.Info("etcd has this host again", "attempts", p.failed+1, "pools", len(p.state.Pools))
+	}
+	p.once, p.reported, p.began, p.held = true, false, time.Now(), holder{}
+	p.showPools()
+}
+
+// ended is a session that ended, or did not begin. It returns the pause before the next one.
+func (p *Publisher) ended(ctx context.Context, err error) time.Duration {
+	var by *holder
+	pause := time.Millisecond
+	switch {
+	case errors.Is(err, errUnknown): // the manager's follower logs it
+		p.Leave(ctx)
+		return pause
+	case errors.As(err, &by):
+		pause = p.blocked(ctx, *by)
+	default:
+		if !p.began.IsZero() && time.Since(p.began) >= p.o.TTL {
+			p.failed = 0 // the session was a good one
+		}
+		p.began = time.Time{}
+		p.failed++
+		pause = p.retry()
+		p.report(err, pause)
+	}
+	p.Close()
+	return pause
+}
+
+// retry is the pause after a failure.
+func (p *Publisher) retry() time.Duration {
+	pause := longestRetry
+	if p.failed < 5 {
+		pause = min(longestRetry, firstRetry<<(p.failed-1))
+	}
+	return pause - time.Duration(p.random()*float64(pause)/2)
+}
+
+// report logs the first failure of a row, and then each tenth.
+func (p *Publisher) report(err error, pause time.Duration) {
+	p.show(fmt.Sprintf("etcd: not published since %d attempts: %v", p.failed, err))
+	if p.failed != 1 && p.failed%10 != 0 {
+		return
+	}
+	p.reported = true
+	p.o.Log.Warn("could not publish this host in etcd: "+err.Error(), "endpoints", p.o.Endpoints,
+		"attempts", p.failed, "retry_ms", pause.Milliseconds(), "hint", hintOf(err))
+}
+
+func (p *Publisher) showPools() {
+	p.show(fmt.Sprintf("etcd: %d pools published below %s", len(p.state.Pools), p.o.Prefix))
+}
+
+// show passes a line for people on, where it differs from the former.
+func (p *Publisher) show(line string) {
+	if line != p.status {
+		p.status = line
+		p.o.Status(line)
+	}
+}

@@ -1,0 +1,171 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
+	"github.com/pool-managerd/pool-managerd/registry/fleet/record"
+)
+
+// fakeEtcd answers by the clock of the test.
+type fakeEtcd struct {
+	begun time.Time
+	fail  func(at time.Duration, call string) error
+	found found
+	calls []string // "SECONDS call"
+	lost  chan struct{}
+	open  int
+}
+
+func (f *fakeEtcd) call(name string) error {
+	at := time.Since(f.begun)
+	f.calls = append(f.calls, fmt.Sprintf("%.1f %s", at.Seconds(), name))
+	return f.fail(at, name)
+}
+
+func (f *fakeEtcd) look(context.Context) (found, error) { return f.found, f.call("look") }
+
+func (f *fakeEtcd) grant(context.Context) (int64, <-chan struct{}, error) {
+	f.lost = make(chan struct{})
+	return 7, f.lost, f.call("grant")
+}
+
+func (f *fakeEtcd) begin(_ context.Context, _, _ int64, changes []change) error {
+	return f.call(fmt.Sprintf("begin %d", len(changes)))
+}
+
+func (f *fakeEtcd) write(_ context.Context, _ int64, changes []change) error {
+	return f.call(fmt.Sprintf("write %d", len(changes)))
+}
+
+func (f *fakeEtcd) check(context.Context, int64, int) error { return f.call("check") }
+
+func (f *fakeEtcd) conflict(context.Context, string, []byte, time.Duration) error {
+	return f.call("conflict")
+}
+
+func (f *fakeEtcd) revoke(context.Context, int64) error { return f.call("revoke") }
+
+func (f *fakeEtcd) close() { f.open-- }
+
+// TestSessions: which requests etcd gets, and when.
+func TestSessions(t *testing.T) {
+	never := func(time.Duration, string) error { return nil }
+	between := func(from, to time.Duration, name string, err error) func(time.Duration, string) error {
+		return func(at time.Duration, call string) error {
+			if at >= from && at < to && strings.HasPrefix(call, name) {
+				return err
+			}
+			return nil
+		}
+	}
+	away := errors.New("no member answered")
+	other := found{revision: 3, host: record.Encode(record.Host{Schema: record.Schema, BootID: "other", Name: "twin",
+		TTL: 3})}
+	for _, c := range []struct {
+		name  string
+		d     time.Duration
+		fail  func(time.Duration, string) error
+		found found
+		steps map[time.Duration]func(p *Publisher, f *fakeEtcd, box fleet.Mailbox)
+		want  string
+		log   string // parts, in order
+	}{
+		{name: "quiet", d: 65 * time.Second, fail: never,
+			want: "0.0 look, 0.0 grant, 0.0 begin 2, 30.0 check, 60.0 check", log: "is published"},
+		{name: "failures_are_tried_again_and_logged_now_and_then", d: 38 * time.Second,
+			fail: between(0, 35*time.Second, "look", away),
+			want: "0.0 look, 0.5 look, 1.5 look, 3.5 look, 7.5 look, 11.5 look, 15.5 look, 19.5 look, 23.5 look, " +
+				"27.5 look, 31.5 look, 35.5 look, 35.5 grant, 35.5 begin 2",
+			log: "attempts=1 … attempts=10 … is published"},
+		{name: "a_write_that_failed_ends_the_session", d: 10 * time.Second,
+			fail: between(0, 4*time.Second, "write", away),
+			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
+				2 * time.Second: func(_ *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(state("x!")) }},
+			want: "0.0 look, 0.0 grant, 0.0 begin 2, 2.0 write 1, 2.5 look, 2.5 grant, 2.5 begin 2",
+			log:  "attempts=1 … again"},
+		{name: "a_session_that_always_fails_soon_is_tried_less_often", d: 9 * time.Second,
+			fail: between(0, time.Minute, "write", rpctypes.ErrPermissionDenied),
+			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
+				0: func(p *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(state(many(150)...)) }},
+			want: "0.0 look, 0.0 grant, 0.0 begin 100, 0.0 write 51, 0.5 look, 0.5 grant, 0.5 begin 100, 0.5 write 51, " +
+				"1.5 look, 1.5 grant, 1.5 begin 100, 1.5 write 51, 3.5 look, 3.5 grant, 3.5 begin 100, 3.5 write 51, " +
+				"7.5 look, 7.5 grant, 7.5 begin 100, 7.5 write 51", log: "A role for each host"},
+		{name: "a_lost_lease", d: 5 * time.Second, fail: never,
+			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
+				2 * time.Second: func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { close(f.lost) }},
+			want: "0.0 look, 0.0 grant, 0.0 begin 2, 2.5 look, 2.5 grant, 2.5 begin 2", log: "ended the lease"},
+		{name: "the_manager_does_not_answer", d: 10 * time.Second, fail: never,
+			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
+				2 * time.Second: func(_ *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(fleet.State{}) },
+				8 * time.Second: func(_ *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(state("x")) }},
+			want: "0.0 look, 0.0 grant, 0.0 begin 2, 2.0 revoke, 8.0 look, 8.0 grant, 8.0 begin 2"},
+		{name: "keys_are_gone", d: 31 * time.Second, fail: between(0, time.Minute, "check", errTaken),
+			want: "0.0 look, 0.0 grant, 0.0 begin 2, 30.0 check, 30.5 look, 30.5 grant, 30.5 begin 2",
+			log:  "changed or deleted by another"},
+		{name: "another_boot_that_outlives_its_lease", d: 9 * time.Second, fail: never, found: other,
+			want: "0.0 look, 1.0 look, 2.0 look, 3.0 look, 4.0 look, 5.0 look, 5.0 conflict, 6.5 look, 6.5 conflict, " +
+				"8.0 look, 8.0 conflict", log: "twin"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeEtcd{begun: time.Now(), fail: c.fail, found: c.found}
+				log := &lines{}
+				p := New(testOptions(nil, "a", log))
+				p.o.Log = slog.New(slog.NewTextHandler(log, nil))
+				p.random = func() float64 { return 0 }
+				p.connect = func() (store, error) {
+					f.open++
+					return f, nil
+				}
+				box := fleet.NewMailbox()
+				box.Put(state("x"))
+				ctx, cancel := context.WithTimeout(t.Context(), c.d)
+				defer cancel()
+				for at, step := range c.steps {
+					if at == 0 {
+						step(p, f, box)
+						continue
+					}
+					go func() {
+						time.Sleep(at)
+						step(p, f, box)
+					}()
+				}
+				p.Run(ctx, box)
+				p.Close()
+				if got := strings.Join(f.calls, ", "); got != c.want {
+					t.Errorf("etcd got\n%s\nwant\n%s", got, c.want)
+				}
+				if f.open != 0 {
+					t.Errorf("%d connections are open", f.open)
+				}
+				rest := log.String()
+				for _, part := range strings.Split(c.log, " … ") {
+					_, after, found := strings.Cut(rest, part)
+					if !found {
+						t.Errorf("the log lacks %q: %s", part, log)
+					}
+					rest = after
+				}
+			})
+		})
+	}
+}
+
+func many(n int) []string {
+	var ids []string
+	for i := range n {
+		ids = append(ids, fmt.Sprintf("p%03d", i))
+	}
+	return ids
+}

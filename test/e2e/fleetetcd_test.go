@@ -1,0 +1,84 @@
+//go:build machine
+
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/e2e/host"
+)
+
+// inEtcd is the host's configuration with an etcd beside the orchestrator.
+const inEtcd = reporting + `
+[etcd]
+endpoints = ["http://127.0.0.1:2379"]
+ttl = "5s"
+`
+
+const startEtcd = `
+	systemd-run --quiet --collect --unit=etcd-test --service-type=exec --property=StateDirectory=etcd-test /usr/local/bin/etcd --data-dir /var/lib/etcd-test
+	until ETCDCTL_API=3 /usr/local/bin/etcdctl endpoint health 2>/dev/null; do sleep 0.2; done`
+
+// etcdHas waits until the keys of pools in etcd are these ids.
+func (s *site) etcdHas(want string) {
+	s.t.Helper()
+	ctx, cancel := s.within()
+	defer cancel()
+	for {
+		keys := s.shell("ETCDCTL_API=3 /usr/local/bin/etcdctl get --keys-only --prefix /pool-managerd/ || true")
+		var got []string
+		for _, line := range strings.Fields(keys) {
+			switch parts := strings.Split(line, "/"); parts[2] {
+			case "hosts":
+				got = append(got, "host")
+			case "pools":
+				got = append(got, parts[4])
+			}
+		}
+		if strings.Join(got, " ") == want {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.t.Fatalf("etcd has %q, want %q\n%s", got, want,
+				s.shell("systemctl status pool-fleet --no-pager --lines 20 || true"))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// etcdSteps: in its sandbox, pool-fleet publishes this host in an etcd, over what happens to both.
+func etcdSteps(t *testing.T, h *site) {
+	for _, program := range []string{"etcd", "etcdctl"} {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			t.Skip("no " + program + " on this host (Debian: etcd-server, etcd-client): it is not tried in a machine")
+		}
+		if err := h.M.CopyIn(t.Context(), path, "/usr/local/bin/"+program); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.shell(startEtcd)
+	defer h.shell("systemctl stop etcd-test")
+	h.write(host.ConfigFile, inEtcd)
+	h.reload()
+	h.etcdHas("host a b")
+	h.shell(`systemctl show -P StatusText pool-fleet | grep "2 pools published below /pool-managerd"`)
+	h.shell("systemctl kill --signal=KILL pool-fleet etcd-test")
+	h.shell("until [ $(systemctl is-active etcd-test) != active ]; do sleep 0.1; done; " + startEtcd)
+	h.etcdHas("host a b")
+	h.shell("systemctl kill --kill-who=main --signal=STOP pool-managerd")
+	h.etcdHas("")
+	h.shell("systemctl kill --kill-who=main --signal=CONT pool-managerd")
+	h.etcdHas("host a b")
+	if pages := h.shell("awk '/VmRSS/ {print $2}' /proc/$(systemctl show -P MainPID pool-fleet)/status"); len(
+		strings.TrimSpace(pages)) > 5 || strings.TrimSpace(pages) > "25000" {
+		t.Errorf("pool-fleet has %s KiB resident", strings.TrimSpace(pages))
+	}
+	h.write(host.ConfigFile, reporting)
+	h.reload()
+	h.etcdHas("") // its lease ends: the next process has no etcd
+}
