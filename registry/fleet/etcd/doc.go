@@ -10,9 +10,9 @@
 //   - A write that failed ends its session, also where etcd may have carried it out. The next one
 //     takes the host's key over by its revision, writes everything and deletes every other pool of
 //     the host. No clock of another machine is used.
-//   - The host's key of another boot is never overwritten. It goes with its lease; one that outlives
-//     that lease's time is of another host with the same machine-id, which is logged and published
-//     as a conflict.
+//   - The host's key of another boot is never overwritten. It goes with its lease. One that is
+//     there after the time of that lease is of another host with the same machine-id, which is
+//     logged and published as a conflict.
 package etcd
 
 import (

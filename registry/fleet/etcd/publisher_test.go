@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,8 +23,17 @@ type fakeEtcd struct {
 	fail  func(at time.Duration, call string) error
 	found found
 	calls []string // "SECONDS call"
-	lost  chan struct{}
 	open  int
+
+	mu   sync.Mutex
+	lost chan struct{}
+}
+
+// lose ends the lease.
+func (f *fakeEtcd) lose() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.lost)
 }
 
 func (f *fakeEtcd) call(name string) error {
@@ -35,6 +45,8 @@ func (f *fakeEtcd) call(name string) error {
 func (f *fakeEtcd) look(context.Context) (found, error) { return f.found, f.call("look") }
 
 func (f *fakeEtcd) grant(context.Context) (int64, <-chan struct{}, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.lost = make(chan struct{})
 	return 7, f.lost, f.call("grant")
 }
@@ -102,7 +114,7 @@ func TestSessions(t *testing.T) {
 				"7.5 look, 7.5 grant, 7.5 begin 100, 7.5 write 51", log: "A role for each host"},
 		{name: "a_lost_lease", d: 5 * time.Second, fail: never,
 			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
-				2 * time.Second: func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { close(f.lost) }},
+				2 * time.Second: func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { f.lose() }},
 			want: "0.0 look, 0.0 grant, 0.0 begin 2, 2.5 look, 2.5 grant, 2.5 begin 2", log: "ended the lease"},
 		{name: "the_manager_does_not_answer", d: 10 * time.Second, fail: never,
 			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){

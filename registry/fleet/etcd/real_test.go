@@ -22,8 +22,8 @@ import (
 const (
 	machineID = "0123456789abcdef0123456789abcdef"
 	ttl       = 3 * time.Second
-	// right is how long after a fault what etcd has is true, as documented. A busy host takes longer:
-	// what took longer is logged.
+	// right is how long after a fault what etcd has is true, as documented. A busy host takes
+	// longer, and that is logged.
 	right    = ttl + 2*time.Second
 	patience = time.Minute
 )
@@ -59,7 +59,7 @@ func testOptions(endpoints []string, boot string, log *lines) Options {
 	return Options{Endpoints: endpoints, Prefix: "/test", TTL: ttl,
 		Host: fleet.Host{MachineID: machineID, BootID: boot, Name: "name-of-" + boot,
 			Address: "https://" + boot + ":9200"},
-		Log:  slog.New(slog.NewTextHandler(log, nil)), Status: func(string) {}}
+		Log: slog.New(slog.NewTextHandler(log, nil)), Status: func(string) {}}
 }
 
 func runs(t *testing.T, o Options) *host {
