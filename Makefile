@@ -187,6 +187,10 @@ test-chaos: need-root need-go host-packages deb ## Random faults in a machine of
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) CHAOS_SEED=$(or $(SEED),random) CHAOS_DURATION=$(or $(DURATION),25m) CHAOS_STEPS='$(STEPS)' \
 	CHAOS_RELEASE=$(RELEASE) CHAOS_VM=$(VM) go test -tags machine -count 1 -timeout 0 -v -run TestChaos ./test/chaos
 
+.PHONY: test-fleet
+test-fleet: need-go ## Random faults of publishers and members of a real etcd (DURATION=10m, SEED)
+	FLEET_FAULTS=$(or $(DURATION),10m) FLEET_SEED=$(SEED) go test -count 1 -timeout 0 -v -run TestAtRandom ./registry/fleet/etcd
+
 .PHONY: sandbox-table
 sandbox-table: need-root need-go host-packages ## What PyTorch, node and others need of the sandbox, each relaxation tried (ONLY=REGEXP)
 	go test -tags machine -count 1 -timeout 90m -v -run TestTable ./test/sandbox -args -whole -only '$(ONLY)'

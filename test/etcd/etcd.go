@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,6 +148,25 @@ func (c *Cluster) signal(i int, s syscall.Signal) {
 	if err := c.members[i].run.Process.Signal(s); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// CPU is the processor time that a member's present process has used.
+func (c *Cluster) CPU(i int) time.Duration {
+	c.t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.members[i].run.Process.Pid))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks time.Duration
+	for _, field := range fields[11:13] { // utime and stime, proc(5)
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		ticks += time.Duration(n)
+	}
+	return ticks * (time.Second / 100)
 }
 
 // Client is a client of this cluster, and returns when that answers.

@@ -19,6 +19,8 @@ const (
 	// alive is how often a silent connection is tried. A server permits it each five seconds.
 	alive     = 6 * time.Second
 	aliveWait = 3 * time.Second
+	// longestDial is the longest pause before a member that is away is tried again.
+	longestDial = 4 * time.Second
 	// answerLimit bounds an answer, in bytes: the keys of one host.
 	answerLimit = 4 << 20
 )
@@ -42,7 +44,7 @@ func dial(o Options) (store, error) {
 		MaxCallRecvMsgSize: answerLimit, Logger: zap.NewNop(),
 		DialOptions: append(a.options(o), grpc.WithConnectParams(grpc.ConnectParams{
 			MinConnectTimeout: requestTime, Backoff: backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2,
-				MaxDelay: longestRetry}})),
+				MaxDelay: longestDial}})),
 	})
 	if err != nil {
 		return nil, a.explain(err)

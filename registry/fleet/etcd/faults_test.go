@@ -12,6 +12,7 @@ import (
 // TestFaults: what a cluster of three has is right again within the lease's time and two seconds
 // after each fault of its members, and a host that died in the meantime is not in it.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	cluster := etcd.Start(t, etcd.Options{Members: 3})
 	c := cluster.Client()
 	h := runs(t, testOptions(cluster.Endpoints(), "a", nil))

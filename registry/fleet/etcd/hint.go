@@ -17,6 +17,7 @@ var hints = []struct{ part, hint string }{
 	{"x509:", "Is the authority that signed etcd's certificate in [etcd] ca_file, and the endpoint's name in the certificate?"},
 	{"first record does not look like a TLS handshake", "etcd has no TLS there: let endpoints begin with http://."},
 	{"closed the connection", "Does etcd want TLS? Let [etcd] endpoints begin with https://."},
+	{"connection reset by peer", "Does etcd want TLS? Let [etcd] endpoints begin with https://."},
 	{"connection refused", "Is etcd running there, and listening on that address (--listen-client-urls)?"},
 	{"no such host", "Is the name in [etcd] endpoints right? pool-fleet asks the name servers of /etc/resolv.conf."},
 }

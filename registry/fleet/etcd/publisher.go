@@ -243,7 +243,7 @@ func (p *Publisher) ended(ctx context.Context, err error) time.Duration {
 // retry is the pause after a failure.
 func (p *Publisher) retry() time.Duration {
 	pause := longestRetry
-	if p.failed < 5 {
+	if p.failed < 6 {
 		pause = min(longestRetry, firstRetry<<(p.failed-1))
 	}
 	return pause - time.Duration(p.random()*float64(pause)/2)

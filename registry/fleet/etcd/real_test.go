@@ -171,6 +171,7 @@ func stays(t *testing.T, d time.Duration, c *clientv3.Client, want string) {
 // TestRealEtcd: what a real etcd has is what the manager reported, over each end of a process and
 // each loss that one host can have.
 func TestRealEtcd(t *testing.T) {
+	t.Parallel()
 	cluster := etcd.Start(t, etcd.Options{})
 	c := cluster.Client()
 	fresh := func(t *testing.T) {

@@ -138,6 +138,7 @@ func commandsOf(t *testing.T, section string) []string {
 // TestRoles: with the page's commands, a host can write its own keys and no other's, and a reader
 // none; a wrong password is named.
 func TestRoles(t *testing.T) {
+	t.Parallel()
 	cluster := etcd.Start(t, etcd.Options{})
 	c := cluster.Client()
 	dir := t.TempDir()
@@ -220,6 +221,7 @@ func (h *host) logs(t *testing.T, text string) {
 // TestTLS: with certificates a host is published, and what is wrong with them is logged with what
 // to do.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca, stranger := newAuthority(t, "ca"), newAuthority(t, "stranger")
 	ca.sign("server", ca)
 	cluster := etcd.Start(t, etcd.Options{Scheme: "https", Args: []string{"--cert-file", ca.file("server.pem"),

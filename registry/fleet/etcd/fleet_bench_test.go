@@ -1,0 +1,170 @@
+package etcd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
+	"github.com/pool-managerd/pool-managerd/registry/fleet/record"
+	"github.com/pool-managerd/pool-managerd/test/etcd"
+)
+
+// What each host of the simulation has and does. A host reads its manager each fleet.Poll; a fifth
+// of its pools has other slots then, and one in a hundred becomes ready or not.
+const (
+	poolsPerHost = 20
+	useChanges   = 0.2
+	readyChanges = 0.01
+	steady       = 30 * time.Second
+	away         = time.Minute
+)
+
+// BenchmarkFleet has many publishers, as pool-fleet has one, publish in one real etcd: how long
+// until all are there, the load while pools change, how late a reader sees a change, and how long
+// until all are there again after etcd was away for a minute.
+func BenchmarkFleet(b *testing.B) {
+	for _, hosts := range []int{100, 1000} {
+		b.Run(fmt.Sprintf("hosts_%d", hosts), func(b *testing.B) {
+			for b.Loop() {
+				simulate(b, hosts)
+			}
+		})
+	}
+}
+
+func simulate(b *testing.B, hosts int) {
+	cluster := etcd.Start(b, etcd.Options{})
+	c := cluster.Client()
+	ctx, stop := context.WithCancel(b.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer stop()
+	begun := time.Now()
+	for i := range hosts {
+		o := testOptions(cluster.Endpoints(), strconv.Itoa(i), nil)
+		o.Host.MachineID, o.TTL = fmt.Sprintf("%032x", i), 10*time.Second
+		o.Log = slog.New(slog.DiscardHandler)
+		p, box := New(o), fleet.NewMailbox()
+		all.Go(func() {
+			p.Run(ctx, box)
+			p.Close()
+		})
+		all.Go(func() { changes(ctx, box) })
+	}
+	want := int64(hosts * (poolsPerHost + 1))
+	there(b, c, want)
+	b.ReportMetric(time.Since(begun).Seconds(), "s-to-publish")
+
+	before := sampleOf(b, cluster, c)
+	late := watch(ctx, c, steady)
+	after := sampleOf(b, cluster, c)
+	b.ReportMetric(float64(len(late))/steady.Seconds(), "keys/s")
+	b.ReportMetric(float64(after.revision-before.revision)/steady.Seconds(), "transactions/s")
+	b.ReportMetric(100*(after.cpu-before.cpu).Seconds()/steady.Seconds(), "%-of-a-core")
+	b.ReportMetric(float64(after.size-before.size)*3600/steady.Seconds()/(1<<20), "MiB/hour")
+	if len(late) > 0 {
+		slices.Sort(late)
+		b.ReportMetric(float64(late[len(late)/2].Milliseconds()), "ms-p50")
+		b.ReportMetric(float64(late[len(late)*99/100].Milliseconds()), "ms-p99")
+	}
+	cluster.Kill(0)
+	time.Sleep(away)
+	cluster.Run(0)
+	begun = time.Now()
+	there(b, cluster.Client(), want)
+	b.ReportMetric(time.Since(begun).Seconds(), "s-to-publish-again")
+	b.ReportMetric(0, "ns/op")
+}
+
+// changes reports a host's pools as its manager does, with the time in each pool that changed.
+func changes(ctx context.Context, box fleet.Mailbox) {
+	pools := make([]wire.Pool, poolsPerHost)
+	for i := range pools {
+		model, endpoint := "hf:org/model-8b:Q4_K_M", "http://127.0.0.1:"+strconv.Itoa(21000+i)
+		pools[i] = wire.Pool{ID: fmt.Sprintf("pool-%02d", i), Engine: "llamacpp", State: "ready", Ready: true, Live: true,
+			ModelID: &model, DeviceMask: []string{"0"}, SlotsTotal: 8, SlotsFree: 8, Replicas: []wire.Replica{{ID: "r0",
+				State: "ready", Ready: true, Endpoint: &endpoint, DeviceMask: []string{"0"}, SlotsTotal: 8}}}
+	}
+	box.Put(fleet.State{Known: true, Pools: slices.Clone(pools)})
+	pause := time.Duration(rand.Float64() * float64(fleet.Poll))
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = fleet.Poll
+		now := strconv.FormatInt(time.Now().UnixNano(), 10)
+		for i := range pools {
+			p := &pools[i]
+			switch {
+			case rand.Float64() < readyChanges:
+				p.Ready, p.EngineVersion = !p.Ready, &now
+			case rand.Float64() < useChanges:
+				p.SlotsFree, p.EngineVersion = (p.SlotsFree+1+rand.IntN(8))%9, &now
+			}
+		}
+		box.Put(fleet.State{Known: true, Pools: slices.Clone(pools)})
+	}
+}
+
+// there waits until etcd has so many keys.
+func there(b *testing.B, c *clientv3.Client, want int64) {
+	b.Helper()
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
+		resp, err := c.Get(ctx, "/test/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		cancel()
+		if err == nil && resp.Count == want {
+			return
+		}
+		if time.Now().After(end) {
+			b.Fatalf("etcd does not have %d keys: %+v, %v", want, resp, err)
+		}
+	}
+}
+
+// watch is how late each change of a pool was at a reader.
+func watch(ctx context.Context, c *clientv3.Client, d time.Duration) []time.Duration {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	var late []time.Duration
+	for resp := range c.Watch(ctx, "/test/pools/", clientv3.WithPrefix()) {
+		now := time.Now().UnixNano()
+		for _, e := range resp.Events {
+			var p record.Pool
+			if json.Unmarshal(e.Kv.Value, &p) == nil {
+				if at, err := strconv.ParseInt(p.EngineVersion, 10, 64); err == nil {
+					late = append(late, time.Duration(now-at))
+				}
+			}
+		}
+	}
+	return late
+}
+
+// sample is what etcd used so far.
+type sample struct {
+	revision, size int64
+	cpu            time.Duration
+}
+
+func sampleOf(b *testing.B, cluster *etcd.Cluster, c *clientv3.Client) sample {
+	b.Helper()
+	s, err := c.Status(b.Context(), cluster.Endpoints()[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return sample{s.Header.Revision, s.DbSize, cluster.CPU(0)}
+}
