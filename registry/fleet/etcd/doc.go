@@ -44,8 +44,8 @@ const (
 	requestTime = 3 * time.Second
 	goodbyeTime = 2 * time.Second
 	// firstRetry and longestRetry bound the pause before another session. It doubles, and is
-	// shortened at random by up to a half, so that many hosts do not come back at one moment. With 4
-	// s at the longest, a thousand of them kept an etcd without processor time from ever catching up.
+	// shortened at random by up to a half, so that many hosts do not come back at one moment. With
+	// 4 seconds at the longest, a thousand kept an etcd on a busy host from ever catching up.
 	firstRetry   = 500 * time.Millisecond
 	longestRetry = 15 * time.Second
 	// checks is how often is looked whether what was written is still there: a person may delete

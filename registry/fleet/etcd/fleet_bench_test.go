@@ -92,9 +92,10 @@ func changes(ctx context.Context, box fleet.Mailbox) {
 	pools := make([]wire.Pool, poolsPerHost)
 	for i := range pools {
 		model, endpoint := "hf:org/model-8b:Q4_K_M", "http://127.0.0.1:"+strconv.Itoa(21000+i)
-		pools[i] = wire.Pool{ID: fmt.Sprintf("pool-%02d", i), Engine: "llamacpp", State: "ready", Ready: true, Live: true,
-			ModelID: &model, DeviceMask: []string{"0"}, SlotsTotal: 8, SlotsFree: 8, Replicas: []wire.Replica{{ID: "r0",
-				State: "ready", Ready: true, Endpoint: &endpoint, DeviceMask: []string{"0"}, SlotsTotal: 8}}}
+		pools[i] = wire.Pool{ID: fmt.Sprintf("pool-%02d", i), Engine: "llamacpp", State: "ready", Ready: true,
+			Live: true, ModelID: &model, DeviceMask: []string{"0"}, SlotsTotal: 8, SlotsFree: 8,
+			Replicas: []wire.Replica{{ID: "r0", State: "ready", Ready: true, Endpoint: &endpoint,
+				DeviceMask: []string{"0"}, SlotsTotal: 8}}}
 	}
 	box.Put(fleet.State{Known: true, Pools: slices.Clone(pools)})
 	pause := time.Duration(rand.Float64() * float64(fleet.Poll))
