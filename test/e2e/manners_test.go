@@ -78,6 +78,10 @@ elif manner == "shared":
     shared.buf[0] = 1
     shared.close()
     shared.unlink()
+elif manner == "socket":
+    serve(GOOD, 1e9, socket.AF_UNIX, os.environ["HOME"] + "/its-own.sock")
+elif manner == "port":
+    serve(GOOD, 1e9, socket.AF_INET, ("127.0.0.1", 19999))
 elif manner == "opens":
     assert open(sys.argv[3], "rb").read(4) == b"GGUF"
 serve(ANSWERS.get(manner, GOOD))
@@ -121,10 +125,13 @@ func TestEnginesOfOtherManners(t *testing.T) {
 		says, hint string
 	}{
 		"daemon":  {slow("daemon"), "ENGINE_START_FAILED", "left a process in the background", "foreground"},
-		"line":    {slow("line"), "ENGINE_START_FAILED", "exited with status 3", "poolctl logs"},
+		"line":    {slow("line"), "ENGINE_START_FAILED", "FATAL: the reason at its end", "poolctl logs"},
 		"empty":   {slow("empty"), "ENGINE_START_TIMEOUT", "status 204 at /health", "[health]"},
 		"login":   {slow("login"), "ENGINE_START_TIMEOUT", "a redirect to /login", "[health] path"},
-		"endless": {slow("endless"), "HEALTH_FAILED", "status 200, and an answer that did not end within 500ms", "poolctl logs"},
+		"endless": {slow("endless"), "ENGINE_START_TIMEOUT", "status 200 at /health, and an answer that did not end within 2s", "[health] path"},
+		"socket":  {slow("socket"), "ENGINE_START_TIMEOUT", `the engine listens on the unix socket "`, "[health] start_timeout"},
+		"alone":   {withoutNetwork(slow("socket")), "ENGINE_START_TIMEOUT", "/engine.sock", "SOCKET"},
+		"port":    {slow("port"), "ENGINE_START_TIMEOUT", "the engine listens on 127.0.0.1:19999, not on 127.0.0.1:", "PORT"},
 		"body":    {slow("page", `body = "^ok$"`), "ENGINE_START_TIMEOUT", "a body that does not match", "[health] body"},
 	}
 	for name, c := range bad {

@@ -33,7 +33,7 @@ func TestFieldCase11(t *testing.T) {
 				{"path", waits(path, stall), []string{"no progress for 10s", "404 at /health"}, "[health] path"},
 				{"quiet", waits(command("--health-path", "/v1/models"), stall), []string{"404 at /health"}, "[health] path"},
 				{"address", waits(command("--host", "::1"), stall),
-					[]string{"does not listen on the address and port", "the gate saw: the engine listens on [::1]:", "not on 127.0.0.1:"}, "127.0.0.1"},
+					[]string{"does not listen at the address", "the gate saw: the engine listens on [::1]:", "not on 127.0.0.1:"}, "127.0.0.1"},
 				{"slow", waits(command("--load", "1h"), stall, `start_deadline = "8s"`),
 					[]string{"was not ready within 8s", "start_deadline"}, "start_deadline"},
 			}

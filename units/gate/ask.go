@@ -2,11 +2,9 @@ package gate
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -21,6 +19,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 	"github.com/pool-managerd/pool-managerd/units/listen"
 	"github.com/pool-managerd/pool-managerd/units/probe/grpchealth"
+	"github.com/pool-managerd/pool-managerd/units/probe/http1"
 )
 
 // askTimeout bounds one request. A busy engine that answers later gets another request.
@@ -162,24 +161,19 @@ func allStrangers(users []int) bool {
 		!slices.ContainsFunc(users, func(u int) bool { return dynamicFirst <= u && u <= dynamicLast })
 }
 
-// get sends a GET and reads the response. It implements just enough HTTP (RFC 9112) for that, so
-// that a hundred waiting gates need little memory. If the body matters it uses HTTP/1.0, whose
-// bodies are not chunked and end with the connection.
+// get sends a GET and reads the response. An answer is whole, or proves nothing: the manager's
+// probe reads to its end too.
 func (e endpoint) get(conn net.Conn, address string, expect int) (heard, error) {
-	version := "1.1"
-	if e.body != nil {
-		version = "1.0"
-	}
 	bearer := ""
 	if e.key != "" {
 		bearer = "Authorization: Bearer " + e.key + "\r\n"
 	}
 	if _, err := fmt.Fprintf(conn,
-		"GET %s HTTP/%s\r\nHost: %s\r\nUser-Agent: pool-gate\r\n%sConnection: close\r\n\r\n",
-		e.path, version, address, bearer); err != nil {
+		"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: pool-gate\r\n%sConnection: close\r\n\r\n",
+		e.path, address, bearer); err != nil {
 		return heard{}, err
 	}
-	answer := bufio.NewReaderSize(conn, 256)
+	answer := bufio.NewReaderSize(conn, http1.ReadSize)
 	line, err := answer.ReadSlice('\n')
 	if err != nil && len(line) == 0 {
 		return heard{}, err
@@ -190,18 +184,20 @@ func (e endpoint) get(conn net.Conn, address string, expect int) (heard, error) 
 		return heard{}, err
 	case status != expect:
 		return e.status(status, answer), nil
-	case e.body == nil:
-		return heard{answer: Healthy, reached: true}, nil
 	}
-	rest, err := io.ReadAll(io.LimitReader(answer, bounds.HealthBody))
-	if err != nil {
-		return heard{}, err
+	head, err := http1.ReadFields(answer, line)
+	var body []byte
+	if err == nil {
+		body, _, err = head.Body(answer, nil, bounds.HealthBody)
 	}
-	if _, body, _ := bytes.Cut(rest, []byte("\r\n\r\n")); e.body.Match(body) {
-		return heard{answer: Healthy, reached: true}, nil
+	switch {
+	case err != nil:
+		return e.unfinished(status, err), nil
+	case e.body != nil && !e.body.Match(body):
+		return heard{Loading, true, exit.OtherBody,
+			fmt.Sprintf("status %d at %s, and a body that does not match [health] body", status, e.path)}, nil
 	}
-	return heard{Loading, true, exit.OtherBody,
-		fmt.Sprintf("status %d at %s, and a body that does not match [health] body", status, e.path)}, nil
+	return heard{answer: Healthy, reached: true}, nil
 }
 
 // parseStatus reads "HTTP/1.1 200 OK".

@@ -151,17 +151,15 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 			return o.gone(fmt.Sprintf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond)),
 				w)
 		default:
-			if newest == (heard{}) {
-				newest = at.elsewhere(w.uid)
-			}
-			return o.failed(v, s, at, newest)
+			return o.failed(v, s, at, newest.or(at, w.uid))
 		}
 		if lines.due(decider.Idle(s), o.Stall) {
 			if pid := lines.start(w.excluded); pid != 0 {
 				w.exclude(pid)
 			}
 		}
-		if text := reports.next(s, decider.Idle(s), newest.text); text != "" {
+		heardNow := func() string { return newest.or(at, w.uid).text }
+		if text := reports.next(s, decider.Idle(s), heardNow); text != "" {
 			o.Log.Println(text)
 		}
 		var err error

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -87,6 +88,19 @@ func (e endpoint) unanswered(err error, protocol string) heard {
 	return h
 }
 
+// unfinished explains an answer with the expected status that could not be read to its end.
+func (e endpoint) unfinished(status int, err error) heard {
+	why := "is not valid: " + cut(err.Error(), 100)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		why = "did not end within " + askTimeout.String()
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		why = "ended before it was whole"
+	}
+	return heard{Loading, true, exit.Unfinished,
+		fmt.Sprintf("status %d at %s, and an answer that %s", status, e.path, why)}
+}
+
 // name is where the engine is asked, in words.
 func (e endpoint) name() string {
 	if e.unix != "" {
@@ -125,23 +139,45 @@ func (e endpoint) answersTLS() bool {
 // 5.1).
 func tlsRecord(b []byte) bool { return len(b) > 1 && (b[0] == 21 || b[0] == 22) && b[1] == 3 }
 
-// elsewhere explains an engine that does not listen on its port by where it does.
+// or returns h, or where nothing answers, where the engine listens instead.
+func (h heard) or(at endpoint, uid int) heard {
+	if h.answer != Silent || h.what != exit.Nothing || h.text != "" {
+		return h
+	}
+	return at.elsewhere(uid)
+}
+
+// elsewhere explains an engine that does not listen where it is asked by where it does.
 func (e endpoint) elsewhere(uid int) heard {
-	if e.unix != "" {
+	at, _ := listen.Of(uid)          // what cannot be read explains nothing
+	sockets, _ := listen.UnixOf(uid) // likewise
+	if len(at)+len(sockets) == 0 {
 		return heard{}
-	}
-	at, err := listen.Of(uid)
-	if err != nil || len(at) == 0 {
-		return heard{}
-	}
-	const most = 4
-	var names []string
-	for _, address := range at[:min(len(at), most)] {
-		names = append(names, address.String())
-	}
-	if len(at) > most {
-		names = append(names, "…")
 	}
 	return heard{what: exit.Elsewhere,
-		text: "the engine listens on " + strings.Join(names, ", ") + ", not on " + e.name()}
+		text: "the engine listens on " + places(at, sockets) + ", not on " + e.place()}
+}
+
+// places are at most four addresses and sockets in words.
+func places(at []netip.AddrPort, sockets []string) string {
+	const most = 4
+	var names []string
+	for _, address := range at {
+		names = append(names, address.String())
+	}
+	for _, name := range sockets {
+		names = append(names, "the unix socket "+strconv.QuoteToASCII(name))
+	}
+	if len(names) > most {
+		names = append(names[:most], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// place is where the engine should listen, in words.
+func (e endpoint) place() string {
+	if e.unix != "" {
+		return e.unix
+	}
+	return e.name()
 }

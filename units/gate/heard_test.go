@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,8 +63,8 @@ func (p preceded) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-// raw answers each connection with a text.
-func raw(t *testing.T, text string, wait time.Duration) *httptest.Server {
+// raw answers each connection with a text after a while, and may leave it open for longer.
+func raw(t *testing.T, text string, wait time.Duration, open ...time.Duration) *httptest.Server {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +80,9 @@ func raw(t *testing.T, text string, wait time.Duration) *httptest.Server {
 				_, _ = conn.Read(make([]byte, 1024))
 				time.Sleep(wait)
 				fmt.Fprint(conn, text)
+				for _, longer := range open {
+					time.Sleep(longer)
+				}
 			}()
 		}
 	}()
@@ -122,6 +126,12 @@ func TestHeard(t *testing.T) {
 		{"tls_that_closes", quietTLS(t), "", exit.TLS, "speaks TLS"},
 		{"tls_that_sends_an_alert", raw(t, "\x15\x03\x01\x00\x02\x02\x46", 0), "", exit.TLS, "speaks TLS"},
 		{"nginx", raw(t, "HTTP/1.1 400 Bad Request\r\n\r\nThe plain HTTP request was sent to HTTPS port", 0), "", exit.TLS, "speaks TLS"},
+		{"without_an_end", raw(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", 0, askTimeout+time.Second),
+			"", exit.Unfinished, "status 200 at /health, and an answer that did not end within 2s"},
+		{"shorter_than_it_says", raw(t, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", 0), "", exit.Unfinished,
+			"status 200 at /health, and an answer that ended before it was whole"},
+		{"without_an_end_of_its_header", raw(t, "HTTP/1.1 200 OK\r\nContent-Le", 0), "", exit.Unfinished, "before it was whole"},
+		{"header_that_is_none", raw(t, "HTTP/1.1 200 OK\r\nwhat\r\n\r\n", 0), "", exit.Unfinished, "is not valid: malformed HTTP"},
 		{"another_protocol", raw(t, "SSH-2.0-OpenSSH_9.2\r\n", 0), "", exit.NotHTTP, `not HTTP ("SSH-2.0-OpenSSH_9.2\r\n")`},
 		{"one_line_without_an_end", raw(t, "hello", 0), "", exit.NotHTTP, `not HTTP ("hello")`},
 		{"nothing", raw(t, "", 0), "", exit.NotHTTP, "closes connections without an answer"},
@@ -189,4 +199,54 @@ func TestStallsWithWhatItHeard(t *testing.T) {
 			t.Errorf("exit %d, log %q", got, &log)
 		}
 	})
+}
+
+// TestListensElsewhere: an engine that is silent where it is asked is explained by where it
+// listens, with a network and without; one that answers, and one that listens nowhere, are not.
+func TestListensElsewhere(t *testing.T) {
+	self := os.Getuid()
+	serveUnix(t)
+	onPort := endpoint{scheme: "http", host: "127.0.0.1", port: freePort(t), path: "/"}
+	onSocket := endpoint{scheme: "http", host: "127.0.0.1", unix: "/run/pool/engine.sock", path: "/"}
+	for _, c := range []struct {
+		name string
+		at   endpoint
+		of   heard
+		uid  int
+		want exit.Heard
+		end  string
+	}{
+		{"not_on_its_port", onPort, heard{}, self, exit.Elsewhere, ", not on " + onPort.name()},
+		{"not_on_its_socket", onSocket, heard{}, self, exit.Elsewhere, ", not on /run/pool/engine.sock"},
+		{"cannot_be_connected_to", onSocket, heard{reached: true}, self, exit.Elsewhere, "engine.sock"},
+		{"listens_nowhere", onPort, heard{}, 61201, exit.Nothing, ""},
+		{"answers", onPort, heard{answer: Loading, text: "status 503 at /"}, self, exit.Nothing, "status 503 at /"},
+		{"says_that_it_loads", onPort, heard{answer: Loading, reached: true}, self, exit.Nothing, ""},
+		{"does_not_answer", onPort, heard{what: exit.Mute, text: "mute", reached: true}, self, exit.Mute, "mute"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.of.or(c.at, c.uid); got.what != c.want || !strings.HasSuffix(got.text, c.end) {
+				t.Errorf("heard %+v, want %d and %q", got, c.want, c.end)
+			}
+		})
+	}
+}
+
+// TestNamesOfSockets: names of unix sockets, which an engine chooses, are quoted.
+func TestNamesOfSockets(t *testing.T) {
+	path := serveUnix(t)
+	for _, c := range []struct {
+		tcp  []netip.AddrPort
+		unix []string
+		want string
+	}{
+		{nil, []string{path}, `the unix socket "` + path + `"`},
+		{nil, []string{"@a\n\x1b[31mb"}, `the unix socket "@a\n\x1b[31mb"`},
+		{[]netip.AddrPort{netip.MustParseAddrPort("[::1]:8000")}, []string{"/a", "/b", "/c", "/d"},
+			`[::1]:8000, the unix socket "/a", the unix socket "/b", the unix socket "/c", …`},
+	} {
+		if got := places(c.tcp, c.unix); got != c.want {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+	}
 }

@@ -17,15 +17,15 @@ type report struct {
 
 // next returns the line to log at a sample, with what the engine answered last, or "" if none is
 // due.
-func (r *report) next(s Sample, idle time.Duration, heard string) string {
+func (r *report) next(s Sample, idle time.Duration, heard func() string) string {
 	if s.At-r.last < reportEvery {
 		return ""
 	}
 	r.last = s.At
 	text := fmt.Sprintf("still loading after %s: %s; last progress %s ago", s.At.Round(time.Second), used(s),
 		idle.Round(time.Second))
-	if heard != "" {
-		text += exit.HeardSeparator + heard
+	if h := heard(); h != "" {
+		text += exit.HeardSeparator + h
 	}
 	return text
 }

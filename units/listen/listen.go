@@ -1,8 +1,8 @@
-// Package listen finds the users that listen on a TCP port of the loopback, and the addresses that
-// a user listens on, in the kernel's tables.
+// Package listen finds the users that listen on a TCP port of the loopback, and the addresses and
+// unix sockets that a user listens on, in the kernel's tables.
 //
-// It owns the reading of /proc/net/tcp and /proc/net/tcp6 (the kernel's proc_net_tcp document). It
-// must not know what the result is used for.
+// It owns the reading of /proc/net/tcp and /proc/net/tcp6 (the kernel's proc_net_tcp document), and
+// of the list of unix sockets. It must not know what the result is used for.
 package listen
 
 import (

@@ -14,13 +14,12 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/units/probe/http1"
 )
 
 // tlsPrefix is before a host that is asked with TLS.
 const tlsPrefix = "https://"
-
-// readSize is the size of the read buffer, in bytes.
-const readSize = 2 << 10
 
 // question is one HTTP request.
 type question struct {
@@ -47,7 +46,7 @@ type scratch struct {
 	body []byte
 }
 
-func newScratch() *scratch { return &scratch{in: bufio.NewReaderSize(nil, readSize)} }
+func newScratch() *scratch { return &scratch{in: bufio.NewReaderSize(nil, http1.ReadSize)} }
 
 var scratches = sync.Pool{New: func() any { return newScratch() }}
 
@@ -204,12 +203,12 @@ func (s *scratch) roundTrip(conn net.Conn, q question) (a answer, again bool, er
 
 // read reads a response. An error means that no complete header was received.
 func (s *scratch) read(q question) (a answer, again bool, err error) {
-	h, err := readHead(s.in)
+	h, err := http1.ReadHead(s.in)
 	if err != nil {
 		return answer{}, false, err
 	}
-	a.status = h.status
-	s.body, again, a.err = h.body(s.in, s.body[:0], q.limit)
+	a.status = h.Status
+	s.body, again, a.err = h.Body(s.in, s.body[:0], q.limit)
 	a.body = s.body
 	// Data after the response belongs to no request.
 	return a, again && !q.close && s.in.Buffered() == 0, nil

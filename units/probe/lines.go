@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/units/probe/http1"
 )
 
 // lines are the idle connections of a Prober, over which a schedule's goroutine sends probes and
@@ -18,7 +20,7 @@ type lines struct {
 	used  map[uint64]*connection // by probes under way
 	last  uint64
 	parse *scratch
-	got   [readSize]byte
+	got   [http1.ReadSize]byte
 }
 
 func newLines(p *Prober) (*lines, error) {

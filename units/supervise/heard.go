@@ -28,6 +28,14 @@ func slowVerdict(status int, heard exit.Heard, p pool.Pool, logs string) *regist
 	return registry.Fail(registry.CodeEngineStartTimeout, message, hint+logs)
 }
 
+// whereToListen is the hint for an engine that listens on other addresses or sockets alone. These
+// may be for its own processes, as those of PyTorch, while it loads.
+const whereToListen = "Have it listen on 127.0.0.1 and its port, or without a network on the unix socket that it is " +
+	"given: HOST, PORT and SOCKET are in the environment of engine command, and a start script must pass its " +
+	"arguments on (\"$@\"). " +
+	`For an engine that serves on a port alone, set [sandbox] network = "loopback". If what it listens on is for its own ` +
+	"processes and it still loads, raise [health] start_timeout."
+
 // heardWords says what the gate heard of an engine that did not become ready, and what to do.
 func heardWords(heard exit.Heard, p pool.Pool) (text, hint string) {
 	path := p.Health.Path
@@ -61,10 +69,11 @@ func heardWords(heard exit.Heard, p pool.Pool) (text, hint string) {
 	case exit.Mute:
 		return "it accepts connections and does not answer",
 			"It may hang, or work on something else before it answers."
+	case exit.Unfinished:
+		return "its answer at " + path + " has the expected status and no proper end",
+			"Set [health] path to an endpoint whose answer ends, which a stream of events does not, " + otherProbe
 	case exit.Elsewhere:
-		return "it does not listen on the address and port that it was given",
-			"Have it listen on 127.0.0.1 and its port: PORT and HOST are in the environment of engine command, and " +
-				"arguments may override what is set."
+		return "it does not listen at the address or socket that it was given", whereToListen
 	}
 	return "", ""
 }

@@ -44,6 +44,7 @@ const (
 	NotHTTP                   // an answer that is not HTTP
 	Mute                      // it accepts connections, and does not answer
 	Elsewhere                 // it listens on other addresses only
+	Unfinished                // the expected status, and an answer without a proper end
 	lastHeard
 )
 

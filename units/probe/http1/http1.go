@@ -1,4 +1,10 @@
-package probe
+// Package http1 reads responses of HTTP/1.x (RFC 9112), for the manager's probe and for the gate,
+// so that both take the same answers.
+//
+// It owns the form of a response and its bounds. It must not know connections or what is asked. The
+// library of Go reads the same, and takes several megabytes in the gate and more memory for each of
+// a thousand probes.
+package http1
 
 import (
 	"bufio"
@@ -14,16 +20,19 @@ import (
 // mostHeads bounds the headers of a response: informational answers (1xx) and the final one.
 const mostHeads = 6
 
-// errMalformed: a response is not valid HTTP/1.x (RFC 9112).
-var errMalformed = errors.New("malformed HTTP")
+// ReadSize is the size of the buffer of a reader, in bytes.
+const ReadSize = 2 << 10
+
+// ErrMalformed: a response is not valid HTTP/1.x (RFC 9112).
+var ErrMalformed = errors.New("malformed HTTP")
 
 func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", errMalformed, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
 }
 
-// head is the relevant part of a response header.
-type head struct {
-	status  int
+// Head is the relevant part of a response header.
+type Head struct {
+	Status  int
 	minor   byte // of HTTP/1.x, as a digit
 	length  int64
 	sized   bool // length was given
@@ -32,64 +41,74 @@ type head struct {
 	keeps   bool // HTTP/1.0: keep-alive
 }
 
-// readHead reads the header of the final response.
-func readHead(r *bufio.Reader) (h head, err error) {
+// ReadHead reads the header of the final response.
+func ReadHead(r *bufio.Reader) (h Head, err error) {
 	for range mostHeads {
 		if h, err = readOneHead(r); err != nil {
-			return head{}, err
+			return Head{}, err
 		}
-		if h.status >= 200 || h.status == 101 {
+		if h.Status >= 200 || h.Status == 101 {
 			return h, nil
 		}
 	}
-	return head{}, malformed("more than %d informational answers", mostHeads-1)
+	return Head{}, malformed("more than %d informational answers", mostHeads-1)
 }
 
-func readOneHead(r *bufio.Reader) (h head, err error) {
+func readOneHead(r *bufio.Reader) (Head, error) {
 	left := bounds.Header
 	line, err := readLine(r, &left)
 	if err != nil {
-		return head{}, err
+		return Head{}, err
 	}
-	if h, err = statusLine(line); err != nil {
-		return head{}, err
+	return readFields(r, line, left)
+}
+
+// ReadFields reads the rest of a header whose first line was read.
+func ReadFields(r *bufio.Reader, line []byte) (Head, error) {
+	return readFields(r, bytes.TrimRight(line, "\r\n"), bounds.Header)
+}
+
+func readFields(r *bufio.Reader, line []byte, left int) (Head, error) {
+	h, err := statusLine(line)
+	if err != nil {
+		return Head{}, err
 	}
 	for {
 		line, whole, err := readField(r, &left)
 		if err != nil {
-			return head{}, cutShort(err)
+			return Head{}, cutShort(err)
 		}
 		if len(line) == 0 {
 			return h, nil
 		}
 		if err := h.field(line, whole); err != nil {
-			return head{}, err
+			return Head{}, err
 		}
 	}
 }
 
 // statusLine reads "HTTP/1.1 200 OK".
-func statusLine(line []byte) (head, error) {
+func statusLine(line []byte) (Head, error) {
 	rest, ok := bytes.CutPrefix(line, []byte("HTTP/1."))
 	if !ok || len(rest) < len("1 200") || rest[0] < '0' || rest[0] > '9' || rest[1] != ' ' || len(rest) > 5 &&
 		rest[5] != ' ' {
-		return head{}, malformed("status line %q", line[:min(len(line), bounds.Excerpt)])
+		return Head{}, malformed("status line %q", line[:min(len(line), bounds.Excerpt)])
 	}
 	status := 0
 	for _, digit := range rest[2:5] {
 		if digit < '0' || digit > '9' {
-			return head{}, malformed("status line %q", line[:min(len(line), bounds.Excerpt)])
+			return Head{}, malformed("status line %q", line[:min(len(line), bounds.Excerpt)])
 		}
 		status = status*10 + int(digit-'0')
 	}
 	if status < 100 {
-		return head{}, malformed("status %d", status)
+		return Head{}, malformed("status %d", status)
 	}
-	return head{status: status, minor: rest[0]}, nil
+	return Head{Status: status, minor: rest[0]}, nil
 }
 
 // field handles one header field; if it is not whole, line is only its beginning.
-func (h *head) field(line []byte, whole bool) error {
+func (h *Head) field(line []byte, whole bool) error {
 	name, value, found := bytes.Cut(line, []byte(":"))
 	if line[0] == ' ' || line[0] == '\t' {
 		return malformed("a folded header field")
@@ -103,13 +122,13 @@ func (h *head) field(line []byte, whole bool) error {
 	case take == nil:
 		return nil
 	case !whole:
-		return malformed("a header field %s of more than %d bytes", name, readSize)
+		return malformed("a header field %s of more than %d bytes", name, ReadSize)
 	}
 	return take(value)
 }
 
 // taker returns the function that handles a field's value; nil: the field is ignored.
-func (h *head) taker(name []byte) func(value []byte) error {
+func (h *Head) taker(name []byte) func(value []byte) error {
 	switch {
 	case bytes.EqualFold(name, []byte("Content-Length")):
 		return h.takeLength
@@ -121,7 +140,7 @@ func (h *head) taker(name []byte) func(value []byte) error {
 	return nil
 }
 
-func (h *head) takeLength(value []byte) error {
+func (h *Head) takeLength(value []byte) error {
 	for _, c := range value {
 		if c < '0' || c > '9' {
 			return malformed("Content-Length %s", bounds.Quote(string(value)))
@@ -137,7 +156,7 @@ func (h *head) takeLength(value []byte) error {
 
 // takeEncoding ignores the field of an HTTP/1.0 response, whose body is then what the connection
 // brings, and the connection is not used again: such framing is faulty (RFC 9112, section 6.1).
-func (h *head) takeEncoding(value []byte) error {
+func (h *Head) takeEncoding(value []byte) error {
 	if h.minor == '0' {
 		h.closes = true
 		return nil
@@ -149,7 +168,7 @@ func (h *head) takeEncoding(value []byte) error {
 	return nil
 }
 
-func (h *head) takeConnection(value []byte) error {
+func (h *Head) takeConnection(value []byte) error {
 	for token := range bytes.SplitSeq(value, []byte(",")) {
 		token = bytes.Trim(token, " \t")
 		h.closes = h.closes || bytes.EqualFold(token, []byte("close"))
@@ -158,14 +177,14 @@ func (h *head) takeConnection(value []byte) error {
 	return nil
 }
 
-// body appends at most limit bytes of the body to dst. again reports whether the connection can be
+// Body appends at most limit bytes of the body to dst. again reports whether the connection can be
 // reused: the body was read to its end, and neither side closes the connection.
-func (h *head) body(r *bufio.Reader, dst []byte, limit int) (body []byte, again bool, err error) {
+func (h *Head) Body(r *bufio.Reader, dst []byte, limit int) (body []byte, again bool, err error) {
 	again = !h.closes && (h.minor != '0' || h.keeps) && !(h.chunked && h.sized)
 	switch {
-	case h.status == 101:
+	case h.Status == 101:
 		return dst, false, nil
-	case h.status == 204 || h.status == 304:
+	case h.Status == 204 || h.Status == 304:
 		return dst, again, nil
 	case h.chunked:
 		body, whole, err := readChunks(r, dst, limit)
@@ -263,7 +282,7 @@ func cutShort(err error) error {
 func readLine(r *bufio.Reader, left *int) ([]byte, error) {
 	line, whole, err := readField(r, left)
 	if err == nil && !whole {
-		return nil, malformed("a line of more than %d bytes", readSize)
+		return nil, malformed("a line of more than %d bytes", ReadSize)
 	}
 	return line, err
 }

@@ -1,4 +1,4 @@
-package probe
+package http1
 
 import (
 	"bufio"
@@ -14,17 +14,17 @@ import (
 
 // parsed is what the parser makes of a stream of answers: its first one.
 func parsed(stream string, limit int) (status int, body string, again bool, err error) {
-	r := bufio.NewReaderSize(strings.NewReader(stream), readSize)
-	h, err := readHead(r)
+	r := bufio.NewReaderSize(strings.NewReader(stream), ReadSize)
+	h, err := ReadHead(r)
 	if err != nil {
 		return 0, "", false, err
 	}
-	got, again, err := h.body(r, nil, limit)
-	return h.status, string(got), again && r.Buffered() == 0, err
+	got, again, err := h.Body(r, nil, limit)
+	return h.Status, string(got), again && r.Buffered() == 0, err
 }
 
 func TestAnswers(t *testing.T) {
-	long := strings.Repeat("x", 3*readSize)
+	long := strings.Repeat("x", 3*ReadSize)
 	cases := []struct {
 		name, stream string
 		status       int
@@ -61,26 +61,26 @@ func TestAnswers(t *testing.T) {
 		{"cut_before_the_last_chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", 200, "ok", false, io.ErrUnexpectedEOF},
 		{"nothing", "", 0, "", false, io.EOF},
 
-		{"another_language", "SSH-2.0-OpenSSH\r\n", 0, "", false, errMalformed},
-		{"http_2", "HTTP/2.0 200 OK\r\n\r\n", 0, "", false, errMalformed},
-		{"a_status_of_four_digits", "HTTP/1.1 2000 OK\r\n\r\n", 0, "", false, errMalformed},
-		{"a_status_of_words", "HTTP/1.1 abc OK\r\n\r\n", 0, "", false, errMalformed},
-		{"a_line_without_a_colon", "HTTP/1.1 200 OK\r\nwhat\r\n\r\n", 0, "", false, errMalformed},
-		{"a_space_before_the_colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", 0, "", false, errMalformed},
-		{"a_folded_field", "HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\nok", 0, "", false, errMalformed},
-		{"two_lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", 0, "", false, errMalformed},
-		{"a_negative_length", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok", 0, "", false, errMalformed},
-		{"a_length_beyond_all_bounds", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nok", 0, "", false, errMalformed},
-		{"a_long_length", "HTTP/1.1 200 OK\r\nContent-Length: " + long + "\r\n\r\n", 0, "", false, errMalformed},
-		{"another_encoding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 0, "", false, errMalformed},
-		{"chunks_without_a_size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n;x\r\n", 200, "", false, errMalformed},
-		{"a_signed_chunk_size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\nok\r\n", 200, "", false, errMalformed},
-		{"a_chunk_longer_than_it_says", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nok\r\n0\r\n\r\n", 200, "o", false, errMalformed},
-		{"endless_informational", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100), 0, "", false, errMalformed},
-		{"an_endless_header", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 10_000), 0, "", false, errMalformed},
-		{"an_endless_line", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 2*bounds.Header), 0, "", false, errMalformed},
+		{"another_language", "SSH-2.0-OpenSSH\r\n", 0, "", false, ErrMalformed},
+		{"http_2", "HTTP/2.0 200 OK\r\n\r\n", 0, "", false, ErrMalformed},
+		{"a_status_of_four_digits", "HTTP/1.1 2000 OK\r\n\r\n", 0, "", false, ErrMalformed},
+		{"a_status_of_words", "HTTP/1.1 abc OK\r\n\r\n", 0, "", false, ErrMalformed},
+		{"a_line_without_a_colon", "HTTP/1.1 200 OK\r\nwhat\r\n\r\n", 0, "", false, ErrMalformed},
+		{"a_space_before_the_colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", 0, "", false, ErrMalformed},
+		{"a_folded_field", "HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\nok", 0, "", false, ErrMalformed},
+		{"two_lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", 0, "", false, ErrMalformed},
+		{"a_negative_length", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok", 0, "", false, ErrMalformed},
+		{"a_length_beyond_all_bounds", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nok", 0, "", false, ErrMalformed},
+		{"a_long_length", "HTTP/1.1 200 OK\r\nContent-Length: " + long + "\r\n\r\n", 0, "", false, ErrMalformed},
+		{"another_encoding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 0, "", false, ErrMalformed},
+		{"chunks_without_a_size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n;x\r\n", 200, "", false, ErrMalformed},
+		{"a_signed_chunk_size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\nok\r\n", 200, "", false, ErrMalformed},
+		{"a_chunk_longer_than_it_says", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nok\r\n0\r\n\r\n", 200, "o", false, ErrMalformed},
+		{"endless_informational", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100), 0, "", false, ErrMalformed},
+		{"an_endless_header", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 10_000), 0, "", false, ErrMalformed},
+		{"an_endless_line", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 2*bounds.Header), 0, "", false, ErrMalformed},
 		{"chunks_of_extensions", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
-			strings.Repeat("1;"+strings.Repeat("e", 1500)+"\r\ny\r\n", 99), 200, strings.Repeat("y", 10), false, errMalformed},
+			strings.Repeat("1;"+strings.Repeat("e", 1500)+"\r\ny\r\n", 99), 200, strings.Repeat("y", 10), false, ErrMalformed},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
