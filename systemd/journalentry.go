@@ -24,20 +24,28 @@ type JournalEntry struct {
 // Message is the field MESSAGE.
 func (e JournalEntry) Message() string { return e.Fields["MESSAGE"] }
 
-// maxJournalLine bounds one line of journalctl's output, in bytes. journald cuts what a service
-// writes at 48 KiB (LineMax= of journald.conf(5)), so that only entries with much else in them, or
-// with binary text, are longer; they are skipped.
-const maxJournalLine = 64 << 10
+// The bounds of one line of journalctl's output, in bytes. journald cuts what a service writes at
+// 48 KiB (LineMax= of journald.conf(5)). A byte of text that is not UTF-8 takes up to 4 ("255,"),
+// and an escaped one up to 6: longer lines are entries with much else in them, and are skipped. The
+// buffer is as long as what is common.
+const (
+	maxJournalLine    = 320 << 10
+	commonJournalLine = 64 << 10
+)
 
 // scanJournal reads lines of journalctl --output=json until the end, and skips those that are too
 // long or not an entry.
 func scanJournal(r io.Reader, deliver func(JournalEntry)) error {
-	lines := bufio.NewReaderSize(r, maxJournalLine)
-	for long := false; ; {
+	lines := bufio.NewReaderSize(r, commonJournalLine)
+	var long []byte // what there is of a line that is longer than the buffer
+	for {
 		line, err := lines.ReadSlice('\n')
+		if len(long) > 0 || errors.Is(err, bufio.ErrBufferFull) {
+			long = append(long, line[:min(len(line), maxJournalLine+1-len(long))]...)
+			line = long
+		}
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
-			long = true
 			continue
 		case err != nil: // a last line without an end was cut off
 			if errors.Is(err, io.EOF) {
@@ -45,10 +53,12 @@ func scanJournal(r io.Reader, deliver func(JournalEntry)) error {
 			}
 			return err
 		}
-		if e, ok := parseJournalEntry(line); ok && !long {
-			deliver(e)
+		if len(line) <= maxJournalLine {
+			if e, ok := parseJournalEntry(line); ok {
+				deliver(e)
+			}
 		}
-		long = false
+		long = nil
 	}
 }
 

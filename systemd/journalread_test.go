@@ -57,11 +57,14 @@ func TestScanJournal(t *testing.T) {
 		lines string
 		want  []int // lengths of the messages that are delivered
 	}{
-		"each_line":                   {entry("a") + "\n" + entry("bb") + "\n", []int{1, 2}},
-		"words_between":               {"-- Boot --\n" + entry("a") + "\n\n" + entry("bb") + "\n", []int{1, 2}},
-		"the_longest":                 {fill(maxJournalLine-1) + "\n" + entry("a") + "\n", []int{maxJournalLine - 1 - len(entry("")), 1}},
-		"too_long_is_passed_over":     {fill(maxJournalLine) + "\n" + entry("a") + "\n", []int{1}},
-		"much_too_long_passed_over":   {fill(10*maxJournalLine+5) + "\n" + entry("a") + "\n", []int{1}},
+		"each_line":                 {entry("a") + "\n" + entry("bb") + "\n", []int{1, 2}},
+		"words_between":             {"-- Boot --\n" + entry("a") + "\n\n" + entry("bb") + "\n", []int{1, 2}},
+		"the_longest":               {fill(maxJournalLine-1) + "\n" + entry("a") + "\n", []int{maxJournalLine - 1 - len(entry("")), 1}},
+		"too_long_is_passed_over":   {fill(maxJournalLine) + "\n" + entry("a") + "\n", []int{1}},
+		"much_too_long_passed_over": {fill(10*maxJournalLine+5) + "\n" + entry("a") + "\n", []int{1}},
+		"48_KiB_that_are_not_utf8": {`{"__CURSOR":"c","MESSAGE":[` + strings.Repeat("255,", 48<<10-1) + "65]}\n" + entry("a") + "\n",
+			[]int{len("\uFFFDA"), 1}},
+		"48_KiB_of_escapes":           {entry(strings.Repeat(`\u001b`, 48<<10)) + "\n", []int{48 << 10}},
 		"a_line_without_end_is_cut":   {entry("a") + "\n" + entry("bb"), []int{1}},
 		"an_entry_in_a_too_long_line": {strings.Repeat(" ", maxJournalLine) + entry("a") + "\n" + entry("bb") + "\n", []int{2}},
 	}

@@ -34,7 +34,7 @@ var errorWords = pattern.Lazy(`(?i)\b(?:errors?|fatal|fail(?:ed|ure|s)?|exceptio
 func Choose(lines []string) []string {
 	var errors, others []int
 	for i, line := range slices.Backward(lines) {
-		line = clip(line, scanned)
+		line = Ends(line)
 		switch {
 		case len(errors) == Most:
 		case strings.TrimSpace(line) == "" || classify.Quotes(line):
@@ -58,16 +58,61 @@ func Choose(lines []string) []string {
 // LastError returns the newest line of a run's log that reports an error, cleaned, or "".
 func LastError(lines []string) string {
 	for _, line := range slices.Backward(lines) {
-		if line = clip(line, scanned); isError(line) && !classify.Quotes(line) {
+		if line = Ends(line); isError(line) && !classify.Quotes(line) {
 			return Clean(line)
 		}
 	}
 	return ""
 }
 
-// scanned is how much of a line is examined, in bytes: far more than is shown, so that a secret
-// that begins within the bound is seen whole, and far less than a line may have.
+// scanned is how much of each end of a line is examined, in bytes: far more than is shown, so that
+// a secret that begins within the bound is seen whole, and far less than a line may have.
 const scanned = 8 * Longest
+
+// longestName is how long the name of a secret is at most, in bytes. The first word of a line's end
+// may be the rest of one, and what follows the secret.
+const longestName = 64
+
+// gap is in the place of what is left out of a line.
+const gap = " … "
+
+// Ends returns of a long line what is examined: its beginning and its end, where the reason of an
+// end often is. Both are cut between words, and what may be a secret whose name or prefix is
+// left out goes with it.
+func Ends(line string) string {
+	if len(line) <= 2*scanned+len(gap) {
+		return line
+	}
+	head, tail := clip(line, scanned), line[len(line)-scanned:]
+	if i := strings.LastIndexFunc(head, unicode.IsSpace); i > 0 {
+		head = head[:i]
+	}
+	if tail = behindSecret(tail); tail == "" {
+		return head
+	}
+	return head + gap + tail
+}
+
+// behindSecret leaves out the beginning of a line's end. Its first word may be the rest of a
+// secret, or of the name of one, as in "password is SECRET". A secret whose name is there is hidden
+// first, or it would lose the name.
+func behindSecret(tail string) string {
+	words := 1
+	if i := strings.IndexFunc(tail, unicode.IsSpace); i < longestName {
+		words = 3
+		front := min(4*longestName, len(tail))
+		front += max(strings.IndexFunc(tail[front:], unicode.IsSpace), 0)
+		tail = Redact(tail[:front]) + tail[front:]
+	}
+	for range words {
+		i := strings.IndexFunc(tail, unicode.IsSpace)
+		if i < 0 {
+			return ""
+		}
+		tail = strings.TrimLeftFunc(tail[i:], unicode.IsSpace)
+	}
+	return tail
+}
 
 func isError(line string) bool {
 	if _, ok := classify.EngineLog(line); ok {
@@ -82,7 +127,7 @@ var escapes = pattern.Lazy("\x1b\\[[0-9;?]*[ -/]*[@-~]")
 // Clean makes a line safe to show: no control characters, no secrets, valid UTF-8, at most Longest
 // bytes.
 func Clean(line string) string {
-	line = clip(strings.ToValidUTF8(line, "\uFFFD"), scanned)
+	line = strings.ToValidUTF8(Ends(line), "\uFFFD")
 	line = escapes().ReplaceAllString(line, "")
 	line = strings.Map(func(r rune) rune {
 		switch {
@@ -93,12 +138,39 @@ func Clean(line string) string {
 		}
 		return r
 	}, line)
-	line = Redact(line)
-	if len(line) > Longest {
-		const more = "…"
-		line = clip(line, Longest-len(more)) + more
+	return strings.TrimSpace(excerpt(Redact(line)))
+}
+
+// excerpt returns at most Longest bytes of a line: its beginning, and where what reports an error
+// is further behind, that.
+func excerpt(line string) string {
+	if len(line) <= Longest {
+		return line
 	}
-	return strings.TrimSpace(line)
+	const more, half, shownOf = "…", Longest / 2, 60
+	found := errorWords().FindAllStringIndex(line, -1)
+	if len(found) == 0 || found[len(found)-1][0] <= Longest-shownOf {
+		return clip(line, Longest-len(more)) + more
+	}
+	last := found[len(found)-1][0]
+	if found[0][0] < half {
+		return clip(line, half-len(gap)) + gap + from(line, last, half)
+	}
+	return more + from(line, last, Longest-len(more))
+}
+
+// from returns n bytes of a text at a position at most: what follows it, and what is before it if
+// there is room.
+func from(s string, at, n int) string {
+	if len(s)-at > n {
+		const more = "…"
+		return clip(s[at:], n-len(more)) + more
+	}
+	at = len(s) - n
+	for at < len(s) && !utf8.RuneStart(s[at]) {
+		at++
+	}
+	return s[at:]
 }
 
 // clip cuts a valid text to at most n bytes, between two characters.

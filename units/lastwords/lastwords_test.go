@@ -57,11 +57,17 @@ func TestLastError(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	for name, c := range map[string]struct{ line, want string }{
-		"colours":          {"\x1b[31;1merror:\x1b[0m\tbad", "error: bad"},
-		"control":          {"a\x00b\x07c\r", "abc"},
-		"not_utf8":         {"a\xffb", "a\uFFFDb"},
-		"long":             {strings.Repeat("ä", 150), strings.Repeat("ä", 98) + "…"},
-		"as_long_as_it_is": {strings.Repeat("x", Longest), strings.Repeat("x", Longest)},
+		"colours":  {"\x1b[31;1merror:\x1b[0m\tbad", "error: bad"},
+		"control":  {"a\x00b\x07c\r", "abc"},
+		"not_utf8": {"a\xffb", "a\uFFFDb"},
+		"long":     {strings.Repeat("ä", 150), strings.Repeat("ä", 98) + "…"},
+		"a_reason_at_the_end": {strings.Repeat("x", 5000) + " FATAL: the model is damaged",
+			"…" + strings.Repeat("x", 165) + " … FATAL: the model is damaged"},
+		"a_reason_within": {strings.Repeat("x ", 150) + "error: " + strings.Repeat("y", 300), "…error: " + strings.Repeat("y", 187) + "…"},
+		"two_reasons": {"ERROR 500 for " + strings.Repeat("x", 300) + " out of memory of device 3",
+			"ERROR 500 for " + strings.Repeat("x", 81) + " … " + strings.Repeat("x", 74) + " out of memory of device 3"},
+		"a_reason_in_the_middle_of_much": {strings.Repeat("x ", 5000) + "error: lost " + strings.Repeat("y ", 5000), strings.Repeat("x ", 98) + "x…"},
+		"as_long_as_it_is":               {strings.Repeat("x", Longest), strings.Repeat("x", Longest)},
 	} {
 		if got := Clean(c.line); got != c.want {
 			t.Errorf("%s: Clean = %q, want %q", name, got, c.want)
@@ -70,6 +76,26 @@ func TestClean(t *testing.T) {
 	secret := strings.Repeat("s3cr3t", 10)
 	if got := Clean(strings.Repeat("x", Longest-20) + " --api-key " + secret); strings.Contains(got, "s3") {
 		t.Errorf("a secret at the edge is cut and shown: %q", got)
+	}
+}
+
+// TestSecretsAtTheGap: no part of a secret that is cut where a long line is left out is shown.
+func TestSecretsAtTheGap(t *testing.T) {
+	known := " --api-key sk-" + strings.Repeat("s3cr3t", 8)
+	for _, secret := range []string{known, " --api-key s3cr3t", " password is s3cr3t"} {
+		for shift := range 60 {
+			before := strings.Repeat("x ", scanned)[:scanned-len(secret)-5+shift]
+			after := " " + strings.Repeat("z ", scanned)[:scanned-len(secret)-5+shift]
+			for end, line := range map[string]string{
+				"head": before + secret + strings.Repeat(" z", 3*scanned) + " error: ended",
+				"tail": "error: begun" + strings.Repeat(" x", 3*scanned) + secret + after,
+			} {
+				got := Ends(line)
+				if strings.Contains(Redact(got), "s3cr3t") || Ends(got) != got {
+					t.Fatalf("%s, shift %d: %q", end, shift, got)
+				}
+			}
+		}
 	}
 }
 

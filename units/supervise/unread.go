@@ -11,6 +11,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
+	"github.com/pool-managerd/pool-managerd/units/lastwords"
 )
 
 const (
@@ -64,6 +65,8 @@ const clockSlack = time.Second
 // tail is what is read of a run's log.
 type tail struct {
 	lines   []string // the engine's newest lines
+	open    []string // pieces of a line that is not whole yet: the first one, and the last two
+	entries int      // how many entries these lines were
 	heard   string   // what the gate heard of the engine last; "": nothing
 	dropped uint64   // how many lines journald suppressed, as far as it has reported that
 }
@@ -166,7 +169,7 @@ func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[s
 	limit := crashTail * len(logs)
 	entries, err := s.o.Journal.Read(ctx, q, limit)
 	of, full = tails(entries, logs), len(entries) >= limit
-	if err != nil || !slices.ContainsFunc(logs, func(l *unreadLog) bool { return len(of[l.run].lines) == crashTail }) {
+	if err != nil || !slices.ContainsFunc(logs, func(l *unreadLog) bool { return of[l.run].entries >= crashTail }) {
 		return of, full, err // too little was logged to be suppressed
 	}
 	q = systemd.JournalQuery{Fields: []string{droppedField, droppedOfField},
@@ -188,7 +191,7 @@ func (s *Supervisor) readTails(ctx context.Context, logs []*unreadLog) (of map[s
 // in journald-context.c). So all lines of the units since the runs began are read, where that is
 // known.
 func tailQuery(logs []*unreadLog) (q systemd.JournalQuery, reports []string) {
-	q.Fields = []string{"MESSAGE", invocationField, unitField}
+	q.Fields = []string{"MESSAGE", invocationField, unitField, lineBreakField}
 	var units []string
 	since, known := time.Now(), true
 	for _, l := range logs {
@@ -236,17 +239,42 @@ func countDropped(of map[string]tail, entries []systemd.JournalEntry) {
 func tails(entries []systemd.JournalEntry, logs []*unreadLog) map[string]tail {
 	of := map[string]tail{}
 	for _, entry := range entries {
-		run, line := cmp.Or(entry.Fields[invocationField], runOf(entry, logs)), entry.Message()
+		run := cmp.Or(entry.Fields[invocationField], runOf(entry, logs))
 		t := of[run]
-		if strings.HasPrefix(line, exit.LogPrefix) {
-			t.heard = cmp.Or(gateHeard(line), t.heard)
+		if strings.HasPrefix(entry.Message(), exit.LogPrefix) {
+			t.heard = cmp.Or(gateHeard(entry.Message()), t.heard)
 		} else {
-			t.lines = append(t.lines, line)
-			t.lines = t.lines[max(len(t.lines)-crashTail, 0):]
+			t.add(entry.Message(), entry.Fields[lineBreakField] == lineContinues)
 		}
 		of[run] = t
 	}
+	for run, t := range of {
+		if len(t.open) > 0 {
+			t.add("", false)
+			of[run] = t
+		}
+	}
 	return of
+}
+
+// journald cuts a long line into entries of 48 KiB, and says so of all but the last
+// (systemd.journal-fields(7)).
+const (
+	lineBreakField = "_LINE_BREAK"
+	lineContinues  = "line-max"
+)
+
+// add takes the next entry. Of a line of many entries the beginning and the end are kept.
+func (t *tail) add(text string, continues bool) {
+	t.entries++
+	if t.open = append(t.open, text); len(t.open) > 4 {
+		t.open = append(t.open[:1], "\n", t.open[len(t.open)-2], text) // the space is where some is missing
+	}
+	if continues {
+		return
+	}
+	t.lines = append(t.lines, lastwords.Ends(strings.Join(t.open, "")))
+	t.lines, t.open = t.lines[max(len(t.lines)-crashTail, 0):], nil
 }
 
 // runOf returns the run of a line without an invocation: the newest of its unit that had begun; ""

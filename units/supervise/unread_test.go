@@ -201,6 +201,38 @@ func TestTails(t *testing.T) {
 	}
 }
 
+// TestLongLines: a line that journald has cut is one line again, with its beginning and its end.
+func TestLongLines(t *testing.T) {
+	piece := func(run, text string, continues bool) systemd.JournalEntry {
+		e := systemd.JournalEntry{Fields: map[string]string{"MESSAGE": text, invocationField: run}}
+		if continues {
+			e.Fields[lineBreakField] = lineContinues
+		}
+		return e
+	}
+	entries := []systemd.JournalEntry{piece("short", "ab", true), piece("short", "cd", true),
+		piece("short", "ef", false)}
+	for i := range crashTail - 1 {
+		entries = append(entries, piece("long", fmt.Sprintf("%d %s", i, strings.Repeat("x", 48<<10)), true),
+			piece("long", "pool-gate: waits", false))
+	}
+	entries = append(entries, piece("long", "x FATAL: the rea", true), piece("long", "son", false),
+		piece("killed", "first", false), piece("killed", "half of a", true))
+	got := tails(entries, nil)
+	for run, want := range map[string][]string{"short": {"abcdef"}, "killed": {"first", "half of a"}} {
+		if !slices.Equal(got[run].lines, want) {
+			t.Errorf("%s has %q, want %q", run, got[run].lines, want)
+		}
+	}
+	if long := got["long"].lines; len(long) != 1 || len(long[0]) > 4096 || !strings.HasPrefix(long[0], "0") ||
+		!strings.HasSuffix(long[0], "FATAL: the reason") {
+		t.Errorf("the long line is %d lines: %.200q", len(long), long)
+	}
+	if got["long"].entries <= crashTail {
+		t.Errorf("%d entries: what journald suppressed is not asked for", got["long"].entries)
+	}
+}
+
 // TestLinesWithoutAnInvocation: journald knows the unit alone of a process that is gone; its lines
 // are those of the newest run that had begun.
 func TestLinesWithoutAnInvocation(t *testing.T) {
