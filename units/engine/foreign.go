@@ -18,6 +18,7 @@ type Foreign struct {
 	Images     []string // parts of the names of container images that have it
 	// Underscores: "--max_model_len" is "--max-model-len".
 	Underscores bool
+	Shortened   bool // "--max-model" is "--max-model-len", as for its flagSyntax
 	// SharedCtx: MeansCtx counts the tokens of all slots together.
 	SharedCtx bool
 	// Quant is the quantisation that it loads of a repository that names none.
@@ -113,13 +114,15 @@ func (f Foreign) Option(arg string) (means Meaning, value string, inline bool) {
 	if !strings.HasPrefix(name, "-") {
 		return 0, "", false
 	}
-	if f.Underscores && strings.HasPrefix(name, "--") {
-		name = strings.ReplaceAll(name, "_", "-")
-	}
-	for _, o := range f.Options {
-		if slices.Contains(o.Spellings, name) {
-			return o.Means, value, inline
+	syntax := flagSyntax{Underscores: f.Underscores}
+	name = syntax.name(name)
+	for range 2 { // the whole name of one option may begin another
+		for _, o := range f.Options {
+			if syntax.means(name, o.Spellings...) != "" {
+				return o.Means, value, inline
+			}
 		}
+		syntax.Shortened = f.Shortened
 	}
 	return 0, "", false
 }

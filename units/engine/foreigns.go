@@ -26,7 +26,8 @@ func (llamaCpp) Foreign() Foreign {
 
 // Foreign: the module is what "vllm serve" was before it had a command.
 func (vllm) Foreign() Foreign {
-	return Foreign{Programs: []string{"vllm"}, Words: []string{"serve"}, Positional: true, Underscores: true,
+	return Foreign{Programs: []string{"vllm"}, Words: []string{"serve"}, Positional: true,
+		Underscores: true, Shortened: true,
 		Modules: map[string]string{"vllm.entrypoints.openai.api_server": "vllm", "vllm.entrypoints.cli.main": "vllm"},
 		Images:  []string{"vllm"},
 		Options: []ForeignOption{
@@ -45,7 +46,7 @@ func (vllm) Foreign() Foreign {
 
 // Foreign: the interpreter is the binary of a module, which Command starts again.
 func (sglang) Foreign() Foreign {
-	return Foreign{Programs: []string{"sglang"}, Words: []string{"serve"}, Images: []string{"sglang"},
+	return Foreign{Programs: []string{"sglang"}, Words: []string{"serve"}, Images: []string{"sglang"}, Shortened: true,
 		Modules: map[string]string{"sglang.launch_server": ""},
 		Options: []ForeignOption{
 			{MeansModel, []string{"--model-path", "--model"}, nil},
@@ -90,7 +91,7 @@ func (tgi) Foreign() Foreign {
 }
 
 func (triton) Foreign() Foreign {
-	return Foreign{Programs: []string{"tritonserver"}, Images: []string{"tritonserver"},
+	return Foreign{Programs: []string{"tritonserver"}, Images: []string{"tritonserver"}, Shortened: true,
 		Options: []ForeignOption{
 			{MeansModel, []string{"--model-repository", "--model-store"}, nil},
 			{MeansHost, []string{"--http-address"}, nil},
