@@ -264,6 +264,8 @@ func TestAgentTools(t *testing.T) {
 		{"servers", llamaWith("--mcp-servers-json", "{}", "--mcp-servers-config", "/x"), "--mcp-servers-config --mcp-servers-json"},
 		{"by_variable", with("LLAMA_ARG_AGENT", "1"), "LLAMA_ARG_AGENT"},
 		{"a_variable_that_is_off", with("LLAMA_ARG_AGENT", "0"), ""},
+		{"of_vllm", pool.Pool{Engine: engine.VLLM, Args: []string{"--tool_serv=demo", "--tool-call-parser", "hermes"}}, "--tool-server"},
+		{"of_sglang", pool.Pool{Engine: engine.SGLang, Args: []string{"--tool-server", "demo"}}, "--tool-server"},
 		{"of_another_engine", pool.Pool{Engine: engine.Program, Args: []string{"--tools"}}, ""},
 	}
 	for _, c := range cases {

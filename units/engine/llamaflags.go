@@ -110,26 +110,3 @@ var llamaTools = []managedFlag{
 	{Spellings: []string{"--ui-mcp-proxy", "--webui-mcp-proxy"}, Variables: []string{"LLAMA_ARG_UI_MCP_PROXY"}},
 	{Spellings: []string{"--tools-runtime"}, Variables: []string{"LLAMA_ARG_TOOLS_RUNTIME"}},
 }
-
-// AgentTools are the flags and variables of a pool by which any caller of its engine may run
-// programs in the unit, or have it connect to other services; nil: there are none.
-func AgentTools(p pool.Pool) []string {
-	if p.Engine != LlamaCpp {
-		return nil
-	}
-	var found []string
-	for _, m := range llamaTools {
-		for _, arg := range p.Args {
-			name := llamaSyntax.name(arg)
-			if slices.Contains(m.Spellings, name) && !slices.Contains(found, name) {
-				found = append(found, name)
-			}
-		}
-		for _, name := range m.Variables {
-			if v, set := p.Variables()[name]; set && !isFalse(v) {
-				found = append(found, name)
-			}
-		}
-	}
-	return found
-}
