@@ -59,6 +59,7 @@ func TestGPUProof(t *testing.T) {
 		says string // of the error; empty: it becomes ready
 	}{
 		{"case9-redirected-log", real.by("/opt/wrap/redirected"), "NVML lists no process"},
+		{"without-a-log", real.with(`args = ["--log-disable"]`), "NVML lists no process"},
 		{"case10-draft-on-the-cpu", shared("1", gib/4, "--say", allOnGPU+"\n"+draftOnCPU), ""},
 		{"denied-by-its-log", shared("1", gib/4, "--say", noGPUFound+"\n"+allOnGPU), ""},
 		{"claimed-by-its-log", shared("0", 0, "--say", allOnGPU), "NVML lists no process"},

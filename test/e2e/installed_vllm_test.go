@@ -41,7 +41,10 @@ func TestInstalledVLLM(t *testing.T) {
 	h.reload()
 	first := h.waitFor(loading, "v", isReady)
 	h.took("the first start of vLLM, with the question for its version,", began)
-	t.Log(h.shell("systemd-analyze security --no-pager '" + first.Replicas[0].Unit + "' | tail -n 1"))
+	out := h.shell("systemd-analyze security --no-pager '" + first.Replicas[0].Unit + "' | tail -n 1")
+	if m := overallExposure.FindStringSubmatch(out); m == nil || m[1] > "1.5" {
+		t.Errorf("want an exposure of 1.5 or less: %s", out)
+	}
 
 	t.Run("version_and_slots", func(t *testing.T) {
 		version := strings.TrimSuffix(first.EngineVersion, "+cpu")

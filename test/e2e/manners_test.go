@@ -78,6 +78,9 @@ elif manner == "shared":
     shared.buf[0] = 1
     shared.close()
     shared.unlink()
+elif manner == "words":
+    assert sys.argv[3:] == ["", "a\nb", "--name=", "'$HOME' %i"], sys.argv
+    assert time.tzname[0] == "XYZ" and os.environ["LC_ALL"] == "de_DE.UTF-8", (time.tzname, os.environ)
 elif manner == "socket":
     serve(GOOD, 1e9, socket.AF_UNIX, os.environ["HOME"] + "/its-own.sock")
 elif manner == "port":
@@ -103,20 +106,29 @@ func TestEnginesOfOtherManners(t *testing.T) {
 	t.Parallel()
 	h := lend(t, kind{release: machine.Trixie, backend: machine.Container, extra: "python3"})
 	h.write("/usr/local/bin/manners", manners)
-	h.shell(`chmod 755 /usr/local/bin/manners; mkdir -p /srv/real/m /srv/bound /srv/elsewhere; cp ` + host.TinyModel + ` /srv/real/m/x.gguf
+	h.write("/usr/local/bin/any", "#!/bin/sh\nexport TZ=XYZ-3 LC_ALL=de_DE.UTF-8\nexec \"$@\"\n")
+	h.shell(`chmod 755 /usr/local/bin/manners /usr/local/bin/any; mkdir -p /srv/real/m /srv/bound /srv/elsewhere; cp ` + host.TinyModel + ` /srv/real/m/x.gguf
 		mount --bind /srv/real /srv/bound; mount -t tmpfs none /srv/elsewhere
 		ln -s /srv/elsewhere/b.gguf /srv/a.gguf; ln -s ../bound/m/c.gguf /srv/elsewhere/b.gguf; ln -s x.gguf /srv/real/m/c.gguf
 		chmod -R o+rX /srv/real; chmod 755 /srv/elsewhere`)
 	defer h.shell("umount /srv/bound /srv/elsewhere; rm -rf /srv/real /srv/bound /srv/elsewhere /srv/a.gguf " +
-		"/usr/local/bin/manners")
+		"/usr/local/bin/manners /usr/local/bin/any")
 	stalls := []string{`start_timeout = "6s"`, `interval = "500ms"`, `timeout = "500ms"`}
 	slow := func(manner string, more ...string) poolFile {
 		return odd(manner).table("health", append(more, stalls...)...)
 	}
-	good := []string{"title", "reopens", "page", "packed", "orphan", "shared", "bound", "links"}
+	good := []string{"title", "reopens", "page", "packed", "orphan", "shared", "bound", "links", "words", "any"}
 	for _, manner := range good[:6] {
 		h.pool(manner, odd(manner).table("health", stalls...))
 	}
+	h.pool("shared", odd("shared", "port = 24917").table("health", stalls...))
+	words := []string{"words", "{port}", "", "a\nb", "--name=", "'$HOME' %i"}
+	ofWords := poolFile{keys: []string{`engine = "command"`, `devices = []`, arguments(words)},
+		tables: []string{"[provisioning]\nbinary = \"/usr/local/bin/manners\""}}
+	h.pool("words", ofWords.table("env", `TZ = "XYZ-3"`, `LC_ALL = "de_DE.UTF-8"`))
+	ofWords.keys[2] = arguments(append([]string{"/usr/local/bin/manners"}, words...))
+	ofWords.tables[0] = "[provisioning]\nbinary = \"/usr/local/bin/any\""
+	h.pool("any", ofWords)
 	h.pool("bound", odd("opens", `model = "file:/srv/bound/m/x.gguf"`))
 	h.pool("links", odd("opens", `model = "file:/srv/a.gguf"`))
 	bad := map[string]struct {
@@ -160,6 +172,17 @@ func TestEnginesOfOtherManners(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a_fixed_port_in_TIME_WAIT", func(t *testing.T) {
+		h := h.in(t)
+		port := "24917" // of the pool "shared"
+		h.shell(`curl -sS -m 5 http://127.0.0.1:` + port + `/; ss -Htan state time-wait "sport = :` + port + `" | grep -q ` + port)
+		before := h.engine("shared")
+		h.must("poolctl", "restart", "shared", "--wait")
+		p := h.waitFor(time.Minute, "shared", isReady)
+		if after := h.engine("shared"); after.PID == before.PID || p.LastError != "" {
+			t.Errorf("process %d after %d, last error %q", after.PID, before.PID, p.LastError)
+		}
+	})
 	t.Run("a_child_holds_the_port_of_its_parent", func(t *testing.T) {
 		h := h.in(t)
 		before := h.engine("orphan")

@@ -154,22 +154,30 @@ func TestDrain(t *testing.T) {
 		h.must("poolctl", "resume", "a", "--wait")
 		h.wait("a", isReady)
 	})
-	t.Run("a_full_disk_refuses_it_and_costs_nothing", func(t *testing.T) {
-		h := h.in(t)
-		run := h.engine("a")
-		h.shell(`systemctl stop pool-managerd.service && mount -t tmpfs -o size=256k,mode=700 none /var/lib/pool-managerd &&
-			{ dd if=/dev/zero of=/var/lib/pool-managerd/filler bs=4k 2>/dev/null || true; } && systemctl start pool-managerd.service`)
-		h.wait("a", isReady, inRun(run))
-		refused := h.answer(http.StatusServiceUnavailable, "POST", "/v1/pools/a/drain", "")
-		if refused["code"] != "STATE_NOT_SAVED" || !strings.Contains(fmt.Sprint(refused["hint"]), "Make room") {
-			t.Errorf("%v", refused)
-		}
-		h.wait("a", isReady, inRun(run))
-		h.shell(`rm /var/lib/pool-managerd/filler`)
-		h.must("poolctl", "drain", "a", "--wait")
-		h.shell(`systemctl stop pool-managerd.service && umount /var/lib/pool-managerd && systemctl start pool-managerd.service`)
-		h.wait("a", isReady) // what was asked while the other disk was there went with it
-	})
+	for _, c := range []struct{ name, option, fill string }{
+		{"a_full_disk_refuses_it_and_costs_nothing", "size=256k", "dd if=/dev/zero of=filler bs=4k 2>/dev/null || true"},
+		{"a_disk_without_inodes_too", "nr_inodes=64", "n=0; mkdir filler; while touch filler/$((n+=1)) 2>/dev/null; do :; done"},
+	} {
+		t.Run(c.name, func(t *testing.T) { h.in(t).drainedOnAFullDisk(c.option, c.fill) })
+	}
+}
+
+// drainedOnAFullDisk asks for a drain while the state directory is one of a file system with that
+// option, which the command fills.
+func (h *site) drainedOnAFullDisk(option, fill string) {
+	run := h.engine("a")
+	h.shell(`systemctl stop pool-managerd.service && mount -t tmpfs -o mode=700,` + option + ` none /var/lib/pool-managerd &&
+		(cd /var/lib/pool-managerd; ` + fill + `); df -i /var/lib/pool-managerd; systemctl start pool-managerd.service`)
+	h.wait("a", isReady, inRun(run))
+	refused := h.answer(http.StatusServiceUnavailable, "POST", "/v1/pools/a/drain", "")
+	if refused["code"] != "STATE_NOT_SAVED" || !strings.Contains(fmt.Sprint(refused["hint"]), "Make room") {
+		h.t.Errorf("%v", refused)
+	}
+	h.wait("a", isReady, inRun(run))
+	h.shell(`rm -r /var/lib/pool-managerd/filler`)
+	h.must("poolctl", "drain", "a", "--wait")
+	h.shell(`systemctl stop pool-managerd.service && umount /var/lib/pool-managerd && systemctl start pool-managerd.service`)
+	h.wait("a", isReady) // what was asked while the other disk was there went with it
 }
 
 // TestReloadOfAModel: a pool goes to another model all or nothing.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
@@ -345,5 +346,36 @@ func TestPortFree(t *testing.T) {
 	l.Close()
 	if err := PortFree(port); err != nil {
 		t.Errorf("PortFree of a free port: %v", err)
+	}
+}
+
+// TestPortInTimeWait: a port that only ended connections have is free (TIME_WAIT of tcp(7)), as
+// after an engine that closed its requests.
+func TestPortInTimeWait(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted.Close() // the side that closes first keeps the port
+	_, _ = conn.Read(make([]byte, 1))
+	conn.Close()
+	l.Close()
+	time.Sleep(10 * time.Millisecond)
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil || !strings.Contains(string(table), fmt.Sprintf(" 0100007F:%04X 0100007F:%04X 06 ", port,
+		conn.LocalAddr().(*net.TCPAddr).Port)) {
+		t.Skip("the connection is not in TIME_WAIT")
+	}
+	if err := PortFree(port); err != nil {
+		t.Errorf("PortFree: %v", err)
 	}
 }

@@ -132,6 +132,7 @@ func TestMachineExposure(t *testing.T) {
 		{"llamacpp_on_a_cpu", input(), 1.0},
 		{"model_in_a_home", input(modelAt("/home/ann/models/a.gguf")), 1.1},
 		{"vllm_on_a_cpu", input(kind(engine.VLLM, "/usr/bin/llama-server", "/srv/models/llama3.gguf")), 1.3},
+		{"vllm_with_a_gpu", input(kind(engine.VLLM, "/usr/bin/llama-server", "/srv/models/llama3.gguf"), gpus([]string{"0"})), 1.5},
 		{"llamacpp_with_a_gpu", input(gpus([]string{"0"})), 1.5},
 	}
 	put(t, "/home/ann/models/a.gguf", "GGUF", 0o644)
