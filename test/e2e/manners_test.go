@@ -82,7 +82,10 @@ elif manner == "words":
     assert sys.argv[3:] == ["", "a\nb", "--name=", "'$HOME' %i"], sys.argv
     assert time.tzname[0] == "XYZ" and os.environ["LC_ALL"] == "de_DE.UTF-8", (time.tzname, os.environ)
 elif manner == "socket":
-    serve(GOOD, 1e9, socket.AF_UNIX, os.environ["HOME"] + "/its-own.sock")
+    own = os.environ["HOME"] + "/its-own.sock"
+    if os.path.exists(own):
+        os.unlink(own)
+    serve(GOOD, 1e9, socket.AF_UNIX, own)
 elif manner == "port":
     serve(GOOD, 1e9, socket.AF_INET, ("127.0.0.1", 19999))
 elif manner == "opens":

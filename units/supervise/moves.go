@@ -53,5 +53,6 @@ func portVerdict(lines []string) (v classify.Verdict, found bool) {
 		return v, false
 	}
 	return classify.Verdict{Code: string(registry.CodePortInUse), Text: lines[i],
-		Hint: "See who holds the ports with ss -ltnp."}, true
+		Hint: "See who holds the ports with ss -ltnp. If it is a unix socket that a former run left, have it deleted " +
+			"before it listens."}, true
 }
