@@ -101,7 +101,7 @@ func policyKeys() []strict.Key[Policy] {
 			Type: strict.ToList(strict.OneOf(relax.Names()), relaxation, func(p *Policy) *[]string { return &p.AllowedRelaxations }),
 			Doc:  "What a pool file may relax of the sandbox by `[sandbox] allow`; other pools are refused with `POLICY_DENIED`. `[limits] memlock` counts as `mlock`. What an engine's kind needs by itself is not refused."},
 		{Path: "allow_agent_tools", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowAgentTools }),
-			Doc: "Pools may give their engines tools (`--tools`, `--agent`, `--mcp-servers-config`, `--mcp-servers-json`, `--ui-mcp-proxy`, `--tools-runtime`, and their variables; `--tool-server` of vLLM and SGLang), by which every caller of the engine runs programs in its unit. Other pools are refused with `POLICY_DENIED`."},
+			Doc: "Pools may give their engines tools (`--tools`, `--agent`, `--mcp-servers-config`, `--mcp-servers-json`, `--ui-mcp-proxy`, `--tools-runtime`, and their variables; `--tool-server`), by which every caller of the engine runs programs in its unit. Other pools are refused with `POLICY_DENIED`."},
 		{Path: "allowed_writable", Default: "any",
 			Type: strict.ToList(`absolute paths, folders with a "/" at the end`, strict.Absolute, func(p *Policy) *[]string { return &p.AllowedWritable }),
 			Doc:  "What a pool's `writable` may name: an absolute path, or a folder with a `/` at its end. Other pools are refused with `POLICY_DENIED`."},
