@@ -16,7 +16,7 @@ import (
 var overallExposure = regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 
 // TestExposure: systemd-analyze security rates the running engine at 1.5 or better, a llama-server
-// on the CPU at 1.0, and the manager at 2.0 or better, on each release; the engine serves under that
+// on the CPU at 1.0, and the manager at 2.0 or better, on each release; the engine serves in that
 // sandbox.
 func TestExposure(t *testing.T) {
 	for _, release := range machine.Releases() {
