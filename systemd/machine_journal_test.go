@@ -181,9 +181,10 @@ func TestMachineFollowJournal(t *testing.T) {
 		q := saidBy("pmd-odd")
 		q.FromNow = true
 		h := f.listen(t, q)
-		long := strings.Repeat("x", 20_000) // journalctl makes more than 4096 bytes null without --all
-		say(t, "pmd-odd", "\x1b[31mred\x1b[0m", long, strings.Repeat("\x01", 40_000), "last")
-		h.await("\x1b[31mred\x1b[0m", long, "last")
+		long := strings.Repeat("x", 20_000)       // journalctl makes more than 4096 bytes null without --all
+		escaped := strings.Repeat("\x01", 40_000) // six times as long in JSON
+		say(t, "pmd-odd", "\x1b[31mred\x1b[0m", long, escaped, "last")
+		h.await("\x1b[31mred\x1b[0m", long, escaped, "last")
 	})
 	t.Run("over_a_restart_of_the_journal", func(t *testing.T) {
 		q := saidBy("pmd-journald")
