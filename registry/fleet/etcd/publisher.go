@@ -251,7 +251,7 @@ func (p *Publisher) retry() time.Duration {
 
 // report logs the first failure of a row, and then each tenth.
 func (p *Publisher) report(err error, pause time.Duration) {
-	p.show(fmt.Sprintf("etcd: not published since %d attempts: %v", p.failed, err))
+	p.show(fmt.Sprintf("etcd: not published (failed attempts: %d): %v", p.failed, err))
 	if p.failed != 1 && p.failed%10 != 0 {
 		return
 	}
