@@ -71,7 +71,11 @@ func noProgram(p pool.Pool) *registry.Failure {
 	if f := binaries.Executable(path); f != nil {
 		return f
 	}
-	return binaries.Recognised(path)
+	if f := binaries.Recognised(path); f != nil {
+		return f
+	}
+	way, _ := binaries.Follow(path) // it was found
+	return binaries.Launched(path, []string{path, way.Real})
 }
 
 // onlyForRoot reports whether an error shows nothing about the manager, since it is one of the

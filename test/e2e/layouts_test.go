@@ -59,6 +59,8 @@ const layOut = `
 	rm -rf /tmp/opt /tmp/brew /tmp/srv
 
 	mkdir -p /mnt/usb; mount -t tmpfs -o noexec,mode=755 tmpfs /mnt/usb; cp ` + host.StubEngine + ` /mnt/usb/engine
+	printf '\177ELF\002\001\001\000AI\002\000' >/opt/llama.AppImage; chmod 755 /opt/llama.AppImage
+	printf '%s\n' '#!/bin/sh' 'exec /opt/llama.AppImage "$@"' >/usr/local/bin/mounts-llama; chmod 755 /usr/local/bin/mounts-llama
 	for d in /home/ann /home/linuxbrew /srv/other; do mkdir -p $d; echo secret >$d/secret; done`
 
 // layPython makes an environment, at $venv, of a Python that is itself a copy in a home, with a
@@ -128,7 +130,8 @@ func layouts(t *testing.T, release machine.Release, moved map[string]string) {
 	h.shell(layOut)
 	venv := "/home/ann/" + longName + "/venv"
 	h.shell("venv=" + venv + layPython + layUser)
-	defer h.shell("umount /mnt/usb; rm -rf /opt/llama.cpp /home/* /srv/engines /srv/other /usr/local/bin/*llama*")
+	defer h.shell("umount /mnt/usb; rm -rf /opt/llama.cpp /opt/llama.AppImage /home/* " +
+		" /srv/engines /srv/other /usr/local/bin/*llama*")
 	binary := func(path string) string { return `binary = "` + path + `"` }
 	h.pool("case4", text(strings.ReplaceAll(llama().quick().String(), host.TinyModel, "/opt/llama.cpp/models/x.gguf")))
 	h.pool("case15", llama().quick().table("provisioning", binary("/home/linuxbrew/.linuxbrew/bin/llama-server")))
@@ -139,8 +142,16 @@ func layouts(t *testing.T, release machine.Release, moved map[string]string) {
 	noexec := stub().quick()
 	noexec.tables[0] = "[provisioning]\n" + binary("/mnt/usb/engine")
 	h.pool("case24", noexec)
+	capable := stub().quick()
+	h.shell("cp " + host.StubEngine + ` /usr/local/bin/llama-capable
+		python3 -c 'import os; os.setxattr("/usr/local/bin/llama-capable", "security.capability",
+		bytes([1, 0, 0, 2, 0, 0, 0x80, 0] + [0] * 12))'`)
+	capable.tables[0] = "[provisioning]\n" + binary("/usr/local/bin/llama-capable")
+	h.pool("capable", capable)
+	mounts := llama().quick().table("provisioning", binary("/usr/local/bin/mounts-llama"))
+	h.pool("appimage", mounts)
 	h.reload()
-	for _, id := range []string{"case4", "case15", "wrapper", "python", "user"} {
+	for _, id := range []string{"case4", "case15", "wrapper", "python", "user", "capable"} {
 		t.Run(id, func(t *testing.T) {
 			h := h.in(t)
 			h.wait(id, isReady, restarted(0))
@@ -154,6 +165,12 @@ func layouts(t *testing.T, release machine.Release, moved map[string]string) {
 		p := h.in(t).wait("case24", failsWith("PROVISION_FAILED"))
 		if !strings.Contains(p.LastError, "mounted noexec") {
 			t.Errorf("its error is %q", p.LastError)
+		}
+	})
+	t.Run("appimage", func(t *testing.T) {
+		p := h.in(t).wait("appimage", failsWith("PROVISION_FAILED"))
+		if !strings.Contains(p.LastError, "which is an AppImage") || !strings.Contains(p.Hint, "--appimage-extract") {
+			t.Errorf("its error is %q (%s)", p.LastError, p.Hint)
 		}
 	})
 }

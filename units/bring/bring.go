@@ -210,7 +210,8 @@ func readable(f engine.File, path string, info fs.FileInfo) *Fault {
 	}
 	if perm := info.Mode().Perm(); perm&0o004 == 0 {
 		hint := cmp.Or(f.Instead, "The engine sees only this file: chmod o+r "+shell.Quote(path))
-		return fail(f, hint, "%shas mode %04o: the engine runs as a dynamic user, which cannot read it", in, perm)
+		return fail(f, hint, "%shas mode %04o: the engine runs as a dynamic user, which cannot read it%s", in, perm,
+			listed(path))
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/shell"
@@ -55,11 +57,20 @@ func ModelFile(path string) (fs.FileInfo, error) {
 	}
 	if info.Mode().Perm()&0o004 == 0 {
 		return nil, registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it", path,
-				info.Mode().Perm()),
+			fmt.Sprintf("model %s has mode %04o: the engine runs as a dynamic user, which cannot read it%s", path,
+				info.Mode().Perm(), listed(path)),
 			"The engine sees only this file: chmod o+r "+shell.Quote(path))
 	}
 	return info, nil
+}
+
+// listed continues the message about a file that has an access control list: people who wrote one
+// believe that it is enough.
+func listed(path string) string {
+	if n, err := unix.Getxattr(path, "system.posix_acl_access", nil); err != nil || n == 0 {
+		return ""
+	}
+	return "; its access control list does not help, since that user has no name before the start"
 }
 
 // UnusableModel is why a path that exists is no model for an engine that loads such weights, as far

@@ -151,14 +151,14 @@ func (o Options) wait(ctx context.Context, at endpoint, w *watched, lines *follo
 			return o.gone(fmt.Sprintf("the engine ended after %s, before it was ready", s.At.Round(time.Millisecond)),
 				w)
 		default:
-			return o.failed(v, s, at, newest.or(at, w.uid))
+			return o.failed(v, s, at, newest.or(at, w.uid, true))
 		}
 		if lines.due(decider.Idle(s), o.Stall) {
 			if pid := lines.start(w.excluded); pid != 0 {
 				w.exclude(pid)
 			}
 		}
-		heardNow := func() string { return newest.or(at, w.uid).text }
+		heardNow := func() string { return newest.or(at, w.uid, false).text }
 		if text := reports.next(s, decider.Idle(s), heardNow); text != "" {
 			o.Log.Println(text)
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
-	"github.com/pool-managerd/pool-managerd/units/listen"
 	"github.com/pool-managerd/pool-managerd/units/pattern"
 )
 
@@ -138,46 +136,3 @@ func (e endpoint) answersTLS() bool {
 // tlsRecord reports whether bytes begin as a record of an alert or a handshake (RFC 8446, section
 // 5.1).
 func tlsRecord(b []byte) bool { return len(b) > 1 && (b[0] == 21 || b[0] == 22) && b[1] == 3 }
-
-// or returns h, or where nothing answers, where the engine listens instead.
-func (h heard) or(at endpoint, uid int) heard {
-	if h.answer != Silent || h.what != exit.Nothing || h.text != "" {
-		return h
-	}
-	return at.elsewhere(uid)
-}
-
-// elsewhere explains an engine that does not listen where it is asked by where it does.
-func (e endpoint) elsewhere(uid int) heard {
-	at, _ := listen.Of(uid)          // what cannot be read explains nothing
-	sockets, _ := listen.UnixOf(uid) // likewise
-	if len(at)+len(sockets) == 0 {
-		return heard{}
-	}
-	return heard{what: exit.Elsewhere,
-		text: "the engine listens on " + places(at, sockets) + ", not on " + e.place()}
-}
-
-// places are at most four addresses and sockets in words.
-func places(at []netip.AddrPort, sockets []string) string {
-	const most = 4
-	var names []string
-	for _, address := range at {
-		names = append(names, address.String())
-	}
-	for _, name := range sockets {
-		names = append(names, "the unix socket "+strconv.QuoteToASCII(name))
-	}
-	if len(names) > most {
-		names = append(names[:most], "…")
-	}
-	return strings.Join(names, ", ")
-}
-
-// place is where the engine should listen, in words.
-func (e endpoint) place() string {
-	if e.unix != "" {
-		return e.unix
-	}
-	return e.name()
-}

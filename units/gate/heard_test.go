@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -225,28 +224,9 @@ func TestListensElsewhere(t *testing.T) {
 		{"does_not_answer", onPort, heard{what: exit.Mute, text: "mute", reached: true}, self, exit.Mute, "mute"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := c.of.or(c.at, c.uid); got.what != c.want || !strings.HasSuffix(got.text, c.end) {
+			if got := c.of.or(c.at, c.uid, false); got.what != c.want || !strings.HasSuffix(got.text, c.end) {
 				t.Errorf("heard %+v, want %d and %q", got, c.want, c.end)
 			}
 		})
-	}
-}
-
-// TestNamesOfSockets: names of unix sockets, which an engine chooses, are quoted.
-func TestNamesOfSockets(t *testing.T) {
-	path := serveUnix(t)
-	for _, c := range []struct {
-		tcp  []netip.AddrPort
-		unix []string
-		want string
-	}{
-		{nil, []string{path}, `the unix socket "` + path + `"`},
-		{nil, []string{"@a\n\x1b[31mb"}, `the unix socket "@a\n\x1b[31mb"`},
-		{[]netip.AddrPort{netip.MustParseAddrPort("[::1]:8000")}, []string{"/a", "/b", "/c", "/d"},
-			`[::1]:8000, the unix socket "/a", the unix socket "/b", the unix socket "/c", …`},
-	} {
-		if got := places(c.tcp, c.unix); got != c.want {
-			t.Errorf("got %s, want %s", got, c.want)
-		}
 	}
 }

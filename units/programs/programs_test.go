@@ -182,6 +182,18 @@ func TestScripts(t *testing.T) {
 	python := func(p string) func(disk) {
 		return func(d disk) { d.elf(p, library{interp: loader}) }
 	}
+	conda := func(d disk) {
+		bash(d)
+		d.elf("/opt/conda/bin/python3", library{interp: loader})
+		d.script("/opt/conda/bin/conda", "#!/opt/conda/bin/python3")
+		d.file("/opt/conda/bin/activate", "x\n", 0o755)
+		d.file("/opt/conda/conda-meta/history", "", 0o644)
+		d.file("/opt/conda/etc/profile.d/conda.sh", "if true; then conda() { :; }; fi\n", 0o644)
+		d.elf("/opt/conda/envs/x/bin/python3", library{interp: loader})
+		d.script("/opt/conda/envs/x/bin/vllm", "#!/opt/conda/envs/x/bin/python3")
+	}
+	const condaNeeds = "/usr/local/bin/run /opt/conda/bin/conda /opt/conda/bin/python3 /opt/conda/envs/x/bin/python3 " +
+		"/opt/conda/envs/x/bin/vllm"
 	const long = "/home/ann/a-folder-with-a-long-name/venv/bin/python3"
 	const found = "/usr/local/bin/run /opt/llama/bin/llama-server"
 	cases := []struct {
@@ -243,13 +255,26 @@ func TestScripts(t *testing.T) {
 		{"env_with_variables_and_a_path", engine, []string{"#!/usr/bin/env -S LD_LIBRARY_PATH=/opt/llama/bin /opt/llama/bin/llama-server"}, found, "", ""},
 		{"long_options_of_env", bash, []string{"#!/usr/bin/env --split-string=bash -e", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
 		{"options_of_env_in_one", bash, []string{"#!/usr/bin/env -iS bash -e", `exec /opt/llama/bin/llama-server "$@"`}, found, "", ""},
+		{"launcher_of_uv_that_can_be_moved", func(d disk) {
+			d.link("/usr/local/bin/run", "/opt/venv/bin/vllm")
+			d.elf("/opt/venv/bin/python", library{interp: loader})
+			d.script("/opt/venv/bin/vllm", "#!/bin/sh", `'''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"`, "' '''", "from vllm import main")
+		}, nil, "/usr/local/bin/run /opt/venv/bin/vllm /opt/venv/bin/python", "", ""},
+		{"conda_by_its_hook", conda, []string{"#!/bin/bash", `eval "$(/opt/conda/bin/conda shell.bash hook)"`, "conda activate x", `exec vllm serve "$@"`}, condaNeeds, "", ""},
+		{"conda_by_its_profile", conda, []string{"#!/bin/bash", "source /opt/conda/etc/profile.d/conda.sh", "conda activate x", "exec vllm"},
+			"/usr/local/bin/run /opt/conda/etc/profile.d/conda.sh" + strings.TrimPrefix(condaNeeds, "/usr/local/bin/run"), "", ""},
+		{"conda_by_a_folder", conda, []string{"#!/bin/bash", ". /opt/conda/bin/activate /opt/conda/envs/x", "exec vllm"}, "/usr/local/bin/run /opt/conda/bin/activate" +
+			strings.TrimPrefix(condaNeeds, "/usr/local/bin/run"), "", ""},
+		{"conda_that_is_nowhere", engine, []string{"#!/bin/sh", "conda activate x", "exec vllm"}, "/usr/local/bin/run", "", ""},
 		{"executes_itself", engine, []string{"#!/bin/sh", "exec /usr/local/bin/run"}, "/usr/local/bin/run", "", ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			d := host()
 			c.setup(d)
-			d.script("/usr/local/bin/run", c.lines...)
+			if c.lines != nil {
+				d.script("/usr/local/bin/run", c.lines...)
+			}
 			got := Resolve(d, "/usr/local/bin/run", nil)
 			if programs, _ := needs(got); programs != c.programs {
 				t.Errorf("programs %q, want %q", programs, c.programs)

@@ -41,7 +41,8 @@ func (r *resolver) script(at, line string, depth int) {
 	if err != nil {
 		return
 	}
-	sh := &shellScript{resolver: r, self: at, real: real, depth: depth, vars: make(map[string]string)}
+	sh := &shellScript{resolver: r, self: at, real: real, text: string(text), depth: depth,
+		vars: make(map[string]string)}
 	sh.run(string(text))
 }
 

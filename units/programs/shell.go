@@ -12,6 +12,7 @@ import (
 type shellScript struct {
 	*resolver
 	self, real string // the script, and its path without links
+	text       string // of the script itself
 	depth      int    // of programs that execute one another
 	vars       map[string]string
 	folder     string // after cd; empty: not known
@@ -133,11 +134,15 @@ func (s *shellScript) command(c []word) (ends bool) {
 		return false
 	case ".", "source":
 		if len(c) > 1 {
-			s.source(c[1])
+			s.source(c[1], c[2:])
 		}
 		return false
 	case "eval", "return", "exit", "trap":
 		s.doubtful = true
+		return false
+	}
+	if isActivation(c) {
+		s.activate("", c[2:])
 		return false
 	}
 	return s.execute(c)
@@ -213,10 +218,17 @@ func (s *shellScript) absolute(p string) string {
 }
 
 // source follows a file that a script reads. The "activate" of a Python environment puts its
-// programs first.
-func (s *shellScript) source(w word) {
+// programs first; that of conda takes the name of one.
+func (s *shellScript) source(w word, args []word) {
 	file := s.absolute(w.text)
 	if !w.known || file == "" {
+		return
+	}
+	if prefix := path.Dir(path.Dir(file)); path.Base(file) == "activate" && s.exists(path.Join(prefix, "conda-meta")) {
+		s.guesses++
+		s.show(&s.needs.Programs, file)
+		s.guesses--
+		s.activate(prefix, args)
 		return
 	}
 	if path.Base(file) == "activate" && path.Base(path.Dir(file)) == "bin" {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/binaries"
@@ -57,9 +58,15 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	if f := binaries.Recognised(path); f != nil {
 		return pool.Prepared{}, f
 	}
+	if f := binaries.Launched(path, []string{path}); f != nil { // before its links are followed
+		return pool.Prepared{}, f
+	}
 	path = notLinked(path)
 	files := host()
 	needs := programs.Resolve(files, path, p.Variables())
+	if f := binaries.Launched(path, executed(needs)); f != nil {
+		return pool.Prepared{}, f
+	}
 	if err := pr.lacking(p, needs); err != nil {
 		return pool.Prepared{}, err
 	}
@@ -86,6 +93,13 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 			prepared.Version, "named", given, "binary", path)
 	}
 	return prepared, nil
+}
+
+// executed are the programs that are executed for certain.
+func executed(needs programs.Needs) []string {
+	return slices.DeleteFunc(slices.Clone(needs.Programs), func(p string) bool {
+		return !slices.Contains(needs.Certain, p)
+	})
 }
 
 // reachable checks the folders above the files of a binary as the engine's user passes them. In a

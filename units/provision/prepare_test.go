@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/engine"
@@ -67,6 +69,20 @@ func TestPrepare(t *testing.T) {
 			said{out: "e: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by e)\n", status: 1}, "", ""},
 		{"wrong_architecture", func(d disk) string { return d.file("e", foreignELF, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "it was built for alpha"},
 		{"noexec_mount", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{status: 203}, registry.CodeProvisionFailed, "permission denied; is"},
+		{"appimage", func(d disk) string { return d.file("e.AppImage", "\x7fELF\x02\x01\x01\x00AI\x02", 0o755) }, said{}, registry.CodeProvisionFailed, "is an AppImage"},
+		{"script_that_executes_an_appimage", func(d disk) string {
+			image := d.file("e.AppImage", "\x7fELF\x02\x01\x01\x00AI\x02", 0o755)
+			return d.file("run", "#!/bin/sh\nexec "+image+" serve \"$@\"\n", 0o755)
+		}, said{}, registry.CodeProvisionFailed, "which is an AppImage"},
+		{"shim_of_a_version_manager", func(d disk) string { return d.file(".pyenv/shims/vllm", "#!/bin/sh\n", 0o755) }, said{}, registry.CodeProvisionFailed, "is a shim of pyenv"},
+		{"capabilities_of_its_own", func(d disk) string {
+			path := d.file("e", elfHead, 0o755)
+			caps := []byte{1, 0, 0, 2, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // cap_sys_nice=ep
+			if err := unix.Setxattr(path, "security.capability", caps, 0); err != nil {
+				d.t.Skip(err)
+			}
+			return path
+		}, said{status: 203}, registry.CodeProvisionFailed, "has capabilities of its own"},
 		{"another_processor", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{code: 3, status: 4}, registry.CodeProvisionFailed, "another processor"},
 		{"sandbox_not_made", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{status: 226}, "", ""},
 		{"no_answer", func(d disk) string { return d.file("e", elfHead, 0o755) }, said{result: "timeout", code: 2, status: 15}, "", ""},

@@ -41,6 +41,12 @@ func shards(path string) ([]string, error) {
 		}
 		paths = append(paths, part)
 	}
+	if wrong, right := inOtherCase(filepath.Dir(path), missing); wrong != "" {
+		return nil, registry.Fail(registry.CodeModelNotFound,
+			fmt.Sprintf("model %s: its part %s is called %s, and the engine looks for the first", path, right, wrong),
+			"Rename each such part: mv -n "+shell.Quote(filepath.Join(filepath.Dir(path), wrong))+" "+
+				shell.Quote(filepath.Join(filepath.Dir(path), right)))
+	}
 	if len(missing) > 0 {
 		return nil, registry.Fail(registry.CodeModelNotFound,
 			fmt.Sprintf("model %s: %d of its %d parts are missing: %s", path, len(missing), count, named(missing)),
@@ -48,6 +54,26 @@ func shards(path string) ([]string, error) {
 				"ls -l "+shell.Quote(filepath.Dir(path)))
 	}
 	return paths, nil
+}
+
+// inOtherCase returns the first of the names that a folder has with other capitals or small letters
+// alone, and how it has it.
+func inOtherCase(dir string, names []string) (has, name string) {
+	if len(names) == 0 {
+		return "", ""
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", ""
+	}
+	for _, name := range names {
+		for _, e := range entries {
+			if strings.EqualFold(e.Name(), name) {
+				return e.Name(), name
+			}
+		}
+	}
+	return "", ""
 }
 
 // named lists the first of the names.

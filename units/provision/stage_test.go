@@ -154,6 +154,10 @@ func TestStage(t *testing.T) {
 		}, registry.CodeModelNotFound, "m-00002-of-00002.gguf has mode 0600", "chmod o+r", 0},
 		{"missing_part", func(d disk) pool.Pool { return llama(d.file("m-00001-of-00003.gguf", weights, 0o644)) },
 			registry.CodeModelNotFound, "2 of its 3 parts are missing: m-00002-of-00003.gguf, m-00003-of-00003.gguf", "missing parts", 0},
+		{"part_in_other_case", func(d disk) pool.Pool {
+			d.file("M-00002-of-00002.gguf", weights, 0o644)
+			return llama(d.file("m-00001-of-00002.gguf", weights, 0o644))
+		}, registry.CodeModelNotFound, "its part m-00002-of-00002.gguf is called M-00002-of-00002.gguf", "mv -n", 0},
 		{"second_part_named", func(d disk) pool.Pool { return llama(d.file("m-00002-of-00003.gguf", weights, 0o644)) },
 			registry.CodeModelNotFound, "needs the first part", "m-00001-of-00003.gguf", 0},
 		{"a_directory_for_llamacpp", func(d disk) pool.Pool {

@@ -142,6 +142,11 @@ func unusable(binary, foreign string, st systemd.Status) *registry.Failure {
 			fmt.Sprintf("%s cannot be executed: it was built for %s, and this host is %s", binary, foreign,
 				runtime.GOARCH),
 			"Install a build for this architecture: file "+shell.Quote(binary))
+	case st.ExecMainCode == cldExited && st.ExecMainStatus == statusExec && hasCapabilities(binary):
+		return registry.Fail(registry.CodeProvisionFailed,
+			fmt.Sprintf("%s cannot be executed: it has capabilities of its own (setcap), which no engine may have",
+				binary),
+			"Remove them: setcap -r "+shell.Quote(binary)+". [limits] memlock, nice and cpus do what they are set for.")
 	case st.ExecMainCode == cldExited && st.ExecMainStatus == statusExec:
 		return registry.Fail(registry.CodeProvisionFailed,
 			fmt.Sprintf("%s cannot be executed: permission denied; is %s on a file system that is mounted noexec?",
@@ -154,6 +159,14 @@ func unusable(binary, foreign string, st systemd.Status) *registry.Failure {
 			"Install a build for this machine's processor: lscpu")
 	}
 	return nil
+}
+
+// hasCapabilities reports whether a file asks for capabilities when it is executed: where its mount
+// is not nosuid, as with SELinux, the kernel refuses that to a process that may not have them
+// (capabilities(7)).
+func hasCapabilities(file string) bool {
+	n, err := unix.Getxattr(file, "security.capability", nil)
+	return err == nil && n > 0
 }
 
 // unanswered reports why there is no version: 127 is the dynamic loader's "a shared library is

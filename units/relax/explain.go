@@ -147,7 +147,7 @@ func (r Relaxation) blocks() string {
 }
 
 // absolute finds the first absolute path in a line.
-var absolute = pattern.Lazy(`(?:^|[\s'"=:(\x60])(/[^\s'"\x60:,;()\[\]]+)`)
+var absolute = pattern.Lazy(`(?:^|[\s'"=:(\x60])(/[^\s[:cntrl:]'"\x60:,;()\[\]\\]+)`)
 
 // pathIn returns the first absolute path in a line, without a slash at its end; "": none.
 func pathIn(line string) string {

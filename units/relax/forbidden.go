@@ -46,7 +46,7 @@ func denials() []forbidden {
 		{`SOCK_RAW|raw socket|\bping\b|icmp|tcpdump|libpcap`, "to use raw sockets", "CapabilityBoundingSet=", ""},
 		{`\bchmod\b`, "to set the setuid bit, and to change files that are not its own", "RestrictSUIDSGID=, DynamicUser=", ""},
 		{`os\.kill\b|\bkill: \(`, "to signal a process that is not its own", "DynamicUser=", ""},
-		{`\bbind\b`, "to listen on a port below 1024", "CapabilityBoundingSet=",
+		{`\bbind\b|\blisten EACCES`, "to listen on a port below 1024", "CapabilityBoundingSet=",
 			"Let it listen on the port that the pool has: {port} in args, or PORT in the environment."},
 	}
 }
@@ -86,14 +86,19 @@ func (run Run) outside(line string) (f Finding, ok bool) {
 // loopback finds an address of the engine's own host.
 var loopback = pattern.Lazy(`(?i)\b127(?:\.\d{1,3}){3}\b|\blocalhost\b|(?:^|[^0-9a-f:])::1\b`)
 
+// resolver finds a question to a name server, which may be one of the engine's own host, as Go
+// reports it.
+var resolver = pattern.Lazy(`\blookup \S+ on `)
+
 // elsewhere is the finding for another host that cannot be reached or found. A connection to the
 // engine's own host that fails has another cause: a part of the engine does not answer.
 func (run Run) elsewhere(line string) (f Finding, ok bool) {
-	if loopback().MatchString(line) {
+	if loopback().MatchString(line) && !resolver().MatchString(line) {
 		return f, false
 	}
 	return Finding{"the sandbox lets no engine reach another host (IPAddressDeny=)",
-		"Download models and tokenizers to this host before, and name their path: an engine fetches nothing."}, true
+		"Download models, tokenizers and packages to this host before, and name their path: an engine fetches " +
+			"nothing."}, true
 }
 
 // device is the finding for a device that the engine does not see, or may not open.

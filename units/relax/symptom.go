@@ -75,49 +75,54 @@ func symptoms() []symptom {
 	}
 	known := []symptom{
 		on(figures+`.*`+absent+`|`+absent+`.*`+figures, missing(Proc)),
-		call(`(?:affinity|taskset).*`+failed+`|`+failed+`.*affinity`, missing(Affinity)),
+		call(`(?:affinity|taskset|cpubind).*`+failed+`|`+failed+`.*affinity`, missing(Affinity)),
 		call(`(?:set_mempolicy|\bmbind\b|move_pages|migrate_pages|libnuma|numactl|numa_).*`+failed+
 			`|`+failed+`.*(?:set_mempolicy|\bmbind\b)`, missing(NUMA)),
 		call(`(?:setpriority|sched_?setscheduler|setschedparam|sched_setparam|sched_setattr|ioprio_set|process priority|thread priority|\bnice\b).*`+failed+
-			`|`+failed+`.*(?:setpriority|sched_setscheduler|process priority|thread priority|niceness)`, missing(Priority)),
+			`|`+failed+`.*(?:setpriority|sched_setscheduler|set priority|process priority|thread priority|niceness|pid \d+'s policy)`, missing(Priority)),
 		// ZeroMQ, which vLLM and SGLang use, ends the process where it may not set the scheduling
 		// of its threads, and names its own source alone.
 		on(denied+` \(\S*thread\.cpp:\d+\)`, missing(Priority)),
-		on(`getifaddrs|rtnetlink|netlink.*(?:`+failed+`|not supported)|uv_interface_addresses`, missing(Netlink)),
+		on(`getifaddrs|rtnetlink|netlink.*(?:`+failed+`|not supported)|uv_interface_addresses|no socket interface found`, missing(Netlink)),
 		on(`address family not supported|EAFNOSUPPORT`, Run.family),
+		on(`\bAppImage\b|\bfuse: (?:failed|device)|\bfusermount3?:|\blibfuse\b`, always(
+			"the sandbox lets no program mount a file system (SystemCallFilter=)",
+			"Unpack an AppImage once, by its option --appimage-extract, and name the program in it as [provisioning] binary.")),
 		on(`/dev/shm/.*(?:failed to map segment|`+denied+`)|`+denied+`.*/dev/shm/`, missing(ShmExec)),
 		call(`(?:/var)?/run/\S+.*(?:`+absent+`|connection refused)|(?:`+absent+`).*/run/|failed to connect to bus|`+
 			`connect to the docker daemon`, Run.outside),
 		on(`/dev/\w+.*(?:`+absent+`|`+denied+`)|(?:`+absent+`|`+denied+`).*/dev/\w+`, Run.device),
 		on(`can't start new thread|(?:pthread_create|create (?:a |native )?thread|thread constructor).*`+
-			`(?:failed|EAGAIN|unable|temporarily unavailable)|(?:unable|failed) to create (?:a |native |new )?thread|`+
-			`\bfork\b.*resource temporarily unavailable`, limit("processes and threads", "TasksMax=", "tasks_max")),
+			`(?:failed|EAGAIN|unable|temporarily unavailable)|(?:unable|failed) to (?:create|spawn) (?:a |native |new |OS )*thread|thread creation failed|\bspawn \S+ EAGAIN|`+
+			`\bfork\b.*resource temporarily unavailable|resource temporarily unavailable.*\bfork`, limit("processes and threads", "TasksMax=", "tasks_max")),
 		on(`too many open files|\bEMFILE\b`, limit("open files", "LimitNOFILE=", "nofile")),
 		on(`not allowed to raise maximum limit|(?:setrlimit|ulimit).*`+denied, always(
 			"the sandbox lets no process raise its own limits (CapabilityBoundingSet=)",
 			"Set the limit in the pool's file: [limits] nofile, memlock or tasks_max.")),
-		on(`executable (?:memory|stack|page)|page as executable|runtime code generation failed|JIT session error|failed to materialize symbols|code (?:cache|range|page).*`+failed+`|SetPermissions|PROT_EXEC|`+
+		on(`executable (?:memory|stack|page)|page as executable|runtime code generation failed|JIT session error|failed to materialize symbols|code (?:cache|range|page).*`+failed+`|`+failed+`.*code (?:cache|range)|SetPermissions|PROT_EXEC|`+
 			`cannot make segment writable for relocation|Fatal process o(?:ut of|om).*Code|`+
 			`\bm(?:protect|map)\b.*`+denied+`|unable to allocate section memory|memory (?:readonly and )?executable|`+
-			`Check failed: (?:.*permission|.*mprotect|.*allocat)|ffi_prep_closure|libffi.*`+failed, missing(JIT)),
-		call(`(?:unshare|\bsetns\b|new namespace|user namespace|CLONE_NEW|bwrap|setuid sandbox|SUID sandbox).*`+failed+
-			`|`+failed+`.*(?:unshare|namespace)`, always(
+			`Check failed: (?:.*permission|.*mprotect|.*allocat)|write\+execute memory|commit_memory.*`+denied+`|\bcan't protect\b|could not create a primitive(?:$|[^ ])|ffi_prep_closure|libffi.*`+failed, missing(JIT)),
+		call(`(?:unshare|\bsetns\b|new namespace|user namespace|CLONE_NEW|bwrap|setuid sandbox|SUID sandbox).*(?:no permissions|`+failed+
+			`)|`+failed+`.*(?:unshare|namespace)|cannot clone: `+denied, always(
 			"the sandbox lets no process make a namespace (RestrictNamespaces=)",
 			"Turn the sandbox of the program itself off, as --no-sandbox does: an engine is in one already.")),
 		call(`(?:setuid|setgid|setgroups|setresuid|\bchown|\bsudo\b|\bgosu\b|su-exec).*`+denied+
-			`|`+denied+`.*(?:setuid|setgid|setgroups|chown)|no new privileges|\bsudo: effective uid|\bsu: (?:authentication|must|cannot|permission)`, always(
+			`|`+denied+`.*(?:setuid|setgid|setgroups|chown)|failed switching to .*`+denied+`|no new privileges|\bsudo: effective uid|\bsu: (?:authentication|must|cannot|permission)`, always(
 			"the sandbox lets no process become another user (NoNewPrivileges=, DynamicUser=)",
 			"Leave sudo, gosu or chown out of the command: an engine runs as a user of its own.")),
-		on(`read-only file system|EROFS`, Run.readOnly),
-		on(absent, Run.hidden),
+		on(`read-only file system|EROFS|no locator available for file|trying to write in your cache folder`, Run.readOnly),
+		on(absent+`|NoSuchFile|does not appear to have a file|\bcan't load |HFValidationError|is not a local folder`, Run.hidden),
+		on(`\b127\.0\.1\.1\b.*(?:time|`+denied+`)|(?:timed out|timeout|ETIMEDOUT).*\b127\.0\.1\.1\b`, missing(HostAddress)),
 		on(`temporary failure in name resolution|could not resolve host|EAI_AGAIN|NameResolutionError|getaddrinfo.*(?:ENOTFOUND|failed)|`+
-			`network is unreachable|ENETUNREACH|max retries exceeded with url|we couldn't connect to|`+
+			`network is unreachable|ENETUNREACH|max retries exceeded with url|we couldn't connect to|name or service not known|UnknownHostException|no such host|failed to lookup address|dns error|`+
+			`\blookup \S+ on |dial (?:tcp|udp) \S+ i/o timeout|LocalEntryNotFoundError|cannot find the requested files in|OfflineModeIsEnabled|`+
 			`connect\w* (?:timed out|timeout)|ConnectTimeout|\bETIMEDOUT\b`, Run.elsewhere),
 		on(`failed to map segment from shared object`, func(_ Run, line string) (Finding, bool) {
 			return Finding{"a library lies on a file system that is mounted noexec: " + pathIn(line),
 				"Move it, or mount its file system with exec."}, true
 		}),
-		on(`mlock|RLIMIT_MEMLOCK|ulimit -l`, missing(Mlock)),
+		on(`mlock|RLIMIT_MEMLOCK|ulimit -l|\bibv_reg_mr`, missing(Mlock)),
 	}
 	for _, f := range denials() {
 		known = append(known, call(`(?:`+f.calls+`).*`+denied+`|`+denied+`.*(?:`+f.calls+`)`,
