@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -41,7 +42,9 @@ func BenchmarkLease(b *testing.B) {
 			running.Go(func() { _ = book.Run(ctx, func([]lease.Ended) {}) })
 			defer running.Wait()
 			defer cancel()
-			book.SetPool("a", lease.Pool{Seats: []lease.Seat{{Replica: "r0", Run: "run", Slots: 99, Open: true}}}, nil)
+			// RunParallel multiplies by the processors: -cpu 1 is as many callers as the name says.
+			slots := callers * runtime.GOMAXPROCS(0)
+			book.SetPool("a", lease.Pool{Seats: []lease.Seat{{Replica: "r0", Run: "run", Slots: slots, Open: true}}}, nil)
 			b.SetParallelism(callers)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
