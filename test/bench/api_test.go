@@ -66,3 +66,32 @@ func BenchmarkStreams(b *testing.B) {
 		s.must("systemctl stop bench-streams")
 	}
 }
+
+// BenchmarkFlat is the manager's memory after ten million requests of several kinds, beside that
+// after ten thousand; each time half a minute later, when what is not used was given up.
+func BenchmarkFlat(b *testing.B) {
+	const few, slice, slices = 10_000, 500_000, 20
+	s := on(b)
+	s.stubs(1)
+	asked := func(n int) {
+		s.must(fmt.Sprintf("%s many p0 16 %d", askload, n))
+	}
+	settled := func() (rss, anon float64) {
+		s.pass("30")
+		return s.kib("VmRSS") / 1024, s.kib("RssAnon") / 1024
+	}
+	for b.Loop() {
+		asked(few)
+		rss, anon := settled()
+		for range slices {
+			asked(slice)
+		}
+		rssAfter, anonAfter := settled()
+		b.ReportMetric(rss, "MiB@10k")
+		b.ReportMetric(rssAfter, "MiB@10M")
+		b.ReportMetric(anonAfter/anon, "ratio-anon")
+		shared.row("manager's memory after ten million requests of several kinds",
+			fmt.Sprintf("%.1f MiB, of it %.1f not shared with the file", rssAfter, anonAfter),
+			fmt.Sprintf("after ten thousand: %.1f MiB, of it %.1f", rss, anon), "flat")
+	}
+}

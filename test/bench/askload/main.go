@@ -4,7 +4,8 @@
 // open, to see what they cost.
 //
 // Usage: askload health POOL CONNECTIONS SECONDS prints one JSON object. askload streams N SECONDS
-// prints a line when N streams are open, and ends after so many seconds. askload engines PORT
+// prints a line when N streams are open, and ends after so many seconds. askload many POOL
+// CONNECTIONS REQUESTS sends so many requests of several kinds. askload engines PORT
 // answers as any number of engines do, one on each loopback address. askload serve SOCKET BODY is
 // the bare server.
 package main
@@ -34,6 +35,8 @@ func run(args []string) error {
 	switch {
 	case len(args) == 4 && args[0] == "health":
 		return health(args[1], args[2], args[3])
+	case len(args) == 4 && args[0] == "many":
+		return many(args[1], args[2], args[3])
 	case len(args) == 3 && args[0] == "streams":
 		return streams(args[1], args[2])
 	case len(args) == 2 && args[0] == "engines":
@@ -43,7 +46,7 @@ func run(args []string) error {
 	case len(args) == 3 && args[0] == "serve":
 		return serve(args[1], args[2])
 	}
-	return errors.New("usage: askload health POOL CONNECTIONS SECONDS, or streams N SECONDS")
+	return errors.New("usage: askload health POOL CONNECTIONS SECONDS, streams N SECONDS, or many POOL CONNECTIONS REQUESTS")
 }
 
 // serve answers every request with the same body, as little as net/http needs for it.
