@@ -30,39 +30,55 @@ func streamLimits() limits { return limits{all: 1000, ordinary: 900, each: 300} 
 // getEvents streams events (https://html.spec.whatwg.org/multipage/server-sent-events.html). A
 // reader that sends the id of its last event gets those after it, or the event "gap" if some are no
 // longer kept.
+//
+// A stream lasts for hours in this function, below all of net/http: what it takes of the stack
+// counts a thousand times, so that all else is in openStream. Go shrinks a stack to its least of
+// 8 KiB only while less than 4 KiB of it are in use (BenchmarkStreams).
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
+	ctx, out, err := s.openStream(w, r)
+	if err != nil || out == nil {
+		return err
+	}
+	defer out.end()
+	if err := s.stream(ctx, out); err != nil && ctx.Err() == nil {
+		s.log.Debug("an event stream ended", "err", err)
+	}
+	return nil
+}
+
+// openStream has a stream admitted; nil: the request has been answered.
+func (s *Server) openStream(w http.ResponseWriter, r *http.Request) (context.Context, *stream, error) {
 	// net/http notices the end of a connection only after the request's body, which a caller could
 	// leave unfinished.
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
 		w.Header().Set("Connection", "close")
-		return invalidParams("a request for events has no body",
+		return nil, nil, invalidParams("a request for events has no body",
 			"Send it without Content-Length and Transfer-Encoding.")
 	}
 	q, err := s.eventQuery(r)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	if r.Method == http.MethodHead {
-		return nil
+		return nil, nil, nil
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
+	leave := func() {}
 	if q.follow {
-		leave, err := s.admitStream(connectionOf(r), cancel)
-		if err != nil {
-			return err
+		if leave, err = s.admitStream(connectionOf(r), cancel); err != nil {
+			cancel()
+			return nil, nil, err
 		}
-		defer leave()
 		w.Header().Set("Connection", "close")
 	}
 	stop := context.AfterFunc(s.streaming, cancel) // the server's shutdown ends its streams
-	defer stop()
-	out := &stream{w: w, audience: audience(w), control: http.NewResponseController(w)}
-	if err := s.stream(ctx, out, q); err != nil && ctx.Err() == nil {
-		s.log.Debug("an event stream ended", "err", err)
+	end := func() {
+		stop()
+		leave()
+		cancel()
 	}
-	return nil
+	return ctx, &stream{q: q, end: end, w: w, audience: audience(w), control: http.NewResponseController(w)}, nil
 }
 
 // admitStream moves a connection from the table of requests to that of streams.
@@ -153,11 +169,11 @@ func (q *eventQuery) wants(e *registry.Event) bool {
 	return (q.pool == "" || e.PoolID == q.pool) && (q.kinds == nil || slices.Contains(q.kinds, e.Kind))
 }
 
-// stream writes events until ctx ends or a write fails. Only events and its own heartbeat wake it.
-// Unsent events are in the registry's ring and not in a queue of its own: a reader that falls
-// behind by more than the ring's size gets a gap, and one that does not read is dropped at the
-// write's deadline.
-func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
+// stream writes events until ctx ends or a write fails. Only events and its own heartbeat
+// wake it. Unsent events are in the registry's ring and not in a queue of its own: a reader that
+// falls behind by more than the ring's size gets a gap, and one that does not read is dropped at
+// the write's deadline.
+func (s *Server) stream(ctx context.Context, out *stream) error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	if err := out.comment("pool-managerd " + s.version); err != nil {
@@ -165,37 +181,7 @@ func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 	}
 	for {
 		more := s.registry.NextEvent()
-		list, missed := s.registry.Events(q.after)
-		switch {
-		case q.gap:
-			missed = registry.MissedUnknown
-		case q.replay:
-			missed = 0
-		}
-		q.replay = false
-		if missed != 0 {
-			q.gap = false
-			if err := out.gap(s.epoch, s.registry.LastEvent()-uint64(len(list)), missed); err != nil {
-				return err
-			}
-		}
-		for i := range list {
-			q.after = list[i].Seq
-			if !q.wants(&list[i]) {
-				continue
-			}
-			text, err := s.frame(out.audience, &list[i])
-			if err != nil {
-				return err
-			}
-			if err := out.write(text); err != nil {
-				return err
-			}
-		}
-		if !q.follow {
-			return out.flush()
-		}
-		if err := out.flush(); err != nil {
+		if err := s.sendNew(out); err != nil || !out.q.follow {
 			return err
 		}
 		select {
@@ -217,6 +203,39 @@ func (s *Server) stream(ctx context.Context, out *stream, q eventQuery) error {
 	}
 }
 
+// sendNew sends the events that the reader has not got yet.
+func (s *Server) sendNew(out *stream) error {
+	q := &out.q
+	list, missed := s.registry.Events(q.after)
+	switch {
+	case q.gap:
+		missed = registry.MissedUnknown
+	case q.replay:
+		missed = 0
+	}
+	q.replay = false
+	if missed != 0 {
+		q.gap = false
+		if err := out.gap(s.epoch, s.registry.LastEvent()-uint64(len(list)), missed); err != nil {
+			return err
+		}
+	}
+	for i := range list {
+		q.after = list[i].Seq
+		if !q.wants(&list[i]) {
+			continue
+		}
+		text, err := s.frame(out.audience, &list[i])
+		if err != nil {
+			return err
+		}
+		if err := out.write(text); err != nil {
+			return err
+		}
+	}
+	return out.flush()
+}
+
 // frame returns an event as an audience sees it.
 func (s *Server) frame(which int, e *registry.Event) ([]byte, error) {
 	if which != 0 {
@@ -227,6 +246,8 @@ func (s *Server) frame(which int, e *registry.Event) ([]byte, error) {
 
 // stream is the reader's end.
 type stream struct {
+	q        eventQuery
+	end      func()
 	w        http.ResponseWriter
 	audience int
 	control  *http.ResponseController

@@ -150,8 +150,8 @@ func TestEvents(t *testing.T) {
 			}
 		}}
 		h.note("a", 0)
-		out := &stream{w: slow, control: http.NewResponseController(slow)}
-		if err := h.server.stream(t.Context(), out, eventQuery{replay: true, follow: true}); err == nil {
+		out := &stream{q: eventQuery{replay: true, follow: true}, w: slow, control: http.NewResponseController(slow)}
+		if err := h.server.stream(t.Context(), out); err == nil {
 			t.Fatal("the stream did not end")
 		}
 		if !strings.Contains(got.String(), `data: {"missed":1976,"up_to_seq":1977,"cause":`) {

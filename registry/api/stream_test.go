@@ -206,22 +206,23 @@ func TestAThousandStreams(t *testing.T) {
 // takes, with the little that its reader in this process takes.
 func BenchmarkStreams(b *testing.B) {
 	h := serve(b, Settings{}, units{})
-	inUse := func() uint64 {
+	inUse := func() (heap, stack float64) {
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		return m.HeapInuse + m.StackInuse
+		return float64(m.HeapInuse), float64(m.StackInuse)
 	}
-	before := inUse()
+	heap, stack := inUse()
 	const streams = 1000
 	all := h.manyStreams(b, streams)
-	each := float64(inUse()-before) / streams
+	withHeap, withStack := inUse()
 	for n := 0; b.Loop(); n++ {
 		h.note("a", n)
 		for _, r := range all {
 			until(b, r, "data: ")
 		}
 	}
-	b.ReportMetric(each, "B/stream")
+	b.ReportMetric((withHeap-heap)/streams, "B-heap/stream")
+	b.ReportMetric((withStack-stack)/streams, "B-stack/stream")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/streams, "ns/stream")
 }

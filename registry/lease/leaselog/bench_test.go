@@ -44,7 +44,8 @@ func BenchmarkLease(b *testing.B) {
 			defer cancel()
 			// RunParallel multiplies by the processors: -cpu 1 is as many callers as the name says.
 			slots := callers * runtime.GOMAXPROCS(0)
-			book.SetPool("a", lease.Pool{Seats: []lease.Seat{{Replica: "r0", Run: "run", Slots: slots, Open: true}}}, nil)
+			seat := lease.Seat{Replica: "r0", Run: "run", Slots: slots, Open: true}
+			book.SetPool("a", lease.Pool{Seats: []lease.Seat{seat}}, nil)
 			b.SetParallelism(callers)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {

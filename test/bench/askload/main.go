@@ -46,7 +46,8 @@ func run(args []string) error {
 	case len(args) == 3 && args[0] == "serve":
 		return serve(args[1], args[2])
 	}
-	return errors.New("usage: askload health POOL CONNECTIONS SECONDS, streams N SECONDS, or many POOL CONNECTIONS REQUESTS")
+	return errors.New("usage: askload health POOL CONNECTIONS SECONDS, streams N SECONDS, " +
+		"or many POOL CONNECTIONS REQUESTS")
 }
 
 // serve answers every request with the same body, as little as net/http needs for it.
