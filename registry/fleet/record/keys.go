@@ -29,6 +29,37 @@ func (k Keys) Conflict(machine, boot string) string {
 	return k.prefix + "/conflicts/" + machine + "/" + boot
 }
 
+// Kind is what a key is about.
+type Kind int
+
+// Kinds of keys. The zero value is a key of something else.
+const (
+	KindHost Kind = iota + 1
+	KindPool
+	KindConflict
+)
+
+// Parse returns what a key is about, the machine-id in it, and behind that the pool, or the boot id
+// of a conflict.
+func (k Keys) Parse(key string) (kind Kind, machine, rest string) {
+	below, is := strings.CutPrefix(key, k.All())
+	if !is {
+		return 0, "", ""
+	}
+	folder, below, _ := strings.Cut(below, "/")
+	machine, rest, deeper := strings.Cut(below, "/")
+	switch {
+	case machine == "" || strings.Contains(rest, "/"):
+	case folder == "hosts" && !deeper:
+		return KindHost, machine, ""
+	case folder == "pools" && rest != "":
+		return KindPool, machine, rest
+	case folder == "conflicts" && rest != "":
+		return KindConflict, machine, rest
+	}
+	return 0, "", ""
+}
+
 // Encode returns a record as a key's value.
 func Encode[T Host | Pool](r T) []byte {
 	content, _ := json.Marshal(r) // cannot fail: numbers, texts and lists of them
@@ -37,12 +68,21 @@ func Encode[T Host | Pool](r T) []byte {
 
 // DecodeHost reads the value of a host's key, or of a conflict's.
 func DecodeHost(content []byte) (Host, error) {
-	var h Host
-	if err := json.Unmarshal(content, &h); err != nil {
-		return Host{}, err
+	return decode(content, func(h *Host) int { return h.Schema })
+}
+
+// DecodePool reads the value of a pool's key.
+func DecodePool(content []byte) (Pool, error) {
+	return decode(content, func(p *Pool) int { return p.Schema })
+}
+
+func decode[T any](content []byte, schema func(*T) int) (T, error) {
+	var r, none T
+	if err := json.Unmarshal(content, &r); err != nil {
+		return none, err
 	}
-	if h.Schema != Schema {
-		return Host{}, fmt.Errorf("is of schema %d, and this version knows %d", h.Schema, Schema)
+	if of := schema(&r); of != Schema {
+		return none, fmt.Errorf("is of schema %d, and this version knows %d", of, Schema)
 	}
-	return h, nil
+	return r, nil
 }

@@ -136,6 +136,54 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestParse: a key leads back to what it is about, and no other text does.
+func TestParse(t *testing.T) {
+	k := Below("/fleet/")
+	for _, c := range []struct {
+		key           string
+		kind          Kind
+		machine, rest string
+	}{
+		{k.Host("m"), KindHost, "m", ""},
+		{k.Pool("m", "llama3"), KindPool, "m", "llama3"},
+		{k.Conflict("m", "b"), KindConflict, "m", "b"},
+		{k.Pools("m"), 0, "", ""},
+		{k.All(), 0, "", ""},
+		{"/fleet", 0, "", ""},
+		{"/fleets/hosts/m", 0, "", ""},
+		{"/fleet/hosts/", 0, "", ""},
+		{"/fleet/hosts/m/x", 0, "", ""},
+		{"/fleet/hosts/m/", 0, "", ""},
+		{"/fleet/pools/m", 0, "", ""},
+		{"/fleet/pools/m/x/y", 0, "", ""},
+		{"/fleet/pools//x", 0, "", ""},
+		{"/fleet/models/m/x", 0, "", ""},
+		{"", 0, "", ""},
+	} {
+		if kind, machine, rest := k.Parse(c.key); kind != c.kind || machine != c.machine || rest != c.rest {
+			t.Errorf("%q: %d %q %q", c.key, kind, machine, rest)
+		}
+	}
+}
+
+func FuzzDecodePool(f *testing.F) {
+	f.Add(Encode(PoolOf(llama())))
+	f.Add([]byte(`{"schema":2,"id":"x"}`))
+	f.Add([]byte(`{"schema":1,"slots_free":1.5}`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		p, err := DecodePool(content)
+		if (err == nil) != (p.Schema == Schema) {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		if err == nil {
+			if again, err := DecodePool(Encode(p)); err != nil || again.ID != p.ID {
+				t.Fatalf("%+v, %v", again, err)
+			}
+		}
+	})
+}
+
 func FuzzDecodeHost(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"boot_id":"b","ttl_s":10,"gpus":[{"index":0}]}`))
 	f.Add([]byte(`{"schema":2}`))

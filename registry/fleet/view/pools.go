@@ -1,0 +1,84 @@
+package view
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/fleet/record"
+)
+
+// Pools is the view: sorted by the names of hosts and pools, and without pools whose host is not
+// there.
+func (s *Set) Pools() wire.FleetPools {
+	v := wire.FleetPools{Prefix: s.prefix, Revision: s.revision, Skipped: len(s.now.skipped),
+		Truncated: s.now.truncated, Hosts: []wire.FleetHost{}, Pools: []wire.FleetPool{},
+		Conflicts: []wire.FleetConflict{}}
+	for _, m := range s.now.machines {
+		if m.host != nil {
+			v.Hosts = append(v.Hosts, *m.host)
+			for id := range m.pools {
+				v.Pools = append(v.Pools, *m.pool(id))
+			}
+		}
+		for boot := range m.conflicts {
+			v.Conflicts = append(v.Conflicts, *m.conflict(boot))
+		}
+	}
+	slices.SortFunc(v.Hosts, func(a, b wire.FleetHost) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.MachineID, b.MachineID))
+	})
+	slices.SortFunc(v.Pools, func(a, b wire.FleetPool) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.MachineID, b.MachineID), cmp.Compare(a.ID, b.ID))
+	})
+	slices.SortFunc(v.Conflicts, func(a, b wire.FleetConflict) int {
+		return cmp.Or(cmp.Compare(a.MachineID, b.MachineID), cmp.Compare(a.BootID, b.BootID))
+	})
+	return v
+}
+
+// Present is the view as changes of an empty one, for who begins to follow it.
+func (s *Set) Present() []Change {
+	var all []Change
+	ids := make([]string, 0, len(s.now.machines))
+	for id := range s.now.machines {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		all = append(all, differences(id, nil, s.now.machines[id])...)
+	}
+	return all
+}
+
+func hostOf(h record.Host) *wire.FleetHost {
+	w := &wire.FleetHost{MachineID: h.MachineID, BootID: h.BootID, Name: h.Name, Address: h.Address,
+		Version: h.Version, Driver: h.Driver, CPUs: h.CPUs, RAMBytes: h.RAMBytes, TTL: h.TTL, Started: h.Started,
+		GPUs: make([]wire.FleetGPU, 0, len(h.GPUs))}
+	for _, g := range h.GPUs {
+		w.GPUs = append(w.GPUs, wire.FleetGPU(g))
+	}
+	return w
+}
+
+// poolOf is a pool without its host.
+func poolOf(p record.Pool) *wire.FleetPool {
+	w := &wire.FleetPool{ID: p.ID, Engine: p.Engine, EngineVersion: p.EngineVersion, ModelID: p.ModelID,
+		Architecture: p.Architecture, Workload: p.Workload, Features: list(p.Features), DeviceMask: list(p.DeviceMask),
+		VRAMTotal: p.VRAMTotal, State: p.State, Live: p.Live, Ready: p.Ready, Draining: p.Draining, Wanted: p.Wanted,
+		SlotsTotal: p.SlotsTotal, SlotsFree: p.SlotsFree, ActiveLeases: p.ActiveLeases, RestartCount: p.RestartCount,
+		LastError: p.LastError, Hint: p.Hint, Replicas: make([]wire.FleetReplica, 0, len(p.Replicas))}
+	for _, r := range p.Replicas {
+		r.DeviceMask = list(r.DeviceMask)
+		w.Replicas = append(w.Replicas, wire.FleetReplica(r))
+	}
+	return w
+}
+
+// list has no null in JSON.
+func list(l []string) []string {
+	if l == nil {
+		return []string{}
+	}
+	return l
+}
