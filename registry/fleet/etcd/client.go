@@ -37,22 +37,31 @@ type client struct {
 
 // dial returns a client, which connects when it is first used; with a password it does now.
 func dial(o Options) (store, error) {
-	a := &attempts{}
-	c, err := clientv3.New(clientv3.Config{
-		Endpoints: o.Endpoints, TLS: o.TLS, Username: o.User, Password: o.Password,
-		DialTimeout: requestTime, DialKeepAliveTime: alive, DialKeepAliveTimeout: aliveWait,
-		MaxCallRecvMsgSize: answerLimit, Logger: zap.NewNop(),
-		DialOptions: append(a.options(o), grpc.WithConnectParams(grpc.ConnectParams{
-			MinConnectTimeout: requestTime, Backoff: backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2,
-				MaxDelay: longestDial}})),
-	})
+	c, a, err := connection(o, answerLimit)
 	if err != nil {
-		return nil, a.explain(err)
+		return nil, err
 	}
 	keys := record.Below(o.Prefix)
 	machine := o.Host.MachineID
 	return &client{c: c, attempts: a, host: keys.Host(machine), pools: keys.Pools(machine),
 		ttl: int64(o.TTL.Seconds())}, nil
+}
+
+// connection is one to the members; limit bounds an answer, in bytes.
+func connection(o Options, limit int) (*clientv3.Client, *attempts, error) {
+	a := &attempts{}
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: o.Endpoints, TLS: o.TLS, Username: o.User, Password: o.Password,
+		DialTimeout: requestTime, DialKeepAliveTime: alive, DialKeepAliveTimeout: aliveWait,
+		MaxCallRecvMsgSize: limit, Logger: zap.NewNop(),
+		DialOptions: append(a.options(o), grpc.WithConnectParams(grpc.ConnectParams{
+			MinConnectTimeout: requestTime, Backoff: backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2,
+				MaxDelay: longestDial}})),
+	})
+	if err != nil {
+		return nil, nil, a.explain(err)
+	}
+	return c, a, nil
 }
 
 func (c *client) look(ctx context.Context) (found, error) {

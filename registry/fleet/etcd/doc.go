@@ -1,10 +1,11 @@
-// Package etcd publishes a host in etcd: a key for the host and one for each pool, all bound to one
-// lease, so that a host which dies, hangs or is cut off vanishes within the lease's time.
+// Package etcd publishes a host in etcd, and reads what all hosts published: a key for the host and
+// one for each pool, all bound to one lease, so that a host which dies, hangs or is cut off vanishes
+// within the lease's time.
 //
-// It owns what is written, when, and what follows a failure. It must not know who reads. Nothing on
-// this host waits for it.
+// It owns what is written and read, when, and what follows a failure. It must not know who uses what
+// is read: package view turns it into a fleet. Nothing on this host waits for it.
 //
-// What makes it right:
+// What makes publishing right:
 //   - A session is a lease and the host's key bound to it. Every write compares that the host's key
 //     is still bound to this lease, so that none of a former session can be carried out later.
 //   - A write that failed ends its session, also where etcd may have carried it out. The next one
@@ -13,6 +14,12 @@
 //   - The host's key of another boot is never overwritten. It goes with its lease. One that is
 //     there after the time of that lease is of another host with the same machine-id, which is
 //     logged and published as a conflict.
+//
+// What makes reading right:
+//   - A session is a whole list at one revision, and a watch from the next one on. Whatever ends it
+//     (a compaction, a new leader, a lost connection, silence), the next one begins with a list.
+//   - A watch that is silent is asked for its progress; one that does not answer that has ended.
+//   - A member that has lost its leader ends the watch, so that nothing old is taken for new.
 package etcd
 
 import (

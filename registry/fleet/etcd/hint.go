@@ -22,6 +22,15 @@ var hints = []struct{ part, hint string }{
 	{"no such host", "Is the name in [etcd] endpoints right? pool-fleet asks the name servers of /etc/resolv.conf."},
 }
 
+// ReadHint is what to do about an error of a reader.
+func ReadHint(err error) string {
+	if errors.Is(err, rpctypes.ErrPermissionDenied) {
+		return "Let the user of this host read the fleet: etcdctl user grant-role USER fleet-reader; fleet.md, " +
+			`"A role for each host".`
+	}
+	return hintOf(err)
+}
+
 // hintOf is what to do about an error.
 func hintOf(err error) string {
 	switch {

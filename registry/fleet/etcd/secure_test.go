@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/pool-managerd/pool-managerd/test/etcd"
@@ -170,6 +172,18 @@ func TestRoles(t *testing.T) {
 		if !strings.Contains(has(), key) {
 			t.Errorf("%s is not there: %s", key, has())
 		}
+	}
+	set, err := NewReader(as("", "reader", "reader-secret")).List(t.Context())
+	if err != nil || len(set.Pools().Pools) != 2 {
+		t.Errorf("the reader has %+v, %v", set, err)
+	}
+	_, err = NewReader(as("", "gpu1", "gpu1-secret")).List(t.Context())
+	if !errors.Is(err, rpctypes.ErrPermissionDenied) || !strings.Contains(ReadHint(err), "grant-role") {
+		t.Errorf("a host reads without a role for that: %v", err)
+	}
+	ctl(t, cluster, dir, "etcdctl user grant-role gpu1 fleet-reader", "ETCDCTL_USER=root:root-secret")
+	if set, err = NewReader(as("", "gpu1", "gpu1-secret")).List(t.Context()); err != nil || len(set.Pools().Pools) != 2 {
+		t.Errorf("a host with the role of a reader has %+v, %v", set, err)
 	}
 	h.has("x")
 	clone := runs(t, as("b", "gpu1", "gpu1-secret"))
