@@ -40,6 +40,8 @@ const (
 	CodeBenchRefused       Code = "BENCH_REFUSED"     // not now: leases are held, or it does not serve
 	CodeBenchUnsupported   Code = "BENCH_UNSUPPORTED" // the engine has no request that can be measured
 	CodeBenchFailed        Code = "BENCH_FAILED"      // a benchmark ended without a result
+	CodeFleetNotConfigured Code = "FLEET_NOT_CONFIGURED"
+	CodeFleetUnavailable   Code = "FLEET_UNAVAILABLE" // etcd, or the program that reads it, does not answer
 )
 
 // Failure is what went wrong: a stable code, what happened, and what to do about it. It is an

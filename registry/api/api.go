@@ -43,6 +43,7 @@ type Options struct {
 	Leases   *Leases       // nil: no leases
 	History  *history.Book // nil: none is kept
 	Bench    Bench         // nil: engines are not measured
+	Fleet    Fleet         // nil: other hosts are not known
 	// Memory is that of a unit; nil: not known.
 	Memory   func(unit string) wire.Memory
 	Metrics  http.Handler // serves /metrics; nil: there is no such route
@@ -64,6 +65,7 @@ type Server struct {
 	leases   *Leases
 	history  *history.Book
 	bench    Bench
+	fleet    Fleet
 	version  string
 	log      *slog.Logger
 	now      func() time.Time
@@ -102,7 +104,7 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("api: a server needs a registry, a backend and a log")
 	}
 	s := &Server{registry: o.Registry, backend: o.Backend, operator: o.Operator, library: o.Library, leases: o.Leases,
-		history: o.History, bench: o.Bench, version: o.Version,
+		history: o.History, bench: o.Bench, fleet: o.Fleet, version: o.Version,
 		log: o.Log, now: o.Now, mux: http.NewServeMux(), peers: o.Peers, count: o.Counts,
 		conns: newTable(connLimits()), streams: newTable(streamLimits()),
 		refused: refusals{wake: make(chan struct{}, 1)}, pace: newPacer()}

@@ -76,7 +76,7 @@ func statusOf(c registry.Code) int {
 		return http.StatusNotFound
 	case registry.CodePolicyDenied:
 		return http.StatusForbidden
-	case registry.CodeStateNotSaved:
+	case registry.CodeStateNotSaved, registry.CodeFleetUnavailable:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusConflict

@@ -124,7 +124,7 @@ func newServer(t testing.TB, settings Settings, backend Backend) *host {
 	}
 	h.server, err = New(Options{
 		Registry: h.reg, History: history.New(h.reg), Backend: backend, Operator: &operators{}, Library: &libraries{},
-		Bench: &benches{},
+		Bench: &benches{}, Fleet: &fleets{},
 		Leases: &Leases{Book: book, Now: func() lease.Moment {
 			return lease.Moment(time.Now().UnixNano())
 		}}, Settings: settings, Version: "1.2.3", Now: func() time.Time {

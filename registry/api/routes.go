@@ -56,6 +56,9 @@ func (s *Server) table(metrics http.Handler) []route {
 	if s.bench != nil {
 		routes = append(routes, s.benchRoutes()...)
 	}
+	if s.fleet != nil {
+		routes = append(routes, route{http.MethodGet, "/v1/fleet/pools", accessRead, s.getFleetPools})
+	}
 	if s.leases != nil {
 		routes = append(routes, s.leaseRoutes()...)
 	}

@@ -61,7 +61,8 @@ func attempts() []attempt {
 	}
 	for _, code := range []registry.Code{registry.CodeInvalidParams, registry.CodePoolNotFound, registry.CodePolicyDenied,
 		registry.CodeStateNotSaved, registry.CodeConfigInvalid, registry.CodeReloadInProgress, registry.CodeProvisionFailed,
-		registry.CodeEngineCrashed, registry.CodeEngineStartTimeout} {
+		registry.CodeEngineCrashed, registry.CodeEngineStartTimeout, registry.CodeFleetNotConfigured,
+		registry.CodeFleetUnavailable} {
 		list = append(list, attempt{name: string(code), slots: 2, fails: registry.Fail(code, "m", "h")})
 	}
 	for i := range list {
@@ -123,6 +124,8 @@ func (a attempt) cannot(operation string) bool {
 		return true
 	case "post /v1/downloads": // it is about no pool
 		return f.Code == registry.CodePoolNotFound
+	case "get /v1/fleet/pools": // it is about no pool of this host, and changes nothing
+		return f.Code != registry.CodeFleetNotConfigured && f.Code != registry.CodeFleetUnavailable
 	case "get /v1/pools/{id}/unit": // it takes no parameters, and any caller may read it
 		return f.Code == registry.CodeInvalidParams || f.Code == registry.CodePolicyDenied
 	}
@@ -178,7 +181,7 @@ func (a attempt) make(t *testing.T, at int) int {
 	h := newServer(t, Settings{}, failing{a.fails})
 	rt := h.server.routes[at]
 	h.server.operator, h.server.library = &operators{err: a.fails}, &libraries{err: a.fails}
-	h.server.bench = &benches{}
+	h.server.bench, h.server.fleet = &benches{}, &fleets{a.fails}
 	if f := registry.AsFailure(a.fails, "", ""); f != nil && f.Code == registry.CodeEngineCrashed {
 		h.server.bench = &benches{err: f}
 	}

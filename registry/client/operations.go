@@ -122,6 +122,21 @@ func (c *Client) GetEvents(ctx context.Context, p GetEventsParams) (*Stream, err
 	return stream(ctx, c, r)
 }
 
+// GetFleetPoolsParams are the optional parameters of GetFleetPools.
+type GetFleetPoolsParams struct {
+	// IfNoneMatch: ETag of the list that the caller has; the answer is 304 without
+	// a body where it is the same.
+	IfNoneMatch string
+}
+
+// GetFleetPools sends GET /v1/fleet/pools: the pools of all hosts that publish
+// in the etcd of this host's config.toml.
+func (c *Client) GetFleetPools(ctx context.Context, p GetFleetPoolsParams) (Answer[wire.FleetPools], error) {
+	r := request{method: http.MethodGet, path: "/v1/fleet/pools"}
+	r.setHeader("If-None-Match", p.IfNoneMatch)
+	return send[wire.FleetPools](ctx, c, r)
+}
+
 // GetPoolsParams are the optional parameters of GetPools.
 type GetPoolsParams struct {
 	// IfNoneMatch: ETag of the list that the caller has; the answer is 304 without
