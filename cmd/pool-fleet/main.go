@@ -1,5 +1,6 @@
-// Command pool-fleet publishes this host: it follows the manager by its API and reports to the
-// orchestrator that its settings name. It may be killed at any time; no engine, lease or request
+// Command pool-fleet publishes this host: it follows the manager by its API, and reports to the
+// orchestrator and writes to the etcd that its settings name. With an etcd it also shows what all
+// hosts have there, on a unix socket. It may be killed at any time; no engine, lease or request
 // depends on it.
 //
 // It owns flags, files, signals and wiring; the rules are in registry/fleet.
@@ -36,6 +37,7 @@ const defaultSocket = "/run/pool-managerd/api.sock"
 type options struct {
 	settings string
 	socket   string
+	fleet    string // the socket that it serves
 	root     string // below which the host's own files are
 	version  bool
 }
@@ -74,6 +76,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.settings, "settings", fleet.SettingsFile, "read from `FILE` what the manager wrote")
 	flags.StringVar(&o.socket, "socket", defaultSocket, "follow the manager at the unix socket `PATH`")
+	flags.StringVar(&o.fleet, "fleet-socket", fleet.Socket, "show the fleet at the unix socket `PATH`")
 	flags.StringVar(&o.root, "root", "/", "find machine-id, boot id and memory below `DIR`")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {

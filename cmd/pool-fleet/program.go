@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/registry/fleet/etcd"
 	"github.com/pool-managerd/pool-managerd/registry/fleet/notify"
+	"github.com/pool-managerd/pool-managerd/registry/fleet/serve"
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
 
@@ -27,6 +30,9 @@ type publisher interface {
 type program struct {
 	follower   *fleet.Follower
 	publishers []publisher
+	shown      *serve.Server // nil: there is no fleet to show
+	socket     string        // where
+	log        *slog.Logger
 }
 
 func newProgram(o options, log *slog.Logger) (*program, error) {
@@ -43,7 +49,7 @@ func newProgram(o options, log *slog.Logger) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &program{follower: &fleet.Follower{Manager: manager, Log: log}}
+	p := &program{follower: &fleet.Follower{Manager: manager, Log: log}, socket: o.fleet, log: log}
 	if f.Orchestrator.URL != "" {
 		r, err := newReporter(f, host, log)
 		if err != nil {
@@ -52,11 +58,13 @@ func newProgram(o options, log *slog.Logger) (*program, error) {
 		p.publishers = append(p.publishers, r)
 	}
 	if len(f.Etcd.Endpoints) > 0 {
-		e, err := newEtcd(f.Etcd, host, log)
+		e, err := etcdOptions(f.Etcd, host, log)
 		if err != nil {
 			return nil, err
 		}
-		p.publishers = append(p.publishers, e)
+		p.publishers = append(p.publishers, etcd.New(e))
+		p.shown = serve.New(serve.Options{Source: etcd.NewReader(e), Prefix: e.Prefix, TTL: e.TTL, Hint: etcd.ReadHint,
+			Log: log})
 	}
 	return p, nil
 }
@@ -84,18 +92,18 @@ func newReporter(f fleet.Settings, host fleet.Host, log *slog.Logger) (*notify.R
 		HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, TLSClientConfig: trust}}}), nil
 }
 
-func newEtcd(e fleet.Etcd, host fleet.Host, log *slog.Logger) (*etcd.Publisher, error) {
+func etcdOptions(e fleet.Etcd, host fleet.Host, log *slog.Logger) (etcd.Options, error) {
 	o := etcd.Options{Endpoints: e.Endpoints, Prefix: e.Prefix, TTL: e.TTL(), User: e.Username, Host: host, Log: log}
 	var err error
 	if o.Password, err = readLine("[etcd] password_file", e.PasswordFile); err != nil {
-		return nil, err
+		return o, err
 	}
 	if strings.HasPrefix(e.Endpoints[0], "https://") {
 		if o.TLS, err = trustOf("[etcd] ca_file", e.CAFile); err != nil {
-			return nil, err
+			return o, err
 		}
 		if o.TLS.Certificates, err = readCertificate(e.CertFile, e.KeyFile); err != nil {
-			return nil, err
+			return o, err
 		}
 	} else if o.Password != "" {
 		log.Warn("etcd's password is sent without encryption", "endpoints", e.Endpoints,
@@ -107,7 +115,7 @@ func newEtcd(e fleet.Etcd, host fleet.Host, log *slog.Logger) (*etcd.Publisher, 
 			log.Debug(fmt.Sprintf("systemctl status does not show %q: %v", line, err))
 		}
 	}
-	return etcd.New(o), nil
+	return o, nil
 }
 
 // run publishes until it is to end for good (ctx), when it takes this host back, or is to read its
@@ -127,6 +135,9 @@ func (p *program) run(ctx context.Context, again <-chan os.Signal) {
 			}
 		})
 	})
+	if p.shown != nil {
+		p.show(work, &all)
+	}
 	replaced := false
 	select {
 	case <-ctx.Done():
@@ -143,4 +154,32 @@ func (p *program) run(ctx context.Context, again <-chan os.Signal) {
 		}
 	}
 	all.Wait()
+}
+
+// show serves the fleet until ctx ends. Where that is impossible, this host is published all the
+// same.
+func (p *program) show(ctx context.Context, all *sync.WaitGroup) {
+	l, err := listen(p.socket)
+	if err != nil {
+		p.log.Warn("the fleet is not shown on this host: "+err.Error(), "hint",
+			"poolctl fleet needs it. Is the unit as the package has it? systemctl cat pool-fleet")
+		return
+	}
+	all.Go(func() { p.shown.Serve(ctx, l) })
+}
+
+// listen makes the socket, in the place of one that a process left which was killed. Any user may
+// connect, as to the manager's, at which each of these pools can be read, too.
+func listen(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil { // the umask took it away
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
 }

@@ -12,6 +12,9 @@ import (
 // config.toml that is wrong changes nothing of them. It has paths of secrets, and no secret.
 const SettingsFile = "/run/pool-managerd/fleet.json"
 
+// Socket is where pool-fleet shows the fleet. Any user of the host may connect, as to the API's.
+const Socket = "/run/pool-fleet/fleet.sock"
+
 // Settings are what this host is published with.
 type Settings struct {
 	AdvertiseURL string       `json:"advertise_url"`

@@ -1,0 +1,92 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+)
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/fleet/pools", s.getPools)
+	mux.HandleFunc("GET /v1/fleet/events", s.getEvents)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusNotFound, registry.Fail("NOT_FOUND", "no such path",
+			"pool-fleet has GET /v1/fleet/pools and GET /v1/fleet/events; the rest is at the manager's socket."))
+	})
+	return mux
+}
+
+func (s *Server) getPools(w http.ResponseWriter, r *http.Request) {
+	body, failure := s.list(r.Context())
+	if failure != nil {
+		fail(w, http.StatusServiceUnavailable, failure)
+		return
+	}
+	send(w, http.StatusOK, body)
+}
+
+// list is the encoded view, once there is one.
+func (s *Server) list(ctx context.Context) ([]byte, *registry.Failure) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		body, moved, failure := s.look()
+		if body != nil || failure != nil {
+			return body, failure
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, registry.Fail(registry.CodeFleetUnavailable, "the fleet has not been read yet", "Try again.")
+		}
+	}
+}
+
+// look returns the encoded view, or why there is none, or what to wait for.
+func (s *Server) look() (body []byte, moved <-chan struct{}, failure *registry.Failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.want()
+	switch {
+	case s.lost != nil && (!s.set.Complete() || time.Since(s.heard) > s.o.TTL):
+		text := "etcd cannot be read: " + s.lost.Error()
+		if s.set.Complete() {
+			text = fmt.Sprintf("etcd has not answered for %s: %v", time.Since(s.heard).Round(time.Second), s.lost)
+		}
+		return nil, nil, registry.Fail(registry.CodeFleetUnavailable, text, s.o.Hint(s.lost))
+	case !s.set.Complete():
+		return nil, s.moved, nil
+	case s.body == nil:
+		encoded, err := wire.Encode(s.set.Pools())
+		if err != nil { // texts, numbers and lists of them
+			return nil, nil, registry.Fail(registry.CodeFleetUnavailable, err.Error(), "Report this as a fault.")
+		}
+		s.body = encoded
+	}
+	return s.body, nil, nil
+}
+
+// fail answers with an error, as the API does.
+func fail(w http.ResponseWriter, status int, f *registry.Failure) {
+	e := wire.Error{Code: string(f.Code), Message: f.Message, Text: f.Message, Hint: f.Hint}
+	if status == http.StatusServiceUnavailable {
+		e.Retriable, e.RetryAfterMS = true, time.Second.Milliseconds()
+		w.Header().Set("Retry-After", "1")
+	}
+	body, _ := wire.Encode(e) // texts
+	send(w, status, body)
+}
+
+func send(w http.ResponseWriter, status int, body []byte) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(slow)) // where there is one
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the caller is gone if this fails
+}
