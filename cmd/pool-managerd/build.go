@@ -19,6 +19,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api"
 	"github.com/pool-managerd/pool-managerd/registry/api/history"
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/registry/handoff"
 	"github.com/pool-managerd/pool-managerd/registry/metrics"
 	"github.com/pool-managerd/pool-managerd/systemd"
@@ -108,6 +109,9 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		scrape = counts.Handler()
 	}
 	d.history = history.New(d.registry)
+	if d.fleet, err = newFleetView(fleet.Socket); err != nil {
+		return err
+	}
 	d.api, err = api.New(api.Options{
 		Registry: d.registry, Backend: backend{d.super},
 		Operator: operator{d.super, d.reloads, &d.inForce, &d.sources, d.registry,
@@ -116,6 +120,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Leases: &api.Leases{Book: d.leases.book, Now: bootTime, Rejected: counts.LeaseRejected,
 			Wanted: d.bench.Wanted},
 		Bench:   measurements{d.bench},
+		Fleet:   d.fleet,
 		History: d.history,
 		Memory:  engineMemory,
 		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log, Epoch: d.eventFile.Epoch(),

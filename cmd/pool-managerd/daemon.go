@@ -66,6 +66,7 @@ type daemon struct {
 	eventFile *eventfile.File
 	settings  *hostconfig.Settings // the newest good config.toml; nil: none yet
 	publish   func(f hostconfig.Fleet, reload bool)
+	fleet     *fleetView
 	reloads   chan reloadRequest // by the API
 
 	formerMu sync.Mutex
@@ -170,6 +171,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 // publishHost has this host published as the settings in force want it.
 func (d *daemon) publishHost(reload bool) {
 	if d.settings != nil {
+		d.fleet.configured.Store(len(d.settings.Fleet.Etcd.Endpoints) > 0)
 		d.publish(d.settings.Fleet, reload)
 	}
 }
