@@ -50,6 +50,7 @@ type host struct {
 	store     leaseStore
 	passed    leaseClock
 	bench     benches
+	fleet     fleetHosts
 }
 
 // leaseStore keeps nothing: a test has one manager. It fails while it is broken.
@@ -86,6 +87,7 @@ func newHost(t testing.TB) *host {
 	h.leases = book
 	server, err := api.New(api.Options{Registry: h.reg, Backend: units{}, Operator: h.operators, Library: &h.shelf,
 		Bench:   &h.bench,
+		Fleet:   &h.fleet,
 		Version: "1.2.3",
 		Now: func() time.Time {
 			return clock

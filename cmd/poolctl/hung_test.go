@@ -126,7 +126,7 @@ func TestHungManager(t *testing.T) {
 // TestEveryReadIsTriedOnAHungManager: no command is left out of the list above.
 func TestEveryReadIsTriedOnAHungManager(t *testing.T) {
 	others := []string{"drain", "resume", "restart", "reset", "unload", "reload", "bench", // they change something
-		"check", "import", "completion", "help", "fit", "logs", "models", // they do without
+		"check", "import", "completion", "help", "fit", "fleet", "logs", "models", // they do without
 		"top"} // tried in a terminal
 	for _, cmd := range newRoot(&app{}).Commands() {
 		name := cmd.Name()

@@ -107,7 +107,7 @@ a problem; 2 wrong use; 3 no such pool; 4 the daemon cannot be reached.`,
 		cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(newList(a), newStatus(a), newDevices(a), newLeases(a), newRender(a), newLogs(a), newEvents(a),
 		newDrain(a), newResume(a), newRestart(a), newReset(a), newUnload(a), newReload(a), newCheck(a), newClean(a),
-		newModels(a), newFit(a), newBench(a), newImport(a), newExplain(a),
+		newModels(a), newFleet(a), newFit(a), newBench(a), newImport(a), newExplain(a),
 		newTop(a), newVersion(a))
 	a.versionFlag(root)
 	return root
@@ -142,7 +142,7 @@ func (a *app) checkOptions(cmd *cobra.Command) error {
 	case !slices.Contains(forms, a.o.output):
 		return usage("--output is %q; want table, wide, json, yaml, jsonpath=TEMPLATE or name", a.o.output)
 	case a.o.output == formatName && cmd.Annotations[listsNames] == "":
-		return usage("--output name is for poolctl list and poolctl leases; %s has none", cmd.CommandPath())
+		return usage("--output name is for poolctl list, leases and fleet; %s has none", cmd.CommandPath())
 	case a.o.output == formatYAML:
 		a.o.output, a.out = formatJSON, &yamlWriter{to: a.out}
 	}

@@ -104,8 +104,8 @@ func (st *stream) start(out *writer, hint func(error) string) {
 func framesOf(changes []view.Change) []byte {
 	var b bytes.Buffer
 	for _, c := range changes {
-		e := wire.FleetEvent{Kind: kindHost, MachineID: c.MachineID, Node: c.Node, PoolID: c.PoolID, Host: c.Host,
-			Pool: c.Pool, Conflict: c.Conflict}
+		e := wire.FleetEvent{Kind: kindHost, MachineID: c.MachineID, Node: c.Node, PoolID: c.PoolID, BootID: c.BootID,
+			Host: c.Host, Pool: c.Pool, Conflict: c.Conflict}
 		switch {
 		case c.PoolID != "":
 			e.Kind = kindPool

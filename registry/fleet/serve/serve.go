@@ -41,7 +41,7 @@ type Source interface {
 type Options struct {
 	Source Source
 	Prefix string
-	TTL    time.Duration           // how old an answer may be while etcd is away: what hosts' leases have
+	TTL    time.Duration          // how old an answer may be while etcd is away: what hosts' leases have
 	Hint   func(err error) string // what to do about an error of the source
 	Log    *slog.Logger
 }
@@ -52,11 +52,11 @@ type Server struct {
 	wanted chan struct{}
 
 	mu      sync.Mutex
-	set     *view.Set // nil: nothing is read now
-	body    []byte    // the list, encoded; nil: it changed
-	heard   time.Time // of etcd, the last time
-	lost    error     // nil: etcd answers
-	asked   time.Time // the last request
+	set     *view.Set     // nil: nothing is read now
+	body    []byte        // the list, encoded; nil: it changed
+	heard   time.Time     // of etcd, the last time
+	lost    error         // nil: etcd answers
+	asked   time.Time     // the last request
 	moved   chan struct{} // closed when one of these changed
 	streams map[*stream]bool
 }
