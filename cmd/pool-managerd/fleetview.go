@@ -60,8 +60,9 @@ func (f *fleetView) explain(err error) error {
 	case errors.As(err, &refusal):
 		return registry.Fail(registry.CodeFleetUnavailable, refusal.Answer.Message, refusal.Answer.Hint)
 	case !f.configured.Load():
-		return registry.Fail(registry.CodeFleetNotConfigured, "this host reads no fleet: config.toml has no [etcd] endpoints",
-			"Name the members of an etcd in [etcd] endpoints, then systemctl reload pool-managerd; docs/fleet.md.")
+		return registry.Fail(registry.CodeFleetNotConfigured,
+			"this host reads no fleet: config.toml has no [etcd] endpoints",
+			"Name the members of an etcd in [etcd] endpoints, then systemctl reload pool-managerd; fleet.md.")
 	}
 	return registry.Fail(registry.CodeFleetUnavailable, "pool-fleet, which reads etcd, does not answer: "+err.Error(),
 		"systemctl status pool-fleet; journalctl -u pool-fleet")

@@ -14,8 +14,8 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 )
 
-// TestFleetView: the manager has what pool-fleet answers, asks it once for many callers, and reports
-// why there is no fleet.
+// TestFleetView: the manager has what pool-fleet answers, asks it once for many callers, and
+// reports why there is no fleet.
 func TestFleetView(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	var asked atomic.Int64

@@ -125,8 +125,8 @@ func (a *app) explainFleet(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		e.text = "this host reads no fleet: nothing listens on " + silent.Addr
-		e.hint = "pool-fleet is there while [etcd] endpoints in config.toml names members: systemctl status pool-fleet.\n" +
-			"poolctl list shows the pools of this host."
+		e.hint = "pool-fleet is there while [etcd] endpoints in config.toml names members: systemctl status " +
+			"pool-fleet.\npoolctl list shows the pools of this host."
 	case silent.Within > 0:
 		e.text = fmt.Sprintf("pool-fleet at %s did not answer within %s", silent.Addr, silent.Within)
 		e.hint = "systemctl status pool-fleet; journalctl -u pool-fleet. --timeout waits longer."

@@ -53,8 +53,8 @@ func fleetKeys() []view.KV {
 	down := llama
 	down.State, down.Ready, down.SlotsFree, down.SlotsTotal, down.RestartCount = "backoff", false, 0, 0, 3
 	down.LastError, down.Hint = "CUDA_OOM: out of memory while loading", "Lower ctx or slots."
-	two := record.Pool{ID: "qwen", Engine: "vllm", ModelID: "hf:acme/qwen", State: "ready", Ready: true, SlotsTotal: 512,
-		SlotsFree: 510, Replicas: []record.Replica{{ID: "r0", Ready: true}, {ID: "r1"}}}
+	two := record.Pool{ID: "qwen", Engine: "vllm", ModelID: "hf:acme/qwen", State: "ready", Ready: true,
+		SlotsTotal: 512, SlotsFree: 510, Replicas: []record.Replica{{ID: "r0", Ready: true}, {ID: "r1"}}}
 	put(host(1, "gpu1", "NVIDIA H100", "NVIDIA H100"), llama, two)
 	put(host(2, "gpu2", "NVIDIA L4"), busy)
 	put(host(3, "cpu1"), down)
@@ -68,7 +68,8 @@ type fleetHosts struct{ err error }
 
 func (f *fleetHosts) Pools(context.Context) (wire.FleetPools, error) {
 	set := view.New("/pool-managerd")
-	for _, b := range []view.Batch{{Kind: view.Begin}, {Kind: view.Page, KVs: fleetKeys()}, {Kind: view.End, Revision: 7}} {
+	for _, b := range []view.Batch{{Kind: view.Begin}, {Kind: view.Page, KVs: fleetKeys()},
+		{Kind: view.End, Revision: 7}} {
 		set.Apply(b)
 	}
 	return set.Pools(), f.err
@@ -97,8 +98,9 @@ func TestGoldenFleet(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { h.golden(t, c.name, c.line) })
 	}
-	h.fleet.err = registry.Fail(registry.CodeFleetNotConfigured, "this host reads no fleet: config.toml has no [etcd] endpoints",
-		"Name the members of an etcd in [etcd] endpoints, then systemctl reload pool-managerd; docs/fleet.md.")
+	h.fleet.err = registry.Fail(registry.CodeFleetNotConfigured,
+		"this host reads no fleet: config.toml has no [etcd] endpoints",
+		"Name the members of an etcd in [etcd] endpoints, then systemctl reload pool-managerd; fleet.md.")
 	t.Run("fleet-not-configured", func(t *testing.T) { h.golden(t, "fleet-not-configured", "fleet list") })
 	t.Run("events_over_tcp", func(t *testing.T) {
 		if r := poolctl(t.Context(), "fleet", "events", "--url", h.url); r.code != exitUsage ||
@@ -176,7 +178,8 @@ func TestFleetOfThisHost(t *testing.T) {
 		r.out != "cpu1/llama3\ngpu1/llama3\ngpu1/qwen\ngpu2/llama3\n" {
 		t.Errorf("%d %s%s", r.code, r.out, r.errOut)
 	}
-	if r, _ := typedOn(t, s.app, "__complete", "fleet", "list", "--node", "gp"); !strings.HasPrefix(r.out, "gpu1\ngpu2\n") {
+	r, _ := typedOn(t, s.app, "__complete", "fleet", "list", "--node", "gp")
+	if !strings.HasPrefix(r.out, "gpu1\ngpu2\n") {
 		t.Errorf("offered %q", r.out)
 	}
 	s.end()
@@ -195,7 +198,8 @@ func TestFleetWithoutEtcd(t *testing.T) {
 	s := newFleetSite(t)
 	go func() { s.source.batches <- view.Batch{Kind: view.Lost, Err: errors.New("connection refused")} }()
 	r, _ := typedOn(t, s.app, "fleet", "list")
-	if r.code != exitFailed || !strings.Contains(r.errOut, "FLEET_UNAVAILABLE: etcd cannot be read: connection refused") ||
+	if r.code != exitFailed ||
+		!strings.Contains(r.errOut, "FLEET_UNAVAILABLE: etcd cannot be read: connection refused") ||
 		!strings.Contains(r.errOut, "Is etcd running?") {
 		t.Errorf("%d %s", r.code, r.errOut)
 	}
@@ -215,7 +219,8 @@ func TestFleetOfAHungProgram(t *testing.T) {
 	defer l.Close()
 	for _, line := range []string{"fleet list", "fleet status", "fleet events"} {
 		r, took := typedOn(t, a, append(strings.Fields(line), "--timeout", "100ms")...)
-		if r.code != exitUnreachable || !strings.Contains(r.errOut, "did not answer within 100ms") || took > 5*time.Second {
+		if r.code != exitUnreachable || !strings.Contains(r.errOut, "did not answer within 100ms") ||
+			took > 5*time.Second {
 			t.Errorf("%s: after %s: %d %s", line, took, r.code, r.errOut)
 		}
 	}

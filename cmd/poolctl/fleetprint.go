@@ -41,8 +41,9 @@ func (a *app) fleetPoolTable(pools []wire.FleetPool) *table {
 	for _, p := range pools {
 		free := slots(p.SlotsFree, p.SlotsTotal)
 		if wide {
-			t.row(p.Node, p.ID, p.State, fleetReady(p), free, strconv.Itoa(p.ActiveLeases), strconv.Itoa(p.RestartCount),
-				p.Engine, p.EngineVersion, strings.Join(p.DeviceMask, ","), p.Address, p.ModelID, p.LastError)
+			t.row(p.Node, p.ID, p.State, fleetReady(p), free, strconv.Itoa(p.ActiveLeases),
+				strconv.Itoa(p.RestartCount), p.Engine, p.EngineVersion,
+				strings.Join(p.DeviceMask, ","), p.Address, p.ModelID, p.LastError)
 			continue
 		}
 		t.row(p.Node, p.ID, p.State, fleetReady(p), free, p.Engine, base(&p.ModelID), code(&p.LastError))

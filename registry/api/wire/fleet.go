@@ -90,7 +90,7 @@ type FleetEvent struct {
 	MachineID string         `json:"machine_id,omitempty"`
 	Node      string         `json:"node,omitempty"`
 	PoolID    string         `json:"pool_id,omitempty"`
-	BootID    string         `json:"boot_id,omitempty"` // of a conflict
+	BootID    string         `json:"boot_id,omitempty"`  // of a conflict
 	Host      *FleetHost     `json:"host,omitempty"`     // of kind host
 	Pool      *FleetPool     `json:"pool,omitempty"`     // of kind pool
 	Conflict  *FleetConflict `json:"conflict,omitempty"` // of kind conflict

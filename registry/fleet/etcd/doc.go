@@ -1,9 +1,9 @@
-// Package etcd publishes a host in etcd, and reads what all hosts published: a key for the host and
-// one for each pool, all bound to one lease, so that a host which dies, hangs or is cut off vanishes
-// within the lease's time.
+// Package etcd publishes a host in etcd, and reads what all hosts published: a key for the host
+// and one for each pool, all bound to one lease, so that a host which dies, hangs or is cut off
+// vanishes within the lease's time.
 //
-// It owns what is written and read, when, and what follows a failure. It must not know who uses what
-// is read: package view turns it into a fleet. Nothing on this host waits for it.
+// It owns what is written and read, when, and what follows a failure. It must not know who uses
+// what is read: package view turns it into a fleet. Nothing on this host waits for it.
 //
 // What makes publishing right:
 //   - A session is a lease and the host's key bound to it. Every write compares that the host's key

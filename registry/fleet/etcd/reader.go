@@ -14,8 +14,9 @@ import (
 
 // Bounds of reading.
 const (
-	// quiet is how long a watch may deliver nothing before it is asked for its progress, and silence
-	// how long before it has ended. Both are shorter than the time of a lease as it is configured.
+	// quiet is how long a watch may deliver nothing before it is asked for its progress, and
+	// silence how long before it has ended. Both are shorter than the time of a lease as it is
+	// configured.
 	quiet   = 2 * time.Second
 	silence = 6 * time.Second
 	// firstReread is the pause before the first list after a session that was good.
@@ -64,9 +65,9 @@ func (r *Reader) List(ctx context.Context) (*view.Set, error) {
 	return set, err
 }
 
-// Watch delivers the fleet, in the order that view.Batch describes, until ctx ends: a whole list and
-// then what changes, and after each loss the reason and a whole list again. deliver is called by this
-// goroutine alone; one that takes long has the watch wait.
+// Watch delivers the fleet, in the order that view.Batch describes, until ctx ends: a whole list
+// and then what changes, and after each loss the reason and a whole list again. deliver is called
+// by this goroutine alone; one that takes long has the watch wait.
 func (r *Reader) Watch(ctx context.Context, deliver func(view.Batch)) {
 	failed := 0
 	for ctx.Err() == nil {

@@ -182,7 +182,8 @@ func TestRoles(t *testing.T) {
 		t.Errorf("a host reads without a role for that: %v", err)
 	}
 	ctl(t, cluster, dir, "etcdctl user grant-role gpu1 fleet-reader", "ETCDCTL_USER=root:root-secret")
-	if set, err = NewReader(as("", "gpu1", "gpu1-secret")).List(t.Context()); err != nil || len(set.Pools().Pools) != 2 {
+	set, err = NewReader(as("", "gpu1", "gpu1-secret")).List(t.Context())
+	if err != nil || len(set.Pools().Pools) != 2 {
 		t.Errorf("a host with the role of a reader has %+v, %v", set, err)
 	}
 	h.has("x")

@@ -32,8 +32,8 @@ func dialSource(o Options) (feed, error) {
 	return &source{c, a, record.Below(o.Prefix).All()}, nil
 }
 
-// list asks for one page after another, all as of the revision of the first. A compaction in between
-// is an error.
+// list asks for one page after another, all as of the revision of the first. A compaction in
+// between is an error.
 func (s *source) list(ctx context.Context, page func([]view.KV)) (revision int64, err error) {
 	key, end := s.prefix, clientv3.GetPrefixRangeEnd(s.prefix)
 	for {

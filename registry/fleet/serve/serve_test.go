@@ -77,11 +77,12 @@ func inTime(t *testing.T, f func(s *site)) {
 		l := &pipes{make(chan net.Conn), make(chan struct{})}
 		s := &site{t: t, source: source, Server: New(Options{Source: source, Prefix: "/p", TTL: ttl,
 			Hint: func(error) string { return "look" }, Log: slog.New(slog.DiscardHandler)})}
-		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
-			near, far := net.Pipe()
-			l.conns <- far
-			return near, nil
-		}}
+		transport := &http.Transport{DisableKeepAlives: true,
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				near, far := net.Pipe()
+				l.conns <- far
+				return near, nil
+			}}
 		s.client = &http.Client{Transport: transport}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
@@ -96,8 +97,8 @@ func inTime(t *testing.T, f func(s *site)) {
 // has delivers a list of one host with pools, "x ready" for example.
 func (s *site) has(pools ...string) {
 	keys := record.Below("/p")
-	b := view.Batch{Kind: view.Page, KVs: []view.KV{{Key: keys.Host("m"), Value: record.Encode(record.Host{Schema: 1, MachineID: "m",
-		Name: "gpu1"})}}}
+	b := view.Batch{Kind: view.Page, KVs: []view.KV{{Key: keys.Host("m"),
+		Value: record.Encode(record.Host{Schema: 1, MachineID: "m", Name: "gpu1"})}}}
 	for _, p := range pools {
 		b.KVs = append(b.KVs, s.pool(p))
 	}
@@ -109,7 +110,8 @@ func (s *site) has(pools ...string) {
 
 func (s *site) pool(text string) view.KV {
 	id, state, _ := strings.Cut(text, " ")
-	return view.KV{Key: record.Below("/p").Pool("m", id), Value: record.Encode(record.Pool{Schema: 1, ID: id, State: state})}
+	return view.KV{Key: record.Below("/p").Pool("m", id),
+		Value: record.Encode(record.Pool{Schema: 1, ID: id, State: state})}
 }
 
 func (s *site) changes(pools ...string) {
@@ -136,7 +138,8 @@ func (s *site) get() string {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		var e wire.Error
-		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || !e.Retriable || resp.Header.Get("Retry-After") != "1" {
+		err := json.NewDecoder(resp.Body).Decode(&e)
+		if err != nil || !e.Retriable || resp.Header.Get("Retry-After") != "1" {
 			s.t.Fatalf("%d %+v %v", resp.StatusCode, e, err)
 		}
 		return fmt.Sprintf("%d %s: %s (%s)", resp.StatusCode, e.Code, e.Message, e.Hint)
@@ -240,8 +243,8 @@ func TestList(t *testing.T) {
 	})
 }
 
-// TestReadWhileAsked: etcd is read from the first request on until no one has asked for a while, and
-// nothing is kept then.
+// TestReadWhileAsked: etcd is read from the first request on until no one has asked for a while,
+// and nothing is kept then.
 func TestReadWhileAsked(t *testing.T) {
 	inTime(t, func(s *site) {
 		for round := 1; round <= 2; round++ {

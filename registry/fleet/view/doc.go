@@ -1,10 +1,10 @@
 // Package view is the fleet as a reader of etcd sees it: it turns keys and their changes into hosts
 // with their pools, and into what changed for those who follow it.
 //
-// It owns what may be shown. A pool is shown with its host or not at all: while the key of its host
-// is missing, or cannot be read, its pools are hidden. A key decides whose a record is; a value that
-// names another host or pool is not believed. What is kept has bounds. It is pure: it must not know
-// how keys are read, or by whom the view is.
+// It owns what may be shown. A pool is shown with its host or not at all: while the key of its
+// host is missing, or cannot be read, its pools are hidden. A key decides whose a record is; a
+// value that names another host or pool is not believed. What is kept has bounds. It is pure: it
+// must not know how keys are read, or what the view is used for.
 package view
 
 import "github.com/pool-managerd/pool-managerd/registry/api/wire"
@@ -49,8 +49,8 @@ type Change struct {
 	Conflict  *wire.FleetConflict
 }
 
-// Bounds of what is kept, with room for some 25 000 pools. What a fleet has beyond them is left out,
-// and the view is marked as truncated until the next whole list.
+// Bounds of what is kept, with room for some 25 000 pools. What a fleet has beyond them is left
+// out, and the view is marked as truncated until the next whole list.
 const (
 	maxKeys  = 50_000
 	maxBytes = 32 << 20 // of keys and values as they were read

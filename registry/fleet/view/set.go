@@ -53,8 +53,8 @@ func (s *Set) Complete() bool { return s.complete }
 // Revision is that of etcd up to which changes are known.
 func (s *Set) Revision() int64 { return s.revision }
 
-// Apply takes what a reader got, and returns what changed in the view: hosts before their pools when
-// they come, and after them when they go.
+// Apply takes what a reader got, and returns what changed in the view: hosts before their pools
+// when they come, and after them when they go.
 func (s *Set) Apply(b Batch) []Change {
 	switch b.Kind {
 	case Begin:

@@ -13,8 +13,8 @@ import (
 
 const prefix = "/p"
 
-// kv is a key by a short form: "host a", "host a=other-boot", "pool a/x ready", "conflict a/b2". With
-// a minus before it, the key is deleted.
+// kv is a key by a short form: "host a", "host a=other-boot", "pool a/x ready", "conflict a/b2".
+// With a minus before it, the key is deleted.
 func kv(t testing.TB, short string) KV {
 	t.Helper()
 	keys := record.Below(prefix)
