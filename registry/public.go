@@ -10,7 +10,7 @@ const publicHint = "Callers that may read the journal see the details: root, and
 // the others may quote an engine's log, a file or a program.
 func ownWords() []Code {
 	return []Code{CodeInsufficientVRAM, CodeInsufficientRAM, CodeDeviceMaskInvalid, CodeDrainTimeout, CodeEngineStopTimeout,
-		CodeReloadInProgress, CodeReloadCancelled, CodeBenchRefused, CodeBenchUnsupported}
+		CodeReloadInProgress, CodeReloadCancelled, CodeBenchRefused, CodeBenchUnsupported, CodeFleetNotConfigured}
 }
 
 // sentences say in general what failed.
@@ -38,6 +38,7 @@ func sentences() map[Code]string {
 		CodeBreakerOpen:        "the engine failed too often",
 		CodeStateNotSaved:      "it could not be saved",
 		CodeBenchFailed:        "the benchmark ended without a result",
+		CodeFleetUnavailable:   "the pools of all hosts cannot be read",
 	}
 }
 

@@ -95,7 +95,7 @@ func TestExplainKnowsAll(t *testing.T) {
 	}
 	noStep := []string{"ENGINE_STOP_TIMEOUT", "DRAIN_TIMEOUT", "STATE_NOT_SAVED", "POOL_NOT_FOUND", "INVALID_PARAMS",
 		"RELOAD_IN_PROGRESS", "RELOAD_CANCELLED", "POOL_EXISTS", "POOL_FROM_FILE", "BENCH_REFUSED",
-		"BENCH_UNSUPPORTED", "BENCH_FAILED"}
+		"BENCH_UNSUPPORTED", "BENCH_FAILED", "FLEET_NOT_CONFIGURED", "FLEET_UNAVAILABLE"}
 	rows := codes()
 	if len(rows) < 25 {
 		t.Fatalf("%d codes in the page of failures", len(rows))

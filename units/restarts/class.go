@@ -66,6 +66,9 @@ func classes() map[registry.Code]Class {
 		registry.CodeBenchRefused:     Unknown,
 		registry.CodeBenchUnsupported: Unknown,
 		registry.CodeBenchFailed:      Unknown,
+
+		registry.CodeFleetNotConfigured: Unknown, // of other hosts
+		registry.CodeFleetUnavailable:   Unknown,
 	}
 }
 
