@@ -78,7 +78,20 @@ func etcdSteps(t *testing.T, h *site) {
 		strings.TrimSpace(pages)) > 5 || strings.TrimSpace(pages) > "25000" {
 		t.Errorf("pool-fleet has %s KiB resident", strings.TrimSpace(pages))
 	}
+	etcdRead(h)
 	h.write(host.ConfigFile, reporting)
 	h.reload()
 	h.etcdHas("") // its lease ends: the next process has no etcd
+}
+
+// etcdRead: the fleet is shown on the socket of pool-fleet's sandbox, to any user, and by the manager.
+func etcdRead(h *site) {
+	const names = `sort | sed "s,.*/,," | xargs | grep -qx "a b"`
+	h.shell("stat -c %a /run/pool-fleet/fleet.sock | grep -qx 666")
+	h.shell("poolctl fleet list -o name | " + names)
+	h.shell("setpriv --reuid=nobody --clear-groups poolctl fleet list -o name | " + names)
+	h.shell("poolctl fleet list -o name --socket /run/pool-managerd/api.sock | " + names)
+	h.shell(`(timeout 2 poolctl fleet events --initial || true) | grep -c " pool " | grep -qx 2`)
+	h.shell("systemctl kill --signal=KILL pool-fleet")
+	h.shell("until poolctl fleet list -o name | " + names + "; do sleep 0.2; done")
 }
