@@ -84,7 +84,8 @@ func etcdSteps(t *testing.T, h *site) {
 	h.etcdHas("") // its lease ends: the next process has no etcd
 }
 
-// etcdRead: the fleet is shown on the socket of pool-fleet's sandbox, to any user, and by the manager.
+// etcdRead: the fleet is shown on the socket of pool-fleet's sandbox, to any user, and by the
+// manager.
 func etcdRead(h *site) {
 	const names = `sort | sed "s,.*/,," | xargs | grep -qx "a b"`
 	h.shell("stat -c %a /run/pool-fleet/fleet.sock | grep -qx 666")

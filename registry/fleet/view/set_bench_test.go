@@ -29,8 +29,8 @@ func fleetOf(hosts, pools int) []KV {
 	return all
 }
 
-// BenchmarkFleet is what a reader of 1000 hosts with 20 pools each needs: to take the whole list, to
-// take a change, to encode the list; and what it then keeps in memory.
+// BenchmarkFleet is what a reader of 1000 hosts with 20 pools each needs: to take the whole list,
+// to take a change, to encode the list; and what it then keeps in memory.
 func BenchmarkFleet(b *testing.B) {
 	kvs := fleetOf(1000, 20)
 	s := New(prefix)
