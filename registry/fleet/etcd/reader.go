@@ -15,8 +15,7 @@ import (
 // Bounds of reading.
 const (
 	// quiet is how long a watch may deliver nothing before it is asked for its progress, and
-	// silence how long before it has ended. Both are shorter than the time of a lease as it is
-	// configured.
+	// silence how long before it has ended: less than the 10 seconds that a lease has by default.
 	quiet   = 2 * time.Second
 	silence = 6 * time.Second
 	// firstReread is the pause before the first list after a session that was good.
