@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,14 +26,14 @@ const ttl = 10 * time.Second
 // played is a source that delivers what a test has it deliver.
 type played struct {
 	batches chan view.Batch
-	opened  int
-	open    bool
+	opened  atomic.Int64
+	open    atomic.Bool
 }
 
 func (p *played) Watch(ctx context.Context, deliver func(view.Batch)) {
-	p.opened++
-	p.open = true
-	defer func() { p.open = false }()
+	p.opened.Add(1)
+	p.open.Store(true)
+	defer p.open.Store(false)
 	for {
 		select {
 		case <-ctx.Done():
@@ -173,7 +174,7 @@ func (s *site) want(got, want string) {
 func TestList(t *testing.T) {
 	t.Run("the_first_request_waits_for_the_list", func(t *testing.T) {
 		inTime(t, func(s *site) {
-			if s.source.opened != 0 {
+			if s.source.opened.Load() != 0 {
 				t.Error("etcd is read before anyone asked")
 			}
 			answer := s.asking()
@@ -254,12 +255,12 @@ func TestReadWhileAsked(t *testing.T) {
 			time.Sleep(linger - time.Second)
 			s.want(s.get(), "7 gpu1/x ready")
 			time.Sleep(linger - time.Second)
-			if synctest.Wait(); !s.source.open {
+			if synctest.Wait(); !s.source.open.Load() {
 				t.Fatal("etcd is not read any longer although someone asked")
 			}
 			time.Sleep(linger)
-			if synctest.Wait(); s.source.open || s.set != nil || s.body != nil || s.source.opened != round {
-				t.Fatalf("reading %v, after %d times; kept: %v", s.source.open, s.source.opened, s.set)
+			if synctest.Wait(); s.source.open.Load() || s.set != nil || s.body != nil || s.source.opened.Load() != int64(round) {
+				t.Fatalf("reading %v, after %d times; kept: %v", s.source.open.Load(), s.source.opened.Load(), s.set)
 			}
 		}
 	})
@@ -354,7 +355,7 @@ func TestEvents(t *testing.T) {
 			r.resp.Body.Close()
 		}
 		time.Sleep(3 * linger)
-		if synctest.Wait(); s.source.open || len(s.streams) != 0 {
+		if synctest.Wait(); s.source.open.Load() || len(s.streams) != 0 {
 			t.Errorf("etcd is read, for %d streams that ended", len(s.streams))
 		}
 	})
