@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry/fleet"
@@ -25,8 +26,9 @@ type Publisher struct {
 	began time.Time
 	once  bool // this process has published the host
 
-	failed   int  // attempts in a row
-	reported bool // one of them is logged
+	failed   int      // attempts in a row
+	reported bool     // one of them is logged
+	hints    []string // of those that are logged
 	held     holder
 	status   string
 }
@@ -229,7 +231,7 @@ func (p *Publisher) ended(ctx context.Context, err error) time.Duration {
 		pause = p.blocked(ctx, *by)
 	default:
 		if !p.began.IsZero() && time.Since(p.began) >= p.o.TTL {
-			p.failed = 0 // the session was a good one
+			p.failed, p.hints = 0, nil // the session was a good one
 		}
 		p.began = time.Time{}
 		p.failed++
@@ -249,15 +251,20 @@ func (p *Publisher) retry() time.Duration {
 	return pause - time.Duration(p.random()*float64(pause)/2)
 }
 
-// report logs the first failure of a row, and then each tenth.
+// report logs the first failure of a row, each that has another hint than those before, and each
+// tenth.
 func (p *Publisher) report(err error, pause time.Duration) {
 	p.show(fmt.Sprintf("etcd: not published (failed attempts: %d): %v", p.failed, err))
-	if p.failed != 1 && p.failed%10 != 0 {
+	hint := hintOf(err)
+	known := slices.Contains(p.hints, hint)
+	if known && p.failed != 1 && p.failed%10 != 0 {
 		return
 	}
-	p.reported = true
+	if p.reported = true; !known {
+		p.hints = append(p.hints, hint)
+	}
 	p.o.Log.Warn("could not publish this host in etcd: "+err.Error(), "endpoints", p.o.Endpoints,
-		"attempts", p.failed, "retry_ms", pause.Milliseconds(), "hint", hintOf(err))
+		"attempts", p.failed, "retry_ms", pause.Milliseconds(), "hint", hint)
 }
 
 func (p *Publisher) showPools() {

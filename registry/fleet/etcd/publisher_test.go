@@ -99,6 +99,15 @@ func TestSessions(t *testing.T) {
 			want: "0.0 look, 0.5 look, 1.5 look, 3.5 look, 7.5 look, 15.5 look, 30.5 look, 45.5 look, 60.5 look, " +
 				"75.5 look, 90.5 look, 105.5 look, 105.5 grant, 105.5 begin 2",
 			log: "attempts=1 … attempts=10 … is published"},
+		{name: "another_reason_is_logged_too", d: 8 * time.Second,
+			fail: func(at time.Duration, call string) error {
+				if at < time.Second {
+					return away
+				}
+				return between(0, time.Minute, "look", rpctypes.ErrPermissionDenied)(at, call)
+			},
+			want: "0.0 look, 0.5 look, 1.5 look, 3.5 look, 7.5 look",
+			log:  "attempts=1 … attempts=3 … A role for each host"},
 		{name: "a_write_that_failed_ends_the_session", d: 10 * time.Second,
 			fail: between(0, 4*time.Second, "write", away),
 			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){

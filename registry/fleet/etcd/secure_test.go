@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/pool-managerd/pool-managerd/registry/fleet/view"
 	"github.com/pool-managerd/pool-managerd/test/etcd"
 )
 
@@ -101,8 +102,9 @@ func ctl(t *testing.T, cluster *etcd.Cluster, dir, script string, env ...string)
 	}
 	c := exec.Command("sh", "-eu", "-c", script)
 	c.Dir = dir
-	c.Env = append(append(os.Environ(), "ETCDCTL_API=3", "ETCDCTL_ENDPOINTS="+strings.Join(cluster.Endpoints(), ",")),
-		env...)
+	c.Env = append(append(os.Environ(), "ETCDCTL_API=3", "ETCDCTL_ENDPOINTS="+strings.Join(cluster.Endpoints(), ","),
+		// etcd computes long for passwords, and longer on busy cores
+		"ETCDCTL_DIAL_TIMEOUT="+patience.String(), "ETCDCTL_COMMAND_TIMEOUT="+patience.String()), env...)
 	out, err := c.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s\n%v: %s", script, err, out)
@@ -173,16 +175,16 @@ func TestRoles(t *testing.T) {
 			t.Errorf("%s is not there: %s", key, has())
 		}
 	}
-	set, err := NewReader(as("", "reader", "reader-secret")).List(t.Context())
+	set, err := lists(t, as("", "reader", "reader-secret"))
 	if err != nil || len(set.Pools().Pools) != 2 {
 		t.Errorf("the reader has %+v, %v", set, err)
 	}
-	_, err = NewReader(as("", "gpu1", "gpu1-secret")).List(t.Context())
+	_, err = lists(t, as("", "gpu1", "gpu1-secret"))
 	if !errors.Is(err, rpctypes.ErrPermissionDenied) || !strings.Contains(ReadHint(err), "grant-role") {
 		t.Errorf("a host reads without a role for that: %v", err)
 	}
 	ctl(t, cluster, dir, "etcdctl user grant-role gpu1 fleet-reader", "ETCDCTL_USER=root:root-secret")
-	set, err = NewReader(as("", "gpu1", "gpu1-secret")).List(t.Context())
+	set, err = lists(t, as("", "gpu1", "gpu1-secret"))
 	if err != nil || len(set.Pools().Pools) != 2 {
 		t.Errorf("a host with the role of a reader has %+v, %v", set, err)
 	}
@@ -222,10 +224,21 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// lists reads the fleet once, again while etcd is too slow for that.
+func lists(t *testing.T, o Options) (*view.Set, error) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; {
+		set, err := NewReader(o).List(t.Context())
+		if err == nil || errors.Is(err, rpctypes.ErrPermissionDenied) || time.Now().After(end) {
+			return set, err
+		}
+	}
+}
+
 // logs waits until a host's log has a text.
 func (h *host) logs(t *testing.T, text string) {
 	t.Helper()
-	end := time.Now().Add(30 * time.Second)
+	end := time.Now().Add(patience)
 	for ; !strings.Contains(h.log.String(), text); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the log lacks %q: %s", text, h.log)
