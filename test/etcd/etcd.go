@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -56,7 +57,8 @@ func Start(t testing.TB, o Options) *Cluster {
 		c.scheme = "http"
 	}
 	for i := range max(o.Members, 1) {
-		c.members = append(c.members, &member{name: fmt.Sprintf("m%d", i), client: address(t), peer: address(t)})
+		c.members = append(c.members, &member{name: fmt.Sprintf("m%d", i), client: address(t, c.scheme),
+			peer: address(t, "http")})
 	}
 	for i := range c.members {
 		c.Run(i)
@@ -75,9 +77,14 @@ func Start(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-// address is a free one on the loopback.
-func address(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// address is a free one on the loopback. It has an IP address of its own, so that no connection of
+// another program takes the port while the member does not run; certificates are for 127.0.0.1.
+func address(t testing.TB, scheme string) string {
+	ip := "127.0.0.1"
+	if scheme == "http" {
+		ip = fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+	}
+	l, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
