@@ -26,7 +26,7 @@ const ttl = 10 * time.Second
 // played is a source that delivers what a test has it deliver.
 type played struct {
 	batches chan view.Batch
-	opened  atomic.Int64
+	opened  atomic.Int32
 	open    atomic.Bool
 }
 
@@ -259,8 +259,9 @@ func TestReadWhileAsked(t *testing.T) {
 				t.Fatal("etcd is not read any longer although someone asked")
 			}
 			time.Sleep(linger)
-			if synctest.Wait(); s.source.open.Load() || s.set != nil || s.body != nil || s.source.opened.Load() != int64(round) {
-				t.Fatalf("reading %v, after %d times; kept: %v", s.source.open.Load(), s.source.opened.Load(), s.set)
+			synctest.Wait()
+			if n := s.source.opened.Load(); s.source.open.Load() || s.set != nil || s.body != nil || n != int32(round) {
+				t.Fatalf("reading %v, after %d times; kept: %v", s.source.open.Load(), n, s.set)
 			}
 		}
 	})
