@@ -2,6 +2,7 @@ package hostconfig
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -12,17 +13,19 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/programs"
 )
 
 // awaited returns a warning for each model and each program that a pool would wait for. Of an image
 // the program is not looked for.
 func awaited(pools []pool.Pool) []Problem {
+	launched := make(map[string]*registry.Failure)
 	var warnings []Problem
 	for _, p := range pools {
 		if f := noModel(p); f != nil {
 			warnings = append(warnings, config.Locate(p, "model", f.Message, f.Hint))
 		}
-		if f := noProgram(p); f != nil {
+		if f := noProgram(p, launched); f != nil {
 			warnings = append(warnings, config.Locate(p, "provisioning.binary", f.Message, f.Hint))
 		}
 	}
@@ -51,8 +54,8 @@ func noModel(p pool.Pool) *registry.Failure {
 }
 
 // noProgram is why the program of a pool cannot be executed; nil: it can, as far as that is seen
-// without asking it.
-func noProgram(p pool.Pool) *registry.Failure {
+// without asking it. launched has the results of former pools, most of which share a few programs.
+func noProgram(p pool.Pool, launched map[string]*registry.Failure) *registry.Failure {
 	adapter, known := engine.For(p.Engine)
 	if !known || p.Provisioning.Mode == pool.ModeContainer {
 		return nil
@@ -74,8 +77,12 @@ func noProgram(p pool.Pool) *registry.Failure {
 	if f := binaries.Recognised(path); f != nil {
 		return f
 	}
-	way, _ := binaries.Follow(path) // it was found
-	return binaries.Launched(path, []string{path, way.Real})
+	key := fmt.Sprint(path, p.Variables())
+	if _, known := launched[key]; !known {
+		needs := programs.Resolve(os.DirFS("/").(fs.ReadLinkFS), path, p.Variables()) // os.DirFS promises it
+		launched[key] = binaries.Launched(path, append([]string{path}, needs.Executed()...))
+	}
+	return launched[key]
 }
 
 // onlyForRoot reports whether an error shows nothing about the manager, since it is one of the

@@ -31,6 +31,9 @@ func TestCheckOfWhatIsAwaited(t *testing.T) {
 	}
 	there := dir + "/llama-server"
 	good := write("good", "#!/bin/sh\n", 0o755)
+	image := write("e.AppImage", "\x7fELF\x02\x01\x01\x00AI\x02", 0o755)
+	parts := write("m/w-00001-of-00002.gguf", "GGUF and the rest", 0o644)
+	write("m/w-00002-of-00002.gguf", "", 0o644)
 	for _, c := range []struct {
 		name, binary, model string
 		warning, hint       string // "": none
@@ -53,6 +56,11 @@ func TestCheckOfWhatIsAwaited(t *testing.T) {
 			"is a git-lfs pointer", "lfs pull"},
 		{"model_is_a_web_page", good, write("x/page.gguf", "<!DOCTYPE html>", 0o644), "is not a GGUF file: it is a web page", "Download"},
 		{"model_is_cut", good, write("x/cut.gguf", "GGUF\x03\x00\x00\x00", 0o644), "is incomplete", "Download the file again"},
+		{"a_part_is_missing", good, write("x/m-00001-of-00002.gguf", "GGUF and the rest", 0o644), "1 of its 2 parts are missing: m-00002-of-00002.gguf", "missing parts"},
+		{"a_part_is_empty", good, parts, "m/w-00002-of-00002.gguf is empty", "Copy the file again"},
+		{"an_appimage", image, model, ":4:10: warning: binary " + image + " is an AppImage", "--appimage-extract"},
+		{"a_script_that_executes_one", write("run", "#!/bin/sh\nexec "+image+" \"$@\"\n", 0o755), model, "executes " + image + ", which is an AppImage", "--appimage-extract"},
+		{"a_shim", write(".pyenv/shims/e", "#!/bin/sh\n", 0o755), model, "is a shim of pyenv", "pyenv which 'e'"},
 		{"without_a_model", good, "", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -163,7 +163,34 @@ func look(f engine.File) (Found, *Fault) {
 	}
 	found := Found{Shown: []string{f.Path}, Names: []string{Identity(f.Path, info)}}
 	found.weigh(f, f.Path, info)
+	if !f.Weights {
+		return found, nil
+	}
+	parts, err := Parts(f.Path)
+	if err != nil {
+		return Found{}, inParts(f, err)
+	}
+	for _, part := range parts[1:] {
+		info, err := os.Stat(part)
+		if err != nil {
+			return Found{}, missing(f, part, err)
+		}
+		if fault := readable(f, part, info); fault != nil {
+			return Found{}, fault
+		}
+		found.Shown, found.Names = append(found.Shown, part), append(found.Names, Identity(part, info))
+		found.weigh(f, part, info)
+	}
 	return found, nil
+}
+
+// inParts explains why the parts of weights, as of a draft model, could not be found.
+func inParts(f engine.File, err error) *Fault {
+	var failure *registry.Failure
+	if !errors.As(err, &failure) {
+		return missing(f, f.Path, err)
+	}
+	return &Fault{Key: f.Key, Failure: registry.Fail(failure.Code, f.What()+": "+failure.Message, failure.Hint)}
 }
 
 // missing explains why a path could not be looked at.

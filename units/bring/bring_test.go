@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/engine"
@@ -66,6 +68,18 @@ func TestLook(t *testing.T) {
 			d.link("../../blobs/x", "hub/snapshots/1/adapter.safetensors")
 			return pool.Pool{Engine: engine.VLLM, Args: []string{"--lora-modules", "a=" + d.dir + "/hub/snapshots/1"}}
 		}, []string{"hub/snapshots/1", "hub/blobs/x"}, "", "", ""},
+		{"a_draft_in_parts", func(d disk) pool.Pool {
+			d.file("d-00002-of-00002.gguf", "GGUF and the rest", 0o644)
+			return with("-md", d.file("d-00001-of-00002.gguf", "GGUF and the rest", 0o644))
+		}, []string{"d-00001-of-00002.gguf", "d-00002-of-00002.gguf"}, "", "", ""},
+		{"a_draft_without_a_part", func(d disk) pool.Pool {
+			return with("-md", d.file("d-00001-of-00002.gguf", "GGUF and the rest", 0o644))
+		}, nil, registry.CodeModelNotFound, "args[1] (-md): model {dir}/d-00001-of-00002.gguf: 1 of its 2 parts are " +
+			"missing", "missing parts"},
+		{"a_closed_part_of_a_draft", func(d disk) pool.Pool {
+			d.file("d-00002-of-00002.gguf", "GGUF and the rest", 0o640)
+			return with("-md", d.file("d-00001-of-00002.gguf", "GGUF and the rest", 0o644))
+		}, nil, registry.CodeModelNotFound, "has {dir}/d-00002-of-00002.gguf, which has mode 0640", "chmod o+r"},
 		{"what_the_engine_makes_itself", func(d disk) pool.Pool {
 			p := with("--lora", filepath.Join(d.dir, "w/later.gguf"))
 			p.Writable = []string{filepath.Join(d.dir, "w")}
@@ -239,5 +253,26 @@ func TestSources(t *testing.T) {
 	if bring.Sources(a) == bring.Sources(b) || bring.Sources(a) == bring.Sources(d) ||
 		bring.Sources(a) != bring.Sources(c) {
 		t.Errorf("%q %q %q", bring.Sources(a), bring.Sources(b), bring.Sources(c))
+	}
+}
+
+// TestListed: a file with an access control list is explained as what that is worth.
+func TestListed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.gguf")
+	if err := os.WriteFile(path, []byte("GGUF and the rest"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bring.ModelFile(path); err == nil || strings.Contains(err.Error(), "access control list") {
+		t.Errorf("without a list: %v", err)
+	}
+	// Version 2: the owner rw, the user 65534 r, the group and the mask r, others nothing (acl(5)).
+	list := []byte{2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 254, 255, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255,
+		16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
+	if err := unix.Setxattr(path, "system.posix_acl_access", list, 0); err != nil {
+		t.Skip("no access control lists here:", err)
+	}
+	_, err := bring.ModelFile(path)
+	if err == nil || !strings.Contains(err.Error(), "access control list does not help") {
+		t.Errorf("with a list: %v", err)
 	}
 }

@@ -83,11 +83,17 @@ func UnusableModel(path string, by engine.Weights, kind string) error {
 		}
 		return nil
 	}
-	if info, err = ModelFile(path); err != nil {
+	parts, err := Parts(path)
+	if err != nil {
 		return err
 	}
-	if flaw := Damaged(path, info.Size(), by); flaw != nil {
-		return registry.Fail(registry.CodeProvisionFailed, "model "+path+" "+flaw.Text, flaw.Hint)
+	for _, part := range parts {
+		if info, err = ModelFile(part); err != nil {
+			return err
+		}
+		if flaw := Damaged(part, info.Size(), by); flaw != nil {
+			return registry.Fail(registry.CodeProvisionFailed, "model "+part+" "+flaw.Text, flaw.Hint)
+		}
 	}
 	return nil
 }

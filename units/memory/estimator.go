@@ -251,8 +251,16 @@ func partsOf(path string) ([]string, error) {
 	return paths, nil
 }
 
-// sizes adds up files that are loaded whole.
-func sizes(paths []string) (uint64, error) {
+// sizes adds up files that are loaded whole, each with all of its parts.
+func sizes(named []string) (uint64, error) {
+	var paths []string
+	for _, path := range named {
+		parts, err := partsOf(path)
+		if err != nil {
+			return 0, err
+		}
+		paths = append(paths, parts...)
+	}
 	var sum uint64
 	for _, path := range paths {
 		info, err := os.Stat(path)

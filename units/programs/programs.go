@@ -52,6 +52,11 @@ type Needs struct {
 	Machine elf.Machine
 }
 
+// Executed are the programs that are executed for certain, and the links that lead to them.
+func (n Needs) Executed() []string {
+	return slices.DeleteFunc(slices.Clone(n.Programs), func(p string) bool { return !slices.Contains(n.Certain, p) })
+}
+
 // Missing is a need that was not found.
 type Missing struct {
 	Kind     Kind

@@ -61,7 +61,7 @@ func identified(path string) (names []string, err error) {
 		}
 		return append(names, m.path), nil
 	}
-	parts, err := shards(path)
+	parts, err := bring.Parts(path)
 	if err != nil {
 		return nil, fs.ErrNotExist // parts of it are missing
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/shell"
 )
@@ -130,7 +131,7 @@ func (s *Stager) fileDigest(ctx context.Context, f file) (string, error) {
 
 // sumOfList is the command that prints the digest of a model in several files.
 func sumOfList(m model) string {
-	if of := shardName.FindStringSubmatch(filepath.Base(m.path)); of != nil {
+	if of := bring.PartName.FindStringSubmatch(filepath.Base(m.path)); of != nil {
 		return "cd " + shell.Quote(filepath.Dir(m.path)) + " && sha256sum " + shell.Quote(of[1]) + "-*-of-" +
 			shell.Quote(of[3]+of[4]) + " | sha256sum"
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/binaries"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/programs"
 	"github.com/pool-managerd/pool-managerd/units/shell"
@@ -89,7 +90,7 @@ func failureOf(m programs.Missing) *registry.Failure {
 	}
 	searched := "the folders of the system"
 	if len(m.Searched) > 0 {
-		searched = named(m.Searched) + ", and " + searched
+		searched = bring.Few(m.Searched) + ", and " + searched
 	}
 	return fail(libraryHint(m), "library %s, which %s needs, was not found; searched: %s", m.Name, m.By, searched)
 }

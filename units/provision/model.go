@@ -56,7 +56,7 @@ func findModel(path string, a loads) (model, error) {
 		}
 		return m, undamaged(m.files, a.weights)
 	}
-	paths, err := shards(path)
+	paths, err := bring.Parts(path)
 	if err != nil {
 		return model{}, err
 	}

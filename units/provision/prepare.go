@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/binaries"
@@ -64,7 +63,7 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	path = notLinked(path)
 	files := host()
 	needs := programs.Resolve(files, path, p.Variables())
-	if f := binaries.Launched(path, executed(needs)); f != nil {
+	if f := binaries.Launched(path, needs.Executed()); f != nil {
 		return pool.Prepared{}, f
 	}
 	if err := pr.lacking(p, needs); err != nil {
@@ -93,13 +92,6 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 			prepared.Version, "named", given, "binary", path)
 	}
 	return prepared, nil
-}
-
-// executed are the programs that are executed for certain.
-func executed(needs programs.Needs) []string {
-	return slices.DeleteFunc(slices.Clone(needs.Programs), func(p string) bool {
-		return !slices.Contains(needs.Certain, p)
-	})
 }
 
 // reachable checks the folders above the files of a binary as the engine's user passes them. In a

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/units/bring"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
 	"github.com/pool-managerd/pool-managerd/units/obtain"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -35,7 +36,7 @@ func (s *Stager) obtain(ctx context.Context, p pool.Pool, report func(pool.Stagi
 // several is of their list, which a download does not know.
 func oneFile(ref modelref.Ref) bool {
 	return ref.Path != "" && !ref.Own() && !strings.HasSuffix(ref.Path, "/") &&
-		shardName.FindStringSubmatch(filepath.Base(ref.Path)) == nil
+		bring.PartName.FindStringSubmatch(filepath.Base(ref.Path)) == nil
 }
 
 // believe remembers a digest that was compared while the file was written, so that it is not read

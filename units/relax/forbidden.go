@@ -77,11 +77,17 @@ func (run Run) outside(line string) (f Finding, ok bool) {
 	if strings.Contains(line, "/run/pool-engine/") {
 		return f, false // its own
 	}
+	hint := "An engine uses no message bus, container engine or other service of the host over a socket: " +
+		"turn that part of the program off."
+	if containers().MatchString(line) {
+		hint += ` An engine in an image is a pool with [provisioning] mode = "container" and image.`
+	}
 	return Finding{"the sandbox gives an engine an empty /run: it reaches no socket of the host " +
-		"(TemporaryFileSystem=/run)",
-		"An engine uses no message bus, container engine or other service of the host over a socket: turn that part " +
-			"of the program off."}, true
+		"(TemporaryFileSystem=/run)", hint}, true
 }
+
+// containers finds the names of container engines.
+var containers = pattern.Lazy(`(?i)\b(?:docker|podman|containerd|nerdctl)\b`)
 
 // loopback finds an address of the engine's own host.
 var loopback = pattern.Lazy(`(?i)\b127(?:\.\d{1,3}){3}\b|\blocalhost\b|(?:^|[^0-9a-f:])::1\b`)

@@ -1,4 +1,4 @@
-package provision
+package bring
 
 import (
 	"errors"
@@ -13,16 +13,16 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/shell"
 )
 
-// shardName is how llama.cpp names the parts of a model (llama_split_path: "%s-%05d-of-%05d.gguf").
-var shardName = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})(\.gguf|\.safetensors)$`)
+// PartName is how llama.cpp names the parts of a model (llama_split_path: "%s-%05d-of-%05d.gguf").
+var PartName = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})(\.gguf|\.safetensors)$`)
 
 // maxNamed is how many missing parts a message names.
 const maxNamed = 5
 
-// shards returns every part of the model that a path belongs to; a model in one file is its own
-// only part.
-func shards(path string) ([]string, error) {
-	m := shardName.FindStringSubmatch(filepath.Base(path))
+// Parts returns every part of the model that a path belongs to; a model in one file is its own only
+// part. The error is a *registry.Failure.
+func Parts(path string) ([]string, error) {
+	m := PartName.FindStringSubmatch(filepath.Base(path))
 	if m == nil || m[3] == "00000" {
 		return []string{path}, nil
 	}
@@ -49,7 +49,7 @@ func shards(path string) ([]string, error) {
 	}
 	if len(missing) > 0 {
 		return nil, registry.Fail(registry.CodeModelNotFound,
-			fmt.Sprintf("model %s: %d of its %d parts are missing: %s", path, len(missing), count, named(missing)),
+			fmt.Sprintf("model %s: %d of its %d parts are missing: %s", path, len(missing), count, Few(missing)),
 			"Copy the missing parts into the same folder; the pool starts by itself once they are there. It has: "+
 				"ls -l "+shell.Quote(filepath.Dir(path)))
 	}
@@ -76,8 +76,8 @@ func inOtherCase(dir string, names []string) (has, name string) {
 	return "", ""
 }
 
-// named lists the first of the names.
-func named(names []string) string {
+// Few lists the first of the names.
+func Few(names []string) string {
 	if len(names) <= maxNamed {
 		return strings.Join(names, ", ")
 	}
