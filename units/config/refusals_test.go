@@ -39,6 +39,7 @@ var refusalCases = []refusalCase{
 	{"ctx has no meaning", "engine = \"triton\"\nctx = 1024", ""},
 	{"model %q %s", `model = "file:/srv/my models/a.gguf"`, "model is .* holds a space"},
 	{"path %q %s", `model = "file:/srv/it's/a.gguf"`, "model is .* holds a space, a colon, a quote"},
+	{"provisioning.binary is a Python", "[provisioning]\nbinary = \"/opt/e/bin/python3\"", ""},
 	{"provisioning.binary %s", "[provisioning]\nbinary = \"/usr/\\u0000\"", "provisioning.binary is .* has a control character"},
 	{"provisioning.binary %q %s", "[provisioning]\nbinary = \"/home/a b/llama-server\"", ""},
 	{"%s %s", `args = ["a\u0000b"]`, `args\[0\] is .* has a NUL character`},

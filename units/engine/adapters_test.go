@@ -153,6 +153,8 @@ func TestCommandLine(t *testing.T) {
 		{"sglang/operator_splits", engine.SGLang, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--pp-size", "2"} }, "--pp-size 2", []string{"--tp"}},
 		{"sglang/as_a_module_of_a_python", engine.SGLang, at("0"),
 			func(p *pool.Pool) { p.Provisioning.Binary = "/opt/sglang/bin/python3.12" }, "-m sglang.launch_server --model-path /srv/models/a", []string{"serve "}},
+		{"vllm/as_a_module_of_a_python", engine.VLLM, at("0"), func(p *pool.Pool) { p.Provisioning.Binary = "/opt/vllm/bin/python3" },
+			"-m vllm.entrypoints.cli.main serve /srv/models/a --host 127.0.0.1", nil},
 		{"trtllm/gpus_are_split_evenly", engine.TRTLLM, at("0", "1"), func(p *pool.Pool) { p.Ctx, p.Slots = 4096, 7 },
 			"/srv/models/a --host 127.0.0.1 --port 21007 --max_seq_len 4096 --max_batch_size 7 --tp_size 2", nil},
 		{"trtllm/operator_splits", engine.TRTLLM, at("0", "1"), func(p *pool.Pool) { p.Args = []string{"--pp_size=2"} }, "--pp_size=2", []string{"--tp"}},

@@ -48,8 +48,8 @@ func (llamaCpp) Given(args []string) Given {
 }
 
 func (llamaCpp) Check(p pool.Pool) []pool.Refusal {
-	return slices.Concat(needModel(p), splitFitsDevices(p), mainGPUFits(p), prefixFits(p),
-		llamaSyntax.refuse(p, llamaManaged), filesApart(p))
+	return slices.Concat(needModel(p), needProgram(p, llamaCpp{}.DefaultBinary()), splitFitsDevices(p),
+		mainGPUFits(p), prefixFits(p), llamaSyntax.refuse(p, llamaManaged), filesApart(p))
 }
 
 // mainGPUFits refuses a main GPU that is not in the mask. Its number is a position in the mask:

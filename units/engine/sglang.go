@@ -3,10 +3,8 @@ package engine
 import (
 	"encoding/json"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
@@ -40,11 +38,6 @@ func (sglang) VersionArgs(binary string) []string {
 var sglangVersion = pattern.Lazy(`(?m)^sglang version:[ \t]+(\S+)`)
 
 func (sglang) ParseVersion(out []byte) string { return firstMatch(sglangVersion(), out) }
-
-// isPython reports whether a binary is a Python interpreter, by its name.
-func isPython(binary string) bool {
-	return strings.HasPrefix(filepath.Base(binary), "python")
-}
 
 var sglangManaged = []managedFlag{
 	{Spellings: []string{"--model-path", "--model"}, Instead: useModel, Key: keyModel},

@@ -45,7 +45,8 @@ var tgiSyntax = flagSyntax{ShortValue: true}
 func (tgi) Given(args []string) Given { return tgiSyntax.given(args, tgiManaged) }
 
 func (tgi) Check(p pool.Pool) []pool.Refusal {
-	return slices.Concat(needModel(p), noTensorSplit(p), tgiSyntax.refuse(p, tgiManaged))
+	return slices.Concat(needModel(p), needProgram(p, tgi{}.DefaultBinary()), noTensorSplit(p),
+		tgiSyntax.refuse(p, tgiManaged))
 }
 
 // tgiFiles are the options of text-generation-launcher, with their variables, that may name a file

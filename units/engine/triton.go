@@ -50,7 +50,8 @@ func (triton) Check(p pool.Pool) []pool.Refusal {
 		refused = append(refused, pool.Refuse("ctx", "Remove ctx; a Triton model's limits are in its own config.pbtxt.",
 			"ctx has no meaning for engine %q", p.Engine))
 	}
-	return slices.Concat(refused, needModel(p), noTensorSplit(p), tritonSyntax.refuse(p, tritonManaged))
+	return slices.Concat(refused, needModel(p), needProgram(p, triton{}.DefaultBinary()), noTensorSplit(p),
+		tritonSyntax.refuse(p, tritonManaged))
 }
 
 // tritonFiles are the options of tritonserver that name a file or a directory to read.

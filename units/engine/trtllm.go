@@ -51,7 +51,8 @@ var trtllmSyntax = flagSyntax{Underscores: true}
 func (trtllm) Given(args []string) Given { return trtllmSyntax.given(args, trtllmManaged, "serve") }
 
 func (trtllm) Check(p pool.Pool) []pool.Refusal {
-	refused := slices.Concat(needModel(p), noTensorSplit(p), trtllmSyntax.refuse(p, trtllmManaged))
+	refused := slices.Concat(needModel(p), needProgram(p, trtllm{}.DefaultBinary()), noTensorSplit(p),
+		trtllmSyntax.refuse(p, trtllmManaged))
 	if i := slices.IndexFunc(p.Devices, func(mask []string) bool { return len(mask) == 0 }); i >= 0 {
 		refused = append(refused, pool.Refuse("devices", `Set devices = ["0"]; poolctl devices lists the GPUs.`,
 			"engine %q runs on GPUs only, and replica r%d has none", p.Engine, i))

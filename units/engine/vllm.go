@@ -17,16 +17,26 @@ import (
 // VLLM is vLLM in a pool file.
 const VLLM = "vllm"
 
-// vllm is "vllm serve". While it loads, connections are refused or time out.
+// vllm is "vllm serve", or the same as a module where the pool's binary is a Python. While it
+// loads, connections are refused or time out.
 type vllm struct{}
 
 var _ Adapter = vllm{}
 
-func (vllm) Kind() string                { return VLLM }
-func (vllm) Doc() string                 { return "vLLM" }
-func (vllm) Weights() Weights            { return Safetensors }
-func (vllm) DefaultBinary() string       { return "vllm" }
-func (vllm) VersionArgs(string) []string { return []string{"--version"} }
+func (vllm) Kind() string          { return VLLM }
+func (vllm) Doc() string           { return "vLLM" }
+func (vllm) Weights() Weights      { return Safetensors }
+func (vllm) DefaultBinary() string { return "vllm" }
+
+// vllmModule is what the vllm command runs; that of the API server alone is deprecated.
+var vllmModule = []string{"-m", "vllm.entrypoints.cli.main"}
+
+func (vllm) VersionArgs(binary string) []string {
+	if isPython(binary) {
+		return append(slices.Clone(vllmModule), "--version")
+	}
+	return []string{"--version"}
+}
 
 // vllmVersion matches a line that holds a Python version and nothing else ("0.9.2",
 // "0.7.4.dev390+gdebd6bbf0"); log lines about the platform come before it.
@@ -68,9 +78,14 @@ func (vllm) Files(p pool.Pool) []File { return vllmSyntax.files(p, vllmFiles) }
 
 // Command splits the model evenly over the mask unless args split it.
 func (vllm) Command(p pool.Pool, at Instance) Command {
-	args := []string{"serve", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port)}
+	var args []string
+	if isPython(p.Provisioning.Binary) {
+		args = slices.Clone(vllmModule)
+	}
 	if at.Socket != "" {
-		args = []string{"serve", at.Model, "--uds", at.Socket}
+		args = append(args, "serve", at.Model, "--uds", at.Socket)
+	} else {
+		args = append(args, "serve", at.Model, "--host", at.Host, "--port", strconv.Itoa(at.Port))
 	}
 	if !vllmSyntax.has(p.Args, "--served-model-name") {
 		// A request names the model, and the pool's id is a better name than a path.
