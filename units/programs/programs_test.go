@@ -265,6 +265,12 @@ func TestScripts(t *testing.T) {
 			"/usr/local/bin/run /opt/conda/etc/profile.d/conda.sh" + strings.TrimPrefix(condaNeeds, "/usr/local/bin/run"), "", ""},
 		{"conda_by_a_folder", conda, []string{"#!/bin/bash", ". /opt/conda/bin/activate /opt/conda/envs/x", "exec vllm"}, "/usr/local/bin/run /opt/conda/bin/activate" +
 			strings.TrimPrefix(condaNeeds, "/usr/local/bin/run"), "", ""},
+		{"programs_of_a_folder_that_a_command_prints", engine, []string{"#!/bin/sh", `export PATH="$(brew --prefix)/bin:$PATH"`, "exec vllm"}, "/usr/local/bin/run", "", ""},
+		{"libraries_of_a_folder_that_a_command_prints", func(d disk) { d.elf("/opt/e", library{interp: loader, needed: []string{"libno.so"}}) },
+			[]string{"#!/bin/sh", "LD_LIBRARY_PATH=$(nvcc --where)/lib", "export LD_LIBRARY_PATH", "exec /opt/e"}, "/usr/local/bin/run /opt/e", "/lib", ""},
+		{"after_a_file_in_the_path", bash, []string{"#!/bin/bash", "source activate x", "exec vllm"}, "/usr/local/bin/run", "", ""},
+		{"after_a_file_of_a_home", bash, []string{"#!/bin/bash", `source "$HOME/.bashrc"`, "source ~/venv/bin/activate", "exec vllm"}, "/usr/local/bin/run", "", ""},
+		{"after_a_file_that_is_not_there", bash, []string{"#!/bin/bash", "source /opt/no/env.sh", "exec vllm"}, "/usr/local/bin/run", "", ""},
 		{"conda_that_is_nowhere", engine, []string{"#!/bin/sh", "conda activate x", "exec vllm"}, "/usr/local/bin/run", "", ""},
 		{"executes_itself", engine, []string{"#!/bin/sh", "exec /usr/local/bin/run"}, "/usr/local/bin/run", "", ""},
 	}

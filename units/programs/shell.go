@@ -192,6 +192,7 @@ func (s *shellScript) assignment(w word) bool {
 		value = unknown
 		if strings.HasSuffix(name, "PATH") { // what is known of it is better than nothing
 			value = strings.SplitN(w.text, "=", 2)[1]
+			s.doubtful = true
 		}
 	}
 	if len(value) > maxValue {
@@ -222,6 +223,7 @@ func (s *shellScript) absolute(p string) string {
 func (s *shellScript) source(w word, args []word) {
 	file := s.absolute(w.text)
 	if !w.known || file == "" {
+		s.doubtful = true // it may set PATH
 		return
 	}
 	if prefix := path.Dir(path.Dir(file)); path.Base(file) == "activate" && s.exists(path.Join(prefix, "conda-meta")) {
@@ -242,10 +244,12 @@ func (s *shellScript) source(w word, args []word) {
 	}
 	real, err := s.resolver.real(file)
 	if err != nil || s.sourced >= maxNesting {
+		s.doubtful = true
 		return
 	}
 	text, err := s.read(real, maxScript)
 	if err != nil {
+		s.doubtful = true
 		return
 	}
 	s.guesses++
