@@ -80,7 +80,7 @@ func noProgram(p pool.Pool, launched map[string]*registry.Failure) *registry.Fai
 	key := fmt.Sprint(path, p.Variables())
 	if _, known := launched[key]; !known {
 		needs := programs.Resolve(os.DirFS("/").(fs.ReadLinkFS), path, p.Variables()) // os.DirFS promises it
-		launched[key] = binaries.Launched(path, append([]string{path}, needs.Executed()...))
+		launched[key] = binaries.Launched(path, append([]string{path}, needs.Executed()...), needs.Env)
 	}
 	return launched[key]
 }

@@ -52,8 +52,8 @@ func launchers() []launcher {
 var shimmed = []string{"pyenv", "asdf", "mise", "rtx", "rbenv", "nodenv", "goenv", "jenv"}
 
 // Launched returns why a pool's binary, which is or certainly executes the given programs, cannot
-// start its engine; nil: it may.
-func Launched(binary string, executes []string) *registry.Failure {
+// start its engine; nil: it may. env are the variables that the programs are executed with.
+func Launched(binary string, executes []string, env map[string]string) *registry.Failure {
 	fail := func(hint, format string, args ...any) *registry.Failure {
 		return registry.Fail(registry.CodeProvisionFailed, fmt.Sprintf(format, args...), hint)
 	}
@@ -73,7 +73,7 @@ func Launched(binary string, executes []string) *registry.Failure {
 				return fail(l.hint(binary, name), "%s %s", at, l.why)
 			}
 		}
-		if head, err := start(p); err == nil && appImage(head) {
+		if head, err := start(p); err == nil && appImage(head) && env[appImageExtracts] == "" {
 			return fail(fmt.Sprintf("Unpack it, and name the program in it as [provisioning] binary: cd %s && %s "+
 				"--appimage-extract && ls -l squashfs-root", shell.Quote(path.Dir(p)), shell.Quote(p)),
 				"%s is an AppImage, which mounts itself by FUSE when it starts: an engine's sandbox forbids that", at)
@@ -91,6 +91,10 @@ func shimOf(p string) string {
 	}
 	return ""
 }
+
+// appImageExtracts is the variable by which an AppImage unpacks itself to /tmp at each start, and
+// mounts nothing.
+const appImageExtracts = "APPIMAGE_EXTRACT_AND_RUN"
 
 // appImage reports whether a file that begins so is an AppImage of type 1 or 2: an ELF file with
 // those letters in the padding of its identification.

@@ -41,7 +41,7 @@ func TestLaunched(t *testing.T) {
 		{"folder_that_is_called_so", "/opt/engine/shims/vllm", []string{"/opt/engine/shims/vllm"}, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := Launched(c.binary, c.executes)
+			f := Launched(c.binary, c.executes, nil)
 			if (f == nil) != (c.says == "") {
 				t.Fatalf("%+v, want %q", f, c.says)
 			}
@@ -49,5 +49,8 @@ func TestLaunched(t *testing.T) {
 				t.Errorf("%+v, want %q and %q", f, c.says, c.hint)
 			}
 		})
+	}
+	if f := Launched(image, []string{image}, map[string]string{"APPIMAGE_EXTRACT_AND_RUN": "1"}); f != nil {
+		t.Errorf("an AppImage that unpacks itself: %+v", f)
 	}
 }

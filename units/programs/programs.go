@@ -48,6 +48,8 @@ type Needs struct {
 	// from commands that a script may not come to.
 	Certain []string
 	Missing []Missing
+	// Env is the environment with what the scripts on the way set, as far as it is known.
+	Env map[string]string
 	// Machine is what the first executable in ELF is built for; EM_NONE: unknown.
 	Machine elf.Machine
 }
@@ -93,6 +95,7 @@ func Resolve(fsys fs.ReadLinkFS, program string, env map[string]string) Needs {
 	}
 	r.program(path.Clean(program), 0)
 	r.folders()
+	r.needs.Env = r.env
 	return r.needs
 }
 

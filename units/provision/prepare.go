@@ -57,13 +57,13 @@ func (pr *Preparer) Prepare(ctx context.Context, p pool.Pool, a engine.Adapter) 
 	if f := binaries.Recognised(path); f != nil {
 		return pool.Prepared{}, f
 	}
-	if f := binaries.Launched(path, []string{path}); f != nil { // before its links are followed
+	if f := binaries.Launched(path, []string{path}, p.Variables()); f != nil { // before its links are followed
 		return pool.Prepared{}, f
 	}
 	path = notLinked(path)
 	files := host()
 	needs := programs.Resolve(files, path, p.Variables())
-	if f := binaries.Launched(path, needs.Executed()); f != nil {
+	if f := binaries.Launched(path, needs.Executed(), needs.Env); f != nil {
 		return pool.Prepared{}, f
 	}
 	if err := pr.lacking(p, needs); err != nil {

@@ -74,6 +74,10 @@ func TestPrepare(t *testing.T) {
 			image := d.file("e.AppImage", "\x7fELF\x02\x01\x01\x00AI\x02", 0o755)
 			return d.file("run", "#!/bin/sh\nexec "+image+" serve \"$@\"\n", 0o755)
 		}, said{}, registry.CodeProvisionFailed, "which is an AppImage"},
+		{"script_whose_appimage_unpacks_itself", func(d disk) string {
+			image := d.file("e.AppImage", "\x7fELF\x02\x01\x01\x00AI\x02", 0o755)
+			return d.file("run", "#!/bin/sh\nexport APPIMAGE_EXTRACT_AND_RUN=1\nexec "+image+" serve \"$@\"\n", 0o755)
+		}, said{out: "version: 1 (a)"}, "", "1"},
 		{"shim_of_a_version_manager", func(d disk) string { return d.file(".pyenv/shims/vllm", "#!/bin/sh\n", 0o755) }, said{}, registry.CodeProvisionFailed, "is a shim of pyenv"},
 		{"capabilities_of_its_own", func(d disk) string {
 			path := d.file("e", elfHead, 0o755)
