@@ -138,7 +138,7 @@ unit: need-go need-cc $(TOOLS)/gotestsum ## Unit tests, with the race detector
 	$(FLAKY)
 
 # What tests ask for that are skipped without it: a terminal, the shells that complete, and what reads manual pages.
-test: HOST_PACKAGES += tmux zsh fish groff-base mandoc etcd-server etcd-client
+test: HOST_PACKAGES += tmux zsh fish groff-base mandoc etcd-server etcd-client iproute2 strace
 
 .PHONY: test
 test: need-root need-go host-packages lint unit integration ## All tests: lint, unit tests, and the integration tests in the machines
@@ -188,7 +188,7 @@ test-chaos: need-root need-go host-packages deb ## Random faults in a machine of
 	CHAOS_RELEASE=$(RELEASE) CHAOS_VM=$(VM) go test -tags machine -count 1 -timeout 0 -v -run TestChaos ./test/chaos
 
 .PHONY: test-fleet
-test-fleet: need-go ## Random faults of publishers and members of a real etcd (DURATION=10m, SEED)
+test-fleet: need-go ## Random faults of hosts and members of a real etcd; as root also cut networks (DURATION=10m, SEED)
 	FLEET_FAULTS=$(or $(DURATION),10m) FLEET_SEED=$(SEED) go test -count 1 -timeout 0 -v -run TestAtRandom ./registry/fleet/etcd
 
 .PHONY: sandbox-table
@@ -214,6 +214,12 @@ bench: need-root need-go host-packages deb ## The benchmarks, in a container mac
 .PHONY: demo
 demo: need-root need-go host-packages deb ## A machine with a real llama-server on a tiny model; the API stays until Ctrl-C (DEMO_EXIT=1: until done)
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) go run ./test/cmd/demo
+
+demo-fleet: HOST_PACKAGES += etcd-server
+
+.PHONY: demo-fleet
+demo-fleet: need-root need-go host-packages deb ## Three machines that publish in one etcd; one loses its power, another one its network (DEMO_EXIT=1: until done)
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) go run ./test/cmd/demo fleet
 
 .PHONY: machine-shell
 machine-shell: need-root need-go host-packages deb ## A shell in a test machine, the package in /root (RELEASE=bookworm, trixie, forky; VM=1)

@@ -27,22 +27,24 @@ type Cluster struct {
 	program string
 	dir     string
 	members []*member
-	more    []string // options of every member
-	scheme  string
+	options Options
 }
 
 type member struct {
 	name         string
 	client, peer string // addresses
+	apart        string // a process in its network, as a number; empty: it has the test's
 	run          *exec.Cmd
 	log          bytes.Buffer
 }
 
 // Options of a cluster.
 type Options struct {
-	Members int      // 0: one
-	Args    []string // more options of etcd
-	Scheme  string   // of what clients use; empty: http
+	Members int           // 0: one
+	Args    []string      // more options of etcd
+	Scheme  string        // of what clients use; empty: http
+	Apart   bool          // each member has a network of its own, which Cut takes off; see OwnNetwork
+	Sync    time.Duration // how much longer each write to the disk takes; 0: nothing is written through
 }
 
 // Start runs a cluster until the test ends. Without etcd on this host the test is skipped.
@@ -52,13 +54,22 @@ func Start(t testing.TB, o Options) *Cluster {
 	if err != nil {
 		t.Skip("no etcd on this host (Debian: etcd-server): nothing is published for real here")
 	}
-	c := &Cluster{t: t, program: program, dir: t.TempDir(), more: o.Args, scheme: o.Scheme}
-	if c.scheme == "" {
-		c.scheme = "http"
+	if o.Sync > 0 {
+		if _, err := exec.LookPath("strace"); err != nil {
+			t.Skip("no strace on this host: a slow disk is not tried here")
+		}
 	}
-	for i := range max(o.Members, 1) {
-		c.members = append(c.members, &member{name: fmt.Sprintf("m%d", i), client: address(t, c.scheme),
-			peer: address(t, "http")})
+	if o.Scheme == "" {
+		o.Scheme = "http"
+	}
+	c := &Cluster{t: t, program: program, dir: t.TempDir(), options: o}
+	if o.Apart {
+		c.connect(max(o.Members, 1))
+	} else {
+		for i := range max(o.Members, 1) {
+			c.members = append(c.members, &member{name: fmt.Sprintf("m%d", i), client: address(t, o.Scheme),
+				peer: address(t, "http")})
+		}
 	}
 	for i := range c.members {
 		c.Run(i)
@@ -96,7 +107,7 @@ func address(t testing.TB, scheme string) string {
 func (c *Cluster) Endpoints() []string {
 	var all []string
 	for _, m := range c.members {
-		all = append(all, c.scheme+"://"+m.client)
+		all = append(all, c.options.Scheme+"://"+m.client)
 	}
 	return all
 }
@@ -110,11 +121,22 @@ func (c *Cluster) Run(i int) {
 		peers = append(peers, p.name+"=http://"+p.peer)
 	}
 	args := []string{"--name", m.name, "--data-dir", filepath.Join(c.dir, m.name),
-		"--listen-client-urls", c.scheme + "://" + m.client, "--advertise-client-urls", c.scheme + "://" + m.client,
+		"--listen-client-urls", c.options.Scheme + "://" + m.client, "--advertise-client-urls", c.options.Scheme + "://" + m.client,
 		"--listen-peer-urls", "http://" + m.peer, "--initial-advertise-peer-urls", "http://" + m.peer,
 		"--initial-cluster", strings.Join(peers, ","), "--logger", "zap", "--log-level", "warn",
 		"--unsafe-no-fsync"}
-	m.run = exec.Command(c.program, append(without(c.program, args), c.more...)...)
+	if c.options.Sync > 0 {
+		args = args[:len(args)-1]
+	}
+	command := append([]string{c.program}, append(without(c.program, args), c.options.Args...)...)
+	if c.options.Sync > 0 { // -D: the process is etcd, and strace goes with it
+		command = append([]string{"strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e",
+			fmt.Sprintf("inject=fsync,fdatasync:delay_enter=%d", c.options.Sync.Microseconds())}, command...)
+	}
+	if m.apart != "" {
+		command = append([]string{"nsenter", "--net", "--target", m.apart}, command...)
+	}
+	m.run = exec.Command(command[0], command[1:]...)
 	m.run.Stdout, m.run.Stderr = &m.log, &m.log
 	m.run.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	m.run.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH=")
@@ -204,7 +226,7 @@ func (c *Cluster) Client() *clientv3.Client {
 func (c *Cluster) Settled(client *clientv3.Client) bool {
 	for _, m := range c.members {
 		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
-		s, err := client.Status(ctx, c.scheme+"://"+m.client)
+		s, err := client.Status(ctx, c.options.Scheme+"://"+m.client)
 		cancel()
 		if err != nil || s.Leader == 0 {
 			return false
@@ -218,7 +240,7 @@ func (c *Cluster) Leader(client *clientv3.Client) int {
 	c.t.Helper()
 	for i, m := range c.members {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
-		s, err := client.Status(ctx, c.scheme+"://"+m.client)
+		s, err := client.Status(ctx, c.options.Scheme+"://"+m.client)
 		cancel()
 		if err == nil && s.Leader == s.Header.MemberId {
 			return i

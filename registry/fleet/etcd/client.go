@@ -36,8 +36,9 @@ type client struct {
 }
 
 // dial returns a client, which connects when it is first used; with a password it does now.
-func dial(o Options) (store, error) {
-	c, a, err := connection(o, answerLimit)
+// patience bounds each of its requests.
+func dial(o Options, patience time.Duration) (store, error) {
+	c, a, err := connection(o, patience, answerLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +49,8 @@ func dial(o Options) (store, error) {
 }
 
 // connection is one to the members; limit bounds an answer, in bytes.
-func connection(o Options, limit int) (*clientv3.Client, *attempts, error) {
-	a := &attempts{}
+func connection(o Options, patience time.Duration, limit int) (*clientv3.Client, *attempts, error) {
+	a := &attempts{patience: patience}
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: o.Endpoints, TLS: o.TLS, Username: o.User, Password: o.Password,
 		DialTimeout: requestTime, DialKeepAliveTime: alive, DialKeepAliveTimeout: aliveWait,
@@ -65,7 +66,7 @@ func connection(o Options, limit int) (*clientv3.Client, *attempts, error) {
 }
 
 func (c *client) look(ctx context.Context) (found, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, c.attempts.patience)
 	defer cancel()
 	resp, err := c.c.Txn(ctx).Then(clientv3.OpGet(c.host),
 		clientv3.OpGet(c.pools, clientv3.WithPrefix(), clientv3.WithKeysOnly())).Commit()
@@ -83,7 +84,7 @@ func (c *client) look(ctx context.Context) (found, error) {
 }
 
 func (c *client) grant(ctx context.Context) (int64, <-chan struct{}, error) {
-	short, cancel := context.WithTimeout(ctx, requestTime)
+	short, cancel := context.WithTimeout(ctx, c.attempts.patience)
 	defer cancel()
 	granted, err := c.c.Grant(short, c.ttl)
 	if err != nil {
@@ -111,7 +112,7 @@ func (c *client) write(ctx context.Context, lease int64, changes []change) error
 }
 
 func (c *client) txn(ctx context.Context, guard clientv3.Cmp, lease int64, changes []change) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, c.attempts.patience)
 	defer cancel()
 	ops := make([]clientv3.Op, len(changes))
 	for i, ch := range changes {
@@ -129,7 +130,7 @@ func (c *client) txn(ctx context.Context, guard clientv3.Cmp, lease int64, chang
 }
 
 func (c *client) check(ctx context.Context, lease int64, keys int) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, c.attempts.patience)
 	defer cancel()
 	resp, err := c.c.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(c.host), "=", lease)).
 		Then(clientv3.OpGet(c.pools, clientv3.WithPrefix(), clientv3.WithCountOnly())).Commit()
@@ -143,7 +144,7 @@ func (c *client) check(ctx context.Context, lease int64, keys int) error {
 }
 
 func (c *client) conflict(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, c.attempts.patience)
 	defer cancel()
 	granted, err := c.c.Grant(ctx, int64(ttl.Seconds()))
 	if err != nil {

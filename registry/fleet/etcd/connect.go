@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -16,14 +17,18 @@ import (
 // attempts remembers why the last connection failed: gRPC tries again until a request's time is
 // over, and then reports the time alone.
 type attempts struct {
-	mu   sync.Mutex
-	last error
+	patience time.Duration // of a request
+
+	mu      sync.Mutex
+	last    error
+	reached bool // a member sent something
 }
 
 func (a *attempts) set(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.last = err
+	a.reached = a.reached || err == nil
 }
 
 // explain is a request's error with the reason for it, where a connection failed.
@@ -33,10 +38,13 @@ func (a *attempts) explain(err error) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.last == nil {
-		return fmt.Errorf("no member answered within %s: %w", requestTime, err)
+	switch {
+	case a.last != nil:
+		return fmt.Errorf("no member answered: %w", a.last)
+	case a.reached:
+		return fmt.Errorf("%w within %s", errSlow, a.patience)
 	}
-	return fmt.Errorf("no member answered: %w", a.last)
+	return fmt.Errorf("no member answered within %s: %w", a.patience, err)
 }
 
 // options have the attempts noted.

@@ -11,6 +11,8 @@
 //   - A write that failed ends its session, also where etcd may have carried it out. The next one
 //     takes the host's key over by its revision, writes everything and deletes every other pool of
 //     the host. No clock of another machine is used.
+//   - An attempt begins with one small read. While no member answers that, it is repeated soon; a
+//     member that answers and cannot do the rest in time has longer pauses and more time.
 //   - The host's key of another boot is never overwritten. It goes with its lease. One that is
 //     there after the time of that lease is of another host with the same machine-id, which is
 //     logged and published as a conflict.
@@ -47,13 +49,17 @@ type Options struct {
 
 // Bounds of the pace.
 const (
-	// requestTime bounds a request, goodbyeTime the last one.
-	requestTime = 3 * time.Second
-	goodbyeTime = 2 * time.Second
-	// firstRetry and longestRetry bound the pause before another session. It doubles, and is
-	// shortened at random by up to a half, so that many hosts do not come back at one moment. With
-	// 4 seconds at the longest, a thousand kept an etcd on a busy host from ever catching up.
+	// requestTime bounds a request. Each time that a connected member was too slow for it, it
+	// doubles, up to longestRequest: what is given up had its work done in vain, and begins again.
+	requestTime    = 3 * time.Second
+	longestRequest = 12 * time.Second
+	goodbyeTime    = 2 * time.Second
+	// firstRetry is the pause before another session. It doubles with each failure in a row, up to
+	// longestAway while no member answers the first request, which costs etcd little, and up to
+	// longestRetry where one answered it and the rest failed. It is shortened at random by up to a
+	// half, so that many hosts do not come back at one moment.
 	firstRetry   = 500 * time.Millisecond
+	longestAway  = 4 * time.Second
 	longestRetry = 15 * time.Second
 	// checks is how often is looked whether what was written is still there: a person may delete
 	// keys.
@@ -68,6 +74,7 @@ var (
 	errLost    = errors.New("etcd ended the lease of this host: it was not renewed in time, or was revoked")
 	errTaken   = errors.New("the key of this host was changed or deleted by another")
 	errUnknown = errors.New("the manager does not answer")
+	errSlow    = errors.New("etcd is connected and did not answer")
 )
 
 // store is what is needed of etcd; *client is one.

@@ -22,7 +22,7 @@ func TestFaults(t *testing.T) {
 		leader := cluster.Leader(c)
 		cluster.Kill(leader)
 		h.has("x!", "y")
-		eventually(t, right+longestRetry, c, "hosts a, x backoff, y ready")
+		eventually(t, right+longestAway, c, "hosts a, x backoff, y ready")
 		cluster.Run(leader)
 	})
 	t.Run("the_leader_hangs", func(t *testing.T) {
@@ -31,7 +31,7 @@ func TestFaults(t *testing.T) {
 		cluster.Stop(leader)
 		defer cluster.Continue(leader)
 		h.has("x", "y")
-		eventually(t, right+longestRetry+requestTime, c, "hosts a, x ready, y ready")
+		eventually(t, right+longestAway+requestTime, c, "hosts a, x ready, y ready")
 	})
 	t.Run("one_member_after_another_is_replaced", func(t *testing.T) {
 		for i := range 3 {
@@ -42,7 +42,7 @@ func TestFaults(t *testing.T) {
 		}
 		settled(t, cluster, c)
 		h.has("x", "y!")
-		eventually(t, right+longestRetry, c, "hosts a, x ready, y backoff")
+		eventually(t, right+longestAway, c, "hosts a, x ready, y backoff")
 	})
 	t.Run("no_quorum_and_a_pool_is_removed", func(t *testing.T) {
 		settled(t, cluster, c)
@@ -57,7 +57,7 @@ func TestFaults(t *testing.T) {
 			cluster.Run(i)
 		}
 		settled(t, cluster, c)
-		eventually(t, right+longestRetry, c, "hosts a, x backoff")
+		eventually(t, right+longestAway, c, "hosts a, x backoff")
 	})
 	t.Run("history_is_compacted", func(t *testing.T) {
 		h.has("x")

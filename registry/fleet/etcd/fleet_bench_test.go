@@ -8,11 +8,14 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/fleet"
@@ -32,7 +35,8 @@ const (
 
 // BenchmarkFleet has many publishers, as pool-fleet has one, publish in one real etcd: how long
 // until all are there, the load while pools change, how late a reader sees a change, and how long
-// until all are there again after etcd was away for a minute.
+// until all are there again after etcd was away for a minute. The processor time of the publishers
+// is that of all of them in this one process, and attempts are sessions that each host began.
 func BenchmarkFleet(b *testing.B) {
 	for _, hosts := range []int{100, 1000} {
 		b.Run(fmt.Sprintf("hosts_%d", hosts), func(b *testing.B) {
@@ -50,25 +54,37 @@ func simulate(b *testing.B, hosts int) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer stop()
-	begun := time.Now()
+	var attempts atomic.Int64
+	ends := reasons{by: map[string]int{}}
+	begun, used := time.Now(), ownCPU(b)
 	for i := range hosts {
 		o := testOptions(cluster.Endpoints(), strconv.Itoa(i), nil)
 		o.Host.MachineID, o.TTL = fmt.Sprintf("%032x", i), 10*time.Second
-		o.Log = slog.New(slog.DiscardHandler)
+		o.Log, o.Status = slog.New(slog.DiscardHandler), ends.add
 		p, box := New(o), fleet.NewMailbox()
+		connect := p.connect
+		p.connect = func() (store, error) {
+			attempts.Add(1)
+			return connect()
+		}
 		all.Go(func() {
 			p.Run(ctx, box)
 			p.Close()
 		})
 		all.Go(func() { changes(ctx, box) })
 	}
-	want := int64(hosts * (poolsPerHost + 1))
-	there(b, c, want)
+	there(b, c, hosts, 0)
 	b.ReportMetric(time.Since(begun).Seconds(), "s-to-publish")
+	b.Logf("sessions that did not begin, or ended: %v", ends.take())
+	b.ReportMetric((ownCPU(b) - used).Seconds(), "cpu-s-to-publish")
+	b.ReportMetric(float64(attempts.Load())/float64(hosts), "attempts-to-publish")
 
 	before := sampleOf(b, cluster, c)
+	used = ownCPU(b)
 	late := watch(ctx, c, steady)
 	after := sampleOf(b, cluster, c)
+	b.ReportMetric(100*(ownCPU(b)-used).Seconds()/steady.Seconds(), "%-of-a-core-publishers")
+	b.ReportMetric(float64(attempts.Load())/float64(hosts), "attempts-after-steady")
 	b.ReportMetric(float64(len(late))/steady.Seconds(), "keys/s")
 	b.ReportMetric(float64(after.revision-before.revision)/steady.Seconds(), "transactions/s")
 	b.ReportMetric(100*(after.cpu-before.cpu).Seconds()/steady.Seconds(), "%-of-a-core")
@@ -78,13 +94,42 @@ func simulate(b *testing.B, hosts int) {
 		b.ReportMetric(float64(late[len(late)/2].Milliseconds()), "ms-p50")
 		b.ReportMetric(float64(late[len(late)*99/100].Milliseconds()), "ms-p99")
 	}
-	cluster.Kill(0)
+	b.Logf("the same, while pools changed: %v", ends.take())
+	cluster.Kill(0) // keys are there after it: a lease begins again with the member
 	time.Sleep(away)
 	cluster.Run(0)
 	begun = time.Now()
-	there(b, cluster.Client(), want)
+	attempts.Store(0)
+	there(b, cluster.Client(), hosts, after.revision)
 	b.ReportMetric(time.Since(begun).Seconds(), "s-to-publish-again")
+	b.ReportMetric(cluster.CPU(0).Seconds(), "etcd-cpu-s-to-publish-again")
+	b.ReportMetric(float64(attempts.Load())/float64(hosts), "attempts-to-publish-again")
+	b.Logf("the same, while etcd was away and after that: %v", ends.take())
 	b.ReportMetric(0, "ns/op")
+}
+
+// reasons count why sessions ended.
+type reasons struct {
+	mu sync.Mutex
+	by map[string]int
+}
+
+func (r *reasons) add(status string) {
+	if _, why, failed := strings.Cut(status, "failed attempts: "); failed {
+		_, why, _ = strings.Cut(why, ": ")
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.by[why]++
+	}
+}
+
+// take returns what was counted since it was called last.
+func (r *reasons) take() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.by
+	r.by = map[string]int{}
+	return was
 }
 
 // changes reports a host's pools as its manager does, with the time in each pool that changed.
@@ -120,20 +165,41 @@ func changes(ctx context.Context, box fleet.Mailbox) {
 	}
 }
 
-// there waits until etcd has so many keys.
-func there(b *testing.B, c *clientv3.Client, want int64) {
+// there waits until etcd has so many hosts that were written after a revision, which they are with
+// their pools.
+func there(b *testing.B, c *clientv3.Client, want int, after int64) {
 	b.Helper()
-	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
+	logged := time.Now()
+	for end := logged.Add(5 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
-		resp, err := c.Get(ctx, "/test/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		resp, err := c.Get(ctx, "/test/hosts/", clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+			clientv3.WithMinModRev(after+1))
 		cancel()
-		if err == nil && resp.Count == want {
+		has := 0
+		if err == nil {
+			has = len(resp.Kvs)
+		}
+		if has == want {
 			return
 		}
 		if time.Now().After(end) {
-			b.Fatalf("etcd does not have %d keys: %+v, %v", want, resp, err)
+			b.Fatalf("etcd has %d of %d hosts: %v", has, want, err)
+		}
+		if time.Since(logged) > 10*time.Second {
+			logged = time.Now()
+			b.Logf("%s before the end etcd has %d of %d hosts: %v", end.Sub(logged).Round(time.Second), has, want, err)
 		}
 	}
+}
+
+// ownCPU is the processor time that this process has used.
+func ownCPU(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // watch is how late each change of a pool was at a reader.

@@ -34,6 +34,9 @@ func ReadHint(err error) string {
 // hintOf is what to do about an error.
 func hintOf(err error) string {
 	switch {
+	case errors.Is(err, errSlow):
+		return "It gets more time at the next attempts. Has etcd a leader, enough of a processor, and a disk of its " +
+			"own? etcdctl --endpoints=… endpoint status; its log reports slow disks."
 	case errors.Is(err, errLost), errors.Is(err, errTaken):
 		return "It is published again. If this is frequent: is etcd slow, or [etcd] ttl too short?"
 	case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserEmpty):

@@ -14,6 +14,10 @@ import (
 const (
 	poolGap   = 500 * time.Millisecond // between two writes of one key
 	perSecond = 20                     // keys of a host, and as many at once after a quiet second
+	// restRatio is how long slots and the like wait after a write, by how long etcd took for it: an
+	// etcd that is overloaded gets fewer writes, at most for longestRest.
+	restRatio   = 4
+	longestRest = 10 * time.Second
 	// batchKeys and batchBytes bound one transaction; etcd's own limits are 128 operations and 1.5
 	// MiB as it is installed.
 	batchKeys  = 100
@@ -42,6 +46,7 @@ type plan struct {
 	entries map[string]*entry
 	budget  float64 // keys that may be written now
 	at      time.Time
+	rest    time.Time // only what is urgent is written before
 }
 
 // newPlan is the plan of a session in which nothing was written yet but exist, which are keys with
@@ -124,7 +129,12 @@ func (p *plan) next(now time.Time) (batch []change, again time.Time) {
 	p.at = now
 	var due []string
 	for _, key := range p.differing() {
-		if at := p.entries[key].wrote.Add(poolGap); at.After(now) {
+		e := p.entries[key]
+		at := e.wrote.Add(poolGap)
+		if e.urgency() >= other && p.rest.After(at) {
+			at = p.rest
+		}
+		if at.After(now) {
 			again = sooner(again, at)
 		} else {
 			due = append(due, key)
@@ -182,8 +192,9 @@ func (p *plan) batch(keys []string, limit int) []change {
 	return batch
 }
 
-// wrote records that etcd has a batch that next or whole returned.
-func (p *plan) wrote(batch []change, now time.Time) {
+// wrote records that etcd has a batch that next or whole returned, after a write from begun to now.
+func (p *plan) wrote(batch []change, begun, now time.Time) {
+	p.rest = now.Add(min(longestRest, restRatio*now.Sub(begun)))
 	for _, c := range batch {
 		p.budget--
 		e := p.entries[c.key]

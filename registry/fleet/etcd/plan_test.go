@@ -12,9 +12,10 @@ import (
 // planned are the keys that a plan lets be written, each with its time in seconds.
 type planned struct {
 	*plan
-	now  time.Time
-	from time.Time
-	log  []string
+	now   time.Time
+	from  time.Time
+	takes time.Duration // a write
+	log   []string
 }
 
 func newPlanned(exist ...string) *planned {
@@ -30,7 +31,7 @@ func (p *planned) want(pools ...record.Pool) {
 	p.wantPools(all)
 }
 
-// pass writes what is due until a while has passed.
+// pass writes what is due until a while has passed; etcd takes some time for each write.
 func (p *planned) pass(d time.Duration) {
 	end := p.now.Add(d)
 	for {
@@ -43,11 +44,15 @@ func (p *planned) pass(d time.Duration) {
 			p.log = append(p.log, fmt.Sprintf("%.1f %s%s", p.now.Sub(p.from).Seconds(), sign, c.key))
 		}
 		if len(batch) > 0 {
-			p.wrote(batch, p.now)
+			begun := p.now
+			p.now = p.now.Add(p.takes)
+			p.wrote(batch, begun, p.now)
 			continue
 		}
 		if again.IsZero() || again.After(end) {
-			p.now = end
+			if end.After(p.now) {
+				p.now = end
+			}
 			return
 		}
 		p.now = again
@@ -104,6 +109,15 @@ func TestPlan(t *testing.T) {
 			p.want(pool("a", true, 2), other, pool("c", false, 1), pool("e", true, 1))
 			p.pass(time.Second)
 		}, "0.0 a, 0.0 b, 0.0 c, 0.0 d, 1.0 e, 1.0 -d, 1.0 c, 1.0 b, 1.0 a"},
+		{"an_etcd_that_is_slow_gets_slots_less_often_and_readiness_at_once", nil, func(p *planned) {
+			p.takes = time.Second
+			p.want(pool("a", true, 1), pool("b", true, 1))
+			p.pass(0)
+			p.want(pool("a", true, 2), pool("b", true, 1))
+			p.pass(time.Second)
+			p.want(pool("a", true, 3), pool("b", false, 1))
+			p.pass(10 * time.Second)
+		}, "0.0 a, 0.0 b, 2.0 b, 7.0 a"},
 		{"the_host_is_no_pool", nil, func(p *planned) {
 			p.set("host", []byte("1"), nil)
 			p.want(pool("a", true, 1))
@@ -176,7 +190,7 @@ func TestWhole(t *testing.T) {
 		if len(batch) > batchKeys || size > batchBytes {
 			t.Errorf("transaction %d has %d keys and %d bytes", i, len(batch), size)
 		}
-		p.wrote(batch, p.now)
+		p.wrote(batch, p.now, p.now)
 	}
 	if len(seen) != 252 || p.pools() != 250 {
 		t.Errorf("%d keys written, %d pools; want 252 and 250", len(seen), p.pools())

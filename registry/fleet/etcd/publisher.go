@@ -27,6 +27,8 @@ type Publisher struct {
 	once  bool // this process has published the host
 
 	failed   int      // attempts in a row
+	strained int      // of them, the last ones in a row that a member answered at first
+	slow     int      // of them, those that a connected member was too slow for
 	reported bool     // one of them is logged
 	hints    []string // of those that are logged
 	held     holder
@@ -36,6 +38,7 @@ type Publisher struct {
 // session is a lease with the host's key bound to it.
 type session struct {
 	store store
+	found bool // etcd answered what it has of this host
 	lease int64
 	lost  <-chan struct{}
 	plan  *plan
@@ -44,7 +47,7 @@ type session struct {
 // New returns a publisher, which writes nothing yet.
 func New(o Options) *Publisher {
 	p := &Publisher{o: o, keys: record.Below(o.Prefix), random: mathrand.Float64}
-	p.connect = func() (store, error) { return dial(o) }
+	p.connect = func() (store, error) { return dial(o, p.patience()) }
 	p.self = record.HostOf(o.Host, p.state.Devices)
 	p.self.Instance, p.self.TTL = rand.Text(), o.TTL.Seconds()
 	p.self.Started = time.Now().UTC().Format(time.RFC3339)
@@ -127,6 +130,7 @@ func (p *Publisher) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.found = true
 	if by, is := p.holderOf(f); is {
 		return &by
 	}
@@ -137,6 +141,7 @@ func (p *Publisher) begin(ctx context.Context) error {
 	s.plan.set(p.keys.Host(p.self.MachineID), p.host(), nil)
 	s.plan.wantPools(p.pools())
 	for i, batch := range s.plan.whole(p.keys.Host(p.self.MachineID)) {
+		begun := time.Now()
 		if i == 0 {
 			err = st.begin(ctx, f.revision, s.lease, batch)
 		} else {
@@ -145,7 +150,7 @@ func (p *Publisher) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.plan.wrote(batch, time.Now())
+		s.plan.wrote(batch, begun, time.Now())
 	}
 	return nil
 }
@@ -159,10 +164,11 @@ func (p *Publisher) serve(ctx context.Context, states fleet.Mailbox) error {
 	for {
 		batch, again := p.s.plan.next(time.Now())
 		if len(batch) > 0 {
+			begun := time.Now()
 			if err := p.s.store.write(ctx, p.s.lease, batch); err != nil {
 				return err
 			}
-			p.s.plan.wrote(batch, time.Now())
+			p.s.plan.wrote(batch, begun, time.Now())
 			continue
 		}
 		timer.Stop()
@@ -230,11 +236,7 @@ func (p *Publisher) ended(ctx context.Context, err error) time.Duration {
 	case errors.As(err, &by):
 		pause = p.blocked(ctx, *by)
 	default:
-		if !p.began.IsZero() && time.Since(p.began) >= p.o.TTL {
-			p.failed, p.hints = 0, nil // the session was a good one
-		}
-		p.began = time.Time{}
-		p.failed++
+		p.count(err)
 		pause = p.retry()
 		p.report(err, pause)
 	}
@@ -242,13 +244,42 @@ func (p *Publisher) ended(ctx context.Context, err error) time.Duration {
 	return pause
 }
 
+// count takes a failure into account.
+func (p *Publisher) count(err error) {
+	if !p.began.IsZero() && time.Since(p.began) >= p.o.TTL {
+		p.failed, p.strained, p.slow, p.hints = 0, 0, 0, nil // the session was a good one
+	}
+	p.began = time.Time{}
+	p.failed++
+	p.strained++
+	if p.s == nil || !p.s.found {
+		p.strained = 0
+	}
+	if errors.Is(err, errSlow) {
+		p.slow++
+	}
+}
+
 // retry is the pause after a failure.
 func (p *Publisher) retry() time.Duration {
-	pause := longestRetry
-	if p.failed < 6 {
-		pause = min(longestRetry, firstRetry<<(p.failed-1))
+	if p.strained > 0 {
+		return p.pause(p.strained, longestRetry)
 	}
+	return p.pause(p.failed, longestAway)
+}
+
+// pause is the nth in a row, longest at most.
+func (p *Publisher) pause(n int, longest time.Duration) time.Duration {
+	pause := doubled(firstRetry, n-1, longest)
 	return pause - time.Duration(p.random()*float64(pause)/2)
+}
+
+// patience is the time of a request.
+func (p *Publisher) patience() time.Duration { return doubled(requestTime, p.slow, longestRequest) }
+
+// doubled is d after n doublings, most at most.
+func doubled(d time.Duration, n int, most time.Duration) time.Duration {
+	return min(most, d<<min(n, 8))
 }
 
 // report logs the first failure of a row, each that has another hint than those before, and each

@@ -1,7 +1,9 @@
 package etcd
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -20,14 +22,22 @@ type world struct {
 	t       *testing.T
 	cluster *etcd.Cluster
 	c       *clientv3.Client
+	view    *watching
 	random  *rand.Rand
+	lines   [3][]*cable // of each host to each member
 	hosts   [3]*host    // nil: it is off
 	truth   [3][]string // its pools, as state has them
+	cut     [3]bool     // nothing is carried
 	boots   int
+	took    map[string][]time.Duration // until all was right, by fault
 }
 
 func (w *world) options(i int) Options {
-	o := testOptions(w.cluster.Endpoints(), fmt.Sprintf("boot-%d", w.boots), nil)
+	var endpoints []string
+	for _, line := range w.lines[i] {
+		endpoints = append(endpoints, "http://"+line.Addr().String())
+	}
+	o := testOptions(endpoints, fmt.Sprintf("boot-%d", w.boots), nil)
 	o.Host.MachineID = strings.Repeat(strconv.Itoa(i), 32)
 	return o
 }
@@ -41,7 +51,7 @@ func (w *world) start(i int) {
 func (w *world) want() string {
 	var all []string
 	for i, h := range w.hosts {
-		if h == nil {
+		if h == nil || w.cut[i] {
 			continue
 		}
 		all = append(all, "hosts "+h.o.Host.BootID)
@@ -65,9 +75,40 @@ func (w *world) change(i int) {
 	}
 }
 
+// stick has a host's connections carry nothing, or carry again.
+func (w *world) stick(i int, is bool) {
+	w.cut[i] = is
+	for _, line := range w.lines[i] {
+		line.stick(is)
+	}
+}
+
+// memberFaults are what happens to members whose networks are their own.
+func (w *world) memberFaults() map[string]func(i int) {
+	part := func(cut func(i int)) func(i int) {
+		return func(i int) {
+			cut(i)
+			w.change(i)
+			time.Sleep(time.Duration(w.random.Int64N(int64(2 * ttl))))
+			w.cluster.Rejoin(i)
+		}
+	}
+	return map[string]func(i int){
+		"member_cut_off":            part(w.cluster.Cut),
+		"member_cut_off_from_peers": part(w.cluster.CutPeers),
+	}
+}
+
 // faults are what happens, by name.
 func (w *world) faults() map[string]func(i int) {
 	return map[string]func(i int){
+		"host_cut_off": func(i int) {
+			w.stick(i, true)
+			w.change(i)
+			w.right("host_cut_off_is_gone")
+			w.change(i)
+			w.stick(i, false)
+		},
 		"publisher_killed": func(i int) {
 			if w.hosts[i] != nil {
 				w.hosts[i].close()
@@ -117,53 +158,74 @@ func (w *world) faults() map[string]func(i int) {
 	}
 }
 
+// right waits until etcd and the reader have exactly what is true, and records how long that took.
+func (w *world) right(after string) {
+	w.t.Helper()
+	begun := time.Now()
+	eventually(w.t, right+longestAway, w.c, w.want())
+	w.view.sees(w.t, right+longestAway, w.want())
+	w.took[after] = append(w.took[after], time.Since(begun))
+}
+
+// report logs, by fault, how often it was, how often the rule of the documentation was missed, and
+// the longest time.
+func (w *world) report() {
+	steps, late := 0, 0
+	for _, name := range slices.Sorted(maps.Keys(w.took)) {
+		over, all := 0, w.took[name]
+		for _, d := range all {
+			if d > right {
+				over++
+			}
+		}
+		steps, late = steps+len(all), late+over
+		w.t.Logf("%s: %d times, %d of them right only after more than %s, after %s at most", name, len(all), over,
+			right, slices.Max(all).Round(time.Millisecond))
+	}
+	w.t.Logf("%d steps, %d of them right only after more than %s; none was wrong for %s", steps, late, right, patience)
+}
+
 // TestAtRandom makes one fault after another, each with a change of a host's pools, and waits until
-// etcd has exactly what is true. How long each took is logged. FLEET_FAULTS is how long, and
-// FLEET_SEED repeats a run.
+// etcd and a reader have exactly what is true. FLEET_FAULTS is how long, and FLEET_SEED repeats a
+// run. Where it may, it runs in a network of its own, so that members can be cut off.
 func TestAtRandom(t *testing.T) {
 	t.Parallel()
-	duration := 10 * time.Second
-	if text := os.Getenv("FLEET_FAULTS"); text != "" {
-		var err error
-		if duration, err = time.ParseDuration(text); err != nil {
-			t.Fatal(err)
-		}
+	where := etcd.OwnNetwork(t)
+	if where == etcd.Elsewhere {
+		return
 	}
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("FLEET_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
+	duration, err := time.ParseDuration(cmp.Or(os.Getenv("FLEET_FAULTS"), "10s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := strconv.FormatInt(time.Now().UnixNano(), 10)
+	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("FLEET_SEED"), now), 10, 64)
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Logf("FLEET_SEED=%d", seed)
-	cluster := etcd.Start(t, etcd.Options{Members: 3})
-	w := &world{t: t, cluster: cluster, c: cluster.Client(), random: rand.New(rand.NewPCG(seed, 0))}
+	cluster := etcd.Start(t, etcd.Options{Members: 3, Apart: where == etcd.Inside})
+	w := &world{t: t, cluster: cluster, c: cluster.Client(), view: watches(t, cluster.Endpoints()),
+		random: rand.New(rand.NewPCG(seed, 0)), took: map[string][]time.Duration{}}
 	for i := range w.hosts {
+		for _, endpoint := range cluster.Endpoints() {
+			w.lines[i] = append(w.lines[i], newCable(t, endpoint))
+		}
 		w.change(i)
 		w.start(i)
 	}
 	faults := w.faults()
-	var names []string
-	for name := range faults {
-		names = append(names, name)
+	if where == etcd.Inside {
+		maps.Copy(faults, w.memberFaults())
 	}
-	slices.Sort(names)
-	longest := map[string]time.Duration{}
-	for end := time.Now().Add(duration); time.Now().Before(end) && !t.Failed(); {
+	names := slices.Sorted(maps.Keys(faults))
+	for end := time.Now().Add(duration); time.Now().Before(end); {
 		name := names[w.random.IntN(len(names))]
 		settled(t, cluster, w.c)
-		i := w.random.IntN(3)
-		faults[name](i)
+		faults[name](w.random.IntN(3))
 		w.change(w.random.IntN(3))
 		settled(t, cluster, w.c)
-		begun := time.Now()
-		eventually(t, right+longestRetry, w.c, w.want())
-		longest[name] = max(longest[name], time.Since(begun))
+		w.right(name)
 	}
-	for _, name := range names {
-		if d, is := longest[name]; is {
-			t.Logf("%s: right after %s at most", name, d.Round(time.Millisecond))
-		}
-	}
+	w.report()
 }

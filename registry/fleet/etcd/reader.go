@@ -42,19 +42,21 @@ type feed interface {
 // by several goroutines.
 type Reader struct {
 	o       Options
-	connect func() (feed, error)
+	connect func(patience time.Duration) (feed, error)
 	random  func() float64 // in [0, 1)
 }
 
 // NewReader returns a reader of the etcd and the prefix of the options, of which it needs neither
 // Host nor TTL nor Status. Nothing is connected to yet.
 func NewReader(o Options) *Reader {
-	return &Reader{o: o, connect: func() (feed, error) { return dialSource(o) }, random: mathrand.Float64}
+	r := &Reader{o: o, random: mathrand.Float64}
+	r.connect = func(patience time.Duration) (feed, error) { return dialSource(o, patience) }
+	return r
 }
 
 // List reads the fleet once.
 func (r *Reader) List(ctx context.Context) (*view.Set, error) {
-	f, err := r.connect()
+	f, err := r.connect(requestTime)
 	if err != nil {
 		return nil, err
 	}
@@ -68,36 +70,49 @@ func (r *Reader) List(ctx context.Context) (*view.Set, error) {
 // and then what changes, and after each loss the reason and a whole list again. deliver is called
 // by this goroutine alone; one that takes long has the watch wait.
 func (r *Reader) Watch(ctx context.Context, deliver func(view.Batch)) {
-	failed := 0
+	failed, slow := 0, 0
 	for ctx.Err() == nil {
-		listed, err := r.session(ctx, deliver)
+		s := r.session(ctx, slow, deliver)
 		if ctx.Err() != nil {
 			return
 		}
-		good := !listed.IsZero() && time.Since(listed) >= goodSession
-		if good || errors.Is(err, rpctypes.ErrCompacted) {
-			failed = 0
+		good := !s.listed.IsZero() && time.Since(s.listed) >= goodSession
+		if good || errors.Is(s.err, rpctypes.ErrCompacted) {
+			failed, slow = 0, 0
 		}
-		deliver(view.Batch{Kind: view.Lost, Err: err})
-		wait(ctx, r.pause(failed))
+		if errors.Is(s.err, errSlow) {
+			slow++
+		}
+		deliver(view.Batch{Kind: view.Lost, Err: s.err})
+		wait(ctx, r.pause(failed, s.answered))
 		failed++
 	}
 }
 
-// session is a list and a watch. It returns when the list was complete (zero: it was not), and why
-// the watch ended.
-func (r *Reader) session(ctx context.Context, deliver func(view.Batch)) (listed time.Time, err error) {
-	f, err := r.connect()
+// sitting is a list and a watch, as it ended.
+type sitting struct {
+	answered bool      // by a first page
+	listed   time.Time // when the list was complete; zero: it was not
+	err      error     // why it ended
+}
+
+func (r *Reader) session(ctx context.Context, slow int, deliver func(view.Batch)) (s sitting) {
+	f, err := r.connect(doubled(requestTime, slow, longestRequest))
 	if err != nil {
-		return listed, err
+		return sitting{err: err}
 	}
 	defer f.close()
-	revision, err := r.list(ctx, f, deliver)
+	revision, err := r.list(ctx, f, func(b view.Batch) {
+		s.answered = s.answered || b.Kind == view.Page
+		deliver(b)
+	})
 	if err != nil {
-		return listed, err
+		s.err = err
+		return s
 	}
-	listed = time.Now()
-	return listed, f.watch(ctx, revision+1, deliver)
+	s.listed = time.Now()
+	s.err = f.watch(ctx, revision+1, deliver)
+	return s
 }
 
 func (r *Reader) list(ctx context.Context, f feed, deliver func(view.Batch)) (int64, error) {
@@ -109,12 +124,14 @@ func (r *Reader) list(ctx context.Context, f feed, deliver func(view.Batch)) (in
 	return revision, err
 }
 
-// pause doubles with each failure, and is shortened at random by up to a half.
-func (r *Reader) pause(failed int) time.Duration {
-	p := longestRetry
-	if failed < 8 {
-		p = min(longestRetry, firstReread<<failed)
+// pause doubles with each failure, and is shortened at random by up to a half. It is shorter where
+// no member answered: asking costs etcd little then.
+func (r *Reader) pause(failed int, answered bool) time.Duration {
+	longest := longestAway
+	if answered {
+		longest = longestRetry
 	}
+	p := doubled(firstReread, failed, longest)
 	return p - time.Duration(r.random()*float64(p)/2)
 }
 

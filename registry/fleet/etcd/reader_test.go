@@ -77,7 +77,7 @@ func TestReaderSessions(t *testing.T) {
 				begun, opened, closed := time.Now(), 0, 0
 				r := &Reader{random: func() float64 { return 0 }}
 				left := c.sessions
-				r.connect = func() (feed, error) {
+				r.connect = func(time.Duration) (feed, error) {
 					s := scriptedFeed{}
 					if len(left) > 0 {
 						s, left = left[0], left[1:]
@@ -112,13 +112,19 @@ func TestReaderSessions(t *testing.T) {
 	}
 }
 
-// TestReaderPause: it grows, has a bound, and is never shorter than half of it.
+// TestReaderPause: it grows, has a bound, which is lower while no member answers, and is never
+// shorter than half of it.
 func TestReaderPause(t *testing.T) {
-	for failed := range 100 {
-		longest := (&Reader{random: func() float64 { return 0 }}).pause(failed)
-		shortest := (&Reader{random: func() float64 { return 0.999 }}).pause(failed)
-		if longest > longestRetry || longest < firstReread || shortest < longest/2 || shortest > longest {
-			t.Errorf("after %d failures: %s to %s", failed, shortest, longest)
+	for answered, most := range map[bool]time.Duration{false: longestAway, true: longestRetry} {
+		for failed := range 100 {
+			longest := (&Reader{random: func() float64 { return 0 }}).pause(failed, answered)
+			shortest := (&Reader{random: func() float64 { return 0.999 }}).pause(failed, answered)
+			if longest > most || longest < firstReread || shortest < longest/2 || shortest > longest {
+				t.Errorf("after %d failures: %s to %s", failed, shortest, longest)
+			}
+			if failed == 99 && longest != most {
+				t.Errorf("it grows to %s, want %s", longest, most)
+			}
 		}
 	}
 }

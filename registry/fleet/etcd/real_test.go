@@ -298,7 +298,7 @@ func TestRealEtcd(t *testing.T) {
 		h.has("x!")
 		time.Sleep(right)
 		cluster.Run(0)
-		eventually(t, right+longestRetry, cluster.Client(), "hosts a, x backoff")
+		eventually(t, right+longestAway, cluster.Client(), "hosts a, x backoff")
 	})
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -191,7 +189,7 @@ func TestRealReader(t *testing.T) {
 			t.Error("nothing was reported as lost")
 		}
 		cluster.Run(0)
-		w.sees(t, right+longestRetry, "hosts a, y backoff")
+		w.sees(t, right+longestAway, "hosts a, y backoff")
 	})
 }
 
@@ -211,7 +209,7 @@ func TestCompaction(t *testing.T) {
 	if _, err := c.Compact(t.Context(), last, clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
-	f, err := dialSource(Options{Endpoints: cluster.Endpoints(), Prefix: "/test"})
+	f, err := dialSource(Options{Endpoints: cluster.Endpoints(), Prefix: "/test"}, requestTime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,85 +221,6 @@ func TestCompaction(t *testing.T) {
 	if _, err := f.(*source).page(t.Context(), "/test/", "/test0", 2); !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Errorf("the list ended with %v", err)
 	}
-}
-
-// cable is a connection to etcd that can be cut, or carry nothing without being closed.
-type cable struct {
-	net.Listener
-	to    string
-	mu    sync.Mutex
-	stuck bool
-	conns []net.Conn
-}
-
-func newCable(t *testing.T, to string) *cable {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cable{Listener: l, to: strings.TrimPrefix(to, "http://")}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", c.to)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			c.mu.Lock()
-			c.conns = append(c.conns, near, far)
-			c.mu.Unlock()
-			all.Go(func() { c.carry(near, far) })
-			all.Go(func() { c.carry(far, near) })
-		}
-	})
-	t.Cleanup(func() { l.Close(); c.cut(); all.Wait() })
-	return c
-}
-
-func (c *cable) carry(to io.WriteCloser, from io.Reader) {
-	defer to.Close()
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		for c.isStuck() {
-			time.Sleep(20 * time.Millisecond)
-		}
-		if _, err := to.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
-}
-
-func (c *cable) isStuck() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stuck
-}
-
-func (c *cable) stick(is bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stuck = is
-}
-
-// cut closes every connection.
-func (c *cable) cut() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stuck = false
-	for _, conn := range c.conns {
-		conn.Close()
-	}
-	c.conns = nil
 }
 
 // TestReaderIsCutOff: a reader whose connection breaks or carries nothing reports that in time, and
@@ -347,7 +266,7 @@ func TestReaderIsCutOff(t *testing.T) {
 			}
 		}
 		line.cut()
-		w.sees(t, right+longestRetry, "hosts a, x ready")
+		w.sees(t, right+longestAway, "hosts a, x ready")
 	})
 	t.Run("history_is_compacted_under_a_watch", func(t *testing.T) {
 		compact(t)
@@ -369,7 +288,7 @@ func TestReaderFaults(t *testing.T) {
 		leader := cluster.Leader(c)
 		cluster.Kill(leader)
 		h.has("x!", "y")
-		w.sees(t, right+longestRetry, "hosts a, x backoff, y ready")
+		w.sees(t, right+longestAway, "hosts a, x backoff, y ready")
 		cluster.Run(leader)
 	})
 	for i := range 3 {
@@ -378,7 +297,7 @@ func TestReaderFaults(t *testing.T) {
 			cluster.Stop(i)
 			defer cluster.Continue(i)
 			h.has("x", fmt.Sprintf("y%d", i))
-			w.sees(t, right+silence+longestRetry, fmt.Sprintf("hosts a, x ready, y%d ready", i))
+			w.sees(t, right+silence+longestAway, fmt.Sprintf("hosts a, x ready, y%d ready", i))
 		})
 	}
 	t.Run("no_quorum", func(t *testing.T) {
@@ -399,6 +318,6 @@ func TestReaderFaults(t *testing.T) {
 		cluster.Run((leader + 2) % 3)
 		settled(t, cluster, c)
 		h.has("x!")
-		w.sees(t, right+2*longestRetry, "hosts a, x backoff")
+		w.sees(t, right+2*longestAway, "hosts a, x backoff")
 	})
 }

@@ -24,8 +24,8 @@ type source struct {
 	prefix   string
 }
 
-func dialSource(o Options) (feed, error) {
-	c, a, err := connection(o, pageLimit)
+func dialSource(o Options, patience time.Duration) (feed, error) {
+	c, a, err := connection(o, patience, pageLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (s *source) list(ctx context.Context, page func([]view.KV)) (revision int64
 }
 
 func (s *source) page(ctx context.Context, key, end string, revision int64) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, s.attempts.patience)
 	defer cancel()
 	return s.c.Get(ctx, key, clientv3.WithRange(end), clientv3.WithLimit(pageKeys), clientv3.WithRev(revision))
 }

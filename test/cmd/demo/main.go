@@ -4,6 +4,9 @@
 // GPUs that do not exist are put into the machine, and the demo says so. At the end the API stays
 // reachable from this machine until Ctrl-C; with DEMO_EXIT=1 the demo ends by itself.
 //
+// With the argument fleet it shows three machines that publish in one etcd instead, of which one
+// loses its power and another one its network.
+//
 // It owns the sequence of steps only; what it shows is tested in test/e2e.
 package main
 
@@ -23,7 +26,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Getenv("DEMO_EXIT") == "1"); err != nil {
+	show := run
+	if len(os.Args) > 1 && os.Args[1] == "fleet" {
+		show = showFleet
+	}
+	if err := show(ctx, os.Getenv("DEMO_EXIT") == "1"); err != nil {
 		if ctx.Err() != nil {
 			fmt.Println("\nInterrupted.")
 			return

@@ -30,12 +30,13 @@ slots = 2
 
 // stage is the machine and what the steps share.
 type stage struct {
-	h *host.Host
+	h      *host.Host
+	prompt string // before the $; empty: there is one machine
 }
 
 // run prints a command and runs it, and prints its output.
 func (s stage) run(ctx context.Context, script string) error {
-	fmt.Println("$ " + script)
+	fmt.Println(s.prompt + "$ " + script)
 	r := s.h.M.RunCommand(ctx, machine.Command{
 		Args: []string{"bash", "-euo", "pipefail", "-c", script}, Stdout: os.Stdout, Stderr: os.Stdout,
 	})
