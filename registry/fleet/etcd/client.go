@@ -29,14 +29,16 @@ const (
 type client struct {
 	c        *clientv3.Client
 	attempts *attempts
-	host     string // the host's key
-	pools    string // the prefix of its pools' keys
-	ttl      int64  // seconds
+	host     string        // the host's key
+	pools    string        // the prefix of its pools' keys
+	ttl      int64         // seconds
+	work     time.Duration // bounds each request but the first
 	renewals sync.WaitGroup
 }
 
 // dial returns a client, which connects when it is first used; with a password it does now.
-// patience bounds each of its requests.
+// patience bounds its first request. The others have the time of the lease, if that is more: where
+// it is lost, the session ends anyway, and to begin another one is more work for etcd.
 func dial(o Options, patience time.Duration) (store, error) {
 	c, a, err := connection(o, patience, answerLimit)
 	if err != nil {
@@ -45,7 +47,7 @@ func dial(o Options, patience time.Duration) (store, error) {
 	keys := record.Below(o.Prefix)
 	machine := o.Host.MachineID
 	return &client{c: c, attempts: a, host: keys.Host(machine), pools: keys.Pools(machine),
-		ttl: int64(o.TTL.Seconds())}, nil
+		ttl: int64(o.TTL.Seconds()), work: max(patience, min(o.TTL, longestRequest))}, nil
 }
 
 // connection is one to the members; limit bounds an answer, in bytes.
@@ -60,7 +62,7 @@ func connection(o Options, patience time.Duration, limit int) (*clientv3.Client,
 				MaxDelay: longestDial}})),
 	})
 	if err != nil {
-		return nil, nil, a.explain(err)
+		return nil, nil, a.explain(err, patience)
 	}
 	return c, a, nil
 }
@@ -71,7 +73,7 @@ func (c *client) look(ctx context.Context) (found, error) {
 	resp, err := c.c.Txn(ctx).Then(clientv3.OpGet(c.host),
 		clientv3.OpGet(c.pools, clientv3.WithPrefix(), clientv3.WithKeysOnly())).Commit()
 	if err != nil {
-		return found{}, c.attempts.explain(err)
+		return found{}, c.attempts.explain(err, c.attempts.patience)
 	}
 	var f found
 	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
@@ -84,11 +86,11 @@ func (c *client) look(ctx context.Context) (found, error) {
 }
 
 func (c *client) grant(ctx context.Context) (int64, <-chan struct{}, error) {
-	short, cancel := context.WithTimeout(ctx, c.attempts.patience)
+	short, cancel := context.WithTimeout(ctx, c.work)
 	defer cancel()
 	granted, err := c.c.Grant(short, c.ttl)
 	if err != nil {
-		return 0, nil, c.attempts.explain(err)
+		return 0, nil, c.attempts.explain(err, c.work)
 	}
 	renewed, err := c.c.KeepAlive(ctx, granted.ID)
 	if err != nil {
@@ -112,7 +114,7 @@ func (c *client) write(ctx context.Context, lease int64, changes []change) error
 }
 
 func (c *client) txn(ctx context.Context, guard clientv3.Cmp, lease int64, changes []change) error {
-	ctx, cancel := context.WithTimeout(ctx, c.attempts.patience)
+	ctx, cancel := context.WithTimeout(ctx, c.work)
 	defer cancel()
 	ops := make([]clientv3.Op, len(changes))
 	for i, ch := range changes {
@@ -126,17 +128,17 @@ func (c *client) txn(ctx context.Context, guard clientv3.Cmp, lease int64, chang
 	if err == nil && !resp.Succeeded {
 		return errTaken
 	}
-	return c.attempts.explain(err)
+	return c.attempts.explain(err, c.work)
 }
 
 func (c *client) check(ctx context.Context, lease int64, keys int) error {
-	ctx, cancel := context.WithTimeout(ctx, c.attempts.patience)
+	ctx, cancel := context.WithTimeout(ctx, c.work)
 	defer cancel()
 	resp, err := c.c.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(c.host), "=", lease)).
 		Then(clientv3.OpGet(c.pools, clientv3.WithPrefix(), clientv3.WithCountOnly())).Commit()
 	switch {
 	case err != nil:
-		return c.attempts.explain(err)
+		return c.attempts.explain(err, c.work)
 	case !resp.Succeeded || resp.Responses[0].GetResponseRange().Count != int64(keys):
 		return errTaken
 	}
@@ -144,19 +146,19 @@ func (c *client) check(ctx context.Context, lease int64, keys int) error {
 }
 
 func (c *client) conflict(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, c.attempts.patience)
+	ctx, cancel := context.WithTimeout(ctx, c.work)
 	defer cancel()
 	granted, err := c.c.Grant(ctx, int64(ttl.Seconds()))
 	if err != nil {
-		return c.attempts.explain(err)
+		return c.attempts.explain(err, c.work)
 	}
 	_, err = c.c.Put(ctx, key, string(value), clientv3.WithLease(granted.ID))
-	return c.attempts.explain(err)
+	return c.attempts.explain(err, c.work)
 }
 
 func (c *client) revoke(ctx context.Context, lease int64) error {
 	_, err := c.c.Revoke(ctx, clientv3.LeaseID(lease))
-	return c.attempts.explain(err)
+	return c.attempts.explain(err, c.work)
 }
 
 func (c *client) close() {

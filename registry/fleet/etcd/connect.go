@@ -17,7 +17,7 @@ import (
 // attempts remembers why the last connection failed: gRPC tries again until a request's time is
 // over, and then reports the time alone.
 type attempts struct {
-	patience time.Duration // of a request
+	patience time.Duration // of a first request
 
 	mu      sync.Mutex
 	last    error
@@ -31,8 +31,9 @@ func (a *attempts) set(err error) {
 	a.reached = a.reached || err == nil
 }
 
-// explain is a request's error with the reason for it, where a connection failed.
-func (a *attempts) explain(err error) error {
+// explain is the error of a request that had some time, with the reason for it where a connection
+// failed.
+func (a *attempts) explain(err error, had time.Duration) error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -42,9 +43,9 @@ func (a *attempts) explain(err error) error {
 	case a.last != nil:
 		return fmt.Errorf("no member answered: %w", a.last)
 	case a.reached:
-		return fmt.Errorf("%w within %s", errSlow, a.patience)
+		return fmt.Errorf("%w within %s", errSlow, had)
 	}
-	return fmt.Errorf("no member answered within %s: %w", a.patience, err)
+	return fmt.Errorf("no member answered within %s: %w", had, err)
 }
 
 // options have the attempts noted.

@@ -49,8 +49,9 @@ type Options struct {
 
 // Bounds of the pace.
 const (
-	// requestTime bounds a request. Each time that a connected member was too slow for it, it
-	// doubles, up to longestRequest: what is given up had its work done in vain, and begins again.
+	// requestTime bounds the first request, and the others where a lease's time is less. Each time
+	// that a connected member was too slow for it, it doubles, up to longestRequest: what is given
+	// up had its work done in vain, and begins again.
 	requestTime    = 3 * time.Second
 	longestRequest = 12 * time.Second
 	goodbyeTime    = 2 * time.Second

@@ -39,7 +39,7 @@ func (s *source) list(ctx context.Context, page func([]view.KV)) (revision int64
 	for {
 		resp, err := s.page(ctx, key, end, revision)
 		if err != nil {
-			return 0, s.attempts.explain(err)
+			return 0, s.attempts.explain(err, s.attempts.patience)
 		}
 		if revision == 0 {
 			revision = resp.Header.Revision
@@ -86,7 +86,7 @@ func (s *source) watch(ctx context.Context, from int64, deliver func(view.Batch)
 			case !open:
 				return errEnded
 			case resp.Err() != nil: // with a compaction, too
-				return s.attempts.explain(resp.Err())
+				return s.attempts.explain(resp.Err(), s.attempts.patience)
 			}
 			heard = time.Now()
 			deliver(batchOf(resp))
