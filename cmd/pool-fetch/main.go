@@ -6,10 +6,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -73,6 +75,7 @@ Options of request:
   --max-bytes N       refuse what is larger
   --rate-limit N      bytes a second
   --host NAME         another host that redirects may lead to; may be repeated
+  --peer URL          a manager whose cache is asked first, by digest; may be repeated
 `
 
 func (p program) run(ctx context.Context, args []string) int {
@@ -141,6 +144,9 @@ const (
 	registryAuth = "registry-auth"
 )
 
+// peersCA is the credential with the certificates of peers, which is read where it is needed.
+const peersCA = "peers-ca"
+
 // secrets reads the credentials of the unit (systemd.exec(5), Credentials). None has to be there.
 func secrets(dir string) (s fetch.Secrets, err error) {
 	if dir == "" {
@@ -149,7 +155,7 @@ func secrets(dir string) (s fetch.Secrets, err error) {
 	var store string
 	for name, to := range map[string]*string{"token": &s.HubToken, "s3-access-key": &s.Store.Access,
 		"s3-secret-key": &s.Store.Secret, "s3-session-token": &s.Store.Session, storeKeys: &store,
-		registryAuth: &s.Registry} {
+		registryAuth: &s.Registry, "peers-token": &s.PeersToken} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if os.IsNotExist(err) {
 			continue
@@ -167,12 +173,20 @@ func secrets(dir string) (s fetch.Secrets, err error) {
 			return s, fmt.Errorf("%s has more than one line", name)
 		}
 	}
+	if name := filepath.Join(dir, peersCA); isThere(name) {
+		s.PeersCA = name
+	}
 	if store != "" {
 		if s.Store, err = fetch.ParseStoreKeys(store); err != nil {
 			return s, fmt.Errorf("%s: %w", storeKeys, err)
 		}
 	}
 	return s, nil
+}
+
+func isThere(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // resolve prints addresses; it is the only command that asks nameservers.
@@ -216,6 +230,14 @@ func (p program) request(ctx context.Context, args []string) int {
 	f.Int64Var(&r.RateLimit, "rate-limit", 0, "")
 	f.Func("host", "", func(name string) error {
 		hosts = append(hosts, name)
+		return nil
+	})
+	f.Func("peer", "", func(text string) error {
+		u, err := url.Parse(text)
+		if err != nil || u.Hostname() == "" {
+			return errors.New("is no URL")
+		}
+		r.Peers, hosts = append(r.Peers, text), append(hosts, u.Hostname())
 		return nil
 	})
 	if err := f.Parse(args); err != nil {

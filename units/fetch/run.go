@@ -24,6 +24,9 @@ type Secrets struct {
 	HubToken string
 	Store    StoreKeys
 	Registry string // of oci, in the form of auth.json (containers-auth.json(5))
+	// PeersToken is sent to peers with https alone.
+	PeersToken string
+	PeersCA    string // file of the certificates that peers are recognised by; empty: those of the host
 }
 
 // Options are what a fetch has beside its request.
@@ -45,6 +48,7 @@ type fetcher struct {
 	client *client
 	cache  *cache
 	source source
+	peers  *peers // nil: none
 	limit  limiter
 
 	complete atomic.Int64 // bytes of files that are complete
@@ -78,6 +82,8 @@ func run(ctx context.Context, r wire.Request, o Options, set settings) error {
 		return err
 	}
 	defer f.client.close()
+	f.peers = newPeers(r, o.Secrets, set, o.Log)
+	defer f.peers.close()
 	if f.cache, err = openCache(r); err != nil {
 		return err
 	}
@@ -261,11 +267,15 @@ func (f *fetcher) follow(ctx context.Context, p plan, q *queue, b *blob) error {
 		return err
 	}
 	if want := b.file.sum; want.algorithm != "" && want.hex != sum {
-		if !b.resumed {
+		peers := f.peers.lied(b.file)
+		if !b.resumed && !peers {
 			return b.setAside(sum)
 		}
-		f.log.Printf("%s has the digest %s, not %s; what was there before may be damaged: fetching it again",
-			b.file.path, sum, want.hex)
+		why := "what was there before may be damaged: fetching it again"
+		if peers {
+			why = "parts of it came from peers: fetching it from its source"
+		}
+		f.log.Printf("%s has the digest %s, not %s; %s", b.file.path, sum, want.hex, why)
 		if err := b.drop(); err != nil {
 			return err
 		}
@@ -299,7 +309,7 @@ func (f *fetcher) result(p plan) error {
 		return err
 	}
 	e := wire.Event{Kind: wire.Result, Commit: p.commit, Files: len(p.files), Bytes: f.complete.Load(),
-		Path: filepath.Join(f.cache.dir, "snapshots", p.commit, p.open)}
+		Path: filepath.Join(f.cache.dir, "snapshots", p.commit, p.open), PeerBytes: f.peers.report(f.complete.Load())}
 	if p.links == "" && len(p.files) == 1 && p.files[0].sum.algorithm == bySHA256 {
 		e.Digest = p.files[0].sum.String()
 	}

@@ -59,6 +59,7 @@ type place struct {
 	signed bool // the address is good for a while, and was made by the source for this fetch
 	// What each answer must repeat of the first one; "" where a digest is known.
 	etag, modified string
+	peer           *peer // nil: it is the source's own
 }
 
 // changed reports whether an answer is about another file.

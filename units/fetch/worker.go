@@ -72,12 +72,27 @@ func (w *worker) adapt(n int64, first, all time.Duration) {
 	w.span = min(max(int64(20*rate*first.Seconds()), w.set.piece), maxSpan)
 }
 
-// ask makes one request for what is left of a part.
+// ask makes a request for what is left of a part, and another one where a peer failed.
 func (w *worker) ask(ctx context.Context, b *blob, s *span, answered func()) error {
-	at, err := w.where(ctx, b)
-	if err != nil {
-		return err
+	for {
+		at, err := w.where(ctx, b)
+		if err != nil {
+			return err
+		}
+		from := s.at
+		err = w.askAt(ctx, b, s, at, answered)
+		if at.peer == nil {
+			return err
+		}
+		w.peers.took(b.file, at.peer, s.at-from)
+		if err == nil || !w.peers.failed(ctx, b.file, at.peer, err) {
+			return err
+		}
+		b.forget(at)
 	}
+}
+
+func (w *worker) askAt(ctx context.Context, b *blob, s *span, at place, answered func()) error {
 	header := at.header.Clone()
 	if header == nil {
 		header = make(http.Header)
@@ -85,7 +100,14 @@ func (w *worker) ask(ctx context.Context, b *blob, s *span, answered func()) err
 	if !s.whole || s.at > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.at, s.to-1))
 	}
-	resp, from, err := w.client.follow(ctx, http.MethodGet, at.url, header)
+	var resp *http.Response
+	var err error
+	from := at.url
+	if at.peer != nil {
+		resp, err = w.peers.get(ctx, at, header)
+	} else {
+		resp, from, err = w.client.follow(ctx, http.MethodGet, at.url, header)
+	}
 	if err != nil {
 		return err
 	}
@@ -106,6 +128,10 @@ func (w *worker) where(ctx context.Context, b *blob) (place, error) {
 	b.asking.Lock()
 	defer b.asking.Unlock()
 	if b.at == nil {
+		if at, is := w.peers.place(b.file); is {
+			b.at = &at
+			return at, nil
+		}
 		at, err := w.source.place(ctx, b.file)
 		if err != nil {
 			return place{}, err

@@ -79,6 +79,8 @@ type Event struct {
 	File    string `json:"file,omitempty"`             // progress: the one that is written
 	Path    string `json:"path,omitempty"`             // result: absolute, what an engine opens
 	Digest  string `json:"digest,omitempty"`           // result: of the only file
+	// PeerBytes is, of a result, what of this run's came from peers.
+	PeerBytes int64 `json:"peer_bytes,omitempty"`
 
 	Reason       Reason `json:"reason,omitempty"`
 	Host         string `json:"host,omitempty"` // host_denied: the host that was not in the request
@@ -152,7 +154,7 @@ func Parse(line []byte) (Event, error) {
 }
 
 func (e *Event) check() error {
-	for _, n := range []int64{e.Total, e.Present, e.Bytes, e.Rate} {
+	for _, n := range []int64{e.Total, e.Present, e.Bytes, e.Rate, e.PeerBytes} {
 		if n < 0 || n > maxBytes {
 			return fmt.Errorf("%.20q has a number out of bounds", e.Kind)
 		}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strings"
 )
@@ -48,6 +49,7 @@ type Request struct {
 	RateLimit   int64               `json:"rate_limit_bytes_per_s,omitempty"` // 0: none
 	MaxBytes    int64               `json:"max_bytes,omitempty"`              // of all files together; 0: none
 	CAFile      string              `json:"ca_file,omitempty"`                // certificates to trust, instead of the host's
+	Peers       []string            `json:"peers,omitempty"`                  // URLs of managers that may have the files; for pool-fetch alone
 }
 
 // MaxConnections is the most that a request may ask for.
@@ -125,7 +127,27 @@ func (r *Request) Check() error {
 	case r.CAFile != "" && !filepath.IsAbs(r.CAFile):
 		return errors.New("ca_file is no absolute path")
 	}
+	if err := checkPeers(r.Peers); err != nil {
+		return err
+	}
 	return checkHosts(r.Hosts)
+}
+
+// MaxPeers is the most that a request may name.
+const MaxPeers = 16
+
+func checkPeers(peers []string) error {
+	if len(peers) > MaxPeers {
+		return fmt.Errorf("peers has more than %d URLs", MaxPeers)
+	}
+	for _, p := range peers {
+		u, err := url.Parse(p)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil ||
+			u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("peers: %.80q is no URL of a manager", p)
+		}
+	}
+	return nil
 }
 
 // Bounds of the names and addresses of a request or an answer.
