@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/config/strict"
 )
 
@@ -94,5 +95,26 @@ func etcdIsComplete(s *Settings, r *strict.Report) {
 			"etcd.endpoints")
 	case len(e.Endpoints) > 0 && secure == 0 && e.CertFile != "" && !r.Failed("etcd.cert_file"):
 		r.Rule("has no effect: the endpoints have no TLS", "", "Let endpoints begin with https://.", "etcd.cert_file")
+	}
+}
+
+// peersAreKnown: keys about other hosts' caches that have no effect without another one.
+func peersAreKnown(s *Settings, r *strict.Report) {
+	p := s.Host.Provisioning
+	if r.Failed("provisioning.peers", "etcd.endpoints") {
+		return
+	}
+	if p.Peers == config.PeersFleet {
+		if len(s.Fleet.Etcd.Endpoints) == 0 {
+			r.Rule("there is no [etcd] beside it", "", "Name the members of the etcd that has the hosts of the fleet: "+
+				"[etcd] endpoints.", "provisioning.peers")
+		}
+		return
+	}
+	for _, need := range []struct{ key, has string }{{"provisioning.peers_token_file", p.PeersToken},
+		{"provisioning.peers_ca_file", p.PeersCA}} {
+		if need.has != "" && !r.Failed(need.key) {
+			r.Rule("has no effect: no other host is asked", "", `Set peers = "fleet" beside it.`, need.key)
+		}
 	}
 }

@@ -66,7 +66,7 @@ func rules() []func(*Settings, *strict.Report) {
 	for _, rule := range config.HostRules() {
 		lifted = append(lifted, func(s *Settings, r *strict.Report) { rule(&s.Host, r) })
 	}
-	return append(lifted, certificateHasKey, orchestratorReachesBack, etcdIsComplete)
+	return append(lifted, certificateHasKey, orchestratorReachesBack, etcdIsComplete, peersAreKnown)
 }
 
 // certificateHasKey: neither is of use without the other.

@@ -62,6 +62,7 @@ func newProgram(o options, log *slog.Logger) (*program, error) {
 		if err != nil {
 			return nil, err
 		}
+		p.follower.Models = true
 		p.publishers = append(p.publishers, etcd.New(e))
 		p.shown = serve.New(serve.Options{Source: etcd.NewReader(e), Prefix: e.Prefix, TTL: e.TTL, Hint: etcd.ReadHint,
 			Log: log})

@@ -60,6 +60,9 @@ func manager(t *testing.T, dir string) string {
 		fmt.Fprint(w, `{"pools":[{"id":"llama3","state":"ready","ready":true,"replicas":[]}],"problems":[]}`)
 	})
 	mux.HandleFunc("GET /v1/devices", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"devices":[]}`) })
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"models":[{"model":"hf:acme/llama3","bytes":7,"files":1,"digests":["sha256:0a"]}]}`)
+	})
 	server := &http.Server{Handler: mux}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { server.Close() })
@@ -121,6 +124,11 @@ func TestShown(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("%+v, %v", list, err)
 		}
+	}
+	models, err := c.GetFleetModels(t.Context(), client.GetFleetModelsParams{})
+	if err != nil || len(models.Value.Models) != 1 || models.Value.Models[0].Address != "https://gpu1:9200" ||
+		models.Value.Models[0].Model != "hf:acme/llama3" {
+		t.Errorf("%+v, %v", models, err)
 	}
 	stream, err := c.GetFleetEvents(t.Context())
 	if err != nil {

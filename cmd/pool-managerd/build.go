@@ -61,7 +61,8 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Open:      func() (requests, streams int) { return d.api.Open() }})
 	d.obtainer = obtain.New(obtain.Options{PID1: fetches{client}, Program: d.o.fetch,
 		Nameservers: obtain.HostNameservers, Output: filepath.Join(d.o.runtimeDir, "fetch"), Log: d.log,
-		Ended: counts.Fetched, Refuse: func(program string) *registry.Failure {
+		Peers: d.peersWith,
+		Ended: func(o obtain.Outcome) { counts.Fetched(o.Reason, o.Bytes, o.PeerBytes, o.Took) }, Refuse: func(program string) *registry.Failure {
 			return d.inForce.Load().Policy.RefuseExecuted(program)
 		}})
 	d.configureFetches(settings.Host)
@@ -116,7 +117,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Registry: d.registry, Backend: backend{d.super},
 		Operator: operator{d.super, d.reloads, &d.inForce, &d.sources, d.registry,
 			filepath.Join(d.o.runtimeDir, "engines")},
-		Library: shelf{d.pulls},
+		Library: shelf{d.pulls, newCacheList(&d.inForce, filepath.Join(d.o.stateDir, "models"), d.registry)},
 		Leases: &api.Leases{Book: d.leases.book, Now: bootTime, Rejected: counts.LeaseRejected,
 			Wanted: d.bench.Wanted},
 		Bench:   measurements{d.bench},
@@ -125,7 +126,7 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		Memory:  engineMemory,
 		Metrics: scrape, Settings: apiSettings(settings), Version: version, Log: d.log, Epoch: d.eventFile.Epoch(),
 		Peers:  newPeers(listeners(sockets), sockets.Others, d.log),
-		Counts: api.Counts{Crowded: counts.APICrowded, Denied: counts.APIDenied},
+		Counts: api.Counts{Crowded: counts.APICrowded, Denied: counts.APIDenied, Artifact: counts.Shared},
 	})
 	if err != nil {
 		return err

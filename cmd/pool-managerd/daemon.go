@@ -172,6 +172,7 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 func (d *daemon) publishHost(reload bool) {
 	if d.settings != nil {
 		d.fleet.configured.Store(len(d.settings.Fleet.Etcd.Endpoints) > 0)
+		d.fleet.self.Store(&d.settings.Fleet.AdvertiseURL)
 		d.publish(d.settings.Fleet, reload)
 	}
 }

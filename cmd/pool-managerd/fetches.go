@@ -48,7 +48,10 @@ func prefetched(want supervise.Desired) map[modelref.Ref][]string {
 }
 
 // shelf implements the API's library.
-type shelf struct{ pulls *obtain.Pulls }
+type shelf struct {
+	pulls *obtain.Pulls
+	*cacheList
+}
 
 // Pull implements api.Library.
 func (s shelf) Pull(ctx context.Context, model, digest, by string) (registry.Download, error) {

@@ -19,10 +19,17 @@ const fleetAge = 900 * time.Millisecond
 // fleetView is the fleet as pool-fleet reads it from etcd. The manager itself asks no other host.
 type fleetView struct {
 	client     *client.Client
-	configured atomic.Bool // config.toml has an etcd
+	configured atomic.Bool            // config.toml has an etcd
+	self       atomic.Pointer[string] // address of this host; nil: none yet
 
+	pools  kept[wire.FleetPools]
+	models kept[wire.FleetModels]
+}
+
+// kept is an answer of pool-fleet.
+type kept[T any] struct {
 	mu    sync.Mutex
-	kept  wire.FleetPools
+	value T
 	taken time.Time // zero: nothing is kept
 }
 
@@ -36,21 +43,36 @@ func newFleetView(socket string) (*fleetView, error) {
 
 // Pools implements api.Fleet.
 func (f *fleetView) Pools(ctx context.Context) (wire.FleetPools, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.taken.IsZero() && time.Since(f.taken) < fleetAge {
-		return f.kept, nil
+	return ask(ctx, f, &f.pools, func(ctx context.Context) (client.Answer[wire.FleetPools], error) {
+		return f.client.GetFleetPools(ctx, client.GetFleetPoolsParams{})
+	})
+}
+
+// Models implements api.Fleet.
+func (f *fleetView) Models(ctx context.Context) (wire.FleetModels, error) {
+	return ask(ctx, f, &f.models, func(ctx context.Context) (client.Answer[wire.FleetModels], error) {
+		return f.client.GetFleetModels(ctx, client.GetFleetModelsParams{})
+	})
+}
+
+// ask returns what is kept, or asks pool-fleet where that is too old.
+func ask[T any](ctx context.Context, f *fleetView, k *kept[T],
+	get func(context.Context) (client.Answer[T], error)) (none T, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.taken.IsZero() && time.Since(k.taken) < fleetAge {
+		return k.value, nil
 	}
-	f.kept, f.taken = wire.FleetPools{}, time.Time{}
+	k.value, k.taken = none, time.Time{}
 	if err := ctx.Err(); err != nil { // it waited for others
-		return wire.FleetPools{}, err
+		return none, err
 	}
-	answer, err := f.client.GetFleetPools(ctx, client.GetFleetPoolsParams{})
+	answer, err := get(ctx)
 	if err != nil {
-		return wire.FleetPools{}, f.explain(err)
+		return none, f.explain(err)
 	}
-	f.kept, f.taken = answer.Value, time.Now()
-	return f.kept, nil
+	k.value, k.taken = answer.Value, time.Now()
+	return k.value, nil
 }
 
 // explain is why there is no fleet, for who asked the manager.

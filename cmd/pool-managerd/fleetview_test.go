@@ -53,7 +53,7 @@ func TestFleetView(t *testing.T) {
 	if n := asked.Load(); n != 1 {
 		t.Errorf("pool-fleet was asked %d times", n)
 	}
-	f.taken = f.taken.Add(-fleetAge)
+	f.pools.taken = f.pools.taken.Add(-fleetAge)
 	answer = func(w http.ResponseWriter) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprint(w, `{"code":"FLEET_UNAVAILABLE","message":"etcd cannot be read: no leader","hint":"look"}`)

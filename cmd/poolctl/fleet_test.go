@@ -55,24 +55,44 @@ func fleetKeys() []view.KV {
 	down.LastError, down.Hint = "CUDA_OOM: out of memory while loading", "Lower ctx or slots."
 	two := record.Pool{ID: "qwen", Engine: "vllm", ModelID: "hf:acme/qwen", State: "ready", Ready: true,
 		SlotsTotal: 512, SlotsFree: 510, Replicas: []record.Replica{{ID: "r0", Ready: true}, {ID: "r1"}}}
+	cache := func(n int, models ...record.Model) {
+		r := record.Models{Schema: 1, MachineID: machine(n), Models: models}
+		all = append(all, view.KV{Key: keys.Models(machine(n)), Value: record.Encode(r)})
+	}
+	weights := record.Model{Model: "hf:acme/llama3", Bytes: 8_540_000_000, Files: 1, Whole: true,
+		Digests: []string{"sha256:" + strings.Repeat("0a", 32)}}
+	sharded := record.Model{Model: "hf:acme/qwen", Bytes: 61_000_000_000, Files: 9, Digests: []string{
+		"sha256:" + strings.Repeat("0b", 32), "sha256:" + strings.Repeat("0c", 32)}}
 	put(host(1, "gpu1", "NVIDIA H100", "NVIDIA H100"), llama, two)
 	put(host(2, "gpu2", "NVIDIA L4"), busy)
 	put(host(3, "cpu1"), down)
 	clone := host(2, "gpu9")
 	clone.BootID = "bclone"
-	return append(all, view.KV{Key: keys.Conflict(machine(2), "bclone"), Value: record.Encode(clone)})
+	all = append(all, view.KV{Key: keys.Conflict(machine(2), "bclone"), Value: record.Encode(clone)})
+	cache(1, weights, sharded)
+	cache(2, weights)
+	return all
+}
+
+// fleetSet is the fleet as it is read.
+func fleetSet() *view.Set {
+	set := view.New("/pool-managerd")
+	for _, b := range []view.Batch{{Kind: view.Begin}, {Kind: view.Page, KVs: fleetKeys()},
+		{Kind: view.End, Revision: 7}} {
+		set.Apply(b)
+	}
+	return set
 }
 
 // fleetHosts is the fleet as the manager has it.
 type fleetHosts struct{ err error }
 
 func (f *fleetHosts) Pools(context.Context) (wire.FleetPools, error) {
-	set := view.New("/pool-managerd")
-	for _, b := range []view.Batch{{Kind: view.Begin}, {Kind: view.Page, KVs: fleetKeys()},
-		{Kind: view.End, Revision: 7}} {
-		set.Apply(b)
-	}
-	return set.Pools(), f.err
+	return fleetSet().Pools(), f.err
+}
+
+func (f *fleetHosts) Models(context.Context) (wire.FleetModels, error) {
+	return fleetSet().Models(), f.err
 }
 
 // TestGoldenFleet shows the fleet as a person sees it, by the manager.
@@ -94,6 +114,13 @@ func TestGoldenFleet(t *testing.T) {
 		{"fleet-status-wide", "fleet status -o wide"},
 		{"fleet-status-name", "fleet status -o name"},
 		{"fleet-status-node", "fleet status " + machine(1)},
+		{"fleet-models", "fleet models"},
+		{"fleet-models-wide", "fleet models -o wide"},
+		{"fleet-models-name", "fleet models -o name"},
+		{"fleet-models-json", "fleet models --node gpu2 -o json"},
+		{"fleet-models-glob", "fleet models *llama*"},
+		{"fleet-models-digest", "fleet models sha256:" + strings.Repeat("0c", 32)},
+		{"fleet-models-none", "fleet models hf:acme/lama3"},
 		{"fleet-template", "fleet list -o jsonpath={.pools[?(@.ready==true)].address}"},
 	} {
 		t.Run(c.name, func(t *testing.T) { h.golden(t, c.name, c.line) })

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -53,6 +54,12 @@ func (s *stockpile) Downloads() []registry.Download {
 	}
 	return []registry.Download{step}
 }
+
+func (s *stockpile) Models(context.Context) (wire.ModelList, error) {
+	return wire.ModelList{Models: []wire.CachedModel{}}, nil
+}
+
+func (s *stockpile) Open(context.Context, string) (*os.File, error) { return nil, os.ErrNotExist }
 
 // TestPull: a download is followed to its end, whatever that is.
 func TestPull(t *testing.T) {

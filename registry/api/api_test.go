@@ -158,7 +158,7 @@ func TestMethods(t *testing.T) {
 		}
 	}
 	for pattern, methods := range takes {
-		path := strings.NewReplacer("{id}", "llama3-8b", "{lease}", "x", "{file}", "main.js", "{$}", "").
+		path := strings.NewReplacer("{digest}", aDigest, "{id}", "llama3-8b", "{lease}", "x", "{file}", "main.js", "{$}", "").
 			Replace(pattern)
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
 			methods = append(methods, http.MethodOptions)

@@ -89,6 +89,8 @@ type Counts struct {
 	Crowded func(kind, outcome string)
 	// Denied counts a request that was denied, by reason.
 	Denied func(reason string)
+	// Artifact counts bytes of the cache that were handed out.
+	Artifact func(bytes int64)
 }
 
 func (c Counts) crowded(kind, outcome string) {
@@ -100,6 +102,12 @@ func (c Counts) crowded(kind, outcome string) {
 func (c Counts) denied(reason string) {
 	if c.Denied != nil {
 		c.Denied(reason)
+	}
+}
+
+func (c Counts) artifact(bytes int64) {
+	if c.Artifact != nil {
+		c.Artifact(bytes)
 	}
 }
 

@@ -2,13 +2,16 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
 // libraries notes what it is asked, and answers with err.
@@ -31,6 +34,46 @@ func (l *libraries) Downloads() []registry.Download {
 	return []registry.Download{{Model: "hf:a/b:Q8_0", Pools: []string{"a"}, State: registry.DownloadRunning,
 		Progress: &registry.Staging{Bytes: 41, Total: 100, Rate: 1},
 		Failure:  registry.Fail(registry.CodeProvisionFailed, "cut", "Wait."), Changed: time.UnixMilli(5)}}
+}
+
+func (l *libraries) Models(context.Context) (wire.ModelList, error) {
+	used := int64(5)
+	return wire.ModelList{Models: []wire.CachedModel{{Model: "hf:a/b", Directory: "models--a--b", Bytes: 7, Files: 1,
+		Digests: []string{"sha256:" + strings.Repeat("0a", 32)}, Pools: []string{"a"}, UsedMS: &used}}}, l.err
+}
+
+// Open implements Library: a file of 26 bytes, whose digest begins with 0a.
+func (l *libraries) Open(_ context.Context, digest string) (*os.File, error) {
+	if l.err != nil {
+		return nil, l.err
+	}
+	if digest != aDigest {
+		return nil, registry.Fail(registry.CodeModelNotFound, "not here", "Look elsewhere.")
+	}
+	f, err := os.CreateTemp("", "artifact")
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteString("abcdefghijklmnopqrstuvwxyz")
+	return f, errors.Join(err, os.Remove(f.Name()))
+}
+
+var aDigest = "sha256:" + strings.Repeat("0a", 32)
+
+// TestModels: any caller may read which models are in the cache, and a cache that cannot be read is
+// no fault of the request.
+func TestModels(t *testing.T) {
+	h := serve(t, Settings{}, units{})
+	r := h.get("/v1/models")
+	if r.status != 200 || r.header.Get("ETag") == "" || len(r.json["models"].([]any)) != 1 {
+		t.Errorf("%d %v %s", r.status, r.header, r.body)
+	}
+	h.server.library = &libraries{err: registry.Fail(registry.CodeProvisionFailed, "no such disk", "Mount it.")}
+	r = h.get("/v1/models")
+	if r.status != 503 || r.json["code"] != "PROVISION_FAILED" || r.json["hint"] != "Mount it." ||
+		r.json["retriable"] != true {
+		t.Errorf("%d %s", r.status, r.body)
+	}
 }
 
 // TestDownloads: a model is asked for and cancelled by who may change pools, and what is under way

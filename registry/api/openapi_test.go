@@ -117,7 +117,7 @@ func TestOpenAPI(t *testing.T) {
 	})
 	for _, v := range []any{wire.Health{}, wire.Version{}, wire.Access{}, wire.History{}, wire.HistoryPoint{}, wire.StateChange{}, wire.Capabilities{}, wire.EngineCapability{}, wire.PoolList{}, wire.Problem{}, wire.Pool{}, wire.Operation{}, wire.Drain{}, wire.Override{}, wire.Reload{}, wire.DrainRequest{}, wire.Event{}, wire.Gap{}, wire.LeaseRequest{}, wire.RenewRequest{}, wire.Lease{}, wire.LeaseList{}, wire.ReloadRequest{}, wire.PreloadRequest{}, wire.Prepared{}, wire.Preloaded{}, wire.FilesRequest{}, wire.Files{}, wire.PullRequest{}, wire.Download{}, wire.DownloadList{}, wire.Device{}, wire.Supports{}, wire.Model{}, wire.Performance{}, wire.BenchRequest{}, wire.Bench{}, wire.BenchRun{}, wire.BenchReplica{}, wire.BenchResult{}, wire.BenchFigures{},
 		wire.Replica{}, wire.Ending{}, wire.PoolHealth{}, wire.PoolMetrics{}, wire.PoolStatus{}, wire.Error{}, wire.DeviceList{}, wire.Driver{}, wire.Stale{},
-		wire.GPUDevice{}, wire.ECC{}, wire.RowRemap{}, wire.MIGPartition{}, wire.GPUProcess{}, wire.FleetPools{}, wire.FleetHost{}, wire.FleetGPU{}, wire.FleetPool{}, wire.FleetReplica{}, wire.FleetConflict{}, wire.Usage{}, wire.PoolUsage{}, wire.ReplicaUsage{}} {
+		wire.GPUDevice{}, wire.ECC{}, wire.RowRemap{}, wire.MIGPartition{}, wire.GPUProcess{}, wire.FleetPools{}, wire.FleetHost{}, wire.FleetGPU{}, wire.FleetPool{}, wire.FleetReplica{}, wire.FleetConflict{}, wire.FleetModels{}, wire.FleetModel{}, wire.ModelList{}, wire.CachedModel{}, wire.Usage{}, wire.PoolUsage{}, wire.ReplicaUsage{}} {
 		kind := reflect.TypeOf(v)
 		t.Run(kind.Name(), func(t *testing.T) {
 			var sent, always []string

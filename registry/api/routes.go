@@ -49,6 +49,7 @@ func (s *Server) table(metrics http.Handler) []route {
 	}
 	if s.library != nil {
 		routes = append(routes, s.downloadRoutes()...)
+		routes = append(routes, s.artifactRoutes()...)
 	}
 	if s.history != nil {
 		routes = append(routes, route{http.MethodGet, "/v1/pools/{id}/history", accessRead, s.getHistory})
@@ -57,7 +58,7 @@ func (s *Server) table(metrics http.Handler) []route {
 		routes = append(routes, s.benchRoutes()...)
 	}
 	if s.fleet != nil {
-		routes = append(routes, route{http.MethodGet, "/v1/fleet/pools", accessRead, s.getFleetPools})
+		routes = append(routes, s.fleetRoutes()...)
 	}
 	if s.leases != nil {
 		routes = append(routes, s.leaseRoutes()...)

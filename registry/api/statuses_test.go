@@ -124,7 +124,11 @@ func (a attempt) cannot(operation string) bool {
 		return true
 	case "post /v1/downloads": // it is about no pool
 		return f.Code == registry.CodePoolNotFound
-	case "get /v1/fleet/pools": // it is about no pool of this host, and changes nothing
+	case "get /v1/artifacts/{digest}": // it is about the cache alone
+		return f.Code != registry.CodePolicyDenied
+	case "get /v1/models": // it changes nothing, and is about the cache alone
+		return f.Code != registry.CodeProvisionFailed
+	case "get /v1/fleet/pools", "get /v1/fleet/models": // it is about no pool of this host, and changes nothing
 		return f.Code != registry.CodeFleetNotConfigured && f.Code != registry.CodeFleetUnavailable
 	case "get /v1/pools/{id}/unit": // it takes no parameters, and any caller may read it
 		return f.Code == registry.CodeInvalidParams || f.Code == registry.CodePolicyDenied
@@ -134,6 +138,9 @@ func (a attempt) cannot(operation string) bool {
 
 // elsewhere are the statuses that another test provokes.
 var elsewhere = map[string]string{
+	"get /v1/artifacts/{digest} 206":  "TestArtifacts",
+	"get /v1/artifacts/{digest} 416":  "TestArtifacts",
+	"get /v1/artifacts/{digest} 404":  "TestArtifacts",
 	"get /v1/events 429":              "TestEvents",
 	"post /v1/pools/{id}/preload 429": "TestEvents",
 	"post /pools/{id}/preload 429":    "TestEvents",
@@ -190,7 +197,7 @@ func (a attempt) make(t *testing.T, at int) int {
 	if pool == "" {
 		pool = "a"
 	}
-	path := strings.NewReplacer("{id}", pool, "{lease}", id, "{$}", "").Replace(rt.path)
+	path := strings.NewReplacer("{digest}", aDigest, "{id}", pool, "{lease}", id, "{$}", "").Replace(rt.path)
 	if a.body == "" && strings.HasSuffix(rt.path, "/preload") { // which has no default
 		a.body, a.kind = `{"prepared":{"binary_path":"/usr/bin/x"}}`, "application/json"
 	}
@@ -204,6 +211,7 @@ func (a attempt) make(t *testing.T, at int) int {
 	if a.kind != "" {
 		r.Header.Set("Content-Type", a.kind)
 	}
+	r.SetPathValue("digest", aDigest)
 	r.SetPathValue("id", pool)
 	r.SetPathValue("lease", id)
 	r.SetPathValue("file", "main.js")

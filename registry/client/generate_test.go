@@ -60,7 +60,7 @@ func generate(file string) (string, error) {
 			continue
 		}
 		for method, o := range item.Operations() {
-			if o.Extensions["x-go-omit"] == true { // for browsers
+			if o.Extensions["x-go-omit"] == true { // for browsers, and files that are read as they come
 				continue
 			}
 			op, err := operationOf(method, at, o)

@@ -122,6 +122,21 @@ func (c *Client) GetEvents(ctx context.Context, p GetEventsParams) (*Stream, err
 	return stream(ctx, c, r)
 }
 
+// GetFleetModelsParams are the optional parameters of GetFleetModels.
+type GetFleetModelsParams struct {
+	// IfNoneMatch: ETag of the list that the caller has; the answer is 304 without
+	// a body where it is the same.
+	IfNoneMatch string
+}
+
+// GetFleetModels sends GET /v1/fleet/models: the models in the caches of all
+// hosts that publish in the etcd of this host's config.toml.
+func (c *Client) GetFleetModels(ctx context.Context, p GetFleetModelsParams) (Answer[wire.FleetModels], error) {
+	r := request{method: http.MethodGet, path: "/v1/fleet/models"}
+	r.setHeader("If-None-Match", p.IfNoneMatch)
+	return send[wire.FleetModels](ctx, c, r)
+}
+
 // GetFleetPoolsParams are the optional parameters of GetFleetPools.
 type GetFleetPoolsParams struct {
 	// IfNoneMatch: ETag of the list that the caller has; the answer is 304 without
@@ -135,6 +150,20 @@ func (c *Client) GetFleetPools(ctx context.Context, p GetFleetPoolsParams) (Answ
 	r := request{method: http.MethodGet, path: "/v1/fleet/pools"}
 	r.setHeader("If-None-Match", p.IfNoneMatch)
 	return send[wire.FleetPools](ctx, c, r)
+}
+
+// GetModelsParams are the optional parameters of GetModels.
+type GetModelsParams struct {
+	// IfNoneMatch: ETag of the list that the caller has; the answer is 304 without
+	// a body where it is the same.
+	IfNoneMatch string
+}
+
+// GetModels sends GET /v1/models: the models in the cache of this host.
+func (c *Client) GetModels(ctx context.Context, p GetModelsParams) (Answer[wire.ModelList], error) {
+	r := request{method: http.MethodGet, path: "/v1/models"}
+	r.setHeader("If-None-Match", p.IfNoneMatch)
+	return send[wire.ModelList](ctx, c, r)
 }
 
 // GetPoolsParams are the optional parameters of GetPools.

@@ -23,6 +23,7 @@ type State struct {
 	Known   bool // false: the manager has not answered for Credible, and nothing else is set
 	Pools   []wire.Pool
 	Devices wire.DeviceList
+	Models  []wire.CachedModel // in the cache; nil: not known
 }
 
 // Mailbox holds the newest state for one reader. A state that the reader did not take is replaced:

@@ -19,6 +19,8 @@ const (
 	Settle = 100 * time.Millisecond
 	// devicesEvery is how often devices are read: their memory, and a GPU that was added.
 	devicesEvery = 10 * time.Second
+	// modelsEvery is how often the cache of models is read, for which the manager lists a directory.
+	modelsEvery = time.Minute
 	// Credible is how long what a manager reported is believed after it stopped answering. A
 	// restart of the manager takes less, and engines serve without it.
 	Credible = 5 * time.Second
@@ -32,18 +34,22 @@ const (
 type Manager interface {
 	GetPools(ctx context.Context, p client.GetPoolsParams) (client.Answer[wire.PoolList], error)
 	GetDevices(ctx context.Context, p client.GetDevicesParams) (client.Answer[wire.DeviceList], error)
+	GetModels(ctx context.Context, p client.GetModelsParams) (client.Answer[wire.ModelList], error)
 	GetEvents(ctx context.Context, p client.GetEventsParams) (*client.Stream, error)
 }
 
 // Follower follows one manager.
 type Follower struct {
 	Manager Manager
+	Models  bool // the cache of models is of interest
 	Log     *slog.Logger
 
 	etag      string
 	state     State
 	answered  time.Time // the last time; zero: never
 	devicesAt time.Time
+	modelsAt  time.Time
+	modelsTag string
 	failing   bool // the last request failed, and that is logged
 }
 
@@ -93,6 +99,7 @@ func (f *Follower) read(ctx context.Context, deliver func(State)) {
 		f.Log.Info("the manager answers again")
 	}
 	f.answered = time.Now()
+	changed = f.readModels(ctx) || changed
 	if changed || !f.state.Known {
 		if !pools.NotModified {
 			f.state.Pools, f.etag = pools.Value.Pools, pools.ETag
@@ -100,6 +107,28 @@ func (f *Follower) read(ctx context.Context, deliver func(State)) {
 		f.state.Known = true
 		deliver(f.state)
 	}
+}
+
+// readModels asks for the cache now and then, and reports whether it changed. One that cannot be
+// read is believed to be as it was: the rest of what the manager reports does not depend on it.
+func (f *Follower) readModels(ctx context.Context) bool {
+	if !f.Models || time.Since(f.modelsAt) < modelsEvery {
+		return false
+	}
+	f.modelsAt = time.Now()
+	models, err := f.Manager.GetModels(ctx, client.GetModelsParams{IfNoneMatch: f.modelsTag})
+	if err != nil {
+		f.Log.Debug("the manager does not list the cache of models: " + err.Error())
+		return false
+	}
+	if models.NotModified {
+		return false
+	}
+	f.state.Models, f.modelsTag = models.Value.Models, models.ETag
+	if f.state.Models == nil {
+		f.state.Models = []wire.CachedModel{}
+	}
+	return true
 }
 
 // unanswered is a request that failed. Once nothing is believed any longer, all is read again.
@@ -114,6 +143,7 @@ func (f *Follower) unanswered(ctx context.Context, err error, deliver func(State
 	}
 	if f.state.Known && time.Since(f.answered) >= Credible {
 		f.state, f.etag, f.devicesAt = State{}, "", time.Time{}
+		f.modelsTag, f.modelsAt = "", time.Time{}
 		f.Log.Warn("the manager does not answer; nothing is published of this host")
 		deliver(f.state)
 	}

@@ -23,7 +23,9 @@ type scripted struct {
 	begun time.Time
 	down  func(at time.Duration) bool
 	pools func(at time.Duration) string // the id of the one pool
-	reads int
+	// models is the one model in the cache; empty: it cannot be read.
+	models func(at time.Duration) string
+	reads  int
 }
 
 func (s *scripted) GetPools(_ context.Context, p client.GetPoolsParams) (a client.Answer[wire.PoolList], err error) {
@@ -42,6 +44,15 @@ func (s *scripted) GetPools(_ context.Context, p client.GetPoolsParams) (a clien
 
 func (s *scripted) GetDevices(context.Context, client.GetDevicesParams) (a client.Answer[wire.DeviceList], err error) {
 	a.Value.Devices = []wire.GPUDevice{{Index: 0}}
+	return a, nil
+}
+
+func (s *scripted) GetModels(_ context.Context, p client.GetModelsParams) (a client.Answer[wire.ModelList], err error) {
+	if a.ETag = s.models(time.Since(s.begun)); a.ETag == "" {
+		return a, errors.New("no such path")
+	}
+	a.NotModified = a.ETag == p.IfNoneMatch
+	a.Value.Models = []wire.CachedModel{{Model: a.ETag}}
 	return a, nil
 }
 
@@ -188,4 +199,50 @@ func TestReadHost(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// TestFollowModels: the cache is read once a minute where it is of interest, is delivered when it
+// changed, and is believed to be as it was while it cannot be read.
+func TestFollowModels(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		ignored bool
+		models  func(time.Duration) string
+		want    string
+	}{
+		{"changed", false, func(at time.Duration) string {
+			return map[bool]string{true: "b", false: "a"}[at > 90*time.Second]
+		}, "0s a, 2m0s b"},
+		{"unchanged", false, func(time.Duration) string { return "a" }, "0s a"},
+		{"never_read", false, func(time.Duration) string { return "" }, "0s unknown"},
+		{"away_later", false, func(at time.Duration) string {
+			return map[bool]string{true: "", false: "a"}[at > time.Second]
+		}, "0s a"},
+		{"ignored", true, func(time.Duration) string { return "a" }, "0s unknown"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &scripted{begun: time.Now(), models: c.models, down: func(time.Duration) bool { return false },
+					pools: func(time.Duration) string { return "x" }}
+				f := Follower{Manager: m, Models: !c.ignored, Log: slog.New(slog.DiscardHandler)}
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+				defer cancel()
+				var got []string
+				last := ""
+				f.Run(ctx, func(s State) {
+					what := "unknown"
+					if len(s.Models) > 0 {
+						what = s.Models[0].Model
+					}
+					if what != last {
+						got = append(got, fmt.Sprintf("%s %s", time.Since(m.begun).Round(time.Second), what))
+					}
+					last = what
+				})
+				if strings.Join(got, ", ") != c.want {
+					t.Errorf("delivered %s, want %s", strings.Join(got, ", "), c.want)
+				}
+			})
+		})
+	}
 }

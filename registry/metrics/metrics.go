@@ -129,7 +129,8 @@ func New(o Options) *Metrics {
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
 		m.resets, m.trust.logReports, m.trust.answers,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
-		m.reloads.done, m.reloads.failed, m.fetches.duration, m.fetches.bytes, m.fetches.failed, m.preloads,
+		m.reloads.done, m.reloads.failed, m.fetches.duration, m.fetches.bytes, m.fetches.peers, m.fetches.shared, m.fetches.failed,
+		m.preloads,
 		m.api.crowded, m.api.denied, m.backoff, m.loop, m.benchmarks,
 		newPools(o.Registry), m.engines, newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -150,7 +150,7 @@ func TestFailedDownloadsBeginWithZero(t *testing.T) {
 		t.Errorf("at the beginning:\n%s", got)
 	}
 	for _, reason := range []string{"r14", "internal", "unit"} {
-		m.Fetched(reason, 0, time.Second)
+		m.Fetched(reason, 0, 0, time.Second)
 	}
 	got = lines(t, m, "model_fetch_failures_total")
 	if !strings.Contains(got, `{reason="r14"} 1`) || !strings.Contains(got, `{reason="other"} 2`) ||

@@ -9,6 +9,12 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/egress"
 )
 
+// Values of peers.
+const (
+	PeersNone  = "none"  // a model comes from its source
+	PeersFleet = "fleet" // from a host of etcd that has it, where one has
+)
+
 // egressWords are the values of egress.
 var egressWords = []string{egress.Deny, egress.Fetch, egress.Allow}
 
@@ -68,6 +74,8 @@ func (h Host) Fetching() egress.Settings {
 		TokenFile: h.Provisioning.HFTokenFile, MaxBytes: h.Provisioning.SizeBudgetBytes, Egress: h.Policy.Egress,
 		Programs: h.Provisioning.Programs, AllowedHosts: h.Policy.AllowedHosts,
 		RegistryAuth: h.Provisioning.RegistryAuth,
+		Peers:        h.Provisioning.Peers == PeersFleet, PeersToken: h.Provisioning.PeersToken,
+		PeersCA: h.Provisioning.PeersCA,
 		Store: egress.Store{Endpoint: h.Provisioning.S3Endpoint, Region: h.Provisioning.S3Region,
 			Credentials: h.Provisioning.S3Credentials}}
 }

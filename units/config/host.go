@@ -52,6 +52,10 @@ type Provisioning struct {
 	S3Credentials   string // file
 	RegistryAuth    string // file
 	SizeBudgetBytes uint64
+	Share           bool                      // the cache is handed out by the API
+	Peers           string                    // PeersNone or PeersFleet
+	PeersToken      string                    // file
+	PeersCA         string                    // file
 	Programs        map[string]egress.Program // of the host's own, by the scheme that they fetch
 }
 
@@ -59,8 +63,9 @@ type Provisioning struct {
 func DefaultHost() Host {
 	return Host{
 		RequireGPU: true, PortLow: 21000, PortHigh: 21999, Defaults: builtin(),
-		Policy:       Policy{Egress: egress.Deny},
-		Provisioning: Provisioning{CacheDir: "/var/cache/pool-managerd/models", HFEndpoint: "https://huggingface.co"},
+		Policy: Policy{Egress: egress.Deny},
+		Provisioning: Provisioning{CacheDir: "/var/cache/pool-managerd/models", HFEndpoint: "https://huggingface.co",
+			Peers: PeersNone},
 	}
 }
 
@@ -135,6 +140,14 @@ func provisioningKeys() []strict.Key[Provisioning] {
 			Doc: "A program that fetches models of a scheme of this host's own: with `programs.nas = \"/usr/libexec/nas-provisioner\"`, pools may name `model = \"nas:NAME\"`. As a table `[provisioning.programs.nas]` it has the keys `path`, `hosts` and `files` (what it may reach and read), `credentials_file` and `silence` (the longest time without an event, 30 minutes). `egress`, `allowed_hosts`, `allowed_model_sources` and `allowed_binaries` hold for it. See [Provisioners](../provisioners.md#a-provisioner-of-your-own)."},
 		{Path: "size_budget", Default: "none", Doc: "Size to which `poolctl models prune` reduces `cache_dir`. A model that is larger is not downloaded.",
 			Type: strict.ToSize(1<<20, 1<<60, func(p *Provisioning) *uint64 { return &p.SizeBudgetBytes })},
+		{Path: "share", Default: "false", Type: strict.ToBool(func(p *Provisioning) *bool { return &p.Share }),
+			Doc: "The API hands out the files of `cache_dir` by their digests, `GET /v1/artifacts/sha256:…`, to every caller that may read: other hosts take models from here. See [Models](../models.md#from-another-host-of-the-fleet)."},
+		{Path: "peers", Default: `"none"`, Type: strict.ToWord([]string{PeersNone, PeersFleet}, func(p *Provisioning) *string { return &p.Peers }),
+			Doc: "Whose cache a download asks before the source of a model: `fleet`, the hosts in the etcd of `[etcd]` that have the model and that `allowed_hosts` allows; `none`. What comes from them is compared with the digest that the source has of it."},
+		{Path: "peers_token_file", Doc: "File that holds the token, of scope `read`, for the API of the hosts that `peers` means. It is sent with https alone. Only PID 1 reads it, for the unit of a download.",
+			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.PeersToken })},
+		{Path: "peers_ca_file", Default: "the authorities that the host trusts", Doc: "Certificates, in PEM, by which the API of those hosts is recognised. Only PID 1 reads it, for the unit of a download.",
+			Type: strict.ToString("path", path, strict.Absolute, func(p *Provisioning) *string { return &p.PeersCA })},
 	}
 }
 

@@ -37,7 +37,11 @@ type Settings struct {
 	AllowedHosts []string
 	// Programs are those of the host's own, by the schemes of their references.
 	Programs map[string]Program
-	Uses     string // directory with a note of when each model was last used; empty: none
+	// Peers has other hosts of the fleet asked for files before their source is.
+	Peers      bool
+	PeersToken string // file; empty: none
+	PeersCA    string // file; empty: the authorities that the host trusts
+	Uses       string // directory with a note of when each model was last used; empty: none
 }
 
 // Program is a provisioner of the host's own: it fetches the models of one scheme.

@@ -3,6 +3,7 @@ package library
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ func (a *Artefact) countImages(dir string) {
 		a.Bytes += info.Bytes
 		a.Files += info.Entries
 		a.Digest = info.Digest
+		a.Digests = append(a.Digests, info.Digest)
 		if ref, err := modelref.Parse(info.Ref); err == nil && ref.Directory() == a.Directory {
 			a.Name = strings.Join([]string{modelref.Image, ref.Host + "/" + ref.Repo}, ":")
 		}
@@ -50,6 +52,7 @@ func (a *Artefact) countImages(dir string) {
 			a.Used = written.Truncate(time.Second)
 		}
 	}
+	slices.Sort(a.Digests)
 	if images > 1 {
 		a.Digest = ""
 	}

@@ -25,14 +25,15 @@ type Artefact struct {
 	Partial   int64     // of files that are not whole, on disk
 	Files     int       // whole ones; of images: entries of their layers
 	Digest    string    // sha256:… of the only file; empty: of several, or not known
+	Digests   []string  // sha256:… of every whole file that is kept by it, and of every image; sorted
 	Used      time.Time // when a pool last staged it, or else when it was written; zero: not known
 }
 
 // repositoryPrefix begins the directory of a repository of the hub.
 const repositoryPrefix = "models--"
 
-// nameOf is what a directory is of, for people.
-func nameOf(directory string) string {
+// NameOf is what a directory of the cache is of, for people.
+func NameOf(directory string) string {
 	if repo, ok := strings.CutPrefix(directory, repositoryPrefix); ok {
 		return "hf:" + strings.Replace(repo, "--", "/", 1)
 	}
@@ -84,7 +85,7 @@ const listers = 8
 // because its download failed before the first byte.
 func look(cacheDir, name, uses string) (*Artefact, error) {
 	blobs, err := os.Open(filepath.Join(cacheDir, name, "blobs"))
-	a := &Artefact{Directory: name, Name: nameOf(name)}
+	a := &Artefact{Directory: name, Name: NameOf(name)}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		a.countSnapshots(filepath.Join(cacheDir, name))
@@ -135,7 +136,11 @@ func (a *Artefact) count(blobs *os.File) error {
 		a.Bytes += st.Size
 		a.Files++
 		only = name
+		if hexDigits(name, 64) {
+			a.Digests = append(a.Digests, "sha256:"+name)
+		}
 	}
+	slices.Sort(a.Digests)
 	if a.Files == 1 && hexDigits(only, 64) {
 		a.Digest = "sha256:" + only
 	}

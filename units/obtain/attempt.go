@@ -35,6 +35,7 @@ type ended struct {
 	after     time.Duration     // the source asks to wait for so long
 	redirect  string            // a host that the policy allows, and that was not pinned
 	bytes     int64             // on disk at the end
+	peerBytes int64             // of them from other hosts of the fleet
 }
 
 // again is a failure that a further attempt may not meet.
@@ -58,7 +59,8 @@ func (f *flight) attempt(ctx context.Context, hosts *hostSet) ended {
 	if end != nil {
 		return *end
 	}
-	unit, err := f.unit(pins)
+	peers, near := f.peers(ctx)
+	unit, err := f.unit(withPeers(pins, near), peers)
 	if err != nil {
 		return again("internal", err.Error(), "Report this defect with the surrounding log.")
 	}
@@ -66,7 +68,7 @@ func (f *flight) attempt(ctx context.Context, hosts *hostSet) ended {
 	last, st, err := f.follow(ctx, unit)
 	out := f.outcome(last, st, err)
 	if ctx.Err() == nil && f.o.o.Ended != nil {
-		f.o.o.Ended(out.reason, out.bytes, time.Since(began))
+		f.o.o.Ended(Outcome{Reason: out.reason, Bytes: out.bytes, PeerBytes: out.peerBytes, Took: time.Since(began)})
 	}
 	return out
 }
@@ -152,9 +154,10 @@ func fresh(output string) error {
 }
 
 // unit is the unit of the download, with the hosts pinned to addresses.
-func (f *flight) unit(pins map[string][]string) (fetchunit.Fetch, error) {
+func (f *flight) unit(pins map[string][]string, peers []string) (fetchunit.Fetch, error) {
 	s, ref := f.settings, f.want.Ref
 	request := f.request(pins)
+	request.Peers = peers
 	text, err := json.Marshal(request)
 	if err != nil {
 		return fetchunit.Fetch{}, err
@@ -171,6 +174,9 @@ func (f *flight) unit(pins map[string][]string) (fetchunit.Fetch, error) {
 	slices.SortFunc(u.Addresses, netip.Addr.Compare)
 	if c := s.CredentialOf(ref); c.File != "" {
 		u.Credentials = []systemd.PathString{{First: c.Name, Second: c.File}}
+	}
+	if len(peers) > 0 {
+		u.Credentials = append(u.Credentials, f.peerCredentials()...)
 	}
 	return u, nil
 }
@@ -235,7 +241,7 @@ func (f *flight) result(e wire.Event) ended {
 	if failure := contained(f.settings.CacheDir, f.want.Ref, e.Path); failure != nil {
 		return ended{reason: string(wire.BadAnswer), failure: failure}
 	}
-	return ended{got: Got{Path: e.Path, Digest: e.Digest}, bytes: e.Bytes}
+	return ended{got: Got{Path: e.Path, Digest: e.Digest}, bytes: e.Bytes, peerBytes: min(e.PeerBytes, e.Bytes)}
 }
 
 // howEnded is how a unit's process ended, in words.

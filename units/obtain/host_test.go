@@ -12,7 +12,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/egress"
@@ -31,6 +30,8 @@ type host struct {
 	resolved [][]string
 	stopped  []string
 	reasons  []string
+	outcomes []Outcome
+	peers    []string // hosts of the fleet that have each model
 	// run is one run of a download: it appends to the output, and returns how the unit ended.
 	run func(ctx context.Context, n int, r wire.Request, print func(wire.Event)) (systemd.Status, error)
 	// unresolved are names without an address.
@@ -144,11 +145,12 @@ func (h *host) begin(s egress.Settings) (o *Obtainer, stop func()) {
 			Output:      filepath.Join(h.dir, "out"),
 			Log:         slog.New(slog.DiscardHandler),
 			Nameservers: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.53")} },
-			Ended: func(reason string, _ int64, _ time.Duration) {
+			Ended: func(o Outcome) {
 				h.mu.Lock()
 				defer h.mu.Unlock()
-				h.reasons = append(h.reasons, reason)
+				h.reasons, h.outcomes = append(h.reasons, o.Reason), append(h.outcomes, o)
 			},
+			Peers: func(context.Context, modelref.Ref) []string { return h.peers },
 		},
 	)
 	o.Configure(s)

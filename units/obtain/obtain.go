@@ -44,8 +44,18 @@ type Options struct {
 	// Refuse returns why the policy forbids to execute a program of the host's own; nil: it does
 	// not.
 	Refuse func(program string) *registry.Failure
-	// Ended is called after each run of a download: its reason is empty for a success.
-	Ended func(reason string, bytes int64, took time.Duration)
+	// Peers returns the URLs of the managers of other hosts that have a model; nil: there are none.
+	Peers func(ctx context.Context, ref modelref.Ref) []string
+	// Ended is called after each run of a download.
+	Ended func(Outcome)
+}
+
+// Outcome is how a run of a download ended.
+type Outcome struct {
+	Reason    string // why it failed; empty: it did not
+	Bytes     int64  // of all files
+	PeerBytes int64  // of them from other hosts of the fleet
+	Took      time.Duration
 }
 
 // Want is a model that is to be present.

@@ -31,6 +31,7 @@ type client struct {
 	attempts *attempts
 	host     string        // the host's key
 	pools    string        // the prefix of its pools' keys
+	models   string        // the key of its models
 	ttl      int64         // seconds
 	work     time.Duration // bounds each request but the first
 	renewals sync.WaitGroup
@@ -47,7 +48,8 @@ func dial(o Options, patience time.Duration) (store, error) {
 	keys := record.Below(o.Prefix)
 	machine := o.Host.MachineID
 	return &client{c: c, attempts: a, host: keys.Host(machine), pools: keys.Pools(machine),
-		ttl: int64(o.TTL.Seconds()), work: max(patience, min(o.TTL, longestRequest))}, nil
+		models: keys.Models(machine), ttl: int64(o.TTL.Seconds()),
+		work: max(patience, min(o.TTL, longestRequest))}, nil
 }
 
 // connection is one to the members; limit bounds an answer, in bytes.
@@ -135,11 +137,16 @@ func (c *client) check(ctx context.Context, lease int64, keys int) error {
 	ctx, cancel := context.WithTimeout(ctx, c.work)
 	defer cancel()
 	resp, err := c.c.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(c.host), "=", lease)).
-		Then(clientv3.OpGet(c.pools, clientv3.WithPrefix(), clientv3.WithCountOnly())).Commit()
-	switch {
-	case err != nil:
+		Then(clientv3.OpGet(c.pools, clientv3.WithPrefix(), clientv3.WithCountOnly()),
+			clientv3.OpGet(c.models, clientv3.WithCountOnly())).Commit()
+	if err != nil {
 		return c.attempts.explain(err, c.work)
-	case !resp.Succeeded || resp.Responses[0].GetResponseRange().Count != int64(keys):
+	}
+	var there int64
+	for _, r := range resp.Responses {
+		there += r.GetResponseRange().Count
+	}
+	if !resp.Succeeded || there != int64(keys) {
 		return errTaken
 	}
 	return nil

@@ -1,5 +1,5 @@
-// Package etcd publishes a host in etcd, and reads what all hosts published: a key for the host
-// and one for each pool, all bound to one lease, so that a host which dies, hangs or is cut off
+// Package etcd publishes a host in etcd, and reads what all hosts published: a key for the host,
+// one for each pool and one for its cache of models, all bound to one lease, so that a host which dies, hangs or is cut off
 // vanishes within the lease's time.
 //
 // It owns what is written and read, when, and what follows a failure. It must not know who uses
@@ -89,7 +89,7 @@ type store interface {
 	// write makes changes, where the host's key is bound to the lease; errTaken: it is not.
 	write(ctx context.Context, lease int64, changes []change) error
 	// check reports errTaken where the host's key is not bound to the lease, or there are more or
-	// fewer keys of pools.
+	// fewer other keys of the host.
 	check(ctx context.Context, lease int64, keys int) error
 	// conflict publishes for a while that another host has this one's machine-id.
 	conflict(ctx context.Context, key string, value []byte, ttl time.Duration) error

@@ -63,7 +63,7 @@ func newPlan(exist []string, now time.Time) *plan {
 func (p *plan) wantPools(pools map[string]*record.Pool) {
 	for key, e := range p.entries {
 		if e.pool == nil && e.want != nil {
-			continue // the host's own
+			continue // the host's own, or that of its models
 		}
 		if pools[key] == nil {
 			e.want, e.pool = nil, nil
@@ -83,11 +83,11 @@ func (p *plan) set(key string, value []byte, pool *record.Pool) {
 	e.want, e.pool = value, pool
 }
 
-// pools is how many keys of pools etcd has.
-func (p *plan) pools() int {
+// kept is how many keys etcd has beside one, the host's.
+func (p *plan) kept(beside string) int {
 	n := 0
-	for _, e := range p.entries {
-		if e.has != nil && (e.pool != nil || e.want == nil) {
+	for key, e := range p.entries {
+		if e.has != nil && key != beside {
 			n++
 		}
 	}

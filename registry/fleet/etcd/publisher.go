@@ -138,8 +138,7 @@ func (p *Publisher) begin(ctx context.Context) error {
 		return err
 	}
 	s.plan = newPlan(f.pools, time.Now())
-	s.plan.set(p.keys.Host(p.self.MachineID), p.host(), nil)
-	s.plan.wantPools(p.pools())
+	p.want(s.plan)
 	for i, batch := range s.plan.whole(p.keys.Host(p.self.MachineID)) {
 		begun := time.Now()
 		if i == 0 {
@@ -182,18 +181,27 @@ func (p *Publisher) serve(ctx context.Context, states fleet.Mailbox) error {
 			return errLost
 		case <-timer.C:
 		case <-look.C:
-			if err := p.s.store.check(ctx, p.s.lease, p.s.plan.pools()); err != nil {
+			if err := p.s.store.check(ctx, p.s.lease, p.s.plan.kept(p.keys.Host(p.self.MachineID))); err != nil {
 				return err
 			}
 		case p.state = <-states:
 			if !p.state.Known {
 				return errUnknown
 			}
-			p.s.plan.set(p.keys.Host(p.self.MachineID), p.host(), nil)
-			p.s.plan.wantPools(p.pools())
+			p.want(p.s.plan)
 			p.showPools()
 		}
 	}
+}
+
+// want replaces what is to be in etcd.
+func (p *Publisher) want(in *plan) {
+	machine := p.self.MachineID
+	in.set(p.keys.Host(machine), p.host(), nil)
+	if p.state.Models != nil {
+		in.set(p.keys.Models(machine), record.Encode(record.ModelsOf(machine, p.state.Models)), nil)
+	}
+	in.wantPools(p.pools())
 }
 
 // host is the value of the host's key.

@@ -126,6 +126,12 @@ func content(t *testing.T, c *clientv3.Client) string {
 				t.Fatal(err)
 			}
 			all = append(all, p.ID+" "+p.State)
+		case "models":
+			m, err := record.DecodeModels(kv.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, fmt.Sprintf("models %d", len(m.Models)))
 		default:
 			h, err := record.DecodeHost(kv.Value)
 			if err != nil {
@@ -273,6 +279,26 @@ func TestRealEtcd(t *testing.T) {
 		fresh(t)
 		h.has("x", "y") // noticed at the next write
 		eventually(t, right, c, "hosts a, x ready, y ready")
+	})
+	t.Run("models_are_there_with_the_host", func(t *testing.T) {
+		fresh(t)
+		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
+		s := state("x")
+		h.box.Put(s)
+		eventually(t, right, c, "hosts a, x ready")
+		s.Models = []wire.CachedModel{{Model: "hf:a/b", Files: 1}}
+		h.box.Put(s)
+		eventually(t, right, c, "hosts a, models 1, x ready")
+		h.close()
+		next := runs(t, testOptions(cluster.Endpoints(), "a", nil))
+		s.Models = []wire.CachedModel{}
+		next.box.Put(s)
+		eventually(t, right, c, "hosts a, models 0, x ready")
+		stays(t, right, c, "hosts a, models 0, x ready") // the former lease ends, with nothing bound to it
+		next.end()
+		<-next.ended
+		next.Leave(t.Context())
+		eventually(t, time.Second, c, "")
 	})
 	t.Run("more_pools_than_a_transaction_takes", func(t *testing.T) {
 		fresh(t)

@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/fleet/view"
 	"github.com/pool-managerd/pool-managerd/test/etcd"
 )
@@ -168,9 +169,11 @@ func TestRoles(t *testing.T) {
 			"ETCDCTL_USER=reader:reader-secret")
 	}
 	h := runs(t, as("a", "gpu1", "gpu1-secret"))
-	h.has("x", "y")
+	s := state("x", "y")
+	s.Models = []wire.CachedModel{{Model: "hf:a/b", Files: 1}}
+	h.box.Put(s)
 	h.logs(t, "is published in etcd")
-	for _, key := range []string{"hosts/" + machineID, "pools/" + machineID + "/x", "pools/" + machineID + "/y"} {
+	for _, key := range []string{"hosts/" + machineID, "models/" + machineID, "pools/" + machineID + "/x", "pools/" + machineID + "/y"} {
 		if !strings.Contains(has(), key) {
 			t.Errorf("%s is not there: %s", key, has())
 		}

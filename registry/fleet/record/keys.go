@@ -24,6 +24,9 @@ func (k Keys) Pools(machine string) string { return k.prefix + "/pools/" + machi
 // Pool is the key of a pool.
 func (k Keys) Pool(machine, pool string) string { return k.Pools(machine) + pool }
 
+// Models is the key of what the cache of a host has.
+func (k Keys) Models(machine string) string { return k.prefix + "/models/" + machine }
+
 // Conflict is the key under which a host reports that another one has its machine-id.
 func (k Keys) Conflict(machine, boot string) string {
 	return k.prefix + "/conflicts/" + machine + "/" + boot
@@ -37,6 +40,7 @@ const (
 	KindHost Kind = iota + 1
 	KindPool
 	KindConflict
+	KindModels
 )
 
 // Parse returns what a key is about, the machine-id in it, and behind that the pool, or the boot id
@@ -52,6 +56,8 @@ func (k Keys) Parse(key string) (kind Kind, machine, rest string) {
 	case machine == "" || strings.Contains(rest, "/"):
 	case folder == "hosts" && !deeper:
 		return KindHost, machine, ""
+	case folder == "models" && !deeper:
+		return KindModels, machine, ""
 	case folder == "pools" && rest != "":
 		return KindPool, machine, rest
 	case folder == "conflicts" && rest != "":
@@ -61,7 +67,7 @@ func (k Keys) Parse(key string) (kind Kind, machine, rest string) {
 }
 
 // Encode returns a record as a key's value.
-func Encode[T Host | Pool](r T) []byte {
+func Encode[T Host | Pool | Models](r T) []byte {
 	content, _ := json.Marshal(r) // cannot fail: numbers, texts and lists of them
 	return content
 }
@@ -74,6 +80,11 @@ func DecodeHost(content []byte) (Host, error) {
 // DecodePool reads the value of a pool's key.
 func DecodePool(content []byte) (Pool, error) {
 	return decode(content, func(p *Pool) int { return p.Schema })
+}
+
+// DecodeModels reads the value of a key about a cache.
+func DecodeModels(content []byte) (Models, error) {
+	return decode(content, func(m *Models) int { return m.Schema })
 }
 
 func decode[T any](content []byte, schema func(*T) int) (T, error) {

@@ -73,7 +73,8 @@ func TestDescribed(t *testing.T) {
 	if err := json.Unmarshal(content, &schema); err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range map[string]any{"host": h, "gpu": h.GPUs[0], "pool": p, "replica": p.Replicas[0]} {
+	for name, value := range map[string]any{"host": h, "gpu": h.GPUs[0], "pool": p, "replica": p.Replicas[0],
+		"models": Models{Models: []Model{{}}}, "model": Model{}} {
 		if diff := cmp.Diff(fieldsOf(t, value), keysOf(schema.Defs[name].Properties)); diff != "" {
 			t.Errorf("%s (-values +schema)\n%s", name, diff)
 		}
@@ -147,6 +148,7 @@ func TestParse(t *testing.T) {
 		{k.Host("m"), KindHost, "m", ""},
 		{k.Pool("m", "llama3"), KindPool, "m", "llama3"},
 		{k.Conflict("m", "b"), KindConflict, "m", "b"},
+		{k.Models("m"), KindModels, "m", ""},
 		{k.Pools("m"), 0, "", ""},
 		{k.All(), 0, "", ""},
 		{"/fleet", 0, "", ""},

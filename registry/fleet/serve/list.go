@@ -9,21 +9,41 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/registry/fleet/view"
 )
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/fleet/pools", s.getPools)
+	mux.HandleFunc("GET /v1/fleet/pools", func(w http.ResponseWriter, r *http.Request) { s.getList(w, r, listPools) })
+	mux.HandleFunc("GET /v1/fleet/models", func(w http.ResponseWriter, r *http.Request) { s.getList(w, r, listModels) })
 	mux.HandleFunc("GET /v1/fleet/events", s.getEvents)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, registry.Fail("NOT_FOUND", "no such path",
-			"pool-fleet has GET /v1/fleet/pools and GET /v1/fleet/events; the rest is at the manager's socket."))
+			"pool-fleet has GET /v1/fleet/pools, /v1/fleet/models and /v1/fleet/events; the rest is at the manager's "+
+				"socket."))
 	})
 	return mux
 }
 
-func (s *Server) getPools(w http.ResponseWriter, r *http.Request) {
-	body, failure := s.list(r.Context())
+// listing is one of the lists of the view.
+type listing int
+
+const (
+	listPools listing = iota
+	listModels
+	listings // how many there are
+)
+
+// of is the list of a view.
+func (l listing) of(set *view.Set) any {
+	if l == listModels {
+		return set.Models()
+	}
+	return set.Pools()
+}
+
+func (s *Server) getList(w http.ResponseWriter, r *http.Request, l listing) {
+	body, failure := s.list(r.Context(), l)
 	if failure != nil {
 		fail(w, http.StatusServiceUnavailable, failure)
 		return
@@ -32,11 +52,11 @@ func (s *Server) getPools(w http.ResponseWriter, r *http.Request) {
 }
 
 // list is the encoded view, once there is one.
-func (s *Server) list(ctx context.Context) ([]byte, *registry.Failure) {
+func (s *Server) list(ctx context.Context, l listing) ([]byte, *registry.Failure) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		body, moved, failure := s.look()
+		body, moved, failure := s.look(l)
 		if body != nil || failure != nil {
 			return body, failure
 		}
@@ -49,7 +69,7 @@ func (s *Server) list(ctx context.Context) ([]byte, *registry.Failure) {
 }
 
 // look returns the encoded view, or why there is none, or what to wait for.
-func (s *Server) look() (body []byte, moved <-chan struct{}, failure *registry.Failure) {
+func (s *Server) look(l listing) (body []byte, moved <-chan struct{}, failure *registry.Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.want()
@@ -62,14 +82,14 @@ func (s *Server) look() (body []byte, moved <-chan struct{}, failure *registry.F
 		return nil, nil, registry.Fail(registry.CodeFleetUnavailable, text, s.o.Hint(s.lost))
 	case !s.set.Complete():
 		return nil, s.moved, nil
-	case s.body == nil:
-		encoded, err := wire.Encode(s.set.Pools())
+	case s.bodies[l] == nil:
+		encoded, err := wire.Encode(l.of(s.set))
 		if err != nil { // texts, numbers and lists of them
 			return nil, nil, registry.Fail(registry.CodeFleetUnavailable, err.Error(), "Report this as a fault.")
 		}
-		s.body = encoded
+		s.bodies[l] = encoded
 	}
-	return s.body, nil, nil
+	return s.bodies[l], nil, nil
 }
 
 // fail answers with an error, as the API does.

@@ -52,12 +52,12 @@ type Server struct {
 	wanted chan struct{}
 
 	mu      sync.Mutex
-	set     *view.Set     // nil: nothing is read now
-	body    []byte        // the list, encoded; nil: it changed
-	heard   time.Time     // of etcd, the last time
-	lost    error         // nil: etcd answers
-	asked   time.Time     // the last request
-	moved   chan struct{} // closed when one of these changed
+	set     *view.Set        // nil: nothing is read now
+	bodies  [listings][]byte // the lists, encoded; nil: it changed
+	heard   time.Time        // of etcd, the last time
+	lost    error            // nil: etcd answers
+	asked   time.Time        // the last request
+	moved   chan struct{}    // closed when one of these changed
 	streams map[*stream]bool
 }
 
@@ -113,7 +113,7 @@ func (s *Server) follow(ctx context.Context) {
 	source.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.set, s.body, s.lost = nil, nil, nil
+	s.set, s.bodies, s.lost = nil, [listings][]byte{}, nil
 	if len(s.streams) > 0 || time.Since(s.asked) < linger { // who came while it ended
 		s.want()
 	}
@@ -148,7 +148,7 @@ func (s *Server) take(b view.Batch) {
 	}
 	changes := s.set.Apply(b)
 	if len(changes) > 0 {
-		s.body = nil
+		s.bodies = [listings][]byte{}
 	}
 	var frames []byte
 	if len(s.streams) > 0 {
@@ -162,13 +162,13 @@ func (s *Server) take(b view.Batch) {
 		}
 		s.lost = b.Err
 	case view.End:
-		s.lost, s.body = nil, nil
+		s.lost, s.bodies = nil, [listings][]byte{}
 		frames = append(frames, syncedFrame(b.Revision)...)
 		s.heard = time.Now()
 	case view.Changed, view.Alive:
 		s.heard = time.Now()
 		if b.Kind == view.Changed {
-			s.body = nil // the revision is another one
+			s.bodies = [listings][]byte{} // the revision is another one
 		}
 	case view.Begin, view.Page:
 		return

@@ -260,7 +260,8 @@ func TestReadWhileAsked(t *testing.T) {
 			}
 			time.Sleep(linger)
 			synctest.Wait()
-			if n := s.source.opened.Load(); s.source.open.Load() || s.set != nil || s.body != nil || n != int32(round) {
+			n, kept := s.source.opened.Load(), s.set != nil || s.bodies[listPools] != nil
+			if s.source.open.Load() || kept || n != int32(round) {
 				t.Fatalf("reading %v, after %d times; kept: %v", s.source.open.Load(), n, s.set)
 			}
 		}

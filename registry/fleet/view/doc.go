@@ -54,4 +54,5 @@ type Change struct {
 const (
 	maxKeys  = 50_000
 	maxBytes = 32 << 20 // of keys and values as they were read
+	maxList  = 16 << 20 // the same, of lists of models
 )

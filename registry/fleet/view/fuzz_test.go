@@ -64,6 +64,7 @@ func FuzzSet(f *testing.F) {
 	f.Add("host a\npool a/x ready\n-host a\nhost a=2")
 	f.Add("pool a/x\nconflict a/2\nhost a\nlist\n-pool a/x\nlost\npool a/y ready\nlist")
 	f.Add("raw hosts/a {\"schema\":1,\"machine_id\":\"a\"}\nraw pools/a/x nonsense\nhost b, pool b/x, -host b")
+	f.Add("models a x y\nhost a\nlist\n-models a\nmodels a z, -host a\nlist\nhost a")
 	f.Add("raw hosts/a/ x\nraw pools// 1\nraw conflicts/a/b/c 1")
 	f.Fuzz(func(t *testing.T, script string) {
 		s, m, keys := New(prefix), newMirror(), map[string][]byte{}
@@ -84,7 +85,7 @@ func FuzzSet(f *testing.F) {
 				if len(words) < 2 {
 					continue
 				}
-				const known = " host pool conflict raw "
+				const known = " host pool conflict models raw "
 				if !strings.Contains(known, " "+strings.TrimPrefix(words[0], "-")+" ") {
 					continue
 				}
@@ -108,6 +109,14 @@ func FuzzSet(f *testing.F) {
 		v.Revision, w.Revision = 0, 0
 		if diff := cmp.Diff(v, w); diff != "" {
 			t.Fatalf("a list leads elsewhere (-changes +list)\n%s", diff)
+		}
+		a, b := s.Models(), fresh.Models()
+		a.Revision, b.Revision = 0, 0
+		if diff := cmp.Diff(a, b); diff != "" {
+			t.Fatalf("a list leads to other models (-changes +list)\n%s", diff)
+		}
+		if s.now.list != fresh.now.list {
+			t.Fatalf("%d bytes of models are kept, and %d of a list", s.now.list, fresh.now.list)
 		}
 		if s.now.bytes != fresh.now.bytes || len(s.now.machines) != len(fresh.now.machines) {
 			t.Fatalf("%d bytes and %d hosts are kept, and %d and %d of a list", s.now.bytes, len(s.now.machines),

@@ -37,6 +37,28 @@ func (s *Set) Pools() wire.FleetPools {
 	return v
 }
 
+// Models are the models in the caches of the hosts that are there, sorted by their names and those
+// of the hosts.
+func (s *Set) Models() wire.FleetModels {
+	v := wire.FleetModels{Prefix: s.prefix, Revision: s.revision, Truncated: s.now.shortened,
+		Models: []wire.FleetModel{}}
+	for _, m := range s.now.machines {
+		if m.host == nil || m.models == nil {
+			continue
+		}
+		v.Truncated = v.Truncated || m.models.Truncated
+		for _, r := range m.models.Models {
+			v.Models = append(v.Models, wire.FleetModel{Node: m.host.Name, MachineID: m.host.MachineID,
+				Address: m.host.Address, Model: r.Model, Bytes: r.Bytes, Files: r.Files, Whole: r.Whole,
+				Digests: list(r.Digests)})
+		}
+	}
+	slices.SortFunc(v.Models, func(a, b wire.FleetModel) int {
+		return cmp.Or(cmp.Compare(a.Model, b.Model), cmp.Compare(a.Node, b.Node), cmp.Compare(a.MachineID, b.MachineID))
+	})
+	return v
+}
+
 // Present is the view as changes of an empty one, for who begins to follow it.
 func (s *Set) Present() []Change {
 	var all []Change

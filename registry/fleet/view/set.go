@@ -20,6 +20,7 @@ type Set struct {
 	complete bool // a whole list was read
 	maxKeys  int
 	maxBytes int
+	maxList  int
 }
 
 // content are the records of a fleet.
@@ -28,7 +29,9 @@ type content struct {
 	skipped   map[string]bool // keys whose values cannot be read
 	sizes     map[string]int  // of each key with its value
 	bytes     int
+	list      int // bytes of lists of models
 	truncated bool
+	shortened bool // lists of models are left out
 }
 
 // machine is what there is below one machine-id.
@@ -36,11 +39,13 @@ type machine struct {
 	host      *wire.FleetHost // nil: none, and the pools are hidden
 	pools     map[string]*wire.FleetPool
 	conflicts map[string]*wire.FleetConflict
+	models    *record.Models // nil: not known
 }
 
 // New returns an empty set for keys below a prefix.
 func New(prefix string) *Set {
-	return &Set{keys: record.Below(prefix), prefix: prefix, now: newContent(), maxKeys: maxKeys, maxBytes: maxBytes}
+	return &Set{keys: record.Below(prefix), prefix: prefix, now: newContent(), maxKeys: maxKeys, maxBytes: maxBytes,
+		maxList: maxList}
 }
 
 func newContent() content {
@@ -133,6 +138,10 @@ func (s *Set) put(c *content, kv KV) {
 		return
 	}
 	size := len(kv.Key) + len(kv.Value)
+	if kind == record.KindModels {
+		s.putModels(c, id, kv, size)
+		return
+	}
 	if len(c.sizes) >= s.maxKeys || c.bytes+size > s.maxBytes {
 		c.truncated = true
 		return
@@ -141,6 +150,21 @@ func (s *Set) put(c *content, kv KV) {
 	if !c.add(kind, id, rest, kv.Value) {
 		c.skipped[kv.Key] = true
 	}
+}
+
+// putModels takes a list of models, which has no part in the room for hosts and pools.
+func (s *Set) putModels(c *content, id string, kv KV, size int) {
+	if len(c.sizes) >= s.maxKeys || c.list+size > s.maxList {
+		c.shortened = true
+		return
+	}
+	c.sizes[kv.Key], c.list = size, c.list+size
+	m, err := record.DecodeModels(kv.Value)
+	if err != nil || m.MachineID != id {
+		c.skipped[kv.Key] = true
+		return
+	}
+	c.at(id).models = &m
 }
 
 // add takes a record; false: its value cannot be read, or is not that of its key.
@@ -180,7 +204,11 @@ func (c *content) at(id string) *machine {
 
 // remove drops what a key had.
 func (c *content) remove(kind record.Kind, id, rest, key string) {
-	c.bytes -= c.sizes[key]
+	if kind == record.KindModels {
+		c.list -= c.sizes[key]
+	} else {
+		c.bytes -= c.sizes[key]
+	}
 	delete(c.sizes, key)
 	delete(c.skipped, key)
 	m := c.machines[id]
@@ -194,8 +222,10 @@ func (c *content) remove(kind record.Kind, id, rest, key string) {
 		delete(m.pools, rest)
 	case record.KindConflict:
 		delete(m.conflicts, rest)
+	case record.KindModels:
+		m.models = nil
 	}
-	if m.host == nil && len(m.pools) == 0 && len(m.conflicts) == 0 {
+	if m.host == nil && m.models == nil && len(m.pools) == 0 && len(m.conflicts) == 0 {
 		delete(c.machines, id)
 	}
 }
@@ -205,7 +235,7 @@ func (m *machine) clone() *machine {
 	if m == nil {
 		return nil
 	}
-	return &machine{m.host, maps.Clone(m.pools), maps.Clone(m.conflicts)}
+	return &machine{m.host, maps.Clone(m.pools), maps.Clone(m.conflicts), m.models}
 }
 
 // pool is one with its host; nil: it is not shown.

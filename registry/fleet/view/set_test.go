@@ -37,6 +37,12 @@ func kv(t testing.TB, short string) KV {
 		}
 		out = KV{keys.Pool(machine, rest), record.Encode(record.Pool{Schema: record.Schema, ID: rest, State: state,
 			Ready: state == "ready"})}
+	case "models":
+		r := record.Models{Schema: record.Schema, MachineID: machine, Truncated: rest == "more"}
+		for _, name := range words[2:] {
+			r.Models = append(r.Models, record.Model{Model: name})
+		}
+		out = KV{keys.Models(machine), record.Encode(r)}
 	case "raw":
 		out = KV{prefix + "/" + words[1], []byte(strings.Join(words[2:], " "))}
 	default:
