@@ -30,8 +30,9 @@ type publisher interface {
 type program struct {
 	follower   *fleet.Follower
 	publishers []publisher
-	shown      *serve.Server // nil: there is no fleet to show
-	socket     string        // where
+	progress   []*fleet.Progress
+	shown      *serve.Server
+	socket     string // where
 	log        *slog.Logger
 }
 
@@ -50,8 +51,9 @@ func newProgram(o options, log *slog.Logger) (*program, error) {
 		return nil, err
 	}
 	p := &program{follower: &fleet.Follower{Manager: manager, Log: log}, socket: o.fleet, log: log}
+	shown := serve.Options{Log: log}
 	if f.Orchestrator.URL != "" {
-		r, err := newReporter(f, host, log)
+		r, err := newReporter(f, host, p.progressOf("orchestrator"), log)
 		if err != nil {
 			return nil, err
 		}
@@ -62,15 +64,25 @@ func newProgram(o options, log *slog.Logger) (*program, error) {
 		if err != nil {
 			return nil, err
 		}
+		e.Progress = p.progressOf("etcd")
 		p.follower.Models = true
 		p.publishers = append(p.publishers, etcd.New(e))
-		p.shown = serve.New(serve.Options{Source: etcd.NewReader(e), Prefix: e.Prefix, TTL: e.TTL, Hint: etcd.ReadHint,
-			Log: log})
+		shown.Source, shown.Prefix, shown.TTL, shown.Hint = etcd.NewReader(e), e.Prefix, e.TTL, etcd.ReadHint
 	}
+	shown.Publishing = p.progress
+	p.shown = serve.New(shown)
 	return p, nil
 }
 
-func newReporter(f fleet.Settings, host fleet.Host, log *slog.Logger) (*notify.Reporter, error) {
+// progressOf adds how publishing in a place goes.
+func (p *program) progressOf(to string) *fleet.Progress {
+	progress := fleet.NewProgress(to)
+	p.progress = append(p.progress, progress)
+	return progress
+}
+
+func newReporter(f fleet.Settings, host fleet.Host, progress *fleet.Progress,
+	log *slog.Logger) (*notify.Reporter, error) {
 	token, err := readLine("[orchestrator] token_file", f.Orchestrator.TokenFile)
 	if err != nil {
 		return nil, err
@@ -88,7 +100,7 @@ func newReporter(f fleet.Settings, host fleet.Host, log *slog.Logger) (*notify.R
 			"hint", "Let [orchestrator] url begin with https://, unless this network is encrypted otherwise.")
 	}
 	return notify.New(notify.Options{URL: url, Token: token, NodeID: node, Host: host,
-		Interval: f.Orchestrator.Interval(), Log: log,
+		Interval: f.Orchestrator.Interval(), Log: log, Progress: progress,
 		// without a proxy of the environment, since the unit has none
 		HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, TLSClientConfig: trust}}}), nil
 }
@@ -136,9 +148,7 @@ func (p *program) run(ctx context.Context, again <-chan os.Signal) {
 			}
 		})
 	})
-	if p.shown != nil {
-		p.show(work, &all)
-	}
+	p.show(work, &all)
 	replaced := false
 	select {
 	case <-ctx.Done():

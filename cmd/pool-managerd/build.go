@@ -52,17 +52,22 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 	helper := gpu.New(gpu.Options{Socket: d.o.gpuSocket, Log: d.log})
 	client := systemd.NewClient(systemd.Options{Pattern: pool.UnitPattern, Log: d.log})
 	d.client = client
+	var err error
+	if d.fleet, err = newFleetView(fleet.Socket); err != nil {
+		return err
+	}
 	counts := metrics.New(metrics.Options{Registry: d.registry, Version: version, Engines: engine.Kinds(),
 		LogAnswers: logAnswers(), Reasons: countedReasons(), Preloads: supervise.PreloadOutcomes(),
 		Benchmarks: bench.Outcomes(),
 		Calls:      client.Calls, Log: d.log, Usage: engineUsage,
 		Lost: client.Lost, InProgress: func() int { return d.super.InProgress() },
-		OTelNames: settings.Metrics.OTelNames,
-		Open:      func() (requests, streams int) { return d.api.Open() }})
+		OTelNames: settings.Metrics.OTelNames, Fleet: d.fleet.figures,
+		Open: func() (requests, streams int) { return d.api.Open() }})
 	d.obtainer = obtain.New(obtain.Options{PID1: fetches{client}, Program: d.o.fetch,
 		Nameservers: obtain.HostNameservers, Output: filepath.Join(d.o.runtimeDir, "fetch"), Log: d.log,
 		Peers: d.peersWith,
-		Ended: func(o obtain.Outcome) { counts.Fetched(o.Reason, o.Bytes, o.PeerBytes, o.Took) }, Refuse: func(program string) *registry.Failure {
+		Ended: func(o obtain.Outcome) { counts.Fetched(o.Reason, o.Bytes, o.PeerBytes, o.Took) },
+		Refuse: func(program string) *registry.Failure {
 			return d.inForce.Load().Policy.RefuseExecuted(program)
 		}})
 	d.configureFetches(settings.Host)
@@ -110,9 +115,6 @@ func (d *daemon) build(sockets *systemd.Activation) error {
 		scrape = counts.Handler()
 	}
 	d.history = history.New(d.registry)
-	if d.fleet, err = newFleetView(fleet.Socket); err != nil {
-		return err
-	}
 	d.api, err = api.New(api.Options{
 		Registry: d.registry, Backend: backend{d.super},
 		Operator: operator{d.super, d.reloads, &d.inForce, &d.sources, d.registry,

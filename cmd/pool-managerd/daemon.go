@@ -172,6 +172,8 @@ func (d *daemon) run(ctx context.Context, sockets *systemd.Activation, first sup
 func (d *daemon) publishHost(reload bool) {
 	if d.settings != nil {
 		d.fleet.configured.Store(len(d.settings.Fleet.Etcd.Endpoints) > 0)
+		places := placesOf(d.settings.Fleet)
+		d.fleet.places.Store(&places)
 		d.fleet.self.Store(&d.settings.Fleet.AdvertiseURL)
 		d.publish(d.settings.Fleet, reload)
 	}

@@ -19,8 +19,9 @@ const fleetAge = 900 * time.Millisecond
 // fleetView is the fleet as pool-fleet reads it from etcd. The manager itself asks no other host.
 type fleetView struct {
 	client     *client.Client
-	configured atomic.Bool            // config.toml has an etcd
-	self       atomic.Pointer[string] // address of this host; nil: none yet
+	configured atomic.Bool              // config.toml has an etcd
+	self       atomic.Pointer[string]   // address of this host; nil: none yet
+	places     atomic.Pointer[[]string] // where this host is to be published; nil: nowhere yet
 
 	pools  kept[wire.FleetPools]
 	models kept[wire.FleetModels]

@@ -64,7 +64,9 @@ func (a *app) runFleetModels(ctx context.Context, o fleetOptions) error {
 
 // modelsOf is the list with what is meant. A model that is named and nowhere is an error.
 func (o fleetOptions) modelsOf(list wire.FleetModels) (wire.FleetModels, error) {
-	list.Models = slices.DeleteFunc(list.Models, func(m wire.FleetModel) bool { return !o.hasNode(m.Node, m.MachineID) })
+	list.Models = slices.DeleteFunc(list.Models, func(m wire.FleetModel) bool {
+		return !o.hasNode(m.Node, m.MachineID)
+	})
 	for _, typed := range o.models {
 		if !slices.ContainsFunc(list.Models, func(m wire.FleetModel) bool { return isCached(typed, m) }) {
 			return list, &exitError{code: exitFailed, text: "no host has the model " + typed + " in its cache",
@@ -99,8 +101,8 @@ func (a *app) printFleetModels(w io.Writer, list wire.FleetModels) error {
 	}
 	if list.Truncated {
 		out.gap()
-		out.line("some of it is missing here: a host publishes the largest models of its cache, or the fleet is larger " +
-			"than a host keeps")
+		out.line("some of it is missing here: a host publishes the largest models of its cache, or the fleet is " +
+			"larger than a host keeps")
 		out.hint("poolctl models on a host lists all of its cache.")
 	}
 	return out.err
@@ -124,7 +126,8 @@ func (a *app) fleetModelTable(models []wire.FleetModel) *table {
 		case n > 1:
 			digest = fmt.Sprintf("%d digests", n)
 		}
-		cells := []string{m.Model, m.Node, registry.Decimal(m.Bytes) + "B", strconv.Itoa(m.Files), yesNo(m.Whole), digest}
+		cells := []string{m.Model, m.Node, registry.Decimal(m.Bytes) + "B", strconv.Itoa(m.Files), yesNo(m.Whole),
+			digest}
 		if wide {
 			cells = append(cells, m.Address)
 		}

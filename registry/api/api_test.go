@@ -158,8 +158,8 @@ func TestMethods(t *testing.T) {
 		}
 	}
 	for pattern, methods := range takes {
-		path := strings.NewReplacer("{digest}", aDigest, "{id}", "llama3-8b", "{lease}", "x", "{file}", "main.js", "{$}", "").
-			Replace(pattern)
+		path := strings.NewReplacer("{digest}", aDigest, "{id}", "llama3-8b", "{lease}", "x", "{file}", "main.js",
+			"{$}", "").Replace(pattern)
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
 			methods = append(methods, http.MethodOptions)
 			slices.Sort(methods)

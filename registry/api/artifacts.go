@@ -26,8 +26,8 @@ func (s *Server) getArtifact(w http.ResponseWriter, r *http.Request) error {
 	case s.artifacts <- struct{}{}:
 		defer func() { <-s.artifacts }()
 	default:
-		e := problem(http.StatusServiceUnavailable, "BUSY", "too many files are handed out already", "Try again, or ask "+
-			"another host.")
+		e := problem(http.StatusServiceUnavailable, "BUSY", "too many files are handed out already",
+			"Try again, or ask another host.")
 		e.Body.RetryAfterMS = time.Second.Milliseconds()
 		return e
 	}

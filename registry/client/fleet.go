@@ -3,7 +3,15 @@ package client
 import (
 	"context"
 	"net/http"
+
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
+
+// GetFleetStatus asks how publishing this host and reading the others goes, which pool-fleet's
+// socket alone has.
+func (c *Client) GetFleetStatus(ctx context.Context) (Answer[wire.FleetStatus], error) {
+	return send[wire.FleetStatus](ctx, c, request{method: http.MethodGet, path: "/v1/fleet/status"})
+}
 
 // GetFleetEvents reads the stream of the fleet's changes, which pool-fleet's socket alone has:
 // first all that is there, then "synced", then what changes. Events have no id to resume after; a

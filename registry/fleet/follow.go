@@ -19,7 +19,7 @@ const (
 	Settle = 100 * time.Millisecond
 	// devicesEvery is how often devices are read: their memory, and a GPU that was added.
 	devicesEvery = 10 * time.Second
-	// modelsEvery is how often the cache of models is read, for which the manager lists a directory.
+	// modelsEvery is how often the cache is read, for which the manager lists a directory.
 	modelsEvery = time.Minute
 	// Credible is how long what a manager reported is believed after it stopped answering. A
 	// restart of the manager takes less, and engines serve without it.

@@ -22,7 +22,10 @@ func onGPUs(age time.Duration) (*registry.Registry, *Metrics) {
 	m := New(Options{Registry: reg, Version: "1.2.3", Engines: []string{"llamacpp", "vllm"},
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return facts.Taken.Add(age) }, Usage: sameUsage,
 		Open: func() (requests, streams int) { return 3, 1 }, Lost: func() uint64 { return 1 },
-		InProgress: func() int { return 5 }})
+		InProgress: func() int { return 5 }, Fleet: func() (Fleet, bool) {
+			return Fleet{Up: true, Places: []Place{{To: "etcd", Published: true, Since: 1.7e9, Last: 1.8e9, Failures: 1,
+				Writes: 7}}, Read: &Read{Good: true, Hosts: 3, Pools: 20}}, true
+		}})
 	for _, p := range registrytest.OnGPUs([]registry.Pool{registrytest.Gemma(), registrytest.Llama()}) {
 		p.Replicas[0].DiskBytes = 5 << 20
 		p.Replicas[0].GPULayers = []registry.Layers{{OnGPU: 10, Of: 33}, {OnGPU: 17, Of: 17}}

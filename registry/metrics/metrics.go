@@ -40,6 +40,9 @@ type Options struct {
 	Usage func(unit string) (Usage, bool)
 	// Open returns how many connections and event streams the API has open; nil: no such metric.
 	Open func() (requests, streams int)
+	// Fleet is how publishing this host goes, asked at each scrape; false: it is published nowhere.
+	// nil: no such metrics.
+	Fleet func() (Fleet, bool)
 	// OTelNames has what engines count under the names of OpenTelemetry too.
 	OTelNames bool
 	Now       func() time.Time // the clock for the age of facts; nil: time.Now
@@ -129,11 +132,13 @@ func New(o Options) *Metrics {
 	m.prom.MustRegister(m.transitions, m.restarts, m.scheduled, m.probeFailures, m.probeDuration, m.verifications,
 		m.resets, m.trust.logReports, m.trust.answers,
 		m.drains.duration, m.drains.forced, m.leaseRejections, m.breakers.opened, m.breakers.storms, m.reloads.duration,
-		m.reloads.done, m.reloads.failed, m.fetches.duration, m.fetches.bytes, m.fetches.peers, m.fetches.shared, m.fetches.failed,
-		m.preloads,
-		m.api.crowded, m.api.denied, m.backoff, m.loop, m.benchmarks,
+		m.reloads.done, m.reloads.failed, m.fetches.duration, m.fetches.bytes, m.fetches.peers, m.fetches.shared,
+		m.fetches.failed, m.preloads, m.api.crowded, m.api.denied, m.backoff, m.loop, m.benchmarks,
 		newPools(o.Registry), m.engines, newDevices(o.Registry, o.Engines, now), buildInfo(o.Version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if o.Fleet != nil {
+		m.prom.MustRegister(newFleet(o.Fleet))
+	}
 	if o.Calls != nil {
 		m.prom.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "systemd_calls_total", Help: "Method calls to PID 1 over D-Bus.",

@@ -161,8 +161,8 @@ func TestPeers(t *testing.T) {
 				from = "both"
 			}
 			if !c.want(got.PeerBytes, from) || m.asked.Load() == 0 || !strings.Contains(o.log, c.log) {
-				t.Errorf("%d bytes of peers, from %s; the peer was asked %d times\n%s", got.PeerBytes, from, m.asked.Load(),
-					o.log)
+				t.Errorf("%d bytes of peers, from %s; the peer was asked %d times\n%s", got.PeerBytes, from,
+					m.asked.Load(), o.log)
 			}
 			if got.Digest != "sha256:"+model.Files[3].ID() {
 				t.Errorf("the digest is %s", got.Digest)

@@ -13,8 +13,8 @@ import (
 // ErrNotThere is that no artefact has a file of a digest.
 var ErrNotThere = errors.New("no file of the cache has this digest")
 
-// OpenDigest opens the whole file of a cache that is kept by a digest, sha256:…: one that every user
-// of the host may read, and no link. What the file contains is not compared with its name.
+// OpenDigest opens the whole file of a cache that is kept by a digest, sha256:…: one that every
+// user of the host may read, and no link. What it contains is not compared with its name.
 func OpenDigest(cacheDir, digest string) (*os.File, error) {
 	hex, is := strings.CutPrefix(digest, "sha256:")
 	if !is || !hexDigits(hex, 64) {

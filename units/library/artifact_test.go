@@ -31,7 +31,8 @@ func TestOpenDigest(t *testing.T) {
 	put("models--c--d/"+digest("5"), 0o644)
 	blobs := filepath.Join(cache, "models--c--d/blobs")
 	if err := errors.Join(os.WriteFile(outside, []byte("secret"), 0o644),
-		os.Symlink(outside, filepath.Join(blobs, digest("6"))), syscall.Mkfifo(filepath.Join(blobs, digest("7")), 0o644),
+		os.Symlink(outside, filepath.Join(blobs, digest("6"))),
+		syscall.Mkfifo(filepath.Join(blobs, digest("7")), 0o644),
 		os.Mkdir(filepath.Join(blobs, digest("8")), 0o755),
 		os.Symlink(filepath.Dir(outside), filepath.Join(cache, "models--x--y"))); err != nil {
 		t.Fatal(err)

@@ -51,8 +51,8 @@ func (f *flight) peers(ctx context.Context) (urls []string, pins map[string][]st
 	return urls, pins
 }
 
-// peerCredentials are the files that PID 1 reads for a download that asks peers. One that is missing
-// is left out, and a peer that wants it refuses then.
+// peerCredentials are the files that PID 1 reads for a download that asks peers. One that is
+// missing is left out, and a peer that wants it refuses then.
 func (f *flight) peerCredentials() (all []systemd.PathString) {
 	for _, c := range []systemd.PathString{{First: "peers-token", Second: f.settings.PeersToken},
 		{First: "peers-ca", Second: f.settings.PeersCA}} {

@@ -1,6 +1,6 @@
 // Package etcd publishes a host in etcd, and reads what all hosts published: a key for the host,
-// one for each pool and one for its cache of models, all bound to one lease, so that a host which dies, hangs or is cut off
-// vanishes within the lease's time.
+// one for each pool and one for its cache of models, all bound to one lease, so that a host which
+// dies, hangs or is cut off vanishes within the lease's time.
 //
 // It owns what is written and read, when, and what follows a failure. It must not know who uses
 // what is read: package view turns it into a fleet. Nothing on this host waits for it.
@@ -44,7 +44,8 @@ type Options struct {
 	Password  string
 	Host      fleet.Host
 	Log       *slog.Logger
-	Status    func(string) // is called with a line for people whenever it changed
+	Status    func(string)    // is called with a line for people whenever it changed
+	Progress  *fleet.Progress // nil: no one is interested
 }
 
 // Bounds of the pace.

@@ -57,11 +57,17 @@ func (p *Publisher) blocked(ctx context.Context, by holder) time.Duration {
 		p.held = by
 		p.held.since = time.Now()
 		p.show("etcd: waiting for the lease of this host's former boot to end")
+		p.o.Progress.Ended()
 	}
 	if time.Since(p.held.since) < p.held.ttl+slack {
 		return formerBoot
 	}
 	p.show("etcd: not published: " + p.held.Error())
+	if by.sameBoot {
+		p.o.Progress.Ended()
+	} else {
+		p.o.Progress.Conflicted(&p.held)
+	}
 	if p.held.told.IsZero() || time.Since(p.held.told) >= tellAgain {
 		p.held.told = time.Now()
 		p.o.Log.Error("this host is not published in etcd: "+p.held.Error(), "machine_id", p.self.MachineID,

@@ -150,6 +150,7 @@ func (p *Publisher) begin(ctx context.Context) error {
 			return err
 		}
 		s.plan.wrote(batch, begun, time.Now())
+		p.o.Progress.Wrote(len(batch))
 	}
 	return nil
 }
@@ -168,6 +169,7 @@ func (p *Publisher) serve(ctx context.Context, states fleet.Mailbox) error {
 				return err
 			}
 			p.s.plan.wrote(batch, begun, time.Now())
+			p.o.Progress.Wrote(len(batch))
 			continue
 		}
 		timer.Stop()
@@ -239,12 +241,14 @@ func (p *Publisher) ended(ctx context.Context, err error) time.Duration {
 	pause := time.Millisecond
 	switch {
 	case errors.Is(err, errUnknown): // the manager's follower logs it
+		p.o.Progress.Ended()
 		p.Leave(ctx)
 		return pause
 	case errors.As(err, &by):
 		pause = p.blocked(ctx, *by)
 	default:
 		p.count(err)
+		p.o.Progress.Failed(err)
 		pause = p.retry()
 		p.report(err, pause)
 	}

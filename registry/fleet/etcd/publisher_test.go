@@ -91,14 +91,17 @@ func TestSessions(t *testing.T) {
 		steps map[time.Duration]func(p *Publisher, f *fakeEtcd, box fleet.Mailbox)
 		want  string
 		log   string // parts, in order
+		// counted is published, conflict, failures and writes; empty: not looked at.
+		counted string
 	}{
 		{name: "quiet", d: 65 * time.Second, fail: never,
-			want: "0.0 look, 0.0 grant, 0.0 begin 2, 30.0 check, 60.0 check", log: "is published"},
+			want: "0.0 look, 0.0 grant, 0.0 begin 2, 30.0 check, 60.0 check", log: "is published",
+			counted: "true false 0 2"},
 		{name: "failures_are_tried_again_and_logged_now_and_then", d: 44 * time.Second,
 			fail: between(0, 40*time.Second, "look", away),
 			want: "0.0 look, 0.5 look, 1.5 look, 3.5 look, 7.5 look, 11.5 look, 15.5 look, 19.5 look, 23.5 look, " +
 				"27.5 look, 31.5 look, 35.5 look, 39.5 look, 43.5 look, 43.5 grant, 43.5 begin 2",
-			log: "attempts=1 … attempts=10 … is published"},
+			log: "attempts=1 … attempts=10 … is published", counted: "true false 13 2"},
 		{name: "another_reason_is_logged_too", d: 8 * time.Second,
 			fail: func(at time.Duration, call string) error {
 				if at < time.Second {
@@ -155,6 +158,7 @@ func TestSessions(t *testing.T) {
 				p := New(testOptions(nil, "a", log))
 				p.o.Log = slog.New(slog.NewTextHandler(log, nil))
 				p.random = func() float64 { return 0 }
+				p.o.Progress = fleet.NewProgress("etcd")
 				p.connect = func() (store, error) {
 					f.open++
 					if d := p.patience(); d != requestTime {
@@ -180,6 +184,11 @@ func TestSessions(t *testing.T) {
 				p.Close()
 				if got := strings.Join(f.calls, ", "); got != c.want {
 					t.Errorf("etcd got\n%s\nwant\n%s", got, c.want)
+				}
+				s := p.o.Progress.Status()
+				counted := fmt.Sprint(s.Published, s.Conflict, s.Failures, s.Writes)
+				if c.counted != "" && counted != c.counted {
+					t.Errorf("counted %s, want %s", counted, c.counted)
 				}
 				if f.open != 0 {
 					t.Errorf("%d connections are open", f.open)

@@ -173,7 +173,8 @@ func TestRoles(t *testing.T) {
 	s.Models = []wire.CachedModel{{Model: "hf:a/b", Files: 1}}
 	h.box.Put(s)
 	h.logs(t, "is published in etcd")
-	for _, key := range []string{"hosts/" + machineID, "models/" + machineID, "pools/" + machineID + "/x", "pools/" + machineID + "/y"} {
+	for _, key := range []string{"hosts/" + machineID, "models/" + machineID,
+		"pools/" + machineID + "/x", "pools/" + machineID + "/y"} {
 		if !strings.Contains(has(), key) {
 			t.Errorf("%s is not there: %s", key, has())
 		}

@@ -34,6 +34,7 @@ type Options struct {
 	Interval time.Duration // between heartbeats
 	HTTP     *http.Client
 	Log      *slog.Logger
+	Progress *fleet.Progress // nil: no one is interested
 }
 
 // Reporter reports to one orchestrator. Make one with New.
@@ -76,6 +77,7 @@ func (r *Reporter) Run(ctx context.Context, states fleet.Mailbox) {
 		if r.state.Known {
 			timer.Reset(time.Until(r.due))
 		} else {
+			r.o.Progress.Ended()
 			timer.Stop() // what is not known is not reported: the orchestrator takes this node as stale
 		}
 	}
@@ -116,9 +118,11 @@ func (r *Reporter) act(ctx context.Context) {
 			r.o.Log.Info("the orchestrator has this host again", "url", r.o.URL, "attempts", r.failed+1)
 		}
 		r.failed, r.due = 0, now.Add(r.o.Interval)
+		r.o.Progress.Wrote(1)
 	case ctx.Err() != nil:
 	default:
 		r.failed++
+		r.o.Progress.Failed(err)
 		wait := r.pause(err)
 		r.due = now.Add(wait)
 		r.report(err, wait)

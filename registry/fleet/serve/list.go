@@ -14,15 +14,57 @@ import (
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/fleet/pools", func(w http.ResponseWriter, r *http.Request) { s.getList(w, r, listPools) })
-	mux.HandleFunc("GET /v1/fleet/models", func(w http.ResponseWriter, r *http.Request) { s.getList(w, r, listModels) })
+	mux.HandleFunc("GET /v1/fleet/status", s.getStatus)
+	if s.o.Source == nil {
+		mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+			fail(w, http.StatusConflict, registry.Fail(registry.CodeFleetNotConfigured,
+				"this host reads no fleet: config.toml has no [etcd] endpoints",
+				"Name the members of an etcd in [etcd] endpoints, then systemctl reload pool-managerd."))
+		})
+		return mux
+	}
+	mux.HandleFunc("GET /v1/fleet/pools", s.get(listPools))
+	mux.HandleFunc("GET /v1/fleet/models", s.get(listModels))
 	mux.HandleFunc("GET /v1/fleet/events", s.getEvents)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, registry.Fail("NOT_FOUND", "no such path",
-			"pool-fleet has GET /v1/fleet/pools, /v1/fleet/models and /v1/fleet/events; the rest is at the manager's "+
-				"socket."))
+			"pool-fleet has GET /v1/fleet/pools, /v1/fleet/models, /v1/fleet/events and /v1/fleet/status; the rest is "+
+				"at the manager's socket."))
 	})
 	return mux
+}
+
+// getStatus does not have etcd be read.
+func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request) {
+	status := wire.FleetStatus{Publishing: []wire.FleetPublishing{}, Reading: s.reading()}
+	for _, p := range s.o.Publishing {
+		status.Publishing = append(status.Publishing, p.Status())
+	}
+	body, err := wire.Encode(status)
+	if err != nil { // texts, numbers and lists of them
+		fail(w, http.StatusInternalServerError, registry.Fail("INTERNAL", err.Error(), "Report this as a fault."))
+		return
+	}
+	send(w, http.StatusOK, body)
+}
+
+// reading is how reading etcd goes.
+func (s *Server) reading() wire.FleetReading {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := wire.FleetReading{State: "idle"}
+	if !s.heard.IsZero() {
+		r.SinceMS = s.heard.UnixMilli()
+	}
+	if s.set == nil {
+		return r
+	}
+	r.State = "reading"
+	if s.lost != nil {
+		r.State = "lost"
+	}
+	r.Hosts, r.Pools, r.Conflicts = s.set.Count()
+	return r
 }
 
 // listing is one of the lists of the view.
@@ -42,13 +84,15 @@ func (l listing) of(set *view.Set) any {
 	return set.Pools()
 }
 
-func (s *Server) getList(w http.ResponseWriter, r *http.Request, l listing) {
-	body, failure := s.list(r.Context(), l)
-	if failure != nil {
-		fail(w, http.StatusServiceUnavailable, failure)
-		return
+func (s *Server) get(l listing) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, failure := s.list(r.Context(), l)
+		if failure != nil {
+			fail(w, http.StatusServiceUnavailable, failure)
+			return
+		}
+		send(w, http.StatusOK, body)
 	}
-	send(w, http.StatusOK, body)
 }
 
 // list is the encoded view, once there is one.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/registry/fleet/view"
 )
 
@@ -39,11 +40,13 @@ type Source interface {
 
 // Options are what is served.
 type Options struct {
-	Source Source
-	Prefix string
-	TTL    time.Duration          // how old an answer may be while etcd is away: what hosts' leases have
-	Hint   func(err error) string // what to do about an error of the source
-	Log    *slog.Logger
+	Source Source // nil: there is no etcd, and the status alone is served
+	// Publishing is how publishing this host goes, in each place.
+	Publishing []*fleet.Progress
+	Prefix     string
+	TTL        time.Duration          // how old an answer may be while etcd is away: what hosts' leases have
+	Hint       func(err error) string // what to do about an error of the source
+	Log        *slog.Logger
 }
 
 // Server serves the fleet. Make one with New.

@@ -59,6 +59,17 @@ func (s *Set) Models() wire.FleetModels {
 	return v
 }
 
+// Count is how many hosts, pools and conflicts are shown.
+func (s *Set) Count() (hosts, pools, conflicts int) {
+	for _, m := range s.now.machines {
+		if m.host != nil {
+			hosts, pools = hosts+1, pools+len(m.pools)
+		}
+		conflicts += len(m.conflicts)
+	}
+	return hosts, pools, conflicts
+}
+
 // Present is the view as changes of an empty one, for who begins to follow it.
 func (s *Set) Present() []Change {
 	var all []Change
