@@ -38,7 +38,7 @@ A host that died, hangs or is cut off is gone after the ttl of its lease, 10 s b
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newFleetList(a), newFleetStatus(a), newFleetModels(a), newFleetEvents(a))
+	cmd.AddCommand(newFleetList(a), newFleetStatus(a), newFleetModels(a), newFleetEvents(a), newFleetTop(a))
 	return cmd
 }
 

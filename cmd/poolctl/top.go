@@ -35,13 +35,20 @@ the rights of the caller, and only where no address was given.`,
 // paintPause is the least time between two screens, unless a key was pressed.
 const paintPause = 100 * time.Millisecond
 
+// screenModel is what a live view shows: *top.Model, *fleettop.Model.
+type screenModel interface {
+	// Update takes what happened, a key among it, and returns what is to be done.
+	Update(happened any) []any
+	View() []term.Line
+}
+
 // live is a running view: one goroutine owns the model and the terminal; the others send to it.
 type live struct {
 	a        *app
 	c        *client.Client
 	terminal *term.Terminal
 	painter  term.Painter
-	model    *top.Model
+	model    screenModel
 
 	happened chan any
 	all      sync.WaitGroup
@@ -49,7 +56,7 @@ type live struct {
 	painted  time.Time
 }
 
-func (a *app) runTop(ctx context.Context) (err error) {
+func (a *app) runTop(ctx context.Context) error {
 	if a.o.output != formatTable {
 		return usage("poolctl top has one form, a screen; poolctl list --watch -o json prints changes for programs")
 	}
@@ -57,23 +64,30 @@ func (a *app) runTop(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	terminal, err := a.openTerminal()
-	if err != nil {
+	l := &live{a: a, c: c, model: top.New(a.hostName(), time.Local)}
+	return l.show(ctx, "poolctl top", "poolctl list --watch", l.poll, l.readEvents)
+}
+
+// show shows the view until it is left. What it is called by and the command that prints lines
+// instead are for where there is no terminal; sources send to the view until ctx ends.
+func (l *live) show(ctx context.Context, name, lines string, sources ...func(context.Context)) (err error) {
+	if l.terminal, err = l.a.openTerminal(name, lines); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, terminal.Leave()) }()
+	defer func() { err = errors.Join(err, l.terminal.Leave()) }()
+	l.painter = term.Painter{Colour: colours(os.Getenv), UTF8: utf8Locale(os.Getenv)}
+	l.happened = make(chan any, 64)
 	ctx, cancel := context.WithCancel(ctx)
-	l := &live{a: a, c: c, terminal: terminal,
-		painter: term.Painter{Colour: colours(os.Getenv), UTF8: utf8Locale(os.Getenv)},
-		model:   top.New(a.hostName(), time.Local), happened: make(chan any, 64)}
 	defer l.all.Wait()
 	defer cancel()
-	l.start(ctx)
+	for _, source := range append(sources, l.keys) {
+		l.all.Go(func() { source(ctx) })
+	}
 	return l.run(ctx)
 }
 
 // openTerminal takes over the terminal that poolctl reads from and prints to.
-func (a *app) openTerminal() (*term.Terminal, error) {
+func (a *app) openTerminal(name, lines string) (*term.Terminal, error) {
 	in, isIn := a.in.(*os.File)
 	out, isOut := a.out.(*os.File)
 	err := term.ErrNone
@@ -83,8 +97,8 @@ func (a *app) openTerminal() (*term.Terminal, error) {
 			return t, nil
 		}
 	}
-	return nil, &exitError{code: exitFailed, err: err, text: "poolctl top needs a terminal: " + err.Error(),
-		hint: "poolctl list --watch prints changes as lines, to a file or a pipe too; ssh -t gives a remote command " +
+	return nil, &exitError{code: exitFailed, err: err, text: name + " needs a terminal: " + err.Error(),
+		hint: lines + " prints changes as lines, to a file or a pipe too; ssh -t gives a remote command " +
 			"a terminal."}
 }
 
@@ -121,15 +135,11 @@ func utf8Locale(getenv func(string) string) bool {
 	return false
 }
 
-// start begins what sends to the view. All of it ends with ctx.
-func (l *live) start(ctx context.Context) {
-	l.all.Go(func() { l.poll(ctx) })
-	l.all.Go(func() { l.readEvents(ctx) })
-	l.all.Go(func() {
-		if err := l.terminal.Keys(ctx, func(k term.Key) { l.send(ctx, k) }); err != nil {
-			l.send(ctx, top.Quit{}) // the terminal is gone
-		}
-	})
+// keys sends what is typed.
+func (l *live) keys(ctx context.Context) {
+	if err := l.terminal.Keys(ctx, func(k term.Key) { l.send(ctx, k) }); err != nil {
+		l.send(ctx, top.Quit{}) // the terminal is gone
+	}
 }
 
 // send passes on what happened.

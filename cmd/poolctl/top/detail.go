@@ -55,7 +55,7 @@ func (m *Model) facts(p *wire.Pool) []term.Line {
 		}
 	}
 	f := m.figures[p.ID]
-	add("State", p.State, stateStyle(p.State))
+	add("State", p.State, StateStyle(p.State))
 	add("Error", deref(p.LastError), term.Bold)
 	add("Hint", deref(p.Hint), 0)
 	add("Model", deref(p.ModelID), 0)

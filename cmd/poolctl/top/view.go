@@ -56,7 +56,7 @@ func (m *Model) title() term.Line {
 		p := &m.picture.Pools.Pools[i]
 		if p.Ready {
 			ready++
-		} else if troubled(p.State) {
+		} else if Troubled(p.State) {
 			bad++
 		}
 		f := m.figures[p.ID]
@@ -130,8 +130,8 @@ func (m *Model) parts() (gpus, pools int) {
 // need is for it, too.
 func leastTail(left int) int { return 1 + max(1, left/5) }
 
-// troubled reports whether a pool in this state needs someone to look at it.
-func troubled(state string) bool {
+// Troubled reports whether a pool in this state needs someone to look at it.
+func Troubled(state string) bool {
 	switch registry.State(state) {
 	case registry.StateUnhealthy, registry.StateBackoff, registry.StateWaiting, registry.StateFailed,
 		registry.StateRefused, registry.StateInvalid:
@@ -140,8 +140,8 @@ func troubled(state string) bool {
 	return false
 }
 
-// stateStyle shows a state; without colours, those in trouble are bold.
-func stateStyle(state string) term.Style {
+// StateStyle shows a state; without colours, those in trouble are bold.
+func StateStyle(state string) term.Style {
 	switch registry.State(state) {
 	case registry.StateReady:
 		return term.Green
@@ -255,7 +255,7 @@ func (m *Model) line(r *row, cs []column, rest int, selected bool) term.Line {
 		case i == 0:
 			text = r.mark() + text
 		case c.name == "state":
-			style |= stateStyle(text)
+			style |= StateStyle(text)
 		}
 		line = append(line, gap(i, on), term.Span{Text: align(c, text), Style: style})
 	}
