@@ -244,30 +244,6 @@ func TestList(t *testing.T) {
 	})
 }
 
-// TestReadWhileAsked: etcd is read from the first request on until no one has asked for a while,
-// and nothing is kept then.
-func TestReadWhileAsked(t *testing.T) {
-	inTime(t, func(s *site) {
-		for round := 1; round <= 2; round++ {
-			answer := s.asking()
-			s.has("x ready")
-			<-answer
-			time.Sleep(linger - time.Second)
-			s.want(s.get(), "7 gpu1/x ready")
-			time.Sleep(linger - time.Second)
-			if synctest.Wait(); !s.source.open.Load() {
-				t.Fatal("etcd is not read any longer although someone asked")
-			}
-			time.Sleep(linger)
-			synctest.Wait()
-			n, kept := s.source.opened.Load(), s.set != nil || s.bodies[listPools] != nil
-			if s.source.open.Load() || kept || n != int32(round) {
-				t.Fatalf("reading %v, after %d times; kept: %v", s.source.open.Load(), n, s.set)
-			}
-		}
-	})
-}
-
 // reading is a stream that is read at once, whenever the test looks at it.
 type reading struct {
 	resp   *http.Response

@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/fleet"
@@ -63,4 +65,28 @@ func TestWithoutEtcd(t *testing.T) {
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"publishing":[]`) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
+}
+
+// TestReadWhileAsked: etcd is read from the first request on until no one has asked for a while,
+// and nothing is kept then.
+func TestReadWhileAsked(t *testing.T) {
+	inTime(t, func(s *site) {
+		for round := 1; round <= 2; round++ {
+			answer := s.asking()
+			s.has("x ready")
+			<-answer
+			time.Sleep(linger - time.Second)
+			s.want(s.get(), "7 gpu1/x ready")
+			time.Sleep(linger - time.Second)
+			if synctest.Wait(); !s.source.open.Load() {
+				t.Fatal("etcd is not read any longer although someone asked")
+			}
+			time.Sleep(linger)
+			synctest.Wait()
+			n, kept := s.source.opened.Load(), s.set != nil || s.bodies[listPools] != nil
+			if open := s.source.open.Load(); open || kept || n != int32(round) {
+				t.Fatalf("reading %v, after %d times; kept: %v", open, n, s.set)
+			}
+		}
+	})
 }
