@@ -19,20 +19,49 @@ import (
 // at ten random moments of a download, and the pool goes to ready with the bytes that the hub has.
 func TestDownloadSurvivesKills(t *testing.T) {
 	t.Parallel()
-	h := installed(t, machine.Trixie)
-	h.shell(strings.Replace(serveHub, "slow=500000", "slow=200000", 1))
-	defer h.shell(endHub)
+	for _, release := range machine.Releases() {
+		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
+			h := installed(t, release)
+			h.shell(strings.Replace(serveHub, "slow=500000", "slow=200000", 1))
+			defer h.shell(endHub)
+			downloadKilled(h)
+			if release == machine.Trixie {
+				t.Run("by_hand", func(t *testing.T) { downloadByHand(h.in(t)) })
+			}
+		})
+	}
+}
+
+func downloadKilled(h *site) {
 	h.write(host.ConfigFile, fetching("hub.test", "cdn.test"))
 	h.pool("b", from("big.gguf"))
 	h.reload()
+	h.wait("b", progressing)
+	hit := h.kills(700 * time.Millisecond)
+	h.t.Logf("%d of ten kills were before the download was whole", hit)
+	h.wait("b", isReady)
+	sums := strings.Fields(h.shell("cd /var/cache/pool-managerd/models/models--acme--tiny/snapshots; " +
+		"sha256sum /srv/hub/big.gguf */big.gguf"))
+	if len(sums) != 4 || sums[0] != sums[2] {
+		h.t.Errorf("it is not what the hub has: %v", sums)
+	}
+}
+
+// kills ends the manager, the program that downloads, and starts PID 1 again, ten times, each at a
+// random moment, and returns how many of these were while a download ran.
+func (h *site) kills(within time.Duration) (hit int) {
+	h.t.Helper()
 	kills := []string{"manager", "manager", "manager", "manager", "download", "download", "download", "download",
 		"PID 1", "PID 1"}
 	rand.Shuffle(len(kills), func(i, j int) { kills[i], kills[j] = kills[j], kills[i] })
-	h.wait("b", progressing)
 	for i, what := range kills {
-		after := time.Duration(rand.IntN(700)) * time.Millisecond
-		t.Logf("%d: %s, %s after the download ran", i, what, after)
+		after := rand.N(within)
 		unit := h.download()
+		h.t.Logf("%d: %s, %s after %s ran", i, what, after, unit)
+		if unit != "" {
+			hit++
+		}
 		time.Sleep(after)
 		switch what {
 		case "manager":
@@ -43,30 +72,25 @@ func TestDownloadSurvivesKills(t *testing.T) {
 			h.shell("systemctl kill -s KILL '" + unit + "' || true")
 		}
 	}
-	h.wait("b", isReady)
-	sums := strings.Fields(h.shell("cd /var/cache/pool-managerd/models/models--acme--tiny/snapshots; " +
-		"sha256sum /srv/hub/big.gguf */big.gguf"))
-	if len(sums) != 4 || sums[0] != sums[2] {
-		t.Errorf("it is not what the hub has: %v", sums)
+	return hit
+}
+
+func downloadByHand(h *site) {
+	const model = "hf:acme/tiny/tiny.gguf"
+	out := h.must("poolctl", "models", "pull", model)
+	if !strings.Contains(out, model+" is at /var/cache/pool-managerd/models/") {
+		h.t.Errorf("pull: %s", out)
 	}
-	t.Run("by_hand", func(t *testing.T) {
-		h := h.in(t)
-		const model = "hf:acme/tiny/tiny.gguf"
-		out := h.must("poolctl", "models", "pull", model)
-		if !strings.Contains(out, model+" is at /var/cache/pool-managerd/models/") {
-			t.Errorf("pull: %s", out)
-		}
-		h.must("poolctl", "models", "export", model, "/srv/hub/tiny.tar")
-		h.shell("cp " + host.ConfigFile + " /srv/hub/other.toml; " +
-			"echo 'provisioning.cache_dir = \"/srv/hub/cache\"' >>/srv/hub/other.toml; " +
-			"poolctl models import - --config /srv/hub/other.toml </srv/hub/tiny.tar; " +
-			"cmp /srv/hub/cache/*/snapshots/*/tiny.gguf /srv/hub/tiny.gguf")
-		h.must("systemctl", "stop", "hub")
-		h.shell("rm -rf /var/cache/pool-managerd/models/*; poolctl models import /srv/hub/tiny.tar")
-		h.pool("a", from("tiny.gguf"))
-		h.reload()
-		h.wait("a", isReady)
-	})
+	h.must("poolctl", "models", "export", model, "/srv/hub/tiny.tar")
+	h.shell("cp " + host.ConfigFile + " /srv/hub/other.toml; " +
+		"echo 'provisioning.cache_dir = \"/srv/hub/cache\"' >>/srv/hub/other.toml; " +
+		"poolctl models import - --config /srv/hub/other.toml </srv/hub/tiny.tar; " +
+		"cmp /srv/hub/cache/*/snapshots/*/tiny.gguf /srv/hub/tiny.gguf")
+	h.must("systemctl", "stop", "hub")
+	h.shell("rm -rf /var/cache/pool-managerd/models/*; poolctl models import /srv/hub/tiny.tar")
+	h.pool("a", from("tiny.gguf"))
+	h.reload()
+	h.wait("a", isReady)
 }
 
 // download returns the unit of the download once it runs; of one that is whole, none.

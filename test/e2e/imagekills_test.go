@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -47,10 +46,34 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestImageSurvivesKills(t *testing.T) {
 	t.Parallel()
 	layer := llamaLayer(t)
-	h := installed(t, machine.Trixie)
+	for _, release := range machine.Releases() {
+		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
+			h := installed(t, release)
+			hostileImages(h, layer)
+			defer h.shell(endImages)
+			imageSurvives(h)
+			if release != machine.Trixie {
+				return
+			}
+			for id, c := range map[string]struct{ image, what string }{
+				"path":   {"acme/bad:1", "leads out of the image"},
+				"device": {"acme/device:1", "is a device"},
+				"bomb":   {"acme/bomb:1", "that unpacks to more than"},
+			} {
+				t.Run(id, func(t *testing.T) { imageRefused(h.in(t), id, c.image, c.what) })
+			}
+			t.Run("drain", func(t *testing.T) { imageDrained(h.in(t)) })
+		})
+	}
+}
+
+// hostileImages serves the engine's image, slowly, and others of which a layer is hostile.
+func hostileImages(h *site, layer string) {
+	h.t.Helper()
 	h.shell("mkdir -p /srv/images/1 /srv/images/bad /srv/images/device /srv/images/bomb")
-	if err := h.M.CopyIn(t.Context(), layer, "/srv/images/1/layer.tar.gz"); err != nil {
-		t.Fatal(err)
+	if err := h.M.CopyIn(h.t.Context(), layer, "/srv/images/1/layer.tar.gz"); err != nil {
+		h.t.Fatal(err)
 	}
 	for name, header := range map[string]tar.Header{
 		"1/suid":   {Typeflag: tar.TypeReg, Name: "usr/bin/suid", Mode: 0o6755, Size: 1 << 10},
@@ -58,79 +81,55 @@ func TestImageSurvivesKills(t *testing.T) {
 		"device/a": {Typeflag: tar.TypeBlock, Name: "srv/disk", Mode: 0o666, Devmajor: 8},
 		"bomb/a":   {Typeflag: tar.TypeReg, Name: "zeros", Mode: 0o644, Size: 512 << 20},
 	} {
-		if err := h.M.WriteFile(t.Context(), "/srv/images/"+name+".tar.gz", layerOf(t, header), 0o644); err != nil {
-			t.Fatal(err)
+		err := h.M.WriteFile(h.t.Context(), "/srv/images/"+name+".tar.gz", layerOf(h.t, header), 0o644)
+		if err != nil {
+			h.t.Fatal(err)
 		}
 	}
 	serve := strings.Replace(serveImages, "-images ", "-slow 1500000 -images ", 1)
 	serve = strings.Replace(serve, "-image acme/bad:1=/srv/images/bad", "-image acme/bad:1=/srv/images/bad "+
 		"-image acme/device:1=/srv/images/device -image acme/bomb:1=/srv/images/bomb", 1)
 	h.shell("echo /x | tee /srv/images/device/entrypoint >/srv/images/bomb/entrypoint" + serve)
-	defer h.shell(endImages)
+}
+
+func imageSurvives(h *site) {
 	h.write(host.ConfigFile, withImages)
 	h.pool("b", inImage("acme/llama:1"))
 	h.reload()
-	kills := []string{"manager", "manager", "manager", "manager", "download", "download", "download", "download",
-		"PID 1", "PID 1"}
-	rand.Shuffle(len(kills), func(i, j int) { kills[i], kills[j] = kills[j], kills[i] })
-	hit := 0
-	for i, what := range kills {
-		after := time.Duration(rand.IntN(1500)) * time.Millisecond
-		unit := h.download()
-		t.Logf("%d: %s, %s after %s ran", i, what, after, unit)
-		if unit != "" {
-			hit++
-		}
-		time.Sleep(after)
-		switch what {
-		case "manager":
-			h.must("systemctl", "kill", "-s", "KILL", host.ManagerUnit)
-		case "PID 1":
-			h.must("systemctl", "daemon-reexec")
-		default: // it may be whole, or wait for its next attempt
-			h.shell("systemctl kill -s KILL '" + unit + "' || true")
-		}
-	}
+	hit := h.kills(1500 * time.Millisecond)
+	h.t.Logf("%d of ten kills were before the image was whole", hit)
 	if hit == 0 { // a slow machine has fewer than all
-		t.Error("no kill was before the image was whole")
+		h.t.Error("no kill was before the image was whole")
 	}
 	h.completes(h.wait("b", isReady))
 	out := h.shell("cd " + imageCache + " && ls -d image--*/snapshots/*.* image--*/blobs/* 2>/dev/null || true; " +
 		"find . -path '*/rootfs/usr/bin/suid' -perm /6000")
 	if out != "" {
-		t.Errorf("left in the cache, or with rights of others: %s", out)
+		h.t.Errorf("left in the cache, or with rights of others: %s", out)
 	}
 	h.shell("find " + imageCache + " -path '*/rootfs/usr/bin/suid' | grep .")
+}
 
-	for id, c := range map[string]struct{ image, what string }{
-		"path":   {"acme/bad:1", "leads out of the image"},
-		"device": {"acme/device:1", "is a device"},
-		"bomb":   {"acme/bomb:1", "that unpacks to more than"},
-	} {
-		t.Run(id, func(t *testing.T) {
-			h := h.in(t)
-			name := strings.TrimSuffix(strings.TrimPrefix(c.image, "acme/"), ":1")
-			h.pool(id, inImage(c.image))
-			defer h.shell("rm -f " + host.PoolFile(id))
-			h.reload()
-			p := h.wait(id, failsWith("PROVISION_FAILED"))
-			if !strings.Contains(p.LastError, c.what) {
-				t.Errorf("%s (%s)", p.LastError, p.Hint)
-			}
-			out := h.shell("ls /tmp/escaped " + imageCache + "/image--*" + name + "*/snapshots/*/rootfs " +
-				"2>/dev/null || true")
-			if out != "" {
-				t.Errorf("left of it: %s", out)
-			}
-		})
+func imageRefused(h *site, id, image, what string) {
+	name := strings.TrimSuffix(strings.TrimPrefix(image, "acme/"), ":1")
+	h.pool(id, inImage(image))
+	defer h.shell("rm -f " + host.PoolFile(id))
+	h.reload()
+	p := h.wait(id, failsWith("PROVISION_FAILED"))
+	if !strings.Contains(p.LastError, what) {
+		h.t.Errorf("%s (%s)", p.LastError, p.Hint)
 	}
-	t.Run("drain", func(t *testing.T) {
-		h := h.in(t)
-		h.must("poolctl", "drain", "b", "--wait")
-		if out := h.shell("systemctl list-units --plain --no-legend --state=active 'pool-engine@b*'"); out != "" {
-			t.Errorf("after the drain: %s", out)
-		}
-		h.must("poolctl", "resume", "b", "--wait")
-		h.completes(h.wait("b", isReady))
-	})
+	out := h.shell("ls /tmp/escaped " + imageCache + "/image--*" + name + "*/snapshots/*/rootfs 2>/dev/null || true")
+	if out != "" {
+		h.t.Errorf("left of it: %s", out)
+	}
+}
+
+func imageDrained(h *site) {
+	h.must("poolctl", "drain", "b", "--wait")
+	if out := h.shell("systemctl list-units --plain --no-legend --state=active 'pool-engine@b*'"); out != "" {
+		h.t.Errorf("after the drain: %s", out)
+	}
+	h.must("poolctl", "resume", "b", "--wait")
+	h.completes(h.wait("b", isReady))
 }
