@@ -12,6 +12,8 @@ import (
 type Activity struct {
 	CPU     time.Duration
 	IOBytes uint64 // read from and written to disks; 0 without the io controller
+	// Frozen reports that its processes stand still: it, or a cgroup above it, was frozen.
+	Frozen bool
 }
 
 // ReadActivity reads one cgroup below root, named as ReadUsage does. It returns ErrNoCgroup when
@@ -35,6 +37,11 @@ func ReadActivity(root, controlGroup string) (Activity, error) {
 	if a.IOBytes, err = ioBytes(text); err != nil {
 		return Activity{}, fmt.Errorf("cgroup %s: %w", controlGroup, err)
 	}
+	events, err := r.keyed("cgroup.events", "")
+	if err != nil {
+		return Activity{}, fmt.Errorf("cgroup %s: %w", controlGroup, err)
+	}
+	a.Frozen = events["frozen"] == 1
 	return a, nil
 }
 

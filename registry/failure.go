@@ -37,6 +37,7 @@ const (
 	CodeReloadCancelled    Code = "RELOAD_CANCELLED"
 	CodeStateNotSaved      Code = "STATE_NOT_SAVED"
 	CodeStateTooLarge      Code = "STATE_TOO_LARGE"   // an engine has more on the disk than it may
+	CodeUnitFileMissing    Code = "UNIT_FILE_MISSING" // PID 1 has lost the settings of a running engine's unit
 	CodeBenchRefused       Code = "BENCH_REFUSED"     // not now: leases are held, or it does not serve
 	CodeBenchUnsupported   Code = "BENCH_UNSUPPORTED" // the engine has no request that can be measured
 	CodeBenchFailed        Code = "BENCH_FAILED"      // a benchmark ended without a result

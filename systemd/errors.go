@@ -30,6 +30,10 @@ var (
 	// ErrFrozen means that the unit is frozen (systemctl freeze): PID 1 does not stop or start it.
 	ErrFrozen = errors.New("the unit is frozen")
 
+	// errBusy means that a unit of this name has not ended, or has failed, and lacks its file: PID 1
+	// does not let it change its slice.
+	errBusy = errors.New("the unit has not ended, and its file is gone")
+
 	// ErrAccessDenied means that the bus, PID 1 or polkit refuses this caller.
 	ErrAccessDenied = errors.New("access denied by PID 1 or the message bus")
 )
@@ -57,6 +61,8 @@ func (e *CallError) Is(target error) bool {
 		return target == ErrNotReferenced
 	case "org.freedesktop.systemd1.UnitExists":
 		return target == ErrUnitExists
+	case "System.Error.EBUSY", "org.freedesktop.systemd1.LoadFailed":
+		return target == errBusy
 	case "org.freedesktop.systemd1.TransactionIsDestructive":
 		return target == ErrJobExists
 	case "org.freedesktop.DBus.Error.AccessDenied",

@@ -145,4 +145,10 @@ func (s Status) FailedInStop() bool {
 }
 
 // Loaded reports whether PID 1 knows the unit at all.
-func (s Status) Loaded() bool { return s.LoadState != "" && s.LoadState != "not-found" }
+func (s Status) Loaded() bool { return s.LoadState != "" && !onlyName(s.LoadState, s.ActiveState) }
+
+// Bare reports whether PID 1 knows the unit without its settings: its file was deleted or masked,
+// and PID 1 reloaded. It stops such a unit when asked to, and does not restart it. Its properties,
+// LogFields too, are the defaults then, and its limits are no longer in force (seen on 252, 257 and
+// 262).
+func (s Status) Bare() bool { return s.Loaded() && s.LoadState != "loaded" }

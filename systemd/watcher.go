@@ -76,7 +76,7 @@ type listedUnit struct {
 }
 
 const (
-	notFound = "not-found" // the LoadState of a unit that is only a name
+	notFound = "not-found" // the LoadState of a unit without a file
 	// The SubState of a unit that PID 1 will restart.
 	failedBeforeRestart = "failed-before-auto-restart"
 	deadBeforeRestart   = "dead-before-auto-restart"
@@ -108,6 +108,12 @@ func newWatcher(pattern string, keep []string, known func(property string) bool)
 // FNM_NOESCAPE): a backslash, as in a name's \x2d, is literal.
 func globOf(pattern string) string { return strings.ReplaceAll(pattern, `\`, `\\`) }
 
+// onlyName reports whether a unit in these states is nothing but a name. One whose file was deleted
+// before PID 1 reloaded is more, as long as it has not ended.
+func onlyName(loadState, activeState string) bool {
+	return loadState == notFound && (activeState == "inactive" || activeState == "")
+}
+
 // matches reports whether the unit is one to watch.
 func (w *watcher) matches(name string) bool {
 	ok, err := path.Match(w.glob, name)
@@ -119,7 +125,7 @@ func (w *watcher) list(units []listedUnit) []action {
 	w.listed = true
 	var actions []action
 	for _, u := range units {
-		if u.loadState == notFound || !w.matches(u.name) || w.units[u.name] != nil {
+		if onlyName(u.loadState, u.activeState) || !w.matches(u.name) || w.units[u.name] != nil {
 			continue
 		}
 		w.first[u.name] = struct{}{}
@@ -141,7 +147,7 @@ func (w *watcher) look(name string) []action {
 func (w *watcher) checked(name string, units []listedUnit) []action {
 	delete(w.checks, name)
 	for _, l := range units {
-		if l.name == name && l.loadState != notFound {
+		if l.name == name && !onlyName(l.loadState, l.activeState) {
 			return w.take(l)
 		}
 	}
@@ -194,7 +200,7 @@ func (w *watcher) value(r *reading, name string, value any) []action {
 	u.read = nil
 	// A query about a unit that is gone makes PID 1 load it again, as an empty one. LoadState comes
 	// last, so that it shows this for all values before it.
-	if state := u.props.str("LoadState"); state == notFound || state == "" {
+	if state := u.props.str("LoadState"); state == "" || onlyName(state, u.props.str("ActiveState")) {
 		return w.drop(u.name)
 	}
 	if r.torn {

@@ -304,6 +304,19 @@ func TestWatcher(t *testing.T) {
 			},
 			[]string{"synced []", "check e@a", "check e@a"},
 		},
+		"without_its_file/is_followed_while_it_runs": {
+			func(s *story) {
+				s.list("e@a")
+				s.answer("e@a", running)
+				s.do(s.w.unitNew("e@a"))
+				s.checkedNone("e@a", listedUnit{name: "e@a", loadState: notFound, activeState: "active", subState: "running"})
+				s.answer("e@a", state("active", "running", 8).with("LoadState", "not-found"))
+				s.unitChanged("e@a", properties{"ActiveState": "inactive", "SubState": "dead"})
+				s.answer("e@a", gone)
+			},
+			[]string{"read e@a", "synced [e@a=running]", "check e@a", "read e@a", "changed e@a=running pid=8 post=0",
+				"changed e@a=dead pid=8 post=0", "reread e@a", "removed e@a"},
+		},
 		"new/unknown_unit_shows_life": {
 			func(s *story) {
 				s.list()

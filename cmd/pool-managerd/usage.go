@@ -28,7 +28,7 @@ func activityBelow(root, unit string) (supervise.Activity, bool) {
 	if err != nil {
 		return supervise.Activity{}, false
 	}
-	return supervise.Activity{CPU: read.CPU, IOBytes: read.IOBytes}, true
+	return supervise.Activity{CPU: read.CPU, IOBytes: read.IOBytes, Frozen: read.Frozen}, true
 }
 
 // usageBelow reads it below the root of a cgroup tree. A dash in a slice's name nests:

@@ -90,6 +90,7 @@ func standOfCode(c registry.Code) (stand, bool) {
 		registry.CodeInsufficientVRAM:   {stepMemory, markNo, stepMemory},
 		registry.CodeInsufficientRAM:    {stepMemory, markNo, stepMemory},
 		registry.CodeStateTooLarge:      {stepProcess, markNo, stepModel},
+		registry.CodeUnitFileMissing:    {stepProcess, markNo, stepModel},
 		registry.CodePortInUse:          {stepProcess, markNo, stepMemory},
 		registry.CodeEngineStartFailed:  {stepLoad, markNo, stepMemory},
 		registry.CodeEngineStartTimeout: {stepLoad, markNo, stepMemory},
@@ -351,7 +352,7 @@ func commandOfCode(c registry.Code, id string) string {
 	case registry.CodeBreakerOpen:
 		return "poolctl logs " + id + "; when it is fixed: poolctl reset " + id
 	case registry.CodeModelNotFound, registry.CodeDigestMismatch, registry.CodeProvisionFailed,
-		registry.CodeStateTooLarge,
+		registry.CodeStateTooLarge, registry.CodeUnitFileMissing,
 		registry.CodeStateNotSaved:
 		return "poolctl explain " + string(c)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
@@ -35,10 +36,44 @@ func TestDeletedEngineDirectories(t *testing.T) {
 			h.must("poolctl", "drain", "a", "--wait")
 			h.must("poolctl", "resume", "a", "--wait")
 			h.wait("a", isReady)
+			h.unitsDeleted()
 			deleted()
 			h.removePool("a")
 			h.reload()
 			h.waitGone("a")
 		})
 	}
+}
+
+// unitsDeleted: a careless root deletes the files of transient units and reloads PID 1. The engines
+// serve on and are shown with what they lack; the crash of one is followed by a whole unit, and so
+// is a drain.
+func (s *site) unitsDeleted() {
+	s.t.Helper()
+	s.pool("b", stub().table("sandbox", `network = "none"`).quick())
+	s.pool("c", stub().table("sandbox", `network = "loopback"`).quick())
+	s.reload()
+	s.wait("b", isReady)
+	s.wait("c", isReady)
+	before := s.engines()
+	s.shell("rm -rf /run/systemd/transient/pool-*; systemctl daemon-reload")
+	for _, id := range []string{"a", "b", "c"} {
+		s.wait(id, isReady, failsWith("UNIT_FILE_MISSING"))
+	}
+	s.untouched(before)
+	s.must("kill", "-KILL", fmt.Sprint(s.engine("b").PID))
+	s.must("poolctl", "drain", "c", "--wait")
+	s.must("poolctl", "resume", "c", "--wait")
+	for _, id := range []string{"b", "c"} {
+		s.wait(id, isReady, condition{"without an error", func(p host.Pool) bool { return p.LastError == "" }})
+		if state := s.must("systemctl", "show", "-P", "LoadState", host.EngineUnit(id)); state != "loaded" {
+			s.t.Errorf("the unit of %s is %s", id, state)
+		}
+	}
+	for _, id := range []string{"b", "c"} {
+		s.removePool(id)
+	}
+	s.reload()
+	s.waitGone("b")
+	s.waitGone("c")
 }

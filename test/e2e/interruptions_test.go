@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
 	"github.com/pool-managerd/pool-managerd/test/machine"
@@ -170,20 +171,34 @@ func TestSystemctlOnEngines(t *testing.T) {
 	h.wait("a", isReady, condition{"a new process", func(p host.Pool) bool {
 		return p.Replicas[0].InvocationID != before.Invocation
 	}})
-	// One that was frozen is drained as any, and one that is frozen for long is started again.
+	// One that was frozen is drained as any, and one that is frozen for long is left so.
 	h.must("systemctl", "freeze", unit)
 	h.must("poolctl", "drain", "a", "--deadline", "1s")
 	h.wait("a", inState("stopped"))
 	h.must("poolctl", "resume", "a")
 	h.wait("a", isReady)
+	frozen := h.engine("b")
 	h.must("systemctl", "freeze", host.EngineUnit("b"))
-	h.wait("b", isReady, restarted(1))
+	h.wait("b", inState("unhealthy"), says("its unit is frozen"))
+	time.Sleep(8 * time.Second) // longer than escalate_after
+	h.must("systemctl", "thaw", host.EngineUnit("b"))
+	h.wait("b", isReady, inRun(frozen))
+	// Where others kill what stands still with its slice, the manager starts it after the thaw.
+	h.must("systemctl", "freeze", "pool-engines.slice")
+	h.must("kill", "-KILL", fmt.Sprint(h.engine("b").PID))
+	h.wait("b", inState("failed"), failsWith("ENGINE_START_FAILED"))
+	h.must("systemctl", "thaw", "pool-engines.slice")
+	h.wait("b", isReady)
 	h.must("systemctl", "stop", unit)
 	h.wait("a", inState("stopped"))
 	h.pool("a", stub().with(`env = { NEW = "1" }`).quick())
 	h.reload()
 	h.wait("a", isReady)
-	h.wait("b", restarted(1))
+	h.wait("b", isReady)
+	// Of one that stands still by itself, PID 1 makes no more than that: the pool shows it.
+	h.must("systemctl", "freeze", host.EngineUnit("b"))
+	h.must("kill", "-KILL", fmt.Sprint(h.engine("b").PID))
+	h.wait("b", inState("failed"), failsWith("ENGINE_START_FAILED"), says("frozen"))
 }
 
 // TestReplicas: a pool of several replicas has a unit, a port and a hand-off file for each; one

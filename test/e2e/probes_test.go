@@ -145,3 +145,32 @@ func TestBusyIsNotDead(t *testing.T) {
 	}
 	h.wait("busy", restarted(1))
 }
+
+// crowded has a local user hold so many connections to an engine's port, and returns what ends it.
+func (s *site) crowded(id string, connections int) (end func()) {
+	s.t.Helper()
+	at := strings.TrimPrefix(s.get(id).Replicas[0].Endpoint, "http://")
+	s.must("systemd-run", "--quiet", "--unit=crowd", "--property=User=nobody", "--property=LimitNOFILE=65536", "bash", "-c",
+		fmt.Sprintf("for i in $(seq %d); do exec {fd}<>/dev/tcp/%s; done; exec sleep infinity", connections,
+			strings.Replace(at, ":", "/", 1)))
+	return func() { s.must("systemctl", "stop", "crowd") }
+}
+
+// TestCrowdedPort: an engine that a local user keeps from answering by connections to its port is
+// unready while they last, with that user's id in the error, and is not restarted for it.
+func TestCrowdedPort(t *testing.T) {
+	t.Parallel()
+	h := installed(t, machine.Trixie)
+	h.pool("a", stub().table("sandbox", `network = "loopback"`).table("health", `interval = "500ms"`, `timeout = "500ms"`,
+		`failures = 2`, `escalate_after = "5s"`, `generate_interval = "0s"`).table("restart", `initial = "300ms"`))
+	h.reload()
+	h.wait("a", isReady)
+	run := h.engine("a")
+	end := h.crowded("a", 1500)
+	h.control("a", "/stub/hang")
+	h.wait("a", inState("unhealthy"), says("user id 65534 has "))
+	time.Sleep(12 * time.Second)
+	h.wait("a", inState("unhealthy"), inRun(run))
+	end()
+	h.wait("a", restarted(1)) // what it does without a crowd is its own fault
+}

@@ -73,7 +73,7 @@ func probeKeys() []strict.Key[pool.Health] {
 		{Path: "mode", Default: `"fail-fast"`, Type: strict.ToWord([]string{pool.FailFast, pool.FailOpen}, func(h *pool.Health) *string { return &h.Mode }),
 			Doc: "What failed probes do: `fail-fast` makes the replica unready; `fail-open`, for development, only logs and restarts nothing."},
 		{Path: "escalate_after", Default: `"2m"`, Type: strict.ToDuration(0, 24*time.Hour, func(h *pool.Health) *time.Duration { return &h.EscalateAfter }),
-			Doc: "How long a replica may be unready because of failed probes before its engine is killed and restarted, with the backoff of `[restart]`; `\"0s\"`: never restarted. While it only answers late, the time counts from when it last worked (CPU time, input, output, tokens)."},
+			Doc: "How long a replica may be unready because of failed probes before its engine is killed and restarted, with the backoff of `[restart]`; `\"0s\"`: never restarted. While it only answers late, the time counts from when it last worked (CPU time, input, output, tokens), or last accepted connections while one user has 64 or more to its port. A frozen unit is not restarted."},
 		{Path: "escalate_limit", Default: `"30m"`, Type: strict.ToDuration(0, 7*24*time.Hour, func(h *pool.Health) *time.Duration { return &h.EscalateLimit }),
 			Doc: "How long a replica that answers late and works may be unready before it is restarted all the same; `\"0s\"`: without a limit."},
 	}

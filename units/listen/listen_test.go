@@ -101,9 +101,12 @@ func FuzzUsersIn(f *testing.F) {
 		if len(users) > strings.Count(s, stateListen) {
 			t.Errorf("%d users in %q", len(users), s)
 		}
-		connected := make(map[int]int)
-		_ = clients(strings.NewReader(s), port, connected)
-		for uid, n := range connected {
+		connected := clients{port: port, users: make(map[int]int)}
+		_ = connected.read(strings.NewReader(s))
+		if n := len(connected.accepted); n > strings.Count(s, stateEstablished) {
+			t.Errorf("%d accepted connections in %q", n, s)
+		}
+		for uid, n := range connected.users {
 			if uid < 0 || n > strings.Count(s, stateEstablished) {
 				t.Errorf("%d connections of user %d in %q", n, uid, s)
 			}

@@ -58,6 +58,9 @@ var stateTable = []stateRow{
 		"the engine failed too often; a single trial start follows later", func(f Facts) *registry.Failure {
 			return f.BreakerErr
 		}},
+	{registry.StateFailed, false, false, "the engine ended, and PID 1 neither starts nor stops its unit",
+		func(f Facts) bool { return f.Unit == Backoff && f.StopErr != nil && (f.Op == None || f.Op == Defer) },
+		"the engine ended, and PID 1 neither starts nor stops its unit", func(f Facts) *registry.Failure { return f.StopErr }},
 	{registry.StateBackoff, false, false, "the engine crashed, and the manager waits before the next start",
 		func(f Facts) bool {
 			return f.Op == Defer || f.Delayed && (f.Unit == Absent || f.Unit == Broken) && f.startable() &&
@@ -140,6 +143,8 @@ func withPendingChange(f Facts, v Verdict) Verdict {
 	switch {
 	case f.StopErr != nil:
 		v.Failure = f.StopErr
+	case f.Bare != nil:
+		v.Failure = f.Bare
 	case f.Rejected != nil:
 		v.Failure = f.Rejected
 	case f.Invalid != nil:

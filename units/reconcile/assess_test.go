@@ -74,6 +74,8 @@ func TestAssess(t *testing.T) {
 		{"over_its_part_of_the_disk_is_ready", replica(large), registry.StateReady, true, registry.CodeStateTooLarge},
 		{"far_over_is_not_ready", replica(fillsDisk), registry.StateUnhealthy, false, registry.CodeStateTooLarge},
 		{"gpu_unusable_after_a_crash_waits", replica(crashed, fresh, gpuUnusable, func(f *Facts) { f.Delayed = true }), registry.StateWaiting, false, registry.CodeGPUUnavailable},
+		{"without_its_unit_file_is_ready", replica(bare), registry.StateReady, true, registry.CodeUnitFileMissing},
+		{"crashed_and_pid_1_does_nothing", replica(unit(Backoff), crashed, stopFailed(0)), registry.StateFailed, false, registry.CodeEngineStartFailed},
 		{"far_over_and_stopped_waits", replica(fresh, fillsDisk), registry.StateWaiting, false, registry.CodeStateTooLarge},
 		{"gpu_fault_is_not_ready", replica(faulty), registry.StateUnhealthy, false, registry.CodeCUDAError},
 		{"too_little_memory_waits", replica(fresh, short), registry.StateWaiting, false, registry.CodeInsufficientVRAM},

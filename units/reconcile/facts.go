@@ -121,6 +121,9 @@ type Facts struct {
 	// and DiskOver where it has more, which is only reported.
 	Disk     *registry.Failure
 	DiskOver *registry.Failure
+	// Bare is set where PID 1 has lost the running unit's settings, which is only reported: it
+	// follows the process, and stops it when asked to.
+	Bare *registry.Failure
 	// Fault is why the running engine's process is unusable though it has not ended: a GPU error,
 	// or a health probe that has failed for too long.
 	Fault *registry.Failure

@@ -137,7 +137,7 @@ var planRules = []rule{
 	{"exited/ours", func(f Facts, _ time.Time) bool { return f.startable() && f.Unit == Exited && f.Ours },
 		Clear, "the manager stopped it to make the next start itself"},
 	{"limits", func(f Facts, _ time.Time) bool {
-		return f.startable() && f.Exists() && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits
+		return f.startable() && f.Exists() && f.Bare == nil && f.Prepare == Done && f.Spec.Limits != f.UnitSpec.Limits
 	}, SetLimits, "only limits were changed"},
 
 	{"broken/changed", func(f Facts, _ time.Time) bool { return f.mayStart() && f.Unit == Broken && f.Replaced() },

@@ -65,6 +65,9 @@ func fillsDisk(f *Facts) {
 func large(f *Facts) {
 	f.DiskOver = registry.Fail(registry.CodeStateTooLarge, "its directories hold 40000 MiB", "")
 }
+func bare(f *Facts) {
+	f.Bare = registry.Fail(registry.CodeUnitFileMissing, "PID 1 has lost it", "")
+}
 func faulty(f *Facts) {
 	f.Fault = registry.Fail(registry.CodeCUDAError, "Xid 31", "")
 }
@@ -94,6 +97,8 @@ func TestPlan(t *testing.T) {
 		{"nothing_runs/former_version_of_a_bad_file_is_started", replica(fresh, invalid), Start, "start"},
 
 		{"runs/as_wanted", replica(), None, "settled"},
+		{"runs/without_its_unit_file", replica(bare), None, "settled"},
+		{"runs/without_its_unit_file_and_other_limits", replica(bare, func(f *Facts) { f.Spec.Limits = "other" }), None, "settled"},
 		{"runs/loading_is_left_alone", replica(unit(Starting)), None, "settled"},
 		{"runs/backoff_is_pid_1s", replica(unit(Backoff)), None, "settled"},
 		{"runs/adopted_unit_is_checked_not_touched", replica(stage(Pending), prep(Pending)), Stage, "stage"},

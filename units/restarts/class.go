@@ -63,6 +63,7 @@ func classes() map[registry.Code]Class {
 		registry.CodeReloadCancelled:  Unknown,
 		registry.CodeStateNotSaved:    Unknown,
 		registry.CodeStateTooLarge:    Unknown,
+		registry.CodeUnitFileMissing:  Unknown,
 		registry.CodeBenchRefused:     Unknown,
 		registry.CodeBenchUnsupported: Unknown,
 		registry.CodeBenchFailed:      Unknown,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/systemd"
+	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -266,11 +267,14 @@ func (s *Supervisor) killAfter(ctx context.Context, wait time.Duration, stopped 
 
 // stopFailed notes that PID 1 did not stop the unit. What runs goes on until the next attempt.
 func (s *Supervisor) stopFailed(r *replica, err error) {
-	s.o.Log.Error("could not stop the engine", append(s.about(r), "err", err)...)
+	if r.job.stopErr == nil || r.job.stopErr.Message != err.Error() {
+		s.o.Log.Error("could not stop the engine", append(s.about(r), "err", err)...)
+	}
 	hint := "Try systemctl stop '" + r.unit.name + "'."
 	if errors.Is(err, systemd.ErrFrozen) { // and it cannot be thawed
-		hint = "Its process ended while its unit was frozen (systemctl freeze), which PID 1 undoes at a reboot only. " +
-			"A pool with another name can serve in its place."
+		hint = "Its process ended while its unit was frozen (systemctl freeze). Where its slice is frozen, systemctl thaw " +
+			pool.Slice + " ends that; a frozen unit without a process is undone at a reboot only, and a pool with " +
+			"another name can serve in its place."
 	}
 	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, hint)
 	r.job.stopAt = r.job.nextAttempt(time.Now())

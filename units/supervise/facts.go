@@ -27,6 +27,7 @@ func (r *replica) facts() reconcile.Facts {
 		Crash: r.last.crash, DrainErr: r.last.cut,
 	}
 	f.DiskOver, f.Disk = r.diskFailures()
+	f.Bare = r.bare()
 	if r.prep.hasFailed() {
 		f.RetryAt = r.prep.retryAt
 	}

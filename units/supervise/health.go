@@ -265,7 +265,7 @@ func (w *watch) escalates() bool {
 // run.
 func (s *Supervisor) escalate(w *watch, now time.Time) bool {
 	r := w.r
-	if !w.escalates() || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() {
+	if !w.escalates() || w.frozen || r.run.verdict != reconcile.Unhealthy || r.run.fault != nil || r.run.draining() {
 		return false
 	}
 	failing, limit := now.Sub(w.unhealthySince), w.health.EscalateLimit
@@ -275,7 +275,7 @@ func (s *Supervisor) escalate(w *watch, now time.Time) bool {
 			s.spare(w, now)
 			return false
 		}
-		why, key = "so the engine is restarted although it works", "escalate_limit"
+		why, key = "so the engine is restarted although "+w.excuse(), "escalate_limit"
 	}
 	r.run.fault = registry.Fail(registry.CodeHealthFailed,
 		r.run.probeErr.Message+"; this lasted for "+rounded(failing)+", "+why,

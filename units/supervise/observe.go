@@ -143,7 +143,11 @@ func has(p reconcile.Phase) bool { return p == reconcile.Starting || p == reconc
 
 // takeStatus keeps what PID 1 says, and drops what counted for the phase that is over.
 func (r *replica) takeStatus(st systemd.Status, phase reconcile.Phase) {
+	if st.Bare() && st.InvocationID == r.unit.status.InvocationID {
+		st.LogFields = r.unit.status.LogFields // they are still true of the process
+	}
 	r.unit.status, r.unit.phase = st, phase
+	r.noteDropped(st, time.Now())
 	r.unit.spec = parseSpec(st.LogFields[render.FieldSpecHash])
 	if phase == reconcile.Absent {
 		r.unit.limits = ""
@@ -204,7 +208,8 @@ func (s *Supervisor) explainEnd(r *replica, st systemd.Status, before reconcile.
 		}
 	default:
 		s.crashed(r, st, ended)
-		again := r.unit.moving || noNode(st) // no failure: the manager makes the next start, whatever PID 1's limit
+		// No failure, or PID 1 would not: the manager makes the next start, whatever PID 1's limit.
+		again := r.unit.moving || noNode(st) || st.Bare()
 		if r.unit.phase == reconcile.Broken && before != reconcile.Broken && !again {
 			s.gaveUp(r)
 		}

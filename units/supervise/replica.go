@@ -93,6 +93,8 @@ type unit struct {
 	disk     diskUse
 	left     string // the run whose port was left last; empty: it had no run
 	raised   bool   // its first step waits for a raised need
+
+	dropped time.Time // since when PID 1 is to restart it and has no job of it; zero: it is not so
 }
 
 // gpuUse is what is known of the devices of a replica's mask.

@@ -70,6 +70,7 @@ func (s *Supervisor) decide(r *replica) {
 	for s.connected && s.applied {
 		s.checkDrain(r, time.Now())
 		s.killLate(r)
+		s.takeDropped(r, time.Now())
 		if s.beginReload(r) {
 			return
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/gpus"
 	"github.com/pool-managerd/pool-managerd/units/keep"
+	"github.com/pool-managerd/pool-managerd/units/listen"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/probe"
 	"github.com/pool-managerd/pool-managerd/units/render"
@@ -144,9 +145,8 @@ type Options struct {
 	// Activity reads what a unit's processes have used, false if unknown. It may be nil.
 	Activity func(unit string) (Activity, bool)
 
-	// Crowd returns the user who has the most connections to a port of the loopback, and how many.
-	// It may be nil.
-	Crowd func(port int) (uid, connections int, err error)
+	// Crowd returns who has connections to a port of the loopback. It may be nil.
+	Crowd func(port int) (listen.Clients, error)
 
 	// Measure receives each run of an engine that serves. It is called on the loop and must not
 	// block. It may be nil.

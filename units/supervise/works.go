@@ -10,6 +10,7 @@ import (
 type Activity struct {
 	CPU     time.Duration
 	IOBytes uint64
+	Frozen  bool // they stand still: someone froze their unit
 }
 
 // What shows that an engine works: a share of a core since the last time, or bytes of a disk. One
@@ -33,6 +34,10 @@ type works struct {
 	usage Activity  // at that time
 	mark  string    // and its own mark of progress, "" if unknown
 	last  time.Time // when it was last seen to have worked since; zero: it was not
+
+	frozen   bool     // its unit is frozen
+	crowded  bool     // others have many connections to its port
+	accepted []uint64 // the connections that it has accepted, by inode
 }
 
 // lookAtWork looks, beside the loop, whether an engine whose answers are late has worked since the
@@ -45,9 +50,9 @@ func (s *Supervisor) lookAtWork(w *watch) {
 	unit := w.r.unit.name
 	s.effects.Go(func() {
 		var a Activity
-		ok, mark, held := false, "", ""
+		ok, mark, held := false, "", crowd{}
 		_ = s.guard(func() error { // it counts as no work
-			held = s.crowd(w.endpoint)
+			held = s.crowdAt(w.endpoint)
 			if a, ok = s.o.Activity(unit); ok {
 				mark = w.progress(w.ctx)
 			}
@@ -62,7 +67,9 @@ func (s *Supervisor) lookAtWork(w *watch) {
 			if ok {
 				w.worked(a, mark, s.leasesOf(w.r) > 0, now)
 			}
-			if named := w.nameCrowd(held); s.escalate(w, now) || named {
+			w.underCrowd(held, w.r.slotsTotal(), now)
+			named := w.standsStill(a.Frozen, now) || w.nameCrowd(held)
+			if s.escalate(w, now) || named {
 				s.settle(w.r)
 			}
 		})
@@ -110,8 +117,16 @@ func (s *Supervisor) spare(w *watch, now time.Time) {
 	if w.health.EscalateLimit > 0 {
 		limit = "up to " + rounded(w.health.EscalateLimit) + " ([health] escalate_limit)"
 	}
-	s.o.Log.Info("the engine answers late and works: it is not restarted while it does, "+limit, s.about(w.r)...)
+	s.o.Log.Info("the engine answers late, but "+w.excuse()+": it is not restarted meanwhile, "+limit, s.about(w.r)...)
 }
 
 // noteLateness records whether a failed probe was late.
 func (w *watch) noteLateness(reason string) { w.late = reason == probe.ReasonTimeout }
+
+// excuse is why an engine whose answers are late is not restarted.
+func (u *works) excuse() string {
+	if u.crowded {
+		return "others crowd its port"
+	}
+	return "it works"
+}

@@ -234,7 +234,7 @@ func (w *world) stop(ctx context.Context, unit string) error {
 		return w.stopErr
 	}
 	if st := w.units[unit]; st != nil {
-		if st.ActiveState == "activating" && st.SubState != "auto-restart" {
+		if st.ActiveState == "activating" && !waitsForRestart(st) {
 			select {
 			case w.ended[unit] <- &systemd.JobError{Unit: unit, Type: "start", Result: "canceled"}:
 			default: // the job of an earlier run has reported its end
@@ -243,7 +243,7 @@ func (w *world) stop(ctx context.Context, unit string) error {
 			st.ActiveState, st.SubState, st.MainPID, st.Result = "failed", "failed", 0, "exit-code"
 			w.send(systemd.Update{Kind: systemd.Changed, Unit: *st, Name: unit})
 		}
-		waited := st.SubState == "auto-restart"
+		waited := waitsForRestart(st)
 		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
 		if waited { // its job is still there when it is reported
 			st.JobID = 7
@@ -287,12 +287,17 @@ func (w *world) StopWaiting(ctx context.Context, unit string) error {
 	w.mu.Lock()
 	w.note("stop-waiting %s", unit)
 	st := w.units[unit]
-	begun := st != nil && (st.JobID != 0 || st.ActiveState == "activating" && st.SubState != "auto-restart")
+	begun := st != nil && (st.JobID != 0 || st.ActiveState == "activating" && !waitsForRestart(st))
 	w.mu.Unlock()
 	if begun {
 		return systemd.ErrJobExists
 	}
 	return w.stop(ctx, unit)
+}
+
+// waitsForRestart reports whether a unit has no process and no job.
+func waitsForRestart(st *systemd.Status) bool {
+	return strings.HasPrefix(st.SubState, "auto-restart") && st.JobID == 0
 }
 
 // again gives a unit its next run.
