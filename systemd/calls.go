@@ -51,9 +51,9 @@ type Auxiliary struct {
 }
 
 // StartTransient creates a unit with the properties and starts it. PID 1 checks all properties
-// before it creates anything. A failed or stopped unit of the same name is cleared first, once, also
-// one whose file was deleted; if another unit has the name, or that of an auxiliary unit, the error
-// is ErrUnitExists.
+// before it creates anything. A failed or stopped unit of the same name is cleared first, once, and
+// one whose file was deleted, too; if another unit has the name, or that of an auxiliary unit, the
+// error is ErrUnitExists.
 func (c *Client) StartTransient(ctx context.Context, unit string, props []Property, with ...Auxiliary) (*Job, error) {
 	wire, err := wireProperties(props)
 	if err != nil {

@@ -30,8 +30,8 @@ var (
 	// ErrFrozen means that the unit is frozen (systemctl freeze): PID 1 does not stop or start it.
 	ErrFrozen = errors.New("the unit is frozen")
 
-	// errBusy means that a unit of this name has not ended, or has failed, and lacks its file: PID 1
-	// does not let it change its slice.
+	// errBusy means that a unit of this name runs or has failed, and lacks its file: PID 1 does not
+	// let it change its slice.
 	errBusy = errors.New("the unit has not ended, and its file is gone")
 
 	// ErrAccessDenied means that the bus, PID 1 or polkit refuses this caller.

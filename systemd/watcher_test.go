@@ -309,7 +309,8 @@ func TestWatcher(t *testing.T) {
 				s.list("e@a")
 				s.answer("e@a", running)
 				s.do(s.w.unitNew("e@a"))
-				s.checkedNone("e@a", listedUnit{name: "e@a", loadState: notFound, activeState: "active", subState: "running"})
+				s.checkedNone("e@a", listedUnit{name: "e@a", loadState: notFound, activeState: "active",
+					subState: "running"})
 				s.answer("e@a", state("active", "running", 8).with("LoadState", "not-found"))
 				s.unitChanged("e@a", properties{"ActiveState": "inactive", "SubState": "dead"})
 				s.answer("e@a", gone)

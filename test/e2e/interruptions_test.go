@@ -183,12 +183,6 @@ func TestSystemctlOnEngines(t *testing.T) {
 	time.Sleep(8 * time.Second) // longer than escalate_after
 	h.must("systemctl", "thaw", host.EngineUnit("b"))
 	h.wait("b", isReady, inRun(frozen))
-	// Where others kill what stands still with its slice, the manager starts it after the thaw.
-	h.must("systemctl", "freeze", "pool-engines.slice")
-	h.must("kill", "-KILL", fmt.Sprint(h.engine("b").PID))
-	h.wait("b", inState("failed"), failsWith("ENGINE_START_FAILED"))
-	h.must("systemctl", "thaw", "pool-engines.slice")
-	h.wait("b", isReady)
 	h.must("systemctl", "stop", unit)
 	h.wait("a", inState("stopped"))
 	h.pool("a", stub().with(`env = { NEW = "1" }`).quick())

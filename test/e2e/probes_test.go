@@ -150,7 +150,8 @@ func TestBusyIsNotDead(t *testing.T) {
 func (s *site) crowded(id string, connections int) (end func()) {
 	s.t.Helper()
 	at := strings.TrimPrefix(s.get(id).Replicas[0].Endpoint, "http://")
-	s.must("systemd-run", "--quiet", "--unit=crowd", "--property=User=nobody", "--property=LimitNOFILE=65536", "bash", "-c",
+	s.must("systemd-run", "--quiet", "--unit=crowd", "--property=User=nobody", "--property=LimitNOFILE=65536",
+		"bash", "-c",
 		fmt.Sprintf("for i in $(seq %d); do exec {fd}<>/dev/tcp/%s; done; exec sleep infinity", connections,
 			strings.Replace(at, ":", "/", 1)))
 	return func() { s.must("systemctl", "stop", "crowd") }

@@ -36,9 +36,9 @@ func TestRenderRealEngine(t *testing.T) {
 }
 
 // TestRenderEnforced runs what only a machine with controllers and BPF can show: nothing but the
-// loopback is reached, no device but the replica's own is opened, limits are kept. There, each row of
-// docs/sandbox.md is tried on every release: a container forbids some of the attacks by itself, and
-// enforces some of the lines not at all.
+// loopback is reached, no device but the replica's own is opened, limits are kept. There, each row
+// of docs/sandbox.md is tried on every release: a container forbids some of the attacks by itself,
+// and does not enforce some of the lines.
 func TestRenderEnforced(t *testing.T) {
 	t.Parallel() // but one machine after the other: each takes a core where there is no KVM
 	const promises = "^TestMachinePromises$"

@@ -272,9 +272,9 @@ func (s *Supervisor) stopFailed(r *replica, err error) {
 	}
 	hint := "Try systemctl stop '" + r.unit.name + "'."
 	if errors.Is(err, systemd.ErrFrozen) { // and it cannot be thawed
-		hint = "Its process ended while its unit was frozen (systemctl freeze). Where its slice is frozen, systemctl thaw " +
-			pool.Slice + " ends that; a frozen unit without a process is undone at a reboot only, and a pool with " +
-			"another name can serve in its place."
+		hint = "Its process ended while its unit was frozen (systemctl freeze). Where its slice is frozen, " +
+			"systemctl thaw " + pool.Slice + " ends that; a frozen unit without a process is undone at a reboot " +
+			"only, and a pool with another name can serve in its place."
 	}
 	r.job.stopErr = registry.AsFailure(err, registry.CodeEngineStartFailed, hint)
 	r.job.stopAt = r.job.nextAttempt(time.Now())

@@ -76,8 +76,19 @@ func (w *watch) nameCrowd(c crowd) bool {
 	if limit := w.health.EscalateLimit; limit > 0 {
 		spared = "before " + rounded(limit) + " ([health] escalate_limit)"
 	}
-	run.probeErr = registry.Fail(run.probeErr.Code, run.probeErr.Message+"; "+c.String(),
+	w.explain("; "+c.String(),
 		"See whether that user's programs keep the engine from answering: ss -Htnp 'dport = :"+port+"'. While they "+
 			"do, it is not restarted "+spared+". "+run.probeErr.Hint)
 	return true
+}
+
+// explain adds to why the probes fail what a look at the engine has found. It is logged once until
+// the engine is healthy: causes come and go meanwhile, and each is shown with it.
+func (w *watch) explain(what, hint string) {
+	run := &w.r.run
+	run.probeErr = registry.Fail(run.probeErr.Code, run.probeErr.Message+what, hint)
+	if w.explained {
+		w.r.view.logged = run.probeErr.Error()
+	}
+	w.explained = true
 }

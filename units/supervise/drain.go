@@ -80,6 +80,9 @@ func (s *Supervisor) beginDrain(r *replica, why string) {
 // with a number, may work on some: it counts as one request, and unknown is why.
 func (s *Supervisor) busy(ctx context.Context, r *replica, run string, a engine.Adapter,
 	endpoint string) (n int, unknown string) {
+	if endpoint == "" { // of a former manager, in a unit that has lost its settings
+		return 1, "its port is unknown"
+	}
 	err := s.askEngine(ctx, r, run, question{bounds.OfBusy, endpoint, a.BusyPath(), askTimeout,
 		func(body []byte) (err error) {
 			n, err = a.Busy(body)

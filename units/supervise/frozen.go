@@ -31,9 +31,8 @@ func (w *watch) nameFreeze() bool {
 		strings.HasSuffix(run.probeErr.Message, isFrozen) {
 		return false
 	}
-	run.probeErr = registry.Fail(run.probeErr.Code, run.probeErr.Message+isFrozen,
-		"systemctl thaw '"+w.r.unit.name+"' lets it go on, or systemctl thaw "+pool.Slice+
-			" where the slice was frozen. It is not restarted while it is frozen.")
+	w.explain(isFrozen, "systemctl thaw '"+w.r.unit.name+"' lets it go on, or systemctl thaw "+pool.Slice+
+		" where the slice was frozen. It is not restarted while it is frozen.")
 	return true
 }
 
@@ -42,9 +41,9 @@ const isFrozen = "; its unit is frozen (systemctl freeze)"
 // droppedAfter is how long a unit may be about to be restarted without a job: it gets one at once.
 const droppedAfter = 3 * time.Second
 
-// noteDropped notes since when PID 1 is to restart a unit and has no job of it. That is so where the
-// process ended while the unit, or its slice, was frozen: PID 1 drops the job, and makes no other
-// one when it is thawed (seen on 257 and 262; 252 restarts a frozen unit).
+// noteDropped notes since when PID 1 is to restart a unit and has no job of it. That is so where
+// the process ended while the unit, or its slice, was frozen: PID 1 drops the job, and makes no
+// other one when it is thawed (seen on 257 and 262; 252 restarts a frozen unit).
 func (r *replica) noteDropped(st systemd.Status, now time.Time) {
 	switch {
 	case st.SubState != "auto-restart-queued" || st.JobID != 0:
@@ -64,8 +63,8 @@ func (s *Supervisor) takeDropped(r *replica, now time.Time) {
 		return
 	}
 	r.wait.take()
-	s.o.Log.Warn("PID 1 does not restart the engine's unit, which was frozen; the manager stops it and makes the next start",
-		s.about(r)...)
+	s.o.Log.Warn("PID 1 does not restart the engine's unit, which was frozen; the manager stops it and makes the "+
+		"next start", s.about(r)...)
 }
 
 // bare is what a unit without its settings means for the engine that runs in it; nil: it has them.

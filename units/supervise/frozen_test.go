@@ -29,7 +29,7 @@ func TestFrozenEngines(t *testing.T) {
 		time.Sleep(time.Hour)
 		m.wantState("a", registry.StateUnhealthy, false)
 		f := m.pool("a").LastError
-		if f.Code != registry.CodeHealthFailed || !strings.HasSuffix(f.Message, "; its unit is frozen (systemctl freeze)") ||
+		if f.Code != registry.CodeHealthFailed || !strings.HasSuffix(f.Message, isFrozen) ||
 			!strings.HasPrefix(f.Hint, "systemctl thaw '"+unitOf("a")+"'") {
 			t.Errorf("%s (%s)", f, f.Hint)
 		}
@@ -64,9 +64,9 @@ func TestFrozenEngines(t *testing.T) {
 	})
 }
 
-// TestDroppedRestart: a unit whose process ended while it was frozen waits for a restart that PID 1
-// no longer makes. The manager makes it; where PID 1 does not let it, the pool has failed, with what
-// to do, until PID 1 does.
+// TestDroppedRestart: a unit whose process ended while it was frozen waits for a restart that PID
+// 1 no longer makes. The manager makes it; where PID 1 does not let it, the pool has failed, with
+// what to do, until PID 1 does.
 func TestDroppedRestart(t *testing.T) {
 	dropped := func(t *testing.T, w *world) *manager {
 		m := w.manage(t, pools(withGeneration("a")))
@@ -74,7 +74,9 @@ func TestDroppedRestart(t *testing.T) {
 		m.wantState("a", registry.StateReady, true)
 		w.change(unitOf("a"), ends("signal", cldKilled, 9))
 		m.wantState("a", registry.StateBackoff, false)
-		w.change(unitOf("a"), func(st *systemd.Status) { st.SubState, st.JobID, st.NRestarts = "auto-restart-queued", 7, 1 })
+		w.change(unitOf("a"), func(st *systemd.Status) {
+			st.SubState, st.JobID, st.NRestarts = "auto-restart-queued", 7, 1
+		})
 		time.Sleep(time.Minute)
 		m.wantState("a", registry.StateBackoff, false)
 		w.change(unitOf("a"), func(st *systemd.Status) { st.JobID = 0 })
@@ -112,8 +114,8 @@ func TestDroppedRestart(t *testing.T) {
 	})
 }
 
-// TestUnitsWithoutTheirFile: an engine whose unit PID 1 has without its file serves on, is shown with
-// what that means, and can be drained. When it ends, the manager starts it again.
+// TestUnitsWithoutTheirFile: an engine whose unit PID 1 has without its file serves on, is shown
+// with what that means, and can be drained. When it ends, the manager starts it again.
 func TestUnitsWithoutTheirFile(t *testing.T) {
 	lost := func(t *testing.T, w *world, loadState string) *manager {
 		m := w.manage(t, pools(llama("a")))

@@ -35,6 +35,8 @@ type works struct {
 	mark  string    // and its own mark of progress, "" if unknown
 	last  time.Time // when it was last seen to have worked since; zero: it was not
 
+	explained bool // what a look has found of others was logged
+
 	frozen   bool     // its unit is frozen
 	crowded  bool     // others have many connections to its port
 	accepted []uint64 // the connections that it has accepted, by inode
