@@ -58,7 +58,7 @@ func (s *site) unitsDeleted() {
 	before := s.engines()
 	s.shell("rm -rf /run/systemd/transient/pool-*; systemctl daemon-reload")
 	for _, id := range []string{"a", "b", "c"} {
-		s.wait(id, isReady, failsWith("UNIT_FILE_MISSING"))
+		s.wait(id, isReady, says("UNIT_FILE_MISSING"))
 	}
 	s.untouched(before)
 	s.must("kill", "-KILL", fmt.Sprint(s.engine("b").PID))
