@@ -116,6 +116,7 @@ func (c *Client) Clear(ctx context.Context, unit string) error {
 // Listed is a unit as a list shows it.
 type Listed struct {
 	Name        string
+	LoadState   string
 	ActiveState string
 }
 
@@ -128,7 +129,7 @@ func (c *Client) List(ctx context.Context, pattern string) ([]Listed, error) {
 	}
 	units := make([]Listed, len(rows))
 	for i, r := range rows {
-		units[i] = Listed{r.Name, r.Active}
+		units[i] = Listed{r.Name, r.Load, r.Active}
 	}
 	return units, nil
 }

@@ -100,8 +100,18 @@ func (c pid1) Unit(ctx context.Context, unit string) (systemd.Status, error) {
 	return st, err
 }
 
-// HoldPort implements supervise.PID1.
+// HoldPort implements supervise.PID1. A socket whose file was deleted before PID 1 reloaded is
+// stopped first: PID 1 gives no unit that runs another file, and would not stop it after it tried.
 func (c pid1) HoldPort(ctx context.Context, p *render.Port) error {
+	there, err := c.client.List(ctx, p.Socket.Name)
+	for _, u := range there {
+		if held, ok := pool.ParsePort(u.Name); ok && u.LoadState != "loaded" {
+			err = errors.Join(err, c.ReleasePort(ctx, held))
+		}
+	}
+	if err != nil {
+		return err
+	}
 	job, err := c.client.StartTransient(ctx, p.Socket.Name, p.Socket.Properties(),
 		systemd.Auxiliary{Name: p.Service.Name, Properties: p.Service.Properties()})
 	if err == nil {
