@@ -63,9 +63,6 @@ func tryAttack(what, on string) (out string, known bool, err error) {
 		const mem = 1<<8 | 1
 		defer syscall.Unlink(on)
 		return "", true, syscall.Mknod(on, syscall.S_IFCHR|0o600, mem)
-	case "add_key":
-		_, err := unix.AddKey("user", on, []byte("secret"), unix.KEY_SPEC_USER_KEYRING)
-		return "", true, err
 	case "shmget":
 		const private, create = 0, 0o1000
 		_, _, errno := syscall.RawSyscall(unix.SYS_SHMGET, private, 4096, create|0o666)
