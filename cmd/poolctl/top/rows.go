@@ -50,7 +50,7 @@ func columns() []column {
 		{"name", "POOL", 0, true, func(r *row) string { return r.label },
 			func(a, b *row) int { return cmp.Compare(a.pool.ID, b.pool.ID) }},
 		{"state", "STATE", 9, true, (*row).state, func(a, b *row) int { return cmp.Compare(rank(b), rank(a)) }},
-		{"slots", "SLOTS", 7, false, func(r *row) string { return r.figures.slots() },
+		{"slots", "USED", 7, false, func(r *row) string { return r.figures.slots() },
 			func(a, b *row) int { return cmp.Compare(a.figures.used, b.figures.used) }},
 		{"requests", "REQS", 4, false, func(r *row) string { return count(r.figures.requests) },
 			func(a, b *row) int { return compare(a.figures.requests, b.figures.requests) }},
