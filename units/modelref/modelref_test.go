@@ -191,7 +191,7 @@ func TestPinned(t *testing.T) {
 // of a path.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"hf:a/b@refs%2Fpr%2F1/x/y.gguf", "hf:a/b@%25:Q4_0", "https://a.b:1/%2e%2e/x?y=%00", "s3://abc/d/e/",
-		"oci:localhost:5000/a/b:c@" + digest, "file:/a", "hf:a/b\xff", "https://[::1%25lo]/x"} {
+		"oci:localhost:5000/a/b:c@" + digest, "file:/a", "store:a/b", "hf:a/b\xff", "https://[::1%25lo]/x"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -211,7 +211,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q has the directory %q", text, dir)
 		}
 		hosts, err := r.Hosts("https://h.example")
-		if err != nil || r.Remote() && len(hosts) == 0 || slices.Contains(hosts, "") {
+		if err != nil || r.Remote() && !r.Own() && len(hosts) == 0 || slices.Contains(hosts, "") {
 			t.Errorf("%q has the hosts %q (%v)", text, hosts, err)
 		}
 	})

@@ -81,8 +81,11 @@ func (l *Ledger) Observe(s Sight) Ends {
 	case s.Run != l.Run:
 		l.next(s, began)
 	case s.Restarts < l.Restarts: // reset during this run, or s is late
-		if s.Phase == PhaseOver {
+		switch s.Phase {
+		case PhaseOver:
 			began = s.Restarts // at most: fewer would count more
+		case PhaseDown: // never late, and what is counted since the reset is the restart after this run
+			began = max(s.Restarts-1, 0)
 		}
 		l.Counter, l.Unsure, l.Offset = began, false, 0
 	case l.Unsure:

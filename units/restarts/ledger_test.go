@@ -57,6 +57,8 @@ func TestLedger(t *testing.T) {
 		{"runs_between_two_signals", []step{see(up("a", 0), Ends{}), see(waits("d", 3), endAfter(3, "d")), see(up("e", 4), Ends{})}, 4, false},
 		{"an_end_that_only_the_next_run_shows", []step{see(up("a", 0), Ends{}), see(up("b", 1), unseen(1))}, 1, false},
 		{"below_254_it_passes_failed", []step{see(up("a", 0), Ends{}), see(waits("a", 0), end("a")), see(waits("a", 0), Ends{}), see(down("a", 1), Ends{}), see(up("b", 1), Ends{})}, 1, false},
+		{"a_start_limit_after_the_counter_was_reset_while_it_ran", []step{see(up("a", 2), unseen(2)), see(down("a", 1), end("a"))}, 3, true},
+		{"a_stop_after_the_counter_was_reset_while_it_ran", []step{see(up("a", 2), unseen(2)), see(down("a", 0), Ends{})}, 2, false},
 		{"a_start_limit_counts_a_restart_that_was_not_made", []step{see(up("a", 4), unseen(4)), see(down("a", 5), end("a")), see(down("a", 5), Ends{})}, 5, true},
 		{"a_start_limit_that_looks_like_a_failure", []step{see(over("e", 5), endAfter(4, "e")), see(over("e", 5), Ends{})}, 5, true},
 		{"a_start_limit_after_a_run_that_was_seen", []step{see(up("e", 4), unseen(4)), see(over("e", 5), end("e"))}, 5, true},
