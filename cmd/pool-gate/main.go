@@ -2,9 +2,10 @@
 // becomes active when it exits with 0. "pool-gate memory" is the step before the engine,
 // "pool-gate gpu" the one after the gate for an engine with GPUs, "pool-gate release" that of units
 // of former versions, "pool-gate exec" executes an engine, "pool-gate seccomp" writes the system
-// call filter of one that podman runs, "pool-gate places" makes in its image the places of its
-// mounts, and "pool-gate disk" counts for the manager what engines have on the disk. It owns flags
-// only; the rules are in package gate.
+// call filter of one that podman or docker runs, "pool-gate places" makes in its image the places
+// of its mounts, "pool-gate docker" runs it by docker's client and moves it into its unit, and
+// "pool-gate disk" counts for the manager what engines have on the disk. It owns flags only; the
+// rules are in package gate.
 package main
 
 import (
@@ -67,6 +68,8 @@ func run(args []string, stderr io.Writer) int {
 			return seccompFile(args[1:], stderr, logger)
 		case "places":
 			return places(args[1:], stderr, logger)
+		case "docker":
+			return byDocker(ctx, args[1:], stderr, logger)
 		case "release":
 			return release(ctx, args[1:], stderr, logger)
 		}
@@ -230,7 +233,7 @@ func release(ctx context.Context, args []string, stderr io.Writer, logger *log.L
 	return gate.Release(ctx, *socket, logger)
 }
 
-// seccompFile is the step before an engine that podman runs.
+// seccompFile is the step before an engine that podman or docker runs.
 func seccompFile(args []string, stderr io.Writer, logger *log.Logger) int {
 	o, out := seccomp.Options{Arch: runtime.GOARCH}, ""
 	f := flags(stderr)
@@ -247,9 +250,10 @@ func seccompFile(args []string, stderr io.Writer, logger *log.Logger) int {
 		f.Usage()
 		return exit.Usage
 	}
+	syscall.Umask(0o022) // not the unit's: docker's client, which is not root, reads it
 	data, err := seccomp.Marshal(o)
 	if err == nil {
-		err = os.WriteFile(out, data, 0o600)
+		err = os.WriteFile(out, data, 0o644)
 	}
 	if err != nil {
 		logger.Println("the engine's system call filter:", err)

@@ -130,7 +130,7 @@ func TestSeccomp(t *testing.T) {
 	}
 	info, err := os.Stat(out)
 	data, read := os.ReadFile(out)
-	if err != nil || read != nil || info.Mode().Perm() != 0o600 || !strings.Contains(string(data), `"mbind"`) {
+	if err != nil || read != nil || info.Mode().Perm() != 0o644 || !strings.Contains(string(data), `"mbind"`) {
 		t.Errorf("%v %v %v: %.100s", err, read, info, data)
 	}
 }

@@ -30,12 +30,14 @@ const endOfPodman = `
 	rm -rf /run/whole /etc/containers/containers.conf; userdel containers || true
 	sed -i /^containers:/d /etc/subuid /etc/subgid`
 
-// byPodman is a pool whose engine podman runs.
-func byPodman(image string) poolFile {
+// ranBy is a pool whose engine podman or docker runs.
+func ranBy(by, image string) poolFile {
 	p := inImage(image)
-	p.tables[len(p.tables)-1] += "\nruntime = \"podman\""
+	p.tables[len(p.tables)-1] += "\nruntime = \"" + by + "\""
 	return p
 }
+
+func byPodman(image string) poolFile { return ranBy("podman", image) }
 
 // TestPodman: the real llama-server in an image that was never in podman's own store serves by
 // podman, in the unit of its replica, and lives through what other engines live through.
@@ -63,14 +65,14 @@ func TestPodman(t *testing.T) {
 			if !t.Run("serves", func(t *testing.T) { podmanServes(h.in(t)) }) {
 				return // the others would wait for it
 			}
-			t.Run("crash", func(t *testing.T) { podmanCrashes(h.in(t)) })
-			t.Run("monitor_killed", func(t *testing.T) { podmanMonitorKilled(h.in(t)) })
+			t.Run("crash", func(t *testing.T) { containerCrashes(h.in(t)) })
+			t.Run("monitor_killed", func(t *testing.T) { containerMonitorKilled(h.in(t)) })
 			t.Run("over_the_managers_death", func(t *testing.T) { imageAdopted(h.in(t)) })
-			t.Run("drain", func(t *testing.T) { podmanDrains(h.in(t)) })
-			t.Run("a_limit_of_the_running_engine", func(t *testing.T) { podmanLimited(h.in(t)) })
-			t.Run("another_image", func(t *testing.T) { podmanReloaded(h.in(t)) })
-			t.Run("refused", func(t *testing.T) { podmanRefused(h.in(t)) })
-			t.Run("gpu", func(t *testing.T) { podmanWithGPU(h.in(t)) })
+			t.Run("drain", func(t *testing.T) { containerDrains(h.in(t)) })
+			t.Run("a_limit_of_the_running_engine", func(t *testing.T) { containerLimited(h.in(t), "podman") })
+			t.Run("another_image", func(t *testing.T) { containerReloaded(h.in(t), "podman") })
+			t.Run("refused", func(t *testing.T) { containerRefused(h.in(t), "podman") })
+			t.Run("gpu", func(t *testing.T) { containerWithGPU(h.in(t), "podman") })
 			t.Run("nothing_is_left", func(t *testing.T) {
 				h := h.in(t)
 				h.withoutImages()
@@ -95,13 +97,16 @@ func podmanWithoutIDs(h *site) {
 	h.shell(command)
 }
 
-// engineOf is the process of the engine itself, the monitor's child.
+// engineOf is the process of the engine itself, which is in the unit beside podman's monitor or
+// docker's client.
 func (h *site) engineOf(p host.Pool) int {
 	h.t.Helper()
-	out := strings.TrimSpace(h.shell(fmt.Sprintf("pgrep -P %d", p.Replicas[0].PID)))
+	out := strings.TrimSpace(h.shell("for p in $(cat /sys/fs/cgroup$(systemctl show -P ControlGroup '" +
+		host.EngineUnit(p.ID) + "')/cgroup.procs); do " +
+		"[ \"$(cat /proc/$p/comm)\" = llama-server ] && echo $p || true; done"))
 	pid, err := strconv.Atoi(out)
 	if err != nil {
-		h.t.Fatalf("children of the monitor: %q", out)
+		h.t.Fatalf("engines in the unit: %q", out)
 	}
 	return pid
 }
@@ -159,10 +164,10 @@ func newProcess(before int) condition {
 	}}
 }
 
-// podmanCrashes: the signal that ended the engine is reported as such, though it arrives as a
+// containerCrashes: the signal that ended the engine is reported as such, though it arrives as a
 // status of the monitor. As process 1 of its namespace it does not take others from outside, such
 // as SIGSEGV.
-func podmanCrashes(h *site) {
+func containerCrashes(h *site) {
 	p := h.wait("a", isReady)
 	h.must("systemctl", "daemon-reload")
 	h.shell(fmt.Sprintf("kill -KILL %d", h.engineOf(p)))
@@ -173,8 +178,8 @@ func podmanCrashes(h *site) {
 	h.completes(h.wait("a", newProcess(p.Replicas[0].PID)))
 }
 
-// podmanMonitorKilled: without its monitor an engine does not stay.
-func podmanMonitorKilled(h *site) {
+// containerMonitorKilled: without podman's monitor or docker's client an engine does not stay.
+func containerMonitorKilled(h *site) {
 	p := h.wait("a", isReady)
 	engine := h.engineOf(p)
 	h.shell(fmt.Sprintf("kill -KILL %d", p.Replicas[0].PID))
@@ -184,7 +189,7 @@ func podmanMonitorKilled(h *site) {
 	}
 }
 
-func podmanDrains(h *site) {
+func containerDrains(h *site) {
 	p := h.wait("a", isReady)
 	h.must("poolctl", "drain", "a", "--deadline", "20s", "--wait")
 	h.shell(fmt.Sprintf("! test -d /proc/%d", p.Replicas[0].PID))
@@ -196,10 +201,10 @@ func podmanDrains(h *site) {
 	h.completes(h.wait("a", isReady))
 }
 
-// podmanLimited: a limit reaches the running engine, since its control group is the unit's.
-func podmanLimited(h *site) {
+// containerLimited: a limit reaches the running engine, since its control group is the unit's.
+func containerLimited(h *site, by string) {
 	before := h.wait("a", isReady).Replicas[0].PID
-	limited := byPodman("acme/llama:1").table("limits", "tasks_max = 777")
+	limited := ranBy(by, "acme/llama:1").table("limits", "tasks_max = 777")
 	h.pool("a", limited)
 	h.reload()
 	h.eventually(func(ctx context.Context) error {
@@ -214,28 +219,28 @@ func podmanLimited(h *site) {
 	}
 }
 
-func podmanReloaded(h *site) {
+func containerReloaded(h *site, by string) {
 	before := h.wait("a", isReady).EngineVersion
-	h.pool("a", byPodman("acme/llama:2"))
+	h.pool("a", ranBy(by, "acme/llama:2"))
 	h.reload()
 	p := h.wait("a", condition{"ready with another image, and the former engine gone", func(p host.Pool) bool {
 		return isReady.holds(p) && p.EngineVersion != before && len(p.Replicas) == 1 && p.Replicas[0].Ready
 	}})
 	h.completes(p)
-	out := h.must("podman", "ps", "--quiet")
+	out := h.must(by, "ps", "--quiet")
 	if n := len(strings.Fields(out)); n != 1 {
 		h.t.Errorf("%d containers: %s", n, out)
 	}
 }
 
-func podmanRefused(h *site) {
+func containerRefused(h *site, by string) {
 	const none = "@sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	for id, c := range map[string]struct{ image, what string }{
 		"b": {"acme/bad:1", "leads out of the image"},
 		"c": {"acme/llama:none", "does not exist"},
 		"d": {"acme/llama" + none, "does not exist"},
 	} {
-		h.pool(id, byPodman(c.image))
+		h.pool(id, ranBy(by, c.image))
 		h.reload()
 		p := h.wait(id, failsWith("PROVISION_FAILED"))
 		if !strings.Contains(p.LastError, c.what) || p.Hint == "" {
@@ -246,13 +251,14 @@ func podmanRefused(h *site) {
 	h.reload()
 }
 
-// podmanWithGPU: without a description of the GPUs the engine is not started; with one it has the
-// node of its GPU and the driver's files, where the description has them, and no hook is executed.
-func podmanWithGPU(h *site) {
+// containerWithGPU: without a description of the GPUs the engine is not started; with one it has
+// the node of its GPU and the driver's files, where the description has them, and no hook is
+// executed.
+func containerWithGPU(h *site, by string) {
 	h.loadGPUs("--gpus 2 --vram 8589934592")
 	h.shell("rm -rf /etc/cdi; mkdir -p /srv/driver; echo driver >/srv/driver/libcuda.so.550.54.14")
 	defer h.shell("rm -rf /etc/cdi /srv/driver")
-	g := byPodman("acme/llama:2").with(`gpu_proof = "off"`)
+	g := ranBy(by, "acme/llama:2").with(`gpu_proof = "off"`)
 	for i, key := range g.keys {
 		if strings.HasPrefix(key, "devices") {
 			g.keys[i] = "devices = [0]"

@@ -40,10 +40,6 @@ func runtimeType() strict.Type[pool.Provisioning] {
 			switch {
 			case v.Kind == strict.String && slices.Contains(pool.Runtimes(), v.Str):
 				p.Runtime = v.Str
-			case v.Kind == strict.String && v.Str == "docker":
-				at.Say(v, `is "docker", which is not supported: its containers are in docker's control group, where `+
-					"neither a limit nor a restart of the unit reaches them", allowed,
-					"Remove the line: PID 1 runs the same image, and no container engine is needed.")
 			case v.Kind == strict.String:
 				at.Say(v, "is "+v.Describe(), allowed, "")
 			default:
@@ -52,23 +48,26 @@ func runtimeType() strict.Type[pool.Provisioning] {
 		}}
 }
 
-// podmanWhole refuses what podman cannot give an engine.
-func podmanWhole(d *draft, r *strict.Report) {
-	if d.Provisioning.Mode != pool.ModeContainer || d.Provisioning.Runtime != pool.RuntimePodman ||
+// runtimeWhole refuses what podman and docker cannot give an engine.
+func runtimeWhole(d *draft, r *strict.Report) {
+	podman, docker := d.Provisioning.Runtime == pool.RuntimePodman, d.Provisioning.Runtime == pool.RuntimeDocker
+	if d.Provisioning.Mode != pool.ModeContainer || !podman && !docker ||
 		r.Failed("provisioning.mode", "provisioning.runtime") {
 		return
 	}
 	const hint = `Remove it, or set runtime = "systemd" in [provisioning].`
 	for key, given := range map[string]bool{
-		"env_file":     len(d.EnvFiles) > 0,
-		"api_key_file": d.APIKeyFile != "",
+		"env_file":           len(d.EnvFiles) > 0,
+		"api_key_file":       d.APIKeyFile != "",
+		"limits.nice":        docker && d.Process.Nice != 0,
+		"limits.numa_policy": docker && d.Process.NUMAPolicy != "",
 	} {
 		if given {
-			r.Rule(key+` is given, and [provisioning] runtime is "podman", which has no way to pass it`,
-				`it with runtime "systemd" only`, hint, key)
+			r.Rule(key+" is given, and [provisioning] runtime is "+strict.Quote(d.Provisioning.Runtime)+
+				", which has no way to pass it", `it with runtime "systemd" only`, hint, key)
 		}
 	}
-	if d.Sandbox.Network == pool.NetworkNone {
+	if podman && d.Sandbox.Network == pool.NetworkNone {
 		r.Rule(`sandbox.network is "none", and [provisioning] runtime is "podman", whose engines have the loopback`,
 			strict.Quote(pool.NetworkLoopback), hint, "sandbox.network")
 	}
@@ -90,6 +89,17 @@ func containerWhole(d *draft, r *strict.Report) {
 		r.Rule("provisioning.image is missing", imageAllowed,
 			`Add below [provisioning]: image = "ghcr.io/org/name:tag"`, "provisioning.mode")
 	}
+}
+
+// refuseDocker refuses an engine whose unit may connect to docker, which makes it root.
+func (p Policy) refuseDocker(of pool.Pool) *registry.Failure {
+	if of.Provisioning.Mode != pool.ModeContainer || of.Provisioning.Runtime != pool.RuntimeDocker || p.AllowDocker {
+		return nil
+	}
+	return registry.Fail(registry.CodePolicyDenied,
+		`[provisioning] runtime is "docker", which this host does not allow: the unit could have docker do anything as root`,
+		`Remove runtime from the pool's file: PID 1 runs the same image without docker. Or set [policy] allow_docker = true in `+
+			policyFile+".")
 }
 
 func (p Policy) refuseImage(of pool.Pool) *registry.Failure {

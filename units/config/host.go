@@ -36,6 +36,7 @@ type Policy struct {
 	AllowedImages       []string // prefixes of image references; nil: none
 	AllowedRelaxations  []string // names of relaxations of the sandbox that pool files may allow; nil: any
 	AllowAgentTools     bool     // engines may be given tools that run programs
+	AllowDocker         bool     // docker may run engines
 	AllowedWritable     []string // absolute paths, or folders ending in "/", that engines may write to; nil: any
 	VRAMOnly            bool     // engines that leave more of a model to the CPU than the pool asks for are refused
 	AllowPreload        bool     // POST /pools/{id}/preload is served
@@ -107,6 +108,8 @@ func policyKeys() []strict.Key[Policy] {
 			Doc:  "What a pool file may relax of the sandbox by `[sandbox] allow`; other pools are refused with `POLICY_DENIED`. `[limits] memlock` counts as `mlock`. What an engine's kind needs by itself is not refused."},
 		{Path: "allow_agent_tools", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowAgentTools }),
 			Doc: "Pools may give their engines tools (`--tools`, `--agent`, `--mcp-servers-config`, `--mcp-servers-json`, `--ui-mcp-proxy`, `--tools-runtime`, and their variables; `--tool-server`), by which every caller of the engine runs programs in its unit. Other pools are refused with `POLICY_DENIED`."},
+		{Path: "allow_docker", Default: "false", Type: strict.ToBool(func(p *Policy) *bool { return &p.AllowDocker }),
+			Doc: "Docker may run engines (`[provisioning] runtime = \"docker\"`), whose units may then connect to docker's socket, which makes them root of this host. Other pools are refused with `POLICY_DENIED`."},
 		{Path: "allowed_writable", Default: "any",
 			Type: strict.ToList(`absolute paths, folders with a "/" at the end`, strict.Absolute, func(p *Policy) *[]string { return &p.AllowedWritable }),
 			Doc:  "What a pool's `writable` may name: an absolute path, or a folder with a `/` at its end. Other pools are refused with `POLICY_DENIED`."},

@@ -77,6 +77,7 @@ func (h Host) policyRules(found Binaries) []policyRule {
 			return h.Policy.refuseBinary(of, found)
 		}},
 		{key: "provisioning.image", refuse: h.Policy.refuseImage},
+		{key: "provisioning.runtime", refuse: h.Policy.refuseDocker},
 		{key: "sandbox.allow", refuse: h.Policy.refuseRelaxation},
 		{key: "writable", refuse: h.Policy.refuseWritable},
 		{key: "limits.memlock", refuse: h.Policy.refuseMemlock},

@@ -27,6 +27,8 @@ func TestRefuse(t *testing.T) {
 	contained.Provisioning = pool.Provisioning{Mode: pool.ModeContainer, Image: "ghcr.io/org/llama:1@sha256:00"}
 	images := func(list ...string) Host { return Host{Policy: Policy{AllowedImages: list}} }
 	relaxations := func(list ...string) Host { return Host{Policy: Policy{AllowedRelaxations: list}} }
+	docked, dockers := contained, images("ghcr.io")
+	docked.Provisioning.Runtime, dockers.Policy.AllowDocker = pool.RuntimeDocker, true
 	armed, tools := gpu, DefaultHost()
 	armed.Args, tools.Policy.AllowAgentTools = []string{"--tools", "all", "--agent"}, true
 	free, bare := DefaultHost(), DefaultHost()
@@ -68,6 +70,9 @@ func TestRefuse(t *testing.T) {
 		{"images/beginning_of_a_tag", images("ghcr.io/org/llama:"), contained, "the image ghcr.io/org/llama:1@sha256:00 is not allowed on this host"},
 		{"images/port_of_the_same_host", images("ghcr"), contained, "the image ghcr.io/org/llama:1@sha256:00 is not allowed on this host"},
 		{"images/binaries_are_of_the_host", Host{Policy: Policy{AllowedBinaries: []string{}, AllowedImages: []string{"ghcr.io"}}}, contained, ""},
+		{"docker/refused_by_default", images("ghcr.io"), docked, `[provisioning] runtime is "docker", which this host does not allow: the unit could have docker do anything as root`},
+		{"docker/where_the_host_allows_it", dockers, docked, ""},
+		{"docker/a_pool_that_runs_no_image", DefaultHost(), func() pool.Pool { p := gpu; p.Provisioning.Runtime = pool.RuntimeDocker; return p }(), ""},
 		{"require_gpu/no_devices_is_refused", DefaultHost(), cpu, "the pool has no devices, and this host requires a GPU for each pool"},
 		{"require_gpu/one_replica_without_devices_is_refused", DefaultHost(), half, "the pool has no devices, and this host requires a GPU for each pool"},
 		{"require_gpu/false_lets_it_run", free, cpu, ""},

@@ -17,7 +17,7 @@ import (
 // rules between keys, in the order of their evaluation.
 func rules() []func(*draft, *strict.Report) {
 	return []func(*draft, *strict.Report){
-		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone, containerWhole, podmanWhole,
+		masksFit, masksApart, splitFits, portsFit, engineHasAll, engineAgrees, externalAlone, containerWhole, runtimeWhole,
 		prefetchKnown,
 		func(d *draft, r *strict.Report) { limitsOrdered(&d.Pool, r, "") },
 		func(d *draft, _ *strict.Report) {

@@ -16,7 +16,7 @@ func provisionKeys() []strict.Key[pool.Provisioning] {
 		{Path: "image", Default: "required in mode `container`", Type: imageType(),
 			Doc: "Image of mode `container`, with the registry's host: `ghcr.io/org/name:tag`, or `@sha256:…` for certain content. It is downloaded as policy allows, and unpacked once; what a tag meant then is kept."},
 		{Path: "runtime", Default: `"systemd"`, Type: runtimeType(),
-			Doc: "What runs the image: `systemd`, a unit like that of any engine, with the image as its root directory; or `podman` in the unit, with a weaker sandbox. `[defaults.provisioning]` of config.toml sets it for all pools. See [Containers](../containers.md#podman)."},
+			Doc: "What runs the image: `systemd`, a unit like that of any engine, with the image as its root directory; `podman` in the unit, with a weaker sandbox; or `docker`, where `[policy] allow_docker` says so. `[defaults.provisioning]` of config.toml sets it for all pools. See [Containers](../containers.md#podman)."},
 		{Path: "url", Default: "required in mode `external`", Type: strict.ToString("URL", `"http://" or "https://", a host and a port`, endpointURL, func(p *pool.Provisioning) *string { return &p.URL }),
 			Doc: "Where the engine of mode `external` serves."},
 	}

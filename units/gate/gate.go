@@ -212,6 +212,9 @@ func Usage() string {
        pool-gate exec --key VARIABLE -- PROGRAM [ARGUMENT…]
        pool-gate seccomp --out PATH [--allow CALL[,…]] [--netlink]
        pool-gate places --root DIRECTORY PATH…
+       pool-gate docker run --client PATH --name NAME --root DIRECTORY --gate PATH --unit UNIT [--sealed] [--group NAME]… -- [OPTION…] -- PROGRAM [ARGUMENT…]
+       pool-gate docker attach|remove --client PATH --name NAME
+       pool-gate docker enter --unit UNIT [--sealed] -- PROGRAM [ARGUMENT…]
        pool-gate disk DIRECTORY…
 
 PID 1 runs it in an engine's unit: as ExecStartPost=, for its memory and its GPUs as ExecStartPre= and a second ExecStartPost=,

@@ -2,8 +2,11 @@ package image
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,17 +30,17 @@ func OpenTree(root string) (*Tree, error) {
 // Close closes it.
 func (t *Tree) Close() { unix.Close(t.fd) }
 
-func (t *Tree) open(path string, flags int) (*os.File, error) {
-	fd, err := OpenIn(t.fd, path, flags)
+func (t *Tree) open(name string, flags int) (*os.File, error) {
+	fd, err := OpenIn(t.fd, name, flags)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // Stat returns what an absolute path leads to.
-func (t *Tree) Stat(path string) (fs.FileInfo, error) {
-	f, err := t.open(path, unix.O_PATH)
+func (t *Tree) Stat(name string) (fs.FileInfo, error) {
+	f, err := t.open(name, unix.O_PATH)
 	if err != nil {
 		return nil, err
 	}
@@ -46,8 +49,8 @@ func (t *Tree) Stat(path string) (fs.FileInfo, error) {
 }
 
 // Head returns the first bytes of the file that an absolute path leads to.
-func (t *Tree) Head(path string, n int) ([]byte, error) {
-	f, err := t.open(path, unix.O_RDONLY|unix.O_NONBLOCK)
+func (t *Tree) Head(name string, n int) ([]byte, error) {
+	f, err := t.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
@@ -71,4 +74,26 @@ func (t *Tree) FS() (fs.ReadLinkFS, func() error, error) {
 		return nil, nil, errors.Join(errNoLinks, root.Close())
 	}
 	return files, root.Close, nil
+}
+
+// Where returns the absolute path in the image that a path leads to, without links.
+func (t *Tree) Where(name string) (string, error) {
+	f, err := t.open(name, unix.O_PATH)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	root, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", t.fd))
+	if err != nil {
+		return "", err
+	}
+	at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return "", err
+	}
+	rest, found := strings.CutPrefix(at, root)
+	if !found {
+		return "", &os.PathError{Op: "look for", Path: name, Err: unix.EXDEV}
+	}
+	return path.Join("/", rest), nil
 }

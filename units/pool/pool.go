@@ -119,10 +119,17 @@ func (m Model) Path() string { _, p, _ := strings.Cut(string(m), ":"); return p 
 const (
 	RuntimeSystemd = "systemd" // PID 1, with the image as the root directory of the unit
 	RuntimePodman  = "podman"  // podman in the unit
+	RuntimeDocker  = "docker"  // docker's daemon, whose container is moved into the unit
+)
+
+// Where docker's daemon listens, and the group that may connect to it.
+const (
+	DockerSocket = "/run/docker.sock"
+	DockerGroup  = "docker"
 )
 
 // Runtimes returns the values of Provisioning.Runtime.
-func Runtimes() []string { return []string{RuntimeSystemd, RuntimePodman} }
+func Runtimes() []string { return []string{RuntimeSystemd, RuntimePodman, RuntimeDocker} }
 
 // Provisioning is where the engine comes from.
 type Provisioning struct {
@@ -283,10 +290,15 @@ type Image struct {
 	Driver []Mount
 	// Podman is the path of podman, which is to run it; empty: PID 1 does.
 	Podman string
+	// Docker is the path of docker's client, where docker is to run it.
+	Docker string
 }
 
 // ByPodman reports whether podman is to run the engine.
 func (p Prepared) ByPodman() bool { return p.Image != nil && p.Image.Podman != "" }
+
+// ByDocker reports whether docker is to run the engine.
+func (p Prepared) ByDocker() bool { return p.Image != nil && p.Image.Docker != "" }
 
 // Mount is a file or directory of the host, and where it is in an image.
 type Mount struct {

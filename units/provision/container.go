@@ -80,6 +80,10 @@ func (pr *Preparer) container(ctx context.Context, p pool.Pool, a engine.Adapter
 	if lacks != nil {
 		return pool.Prepared{}, lacks
 	}
+	docker, lacks := pr.docker(ctx, p)
+	if lacks != nil {
+		return pool.Prepared{}, lacks
+	}
 	c, err := pr.open(p)
 	if err != nil {
 		return pool.Prepared{}, err
@@ -110,7 +114,7 @@ func (pr *Preparer) container(ctx context.Context, p pool.Pool, a engine.Adapter
 		return pool.Prepared{}, err
 	}
 	prepared := pool.Prepared{Binary: binary, Programs: needs.Programs, Env: c.variables(driver),
-		Image: &pool.Image{Root: c.root, Digest: c.info.Digest, Driver: driver.mounts, Podman: podman}}
+		Image: &pool.Image{Root: c.root, Digest: c.info.Digest, Driver: driver.mounts, Podman: podman, Docker: docker}}
 	if a.VersionArgs(binary) == nil {
 		return prepared, nil
 	}

@@ -30,13 +30,9 @@ func (pr *Preparer) podman(p pool.Pool) (string, *registry.Failure) {
 	if p.Provisioning.Runtime != pool.RuntimePodman {
 		return "", nil
 	}
-	find := binaries.Find
-	if pr.find != nil {
-		find = pr.find
-	}
-	program := find("podman")
+	program := pr.program("podman")
 	for _, name := range []string{"podman", "crun"} {
-		if find(name) == "" {
+		if pr.program(name) == "" {
 			return "", registry.Fail(registry.CodeProvisionFailed,
 				name+` is not installed, and [provisioning] runtime is "podman"`, "Install both: apt-get install podman crun"+instead)
 		}
@@ -55,6 +51,14 @@ func (pr *Preparer) podman(p pool.Pool) (string, *registry.Failure) {
 			"Make it: useradd --system --no-create-home --shell /usr/sbin/nologin containers"+instead)
 	}
 	return program, nil
+}
+
+// program finds a program of the host; empty: it is not there.
+func (pr *Preparer) program(name string) string {
+	if pr.find != nil {
+		return pr.find(name)
+	}
+	return binaries.Find(name)
 }
 
 // ranges checks that podman has user ids for an engine.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -28,8 +29,15 @@ type Preparer struct {
 	Refuse func(binary string) *registry.Failure
 
 	find     func(program string) string // overrides binaries.Find in tests
+	docked   *docked                     // overrides the host's group and socket of docker in tests
 	versions questions
 	silent   silence
+}
+
+// docked looks for what docker needs.
+type docked struct {
+	group func(name string) (*user.Group, error)
+	dial  func(ctx context.Context, path string) error
 }
 
 // Prepare finds the pool's binary, checks that it could be executed by the engine's user, and asks

@@ -72,6 +72,14 @@ var goldenCases = []struct {
 		p.Env, p.Writable = map[string]string{"PROMPT": chatTemplate}, []string{"/srv/slots"}
 		p.Sandbox.Allow = relax.Names()
 	}))},
+	{"docker_257", input(systemd257, byDocker, alone)},
+	{"docker_252_two_gpus", input(systemd252, byDocker, gpus([]string{"0", "1"}), need(3<<30, 9<<30),
+		kind(engine.VLLM, "/opt/vllm/bin/vllm", "/srv/models/llama3"), byDocker, withDriver)},
+	{"docker_what_a_pool_brings", input(systemd262, byDocker, modelAt("/home/ann/a,b.gguf"), with(func(p *pool.Pool) {
+		p.Env, p.Writable = map[string]string{"PROMPT": chatTemplate}, []string{"/srv/slots"}
+		p.Process = pool.Process{MemlockBytes: 8 << 30, OpenFiles: 4096}
+		p.Sandbox.Allow = relax.Names()
+	}))},
 	{"llamacpp_binary_in_home", input(func(in *render.Input) {
 		in.Prepared.Binary = "/home/ann/llama.cpp/build/bin/llama-server"
 		in.Prepared.ReadOnly = []string{"/home/ann/llama.cpp/build/bin"}
@@ -137,6 +145,12 @@ func withDriver(in *render.Input) {
 func byPodman(in *render.Input) {
 	contained(in)
 	in.Pool.Provisioning.Runtime, in.Prepared.Image.Podman = pool.RuntimePodman, "/usr/bin/podman"
+}
+
+// byDocker has docker run that image.
+func byDocker(in *render.Input) {
+	contained(in)
+	in.Pool.Provisioning.Runtime, in.Prepared.Image.Docker = pool.RuntimeDocker, "/usr/bin/docker"
 }
 
 // alone asks for no network, on a host that can forward the port.

@@ -111,6 +111,9 @@ func identityOf(in Input) identity {
 		if in.Prepared.ByPodman() {
 			id.Runtime = pool.RuntimePodman
 		}
+		if in.Prepared.ByDocker() {
+			id.Runtime = pool.RuntimeDocker
+		}
 	}
 	if len(in.Mask) > 0 && p.GPUProof != pool.ProofAll {
 		id.GPUProof = p.GPUProof

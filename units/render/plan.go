@@ -52,6 +52,10 @@ func (p *Plan) Unit() Unit {
 		u.Lines = podmanLines(p, shown, relaxed)
 		return u
 	}
+	if in.Prepared.ByDocker() {
+		u.Lines = dockerLines(p, relaxed)
+		return u
+	}
 	for _, part := range [][]Line{
 		unitLines(in),
 		targetLines(in.Host),

@@ -1,8 +1,6 @@
 package render
 
 import (
-	"bytes"
-	"encoding/csv"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,6 +11,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/systemd"
 	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
+	"github.com/pool-managerd/pool-managerd/units/image"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/relax"
 )
@@ -23,7 +22,8 @@ const (
 	containerIDs  = "1024"
 )
 
-// sigtermStatus is the status with which podman's monitor ends when the engine ended by SIGTERM.
+// sigtermStatus is the status with which podman's monitor and docker's client end when the engine
+// ended by SIGTERM.
 const sigtermStatus = 128 + int32(unix.SIGTERM)
 
 // podmanLines are the unit of an engine that podman runs. Podman is root in it, and so are the
@@ -59,16 +59,8 @@ func podmanExecLines(in Input, command engine.Command, s shown) []Line {
 		text("Type", "notify", "started means that the engine is executed, which podman reports"),
 		text("NotifyAccess", "all", "the report names podman's monitor as the main process; it ends with the engine's status"),
 	}
-	profile := []string{gatePath(in), "seccomp", "--out", profilePath(in)}
-	if calls := allowedCalls(in); len(calls) > 0 {
-		profile = append(profile, "--allow", strings.Join(calls, ","))
-	}
-	if allowed(in)[relax.Netlink] != "" {
-		profile = append(profile, "--netlink")
-	}
-	lines = append(lines, privileged(in.Host, "ExecStartPre", profile,
-		"writes the engine's system call filter: the unit's own would be podman's, too")...)
-	lines = append(lines, privileged(in.Host, "ExecStartPre", placesArgv(in, s),
+	lines = append(lines, filterStep(in)...)
+	lines = append(lines, privileged(in.Host, "ExecStartPre", placesArgv(in, s, places),
 		"makes in the image the places of the mounts: its folders belong to a user that the container does not have, "+
 			"so that not even its root can")...)
 	lines = append(lines, commandLines(in.Host,
@@ -76,10 +68,7 @@ func podmanExecLines(in Input, command engine.Command, s shown) []Line {
 	lines = append(lines, endLine,
 		text("KillMode", "mixed", "SIGTERM to podman's monitor, which passes it on, then SIGKILL to all that remain"),
 		yes("SendSIGKILL", "an engine that hangs in a driver call must not keep the unit running"),
-		Line{Section: sectionService, Key: "SuccessExitStatus", Text: strconv.Itoa(int(sigtermStatus)),
-			Why: "as podman's monitor ends for an engine that ended by SIGTERM",
-			Property: systemd.Property{Name: "SuccessExitStatus",
-				Value: systemd.ExitStatusSet{Statuses: []int32{sigtermStatus}, Signals: []int32{}}}},
+		endedBySIGTERM("podman's monitor"),
 		text("OOMPolicy", "kill", "when the kernel kills one process of the engine, kill all at once"),
 	)
 	lines = append(lines, processLines(in)...)
@@ -90,11 +79,32 @@ func podmanExecLines(in Input, command engine.Command, s shown) []Line {
 	)
 }
 
+// filterStep writes what --security-opt=seccomp= names.
+func filterStep(in Input) []Line {
+	profile := []string{gatePath(in), "seccomp", "--out", profilePath(in)}
+	if calls := allowedCalls(in); len(calls) > 0 {
+		profile = append(profile, "--allow", strings.Join(calls, ","))
+	}
+	if allowed(in)[relax.Netlink] != "" {
+		profile = append(profile, "--netlink")
+	}
+	return privileged(in.Host, "ExecStartPre", profile,
+		"writes the engine's system call filter: the unit's own would be "+containerEngine(in)+"'s, too")
+}
+
 func containerName(in Input) string { return "pool-engine-" + replica(in).FileStem() }
 
-// podmanDirectory holds what podman reads at the start.
-func podmanDirectory(in Input) string { return directoryName(in) + ".podman" }
-func profilePath(in Input) string     { return "/run/" + podmanDirectory(in) + "/seccomp.json" }
+// startDirectory holds what podman or docker reads at the start.
+func startDirectory(in Input) string { return directoryName(in) + "." + containerEngine(in) }
+func profilePath(in Input) string    { return "/run/" + startDirectory(in) + "/seccomp.json" }
+
+// containerEngine is the name of what runs the image beside PID 1.
+func containerEngine(in Input) string {
+	if in.Prepared.ByDocker() {
+		return pool.RuntimeDocker
+	}
+	return pool.RuntimePodman
+}
 
 // allowedCalls are the system calls of the pool's relaxations.
 func allowedCalls(in Input) []string {
@@ -108,11 +118,11 @@ func allowedCalls(in Input) []string {
 	return calls
 }
 
-// places are those of what podman and crun mount by themselves, and of podmanTemporary.
+// places are those of what podman and crun mount by themselves, and of containerTemporary.
 var places = []string{"/dev", "/etc/hostname", "/proc", "/run", "/sys", "/tmp", "/var/tmp"}
 
 // placesArgv is the step that does in the image what PID 1 does for RootDirectory=.
-func placesArgv(in Input, s shown) []string {
+func placesArgv(in Input, s shown, places []string) []string {
 	argv := []string{gatePath(in), "places", "--root", in.Prepared.Image.Root}
 	for _, m := range driverOf(in) {
 		argv = append(argv, "--driver", m.Host+":"+m.Inside)
@@ -135,30 +145,37 @@ func podmanArgv(in Input, command engine.Command, s shown) []string {
 		"--pull=never", "--read-only", "--passwd=false", "--ulimit=host", "--umask=0077",
 		"--workdir=" + stateDirectory(in),
 	}
-	argv = append(argv, podmanTemporary(in)...)
-	for _, line := range environmentLines(in, command) {
-		if line.Key == "Environment" {
-			argv = append(argv, "--env="+line.Property.Value.([]string)[0])
-		}
-	}
-	argv = append(argv, podmanDevices(in)...)
+	// notmpcopyup: what the image has there is not copied, whose owner podman could not keep.
+	argv = append(argv, containerTemporary(in, "", ",notmpcopyup")...)
+	argv = append(argv, containerVariables(in, command)...)
+	argv = append(argv, containerDevices(in)...)
 	for _, dir := range []string{stateDirectory(in), cacheDirectory(in)} {
-		argv = append(argv, bound(dir, dir, "U=true"))
+		argv = append(argv, image.Bind(dir, dir, "U=true"))
 	}
 	for _, path := range s.Bound {
-		argv = append(argv, bound(path, path, "readonly=true"))
+		argv = append(argv, image.Bind(path, path, "readonly=true"))
 	}
 	for _, path := range s.Writable {
-		argv = append(argv, bound(path, path))
+		argv = append(argv, image.Bind(path, path))
 	}
 	// Without ":O", a layer above: podman before 5.5 then forgets to map the user ids.
 	argv = append(argv, "--rootfs", in.Prepared.Image.Root, in.Prepared.Binary)
 	return append(argv, command.Args...)
 }
 
-// podmanDevices are the nodes of the GPUs, and the driver's files as mounts: podman's own reading
-// of the description would execute its hooks, which write into the image.
-func podmanDevices(in Input) (argv []string) {
+// containerVariables are the engine's, and not those of the container engine.
+func containerVariables(in Input, command engine.Command) (options []string) {
+	for _, line := range environmentLines(in, command) {
+		if line.Key == "Environment" {
+			options = append(options, "--env="+line.Property.Value.([]string)[0])
+		}
+	}
+	return options
+}
+
+// containerDevices are the nodes of the GPUs, and the driver's files as mounts: a container
+// engine's own reading of the description would execute its hooks, which write into the image.
+func containerDevices(in Input) (argv []string) {
 	if len(in.Mask) == 0 {
 		return nil
 	}
@@ -166,36 +183,28 @@ func podmanDevices(in Input) (argv []string) {
 		argv = append(argv, "--device="+node)
 	}
 	for _, m := range driverOf(in) {
-		argv = append(argv, bound(m.Host, m.Inside, "readonly=true"))
+		argv = append(argv, image.Bind(m.Host, m.Inside, "readonly=true"))
 	}
 	return argv
 }
 
-// podmanTemporary are the file systems in memory.
-func podmanTemporary(in Input) []string {
+// containerTemporary are the file systems in memory; executable is the option that a container
+// engine wants for what it does not make noexec.
+func containerTemporary(in Input, executable, more string) []string {
 	size := ""
 	if bytes := in.Host.MemoryBytes / temporaryShare; bytes > 0 {
 		size = ",size=" + strconv.FormatUint(bytes, 10)
 	}
 	shm := strings.TrimPrefix(sharedMemory(in).Text, sharedMemoryPath+":")
-	// notmpcopyup: what the image has there is not copied, whose owner podman could not keep.
-	return []string{
-		"--tmpfs=/run:rw,nosuid,nodev,noexec,mode=755,notmpcopyup",
-		"--tmpfs=/tmp:rw,nosuid,nodev,mode=1777,notmpcopyup" + size,
-		"--tmpfs=/var/tmp:rw,nosuid,nodev,mode=1777,notmpcopyup" + size,
-		"--tmpfs=" + sharedMemoryPath + ":rw,notmpcopyup," + shm,
+	if !strings.Contains(shm, "noexec") {
+		shm += executable
 	}
-}
-
-// bound is the option that shows a path of the host in the container.
-func bound(path, inside string, options ...string) string {
-	var b bytes.Buffer
-	w := csv.NewWriter(&b) // as podman reads it: a path may have a comma
-	fields := append([]string{"type=bind", "source=" + path, "destination=" + inside}, options...)
-	// A buffer takes everything that it is given.
-	_ = w.Write(fields)
-	w.Flush()
-	return "--mount=" + strings.TrimSuffix(b.String(), "\n")
+	return []string{
+		"--tmpfs=/run:rw,nosuid,nodev,noexec,mode=755" + more,
+		"--tmpfs=/tmp:rw,nosuid,nodev,mode=1777" + executable + more + size,
+		"--tmpfs=/var/tmp:rw,nosuid,nodev,mode=1777" + executable + more + size,
+		"--tmpfs=" + sharedMemoryPath + ":rw" + more + "," + shm,
+	}
 }
 
 func podmanDirectoryLines(in Input) []Line {
@@ -205,7 +214,7 @@ func podmanDirectoryLines(in Input) []Line {
 		mode("StateDirectoryMode", 0o700, "not readable by other engines"),
 		list("CacheDirectory", directoryName(in), "caches, such as compiled kernels, survive a restart"),
 		mode("CacheDirectoryMode", 0o700, "not readable by other engines"),
-		list("RuntimeDirectory", podmanDirectory(in), "the system call filter, new at each start"),
+		list("RuntimeDirectory", startDirectory(in), "the system call filter, new at each start"),
 		mode("RuntimeDirectoryMode", 0o700, "root's alone"),
 	}, quotaLines(in)...)
 }

@@ -188,7 +188,7 @@ func check(in Input) error {
 	case in.Port < 1 || in.Port > 65535:
 		return fmt.Errorf("render %s: port %d is not between 1 and 65535", replica(in), in.Port)
 	}
-	if err := errors.Join(checkMask(in), checkForwarder(in), checkPodman(in)); err != nil {
+	if err := errors.Join(checkMask(in), checkForwarder(in), checkPodman(in), checkDocker(in)); err != nil {
 		return err
 	}
 	refused, err := checkPaths(in)

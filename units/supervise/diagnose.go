@@ -160,7 +160,7 @@ func gateVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure 
 		return registry.Fail(registry.CodeEngineStartFailed,
 			fmt.Sprintf("PID 1 could not execute the engine (%s)", execStep(st.ExecMainStatus)), logs)
 	}
-	if f := cmp.Or(memoryVerdict(st, logs), podmanVerdict(st, p, logs)); f != nil {
+	if f := cmp.Or(memoryVerdict(st, logs), containerVerdict(st, p, logs)); f != nil {
 		return f
 	}
 	if st.PostCode != cldExited {
@@ -263,34 +263,41 @@ func execStep(status int) string {
 	return fmt.Sprintf("status %d of systemd.exec(5)", status)
 }
 
-// podmanFailed is the status of a podman that could not make the container (podman-run(1)).
-const podmanFailed = 125
+// containerFailed is the status of podman's or docker's client that could not make the container
+// (podman-run(1), docker-run(1)).
+const containerFailed = 125
 
-// throughMonitor returns the end of the engine itself where podman's monitor is the main process:
-// it ends with 128 and the number of the signal that ended the engine.
+// throughMonitor returns the end of the engine itself where podman's monitor or docker's client is
+// the main process: it ends with 128 and the number of the signal that ended the engine.
 func throughMonitor(st systemd.Status, p pool.Pool) systemd.Status {
 	signal := st.ExecMainStatus - 128
-	if byPodman(p) && st.ExecMainCode == cldExited && signal > 0 && signal <= int(unix.SIGSYS) {
+	if containerEngine(p) != "" && st.ExecMainCode == cldExited && signal > 0 && signal <= int(unix.SIGSYS) {
 		st.ExecMainCode, st.ExecMainStatus = cldKilled, signal
 	}
 	return st
 }
 
-func byPodman(p pool.Pool) bool {
-	return p.Provisioning.Mode == pool.ModeContainer && p.Provisioning.Runtime == pool.RuntimePodman
+// containerEngine is podman or docker, if one of them runs the pool's engine.
+func containerEngine(p pool.Pool) string {
+	r := p.Provisioning.Runtime
+	if p.Provisioning.Mode == pool.ModeContainer && (r == pool.RuntimePodman || r == pool.RuntimeDocker) {
+		return r
+	}
+	return ""
 }
 
-// podmanVerdict reports a podman that did not start the engine.
-func podmanVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
-	if !byPodman(p) || st.ExecMainCode != cldExited {
+// containerVerdict reports a podman or docker that did not start the engine.
+func containerVerdict(st systemd.Status, p pool.Pool, logs string) *registry.Failure {
+	by := containerEngine(p)
+	if by == "" || st.ExecMainCode != cldExited {
 		return nil
 	}
 	switch st.ExecMainStatus {
-	case podmanFailed:
-		return registry.Fail(registry.CodeEngineStartFailed, "podman could not make the container",
-			"Its error is in the log; podman info shows what podman finds on this host. "+logs)
-	case podmanFailed + 1, podmanFailed + 2:
-		return registry.Fail(registry.CodeEngineStartFailed, "podman could not execute the engine in the container",
+	case containerFailed:
+		return registry.Fail(registry.CodeEngineStartFailed, by+" could not make the container",
+			"Its error is in the log; "+by+" info shows what "+by+" finds on this host. "+logs)
+	case containerFailed + 1, containerFailed + 2:
+		return registry.Fail(registry.CodeEngineStartFailed, by+" could not execute the engine in the container",
 			"Its error is in the log. "+logs)
 	}
 	return nil

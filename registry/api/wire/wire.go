@@ -51,7 +51,7 @@ type Pool struct {
 	Draining            bool      `json:"draining"`
 	State               string    `json:"state"`
 	Wanted              bool      `json:"wanted"`
-	Runtime             *string   `json:"runtime"`    // systemd or podman; null: not a container
+	Runtime             *string   `json:"runtime"`    // systemd, podman or docker; null: not a container
 	Source              *string   `json:"source"`     // file or preload; null: nothing asks for it
 	LastError           *string   `json:"last_error"` // begins with its code
 	Hint                *string   `json:"hint"`
