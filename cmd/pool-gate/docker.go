@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"log"
 	"slices"
@@ -19,9 +20,37 @@ func byDocker(ctx context.Context, args []string, stderr io.Writer, logger *log.
 	if len(args) > 0 {
 		step, args = args[0], args[1:]
 	}
-	var c docker.Container
-	var s docker.Start
-	f := flags(stderr)
+	f, c, s := dockerFlags(step, stderr)
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	rest := f.Args()
+	named := c.Docker != "" && c.Name != ""
+	switch {
+	case step == "run" && named && s.Unit != "" && s.Root != "" && s.Gate != "":
+		// The options of docker run, "--" and the engine.
+		if between := slices.Index(rest, "--"); between >= 0 && between+1 < len(rest) {
+			s.Options, s.Engine = rest[:between], rest[between+1:]
+			logger.Println(c.Run(ctx, *s))
+			return docker.Failed
+		}
+	case step == "attach" && named && len(rest) == 0:
+		return attach(ctx, *c, logger)
+	case step == "remove" && named && len(rest) == 0:
+		c.Remove(ctx)
+		return exit.Ready
+	case step == "enter" && s.Unit != "" && len(rest) > 0 && strings.HasPrefix(rest[0], "/"):
+		status, err := docker.Enter(ctx, s.Unit, s.Sealed, rest)
+		logger.Println(err)
+		return status
+	}
+	f.Usage()
+	return exit.Usage
+}
+
+// dockerFlags are the options that a step takes.
+func dockerFlags(step string, stderr io.Writer) (*flag.FlagSet, *docker.Container, *docker.Start) {
+	f, c, s := flags(stderr), new(docker.Container), new(docker.Start)
 	if step != "enter" {
 		f.StringVar(&c.Docker, "client", "", "path of docker's client")
 		f.StringVar(&c.Name, "name", "", "name of the container")
@@ -38,31 +67,7 @@ func byDocker(ctx context.Context, args []string, stderr io.Writer, logger *log.
 			return nil
 		})
 	}
-	if err := f.Parse(args); err != nil {
-		return exit.Usage
-	}
-	rest := f.Args()
-	named := c.Docker != "" && c.Name != ""
-	switch {
-	case step == "run" && named && s.Unit != "" && s.Root != "" && s.Gate != "":
-		// The options of docker run, "--" and the engine.
-		if between := slices.Index(rest, "--"); between >= 0 && between+1 < len(rest) {
-			s.Options, s.Engine = rest[:between], rest[between+1:]
-			logger.Println(c.Run(ctx, s))
-			return docker.Failed
-		}
-	case step == "attach" && named && len(rest) == 0:
-		return attach(ctx, c, logger)
-	case step == "remove" && named && len(rest) == 0:
-		c.Remove(ctx)
-		return exit.Ready
-	case step == "enter" && s.Unit != "" && len(rest) > 0 && strings.HasPrefix(rest[0], "/"):
-		status, err := docker.Enter(ctx, s.Unit, s.Sealed, rest)
-		logger.Println(err)
-		return status
-	}
-	f.Usage()
-	return exit.Usage
+	return f, c, s
 }
 
 // attach moves the engine into the unit's control group.
