@@ -27,13 +27,9 @@ func byDocker(ctx context.Context, args []string, stderr io.Writer, logger *log.
 	rest := f.Args()
 	named := c.Docker != "" && c.Name != ""
 	switch {
-	case step == "run" && named && s.Unit != "" && s.Root != "" && s.Gate != "":
-		// The options of docker run, "--" and the engine.
-		if between := slices.Index(rest, "--"); between >= 0 && between+1 < len(rest) {
-			s.Options, s.Engine = rest[:between], rest[between+1:]
-			logger.Println(c.Run(ctx, *s))
-			return docker.Failed
-		}
+	case step == "run" && named && s.Unit != "" && s.Root != "" && s.Gate != "" && s.take(rest):
+		logger.Println(c.Run(ctx, s.Start))
+		return docker.Failed
 	case step == "attach" && named && len(rest) == 0:
 		return attach(ctx, *c, logger)
 	case step == "remove" && named && len(rest) == 0:
@@ -48,9 +44,24 @@ func byDocker(ctx context.Context, args []string, stderr io.Writer, logger *log.
 	return exit.Usage
 }
 
+// dockerStart is a start by its options and arguments.
+type dockerStart struct {
+	docker.Start
+}
+
+// take takes the options of docker run, "--" and the engine, and reports whether both are there.
+func (s *dockerStart) take(rest []string) bool {
+	between := slices.Index(rest, "--")
+	if between < 0 || between+1 == len(rest) {
+		return false
+	}
+	s.Options, s.Engine = rest[:between], rest[between+1:]
+	return true
+}
+
 // dockerFlags are the options that a step takes.
-func dockerFlags(step string, stderr io.Writer) (*flag.FlagSet, *docker.Container, *docker.Start) {
-	f, c, s := flags(stderr), new(docker.Container), new(docker.Start)
+func dockerFlags(step string, stderr io.Writer) (*flag.FlagSet, *docker.Container, *dockerStart) {
+	f, c, s := flags(stderr), new(docker.Container), new(dockerStart)
 	if step != "enter" {
 		f.StringVar(&c.Docker, "client", "", "path of docker's client")
 		f.StringVar(&c.Name, "name", "", "name of the container")
