@@ -44,14 +44,15 @@ const (
 // outage is a time in which a replica did not serve, or what came before it served for the first
 // time.
 type outage struct {
-	Replica  string `json:"id"`
-	SinceMS  int64  `json:"since_ms"`
-	UntilMS  *int64 `json:"until_ms"` // null: it does not serve now
-	Why      string `json:"why"`
-	Hint     string `json:"hint,omitempty"`
-	Starts   int    `json:"starts"`           // of processes meanwhile
-	Managers int    `json:"manager_restarts"` // since it began
-	Notes    []note `json:"notes"`
+	Replica  string          `json:"id"`
+	SinceMS  int64           `json:"since_ms"`
+	UntilMS  *int64          `json:"until_ms"` // null: it does not serve now
+	Why      string          `json:"why"`
+	Hint     string          `json:"hint,omitempty"`
+	Starts   int             `json:"starts"`           // of processes meanwhile
+	Managers int             `json:"manager_restarts"` // since it began
+	Notes    []note          `json:"notes"`
+	standing map[string]bool // errors that were there before it began, and ended nothing
 }
 
 // before is how long before an end what led to it is looked for: a request is logged beside it.
@@ -62,6 +63,7 @@ func outagesOf(replica string, notes []note) []outage {
 	var out []outage
 	var open *outage
 	run, from := "", 0
+	reported := make(map[string]time.Time) // errors while it serves, and when first
 	for i, n := range notes {
 		if n.run != "" && n.run != run {
 			for k := range out {
@@ -75,7 +77,7 @@ func outagesOf(replica string, notes []note) []outage {
 			continue
 		}
 		if n.of == turnEnd && open == nil {
-			out = append(out, outage{Replica: replica, SinceMS: n.AtMS})
+			out = append(out, outage{Replica: replica, SinceMS: n.AtMS, standing: standing(reported, n.At)})
 			open, from = &out[len(out)-1], i
 			for k := firstBefore(notes, i, replica); k < i; k++ {
 				if notes[k].replica == "" || notes[k].replica == replica {
@@ -84,17 +86,33 @@ func outagesOf(replica string, notes []note) []outage {
 			}
 		}
 		if open == nil {
+			if _, known := reported[n.Error]; n.Error != "" && !known {
+				reported[n.Error] = n.At
+			}
 			continue
 		}
 		open.add(n)
 		if n.of == turnReady && i > from {
 			open.UntilMS, open = &n.AtMS, nil
+			clear(reported)
 		}
 	}
 	for i := range out {
 		out[i].reason()
 	}
 	return out
+}
+
+// standing are the errors that were reported well before an end: what ends an engine is reported
+// with its end.
+func standing(reported map[string]time.Time, end time.Time) map[string]bool {
+	all := make(map[string]bool)
+	for text, at := range reported {
+		if end.Sub(at) > time.Second {
+			all[text] = true
+		}
+	}
+	return all
 }
 
 // firstBefore is the first note of what may have led to an end: shortly before it, and since the
@@ -116,10 +134,11 @@ func (o *outage) add(n note) {
 }
 
 // reason sets why it began: the first error of an end, else what the manager wrote of the end, else
-// what PID 1 wrote. Other errors are beside it: a pool file that is wrong ends no engine.
+// what PID 1 wrote. Other errors are beside it: a pool file that is wrong ends no engine, and goes on
+// being reported by a drain that ends it.
 func (o *outage) reason() {
 	for _, n := range o.Notes {
-		if n.of == turnEnd && n.Error != "" {
+		if n.of == turnEnd && n.Error != "" && !o.standing[n.Error] {
 			o.Why, o.Hint = n.Error, n.Hint
 			return
 		}

@@ -70,6 +70,15 @@ func TestWhyStoppedAndRestarted(t *testing.T) {
 			change(100, "one", "ready", "draining", "an operator drains it", "").
 			change(130, "one", "draining", "stopping", "the drain has ended", "").
 			change(131, "one", "stopping", "stopped", "it was drained", ""), "--why-stopped"},
+		"why-stopped-by-a-drain-beside-a-problem": {new(journalOf).starts(0, "one", "").
+			problem(50, "one", "UNIT_FILE_MISSING: PID 1 has the engine's unit without its file").
+			request(100, "/v1/pools/gemma/restart").
+			change(100, "one", "ready", "draining", "no new work is taken", "UNIT_FILE_MISSING: PID 1 has the engine's unit without its file").
+			change(102, "one", "draining", "stopping", "PID 1 is stopping the engine", "").starts(104, "one", "stopped"), "--why-stopped"},
+		"why-restarted-by-an-error-that-ends-it": {new(journalOf).starts(0, "one", "").
+			problem(100, "one", "GPU_UNAVAILABLE: GPU 0 needs a reset").
+			change(100, "one", "ready", "draining", "its GPU may not be used", "GPU_UNAVAILABLE: GPU 0 needs a reset").
+			change(102, "one", "draining", "stopping", "PID 1 is stopping the engine", "").starts(104, "one", "stopped"), "--why-restarted"},
 		"why-stopped-over-managers": {crash(new(journalOf).starts(0, "one", ""), 60, "one").starts(62, "one", "backoff").
 			change(200, "two", "", "ready", "the engine answers", "").
 			change(300, "three", "", "ready", "the engine answers", ""), "--why-stopped"},
