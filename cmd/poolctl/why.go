@@ -134,8 +134,8 @@ func (o *outage) add(n note) {
 }
 
 // reason sets why it began: the first error of an end, else what the manager wrote of the end, else
-// what PID 1 wrote. Other errors are beside it: a pool file that is wrong ends no engine, and goes on
-// being reported by a drain that ends it.
+// what PID 1 wrote. Other errors are beside it: a pool file that is wrong ends no engine, and goes
+// on being reported by a drain that ends it.
 func (o *outage) reason() {
 	for _, n := range o.Notes {
 		if n.of == turnEnd && n.Error != "" && !o.standing[n.Error] {
