@@ -69,7 +69,7 @@ func TestDownloadsAreFenced(t *testing.T) {
 		{"another_host_from_an_engine", "engine", get, "10.9.8.8:8080", false},
 		{"a_name_server_from_an_engine", "engine", udp, "10.9.8.8/53", false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		ok := t.Run(c.name, func(t *testing.T) {
 			h := h.in(t)
 			command := strings.Replace(c.command, "%s", c.address, 1)
 			h.eventually(func(ctx context.Context) error { // it passes outside of the unit
@@ -81,6 +81,9 @@ func TestDownloadsAreFenced(t *testing.T) {
 				t.Errorf("%s: status %d", command, status)
 			}
 		})
+		if !ok {
+			return // each of the others takes minutes in a machine that no longer answers
+		}
 	}
 	t.Run("an_engine_reaches_nothing_by_itself", func(t *testing.T) {
 		h := h.in(t)
