@@ -41,6 +41,8 @@ func installed(t *testing.T, release machine.Release) *site {
 	return lend(t, kind{release: release, backend: machine.Container})
 }
 
+// lend lends a machine until the end of the test. A test that has one must not wait for parallel
+// subtests: those wait for a place among the tests that run, which may all wait for a machine.
 func lend(t *testing.T, k kind) *site {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)

@@ -28,13 +28,19 @@ const packLlama = `
 // llamaLayer returns that layer, made in a machine where the engine is installed.
 func llamaLayer(t *testing.T) string {
 	t.Helper()
-	h := installed(t, machine.Forky)
-	h.shell(packLlama)
 	file := filepath.Join(t.TempDir(), "layer.tar.gz")
-	if err := h.M.CopyOut(t.Context(), "/tmp/layer.tar.gz", file); err != nil {
-		t.Fatal(err)
+	// In a test of its own, which returns the machine at its end: see lend.
+	made := t.Run("layer", func(t *testing.T) {
+		h := installed(t, machine.Forky)
+		h.shell(packLlama)
+		if err := h.M.CopyOut(t.Context(), "/tmp/layer.tar.gz", file); err != nil {
+			t.Fatal(err)
+		}
+		h.shell("rm /tmp/layer.tar.gz")
+	})
+	if !made {
+		t.FailNow()
 	}
-	h.shell("rm /tmp/layer.tar.gz")
 	return file
 }
 

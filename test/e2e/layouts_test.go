@@ -103,12 +103,18 @@ const (
 func TestEngineLayouts(t *testing.T) {
 	t.Parallel()
 	parts := filepath.Join(t.TempDir(), "llama")
-	forky := installed(t, machine.Forky)
-	forky.shell(gatherLlama)
-	if err := forky.M.CopyOut(t.Context(), "/tmp/llama", parts); err != nil {
-		t.Fatal(err)
+	// In a test of its own, which returns the machine at its end: see lend.
+	gathered := t.Run("parts", func(t *testing.T) {
+		h := installed(t, machine.Forky)
+		h.shell(gatherLlama)
+		if err := h.M.CopyOut(t.Context(), "/tmp/llama", parts); err != nil {
+			t.Fatal(err)
+		}
+		h.shell("rm -rf /tmp/llama")
+	})
+	if !gathered {
+		t.FailNow()
 	}
-	forky.shell("rm -rf /tmp/llama")
 	moved := map[string]string{
 		"/tmp/opt":  move(t, parts, "/opt/llama.cpp/build/bin", "/opt/llama.cpp/ld.so"),
 		"/tmp/brew": move(t, parts, "/home/linuxbrew/.linuxbrew/lib", "/home/linuxbrew/ld/ld.so"),
