@@ -81,7 +81,7 @@ func simulate(b *testing.B, hosts int) {
 
 	before := sampleOf(b, cluster, c)
 	used = ownCPU(b)
-	late := watch(ctx, c, steady)
+	late, lateReady := watch(ctx, c, steady)
 	after := sampleOf(b, cluster, c)
 	b.ReportMetric(100*(ownCPU(b)-used).Seconds()/steady.Seconds(), "%-of-a-core-publishers")
 	b.ReportMetric(float64(attempts.Load())/float64(hosts), "attempts-after-steady")
@@ -89,11 +89,8 @@ func simulate(b *testing.B, hosts int) {
 	b.ReportMetric(float64(after.revision-before.revision)/steady.Seconds(), "transactions/s")
 	b.ReportMetric(100*(after.cpu-before.cpu).Seconds()/steady.Seconds(), "%-of-a-core")
 	b.ReportMetric(float64(after.size-before.size)*3600/steady.Seconds()/(1<<20), "MiB/hour")
-	if len(late) > 0 {
-		slices.Sort(late)
-		b.ReportMetric(float64(late[len(late)/2].Milliseconds()), "ms-p50")
-		b.ReportMetric(float64(late[len(late)*99/100].Milliseconds()), "ms-p99")
-	}
+	percentiles(b, late, "ms-p")
+	percentiles(b, lateReady, "ms-ready-p")
 	b.Logf("the same, while pools changed: %v", ends.take())
 	cluster.Kill(0) // keys are there after it: a lease begins again with the member
 	time.Sleep(away)
@@ -152,11 +149,12 @@ func changes(ctx context.Context, box fleet.Mailbox) {
 		}
 		pause = fleet.Poll
 		now := strconv.FormatInt(time.Now().UnixNano(), 10)
+		ready := readyMark + now
 		for i := range pools {
 			p := &pools[i]
 			switch {
 			case rand.Float64() < readyChanges:
-				p.Ready, p.EngineVersion = !p.Ready, &now
+				p.Ready, p.EngineVersion = !p.Ready, &ready
 			case rand.Float64() < useChanges:
 				p.SlotsFree, p.EngineVersion = (p.SlotsFree+1+rand.IntN(8))%9, &now
 			}
@@ -202,23 +200,41 @@ func ownCPU(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// watch is how late each change of a pool was at a reader.
-func watch(ctx context.Context, c *clientv3.Client, d time.Duration) []time.Duration {
+// readyMark begins the time of a change of readiness, which is written before those of slots.
+const readyMark = "ready "
+
+// watch is how late each change of a pool was at a reader, and of them each of readiness.
+func watch(ctx context.Context, c *clientv3.Client, d time.Duration) (all, ready []time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	var late []time.Duration
 	for resp := range c.Watch(ctx, "/test/pools/", clientv3.WithPrefix()) {
 		now := time.Now().UnixNano()
 		for _, e := range resp.Events {
 			var p record.Pool
-			if json.Unmarshal(e.Kv.Value, &p) == nil {
-				if at, err := strconv.ParseInt(p.EngineVersion, 10, 64); err == nil {
-					late = append(late, time.Duration(now-at))
-				}
+			if json.Unmarshal(e.Kv.Value, &p) != nil {
+				continue
+			}
+			text, marked := strings.CutPrefix(p.EngineVersion, readyMark)
+			at, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				continue
+			}
+			all = append(all, time.Duration(now-at))
+			if marked {
+				ready = append(ready, time.Duration(now-at))
 			}
 		}
 	}
-	return late
+	return all, ready
+}
+
+func percentiles(b *testing.B, late []time.Duration, unit string) {
+	if len(late) == 0 {
+		return
+	}
+	slices.Sort(late)
+	b.ReportMetric(float64(late[len(late)/2].Milliseconds()), unit+"50")
+	b.ReportMetric(float64(late[len(late)*99/100].Milliseconds()), unit+"99")
 }
 
 // sample is what etcd used so far.
