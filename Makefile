@@ -200,8 +200,8 @@ generate: need-go ## The client of the API again, from docs/openapi.yaml
 	go generate ./registry/client
 
 .PHONY: fuzz
-fuzz: need-go ## Each fuzz target for a while (FUZZTIME=10s), and how many inputs it tried (KEEP=16: so many are kept; ONLY=REGEXP; RECORD=1: counted)
-	go run ./test/cmd/fuzz -time $(or $(FUZZTIME),10s) -keep $(or $(KEEP),0) -run '$(ONLY)' $(if $(RECORD),-record docs/reference/fuzz.md)
+fuzz: need-go ## Each fuzz target for a while (FUZZTIME=10s), and how many inputs it tried (MANY=N: so many unguided ones; KEEP=16: so many are kept; ONLY=REGEXP; RECORD=1: counted)
+	go run ./test/cmd/fuzz -time $(or $(FUZZTIME),10s) -many $(or $(MANY),0) -keep $(or $(KEEP),0) -run '$(ONLY)' $(if $(RECORD),-record docs/reference/fuzz.md)
 
 .PHONY: bench
 bench: need-root need-go host-packages deb ## The benchmarks, in a container machine: a table of figures

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestMask(t *testing.T) {
@@ -63,7 +65,7 @@ func FuzzMask(f *testing.F) {
 	for _, list := range []string{"", "0-3,8", "8191", "3-1", "0,0,0", " 1 , 2-4 "} {
 		f.Add(list)
 	}
-	f.Fuzz(func(t *testing.T, list string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, list string) {
 		mask, err := Mask(list)
 		if err != nil {
 			if mask != nil {
@@ -78,7 +80,7 @@ func FuzzMask(f *testing.F) {
 		if n := len(mask); n > 0 && mask[n-1] == 0 {
 			t.Errorf("Mask(%q) = %x ends in a zero byte", list, mask)
 		}
-	})
+	}))
 }
 
 // FuzzList: any mask survives the way over its list, but for zero bytes at its end.
@@ -86,7 +88,7 @@ func FuzzList(f *testing.F) {
 	f.Add([]byte{0x0f, 0x01})
 	f.Add([]byte{})
 	f.Add([]byte{0, 0, 0})
-	f.Fuzz(func(t *testing.T, mask []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, mask []byte) {
 		if len(mask) > 1024 {
 			return
 		}
@@ -94,5 +96,5 @@ func FuzzList(f *testing.F) {
 		if want := bytes.TrimRight(mask, "\x00"); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("Mask(%q) = %x, %v; want %x", List(mask), got, err, want)
 		}
-	})
+	}))
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 const tree = "testdata/tree"
@@ -87,7 +89,7 @@ func FuzzPressure(f *testing.F) {
 	f.Add("some avg10=0.42 avg60=0.94 avg300=2.71 total=33883045\nfull avg10=0.10 avg60=0.61 avg300=2.14 " +
 		"total=28714216\n")
 	f.Add("some avg10=0 avg60=0 avg300=0 total=18446744073709551616\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		p, err := parsePressure("memory.pressure", text)
 		if (err == nil) != (p != nil) {
 			t.Fatalf("%v and %v", p, err)
@@ -95,5 +97,5 @@ func FuzzPressure(f *testing.F) {
 		if p != nil && (p.Some.Avg10 < 0 || p.Full != nil && p.Full.Avg300 < 0) {
 			t.Errorf("negative pressure out of %q", text)
 		}
-	})
+	}))
 }

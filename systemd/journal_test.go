@@ -12,6 +12,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestLogHandlerJSON(t *testing.T) {
@@ -144,9 +146,9 @@ func FuzzFieldName(f *testing.F) {
 		f.Add(s)
 	}
 	valid := regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
-	f.Fuzz(func(t *testing.T, key string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, key string) {
 		if name := fieldName(key); !valid.MatchString(name) {
 			t.Errorf("fieldName(%q) = %q, which the journal would drop", key, name)
 		}
-	})
+	}))
 }

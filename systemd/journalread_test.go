@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestParseJournalEntry(t *testing.T) {
@@ -118,7 +120,7 @@ func TestAnswered(t *testing.T) {
 func FuzzScanJournal(f *testing.F) {
 	f.Add(`{"__CURSOR":"c","MESSAGE":[[1],[2]]}`+"\n", "x")
 	f.Add(`{"__CURSOR":null}`, `[[[[`)
-	f.Fuzz(func(t *testing.T, first, second string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, first, second string) {
 		deliver := func(e JournalEntry) {
 			if e.Cursor == "" || e.Fields == nil {
 				t.Errorf("an entry without a cursor to continue after: %+v", e)
@@ -135,7 +137,7 @@ func FuzzScanJournal(f *testing.F) {
 		if last != "last" {
 			t.Errorf("the entry after %q and %q is lost", first, second)
 		}
-	})
+	}))
 }
 
 func TestJournalQuery(t *testing.T) {

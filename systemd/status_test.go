@@ -7,6 +7,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // serviceProperties are a failed unit's, in the types that godbus decodes.
@@ -188,10 +190,10 @@ func FuzzUnitPath(f *testing.F) {
 	for _, s := range []string{"", "a.service", `pool-engine@a\x2db.r0.service`, "_", "0"} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, name string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, name string) {
 		path := unitPath(name)
 		if back, ok := unitName(path); !ok || back != name {
 			t.Errorf("unitName(unitPath(%q)) = %q, %v", name, back, ok)
 		}
-	})
+	}))
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // pid1 imitates PID 1's side of the connection: state that changes at any time, answers that show
@@ -295,13 +297,13 @@ func FuzzWatcher(f *testing.F) {
 	f.Add([]byte{0, 9, 6, 7, 8, 8})
 	f.Add([]byte{9, 0, 1, 2, 6, 6, 7, 8, 3, 6, 8, 8, 7, 7, 7, 4, 6, 5, 6, 7, 8, 8, 8})
 	f.Add([]byte{0, 9, 7, 8, 7, 7, 7, 5, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 8, 8, 0, 6, 7, 8, 8})
-	f.Fuzz(func(t *testing.T, history []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, history []byte) {
 		if len(history) > 2000 {
 			t.Skip("long enough")
 		}
 		play(t, history, func(string) bool { return true })
 		play(t, history, below254)
-	})
+	}))
 }
 
 // TestWatcherAnyHistory plays random ones.
@@ -370,7 +372,7 @@ func play(t *testing.T, history []byte, known func(property string) bool) {
 // of the stream, each once, as early as can be known.
 func FuzzOrder(f *testing.F) {
 	f.Add([]byte{1, 0, 2, 0, 1, 2, 3, 0, 1})
-	f.Fuzz(func(t *testing.T, timing []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, timing []byte) {
 		var o order
 		var arrived, due dbus.Sequence
 		var replies, signals []message
@@ -413,5 +415,5 @@ func FuzzOrder(f *testing.F) {
 		if due != arrived {
 			t.Fatalf("%d of %d messages came out", due, arrived)
 		}
-	})
+	}))
 }

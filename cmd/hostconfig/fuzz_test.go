@@ -3,6 +3,8 @@ package hostconfig
 import (
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // FuzzParse: any config.toml is good, or has problems that name the file and what is wrong; a
@@ -14,7 +16,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("[[log]]\n\xff = 1"))
 	known := schema()
 	const file = "/etc/config.toml"
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, data []byte) {
 		_, problems := parseBy(known, file, data)
 		_, again := parseBy(known, file, data)
 		if len(problems) != len(again) {
@@ -25,5 +27,5 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%q: a problem that names nothing: %q", data, text)
 			}
 		}
-	})
+	}))
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/safe"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // TestTemplates: what a template makes of an answer.
@@ -95,7 +96,7 @@ func FuzzTemplate(f *testing.F) {
 	for _, seed := range []string{"{.a}", "{range .a[*]}{.b}{end}", "{..x}", `{.a[?(@.b>"c")]['d']}`, "{.a[-1:2]}", "{.*.*}"} {
 		f.Add(seed, `{"a":[{"b":"c","d":1}],"x":{"x":null}}`)
 	}
-	f.Fuzz(func(t *testing.T, text, answer string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text, answer string) {
 		template, err := parseTemplate(text)
 		if err != nil {
 			return
@@ -111,5 +112,5 @@ func FuzzTemplate(f *testing.F) {
 				t.Fatalf("%q prints %q (%v)", text, out.String(), err)
 			}
 		}
-	})
+	}))
 }

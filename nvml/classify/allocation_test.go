@@ -1,6 +1,10 @@
 package classify
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
+)
 
 func TestFailedAllocation(t *testing.T) {
 	const mib, gib = 1 << 20, 1 << 30
@@ -60,10 +64,10 @@ func FuzzFailedAllocation(f *testing.F) {
 	f.Add("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity, " +
 		"this process has 1e9 KiB memory in use")
 	f.Add("failed to allocate CUDA0 buffer of size 9437184000")
-	f.Fuzz(func(t *testing.T, line string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, line string) {
 		a, ok := FailedAllocation(line)
 		if ok != (a.Bytes > 0) || max(a.Bytes, a.InUse) > maxAllocation || a.Device < -1 || a.Device > 999 {
 			t.Errorf("%+v, %t", a, ok)
 		}
-	})
+	}))
 }

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // classified are all sample lines that one of the parsers takes.
@@ -52,7 +53,7 @@ func FuzzGrep(f *testing.F) {
 		f.Add(line)
 	}
 	pattern := regexp.MustCompile(classify.Grep())
-	f.Fuzz(func(t *testing.T, line string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, line string) {
 		if strings.Contains(line, "\x00") || !utf8.ValidString(line) {
 			t.Skip("the journal hands over text")
 		}
@@ -63,7 +64,7 @@ func FuzzGrep(f *testing.F) {
 		}
 		check(t, k, isKernel)
 		check(t, e, isEngine)
-	})
+	}))
 }
 
 func check(t *testing.T, v classify.Verdict, ok bool) {

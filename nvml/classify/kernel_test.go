@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // kernelCases are lines of the kernel's log in every form that the driver prints.
@@ -185,7 +186,7 @@ func FuzzNames(f *testing.F) {
 		f.Add("NVRM: GPU 0000:", uint8(i))
 	}
 	f.Add(xid79, uint8(0))
-	f.Fuzz(func(t *testing.T, name string, which uint8) {
+	f.Fuzz(mutate.Many(func(t *testing.T, name string, which uint8) {
 		for _, line := range []string{
 			name[:min(len(name), 15)] + behind[int(which)%len(behind)], before[int(which)%len(before)] + name,
 		} {
@@ -193,7 +194,7 @@ func FuzzNames(f *testing.F) {
 				t.Errorf("%q is classified as %+v", line, v)
 			}
 		}
-	})
+	}))
 }
 
 // TestTextAloneIsBounded: no line of the kernel's log is about more than the GPU that it names, and

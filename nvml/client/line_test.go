@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // TestLongestLine: a line of exactly MaxLine bytes passes, one more does not, however the bytes
@@ -41,7 +42,7 @@ func FuzzLines(f *testing.F) {
 		`[{"uuid":"GPU-1","pci":"","index":0}]}}` + "\n{"))
 	f.Add([]byte("\n\n[]\nnull\n{}\n"))
 	f.Add([]byte(`{"pool_gpu":1.5}` + "\n" + `{"pool_gpu":null}`))
-	f.Fuzz(func(t *testing.T, stream []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, stream []byte) {
 		const bound = 64
 		read := func(r io.Reader) (all []wire.Reply, end error) {
 			l := newLines(r)
@@ -71,7 +72,7 @@ func FuzzLines(f *testing.F) {
 		if end == io.EOF && len(stream) > 0 && stream[len(stream)-1] != '\n' {
 			t.Errorf("the stream ended within a line, without an error")
 		}
-	})
+	}))
 }
 
 func text(v any) string {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pool-managerd/pool-managerd/nvml"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestMinors(t *testing.T) {
@@ -48,7 +49,7 @@ func TestMinorsRefuses(t *testing.T) {
 func FuzzMinors(f *testing.F) {
 	f.Add("gpu0/gi1/access 12\ngpu0/gi1/ci0/access 13\n")
 	f.Add("config 1\nmonitor 2\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		m := parseMinors(text)
 		if len(m) > strings.Count(text, "access") {
 			t.Errorf("%d entries from %q", len(m), text)
@@ -58,7 +59,7 @@ func FuzzMinors(f *testing.F) {
 				t.Errorf("%+v is %d", key, minor)
 			}
 		}
-	})
+	}))
 }
 
 func TestProfile(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/nvml/health"
 	"github.com/pool-managerd/pool-managerd/nvml/nvmltest"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // oracle knows of each GPU only how bad the worst unanswered verdict is, and for how long its
@@ -54,7 +55,7 @@ func FuzzTracker(f *testing.F) {
 	f.Add([]byte{0x01, 0x40, 0x40, 0x40, 0x80, 0x40, 0x40, 0x40, 0x40, 0x40})
 	f.Add([]byte{0x02, 0x50, 0x60, 0x70, 0x40, 0x40, 0x40, 0x40, 0x40, 0x40, 0x11, 0xc0, 0x40})
 	f.Add([]byte{0x03, 0x13, 0x23, 0x33, 0x90, 0xa0, 0xb0, 0xd1, 0xe2, 0xf3, 0x4f, 0x4f, 0x4f, 0x4f})
-	f.Fuzz(func(t *testing.T, script []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, script []byte) {
 		if len(script) > 400 {
 			return
 		}
@@ -71,7 +72,7 @@ func FuzzTracker(f *testing.F) {
 				}
 			}
 		}
-	})
+	}))
 }
 
 // life is one run of the fuzzer.

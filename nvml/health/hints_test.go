@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/nvml/health"
 	"github.com/pool-managerd/pool-managerd/nvml/nvmltest"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // Lines of the kernel's log about the GPU 0, each of a class of its own.
@@ -258,7 +259,7 @@ func FuzzTextAlone(f *testing.F) {
 	f.Add([]byte{0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85})
 	f.Add([]byte{0x00, 0x41, 0x80, 0x01, 0x80, 0xc1, 0x80, 0x02, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80})
 	f.Add([]byte{0x42, 0x03, 0x80, 0xc0, 0x04, 0x80, 0xd0, 0x05, 0x80, 0x80, 0x06, 0x80, 0x80, 0x80, 0x80, 0x80})
-	f.Fuzz(func(t *testing.T, script []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, script []byte) {
 		if len(script) > 400 {
 			return
 		}
@@ -300,5 +301,5 @@ func FuzzTextAlone(f *testing.F) {
 				}
 			}
 		}
-	})
+	}))
 }

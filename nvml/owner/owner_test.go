@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestParse(t *testing.T) {
@@ -45,7 +47,7 @@ func TestParse(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("0::/pool.slice/pool-engines.slice/pool-engine@a.r0.service\n")
 	f.Add("1:name=systemd:/x.slice/a.scope/b\n0::/\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		g := Parse(text)
 		switch {
 		case g.Unit == "" && g != (Group{}):
@@ -57,7 +59,7 @@ func FuzzParse(f *testing.F) {
 		case g.Path != "" && !strings.Contains(text, g.Path):
 			t.Errorf("path does not stand in the text: %+v", g)
 		}
-	})
+	}))
 }
 
 func TestTree(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/nvml/owner"
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 const gib = uint64(1) << 30
@@ -182,7 +183,7 @@ func TestExpire(t *testing.T) {
 // takes memory without a reservation.
 func FuzzLedger(f *testing.F) {
 	f.Add([]byte{0, 1, 200, 1, 1, 100, 2, 1, 0, 0, 2, 90})
-	f.Fuzz(func(t *testing.T, steps []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, steps []byte) {
 		const total = 255
 		l := newLedger()
 		now := time.Unix(1_700_000_000, 0)
@@ -223,7 +224,7 @@ func FuzzLedger(f *testing.F) {
 				t.Fatalf("%d are reserved and not held, and %d are free", sum, free)
 			}
 		}
-	})
+	}))
 }
 
 func mustMemory(t *testing.T, s *nvml.Snapshot) deviceMemory {

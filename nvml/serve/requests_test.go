@@ -9,6 +9,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/nvml/owner"
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestRequests(t *testing.T) {
@@ -187,11 +188,11 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"pool_gpu":1,"op":"follow","interval_ms":2000}`))
 	f.Add([]byte(`{"pool_gpu":1,"op":"reserve","needs":{"GPU-1":5},"unit":"a.service","dry_run":true}`))
 	f.Add([]byte(`{"pool_gpu":1,"op":"release"}{}`))
-	f.Fuzz(func(t *testing.T, line []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, line []byte) {
 		req, err := parse(line)
 		known := slices.Contains([]string{wire.OpFollow, wire.OpSnapshot, wire.OpReserve, wire.OpRelease}, req.Op)
 		if err == nil && (req.Version != wire.Version || !known || req.Op == wire.OpReserve && len(req.Needs) == 0) {
 			t.Errorf("%q was taken as %+v", line, req)
 		}
-	})
+	}))
 }

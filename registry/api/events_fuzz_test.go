@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // FuzzEventQuery: any query and any Last-Event-ID is refused as the caller's fault, or asks for
@@ -14,7 +16,7 @@ func FuzzEventQuery(f *testing.F) {
 	f.Add("replay=perhaps", "")
 	f.Add("pool=a&pool=b", "another-18446744073709551615")
 	f.Add("%zz;=", "-")
-	f.Fuzz(func(t *testing.T, query, last string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, query, last string) {
 		r := &http.Request{URL: &url.URL{Path: "/v1/events", RawQuery: query}, Header: http.Header{}}
 		if last != "" {
 			r.Header.Set("Last-Event-ID", last)
@@ -30,5 +32,5 @@ func FuzzEventQuery(f *testing.F) {
 		if q.gap && q.after != 0 {
 			t.Errorf("%q, %q: %+v begins in the middle after a gap", query, last, q)
 		}
-	})
+	}))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // operators notes what it is asked, and answers with err.
@@ -217,7 +218,7 @@ func TestOperationsThatAreRefused(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"deadline_ms":5}`))
 	f.Add([]byte(`{"new_model_ref":null}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, body []byte) {
 		var into struct {
 			NewModelRef string `json:"new_model_ref"`
 			DeadlineMS  *int64 `json:"deadline_ms"`
@@ -228,5 +229,5 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("%q: %+v", body, e)
 			}
 		}
-	})
+	}))
 }

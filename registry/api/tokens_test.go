@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestTokenFiles(t *testing.T) {
@@ -132,7 +133,7 @@ func FuzzTokens(f *testing.F) {
 	f.Add([]byte("abc"))
 	f.Add([]byte("abc name=a scope=read pools=a,b\ndef name=b\n"))
 	f.Add([]byte("# only\n\n"))
-	f.Fuzz(func(t *testing.T, body []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, body []byte) {
 		list, err := parseTokens(body)
 		if (err == nil) != (len(list) > 0) {
 			t.Fatalf("%d tokens and %v", len(list), err)
@@ -142,5 +143,5 @@ func FuzzTokens(f *testing.F) {
 				t.Errorf("%+v", token)
 			}
 		}
-	})
+	}))
 }

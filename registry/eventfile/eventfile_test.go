@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // started is a registry that goes on where the file ends.
@@ -133,7 +134,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"format":1,"epoch":"m1","whole":true,"Last":2,"Events":[{"Seq":1},{"Seq":2}]}`))
 	f.Add([]byte(`{"format":1,"epoch":"m1","Last":1000000000}`))
 	f.Add([]byte(`{"format":1,"epoch":"m1","whole":true,"Last":1,"Events":[{"Seq":1},{"Seq":1}]}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, body []byte) {
 		c, err := parse(body)
 		if err != nil {
 			return
@@ -145,5 +146,5 @@ func FuzzParse(f *testing.F) {
 		if n := len(list); n == 0 || list[n-1].Seq != c.Last+1 {
 			t.Errorf("%d events after number %d", n, c.Last)
 		}
-	})
+	}))
 }

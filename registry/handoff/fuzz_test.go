@@ -1,6 +1,10 @@
 package handoff
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
+)
 
 // FuzzHolds: a file that a former manager, or another program, left in the folder. It counts as
 // there whatever it holds, and as one of ours only where it can be read.
@@ -9,7 +13,7 @@ func FuzzHolds(f *testing.F) {
 	f.Add([]byte(`{"pool_id":7}`))
 	f.Add([]byte(`null`))
 	f.Add([]byte(``))
-	f.Fuzz(func(t *testing.T, body []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, body []byte) {
 		k := &kept{}
 		k.holds(body)
 		if string(k.have) != string(body) {
@@ -23,5 +27,5 @@ func FuzzHolds(f *testing.F) {
 		if k.file != nil || k.have != nil {
 			t.Errorf("after its removal %+v is held", k)
 		}
-	})
+	}))
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // shelf is a store in memory that can be made to fail.
@@ -322,7 +324,7 @@ func TestThousandCallers(t *testing.T) {
 // and the store has what the book has.
 func FuzzBook(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 2, 3, 4, 5})
-	f.Fuzz(func(t *testing.T, ops []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, ops []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newShelf()
 			d := open(t, s)
@@ -369,7 +371,7 @@ func FuzzBook(f *testing.F) {
 				}
 			}
 		})
-	})
+	}))
 }
 
 // TestSetPoolIsFlat: what a pool's report costs does not depend on how many leases are held.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // reader is the library's own reader of the state, in a program that prints what it has read.
@@ -195,8 +197,8 @@ func FuzzState(f *testing.F) {
 	f.Add("550.1", "GPU-a", "A card", "0000:41:00.0", uint64(24<<30), uint64(1<<29), 40, 3, 2, uint8(0xff))
 	f.Add("", "", "", "", uint64(0), ^uint64(0), 0, 0, 0, uint8(0))
 	r := newReader(f)
-	f.Fuzz(func(t *testing.T, driver, uuid, name, pci string, total, used uint64, number, processes, partitions int,
-		has uint8) {
+	f.Fuzz(mutate.Many(func(t *testing.T, driver, uuid, name, pci string, total, used uint64,
+		number, processes, partitions int, has uint8) {
 		for _, text := range []string{driver, uuid, name, pci} {
 			if len(text) > 95 || strings.ContainsAny(text, "\n\x00") {
 				t.Skip("no name that is written")
@@ -234,7 +236,7 @@ func FuzzState(f *testing.F) {
 		if diff := cmp.Diff(s.String(), r.read()); diff != "" {
 			t.Errorf("-written +read\n%s", diff)
 		}
-	})
+	}))
 }
 
 // FuzzReader: whatever lies in the file, the reader stays within its memory, and takes the next
@@ -246,7 +248,7 @@ func FuzzReader(f *testing.F) {
 		strings.Repeat("x", 2000))
 	r := newReader(f)
 	good := Default(1, 1<<30)
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		r.t = t
 		if err := os.WriteFile(filepath.Join(r.dir, "other"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -259,5 +261,5 @@ func FuzzReader(f *testing.F) {
 		if diff := cmp.Diff(good.String(), r.read()); diff != "" {
 			t.Errorf("-written +read\n%s", diff)
 		}
-	})
+	}))
 }

@@ -56,6 +56,18 @@ func TestFuzzTotalsNameEachTarget(t *testing.T) {
 	}
 }
 
+// TestFuzzTargetsTryMany: each fuzz target can try inputs that coverage does not guide.
+func TestFuzzTargetsTryMany(t *testing.T) {
+	for _, f := range goFiles(t) {
+		for i, line := range strings.Split(f.Source, "\n") {
+			bare := strings.Contains(line, "f.Fuzz(") && !strings.Contains(line, "f.Fuzz(mutate.Many(")
+			if bare && f.Dir != "test/tree" {
+				t.Errorf("%s:%d: f.Fuzz without mutate.Many, so that make fuzz MANY=N tries nothing", f.Path, i+1)
+			}
+		}
+	}
+}
+
 // adds reports whether a fuzz target calls Add.
 func adds(fn *ast.FuncDecl) (found bool) {
 	ast.Inspect(fn, func(n ast.Node) bool {

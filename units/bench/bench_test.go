@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/perf"
 )
 
@@ -367,7 +368,7 @@ func FuzzReadStream(f *testing.F) {
 	f.Add("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":9}}\n\ndata: [DONE]\n\n")
 	f.Add(": comment\n\ndata: {\"error\":{\"message\":\"no\"}}\n\n")
 	f.Add("data: {\"choices\":[{\"text\":\"\"}],\"timings\":{\"prompt_n\":1,\"predicted_n\":-2}}\n\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		now := time.Unix(1, 0)
 		s := perf.Stream{Sent: now}
 		err := readStream(strings.NewReader(text), &s, func() time.Time {
@@ -384,5 +385,5 @@ func FuzzReadStream(f *testing.F) {
 		if r.One, err = perf.Of([]perf.Stream{s}); err == nil && !r.Valid() {
 			t.Errorf("a result that cannot be kept: %+v", r)
 		}
-	})
+	}))
 }

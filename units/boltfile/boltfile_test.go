@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 const large, small = "large", "small"
@@ -306,7 +308,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(content, 0, byte(0))
 	f.Add(content, 2*1024+8, byte(1))
 	f.Add(content, 5*1024+17, byte(0xff))
-	f.Fuzz(func(t *testing.T, content []byte, at int, noise byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, content []byte, at int, noise byte) {
 		if at >= 0 && at < len(content) {
 			content = bytes.Clone(content)
 			content[at] ^= noise
@@ -324,5 +326,5 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("bbolt reads %d entries of %s, not %d", n, bucket, len(entries))
 			}
 		}
-	})
+	}))
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // written makes files below a directory, and returns it.
@@ -161,7 +163,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(described("/x"))
 	f.Add(`{"cdiVersion":"0.5.0","kind":"nvidia.com/gpu","devices":[{"name":"0","containerEdits":{"hooks":[{"args":["--link"]}]}}]}`)
 	f.Add(`{"kind":1}`)
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		s, err := parse([]byte(text))
 		if err != nil || s.Kind != Kind {
 			return
@@ -175,5 +177,5 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%+v", m)
 			}
 		}
-	})
+	}))
 }

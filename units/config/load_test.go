@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/test/golden"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -330,7 +331,7 @@ func FuzzParsePool(f *testing.F) {
 		input, _ := golden.Split(string(content))
 		f.Add([]byte(input))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, data []byte) {
 		p, problems := ParsePool("fuzz.toml", data, DefaultHost())
 		if (p == nil) != (len(problems) > 0) {
 			t.Fatalf("pool %+v with problems %v", p, problems)
@@ -348,5 +349,5 @@ func FuzzParsePool(f *testing.F) {
 		if diff := differences(*again, *p); len(diff) > 0 {
 			t.Errorf("read twice, it differs: %v", diff)
 		}
-	})
+	}))
 }

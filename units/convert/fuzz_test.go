@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/config"
 	"github.com/pool-managerd/pool-managerd/units/convert"
 )
@@ -31,7 +32,7 @@ func FuzzConvert(f *testing.F) {
 		f.Add(strings.TrimSuffix(strings.TrimPrefix(name, sourceMark), " <=="), text)
 	}
 	f.Add("a.service", "[Service]\nExecStart=/usr/bin/llama-server -m /a.gguf --api-key "+secret)
-	f.Fuzz(func(t *testing.T, name, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, name, text string) {
 		if len(text) > 1<<14 || strings.ContainsAny(name, "\r\n\x00") {
 			t.Skip()
 		}
@@ -52,5 +53,5 @@ func FuzzConvert(f *testing.F) {
 		if strings.Contains(show(r, err), secret) {
 			t.Fatalf("the secret was copied:\n%s", show(r, err))
 		}
-	})
+	}))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -132,7 +133,7 @@ func FuzzResolve(f *testing.F) {
 	for _, s := range []string{"0", gpu0, "GPU-1111", "65:00.0", "MIG-" + gpu2 + "/1/0", mig1, "", "GPU-", "99999"} {
 		f.Add(s, "1")
 	}
-	f.Fuzz(func(t *testing.T, a, b string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, a, b string) {
 		s := host()
 		got, err := Resolve([]string{a, b}, s)
 		if err != nil {
@@ -150,7 +151,7 @@ func FuzzResolve(f *testing.F) {
 				t.Errorf("%s is not of this host", target.UUID)
 			}
 		}
-	})
+	}))
 }
 
 func TestOverlaps(t *testing.T) {

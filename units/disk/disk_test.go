@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // TestBound: what a pool asks for, else a quarter of the file system, and at most 32 GiB.
@@ -205,7 +207,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("a.r0 10 2 false\ndone\n")
 	f.Add("a.r0 18446744073709551615 2 true\na.r0 1 1 true\ndone\n")
 	f.Add("\ndone\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		of, err := Parse(text)
 		if (of == nil) != (err != nil) {
 			t.Errorf("%v, %v", of, err)
@@ -215,7 +217,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("name %q", name)
 			}
 		}
-	})
+	}))
 }
 
 // lockedLog is a log that a test reads while it is written.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -362,12 +363,12 @@ func FuzzAnswers(f *testing.F) {
 		}
 		f.Add(body)
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, body []byte) {
 		for _, kind := range engine.Kinds() {
 			a, _ := engine.For(kind)
 			believed(t, a, body)
 		}
-	})
+	}))
 }
 
 // TestEnvironmentStaysOnTheLoopback: no engine of several processes looks for a network.

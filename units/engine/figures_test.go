@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
@@ -254,7 +255,7 @@ func FuzzFigures(f *testing.F) {
 		f.Add(string(body))
 	}
 	f.Add(latencyPage("vllm:time_to_first_token_seconds"))
-	f.Fuzz(func(t *testing.T, body string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, body string) {
 		for _, kind := range engine.Kinds() {
 			a, _ := engine.For(kind)
 			_, read := engine.FiguresOf(a, "")
@@ -279,5 +280,5 @@ func FuzzFigures(f *testing.F) {
 				}
 			}
 		}
-	})
+	}))
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 )
 
@@ -120,7 +121,7 @@ func TestOfBinary(t *testing.T) {
 func FuzzGiven(f *testing.F) {
 	f.Add("--host 127.0.0.1 --port 9000 -m /models/x.gguf -ngl 99")
 	f.Add("serve /m --max_model_len=4096 -p80 -ts 1/2")
-	f.Fuzz(func(t *testing.T, line string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, line string) {
 		args := strings.Fields(line)
 		for _, kind := range engine.Kinds() {
 			a, _ := engine.For(kind)
@@ -134,5 +135,5 @@ func FuzzGiven(f *testing.F) {
 				}
 			}
 		}
-	})
+	}))
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
@@ -77,7 +78,7 @@ func FuzzLies(f *testing.F) {
 			f.Add(uint8(i), uint8(len(lie)), lie)
 		}
 	}
-	f.Fuzz(func(t *testing.T, which, at uint8, lie string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, which, at uint8, lie string) {
 		body := recorded[int(which)%len(recorded)]
 		places := number.FindAllIndex(body, -1)
 		if len(places) > 0 {
@@ -89,7 +90,7 @@ func FuzzLies(f *testing.F) {
 			believed(t, a, body)
 			believed(t, a, number.ReplaceAllLiteral(recorded[int(which)%len(recorded)], []byte(lie)))
 		}
-	})
+	}))
 }
 
 // TestWhatIsNotReportedIsNoLie: an engine without a value is asked for it in vain, and is not

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/test/hub"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/fetch/wire"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
@@ -218,7 +219,7 @@ func FuzzArtifact(f *testing.F) {
 	f.Add([]byte(`{"config":{"mediaType":"` + packConfig + `"},"layers":[{"mediaType":"x","digest":"sha256:` +
 		strings.Repeat("0", 64) + `","size":3,"annotations":{"` + fileName + `":"a/b"}}]}`))
 	f.Add([]byte(`{"config":{"mediaType":"` + dockerConfig + `v0.1+json"},"layers":[{"mediaType":"application/vnd.docker.ai.gguf.v3"}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, data []byte) {
 		files, err := artifact("oci:r/m", data)
 		if (err == nil) != (len(files) > 0) {
 			t.Errorf("%d files and %v", len(files), err)
@@ -237,5 +238,5 @@ func FuzzArtifact(f *testing.F) {
 		if err != nil || open != "" && !slices.Contains(paths, open) {
 			t.Errorf("opens %q of %q (%v)", open, paths, err)
 		}
-	})
+	}))
 }

@@ -3,6 +3,8 @@ package fetch
 import (
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // TestParseStoreKeys: the file that the tools of object stores keep is read as they read it.
@@ -32,10 +34,10 @@ func TestParseStoreKeys(t *testing.T) {
 func FuzzParseStoreKeys(f *testing.F) {
 	f.Add("[default]\naws_access_key_id = AKIA\naws_secret_access_key = s\n; x\n[work]\n=\n")
 	f.Add("[\naws_access_key_id\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		k, err := ParseStoreKeys(text)
 		if (err == nil) != (k.Access != "" && k.Secret != "") || strings.Contains(k.Access+k.Secret+k.Session, "\n") {
 			t.Errorf("%q: %+v, %v", text, k, err)
 		}
-	})
+	}))
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 const stallTime = 10 * time.Second
@@ -134,7 +136,7 @@ func TestPause(t *testing.T) {
 // FuzzDecider checks what must be true of every verdict.
 func FuzzDecider(f *testing.F) {
 	f.Add([]byte{1, 0, 0, 3})
-	f.Fuzz(func(t *testing.T, script []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, script []byte) {
 		j := NewDecider(stallTime, 0)
 		var s Sample
 		for _, b := range script {
@@ -156,7 +158,7 @@ func FuzzDecider(f *testing.F) {
 				return
 			}
 		}
-	})
+	}))
 }
 
 func TestParsers(t *testing.T) {

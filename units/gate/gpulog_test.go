@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/gate/exit"
 )
 
@@ -106,9 +107,9 @@ func numbers(text string) string {
 func FuzzLogLine(f *testing.F) {
 	f.Add([]byte(`{"_PID":"7","MESSAGE":[1,2]}`))
 	f.Add([]byte(`{"_PID":7,"MESSAGE":[[1]]}`))
-	f.Fuzz(func(t *testing.T, line []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, line []byte) {
 		if _, text := logLine(line); len(text) > len(line)*3 { // an invalid byte becomes U+FFFD
 			t.Errorf("%q became %q", line, text)
 		}
-	})
+	}))
 }

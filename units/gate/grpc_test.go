@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // TestGRPC asks a real server.
@@ -62,7 +64,7 @@ func FuzzReadMessage(f *testing.F) {
 		[]byte{0, 0, 0, 0, 2, 8, 1}))
 	f.Add(appendFrame(nil, frameData, flagEndStream|flagPadded, stream, []byte{9, 1}))
 	f.Add([]byte{255, 255, 255, 0, 0, 0, 0, 0, 1})
-	f.Fuzz(func(t *testing.T, sent []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, sent []byte) {
 		message, err := readMessage(bytes.NewReader(sent), io.Discard)
 		if err != nil && message != nil {
 			t.Errorf("% x with error %v", message, err)
@@ -70,5 +72,5 @@ func FuzzReadMessage(f *testing.F) {
 		if len(message) > len(sent) {
 			t.Errorf("%d bytes out of %d", len(message), len(sent))
 		}
-	})
+	}))
 }

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // said is a connection on which the other side has said something already, and has closed.
@@ -27,7 +29,7 @@ func FuzzGet(f *testing.F) {
 	f.Add([]byte("SSH-2.0-OpenSSH_9.2\r\n"))
 	f.Add([]byte("HTTP/1.1 307 Temporary Redirect\r\nLocation: /x\r\n\r\n"))
 	f.Add([]byte("\x15\x03\x01\x00\x02\x02\x46"))
-	f.Fuzz(func(t *testing.T, answer []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, answer []byte) {
 		plain := endpoint{path: "/health"}
 		h, err := plain.get(said{in: bytes.NewReader(answer)}, "127.0.0.1:1", 200)
 		healthy := h.answer == Healthy
@@ -40,7 +42,7 @@ func FuzzGet(f *testing.F) {
 				t.Errorf("%q matches, %v", answer, err)
 			}
 		}
-	})
+	}))
 }
 
 // FuzzLinePID: a line of the journal's JSON, whose fields any process may have written.
@@ -49,12 +51,12 @@ func FuzzLinePID(f *testing.F) {
 	f.Add([]byte(`{"_PID":["17","18"]}`))
 	f.Add([]byte(`{"_PID":"-17"}`))
 	f.Add([]byte(`{"_PID":`))
-	f.Fuzz(func(t *testing.T, line []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, line []byte) {
 		if pid, _ := lineOrigin(line); pid != 0 && !bytes.Contains(line, []byte("_PID")) && !bytes.Contains(line, []byte(`\u`)) &&
 			!strings.Contains(strings.ToUpper(string(line)), "_PID") {
 			t.Errorf("%q has process %d", line, pid)
 		}
-	})
+	}))
 }
 
 // FuzzProcStat: the name of a process is chosen by itself, and moves no other field.
@@ -65,10 +67,10 @@ func FuzzProcStat(f *testing.F) {
 	f.Add(") S 2 (", "")
 	f.Add("", "1 (x) R 1")
 	f.Add("a\nb", "1 (x"+fields)
-	f.Fuzz(func(t *testing.T, name, other string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, name, other string) {
 		if got := parseProcStat("1 (" + name + ")" + fields); got != want {
 			t.Errorf("with the name %q: %+v, want %+v", name, got, want)
 		}
 		parseProcStat(other) // ends
-	})
+	}))
 }

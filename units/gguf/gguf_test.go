@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 )
 
@@ -92,7 +93,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte(file(3, uint64(1), uint64(1), "general.alignment", 4, 64, "a", 1, uint64(9), 0, uint64(0))),
 		uint64(300))
 	f.Add([]byte(file(3, uint64(0), uint64(1), "a", 9, 8, uint64(2), "x", "y")), uint64(100))
-	f.Fuzz(func(t *testing.T, content []byte, size uint64) {
+	f.Fuzz(mutate.Many(func(t *testing.T, content []byte, size uint64) {
 		need, err := Check(t.Context(), strings.NewReader(string(content)), size)
 		if err == nil && need > size {
 			t.Errorf("needed %d of %d, and no error", need, size)
@@ -100,7 +101,7 @@ func FuzzCheck(f *testing.F) {
 		if err != nil && need != 0 && need <= size {
 			t.Errorf("%v, although %d of %d are enough", err, need, size)
 		}
-	})
+	}))
 }
 
 // tiny is a whole model.

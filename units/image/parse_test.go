@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // FuzzParse: whatever the file of an image has, its texts can be words of a unit, or there is none
@@ -16,7 +18,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"format":1,` + digest + `,"cmd":["\ud800"],"bytes":-1}`))
 	f.Add([]byte(`{"format":2}`))
 	f.Add([]byte(`[`))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, data []byte) {
 		i, err := parse(data)
 		if err != nil {
 			if !reflect.DeepEqual(i, Info{}) {
@@ -44,5 +46,5 @@ func FuzzParse(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(again.Variables(), i.Variables()) || again.Digest != i.Digest {
 			t.Errorf("%+v, and after it was written %+v (%v)", i, again, err)
 		}
-	})
+	}))
 }

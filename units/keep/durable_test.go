@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -255,7 +256,7 @@ func FuzzIntent(f *testing.F) {
 	f.Add([]byte(`{"of_a_later_version":{"a":1},"override":{"model":"file:/m"}}`))
 	f.Add([]byte(`{"current":{"ID":"tiny"},"reload":{}}`))
 	f.Add([]byte(`{`))
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text []byte) {
 		var i, again Intent
 		if json.Unmarshal(text, &i) != nil {
 			return
@@ -270,7 +271,7 @@ func FuzzIntent(f *testing.F) {
 		if second, err := json.Marshal(again); err != nil || !bytes.Equal(first, second) {
 			t.Errorf("%s became %s, %v", first, second, err)
 		}
-	})
+	}))
 }
 
 func TestEntriesOfOtherPrograms(t *testing.T) {

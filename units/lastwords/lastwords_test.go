@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestChoose(t *testing.T) {
@@ -130,7 +132,7 @@ func TestRedact(t *testing.T) {
 func FuzzChoose(f *testing.F) {
 	f.Add("a\nb\x1b[0m\nerror: \xff")
 	f.Add(strings.Repeat("password=ä ", 100))
-	f.Fuzz(func(t *testing.T, log string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, log string) {
 		chosen := Choose(strings.Split(log, "\n"))
 		if len(chosen) > Most {
 			t.Errorf("%d lines", len(chosen))
@@ -141,5 +143,5 @@ func FuzzChoose(f *testing.F) {
 				t.Errorf("%q is chosen", line)
 			}
 		}
-	})
+	}))
 }

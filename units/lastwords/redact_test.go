@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // corpus returns lines with the secret that each holds.
@@ -51,7 +53,7 @@ func FuzzRedact(f *testing.F) {
 		f.Add(line)
 	}
 	f.Add(`password="a" token='`)
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		once := Redact(text)
 		if len(once) > 10*len(text)+16 {
 			t.Errorf("%d bytes of %d", len(once), len(text))
@@ -73,5 +75,5 @@ func FuzzRedact(f *testing.F) {
 				t.Errorf("%q is shown: %q", secret, got)
 			}
 		}
-	})
+	}))
 }

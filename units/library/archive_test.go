@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/library"
 )
 
@@ -287,7 +288,7 @@ func FuzzImport(f *testing.F) {
 		}
 		f.Add(out.Bytes())
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, data []byte) {
 		above := t.TempDir()
 		_, err := library.Import(t.Context(), filepath.Join(above, "cache"), bytes.NewReader(data))
 		_ = filepath.WalkDir(above, func(p string, e fs.DirEntry, _ error) error {
@@ -301,5 +302,5 @@ func FuzzImport(f *testing.F) {
 			}
 			return nil
 		})
-	})
+	}))
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -96,7 +98,7 @@ func TestManyConnections(t *testing.T) {
 func FuzzUsersIn(f *testing.F) {
 	f.Add(table, 0x5208)
 	f.Add("", 0)
-	f.Fuzz(func(t *testing.T, s string, port int) {
+	f.Fuzz(mutate.Many(func(t *testing.T, s string, port int) {
 		users, _ := usersIn(strings.NewReader(s), port)
 		if len(users) > strings.Count(s, stateListen) {
 			t.Errorf("%d users in %q", len(users), s)
@@ -111,7 +113,7 @@ func FuzzUsersIn(f *testing.F) {
 				t.Errorf("%d connections of user %d in %q", n, uid, s)
 			}
 		}
-	})
+	}))
 }
 
 func TestListeners(t *testing.T) {

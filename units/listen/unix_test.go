@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // message is one of the kernel's, with attributes given as kind and value.
@@ -94,10 +96,10 @@ func FuzzUnixNames(f *testing.F) {
 	f.Add(socketOf(7, "/run/x.sock\x00"))
 	f.Add(slices.Concat(socketOf(7, "\x00name"), message(unix.NLMSG_DONE, 4)))
 	f.Add([]byte{0, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, b []byte) {
 		names, _, _ := unixNames(b, 7)
 		if len(names) > len(b)/messageSize || len(strings.Join(names, "")) > len(b)+len(names) {
 			t.Errorf("%q of %d bytes", names, len(b))
 		}
-	})
+	}))
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
@@ -292,7 +293,7 @@ func FuzzArguments(f *testing.F) {
 	f.Add("-c 99999999999 -ngl 3 -sm none -mg 7", 0.5)
 	f.Add("-ub 0 -b 4 -ctk f16 -fa", -1.0)
 	f.Add("--n-gpu-layers", 1e300)
-	f.Fuzz(func(t *testing.T, args string, weight float64) {
+	f.Fuzz(mutate.Many(func(t *testing.T, args string, weight float64) {
 		o, err := readRun(ggufAdapter(), pool.Pool{Args: strings.Fields(args), TensorSplit: []float64{weight, 1}}, "/m",
 			gpus(gib, gib))
 		if err != nil {
@@ -306,7 +307,7 @@ func FuzzArguments(f *testing.F) {
 			o.Main < 0 || o.Main > 1 || sum < 0.99 || sum > 1.01 {
 			t.Errorf("%+v", o)
 		}
-	})
+	}))
 }
 
 // ggufAdapter is an engine that loads GGUF.

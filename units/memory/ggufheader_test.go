@@ -12,6 +12,7 @@ import (
 
 	gguf "github.com/gpustack/gguf-parser-go"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/test/tinymodel"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -186,7 +187,7 @@ func FuzzModel(f *testing.F) {
 	f.Add(begin(0, 1).text("general.architecture", "mamba").Bytes())
 	f.Add(llama(0, 1).array("llama.attention.head_count", 4, 1).u32(4).Bytes())
 	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, content []byte) {
 		path := filepath.Join(dir, "m.gguf")
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
@@ -202,7 +203,7 @@ func FuzzModel(f *testing.F) {
 		if (err != nil) != (len(u.Devices) == 0) || err == nil && u.sane() != nil {
 			t.Errorf("%+v, %v", u, err)
 		}
-	})
+	}))
 }
 
 // BenchmarkEstimate is one estimate of a model with as many tensors and tokens as one of 8 billion

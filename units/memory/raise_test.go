@@ -9,6 +9,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml/classify"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/devices"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -177,7 +178,7 @@ func TestRaisedMainMemory(t *testing.T) {
 func FuzzRaise(f *testing.F) {
 	f.Add(uint64(5*gib), uint64(4*gib), uint64(9*gib), uint64(gib), uint64(0), uint64(24*gib))
 	f.Add(uint64(0), uint64(0), uint64(0), uint64(1)<<43, uint64(1)<<43, uint64(1))
-	f.Fuzz(func(t *testing.T, known, used, room, failed, inUse, most uint64) {
+	f.Fuzz(mutate.Many(func(t *testing.T, known, used, room, failed, inUse, most uint64) {
 		targets := gpus(most)
 		end := End{Need: onDevices(Estimated, targets, []uint64{known}), Targets: targets,
 			Seen:   []DeviceUse{{Used: used, Room: room, Most: most}},
@@ -189,5 +190,5 @@ func FuzzRaise(f *testing.F) {
 		if got.Devices[0] <= known || most > 0 && got.Devices[0] > most {
 			t.Errorf("from %d to %d of %d", known, got.Devices[0], most)
 		}
-	})
+	}))
 }

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -194,7 +196,7 @@ func FuzzParse(f *testing.F) {
 		"oci:localhost:5000/a/b:c@" + digest, "file:/a", "store:a/b", "hf:a/b\xff", "https://[::1%25lo]/x"} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		r, err := Parse(text)
 		if err != nil {
 			if r != (Ref{}) || !utf8.ValidString(err.Error()) {
@@ -214,5 +216,5 @@ func FuzzParse(f *testing.F) {
 		if err != nil || r.Remote() && !r.Own() && len(hosts) == 0 || slices.Contains(hosts, "") {
 			t.Errorf("%q has the hosts %q (%v)", text, hosts, err)
 		}
-	})
+	}))
 }

@@ -6,6 +6,8 @@ import (
 	"path"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // FuzzELF: a hostile file costs bounded work, and an error means no result.
@@ -13,7 +15,7 @@ func FuzzELF(f *testing.F) {
 	f.Add(library{interp: loader, soname: "a", needed: []string{"liba.so", "$ORIGIN/b.so"}, rpath: "/a:/b"}.bytes())
 	f.Add(library{runpath: "$ORIGIN/../lib:${LIB}:$PLATFORM"}.bytes())
 	f.Add([]byte("\x7fELF"))
-	f.Fuzz(func(t *testing.T, raw []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, raw []byte) {
 		o, err := parseELF(bytes.NewReader(raw), int64(len(raw)))
 		if err != nil && (o.interp != "" || o.needed != nil || o.machine != 0) {
 			t.Errorf("an error with a result: %+v, %v", o, err)
@@ -25,7 +27,7 @@ func FuzzELF(f *testing.F) {
 		d := host()
 		d.file("/opt/e", string(raw), 0o755)
 		check(t, Resolve(d, "/opt/e", map[string]string{"LD_LIBRARY_PATH": "/opt"}))
-	})
+	}))
 }
 
 // FuzzScript: a hostile script, or one in a language that is not known, is no different.
@@ -37,7 +39,7 @@ func FuzzScript(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, script string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, script string) {
 		d := host()
 		d.file("/opt/e", "#!"+script, 0o755)
 		got := Resolve(d, "/opt/e", nil)
@@ -45,14 +47,14 @@ func FuzzScript(f *testing.F) {
 		if len(got.Programs) == 0 || got.Programs[0] != "/opt/e" {
 			t.Errorf("the script itself is not among %q", got.Programs)
 		}
-	})
+	}))
 }
 
 // FuzzCache: the cache is written by root and may be damaged.
 func FuzzCache(f *testing.F) {
 	f.Add(cache(map[string]string{"libc.so.6": "/lib/libc.so.6", "a": "/b"}), "libc.so.6")
 	f.Add([]byte(cacheOld+"\x00\x00\x00\x00\x00"), "x")
-	f.Fuzz(func(t *testing.T, raw []byte, library string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, raw []byte, library string) {
 		c := parseCache(raw, binary.LittleEndian)
 		if c == nil {
 			return
@@ -62,7 +64,7 @@ func FuzzCache(f *testing.F) {
 				t.Errorf("%q is not in the cache", p)
 			}
 		}
-	})
+	}))
 }
 
 // check holds for every result.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
@@ -104,7 +105,7 @@ func FuzzDescribeDirectory(f *testing.F) {
 	f.Add([]byte(`{"architectures":["A"],"dtype":"bfloat16","max_position_embeddings":1}`))
 	f.Add([]byte(`{"architectures":["\u0000"],"quantization_config":{"quant_method":"x y"}}`))
 	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text []byte) {
 		if err := os.WriteFile(dir+"/config.json", text, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -117,5 +118,5 @@ func FuzzDescribeDirectory(f *testing.F) {
 		if m.CtxTrained < 0 || m.CtxTrained > maxCtx {
 			t.Errorf("a context of %d", m.CtxTrained)
 		}
-	})
+	}))
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/memory"
 )
 
@@ -16,7 +17,7 @@ func FuzzPeak(f *testing.F) {
 	f.Add([]byte(`{"run":"b","devices":[18446744073709551615,0,7]}`), uint64(0), uint64(1<<63))
 	f.Add([]byte(`{"devices":[]}`), uint64(1), uint64(1))
 	f.Add([]byte(`{`), uint64(1), uint64(1))
-	f.Fuzz(func(t *testing.T, raw []byte, first, second uint64) {
+	f.Fuzz(mutate.Many(func(t *testing.T, raw []byte, first, second uint64) {
 		var old peak
 		_ = json.Unmarshal(raw, &old) // one that cannot be read is replaced
 		sample := memory.Sample{Run: "now", Started: old.Started.Add(time.Hour),
@@ -41,5 +42,5 @@ func FuzzPeak(f *testing.F) {
 		if _, changed := merged.merge(sample); changed {
 			t.Errorf("%+v changes %+v again", sample, merged)
 		}
-	})
+	}))
 }

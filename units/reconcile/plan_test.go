@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -275,7 +276,7 @@ func factsFrom(b []byte) Facts {
 func FuzzPlan(f *testing.F) {
 	f.Add([]byte{2, 0, 2, 2, 2, 1})
 	f.Add([]byte{0, 0, 2, 2, 2, 1, 2})
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, b []byte) {
 		facts := factsFrom(b)
 		d, v := Plan(facts, noon), Assess(facts)
 		if d.Reason == "" || d.Rule == "" {
@@ -324,5 +325,5 @@ func FuzzPlan(f *testing.F) {
 		if v.Ready && !v.Live {
 			t.Errorf("%+v: ready but not live", facts)
 		}
-	})
+	}))
 }

@@ -3,6 +3,8 @@ package relax
 import (
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // ended is a run without any relaxation, in a unit that hides /srv and /home.
@@ -235,11 +237,11 @@ func TestExplainPrefers(t *testing.T) {
 func FuzzExplain(f *testing.F) {
 	f.Add("FileNotFoundError: [Errno 2] No such file or directory: '/srv/x'", "")
 	f.Add("/: Read-only file system", "SIGTRAP")
-	f.Fuzz(func(t *testing.T, line, signal string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, line, signal string) {
 		run := ended(line)
 		run.Signal = signal
 		if found, ok := Explain(run); ok != (found.Text != "") || ok != (found.Hint != "") {
 			t.Errorf("%q: %+v, %t", line, found, ok)
 		}
-	})
+	}))
 }

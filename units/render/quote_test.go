@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // unword reads one word as systemd.syntax(7) describes it: double quotes, C escapes, doubled
@@ -66,7 +68,7 @@ func FuzzWord(f *testing.F) {
 		"{% if x %}", "'", "\xff"} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, s string) {
 		if strings.ContainsRune(s, 0) {
 			return
 		}
@@ -77,14 +79,14 @@ func FuzzWord(f *testing.F) {
 		if strings.ContainsAny(written, "\n\r") {
 			t.Errorf("word(%q) = %q breaks the line", s, written)
 		}
-	})
+	}))
 }
 
 // FuzzShellInput: a shell's line holds each argument in single quotes and nothing outside of them.
 func FuzzShellInput(f *testing.F) {
 	f.Add("a'b", "$x")
 	f.Add("", "';'")
-	f.Fuzz(func(t *testing.T, a, b string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, a, b string) {
 		lines := shellInput([]string{a, b})
 		script := string(lines[1].Property.Value.([]byte))
 		line, begins := strings.CutPrefix(script, "exec ")
@@ -114,7 +116,7 @@ func FuzzShellInput(f *testing.F) {
 		if len(got) != 2 || got[0] != a || got[1] != b {
 			t.Errorf("%q and %q became %q in %q", a, b, got, script)
 		}
-	})
+	}))
 }
 
 func TestSpanText(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // walk is a replica that a fuzzer drives, with the invariants after each event.
@@ -22,8 +24,8 @@ func FuzzBreaker(f *testing.F) {
 	f.Add(int64(0), 0.0, int64(0), 1.0, 1.0, byte(0), byte(1), []byte{0, 0, 0, 0, 0, 0, 1, 0, 5, 0, 3, 9})
 	f.Add(int64(math.MaxInt64), math.Inf(1), int64(math.MaxInt64), math.NaN(), math.NaN(), byte(1), byte(0),
 		[]byte{6, 3, 0, 1, 2, 255, 2, 0})
-	f.Fuzz(func(t *testing.T, initial int64, factor float64, longest int64, jitter, class float64, failures, storm byte,
-		ops []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, initial int64, factor float64, longest int64, jitter, class float64,
+		failures, storm byte, ops []byte) {
 		// Restart tables hold no more than these (units/config): a week, and factors of ten.
 		w := walk{t: t, at: noon, policy: Policy{
 			Initial: span(initial), Factor: factor, Max: span(longest), Jitter: jitter,
@@ -38,7 +40,7 @@ func FuzzBreaker(f *testing.F) {
 			w.step(ops[0])
 			ops = ops[2:]
 		}
-	})
+	}))
 }
 
 func span(n int64) time.Duration {

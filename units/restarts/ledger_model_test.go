@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // pid1 is a model of how PID 1 runs one unit: what it reports, and how many runs failed.
@@ -259,9 +261,9 @@ func (b *bytesSource) Uint64() uint64 {
 func FuzzLedger(f *testing.F) {
 	f.Add(true, byte(1), []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
 	f.Add(false, byte(3), []byte{0, 40, 80, 120, 160, 200, 240, 20, 60, 100, 140, 180, 220, 250, 10, 30, 50, 70, 90})
-	f.Fuzz(func(t *testing.T, calm bool, rare byte, of []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, calm bool, rare byte, of []byte) {
 		source := &bytesSource{of: of, rest: rand.NewPCG(1, 2)}
 		m := &monitor{t: t, r: rand.New(source), calm: calm}
 		m.walk(min(len(of), 200), 1+int(rare%16))
-	})
+	}))
 }

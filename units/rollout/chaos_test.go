@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
@@ -283,12 +284,12 @@ func at(p Phase) func(Record) Record {
 // FuzzReloadEnds lets the fuzzer choose the world.
 func FuzzReloadEnds(f *testing.F) {
 	f.Add(uint64(1))
-	f.Fuzz(func(t *testing.T, seed uint64) {
+	f.Fuzz(mutate.Many(func(t *testing.T, seed uint64) {
 		c := newChaos(t, seed)
 		if wrong := c.run(); wrong != "" {
 			t.Fatalf("%s: %+v", wrong, c.rec)
 		}
-	})
+	}))
 }
 
 // TestTurnsAround: how a reload goes back, from where it stands.

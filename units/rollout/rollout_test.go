@@ -13,6 +13,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/test/golden"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 )
@@ -217,7 +218,7 @@ func TestCancel(t *testing.T) {
 // FuzzNext: any record and any facts give an answer, and a rollback never turns forward again.
 func FuzzNext(f *testing.F) {
 	f.Add(uint64(0), uint8(0), false)
-	f.Fuzz(func(t *testing.T, bits uint64, place uint8, undo bool) {
+	f.Fuzz(mutate.Many(func(t *testing.T, bits uint64, place uint8, undo bool) {
 		flag := func(n int) bool { return bits>>n&1 == 1 }
 		phases := []Phase{Preparing, Beside, Handing, Leaving, Yielding, Ending, After, Dropping, Reverting, "unknown"}
 		rec := Begin(pool.Pool{Replicas: 2}, pool.Pool{Replicas: 3}, []int{0, 1}, time.Minute, time.Time{})
@@ -246,5 +247,5 @@ func FuzzNext(f *testing.F) {
 		if !step.Moved && !cmp.Equal(step.Record, rec) {
 			t.Errorf("the record changed without a step: %+v, %+v", rec, step.Record)
 		}
-	})
+	}))
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // environments are files and what PID 1 makes of them: "A=1;B=2", or what a refusal says. A machine
@@ -134,7 +136,7 @@ func FuzzParseEnvironment(f *testing.F) {
 		f.Add([]byte(c.text))
 	}
 	quotes := strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`")
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text []byte) {
 		found, err := ParseEnvironment(text)
 		if err != nil {
 			var fault *Fault
@@ -161,5 +163,5 @@ func FuzzParseEnvironment(f *testing.F) {
 				t.Errorf("%+v is %+v again", found[i], same[i])
 			}
 		}
-	})
+	}))
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // TestKey: the key is the first line that is not empty and no comment; what is wrong with a file is
@@ -69,7 +71,7 @@ func FuzzKey(f *testing.F) {
 		f.Add(seed)
 	}
 	path := filepath.Join(f.TempDir(), "key")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -77,5 +79,5 @@ func FuzzKey(f *testing.F) {
 		if (err == nil) != (key != "") || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			t.Errorf("%q, %v", key, err)
 		}
-	})
+	}))
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/restarts"
 )
@@ -20,7 +21,7 @@ func FuzzHistory(f *testing.F) {
 	policy := restarts.PolicyOf(pool.Pool{Restart: pool.Restart{Initial: time.Second, Factor: 2, Max: time.Minute,
 		BreakerFailures: 3, BreakerWindow: time.Minute, BreakerTimeout: time.Minute, StormRestarts: 3,
 		StormWindow: time.Minute}})
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text []byte) {
 		var h, again history
 		if json.Unmarshal(text, &h) != nil {
 			return
@@ -40,5 +41,5 @@ func FuzzHistory(f *testing.F) {
 		if next := h.State.Next; next.Before(at) {
 			t.Errorf("%s: after a failure the next start is due at %s", text, next)
 		}
-	})
+	}))
 }

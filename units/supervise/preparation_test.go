@@ -7,6 +7,7 @@ import (
 
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/registry"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/reconcile"
 	"github.com/pool-managerd/pool-managerd/units/render"
@@ -189,7 +190,7 @@ func TestRetryAfter(t *testing.T) {
 func FuzzPreparation(f *testing.F) {
 	f.Add([]byte{0, 2, 1, 2})
 	f.Add([]byte{0, 5, 2, 0, 2, 6, 1, 3})
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, b []byte) {
 		var p preparation
 		old := 0
 		running := 0 // steps begun and not cancelled
@@ -222,7 +223,7 @@ func FuzzPreparation(f *testing.F) {
 		if running != 0 {
 			t.Errorf("%d steps are never cancelled", running)
 		}
-	})
+	}))
 }
 
 // check holds the invariants of a preparation behind one step.

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestLine(t *testing.T) {
@@ -32,7 +34,7 @@ func FuzzJSON(f *testing.F) {
 	for _, s := range []string{"", "plain", "\x1b[2J", "\u009b", "\u202e", "a\xffb", "\u2028", "\\u001b", "\ufffd"} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, s string) {
 		in, err := json.Marshal(map[string]string{"v": s})
 		if err != nil {
 			t.Fatal(err)
@@ -51,5 +53,5 @@ func FuzzJSON(f *testing.F) {
 		if !reflect.DeepEqual(before, after) {
 			t.Errorf("%q became %q", before, after)
 		}
-	})
+	}))
 }

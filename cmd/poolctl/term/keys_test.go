@@ -3,6 +3,8 @@ package term
 import (
 	"slices"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // typed decodes what was typed, of which nothing more comes.
@@ -67,7 +69,7 @@ func FuzzKeys(f *testing.F) {
 	for _, s := range []string{"q", "\x1b[A", "\x1b", "\x1b[1;2", "字\xff", "\x1b[" + "1;1;1;1;1;1;1;1;1;1;1"} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, s string) {
 		for _, k := range typed(s) {
 			if k == "(stuck)" {
 				t.Fatalf("%q is not taken", s)
@@ -76,5 +78,5 @@ func FuzzKeys(f *testing.F) {
 				t.Errorf("%q gives the key %q", s, k)
 			}
 		}
-	})
+	}))
 }

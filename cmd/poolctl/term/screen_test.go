@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestPaint(t *testing.T) {
@@ -66,7 +68,7 @@ func FuzzPaint(f *testing.F) {
 	}
 	ours := regexp.MustCompile("^(\x1b\\[[0-9;]*[mHJ]|[^\x00-\x1f\x7f-\u009f])*$")
 	sequence := regexp.MustCompile("\x1b\\[[0-9;]*[mHJ]")
-	f.Fuzz(func(t *testing.T, s string, width int) {
+	f.Fuzz(mutate.Many(func(t *testing.T, s string, width int) {
 		if width < 1 || width > 300 {
 			return
 		}
@@ -78,7 +80,7 @@ func FuzzPaint(f *testing.F) {
 		if text := sequence.ReplaceAllString(got, ""); text != "" && Width(text) != width {
 			t.Errorf("%q has %d columns, want %d", text, Width(text), width)
 		}
-	})
+	}))
 }
 
 func TestWrap(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // both returns an Asker for each source.
@@ -191,12 +193,12 @@ func FuzzParse(f *testing.F) {
 	good := append(request(7, own, peer), make([]byte, 32)...)
 	f.Add(good)
 	f.Add(good[:20])
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, b []byte) {
 		o, ours, err := parse(b, 7, own, peer, false)
 		if (err != nil || !ours) && o != (Owner{}) {
 			t.Errorf("%+v with %v", o, err)
 		}
-	})
+	}))
 }
 
 // FuzzTable: any text is a table without rows, or has the row that was added.
@@ -206,11 +208,11 @@ func FuzzTable(f *testing.F) {
 	own, peer := netip.MustParseAddrPort("127.0.0.1:40000"), netip.MustParseAddrPort("127.0.0.1:9200")
 	f.Add("  sl  local_address rem_address   st\n")
 	f.Add(strings.Replace(row, " 01 ", " 06 ", 1))
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		before, _, _ := findRow(strings.NewReader(text), own, peer)
 		after, found, err := findRow(strings.NewReader(text+"\n"+row), own, peer)
 		if err == nil && (!found || after != before && after.UID != 1000) {
 			t.Errorf("%+v, before %+v, found %t", after, before, found)
 		}
-	})
+	}))
 }

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 const machine = "0123456789abcdef0123456789abcdef"
@@ -83,7 +84,7 @@ func FuzzDecodeModels(f *testing.F) {
 	f.Add(Encode(ModelsOf(machine, []wire.CachedModel{cached("hf:a/b", 2, 7)})))
 	f.Add([]byte(`{"schema":1,"models":[{"model":"x","bytes":1e3}]}`))
 	f.Add([]byte(`{"schema":2,"models":null}`))
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, content []byte) {
 		m, err := DecodeModels(content)
 		if (err == nil) != (m.Schema == Schema) {
 			t.Fatalf("%+v, %v", m, err)
@@ -93,5 +94,5 @@ func FuzzDecodeModels(f *testing.F) {
 				t.Fatalf("%+v, %v", again, err)
 			}
 		}
-	})
+	}))
 }

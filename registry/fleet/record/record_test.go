@@ -14,6 +14,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // schemaFile describes the values for those who read them with programs of their own.
@@ -173,7 +174,7 @@ func FuzzDecodePool(f *testing.F) {
 	f.Add([]byte(`{"schema":2,"id":"x"}`))
 	f.Add([]byte(`{"schema":1,"slots_free":1.5}`))
 	f.Add([]byte(`null`))
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, content []byte) {
 		p, err := DecodePool(content)
 		if (err == nil) != (p.Schema == Schema) {
 			t.Fatalf("%+v, %v", p, err)
@@ -183,7 +184,7 @@ func FuzzDecodePool(f *testing.F) {
 				t.Fatalf("%+v, %v", again, err)
 			}
 		}
-	})
+	}))
 }
 
 func FuzzDecodeHost(f *testing.F) {
@@ -191,7 +192,7 @@ func FuzzDecodeHost(f *testing.F) {
 	f.Add([]byte(`{"schema":2}`))
 	f.Add([]byte(`{"schema":1,"ttl_s":"10"}`))
 	f.Add([]byte(``))
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, content []byte) {
 		h, err := DecodeHost(content)
 		if (err == nil) != (h.Schema == Schema) {
 			t.Fatalf("%+v, %v", h, err)
@@ -201,5 +202,5 @@ func FuzzDecodeHost(f *testing.F) {
 				t.Fatalf("%+v, %v", again, err)
 			}
 		}
-	})
+	}))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // mirror is what a program has that applies nothing but changes of the view.
@@ -66,7 +67,7 @@ func FuzzSet(f *testing.F) {
 	f.Add("raw hosts/a {\"schema\":1,\"machine_id\":\"a\"}\nraw pools/a/x nonsense\nhost b, pool b/x, -host b")
 	f.Add("models a x y\nhost a\nlist\n-models a\nmodels a z, -host a\nlist\nhost a")
 	f.Add("raw hosts/a/ x\nraw pools// 1\nraw conflicts/a/b/c 1")
-	f.Fuzz(func(t *testing.T, script string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, script string) {
 		s, m, keys := New(prefix), newMirror(), map[string][]byte{}
 		m.apply(t, s.Apply(Batch{Kind: Begin}))
 		m.apply(t, s.Apply(Batch{Kind: End, Revision: 1}))
@@ -122,7 +123,7 @@ func FuzzSet(f *testing.F) {
 			t.Fatalf("%d bytes and %d hosts are kept, and %d and %d of a list", s.now.bytes, len(s.now.machines),
 				fresh.now.bytes, len(fresh.now.machines))
 		}
-	})
+	}))
 }
 
 func listed(s *Set, keys map[string][]byte) []Change {

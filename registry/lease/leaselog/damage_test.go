@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/pool-managerd/pool-managerd/registry/lease"
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // filled is a file with leases 0 to n-1, and its path.
@@ -313,7 +314,7 @@ func FuzzScan(f *testing.F) {
 	f.Add([]byte(headerLine() + string(lines[:len(lines)-3])))
 	f.Add([]byte(headerLine() + "noise\n" + string(lines)))
 	f.Add([]byte(strings.Repeat("x", maxLine+3)))
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, content []byte) {
 		got, err := scan(bytes.NewReader(content), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -340,7 +341,7 @@ func FuzzScan(f *testing.F) {
 				t.Errorf("%q: %v, %v", line, r, err)
 			}
 		}
-	})
+	}))
 }
 
 func TestLongRecord(t *testing.T) {

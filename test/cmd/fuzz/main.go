@@ -1,10 +1,11 @@
 // Command fuzz runs every fuzz target of the tree for a while each, and prints how many inputs each
 // has tried. An input that fails is where go test leaves it, in testdata/fuzz of its package.
 //
-// Usage: fuzz [-time 10s] [-keep 16] [-run REGEXP] [-record PAGE]. With -keep, the shortest of the
-// inputs that reached new code are copied from Go's cache into testdata/fuzz, so that each target
-// has at least so many of them there: all later test runs try those first. With -record, what was
-// tried is added to the totals of a page.
+// Usage: fuzz [-time 10s] [-many N] [-keep 16] [-run REGEXP] [-record PAGE]. With -many, each
+// target tries so many inputs that are not guided by coverage, in its time, and those alone.
+// With -keep, the shortest of the inputs that reached new code are copied from Go's cache into
+// testdata/fuzz, so that each target has at least so many of them there: all later test runs try
+// those first. With -record, what was tried is added to the totals of a page.
 package main
 
 import (
@@ -23,22 +24,33 @@ import (
 	"text/tabwriter"
 )
 
+// options are those of the command line.
+type options struct {
+	time   string
+	many   int
+	keep   int
+	only   string
+	record string
+}
+
 func main() {
-	fuzzTime := flag.String("time", "10s", "how long each target runs, as -fuzztime of go test: 10s, or 1000000x")
-	keep := flag.Int("keep", 0, "how many inputs of each target to have in testdata/fuzz at least")
-	only := flag.String("run", "", "only targets whose `PACKAGE.NAME` matches this regular expression")
-	page := flag.String("record", "", "the `PAGE` with the inputs that were tried in all, to add these to")
+	var o options
+	flag.StringVar(&o.time, "time", "10s", "how long each target runs, as -fuzztime of go test: 10s, or 1000000x")
+	flag.IntVar(&o.many, "many", 0, "how many unguided inputs each target tries, within -time, and no others")
+	flag.IntVar(&o.keep, "keep", 0, "how many inputs of each target to have in testdata/fuzz at least")
+	flag.StringVar(&o.only, "run", "", "only targets whose `PACKAGE.NAME` matches this regular expression")
+	flag.StringVar(&o.record, "record", "", "the `PAGE` with the inputs that were tried in all, to add these to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *fuzzTime, *keep, *only, *page); err != nil {
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "fuzz:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, fuzzTime string, keep int, only, page string) error {
-	pattern, err := regexp.Compile(only)
+func run(ctx context.Context, o options) error {
+	pattern, err := regexp.Compile(o.only)
 	if err != nil {
 		return err
 	}
@@ -48,24 +60,24 @@ func run(ctx context.Context, fuzzTime string, keep int, only, page string) erro
 	}
 	targets := slices.DeleteFunc(slices.Clone(all), func(t target) bool { return !pattern.MatchString(t.String()) })
 	if len(targets) == 0 {
-		return fmt.Errorf("no target matches %q", only)
+		return fmt.Errorf("no target matches %q", o.only)
 	}
 	failed := 0
 	for i := range targets {
 		t := &targets[i]
-		t.inputs, err = t.fuzz(ctx, fuzzTime)
+		err := t.try(ctx, o)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err != nil {
 			failed++
 			fmt.Fprintf(os.Stderr, "%s: %v\n", t, err)
-		} else if err := t.keep(keep); err != nil {
+		} else if err := t.keep(o.keep); err != nil {
 			return err
 		}
-		fmt.Printf("%s: %d inputs\n", t, t.inputs)
-		if page != "" { // after each, for a run may be interrupted
-			if err := record(page, all, *t); err != nil {
+		fmt.Printf("%s: %d inputs\n", t, t.inputs+t.mutated)
+		if o.record != "" { // after each, for a run may be interrupted
+			if err := record(o.record, all, *t); err != nil {
 				return err
 			}
 		}
@@ -77,10 +89,21 @@ func run(ctx context.Context, fuzzTime string, keep int, only, page string) erro
 	return nil
 }
 
+// try runs the target as the options say.
+func (t *target) try(ctx context.Context, o options) (err error) {
+	if o.many > 0 {
+		t.mutated, err = t.mutate(ctx, o.many, o.time)
+	} else {
+		t.inputs, err = t.fuzz(ctx, o.time)
+	}
+	return err
+}
+
 // target is a fuzz target.
 type target struct {
 	dir, name string
-	inputs    int // that were tried
+	inputs    int // that were tried, guided by coverage
+	mutated   int // that were tried and not guided
 }
 
 func (t target) String() string { return t.dir + "." + t.name }
@@ -181,17 +204,22 @@ func (t target) keep(atLeast int) error {
 	return nil
 }
 
-// cached are the target's inputs in Go's cache that are small enough, the shortest first.
-func (t target) cached() ([]string, error) {
+// cache is the directory in which Go keeps what coverage has found.
+func (t target) cache() (string, error) {
 	cache, err := exec.Command("go", "env", "GOCACHE").Output()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	pkg, err := exec.Command("go", "list", "./"+t.dir).Output()
+	return filepath.Join(strings.TrimSpace(string(cache)), "fuzz", strings.TrimSpace(string(pkg)), t.name), err
+}
+
+// cached are the target's inputs in Go's cache that are small enough, the shortest first.
+func (t target) cached() ([]string, error) {
+	dir, err := t.cache()
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(strings.TrimSpace(string(cache)), "fuzz", strings.TrimSpace(string(pkg)), t.name)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -230,8 +258,8 @@ func table(targets []target) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	sum := 0
 	for _, t := range targets {
-		sum += t.inputs
-		fmt.Fprintf(w, "%d\t  %s\t\n", t.inputs, t)
+		sum += t.inputs + t.mutated
+		fmt.Fprintf(w, "%d\t  %s\t\n", t.inputs+t.mutated, t)
 	}
 	fmt.Fprintf(w, "%d\t  in all\t\n", sum)
 	if err := w.Flush(); err != nil {

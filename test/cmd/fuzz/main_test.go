@@ -49,7 +49,7 @@ func TestInputs(t *testing.T) {
 // that is gone has none.
 func TestRecord(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "fuzz.md")
-	a, b, c := target{"a", "FuzzOne", 7}, target{"a", "FuzzTwo", 0}, target{"b/c", "FuzzThree", 1}
+	a, b, c := target{"a", "FuzzOne", 7, 1}, target{"a", "FuzzTwo", 0, 5}, target{"b/c", "FuzzThree", 1, 0}
 	for _, step := range []struct {
 		all   []target
 		tried target
@@ -59,14 +59,24 @@ func TestRecord(t *testing.T) {
 		}
 	}
 	text, err := os.ReadFile(page)
-	if want := recordHead + "| a.FuzzOne | 14 |\n| a.FuzzTwo | 0 |\n"; err != nil || string(text) != want {
+	if want := recordHead + "| a.FuzzOne | 14 | 2 |\n| a.FuzzTwo | 0 | 5 |\n"; err != nil || string(text) != want {
 		t.Errorf("%s, %v, want %s", text, err, want)
 	}
-	if err := os.WriteFile(page, []byte("| a.FuzzOne | 99999999999999999999 |\n"), 0o644); err != nil {
-		t.Fatal(err)
+	for _, row := range []string{"99999999999999999999 | 0", "0 | 99999999999999999999"} {
+		if err := os.WriteFile(page, []byte("| a.FuzzOne | "+row+" |\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := record(page, []target{a}, a); err == nil {
+			t.Error("a number that cannot be read was replaced")
+		}
 	}
-	if err := record(page, []target{a}, a); err == nil {
-		t.Error("a number that cannot be read was replaced")
+}
+
+// TestMutated: the counts of each input of the corpus are added.
+func TestMutated(t *testing.T) {
+	out := "=== RUN\nmutate: inputs: 500\nmutate: inputs: 12\nPASS mutate: inputs: 7\nmutate: inputs: many\n"
+	if n := mutated(out); n != 512 {
+		t.Errorf("%d, want 512", n)
 	}
 }
 

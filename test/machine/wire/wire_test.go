@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestFramesRoundTrip(t *testing.T) {
@@ -73,7 +75,7 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(channel.Bytes())
-	f.Fuzz(func(t *testing.T, in []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, in []byte) {
 		frame, err := Read(bytes.NewReader(in))
 		if err != nil {
 			return
@@ -85,7 +87,7 @@ func FuzzRead(f *testing.F) {
 		if !bytes.HasPrefix(in, again.Bytes()) {
 			t.Errorf("% x was read from % x", again.Bytes(), in)
 		}
-	})
+	}))
 }
 
 func TestMessageThatFitsNoFrame(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	toml "github.com/pelletier/go-toml/v2"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // plain turns a table into what the TOML library's decoder makes of it.
@@ -70,7 +72,7 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range parseSeeds {
 		f.Add([]byte(seed))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, data []byte) {
 		doc, problems := Parse("f.toml", data)
 		for _, p := range problems {
 			if p.Line < 0 || p.Line > bytes.Count(data, []byte("\n"))+1 || p.Line > 0 && p.Column < 1 {
@@ -102,7 +104,7 @@ func FuzzParse(f *testing.F) {
 		if diff := cmp.Diff(withoutDates(want), any(got), nan); diff != "" {
 			t.Errorf("the decoder's (-) and ours (+):\n%s", diff)
 		}
-	})
+	}))
 }
 
 // parseSeeds hold the corners of TOML's tables; the fuzz test compares each with the decoder.

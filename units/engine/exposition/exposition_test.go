@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // read returns the samples of a page as text.
@@ -87,7 +89,7 @@ func FuzzRead(f *testing.F) {
 	f.Add("a{b=\"c\",le=\"0.5\"} 1 2\na NaN\n", "a")
 	f.Add("a{b=\"\\\\\\\"\\n\"} 1e999\n# a 1\n", "a")
 	f.Add("a{,} 1\na{b=\"c\",,} 1\n\xff 1\n", "a")
-	f.Fuzz(func(t *testing.T, body, want string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, body, want string) {
 		err := Read([]byte(body), func(name []byte) bool { return string(name) == want }, func(s Sample) error {
 			if s.Name != want || s.Name == "" || strings.ContainsAny(s.Name, " \t\r\n{}\"#") {
 				t.Errorf("a sample of %q, want %q", s.Name, want)
@@ -101,5 +103,5 @@ func FuzzRead(f *testing.F) {
 		if err != nil && !errors.Is(err, ErrMalformed) {
 			t.Errorf("%v", err)
 		}
-	})
+	}))
 }

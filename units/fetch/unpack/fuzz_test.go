@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 // FuzzLayer: whatever entries a layer has, nothing outside changes, and what is unpacked is plain.
@@ -22,7 +24,7 @@ func FuzzLayer(f *testing.F) {
 	} {
 		f.Add(lines)
 	}
-	f.Fuzz(func(t *testing.T, lines string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, lines string) {
 		var out bytes.Buffer
 		w := tar.NewWriter(&out)
 		for line := range strings.SplitSeq(lines, "\n") {
@@ -45,7 +47,7 @@ func FuzzLayer(f *testing.F) {
 			t.Fatal(err)
 		}
 		staysInside(t, out.Bytes())
-	})
+	}))
 }
 
 // FuzzArchive: the same, whatever bytes a layer has.
@@ -59,7 +61,7 @@ func FuzzArchive(f *testing.F) {
 	}
 	f.Add([]byte{0x1f, 0x8b})
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd})
-	f.Fuzz(staysInside)
+	f.Fuzz(mutate.Many(staysInside))
 }
 
 // staysInside applies a layer twice, and looks at what it left.

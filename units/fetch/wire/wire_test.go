@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func request() Request {
@@ -221,7 +223,7 @@ func FuzzDecoder(f *testing.F) {
 		f.Add(e.Append(nil), 3)
 	}
 	f.Add([]byte("{\"event\":\"progress\",\"file\":\"\\ud800\"}\n{}\n\xff\n"), 1)
-	f.Fuzz(func(t *testing.T, out []byte, size int) {
+	f.Fuzz(mutate.Many(func(t *testing.T, out []byte, size int) {
 		var whole, parts Decoder
 		want := whole.Feed(out)
 		var got []Event
@@ -243,7 +245,7 @@ func FuzzDecoder(f *testing.F) {
 		if strings.Count(string(out), "\n") < len(got) {
 			t.Error(fmt.Sprint("more events than lines: ", len(got)))
 		}
-	})
+	}))
 }
 
 // FuzzRequest: a request that is read is one that can be sent again.
@@ -251,7 +253,7 @@ func FuzzRequest(f *testing.F) {
 	data, _ := json.Marshal(request())
 	f.Add(string(data))
 	f.Add(`{"version":1,"ref":"x","cache_dir":"/","directory":"a","hosts":{"a":["::1%lo"]}}`)
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text string) {
 		r, err := ReadRequest(strings.NewReader(text))
 		if err != nil {
 			return
@@ -264,5 +266,5 @@ func FuzzRequest(f *testing.F) {
 		if err != nil || cmp.Diff(r, again, cmpopts.EquateEmpty()) != "" {
 			t.Errorf("%s: %+v, %v", data, again, err)
 		}
-	})
+	}))
 }

@@ -3,6 +3,8 @@ package ram
 import (
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 const (
@@ -41,11 +43,11 @@ func TestAvailable(t *testing.T) {
 func FuzzAvailable(f *testing.F) {
 	f.Add([]byte("MemAvailable:    9000 kB\n"))
 	f.Add([]byte("MemAvailable:\nMemAvailable: 1"))
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, text []byte) {
 		if n, err := parseAvailable(text); err != nil && n != 0 || n%1024 != 0 {
 			t.Errorf("= %d, %v", n, err)
 		}
-	})
+	}))
 }
 
 func TestSize(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/boltfile"
 	"github.com/pool-managerd/pool-managerd/units/perf"
 )
@@ -162,7 +163,7 @@ func FuzzEntry(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Add([]byte(`{"row":{"last":{"at":"2026-01-01T00:00:00Z","one":{"streams":1,"tokens_per_s":-1}}}}`))
-	f.Fuzz(func(t *testing.T, raw []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, raw []byte) {
 		for _, bucket := range []string{bucketRows, bucketLast} {
 			e, ok := parse(bucket, raw)
 			if !ok {
@@ -179,5 +180,5 @@ func FuzzEntry(f *testing.F) {
 				t.Fatalf("%s is refused", again)
 			}
 		}
-	})
+	}))
 }

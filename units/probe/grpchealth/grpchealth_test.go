@@ -3,6 +3,8 @@ package grpchealth
 import (
 	"bytes"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
 func TestStatus(t *testing.T) {
@@ -47,7 +49,7 @@ func FuzzStatus(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 9, 0x12, 2, 'a', 'b', 0x1d, 1, 2, 3, 4})
 	f.Add([]byte{0, 0, 0, 0, 4, 0x0a, 0xff, 0xff, 1})
 	f.Add([]byte{1, 0, 0, 0, 2, 8, 1})
-	f.Fuzz(func(t *testing.T, frame []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, frame []byte) {
 		status, err := Status(frame)
 		if err != nil && status != 0 {
 			t.Errorf("status %d with error %v", status, err)
@@ -55,5 +57,5 @@ func FuzzStatus(f *testing.F) {
 		if err == nil && status == Serving && !bytes.Contains(frame[frameHead:], []byte{1}) {
 			t.Errorf("% x is healthy", frame)
 		}
-	})
+	}))
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/test/mutate"
 	"github.com/pool-managerd/pool-managerd/units/engine/bounds"
 )
 
@@ -105,7 +106,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	const limit = 1 << 10
-	f.Fuzz(func(t *testing.T, stream []byte) {
+	f.Fuzz(mutate.Many(func(t *testing.T, stream []byte) {
 		status, body, again, err := parsed(string(stream), limit)
 		if len(body) > limit || err != nil && again {
 			t.Fatalf("%d bytes, again %t, %v", len(body), again, err)
@@ -131,5 +132,5 @@ func FuzzAnswer(f *testing.F) {
 		if again && (resp.Close || resp.ContentLength < 0 && len(resp.TransferEncoding) == 0) {
 			t.Errorf("the connection is used again, and net/http closes it")
 		}
-	})
+	}))
 }
