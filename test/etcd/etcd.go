@@ -182,16 +182,22 @@ func (c *Cluster) signal(i int, s syscall.Signal) {
 // CPU is the processor time that a member's present process has used.
 func (c *Cluster) CPU(i int) time.Duration {
 	c.t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.members[i].run.Process.Pid))
+	return CPUOf(c.t, c.members[i].run.Process.Pid)
+}
+
+// CPUOf is the processor time that a process has used.
+func CPUOf(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	var ticks time.Duration
 	for _, field := range fields[11:13] { // utime and stime, proc(5)
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			c.t.Fatal(err)
+			t.Fatal(err)
 		}
 		ticks += time.Duration(n)
 	}
@@ -220,6 +226,18 @@ func (c *Cluster) Client() *clientv3.Client {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// Version is that of the first member.
+func (c *Cluster) Version(client *clientv3.Client) string {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	defer cancel()
+	s, err := client.Status(ctx, c.Endpoints()[0])
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s.Version
 }
 
 // Settled reports whether each member answers and knows a leader.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -187,6 +188,26 @@ func TestPartitions(t *testing.T) {
 			})
 		}
 	}
+	t.Run("hosts_begin_while_a_member_is_cut_off_from_the_others", func(t *testing.T) {
+		settled(t, cluster, c)
+		i := cluster.Leader(c)
+		cluster.CutPeers(i)
+		defer cluster.Rejoin(i)
+		time.Sleep(ttl) // it has no leader, and refuses
+		for n := range 4 {
+			o := testOptions(cluster.Endpoints(), fmt.Sprintf("more-%d", n), nil)
+			o.Host.MachineID = strings.Repeat(strconv.Itoa(n), 32)
+			more := runs(t, o)
+			more.has()
+			more.logs(t, "is published")
+			if log := more.log.String(); strings.Contains(log, "could not publish") {
+				t.Error("it takes more than one attempt")
+			}
+			more.end()
+			<-more.ended
+			more.Leave(t.Context())
+		}
+	})
 	t.Run("a_host_that_dies_while_the_leader_is_cut_off_vanishes", func(t *testing.T) {
 		settled(t, cluster, c)
 		i := cluster.Leader(c)

@@ -31,6 +31,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	"github.com/pool-managerd/pool-managerd/registry/fleet"
 )
 
@@ -56,11 +58,13 @@ const (
 	requestTime    = 3 * time.Second
 	longestRequest = 12 * time.Second
 	goodbyeTime    = 2 * time.Second
-	// firstRetry is the pause before another session. It doubles with each failure in a row, up to
-	// longestAway while no member answers the first request, which costs etcd little, and up to
-	// longestRetry where one answered it and the rest failed. It is shortened at random by up to a
-	// half, so that many hosts do not come back at one moment.
+	// firstRetry is the pause before another session. It doubles with each failure in a row: up to
+	// longestAfter where the session had published everything, up to longestAway (or less, where
+	// the lease's time is short) while no member answers the first request, which costs etcd
+	// little, and up to longestRetry where one answered it and the rest failed. It is shortened at
+	// random by up to a half, so that many hosts do not come back at one moment.
 	firstRetry   = 500 * time.Millisecond
+	longestAfter = time.Second
 	longestAway  = 4 * time.Second
 	longestRetry = 15 * time.Second
 	// checks is how often is looked whether what was written is still there: a person may delete
@@ -79,6 +83,11 @@ var (
 	errSlow    = errors.New("etcd is connected and did not answer")
 )
 
+// isStrain reports whether a request failed since etcd has too much to do.
+func isStrain(err error) bool {
+	return errors.Is(err, errSlow) || errors.Is(err, rpctypes.ErrTimeout) || errors.Is(err, rpctypes.ErrTooManyRequests)
+}
+
 // store is what is needed of etcd; *client is one.
 type store interface {
 	// look returns the host's key and the names of its pools' keys.
@@ -87,6 +96,10 @@ type store interface {
 	grant(ctx context.Context) (lease int64, lost <-chan struct{}, err error)
 	// begin makes changes, where the host's key is still as found; errTaken: it is not.
 	begin(ctx context.Context, revision, lease int64, changes []change) error
+	// begun is called once when all is written, after which requests have less time.
+	begun()
+	// gone waits until the host's key, found at a revision, changes or is deleted, or for a while.
+	gone(ctx context.Context, revision int64, most time.Duration)
 	// write makes changes, where the host's key is bound to the lease; errTaken: it is not.
 	write(ctx context.Context, lease int64, changes []change) error
 	// check reports errTaken where the host's key is not bound to the lease, or there are more or

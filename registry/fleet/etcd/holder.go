@@ -10,6 +10,7 @@ import (
 
 // holder is whose key is where this host's should be. It is an error.
 type holder struct {
+	revision       int64 // of its key
 	boot, instance string
 	name, address  string
 	ttl            time.Duration // of its lease
@@ -21,8 +22,8 @@ type holder struct {
 
 // The pace at which a key that is in the way is looked at again.
 const (
-	formerBoot  = time.Second // while it may be of this host's former boot
-	tellAgain   = time.Hour   // between two log lines about a conflict
+	formerBoot  = 2 * time.Second // while it may be of this host's former boot, and does not go
+	tellAgain   = time.Hour       // between two log lines about a conflict
 	longestHeld = 5 * time.Minute
 )
 
@@ -46,8 +47,8 @@ func (p *Publisher) holderOf(f found) (holder, bool) {
 		return holder{}, false
 	}
 	ttl := min(time.Duration(h.TTL*float64(time.Second)), longestHeld)
-	return holder{boot: h.BootID, instance: h.Instance, name: h.Name, address: h.Address, ttl: max(ttl, p.o.TTL),
-		sameBoot: h.BootID == p.self.BootID}, true
+	return holder{revision: f.revision, boot: h.BootID, instance: h.Instance, name: h.Name, address: h.Address,
+		ttl: max(ttl, p.o.TTL), sameBoot: h.BootID == p.self.BootID}, true
 }
 
 // blocked is what follows a key in the way, and returns when to look again. It goes with its lease
@@ -59,8 +60,9 @@ func (p *Publisher) blocked(ctx context.Context, by holder) time.Duration {
 		p.show("etcd: waiting for the lease of this host's former boot to end")
 		p.o.Progress.Ended()
 	}
-	if time.Since(p.held.since) < p.held.ttl+slack {
-		return formerBoot
+	if rest := p.held.ttl + slack - time.Since(p.held.since); rest > 0 {
+		p.s.store.gone(ctx, by.revision, min(rest, formerBoot))
+		return time.Millisecond
 	}
 	p.show("etcd: not published: " + p.held.Error())
 	if by.sameBoot {

@@ -152,6 +152,7 @@ func (p *Publisher) begin(ctx context.Context) error {
 		s.plan.wrote(batch, begun, time.Now())
 		p.o.Progress.Wrote(len(batch))
 	}
+	st.begun()
 	return nil
 }
 
@@ -247,37 +248,44 @@ func (p *Publisher) ended(ctx context.Context, err error) time.Duration {
 	case errors.As(err, &by):
 		pause = p.blocked(ctx, *by)
 	default:
-		p.count(err)
+		cutShort := p.count(err)
 		p.o.Progress.Failed(err)
-		pause = p.retry()
+		pause = p.retry(cutShort)
 		p.report(err, pause)
 	}
 	p.Close()
 	return pause
 }
 
-// count takes a failure into account.
-func (p *Publisher) count(err error) {
+// count takes a failure into account, and returns whether it is of a session that had published
+// everything, and not since etcd had too much to do.
+func (p *Publisher) count(err error) (cutShort bool) {
 	if !p.began.IsZero() && time.Since(p.began) >= p.o.TTL {
 		p.failed, p.strained, p.slow, p.hints = 0, 0, 0, nil // the session was a good one
 	}
+	cutShort = !p.began.IsZero() && !isStrain(err)
 	p.began = time.Time{}
 	p.failed++
 	p.strained++
-	if p.s == nil || !p.s.found {
+	if cutShort || p.s == nil || !p.s.found {
 		p.strained = 0
 	}
 	if errors.Is(err, errSlow) {
 		p.slow++
 	}
+	return cutShort
 }
 
-// retry is the pause after a failure.
-func (p *Publisher) retry() time.Duration {
-	if p.strained > 0 {
+// retry is the pause after a failure that count has taken into account.
+func (p *Publisher) retry(cutShort bool) time.Duration {
+	switch {
+	case cutShort:
+		return p.pause(p.failed, longestAfter)
+	case p.strained > 0:
 		return p.pause(p.strained, longestRetry)
 	}
-	return p.pause(p.failed, longestAway)
+	// together with a request that fails it is within the lease's time and two seconds
+	return p.pause(p.failed, min(longestAway, p.o.TTL*2/3))
 }
 
 // pause is the nth in a row, longest at most.

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,11 +20,14 @@ import (
 
 // fakeEtcd answers by the clock of the test.
 type fakeEtcd struct {
-	begun time.Time
+	start time.Time
 	fail  func(at time.Duration, call string) error
 	found found
-	calls []string // "SECONDS call"
+	goes  time.Duration // when the key that was found does; 0: never
+	calls []string      // "SECONDS call"
 	open  int
+
+	patience time.Duration
 
 	mu   sync.Mutex
 	lost chan struct{}
@@ -37,7 +41,7 @@ func (f *fakeEtcd) lose() {
 }
 
 func (f *fakeEtcd) call(name string) error {
-	at := time.Since(f.begun)
+	at := time.Since(f.start)
 	f.calls = append(f.calls, fmt.Sprintf("%.1f %s", at.Seconds(), name))
 	return f.fail(at, name)
 }
@@ -57,6 +61,19 @@ func (f *fakeEtcd) begin(_ context.Context, _, _ int64, changes []change) error 
 
 func (f *fakeEtcd) write(_ context.Context, _ int64, changes []change) error {
 	return f.call(fmt.Sprintf("write %d", len(changes)))
+}
+
+func (f *fakeEtcd) begun() {
+	if f.patience != requestTime {
+		_ = f.call("less time") // no case has it fail
+	}
+}
+
+func (f *fakeEtcd) gone(ctx context.Context, _ int64, most time.Duration) {
+	if left := f.goes - time.Since(f.start); f.goes > 0 && left <= most {
+		most, f.found = max(0, left), found{}
+	}
+	wait(ctx, most)
 }
 
 func (f *fakeEtcd) check(context.Context, int64, int) error { return f.call("check") }
@@ -82,12 +99,14 @@ func TestSessions(t *testing.T) {
 	}
 	away := errors.New("no member answered")
 	other := found{revision: 3, host: record.Encode(record.Host{Schema: record.Schema, BootID: "other", Name: "twin",
-		TTL: 3})}
+		TTL: 3, Started: "2100-01-01T00:00:00Z"})} // clocks mean nothing
 	for _, c := range []struct {
 		name  string
 		d     time.Duration
+		ttl   time.Duration // 0: that of the other tests
 		fail  func(time.Duration, string) error
 		found found
+		goes  time.Duration
 		steps map[time.Duration]func(p *Publisher, f *fakeEtcd, box fleet.Mailbox)
 		want  string
 		log   string // parts, in order
@@ -97,12 +116,14 @@ func TestSessions(t *testing.T) {
 		{name: "quiet", d: 65 * time.Second, fail: never,
 			want: "0.0 look, 0.0 grant, 0.0 begin 2, 30.0 check, 60.0 check", log: "is published",
 			counted: "true false 0 2"},
-		{name: "failures_are_tried_again_and_logged_now_and_then", d: 44 * time.Second,
+		{name: "failures_are_tried_again_and_logged_now_and_then", d: 44 * time.Second, ttl: 10 * time.Second,
 			fail: between(0, 40*time.Second, "look", away),
 			want: "0.0 look, 0.5 look, 1.5 look, 3.5 look, 7.5 look, 11.5 look, 15.5 look, 19.5 look, 23.5 look, " +
 				"27.5 look, 31.5 look, 35.5 look, 39.5 look, 43.5 look, 43.5 grant, 43.5 begin 2",
 			log: "attempts=1 … attempts=10 … is published", counted: "true false 13 2"},
-		{name: "another_reason_is_logged_too", d: 8 * time.Second,
+		{name: "the_pause_is_shorter_where_the_lease_is", d: 8 * time.Second, fail: between(0, 7*time.Second, "look", away),
+			want: "0.0 look, 0.5 look, 1.5 look, 3.5 look, 5.5 look, 7.5 look, 7.5 grant, 7.5 begin 2"},
+		{name: "another_reason_is_logged_too", d: 8 * time.Second, ttl: 10 * time.Second,
 			fail: func(at time.Duration, call string) error {
 				if at < time.Second {
 					return away
@@ -120,7 +141,7 @@ func TestSessions(t *testing.T) {
 			fail: between(0, 10*time.Second, "begin", errSlow),
 			want: "0.0 look, 0.0 grant, 0.0 begin 2, 0.5 within 6s, 0.5 look, 0.5 grant, 0.5 begin 2, 1.5 within 12s, " +
 				"1.5 look, 1.5 grant, 1.5 begin 2, 3.5 within 12s, 3.5 look, 3.5 grant, 3.5 begin 2, 7.5 within 12s, " +
-				"7.5 look, 7.5 grant, 7.5 begin 2, 15.5 within 12s, 15.5 look, 15.5 grant, 15.5 begin 2",
+				"7.5 look, 7.5 grant, 7.5 begin 2, 15.5 within 12s, 15.5 look, 15.5 grant, 15.5 begin 2, 15.5 less time",
 			log: "more time … is published"},
 		{name: "a_write_that_failed_ends_the_session", d: 10 * time.Second,
 			fail: between(0, 4*time.Second, "write", away),
@@ -139,6 +160,26 @@ func TestSessions(t *testing.T) {
 			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
 				2 * time.Second: func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { f.lose() }},
 			want: "0.0 look, 0.0 grant, 0.0 begin 2, 2.5 look, 2.5 grant, 2.5 begin 2", log: "ended the lease"},
+		{name: "leases_that_are_lost_one_after_another", d: 15 * time.Second, fail: never,
+			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
+				1 * time.Second:          func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { f.lose() },
+				2 * time.Second:          func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { f.lose() },
+				4 * time.Second:          func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { f.lose() },
+				6 * time.Second:          func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { f.lose() },
+				13500 * time.Millisecond: func(_ *Publisher, f *fakeEtcd, _ fleet.Mailbox) { f.lose() }},
+			want: "0.0 look, 0.0 grant, 0.0 begin 2, 1.5 look, 1.5 grant, 1.5 begin 2, 3.0 look, 3.0 grant, 3.0 begin 2, " +
+				"5.0 look, 5.0 grant, 5.0 begin 2, 7.0 look, 7.0 grant, 7.0 begin 2, 14.0 look, 14.0 grant, 14.0 begin 2",
+			log: "attempts=1 … ended the lease", counted: "true false 5 12"},
+		{name: "an_etcd_that_publishes_and_then_is_slow_is_tried_less_often", d: 13 * time.Second,
+			fail: between(0, 8*time.Second, "write", rpctypes.ErrTimeout),
+			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
+				1 * time.Second: func(_ *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(state("x!")) },
+				2 * time.Second: func(_ *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(state("x")) },
+				4 * time.Second: func(_ *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(state("x!")) },
+				7 * time.Second: func(_ *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(state("x")) }},
+			want: "0.0 look, 0.0 grant, 0.0 begin 2, 1.0 write 1, 1.5 look, 1.5 grant, 1.5 begin 2, 2.0 write 1, 3.0 look, " +
+				"3.0 grant, 3.0 begin 2, 4.0 write 1, 6.0 look, 6.0 grant, 6.0 begin 2, 7.0 write 1, 11.0 look, 11.0 grant, " +
+				"11.0 begin 2"},
 		{name: "the_manager_does_not_answer", d: 10 * time.Second, fail: never,
 			steps: map[time.Duration]func(*Publisher, *fakeEtcd, fleet.Mailbox){
 				2 * time.Second: func(_ *Publisher, _ *fakeEtcd, box fleet.Mailbox) { box.Put(fleet.State{}) },
@@ -147,22 +188,26 @@ func TestSessions(t *testing.T) {
 		{name: "keys_are_gone", d: 31 * time.Second, fail: between(0, time.Minute, "check", errTaken),
 			want: "0.0 look, 0.0 grant, 0.0 begin 2, 30.0 check, 30.5 look, 30.5 grant, 30.5 begin 2",
 			log:  "changed or deleted by another"},
+		{name: "another_boot_that_goes_with_its_lease", d: 9 * time.Second, fail: never, found: other,
+			goes: 2700 * time.Millisecond,
+			want: "0.0 look, 2.0 look, 2.7 look, 2.7 grant, 2.7 begin 2", log: "is published"},
 		{name: "another_boot_that_outlives_its_lease", d: 9 * time.Second, fail: never, found: other,
-			want: "0.0 look, 1.0 look, 2.0 look, 3.0 look, 4.0 look, 5.0 look, 5.0 conflict, 6.5 look, 6.5 conflict, " +
+			want: "0.0 look, 2.0 look, 4.0 look, 5.0 look, 5.0 conflict, 6.5 look, 6.5 conflict, " +
 				"8.0 look, 8.0 conflict", log: "twin"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := &fakeEtcd{begun: time.Now(), fail: c.fail, found: c.found}
+				f := &fakeEtcd{start: time.Now(), fail: c.fail, found: c.found, goes: c.goes}
 				log := &lines{}
 				p := New(testOptions(nil, "a", log))
 				p.o.Log = slog.New(slog.NewTextHandler(log, nil))
+				p.o.TTL = cmp.Or(c.ttl, ttl)
 				p.random = func() float64 { return 0 }
 				p.o.Progress = fleet.NewProgress("etcd")
 				p.connect = func() (store, error) {
 					f.open++
-					if d := p.patience(); d != requestTime {
-						_ = f.call("within " + d.String()) // no case has it fail
+					if f.patience = p.patience(); f.patience != requestTime {
+						_ = f.call("within " + f.patience.String()) // no case has it fail
 					}
 					return f, nil
 				}
@@ -212,4 +257,30 @@ func many(n int) []string {
 		ids = append(ids, fmt.Sprintf("p%03d", i))
 	}
 	return ids
+}
+
+// TestPatience: after failures a session has more time until it has begun, and after that the time
+// of its lease, within bounds.
+func TestPatience(t *testing.T) {
+	for _, c := range []struct{ ttl, patience, before, after time.Duration }{
+		{ttl: 10 * time.Second, patience: requestTime, before: 10 * time.Second, after: 10 * time.Second},
+		{ttl: 10 * time.Second, patience: longestRequest, before: longestRequest, after: 10 * time.Second},
+		{ttl: 5 * time.Second, patience: longestRequest, before: longestRequest, after: 5 * time.Second},
+		{ttl: time.Minute, patience: requestTime, before: longestRequest, after: longestRequest},
+		{ttl: time.Second, patience: requestTime, before: requestTime, after: requestTime},
+	} {
+		o := testOptions([]string{"http://127.0.0.1:1"}, "a", nil)
+		o.TTL = c.ttl
+		s, err := dial(o, c.patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := s.(*client).work
+		s.begun()
+		if after := s.(*client).work; before != c.before || after != c.after {
+			t.Errorf("ttl %s, patience %s: %s and then %s, want %s and %s", c.ttl, c.patience, before, after,
+				c.before, c.after)
+		}
+		s.close()
+	}
 }

@@ -84,7 +84,7 @@ func (r *Reader) Watch(ctx context.Context, deliver func(view.Batch)) {
 			slow++
 		}
 		deliver(view.Batch{Kind: view.Lost, Err: s.err})
-		wait(ctx, r.pause(failed, s.answered))
+		wait(ctx, r.pause(failed, s.answered && s.listed.IsZero()))
 		failed++
 	}
 }
@@ -124,11 +124,11 @@ func (r *Reader) list(ctx context.Context, f feed, deliver func(view.Batch)) (in
 	return revision, err
 }
 
-// pause doubles with each failure, and is shortened at random by up to a half. It is shorter where
-// no member answered: asking costs etcd little then.
-func (r *Reader) pause(failed int, answered bool) time.Duration {
+// pause doubles with each failure, and is shortened at random by up to a half. It grows longer
+// where a member answered and a list failed nevertheless: to ask again is work for etcd then.
+func (r *Reader) pause(failed int, brokeOff bool) time.Duration {
 	longest := longestAway
-	if answered {
+	if brokeOff {
 		longest = longestRetry
 	}
 	p := doubled(firstReread, failed, longest)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -66,6 +67,10 @@ func TestReaderSessions(t *testing.T) {
 		{"a_watch_that_ends", []scriptedFeed{{watch: boom, lasts: time.Second}}, "0.0 " + whole + ", 1.0 lost, 1.1 " + whole},
 		{"sessions_that_end_at_once_are_made_less_often", []scriptedFeed{{watch: boom}, {watch: boom}, {watch: boom}},
 			"0.0 " + whole + " lost, 0.1 " + whole + " lost, 0.3 " + whole + " lost, 0.7 " + whole},
+		{"one_that_listed_is_followed_by_another_within_4_s", slices.Repeat([]scriptedFeed{{watch: boom, lasts: time.Second}}, 8),
+			"0.0 " + whole + ", 1.0 lost, 1.1 " + whole + ", 2.1 lost, 2.3 " + whole + ", 3.3 lost, 3.7 " + whole +
+				", 4.7 lost, 5.5 " + whole + ", 6.5 lost, 8.1 " + whole + ", 9.1 lost, 12.3 " + whole +
+				", 13.3 lost, 17.3 " + whole + ", 18.3 lost, 22.3 " + whole},
 		{"one_that_was_good_begins_again_at_once", []scriptedFeed{{watch: boom}, {watch: boom},
 			{watch: boom, lasts: 20 * time.Second}}, "0.0 " + whole + " lost, 0.1 " + whole + " lost, 0.3 " + whole +
 			", 20.3 lost, 20.4 " + whole},
@@ -112,13 +117,13 @@ func TestReaderSessions(t *testing.T) {
 	}
 }
 
-// TestReaderPause: it grows, has a bound, which is lower while no member answers, and is never
+// TestReaderPause: it grows, has a bound, which is higher where lists break off, and is never
 // shorter than half of it.
 func TestReaderPause(t *testing.T) {
-	for answered, most := range map[bool]time.Duration{false: longestAway, true: longestRetry} {
+	for brokeOff, most := range map[bool]time.Duration{false: longestAway, true: longestRetry} {
 		for failed := range 100 {
-			longest := (&Reader{random: func() float64 { return 0 }}).pause(failed, answered)
-			shortest := (&Reader{random: func() float64 { return 0.999 }}).pause(failed, answered)
+			longest := (&Reader{random: func() float64 { return 0 }}).pause(failed, brokeOff)
+			shortest := (&Reader{random: func() float64 { return 0.999 }}).pause(failed, brokeOff)
 			if longest > most || longest < firstReread || shortest < longest/2 || shortest > longest {
 				t.Errorf("after %d failures: %s to %s", failed, shortest, longest)
 			}

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
@@ -45,6 +47,20 @@ func (l *lines) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+func (l *lines) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
+}
+
+// note adds a line, with the time.
+func (l *lines) note(format string, args ...any) {
+	_, _ = fmt.Fprintf(l, "%s %s\n", time.Now().Format(clock), fmt.Sprintf(format, args...)) // it takes all
+}
+
+// clock is how times are logged that are compared with each other.
+const clock = "15:04:05.000"
 
 // host is a publisher that runs.
 type host struct {
@@ -110,15 +126,27 @@ func state(pools ...string) fleet.State {
 // content is what etcd has: "boot-a: id ready, id backoff", and conflicts.
 func content(t *testing.T, c *clientv3.Client) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	return contentWithin(t, c, 5*time.Second)
+}
+
+// contentWithin is content, or the error of a question that had some time.
+func contentWithin(t *testing.T, c *clientv3.Client, d time.Duration) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	resp, err := c.Get(ctx, "/test/", clientv3.WithPrefix())
 	if err != nil {
 		return err.Error()
 	}
 	var all []string
+	leases := map[string]int64{} // of hosts
 	for _, kv := range resp.Kvs {
 		parts := strings.Split(string(kv.Key), "/")
+		if lease, known := leases[parts[3]]; parts[2] != "conflicts" && known && lease != kv.Lease {
+			all = append(all, "two leases of "+parts[3])
+		} else if parts[2] != "conflicts" {
+			leases[parts[3]] = kv.Lease
+		}
 		switch parts[2] {
 		case "pools":
 			var p record.Pool
@@ -174,19 +202,20 @@ func stays(t *testing.T, d time.Duration, c *clientv3.Client, want string) {
 	}
 }
 
+// withEtcd is a subtest with an etcd of its own.
+func withEtcd(t *testing.T, name string, test func(*testing.T, *etcd.Cluster, *clientv3.Client)) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		cluster := etcd.Start(t, etcd.Options{})
+		test(t, cluster, cluster.Client())
+	})
+}
+
 // TestRealEtcd: what a real etcd has is what the manager reported, over each end of a process and
 // each loss that one host can have.
 func TestRealEtcd(t *testing.T) {
 	t.Parallel()
-	cluster := etcd.Start(t, etcd.Options{})
-	c := cluster.Client()
-	fresh := func(t *testing.T) {
-		if _, err := c.Delete(t.Context(), "/test/", clientv3.WithPrefix()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Run("changes_and_the_end", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "changes_and_the_end", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		stays(t, 300*time.Millisecond, c, "") // nothing is known yet
 		h.has("x", "y!")
@@ -202,8 +231,8 @@ func TestRealEtcd(t *testing.T) {
 		h.Leave(t.Context())
 		eventually(t, time.Second, c, "")
 	})
-	t.Run("a_killed_process_is_followed_by_the_next", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "a_killed_process_is_followed_by_the_next", func(t *testing.T, cluster *etcd.Cluster,
+		c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		h.has("x", "y")
 		eventually(t, right, c, "hosts a, x ready, y ready")
@@ -213,16 +242,14 @@ func TestRealEtcd(t *testing.T) {
 		eventually(t, right, c, "hosts a, x backoff")
 		stays(t, right, c, "hosts a, x backoff") // the former lease ends, with nothing bound to it
 	})
-	t.Run("a_host_that_died_vanishes", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "a_host_that_died_vanishes", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		h.has("x")
 		eventually(t, right, c, "hosts a, x ready")
 		h.close()
 		eventually(t, right, c, "")
 	})
-	t.Run("a_reboot_waits_for_the_former_lease", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "a_reboot_waits_for_the_former_lease", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		h.has("x")
 		eventually(t, right, c, "hosts a, x ready")
@@ -234,8 +261,7 @@ func TestRealEtcd(t *testing.T) {
 			t.Error("a reboot is taken for a conflict")
 		}
 	})
-	t.Run("two_hosts_with_one_machine_id", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "two_hosts_with_one_machine_id", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		h.has("x")
 		eventually(t, right, c, "hosts a, x ready")
@@ -252,8 +278,7 @@ func TestRealEtcd(t *testing.T) {
 		h.Leave(t.Context())
 		eventually(t, right, c, "conflicts b, hosts b, x backoff, y ready")
 	})
-	t.Run("two_processes_of_one_boot", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "two_processes_of_one_boot", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		h.has("x")
 		eventually(t, right, c, "hosts a, x ready")
@@ -263,25 +288,24 @@ func TestRealEtcd(t *testing.T) {
 		h.has("x!")
 		eventually(t, 3*right, c, "conflicts a, hosts a, y ready")
 	})
-	t.Run("a_lease_revoked_by_hand", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "a_lease_revoked_by_hand", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		h.has("x")
 		eventually(t, right, c, "hosts a, x ready")
 		revokeAll(t, c)
 		eventually(t, right, c, "hosts a, x ready")
 	})
-	t.Run("keys_deleted_by_hand", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "keys_deleted_by_hand", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		h.has("x")
 		eventually(t, right, c, "hosts a, x ready")
-		fresh(t)
+		if _, err := c.Delete(t.Context(), "/test/", clientv3.WithPrefix()); err != nil {
+			t.Fatal(err)
+		}
 		h.has("x", "y") // noticed at the next write
 		eventually(t, right, c, "hosts a, x ready, y ready")
 	})
-	t.Run("models_are_there_with_the_host", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "models_are_there_with_the_host", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		s := state("x")
 		h.box.Put(s)
@@ -300,8 +324,7 @@ func TestRealEtcd(t *testing.T) {
 		next.Leave(t.Context())
 		eventually(t, time.Second, c, "")
 	})
-	t.Run("more_pools_than_a_transaction_takes", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "more_pools_than_a_transaction_takes", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		var ids, want []string
 		for i := range 250 {
@@ -315,8 +338,7 @@ func TestRealEtcd(t *testing.T) {
 		next.has("p000")
 		eventually(t, right, c, "hosts a, p000 ready")
 	})
-	t.Run("etcd_is_away_and_a_pool_is_removed", func(t *testing.T) {
-		fresh(t)
+	withEtcd(t, "etcd_is_away_and_a_pool_is_removed", func(t *testing.T, cluster *etcd.Cluster, c *clientv3.Client) {
 		h := runs(t, testOptions(cluster.Endpoints(), "a", nil))
 		h.has("x", "y")
 		eventually(t, right, c, "hosts a, x ready, y ready")
@@ -335,7 +357,8 @@ func revokeAll(t *testing.T, c *clientv3.Client) {
 		t.Fatal(err)
 	}
 	for _, l := range leases.Leases {
-		if _, err := c.Revoke(t.Context(), l.ID); err != nil {
+		// one may have ended meanwhile
+		if _, err := c.Revoke(t.Context(), l.ID); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			t.Fatal(err)
 		}
 	}

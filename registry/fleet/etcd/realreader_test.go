@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/fleet/view"
 	"github.com/pool-managerd/pool-managerd/test/etcd"
 )
@@ -77,6 +78,12 @@ func (w *watching) take(b view.Batch) {
 		}
 		w.seen[key] = text
 	}
+}
+
+func (w *watching) view() wire.FleetPools {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.set.Pools()
 }
 
 // content is what the view has, in the form that content of etcd has.
@@ -175,6 +182,28 @@ func TestRealReader(t *testing.T) {
 		h.has("y")
 		w.sees(t, right, "hosts a, y ready")
 		h.close()
+		w.sees(t, right, "")
+	})
+	t.Run("a_host_that_comes_back_under_another_address", func(t *testing.T) {
+		o := testOptions(cluster.Endpoints(), "a", nil)
+		before := runs(t, o)
+		before.has("x")
+		w.sees(t, right, "hosts a, x ready")
+		before.close()
+		o.Host.Address = "https://moved:9200"
+		next := runs(t, o)
+		next.has("x")
+		for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+			v := w.view()
+			if len(v.Hosts) == 1 && len(v.Pools) == 1 && v.Hosts[0].Address == o.Host.Address &&
+				v.Pools[0].Address == o.Host.Address {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the view has %+v", v)
+			}
+		}
+		next.close()
 		w.sees(t, right, "")
 	})
 	t.Run("etcd_is_away_and_hosts_change", func(t *testing.T) {

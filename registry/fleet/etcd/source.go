@@ -57,7 +57,8 @@ func (s *source) list(ctx context.Context, page func([]view.KV)) (revision int64
 }
 
 func (s *source) page(ctx context.Context, key, end string, revision int64) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.attempts.patience)
+	// a member without a leader refuses at once, and the client asks the next one
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), s.attempts.patience)
 	defer cancel()
 	return s.c.Get(ctx, key, clientv3.WithRange(end), clientv3.WithLimit(pageKeys), clientv3.WithRev(revision))
 }

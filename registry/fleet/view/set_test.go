@@ -140,6 +140,10 @@ func TestSet(t *testing.T) {
 		{"values_that_cannot_be_read_hide_what_they_are_of", []string{"list: host a, pool a/x => host a boot, pool a/x loading",
 			`raw pools/a/x {"schema":2,"id":"x"} => -pool a/x`, "pool a/x => pool a/x loading",
 			`raw hosts/a {"schema":1 => -pool a/x, -host a`, "host a => host a boot, pool a/x loading"}},
+		{"the_clock_of_a_host_means_nothing", []string{
+			`list: raw hosts/a {"schema":1,"machine_id":"a","boot_id":"b","started":"2100-01-01T00:00:00Z"} => host a b`,
+			`raw hosts/a {"schema":1,"machine_id":"a","boot_id":"b2","started":"1970-01-01T00:00:00Z"} => host a b2`,
+			"-host a => -host a"}},
 		{"a_record_of_another_host_or_pool_is_not_believed", []string{"list: host a => host a boot",
 			`raw hosts/b {"schema":1,"machine_id":"a"} => `, `raw pools/a/x {"schema":1,"id":"y"} => `,
 			`raw conflicts/a/b2 {"schema":1,"machine_id":"a","boot_id":"b3"} => `}},
