@@ -15,6 +15,7 @@ DEB   := $(DIST)/pool-managerd_$(VERSION)_$(GOARCH).deb
 BIN   := $(DIST)/bin/$(GOARCH)
 STAGE := $(DIST)/stage/$(GOARCH)
 TOOLS := $(DIST)/tools
+NEWEST := $(DIST)/etcd
 
 # stdjson: gguf-parser-go leaves out json-iterator, whose way to call methods by name makes the linker keep every exported
 # method of the whole program (docs/dependencies.md).
@@ -187,9 +188,25 @@ test-chaos: need-root need-go host-packages deb ## Random faults in a machine of
 	POOL_MANAGERD_DEB=$(abspath $(DEB)) CHAOS_SEED=$(or $(SEED),random) CHAOS_DURATION=$(or $(DURATION),25m) CHAOS_STEPS='$(STEPS)' \
 	CHAOS_RELEASE=$(RELEASE) CHAOS_VM=$(VM) go test -tags machine -count 1 -timeout 0 -v -run TestChaos ./test/chaos
 
+# The newest etcd, in the version that its own go.mod pins.
+$(NEWEST)/etcd: test/etcd/newest/go.mod test/etcd/newest/go.sum | need-go
+	@mkdir -p $(NEWEST)
+	GOARCH= CGO_ENABLED=0 go -C test/etcd/newest build -o $(abspath $(NEWEST))/etcdctl go.etcd.io/etcd/etcdctl/v3
+	GOARCH= CGO_ENABLED=0 go -C test/etcd/newest build -o $(abspath $(NEWEST))/etcd go.etcd.io/etcd/server/v3
+
+FLEET_TEST = FLEET_FAULTS=$(or $(DURATION),10m) FLEET_SEED=$(SEED) go test -count 1 -timeout 0
+
 .PHONY: test-fleet
-test-fleet: need-go ## Random faults of hosts and members of a real etcd; as root also cut networks (DURATION=10m, SEED)
-	FLEET_FAULTS=$(or $(DURATION),10m) FLEET_SEED=$(SEED) go test -count 1 -timeout 0 -v -run TestAtRandom ./registry/fleet/etcd
+test-fleet: test-fleet-host test-fleet-newest ## Random faults of hosts and members of a real etcd, this host's and the newest; as root also cut networks (DURATION=10m, SEED)
+
+.PHONY: test-fleet-host
+test-fleet-host: need-go
+	$(FLEET_TEST) -v -run TestAtRandom ./registry/fleet/etcd
+
+.PHONY: test-fleet-newest
+test-fleet-newest: $(NEWEST)/etcd ## The tests that need an etcd, and random faults, with the newest etcd alone (DURATION=10m, SEED)
+	PATH="$(abspath $(NEWEST)):$$PATH" go test -count 1 -skip TestAtRandom ./registry/fleet/etcd ./cmd/pool-fleet
+	PATH="$(abspath $(NEWEST)):$$PATH" $(FLEET_TEST) -v -run TestAtRandom ./registry/fleet/etcd
 
 .PHONY: sandbox-table
 sandbox-table: need-root need-go host-packages ## What PyTorch, node and others need of the sandbox, each relaxation tried (ONLY=REGEXP)
