@@ -70,7 +70,7 @@ func manager(t *testing.T, dir string) string {
 }
 
 // hostRoot is a file system that says who a host is.
-func hostRoot(t *testing.T) string {
+func hostRoot(t testing.TB) string {
 	t.Helper()
 	root := t.TempDir()
 	for path, content := range map[string]string{"etc/machine-id": strings.Repeat("0a", 16),
