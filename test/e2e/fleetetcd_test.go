@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ ttl = "5s"
 const startEtcd = `
 	systemd-run --quiet --collect --unit=etcd-test --service-type=exec --property=StateDirectory=etcd-test /usr/local/bin/etcd --data-dir /var/lib/etcd-test
 	until ETCDCTL_API=3 /usr/local/bin/etcdctl endpoint health 2>/dev/null; do sleep 0.2; done`
+
+const untilEtcdEnded = "until [ $(systemctl is-active etcd-test) != active ]; do sleep 0.1; done\n"
 
 // etcdHas waits until the keys of pools in etcd are these ids.
 func (s *site) etcdHas(want string) {
@@ -67,21 +70,62 @@ func etcdSteps(t *testing.T, h *site) {
 	h.reload()
 	h.etcdHas("host a b")
 	h.shell(`systemctl show -P StatusText pool-fleet | grep "2 pools published below /pool-managerd"`)
+	etcdAway(h)
 	h.shell("systemctl kill --signal=KILL pool-fleet etcd-test")
-	h.shell("until [ $(systemctl is-active etcd-test) != active ]; do sleep 0.1; done; " + startEtcd)
+	h.shell(untilEtcdEnded + startEtcd)
 	h.etcdHas("host a b")
 	h.shell("systemctl kill --kill-who=main --signal=STOP pool-managerd")
 	h.etcdHas("")
 	h.shell("systemctl kill --kill-who=main --signal=CONT pool-managerd")
 	h.etcdHas("host a b")
-	if pages := h.shell("awk '/VmRSS/ {print $2}' /proc/$(systemctl show -P MainPID pool-fleet)/status"); len(
-		strings.TrimSpace(pages)) > 5 || strings.TrimSpace(pages) > "25000" {
-		t.Errorf("pool-fleet has %s KiB resident", strings.TrimSpace(pages))
+	h.shell("systemctl kill --signal=STOP pool-fleet")
+	h.etcdHas("")
+	h.shell("systemctl kill --signal=CONT pool-fleet")
+	h.etcdHas("host a b")
+	exposure := overallExposure.FindStringSubmatch(h.shell("systemd-analyze security --no-pager pool-fleet"))
+	if len(exposure) != 2 || exposure[1] > "1.5" {
+		t.Errorf("exposure: %v", exposure)
+	}
+	kib := strings.TrimSpace(h.shell("awk '/VmRSS/ {print $2}' /proc/$(systemctl show -P MainPID pool-fleet)/status"))
+	t.Logf("pool-fleet has %s KiB resident, exposure %s", kib, exposure)
+	if n, err := strconv.Atoi(kib); err != nil || n > 20<<10 {
+		t.Errorf("pool-fleet has %s KiB resident, want 20 MiB at most", kib)
 	}
 	etcdRead(h)
 	h.write(host.ConfigFile, reporting)
 	h.reload()
 	h.etcdHas("") // its lease ends: the next process has no etcd
+}
+
+// etcdAway: while etcd is away for longer than the host's lease there, a lease of a slot is renewed
+// and the API answers as before, engines run on, and the host is published when etcd is back.
+func etcdAway(h *site) {
+	ctx, cancel := h.within()
+	defer cancel()
+	before, c := h.engines(), h.client()
+	lease, err := c.Acquire(ctx, "a", "", 3*time.Second)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.shell("systemctl kill --signal=KILL etcd-test; " + untilEtcdEnded)
+	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+		begun := time.Now()
+		if err := c.Renew(ctx, lease, 3*time.Second); err != nil {
+			h.t.Fatalf("while etcd is away: %v", err)
+		}
+		if _, err := c.Status(ctx, "/v1", "b"); err != nil {
+			h.t.Fatalf("while etcd is away: %v", err)
+		}
+		if took := time.Since(begun); took > time.Second {
+			h.t.Errorf("while etcd is away, a renewal and a look took %s", took)
+		}
+	}
+	if err := c.Release(ctx, lease); err != nil {
+		h.t.Error(err)
+	}
+	h.untouched(before)
+	h.shell(startEtcd)
+	h.etcdHas("host a b")
 }
 
 // etcdRead: the fleet is shown on the socket of pool-fleet's sandbox, to any user, and by the
