@@ -1,5 +1,5 @@
 # make help lists the targets. Variables that may be set: VERSION, GOARCH, CC (for another GOARCH), DIST (where results go),
-# FUZZTIME, KEEP and RECORD; RELEASE and VM for machine-shell and test-chaos; SEED, DURATION and STEPS for test-chaos.
+# FUZZTIME, KEEP and RECORD; RELEASE and VM for machine-shell and test-chaos; SEED, DURATION, STEPS and KINDS for test-chaos.
 
 VERSION ?= 0.1.0
 DIST    ?= dist
@@ -184,8 +184,8 @@ gpu-bundle: need-root host-packages stage ## An archive that tries all this on a
 	go run ./test/cmd/gpubundle --stage $(STAGE) --out $(BUNDLE)
 
 .PHONY: test-chaos
-test-chaos: need-root need-go host-packages deb ## Random faults in a machine of 20 pools (DURATION=25m, SEED, STEPS, RELEASE, VM=1)
-	POOL_MANAGERD_DEB=$(abspath $(DEB)) CHAOS_SEED=$(or $(SEED),random) CHAOS_DURATION=$(or $(DURATION),25m) CHAOS_STEPS='$(STEPS)' \
+test-chaos: need-root need-go host-packages deb ## Random faults in a machine of 20 pools (DURATION=25m, SEED, STEPS, KINDS, RELEASE, VM=1)
+	POOL_MANAGERD_DEB=$(abspath $(DEB)) CHAOS_SEED=$(or $(SEED),random) CHAOS_DURATION=$(or $(DURATION),25m) CHAOS_STEPS='$(STEPS)' CHAOS_KINDS='$(KINDS)' \
 	CHAOS_RELEASE=$(RELEASE) CHAOS_VM=$(VM) go test -tags machine -count 1 -timeout 0 -v -run TestChaos ./test/chaos
 
 # The newest etcd, in the version that its own go.mod pins.

@@ -23,6 +23,7 @@ const (
 	seedEnv     = "CHAOS_SEED"     // a number; "random" draws one
 	durationEnv = "CHAOS_DURATION" // of the rounds
 	stepsEnv    = "CHAOS_STEPS"    // "ROUND.INDEX …": only these steps
+	kindsEnv    = "CHAOS_KINDS"    // "NAME …": only these kinds of faults
 	releaseEnv  = "CHAOS_RELEASE"
 	vmEnv       = "CHAOS_VM" // not empty: a virtual machine
 )
@@ -34,7 +35,8 @@ const (
 	sliceDuration = 3 * time.Minute
 )
 
-// lastRound is how much longer than its duration a run may take.
+// lastRound is how much longer than its duration a run may take, where the machine is as fast as
+// the host.
 const lastRound = 5 * time.Minute
 
 // TestChaos runs rounds of faults until the time is over.
@@ -52,15 +54,16 @@ func TestChaos(t *testing.T) {
 	}
 	kinds := possible(t, cfg.Backend)
 	only := os.Getenv(stepsEnv)
-	t.Logf("%s on %s, systemd %d, for %s. The same again: SEED=%d make test-chaos", cfg.Backend, cfg.Release,
-		cfg.Release.SystemdVersion(), duration, seed)
+	t.Logf("%s on %s, systemd %d, for %s. The same again: SEED=%d make test-chaos KINDS='%s'", cfg.Backend,
+		cfg.Release, cfg.Release.SystemdVersion(), duration, seed, os.Getenv(kindsEnv))
 
-	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute) // of the boot
 	defer cancel()
 	s, err := boot(ctx, cfg, t.TempDir(), comesUp("package", seed, int(duration/shortestRound), only, kinds))
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("the machine takes %d times as long as this host, and has as much more time for all", s.pace)
 	began := time.Now()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -72,7 +75,8 @@ func TestChaos(t *testing.T) {
 			t.Errorf("the machine left something behind: %v", err)
 		}
 	})
-	bounded, stop := context.WithTimeoutCause(t.Context(), duration+lastRound, errors.New("a round does not end"))
+	bounded, stop := context.WithTimeoutCause(t.Context(), duration+s.pace.times(lastRound),
+		errors.New("a round does not end"))
 	defer stop()
 	r, err := start(bounded, s, kinds, t.Logf)
 	for n := 0; err == nil && time.Since(began) < duration; n++ {
@@ -117,15 +121,22 @@ func settings(t *testing.T) (uint64, time.Duration) {
 	return seed, duration
 }
 
-// possible are the kinds of faults that this machine permits; the others are named.
+// possible are those of the kinds of faults that this machine permits; the others are named.
 func possible(t *testing.T, backend machine.Kind) []Kind {
+	named, err := Named(os.Getenv(kindsEnv), Kinds())
+	if err != nil {
+		t.Fatal(err)
+	}
 	var kinds []Kind
-	for _, k := range Kinds() {
+	for _, k := range named {
 		if k.OnlyIn != "" && k.OnlyIn != backend {
 			t.Logf("%s is not possible in a %s", k.Name, backend)
 			continue
 		}
 		kinds = append(kinds, k)
+	}
+	if len(kinds) == 0 {
+		t.Fatalf("a %s permits none of the kinds of faults that were named", backend)
 	}
 	return kinds
 }

@@ -167,7 +167,7 @@ const (
 
 // configAdd adds a pool.
 func configAdd(ctx context.Context, s *site, step Step) error {
-	if err := s.WritePool(ctx, step.Pools[0], poolFile(step.Pools[0])); err != nil {
+	if err := s.WritePool(ctx, step.Pools[0], poolFile(step.Pools[0], s.pace)); err != nil {
 		return err
 	}
 	return s.Reload(ctx).Check()

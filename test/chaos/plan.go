@@ -98,6 +98,24 @@ func (k Kind) step(dice *rand.Rand, round, index int) Step {
 	return s
 }
 
+// Named returns the kinds with the names that are listed, separated by spaces or commas; with an
+// empty list all.
+func Named(list string, kinds []Kind) ([]Kind, error) {
+	names := strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' })
+	if len(names) == 0 {
+		return kinds, nil
+	}
+	var named []Kind
+	for _, name := range names {
+		i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no kind of fault is called %q", name)
+		}
+		named = append(named, kinds[i])
+	}
+	return named, nil
+}
+
 // Only returns the steps that are listed, "ROUND.INDEX" separated by spaces or commas; with an
 // empty list all.
 func Only(list string, steps []Step) []Step {

@@ -79,6 +79,21 @@ func TestOnly(t *testing.T) {
 	}
 }
 
+// TestNamed: the kinds of a run are those that are named, or all.
+func TestNamed(t *testing.T) {
+	kinds := Kinds()
+	if got, err := Named("", kinds); err != nil || len(got) != len(kinds) {
+		t.Errorf("%d kinds of %d, %v", len(got), len(kinds), err)
+	}
+	got, err := Named("clock-jump, crash", kinds)
+	if err != nil || len(got) != 2 || got[0].Name != "clock-jump" || got[1].Name != "crash" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := Named("clock-jump clock-leap", kinds); err == nil || got != nil {
+		t.Errorf("%v of a kind that does not exist, %v", got, err)
+	}
+}
+
 // TestBegin: a round may change what its steps hit, and nothing else.
 func TestBegin(t *testing.T) {
 	kinds := Kinds()

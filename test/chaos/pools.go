@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/test/chaos/truth"
 	"github.com/pool-managerd/pool-managerd/test/e2e/host"
@@ -34,9 +35,10 @@ func names(prefix string, n int) (all []string) {
 // everyone are all pools.
 func everyone() []string { return slices.Concat(quick, slow, contenders, alone) }
 
-// poolFile is the file of a pool. Its times are short enough for a test, and crashes that the test
-// asks for do not add up to a storm or open the breaker.
-func poolFile(id string) string {
+// poolFile is the file of a pool. Its times are short enough for a test, as long as the machine
+// needs at its pace, and crashes that the test asks for do not add up to a storm or open the
+// breaker.
+func poolFile(id string, p pace) string {
 	devices, args, more := "[]", []string{"--metrics"}, ""
 	switch {
 	case slices.Contains(slow, id):
@@ -56,11 +58,11 @@ args = ["%s"]
 %s[provisioning]
 binary = %q
 [health]
-interval = "500ms"
-timeout = "500ms"
+interval = %[6]q
+timeout = %[6]q
 failures = 2
 successes = 2
-escalate_after = "30s"
+escalate_after = %[7]q
 [restart]
 initial = "300ms"
 max = "1s"
@@ -69,7 +71,8 @@ breaker_failures = 100
 storm_restarts = 1000
 [drain]
 deadline = "2s"
-`, host.TinyModel, devices, strings.Join(args, `", "`), more, host.StubEngine)
+`, host.TinyModel, devices, strings.Join(args, `", "`), more, host.StubEngine,
+		p.times(500*time.Millisecond), p.times(30*time.Second))
 }
 
 // begin is what the steps of a round may change. What one of the pools that share a GPU releases,

@@ -24,7 +24,7 @@ func bounds(p pace) truth.Bounds {
 	}
 }
 
-// How long a container may need.
+// How long a machine may need that is as fast as the host.
 const (
 	settleWithin = 90 * time.Second
 	actWithin    = 2 * time.Minute
@@ -32,18 +32,6 @@ const (
 	interval     = 400 * time.Millisecond  // of looks
 	between      = time.Second             // two uses of a pool
 )
-
-// pace is how much slower than a container a machine is.
-type pace int
-
-func paceOf(k machine.Kind) pace {
-	if k == machine.VM {
-		return 5 // it may have to translate each instruction
-	}
-	return 1
-}
-
-func (p pace) times(d time.Duration) time.Duration { return time.Duration(p) * d }
 
 // run is one history.
 type run struct {
@@ -73,7 +61,7 @@ type run struct {
 
 // start starts the witness, and settles once.
 func start(ctx context.Context, s *site, kinds []Kind, log func(string, ...any)) (*run, error) {
-	pace := paceOf(s.M.Backend())
+	pace := s.pace
 	r := &run{s: s, pace: pace, kinds: kinds, log: log, checker: truth.New(bounds(pace)),
 		counts: make(map[string]int), leases: make(map[string]int),
 		read: make(chan error, 1), echoes: make(chan truth.Echo, 1)}

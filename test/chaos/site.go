@@ -26,6 +26,7 @@ type site struct {
 	*host.Host
 	parts host.Parts
 	newer string // the package of a newer version, "" where the run needs none
+	pace  pace
 
 	// stateMount makes the file system of the manager's state.
 	stateMount string
@@ -69,6 +70,9 @@ func boot(ctx context.Context, cfg machine.Config, dir string, upgrades bool) (*
 	if s.Host, err = host.Boot(ctx, cfg, parts); err != nil {
 		return nil, err
 	}
+	if s.pace, err = s.measure(ctx, program); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	if err := s.furnish(ctx); err != nil {
 		return nil, errors.Join(err, errors.New(s.Story(ctx, time.Time{})), s.Close())
 	}
@@ -99,7 +103,7 @@ func (s *site) furnish(ctx context.Context) error {
 		return err
 	}
 	for _, id := range everyone() {
-		if err := s.WritePool(ctx, id, poolFile(id)); err != nil {
+		if err := s.WritePool(ctx, id, poolFile(id, s.pace)); err != nil {
 			return err
 		}
 	}

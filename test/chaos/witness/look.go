@@ -18,18 +18,17 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/chaos/truth"
 )
 
-// The bounds of one look: at the API, and at an engine.
-const (
-	apiWithin    = 2 * time.Second
-	engineWithin = time.Second
-)
+// The bounds of one look, at the API and at an engine: two seconds and one, where it looks each
+// 400 ms. In a slower machine the interval is longer, and so are they.
+func (w *witness) apiWithin() time.Duration    { return 5 * w.interval }
+func (w *witness) engineWithin() time.Duration { return 5 * w.interval / 2 }
 
 // handoffDir is where the manager keeps its hand-off files.
 const handoffDir = "/run/pool-managerd/engines"
 
 // watch looks at everything again and again.
-func (w *witness) watch(ctx context.Context, interval time.Duration) {
-	for pause(ctx, interval) {
+func (w *witness) watch(ctx context.Context) {
+	for pause(ctx, w.interval) {
 		w.look(ctx)
 	}
 }
@@ -54,7 +53,7 @@ func (w *witness) look(ctx context.Context) {
 
 // pools asks the API for all pools.
 func (w *witness) pools(ctx context.Context) ([]truth.Pool, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiWithin)
+	ctx, cancel := context.WithTimeout(ctx, w.apiWithin())
 	defer cancel()
 	body, err := guest.Send(ctx, w.c, http.MethodGet, guest.API+"/v1/pools")
 	if err != nil {
@@ -92,7 +91,7 @@ func (w *witness) ask(ctx context.Context, pools []truth.Pool) []truth.Answer {
 
 // health asks an engine for its health, and returns which process answered.
 func (w *witness) health(ctx context.Context, endpoint string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, engineWithin)
+	ctx, cancel := context.WithTimeout(ctx, w.engineWithin())
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/health", nil)
 	if err != nil {

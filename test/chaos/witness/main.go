@@ -8,6 +8,8 @@
 // begins no other until a line "load N" comes; each is echoed when it has been carried out. It ends
 // with its input.
 //
+// Usage: witness work. It prints in how many nanoseconds it does what has nothing to wait for.
+//
 // Usage: witness hostile KIND DURATION. It is a client that means no good; the kinds are in
 // hostile.go.
 package main
@@ -38,25 +40,31 @@ func run(args []string) error {
 		}
 		return hostile(args[1], d)
 	}
-	if len(args) != 2 {
-		return errors.New("usage: witness INTERVAL PAUSE | witness hostile KIND DURATION")
+	switch {
+	case len(args) == 1 && args[0] == "nothing":
+		return nil
+	case len(args) == 1 && args[0] == "work":
+		return work()
+	case len(args) != 2:
+		return errors.New("usage: witness INTERVAL PAUSE | witness work | witness hostile KIND DURATION")
 	}
 	w := &witness{c: guest.NewClient(), began: time.Now(), out: json.NewEncoder(os.Stdout)}
-	interval, err := time.ParseDuration(args[0])
-	if err != nil {
+	var err error
+	if w.interval, err = time.ParseDuration(args[0]); err != nil {
 		return err
 	}
 	if w.between, err = time.ParseDuration(args[1]); err != nil {
 		return err
 	}
-	return w.run(interval)
+	return w.run()
 }
 
 // witness is the state that its goroutines share.
 type witness struct {
-	c       *http.Client
-	began   time.Time
-	between time.Duration // two uses of a pool
+	c        *http.Client
+	began    time.Time
+	interval time.Duration // between two looks
+	between  time.Duration // two uses of a pool
 
 	mu  sync.Mutex
 	out *json.Encoder
@@ -68,7 +76,7 @@ type witness struct {
 	uses, failed, events atomic.Int64
 }
 
-func (w *witness) run(interval time.Duration) error {
+func (w *witness) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -77,7 +85,7 @@ func (w *witness) run(interval time.Duration) error {
 	if err != nil {
 		return err
 	}
-	all.Go(func() { w.watch(ctx, interval) })
+	all.Go(func() { w.watch(ctx) })
 	for _, p := range pools {
 		all.Go(func() { w.keep(ctx, p.ID) })
 		all.Go(func() { w.useOften(ctx, p.ID) })
