@@ -32,6 +32,8 @@ const (
 	useload    = "/usr/local/bin/useload"
 	unitload   = "/usr/local/bin/unitload"
 	askload    = "/usr/local/bin/askload"
+
+	hostileload = "/usr/local/bin/hostileload"
 )
 
 // shared is the state that the benchmarks of one run share: the machine, and the figures for the
@@ -105,7 +107,8 @@ func (d *bed) start(ctx context.Context) (*host.Host, error) {
 		return nil, err
 	}
 	cfg := machine.Config{Release: machine.Forky}
-	for _, inside := range []string{crashwatch, bareprobe, xidwatch, backwatch, leaseload, useload, unitload, askload} {
+	for _, inside := range []string{crashwatch, bareprobe, xidwatch, backwatch, leaseload, useload, unitload, askload,
+		hostileload} {
 		name := filepath.Base(inside)
 		built := filepath.Join(d.dir, name)
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", built, "./"+name)

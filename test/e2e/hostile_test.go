@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -79,39 +78,12 @@ var timedThings = [][]string{
 	{"poolctl", "--help"},
 }
 
-// timings are what hostileload measured of one of them.
-type timings struct {
-	P50      float64  `json:"p50_ms"`
-	P90      float64  `json:"p90_ms"`
-	P99      float64  `json:"p99_ms"`
-	Failed   int      `json:"failed"`
-	Failures []string `json:"failures"`
-}
-
-func (s timings) String() string {
-	return fmt.Sprintf("p50 %.1f p90 %.1f p99 %.1f ms", s.P50, s.P90, s.P99)
-}
-
 // timed does each of timedThings n times, in turn.
-func (s *site) timed(n int) (seen []timings) {
+func (s *site) timed(n int) []host.Timings {
 	s.t.Helper()
-	args := []string{hostileload, "time", strconv.Itoa(n)}
-	for i, what := range timedThings {
-		if i > 0 {
-			args = append(args, "--")
-		}
-		args = append(args, what...)
-	}
-	out := s.must(args...)
-	for decoder := json.NewDecoder(strings.NewReader(out)); decoder.More(); {
-		var one timings
-		if err := decoder.Decode(&one); err != nil {
-			s.t.Fatalf("%s: %v", out, err)
-		}
-		seen = append(seen, one)
-	}
-	if len(seen) != len(timedThings) {
-		s.t.Fatalf("%d things were timed: %s", len(seen), out)
+	seen, err := s.Timed(s.t.Context(), hostileload, n, timedThings)
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	return seen
 }
