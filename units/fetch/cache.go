@@ -56,12 +56,14 @@ func openCache(r wire.Request) (*cache, error) {
 	return c, nil
 }
 
-// hold takes the lock of the directory, and waits for another program that has it.
+// hold takes the lock of the directory, and waits for another program that has it. Whoever may read
+// a file can lock it: other users may not.
 func (c *cache) hold(ctx context.Context, most time.Duration) error {
-	f, err := c.root.OpenFile(".pool-fetch.lock", os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := c.root.OpenFile(".pool-fetch.lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return onDisk(err)
 	}
+	_ = f.Chmod(0o600) // of one that was made before; another user's stays as it is
 	for until := time.Now().Add(most); ; {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {

@@ -261,6 +261,29 @@ func TestTwoClients(t *testing.T) {
 	s.fetch(t.Context(), s.request("hf:org/model:Q8_0"), Options{}, set).failed(t, wire.Busy, "another program")
 }
 
+// TestLockOfOthers: a user who may read the lock could hold it, and no one else would download. One
+// that was made so is closed to others when it is next used.
+func TestLockOfOthers(t *testing.T) {
+	s := start(t, repo())
+	r := s.request("hf:org/model:Q8_0")
+	for _, mode := range []os.FileMode{0, 0o644, 0o666} {
+		lock := filepath.Join(r.CacheDir, r.Directory, ".pool-fetch.lock")
+		if mode != 0 { // else the download makes it
+			if err := os.Chmod(lock, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.fetch(t.Context(), r, Options{}, quick()).result(t)
+		info, err := os.Stat(lock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("the lock has mode %o, before %o", info.Mode().Perm(), mode)
+		}
+	}
+}
+
 // TestRate: all connections together keep to the rate.
 func TestRate(t *testing.T) {
 	s := start(t, repo())

@@ -95,7 +95,7 @@ func openArtefact(cacheDir, directory string) (root *os.Root, unlock func(), err
 	}
 	// One that is made here is removed: it would be root's, and no download could open it.
 	made := true
-	lock, err := root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	lock, err := root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		made = false
 		lock, err = root.OpenFile(lockFile, os.O_RDWR, 0)
