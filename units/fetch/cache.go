@@ -56,8 +56,8 @@ func openCache(r wire.Request) (*cache, error) {
 	return c, nil
 }
 
-// hold takes the lock of the directory, and waits for another program that has it. Any user who reads
-// the file could lock it: no other may.
+// hold takes the lock of the directory, and waits for another program that has it. Any user who may
+// read the file could hold it: no other user may.
 func (c *cache) hold(ctx context.Context, most time.Duration) error {
 	f, err := c.root.OpenFile(".pool-fetch.lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
