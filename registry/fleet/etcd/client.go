@@ -23,8 +23,12 @@ const (
 	aliveWait = 3 * time.Second
 	// longestDial is the longest pause before a member that is away is tried again.
 	longestDial = 4 * time.Second
-	// nextMember is the pause before another member is asked, which may just be connected to.
-	nextMember = 100 * time.Millisecond
+	// nextMember is the pause before another member is asked where one has no leader. It doubles,
+	// up to longestElection; together they are less than requestTime, and more than etcd needs to
+	// elect a leader as it is installed.
+	nextMember      = 100 * time.Millisecond
+	longestElection = 800 * time.Millisecond
+	elections       = 5
 	// answerLimit bounds an answer, in bytes: the keys of one host.
 	answerLimit = 4 << 20
 )
@@ -76,17 +80,16 @@ func connection(o Options, patience time.Duration, limit int) (*clientv3.Client,
 	return c, a, nil
 }
 
-// asks makes a request within some time. A member that has no leader, since it is cut off from the
-// others, refuses it before it does anything, and the next one that is connected is asked.
+// asks makes a request within some time. A member that has no leader refuses it before it does
+// anything, and another one that is connected is asked: that member may be cut off from the others.
+// Where none has a leader they are asked again over the time of an election, which costs less than
+// to begin another session after it.
 func (c *client) asks(ctx context.Context, within time.Duration, request func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), within)
 	defer cancel()
 	err := request(ctx)
-	for range len(c.c.Endpoints()) + 1 {
-		if !errors.Is(err, rpctypes.ErrNoLeader) {
-			break
-		}
-		wait(ctx, nextMember)
+	for n := 0; n < elections && errors.Is(err, rpctypes.ErrNoLeader) && ctx.Err() == nil; n++ {
+		wait(ctx, doubled(nextMember, n, longestElection))
 		err = request(ctx)
 	}
 	return c.attempts.explain(err, within)

@@ -284,3 +284,40 @@ func TestPatience(t *testing.T) {
 		s.close()
 	}
 }
+
+// TestWithoutALeader: a request that members refuse, since they have no leader, is made again over
+// the time of an election; one that fails otherwise is not.
+func TestWithoutALeader(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		refused time.Duration
+		then    error
+		want    string
+		is      error
+	}{
+		{name: "a_member_that_is_cut_off", refused: 50 * time.Millisecond, want: "0.0 0.1"},
+		{name: "an_election", refused: 2 * time.Second, want: "0.0 0.1 0.3 0.7 1.5 2.3"},
+		{name: "no_quorum", refused: time.Hour, want: "0.0 0.1 0.3 0.7 1.5 2.3", is: rpctypes.ErrNoLeader},
+		{name: "another_failure", then: rpctypes.ErrTimeout, want: "0.0", is: rpctypes.ErrTimeout},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				var at []string
+				err := (&client{attempts: &attempts{}}).asks(t.Context(), requestTime, func(context.Context) error {
+					at = append(at, fmt.Sprintf("%.1f", time.Since(begun).Seconds()))
+					if time.Since(begun) < c.refused {
+						return rpctypes.ErrNoLeader
+					}
+					return c.then
+				})
+				if got := strings.Join(at, " "); got != c.want || !errors.Is(err, c.is) {
+					t.Errorf("asked at %s, want %s; %v", got, c.want, err)
+				}
+				if strain := c.then != nil; isStrain(err) != strain {
+					t.Errorf("%v is taken for strain: %t", err, !strain)
+				}
+			})
+		})
+	}
+}
