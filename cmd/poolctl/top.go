@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/top"
 	"github.com/pool-managerd/pool-managerd/registry/client"
@@ -138,7 +139,7 @@ func utf8Locale(getenv func(string) string) bool {
 // keys sends what is typed.
 func (l *live) keys(ctx context.Context) {
 	if err := l.terminal.Keys(ctx, func(k term.Key) { l.send(ctx, k) }); err != nil {
-		l.send(ctx, top.Quit{}) // the terminal is gone
+		l.send(ctx, listview.Quit{}) // the terminal is gone
 	}
 }
 
@@ -187,7 +188,7 @@ func (l *live) run(ctx context.Context) error {
 
 func (l *live) resize() {
 	width, height := l.terminal.Size()
-	l.model.Update(top.Size{Width: width, Height: height})
+	l.model.Update(listview.Size{Width: width, Height: height})
 	l.painter.Forget() // terminals differ in what they do with what they show
 }
 
@@ -199,16 +200,16 @@ func (l *live) paint() error {
 
 // update passes on what happened, and does what follows.
 func (l *live) update(ctx context.Context, what any) (quit bool, err error) {
-	if _, gone := what.(top.Quit); gone {
+	if _, gone := what.(listview.Quit); gone {
 		return true, nil
 	}
 	for _, effect := range l.model.Update(what) {
 		switch e := effect.(type) {
-		case top.Quit:
+		case listview.Quit:
 			return true, nil
-		case top.Suspend:
+		case listview.Suspend:
 			err = l.suspend()
-		case top.Redraw:
+		case listview.Redraw:
 			l.painter.Forget()
 		case top.Follow:
 			l.follow(ctx, e)

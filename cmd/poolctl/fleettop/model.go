@@ -10,12 +10,12 @@ package fleettop
 import (
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
-	"github.com/pool-managerd/pool-managerd/cmd/poolctl/top"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// What happens, beside keys, top.Size and the like.
+// What happens, beside keys and listview.Size.
 type (
 	// Whole is the fleet at one moment.
 	Whole struct {
@@ -39,8 +39,8 @@ const mostEvents = 500
 
 // Model is the state of the view. Make one with New.
 type Model struct {
+	listview.List[row]
 	name string // of the fleet: who was asked
-	size top.Size
 	zone *time.Location
 
 	hosts     map[string]wire.FleetHost
@@ -53,32 +53,9 @@ type Model struct {
 	seen      time.Time // the last time it was reported
 	events    []line
 
-	stale   bool // rows are to be made again
-	rows    []row
-	sort    int // of columns
-	reverse bool
-	group   int // of groupings
-	filter  string
-	typing  bool
-	folded  map[string]bool
-
-	cursor string // the key of the selected row
-	on     int    // its place, for when it is gone
-	first  int    // the first row that is shown
-
-	page   page
+	stale  bool   // rows are to be made again
 	detail string // the key of the pool of that page
-	scroll int
 }
-
-// page is what fills the screen.
-type page int
-
-const (
-	pageList page = iota
-	pageDetail
-	pageHelp
-)
 
 // line is one of the tail.
 type line struct {
@@ -89,12 +66,14 @@ type line struct {
 
 // New returns a view of the fleet that someone was asked for.
 func New(name string, zone *time.Location) *Model {
-	return &Model{name: name, zone: zone, size: top.Size{Width: 80, Height: 24}, hosts: map[string]wire.FleetHost{},
-		pools: map[string]*wire.FleetPool{}, conflicts: map[string]wire.FleetConflict{}, folded: map[string]bool{}}
+	return &Model{name: name, zone: zone, hosts: map[string]wire.FleetHost{}, pools: map[string]*wire.FleetPool{},
+		conflicts: map[string]wire.FleetConflict{}, List: listview.List[row]{Columns: columns(), Groups: names(),
+			Key: func(r *row) string { return r.key }, Size: listview.Size{Width: 80, Height: 24},
+			Folded: map[string]bool{}}}
 }
 
-// Update takes what happened, a key among it, and returns what is to be done: top.Quit, top.Suspend
-// and top.Redraw.
+// Update takes what happened, a key among it, and returns what is to be done:
+// listview.Quit, Suspend and Redraw.
 func (m *Model) Update(happened any) []any {
 	m.stale = true
 	switch h := happened.(type) {
@@ -105,8 +84,8 @@ func (m *Model) Update(happened any) []any {
 		m.change(h)
 	case Trouble:
 		m.lose(h.At, h.Text)
-	case top.Size:
-		m.size = h
+	case listview.Size:
+		m.Size = h
 	case term.Key:
 		return m.press(h)
 	}
@@ -207,7 +186,7 @@ func (m *Model) putPool(at time.Time, p *wire.FleetPool) {
 		if p.LastError != "" && !p.Ready {
 			text += " (" + p.LastError + ")"
 		}
-		m.tell(at, "pool", text, !p.Ready && top.Troubled(p.State))
+		m.tell(at, "pool", text, !p.Ready && listview.Troubled(p.State))
 	}
 }
 

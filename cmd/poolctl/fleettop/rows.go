@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
@@ -23,36 +24,23 @@ type row struct {
 	used, total, leases, restarts int
 }
 
-// column is one of the table.
-type column struct {
-	name  string // for people
-	title string
-	width int
-	left  bool // text; numbers are aligned on the right
-	cell  func(r *row) string
-	order func(a, b *row) int
-}
-
 // columns are all, from the left. The last takes what width is left.
-func columns() []column {
-	return []column{
-		{"host", "NODE", 14, true, func(r *row) string { return r.pool.Node },
-			func(a, b *row) int { return cmp.Compare(a.pool.Node, b.pool.Node) }},
-		{"pool", "POOL", 18, true, func(r *row) string { return r.pool.ID },
-			func(a, b *row) int { return cmp.Compare(a.pool.ID, b.pool.ID) }},
-		{"state", "STATE", 9, true, (*row).state, func(a, b *row) int { return cmp.Compare(rank(b), rank(a)) }},
-		{"slots", "SLOTS", 8, false, (*row).slots, func(a, b *row) int { return cmp.Compare(a.used, b.used) }},
-		{"leases", "LEASES", 6, false, func(r *row) string { return fmt.Sprint(r.leases) },
-			func(a, b *row) int { return cmp.Compare(a.leases, b.leases) }},
-		{"restarts", "RST", 4, false, func(r *row) string { return fmt.Sprint(r.restarts) },
-			func(a, b *row) int { return cmp.Compare(a.restarts, b.restarts) }},
-		{"model", "MODEL", 0, true, func(r *row) string { return r.pool.ModelID },
-			func(a, b *row) int { return cmp.Compare(a.pool.ModelID, b.pool.ModelID) }},
+func columns() []listview.Column[row] {
+	return []listview.Column[row]{
+		listview.Text("host", "NODE", 14, func(r *row) string { return r.pool.Node },
+			func(a, b *row) int { return cmp.Compare(a.pool.Node, b.pool.Node) }),
+		listview.Text("pool", "POOL", 18, func(r *row) string { return r.pool.ID },
+			func(a, b *row) int { return cmp.Compare(a.pool.ID, b.pool.ID) }),
+		listview.Text("state", "STATE", 9, (*row).state, func(a, b *row) int { return cmp.Compare(rank(b), rank(a)) }),
+		listview.Number("slots", "SLOTS", 8, (*row).slots, func(a, b *row) int { return cmp.Compare(a.used, b.used) }),
+		listview.Number("leases", "LEASES", 6, func(r *row) string { return fmt.Sprint(r.leases) },
+			func(a, b *row) int { return cmp.Compare(a.leases, b.leases) }),
+		listview.Number("restarts", "RST", 4, func(r *row) string { return fmt.Sprint(r.restarts) },
+			func(a, b *row) int { return cmp.Compare(a.restarts, b.restarts) }),
+		listview.Text("model", "MODEL", 0, func(r *row) string { return r.pool.ModelID },
+			func(a, b *row) int { return cmp.Compare(a.pool.ModelID, b.pool.ModelID) }),
 	}
 }
-
-// firstNumber is the first column of which the greatest is wanted first, up to the model.
-const firstNumber = 3
 
 // state is the pool's; one that drains while it is ready is shown as draining.
 func (r *row) state() string {
@@ -82,6 +70,14 @@ func rank(r *row) int {
 	return len(registry.States())
 }
 
+// names are those of the groupings.
+func names() (all []string) {
+	for _, g := range groupings() {
+		all = append(all, g.name)
+	}
+	return all
+}
+
 // grouping is how pools are put together; of is nil for no groups.
 type grouping struct {
 	name string
@@ -99,12 +95,9 @@ func groupings() []grouping {
 }
 
 // matches reports whether a pool has the typed text in one of the words that people know it by.
-func matches(p *wire.FleetPool, text string) bool {
-	text = strings.ToLower(text)
+func (m *Model) matches(p *wire.FleetPool) bool {
 	code, _, _ := strings.Cut(p.LastError, ":")
-	return slices.ContainsFunc([]string{p.Node, p.ID, p.State, p.Engine, p.ModelID, code}, func(word string) bool {
-		return strings.Contains(strings.ToLower(word), text)
-	})
+	return m.Matches(p.Node, p.ID, p.State, p.Engine, p.ModelID, code)
 }
 
 func rowOf(key string, p *wire.FleetPool) row {
@@ -124,49 +117,30 @@ func (m *Model) layOut() {
 	m.stale = false
 	pools := make([]row, 0, len(m.pools))
 	for key, p := range m.pools {
-		if matches(p, m.filter) {
+		if m.matches(p) {
 			pools = append(pools, rowOf(key, p))
 		}
 	}
-	order := columns()[m.sort].order
 	slices.SortFunc(pools, func(a, b row) int {
-		by := order(&a, &b)
-		if m.reverse {
-			by = -by
-		}
-		return cmp.Or(by, cmp.Compare(a.pool.Node, b.pool.Node), cmp.Compare(a.pool.ID, b.pool.ID),
+		return cmp.Or(m.Compare(&a, &b), cmp.Compare(a.pool.Node, b.pool.Node), cmp.Compare(a.pool.ID, b.pool.ID),
 			cmp.Compare(a.key, b.key))
 	})
-	m.rows = pools
-	if of := groupings()[m.group].of; of != nil {
-		m.rows = m.grouped(pools, of)
+	m.Rows = pools
+	if of := groupings()[m.Group].of; of != nil {
+		m.Rows = m.grouped(pools, of)
 	}
-	if at := slices.IndexFunc(m.rows, func(r row) bool { return r.key == m.cursor }); at >= 0 {
-		m.on = at
-	}
-	m.move(0)
+	m.Keep(m.room())
 }
 
 // grouped are the pools by group, below a row with the sums of each.
-func (m *Model) grouped(pools []row, of func(*wire.FleetPool) string) []row {
-	byName := make(map[string][]row)
-	var names []string
-	for _, r := range pools {
-		name := of(r.pool)
-		if byName[name] == nil {
-			names = append(names, name)
-		}
-		r.below = true
-		byName[name] = append(byName[name], r)
-	}
-	slices.Sort(names)
-	var rows []row
+func (m *Model) grouped(pools []row, of func(*wire.FleetPool) string) (rows []row) {
+	names, byName := listview.Grouped(pools, func(r *row) string { return of(r.pool) })
 	for _, name := range names {
-		g := row{key: "group " + name, label: name}
-		if g.folded = m.folded[g.key]; name == "" {
-			g.label = "(none)"
-		}
-		for _, r := range byName[name] {
+		g := row{key: "group " + name, label: listview.Label(name)}
+		g.folded = m.Folded[g.key]
+		for i := range byName[name] {
+			r := &byName[name][i]
+			r.below = true
 			g.members, g.ready, g.used, g.total = g.members+1, g.ready+r.ready, g.used+r.used, g.total+r.total
 			g.leases, g.restarts = g.leases+r.leases, g.restarts+r.restarts
 		}
@@ -176,25 +150,4 @@ func (m *Model) grouped(pools []row, of func(*wire.FleetPool) string) []row {
 		}
 	}
 	return rows
-}
-
-// move moves the selection, and what is shown with it.
-func (m *Model) move(by int) {
-	m.on = max(0, min(m.on+by, len(m.rows)-1))
-	m.cursor = ""
-	if m.on < len(m.rows) {
-		m.cursor = m.rows[m.on].key
-	}
-	room := m.room()
-	m.first = max(0, min(m.first, len(m.rows)-room))
-	m.first = min(m.first, m.on)
-	m.first = max(m.first, m.on-room+1)
-}
-
-// selected is the row of the cursor; nil: there is none.
-func (m *Model) selected() *row {
-	if m.on < len(m.rows) {
-		return &m.rows[m.on]
-	}
-	return nil
 }

@@ -4,13 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
-	"github.com/pool-managerd/pool-managerd/cmd/poolctl/top"
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview/listviewtest"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/test/golden"
 )
@@ -73,41 +72,18 @@ func ofHost(kind string, n int) wire.FleetEvent {
 }
 
 // view is a model that something happened to, keys among it, one word each.
-func view(size top.Size, happened ...any) *Model {
+func view(size listview.Size, happened ...any) *Model {
 	m := New("fleet", time.UTC)
 	m.Update(size)
-	for _, h := range happened {
-		if keys, is := h.(string); is {
-			for k := range strings.FieldsSeq(keys) {
-				m.Update(term.Key(k))
-			}
-			continue
-		}
-		m.Update(h)
-	}
+	listviewtest.After(m, happened...)
 	return m
 }
 
-// drawn is a screen as text; with styles, these are shown as they are sent, the ESC as a "^".
-func drawn(m *Model, styles bool) string {
-	var b strings.Builder
-	for _, line := range m.View() {
-		p := term.Painter{Colour: styles, UTF8: true}
-		sent := string(p.Paint([]term.Line{line}, m.size.Width, 1))
-		sent = strings.TrimPrefix(strings.TrimPrefix(sent, "\x1b[0m\x1b[2J"), "\x1b[1;1H")
-		if !styles {
-			sent = sequence.ReplaceAllString(sent, "")
-		}
-		b.WriteString(strings.TrimRight(strings.ReplaceAll(sent, "\x1b", "^"), " ") + "\n")
-	}
-	return b.String()
-}
-
-var sequence = regexp.MustCompile("\x1b\\[[0-9;]*m")
+func drawn(m *Model, styles bool) string { return listviewtest.Drawn(m, m.Width, styles, styles) }
 
 // TestScreens shows the view as a person sees it, on small and large terminals.
 func TestScreens(t *testing.T) {
-	small, large := top.Size{Width: 80, Height: 24}, top.Size{Width: 200, Height: 50}
+	small, large := listview.Size{Width: 80, Height: 24}, listview.Size{Width: 200, Height: 50}
 	drains := pool(1, "llama3", "hf:acme/llama3:Q8_0")
 	drains.Draining = true
 	news := []any{whole(0), changed(1, ofPool("pool", drains)), changed(2, ofHost("host", 4)),
@@ -135,13 +111,13 @@ func TestScreens(t *testing.T) {
 		{"80x24-filter-without-a-match", view(small, whole(0), "/ z z enter"), false},
 		{"80x24-no-pools", view(small, Whole{At: now}), false},
 		{"200x50", view(large, whole(250), "G"), false},
-		{"60x12", view(top.Size{Width: 60, Height: 12}, news...), false},
-		{"too-small", view(top.Size{Width: 40, Height: 10}, whole(0)), false},
+		{"60x12", view(listview.Size{Width: 60, Height: 12}, news...), false},
+		{"too-small", view(listview.Size{Width: 40, Height: 10}, whole(0)), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			lines := c.m.View()
-			if c.m.size.Width >= leastWidth && len(lines) != c.m.size.Height {
-				t.Errorf("%d lines, want %d", len(lines), c.m.size.Height)
+			if c.m.Fits() && len(lines) != c.m.Height {
+				t.Errorf("%d lines, want %d", len(lines), c.m.Height)
 			}
 			golden.File(t, filepath.Join("testdata", c.name+".golden"), drawn(c.m, c.styles), *update)
 		})

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
-	"github.com/pool-managerd/pool-managerd/cmd/poolctl/top"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
@@ -13,7 +13,7 @@ import (
 func ids(m *Model) string {
 	m.layOut()
 	var all []string
-	for _, r := range m.rows {
+	for _, r := range m.Rows {
 		switch {
 		case r.pool == nil:
 			all = append(all, r.label+":")
@@ -24,7 +24,7 @@ func ids(m *Model) string {
 	return strings.Join(all, " ")
 }
 
-var normal = top.Size{Width: 80, Height: 24}
+var normal = listview.Size{Width: 80, Height: 24}
 
 // TestRows: order, groups and filter, with the greatest first where a number is the order.
 func TestRows(t *testing.T) {
@@ -60,23 +60,23 @@ func TestSelection(t *testing.T) {
 	m.Update(changed(1, ofPool("pool", pool(1, "a", "hf:acme/a"))))
 	m.Update(changed(2, ofPool("pool-gone", pool(2, "llama3", ""))))
 	m.layOut()
-	if p := m.selected().pool; p.ID != "qwen" {
+	if p := m.Selected().pool; p.ID != "qwen" {
 		t.Errorf("%s is selected", p.ID)
 	}
 	m.Update(changed(3, ofPool("pool-gone", pool(2, "qwen", ""))))
 	m.layOut()
-	if p := m.selected().pool; p.ID != "hostile" {
+	if p := m.Selected().pool; p.ID != "hostile" {
 		t.Errorf("%s is selected", p.ID)
 	}
 	m.Update(Whole{At: now})
 	m.layOut()
-	if r := m.selected(); r != nil {
+	if r := m.Selected(); r != nil {
 		t.Errorf("%+v is selected of nothing", r)
 	}
 	many := view(normal, whole(100), "G")
 	many.layOut()
-	if many.selected().pool.ID != "hostile" || many.on-many.first != many.room()-1 {
-		t.Errorf("row %d of %d, from %d", many.on, len(many.rows), many.first)
+	if many.Selected().pool.ID != "hostile" || many.At-many.First != many.room()-1 {
+		t.Errorf("row %d of %d, from %d", many.At, len(many.Rows), many.First)
 	}
 }
 
@@ -132,12 +132,12 @@ func TestEffects(t *testing.T) {
 		key    term.Key
 		want   any
 	}{
-		{"", "q", top.Quit{}},
-		{"", term.Interrupt, top.Quit{}},
-		{"enter", term.Interrupt, top.Quit{}},
-		{"/", term.Interrupt, top.Quit{}},
-		{"", term.Suspend, top.Suspend{}},
-		{"?", term.Refresh, top.Redraw{}},
+		{"", "q", listview.Quit{}},
+		{"", term.Interrupt, listview.Quit{}},
+		{"enter", term.Interrupt, listview.Quit{}},
+		{"/", term.Interrupt, listview.Quit{}},
+		{"", term.Suspend, listview.Suspend{}},
+		{"?", term.Refresh, listview.Redraw{}},
 		{"enter", "q", nil},
 		{"?", "q", nil},
 		{"/", "q", nil},

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
@@ -12,9 +13,9 @@ import (
 
 // tail is the header and the newest events that there is room for.
 func (m *Model) tail() []term.Line {
-	lines := []term.Line{m.bar("EVENTS", 0)}
+	lines := []term.Line{m.Bar("EVENTS", 0)}
 	gpus, pools := m.parts()
-	room := max(1, m.size.Height-4-gpus-pools-1)
+	room := max(1, m.Height-4-gpus-pools-1)
 	for _, t := range m.events[max(0, len(m.events)-room):] {
 		lines = append(lines, m.event(t))
 	}
@@ -24,9 +25,9 @@ func (m *Model) tail() []term.Line {
 func (m *Model) event(t tail) term.Line {
 	if t.missed != nil {
 		if t.missed.Count == nil {
-			return plain("(events are missing here)")
+			return listview.Plain("(events are missing here)")
 		}
-		return plain(fmt.Sprintf("(%d events are missing here)", *t.missed.Count))
+		return listview.Plain(fmt.Sprintf("(%d events are missing here)", *t.missed.Count))
 	}
 	e := &t.event
 	of, style := e.PoolID, term.Style(0)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
@@ -28,7 +29,7 @@ func (m *Model) gpus() []term.Line {
 	if s := m.picture.Devices.Stale; s != nil {
 		title = "GPU (old data) " + s.LastError
 	}
-	lines := []term.Line{m.bar(title, 0)}
+	lines := []term.Line{m.Bar(title, 0)}
 	for i := range m.picture.Devices.Devices {
 		d := &m.picture.Devices.Devices[i]
 		lines = append(lines, m.gpu(d))
@@ -37,7 +38,7 @@ func (m *Model) gpus() []term.Line {
 		}
 	}
 	if more := len(lines) - room; more > 0 {
-		lines = append(lines[:room-1], plain(fmt.Sprintf("... %d more: poolctl devices", more+1)))
+		lines = append(lines[:room-1], listview.Plain(fmt.Sprintf("... %d more: poolctl devices", more+1)))
 	}
 	return lines
 }
@@ -60,8 +61,8 @@ func (m *Model) gpu(d *wire.GPUDevice) term.Line {
 }
 
 func (m *Model) partition(p *wire.MIGPartition) term.Line {
-	return plain(fmt.Sprintf("    %s %s %s %s %s", term.Left("  "+p.Profile, 18), term.Left("", 4), m.memory(p.VRAM),
-		term.Left("", 4+1+11), byPool(p.Processes)))
+	return listview.Plain(fmt.Sprintf("    %s %s %s %s %s", term.Left("  "+p.Profile, 18), term.Left("", 4),
+		m.memory(p.VRAM), term.Left("", 4+1+11), byPool(p.Processes)))
 }
 
 func healthStyle(health string) term.Style {
@@ -86,7 +87,7 @@ const (
 )
 
 func (m *Model) memoryWidth() int {
-	if m.size.Width >= wide {
+	if m.Width >= wide {
 		return memoryText + memoryBar + 3
 	}
 	return memoryText
@@ -98,7 +99,7 @@ func (m *Model) memory(v wire.VRAM) string {
 		return term.Left(unknown, m.memoryWidth())
 	}
 	text := term.Left(size(v.UsedBytes)+"/"+size(v.TotalBytes), memoryText)
-	if m.size.Width < wide {
+	if m.Width < wide {
 		return text
 	}
 	full := int(memoryBar*float64(*v.UsedBytes)/float64(*v.TotalBytes) + 0.5)

@@ -1,9 +1,7 @@
 package top
 
 import (
-	"strings"
-	"unicode/utf8"
-
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
@@ -18,7 +16,7 @@ func help() [][2]string {
 		{"g", "put pools together by state, engine, model or GPU"},
 		{"< >", "sort by the column to the left or right"},
 		{"r", "sort the other way round"},
-		{"/", "show only pools with a text in name, state, engine, model or error"},
+		{"/", "only pools with a text in name, state, engine, model or error"},
 		{"Esc", "leave a page, or show all pools again"},
 		{"D", "drain the selected pool: no new work, then stop"},
 		{"S", "resume it"},
@@ -60,27 +58,23 @@ func consequence(verb string) string {
 
 // press does what a key means on the page that is shown.
 func (m *Model) press(k term.Key) []any {
-	switch k {
-	case term.Interrupt:
-		return []any{Quit{}}
-	case term.Suspend:
-		return []any{Suspend{}}
-	case term.Refresh:
-		return []any{Redraw{}}
+	if do := listview.Global(k); do != nil {
+		return []any{do}
 	}
 	switch {
 	case m.ask != nil:
 		return m.answer(k)
-	case m.typing:
-		m.typeFilter(k)
+	case m.Typing:
+		m.Type(k)
+		m.layOut()
 		return nil
 	}
 	m.note = ""
-	switch m.page {
-	case pageHelp:
-		m.page = pageList
+	switch m.Page {
+	case listview.PageHelp:
+		m.Page = listview.PageList
 		return nil
-	case pageDetail:
+	case listview.PageDetail:
 		return m.pressDetail(k)
 	}
 	return m.pressList(k)
@@ -98,21 +92,6 @@ func (m *Model) answer(k term.Key) []any {
 	return nil
 }
 
-func (m *Model) typeFilter(k term.Key) {
-	switch {
-	case k == term.Enter:
-		m.typing = false
-	case k == term.Escape:
-		m.typing, m.filter = false, ""
-	case k == term.Backspace:
-		_, n := utf8.DecodeLastRuneInString(m.filter)
-		m.filter = m.filter[:len(m.filter)-n]
-	case utf8.RuneCountInString(string(k)) == 1 && len(m.filter) < 64:
-		m.filter += string(k)
-	}
-	m.layOut()
-}
-
 // asks begins an action of the selected pool, which a y confirms.
 func (m *Model) asks(verb, pool string) {
 	if m.trouble != nil {
@@ -127,28 +106,20 @@ func (m *Model) pressDetail(k term.Key) []any {
 		m.asks(verb, m.pool)
 		return nil
 	}
-	switch k {
-	case term.Escape, "q", term.LeftKey, term.Enter, term.Backspace:
-		m.page, m.pool, m.log, m.logEnd, m.scroll = pageList, "", nil, "", 0
+	switch {
+	case listview.Leaves(k):
+		m.Page, m.pool, m.log, m.logEnd, m.Scroll = listview.PageList, "", nil, "", 0
 		return []any{Follow{}}
-	case term.Down, "j":
-		m.scroll++
-	case term.Up, "k":
-		m.scroll = max(0, m.scroll-1)
-	case term.PageDown, " ":
-		m.scroll += m.size.Height / 2
-	case term.PageUp:
-		m.scroll = max(0, m.scroll-m.size.Height/2)
-	case term.Home:
-		m.scroll = 0
-	case "?", "h":
+	case k == "?" || k == "h":
 		m.note = "Esc: back to the list, which has the page of keys"
+	default:
+		m.Scrolls(k)
 	}
 	return nil
 }
 
 func (m *Model) pressList(k term.Key) []any {
-	r := m.selected()
+	r := m.Selected()
 	if verb := verbs(k); verb != "" {
 		if r == nil || r.pool == nil {
 			m.note, m.noteBad = "select a pool", true
@@ -157,18 +128,23 @@ func (m *Model) pressList(k term.Key) []any {
 		m.asks(verb, r.pool.ID)
 		return nil
 	}
-	if m.moved(k) || m.ordered(k) {
+	_, visible := m.parts()
+	switch {
+	case m.Moves(k, visible):
+		return nil
+	case m.Orders(k):
+		m.layOut()
 		return nil
 	}
 	switch k {
 	case "q":
-		return []any{Quit{}}
+		return []any{listview.Quit{}}
 	case "?", "h":
-		m.page = pageHelp
+		m.Page = listview.PageHelp
 	case "/":
-		m.typing = true
+		m.Typing = true
 	case term.Escape:
-		m.filter = ""
+		m.Filter = ""
 		m.layOut()
 	case term.RightKey, "+":
 		m.fold(false)
@@ -182,7 +158,7 @@ func (m *Model) pressList(k term.Key) []any {
 		case r.pool == nil:
 			m.fold(!r.folded)
 		default:
-			m.page, m.pool, m.scroll, m.log, m.logEnd = pageDetail, r.pool.ID, 0, nil, ""
+			m.Page, m.pool, m.Scroll, m.log, m.logEnd = listview.PageDetail, r.pool.ID, 0, nil, ""
 			return []any{Follow{r.pool.ID, unitsOf(r.pool)}}
 		}
 	}
@@ -196,66 +172,4 @@ func unitsOf(p *wire.Pool) []string {
 		units = append(units, p.Replicas[i].Unit)
 	}
 	return units
-}
-
-// moved reports whether a key moves the selection, and does so.
-func (m *Model) moved(k term.Key) bool {
-	_, visible := m.parts()
-	switch k {
-	case term.Up, "k":
-		m.move(-1)
-	case term.Down, "j":
-		m.move(1)
-	case term.PageUp:
-		m.move(-visible)
-	case term.PageDown, " ":
-		m.move(visible)
-	case term.Home:
-		m.move(-len(m.rows))
-	case term.End, "G":
-		m.move(len(m.rows))
-	default:
-		return false
-	}
-	return true
-}
-
-// ordered reports whether a key changes the order or the groups, and does so.
-func (m *Model) ordered(k term.Key) bool {
-	n := len(columns())
-	switch k {
-	case "<", ",":
-		m.sort = (m.sort + n - 1) % n
-	case ">", ".":
-		m.sort = (m.sort + 1) % n
-	case "r":
-		m.reverse = !m.reverse
-	case "g":
-		m.group = (m.group + 1) % len(groupings())
-	default:
-		return false
-	}
-	if k != "r" && k != "g" {
-		m.reverse = m.sort > 1 // of numbers the greatest first, and of states the worst
-	}
-	m.layOut()
-	return true
-}
-
-// shownAs describes order, groups and filter for the line below the title.
-func (m *Model) shownAs() string {
-	parts := []string{"by " + columns()[m.sort].name}
-	if m.reverse {
-		parts[0] += " (reverse)"
-	}
-	if m.group > 0 {
-		parts = append(parts, "grouped by "+groupings()[m.group].name)
-	}
-	switch {
-	case m.typing:
-		parts = append(parts, "only with: "+m.filter+"_")
-	case m.filter != "":
-		parts = append(parts, "only with: "+m.filter)
-	}
-	return strings.Join(parts, ", ")
 }

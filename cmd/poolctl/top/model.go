@@ -10,11 +10,12 @@ package top
 import (
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
-// What happens.
+// What happens, beside keys and listview.Size.
 type (
 	// Picture is the answer to one poll.
 	Picture struct {
@@ -32,8 +33,6 @@ type (
 	Events []wire.Event
 	// Missed is a gap between events; nil: of unknown length.
 	Missed struct{ Count *int64 }
-	// Size is that of the terminal.
-	Size struct{ Width, Height int }
 	// Log are new lines of a pool's log, oldest first.
 	Log struct {
 		Pool  string
@@ -47,14 +46,8 @@ type (
 	}
 )
 
-// What is to be done.
+// What is to be done, beside listview.Quit, Suspend and Redraw.
 type (
-	// Quit ends the view.
-	Quit struct{}
-	// Suspend stops the program until the shell continues it.
-	Suspend struct{}
-	// Redraw sends the whole screen again.
-	Redraw struct{}
 	// Follow reads the log of a pool, whose units these are, in place of the one before; empty: of
 	// none.
 	Follow struct {
@@ -73,8 +66,8 @@ const (
 
 // Model is the state of the view. Make one with New.
 type Model struct {
+	listview.List[row]
 	host string
-	size Size
 	zone *time.Location
 
 	picture Picture
@@ -83,38 +76,15 @@ type Model struct {
 	trouble *Trouble
 	began   time.Time // of the trouble
 	events  []tail
-	rows    []row
+	opened  map[string]bool // pools whose replicas are shown
 
-	sort    int // of columns
-	reverse bool
-	group   int // of groupings
-	filter  string
-	typing  bool // the filter is being typed
-
-	cursor string // the key of the selected row
-	at     int    // its place, for when it is gone
-	top    int    // the first row that is shown
-	folded map[string]bool
-	opened map[string]bool
-
-	page    page
-	pool    string // of the detail page
-	scroll  int    // of the page
+	pool    string // of the page of details
 	log     []string
 	logEnd  string
 	ask     *Do    // waits for a yes
 	note    string // what became of the last action
 	noteBad bool
 }
-
-// page is what fills the screen.
-type page int
-
-const (
-	pageList page = iota
-	pageDetail
-	pageHelp
-)
 
 // tail is a line of the tail of events; Missed where some are not known.
 type tail struct {
@@ -124,8 +94,9 @@ type tail struct {
 
 // New returns a view of a host, by the name that people know it by.
 func New(host string, zone *time.Location) *Model {
-	return &Model{host: host, zone: zone, size: Size{80, 24}, folded: make(map[string]bool),
-		opened: make(map[string]bool)}
+	return &Model{host: host, zone: zone, opened: make(map[string]bool), List: listview.List[row]{Columns: columns(),
+		Groups: names(), Key: func(r *row) string { return r.key }, Size: listview.Size{Width: 80, Height: 24},
+		Folded: make(map[string]bool)}}
 }
 
 // Update takes what happened, a key among it, and returns what is to be done.
@@ -146,8 +117,8 @@ func (m *Model) Update(happened any) []any {
 		}
 	case Missed:
 		m.addEvent(tail{missed: &h})
-	case Size:
-		m.size = h
+	case listview.Size:
+		m.Size = h
 		m.layOut()
 	case Log:
 		m.addLog(h)
@@ -166,7 +137,7 @@ func (m *Model) addEvent(t tail) {
 }
 
 func (m *Model) addLog(l Log) {
-	if m.page != pageDetail || l.Pool != m.pool {
+	if m.Page != listview.PageDetail || l.Pool != m.pool {
 		return // of a page that was left
 	}
 	m.log = append(m.log, l.Lines...)

@@ -4,12 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview/listviewtest"
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/registry/registrytest"
@@ -68,41 +68,20 @@ func events() Events {
 }
 
 // view is a model that something happened to, keys among it, one word each.
-func view(size Size, happened ...any) *Model {
+func view(size listview.Size, happened ...any) *Model {
 	m := New("host1", time.UTC)
 	m.Update(size)
-	for _, h := range happened {
-		if keys, is := h.(string); is {
-			for k := range strings.FieldsSeq(keys) {
-				m.Update(term.Key(k))
-			}
-			continue
-		}
-		m.Update(h)
-	}
+	listviewtest.After(m, happened...)
 	return m
 }
 
-// drawn is a screen as text; with styles, these are shown as they are sent, the ESC as a "^".
 func drawn(m *Model, styles, colour bool) string {
-	var b strings.Builder
-	for _, line := range m.View() {
-		p := term.Painter{Colour: colour, UTF8: true}
-		sent := string(p.Paint([]term.Line{line}, m.size.Width, 1))
-		sent = strings.TrimPrefix(strings.TrimPrefix(sent, "\x1b[0m\x1b[2J"), "\x1b[1;1H")
-		if !styles {
-			sent = sequence.ReplaceAllString(sent, "")
-		}
-		b.WriteString(strings.TrimRight(strings.ReplaceAll(sent, "\x1b", "^"), " ") + "\n")
-	}
-	return b.String()
+	return listviewtest.Drawn(m, m.Width, styles, colour)
 }
-
-var sequence = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
 // TestScreens shows the view as a person sees it, on small and large terminals.
 func TestScreens(t *testing.T) {
-	small, large := Size{80, 24}, Size{200, 50}
+	small, large := listview.Size{Width: 80, Height: 24}, listview.Size{Width: 200, Height: 50}
 	old := Trouble{At: now.Add(12 * time.Second), Text: "nothing listens on /run/pool-managerd/api.sock"}
 	missed := Missed{new(int64(7))}
 	for _, c := range []struct {
@@ -131,14 +110,14 @@ func TestScreens(t *testing.T) {
 		{"80x24-filter-without-a-match", view(small, picture(), "/ z z enter"), false, false},
 		{"80x24-no-pools", view(small, Picture{At: now}), false, false},
 		{"200x50", view(large, picture(many(250)...), events(), "> > > > > > > > > G"), false, false},
-		{"100x30", view(Size{100, 30}, picture(), events()), false, false},
-		{"60x12", view(Size{60, 12}, picture(), events()), false, false},
-		{"too-small", view(Size{40, 10}, picture()), false, false},
+		{"100x30", view(listview.Size{Width: 100, Height: 30}, picture(), events()), false, false},
+		{"60x12", view(listview.Size{Width: 60, Height: 12}, picture(), events()), false, false},
+		{"too-small", view(listview.Size{Width: 40, Height: 10}, picture()), false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			lines := c.m.View()
-			if c.m.size.Width >= leastWidth && len(lines) != c.m.size.Height {
-				t.Errorf("%d lines, want %d", len(lines), c.m.size.Height)
+			if c.m.Fits() && len(lines) != c.m.Height {
+				t.Errorf("%d lines, want %d", len(lines), c.m.Height)
 			}
 			golden.File(t, filepath.Join("testdata", c.name+".golden"), drawn(c.m, c.styles, c.colour), *update)
 		})

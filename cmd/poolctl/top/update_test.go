@@ -9,18 +9,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview/listviewtest"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 )
 
 // after types keys into a view and returns what is to be done, of all of them.
-func after(m *Model, keys string) []any {
-	var effects []any
-	for k := range strings.FieldsSeq(keys) {
-		effects = append(effects, m.Update(term.Key(k))...)
-	}
-	return effects
-}
+func after(m *Model, keys string) []any { return listviewtest.After(m, keys) }
+
+// normal is the size of most terminals.
+var normal = listview.Size{Width: 80, Height: 24}
 
 // TestEffects: only a y changes a pool, and the keys that end the view end it everywhere.
 func TestEffects(t *testing.T) {
@@ -44,17 +43,17 @@ func TestEffects(t *testing.T) {
 		{"one_y_does_one_thing", "D y y", []any{Do{"drain", gemma}}},
 		{"from_the_detail_page", "down enter X y", []any{log, Do{"reset", llama}}},
 		{"the_detail_page_follows_the_log", "down enter esc", []any{log, Follow{}}},
-		{"quit", "q", []any{Quit{}}},
-		{"q_leaves_the_detail_page_first", "down enter q q", []any{log, Follow{}, Quit{}}},
+		{"quit", "q", []any{listview.Quit{}}},
+		{"q_leaves_the_detail_page_first", "down enter q q", []any{log, Follow{}, listview.Quit{}}},
 		{"q_in_a_filter_is_a_letter", "/ q", nil},
-		{"interrupt_in_a_question", "D ctrl-c", []any{Quit{}}},
-		{"interrupt_in_a_filter", "/ ctrl-c", []any{Quit{}}},
-		{"interrupt_in_the_detail_page", "down enter ctrl-c", []any{log, Quit{}}},
-		{"suspend", "ctrl-z", []any{Suspend{}}},
-		{"redraw", "? ctrl-l", []any{Redraw{}}},
+		{"interrupt_in_a_question", "D ctrl-c", []any{listview.Quit{}}},
+		{"interrupt_in_a_filter", "/ ctrl-c", []any{listview.Quit{}}},
+		{"interrupt_in_the_detail_page", "down enter ctrl-c", []any{log, listview.Quit{}}},
+		{"suspend", "ctrl-z", []any{listview.Suspend{}}},
+		{"redraw", "? ctrl-l", []any{listview.Redraw{}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, after(view(Size{80, 24}, picture()), c.keys)); diff != "" {
+			if diff := cmp.Diff(c.want, after(view(normal, picture()), c.keys)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
@@ -63,7 +62,7 @@ func TestEffects(t *testing.T) {
 
 // TestNoActionOnAnOldPicture: what is shown may be wrong, and no one would answer.
 func TestNoActionOnAnOldPicture(t *testing.T) {
-	m := view(Size{80, 24}, picture(), Trouble{At: now, Text: "gone"})
+	m := view(normal, picture(), Trouble{At: now, Text: "gone"})
 	if got := after(m, "D"); got != nil || !strings.Contains(drawn(m, false, false), "nothing was done") {
 		t.Errorf("%v\n%s", got, drawn(m, false, false))
 	}
@@ -79,10 +78,10 @@ func TestNoActionOnAnOldPicture(t *testing.T) {
 // rows are those of the table, indented as they are shown.
 func rows(m *Model) string {
 	var out []string
-	for i := range m.rows {
-		r := &m.rows[i]
+	for i := range m.Rows {
+		r := &m.Rows[i]
 		text := strings.Repeat(">", r.depth) + r.label
-		if i == m.at {
+		if i == m.At {
 			text += "*"
 		}
 		out = append(out, text)
@@ -120,7 +119,7 @@ func TestRows(t *testing.T) {
 		{"above_the_first", "up", "gemma* llama3-8b phi qwen typo"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := view(Size{80, 24}, picture())
+			m := view(normal, picture())
 			after(m, c.keys)
 			if got := rows(m); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
@@ -132,19 +131,19 @@ func TestRows(t *testing.T) {
 // TestSelectionStays: a new picture selects the same pool, wherever it is now; of one that is gone,
 // its place.
 func TestSelectionStays(t *testing.T) {
-	m := view(Size{80, 24}, picture(), "down down")
+	m := view(normal, picture(), "down down")
 	m.Update(picture(many(3)...)) // pool-… come after phi
-	if got := m.selected().key; got != "phi" {
+	if got := m.Selected().key; got != "phi" {
 		t.Errorf("%s is selected, want phi", got)
 	}
 	p := picture()
 	p.Pools.Pools = slices.DeleteFunc(p.Pools.Pools, func(p wire.Pool) bool { return p.ID == "phi" })
 	m.Update(p)
-	if got := m.selected().key; got != "qwen" {
+	if got := m.Selected().key; got != "qwen" {
 		t.Errorf("%s is selected, want qwen in the place of phi", got)
 	}
 	m.Update(Picture{At: now})
-	if m.selected() != nil {
+	if m.Selected() != nil {
 		t.Error("a row is selected where there is none")
 	}
 	after(m, "D enter right left a end home pgdn pgup g < >") // none of it may find a row
@@ -152,18 +151,19 @@ func TestSelectionStays(t *testing.T) {
 
 // TestScrolling: the selected row is on the screen, whatever the size and the number of rows.
 func TestScrolling(t *testing.T) {
-	m := view(Size{80, 24}, picture(many(100)...))
+	m := view(normal, picture(many(100)...))
 	seen := func(when string) {
 		t.Helper()
-		if _, visible := m.parts(); m.at < m.top || m.at >= m.top+visible {
-			t.Errorf("%s: row %d is selected, %d to %d are shown", when, m.at, m.top, m.top+visible-1)
+		if _, visible := m.parts(); m.At < m.First || m.At >= m.First+visible {
+			t.Errorf("%s: row %d is selected, %d to %d are shown", when, m.At, m.First, m.First+visible-1)
 		}
 	}
 	for _, keys := range []string{"end", "pgup", "up up up", "home", "pgdn", "G", "/ 9 9 enter", "esc", "end"} {
 		after(m, keys)
 		seen(keys)
 	}
-	for _, s := range []Size{{80, 13}, {200, 50}, {60, 12}, {10, 3}, {80, 24}} {
+	for _, s := range []listview.Size{{Width: 80, Height: 13}, {Width: 200, Height: 50}, {Width: 60, Height: 12},
+		{Width: 10, Height: 3}, normal} {
 		m.Update(s)
 		seen(fmt.Sprint(s))
 	}
@@ -172,7 +172,7 @@ func TestScrolling(t *testing.T) {
 // TestBounds: what is kept of events and of a log does not grow, and a log of another pool is not
 // shown.
 func TestBounds(t *testing.T) {
-	m := view(Size{80, 24}, picture(), "down enter")
+	m := view(normal, picture(), "down enter")
 	for i := range 3 * mostEvents {
 		m.Update(Events{{Seq: uint64(i), Kind: "lease", PoolID: "gemma"}})
 		m.Update(Log{Pool: "llama3-8b", Lines: []string{fmt.Sprint(i)}})
@@ -188,7 +188,7 @@ func TestBounds(t *testing.T) {
 
 // TestTrouble: the time without an answer counts from the first failure, and an answer ends it.
 func TestTrouble(t *testing.T) {
-	m := view(Size{120, 24}, picture(), Trouble{At: now.Add(time.Second), Text: "gone"})
+	m := view(listview.Size{Width: 120, Height: 24}, picture(), Trouble{At: now.Add(time.Second), Text: "gone"})
 	m.Update(Trouble{At: now.Add(31 * time.Second), Text: "still gone"})
 	if got := drawn(m, false, false); !strings.Contains(got, "no answer for 30s: still gone") {
 		t.Errorf("%s", got)
@@ -201,7 +201,7 @@ func TestTrouble(t *testing.T) {
 
 // TestDone: what became of an action is shown until the next key.
 func TestDone(t *testing.T) {
-	m := view(Size{80, 24}, picture())
+	m := view(normal, picture())
 	m.Update(Done{Do: Do{"drain", "gemma"}, Err: "FORBIDDEN: this caller may only read"})
 	if got := drawn(m, false, false); !strings.Contains(got, "drain of gemma: FORBIDDEN") {
 		t.Errorf("%s", got)
@@ -228,7 +228,7 @@ func TestFigures(t *testing.T) {
 // BenchmarkSecond is what the view itself does in a second on a host with 250 pools, 200 columns
 // and 50 lines: a new picture, the order, the screen and what of it is sent.
 func BenchmarkSecond(b *testing.B) {
-	m := view(Size{200, 50}, picture(many(250)...), events())
+	m := view(listview.Size{Width: 200, Height: 50}, picture(many(250)...), events())
 	one, two := picture(many(250)...), picture(many(251)...)
 	p := term.Painter{Colour: true, UTF8: true}
 	for i := 0; b.Loop(); i++ {

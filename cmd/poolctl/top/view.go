@@ -6,57 +6,43 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/cmd/poolctl/listview"
 	"github.com/pool-managerd/pool-managerd/cmd/poolctl/term"
-	"github.com/pool-managerd/pool-managerd/registry"
-)
-
-// The least terminal that shows something useful.
-const (
-	leastWidth  = 60
-	leastHeight = 12
 )
 
 // View returns the screen, one line for each of the terminal.
 func (m *Model) View() []term.Line {
-	if m.size.Width < leastWidth || m.size.Height < leastHeight {
-		return []term.Line{plain(fmt.Sprintf("%dx%d is too small; want %dx%d", m.size.Width, m.size.Height,
-			leastWidth, leastHeight))}
+	if !m.Fits() {
+		return m.TooSmall()
 	}
 	lines := []term.Line{m.title(), m.second()}
-	switch m.page {
-	case pageHelp:
-		lines = append(lines, m.helpPage()...)
-	case pageDetail:
+	switch m.Page {
+	case listview.PageHelp:
+		lines = append(lines, m.Help(help(), 16,
+			"REQS: requests that the engines work on. TOK/S and FIRST: tokens a second and the time to the first one.",
+			"RAM: main memory, page cache included. PRES: share of the last 10 s in which a task waited for memory. "+
+				"RST: restarts.")...)
+	case listview.PageDetail:
 		lines = append(lines, m.detailPage()...)
 	default:
 		lines = append(lines, m.table()...)
 		lines = append(lines, m.gpus()...)
 		lines = append(lines, m.tail()...)
 	}
-	for len(lines) < m.size.Height-1 {
-		lines = append(lines, nil)
-	}
-	return append(lines[:m.size.Height-1], m.footer())
-}
-
-func plain(text string) term.Line { return term.Line{{Text: text}} }
-
-// bar is a line in reverse over the whole width.
-func (m *Model) bar(text string, style term.Style) term.Line {
-	return term.Line{{Text: term.Left(text, m.size.Width), Style: term.Reverse | style}}
+	return m.Screen(lines, m.footer())
 }
 
 // title sums everything up.
 func (m *Model) title() term.Line {
 	if !m.known {
-		return m.bar(m.host, term.Bold)
+		return m.Bar(m.host, term.Bold)
 	}
 	ready, bad, used, total := 0, 0, 0, 0
 	for i := range m.picture.Pools.Pools {
 		p := &m.picture.Pools.Pools[i]
 		if p.Ready {
 			ready++
-		} else if Troubled(p.State) {
+		} else if listview.Troubled(p.State) {
 			bad++
 		}
 		f := m.figures[p.ID]
@@ -74,21 +60,21 @@ func (m *Model) title() term.Line {
 	if n := len(m.picture.Pools.Problems); n > 0 {
 		parts = append(parts, fmt.Sprintf("wrong files %d", n))
 	}
-	return m.bar(strings.Join(parts, "  "), term.Bold)
+	return m.Bar(strings.Join(parts, "  "), term.Bold)
 }
 
 // second is the line below the title: what is wrong with the picture, or how it is ordered.
 func (m *Model) second() term.Line {
 	switch {
 	case m.trouble != nil && m.known:
-		return m.bar(fmt.Sprintf("OLD: as of %s, no answer for %s: %s", m.clock(m.picture.At),
+		return m.Bar(fmt.Sprintf("OLD: as of %s, no answer for %s: %s", m.clock(m.picture.At),
 			span(m.trouble.At.Sub(m.began)), m.trouble.Text), term.Red|term.Bold)
 	case m.trouble != nil:
-		return m.bar("no answer yet: "+m.trouble.Text, term.Red|term.Bold)
+		return m.Bar("no answer yet: "+m.trouble.Text, term.Red|term.Bold)
 	case !m.known:
-		return plain("waiting for the first answer")
-	case m.page == pageList:
-		return plain(m.shownAs())
+		return listview.Plain("waiting for the first answer")
+	case m.Page == listview.PageList:
+		return listview.Plain(m.ShownAs())
 	}
 	return nil
 }
@@ -101,25 +87,25 @@ func (m *Model) clock(at time.Time) string { return at.In(m.zone).Format(time.Ti
 func (m *Model) footer() term.Line {
 	switch {
 	case m.ask != nil:
-		return m.bar(fmt.Sprintf("%s %s? (y/n) %s", m.ask.Verb, m.ask.Pool, consequence(m.ask.Verb)), term.Bold)
+		return m.Bar(fmt.Sprintf("%s %s? (y/n) %s", m.ask.Verb, m.ask.Pool, consequence(m.ask.Verb)), term.Bold)
 	case m.note != "" && m.noteBad:
 		return term.Line{{Text: m.note, Style: term.Bold | term.Red}}
 	case m.note != "":
 		return term.Line{{Text: m.note, Style: term.Bold}}
-	case m.typing:
-		return plain("type a text; Enter keeps it, Esc shows all")
-	case m.page == pageHelp:
-		return plain("any key: back")
-	case m.page == pageDetail:
-		return plain("Esc back  Up Down scroll  D drain  S resume  L reload  X reset")
+	case m.Typing:
+		return listview.Plain("type a text; Enter keeps it, Esc shows all")
+	case m.Page == listview.PageHelp:
+		return listview.Plain("any key: back")
+	case m.Page == listview.PageDetail:
+		return listview.Plain("Esc back  Up Down scroll  D drain  S resume  L reload  X reset")
 	}
-	return plain("?:keys Enter:details /:filter <>:sort g:groups D:drain S:resume X:reset q:quit")
+	return listview.Plain("?:keys Enter:details /:filter <>:sort g:groups D:drain S:resume X:reset q:quit")
 }
 
 // parts divides the lines of the list page: those of GPUs with their header, and of pools.
 func (m *Model) parts() (gpus, pools int) {
-	left := m.size.Height - 4                                 // title, second, header, footer
-	needed := max(1, len(m.rows), len(m.picture.Pools.Pools)) // a filter moves nothing
+	left := m.Height - 4                                      // title, second, header, footer
+	needed := max(1, len(m.Rows), len(m.picture.Pools.Pools)) // a filter moves nothing
 	if n := m.gpuRows(); n > 0 {
 		gpus = 1 + min(n, max(1, left/5, left-1-needed-leastTail(left)))
 	}
@@ -129,31 +115,6 @@ func (m *Model) parts() (gpus, pools int) {
 // leastTail is how many lines the tail of events has at least, with its header. What pools do not
 // need is for it, too.
 func leastTail(left int) int { return 1 + max(1, left/5) }
-
-// Troubled reports whether a pool in this state needs someone to look at it.
-func Troubled(state string) bool {
-	switch registry.State(state) {
-	case registry.StateUnhealthy, registry.StateBackoff, registry.StateWaiting, registry.StateFailed,
-		registry.StateRefused, registry.StateInvalid:
-		return true
-	}
-	return false
-}
-
-// StateStyle shows a state; without colours, those in trouble are bold.
-func StateStyle(state string) term.Style {
-	switch registry.State(state) {
-	case registry.StateReady:
-		return term.Green
-	case registry.StateUnhealthy, registry.StateBackoff, registry.StateWaiting:
-		return term.Yellow | term.Bold
-	case registry.StateFailed, registry.StateRefused, registry.StateInvalid:
-		return term.Red | term.Bold
-	case registry.StateDraining, registry.StateStopping, registry.StateStopped:
-		return 0
-	}
-	return term.Cyan
-}
 
 // dropped are the columns that a narrow terminal has no room for, the first one first.
 func dropped() []string { return []string{"pressure", "first token", "RAM", "tokens", "VRAM"} }
@@ -168,96 +129,56 @@ const (
 
 // layout are the columns that there is room for, and what is left of the terminal beside them: for
 // engine, model and error.
-func (m *Model) layout() (cs []column, rest int) {
-	cs = columns()
-	left := m.size.Width
+func (m *Model) layout() (cs []listview.Column[row], rest int) {
+	cs = slices.Clone(m.Columns)
+	left := m.Width
 	for _, c := range cs[1:] {
-		left -= 1 + c.width
+		left -= 1 + c.Width
 	}
 	for _, name := range dropped() {
 		if left < leastName {
-			at := slices.IndexFunc(cs, func(c column) bool { return c.name == name })
-			left += 1 + cs[at].width
+			at := slices.IndexFunc(cs, func(c listview.Column[row]) bool { return c.Name == name })
+			left += 1 + cs[at].Width
 			cs = slices.Delete(cs, at, at+1)
 		}
 	}
 	if left < mostName+leastFurther {
-		cs[0].width = left
+		cs[0].Width = left
 		return cs, 0
 	}
-	cs[0].width = mostName
+	cs[0].Width = mostName
 	return cs, left - mostName
 }
 
 // table is the header and the visible rows of pools.
 func (m *Model) table() []term.Line {
 	cs, rest := m.layout()
-	lines := []term.Line{m.header(cs, rest)}
-	_, visible := m.parts()
-	for i := range visible {
-		at := m.top + i
-		switch {
-		case at < len(m.rows):
-			lines = append(lines, m.line(&m.rows[at], cs, rest, at == m.at))
-		case i == 0 && m.known && m.filter != "":
-			lines = append(lines, plain("no pool has "+m.filter+" in it; Esc shows all"))
-		case i == 0 && m.known:
-			lines = append(lines, plain("no pools; a file in /etc/pool-managerd/pools.d makes one"))
-		default:
-			lines = append(lines, nil)
-		}
-	}
-	return lines
-}
-
-// header marks the column of the order.
-func (m *Model) header(cs []column, rest int) term.Line {
-	var line term.Line
-	for i, c := range cs {
-		style := term.Reverse
-		if c.name == columns()[m.sort].name {
-			style |= term.Bold
-		}
-		line = append(line, gap(i, term.Reverse), term.Span{Text: align(c, c.title), Style: style})
-	}
-	title := ""
+	title, none := "", ""
 	if rest > 0 {
 		title = " " + further("ENGINE", "MODEL", "ERROR", rest)
 	}
-	return append(line, term.Span{Text: term.Left(title, rest), Style: term.Reverse})
+	if m.known {
+		none = "no pools; a file in /etc/pool-managerd/pools.d makes one"
+	}
+	_, visible := m.parts()
+	head := append(m.Header(cs), term.Span{Text: term.Left(title, rest), Style: term.Reverse})
+	return append([]term.Line{head}, m.Body(visible, none, func(r *row, on term.Style) term.Line {
+		return r.line(cs, rest, on)
+	})...)
 }
 
-// gap is what is before a column.
-func gap(i int, style term.Style) term.Span {
-	if i == 0 {
-		return term.Span{}
-	}
-	return term.Span{Text: " ", Style: style}
-}
-
-func align(c column, text string) string {
-	if c.left {
-		return term.Left(text, c.width)
-	}
-	return term.Right(text, c.width)
-}
-
-// line is one row. The selected one is in reverse.
-func (m *Model) line(r *row, cs []column, rest int, selected bool) term.Line {
-	var on term.Style
-	if selected {
-		on = term.Reverse
-	}
+// line is the row in a style.
+func (r *row) line(cs []listview.Column[row], rest int, on term.Style) term.Line {
 	var line term.Line
 	for i, c := range cs {
-		text, style := c.cell(r), on
+		text, style := c.Cell(r), on
 		switch {
 		case i == 0:
 			text = r.mark() + text
-		case c.name == "state":
-			style |= StateStyle(text)
+		case c.Name == "state":
+			style |= listview.StateStyle(text)
 		}
-		line = append(line, gap(i, on), term.Span{Text: align(c, text), Style: style})
+		line = append(line, listview.Gap(i, on), term.Span{Text: c.Align(text), Style: style})
 	}
 	if rest > 0 {
 		line = append(line, term.Span{Text: term.Left(" "+r.further(rest), rest), Style: on})
