@@ -66,24 +66,23 @@ type Server struct {
 	history  *history.Book
 	bench    Bench
 	fleet    Fleet
-	// artifacts has an element for each file that is being handed out.
-	artifacts chan struct{}
-	version   string
-	log       *slog.Logger
-	now       func() time.Time
-	mux       *http.ServeMux
-	routes    []route
-	auth      atomic.Pointer[gate]
-	list      [2]atomic.Pointer[encodedList] // with details, and without
-	epoch     string                         // of the row of numbers of events
-	peers     Peers
-	count     Counts
-	conns     *table // open connections, without those of event streams
-	streams   *table
-	refused   refusals
-	repeats   repeats
-	usage     usages
-	leased    leaseTally
+	handouts handouts
+	version  string
+	log      *slog.Logger
+	now      func() time.Time
+	mux      *http.ServeMux
+	routes   []route
+	auth     atomic.Pointer[gate]
+	list     [2]atomic.Pointer[encodedList] // with details, and without
+	epoch    string                         // of the row of numbers of events
+	peers    Peers
+	count    Counts
+	conns    *table // open connections, without those of event streams
+	streams  *table
+	refused  refusals
+	repeats  repeats
+	usage    usages
+	leased   leaseTally
 
 	operations operations // with an Idempotency-Key
 	pace       pacer
@@ -109,8 +108,7 @@ func New(o Options) (*Server, error) {
 		history: o.History, bench: o.Bench, fleet: o.Fleet, version: o.Version,
 		log: o.Log, now: o.Now, mux: http.NewServeMux(), peers: o.Peers, count: o.Counts,
 		conns: newTable(connLimits()), streams: newTable(streamLimits()),
-		refused: refusals{wake: make(chan struct{}, 1)}, pace: newPacer(),
-		artifacts: make(chan struct{}, artifactStreams)}
+		refused: refusals{wake: make(chan struct{}, 1)}, pace: newPacer()}
 	if s.now == nil {
 		s.now = time.Now
 	}

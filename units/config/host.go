@@ -144,7 +144,7 @@ func provisioningKeys() []strict.Key[Provisioning] {
 		{Path: "size_budget", Default: "none", Doc: "Size to which `poolctl models prune` reduces `cache_dir`. A model that is larger is not downloaded.",
 			Type: strict.ToSize(1<<20, 1<<60, func(p *Provisioning) *uint64 { return &p.SizeBudgetBytes })},
 		{Path: "share", Default: "false", Type: strict.ToBool(func(p *Provisioning) *bool { return &p.Share }),
-			Doc: "The API hands out the files of `cache_dir` by their digests, `GET /v1/artifacts/sha256:…`, to every caller that may read: other hosts take models from here. See [Models](../models.md#from-another-host-of-the-fleet)."},
+			Doc: "The API hands out the files of `cache_dir` by their digests, `GET /v1/artifacts/sha256:…`, to callers with a token: other hosts take models from here. See [Models](../models.md#from-another-host-of-the-fleet)."},
 		{Path: "peers", Default: `"none"`, Type: strict.ToWord([]string{PeersNone, PeersFleet}, func(p *Provisioning) *string { return &p.Peers }),
 			Doc: "Whose cache a download asks before the source of a model: `fleet`, the hosts in the etcd of `[etcd]` that have the model and that `allowed_hosts` allows; `none`. What comes from them is compared with the digest that the source has of it."},
 		{Path: "peers_token_file", Doc: "File that holds the token, of scope `read`, for the API of the hosts that `peers` means. It is sent with https alone. Only PID 1 reads it, for the unit of a download.",
