@@ -3,8 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +18,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/units/config"
+	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
 
 // TestModels: the cache is listed with the pools that use it, read once for many callers, and a
@@ -133,5 +139,47 @@ func TestAddressesOf(t *testing.T) {
 	}
 	if first["a"] == 0 || first["b"] == 0 {
 		t.Errorf("%v", first)
+	}
+}
+
+// TestPeersWhilePoolFleetStarts: a download that begins while pool-fleet starts again, as with each
+// reload, waits for what it reads.
+func TestPeersWhilePoolFleetStarts(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	f, err := newFleetView(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.configured.Store(true)
+	d := &daemon{fleet: f, log: slog.New(slog.DiscardHandler)}
+	asked := 0
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(w, `{"code":"FLEET_UNAVAILABLE","message":"the fleet has not been read yet","hint":"Try again."}`)
+			return
+		}
+		fmt.Fprint(w, `{"models":[{"model":"hf:acme/tiny","address":"https://gpu1","digests":["sha256:00"]}]}`)
+	})}
+	late := time.AfterFunc(2*peersAgain, func() {
+		if l, err := net.Listen("unix", socket); err == nil {
+			_ = server.Serve(l)
+		}
+	})
+	defer late.Stop()
+	defer server.Close()
+	ref, err := modelref.Parse("hf:acme/tiny/a.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.peersWith(t.Context(), ref); !slices.Equal(got, []string{"https://gpu1"}) {
+		t.Errorf("%v", got)
+	}
+	f.configured.Store(false)
+	server.Close()
+	f.models.taken = time.Time{}
+	began := time.Now()
+	if got := d.peersWith(t.Context(), ref); got != nil || time.Since(began) > peersWait {
+		t.Errorf("without an etcd: %v after %s", got, time.Since(began))
 	}
 }

@@ -2,24 +2,30 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/registry/api/wire"
 	"github.com/pool-managerd/pool-managerd/units/library"
 	"github.com/pool-managerd/pool-managerd/units/modelref"
 )
 
-// peersWait bounds the question who has a model, in front of a download.
-const peersWait = 3 * time.Second
+// The question who has a model, in front of a download. pool-fleet starts again with each reload,
+// which is what new pools begin with, and has no socket for a second then.
+const (
+	peersWait  = 5 * time.Second // bounds it
+	peersAgain = 250 * time.Millisecond
+)
 
 // peersWith are the managers of other hosts of the fleet that have a model in their caches. Where
 // that is not known there are none, and the model comes from its source.
 func (d *daemon) peersWith(ctx context.Context, ref modelref.Ref) []string {
 	ctx, cancel := context.WithTimeout(ctx, peersWait)
 	defer cancel()
-	list, err := d.fleet.Models(ctx)
+	list, err := d.fleetModels(ctx)
 	if err != nil {
 		d.log.Info("no other host is asked for a model: "+err.Error(), "model_id", ref.String())
 		return nil
@@ -29,6 +35,23 @@ func (d *daemon) peersWith(ctx context.Context, ref modelref.Ref) []string {
 		self = *s
 	}
 	return addressesOf(list.Models, library.NameOf(ref.Directory()), self)
+}
+
+// fleetModels is which host has which model. While pool-fleet is not there, or has not read etcd
+// yet, it is asked again.
+func (d *daemon) fleetModels(ctx context.Context) (wire.FleetModels, error) {
+	for {
+		list, err := d.fleet.Models(ctx)
+		var failure *registry.Failure
+		if !errors.As(err, &failure) || failure.Code != registry.CodeFleetUnavailable {
+			return list, err
+		}
+		select {
+		case <-ctx.Done():
+			return list, err
+		case <-time.After(peersAgain):
+		}
+	}
 }
 
 // addressesOf are the addresses of the hosts that have a model: first of those that have all of it,
