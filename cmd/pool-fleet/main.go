@@ -8,15 +8,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/pool-managerd/pool-managerd/cmd/cmdline"
 	"github.com/pool-managerd/pool-managerd/registry/fleet"
 	"github.com/pool-managerd/pool-managerd/systemd"
 )
@@ -28,7 +27,6 @@ var version = "0.0.0-dev"
 const (
 	exitOK     = 0 // ended as asked, or to read its settings again
 	exitFailed = 1
-	exitUsage  = 2
 )
 
 // defaultSocket is the manager's, where any user may read.
@@ -39,21 +37,14 @@ type options struct {
 	socket   string
 	fleet    string // the socket that it serves
 	root     string // below which the host's own files are
-	version  bool
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	o, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return exitOK
-	case err != nil:
-		return exitUsage
-	case o.version:
-		fmt.Fprintln(stdout, "pool-fleet", version)
-		return exitOK
+	var o options
+	if status, ends := cmdline.Parse(o.flags(), version, args, stdout, stderr); ends {
+		return status
 	}
 	log := slog.New(systemd.NewLogHandler(systemd.LogOptions{Identifier: "pool-fleet", Stderr: stderr}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -70,21 +61,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
-	flags := flag.NewFlagSet("pool-fleet", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.StringVar(&o.settings, "settings", fleet.SettingsFile, "read from `FILE` what the manager wrote")
-	flags.StringVar(&o.socket, "socket", defaultSocket, "follow the manager at the unix socket `PATH`")
-	flags.StringVar(&o.fleet, "fleet-socket", fleet.Socket, "show the fleet at the unix socket `PATH`")
-	flags.StringVar(&o.root, "root", "/", "find machine-id, boot id and memory below `DIR`")
-	flags.BoolVar(&o.version, "version", false, "print the version and exit")
-	if err := flags.Parse(args); err != nil {
-		return o, err
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "pool-fleet: unexpected argument %q\n", flags.Arg(0))
-		return o, errors.New("unexpected argument")
-	}
-	return o, nil
+func (o *options) flags() *flag.FlagSet {
+	f := flag.NewFlagSet("pool-fleet", flag.ContinueOnError)
+	f.StringVar(&o.settings, "settings", fleet.SettingsFile, "read from `FILE` what the manager wrote")
+	f.StringVar(&o.socket, "socket", defaultSocket, "follow the manager at the unix socket `PATH`")
+	f.StringVar(&o.fleet, "fleet-socket", fleet.Socket, "show the fleet at the unix socket `PATH`")
+	f.StringVar(&o.root, "root", "/", "find machine-id, boot id and memory below `DIR`")
+	return f
 }

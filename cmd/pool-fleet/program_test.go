@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pool-managerd/pool-managerd/cmd/cmdline"
 )
 
 // TestSecrets: a file below /etc/pool-managerd/fleet is read as the credential that PID 1 passes,
@@ -65,8 +67,8 @@ func TestRun(t *testing.T) {
 		want string
 	}{
 		{"version", []string{"--version"}, exitOK, version},
-		{"unknown_flag", []string{"--nope"}, exitUsage, "nope"},
-		{"argument", []string{"now"}, exitUsage, "now"},
+		{"unknown_flag", []string{"--nope"}, cmdline.Usage, "nope"},
+		{"argument", []string{"now"}, cmdline.Usage, "now"},
 		{"no_settings", []string{"--settings", "/none"}, exitFailed, "which the manager writes"},
 		{"no_one_to_report_to", []string{"--settings", settings("{}")}, exitFailed, "names no orchestrator"},
 		{"settings_of_another_version", []string{"--settings", settings(`{"fleet":1}`)}, exitFailed, "not of this version"},

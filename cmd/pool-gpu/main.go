@@ -19,6 +19,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
+	"github.com/pool-managerd/pool-managerd/cmd/cmdline"
 	"github.com/pool-managerd/pool-managerd/nvml/driver"
 	"github.com/pool-managerd/pool-managerd/nvml/serve"
 )
@@ -30,7 +31,6 @@ var version = "0.0.0-dev"
 const (
 	exitOK       = 0
 	exitFailed   = 1
-	exitUsage    = 2
 	exitReplaced = 10 // the driver was replaced under this process
 	exitHung     = 11 // a call into the driver does not return
 )
@@ -38,21 +38,14 @@ const (
 type options struct {
 	library string
 	socket  string
-	version bool
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	o, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return exitOK
-	case err != nil:
-		return exitUsage
-	case o.version:
-		fmt.Fprintln(stdout, "pool-gpu", version)
-		return exitOK
+	var o options
+	if status, ends := cmdline.Parse(o.flags(), version, args, stdout, stderr); ends {
+		return status
 	}
 	l, err := listen(o.socket)
 	if err != nil {
@@ -68,22 +61,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return status(err, stderr)
 }
 
-func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
+func (o *options) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("pool-gpu", flag.ContinueOnError)
-	f.SetOutput(stderr)
 	f.StringVar(&o.library, "library", driver.DefaultLibrary, "NVIDIA's management library, by name or `path`")
 	f.StringVar(&o.socket, "socket", "", "listen at this `path`, where systemd passes no socket")
-	f.BoolVar(&o.version, "version", false, "print the version and exit")
-	if err := f.Parse(args); err != nil {
-		return o, err
-	}
-	if f.NArg() > 0 {
-		err := fmt.Errorf("unexpected argument %q", f.Arg(0))
-		fmt.Fprintln(stderr, "pool-gpu:", err)
-		return o, err
-	}
-	return o, nil
+	return f
 }
 
 // status is what the process ends with.

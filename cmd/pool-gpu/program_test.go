@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pool-managerd/pool-managerd/cmd/cmdline"
 	"github.com/pool-managerd/pool-managerd/nvml"
 	"github.com/pool-managerd/pool-managerd/nvml/client"
 	"github.com/pool-managerd/pool-managerd/nvml/serve"
@@ -249,8 +250,8 @@ func TestWrongUse(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"unknown_flag", []string{"--nonsense"}, exitUsage, "nonsense"},
-		{"argument", []string{"start"}, exitUsage, `unexpected argument "start"`},
+		{"unknown_flag", []string{"--nonsense"}, cmdline.Usage, "nonsense"},
+		{"argument", []string{"start"}, cmdline.Usage, `unexpected argument "start"`},
 		{"no_socket", nil, exitFailed, "--socket PATH runs it by hand"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/pool-managerd/pool-managerd/cmd/cmdline"
 	"github.com/pool-managerd/pool-managerd/cmd/hostconfig"
 	"github.com/pool-managerd/pool-managerd/nvml/wire"
 	"github.com/pool-managerd/pool-managerd/units/fetchunit"
@@ -28,7 +28,6 @@ var version = "0.0.0-dev"
 const (
 	exitOK     = 0
 	exitFailed = 1
-	exitUsage  = 2
 )
 
 type options struct {
@@ -40,7 +39,6 @@ type options struct {
 	fetch      string
 	gpuSocket  string
 	check      bool
-	version    bool
 }
 
 func main() {
@@ -49,18 +47,11 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	o, err := parse(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitOK
+	var o options
+	if status, ends := cmdline.Parse(o.flags(stderr), version, args, stdout, stderr); ends {
+		return status
 	}
-	if err != nil {
-		return exitUsage
-	}
-	switch {
-	case o.version:
-		fmt.Fprintln(stdout, "pool-managerd", version)
-		return exitOK
-	case o.check:
+	if o.check {
 		return check(o, stdout, stderr)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -72,10 +63,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
+func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f := flag.NewFlagSet("pool-managerd", flag.ContinueOnError)
-	f.SetOutput(stderr)
 	f.StringVar(&o.configFile, "config", "/etc/pool-managerd/config.toml", "the host's configuration")
 	f.StringVar(&o.poolsDir, "pools-dir", "/etc/pool-managerd/pools.d", "the directory of pool files")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run/pool-managerd", "hand-off files")
@@ -84,20 +73,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.fetch, "fetch", fetchunit.Program, "the program that downloads models, in units of its own")
 	f.StringVar(&o.gpuSocket, "gpu-socket", wire.Socket, "where the GPU helper, pool-gpu, listens")
 	f.BoolVar(&o.check, "check", false, "check the configuration, print every problem, and exit")
-	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	f.Usage = func() {
 		fmt.Fprintln(stderr, "usage: pool-managerd [--check] [--config FILE] [--pools-dir DIR]\n\nStarted by "+
 			"pool-managerd.service, with the sockets of pool-managerd.socket. See pool-managerd(8).")
 		f.PrintDefaults()
 	}
-	if err := f.Parse(args); err != nil {
-		return o, err
-	}
-	if f.NArg() > 0 {
-		fmt.Fprintf(stderr, "pool-managerd: unexpected argument %q\n", f.Arg(0))
-		return o, errors.New("usage")
-	}
-	return o, nil
+	return f
 }
 
 // check prints every problem of the configuration at once.
