@@ -8,6 +8,8 @@ package wire
 
 import (
 	"encoding/json"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
@@ -309,6 +311,43 @@ func Encode(v any) ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// EncodeList is Encode for a struct with lists of some MiB, into room for so many bytes: one element
+// at a time. encoding/json has all of it in a buffer of its own before it writes, which it keeps.
+func EncodeList(v any, room int) ([]byte, error) {
+	b := make(buffer, 0, room)
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	put := func(v any) error {
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+		b = b[:len(b)-1] // the newline
+		return nil
+	}
+	of := reflect.ValueOf(v)
+	next := byte('{')
+	for i := range of.NumField() {
+		name, _, _ := strings.Cut(of.Type().Field(i).Tag.Get("json"), ",")
+		b = append(append(append(b, next, '"'), name...), '"', ':')
+		next = ','
+		f := of.Field(i)
+		if f.Kind() != reflect.Slice || f.Len() == 0 {
+			if err := put(f.Interface()); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		for j := range f.Len() {
+			b = append(b, "[,"[min(j, 1)])
+			if err := put(f.Index(j).Addr().Interface()); err != nil {
+				return nil, err
+			}
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}', '\n'), nil
 }
 
 // buffer is the io.Writer of an encoder.

@@ -127,11 +127,11 @@ func (s *Server) look(l listing) (body []byte, moved <-chan struct{}, failure *r
 	case !s.set.Complete():
 		return nil, s.moved, nil
 	case s.bodies[l] == nil:
-		encoded, err := wire.Encode(l.of(s.set))
+		encoded, err := wire.EncodeList(l.of(s.set), s.sizes[l]+s.sizes[l]/16)
 		if err != nil { // texts, numbers and lists of them
 			return nil, nil, registry.Fail(registry.CodeFleetUnavailable, err.Error(), "Report this as a fault.")
 		}
-		s.bodies[l] = encoded
+		s.bodies[l], s.sizes[l] = encoded, len(encoded)
 	}
 	return s.bodies[l], nil, nil
 }

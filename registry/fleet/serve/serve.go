@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -57,6 +58,7 @@ type Server struct {
 	mu      sync.Mutex
 	set     *view.Set        // nil: nothing is read now
 	bodies  [listings][]byte // the lists, encoded; nil: it changed
+	sizes   [listings]int    // of each when it was encoded last
 	heard   time.Time        // of etcd, the last time
 	lost    error            // nil: etcd answers
 	asked   time.Time        // the last request
@@ -114,6 +116,12 @@ func (s *Server) follow(ctx context.Context) {
 	}
 	cancel()
 	source.Wait()
+	s.forget()
+	debug.FreeOSMemory() // a large fleet would stay resident for hours
+}
+
+// forget drops what was read.
+func (s *Server) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.set, s.bodies, s.lost = nil, [listings][]byte{}, nil
