@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -81,11 +82,8 @@ func (h *handouts) leave(o *handout) {
 
 // remove is leave for a caller that holds the lock.
 func (h *handouts) remove(o *handout) {
-	for i, other := range h.open {
-		if other == o {
-			h.open = append(h.open[:i], h.open[i+1:]...)
-			return
-		}
+	if i := slices.Index(h.open, o); i >= 0 {
+		h.open = slices.Delete(h.open, i, i+1)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestPauseOfAHandout(t *testing.T) {
 		o.add(10<<20, began.Add(at))
 	}
 	for after, slow := range map[time.Duration]bool{time.Second: false, 3 * time.Second: false,
-		2*handoutWindow: true, 10 * time.Minute: true} {
+		2 * handoutWindow: true, 10 * time.Minute: true} {
 		rate, known := o.rate(began.Add(handoutWindow + after))
 		if is := known && rate < slowHandout; is != slow {
 			t.Errorf("after %s it takes %.0f bytes a second (%t)", after, rate, known)

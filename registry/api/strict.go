@@ -88,6 +88,11 @@ func (w *walker) value(t reflect.Type) error {
 	if err != nil {
 		return err
 	}
+	return w.rest(token, t)
+}
+
+// rest reads a value behind its first token.
+func (w *walker) rest(token json.Token, t reflect.Type) error {
 	switch token := token.(type) {
 	case json.Delim:
 		if token == '{' {
@@ -173,7 +178,15 @@ func (w *walker) items(t reflect.Type) error {
 		t = nil
 	}
 	for w.d.More() {
-		if err := w.value(t); err != nil {
+		before := w.d.InputOffset()
+		token, err := w.d.Token()
+		switch {
+		case err != nil:
+			return err
+		case token == nil: // encoding/json would take it for the zero value
+			return invalidParams(fmt.Sprintf("a list has a null in it, behind byte %d", before), "Leave it out.")
+		}
+		if err := w.rest(token, t); err != nil {
 			return err
 		}
 	}

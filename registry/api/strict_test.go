@@ -66,7 +66,8 @@ func TestStrictBodies(t *testing.T) {
 		})
 	}
 	t.Run("inside_a_field", func(t *testing.T) {
-		for _, body := range []string{`{"prepared":{"host":"a","host":"b"}}`, `{"prepared":{"Host":"a"}}`} {
+		for _, body := range []string{`{"prepared":{"host":"a","host":"b"}}`, `{"prepared":{"Host":"a"}}`,
+			`{"prepared":{"flags":[null]}}`, `{"prepared":{"flags":["a", null]}}`, `{"prepared":{"device_mask":[null]}}`} {
 			if err := decodeStrict([]byte(body), &wire.PreloadRequest{}); err == nil {
 				t.Errorf("%s was taken", body)
 			}
