@@ -44,15 +44,7 @@ func TestDocker(t *testing.T) {
 	t.Parallel()
 	layer := llamaLayer(t)
 	h := lend(t, kind{release: machine.Trixie, backend: machine.Container, extra: "crun,docker-cli,docker.io"})
-	h.shell("mkdir -p /srv/images/1 /srv/images/bad")
-	if err := h.M.CopyIn(t.Context(), layer, "/srv/images/1/layer.tar.gz"); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.M.WriteFile(t.Context(), "/srv/images/bad/layer.tar.gz", hostileLayer(t), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	h.shell(serveImages)
-	defer h.shell(endImages)
+	defer h.serveEngine(layer)()
 	h.shell(readyForDocker)
 	defer h.shell(endOfDocker)
 	h.write(host.ConfigFile, withImages)

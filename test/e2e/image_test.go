@@ -101,6 +101,21 @@ func inImage(image string) poolFile {
 	return p
 }
 
+// serveEngine runs a registry with the engine's layer as an image, and with a hostile one, until the
+// returned function is called.
+func (s *site) serveEngine(layer string) (end func()) {
+	s.t.Helper()
+	s.shell("mkdir -p /srv/images/1 /srv/images/bad")
+	if err := s.M.CopyIn(s.t.Context(), layer, "/srv/images/1/layer.tar.gz"); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.M.WriteFile(s.t.Context(), "/srv/images/bad/layer.tar.gz", hostileLayer(s.t), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	s.shell(serveImages)
+	return func() { s.shell(endImages) }
+}
+
 // TestImage: the real llama-server in an image serves without a container engine, also on releases
 // whose own C library is older than the one that it needs.
 func TestImage(t *testing.T) {
@@ -110,15 +125,7 @@ func TestImage(t *testing.T) {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			h := installed(t, release)
-			h.shell("mkdir -p /srv/images/1 /srv/images/bad")
-			if err := h.M.CopyIn(t.Context(), layer, "/srv/images/1/layer.tar.gz"); err != nil {
-				t.Fatal(err)
-			}
-			if err := h.M.WriteFile(t.Context(), "/srv/images/bad/layer.tar.gz", hostileLayer(t), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			h.shell(serveImages)
-			defer h.shell(endImages)
+			defer h.serveEngine(layer)()
 			t.Run("denied_by_default", func(t *testing.T) { imageDenied(h.in(t)) })
 			if !t.Run("serves", func(t *testing.T) { imageServes(h.in(t)) }) {
 				return // the others would wait for it

@@ -48,15 +48,7 @@ func TestPodman(t *testing.T) {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			h := lend(t, kind{release: release, backend: machine.Container, extra: podmanPackages})
-			h.shell("mkdir -p /srv/images/1 /srv/images/bad")
-			if err := h.M.CopyIn(t.Context(), layer, "/srv/images/1/layer.tar.gz"); err != nil {
-				t.Fatal(err)
-			}
-			if err := h.M.WriteFile(t.Context(), "/srv/images/bad/layer.tar.gz", hostileLayer(t), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			h.shell(serveImages)
-			defer h.shell(endImages)
+			defer h.serveEngine(layer)()
 			h.shell(readyForPodman)
 			defer h.shell(endOfPodman)
 			t.Log(h.shell("podman --version; crun --version | head -n 1; conmon --version | head -n 1"))
