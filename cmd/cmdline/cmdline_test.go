@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestParse: help and the version end a program well, arguments that it does not have with status 2.
+// TestParse: help and the version end a program well, other arguments than its own with status 2.
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		args           string

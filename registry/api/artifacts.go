@@ -24,8 +24,9 @@ func (s *Server) getArtifact(w http.ResponseWriter, r *http.Request) error {
 	x := exchangeOf(w)
 	if x.caller.readsCacheItself() {
 		x.denied = x.caller.reason()
-		return forbidden(fmt.Sprintf("user id %d may not take files of the cache from the API, where they are for "+
-			"other hosts", x.caller.uid), "Read them in cache_dir, or call as root or as a member of the group "+Group+".")
+		return forbidden(fmt.Sprintf("user id %d may not take files of the cache from the API, where they are "+
+			"for other hosts", x.caller.uid),
+			"Read them in cache_dir, or call as root or as a member of the group "+Group+".")
 	}
 	digest := r.PathValue("digest")
 	f, err := s.library.Open(r.Context(), digest)

@@ -101,8 +101,8 @@ func inImage(image string) poolFile {
 	return p
 }
 
-// serveEngine runs a registry with the engine's layer as an image, and with a hostile one, until the
-// returned function is called.
+// serveEngine runs a registry with the engine's layer as an image, and with a hostile one, until
+// the returned function is called.
 func (s *site) serveEngine(layer string) (end func()) {
 	s.t.Helper()
 	s.shell("mkdir -p /srv/images/1 /srv/images/bad")

@@ -313,8 +313,8 @@ func Encode(v any) ([]byte, error) {
 	return b, nil
 }
 
-// EncodeList is Encode for a struct with lists of some MiB, into room for so many bytes: one element
-// at a time. encoding/json has all of it in a buffer of its own before it writes, which it keeps.
+// EncodeList is Encode for a struct with lists of some MiB, into room for so many bytes, an element
+// at a time: encoding/json has all that it encodes in a buffer of its own first, which it keeps.
 func EncodeList(v any, room int) ([]byte, error) {
 	b := make(buffer, 0, room)
 	enc := json.NewEncoder(&b)
