@@ -40,7 +40,7 @@ func TestRenderRealEngine(t *testing.T) {
 // docs/sandbox.md that takes a kernel is true on every release.
 func TestRenderEnforced(t *testing.T) {
 	t.Parallel() // but one machine after the other: each takes a core where there is no KVM
-	const promises = "^TestMachinePromises$/^by_a_kernel$"
+	const promises = "^TestMachinePromises$"
 	binary := machine.BuildTest(t, renderTests, "-tags", "machine")
 	for release, tests := range map[machine.Release][]string{
 		machine.Forky: {"^TestEnforced", promises}, machine.Trixie: {promises}, machine.Bookworm: {promises}} {

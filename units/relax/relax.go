@@ -51,8 +51,8 @@ func Table() []Relaxation {
 			Why:    "a file in /dev/shm may be mapped as code",
 			Denied: "to execute a file of /dev/shm"},
 		{Name: Proc, Lines: []string{"ProcSubset=all"}, Cost: "0.0",
-			Why: "the process may read the figures of the host in /proc: meminfo, stat, cpuinfo, driver. " +
-				"Other processes stay hidden",
+			Why: "the process may read the figures of the host in /proc: meminfo, stat, cpuinfo, driver; and its " +
+				"control groups. Other processes stay hidden",
 			Denied: "to read the host's figures in /proc"},
 		{Name: Affinity, Lines: []string{"SystemCallFilter+=sched_setaffinity"}, Cost: "0.1",
 			Why:    "threads may be pinned to CPUs, of those that [limits] cpus leaves",

@@ -63,6 +63,13 @@ func tryAttack(what, on string) (out string, known bool, err error) {
 		const mem = 1<<8 | 1
 		defer syscall.Unlink(on)
 		return "", true, syscall.Mknod(on, syscall.S_IFCHR|0o600, mem)
+	case "shm_of_host":
+		key, err := strconv.Atoi(on)
+		if err != nil {
+			return "", true, err
+		}
+		_, _, errno := syscall.RawSyscall(unix.SYS_SHMGET, uintptr(key), 0, 0)
+		return "", true, errnoOf(errno)
 	case "shmget":
 		const private, create = 0, 0o1000
 		_, _, errno := syscall.RawSyscall(unix.SYS_SHMGET, private, 4096, create|0o666)

@@ -79,7 +79,8 @@ func callsKernel(*testing.T, *scene) []attack {
 	}
 	calls := []int{unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_KEXEC_LOAD, unix.SYS_INIT_MODULE, unix.SYS_DELETE_MODULE,
 		unix.SYS_SWAPON, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_MOUNT, unix.SYS_SETNS, unix.SYS_SETTIMEOFDAY,
-		unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_SETHOSTNAME}
+		unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_SETHOSTNAME, unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER,
+		unix.SYS_IO_URING_REGISTER}
 	var attacks []attack
 	for _, number := range calls {
 		attacks = append(attacks, attack{what: "call", on: strconv.Itoa(number), got: through})

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pool-managerd/pool-managerd/units/pool"
 	"github.com/pool-managerd/pool-managerd/units/render"
 )
@@ -302,7 +304,18 @@ func writesElsewhere(t *testing.T, s *scene) []attack {
 
 func usesSharedMemory(t *testing.T, s *scene) []attack {
 	put(t, "/dev/shm/of-the-host", "secret", 0o666)
-	return append(each("read", "/dev/shm/of-the-host"), each("fill", "/dev/shm/full")...)
+	const key, create = 20900, 0o1000 // of System V
+	id, _, errno := syscall.RawSyscall(unix.SYS_SHMGET, key, 4096, create|0o666)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	t.Cleanup(func() {
+		if _, _, errno := syscall.RawSyscall(unix.SYS_SHMCTL, id, unix.IPC_RMID, 0); errno != 0 {
+			t.Error(errno)
+		}
+	})
+	return append(append(each("read", "/dev/shm/of-the-host"), each("fill", "/dev/shm/full")...),
+		attack{what: "shm_of_host", on: strconv.Itoa(key)})
 }
 
 // fillsTemporary: a file system of more than a tenth of the memory is not that of the engine.
@@ -323,11 +336,13 @@ func fillsTemporary(*testing.T, *scene) []attack {
 	return append(each("space", "/tmp", "/var/tmp"), attack{what: "write to a disk", check: writesToDisk})
 }
 
-func seesProcesses(_ *testing.T, s *scene) []attack {
+func seesProcesses(t *testing.T, s *scene) []attack {
 	others := func(out string, err error) bool {
 		return err == nil && slices.Contains(strings.Fields(out), s.neighbourPID)
 	}
-	return append(each("read", "/proc/1/cmdline", "/proc/meminfo", "/proc/stat", "/proc/cpuinfo", "/proc/loadavg"),
+	group := "/sys/fs/cgroup" + strings.TrimSpace(shell(t, "systemctl show -P ControlGroup '"+s.neighbour.unit.Name+"'"))
+	return append(each("read", "/proc/1/cmdline", "/proc/meminfo", "/proc/stat", "/proc/cpuinfo", "/proc/loadavg",
+		group+"/cgroup.procs", group+"/cpu.stat"),
 		attack{what: "list", on: "/proc", got: others}, attack{what: "list", on: "/proc/1"})
 }
 

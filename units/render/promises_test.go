@@ -20,7 +20,7 @@ const (
 	rowWrite     = "write anywhere else"
 	rowShm       = "use the host's shared memory, or fill it"
 	rowTemporary = "fill the host's disk with temporary files"
-	rowProcesses = "see other processes or the machine's figures"
+	rowProcesses = "see other processes, the machine's figures in `/proc`, or control groups"
 	rowNetwork   = "send a prompt or a weight over the network, or fetch code"
 	rowLoopback  = "connect to another engine, the API, or any other service of the host, abstract unix sockets " +
 		"included " +
@@ -28,7 +28,7 @@ const (
 	rowResolver = "have a local resolver (127.0.0.53, nscd, avahi) ask a name server for it"
 	rowHardware = "touch hardware"
 	rowKernel   = "use the usual roads to kernel bugs"
-	rowCode     = "run code that it wrote at run time"
+	rowCode     = "execute memory that it wrote"
 	rowStarve   = "starve the host"
 	rowTraces   = "leave something behind"
 )

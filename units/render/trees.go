@@ -10,6 +10,7 @@ import (
 	"github.com/pool-managerd/pool-managerd/units/confine"
 	"github.com/pool-managerd/pool-managerd/units/engine"
 	"github.com/pool-managerd/pool-managerd/units/pool"
+	"github.com/pool-managerd/pool-managerd/units/relax"
 )
 
 // sharedParents contain unrelated trees. Any other directory at the top of the file system or
@@ -139,7 +140,9 @@ func treeLines(in Input, command engine.Command, s shown) []Line {
 		lines = append(lines, list("InaccessiblePaths", where+tree,
 			"other data, and the manager's own files"))
 	}
-	lines = append(lines, list("InaccessiblePaths", where+journalTree, "the journal"), runtimeTree(), sharedMemory(in))
+	lines = append(lines, list("InaccessiblePaths", where+journalTree, "the journal"))
+	lines = append(lines, controlGroups(in, where)...)
+	lines = append(lines, runtimeTree(), sharedMemory(in))
 	lines = append(lines, stagedTree(in)...)
 	for _, tree := range s.Empty {
 		lines = append(lines, Line{Section: sectionService, Key: "TemporaryFileSystem", Text: escapeSpecifiers(tree) +
@@ -173,6 +176,16 @@ func treeLines(in Input, command engine.Command, s shown) []Line {
 				Value: []systemd.BindMount{{Source: p, Destination: p, Flags: mSRec}}}})
 	}
 	return lines
+}
+
+// controlGroups hides them from an engine that does not see the host's figures in /proc either.
+// docker's client moves its engine by them.
+func controlGroups(in Input, where string) []Line {
+	if allowed(in)[relax.Proc] != "" || in.Prepared.ByDocker() {
+		return nil
+	}
+	return []Line{list("InaccessiblePaths", where+"/sys/fs/cgroup",
+		"the control groups: names, processes, memory and processor time of all units and logins of the host")}
 }
 
 // checkPaths rejects paths that PID 1 would reject or lose: those of the pool, and others that its

@@ -16,7 +16,8 @@ import (
 )
 
 // calls are those of @system-service of systemd 262 without @privileged and @resources
-// (systemd-analyze syscall-filter), and without those that open a namespace or a socket.
+// (systemd-analyze syscall-filter), and without those that open a namespace or a socket, by io_uring
+// too.
 //
 //go:embed calls.txt
 var calls string
