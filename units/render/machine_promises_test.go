@@ -340,7 +340,8 @@ func seesProcesses(t *testing.T, s *scene) []attack {
 	others := func(out string, err error) bool {
 		return err == nil && slices.Contains(strings.Fields(out), s.neighbourPID)
 	}
-	group := "/sys/fs/cgroup" + strings.TrimSpace(shell(t, "systemctl show -P ControlGroup '"+s.neighbour.unit.Name+"'"))
+	group := "/sys/fs/cgroup" + strings.TrimSpace(shell(t, "systemctl show -P ControlGroup '"+
+		s.neighbour.unit.Name+"'"))
 	return append(each("read", "/proc/1/cmdline", "/proc/meminfo", "/proc/stat", "/proc/cpuinfo", "/proc/loadavg",
 		group+"/cgroup.procs", group+"/cpu.stat"),
 		attack{what: "list", on: "/proc", got: others}, attack{what: "list", on: "/proc/1"})

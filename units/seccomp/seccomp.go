@@ -16,8 +16,8 @@ import (
 )
 
 // calls are those of @system-service of systemd 262 without @privileged and @resources
-// (systemd-analyze syscall-filter), and without those that open a namespace or a socket, by io_uring
-// too.
+// (systemd-analyze syscall-filter), and without those that open a namespace or a socket, also by
+// io_uring.
 //
 //go:embed calls.txt
 var calls string
