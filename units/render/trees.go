@@ -178,10 +178,10 @@ func treeLines(in Input, command engine.Command, s shown) []Line {
 	return lines
 }
 
-// controlGroups hides them from an engine that does not see the host's figures in /proc either.
-// docker's client moves its engine by them.
+// controlGroups hides them from an engine that does not see the host's figures in /proc either. The
+// commands that PID 1 runs as root see them: the gate does, and docker's step.
 func controlGroups(in Input, where string) []Line {
-	if allowed(in)[relax.Proc] != "" || in.Prepared.ByDocker() {
+	if allowed(in)[relax.Proc] != "" {
 		return nil
 	}
 	return []Line{list("InaccessiblePaths", where+"/sys/fs/cgroup",
