@@ -135,6 +135,7 @@ func (n Needs) properties() []Property {
 		{Name: "RestrictAddressFamilies", Value: SetFilter{Allow: true, Members: families}},
 		{Name: "SystemCallFilter", Value: SetFilter{Allow: true, Members: []string{"@system-service"}}},
 		{Name: "SystemCallFilter", Value: SetFilter{Members: refused}},
+		{Name: "SystemCallFilter", Value: SetFilter{Members: IOUring()}},
 	}
 	if !n.Search { // a capability counts in the host's user namespace alone
 		props = append(props, Property{Name: "PrivateUsers", Value: true})
@@ -150,3 +151,8 @@ func (n Needs) properties() []Property {
 	}
 	return props
 }
+
+// IOUring are calls of @system-service by which a process has the kernel act for it, where no
+// filter of system calls sees what: sockets that RestrictAddressFamilies= refuses, those of
+// vsock beside PrivateNetwork= too. A library that prefers them does without, as in containers.
+func IOUring() []string { return []string{"io_uring_setup", "io_uring_enter", "io_uring_register"} }

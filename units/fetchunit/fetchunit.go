@@ -217,6 +217,7 @@ func confined(program, cache string, addresses []netip.Addr) []systemd.Property 
 		{Name: "SystemCallArchitectures", Value: []string{"native"}},
 		{Name: "SystemCallFilter", Value: systemd.SetFilter{Allow: true, Members: []string{"@system-service"}}},
 		{Name: "SystemCallFilter", Value: systemd.SetFilter{Members: []string{"@privileged", "@resources"}}},
+		{Name: "SystemCallFilter", Value: systemd.SetFilter{Members: systemd.IOUring()}},
 		{Name: "SystemCallErrorNumber", Value: int32(unix.EPERM)},
 	}
 }

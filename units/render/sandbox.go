@@ -99,7 +99,7 @@ func callFilter(why allowance) []Line {
 		filter("SystemCallFilter", true, []string{"@system-service"}, "the calls of an ordinary service"),
 		filter("SystemCallFilter", false, []string{"@privileged", "@resources"},
 			"calls that only administrative tools need"),
-		filter("SystemCallFilter", false, ioUring(), "the kernel does by them what the filter of a call refuses: "+
+		filter("SystemCallFilter", false, systemd.IOUring(), "the kernel does by them what the filter of a call refuses: "+
 			"they make sockets of every family"),
 	}
 	for _, r := range relax.Table() {
@@ -111,11 +111,6 @@ func callFilter(why allowance) []Line {
 		Why:      "a blocked call fails and does not kill the engine, which can do without it",
 		Property: systemd.Property{Name: "SystemCallErrorNumber", Value: int32(ePerm)}})
 }
-
-// ioUring are calls of @system-service by which a process has the kernel act for it: no filter of
-// system calls sees what. A library that prefers them does without, as in containers, whose filters
-// refuse them too.
-func ioUring() []string { return []string{"io_uring_setup", "io_uring_enter", "io_uring_register"} }
 
 func filter(key string, allow bool, members []string, why string) Line {
 	t := strings.Join(members, " ")
