@@ -78,6 +78,9 @@ type Hub struct {
 	CDN      string // of the other host
 	PageSize int    // of a listing; 0: all on one page
 
+	// Log gets each request, "METHOD host path range"; nil is silence.
+	Log func(request string)
+
 	repos []*Repo
 
 	mu      sync.Mutex
@@ -155,7 +158,11 @@ func (h *Hub) Leaks() []string {
 func (h *Hub) note(r *http.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.seen = append(h.seen, fmt.Sprintf("%s %s %s %s", r.Method, r.Host, r.URL.Path, r.Header.Get("Range")))
+	request := fmt.Sprintf("%s %s %s %s", r.Method, r.Host, r.URL.Path, r.Header.Get("Range"))
+	h.seen = append(h.seen, request)
+	if h.Log != nil {
+		h.Log(request)
+	}
 }
 
 // serverTimeout is far above what a test waits for.

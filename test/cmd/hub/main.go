@@ -40,6 +40,7 @@ func run() error {
 	listen := flag.String("listen", "127.0.0.1:8080", "address of the hub")
 	endpoint := flag.String("endpoint", "", "URL of the hub, as clients name it (http://LISTEN)")
 	cdn := flag.String("cdn", "http://127.0.0.1:8081", "URL of the host of large files, as clients name it")
+	logs := flag.Bool("log", false, "print each request of the hub, with its range")
 	lfs := flag.Int64("lfs", 1<<20, "bytes from which a file is a large one")
 	var faults []*hub.Fault
 	flag.Func("fault", "PLACE:KIND[=N][*TIMES][@TO]; may be repeated", func(text string) error {
@@ -70,6 +71,9 @@ func run() error {
 	}
 	h.Add(faults...)
 	h.Endpoint, h.CDN = *endpoint, *cdn
+	if *logs {
+		h.Log = func(request string) { fmt.Println(request) }
+	}
 	if h.Endpoint == "" {
 		h.Endpoint = "http://" + *listen
 	}
