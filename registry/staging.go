@@ -42,7 +42,11 @@ func (s Staging) String() string {
 		parts = append(parts, Decimal(s.Bytes)+"B")
 	}
 	if s.Note != "" {
-		return strings.Join(append(parts, "waits: "+s.Note), ", ")
+		waits := "waits"
+		if !s.Until.IsZero() {
+			waits += " until " + s.Until.Format(time.TimeOnly)
+		}
+		return strings.Join(append(parts, waits+": "+s.Note), ", ")
 	}
 	if s.Rate > 0 {
 		parts = append(parts, Decimal(s.Rate)+"B/s")

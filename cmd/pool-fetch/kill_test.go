@@ -197,7 +197,7 @@ func testToken(t *testing.T, s *site) {
 	}
 	r := s.start(t)
 	_ = r.Wait() // the exit status is checked
-	if e := r.last(t); e.Reason != wire.Unauthorized || r.ProcessState.ExitCode() != wire.ExitFailed {
+	if e := r.last(t); e.Reason != wire.NotFound || r.ProcessState.ExitCode() != wire.ExitFailed {
 		t.Errorf("without a token: %+v, exit status %d", e, r.ProcessState.ExitCode())
 	}
 	r = s.start(t, "CREDENTIALS_DIRECTORY="+dir)

@@ -79,8 +79,8 @@ func (a *app) exportModel(ctx context.Context, o modelOptions, model, file strin
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.err, "Exported %s, %sB in %d files.\n", clean(moved.Model), registry.Decimal(moved.Bytes),
-		moved.Files)
+	_, err = fmt.Fprintf(a.err, "Exported %s, %sB in %s.\n", clean(moved.Model), registry.Decimal(moved.Bytes),
+		counted(moved.Files, "file"))
 	return err
 }
 

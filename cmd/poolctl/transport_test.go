@@ -33,7 +33,7 @@ func TestExportAndImport(t *testing.T) {
 		code       int
 		says       string
 	}{
-		{"export", "export " + model + " " + archive + " --config " + here, 0, "Exported " + model + ", 4 B in 1 files."},
+		{"export", "export " + model + " " + archive + " --config " + here, 0, "Exported " + model + ", 4 B in 1 file."},
 		{"export_over_a_file", "export " + model + " " + archive + " --config " + here, 1, "exists already"},
 		{"export_what_is_not_there", "export hf:acme/other/a.gguf " + archive + "2 --config " + here, 1, "is not in the cache"},
 		{"export_no_reference", "export tiny " + archive + "2 --config " + here, 2, "has no scheme"},

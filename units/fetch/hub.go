@@ -330,7 +330,7 @@ func (h *hubSource) refusedRepo(f *Failure, said string) {
 		f.Reason, f.Message = wire.Unauthorized, host+": the token is not valid"
 		f.Hint = "Put a token that has not expired into hf_token_file."
 	case h.token == "":
-		f.Reason, f.Message = wire.Unauthorized, fmt.Sprintf("%s: %s does not exist, or it is private", host, what)
+		f.Reason, f.Message = wire.NotFound, fmt.Sprintf("%s: %s does not exist, or it is private", host, what)
 		f.Hint = "Check the name; for a private repository, name a token by hf_token_file."
 	default:
 		f.Reason = wire.NotFound

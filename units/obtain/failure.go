@@ -68,10 +68,19 @@ func (f *flight) failed(e wire.Event) ended {
 	}
 	out.failure = registry.Fail(
 		code,
-		fmt.Sprintf("%s: %s", egress.What(f.want.Ref), e.Message),
+		about(f.want.Ref, e.Message),
 		cmp.Or(e.Hint, hints[e.Reason]),
 	)
 	return out
+}
+
+// about puts what is fetched before a message, unless that begins with it.
+func about(ref modelref.Ref, message string) string {
+	what := egress.What(ref)
+	if rest, found := strings.CutPrefix(message, ref.String()+" "); found {
+		return what + " " + rest
+	}
+	return what + ": " + message
 }
 
 // redirected remembers a host that files come from.

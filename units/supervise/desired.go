@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
@@ -120,9 +121,21 @@ func (s *Supervisor) apply(d Desired) {
 			s.unwant(e)
 		}
 	}
-	s.retryMasks()
+	s.retryFailed()
 	s.decideAll()
 	s.showGPUs()
+}
+
+// retryFailed tries each preparation that failed again at once: what was in its way, such as a
+// policy, a missing file or another pool's mask, may be what was changed.
+func (s *Supervisor) retryFailed() {
+	for _, e := range s.entries {
+		for _, r := range e.replicas {
+			if r.prep.hasFailed() {
+				r.prep.retryAt = time.Time{}
+			}
+		}
+	}
 }
 
 // want puts a valid version of a pool in force.

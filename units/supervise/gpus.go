@@ -102,15 +102,6 @@ func aboutDevices(c registry.Code) bool {
 	return c == registry.CodeGPUUnavailable || c == registry.CodeDeviceMaskInvalid
 }
 
-// retryMasks tries masks again that another pool's mask stood against.
-func (s *Supervisor) retryMasks() {
-	for _, r := range s.masked() {
-		if f := r.prep.failure; r.prep.hasFailed() && f != nil && f.Code == registry.CodeDeviceMaskInvalid {
-			r.prep.retryAt = time.Time{}
-		}
-	}
-}
-
 // awaitGPUs waits, beside the loop, until the host's GPUs are known or gpuGrace has passed, and
 // returns the newest facts, nil where there are none.
 func (s *Supervisor) awaitGPUs(ctx context.Context) *nvml.Snapshot {

@@ -199,6 +199,15 @@ func TestReload(t *testing.T) {
 			t.Errorf("pool a was touched: %v", w.calls)
 		}
 	})
+	scenario(t, "what_failed_is_tried_again_at_once", func(t *testing.T, w *world) {
+		w.stage = func(pool.Pool) error { return registry.Fail(registry.CodePolicyDenied, "denied", "allow it") }
+		m := w.manage(t, pools(llama("a")))
+		time.Sleep(3 * retryMax) // by now the wait is the longest
+		m.wantState("a", registry.StateFailed, false)
+		w.with(func() { w.stage = nil })
+		m.apply(pools(llama("a")))
+		m.wantState("a", registry.StateStarting, false)
+	})
 	scenario(t, "a_change_is_prepared_before_the_former_is_touched", func(t *testing.T, w *world) {
 		m := serving(t, w)
 		w.with(func() {
