@@ -12,38 +12,26 @@ import (
 )
 
 // readyForDocker gives a container machine a docker that it can run: without layers, which its file
-// system cannot have, without a bridge, with whole file systems of the kernel, and with crun in the
-// place of runc, which needs BPF for its own control group: systemd-nspawn refuses that, and calls
-// of the keyring.
+// system cannot have, without a bridge, and with whole file systems of the kernel. The runtime, runc,
+// and the control groups, scopes that runc has PID 1 make, are those of Debian's package: runc loads
+// a BPF program for each, and makes a keyring, which the machine permits.
 const readyForDocker = `
 	mkdir -p /etc/docker /run/whole/proc /run/whole/sys
 	mount -t proc proc /run/whole/proc; mount -t sysfs sysfs /run/whole/sys
-	cat >/usr/local/bin/plain-crun <<-'EOF'
-	#!/bin/sh
-	for word; do
-		shift; set -- "$@" "$word"
-		[ "$word" != create ] || set -- "$@" --no-new-keyring
-		[ "$before" != --bundle ] ||
-			perl -0pi -e 's/"resources":({(?:[^{}]|(?1))*})/"resources":{}/' "$word/config.json"
-		before=$word
-	done
-	exec crun --cgroup-manager=disabled "$@"
-	EOF
-	chmod +x /usr/local/bin/plain-crun
-	echo '{"storage-driver": "vfs", "bridge": "none", "iptables": false, "ip6tables": false, "default-runtime": "plain",
-		"runtimes": {"plain": {"path": "/usr/local/bin/plain-crun"}}}' >/etc/docker/daemon.json
+	echo '{"storage-driver": "vfs", "bridge": "none", "iptables": false, "ip6tables": false}' >/etc/docker/daemon.json
 	systemctl stop docker.socket docker.service; systemctl reset-failed docker.service docker.socket || true`
 
 const endOfDocker = `
 	systemctl stop docker.socket docker.service containerd || true; umount /run/whole/proc /run/whole/sys || true
-	rm -rf /run/whole /etc/docker /var/lib/docker /usr/local/bin/plain-crun`
+	rm -rf /run/whole /etc/docker /var/lib/docker`
 
 // TestDocker: the real llama-server in an image that docker never pulled serves by docker, moved
 // into the unit of its replica, and lives through what other engines live through.
 func TestDocker(t *testing.T) {
 	t.Parallel()
 	layer := llamaLayer(t)
-	h := lend(t, kind{release: machine.Trixie, backend: machine.Container, extra: "crun,docker-cli,docker.io"})
+	h := lend(t, kind{release: machine.Trixie, backend: machine.Container, extra: "docker-cli,docker.io",
+		calls: "bpf,keyctl"})
 	defer h.serveEngine(layer)()
 	h.shell(readyForDocker)
 	defer h.shell(endOfDocker)
@@ -94,8 +82,12 @@ func dockerWithoutDaemon(h *site) {
 		h.t.Fatalf("%s (%s)", p.LastError, p.Hint)
 	}
 	h.shell(command)
-	h.t.Log(h.shell("docker version --format '{{.Server.Version}}'; " +
-		"docker info --format '{{.CgroupDriver}} {{.Driver}}'"))
+	is := h.shell("docker version --format '{{.Server.Version}}'; " +
+		"docker info --format '{{.CgroupDriver}} {{.CgroupVersion}} {{.DefaultRuntime}}'; runc --version | head -n 1")
+	if !strings.Contains(is, "\nsystemd 2 runc\n") {
+		h.t.Errorf("docker is not as Debian's package has it: %s", is)
+	}
+	h.t.Log(is)
 }
 
 func dockerServes(h *site) {
@@ -147,9 +139,26 @@ func dockerServes(h *site) {
 		h.t.Logf("docker's client is exposed at %s", m[1])
 	}
 	h.t.Log(h.shell(fmt.Sprintf("grep VmRSS /proc/%d/status", p.Replicas[0].PID)))
+	dockerMoved(h)
 	out = h.shell("journalctl --no-pager POOL_ID=a -o cat | grep -c 'listening on' || true")
 	if strings.TrimSpace(out) == "0" {
 		h.t.Error("the engine's log does not have the fields of its unit")
+	}
+}
+
+// dockerMoved: docker made a scope for the container, in which nothing is left, so that PID 1 has
+// removed it; engine and client are in the unit.
+func dockerMoved(h *site) {
+	if out := h.shell("journalctl --no-pager --boot -o cat --grep 'Started docker-.*scope'"); out == "" {
+		h.t.Error("docker made no scope")
+	}
+	if out := h.shell("systemctl list-units --all --plain --no-legend 'docker-*.scope'"); out != "" {
+		h.t.Errorf("docker's scope is still there: %s", out)
+	}
+	group := "/sys/fs/cgroup$(systemctl show -P ControlGroup '" + host.EngineUnit("a") + "')"
+	out := h.shell("cd " + group + "; for p in $(cat cgroup.procs); do cat /proc/$p/comm; done | sort")
+	if out != "docker\nllama-server" {
+		h.t.Errorf("in the unit's control group: %q", out)
 	}
 }
 

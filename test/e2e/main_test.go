@@ -52,6 +52,7 @@ type kind struct {
 	release machine.Release
 	backend machine.Kind
 	extra   string // packages of Debian beyond those that every machine has, with commas between them
+	calls   string // system calls that a container permits beyond the usual ones, with commas between them
 }
 
 // park lends installed machines to tests.
@@ -118,6 +119,9 @@ func (p *park) take(ctx context.Context, k kind, log func(string)) (*host.Host, 
 	cfg := machine.Config{Release: k.release, Backend: k.backend, Log: log}
 	if k.extra != "" {
 		cfg.Packages = strings.Split(k.extra, ",")
+	}
+	if k.calls != "" {
+		cfg.Calls = strings.Split(k.calls, ",")
 	}
 	h, err := host.Boot(ctx, cfg, p.parts)
 	if err != nil {

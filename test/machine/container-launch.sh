@@ -3,7 +3,7 @@
 # own, so that nothing started or mounted here outlives it. (The container's own PID 1 does outlive systemd-nspawn when that is
 # killed with SIGKILL: it has no parent-death signal.)
 #
-# $1 directory of the machine, $2 root file system below (shared, only read), $3 options for directories of the host,
+# $1 directory of the machine, $2 root file system below (shared, only read), $3 options for directories of the host and system calls,
 # $4 cgroup of the machine as a directory.
 set -eu
 umask 022

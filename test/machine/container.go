@@ -74,14 +74,14 @@ func (c *container) boot(ctx context.Context, cfg Config, root string) error {
 	if c.notify, err = listenNotify(c.dir.file("notify")); err != nil {
 		return err
 	}
-	if err := c.launch(root, cfg.Binds); err != nil {
+	if err := c.launch(root, cfg); err != nil {
 		return err
 	}
 	return c.notify.waitReady(ctx, 1, c.ended)
 }
 
 // launch starts the launcher and a goroutine that waits for its end.
-func (c *container) launch(root string, binds []Bind) error {
+func (c *container) launch(root string, cfg Config) error {
 	mount, err := cgroup2Mount()
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (c *container) launch(root string, binds []Bind) error {
 		return err
 	}
 	args := append(scope, "sh", "-c", enterScript, "enter", c.dir.path, cgroup, mount,
-		"sh", "-c", launchScript, "launch", c.dir.path, root, bindOptions(binds))
+		"sh", "-c", launchScript, "launch", c.dir.path, root, nspawnOptions(cfg))
 	console, err := os.Create(c.dir.file("console"))
 	if err != nil {
 		return err
@@ -117,11 +117,14 @@ func (c *container) launch(root string, binds []Bind) error {
 	return nil
 }
 
-// bindOptions are the options of systemd-nspawn for binds; their paths have no space.
-func bindOptions(binds []Bind) string {
-	options := make([]string, len(binds))
-	for i, b := range binds {
-		options[i] = "--bind-ro=" + b.Host + ":" + b.Guest
+// nspawnOptions are the options of systemd-nspawn for binds and calls, which have no space.
+func nspawnOptions(cfg Config) string {
+	var options []string
+	for _, b := range cfg.Binds {
+		options = append(options, "--bind-ro="+b.Host+":"+b.Guest)
+	}
+	for _, call := range cfg.Calls {
+		options = append(options, "--system-call-filter="+call)
 	}
 	return strings.Join(options, " ")
 }
