@@ -76,9 +76,9 @@ func (c *contained) show(p string) string { return "ls -ld " + shell.Quote(path.
 
 // container finds the engine in the image of a pool.
 func (pr *Preparer) container(ctx context.Context, p pool.Pool, a engine.Adapter) (pool.Prepared, error) {
-	podman, lacks := pr.podman(p)
-	if lacks != nil {
-		return pool.Prepared{}, lacks
+	podman, err := pr.podman(ctx, p)
+	if err != nil {
+		return pool.Prepared{}, err
 	}
 	docker, lacks := pr.docker(ctx, p)
 	if lacks != nil {

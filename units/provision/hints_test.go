@@ -15,7 +15,7 @@ import (
 // too, are at the end of a sentence that says what for.
 var command = regexp.MustCompile(`(?:^|[ (])(?:chmod|chown|namei|ss|lscpu|readlink|findmnt|sha256sum|openssl|journalctl|` +
 	`systemctl|nvidia-smi|nvidia-ctk|poolctl)(?: |,|$)|` +
-	`: +(?:find|file|ls|rm|mv|setcap|cd|head|grep|cat|install|sed|apt-get|useradd) |: uname -m`)
+	`: +(?:find|file|ls|rm|mv|setcap|cd|head|grep|cat|install|sed|apt-get|apt-cache|useradd) |: uname -m`)
 
 // TestEveryHintHasACommand: whatever keeps an engine or its model from being prepared, the hint has
 // a command to paste, of the source of each failure. What the commands are is TestHints.

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"os"
 	"os/user"
@@ -24,9 +25,9 @@ const (
 // instead is what every hint ends with.
 const instead = `, or set runtime = "systemd" in [provisioning], which needs no container engine.`
 
-// podman returns the path of podman, if it is to run the pool's engine, and what it lacks on this
-// host.
-func (pr *Preparer) podman(p pool.Pool) (string, *registry.Failure) {
+// podman returns the path of podman, if it is to run the pool's engine. What it lacks on this host
+// is a *registry.Failure; any other error is that of the context.
+func (pr *Preparer) podman(ctx context.Context, p pool.Pool) (string, error) {
 	if p.Provisioning.Runtime != pool.RuntimePodman {
 		return "", nil
 	}
@@ -36,6 +37,11 @@ func (pr *Preparer) podman(p pool.Pool) (string, *registry.Failure) {
 			return "", registry.Fail(registry.CodeProvisionFailed,
 				name+` is not installed, and [provisioning] runtime is "podman"`, "Install both: apt-get install podman crun"+instead)
 		}
+	}
+	if f, err := pr.tooOld(ctx, program); f != nil {
+		return "", f
+	} else if err != nil {
+		return "", err
 	}
 	for _, name := range []string{"subuid", "subgid"} {
 		if f := ranges(filepath.Join(pr.etc(), name)); f != nil {

@@ -1,11 +1,15 @@
 package provision
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/pool-managerd/pool-managerd/registry"
 	"github.com/pool-managerd/pool-managerd/units/pool"
 )
 
@@ -34,7 +38,8 @@ func TestIDsOf(t *testing.T) {
 func TestPodman(t *testing.T) {
 	etc, bin := t.TempDir(), t.TempDir()
 	of := pool.Pool{Provisioning: pool.Provisioning{Mode: pool.ModeContainer, Runtime: pool.RuntimePodman}}
-	pr := &Preparer{Etc: etc, find: func(name string) string {
+	said := said{out: "podman version 5.4.2\n"}
+	pr := &Preparer{Etc: etc, Capture: &said, Log: slog.New(slog.DiscardHandler), find: func(name string) string {
 		if path := filepath.Join(bin, name); exists(path) {
 			return path
 		}
@@ -48,8 +53,9 @@ func TestPodman(t *testing.T) {
 	}
 	lacks := func(want string) {
 		t.Helper()
-		if path, f := pr.podman(of); f == nil || path != "" || !strings.Contains(f.Message+f.Hint, want) {
-			t.Errorf("%q, %+v; want %q", path, f, want)
+		path, err := pr.podman(t.Context(), of)
+		if f, ok := errors.AsType[*registry.Failure](err); !ok || path != "" || !strings.Contains(f.Message+f.Hint, want) {
+			t.Errorf("%q, %v; want %q", path, err, want)
 		}
 	}
 	lacks("podman is not installed")
@@ -62,12 +68,25 @@ func TestPodman(t *testing.T) {
 	write(filepath.Join(etc, "subgid"), "containers:2147483647:1023\n")
 	lacks("usermod --add-subuids")
 	write(filepath.Join(etc, "subgid"), "containers:2147483647:1024\n")
-	if path, f := pr.podman(of); f != nil || path != filepath.Join(bin, "podman") {
-		t.Errorf("%q, %v", path, f)
+	for version, refused := range map[string]bool{"podman version 4.3.1\n": true, "podman version 5.3.9": true,
+		"podman version 5.4.0": false, "podman version 5.8.1\n": false, "podman version 10.0.0-dev": false,
+		"": false, "podman version five": false} {
+		said.out = version
+		if path, err := pr.podman(t.Context(), of); refused {
+			lacks("5.4 or newer")
+		} else if err != nil || path != filepath.Join(bin, "podman") {
+			t.Errorf("%q: %q, %v", version, path, err)
+		}
+	}
+	said.err = context.Canceled
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := pr.podman(gone, of); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
 	}
 	of.Provisioning.Runtime = pool.RuntimeSystemd
-	if path, f := (&Preparer{}).podman(of); f != nil || path != "" {
-		t.Errorf("without podman: %q, %v", path, f)
+	if path, err := (&Preparer{}).podman(t.Context(), of); err != nil || path != "" {
+		t.Errorf("without podman: %q, %v", path, err)
 	}
 }
 
