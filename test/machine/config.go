@@ -33,8 +33,8 @@ type Config struct {
 	// copied.
 	Binds []Bind
 
-	// Calls are system calls that a container may make beyond those that systemd-nspawn permits, such
-	// as bpf. A VM makes any.
+	// Calls are system calls that a container may make beyond those that systemd-nspawn permits,
+	// such as bpf. A VM makes any.
 	Calls []string
 
 	MemoryMiB int // main memory of a VM; 1536 when 0. A container has the host's.

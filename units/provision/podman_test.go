@@ -54,7 +54,8 @@ func TestPodman(t *testing.T) {
 	lacks := func(want string) {
 		t.Helper()
 		path, err := pr.podman(t.Context(), of)
-		if f, ok := errors.AsType[*registry.Failure](err); !ok || path != "" || !strings.Contains(f.Message+f.Hint, want) {
+		f, failed := errors.AsType[*registry.Failure](err)
+		if !failed || path != "" || !strings.Contains(f.Message+f.Hint, want) {
 			t.Errorf("%q, %v; want %q", path, err, want)
 		}
 	}
