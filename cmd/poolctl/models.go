@@ -249,8 +249,8 @@ func (a *app) verifyModels(ctx context.Context, o modelOptions, args []string) e
 		}
 	}
 	if wrong > 0 {
-		return fmt.Errorf("the content of %s has another digest than its name; remove the model with poolctl models rm, and "+
-			"it is downloaded again", counted(wrong, "file"))
+		return fmt.Errorf("the content of %s has another digest than its name; remove the model with poolctl models "+
+			"rm, and it is downloaded again", counted(wrong, "file"))
 	}
 	return nil
 }

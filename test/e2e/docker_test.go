@@ -11,10 +11,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/machine"
 )
 
-// readyForDocker gives a container machine a docker that it can run: without layers, which its file
-// system cannot have, without a bridge, and with whole file systems of the kernel. The runtime, runc,
-// and the control groups, scopes that runc has PID 1 make, are those of Debian's package: runc loads
-// a BPF program for each, and makes a keyring, which the machine permits.
+// readyForDocker gives a container machine a docker that it can run: without layers, which its
+// file system cannot have, without a bridge, and with whole file systems of the kernel. The runtime
+// (runc) and the control groups (scopes that it has PID 1 make) are those of Debian's package: runc
+// loads a BPF program for each, and makes a keyring, which the machine permits.
 const readyForDocker = `
 	mkdir -p /etc/docker /run/whole/proc /run/whole/sys
 	mount -t proc proc /run/whole/proc; mount -t sysfs sysfs /run/whole/sys

@@ -85,8 +85,8 @@ const (
 )
 
 // downloadOverReboots: the host reboots in the middle of a download, in order and at once, and of
-// the hub nothing is asked again that was on the disk, though its large files are at another address
-// then. After each boot there is no hub for a while, so that what is on the disk can be counted.
+// the hub nothing is asked again that was on the disk, though its large files are at another
+// address then. After each boot there is no hub for a while, so that what is there can be counted.
 func downloadOverReboots(h *site) {
 	h.must("rm", host.PoolFile("b"))
 	h.reload()
