@@ -120,10 +120,11 @@ func shareCache(a, b *site) {
 	a.write(host.ConfigFile, fetching("hub.test", "cdn.test")+sharing)
 	a.shell("chmod 600 /etc/pool-managerd/token /etc/pool-managerd/api.key; systemctl daemon-reload; " +
 		"systemctl stop pool-managerd.service pool-managerd.socket; systemctl start pool-managerd.socket pool-managerd")
-	// pool-fleet looks at the cache once a minute, and when it starts.
+	// pool-fleet looks at the cache once a minute, and when it starts; the manager's list is up to
+	// five seconds old.
 	a.shell("for m in denied taken damaged away; do poolctl models pull hf:acme/tiny/$m.gguf >/dev/null & done; " +
-		"wait; ls /var/cache/pool-managerd/models/models--acme--tiny/snapshots/* | grep -c gguf | grep -qx 4; " +
-		"systemctl restart pool-fleet")
+		"wait; until test $(curl --silent --unix-socket " + host.Socket + " http://socket/v1/models | grep -o sha256: | " +
+		"wc -l) = 4; do sleep 0.2; done; systemctl restart pool-fleet")
 	b.write(host.ConfigFile, fetching("hub.test", "cdn.test")+ofPeers+ofFleet)
 	b.reload()
 	b.shell("until poolctl fleet models | grep acme/tiny; do sleep 0.2; done")
