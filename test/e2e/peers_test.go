@@ -123,8 +123,8 @@ func shareCache(a, b *site) {
 	// pool-fleet looks at the cache once a minute, and when it starts; the manager's list is up to
 	// five seconds old.
 	a.shell("for m in denied taken damaged away; do poolctl models pull hf:acme/tiny/$m.gguf >/dev/null & done; " +
-		"wait; until test $(curl --silent --unix-socket " + host.Socket + " http://socket/v1/models | grep -o sha256: | " +
-		"wc -l) = 4; do sleep 0.2; done; systemctl restart pool-fleet")
+		"wait; until test $(curl --silent --unix-socket " + host.Socket + " http://socket/v1/models | " +
+		"grep -o sha256: | wc -l) = 4; do sleep 0.2; done; systemctl restart pool-fleet")
 	b.write(host.ConfigFile, fetching("hub.test", "cdn.test")+ofPeers+ofFleet)
 	b.reload()
 	b.shell("until poolctl fleet models | grep acme/tiny; do sleep 0.2; done")
