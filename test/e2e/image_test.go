@@ -349,8 +349,8 @@ func imageWithGPU(h *site) {
 	p = h.wait("a", isReady)
 	h.completes(p)
 	root := fmt.Sprintf("/proc/%d/root", p.Replicas[0].PID)
-	out := h.shell("cat " + root + "/usr/lib/gpu/libcuda.so.1; ls " + root + "/dev/nvidia0; tr '\\0' '\n' </proc/" +
-		strconv.Itoa(p.Replicas[0].PID) + "/environ")
+	out := h.shell("cat "+root+"/usr/lib/gpu/libcuda.so.1; ls "+root+"/dev/nvidia0; tr '\\0' '\n' </proc/"+
+		strconv.Itoa(p.Replicas[0].PID)+"/environ") + "\n" // any variable may be the last
 	for _, want := range []string{"driver\n", "/dev/nvidia0", "\nLD_LIBRARY_PATH=/usr/lib/gpu\n", "CUDA_VISIBLE_DEVICES=GPU-",
 		"NVIDIA_VISIBLE_DEVICES=void"} {
 		if !strings.Contains(out, want) {

@@ -268,8 +268,8 @@ func containerWithGPU(h *site, by string) {
 	p = h.wait("g", isReady)
 	h.completes(p)
 	at := fmt.Sprintf("/proc/%d", h.engineOf(p))
-	out := h.shell("cat " + at + "/root/usr/lib/gpu/libcuda.so.1; ls " + at + "/root/dev; " +
-		"tr '\\0' '\n' <" + at + "/environ")
+	out := h.shell("cat "+at+"/root/usr/lib/gpu/libcuda.so.1; ls "+at+"/root/dev; "+
+		"tr '\\0' '\n' <"+at+"/environ") + "\n" // any variable may be the last
 	for _, want := range []string{"driver\n", "\nnvidia0\n", "\nnvidiactl\n", "\nLD_LIBRARY_PATH=/usr/lib/gpu\n",
 		"CUDA_VISIBLE_DEVICES=GPU-", "NVIDIA_VISIBLE_DEVICES=void"} {
 		if !strings.Contains(out, want) {
