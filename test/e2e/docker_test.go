@@ -29,6 +29,9 @@ const endOfDocker = `
 // into the unit of its replica, and lives through what other engines live through.
 func TestDocker(t *testing.T) {
 	t.Parallel()
+	if err := machine.LoadsBPF(); err != nil {
+		t.Skipf("docker's runc loads a BPF program for each container, which this host does not let root do: %v", err)
+	}
 	layer := llamaLayer(t)
 	h := lend(t, kind{release: machine.Trixie, backend: machine.Container, extra: "docker-cli,docker.io",
 		calls: "bpf,keyctl"})

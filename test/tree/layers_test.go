@@ -36,7 +36,7 @@ var onlyThere = []only{
 	{"nvml/driver", []string{"cmd/pool-gpu", "nvml/driver"}, "the driver is spoken to by pool-gpu alone"},
 	{"C", []string{"nvml/driver"}, "every other program is static"},
 	{"plugin", nil, "every program is static"},
-	{"unsafe", []string{"registry/api", "units/gate", "nvml"}, "only system calls that x/sys has no wrapper for"},
+	{"unsafe", []string{"registry/api", "units/gate", "nvml", "test/machine"}, "only system calls that x/sys has no wrapper for"},
 	{"cmd", []string{"cmd"}, "a command is wiring, not a library"},
 	{"test", []string{"test"}, "the product does not know its tests"},
 }
