@@ -107,7 +107,8 @@ func (s *Server) list(ctx context.Context, l listing) ([]byte, *registry.Failure
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return nil, registry.Fail(registry.CodeFleetUnavailable, "the fleet has not been read yet", "Try again.")
+			return nil, registry.Fail(registry.CodeFleetUnavailable, "the fleet has not been read yet",
+				"Try again. If that does not help, systemctl status pool-fleet has the reason.")
 		}
 	}
 }

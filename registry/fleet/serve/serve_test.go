@@ -187,7 +187,8 @@ func TestList(t *testing.T) {
 	t.Run("not_forever", func(t *testing.T) {
 		inTime(t, func(s *site) {
 			begun := time.Now()
-			s.want(s.get(), "503 FLEET_UNAVAILABLE: the fleet has not been read yet (Try again.)")
+			s.want(s.get(), "503 FLEET_UNAVAILABLE: the fleet has not been read yet (Try again. If that "+
+				"does not help, systemctl status pool-fleet has the reason.)")
 			if took := time.Since(begun); took != patience {
 				t.Errorf("it took %s", took)
 			}
