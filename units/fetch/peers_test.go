@@ -55,10 +55,18 @@ func has(t *testing.T, of *hub.Repo) *manager {
 	return m
 }
 
-// near are settings for peers under which faults take milliseconds.
+// near are settings for peers under which faults of time take milliseconds, and patient ones are
+// for peers that have no such fault, on a busy machine too.
 func near() settings {
-	s := quick()
+	s := patient()
 	s.peerStall, s.peerWindow = 200*time.Millisecond, 150*time.Millisecond
+	return s
+}
+
+func patient() settings {
+	s := quick()
+	s.stall, s.connect = 30*time.Second, 30*time.Second
+	s.peerStall, s.peerWindow = s.stall, s.stall
 	return s
 }
 
@@ -94,6 +102,7 @@ func TestPeers(t *testing.T) {
 		token  string
 		want   func(n int64, from string) bool
 		log    string
+		late   bool // its fault is one of time
 	}{
 		"has_it":            {want: all, log: "1048593 of 1048593 bytes came from peer.test"},
 		"does_not_have_it":  {answer: status(404), want: none},
@@ -116,7 +125,7 @@ func TestPeers(t *testing.T) {
 		"stalls": {answer: func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 			<-r.Context().Done()
 			return true
-		}, want: none, log: "peer.test sent nothing for 200ms"},
+		}, want: none, log: "peer.test sent nothing for 200ms", late: true},
 		"cuts_each_answer": {answer: func(w http.ResponseWriter, r *http.Request, content []byte) bool {
 			var from, to int
 			_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to)
@@ -138,7 +147,7 @@ func TestPeers(t *testing.T) {
 				time.Sleep(20 * time.Millisecond)
 			}
 			return true
-		}, want: some, log: "peer.test is slow"},
+		}, want: some, log: "peer.test is slow", late: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,7 +158,11 @@ func TestPeers(t *testing.T) {
 			s.hosts["peer.test"] = []string{"127.0.0.1"}
 			r := s.request("hf:org/model/dir/big.safetensors")
 			r.Peers = []string{serve(t, "peer.test", m)}
-			o := s.fetch(t.Context(), r, Options{}, near())
+			set := patient()
+			if c.late {
+				set = near()
+			}
+			o := s.fetch(t.Context(), r, Options{}, set)
 			got := o.result(t)
 			same(t, filepath.Join(s.cache, modelDir, "snapshots", got.Commit), model.Files[3])
 			s.clean(t, modelDir)
@@ -187,7 +200,7 @@ func TestSeveralPeers(t *testing.T) {
 	}
 	r := s.request("hf:org/model")
 	r.Peers = []string{"http://gone.test:1", serve(t, "one.test", one), serve(t, "two.test", two)}
-	o := s.fetch(t.Context(), r, Options{}, near())
+	o := s.fetch(t.Context(), r, Options{}, patient())
 	got := o.result(t)
 	same(t, filepath.Join(s.cache, modelDir, "snapshots", got.Commit), model.Files...)
 	if want := int64(1<<20 + 17 + 100_000 + 50_000 + 300_000); got.PeerBytes != want {
@@ -213,12 +226,12 @@ func TestPeersAreAskedForKnownFiles(t *testing.T) {
 	s.hosts["peer.test"] = []string{"127.0.0.1"}
 	r := s.request("hf:org/model/config.json") // git's objects have a digest that is not of the content alone
 	r.Peers = []string{serve(t, "peer.test", m)}
-	if got := s.fetch(t.Context(), r, Options{}, near()).result(t); got.PeerBytes != 0 || m.asked.Load() != 0 {
+	if got := s.fetch(t.Context(), r, Options{}, patient()).result(t); got.PeerBytes != 0 || m.asked.Load() != 0 {
 		t.Errorf("the peer was asked %d times", m.asked.Load())
 	}
 	delete(s.hosts, "peer.test") // not pinned
 	r.Ref = "hf:org/model:Q8_0"
-	o := s.fetch(t.Context(), r, Options{}, near())
+	o := s.fetch(t.Context(), r, Options{}, patient())
 	if got := o.result(t); got.PeerBytes != 0 || m.asked.Load() != 0 || !strings.Contains(o.log, "not allowed") {
 		t.Errorf("a peer that is not pinned was asked %d times\n%s", m.asked.Load(), o.log)
 	}
