@@ -111,6 +111,15 @@ func TestWipedState(t *testing.T) {
 		h.answer(http.StatusOK, "PUT", lease, `{"ttl_ms":3600000}`)
 		h.untouched(before)
 	})
+	// Children of PID 1 have copies of its sockets for some milliseconds.
+	t.Run("sockets_restarted_again_and_again", func(t *testing.T) {
+		h := h.in(t)
+		for range 15 {
+			h.must("systemctl", "restart", "pool-managerd.socket", "pool-managerd")
+			h.must("curl", "-sS", "--max-time", "10", "-o", "/dev/null", "http://127.0.0.1:9200/health")
+		}
+		h.untouched(before)
+	})
 }
 
 // guardEvery is how often the manager looks at its files and sockets.
