@@ -158,6 +158,10 @@ func pathIn(line string) string {
 	return strings.TrimRight(m[1], "/.")
 }
 
+// controlGroups is the tree of the control groups, which engines without the relaxation of /proc do
+// not see.
+const controlGroups = "/sys/fs/cgroup"
+
 // hidden explains a path that the engine does not see, or sees empty.
 func (run Run) hidden(line string) (f Finding, ok bool) {
 	path := pathIn(line)
@@ -165,8 +169,13 @@ func (run Run) hidden(line string) (f Finding, ok bool) {
 		return f, false
 	}
 	tree := run.Hides(path)
-	if tree == "" {
+	switch {
+	case tree == "":
 		return f, false
+	case tree == controlGroups:
+		return Finding{"the sandbox hides the control groups from the engine, " + path + " too (InaccessiblePaths=, " +
+			"ProtectControlGroups=)", fmt.Sprintf("An engine that reads its limits there needs [sandbox] allow = [%q] "+
+			"in the pool's file; to write there no engine may.", Proc)}, true
 	}
 	write := fmt.Sprintf("To write there, add writable = [%q] to the pool's file, or name a path below its state "+
 		"directory, %s. ", path, run.Home)

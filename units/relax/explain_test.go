@@ -7,10 +7,10 @@ import (
 	"github.com/pool-managerd/pool-managerd/test/mutate"
 )
 
-// ended is a run without any relaxation, in a unit that hides /srv and /home.
+// ended is a run without any relaxation, in a unit that hides /srv, /home and the control groups.
 func ended(lines ...string) Run {
 	return Run{Lines: lines, Home: "/var/lib/pool-engine/a.r0", Hides: func(path string) string {
-		for _, tree := range []string{"/srv", "/home"} {
+		for _, tree := range []string{"/srv", "/home", "/sys/fs/cgroup"} {
 			if strings.HasPrefix(path, tree+"/") {
 				return tree
 			}
@@ -127,6 +127,7 @@ func TestExplainForbidden(t *testing.T) {
 		{"su", "x", "su: Authentication failure", "NoNewPrivileges=", "sudo"},
 		{"sysctl", "x", "OSError: [Errno 30] Read-only file system: '/proc/sys/vm/overcommit_memory'", "ProtectKernelTunables=", "/etc/sysctl.d"},
 		{"cgroup", "x", "OSError: [Errno 30] Read-only file system: '/sys/fs/cgroup/cgroup.procs'", "ProtectControlGroups=", "no engine may"},
+		{"hidden_cgroup", "x", eacces + ": '/sys/fs/cgroup/memory.max'", "hides the control groups", `allow = ["proc"]`},
 		{"etc", "x", "OSError: [Errno 30] Read-only file system: '/etc/engine.conf'", "/etc/engine.conf is read-only", "may not be named in writable"},
 		{"a_home_that_may_not_be_named", "x", eacces + ": '/home/root/x'", "hides /home/root/x", "To write, name a path below its state directory"},
 		{"its_own_socket", "x", enoent + ": '/run/pool-engine/a.r0/engine.sock'", "", ""},
